@@ -1,0 +1,38 @@
+# The two commands: `make demo` runs everything on this machine, `make test` proves it.
+SHELL := /bin/bash
+PYTHON ?= python3
+VENV := .venv
+PY := $(VENV)/bin/python
+STAMP := $(VENV)/.installed
+
+.PHONY: demo test check measure docs lock clean
+
+demo: $(STAMP) broker            ## the whole locker on this machine, until Ctrl-C
+	@exec $(PY) -m tools.bench
+
+test: check broker               ## every check and every test
+	$(PY) -m pytest
+
+check: $(STAMP)                  ## style, types, layers; seconds
+	$(VENV)/bin/ruff check .
+	$(VENV)/bin/ruff format --check .
+	$(VENV)/bin/mypy
+	$(VENV)/bin/lint-imports --no-cache
+
+measure: $(STAMP) broker         ## benchmarks; figures against the wire's or a library's limit
+	$(PY) -m tools.measure
+
+lock: $(STAMP)                   ## new pins from pyproject.toml (needs uv on the PATH)
+	bash requirements/lock.sh
+
+clean:                           ## everything that make created, the bench's journal included
+	rm -rf $(VENV) .bench build dist *.egg-info .mypy_cache .ruff_cache .hypothesis
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+.PHONY: broker
+broker:
+	@bash tools/setup/broker.sh
+
+$(STAMP): requirements/all.txt pyproject.toml tools/setup/venv.sh
+	@PYTHON=$(PYTHON) bash tools/setup/venv.sh $(VENV)
+	@touch $@

@@ -1,0 +1,1 @@
+"""Everything that touches the field: buses, boards, scales, sensors. Knows nothing of reservations."""

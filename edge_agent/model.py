@@ -1,0 +1,221 @@
+"""The vocabulary of the house: identifiers, statuses and the things a locker is made of.
+
+Reservation and API words are those of the delivery locker API; units stand at the end of a name
+(`_mm`, `_g`, `_s`, `_ns`). Everything here is immutable, so a state can be shared and compared freely.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Literal
+
+
+class ReservationStatus(StrEnum):
+    """Where a reservation stands; the values are the API's."""
+
+    PENDING = "RESERVATION_STATUS_PENDING"
+    DROPPED_OFF = "RESERVATION_STATUS_DROPPED_OFF"
+    PICKED_UP = "RESERVATION_STATUS_PICKED_UP"
+    CANCELLED = "RESERVATION_STATUS_CANCELLED"
+    ABANDONED = "RESERVATION_STATUS_ABANDONED"
+
+
+class CellStatus(StrEnum):
+    """What a cell is used for; whether it is blocked or faulty are flags beside it."""
+
+    IDLE = "IDLE"
+    RESERVED = "RESERVED"
+    OCCUPIED = "OCCUPIED"
+    IN_GRACE = "IN_GRACE"
+    AWAITING_CLEANUP = "AWAITING_CLEANUP"
+    AWAITING_INSPECTION = "AWAITING_INSPECTION"
+
+
+class Occupancy(StrEnum):
+    """How full a machine is; bounds in percent are those of the API reference."""
+
+    LOW = "OCCUPANCY_STATUS_LOW"
+    MEDIUM = "OCCUPANCY_STATUS_MEDIUM"
+    HIGH = "OCCUPANCY_STATUS_HIGH"
+    OVERLOADED = "OCCUPANCY_STATUS_OVERLOADED"
+
+
+class Door(StrEnum):
+    """A door as its sensor tells. UNKNOWN means that the sensor did not answer, never a third position."""
+
+    OPEN = "open"
+    CLOSED = "closed"
+    UNKNOWN = "unknown"
+
+
+class UnlockOutcome(StrEnum):
+    """The result of an unlock. UNKNOWN: the bus did not answer, so the door may or may not have moved."""
+
+    OPENED = "OPENED"
+    ALREADY_OPEN = "ALREADY_OPEN"
+    NO_MOVEMENT = "NO_MOVEMENT"
+    UNKNOWN = "UNKNOWN"
+
+
+class Purpose(StrEnum):
+    """Why a door is being unlocked."""
+
+    DROPOFF = "dropoff"
+    PICKUP = "pickup"
+
+
+class Source(StrEnum):
+    """Who caused something: a call to the API or somebody at the kiosk."""
+
+    API = "SOURCE_TYPE_API"
+    MACHINE = "SOURCE_TYPE_MACHINE"
+
+
+class Alarm(StrEnum):
+    """A condition somebody has to know of; raised once, cleared once."""
+
+    DEVICE_SILENT = "DEVICE_SILENT"
+    LOCK_JAMMED = "LOCK_JAMMED"
+    CLOCK_UNSYNCED = "CLOCK_UNSYNCED"
+
+
+@dataclass(frozen=True, slots=True)
+class Instant:
+    """One moment on both clocks of one boot.
+
+    `boottime_ns` is CLOCK_BOOTTIME and only comparable within one `boot_id`; `wall_s` is Unix time, worth
+    something across boots only when `synced`.
+    """
+
+    boot_id: str
+    boottime_ns: int
+    wall_s: float
+    synced: bool
+
+    def elapsed_ns(self, now: Instant) -> int | None:
+        """Nanoseconds from this moment to `now`; None if no clock can tell."""
+        if self.boot_id == now.boot_id:
+            return now.boottime_ns - self.boottime_ns
+        if self.synced and now.synced:
+            return max(0, round((now.wall_s - self.wall_s) * 1e9))
+        return None
+
+
+@dataclass(frozen=True, slots=True)
+class CellSpec:
+    """A cell as it was built; lengths of the inside in millimetres, the weight limit in grams."""
+
+    label: str
+    cell_id: str
+    width_mm: int
+    height_mm: int
+    depth_mm: int
+    max_mass_g: int
+    heating: bool = False
+    cooling: bool = False
+    weight_sensor: bool = False
+
+    @property
+    def volume_mm3(self) -> int:
+        """Inside volume in cubic millimetres."""
+        return self.width_mm * self.height_mm * self.depth_mm
+
+
+@dataclass(frozen=True, slots=True)
+class Packaging:
+    """What a parcel needs; millimetres and grams. The parcel stays upright (its height is vertical)."""
+
+    width_mm: int
+    height_mm: int
+    depth_mm: int
+    mass_g: int = 0
+    heating_required: bool = False
+    cooling_required: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Reservation:
+    """One parcel's stay. `first_dropoff`, `dropped_off`, `picked_up` are moments on the machine's clocks."""
+
+    reservation_id: str
+    platform: str
+    platform_order_id: str
+    packaging: Packaging
+    cell: str
+    drop_off_code: str
+    pickup_code: str
+    created: Instant
+    status: ReservationStatus = ReservationStatus.PENDING
+    notes: str = ""
+    webhook_url: str = ""
+    eta_minutes: int | None = None
+    grace_pickup_s: int = 120
+    grace_dropoff_s: int = 120
+    first_dropoff: Instant | None = None
+    dropoff_opened: bool = False
+    """A drop-off has the door open: when it closes, the parcel is dropped off."""
+    dropped_off: Instant | None = None
+    picked_up: Instant | None = None
+    recovered: bool = False
+    """The drop-off was concluded at a start, from a door that was journaled open and is now closed."""
+
+
+TicketStage = Literal["waiting", "reading", "pulsing"]
+
+
+@dataclass(frozen=True, slots=True)
+class Ticket:
+    """One wish to open a door, from its acceptance to its outcome.
+
+    `waiting`: in the queue for a free place; `reading`: a fresh look at the door has been asked for;
+    `pulsing`: the intent for pulse number `attempt` is journaled.
+    """
+
+    unlock_id: str
+    reservation_id: str
+    cell: str
+    purpose: Purpose
+    source: Source
+    stage: TicketStage
+    expires_ns: int | None
+    """CLOCK_BOOTTIME after which the wish never acts; None: no limit. A ticket never outlives the process."""
+    attempt: int = 0
+    request_key: str | None = None
+    """The request to answer with the outcome; None when nobody waits."""
+
+
+@dataclass(frozen=True, slots=True)
+class Cell:
+    """A cell as it stands now. `door` is the last journaled observation."""
+
+    label: str
+    status: CellStatus = CellStatus.IDLE
+    reservation_id: str | None = None
+    door: Door = Door.UNKNOWN
+    answering: bool = False
+    """The board of this cell's door answered the last time it was asked."""
+    opened_since_allocation: bool = False
+    blocked: str | None = None
+    faulty: str | None = None
+    unlocks: int = 0
+    """How often this lock was pulsed in its life: the measure of wear."""
+
+
+_WORD = {Purpose.DROPOFF: "DROP", Purpose.PICKUP: "PICK"}
+_TEXT = re.compile(r"DLV-(DROP|PICK)-([A-Za-z0-9_]{1,128})-([0-9]{1,9})", re.ASCII)
+
+
+def qr_text(purpose: Purpose, reservation_id: str, code: str) -> str:
+    """The text that a QR code holds, as in the API reference: `DLV-DROP-res_789-1234`."""
+    return f"DLV-{_WORD[purpose]}-{reservation_id}-{code}"
+
+
+def parse_qr(text: str) -> tuple[Purpose, str, str] | None:
+    """Purpose, reservation id and code of a QR text; None if it is not one."""
+    match = _TEXT.fullmatch(text)
+    if match is None:
+        return None
+    purpose = Purpose.DROPOFF if match[1] == "DROP" else Purpose.PICKUP
+    return purpose, match[2], match[3]

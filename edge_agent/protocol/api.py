@@ -1,0 +1,204 @@
+"""Bodies of the delivery locker API, shared by the MQTT contract and the REST gateway.
+
+Bounds are those of the behaviour page; a value outside raises pydantic's `ValidationError`, which
+`refusal_from` turns into code 3 naming the field. Integers are JSON integers: `"10"` and `1.5` are refused.
+Unknown fields are ignored, so that a newer sender can talk to an older machine.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+from datetime import UTC, datetime
+from typing import Annotated, Any
+from urllib.parse import urlsplit
+
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+
+from edge_agent.errors import Code, FieldViolation, Refusal
+from edge_agent.model import CellStatus, Occupancy, Packaging, ReservationStatus
+
+TEXT_MAX = 1024
+
+
+def is_loopback(host: str | None) -> bool:
+    """Whether a host name or address means this machine."""
+    if host is None:
+        return False
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+def _webhook_url(value: str) -> str:
+    if not value:
+        return value
+    try:
+        parts = urlsplit(value)
+        host, _ = parts.hostname, parts.port
+    except ValueError as error:
+        raise ValueError(f"must be an https URL: {error}") from None
+    if not host or parts.scheme not in ("https", "http"):
+        raise ValueError("must be an https URL")
+    if parts.scheme == "http" and not is_loopback(host):
+        raise ValueError("must be an https URL (plain http only to loopback)")
+    return value
+
+
+def _null_is(default: Any) -> BeforeValidator:
+    """JSON null means the default, as in proto3's JSON mapping."""
+    return BeforeValidator(lambda value: default if value is None else value)
+
+
+Text = Annotated[str, Field(strict=True, max_length=TEXT_MAX)]
+Identifier = Annotated[str, Field(strict=True, min_length=1, max_length=TEXT_MAX)]
+OptionalText = Annotated[Text, _null_is("")]
+Millimetres = Annotated[int, Field(strict=True, ge=1, le=10_000)]
+Grams = Annotated[int, Field(strict=True, ge=0, le=1_000_000), _null_is(0)]
+Flag = Annotated[bool, Field(strict=True), _null_is(False)]
+GraceSeconds = Annotated[int, Field(strict=True, ge=0, le=86_400), _null_is(120)]
+EtaMinutes = Annotated[int, Field(strict=True, ge=0, le=10_080)]
+WebhookUrl = Annotated[Text, AfterValidator(_webhook_url), _null_is("")]
+Degrees = Annotated[float, Field(strict=True, allow_inf_nan=False)]
+
+
+class Body(BaseModel):
+    """Base of all bodies: immutable, unknown fields ignored."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+
+class PackagingBody(Body):
+    """The API's Packaging; lengths in millimetres, weight in grams."""
+
+    width: Millimetres
+    height: Millimetres
+    depth: Millimetres
+    weight: Grams = 0
+    heating_required: Flag = False
+    cooling_required: Flag = False
+
+    def to_model(self) -> Packaging:
+        """The same in the house's vocabulary."""
+        return Packaging(
+            width_mm=self.width,
+            height_mm=self.height,
+            depth_mm=self.depth,
+            mass_g=self.weight,
+            heating_required=self.heating_required,
+            cooling_required=self.cooling_required,
+        )
+
+
+class ReserveBody(Body):
+    """Body of POST /reservations."""
+
+    machine_id: Identifier
+    platform_order_id: Identifier
+    packaging: PackagingBody
+    notes: OptionalText = ""
+    webhook_url: WebhookUrl = ""
+    eta_minutes: EtaMinutes | None = None
+    grace_period_pickup_in_seconds: GraceSeconds = 120
+    grace_period_dropoff_in_seconds: GraceSeconds = 120
+
+
+class CellReference(Body):
+    """How an answer names a cell; `description` is the label on the door."""
+
+    description: str
+    cell_id: str | None = None
+
+
+class CellInformation(Body):
+    """The API's CellInformation: inside lengths in millimetres and what the cell can do."""
+
+    width: int
+    height: int
+    depth: int
+    heating: bool
+    cooling: bool
+    weight_sensor: bool
+
+
+class CellDetail(CellInformation):
+    """A cell of `all_cells`, with what operators need beside the API's fields."""
+
+    cell_id: str
+    description: str
+    status: CellStatus
+    blocked: bool
+    faulty: bool
+
+
+class Machine(Body):
+    """The API's Machine."""
+
+    machine_id: str
+    name: str
+    location: str
+    latitude: float
+    longitude: float
+    online: bool
+    preferred_cells: list[CellInformation]
+    all_cells: list[CellDetail]
+    occupancy_information: Occupancy
+
+
+class ReservationView(Body):
+    """A reservation as the machine tells it in a command's reply; codes travel only there."""
+
+    reservation_id: str
+    machine_id: str
+    platform: str = ""
+    platform_order_id: str
+    notes: str = ""
+    webhook_url: str = ""
+    status: ReservationStatus
+    created_at: str
+    cell: CellReference
+    drop_off_code: str
+    pickup_code: str
+    packaging: PackagingBody
+    eta_minutes: int | None = None
+    grace_period_pickup_in_seconds: int
+    grace_period_dropoff_in_seconds: int
+    dropped_off_at: str | None = None
+    picked_up_at: str | None = None
+
+
+def rfc3339(wall_s: float) -> str:
+    """A Unix time as the API writes it: `2025-06-13T10:30:00Z`, whole seconds, UTC."""
+    return datetime.fromtimestamp(int(wall_s), UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def field_path(location: tuple[int | str, ...]) -> str:
+    """A validation error's place as a path: `packaging.width`, `cells[3].label`."""
+    path = ""
+    for part in location:
+        path += f"[{part}]" if isinstance(part, int) else f".{part}" if path else part
+    return path
+
+
+def refusal_from(error: ValidationError) -> Refusal:
+    """A pydantic finding as code 3; every wrong field is named, the first one in the message."""
+    violations = tuple(
+        FieldViolation(field_path(item["loc"]) or "body", _plain(item["msg"]))
+        for item in error.errors(include_url=False, include_input=False, include_context=False)
+    )
+    first = violations[0]
+    return Refusal(Code.INVALID_ARGUMENT, f"{first.field}: {first.description}", violations)
+
+
+def _plain(message: str) -> str:
+    message = message.removeprefix("Value error, ").removeprefix("Input ")
+    return message[:1].lower() + message[1:]
+
+
+def rpc_status(refusal: Refusal) -> dict[str, Any]:
+    """A refusal as the API's rpcStatus; field findings in the shape of google.rpc.BadRequest."""
+    details: list[dict[str, Any]] = []
+    if refusal.violations:
+        found = [{"field": v.field, "description": v.description} for v in refusal.violations]
+        details = [{"@type": "type.googleapis.com/google.rpc.BadRequest", "field_violations": found}]
+    return {"code": int(refusal.code), "message": refusal.message, "details": details}

@@ -1,0 +1,147 @@
+"""Commands to a machine: what may be in them, and how long they may act.
+
+Topic `cmd/{command}`; the body is the API's request fields plus `request_id`, `issued_at`, `expires_at`.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Annotated, Any
+
+from pydantic import AwareDatetime, BeforeValidator, Field, ValidationError
+
+from edge_agent.errors import Code, FieldViolation, Refusal
+from edge_agent.model import Instant
+from edge_agent.protocol.api import Body, Identifier, OptionalText, ReserveBody, Text, refusal_from
+
+DOOR_OPENING_LIFE_S = 30.0
+"""Longest life of a command that opens a door, whatever its sender says."""
+
+
+def _text_time(value: Any) -> Any:
+    if isinstance(value, datetime | str):
+        return value
+    raise ValueError("must be an RFC 3339 time")
+
+
+Rfc3339 = Annotated[AwareDatetime, BeforeValidator(_text_time)]
+
+
+NewReservationId = Annotated[
+    str, Field(strict=True, min_length=1, max_length=128, pattern=r"^[A-Za-z0-9_]+$")
+]
+"""Goes into a QR text between dashes, so it has none."""
+
+
+class Command(Body):
+    """What every command carries. `request_id` is the idempotency key."""
+
+    request_id: Identifier
+    issued_at: Rfc3339
+    expires_at: Rfc3339
+
+
+class EchoCommand(Command):
+    """Answers `{"message"}`."""
+
+    message: OptionalText = ""
+
+
+class ReserveCommand(Command, ReserveBody):
+    """Reserve a cell; `reservation_id` is made by the gateway, `platform` says whose it is."""
+
+    reservation_id: Annotated[
+        str, Field(strict=True, min_length=1, max_length=128, pattern=r"^[A-Za-z0-9_]+$")
+    ]
+    platform: OptionalText = ""
+
+
+class ReservationCommand(Command):
+    """A command on one reservation."""
+
+    reservation_id: Identifier
+
+
+class DropoffCommand(ReservationCommand):
+    """Open the cell for the rider."""
+
+
+class PickupCommand(ReservationCommand):
+    """Open the cell for the consumer."""
+
+
+class CancelCommand(ReservationCommand):
+    """Give the cell back before anything was dropped off."""
+
+
+class GetReservationCommand(ReservationCommand):
+    """Read one reservation."""
+
+
+class GetMachineCommand(Command):
+    """Read the machine."""
+
+
+class ListReservationsCommand(Command):
+    """Read the ongoing reservations, oldest first."""
+
+    platform: Text | None = None
+
+
+COMMANDS: dict[str, type[Command]] = {
+    "echo": EchoCommand,
+    "reserve": ReserveCommand,
+    "dropoff": DropoffCommand,
+    "pickup": PickupCommand,
+    "cancel": CancelCommand,
+    "get-machine": GetMachineCommand,
+    "get-reservation": GetReservationCommand,
+    "list-reservations": ListReservationsCommand,
+}
+"""Every command that is built, by the last word of its topic."""
+
+DOOR_OPENING = frozenset({"dropoff", "pickup"})
+QUERIES = frozenset({"echo", "get-machine", "get-reservation", "list-reservations"})
+"""Commands that change nothing, so nothing of them is kept."""
+
+
+def decode(name: str, payload: bytes) -> Command:
+    """The command in `payload`.
+
+    Raises `Refusal`: code 12 for a command that is not built, code 3 naming the field otherwise.
+    """
+    model = COMMANDS.get(name)
+    if model is None:
+        raise Refusal(Code.NOT_BUILT, f"command {name!r} is not built in this version")
+    try:
+        return model.model_validate_json(payload)
+    except ValidationError as error:
+        raise refusal_from(error) from None
+
+
+def life_ns(name: str, command: Command, now: Instant, message_expiry_s: int | None) -> int:
+    """How many nanoseconds from `now` the command may still act.
+
+    With a synchronised wall clock the sender's `expires_at` counts; without one only what is left of the
+    Message Expiry Interval on arrival (MQTT 5, 3.3.2.3.3). A door-opening command lives 30 s at most.
+    Raises `Refusal`: code 4 if it has expired, code 3 if its life cannot be told and it would open a door.
+    """
+    lives: list[float] = []
+    if message_expiry_s is not None:
+        lives.append(float(message_expiry_s))
+    if now.synced:
+        lives.append(command.expires_at.timestamp() - now.wall_s)
+    if name in DOOR_OPENING:
+        if not lives:
+            problem = "is needed while the machine's clock is not synchronised"
+            violation = FieldViolation("message_expiry_interval", problem)
+            raise Refusal(Code.INVALID_ARGUMENT, f"{violation.field}: {problem}", (violation,))
+        lives.append(DOOR_OPENING_LIFE_S)
+        if now.synced:
+            lives.append(command.issued_at.timestamp() + DOOR_OPENING_LIFE_S - now.wall_s)
+    if not lives:
+        return 3600 * 10**9
+    left_s = min(lives)
+    if left_s <= 0:
+        raise Refusal(Code.EXPIRED, "the command has expired")
+    return round(left_s * 1e9)

@@ -1,0 +1,111 @@
+"""Events from a machine: the webhook body plus the machine's own ordering fields (topic `evt`, QoS 1)."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+from edge_agent.model import Alarm, CellStatus, Source, UnlockOutcome
+from edge_agent.protocol.api import Body, CellReference
+
+
+class EventType(StrEnum):
+    """Every type of event that this version of the machine sends."""
+
+    RESERVATION_CREATED = "EVENT_TYPE_RESERVATION_CREATED"
+    DROPOFF = "EVENT_TYPE_DROPOFF"
+    PICKUP = "EVENT_TYPE_PICKUP"
+    PICKUP_FAILED = "EVENT_TYPE_PICKUP_FAILED"
+    RESERVATION_CANCELLED = "EVENT_TYPE_RESERVATION_CANCELLED"
+    RESERVATION_COMPLETED = "EVENT_TYPE_RESERVATION_COMPLETED"
+    CELL_STATUS_CHANGED = "EVENT_TYPE_CELL_STATUS_CHANGED"
+    ALARM_RAISED = "EVENT_TYPE_ALARM_RAISED"
+    ALARM_CLEARED = "EVENT_TYPE_ALARM_CLEARED"
+
+
+WEBHOOK_TYPES = frozenset(
+    {
+        EventType.DROPOFF,
+        EventType.PICKUP,
+        EventType.PICKUP_FAILED,
+        EventType.RESERVATION_CANCELLED,
+    }
+)
+"""The types that trigger a webhook; the others only feed the gateway's projection."""
+
+
+class MachineReference(Body):
+    """The machine, as a webhook names it."""
+
+    machine_id: str
+    name: str
+    location: str
+
+
+class EventDetail(Body):
+    """The object that an event carries under its type's own key."""
+
+    source_type: Source
+    machine: MachineReference
+    cell: CellReference | None = None
+    outcome: UnlockOutcome | None = None
+    """Of the unlock, where one failed."""
+    reason: str | None = None
+    recovered: bool | None = None
+    """True when the machine concluded the fact at a start, from what it had journaled and what it saw."""
+    status: CellStatus | None = None
+    alarm: Alarm | None = None
+    device: str | None = None
+
+
+DETAIL_KEY: dict[EventType, str] = {
+    EventType.RESERVATION_CREATED: "reservation_created_event",
+    EventType.DROPOFF: "drop_off_event",
+    EventType.PICKUP: "pickup_event",
+    EventType.PICKUP_FAILED: "pickup_failed_event",
+    EventType.RESERVATION_CANCELLED: "reservation_cancelled_event",
+    EventType.RESERVATION_COMPLETED: "reservation_completed_event",
+    EventType.CELL_STATUS_CHANGED: "cell_status_changed_event",
+    EventType.ALARM_RAISED: "alarm_raised_event",
+    EventType.ALARM_CLEARED: "alarm_cleared_event",
+}
+
+
+class Event(Body):
+    """One event on `evt`; exactly the detail of its type is present, absent fields are left out."""
+
+    event_id: str
+    idempotency_key: str
+    event_time_unix_timestamp: int
+    event_time_timestamp: str
+    event_type: EventType
+    machine_id: str
+    sequence: int
+    boot_id: str
+    clock_synced: bool
+    platform_order_id: str | None = None
+    reservation_id: str | None = None
+    request_id: str | None = None
+    reservation_created_event: EventDetail | None = None
+    drop_off_event: EventDetail | None = None
+    pickup_event: EventDetail | None = None
+    pickup_failed_event: EventDetail | None = None
+    reservation_cancelled_event: EventDetail | None = None
+    reservation_completed_event: EventDetail | None = None
+    cell_status_changed_event: EventDetail | None = None
+    alarm_raised_event: EventDetail | None = None
+    alarm_cleared_event: EventDetail | None = None
+
+    @property
+    def detail(self) -> EventDetail | None:
+        """The object under this type's key."""
+        value: EventDetail | None = getattr(self, DETAIL_KEY[self.event_type])
+        return value
+
+
+class Online(Body):
+    """`state/online`: birth, will and clean good-bye, retained."""
+
+    online: bool
+    boot_id: str
+    agent_version: str
+    at: str

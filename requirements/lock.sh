@@ -1,0 +1,10 @@
+#!/usr/bin/env bash
+# Writes the pinned requirement files from pyproject.toml: exact versions with hashes, no index address.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+pins() {
+    uv pip compile pyproject.toml --quiet --universal --python-version 3.11 --generate-hashes \
+        --no-header --no-annotate --no-emit-index-url "$@"
+}
+pins --output-file requirements/daemon.txt
+pins --all-extras --constraints requirements/daemon.txt --output-file requirements/all.txt
