@@ -35,7 +35,7 @@ def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> bool | None:
 
 @pytest.fixture(autouse=True)
 def _no_stray_threads() -> Iterator[None]:
-    """Fails a test that leaves a thread running; collects garbage so that unclosed things warn in their test."""
+    """Fails a test that leaves a thread; collects garbage, so that unclosed things warn in their own test."""
     before = set(threading.enumerate())
     yield
     gc.collect()
