@@ -162,7 +162,7 @@ class Reservation:
     """The drop-off was concluded at a start, from a door that was journaled open and is now closed."""
 
 
-TicketStage = Literal["waiting", "reading", "pulsing"]
+TicketStage = Literal["waiting", "reading", "pulsing", "unresolved"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,7 +170,8 @@ class Ticket:
     """One wish to open a door, from its acceptance to its outcome.
 
     `waiting`: in the queue for a free place; `reading`: a fresh look at the door has been asked for;
-    `pulsing`: the intent for pulse number `attempt` is journaled.
+    `pulsing`: the intent for pulse number `attempt` is journaled; `unresolved`: pulse number `attempt` may
+    have been given, and the door could not be read since. The next reading of the door decides.
     """
 
     unlock_id: str
@@ -197,6 +198,8 @@ class Cell:
     answering: bool = False
     """The board of this cell's door answered the last time it was asked."""
     opened_since_allocation: bool = False
+    suspect: bool = False
+    """An unlock of unknown outcome happened: look into the cell before it is allocated anew."""
     blocked: str | None = None
     faulty: str | None = None
     unlocks: int = 0

@@ -1,0 +1,262 @@
+"""The entrance of the pure core: one input in, one `Step` out."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+
+from edge_agent.errors import Code, Refusal
+from edge_agent.model import (
+    Alarm,
+    CellStatus,
+    Door,
+    Instant,
+    Reservation,
+    ReservationStatus,
+    Source,
+    Ticket,
+)
+from edge_agent.statemachine import access, allocation, cell, unlocking
+from edge_agent.statemachine.inputs import (
+    Boot,
+    Cancel,
+    Clear,
+    DeviceHealth,
+    DoorRead,
+    DoorsSeen,
+    EnterCode,
+    Input,
+    OpenFor,
+    PulseDone,
+    Reserve,
+    Tick,
+)
+from edge_agent.statemachine.invariants import check
+from edge_agent.statemachine.outputs import FactKind
+from edge_agent.statemachine.reservation import NS, apply, demand, rule_for, status_word
+from edge_agent.statemachine.state import Layout, LockerState
+from edge_agent.statemachine.transitions import Trigger
+from edge_agent.statemachine.turn import Step, Turn
+
+
+def step(state: LockerState, layout: Layout, given: Input, now: Instant) -> Step:
+    """What the locker becomes, does and tells when `given` happens at `now`.
+
+    Raises `Refusal` for a command that is not granted, and then nothing has changed; `InvariantBroken` if
+    the result would contradict itself.
+    """
+    turn = Turn(state, layout, now)
+    match given:
+        case Reserve():
+            _reserve(turn, given)
+        case OpenFor():
+            _open_for(turn, given)
+        case EnterCode():
+            _enter_code(turn, given)
+        case Cancel():
+            _cancel(turn, given)
+        case Clear():
+            cell.clear(turn, given.cell)
+            turn.answer(given.request_key, cell=given.cell)
+        case DoorRead():
+            unlocking.door_read(turn, given.unlock_id, given.door)
+        case PulseDone():
+            unlocking.pulse_done(turn, given.unlock_id, given.attempt, given.door)
+        case DoorsSeen():
+            for label, door in given.doors.items():
+                _door_seen(turn, label, door)
+        case DeviceHealth():
+            _device_health(turn, given)
+        case Boot():
+            _boot(turn, given)
+        case Tick():
+            pass
+    _what_is_due(turn)
+    result = turn.result()
+    check(result.state, layout, state)
+    return result
+
+
+def next_due_ns(state: LockerState, now: Instant) -> int | None:
+    """CLOCK_BOOTTIME at which a `Tick` would next do something; None if time alone does nothing.
+
+    A grace whose elapsed time no clock can tell is not due; it is asked about again when something happens.
+    """
+    due = [now.boottime_ns + max(0, left_ns) for _, left_ns in _running_out(state, now)]
+    return min(due, default=None)
+
+
+def _running_out(state: LockerState | Turn, now: Instant) -> Iterator[tuple[Reservation, int]]:
+    """Pick-up graces that end by time alone (door seen closed, nobody at work on it).
+
+    With each what is left of it in nanoseconds; 0 or less means that it is over.
+    """
+    for reservation in state.reservations.values():
+        if reservation.picked_up is None:
+            continue
+        place = state.cells[reservation.cell]
+        if place.door is not Door.CLOSED or not place.answering:
+            continue
+        if any(t.cell == place.label and t.stage != "waiting" for t in state.tickets.values()):
+            continue
+        elapsed_ns = reservation.picked_up.elapsed_ns(now)
+        if elapsed_ns is not None:
+            yield reservation, reservation.grace_pickup_s * NS - elapsed_ns + 1
+
+
+def _reserve(turn: Turn, given: Reserve) -> None:
+    if given.known or given.reservation_id in turn.reservations:
+        raise Refusal(Code.NOT_ALLOWED, f"reservation {given.reservation_id} exists already")
+    taken = allocation.allocate(turn, given.packaging)
+    access.forget_rested(turn)
+    drop_off_code, pickup_code = access.choose_codes(turn, given.candidate_codes)
+    for code in (drop_off_code, pickup_code):
+        if code in turn.resting_codes:
+            turn.put("resting_codes", code, None)
+    reservation = Reservation(
+        reservation_id=given.reservation_id,
+        platform=given.platform,
+        platform_order_id=given.platform_order_id,
+        packaging=given.packaging,
+        cell=taken.label,
+        drop_off_code=drop_off_code,
+        pickup_code=pickup_code,
+        created=turn.now,
+        notes=given.notes,
+        webhook_url=given.webhook_url,
+        eta_minutes=given.eta_minutes,
+        grace_pickup_s=given.grace_pickup_s,
+        grace_dropoff_s=given.grace_dropoff_s,
+    )
+    turn.put("reservations", reservation.reservation_id, reservation)
+    turn.change_cell(
+        taken.label,
+        status=CellStatus.RESERVED,
+        reservation_id=reservation.reservation_id,
+        opened_since_allocation=False,
+    )
+    turn.tell(FactKind.RESERVATION_CREATED, reservation, source=Source.API, request_key=given.request_key)
+    turn.answer(given.request_key, reservation, taken.label)
+
+
+def _live(turn: Turn, reservation_id: str, ended: ReservationStatus | None, wish: str) -> Reservation:
+    """The live reservation. Raises `Refusal`: code 9 if it is over, code 5 if it never was."""
+    reservation = turn.reservations.get(reservation_id)
+    if reservation is not None:
+        return reservation
+    if ended is not None:
+        over = f"{wish} not allowed: the reservation is {status_word(ended)} and over"
+        raise Refusal(Code.NOT_ALLOWED, over)
+    raise Refusal(Code.NOT_FOUND, f"no such reservation: {reservation_id}")
+
+
+def _open_for(turn: Turn, given: OpenFor) -> None:
+    reservation = _live(turn, given.reservation_id, given.ended, given.purpose)
+    ticket = Ticket(
+        unlock_id=given.unlock_id,
+        reservation_id=reservation.reservation_id,
+        cell=reservation.cell,
+        purpose=given.purpose,
+        source=Source.API,
+        stage="waiting",
+        expires_ns=given.expires_ns,
+        request_key=given.request_key,
+    )
+    unlocking.accept(turn, ticket)
+
+
+def _enter_code(turn: Turn, given: EnterCode) -> None:
+    found = access.match_entry(turn, given.text)
+    if found is None:
+        raise access.not_valid()
+    reservation, purpose = found
+    if rule_for(reservation, unlocking.WISH[purpose], turn.now) is None:
+        raise access.not_valid()
+    ticket = Ticket(
+        unlock_id=given.unlock_id,
+        reservation_id=reservation.reservation_id,
+        cell=reservation.cell,
+        purpose=purpose,
+        source=Source.MACHINE,
+        stage="waiting",
+        expires_ns=None,
+        request_key=given.request_key,
+    )
+    unlocking.accept(turn, ticket)
+
+
+def _cancel(turn: Turn, given: Cancel) -> None:
+    reservation = _live(turn, given.reservation_id, given.ended, "cancel")
+    unlocking.refuse_while_busy(turn, reservation.cell)
+    demand(reservation, Trigger.CANCEL, turn.now)
+    moved = apply(turn, reservation, Trigger.CANCEL, source=Source.API, request_key=given.request_key)
+    turn.answer(given.request_key, moved, reservation.cell)
+    for ticket in tuple(turn.tickets.values()):
+        if ticket.reservation_id == reservation.reservation_id:
+            turn.drop_ticket(ticket)
+            gone = Refusal(Code.NOT_ALLOWED, "the reservation was cancelled before its turn came")
+            turn.answer(ticket.request_key, refusal=gone)
+
+
+def _door_seen(turn: Turn, label: str, door: Door, *, recovered: bool = False) -> None:
+    """A door was read. Physical facts win: what was opened for a drop-off and is closed is dropped off."""
+    before = turn.cells[label]
+    if door is Door.UNKNOWN:
+        if before.answering:
+            turn.change_cell(label, answering=False)
+        return
+    if before.door is not door or not before.answering:
+        turn.change_cell(label, door=door, answering=True)
+    unlocking.settle(turn, label, door, recovered=recovered)
+    holder = turn.cells[label].reservation_id
+    if holder is None or door is not Door.CLOSED:
+        return
+    reservation = turn.reservations[holder]
+    dropped = rule_for(reservation, Trigger.DOOR_CLOSED, turn.now)
+    if dropped is not None:
+        apply(
+            turn,
+            replace(reservation, recovered=recovered),
+            Trigger.DOOR_CLOSED,
+            recovered=recovered,
+            dropped_off=turn.now,
+            dropoff_opened=False,
+        )
+
+
+def _device_health(turn: Turn, given: DeviceHealth) -> None:
+    if given.answering:
+        turn.clear_alarm(Alarm.DEVICE_SILENT, given.device)
+        return
+    turn.raise_alarm(Alarm.DEVICE_SILENT, given.device)
+    for label in given.cells:
+        _door_seen(turn, label, Door.UNKNOWN)
+
+
+def _boot(turn: Turn, given: Boot) -> None:
+    """Reconciles what was journaled with what the doors show. What never had an intent is forgotten."""
+    for ticket in tuple(turn.tickets.values()):
+        if ticket.stage == "pulsing":
+            turn.change_ticket(ticket, stage="unresolved", request_key=None)
+        elif ticket.stage != "unresolved":
+            turn.drop_ticket(ticket)
+    for label in turn.cells:
+        _door_seen(turn, label, given.doors.get(label, Door.UNKNOWN), recovered=True)
+    if turn.now.synced:
+        turn.clear_alarm(Alarm.CLOCK_UNSYNCED, "")
+    else:
+        turn.raise_alarm(Alarm.CLOCK_UNSYNCED, "")
+
+
+def _what_is_due(turn: Turn) -> None:
+    """Ends the pick-up graces that have run out behind a closed door."""
+    for reservation, left_ns in tuple(_running_out(turn, turn.now)):
+        if left_ns <= 0:
+            apply(turn, reservation, Trigger.GRACE_OVER)
+
+
+def restored(state: LockerState, now: Instant) -> LockerState:
+    """A state as read from the journal, made fit for this boot: pulses of another boot are forgotten."""
+    silent = {label: replace(place, answering=False) for label, place in state.cells.items()}
+    recent = {k: v for k, v in state.pulses_ns.items() if v and v[-1] <= now.boottime_ns}
+    return replace(state, cells=silent, pulses_ns=recent)

@@ -1,0 +1,63 @@
+"""The state of a whole locker, and what about it never changes while the daemon runs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from edge_agent.model import Alarm, Cell, CellSpec, Instant, Reservation, Ticket
+
+
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """The cells as built and the rules of opening them, from the configuration."""
+
+    specs: Mapping[str, CellSpec]
+    attempts: int = 3
+    max_concurrent_unlocks: int = 2
+    duty_pulses: int = 6
+    duty_window_ns: int = 10 * 10**9
+    code_digits: int = 4
+
+
+@dataclass(frozen=True, slots=True)
+class StandingAlarm:
+    """An alarm that has been raised and not yet cleared; `place` is a cell's label, a device or empty."""
+
+    alarm: Alarm
+    place: str
+    since: Instant
+    detail: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class LockerState:
+    """Everything the machine knows. Only reservations that hold a cell are here; ended ones are journaled.
+
+    `queue` holds the unlock ids of waiting tickets, oldest first. `resting_codes` are codes that died,
+    oldest first. `pulses_ns` are the recent pulses of each lock on CLOCK_BOOTTIME of this boot.
+    """
+
+    cells: Mapping[str, Cell]
+    reservations: Mapping[str, Reservation] = field(default_factory=dict)
+    tickets: Mapping[str, Ticket] = field(default_factory=dict)
+    queue: tuple[str, ...] = ()
+    resting_codes: Mapping[str, Instant] = field(default_factory=dict)
+    alarms: Mapping[str, StandingAlarm] = field(default_factory=dict)
+    pulses_ns: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
+
+    def ticket_on(self, cell: str) -> Ticket | None:
+        """The ticket that is at work on a cell; a waiting one does not count."""
+        for ticket in self.tickets.values():
+            if ticket.cell == cell and ticket.stage != "waiting":
+                return ticket
+        return None
+
+    def active_unlocks(self) -> int:
+        """How many tickets are at work with a lock now."""
+        return sum(ticket.stage in ("reading", "pulsing") for ticket in self.tickets.values())
+
+
+def empty_state(layout: Layout) -> LockerState:
+    """A locker with nothing in it, whose doors have not been read yet."""
+    return LockerState(cells={label: Cell(label) for label in layout.specs})

@@ -1,0 +1,155 @@
+"""One step in the making: the state so far, and what will be asked for and told.
+
+Lives for one call of `step` and is never seen outside; maps are copied on the first write to them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+from edge_agent.errors import Refusal
+from edge_agent.model import Alarm, Cell, Instant, Reservation, Ticket, UnlockOutcome
+from edge_agent.statemachine.outputs import Answer, Effect, Fact, FactKind, UnlockRecord
+from edge_agent.statemachine.state import Layout, LockerState, StandingAlarm
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """The result of one input. `ended` are reservations that left the state with this step."""
+
+    state: LockerState
+    effects: tuple[Effect, ...]
+    facts: tuple[Fact, ...]
+    answers: tuple[Answer, ...]
+    unlocks: tuple[UnlockRecord, ...]
+    ended: tuple[Reservation, ...]
+
+
+class Turn:
+    """Collects the changes of one step."""
+
+    def __init__(self, state: LockerState, layout: Layout, now: Instant) -> None:
+        self.layout = layout
+        self.now = now
+        self.before = state
+        self.cells: Mapping[str, Cell] = state.cells
+        self.reservations: Mapping[str, Reservation] = state.reservations
+        self.tickets: Mapping[str, Ticket] = state.tickets
+        self.queue = state.queue
+        self.resting_codes: Mapping[str, Instant] = state.resting_codes
+        self.alarms: Mapping[str, StandingAlarm] = state.alarms
+        self.pulses_ns: Mapping[str, tuple[int, ...]] = state.pulses_ns
+        self.effects: list[Effect] = []
+        self.facts: list[Fact] = []
+        self.answers: list[Answer] = []
+        self.unlocks: list[UnlockRecord] = []
+        self.ended: list[Reservation] = []
+
+    def put(self, field: str, key: str, value: Any) -> None:
+        """Sets (or with None removes) one entry of a map of the state."""
+        current: Mapping[str, Any] = getattr(self, field)
+        if current is getattr(self.before, field):
+            current = dict(current)
+            setattr(self, field, current)
+        assert isinstance(current, dict)
+        if value is None:
+            current.pop(key, None)
+        else:
+            current[key] = value
+
+    def change_cell(self, label: str, **changes: Any) -> Cell:
+        """Replaces fields of a cell."""
+        cell = replace(self.cells[label], **changes)
+        self.put("cells", label, cell)
+        return cell
+
+    def change_reservation(self, reservation: Reservation, **changes: Any) -> Reservation:
+        """Replaces fields of a live reservation."""
+        changed = replace(reservation, **changes)
+        self.put("reservations", changed.reservation_id, changed)
+        return changed
+
+    def change_ticket(self, ticket: Ticket, **changes: Any) -> Ticket:
+        """Replaces fields of a ticket."""
+        changed = replace(ticket, **changes)
+        self.put("tickets", changed.unlock_id, changed)
+        return changed
+
+    def drop_ticket(self, ticket: Ticket) -> None:
+        """Forgets a ticket that is over."""
+        self.put("tickets", ticket.unlock_id, None)
+        if ticket.unlock_id in self.queue:
+            self.queue = tuple(other for other in self.queue if other != ticket.unlock_id)
+
+    def tell(self, kind: FactKind, reservation: Reservation | None = None, **details: Any) -> None:
+        """A fact for the outbox."""
+        if reservation is not None:
+            details.setdefault("cell", reservation.cell)
+        self.facts.append(Fact(kind=kind, at=self.now, reservation=reservation, **details))
+
+    def answer(
+        self,
+        request_key: str | None,
+        reservation: Reservation | None = None,
+        cell: str | None = None,
+        refusal: Refusal | None = None,
+    ) -> None:
+        """An answer, if somebody waits for it."""
+        if request_key is not None:
+            self.answers.append(Answer(request_key, reservation, cell, refusal))
+
+    def record(self, ticket: Ticket, outcome: UnlockOutcome | None) -> None:
+        """A line of the ledger: an intent, or with `outcome` what became of it."""
+        self.unlocks.append(
+            UnlockRecord(
+                unlock_id=ticket.unlock_id,
+                attempt=ticket.attempt,
+                cell=ticket.cell,
+                reservation_id=ticket.reservation_id,
+                purpose=ticket.purpose,
+                source=ticket.source,
+                request_key=ticket.request_key,
+                at=self.now,
+                outcome=outcome,
+            )
+        )
+
+    def raise_alarm(self, alarm: Alarm, place: str, detail: str = "", *, cell: str | None = None) -> None:
+        """Raises an alarm unless it stands already."""
+        key = f"{alarm}/{place}"
+        if key in self.alarms:
+            return
+        self.put("alarms", key, StandingAlarm(alarm, place, self.now, detail))
+        device = None if cell is not None else place or None
+        self.tell(FactKind.ALARM_RAISED, alarm=alarm, cell=cell, device=device, reason=detail or None)
+
+    def clear_alarm(self, alarm: Alarm, place: str, *, cell: str | None = None) -> None:
+        """Clears an alarm if it stands."""
+        key = f"{alarm}/{place}"
+        if key not in self.alarms:
+            return
+        self.put("alarms", key, None)
+        device = None if cell is not None else place or None
+        self.tell(FactKind.ALARM_CLEARED, alarm=alarm, cell=cell, device=device)
+
+    def result(self) -> Step:
+        """The finished step."""
+        state = LockerState(
+            cells=self.cells,
+            reservations=self.reservations,
+            tickets=self.tickets,
+            queue=self.queue,
+            resting_codes=self.resting_codes,
+            alarms=self.alarms,
+            pulses_ns=self.pulses_ns,
+        )
+        return Step(
+            state,
+            tuple(self.effects),
+            tuple(self.facts),
+            tuple(self.answers),
+            tuple(self.unlocks),
+            tuple(self.ended),
+        )
