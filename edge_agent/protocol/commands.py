@@ -33,10 +33,14 @@ NewReservationId = Annotated[
 """Goes into a QR text between dashes, so it has none."""
 
 
+RequestId = Annotated[str, Field(strict=True, min_length=1, max_length=1024, pattern=r"^[^\x00-\x1f\x7f]+$")]
+"""Printable; the machine's own keys begin with a control character, so the two never meet."""
+
+
 class Command(Body):
     """What every command carries. `request_id` is the idempotency key."""
 
-    request_id: Identifier
+    request_id: RequestId
     issued_at: Rfc3339
     expires_at: Rfc3339
 

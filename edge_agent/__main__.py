@@ -1,0 +1,72 @@
+"""The console script: `edge-agent run` is the daemon; everything else is a command that talks to it.
+
+The daemon's way imports no library of the commands.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import signal
+import sys
+from pathlib import Path
+
+import structlog
+
+from edge_agent.errors import ConfigError, EdgeAgentError, StorageFault
+
+RUN_HELP = "Run the daemon in the foreground."
+
+
+def main() -> None:
+    """Entrance of `edge-agent`; ends the process with the exit codes of the contract."""
+    if sys.argv[1:2] == ["run"]:
+        parser = argparse.ArgumentParser(prog="edge-agent run", description=RUN_HELP)
+        parser.add_argument("--config", type=Path, required=True, metavar="FILE", help="the machine's file")
+        sys.exit(_daemon(parser.parse_args(sys.argv[2:]).config))
+    try:
+        from edge_agent.cli.commands import app
+    except ModuleNotFoundError as error:
+        sys.exit(f"edge-agent: the commands need the extra 'cli' of the package ({error})")
+    app()
+
+
+def _daemon(config: Path) -> int:
+    structlog.configure(
+        processors=[
+            structlog.processors.add_log_level,
+            structlog.processors.TimeStamper(fmt="iso", utc=True),
+            structlog.processors.format_exc_info,
+            structlog.processors.KeyValueRenderer(key_order=["timestamp", "level", "event"]),
+        ],
+        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+    )
+    # Late, so that a wrong command line answers at once.
+    from edge_agent.app import run_until_stopped
+    from edge_agent.config import load_settings
+
+    async def run() -> None:
+        stop = asyncio.Event()
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, stop.set)
+        await run_until_stopped(settings, stop)
+
+    try:
+        settings = load_settings(config)
+        asyncio.run(run())
+    except ConfigError as error:
+        for finding in error.findings:
+            print(f"{config}: {finding}", file=sys.stderr)  # noqa: T201
+        return 2
+    except StorageFault as fault:
+        print(f"edge-agent: {fault}", file=sys.stderr)  # noqa: T201
+        return 1
+    except (EdgeAgentError, ExceptionGroup):
+        structlog.get_logger().exception("the daemon ends")
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    main()

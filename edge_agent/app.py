@@ -1,0 +1,394 @@
+"""The composition root: the one place that names concrete classes, and the order of starting and stopping."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import random
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import structlog
+
+from edge_agent import __version__
+from edge_agent.cloud.link import Link, LinkSettings, MqttLink
+from edge_agent.cloud.publisher import Publisher
+from edge_agent.config import BusSection, Settings
+from edge_agent.console.api import ConsolePort, create_app
+from edge_agent.console.unix_server import serve
+from edge_agent.drivers.boards import (
+    Device,
+    DoorInputs,
+    Outputs,
+    RegisterScale,
+    TemperatureInputs,
+    TimedLock,
+)
+from edge_agent.drivers.bus import BusOwner
+from edge_agent.drivers.scanner import SerialScanner
+from edge_agent.drivers.transport import Transport
+from edge_agent.drivers.tty import TtyTransport
+from edge_agent.errors import BusFault, DeviceFault
+from edge_agent.journal.recovery import restore
+from edge_agent.journal.store import JournalStore
+from edge_agent.protocol.api import rfc3339
+from edge_agent.protocol.events import Online
+from edge_agent.protocol.topics import Topics
+from edge_agent.runtime.clock import Clock, SystemClock
+from edge_agent.runtime.desk import Desk
+from edge_agent.runtime.doors import DoorPlace, Doors
+from edge_agent.runtime.executor import Executor
+from edge_agent.runtime.ids import Ids
+from edge_agent.runtime.loop import LockerLoop
+from edge_agent.runtime.poller import FieldValues, Poller, SlowDevice, scale_of, thermometer_of
+from edge_agent.runtime.views import Identity, Views
+from edge_agent.runtime.writer import ThreadWriter, Writer
+from edge_agent.statemachine.inputs import Boot
+from edge_agent.statemachine.outputs import Effect
+from edge_agent.statemachine.state import Layout
+
+log = structlog.get_logger()
+
+PORT_WAIT_S = 2.0
+"""How long a start waits for a serial port before it goes on without."""
+OFF_TRIES = 3
+
+
+@dataclass(frozen=True, slots=True)
+class Ports:
+    """What a machine is plugged into; a simulation plugs in its own."""
+
+    clock: Clock
+    ids: Ids
+    transport: Callable[[BusSection], Transport]
+    writer: Callable[[JournalStore], Writer]
+    link: Callable[[Settings, Callable[[bool], str]], Link]
+    console: Callable[[ConsolePort], Any] | None
+    """Serves the local API until cancelled; None: no console."""
+    scanner: bool = True
+
+
+def system_ports(settings: Settings) -> Ports:
+    """The real machine: kernel clocks, ttys, a writer thread, the broker, the Unix socket."""
+
+    def link(settings: Settings, online: Callable[[bool], str]) -> Link:
+        mqtt, machine_id = settings.mqtt, settings.machine.machine_id
+        session = LinkSettings(mqtt.host, mqtt.port, machine_id, mqtt.keepalive_s, mqtt.session_expiry_s)
+        return MqttLink(session, Topics(machine_id), online, random.Random())
+
+    return Ports(
+        clock=SystemClock(trusted=settings.machine.clock == "rtc"),
+        ids=Ids(),
+        transport=lambda bus: TtyTransport(bus.port, bus.baud, bus.parity, bus.stop_bits),
+        writer=ThreadWriter,
+        link=link,
+        console=lambda port: serve(create_app(port), settings.path(settings.paths.socket)),
+    )
+
+
+def layout_of(settings: Settings) -> Layout:
+    """The configuration as the core needs it."""
+    unlock = settings.unlock
+    return Layout(
+        specs={spec.label: spec for spec in settings.cell_specs()},
+        attempts=unlock.attempts,
+        max_concurrent_unlocks=unlock.max_concurrent_unlocks,
+        duty_pulses=unlock.duty_pulses,
+        duty_window_ns=unlock.duty_window_s * 10**9,
+        code_digits=settings.codes.code_digits,
+    )
+
+
+class Field:
+    """Everything that hangs on the buses, made from the configuration and its profiles."""
+
+    def __init__(self, settings: Settings, ports: Ports) -> None:
+        self._settings = settings
+        self.values = FieldValues()
+        self.buses: dict[str, BusOwner] = {}
+        self.first_poll: asyncio.Event = asyncio.Event()
+        for name, bus in settings.buses.items():
+            bits = 1 + 8 + (bus.parity != "N") + bus.stop_bits
+            self.buses[name] = BusOwner(name, ports.transport(bus), baud=bus.baud, bits_per_character=bits)
+        self.devices = {
+            name: Device(name, self.buses[device.bus], device.address, settings.profile_of(name).bus)
+            for name, device in settings.devices.items()
+        }
+        self.locks = {cell.label: self._lock(cell.label) for cell in settings.cells}
+        self.outputs = [o for name in self.devices if (o := self._outputs(name)) is not None]
+        self.door_boards = {
+            name: DoorInputs(self.devices[name], doors)
+            for name in dict.fromkeys(cell.door.device for cell in settings.cells)
+            if (doors := settings.profile_of(name).doors) is not None
+        }
+
+    def _lock(self, label: str) -> TimedLock:
+        cell = next(cell for cell in self._settings.cells if cell.label == label)
+        lock = self._settings.profile_of(cell.lock.device).lock
+        assert lock is not None  # checked by the configuration
+        device = self.devices[cell.lock.device]
+        return TimedLock(device, lock.pulse, cell.lock.channel, self._settings.unlock.pulse_ms)
+
+    def _outputs(self, name: str) -> Outputs | None:
+        profile = self._settings.profile_of(name)
+        part = profile.lock or profile.relays
+        return None if part is None else Outputs(self.devices[name], part.all_off)
+
+    def door_places(self) -> dict[str, DoorPlace]:
+        """Where each door's contact is."""
+        default = self._settings.doors.closed_level
+        return {
+            cell.label: DoorPlace(
+                cell.door.device,
+                cell.door.channel,
+                default if cell.door.closed_level is None else cell.door.closed_level,
+            )
+            for cell in self._settings.cells
+        }
+
+    def doubt_since(self) -> dict[str, Callable[[], float]]:
+        """For each door board the time of its bus's last fault."""
+
+        def since(bus: BusOwner) -> Callable[[], float]:
+            return lambda: bus.last_timeout_s
+
+        return {name: since(self.devices[name].bus) for name in self.door_boards}
+
+    def slow_devices(self, bus: str) -> list[SlowDevice]:
+        """Scales and thermometers on one bus."""
+        found: list[SlowDevice] = []
+        probes: dict[str, dict[str, int]] = {}
+        for cell in self._settings.cells:
+            if cell.scale is not None and self._on(cell.scale.device, bus):
+                scale = self._settings.profile_of(cell.scale.device).scale
+                assert scale is not None
+                driver = RegisterScale(self.devices[cell.scale.device], scale)
+                found.append(scale_of(driver, cell.label, self.values))
+            if cell.temperature is not None and self._on(cell.temperature.device, bus):
+                channels = probes.setdefault(cell.temperature.device, {})
+                channels[cell.label] = cell.temperature.channel
+        for name, channels in probes.items():
+            temperature = self._settings.profile_of(name).temperature
+            assert temperature is not None
+            board = TemperatureInputs(self.devices[name], temperature)
+            found.append(thermometer_of(board, channels, self.values))
+        return found
+
+    def _on(self, device: str, bus: str) -> bool:
+        return self._settings.devices[device].bus == bus
+
+    def pollers(self, doors: Doors, loop: LockerLoop) -> list[Poller]:
+        """One poller for each bus."""
+        return [
+            Poller(
+                doors,
+                [board for board in self.door_boards if self._on(board, bus)],
+                self.slow_devices(bus),
+                loop.submit,
+            )
+            for bus in self.buses
+        ]
+
+    async def all_off(self) -> None:
+        """Switches every output of every board off; a board that does not answer is logged."""
+        for board in self.outputs:
+            for attempt in range(1, OFF_TRIES + 1):
+                try:
+                    await board.all_off()
+                    break
+                except (BusFault, DeviceFault) as fault:
+                    if attempt == OFF_TRIES:
+                        log.error("outputs could not be switched off", device=board.name, fault=str(fault))
+
+
+class Agent:
+    """One machine's daemon, built but not yet running."""
+
+    def __init__(self, settings: Settings, ports: Ports) -> None:
+        self.settings = settings
+        self._ports = ports
+        layout = layout_of(settings)
+        self.store = JournalStore(settings.path(settings.paths.journal))
+        self._writer = ports.writer(self.store)
+        started = ports.clock.now()
+        loaded = self.store.load()
+        state = restore(loaded, layout, started)
+        self._open_requests = loaded.open_requests
+        machine = settings.machine
+        self.views = Views(
+            Identity(machine.machine_id, machine.name, machine.location, machine.latitude, machine.longitude),
+            layout,
+            ports.ids,
+        )
+        self.field = Field(settings, ports)
+        self.link = ports.link(settings, self._online)
+        topics = Topics(machine.machine_id)
+        self.desk = Desk(
+            self.store, ports.clock, ports.ids, self.views, machine.machine_id, self._publish_reply
+        )
+        self.loop = LockerLoop(
+            state,
+            layout,
+            loaded.last_sequence,
+            self._writer,
+            ports.clock,
+            self.views,
+            act=self._act,
+            on_answer=self.desk.answered,
+        )
+        self.desk.loop = self.loop
+        self.publisher = Publisher(self.link, self.store, self.loop, topics, self._machine_json)
+        self.link.on_command = self.desk.handle
+        self.doors = Doors(
+            self.field.door_boards, self.field.door_places(), self.field.doubt_since(), self.loop.submit
+        )
+        self._executor = Executor(
+            self.field.locks, self.doors, self.loop.submit, watch_s=settings.unlock.watch_ms / 1000
+        )
+        self._group: asyncio.TaskGroup
+
+    async def run(self, on_ready: Callable[[], None] = lambda: None) -> None:
+        """Runs until cancelled; ends with every output off and the journal closed.
+
+        Raises (in an exception group) `InvariantBroken` and whatever else must bring the daemon down.
+        """
+        buses = [asyncio.create_task(bus.run(), name=f"bus {name}") for name, bus in self.field.buses.items()]
+        try:
+            for bus in self.field.buses.values():
+                if not await bus.wait_open(PORT_WAIT_S):
+                    log.error("serial port cannot be taken", bus=bus.name)
+            await self.field.all_off()
+            self.loop.submit(Boot(await self.doors.read_at_start()))
+            self.desk.adopt(self._open_requests)
+            await self._serve(on_ready)
+        finally:
+            await self.field.all_off()
+            for task in buses:
+                task.cancel()
+            await asyncio.gather(*buses, return_exceptions=True)
+            self.close()
+
+    async def _serve(self, on_ready: Callable[[], None]) -> None:
+        async with asyncio.TaskGroup() as group:
+            self._group = group
+            group.create_task(self.loop.run(), name="loop")
+            for poller in self.field.pollers(self.doors, self.loop):
+                group.create_task(poller.run(), name="poller")
+            group.create_task(self.publisher.run(), name="publisher")
+            group.create_task(self.link.run(), name="link")
+            scanner = self.settings.scanner
+            if scanner is not None and self._ports.scanner:
+                reader = SerialScanner(scanner.port, scanner.baud, self._scanned)
+                group.create_task(reader.run(), name="scanner")
+            if self._ports.console is not None:
+                group.create_task(self._ports.console(self._console()), name="console")
+            on_ready()
+
+    def close(self) -> None:
+        """Ends the writer and closes the journal."""
+        closing = getattr(self._writer, "close", None)
+        if closing is not None:
+            closing()
+        self.store.close()
+
+    def _act(self, effect: Effect) -> None:
+        self._group.create_task(self._executor.carry_out(effect), name=f"effect {effect.cell}")
+
+    def _publish_reply(self, topic: str, correlation: bytes | None, body: str) -> None:
+        self.publisher.reply(topic, correlation, body)
+
+    async def _scanned(self, text: str) -> None:
+        """The scanner read something; what comes of it shows at the door, and in the log without the text."""
+        answer = await self.desk.enter_code(text)
+        refusal = answer.refusal
+        log.info("scanner", cell=answer.cell, refused=None if refusal is None else refusal.message)
+
+    def _online(self, online: bool) -> str:
+        now = self._ports.clock.now()
+        body = Online(online=online, boot_id=now.boot_id, agent_version=__version__, at=rfc3339(now.wall_s))
+        return body.model_dump_json()
+
+    def _machine_json(self) -> str:
+        return self.views.machine(self.loop.state).model_dump_json(exclude_none=True)
+
+    def _console(self) -> ConsolePort:
+        return ConsolePort(
+            enter_code=self.desk.enter_code, clear=self.desk.clear, status=self.status, cells=self.cells
+        )
+
+    def status(self) -> dict[str, Any]:
+        """The machine at a glance, for `edge-agent status`."""
+        state, now = self.loop.state, self._ports.clock.now()
+        return {
+            "machine_id": self.settings.machine.machine_id,
+            "agent_version": __version__,
+            "boot_id": now.boot_id,
+            "clock_synced": now.synced,
+            "broker": "connected" if self.link.up else "disconnected",
+            "storage_fault": self.loop.storage_fault,
+            "cells": len(state.cells),
+            "live_reservations": len(state.reservations),
+            "unlocks_at_work": state.active_unlocks(),
+            "unlocks_waiting": len(state.queue),
+            "events_waiting": self.store.outbox_size(),
+            "last_sequence": self.loop.last_sequence,
+            "alarms": [
+                {"alarm": a.alarm, "place": a.place, "since": rfc3339(a.since.wall_s), "detail": a.detail}
+                for a in state.alarms.values()
+            ],
+            "buses": {
+                name: {
+                    "requests": bus.counters.requests,
+                    "replies": bus.counters.replies,
+                    "timeouts": bus.counters.timeouts,
+                    "bad_replies": bus.counters.bad_replies,
+                    "exceptions": bus.counters.exceptions,
+                    "stray_bytes": bus.counters.stray_bytes,
+                    "port_losses": bus.counters.port_losses,
+                }
+                for name, bus in self.field.buses.items()
+            },
+        }
+
+    def cells(self) -> list[dict[str, Any]]:
+        """Every cell as it stands, for `edge-agent cells`."""
+        rows = []
+        values = self.field.values
+        for label, spec in self.loop.layout.specs.items():
+            cell = self.loop.state.cells[label]
+            weight = values.weights.get(label)
+            rows.append(
+                {
+                    "label": label,
+                    "cell_id": spec.cell_id,
+                    "door": cell.door if cell.answering else "unknown",
+                    "status": cell.status,
+                    "blocked": cell.blocked is not None,
+                    "faulty": cell.faulty is not None,
+                    "reservation_id": cell.reservation_id,
+                    "mass_g": None if weight is None else weight.mass_g,
+                    "mass_stable": None if weight is None else weight.stable,
+                    "temperature_c": values.temperatures_c.get(label),
+                    "heating": spec.heating,
+                    "cooling": spec.cooling,
+                    "unlocks": cell.unlocks,
+                }
+            )
+        return rows
+
+
+async def run_until_stopped(settings: Settings, stop: asyncio.Event) -> None:
+    """The daemon on the real machine, until `stop` is set."""
+    agent = Agent(settings, system_ports(settings))
+    task = asyncio.create_task(agent.run(lambda: log.info("running")), name="agent")
+    stopping = asyncio.create_task(stop.wait(), name="stop")
+    await asyncio.wait({task, stopping}, return_when=asyncio.FIRST_COMPLETED)
+    stopping.cancel()
+    if not task.done():
+        task.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await task
+        log.info("stopped")
+        return
+    await task

@@ -1,0 +1,293 @@
+"""The MQTT 5 link to the broker; the only file that imports paho-mqtt.
+
+One paho client per connection, thrown away with it. Its thread does nothing but hand over to the event loop.
+The session is persistent (clean start off, session expiry), subscriptions ask for no retained messages, and
+a message is acknowledged (PUBACK) only when it is safe on our disk.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import paho.mqtt.client as mqtt
+import structlog
+from paho.mqtt.enums import CallbackAPIVersion
+from paho.mqtt.packettypes import PacketTypes
+from paho.mqtt.properties import Properties
+from paho.mqtt.reasoncodes import ReasonCode
+from paho.mqtt.subscribeoptions import SubscribeOptions
+
+from edge_agent.errors import LinkFault
+from edge_agent.protocol.topics import CONTENT_TYPE, Topics
+from edge_agent.runtime.desk import Incoming
+
+log = structlog.get_logger()
+
+WINDOW = 20
+"""Messages of ours in flight at most; more brings nothing (docs/decisions/0004-link.md)."""
+FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.2, 3.0
+CONNECT_TIMEOUT_S = 10.0
+GOODBYE_S = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """Something to publish. Replies carry the Correlation Data of their command."""
+
+    topic: str
+    payload: str
+    qos: int = 1
+    retain: bool = False
+    correlation: bytes | None = None
+
+
+class Link(Protocol):
+    """What the rest of the agent needs of a link; a simulated one offers the same."""
+
+    on_up: Callable[[], None]
+    on_down: Callable[[], None]
+    on_command: Callable[[Incoming], None]
+
+    @property
+    def up(self) -> bool:
+        """Whether the broker is connected."""
+
+    @property
+    def window(self) -> int:
+        """How many acknowledged publications may be in flight."""
+
+    def publish(self, message: Message, on_acknowledged: Callable[[], None] | None = None) -> None:
+        """Sends on the present connection; without one it is dropped. `on_acknowledged`: PUBACK came."""
+
+    async def run(self) -> None:
+        """Keeps a connection until cancelled, then says good-bye."""
+
+
+@dataclass(frozen=True, slots=True)
+class LinkSettings:
+    """The broker and our session with it. `will` and `birth` are published on `state/online`, retained."""
+
+    host: str
+    port: int
+    client_id: str
+    keepalive_s: int
+    session_expiry_s: int
+
+
+class MqttLink:
+    """`Link` over paho-mqtt."""
+
+    def __init__(
+        self, settings: LinkSettings, topics: Topics, online: Callable[[bool], str], jitter: random.Random
+    ) -> None:
+        self.on_up: Callable[[], None] = lambda: None
+        self.on_down: Callable[[], None] = lambda: None
+        self.on_command: Callable[[Incoming], None] = lambda incoming: None
+        self._settings = settings
+        self._topics = topics
+        self._online = online
+        self._jitter = jitter
+        self._client: mqtt.Client | None = None
+        self._up = False
+        self._window = WINDOW
+        self._in_flight: dict[int, Callable[[], None]] = {}
+
+    @property
+    def up(self) -> bool:
+        """See `Link.up`."""
+        return self._up
+
+    @property
+    def window(self) -> int:
+        """See `Link.window`."""
+        return self._window
+
+    async def run(self) -> None:
+        """See `Link.run`."""
+        pause_s = FIRST_PAUSE_S
+        while True:
+            connection = _Connection(self)
+            try:
+                await connection.live()
+            except LinkFault as fault:
+                log.info("link", state="down", reason=str(fault))
+            if connection.was_up:
+                pause_s = FIRST_PAUSE_S
+            await asyncio.sleep(pause_s * self._jitter.uniform(0.5, 1.0))
+            pause_s = min(LONGEST_PAUSE_S, pause_s * 2)
+
+    def publish(self, message: Message, on_acknowledged: Callable[[], None] | None = None) -> None:
+        """See `Link.publish`."""
+        if self._client is None or not self._up:
+            return
+        properties = Properties(PacketTypes.PUBLISH)  # type: ignore[no-untyped-call]
+        properties.ContentType = CONTENT_TYPE
+        if message.correlation is not None:
+            properties.CorrelationData = message.correlation
+        info = self._client.publish(
+            message.topic, message.payload, message.qos, message.retain, properties=properties
+        )
+        if on_acknowledged is not None and info.rc == mqtt.MQTT_ERR_SUCCESS:
+            self._in_flight[info.mid] = on_acknowledged
+
+    def begin(self, client: mqtt.Client, receive_maximum: int) -> None:
+        """A connection stands (called by it)."""
+        self._client, self._up = client, True
+        self._window = min(WINDOW, receive_maximum)
+        self._in_flight.clear()
+        options = SubscribeOptions(qos=1, retainHandling=SubscribeOptions.RETAIN_DO_NOT_SEND)
+        client.subscribe(self._topics.commands, options=options)
+        self.publish(Message(self._topics.online, self._online(True), retain=True))
+        log.info("link", state="up", host=self._settings.host, port=self._settings.port)
+        self.on_up()
+
+    def end(self) -> None:
+        """The connection is gone (called by it)."""
+        was_up, self._up, self._client = self._up, False, None
+        self._in_flight.clear()
+        if was_up:
+            self.on_down()
+
+    def published(self, mid: int, reason: ReasonCode) -> None:
+        """A PUBACK came; below 0x80 is success, "no matching subscribers" included (MQTT 5, 3.4.2.1)."""
+        acknowledged = self._in_flight.pop(mid, None)
+        if acknowledged is None:
+            return
+        if reason.value < 0x80:
+            acknowledged()
+        else:
+            log.error("the broker refused a publication", reason=str(reason))
+
+    def new_client(self) -> mqtt.Client:
+        """A client for one connection, with the will set."""
+        settings = self._settings
+        client = mqtt.Client(
+            CallbackAPIVersion.VERSION2,
+            client_id=settings.client_id,
+            protocol=mqtt.MQTTv5,
+            manual_ack=True,
+            reconnect_on_failure=False,
+        )
+        client.connect_timeout = CONNECT_TIMEOUT_S
+        client.max_inflight_messages_set(WINDOW)
+        will = Properties(PacketTypes.WILLMESSAGE)  # type: ignore[no-untyped-call]
+        will.ContentType = CONTENT_TYPE
+        client.will_set(self._topics.online, self._online(False), qos=1, retain=True, properties=will)
+        return client
+
+    def start(self, client: mqtt.Client) -> None:
+        """Starts the client's thread, which connects."""
+        settings = self._settings
+        session = Properties(PacketTypes.CONNECT)  # type: ignore[no-untyped-call]
+        session.SessionExpiryInterval = settings.session_expiry_s
+        client.connect_async(
+            settings.host,
+            settings.port,
+            keepalive=settings.keepalive_s,
+            clean_start=False,
+            properties=session,
+        )
+        client.loop_start()
+
+    def received(self, client: mqtt.Client, message: mqtt.MQTTMessage) -> None:
+        """A message came on this connection."""
+
+        def acknowledge() -> None:
+            if client is self._client:  # never a packet id of an earlier connection
+                client.ack(message.mid, message.qos)
+
+        properties = message.properties
+        self.on_command(
+            Incoming(
+                command=message.topic.rsplit("/", 1)[-1],
+                payload=bytes(message.payload),
+                acknowledge=acknowledge,
+                response_topic=getattr(properties, "ResponseTopic", None),
+                correlation=getattr(properties, "CorrelationData", None),
+                message_expiry_s=getattr(properties, "MessageExpiryInterval", None),
+                retained=message.retain,
+            )
+        )
+
+    async def say_goodbye(self, client: mqtt.Client) -> None:
+        """A clean stop: offline is told by us, not by the will."""
+        if not self._up:
+            return
+        told = asyncio.Event()
+        self.publish(Message(self._topics.online, self._online(False), retain=True), told.set)
+        try:
+            async with asyncio.timeout(GOODBYE_S):
+                await told.wait()
+        except TimeoutError:
+            log.warning("the broker did not acknowledge the good-bye")
+        client.disconnect()
+
+
+class _Connection:
+    """One connection from its attempt to its end."""
+
+    def __init__(self, link: MqttLink) -> None:
+        self.was_up = False
+        self._link = link
+        self._over: asyncio.Future[str] = asyncio.get_running_loop().create_future()
+
+    async def live(self) -> None:
+        """Connects and stays until the connection ends. Raises `LinkFault` saying why it did."""
+        client = self._link.new_client()
+        self._hook(client)
+        self._link.start(client)
+        try:
+            reason = await self._over
+            raise LinkFault(reason)
+        except asyncio.CancelledError:
+            await self._link.say_goodbye(client)
+            raise
+        finally:
+            self._link.end()
+            client.loop_stop()
+
+    def _hook(self, client: mqtt.Client) -> None:
+        loop = asyncio.get_running_loop()
+
+        def hand_over(function: Callable[..., None], *arguments: Any) -> None:
+            try:
+                loop.call_soon_threadsafe(function, *arguments)
+            except RuntimeError:  # the loop has been closed: nobody is left to hear it
+                return
+
+        def on_connect(_c: Any, _u: Any, _f: Any, reason: ReasonCode, properties: Properties | None) -> None:
+            hand_over(self._connected, client, reason, getattr(properties, "ReceiveMaximum", 65_535))
+
+        def on_disconnect(_c: Any, _u: Any, _f: Any, reason: ReasonCode, _p: Any) -> None:
+            hand_over(self._gone, str(reason))
+
+        client.on_connect = on_connect
+        client.on_connect_fail = lambda _c, _u: hand_over(self._gone, "no connection")
+        client.on_disconnect = on_disconnect
+        client.on_message = lambda _c, _u, message: hand_over(self._received, client, message)
+        client.on_publish = lambda _c, _u, mid, reason, _p: hand_over(self._published, mid, reason)
+
+    def _connected(self, client: mqtt.Client, reason: ReasonCode, receive_maximum: int) -> None:
+        if self._over.done():
+            return
+        if reason.is_failure:
+            self._over.set_result(f"refused: {reason}")
+            return
+        self.was_up = True
+        self._link.begin(client, receive_maximum)
+
+    def _gone(self, reason: str) -> None:
+        if not self._over.done():
+            self._over.set_result(reason)
+
+    def _received(self, client: mqtt.Client, message: mqtt.MQTTMessage) -> None:
+        if not self._over.done():
+            self._link.received(client, message)
+
+    def _published(self, mid: int, reason: ReasonCode) -> None:
+        if not self._over.done():
+            self._link.published(mid, reason)

@@ -1,0 +1,110 @@
+"""What the machine tells the cloud: events in order from the outbox, replies, and its own picture."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Callable
+
+from edge_agent.cloud.link import Link, Message
+from edge_agent.journal.store import JournalStore
+from edge_agent.protocol.topics import Topics
+from edge_agent.runtime.loop import LockerLoop
+
+STATE_PAUSE_S = 0.1
+"""`state/machine` is published at most this often."""
+REPLY_LIFE_S = 10.0
+"""A reply is kept this long for a link that is down; then its sender has given up."""
+
+
+class Publisher:
+    """Publishes events oldest first with a window in flight; an event leaves the outbox on PUBACK only."""
+
+    def __init__(
+        self, link: Link, store: JournalStore, loop: LockerLoop, topics: Topics, machine: Callable[[], str]
+    ) -> None:
+        self._link = link
+        self._store = store
+        self._loop = loop
+        self._topics = topics
+        self._machine = machine
+        self._wake = asyncio.Event()
+        self._state_changed = asyncio.Event()
+        self._sent = 0
+        self._in_flight = 0
+        self._acknowledged: set[int] = set()
+        self._connection = 0
+        self._replies: deque[tuple[float, Message]] = deque()
+        self._last_machine = ""
+        link.on_up = self._up
+        link.on_down = self._down
+        loop.on_events = self._wake.set
+        loop.on_forgotten = self._acknowledged.difference_update
+        loop.on_state = self._state_changed.set
+
+    async def run(self) -> None:
+        """Works until cancelled."""
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self._publish_events(), name="events")
+            group.create_task(self._publish_state(), name="state")
+
+    def reply(self, topic: str, correlation: bytes | None, body: str) -> None:
+        """A command's reply; kept for a short while if the link is down."""
+        message = Message(topic, body, correlation=correlation)
+        if self._link.up:
+            self._link.publish(message)
+        else:
+            self._replies.append((asyncio.get_running_loop().time() + REPLY_LIFE_S, message))
+
+    def _up(self) -> None:
+        self._connection += 1
+        self._sent, self._in_flight = 0, 0
+        self._last_machine = ""
+        now_s = asyncio.get_running_loop().time()
+        while self._replies:
+            expires_s, message = self._replies.popleft()
+            if expires_s > now_s:
+                self._link.publish(message)
+        self._state_changed.set()
+        self._wake.set()
+
+    def _down(self) -> None:
+        self._connection += 1
+
+    async def _publish_events(self) -> None:
+        while True:
+            await self._wake.wait()
+            self._wake.clear()
+            while self._link.up and self._in_flight < self._link.window:
+                rows = self._store.events_after(self._sent, self._link.window - self._in_flight)
+                if not rows:
+                    break
+                for sequence, body in rows:
+                    self._sent = sequence
+                    if sequence not in self._acknowledged:
+                        self._send(sequence, body)
+
+    def _send(self, sequence: int, body: str) -> None:
+        connection = self._connection
+        self._in_flight += 1
+
+        def acknowledged() -> None:
+            if connection != self._connection:
+                return
+            self._in_flight -= 1
+            self._acknowledged.add(sequence)
+            self._loop.acknowledge(sequence)
+            self._wake.set()
+
+        self._link.publish(Message(self._topics.events, body), acknowledged)
+
+    async def _publish_state(self) -> None:
+        while True:
+            await self._state_changed.wait()
+            self._state_changed.clear()
+            if self._link.up:
+                body = self._machine()
+                if body != self._last_machine:
+                    self._last_machine = body
+                    self._link.publish(Message(self._topics.machine, body, retain=True))
+            await asyncio.sleep(STATE_PAUSE_S)

@@ -1,0 +1,59 @@
+"""An application served on a Unix socket that only our user and group may use.
+
+uvicorn would make the socket 0666 and take the signals; both are kept from it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import socket
+from collections.abc import Iterator
+from pathlib import Path
+
+import uvicorn
+from starlette.applications import Starlette
+
+
+class _Server(uvicorn.Server):
+    """Leaves the signals to the process."""
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield
+
+
+def bind_socket(path: Path) -> socket.socket:
+    """A listening Unix socket that only our user and group may use; an old one at its place is replaced."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    _take_away(path)
+    listener = socket.socket(socket.AF_UNIX)
+    before = os.umask(0o117)
+    try:
+        listener.bind(str(path))
+    finally:
+        os.umask(before)
+    listener.listen()
+    return listener
+
+
+def _take_away(path: Path) -> None:
+    with contextlib.suppress(FileNotFoundError):
+        path.unlink()
+
+
+async def serve(app: Starlette, path: Path) -> None:
+    """Serves an application until cancelled, then takes the socket away."""
+    listener = bind_socket(path)
+    config = uvicorn.Config(
+        app, lifespan="off", log_config=None, access_log=False, timeout_graceful_shutdown=1
+    )
+    server = _Server(config)
+    task = asyncio.create_task(server.serve(sockets=[listener]), name="uvicorn")
+    try:
+        await asyncio.shield(task)
+    finally:
+        server.should_exit = True
+        await task
+        _take_away(path)

@@ -1,0 +1,66 @@
+"""What can be asked of the field, whatever board answers. The registers stand in the profiles."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
+
+from edge_agent.drivers.bus import Priority
+
+
+class Lock(Protocol):
+    """One solenoid."""
+
+    async def pulse(self) -> None:
+        """Energises it once for the configured time; the board or a guard ends the pulse.
+
+        Raises `BusFault` when no acknowledgement came (the pulse may have been given) and `DeviceFault`
+        when the board says that it cannot.
+        """
+
+
+class OutputBoard(Protocol):
+    """A board with outputs that must be off when nobody asks for them."""
+
+    name: str
+
+    async def all_off(self) -> None:
+        """Switches every output off. Raises `BusFault` or `DeviceFault`."""
+
+
+class DoorBoard(Protocol):
+    """A board with door contacts, read together."""
+
+    name: str
+
+    async def read_levels(self, priority: Priority) -> list[int]:
+        """The level (0 or 1) of each input, channel 1 first, from a request sent after this call.
+
+        Raises `BusFault` or `DeviceFault`.
+        """
+
+
+@dataclass(frozen=True, slots=True)
+class Weight:
+    """A weight in grams, and whether the scale says that it has settled."""
+
+    mass_g: int
+    stable: bool
+
+
+class Scale(Protocol):
+    """One weight transmitter."""
+
+    name: str
+
+    async def read(self) -> Weight:
+        """The gross weight. Raises `BusFault` or `DeviceFault` (also where the scale reports an error)."""
+
+
+class Thermometer(Protocol):
+    """A board with temperature sensors."""
+
+    name: str
+
+    async def read_all(self) -> list[float | None]:
+        """Degrees Celsius of each channel; None where no sensor is. Raises `BusFault` or `DeviceFault`."""

@@ -1,0 +1,1 @@
+"""What the machine must not forget: one SQLite file, one writer."""

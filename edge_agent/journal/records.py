@@ -1,0 +1,35 @@
+"""How the state machine's values look on disk: one JSON text each."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pydantic import TypeAdapter, ValidationError
+
+from edge_agent.errors import StorageFault
+from edge_agent.model import Cell, Instant, Reservation, Ticket
+from edge_agent.statemachine.state import StandingAlarm
+
+RESERVATION: TypeAdapter[Reservation] = TypeAdapter(Reservation)
+
+ENTITIES: dict[str, TypeAdapter[Any]] = {
+    "cells": TypeAdapter(Cell),
+    "tickets": TypeAdapter(Ticket),
+    "alarms": TypeAdapter(StandingAlarm),
+    "resting_codes": TypeAdapter(Instant),
+    "pulses_ns": TypeAdapter(tuple[int, ...]),
+}
+"""The maps of the state that lie in the table `entity`, by the name of their field."""
+
+
+def dump(adapter: TypeAdapter[Any], value: Any) -> str:
+    """A value as JSON; fields at their default are left out."""
+    return adapter.dump_json(value, exclude_defaults=True).decode()
+
+
+def load(adapter: TypeAdapter[Any], text: str, what: str) -> Any:
+    """A value back from JSON. Raises `StorageFault` naming `what` if the text is not one."""
+    try:
+        return adapter.validate_json(text)
+    except ValidationError as error:
+        raise StorageFault(f"journal: {what} is damaged: {error.errors()[0]['msg']}") from None

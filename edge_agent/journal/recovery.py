@@ -1,0 +1,41 @@
+"""From what the journal holds to the state that the first input meets."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from edge_agent.errors import ConfigError, Finding
+from edge_agent.journal.store import Loaded
+from edge_agent.model import Instant
+from edge_agent.statemachine.invariants import check
+from edge_agent.statemachine.locker import restored
+from edge_agent.statemachine.state import Layout, LockerState, empty_state
+
+
+def restore(loaded: Loaded, layout: Layout, now: Instant) -> LockerState:
+    """The journaled state on the cells that are configured now.
+
+    Raises `ConfigError` if a cell that holds a parcel's reservation is no longer configured, and
+    `InvariantBroken` if the journal contradicts itself.
+    """
+    findings = [
+        Finding("cells", f"{cell.label!r} holds reservation {cell.reservation_id} and must stay configured")
+        for cell in loaded.entities["cells"].values()
+        if cell.label not in layout.specs and cell.reservation_id is not None
+    ]
+    if findings:
+        raise ConfigError(findings)
+    fresh = empty_state(layout)
+    cells = {label: loaded.entities["cells"].get(label, cell) for label, cell in fresh.cells.items()}
+    resting = sorted(loaded.entities["resting_codes"].items(), key=lambda item: item[1].wall_s)
+    state = replace(
+        fresh,
+        cells=cells,
+        reservations=dict(loaded.reservations),
+        tickets={k: t for k, t in loaded.entities["tickets"].items() if t.cell in cells},
+        alarms=dict(loaded.entities["alarms"]),
+        resting_codes=dict(resting),
+        pulses_ns=dict(loaded.entities["pulses_ns"]),
+    )
+    check(replace(state, tickets={}), layout)
+    return restored(state, now)

@@ -1,0 +1,251 @@
+"""The journal's file: what is committed here survives the power going off (WAL, `synchronous=FULL`)."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import sqlite3
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+from edge_agent.errors import StorageFault
+from edge_agent.journal.records import ENTITIES, RESERVATION, dump, load
+from edge_agent.model import Reservation, ReservationStatus
+from edge_agent.statemachine.outputs import UnlockRecord
+from edge_agent.statemachine.state import LockerState
+
+INBOX_KEPT_S = 7 * 24 * 3600
+"""How long a request id and its reply are kept at least."""
+
+
+@dataclass(frozen=True, slots=True)
+class InboxRow:
+    """A request that was taken, where its reply goes, and the reply once there is one (JSON)."""
+
+    request_id: str
+    received_s: float
+    response_topic: str | None
+    correlation: bytes | None
+    reply: str | None = None
+
+
+@dataclass(slots=True)
+class Batch:
+    """What one commit writes: the change from state `before` to `after` and all that goes with it."""
+
+    before: LockerState
+    after: LockerState
+    ended: list[Reservation] = field(default_factory=list)
+    unlocks: list[UnlockRecord] = field(default_factory=list)
+    events: list[tuple[int, str]] = field(default_factory=list)
+    requests: list[InboxRow] = field(default_factory=list)
+    replies: dict[str, str] = field(default_factory=dict)
+    forgotten_requests: list[str] = field(default_factory=list)
+    acknowledged: list[int] = field(default_factory=list)
+
+    @property
+    def empty(self) -> bool:
+        """Whether there is nothing to write."""
+        return self.before is self.after and not (
+            self.ended
+            or self.unlocks
+            or self.events
+            or self.requests
+            or self.replies
+            or self.forgotten_requests
+            or self.acknowledged
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Loaded:
+    """What a journal held at the start."""
+
+    entities: Mapping[str, Mapping[str, Any]]
+    reservations: Mapping[str, Reservation]
+    last_sequence: int
+    open_requests: list[InboxRow]
+
+
+@contextmanager
+def _as_storage_fault() -> Iterator[None]:
+    try:
+        yield
+    except (sqlite3.Error, OSError) as error:
+        raise StorageFault(f"journal: {error}") from error
+
+
+class JournalStore:
+    """One journal. `commit` may run on another thread than the reads: they use connections of their own.
+
+    All methods raise `StorageFault` when the file cannot be used.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        with _as_storage_fault():
+            path.parent.mkdir(parents=True, exist_ok=True)
+            self._lock = os.open(f"{path}.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            try:
+                fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError:
+                raise StorageFault(f"journal: {path} is in use by another process") from None
+            with _as_storage_fault():
+                self._writer = self._connect()
+                self._migrate()
+                self._reader = self._connect()
+                self._reader.execute("PRAGMA query_only = ON")
+        except StorageFault:
+            os.close(self._lock)
+            raise
+
+    def _connect(self) -> sqlite3.Connection:
+        connection = sqlite3.connect(self._path, isolation_level=None, check_same_thread=False)
+        connection.execute("PRAGMA journal_mode = WAL")
+        connection.execute("PRAGMA synchronous = FULL")
+        connection.execute("PRAGMA busy_timeout = 5000")
+        connection.execute("PRAGMA journal_size_limit = 4194304")
+        return connection
+
+    def _migrate(self) -> None:
+        """Brings an older file up to date: `schema/NNNN.sql`, each in one transaction."""
+        (version,) = self._writer.execute("PRAGMA user_version").fetchone()
+        scripts = sorted(
+            (int(entry.name[:4]), entry)
+            for entry in resources.files("edge_agent.journal").joinpath("schema").iterdir()
+            if entry.name.endswith(".sql")
+        )
+        newest = scripts[-1][0]
+        if version > newest:
+            raise StorageFault(f"journal: written by a newer version (schema {version}, known: {newest})")
+        for number, script in scripts:
+            if number > version:
+                text = script.read_text(encoding="utf-8")
+                self._writer.executescript(f"BEGIN;\n{text}\nPRAGMA user_version = {number};\nCOMMIT;")
+
+    def close(self) -> None:
+        """Closes the file and gives it free."""
+        self._reader.close()
+        self._writer.close()
+        os.close(self._lock)
+
+    def load(self) -> Loaded:
+        """Everything that is needed to go on."""
+        with _as_storage_fault():
+            entities: dict[str, dict[str, Any]] = {kind: {} for kind in ENTITIES}
+            for kind, key, body in self._reader.execute("SELECT kind, key, body FROM entity"):
+                entities[kind][key] = load(ENTITIES[kind], body, f"{kind} {key}")
+            live = self._reader.execute("SELECT reservation_id, body FROM reservation WHERE live = 1")
+            reservations = {rid: load(RESERVATION, body, f"reservation {rid}") for rid, body in live}
+            row = self._reader.execute("SELECT seq FROM sqlite_sequence WHERE name = 'outbox'").fetchone()
+            requests = self._reader.execute("SELECT * FROM inbox WHERE reply IS NULL ORDER BY received_s")
+            return Loaded(
+                entities, reservations, 0 if row is None else row[0], [InboxRow(*r) for r in requests]
+            )
+
+    def commit(self, batch: Batch) -> None:
+        """Writes a batch whole or not at all; returns when it is on the disk."""
+        with _as_storage_fault():
+            self._writer.execute("BEGIN IMMEDIATE")
+            try:
+                self._write_state(batch)
+                self._write_records(batch)
+                self._writer.execute("COMMIT")
+            except BaseException:
+                if self._writer.in_transaction:
+                    self._writer.execute("ROLLBACK")
+                raise
+
+    def _write_state(self, batch: Batch) -> None:
+        put, gone = [], []
+        for kind, adapter in ENTITIES.items():
+            before, after = getattr(batch.before, kind), getattr(batch.after, kind)
+            if before is after:
+                continue
+            for key, value in after.items():
+                if before.get(key) is not value and _lasting(value):
+                    put.append((kind, key, dump(adapter, value)))
+            gone += [(kind, key) for key in before if key not in after]
+        self._writer.executemany("INSERT OR REPLACE INTO entity VALUES (?, ?, ?)", put)
+        self._writer.executemany("DELETE FROM entity WHERE kind = ? AND key = ?", gone)
+        before, after = batch.before.reservations, batch.after.reservations
+        rows = [_reservation_row(r, 1) for rid, r in after.items() if before.get(rid) is not r]
+        rows += [_reservation_row(r, 0) for r in batch.ended]
+        self._writer.executemany("INSERT OR REPLACE INTO reservation VALUES (?, ?, ?, ?)", rows)
+
+    def _write_records(self, batch: Batch) -> None:
+        execute = self._writer.executemany
+        execute(
+            "INSERT INTO unlock VALUES (NULL, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            [_unlock_row(record) for record in batch.unlocks],
+        )
+        execute("INSERT INTO outbox VALUES (?, ?)", batch.events)
+        execute(
+            "INSERT OR REPLACE INTO inbox VALUES (?, ?, ?, ?, ?)",
+            [(r.request_id, r.received_s, r.response_topic, r.correlation, r.reply) for r in batch.requests],
+        )
+        execute(
+            "UPDATE inbox SET reply = ? WHERE request_id = ?",
+            [(reply, request_id) for request_id, reply in batch.replies.items()],
+        )
+        execute("DELETE FROM inbox WHERE request_id = ?", [(r,) for r in batch.forgotten_requests])
+        execute("DELETE FROM outbox WHERE sequence = ?", [(s,) for s in batch.acknowledged])
+        if batch.requests:
+            oldest_s = batch.requests[-1].received_s - INBOX_KEPT_S
+            self._writer.execute("DELETE FROM inbox WHERE received_s < ?", (oldest_s,))
+
+    def events_after(self, sequence: int, limit: int) -> list[tuple[int, str]]:
+        """Unacknowledged events behind a sequence, oldest first."""
+        with _as_storage_fault():
+            query = "SELECT sequence, body FROM outbox WHERE sequence > ? ORDER BY sequence LIMIT ?"
+            return list(self._reader.execute(query, (sequence, limit)))
+
+    def outbox_size(self) -> int:
+        """How many events wait for the broker."""
+        with _as_storage_fault():
+            (count,) = self._reader.execute("SELECT count(*) FROM outbox").fetchone()
+            return int(count)
+
+    def request(self, request_id: str) -> InboxRow | None:
+        """A request that was seen before."""
+        with _as_storage_fault():
+            query = "SELECT * FROM inbox WHERE request_id = ?"
+            row = self._reader.execute(query, (request_id,)).fetchone()
+            return None if row is None else InboxRow(*row)
+
+    def reservation(self, reservation_id: str) -> Reservation | None:
+        """A reservation, also one that is over."""
+        with _as_storage_fault():
+            query = "SELECT body FROM reservation WHERE reservation_id = ?"
+            row = self._reader.execute(query, (reservation_id,)).fetchone()
+        if row is None:
+            return None
+        reservation: Reservation = load(RESERVATION, row[0], f"reservation {reservation_id}")
+        return reservation
+
+    def ended_status(self, reservation_id: str) -> ReservationStatus | None:
+        """The last status of a reservation that is over; None if it lives or never was."""
+        with _as_storage_fault():
+            query = "SELECT status FROM reservation WHERE reservation_id = ? AND live = 0"
+            row = self._reader.execute(query, (reservation_id,)).fetchone()
+            return None if row is None else ReservationStatus(row[0])
+
+
+def _lasting(value: Any) -> bool:
+    """Tickets are written once a pulse is meant; what only waits or looks does not survive the process."""
+    return getattr(value, "stage", "pulsing") in ("pulsing", "unresolved")
+
+
+def _reservation_row(reservation: Reservation, live: int) -> tuple[str, int, str, str]:
+    body = dump(RESERVATION, reservation)
+    return reservation.reservation_id, live, reservation.status.value, body
+
+
+def _unlock_row(u: UnlockRecord) -> tuple[Any, ...]:
+    who = (u.unlock_id, u.attempt, u.cell, u.reservation_id, u.purpose, u.source, u.request_key)
+    return (*who, u.at.boottime_ns, u.at.wall_s, u.outcome)

@@ -1,0 +1,1 @@
+"""Where the pure core meets time, disk and field: the single-writer loop and what it drives."""

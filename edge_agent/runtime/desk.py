@@ -1,0 +1,245 @@
+"""Where requests come in, from the cloud and from the kiosk, and where their answers go out.
+
+A request id that was seen before gets its stored reply and acts once, also after a restart; an expired
+request never acts.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import structlog
+
+from edge_agent.errors import Code, FieldViolation, Refusal, StorageFault
+from edge_agent.journal.store import InboxRow, JournalStore
+from edge_agent.model import Purpose, ReservationStatus
+from edge_agent.protocol.api import rpc_status
+from edge_agent.protocol.commands import (
+    QUERIES,
+    CancelCommand,
+    Command,
+    DropoffCommand,
+    EchoCommand,
+    GetMachineCommand,
+    GetReservationCommand,
+    ListReservationsCommand,
+    PickupCommand,
+    ReserveCommand,
+    decode,
+    life_ns,
+)
+from edge_agent.runtime.clock import Clock
+from edge_agent.runtime.ids import Ids
+from edge_agent.runtime.loop import LOCAL, LockerLoop
+from edge_agent.runtime.views import Views
+from edge_agent.statemachine.inputs import Cancel, Clear, EnterCode, Input, OpenFor, Reserve
+from edge_agent.statemachine.outputs import Answer
+from edge_agent.statemachine.reservation import within
+
+log = structlog.get_logger()
+
+
+@dataclass(frozen=True, slots=True)
+class Incoming:
+    """A command as it arrived. `acknowledge` tells the broker that it is safe with us."""
+
+    command: str
+    payload: bytes = field(repr=False)
+    acknowledge: Callable[[], None]
+    response_topic: str | None = None
+    correlation: bytes | None = None
+    message_expiry_s: int | None = None
+    retained: bool = False
+
+
+Address = tuple[str | None, bytes | None]
+
+
+class Desk:
+    """Takes requests in and gives answers out. `publish_reply` gets topic, Correlation Data and JSON."""
+
+    def __init__(
+        self,
+        store: JournalStore,
+        clock: Clock,
+        ids: Ids,
+        views: Views,
+        machine_id: str,
+        publish_reply: Callable[[str, bytes | None, str], None],
+    ) -> None:
+        self._store = store
+        self._clock = clock
+        self._ids = ids
+        self._views = views
+        self._machine_id = machine_id
+        self._publish_reply = publish_reply
+        self._waiting: dict[str, list[Address]] = {}
+        self._local: dict[str, asyncio.Future[Answer]] = {}
+        self._local_numbers = 0
+        self.loop: LockerLoop
+
+    def adopt(self, requests: list[InboxRow]) -> None:
+        """Requests taken before a restart: those whose unlock is still open are answered when it is not;
+        the others never acted, so their senders are told and they may be tried again."""
+        awaited = {ticket.request_key for ticket in self.loop.state.tickets.values()}
+        for row in requests:
+            address = (row.response_topic, row.correlation)
+            if row.request_id in awaited:
+                self._waiting[row.request_id] = [address]
+            else:
+                self._refuse(address, Refusal(Code.OFFLINE, "the machine restarted before it acted"))
+                self.loop.drop_request(row.request_id)
+
+    def handle(self, incoming: Incoming) -> None:
+        """One command from the cloud. Never raises; every fault becomes an answer."""
+        if incoming.retained:
+            log.warning("retained command ignored", command=incoming.command)
+            incoming.acknowledge()
+            return
+        address = (incoming.response_topic, incoming.correlation)
+        try:
+            self._take(incoming, address)
+        except Refusal as refusal:
+            self._refuse(address, refusal)
+            incoming.acknowledge()
+        except StorageFault as fault:
+            log.error("journal cannot be read", error=str(fault))
+            self._refuse(address, Refusal(Code.INTERNAL, "the journal cannot be read"))
+            incoming.acknowledge()
+
+    def _take(self, incoming: Incoming, address: Address) -> None:
+        command = decode(incoming.command, incoming.payload)
+        if incoming.command in QUERIES:
+            self._reply(address, json.dumps({"result": self._query(command)}))
+            incoming.acknowledge()
+            return
+        waiting = self._waiting.get(command.request_id)
+        if waiting is not None:
+            if address not in waiting:
+                waiting.append(address)
+            incoming.acknowledge()
+            return
+        seen = self._store.request(command.request_id)
+        if seen is not None and seen.reply is not None:
+            self._reply(address, seen.reply)
+            incoming.acknowledge()
+            return
+        now = self._clock.now()
+        left_ns = life_ns(incoming.command, command, now, incoming.message_expiry_s)
+        given = self._input(command, now.boottime_ns + left_ns)
+        row = InboxRow(command.request_id, now.wall_s, incoming.response_topic, incoming.correlation)
+        self._waiting[command.request_id] = [address]
+        self.loop.submit(given, request=row, taken=incoming.acknowledge)
+
+    def _input(self, command: Command, expires_ns: int) -> Input:
+        match command:
+            case ReserveCommand():
+                return self._reserve(command)
+            case DropoffCommand() | PickupCommand():
+                purpose = Purpose.DROPOFF if isinstance(command, DropoffCommand) else Purpose.PICKUP
+                return OpenFor(
+                    request_key=command.request_id,
+                    reservation_id=command.reservation_id,
+                    purpose=purpose,
+                    unlock_id=self._ids.unique("unl"),
+                    expires_ns=expires_ns,
+                    ended=self._store.ended_status(command.reservation_id),
+                )
+            case CancelCommand():
+                ended = self._store.ended_status(command.reservation_id)
+                return Cancel(command.request_id, command.reservation_id, ended)
+            case _:
+                raise Refusal(Code.NOT_BUILT, f"{type(command).__name__} is not built in this version")
+
+    def _reserve(self, command: ReserveCommand) -> Reserve:
+        if command.machine_id != self._machine_id:
+            violation = FieldViolation("machine_id", f"this is machine {self._machine_id!r}")
+            message = f"{violation.field}: {violation.description}"
+            raise Refusal(Code.INVALID_ARGUMENT, message, (violation,))
+        return Reserve(
+            request_key=command.request_id,
+            reservation_id=command.reservation_id,
+            platform=command.platform,
+            platform_order_id=command.platform_order_id,
+            packaging=command.packaging.to_model(),
+            candidate_codes=self._ids.candidate_codes(self.loop.layout.code_digits),
+            notes=command.notes,
+            webhook_url=command.webhook_url,
+            eta_minutes=command.eta_minutes,
+            grace_pickup_s=command.grace_period_pickup_in_seconds,
+            grace_dropoff_s=command.grace_period_dropoff_in_seconds,
+            known=self._store.reservation(command.reservation_id) is not None,
+        )
+
+    def _query(self, command: Command) -> dict[str, Any]:
+        state = self.loop.state
+        match command:
+            case EchoCommand():
+                return {"message": command.message}
+            case GetMachineCommand():
+                return {"machine": self._views.machine(state).model_dump(mode="json", exclude_none=True)}
+            case GetReservationCommand():
+                found = state.reservations.get(command.reservation_id)
+                found = found or self._store.reservation(command.reservation_id)
+                if found is None:
+                    raise Refusal(Code.NOT_FOUND, f"no such reservation: {command.reservation_id}")
+                view = self._views.reservation(found).model_dump(mode="json", exclude_none=True)
+                return {"reservation": view}
+            case ListReservationsCommand():
+                return {"reservations": self._ongoing(command.platform)}
+            case _:
+                raise Refusal(Code.NOT_BUILT, f"{type(command).__name__} is not built in this version")
+
+    def _ongoing(self, platform: str | None) -> list[dict[str, Any]]:
+        now = self._clock.now()
+        return [
+            self._views.reservation(r).model_dump(mode="json", exclude_none=True)
+            for r in self.loop.state.reservations.values()
+            if platform in (None, r.platform)
+            and (r.status is not ReservationStatus.PICKED_UP or within(r.picked_up, r.grace_pickup_s, now))
+        ]
+
+    async def enter_code(self, text: str) -> Answer:
+        """Digits or a QR text from the kiosk, to the outcome. The text is kept nowhere."""
+        key = self._local_key()
+        return await self._submit_local(key, EnterCode(key, text, self._ids.unique("unl")))
+
+    async def clear(self, cell: str) -> Answer:
+        """A technician has looked into the cell."""
+        key = self._local_key()
+        return await self._submit_local(key, Clear(key, cell))
+
+    def _local_key(self) -> str:
+        self._local_numbers += 1
+        return f"{LOCAL}{self._local_numbers}"
+
+    async def _submit_local(self, key: str, given: Input) -> Answer:
+        future: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
+        self._local[key] = future
+        self.loop.submit(given)
+        try:
+            return await future
+        finally:
+            self._local.pop(key, None)
+
+    def answered(self, request_key: str, reply: str, answer: Answer) -> None:
+        """A request's outcome is on the disk."""
+        future = self._local.get(request_key)
+        if future is not None:
+            if not future.done():
+                future.set_result(answer)
+            return
+        for address in self._waiting.pop(request_key, []):
+            self._reply(address, reply)
+
+    def _reply(self, address: Address, reply: str) -> None:
+        topic, correlation = address
+        if topic is not None:
+            self._publish_reply(topic, correlation, reply)
+
+    def _refuse(self, address: Address, refusal: Refusal) -> None:
+        self._reply(address, json.dumps({"error": rpc_status(refusal)}))

@@ -1,0 +1,71 @@
+"""Carries out what the core asks for, after it is journaled, and brings back what came of it."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Mapping
+
+import structlog
+
+from edge_agent.drivers.bus import Priority
+from edge_agent.drivers.interfaces import Lock
+from edge_agent.errors import BusFault, DeviceFault
+from edge_agent.model import Door
+from edge_agent.runtime.doors import Doors
+from edge_agent.statemachine.inputs import DoorRead, Input, PulseDone
+from edge_agent.statemachine.outputs import Effect, PulseLock, ReadDoor
+
+log = structlog.get_logger()
+
+AFTER_FAULT_S = 0.02
+"""Pause before the next look when one failed, so that a lost port is not asked in a busy loop."""
+
+
+class Executor:
+    """Runs effects as tasks; `start` gets the coroutines (a task group's `create_task`)."""
+
+    def __init__(
+        self,
+        locks: Mapping[str, Lock],
+        doors: Doors,
+        submit: Callable[[Input], None],
+        *,
+        watch_s: float,
+    ) -> None:
+        self._locks = locks
+        self._doors = doors
+        self._submit = submit
+        self._watch_s = watch_s
+
+    async def carry_out(self, effect: Effect) -> None:
+        """One effect, to its end."""
+        match effect:
+            case ReadDoor():
+                door = await self._doors.look_closely(effect.cell, Priority.COMMAND)
+                self._submit(DoorRead(effect.unlock_id, door))
+            case PulseLock():
+                await self._pulse(effect)
+
+    async def _pulse(self, effect: PulseLock) -> None:
+        """Pulses once and watches the door. A lost acknowledgement changes nothing: the door tells."""
+        try:
+            await self._locks[effect.cell].pulse()
+        except (BusFault, DeviceFault) as fault:
+            log.warning("pulse not acknowledged", cell=effect.cell, fault=str(fault))
+        door = await self._watch(effect.cell)
+        self._submit(PulseDone(effect.unlock_id, effect.attempt, door))
+
+    async def _watch(self, cell: str) -> Door:
+        """Reads the door as fast as the wire allows until it is believed open or the time is up."""
+        loop = asyncio.get_running_loop()
+        end_s = loop.time() + self._watch_s
+        board = self._doors.board_of(cell)
+        while loop.time() < end_s:
+            try:
+                await self._doors.look(board, Priority.WATCH)
+            except (BusFault, DeviceFault):
+                await asyncio.sleep(AFTER_FAULT_S)
+                continue
+            if self._doors.believed(cell) is Door.OPEN:
+                return Door.OPEN
+        return await self._doors.look_closely(cell, Priority.WATCH)

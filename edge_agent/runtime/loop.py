@@ -1,0 +1,209 @@
+"""The single writer: one input at a time through the core, committed before anything acts.
+
+Inputs that arrive while a commit is under way go together into the next one. An effect, an answer or an
+event leaves only when the commit that holds it is on the disk; if it cannot be written, the state goes back
+to what the disk holds, commands are refused, and observations are kept and tried again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import structlog
+
+from edge_agent.errors import Code, Refusal, StorageFault
+from edge_agent.journal.store import Batch, InboxRow
+from edge_agent.runtime.clock import Clock
+from edge_agent.runtime.views import Views
+from edge_agent.runtime.writer import Writer
+from edge_agent.statemachine.inputs import Cancel, Clear, EnterCode, Input, OpenFor, Reserve, Tick
+from edge_agent.statemachine.locker import next_due_ns, step
+from edge_agent.statemachine.outputs import Answer, Effect
+from edge_agent.statemachine.state import Layout, LockerState
+from edge_agent.statemachine.turn import Step
+
+log = structlog.get_logger()
+
+STORAGE_RETRY_S = 1.0
+LONGEST_BATCH = 64
+LOCAL = "\0"
+"""First character of the key of a request made at the machine; such requests are not kept in the inbox."""
+COMMANDS = (Reserve, OpenFor, EnterCode, Cancel, Clear)
+
+
+@dataclass(frozen=True, slots=True)
+class _Item:
+    given: Input
+    request: InboxRow | None
+    taken: Callable[[], None] | None
+
+
+class LockerLoop:
+    """Owns the state. `act` gets the effects and `on_answer` the replies, both after their commit."""
+
+    def __init__(
+        self,
+        state: LockerState,
+        layout: Layout,
+        last_sequence: int,
+        writer: Writer,
+        clock: Clock,
+        views: Views,
+        *,
+        act: Callable[[Effect], None],
+        on_answer: Callable[[str, str, Answer], None],
+    ) -> None:
+        self.state = state
+        self.layout = layout
+        self.last_sequence = last_sequence
+        self.storage_fault: str | None = None
+        self.on_events: Callable[[], None] = lambda: None
+        self.on_forgotten: Callable[[list[int]], None] = lambda sequences: None
+        self.on_state: Callable[[], None] = lambda: None
+        self._writer = writer
+        self._clock = clock
+        self._views = views
+        self._act = act
+        self._on_answer = on_answer
+        self._items: deque[_Item] = deque()
+        self._acknowledged: list[int] = []
+        self._dropped_requests: list[str] = []
+        self._wake = asyncio.Event()
+
+    def submit(
+        self,
+        given: Input,
+        request: InboxRow | None = None,
+        taken: Callable[[], None] | None = None,
+    ) -> None:
+        """Queues an input. `request` goes into the inbox with it; `taken` is called once it is committed."""
+        self._items.append(_Item(given, request, taken))
+        self._wake.set()
+
+    def acknowledge(self, sequence: int) -> None:
+        """The broker has this event; it is taken out of the outbox with the next commit."""
+        self._acknowledged.append(sequence)
+        self._wake.set()
+
+    def drop_request(self, request_id: str) -> None:
+        """Forgets a request that was never acted on, so that it may be tried again."""
+        self._dropped_requests.append(request_id)
+        self._wake.set()
+
+    async def run(self) -> None:
+        """Works until cancelled. Raises `InvariantBroken` if the core contradicts itself."""
+        while True:
+            await self._wait()
+            items = [self._items.popleft() for _ in range(min(len(self._items), LONGEST_BATCH))]
+            if not items and not self._acknowledged and not self._dropped_requests:
+                items = [_Item(Tick(), None, None)]
+            await self._turn(items)
+
+    async def _wait(self) -> None:
+        if self._items or self._acknowledged or self._dropped_requests:
+            return
+        self._wake.clear()
+        now = self._clock.now()
+        due_ns = next_due_ns(self.state, now)
+        left_s = None if due_ns is None else max(0.0, (due_ns - now.boottime_ns) / 1e9)
+        try:
+            async with asyncio.timeout(left_s):
+                await self._wake.wait()
+        except TimeoutError:
+            pass
+
+    async def _turn(self, items: list[_Item]) -> None:
+        """Steps through the items, commits once, then lets out what they asked for."""
+        before = self.state
+        batch = Batch(before=before, after=before)
+        steps: list[Step] = []
+        answers: list[Answer] = []
+        state, sequence = before, self.last_sequence
+        for item in items:
+            if item.request is not None:
+                batch.requests.append(item.request)
+            try:
+                done = step(state, self.layout, item.given, self._clock.now())
+            except Refusal as refusal:
+                assert isinstance(item.given, COMMANDS)
+                answers.append(Answer(item.given.request_key, refusal=refusal))
+                continue
+            state = done.state
+            steps.append(done)
+            answers += done.answers
+            for fact in done.facts:
+                sequence += 1
+                batch.events.append((sequence, self._views.event(fact, sequence)))
+            batch.unlocks += done.unlocks
+            batch.ended += done.ended
+        batch.after = state
+        replies = [(answer, self._views.reply(answer)) for answer in answers]
+        self._keep_replies(batch, replies)
+        batch.acknowledged, self._acknowledged = self._acknowledged, []
+        batch.forgotten_requests += self._dropped_requests
+        self._dropped_requests = []
+        try:
+            if not batch.empty:
+                await self._writer.commit(batch)
+        except StorageFault as fault:
+            await self._storage_failed(items, batch, fault)
+            return
+        self.storage_fault = None
+        self.state, self.last_sequence = state, sequence
+        if batch.acknowledged:
+            self.on_forgotten(batch.acknowledged)
+        self._let_out(items, steps, replies, bool(batch.events), before)
+
+    @staticmethod
+    def _keep_replies(batch: Batch, replies: list[tuple[Answer, str]]) -> None:
+        """Decisions are kept with their request; one that was never judged (expired) may be tried again."""
+        for answer, reply in replies:
+            if answer.request_key.startswith(LOCAL):
+                continue
+            if answer.refusal is not None and answer.refusal.code is Code.EXPIRED:
+                batch.forgotten_requests.append(answer.request_key)
+            else:
+                batch.replies[answer.request_key] = reply
+
+    def _let_out(
+        self,
+        items: list[_Item],
+        steps: list[Step],
+        replies: list[tuple[Answer, str]],
+        events: bool,
+        before: LockerState,
+    ) -> None:
+        for done in steps:
+            for effect in done.effects:
+                self._act(effect)
+        for item in items:
+            if item.taken is not None:
+                item.taken()
+        for answer, reply in replies:
+            self._on_answer(answer.request_key, reply, answer)
+        if events:
+            self.on_events()
+        if self.state is not before:
+            self.on_state()
+
+    async def _storage_failed(self, items: list[_Item], batch: Batch, fault: StorageFault) -> None:
+        """Nothing has happened: commands are told so, observations and acknowledgements are kept."""
+        if self.storage_fault is None:
+            log.error("journal cannot be written", error=str(fault))
+        self.storage_fault = str(fault)
+        self._acknowledged = batch.acknowledged + self._acknowledged
+        kept = []
+        for item in items:
+            if isinstance(item.given, COMMANDS):
+                refusal = Refusal(Code.INTERNAL, "the journal cannot be written")
+                answer = Answer(item.given.request_key, refusal=refusal)
+                self._on_answer(answer.request_key, self._views.reply(answer), answer)
+                if item.taken is not None:
+                    item.taken()
+            elif not isinstance(item.given, Tick):
+                kept.append(item)
+        self._items.extendleft(reversed(kept))
+        await asyncio.sleep(STORAGE_RETRY_S)

@@ -1,0 +1,173 @@
+"""The state as others see it: API bodies, events, tables. Reads only."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from typing import Any
+
+from edge_agent.model import CellSpec, Instant, Reservation
+from edge_agent.protocol.api import (
+    CellDetail,
+    CellInformation,
+    CellReference,
+    Machine,
+    PackagingBody,
+    ReservationView,
+    rfc3339,
+    rpc_status,
+)
+from edge_agent.protocol.events import DETAIL_KEY, Event, EventDetail, EventType, MachineReference
+from edge_agent.runtime.ids import Ids
+from edge_agent.statemachine.cell import occupancy, preferred
+from edge_agent.statemachine.outputs import Answer, Fact
+from edge_agent.statemachine.state import Layout, LockerState
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """Who this machine is."""
+
+    machine_id: str
+    name: str
+    location: str
+    latitude: float
+    longitude: float
+
+
+class Views:
+    """Renders the state of one machine."""
+
+    def __init__(self, identity: Identity, layout: Layout, ids: Ids) -> None:
+        self._identity = identity
+        self._layout = layout
+        self._ids = ids
+        self._reference = MachineReference(
+            machine_id=identity.machine_id, name=identity.name, location=identity.location
+        )
+
+    def cell(self, label: str) -> CellReference:
+        """How an answer names a cell."""
+        return CellReference(description=label, cell_id=self._layout.specs[label].cell_id)
+
+    def reservation(self, reservation: Reservation) -> ReservationView:
+        """A reservation with its codes, for a command's reply."""
+        packaging = reservation.packaging
+        return ReservationView(
+            reservation_id=reservation.reservation_id,
+            machine_id=self._identity.machine_id,
+            platform=reservation.platform,
+            platform_order_id=reservation.platform_order_id,
+            notes=reservation.notes,
+            webhook_url=reservation.webhook_url,
+            status=reservation.status,
+            created_at=rfc3339(reservation.created.wall_s),
+            cell=self.cell(reservation.cell),
+            drop_off_code=reservation.drop_off_code,
+            pickup_code=reservation.pickup_code,
+            packaging=PackagingBody(
+                width=packaging.width_mm,
+                height=packaging.height_mm,
+                depth=packaging.depth_mm,
+                weight=packaging.mass_g,
+                heating_required=packaging.heating_required,
+                cooling_required=packaging.cooling_required,
+            ),
+            eta_minutes=reservation.eta_minutes,
+            grace_period_pickup_in_seconds=reservation.grace_pickup_s,
+            grace_period_dropoff_in_seconds=reservation.grace_dropoff_s,
+            dropped_off_at=_moment(reservation.dropped_off),
+            picked_up_at=_moment(reservation.picked_up),
+        )
+
+    def machine(self, state: LockerState, *, online: bool = True) -> Machine:
+        """The API's Machine as it stands now."""
+        identity = self._identity
+        return Machine(
+            machine_id=identity.machine_id,
+            name=identity.name,
+            location=identity.location,
+            latitude=identity.latitude,
+            longitude=identity.longitude,
+            online=online,
+            preferred_cells=[
+                CellInformation.model_validate(_ability(spec))
+                for spec in preferred(self._layout.specs, state.cells)
+            ],
+            all_cells=[self._detail(state, spec) for spec in self._layout.specs.values()],
+            occupancy_information=occupancy(state.cells.values()),
+        )
+
+    @staticmethod
+    def _detail(state: LockerState, spec: CellSpec) -> CellDetail:
+        cell = state.cells[spec.label]
+        return CellDetail.model_validate(
+            {
+                **_ability(spec),
+                "cell_id": spec.cell_id,
+                "description": spec.label,
+                "status": cell.status,
+                "blocked": cell.blocked is not None,
+                "faulty": cell.faulty is not None,
+            }
+        )
+
+    def event(self, fact: Fact, sequence: int) -> str:
+        """A fact as the JSON of an event with this sequence."""
+        kind = EventType(f"EVENT_TYPE_{fact.kind.value}")
+        detail = EventDetail(
+            source_type=fact.source,
+            machine=self._reference,
+            cell=None if fact.cell is None else self.cell(fact.cell),
+            outcome=fact.outcome,
+            reason=fact.reason,
+            recovered=True if fact.recovered else None,
+            status=fact.status,
+            alarm=fact.alarm,
+            device=fact.device,
+        )
+        reservation = fact.reservation
+        body: dict[str, Any] = {
+            "event_id": f"evt_{self._ids.uuid()}",
+            "idempotency_key": f"idem_{self._ids.uuid()}",
+            "event_time_unix_timestamp": int(fact.at.wall_s),
+            "event_time_timestamp": rfc3339(fact.at.wall_s),
+            "event_type": kind,
+            "machine_id": self._identity.machine_id,
+            "sequence": sequence,
+            "boot_id": fact.at.boot_id,
+            "clock_synced": fact.at.synced,
+            "platform_order_id": None if reservation is None else reservation.platform_order_id,
+            "reservation_id": None if reservation is None else reservation.reservation_id,
+            "request_id": fact.request_key,
+            DETAIL_KEY[kind]: detail,
+        }
+        return Event(**body).model_dump_json(exclude_none=True)
+
+    def reply(self, answer: Answer) -> str:
+        """An answer as the JSON of a command's reply."""
+        if answer.refusal is not None:
+            return json.dumps({"error": rpc_status(answer.refusal)})
+        result: dict[str, Any] = {}
+        if answer.cell is not None:
+            result["cell"] = self.cell(answer.cell).model_dump(exclude_none=True)
+        if answer.reservation is not None:
+            result["reservation"] = self.reservation(answer.reservation).model_dump(
+                mode="json", exclude_none=True
+            )
+        return json.dumps({"result": result})
+
+
+def _moment(moment: Instant | None) -> str | None:
+    return None if moment is None else rfc3339(moment.wall_s)
+
+
+def _ability(spec: CellSpec) -> dict[str, Any]:
+    return {
+        "width": spec.width_mm,
+        "height": spec.height_mm,
+        "depth": spec.depth_mm,
+        "heating": spec.heating,
+        "cooling": spec.cooling,
+        "weight_sensor": spec.weight_sensor,
+    }

@@ -1,0 +1,131 @@
+"""What a start makes of what was journaled and of what the doors show."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from edge_agent.model import Alarm, CellStatus, Door, Purpose, ReservationStatus
+from edge_agent.statemachine.inputs import DoorRead, DoorsSeen, Tick
+from edge_agent.statemachine.outputs import FactKind
+from tests.support.core import Core
+
+
+def test_a_dropoff_door_journaled_open_and_now_closed_is_dropped_off() -> None:
+    core = Core()
+    reservation = core.reserve()
+    core.opens(core.wish(reservation, Purpose.DROPOFF))
+    core.restart({reservation.cell: Door.CLOSED}, off_s=30)
+    live = core.state.reservations[reservation.reservation_id]
+    assert live.status is ReservationStatus.DROPPED_OFF
+    assert live.recovered
+    assert core.facts[-1].recovered
+    assert len(core.pulses) == 1
+
+
+def test_a_dropoff_door_still_open_waits_for_its_closing() -> None:
+    core = Core()
+    reservation = core.reserve()
+    core.opens(core.wish(reservation, Purpose.DROPOFF))
+    core.restart({reservation.cell: Door.OPEN})
+    assert core.state.reservations[reservation.reservation_id].status is ReservationStatus.PENDING
+    core.close(reservation.cell)
+    assert core.facts[-1].kind is FactKind.DROPOFF
+
+
+@pytest.mark.parametrize("purpose", list(Purpose))
+@pytest.mark.parametrize("door", [Door.OPEN, Door.CLOSED, Door.UNKNOWN])
+def test_an_intent_without_outcome_is_never_pulsed_again(purpose: Purpose, door: Door) -> None:
+    core = Core()
+    reservation = core.reserve()
+    if purpose is Purpose.PICKUP:
+        core.opens(core.wish(reservation, Purpose.DROPOFF))
+        core.close(reservation.cell)
+    before = core.state.reservations[reservation.reservation_id].status
+    wish = core.wish(reservation, purpose)
+    core.feed(wish)
+    core.feed(DoorRead(wish.unlock_id, Door.CLOSED))
+    core.pulses.clear()
+    core.restart({reservation.cell: door})
+    assert not core.pulses
+    live = core.state.reservations[reservation.reservation_id]
+    if door is Door.OPEN:
+        assert live.dropoff_opened == (purpose is Purpose.DROPOFF)
+        assert (live.status is ReservationStatus.PICKED_UP) == (purpose is Purpose.PICKUP)
+    else:
+        assert live.status is before
+    if door is Door.UNKNOWN:
+        core.feed(DoorsSeen({reservation.cell: Door.CLOSED}))
+    if door is not Door.OPEN:
+        assert core.state.cells[reservation.cell].suspect
+    assert not core.pulses
+    assert not core.state.tickets
+
+
+def test_a_cell_of_unknown_outcome_is_inspected_before_it_is_given_again() -> None:
+    core = Core()
+    reservation = core.reserve(grace_pickup_s=1)
+    wish = core.wish(reservation, Purpose.DROPOFF)
+    core.feed(wish)
+    core.feed(DoorRead(wish.unlock_id, Door.CLOSED))
+    core.restart({})
+    core.opens(core.wish(reservation, Purpose.DROPOFF))
+    core.close(reservation.cell)
+    core.opens(core.wish(reservation, Purpose.PICKUP))
+    core.close(reservation.cell)
+    core.pass_s(2)
+    assert core.state.cells[reservation.cell].status is CellStatus.AWAITING_INSPECTION
+
+
+def test_a_wish_that_waited_or_looked_is_forgotten() -> None:
+    core = Core()
+    wishes = [core.wish(core.reserve(), Purpose.DROPOFF) for _ in range(3)]
+    for wish in wishes:
+        core.feed(wish)
+    core.restart({})
+    assert not core.state.tickets
+    assert not core.state.queue
+    assert not core.pulses
+
+
+def picked_up_and_closed(core: Core) -> str:
+    reservation = core.reserve(grace_pickup_s=60)
+    core.opens(core.wish(reservation, Purpose.DROPOFF))
+    core.close(reservation.cell)
+    core.opens(core.wish(reservation, Purpose.PICKUP))
+    core.close(reservation.cell)
+    return reservation.cell
+
+
+def test_a_grace_goes_on_over_a_restart_and_ignores_a_stepping_wall_clock() -> None:
+    core = Core()
+    cell = picked_up_and_closed(core)
+    core.pass_s(10, wall_step_s=86_400)
+    assert core.state.cells[cell].status is CellStatus.IN_GRACE
+    core.restart({}, off_s=20)
+    assert core.state.cells[cell].status is CellStatus.IN_GRACE
+    core.pass_s(31, wall_step_s=-86_400)
+    assert core.state.cells[cell].status is CellStatus.IDLE
+
+
+def test_across_a_reboot_synchronised_wall_clocks_tell() -> None:
+    core = Core()
+    cell = picked_up_and_closed(core)
+    core.restart({}, boot_id="boot-2", off_s=61)
+    assert core.state.cells[cell].status is CellStatus.IDLE
+
+
+def test_across_a_reboot_without_a_clock_no_grace_opens_or_frees() -> None:
+    core = Core()
+    cell = picked_up_and_closed(core)
+    reservation = next(iter(core.state.reservations.values()))
+    core.now = replace(core.now, synced=False)
+    core.restart({}, boot_id="boot-2", off_s=3600)
+    core.pass_s(3600)
+    assert core.state.cells[cell].status is CellStatus.IN_GRACE
+    core.refused(core.wish(reservation, Purpose.PICKUP))
+    assert f"{Alarm.CLOCK_UNSYNCED}/" in core.state.alarms
+    core.now = replace(core.now, synced=True)
+    core.feed(Tick())
+    assert core.state.cells[cell].status is CellStatus.IDLE

@@ -1,0 +1,160 @@
+"""A hand on the pure core: feeds inputs, keeps the state, moves the clock."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from itertools import count
+
+from edge_agent.errors import Refusal
+from edge_agent.model import CellSpec, Door, Instant, Packaging, Purpose, Reservation
+from edge_agent.statemachine.inputs import (
+    Boot,
+    Cancel,
+    DoorRead,
+    DoorsSeen,
+    EnterCode,
+    Input,
+    OpenFor,
+    PulseDone,
+    Reserve,
+    Tick,
+)
+from edge_agent.statemachine.invariants import check
+from edge_agent.statemachine.locker import restored, step
+from edge_agent.statemachine.outputs import Answer, Fact, PulseLock, ReadDoor
+from edge_agent.statemachine.state import Layout, LockerState, empty_state
+from edge_agent.statemachine.turn import Step
+
+SMALL = Packaging(width_mm=200, height_mm=100, depth_mm=300, mass_g=500)
+START = Instant("boot-1", 10**12, 1_750_000_000.0, True)
+
+
+def specs() -> list[CellSpec]:
+    """A small plain cell, a larger plain one, a cooled one and a heated one with a scale."""
+    return [
+        CellSpec("A01", "id_a01", 350, 150, 450, 5_000),
+        CellSpec("A02", "id_a02", 350, 150, 450, 5_000),
+        CellSpec("B01", "id_b01", 350, 250, 450, 10_000, cooling=True),
+        CellSpec("B02", "id_b02", 350, 250, 450, 10_000, heating=True, weight_sensor=True),
+        CellSpec("C01", "id_c01", 350, 400, 450, 20_000),
+    ]
+
+
+class Core:
+    """One locker in the hand."""
+
+    def __init__(self, layout: Layout | None = None) -> None:
+        self.layout = layout or Layout(specs={spec.label: spec for spec in specs()})
+        self.state: LockerState = empty_state(self.layout)
+        self.now = START
+        self.facts: list[Fact] = []
+        self.pulses: list[PulseLock] = []
+        self._numbers = count(1)
+        self.feed(Boot(dict.fromkeys(self.layout.specs, Door.CLOSED)))
+        self.facts.clear()
+
+    def feed(self, given: Input) -> Step:
+        """One step; the whole state is checked after it."""
+        done = step(self.state, self.layout, given, self.now)
+        self.state = done.state
+        check(self.state, self.layout)
+        self.facts += done.facts
+        self.pulses += [effect for effect in done.effects if isinstance(effect, PulseLock)]
+        return done
+
+    def refused(self, given: Input) -> Refusal:
+        """A step that must be refused and change nothing."""
+        before = self.state
+        try:
+            step(self.state, self.layout, given, self.now)
+        except Refusal as refusal:
+            assert self.state is before
+            return refusal
+        raise AssertionError(f"{given} was not refused")
+
+    def pass_s(self, seconds: float, *, wall_step_s: float = 0.0) -> Step:
+        """Time passes; the wall clock may step in between."""
+        self.now = replace(
+            self.now,
+            boottime_ns=self.now.boottime_ns + round(seconds * 1e9),
+            wall_s=self.now.wall_s + seconds + wall_step_s,
+        )
+        return self.feed(Tick())
+
+    def key(self) -> str:
+        """A new request key."""
+        return f"req-{next(self._numbers)}"
+
+    def reserve(self, packaging: Packaging = SMALL, **details: object) -> Reservation:
+        """A reservation, live."""
+        number = next(self._numbers)
+        codes = tuple(f"{(number * 37 + i * 101) % 10_000:04d}" for i in range(20))
+        done = self.feed(
+            Reserve(
+                request_key=self.key(),
+                reservation_id=f"res_{number}",
+                platform="p",
+                platform_order_id=f"order {number}",
+                packaging=packaging,
+                candidate_codes=codes,
+                **details,  # type: ignore[arg-type]
+            )
+        )
+        answer = done.answers[0]
+        assert answer.reservation is not None
+        return answer.reservation
+
+    def wish(self, reservation: Reservation, purpose: Purpose, life_s: float = 10.0) -> OpenFor:
+        """A drop-off or pick-up as the API sends it."""
+        return OpenFor(
+            request_key=self.key(),
+            reservation_id=reservation.reservation_id,
+            purpose=purpose,
+            unlock_id=f"unl-{next(self._numbers)}",
+            expires_ns=self.now.boottime_ns + round(life_s * 1e9),
+        )
+
+    def entry(self, text: str) -> EnterCode:
+        """An entry at the kiosk."""
+        return EnterCode(self.key(), text, f"unl-{next(self._numbers)}")
+
+    def cancel(self, reservation: Reservation) -> Cancel:
+        """A cancel as the API sends it."""
+        return Cancel(self.key(), reservation.reservation_id)
+
+    def opens(self, wish: OpenFor | EnterCode) -> Answer:
+        """The whole unlock: fresh reading, pulse, the door springs open."""
+        first = self.feed(wish)
+        looks = [effect for effect in first.effects if isinstance(effect, ReadDoor)]
+        assert len(looks) == 1
+        label = looks[0].cell
+        done = self.feed(DoorRead(wish.unlock_id, self.state.cells[label].door))
+        answers = list(done.answers)
+        if not answers:
+            answers += self.feed(DoorsSeen({label: Door.OPEN})).answers
+        stale = self.feed(PulseDone(wish.unlock_id, 1, Door.OPEN))
+        assert not stale.effects
+        assert not stale.facts
+        assert len(answers) == 1
+        return answers[0]
+
+    def close(self, label: str) -> Step:
+        """Somebody closes a door."""
+        return self.feed(DoorsSeen({label: Door.CLOSED}))
+
+    def restart(self, doors: dict[str, Door], *, boot_id: str | None = None, off_s: float = 0.0) -> Step:
+        """The daemon dies and starts again, perhaps on another boot; `doors` is what it then reads."""
+        self.now = replace(
+            self.now,
+            boot_id=boot_id or self.now.boot_id,
+            boottime_ns=10**9 if boot_id else self.now.boottime_ns + round(off_s * 1e9),
+            wall_s=self.now.wall_s + off_s,
+        )
+        lasting = {
+            uid: ticket
+            for uid, ticket in self.state.tickets.items()
+            if ticket.stage in ("pulsing", "unresolved")
+        }
+        self.state = restored(replace(self.state, tickets=lasting, queue=()), self.now)
+        seen = {label: cell.door for label, cell in self.state.cells.items()} | doors
+        return self.feed(Boot(seen))

@@ -1,0 +1,152 @@
+"""What the bench is told by the environment, and the files it writes for its processes."""
+
+from __future__ import annotations
+
+import os
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import tomli_w
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+HOST = "127.0.0.1"
+
+
+class BadEnvironment(Exception):
+    """An environment variable has a value that cannot be used."""
+
+
+@dataclass(frozen=True, slots=True)
+class BenchSettings:
+    """Ports, key and places of one bench. All listeners bind 127.0.0.1."""
+
+    api_port: int
+    sim_port: int
+    mqtt_port: int
+    api_key: str
+    folder: Path
+    config: Path
+    baud: int | None
+
+    @property
+    def ports(self) -> dict[str, int]:
+        """The TCP ports by the variable that sets them."""
+        return {
+            "BENCH_API_PORT": self.api_port,
+            "BENCH_SIM_PORT": self.sim_port,
+            "BENCH_MQTT_PORT": self.mqtt_port,
+        }
+
+    @property
+    def machine_file(self) -> Path:
+        """The machine's configuration with the bench's own ports and paths in it."""
+        return self.folder / "machine.toml"
+
+    @property
+    def gateway_file(self) -> Path:
+        """The gateway's configuration."""
+        return self.folder / "gateway.toml"
+
+    @property
+    def broker_file(self) -> Path:
+        """Mosquitto's configuration."""
+        return self.folder / "mosquitto.conf"
+
+    @property
+    def control_socket(self) -> Path:
+        """Where the bench takes `/processes/…` calls."""
+        return self.folder / "bench.sock"
+
+
+def from_environment(environment: Mapping[str, str]) -> BenchSettings:
+    """The settings. Raises `BadEnvironment` naming the variable."""
+
+    def number(name: str, default: int | None) -> int | None:
+        text = environment.get(name)
+        if not text:
+            return default
+        if not text.isascii() or not text.isdigit() or not 1 <= int(text) <= 4_000_000:
+            raise BadEnvironment(f"{name}: not a usable number: {text!r}")
+        return int(text)
+
+    def port(name: str, default: int) -> int:
+        value = number(name, default)
+        if value is None or value > 65_535:
+            raise BadEnvironment(f"{name}: not a TCP port: {value}")
+        return value
+
+    default_config = REPOSITORY / "config" / "demo.toml"
+    return BenchSettings(
+        api_port=port("BENCH_API_PORT", 8080),
+        sim_port=port("BENCH_SIM_PORT", 8081),
+        mqtt_port=port("BENCH_MQTT_PORT", 18830),
+        api_key=environment.get("BENCH_API_KEY") or "bench-key",
+        folder=Path(environment.get("BENCH_DIR") or ".bench").resolve(),
+        config=Path(environment.get("BENCH_CONFIG") or default_config).resolve(),
+        baud=number("BENCH_BAUD", None),
+    )
+
+
+def write_files(settings: BenchSettings) -> str:
+    """Writes the configuration of every process; returns the machine's id.
+
+    Raises `OSError` or `tomllib.TOMLDecodeError` if the machine's configuration cannot be read.
+    """
+    settings.folder.mkdir(parents=True, exist_ok=True)
+    machine = tomllib.loads(settings.config.read_text(encoding="utf-8"))
+    _plug_in(machine, settings)
+    settings.machine_file.write_text(tomli_w.dumps(machine), encoding="utf-8")
+    machine_id = machine.get("machine", {}).get("machine_id", "")
+    settings.gateway_file.write_text(
+        tomli_w.dumps(
+            {
+                "listen_host": HOST,
+                "listen_port": settings.api_port,
+                "public_url": f"http://{HOST}:{settings.api_port}",
+                "database_url": f"sqlite+aiosqlite:///{settings.folder / 'gateway.sqlite'}",
+                "mqtt": {"host": HOST, "port": settings.mqtt_port, "client_id": "gateway"},
+                "platforms": [{"name": "bench", "api_key": settings.api_key}],
+            }
+        ),
+        encoding="utf-8",
+    )
+    _write_broker_file(settings)
+    return str(machine_id)
+
+
+def _plug_in(machine: dict[str, Any], settings: BenchSettings) -> None:
+    """The same machine on the bench's ports, files and broker."""
+    folder = settings.folder
+    profiles = machine.get("paths", {}).get("profiles", "devices")
+    machine["paths"] = {
+        "journal": str(folder / "journal.sqlite"),
+        "socket": str(folder / "agent.sock"),
+        "profiles": str(settings.config.parent / profiles),
+    }
+    machine["mqtt"] = {**machine.get("mqtt", {}), "host": HOST, "port": settings.mqtt_port}
+    for name, bus in machine.get("buses", {}).items():
+        bus["port"] = str(folder / f"tty-{name}")
+        if settings.baud is not None:
+            bus["baud"] = settings.baud
+    if "scanner" in machine:
+        machine["scanner"]["port"] = str(folder / "tty-scanner")
+
+
+def _write_broker_file(settings: BenchSettings) -> None:
+    store = settings.folder / "mosquitto"
+    store.mkdir(exist_ok=True)
+    lines = [
+        "# Written by the bench. Plain and anonymous, on loopback only.",
+        f"listener {settings.mqtt_port} {HOST}",
+        "allow_anonymous true",
+        "persistence true",
+        f"persistence_location {store}/",
+        "autosave_interval 5",
+        "set_tcp_nodelay true",
+    ]
+    if os.geteuid() == 0:
+        lines.append("user root")  # else it gives up root and can no longer write here
+    settings.broker_file.write_text("\n".join(lines) + "\n", encoding="utf-8")
