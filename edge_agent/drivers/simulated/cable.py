@@ -1,0 +1,131 @@
+"""A serial line in memory: the bus owner on one end, simulated devices on the other.
+
+Bytes pass exactly as on a wire. It runs on an event loop's own timers, so on a loop with virtual time it is
+deterministic and takes no time.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+from random import Random
+
+from edge_agent.drivers.simulated.line import (
+    TURNAROUND_NS,
+    Cancellable,
+    FrameSeen,
+    LineDevice,
+    WireFigures,
+    WireLine,
+)
+from edge_agent.errors import PortLost
+
+
+class LoopTimers:
+    """The clock and the timers of an event loop, in nanoseconds."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._loop = loop
+
+    def clock_ns(self) -> int:
+        """The loop's time."""
+        return round(self._loop.time() * 1e9)
+
+    def call_at_ns(self, when_ns: int, callback: Callable[[], None]) -> Cancellable:
+        """Calls back at an instant of the loop's time, or as soon as possible after it."""
+        return self._loop.call_at(when_ns / 1e9, callback)
+
+
+class BadMedium:
+    """A wire that swallows or damages frames: each with its own probability, from a given generator."""
+
+    def __init__(self, random: Random, *, loss: float = 0.0, damage: float = 0.0) -> None:
+        self.random = random
+        self.loss = loss
+        self.damage = damage
+
+    def __call__(self, frame: bytes) -> bytes:
+        """The frame as it arrives: empty if lost, with one bit turned over if damaged."""
+        if self.random.random() < self.loss:
+            return b""
+        if frame and self.random.random() < self.damage:
+            spoilt = bytearray(frame)
+            spoilt[self.random.randrange(len(frame))] ^= 1 << self.random.randrange(8)
+            return bytes(spoilt)
+        return frame
+
+
+class MemoryCable:
+    """A `Transport` with a simulated bus on its other end.
+
+    `split`: replies arrive in pieces of so many bytes. `medium`: see `BadMedium`. The line, its counters and
+    its devices outlive `close` and a new `open`. Closing cancels whatever is under way, also a request that
+    has not wholly passed; a test of a crash just lets go of the cable instead: then the request still acts.
+    """
+
+    def __init__(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        devices: Sequence[LineDevice],
+        *,
+        baud: int = 19_200,
+        bits_per_character: int = 10,
+        turnaround_ns: int = TURNAROUND_NS,
+        split: int | None = None,
+        medium: BadMedium | None = None,
+        on_frame: Callable[[FrameSeen], None] | None = None,
+    ) -> None:
+        timers = LoopTimers(loop)
+        self._line = WireLine(
+            devices,
+            baud=baud,
+            clock_ns=timers.clock_ns,
+            call_at_ns=timers.call_at_ns,
+            deliver=self._arrive,
+            bits_per_character=bits_per_character,
+            turnaround_ns=turnaround_ns,
+            chunk_bytes=split,
+            medium=medium or BadMedium(Random(0)),
+            on_frame=on_frame,
+        )
+        self._plugged = True
+        self._on_bytes: Callable[[bytes], None] | None = None
+        self._on_lost: Callable[[str], None] | None = None
+
+    def open(self, on_bytes: Callable[[bytes], None], on_lost: Callable[[str], None]) -> None:
+        """Takes the line. Raises `PortLost` if it is unplugged or already open."""
+        if not self._plugged:
+            raise PortLost("the cable is unplugged")
+        if self._on_bytes is not None:
+            raise PortLost("the line is already open")
+        self._on_bytes, self._on_lost = on_bytes, on_lost
+
+    def write(self, frame: bytes) -> None:
+        """Sends bytes. Raises `PortLost` if the line is not open or was unplugged."""
+        if self._on_bytes is None:
+            raise PortLost("the line is not open" if self._plugged else "the cable is unplugged")
+        self._line.feed(frame)
+
+    def close(self) -> None:
+        """Gives the line back and cancels every pending timer; harmless when it is not open."""
+        self._on_bytes = self._on_lost = None
+        self._line.stop()
+
+    def unplug(self) -> None:
+        """Pulls the cable: whoever has the line open is told, once; what is under way is lost."""
+        on_lost, self._plugged = self._on_lost, False
+        self.close()
+        if on_lost is not None:
+            on_lost("the cable was unplugged")
+
+    def plug(self) -> None:
+        """Puts the cable back; the line has to be opened anew."""
+        self._plugged = True
+
+    def figures(self) -> WireFigures:
+        """The counters of the line since it was made."""
+        return self._line.figures()
+
+    def _arrive(self, data: bytes) -> None:
+        if self._on_bytes is not None:
+            self._on_bytes(data)

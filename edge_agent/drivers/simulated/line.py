@@ -1,0 +1,332 @@
+"""One RS-485 bus: bits take their time, frames are told apart by silence, two talkers spoil each other.
+
+Half duplex, Modbus RTU framing (serial line guide 1.02, 2.5.1.1): 3.5 characters of silence end a frame;
+above 19200 baud the guide fixes that at 1.75 ms. All times are nanoseconds of the clock that was given.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Literal, Protocol
+
+from edge_agent.drivers.simulated.slave import BROADCAST, intact, request_length
+
+MAX_FRAME_BYTES = 256
+FAST_BAUD = 19_200
+FAST_SILENCE_NS = 1_750_000
+TURNAROUND_NS = 1_000_000
+TOLERANCE_NS = 100_000
+
+Fate = Literal["sound", "early", "damaged", "collided"]
+
+
+class Cancellable(Protocol):
+    """What a timer returns."""
+
+    def cancel(self) -> None:
+        """Stops the timer; harmless afterwards."""
+
+
+class LineDevice(Protocol):
+    """Something that listens on the bus and may answer."""
+
+    address: int
+
+    def answer(self, frame: bytes, at_ns: int) -> bytes | None:
+        """Acts on a frame at an instant; the reply's bytes, or None for silence."""
+
+
+CallAt = Callable[[int, Callable[[], None]], Cancellable]
+
+
+@dataclass(frozen=True, slots=True)
+class FrameSeen:
+    """A frame that passed (or, for a reply, is about to pass), for whoever watches the wire."""
+
+    direction: Literal["request", "reply"]
+    start_ns: int
+    end_ns: int
+    data: bytes
+    fate: Fate
+
+
+@dataclass(frozen=True, slots=True)
+class WireFigures:
+    """What passed since the start. `requests` counts every frame of the master, sound or not; `damaged`
+    those, of either side, whose checksum does not hold; `utilisation` is bit time over time."""
+
+    requests: int
+    replies: int
+    damaged: int
+    bytes: int
+    seconds: float
+    utilisation: float
+    early_requests: int
+    collisions: int
+
+
+@dataclass(eq=False, slots=True)
+class _Reply:
+    data: bytes
+    start_ns: int
+    end_ns: int
+    lost: bool = False
+    timers: list[Cancellable] = field(default_factory=list)
+
+
+def silence_ns(baud: int, bits_per_character: int) -> int:
+    """t3.5, the silence that ends a frame."""
+    return FAST_SILENCE_NS if baud > FAST_BAUD else 35 * bits_per_character * 10**8 // baud
+
+
+def _undamaged(frame: bytes) -> bytes:
+    return frame
+
+
+class WireLine:
+    """A bus with its devices. `feed` takes what the master writes; `deliver` gets what it hears.
+
+    - `bits_per_character`: start, eight data bits, parity if any, stop bits.
+    - `clock_ns`, `call_at_ns`: the time, and a timer on it that may be late but not early.
+    - `turnaround_ns`: from a device's act (the end of the request's silence) to the first bit of its reply.
+    - `tolerance_ns`: how much shorter than t3.5 a silence may measure without counting as early.
+    - `chunk_bytes`: replies arrive in pieces of this size, each when its last bit has passed.
+    - `medium`: what the wire makes of a frame on its way (b"": nothing arrives).
+    - `on_frame`: told of every frame; the line itself keeps none.
+    """
+
+    def __init__(
+        self,
+        devices: Sequence[LineDevice],
+        *,
+        baud: int,
+        clock_ns: Callable[[], int],
+        call_at_ns: CallAt,
+        deliver: Callable[[bytes], None],
+        bits_per_character: int = 10,
+        turnaround_ns: int = TURNAROUND_NS,
+        tolerance_ns: int = TOLERANCE_NS,
+        chunk_bytes: int | None = None,
+        medium: Callable[[bytes], bytes] = _undamaged,
+        on_frame: Callable[[FrameSeen], None] | None = None,
+    ) -> None:
+        self._devices = list(devices)
+        self._baud = baud
+        self._bits = bits_per_character
+        self._clock_ns = clock_ns
+        self._call_at_ns = call_at_ns
+        self._deliver = deliver
+        self._turnaround_ns = turnaround_ns
+        self._chunk_bytes = chunk_bytes
+        self._medium = medium
+        self._on_frame = on_frame
+        self.silence_ns = silence_ns(baud, bits_per_character)
+        self._needed_silence_ns = self.silence_ns - tolerance_ns
+        self._start_ns = clock_ns()
+        # The frame that the master is sending, and when its bits pass.
+        self._frame = bytearray()
+        self._frame_start_ns = 0
+        self._fate: Fate = "sound"
+        self._frame_timer: Cancellable | None = None
+        self._sent_until_ns = self._start_ns - self.silence_ns
+        self._heard_until_ns = self._start_ns - self.silence_ns
+        self._replies: list[_Reply] = []
+        self._counts = dict.fromkeys(("requests", "replies", "damaged", "bytes", "early", "collisions"), 0)
+
+    def duration_ns(self, size: int) -> int:
+        """How long so many characters take."""
+        return size * self._bits * 10**9 // self._baud
+
+    def figures(self) -> WireFigures:
+        """The counters since the start."""
+        counts = self._counts
+        elapsed_ns = max(1, self._clock_ns() - self._start_ns)
+        return WireFigures(
+            requests=counts["requests"],
+            replies=counts["replies"],
+            damaged=counts["damaged"],
+            bytes=counts["bytes"],
+            seconds=elapsed_ns / 1e9,
+            utilisation=min(1.0, self.duration_ns(counts["bytes"]) / elapsed_ns),
+            early_requests=counts["early"],
+            collisions=counts["collisions"],
+        )
+
+    def feed(self, data: bytes) -> None:
+        """Bytes that the master wrote now; they pass when those before them have."""
+        if not data:
+            return
+        start_ns = max(self._clock_ns(), self._sent_until_ns)
+        if self._frame and start_ns - self._sent_until_ns >= self._needed_silence_ns:
+            # The silence was there, only its timer is late.
+            self._frame_over()
+        if not self._frame:
+            self._begin(start_ns)
+        room = MAX_FRAME_BYTES - len(self._frame)
+        self._frame += data[:room]
+        if len(data) > room:
+            self._spoil("damaged")
+        self._counts["bytes"] += len(data)
+        self._sent_until_ns = start_ns + self.duration_ns(len(data))
+        self._notice_second_frame()
+        for reply in self._replies:
+            if reply.start_ns < self._sent_until_ns and start_ns < reply.end_ns:
+                self._collide(reply)
+        if self._frame_timer is not None:
+            self._frame_timer.cancel()
+        self._frame_timer = self._call_at_ns(self._sent_until_ns + self.silence_ns, self._frame_over)
+
+    def stop(self) -> None:
+        """Forgets what is under way and cancels every timer."""
+        if self._frame_timer is not None:
+            self._frame_timer.cancel()
+            self._frame_timer = None
+        now_ns = self._clock_ns()
+        self._frame.clear()
+        self._sent_until_ns = min(self._sent_until_ns, now_ns)
+        for reply in self._replies:
+            if reply.start_ns < now_ns:
+                self._heard_until_ns = max(self._heard_until_ns, min(reply.end_ns, now_ns))
+            for timer in reply.timers:
+                timer.cancel()
+        self._replies.clear()
+
+    def _begin(self, start_ns: int) -> None:
+        """A new frame begins; too soon after the last one, the devices take it for a part of that."""
+        self._frame_start_ns = start_ns
+        self._fate = "sound"
+        ends = [reply.end_ns for reply in self._replies if reply.end_ns <= start_ns]
+        quiet_since_ns = max([self._sent_until_ns, self._heard_until_ns, *ends])
+        if start_ns - quiet_since_ns < self._needed_silence_ns and not self._passing(start_ns):
+            self._counts["early"] += 1
+            self._fate = "early"
+
+    def _passing(self, at_ns: int) -> bool:
+        return any(reply.start_ns <= at_ns < reply.end_ns for reply in self._replies)
+
+    def _notice_second_frame(self) -> None:
+        """A whole request followed by more without a silence: a second one came early, and spoils both."""
+        length = request_length(bytes(self._frame))
+        if length is None or len(self._frame) <= length or self._fate != "sound":
+            return
+        if intact(bytes(self._frame[:length])):
+            self._counts["early"] += 1
+            self._fate = "early"
+
+    def _spoil(self, fate: Fate) -> None:
+        if self._fate == "sound":
+            self._fate = fate
+
+    def _collide(self, reply: _Reply) -> None:
+        self._spoil("collided")
+        if not reply.lost:
+            reply.lost = True
+            self._counts["collisions"] += 1
+
+    def _frame_over(self) -> None:
+        """The silence after a frame has passed: every device now knows that it was one, and acts."""
+        if self._frame_timer is not None:
+            self._frame_timer.cancel()
+            self._frame_timer = None
+        frame, acts_ns = bytes(self._frame), self._sent_until_ns + self.silence_ns
+        self._frame.clear()
+        self._counts["requests"] += 1
+        if self._fate == "sound":
+            frame = self._medium(frame)
+            if not intact(frame):
+                self._fate = "damaged"
+        if self._fate == "damaged":
+            self._counts["damaged"] += 1
+        self._tell("request", self._frame_start_ns, self._sent_until_ns, frame, self._fate)
+        if self._fate != "sound":
+            return
+        for device in self._devices:
+            if frame[0] in (BROADCAST, device.address):
+                self._act(device, frame, acts_ns)
+
+    def _act(self, device: LineDevice, frame: bytes, acts_ns: int) -> None:
+        """One device acts on a sound frame, and sends its reply after its turnaround."""
+        reply = device.answer(frame, acts_ns)
+        if reply is not None:
+            self._send(reply, acts_ns + self._turnaround_ns)
+
+    def _send(self, data: bytes, start_ns: int) -> None:
+        reply = _Reply(self._medium(data), start_ns, start_ns + self.duration_ns(len(data)))
+        self._counts["replies"] += 1
+        self._counts["bytes"] += len(data)
+        if reply.data != data:
+            self._counts["damaged"] += 1
+        for other in self._replies:
+            if other.start_ns < reply.end_ns and start_ns < other.end_ns:
+                other.lost = True
+                self._collide(reply)
+        if self._frame and self._frame_start_ns < reply.end_ns and start_ns < self._sent_until_ns:
+            self._collide(reply)
+        self._replies.append(reply)
+        fate: Fate = "collided" if reply.lost else "sound" if intact(reply.data) else "damaged"
+        self._tell("reply", start_ns, reply.end_ns, reply.data, fate)
+        self._schedule(reply)
+
+    def _schedule(self, reply: _Reply) -> None:
+        step = self._chunk_bytes or max(1, len(reply.data))
+        for first in range(0, len(reply.data) - step, step):
+            piece = reply.data[first : first + step]
+            when_ns = reply.start_ns + self.duration_ns(first + step)
+            reply.timers.append(self._call_at_ns(when_ns, self._piece(reply, piece)))
+        last = reply.data[(max(1, len(reply.data)) - 1) // step * step :]
+        reply.timers.append(self._call_at_ns(reply.end_ns, lambda: self._passed(reply, last)))
+
+    def _piece(self, reply: _Reply, piece: bytes) -> Callable[[], None]:
+        def arrive() -> None:
+            if not reply.lost:
+                self._deliver(piece)
+
+        return arrive
+
+    def _passed(self, reply: _Reply, last: bytes) -> None:
+        self._replies.remove(reply)
+        self._heard_until_ns = max(self._heard_until_ns, reply.end_ns)
+        if last and not reply.lost:
+            self._deliver(last)
+
+    def _tell(
+        self, direction: Literal["request", "reply"], start_ns: int, end_ns: int, data: bytes, fate: Fate
+    ) -> None:
+        if self._on_frame is not None:
+            self._on_frame(FrameSeen(direction, start_ns, end_ns, data, fate))
+
+
+class TextLine:
+    """The wire of a scanner or keypad: text and CR, paced, in pieces as a UART hands them over."""
+
+    PIECE_BYTES = 8
+
+    def __init__(
+        self,
+        *,
+        baud: int,
+        clock_ns: Callable[[], int],
+        call_at_ns: CallAt,
+        deliver: Callable[[bytes], None],
+        bits_per_character: int = 10,
+    ) -> None:
+        self._character_ns = bits_per_character * 10**9 // baud
+        self._clock_ns = clock_ns
+        self._call_at_ns = call_at_ns
+        self._deliver = deliver
+        self._free_ns = clock_ns()
+
+    def send(self, text: str) -> int:
+        """Sends the text (UTF-8) and CR after what is still under way; returns when its last bit passes."""
+        data = text.encode() + b"\r"
+        start_ns = max(self._clock_ns(), self._free_ns)
+        for first in range(0, len(data), self.PIECE_BYTES):
+            piece = data[first : first + self.PIECE_BYTES]
+            when_ns = start_ns + (first + len(piece)) * self._character_ns
+            self._call_at_ns(when_ns, self._piece(piece))
+        self._free_ns = start_ns + len(data) * self._character_ns
+        return self._free_ns
+
+    def _piece(self, piece: bytes) -> Callable[[], None]:
+        return lambda: self._deliver(piece)

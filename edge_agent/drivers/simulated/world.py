@@ -1,0 +1,372 @@
+"""The physics of a locker: doors with spring locks, parcels, warmth and cold.
+
+Time is given in nanoseconds of one monotonic clock. Nothing runs in the background: a cell is brought up to
+date when somebody looks at it or acts on it, and then everything that was due in between has happened at its
+own instant. Two worlds with the same seed and the same acts at the same times are equal.
+
+Constants here are assumptions for a bench, not measurements of a lock or a fridge.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from math import exp
+from random import Random
+
+from edge_agent.errors import Code, Refusal
+from edge_agent.model import Door
+
+AMBIENT_C = 22.0
+HEATING_LIFTS_C = 63.0
+"""A heated cell tends towards ambient + 63 = 85 °C."""
+COOLING_LOWERS_C = 27.0
+"""A cooled cell tends towards ambient - 27 = -5 °C."""
+DRIVEN_TAU_S = 60.0
+"""Time constant while a heater or cooler works on a closed cell."""
+IDLE_TAU_S = 600.0
+"""Time constant of a closed cell left alone."""
+OPEN_TAU_S = 60.0
+"""Time constant with the door open; heater and cooler then do nothing against the room."""
+SETTLING_NS = 300_000_000
+"""How long a weight swings after a change."""
+OPENING_MS = (40.0, 90.0)
+"""Bounds of the time a solenoid must stay energised to free its door; every lock has its own."""
+ACTUATIONS_KEPT = 100_000
+
+Load = Callable[[int, int | None], None]
+"""What an output drives: `load(at_ns, until_ns)` powers it from one instant until the other (None: until told
+otherwise); `until_ns <= at_ns` switches it off."""
+
+
+class NoSuchCell(Refusal):
+    """A label that no cell has."""
+
+    def __init__(self, label: str) -> None:
+        super().__init__(Code.NOT_FOUND, f"no such cell: {label}")
+
+
+class DoorIsClosed(Refusal):
+    """Hands do not go through a closed door."""
+
+    def __init__(self, label: str) -> None:
+        super().__init__(Code.NOT_ALLOWED, f"the door of {label} is closed")
+
+
+@dataclass(frozen=True, slots=True)
+class CellBuild:
+    """A cell as it stands when the world begins. `opening_ms`: its lock's own time; None: from the seed."""
+
+    label: str
+    door: Door = Door.CLOSED
+    grams: int = 0
+    temperature_c: float = AMBIENT_C
+    opening_ms: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class CellState:
+    """A cell as it physically is, whatever any sensor says."""
+
+    label: str
+    door: Door
+    grams: int
+    temperature_c: float
+    heating: bool
+    cooling: bool
+    solenoid: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Actuation:
+    """One energising of a solenoid. `at` is RFC 3339 UTC, `monotonic` seconds; `duration_ms` None while on.
+
+    A solenoid pulsed anew while it is on stays energised: that is one, longer, actuation.
+    """
+
+    n: int
+    label: str
+    at: str
+    monotonic: float
+    duration_ms: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class Weighing:
+    """What lies on a scale, and whether it has come to rest."""
+
+    grams: int
+    settled: bool
+
+
+class _Power:
+    """One electric load: on from `since_ns` until `until_ns` (None: no end known)."""
+
+    __slots__ = ("since_ns", "until_ns")
+
+    def __init__(self) -> None:
+        self.since_ns = 0
+        self.until_ns: int | None = 0
+
+    def on(self, at_ns: int) -> bool:
+        return self.until_ns is None or at_ns < self.until_ns
+
+    def switch(self, at_ns: int, until_ns: int | None) -> bool:
+        """Returns whether this energised something that was off."""
+        was_on = self.on(at_ns)
+        if until_ns is not None and until_ns <= at_ns:
+            if was_on:
+                self.until_ns = at_ns
+            return False
+        if not was_on:
+            self.since_ns = at_ns
+        self.until_ns = until_ns
+        return not was_on
+
+
+class _Cell:
+    """One compartment, true as of `at_ns`."""
+
+    def __init__(self, build: CellBuild, opening_ns: int, at_ns: int) -> None:
+        self.label = build.label
+        self.at_ns = at_ns
+        self.door = build.door
+        self.grams = build.grams
+        self.weight_changed_ns = at_ns - SETTLING_NS
+        self.temperature_c = build.temperature_c
+        self.opening_ns = opening_ns
+        self.solenoid = _Power()
+        self.heater = _Power()
+        self.cooler = _Power()
+
+    def advance(self, now_ns: int) -> int:
+        """Lets everything due by now happen; returns the instant that now holds (time never runs back)."""
+        freed_ns = self._freed_ns()
+        turns = {power.until_ns for power in (self.heater, self.cooler)} | {freed_ns}
+        for turn_ns in sorted(t for t in turns if t is not None and self.at_ns < t <= now_ns):
+            self._relax(turn_ns)
+            if turn_ns == freed_ns:
+                self.door = Door.OPEN
+        self._relax(max(now_ns, self.at_ns))
+        return self.at_ns
+
+    def _freed_ns(self) -> int | None:
+        """When the energised solenoid frees the door; None if it will not."""
+        power = self.solenoid
+        freed_ns = power.since_ns + self.opening_ns
+        too_short = power.until_ns is not None and power.until_ns < freed_ns
+        if self.door is Door.OPEN or too_short or freed_ns <= self.at_ns:
+            return None
+        return freed_ns
+
+    def _relax(self, to_ns: int) -> None:
+        """Exponential approach in closed form; nothing that drives it changes before `to_ns`."""
+        target_c, tau_s = AMBIENT_C, OPEN_TAU_S
+        if self.door is Door.CLOSED:
+            heating, cooling = self.heater.on(self.at_ns), self.cooler.on(self.at_ns)
+            target_c += HEATING_LIFTS_C * heating - COOLING_LOWERS_C * cooling
+            tau_s = DRIVEN_TAU_S if heating or cooling else IDLE_TAU_S
+        decay = exp(-(to_ns - self.at_ns) / (tau_s * 1e9))
+        self.temperature_c = target_c + (self.temperature_c - target_c) * decay
+        self.at_ns = to_ns
+
+
+@dataclass(slots=True)
+class _Record:
+    """An actuation in the making: its end is the solenoid's until the next one begins."""
+
+    n: int
+    label: str
+    wall_s: float
+    since_ns: int
+    until_ns: int | None
+
+
+class World:
+    """All cells of a locker, the hands of a person, and what wires can be fastened to.
+
+    `clock_ns` is the monotonic clock that the frames' instants belong to; `wall_s` is Unix time and only
+    dates the actuations.
+    """
+
+    def __init__(
+        self,
+        cells: Iterable[CellBuild],
+        *,
+        clock_ns: Callable[[], int],
+        wall_s: Callable[[], float],
+        seed: int = 0,
+    ) -> None:
+        self._clock_ns = clock_ns
+        self._wall_s = wall_s
+        start_ns = clock_ns()
+        self._cells: dict[str, _Cell] = {}
+        for build in cells:
+            # Seeded by the label too, so that adding a cell changes no other lock.
+            drawn_ms = Random(f"{seed}/{build.label}").uniform(*OPENING_MS)
+            opening_ms = drawn_ms if build.opening_ms is None else build.opening_ms
+            self._cells[build.label] = _Cell(build, round(opening_ms * 1e6), start_ns)
+        self._records: deque[_Record] = deque(maxlen=ACTUATIONS_KEPT)
+        self._last_record: dict[str, _Record] = {}
+        self._count = 0
+
+    # What is true.
+
+    def cells(self) -> list[CellState]:
+        """All cells now, in the order they were built."""
+        return [self.cell(label) for label in self._cells]
+
+    def cell(self, label: str) -> CellState:
+        """One cell now. Raises `NoSuchCell`."""
+        cell = self._now(label)
+        at_ns = cell.at_ns
+        return CellState(
+            label=label,
+            door=cell.door,
+            grams=cell.grams,
+            temperature_c=cell.temperature_c,
+            heating=cell.heater.on(at_ns),
+            cooling=cell.cooler.on(at_ns),
+            solenoid=cell.solenoid.on(at_ns),
+        )
+
+    def actuations(self, since: int = 0) -> list[Actuation]:
+        """Every energising of a solenoid with n > `since`, oldest first (the last 100,000 are kept)."""
+        now_ns = self._clock_ns()
+        return [self._actuation(record, now_ns) for record in self._records if record.n > since]
+
+    # A person's hands.
+
+    def close(self, label: str) -> None:
+        """Pushes the door shut. While the solenoid is energised the latch does not hold: the door springs
+        open again, so it stays open. Raises `NoSuchCell`."""
+        cell = self._now(label)
+        if not cell.solenoid.on(cell.at_ns):
+            cell.door = Door.CLOSED
+
+    def open(self, label: str) -> None:
+        """Forces the door open. Raises `NoSuchCell`."""
+        self._now(label).door = Door.OPEN
+
+    def place(self, label: str, grams: int) -> None:
+        """Puts a parcel beside what is there. Raises `NoSuchCell`, `DoorIsClosed`."""
+        cell = self._reachable(label)
+        self._set_grams(cell, cell.grams + grams)
+
+    def take(self, label: str) -> None:
+        """Takes everything out. Raises `NoSuchCell`, `DoorIsClosed`."""
+        self._set_grams(self._reachable(label), 0)
+
+    # Where wires are fastened.
+
+    def solenoid(self, label: str) -> Load:
+        """The lock of a cell; every energising is recorded. Raises `NoSuchCell`."""
+        cell = self._find(label)
+
+        def load(at_ns: int, until_ns: int | None) -> None:
+            at_ns = cell.advance(at_ns)
+            if cell.solenoid.switch(at_ns, until_ns):
+                self._record(cell)
+            elif cell.label in self._last_record:
+                self._last_record[cell.label].until_ns = cell.solenoid.until_ns
+
+        return load
+
+    def heater(self, label: str) -> Load:
+        """The heater of a cell. Raises `NoSuchCell`."""
+        cell = self._find(label)
+        return lambda at_ns, until_ns: _switch(cell, cell.heater, at_ns, until_ns)
+
+    def cooler(self, label: str) -> Load:
+        """The cooler of a cell. Raises `NoSuchCell`."""
+        cell = self._find(label)
+        return lambda at_ns, until_ns: _switch(cell, cell.cooler, at_ns, until_ns)
+
+    def contact(self, label: str, closed_level: int) -> Callable[[int], int]:
+        """The door contact: 0 or 1 at an instant; `closed_level` is how it is wired. Raises `NoSuchCell`."""
+        cell = self._find(label)
+
+        def level(at_ns: int) -> int:
+            cell.advance(at_ns)
+            return closed_level if cell.door is Door.CLOSED else 1 - closed_level
+
+        return level
+
+    def platform(self, label: str) -> Callable[[int], Weighing]:
+        """The weighing platform at an instant. Raises `NoSuchCell`."""
+        cell = self._find(label)
+
+        def weigh(at_ns: int) -> Weighing:
+            at_ns = cell.advance(at_ns)
+            return Weighing(cell.grams, at_ns - cell.weight_changed_ns >= SETTLING_NS)
+
+        return weigh
+
+    def probe(self, label: str) -> Callable[[int], float]:
+        """The temperature sensor, °C at an instant. Raises `NoSuchCell`."""
+        cell = self._find(label)
+
+        def temperature_c(at_ns: int) -> float:
+            cell.advance(at_ns)
+            return cell.temperature_c
+
+        return temperature_c
+
+    def _find(self, label: str) -> _Cell:
+        cell = self._cells.get(label)
+        if cell is None:
+            raise NoSuchCell(label)
+        return cell
+
+    def _now(self, label: str) -> _Cell:
+        cell = self._find(label)
+        cell.advance(self._clock_ns())
+        return cell
+
+    def _reachable(self, label: str) -> _Cell:
+        cell = self._now(label)
+        if cell.door is Door.CLOSED:
+            raise DoorIsClosed(label)
+        return cell
+
+    def _set_grams(self, cell: _Cell, grams: int) -> None:
+        if grams != cell.grams:
+            cell.grams = grams
+            cell.weight_changed_ns = cell.at_ns
+
+    def _record(self, cell: _Cell) -> None:
+        self._count += 1
+        since_ns = cell.solenoid.since_ns
+        # The instant lies a little back: the frame was acted on when its silence ended, not when we heard.
+        wall_s = self._wall_s() - (self._clock_ns() - since_ns) / 1e9
+        record = _Record(self._count, cell.label, wall_s, since_ns, cell.solenoid.until_ns)
+        self._records.append(record)
+        self._last_record[cell.label] = record
+
+    def _actuation(self, record: _Record, now_ns: int) -> Actuation:
+        duration_ms = None
+        if record.until_ns is not None and record.until_ns <= now_ns:
+            duration_ms = round((record.until_ns - record.since_ns) / 1e6)
+        at = datetime.fromtimestamp(record.wall_s, UTC).isoformat(timespec="milliseconds")
+        return Actuation(
+            n=record.n,
+            label=record.label,
+            at=at.replace("+00:00", "Z"),
+            monotonic=record.since_ns / 1e9,
+            duration_ms=duration_ms,
+        )
+
+
+def _switch(cell: _Cell, power: _Power, at_ns: int, until_ns: int | None) -> None:
+    power.switch(cell.advance(at_ns), until_ns)
+
+
+def restored(builds: Iterable[CellBuild], saved: Mapping[str, tuple[Door, int]]) -> list[CellBuild]:
+    """The same cells with the doors and grams of an earlier world; labels that are gone are passed over."""
+    result = []
+    for build in builds:
+        door, grams = saved.get(build.label, (build.door, build.grams))
+        result.append(replace(build, door=door, grams=grams))
+    return result
