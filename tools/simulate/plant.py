@@ -1,0 +1,320 @@
+"""One simulated site: world, cables, broker and disk outlive the agents that come and go on it."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import random
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from edge_agent.app import Agent, Ports
+from edge_agent.cloud.link import WINDOW, Link, Message
+from edge_agent.config import BusSection, Settings
+from edge_agent.drivers.simulated.build import build_buses, cell_builds
+from edge_agent.drivers.simulated.cable import MemoryCable
+from edge_agent.drivers.simulated.world import World
+from edge_agent.drivers.transport import Transport
+from edge_agent.errors import LinkFault, PortLost
+from edge_agent.journal.store import Batch, JournalStore
+from edge_agent.model import Instant
+from edge_agent.runtime.desk import Incoming
+from edge_agent.runtime.ids import Ids
+
+EPOCH_S = 1_750_000_000.0
+COMMIT_MS = (0.3, 8.0)
+"""How long a commit takes: between an SSD and a tired SD card."""
+NETWORK_MS = (5.0, 60.0)
+
+
+class VirtualClock:
+    """The clocks of one boot on the loop's virtual time."""
+
+    def now(self) -> Instant:
+        """See `Clock.now`."""
+        at_s = asyncio.get_running_loop().time()
+        return Instant("boot-1", round(at_s * 1e9), EPOCH_S + at_s, True)
+
+
+class Severed(Exception):
+    """The agent this belonged to was killed."""
+
+
+class Lifeline:
+    """Whether an agent still lives; what it does after its death does not reach the world."""
+
+    def __init__(self) -> None:
+        self.alive = True
+
+
+class SimulatedDisk:
+    """Commits for real, inline, with a latency; a kill comes before the disk has it or after."""
+
+    def __init__(self, store: JournalStore, rng: random.Random, lifeline: Lifeline) -> None:
+        self._store = store
+        self._rng = rng
+        self._lifeline = lifeline
+
+    async def commit(self, batch: Batch) -> None:
+        """See `Writer.commit`."""
+        latency_s = self._rng.uniform(*COMMIT_MS) / 1000
+        before_s = latency_s * self._rng.random()
+        await asyncio.sleep(before_s)
+        if not self._lifeline.alive:
+            raise Severed
+        self._store.commit(batch)
+        await asyncio.sleep(latency_s - before_s)
+
+
+class MortalTransport:
+    """A cable end that a dead agent no longer holds; what it had sent is still on the wire."""
+
+    def __init__(self, cable: MemoryCable, lifeline: Lifeline) -> None:
+        self._cable = cable
+        self._lifeline = lifeline
+
+    def open(self, on_bytes: Callable[[bytes], None], on_lost: Callable[[str], None]) -> None:
+        """See `Transport.open`."""
+        self._cable.open(on_bytes, on_lost)
+
+    def write(self, frame: bytes) -> None:
+        """See `Transport.write`."""
+        if not self._lifeline.alive:
+            raise PortLost("the process is dead")
+        self._cable.write(frame)
+
+    def close(self) -> None:
+        """See `Transport.close`. A killed process closes nothing itself; the plant takes the cable back."""
+        if self._lifeline.alive:
+            self._cable.close()
+
+
+@dataclass(slots=True)
+class _Command:
+    name: str
+    payload: bytes
+    correlation: bytes
+    expires_s: float
+
+
+@dataclass(slots=True)
+class Broker:
+    """Keeps a session's messages until they are acknowledged, as MQTT 5 says; and the cloud behind it."""
+
+    rng: random.Random
+    commands: deque[_Command] = field(default_factory=deque)
+    events: list[str] = field(default_factory=list)
+    replies: dict[bytes, asyncio.Future[dict[str, Any]]] = field(default_factory=dict)
+    retained: dict[str, str] = field(default_factory=dict)
+    on_event: Callable[[dict[str, Any]], None] = lambda event: None
+    link: SimulatedLink | None = None
+
+    def delay_s(self) -> float:
+        """One way through the network."""
+        return self.rng.uniform(*NETWORK_MS) / 1000
+
+    async def call(self, name: str, body: dict[str, Any], timeout_s: float = 10.0) -> dict[str, Any]:
+        """Sends a command and waits for its reply; a code 4 error if none comes."""
+        loop = asyncio.get_running_loop()
+        correlation = f"{len(self.replies)}/{self.rng.getrandbits(32):08x}".encode()
+        now_s = loop.time()
+        times = {"issued_at": _rfc3339(now_s), "expires_at": _rfc3339(now_s + timeout_s)}
+        payload = json.dumps(body | times).encode()
+        self.replies[correlation] = future = loop.create_future()
+        self.commands.append(_Command(name, payload, correlation, now_s + timeout_s))
+        if self.link is not None:
+            self.link.deliver_soon()
+        try:
+            async with asyncio.timeout(timeout_s):
+                return await future
+        except TimeoutError:
+            return {"error": {"code": 4, "message": "no reply"}}
+
+    def take(self, message: Message) -> None:
+        """A publication of the machine has arrived."""
+        if message.topic.endswith("/evt"):
+            self.events.append(message.payload)
+            self.on_event(json.loads(message.payload))
+        elif message.correlation is not None:
+            future = self.replies.get(message.correlation)
+            if future is not None and not future.done():
+                future.set_result(json.loads(message.payload))
+        elif message.retain:
+            self.retained[message.topic] = message.payload
+
+
+def _rfc3339(at_s: float) -> str:
+    from datetime import UTC, datetime
+
+    return datetime.fromtimestamp(EPOCH_S + at_s, UTC).isoformat(timespec="milliseconds")
+
+
+class SimulatedLink:
+    """`Link` to the plant's broker, with the network's delay, for one agent."""
+
+    def __init__(self, broker: Broker, lifeline: Lifeline) -> None:
+        self.on_up: Callable[[], None] = lambda: None
+        self.on_down: Callable[[], None] = lambda: None
+        self.on_command: Callable[[Incoming], None] = lambda incoming: None
+        self.window = WINDOW
+        self._broker = broker
+        self._lifeline = lifeline
+        self._up = False
+        self._out: deque[tuple[Message, Callable[[], None] | None]] = deque()
+        self._in_flight: set[int] = set()
+
+    @property
+    def up(self) -> bool:
+        """See `Link.up`."""
+        return self._up
+
+    async def run(self) -> None:
+        """See `Link.run`."""
+        await asyncio.sleep(self._broker.delay_s())
+        self._up = True
+        self._broker.link = self
+        self.on_up()
+        self.deliver_soon()
+        try:
+            await asyncio.get_running_loop().create_future()
+        finally:
+            self._up = False
+        raise LinkFault("unreachable")
+
+    def publish(self, message: Message, on_acknowledged: Callable[[], None] | None = None) -> None:
+        """See `Link.publish`. Messages keep their order."""
+        if not self._up or not self._lifeline.alive:
+            return
+        self._out.append((message, on_acknowledged))
+        asyncio.get_running_loop().call_later(self._broker.delay_s(), self._arrive)
+
+    def _arrive(self) -> None:
+        message, on_acknowledged = self._out.popleft()
+        if not self._lifeline.alive:
+            return
+        self._broker.take(message)
+        if on_acknowledged is not None:
+            asyncio.get_running_loop().call_later(self._broker.delay_s(), self._acknowledged, on_acknowledged)
+
+    def _acknowledged(self, on_acknowledged: Callable[[], None]) -> None:
+        if self._lifeline.alive:
+            on_acknowledged()
+
+    def deliver_soon(self) -> None:
+        """Lets the broker deliver what it holds, after the network's delay."""
+        asyncio.get_running_loop().call_later(self._broker.delay_s(), self._deliver)
+
+    def _deliver(self) -> None:
+        now_s = asyncio.get_running_loop().time()
+        for command in tuple(self._broker.commands):
+            if not self._up or not self._lifeline.alive:
+                return
+            if command.expires_s <= now_s:
+                self._broker.commands.remove(command)
+            elif id(command) not in self._in_flight:
+                self._in_flight.add(id(command))
+                self.on_command(self._incoming(command, now_s))
+
+    def _incoming(self, command: _Command, now_s: float) -> Incoming:
+        def acknowledge() -> None:
+            if self._lifeline.alive and command in self._broker.commands:
+                self._broker.commands.remove(command)
+
+        return Incoming(
+            command=command.name,
+            payload=command.payload,
+            acknowledge=acknowledge,
+            response_topic="reply",
+            correlation=command.correlation,
+            message_expiry_s=max(1, round(command.expires_s - now_s)),
+        )
+
+
+class Plant:
+    """The site. `start` brings up an agent, `kill` ends it as SIGKILL would."""
+
+    def __init__(self, settings: Settings, seed: int) -> None:
+        loop = asyncio.get_running_loop()
+        self.settings = settings
+        self.rng = random.Random(f"{seed}/plant")
+        self.broker = Broker(random.Random(f"{seed}/network"))
+        self.world = World(
+            cell_builds(settings),
+            clock_ns=lambda: round(loop.time() * 1e9),
+            wall_s=lambda: EPOCH_S + loop.time(),
+            seed=seed,
+        )
+        self.cables = {
+            name: MemoryCable(loop, slaves, baud=settings.buses[name].baud)
+            for name, slaves in build_buses(settings, self.world).items()
+        }
+        self._ids = Ids(random.Random(f"{seed}/ids"))
+        self._disk_rng = random.Random(f"{seed}/disk")
+        self.agent: Agent | None = None
+        self._task: asyncio.Task[None] | None = None
+        self._lifeline = Lifeline()
+        self.starts = 0
+
+    def start(self) -> None:
+        """Starts an agent on the journal as it lies on the disk."""
+        self._lifeline = lifeline = Lifeline()
+        cables = {self.settings.buses[name].port: cable for name, cable in self.cables.items()}
+
+        def transport(bus: BusSection) -> Transport:
+            return MortalTransport(cables[bus.port], lifeline)
+
+        def link(_: Settings, __: Callable[[bool], str]) -> Link:
+            return SimulatedLink(self.broker, lifeline)
+
+        ports = Ports(
+            clock=VirtualClock(),
+            ids=self._ids,
+            transport=transport,
+            writer=lambda store: SimulatedDisk(store, self._disk_rng, lifeline),
+            link=link,
+            console=None,
+            scanner=False,
+        )
+        self.starts += 1
+        self.agent = Agent(self.settings, ports)
+        self._task = asyncio.create_task(self.agent.run(), name=f"agent {self.starts}")
+
+    async def kill(self) -> None:
+        """The agent is gone from this instant: nothing it still does reaches cable, disk or network."""
+        assert self._task is not None
+        if self._task.done():
+            self._task.result()  # it ended by itself: say why
+        self._lifeline.alive = False
+        self.broker.link = None
+        self.agent = None
+        self._task.cancel()
+        with contextlib.suppress(asyncio.CancelledError, Severed, ExceptionGroup):
+            await self._task
+        for cable in self.cables.values():
+            cable.let_go()
+
+    async def stop(self) -> None:
+        """Ends the agent cleanly. Raises what brought it down before, if something did."""
+        assert self._task is not None
+        self._task.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await self._task
+        self.broker.link = None
+        self.agent = None
+
+
+def with_journal(settings: Settings, path: Path) -> Settings:
+    """The same machine with its journal elsewhere."""
+    moved = settings.model_copy(
+        update={"paths": settings.paths.model_copy(update={"journal": str(path)})}
+    )
+    moved._profiles.update(settings._profiles)
+    moved._folder = settings._folder
+    return moved
+
+
+__all__ = ["Plant", "replace", "with_journal"]
