@@ -1,0 +1,102 @@
+"""`python -m tools.gateway --config GATEWAY.toml`.
+
+Exit codes: 0 ended by a signal, 1 the port is busy or the gateway could not run, 2 bad usage or
+configuration.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import os
+import signal
+import socket
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import uvicorn
+
+from edge_agent.errors import ConfigError
+from tools.gateway import logs
+from tools.gateway.app import create_app
+from tools.gateway.settings import Settings, load
+
+
+class Server(uvicorn.Server):
+    """Uvicorn without its own signal handling, which would end the process by the signal."""
+
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """Nothing: the signals are `serve`'s."""
+        yield
+
+
+def main() -> int:
+    """Reads the arguments and the configuration, then serves until a signal comes."""
+    parser = argparse.ArgumentParser(prog="gateway", description="REST to MQTT 5 gateway for parcel lockers")
+    parser.add_argument("--config", type=Path, required=True, help="the configuration (TOML)")
+    arguments = parser.parse_args()
+    try:
+        settings = load(arguments.config)
+    except ConfigError as error:
+        for finding in error.findings:
+            print(f"gateway: {arguments.config}: {finding}", file=sys.stderr)
+        return 2
+    try:
+        listener = _listen(settings)
+    except OSError as error:
+        place = f"{settings.listen_host}:{settings.listen_port}"
+        print(f"gateway: cannot listen on {place}: {error.strerror or error}", file=sys.stderr)
+        return 1
+    os.umask(0o077)  # the database holds codes
+    logs.configure()
+    with listener:
+        return asyncio.run(serve(settings, listener))
+
+
+async def serve(settings: Settings, listener: socket.socket) -> int:
+    """Serves on the listening socket until SIGTERM or SIGINT; gives the exit code."""
+    failed = False
+
+    def on_fatal() -> None:
+        nonlocal failed
+        failed = True
+        server.should_exit = True
+
+    config = uvicorn.Config(
+        create_app(settings, on_fatal=on_fatal),
+        access_log=False,
+        log_config=None,
+        server_header=False,
+        timeout_graceful_shutdown=1,
+        lifespan="on",
+    )
+    server = Server(config)
+
+    def stop() -> None:
+        server.should_exit = True
+
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop)
+    await server.serve(sockets=[listener])
+    return 1 if failed or not server.started else 0
+
+
+def _listen(settings: Settings) -> socket.socket:
+    family = socket.AF_INET6 if ":" in settings.listen_host else socket.AF_INET
+    listener = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind((settings.listen_host, settings.listen_port))
+        listener.listen(128)
+    except OSError:
+        listener.close()
+        raise
+    return listener
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,110 @@
+"""Composition root: the one place that puts the gateway's parts together."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Callable, Coroutine
+from contextlib import asynccontextmanager
+from typing import Any
+
+from fastapi import FastAPI
+
+from tools.gateway import errors, rest
+from tools.gateway.completion import Completion
+from tools.gateway.frame import Frame
+from tools.gateway.idempotency import Idempotency
+from tools.gateway.intake import Intake, subscriptions
+from tools.gateway.logs import log, where
+from tools.gateway.machines import Machines
+from tools.gateway.mqtt_link import Handlers, MqttLink
+from tools.gateway.openapi import describe
+from tools.gateway.settings import Settings, Timing
+from tools.gateway.store import Store
+from tools.gateway.webhooks import Deliverer
+
+
+def create_app(
+    settings: Settings,
+    *,
+    timing: Timing | None = None,
+    clock: Callable[[], float] = time.time,
+    on_fatal: Callable[[], None] = lambda: None,
+) -> FastAPI:
+    """The gateway as an ASGI application; its lifespan holds the broker, the database and the webhooks.
+
+    `clock` gives Unix seconds. `on_fatal` is called when a part of it has died: the process should end.
+    """
+    timing = timing or Timing()
+
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        async with _running(app, settings, timing, clock, on_fatal):
+            yield
+
+    app = FastAPI(
+        title="Delivery locker API",
+        version="1",
+        lifespan=lifespan,
+        docs_url=None,
+        redoc_url=None,
+        redirect_slashes=False,
+    )
+    app.add_middleware(Frame)
+    errors.install(app)
+    app.include_router(rest.api)
+    app.include_router(rest.public)
+    app.openapi = lambda: describe(app)  # type: ignore[method-assign]
+    return app
+
+
+@asynccontextmanager
+async def _running(
+    app: FastAPI,
+    settings: Settings,
+    timing: Timing,
+    clock: Callable[[], float],
+    on_fatal: Callable[[], None],
+) -> AsyncIterator[None]:
+    store = Store(settings.database_url)
+    suffix = settings.mqtt.client_id
+    machines = Machines(suffix, timing, clock)
+    deliverer = Deliverer(store, settings, timing, clock)
+    intake = Intake(store, machines, timing, clock, deliverer.wake)
+    handlers = Handlers(intake.put, machines.link_down, machines.refused_by_broker)
+    link = MqttLink(settings.mqtt, subscriptions(suffix), handlers)
+    machines.attach(link)
+    idempotency = Idempotency(store, clock)
+    completion = Completion(store, machines, timing, clock)
+    tasks: list[asyncio.Task[None]] = []
+    try:
+        await store.open()
+        app.state.parts = rest.Parts(settings, store, machines, idempotency, clock)
+        tasks = [
+            _start("intake", intake.run(link), on_fatal),
+            _start("webhooks", deliverer.run(), on_fatal),
+            _start("completion", completion.run(), on_fatal),
+            _start("link", link.run(), on_fatal),
+        ]
+        yield
+    finally:
+        await idempotency.close()
+        for task in reversed(tasks):
+            task.cancel()
+        if tasks:
+            await asyncio.wait(tasks)
+        await store.close()
+
+
+def _start(name: str, work: Coroutine[Any, Any, None], on_fatal: Callable[[], None]) -> asyncio.Task[None]:
+    """A part that works until it is cancelled; if it dies, the process shall end and be started anew."""
+
+    def ended(task: asyncio.Task[None]) -> None:
+        error = None if task.cancelled() else task.exception()
+        if error is not None:
+            log().critical("part_died", part=name, **where(error))
+            on_fatal()
+
+    task = asyncio.create_task(work, name=f"gateway {name}")
+    task.add_done_callback(ended)
+    return task

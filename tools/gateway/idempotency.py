@@ -1,0 +1,139 @@
+"""`X-Request-ID`: the same request again gives the same answer and acts once, also after a restart.
+
+Scoped by platform, method and path. Only the machine's decisions are kept; after any other answer the same
+request may be tried again and reaches the machine under the same ids, which acts once by itself.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import secrets
+import uuid
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import Connection, insert, select, update
+
+from edge_agent.errors import Code, FieldViolation, Refusal
+from tools.gateway.store import Store, canonical
+from tools.gateway.tables import requests
+
+
+@dataclass(frozen=True, slots=True)
+class Scope:
+    """Where a request id counts; `request_id` is None when the caller sent none."""
+
+    platform: str
+    method: str
+    path: str
+    request_id: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Attempt:
+    """The ids under which a request reaches the machine."""
+
+    request_id: str
+    reservation_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """A machine's decision as the caller gets it: HTTP status and JSON text."""
+
+    status: int
+    body: str
+
+
+Act = Callable[[Attempt], Awaitable[Answer]]
+
+
+@dataclass(frozen=True, slots=True)
+class _Running:
+    body_digest: str
+    task: asyncio.Task[Answer]
+
+
+class Idempotency:
+    """Runs each request once; every request is its own task, so that a caller who leaves breaks nothing."""
+
+    def __init__(self, store: Store, clock: Callable[[], float]) -> None:
+        self._store = store
+        self._clock = clock
+        self._running: dict[str, _Running] = {}
+
+    async def once(self, scope: Scope, body: Any, act: Act) -> Answer:
+        """The kept answer, the one under way, or that of `act`.
+
+        Raises `Refusal` code 3 for the same id with another body, and whatever `act` raises.
+        """
+        digest = _digest(canonical(body))
+        if scope.request_id is None:
+            key = uuid.uuid4().hex
+            work = act(Attempt(f"req_{key}", new_reservation_id()))
+        else:
+            key = _digest("\0".join((scope.platform, scope.method, scope.path, scope.request_id)))
+            running = self._running.get(key)
+            if running is not None:
+                _same(running.body_digest, digest)
+                return await asyncio.shield(running.task)
+            work = self._remembered(key, digest, act)
+        task: asyncio.Task[Answer] = asyncio.ensure_future(work)
+        self._running[key] = _Running(digest, task)
+        task.add_done_callback(lambda _: self._ended(key, task))
+        return await asyncio.shield(task)
+
+    async def close(self) -> None:
+        """Ends what is under way."""
+        tasks = [running.task for running in self._running.values()]
+        for task in tasks:
+            task.cancel()
+        if tasks:
+            await asyncio.wait(tasks)
+
+    async def _remembered(self, key: str, digest: str, act: Act) -> Answer:
+        now_s = self._clock()
+
+        def begin(db: Connection) -> Answer | str:
+            """The kept answer, or the reservation id under which to act; written down before acting."""
+            row = db.execute(select(requests).where(requests.c.key == key)).one_or_none()
+            if row is None:
+                fresh = new_reservation_id()
+                values = {"key": key, "body_digest": digest, "reservation_id": fresh, "created_s": now_s}
+                db.execute(insert(requests).values(values))
+                return fresh
+            _same(row.body_digest, digest)
+            kept: str = row.reservation_id
+            return kept if row.answer is None else Answer(row.status, row.answer)
+
+        begun = await self._store.write(begin)
+        if isinstance(begun, Answer):
+            return begun
+        answer = await act(Attempt(f"req_{key}", begun))
+        change = update(requests).where(requests.c.key == key)
+        change = change.values(status=answer.status, answer=answer.body)
+        await self._store.write(lambda db: db.execute(change))
+        return answer
+
+    def _ended(self, key: str, task: asyncio.Task[Answer]) -> None:
+        del self._running[key]
+        if not task.cancelled():
+            task.exception()  # The caller sees it; if he has left, nobody has to.
+
+
+def new_reservation_id() -> str:
+    """An unguessable reservation id without dashes (it stands between dashes in a QR text)."""
+    return f"res_{secrets.token_hex(12)}"
+
+
+def _same(kept: str, digest: str) -> None:
+    if kept != digest:
+        problem = "was used before with another body"
+        violation = FieldViolation("X-Request-ID", problem)
+        raise Refusal(Code.INVALID_ARGUMENT, f"{violation.field} {problem}", (violation,))
+
+
+def _digest(text: str) -> str:
+    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()

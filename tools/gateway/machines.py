@@ -1,0 +1,198 @@
+"""Commands to machines and their replies: who is online, correlation, time-outs.
+
+A command is sent over the connection that is up or not at all. What was told code 4 or 14 must open no door
+afterwards; therefore a command's life is shorter than the wait, and a door-opening command whose connection
+broke is waited for until its end: the reply comes over the next connection, the session being kept.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import uuid
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any
+
+from edge_agent.errors import Code, EdgeAgentError, LinkFault, Refusal
+from edge_agent.protocol.api import ReservationView
+from edge_agent.protocol.commands import DOOR_OPENING
+from edge_agent.protocol.events import Online
+from edge_agent.protocol.topics import Topics
+from tools.gateway.mqtt_link import MqttLink
+from tools.gateway.settings import Timing
+
+KNOWN_CODES = frozenset(int(code) for code in Code)
+
+
+@dataclass(eq=False)
+class MachineRefusal(EdgeAgentError):
+    """The machine's own no: its code, its message and its details."""
+
+    code: int
+    message: str
+    details: list[Any] = field(default_factory=list)
+
+    def __str__(self) -> str:
+        return f"the machine refused (code {self.code})"
+
+    @property
+    def is_decision(self) -> bool:
+        """Whether it stands; after 4 or 14 the same may be asked again."""
+        return self.code not in (Code.EXPIRED, Code.OFFLINE)
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """A machine's result; `reservation` is read and checked where there is one."""
+
+    result: dict[str, Any]
+    reservation: ReservationView | None
+
+
+@dataclass(frozen=True, slots=True)
+class Pending:
+    """A command that waits for its reply."""
+
+    name: str
+    machine_id: str
+    answer: asyncio.Future[Reply]
+
+
+class Machines:
+    """Sends commands and hands out the replies; lives on the event loop."""
+
+    def __init__(self, suffix: str, timing: Timing, clock: Callable[[], float]) -> None:
+        self._suffix = suffix
+        self._timing = timing
+        self._clock = clock
+        self._link: MqttLink | None = None
+        self._online: dict[str, Online] = {}
+        self._pending: dict[bytes, Pending] = {}
+
+    def attach(self, link: MqttLink) -> None:
+        """Gives the link, which in turn needs this object's handlers."""
+        self._link = link
+
+    @property
+    def connected(self) -> bool:
+        """Whether the broker is there."""
+        return self._link is not None and self._link.connected
+
+    def is_online(self, machine_id: str) -> bool:
+        """Whether broker and machine are both there, as far as the broker knows."""
+        state = self._online.get(machine_id)
+        return self.connected and state is not None and state.online
+
+    def set_online(self, machine_id: str, state: Online | None) -> None:
+        """Notes a `state/online`; None for a cleared one."""
+        if state is None:
+            self._online.pop(machine_id, None)
+        else:
+            self._online[machine_id] = state
+
+    async def call(
+        self, machine_id: str, name: str, fields: dict[str, Any], *, request_id: str, x_request_id: str
+    ) -> Reply:
+        """Sends a command and waits for the reply, 10 s at most.
+
+        Raises `MachineRefusal` (the machine's no) or `Refusal`: 14 when broker or machine is not there, 4
+        when no reply came in time, 13 when the reply makes no sense.
+        """
+        link = self._link
+        if link is None or not link.connected:
+            raise Refusal(Code.OFFLINE, "the broker is not connected")
+        if not self.is_online(machine_id):
+            raise Refusal(Code.OFFLINE, "the machine is offline")
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + self._timing.wait_s
+        correlation = uuid.uuid4().bytes
+        pending = Pending(name, machine_id, loop.create_future())
+        self._pending[correlation] = pending
+        topics = Topics(machine_id)
+        try:
+            async with asyncio.timeout_at(deadline):
+                await link.publish(
+                    topics.command(name),
+                    lambda: self._payload(fields, request_id),
+                    response_topic=topics.reply(self._suffix),
+                    correlation=correlation,
+                    request_id=x_request_id,
+                )
+                return await pending.answer
+        except TimeoutError:
+            raise Refusal(Code.EXPIRED, "the machine did not answer in time") from None
+        except LinkFault:
+            raise Refusal(Code.OFFLINE, "the broker is not connected") from None
+        finally:
+            del self._pending[correlation]
+            if not pending.answer.cancel() and not pending.answer.cancelled():
+                pending.answer.exception()  # seen, even when the time-out came first
+
+    def _payload(self, fields: dict[str, Any], request_id: str) -> tuple[bytes, int]:
+        now_s = self._clock()
+        body = {
+            **fields,
+            "request_id": request_id,
+            "issued_at": _rfc3339_ms(now_s),
+            "expires_at": _rfc3339_ms(now_s + self._timing.life_s),
+        }
+        return json.dumps(body).encode(), max(1, int(self._timing.life_s))
+
+    def pending(self, correlation: bytes | None) -> Pending | None:
+        """The command that a reply belongs to; None when nobody waits any more."""
+        return None if correlation is None else self._pending.get(correlation)
+
+    def link_down(self) -> None:
+        """Nothing is known of any machine now; what opens no door is answered at once."""
+        self._online.clear()
+        for pending in self._pending.values():
+            if pending.name not in DOOR_OPENING:
+                _fail(pending, Refusal(Code.OFFLINE, "the connection to the broker was lost"))
+
+    def refused_by_broker(self, correlation: bytes, _reason: str) -> None:
+        """The broker handed the command to nobody."""
+        pending = self._pending.get(correlation)
+        if pending is not None:
+            _fail(pending, Refusal(Code.OFFLINE, "the machine is offline"))
+
+
+def settle(pending: Pending, outcome: Reply | EdgeAgentError) -> None:
+    """Gives the waiting caller its answer."""
+    if isinstance(outcome, EdgeAgentError):
+        _fail(pending, outcome)
+    elif not pending.answer.done():
+        pending.answer.set_result(outcome)
+
+
+def read_reply(machine_id: str, payload: bytes) -> Reply | MachineRefusal:
+    """A reply's payload. Raises `ValueError` (pydantic's included) if it makes no sense."""
+    document = json.loads(payload)
+    if not isinstance(document, dict):
+        raise ValueError("not an object")
+    error, result = document.get("error"), document.get("result")
+    if isinstance(error, dict):
+        code, message, details = error.get("code"), error.get("message"), error.get("details")
+        if isinstance(code, bool) or not isinstance(code, int) or not isinstance(message, str):
+            raise ValueError("an error without code and message")
+        if code not in KNOWN_CODES:
+            code = int(Code.INTERNAL)
+        return MachineRefusal(code, message, details if isinstance(details, list) else [])
+    if not isinstance(result, dict):
+        raise ValueError("neither result nor error")
+    told = result.get("reservation")
+    view = None if told is None else ReservationView.model_validate(told)
+    if view is not None and view.machine_id != machine_id:
+        raise ValueError("a reservation of another machine")
+    return Reply(result, view)
+
+
+def _fail(pending: Pending, error: EdgeAgentError) -> None:
+    if not pending.answer.done():
+        pending.answer.set_exception(error)
+
+
+def _rfc3339_ms(wall_s: float) -> str:
+    text = datetime.fromtimestamp(wall_s, UTC).isoformat(timespec="milliseconds")
+    return text.replace("+00:00", "Z")

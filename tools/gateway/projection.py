@@ -1,0 +1,231 @@
+"""What the gateway knows of reservations, from the machines' events and replies.
+
+The machine decides; here its words are only written down. Messages may come late or twice, so a status
+moves forward only, and every function works inside the caller's transaction.
+"""
+
+from __future__ import annotations
+
+import json
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import Connection, insert, select, update
+
+from edge_agent.model import ReservationStatus
+from edge_agent.protocol.api import Machine, ReservationView
+from edge_agent.protocol.events import DETAIL_KEY, WEBHOOK_TYPES, Event, EventType
+from tools.gateway.logs import log
+from tools.gateway.store import ReservationRow, find_reservation
+from tools.gateway.tables import events, machines, reservations, webhooks
+
+RANK = {
+    ReservationStatus.PENDING.value: 0,
+    ReservationStatus.DROPPED_OFF.value: 1,
+    ReservationStatus.PICKED_UP.value: 2,
+    ReservationStatus.CANCELLED.value: 2,
+    ReservationStatus.ABANDONED.value: 2,
+}
+"""A reservation goes to a higher rank or stays: the last three are ends."""
+
+STATUS_AFTER = {
+    EventType.RESERVATION_CREATED: ReservationStatus.PENDING,
+    EventType.DROPOFF: ReservationStatus.DROPPED_OFF,
+    EventType.PICKUP: ReservationStatus.PICKED_UP,
+    EventType.RESERVATION_CANCELLED: ReservationStatus.CANCELLED,
+    EventType.RESERVATION_COMPLETED: ReservationStatus.PICKED_UP,
+}
+"""What an event says about its reservation's status; the types that are not here say nothing."""
+
+WEBHOOK_FIELDS = (
+    "event_id",
+    "idempotency_key",
+    "event_time_unix_timestamp",
+    "event_time_timestamp",
+    "platform_order_id",
+    "reservation_id",
+    "event_type",
+)
+
+
+def unix_s(text: str) -> int:
+    """An RFC 3339 time as whole Unix seconds. Raises `ValueError`."""
+    moment = datetime.fromisoformat(text)
+    if moment.tzinfo is None:
+        raise ValueError("a time without its zone")
+    return int(moment.timestamp())
+
+
+def put_machine(db: Connection, machine: Machine, now_s: float) -> None:
+    """Keeps what a machine tells of itself."""
+    values = {"document": machine.model_dump_json(), "updated_s": now_s}
+    known = machines.c.machine_id == machine.machine_id
+    if (db.execute(update(machines).where(known).values(values))).rowcount == 0:
+        db.execute(insert(machines).values(machine_id=machine.machine_id, **values))
+
+
+def put_event(db: Connection, machine_event: Event, payload: str, now_s: float) -> bool:
+    """Writes an event, what it says about its reservation, and the webhook it triggers; False if it is known.
+
+    Raises `ValueError` for an event without what its type must have.
+    """
+    if not _keep_event(db, machine_event, payload, now_s):
+        return False
+    if machine_event.reservation_id is not None and machine_event.event_type in STATUS_AFTER:
+        _apply_event(db, machine_event.reservation_id, machine_event, now_s)
+    if machine_event.event_type in WEBHOOK_TYPES:
+        _queue_webhook(db, machine_event, now_s)
+    return True
+
+
+def _keep_event(db: Connection, machine_event: Event, payload: str, now_s: float) -> bool:
+    mine = events.c.machine_id == machine_event.machine_id
+    same = select(events.c.position).where(mine, events.c.idempotency_key == machine_event.idempotency_key)
+    if (db.execute(same)).first() is not None:
+        return False
+    newest = select(events.c.sequence).where(mine).order_by(events.c.position.desc()).limit(1)
+    last = (db.execute(newest)).scalar_one_or_none()
+    if last is not None and machine_event.sequence != last + 1:
+        log().warning(
+            "event_sequence_gap", machine_id=machine_event.machine_id, last=last, got=machine_event.sequence
+        )
+    db.execute(
+        insert(events).values(
+            machine_id=machine_event.machine_id,
+            sequence=machine_event.sequence,
+            idempotency_key=machine_event.idempotency_key,
+            event_type=machine_event.event_type.value,
+            reservation_id=machine_event.reservation_id,
+            received_s=now_s,
+            payload=payload,
+        )
+    )
+    return True
+
+
+def _apply_event(db: Connection, reservation_id: str, machine_event: Event, now_s: float) -> None:
+    kind, at_s = machine_event.event_type, machine_event.event_time_unix_timestamp
+    status = STATUS_AFTER[kind].value
+    row = find_reservation(db, reservation_id)
+    if row is None:
+        row = _stub(db, reservation_id, machine_event, now_s)
+    elif row.machine_id != machine_event.machine_id:
+        raise ValueError("an event about another machine's reservation")
+    values: dict[str, Any] = {}
+    if RANK[status] > RANK[row.status]:
+        values["status"] = status
+    cell = machine_event.detail.cell if machine_event.detail is not None else None
+    moved = kind is not EventType.RESERVATION_CREATED and RANK[status] >= RANK[row.status]
+    if cell is not None and (row.cell_label is None or moved):
+        values["cell_label"] = cell.description
+    if kind is EventType.DROPOFF and row.dropped_off_s is None:
+        values["dropped_off_s"] = at_s
+    if kind is EventType.PICKUP:
+        values["picked_up_s"] = at_s if row.picked_up_s is None else row.picked_up_s
+        # A machine without the right time: only our own moment of learning can be compared with our clock.
+        values["grace_from_s"] = float(at_s) if machine_event.clock_synced else row.grace_from_s or now_s
+    if kind is EventType.RESERVATION_COMPLETED:
+        values["completed"] = True
+    _update(db, reservation_id, values)
+
+
+def _stub(db: Connection, reservation_id: str, machine_event: Event, now_s: float) -> ReservationRow:
+    """A row for a reservation of which no reply has told yet; the reply completes it."""
+    db.execute(
+        insert(reservations).values(
+            reservation_id=reservation_id,
+            complete=False,
+            machine_id=machine_event.machine_id,
+            platform="",
+            platform_order_id=machine_event.platform_order_id or "",
+            notes="",
+            webhook_url="",
+            status=ReservationStatus.PENDING.value,
+            created_s=machine_event.event_time_unix_timestamp,
+            drop_off_code="",
+            pickup_code="",
+            grace_pickup_s=0,
+            completed=False,
+            learned_s=now_s,
+        )
+    )
+    row = find_reservation(db, reservation_id)
+    assert row is not None
+    return row
+
+
+def _queue_webhook(db: Connection, machine_event: Event, now_s: float) -> None:
+    detail = machine_event.detail
+    if machine_event.reservation_id is None or machine_event.platform_order_id is None or detail is None:
+        raise ValueError("a webhook event without reservation, order or detail")
+    if find_reservation(db, machine_event.reservation_id) is None:
+        _stub(db, machine_event.reservation_id, machine_event, now_s)
+    told = machine_event.model_dump(mode="json")
+    body = {name: told[name] for name in WEBHOOK_FIELDS}
+    body[DETAIL_KEY[machine_event.event_type]] = detail.model_dump(mode="json", exclude_none=True)
+    db.execute(
+        insert(webhooks).values(
+            reservation_id=machine_event.reservation_id,
+            platform_order_id=machine_event.platform_order_id,
+            body=json.dumps(body, ensure_ascii=False),
+            state="waiting",
+            attempts=0,
+            next_attempt_s=now_s,
+            last_problem="",
+        )
+    )
+
+
+def put_view(db: Connection, view: ReservationView, now_s: float, *, fresh: bool) -> None:
+    """Writes a reservation as a reply tells it; `fresh` is false for a reply that may be a stored, old one.
+
+    Raises `ValueError` for a bad time or another machine's reservation.
+    """
+    row = find_reservation(db, view.reservation_id)
+    values: dict[str, Any] = {
+        "complete": True,
+        "platform": view.platform,
+        "platform_order_id": view.platform_order_id,
+        "notes": view.notes,
+        "webhook_url": view.webhook_url,
+        "created_s": unix_s(view.created_at),
+        "drop_off_code": view.drop_off_code,
+        "pickup_code": view.pickup_code,
+        "grace_pickup_s": view.grace_period_pickup_in_seconds,
+    }
+    if row is not None and row.machine_id != view.machine_id:
+        raise ValueError("a reply about another machine's reservation")
+    if row is None or RANK[view.status.value] > RANK[row.status]:
+        values["status"] = view.status.value
+    if row is None or _tells_cell(view, row, fresh):
+        values["cell_label"] = view.cell.description
+    if view.dropped_off_at is not None and (row is None or row.dropped_off_s is None):
+        values["dropped_off_s"] = unix_s(view.dropped_off_at)
+    if view.picked_up_at is not None and (row is None or row.picked_up_s is None):
+        values["picked_up_s"] = unix_s(view.picked_up_at)
+        values["grace_from_s"] = now_s
+    if row is not None:
+        _update(db, view.reservation_id, values)
+        return
+    db.execute(
+        insert(reservations).values(
+            reservation_id=view.reservation_id,
+            machine_id=view.machine_id,
+            completed=False,
+            learned_s=now_s,
+            **values,
+        )
+    )
+
+
+def _tells_cell(view: ReservationView, row: ReservationRow, fresh: bool) -> bool:
+    """Whether the view's cell is newer than the row's: a waiting reservation may have moved meanwhile."""
+    if row.cell_label is None:
+        return True
+    told, known = RANK[view.status.value], RANK[row.status]
+    return told > known or (fresh and told == known)
+
+
+def _update(db: Connection, reservation_id: str, values: dict[str, Any]) -> None:
+    if values:
+        db.execute(update(reservations).where(reservations.c.reservation_id == reservation_id).values(values))

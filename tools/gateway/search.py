@@ -1,0 +1,48 @@
+"""Which machines are near, and whether a parcel fits; pure."""
+
+from __future__ import annotations
+
+from math import asin, cos, radians, sin, sqrt
+
+from edge_agent.model import CellStatus
+from edge_agent.protocol.api import CellDetail, Machine, PackagingBody
+
+EARTH_RADIUS_M = 6_371_008.8
+"""Mean radius of the earth (IUGG)."""
+
+
+def distance_m(latitude: float, longitude: float, machine: Machine) -> float:
+    """Great-circle distance in metres (haversine formula)."""
+    here, there = radians(latitude), radians(machine.latitude)
+    north, east = there - here, radians(machine.longitude - longitude)
+    half = sin(north / 2) ** 2 + cos(here) * cos(there) * sin(east / 2) ** 2
+    return 2 * EARTH_RADIUS_M * asin(sqrt(min(1.0, half)))
+
+
+def fits(parcel: PackagingBody, cell: CellDetail) -> bool:
+    """Whether a parcel goes in upright, turned about the vertical axis at will, and gets its climate.
+
+    The cell's weight limit is not among what a machine tells; the machine itself checks it.
+    """
+    if parcel.heating_required and not cell.heating:
+        return False
+    if parcel.cooling_required and not cell.cooling:
+        return False
+    straight = parcel.width <= cell.width and parcel.depth <= cell.depth
+    turned = parcel.depth <= cell.width and parcel.width <= cell.depth
+    return parcel.height <= cell.height and (straight or turned)
+
+
+def is_free(cell: CellDetail) -> bool:
+    """Whether a cell can be reserved, as far as the machine last told."""
+    return cell.status is CellStatus.IDLE and not cell.blocked and not cell.faulty
+
+
+def suits(machine: Machine, parcel: PackagingBody | None, *, only_available: bool) -> bool:
+    """Whether a machine has a cell for the parcel (any parcel when None), now or at all."""
+    if only_available and not machine.online:
+        return False
+    return any(
+        (parcel is None or fits(parcel, cell)) and (not only_available or is_free(cell))
+        for cell in machine.all_cells
+    ) or (parcel is None and not only_available)

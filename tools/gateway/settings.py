@@ -1,0 +1,109 @@
+"""The gateway's configuration file (TOML) and its timing.
+
+An unknown key or a value outside its bounds is an error with its key path.
+"""
+
+from __future__ import annotations
+
+import tomllib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, model_validator
+from sqlalchemy.engine import make_url
+from sqlalchemy.exc import ArgumentError, NoSuchModuleError
+
+from edge_agent.errors import ConfigError, Finding
+from edge_agent.protocol.api import WebhookUrl, field_path
+
+Port = Annotated[int, Field(strict=True, ge=1, le=65535)]
+Name = Annotated[str, Field(strict=True, min_length=1, max_length=128)]
+
+
+class Section(BaseModel):
+    """Base of all sections: immutable, an unknown key is an error."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class MqttSettings(Section):
+    """The broker. `client_id` names the persistent session and the reply topics: one per gateway."""
+
+    host: Name
+    port: Port
+    client_id: Annotated[str, Field(strict=True, pattern=r"^[A-Za-z0-9_-]{1,64}$")]
+
+
+class Platform(Section):
+    """A customer of the API: its key, and where its webhooks go unless a reservation says otherwise."""
+
+    name: Name
+    api_key: Annotated[SecretStr, Field(min_length=1, max_length=1024)]
+    webhook_url: WebhookUrl = ""
+
+
+class Settings(Section):
+    """The whole file. `public_url` is the base of the QR images' addresses, without a slash at its end."""
+
+    listen_host: Name = "127.0.0.1"
+    listen_port: Port
+    public_url: Annotated[str, Field(strict=True, pattern=r"^https?://[^\s]*[^\s/]$")]
+    database_url: Annotated[str, Field(strict=True)] = ""
+    mqtt: MqttSettings
+    platforms: Annotated[list[Platform], Field(min_length=1)]
+
+    @model_validator(mode="after")
+    def _unique(self) -> Settings:
+        if len({platform.name for platform in self.platforms}) < len(self.platforms):
+            raise ValueError("platforms must have different names")
+        if len({platform.api_key.get_secret_value() for platform in self.platforms}) < len(self.platforms):
+            raise ValueError("platforms must have different api_key values")
+        if self.database_url:
+            try:
+                make_url(self.database_url).get_dialect()
+            except (ArgumentError, NoSuchModuleError):
+                raise ValueError("database_url is not a SQLAlchemy URL") from None
+        return self
+
+
+@dataclass(frozen=True, slots=True)
+class Timing:
+    """Every duration of the gateway, in seconds; tests make them short."""
+
+    wait_s: float = 10.0
+    """How long a caller waits for the machine."""
+    life_s: float = 8.0
+    """How long a command may begin to act. Less than `wait_s`: what begins late still ends in time, so
+    that a caller who was told 4 sees no door open afterwards."""
+    webhook_timeout_s: float = 10.0
+    retry_first_s: float = 1.0
+    retry_max_s: float = 600.0
+    storage_pause_s: float = 1.0
+    """Pause before the database is tried again after it failed."""
+    completion_s: float = 15.0
+    """Age at which a reservation known only from events is asked for, and the pause between two asks."""
+
+
+def load(path: Path) -> Settings:
+    """The settings in the file at `path`, the database beside it unless told.
+
+    Raises `ConfigError` naming every wrong key.
+    """
+    try:
+        data = tomllib.loads(path.read_text("utf-8"))
+    except OSError as error:
+        raise ConfigError([Finding("", f"{path}: {error.strerror}")]) from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ConfigError([Finding("", f"{path}: {error}")]) from None
+    try:
+        settings = Settings.model_validate(data)
+    except ValidationError as error:
+        found = error.errors(include_url=False, include_input=False, include_context=False)
+        raise ConfigError(
+            [Finding(field_path(item["loc"]), item["msg"].removeprefix("Value error, ")) for item in found]
+        ) from None
+    url = settings.database_url or f"sqlite:///{path.resolve().parent / 'gateway.db'}"
+    # The store is synchronous; the asynchronous driver's spelling means the same file.
+    url = url.replace("sqlite+aiosqlite:", "sqlite:", 1)
+    return settings.model_copy(update={"database_url": url})
