@@ -8,11 +8,15 @@ from __future__ import annotations
 import asyncio
 import gc
 import inspect
+import logging
 import threading
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
+import structlog
+
+structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.CRITICAL))
 
 
 @pytest.hookimpl(tryfirst=True)

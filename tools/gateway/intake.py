@@ -62,7 +62,7 @@ class Intake:
         """Works until cancelled."""
         while True:
             message = await self._queue.get()
-            while not await self._take(message, link):  # noqa: ASYNC110 - a pause between two tries
+            while not await self._take(message, link):
                 await asyncio.sleep(self._timing.storage_pause_s)
             link.acknowledge(message)
 

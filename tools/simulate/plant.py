@@ -8,22 +8,22 @@ import json
 import random
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from edge_agent.app import Agent, Ports
 from edge_agent.cloud.link import WINDOW, Link, Message
 from edge_agent.config import BusSection, Settings
-from edge_agent.drivers.simulated.build import build_buses, cell_builds
 from edge_agent.drivers.simulated.cable import MemoryCable
-from edge_agent.drivers.simulated.world import World
 from edge_agent.drivers.transport import Transport
 from edge_agent.errors import LinkFault, PortLost
 from edge_agent.journal.store import Batch, JournalStore
 from edge_agent.model import Instant
 from edge_agent.runtime.desk import Incoming
 from edge_agent.runtime.ids import Ids
+from tools.bus_simulator.plant import bits_per_character, build_devices, build_world
 
 EPOCH_S = 1_750_000_000.0
 COMMIT_MS = (0.3, 8.0)
@@ -130,9 +130,10 @@ class Broker:
             self.link.deliver_soon()
         try:
             async with asyncio.timeout(timeout_s):
-                return await future
+                reply: dict[str, Any] = await future
         except TimeoutError:
             return {"error": {"code": 4, "message": "no reply"}}
+        return reply
 
     def take(self, message: Message) -> None:
         """A publication of the machine has arrived."""
@@ -148,8 +149,6 @@ class Broker:
 
 
 def _rfc3339(at_s: float) -> str:
-    from datetime import UTC, datetime
-
     return datetime.fromtimestamp(EPOCH_S + at_s, UTC).isoformat(timespec="milliseconds")
 
 
@@ -165,7 +164,7 @@ class SimulatedLink:
         self._lifeline = lifeline
         self._up = False
         self._out: deque[tuple[Message, Callable[[], None] | None]] = deque()
-        self._in_flight: set[int] = set()
+        self._in_flight: set[bytes] = set()
 
     @property
     def up(self) -> bool:
@@ -215,8 +214,8 @@ class SimulatedLink:
                 return
             if command.expires_s <= now_s:
                 self._broker.commands.remove(command)
-            elif id(command) not in self._in_flight:
-                self._in_flight.add(id(command))
+            elif command.correlation not in self._in_flight:
+                self._in_flight.add(command.correlation)
                 self.on_command(self._incoming(command, now_s))
 
     def _incoming(self, command: _Command, now_s: float) -> Incoming:
@@ -242,15 +241,20 @@ class Plant:
         self.settings = settings
         self.rng = random.Random(f"{seed}/plant")
         self.broker = Broker(random.Random(f"{seed}/network"))
-        self.world = World(
-            cell_builds(settings),
+        self.world = build_world(
+            settings,
             clock_ns=lambda: round(loop.time() * 1e9),
             wall_s=lambda: EPOCH_S + loop.time(),
             seed=seed,
         )
         self.cables = {
-            name: MemoryCable(loop, slaves, baud=settings.buses[name].baud)
-            for name, slaves in build_buses(settings, self.world).items()
+            name: MemoryCable(
+                loop,
+                slaves,
+                baud=settings.buses[name].baud,
+                bits_per_character=bits_per_character(settings.buses[name]),
+            )
+            for name, slaves in build_devices(settings, self.world).items()
         }
         self._ids = Ids(random.Random(f"{seed}/ids"))
         self._disk_rng = random.Random(f"{seed}/disk")
@@ -309,12 +313,7 @@ class Plant:
 
 def with_journal(settings: Settings, path: Path) -> Settings:
     """The same machine with its journal elsewhere."""
-    moved = settings.model_copy(
-        update={"paths": settings.paths.model_copy(update={"journal": str(path)})}
-    )
+    moved = settings.model_copy(update={"paths": settings.paths.model_copy(update={"journal": str(path)})})
     moved._profiles.update(settings._profiles)
     moved._folder = settings._folder
     return moved
-
-
-__all__ = ["Plant", "replace", "with_journal"]

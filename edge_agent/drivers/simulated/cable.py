@@ -111,6 +111,10 @@ class MemoryCable:
         self._on_bytes = self._on_lost = None
         self._line.stop()
 
+    def let_go(self) -> None:
+        """The process that held the line was killed: what it had sent is still on the wire and acts."""
+        self._on_bytes = self._on_lost = None
+
     def unplug(self) -> None:
         """Pulls the cable: whoever has the line open is told, once; what is under way is lost."""
         on_lost, self._plugged = self._on_lost, False

@@ -240,11 +240,9 @@ class World:
     # A person's hands.
 
     def close(self, label: str) -> None:
-        """Pushes the door shut. While the solenoid is energised the latch does not hold: the door springs
-        open again, so it stays open. Raises `NoSuchCell`."""
-        cell = self._now(label)
-        if not cell.solenoid.on(cell.at_ns):
-            cell.door = Door.CLOSED
+        """Pushes the door shut, and holds it there if the solenoid is still energised, until the latch
+        catches: a door that is closed stays closed. Raises `NoSuchCell`."""
+        self._now(label).door = Door.CLOSED
 
     def open(self, label: str) -> None:
         """Forces the door open. Raises `NoSuchCell`."""

@@ -1,0 +1,92 @@
+"""The codec against published frames, and everything that must not be taken for a reply."""
+
+from __future__ import annotations
+
+import tomllib
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from edge_agent.drivers.modbus import Read, Request, Write, build_frame, parse_reply
+from edge_agent.drivers.profiles import load_profile
+from edge_agent.errors import BadReply, BusFault, DeviceFault
+
+PROFILES = sorted((Path(__file__).resolve().parents[2] / "config" / "devices").glob("*.toml"))
+VECTORS = [
+    pytest.param(bytes.fromhex(v["request"]), bytes.fromhex(v["reply"]), id=f"{path.stem}: {v['name']}")
+    for path in PROFILES
+    for v in tomllib.loads(path.read_text(encoding="utf-8"))["vectors"]
+]
+
+
+def request_of(frame: bytes) -> Request:
+    """The request that a published frame holds."""
+    address, value = int.from_bytes(frame[2:4], "big"), int.from_bytes(frame[4:6], "big")
+    return Write(frame[1], address, value) if frame[1] in (5, 6) else Read(frame[1], address, value)
+
+
+@pytest.mark.parametrize("path", PROFILES, ids=lambda path: path.stem)
+def test_every_profile_is_valid(path: Path) -> None:
+    assert load_profile(path).identity.source
+
+
+@pytest.mark.parametrize(("frame", "reply"), VECTORS)
+def test_published_requests_and_replies(frame: bytes, reply: bytes) -> None:
+    request = request_of(frame)
+    assert build_frame(frame[0], request) == frame
+    values = parse_reply(frame[0], request, reply)
+    if isinstance(request, Read):
+        assert len(values) == request.count
+
+
+def test_values_of_a_reply() -> None:
+    frame = bytes.fromhex("01 02 01 05 61 8B")
+    assert parse_reply(1, Read(2, 0, 8), frame) == [1, 0, 1, 0, 0, 0, 0, 0]
+    registers = bytes.fromhex("01 03 0A 08 00 00 00 04 D2 00 00 04 D2 9E 57")
+    assert parse_reply(1, Read(3, 6, 5), registers) == [0x0800, 0, 1234, 0, 1234]
+
+
+GOOD = bytes.fromhex("01 02 01 05 61 8B")
+
+
+@pytest.mark.parametrize(
+    ("reply", "word"),
+    [
+        (b"", "bytes"),
+        (GOOD[:-1], "bytes"),
+        (GOOD + b"\x00", "bytes"),
+        (b"\x00" + GOOD, "bytes"),
+        (GOOD[:-1] + b"\x00", "checksum"),
+    ],
+)
+def test_what_is_no_reply(reply: bytes, word: str) -> None:
+    with pytest.raises(BadReply, match=word):
+        parse_reply(1, Read(2, 0, 8), reply)
+
+
+def test_anothers_answer_is_not_ours() -> None:
+    with pytest.raises(BadReply, match="device 1 answered instead of 2"):
+        parse_reply(2, Read(2, 0, 8), GOOD)
+    with pytest.raises(BadReply, match="function 2 answered instead of 1"):
+        parse_reply(1, Read(1, 0, 8), GOOD)
+    with pytest.raises(BadReply, match="bytes"):
+        parse_reply(1, Read(2, 0, 16), GOOD)
+    echo = build_frame(1, Write(5, 0x201, 5))
+    with pytest.raises(BadReply, match="echo"):
+        parse_reply(1, Write(5, 0x200, 5), echo)
+
+
+def test_an_exception_is_the_devices_word() -> None:
+    with pytest.raises(DeviceFault, match="exception 2"):
+        parse_reply(1, Read(3, 0, 1), bytes.fromhex("01 83 02 C0 F1"))
+
+
+@given(st.binary(max_size=300), st.integers(1, 247))
+def test_any_bytes_are_a_fault_or_a_reply(data: bytes, device: int) -> None:
+    for request in (Read(2, 0, 8), Read(3, 0, 5), Write(5, 0x200, 5)):
+        try:
+            parse_reply(device, request, data)
+        except (BusFault, DeviceFault):
+            continue
