@@ -1,0 +1,66 @@
+"""The pseudo-terminal: a stable name, never blocking, open to the next user."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from pathlib import Path
+
+import pytest
+
+from tools.bus_simulator.terminal import PseudoTerminal
+
+
+async def test_bytes_pass_unchanged_both_ways(tmp_path: Path) -> None:
+    heard: asyncio.Queue[bytes] = asyncio.Queue()
+    terminal = PseudoTerminal(asyncio.get_running_loop(), tmp_path / "bus", heard.put_nowait)
+    # Every byte that a terminal might take for itself: interrupts, flow control, line ends.
+    data = bytes(range(256))
+    user = os.open(tmp_path / "bus", os.O_RDWR | os.O_NOCTTY)
+    os.write(user, data)
+    received = b""
+    while len(received) < 256:
+        received += await asyncio.wait_for(heard.get(), 5)
+    assert received == data
+    terminal.write(data)
+    received = b""
+    while len(received) < 256:
+        received += os.read(user, 256)
+    assert received == data
+    os.close(user)
+    terminal.close()
+
+
+async def test_nobody_reading_never_blocks(tmp_path: Path) -> None:
+    terminal = PseudoTerminal(asyncio.get_running_loop(), tmp_path / "bus", lambda _: None)
+    for _ in range(100):
+        terminal.write(b"x" * 100_000)
+    terminal.close()
+
+
+async def test_link_replaces_an_old_one_and_goes(tmp_path: Path) -> None:
+    link = tmp_path / "bus"
+    link.symlink_to("/dev/pts/gone")
+    terminal = PseudoTerminal(asyncio.get_running_loop(), link, lambda _: None)
+    assert os.readlink(link) == terminal.name
+    terminal.close()
+    assert os.listdir(tmp_path) == []
+
+
+async def test_link_of_another_stays(tmp_path: Path) -> None:
+    link = tmp_path / "bus"
+    first = PseudoTerminal(asyncio.get_running_loop(), link, lambda _: None)
+    second = PseudoTerminal(asyncio.get_running_loop(), link, lambda _: None)
+    first.close()
+    assert os.readlink(link) == second.name
+    second.close()
+
+
+async def test_a_file_in_the_way_is_left_alone(tmp_path: Path) -> None:
+    link = tmp_path / "bus"
+    link.write_text("precious")
+    descriptors = len(os.listdir("/proc/self/fd"))
+    with pytest.raises(FileExistsError):
+        PseudoTerminal(asyncio.get_running_loop(), link, lambda _: None)
+    assert link.read_text() == "precious"
+    assert len(os.listdir("/proc/self/fd")) == descriptors

@@ -1,0 +1,1 @@
+"""The locker's hardware as a process of its own: real frames on pseudo-terminals, a person over HTTP."""

@@ -1,0 +1,61 @@
+"""From a machine's configuration to its simulated hardware, wired as the configuration says."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+from edge_agent.config import BusSection, Settings
+from edge_agent.drivers.simulated.devices import Wiring, build_device
+from edge_agent.drivers.simulated.slave import Slave
+from edge_agent.drivers.simulated.waveshare import UART_CODES
+from edge_agent.drivers.simulated.world import CellBuild, World, restored
+from edge_agent.model import Door
+
+
+def build_world(
+    settings: Settings,
+    *,
+    clock_ns: Callable[[], int],
+    wall_s: Callable[[], float],
+    seed: int = 0,
+    saved: Mapping[str, tuple[Door, int]] | None = None,
+) -> World:
+    """A world with the cells of a configuration, all doors closed and empty unless `saved` says otherwise."""
+    builds = restored([CellBuild(cell.label) for cell in settings.cells], saved or {})
+    return World(builds, clock_ns=clock_ns, wall_s=wall_s, seed=seed)
+
+
+def build_devices(settings: Settings, world: World) -> dict[str, list[Slave]]:
+    """The devices of every bus, wired to the world.
+
+    Raises `ConfigError` for a profile that no simulated device behaves like.
+    """
+    wirings = {name: Wiring() for name in settings.devices}
+    for name, device in settings.devices.items():
+        wirings[name].uart = _uart(settings.buses[device.bus])
+    for cell in settings.cells:
+        level = settings.doors.closed_level if cell.door.closed_level is None else cell.door.closed_level
+        wirings[cell.lock.device].loads[cell.lock.channel] = world.solenoid(cell.label)
+        wirings[cell.door.device].inputs[cell.door.channel] = world.contact(cell.label, level)
+        if cell.scale is not None:
+            wirings[cell.scale.device].weigh = world.platform(cell.label)
+        if cell.temperature is not None:
+            wirings[cell.temperature.device].probes[cell.temperature.channel] = world.probe(cell.label)
+        if cell.heating is not None:
+            wirings[cell.heating.device].loads[cell.heating.channel] = world.heater(cell.label)
+        if cell.cooling is not None:
+            wirings[cell.cooling.device].loads[cell.cooling.channel] = world.cooler(cell.label)
+    buses: dict[str, list[Slave]] = {name: [] for name in settings.buses}
+    for name, device in settings.devices.items():
+        buses[device.bus].append(build_device(name, device.profile, device.address, wirings[name]))
+    return buses
+
+
+def bits_per_character(bus: BusSection) -> int:
+    """Start bit, eight data bits, parity bit if any, stop bits."""
+    return 1 + 8 + (bus.parity != "N") + bus.stop_bits
+
+
+def _uart(bus: BusSection) -> int:
+    parity = {"N": 0, "E": 1, "O": 2}[bus.parity]
+    return parity << 8 | UART_CODES.get(bus.baud, UART_CODES[9600])

@@ -1,0 +1,164 @@
+"""The simulator put together: a world, its buses on pseudo-terminals, and the control API."""
+
+from __future__ import annotations
+
+import asyncio
+import ctypes
+import selectors
+import signal
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import structlog
+import uvicorn
+
+from edge_agent.config import Settings
+from edge_agent.drivers.simulated.cable import LoopTimers
+from edge_agent.drivers.simulated.line import TextLine, WireFigures, WireLine
+from edge_agent.drivers.simulated.slave import Slave
+from edge_agent.drivers.simulated.world import World
+from edge_agent.errors import Code, Refusal
+from tools.bus_simulator.api import Api, Supervisor
+from tools.bus_simulator.memory import StateFile
+from tools.bus_simulator.plant import bits_per_character
+from tools.bus_simulator.terminal import PseudoTerminal
+
+SAVE_EVERY_S = 0.5
+_PR_SET_TIMERSLACK = 29
+log = structlog.get_logger()
+
+
+def precise_loop() -> asyncio.AbstractEventLoop:
+    """An event loop whose timers are good to some tens of microseconds.
+
+    asyncio's usual selector rounds every wait up to whole milliseconds; select(2) takes microseconds, and the
+    simulator has few descriptors. The kernel's own slack for this process, usually 50 µs, is taken off too.
+    """
+    ctypes.CDLL(None).prctl(_PR_SET_TIMERSLACK, 1, 0, 0, 0)
+    return asyncio.SelectorEventLoop(selectors.SelectSelector())
+
+
+class Simulator:
+    """Runs a world on pseudo-terminals. To be used as a context on a running loop; raises `OSError`."""
+
+    def __init__(
+        self, settings: Settings, world: World, devices: dict[str, list[Slave]], state: StateFile | None
+    ) -> None:
+        self.world = world
+        self._settings = settings
+        self._devices = devices
+        self._state = state
+        self._lines: dict[str, WireLine] = {}
+        self._terminals: list[PseudoTerminal] = []
+        self._scanner: TextLine | None = None
+        self._saving: asyncio.TimerHandle | None = None
+
+    @contextmanager
+    def running(self) -> Iterator[None]:
+        """Opens the ports, and takes them away at the end."""
+        try:
+            for name in self._settings.buses:
+                self._open_bus(name)
+            self._open_scanner()
+            self._keep_saving()
+            yield
+        finally:
+            if self._saving is not None:
+                self._saving.cancel()
+            for line in self._lines.values():
+                line.stop()
+            for terminal in self._terminals:
+                terminal.close()
+            self.changed()
+
+    def figures(self) -> dict[str, WireFigures]:
+        """The counters of every bus, by name."""
+        return {name: line.figures() for name, line in self._lines.items()}
+
+    def scan(self, text: str) -> None:
+        """The scanner reads a text and sends it. Raises `Refusal` if the machine has no scanner."""
+        if self._scanner is None:
+            raise Refusal(Code.NOT_FOUND, "this machine has no scanner")
+        self._scanner.send(text)
+
+    def changed(self) -> None:
+        """Saves doors and grams if they are kept."""
+        if self._state is not None:
+            self._state.save()
+
+    def _open_bus(self, name: str) -> None:
+        bus = self._settings.buses[name]
+        loop = asyncio.get_running_loop()
+        timers = LoopTimers(loop)
+        terminal = PseudoTerminal(loop, Path(bus.port), lambda data: self._lines[name].feed(data))
+        self._terminals.append(terminal)
+        self._lines[name] = WireLine(
+            self._devices[name],
+            baud=bus.baud,
+            clock_ns=timers.clock_ns,
+            call_at_ns=timers.call_at_ns,
+            deliver=terminal.write,
+            bits_per_character=bits_per_character(bus),
+        )
+
+    def _open_scanner(self) -> None:
+        section = self._settings.scanner
+        if section is None:
+            return
+        loop = asyncio.get_running_loop()
+        timers = LoopTimers(loop)
+        # A scanner of this kind understands commands too; this one is set up for good and ignores them.
+        terminal = PseudoTerminal(loop, Path(section.port), lambda _: None)
+        self._terminals.append(terminal)
+        self._scanner = TextLine(
+            baud=section.baud,
+            clock_ns=timers.clock_ns,
+            call_at_ns=timers.call_at_ns,
+            deliver=terminal.write,
+        )
+
+    def _keep_saving(self) -> None:
+        """Doors also open by their locks, so that a look now and then is needed."""
+        if self._state is not None:
+            self._state.save()
+            self._saving = asyncio.get_running_loop().call_later(SAVE_EVERY_S, self._keep_saving)
+
+
+class _Server(uvicorn.Server):
+    """uvicorn without a hold on the signals."""
+
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """The loop's own handlers stay."""
+        yield
+
+
+async def serve(simulator: Simulator, listener: socket.socket, supervisor_socket: Path | None) -> None:
+    """Runs until SIGTERM or SIGINT. Raises `OSError` if a port cannot be made."""
+    loop = asyncio.get_running_loop()
+    supervisor = Supervisor(supervisor_socket)
+    config = uvicorn.Config(
+        Api(simulator, supervisor).application(),
+        http="h11",
+        ws="none",
+        lifespan="off",
+        log_config=None,
+        access_log=False,
+        timeout_graceful_shutdown=1,
+    )
+    server = _Server(config)
+
+    def stop() -> None:
+        server.should_exit = server.force_exit = True
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop)
+    try:
+        with simulator.running():
+            log.info("bus simulator started", url=f"http://127.0.0.1:{listener.getsockname()[1]}")
+            await server.serve(sockets=[listener])
+    finally:
+        await supervisor.close()
+    log.info("bus simulator ended")

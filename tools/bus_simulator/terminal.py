@@ -1,0 +1,100 @@
+"""A pseudo-terminal that looks like a serial port: a stable name, raw bytes, patient with its users.
+
+We keep the terminal's own end open ourselves, so that a user who goes (or is killed) is no hang-up. The
+price: the exclusive lock that a user took (TIOCEXCL) then survives him, and would keep everybody but root
+out. So the kernel tells us (inotify) when somebody closes the terminal, and we take the lock off.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ctypes
+import errno
+import fcntl
+import os
+import termios
+import tty
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+
+_LIBC = ctypes.CDLL(None, use_errno=True)
+_IN_CLOSE = 0x08 | 0x10
+READ_BYTES = 65_536
+
+
+class PseudoTerminal:
+    """One serial port. `link` leads to it; `on_bytes` gets what its user writes.
+
+    Raises `OSError` if the link cannot be made, also where something stands that is not a link.
+    """
+
+    def __init__(
+        self, loop: asyncio.AbstractEventLoop, link: Path, on_bytes: Callable[[bytes], None]
+    ) -> None:
+        self._loop = loop
+        self._link = link
+        self._on_bytes = on_bytes
+        self._master, self._slave = os.openpty()
+        self._inotify = -1
+        try:
+            tty.setraw(self._slave)
+            os.set_blocking(self._master, False)
+            self.name = os.ttyname(self._slave)
+            self._inotify = _watch_closing(self.name)
+            _replace_link(link, self.name)
+        except OSError:
+            self._close_descriptors()
+            raise
+        loop.add_reader(self._master, self._readable)
+        loop.add_reader(self._inotify, self._somebody_left)
+
+    def write(self, data: bytes) -> None:
+        """Lets the port's user hear bytes; what a full buffer does not take is lost, as in an overrun."""
+        with suppress(BlockingIOError):
+            os.write(self._master, data)
+
+    def close(self) -> None:
+        """Takes the port away, and its link if it still leads here."""
+        self._loop.remove_reader(self._master)
+        self._loop.remove_reader(self._inotify)
+        with suppress(OSError):
+            if os.readlink(self._link) == self.name:
+                os.unlink(self._link)
+        self._close_descriptors()
+
+    def _readable(self) -> None:
+        with suppress(BlockingIOError):
+            self._on_bytes(os.read(self._master, READ_BYTES))
+
+    def _somebody_left(self) -> None:
+        with suppress(BlockingIOError):
+            os.read(self._inotify, READ_BYTES)
+        # Whoever holds the lock keeps others than root from opening, so the one who left was its holder.
+        fcntl.ioctl(self._slave, termios.TIOCNXCL)
+
+    def _close_descriptors(self) -> None:
+        for descriptor in (self._master, self._slave, self._inotify):
+            if descriptor >= 0:
+                os.close(descriptor)
+
+
+def _watch_closing(path: str) -> int:
+    """An inotify descriptor that becomes readable when somebody closes the file."""
+    descriptor: int = _LIBC.inotify_init1(os.O_NONBLOCK | os.O_CLOEXEC)
+    if descriptor < 0 or _LIBC.inotify_add_watch(descriptor, path.encode(), _IN_CLOSE) < 0:
+        number = ctypes.get_errno()
+        if descriptor >= 0:
+            os.close(descriptor)
+        raise OSError(number, os.strerror(number), path)
+    return descriptor
+
+
+def _replace_link(link: Path, target: str) -> None:
+    if os.path.lexists(link) and not link.is_symlink():
+        raise FileExistsError(errno.EEXIST, "something stands there that is not a link", str(link))
+    fresh = link.with_name(f".{link.name}.{os.getpid()}")
+    with suppress(FileNotFoundError):
+        fresh.unlink()
+    fresh.symlink_to(target)
+    fresh.replace(link)
