@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from edge_agent.drivers.profiles import load_profile
@@ -274,6 +274,7 @@ def test_unwired_channels() -> None:
     assert weightless == with_crc(bytes.fromhex("0103020800"))
 
 
+@settings(deadline=None)
 @given(st.binary(max_size=300))
 def test_crc_is_the_published_one(data: bytes) -> None:
     """Bit by bit, as the serial line guide describes it."""
@@ -302,6 +303,7 @@ def test_request_length(start: str, length: int | None) -> None:
     assert request_length(bytes.fromhex(start)) == length
 
 
+@settings(deadline=None)
 @given(st.sampled_from(sorted(file.stem for file in PROFILES.glob("*.toml"))), st.binary(max_size=260))
 def test_no_request_breaks_a_device(profile: str, body: bytes) -> None:
     bench = Bench(profile)

@@ -6,7 +6,7 @@ import tracemalloc
 from random import Random
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from edge_agent.drivers.simulated.cable import BadMedium
@@ -278,6 +278,7 @@ def test_stop_cancels_everything() -> None:
     assert rig.line.figures().early_requests == 0
 
 
+@settings(deadline=None)
 @given(
     st.lists(
         st.tuples(
