@@ -1,0 +1,153 @@
+"""The rules of the house that no other tool checks."""
+
+from __future__ import annotations
+
+import ast
+import importlib
+import re
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+SOURCES = sorted(
+    path for folder in ("edge_agent", "tools", "tests") for path in (ROOT / folder).rglob("*.py")
+)
+LONGEST_FUNCTION, LONGEST_FILE = 60, 500
+
+
+def trees(folder: str) -> list[tuple[Path, ast.Module]]:
+    return [
+        (path.relative_to(ROOT), ast.parse(path.read_text(encoding="utf-8")))
+        for path in SOURCES
+        if path.is_relative_to(ROOT / folder)
+    ]
+
+
+def test_functions_and_files_are_short() -> None:
+    long = []
+    for path in SOURCES:
+        text = path.read_text(encoding="utf-8")
+        if text.count("\n") > LONGEST_FILE:
+            long.append(f"{path}: {text.count(chr(10))} lines")
+        for node in ast.walk(ast.parse(text)):
+            if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+                lines = (node.end_lineno or 0) - node.lineno + 1
+                if lines > LONGEST_FUNCTION:
+                    long.append(f"{path}:{node.lineno} {node.name}: {lines} lines")
+    assert not long
+
+
+def test_a_clock_is_read_in_one_place_only() -> None:
+    """Nothing but `runtime/clock.py` may ask the system for the time."""
+    found = [
+        f"{path}: {ast.unparse(node)}"
+        for path, tree in trees("edge_agent")
+        if path != Path("edge_agent/runtime/clock.py")
+        for node in ast.walk(tree)
+        if (isinstance(node, ast.Import) and any(a.name in ("time", "datetime") for a in node.names))
+        or (isinstance(node, ast.ImportFrom) and node.module == "time")
+        or (isinstance(node, ast.Attribute) and node.attr in ("utcnow", "today"))
+        or (isinstance(node, ast.Call) and ast.unparse(node.func).endswith("datetime.now"))
+    ]
+    assert not found
+
+
+@pytest.mark.parametrize(
+    ("library", "files"),
+    [
+        ("pymodbus", {"edge_agent/drivers/modbus.py"}),
+        ("paho", {"edge_agent/cloud/link.py"}),
+        ("sqlite3", {"edge_agent/journal/store.py"}),
+        ("secrets", {"edge_agent/runtime/ids.py"}),
+    ],
+)
+def test_one_file_for_each_protocol_library(library: str, files: set[str]) -> None:
+    found = {
+        str(path)
+        for path, tree in trees("edge_agent")
+        for node in ast.walk(tree)
+        if (isinstance(node, ast.Import) and any(a.name.split(".")[0] == library for a in node.names))
+        or (isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] == library)
+    }
+    assert found == files
+
+
+def test_every_public_thing_says_what_it_is() -> None:
+    mute = []
+    for path, tree in trees("edge_agent"):
+        if ast.get_docstring(tree) is None:
+            mute.append(f"{path}")
+        for node in tree.body:
+            if isinstance(node, ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
+                members = node.body if isinstance(node, ast.ClassDef) else []
+                for one in (node, *members):
+                    if isinstance(one, ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
+                        public = not node.name.startswith("_") and not one.name.startswith("_")
+                        if public and ast.get_docstring(one) is None:
+                            mute.append(f"{path}:{one.lineno} {one.name}")
+    assert not mute
+
+
+def resolve(name: str) -> object:
+    """What a dotted name of the documentation stands for. Raises if there is no such thing."""
+    parts = name.split(".")
+    for count in range(len(parts), 0, -1):
+        try:
+            found: object = importlib.import_module(".".join(parts[:count]))
+        except ModuleNotFoundError:
+            continue
+        for attribute in parts[count:]:
+            found = getattr(found, attribute)
+        return found
+    raise ModuleNotFoundError(name)
+
+
+DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
+def test_names_and_files_in_the_documentation_exist(document: Path) -> None:
+    text = document.read_text(encoding="utf-8")
+    for name in re.findall(r"`(edge_agent(?:\.\w+)+)`", text):
+        resolve(name)
+    for path in re.findall(r"`((?:edge_agent|tools|tests|config|docs)/[\w./-]*\w)`", text):
+        assert (ROOT / path).exists(), path
+    for link in re.findall(r"\]\((?!http)([^)#]+)\)", text):
+        assert (document.parent / link).exists(), link
+
+
+def test_the_walk_names_enough_to_be_followed() -> None:
+    text = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
+    walk = text.split("## Follow one pick-up")[1].split("\n## ")[0]
+    assert len(re.findall(r"`edge_agent(?:\.\w+)+`", walk)) >= 20
+
+
+def test_pins_are_exact_hashed_and_name_no_index() -> None:
+    pins = {}
+    for name in ("daemon", "all"):
+        text = (ROOT / "requirements" / f"{name}.txt").read_text(encoding="utf-8")
+        assert "://" not in text
+        assert "--index" not in text
+        lines = re.split(r"\n(?=\S)", text.strip())
+        assert all("--hash=sha256:" in line for line in lines)
+        pins[name] = dict(re.findall(r"^([\w.-]+)==(\S+)", text, re.MULTILINE))
+    assert pins["daemon"].items() <= pins["all"].items()
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    extras = [requirement for extra in project["optional-dependencies"].values() for requirement in extra]
+    for requirement in [*project["dependencies"], *extras]:
+        name, version = requirement.split("==")
+        assert pins["all"][name] == version
+
+
+def test_the_daemon_imports_no_library_of_the_tools() -> None:
+    # structlog takes rich along where it finds it; a machine without the extra 'cli' has none.
+    extras = {"typer", "httpx", "fastapi", "sqlalchemy", "segno", "tomli_w", "pytest", "hypothesis"}
+    script = "import edge_agent.app, sys; print(*{m.split('.')[0] for m in sys.modules})"
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, check=True, cwd=ROOT
+    )
+    assert not extras & set(done.stdout.split())
