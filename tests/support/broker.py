@@ -47,7 +47,7 @@ class Broker:
         folder.mkdir(parents=True, exist_ok=True)
         config = folder / "mosquitto.conf"
         config.write_text(
-            f"listener {self.port} 127.0.0.1\nallow_anonymous true\npersistence true\n"
+            f"listener {self.port} 127.0.0.1\nallow_anonymous true\npersistence true\nset_tcp_nodelay true\n"
             f"persistence_location {folder}/\nautosave_interval 1\nuser root\n"
         )
         program = shutil.which("mosquitto") or "/usr/sbin/mosquitto"

@@ -20,7 +20,7 @@ import uvicorn
 
 from edge_agent.errors import ConfigError
 from tools.gateway import logs
-from tools.gateway.app import create_app
+from tools.gateway.app import create_app, listen
 from tools.gateway.settings import Settings, load
 
 
@@ -45,7 +45,7 @@ def main() -> int:
             print(f"gateway: {arguments.config}: {finding}", file=sys.stderr)
         return 2
     try:
-        listener = _listen(settings)
+        listener = listen(settings.listen_host, settings.listen_port)
     except OSError as error:
         place = f"{settings.listen_host}:{settings.listen_port}"
         print(f"gateway: cannot listen on {place}: {error.strerror or error}", file=sys.stderr)
@@ -83,19 +83,6 @@ async def serve(settings: Settings, listener: socket.socket) -> int:
         loop.add_signal_handler(number, stop)
     await server.serve(sockets=[listener])
     return 1 if failed or not server.started else 0
-
-
-def _listen(settings: Settings) -> socket.socket:
-    family = socket.AF_INET6 if ":" in settings.listen_host else socket.AF_INET
-    listener = socket.socket(family, socket.SOCK_STREAM)
-    try:
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        listener.bind((settings.listen_host, settings.listen_port))
-        listener.listen(128)
-    except OSError:
-        listener.close()
-        raise
-    return listener
 
 
 if __name__ == "__main__":

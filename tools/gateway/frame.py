@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import uuid
 from time import perf_counter
 
@@ -48,6 +49,12 @@ class Frame:
                 await refused(invalid(HEADER, problem))(scope, receive, send_with_id)
             else:
                 await self._app(scope, receive, send_with_id)
+        except asyncio.CancelledError:
+            # Uvicorn cancels what is under way when the process ends, and would answer in its own words.
+            if status:
+                raise
+            stopped = Refusal(Code.INTERNAL, "the gateway was stopped before the outcome was known")
+            await refused(stopped)(scope, receive, send_with_id)
         except Exception as error:
             log().error("request_failed", **where(error))
             if status:

@@ -223,6 +223,7 @@ class MqttLink:
         def on_disconnect(_c: Any, _u: Any, _flags: Any, reason: ReasonCode, _p: Any) -> None:
             call(self._lost, connection, str(reason))
 
+        client.on_socket_open = no_delay
         client.on_connect = on_connect
         client.on_subscribe = on_subscribe
         client.on_message = on_message
@@ -252,6 +253,11 @@ class MqttLink:
             self._current = None
             self._handlers.down()
         _settle(connection.ended, reason)
+
+
+def no_delay(_client: Any, _user: Any, sock: Any) -> None:
+    """Sends small packets at once: a command must not wait 40 ms for a delayed TCP acknowledgement."""
+    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
 
 
 def _settle(future: asyncio.Future[Any], value: Any) -> None:

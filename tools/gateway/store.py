@@ -57,6 +57,7 @@ class Due:
 
     position: int
     reservation_id: str
+    attempts: int
     next_attempt_s: float
     webhook_url: str
     platform: str
@@ -170,6 +171,7 @@ class Store:
             select(
                 webhooks.c.position,
                 webhooks.c.reservation_id,
+                webhooks.c.attempts,
                 webhooks.c.next_attempt_s,
                 reservations.c.webhook_url,
                 reservations.c.platform,

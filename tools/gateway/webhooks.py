@@ -95,11 +95,17 @@ class Deliverer:
         if not url:
             await self._note(due, state="no_receiver", attempts=0, next_attempt_s=0.0, problem="")
             return
-        query = select(webhooks.c.body, webhooks.c.platform_order_id, webhooks.c.attempts)
-        query = query.where(webhooks.c.position == due.position)
-        row = await self._store.read(lambda db: db.execute(query).one())
+        # The list may be older than the last attempt, which ended while it was being read.
+        query = select(webhooks.c.body, webhooks.c.platform_order_id).where(
+            webhooks.c.position == due.position,
+            webhooks.c.state == "waiting",
+            webhooks.c.attempts == due.attempts,
+        )
+        row = await self._store.read(lambda db: db.execute(query).one_or_none())
+        if row is None:
+            return
         problem = await self._post(client, url, row.body, row.platform_order_id)
-        attempts = row.attempts + 1
+        attempts = due.attempts + 1
         if problem is None:
             await self._note(due, state="delivered", attempts=attempts, next_attempt_s=0.0, problem="")
             return

@@ -1,0 +1,72 @@
+"""The configuration file: defaults, and every finding with its key path."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from edge_agent.errors import ConfigError
+from tools.gateway.settings import load
+
+GOOD = """
+listen_port = 8080
+public_url = "http://127.0.0.1:8080"
+[mqtt]
+host = "127.0.0.1"
+port = 1883
+client_id = "gateway"
+[[platforms]]
+name = "acme"
+api_key = "secret-key"
+webhook_url = "https://example.org/hook"
+"""
+
+
+def test_defaults(tmp_path: Path) -> None:
+    path = tmp_path / "gateway.toml"
+    path.write_text(GOOD)
+    settings = load(path)
+    assert settings.listen_host == "127.0.0.1"
+    assert settings.database_url == f"sqlite:///{tmp_path}/gateway.db"
+    assert "secret-key" not in repr(settings)
+
+
+def test_the_asynchronous_spelling_means_the_same_file(tmp_path: Path) -> None:
+    path = tmp_path / "gateway.toml"
+    path.write_text('database_url = "sqlite+aiosqlite:////var/lib/g.db"\n' + GOOD)
+    assert load(path).database_url == "sqlite:////var/lib/g.db"
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "path"),
+    [
+        ("listen_port = 8080", "listen_port = 0", "listen_port"),
+        ("listen_port = 8080", 'listen_port = "8080"', "listen_port"),
+        ("listen_port = 8080", "listen_port = 8080\nextra = 1", "extra"),
+        ("port = 1883", "port = 1883\nuser = 1", "mqtt.user"),
+        ('client_id = "gateway"', 'client_id = "a/b"', "mqtt.client_id"),
+        ("https://example.org/hook", "http://example.org/hook", "platforms[0].webhook_url"),
+        ('api_key = "secret-key"', 'api_key = ""', "platforms[0].api_key"),
+        ('"http://127.0.0.1:8080"', '"http://127.0.0.1:8080/"', "public_url"),
+        ("[mqtt]", "[mqtt", ""),
+        ("listen_port = 8080", 'listen_port = 8080\ndatabase_url = "nonsense"', ""),
+        ("listen_port = 8080", 'listen_port = 8080\ndatabase_url = "nosuch://x"', ""),
+    ],
+)
+def test_every_finding_has_its_path(tmp_path: Path, old: str, new: str, path: str) -> None:
+    file = tmp_path / "gateway.toml"
+    assert old in GOOD
+    file.write_text(GOOD.replace(old, new, 1))
+    with pytest.raises(ConfigError) as caught:
+        load(file)
+    assert [finding.path for finding in caught.value.findings] == [path]
+    assert "secret-key" not in str(caught.value)
+
+
+def test_two_platforms_with_one_key_or_name_are_refused(tmp_path: Path) -> None:
+    file = tmp_path / "gateway.toml"
+    for name, key in (("acme", "another"), ("other", "secret-key")):
+        file.write_text(GOOD + f'[[platforms]]\nname = "{name}"\napi_key = "{key}"\n')
+        with pytest.raises(ConfigError, match="different"):
+            load(file)

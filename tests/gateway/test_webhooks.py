@@ -1,0 +1,196 @@
+"""Webhooks: what is sent, to whom, in which order, and for how long it is tried."""
+
+from __future__ import annotations
+
+import asyncio
+from itertools import pairwise
+from pathlib import Path
+from time import monotonic
+from typing import Any
+
+import httpx
+
+from edge_agent.protocol.events import EventType
+from tests.gateway.support import Peer, Receiver, bench, eventually, receiver, running_gateway, settings
+from tests.support.broker import Broker
+
+FIELDS = {
+    "event_id",
+    "idempotency_key",
+    "event_time_unix_timestamp",
+    "event_time_timestamp",
+    "platform_order_id",
+    "reservation_id",
+    "event_type",
+}
+
+
+async def test_body_and_header_are_those_of_the_facts(tmp_path: Path, broker: Broker) -> None:
+    async with (
+        receiver() as target,
+        bench(tmp_path, broker.port, webhook_url=target.url) as (gateway, peer),
+    ):
+        rid = (await gateway.reserve(platform_order_id="Bestellung 7/ü"))["reservation_id"]
+        event = peer.event(EventType.DROPOFF, peer.reservations[rid], request_id="req_1")
+        hook = await eventually(lambda: target.got and target.got[0])
+        assert hook.body == {name: event[name] for name in FIELDS} | {
+            "drop_off_event": {
+                "source_type": "SOURCE_TYPE_MACHINE",
+                "cell": {"description": "A03", "cell_id": "cell_a03"},
+                "machine": {"machine_id": "machine_123", "name": "Awesome", "location": "Banten"},
+            }
+        }
+        assert hook.headers["x-platform-order-id"] == "Bestellung%207%2F%C3%BC"
+        assert hook.headers["content-type"] == "application/json"
+
+
+async def test_which_events_and_which_receiver(tmp_path: Path, broker: Broker) -> None:
+    async with (
+        receiver() as target,
+        receiver() as own,
+        bench(tmp_path, broker.port, webhook_url=target.url) as (gateway, peer),
+    ):
+        plain = peer.reservations[(await gateway.reserve())["reservation_id"]]
+        special = peer.reservations[(await gateway.reserve(webhook_url=own.url))["reservation_id"]]
+        for view in (plain, special):
+            peer.event(EventType.RESERVATION_CREATED, view)
+            peer.event(EventType.DROPOFF, view)
+            peer.event(EventType.PICKUP_FAILED, view)
+            peer.event(EventType.PICKUP, view)
+            peer.event(EventType.RESERVATION_COMPLETED, view)
+            peer.event(EventType.RESERVATION_CANCELLED, view)
+        peer.event(EventType.ALARM_RAISED)
+        types = ["DROPOFF", "PICKUP_FAILED", "PICKUP", "RESERVATION_CANCELLED"]
+        for there, view in ((target, plain), (own, special)):
+            await _count(there, 4)
+            assert [hook.body["event_type"] for hook in there.got] == [f"EVENT_TYPE_{name}" for name in types]
+            assert {hook.body["reservation_id"] for hook in there.got} == {view["reservation_id"]}
+
+
+async def test_tries_again_until_taken_and_keeps_the_order(tmp_path: Path, broker: Broker) -> None:
+    answers: list[int | None] = [500, 302, None, 404, 204]
+    async with (
+        receiver() as target,
+        receiver() as elsewhere,
+        bench(tmp_path, broker.port, webhook_url=target.url) as (gateway, peer),
+    ):
+        target.location = elsewhere.url
+        target.status = lambda _: answers.pop(0) if answers else 200
+        view = peer.reservations[(await gateway.reserve())["reservation_id"]]
+        first = peer.event(EventType.DROPOFF, view)
+        second = peer.event(EventType.PICKUP, view)
+        await eventually(lambda: len(target.got) == 6)
+        keys = [hook.body["idempotency_key"] for hook in target.got]
+        assert keys == [first["idempotency_key"]] * 5 + [second["idempotency_key"]]
+        assert {hook.body["event_id"] for hook in target.got} == {first["event_id"], second["event_id"]}
+        assert elsewhere.got == []
+
+
+async def test_pauses_double_up_to_the_longest(tmp_path: Path, broker: Broker) -> None:
+    times: list[float] = []
+    async with (
+        receiver() as target,
+        bench(tmp_path, broker.port, webhook_url=target.url) as (gateway, peer),
+    ):
+
+        def status(_: Any) -> int:
+            times.append(monotonic())
+            return 503 if len(times) < 7 else 200
+
+        target.status = status
+        peer.event(EventType.DROPOFF, peer.reservations[(await gateway.reserve())["reservation_id"]])
+        await eventually(lambda: len(times) == 7)
+    pauses = [later - earlier for earlier, later in pairwise(times)]
+    for pause, least in zip(pauses, (0.05, 0.1, 0.2, 0.4, 0.4, 0.4), strict=True):
+        assert least * 0.9 <= pause < least + 2
+
+
+async def test_a_dead_receiver_holds_up_nobody_else(tmp_path: Path, broker: Broker) -> None:
+    async with (
+        receiver() as dead,
+        receiver() as good,
+        bench(tmp_path, broker.port, webhook_url=good.url) as (gateway, peer),
+    ):
+        dead.status = lambda _: None
+        for _ in range(8):
+            rid = (await gateway.reserve(webhook_url=dead.url))["reservation_id"]
+            peer.event(EventType.DROPOFF, peer.reservations[rid])
+        await eventually(lambda: dead.got)
+        rid = (await gateway.reserve())["reservation_id"]
+        peer.event(EventType.DROPOFF, peer.reservations[rid])
+        await eventually(lambda: good.got, deadline_s=2)
+        dead.status = lambda _: 200
+        await eventually(lambda: len({hook.body["reservation_id"] for hook in dead.got}) == 8)
+
+
+async def test_what_was_not_delivered_is_after_a_restart(tmp_path: Path, broker: Broker) -> None:
+    async with receiver() as target:
+        target.status = lambda _: 500
+        async with bench(tmp_path, broker.port, webhook_url=target.url) as (gateway, peer):
+            view = peer.reservations[(await gateway.reserve())["reservation_id"]]
+            event = peer.event(EventType.DROPOFF, view)
+            await eventually(lambda: target.got)
+        target.got.clear()
+        target.status = lambda _: 200
+        async with running_gateway(settings(tmp_path, broker.port, target.url)):
+            hook = await eventually(lambda: target.got and target.got[0])
+            assert hook.body["idempotency_key"] == event["idempotency_key"]
+
+
+async def test_a_webhook_waits_for_its_reservation_to_be_known(tmp_path: Path, broker: Broker) -> None:
+    async with (
+        receiver() as target,
+        receiver() as own,
+        bench(tmp_path, broker.port, webhook_url=target.url) as (gateway, peer),
+    ):
+        peer.scripts = {"get-reservation": lambda _: {"error": {"code": 5, "message": "no", "details": []}}}
+        view = _unheard_of(peer, own.url)
+        peer.event(EventType.RESERVATION_CREATED, view)
+        peer.event(EventType.DROPOFF, view)
+        await eventually(lambda: peer.commands)  # it asks the machine, which refuses at first
+        assert own.got == target.got == []
+        assert (await gateway.get("/reservations/res_unheard")).status_code == 404
+        peer.scripts = {}
+        await eventually(lambda: own.got)
+        assert target.got == []
+        got = (await gateway.get("/reservations/res_unheard")).json()
+        assert got["status"] == "RESERVATION_STATUS_DROPPED_OFF"
+        assert got["drop_off_code"] == "9001"
+
+
+async def test_a_receiver_that_is_not_there_is_tried_again(tmp_path: Path, broker: Broker) -> None:
+    async with bench(tmp_path, broker.port, webhook_url="http://127.0.0.1:9/") as (gateway, peer):
+        rid = (await gateway.reserve())["reservation_id"]
+        peer.event(EventType.DROPOFF, peer.reservations[rid])
+        await gateway.until(rid, "DROPPED_OFF")
+        async with httpx.AsyncClient(base_url=gateway.http.base_url, trust_env=False) as http:
+            assert (await http.get("/healthz")).status_code == 200
+        async with receiver() as target:
+            rid = (await gateway.reserve(webhook_url=target.url))["reservation_id"]
+            await asyncio.to_thread(peer.event, EventType.DROPOFF, peer.reservations[rid])
+            await eventually(lambda: target.got)
+
+
+async def _count(target: Receiver, number: int) -> None:
+    await eventually(lambda: len(target.got) >= number)
+
+
+def _unheard_of(peer: Peer, webhook_url: str) -> dict[str, Any]:
+    """A reservation that the machine has and the gateway does not know."""
+    view: dict[str, Any] = {
+        "reservation_id": "res_unheard",
+        "machine_id": peer.machine_id,
+        "platform": "acme",
+        "platform_order_id": "order_9",
+        "webhook_url": webhook_url,
+        "status": "RESERVATION_STATUS_PENDING",
+        "created_at": "2026-01-01T00:00:00Z",
+        "cell": {"description": "A04", "cell_id": "cell_a04"},
+        "drop_off_code": "9001",
+        "pickup_code": "9002",
+        "packaging": {"width": 1, "height": 1, "depth": 1},
+        "grace_period_pickup_in_seconds": 120,
+        "grace_period_dropoff_in_seconds": 120,
+    }
+    peer.reservations["res_unheard"] = view
+    return view
