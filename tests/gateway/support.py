@@ -349,7 +349,7 @@ class Gateway:
         """Waits until the machine is online and known."""
         await eventually(lambda: self.machines.is_online(machine_id))
         async with asyncio.timeout(DEADLINE_S):
-            while (await self.get(f"/machines/{machine_id}")).status_code != 200:  # noqa: ASYNC110
+            while (await self.get(f"/machines/{machine_id}")).status_code != 200:
                 await asyncio.sleep(0.01)
 
     async def until(self, reservation_id: str, status: str) -> dict[str, Any]:

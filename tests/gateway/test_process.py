@@ -80,7 +80,7 @@ async def test_a_signal_ends_it_cleanly_even_with_a_request_under_way(
             url = f"http://127.0.0.1:{port}{API}/reservations"
             call = asyncio.create_task(_post_until_taken(http, url, peer))
             async with asyncio.timeout(10):
-                while not peer.late:  # noqa: ASYNC110
+                while not peer.late:
                     await asyncio.sleep(0.01)
             started = monotonic()
             running.send_signal(number)

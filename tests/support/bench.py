@@ -61,8 +61,9 @@ class Webhooks:
         self.url = f"http://127.0.0.1:{self._server.server_port}/hook"
 
     def types(self, reservation_id: str) -> list[str]:
-        """The types of the webhooks of one reservation, in order."""
-        return [b["event_type"] for _, b in tuple(self.got) if b["reservation_id"] == reservation_id]
+        """The types of the webhooks of one reservation, in order, each idempotency key once."""
+        mine = [body for _, body in tuple(self.got) if body["reservation_id"] == reservation_id]
+        return list({body["idempotency_key"]: body["event_type"] for body in mine}.values())
 
     def close(self) -> None:
         """Ends the receiver."""
