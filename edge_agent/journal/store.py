@@ -46,6 +46,8 @@ class Batch:
     replies: dict[str, str] = field(default_factory=dict)
     forgotten_requests: list[str] = field(default_factory=list)
     acknowledged: list[int] = field(default_factory=list)
+    prune_inbox_s: float | None = None
+    """Requests received before this Unix time are forgotten; None while nobody knows what time it is."""
 
     @property
     def empty(self) -> bool:
@@ -185,6 +187,8 @@ class JournalStore:
             [_unlock_row(record) for record in batch.unlocks],
         )
         execute("INSERT INTO outbox VALUES (?, ?)", batch.events)
+        # First the forgotten ones: one of them may have come again in this very batch.
+        execute("DELETE FROM inbox WHERE request_id = ?", [(r,) for r in batch.forgotten_requests])
         execute(
             "INSERT OR REPLACE INTO inbox VALUES (?, ?, ?, ?, ?)",
             [(r.request_id, r.received_s, r.response_topic, r.correlation, r.reply) for r in batch.requests],
@@ -193,11 +197,9 @@ class JournalStore:
             "UPDATE inbox SET reply = ? WHERE request_id = ?",
             [(reply, request_id) for request_id, reply in batch.replies.items()],
         )
-        execute("DELETE FROM inbox WHERE request_id = ?", [(r,) for r in batch.forgotten_requests])
         execute("DELETE FROM outbox WHERE sequence = ?", [(s,) for s in batch.acknowledged])
-        if batch.requests:
-            oldest_s = batch.requests[-1].received_s - INBOX_KEPT_S
-            self._writer.execute("DELETE FROM inbox WHERE received_s < ?", (oldest_s,))
+        if batch.requests and batch.prune_inbox_s is not None:
+            self._writer.execute("DELETE FROM inbox WHERE received_s < ?", (batch.prune_inbox_s,))
 
     def events_after(self, sequence: int, limit: int) -> list[tuple[int, str]]:
         """Unacknowledged events behind a sequence, oldest first."""

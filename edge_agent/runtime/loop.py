@@ -15,7 +15,7 @@ from dataclasses import dataclass
 import structlog
 
 from edge_agent.errors import Code, Refusal, StorageFault
-from edge_agent.journal.store import Batch, InboxRow
+from edge_agent.journal.store import INBOX_KEPT_S, Batch, InboxRow
 from edge_agent.runtime.clock import Clock
 from edge_agent.runtime.views import Views
 from edge_agent.runtime.writer import Writer
@@ -29,6 +29,8 @@ log = structlog.get_logger()
 
 STORAGE_RETRY_S = 1.0
 LONGEST_BATCH = 64
+LONGEST_WAIT_S = 30.0
+"""The core looks at the clock this often at least: that it was synchronised is told by nobody."""
 LOCAL = "\0"
 """First character of the key of a request made at the machine; such requests are not kept in the inbox."""
 COMMANDS = (Reserve, OpenFor, EnterCode, Cancel, Clear)
@@ -108,9 +110,9 @@ class LockerLoop:
         self._wake.clear()
         now = self._clock.now()
         due_ns = next_due_ns(self.state, now)
-        left_s = None if due_ns is None else max(0.0, (due_ns - now.boottime_ns) / 1e9)
+        left_s = LONGEST_WAIT_S if due_ns is None else max(0.0, (due_ns - now.boottime_ns) / 1e9)
         try:
-            async with asyncio.timeout(left_s):
+            async with asyncio.timeout(min(left_s, LONGEST_WAIT_S)):
                 await self._wake.wait()
         except TimeoutError:
             pass
@@ -119,6 +121,8 @@ class LockerLoop:
         """Steps through the items, commits once, then lets out what they asked for."""
         before = self.state
         batch = Batch(before=before, after=before)
+        now = self._clock.now()
+        batch.prune_inbox_s = now.wall_s - INBOX_KEPT_S if now.synced else None
         steps: list[Step] = []
         answers: list[Answer] = []
         state, sequence = before, self.last_sequence
@@ -165,6 +169,7 @@ class LockerLoop:
                 continue
             if answer.refusal is not None and answer.refusal.code is Code.EXPIRED:
                 batch.forgotten_requests.append(answer.request_key)
+                batch.requests = [r for r in batch.requests if r.request_id != answer.request_key]
             else:
                 batch.replies[answer.request_key] = reply
 

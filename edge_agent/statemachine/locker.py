@@ -237,19 +237,19 @@ def _boot(turn: Turn, given: Boot) -> None:
     """Reconciles what was journaled with what the doors show. What never had an intent is forgotten."""
     for ticket in tuple(turn.tickets.values()):
         if ticket.stage == "pulsing":
-            turn.change_ticket(ticket, stage="unresolved", request_key=None)
+            turn.change_ticket(ticket, stage="unresolved")
         elif ticket.stage != "unresolved":
             turn.drop_ticket(ticket)
     for label in turn.cells:
         _door_seen(turn, label, given.doors.get(label, Door.UNKNOWN), recovered=True)
+
+
+def _what_is_due(turn: Turn) -> None:
+    """Ends the pick-up graces that have run out behind a closed door; notices the clock's state."""
     if turn.now.synced:
         turn.clear_alarm(Alarm.CLOCK_UNSYNCED, "")
     else:
         turn.raise_alarm(Alarm.CLOCK_UNSYNCED, "")
-
-
-def _what_is_due(turn: Turn) -> None:
-    """Ends the pick-up graces that have run out behind a closed door."""
     for reservation, left_ns in tuple(_running_out(turn, turn.now)):
         if left_ns <= 0:
             apply(turn, reservation, Trigger.GRACE_OVER)

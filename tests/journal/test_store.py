@@ -112,8 +112,10 @@ def test_requests_and_their_replies(tmp_path: Path) -> None:
         found = store.request("req")
         assert found is not None
         assert found.reply == "{}"
-        late = InboxRow("late", 1000.0 + 8 * 24 * 3600, None, None)
+        late = InboxRow("late", 2000.0, None, None)
         store.commit(Batch(before=core.state, after=core.state, requests=[late]))
+        assert store.request("req") is not None
+        store.commit(Batch(before=core.state, after=core.state, requests=[late], prune_inbox_s=1500.0))
         assert store.request("req") is None
         store.commit(Batch(before=core.state, after=core.state, forgotten_requests=["late"]))
         assert store.request("late") is None

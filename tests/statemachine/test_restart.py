@@ -47,7 +47,7 @@ def test_an_intent_without_outcome_is_never_pulsed_again(purpose: Purpose, door:
     core.feed(wish)
     core.feed(DoorRead(wish.unlock_id, Door.CLOSED))
     core.pulses.clear()
-    core.restart({reservation.cell: door})
+    answers = list(core.restart({reservation.cell: door}).answers)
     assert not core.pulses
     live = core.state.reservations[reservation.reservation_id]
     if door is Door.OPEN:
@@ -56,7 +56,10 @@ def test_an_intent_without_outcome_is_never_pulsed_again(purpose: Purpose, door:
     else:
         assert live.status is before
     if door is Door.UNKNOWN:
-        core.feed(DoorsSeen({reservation.cell: Door.CLOSED}))
+        assert not answers
+        answers += core.feed(DoorsSeen({reservation.cell: Door.CLOSED})).answers
+    assert [a.request_key for a in answers] == [wish.request_key]
+    assert (answers[0].refusal is None) == (door is Door.OPEN)
     if door is not Door.OPEN:
         assert core.state.cells[reservation.cell].suspect
     assert not core.pulses
