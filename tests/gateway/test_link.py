@@ -161,6 +161,16 @@ async def test_a_reply_after_a_short_outage_still_answers(tmp_path: Path, broker
         assert (await call).status_code == 200
 
 
+async def test_a_broker_that_comes_later_is_found(tmp_path: Path, broker: Broker) -> None:
+    await asyncio.to_thread(broker.stop)
+    async with running_gateway(settings(tmp_path, broker.port), connected=False) as gateway:
+        assert (await gateway.http.get("/healthz")).status_code == 503
+        response = await gateway.post("/reservations", RESERVE)
+        assert (response.status_code, response.json()["code"]) == (503, 14)
+        await asyncio.to_thread(broker.start)
+        await eventually(lambda: gateway.machines.connected)
+
+
 async def test_a_burst_is_answered_in_full(tmp_path: Path, broker: Broker) -> None:
     async with bench(tmp_path, broker.port) as (gateway, peer):
         answers = await asyncio.gather(*(gateway.post("/reservations", RESERVE) for _ in range(60)))
