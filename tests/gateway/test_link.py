@@ -88,7 +88,7 @@ async def test_events_sent_while_the_gateway_is_away_wait_for_it(tmp_path: Path,
         await asyncio.to_thread(peer.stop)
 
 
-async def test_an_event_is_acknowledged_only_when_it_is_stored(tmp_path: Path, broker: Broker) -> None:
+async def test_events_that_cannot_be_stored_yet_come_once_in_the_end(tmp_path: Path, broker: Broker) -> None:
     async with bench(tmp_path, broker.port) as (_, peer):
         with closing(sqlite3.connect(tmp_path / "gateway.db", isolation_level=None)) as other:
             other.execute("PRAGMA busy_timeout=5000")
