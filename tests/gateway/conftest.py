@@ -15,3 +15,4 @@ def broker(tmp_path: Path) -> Iterator[Broker]:
     """A real Mosquitto."""
     with running_broker(tmp_path / "broker") as running:
         yield running
+        running.stop(kill=True)  # nothing is kept; a clean stop takes longer

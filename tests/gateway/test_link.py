@@ -88,7 +88,7 @@ async def test_events_sent_while_the_gateway_is_away_wait_for_it(tmp_path: Path,
         await asyncio.to_thread(peer.stop)
 
 
-async def test_an_event_is_acknowledged_only_when_it_is_stored(tmp_path: Path, broker: Broker) -> None:
+async def test_events_that_cannot_be_stored_yet_come_once_in_the_end(tmp_path: Path, broker: Broker) -> None:
     async with bench(tmp_path, broker.port) as (_, peer):
         with closing(sqlite3.connect(tmp_path / "gateway.db", isolation_level=None)) as other:
             other.execute("PRAGMA busy_timeout=5000")
@@ -159,6 +159,16 @@ async def test_a_reply_after_a_short_outage_still_answers(tmp_path: Path, broker
         await asyncio.to_thread(broker.start)
         await asyncio.to_thread(lambda: peer.late.pop()())
         assert (await call).status_code == 200
+
+
+async def test_a_broker_that_comes_later_is_found(tmp_path: Path, broker: Broker) -> None:
+    await asyncio.to_thread(broker.stop)
+    async with running_gateway(settings(tmp_path, broker.port), connected=False) as gateway:
+        assert (await gateway.http.get("/healthz")).status_code == 503
+        response = await gateway.post("/reservations", RESERVE)
+        assert (response.status_code, response.json()["code"]) == (503, 14)
+        await asyncio.to_thread(broker.start)
+        await eventually(lambda: gateway.machines.connected)
 
 
 async def test_a_burst_is_answered_in_full(tmp_path: Path, broker: Broker) -> None:

@@ -15,7 +15,8 @@ import httpx
 import pytest
 
 from edge_agent.protocol.events import EventType
-from tests.gateway.support import API, KEY, RESERVE, Peer, error, receiver, silent
+from tests.gateway.receiver import receiver
+from tests.gateway.support import API, KEY, RESERVE, Peer, error, silent
 from tests.support.broker import Broker, free_port
 from tools.gateway.app import listen
 

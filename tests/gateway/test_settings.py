@@ -32,6 +32,11 @@ def test_defaults(tmp_path: Path) -> None:
     assert "secret-key" not in repr(settings)
 
 
+def test_the_example_is_good() -> None:
+    path = Path(__file__).parents[2] / "config" / "gateway.example.toml"
+    assert load(path).platforms[0].name == "example"
+
+
 def test_the_asynchronous_spelling_means_the_same_file(tmp_path: Path) -> None:
     path = tmp_path / "gateway.toml"
     path.write_text('database_url = "sqlite+aiosqlite:////var/lib/g.db"\n' + GOOD)

@@ -11,7 +11,8 @@ from typing import Any
 import httpx
 
 from edge_agent.protocol.events import EventType
-from tests.gateway.support import Peer, Receiver, bench, eventually, receiver, running_gateway, settings
+from tests.gateway.receiver import Receiver, receiver
+from tests.gateway.support import Peer, bench, eventually, running_gateway, settings
 from tests.support.broker import Broker
 
 FIELDS = {

@@ -109,9 +109,9 @@ class ListedReservation(Body):
 
 
 class ReservationAnswer(ListedReservation, Codes):
-    """Answer of GET /reservations/{reservation_id}."""
+    """Answer of GET /reservations/{reservation_id}; `machine` is absent if it never told of itself."""
 
-    machine: Machine
+    machine: Machine | None
     notes: str
 
 

@@ -20,6 +20,7 @@ from edge_agent.protocol.api import ReservationView
 from edge_agent.protocol.commands import DOOR_OPENING
 from edge_agent.protocol.events import Online
 from edge_agent.protocol.topics import Topics
+from tools.gateway.logs import log
 from tools.gateway.mqtt_link import MqttLink
 from tools.gateway.settings import Timing
 
@@ -115,7 +116,7 @@ class Machines:
             async with asyncio.timeout_at(deadline):
                 await link.publish(
                     topics.command(name),
-                    lambda: self._payload(fields, request_id),
+                    lambda: self._payload(fields, request_id, deadline - loop.time()),
                     response_topic=topics.reply(self._suffix),
                     correlation=correlation,
                     request_id=x_request_id,
@@ -130,15 +131,19 @@ class Machines:
             if not pending.answer.cancel() and not pending.answer.cancelled():
                 pending.answer.exception()  # seen, even when the time-out came first
 
-    def _payload(self, fields: dict[str, Any], request_id: str) -> tuple[bytes, int]:
+    def _payload(self, fields: dict[str, Any], request_id: str, left_s: float) -> tuple[bytes, int]:
+        """The command and its life in whole seconds, when its caller waits `left_s` more."""
+        life_s = left_s - (self._timing.wait_s - self._timing.life_s)
+        if life_s < 1:
+            raise Refusal(Code.EXPIRED, "the broker is too busy")
         now_s = self._clock()
         body = {
             **fields,
             "request_id": request_id,
             "issued_at": _rfc3339_ms(now_s),
-            "expires_at": _rfc3339_ms(now_s + self._timing.life_s),
+            "expires_at": _rfc3339_ms(now_s + life_s),
         }
-        return json.dumps(body).encode(), max(1, int(self._timing.life_s))
+        return json.dumps(body).encode(), int(life_s)
 
     def pending(self, correlation: bytes | None) -> Pending | None:
         """The command that a reply belongs to; None when nobody waits any more."""
@@ -151,9 +156,10 @@ class Machines:
             if pending.name not in DOOR_OPENING:
                 _fail(pending, Refusal(Code.OFFLINE, "the connection to the broker was lost"))
 
-    def refused_by_broker(self, correlation: bytes, _reason: str) -> None:
+    def refused_by_broker(self, correlation: bytes, reason: str) -> None:
         """The broker handed the command to nobody."""
         pending = self._pending.get(correlation)
+        log().warning("command_not_delivered", reason=reason)
         if pending is not None:
             _fail(pending, Refusal(Code.OFFLINE, "the machine is offline"))
 

@@ -182,19 +182,9 @@ def put_view(db: Connection, view: ReservationView, now_s: float, *, fresh: bool
     Raises `ValueError` for a bad time or another machine's reservation.
     """
     row = find_reservation(db, view.reservation_id)
-    values: dict[str, Any] = {
-        "complete": True,
-        "platform": view.platform,
-        "platform_order_id": view.platform_order_id,
-        "notes": view.notes,
-        "webhook_url": view.webhook_url,
-        "created_s": unix_s(view.created_at),
-        "drop_off_code": view.drop_off_code,
-        "pickup_code": view.pickup_code,
-        "grace_pickup_s": view.grace_period_pickup_in_seconds,
-    }
     if row is not None and row.machine_id != view.machine_id:
         raise ValueError("a reply about another machine's reservation")
+    values = _lasting(view) if row is None or not row.complete else {}
     if row is None or RANK[view.status.value] > RANK[row.status]:
         values["status"] = view.status.value
     if row is None or _tells_cell(view, row, fresh):
@@ -216,6 +206,21 @@ def put_view(db: Connection, view: ReservationView, now_s: float, *, fresh: bool
             **values,
         )
     )
+
+
+def _lasting(view: ReservationView) -> dict[str, Any]:
+    """What never changes once it is known."""
+    return {
+        "complete": True,
+        "platform": view.platform,
+        "platform_order_id": view.platform_order_id,
+        "notes": view.notes,
+        "webhook_url": view.webhook_url,
+        "created_s": unix_s(view.created_at),
+        "drop_off_code": view.drop_off_code,
+        "pickup_code": view.pickup_code,
+        "grace_pickup_s": view.grace_period_pickup_in_seconds,
+    }
 
 
 def _tells_cell(view: ReservationView, row: ReservationRow, fresh: bool) -> bool:

@@ -212,9 +212,9 @@ async def list_reservations(
 async def get_reservation(reservation_id: str, caller: Caller, parts: WithParts) -> ReservationAnswer:
     """One reservation, from the projection: the machine need not be there."""
     row = await _own(parts, caller, reservation_id)
-    return ReservationAnswer(
-        machine=await _machine(parts, row.machine_id), notes=row.notes, **_common(row), **_codes(parts, row)
-    )
+    stored = await parts.store.machine(row.machine_id)
+    machine = None if stored is None else _as_now(parts, stored)
+    return ReservationAnswer(machine=machine, notes=row.notes, **_common(row), **_codes(parts, row))
 
 
 @api.post("/reservations/{reservation_id}/dropoffs", response_model=OpenedAnswer, responses=ASKED)

@@ -89,6 +89,8 @@ class Deliverer:
         finally:
             self._active.discard(due.reservation_id)
             self._busy[url] -= 1
+            if not self._busy[url]:
+                del self._busy[url]
             self.wake()
 
     async def _deliver(self, client: httpx.AsyncClient, due: Due, url: str) -> None:

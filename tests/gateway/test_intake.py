@@ -1,0 +1,73 @@
+"""A message is acknowledged when its effect is committed, and not before."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+from sqlalchemy import Connection, func, select
+from sqlalchemy.exc import OperationalError
+
+from edge_agent.protocol.events import EventType
+from tests.gateway.support import QUICK, eventually
+from tests.gateway.test_projection import event
+from tools.gateway.intake import Intake
+from tools.gateway.machines import Machines
+from tools.gateway.mqtt_link import Message
+from tools.gateway.store import Store
+from tools.gateway.tables import events
+
+Result = TypeVar("Result")
+
+
+class FullDisk(Store):
+    """A store that cannot be written for a while."""
+
+    failures = 0
+
+    async def write(self, work: Callable[[Connection], Result]) -> Result:
+        """Fails as a full disk does, as long as told."""
+        if self.failures:
+            self.failures -= 1
+            raise OperationalError("INSERT", None, Exception("database or disk is full"))
+        return await super().write(work)
+
+
+class Link:
+    """What the intake needs of a link, and how many events were stored at each acknowledgement."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self.acknowledged: list[tuple[int, int]] = []
+
+    def is_current(self, _message: Message) -> bool:
+        """Always."""
+        return True
+
+    def acknowledge(self, message: Message) -> None:
+        """Looks into the database first."""
+        with self._store._engine.connect() as db:
+            count = db.execute(select(func.count()).select_from(events)).scalar_one()
+        self.acknowledged.append((message.mid, count))
+
+
+async def test_acknowledged_after_the_commit_also_when_the_disk_was_full(tmp_path: Path) -> None:
+    store = FullDisk(f"sqlite:///{tmp_path}/gateway.db")
+    await store.open()
+    link: Any = Link(store)
+    intake = Intake(store, Machines("test", QUICK, lambda: 0.0), QUICK, lambda: 0.0, lambda: None)
+    store.failures = 3
+    working = asyncio.create_task(intake.run(link))
+    try:
+        for number in (1, 2):
+            payload = event(EventType.DROPOFF, number).model_dump_json(exclude_none=True).encode()
+            intake.put(Message("locker/v1/m1/evt", payload, None, 1, number, 1))
+        await eventually(lambda: len(link.acknowledged) == 2)
+        assert link.acknowledged == [(1, 1), (2, 2)]
+        assert store.failures == 0
+    finally:
+        working.cancel()
+        await asyncio.wait([working])
+        await store.close()
