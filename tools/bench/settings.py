@@ -106,7 +106,7 @@ def write_files(settings: BenchSettings) -> str:
                 "listen_host": HOST,
                 "listen_port": settings.api_port,
                 "public_url": f"http://{HOST}:{settings.api_port}",
-                "database_url": f"sqlite+aiosqlite:///{settings.folder / 'gateway.sqlite'}",
+                "database_url": f"sqlite:///{settings.folder / 'gateway.sqlite'}",
                 "mqtt": {"host": HOST, "port": settings.mqtt_port, "client_id": "gateway"},
                 "platforms": [{"name": "bench", "api_key": settings.api_key}],
             }
@@ -144,7 +144,9 @@ def _write_broker_file(settings: BenchSettings) -> None:
         "allow_anonymous true",
         "persistence true",
         f"persistence_location {store}/",
-        "autosave_interval 5",
+        "autosave_on_changes true",  # a killed broker has what it acknowledged
+        "autosave_interval 1",
+        "max_queued_messages 0",
         "set_tcp_nodelay true",
     ]
     if os.geteuid() == 0:
