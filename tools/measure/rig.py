@@ -1,0 +1,219 @@
+"""The processes that are measured: broker, simulator, daemon and gateway as children of this process.
+
+They are the bench's own processes with the bench's own files, but started here one by one, so that each can
+be timed and looked at. They end with this process, however it ends.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import http.client
+import json
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from edge_agent.config import Settings, load_settings
+from tools.bench.settings import HOST, REPOSITORY, BenchSettings, write_files
+
+READY_S = 20.0
+STOP_S = 6.0
+API = "/api/delivery/external/v1"
+API_KEY = "bench-key"
+
+
+class MeasureFault(Exception):
+    """Something that is measured did not do its part; there is no figure."""
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """How a benchmark is to be run: shortly or not, and on which folder's disk (None: the system's)."""
+
+    quick: bool = False
+    folder: Path | None = None
+
+    def pick(self, full: int, quick: int) -> int:
+        """A number of samples."""
+        return quick if self.quick else full
+
+
+class Http:
+    """A bare HTTP connection that is kept; one request at a time."""
+
+    def __init__(self, port: int, **headers: str) -> None:
+        self._connection = http.client.HTTPConnection(HOST, port, timeout=20)
+        self._headers = {"Content-Type": "application/json", **headers}
+
+    def call(self, method: str, path: str, body: object = None) -> Any:
+        """The answer's JSON. Raises `MeasureFault` unless the status is 200."""
+        data = None if body is None else json.dumps(body)
+        self._connection.request(method, path, data, self._headers)
+        answer = self._connection.getresponse()
+        text = answer.read()
+        if answer.status != 200:
+            raise MeasureFault(f"{method} {path}: {answer.status} {text.decode(errors='replace')}")
+        return json.loads(text)
+
+    def answers(self) -> bool:
+        """Whether `/healthz` says that all is well."""
+        try:
+            self.call("GET", "/healthz")
+        except (OSError, http.client.HTTPException, MeasureFault):
+            self._connection.close()
+            return False
+        return True
+
+    def close(self) -> None:
+        """Gives the connection back."""
+        self._connection.close()
+
+
+class Rig:
+    """Processes on a folder and ports of their own."""
+
+    def __init__(self, folder: Path, baud: int | None) -> None:
+        api_port, sim_port, mqtt_port = _free_ports(3)
+        self.folder = folder
+        config = REPOSITORY / "config" / "demo.toml"
+        self._files = BenchSettings(api_port, sim_port, mqtt_port, API_KEY, folder, config, baud)
+        self.machine_id = write_files(self._files)
+        self.settings: Settings = load_settings(self._files.machine_file)
+        self.mqtt_port = mqtt_port
+        self.sim = Http(sim_port)
+        self.api = Http(api_port, **{"X-API-Key": API_KEY})
+        self._children: dict[str, subprocess.Popen[bytes]] = {}
+
+    @property
+    def journal(self) -> Path:
+        """The daemon's journal."""
+        return self.settings.path(self.settings.paths.journal)
+
+    def pid(self, name: str) -> int:
+        """The process id of a child."""
+        return self._children[name].pid
+
+    def start_broker(self) -> None:
+        """Mosquitto, until it takes connections."""
+        program = shutil.which("mosquitto", path=f"{os.environ.get('PATH', '')}:/usr/sbin")
+        if program is None:
+            raise MeasureFault("the Mosquitto broker is missing; install it with: apt install mosquitto")
+        self._spawn("broker", [program, "-c", str(self._files.broker_file)])
+
+        def listens() -> bool:
+            with contextlib.suppress(OSError):
+                socket.create_connection((HOST, self.mqtt_port), timeout=1).close()
+                return True
+            return False
+
+        self.wait(listens, "broker")
+
+    def start_simulator(self) -> None:
+        """The locker's hardware, until its control API answers. Seed 0."""
+        machine, port = str(self._files.machine_file), str(self._files.sim_port)
+        self._spawn(
+            "simulator",
+            [sys.executable, "-m", "tools.bus_simulator", "--config", machine, "--http-port", port],
+        )
+        self.wait(self.sim.answers, "simulator")
+
+    def start_gateway(self) -> None:
+        """The REST API, until it has its broker."""
+        gateway = [sys.executable, "-m", "tools.gateway", "--config", str(self._files.gateway_file)]
+        self._spawn("gateway", gateway)
+        self.wait(self.api.answers, "gateway")
+
+    def start_agent(self) -> float:
+        """The daemon; returns the CLOCK_MONOTONIC second just before its process began."""
+        began_s = time.monotonic()
+        machine = str(self._files.machine_file)
+        self._spawn("agent", [sys.executable, "-m", "edge_agent", "run", "--config", machine])
+        return began_s
+
+    def stop(self, name: str) -> None:
+        """Ends a child cleanly, or at once if it takes too long."""
+        child = self._children.pop(name, None)
+        if child is None:
+            return
+        child.terminate()
+        try:
+            child.wait(STOP_S)
+        except subprocess.TimeoutExpired:
+            child.kill()
+            child.wait()
+
+    def wire(self) -> dict[str, float]:
+        """The counters of the only bus."""
+        found: dict[str, float] = self.sim.call("GET", "/wire")["main"]
+        return found
+
+    def wait(self, condition: Callable[[], bool], name: str, pause_s: float = 0.02) -> None:
+        """Returns once it holds. Raises `MeasureFault` if a child ends or it takes too long."""
+        end_s = time.monotonic() + READY_S
+        while not condition():
+            for child, process in self._children.items():
+                if process.poll() is not None:
+                    raise MeasureFault(f"{child} ended with {process.returncode}: {self._log(child)}")
+            if time.monotonic() > end_s:
+                raise MeasureFault(f"{name} does not answer: {self._log(name)}")
+            time.sleep(pause_s)
+
+    def close(self) -> None:
+        """Ends every child. A second Ctrl-C meanwhile changes nothing."""
+        before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+        try:
+            self.sim.close()
+            self.api.close()
+            for name in ("gateway", "agent", "simulator", "broker"):
+                self.stop(name)
+        finally:
+            signal.signal(signal.SIGINT, before)
+
+    def _spawn(self, name: str, command: list[str]) -> None:
+        setpriv = shutil.which("setpriv")
+        guard = [setpriv, "--pdeathsig", "TERM", "--"] if setpriv else []
+        environment = {k: v for k, v in os.environ.items() if not k.startswith(("BENCH_", "EDGE_AGENT_"))}
+        with (self.folder / f"{name}.log").open("ab") as log:
+            self._children[name] = subprocess.Popen(
+                [*guard, *command],
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                cwd=REPOSITORY,
+                env=environment | {"PYTHONPATH": str(REPOSITORY)},
+                start_new_session=True,
+            )
+
+    def _log(self, name: str) -> str:
+        with contextlib.suppress(OSError):
+            return (self.folder / f"{name}.log").read_text(errors="replace")[-2000:]
+        return "no log"
+
+
+def _free_ports(count: int) -> list[int]:
+    with contextlib.ExitStack() as held:
+        probes = [held.enter_context(socket.socket()) for _ in range(count)]
+        for probe in probes:
+            probe.bind((HOST, 0))
+        return [probe.getsockname()[1] for probe in probes]
+
+
+@contextlib.contextmanager
+def rig_of(run: Run, baud: int | None = None) -> Iterator[Rig]:
+    """An empty rig for the length of a `with`; nothing of it is left afterwards."""
+    parent = None if run.folder is None else str(run.folder)
+    with tempfile.TemporaryDirectory(prefix="measure-", dir=parent) as folder:
+        rig = Rig(Path(folder), baud)
+        try:
+            yield rig
+        finally:
+            rig.close()
