@@ -44,6 +44,7 @@ def _daemon(config: Path) -> int:
     # Late, so that a wrong command line answers at once.
     from edge_agent.app import run_until_stopped
     from edge_agent.config import load_settings
+    from edge_agent.runtime.event_loop import precise_loop
 
     async def run() -> None:
         stop = asyncio.Event()
@@ -54,7 +55,8 @@ def _daemon(config: Path) -> int:
 
     try:
         settings = load_settings(config)
-        asyncio.run(run())
+        with asyncio.Runner(loop_factory=precise_loop) as runner:
+            runner.run(run())
     except ConfigError as error:
         for finding in error.findings:
             print(f"{config}: {finding}", file=sys.stderr)  # noqa: T201

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import ctypes
-import selectors
 import signal
 import socket
 from collections.abc import Iterator
@@ -26,18 +24,7 @@ from tools.bus_simulator.plant import bits_per_character
 from tools.bus_simulator.terminal import PseudoTerminal
 
 SAVE_EVERY_S = 0.5
-_PR_SET_TIMERSLACK = 29
 log = structlog.get_logger()
-
-
-def precise_loop() -> asyncio.AbstractEventLoop:
-    """An event loop whose timers are good to some tens of microseconds.
-
-    asyncio's usual selector rounds every wait up to whole milliseconds; select(2) takes microseconds, and the
-    simulator has few descriptors. The kernel's own slack for this process, usually 50 µs, is taken off too.
-    """
-    ctypes.CDLL(None).prctl(_PR_SET_TIMERSLACK, 1, 0, 0, 0)
-    return asyncio.SelectorEventLoop(selectors.SelectSelector())
 
 
 class Simulator:
