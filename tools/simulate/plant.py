@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import math
 import random
 from collections import deque
 from collections.abc import Callable
@@ -18,7 +19,7 @@ from edge_agent.cloud.link import WINDOW, Link, Message
 from edge_agent.config import BusSection, Settings
 from edge_agent.drivers.simulated.cable import MemoryCable
 from edge_agent.drivers.transport import Transport
-from edge_agent.errors import LinkFault, PortLost
+from edge_agent.errors import LinkFault, PortLost, StorageFault
 from edge_agent.journal.store import Batch, JournalStore
 from edge_agent.model import Instant
 from edge_agent.runtime.desk import Incoming
@@ -32,12 +33,15 @@ NETWORK_MS = (5.0, 60.0)
 
 
 class VirtualClock:
-    """The clocks of one boot on the loop's virtual time."""
+    """The clocks of one boot on the loop's virtual time; `synced` may be changed at any time."""
+
+    def __init__(self) -> None:
+        self.synced = True
 
     def now(self) -> Instant:
         """See `Clock.now`."""
         at_s = asyncio.get_running_loop().time()
-        return Instant("boot-1", round(at_s * 1e9), EPOCH_S + at_s, True)
+        return Instant("boot-1", round(at_s * 1e9), EPOCH_S + at_s, self.synced)
 
 
 class Severed(Exception):
@@ -45,10 +49,14 @@ class Severed(Exception):
 
 
 class Lifeline:
-    """Whether an agent still lives; what it does after its death does not reach the world."""
+    """Whether an agent still lives; what it does after its death does not reach the world.
+
+    `disk_full`: commits fail for as long as it is set.
+    """
 
     def __init__(self) -> None:
         self.alive = True
+        self.disk_full = False
 
 
 class SimulatedDisk:
@@ -66,6 +74,8 @@ class SimulatedDisk:
         await asyncio.sleep(before_s)
         if not self._lifeline.alive:
             raise Severed
+        if self._lifeline.disk_full:
+            raise StorageFault("journal: database or disk is full")
         self._store.commit(batch)
         await asyncio.sleep(latency_s - before_s)
 
@@ -117,15 +127,22 @@ class Broker:
         """One way through the network."""
         return self.rng.uniform(*NETWORK_MS) / 1000
 
-    async def call(self, name: str, body: dict[str, Any], timeout_s: float = 10.0) -> dict[str, Any]:
-        """Sends a command and waits for its reply; a code 4 error if none comes."""
+    async def call(
+        self, name: str, body: dict[str, Any], timeout_s: float = 10.0, *, message_expiry: bool = True
+    ) -> dict[str, Any]:
+        """Sends a command and waits for its reply; a code 4 error if none comes.
+
+        Times that `body` holds are sent as they are. `message_expiry`: whether the message carries a Message
+        Expiry Interval.
+        """
         loop = asyncio.get_running_loop()
         correlation = f"{len(self.replies)}/{self.rng.getrandbits(32):08x}".encode()
         now_s = loop.time()
-        times = {"issued_at": _rfc3339(now_s), "expires_at": _rfc3339(now_s + timeout_s)}
-        payload = json.dumps(body | times).encode()
+        times = {"issued_at": rfc3339(now_s), "expires_at": rfc3339(now_s + timeout_s)}
+        payload = json.dumps(times | body).encode()
         self.replies[correlation] = future = loop.create_future()
-        self.commands.append(_Command(name, payload, correlation, now_s + timeout_s))
+        expires_s = now_s + timeout_s if message_expiry else math.inf
+        self.commands.append(_Command(name, payload, correlation, expires_s))
         if self.link is not None:
             self.link.deliver_soon()
         try:
@@ -148,7 +165,8 @@ class Broker:
             self.retained[message.topic] = message.payload
 
 
-def _rfc3339(at_s: float) -> str:
+def rfc3339(at_s: float) -> str:
+    """An instant of virtual time as a command's sender writes it."""
     return datetime.fromtimestamp(EPOCH_S + at_s, UTC).isoformat(timespec="milliseconds")
 
 
@@ -229,8 +247,12 @@ class SimulatedLink:
             acknowledge=acknowledge,
             response_topic="reply",
             correlation=command.correlation,
-            message_expiry_s=max(1, round(command.expires_s - now_s)),
+            message_expiry_s=_left_s(command.expires_s, now_s),
         )
+
+
+def _left_s(expires_s: float, now_s: float) -> int | None:
+    return None if math.isinf(expires_s) else max(1, round(expires_s - now_s))
 
 
 class Plant:
@@ -261,7 +283,13 @@ class Plant:
         self.agent: Agent | None = None
         self._task: asyncio.Task[None] | None = None
         self._lifeline = Lifeline()
+        self.clock = VirtualClock()
         self.starts = 0
+
+    @property
+    def lifeline(self) -> Lifeline:
+        """Of the agent that runs now."""
+        return self._lifeline
 
     def start(self) -> None:
         """Starts an agent on the journal as it lies on the disk."""
@@ -275,7 +303,7 @@ class Plant:
             return SimulatedLink(self.broker, lifeline)
 
         ports = Ports(
-            clock=VirtualClock(),
+            clock=self.clock,
             ids=self._ids,
             transport=transport,
             writer=lambda store: SimulatedDisk(store, self._disk_rng, lifeline),

@@ -1,0 +1,247 @@
+"""The production composition in virtual time: requests, expiry, full disk, silent boards, forced doors."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from edge_agent.config import load_settings
+from edge_agent.model import Alarm, CellStatus, Door
+from tools.bench.settings import REPOSITORY
+from tools.simulate.plant import Plant, rfc3339, with_journal
+from tools.simulate.virtual_loop import VirtualLoop
+
+PARCEL = {"width": 200, "height": 100, "depth": 300}
+
+
+class Site:
+    """A plant with an agent, and short words for what people do there."""
+
+    def __init__(self, plant: Plant) -> None:
+        self.plant = plant
+        self.events: list[dict[str, Any]] = []
+        plant.broker.on_event = self.events.append
+
+    async def reserve(self, number: int = 1, **fields: Any) -> dict[str, Any]:
+        body = {
+            "request_id": f"reserve-{number}",
+            "reservation_id": f"res_{number}",
+            "machine_id": "machine_123",
+            "platform_order_id": "o",
+            "packaging": PARCEL,
+            "grace_period_pickup_in_seconds": 5,
+        }
+        reply = await self.plant.broker.call("reserve", body | fields)
+        made: dict[str, Any] = reply["result"]["reservation"]
+        return made
+
+    async def call(self, name: str, rid: str, request_id: str = "", **options: Any) -> dict[str, Any]:
+        body = {"request_id": request_id or f"{name}-{rid}", "reservation_id": rid}
+        return await self.plant.broker.call(name, body | options.pop("body", {}), **options)
+
+    def pulses(self) -> int:
+        return len(self.plant.world.actuations())
+
+    def types(self) -> list[str]:
+        return [e["event_type"].removeprefix("EVENT_TYPE_") for e in self.events]
+
+    async def until(self, condition: Callable[[], bool], limit_s: float = 60) -> None:
+        async with asyncio.timeout(limit_s):
+            while not condition():
+                await asyncio.sleep(0.01)
+
+
+def at_site(tmp_path: Path, test: Callable[[Site], Awaitable[None]], *, started: bool = True) -> None:
+    """Runs a test at a site whose agent is up and online."""
+
+    async def run() -> None:
+        settings = load_settings(REPOSITORY / "config" / "demo.toml")
+        site = Site(Plant(with_journal(settings, tmp_path / "journal.sqlite"), 7))
+        if started:
+            site.plant.start()
+            await site.until(lambda: "locker/v1/machine_123/state/machine" in site.plant.broker.retained)
+        await test(site)
+        await site.plant.stop()
+
+    with asyncio.Runner(loop_factory=VirtualLoop) as runner:
+        runner.run(run())
+
+
+def test_the_same_request_twice_acts_once_also_after_a_kill(tmp_path: Path) -> None:
+    async def test(site: Site) -> None:
+        made = await site.reserve()
+        assert await site.reserve() == made
+        first = await site.call("dropoff", "res_1")
+        assert first["result"]["cell"]["description"] == made["cell"]["description"]
+        site.plant.world.close(made["cell"]["description"])
+        assert await site.call("dropoff", "res_1") == first
+        await site.plant.kill()
+        site.plant.start()
+        assert await site.call("dropoff", "res_1") == first
+        assert site.pulses() == 1
+
+    at_site(tmp_path, test)
+
+
+def test_one_request_that_comes_twice_at_once_acts_once(tmp_path: Path) -> None:
+    async def test(site: Site) -> None:
+        await site.reserve()
+        first, second = await asyncio.gather(site.call("dropoff", "res_1"), site.call("dropoff", "res_1"))
+        assert first == second
+        assert "result" in first
+        assert site.pulses() == 1
+
+    at_site(tmp_path, test)
+
+
+def test_an_expired_command_acts_never_and_may_be_tried_again(tmp_path: Path) -> None:
+    async def test(site: Site) -> None:
+        await site.reserve()
+        now_s = asyncio.get_running_loop().time()
+        old = {"issued_at": rfc3339(now_s - 60), "expires_at": rfc3339(now_s - 50)}
+        late = await site.call("dropoff", "res_1", body=old)
+        assert late["error"]["code"] == 4
+        assert site.pulses() == 0
+        assert "result" in await site.call("dropoff", "res_1")
+
+    at_site(tmp_path, test)
+
+
+def test_without_a_synchronised_clock_only_the_message_expiry_counts(tmp_path: Path) -> None:
+    async def test(site: Site) -> None:
+        await site.reserve()
+        site.plant.clock.synced = False
+        refused = await site.call("dropoff", "res_1", "a", message_expiry=False)
+        assert refused["error"]["code"] == 3
+        assert "message_expiry_interval" in refused["error"]["message"]
+        old = {"issued_at": rfc3339(-9000), "expires_at": rfc3339(-8000)}
+        assert "result" in await site.call("dropoff", "res_1", "b", body=old)
+        assert site.pulses() == 1
+        await site.until(lambda: any(e.get("alarm_raised_event", {}).get("alarm") for e in site.events))
+        raised = next(e for e in site.events if "alarm_raised_event" in e)
+        assert raised["alarm_raised_event"]["alarm"] == "CLOCK_UNSYNCED"
+        assert not raised["clock_synced"]
+        site.plant.clock.synced = True
+        await site.until(lambda: site.types()[-1] == "ALARM_CLEARED")
+
+    at_site(tmp_path, test)
+
+
+def test_a_full_disk_refuses_commands_and_keeps_what_was_seen(tmp_path: Path) -> None:
+    async def test(site: Site) -> None:
+        made = await site.reserve()
+        label = made["cell"]["description"]
+        await site.call("dropoff", "res_1")
+        await asyncio.sleep(1)
+        site.plant.lifeline.disk_full = True
+        site.plant.world.close(label)
+        refused = await site.call("cancel", "res_1")
+        assert refused["error"]["code"] == 13
+        assert "journal" in refused["error"]["message"]
+        await asyncio.sleep(5)
+        assert "DROPOFF" not in site.types()
+        site.plant.lifeline.disk_full = False
+        await site.until(lambda: "DROPOFF" in site.types())
+        assert site.pulses() == 1
+
+    at_site(tmp_path, test)
+
+
+def test_a_silent_bus_makes_doors_unknown_and_opens_nothing(tmp_path: Path) -> None:
+    async def test(site: Site) -> None:
+        await site.reserve()
+        cable = site.plant.cables["main"]
+        cable.unplug()
+        await asyncio.sleep(3)
+        agent = site.plant.agent
+        assert agent is not None
+        assert {row["door"] for row in agent.cells()} == {"unknown"}
+        assert len([a for a in agent.loop.state.alarms.values() if a.alarm is Alarm.DEVICE_SILENT]) >= 3
+        refused = await site.call("dropoff", "res_1", "a")
+        assert refused["error"]["code"] == 13
+        full = await site.plant.broker.call(
+            "reserve",
+            {
+                "request_id": "x",
+                "reservation_id": "res_x",
+                "machine_id": "machine_123",
+                "platform_order_id": "o",
+                "packaging": PARCEL,
+            },
+        )
+        assert full["error"]["code"] == 8
+        cable.plug()
+        await site.until(lambda: {row["door"] for row in agent.cells()} == {"closed"})
+        await site.until(lambda: not agent.loop.state.alarms)
+        assert "result" in await site.call("dropoff", "res_1", "b")
+        assert site.pulses() == 1
+
+    at_site(tmp_path, test)
+
+
+def test_a_door_forced_and_closed_changes_no_reservation(tmp_path: Path) -> None:
+    async def test(site: Site) -> None:
+        made = await site.reserve()
+        label = made["cell"]["description"]
+        site.plant.world.open(label)
+        await asyncio.sleep(2)
+        site.plant.world.close(label)
+        await asyncio.sleep(2)
+        agent = site.plant.agent
+        assert agent is not None
+        assert agent.loop.state.cells[label].status is CellStatus.RESERVED
+        assert site.types() == ["RESERVATION_CREATED"]
+
+    at_site(tmp_path, test)
+
+
+@pytest.mark.parametrize("door", [Door.OPEN, Door.CLOSED])
+def test_killed_after_the_pulse_and_before_the_outcome(tmp_path: Path, door: Door) -> None:
+    """The requester that asks again with the same id gets what the door told, and no second pulse."""
+
+    async def test(site: Site) -> None:
+        made = await site.reserve()
+        label = made["cell"]["description"]
+        asked = asyncio.create_task(site.call("dropoff", "res_1"))
+        await site.until(lambda: site.pulses() == 1)
+        await site.plant.kill()
+        await asyncio.sleep(0.5)
+        if door is Door.CLOSED:
+            site.plant.world.close(label)
+        site.plant.start()
+        first = await asked
+        again = await site.call("dropoff", "res_1")
+        assert again == first
+        assert ("result" in first) == (door is Door.OPEN)
+        assert site.pulses() == 1
+        agent = site.plant.agent
+        assert agent is not None
+        assert agent.loop.state.cells[label].suspect == (door is Door.CLOSED)
+
+    at_site(tmp_path, test)
+
+
+def test_queries_tell_what_stands(tmp_path: Path) -> None:
+    async def test(site: Site) -> None:
+        made = await site.reserve()
+        ask = site.plant.broker.call
+        assert (await ask("echo", {"request_id": "e", "message": "hi"}))["result"] == {"message": "hi"}
+        machine = (await ask("get-machine", {"request_id": "m"}))["result"]["machine"]
+        assert len(machine["all_cells"]) == 24
+        assert machine["occupancy_information"] == "OCCUPANCY_STATUS_LOW"
+        listed = await ask("list-reservations", {"request_id": "l"})
+        assert listed["result"]["reservations"] == [made]
+        assert (await site.call("get-reservation", "res_1"))["result"]["reservation"] == made
+        await site.call("cancel", "res_1")
+        ended = (await site.call("get-reservation", "res_1"))["result"]["reservation"]
+        assert ended["status"] == "RESERVATION_STATUS_CANCELLED"
+        assert (await site.call("get-reservation", "res_0"))["error"]["code"] == 5
+        assert (await site.call("dropoff", "res_1"))["error"]["code"] == 9
+        assert (await site.call("dropoff", "res_0"))["error"]["code"] == 5
+        assert (await ask("list-reservations", {"request_id": "l"}))["result"]["reservations"] == []
+
+    at_site(tmp_path, test)
