@@ -37,7 +37,7 @@ def bus(run: Run) -> list[Figure]:
 
 
 def _at(run: Run, baud: int) -> list[Figure]:
-    pairs, seconds = run.pick(8, 2), 2.0 if not run.quick else 1.0
+    pairs, seconds = run.pick(8, 2), 1.5 if not run.quick else 1.0
     with rig_of(run, baud) as rig:
         rig.start_simulator()
         scan = scan_of(rig.settings)

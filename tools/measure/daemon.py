@@ -100,7 +100,7 @@ def idle(run: Run) -> list[Figure]:
             client.first(lambda heard: is_online(heard, topics), begun_s, "birth")
         wait_closed(rig)
         time.sleep(1)
-        for _ in range(run.pick(5, 2)):
+        for _ in range(run.pick(3, 2)):
             pid, wire, bytes_ = rig.pid("agent"), rig.wire(), written_bytes(rig.pid("agent"))
             cpu_s, since_s = _cpu_s(pid), time.monotonic()
             time.sleep(run.pick(10, 2))

@@ -49,7 +49,7 @@ def disk(run: Run) -> list[Figure]:
     with rig_of(run) as rig, person_at(rig, gateway=False) as person:
         wal_file = rig.journal.with_name(f"{rig.journal.name}-wal")
         time.sleep(0.3)
-        for _ in range(run.pick(25, 3)):
+        for _ in range(run.pick(15, 3)):
             before, bytes_ = read_wal(wal_file.read_bytes()), written_bytes(rig.pid("agent"))
             person.live()
             time.sleep(0.3)

@@ -15,7 +15,7 @@ def commands(run: Run) -> list[Figure]:
     no gateway. Every second command is a drop-off, the others are pick-ups."""
     with rig_of(run) as rig:
         with person_at(rig, gateway=False) as person:
-            for _ in range(run.pick(80, 6)):
+            for _ in range(run.pick(60, 6)):
                 person.live()
         scan, timings = scan_of(rig.settings), person.timings
     hops = [o.observed_s - o.sent_s for o in timings.openings if o.observed_s is not None]
@@ -59,7 +59,7 @@ def rest(run: Run) -> list[Figure]:
     """POST …/dropoffs to solenoid with the whole bench running; the pick-ups of the same lives go by a bare
     MQTT client and stand beside it."""
     with rig_of(run) as rig, person_at(rig, gateway=True) as person:
-        for _ in range(run.pick(60, 6)):
+        for _ in range(run.pick(40, 6)):
             person.live(rest_dropoff=True)
     timings = person.timings
     return [

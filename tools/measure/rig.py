@@ -27,6 +27,8 @@ from tools.bench.settings import HOST, REPOSITORY, BenchSettings, write_files
 
 READY_S = 20.0
 STOP_S = 6.0
+KEEP_S = 2.0
+"""A connection unused for longer is made anew: servers end theirs after 5 s."""
 API = "/api/delivery/external/v1"
 API_KEY = "bench-key"
 
@@ -48,18 +50,26 @@ class Run:
 
 
 class Http:
-    """A bare HTTP connection that is kept; one request at a time."""
+    """A bare HTTP connection that is kept while it is in use; one request at a time."""
 
     def __init__(self, port: int, **headers: str) -> None:
+        self._used_s = 0.0
         self._connection = http.client.HTTPConnection(HOST, port, timeout=20)
         self._headers = {"Content-Type": "application/json", **headers}
 
     def call(self, method: str, path: str, body: object = None) -> Any:
-        """The answer's JSON. Raises `MeasureFault` unless the status is 200."""
+        """The answer's JSON. Raises `MeasureFault` unless there is one with status 200."""
         data = None if body is None else json.dumps(body)
-        self._connection.request(method, path, data, self._headers)
-        answer = self._connection.getresponse()
-        text = answer.read()
+        if time.monotonic() - self._used_s > KEEP_S:
+            self._connection.close()
+        try:
+            self._connection.request(method, path, data, self._headers)
+            answer = self._connection.getresponse()
+            text = answer.read()
+        except (OSError, http.client.HTTPException) as error:
+            self._connection.close()
+            raise MeasureFault(f"{method} {path}: {error}") from error
+        self._used_s = time.monotonic()
         if answer.status != 200:
             raise MeasureFault(f"{method} {path}: {answer.status} {text.decode(errors='replace')}")
         return json.loads(text)
@@ -68,8 +78,7 @@ class Http:
         """Whether `/healthz` says that all is well."""
         try:
             self.call("GET", "/healthz")
-        except (OSError, http.client.HTTPException, MeasureFault):
-            self._connection.close()
+        except MeasureFault:
             return False
         return True
 
