@@ -14,13 +14,16 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from enum import IntEnum
 
-from edge_agent.drivers.modbus import Request, build_frame, complete_length, parse_reply, reply_length
+from edge_agent.drivers.modbus import Read, Request, build_frame, complete_length, parse_reply, reply_length
 from edge_agent.drivers.profiles import BusNeeds
 from edge_agent.drivers.transport import Transport
 from edge_agent.errors import BusFault, BusTimeout, DeviceFault, PortLost
 
 REOPEN_S = 0.5
 """Pause between attempts to take a lost port again."""
+COMMAND_FOLLOWS_S = 0.006
+"""After a reading at command priority polls wait so long: the pulse that it decides on is being journaled,
+and a poll that slipped in between would cost it a whole transaction."""
 
 
 class Priority(IntEnum):
@@ -78,6 +81,7 @@ class BusOwner:
         self._numbers = 0
         self._wake = asyncio.Event()
         self._line_free_s = 0.0
+        self._held_until_s = 0.0
         self._buffer = bytearray()
         self._wanted: tuple[Request, asyncio.Event] | None = None
         self._open = False
@@ -140,10 +144,22 @@ class BusOwner:
             if not self._open or not self._jobs:
                 continue
             # Chosen only now, so that a command that came during the silence overtakes.
+            held_s = self._held_until_s - asyncio.get_running_loop().time()
+            if held_s > 0 and self._jobs[0].priority is not Priority.COMMAND:
+                self._wake.clear()
+                await self._woken_within(held_s)
+                continue
             job = heapq.heappop(self._jobs)
             if job.done.cancelled():
                 continue
             await self._carry_out(job)
+
+    async def _woken_within(self, limit_s: float) -> None:
+        try:
+            async with asyncio.timeout(limit_s):
+                await self._wake.wait()
+        except TimeoutError:
+            pass
 
     async def _carry_out(self, job: _Job) -> None:
         loop = asyncio.get_running_loop()
@@ -167,6 +183,8 @@ class BusOwner:
             await self._drain(job.needs.drain_ms / 1000)
         else:
             self.counters.replies += 1
+            if job.priority is Priority.COMMAND and isinstance(job.request, Read):
+                self._held_until_s = loop.time() + COMMAND_FOLLOWS_S
             if not job.done.done():
                 job.done.set_result(values)
 

@@ -29,6 +29,7 @@ log = structlog.get_logger()
 
 STORAGE_RETRY_S = 1.0
 LONGEST_BATCH = 64
+ACKNOWLEDGED_WAIT_S = 1.0
 LONGEST_WAIT_S = 30.0
 """The core looks at the clock this often at least: that it was synchronised is told by nobody."""
 LOCAL = "\0"
@@ -86,9 +87,13 @@ class LockerLoop:
         self._wake.set()
 
     def acknowledge(self, sequence: int) -> None:
-        """The broker has this event; it is taken out of the outbox with the next commit."""
+        """The broker has this event; it is taken out of the outbox with the next commit, within a second.
+
+        Until then a crash sends it again, with the same sequence: harmless, and it saves a commit an event.
+        """
+        if not self._acknowledged:
+            self._wake.set()  # so that the loop waits no longer than it should
         self._acknowledged.append(sequence)
-        self._wake.set()
 
     def drop_request(self, request_id: str) -> None:
         """Forgets a request that was never acted on, so that it may be tried again."""
@@ -100,22 +105,23 @@ class LockerLoop:
         while True:
             await self._wait()
             items = [self._items.popleft() for _ in range(min(len(self._items), LONGEST_BATCH))]
-            if not items and not self._acknowledged and not self._dropped_requests:
+            if not items:
                 items = [_Item(Tick(), None, None)]
             await self._turn(items)
 
     async def _wait(self) -> None:
-        if self._items or self._acknowledged or self._dropped_requests:
-            return
-        self._wake.clear()
-        now = self._clock.now()
-        due_ns = next_due_ns(self.state, now)
-        left_s = LONGEST_WAIT_S if due_ns is None else max(0.0, (due_ns - now.boottime_ns) / 1e9)
-        try:
-            async with asyncio.timeout(min(left_s, LONGEST_WAIT_S)):
-                await self._wake.wait()
-        except TimeoutError:
-            pass
+        """Returns when there is something to do: an input, a due moment, acknowledgements that have aged."""
+        while not (self._items or self._dropped_requests):
+            self._wake.clear()
+            now = self._clock.now()
+            due_ns = next_due_ns(self.state, now)
+            left_s = LONGEST_WAIT_S if due_ns is None else max(0.0, (due_ns - now.boottime_ns) / 1e9)
+            longest_s = ACKNOWLEDGED_WAIT_S if self._acknowledged else LONGEST_WAIT_S
+            try:
+                async with asyncio.timeout(min(left_s, longest_s)):
+                    await self._wake.wait()
+            except TimeoutError:
+                return
 
     async def _turn(self, items: list[_Item]) -> None:
         """Steps through the items, commits once, then lets out what they asked for."""

@@ -14,6 +14,7 @@ from pymodbus.framer.rtu import FramerRTU
 from edge_agent.drivers.bus import BusOwner, Priority
 from edge_agent.drivers.modbus import build_frame, reply_length
 from edge_agent.drivers.tty import TtyTransport
+from edge_agent.runtime.event_loop import precise_loop
 from tools.measure.figures import Figure
 from tools.measure.rig import MeasureFault, Rig, Run, rig_of
 from tools.measure.wire import Scan, rate, scan_of
@@ -118,7 +119,8 @@ def _ours(scan: Scan, port: str, seconds: float) -> tuple[int, float, float]:
             running.cancel()
             await asyncio.gather(running, return_exceptions=True)
 
-    return asyncio.run(talk())
+    with asyncio.Runner(loop_factory=precise_loop) as runner:  # as the daemon does
+        return runner.run(talk())
 
 
 def _bare(scan: Scan, port: str, seconds: float) -> tuple[int, float, float]:
