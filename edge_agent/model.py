@@ -79,6 +79,7 @@ class Alarm(StrEnum):
     DEVICE_SILENT = "DEVICE_SILENT"
     LOCK_JAMMED = "LOCK_JAMMED"
     CLOCK_UNSYNCED = "CLOCK_UNSYNCED"
+    CODE_GUESSING = "CODE_GUESSING"
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,7 +8,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from edge_agent.errors import StorageFault
 from edge_agent.model import Cell, Instant, Reservation, Ticket
-from edge_agent.statemachine.state import StandingAlarm
+from edge_agent.statemachine.state import Guesses, StandingAlarm
 
 RESERVATION: TypeAdapter[Reservation] = TypeAdapter(Reservation)
 
@@ -18,6 +18,7 @@ ENTITIES: dict[str, TypeAdapter[Any]] = {
     "alarms": TypeAdapter(StandingAlarm),
     "resting_codes": TypeAdapter(Instant),
     "pulses_ns": TypeAdapter(tuple[int, ...]),
+    "guesses": TypeAdapter(Guesses),
 }
 """The maps of the state that lie in the table `entity`, by the name of their field."""
 

@@ -36,6 +36,7 @@ def restore(loaded: Loaded, layout: Layout, now: Instant) -> LockerState:
         alarms=dict(loaded.entities["alarms"]),
         resting_codes=dict(resting),
         pulses_ns=dict(loaded.entities["pulses_ns"]),
+        guesses=dict(loaded.entities["guesses"]),
     )
     check(replace(state, tickets={}), layout)
     return restored(state, now)

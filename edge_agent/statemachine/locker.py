@@ -15,8 +15,9 @@ from edge_agent.model import (
     ReservationStatus,
     Source,
     Ticket,
+    parse_qr,
 )
-from edge_agent.statemachine import access, allocation, cell, unlocking
+from edge_agent.statemachine import access, allocation, cell, guessing, unlocking
 from edge_agent.statemachine.inputs import (
     Boot,
     Cancel,
@@ -82,7 +83,11 @@ def next_due_ns(state: LockerState, now: Instant) -> int | None:
 
     A grace whose elapsed time no clock can tell is not due; it is asked about again when something happens.
     """
-    due = [now.boottime_ns + max(0, left_ns) for _, left_ns in _running_out(state, now)]
+    left = [left_ns for _, left_ns in _running_out(state, now)]
+    for way, guesses in state.guesses.items():
+        if f"{Alarm.CODE_GUESSING}/{way}" in state.alarms:
+            left.append(guessing.rest_left_ns(guesses, now))
+    due = [now.boottime_ns + max(0, left_ns) for left_ns in left]
     return min(due, default=None)
 
 
@@ -166,12 +171,18 @@ def _open_for(turn: Turn, given: OpenFor) -> None:
 
 
 def _enter_code(turn: Turn, given: EnterCode) -> None:
+    """Whatever opens nothing says only "not valid" and is counted; a resting keypad looks at nothing."""
+    way: guessing.Way = "digits" if parse_qr(given.text) is None else "qr"
+    if guessing.rests(turn, way):
+        turn.answer(given.request_key, refusal=access.not_valid())
+        return
     found = access.match_entry(turn, given.text)
-    if found is None:
-        raise access.not_valid()
+    if found is None or rule_for(found[0], unlocking.WISH[found[1]], turn.now) is None:
+        guessing.note_invalid(turn, way)
+        turn.answer(given.request_key, refusal=access.not_valid())
+        return
+    guessing.note_success(turn, way)
     reservation, purpose = found
-    if rule_for(reservation, unlocking.WISH[purpose], turn.now) is None:
-        raise access.not_valid()
     ticket = Ticket(
         unlock_id=given.unlock_id,
         reservation_id=reservation.reservation_id,
@@ -240,16 +251,18 @@ def _boot(turn: Turn, given: Boot) -> None:
             turn.change_ticket(ticket, stage="unresolved")
         elif ticket.stage != "unresolved":
             turn.drop_ticket(ticket)
+    guessing.begin_anew(turn)
     for label in turn.cells:
         _door_seen(turn, label, given.doors.get(label, Door.UNKNOWN), recovered=True)
 
 
 def _what_is_due(turn: Turn) -> None:
-    """Ends the pick-up graces that have run out behind a closed door; notices the clock's state."""
+    """Ends rests and the pick-up graces that have run out behind a closed door; notices the clock's state."""
     if turn.now.synced:
         turn.clear_alarm(Alarm.CLOCK_UNSYNCED, "")
     else:
         turn.raise_alarm(Alarm.CLOCK_UNSYNCED, "")
+    guessing.end_rests(turn)
     for reservation, left_ns in tuple(_running_out(turn, turn.now)):
         if left_ns <= 0:
             apply(turn, reservation, Trigger.GRACE_OVER)

@@ -31,6 +31,18 @@ class StandingAlarm:
 
 
 @dataclass(frozen=True, slots=True)
+class Guesses:
+    """Invalid entries of one way in (digits or QR texts), oldest first.
+
+    `rests` is how often it had to rest since the last quiet day, `resting_since` when the last rest began.
+    """
+
+    recent: tuple[Instant, ...] = ()
+    rests: int = 0
+    resting_since: Instant | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class LockerState:
     """Everything the machine knows. Only reservations that hold a cell are here; ended ones are journaled.
 
@@ -45,6 +57,7 @@ class LockerState:
     resting_codes: Mapping[str, Instant] = field(default_factory=dict)
     alarms: Mapping[str, StandingAlarm] = field(default_factory=dict)
     pulses_ns: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
+    guesses: Mapping[str, Guesses] = field(default_factory=dict)
 
     def ticket_on(self, cell: str) -> Ticket | None:
         """The ticket that is at work on a cell; a waiting one does not count."""

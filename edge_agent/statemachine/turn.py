@@ -12,7 +12,7 @@ from typing import Any
 from edge_agent.errors import Refusal
 from edge_agent.model import Alarm, Cell, Instant, Reservation, Ticket, UnlockOutcome
 from edge_agent.statemachine.outputs import Answer, Effect, Fact, FactKind, UnlockRecord
-from edge_agent.statemachine.state import Layout, LockerState, StandingAlarm
+from edge_agent.statemachine.state import Guesses, Layout, LockerState, StandingAlarm
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +41,7 @@ class Turn:
         self.resting_codes: Mapping[str, Instant] = state.resting_codes
         self.alarms: Mapping[str, StandingAlarm] = state.alarms
         self.pulses_ns: Mapping[str, tuple[int, ...]] = state.pulses_ns
+        self.guesses: Mapping[str, Guesses] = state.guesses
         self.effects: list[Effect] = []
         self.facts: list[Fact] = []
         self.answers: list[Answer] = []
@@ -144,6 +145,7 @@ class Turn:
             resting_codes=self.resting_codes,
             alarms=self.alarms,
             pulses_ns=self.pulses_ns,
+            guesses=self.guesses,
         )
         return Step(
             state,

@@ -72,6 +72,12 @@ class Core:
             return refusal
         raise AssertionError(f"{given} was not refused")
 
+    def invalid(self, text: str) -> None:
+        """An entry at the kiosk that must open nothing and say only so."""
+        done = self.feed(self.entry(text))
+        assert not done.effects
+        assert [a.refusal.message for a in done.answers if a.refusal] == ["not valid"]
+
     def pass_s(self, seconds: float, *, wall_step_s: float = 0.0) -> Step:
         """Time passes; the wall clock may step in between."""
         self.now = replace(
