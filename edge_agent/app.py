@@ -97,6 +97,7 @@ def layout_of(settings: Settings) -> Layout:
         duty_pulses=unlock.duty_pulses,
         duty_window_ns=unlock.duty_window_s * 10**9,
         code_digits=settings.codes.code_digits,
+        door_ajar_ns=settings.doors.door_ajar_s * 10**9,
     )
 
 

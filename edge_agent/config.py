@@ -76,9 +76,13 @@ class CodesSection(Section):
 
 
 class DoorsSection(Section):
-    """`closed_level`: what a door contact reads when the door is closed. Wiring decides, so no default."""
+    """`closed_level`: what a door contact reads when the door is closed. Wiring decides, so no default.
+
+    A door open longer than `door_ajar_s` raises DOOR_AJAR.
+    """
 
     closed_level: Literal[0, 1]
+    door_ajar_s: Annotated[int, Field(strict=True, ge=1, le=86_400)] = 120
 
 
 class BusSection(Section):

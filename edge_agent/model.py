@@ -76,6 +76,9 @@ class Source(StrEnum):
 class Alarm(StrEnum):
     """A condition somebody has to know of; raised once, cleared once."""
 
+    DOOR_AJAR = "DOOR_AJAR"
+    DOOR_FORCED = "DOOR_FORCED"
+    WRONG_DOOR = "WRONG_DOOR"
     DEVICE_SILENT = "DEVICE_SILENT"
     LOCK_JAMMED = "LOCK_JAMMED"
     CLOCK_UNSYNCED = "CLOCK_UNSYNCED"
@@ -184,6 +187,8 @@ class Ticket:
     expires_ns: int | None
     """CLOCK_BOOTTIME after which the wish never acts; None: no limit. A ticket never outlives the process."""
     attempt: int = 0
+    stopped: bool = False
+    """Another door moved than this one: no further pulse."""
     request_key: str | None = None
     """The request to answer with the outcome; None when nobody waits."""
 
@@ -196,6 +201,8 @@ class Cell:
     status: CellStatus = CellStatus.IDLE
     reservation_id: str | None = None
     door: Door = Door.UNKNOWN
+    door_since: Instant | None = None
+    """When `door` was first seen as it is."""
     answering: bool = False
     """The board of this cell's door answered the last time it was asked."""
     opened_since_allocation: bool = False

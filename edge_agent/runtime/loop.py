@@ -114,7 +114,7 @@ class LockerLoop:
         while not (self._items or self._dropped_requests):
             self._wake.clear()
             now = self._clock.now()
-            due_ns = next_due_ns(self.state, now)
+            due_ns = next_due_ns(self.state, self.layout, now)
             left_s = LONGEST_WAIT_S if due_ns is None else max(0.0, (due_ns - now.boottime_ns) / 1e9)
             longest_s = ACKNOWLEDGED_WAIT_S if self._acknowledged else LONGEST_WAIT_S
             try:

@@ -47,6 +47,17 @@ def release(turn: Turn, reservation: Reservation) -> None:
         turn.tell(FactKind.CELL_STATUS_CHANGED, cell=cell.label, status=status)
 
 
+def see_door(turn: Turn, label: str, door: Door) -> None:
+    """A door was read by a board that answers."""
+    cell = turn.cells[label]
+    if cell.door is not door:
+        turn.change_cell(label, door=door, door_since=turn.now, answering=True)
+        if door is Door.CLOSED:
+            turn.clear_alarm(Alarm.DOOR_AJAR, label, cell=label)
+    elif not cell.answering:
+        turn.change_cell(label, answering=True)
+
+
 def mark_faulty(turn: Turn, label: str, why: str, alarm: Alarm) -> None:
     """Takes a cell out of allocation until it is cleared."""
     if turn.cells[label].faulty is None:
@@ -56,8 +67,10 @@ def mark_faulty(turn: Turn, label: str, why: str, alarm: Alarm) -> None:
 
 
 def lock_works(turn: Turn, label: str) -> None:
-    """The lock opened: a jam is over."""
+    """The lock opened: a jam is over. Any other fault stays until somebody looked."""
     cell = turn.cells[label]
+    if f"{Alarm.WRONG_DOOR}/{label}" in turn.alarms:
+        return
     if cell.faulty is not None:
         turn.change_cell(label, faulty=None)
         turn.tell(FactKind.CELL_STATUS_CHANGED, cell=label, status=cell.status)
@@ -72,12 +85,16 @@ def clear(turn: Turn, label: str) -> None:
     cell = turn.cells.get(label)
     if cell is None:
         raise Refusal(Code.NOT_FOUND, f"no such cell: {label}")
-    if cell.status not in AWAITING and cell.faulty is None:
+    forced = f"{Alarm.DOOR_FORCED}/{label}" in turn.alarms
+    if cell.status not in AWAITING and cell.faulty is None and not forced:
         raise Refusal(Code.NOT_ALLOWED, f"cell {label} is {cell.status} and not faulty: nothing to clear")
     status = CellStatus.IDLE if cell.status in AWAITING else cell.status
+    if forced and cell.door is not Door.CLOSED:
+        raise Refusal(Code.NOT_ALLOWED, f"the door of cell {label} was forced and is not closed")
     turn.change_cell(label, status=status, faulty=None)
     turn.tell(FactKind.CELL_STATUS_CHANGED, cell=label, status=status)
-    turn.clear_alarm(Alarm.LOCK_JAMMED, label, cell=label)
+    for alarm in (Alarm.LOCK_JAMMED, Alarm.WRONG_DOOR, Alarm.DOOR_FORCED):
+        turn.clear_alarm(alarm, label, cell=label)
 
 
 def occupancy(cells: Iterable[Cell]) -> Occupancy:

@@ -17,7 +17,7 @@ from edge_agent.model import (
     Ticket,
     parse_qr,
 )
-from edge_agent.statemachine import access, allocation, cell, guessing, unlocking
+from edge_agent.statemachine import access, allocation, cell, doors, guessing, unlocking
 from edge_agent.statemachine.inputs import (
     Boot,
     Cancel,
@@ -78,12 +78,13 @@ def step(state: LockerState, layout: Layout, given: Input, now: Instant) -> Step
     return result
 
 
-def next_due_ns(state: LockerState, now: Instant) -> int | None:
+def next_due_ns(state: LockerState, layout: Layout, now: Instant) -> int | None:
     """CLOCK_BOOTTIME at which a `Tick` would next do something; None if time alone does nothing.
 
     A grace whose elapsed time no clock can tell is not due; it is asked about again when something happens.
     """
     left = [left_ns for _, left_ns in _running_out(state, now)]
+    left += doors.left_ns(state, now, layout.door_ajar_ns)
     for way, guesses in state.guesses.items():
         if f"{Alarm.CODE_GUESSING}/{way}" in state.alarms:
             left.append(guessing.rest_left_ns(guesses, now))
@@ -216,8 +217,9 @@ def _door_seen(turn: Turn, label: str, door: Door, *, recovered: bool = False) -
         if before.answering:
             turn.change_cell(label, answering=False)
         return
-    if before.door is not door or not before.answering:
-        turn.change_cell(label, door=door, answering=True)
+    if before.door is Door.CLOSED and door is Door.OPEN and not _expected(turn, label):
+        doors.opened_unasked(turn, label)
+    cell.see_door(turn, label, door)
     unlocking.settle(turn, label, door, recovered=recovered)
     holder = turn.cells[label].reservation_id
     if holder is None or door is not Door.CLOSED:
@@ -233,6 +235,11 @@ def _door_seen(turn: Turn, label: str, door: Door, *, recovered: bool = False) -
             dropped_off=turn.now,
             dropoff_opened=False,
         )
+
+
+def _expected(turn: Turn, label: str) -> bool:
+    """Whether some ticket has pulsed this cell's lock."""
+    return any(t.cell == label and t.stage in ("pulsing", "unresolved") for t in turn.tickets.values())
 
 
 def _device_health(turn: Turn, given: DeviceHealth) -> None:
@@ -252,6 +259,7 @@ def _boot(turn: Turn, given: Boot) -> None:
         elif ticket.stage != "unresolved":
             turn.drop_ticket(ticket)
     guessing.begin_anew(turn)
+    doors.begin_anew(turn)
     for label in turn.cells:
         _door_seen(turn, label, given.doors.get(label, Door.UNKNOWN), recovered=True)
 
@@ -263,6 +271,7 @@ def _what_is_due(turn: Turn) -> None:
     else:
         turn.raise_alarm(Alarm.CLOCK_UNSYNCED, "")
     guessing.end_rests(turn)
+    doors.what_is_due(turn)
     for reservation, left_ns in tuple(_running_out(turn, turn.now)):
         if left_ns <= 0:
             apply(turn, reservation, Trigger.GRACE_OVER)

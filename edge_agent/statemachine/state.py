@@ -18,6 +18,7 @@ class Layout:
     duty_pulses: int = 6
     duty_window_ns: int = 10 * 10**9
     code_digits: int = 4
+    door_ajar_ns: int = 120 * 10**9
 
 
 @dataclass(frozen=True, slots=True)

@@ -136,6 +136,8 @@ def pulse_done(turn: Turn, unlock_id: str, attempt: int, door: Door) -> None:
 
 
 def _may_pulse_again(turn: Turn, ticket: Ticket) -> bool:
+    if ticket.stopped:
+        return False
     if ticket.expires_ns is not None and turn.now.boottime_ns > ticket.expires_ns:
         return False
     return len(_recent_pulses(turn, ticket.cell)) < turn.layout.duty_pulses
@@ -174,7 +176,7 @@ def conclude(turn: Turn, ticket: Ticket, outcome: UnlockOutcome, *, recovered: b
         moved = _opened(turn, ticket, reservation, outcome, recovered=recovered)
         turn.answer(ticket.request_key, moved, moved.cell)
     else:
-        if outcome is UnlockOutcome.NO_MOVEMENT:
+        if outcome is UnlockOutcome.NO_MOVEMENT and not ticket.stopped:
             why = f"no movement after {ticket.attempt} pulses"
             cells.mark_faulty(turn, ticket.cell, why, Alarm.LOCK_JAMMED)
         if ticket.purpose is Purpose.PICKUP:
@@ -194,7 +196,8 @@ def conclude(turn: Turn, ticket: Ticket, outcome: UnlockOutcome, *, recovered: b
 def _opened(
     turn: Turn, ticket: Ticket, reservation: Reservation, outcome: UnlockOutcome, *, recovered: bool
 ) -> Reservation:
-    turn.change_cell(ticket.cell, opened_since_allocation=True, door=Door.OPEN, answering=True)
+    cells.see_door(turn, ticket.cell, Door.OPEN)
+    turn.change_cell(ticket.cell, opened_since_allocation=True)
     if outcome is UnlockOutcome.OPENED:
         cells.lock_works(turn, ticket.cell)
     changes: dict[str, object] = {}

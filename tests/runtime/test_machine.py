@@ -194,7 +194,9 @@ def test_a_door_forced_and_closed_changes_no_reservation(tmp_path: Path) -> None
         agent = site.plant.agent
         assert agent is not None
         assert agent.loop.state.cells[label].status is CellStatus.RESERVED
-        assert site.types() == ["RESERVATION_CREATED"]
+        assert site.types() == ["RESERVATION_CREATED", "ALARM_RAISED"]
+        assert site.events[-1]["alarm_raised_event"]["alarm"] == "DOOR_FORCED"
+        assert site.events[-1]["alarm_raised_event"]["cell"]["description"] == label
 
     at_site(tmp_path, test)
 

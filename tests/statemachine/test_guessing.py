@@ -40,7 +40,7 @@ def test_the_fifth_invalid_entry_in_five_minutes_begins_a_rest_of_60_s() -> None
     guess(core, 1)
     assert DIGITS in core.state.alarms
     assert not opens(core, reservation)
-    due_ns = next_due_ns(core.state, core.now)
+    due_ns = next_due_ns(core.state, core.layout, core.now)
     assert due_ns == core.now.boottime_ns + 60 * 10**9
     core.pass_s(59)
     assert not opens(core, reservation)
@@ -62,14 +62,14 @@ def test_rests_double_up_to_an_hour_and_a_quiet_day_forgives() -> None:
     lengths = []
     for _ in range(8):
         guess(core)
-        due_ns = next_due_ns(core.state, core.now)
+        due_ns = next_due_ns(core.state, core.layout, core.now)
         assert due_ns is not None
         lengths.append((due_ns - core.now.boottime_ns) // 10**9)
         core.pass_s(lengths[-1])
     assert lengths == [60, 120, 240, 480, 960, 1920, 3600, 3600]
     core.pass_s(24 * 3600 + 1)
     guess(core)
-    assert next_due_ns(core.state, core.now) == core.now.boottime_ns + 60 * 10**9
+    assert next_due_ns(core.state, core.layout, core.now) == core.now.boottime_ns + 60 * 10**9
 
 
 def test_qr_texts_are_counted_on_their_own() -> None:
