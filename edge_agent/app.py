@@ -53,6 +53,8 @@ log = structlog.get_logger()
 PORT_WAIT_S = 2.0
 """How long a start waits for a serial port before it goes on without."""
 OFF_TRIES = 3
+RECENT_S = 15.0
+"""Replies to requests not older than this are published again at a start: somebody may still wait."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -213,9 +215,9 @@ class Agent:
         self.store = JournalStore(settings.path(settings.paths.journal))
         self._writer = ports.writer(self.store)
         started = ports.clock.now()
-        loaded = self.store.load()
+        loaded = self.store.load(started.wall_s - RECENT_S)
         state = restore(loaded, layout, started)
-        self._open_requests = loaded.open_requests
+        self._requests = loaded.requests
         machine = settings.machine
         self.views = Views(
             Identity(machine.machine_id, machine.name, machine.location, machine.latitude, machine.longitude),
@@ -235,6 +237,7 @@ class Agent:
             self._writer,
             ports.clock,
             self.views,
+            history=self.store.ended_status,
             act=self._act,
             on_answer=self.desk.answered,
         )
@@ -245,7 +248,11 @@ class Agent:
             self.field.door_boards, self.field.door_places(), self.field.doubt_since(), self.loop.submit
         )
         self._executor = Executor(
-            self.field.locks, self.doors, self.loop.submit, watch_s=settings.unlock.watch_ms / 1000
+            self.field.locks,
+            self.doors,
+            self.loop.submit,
+            ports.clock,
+            watch_s=settings.unlock.watch_ms / 1000,
         )
         self._group: asyncio.TaskGroup
 
@@ -261,7 +268,7 @@ class Agent:
                     log.error("serial port cannot be taken", bus=bus.name)
             await self.field.all_off()
             self.loop.submit(Boot(await self.doors.read_at_start()))
-            self.desk.adopt(self._open_requests)
+            self.desk.adopt(self._requests)
             await self._serve(on_ready)
         finally:
             await self.field.all_off()
@@ -300,10 +307,8 @@ class Agent:
         self.publisher.reply(topic, correlation, body)
 
     async def _scanned(self, text: str) -> None:
-        """The scanner read something; what comes of it shows at the door, and in the log without the text."""
-        answer = await self.desk.enter_code(text)
-        refusal = answer.refusal
-        log.info("scanner", cell=answer.cell, refused=None if refusal is None else refusal.message)
+        """The scanner read something; what comes of it shows at the door."""
+        await self.desk.enter_code(text)
 
     def _online(self, online: bool) -> str:
         now = self._ports.clock.now()

@@ -87,6 +87,10 @@ class BadReply(BusFault):
     """Bytes arrived that are not the reply to this request (checksum, device, function, length, echo)."""
 
 
+class NotSent(BusFault):
+    """The request's time was over before its turn on the wire came; nothing was sent."""
+
+
 class PortLost(BusFault):
     """The serial port is gone or could not be opened."""
 

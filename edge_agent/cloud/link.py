@@ -141,7 +141,10 @@ class MqttLink:
         self._client, self._up = client, True
         self._window = min(WINDOW, receive_maximum)
         self._in_flight.clear()
-        options = SubscribeOptions(qos=1, retainHandling=SubscribeOptions.RETAIN_DO_NOT_SEND)
+        # As published: else the broker takes the mark off a retained command that it passes on at once.
+        options = SubscribeOptions(
+            qos=1, retainAsPublished=True, retainHandling=SubscribeOptions.RETAIN_DO_NOT_SEND
+        )
         client.subscribe(self._topics.commands, options=options)
         self.publish(Message(self._topics.online, self._online(True), retain=True))
         log.info("link", state="up", host=self._settings.host, port=self._settings.port)

@@ -30,9 +30,9 @@ class Device:
     address: int
     needs: BusNeeds
 
-    async def ask(self, request: Request, priority: Priority) -> list[int]:
-        """One transaction with this device. Raises `BusFault` or `DeviceFault`."""
-        return await self.bus.transact(self.address, request, self.needs, priority)
+    async def ask(self, request: Request, priority: Priority, deadline_s: float = float("inf")) -> list[int]:
+        """One transaction with this device, see `BusOwner.transact`. Raises `BusFault` or `DeviceFault`."""
+        return await self.bus.transact(self.address, request, self.needs, priority, deadline_s)
 
 
 class TimedLock:
@@ -44,9 +44,9 @@ class TimedLock:
         self._device = device
         self._request = Write(pulse.function, pulse.address + channel - 1, pulse_ms // pulse.unit_ms)
 
-    async def pulse(self) -> None:
+    async def pulse(self, deadline_s: float) -> None:
         """See `Lock.pulse`. Sent once: an unlock is not repeatable."""
-        await self._device.ask(self._request, Priority.COMMAND)
+        await self._device.ask(self._request, Priority.COMMAND, deadline_s)
 
 
 class Outputs:

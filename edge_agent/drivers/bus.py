@@ -17,13 +17,17 @@ from enum import IntEnum
 from edge_agent.drivers.modbus import Read, Request, build_frame, complete_length, parse_reply, reply_length
 from edge_agent.drivers.profiles import BusNeeds
 from edge_agent.drivers.transport import Transport
-from edge_agent.errors import BusFault, BusTimeout, DeviceFault, PortLost
+from edge_agent.errors import BusFault, BusTimeout, DeviceFault, NotSent, PortLost
 
 REOPEN_S = 0.5
 """Pause between attempts to take a lost port again."""
 COMMAND_FOLLOWS_S = 0.006
 """After a reading at command priority polls wait so long: the pulse that it decides on is being journaled,
 and a poll that slipped in between would cost it a whole transaction."""
+
+
+LONGEST_DRAIN_S = 0.5
+"""How much longer than a device's drain time a babbling line is listened to."""
 
 
 class Priority(IntEnum):
@@ -55,6 +59,7 @@ class _Job:
     request: Request = field(compare=False)
     needs: BusNeeds = field(compare=False)
     done: asyncio.Future[list[int]] = field(compare=False)
+    deadline_s: float = field(compare=False, default=float("inf"))
 
 
 class BusOwner:
@@ -97,17 +102,23 @@ class BusOwner:
         return True
 
     async def transact(
-        self, device_id: int, request: Request, needs: BusNeeds, priority: Priority
+        self,
+        device_id: int,
+        request: Request,
+        needs: BusNeeds,
+        priority: Priority,
+        deadline_s: float = float("inf"),
     ) -> list[int]:
         """Sends a request that is not older than this call, and returns the bits or registers of its reply.
 
-        Raises `BusTimeout`, `BadReply`, `PortLost` (`BusFault`s) or `DeviceFault`.
+        After `deadline_s` (loop time) it is not sent any more. Raises `BusTimeout`, `BadReply`, `NotSent`,
+        `PortLost` (`BusFault`s) or `DeviceFault`.
         """
         if not self._open:
             raise PortLost(f"bus {self.name}: the port is not open")
         done: asyncio.Future[list[int]] = asyncio.get_running_loop().create_future()
         self._numbers += 1
-        heapq.heappush(self._jobs, _Job(priority, self._numbers, device_id, request, needs, done))
+        heapq.heappush(self._jobs, _Job(priority, self._numbers, device_id, request, needs, done, deadline_s))
         self._wake.set()
         return await done
 
@@ -151,6 +162,9 @@ class BusOwner:
                 continue
             job = heapq.heappop(self._jobs)
             if job.done.cancelled():
+                continue
+            if asyncio.get_running_loop().time() > job.deadline_s:
+                self._give(job, NotSent(f"bus {self.name}: too late for device {job.device_id}"))
                 continue
             await self._carry_out(job)
 
@@ -223,10 +237,15 @@ class BusOwner:
         return reply
 
     async def _drain(self, quiet_s: float) -> None:
-        """Waits until nothing has arrived for `quiet_s`; what arrives is thrown away."""
+        """Waits until nothing has arrived for `quiet_s`; what arrives is thrown away.
+
+        A line that never falls silent is used again after a while: then requests fail, and their devices are
+        told to be silent, instead of hanging.
+        """
         loop = asyncio.get_running_loop()
         quiet_since_s = loop.time()
-        while self._open and loop.time() < quiet_since_s + quiet_s:
+        end_s = quiet_since_s + quiet_s + LONGEST_DRAIN_S
+        while self._open and loop.time() < min(end_s, quiet_since_s + quiet_s):
             if self._buffer:
                 self.counters.stray_bytes += len(self._buffer)
                 self._buffer.clear()

@@ -11,11 +11,12 @@ from edge_agent.drivers.bus import Priority
 class Lock(Protocol):
     """One solenoid."""
 
-    async def pulse(self) -> None:
+    async def pulse(self, deadline_s: float) -> None:
         """Energises it once for the configured time; the board or a guard ends the pulse.
 
-        Raises `BusFault` when no acknowledgement came (the pulse may have been given) and `DeviceFault`
-        when the board says that it cannot.
+        Raises `NotSent` if its turn on the wire did not come before `deadline_s` (loop time): then nothing
+        has moved. Raises any other `BusFault` when no acknowledgement came (the pulse may have been given),
+        and `DeviceFault` when the board says that it cannot.
         """
 
 

@@ -70,7 +70,8 @@ class Loaded:
     entities: Mapping[str, Mapping[str, Any]]
     reservations: Mapping[str, Reservation]
     last_sequence: int
-    open_requests: list[InboxRow]
+    requests: list[InboxRow]
+    """Those without a reply, and recent ones with theirs."""
 
 
 @contextmanager
@@ -136,8 +137,8 @@ class JournalStore:
         self._writer.close()
         os.close(self._lock)
 
-    def load(self) -> Loaded:
-        """Everything that is needed to go on."""
+    def load(self, replies_since_s: float) -> Loaded:
+        """Everything that is needed to go on; replies to requests received since a Unix time."""
         with _as_storage_fault():
             entities: dict[str, dict[str, Any]] = {kind: {} for kind in ENTITIES}
             for kind, key, body in self._reader.execute("SELECT kind, key, body FROM entity"):
@@ -145,7 +146,8 @@ class JournalStore:
             live = self._reader.execute("SELECT reservation_id, body FROM reservation WHERE live = 1")
             reservations = {rid: load(RESERVATION, body, f"reservation {rid}") for rid, body in live}
             row = self._reader.execute("SELECT seq FROM sqlite_sequence WHERE name = 'outbox'").fetchone()
-            requests = self._reader.execute("SELECT * FROM inbox WHERE reply IS NULL ORDER BY received_s")
+            query = "SELECT * FROM inbox WHERE reply IS NULL OR received_s > ? ORDER BY received_s"
+            requests = self._reader.execute(query, (replies_since_s,))
             return Loaded(
                 entities, reservations, 0 if row is None else row[0], [InboxRow(*r) for r in requests]
             )
@@ -176,8 +178,8 @@ class JournalStore:
         self._writer.executemany("INSERT OR REPLACE INTO entity VALUES (?, ?, ?)", put)
         self._writer.executemany("DELETE FROM entity WHERE kind = ? AND key = ?", gone)
         before, after = batch.before.reservations, batch.after.reservations
-        rows = [_reservation_row(r, 1) for rid, r in after.items() if before.get(rid) is not r]
-        rows += [_reservation_row(r, 0) for r in batch.ended]
+        rows = [_reservation_row(r, 0) for r in batch.ended]
+        rows += [_reservation_row(r, 1) for rid, r in after.items() if before.get(rid) is not r]
         self._writer.executemany("INSERT OR REPLACE INTO reservation VALUES (?, ?, ?, ?)", rows)
 
     def _write_records(self, batch: Batch) -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import structlog
@@ -34,8 +34,9 @@ from edge_agent.protocol.commands import (
 )
 from edge_agent.runtime.clock import Clock
 from edge_agent.runtime.ids import Ids
-from edge_agent.runtime.loop import LOCAL, LockerLoop
+from edge_agent.runtime.loop import LOCAL, LockerLoop, journal_fault
 from edge_agent.runtime.views import Views
+from edge_agent.statemachine.access import not_valid
 from edge_agent.statemachine.inputs import Cancel, Clear, EnterCode, Input, OpenFor, Reserve
 from edge_agent.statemachine.outputs import Answer
 from edge_agent.statemachine.reservation import within
@@ -83,12 +84,15 @@ class Desk:
         self.loop: LockerLoop
 
     def adopt(self, requests: list[InboxRow]) -> None:
-        """Requests taken before a restart: those whose unlock is still open are answered when it is not;
-        the others never acted, so their senders are told and they may be tried again."""
+        """Requests taken before a restart. An answered one gets its reply again, in case it had not left; one
+        whose unlock is still open is answered when it is not; any other never acted, so its sender is told
+        and it may be tried again."""
         awaited = {ticket.request_key for ticket in self.loop.state.tickets.values()}
         for row in requests:
             address = (row.response_topic, row.correlation)
-            if row.request_id in awaited:
+            if row.reply is not None:
+                self._reply(address, row.reply)
+            elif row.request_id in awaited:
                 self._waiting[row.request_id] = [address]
             else:
                 self._refuse(address, Refusal(Code.OFFLINE, "the machine restarted before it acted"))
@@ -108,7 +112,7 @@ class Desk:
             incoming.acknowledge()
         except StorageFault as fault:
             log.error("journal cannot be read", error=str(fault))
-            self._refuse(address, Refusal(Code.INTERNAL, "the journal cannot be read"))
+            self._refuse(address, journal_fault())
             incoming.acknowledge()
 
     def _take(self, incoming: Incoming, address: Address) -> None:
@@ -138,7 +142,7 @@ class Desk:
     def _input(self, command: Command, expires_ns: int) -> Input:
         match command:
             case ReserveCommand():
-                return self._reserve(command)
+                return self._reserve(command, expires_ns)
             case DropoffCommand() | PickupCommand():
                 purpose = Purpose.DROPOFF if isinstance(command, DropoffCommand) else Purpose.PICKUP
                 return OpenFor(
@@ -147,15 +151,13 @@ class Desk:
                     purpose=purpose,
                     unlock_id=self._ids.unique("unl"),
                     expires_ns=expires_ns,
-                    ended=self._store.ended_status(command.reservation_id),
                 )
             case CancelCommand():
-                ended = self._store.ended_status(command.reservation_id)
-                return Cancel(command.request_id, command.reservation_id, ended)
+                return Cancel(command.request_id, command.reservation_id, expires_ns)
             case _:
                 raise Refusal(Code.NOT_BUILT, f"{type(command).__name__} is not built in this version")
 
-    def _reserve(self, command: ReserveCommand) -> Reserve:
+    def _reserve(self, command: ReserveCommand, expires_ns: int) -> Reserve:
         if command.machine_id != self._machine_id:
             violation = FieldViolation("machine_id", f"this is machine {self._machine_id!r}")
             message = f"{violation.field}: {violation.description}"
@@ -172,7 +174,7 @@ class Desk:
             eta_minutes=command.eta_minutes,
             grace_pickup_s=command.grace_period_pickup_in_seconds,
             grace_dropoff_s=command.grace_period_dropoff_in_seconds,
-            known=self._store.reservation(command.reservation_id) is not None,
+            expires_ns=expires_ns,
         )
 
     def _query(self, command: Command) -> dict[str, Any]:
@@ -204,9 +206,16 @@ class Desk:
         ]
 
     async def enter_code(self, text: str) -> Answer:
-        """Digits or a QR text from the kiosk, to the outcome. The text is kept nowhere."""
+        """Digits or a QR text from the kiosk, to the outcome. The text is kept nowhere.
+
+        Whatever does not open says only "not valid"; why it did not is logged.
+        """
         key = self._local_key()
-        return await self._submit_local(key, EnterCode(key, text, self._ids.unique("unl")))
+        answer = await self._submit_local(key, EnterCode(key, text, self._ids.unique("unl")))
+        if answer.refusal is None:
+            return answer
+        log.info("entry at the kiosk refused", reason=answer.refusal.message)
+        return replace(answer, refusal=not_valid())
 
     async def clear(self, cell: str) -> Answer:
         """A technician has looked into the cell."""

@@ -102,6 +102,11 @@ class Doors:
             return Door.UNKNOWN
         return first if first is second else Door.UNKNOWN
 
+    def forget(self, label: str) -> None:
+        """What was told of a door counts no longer: its next believed reading is told again."""
+        self._told[label] = Door.UNKNOWN
+        self._candidates.pop(label, None)
+
     def board_of(self, label: str) -> str:
         """The board that reads a door."""
         return self._places[label].board

@@ -9,29 +9,34 @@ import structlog
 
 from edge_agent.drivers.bus import Priority
 from edge_agent.drivers.interfaces import Lock
-from edge_agent.errors import BusFault, DeviceFault
+from edge_agent.errors import BusFault, DeviceFault, NotSent
 from edge_agent.model import Door
+from edge_agent.runtime.clock import Clock
 from edge_agent.runtime.doors import Doors
 from edge_agent.statemachine.inputs import DoorRead, Input, PulseDone
 from edge_agent.statemachine.outputs import Effect, PulseLock, ReadDoor
 
 log = structlog.get_logger()
 
+PULSE_PATIENCE_S = 5.0
+"""How long a pulse may wait for the wire."""
 AFTER_FAULT_S = 0.02
 """Pause before the next look when one failed, so that a lost port is not asked in a busy loop."""
 
 
 class Executor:
-    """Runs effects as tasks; `start` gets the coroutines (a task group's `create_task`)."""
+    """Carries out one effect with each call; the caller makes tasks of them."""
 
     def __init__(
         self,
         locks: Mapping[str, Lock],
         doors: Doors,
         submit: Callable[[Input], None],
+        clock: Clock,
         *,
         watch_s: float,
     ) -> None:
+        self._clock = clock
         self._locks = locks
         self._doors = doors
         self._submit = submit
@@ -47,13 +52,26 @@ class Executor:
                 await self._pulse(effect)
 
     async def _pulse(self, effect: PulseLock) -> None:
-        """Pulses once and watches the door. A lost acknowledgement changes nothing: the door tells."""
+        """Pulses once and watches the door. A lost acknowledgement changes nothing: the door tells.
+
+        Disk or bus may have taken their time since the wish was judged: a pulse that is late is not given.
+        """
+        patience_s = PULSE_PATIENCE_S
+        if effect.expires_ns is not None:
+            left_s = (effect.expires_ns - self._clock.now().boottime_ns) / 1e9
+            patience_s = min(patience_s, left_s)
         try:
-            await self._locks[effect.cell].pulse()
+            await self._locks[effect.cell].pulse(asyncio.get_running_loop().time() + patience_s)
+        except NotSent as fault:
+            log.warning("pulse not given", cell=effect.cell, fault=str(fault))
+            self._submit(PulseDone(effect.unlock_id, effect.attempt, Door.CLOSED, given=False))
+            return
         except (BusFault, DeviceFault) as fault:
             log.warning("pulse not acknowledged", cell=effect.cell, fault=str(fault))
         door = await self._watch(effect.cell)
         self._submit(PulseDone(effect.unlock_id, effect.attempt, door))
+        if door is Door.UNKNOWN:
+            self._doors.forget(effect.cell)  # so that the next reading is told, and decides
 
     async def _watch(self, cell: str) -> Door:
         """Reads the door as fast as the wire allows until it is believed open or the time is up."""

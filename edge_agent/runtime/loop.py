@@ -10,12 +10,13 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import structlog
 
 from edge_agent.errors import Code, Refusal, StorageFault
 from edge_agent.journal.store import INBOX_KEPT_S, Batch, InboxRow
+from edge_agent.model import Reservation, ReservationStatus
 from edge_agent.runtime.clock import Clock
 from edge_agent.runtime.views import Views
 from edge_agent.runtime.writer import Writer
@@ -44,8 +45,16 @@ class _Item:
     taken: Callable[[], None] | None
 
 
+def journal_fault() -> Refusal:
+    """Told while the journal cannot be used: nothing was decided, so the same may be asked again."""
+    return Refusal(Code.OFFLINE, "the machine's journal cannot be used just now")
+
+
 class LockerLoop:
-    """Owns the state. `act` gets the effects and `on_answer` the replies, both after their commit."""
+    """Owns the state. `act` gets the effects and `on_answer` the replies, both after their commit.
+
+    `history` tells the last status of a reservation that is over, as far as it is on the disk.
+    """
 
     def __init__(
         self,
@@ -56,6 +65,7 @@ class LockerLoop:
         clock: Clock,
         views: Views,
         *,
+        history: Callable[[str], ReservationStatus | None],
         act: Callable[[Effect], None],
         on_answer: Callable[[str, str, Answer], None],
     ) -> None:
@@ -69,6 +79,7 @@ class LockerLoop:
         self._writer = writer
         self._clock = clock
         self._views = views
+        self._history = history
         self._act = act
         self._on_answer = on_answer
         self._items: deque[_Item] = deque()
@@ -136,7 +147,8 @@ class LockerLoop:
             if item.request is not None:
                 batch.requests.append(item.request)
             try:
-                done = step(state, self.layout, item.given, self._clock.now())
+                given = self._with_history(item.given, batch.ended)
+                done = step(state, self.layout, given, self._clock.now())
             except Refusal as refusal:
                 assert isinstance(item.given, COMMANDS)
                 answers.append(Answer(item.given.request_key, refusal=refusal))
@@ -153,13 +165,13 @@ class LockerLoop:
         replies = [(answer, self._views.reply(answer)) for answer in answers]
         self._keep_replies(batch, replies)
         batch.acknowledged, self._acknowledged = self._acknowledged, []
-        batch.forgotten_requests += self._dropped_requests
-        self._dropped_requests = []
+        dropped, self._dropped_requests = self._dropped_requests, []
+        batch.forgotten_requests += dropped
         try:
             if not batch.empty:
                 await self._writer.commit(batch)
         except StorageFault as fault:
-            await self._storage_failed(items, batch, fault)
+            await self._storage_failed(items, batch, dropped, fault)
             return
         self.storage_fault = None
         self.state, self.last_sequence = state, sequence
@@ -167,13 +179,28 @@ class LockerLoop:
             self.on_forgotten(batch.acknowledged)
         self._let_out(items, steps, replies, bool(batch.events), before)
 
+    def _with_history(self, given: Input, ended: list[Reservation]) -> Input:
+        """A command together with what became of its reservation, up to the input just before it.
+
+        Raises `Refusal` if the journal cannot be read.
+        """
+        if not isinstance(given, Reserve | OpenFor | Cancel):
+            return given
+        for reservation in ended:
+            if reservation.reservation_id == given.reservation_id:
+                return replace(given, ended=reservation.status)
+        try:
+            return replace(given, ended=self._history(given.reservation_id))
+        except StorageFault:
+            raise journal_fault() from None
+
     @staticmethod
     def _keep_replies(batch: Batch, replies: list[tuple[Answer, str]]) -> None:
         """Decisions are kept with their request; one that was never judged (expired) may be tried again."""
         for answer, reply in replies:
             if answer.request_key.startswith(LOCAL):
                 continue
-            if answer.refusal is not None and answer.refusal.code is Code.EXPIRED:
+            if answer.refusal is not None and answer.refusal.code in (Code.EXPIRED, Code.OFFLINE):
                 batch.forgotten_requests.append(answer.request_key)
                 batch.requests = [r for r in batch.requests if r.request_id != answer.request_key]
             else:
@@ -200,17 +227,19 @@ class LockerLoop:
         if self.state is not before:
             self.on_state()
 
-    async def _storage_failed(self, items: list[_Item], batch: Batch, fault: StorageFault) -> None:
+    async def _storage_failed(
+        self, items: list[_Item], batch: Batch, dropped: list[str], fault: StorageFault
+    ) -> None:
         """Nothing has happened: commands are told so, observations and acknowledgements are kept."""
         if self.storage_fault is None:
             log.error("journal cannot be written", error=str(fault))
         self.storage_fault = str(fault)
         self._acknowledged = batch.acknowledged + self._acknowledged
+        self._dropped_requests = dropped + self._dropped_requests
         kept = []
         for item in items:
             if isinstance(item.given, COMMANDS):
-                refusal = Refusal(Code.INTERNAL, "the journal cannot be written")
-                answer = Answer(item.given.request_key, refusal=refusal)
+                answer = Answer(item.given.request_key, refusal=journal_fault())
                 self._on_answer(answer.request_key, self._views.reply(answer), answer)
                 if item.taken is not None:
                     item.taken()

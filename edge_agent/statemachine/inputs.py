@@ -23,15 +23,17 @@ class Reserve:
     eta_minutes: int | None = None
     grace_pickup_s: int = 120
     grace_dropoff_s: int = 120
-    known: bool = False
-    """The journal already holds a reservation of this id."""
+    ended: ReservationStatus | None = None
+    """The status of a reservation of this id that is over; the loop fills it in from the journal."""
+    expires_ns: int | None = None
+    """CLOCK_BOOTTIME after which it must not act."""
 
 
 @dataclass(frozen=True, slots=True)
 class OpenFor:
     """A drop-off or pick-up by reservation id.
 
-    `ended` is the status of a reservation that is over, as the journal tells; None if it never was.
+    `ended` is the status of a reservation that is over, None if it never was; the loop fills it in.
     `expires_ns` is CLOCK_BOOTTIME after which it must not act.
     """
 
@@ -54,10 +56,11 @@ class EnterCode:
 
 @dataclass(frozen=True, slots=True)
 class Cancel:
-    """Give a reservation up before anything was dropped off."""
+    """Give a reservation up before anything was dropped off. `ended`, `expires_ns`: see `OpenFor`."""
 
     request_key: str
     reservation_id: str
+    expires_ns: int | None = None
     ended: ReservationStatus | None = None
 
 
@@ -79,11 +82,15 @@ class DoorRead:
 
 @dataclass(frozen=True, slots=True)
 class PulseDone:
-    """A pulse was given and the door watched. `door` is what stood at the end of the watching."""
+    """A pulse was given and the door watched. `door` is what stood at the end of the watching.
+
+    `given` is False for a pulse that came too late and was therefore never sent.
+    """
 
     unlock_id: str
     attempt: int
     door: Door
+    given: bool = True
 
 
 @dataclass(frozen=True, slots=True)

@@ -62,7 +62,10 @@ def step(state: LockerState, layout: Layout, given: Input, now: Instant) -> Step
         case DoorRead():
             unlocking.door_read(turn, given.unlock_id, given.door)
         case PulseDone():
-            unlocking.pulse_done(turn, given.unlock_id, given.attempt, given.door)
+            if given.given:
+                unlocking.pulse_done(turn, given.unlock_id, given.attempt, given.door)
+            else:
+                unlocking.pulse_lapsed(turn, given.unlock_id, given.attempt)
         case DoorsSeen():
             for label, door in given.doors.items():
                 _door_seen(turn, label, door)
@@ -110,8 +113,14 @@ def _running_out(state: LockerState | Turn, now: Instant) -> Iterator[tuple[Rese
             yield reservation, reservation.grace_pickup_s * NS - elapsed_ns + 1
 
 
+def _refuse_expired(turn: Turn, expires_ns: int | None) -> None:
+    if expires_ns is not None and turn.now.boottime_ns > expires_ns:
+        raise Refusal(Code.EXPIRED, "the command expired before its turn came")
+
+
 def _reserve(turn: Turn, given: Reserve) -> None:
-    if given.known or given.reservation_id in turn.reservations:
+    _refuse_expired(turn, given.expires_ns)
+    if given.ended is not None or given.reservation_id in turn.reservations:
         raise Refusal(Code.NOT_ALLOWED, f"reservation {given.reservation_id} exists already")
     taken = allocation.allocate(turn, given.packaging)
     access.forget_rested(turn)
@@ -198,6 +207,7 @@ def _enter_code(turn: Turn, given: EnterCode) -> None:
 
 
 def _cancel(turn: Turn, given: Cancel) -> None:
+    _refuse_expired(turn, given.expires_ns)
     reservation = _live(turn, given.reservation_id, given.ended, "cancel")
     unlocking.refuse_while_busy(turn, reservation.cell)
     demand(reservation, Trigger.CANCEL, turn.now)

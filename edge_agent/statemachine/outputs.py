@@ -21,12 +21,14 @@ class ReadDoor:
 class PulseLock:
     """Energise this lock once and watch its door; the result comes back as `PulseDone`.
 
-    Carried out at most once, and only after the intent is on disk. Never again after a restart.
+    Carried out at most once, and only after the intent is on disk. Never again after a restart, and not after
+    `expires_ns` (CLOCK_BOOTTIME; None: no limit of the sender's).
     """
 
     unlock_id: str
     cell: str
     attempt: int
+    expires_ns: int | None = None
 
 
 Effect = ReadDoor | PulseLock

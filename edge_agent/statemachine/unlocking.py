@@ -116,7 +116,7 @@ def _intend(turn: Turn, ticket: Ticket) -> None:
     turn.put("pulses_ns", label, (*_recent_pulses(turn, label), turn.now.boottime_ns))
     turn.change_cell(label, unlocks=turn.cells[label].unlocks + 1)
     turn.record(ticket, None)
-    turn.effects.append(PulseLock(ticket.unlock_id, label, ticket.attempt))
+    turn.effects.append(PulseLock(ticket.unlock_id, label, ticket.attempt, ticket.expires_ns))
 
 
 def pulse_done(turn: Turn, unlock_id: str, attempt: int, door: Door) -> None:
@@ -133,6 +133,17 @@ def pulse_done(turn: Turn, unlock_id: str, attempt: int, door: Door) -> None:
         _intend(turn, ticket)
     else:
         conclude(turn, ticket, UnlockOutcome.NO_MOVEMENT)
+
+
+def pulse_lapsed(turn: Turn, unlock_id: str, attempt: int) -> None:
+    """The pulse could not be sent in time and never will be: nothing has moved, and the sender is told so."""
+    ticket = turn.tickets.get(unlock_id)
+    if ticket is None or ticket.stage != "pulsing" or ticket.attempt != attempt:
+        return
+    turn.drop_ticket(ticket)
+    turn.record(ticket, UnlockOutcome.NO_MOVEMENT)
+    turn.answer(ticket.request_key, refusal=Refusal(Code.EXPIRED, "the lock could not be reached in time"))
+    promote(turn)
 
 
 def _may_pulse_again(turn: Turn, ticket: Ticket) -> bool:

@@ -139,6 +139,20 @@ async def test_an_unacknowledged_command_comes_again_and_a_retained_one_not_at_a
         assert again == [b"one", b"two", b"three"]
 
 
+async def test_a_command_that_was_sent_retained_says_so_even_when_it_comes_at_once(tmp_path: Path) -> None:
+    async with site(tmp_path) as (broker, peer):
+        link = make_link(broker.port)
+        got: list[Incoming] = []
+        link.on_command = got.append
+        async with running(link):
+            await until(lambda: link.up)
+            await until(lambda: peer.online() == [True])
+            peer.command("retained", retain=True)
+            peer.command("plain")
+            await until(lambda: len(got) == 2)
+        assert [(i.payload, i.retained) for i in got] == [(b"retained", True), (b"plain", False)]
+
+
 async def test_after_an_outage_of_the_broker_the_link_is_back_within_10_s(tmp_path: Path) -> None:
     async with site(tmp_path) as (broker, peer):
         link = make_link(broker.port)

@@ -15,7 +15,7 @@ from edge_agent.drivers.profiles import BusNeeds
 from edge_agent.drivers.simulated.cable import MemoryCable
 from edge_agent.drivers.simulated.line import FrameSeen
 from edge_agent.drivers.simulated.slave import with_crc
-from edge_agent.errors import BadReply, BusTimeout, PortLost
+from edge_agent.errors import BadReply, BusTimeout, NotSent, PortLost
 from tools.simulate.virtual_loop import VirtualLoop
 
 NEEDS = BusNeeds(turnaround_ms=20, drain_ms=60)
@@ -161,5 +161,39 @@ def test_a_device_that_needs_a_longer_gap_gets_it() -> None:
         ends = [f.end_ns for f in seen if f.data != build_frame(1, READ)]
         gaps_ms = [(start - end) / 1e6 for start, end in zip(starts[1:], ends, strict=False)]
         assert all(50 <= gap < 52 for gap in gaps_ms), gaps_ms
+
+    on_bus(test)
+
+
+def test_a_babbling_line_fails_requests_instead_of_hanging_them() -> None:
+    async def test(bus: BusOwner, cable: MemoryCable, _: list[Register], __: list[FrameSeen]) -> None:
+        async def babble() -> None:
+            while True:
+                cable._arrive(b"\x55")
+                await asyncio.sleep(0.004)
+
+        babbling = asyncio.create_task(babble())
+        for _time in range(3):
+            async with asyncio.timeout(2):
+                with pytest.raises((BadReply, BusTimeout)):
+                    await ask(bus, 1)
+        babbling.cancel()
+        await asyncio.sleep(1)
+        assert await ask(bus, 1) == [20]
+
+    on_bus(test)
+
+
+def test_a_request_whose_time_is_over_is_not_sent() -> None:
+    async def test(bus: BusOwner, cable: MemoryCable, devices: list[Register], _: list[FrameSeen]) -> None:
+        devices[0].silent = 1
+        failing = asyncio.create_task(ask(bus, 1))
+        await asyncio.sleep(0.005)
+        deadline_s = asyncio.get_running_loop().time() + 0.05
+        with pytest.raises(NotSent):
+            await bus.transact(2, READ, NEEDS, Priority.COMMAND, deadline_s)
+        with pytest.raises(BusTimeout):
+            await failing
+        assert cable.figures().requests == 1
 
     on_bus(test)

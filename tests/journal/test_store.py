@@ -52,7 +52,7 @@ def test_a_state_comes_back_as_it_was(tmp_path: Path) -> None:
     with opened(tmp_path) as store:
         store.commit(Batch(before=empty, after=core.state))
     with opened(tmp_path) as store:
-        found = restore(store.load(), core.layout, core.now)
+        found = restore(store.load(0.0), core.layout, core.now)
     assert found == restored(core.state, core.now)
 
 
@@ -66,12 +66,12 @@ def test_only_what_changed_is_written_and_what_is_gone_is_removed(tmp_path: Path
         before = core.state
         done = core.feed(core.cancel(reservation))
         store.commit(batch_of(before, done))
-        assert store.load().reservations == {}
+        assert store.load(0.0).reservations == {}
         assert store.ended_status(reservation.reservation_id) is ReservationStatus.CANCELLED
         ended = store.reservation(reservation.reservation_id)
         assert ended is not None
         assert ended.drop_off_code == reservation.drop_off_code
-        assert set(store.load().entities["resting_codes"]) == set(core.state.resting_codes)
+        assert set(store.load(0.0).entities["resting_codes"]) == set(core.state.resting_codes)
 
 
 def test_events_keep_their_sequence_over_deletion_and_restart(tmp_path: Path) -> None:
@@ -82,7 +82,7 @@ def test_events_keep_their_sequence_over_deletion_and_restart(tmp_path: Path) ->
         store.commit(Batch(before=core.state, after=core.state, acknowledged=[1, 2, 3, 4, 5]))
         assert store.outbox_size() == 0
     with opened(tmp_path) as store:
-        assert store.load().last_sequence == 5
+        assert store.load(0.0).last_sequence == 5
         store.commit(Batch(before=core.state, after=core.state, events=[(6, "6"), (7, "7")]))
         assert store.events_after(0, 1) == [(6, "6")]
         assert store.events_after(6, 10) == [(7, "7")]
@@ -96,9 +96,9 @@ def test_a_batch_is_written_whole_or_not_at_all(tmp_path: Path) -> None:
         store.commit(Batch(before=before, after=before, events=[(1, "a")]))
         with pytest.raises(StorageFault):
             store.commit(Batch(before=before, after=core.state, events=[(1, "again")]))
-        assert store.load().reservations == {}
+        assert store.load(0.0).reservations == {}
         store.commit(Batch(before=before, after=core.state, events=[(2, "b")]))
-        assert len(store.load().reservations) == 1
+        assert len(store.load(0.0).reservations) == 1
 
 
 def test_requests_and_their_replies(tmp_path: Path) -> None:
@@ -106,9 +106,9 @@ def test_requests_and_their_replies(tmp_path: Path) -> None:
     row = InboxRow("req", 1000.0, "topic", b"\x00corr")
     with opened(tmp_path) as store:
         store.commit(Batch(before=core.state, after=core.state, requests=[row]))
-        assert store.load().open_requests == [row]
+        assert store.load(0.0).requests == [row]
         store.commit(Batch(before=core.state, after=core.state, replies={"req": "{}"}))
-        assert store.load().open_requests == []
+        assert store.load(2000.0).requests == []
         found = store.request("req")
         assert found is not None
         assert found.reply == "{}"
@@ -156,4 +156,4 @@ def test_a_cell_with_a_parcel_cannot_vanish_from_the_configuration(tmp_path: Pat
     with opened(tmp_path) as store:
         store.commit(Batch(before=empty, after=core.state))
         with pytest.raises(ConfigError, match=reservation.cell):
-            restore(store.load(), smaller, core.now)
+            restore(store.load(0.0), smaller, core.now)

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from edge_agent.config import load_settings
+from edge_agent.drivers.bus import Priority
 from edge_agent.model import Alarm, CellStatus, Door
 from tools.bench.settings import REPOSITORY
 from tools.simulate.plant import Plant, rfc3339, with_journal
@@ -55,15 +56,14 @@ class Site:
                 await asyncio.sleep(0.01)
 
 
-def at_site(tmp_path: Path, test: Callable[[Site], Awaitable[None]], *, started: bool = True) -> None:
+def at_site(tmp_path: Path, test: Callable[[Site], Awaitable[None]]) -> None:
     """Runs a test at a site whose agent is up and online."""
 
     async def run() -> None:
         settings = load_settings(REPOSITORY / "config" / "demo.toml")
         site = Site(Plant(with_journal(settings, tmp_path / "journal.sqlite"), 7))
-        if started:
-            site.plant.start()
-            await site.until(lambda: "locker/v1/machine_123/state/machine" in site.plant.broker.retained)
+        site.plant.start()
+        await site.until(lambda: "locker/v1/machine_123/state/machine" in site.plant.broker.retained)
         await test(site)
         await site.plant.stop()
 
@@ -140,7 +140,7 @@ def test_a_full_disk_refuses_commands_and_keeps_what_was_seen(tmp_path: Path) ->
         site.plant.lifeline.disk_full = True
         site.plant.world.close(label)
         refused = await site.call("cancel", "res_1")
-        assert refused["error"]["code"] == 13
+        assert refused["error"]["code"] == 14
         assert "journal" in refused["error"]["message"]
         await asyncio.sleep(5)
         assert "DROPOFF" not in site.types()
@@ -245,5 +245,130 @@ def test_queries_tell_what_stands(tmp_path: Path) -> None:
         assert (await site.call("dropoff", "res_1"))["error"]["code"] == 9
         assert (await site.call("dropoff", "res_0"))["error"]["code"] == 5
         assert (await ask("list-reservations", {"request_id": "l"}))["result"]["reservations"] == []
+
+    at_site(tmp_path, test)
+
+
+def test_an_id_that_was_reserved_and_cancelled_in_one_breath_is_not_reserved_again(tmp_path: Path) -> None:
+    async def test(site: Site) -> None:
+        agent = site.plant.agent
+        assert agent is not None
+        body = {
+            "reservation_id": "res_1",
+            "machine_id": "machine_123",
+            "platform_order_id": "o",
+            "packaging": PARCEL,
+        }
+        wishes = [("reserve", "a"), ("cancel", "b"), ("reserve", "c"), ("dropoff", "d")]
+        site.plant.lifeline.disk_stall_s = 0.5  # the first is being committed while the others arrive
+        calls = []
+        for name, request_id in wishes:
+            fields = body if name == "reserve" else {"reservation_id": "res_1"}
+            calls.append(
+                asyncio.create_task(site.plant.broker.call(name, fields | {"request_id": request_id}))
+            )
+            await asyncio.sleep(0.1)  # keeps their order on the network
+        replies = await asyncio.gather(*calls)
+        assert [reply.get("error", {}).get("code") for reply in replies] == [None, None, 9, 9]
+        site.plant.lifeline.disk_stall_s = 0.0
+        await site.plant.kill()
+        site.plant.start()
+        found = await site.call("get-reservation", "res_1")
+        assert found["result"]["reservation"]["status"] == "RESERVATION_STATUS_CANCELLED"
+
+    at_site(tmp_path, test)
+
+
+def test_a_pulse_that_the_disk_held_up_too_long_is_not_given(tmp_path: Path) -> None:
+    async def test(site: Site) -> None:
+        made = await site.reserve()
+        asked = asyncio.create_task(site.call("dropoff", "res_1", timeout_s=2))
+        agent = site.plant.agent
+        assert agent is not None
+        await site.until(lambda: bool(agent.loop.state.tickets))
+        site.plant.lifeline.disk_stall_s = 3.0
+        assert (await asked)["error"]["code"] == 4
+        await asyncio.sleep(8)
+        site.plant.lifeline.disk_stall_s = 0.0
+        assert site.pulses() == 0
+        await site.until(lambda: not agent.loop.state.tickets)
+        assert agent.loop.state.cells[made["cell"]["description"]].faulty is None
+        assert "result" in await site.call("dropoff", "res_1")
+
+    at_site(tmp_path, test)
+
+
+def test_a_cancel_that_the_disk_held_up_too_long_cancels_nothing(tmp_path: Path) -> None:
+    async def test(site: Site) -> None:
+        await site.reserve()
+        site.plant.lifeline.disk_stall_s = 3.0
+        slow = asyncio.create_task(site.reserve(2))
+        await asyncio.sleep(0.5)
+        assert (await site.call("cancel", "res_1", timeout_s=2))["error"]["code"] == 4
+        await slow
+        site.plant.lifeline.disk_stall_s = 0.0
+        agent = site.plant.agent
+        assert agent is not None
+        await asyncio.sleep(5)
+        assert "res_1" in agent.loop.state.reservations
+
+    at_site(tmp_path, test)
+
+
+def test_a_reply_that_was_journaled_but_not_sent_is_sent_after_the_restart(tmp_path: Path) -> None:
+    async def test(site: Site) -> None:
+        await site.reserve()
+        asked = asyncio.create_task(site.call("dropoff", "res_1"))
+        agent = site.plant.agent
+        assert agent is not None
+        store = agent.store
+
+        def journaled() -> bool:
+            row = store.request("dropoff-res_1")
+            return row is not None and row.reply is not None
+
+        await site.until(journaled)
+        await site.plant.kill()
+        site.plant.start()
+        assert "result" in await asked
+        assert site.pulses() == 1
+
+    at_site(tmp_path, test)
+
+
+def test_lost_readings_after_a_pulse_do_not_block_the_cell(tmp_path: Path) -> None:
+    async def test(site: Site) -> None:
+        made = await site.reserve()
+        label = made["cell"]["description"]
+        agent = site.plant.agent
+        assert agent is not None
+        asked = asyncio.create_task(site.call("dropoff", "res_1"))
+        await site.until(lambda: site.pulses() == 1)
+        look_closely = agent.doors.look_closely
+
+        async def lost(label: str, priority: Priority) -> Door:
+            return Door.UNKNOWN
+
+        agent.doors.look_closely = lost  # type: ignore[method-assign]
+        while not asked.done():  # somebody holds the door shut: it is never read open
+            site.plant.world.close(label)
+            await asyncio.sleep(0.001)
+        agent.doors.look_closely = look_closely  # type: ignore[method-assign]
+        assert (await asked)["error"]["code"] == 13
+        await site.until(lambda: not agent.loop.state.tickets)
+        assert "result" in await site.call("dropoff", "res_1", "again")
+
+    at_site(tmp_path, test)
+
+
+def test_somebody_at_the_kiosk_is_told_not_valid_and_nothing_else(tmp_path: Path) -> None:
+    async def test(site: Site) -> None:
+        made = await site.reserve()
+        agent = site.plant.agent
+        assert agent is not None
+        answers = await asyncio.gather(*(agent.desk.enter_code(made["drop_off_code"]) for _ in range(3)))
+        said = [answer.refusal.message for answer in answers if answer.refusal is not None]
+        assert said == ["not valid", "not valid"]
+        assert site.pulses() == 1
 
     at_site(tmp_path, test)

@@ -360,6 +360,6 @@ def test_the_ledger_holds_intent_and_outcome() -> None:
     core.feed(wish)
     intent = core.feed(DoorRead(wish.unlock_id, Door.CLOSED))
     assert [(u.attempt, u.outcome) for u in intent.unlocks] == [(1, None)]
-    assert intent.effects == (PulseLock(wish.unlock_id, reservation.cell, 1),)
+    assert intent.effects == (PulseLock(wish.unlock_id, reservation.cell, 1, wish.expires_ns),)
     outcome = core.feed(DoorsSeen({reservation.cell: Door.OPEN}))
     assert [(u.attempt, u.outcome) for u in outcome.unlocks] == [(1, UnlockOutcome.OPENED)]

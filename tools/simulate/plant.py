@@ -51,12 +51,13 @@ class Severed(Exception):
 class Lifeline:
     """Whether an agent still lives; what it does after its death does not reach the world.
 
-    `disk_full`: commits fail for as long as it is set.
+    `disk_full`: commits fail for as long as it is set. `disk_stall_s`: how much longer a commit takes.
     """
 
     def __init__(self) -> None:
         self.alive = True
         self.disk_full = False
+        self.disk_stall_s = 0.0
 
 
 class SimulatedDisk:
@@ -71,7 +72,7 @@ class SimulatedDisk:
         """See `Writer.commit`."""
         latency_s = self._rng.uniform(*COMMIT_MS) / 1000
         before_s = latency_s * self._rng.random()
-        await asyncio.sleep(before_s)
+        await asyncio.sleep(before_s + self._lifeline.disk_stall_s)
         if not self._lifeline.alive:
             raise Severed
         if self._lifeline.disk_full:
