@@ -238,7 +238,9 @@ class _Connection:
     def __init__(self, link: MqttLink) -> None:
         self.was_up = False
         self._link = link
-        self._over: asyncio.Future[str] = asyncio.get_running_loop().create_future()
+        self._reason = ""
+        # An event, not a future: cancelling `live` must not make the last acknowledgements go unheard.
+        self._over = asyncio.Event()
 
     async def live(self) -> None:
         """Connects and stays until the connection ends. Raises `LinkFault` saying why it did."""
@@ -246,8 +248,8 @@ class _Connection:
         self._hook(client)
         self._link.start(client)
         try:
-            reason = await self._over
-            raise LinkFault(reason)
+            await self._over.wait()
+            raise LinkFault(self._reason)
         except asyncio.CancelledError:
             await self._link.say_goodbye(client)
             raise
@@ -278,24 +280,28 @@ class _Connection:
         client.on_publish = lambda _c, _u, mid, reason, _p: hand_over(self._published, mid, reason)
 
     def _connected(self, client: mqtt.Client, reason: ReasonCode, receive_maximum: int) -> None:
-        if self._over.done():
+        if self._over.is_set():
             return
         if reason.is_failure:
-            self._over.set_result(f"refused: {reason}")
+            self._end(f"refused: {reason}")
             return
         self.was_up = True
         self._link.begin(client, receive_maximum)
 
     def _gone(self, reason: str) -> None:
-        if not self._over.done():
-            self._over.set_result(reason)
+        if not self._over.is_set():
+            self._end(reason)
+
+    def _end(self, reason: str) -> None:
+        self._reason = reason
+        self._over.set()
 
     def _received(self, client: mqtt.Client, message: mqtt.MQTTMessage) -> None:
-        if not self._over.done():
+        if not self._over.is_set():
             self._link.received(client, message)
 
     def _published(self, mid: int, reason: ReasonCode) -> None:
-        if not self._over.done():
+        if not self._over.is_set():
             self._link.published(mid, reason)
 
 

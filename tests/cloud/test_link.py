@@ -111,6 +111,19 @@ async def test_birth_command_reply_and_a_clean_goodbye(tmp_path: Path) -> None:
             reply = next(m for m in peer.heard if m.topic == TOPICS.reply("x"))
             assert getattr(reply.properties, "CorrelationData", None) == b"corr"
             assert getattr(reply.properties, "ContentType", None) == "application/json"
+            acknowledged: list[str] = []
+            publish = link.publish
+
+            def noting(message: Message, on_acknowledged: Callable[[], None] | None = None) -> None:
+                def note() -> None:
+                    acknowledged.append(message.topic)
+                    if on_acknowledged is not None:
+                        on_acknowledged()
+
+                publish(message, note)
+
+            link.publish = noting  # type: ignore[method-assign]
+        assert acknowledged == [TOPICS.online]
         await until(lambda: peer.online() == [True, False])
 
 
