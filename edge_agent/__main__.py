@@ -58,11 +58,10 @@ def _daemon(config: Path) -> int:
         with asyncio.Runner(loop_factory=precise_loop) as runner:
             runner.run(run())
     except ConfigError as error:
-        for finding in error.findings:
-            print(f"{config}: {finding}", file=sys.stderr)  # noqa: T201
+        sys.stderr.writelines(f"{config}: {finding}\n" for finding in error.findings)
         return 2
     except StorageFault as fault:
-        print(f"edge-agent: {fault}", file=sys.stderr)  # noqa: T201
+        sys.stderr.write(f"edge-agent: {fault}\n")
         return 1
     except (EdgeAgentError, ExceptionGroup):
         structlog.get_logger().exception("the daemon ends")

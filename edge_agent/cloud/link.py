@@ -126,7 +126,7 @@ class MqttLink:
         """See `Link.publish`."""
         if self._client is None or not self._up:
             return
-        properties = Properties(PacketTypes.PUBLISH)  # type: ignore[no-untyped-call]
+        properties = _properties(PacketTypes.PUBLISH)
         properties.ContentType = CONTENT_TYPE
         if message.correlation is not None:
             properties.CorrelationData = message.correlation
@@ -179,7 +179,7 @@ class MqttLink:
         )
         client.connect_timeout = CONNECT_TIMEOUT_S
         client.max_inflight_messages_set(WINDOW)
-        will = Properties(PacketTypes.WILLMESSAGE)  # type: ignore[no-untyped-call]
+        will = _properties(PacketTypes.WILLMESSAGE)
         will.ContentType = CONTENT_TYPE
         client.will_set(self._topics.online, self._online(False), qos=1, retain=True, properties=will)
         return client
@@ -187,7 +187,7 @@ class MqttLink:
     def start(self, client: mqtt.Client) -> None:
         """Starts the client's thread, which connects."""
         settings = self._settings
-        session = Properties(PacketTypes.CONNECT)  # type: ignore[no-untyped-call]
+        session = _properties(PacketTypes.CONNECT)
         session.SessionExpiryInterval = settings.session_expiry_s
         client.connect_async(
             settings.host,
@@ -230,6 +230,12 @@ class MqttLink:
         except TimeoutError:
             log.warning("the broker did not acknowledge the good-bye")
         client.disconnect()
+
+
+def _properties(packet: int) -> Properties:
+    """Empty properties of a kind of packet; their names are set as attributes."""
+    properties: Properties = Properties(packet)  # type: ignore[no-untyped-call]  # paho has no type here
+    return properties
 
 
 class _Connection:

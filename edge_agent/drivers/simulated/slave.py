@@ -6,6 +6,7 @@ mistake in the client's codec is not repeated here.
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 
 BROADCAST = 0
@@ -122,15 +123,15 @@ def read_words(body: bytes, register: Callable[[int], int | None]) -> bytes:
     return bytes([2 * count]) + words(*values)
 
 
-class Slave:
+class Slave(ABC):
     """A device on the bus. A subclass gives its functions; this does address, checksum and exceptions."""
 
     def __init__(self, address: int) -> None:
         self.address = address
 
+    @abstractmethod
     def functions(self) -> Mapping[int, Execute]:
         """What the device can do, by function code."""
-        raise NotImplementedError
 
     def answer(self, frame: bytes, at_ns: int) -> bytes | None:
         """Carries a whole frame out at an instant (ns); None where a device keeps silent: a damaged frame,
