@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import math
 import random
 import socket
 from collections.abc import Callable
@@ -23,6 +24,7 @@ from paho.mqtt.properties import Properties
 from paho.mqtt.reasoncodes import ReasonCode
 from paho.mqtt.subscribeoptions import SubscribeOptions
 
+from edge_agent.cloud.stall import StallWatch
 from edge_agent.errors import LinkFault
 from edge_agent.protocol.topics import CONTENT_TYPE, Topics
 from edge_agent.runtime.desk import Incoming
@@ -97,6 +99,7 @@ class MqttLink:
         self._up = False
         self._window = WINDOW
         self._in_flight: dict[int, Callable[[], None]] = {}
+        self._stalls = StallWatch()
 
     @property
     def up(self) -> bool:
@@ -110,6 +113,13 @@ class MqttLink:
 
     async def run(self) -> None:
         """See `Link.run`."""
+        self._stalls.start()
+        try:
+            await self._keep_connected()
+        finally:
+            self._stalls.stop()
+
+    async def _keep_connected(self) -> None:
         pause_s = FIRST_PAUSE_S
         while True:
             connection = _Connection(self)
@@ -206,6 +216,9 @@ class MqttLink:
                 client.ack(message.mid, message.qos)
 
         properties = message.properties
+        expiry_s: int | None = getattr(properties, "MessageExpiryInterval", None)
+        if expiry_s is not None:
+            expiry_s = max(0, expiry_s - math.ceil(self._stalls.stalled_s()))
         self.on_command(
             Incoming(
                 command=message.topic.rsplit("/", 1)[-1],
@@ -213,7 +226,7 @@ class MqttLink:
                 acknowledge=acknowledge,
                 response_topic=getattr(properties, "ResponseTopic", None),
                 correlation=getattr(properties, "CorrelationData", None),
-                message_expiry_s=getattr(properties, "MessageExpiryInterval", None),
+                message_expiry_s=expiry_s,
                 retained=message.retain,
             )
         )

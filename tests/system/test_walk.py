@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 from threading import Thread
@@ -99,6 +101,24 @@ def test_killed_while_the_dropoff_door_is_open_and_closed_while_dead(bench: Benc
     assert bench.cell(label)["door"] == "closed"
     assert len(bench.actuations(before)) == 1
     assert bench.ledger()[-1][4] == "OPENED"
+
+
+def test_a_daemon_that_stood_still_opens_nothing_after_its_caller_gave_up(bench: Bench) -> None:
+    before = last_actuation(bench)
+    rid = bench.reserve()["reservation_id"]
+    pid = bench.pids()["agent"]
+    os.kill(pid, signal.SIGSTOP)
+    try:
+        answer = bench.api.post(f"/reservations/{rid}/dropoffs")
+    finally:
+        os.kill(pid, signal.SIGCONT)
+    assert (answer.status_code, answer.json()["code"]) == (504, 4)
+    # For a moment it trusts nothing that it finds in its socket; then it is at work again.
+    wish = f"/reservations/{rid}/dropoffs"
+    again = wait_for(lambda: found if (found := bench.api.post(wish)).status_code == 200 else None)
+    label = again.json()["cell"]["description"]
+    assert [a["label"] for a in bench.actuations(before)] == [label]
+    bench.person(label, "close")
 
 
 def test_broker_down_codes_work_and_its_return_brings_every_event_once(bench: Bench) -> None:

@@ -52,3 +52,7 @@ class VirtualLoop(asyncio.SelectorEventLoop):
     def time(self) -> float:
         """Virtual seconds since the loop was made."""
         return self._jumping.now_s
+
+    def stand_still(self, seconds: float) -> None:
+        """Time passes and nothing runs, as for a stopped process."""
+        self._jumping.now_s += seconds
