@@ -26,6 +26,7 @@ from edge_agent.drivers.boards import (
     TimedLock,
 )
 from edge_agent.drivers.bus import BusOwner
+from edge_agent.drivers.interfaces import OutputBoard
 from edge_agent.drivers.scanner import SerialScanner
 from edge_agent.drivers.transport import Transport
 from edge_agent.drivers.tty import TtyTransport
@@ -110,7 +111,6 @@ class Field:
         self._settings = settings
         self.values = FieldValues()
         self.buses: dict[str, BusOwner] = {}
-        self.first_poll: asyncio.Event = asyncio.Event()
         for name, bus in settings.buses.items():
             bits = 1 + 8 + (bus.parity != "N") + bus.stop_bits
             self.buses[name] = BusOwner(name, ports.transport(bus), baud=bus.baud, bits_per_character=bits)
@@ -119,7 +119,9 @@ class Field:
             for name, device in settings.devices.items()
         }
         self.locks = {cell.label: self._lock(cell.label) for cell in settings.cells}
-        self.outputs = [o for name in self.devices if (o := self._outputs(name)) is not None]
+        self.outputs: list[OutputBoard] = [
+            board for name in self.devices if (board := self._outputs(name)) is not None
+        ]
         self.door_boards = {
             name: DoorInputs(self.devices[name], doors)
             for name in dict.fromkeys(cell.door.device for cell in settings.cells)

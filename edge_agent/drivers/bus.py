@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import asyncio
 import heapq
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from enum import IntEnum
 
@@ -72,7 +71,6 @@ class BusOwner:
         *,
         baud: int,
         bits_per_character: int,
-        on_frame: Callable[[int], None] | None = None,
     ) -> None:
         self.name = name
         self.counters = Counters()
@@ -81,7 +79,6 @@ class BusOwner:
         self._transport = transport
         self._character_s = bits_per_character / baud
         self._silence_s = 3.5 * self._character_s if baud <= 19200 else 0.00175
-        self._on_frame = on_frame
         self._jobs: list[_Job] = []
         self._numbers = 0
         self._wake = asyncio.Event()
@@ -214,8 +211,6 @@ class BusOwner:
         complete = asyncio.Event()
         self._wanted = (job.request, complete)
         self.counters.requests += 1
-        if self._on_frame is not None:
-            self._on_frame(job.device_id)
         wire_s = (len(frame) + reply_length(job.request)) * self._character_s
         limit_s = wire_s + job.needs.turnaround_ms / 1000 + self._silence_s + 0.005
         self._transport.write(frame)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from edge_agent.model import Door, Packaging, Purpose, ReservationStatus, Source
+from edge_agent.model import Door, Packaging, Purpose, ReservationStatus
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,6 +124,3 @@ class Tick:
 Command = Reserve | OpenFor | EnterCode | Cancel | Clear
 Observation = DoorRead | PulseDone | DoorsSeen | DeviceHealth | Boot | Tick
 Input = Command | Observation
-
-SOURCES: dict[type, Source] = {Reserve: Source.API, OpenFor: Source.API, Cancel: Source.API}
-"""Who is behind a command; what is not listed came from somebody at the kiosk."""

@@ -265,7 +265,9 @@ def _boot(turn: Turn, given: Boot) -> None:
     """Reconciles what was journaled with what the doors show. What never had an intent is forgotten."""
     for ticket in tuple(turn.tickets.values()):
         if ticket.stage == "pulsing":
-            turn.change_ticket(ticket, stage="unresolved")
+            # Nobody stands at the kiosk any more; its keys begin anew with each process.
+            waits = ticket.request_key if ticket.source is Source.API else None
+            turn.change_ticket(ticket, stage="unresolved", request_key=waits)
         elif ticket.stage != "unresolved":
             turn.drop_ticket(ticket)
     guessing.begin_anew(turn)

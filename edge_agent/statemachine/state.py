@@ -60,13 +60,6 @@ class LockerState:
     pulses_ns: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
     guesses: Mapping[str, Guesses] = field(default_factory=dict)
 
-    def ticket_on(self, cell: str) -> Ticket | None:
-        """The ticket that is at work on a cell; a waiting one does not count."""
-        for ticket in self.tickets.values():
-            if ticket.cell == cell and ticket.stage != "waiting":
-                return ticket
-        return None
-
     def active_unlocks(self) -> int:
         """How many tickets are at work with a lock now."""
         return sum(ticket.stage in ("reading", "pulsing") for ticket in self.tickets.values())

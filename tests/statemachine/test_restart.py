@@ -132,3 +132,13 @@ def test_across_a_reboot_without_a_clock_no_grace_opens_or_frees() -> None:
     core.now = replace(core.now, synced=True)
     core.feed(Tick())
     assert core.state.cells[cell].status is CellStatus.IDLE
+
+
+def test_after_a_restart_nobody_at_the_kiosk_gets_an_earlier_entrys_answer() -> None:
+    core = Core()
+    reservation = core.reserve()
+    entry = core.entry(reservation.drop_off_code)
+    core.feed(entry)
+    core.feed(DoorRead(entry.unlock_id, Door.CLOSED))
+    assert not core.restart({reservation.cell: Door.OPEN}).answers
+    assert core.state.reservations[reservation.reservation_id].dropoff_opened

@@ -55,7 +55,6 @@ class Storm:
         self._rng = random.Random(f"{seed}/people")
         self._kill_rng = random.Random(f"{seed}/kills")
         self._numbers = iter(range(1, lives + 1))
-        self._lives = lives
         self._at_once = at_once
         self._kill_every_s = kill_every_s
         self._finished = 0
