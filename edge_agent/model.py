@@ -64,6 +64,8 @@ class Purpose(StrEnum):
 
     DROPOFF = "dropoff"
     PICKUP = "pickup"
+    OPEN_DOOR = "open-door"
+    """Out of band, for support: moves no reservation."""
 
 
 class Source(StrEnum):
@@ -71,6 +73,32 @@ class Source(StrEnum):
 
     API = "SOURCE_TYPE_API"
     MACHINE = "SOURCE_TYPE_MACHINE"
+
+
+class Severity(StrEnum):
+    """How bad something is that maintenance is asked for; the words are the API's."""
+
+    LOW = "LOW"
+    MEDIUM = "MEDIUM"
+    HIGH = "HIGH"
+    CRITICAL = "CRITICAL"
+
+
+class CellCause(StrEnum):
+    """Why something about a cell changed, beside its reservation's own course."""
+
+    RELEASED = "RELEASED"
+    """Its reservation is over and somebody has to look into it."""
+    MOVED = "MOVED"
+    """A reservation with nothing in its cell got another one."""
+    FAULT = "FAULT"
+    REPAIRED = "REPAIRED"
+    """The lock that was jammed opened again."""
+    DOUBT = "DOUBT"
+    """Nobody could see what a pulse did."""
+    BLOCKED = "BLOCKED"
+    UNBLOCKED = "UNBLOCKED"
+    CLEARED = "CLEARED"
 
 
 class Alarm(StrEnum):

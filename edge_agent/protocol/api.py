@@ -8,16 +8,34 @@ Unknown fields are ignored, so that a newer sender can talk to an older machine.
 from __future__ import annotations
 
 import ipaddress
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Annotated, Any
 from urllib.parse import urlsplit
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationError,
+    model_validator,
+)
+from pydantic_core import PydanticCustomError
 
 from edge_agent.errors import Code, FieldViolation, Refusal
-from edge_agent.model import CellStatus, Occupancy, Packaging, ReservationStatus
+from edge_agent.model import CellStatus, Occupancy, Packaging, ReservationStatus, Severity
 
 TEXT_MAX = 1024
+
+
+class FieldError(PydanticCustomError):
+    """A finding about one field that only shows when the others are known."""
+
+    def __new__(cls, field: str, problem: str) -> FieldError:
+        """`field` is the path that the answer names."""
+        return super().__new__(cls, "field", "{problem}", {"field": field, "problem": problem})
 
 
 def is_loopback(host: str | None) -> bool:
@@ -103,6 +121,29 @@ class ReserveBody(Body):
     grace_period_dropoff_in_seconds: GraceSeconds = 120
 
 
+class OpenDoorBody(Body):
+    """Body of POST /reservations/{reservation_id}/open-door."""
+
+    reason: OptionalText = ""
+    platform_reference_id: OptionalText = ""
+
+
+class MaintenanceBody(Body):
+    """Body of POST /maintenances; a cell that is to be blocked has to be named."""
+
+    cell_id: Identifier | None = None
+    machine_id: Identifier | None = None
+    description: Identifier
+    severity: Annotated[Severity, _null_is(Severity.MEDIUM)] = Severity.MEDIUM
+    block_cell_immediately: Flag = False
+
+    @model_validator(mode="after")
+    def _names_what_to_block(self) -> MaintenanceBody:
+        if self.block_cell_immediately and self.cell_id is None:
+            raise FieldError("cell_id", "is needed where block_cell_immediately is true")
+        return self
+
+
 class CellReference(Body):
     """How an answer names a cell; `description` is the label on the door."""
 
@@ -129,6 +170,10 @@ class CellDetail(CellInformation):
     status: CellStatus
     blocked: bool
     faulty: bool
+    available: bool | None = None
+    """Whether a parcel could be given this cell just now; None from a machine that does not tell."""
+    max_weight: int | None = None
+    """What the cell may carry, in grams; None from a machine that does not tell."""
 
 
 class Machine(Body):
@@ -183,11 +228,16 @@ def field_path(location: tuple[int | str, ...]) -> str:
 def refusal_from(error: ValidationError) -> Refusal:
     """A pydantic finding as code 3; every wrong field is named, the first one in the message."""
     violations = tuple(
-        FieldViolation(field_path(item["loc"]) or "body", _plain(item["msg"]))
-        for item in error.errors(include_url=False, include_input=False, include_context=False)
+        FieldViolation(_field_of(item), _plain(item["msg"]))
+        for item in error.errors(include_url=False, include_input=False)
     )
     first = violations[0]
     return Refusal(Code.INVALID_ARGUMENT, f"{first.field}: {first.description}", violations)
+
+
+def _field_of(item: Mapping[str, Any]) -> str:
+    own = item["ctx"]["field"] if item["type"] == "field" else ""
+    return field_path((*item["loc"], own) if own else item["loc"]) or "body"
 
 
 def _plain(message: str) -> str:

@@ -12,7 +12,16 @@ from pydantic import AwareDatetime, BeforeValidator, Field, ValidationError
 
 from edge_agent.errors import Code, FieldViolation, Refusal
 from edge_agent.model import Instant
-from edge_agent.protocol.api import Body, Identifier, OptionalText, ReserveBody, Text, refusal_from
+from edge_agent.protocol.api import (
+    Body,
+    Identifier,
+    MaintenanceBody,
+    OpenDoorBody,
+    OptionalText,
+    ReserveBody,
+    Text,
+    refusal_from,
+)
 
 DOOR_OPENING_LIFE_S = 30.0
 """Longest life of a command that opens a door, whatever its sender says."""
@@ -54,9 +63,7 @@ class EchoCommand(Command):
 class ReserveCommand(Command, ReserveBody):
     """Reserve a cell; `reservation_id` is made by the gateway, `platform` says whose it is."""
 
-    reservation_id: Annotated[
-        str, Field(strict=True, min_length=1, max_length=128, pattern=r"^[A-Za-z0-9_]+$")
-    ]
+    reservation_id: NewReservationId
     platform: OptionalText = ""
 
 
@@ -76,6 +83,38 @@ class PickupCommand(ReservationCommand):
 
 class CancelCommand(ReservationCommand):
     """Give the cell back before anything was dropped off."""
+
+
+class AbandonCommand(ReservationCommand):
+    """The consumer will not come: the parcel stays for the operations team."""
+
+
+class OpenDoorCommand(ReservationCommand, OpenDoorBody):
+    """Open the cell for support, without moving the reservation; the outcome comes as an event."""
+
+
+class MaintenanceCommand(Command, MaintenanceBody):
+    """Somebody reports that a cell or the machine needs looking after."""
+
+
+class CellCommand(Command):
+    """A command on one cell."""
+
+    cell_id: Identifier
+
+
+class BlockCellCommand(CellCommand):
+    """Take a cell out of allocation."""
+
+    reason: Identifier
+
+
+class UnblockCellCommand(CellCommand):
+    """Give a blocked cell back to allocation."""
+
+
+class ClearCellCommand(CellCommand):
+    """Somebody looked into the cell: it is empty and in order."""
 
 
 class GetReservationCommand(ReservationCommand):
@@ -98,13 +137,19 @@ COMMANDS: dict[str, type[Command]] = {
     "dropoff": DropoffCommand,
     "pickup": PickupCommand,
     "cancel": CancelCommand,
+    "abandon": AbandonCommand,
+    "open-door": OpenDoorCommand,
+    "maintenance": MaintenanceCommand,
+    "block-cell": BlockCellCommand,
+    "unblock-cell": UnblockCellCommand,
+    "clear-cell": ClearCellCommand,
     "get-machine": GetMachineCommand,
     "get-reservation": GetReservationCommand,
     "list-reservations": ListReservationsCommand,
 }
-"""Every command that is built, by the last word of its topic."""
+"""Every command, by the last word of its topic."""
 
-DOOR_OPENING = frozenset({"dropoff", "pickup"})
+DOOR_OPENING = frozenset({"dropoff", "pickup", "open-door"})
 QUERIES = frozenset({"echo", "get-machine", "get-reservation", "list-reservations"})
 """Commands that change nothing, so nothing of them is kept."""
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from enum import StrEnum
 
-from edge_agent.model import Alarm, CellStatus, Source, UnlockOutcome
+from edge_agent.model import Alarm, CellCause, CellStatus, Severity, Source, UnlockOutcome
 from edge_agent.protocol.api import Body, CellReference
 
 
@@ -16,7 +16,10 @@ class EventType(StrEnum):
     PICKUP = "EVENT_TYPE_PICKUP"
     PICKUP_FAILED = "EVENT_TYPE_PICKUP_FAILED"
     RESERVATION_CANCELLED = "EVENT_TYPE_RESERVATION_CANCELLED"
+    PICKUP_ABANDONED = "EVENT_TYPE_PICKUP_ABANDONED"
     RESERVATION_COMPLETED = "EVENT_TYPE_RESERVATION_COMPLETED"
+    OPEN_DOOR_FULFILLED = "EVENT_TYPE_OPEN_DOOR_FULFILLED"
+    MAINTENANCE_REQUESTED = "EVENT_TYPE_MAINTENANCE_REQUESTED"
     CELL_STATUS_CHANGED = "EVENT_TYPE_CELL_STATUS_CHANGED"
     ALARM_RAISED = "EVENT_TYPE_ALARM_RAISED"
     ALARM_CLEARED = "EVENT_TYPE_ALARM_CLEARED"
@@ -28,6 +31,8 @@ WEBHOOK_TYPES = frozenset(
         EventType.PICKUP,
         EventType.PICKUP_FAILED,
         EventType.RESERVATION_CANCELLED,
+        EventType.PICKUP_ABANDONED,
+        EventType.OPEN_DOOR_FULFILLED,
     }
 )
 """The types that trigger a webhook; the others only feed the gateway's projection."""
@@ -48,11 +53,21 @@ class EventDetail(Body):
     machine: MachineReference
     cell: CellReference | None = None
     outcome: UnlockOutcome | None = None
-    """Of the unlock, where one failed."""
+    """Of the unlock: where one failed, and of every open-door."""
     reason: str | None = None
     recovered: bool | None = None
     """True when the machine concluded the fact at a start, from what it had journaled and what it saw."""
     status: CellStatus | None = None
+    blocked: bool | None = None
+    faulty: bool | None = None
+    cause: CellCause | None = None
+    """Why `status`, `blocked` or `faulty` changed. MOVED comes with the reservation and names its new cell."""
+    request_id: str | None = None
+    """Of an open-door: the X-Request-ID it was asked for with."""
+    platform_reference_id: str | None = None
+    maintenance_ticket_id: str | None = None
+    description: str | None = None
+    severity: Severity | None = None
     alarm: Alarm | None = None
     device: str | None = None
 
@@ -63,7 +78,10 @@ DETAIL_KEY: dict[EventType, str] = {
     EventType.PICKUP: "pickup_event",
     EventType.PICKUP_FAILED: "pickup_failed_event",
     EventType.RESERVATION_CANCELLED: "reservation_cancelled_event",
+    EventType.PICKUP_ABANDONED: "pickup_abandoned_event",
     EventType.RESERVATION_COMPLETED: "reservation_completed_event",
+    EventType.OPEN_DOOR_FULFILLED: "open_door_fulfilled_event",
+    EventType.MAINTENANCE_REQUESTED: "maintenance_requested_event",
     EventType.CELL_STATUS_CHANGED: "cell_status_changed_event",
     EventType.ALARM_RAISED: "alarm_raised_event",
     EventType.ALARM_CLEARED: "alarm_cleared_event",
@@ -90,7 +108,10 @@ class Event(Body):
     pickup_event: EventDetail | None = None
     pickup_failed_event: EventDetail | None = None
     reservation_cancelled_event: EventDetail | None = None
+    pickup_abandoned_event: EventDetail | None = None
     reservation_completed_event: EventDetail | None = None
+    open_door_fulfilled_event: EventDetail | None = None
+    maintenance_requested_event: EventDetail | None = None
     cell_status_changed_event: EventDetail | None = None
     alarm_raised_event: EventDetail | None = None
     alarm_cleared_event: EventDetail | None = None

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from edge_agent.errors import Code, Refusal
-from edge_agent.model import Instant, Purpose, parse_qr, qr_text
+from edge_agent.model import Instant, Purpose, Severity, parse_qr, qr_text
 from edge_agent.protocol.commands import COMMANDS, decode, life_ns
 
 NOW = Instant("b", 10**12, 1_750_000_000.0, True)
@@ -74,11 +74,35 @@ def test_null_is_the_default_and_zero_grace_is_legal() -> None:
     assert command.packaging.weight == 0
 
 
-def test_what_is_not_built_says_so() -> None:
-    for name in ("open-door", "abandon", "maintenance", "nonsense"):
-        with pytest.raises(Refusal) as caught:
-            decode(name, body(reservation_id="res_1"))
-        assert caught.value.code is Code.NOT_BUILT
+def test_a_command_that_nobody_knows_is_not_built() -> None:
+    with pytest.raises(Refusal) as caught:
+        decode("fly", body(reservation_id="res_1"))
+    assert caught.value.code is Code.NOT_BUILT
+
+
+@pytest.mark.parametrize(
+    ("wrong", "field"),
+    [
+        ({"block_cell_immediately": True}, "cell_id"),
+        ({"severity": "BAD"}, "severity"),
+        ({"severity": 1}, "severity"),
+        ({"description": ""}, "description"),
+        ({"description": "x" * 1025}, "description"),
+        ({"cell_id": 3}, "cell_id"),
+        ({"block_cell_immediately": "true", "cell_id": "c"}, "block_cell_immediately"),
+    ],
+)
+def test_a_maintenance_that_is_wrong_is_told_by_field(wrong: dict[str, Any], field: str) -> None:
+    with pytest.raises(Refusal) as caught:
+        decode("maintenance", body(**({"description": "d"} | wrong)))
+    assert caught.value.code is Code.INVALID_ARGUMENT
+    assert caught.value.violations[0].field == field
+
+
+def test_what_a_maintenance_leaves_out_has_its_default() -> None:
+    command: Any = decode("maintenance", body(description="d", severity=None, block_cell_immediately=None))
+    assert (command.severity, command.block_cell_immediately) == (Severity.MEDIUM, False)
+    assert (command.cell_id, command.machine_id) == (None, None)
 
 
 @given(st.binary(max_size=200) | st.text(max_size=100).map(str.encode), st.sampled_from(sorted(COMMANDS)))
@@ -123,7 +147,7 @@ def test_an_old_command_with_a_long_expiry_is_expired() -> None:
         life_ns("dropoff", command, NOW, None)
 
 
-@pytest.mark.parametrize("purpose", list(Purpose))
+@pytest.mark.parametrize("purpose", [Purpose.DROPOFF, Purpose.PICKUP])
 def test_qr_texts_are_those_of_the_reference(purpose: Purpose) -> None:
     text = qr_text(purpose, "res_789", "1234")
     assert text == {"dropoff": "DLV-DROP-res_789-1234", "pickup": "DLV-PICK-res_789-1234"}[purpose]

@@ -144,7 +144,12 @@ async def search_machines(request: Request, caller: Caller, parts: WithParts) ->
     )
 
 
-@api.get("/machines/{machine_id}", response_model=MachineAnswer, responses=MISSING)
+@api.get(
+    "/machines/{machine_id}",
+    response_model=MachineAnswer,
+    response_model_exclude_none=True,
+    responses=MISSING,
+)
 async def get_machine(machine_id: str, caller: Caller, parts: WithParts) -> MachineAnswer:
     """One machine, as it last told of itself."""
     return MachineAnswer(machine=await _machine(parts, machine_id))
