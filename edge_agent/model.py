@@ -218,7 +218,24 @@ class Ticket:
     stopped: bool = False
     """Another door moved than this one: no further pulse."""
     request_key: str | None = None
-    """The request to answer with the outcome; None when nobody waits."""
+    """The request to answer with the outcome (an open-door: to name in the event); None when nobody waits."""
+    reason: str = ""
+    """Why the door is opened, in the words of who asked for it."""
+    platform_reference_id: str = ""
+    echo_id: str | None = None
+    """The X-Request-ID of an open-door, which its event brings back."""
+    moves: int = 0
+    """How often the reservation got another cell for the sake of this wish."""
+    first_pulse_ns: int | None = None
+    """CLOCK_BOOTTIME of the first pulse."""
+
+
+@dataclass(frozen=True, slots=True)
+class Block:
+    """Why a cell is blocked, and the maintenance ticket that did it, if one did."""
+
+    reason: str
+    maintenance_ticket_id: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -236,10 +253,16 @@ class Cell:
     opened_since_allocation: bool = False
     suspect: bool = False
     """An unlock of unknown outcome happened: look into the cell before it is allocated anew."""
-    blocked: str | None = None
+    blocked: Block | None = None
     faulty: str | None = None
     unlocks: int = 0
     """How often this lock was pulsed in its life: the measure of wear."""
+    usual_open_us: int | None = None
+    """How long from the first pulse to the open door, in microseconds: a mean over many openings."""
+    recent_open_us: int | None = None
+    """The same over the last few."""
+    worn: bool = False
+    """The lock became slow, and maintenance was asked for."""
 
 
 _WORD = {Purpose.DROPOFF: "DROP", Purpose.PICKUP: "PICK"}

@@ -227,6 +227,7 @@ class MqttLink:
                 response_topic=getattr(properties, "ResponseTopic", None),
                 correlation=getattr(properties, "CorrelationData", None),
                 message_expiry_s=expiry_s,
+                x_request_id=dict(getattr(properties, "UserProperty", [])).get("x-request-id"),
                 retained=message.retain,
             )
         )

@@ -20,7 +20,8 @@ ENTITIES: dict[str, TypeAdapter[Any]] = {
     "pulses_ns": TypeAdapter(tuple[int, ...]),
     "guesses": TypeAdapter(Guesses),
 }
-"""The maps of the state that lie in the table `entity`, by the name of their field."""
+"""The maps of the state that lie in the table `entity`, by the name of their field; the others hold
+reservations."""
 
 
 def dump(adapter: TypeAdapter[Any], value: Any) -> str:

@@ -9,6 +9,7 @@ from edge_agent.journal.store import Loaded
 from edge_agent.model import Instant
 from edge_agent.statemachine.invariants import check
 from edge_agent.statemachine.locker import restored
+from edge_agent.statemachine.resting import RestingCodes
 from edge_agent.statemachine.state import Layout, LockerState, empty_state
 
 
@@ -27,14 +28,17 @@ def restore(loaded: Loaded, layout: Layout, now: Instant) -> LockerState:
         raise ConfigError(findings)
     fresh = empty_state(layout)
     cells = {label: loaded.entities["cells"].get(label, cell) for label, cell in fresh.cells.items()}
-    resting = sorted(loaded.entities["resting_codes"].items(), key=lambda item: item[1].wall_s)
+    resting = RestingCodes()
+    for code, died in sorted(loaded.entities["resting_codes"].items(), key=lambda item: item[1].wall_s):
+        resting = resting.died(code, died)
     state = replace(
         fresh,
         cells=cells,
         reservations=dict(loaded.reservations),
         tickets={k: t for k, t in loaded.entities["tickets"].items() if t.cell in cells},
         alarms=dict(loaded.entities["alarms"]),
-        resting_codes=dict(resting),
+        former={label: left for label, left in loaded.former.items() if label in cells},
+        resting_codes=resting,
         pulses_ns=dict(loaded.entities["pulses_ns"]),
         guesses=dict(loaded.entities["guesses"]),
     )

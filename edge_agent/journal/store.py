@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fcntl
+import json
 import os
 import sqlite3
 from collections.abc import Iterator, Mapping
@@ -14,12 +15,16 @@ from typing import Any
 
 from edge_agent.errors import StorageFault
 from edge_agent.journal.records import ENTITIES, RESERVATION, dump, load
-from edge_agent.model import Reservation, ReservationStatus
+from edge_agent.model import Purpose, Reservation, ReservationStatus, Ticket
 from edge_agent.statemachine.outputs import UnlockRecord
 from edge_agent.statemachine.state import LockerState
 
+OVER, LIVE, FORMER = 0, 1, 2
+"""What the column `live` of a reservation says; FORMER is over, and the last that had its cell."""
 INBOX_KEPT_S = 7 * 24 * 3600
 """How long a request id and its reply are kept at least."""
+EVENTS_KEPT = 1000
+"""So many events are kept after the broker has them, for the technician to look at."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,8 +44,11 @@ class Batch:
 
     before: LockerState
     after: LockerState
+    changed: dict[tuple[str, str], None] = field(default_factory=dict)
+    """What differs between the two, as (field of the state, key), in the order it first changed."""
     ended: list[Reservation] = field(default_factory=list)
-    unlocks: list[UnlockRecord] = field(default_factory=list)
+    unlocks: list[tuple[int, UnlockRecord]] = field(default_factory=list)
+    """Lines of the ledger, each with the sequence of the last event before it."""
     events: list[tuple[int, str]] = field(default_factory=list)
     requests: list[InboxRow] = field(default_factory=list)
     replies: dict[str, str] = field(default_factory=dict)
@@ -52,8 +60,9 @@ class Batch:
     @property
     def empty(self) -> bool:
         """Whether there is nothing to write."""
-        return self.before is self.after and not (
-            self.ended
+        return not (
+            self.changed
+            or self.ended
             or self.unlocks
             or self.events
             or self.requests
@@ -69,6 +78,8 @@ class Loaded:
 
     entities: Mapping[str, Mapping[str, Any]]
     reservations: Mapping[str, Reservation]
+    former: Mapping[str, Reservation]
+    """Completed ones whose cell nobody got since, by the cell's label."""
     last_sequence: int
     requests: list[InboxRow]
     """Those without a reply, and recent ones with theirs."""
@@ -145,12 +156,17 @@ class JournalStore:
                 entities[kind][key] = load(ENTITIES[kind], body, f"{kind} {key}")
             live = self._reader.execute("SELECT reservation_id, body FROM reservation WHERE live = 1")
             reservations = {rid: load(RESERVATION, body, f"reservation {rid}") for rid, body in live}
+            former = self._former()
             row = self._reader.execute("SELECT seq FROM sqlite_sequence WHERE name = 'outbox'").fetchone()
             query = "SELECT * FROM inbox WHERE reply IS NULL OR received_s > ? ORDER BY received_s"
             requests = self._reader.execute(query, (replies_since_s,))
-            return Loaded(
-                entities, reservations, 0 if row is None else row[0], [InboxRow(*r) for r in requests]
-            )
+            sequence = 0 if row is None else row[0]
+            return Loaded(entities, reservations, former, sequence, [InboxRow(*r) for r in requests])
+
+    def _former(self) -> dict[str, Reservation]:
+        rows = self._reader.execute("SELECT reservation_id, body FROM reservation WHERE live = 2")
+        last = [load(RESERVATION, body, f"reservation {rid}") for rid, body in rows]
+        return {reservation.cell: reservation for reservation in last}
 
     def commit(self, batch: Batch) -> None:
         """Writes a batch whole or not at all; returns when it is on the disk."""
@@ -167,28 +183,40 @@ class JournalStore:
 
     def _write_state(self, batch: Batch) -> None:
         put, gone = [], []
-        for kind, adapter in ENTITIES.items():
-            before, after = getattr(batch.before, kind), getattr(batch.after, kind)
-            if before is after:
-                continue
-            for key, value in after.items():
-                if before.get(key) is not value and _lasting(value):
-                    put.append((kind, key, dump(adapter, value)))
-            gone += [(kind, key) for key in before if key not in after]
+        for kind, key in batch.changed:
+            if kind in ENTITIES:
+                value = getattr(batch.after, kind).get(key)
+                if value is None or not _lasting(value):
+                    gone.append((kind, key))
+                else:
+                    put.append((kind, key, dump(ENTITIES[kind], value)))
         self._writer.executemany("INSERT OR REPLACE INTO entity VALUES (?, ?, ?)", put)
         self._writer.executemany("DELETE FROM entity WHERE kind = ? AND key = ?", gone)
-        before, after = batch.before.reservations, batch.after.reservations
-        rows = [_reservation_row(r, 0) for r in batch.ended]
-        rows += [_reservation_row(r, 1) for rid, r in after.items() if before.get(rid) is not r]
+        self._write_reservations(batch)
+
+    def _write_reservations(self, batch: Batch) -> None:
+        after = batch.after
+        rows = [_reservation_row(r, OVER) for r in batch.ended]
+        given_again = []
+        for kind, key in batch.changed:
+            if kind == "reservations" and key in after.reservations:
+                rows.append(_reservation_row(after.reservations[key], LIVE))
+            elif kind == "former":
+                left = batch.before.former.get(key)
+                if left is not None:
+                    given_again.append((left.reservation_id,))
+                if key in after.former:
+                    rows.append(_reservation_row(after.former[key], FORMER))
+        self._writer.executemany("UPDATE reservation SET live = 0 WHERE reservation_id = ?", given_again)
         self._writer.executemany("INSERT OR REPLACE INTO reservation VALUES (?, ?, ?, ?)", rows)
 
     def _write_records(self, batch: Batch) -> None:
         execute = self._writer.executemany
         execute(
-            "INSERT INTO unlock VALUES (NULL, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
-            [_unlock_row(record) for record in batch.unlocks],
+            "INSERT INTO unlock VALUES (NULL, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            [_unlock_row(after, record) for after, record in batch.unlocks],
         )
-        execute("INSERT INTO outbox VALUES (?, ?)", batch.events)
+        execute("INSERT INTO outbox VALUES (?, ?, 0)", batch.events)
         # First the forgotten ones: one of them may have come again in this very batch.
         execute("DELETE FROM inbox WHERE request_id = ?", [(r,) for r in batch.forgotten_requests])
         execute(
@@ -199,20 +227,44 @@ class JournalStore:
             "UPDATE inbox SET reply = ? WHERE request_id = ?",
             [(reply, request_id) for request_id, reply in batch.replies.items()],
         )
-        execute("DELETE FROM outbox WHERE sequence = ?", [(s,) for s in batch.acknowledged])
+        if batch.acknowledged:
+            execute(
+                "UPDATE outbox SET acknowledged = 1 WHERE sequence = ?", [(s,) for s in batch.acknowledged]
+            )
+            old = max(batch.acknowledged) - EVENTS_KEPT
+            execute("DELETE FROM outbox WHERE sequence <= ? AND acknowledged = 1", [(old,)])
         if batch.requests and batch.prune_inbox_s is not None:
             self._writer.execute("DELETE FROM inbox WHERE received_s < ?", (batch.prune_inbox_s,))
 
     def events_after(self, sequence: int, limit: int) -> list[tuple[int, str]]:
         """Unacknowledged events behind a sequence, oldest first."""
         with _as_storage_fault():
-            query = "SELECT sequence, body FROM outbox WHERE sequence > ? ORDER BY sequence LIMIT ?"
+            query = "SELECT sequence, body FROM outbox WHERE sequence > ? AND acknowledged = 0"
+            query += " ORDER BY sequence LIMIT ?"
             return list(self._reader.execute(query, (sequence, limit)))
+
+    def told(self, after: tuple[int, int], limit: int) -> list[dict[str, Any]]:
+        """Events kept and lines of the ledger of unlocks, in the order in which they happened.
+
+        The `limit` newest behind the place `after`: the sequence of an event and the number of a ledger line.
+        Rows of kind `event` hold `sequence`, `sent` and the event's `body`; those of kind `unlock` the
+        ledger's columns.
+        """
+        with _as_storage_fault():
+            query = "SELECT sequence, body, acknowledged FROM outbox WHERE sequence > ?"
+            query += " ORDER BY sequence DESC LIMIT ?"
+            events = [_told(*row) for row in self._reader.execute(query, (after[0], limit))]
+            query = f"SELECT {', '.join(_LEDGER)} FROM unlock WHERE n > ? ORDER BY n DESC LIMIT ?"
+            unlocks = [_ledger_line(row) for row in self._reader.execute(query, (after[1], limit))]
+        ordered = [((row["after_sequence"], 1, row["n"]), row) for row in unlocks]
+        ordered += [((row["sequence"], 0, 0), row) for row in events]
+        return [row for _, row in sorted(ordered, key=lambda item: item[0])][-limit:]
 
     def outbox_size(self) -> int:
         """How many events wait for the broker."""
         with _as_storage_fault():
-            (count,) = self._reader.execute("SELECT count(*) FROM outbox").fetchone()
+            query = "SELECT count(*) FROM outbox WHERE acknowledged = 0"
+            (count,) = self._reader.execute(query).fetchone()
             return int(count)
 
     def request(self, request_id: str) -> InboxRow | None:
@@ -235,14 +287,44 @@ class JournalStore:
     def ended_status(self, reservation_id: str) -> ReservationStatus | None:
         """The last status of a reservation that is over; None if it lives or never was."""
         with _as_storage_fault():
-            query = "SELECT status FROM reservation WHERE reservation_id = ? AND live = 0"
+            query = "SELECT status FROM reservation WHERE reservation_id = ? AND live <> 1"
             row = self._reader.execute(query, (reservation_id,)).fetchone()
             return None if row is None else ReservationStatus(row[0])
 
 
+def _told(sequence: int, body: str, acknowledged: int) -> dict[str, Any]:
+    return {"kind": "event", "sequence": sequence, "sent": bool(acknowledged), "body": json.loads(body)}
+
+
+_LEDGER = (
+    "n",
+    "unlock_id",
+    "attempt",
+    "cell",
+    "reservation_id",
+    "purpose",
+    "source",
+    "request_id",
+    "wall_s",
+    "outcome",
+    "reason",
+    "pulsed",
+    "after_sequence",
+)
+
+
+def _ledger_line(row: tuple[Any, ...]) -> dict[str, Any]:
+    return {"kind": "unlock", **dict(zip(_LEDGER, row, strict=True))}
+
+
 def _lasting(value: Any) -> bool:
-    """Tickets are written once a pulse is meant; what only waits or looks does not survive the process."""
-    return getattr(value, "stage", "pulsing") in ("pulsing", "unresolved")
+    """Tickets are written once a pulse is meant; what only waits or looks does not survive the process.
+
+    An open-door does from the beginning: its sender was told that it is accepted, and shall hear of its end.
+    """
+    if not isinstance(value, Ticket):
+        return True
+    return value.stage in ("pulsing", "unresolved") or value.purpose is Purpose.OPEN_DOOR
 
 
 def _reservation_row(reservation: Reservation, live: int) -> tuple[str, int, str, str]:
@@ -250,6 +332,6 @@ def _reservation_row(reservation: Reservation, live: int) -> tuple[str, int, str
     return reservation.reservation_id, live, reservation.status.value, body
 
 
-def _unlock_row(u: UnlockRecord) -> tuple[Any, ...]:
+def _unlock_row(after_sequence: int, u: UnlockRecord) -> tuple[Any, ...]:
     who = (u.unlock_id, u.attempt, u.cell, u.reservation_id, u.purpose, u.source, u.request_key)
-    return (*who, u.at.boottime_ns, u.at.wall_s, u.outcome)
+    return (*who, u.at.boottime_ns, u.at.wall_s, u.outcome, u.reason, u.pulsed, after_sequence)

@@ -61,7 +61,7 @@ class EventDetail(Body):
     blocked: bool | None = None
     faulty: bool | None = None
     cause: CellCause | None = None
-    """Why `status`, `blocked` or `faulty` changed. MOVED comes with the reservation and names its new cell."""
+    """Why `status`, `blocked` or `faulty` changed. MOVED comes with the reservation and its new cell."""
     request_id: str | None = None
     """Of an open-door: the X-Request-ID it was asked for with."""
     platform_reference_id: str | None = None

@@ -16,19 +16,25 @@ import structlog
 
 from edge_agent.errors import Code, FieldViolation, Refusal, StorageFault
 from edge_agent.journal.store import InboxRow, JournalStore
-from edge_agent.model import Purpose, ReservationStatus
+from edge_agent.model import Purpose, ReservationStatus, Source
 from edge_agent.protocol.api import rpc_status
 from edge_agent.protocol.commands import (
     QUERIES,
+    AbandonCommand,
+    BlockCellCommand,
     CancelCommand,
+    ClearCellCommand,
     Command,
     DropoffCommand,
     EchoCommand,
     GetMachineCommand,
     GetReservationCommand,
     ListReservationsCommand,
+    MaintenanceCommand,
+    OpenDoorCommand,
     PickupCommand,
     ReserveCommand,
+    UnblockCellCommand,
     decode,
     life_ns,
 )
@@ -37,7 +43,18 @@ from edge_agent.runtime.ids import Ids
 from edge_agent.runtime.loop import LOCAL, LockerLoop, journal_fault
 from edge_agent.runtime.views import Views
 from edge_agent.statemachine.access import not_valid
-from edge_agent.statemachine.inputs import Cancel, Clear, EnterCode, Input, OpenFor, Reserve
+from edge_agent.statemachine.inputs import (
+    Abandon,
+    BlockCell,
+    Cancel,
+    Clear,
+    EnterCode,
+    Input,
+    OpenFor,
+    RequestMaintenance,
+    Reserve,
+    UnblockCell,
+)
 from edge_agent.statemachine.outputs import Answer
 from edge_agent.statemachine.reservation import within
 
@@ -54,6 +71,8 @@ class Incoming:
     response_topic: str | None = None
     correlation: bytes | None = None
     message_expiry_s: int | None = None
+    x_request_id: str | None = None
+    """The user property of this name: the X-Request-ID of the REST call behind the command."""
     retained: bool = False
 
 
@@ -134,34 +153,79 @@ class Desk:
             return
         now = self._clock.now()
         left_ns = life_ns(incoming.command, command, now, incoming.message_expiry_s)
-        given = self._input(command, now.boottime_ns + left_ns)
+        given = self._input(command, now.boottime_ns + left_ns, incoming.x_request_id)
         row = InboxRow(command.request_id, now.wall_s, incoming.response_topic, incoming.correlation)
         self._waiting[command.request_id] = [address]
         self.loop.submit(given, request=row, taken=incoming.acknowledge)
 
-    def _input(self, command: Command, expires_ns: int) -> Input:
+    def _input(self, command: Command, expires_ns: int, x_request_id: str | None) -> Input:
+        key = command.request_id
         match command:
             case ReserveCommand():
                 return self._reserve(command, expires_ns)
             case DropoffCommand() | PickupCommand():
                 purpose = Purpose.DROPOFF if isinstance(command, DropoffCommand) else Purpose.PICKUP
                 return OpenFor(
-                    request_key=command.request_id,
+                    request_key=key,
                     reservation_id=command.reservation_id,
                     purpose=purpose,
                     unlock_id=self._ids.unique("unl"),
                     expires_ns=expires_ns,
                 )
+            case OpenDoorCommand():
+                return OpenFor(
+                    request_key=key,
+                    reservation_id=command.reservation_id,
+                    purpose=Purpose.OPEN_DOOR,
+                    unlock_id=self._ids.unique("unl"),
+                    expires_ns=expires_ns,
+                    reason=command.reason,
+                    platform_reference_id=command.platform_reference_id,
+                    echo_id=x_request_id,
+                )
             case CancelCommand():
-                return Cancel(command.request_id, command.reservation_id, expires_ns)
+                return Cancel(key, command.reservation_id, expires_ns)
+            case AbandonCommand():
+                return Abandon(key, command.reservation_id, expires_ns)
+            case MaintenanceCommand():
+                return self._maintenance(command, expires_ns)
+            case BlockCellCommand():
+                return BlockCell(key, self._label(command.cell_id), command.reason, Source.API, expires_ns)
+            case UnblockCellCommand():
+                return UnblockCell(key, self._label(command.cell_id), Source.API, expires_ns)
+            case ClearCellCommand():
+                return Clear(key, self._label(command.cell_id), Source.API, expires_ns)
             case _:
                 raise Refusal(Code.NOT_BUILT, f"{type(command).__name__} is not built in this version")
 
-    def _reserve(self, command: ReserveCommand, expires_ns: int) -> Reserve:
-        if command.machine_id != self._machine_id:
+    def _label(self, cell_id: str) -> str:
+        """The label of a cell. Raises `Refusal` with code 5 for an id that is no cell's."""
+        for spec in self.loop.layout.specs.values():
+            if spec.cell_id == cell_id:
+                return spec.label
+        raise Refusal(Code.NOT_FOUND, f"no such cell: {cell_id}")
+
+    def _demand_me(self, machine_id: str) -> None:
+        if machine_id != self._machine_id:
             violation = FieldViolation("machine_id", f"this is machine {self._machine_id!r}")
             message = f"{violation.field}: {violation.description}"
             raise Refusal(Code.INVALID_ARGUMENT, message, (violation,))
+
+    def _maintenance(self, command: MaintenanceCommand, expires_ns: int) -> RequestMaintenance:
+        if command.machine_id is not None:
+            self._demand_me(command.machine_id)
+        return RequestMaintenance(
+            request_key=command.request_id,
+            maintenance_ticket_id=self._ids.unique("maint"),
+            description=command.description,
+            severity=command.severity,
+            cell=None if command.cell_id is None else self._label(command.cell_id),
+            block=command.block_cell_immediately,
+            expires_ns=expires_ns,
+        )
+
+    def _reserve(self, command: ReserveCommand, expires_ns: int) -> Reserve:
+        self._demand_me(command.machine_id)
         return Reserve(
             request_key=command.request_id,
             reservation_id=command.reservation_id,
@@ -220,7 +284,17 @@ class Desk:
     async def clear(self, cell: str) -> Answer:
         """A technician has looked into the cell."""
         key = self._local_key()
-        return await self._submit_local(key, Clear(key, cell))
+        return await self._submit_local(key, Clear(key, cell, Source.MACHINE))
+
+    async def block(self, cell: str, reason: str) -> Answer:
+        """A technician takes a cell out of allocation."""
+        key = self._local_key()
+        return await self._submit_local(key, BlockCell(key, cell, reason, Source.MACHINE))
+
+    async def unblock(self, cell: str) -> Answer:
+        """A technician gives a blocked cell back."""
+        key = self._local_key()
+        return await self._submit_local(key, UnblockCell(key, cell, Source.MACHINE))
 
     def _local_key(self) -> str:
         self._local_numbers += 1

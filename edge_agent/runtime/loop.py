@@ -11,6 +11,7 @@ import asyncio
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from typing import get_args
 
 import structlog
 
@@ -20,7 +21,7 @@ from edge_agent.model import Reservation, ReservationStatus
 from edge_agent.runtime.clock import Clock
 from edge_agent.runtime.views import Views
 from edge_agent.runtime.writer import Writer
-from edge_agent.statemachine.inputs import Cancel, Clear, EnterCode, Input, OpenFor, Reserve, Tick
+from edge_agent.statemachine.inputs import Abandon, Cancel, Command, Input, OpenFor, Reserve, Tick
 from edge_agent.statemachine.locker import next_due_ns, step
 from edge_agent.statemachine.outputs import Answer, Effect
 from edge_agent.statemachine.state import Layout, LockerState
@@ -35,7 +36,7 @@ LONGEST_WAIT_S = 30.0
 """The core looks at the clock this often at least: that it was synchronised is told by nobody."""
 LOCAL = "\0"
 """First character of the key of a request made at the machine; such requests are not kept in the inbox."""
-COMMANDS = (Reserve, OpenFor, EnterCode, Cancel, Clear)
+COMMANDS = get_args(Command)
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,12 +155,13 @@ class LockerLoop:
                 answers.append(Answer(item.given.request_key, refusal=refusal))
                 continue
             state = done.state
+            batch.changed |= dict.fromkeys(done.changed)
             steps.append(done)
             answers += done.answers
+            batch.unlocks += [(sequence, record) for record in done.unlocks]
             for fact in done.facts:
                 sequence += 1
                 batch.events.append((sequence, self._views.event(fact, sequence)))
-            batch.unlocks += done.unlocks
             batch.ended += done.ended
         batch.after = state
         replies = [(answer, self._views.reply(answer)) for answer in answers]
@@ -177,14 +179,14 @@ class LockerLoop:
         self.state, self.last_sequence = state, sequence
         if batch.acknowledged:
             self.on_forgotten(batch.acknowledged)
-        self._let_out(items, steps, replies, bool(batch.events), before)
+        self._let_out(items, steps, replies, events=bool(batch.events), changed=bool(batch.changed))
 
     def _with_history(self, given: Input, ended: list[Reservation]) -> Input:
         """A command together with what became of its reservation, up to the input just before it.
 
         Raises `Refusal` if the journal cannot be read.
         """
-        if not isinstance(given, Reserve | OpenFor | Cancel):
+        if not isinstance(given, Reserve | OpenFor | Cancel | Abandon):
             return given
         for reservation in ended:
             if reservation.reservation_id == given.reservation_id:
@@ -211,8 +213,9 @@ class LockerLoop:
         items: list[_Item],
         steps: list[Step],
         replies: list[tuple[Answer, str]],
+        *,
         events: bool,
-        before: LockerState,
+        changed: bool,
     ) -> None:
         for done in steps:
             for effect in done.effects:
@@ -224,7 +227,7 @@ class LockerLoop:
             self._on_answer(answer.request_key, reply, answer)
         if events:
             self.on_events()
-        if self.state is not before:
+        if changed:
             self.on_state()
 
     async def _storage_failed(

@@ -19,7 +19,7 @@ from edge_agent.protocol.api import (
 )
 from edge_agent.protocol.events import DETAIL_KEY, Event, EventDetail, EventType, MachineReference
 from edge_agent.runtime.ids import Ids
-from edge_agent.statemachine.cell import occupancy, preferred
+from edge_agent.statemachine.cell import allocatable, occupancy, preferred
 from edge_agent.statemachine.outputs import Answer, Fact
 from edge_agent.statemachine.state import Layout, LockerState
 
@@ -109,6 +109,8 @@ class Views:
                 "status": cell.status,
                 "blocked": cell.blocked is not None,
                 "faulty": cell.faulty is not None,
+                "available": allocatable(cell) and state.at_work(spec.label) is None,
+                "max_weight": spec.max_mass_g,
             }
         )
 
@@ -123,6 +125,14 @@ class Views:
             reason=fact.reason,
             recovered=True if fact.recovered else None,
             status=fact.status,
+            blocked=fact.blocked,
+            faulty=fact.faulty,
+            cause=fact.cause,
+            request_id=fact.echo_id,
+            platform_reference_id=fact.platform_reference_id,
+            maintenance_ticket_id=fact.maintenance_ticket_id,
+            description=fact.description,
+            severity=fact.severity,
             alarm=fact.alarm,
             device=fact.device,
         )
@@ -149,6 +159,12 @@ class Views:
         if answer.refusal is not None:
             return json.dumps({"error": rpc_status(answer.refusal)})
         result: dict[str, Any] = {}
+        if answer.accepted is not None:
+            request_id, at = answer.accepted
+            return json.dumps({"result": {"request_id": request_id, "accepted_at": rfc3339(at.wall_s)}})
+        if answer.maintenance is not None:
+            ticket_id, at = answer.maintenance
+            result |= {"maintenance_ticket_id": ticket_id, "created_at": rfc3339(at.wall_s), "status": "OPEN"}
         if answer.cell is not None:
             result["cell"] = self.cell(answer.cell).model_dump(exclude_none=True)
         if answer.reservation is not None:

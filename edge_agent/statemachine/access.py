@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import hmac
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from hmac import compare_digest
 
 from edge_agent.errors import Code, Refusal
-from edge_agent.model import Instant, Purpose, Reservation, parse_qr
+from edge_agent.model import Purpose, Reservation, parse_qr
+from edge_agent.statemachine.resting import rested
 from edge_agent.statemachine.turn import Turn
-
-CODE_REST_NS = 7 * 24 * 3600 * 10**9
-"""How long a code that died is not given again while others are left."""
 
 
 def choose_codes(turn: Turn, candidates: Iterable[str]) -> tuple[str, str]:
@@ -29,30 +27,41 @@ def choose_codes(turn: Turn, candidates: Iterable[str]) -> tuple[str, str]:
     raise Refusal(Code.NO_CELL, "every code is in use")
 
 
-def _in_order(turn: Turn, candidates: Iterable[str]) -> Iterable[str]:
+def _in_order(turn: Turn, candidates: Iterable[str]) -> Iterator[str]:
     resting = turn.resting_codes
     for code in candidates:
-        if code not in resting or _rested(resting[code], turn.now):
+        if _fresh(turn, code):
             yield code
     digits = turn.layout.code_digits
     for number in range(10**digits):
         code = f"{number:0{digits}d}"
-        if code not in resting or _rested(resting[code], turn.now):
+        if _fresh(turn, code):
             yield code
-    yield from resting
+    yield from sorted(resting, key=lambda code: (_died_s(turn, code), code))
 
 
-def _rested(died: Instant, now: Instant) -> bool:
-    elapsed_ns = died.elapsed_ns(now)
-    return elapsed_ns is not None and elapsed_ns > CODE_REST_NS
+def _fresh(turn: Turn, code: str) -> bool:
+    died = turn.resting_codes.get(code)
+    return died is None or rested(died, turn.now)
 
 
-def forget_rested(turn: Turn) -> None:
-    """Drops codes that have rested long enough, so that the list stays as short as a week."""
-    for code, died in list(turn.resting_codes.items()):
-        if not _rested(died, turn.now):
-            return
-        turn.put("resting_codes", code, None)
+def _died_s(turn: Turn, code: str) -> float:
+    died = turn.resting_codes.get(code)
+    assert died is not None
+    return died.wall_s
+
+
+def forget_rested(turn: Turn, codes: Iterable[str]) -> None:
+    """Drops what has rested long enough beside each of these codes, so that the list stays as short as a
+    week.
+
+    Only one bucket a code is looked at: a whole list would make a step the slower the more reservations there
+    were.
+    """
+    for code in codes:
+        for other, died in turn.resting_codes.beside(code):
+            if rested(died, turn.now):
+                turn.wake_code(other)
 
 
 def match_entry(turn: Turn, text: str) -> tuple[Reservation, Purpose] | None:
@@ -62,11 +71,11 @@ def match_entry(turn: Turn, text: str) -> tuple[Reservation, Purpose] | None:
     """
     parsed = parse_qr(text)
     digits = text if parsed is None else parsed[2]
-    entered = digits.encode("utf-8", "replace")
+    entered = digits if digits.isascii() else ""
     found: tuple[Reservation, Purpose] | None = None
     for reservation in turn.reservations.values():
-        drop = hmac.compare_digest(entered, reservation.drop_off_code.encode())
-        pick = hmac.compare_digest(entered, reservation.pickup_code.encode())
+        drop = compare_digest(entered, reservation.drop_off_code)
+        pick = compare_digest(entered, reservation.pickup_code)
         if drop or pick:
             found = reservation, Purpose.DROPOFF if drop else Purpose.PICKUP
     if found is None or parsed is None:

@@ -14,9 +14,9 @@ def fits(spec: CellSpec, packaging: Packaging) -> bool:
         return False
     if (packaging.heating_required and not spec.heating) or (packaging.cooling_required and not spec.cooling):
         return False
-    parcel = sorted((packaging.width_mm, packaging.depth_mm))
-    inside = sorted((spec.width_mm, spec.depth_mm))
-    return parcel[0] <= inside[0] and parcel[1] <= inside[1]
+    straight = packaging.width_mm <= spec.width_mm and packaging.depth_mm <= spec.depth_mm
+    turned = packaging.width_mm <= spec.depth_mm and packaging.depth_mm <= spec.width_mm
+    return straight or turned
 
 
 def scarcity(spec: CellSpec, packaging: Packaging) -> int:
@@ -30,19 +30,18 @@ def allocate(turn: Turn, packaging: Packaging) -> Cell:
 
     Raises `Refusal` with code 8 saying whether nothing fits at all or all that fit are taken.
     """
-    fitting = [spec for spec in turn.layout.specs.values() if fits(spec, packaging)]
-    if not fitting:
-        raise Refusal(Code.NO_CELL, "no cell of this machine fits the parcel")
-    free = [spec for spec in fitting if allocatable(turn.cells[spec.label])]
-    if not free:
+    busy = {ticket.cell for ticket in turn.tickets.values() if ticket.stage != "waiting"}
+    best: tuple[int, int, int, str] | None = None
+    for label, cell in turn.cells.items():
+        if not allocatable(cell) or label in busy:
+            continue
+        spec = turn.layout.specs[label]
+        if fits(spec, packaging):
+            rank = (scarcity(spec, packaging), spec.volume_mm3, cell.unlocks, label)
+            if best is None or rank < best:
+                best = rank
+    if best is not None:
+        return turn.cells[best[3]]
+    if any(fits(spec, packaging) for spec in turn.layout.specs.values()):
         raise Refusal(Code.NO_CELL, "every cell that fits the parcel is taken or out of order")
-    best = min(
-        free,
-        key=lambda spec: (
-            scarcity(spec, packaging),
-            spec.volume_mm3,
-            turn.cells[spec.label].unlocks,
-            spec.label,
-        ),
-    )
-    return turn.cells[best.label]
+    raise Refusal(Code.NO_CELL, "no cell of this machine fits the parcel")

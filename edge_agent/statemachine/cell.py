@@ -1,24 +1,39 @@
-"""What happens to cells: taken, given back, found faulty, cleared; and how full the locker is."""
+"""What happens to cells: taken, given back, found faulty, blocked, cleared; and how full the locker is."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from typing import Any
 
 from edge_agent.errors import Code, Refusal
 from edge_agent.model import (
     Alarm,
+    Block,
     Cell,
+    CellCause,
     CellSpec,
     CellStatus,
     Door,
     Occupancy,
-    Reservation,
-    ReservationStatus,
+    Severity,
+    Source,
 )
 from edge_agent.statemachine.outputs import FactKind
+from edge_agent.statemachine.transitions import (
+    CELL_TABLE,
+    FLAG_TABLE,
+    CellGuard,
+    CellRule,
+    CellTrigger,
+    Flag,
+    FlagTrigger,
+    Refused,
+)
 from edge_agent.statemachine.turn import Turn
 
 AWAITING = (CellStatus.AWAITING_CLEANUP, CellStatus.AWAITING_INSPECTION)
+FAULT_ALARMS = (Alarm.LOCK_JAMMED, Alarm.WRONG_DOOR, Alarm.DOOR_FORCED)
+"""What `clear` acknowledges."""
 
 
 def allocatable(cell: Cell) -> bool:
@@ -32,38 +47,101 @@ def allocatable(cell: Cell) -> bool:
     )
 
 
-def release(turn: Turn, reservation: Reservation) -> None:
-    """Takes the cell back from a reservation that is over.
+def holds(guard: CellGuard, turn: Turn, cell: Cell) -> bool:
+    """Whether a guard of the table of cells is met."""
+    match guard:
+        case CellGuard.ALLOCATABLE:
+            return allocatable(cell) and turn.at_work(cell.label) is None
+        case CellGuard.KNOWN_EMPTY:
+            return not cell.opened_since_allocation and not cell.suspect
+        case CellGuard.UNDOUBTED:
+            return not cell.suspect
+        case CellGuard.SOMETHING_TO_CLEAR:
+            forced = f"{Alarm.DOOR_FORCED}/{cell.label}" in turn.alarms
+            return cell.faulty is not None or forced or cell.worn
 
-    A cell that was open, or may have been, and of which nobody knows that it is empty, awaits inspection.
-    """
-    cell = turn.cells[reservation.cell]
-    unseen = reservation.status is ReservationStatus.CANCELLED and cell.opened_since_allocation
-    status = CellStatus.AWAITING_INSPECTION if unseen or cell.suspect else CellStatus.IDLE
-    turn.change_cell(
-        cell.label, status=status, reservation_id=None, opened_since_allocation=False, suspect=False
-    )
-    if status is not CellStatus.IDLE:
-        turn.tell(FactKind.CELL_STATUS_CHANGED, cell=cell.label, status=status)
+
+def move(turn: Turn, label: str, trigger: CellTrigger, **changes: Any) -> Cell:
+    """Moves a cell by the table, with `changes` to its other fields. Raises `Refusal` where the table
+    does."""
+    cell = turn.cells[label]
+    entry = CELL_TABLE[cell.status, trigger]
+    if isinstance(entry, Refused):
+        raise Refusal(entry.code, f"cell {label}: {entry.why}")
+    if not isinstance(entry, CellRule):
+        return cell
+    to: CellStatus | None = entry.to
+    if entry.guard is not None and not holds(entry.guard, turn, cell):
+        to = entry.otherwise
+    if to is None:
+        raise Refusal(Code.NOT_ALLOWED, f"cell {label} is {cell.status}, and not {entry.guard}")
+    return turn.change_cell(label, status=to, **changes)
+
+
+def doubt(turn: Turn, label: str) -> None:
+    """Nobody saw what a pulse did: the cell is looked into before it is given to anybody else."""
+    before = turn.cells[label]
+    cell = move(turn, label, CellTrigger.DOUBTED)
+    if cell.reservation_id is not None:
+        turn.change_cell(label, opened_since_allocation=True, suspect=True)
+    elif cell.status is not before.status:
+        turn.tell_cell(label, CellCause.DOUBT)
 
 
 def see_door(turn: Turn, label: str, door: Door) -> None:
     """A door was read by a board that answers."""
     cell = turn.cells[label]
     if cell.door is not door:
-        turn.change_cell(label, door=door, door_since=turn.now, answering=True)
+        opened = cell.opened_since_allocation or (door is Door.OPEN and cell.reservation_id is not None)
+        turn.change_cell(
+            label, door=door, door_since=turn.now, answering=True, opened_since_allocation=opened
+        )
         if door is Door.CLOSED:
             turn.clear_alarm(Alarm.DOOR_AJAR, label, cell=label)
     elif not cell.answering:
         turn.change_cell(label, answering=True)
 
 
-def mark_faulty(turn: Turn, label: str, why: str, alarm: Alarm) -> None:
-    """Takes a cell out of allocation until it is cleared."""
-    if turn.cells[label].faulty is None:
-        changed = turn.change_cell(label, faulty=why)
-        turn.tell(FactKind.CELL_STATUS_CHANGED, cell=label, status=changed.status, reason=why)
+def _flag(cell: Cell, flag: Flag, trigger: FlagTrigger) -> bool:
+    """What a flag becomes. Raises `Refusal` where the table does."""
+    is_set = (cell.blocked if flag is Flag.BLOCKED else cell.faulty) is not None
+    entry = FLAG_TABLE.get((flag, is_set, trigger), is_set)
+    if isinstance(entry, Refused):
+        raise Refusal(entry.code, f"cell {cell.label}: {entry.why}")
+    return entry
+
+
+def mark_faulty(turn: Turn, label: str, why: str, alarm: Alarm, ticket_id: str) -> None:
+    """Takes a cell out of allocation until it is cleared, and asks for maintenance once."""
+    cell = turn.cells[label]
+    if _flag(cell, Flag.FAULTY, FlagTrigger.FAULT) and cell.faulty is None:
+        turn.change_cell(label, faulty=why)
+        turn.tell_cell(label, CellCause.FAULT, reason=why)
+        request_maintenance(turn, ticket_id, why, Severity.HIGH, label)
     turn.raise_alarm(alarm, label, why, cell=label)
+
+
+def request_maintenance(
+    turn: Turn,
+    ticket_id: str,
+    description: str,
+    severity: Severity,
+    label: str | None,
+    *,
+    source: Source = Source.MACHINE,
+    request_key: str | None = None,
+) -> None:
+    """Tells that somebody has to look after a cell, or the machine where `label` is None."""
+    turn.tell(
+        FactKind.MAINTENANCE_REQUESTED,
+        cell=label,
+        source=source,
+        request_key=request_key,
+        maintenance_ticket_id=ticket_id,
+        description=description,
+        severity=severity,
+        blocked=None if label is None else turn.cells[label].blocked is not None,
+    )
 
 
 def lock_works(turn: Turn, label: str) -> None:
@@ -71,29 +149,54 @@ def lock_works(turn: Turn, label: str) -> None:
     cell = turn.cells[label]
     if f"{Alarm.WRONG_DOOR}/{label}" in turn.alarms:
         return
-    if cell.faulty is not None:
+    if cell.faulty is not None and not _flag(cell, Flag.FAULTY, FlagTrigger.LOCK_OPENED):
         turn.change_cell(label, faulty=None)
-        turn.tell(FactKind.CELL_STATUS_CHANGED, cell=label, status=cell.status)
+        turn.tell_cell(label, CellCause.REPAIRED)
     turn.clear_alarm(Alarm.LOCK_JAMMED, label, cell=label)
 
 
-def clear(turn: Turn, label: str) -> None:
-    """Somebody looked: frees a cell that awaits clean-up or inspection and takes faulty off.
-
-    Raises `Refusal`: code 5 for an unknown cell, 9 where there is nothing to clear.
-    """
+def find(turn: Turn, label: str) -> Cell:
+    """The cell. Raises `Refusal` with code 5 if there is none of this label."""
     cell = turn.cells.get(label)
     if cell is None:
         raise Refusal(Code.NOT_FOUND, f"no such cell: {label}")
-    forced = f"{Alarm.DOOR_FORCED}/{label}" in turn.alarms
-    if cell.status not in AWAITING and cell.faulty is None and not forced:
-        raise Refusal(Code.NOT_ALLOWED, f"cell {label} is {cell.status} and not faulty: nothing to clear")
-    status = CellStatus.IDLE if cell.status in AWAITING else cell.status
-    if forced and cell.door is not Door.CLOSED:
+    return cell
+
+
+def block(turn: Turn, label: str, reason: str, ticket_id: str | None, source: Source) -> None:
+    """Takes a cell out of allocation until it is unblocked. A parcel in it stays reachable.
+
+    Raises `Refusal`: code 5 for an unknown cell, 9 where it is blocked already.
+    """
+    cell = find(turn, label)
+    if _flag(cell, Flag.BLOCKED, FlagTrigger.BLOCK):
+        turn.change_cell(label, blocked=Block(reason, ticket_id))
+        turn.tell_cell(label, CellCause.BLOCKED, reason=reason, source=source)
+
+
+def unblock(turn: Turn, label: str, source: Source) -> None:
+    """Takes blocked off. Raises `Refusal`: code 5 for an unknown cell, 9 where it is not blocked."""
+    cell = find(turn, label)
+    if not _flag(cell, Flag.BLOCKED, FlagTrigger.UNBLOCK):
+        turn.change_cell(label, blocked=None)
+        turn.tell_cell(label, CellCause.UNBLOCKED, source=source)
+
+
+def clear(turn: Turn, label: str, source: Source, *, freed: bool = False) -> None:
+    """Somebody looked: frees a cell that awaits clean-up or inspection and takes faulty off.
+
+    `freed`: the clearing has just ended the reservation that held it.
+
+    Raises `Refusal`: code 5 for an unknown cell, 9 where there is nothing to clear.
+    """
+    cell = find(turn, label)
+    if f"{Alarm.DOOR_FORCED}/{label}" in turn.alarms and cell.door is not Door.CLOSED:
         raise Refusal(Code.NOT_ALLOWED, f"the door of cell {label} was forced and is not closed")
-    turn.change_cell(label, status=status, faulty=None)
-    turn.tell(FactKind.CELL_STATUS_CHANGED, cell=label, status=status)
-    for alarm in (Alarm.LOCK_JAMMED, Alarm.WRONG_DOOR, Alarm.DOOR_FORCED):
+    moved = cell if freed and cell.status is CellStatus.IDLE else move(turn, label, CellTrigger.CLEARED)
+    if not _flag(moved, Flag.FAULTY, FlagTrigger.CLEARED):
+        turn.change_cell(label, faulty=None, worn=False)
+    turn.tell_cell(label, CellCause.CLEARED, source=source)
+    for alarm in FAULT_ALARMS:
         turn.clear_alarm(alarm, label, cell=label)
 
 

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 
 from edge_agent.model import Alarm, Cell, Door, Instant
 from edge_agent.statemachine import cell as cells
+from edge_agent.statemachine import unlocking
 from edge_agent.statemachine.state import LockerState
 from edge_agent.statemachine.turn import Turn
 
@@ -31,8 +32,9 @@ def opened_unasked(turn: Turn, label: str) -> None:
     for ticket in suspects:
         turn.change_ticket(ticket, stopped=True)
         why = f"door {label} opened while the lock of {ticket.cell} was pulsed"
-        cells.mark_faulty(turn, ticket.cell, why, Alarm.WRONG_DOOR)
-        cells.mark_faulty(turn, label, why, Alarm.WRONG_DOOR)
+        for faulty in (ticket.cell, label):
+            maintenance_id = unlocking.maintenance_id(ticket, faulty)
+            cells.mark_faulty(turn, faulty, why, Alarm.WRONG_DOOR, maintenance_id)
 
 
 def begin_anew(turn: Turn) -> None:

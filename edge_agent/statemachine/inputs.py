@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from edge_agent.model import Door, Packaging, Purpose, ReservationStatus
+from edge_agent.model import Door, Packaging, Purpose, ReservationStatus, Severity, Source
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,10 +31,11 @@ class Reserve:
 
 @dataclass(frozen=True, slots=True)
 class OpenFor:
-    """A drop-off or pick-up by reservation id.
+    """A drop-off, pick-up or open-door by reservation id.
 
-    `ended` is the status of a reservation that is over, None if it never was; the loop fills it in.
-    `expires_ns` is CLOCK_BOOTTIME after which it must not act.
+    `reason`, `platform_reference_id` and `echo_id` (the X-Request-ID) come with an open-door only. `ended` is
+    the status of a reservation that is over, None if it never was; the loop fills it in. `expires_ns` is
+    CLOCK_BOOTTIME after which it must not act.
     """
 
     request_key: str
@@ -42,6 +43,9 @@ class OpenFor:
     purpose: Purpose
     unlock_id: str
     expires_ns: int
+    reason: str = ""
+    platform_reference_id: str = ""
+    echo_id: str | None = None
     ended: ReservationStatus | None = None
 
 
@@ -65,11 +69,58 @@ class Cancel:
 
 
 @dataclass(frozen=True, slots=True)
+class Abandon:
+    """The consumer will not fetch the parcel. `ended`, `expires_ns`: see `OpenFor`."""
+
+    request_key: str
+    reservation_id: str
+    expires_ns: int | None = None
+    ended: ReservationStatus | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class RequestMaintenance:
+    """Somebody reports that a cell, or the machine where `cell` is None, needs looking after."""
+
+    request_key: str
+    maintenance_ticket_id: str
+    description: str
+    severity: Severity
+    cell: str | None = None
+    block: bool = False
+    """Take the cell out of allocation at once."""
+    expires_ns: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class BlockCell:
+    """Take a cell out of allocation."""
+
+    request_key: str
+    cell: str
+    reason: str
+    source: Source = Source.API
+    expires_ns: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class UnblockCell:
+    """Give a blocked cell back to allocation."""
+
+    request_key: str
+    cell: str
+    source: Source = Source.API
+    expires_ns: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Clear:
     """Somebody looked into the cell: it is empty and in order."""
 
     request_key: str
     cell: str
+    source: Source = Source.MACHINE
+    expires_ns: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,6 +172,8 @@ class Tick:
     """Time has passed; whatever is due happens now."""
 
 
-Command = Reserve | OpenFor | EnterCode | Cancel | Clear
+Command = (
+    Reserve | OpenFor | EnterCode | Cancel | Abandon | RequestMaintenance | BlockCell | UnblockCell | Clear
+)
 Observation = DoorRead | PulseDone | DoorsSeen | DeviceHealth | Boot | Tick
 Input = Command | Observation

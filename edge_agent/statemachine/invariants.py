@@ -2,70 +2,122 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from edge_agent.errors import InvariantBroken
-from edge_agent.model import CellStatus, Reservation
+from edge_agent.model import CellStatus, Reservation, ReservationStatus
 from edge_agent.statemachine.cell import AWAITING
-from edge_agent.statemachine.reservation import CELL_STATUS
 from edge_agent.statemachine.state import Layout, LockerState
 
+CELL_STATUS: dict[ReservationStatus, CellStatus] = {
+    ReservationStatus.PENDING: CellStatus.RESERVED,
+    ReservationStatus.DROPPED_OFF: CellStatus.OCCUPIED,
+    ReservationStatus.PICKED_UP: CellStatus.IN_GRACE,
+}
+"""What the cell of a live reservation is used for."""
 
-def check(state: LockerState, layout: Layout, before: LockerState | None = None) -> None:
+JOINT = {
+    "one to a cell": "A cell is held by at most one reservation; a live reservation holds exactly one cell.",
+    "cell follows": "A held cell is RESERVED while its reservation is PENDING, OCCUPIED while DROPPED_OFF, "
+    "IN_GRACE while PICKED_UP; one that nobody holds is IDLE or awaits somebody.",
+    "codes": "The drop-off and pick-up codes of all live reservations differ from each other.",
+    "one unlock to a cell": "At most one unlock is at work on a cell, from its turn to its outcome; until "
+    "then every other command on that cell is refused, and the cell is given to nobody.",
+    "concurrent unlocks": "At most `max_concurrent_unlocks` are at work; the others queue in order and are "
+    "judged again when their turn comes.",
+    "own parcel": "An unlock is only ever at work for the reservation that holds the cell, or that had it "
+    "last while nobody got it since.",
+    "last tenant": "Only a completed reservation is remembered as a cell's last, and only until the cell is "
+    "given again.",
+}
+"""The joint rules, by the name that a breach is told with."""
+
+
+def check(state: LockerState, layout: Layout, changed: Iterable[tuple[str, str]] | None = None) -> None:
     """Raises `InvariantBroken` if the state contradicts itself.
 
-    With `before`, only what differs from it is looked at, so that the cost follows the change and not the
-    size of the locker; without, everything is.
+    With `changed` only those entries are looked at, so that the cost follows the change and not the size of
+    the locker; without, everything is.
     """
-    for label, cell in state.cells.items():
-        if before is None or before.cells[label] is not cell:
-            _check_cell(state, label)
-    changed = state.reservations is not (before.reservations if before else None)
-    for reservation in state.reservations.values() if changed else ():
-        if before is None or before.reservations.get(reservation.reservation_id) is not reservation:
-            _check_reservation(state, reservation)
-    if before is None or state.tickets is not before.tickets:
+    if changed is None:
+        changed = [(kind, key) for kind in CHECKS for key in getattr(state, kind)]
+        _check_tickets(state, layout)
+    tickets = False
+    for kind, key in changed:
+        tickets = tickets or kind == "tickets"
+        looked_at = CHECKS.get(kind)
+        if looked_at is not None and key in getattr(state, kind):
+            looked_at(state, key)
+    if tickets:
         _check_tickets(state, layout)
 
 
-def _demand(condition: bool, message: str) -> None:
+def _demand(condition: bool, rule: str, message: str) -> None:
     if not condition:
-        raise InvariantBroken(message)
+        raise InvariantBroken(f"{rule}: {message}")
 
 
 def _check_cell(state: LockerState, label: str) -> None:
     cell = state.cells[label]
     if cell.reservation_id is None:
         free = (CellStatus.IDLE, *AWAITING)
-        _demand(cell.status in free, f"cell {label} is {cell.status} for nobody")
+        _demand(cell.status in free, "cell follows", f"cell {label} is {cell.status} for nobody")
         return
     holder = state.reservations.get(cell.reservation_id)
-    _demand(holder is not None, f"cell {label} is held by {cell.reservation_id}, which does not live")
+    _demand(
+        holder is not None, "one to a cell", f"cell {label} is held by {cell.reservation_id}, which is over"
+    )
     assert holder is not None
-    _demand(holder.cell == label, f"cell {label} is held by a reservation of cell {holder.cell}")
+    _demand(holder.cell == label, "one to a cell", f"cell {label} is held by one who has cell {holder.cell}")
     wanted = CELL_STATUS[holder.status]
-    _demand(cell.status is wanted, f"cell {label} is {cell.status}, its reservation {holder.status}")
+    _demand(
+        cell.status is wanted, "cell follows", f"cell {label} is {cell.status}, its parcel {holder.status}"
+    )
 
 
-def _check_reservation(state: LockerState, reservation: Reservation) -> None:
-    rid = reservation.reservation_id
-    _demand(reservation.status in CELL_STATUS, f"reservation {rid} is over but lives")
-    _demand(state.cells[reservation.cell].reservation_id == rid, f"reservation {rid} lost its cell")
-    codes = {reservation.drop_off_code, reservation.pickup_code}
-    _demand(len(codes) == 2, f"reservation {rid} has one code for two purposes")
+def _check_reservation(state: LockerState, rid: str) -> None:
+    reservation = state.reservations[rid]
+    _demand(reservation.status in CELL_STATUS, "one to a cell", f"reservation {rid} is over but lives")
+    holder = state.cells[reservation.cell].reservation_id
+    _demand(holder == rid, "one to a cell", f"reservation {rid} has lost its cell")
+    if reservation.first_dropoff is None:  # codes never change: enough to look while it is young
+        _check_codes(state, reservation)
+
+
+def _check_codes(state: LockerState, reservation: Reservation) -> None:
+    codes = (reservation.drop_off_code, reservation.pickup_code)
+    _demand(codes[0] != codes[1], "codes", f"reservation {reservation.reservation_id} has one code for both")
     for other in state.reservations.values():
-        if other is not reservation:
-            shared = codes & {other.drop_off_code, other.pickup_code}
-            _demand(not shared, f"reservations {rid} and {other.reservation_id} share a code")
+        if other is not reservation and (other.drop_off_code in codes or other.pickup_code in codes):
+            both = f"{reservation.reservation_id} and {other.reservation_id}"
+            raise InvariantBroken(f"codes: reservations {both} share one")
+
+
+def _check_former(state: LockerState, label: str) -> None:
+    former = state.former[label]
+    fits = former.cell == label and former.status is ReservationStatus.PICKED_UP
+    _demand(fits, "last tenant", f"cell {label} cannot have been left by {former.reservation_id}")
+    _demand(state.cells[label].reservation_id is None, "last tenant", f"cell {label} is somebody else's")
 
 
 def _check_tickets(state: LockerState, layout: Layout) -> None:
     busy: set[str] = set()
     for ticket in state.tickets.values():
         if ticket.stage == "waiting":
-            _demand(ticket.unlock_id in state.queue, f"ticket {ticket.unlock_id} waits outside the queue")
+            queued = ticket.unlock_id in state.queue
+            _demand(queued, "concurrent unlocks", f"ticket {ticket.unlock_id} waits outside the queue")
             continue
-        _demand(ticket.cell not in busy, f"two unlocks at work on cell {ticket.cell}")
+        _demand(ticket.cell not in busy, "one unlock to a cell", f"two unlocks at work on cell {ticket.cell}")
         busy.add(ticket.cell)
         holder = state.cells[ticket.cell].reservation_id
-        _demand(holder == ticket.reservation_id, f"an unlock of cell {ticket.cell} for another's parcel")
-    _demand(state.active_unlocks() <= layout.max_concurrent_unlocks, "more locks at work than allowed")
-    _demand(all(uid in state.tickets for uid in state.queue), "the queue holds a ticket that is over")
+        if holder is None and ticket.cell in state.former:
+            holder = state.former[ticket.cell].reservation_id
+        own = holder == ticket.reservation_id
+        _demand(own, "own parcel", f"an unlock of cell {ticket.cell} for another's parcel")
+    many = state.active_unlocks() <= layout.max_concurrent_unlocks
+    _demand(many, "concurrent unlocks", "more locks at work than allowed")
+    lost = [unlock_id for unlock_id in state.queue if unlock_id not in state.tickets]
+    _demand(not lost, "concurrent unlocks", f"the queue holds {lost}, which are over")
+
+
+CHECKS = {"cells": _check_cell, "reservations": _check_reservation, "former": _check_former}

@@ -8,17 +8,17 @@ from dataclasses import replace
 from edge_agent.errors import Code, Refusal
 from edge_agent.model import (
     Alarm,
-    CellStatus,
     Door,
     Instant,
     Reservation,
-    ReservationStatus,
     Source,
     Ticket,
     parse_qr,
 )
 from edge_agent.statemachine import access, allocation, cell, doors, guessing, unlocking
 from edge_agent.statemachine.inputs import (
+    Abandon,
+    BlockCell,
     Boot,
     Cancel,
     Clear,
@@ -29,12 +29,13 @@ from edge_agent.statemachine.inputs import (
     Input,
     OpenFor,
     PulseDone,
+    RequestMaintenance,
     Reserve,
     Tick,
+    UnblockCell,
 )
 from edge_agent.statemachine.invariants import check
-from edge_agent.statemachine.outputs import FactKind
-from edge_agent.statemachine.reservation import NS, apply, demand, rule_for, status_word
+from edge_agent.statemachine.reservation import NS, apply, demand, enter, live, rule_for
 from edge_agent.statemachine.state import Layout, LockerState
 from edge_agent.statemachine.transitions import Trigger
 from edge_agent.statemachine.turn import Step, Turn
@@ -55,10 +56,13 @@ def step(state: LockerState, layout: Layout, given: Input, now: Instant) -> Step
         case EnterCode():
             _enter_code(turn, given)
         case Cancel():
-            _cancel(turn, given)
-        case Clear():
-            cell.clear(turn, given.cell)
-            turn.answer(given.request_key, cell=given.cell)
+            _give_up(turn, given, Trigger.CANCEL)
+        case Abandon():
+            _give_up(turn, given, Trigger.ABANDON)
+        case RequestMaintenance():
+            _request_maintenance(turn, given)
+        case BlockCell() | UnblockCell() | Clear():
+            _look_after(turn, given)
         case DoorRead():
             unlocking.door_read(turn, given.unlock_id, given.door)
         case PulseDone():
@@ -77,7 +81,7 @@ def step(state: LockerState, layout: Layout, given: Input, now: Instant) -> Step
             pass
     _what_is_due(turn)
     result = turn.result()
-    check(result.state, layout, state)
+    check(result.state, layout, result.changed)
     return result
 
 
@@ -106,7 +110,7 @@ def _running_out(state: LockerState | Turn, now: Instant) -> Iterator[tuple[Rese
         place = state.cells[reservation.cell]
         if place.door is not Door.CLOSED or not place.answering:
             continue
-        if any(t.cell == place.label and t.stage != "waiting" for t in state.tickets.values()):
+        if state.at_work(place.label) is not None:
             continue
         elapsed_ns = reservation.picked_up.elapsed_ns(now)
         if elapsed_ns is not None:
@@ -121,13 +125,13 @@ def _refuse_expired(turn: Turn, expires_ns: int | None) -> None:
 def _reserve(turn: Turn, given: Reserve) -> None:
     _refuse_expired(turn, given.expires_ns)
     if given.ended is not None or given.reservation_id in turn.reservations:
-        raise Refusal(Code.NOT_ALLOWED, f"reservation {given.reservation_id} exists already")
+        live_or_over = live(turn, given.reservation_id, given.ended, Trigger.RESERVE)
+        demand(turn, live_or_over, Trigger.RESERVE)
     taken = allocation.allocate(turn, given.packaging)
-    access.forget_rested(turn)
     drop_off_code, pickup_code = access.choose_codes(turn, given.candidate_codes)
+    access.forget_rested(turn, (drop_off_code, pickup_code))
     for code in (drop_off_code, pickup_code):
-        if code in turn.resting_codes:
-            turn.put("resting_codes", code, None)
+        turn.wake_code(code)
     reservation = Reservation(
         reservation_id=given.reservation_id,
         platform=given.platform,
@@ -143,30 +147,13 @@ def _reserve(turn: Turn, given: Reserve) -> None:
         grace_pickup_s=given.grace_pickup_s,
         grace_dropoff_s=given.grace_dropoff_s,
     )
-    turn.put("reservations", reservation.reservation_id, reservation)
-    turn.change_cell(
-        taken.label,
-        status=CellStatus.RESERVED,
-        reservation_id=reservation.reservation_id,
-        opened_since_allocation=False,
-    )
-    turn.tell(FactKind.RESERVATION_CREATED, reservation, source=Source.API, request_key=given.request_key)
+    enter(turn, reservation, given.request_key)
+    unlocking.take_over(turn, taken.label)
     turn.answer(given.request_key, reservation, taken.label)
 
 
-def _live(turn: Turn, reservation_id: str, ended: ReservationStatus | None, wish: str) -> Reservation:
-    """The live reservation. Raises `Refusal`: code 9 if it is over, code 5 if it never was."""
-    reservation = turn.reservations.get(reservation_id)
-    if reservation is not None:
-        return reservation
-    if ended is not None:
-        over = f"{wish} not allowed: the reservation is {status_word(ended)} and over"
-        raise Refusal(Code.NOT_ALLOWED, over)
-    raise Refusal(Code.NOT_FOUND, f"no such reservation: {reservation_id}")
-
-
 def _open_for(turn: Turn, given: OpenFor) -> None:
-    reservation = _live(turn, given.reservation_id, given.ended, given.purpose)
+    reservation = live(turn, given.reservation_id, given.ended, unlocking.WISH[given.purpose])
     ticket = Ticket(
         unlock_id=given.unlock_id,
         reservation_id=reservation.reservation_id,
@@ -176,6 +163,9 @@ def _open_for(turn: Turn, given: OpenFor) -> None:
         stage="waiting",
         expires_ns=given.expires_ns,
         request_key=given.request_key,
+        reason=given.reason,
+        platform_reference_id=given.platform_reference_id,
+        echo_id=given.echo_id,
     )
     unlocking.accept(turn, ticket)
 
@@ -187,7 +177,7 @@ def _enter_code(turn: Turn, given: EnterCode) -> None:
         turn.answer(given.request_key, refusal=access.not_valid())
         return
     found = access.match_entry(turn, given.text)
-    if found is None or rule_for(found[0], unlocking.WISH[found[1]], turn.now) is None:
+    if found is None or rule_for(turn, found[0], unlocking.WISH[found[1]]) is None:
         guessing.note_invalid(turn, way)
         turn.answer(given.request_key, refusal=access.not_valid())
         return
@@ -206,18 +196,56 @@ def _enter_code(turn: Turn, given: EnterCode) -> None:
     unlocking.accept(turn, ticket)
 
 
-def _cancel(turn: Turn, given: Cancel) -> None:
+LIKE = {Trigger.CANCEL: "cancelled", Trigger.ABANDON: "abandoned"}
+
+
+def _give_up(turn: Turn, given: Cancel | Abandon, wish: Trigger) -> None:
     _refuse_expired(turn, given.expires_ns)
-    reservation = _live(turn, given.reservation_id, given.ended, "cancel")
+    reservation = live(turn, given.reservation_id, given.ended, wish)
     unlocking.refuse_while_busy(turn, reservation.cell)
-    demand(reservation, Trigger.CANCEL, turn.now)
-    moved = apply(turn, reservation, Trigger.CANCEL, source=Source.API, request_key=given.request_key)
+    demand(turn, reservation, wish)
+    moved = apply(turn, reservation, wish, source=Source.API, request_key=given.request_key)
+    assert moved is not None
     turn.answer(given.request_key, moved, reservation.cell)
-    for ticket in tuple(turn.tickets.values()):
-        if ticket.reservation_id == reservation.reservation_id:
-            turn.drop_ticket(ticket)
-            gone = Refusal(Code.NOT_ALLOWED, "the reservation was cancelled before its turn came")
-            turn.answer(ticket.request_key, refusal=gone)
+    over = f"the reservation was {LIKE[wish]} before its turn came"
+    unlocking.end_waiting(turn, moved, over)
+
+
+def _request_maintenance(turn: Turn, given: RequestMaintenance) -> None:
+    _refuse_expired(turn, given.expires_ns)
+    if given.cell is not None:
+        cell.find(turn, given.cell)
+    if given.cell is not None and given.block:
+        unlocking.refuse_while_busy(turn, given.cell)
+        if turn.cells[given.cell].blocked is None:
+            cell.block(turn, given.cell, given.description, given.maintenance_ticket_id, Source.API)
+    cell.request_maintenance(
+        turn,
+        given.maintenance_ticket_id,
+        given.description,
+        given.severity,
+        given.cell,
+        source=Source.API,
+        request_key=given.request_key,
+    )
+    made = (given.maintenance_ticket_id, turn.now)
+    turn.answer(given.request_key, cell=given.cell, maintenance=made)
+
+
+def _look_after(turn: Turn, given: BlockCell | UnblockCell | Clear) -> None:
+    _refuse_expired(turn, given.expires_ns)
+    found = cell.find(turn, given.cell)
+    unlocking.refuse_while_busy(turn, given.cell)
+    match given:
+        case BlockCell():
+            cell.block(turn, given.cell, given.reason, None, given.source)
+        case UnblockCell():
+            cell.unblock(turn, given.cell, given.source)
+        case Clear():
+            holder = None if found.reservation_id is None else turn.reservations[found.reservation_id]
+            freed = holder is not None and apply(turn, holder, Trigger.CLEARED, source=given.source)
+            cell.clear(turn, given.cell, given.source, freed=bool(freed))
+    turn.answer(given.request_key, cell=given.cell)
 
 
 def _door_seen(turn: Turn, label: str, door: Door, *, recovered: bool = False) -> None:
@@ -235,8 +263,7 @@ def _door_seen(turn: Turn, label: str, door: Door, *, recovered: bool = False) -
     if holder is None or door is not Door.CLOSED:
         return
     reservation = turn.reservations[holder]
-    dropped = rule_for(reservation, Trigger.DOOR_CLOSED, turn.now)
-    if dropped is not None:
+    if rule_for(turn, reservation, Trigger.DOOR_CLOSED) is not None:
         apply(
             turn,
             replace(reservation, recovered=recovered),
@@ -269,7 +296,8 @@ def _boot(turn: Turn, given: Boot) -> None:
             waits = ticket.request_key if ticket.source is Source.API else None
             turn.change_ticket(ticket, stage="unresolved", request_key=waits)
         elif ticket.stage != "unresolved":
-            turn.drop_ticket(ticket)
+            restarted = "the machine restarted before the lock was pulsed"
+            unlocking.give_up(turn, ticket, Refusal(Code.OFFLINE, restarted))
     guessing.begin_anew(turn)
     doors.begin_anew(turn)
     for label in turn.cells:

@@ -6,7 +6,16 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from edge_agent.errors import Refusal
-from edge_agent.model import Alarm, CellStatus, Instant, Reservation, Source, UnlockOutcome
+from edge_agent.model import (
+    Alarm,
+    CellCause,
+    CellStatus,
+    Instant,
+    Reservation,
+    Severity,
+    Source,
+    UnlockOutcome,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +51,10 @@ class FactKind(StrEnum):
     PICKUP = "PICKUP"
     PICKUP_FAILED = "PICKUP_FAILED"
     RESERVATION_CANCELLED = "RESERVATION_CANCELLED"
+    PICKUP_ABANDONED = "PICKUP_ABANDONED"
     RESERVATION_COMPLETED = "RESERVATION_COMPLETED"
+    OPEN_DOOR_FULFILLED = "OPEN_DOOR_FULFILLED"
+    MAINTENANCE_REQUESTED = "MAINTENANCE_REQUESTED"
     CELL_STATUS_CHANGED = "CELL_STATUS_CHANGED"
     ALARM_RAISED = "ALARM_RAISED"
     ALARM_CLEARED = "ALARM_CLEARED"
@@ -62,18 +74,34 @@ class Fact:
     reason: str | None = None
     recovered: bool = False
     status: CellStatus | None = None
+    blocked: bool | None = None
+    faulty: bool | None = None
+    cause: CellCause | None = None
+    echo_id: str | None = None
+    """The X-Request-ID that an open-door was asked for with."""
+    platform_reference_id: str | None = None
+    maintenance_ticket_id: str | None = None
+    description: str | None = None
+    severity: Severity | None = None
     alarm: Alarm | None = None
     device: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What the sender of a request gets: the reservation and cell as they stand now, or a refusal."""
+    """What the sender of a request gets: the reservation and cell as they stand now, or a refusal.
+
+    `accepted` is set for an open-door: when it was, and the X-Request-ID under which its outcome will be
+    told.
+    """
 
     request_key: str
     reservation: Reservation | None = None
     cell: str | None = None
     refusal: Refusal | None = None
+    accepted: tuple[str, Instant] | None = None
+    maintenance: tuple[str, Instant] | None = None
+    """The id of the maintenance ticket that was made, and when."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,3 +117,7 @@ class UnlockRecord:
     request_key: str | None
     at: Instant
     outcome: UnlockOutcome | None
+    pulsed: bool | None = None
+    """Of an outcome: whether a pulse was given; None where nobody knows, and of an intent."""
+    reason: str = ""
+    """Why, in the words of who asked."""

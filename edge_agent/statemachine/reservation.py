@@ -5,19 +5,36 @@ from __future__ import annotations
 from typing import Any
 
 from edge_agent.errors import Code, Refusal
-from edge_agent.model import CellStatus, Instant, Reservation, ReservationStatus, Source, UnlockOutcome
+from edge_agent.model import (
+    Cell,
+    CellCause,
+    CellStatus,
+    Door,
+    Instant,
+    Reservation,
+    ReservationStatus,
+    Source,
+    UnlockOutcome,
+)
 from edge_agent.statemachine import cell as cells
-from edge_agent.statemachine.transitions import TABLE, Guard, Rule, Trigger
+from edge_agent.statemachine.transitions import (
+    LIVE,
+    OVER,
+    STATUS,
+    TABLE,
+    WHY_NOT,
+    WINDOWS,
+    CellTrigger,
+    Guard,
+    Phase,
+    Refused,
+    Rule,
+    Trigger,
+    Window,
+)
 from edge_agent.statemachine.turn import Turn
 
 NS = 10**9
-
-CELL_STATUS: dict[ReservationStatus, CellStatus] = {
-    ReservationStatus.PENDING: CellStatus.RESERVED,
-    ReservationStatus.DROPPED_OFF: CellStatus.OCCUPIED,
-    ReservationStatus.PICKED_UP: CellStatus.IN_GRACE,
-}
-"""What the cell of a live reservation is used for."""
 
 
 def within(since: Instant | None, grace_s: int, now: Instant) -> bool:
@@ -28,50 +45,108 @@ def within(since: Instant | None, grace_s: int, now: Instant) -> bool:
     return elapsed_ns is not None and elapsed_ns <= grace_s * NS
 
 
-def holds(guard: Guard, reservation: Reservation, now: Instant) -> bool:
-    """Whether a guard of the table is met."""
+def holds(guard: Guard, reservation: Reservation, cell: Cell, now: Instant) -> bool:
+    """Whether a guard of the table is met; `cell` is the reservation's, also where it is over."""
     match guard:
         case Guard.DROPOFF_HAS_DOOR:
             return reservation.dropoff_opened
         case Guard.NO_DROPOFF_HAS_DOOR:
             return not reservation.dropoff_opened
+        case Guard.NO_DROPOFF_YET:
+            return reservation.first_dropoff is None
         case Guard.WITHIN_DROPOFF_GRACE:
             return within(reservation.first_dropoff, reservation.grace_dropoff_s, now)
         case Guard.WITHIN_PICKUP_GRACE:
             return within(reservation.picked_up, reservation.grace_pickup_s, now)
+        case Guard.DOOR_SEEN_CLOSED:
+            return cell.door is Door.CLOSED and cell.answering
+        case Guard.NEVER_OPENED:
+            return not cell.opened_since_allocation
+        case Guard.CELL_NOT_GIVEN_AGAIN:
+            return cell.reservation_id in (None, reservation.reservation_id)
+        case Guard.IN_A_WINDOW:
+            return open_window(reservation, cell, now) is not None
+        case Guard.TIME_UNKNOWN:
+            picked_up = reservation.picked_up
+            return picked_up is not None and picked_up.elapsed_ns(now) is None
 
 
-def rule_for(reservation: Reservation, trigger: Trigger, now: Instant) -> Rule | None:
+def open_window(reservation: Reservation, cell: Cell, now: Instant) -> Window | None:
+    """The first of the five windows in which the door may be opened out of band now."""
+    phase = phase_in(reservation, cell)
+    for window in WINDOWS:
+        if phase in window.phases and (window.guard is None or holds(window.guard, reservation, cell, now)):
+            return window
+    return None
+
+
+def phase_in(reservation: Reservation, cell: Cell) -> Phase:
+    """Where a reservation stands; it is over when its cell is not held by it."""
+    if cell.reservation_id == reservation.reservation_id:
+        return LIVE[reservation.status]
+    return OVER[reservation.status]
+
+
+def rule_for(turn: Turn, reservation: Reservation, trigger: Trigger) -> Rule | None:
     """The rule that applies now; None if the table has none or its guard is not met."""
-    rule = TABLE.get((reservation.status, trigger))
-    if rule is None or (rule.guard is not None and not holds(rule.guard, reservation, now)):
+    cell = turn.cells[reservation.cell]
+    entry = TABLE[phase_in(reservation, cell), trigger]
+    if not isinstance(entry, Rule):
         return None
-    return rule
+    if entry.guard is not None and not holds(entry.guard, reservation, cell, turn.now):
+        return None
+    return entry
 
 
-def demand(reservation: Reservation, trigger: Trigger, now: Instant) -> Rule:
-    """The rule for a wish. Raises `Refusal` with code 9 that says what stands against it."""
-    rule = TABLE.get((reservation.status, trigger))
-    if rule is None:
-        raise not_allowed(trigger, f"the reservation is {status_word(reservation.status)}")
-    if rule.guard is not None and not holds(rule.guard, reservation, now):
-        raise not_allowed(trigger, f"it is allowed only {_only(rule.guard)}")
-    return rule
+def demand(turn: Turn, reservation: Reservation, trigger: Trigger) -> Rule:
+    """The rule for a wish. Raises `Refusal` that says what stands against it."""
+    cell = turn.cells[reservation.cell]
+    entry = TABLE[phase_in(reservation, cell), trigger]
+    if not isinstance(entry, Rule):
+        raise refusal(trigger, entry.why, entry.code if isinstance(entry, Refused) else None)
+    if entry.guard is not None and not holds(entry.guard, reservation, cell, turn.now):
+        raise refusal(trigger, WHY_NOT[entry.guard])
+    return entry
 
 
-def _only(guard: Guard) -> str:
-    return guard.value if guard.value.startswith("within") else f"while {guard.value}"
+def live(turn: Turn, reservation_id: str, ended: ReservationStatus | None, wish: Trigger) -> Reservation:
+    """The reservation that a wish is about, living or, for an open-door, one whose cell is still as it left
+    it.
+
+    `ended` is its last status if it is over. Raises `Refusal` with the table's reason if there is none.
+    """
+    reservation = turn.reservations.get(reservation_id)
+    if reservation is not None:
+        return reservation
+    for former in turn.former.values():
+        if former.reservation_id == reservation_id:
+            demand(turn, former, wish)
+            return former
+    entry = TABLE[Phase.NONE if ended is None else OVER[ended], wish]
+    if isinstance(entry, Refused):
+        raise refusal(wish, entry.why, entry.code)
+    assert isinstance(entry, Rule)
+    assert entry.guard is not None
+    raise refusal(wish, WHY_NOT[entry.guard])
 
 
-def status_word(status: ReservationStatus) -> str:
-    """The bare word of a status: `PICKED_UP`."""
-    return status.value.removeprefix("RESERVATION_STATUS_")
+def refusal(wish: Trigger, why: str, code: Code | None = None) -> Refusal:
+    """A wish is not granted."""
+    if code is Code.NOT_FOUND:
+        return Refusal(Code.NOT_FOUND, why)
+    return Refusal(Code.NOT_ALLOWED if code is None else code, f"{wish} not allowed: {why}")
 
 
-def not_allowed(trigger: Trigger, why: str) -> Refusal:
-    """Code 9 for a wish."""
-    wish = trigger.value.removesuffix(" asked for")
-    return Refusal(Code.NOT_ALLOWED, f"{wish} not allowed: {why}")
+def enter(turn: Turn, reservation: Reservation, request_key: str) -> None:
+    """A new reservation takes its cell. Raises `Refusal` if the cell cannot be given."""
+    rule = TABLE[Phase.NONE, Trigger.RESERVE]
+    assert isinstance(rule, Rule)
+    assert rule.cell is not None
+    assert rule.fact is not None
+    rid = reservation.reservation_id
+    cells.move(turn, reservation.cell, rule.cell, reservation_id=rid, opened_since_allocation=False)
+    turn.put("reservations", rid, reservation)
+    turn.tell(rule.fact, reservation, source=Source.API, request_key=request_key)
 
 
 def apply(
@@ -87,28 +162,58 @@ def apply(
 ) -> Reservation | None:
     """Moves a reservation by its rule, with `changes` to its fields; None if no rule applies.
 
-    Puts its cell where the new status wants it, tells the rule's fact, and ends the reservation where the
-    rule says so.
+    Puts its cell where the rule wants it, tells the rule's fact, and ends the reservation where the rule says
+    so.
     """
-    rule = rule_for(reservation, trigger, turn.now)
+    rule = rule_for(turn, reservation, trigger)
     if rule is None:
         return None
-    moved = turn.change_reservation(reservation, status=rule.to, **changes)
+    moved = turn.change_reservation(reservation, status=STATUS[rule.to], **changes)
     if rule.fact is not None:
         turn.tell(
             rule.fact, moved, source=source, request_key=request_key, outcome=outcome, recovered=recovered
         )
-    if rule.ends:
-        _end(turn, moved)
-    elif turn.cells[moved.cell].status is not CELL_STATUS[moved.status]:
-        turn.change_cell(moved.cell, status=CELL_STATUS[moved.status])
+    if rule.to in (Phase.COMPLETED, Phase.CANCELLED, Phase.ABANDONED):
+        _end(turn, moved, rule)
+    elif rule.cell is not None:
+        cells.move(turn, moved.cell, rule.cell)
     return moved
 
 
-def _end(turn: Turn, reservation: Reservation) -> None:
+def _end(turn: Turn, reservation: Reservation, rule: Rule) -> None:
     turn.put("reservations", reservation.reservation_id, None)
     turn.ended.append(reservation)
-    for code in (reservation.drop_off_code, reservation.pickup_code):
-        turn.put("resting_codes", code, None)  # moves to the young end if it was there
-        turn.put("resting_codes", code, turn.now)
-    cells.release(turn, reservation)
+    turn.rest_code(reservation.drop_off_code)
+    turn.rest_code(reservation.pickup_code)
+    if rule.to is Phase.COMPLETED:
+        turn.put("former", reservation.cell, reservation)
+    assert rule.cell is not None
+    cell = cells.move(
+        turn,
+        reservation.cell,
+        rule.cell,
+        reservation_id=None,
+        opened_since_allocation=False,
+        suspect=False,
+    )
+    if cell.status is not CellStatus.IDLE:
+        turn.tell_cell(reservation.cell, CellCause.RELEASED)
+
+
+def move(turn: Turn, reservation: Reservation, label: str) -> Reservation | None:
+    """Gives a reservation with nothing in its cell the free cell `label` instead; None if it may not move."""
+    rule = rule_for(turn, reservation, Trigger.MOVED)
+    if rule is None:
+        return None
+    assert rule.cell is not None
+    cells.move(turn, reservation.cell, rule.cell, reservation_id=None)
+    cells.move(
+        turn,
+        label,
+        CellTrigger.TAKEN,
+        reservation_id=reservation.reservation_id,
+        opened_since_allocation=False,
+    )
+    moved = turn.change_reservation(reservation, cell=label)
+    turn.tell_cell(label, CellCause.MOVED, reservation=moved)
+    return moved

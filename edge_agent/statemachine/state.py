@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from edge_agent.model import Alarm, Cell, CellSpec, Instant, Reservation, Ticket
+from edge_agent.statemachine.resting import RestingCodes
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,18 +48,27 @@ class Guesses:
 class LockerState:
     """Everything the machine knows. Only reservations that hold a cell are here; ended ones are journaled.
 
-    `queue` holds the unlock ids of waiting tickets, oldest first. `resting_codes` are codes that died,
-    oldest first. `pulses_ns` are the recent pulses of each lock on CLOCK_BOOTTIME of this boot.
+    `former` is, for a cell that nobody got since, the completed reservation that had it last. `queue` holds
+    the unlock ids of waiting tickets, oldest first. `resting_codes` are codes that died. `pulses_ns` are the
+    recent pulses of each lock on CLOCK_BOOTTIME of this boot.
     """
 
     cells: Mapping[str, Cell]
     reservations: Mapping[str, Reservation] = field(default_factory=dict)
     tickets: Mapping[str, Ticket] = field(default_factory=dict)
     queue: tuple[str, ...] = ()
-    resting_codes: Mapping[str, Instant] = field(default_factory=dict)
+    former: Mapping[str, Reservation] = field(default_factory=dict)
+    resting_codes: RestingCodes = field(default_factory=RestingCodes)
     alarms: Mapping[str, StandingAlarm] = field(default_factory=dict)
     pulses_ns: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
     guesses: Mapping[str, Guesses] = field(default_factory=dict)
+
+    def at_work(self, label: str) -> Ticket | None:
+        """The ticket that is at work on a cell's lock, from its turn to its outcome."""
+        for ticket in self.tickets.values():
+            if ticket.cell == label and ticket.stage != "waiting":
+                return ticket
+        return None
 
     def active_unlocks(self) -> int:
         """How many tickets are at work with a lock now."""

@@ -1,8 +1,12 @@
-"""THE table: what each trigger does to a reservation in each status. Nothing moves outside it.
+"""THE tables: what each trigger does to a reservation in each phase, and to a cell in each status.
 
-Triggers are of two kinds. A *wish* (drop-off, pick-up, cancel) is granted or refused with code 9; granting
-an opening only starts an unlock. A *fact* (the door opened for it, the door closed, a grace ran out) moves
-the reservation whether anybody likes it or not.
+They are total: every pair has an entry, and a refusal says its reason. Nothing moves outside them.
+
+Triggers of a reservation are of two kinds. A *wish* (drop-off, pick-up, cancel, abandon, open-door) is
+granted or refused; granting an opening only starts an unlock. A *fact* (the door opened for it, the door
+closed, a grace ran out) moves the reservation whether anybody likes it or not.
+
+`tools/draw_statemachine` draws these tables into `docs/state-machine.md`.
 """
 
 from __future__ import annotations
@@ -10,58 +14,320 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import StrEnum
 
-from edge_agent.model import ReservationStatus as S
+from edge_agent.errors import Code
+from edge_agent.model import CellStatus as C
+from edge_agent.model import ReservationStatus
 from edge_agent.statemachine.outputs import FactKind
+
+
+class Phase(StrEnum):
+    """Where a reservation stands, with what the status alone does not tell: none yet, or over."""
+
+    NONE = "none"
+    PENDING = "PENDING"
+    DROPPED_OFF = "DROPPED_OFF"
+    PICKED_UP = "PICKED_UP"
+    COMPLETED = "COMPLETED"
+    """PICKED_UP, the grace over and the cell given back."""
+    CANCELLED = "CANCELLED"
+    ABANDONED = "ABANDONED"
+
+
+STATUS: dict[Phase, ReservationStatus] = {
+    Phase.PENDING: ReservationStatus.PENDING,
+    Phase.DROPPED_OFF: ReservationStatus.DROPPED_OFF,
+    Phase.PICKED_UP: ReservationStatus.PICKED_UP,
+    Phase.COMPLETED: ReservationStatus.PICKED_UP,
+    Phase.CANCELLED: ReservationStatus.CANCELLED,
+    Phase.ABANDONED: ReservationStatus.ABANDONED,
+}
+"""The API's status in each phase."""
+LIVE = {
+    ReservationStatus(STATUS[phase]): phase for phase in (Phase.PENDING, Phase.DROPPED_OFF, Phase.PICKED_UP)
+}
+"""The phase of a reservation that holds a cell, by its status."""
+OVER = {STATUS[phase]: phase for phase in (Phase.COMPLETED, Phase.CANCELLED, Phase.ABANDONED)}
+"""The phase of a reservation that is over, by its last status."""
 
 
 class Trigger(StrEnum):
     """What can happen to a reservation."""
 
-    DROPOFF = "drop-off asked for"
+    RESERVE = "reserve"
+    DROPOFF = "drop-off"
+    PICKUP = "pick-up"
+    CANCEL = "cancel"
+    ABANDON = "abandon"
+    OPEN_DOOR = "open-door"
     DROPOFF_OPENED = "door open for a drop-off"
-    PICKUP = "pick-up asked for"
     PICKUP_OPENED = "door open for a pick-up"
     PICKUP_FAILED = "door did not open for a pick-up"
     DOOR_CLOSED = "door closed"
-    CANCEL = "cancel asked for"
+    MOVED = "its cell is of no use and another one fits"
     GRACE_OVER = "pick-up grace over, door closed"
+    CLEARED = "its cell cleared by hand"
+
+
+WISHES = (
+    Trigger.RESERVE,
+    Trigger.DROPOFF,
+    Trigger.PICKUP,
+    Trigger.CANCEL,
+    Trigger.ABANDON,
+    Trigger.OPEN_DOOR,
+)
 
 
 class Guard(StrEnum):
-    """Conditions beside the status; `reservation.holds` tells whether one is met."""
+    """Conditions beside the phase; `reservation.holds` tells whether one is met."""
 
     DROPOFF_HAS_DOOR = "a drop-off opened the door"
     NO_DROPOFF_HAS_DOOR = "no drop-off has the door open"
+    NO_DROPOFF_YET = "no drop-off was asked for yet"
     WITHIN_DROPOFF_GRACE = "within the drop-off grace"
     WITHIN_PICKUP_GRACE = "within the pick-up grace"
+    DOOR_SEEN_CLOSED = "the door is seen closed"
+    NEVER_OPENED = "its cell was never opened since the allocation"
+    CELL_NOT_GIVEN_AGAIN = "its cell was not given to anybody else"
+    IN_A_WINDOW = "in one of the five windows"
+    TIME_UNKNOWN = "no clock can tell whether the grace is over"
+
+
+WHY_NOT: dict[Guard, str] = {
+    Guard.DROPOFF_HAS_DOOR: "no drop-off has opened the door",
+    Guard.NO_DROPOFF_HAS_DOOR: "a drop-off has the door open",
+    Guard.NO_DROPOFF_YET: "a drop-off was asked for already",
+    Guard.WITHIN_DROPOFF_GRACE: "the drop-off grace is over",
+    Guard.WITHIN_PICKUP_GRACE: "the pick-up grace is over",
+    Guard.DOOR_SEEN_CLOSED: "the door is not seen closed",
+    Guard.NEVER_OPENED: "its cell was opened since the allocation",
+    Guard.CELL_NOT_GIVEN_AGAIN: "its cell was given to somebody else",
+    Guard.IN_A_WINDOW: "its cell was given to somebody else",
+    Guard.TIME_UNKNOWN: "the grace ends by itself",
+}
+"""What a refusal says when its guard is not met."""
+
+
+class CellTrigger(StrEnum):
+    """What can happen to the use of a cell."""
+
+    TAKEN = "given to a reservation"
+    FILLED = "parcel dropped off"
+    EMPTIED = "parcel picked up"
+    LEFT = "parcel abandoned"
+    RETURNED = "its reservation is over"
+    VACATED = "its reservation moved to another cell"
+    DOUBTED = "nobody saw what a pulse did"
+    CLEARED = "cleared by hand"
+
+
+class CellGuard(StrEnum):
+    """Conditions on a cell; `cell.holds` tells whether one is met."""
+
+    ALLOCATABLE = "not blocked, not faulty, no unlock at work, and seen closed by a board that answers"
+    KNOWN_EMPTY = "never opened since the allocation"
+    UNDOUBTED = "no unlock of unknown outcome happened"
+    SOMETHING_TO_CLEAR = "faulty, worn, or its door was forced"
 
 
 @dataclass(frozen=True, slots=True)
 class Rule:
-    """One cell of the table: under `guard` the reservation goes `to`, and `fact` is told."""
+    """One entry of the table: under `guard` the reservation goes `to`, `fact` is told, its cell gets
+    `cell`."""
 
-    to: S
+    to: Phase
     guard: Guard | None = None
     fact: FactKind | None = None
-    ends: bool = False
-    """The reservation gives its cell back."""
+    cell: CellTrigger | None = None
 
 
-TABLE: dict[tuple[S, Trigger], Rule] = {
-    (S.PENDING, Trigger.DROPOFF): Rule(S.PENDING),
-    (S.PENDING, Trigger.DROPOFF_OPENED): Rule(S.PENDING),
-    (S.PENDING, Trigger.DOOR_CLOSED): Rule(
-        S.DROPPED_OFF, guard=Guard.DROPOFF_HAS_DOOR, fact=FactKind.DROPOFF
+@dataclass(frozen=True, slots=True)
+class Refused:
+    """One entry: a wish is not granted, for this reason, and nothing changes."""
+
+    why: str
+    code: Code = Code.NOT_ALLOWED
+
+
+@dataclass(frozen=True, slots=True)
+class Nothing:
+    """One entry: a fact that changes nothing here, or cannot be."""
+
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
+class CellRule:
+    """One entry for a cell: it goes `to`, or `otherwise` where the guard is not met (None: refused)."""
+
+    to: C
+    guard: CellGuard | None = None
+    otherwise: C | None = None
+
+
+P, T, G, K = Phase, Trigger, Guard, CellTrigger
+
+_RULES: dict[tuple[Phase, Trigger], Rule] = {
+    (P.NONE, T.RESERVE): Rule(P.PENDING, fact=FactKind.RESERVATION_CREATED, cell=K.TAKEN),
+    (P.PENDING, T.DROPOFF): Rule(P.PENDING),
+    (P.PENDING, T.OPEN_DOOR): Rule(P.PENDING, guard=G.IN_A_WINDOW),
+    (P.PENDING, T.CANCEL): Rule(
+        P.CANCELLED, guard=G.NO_DROPOFF_HAS_DOOR, fact=FactKind.RESERVATION_CANCELLED, cell=K.RETURNED
     ),
-    (S.PENDING, Trigger.CANCEL): Rule(
-        S.CANCELLED, guard=Guard.NO_DROPOFF_HAS_DOOR, fact=FactKind.RESERVATION_CANCELLED, ends=True
+    (P.PENDING, T.DROPOFF_OPENED): Rule(P.PENDING),
+    (P.PENDING, T.DOOR_CLOSED): Rule(
+        P.DROPPED_OFF, guard=G.DROPOFF_HAS_DOOR, fact=FactKind.DROPOFF, cell=K.FILLED
     ),
-    (S.DROPPED_OFF, Trigger.DROPOFF): Rule(S.DROPPED_OFF, guard=Guard.WITHIN_DROPOFF_GRACE),
-    (S.DROPPED_OFF, Trigger.DROPOFF_OPENED): Rule(S.DROPPED_OFF),
-    (S.DROPPED_OFF, Trigger.PICKUP): Rule(S.DROPPED_OFF),
-    (S.DROPPED_OFF, Trigger.PICKUP_OPENED): Rule(S.PICKED_UP, fact=FactKind.PICKUP),
-    (S.DROPPED_OFF, Trigger.PICKUP_FAILED): Rule(S.DROPPED_OFF, fact=FactKind.PICKUP_FAILED),
-    (S.PICKED_UP, Trigger.PICKUP): Rule(S.PICKED_UP, guard=Guard.WITHIN_PICKUP_GRACE),
-    (S.PICKED_UP, Trigger.PICKUP_OPENED): Rule(S.PICKED_UP),
-    (S.PICKED_UP, Trigger.GRACE_OVER): Rule(S.PICKED_UP, fact=FactKind.RESERVATION_COMPLETED, ends=True),
+    (P.PENDING, T.MOVED): Rule(
+        P.PENDING, guard=G.NEVER_OPENED, fact=FactKind.CELL_STATUS_CHANGED, cell=K.VACATED
+    ),
+    (P.DROPPED_OFF, T.DROPOFF): Rule(P.DROPPED_OFF, guard=G.WITHIN_DROPOFF_GRACE),
+    (P.DROPPED_OFF, T.PICKUP): Rule(P.DROPPED_OFF),
+    (P.DROPPED_OFF, T.ABANDON): Rule(
+        P.ABANDONED, guard=G.DOOR_SEEN_CLOSED, fact=FactKind.PICKUP_ABANDONED, cell=K.LEFT
+    ),
+    (P.DROPPED_OFF, T.OPEN_DOOR): Rule(P.DROPPED_OFF, guard=G.IN_A_WINDOW),
+    (P.DROPPED_OFF, T.DROPOFF_OPENED): Rule(P.DROPPED_OFF),
+    (P.DROPPED_OFF, T.PICKUP_OPENED): Rule(P.PICKED_UP, fact=FactKind.PICKUP, cell=K.EMPTIED),
+    (P.DROPPED_OFF, T.PICKUP_FAILED): Rule(P.DROPPED_OFF, fact=FactKind.PICKUP_FAILED),
+    (P.PICKED_UP, T.PICKUP): Rule(P.PICKED_UP, guard=G.WITHIN_PICKUP_GRACE),
+    (P.PICKED_UP, T.OPEN_DOOR): Rule(P.PICKED_UP, guard=G.IN_A_WINDOW),
+    (P.PICKED_UP, T.PICKUP_OPENED): Rule(P.PICKED_UP),
+    (P.PICKED_UP, T.GRACE_OVER): Rule(P.COMPLETED, fact=FactKind.RESERVATION_COMPLETED, cell=K.RETURNED),
+    (P.PICKED_UP, T.CLEARED): Rule(
+        P.COMPLETED, guard=G.TIME_UNKNOWN, fact=FactKind.RESERVATION_COMPLETED, cell=K.RETURNED
+    ),
+    (P.COMPLETED, T.OPEN_DOOR): Rule(P.COMPLETED, guard=G.IN_A_WINDOW),
 }
+
+_WHY: dict[tuple[Phase, Trigger], str] = {
+    (P.PENDING, T.PICKUP): "nothing was dropped off yet",
+    (P.PENDING, T.ABANDON): "nothing was dropped off yet; it can be cancelled",
+    (P.DROPPED_OFF, T.CANCEL): "the parcel was dropped off; it can be abandoned",
+    (P.PICKED_UP, T.DROPOFF): "the parcel was picked up already",
+    (P.PICKED_UP, T.CANCEL): "the parcel was picked up already",
+    (P.PICKED_UP, T.ABANDON): "the parcel was picked up already",
+    **{(P.COMPLETED, wish): "it is over: picked up, and the cell given back" for wish in WISHES},
+    **{(P.CANCELLED, wish): "it is over: cancelled" for wish in WISHES},
+    **{(P.ABANDONED, wish): "it is over: abandoned" for wish in WISHES},
+    **{(phase, T.RESERVE): "the reservation exists already" for phase in P if phase is not P.NONE},
+}
+
+_NOTHING: dict[tuple[Phase, Trigger], str] = {
+    (P.PENDING, T.PICKUP_FAILED): "a pick-up is not granted here",
+    (P.PENDING, T.PICKUP_OPENED): "a pick-up is not granted here",
+    (P.PENDING, T.GRACE_OVER): "no pick-up grace runs",
+    (P.PENDING, T.CLEARED): "the reservation stays",
+    (P.DROPPED_OFF, T.DOOR_CLOSED): "dropped off already",
+    (P.DROPPED_OFF, T.MOVED): "a parcel is not moved",
+    (P.DROPPED_OFF, T.GRACE_OVER): "no pick-up grace runs",
+    (P.DROPPED_OFF, T.CLEARED): "the reservation stays",
+    (P.PICKED_UP, T.DROPOFF_OPENED): "a drop-off is not granted here",
+    (P.PICKED_UP, T.PICKUP_FAILED): "picked up already; the attempt to open again is only answered",
+    (P.PICKED_UP, T.DOOR_CLOSED): "the grace decides",
+    (P.PICKED_UP, T.MOVED): "a parcel is not moved",
+}
+
+
+def _entry(phase: Phase, trigger: Trigger) -> Rule | Refused | Nothing:
+    if (phase, trigger) in _RULES:
+        return _RULES[phase, trigger]
+    if trigger in WISHES:
+        if phase is P.NONE:
+            return Refused("no such reservation", Code.NOT_FOUND)
+        return Refused(_WHY[phase, trigger])
+    if phase in (P.NONE, P.COMPLETED, P.CANCELLED, P.ABANDONED):
+        return Nothing("no reservation holds the cell")
+    return Nothing(_NOTHING[phase, trigger])
+
+
+TABLE: dict[tuple[Phase, Trigger], Rule | Refused | Nothing] = {
+    (phase, trigger): _entry(phase, trigger) for phase in Phase for trigger in Trigger
+}
+"""Reservations: every phase and every trigger."""
+
+
+@dataclass(frozen=True, slots=True)
+class Window:
+    """One of the reference's five times at which a door may be opened out of band."""
+
+    number: int
+    name: str
+    phases: tuple[Phase, ...]
+    guard: Guard | None = None
+
+
+WINDOWS = (
+    Window(1, "cell allocation", (P.PENDING,), G.NO_DROPOFF_YET),
+    Window(2, "drop-off grace", (P.PENDING, P.DROPPED_OFF), G.WITHIN_DROPOFF_GRACE),
+    Window(3, "awaiting pick-up", (P.DROPPED_OFF,)),
+    Window(4, "pick-up grace", (P.PICKED_UP,), G.WITHIN_PICKUP_GRACE),
+    Window(5, "until the cell is given again", (P.PENDING, P.PICKED_UP, P.COMPLETED), G.CELL_NOT_GIVEN_AGAIN),
+)
+"""API reference, "Open Door (Out-of-Band)", Time Window Constraints."""
+
+
+_CELL_RULES: dict[tuple[C, CellTrigger], CellRule] = {
+    (C.IDLE, K.TAKEN): CellRule(C.RESERVED, CellGuard.ALLOCATABLE),
+    (C.IDLE, K.DOUBTED): CellRule(C.AWAITING_INSPECTION),
+    (C.RESERVED, K.FILLED): CellRule(C.OCCUPIED),
+    (C.RESERVED, K.RETURNED): CellRule(C.IDLE, CellGuard.KNOWN_EMPTY, C.AWAITING_INSPECTION),
+    (C.RESERVED, K.VACATED): CellRule(C.IDLE),
+    (C.OCCUPIED, K.EMPTIED): CellRule(C.IN_GRACE),
+    (C.OCCUPIED, K.LEFT): CellRule(C.AWAITING_CLEANUP),
+    (C.IN_GRACE, K.RETURNED): CellRule(C.IDLE, CellGuard.UNDOUBTED, C.AWAITING_INSPECTION),
+    **{(s, K.DOUBTED): CellRule(s) for s in (C.RESERVED, C.OCCUPIED, C.IN_GRACE)},
+    **{
+        (s, K.CLEARED): CellRule(s, CellGuard.SOMETHING_TO_CLEAR)
+        for s in (C.IDLE, C.RESERVED, C.OCCUPIED, C.IN_GRACE)
+    },
+    **{(s, K.DOUBTED): CellRule(s) for s in (C.AWAITING_CLEANUP, C.AWAITING_INSPECTION)},
+    **{(s, K.CLEARED): CellRule(C.IDLE) for s in (C.AWAITING_CLEANUP, C.AWAITING_INSPECTION)},
+}
+
+
+def _cell_entry(status: C, trigger: CellTrigger) -> CellRule | Refused | Nothing:
+    if (status, trigger) in _CELL_RULES:
+        return _CELL_RULES[status, trigger]
+    if trigger is K.TAKEN:
+        return Refused(f"the cell is {status}", Code.NO_CELL)
+    return Nothing(f"no reservation can do this to a cell that is {status}")
+
+
+CELL_TABLE: dict[tuple[C, CellTrigger], CellRule | Refused | Nothing] = {
+    (status, trigger): _cell_entry(status, trigger) for status in C for trigger in CellTrigger
+}
+"""Cells: every status and every trigger."""
+
+
+class Flag(StrEnum):
+    """What can be said of a cell beside its status; either takes it out of allocation."""
+
+    BLOCKED = "blocked"
+    FAULTY = "faulty"
+
+
+class FlagTrigger(StrEnum):
+    """What sets and takes off the flags of a cell."""
+
+    BLOCK = "block"
+    UNBLOCK = "unblock"
+    FAULT = "no movement, or another door moved"
+    LOCK_OPENED = "the lock opened"
+    CLEARED = "cleared by hand"
+
+
+FLAG_TABLE: dict[tuple[Flag, bool, FlagTrigger], bool | Refused] = {
+    (Flag.BLOCKED, False, FlagTrigger.BLOCK): True,
+    (Flag.BLOCKED, True, FlagTrigger.BLOCK): Refused("it is blocked already"),
+    (Flag.BLOCKED, False, FlagTrigger.UNBLOCK): Refused("it is not blocked"),
+    (Flag.BLOCKED, True, FlagTrigger.UNBLOCK): False,
+    (Flag.FAULTY, False, FlagTrigger.FAULT): True,
+    (Flag.FAULTY, True, FlagTrigger.FAULT): True,
+    (Flag.FAULTY, False, FlagTrigger.LOCK_OPENED): False,
+    (Flag.FAULTY, True, FlagTrigger.LOCK_OPENED): False,
+    (Flag.FAULTY, False, FlagTrigger.CLEARED): False,
+    (Flag.FAULTY, True, FlagTrigger.CLEARED): False,
+}
+"""Flags: what a trigger makes of them. A trigger that is not here leaves a flag as it is; a lock that opens
+takes FAULTY off only where a jam was the reason."""

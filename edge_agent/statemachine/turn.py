@@ -10,14 +10,18 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from edge_agent.errors import Refusal
-from edge_agent.model import Alarm, Cell, Instant, Reservation, Ticket, UnlockOutcome
+from edge_agent.model import Alarm, Cell, CellCause, Instant, Reservation, Source, Ticket, UnlockOutcome
 from edge_agent.statemachine.outputs import Answer, Effect, Fact, FactKind, UnlockRecord
+from edge_agent.statemachine.resting import RestingCodes
 from edge_agent.statemachine.state import Guesses, Layout, LockerState, StandingAlarm
 
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """The result of one input. `ended` are reservations that left the state with this step."""
+    """The result of one input. `ended` are reservations that left the state with this step.
+
+    `changed` names what differs between the state before and after, as (field of the state, key).
+    """
 
     state: LockerState
     effects: tuple[Effect, ...]
@@ -25,6 +29,7 @@ class Step:
     answers: tuple[Answer, ...]
     unlocks: tuple[UnlockRecord, ...]
     ended: tuple[Reservation, ...]
+    changed: tuple[tuple[str, str], ...]
 
 
 class Turn:
@@ -38,7 +43,8 @@ class Turn:
         self.reservations: Mapping[str, Reservation] = state.reservations
         self.tickets: Mapping[str, Ticket] = state.tickets
         self.queue = state.queue
-        self.resting_codes: Mapping[str, Instant] = state.resting_codes
+        self.former: Mapping[str, Reservation] = state.former
+        self.resting_codes: RestingCodes = state.resting_codes
         self.alarms: Mapping[str, StandingAlarm] = state.alarms
         self.pulses_ns: Mapping[str, tuple[int, ...]] = state.pulses_ns
         self.guesses: Mapping[str, Guesses] = state.guesses
@@ -47,10 +53,14 @@ class Turn:
         self.answers: list[Answer] = []
         self.unlocks: list[UnlockRecord] = []
         self.ended: list[Reservation] = []
+        self._changed: dict[tuple[str, str], None] = {}
 
     def put(self, field: str, key: str, value: Any) -> None:
         """Sets (or with None removes) one entry of a map of the state."""
         current: Mapping[str, Any] = getattr(self, field)
+        if value is None and key not in current:
+            return
+        self._changed[field, key] = None
         if current is getattr(self.before, field):
             current = dict(current)
             setattr(self, field, current)
@@ -59,6 +69,24 @@ class Turn:
             current.pop(key, None)
         else:
             current[key] = value
+
+    def rest_code(self, code: str) -> None:
+        """A code has died: it rests from now on."""
+        self.resting_codes = self.resting_codes.died(code, self.now)
+        self._changed["resting_codes", code] = None
+
+    def wake_code(self, code: str) -> None:
+        """A code lives again."""
+        if code in self.resting_codes:
+            self.resting_codes = self.resting_codes.without(code)
+            self._changed["resting_codes", code] = None
+
+    def at_work(self, label: str) -> Ticket | None:
+        """The ticket that is at work on a cell's lock, from its turn to its outcome."""
+        for ticket in self.tickets.values():
+            if ticket.cell == label and ticket.stage != "waiting":
+                return ticket
+        return None
 
     def change_cell(self, label: str, **changes: Any) -> Cell:
         """Replaces fields of a cell."""
@@ -90,19 +118,44 @@ class Turn:
             details.setdefault("cell", reservation.cell)
         self.facts.append(Fact(kind=kind, at=self.now, reservation=reservation, **details))
 
+    def tell_cell(
+        self,
+        label: str,
+        cause: CellCause,
+        *,
+        reason: str | None = None,
+        source: Source = Source.MACHINE,
+        reservation: Reservation | None = None,
+    ) -> None:
+        """Tells how a cell stands now, and why that changed."""
+        cell = self.cells[label]
+        self.tell(
+            FactKind.CELL_STATUS_CHANGED,
+            reservation,
+            cell=label,
+            status=cell.status,
+            blocked=cell.blocked is not None,
+            faulty=cell.faulty is not None,
+            cause=cause,
+            reason=reason,
+            source=source,
+        )
+
     def answer(
         self,
         request_key: str | None,
         reservation: Reservation | None = None,
         cell: str | None = None,
         refusal: Refusal | None = None,
+        **details: Any,
     ) -> None:
         """An answer, if somebody waits for it."""
         if request_key is not None:
-            self.answers.append(Answer(request_key, reservation, cell, refusal))
+            self.answers.append(Answer(request_key, reservation, cell, refusal, **details))
 
-    def record(self, ticket: Ticket, outcome: UnlockOutcome | None) -> None:
-        """A line of the ledger: an intent, or with `outcome` what became of it."""
+    def record(self, ticket: Ticket, outcome: UnlockOutcome | None, *, pulsed: bool | None = None) -> None:
+        """A line of the ledger: an intent, or with `outcome` what became of it and whether a pulse was
+        given."""
         self.unlocks.append(
             UnlockRecord(
                 unlock_id=ticket.unlock_id,
@@ -114,6 +167,8 @@ class Turn:
                 request_key=ticket.request_key,
                 at=self.now,
                 outcome=outcome,
+                pulsed=pulsed,
+                reason=ticket.reason,
             )
         )
 
@@ -142,6 +197,7 @@ class Turn:
             reservations=self.reservations,
             tickets=self.tickets,
             queue=self.queue,
+            former=self.former,
             resting_codes=self.resting_codes,
             alarms=self.alarms,
             pulses_ns=self.pulses_ns,
@@ -154,4 +210,5 @@ class Turn:
             tuple(self.answers),
             tuple(self.unlocks),
             tuple(self.ended),
+            tuple(self._changed),
         )

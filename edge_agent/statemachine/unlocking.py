@@ -7,6 +7,8 @@ the door is read, and is never pulsed again.
 
 from __future__ import annotations
 
+from typing import Any
+
 from edge_agent.errors import Code, Refusal
 from edge_agent.model import (
     Alarm,
@@ -18,19 +20,32 @@ from edge_agent.model import (
     Ticket,
     UnlockOutcome,
 )
+from edge_agent.statemachine import allocation, wear
 from edge_agent.statemachine import cell as cells
-from edge_agent.statemachine.outputs import PulseLock, ReadDoor
-from edge_agent.statemachine.reservation import apply, demand
+from edge_agent.statemachine.outputs import FactKind, PulseLock, ReadDoor
+from edge_agent.statemachine.reservation import apply, demand, live, move
 from edge_agent.statemachine.transitions import Trigger
 from edge_agent.statemachine.turn import Turn
 
-WISH = {Purpose.DROPOFF: Trigger.DROPOFF, Purpose.PICKUP: Trigger.PICKUP}
+WISH = {
+    Purpose.DROPOFF: Trigger.DROPOFF,
+    Purpose.PICKUP: Trigger.PICKUP,
+    Purpose.OPEN_DOOR: Trigger.OPEN_DOOR,
+}
 GRANTED = {Purpose.DROPOFF: Trigger.DROPOFF_OPENED, Purpose.PICKUP: Trigger.PICKUP_OPENED}
+MOVES = 3
+"""How many other cells one wish may be given when its own does not open."""
 
 
 def accept(turn: Turn, ticket: Ticket) -> None:
-    """Takes a wish to open a door into the queue. Raises `Refusal` if it is not allowed as things stand."""
+    """Takes a wish to open a door into the queue. Raises `Refusal` if it is not allowed as things stand.
+
+    An open-door is answered at once; its outcome becomes an event.
+    """
     _judge(turn, ticket)
+    if ticket.purpose is Purpose.OPEN_DOOR and ticket.request_key is not None:
+        accepted = (ticket.echo_id or ticket.request_key, turn.now)
+        turn.answer(ticket.request_key, cell=ticket.cell, accepted=accepted)
     turn.put("tickets", ticket.unlock_id, ticket)
     turn.queue = (*turn.queue, ticket.unlock_id)
     promote(turn)
@@ -47,10 +62,9 @@ def promote(turn: Turn) -> None:
         try:
             reservation = _judge(turn, ticket)
         except Refusal as refusal:
-            turn.drop_ticket(ticket)
-            turn.answer(ticket.request_key, refusal=refusal)
+            give_up(turn, ticket, refusal)
             continue
-        turn.change_ticket(ticket, stage="reading", cell=reservation.cell)
+        ticket = turn.change_ticket(ticket, stage="reading", cell=reservation.cell)
         if ticket.purpose is Purpose.DROPOFF and reservation.first_dropoff is None:
             turn.change_reservation(reservation, first_dropoff=turn.now)
         turn.effects.append(ReadDoor(ticket.unlock_id, reservation.cell))
@@ -60,19 +74,78 @@ def _judge(turn: Turn, ticket: Ticket) -> Reservation:
     """The reservation that the ticket may open for now. Raises `Refusal`."""
     if ticket.expires_ns is not None and turn.now.boottime_ns > ticket.expires_ns:
         raise Refusal(Code.EXPIRED, "the command expired before its turn came")
-    reservation = turn.reservations.get(ticket.reservation_id)
+    reservation = holder(turn, ticket)
     if reservation is None:
         raise Refusal(Code.NOT_ALLOWED, "the reservation ended before its turn came")
-    demand(reservation, WISH[ticket.purpose], turn.now)
+    demand(turn, reservation, WISH[ticket.purpose])
     refuse_while_busy(turn, reservation.cell, but=ticket.unlock_id)
     return reservation
 
 
+def holder(turn: Turn, ticket: Ticket) -> Reservation | None:
+    """The reservation a ticket is for; one that is over only while nobody else got its cell."""
+    try:
+        return live(turn, ticket.reservation_id, None, WISH[ticket.purpose])
+    except Refusal:
+        return None
+
+
 def refuse_while_busy(turn: Turn, label: str, but: str = "") -> None:
     """Raises `Refusal` with code 9 while some ticket is at work on the cell."""
-    for ticket in turn.tickets.values():
-        if ticket.cell == label and ticket.stage != "waiting" and ticket.unlock_id != but:
-            raise Refusal(Code.NOT_ALLOWED, f"the door of cell {label} is being opened just now")
+    ticket = turn.at_work(label)
+    if ticket is not None and ticket.unlock_id != but:
+        raise Refusal(Code.NOT_ALLOWED, f"the door of cell {label} is being opened just now")
+
+
+def give_up(turn: Turn, ticket: Ticket, refusal: Refusal, reservation: Reservation | None = None) -> None:
+    """Ends a ticket that never had a pulse, or none that counts; whoever asked is told why."""
+    turn.drop_ticket(ticket)
+    _tell(turn, ticket, UnlockOutcome.NO_MOVEMENT, reservation=reservation, refusal=refusal)
+
+
+def end_waiting(turn: Turn, reservation: Reservation, why: str) -> None:
+    """Ends every ticket that waits for a reservation whose cell is somebody else's from now on."""
+    for ticket in tuple(turn.tickets.values()):
+        if ticket.reservation_id == reservation.reservation_id:
+            give_up(turn, ticket, Refusal(Code.NOT_ALLOWED, why), reservation)
+
+
+def take_over(turn: Turn, label: str) -> None:
+    """A cell is given to somebody: whoever had it last has no window any more."""
+    former = turn.former.get(label)
+    if former is not None:
+        end_waiting(turn, former, f"cell {label} was given to somebody else before its turn came")
+        turn.put("former", label, None)
+
+
+def _tell(
+    turn: Turn,
+    ticket: Ticket,
+    outcome: UnlockOutcome,
+    *,
+    reservation: Reservation | None = None,
+    refusal: Refusal | None = None,
+    recovered: bool = False,
+) -> None:
+    """The outcome for whoever waits for it: an answer, or the event of an open-door."""
+    if ticket.request_key is None:
+        return
+    if ticket.purpose is not Purpose.OPEN_DOOR:
+        cell = None if refusal is not None else ticket.cell
+        turn.answer(ticket.request_key, reservation, cell, refusal)
+        return
+    turn.tell(
+        FactKind.OPEN_DOOR_FULFILLED,
+        reservation or holder(turn, ticket),
+        cell=ticket.cell,
+        source=ticket.source,
+        request_key=ticket.request_key,
+        echo_id=ticket.echo_id or ticket.request_key,
+        platform_reference_id=ticket.platform_reference_id or None,
+        outcome=outcome,
+        reason=None if refusal is None else refusal.message,
+        recovered=recovered,
+    )
 
 
 def door_read(turn: Turn, unlock_id: str, door: Door) -> None:
@@ -81,18 +154,18 @@ def door_read(turn: Turn, unlock_id: str, door: Door) -> None:
     if ticket is None or ticket.stage != "reading":
         return
     try:
-        _judge(turn, ticket)
+        reservation = _judge(turn, ticket)
         if door is Door.CLOSED:
             _refuse_overheating(turn, ticket.cell)
     except Refusal as refusal:
-        turn.drop_ticket(ticket)
-        turn.answer(ticket.request_key, refusal=refusal)
+        give_up(turn, ticket, refusal)
         promote(turn)
         return
     if door is Door.OPEN:
         conclude(turn, ticket, UnlockOutcome.ALREADY_OPEN)
     elif door is Door.UNKNOWN:
-        conclude(turn, ticket, UnlockOutcome.UNKNOWN)
+        if not _move_on(turn, ticket, reservation, UnlockOutcome.UNKNOWN):
+            conclude(turn, ticket, UnlockOutcome.UNKNOWN)
     else:
         _intend(turn, ticket)
 
@@ -111,9 +184,11 @@ def _recent_pulses(turn: Turn, label: str) -> tuple[int, ...]:
 
 def _intend(turn: Turn, ticket: Ticket) -> None:
     """Journals the intent for the next pulse and asks for it."""
-    ticket = turn.change_ticket(ticket, stage="pulsing", attempt=ticket.attempt + 1)
+    now_ns = turn.now.boottime_ns
+    first_ns = now_ns if ticket.first_pulse_ns is None else ticket.first_pulse_ns
+    ticket = turn.change_ticket(ticket, stage="pulsing", attempt=ticket.attempt + 1, first_pulse_ns=first_ns)
     label = ticket.cell
-    turn.put("pulses_ns", label, (*_recent_pulses(turn, label), turn.now.boottime_ns))
+    turn.put("pulses_ns", label, (*_recent_pulses(turn, label), now_ns))
     turn.change_cell(label, unlocks=turn.cells[label].unlocks + 1)
     turn.record(ticket, None)
     turn.effects.append(PulseLock(ticket.unlock_id, label, ticket.attempt, ticket.expires_ns))
@@ -129,10 +204,10 @@ def pulse_done(turn: Turn, unlock_id: str, attempt: int, door: Door) -> None:
     elif door is Door.UNKNOWN:
         _leave_unresolved(turn, ticket)
     elif ticket.attempt < turn.layout.attempts and _may_pulse_again(turn, ticket):
-        turn.record(ticket, UnlockOutcome.NO_MOVEMENT)
+        turn.record(ticket, UnlockOutcome.NO_MOVEMENT, pulsed=True)
         _intend(turn, ticket)
     else:
-        conclude(turn, ticket, UnlockOutcome.NO_MOVEMENT)
+        _jammed(turn, ticket)
 
 
 def pulse_lapsed(turn: Turn, unlock_id: str, attempt: int) -> None:
@@ -140,25 +215,77 @@ def pulse_lapsed(turn: Turn, unlock_id: str, attempt: int) -> None:
     ticket = turn.tickets.get(unlock_id)
     if ticket is None or ticket.stage != "pulsing" or ticket.attempt != attempt:
         return
-    turn.drop_ticket(ticket)
-    turn.record(ticket, UnlockOutcome.NO_MOVEMENT)
-    turn.answer(ticket.request_key, refusal=Refusal(Code.EXPIRED, "the lock could not be reached in time"))
+    turn.record(ticket, UnlockOutcome.NO_MOVEMENT, pulsed=False)
+    give_up(turn, ticket, Refusal(Code.EXPIRED, "the lock could not be reached in time"))
     promote(turn)
 
 
 def _may_pulse_again(turn: Turn, ticket: Ticket) -> bool:
-    if ticket.stopped:
-        return False
-    if ticket.expires_ns is not None and turn.now.boottime_ns > ticket.expires_ns:
+    if ticket.stopped or _expired(turn, ticket):
         return False
     return len(_recent_pulses(turn, ticket.cell)) < turn.layout.duty_pulses
+
+
+def _expired(turn: Turn, ticket: Ticket) -> bool:
+    return ticket.expires_ns is not None and turn.now.boottime_ns > ticket.expires_ns
+
+
+def _jammed(turn: Turn, ticket: Ticket) -> None:
+    """Every pulse was given and the door stayed shut."""
+    if ticket.stopped:
+        conclude(turn, ticket, UnlockOutcome.NO_MOVEMENT)
+        return
+    why = f"no movement after {ticket.attempt} pulses"
+    cells.mark_faulty(turn, ticket.cell, why, Alarm.LOCK_JAMMED, maintenance_id(ticket, ticket.cell))
+    reservation = holder(turn, ticket)
+    if reservation is None or not _move_on(turn, ticket, reservation, UnlockOutcome.NO_MOVEMENT):
+        conclude(turn, ticket, UnlockOutcome.NO_MOVEMENT)
+
+
+def maintenance_id(ticket: Ticket, label: str) -> str:
+    """The id of the maintenance ticket that an unlock gave reason for: the same whenever it is made."""
+    return f"maint_{ticket.unlock_id.removeprefix('unl_')}_{label}"
+
+
+def _move_on(turn: Turn, ticket: Ticket, reservation: Reservation, outcome: UnlockOutcome) -> bool:
+    """Gives a waiting reservation with nothing in its cell another one, which the same wish then opens.
+
+    False, and nothing is changed, if it may not move or nothing that fits is free.
+    """
+    if ticket.purpose is not Purpose.DROPOFF or ticket.moves >= MOVES or _expired(turn, ticket):
+        return False
+    try:
+        target = allocation.allocate(turn, reservation.packaging)
+    except Refusal:
+        return False
+    moved = move(turn, reservation, target.label)
+    if moved is None:
+        return False
+    take_over(turn, target.label)
+    turn.drop_ticket(ticket)
+    turn.record(ticket, outcome, pulsed=_pulsed(ticket, outcome))
+    again = Ticket(
+        unlock_id=f"{ticket.unlock_id.partition('.')[0]}.{ticket.moves + 1}",
+        reservation_id=ticket.reservation_id,
+        cell=moved.cell,
+        purpose=ticket.purpose,
+        source=ticket.source,
+        stage="reading",
+        expires_ns=ticket.expires_ns,
+        request_key=ticket.request_key,
+        reason=ticket.reason,
+        moves=ticket.moves + 1,
+    )
+    turn.put("tickets", again.unlock_id, again)
+    turn.effects.append(ReadDoor(again.unlock_id, again.cell))
+    return True
 
 
 def _leave_unresolved(turn: Turn, ticket: Ticket) -> None:
     """A pulse was given and nobody can see what it did: tell so, and let the next reading decide."""
     turn.change_ticket(ticket, stage="unresolved", request_key=None)
-    turn.change_cell(ticket.cell, opened_since_allocation=True, suspect=True)
-    turn.answer(ticket.request_key, refusal=_failed(ticket, UnlockOutcome.UNKNOWN))
+    cells.doubt(turn, ticket.cell)
+    _tell(turn, ticket, UnlockOutcome.UNKNOWN, refusal=_failed(ticket, UnlockOutcome.UNKNOWN))
     promote(turn)
 
 
@@ -168,29 +295,26 @@ def settle(turn: Turn, label: str, door: Door, *, recovered: bool) -> None:
     A pulsed lock whose door is seen open has opened it; an unresolved one whose door is seen closed stays
     UNKNOWN, and the cell is looked into before it is allocated anew.
     """
-    for ticket in tuple(turn.tickets.values()):
-        if ticket.cell != label or door is Door.UNKNOWN:
-            continue
-        if door is Door.OPEN and ticket.stage in ("pulsing", "unresolved"):
-            conclude(turn, ticket, UnlockOutcome.OPENED, recovered=recovered)
-        elif door is Door.CLOSED and ticket.stage == "unresolved":
-            turn.change_cell(label, opened_since_allocation=True, suspect=True)
-            conclude(turn, ticket, UnlockOutcome.UNKNOWN, recovered=recovered)
+    ticket = turn.at_work(label)
+    if ticket is None or door is Door.UNKNOWN:
+        return
+    if door is Door.OPEN and ticket.stage in ("pulsing", "unresolved"):
+        conclude(turn, ticket, UnlockOutcome.OPENED, recovered=recovered)
+    elif door is Door.CLOSED and ticket.stage == "unresolved":
+        cells.doubt(turn, label)
+        conclude(turn, ticket, UnlockOutcome.UNKNOWN, recovered=recovered)
 
 
 def conclude(turn: Turn, ticket: Ticket, outcome: UnlockOutcome, *, recovered: bool = False) -> None:
     """Ends a ticket with its outcome: ledger, reservation, cell, answer; then the next one's turn."""
     turn.drop_ticket(ticket)
-    turn.record(ticket, outcome)
-    reservation = turn.reservations[ticket.reservation_id]
+    turn.record(ticket, outcome, pulsed=_pulsed(ticket, outcome))
+    reservation = holder(turn, ticket)
     if outcome in (UnlockOutcome.OPENED, UnlockOutcome.ALREADY_OPEN):
         moved = _opened(turn, ticket, reservation, outcome, recovered=recovered)
-        turn.answer(ticket.request_key, moved, moved.cell)
+        _tell(turn, ticket, outcome, reservation=moved, recovered=recovered)
     else:
-        if outcome is UnlockOutcome.NO_MOVEMENT and not ticket.stopped:
-            why = f"no movement after {ticket.attempt} pulses"
-            cells.mark_faulty(turn, ticket.cell, why, Alarm.LOCK_JAMMED)
-        if ticket.purpose is Purpose.PICKUP:
+        if ticket.purpose is Purpose.PICKUP and reservation is not None:
             apply(
                 turn,
                 reservation,
@@ -200,18 +324,34 @@ def conclude(turn: Turn, ticket: Ticket, outcome: UnlockOutcome, *, recovered: b
                 outcome=outcome,
                 recovered=recovered,
             )
-        turn.answer(ticket.request_key, refusal=_failed(ticket, outcome))
+        _tell(turn, ticket, outcome, refusal=_failed(ticket, outcome), recovered=recovered)
     promote(turn)
 
 
+def _pulsed(ticket: Ticket, outcome: UnlockOutcome) -> bool | None:
+    """Whether the last pulse of a ticket was given; a restart leaves that open unless the door tells."""
+    if ticket.attempt == 0:
+        return False
+    return True if ticket.stage == "pulsing" or outcome is UnlockOutcome.OPENED else None
+
+
 def _opened(
-    turn: Turn, ticket: Ticket, reservation: Reservation, outcome: UnlockOutcome, *, recovered: bool
-) -> Reservation:
+    turn: Turn,
+    ticket: Ticket,
+    reservation: Reservation | None,
+    outcome: UnlockOutcome,
+    *,
+    recovered: bool,
+) -> Reservation | None:
     cells.see_door(turn, ticket.cell, Door.OPEN)
     turn.change_cell(ticket.cell, opened_since_allocation=True)
     if outcome is UnlockOutcome.OPENED:
         cells.lock_works(turn, ticket.cell)
-    changes: dict[str, object] = {}
+        if ticket.stage == "pulsing" and not recovered:
+            wear.note_opening(turn, ticket, maintenance_id(ticket, ticket.cell))
+    if reservation is None or ticket.purpose is Purpose.OPEN_DOOR:
+        return reservation
+    changes: dict[str, Any] = {}
     if ticket.purpose is Purpose.DROPOFF and reservation.status is ReservationStatus.PENDING:
         changes["dropoff_opened"] = True
     if ticket.purpose is Purpose.PICKUP and reservation.picked_up is None:
@@ -222,7 +362,6 @@ def _opened(
         GRANTED[ticket.purpose],
         source=ticket.source,
         request_key=_event_key(ticket),
-        outcome=None,
         recovered=recovered,
         **changes,
     )

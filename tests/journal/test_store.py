@@ -31,8 +31,9 @@ def batch_of(before: LockerState, done: Step, sequence: int = 0) -> Batch:
     return Batch(
         before=before,
         after=done.state,
+        changed=dict.fromkeys(done.changed),
         ended=list(done.ended),
-        unlocks=list(done.unlocks),
+        unlocks=[(sequence, record) for record in done.unlocks],
         events=[(sequence + n, f'{{"n": {n}}}') for n in range(1, len(done.facts) + 1)],
     )
 
@@ -50,7 +51,7 @@ def test_a_state_comes_back_as_it_was(tmp_path: Path) -> None:
     core.feed(wish)
     core.feed(DoorRead(wish.unlock_id, Door.CLOSED))
     with opened(tmp_path) as store:
-        store.commit(Batch(before=empty, after=core.state))
+        store.commit(Batch(before=empty, after=core.state, changed=core.take_changed()))
     with opened(tmp_path) as store:
         found = restore(store.load(0.0), core.layout, core.now)
     assert found == restored(core.state, core.now)
@@ -58,11 +59,12 @@ def test_a_state_comes_back_as_it_was(tmp_path: Path) -> None:
 
 def test_only_what_changed_is_written_and_what_is_gone_is_removed(tmp_path: Path) -> None:
     core = Core()
+    empty = empty_state(core.layout)
     with opened(tmp_path) as store:
-        store.commit(Batch(before=restored(core.state, core.now), after=core.state))
+        store.commit(Batch(before=empty, after=core.state, changed=core.take_changed()))
         before = core.state
         reservation = core.reserve()
-        store.commit(Batch(before=before, after=core.state))
+        store.commit(Batch(before=before, after=core.state, changed=core.take_changed()))
         before = core.state
         done = core.feed(core.cancel(reservation))
         store.commit(batch_of(before, done))
@@ -91,13 +93,15 @@ def test_events_keep_their_sequence_over_deletion_and_restart(tmp_path: Path) ->
 def test_a_batch_is_written_whole_or_not_at_all(tmp_path: Path) -> None:
     core = Core()
     before = core.state
+    core.take_changed()
     core.reserve()
+    changed = core.take_changed()
     with opened(tmp_path) as store:
         store.commit(Batch(before=before, after=before, events=[(1, "a")]))
         with pytest.raises(StorageFault):
-            store.commit(Batch(before=before, after=core.state, events=[(1, "again")]))
+            store.commit(Batch(before=before, after=core.state, events=[(1, "again")], changed=changed))
         assert store.load(0.0).reservations == {}
-        store.commit(Batch(before=before, after=core.state, events=[(2, "b")]))
+        store.commit(Batch(before=before, after=core.state, events=[(2, "b")], changed=changed))
         assert len(store.load(0.0).reservations) == 1
 
 
@@ -154,6 +158,6 @@ def test_a_cell_with_a_parcel_cannot_vanish_from_the_configuration(tmp_path: Pat
     reservation = core.reserve()
     smaller = Layout(specs={k: v for k, v in core.layout.specs.items() if k != reservation.cell})
     with opened(tmp_path) as store:
-        store.commit(Batch(before=empty, after=core.state))
+        store.commit(Batch(before=empty, after=core.state, changed=core.take_changed()))
         with pytest.raises(ConfigError, match=reservation.cell):
             restore(store.load(0.0), smaller, core.now)

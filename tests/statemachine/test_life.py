@@ -134,11 +134,8 @@ def test_a_forced_door_makes_no_dropoff() -> None:
 @pytest.mark.parametrize("purpose", list(Purpose))
 def test_no_movement_after_all_attempts_is_a_jam(purpose: Purpose) -> None:
     core = Core()
-    reservation = core.reserve()
-    if purpose is Purpose.PICKUP:
-        core.opens(core.wish(reservation, Purpose.DROPOFF))
-        core.close(reservation.cell)
-        core.pass_s(60)
+    reservation = core.dropped_off()
+    core.pass_s(60)
     core.facts.clear()
     core.pulses.clear()
     wish = core.wish(reservation, purpose)
@@ -148,8 +145,14 @@ def test_no_movement_after_all_attempts_is_a_jam(purpose: Purpose) -> None:
     for attempt in (1, 2, 3):
         answers += core.feed(PulseDone(wish.unlock_id, attempt, Door.CLOSED)).answers
     assert [p.attempt for p in core.pulses] == [1, 2, 3]
-    assert answers[0].refusal is not None
-    assert answers[0].refusal.code is Code.INTERNAL
+    if purpose is Purpose.OPEN_DOOR:
+        assert not answers
+        told = core.facts[-1]
+        assert (told.kind, told.outcome) == (FactKind.OPEN_DOOR_FULFILLED, UnlockOutcome.NO_MOVEMENT)
+        assert told.reason is not None
+    else:
+        assert answers[0].refusal is not None
+        assert answers[0].refusal.code is Code.INTERNAL
     assert core.state.cells[reservation.cell].faulty is not None
     assert f"{Alarm.LOCK_JAMMED}/{reservation.cell}" in core.state.alarms
     failed = [f for f in core.facts if f.kind is FactKind.PICKUP_FAILED]
@@ -176,8 +179,9 @@ def test_an_unreadable_door_after_a_pulse_is_unknown_and_never_pulsed_again() ->
 
 def test_an_unreadable_door_before_the_pulse_gets_no_pulse() -> None:
     core = Core()
-    reservation = core.reserve()
-    wish = core.wish(reservation, Purpose.DROPOFF)
+    reservation = core.dropped_off()
+    core.pulses.clear()
+    wish = core.wish(reservation, Purpose.PICKUP)
     core.feed(wish)
     done = core.feed(DoorRead(wish.unlock_id, Door.UNKNOWN))
     assert done.answers[0].refusal is not None

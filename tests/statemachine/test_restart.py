@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from edge_agent.model import Alarm, CellStatus, Door, Purpose, ReservationStatus
+from edge_agent.model import Alarm, CellStatus, Door, Purpose, ReservationStatus, UnlockOutcome
 from edge_agent.statemachine.inputs import DoorRead, DoorsSeen, Tick
 from edge_agent.statemachine.outputs import FactKind
 from tests.support.core import Core
@@ -58,8 +58,14 @@ def test_an_intent_without_outcome_is_never_pulsed_again(purpose: Purpose, door:
     if door is Door.UNKNOWN:
         assert not answers
         answers += core.feed(DoorsSeen({reservation.cell: Door.CLOSED})).answers
-    assert [a.request_key for a in answers] == [wish.request_key]
-    assert (answers[0].refusal is None) == (door is Door.OPEN)
+    if purpose is Purpose.OPEN_DOOR:
+        told = [f for f in core.facts if f.kind is FactKind.OPEN_DOOR_FULFILLED]
+        outcome = UnlockOutcome.OPENED if door is Door.OPEN else UnlockOutcome.UNKNOWN
+        assert [(f.request_key, f.outcome) for f in told] == [(wish.request_key, outcome)]
+        assert not answers
+    else:
+        assert [a.request_key for a in answers] == [wish.request_key]
+        assert (answers[0].refusal is None) == (door is Door.OPEN)
     if door is not Door.OPEN:
         assert core.state.cells[reservation.cell].suspect
     assert not core.pulses

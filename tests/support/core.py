@@ -8,8 +8,10 @@ from itertools import count
 from edge_agent.errors import Refusal
 from edge_agent.model import CellSpec, Door, Instant, Packaging, Purpose, Reservation
 from edge_agent.statemachine.inputs import (
+    Abandon,
     Boot,
     Cancel,
+    Clear,
     DoorRead,
     DoorsSeen,
     EnterCode,
@@ -21,7 +23,7 @@ from edge_agent.statemachine.inputs import (
 )
 from edge_agent.statemachine.invariants import check
 from edge_agent.statemachine.locker import restored, step
-from edge_agent.statemachine.outputs import Answer, Fact, PulseLock, ReadDoor
+from edge_agent.statemachine.outputs import Answer, Fact, FactKind, PulseLock, ReadDoor, UnlockRecord
 from edge_agent.statemachine.state import Layout, LockerState, empty_state
 from edge_agent.statemachine.turn import Step
 
@@ -49,6 +51,8 @@ class Core:
         self.now = START
         self.facts: list[Fact] = []
         self.pulses: list[PulseLock] = []
+        self.unlocks: list[UnlockRecord] = []
+        self.changed: dict[tuple[str, str], None] = {}
         self._numbers = count(1)
         self.feed(Boot(dict.fromkeys(self.layout.specs, Door.CLOSED)))
         self.facts.clear()
@@ -60,6 +64,8 @@ class Core:
         check(self.state, self.layout)
         self.facts += done.facts
         self.pulses += [effect for effect in done.effects if isinstance(effect, PulseLock)]
+        self.unlocks += done.unlocks
+        self.changed |= dict.fromkeys(done.changed)
         return done
 
     def refused(self, given: Input) -> Refusal:
@@ -128,6 +134,55 @@ class Core:
         """A cancel as the API sends it."""
         return Cancel(self.key(), reservation.reservation_id)
 
+    def abandon(self, reservation: Reservation) -> Abandon:
+        """An abandon as the API sends it."""
+        return Abandon(self.key(), reservation.reservation_id)
+
+    def clear(self, label: str) -> Step:
+        """Somebody looked into a cell."""
+        return self.feed(Clear(self.key(), label))
+
+    def take_changed(self) -> dict[tuple[str, str], None]:
+        """What changed since the last call."""
+        changed, self.changed = self.changed, {}
+        return changed
+
+    def kinds(self) -> list[FactKind]:
+        """The facts told so far, by kind."""
+        return [fact.kind for fact in self.facts]
+
+    def live(self, reservation: Reservation) -> Reservation:
+        """A reservation as it stands now."""
+        return self.state.reservations[reservation.reservation_id]
+
+    def dropped_off(self, **details: object) -> Reservation:
+        """A reservation whose parcel lies in its cell."""
+        reservation = self.reserve(**details)  # type: ignore[arg-type]
+        self.opens(self.wish(reservation, Purpose.DROPOFF))
+        self.close(reservation.cell)
+        return self.live(reservation)
+
+    def picked_up(self, **details: object) -> Reservation:
+        """A reservation that was picked up and whose door is closed again."""
+        reservation = self.dropped_off(**details)
+        self.opens(self.wish(reservation, Purpose.PICKUP))
+        self.close(reservation.cell)
+        return self.live(reservation)
+
+    def looks(self, done: Step) -> ReadDoor:
+        """The one fresh reading that a step asks for."""
+        found = [effect for effect in done.effects if isinstance(effect, ReadDoor)]
+        assert len(found) == 1
+        return found[0]
+
+    def jams(self, done: Step) -> Step:
+        """The door that a step wants to look at is closed and does not move at any pulse; the last step."""
+        look = self.looks(done)
+        self.feed(DoorRead(look.unlock_id, Door.CLOSED))
+        for attempt in range(1, self.layout.attempts + 1):
+            done = self.feed(PulseDone(look.unlock_id, attempt, Door.CLOSED))
+        return done
+
     def opens(self, wish: OpenFor | EnterCode) -> Answer:
         """The whole unlock: fresh reading, pulse, the door springs open."""
         first = self.feed(wish)
@@ -136,11 +191,12 @@ class Core:
         label = looks[0].cell
         done = self.feed(DoorRead(wish.unlock_id, self.state.cells[label].door))
         answers = list(done.answers)
-        if not answers:
+        if wish.unlock_id in self.state.tickets:
             answers += self.feed(DoorsSeen({label: Door.OPEN})).answers
         stale = self.feed(PulseDone(wish.unlock_id, 1, Door.OPEN))
         assert not stale.effects
         assert not stale.facts
+        answers += first.answers
         assert len(answers) == 1
         return answers[0]
 
@@ -159,7 +215,7 @@ class Core:
         lasting = {
             uid: ticket
             for uid, ticket in self.state.tickets.items()
-            if ticket.stage in ("pulsing", "unresolved")
+            if ticket.stage in ("pulsing", "unresolved") or ticket.purpose is Purpose.OPEN_DOOR
         }
         self.state = restored(replace(self.state, tickets=lasting, queue=()), self.now)
         seen = {label: cell.door for label, cell in self.state.cells.items()} | doors

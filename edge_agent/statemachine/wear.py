@@ -1,0 +1,48 @@
+"""How long a lock takes to open, and whether it begins to fail.
+
+Two running means are kept for each lock: a slow one (what is usual) and a quick one (the last few openings).
+The time runs from the wish's first pulse, so that a lock that needs a second one counts as slow. When the
+recent openings take twice the usual time, maintenance is asked for, once, before the lock fails.
+"""
+
+from __future__ import annotations
+
+from edge_agent.model import Severity, Ticket
+from edge_agent.statemachine import cell as cells
+from edge_agent.statemachine.turn import Turn
+
+USUAL_WEIGHT = 64
+RECENT_WEIGHT = 4
+CAP = 3
+"""One opening counts for no more than so many times the usual, so that somebody leaning on a door is no
+trend."""
+SLOW = 2
+LEAST_US = 10_000
+"""No lock is quicker; a mean of nothing would make every opening slow."""
+ENOUGH_UNLOCKS = 16
+"""Before so many pulses nothing is known to be usual, and the mean is a plain one."""
+
+
+def note_opening(turn: Turn, ticket: Ticket, maintenance_id: str) -> None:
+    """The lock of a ticket's cell has just opened."""
+    cell = turn.cells[ticket.cell]
+    if ticket.first_pulse_ns is None:
+        return
+    taken_us = max(LEAST_US, (turn.now.boottime_ns - ticket.first_pulse_ns) // 1000)
+    usual_us, recent_us = cell.usual_open_us, cell.recent_open_us
+    if usual_us is None or recent_us is None:
+        turn.change_cell(ticket.cell, usual_open_us=taken_us, recent_open_us=taken_us)
+        return
+    if cell.unlocks < ENOUGH_UNLOCKS:
+        usual_us += (taken_us - usual_us) // cell.unlocks
+        recent_us += (taken_us - recent_us) // RECENT_WEIGHT
+        turn.change_cell(ticket.cell, usual_open_us=usual_us, recent_open_us=recent_us)
+        return
+    recent_us += (min(taken_us, CAP * usual_us) - recent_us) // RECENT_WEIGHT
+    slow = recent_us > SLOW * usual_us
+    usual_us += (min(taken_us, usual_us * 3 // 2) - usual_us) // USUAL_WEIGHT
+    turn.change_cell(ticket.cell, usual_open_us=usual_us, recent_open_us=recent_us, worn=cell.worn or slow)
+    if slow and not cell.worn:
+        slow_ms, usual_ms = recent_us // 1000, usual_us // 1000
+        what = f"the lock of cell {ticket.cell} opens after {slow_ms} ms, usually {usual_ms} ms"
+        cells.request_maintenance(turn, f"{maintenance_id}_worn", what, Severity.MEDIUM, ticket.cell)

@@ -1,0 +1,344 @@
+"""Cells that jam, are blocked, cleared, given up or given to somebody else."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from edge_agent.errors import Code
+from edge_agent.model import (
+    Alarm,
+    Block,
+    CellCause,
+    CellStatus,
+    Door,
+    Purpose,
+    ReservationStatus,
+    Severity,
+    Source,
+    UnlockOutcome,
+)
+from edge_agent.statemachine.inputs import (
+    BlockCell,
+    Cancel,
+    Clear,
+    DeviceHealth,
+    DoorRead,
+    DoorsSeen,
+    PulseDone,
+    RequestMaintenance,
+    UnblockCell,
+)
+from edge_agent.statemachine.outputs import FactKind
+from edge_agent.statemachine.state import Layout
+from edge_agent.statemachine.unlocking import MOVES
+from tests.support.core import SMALL, Core, specs
+
+
+def test_an_empty_reservation_moves_from_a_jammed_lock_in_the_same_call() -> None:
+    core = Core()
+    reservation = core.reserve()
+    wish = core.wish(reservation, Purpose.DROPOFF)
+    done = core.jams(core.feed(wish))
+    assert not done.answers
+    look = core.looks(done)
+    moved = core.live(reservation)
+    assert look.cell == moved.cell == "A02"
+    assert core.state.cells["A01"].status is CellStatus.IDLE
+    assert core.state.cells["A01"].reservation_id is None
+    assert core.state.cells["A01"].faulty == "no movement after 3 pulses"
+    told = core.facts[-1]
+    assert (told.kind, told.cause, told.cell) == (FactKind.CELL_STATUS_CHANGED, CellCause.MOVED, "A02")
+    assert told.reservation == moved
+    core.feed(DoorRead(look.unlock_id, Door.CLOSED))
+    opened = core.feed(DoorsSeen({"A02": Door.OPEN}))
+    assert (opened.answers[0].cell, opened.answers[0].request_key) == ("A02", wish.request_key)
+    core.close("A02")
+    assert core.live(reservation).status is ReservationStatus.DROPPED_OFF
+    assert [(p.cell, p.attempt) for p in core.pulses] == [("A01", 1), ("A01", 2), ("A01", 3), ("A02", 1)]
+    assert len({(p.unlock_id, p.attempt) for p in core.pulses}) == 4
+
+
+def test_a_jam_asks_for_maintenance_once() -> None:
+    core = Core()
+    reservation = core.dropped_off()
+    for _ in range(2):
+        core.pass_s(11)
+        core.jams(core.feed(core.wish(reservation, Purpose.PICKUP)))
+    asked = [f for f in core.facts if f.kind is FactKind.MAINTENANCE_REQUESTED]
+    assert [(f.cell, f.severity, f.source) for f in asked] == [
+        (reservation.cell, Severity.HIGH, Source.MACHINE)
+    ]
+    assert asked[0].maintenance_ticket_id is not None
+    assert asked[0].maintenance_ticket_id.startswith("maint_")
+
+
+def test_one_that_was_opened_since_its_allocation_does_not_move() -> None:
+    core = Core()
+    reservation = core.reserve()
+    core.opens(core.wish(reservation, Purpose.OPEN_DOOR))
+    core.close(reservation.cell)
+    done = core.jams(core.feed(core.wish(reservation, Purpose.DROPOFF)))
+    assert done.answers[0].refusal is not None
+    assert done.answers[0].refusal.code is Code.INTERNAL
+    assert core.live(reservation).cell == reservation.cell
+
+
+def test_a_forced_door_counts_as_opened() -> None:
+    core = Core()
+    reservation = core.reserve()
+    core.feed(DoorsSeen({reservation.cell: Door.OPEN}))
+    core.close(reservation.cell)
+    core.feed(core.cancel(reservation))
+    assert core.state.cells[reservation.cell].status is CellStatus.AWAITING_INSPECTION
+
+
+def test_with_no_other_cell_a_jam_is_refused_and_the_reservation_stays() -> None:
+    core = Core(Layout(specs={"A01": specs()[0]}))
+    reservation = core.reserve()
+    done = core.jams(core.feed(core.wish(reservation, Purpose.DROPOFF)))
+    assert done.answers[0].refusal is not None
+    assert core.live(reservation).status is ReservationStatus.PENDING
+    core.pass_s(11)
+    opened = core.opens(core.wish(reservation, Purpose.DROPOFF))
+    assert opened.cell == "A01"
+    assert core.state.cells["A01"].faulty is None
+    assert f"{Alarm.LOCK_JAMMED}/A01" not in core.state.alarms
+
+
+def test_a_late_wish_moves_nothing() -> None:
+    core = Core()
+    reservation = core.reserve()
+    wish = core.wish(reservation, Purpose.DROPOFF, life_s=5)
+    done = core.feed(wish)
+    core.feed(DoorRead(wish.unlock_id, Door.CLOSED))
+    core.now = replace(core.now, boottime_ns=core.now.boottime_ns + 6 * 10**9)
+    done = core.feed(PulseDone(wish.unlock_id, 1, Door.CLOSED))
+    assert done.answers[0].refusal is not None
+    assert core.live(reservation).cell == reservation.cell
+
+
+def test_one_wish_tries_so_many_other_cells_and_no_more() -> None:
+    core = Core()
+    reservation = core.reserve()
+    done = core.feed(core.wish(reservation, Purpose.DROPOFF))
+    for _ in range(MOVES):
+        done = core.jams(done)
+        assert not done.answers
+    done = core.jams(done)
+    assert done.answers[0].refusal is not None
+    assert len({p.cell for p in core.pulses}) == MOVES + 1
+    assert len({(p.unlock_id, p.attempt) for p in core.pulses}) == 3 * (MOVES + 1)
+
+
+def test_an_unopened_reservation_behind_a_silent_board_moves_at_its_dropoff() -> None:
+    core = Core()
+    reservation = core.reserve()
+    core.feed(DeviceHealth("locks_a", False, ("A01", "A02")))
+    wish = core.wish(reservation, Purpose.DROPOFF)
+    core.feed(wish)
+    done = core.feed(DoorRead(wish.unlock_id, Door.UNKNOWN))
+    assert not done.answers
+    look = core.looks(done)
+    assert look.cell not in ("A01", "A02")
+    assert not core.pulses
+    silent = core.unlocks[-1]
+    assert (silent.cell, silent.outcome, silent.pulsed) == ("A01", UnlockOutcome.UNKNOWN, False)
+    assert core.state.cells["A01"].status is CellStatus.IDLE
+    core.feed(DoorRead(look.unlock_id, Door.CLOSED))
+    core.feed(DoorsSeen({look.cell: Door.OPEN}))
+    assert core.live(reservation).dropoff_opened
+
+
+@pytest.mark.parametrize("purpose", [Purpose.PICKUP, Purpose.OPEN_DOOR])
+def test_only_a_dropoff_moves(purpose: Purpose) -> None:
+    core = Core()
+    reservation = core.dropped_off()
+    wish = core.wish(reservation, purpose)
+    core.feed(wish)
+    core.feed(DoorRead(wish.unlock_id, Door.UNKNOWN))
+    assert core.live(reservation).cell == reservation.cell
+
+
+def test_abandon_leaves_the_parcel_to_the_clean_up() -> None:
+    core = Core()
+    reservation = core.dropped_off()
+    done = core.feed(core.abandon(reservation))
+    assert done.ended[0].status is ReservationStatus.ABANDONED
+    assert core.state.cells[reservation.cell].status is CellStatus.AWAITING_CLEANUP
+    assert core.kinds()[-2:] == [FactKind.PICKUP_ABANDONED, FactKind.CELL_STATUS_CHANGED]
+    core.invalid(reservation.pickup_code)
+    core.clear(reservation.cell)
+    assert core.state.cells[reservation.cell].status is CellStatus.IDLE
+    assert [fact.cause for fact in core.facts[-2:]] == [CellCause.RELEASED, CellCause.CLEARED]
+
+
+def test_abandon_needs_the_door_closed_and_seen() -> None:
+    core = Core()
+    reservation = core.dropped_off()
+    core.opens(core.wish(reservation, Purpose.OPEN_DOOR))
+    refusal = core.refused(core.abandon(reservation))
+    assert (refusal.code, refusal.message) == (
+        Code.NOT_ALLOWED,
+        "abandon not allowed: the door is not seen closed",
+    )
+    core.close(reservation.cell)
+    core.feed(DeviceHealth("locks_a", False, (reservation.cell,)))
+    assert core.refused(core.abandon(reservation)).code is Code.NOT_ALLOWED
+
+
+def test_waiting_wishes_are_answered_when_their_reservation_is_given_up() -> None:
+    core = Core(Layout(specs={s.label: s for s in specs()}, max_concurrent_unlocks=1))
+    other, reservation = core.reserve(), core.dropped_off()
+    core.feed(core.wish(other, Purpose.DROPOFF))
+    waiting = [core.wish(reservation, purpose) for purpose in (Purpose.PICKUP, Purpose.OPEN_DOOR)]
+    for wish in waiting:
+        core.feed(wish)
+    core.facts.clear()
+    done = core.feed(core.abandon(reservation))
+    assert [(a.request_key, a.refusal and a.refusal.message) for a in done.answers[1:]] == [
+        (waiting[0].request_key, "the reservation was abandoned before its turn came")
+    ]
+    told = core.facts[-1]
+    assert (told.kind, told.request_key) == (FactKind.OPEN_DOOR_FULFILLED, waiting[1].request_key)
+    assert not core.state.queue
+
+
+def test_a_blocked_cell_is_given_to_nobody_and_keeps_its_parcel_reachable() -> None:
+    core = Core(Layout(specs={"A01": specs()[0]}))
+    reservation = core.dropped_off(grace_pickup_s=0)
+    core.feed(BlockCell(core.key(), "A01", "smells"))
+    assert core.state.cells["A01"].blocked == Block("smells")
+    told = core.facts[-1]
+    assert (told.cause, told.blocked, told.reason) == (CellCause.BLOCKED, True, "smells")
+    assert core.opens(core.wish(reservation, Purpose.PICKUP)).cell == "A01"
+    core.close("A01")
+    core.pass_s(1)
+    with pytest.raises(Exception, match="taken or out of order"):
+        core.reserve()
+    core.feed(UnblockCell(core.key(), "A01"))
+    assert (core.facts[-1].cause, core.facts[-1].blocked) == (CellCause.UNBLOCKED, False)
+    core.reserve()
+
+
+def test_what_cannot_be_done_to_a_cell_is_refused() -> None:
+    core = Core()
+    key = core.key()
+    assert core.refused(UnblockCell(key, "A01")).code is Code.NOT_ALLOWED
+    assert core.refused(Clear(key, "A01")).code is Code.NOT_ALLOWED
+    core.feed(BlockCell(key, "A01", "x"))
+    assert core.refused(BlockCell(key, "A01", "x")).code is Code.NOT_ALLOWED
+    for given in (Clear(key, "Z9"), BlockCell(key, "Z9", "x"), UnblockCell(key, "Z9")):
+        assert core.refused(given).code is Code.NOT_FOUND
+    assert core.refused(RequestMaintenance(key, "m", "d", Severity.LOW, "Z9")).code is Code.NOT_FOUND
+
+
+def test_while_a_door_is_being_opened_nothing_else_is_done_to_its_cell() -> None:
+    core = Core()
+    reservation = core.dropped_off()
+    core.feed(core.wish(reservation, Purpose.PICKUP))
+    key, label = core.key(), reservation.cell
+    for given in (
+        BlockCell(key, label, "x"),
+        UnblockCell(key, label),
+        Clear(key, label),
+        RequestMaintenance(key, "m", "d", Severity.LOW, label, block=True),
+        core.abandon(reservation),
+        Cancel(key, reservation.reservation_id),
+        core.wish(reservation, Purpose.OPEN_DOOR),
+    ):
+        refusal = core.refused(given)
+        assert refusal.code is Code.NOT_ALLOWED
+        assert refusal.message == f"the door of cell {label} is being opened just now"
+
+
+def test_maintenance_with_and_without_a_cell() -> None:
+    core = Core()
+    done = core.feed(RequestMaintenance("k1", "maint_1", "lamp broken", Severity.LOW))
+    assert done.answers[0].maintenance == ("maint_1", core.now)
+    told = core.facts[-1]
+    assert (told.kind, told.cell, told.blocked) == (FactKind.MAINTENANCE_REQUESTED, None, None)
+    core.feed(RequestMaintenance("k2", "maint_2", "door bent", Severity.HIGH, "A01", block=True))
+    assert core.state.cells["A01"].blocked == Block("door bent", "maint_2")
+    assert [f.cause for f in core.facts[-2:]] == [CellCause.BLOCKED, None]
+    told = core.facts[-1]
+    assert (told.description, told.severity, told.maintenance_ticket_id) == (
+        "door bent",
+        Severity.HIGH,
+        "maint_2",
+    )
+    assert (told.cell, told.blocked, told.source, told.request_key) == ("A01", True, Source.API, "k2")
+    core.feed(RequestMaintenance("k3", "maint_3", "again", Severity.HIGH, "A01", block=True))
+    assert core.state.cells["A01"].blocked == Block("door bent", "maint_2")
+    core.feed(RequestMaintenance("k4", "maint_4", "only a report", Severity.HIGH, "A02"))
+    assert core.state.cells["A02"].blocked is None
+
+
+def test_an_expired_command_on_a_cell_does_nothing() -> None:
+    core = Core()
+    late = core.now.boottime_ns - 1
+    for given in (
+        BlockCell("k", "A01", "x", expires_ns=late),
+        UnblockCell("k", "A01", expires_ns=late),
+        Clear("k", "A01", expires_ns=late),
+        RequestMaintenance("k", "m", "d", Severity.LOW, expires_ns=late),
+        replace(core.abandon(core.dropped_off()), expires_ns=late),
+    ):
+        assert core.refused(given).code is Code.EXPIRED
+
+
+def test_clear_frees_by_hand_what_no_clock_can_free() -> None:
+    core = Core()
+    reservation = core.picked_up(grace_pickup_s=60)
+    core.now = replace(core.now, synced=False)
+    assert core.refused(Clear("k", reservation.cell)).code is Code.NOT_ALLOWED
+    core.restart({}, boot_id="boot-2", off_s=10_000)
+    assert core.state.cells[reservation.cell].status is CellStatus.IN_GRACE
+    core.pass_s(10_000)
+    assert core.state.cells[reservation.cell].status is CellStatus.IN_GRACE
+    core.clear(reservation.cell)
+    assert core.state.cells[reservation.cell].status is CellStatus.IDLE
+    assert core.kinds()[-2:] == [FactKind.RESERVATION_COMPLETED, FactKind.CELL_STATUS_CHANGED]
+
+
+def test_a_lock_that_becomes_slow_asks_for_maintenance_before_it_fails() -> None:
+    core = Core()
+    reservation = core.dropped_off(grace_pickup_s=0)
+
+    def opens_after(ms: int) -> None:
+        core.pass_s(20)
+        wish = core.wish(reservation, Purpose.OPEN_DOOR)
+        core.feed(wish)
+        core.feed(DoorRead(wish.unlock_id, Door.CLOSED))
+        core.now = replace(core.now, boottime_ns=core.now.boottime_ns + ms * 10**6)
+        core.feed(DoorsSeen({reservation.cell: Door.OPEN}))
+        core.close(reservation.cell)
+
+    def worn() -> list[str | None]:
+        return [f.description for f in core.facts if f.kind is FactKind.MAINTENANCE_REQUESTED]
+
+    for _ in range(60):
+        opens_after(100)
+    opens_after(2000)  # somebody leant on the door, once
+    for _ in range(20):
+        opens_after(100)
+    assert not worn()
+    for _ in range(30):
+        opens_after(250)
+    (description,) = worn()
+    assert description is not None
+    assert description.startswith(f"the lock of cell {reservation.cell} opens after 2")
+    assert core.state.cells[reservation.cell].worn
+    core.clear(reservation.cell)
+    assert not core.state.cells[reservation.cell].worn
+
+
+def test_heavy_or_tall_parcels_and_what_code_8_says() -> None:
+    core = Core()
+    assert core.reserve(replace(SMALL, width_mm=450, depth_mm=350, height_mm=150)).cell == "A01"
+    with pytest.raises(Exception, match="no cell of this machine fits"):
+        core.reserve(replace(SMALL, mass_g=20_001))
+    core.reserve(replace(SMALL, mass_g=20_000))
+    with pytest.raises(Exception, match="taken or out of order"):
+        core.reserve(replace(SMALL, mass_g=20_000))
