@@ -77,6 +77,8 @@ class LockerLoop:
         self.on_events: Callable[[], None] = lambda: None
         self.on_forgotten: Callable[[list[int]], None] = lambda sequences: None
         self.on_state: Callable[[], None] = lambda: None
+        self.on_told: Callable[[], None] = lambda: None
+        """Events or lines of the ledger were committed."""
         self._writer = writer
         self._clock = clock
         self._views = views
@@ -179,6 +181,8 @@ class LockerLoop:
         self.state, self.last_sequence = state, sequence
         if batch.acknowledged:
             self.on_forgotten(batch.acknowledged)
+        if batch.events or batch.unlocks:
+            self.on_told()
         self._let_out(items, steps, replies, events=bool(batch.events), changed=bool(batch.changed))
 
     def _with_history(self, given: Input, ended: list[Reservation]) -> Input:
