@@ -73,12 +73,14 @@ async def _on_parameter(_request: Request, error: Exception) -> Response:
 
 
 async def _on_http(_request: Request, error: Exception) -> Response:
-    """The framework's own 404 and 405."""
+    """The framework's own 404 and 405, and the 401 of the pages for operations."""
     assert isinstance(error, HTTPException)
     if error.status_code == 405:
         refusal = Refusal(Code.NOT_BUILT, "method not allowed")
     elif error.status_code == 404:
         refusal = not_found("path")
+    elif error.status_code == 401:
+        refusal = Refusal(Code.UNAUTHENTICATED, "the operations key is missing or wrong")
     else:
         refusal = Refusal(Code.INVALID_ARGUMENT, "the request cannot be understood")
     response = refused(refusal, error.status_code)
