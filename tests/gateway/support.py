@@ -372,6 +372,16 @@ class Gateway:
             while (await self.get(f"/machines/{machine_id}")).status_code != 200:
                 await asyncio.sleep(0.01)
 
+    async def knows(self, machine_id: str, cells: list[dict[str, Any]]) -> None:
+        """Waits until the machine is online and known with these cells."""
+        async with asyncio.timeout(DEADLINE_S):
+            while True:
+                response = await self.get(f"/machines/{machine_id}")
+                told = response.json().get("machine", {}) if response.status_code == 200 else {}
+                if told.get("online") and told["all_cells"] == cells:
+                    return
+                await asyncio.sleep(0.01)
+
     async def until(self, reservation_id: str, status: str) -> dict[str, Any]:
         """The reservation once it has a status (its last word)."""
         async with asyncio.timeout(DEADLINE_S):

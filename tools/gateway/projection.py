@@ -49,6 +49,9 @@ WEBHOOK_FIELDS = (
     "event_type",
 )
 
+CLOSE_S = 60
+"""How far a machine's time in a reply may be from our own to be believed."""
+
 DETAIL_FIELDS = frozenset({"source_type", "cell", "machine"})
 MORE_DETAIL = {
     EventType.PICKUP_FAILED: frozenset({"outcome", "reason"}),
@@ -237,7 +240,9 @@ def put_view(db: Connection, view: ReservationView, now_s: float, *, fresh: bool
         values["dropped_off_s"] = unix_s(view.dropped_off_at)
     if view.picked_up_at is not None and (row is None or row.picked_up_s is None):
         values["picked_up_s"] = unix_s(view.picked_up_at)
-        values["grace_from_s"] = now_s
+        # A time far from ours may be an old reply's or a wrong clock's; the event will tell.
+        near = abs(now_s - values["picked_up_s"]) <= CLOSE_S
+        values["grace_from_s"] = float(values["picked_up_s"]) if near else now_s
     if view.status is ReservationStatus.ABANDONED:
         note_abandoned(db, view.reservation_id, view.machine_id, int(now_s), certain=False)
     if row is not None:
