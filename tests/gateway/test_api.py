@@ -319,6 +319,13 @@ async def test_what_is_not_there_says_so(tmp_path: Path, broker: Broker) -> None
         assert (unknown.status_code, unknown.json()["code"]) == (404, 5)
         wrong = await gateway.http.put(f"{API}/reservations")
         assert (wrong.status_code, wrong.json()["code"]) == (405, 12)
+        assert wrong.headers["allow"] == "GET, POST"
+        for path, methods in (
+            ("/healthz", "GET"),
+            (f"{API}/machines/search", "POST"),
+            (f"{API}/machines/m1", "GET"),
+        ):
+            assert (await gateway.http.delete(path)).headers["allow"] == methods
         long = await gateway.get("/reservations", X_Request_ID="x" * 1025)
         assert (long.status_code, long.json()["code"]) == (400, 3)
 

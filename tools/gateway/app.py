@@ -56,10 +56,12 @@ def create_app(
     )
     app.add_middleware(Frame)
     errors.install(app)
-    for router in (machine_routes.router, reservations.router, public.router):
-        app.include_router(router)
+    routers = [machine_routes.router, reservations.router, public.router]
     if settings.operations_key is not None:
-        app.include_router(operations.router)
+        routers.append(operations.router)
+    for router in routers:
+        app.include_router(router)
+    app.state.routes = [route for router in routers for route in router.routes]
     app.openapi = lambda: describe(app)  # type: ignore[method-assign]
     return app
 

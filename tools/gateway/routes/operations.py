@@ -56,7 +56,7 @@ router = APIRouter(
 )
 
 
-@router.get("/operations", response_class=HTMLResponse)
+@router.get("/operations", response_class=Response, responses={200: {"content": {"text/html": {}}}})
 async def operations_page(parts: WithParts) -> HTMLResponse:
     """The page: tickets, abandoned parcels, notes, machines."""
     now_s = parts.clock()
@@ -80,8 +80,9 @@ def same_site(
     if sec_fetch_site is not None:
         ours = sec_fetch_site in ("same-origin", "none")
     elif origin is not None:
+        place = origin.partition("://")[2]
         public = urlsplit(parts_of(request).settings.public_url).netloc
-        ours = urlsplit(origin).netloc in (request.headers.get("host", ""), public)
+        ours = place != "" and place in (request.headers.get("host", ""), public)
     else:
         ours = True
     if not ours:
