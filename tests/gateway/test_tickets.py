@@ -6,14 +6,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from sqlalchemy import select
+from sqlalchemy import create_engine, select
 
 from edge_agent.model import Severity, Source
 from edge_agent.protocol.api import ReservationView
 from edge_agent.protocol.events import DETAIL_KEY, Event, EventType
 from tests.gateway.test_projection import NOW_S, event, ongoing, opened, row, tell, view
 from tools.gateway.store import Store
-from tools.gateway.tables import abandonments, tickets
+from tools.gateway.tables import abandonments, metadata, tickets
 from tools.gateway.tickets import Ticket, close_ticket, put_ticket
 
 REPLY = Ticket(
@@ -211,6 +211,17 @@ async def test_a_ticket_known_by_its_cell_id_only_is_closed_too(tmp_path: Path) 
         await tell(store, changed(1, "CLEARED"))
         (found,) = await all_tickets(store)
         assert (found["cell_label"], found["closed_s"]) == (None, NOW_S)
+
+
+async def test_a_database_from_before_there_were_tickets_goes_on(tmp_path: Path) -> None:
+    engine = create_engine(f"sqlite:///{tmp_path}/gateway.db")
+    old = [table for table in metadata.sorted_tables if table not in (tickets, abandonments)]
+    metadata.create_all(engine, tables=old)
+    engine.dispose()
+    async with opened(tmp_path) as store:
+        await reply(store)
+        await tell(store, view(), event(EventType.PICKUP_ABANDONED, 1))
+        assert len(await all_tickets(store)) == len(await lying(store)) == 1
 
 
 async def test_closing_by_hand_keeps_the_first_time(tmp_path: Path) -> None:
