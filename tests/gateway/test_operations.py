@@ -294,6 +294,7 @@ async def test_the_form_closes_a_ticket(tmp_path: Path, broker: Broker) -> None:
         ({"Origin": "http://127.0.0.1:1"}, False),
         ({"Origin": "HERE.evil.example"}, False),
         ({"Origin": "http://[evil"}, False),
+        ({"Origin": "null", "Host": ""}, False),
     ],
 )
 async def test_another_site_cannot_close_a_ticket(
