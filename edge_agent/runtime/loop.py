@@ -227,12 +227,12 @@ class LockerLoop:
         for item in items:
             if item.taken is not None:
                 item.taken()
+        if changed:
+            self.on_state()
         for answer, reply in replies:
             self._on_answer(answer.request_key, reply, answer)
         if events:
             self.on_events()
-        if changed:
-            self.on_state()
 
     async def _storage_failed(
         self, items: list[_Item], batch: Batch, dropped: list[str], fault: StorageFault

@@ -39,15 +39,16 @@ def test_open_door_is_accepted_at_once_and_fulfilled_later(tmp_path: Path) -> No
 
 def test_an_accepted_open_door_ends_with_an_event_also_when_the_machine_dies(tmp_path: Path) -> None:
     async def test(site: Site) -> None:
-        for number in (1, 2, 3):
+        for number in range(1, 8):
             await site.reserve(number)
         agent = site.plant.agent
         assert agent is not None
-        busy = [asyncio.create_task(site.call("dropoff", f"res_{number}")) for number in (2, 3)]
+        busy = [asyncio.create_task(site.call("dropoff", f"res_{number}")) for number in range(2, 8)]
         asking = asyncio.create_task(site.call("open-door", "res_1", "od-1"))
         store = agent.store
         await site.until(lambda: store.request("od-1") is not None)
-        assert agent.loop.state.queue
+        queued = [agent.loop.state.tickets[unlock_id].request_key for unlock_id in agent.loop.state.queue]
+        assert "od-1" in queued
         await site.plant.kill()
         site.plant.start()
         assert "result" in await asking
@@ -136,6 +137,17 @@ def test_abandon_maintenance_block_unblock_and_clear(tmp_path: Path) -> None:
             return cell["blocked"], cell["available"], cell["status"]
 
         await site.until(lambda: told() == (True, False, "IDLE"))
+
+    at_site(tmp_path, test)
+
+
+def test_what_a_command_changed_is_told_before_its_reply(tmp_path: Path) -> None:
+    async def test(site: Site) -> None:
+        for number in range(1, 6):
+            made = await site.reserve(number)
+            machine = json.loads(site.plant.broker.retained["locker/v1/machine_123/state/machine"])
+            status = {cell["description"]: cell["status"] for cell in machine["all_cells"]}
+            assert status[made["cell"]["description"]] == "RESERVED"
 
     at_site(tmp_path, test)
 
