@@ -314,3 +314,37 @@ def test_somebody_at_the_kiosk_is_told_not_valid_and_nothing_else(tmp_path: Path
         assert site.pulses() == 1
 
     at_site(tmp_path, test)
+
+
+def test_a_door_that_was_open_a_moment_ago_is_not_taken_for_opened(tmp_path: Path) -> None:
+    """The closing of a door is believed after 50 ms; a pick-up that comes within them must see it open
+    anew."""
+
+    async def test(site: Site) -> None:
+        made = await site.reserve(grace_period_dropoff_in_seconds=3600)
+        label = made["cell"]["description"]
+        await site.call("dropoff", "res_1")
+        await asyncio.sleep(1)
+        site.plant.world.close(label)
+        await site.until(lambda: "DROPOFF" in site.types())
+        for attempt in range(12):
+            await asyncio.sleep(15)
+            assert "result" in await site.call("dropoff", "res_1", f"again-{attempt}")
+            await asyncio.sleep(1)
+            site.plant.world.jam(label, True)
+            before = site.pulses()
+            calling = asyncio.create_task(site.call("pickup", "res_1", f"pickup-{attempt}"))
+            await asyncio.sleep(0.005 * attempt)
+            site.plant.world.close(label)
+            answer = await calling
+            if "error" in answer:
+                assert answer["error"]["code"] == 13
+                assert "PICKUP" not in site.types()
+            else:
+                assert site.pulses() == before, "picked up behind a door that did not open"
+                return  # the door was read before it was closed
+            site.plant.world.jam(label, False)
+            site.plant.world.close(label)
+        raise AssertionError("the door was never read open")
+
+    at_site(tmp_path, test)
