@@ -13,11 +13,12 @@ import json
 import random
 import sqlite3
 from collections import defaultdict
-from collections.abc import Coroutine, Mapping
+from collections.abc import Callable, Coroutine, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from edge_agent.app import Agent
 from edge_agent.config import Settings
 from edge_agent.model import CellStatus, Door
 from tools.simulate.plant import Plant, with_journal
@@ -377,11 +378,13 @@ def run_storm(
     lives: int = 50,
     at_once: int = 4,
     kill_every_s: float = 4.0,
+    on_agent: Callable[[Agent], None] = lambda agent: None,
 ) -> Outcome:
     """One storm on a fresh journal, checked. Raises `Violation`, alone or in an exception group."""
 
     async def run() -> Outcome:
         plant = Plant(with_journal(settings, journal), seed)
+        plant.on_agent = on_agent
         storm = Storm(plant, seed, lives, at_once, kill_every_s)
         await storm.run()
         outcome = storm.outcome
