@@ -9,7 +9,7 @@ Not predicted, but taken as the core tells it: which codes it draws, and when a 
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from edge_agent.model import CellSpec, Door, Instant, Packaging, Purpose
 from edge_agent.model import CellStatus as Use
@@ -25,6 +25,7 @@ QUIRKS = frozenset(
         "a jam stands beside a wrong door",
         "a success forgives early",
         "pulses outlive their boot",
+        "what began in another boot waits for the clock",
     }
 )
 """Where the core is known to differ from the page, and `test_found.py` has a failing test.
@@ -143,6 +144,16 @@ def runs(since: Instant | None, seconds: int, now: Instant) -> bool:
     """Whether a grace that began then still runs; not if nobody can tell."""
     passed = None if since is None else passed_ns(since, now)
     return passed is not None and passed <= seconds * SECOND
+
+
+def brought_over(since: Instant, now: Instant) -> Instant:
+    """The same moment by the clock of this boot, if it can be told; else it counts from now."""
+    passed = passed_ns(since, now)
+    if passed is None:
+        return now
+    if "what began in another boot waits for the clock" in QUIRKS:
+        return since
+    return replace(now, boottime_ns=now.boottime_ns - passed)
 
 
 class Locker:

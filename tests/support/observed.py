@@ -18,6 +18,7 @@ from tests.support.model import (
     Locker,
     No,
     Try,
+    brought_over,
     passed_ns,
 )
 
@@ -243,14 +244,14 @@ class Model(Locker):
             else:
                 del self.tries[t.uid]  # the loop answers these with 14
         for way, guessing in self.guessing.items():
-            if guessing.since is not None and passed_ns(guessing.since, self.now) is None:
-                guessing.since = self.now if self.stands("CODE_GUESSING", way) else None
+            if guessing.since is not None:
+                over = passed_ns(guessing.since, self.now) is None and not self.stands("CODE_GUESSING", way)
+                guessing.since = None if over else brought_over(guessing.since, self.now)
         for place in self.places.values():
             place.heard = False
             if rebooted and (not place.recent or place.recent[-1] > self.now.boottime_ns or not lasting):
                 place.recent = []
-            if place.since is not None and passed_ns(place.since, self.now) is None:
-                place.since = self.now
+            place.since = None if place.since is None else brought_over(place.since, self.now)
         for label in self.places:
             self.seen(label, doors.get(label, Door.UNKNOWN), recovered=True)
 
