@@ -167,11 +167,11 @@ class Lives(RuleBasedStateMachine):
         self.compare_cells(done)
         state = done.state
         live = {
-            r.reservation_id: (r.status, r.cell, r.dropoff_opened, r.first_dropoff, r.picked_up)
+            r.reservation_id: (r.status, r.cell, r.dropoff_opened, bool(r.first_dropoff), bool(r.picked_up))
             for r in state.reservations.values()
         }
         assert live == {
-            p.rid: (p.status, p.cell, p.dropping, p.first_dropoff, p.picked_up)
+            p.rid: (p.status, p.cell, p.dropping, bool(p.first_dropoff), bool(p.picked_up))
             for p in model.parcels.values()
             if not p.over
         }

@@ -25,6 +25,7 @@ QUIRKS = frozenset(
         "a jam stands beside a wrong door",
         "a success forgives early",
         "pulses outlive their boot",
+        "an entry is told that its door is being opened",
         "what began in another boot waits for the clock",
     }
 )
@@ -451,7 +452,10 @@ class Locker:
                 word = "DROP" if purpose is Purpose.DROPOFF else "PICK"
                 wanted = f"DLV-{word}-{parcel.rid}-{code}" if qr else code
                 if text == wanted and self.may(parcel, purpose):
-                    self.accept(Try(uid, key, parcel, purpose, True, None, parcel.cell))
+                    t = Try(uid, key, parcel, purpose, True, None, parcel.cell)
+                    if self.judge(t) and "an entry is told that its door is being opened" not in QUIRKS:
+                        break
+                    self.accept(t)
                     guessing.recent = []
                     return
         self.answers.append((key, frozenset({NOT_NOW})))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from edge_agent.model import CellStatus as Use
-from edge_agent.model import Door, Purpose
+from edge_agent.model import Door, Instant, Purpose
 from edge_agent.model import ReservationStatus as S
 from tests.support.model import (
     EXPIRED,
@@ -247,6 +247,9 @@ class Model(Locker):
             if guessing.since is not None:
                 over = passed_ns(guessing.since, self.now) is None and not self.stands("CODE_GUESSING", way)
                 guessing.since = None if over else brought_over(guessing.since, self.now)
+        for parcel in self.parcels.values():
+            parcel.first_dropoff = self.over_the_reboot(parcel.first_dropoff)
+            parcel.picked_up = self.over_the_reboot(parcel.picked_up)
         for place in self.places.values():
             place.heard = False
             if rebooted and (not place.recent or place.recent[-1] > self.now.boottime_ns or not lasting):
@@ -254,6 +257,11 @@ class Model(Locker):
             place.since = None if place.since is None else brought_over(place.since, self.now)
         for label in self.places:
             self.seen(label, doors.get(label, Door.UNKNOWN), recovered=True)
+
+    def over_the_reboot(self, since: Instant | None) -> Instant | None:
+        """When a grace began; it stays unknown while no clock can tell."""
+        known = since is not None and passed_ns(since, self.now) is not None
+        return brought_over(since, self.now) if since is not None and known else since
 
     def due(self) -> None:
         """What time brings, after every input."""
