@@ -43,6 +43,7 @@ from edge_agent.runtime.executor import Executor
 from edge_agent.runtime.ids import Ids
 from edge_agent.runtime.loop import LockerLoop
 from edge_agent.runtime.poller import FieldValues, Poller, SlowDevice, scale_of, thermometer_of
+from edge_agent.runtime.report import Report
 from edge_agent.runtime.views import Identity, Views
 from edge_agent.runtime.writer import ThreadWriter, Writer
 from edge_agent.statemachine.inputs import Boot
@@ -244,6 +245,17 @@ class Agent:
             on_answer=self.desk.answered,
         )
         self.desk.loop = self.loop
+        self.report = Report(
+            machine.machine_id,
+            self.loop,
+            self.store,
+            self.views,
+            ports.clock,
+            values=self.field.values,
+            buses=self.field.buses,
+            broker_up=lambda: self.link.up,
+        )
+        self.loop.on_told = self.report.wake_followers
         self.publisher = Publisher(self.link, self.store, self.loop, topics, self._machine_json)
         self.link.on_command = self.desk.handle
         self.doors = Doors(
@@ -321,69 +333,7 @@ class Agent:
         return self.views.machine(self.loop.state).model_dump_json(exclude_none=True)
 
     def _console(self) -> ConsolePort:
-        return ConsolePort(
-            enter_code=self.desk.enter_code, clear=self.desk.clear, status=self.status, cells=self.cells
-        )
-
-    def status(self) -> dict[str, Any]:
-        """The machine at a glance, for `edge-agent status`."""
-        state, now = self.loop.state, self._ports.clock.now()
-        return {
-            "machine_id": self.settings.machine.machine_id,
-            "agent_version": __version__,
-            "boot_id": now.boot_id,
-            "clock_synced": now.synced,
-            "broker": "connected" if self.link.up else "disconnected",
-            "storage_fault": self.loop.storage_fault,
-            "cells": len(state.cells),
-            "live_reservations": len(state.reservations),
-            "unlocks_at_work": state.active_unlocks(),
-            "unlocks_waiting": len(state.queue),
-            "events_waiting": self.store.outbox_size(),
-            "last_sequence": self.loop.last_sequence,
-            "alarms": [
-                {"alarm": a.alarm, "place": a.place, "since": rfc3339(a.since.wall_s), "detail": a.detail}
-                for a in state.alarms.values()
-            ],
-            "buses": {
-                name: {
-                    "requests": bus.counters.requests,
-                    "replies": bus.counters.replies,
-                    "timeouts": bus.counters.timeouts,
-                    "bad_replies": bus.counters.bad_replies,
-                    "exceptions": bus.counters.exceptions,
-                    "stray_bytes": bus.counters.stray_bytes,
-                    "port_losses": bus.counters.port_losses,
-                }
-                for name, bus in self.field.buses.items()
-            },
-        }
-
-    def cells(self) -> list[dict[str, Any]]:
-        """Every cell as it stands, for `edge-agent cells`."""
-        rows = []
-        values = self.field.values
-        for label, spec in self.loop.layout.specs.items():
-            cell = self.loop.state.cells[label]
-            weight = values.weights.get(label)
-            rows.append(
-                {
-                    "label": label,
-                    "cell_id": spec.cell_id,
-                    "door": cell.door if cell.answering else "unknown",
-                    "status": cell.status,
-                    "blocked": cell.blocked is not None,
-                    "faulty": cell.faulty is not None,
-                    "reservation_id": cell.reservation_id,
-                    "mass_g": None if weight is None else weight.mass_g,
-                    "mass_stable": None if weight is None else weight.stable,
-                    "temperature_c": values.temperatures_c.get(label),
-                    "heating": spec.heating,
-                    "cooling": spec.cooling,
-                    "unlocks": cell.unlocks,
-                }
-            )
-        return rows
+        return ConsolePort(self.desk, self.report)
 
 
 async def run_until_stopped(settings: Settings, stop: asyncio.Event) -> None:

@@ -12,6 +12,7 @@ from typing import Annotated, Any
 import httpx
 import typer
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from edge_agent.config import load_settings
@@ -83,10 +84,108 @@ def status(socket: Socket = DEFAULT_SOCKET, as_json: AsJson = False) -> None:
         counts = ", ".join(f"{count} {key.replace('_', ' ')}" for key, count in bus.items() if count)
         table.add_row(f"bus {name}", counts)
     for alarm in found["alarms"]:
-        place = f" {alarm['place']}" if alarm["place"] else ""
-        row = f"[yellow]{alarm['alarm']}{place}[/] since {alarm['since']} {alarm['detail']}"
+        where = alarm["label"] or alarm["device"]
+        place = f" {where}" if where else ""
+        row = f"[yellow]{alarm['alarm']}{place}[/] since {alarm['since']} {escape(alarm['detail'])}"
         table.add_row("alarm", row)
     console.print(table)
+
+
+@app.command()
+def alarms(socket: Socket = DEFAULT_SOCKET, as_json: AsJson = False) -> None:
+    """Show the standing alarms."""
+    found = _call(socket, "GET", "/v1/alarms")
+    if as_json:
+        _print_json(found)
+        return
+    table = Table("alarm", "cell", "device", "since", "detail")
+    for alarm in found:
+        name = f"[yellow]{alarm['alarm']}[/]"
+        table.add_row(name, alarm["label"], alarm["device"], alarm["since"], escape(alarm["detail"]))
+    console.print(table if found else "no alarm stands")
+
+
+@app.command()
+def reservations(socket: Socket = DEFAULT_SOCKET, as_json: AsJson = False) -> None:
+    """Show the reservations that hold a cell, without their codes."""
+    found = _call(socket, "GET", "/v1/reservations")
+    if as_json:
+        _print_json(found)
+        return
+    table = Table("reservation", "order", "cell", "status", "created", "dropped off", "picked up", "notes")
+    for row in found:
+        status = row["status"].removeprefix("RESERVATION_STATUS_")
+        if row["overdue_s"] is not None:
+            status = f"[yellow]{status}, {_duration(row['overdue_s'])} late[/]"
+        elif row["grace_over"]:
+            status = f"[yellow]{status}, grace over, door open[/]"
+        order = escape(row["platform_order_id"])
+        times = (row["created_at"], row["dropped_off_at"], row["picked_up_at"])
+        table.add_row(
+            row["reservation_id"], order, row["cell"]["description"], status, *times, escape(row["notes"])
+        )
+    console.print(table if found else "no reservation holds a cell")
+
+
+@app.command()
+def events(
+    socket: Socket = DEFAULT_SOCKET,
+    as_json: AsJson = False,
+    limit: Annotated[int, typer.Option(min=1, max=1000, help="how many of the newest")] = 50,
+    follow: Annotated[bool, typer.Option("--follow", "-f", help="go on with what happens from now")] = False,
+) -> None:
+    """Show what happened: events, and the ledger of unlocks (intent, outcome, who asked and why)."""
+    if follow:
+        _follow(socket, as_json)
+        return
+    found = _call(socket, "GET", f"/v1/events?limit={limit}")
+    if as_json:
+        _print_json(found)
+        return
+    table = Table("when", "what", "cell", "reservation", "who", "more")
+    for row in found:
+        table.add_row(*_event_row(row))
+    console.print(table if found else "nothing has happened yet")
+
+
+def _follow(socket: Path, as_json: bool) -> None:
+    try:
+        transport = httpx.HTTPTransport(uds=str(socket))
+        with (
+            httpx.Client(transport=transport, base_url="http://agent", timeout=None) as client,
+            client.stream("GET", "/v1/events?follow=1") as response,
+        ):
+            for line in response.iter_lines():
+                if line.startswith("data: "):
+                    row = json.loads(line.removeprefix("data: "))
+                    cells = [cell for cell in _event_row(row) if cell]
+                    text = json.dumps(row, ensure_ascii=False) if as_json else None
+                    typer.echo(text) if text else console.print("  ".join(cells), highlight=False)
+    except httpx.TransportError as error:
+        problems.print(f"no daemon at {socket}: {error}", style="red", highlight=False)
+        raise typer.Exit(NO_DAEMON) from None
+    except KeyboardInterrupt:
+        raise typer.Exit(0) from None
+
+
+def _event_row(row: dict[str, Any]) -> tuple[str, ...]:
+    """When, what, cell, reservation, who, more."""
+    who = {"SOURCE_TYPE_API": "API", "SOURCE_TYPE_MACHINE": "machine"}.get(row["source"], "")
+    if row["kind"] == "event":
+        what = row["what"].removeprefix("EVENT_TYPE_")
+        more = ", ".join(f"{key} {value}" for key, value in row["detail"].items())
+        if not row["sent"]:
+            more = f"{more} (waits for the broker)".strip()
+    else:
+        what = f"unlock: {row['what']}"
+        pulse = {True: ", pulsed", False: ", no pulse", None: ""}[row["pulsed"]]
+        more = f"{row['purpose']}, pulse {row['attempt']}" if row["attempt"] else row["purpose"]
+        more += pulse + (f": {row['reason']}" if row["reason"] else "")
+    return row["at"], what, row["cell"] or "", row["reservation_id"] or "", who, escape(more)
+
+
+def _duration(seconds: int) -> str:
+    return f"{seconds // 60} min" if seconds < 7200 else f"{seconds // 3600} h"
 
 
 @app.command()
@@ -125,3 +224,24 @@ def clear(
     """Say that a cell was looked into: it is empty and in order again."""
     _call(socket, "POST", f"/v1/cells/{cell}/clear")
     console.print(f"cell {cell} is clear", highlight=False)
+
+
+@app.command()
+def block(
+    cell: Annotated[str, typer.Argument(metavar="CELL", help="label of the cell")],
+    reason: Annotated[str, typer.Option(help="why, for whoever comes next")],
+    socket: Socket = DEFAULT_SOCKET,
+) -> None:
+    """Take a cell out of allocation; a parcel in it stays reachable."""
+    _call(socket, "POST", f"/v1/cells/{cell}/block", {"reason": reason})
+    console.print(f"cell {cell} is blocked", highlight=False)
+
+
+@app.command()
+def unblock(
+    cell: Annotated[str, typer.Argument(metavar="CELL", help="label of the cell")],
+    socket: Socket = DEFAULT_SOCKET,
+) -> None:
+    """Give a blocked cell back to allocation."""
+    _call(socket, "POST", f"/v1/cells/{cell}/unblock")
+    console.print(f"cell {cell} is not blocked any more", highlight=False)

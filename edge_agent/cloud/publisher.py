@@ -12,7 +12,7 @@ from edge_agent.protocol.topics import Topics
 from edge_agent.runtime.loop import LockerLoop
 
 STATE_PAUSE_S = 0.1
-"""`state/machine` is published at most this often."""
+"""`state/machine` is published at most this often, replies apart."""
 REPLY_LIFE_S = 10.0
 """A reply is kept this long for a link that is down; then its sender has given up."""
 
@@ -49,9 +49,15 @@ class Publisher:
             group.create_task(self._publish_state(), name="state")
 
     def reply(self, topic: str, correlation: bytes | None, body: str) -> None:
-        """A command's reply; kept for a short while if the link is down."""
+        """A command's reply; kept for a short while if the link is down.
+
+        What the command changed about the machine goes before it, so that whoever has the answer and looks at
+        the machine sees its effect.
+        """
         message = Message(topic, body, correlation=correlation)
         if self._link.up:
+            if self._state_changed.is_set():
+                self._tell_state()
             self._link.publish(message)
         else:
             self._replies.append((asyncio.get_running_loop().time() + REPLY_LIFE_S, message))
@@ -101,10 +107,15 @@ class Publisher:
     async def _publish_state(self) -> None:
         while True:
             await self._state_changed.wait()
-            self._state_changed.clear()
             if self._link.up:
-                body = self._machine()
-                if body != self._last_machine:
-                    self._last_machine = body
-                    self._link.publish(Message(self._topics.machine, body, retain=True))
+                self._tell_state()
+            else:
+                self._state_changed.clear()
             await asyncio.sleep(STATE_PAUSE_S)
+
+    def _tell_state(self) -> None:
+        self._state_changed.clear()
+        body = self._machine()
+        if body != self._last_machine:
+            self._last_machine = body
+            self._link.publish(Message(self._topics.machine, body, retain=True))

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
+import json
+from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import dataclass
+from typing import Any, TypeVar
 
 from pydantic import Field, ValidationError
 from starlette.applications import Starlette
 from starlette.requests import Request
-from starlette.responses import JSONResponse, Response
+from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
 from starlette.types import ExceptionHandler
 
-from edge_agent.errors import Code, Refusal
+from edge_agent.errors import Code, FieldViolation, Refusal
 from edge_agent.protocol.api import Body, Identifier, refusal_from, rpc_status
+from edge_agent.runtime.desk import Desk
+from edge_agent.runtime.report import LONGEST_LIST, Report
 from edge_agent.statemachine.outputs import Answer
 
 HTTP_STATUS = {
@@ -28,53 +32,60 @@ HTTP_STATUS = {
 """HTTP status for a refusal's code; 500 for the rest."""
 
 
+AnyBody = TypeVar("AnyBody", bound=Body)
+
+
 class CodeBody(Body):
     """What the keypad or scanner read."""
 
     text: Identifier = Field(repr=False)
 
 
+class ReasonBody(Body):
+    """Why a technician does something."""
+
+    reason: Identifier
+
+
+@dataclass(frozen=True, slots=True)
 class ConsolePort:
     """What the console needs of the agent."""
 
-    def __init__(
-        self,
-        *,
-        enter_code: Callable[[str], Any],
-        clear: Callable[[str], Any],
-        status: Callable[[], dict[str, Any]],
-        cells: Callable[[], list[dict[str, Any]]],
-    ) -> None:
-        self.enter_code = enter_code
-        self.clear = clear
-        self.status = status
-        self.cells = cells
+    desk: Desk
+    report: Report
 
 
 def create_app(port: ConsolePort) -> Starlette:
     """The application behind the socket."""
+    desk, report = port.desk, port.report
 
     async def code(request: Request) -> Response:
-        try:
-            body = CodeBody.model_validate_json(await request.body())
-        except ValidationError as error:
-            raise refusal_from(error) from None
-        return _answer(await port.enter_code(body.text))
+        body = await _body(request, CodeBody)
+        return _answer(await desk.enter_code(body.text))
 
-    async def status(_: Request) -> Response:
-        return JSONResponse(port.status())
-
-    async def cells(_: Request) -> Response:
-        return JSONResponse(port.cells())
+    async def events(request: Request) -> Response:
+        limit = _limit(request.query_params.get("limit", "100"))
+        if request.query_params.get("follow") != "1":
+            return JSONResponse(report.told(limit=limit))
+        return StreamingResponse(_server_sent(report), media_type="text/event-stream")
 
     async def act(request: Request) -> Response:
-        name = request.path_params["act"]
-        if name != "clear":
-            raise Refusal(Code.NOT_BUILT, f"{name} is not built in this version")
-        return _answer(await port.clear(request.path_params["label"]))
+        name, label = request.path_params["act"], request.path_params["label"]
+        match name:
+            case "clear":
+                return _answer(await desk.clear(label))
+            case "unblock":
+                return _answer(await desk.unblock(label))
+            case "block":
+                body = await _body(request, ReasonBody)
+                return _answer(await desk.block(label, body.reason))
+        raise Refusal(Code.NOT_BUILT, f"{name} is not built in this version")
 
-    async def not_built(request: Request) -> Response:
-        raise Refusal(Code.NOT_BUILT, f"{request.url.path} is not built in this version")
+    def shows(what: Callable[[], Any]) -> Callable[[Request], Awaitable[Response]]:
+        async def show(_: Request) -> Response:
+            return JSONResponse(what())
+
+        return show
 
     async def refused(_: Request, error: Exception) -> Response:
         assert isinstance(error, Refusal)
@@ -84,14 +95,37 @@ def create_app(port: ConsolePort) -> Starlette:
     return Starlette(
         routes=[
             Route("/v1/code", code, methods=["POST"]),
-            Route("/v1/status", status),
-            Route("/v1/cells", cells),
+            Route("/v1/status", shows(report.status)),
+            Route("/v1/cells", shows(report.cells)),
+            Route("/v1/alarms", shows(report.alarms)),
+            Route("/v1/reservations", shows(report.reservations)),
+            Route("/v1/events", events),
             Route("/v1/cells/{label}/{act}", act, methods=["POST"]),
-            Route("/v1/reservations", not_built),
-            Route("/v1/events", not_built),
         ],
         exception_handlers=handlers,
     )
+
+
+async def _body(request: Request, model: type[AnyBody]) -> AnyBody:
+    """The request's body. Raises `Refusal` code 3 naming the field."""
+    try:
+        return model.model_validate_json(await request.body())
+    except ValidationError as error:
+        raise refusal_from(error) from None
+
+
+def _limit(text: str) -> int:
+    if not text.isascii() or not text.isdecimal() or not 1 <= int(text) <= LONGEST_LIST:
+        problem = f"must be 1 to {LONGEST_LIST}"
+        raise Refusal(Code.INVALID_ARGUMENT, f"limit: {problem}", (FieldViolation("limit", problem),))
+    return int(text)
+
+
+async def _server_sent(report: Report) -> AsyncIterator[str]:
+    """Rows as server-sent events (WHATWG HTML, 9.2), each one message."""
+    yield ": following\n\n"
+    async for row in report.follow():
+        yield f"data: {json.dumps(row, ensure_ascii=False)}\n\n"
 
 
 def _answer(answer: Answer) -> Response:

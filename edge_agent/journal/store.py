@@ -260,6 +260,13 @@ class JournalStore:
         ordered += [((row["sequence"], 0, 0), row) for row in events]
         return [row for _, row in sorted(ordered, key=lambda item: item[0])][-limit:]
 
+    def newest_told(self) -> tuple[int, int]:
+        """The place behind everything that `told` holds now."""
+        with _as_storage_fault():
+            query = "SELECT ifnull(max(sequence), 0), (SELECT ifnull(max(n), 0) FROM unlock) FROM outbox"
+            sequence, number = self._reader.execute(query).fetchone()
+            return int(sequence), int(number)
+
     def outbox_size(self) -> int:
         """How many events wait for the broker."""
         with _as_storage_fault():

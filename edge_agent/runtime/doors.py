@@ -91,16 +91,22 @@ class Doors:
         return seen
 
     async def look_closely(self, label: str, priority: Priority) -> Door:
-        """A door's fresh reading; where readings are in doubt, two that agree, else UNKNOWN."""
+        """A door's fresh reading; where readings are in doubt, two that agree, else UNKNOWN.
+
+        A door that is told open and now reads closed is looked at until that is believed or read otherwise:
+        what follows must not take what was told before for what a pulse did.
+        """
         board = self._places[label].board
         try:
-            first = (await self.look(board, priority))[label]
-            if not self._in_doubt(board):
-                return first
-            second = (await self.look(board, priority))[label]
+            door = (await self.look(board, priority))[label]
+            if self._in_doubt(board) and (await self.look(board, priority))[label] is not door:
+                return Door.UNKNOWN
+            while door is Door.CLOSED and self._told[label] is Door.OPEN:
+                await asyncio.sleep(DEBOUNCE_S)
+                door = (await self.look(board, priority))[label]
         except (BusFault, DeviceFault):
             return Door.UNKNOWN
-        return first if first is second else Door.UNKNOWN
+        return door
 
     def forget(self, label: str) -> None:
         """What was told of a door counts no longer: its next believed reading is told again."""

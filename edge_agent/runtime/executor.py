@@ -80,10 +80,10 @@ class Executor:
         board = self._doors.board_of(cell)
         while loop.time() < end_s:
             try:
-                await self._doors.look(board, Priority.WATCH)
+                seen = await self._doors.look(board, Priority.WATCH)
             except (BusFault, DeviceFault):
                 await asyncio.sleep(AFTER_FAULT_S)
                 continue
-            if self._doors.believed(cell) is Door.OPEN:
+            if seen[cell] is Door.OPEN and self._doors.believed(cell) is Door.OPEN:
                 return Door.OPEN
         return await self._doors.look_closely(cell, Priority.WATCH)

@@ -77,6 +77,8 @@ class LockerLoop:
         self.on_events: Callable[[], None] = lambda: None
         self.on_forgotten: Callable[[list[int]], None] = lambda sequences: None
         self.on_state: Callable[[], None] = lambda: None
+        self.on_told: Callable[[], None] = lambda: None
+        """Events or lines of the ledger were committed."""
         self._writer = writer
         self._clock = clock
         self._views = views
@@ -179,6 +181,8 @@ class LockerLoop:
         self.state, self.last_sequence = state, sequence
         if batch.acknowledged:
             self.on_forgotten(batch.acknowledged)
+        if batch.events or batch.unlocks:
+            self.on_told()
         self._let_out(items, steps, replies, events=bool(batch.events), changed=bool(batch.changed))
 
     def _with_history(self, given: Input, ended: list[Reservation]) -> Input:
@@ -223,12 +227,12 @@ class LockerLoop:
         for item in items:
             if item.taken is not None:
                 item.taken()
+        if changed:
+            self.on_state()
         for answer, reply in replies:
             self._on_answer(answer.request_key, reply, answer)
         if events:
             self.on_events()
-        if changed:
-            self.on_state()
 
     async def _storage_failed(
         self, items: list[_Item], batch: Batch, dropped: list[str], fault: StorageFault

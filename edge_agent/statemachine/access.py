@@ -2,42 +2,45 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from hmac import compare_digest
+from itertools import islice
 
 from edge_agent.errors import Code, Refusal
 from edge_agent.model import Purpose, Reservation, parse_qr
-from edge_agent.statemachine.resting import rested
+from edge_agent.statemachine.amend import amend
+from edge_agent.statemachine.resting import FORGOTTEN_AT_ONCE, rested
 from edge_agent.statemachine.turn import Turn
 
 
 def choose_codes(turn: Turn, candidates: Iterable[str]) -> tuple[str, str]:
     """A drop-off and a pick-up code, unique among the live ones, fresh where possible.
 
-    Candidates are tried in their order, then every code that never lived or has rested, then the one that
-    has been dead longest. Raises `Refusal` with code 8 if every code is live.
+    Candidates are tried in their order, then codes that never lived or have rested, then the one that has
+    been dead longest. Raises `Refusal` with code 8 if every code is live.
     """
-    live = {code for r in turn.reservations.values() for code in (r.drop_off_code, r.pickup_code)}
+    taken = {code for r in turn.reservations.values() for code in (r.drop_off_code, r.pickup_code)}
+    turn.resting_codes = turn.resting_codes.trimmed()
     chosen: list[str] = []
-    for code in _in_order(turn, candidates):
-        if code not in live and code not in chosen:
+    for code in candidates if _some_fresh(turn, len(taken)) else ():
+        if code not in taken and _fresh(turn, code):
+            taken.add(code)
             chosen.append(code)
             if len(chosen) == 2:
-                return chosen[0], chosen[1]
-    raise Refusal(Code.NO_CELL, "every code is in use")
+                break
+    while len(chosen) < 2:
+        code = _another(turn, taken)
+        taken.add(code)
+        chosen.append(code)
+    return chosen[0], chosen[1]
 
 
-def _in_order(turn: Turn, candidates: Iterable[str]) -> Iterator[str]:
-    resting = turn.resting_codes
-    for code in candidates:
-        if _fresh(turn, code):
-            yield code
-    digits = turn.layout.code_digits
-    for number in range(10**digits):
-        code = f"{number:0{digits}d}"
-        if _fresh(turn, code):
-            yield code
-    yield from sorted(resting, key=lambda code: (_died_s(turn, code), code))
+def _some_fresh(turn: Turn, live: int) -> bool:
+    """Whether any code is neither live nor resting: else there is no need to look."""
+    if len(turn.resting_codes) + live < 10**turn.layout.code_digits:
+        return True
+    oldest = next(turn.resting_codes.oldest_first(), None)
+    return oldest is not None and rested(oldest[1], turn.now)
 
 
 def _fresh(turn: Turn, code: str) -> bool:
@@ -45,23 +48,41 @@ def _fresh(turn: Turn, code: str) -> bool:
     return died is None or rested(died, turn.now)
 
 
-def _died_s(turn: Turn, code: str) -> float:
-    died = turn.resting_codes.get(code)
-    assert died is not None
-    return died.wall_s
+def _another(turn: Turn, taken: set[str]) -> str:
+    """A code when luck found none: one that has rested, else one that never lived, else the longest dead."""
+    oldest = next((dead for dead in turn.resting_codes.oldest_first() if dead[0] not in taken), None)
+    if oldest is not None and rested(oldest[1], turn.now):
+        return oldest[0]
+    never = _never_lived(turn, taken)
+    if never is not None:
+        return never
+    if oldest is None:
+        raise Refusal(Code.NO_CELL, "every code is in use")
+    return oldest[0]
 
 
-def forget_rested(turn: Turn, codes: Iterable[str]) -> None:
-    """Drops what has rested long enough beside each of these codes, so that the list stays as short as a
-    week.
+def _never_lived(turn: Turn, taken: set[str]) -> str | None:
+    """Goes on where the last search ended, so that all searches together look at each code about once."""
+    resting, digits = turn.resting_codes, turn.layout.code_digits
+    every = 10**digits
+    if len(resting) + len(taken) >= every:
+        return None
+    for step in range(every):
+        number = (resting.cursor + step) % every
+        code = f"{number:0{digits}d}"
+        if code not in taken and code not in resting:
+            turn.resting_codes = amend(resting, cursor=number + 1)
+            return code
+    return None
 
-    Only one bucket a code is looked at: a whole list would make a step the slower the more reservations there
-    were.
-    """
-    for code in codes:
-        for other, died in turn.resting_codes.beside(code):
-            if rested(died, turn.now):
-                turn.wake_code(other)
+
+def forget_rested(turn: Turn) -> None:
+    """Drops the first few codes that have rested long enough, so that the list stays as short as a week."""
+    oldest = turn.resting_codes.oldest_first()
+    for code, died in tuple(islice(oldest, FORGOTTEN_AT_ONCE)):
+        if not rested(died, turn.now):
+            return
+        turn.wake_code(code)
 
 
 def match_entry(turn: Turn, text: str) -> tuple[Reservation, Purpose] | None:

@@ -7,10 +7,10 @@ that was not over begins anew.
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Literal
 
 from edge_agent.model import Alarm, Instant
+from edge_agent.statemachine.amend import amend
 from edge_agent.statemachine.state import Guesses
 from edge_agent.statemachine.turn import Turn
 
@@ -52,7 +52,7 @@ def note_invalid(turn: Turn, way: Way) -> None:
         known = Guesses()
     recent = (*(at for at in known.recent if _within_window(at, turn.now)), turn.now)
     if len(recent) < ENTRIES:
-        turn.put("guesses", way, replace(known, recent=recent))
+        turn.put("guesses", way, amend(known, recent=recent))
         return
     resting = Guesses((), known.rests + 1, turn.now)
     turn.put("guesses", way, resting)
@@ -69,7 +69,7 @@ def note_success(turn: Turn, way: Way) -> None:
     """A valid entry: what was counted in the window is forgotten, earlier rests are not."""
     known = turn.guesses.get(way)
     if known is not None and known.recent:
-        turn.put("guesses", way, replace(known, recent=()))
+        turn.put("guesses", way, amend(known, recent=()))
 
 
 def begin_anew(turn: Turn) -> None:
@@ -78,7 +78,7 @@ def begin_anew(turn: Turn) -> None:
         since = guesses.resting_since
         if since is not None and since.elapsed_ns(turn.now) is None:
             standing = f"{Alarm.CODE_GUESSING}/{way}" in turn.alarms
-            turn.put("guesses", way, replace(guesses, resting_since=turn.now if standing else None))
+            turn.put("guesses", way, amend(guesses, resting_since=turn.now if standing else None))
 
 
 def end_rests(turn: Turn) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import replace
 
 from edge_agent.errors import Code, Refusal
 from edge_agent.model import (
@@ -16,6 +15,7 @@ from edge_agent.model import (
     parse_qr,
 )
 from edge_agent.statemachine import access, allocation, cell, doors, guessing, unlocking
+from edge_agent.statemachine.amend import amend
 from edge_agent.statemachine.inputs import (
     Abandon,
     BlockCell,
@@ -129,7 +129,7 @@ def _reserve(turn: Turn, given: Reserve) -> None:
         demand(turn, live_or_over, Trigger.RESERVE)
     taken = allocation.allocate(turn, given.packaging)
     drop_off_code, pickup_code = access.choose_codes(turn, given.candidate_codes)
-    access.forget_rested(turn, (drop_off_code, pickup_code))
+    access.forget_rested(turn)
     for code in (drop_off_code, pickup_code):
         turn.wake_code(code)
     reservation = Reservation(
@@ -266,7 +266,7 @@ def _door_seen(turn: Turn, label: str, door: Door, *, recovered: bool = False) -
     if rule_for(turn, reservation, Trigger.DOOR_CLOSED) is not None:
         apply(
             turn,
-            replace(reservation, recovered=recovered),
+            amend(reservation, recovered=recovered),
             Trigger.DOOR_CLOSED,
             recovered=recovered,
             dropped_off=turn.now,
@@ -319,6 +319,6 @@ def _what_is_due(turn: Turn) -> None:
 
 def restored(state: LockerState, now: Instant) -> LockerState:
     """A state as read from the journal, made fit for this boot: pulses of another boot are forgotten."""
-    silent = {label: replace(place, answering=False) for label, place in state.cells.items()}
+    silent = {label: amend(place, answering=False) for label, place in state.cells.items()}
     recent = {k: v for k, v in state.pulses_ns.items() if v and v[-1] <= now.boottime_ns}
-    return replace(state, cells=silent, pulses_ns=recent)
+    return amend(state, cells=silent, pulses_ns=recent)

@@ -1,7 +1,8 @@
 """Codes that died and are not given again for a while; shared between states, so that a step stays cheap.
 
-The codes of a whole week may rest. A plain dictionary would be copied with every reservation that ends; this
-one is kept in buckets by the code's last digits, of which a change copies one.
+The codes of a whole week may rest: thousands. A plain dictionary would be copied with every reservation that
+ends, and looked through whenever few are left; here the codes lie in buckets by their last digits, of which a
+change copies one, and in a queue in the order in which they died.
 """
 
 from __future__ import annotations
@@ -10,10 +11,16 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
 from edge_agent.model import Instant
+from edge_agent.statemachine.amend import amend
 
 CODE_REST_NS = 7 * 24 * 3600 * 10**9
 """How long a code that died is not given again while others are left."""
-BUCKET_DIGITS = 3
+BUCKET_DIGITS = 2
+CHUNK = 64
+FORGOTTEN_AT_ONCE = 4
+"""How many codes that have rested long enough are forgotten when another one dies."""
+
+Dead = tuple[str, Instant]
 
 
 def rested(died: Instant, now: Instant) -> bool:
@@ -24,13 +31,24 @@ def rested(died: Instant, now: Instant) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class RestingCodes:
-    """When each resting code died."""
+    """When each resting code died, and in which order.
+
+    `chunks` is the queue, `first` and `after` the numbers of its oldest place and of the one behind its
+    youngest; a place whose code has been given again since is empty. `cursor` is where the search for a code
+    that never lived goes on.
+    """
 
     buckets: Mapping[str, Mapping[str, Instant]] = field(default_factory=dict)
+    count: int = 0
+    chunks: Mapping[int, tuple[Dead, ...]] = field(default_factory=dict, compare=False)
+    first: int = field(default=0, compare=False)
+    after: int = field(default=0, compare=False)
+    cursor: int = field(default=0, compare=False)
 
     def get(self, code: str) -> Instant | None:
         """When a code died; None if it does not rest."""
-        return self.buckets.get(code[-BUCKET_DIGITS:], {}).get(code)
+        bucket = self.buckets.get(code[-BUCKET_DIGITS:])
+        return None if bucket is None else bucket.get(code)
 
     def __contains__(self, code: str) -> bool:
         return self.get(code) is not None
@@ -40,20 +58,43 @@ class RestingCodes:
             yield from bucket
 
     def __len__(self) -> int:
-        return sum(len(bucket) for bucket in self.buckets.values())
-
-    def beside(self, code: str) -> tuple[tuple[str, Instant], ...]:
-        """The codes in one bucket with this one, oldest first."""
-        return tuple(self.buckets.get(code[-BUCKET_DIGITS:], {}).items())
+        return self.count
 
     def died(self, code: str, at: Instant) -> RestingCodes:
-        """With one more code, the youngest of its bucket."""
-        key = code[-BUCKET_DIGITS:]
-        bucket = {other: when for other, when in self.buckets.get(key, {}).items() if other != code}
-        return RestingCodes({**self.buckets, key: {**bucket, code: at}})
+        """With one more code, the youngest."""
+        number = self.after // CHUNK
+        chunks = {**self.chunks, number: (*self.chunks.get(number, ()), (code, at))}
+        count = self.count + (code not in self)
+        return amend(self, buckets=self._with(code, at), count=count, chunks=chunks, after=self.after + 1)
 
     def without(self, code: str) -> RestingCodes:
-        """Without one code."""
+        """Without one code; its place in the queue is empty from now on."""
+        return amend(self, buckets=self._with(code, None), count=self.count - (code in self))
+
+    def _with(self, code: str, at: Instant | None) -> Mapping[str, Mapping[str, Instant]]:
         key = code[-BUCKET_DIGITS:]
-        bucket = {other: when for other, when in self.buckets[key].items() if other != code}
-        return RestingCodes({**self.buckets, key: bucket})
+        bucket = dict(self.buckets.get(key, {}))
+        if at is None:
+            bucket.pop(code, None)
+        else:
+            bucket[code] = at
+        return {**self.buckets, key: bucket}
+
+    def oldest_first(self) -> Iterator[Dead]:
+        """The resting codes in the order in which they died."""
+        for place in range(self.first, self.after):
+            dead = self.chunks[place // CHUNK][place % CHUNK]
+            if self.get(dead[0]) == dead[1]:
+                yield dead
+
+    def trimmed(self) -> RestingCodes:
+        """Without the empty places at the head of the queue."""
+        first, chunks = self.first, self.chunks
+        while first < self.after:
+            code, at = chunks[first // CHUNK][first % CHUNK]
+            if self.get(code) == at:
+                break
+            first += 1
+            if first % CHUNK == 0:
+                chunks = {number: chunk for number, chunk in chunks.items() if number >= first // CHUNK}
+        return self if first == self.first else amend(self, first=first, chunks=chunks)

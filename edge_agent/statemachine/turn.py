@@ -6,11 +6,12 @@ Lives for one call of `step` and is never seen outside; maps are copied on the f
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 from edge_agent.errors import Refusal
 from edge_agent.model import Alarm, Cell, CellCause, Instant, Reservation, Source, Ticket, UnlockOutcome
+from edge_agent.statemachine.amend import amend
 from edge_agent.statemachine.outputs import Answer, Effect, Fact, FactKind, UnlockRecord
 from edge_agent.statemachine.resting import RestingCodes
 from edge_agent.statemachine.state import Guesses, Layout, LockerState, StandingAlarm
@@ -90,19 +91,19 @@ class Turn:
 
     def change_cell(self, label: str, **changes: Any) -> Cell:
         """Replaces fields of a cell."""
-        cell = replace(self.cells[label], **changes)
+        cell = amend(self.cells[label], **changes)
         self.put("cells", label, cell)
         return cell
 
     def change_reservation(self, reservation: Reservation, **changes: Any) -> Reservation:
         """Replaces fields of a live reservation."""
-        changed = replace(reservation, **changes)
+        changed = amend(reservation, **changes)
         self.put("reservations", changed.reservation_id, changed)
         return changed
 
     def change_ticket(self, ticket: Ticket, **changes: Any) -> Ticket:
         """Replaces fields of a ticket."""
-        changed = replace(ticket, **changes)
+        changed = amend(ticket, **changes)
         self.put("tickets", changed.unlock_id, changed)
         return changed
 

@@ -35,6 +35,7 @@ from tools.gateway.settings import Settings, Timing
 API = "/api/delivery/external/v1"
 KEY = "key-of-acme"
 OTHER_KEY = "key-of-other"
+OPERATIONS_KEY = "key of operations: ü"
 MACHINE = "machine_123"
 DEADLINE_S = 10.0
 
@@ -125,6 +126,7 @@ class Peer:
     commands: list[Received] = field(default_factory=list)
     reservations: dict[str, dict[str, Any]] = field(default_factory=dict)
     replies: dict[str, dict[str, Any]] = field(default_factory=dict)
+    tickets: int = 0
     sequence: int = 0
     late: list[Callable[[], None]] = field(default_factory=list)
     """Replies that were held back by a script giving None; calling one sends the default reply after all."""
@@ -185,9 +187,15 @@ class Peer:
         self._publish(topic, payload, wait=wait)
 
     def event(
-        self, kind: EventType, view: dict[str, Any] | None = None, *, wait: bool = True, **changes: Any
+        self,
+        kind: EventType,
+        view: dict[str, Any] | None = None,
+        *,
+        more: dict[str, Any] | None = None,
+        wait: bool = True,
+        **changes: Any,
     ) -> dict[str, Any]:
-        """Publishes the machine's next event, about a reservation or none."""
+        """Publishes the machine's next event, about a reservation or none; `more` goes into its detail."""
         self.sequence += 1
         now_s = int(time())
         body: dict[str, Any] = {
@@ -208,7 +216,7 @@ class Peer:
         if view is not None:
             body |= {"reservation_id": view["reservation_id"], "platform_order_id": view["platform_order_id"]}
             detail["cell"] = view["cell"]
-        body[DETAIL_KEY[kind]] = detail
+        body[DETAIL_KEY[kind]] = detail | (more or {})
         body |= changes
         self.publish(self.topics.events, json.dumps(body).encode(), wait=wait)
         return body
@@ -246,9 +254,11 @@ class Peer:
         )
         self.commands.append(received)
         script = self.scripts.get(received.name)
-        reply = script(received.body) if script else self.obey(received.name, received.body)
+        reply = script(received.body) if script else self.obey(received.name, received.body, received.user)
         if reply is None:
-            self.late.append(lambda: self.answer(received, self.obey(received.name, received.body)))
+            self.late.append(
+                lambda: self.answer(received, self.obey(received.name, received.body, received.user))
+            )
         else:
             self.answer(received, reply)
 
@@ -259,26 +269,36 @@ class Peer:
         payload = json.dumps(reply).encode()
         self._client.publish(received.response_topic, payload, qos=1, properties=properties)
 
-    def obey(self, name: str, body: dict[str, Any]) -> dict[str, Any]:
+    def obey(self, name: str, body: dict[str, Any], user: dict[str, str] | None = None) -> dict[str, Any]:
         """The reply of a machine that does what it is told; the same request id gives the same reply."""
         known = self.replies.get(body["request_id"])
         if known is None:
-            known = self.replies[body["request_id"]] = self._do(name, body)
+            known = self.replies[body["request_id"]] = {"result": self._do(name, body, user or {})}
         return known
 
-    def _do(self, name: str, body: dict[str, Any]) -> dict[str, Any]:
+    def _do(self, name: str, body: dict[str, Any], user: dict[str, str]) -> dict[str, Any]:
         if name == "reserve":
-            view = self._reserve(body)
-            return {"result": {"reservation": dict(view)}}
+            return {"reservation": dict(self._reserve(body))}
+        if name == "maintenance":
+            self.tickets += 1
+            return {
+                "maintenance_ticket_id": f"maint_{self.machine_id}_{self.tickets}",
+                "created_at": rfc3339(time()),
+                "status": "OPEN",
+            }
+        if name == "open-door":
+            return {"request_id": user["x-request-id"], "accepted_at": rfc3339(time())}
         view = self.reservations[body["reservation_id"]]
         if name == "cancel":
             view["status"] = "RESERVATION_STATUS_CANCELLED"
+        if name == "abandon":
+            view["status"] = "RESERVATION_STATUS_ABANDONED"
         if name == "pickup":
             view |= {"status": "RESERVATION_STATUS_PICKED_UP", "picked_up_at": rfc3339(time())}
         result: dict[str, Any] = {"reservation": dict(view)}
-        if name in ("dropoff", "pickup"):
+        if name in ("dropoff", "pickup", "abandon"):
             result["cell"] = view["cell"]
-        return {"result": result}
+        return result
 
     def _reserve(self, body: dict[str, Any]) -> dict[str, Any]:
         number = len(self.reservations)
@@ -352,6 +372,16 @@ class Gateway:
             while (await self.get(f"/machines/{machine_id}")).status_code != 200:
                 await asyncio.sleep(0.01)
 
+    async def knows(self, machine_id: str, cells: list[dict[str, Any]]) -> None:
+        """Waits until the machine is online and known with these cells."""
+        async with asyncio.timeout(DEADLINE_S):
+            while True:
+                response = await self.get(f"/machines/{machine_id}")
+                told = response.json().get("machine", {}) if response.status_code == 200 else {}
+                if told.get("online") and told["all_cells"] == cells:
+                    return
+                await asyncio.sleep(0.01)
+
     async def until(self, reservation_id: str, status: str) -> dict[str, Any]:
         """The reservation once it has a status (its last word)."""
         async with asyncio.timeout(DEADLINE_S):
@@ -370,6 +400,7 @@ def settings(folder: Path, broker_port: int, webhook_url: str = "") -> Settings:
             "listen_port": 1,
             "public_url": "https://api.delivery.example",
             "database_url": f"sqlite:///{folder}/gateway.db",
+            "operations_key": OPERATIONS_KEY,
             "mqtt": {"host": "127.0.0.1", "port": broker_port, "client_id": "gateway-test"},
             "platforms": [
                 {"name": "acme", "api_key": KEY, "webhook_url": webhook_url},

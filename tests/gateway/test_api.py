@@ -25,6 +25,8 @@ from tests.gateway.support import (
 )
 from tests.support.broker import Broker
 
+CELL_FIELDS = ("width", "height", "depth", "heating", "cooling", "weight_sensor")
+
 RESERVED_FIELDS = {
     "reservation_id",
     "machine_id",
@@ -137,6 +139,8 @@ async def test_a_platform_sees_only_its_own(tmp_path: Path, broker: Broker) -> N
             await gateway.post(f"/reservations/{rid}/dropoffs"),
             await gateway.post(f"/reservations/{rid}/pickups"),
             await gateway.post(f"/reservations/{rid}/deletes"),
+            await gateway.post(f"/reservations/{rid}/abandons"),
+            await gateway.post(f"/reservations/{rid}/open-door"),
         ):
             assert (response.status_code, response.json()["code"]) == (404, 5)
 
@@ -183,8 +187,61 @@ async def test_search_is_nearest_first_and_honours_every_wish(tmp_path: Path, br
         assert await search(packaging={**parcel, "height": 301}) == []
         assert await search(packaging={**parcel, "cooling_required": True}) == [MACHINE, "near", "far"]
         assert await search(packaging={**parcel, "heating_required": True}) == ["warm"]
+        assert await search(packaging={**parcel, "weight": 1_000_000}) == [MACHINE, "near", "warm", "far"]
         answer = (await gateway.post("/machines/search", {**here, "radius": 200})).json()["machines"]
         assert [found["distance_in_metres"] for found in answer] == [0, 111]
+
+
+async def test_search_heeds_weight_limits_and_what_is_available(tmp_path: Path, broker: Broker) -> None:
+    async with bench(tmp_path, broker.port) as (gateway, peer):
+        here = {"latitude": -6.125556, "longitude": 106.655830, "radius": 10}
+        light = {"width": 100, "height": 100, "depth": 100, "weight": 2000}
+
+        async def search(cells: list[dict[str, Any]], **wish: Any) -> int:
+            await asyncio.to_thread(lambda: peer.tell(all_cells=cells))
+            await gateway.knows(MACHINE, cells)
+            response = await gateway.post("/machines/search", {**here, **wish})
+            assert response.status_code == 200
+            assert "null" not in response.text
+            return len(response.json()["machines"])
+
+        free = {"only_available_lockers": True}
+        assert await search([cell("A01", max_weight=2000)], packaging=light) == 1
+        assert await search([cell("A01", max_weight=1999)], packaging=light) == 0
+        assert await search([cell("A01", max_weight=1999)]) == 1
+        assert await search([cell("A01", max_weight=1999), cell("A02")], packaging=light) == 1
+        assert await search([cell("A01", available=True)], **free) == 1
+        assert await search([cell("A01", available=False)], **free) == 0
+        assert await search([cell("A01", available=False)]) == 1
+        for taken in ({"status": "OCCUPIED"}, {"blocked": True}, {"faulty": True}):
+            assert await search([cell("A01", **taken)], **free) == 0
+        mixed = [cell("A01", available=False), cell("A02", max_weight=1999, available=True)]
+        assert await search(mixed, **free) == 1
+        assert await search(mixed, **free, packaging=light) == 0
+
+
+async def test_preferred_cells_are_idle_ones(tmp_path: Path, broker: Broker) -> None:
+    kinds = [{name: cell("A03", cooling=cooling)[name] for name in CELL_FIELDS} for cooling in (True, False)]
+    async with bench(tmp_path, broker.port) as (gateway, peer):
+
+        async def preferred(*cells: dict[str, Any]) -> list[dict[str, Any]]:
+            told = list(cells)
+            await asyncio.to_thread(lambda: peer.tell(all_cells=told, preferred_cells=kinds))
+            await gateway.knows(MACHINE, told)
+            found: list[dict[str, Any]] = (await gateway.get(f"/machines/{MACHINE}")).json()["machine"][
+                "preferred_cells"
+            ]
+            return found
+
+        cool, plain = cell("A03"), cell("A04", cooling=False)
+        assert await preferred(cool, plain) == kinds
+        for change in ({"status": "RESERVED"}, {"blocked": True}, {"available": False}):
+            assert await preferred({**cool, **change}, plain) == kinds[1:]
+        assert await preferred({**cool, "status": "RESERVED"}, plain, cell("A05")) == kinds
+        here = {"latitude": -6.125556, "longitude": 106.655830, "radius": 10}
+        await preferred(cool, {**plain, "status": "OCCUPIED"})
+        found = (await gateway.post("/machines/search", here)).json()["machines"][0]["machine"]
+        assert found["preferred_cells"] == kinds[:1]
 
 
 async def test_pages_tokens_and_filters_of_the_list(tmp_path: Path, broker: Broker) -> None:
@@ -256,18 +313,19 @@ async def test_echo_answers_with_the_machine_away(tmp_path: Path, broker: Broker
 
 async def test_what_is_not_there_says_so(tmp_path: Path, broker: Broker) -> None:
     async with running_gateway(settings(tmp_path, broker.port)) as gateway:
-        for response in (
-            await gateway.post("/reservations/res_1/abandons"),
-            await gateway.post("/reservations/res_1/open-door", {}),
-            await gateway.post("/maintenances", {}),
-            await gateway.http.get("/"),
-        ):
-            assert response.status_code == 501
-            assert response.json()["code"] == 12
+        wall = await gateway.http.get("/")
+        assert (wall.status_code, wall.json()["code"]) == (501, 12)
         unknown = await gateway.get("/nowhere")
         assert (unknown.status_code, unknown.json()["code"]) == (404, 5)
         wrong = await gateway.http.put(f"{API}/reservations")
         assert (wrong.status_code, wrong.json()["code"]) == (405, 12)
+        assert wrong.headers["allow"] == "GET, POST"
+        for path, methods in (
+            ("/healthz", "GET"),
+            (f"{API}/machines/search", "POST"),
+            (f"{API}/machines/m1", "GET"),
+        ):
+            assert (await gateway.http.delete(path)).headers["allow"] == methods
         long = await gateway.get("/reservations", X_Request_ID="x" * 1025)
         assert (long.status_code, long.json()["code"]) == (400, 3)
 

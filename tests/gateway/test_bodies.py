@@ -53,11 +53,15 @@ RESERVE = near(
 SEARCH = near(
     latitude=-6.1, longitude=106.6, radius=1000, limit=10, only_available_lockers=True, packaging=PARCEL
 )
-PATHS = st.sampled_from(["/echo", "/reservations", "/machines/search"])
+MAINTENANCE = near(
+    machine_id=MACHINE, cell_id="cell_a03", description="d", severity="LOW", block_cell_immediately=True
+)
+PATHS = st.sampled_from(["/echo", "/reservations", "/machines/search", "/maintenances"])
 BODIES = st.one_of(
     st.tuples(st.just("/reservations"), RESERVE),
     st.tuples(st.just("/machines/search"), SEARCH),
     st.tuples(st.just("/echo"), near(message="hello")),
+    st.tuples(st.just("/maintenances"), MAINTENANCE),
     st.tuples(PATHS, JSON),
 )
 
@@ -81,9 +85,7 @@ async def test_no_body_is_a_server_error(tmp_path: Path, broker: Broker) -> None
                         assert answer["code"] in (3, 5)
 
                 @FUZZ
-                @given(
-                    st.sampled_from(["/echo", "/reservations", "/machines/search"]), st.binary(max_size=40)
-                )
+                @given(PATHS, st.binary(max_size=40))
                 def raw(path: str, content: bytes) -> None:
                     response = http.post(API + path, content=content)
                     assert response.status_code in (200, 400), response.text

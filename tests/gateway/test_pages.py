@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import json
+import re
 import struct
 import zlib
 from pathlib import Path
 from typing import Any
 
+import pytest
 import segno
+from pydantic import ValidationError
 
-from tests.gateway.support import API, running_gateway, settings
+from edge_agent.protocol.api import ReserveBody
+from tests.gateway.support import API, RESERVE, running_gateway, settings
 from tests.support.broker import Broker
+from tools.gateway.openapi import WEBHOOK_URL
 
 
 async def test_qr_image_needs_no_key_and_holds_the_text(tmp_path: Path, broker: Broker) -> None:
@@ -33,37 +39,121 @@ async def test_qr_image_needs_no_key_and_holds_the_text(tmp_path: Path, broker: 
             assert (response.status_code, response.json()["code"]) == (404, 5)
 
 
-async def test_openapi_tells_every_route_and_no_framework_error(tmp_path: Path, broker: Broker) -> None:
-    async with running_gateway(settings(tmp_path, broker.port)) as gateway:
-        document = (await gateway.http.get("/openapi.json")).json()
-    expected = {
-        ("post", "/echo"),
-        ("post", "/machines/search"),
-        ("get", "/machines/{machine_id}"),
-        ("post", "/reservations"),
-        ("get", "/reservations"),
-        ("get", "/reservations/{reservation_id}"),
-        ("post", "/reservations/{reservation_id}/dropoffs"),
-        ("post", "/reservations/{reservation_id}/pickups"),
-        ("post", "/reservations/{reservation_id}/deletes"),
-        ("post", "/reservations/{reservation_id}/abandons"),
-        ("post", "/reservations/{reservation_id}/open-door"),
-        ("post", "/maintenances"),
-    }
+ALWAYS = {"400", "403", "500"}
+OF_A_MACHINE = ALWAYS | {"404", "429", "501", "503", "504"}
+
+ROUTES: dict[tuple[str, str], tuple[set[str], str | None]] = {
+    ("post", "/echo"): (ALWAYS, "EchoBody"),
+    ("post", "/machines/search"): (ALWAYS, "SearchBody"),
+    ("get", "/machines/{machine_id}"): (ALWAYS | {"404"}, None),
+    ("post", "/reservations"): (OF_A_MACHINE, "ReserveBody"),
+    ("get", "/reservations"): (ALWAYS, None),
+    ("get", "/reservations/{reservation_id}"): (ALWAYS | {"404"}, None),
+    ("post", "/reservations/{reservation_id}/dropoffs"): (OF_A_MACHINE, "object"),
+    ("post", "/reservations/{reservation_id}/pickups"): (OF_A_MACHINE, "object"),
+    ("post", "/reservations/{reservation_id}/deletes"): (OF_A_MACHINE, "object"),
+    ("post", "/reservations/{reservation_id}/abandons"): (OF_A_MACHINE, "object"),
+    ("post", "/reservations/{reservation_id}/open-door"): (OF_A_MACHINE, "OpenDoorBody"),
+    ("post", "/maintenances"): (OF_A_MACHINE, "MaintenanceBody"),
+}
+"""Every route of the API: the errors it may answer, and the schema of its body."""
+
+PAGES: dict[tuple[str, str], set[str]] = {
+    ("get", "/qrcode/{text}"): {"200", "400", "404", "500"},
+    ("get", "/healthz"): {"200", "400", "500", "503"},
+    ("get", "/"): {"400", "500", "501"},
+    ("get", "/operations"): {"200", "400", "401", "500"},
+    ("get", "/operations.json"): {"200", "400", "401", "500"},
+    ("post", "/operations/tickets/{ticket_id}/close"): {"303", "400", "401", "403", "404", "500"},
+}
+
+
+async def described(folder: Path, broker: Broker) -> dict[str, Any]:
+    """/openapi.json."""
+    async with running_gateway(settings(folder, broker.port)) as gateway:
+        document: dict[str, Any] = (await gateway.http.get("/openapi.json")).json()
+        return document
+
+
+async def test_openapi_tells_every_route_with_its_answers_and_bodies(tmp_path: Path, broker: Broker) -> None:
+    document = await described(tmp_path, broker)
     operations = {
-        (method, path.removeprefix(API)): operation
+        (method, path): operation
         for path, methods in document["paths"].items()
-        if path.startswith(API)
         for method, operation in methods.items()
     }
-    assert set(operations) == expected
-    for operation in operations.values():
-        assert "422" not in operation["responses"]
+    of_the_api = {(method, f"{API}{path}"): told for (method, path), told in ROUTES.items()}
+    assert set(operations) == set(of_the_api) | set(PAGES)
+    for place, operation in operations.items():
+        assert "X-Request-ID" in [parameter["name"] for parameter in operation["parameters"]]
+        for status, answer in operation["responses"].items():
+            assert "X-Request-ID" in answer["headers"]
+            if int(status) >= 400 and place != ("get", "/healthz"):
+                (kind,) = answer["content"].values()
+                assert kind["schema"] == {"$ref": "#/components/schemas/StatusAnswer"}, (place, status)
+    for place, statuses in PAGES.items():
+        assert set(operations[place]["responses"]) == statuses, place
+    for place, (errors, body) in of_the_api.items():
+        operation = operations[place]
+        assert set(operation["responses"]) == errors | {"200"}, place
         assert operation["security"] == [{"APIKeyHeader": []}]
-    taken = operations["post", "/reservations"]["requestBody"]["content"]["application/json"]["schema"]
-    assert taken == {"$ref": "#/components/schemas/ReserveBody"}
+        schema = operation.get("requestBody", {}).get("content", {}).get("application/json", {}).get("schema")
+        if body == "object":
+            assert schema == {"type": "object"}
+        else:
+            assert schema == (None if body is None else {"$ref": f"#/components/schemas/{body}"}), place
     for reference in _references(document):
         assert reference.rsplit("/", 1)[1] in document["components"]["schemas"]
+
+
+async def test_openapi_says_what_may_be_left_out_and_what_may_be_null(tmp_path: Path, broker: Broker) -> None:
+    document = await described(tmp_path, broker)
+    paths, schemas = document["paths"], document["components"]["schemas"]
+    needed = {
+        path.removeprefix(API): methods["post"]["requestBody"]["required"]
+        for path, methods in paths.items()
+        if path.startswith(API) and "post" in methods
+    }
+    assert {path for path, value in needed.items() if value} == {
+        "/machines/search",
+        "/reservations",
+        "/maintenances",
+    }
+    for name in ("EchoBody", "SearchBody", "ReserveBody", "PackagingBody", "OpenDoorBody", "MaintenanceBody"):
+        schema = schemas[name]
+        for field, told in schema["properties"].items():
+            nullable = {"type": "null"} in told.get("anyOf", [])
+            assert nullable is (field not in schema.get("required", [])), (name, field)
+    for name, schema in schemas.items():
+        if not name.endswith("Body"):
+            assert '{"type": "null"}' not in json.dumps(schema), name
+    sizes = [p for p in paths[f"{API}/reservations"]["get"]["parameters"] if p["name"] == "page_size"]
+    assert (sizes[0]["schema"]["minimum"], sizes[0]["schema"]["maximum"]) == (1, 1000)
+
+
+@pytest.mark.parametrize(
+    ("url", "good"),
+    [
+        ("", True),
+        ("https://yourapi.com/webhooks/delivery", True),
+        ("https://a.example:8443/x?order=1&b=2", True),
+        ("http://127.0.0.1:9000/hook", True),
+        ("http://localhost/", True),
+        ("http://[::1]:9/x", True),
+        ("http://example.org/", False),
+        ("ftp://example.org/", False),
+        ("https://", False),
+        ("no", False),
+    ],
+)
+def test_the_pattern_of_webhook_urls_agrees_with_the_api(url: str, good: bool) -> None:
+    assert (re.search(WEBHOOK_URL, url) is not None) is good
+    wish = {**RESERVE, "webhook_url": url}
+    if good:
+        ReserveBody.model_validate(wish)
+    else:
+        with pytest.raises(ValidationError):
+            ReserveBody.model_validate(wish)
 
 
 def _references(node: Any) -> list[str]:

@@ -20,12 +20,15 @@ from tests.gateway.support import API, KEY, RESERVE, Peer, error, silent
 from tests.support.broker import Broker, free_port
 from tools.gateway.app import listen
 
+OPERATIONS = "opensesame"
+
 
 def write_config(folder: Path, port: int, broker_port: int, webhook_url: str = "") -> Path:
     """A configuration file."""
     path = folder / "gateway.toml"
     path.write_text(
         f'listen_port = {port}\npublic_url = "http://127.0.0.1:{port}"\n'
+        f'operations_key = "{OPERATIONS}"\n'
         f'[mqtt]\nhost = "127.0.0.1"\nport = {broker_port}\nclient_id = "gateway"\n'
         f'[[platforms]]\nname = "acme"\napi_key = "{KEY}"\nwebhook_url = "{webhook_url}"\n'
     )
@@ -140,7 +143,7 @@ async def test_no_code_key_or_qr_text_is_ever_logged(tmp_path: Path, broker: Bro
         text = log.read_text()
         assert text.count('"event": "request"') > 8
         assert '"route": "/qrcode/{text}"' in text
-        for secret in [*secrets, KEY, "wrong-key", "DLV-"]:
+        for secret in [*secrets, KEY, OPERATIONS, "wrong-key", "DLV-"]:
             assert secret not in text
         assert oct((tmp_path / "gateway.db").stat().st_mode & 0o777) == "0o600"
     finally:
@@ -160,6 +163,8 @@ async def _exercise(http: httpx.AsyncClient, base: str, peer: Peer) -> list[str]
         assert (await http.get(made[name])).status_code == 200
     await http.get(f"{base}/qrcode/{made['drop_off_qrcode']}x")
     await http.get(f"{base}/nowhere/{made['drop_off_qrcode']}")
+    for password in (OPERATIONS, "wrong-key"):
+        await http.get(f"{base}/operations", auth=("anna", password))
     await http.post(f"{path}/dropoffs")
     peer.event(EventType.DROPOFF, peer.reservations[made["reservation_id"]])
     peer.scripts["pickup"] = error(13)

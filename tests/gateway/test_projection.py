@@ -178,6 +178,6 @@ async def test_half_a_write_is_none(tmp_path: Path) -> None:
     async with opened(tmp_path) as store:
         await tell(store, view())
         bad = event(EventType.DROPOFF, 1, platform_order_id=None)
-        with pytest.raises(ValueError, match="without reservation"):
+        with pytest.raises(ValueError, match="without order"):
             await tell(store, bad)
         assert (await row(store)).status == "RESERVATION_STATUS_PENDING"

@@ -29,7 +29,17 @@ def test_defaults(tmp_path: Path) -> None:
     settings = load(path)
     assert settings.listen_host == "127.0.0.1"
     assert settings.database_url == f"sqlite:///{tmp_path}/gateway.db"
+    assert settings.operations_key is None
     assert "secret-key" not in repr(settings)
+
+
+def test_the_operations_key_is_a_secret(tmp_path: Path) -> None:
+    path = tmp_path / "gateway.toml"
+    path.write_text('operations_key = "open sesame"\n' + GOOD)
+    settings = load(path)
+    assert settings.operations_key is not None
+    assert settings.operations_key.get_secret_value() == "open sesame"
+    assert "sesame" not in repr(settings)
 
 
 def test_the_example_is_good() -> None:
@@ -49,6 +59,7 @@ def test_the_asynchronous_spelling_means_the_same_file(tmp_path: Path) -> None:
         ("listen_port = 8080", "listen_port = 0", "listen_port"),
         ("listen_port = 8080", 'listen_port = "8080"', "listen_port"),
         ("listen_port = 8080", "listen_port = 8080\nextra = 1", "extra"),
+        ("listen_port = 8080", 'listen_port = 8080\noperations_key = ""', "operations_key"),
         ("port = 1883", "port = 1883\nuser = 1", "mqtt.user"),
         ('client_id = "gateway"', 'client_id = "a/b"', "mqtt.client_id"),
         ("https://example.org/hook", "http://example.org/hook", "platforms[0].webhook_url"),

@@ -3,17 +3,23 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from itertools import pairwise
 from pathlib import Path
 from time import monotonic
 from typing import Any
+from urllib.parse import unquote
 
 import httpx
 
-from edge_agent.protocol.events import EventType
+from edge_agent.protocol.events import DETAIL_KEY, EventType
 from tests.gateway.receiver import Receiver, receiver
 from tests.gateway.support import Peer, bench, eventually, running_gateway, settings
+from tests.gateway.test_link import sequences, stored
 from tests.support.broker import Broker
+from tests.support.reference import check
+
+FULFILLED = {"request_id": "req_1", "platform_reference_id": "t1", "outcome": "OPENED"}
 
 FIELDS = {
     "event_id",
@@ -60,12 +66,63 @@ async def test_which_events_and_which_receiver(tmp_path: Path, broker: Broker) -
             peer.event(EventType.PICKUP, view)
             peer.event(EventType.RESERVATION_COMPLETED, view)
             peer.event(EventType.RESERVATION_CANCELLED, view)
+            peer.event(EventType.PICKUP_ABANDONED, view)
+            peer.event(EventType.CELL_STATUS_CHANGED, view, more={"cause": "MOVED"})
+            peer.event(EventType.MAINTENANCE_REQUESTED, view, more={"maintenance_ticket_id": "maint_1"})
+            peer.event(EventType.OPEN_DOOR_FULFILLED, view, more=FULFILLED)
         peer.event(EventType.ALARM_RAISED)
-        types = ["DROPOFF", "PICKUP_FAILED", "PICKUP", "RESERVATION_CANCELLED"]
+        peer.event(EventType.OPEN_DOOR_FULFILLED, more=FULFILLED)  # a technician's: no reservation
+        types = ["DROPOFF", "PICKUP_FAILED", "PICKUP", "RESERVATION_CANCELLED", "PICKUP_ABANDONED"]
+        types.append("OPEN_DOOR_FULFILLED")
         for there, view in ((target, plain), (own, special)):
-            await _count(there, 4)
+            await _count(there, 6)
             assert [hook.body["event_type"] for hook in there.got] == [f"EVENT_TYPE_{name}" for name in types]
             assert {hook.body["reservation_id"] for hook in there.got} == {view["reservation_id"]}
+            for hook in there.got:
+                check("webhook", hook.body)
+        last = peer.event(EventType.ALARM_CLEARED)["sequence"]
+        await eventually(lambda: sequences(tmp_path)[-1] == last)
+        assert stored(tmp_path, "SELECT * FROM rejected") == []
+
+
+async def test_a_webhook_tells_no_more_than_its_type_has(tmp_path: Path, broker: Broker) -> None:
+    many = {**FULFILLED, "reason": "stuck", "recovered": True, "status": "OCCUPIED", "blocked": False}
+    extra = {
+        EventType.DROPOFF: set(),
+        EventType.PICKUP_ABANDONED: set(),
+        EventType.PICKUP_FAILED: {"outcome", "reason"},
+        EventType.OPEN_DOOR_FULFILLED: {"request_id", "platform_reference_id", "outcome", "reason"},
+    }
+    async with (
+        receiver() as target,
+        bench(tmp_path, broker.port, webhook_url=target.url) as (gateway, peer),
+    ):
+        view = peer.reservations[(await gateway.reserve())["reservation_id"]]
+        for kind in extra:
+            peer.event(kind, view, more=many)
+        await _count(target, len(extra))
+        for hook, (kind, names) in zip(target.got, extra.items(), strict=True):
+            assert hook.body["event_type"] == kind.value
+            assert set(hook.body[DETAIL_KEY[kind]]) == {"source_type", "cell", "machine"} | names
+            check("webhook", hook.body)
+
+
+async def test_an_order_id_of_any_kind_comes_through_the_header(tmp_path: Path, broker: Broker) -> None:
+    orders = ["a b", "100%", "a%20b", "zeile\r\nX-Evil: 1", "naïve/日本 🎁", "~-._", "+&=?#", "x" * 1024]
+    async with (
+        receiver() as target,
+        bench(tmp_path, broker.port, webhook_url=target.url) as (gateway, peer),
+    ):
+        for order in orders:
+            rid = (await gateway.reserve(platform_order_id=order))["reservation_id"]
+            peer.event(EventType.DROPOFF, peer.reservations[rid])
+        await _count(target, len(orders))
+        got = {hook.headers["x-platform-order-id"]: hook for hook in target.got}
+        assert {unquote(header) for header in got} == set(orders)
+        for header, hook in got.items():
+            assert re.fullmatch(r"([A-Za-z0-9~._-]|%[0-9A-F]{2})+", header)
+            assert hook.body["platform_order_id"] == unquote(header)
+            assert "x-evil" not in hook.headers
 
 
 async def test_tries_again_until_taken_and_keeps_the_order(tmp_path: Path, broker: Broker) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sqlite3
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
@@ -9,15 +10,18 @@ from pathlib import Path
 
 import pytest
 
+from edge_agent.app import layout_of
+from edge_agent.config import load_settings
 from edge_agent.errors import ConfigError, StorageFault
 from edge_agent.journal.recovery import restore
-from edge_agent.journal.store import Batch, InboxRow, JournalStore
-from edge_agent.model import Door, Purpose, ReservationStatus
-from edge_agent.statemachine.inputs import DoorRead
-from edge_agent.statemachine.locker import restored
+from edge_agent.journal.store import EVENTS_KEPT, Batch, InboxRow, JournalStore
+from edge_agent.model import Door, Instant, Purpose, ReservationStatus, UnlockOutcome
+from edge_agent.statemachine.inputs import Boot, DoorRead
+from edge_agent.statemachine.locker import restored, step
 from edge_agent.statemachine.state import Layout, LockerState, empty_state
 from edge_agent.statemachine.turn import Step
-from tests.support.core import Core
+from tests.support.core import Core, specs
+from tools.bench.settings import REPOSITORY
 
 
 @contextmanager
@@ -161,3 +165,88 @@ def test_a_cell_with_a_parcel_cannot_vanish_from_the_configuration(tmp_path: Pat
         store.commit(Batch(before=empty, after=core.state, changed=core.take_changed()))
         with pytest.raises(ConfigError, match=reservation.cell):
             restore(store.load(0.0), smaller, core.now)
+
+
+def test_a_journal_of_the_first_schema_goes_on_where_it_was(tmp_path: Path) -> None:
+    """The fixture was recorded by the version that wrote schema 1, and cut off while a pulse was meant."""
+    fixture = Path(__file__).parent / "fixtures" / "schema-1.sql"
+    with closing(sqlite3.connect(tmp_path / "journal.sqlite")) as connection:
+        connection.executescript(fixture.read_text(encoding="utf-8"))
+    layout = layout_of(load_settings(REPOSITORY / "config" / "demo.toml"))
+    now = Instant("boot-1", 60 * 10**9, 1_750_000_060.0, True)
+    with opened(tmp_path) as store:
+        loaded = store.load(0.0)
+        state = restore(loaded, layout, now)
+        assert store._writer.execute("PRAGMA user_version").fetchone() == (2,)
+        statuses = {rid: r.status.name for rid, r in state.reservations.items()}
+        assert statuses == {
+            "res_0": "PENDING",
+            "res_1": "DROPPED_OFF",
+            "res_2": "PENDING",
+            "res_3": "PICKED_UP",
+        }
+        done = step(state, layout, Boot(dict.fromkeys(layout.specs, Door.CLOSED)), now)
+        store.commit(batch_of(state, done, loaded.last_sequence))
+        assert done.state.reservations["res_2"].recovered
+        assert done.unlocks[0].outcome is UnlockOutcome.UNKNOWN
+        told = store.told((0, 0), 100)
+        assert [row["kind"] for row in told].count("unlock") == 13 + 1
+        assert store.events_after(0, 100)[-1][0] == loaded.last_sequence + len(done.facts)
+
+
+def test_a_completed_reservation_is_remembered_until_its_cell_is_given_again(tmp_path: Path) -> None:
+    core = Core(Layout(specs={"A01": specs()[0]}))
+    with opened(tmp_path) as store:
+
+        def commit(done: Step | None = None) -> None:
+            ended = [] if done is None else list(done.ended)
+            store.commit(Batch(before=before, after=core.state, changed=core.take_changed(), ended=ended))
+
+        before = empty_state(core.layout)
+        first = core.picked_up(grace_pickup_s=0)
+        commit()
+        before = core.state
+        commit(core.pass_s(1))
+        assert store.load(0.0).former == core.state.former != {}
+        assert store.ended_status(first.reservation_id) is ReservationStatus.PICKED_UP
+        before = core.state
+        core.reserve()
+        commit()
+        assert store.load(0.0).former == {}
+        assert store.ended_status(first.reservation_id) is ReservationStatus.PICKED_UP
+
+
+def test_an_open_door_that_only_waits_is_kept_and_a_dropoff_is_not(tmp_path: Path) -> None:
+    core = Core()
+    reservations = [core.reserve() for _ in range(4)]
+    for reservation in reservations[:3]:
+        core.feed(core.wish(reservation, Purpose.DROPOFF))
+    open_door = core.wish(reservations[3], Purpose.OPEN_DOOR)
+    core.feed(open_door)
+    with opened(tmp_path) as store:
+        store.commit(Batch(before=empty_state(core.layout), after=core.state, changed=core.take_changed()))
+        assert list(store.load(0.0).entities["tickets"]) == [open_door.unlock_id]
+
+
+def test_what_was_told_is_kept_in_one_order_and_not_for_ever(tmp_path: Path) -> None:
+    core = Core()
+    with opened(tmp_path) as store:
+        many = [(n, json.dumps({"n": n})) for n in range(1, EVENTS_KEPT + 11)]
+        store.commit(Batch(before=core.state, after=core.state, events=many))
+        store.commit(Batch(before=core.state, after=core.state, acknowledged=[n for n, _ in many[:-1]]))
+        kept = store.told((0, 0), 2 * EVENTS_KEPT)
+        assert [row["sequence"] for row in kept] == list(range(10, EVENTS_KEPT + 11))
+        assert [row["sent"] for row in kept[-2:]] == [True, False]
+        assert store.events_after(0, 10) == many[-1:]
+        assert store.outbox_size() == 1
+        before = core.state
+        core.dropped_off()
+        lines = [(EVENTS_KEPT + 9, core.unlocks[0]), (EVENTS_KEPT + 10, core.unlocks[1])]
+        store.commit(Batch(before=before, after=core.state, unlocks=lines))
+        newest = [(row["kind"], row.get("sequence"), row.get("outcome")) for row in store.told((0, 0), 3)]
+        assert newest == [
+            ("unlock", None, None),
+            ("event", EVENTS_KEPT + 10, None),
+            ("unlock", None, "OPENED"),
+        ]
+        assert store.told(store.newest_told(), 10) == []

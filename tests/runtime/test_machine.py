@@ -3,72 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-from edge_agent.config import load_settings
 from edge_agent.drivers.bus import Priority
 from edge_agent.model import Alarm, CellStatus, Door
-from tools.bench.settings import REPOSITORY
-from tools.simulate.plant import Plant, rfc3339, with_journal
-from tools.simulate.virtual_loop import VirtualLoop
-
-PARCEL = {"width": 200, "height": 100, "depth": 300}
-
-
-class Site:
-    """A plant with an agent, and short words for what people do there."""
-
-    def __init__(self, plant: Plant) -> None:
-        self.plant = plant
-        self.events: list[dict[str, Any]] = []
-        plant.broker.on_event = self.events.append
-
-    async def reserve(self, number: int = 1, **fields: Any) -> dict[str, Any]:
-        body = {
-            "request_id": f"reserve-{number}",
-            "reservation_id": f"res_{number}",
-            "machine_id": "machine_123",
-            "platform_order_id": "o",
-            "packaging": PARCEL,
-            "grace_period_pickup_in_seconds": 5,
-        }
-        reply = await self.plant.broker.call("reserve", body | fields)
-        made: dict[str, Any] = reply["result"]["reservation"]
-        return made
-
-    async def call(self, name: str, rid: str, request_id: str = "", **options: Any) -> dict[str, Any]:
-        body = {"request_id": request_id or f"{name}-{rid}", "reservation_id": rid}
-        return await self.plant.broker.call(name, body | options.pop("body", {}), **options)
-
-    def pulses(self) -> int:
-        return len(self.plant.world.actuations())
-
-    def types(self) -> list[str]:
-        return [e["event_type"].removeprefix("EVENT_TYPE_") for e in self.events]
-
-    async def until(self, condition: Callable[[], bool], limit_s: float = 60) -> None:
-        async with asyncio.timeout(limit_s):
-            while not condition():
-                await asyncio.sleep(0.01)
-
-
-def at_site(tmp_path: Path, test: Callable[[Site], Awaitable[None]]) -> None:
-    """Runs a test at a site whose agent is up and online."""
-
-    async def run() -> None:
-        settings = load_settings(REPOSITORY / "config" / "demo.toml")
-        site = Site(Plant(with_journal(settings, tmp_path / "journal.sqlite"), 7))
-        site.plant.start()
-        await site.until(lambda: "locker/v1/machine_123/state/machine" in site.plant.broker.retained)
-        await test(site)
-        await site.plant.stop()
-
-    with asyncio.Runner(loop_factory=VirtualLoop) as runner:
-        runner.run(run())
+from tests.support.site import PARCEL, Site, at_site
+from tools.simulate.plant import rfc3339
 
 
 def test_the_same_request_twice_acts_once_also_after_a_kill(tmp_path: Path) -> None:
@@ -159,7 +101,7 @@ def test_a_silent_bus_makes_doors_unknown_and_opens_nothing(tmp_path: Path) -> N
         await asyncio.sleep(3)
         agent = site.plant.agent
         assert agent is not None
-        assert {row["door"] for row in agent.cells()} == {"unknown"}
+        assert {row["door"] for row in agent.report.cells()} == {"unknown"}
         assert len([a for a in agent.loop.state.alarms.values() if a.alarm is Alarm.DEVICE_SILENT]) >= 3
         refused = await site.call("dropoff", "res_1", "a")
         assert refused["error"]["code"] == 13
@@ -175,7 +117,7 @@ def test_a_silent_bus_makes_doors_unknown_and_opens_nothing(tmp_path: Path) -> N
         )
         assert full["error"]["code"] == 8
         cable.plug()
-        await site.until(lambda: {row["door"] for row in agent.cells()} == {"closed"})
+        await site.until(lambda: {row["door"] for row in agent.report.cells()} == {"closed"})
         await site.until(lambda: not agent.loop.state.alarms)
         assert "result" in await site.call("dropoff", "res_1", "b")
         assert site.pulses() == 1
@@ -370,5 +312,39 @@ def test_somebody_at_the_kiosk_is_told_not_valid_and_nothing_else(tmp_path: Path
         said = [answer.refusal.message for answer in answers if answer.refusal is not None]
         assert said == ["not valid", "not valid"]
         assert site.pulses() == 1
+
+    at_site(tmp_path, test)
+
+
+def test_a_door_that_was_open_a_moment_ago_is_not_taken_for_opened(tmp_path: Path) -> None:
+    """The closing of a door is believed after 50 ms; a pick-up that comes within them must see it open
+    anew."""
+
+    async def test(site: Site) -> None:
+        made = await site.reserve(grace_period_dropoff_in_seconds=3600)
+        label = made["cell"]["description"]
+        await site.call("dropoff", "res_1")
+        await asyncio.sleep(1)
+        site.plant.world.close(label)
+        await site.until(lambda: "DROPOFF" in site.types())
+        for attempt in range(12):
+            await asyncio.sleep(15)
+            assert "result" in await site.call("dropoff", "res_1", f"again-{attempt}")
+            await asyncio.sleep(1)
+            site.plant.world.jam(label, True)
+            before = site.pulses()
+            calling = asyncio.create_task(site.call("pickup", "res_1", f"pickup-{attempt}"))
+            await asyncio.sleep(0.005 * attempt)
+            site.plant.world.close(label)
+            answer = await calling
+            if "error" in answer:
+                assert answer["error"]["code"] == 13
+                assert "PICKUP" not in site.types()
+            else:
+                assert site.pulses() == before, "picked up behind a door that did not open"
+                return  # the door was read before it was closed
+            site.plant.world.jam(label, False)
+            site.plant.world.close(label)
+        raise AssertionError("the door was never read open")
 
     at_site(tmp_path, test)

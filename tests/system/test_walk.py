@@ -177,12 +177,10 @@ def test_what_is_wrong_is_told_by_code_and_field(bench: Bench) -> None:
 
 
 def test_what_is_not_built_says_so(bench: Bench) -> None:
-    rid = bench.reserve({"width": 100, "height": 100, "depth": 100})["reservation_id"]
-    for path in (f"/reservations/{rid}/abandons", f"/reservations/{rid}/open-door", "/maintenances"):
-        answer = bench.api.post(path, json={})
-        assert (answer.status_code, answer.json()["code"]) == (501, 12), path
     assert bench.gateway.get("/").status_code == 501
     assert bench.command("watch").returncode == 2
+    noise = bench.sim.post("/faults", json={"kind": "noise", "value": 0.1})
+    assert (noise.status_code, noise.json()["code"]) == (501, 12)
 
 
 def test_status_and_cells_for_people_and_scripts(bench: Bench) -> None:

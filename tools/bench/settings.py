@@ -107,6 +107,7 @@ def write_files(settings: BenchSettings) -> str:
                 "listen_port": settings.api_port,
                 "public_url": f"http://{HOST}:{settings.api_port}",
                 "database_url": f"sqlite:///{settings.folder / 'gateway.sqlite'}",
+                "operations_key": settings.api_key,
                 "mqtt": {"host": HOST, "port": settings.mqtt_port, "client_id": "gateway"},
                 "platforms": [{"name": "bench", "api_key": settings.api_key}],
             }

@@ -22,6 +22,7 @@ from edge_agent.drivers.simulated.line import WireFigures
 from edge_agent.drivers.simulated.world import CellState, World
 from edge_agent.errors import Code, Refusal
 from edge_agent.protocol.api import Body, refusal_from
+from tools.bus_simulator.faults import FaultBody, Faults
 
 HTTP_STATUS = {
     Code.INVALID_ARGUMENT: 400,
@@ -52,6 +53,7 @@ class Controls(Protocol):
     """What the API works on."""
 
     world: World
+    faults: Faults
 
     def figures(self) -> Mapping[str, WireFigures]:
         """The counters of every bus, by name."""
@@ -165,16 +167,17 @@ class Api:
         return JSONResponse({name: asdict(figures) for name, figures in self._controls.figures().items()})
 
     async def faults(self, _: Request) -> Response:
-        """The faults that stand: none can be raised yet."""
-        return JSONResponse([])
+        """The faults that stand."""
+        return JSONResponse(self._controls.faults.all())
 
-    async def raise_fault(self, _: Request) -> Response:
-        """Refused: the field has no teeth yet."""
-        raise Refusal(Code.NOT_BUILT, "not built")
+    async def raise_fault(self, request: Request) -> Response:
+        """Begins a fault."""
+        return JSONResponse({"id": self._controls.faults.raise_fault(await _body(request, FaultBody))})
 
     async def clear_fault(self, request: Request) -> Response:
-        """There is no fault to clear."""
-        raise Refusal(Code.NOT_FOUND, f"no such fault: {request.path_params['fault_id']}")
+        """Ends a fault."""
+        self._controls.faults.clear(request.path_params["fault_id"])
+        return JSONResponse({})
 
     async def process(self, request: Request) -> Response:
         """Kills, stops or starts one of the bench's processes."""

@@ -19,6 +19,7 @@ from edge_agent.drivers.simulated.slave import Slave
 from edge_agent.drivers.simulated.world import World
 from edge_agent.errors import Code, Refusal
 from tools.bus_simulator.api import Api, Supervisor
+from tools.bus_simulator.faults import Faults
 from tools.bus_simulator.memory import StateFile
 from tools.bus_simulator.plant import bits_per_character
 from tools.bus_simulator.terminal import PseudoTerminal
@@ -34,6 +35,7 @@ class Simulator:
         self, settings: Settings, world: World, devices: dict[str, list[Slave]], state: StateFile | None
     ) -> None:
         self.world = world
+        self.faults = Faults(world, devices)
         self._settings = settings
         self._devices = devices
         self._state = state

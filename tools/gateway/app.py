@@ -11,7 +11,7 @@ from typing import Any
 
 from fastapi import FastAPI
 
-from tools.gateway import errors, rest
+from tools.gateway import errors
 from tools.gateway.completion import Completion
 from tools.gateway.frame import Frame
 from tools.gateway.idempotency import Idempotency
@@ -20,6 +20,9 @@ from tools.gateway.logs import log, where
 from tools.gateway.machines import Machines
 from tools.gateway.mqtt_link import Handlers, MqttLink
 from tools.gateway.openapi import describe
+from tools.gateway.routes import machines as machine_routes
+from tools.gateway.routes import operations, public, reservations
+from tools.gateway.routes.common import Parts
 from tools.gateway.settings import Settings, Timing
 from tools.gateway.store import Store
 from tools.gateway.webhooks import Deliverer
@@ -53,8 +56,12 @@ def create_app(
     )
     app.add_middleware(Frame)
     errors.install(app)
-    app.include_router(rest.api)
-    app.include_router(rest.public)
+    routers = [machine_routes.router, reservations.router, public.router]
+    if settings.operations_key is not None:
+        routers.append(operations.router)
+    for router in routers:
+        app.include_router(router)
+    app.state.routes = [route for router in routers for route in router.routes]
     app.openapi = lambda: describe(app)  # type: ignore[method-assign]
     return app
 
@@ -98,7 +105,7 @@ async def _running(
     tasks: list[asyncio.Task[None]] = []
     try:
         await store.open()
-        app.state.parts = rest.Parts(settings, store, machines, idempotency, clock)
+        app.state.parts = Parts(settings, store, machines, idempotency, clock)
         tasks = [
             _start("intake", intake.run(link), on_fatal),
             _start("webhooks", deliverer.run(), on_fatal),

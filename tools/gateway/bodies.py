@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any, Literal, TypeVar
 
 from fastapi import Request
 from pydantic import BeforeValidator, Field, ValidationError
@@ -29,9 +29,15 @@ AnyBody = TypeVar("AnyBody", bound=Body)
 
 
 class EchoBody(Body):
-    """Body of POST /echo, and its answer."""
+    """Body of POST /echo."""
 
     message: OptionalText = ""
+
+
+class EchoAnswer(Body):
+    """Answer of POST /echo."""
+
+    message: str
 
 
 class SearchBody(Body):
@@ -111,7 +117,7 @@ class ListedReservation(Body):
 class ReservationAnswer(ListedReservation, Codes):
     """Answer of GET /reservations/{reservation_id}; `machine` is absent if it never told of itself."""
 
-    machine: Machine | None
+    machine: Machine | None = None
     notes: str
 
 
@@ -125,6 +131,27 @@ class ListAnswer(Body):
 
 class NothingAnswer(Body):
     """`{}`."""
+
+
+class AcceptedAnswer(Body):
+    """Answer of POST …/open-door; `request_id` comes back with the webhook."""
+
+    request_id: str
+    accepted_at: str
+
+
+class MaintenanceAnswer(Body):
+    """Answer of POST /maintenances."""
+
+    maintenance_ticket_id: Annotated[str, Field(strict=True, min_length=1, max_length=128)]
+    created_at: str
+    status: Literal["OPEN"]
+
+
+class HealthAnswer(Body):
+    """Answer of GET /healthz."""
+
+    status: str
 
 
 class StatusAnswer(Body):
@@ -141,8 +168,8 @@ def _digits(value: Any) -> Any:
     return value
 
 
-QueryInteger = Annotated[int, BeforeValidator(_digits)]
-"""An integer in a query: digits only, where pydantic alone would take `1_0` and `1.0`."""
+DIGITS = BeforeValidator(_digits)
+"""For an integer in a query: digits only, where pydantic alone would take `1_0` and `1.0`."""
 
 
 async def read_json(request: Request) -> Any:

@@ -8,6 +8,7 @@ from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse, Response
 from starlette.exceptions import HTTPException
+from starlette.routing import Route
 
 from edge_agent.errors import Code, FieldViolation, Refusal
 from edge_agent.protocol.api import field_path, rpc_status
@@ -72,18 +73,29 @@ async def _on_parameter(_request: Request, error: Exception) -> Response:
     return refused(invalid(name, first["msg"].removeprefix("Value error, ").removeprefix("Input ")))
 
 
-async def _on_http(_request: Request, error: Exception) -> Response:
-    """The framework's own 404 and 405."""
+async def _on_http(request: Request, error: Exception) -> Response:
+    """The framework's own 404 and 405, and the 401 of the pages for operations."""
     assert isinstance(error, HTTPException)
     if error.status_code == 405:
         refusal = Refusal(Code.NOT_BUILT, "method not allowed")
     elif error.status_code == 404:
         refusal = not_found("path")
+    elif error.status_code == 401:
+        refusal = Refusal(Code.UNAUTHENTICATED, "the operations key is missing or wrong")
     else:
         refusal = Refusal(Code.INVALID_ARGUMENT, "the request cannot be understood")
     response = refused(refusal, error.status_code)
     response.headers.update(error.headers or {})
+    if error.status_code == 405 and (allowed := _allowed(request)):
+        response.headers["Allow"] = ", ".join(sorted(allowed))
     return response
+
+
+def _allowed(request: Request) -> set[str]:
+    """The methods of a path over all its routes; the framework tells those of the first one only."""
+    path = request.scope["path"]
+    there = [r for r in request.app.state.routes if isinstance(r, Route) and r.path_regex.match(path)]
+    return {method for route in there if route.path == there[0].path for method in route.methods or ()}
 
 
 def install(app: FastAPI) -> None:

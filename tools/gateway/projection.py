@@ -12,12 +12,13 @@ from typing import Any
 
 from sqlalchemy import Connection, insert, select, update
 
-from edge_agent.model import ReservationStatus
+from edge_agent.model import CellCause, ReservationStatus
 from edge_agent.protocol.api import Machine, ReservationView
 from edge_agent.protocol.events import DETAIL_KEY, WEBHOOK_TYPES, Event, EventType
 from tools.gateway.logs import log
 from tools.gateway.store import ReservationRow, find_reservation
 from tools.gateway.tables import events, machines, reservations, webhooks
+from tools.gateway.tickets import close_tickets_of, note_abandoned, note_cleared, put_ticket, ticket_of
 
 RANK = {
     ReservationStatus.PENDING.value: 0,
@@ -33,6 +34,7 @@ STATUS_AFTER = {
     EventType.DROPOFF: ReservationStatus.DROPPED_OFF,
     EventType.PICKUP: ReservationStatus.PICKED_UP,
     EventType.RESERVATION_CANCELLED: ReservationStatus.CANCELLED,
+    EventType.PICKUP_ABANDONED: ReservationStatus.ABANDONED,
     EventType.RESERVATION_COMPLETED: ReservationStatus.PICKED_UP,
 }
 """What an event says about its reservation's status; the types that are not here say nothing."""
@@ -46,6 +48,16 @@ WEBHOOK_FIELDS = (
     "reservation_id",
     "event_type",
 )
+
+CLOSE_S = 60
+"""How far a machine's time in a reply may be from our own to be believed."""
+
+DETAIL_FIELDS = frozenset({"source_type", "cell", "machine"})
+MORE_DETAIL = {
+    EventType.PICKUP_FAILED: frozenset({"outcome", "reason"}),
+    EventType.OPEN_DOOR_FULFILLED: frozenset({"request_id", "platform_reference_id", "outcome", "reason"}),
+}
+"""What a webhook's detail has beside `DETAIL_FIELDS`; an event may tell more, for the projection only."""
 
 
 def unix_s(text: str) -> int:
@@ -71,11 +83,37 @@ def put_event(db: Connection, machine_event: Event, payload: str, now_s: float) 
     """
     if not _keep_event(db, machine_event, payload, now_s):
         return False
-    if machine_event.reservation_id is not None and machine_event.event_type in STATUS_AFTER:
-        _apply_event(db, machine_event.reservation_id, machine_event, now_s)
-    if machine_event.event_type in WEBHOOK_TYPES:
-        _queue_webhook(db, machine_event, now_s)
+    kind, reservation_id = machine_event.event_type, machine_event.reservation_id
+    if kind is EventType.MAINTENANCE_REQUESTED:
+        put_ticket(db, ticket_of(machine_event, _moment_s(machine_event, now_s)), by_event=True)
+    elif kind is EventType.CELL_STATUS_CHANGED:
+        _apply_cell_change(db, machine_event, now_s)
+    if reservation_id is not None and kind in STATUS_AFTER:
+        _apply_event(db, reservation_id, machine_event, now_s)
+    if reservation_id is not None and kind in WEBHOOK_TYPES:
+        _queue_webhook(db, reservation_id, machine_event, now_s)
     return True
+
+
+def _moment_s(machine_event: Event, now_s: float) -> int:
+    """When it happened; when we learned of it, if the machine had not the right time."""
+    return machine_event.event_time_unix_timestamp if machine_event.clock_synced else int(now_s)
+
+
+def _apply_cell_change(db: Connection, machine_event: Event, now_s: float) -> None:
+    """A reservation that moved to another cell, or a cell that somebody dealt with."""
+    detail = machine_event.detail
+    if detail is None or detail.cell is None:
+        return
+    machine_id, at_s = machine_event.machine_id, _moment_s(machine_event, now_s)
+    if detail.cause is CellCause.MOVED and machine_event.reservation_id is not None:
+        row = _row_for(db, machine_event.reservation_id, machine_event, now_s)
+        if row.status == ReservationStatus.PENDING.value:
+            _update(db, row.reservation_id, {"cell_label": detail.cell.description})
+    if detail.cause in (CellCause.CLEARED, CellCause.UNBLOCKED):
+        close_tickets_of(db, machine_id, detail.cell, at_s)
+    if detail.cause is CellCause.CLEARED:
+        note_cleared(db, machine_id, detail.cell.description, at_s)
 
 
 def _keep_event(db: Connection, machine_event: Event, payload: str, now_s: float) -> bool:
@@ -106,11 +144,7 @@ def _keep_event(db: Connection, machine_event: Event, payload: str, now_s: float
 def _apply_event(db: Connection, reservation_id: str, machine_event: Event, now_s: float) -> None:
     kind, at_s = machine_event.event_type, machine_event.event_time_unix_timestamp
     status = STATUS_AFTER[kind].value
-    row = find_reservation(db, reservation_id)
-    if row is None:
-        row = _stub(db, reservation_id, machine_event, now_s)
-    elif row.machine_id != machine_event.machine_id:
-        raise ValueError("an event about another machine's reservation")
+    row = _row_for(db, reservation_id, machine_event, now_s)
     values: dict[str, Any] = {}
     if RANK[status] > RANK[row.status]:
         values["status"] = status
@@ -126,7 +160,20 @@ def _apply_event(db: Connection, reservation_id: str, machine_event: Event, now_
         values["grace_from_s"] = float(at_s) if machine_event.clock_synced else row.grace_from_s or now_s
     if kind is EventType.RESERVATION_COMPLETED:
         values["completed"] = True
+    if kind is EventType.PICKUP_ABANDONED:
+        since_s = _moment_s(machine_event, now_s)
+        note_abandoned(db, reservation_id, row.machine_id, since_s, certain=machine_event.clock_synced)
     _update(db, reservation_id, values)
+
+
+def _row_for(db: Connection, reservation_id: str, machine_event: Event, now_s: float) -> ReservationRow:
+    """The reservation that an event is about. Raises `ValueError` if it is another machine's."""
+    row = find_reservation(db, reservation_id)
+    if row is None:
+        return _stub(db, reservation_id, machine_event, now_s)
+    if row.machine_id != machine_event.machine_id:
+        raise ValueError("an event about another machine's reservation")
+    return row
 
 
 def _stub(db: Connection, reservation_id: str, machine_event: Event, now_s: float) -> ReservationRow:
@@ -154,18 +201,18 @@ def _stub(db: Connection, reservation_id: str, machine_event: Event, now_s: floa
     return row
 
 
-def _queue_webhook(db: Connection, machine_event: Event, now_s: float) -> None:
-    detail = machine_event.detail
-    if machine_event.reservation_id is None or machine_event.platform_order_id is None or detail is None:
-        raise ValueError("a webhook event without reservation, order or detail")
-    if find_reservation(db, machine_event.reservation_id) is None:
-        _stub(db, machine_event.reservation_id, machine_event, now_s)
+def _queue_webhook(db: Connection, reservation_id: str, machine_event: Event, now_s: float) -> None:
+    kind, detail = machine_event.event_type, machine_event.detail
+    if machine_event.platform_order_id is None or detail is None:
+        raise ValueError("a webhook event without order or detail")
+    _row_for(db, reservation_id, machine_event, now_s)
     told = machine_event.model_dump(mode="json")
     body = {name: told[name] for name in WEBHOOK_FIELDS}
-    body[DETAIL_KEY[machine_event.event_type]] = detail.model_dump(mode="json", exclude_none=True)
+    fields = DETAIL_FIELDS | MORE_DETAIL.get(kind, frozenset())
+    body[DETAIL_KEY[kind]] = detail.model_dump(mode="json", include=set(fields), exclude_none=True)
     db.execute(
         insert(webhooks).values(
-            reservation_id=machine_event.reservation_id,
+            reservation_id=reservation_id,
             platform_order_id=machine_event.platform_order_id,
             body=json.dumps(body, ensure_ascii=False),
             state="waiting",
@@ -193,7 +240,11 @@ def put_view(db: Connection, view: ReservationView, now_s: float, *, fresh: bool
         values["dropped_off_s"] = unix_s(view.dropped_off_at)
     if view.picked_up_at is not None and (row is None or row.picked_up_s is None):
         values["picked_up_s"] = unix_s(view.picked_up_at)
-        values["grace_from_s"] = now_s
+        # A time far from ours may be an old reply's or a wrong clock's; the event will tell.
+        near = abs(now_s - values["picked_up_s"]) <= CLOSE_S
+        values["grace_from_s"] = float(values["picked_up_s"]) if near else now_s
+    if view.status is ReservationStatus.ABANDONED:
+        note_abandoned(db, view.reservation_id, view.machine_id, int(now_s), certain=False)
     if row is not None:
         _update(db, view.reservation_id, values)
         return

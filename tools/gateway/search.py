@@ -5,7 +5,7 @@ from __future__ import annotations
 from math import asin, cos, radians, sin, sqrt
 
 from edge_agent.model import CellStatus
-from edge_agent.protocol.api import CellDetail, Machine, PackagingBody
+from edge_agent.protocol.api import CellDetail, CellInformation, Machine, PackagingBody
 
 EARTH_RADIUS_M = 6_371_008.8
 """Mean radius of the earth (IUGG)."""
@@ -20,13 +20,13 @@ def distance_m(latitude: float, longitude: float, machine: Machine) -> float:
 
 
 def fits(parcel: PackagingBody, cell: CellDetail) -> bool:
-    """Whether a parcel goes in upright, turned about the vertical axis at will, and gets its climate.
-
-    The cell's weight limit is not among what a machine tells; the machine itself checks it.
-    """
+    """Whether a parcel goes in upright, turned about the vertical axis at will, gets its climate and is not
+    too heavy; a machine that does not tell its weight limits checks them itself."""
     if parcel.heating_required and not cell.heating:
         return False
     if parcel.cooling_required and not cell.cooling:
+        return False
+    if cell.max_weight is not None and parcel.weight > cell.max_weight:
         return False
     straight = parcel.width <= cell.width and parcel.depth <= cell.depth
     turned = parcel.depth <= cell.width and parcel.width <= cell.depth
@@ -35,6 +35,8 @@ def fits(parcel: PackagingBody, cell: CellDetail) -> bool:
 
 def is_free(cell: CellDetail) -> bool:
     """Whether a cell can be reserved, as far as the machine last told."""
+    if cell.available is not None:
+        return cell.available
     return cell.status is CellStatus.IDLE and not cell.blocked and not cell.faulty
 
 
@@ -46,3 +48,13 @@ def suits(machine: Machine, parcel: PackagingBody | None, *, only_available: boo
         (parcel is None or fits(parcel, cell)) and (not only_available or is_free(cell))
         for cell in machine.all_cells
     ) or (parcel is None and not only_available)
+
+
+def preferred_now(machine: Machine) -> list[CellInformation]:
+    """The preferred cells without those of a kind that has no free cell left."""
+    free = {_kind(cell) for cell in machine.all_cells if cell.status is CellStatus.IDLE and is_free(cell)}
+    return [cell for cell in machine.preferred_cells if _kind(cell) in free]
+
+
+def _kind(cell: CellInformation) -> tuple[object, ...]:
+    return (cell.width, cell.height, cell.depth, cell.heating, cell.cooling, cell.weight_sensor)

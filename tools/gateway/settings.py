@@ -44,12 +44,14 @@ class Platform(Section):
 
 
 class Settings(Section):
-    """The whole file. `public_url` is the base of the QR images' addresses, without a slash at its end."""
+    """The whole file. `public_url` is the base of the QR images' addresses, without a slash at its end;
+    without `operations_key` there is no page for operations."""
 
     listen_host: Name = "127.0.0.1"
     listen_port: Port
     public_url: Annotated[str, Field(strict=True, pattern=r"^https?://[^\s]*[^\s/]$")]
     database_url: Annotated[str, Field(strict=True)] = ""
+    operations_key: Annotated[SecretStr, Field(min_length=1, max_length=1024)] | None = None
     mqtt: MqttSettings
     platforms: Annotated[list[Platform], Field(min_length=1)]
 

@@ -136,7 +136,7 @@ class Store:
     ) -> tuple[list[ReservationRow], int]:
         """At most `page_size` ongoing reservations of a platform after the place `after`, oldest first, and
         how many there are in all."""
-        wanted = _ongoing(platform, now_s)
+        wanted = and_(reservations.c.platform == platform, is_ongoing(now_s))
         if created_after_s is not None:
             wanted = and_(wanted, reservations.c.created_s > created_after_s)
         page = wanted
@@ -196,14 +196,13 @@ def canonical(value: Any) -> str:
     return json.dumps(value, sort_keys=True, separators=(",", ":"))
 
 
-def _ongoing(platform: str, now_s: float) -> ColumnElement[bool]:
+def is_ongoing(now_s: float) -> ColumnElement[bool]:
     """The reference's rule: not finished, or picked up and within the pick-up grace."""
     in_grace = and_(
         reservations.c.completed.is_(False),
         reservations.c.grace_from_s + reservations.c.grace_pickup_s >= now_s,
     )
     return and_(
-        reservations.c.platform == platform,
         reservations.c.complete.is_(True),
         reservations.c.status.not_in(FINISHED),
         or_(reservations.c.status != ReservationStatus.PICKED_UP.value, in_grace),

@@ -96,3 +96,32 @@ requests = Table(
     Column("created_s", Float, nullable=False),
 )
 """Requests that came with an X-Request-ID; `answer` is there once the machine has decided."""
+
+tickets = Table(
+    "maintenance_tickets",
+    metadata,
+    Column("ticket_id", String(128), primary_key=True),
+    Column("machine_id", String(1024), nullable=False),
+    Column("cell_label", String(1024)),
+    Column("cell_id", String(1024)),
+    Column("description", Text),
+    Column("severity", String(16)),
+    Column("created_s", BigInteger, nullable=False),
+    Column("source", String(64), nullable=False),
+    Column("blocked", Boolean),
+    Column("closed_s", BigInteger),
+    Index("maintenance_tickets_by_machine", "machine_id", "closed_s"),
+)
+"""Maintenance tickets; OPEN until `closed_s` is there, then CLOSED. `cell_label` and `cell_id` are absent
+for a whole machine."""
+
+abandonments = Table(
+    "abandonments",
+    metadata,
+    Column("reservation_id", String(1024), primary_key=True),
+    Column("machine_id", String(1024), nullable=False),
+    Column("since_s", BigInteger, nullable=False),
+    Column("cleared_s", BigInteger),
+    Index("abandonments_waiting", "cleared_s", "machine_id"),
+)
+"""Parcels that nobody will fetch; `cleared_s` is when somebody cleared the cell."""

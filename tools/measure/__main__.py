@@ -12,6 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from tools.measure.bus_rate import bus
+from tools.measure.core import core
 from tools.measure.daemon import idle, memory, start
 from tools.measure.disk import disk
 from tools.measure.figures import Figure, as_json, render
@@ -19,6 +20,7 @@ from tools.measure.latency import commands, rest
 from tools.measure.rig import MeasureFault, Run
 
 BENCHMARKS: dict[str, Callable[[Run], list[Figure]]] = {
+    "core": core,
     "bus": bus,
     "commands": commands,
     "rest": rest,

@@ -110,6 +110,7 @@ class _Command:
     payload: bytes
     correlation: bytes
     expires_s: float
+    x_request_id: str | None
 
 
 @dataclass(slots=True)
@@ -129,7 +130,13 @@ class Broker:
         return self.rng.uniform(*NETWORK_MS) / 1000
 
     async def call(
-        self, name: str, body: dict[str, Any], timeout_s: float = 10.0, *, message_expiry: bool = True
+        self,
+        name: str,
+        body: dict[str, Any],
+        timeout_s: float = 10.0,
+        *,
+        message_expiry: bool = True,
+        x_request_id: str | None = None,
     ) -> dict[str, Any]:
         """Sends a command and waits for its reply; a code 4 error if none comes.
 
@@ -143,7 +150,7 @@ class Broker:
         payload = json.dumps(times | body).encode()
         self.replies[correlation] = future = loop.create_future()
         expires_s = now_s + timeout_s if message_expiry else math.inf
-        self.commands.append(_Command(name, payload, correlation, expires_s))
+        self.commands.append(_Command(name, payload, correlation, expires_s, x_request_id))
         if self.link is not None:
             self.link.deliver_soon()
         try:
@@ -249,6 +256,7 @@ class SimulatedLink:
             response_topic="reply",
             correlation=command.correlation,
             message_expiry_s=_left_s(command.expires_s, now_s),
+            x_request_id=command.x_request_id,
         )
 
 

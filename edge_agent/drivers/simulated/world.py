@@ -137,6 +137,7 @@ class _Cell:
         self.weight_changed_ns = at_ns - SETTLING_NS
         self.temperature_c = build.temperature_c
         self.opening_ns = opening_ns
+        self.jammed = False
         self.solenoid = _Power()
         self.heater = _Power()
         self.cooler = _Power()
@@ -157,7 +158,7 @@ class _Cell:
         power = self.solenoid
         freed_ns = power.since_ns + self.opening_ns
         too_short = power.until_ns is not None and power.until_ns < freed_ns
-        if self.door is Door.OPEN or too_short or freed_ns <= self.at_ns:
+        if self.door is Door.OPEN or self.jammed or too_short or freed_ns <= self.at_ns:
             return None
         return freed_ns
 
@@ -256,6 +257,10 @@ class World:
     def take(self, label: str) -> None:
         """Takes everything out. Raises `NoSuchCell`, `DoorIsClosed`."""
         self._set_grams(self._reachable(label), 0)
+
+    def jam(self, label: str, jammed: bool) -> None:
+        """Makes the bolt stick, so that the solenoid moves nothing, or frees it. Raises `NoSuchCell`."""
+        self._now(label).jammed = jammed
 
     # Where wires are fastened.
 

@@ -1,0 +1,221 @@
+"""What the machine tells a person in front of it: tables of the local API. None of it holds a code."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Mapping
+from typing import Any
+
+from edge_agent import __version__
+from edge_agent.drivers.bus import BusOwner
+from edge_agent.journal.store import JournalStore
+from edge_agent.model import Instant, Reservation, ReservationStatus
+from edge_agent.protocol.api import rfc3339
+from edge_agent.runtime.clock import Clock
+from edge_agent.runtime.loop import LockerLoop
+from edge_agent.runtime.poller import FieldValues
+from edge_agent.runtime.views import Views
+from edge_agent.statemachine.reservation import within
+
+LONGEST_LIST = 1000
+SECRETS = {"drop_off_code", "pickup_code"}
+BUS_COUNTERS = (
+    "requests",
+    "replies",
+    "timeouts",
+    "bad_replies",
+    "exceptions",
+    "stray_bytes",
+    "port_losses",
+)
+
+
+class Report:
+    """Reads state, journal and field; changes nothing."""
+
+    def __init__(
+        self,
+        machine_id: str,
+        loop: LockerLoop,
+        store: JournalStore,
+        views: Views,
+        clock: Clock,
+        *,
+        values: FieldValues,
+        buses: Mapping[str, BusOwner],
+        broker_up: Callable[[], bool],
+    ) -> None:
+        self._machine_id = machine_id
+        self._loop = loop
+        self._store = store
+        self._views = views
+        self._clock = clock
+        self._values = values
+        self._buses = buses
+        self._broker_up = broker_up
+        self._followers: set[asyncio.Event] = set()
+
+    def status(self) -> dict[str, Any]:
+        """The machine at a glance."""
+        state, now = self._loop.state, self._clock.now()
+        return {
+            "machine_id": self._machine_id,
+            "agent_version": __version__,
+            "boot_id": now.boot_id,
+            "clock_synced": now.synced,
+            "broker": "connected" if self._broker_up() else "disconnected",
+            "storage_fault": self._loop.storage_fault,
+            "cells": len(state.cells),
+            "live_reservations": len(state.reservations),
+            "unlocks_at_work": state.active_unlocks(),
+            "unlocks_waiting": len(state.queue),
+            "events_waiting": self._store.outbox_size(),
+            "last_sequence": self._loop.last_sequence,
+            "alarms": self.alarms(),
+            "buses": {
+                name: {counter: getattr(bus.counters, counter) for counter in BUS_COUNTERS}
+                for name, bus in self._buses.items()
+            },
+        }
+
+    def alarms(self) -> list[dict[str, Any]]:
+        """The standing alarms, oldest first; `label` where it is about a cell, else `device` (or neither)."""
+        cells = self._loop.layout.specs
+        return [
+            {
+                "alarm": standing.alarm,
+                "label": standing.place if standing.place in cells else None,
+                "device": standing.place if standing.place and standing.place not in cells else None,
+                "since": rfc3339(standing.since.wall_s),
+                "detail": standing.detail,
+            }
+            for standing in self._loop.state.alarms.values()
+        ]
+
+    def cells(self) -> list[dict[str, Any]]:
+        """Every cell as it stands."""
+        rows = []
+        state, values = self._loop.state, self._values
+        for label, spec in self._loop.layout.specs.items():
+            cell = state.cells[label]
+            weight = values.weights.get(label)
+            blocked = cell.blocked
+            rows.append(
+                {
+                    "label": label,
+                    "cell_id": spec.cell_id,
+                    "door": cell.door if cell.answering else "unknown",
+                    "status": cell.status,
+                    "blocked": blocked is not None,
+                    "blocked_reason": None if blocked is None else blocked.reason,
+                    "maintenance_ticket_id": None if blocked is None else blocked.maintenance_ticket_id,
+                    "faulty": cell.faulty is not None,
+                    "faulty_reason": cell.faulty,
+                    "worn": cell.worn,
+                    "reservation_id": cell.reservation_id,
+                    "mass_g": None if weight is None else weight.mass_g,
+                    "mass_stable": None if weight is None else weight.stable,
+                    "temperature_c": values.temperatures_c.get(label),
+                    "heating": spec.heating,
+                    "cooling": spec.cooling,
+                    "unlocks": cell.unlocks,
+                    "usual_open_ms": _ms(cell.usual_open_us),
+                    "recent_open_ms": _ms(cell.recent_open_us),
+                }
+            )
+        return rows
+
+    def reservations(self) -> list[dict[str, Any]]:
+        """The reservations that hold a cell, oldest first: the API's fields without codes.
+
+        `overdue_s`: how many seconds a pending one is past its ETA, None where it is not or no clock can
+        tell. `grace_over`: picked up, the grace over, and the door not closed yet.
+        """
+        now = self._clock.now()
+        rows = []
+        for reservation in self._loop.state.reservations.values():
+            view = self._views.reservation(reservation).model_dump(mode="json", exclude=SECRETS)
+            picked_up = reservation.status is ReservationStatus.PICKED_UP
+            in_grace = within(reservation.picked_up, reservation.grace_pickup_s, now)
+            rows.append(
+                {**view, "overdue_s": _overdue_s(reservation, now), "grace_over": picked_up and not in_grace}
+            )
+        return rows
+
+    def told(self, after: tuple[int, int] = (0, 0), limit: int = 100) -> list[dict[str, Any]]:
+        """Events and the ledger of unlocks in the order in which they happened, the newest `limit`.
+
+        `after`: sequence of an event and number of a ledger line behind which to begin.
+        """
+        return [_row(row) for row in self._store.told(after, min(limit, LONGEST_LIST))]
+
+    async def follow(self) -> AsyncIterator[dict[str, Any]]:
+        """What is told from now on, row by row, until the caller has enough."""
+        new = asyncio.Event()
+        self._followers.add(new)
+        try:
+            place = self._store.newest_told()
+            while True:
+                for row in self.told(place, LONGEST_LIST):
+                    yield row
+                    sequence, number = place
+                    place = (row.get("sequence") or sequence, row.get("n") or number)
+                await new.wait()
+                new.clear()
+        finally:
+            self._followers.discard(new)
+
+    def wake_followers(self) -> None:
+        """Something was committed."""
+        for follower in self._followers:
+            follower.set()
+
+
+def _ms(us: int | None) -> int | None:
+    return None if us is None else us // 1000
+
+
+def _overdue_s(reservation: Reservation, now: Instant) -> int | None:
+    if reservation.eta_minutes is None or reservation.status is not ReservationStatus.PENDING:
+        return None
+    elapsed_ns = reservation.created.elapsed_ns(now)
+    if elapsed_ns is None:
+        return None
+    late_s = elapsed_ns // 10**9 - reservation.eta_minutes * 60
+    return late_s if late_s > 0 else None
+
+
+def _row(row: dict[str, Any]) -> dict[str, Any]:
+    """One row for people and scripts: what it is (`what`), when, where, why."""
+    if row["kind"] == "event":
+        body = row["body"]
+        detail: dict[str, Any] = next((v for k, v in body.items() if k.endswith("_event")), {})
+        return {
+            "kind": "event",
+            "sequence": row["sequence"],
+            "at": body["event_time_timestamp"],
+            "what": body["event_type"],
+            "cell": (detail.get("cell") or {}).get("description"),
+            "reservation_id": body.get("reservation_id"),
+            "source": detail.get("source_type"),
+            "request_id": body.get("request_id"),
+            "detail": {
+                k: v for k, v in detail.items() if k not in ("cell", "machine", "source_type", "request_id")
+            },
+            "sent": row["sent"],
+        }
+    return {
+        "kind": "unlock",
+        "n": row["n"],
+        "at": rfc3339(row["wall_s"]),
+        "what": "INTENT" if row["outcome"] is None else row["outcome"],
+        "cell": row["cell"],
+        "reservation_id": row["reservation_id"],
+        "source": row["source"],
+        "request_id": row["request_id"] if row["source"] == "SOURCE_TYPE_API" else None,
+        "unlock_id": row["unlock_id"],
+        "attempt": row["attempt"],
+        "purpose": row["purpose"],
+        "reason": row["reason"],
+        "pulsed": None if row["pulsed"] is None else bool(row["pulsed"]),
+    }

@@ -1,0 +1,252 @@
+"""Commands over the production composition: what they answer, what they tell, what a kill makes of them."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from pathlib import Path
+
+import httpx
+import pytest
+
+from edge_agent.console.api import ConsolePort, create_app
+from edge_agent.errors import Code, Refusal
+from tests.support.site import Site, at_site
+
+
+def test_open_door_is_accepted_at_once_and_fulfilled_later(tmp_path: Path) -> None:
+    async def test(site: Site) -> None:
+        made = await site.reserve()
+        asked = {"reason": "cannot open", "platform_reference_id": "ticket_456"}
+        first = await site.call("open-door", "res_1", "od-1", body=asked, x_request_id="req_xyz789")
+        assert first["result"]["request_id"] == "req_xyz789"
+        assert first["result"]["accepted_at"].endswith("Z")
+        await site.until(lambda: bool(site.told("OPEN_DOOR_FULFILLED")))
+        (event,) = site.told("OPEN_DOOR_FULFILLED")
+        assert (event["reservation_id"], event["request_id"]) == ("res_1", "od-1")
+        detail = event["open_door_fulfilled_event"]
+        assert (detail["request_id"], detail["platform_reference_id"]) == ("req_xyz789", "ticket_456")
+        assert (detail["outcome"], detail["source_type"]) == ("OPENED", "SOURCE_TYPE_API")
+        assert detail["cell"] == made["cell"]
+        assert "reason" not in detail
+        site.plant.world.close(made["cell"]["description"])
+        again = await site.call("open-door", "res_1", "od-1", body=asked, x_request_id="req_xyz789")
+        assert again == first
+        assert site.pulses() == 1
+
+    at_site(tmp_path, test)
+
+
+def test_an_accepted_open_door_ends_with_an_event_also_when_the_machine_dies(tmp_path: Path) -> None:
+    async def test(site: Site) -> None:
+        for number in range(1, 8):
+            await site.reserve(number)
+        agent = site.plant.agent
+        assert agent is not None
+        busy = [asyncio.create_task(site.call("dropoff", f"res_{number}")) for number in range(2, 8)]
+        asking = asyncio.create_task(site.call("open-door", "res_1", "od-1"))
+        store = agent.store
+        await site.until(lambda: store.request("od-1") is not None)
+        queued = [agent.loop.state.tickets[unlock_id].request_key for unlock_id in agent.loop.state.queue]
+        assert "od-1" in queued
+        await site.plant.kill()
+        site.plant.start()
+        assert "result" in await asking
+        await asyncio.gather(*busy)
+        await site.until(lambda: bool(site.told("OPEN_DOOR_FULFILLED")))
+        (event,) = site.told("OPEN_DOOR_FULFILLED")
+        detail = event["open_door_fulfilled_event"]
+        assert (detail["outcome"], detail["reason"]) == (
+            "NO_MOVEMENT",
+            "the machine restarted before the lock was pulsed",
+        )
+        opened = {actuation.label for actuation in site.plant.world.actuations()}
+        assert detail["cell"]["description"] not in opened
+
+    at_site(tmp_path, test)
+
+
+def test_the_last_window_holds_over_a_restart_and_ends_with_the_next_parcel(tmp_path: Path) -> None:
+    async def test(site: Site) -> None:
+        made = await site.reserve(grace_period_pickup_in_seconds=0)
+        label = made["cell"]["description"]
+        for name in ("dropoff", "pickup"):
+            await site.call(name, "res_1")
+            await asyncio.sleep(1)
+            site.plant.world.close(label)
+            await asyncio.sleep(1)
+        await site.until(lambda: bool(site.told("RESERVATION_COMPLETED")))
+        await site.plant.kill()
+        site.plant.start()
+        assert "result" in await site.call("open-door", "res_1")
+        await site.until(lambda: bool(site.told("OPEN_DOOR_FULFILLED")))
+        assert site.pulses() == 3
+        site.plant.world.close(label)
+        await asyncio.sleep(1)
+        number = 2
+        while (await site.reserve(number))["cell"]["description"] != label:
+            number += 1
+        refused = await site.call("open-door", "res_1", "late")
+        assert refused["error"]["code"] == 9
+        await site.plant.kill()
+        site.plant.start()
+        refused = await site.call("open-door", "res_1", "later")
+        assert refused["error"]["code"] == 9
+
+    at_site(tmp_path, test)
+
+
+def test_abandon_maintenance_block_unblock_and_clear(tmp_path: Path) -> None:
+    async def test(site: Site) -> None:
+        made = await site.reserve()
+        label, cell_id = made["cell"]["description"], made["cell"]["cell_id"]
+        assert (await site.call("abandon", "res_1", "a-0"))["error"]["code"] == 9
+        await site.call("dropoff", "res_1")
+        await asyncio.sleep(1)
+        site.plant.world.close(label)
+        await site.until(lambda: bool(site.told("DROPOFF")))
+        done = await site.call("abandon", "res_1")
+        assert done["result"]["reservation"]["status"] == "RESERVATION_STATUS_ABANDONED"
+        assert (await site.call("pickup", "res_1"))["error"]["code"] == 9
+        fields = {"description": "smells", "severity": "HIGH", "block_cell_immediately": True}
+        ticket = (await site.on_cell("maintenance", cell_id, **fields))["result"]
+        assert ticket["status"] == "OPEN"
+        assert ticket["maintenance_ticket_id"].startswith("maint_")
+        await site.until(lambda: bool(site.told("MAINTENANCE_REQUESTED")))
+        (asked,) = site.told("MAINTENANCE_REQUESTED")
+        detail = asked["maintenance_requested_event"]
+        assert detail["maintenance_ticket_id"] == ticket["maintenance_ticket_id"]
+        assert (detail["description"], detail["severity"], detail["blocked"]) == ("smells", "HIGH", True)
+        agent = site.plant.agent
+        assert agent is not None
+        row = next(row for row in agent.report.cells() if row["label"] == label)
+        assert (row["status"], row["blocked_reason"]) == ("AWAITING_CLEANUP", "smells")
+        assert "result" in await site.on_cell("clear-cell", cell_id)
+        assert (await site.on_cell("clear-cell", cell_id))["error"]["code"] == 9
+        assert "result" in await site.on_cell("unblock-cell", cell_id)
+        assert "result" in await site.on_cell("block-cell", cell_id, reason="for me")
+        assert (await site.on_cell("block-cell", "cell_x", reason="x"))["error"]["code"] == 5
+        assert (await site.on_cell("block-cell", cell_id))["error"]["code"] == 3
+        await site.until(lambda: len(site.told("CELL_STATUS_CHANGED")) == 5)
+        causes = [e["cell_status_changed_event"]["cause"] for e in site.told("CELL_STATUS_CHANGED")]
+        assert causes == ["RELEASED", "BLOCKED", "CLEARED", "UNBLOCKED", "BLOCKED"]
+
+        def told() -> tuple[object, ...]:
+            machine = json.loads(site.plant.broker.retained["locker/v1/machine_123/state/machine"])
+            cell = {cell["description"]: cell for cell in machine["all_cells"]}[label]
+            return cell["blocked"], cell["available"], cell["status"]
+
+        await site.until(lambda: told() == (True, False, "IDLE"))
+
+    at_site(tmp_path, test)
+
+
+def test_what_a_command_changed_is_told_before_its_reply(tmp_path: Path) -> None:
+    async def test(site: Site) -> None:
+        for number in range(1, 6):
+            made = await site.reserve(number)
+            machine = json.loads(site.plant.broker.retained["locker/v1/machine_123/state/machine"])
+            status = {cell["description"]: cell["status"] for cell in machine["all_cells"]}
+            assert status[made["cell"]["description"]] == "RESERVED"
+
+    at_site(tmp_path, test)
+
+
+def test_a_maintenance_for_another_machine_or_none_at_all(tmp_path: Path) -> None:
+    async def test(site: Site) -> None:
+        async def ask(**fields: str) -> dict[str, object]:
+            body = {"request_id": str(len(site.plant.broker.replies)), "description": "d"}
+            reply = await site.plant.broker.call("maintenance", body | fields)
+            found: dict[str, object] = reply.get("error") or reply["result"]
+            return found
+
+        assert (await ask(machine_id="machine_x"))["code"] == 3
+        assert (await ask())["status"] == "OPEN"
+        assert (await ask(machine_id="machine_123"))["status"] == "OPEN"
+
+    at_site(tmp_path, test)
+
+
+def test_the_console_shows_what_happened_without_codes(tmp_path: Path) -> None:
+    async def test(site: Site) -> None:
+        made = await site.reserve(eta_minutes=0, notes="[red]fragile")
+        await site.call("open-door", "res_1", "od-1", body={"reason": "help"})
+        await site.until(lambda: bool(site.told("OPEN_DOOR_FULFILLED")))
+        await asyncio.sleep(2)
+        agent = site.plant.agent
+        assert agent is not None
+        app = create_app(ConsolePort(agent.desk, agent.report))
+        transport = httpx.ASGITransport(app=app)
+        async with httpx.AsyncClient(transport=transport, base_url="http://agent") as console:
+            rows = (await console.get("/v1/events")).json()
+            assert [row["what"].removeprefix("EVENT_TYPE_") for row in rows] == [
+                "RESERVATION_CREATED",
+                "INTENT",
+                "OPENED",
+                "OPEN_DOOR_FULFILLED",
+            ]
+            intent, outcome = rows[1], rows[2]
+            assert (intent["purpose"], intent["reason"], intent["source"]) == (
+                "open-door",
+                "help",
+                "SOURCE_TYPE_API",
+            )
+            assert (intent["pulsed"], outcome["pulsed"]) == (None, True)
+            assert rows[0]["sent"] is True
+            (row,) = (await console.get("/v1/reservations")).json()
+            assert row["notes"] == "[red]fragile"
+            assert row["overdue_s"] > 0
+            everything = json.dumps([rows, row, (await console.get("/v1/status")).json()])
+            assert made["drop_off_code"] not in everything.replace(made["reservation_id"], "")
+            assert (await console.get("/v1/alarms")).json() == []
+            assert (await console.get("/v1/events?limit=0")).json()["code"] == 3
+            assert len((await console.get("/v1/events?limit=2")).json()) == 2
+            label = made["cell"]["description"]
+            blocked = await console.post(f"/v1/cells/{label}/block", json={"reason": "x"})
+            assert blocked.json() == {"cell": {"description": label}}
+            assert (await console.post(f"/v1/cells/{label}/block", json={})).status_code == 400
+            assert (await console.post(f"/v1/cells/{label}/unblock")).status_code == 200
+            assert (await console.post(f"/v1/cells/{label}/unblock")).status_code == 400
+            assert (await console.post("/v1/cells/Z9/unblock")).status_code == 404
+            assert (await console.post(f"/v1/cells/{label}/paint")).status_code == 501
+
+    at_site(tmp_path, test)
+
+
+def test_following_tells_each_row_once_in_order(tmp_path: Path) -> None:
+    async def test(site: Site) -> None:
+        agent = site.plant.agent
+        assert agent is not None
+        await site.reserve()
+        seen: list[str] = []
+
+        async def follow() -> None:
+            assert agent is not None
+            async for row in agent.report.follow():
+                seen.append(row["what"])
+                if len(seen) == 4:
+                    return
+
+        following = asyncio.create_task(follow())
+        await asyncio.sleep(0.1)
+        await site.call("dropoff", "res_1")
+        await asyncio.sleep(1)
+        site.plant.world.close(agent.loop.state.reservations["res_1"].cell)
+        await site.reserve(2)
+        async with asyncio.timeout(30):
+            await following
+        assert seen[:2] == ["INTENT", "OPENED"]
+        assert sorted(seen[2:]) == ["EVENT_TYPE_DROPOFF", "EVENT_TYPE_RESERVATION_CREATED"]
+
+    at_site(tmp_path, test)
+
+
+def test_a_command_for_a_cell_that_is_none_is_not_found(tmp_path: Path) -> None:
+    async def test(site: Site) -> None:
+        agent = site.plant.agent
+        assert agent is not None
+        with pytest.raises(Refusal) as caught:
+            agent.desk._label("cell_nowhere")
+        assert caught.value.code is Code.NOT_FOUND
+
+    at_site(tmp_path, test)

@@ -1,0 +1,43 @@
+"""The page and pictures of the state machine are those of today's tables."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from xml.etree import ElementTree
+
+import pytest
+
+from edge_agent.statemachine.transitions import CELL_TABLE, TABLE, CellRule, Refused, Rule
+from tools.draw_statemachine.__main__ import drawn
+from tools.draw_statemachine.page import cell_picture, page, reservation_picture
+
+
+@pytest.mark.parametrize("path", list(drawn()), ids=lambda path: path.name)
+def test_what_is_drawn_is_not_stale(path: Path) -> None:
+    again = "make it anew: python -m tools.draw_statemachine"
+    assert path.read_text(encoding="utf-8") == drawn()[path], again
+
+
+def words(svg: str) -> str:
+    texts = ElementTree.fromstring(svg).iter("{http://www.w3.org/2000/svg}text")
+    return " ".join(text.text or "" for text in texts)
+
+
+def test_the_pictures_hold_every_transition() -> None:
+    told = words(reservation_picture())
+    for (phase, trigger), entry in TABLE.items():
+        if isinstance(entry, Rule):
+            assert phase == "none" or phase in told
+            assert entry.to in told
+            assert trigger in told
+    told = words(cell_picture())
+    for (status, cell_trigger), cell_entry in CELL_TABLE.items():
+        if isinstance(cell_entry, CellRule) and cell_entry.to is not status:
+            assert cell_trigger in told
+
+
+def test_the_page_holds_every_reason() -> None:
+    text = page()
+    for entry in TABLE.values():
+        if isinstance(entry, Refused):
+            assert f"*{int(entry.code)}: {entry.why}*" in text

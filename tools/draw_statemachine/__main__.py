@@ -1,0 +1,24 @@
+"""`python -m tools.draw_statemachine` writes the page and its pictures."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from tools.draw_statemachine.page import cell_picture, page, reservation_picture
+
+DOCS = Path(__file__).resolve().parents[2] / "docs"
+
+
+def drawn() -> dict[Path, str]:
+    """Every file that is made, with what belongs into it."""
+    return {
+        DOCS / "state-machine.md": page() + "\n",
+        DOCS / "state-machine-reservation.svg": reservation_picture(),
+        DOCS / "state-machine-cell.svg": cell_picture(),
+    }
+
+
+if __name__ == "__main__":
+    for path, text in drawn().items():
+        path.write_text(text, encoding="utf-8")
+        print(path.name)

@@ -1,0 +1,173 @@
+"""What operations people have to know, read from the projection in one go; no code is among it."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from sqlalchemy import Connection, case, select
+
+from edge_agent.model import Occupancy, Severity
+from edge_agent.protocol.api import Body, Machine, rfc3339
+from tools.gateway.machines import Machines
+from tools.gateway.store import Store, is_ongoing
+from tools.gateway.tables import abandonments, machines, reservations, tickets
+
+CLOSED_MAX = 100
+"""How many closed tickets are told, the last closed first."""
+
+URGENCY = {severity.value: n for n, severity in enumerate(reversed(Severity))}
+
+
+class NotedReservation(Body):
+    """An ongoing reservation with notes for the operations team."""
+
+    reservation_id: str
+    platform: str
+    platform_order_id: str
+    machine_id: str
+    cell: str | None = None
+    status: str
+    notes: str
+    created_at: str
+
+
+class AbandonedParcel(Body):
+    """A parcel that nobody will fetch and that still lies in its cell."""
+
+    reservation_id: str
+    platform_order_id: str
+    machine_id: str
+    cell: str | None = None
+    since: str
+
+
+class TicketView(Body):
+    """A maintenance ticket; without a cell it is about the whole machine."""
+
+    maintenance_ticket_id: str
+    status: Literal["OPEN", "CLOSED"]
+    severity: str | None = None
+    machine_id: str
+    cell: str | None = None
+    cell_id: str | None = None
+    description: str | None = None
+    created_at: str
+    blocked: bool | None = None
+    source_type: str
+    closed_at: str | None = None
+
+
+class MachineState(Body):
+    """A machine and whether it is there."""
+
+    machine_id: str
+    name: str
+    location: str
+    online: bool
+    occupancy_information: Occupancy
+
+
+class Overview(Body):
+    """Everything at once: answer of GET /operations.json."""
+
+    reservations: list[NotedReservation]
+    abandoned: list[AbandonedParcel]
+    tickets: list[TicketView]
+    machines: list[MachineState]
+
+
+async def overview(store: Store, live: Machines, now_s: float) -> Overview:
+    """The present state of things."""
+
+    def work(db: Connection) -> Overview:
+        return Overview(
+            reservations=_noted(db, now_s),
+            abandoned=_abandoned(db),
+            tickets=_tickets(db),
+            machines=_machines(db, live),
+        )
+
+    return await store.read(work)
+
+
+def _noted(db: Connection, now_s: float) -> list[NotedReservation]:
+    table = reservations.c
+    query = select(
+        table.reservation_id,
+        table.platform,
+        table.platform_order_id,
+        table.machine_id,
+        table.cell_label.label("cell"),
+        table.status,
+        table.notes,
+        table.created_s,
+    )
+    query = query.where(is_ongoing(now_s), table.notes != "").order_by(table.created_s, table.position)
+    return [
+        NotedReservation(created_at=rfc3339(row.created_s), **_without(row, "created_s"))
+        for row in db.execute(query)
+    ]
+
+
+def _abandoned(db: Connection) -> list[AbandonedParcel]:
+    query = (
+        select(
+            abandonments.c.reservation_id,
+            reservations.c.platform_order_id,
+            abandonments.c.machine_id,
+            reservations.c.cell_label.label("cell"),
+            abandonments.c.since_s,
+        )
+        .join(reservations, reservations.c.reservation_id == abandonments.c.reservation_id)
+        .where(abandonments.c.cleared_s.is_(None))
+        .order_by(abandonments.c.since_s, abandonments.c.reservation_id)
+    )
+    return [
+        AbandonedParcel(since=rfc3339(row.since_s), **_without(row, "since_s")) for row in db.execute(query)
+    ]
+
+
+def _tickets(db: Connection) -> list[TicketView]:
+    """The open ones, most urgent and oldest first; then those closed last."""
+    table = tickets.c
+    urgency = case(URGENCY, value=table.severity, else_=len(URGENCY))
+    unsolved = select(tickets).where(table.closed_s.is_(None))
+    unsolved = unsolved.order_by(urgency, table.created_s, table.ticket_id)
+    solved = select(tickets).where(table.closed_s.is_not(None))
+    solved = solved.order_by(table.closed_s.desc(), table.ticket_id).limit(CLOSED_MAX)
+    return [_ticket(row) for query in (unsolved, solved) for row in db.execute(query)]
+
+
+def _ticket(row: Any) -> TicketView:
+    return TicketView(
+        maintenance_ticket_id=row.ticket_id,
+        status="OPEN" if row.closed_s is None else "CLOSED",
+        severity=row.severity,
+        machine_id=row.machine_id,
+        cell=row.cell_label,
+        cell_id=row.cell_id,
+        description=row.description,
+        created_at=rfc3339(row.created_s),
+        blocked=row.blocked,
+        source_type=row.source,
+        closed_at=None if row.closed_s is None else rfc3339(row.closed_s),
+    )
+
+
+def _machines(db: Connection, live: Machines) -> list[MachineState]:
+    query = select(machines.c.document).order_by(machines.c.machine_id)
+    told = (Machine.model_validate_json(document) for document in db.execute(query).scalars())
+    return [
+        MachineState(
+            machine_id=machine.machine_id,
+            name=machine.name,
+            location=machine.location,
+            online=live.is_online(machine.machine_id),
+            occupancy_information=machine.occupancy_information,
+        )
+        for machine in told
+    ]
+
+
+def _without(row: Any, name: str) -> dict[str, Any]:
+    return {key: value for key, value in row._mapping.items() if key != name}

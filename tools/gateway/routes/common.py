@@ -1,0 +1,151 @@
+"""What all routes of the API share: whose request it is, what they work with, and how a machine is asked."""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import json
+import time
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import Annotated, Any
+
+from fastapi import Depends, Request, Security
+from fastapi.responses import Response
+from fastapi.security import APIKeyHeader
+
+from edge_agent.errors import Code, Refusal
+from edge_agent.protocol.api import Body, Machine
+from tools.gateway.bodies import StatusAnswer
+from tools.gateway.errors import machine_refused, not_found
+from tools.gateway.idempotency import Answer, Attempt, Idempotency, Scope
+from tools.gateway.machines import MachineRefusal, Machines, Reply
+from tools.gateway.search import preferred_now
+from tools.gateway.settings import Platform, Settings
+from tools.gateway.store import Store
+
+PREFIX = "/api/delivery/external/v1"
+
+
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """What the routes work with; `clock` gives Unix seconds."""
+
+    settings: Settings
+    store: Store
+    machines: Machines
+    idempotency: Idempotency
+    clock: Callable[[], float] = time.time
+
+
+def parts_of(request: Request) -> Parts:
+    """The parts, put there by the composition root."""
+    parts: Parts = request.app.state.parts
+    return parts
+
+
+_KEY = APIKeyHeader(name="X-API-Key", auto_error=False)
+
+
+def secret_hash(secret: str) -> bytes:
+    """What secrets are compared by: of equal length, whatever was given."""
+    return hashlib.sha256(secret.encode("utf-8", "surrogateescape")).digest()
+
+
+def platform_of(request: Request, api_key: Annotated[str | None, Security(_KEY)] = None) -> Platform:
+    """Whose request this is. Raises `Refusal` 16 without a key, 7 with a wrong one."""
+    if not api_key:
+        raise Refusal(Code.UNAUTHENTICATED, "the X-API-Key header is missing")
+    given, found = secret_hash(api_key), None
+    for platform in parts_of(request).settings.platforms:
+        if hmac.compare_digest(given, secret_hash(platform.api_key.get_secret_value())):
+            found = platform
+    if found is None:
+        raise Refusal(Code.PERMISSION_DENIED, "the X-API-Key header is not valid")
+    request.state.platform_name = found.name
+    return found
+
+
+Caller = Annotated[Platform, Depends(platform_of)]
+WithParts = Annotated[Parts, Depends(parts_of)]
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """One POST on its way to a machine: the request, who sent it, and its body."""
+
+    request: Request
+    caller: Platform
+    parts: Parts
+    document: Any
+
+    async def once(self, act: Callable[[Attempt], Awaitable[Body]]) -> Response:
+        """Runs `act` under the request's id; what the machine decided is the answer, also a no."""
+
+        async def decided(attempt: Attempt) -> Answer:
+            try:
+                done = await act(attempt)
+                return Answer(200, done.model_dump_json(exclude_none=True))
+            except MachineRefusal as refusal:
+                if not refusal.is_decision:
+                    raise
+                status, body = machine_refused(refusal)
+                return Answer(status, json.dumps(body))
+
+        request = self.request
+        scope = Scope(self.caller.name, request.method, request.url.path, request.state.x_request_id_given)
+        answer = await self.parts.idempotency.once(scope, self.document, decided)
+        return Response(answer.body, answer.status, media_type="application/json")
+
+    async def ask(self, machine_id: str, name: str, fields: dict[str, Any], attempt: Attempt) -> Reply:
+        """Sends a command under the ids of this attempt and waits for the reply."""
+        return await self.parts.machines.call(
+            machine_id,
+            name,
+            fields,
+            request_id=attempt.request_id,
+            x_request_id=self.request.state.x_request_id,
+        )
+
+
+def misfit() -> Refusal:
+    """Code 13: a reply that cannot be the answer to what was asked."""
+    return Refusal(Code.INTERNAL, "the machine's reply does not fit the request")
+
+
+async def machine_now(parts: Parts, machine_id: str) -> Machine:
+    """One machine as it stands now. Raises `Refusal` 5 if it never told of itself."""
+    machine = await parts.store.machine(machine_id)
+    if machine is None:
+        raise not_found("machine")
+    return as_now(parts, machine)
+
+
+def as_now(parts: Parts, machine: Machine) -> Machine:
+    """What a machine told, with what is known by now."""
+    online = parts.machines.is_online(machine.machine_id)
+    return machine.model_copy(update={"online": online, "preferred_cells": preferred_now(machine)})
+
+
+Responses = dict[int | str, dict[str, Any]]
+
+
+def says(**codes: str) -> Responses:
+    """Error answers for /openapi.json: `says(s404="code 5")`."""
+    return {int(key[1:]): {"model": StatusAnswer, "description": text} for key, text in codes.items()}
+
+
+ERRORS = says(
+    s400="code 3: a field is wrong, or the X-Request-ID was used with another body",
+    s403="code 16 without a key, 7 with a wrong one",
+    s500="code 13",
+)
+MISSING = says(s404="code 5")
+ASKED: Responses = MISSING | says(
+    s400="code 3: a field is wrong, or the X-Request-ID was used with another body; "
+    "code 9: not allowed in this state or window",
+    s429="code 8: no cell fits or is free",
+    s501="code 12: the machine's version cannot do this",
+    s503="code 14: the machine is offline",
+    s504="code 4: the machine did not answer in time",
+)

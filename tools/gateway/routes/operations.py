@@ -1,0 +1,108 @@
+"""The pages for operations people, behind HTTP Basic; only there when the configuration has the key."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import hmac
+from typing import Annotated
+from urllib.parse import urlsplit
+
+from fastapi import APIRouter, Depends, Header, Request
+from fastapi.responses import HTMLResponse, RedirectResponse, Response
+from starlette.exceptions import HTTPException
+
+from edge_agent.errors import Code, Refusal
+from edge_agent.protocol.api import rfc3339
+from tools.gateway.errors import not_found
+from tools.gateway.overview import Overview, overview
+from tools.gateway.page import HEADERS, render
+from tools.gateway.routes.common import MISSING, WithParts, parts_of, says, secret_hash
+from tools.gateway.tickets import close_ticket
+
+CHALLENGE = {"WWW-Authenticate": 'Basic realm="Locker operations", charset="UTF-8"'}
+
+
+def for_operations(request: Request) -> None:
+    """Lets in who has the operations key, under any user name. Raises 401."""
+    key = parts_of(request).settings.operations_key
+    given = _password(request.headers.get("authorization", ""))
+    if key is None or given is None:
+        raise HTTPException(401, headers=CHALLENGE)
+    if not hmac.compare_digest(secret_hash(given), secret_hash(key.get_secret_value())):
+        raise HTTPException(401, headers=CHALLENGE)
+
+
+def _password(header: str) -> str | None:
+    """The password of an `Authorization: Basic` header (RFC 7617)."""
+    scheme, _, credentials = header.partition(" ")
+    if scheme.lower() != "basic":
+        return None
+    try:
+        text = base64.b64decode(credentials.strip(), validate=True).decode("utf-8")
+    except (binascii.Error, UnicodeDecodeError, ValueError):
+        return None
+    _, colon, password = text.partition(":")
+    return password if colon else None
+
+
+router = APIRouter(
+    dependencies=[Depends(for_operations)],
+    responses=says(
+        s400="code 3: the X-Request-ID cannot be used",
+        s401="code 16: the operations key is missing or wrong",
+        s500="code 13",
+    ),
+)
+
+
+@router.get("/operations", response_class=Response, responses={200: {"content": {"text/html": {}}}})
+async def operations_page(parts: WithParts) -> HTMLResponse:
+    """The page: tickets, abandoned parcels, notes, machines."""
+    now_s = parts.clock()
+    seen = await overview(parts.store, parts.machines, now_s)
+    return HTMLResponse(render(seen, rfc3339(now_s)), headers=HEADERS)
+
+
+@router.get("/operations.json", response_model=Overview, response_model_exclude_none=True)
+async def operations_json(parts: WithParts, response: Response) -> Overview:
+    """The same as JSON."""
+    response.headers["Cache-Control"] = "no-store"
+    return await overview(parts.store, parts.machines, parts.clock())
+
+
+def same_site(
+    request: Request,
+    sec_fetch_site: Annotated[str | None, Header(include_in_schema=False)] = None,
+    origin: Annotated[str | None, Header(include_in_schema=False)] = None,
+) -> None:
+    """Refuses what another site made a browser send; programs send neither header. Raises `Refusal` 7."""
+    if sec_fetch_site is not None:
+        ours = sec_fetch_site in ("same-origin", "none")
+    elif origin is not None:
+        place = origin.partition("://")[2]
+        public = urlsplit(parts_of(request).settings.public_url).netloc
+        ours = place != "" and place in (request.headers.get("host", ""), public)
+    else:
+        ours = True
+    if not ours:
+        raise Refusal(Code.PERMISSION_DENIED, "the request comes from another site")
+
+
+@router.post(
+    "/operations/tickets/{ticket_id}/close",
+    dependencies=[Depends(same_site)],
+    status_code=303,
+    response_class=Response,
+    responses={
+        303: {"description": "closed; the page is at Location"},
+        **MISSING,
+        **says(s403="code 7: the request comes from another site"),
+    },
+)
+async def close(ticket_id: str, parts: WithParts) -> Response:
+    """Closes a maintenance ticket; twice is harmless."""
+    now_s = int(parts.clock())
+    if not await parts.store.write(lambda db: close_ticket(db, ticket_id, now_s)):
+        raise not_found("ticket")
+    return RedirectResponse("/operations", 303)
