@@ -18,6 +18,7 @@ from edge_agent.model import (
     Severity,
     Source,
 )
+from edge_agent.statemachine.amend import amend
 from edge_agent.statemachine.outputs import FactKind
 from edge_agent.statemachine.transitions import (
     CELL_TABLE,
@@ -98,6 +99,8 @@ def see_door(turn: Turn, label: str, door: Door) -> None:
         )
         if door is Door.CLOSED:
             turn.clear_alarm(Alarm.DOOR_AJAR, label, cell=label)
+        elif label in turn.pulses and turn.pulses[label].may_open:
+            turn.put("pulses", label, amend(turn.pulses[label], may_open=False))
     elif not cell.answering:
         turn.change_cell(label, answering=True)
 
@@ -147,12 +150,12 @@ def request_maintenance(
 def lock_works(turn: Turn, label: str) -> None:
     """The lock opened: a jam is over. Any other fault stays until somebody looked."""
     cell = turn.cells[label]
+    turn.clear_alarm(Alarm.LOCK_JAMMED, label, cell=label)
     if f"{Alarm.WRONG_DOOR}/{label}" in turn.alarms:
         return
     if cell.faulty is not None and not _flag(cell, Flag.FAULTY, FlagTrigger.LOCK_OPENED):
         turn.change_cell(label, faulty=None)
         turn.tell_cell(label, CellCause.REPAIRED)
-    turn.clear_alarm(Alarm.LOCK_JAMMED, label, cell=label)
 
 
 def find(turn: Turn, label: str) -> Cell:

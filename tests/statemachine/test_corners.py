@@ -1,14 +1,8 @@
-"""Where the core differs from the behaviour page: each test fails today, and says what it should do.
-
-Who mends one takes its mark off here, and its name, where it has one, out of `QUIRKS` in
-`tests/support/model.py`.
-"""
+"""Corners where the core once differed from the behaviour page: found by a second model of it."""
 
 from __future__ import annotations
 
 from dataclasses import replace
-
-import pytest
 
 from edge_agent.model import Alarm, CellStatus, Door, Purpose, Reservation
 from edge_agent.statemachine.inputs import DoorRead, DoorsSeen, PulseDone
@@ -27,7 +21,6 @@ def pulsing(core: Core, reservation: Reservation, purpose: Purpose = Purpose.DRO
     return wish.unlock_id
 
 
-@pytest.mark.xfail(strict=True, reason="a look that finds a closed door open raises nothing")
 def test_a_door_that_a_look_finds_open_was_opened_with_no_pulse() -> None:
     """A door that opens with no pulse is DOOR_FORCED, also if the fresh reading is the first to see it."""
     core = Core()
@@ -38,7 +31,6 @@ def test_a_door_that_a_look_finds_open_was_opened_with_no_pulse() -> None:
     assert stands(core, Alarm.DOOR_FORCED, "A01")
 
 
-@pytest.mark.xfail(strict=True, reason="a look that finds the wrong door open raises nothing")
 def test_a_look_can_find_the_wrong_door_open() -> None:
     """Another door moves than the one commanded: stop, WRONG_DOOR, both cells out of allocation."""
     core = Core()
@@ -49,7 +41,6 @@ def test_a_look_can_find_the_wrong_door_open() -> None:
     assert stands(core, Alarm.WRONG_DOOR, first.cell)
 
 
-@pytest.mark.xfail(strict=True, reason="the reading of a wish that is refused meanwhile is thrown away")
 def test_a_door_that_was_seen_open_was_open_also_for_a_wish_that_came_too_late() -> None:
     """Physical facts win over wishes: a door that was seen open was open. Such a cell is inspected."""
     core = Core()
@@ -61,7 +52,6 @@ def test_a_door_that_was_seen_open_was_open_also_for_a_wish_that_came_too_late()
     assert core.state.cells[reservation.cell].opened_since_allocation
 
 
-@pytest.mark.xfail(strict=True, reason="a pulse that was never sent is kept as if it had been given")
 def test_a_pulse_that_was_never_sent_opens_no_door() -> None:
     """A door that opens with no pulse is DOOR_FORCED; and a lock is not worn by what was not sent."""
     core = Core()
@@ -72,7 +62,6 @@ def test_a_pulse_that_was_never_sent_opens_no_door() -> None:
     assert stands(core, Alarm.DOOR_FORCED, reservation.cell)
 
 
-@pytest.mark.xfail(strict=True, reason="pulses that were never sent count against the duty of a lock")
 def test_pulses_that_were_never_sent_do_not_heat_a_lock() -> None:
     """At most 6 pulses in any 10 s for one cell: a lock that had none need not rest."""
     core = Core()
@@ -84,9 +73,6 @@ def test_pulses_that_were_never_sent_do_not_heat_a_lock() -> None:
     assert core.feed(DoorRead(wish.unlock_id, Door.CLOSED)).effects
 
 
-@pytest.mark.xfail(
-    strict=True, reason="for 10 s after a pulse no opening counts as forced, though one was seen"
-)
 def test_a_pulse_opens_a_door_once() -> None:
     """A door that opens with no pulse is DOOR_FORCED: the last pulse has had its opening."""
     core = Core()
@@ -99,7 +85,6 @@ def test_a_pulse_opens_a_door_once() -> None:
     assert stands(core, Alarm.DOOR_FORCED, reservation.cell)
 
 
-@pytest.mark.xfail(strict=True, reason="which door of one poll is looked at first decides between two alarms")
 def test_the_order_of_the_doors_in_one_poll_decides_nothing() -> None:
     """Both doors are seen open in one poll while one of them is being opened."""
     alarms = []
@@ -113,7 +98,6 @@ def test_the_order_of_the_doors_in_one_poll_decides_nothing() -> None:
     assert alarms[0] == alarms[1]
 
 
-@pytest.mark.xfail(strict=True, reason="while WRONG_DOOR stands, an opening does not clear LOCK_JAMMED")
 def test_a_jam_is_over_when_the_lock_opens_also_beside_a_wrong_door() -> None:
     """LOCK_JAMMED: `clear`, or the lock opens again. Faulty stays, as the wrong door waits for `clear`."""
     core = Core()
@@ -130,7 +114,6 @@ def test_a_jam_is_over_when_the_lock_opens_also_beside_a_wrong_door() -> None:
     assert not stands(core, Alarm.LOCK_JAMMED, label)
 
 
-@pytest.mark.xfail(strict=True, reason="a success forgets when the last invalid entry was")
 def test_rests_double_until_a_day_without_an_invalid_entry() -> None:
     """The keypad rests 60 s, doubling up to 1 h, until a day without any: here each day had some."""
     core = Core()
@@ -146,7 +129,6 @@ def test_rests_double_until_a_day_without_an_invalid_entry() -> None:
     assert core.state.guesses["digits"].rests == 2
 
 
-@pytest.mark.xfail(strict=True, reason="pulses of another boot are told by a smaller uptime only")
 def test_a_pulse_of_another_boot_is_no_excuse_for_an_open_door() -> None:
     """Two starts soon after power came: the uptime of the second is not less than that of the pulse."""
     core = Core()
@@ -165,7 +147,6 @@ def reboots_then_loses_the_clock(core: Core) -> None:
     core.now = replace(core.now, synced=False)
 
 
-@pytest.mark.xfail(strict=True, reason="a rest that began before a reboot stands still while no clock tells")
 def test_a_rest_from_before_a_reboot_ends_without_a_clock() -> None:
     """Within one boot, time runs on the boot-time clock: the keypad rested long enough in this one."""
     core = Core()
@@ -176,7 +157,6 @@ def test_a_rest_from_before_a_reboot_ends_without_a_clock() -> None:
     assert not stands(core, Alarm.CODE_GUESSING, "digits")
 
 
-@pytest.mark.xfail(strict=True, reason="a grace that began before a reboot stands still while no clock tells")
 def test_a_grace_from_before_a_reboot_ends_without_a_clock() -> None:
     """Both ends of the reboot were synchronised; from there on it runs on the clock of this boot."""
     core = Core()
@@ -186,7 +166,6 @@ def test_a_grace_from_before_a_reboot_ends_without_a_clock() -> None:
     assert core.state.cells[reservation.cell].status is CellStatus.IDLE
 
 
-@pytest.mark.xfail(strict=True, reason="a door open since before a reboot is never ajar while no clock tells")
 def test_a_door_open_since_before_a_reboot_is_ajar_without_a_clock() -> None:
     """A door open longer than `door_ajar_s` is DOOR_AJAR: it was, in this boot alone."""
     core = Core()
@@ -197,7 +176,6 @@ def test_a_door_open_since_before_a_reboot_is_ajar_without_a_clock() -> None:
     assert stands(core, Alarm.DOOR_AJAR, "A01")
 
 
-@pytest.mark.xfail(strict=True, reason="the kiosk is told that the code lives and its door is being opened")
 def test_an_entry_that_opens_nothing_says_only_not_valid() -> None:
     """Whatever does not open says only "not valid", also while the door is being opened."""
     core = Core()
