@@ -11,6 +11,7 @@ from tools.bench.settings import REPOSITORY
 from tools.simulate.lives import run_storm
 
 
+@pytest.mark.behaviour("opening-02")
 @pytest.mark.parametrize("seed", [1, 2])
 def test_fifty_lives_with_kills_twice_with_identical_traces(tmp_path: Path, seed: int) -> None:
     settings = load_settings(REPOSITORY / "config" / "demo.toml")
