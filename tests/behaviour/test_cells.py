@@ -8,7 +8,7 @@ import pytest
 
 from edge_agent.model import Block, CellSpec, CellStatus, Door, Occupancy, Packaging, Purpose
 from edge_agent.statemachine.cell import allocatable, occupancy
-from edge_agent.statemachine.inputs import BlockCell, Clear, DeviceHealth, DoorRead, DoorsSeen, UnblockCell
+from edge_agent.statemachine.inputs import BlockCell, Clear, DeviceHealth, DoorsSeen, UnblockCell
 from edge_agent.statemachine.state import Layout
 from tests.support.core import SMALL, Core
 
@@ -192,9 +192,8 @@ def test_occupancy_counts_what_reservations_keep_and_nothing_else() -> None:
     assert told() is Occupancy.LOW
     core.reserve()
     assert told() is Occupancy.MEDIUM
-    opened = core.wish(reserved[0], Purpose.OPEN_DOOR)
-    core.feed(opened)
-    core.feed(DoorRead(opened.unlock_id, Door.OPEN))
+    core.opens(core.wish(reserved[0], Purpose.OPEN_DOOR))
+    core.close(reserved[0].cell)
     core.feed(core.cancel(reserved[0]))
     assert core.state.cells[reserved[0].cell].status is CellStatus.AWAITING_INSPECTION
     assert told() is Occupancy.MEDIUM

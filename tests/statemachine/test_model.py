@@ -1,0 +1,455 @@
+"""The core beside a second opinion: a small model written from the behaviour page, through random lives.
+
+After every input the two must agree on the answer, on what is told, looked at and pulsed, and on how every
+reservation and cell stands; `tests/support/watch.py` says what must never happen whatever the model thinks.
+
+How long it searches is chosen by the environment variable `CORE_EFFORT`: unset for the ordinary suite,
+`fast` for the search for mutants, or a number of lives for a campaign with new random numbers each time
+(`make campaign` does 20,000).
+"""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import replace
+
+from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule
+
+from edge_agent.errors import Refusal
+from edge_agent.model import Door, Instant, Packaging, Purpose, Severity
+from edge_agent.model import ReservationStatus as S
+from edge_agent.statemachine.inputs import (
+    Abandon,
+    BlockCell,
+    Cancel,
+    Clear,
+    DeviceHealth,
+    DoorRead,
+    DoorsSeen,
+    EnterCode,
+    Input,
+    OpenFor,
+    PulseDone,
+    RequestMaintenance,
+    Reserve,
+    Tick,
+    UnblockCell,
+)
+from edge_agent.statemachine.locker import next_due_ns, step
+from edge_agent.statemachine.outputs import Fact, FactKind, PulseLock, ReadDoor
+from edge_agent.statemachine.state import Layout
+from edge_agent.statemachine.turn import Step
+from tests.support.core import SMALL, Core, specs
+from tests.support.model import No, Parcel
+from tests.support.observed import Model
+from tests.support.watch import Watch, differing, snapshot
+
+EFFORT = os.environ.get("CORE_EFFORT", "")
+LIVES, LENGTH = {"": (500, 50), "fast": (25, 40)}.get(EFFORT, (int(EFFORT) if EFFORT.isdigit() else 0, 80))
+BOARDS = {"locks_a": ("A01", "A02"), "locks_b": ("B01", "C01")}
+LABELS = ("A01", "A02", "B01", "C01")
+TALL = Packaging(200, 350, 300, 500)
+COLD = replace(SMALL, cooling_required=True)
+STAGE = {"waits": "waiting", "looks": "reading", "pulses": "pulsing", "unclear": "unresolved"}
+DESK = ("block", "unblock", "clear", "clear", "maintain", "maintain and block", "guess digits", "guess qr")
+some = st.integers(0, 11)
+graces = st.sampled_from([0, 5, 120])
+doors = st.sampled_from(Door)
+usually = st.sampled_from([True, True, True, False])
+mostly_closed = st.sampled_from([Door.CLOSED, Door.CLOSED, Door.CLOSED, Door.OPEN, Door.UNKNOWN])
+
+
+def told(fact: Fact) -> tuple[object, ...]:
+    """A fact as the model says it."""
+    rid = None if fact.reservation is None else fact.reservation.reservation_id
+    source = fact.source.removeprefix("SOURCE_TYPE_")
+    match fact.kind:
+        case FactKind.DROPOFF | FactKind.PICKUP | FactKind.PICKUP_FAILED:
+            return fact.kind, rid, fact.cell, source, fact.recovered
+        case FactKind.OPEN_DOOR_FULFILLED:
+            return fact.kind, rid, fact.outcome, fact.request_key
+        case FactKind.MAINTENANCE_REQUESTED:
+            return fact.kind, fact.cell
+        case FactKind.CELL_STATUS_CHANGED:
+            return fact.kind, fact.cell, fact.cause, fact.status
+        case FactKind.ALARM_RAISED | FactKind.ALARM_CLEARED:
+            return fact.kind, fact.alarm, fact.cell or fact.device or ""
+    return fact.kind, rid, fact.cell
+
+
+def later(now: Instant, seconds: float) -> Instant:
+    """Some seconds on, by both clocks."""
+    return replace(now, boottime_ns=now.boottime_ns + round(seconds * 1e9), wall_s=now.wall_s + seconds)
+
+
+def is_wear(fact: Fact) -> bool:
+    """Whether a lock is said to have become slow, which the model does not predict."""
+    return fact.kind is FactKind.MAINTENANCE_REQUESTED and fact.severity is Severity.MEDIUM
+
+
+def expected(predict: Callable[[], object]) -> frozenset[int]:
+    """With which codes the model lets an input be refused; none if it is to be granted."""
+    try:
+        predict()
+    except No as no:
+        return no.codes
+    return frozenset()
+
+
+def fed(core: Core, given: Input) -> tuple[Step, None] | tuple[None, Refusal]:
+    """One step of the core, or its refusal."""
+    try:
+        return core.feed(given), None
+    except Refusal as refusal:
+        return None, refusal
+
+
+class Lives(RuleBasedStateMachine):
+    """Random lives of one locker."""
+
+    core: Core
+    model: Model
+
+    @initialize(concurrent=st.sampled_from([1, 2]))
+    def begin(self, concurrent: int) -> None:
+        built = {spec.label: spec for spec in specs() if spec.label in LABELS}
+        self.core = Core(Layout(specs=built, max_concurrent_unlocks=concurrent))
+        self.model = Model(self.core.layout, self.core.now)
+        self.model.restart(dict.fromkeys(LABELS, Door.CLOSED))
+        self.model.due()
+        self.watch = Watch(self.core.layout)
+        self.ids: list[str] = []
+        self.boots = 1
+        self.stepped = False
+        self.reserve(SMALL, 120, 5, 1)
+
+    # --- one input, played to both ------------------------------------------------------------------------
+
+    def play(self, given: Input, predict: Callable[[], object]) -> bool:
+        """Feeds an input to both and compares; False if it was refused."""
+        core, model = self.core, self.model
+        begin, before = core.state, snapshot(core.state)
+        model.begin(core.now)
+        refused = expected(predict)
+        self.watch.before(given)
+        done, refusal = fed(core, given)
+        assert snapshot(begin) == before, "the state before was touched"
+        if done is None:
+            assert refusal is not None
+            assert int(refusal.code) in refused, refusal
+            assert core.state is begin
+            return False
+        assert not refused, f"granted, not refused with one of {sorted(refused)}"
+        model.due()
+        assert differing(before, snapshot(done.state)) <= set(done.changed)
+        self.watch.after(done, core.now)
+        self.compare(done)
+        return True
+
+    def compare(self, done: Step) -> None:
+        """What was said and done, then how everything stands."""
+        model = self.model
+        for fact in filter(is_wear, done.facts):
+            assert fact.cell is not None
+            model.places[fact.cell].worn = True
+        assert Counter(told(f) for f in done.facts if not is_wear(f)) == Counter(model.told)
+        answers = dict(model.answers)
+        assert sorted(answer.request_key for answer in done.answers) == sorted(answers)
+        for answer in done.answers:
+            code = 0 if answer.refusal is None else int(answer.refusal.code)
+            assert code in answers[answer.request_key]
+        assert [e.cell for e in done.effects if isinstance(e, ReadDoor)] == model.looks
+        assert [(e.cell, e.attempt) for e in done.effects if isinstance(e, PulseLock)] == model.pulsed
+        self.compare_cells(done)
+        state = done.state
+        live = {
+            r.reservation_id: (r.status, r.cell, r.dropoff_opened, bool(r.first_dropoff), bool(r.picked_up))
+            for r in state.reservations.values()
+        }
+        assert live == {
+            p.rid: (p.status, p.cell, p.dropping, bool(p.first_dropoff), bool(p.picked_up))
+            for p in model.parcels.values()
+            if not p.over
+        }
+        assert {r.reservation_id: r.status for r in done.ended} == {
+            rid: model.parcels[rid].status for rid in (r.reservation_id for r in done.ended)
+        }
+        work = {t.unlock_id: (t.stage, t.attempt, t.reservation_id) for t in state.tickets.values()}
+        assert work == {t.uid: (STAGE[t.at], t.attempt, t.parcel.rid) for t in model.tries.values()}
+        assert list(state.queue) == model.queue
+        assert set(state.alarms) == set(model.alarms)
+
+    def compare_cells(self, done: Step) -> None:
+        """Every cell as it stands."""
+        for label, place in self.model.places.items():
+            cell = done.state.cells[label]
+            assert cell.status is place.use, label
+            assert cell.reservation_id == (place.holder and place.holder.rid)
+            assert (cell.door, cell.answering) == (place.door, place.heard)
+            assert (cell.blocked is not None, cell.faulty is not None) == (place.blocked, place.faulty)
+            former = done.state.former.get(label)
+            assert (former and former.reservation_id) == (place.last and place.last.rid)
+            if place.holder is not None:
+                assert (cell.opened_since_allocation, cell.suspect) == (place.opened, place.doubted)
+
+    # --- what the API and the kiosk send ------------------------------------------------------------------
+
+    def pick(self, which: int) -> Parcel:
+        """A reservation: mostly one that lives, sometimes one that is over or never was."""
+        known = list(self.model.parcels.values())
+        choice = [p for p in known if not p.over] * 3 + [p for p in known if p.over][-3:]
+        never = Parcel("res_never", SMALL, "A01", 0, 0)
+        return choice[which % len(choice)] if choice else never
+
+    def ended(self, parcel: Parcel) -> S | None:
+        """What the loop knows from the journal."""
+        return parcel.status if parcel.over else None
+
+    def uid(self) -> str:
+        """A new unlock id, remembered for results that come too late."""
+        self.ids.append(f"unl-{len(self.ids)}")
+        return self.ids[-1]
+
+    @rule(
+        size=st.sampled_from([SMALL, SMALL, TALL, COLD, Packaging(9_000, 1, 1)]),
+        d=graces,
+        p=graces,
+        again=some,
+    )
+    def reserve(self, size: Packaging, d: int, p: int, again: int) -> None:
+        model, key = self.model, self.core.key()
+        rid = f"res_{len(model.parcels)}" if again else self.pick(again).rid
+        n = len(model.parcels) * 37
+        codes = tuple(f"{(n + i * 101) % 10_000:04d}" for i in range(20))
+        ended = self.ended(model.parcels[rid]) if rid in model.parcels else None
+        given = Reserve(key, rid, "p", "o", size, codes, grace_dropoff_s=d, grace_pickup_s=p, ended=ended)
+        if self.play(given, lambda: model.reserve(key, rid, size, d, p)):
+            made = self.core.state.reservations[rid]
+            model.parcels[rid].drop_off_code = made.drop_off_code
+            model.parcels[rid].pickup_code = made.pickup_code
+            live = self.core.state.reservations.values()
+            assert len({c for r in live for c in (r.drop_off_code, r.pickup_code)}) == 2 * len(live)
+
+    def ask(self, parcel: Parcel, purpose: Purpose, life_s: float) -> str | None:
+        """A wish by the API; its unlock id if it was accepted."""
+        key, uid = self.core.key(), self.uid()
+        expires_ns = self.core.now.boottime_ns + round(life_s * 1e9)
+        given = OpenFor(key, parcel.rid, purpose, uid, expires_ns, ended=self.ended(parcel))
+        granted = self.play(given, lambda: self.model.ask(key, parcel.rid, purpose, uid, expires_ns))
+        return uid if granted else None
+
+    @rule(which=some, purpose=st.sampled_from(Purpose), life_s=st.sampled_from([30, 30, 4, -1]))
+    def wish(self, which: int, purpose: Purpose, life_s: float) -> None:
+        self.ask(self.pick(which), purpose, life_s)
+
+    @rule(which=some, pick=st.booleans(), qr=st.booleans())
+    def enter(self, which: int, pick: bool, qr: bool) -> None:
+        self.type(self.text(self.pick(which), pick, qr))
+
+    def text(self, parcel: Parcel, pick: bool, qr: bool) -> str:
+        """What opens a parcel's door at the kiosk."""
+        code = (parcel.pickup_code if pick else parcel.drop_off_code) or "0000"
+        return f"DLV-{'PICK' if pick else 'DROP'}-{parcel.rid}-{code}" if qr else code
+
+    def type(self, text: str) -> None:
+        """An entry at the kiosk."""
+        key, uid = self.core.key(), self.uid()
+        self.play(EnterCode(key, text, uid), lambda: self.model.enter(key, text, uid))
+
+    @rule(which=some, abandon=st.booleans())
+    def give_up(self, which: int, abandon: bool) -> None:
+        key, parcel = self.core.key(), self.pick(which)
+        status = S.ABANDONED if abandon else S.CANCELLED
+        given = (Abandon if abandon else Cancel)(key, parcel.rid, ended=self.ended(parcel))
+        self.play(given, lambda: self.model.give_up(key, parcel.rid, status))
+
+    @rule(what=st.sampled_from(DESK), label=st.sampled_from([*LABELS, *LABELS, None, "Z9"]))
+    def desk(self, what: str, label: str | None) -> None:
+        """Somebody looks after a cell, or tries codes."""
+        key, model = self.core.key(), self.model
+        if what.startswith("guess"):
+            for _ in range(4 + (label is None)):
+                self.type("DLV-DROP-res_never-1234" if what == "guess qr" else "no code")
+        elif what.startswith("maintain") or label is None:
+            block = what == "maintain and block"
+            given: Input = RequestMaintenance(key, "m", "d", Severity.LOW, label, block)
+            self.play(given, lambda: model.maintenance(key, label, block))
+        elif what == "clear":
+            self.play(Clear(key, label), lambda: model.clear(key, label))
+        else:
+            given = BlockCell(key, label, "why") if what == "block" else UnblockCell(key, label)
+            self.play(given, lambda: model.block(key, label, what == "block"))
+
+    @rule()
+    def clear_all(self) -> None:
+        """The whole machine is put in order."""
+        for label in LABELS:
+            self.see(label, Door.CLOSED)
+            self.desk("clear", label)
+            self.desk("unblock", label)
+
+    # --- what the bus brings ------------------------------------------------------------------------------
+
+    def at(self, stage: str) -> list[str]:
+        """The wishes at one stage."""
+        return [t.uid for t in self.model.tries.values() if t.at == stage]
+
+    def look(self, uid: str, door: Door) -> None:
+        """The result of a fresh reading."""
+        self.play(DoorRead(uid, door), lambda: self.model.look(uid, door))
+
+    def watched(self, uid: str, attempt: int, door: Door, given: bool = True) -> None:
+        """The result of a pulse."""
+        result = PulseDone(uid, attempt, door, given)
+        self.play(result, lambda: self.model.watched(uid, attempt, door, given))
+
+    def see(self, label: str, door: Door) -> None:
+        """A poll shows a door anew."""
+        self.play(DoorsSeen({label: door}), lambda: self.model.seen(label, door))
+
+    @precondition(lambda self: self.at("looks"))
+    @rule(which=some, door=mostly_closed)
+    def looked(self, which: int, door: Door) -> None:
+        uids = self.at("looks")
+        self.look(uids[which % len(uids)], door)
+
+    @precondition(lambda self: self.at("pulses"))
+    @rule(which=some, door=doors, given=st.sampled_from([True, True, True, False]))
+    def pulse_done(self, which: int, door: Door, given: bool) -> None:
+        uids = self.at("pulses")
+        uid = uids[which % len(uids)]
+        self.watched(uid, self.model.tries[uid].attempt, door, given)
+
+    @precondition(lambda self: self.at("pulses"))
+    @rule()
+    def stays_shut(self) -> None:
+        """A lock that does not move at any pulse."""
+        uid = self.at("pulses")[0]
+        while uid in self.at("pulses"):
+            self.watched(uid, self.model.tries[uid].attempt, Door.CLOSED)
+
+    @rule(which=some, result=mostly_closed)
+    def begins(self, which: int, result: Door) -> None:
+        """A drop-off or pick-up that is left with its first pulse under way, or with nothing seen."""
+        parcel = self.pick(which)
+        purpose = Purpose.DROPOFF if parcel.status is S.PENDING else Purpose.PICKUP
+        uid = self.ask(parcel, purpose, 30)
+        if uid in self.at("looks"):
+            assert uid is not None
+            self.look(uid, Door.CLOSED)
+            if result is Door.UNKNOWN and uid in self.at("pulses"):
+                self.watched(uid, 1, Door.UNKNOWN)
+
+    @precondition(lambda self: self.ids)
+    @rule(which=some, door=doors, attempt=st.integers(0, 3), look=st.booleans())
+    def stale(self, which: int, door: Door, attempt: int, look: bool) -> None:
+        uid = self.ids[-1 - which % len(self.ids)]
+        if look and uid not in self.at("looks"):
+            self.look(uid, door)
+        elif uid not in self.model.tries or self.model.tries[uid].attempt != attempt:
+            self.watched(uid, attempt, door)
+
+    @rule(which=some, again=st.booleans(), closes=usually, polled=st.booleans(), kiosk=st.booleans())
+    def goes_on(self, which: int, again: bool, closes: bool, polled: bool, kiosk: bool) -> None:
+        """The next opening in a parcel's life, or the last one once more, as it mostly goes."""
+        parcel = self.pick(which)
+        pick = parcel.status is S.PICKED_UP or (parcel.status is S.DROPPED_OFF and not again)
+        if kiosk:
+            self.type(self.text(parcel, pick, polled))
+            uid = self.ids[-1]
+        else:
+            uid = self.ask(parcel, Purpose.PICKUP if pick else Purpose.DROPOFF, 30) or ""
+        self.opens(uid, closes, polled)
+
+    @rule(which=some, closes=usually, polled=st.booleans())
+    def helped(self, which: int, closes: bool, polled: bool) -> None:
+        """A whole opening for support."""
+        self.opens(self.ask(self.pick(which), Purpose.OPEN_DOOR, 30) or "", closes, polled)
+
+    def opens(self, uid: str, closes: bool, polled: bool) -> None:
+        """The door opens at the first pulse."""
+        if uid not in self.at("looks"):
+            return
+        label = self.model.tries[uid].cell
+        self.look(uid, self.model.places[label].door)
+        if uid in self.at("pulses"):
+            self.core.now = later(self.core.now, 0.2)
+            if polled:
+                self.see(label, Door.OPEN)
+            self.watched(uid, 1, Door.OPEN)
+        if closes:
+            self.see(label, Door.CLOSED)
+
+    @rule(label=st.sampled_from(LABELS), door=doors)
+    def person(self, label: str, door: Door) -> None:
+        self.see(label, door)
+
+    @rule(device=st.sampled_from(sorted(BOARDS)), answers=st.booleans())
+    def board(self, device: str, answers: bool) -> None:
+        labels = BOARDS[device]
+        given = DeviceHealth(device, answers, labels)
+        self.play(given, lambda: self.model.health(device, answers, labels))
+        for label in labels if answers else ():
+            door = self.model.places[label].door
+            self.see(label, Door.CLOSED if door is Door.UNKNOWN else door)
+
+    # --- time ---------------------------------------------------------------------------------------------
+
+    @rule(
+        seconds=st.sampled_from([0.001, 0.5, 3, 5, 6, 11, 61, 121, 300, 605, 4000, 90_000]),
+        wall_step_s=st.sampled_from([0.0, 0.0, 86_400.0, -86_400.0]),
+        synced=usually,
+    )
+    def time(self, seconds: float, wall_step_s: float, synced: bool) -> None:
+        self.when_due()
+        now = later(self.core.now, seconds)
+        self.stepped = self.stepped or wall_step_s != 0
+        self.core.now = replace(now, wall_s=now.wall_s + wall_step_s, synced=synced)
+        self.play(Tick(), lambda: None)
+
+    def when_due(self) -> None:
+        """A tick does something when the core says that it will, and not before."""
+        core = self.core
+        if self.boots > 1 and (self.stepped or not core.now.synced):
+            return  # how long ago something was in another boot, no clock tells reliably then
+        due_ns = next_due_ns(core.state, core.layout, core.now)
+        left_s = 10.0**8 if due_ns is None else (due_ns - core.now.boottime_ns) / 1e9
+        for seconds, something in ((left_s - 0.001, False), (left_s + 0.001, due_ns is not None)):
+            if seconds >= 0:
+                done = step(core.state, core.layout, Tick(), later(core.now, seconds))
+                assert bool(done.changed) is something
+
+    @rule(
+        rebooted=st.booleans(),
+        off_s=st.sampled_from([0, 5, 130, 4000]),
+        moved=st.dictionaries(st.sampled_from(LABELS), doors, max_size=2),
+        synced=usually,
+    )
+    def restart(self, rebooted: bool, off_s: float, moved: dict[str, Door], synced: bool) -> None:
+        core, model = self.core, self.model
+        self.watch.restarted(rebooted=rebooted)
+        self.boots += rebooted
+        core.now = replace(core.now, synced=synced)
+        seen = {label: place.door for label, place in model.places.items()} | moved
+        done = core.restart(seen, boot_id=f"boot-{self.boots}" if rebooted else None, off_s=off_s)
+        model.begin(core.now)
+        model.restart(seen)
+        model.due()
+        assert not done.effects
+        self.watch.after(done, core.now)
+        self.compare(done)
+
+
+TestLives = Lives.TestCase
+TestLives.settings = settings(
+    max_examples=LIVES,
+    stateful_step_count=LENGTH,
+    deadline=None,
+    derandomize=not EFFORT.isdigit(),
+    database=None,
+    suppress_health_check=list(HealthCheck),
+)

@@ -1,0 +1,415 @@
+"""The tables, pair by pair, by generation: what they say is what the core does, and nothing is left open."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from itertools import product
+from typing import get_args
+
+import pytest
+
+from edge_agent.errors import Code, Refusal
+from edge_agent.model import (
+    Alarm,
+    Block,
+    Cell,
+    CellStatus,
+    Door,
+    Purpose,
+    Reservation,
+    ReservationStatus,
+    Severity,
+    Source,
+    Ticket,
+    qr_text,
+)
+from edge_agent.statemachine import cell as cells
+from edge_agent.statemachine.inputs import (
+    BlockCell,
+    Boot,
+    Clear,
+    Command,
+    DeviceHealth,
+    DoorRead,
+    DoorsSeen,
+    Input,
+    OpenFor,
+    PulseDone,
+    RequestMaintenance,
+    Reserve,
+    Tick,
+    UnblockCell,
+)
+from edge_agent.statemachine.outputs import ReadDoor
+from edge_agent.statemachine.reservation import apply, holds, move
+from edge_agent.statemachine.transitions import (
+    CELL_TABLE,
+    FLAG_TABLE,
+    STATUS,
+    TABLE,
+    WHY_NOT,
+    WISHES,
+    CellGuard,
+    CellRule,
+    CellTrigger,
+    Flag,
+    FlagTrigger,
+    Guard,
+    Nothing,
+    Phase,
+    Refused,
+    Rule,
+    Trigger,
+)
+from edge_agent.statemachine.turn import Turn
+from tests.support.core import SMALL, Core
+from tests.support.situations import LABEL, SITUATIONS, Situation, ended, locker, phase_of
+
+FACTS = tuple(trigger for trigger in Trigger if trigger not in WISHES)
+PURPOSES = {
+    Trigger.DROPOFF: Purpose.DROPOFF,
+    Trigger.PICKUP: Purpose.PICKUP,
+    Trigger.OPEN_DOOR: Purpose.OPEN_DOOR,
+}
+every_situation = pytest.mark.parametrize("situation", SITUATIONS, ids=str)
+
+
+def test_the_tables_are_total_and_every_refusal_has_a_reason() -> None:
+    assert set(TABLE) == set(product(Phase, Trigger))
+    assert set(CELL_TABLE) == set(product(CellStatus, CellTrigger))
+    assert set(FLAG_TABLE) <= set(product(Flag, (False, True), FlagTrigger))
+    for entry in (*TABLE.values(), *CELL_TABLE.values()):
+        assert isinstance(entry, Rule | CellRule) or entry.why.strip()
+    for (_, trigger), rule in TABLE.items():
+        assert isinstance(rule, Nothing) <= (trigger in FACTS)
+        assert isinstance(rule, Refused) <= (trigger in WISHES)
+    assert set(WHY_NOT) == set(Guard)
+    assert all(why.strip() for why in WHY_NOT.values())
+    assert {situation.phase for situation in SITUATIONS} == set(Phase)
+
+
+def test_every_guard_of_the_table_is_met_in_one_situation_and_not_in_another() -> None:
+    for (phase, trigger), rule in TABLE.items():
+        if isinstance(rule, Rule) and rule.guard is not None:
+            here = [rule.guard in s.met for s in SITUATIONS if s.phase is phase]
+            assert True in here, (phase, trigger)
+            if (
+                rule.guard is not Guard.IN_A_WINDOW or phase is Phase.COMPLETED
+            ):  # while it holds, some window is
+                assert False in here, (phase, trigger)
+
+
+@every_situation
+def test_each_situation_is_what_it_says(situation: Situation) -> None:
+    core = locker()
+    reservation = situation.build(core)
+    assert phase_of(core, reservation) is situation.phase
+    if situation.phase is not Phase.NONE:
+        cell = core.state.cells[LABEL]
+        assert {g for g in Guard if holds(g, reservation, cell, core.now)} == situation.met
+
+
+def verdict(situation: Situation, trigger: Trigger) -> Rule | Refused | Nothing:
+    """What the table says, its guard looked up in what is known of the situation."""
+    entry = TABLE[situation.phase, trigger]
+    if isinstance(entry, Rule) and entry.guard is not None and entry.guard not in situation.met:
+        return Refused(WHY_NOT[entry.guard]) if trigger in WISHES else Nothing(WHY_NOT[entry.guard])
+    return entry
+
+
+def asked(core: Core, reservation: Reservation, wish: Trigger) -> Input:
+    """A wish as an input."""
+    over = ended(core, reservation)
+    rid = reservation.reservation_id
+    if wish is Trigger.RESERVE:
+        codes = tuple(f"{n}" for n in range(7000, 7010))
+        return Reserve(core.key(), rid, "p", "o", SMALL, codes, ended=over)
+    if wish is Trigger.CANCEL:
+        return replace(core.cancel(reservation), ended=over)
+    if wish is Trigger.ABANDON:
+        return replace(core.abandon(reservation), ended=over)
+    return replace(core.wish(reservation, PURPOSES[wish]), ended=over)
+
+
+def cell_after(cell: Cell, trigger: CellTrigger | None) -> CellStatus:
+    """What becomes of a held cell by the table, its guard judged by what is known of the cell."""
+    if trigger is None:
+        return cell.status
+    rule = CELL_TABLE[cell.status, trigger]
+    assert isinstance(rule, CellRule)
+    met = {
+        None: True,
+        CellGuard.ALLOCATABLE: True,
+        CellGuard.KNOWN_EMPTY: not cell.opened_since_allocation and not cell.suspect,
+        CellGuard.UNDOUBTED: not cell.suspect,
+    }[rule.guard]
+    if met:
+        return rule.to
+    assert rule.otherwise is not None
+    return rule.otherwise
+
+
+@pytest.mark.parametrize("wish", WISHES)
+@every_situation
+def test_every_wish_in_every_situation(situation: Situation, wish: Trigger) -> None:
+    core = locker()
+    reservation = situation.build(core)
+    entry, given = verdict(situation, wish), asked(core, reservation, wish)
+    if isinstance(entry, Refused):
+        refusal = core.refused(given)
+        not_found = entry.code is Code.NOT_FOUND
+        assert refusal.code is entry.code
+        assert refusal.message == (entry.why if not_found else f"{wish} not allowed: {entry.why}")
+        return
+    assert isinstance(entry, Rule)
+    before = core.state.cells[LABEL]
+    done = core.feed(given)
+    if wish in PURPOSES:
+        unlock_id = given.unlock_id if isinstance(given, OpenFor) else ""
+        assert done.effects == (ReadDoor(unlock_id, LABEL),)
+        assert not done.facts
+        assert phase_of(core, reservation) is situation.phase
+        assert [answer.accepted is not None for answer in done.answers] == [True] * (
+            wish is Trigger.OPEN_DOOR
+        )
+        return
+    assert not done.effects
+    assert done.facts[0].kind is entry.fact
+    assert core.state.cells[LABEL].status is cell_after(before, entry.cell)
+    (answer,) = done.answers
+    assert answer.reservation is not None
+    assert answer.reservation.status is STATUS[entry.to]
+    assert [over.status for over in done.ended] == [STATUS[entry.to]] * (wish is not Trigger.RESERVE)
+
+
+@pytest.mark.parametrize("as_qr", [False, True], ids=["digits", "qr"])
+@pytest.mark.parametrize("wish", [Trigger.DROPOFF, Trigger.PICKUP])
+@every_situation
+def test_every_code_in_every_situation(situation: Situation, wish: Trigger, as_qr: bool) -> None:
+    core = locker()
+    reservation = situation.build(core)
+    code = reservation.drop_off_code if wish is Trigger.DROPOFF else reservation.pickup_code
+    text = qr_text(PURPOSES[wish], reservation.reservation_id, code) if as_qr else code
+    if not isinstance(verdict(situation, wish), Rule):
+        core.invalid(text)
+        return
+    done = core.feed(core.entry(text))
+    (effect,) = done.effects
+    assert isinstance(effect, ReadDoor)
+    assert core.state.tickets[effect.unlock_id].source is Source.MACHINE
+
+
+@pytest.mark.parametrize("trigger", FACTS)
+@every_situation
+def test_every_fact_in_every_situation(situation: Situation, trigger: Trigger) -> None:
+    core = locker()
+    reservation = situation.build(core)
+    if situation.phase is Phase.NONE:
+        assert isinstance(TABLE[situation.phase, trigger], Nothing)
+        return
+    turn = Turn(core.state, core.layout, core.now)
+    before = core.state.cells[LABEL]
+    entry = verdict(situation, trigger)
+    moved = move(turn, reservation, "C01") if trigger is Trigger.MOVED else apply(turn, reservation, trigger)
+    done = turn.result()
+    if isinstance(entry, Nothing):
+        assert moved is None
+        assert done.state == core.state
+        assert not done.facts
+        return
+    assert isinstance(entry, Rule)
+    assert moved is not None
+    assert moved.status is STATUS[entry.to]
+    assert [fact.kind for fact in done.facts[:1]] == [kind for kind in (entry.fact,) if kind is not None]
+    assert done.state.cells[LABEL].status is cell_after(before, entry.cell)
+    assert (reservation.reservation_id in done.state.reservations) == (entry.to is not Phase.COMPLETED)
+    if trigger is Trigger.MOVED:
+        assert (moved.cell, done.state.cells["C01"].status) == ("C01", CellStatus.RESERVED)
+        assert done.state.cells[LABEL].reservation_id is None
+
+
+def inputs(core: Core, reservation: Reservation) -> list[Input]:
+    """Inputs of every class, several where they differ."""
+    ids = [*core.state.tickets, "unl-none"]
+    found: list[Input] = [asked(core, reservation, wish) for wish in WISHES]
+    found += [core.entry(reservation.drop_off_code), core.entry(reservation.pickup_code), core.entry("x")]
+    found += [core.entry(qr_text(Purpose.PICKUP, reservation.reservation_id, reservation.pickup_code))]
+    found += [RequestMaintenance("k", "m", "d", Severity.LOW, label) for label in (None, LABEL, "Z9")]
+    found += [RequestMaintenance("k", "m", "d", Severity.LOW, LABEL, block=True)]
+    for label in (LABEL, "C01", "Z9"):
+        found += [BlockCell("k", label, "r"), UnblockCell("k", label), Clear("k", label)]
+    for door in Door:
+        found += [DoorsSeen({LABEL: door}), DoorsSeen({LABEL: door, "C01": Door.OPEN})]
+        found += [Boot({}), Boot({LABEL: door, "C01": Door.CLOSED})]
+        found += [DoorRead(unlock_id, door) for unlock_id in ids]
+        for unlock_id, attempt, given in product(ids, (0, 1, 2), (True, False)):
+            found += [PulseDone(unlock_id, attempt, door, given)]
+    found += [DeviceHealth("locks", answering, (LABEL,)) for answering in (True, False)]
+    return [*found, Tick()]
+
+
+STAGES = ("idle", "waiting", "reading", "pulsing", "unresolved")
+
+
+def bring(core: Core, reservation: Reservation, stage: str) -> bool:
+    """An open-door of this reservation at that stage; False where none is granted."""
+    if stage == "idle":
+        return True
+    wish = replace(core.wish(reservation, Purpose.OPEN_DOOR), ended=ended(core, reservation))
+    if stage == "waiting":
+        core.layout = replace(core.layout, max_concurrent_unlocks=0)
+    try:
+        core.feed(wish)
+    except Refusal:
+        return False
+    if stage in ("pulsing", "unresolved"):
+        core.feed(DoorRead(wish.unlock_id, Door.CLOSED))
+    if stage == "unresolved":
+        core.feed(PulseDone(wish.unlock_id, 1, Door.UNKNOWN))
+    assert [ticket.stage for ticket in core.state.tickets.values()] == [stage]
+    return True
+
+
+def attempt(core: Core, given: Input) -> Refusal | None:
+    """One step; the refusal if there is one."""
+    try:
+        core.feed(given)
+    except Refusal as refusal:
+        return refusal
+    return None
+
+
+@pytest.mark.parametrize("stage", STAGES)
+@every_situation
+def test_no_input_raises_anything_but_a_refusal(situation: Situation, stage: str) -> None:
+    core = locker()
+    reservation = situation.build(core)
+    if not bring(core, reservation, stage):
+        assert situation.phase in (Phase.NONE, Phase.COMPLETED, Phase.CANCELLED, Phase.ABANDONED)
+        return
+    given = inputs(core, reservation)
+    assert {type(one) for one in given} == set(get_args(Input))
+    begin = core.state
+    for one in given:
+        core.state = begin
+        refusal = attempt(core, one)
+        if refusal is not None:
+            assert isinstance(one, get_args(Command)), one
+            assert refusal.message
+            assert core.state is begin
+
+
+CIRCUMSTANCES: dict[CellGuard | None, list[tuple[bool, dict[str, object]]]] = {
+    None: [(True, {})],
+    CellGuard.ALLOCATABLE: [
+        (True, {}),
+        (False, {"blocked": Block("b")}),
+        (False, {"faulty": "f"}),
+        (False, {"door": Door.OPEN}),
+        (False, {"door": Door.UNKNOWN}),
+        (False, {"answering": False}),
+    ],
+    CellGuard.KNOWN_EMPTY: [
+        (True, {}),
+        (False, {"opened_since_allocation": True}),
+        (False, {"suspect": True}),
+    ],
+    CellGuard.UNDOUBTED: [(True, {"opened_since_allocation": True}), (False, {"suspect": True})],
+    CellGuard.SOMETHING_TO_CLEAR: [(False, {}), (True, {"faulty": "f"}), (True, {"worn": True})],
+}
+
+
+@pytest.mark.parametrize(("status", "trigger"), CELL_TABLE, ids=lambda value: value.name.lower())
+def test_every_trigger_on_a_cell_in_every_status(status: CellStatus, trigger: CellTrigger) -> None:
+    entry = CELL_TABLE[status, trigger]
+    core = locker()
+    guard = entry.guard if isinstance(entry, CellRule) else None
+    for met, changes in CIRCUMSTANCES[guard]:
+        before = replace(core.state.cells[LABEL], status=status, **changes)  # type: ignore[arg-type]
+        turn = Turn(replace(core.state, cells={**core.state.cells, LABEL: before}), core.layout, core.now)
+        to = None
+        if isinstance(entry, CellRule):
+            to = entry.to if met else entry.otherwise
+        if isinstance(entry, Nothing):
+            assert cells.move(turn, LABEL, trigger) is before
+        elif to is None:
+            with pytest.raises(Refusal) as refused:
+                cells.move(turn, LABEL, trigger)
+            why, code = f"cell {LABEL} is {status}, and not {guard}", Code.NOT_ALLOWED
+            if isinstance(entry, Refused):
+                why, code = f"cell {LABEL}: {entry.why}", entry.code
+            assert (refused.value.message, refused.value.code) == (why, code)
+        else:
+            assert cells.move(turn, LABEL, trigger) == replace(before, status=to)
+        assert turn.result().changed == ((("cells", LABEL),) if to is not None else ())
+
+
+def test_a_cell_at_work_is_not_taken_and_a_forced_door_can_be_cleared() -> None:
+    core = locker()
+    at_work = Ticket("u", "r", LABEL, Purpose.OPEN_DOOR, Source.API, "reading", None)
+    turn = Turn(replace(core.state, tickets={"u": at_work}), core.layout, core.now)
+    with pytest.raises(Refusal, match="not blocked"):
+        cells.move(turn, LABEL, CellTrigger.TAKEN)
+    turn = Turn(replace(core.state, tickets={"u": replace(at_work, stage="waiting")}), core.layout, core.now)
+    assert cells.move(turn, LABEL, CellTrigger.TAKEN).status is CellStatus.RESERVED
+    turn = Turn(core.state, core.layout, core.now)
+    turn.raise_alarm(Alarm.DOOR_FORCED, LABEL, cell=LABEL)
+    assert cells.move(turn, LABEL, CellTrigger.CLEARED).status is CellStatus.IDLE
+
+
+def pull(turn: Turn, trigger: FlagTrigger) -> None:
+    """Lets a trigger happen to a cell, by the function that the core uses for it."""
+    match trigger:
+        case FlagTrigger.BLOCK:
+            cells.block(turn, LABEL, "why", None, Source.API)
+        case FlagTrigger.UNBLOCK:
+            cells.unblock(turn, LABEL, Source.API)
+        case FlagTrigger.FAULT:
+            cells.mark_faulty(turn, LABEL, "why", Alarm.LOCK_JAMMED, "m")
+        case FlagTrigger.LOCK_OPENED:
+            cells.lock_works(turn, LABEL)
+        case FlagTrigger.CLEARED:
+            cells.clear(turn, LABEL, Source.API)
+
+
+@pytest.mark.parametrize(("flag", "is_set", "trigger"), list(product(Flag, (False, True), FlagTrigger)))
+def test_every_trigger_on_every_flag(flag: Flag, is_set: bool, trigger: FlagTrigger) -> None:
+    core = locker()
+    changes = {"status": CellStatus.AWAITING_CLEANUP}  # there is something to clear
+    if is_set:
+        changes |= {"blocked": Block("b")} if flag is Flag.BLOCKED else {"faulty": "f"}  # type: ignore[dict-item]
+    before = replace(core.state.cells[LABEL], **changes)  # type: ignore[arg-type]
+    turn = Turn(replace(core.state, cells={**core.state.cells, LABEL: before}), core.layout, core.now)
+    entry = FLAG_TABLE.get((flag, is_set, trigger), is_set)
+    if isinstance(entry, Refused):
+        with pytest.raises(Refusal) as refused:
+            pull(turn, trigger)
+        assert (refused.value.code, refused.value.message) == (entry.code, f"cell {LABEL}: {entry.why}")
+    elif trigger is FlagTrigger.UNBLOCK and flag is Flag.FAULTY:
+        with pytest.raises(Refusal, match="not blocked"):  # the other flag's table says so
+            pull(turn, trigger)
+    else:
+        pull(turn, trigger)
+        after = turn.cells[LABEL]
+        assert ((after.blocked if flag is Flag.BLOCKED else after.faulty) is not None) == entry
+
+
+def test_a_lock_that_opens_takes_off_only_what_was_a_jam() -> None:
+    core = locker()
+    before = replace(core.state.cells[LABEL], faulty="f")
+    turn = Turn(replace(core.state, cells={**core.state.cells, LABEL: before}), core.layout, core.now)
+    turn.raise_alarm(Alarm.WRONG_DOOR, LABEL, cell=LABEL)
+    cells.lock_works(turn, LABEL)
+    assert turn.cells[LABEL].faulty == "f"
+
+
+def test_a_live_reservation_has_the_status_of_its_phase() -> None:
+    assert {phase: STATUS.get(phase) for phase in Phase} == {
+        Phase.NONE: None,
+        Phase.PENDING: ReservationStatus.PENDING,
+        Phase.DROPPED_OFF: ReservationStatus.DROPPED_OFF,
+        Phase.PICKED_UP: ReservationStatus.PICKED_UP,
+        Phase.COMPLETED: ReservationStatus.PICKED_UP,
+        Phase.CANCELLED: ReservationStatus.CANCELLED,
+        Phase.ABANDONED: ReservationStatus.ABANDONED,
+    }

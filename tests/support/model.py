@@ -1,0 +1,463 @@
+"""What a locker should do, said a second time and otherwise: from the behaviour page, not from the code.
+
+A parcel knows its status and its cell, a place its parcel; what a cell is used for follows from the two.
+There are no tables. Each method is one input; it says how the machine must answer, what it must tell, which
+doors it looks at and which locks it pulses. Where two reasons to refuse meet, either may be given.
+
+Not predicted, but taken as the core tells it: which codes it draws, and when a lock counts as worn.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+
+from edge_agent.model import CellSpec, Door, Instant, Packaging, Purpose
+from edge_agent.model import CellStatus as Use
+from edge_agent.model import ReservationStatus as S
+from edge_agent.statemachine.state import Layout
+
+QUIRKS: frozenset[str] = frozenset()
+"""Where the core is known to differ from the page, and `test_found.py` has a failing test.
+
+The model follows the core there, so that the search goes on beyond. Who mends one takes it out of here.
+"""
+SECOND = 10**9
+INVALID, EXPIRED, UNKNOWN_ID, FULL, NOT_NOW, INTERNAL = 3, 4, 5, 8, 9, 13
+OFFLINE = 14
+Codes = frozenset[int]
+GRANTED: Codes = frozenset({0})
+MOVES = 3
+
+
+class No(Exception):
+    """Refused, with one of these codes; nothing has changed."""
+
+    def __init__(self, *codes: int) -> None:
+        super().__init__(codes)
+        self.codes = frozenset(codes)
+
+
+@dataclass(eq=False)
+class Parcel:
+    """A reservation."""
+
+    rid: str
+    size: Packaging
+    cell: str
+    grace_dropoff_s: int
+    grace_pickup_s: int
+    drop_off_code: str = ""
+    pickup_code: str = ""
+    status: S = S.PENDING
+    over: bool = False
+    first_dropoff: Instant | None = None
+    picked_up: Instant | None = None
+    dropping: bool = False
+    """A drop-off has the door open."""
+
+
+@dataclass(eq=False)
+class Place:
+    """A cell, its door and its lock."""
+
+    spec: CellSpec
+    holder: Parcel | None = None
+    last: Parcel | None = None
+    """Who completed here, while nobody else got the cell."""
+    awaits: Use | None = None
+    door: Door = Door.UNKNOWN
+    since: Instant | None = None
+    heard: bool = False
+    opened: bool = False
+    doubted: bool = False
+    blocked: bool = False
+    faulty: bool = False
+    worn: bool = False
+    pulses: int = 0
+    recent: list[int] = field(default_factory=list)
+    """When this lock was pulsed in this boot."""
+    spent: bool = True
+    """The door was seen open since the last pulse, so that pulse opens it no more."""
+
+    @property
+    def use(self) -> Use:
+        """What the cell is used for follows from whose it is."""
+        if self.holder is not None:
+            return {S.PENDING: Use.RESERVED, S.DROPPED_OFF: Use.OCCUPIED, S.PICKED_UP: Use.IN_GRACE}[
+                self.holder.status
+            ]
+        return self.awaits or Use.IDLE
+
+    @property
+    def free(self) -> bool:
+        """Whether somebody may get it, as far as the cell itself goes."""
+        closed = self.heard and self.door is Door.CLOSED
+        return self.use is Use.IDLE and closed and not self.blocked and not self.faulty
+
+
+@dataclass(eq=False)
+class Try:
+    """A wish to open a door on its way. `at`: waits, looks, pulses, or unclear after a pulse nobody saw."""
+
+    uid: str
+    key: str | None
+    parcel: Parcel
+    purpose: Purpose
+    kiosk: bool
+    expires_ns: int | None
+    cell: str
+    at: str = "waits"
+    attempt: int = 0
+    halted: bool = False
+    moves: int = 0
+
+
+@dataclass(eq=False)
+class Guessing:
+    """Invalid entries of one way in."""
+
+    recent: list[Instant] = field(default_factory=list)
+    rests: int = 0
+    since: Instant | None = None
+    last: Instant | None = None
+
+
+def passed_ns(then: Instant, now: Instant) -> int | None:
+    """How long ago that was; None if no clock can tell."""
+    if then.boot_id == now.boot_id:
+        return now.boottime_ns - then.boottime_ns
+    return max(0, round((now.wall_s - then.wall_s) * 1e9)) if then.synced and now.synced else None
+
+
+def runs(since: Instant | None, seconds: int, now: Instant) -> bool:
+    """Whether a grace that began then still runs; not if nobody can tell."""
+    passed = None if since is None else passed_ns(since, now)
+    return passed is not None and passed <= seconds * SECOND
+
+
+def brought_over(since: Instant, now: Instant) -> Instant:
+    """The same moment by the clock of this boot, if it can be told; else it counts from now."""
+    passed = passed_ns(since, now)
+    if passed is None:
+        return now
+    return replace(since, boot_id=now.boot_id, boottime_ns=now.boottime_ns - passed)
+
+
+class Locker:
+    """The machine as the behaviour page has it."""
+
+    def __init__(self, layout: Layout, now: Instant) -> None:
+        self.layout = layout
+        self.boot_id = now.boot_id
+        self.places = {label: Place(spec) for label, spec in layout.specs.items()}
+        self.parcels: dict[str, Parcel] = {}
+        self.tries: dict[str, Try] = {}
+        self.queue: list[str] = []
+        self.alarms: dict[str, Instant] = {}
+        self.guessing = {"digits": Guessing(), "qr": Guessing()}
+        self.begin(now)
+
+    def begin(self, now: Instant) -> None:
+        """Before each input: nothing was said yet."""
+        self.now: Instant = now
+        self.told: list[tuple[object, ...]] = []
+        self.answers: list[tuple[str, Codes]] = []
+        self.looks: list[str] = []
+        self.pulsed: list[tuple[str, int]] = []
+
+    def tell(self, kind: str, *details: object) -> None:
+        """A fact."""
+        self.told.append((kind, *details))
+
+    def tell_cell(self, label: str, cause: str) -> None:
+        """How a cell stands, and why that changed."""
+        self.tell("CELL_STATUS_CHANGED", label, cause, self.places[label].use)
+
+    def alarm(self, name: str, place: str, on: bool = True) -> None:
+        """Raised once, cleared once."""
+        key = f"{name}/{place}"
+        if on and key not in self.alarms:
+            self.alarms[key] = self.now
+            self.tell("ALARM_RAISED", name, place)
+        elif not on and key in self.alarms:
+            del self.alarms[key]
+            self.tell("ALARM_CLEARED", name, place)
+
+    def stands(self, name: str, place: str) -> bool:
+        """Whether an alarm stands."""
+        return f"{name}/{place}" in self.alarms
+
+    def say(self, t: Try, *codes: int) -> None:
+        """The answer, if somebody still waits for one and it was not given at once."""
+        if t.key is not None and t.purpose is not Purpose.OPEN_DOOR:
+            self.answers.append((t.key, frozenset(codes)))
+
+    def tell_open_door(self, t: Try, outcome: str) -> None:
+        """How an open-door ended."""
+        if t.key is not None and t.purpose is Purpose.OPEN_DOOR:
+            self.tell("OPEN_DOOR_FULFILLED", t.parcel.rid, outcome, t.key)
+
+    # --- wishes -------------------------------------------------------------------------------------------
+
+    def find(self, rid: str) -> Parcel:
+        """The reservation."""
+        if rid not in self.parcels:
+            raise No(UNKNOWN_ID)
+        return self.parcels[rid]
+
+    def place(self, label: str) -> Place:
+        """The cell."""
+        if label not in self.places:
+            raise No(UNKNOWN_ID)
+        return self.places[label]
+
+    def working(self, label: str) -> Try | None:
+        """Who is at work on a door, from the look to the outcome."""
+        at_work = [t for t in self.tries.values() if t.cell == label and t.at != "waits"]
+        assert len(at_work) <= 1
+        return at_work[0] if at_work else None
+
+    def not_while_busy(self, label: str) -> None:
+        """Every command on a cell is refused while its door is being opened."""
+        if self.working(label):
+            raise No(NOT_NOW)
+
+    def best(self, size: Packaging) -> str:
+        """The cell a parcel gets."""
+
+        def fits(spec: CellSpec) -> bool:
+            across, along = sorted((size.width_mm, size.depth_mm))
+            room = sorted((spec.width_mm, spec.depth_mm))
+            warm = spec.heating or not size.heating_required
+            cold = spec.cooling or not size.cooling_required
+            goes_in = across <= room[0] and along <= room[1] and size.height_mm <= spec.height_mm
+            return goes_in and size.mass_g <= spec.max_mass_g and warm and cold
+
+        def rank(label: str) -> tuple[int, int, int, str]:
+            spec = self.places[label].spec
+            heat = spec.heating and not size.heating_required
+            cool = spec.cooling and not size.cooling_required
+            volume = spec.width_mm * spec.height_mm * spec.depth_mm
+            return sum((heat, cool, spec.weight_sensor)), volume, self.places[label].pulses, label
+
+        found = [k for k, p in self.places.items() if p.free and fits(p.spec) and not self.working(k)]
+        if not found:
+            raise No(FULL)
+        return min(found, key=rank)
+
+    def reserve(self, key: str, rid: str, size: Packaging, dropoff_s: int, pickup_s: int) -> Parcel:
+        """Allocates a cell."""
+        if rid in self.parcels:
+            raise No(NOT_NOW)
+        parcel = Parcel(rid, size, self.best(size), dropoff_s, pickup_s)
+        self.parcels[rid] = parcel
+        self.give(parcel.cell, parcel)
+        self.tell("RESERVATION_CREATED", rid, parcel.cell)
+        self.answers.append((key, GRANTED))
+        return parcel
+
+    def give(self, label: str, parcel: Parcel) -> None:
+        """A cell is somebody's from now on; whoever had it last has no window any more."""
+        place = self.places[label]
+        if place.last is not None:
+            self.end_waiting(place.last)
+        place.holder, place.last, place.opened, place.doubted = parcel, None, False, False
+        parcel.cell = label
+
+    def end_waiting(self, parcel: Parcel) -> None:
+        """Whoever waits for this parcel's door waits for nothing."""
+        for t in [t for t in self.tries.values() if t.parcel is parcel]:
+            assert t.at == "waits"
+            self.fail(t, NOT_NOW)
+
+    def may(self, parcel: Parcel, purpose: Purpose) -> bool:
+        """Whether the door may be opened for this as things stand."""
+        if purpose is Purpose.OPEN_DOOR:
+            return not parcel.over or self.places[parcel.cell].last is parcel
+        if parcel.over:
+            return False
+        if purpose is Purpose.DROPOFF:
+            again = runs(parcel.first_dropoff, parcel.grace_dropoff_s, self.now)
+            return parcel.status is S.PENDING or (parcel.status is S.DROPPED_OFF and again)
+        again = runs(parcel.picked_up, parcel.grace_pickup_s, self.now)
+        return parcel.status is S.DROPPED_OFF or (parcel.status is S.PICKED_UP and again)
+
+    def judge(self, t: Try) -> set[int]:
+        """What stands against opening this door now."""
+        against = set()
+        if self.expired(t):
+            against.add(EXPIRED)
+        if not self.may(t.parcel, t.purpose) or self.working(t.parcel.cell) not in (None, t):
+            against.add(NOT_NOW)
+        return against
+
+    def expired(self, t: Try) -> bool:
+        """Whether the wish's life is over."""
+        return t.expires_ns is not None and self.now.boottime_ns > t.expires_ns
+
+    def ask(self, key: str, rid: str, purpose: Purpose, uid: str, expires_ns: int | None) -> None:
+        """A drop-off, pick-up or open-door by reservation id."""
+        parcel = self.find(rid)
+        self.accept(Try(uid, key, parcel, purpose, False, expires_ns, parcel.cell))
+
+    def accept(self, t: Try) -> None:
+        """Into the queue; an open-door is answered at once."""
+        against = self.judge(t)
+        if against:
+            raise No(*against)
+        if t.purpose is Purpose.OPEN_DOOR:
+            assert t.key is not None
+            self.answers.append((t.key, GRANTED))
+        self.tries[t.uid] = t
+        self.queue.append(t.uid)
+        self.next_turns()
+
+    def next_turns(self) -> None:
+        """Whoever waited longest goes to work while there is room, judged again."""
+        while self.queue:
+            if (
+                sum(t.at in ("looks", "pulses") for t in self.tries.values())
+                >= self.layout.max_concurrent_unlocks
+            ):
+                return
+            t = self.tries[self.queue.pop(0)]
+            against = self.judge(t)
+            if against:
+                self.fail(t, *against)
+                continue
+            t.at, t.cell = "looks", t.parcel.cell
+            if t.purpose is Purpose.DROPOFF and t.parcel.first_dropoff is None:
+                t.parcel.first_dropoff = self.now
+            self.looks.append(t.cell)
+
+    def fail(self, t: Try, *codes: int) -> None:
+        """A wish ends that never got a pulse that counts."""
+        del self.tries[t.uid]
+        if t.uid in self.queue:
+            self.queue.remove(t.uid)
+        self.say(t, *codes)
+        self.tell_open_door(t, "NO_MOVEMENT")
+
+    def give_up(self, key: str, rid: str, status: S) -> None:
+        """Cancel or abandon."""
+        parcel = self.find(rid)
+        if parcel.over or self.working(parcel.cell):
+            raise No(NOT_NOW)
+        place = self.places[parcel.cell]
+        if status is S.CANCELLED and (parcel.status is not S.PENDING or parcel.dropping):
+            raise No(NOT_NOW)
+        closed = place.door is Door.CLOSED and place.heard
+        if status is S.ABANDONED and not (parcel.status is S.DROPPED_OFF and closed):
+            raise No(NOT_NOW)
+        kind = "RESERVATION_CANCELLED" if status is S.CANCELLED else "PICKUP_ABANDONED"
+        parcel.status = status
+        self.tell(kind, parcel.rid, parcel.cell)
+        if status is S.ABANDONED:
+            self.leave(parcel, Use.AWAITING_CLEANUP)
+        else:
+            self.leave(parcel, Use.AWAITING_INSPECTION if place.opened or place.doubted else None)
+        self.answers.append((key, GRANTED))
+        self.end_waiting(parcel)
+
+    def leave(self, parcel: Parcel, awaits: Use | None) -> None:
+        """A reservation is over; perhaps somebody has to look into its cell."""
+        place = self.places[parcel.cell]
+        parcel.over, place.holder, place.awaits = True, None, awaits
+        place.opened = place.doubted = False
+        if awaits:
+            self.tell_cell(parcel.cell, "RELEASED")
+
+    def complete(self, parcel: Parcel) -> None:
+        """The grace is over, or somebody cleared the cell where no clock can tell."""
+        place = self.places[parcel.cell]
+        self.tell("RESERVATION_COMPLETED", parcel.rid, parcel.cell)
+        self.leave(parcel, Use.AWAITING_INSPECTION if place.doubted else None)
+        place.last = parcel
+
+    def block(self, key: str, label: str, on: bool) -> None:
+        """Block or unblock."""
+        place = self.place(label)
+        self.not_while_busy(label)
+        if place.blocked is on:
+            raise No(NOT_NOW)
+        place.blocked = on
+        self.tell_cell(label, "BLOCKED" if on else "UNBLOCKED")
+        self.answers.append((key, GRANTED))
+
+    def clear(self, key: str, label: str) -> None:
+        """Somebody looked into the cell."""
+        place = self.place(label)
+        self.not_while_busy(label)
+        forced = self.stands("DOOR_FORCED", label)
+        if forced and place.door is not Door.CLOSED:
+            raise No(NOT_NOW)
+        picked_up = None if place.holder is None else place.holder.picked_up
+        if place.holder is not None and picked_up and passed_ns(picked_up, self.now) is None:
+            self.complete(place.holder)
+        elif not (place.awaits or place.faulty or place.worn or forced):
+            raise No(NOT_NOW)
+        place.awaits, place.faulty, place.worn = None, False, False
+        self.tell_cell(label, "CLEARED")
+        for name in ("LOCK_JAMMED", "WRONG_DOOR", "DOOR_FORCED"):
+            self.alarm(name, label, on=False)
+        self.answers.append((key, GRANTED))
+
+    def maintenance(self, key: str, label: str | None, block: bool) -> None:
+        """Somebody reports something."""
+        if label is not None:
+            place = self.place(label)
+            if block:
+                self.not_while_busy(label)
+                if not place.blocked:
+                    place.blocked = True
+                    self.tell_cell(label, "BLOCKED")
+        self.tell("MAINTENANCE_REQUESTED", label)
+        self.answers.append((key, GRANTED))
+
+    # --- the kiosk ----------------------------------------------------------------------------------------
+
+    def rest_left_ns(self, guessing: Guessing) -> int:
+        """How long entries are not looked at."""
+        if guessing.since is None:
+            return 0
+        rest_s = min(3600, 60 << (guessing.rests - 1))
+        return rest_s * SECOND - (passed_ns(guessing.since, self.now) or 0)
+
+    def enter(self, key: str, text: str, uid: str) -> None:
+        """Digits or a QR text."""
+        qr = text.startswith("DLV-")
+        guessing = self.guessing["qr" if qr else "digits"]
+        if self.rest_left_ns(guessing) > 0:
+            self.answers.append((key, frozenset({NOT_NOW})))
+            return
+        for parcel in (p for p in self.parcels.values() if not p.over):
+            for purpose, code in (
+                (Purpose.DROPOFF, parcel.drop_off_code),
+                (Purpose.PICKUP, parcel.pickup_code),
+            ):
+                word = "DROP" if purpose is Purpose.DROPOFF else "PICK"
+                wanted = f"DLV-{word}-{parcel.rid}-{code}" if qr else code
+                if text == wanted and self.may(parcel, purpose):
+                    t = Try(uid, key, parcel, purpose, True, None, parcel.cell)
+                    if self.judge(t) and "an entry is told that its door is being opened" not in QUIRKS:
+                        break
+                    self.accept(t)
+                    guessing.recent = []
+                    return
+        self.answers.append((key, frozenset({NOT_NOW})))
+        self.invalid(guessing, "qr" if qr else "digits")
+
+    def invalid(self, guessing: Guessing, way: str) -> None:
+        """An entry that opened nothing."""
+        newest = guessing.last
+        if "a success forgives early" in QUIRKS:
+            newest = guessing.recent[-1] if guessing.recent else guessing.since
+        quiet = None if newest is None else passed_ns(newest, self.now)
+        if quiet is not None and quiet > 24 * 3600 * SECOND:
+            guessing.rests, guessing.since = 0, None
+        recent = [at for at in guessing.recent if runs(at, 300, self.now)]
+        guessing.recent, guessing.last = [*recent, self.now], self.now
+        if len(guessing.recent) == 5:
+            guessing.recent, guessing.since = [], self.now
+            guessing.rests += 1
+            self.alarm("CODE_GUESSING", way)

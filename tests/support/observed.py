@@ -1,0 +1,296 @@
+"""The other half of the model: what the doors and the clock do to a locker."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from edge_agent.model import CellStatus as Use
+from edge_agent.model import Door, Instant, Purpose
+from edge_agent.model import ReservationStatus as S
+from tests.support.model import (
+    EXPIRED,
+    INTERNAL,
+    MOVES,
+    NOT_NOW,
+    OFFLINE,
+    QUIRKS,
+    SECOND,
+    Locker,
+    No,
+    Try,
+    brought_over,
+    passed_ns,
+)
+
+FORCED_S, LATE_S = 600, 10
+
+
+class Model(Locker):
+    """The machine with its doors."""
+
+    # --- a door being opened ------------------------------------------------------------------------------
+
+    def look(self, uid: str, door: Door) -> None:
+        """The fresh reading before the first pulse."""
+        t = self.tries.get(uid)
+        if t is None or t.at != "looks":
+            return
+        against = self.judge(t)
+        place = self.places[t.cell]
+        if place.door is Door.CLOSED and door is Door.OPEN:
+            if "a door opened before its look is not forced" not in QUIRKS:
+                self.unasked(t.cell)
+            if "a look that is refused is forgotten" not in QUIRKS:
+                self.note(t.cell, door)
+        if door is Door.CLOSED and not self.rested(t.cell):
+            against.add(NOT_NOW)
+        if against:
+            self.fail(t, *against)
+            self.next_turns()
+        elif door is Door.OPEN:
+            self.finish(t, "ALREADY_OPEN")
+        elif door is Door.CLOSED:
+            self.pulse(t)
+        elif not self.moves_on(t):
+            self.finish(t, "UNKNOWN")
+
+    def rested(self, label: str) -> bool:
+        """Whether the lock may be pulsed without exceeding its duty."""
+        begin = self.now.boottime_ns - self.layout.duty_window_ns
+        return sum(at > begin for at in self.places[label].recent) < self.layout.duty_pulses
+
+    def pulse(self, t: Try) -> None:
+        """One more pulse."""
+        place = self.places[t.cell]
+        t.at, t.attempt = "pulses", t.attempt + 1
+        place.pulses += 1
+        place.recent.append(self.now.boottime_ns)
+        place.spent = False
+        self.pulsed.append((t.cell, t.attempt))
+
+    def watched(self, uid: str, attempt: int, door: Door, given: bool) -> None:
+        """What came of a pulse."""
+        t = self.tries.get(uid)
+        if t is None or t.at != "pulses" or t.attempt != attempt:
+            return
+        if not given:
+            if "a lapsed pulse counts" not in QUIRKS:
+                self.places[t.cell].recent.pop()
+                self.places[t.cell].pulses -= 1
+            self.fail(t, EXPIRED)
+            self.next_turns()
+        elif door is Door.OPEN:
+            self.finish(t, "OPENED")
+        elif door is Door.UNKNOWN:
+            t.at = "unclear"
+            self.doubt(t.cell)
+            self.say(t, INTERNAL)
+            self.tell_open_door(t, "UNKNOWN")
+            t.key = None
+            self.next_turns()
+        else:
+            self.not_moved(t)
+
+    def not_moved(self, t: Try) -> None:
+        """Seen closed after a pulse."""
+        again = t.attempt < self.layout.attempts and not t.halted and not self.expired(t)
+        if again and self.rested(t.cell):
+            self.pulse(t)
+            return
+        if t.halted:
+            self.finish(t, "NO_MOVEMENT")
+            return
+        self.fault(t.cell, "LOCK_JAMMED")
+        if not self.moves_on(t):
+            self.finish(t, "NO_MOVEMENT")
+
+    def fault(self, label: str, alarm: str) -> None:
+        """Out of allocation; maintenance is asked for once."""
+        place = self.places[label]
+        if not place.faulty:
+            place.faulty = True
+            self.tell_cell(label, "FAULT")
+            self.tell("MAINTENANCE_REQUESTED", label)
+        self.alarm(alarm, label)
+
+    def moves_on(self, t: Try) -> bool:
+        """A drop-off of a parcel that has nothing in its cell gets another one, in the same call."""
+        parcel, old = t.parcel, self.places[t.cell]
+        empty = parcel.status is S.PENDING and not old.opened
+        if t.purpose is not Purpose.DROPOFF or not empty or t.moves >= MOVES or self.expired(t):
+            return False
+        try:
+            label = self.best(parcel.size)
+        except No:
+            return False
+        old.holder = None
+        self.give(label, parcel)
+        self.tell_cell(label, "MOVED")
+        del self.tries[t.uid]
+        uid = f"{t.uid.split('.')[0]}.{t.moves + 1}"
+        again = Try(uid, t.key, parcel, t.purpose, t.kiosk, t.expires_ns, label, "looks", moves=t.moves + 1)
+        self.tries[uid] = again
+        self.looks.append(label)
+        return True
+
+    def doubt(self, label: str) -> None:
+        """Nobody saw what a pulse did."""
+        place = self.places[label]
+        if place.holder is not None:
+            place.doubted = place.opened = True
+        elif place.awaits is None:
+            place.awaits = Use.AWAITING_INSPECTION
+            self.tell_cell(label, "DOUBT")
+
+    def finish(self, t: Try, outcome: str, *, recovered: bool = False) -> None:
+        """The outcome of a wish."""
+        del self.tries[t.uid]
+        parcel, source = t.parcel, "MACHINE" if t.kiosk else "API"
+        if outcome in ("OPENED", "ALREADY_OPEN"):
+            self.note(t.cell, Door.OPEN)
+            self.places[t.cell].opened = True
+            if outcome == "OPENED":
+                self.lock_opened(t.cell)
+            if t.purpose is Purpose.DROPOFF and parcel.status is S.PENDING:
+                parcel.dropping = True
+            if t.purpose is Purpose.PICKUP and parcel.status is S.DROPPED_OFF:
+                parcel.status, parcel.picked_up = S.PICKED_UP, self.now
+                self.tell("PICKUP", parcel.rid, parcel.cell, source, recovered)
+            self.say(t, 0)
+        else:
+            if t.purpose is Purpose.PICKUP and parcel.status is S.DROPPED_OFF:
+                self.tell("PICKUP_FAILED", parcel.rid, parcel.cell, source, recovered)
+            self.say(t, INTERNAL)
+        self.tell_open_door(t, outcome)
+        self.next_turns()
+
+    def lock_opened(self, label: str) -> None:
+        """A jam is over; a wrong door waits for somebody to look."""
+        place, wrong = self.places[label], self.stands("WRONG_DOOR", label)
+        if wrong and "a jam stands beside a wrong door" in QUIRKS:
+            return
+        if place.faulty and not wrong:
+            place.faulty = False
+            self.tell_cell(label, "REPAIRED")
+        self.alarm("LOCK_JAMMED", label, on=False)
+
+    # --- doors --------------------------------------------------------------------------------------------
+
+    def note(self, label: str, door: Door) -> None:
+        """How a door stands."""
+        place = self.places[label]
+        place.heard = True
+        if place.door is not door:
+            place.door, place.since = door, self.now
+            if door is Door.OPEN and place.holder is not None:
+                place.opened = True
+            if door is Door.OPEN:
+                place.spent = True
+            if door is Door.CLOSED:
+                self.alarm("DOOR_AJAR", label, on=False)
+
+    def seen(self, label: str, door: Door, *, recovered: bool = False) -> None:
+        """A poll told how a door stands."""
+        place, t = self.places[label], self.working(label)
+        pulsed = t is not None and t.at in ("pulses", "unclear")
+        if door is Door.UNKNOWN:
+            place.heard = False
+            return
+        if place.door is Door.CLOSED and door is Door.OPEN and not pulsed:
+            self.unasked(label)
+        self.note(label, door)
+        if t is not None and pulsed and door is Door.OPEN:
+            self.finish(t, "OPENED", recovered=recovered)
+        elif t is not None and t.at == "unclear":
+            self.doubt(label)
+            self.finish(t, "UNKNOWN", recovered=recovered)
+        parcel = place.holder
+        if door is Door.CLOSED and parcel is not None and parcel.status is S.PENDING and parcel.dropping:
+            parcel.status, parcel.dropping = S.DROPPED_OFF, False
+            self.tell("DROPOFF", parcel.rid, label, "MACHINE", recovered)
+
+    def unasked(self, label: str) -> None:
+        """A door opened that nobody is opening."""
+        place = self.places[label]
+        late = any(at > self.now.boottime_ns - LATE_S * SECOND for at in place.recent)
+        if late and (not place.spent or "a lock that opened may open again unasked" in QUIRKS):
+            return
+        others = [t for t in self.tries.values() if t.at == "pulses"]
+        if not others:
+            self.alarm("DOOR_FORCED", label)
+        for t in others:
+            t.halted = True
+            self.fault(t.cell, "WRONG_DOOR")
+            self.fault(label, "WRONG_DOOR")
+
+    def health(self, device: str, answers: bool, labels: tuple[str, ...]) -> None:
+        """A board ceases to answer, or answers again."""
+        self.alarm("DEVICE_SILENT", device, on=not answers)
+        for label in labels if not answers else ():
+            self.places[label].heard = False
+
+    # --- time ---------------------------------------------------------------------------------------------
+
+    def restart(self, doors: Mapping[str, Door]) -> None:
+        """A start: what was meant is not done again; what the doors show decides."""
+        rebooted, self.boot_id = self.boot_id != self.now.boot_id, self.now.boot_id
+        lasting = "pulses outlive their boot" in QUIRKS
+        self.queue.clear()
+        for t in list(self.tries.values()):
+            if t.at in ("pulses", "unclear"):
+                t.at, t.key = "unclear", None if t.kiosk else t.key
+            elif t.purpose is Purpose.OPEN_DOOR:
+                self.fail(t, OFFLINE)
+            else:
+                del self.tries[t.uid]  # the loop answers these with 14
+        for way, guessing in self.guessing.items():
+            if guessing.since is not None:
+                over = passed_ns(guessing.since, self.now) is None and not self.stands("CODE_GUESSING", way)
+                guessing.since = None if over else brought_over(guessing.since, self.now)
+        self.bring_over()
+        for place in self.places.values():
+            place.heard = False
+            if rebooted and (not place.recent or place.recent[-1] > self.now.boottime_ns or not lasting):
+                place.recent = []
+            place.since = None if place.since is None else brought_over(place.since, self.now)
+        for label in self.places:
+            self.seen(label, doors.get(label, Door.UNKNOWN), recovered=True)
+
+    def bring_over(self) -> None:
+        """What began in another boot runs on this one's clock, as soon as that can be told."""
+        for guessing in self.guessing.values():
+            guessing.recent = [at for at in map(self.over_the_reboot, guessing.recent) if at is not None]
+            guessing.last = self.over_the_reboot(guessing.last)
+            guessing.since = self.over_the_reboot(guessing.since)
+        for parcel in self.parcels.values():
+            parcel.first_dropoff = self.over_the_reboot(parcel.first_dropoff)
+            parcel.picked_up = self.over_the_reboot(parcel.picked_up)
+        for place in self.places.values():
+            place.since = self.over_the_reboot(place.since)
+
+    def over_the_reboot(self, since: Instant | None) -> Instant | None:
+        """When a grace began; it stays unknown while no clock can tell."""
+        known = since is not None and passed_ns(since, self.now) is not None
+        return brought_over(since, self.now) if since is not None and known else since
+
+    def due(self) -> None:
+        """What time brings, after every input."""
+        if self.now.synced and self.stands("CLOCK_UNSYNCED", ""):
+            self.bring_over()
+        self.alarm("CLOCK_UNSYNCED", "", on=not self.now.synced)
+        for way, guessing in self.guessing.items():
+            if self.rest_left_ns(guessing) <= 0:
+                self.alarm("CODE_GUESSING", way, on=False)
+        for label, place in self.places.items():
+            stood = 0 if place.since is None else passed_ns(place.since, self.now) or 0
+            if place.door is Door.OPEN and stood >= self.layout.door_ajar_ns:
+                self.alarm("DOOR_AJAR", label)
+            if place.door is Door.CLOSED and stood >= FORCED_S * SECOND:
+                self.alarm("DOOR_FORCED", label, on=False)
+            parcel = place.holder
+            if parcel is None or parcel.picked_up is None or self.working(label):
+                continue
+            taken = passed_ns(parcel.picked_up, self.now)
+            shut = place.door is Door.CLOSED and place.heard
+            if shut and taken is not None and taken > parcel.grace_pickup_s * SECOND:
+                self.complete(parcel)

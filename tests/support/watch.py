@@ -1,0 +1,119 @@
+"""What must never happen to a lock, watched from outside: inputs, effects, ledger and facts are looked at."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from edge_agent.model import CellCause, Door, Instant, Purpose, ReservationStatus
+from edge_agent.statemachine.inputs import DoorRead, DoorsSeen, Input, PulseDone
+from edge_agent.statemachine.outputs import Fact, FactKind, PulseLock, ReadDoor, UnlockRecord
+from edge_agent.statemachine.state import Layout, LockerState
+from edge_agent.statemachine.turn import Step
+
+MAPS = ("cells", "reservations", "tickets", "former", "alarms", "pulses", "guesses")
+
+
+def snapshot(state: LockerState) -> dict[str, Any]:
+    """A copy of all that a state holds; its entries are frozen."""
+    resting = {code: state.resting_codes.get(code) for code in state.resting_codes}
+    return {name: dict(getattr(state, name)) for name in MAPS} | {
+        "resting_codes": resting,
+        "queue": state.queue,
+    }
+
+
+def differing(before: dict[str, Any], after: dict[str, Any]) -> set[tuple[str, str]]:
+    """What differs between two snapshots, as (map, key)."""
+    found = set()
+    for name in (*MAPS, "resting_codes"):
+        old, new = before[name], after[name]
+        found |= {(name, key) for key in {*old, *new} if old.get(key) != new.get(key)}
+    return found
+
+
+class Watch:
+    """Keeps its own books of who has which cell, and of every look and pulse."""
+
+    def __init__(self, layout: Layout) -> None:
+        self.layout = layout
+        self.tenant: dict[str, str] = {}
+        self.former: dict[str, str] = {}
+        self.asked: set[str] = set()
+        self.seen_closed: set[tuple[str, int]] = set()
+        self.pulsed: set[tuple[str, int]] = set()
+        self.under_way: dict[str, str] = {}
+        self.bygone: set[str] = set()
+        self.times: dict[str, list[int]] = {}
+
+    def restarted(self, *, rebooted: bool) -> None:
+        """The process died: nothing it had begun is ever pulsed."""
+        self.bygone |= {*self.asked}
+        self.under_way.clear()
+        if rebooted:
+            self.times.clear()
+
+    def before(self, given: Input) -> None:
+        """An input that the core is about to get."""
+        match given:
+            case DoorRead(unlock_id, Door.CLOSED):
+                if unlock_id in self.asked:
+                    self.seen_closed.add((unlock_id, 1))
+            case PulseDone(unlock_id, attempt, door, carried_out):
+                cell = self.under_way.pop(unlock_id, None)
+                if cell is not None and not carried_out and (unlock_id, attempt) in self.pulsed:
+                    self.times[cell].pop()  # never sent: it heats nothing
+                if door is Door.CLOSED and carried_out and (unlock_id, attempt) in self.pulsed:
+                    self.seen_closed.add((unlock_id, attempt + 1))
+            case DoorsSeen(doors):
+                opened = {label for label, door in doors.items() if door is Door.OPEN}
+                self.under_way = {u: c for u, c in self.under_way.items() if c not in opened}
+
+    def after(self, done: Step, now: Instant) -> None:
+        """What the core made of it."""
+        for fact in done.facts:
+            self._book(fact)
+        for over in done.ended:
+            assert self.tenant.pop(over.cell) == over.reservation_id
+            if over.status is ReservationStatus.PICKED_UP:
+                self.former[over.cell] = over.reservation_id
+        intents = {(line.unlock_id, line.attempt): line for line in done.unlocks if line.outcome is None}
+        pulses = [effect for effect in done.effects if isinstance(effect, PulseLock)]
+        assert len(intents) == len(pulses), "an intent without its pulse"
+        for pulse in pulses:
+            self._pulse(pulse, intents, now)
+        self.asked |= {effect.unlock_id for effect in done.effects if isinstance(effect, ReadDoor)}
+        at_work = [t for t in done.state.tickets.values() if t.stage in ("reading", "pulsing")]
+        assert len(at_work) <= self.layout.max_concurrent_unlocks
+
+    def _book(self, fact: Fact) -> None:
+        rid = None if fact.reservation is None else fact.reservation.reservation_id
+        moved = fact.kind is FactKind.CELL_STATUS_CHANGED and fact.cause is CellCause.MOVED
+        if fact.kind is FactKind.RESERVATION_CREATED or moved:
+            assert rid is not None
+            assert fact.cell is not None
+            assert fact.cell not in self.tenant, "a cell with two tenants"
+            self.tenant = {label: other for label, other in self.tenant.items() if other != rid}
+            self.tenant[fact.cell] = rid
+            self.former.pop(fact.cell, None)
+
+    def _pulse(self, pulse: PulseLock, intents: Mapping[tuple[str, int], UnlockRecord], now: Instant) -> None:
+        key = (pulse.unlock_id, pulse.attempt)
+        assert key not in self.pulsed, "pulsed twice"
+        assert key in self.seen_closed, "pulsed without having seen the door closed"
+        assert pulse.unlock_id not in self.bygone, "pulsed for a wish from before the restart"
+        intent = intents[key]
+        assert intent.cell == pulse.cell
+        holder = self.tenant.get(pulse.cell)
+        if holder is None and intent.purpose == Purpose.OPEN_DOOR:
+            holder = self.former.get(pulse.cell)
+        assert intent.reservation_id == holder, "pulsed for somebody who has not this cell"
+        assert pulse.expires_ns is None or now.boottime_ns <= pulse.expires_ns, "pulsed after its life"
+        self.pulsed.add(key)
+        self.under_way[pulse.unlock_id] = pulse.cell
+        assert len(self.under_way) <= self.layout.max_concurrent_unlocks
+        assert len(set(self.under_way.values())) == len(self.under_way), "one lock pulsed for two"
+        begin = now.boottime_ns - self.layout.duty_window_ns
+        recent = [at for at in self.times.get(pulse.cell, []) if at > begin]
+        self.times[pulse.cell] = [*recent, now.boottime_ns]
+        assert len(recent) < self.layout.duty_pulses, "beyond the duty of the lock"
