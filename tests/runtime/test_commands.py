@@ -15,6 +15,7 @@ from edge_agent.model import CellStatus
 from tests.support.site import Site, at_site
 
 
+@pytest.mark.behaviour("reservation-18")
 def test_open_door_is_accepted_at_once_and_fulfilled_later(tmp_path: Path) -> None:
     async def test(site: Site) -> None:
         made = await site.reserve()
@@ -67,6 +68,7 @@ def test_an_accepted_open_door_ends_with_an_event_also_when_the_machine_dies(tmp
     at_site(tmp_path, test)
 
 
+@pytest.mark.behaviour("reservation-16")
 def test_the_last_window_holds_over_a_restart_and_ends_with_the_next_parcel(tmp_path: Path) -> None:
     async def test(site: Site) -> None:
         made = await site.reserve(grace_period_pickup_in_seconds=0)
@@ -97,6 +99,7 @@ def test_the_last_window_holds_over_a_restart_and_ends_with_the_next_parcel(tmp_
     at_site(tmp_path, test)
 
 
+@pytest.mark.behaviour("cells-02")
 def test_abandon_maintenance_block_unblock_and_clear(tmp_path: Path) -> None:
     async def test(site: Site) -> None:
         made = await site.reserve()
@@ -168,6 +171,7 @@ def test_a_maintenance_for_another_machine_or_none_at_all(tmp_path: Path) -> Non
     at_site(tmp_path, test)
 
 
+@pytest.mark.behaviour("reservation-26")
 def test_the_console_shows_what_happened_without_codes(tmp_path: Path) -> None:
     async def test(site: Site) -> None:
         made = await site.reserve(eta_minutes=0, notes="[red]fragile")
