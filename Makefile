@@ -22,6 +22,10 @@ check: $(STAMP)                  ## style, types, layers; seconds
 measure: $(STAMP) broker         ## benchmarks; figures against the wire's or a library's limit
 	$(PY) -m tools.measure
 
+docs: $(STAMP)                   ## the pages and pictures that are made from code and tests
+	$(PY) -m tools.draw_statemachine
+	$(PY) -m tools.map_behaviour
+
 lock: $(STAMP)                   ## new pins from pyproject.toml (needs uv on the PATH)
 	bash requirements/lock.sh
 

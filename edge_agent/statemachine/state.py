@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from edge_agent.model import Alarm, Cell, CellSpec, Instant, Reservation, Ticket
+from edge_agent.model import Alarm, Cell, CellSpec, Instant, Purpose, Reservation, Source, Ticket
 from edge_agent.statemachine.resting import RestingCodes
 
 
@@ -49,6 +49,10 @@ class Pulses:
 
     boot_id: str
     at_ns: tuple[int, ...]
+    purpose: Purpose
+    source: Source
+    reservation_id: str
+    """What the last one was for."""
     may_open: bool = True
 
 
