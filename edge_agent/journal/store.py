@@ -15,7 +15,8 @@ from typing import Any
 
 from edge_agent.errors import StorageFault
 from edge_agent.journal.records import ENTITIES, RESERVATION, dump, load
-from edge_agent.model import Purpose, Reservation, ReservationStatus, Ticket
+from edge_agent.model import Reservation, ReservationStatus, Ticket
+from edge_agent.statemachine.locker import lasting
 from edge_agent.statemachine.outputs import UnlockRecord
 from edge_agent.statemachine.state import LockerState
 
@@ -186,7 +187,7 @@ class JournalStore:
         for kind, key in batch.changed:
             if kind in ENTITIES:
                 value = getattr(batch.after, kind).get(key)
-                if value is None or not _lasting(value):
+                if value is None or (isinstance(value, Ticket) and not lasting(value)):
                     gone.append((kind, key))
                 else:
                     put.append((kind, key, dump(ENTITIES[kind], value)))
@@ -322,16 +323,6 @@ _LEDGER = (
 
 def _ledger_line(row: tuple[Any, ...]) -> dict[str, Any]:
     return {"kind": "unlock", **dict(zip(_LEDGER, row, strict=True))}
-
-
-def _lasting(value: Any) -> bool:
-    """Tickets are written once a pulse is meant; what only waits or looks does not survive the process.
-
-    An open-door does from the beginning: its sender was told that it is accepted, and shall hear of its end.
-    """
-    if not isinstance(value, Ticket):
-        return True
-    return value.stage in ("pulsing", "unresolved") or value.purpose is Purpose.OPEN_DOOR
 
 
 def _reservation_row(reservation: Reservation, live: int) -> tuple[str, int, str, str]:

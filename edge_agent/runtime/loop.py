@@ -17,7 +17,7 @@ import structlog
 
 from edge_agent.errors import Code, Refusal, StorageFault
 from edge_agent.journal.store import INBOX_KEPT_S, Batch, InboxRow
-from edge_agent.model import Reservation, ReservationStatus
+from edge_agent.model import Instant, Reservation, ReservationStatus
 from edge_agent.runtime.clock import Clock
 from edge_agent.runtime.views import Views
 from edge_agent.runtime.writer import Writer
@@ -151,7 +151,7 @@ class LockerLoop:
                 batch.requests.append(item.request)
             try:
                 given = self._with_history(item.given, batch.ended)
-                done = step(state, self.layout, given, self._clock.now())
+                done = self.step(state, given, self._clock.now())
             except Refusal as refusal:
                 assert isinstance(item.given, COMMANDS)
                 answers.append(Answer(item.given.request_key, refusal=refusal))
@@ -184,6 +184,10 @@ class LockerLoop:
         if batch.events or batch.unlocks:
             self.on_told()
         self._let_out(items, steps, replies, events=bool(batch.events), changed=bool(batch.changed))
+
+    def step(self, state: LockerState, given: Input, now: Instant) -> Step:
+        """One step of the core."""
+        return step(state, self.layout, given, now)
 
     def _with_history(self, given: Input, ended: list[Reservation]) -> Input:
         """A command together with what became of its reservation, up to the input just before it.

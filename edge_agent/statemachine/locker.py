@@ -9,6 +9,7 @@ from edge_agent.model import (
     Alarm,
     Door,
     Instant,
+    Purpose,
     Reservation,
     Source,
     Ticket,
@@ -317,8 +318,18 @@ def _what_is_due(turn: Turn) -> None:
             apply(turn, reservation, Trigger.GRACE_OVER)
 
 
+def lasting(ticket: Ticket) -> bool:
+    """Whether a ticket outlives the process: once a pulse is meant, it does; what only waits or looks does
+    not.
+
+    An open-door does from the beginning: its sender was told that it is accepted, and shall hear of its end.
+    """
+    return ticket.stage in ("pulsing", "unresolved") or ticket.purpose is Purpose.OPEN_DOOR
+
+
 def restored(state: LockerState, now: Instant) -> LockerState:
-    """A state as read from the journal, made fit for this boot: pulses of another boot are forgotten."""
+    """A state as a restart finds it, made fit for this boot: pulses of another boot are forgotten."""
+    tickets = {unlock_id: ticket for unlock_id, ticket in state.tickets.items() if lasting(ticket)}
     silent = {label: amend(place, answering=False) for label, place in state.cells.items()}
     recent = {k: v for k, v in state.pulses_ns.items() if v and v[-1] <= now.boottime_ns}
-    return amend(state, cells=silent, pulses_ns=recent)
+    return amend(state, cells=silent, tickets=tickets, queue=(), pulses_ns=recent)

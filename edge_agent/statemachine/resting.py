@@ -78,7 +78,9 @@ class RestingCodes:
             bucket.pop(code, None)
         else:
             bucket[code] = at
-        return {**self.buckets, key: bucket}
+        if bucket:
+            return {**self.buckets, key: bucket}
+        return {other: codes for other, codes in self.buckets.items() if other != key}
 
     def oldest_first(self) -> Iterator[Dead]:
         """The resting codes in the order in which they died."""

@@ -11,12 +11,17 @@ from tools.bench.settings import REPOSITORY
 from tools.simulate.lives import run_storm
 
 
-@pytest.mark.parametrize("seed", [1, 2])
-def test_fifty_lives_with_kills_twice_with_identical_traces(tmp_path: Path, seed: int) -> None:
+@pytest.mark.parametrize(("seed", "kill_every_s", "kills"), [(1, 4.0, 25), (2, 12.0, 5)])
+def test_fifty_lives_with_kills_twice_with_identical_traces(
+    tmp_path: Path, seed: int, kill_every_s: float, kills: int
+) -> None:
     settings = load_settings(REPOSITORY / "config" / "demo.toml")
-    first = run_storm(settings, tmp_path / "first.sqlite", seed)
-    second = run_storm(settings, tmp_path / "second.sqlite", seed)
+    first = run_storm(settings, tmp_path / "first.sqlite", seed, kill_every_s=kill_every_s)
+    second = run_storm(settings, tmp_path / "second.sqlite", seed, kill_every_s=kill_every_s)
     assert first.lives == 50
-    assert first.kills >= 25
-    assert first.pulses >= 100
+    assert first.kills >= kills
+    assert first.pulses >= 80
+    assert first.open_doors >= 5
+    assert {"COMPLETED", "CANCELLED", "ABANDONED"} <= set(first.ends)
+    assert first.moves >= (1 if kill_every_s > 10 else 0)
     assert first.trace == second.trace

@@ -212,11 +212,6 @@ class Core:
             boottime_ns=10**9 if boot_id else self.now.boottime_ns + round(off_s * 1e9),
             wall_s=self.now.wall_s + off_s,
         )
-        lasting = {
-            uid: ticket
-            for uid, ticket in self.state.tickets.items()
-            if ticket.stage in ("pulsing", "unresolved") or ticket.purpose is Purpose.OPEN_DOOR
-        }
-        self.state = restored(replace(self.state, tickets=lasting, queue=()), self.now)
+        self.state = restored(self.state, self.now)
         seen = {label: cell.door for label, cell in self.state.cells.items()} | doors
         return self.feed(Boot(seen))

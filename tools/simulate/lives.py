@@ -1,20 +1,24 @@
 """Riders and consumers who use one locker while its daemon is killed again and again, in virtual time.
 
-The people know nothing of the kills: they try again, as people do. What they find at the end is held
-against what the world, the journal and the cloud recorded.
+Locks jam for a while, support opens doors out of band, some parcels are cancelled or abandoned, a technician
+blocks and clears cells. The people know nothing of the kills: they try again, as people do. What they find at
+the end is held against what the world, the journal and the cloud recorded.
 """
 
 from __future__ import annotations
 
 import asyncio
+import itertools
 import json
 import random
 import sqlite3
 from collections import defaultdict
+from collections.abc import Callable, Coroutine, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from edge_agent.app import Agent
 from edge_agent.config import Settings
 from edge_agent.model import CellStatus, Door
 from tools.simulate.plant import Plant, with_journal
@@ -22,12 +26,17 @@ from tools.simulate.virtual_loop import VirtualLoop
 
 TRY_AGAIN_S = 1.0
 GIVE_UP_S = 600.0
+MOST_TRIES = 90
+ASIDE = {"EVENT_TYPE_PICKUP_FAILED", "EVENT_TYPE_OPEN_DOOR_FULFILLED", "EVENT_TYPE_CELL_STATUS_CHANGED"}
+"""What may come at any time in a life."""
 LIFE_EVENTS = [
     "EVENT_TYPE_RESERVATION_CREATED",
     "EVENT_TYPE_DROPOFF",
     "EVENT_TYPE_PICKUP",
     "EVENT_TYPE_RESERVATION_COMPLETED",
 ]
+CANCELLED = [LIFE_EVENTS[0], "EVENT_TYPE_RESERVATION_CANCELLED"]
+ABANDONED = [*LIFE_EVENTS[:2], "EVENT_TYPE_PICKUP_ABANDONED"]
 
 
 class Violation(AssertionError):
@@ -45,6 +54,10 @@ class Outcome:
     events: int = 0
     virtual_s: float = 0.0
     recovered: int = 0
+    moves: int = 0
+    open_doors: int = 0
+    ends: dict[str, int] = field(default_factory=lambda: defaultdict(int))
+    """How many lives ended as COMPLETED, CANCELLED, ABANDONED."""
 
 
 class Storm:
@@ -60,7 +73,11 @@ class Storm:
         self._finished = 0
         self._heard: dict[str, list[str]] = defaultdict(list)
         self._sequences: dict[int, str] = {}
-        self._over = asyncio.Event()
+        self._cells: dict[str, set[str]] = defaultdict(set)
+        self._accepted: set[str] = set()
+        self._fulfilled: list[str] = []
+        self._numbers_of_wishes = itertools.count(1)
+        self._tasks: set[asyncio.Task[Any]] = set()
         self.outcome = Outcome()
         plant.broker.on_event = self._event
 
@@ -69,13 +86,21 @@ class Storm:
         self._plant.start()
         async with asyncio.TaskGroup() as group:
             killer = group.create_task(self._kill_now_and_then())
-            technician = group.create_task(self._technician())
+            others = [group.create_task(work) for work in (self._technician(), self._saboteur())]
             async with asyncio.TaskGroup() as people:
                 for _ in range(self._at_once):
                     people.create_task(self._person())
             killer.cancel()
-            technician.cancel()
+            for other in others:
+                other.cancel()
+        if self._plant.agent is None:
+            self._plant.start()  # the people were done while it lay killed
         await self._until(lambda: self._outbox_size() == 0)
+        if sorted(self._fulfilled) != sorted(set(self._fulfilled)):
+            raise Violation(f"an open-door was fulfilled twice: {self._fulfilled}")
+        if not self._accepted <= set(self._fulfilled):
+            raise Violation(f"never fulfilled: {sorted(self._accepted - set(self._fulfilled))}")
+        self.outcome.open_doors = len(self._fulfilled)
         self.outcome.virtual_s = asyncio.get_running_loop().time()
         await self._plant.stop()
 
@@ -91,6 +116,11 @@ class Storm:
         reservation_id = event.get("reservation_id")
         if known is body and reservation_id is not None:
             self._heard[reservation_id].append(event["event_type"])
+            detail = next(v for k, v in event.items() if k.endswith("_event"))
+            self._cells[reservation_id].add(detail["cell"]["description"])
+            self.outcome.moves += detail.get("cause") == "MOVED"
+            if event["event_type"] == "EVENT_TYPE_OPEN_DOOR_FULFILLED":
+                self._fulfilled.append(event["request_id"])
             self.outcome.recovered += any(
                 k.endswith("_event") and v.get("recovered") for k, v in event.items()
             )
@@ -117,27 +147,64 @@ class Storm:
             self._plant.start()
 
     async def _technician(self) -> None:
-        """Looks after cells that the machine does not trust any more; they are empty then."""
+        """Looks after cells that the machine does not trust any more, and blocks one now and then."""
         while True:
             await asyncio.sleep(5)
             agent = self._plant.agent
             if agent is None:
                 continue
             for label, cell in agent.loop.state.cells.items():
-                if cell.status is CellStatus.AWAITING_INSPECTION or cell.faulty:
-                    asyncio.get_running_loop().create_task(agent.desk.clear(label))
+                if cell.status is CellStatus.AWAITING_CLEANUP:
+                    self._spawn(self._clean(label))
+                elif cell.status is CellStatus.AWAITING_INSPECTION or cell.faulty:
+                    self._spawn(agent.desk.clear(label))
+                elif cell.blocked is not None:
+                    self._spawn(agent.desk.unblock(label))
+                elif self._rng.random() < 0.02:
+                    self._spawn(agent.desk.block(label, "a look"))
+
+    async def _clean(self, label: str) -> None:
+        """Takes out what was abandoned and says so."""
+        self._plant.world.open(label)
+        self._plant.world.take(label)
+        await asyncio.sleep(0.5)
+        self._plant.world.close(label)
+        await asyncio.sleep(1.0)
+        if self._plant.agent is not None:
+            await self._plant.agent.desk.clear(label)
+
+    async def _saboteur(self) -> None:
+        """A lock jams, for a while."""
+        labels = [cell.label for cell in self._plant.world.cells()]
+        while True:
+            await asyncio.sleep(self._rng.uniform(2.0, 8.0))
+            label = self._rng.choice(labels[:8])
+            self._plant.world.jam(label, True)
+            await asyncio.sleep(self._rng.uniform(3.0, 12.0))
+            self._plant.world.jam(label, False)
+
+    def _spawn(self, work: Coroutine[Any, Any, Any]) -> None:
+        """In the background; what a kill leaves unanswered is forgotten."""
+        task = asyncio.get_running_loop().create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
 
     async def _person(self) -> None:
         for number in self._numbers:
-            await self._life(number)
+            end = await self._life(number)
             self._finished += 1
             self.outcome.lives += 1
+            self.outcome.ends[end] += 1
 
-    async def _life(self, number: int) -> None:
+    async def _life(self, number: int) -> str:
         reservation = await self._reserve(number)
         rid, cell = reservation["reservation_id"], reservation["cell"]["description"]
         by_code = self._rng.random() < 0.4
-        await self._open("dropoff", rid, cell, reservation["drop_off_code"] if by_code else None)
+        if self._rng.random() < 0.2:
+            cell = await self._support(rid, cell)
+        if self._rng.random() < 0.1:
+            return await self._give_up("cancel", rid, CANCELLED)
+        cell = await self._open("dropoff", rid, cell, reservation["drop_off_code"] if by_code else None)
         grams = self._rng.randrange(100, 1400)
         self._plant.world.place(cell, grams)
         await asyncio.sleep(self._rng.uniform(0.6, 4.0))
@@ -145,16 +212,58 @@ class Storm:
         self._note(f"closed {cell}")
         await self._until(lambda: "EVENT_TYPE_DROPOFF" in self._heard[rid])
         await asyncio.sleep(self._rng.uniform(0.5, 5.0))
+        if self._rng.random() < 0.1:
+            return await self._give_up("abandon", rid, ABANDONED)
         await self._open("pickup", rid, cell, reservation["pickup_code"] if by_code else None)
         if self._plant.world.cell(cell).grams != grams:
             raise Violation(f"{rid}: another parcel in {cell}")
         self._plant.world.take(cell)
         await asyncio.sleep(self._rng.uniform(0.6, 3.0))
         self._plant.world.close(cell)
-        await self._until(lambda: self._heard[rid][-1:] == LIFE_EVENTS[-1:])
-        told = [kind for kind in self._heard[rid] if kind != "EVENT_TYPE_PICKUP_FAILED"]
-        if told != LIFE_EVENTS:
-            raise Violation(f"{rid}: told {told}")
+        await self._until(lambda: self._told(rid)[-1:] == LIFE_EVENTS[-1:])
+        self._demand(rid, LIFE_EVENTS)
+        if self._rng.random() < 0.15:
+            await self._ask_support(rid)
+        return "COMPLETED"
+
+    def _told(self, rid: str) -> list[str]:
+        return [kind for kind in self._heard[rid] if kind not in ASIDE]
+
+    def _demand(self, rid: str, life: list[str]) -> None:
+        if self._told(rid) != life:
+            raise Violation(f"{rid}: told {self._told(rid)}")
+
+    async def _give_up(self, wish: str, rid: str, life: list[str]) -> str:
+        """Asks until it is granted; the wish may find the cell busy, or a door open."""
+        for _ in range(MOST_TRIES):
+            request = f"{wish}-{rid}-{next(self._numbers_of_wishes)}"
+            reply = await self._plant.broker.call(wish, {"request_id": request, "reservation_id": rid})
+            if "result" in reply or life[-1] in self._heard[rid]:
+                await self._until(lambda: life[-1] in self._heard[rid])
+                self._demand(rid, life)
+                return life[-1].rpartition("_")[2]
+            await asyncio.sleep(TRY_AGAIN_S)
+        raise Violation(f"{wish} {rid}: never granted")
+
+    async def _ask_support(self, rid: str) -> str | None:
+        """One out-of-band opening; returns the request's id where it was accepted. Its door is closed
+        again."""
+        request = f"support-{rid}-{next(self._numbers_of_wishes)}"
+        reply = await self._plant.broker.call("open-door", {"request_id": request, "reservation_id": rid})
+        if "result" not in reply:
+            return None
+        self._accepted.add(request)
+        await self._until(lambda: request in self._fulfilled)
+        await asyncio.sleep(1.0)
+        return request
+
+    async def _support(self, rid: str, cell: str) -> str:
+        """Support opens a door before the rider is there, and he closes it."""
+        await self._ask_support(rid)
+        await asyncio.sleep(self._rng.uniform(0.5, 2.0))
+        self._plant.world.close(cell)
+        await asyncio.sleep(0.5)
+        return cell
 
     async def _reserve(self, number: int) -> dict[str, Any]:
         body: dict[str, Any] = {
@@ -177,25 +286,32 @@ class Storm:
                 body["request_id"] += "'"  # a decision is kept: ask anew
             await asyncio.sleep(TRY_AGAIN_S)
 
-    async def _open(self, name: str, rid: str, cell: str, code: str | None) -> None:
-        """Asks until the door stands open before us."""
+    async def _open(self, name: str, rid: str, cell: str, code: str | None) -> str:
+        """Asks until a door stands open before us; returns its cell, which may be another than was
+        expected."""
         tries = 0
         while self._plant.world.cell(cell).door is not Door.OPEN:
             tries += 1
-            if tries > 40:
+            if tries > MOST_TRIES:
                 raise Violation(f"{name} {rid}: the door of {cell} never opened")
             if code is None:
                 body = {"request_id": f"{name}-{rid}-{tries}", "reservation_id": rid}
                 reply = await self._plant.broker.call(name, body)
                 said = "opened" if "result" in reply else f"code {reply['error']['code']}"
+                opened = reply["result"]["cell"]["description"] if "result" in reply else None
                 await self._ask_again(name, body, reply)
             else:
-                said = await self._enter(code)
+                said, opened = await self._enter(code)
             self._note(f"{name} {rid} {cell}: {said}")
+            if opened is not None and opened != cell:
+                if name != "dropoff":
+                    raise Violation(f"{name} {rid}: {opened} opened, the parcel lies in {cell}")
+                cell = opened
             if self._plant.world.cell(cell).door is not Door.OPEN:
                 await asyncio.sleep(TRY_AGAIN_S)
         # Nobody puts a hand in before the machine knows that the door is open, but for a killed one.
         await asyncio.sleep(0.3)
+        return cell
 
     async def _ask_again(self, name: str, body: dict[str, Any], first: dict[str, Any]) -> None:
         """Now and then the same request id comes twice: it gets the same answer, and no second pulse."""
@@ -205,28 +321,27 @@ class Storm:
         if again != first and again.get("error", {}).get("code") != 4:
             raise Violation(f"{body['request_id']} was answered {first} and then {again}")
 
-    async def _enter(self, code: str) -> str:
+    async def _enter(self, code: str) -> tuple[str, str | None]:
+        """What the keypad says, and the cell that opened."""
         agent = self._plant.agent
         if agent is None:
-            return "the keypad is dark"
+            return "the keypad is dark", None
         try:
             async with asyncio.timeout(10):
                 answer = await agent.desk.enter_code(code)
         except TimeoutError:
-            return "nothing happened"
-        return "opened" if answer.refusal is None else answer.refusal.message
+            return "nothing happened", None
+        return ("opened", answer.cell) if answer.refusal is None else (answer.refusal.message, None)
 
 
-def check_pulses(plant: Plant, journal: Path) -> int:
-    """Every pulse must have a journaled intent of its own, just before it, for a reservation that then held
-    the cell. Returns how many pulses there were. Raises `Violation`."""
+def check_pulses(plant: Plant, journal: Path, held: Mapping[str, set[str]]) -> int:
+    """Every pulse must have a journaled intent of its own, just before it, for a reservation that held the
+    cell (`held`: the cells that each one ever had). Returns how many pulses there were. Raises
+    `Violation`."""
     with sqlite3.connect(journal) as connection:
         rows = connection.execute(
             "SELECT cell, boottime_ns, reservation_id, unlock_id, attempt FROM unlock WHERE outcome IS NULL"
         ).fetchall()
-        cells = dict(
-            connection.execute("SELECT reservation_id, json_extract(body, '$.cell') FROM reservation")
-        )
         open_requests = connection.execute("SELECT count(*) FROM inbox WHERE reply IS NULL").fetchone()[0]
     connection.close()
     if open_requests:
@@ -235,8 +350,8 @@ def check_pulses(plant: Plant, journal: Path) -> int:
         raise Violation("an intent was journaled twice")
     intents: dict[str, list[tuple[float, str]]] = defaultdict(list)
     for cell, boottime_ns, reservation_id, _, _ in rows:
-        if cells[reservation_id] != cell:
-            raise Violation(f"intent on {cell} for {reservation_id}, which has {cells[reservation_id]}")
+        if cell not in held[reservation_id]:
+            raise Violation(f"intent on {cell} for {reservation_id}, which had {held[reservation_id]}")
         intents[cell].append((boottime_ns / 1e9, reservation_id))
     actuations = plant.world.actuations()
     for actuation in actuations:
@@ -263,15 +378,17 @@ def run_storm(
     lives: int = 50,
     at_once: int = 4,
     kill_every_s: float = 4.0,
+    on_agent: Callable[[Agent], None] = lambda agent: None,
 ) -> Outcome:
     """One storm on a fresh journal, checked. Raises `Violation`, alone or in an exception group."""
 
     async def run() -> Outcome:
         plant = Plant(with_journal(settings, journal), seed)
+        plant.on_agent = on_agent
         storm = Storm(plant, seed, lives, at_once, kill_every_s)
         await storm.run()
         outcome = storm.outcome
-        outcome.pulses = check_pulses(plant, journal)
+        outcome.pulses = check_pulses(plant, journal, storm._cells)
         outcome.events = check_events(storm)
         outcome.trace += [
             f"{a.n} {a.label} {a.monotonic:.6f} {a.duration_ms}" for a in plant.world.actuations()

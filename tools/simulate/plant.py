@@ -294,6 +294,8 @@ class Plant:
         self._lifeline = Lifeline()
         self.clock = VirtualClock()
         self.starts = 0
+        self.on_agent: Callable[[Agent], None] = lambda agent: None
+        """Gets every agent before it runs."""
 
     @property
     def lifeline(self) -> Lifeline:
@@ -322,6 +324,7 @@ class Plant:
         )
         self.starts += 1
         self.agent = Agent(self.settings, ports)
+        self.on_agent(self.agent)
         self._task = asyncio.create_task(self.agent.run(), name=f"agent {self.starts}")
 
     async def kill(self) -> None:
