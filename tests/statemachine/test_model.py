@@ -15,7 +15,7 @@ from collections import Counter
 from collections.abc import Callable
 from dataclasses import replace
 
-from hypothesis import HealthCheck, settings
+from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule
 
@@ -49,7 +49,7 @@ from tests.support.observed import Model
 from tests.support.watch import Watch, differing, snapshot
 
 EFFORT = os.environ.get("CORE_EFFORT", "")
-LIVES, LENGTH = {"": (500, 50), "fast": (25, 40)}.get(EFFORT, (int(EFFORT) if EFFORT.isdigit() else 0, 80))
+LIVES, LENGTH = {"": (500, 50), "fast": (50, 40)}.get(EFFORT, (int(EFFORT) if EFFORT.isdigit() else 0, 80))
 BOARDS = {"locks_a": ("A01", "A02"), "locks_b": ("B01", "C01")}
 LABELS = ("A01", "A02", "B01", "C01")
 TALL = Packaging(200, 350, 300, 500)
@@ -452,4 +452,5 @@ TestLives.settings = settings(
     derandomize=not EFFORT.isdigit(),
     database=None,
     suppress_health_check=list(HealthCheck),
+    phases=[Phase.generate] if EFFORT == "fast" else list(Phase),
 )
