@@ -2,15 +2,24 @@
 
 from __future__ import annotations
 
-from dataclasses import FrozenInstanceError, replace
+from dataclasses import FrozenInstanceError, dataclass, replace
 
 import pytest
 
 from edge_agent.model import Alarm, Cell, CellStatus, Door, Instant, Occupancy, Packaging, Purpose
 from edge_agent.statemachine import cell as cells
 from edge_agent.statemachine.allocation import fits, scarcity
-from edge_agent.statemachine.amend import amend
-from edge_agent.statemachine.inputs import Cancel, DoorRead, DoorsSeen, PulseDone, Reserve, Tick
+from edge_agent.statemachine.amend import _shapes, amend
+from edge_agent.statemachine.inputs import (
+    BlockCell,
+    Cancel,
+    DoorRead,
+    DoorsSeen,
+    PulseDone,
+    Reserve,
+    Tick,
+    UnblockCell,
+)
 from edge_agent.statemachine.locker import next_due_ns, restored
 from edge_agent.statemachine.outputs import FactKind, PulseLock
 from edge_agent.statemachine.state import Layout
@@ -116,10 +125,15 @@ def test_amended_copies() -> None:
 
 
 def test_amending_works_for_a_kind_never_seen_before() -> None:
-    first, second = Packaging(1, 2, 3), Layout(specs={})
+    @dataclass(frozen=True, slots=True)
+    class Pair:
+        left: int
+        right: int
+
     for _ in range(2):
-        assert amend(first, height_mm=9) == Packaging(1, 9, 3)
-        assert amend(second, attempts=9).attempts == 9
+        assert amend(Pair(1, 2), right=9) == Pair(1, 9)
+        assert amend(Pair(1, 2), left=9) == Pair(9, 2)
+    assert set(_shapes[Pair][1].items()) == {("left", 0), ("right", 1)}
 
 
 def test_who_is_at_work_on_a_cell() -> None:
@@ -321,3 +335,32 @@ def test_nothing_changes_when_nothing_is_put() -> None:
     assert (done.changed, done.facts, done.answers) == ((), (), ())
     assert done.state == core.state
     assert done.state.tickets is core.state.tickets
+
+
+def test_a_reservation_moves_into_a_cell_that_somebody_had_before() -> None:
+    core = Core(Layout(specs={s.label: s for s in specs() if s.label in ("A01", "A02")}))
+    former = core.picked_up(grace_pickup_s=0)
+    core.pass_s(11)
+    core.opens(core.wish(former, Purpose.OPEN_DOOR))
+    core.close(former.cell)
+    assert core.state.cells[former.cell].opened_since_allocation
+    core.feed(BlockCell("k", former.cell, "b"))
+    reservation = core.reserve()
+    assert reservation.cell != former.cell
+    core.feed(UnblockCell("k", former.cell))
+    core.pass_s(11)
+    core.jams(core.feed(core.wish(reservation, Purpose.DROPOFF)))
+    assert core.live(reservation).cell == former.cell
+    assert not core.state.former
+    assert not core.state.cells[former.cell].opened_since_allocation
+
+
+def test_the_unlocks_of_one_wish_in_several_cells_are_numbered() -> None:
+    core = Core()
+    wish = core.wish(core.reserve(), Purpose.DROPOFF)
+    done = core.feed(wish)
+    for _ in range(3):
+        done = core.jams(done)
+    assert list(core.state.tickets) == [f"{wish.unlock_id}.3"]
+    ids = [f"{wish.unlock_id}{suffix}" for suffix in ("", ".1", ".2")]
+    assert list(dict.fromkeys(pulse.unlock_id for pulse in core.pulses)) == ids
