@@ -8,7 +8,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from edge_agent.errors import StorageFault
 from edge_agent.model import Cell, Instant, Reservation, Ticket
-from edge_agent.statemachine.state import Guesses, StandingAlarm
+from edge_agent.statemachine.state import Guesses, Pulses, StandingAlarm
 
 RESERVATION: TypeAdapter[Reservation] = TypeAdapter(Reservation)
 
@@ -17,7 +17,7 @@ ENTITIES: dict[str, TypeAdapter[Any]] = {
     "tickets": TypeAdapter(Ticket),
     "alarms": TypeAdapter(StandingAlarm),
     "resting_codes": TypeAdapter(Instant),
-    "pulses_ns": TypeAdapter(tuple[int, ...]),
+    "pulses": TypeAdapter(Pulses),
     "guesses": TypeAdapter(Guesses),
 }
 """The maps of the state that lie in the table `entity`, by the name of their field; the others hold

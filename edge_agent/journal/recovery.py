@@ -39,7 +39,7 @@ def restore(loaded: Loaded, layout: Layout, now: Instant) -> LockerState:
         alarms=dict(loaded.entities["alarms"]),
         former={label: left for label, left in loaded.former.items() if label in cells},
         resting_codes=resting,
-        pulses_ns=dict(loaded.entities["pulses_ns"]),
+        pulses=dict(loaded.entities["pulses"]),
         guesses=dict(loaded.entities["guesses"]),
     )
     check(replace(state, tickets={}), layout)

@@ -30,16 +30,15 @@ def allocate(turn: Turn, packaging: Packaging) -> Cell:
 
     Raises `Refusal` with code 8 saying whether nothing fits at all or all that fit are taken.
     """
+    specs = turn.layout.specs
     busy = {ticket.cell for ticket in turn.tickets.values() if ticket.stage != "waiting"}
-    best: tuple[int, int, int, str] | None = None
-    for label, cell in turn.cells.items():
-        if not allocatable(cell) or label in busy:
-            continue
-        spec = turn.layout.specs[label]
-        if fits(spec, packaging):
-            rank = (scarcity(spec, packaging), spec.volume_mm3, cell.unlocks, label)
-            if best is None or rank < best:
-                best = rank
+    free = [cell for cell in turn.cells.values() if allocatable(cell) and cell.label not in busy]
+    ranks = [
+        (scarcity(specs[cell.label], packaging), specs[cell.label].volume_mm3, cell.unlocks, cell.label)
+        for cell in free
+        if fits(specs[cell.label], packaging)
+    ]
+    best = min(ranks, default=None)
     if best is not None:
         return turn.cells[best[3]]
     if any(fits(spec, packaging) for spec in turn.layout.specs.values()):

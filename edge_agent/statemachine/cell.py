@@ -18,6 +18,7 @@ from edge_agent.model import (
     Severity,
     Source,
 )
+from edge_agent.statemachine.amend import amend
 from edge_agent.statemachine.outputs import FactKind
 from edge_agent.statemachine.transitions import (
     CELL_TABLE,
@@ -36,14 +37,17 @@ FAULT_ALARMS = (Alarm.LOCK_JAMMED, Alarm.WRONG_DOOR, Alarm.DOOR_FORCED)
 """What `clear` acknowledges."""
 
 
+IDLE, CLOSED = CellStatus.IDLE, Door.CLOSED  # an enum's member is slow to look up
+
+
 def allocatable(cell: Cell) -> bool:
     """Free, in order, and its door seen closed by a board that answers."""
     return (
-        cell.status is CellStatus.IDLE
+        cell.status is IDLE
         and cell.blocked is None
         and cell.faulty is None
         and cell.answering
-        and cell.door is Door.CLOSED
+        and cell.door is CLOSED
     )
 
 
@@ -98,6 +102,8 @@ def see_door(turn: Turn, label: str, door: Door) -> None:
         )
         if door is Door.CLOSED:
             turn.clear_alarm(Alarm.DOOR_AJAR, label, cell=label)
+        elif label in turn.pulses and turn.pulses[label].may_open:
+            turn.put("pulses", label, amend(turn.pulses[label], may_open=False))
     elif not cell.answering:
         turn.change_cell(label, answering=True)
 
@@ -147,12 +153,12 @@ def request_maintenance(
 def lock_works(turn: Turn, label: str) -> None:
     """The lock opened: a jam is over. Any other fault stays until somebody looked."""
     cell = turn.cells[label]
+    turn.clear_alarm(Alarm.LOCK_JAMMED, label, cell=label)
     if f"{Alarm.WRONG_DOOR}/{label}" in turn.alarms:
         return
     if cell.faulty is not None and not _flag(cell, Flag.FAULTY, FlagTrigger.LOCK_OPENED):
         turn.change_cell(label, faulty=None)
         turn.tell_cell(label, CellCause.REPAIRED)
-    turn.clear_alarm(Alarm.LOCK_JAMMED, label, cell=label)
 
 
 def find(turn: Turn, label: str) -> Cell:

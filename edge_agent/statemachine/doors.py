@@ -23,8 +23,7 @@ LATE_NS = 10 * 10**9
 
 def opened_unasked(turn: Turn, label: str) -> None:
     """A door has opened that no ticket is at work on."""
-    begin_ns = turn.now.boottime_ns - LATE_NS
-    if any(at_ns > begin_ns for at_ns in turn.pulses_ns.get(label, ())):
+    if _late(turn, label):
         return
     suspects = [t for t in turn.tickets.values() if t.stage == "pulsing" and t.cell != label]
     if not suspects:
@@ -36,6 +35,14 @@ def opened_unasked(turn: Turn, label: str) -> None:
         for faulty in (ticket.cell, label):
             maintenance_id = unlocking.maintenance_id(ticket, faulty)
             cells.mark_faulty(turn, faulty, why, Alarm.WRONG_DOOR, maintenance_id)
+
+
+def _late(turn: Turn, label: str) -> bool:
+    """Whether the last pulse of the door's own lock opened it, if late; a pulse opens a door once."""
+    own = turn.pulses.get(label)
+    if own is None or not own.may_open or not own.at_ns or own.boot_id != turn.now.boot_id:
+        return False
+    return own.at_ns[-1] > turn.now.boottime_ns - LATE_NS
 
 
 def begin_anew(turn: Turn) -> None:

@@ -46,15 +46,14 @@ def rests(turn: Turn, way: Way) -> bool:
 def note_invalid(turn: Turn, way: Way) -> None:
     """Counts an entry that opened nothing; the fifth in the window begins a rest."""
     known = turn.guesses.get(way, Guesses())
-    newest = known.recent[-1] if known.recent else known.resting_since
-    quiet_ns = None if newest is None else newest.elapsed_ns(turn.now)
+    quiet_ns = None if known.last is None else known.last.elapsed_ns(turn.now)
     if quiet_ns is not None and quiet_ns > FORGIVEN_NS:
         known = Guesses()
     recent = (*(at for at in known.recent if _within_window(at, turn.now)), turn.now)
     if len(recent) < ENTRIES:
-        turn.put("guesses", way, amend(known, recent=recent))
+        turn.put("guesses", way, amend(known, recent=recent, last=turn.now))
         return
-    resting = Guesses((), known.rests + 1, turn.now)
+    resting = Guesses((), known.rests + 1, turn.now, turn.now)
     turn.put("guesses", way, resting)
     detail = f"{ENTRIES} invalid entries of {way}; resting for {rest_ns(resting) // 10**9} s"
     turn.raise_alarm(Alarm.CODE_GUESSING, way, detail)

@@ -17,6 +17,7 @@ from edge_agent.model import (
 )
 from edge_agent.statemachine import access, allocation, cell, doors, guessing, unlocking
 from edge_agent.statemachine.amend import amend
+from edge_agent.statemachine.anchor import bring_over
 from edge_agent.statemachine.inputs import (
     Abandon,
     BlockCell,
@@ -65,15 +66,14 @@ def step(state: LockerState, layout: Layout, given: Input, now: Instant) -> Step
         case BlockCell() | UnblockCell() | Clear():
             _look_after(turn, given)
         case DoorRead():
-            unlocking.door_read(turn, given.unlock_id, given.door)
+            _door_read(turn, given)
         case PulseDone():
             if given.given:
                 unlocking.pulse_done(turn, given.unlock_id, given.attempt, given.door)
             else:
                 unlocking.pulse_lapsed(turn, given.unlock_id, given.attempt)
         case DoorsSeen():
-            for label, door in given.doors.items():
-                _door_seen(turn, label, door)
+            _doors_seen(turn, given)
         case DeviceHealth():
             _device_health(turn, given)
         case Boot():
@@ -182,7 +182,6 @@ def _enter_code(turn: Turn, given: EnterCode) -> None:
         guessing.note_invalid(turn, way)
         turn.answer(given.request_key, refusal=access.not_valid())
         return
-    guessing.note_success(turn, way)
     reservation, purpose = found
     ticket = Ticket(
         unlock_id=given.unlock_id,
@@ -194,7 +193,13 @@ def _enter_code(turn: Turn, given: EnterCode) -> None:
         expires_ns=None,
         request_key=given.request_key,
     )
-    unlocking.accept(turn, ticket)
+    try:
+        unlocking.accept(turn, ticket)
+    except Refusal:
+        guessing.note_invalid(turn, way)
+        turn.answer(given.request_key, refusal=access.not_valid())
+        return
+    guessing.note_success(turn, way)
 
 
 LIKE = {Trigger.CANCEL: "cancelled", Trigger.ABANDON: "abandoned"}
@@ -249,6 +254,31 @@ def _look_after(turn: Turn, given: BlockCell | UnblockCell | Clear) -> None:
     turn.answer(given.request_key, cell=given.cell)
 
 
+def _door_read(turn: Turn, given: DoorRead) -> None:
+    """A fresh reading. An open door is a fact whatever becomes of the wish that asked for the look; that one
+    is closed takes a second reading (docs/decisions/0003), so a look alone concludes no drop-off."""
+    ticket = turn.tickets.get(given.unlock_id)
+    if ticket is not None and ticket.stage == "reading" and given.door is Door.OPEN:
+        _opened_unasked(turn, [ticket.cell])
+        _door_seen(turn, ticket.cell, Door.OPEN)
+    unlocking.door_read(turn, given.unlock_id, given.door)
+
+
+def _doors_seen(turn: Turn, given: DoorsSeen) -> None:
+    """What one poll showed. Who was being opened is judged before any of it is believed: the order of the
+    doors says nothing."""
+    _opened_unasked(turn, [label for label, door in given.doors.items() if door is Door.OPEN])
+    for label, door in given.doors.items():
+        _door_seen(turn, label, door)
+
+
+def _opened_unasked(turn: Turn, open_now: list[str]) -> None:
+    """Finds among the doors that are open now those that nobody has pulsed."""
+    for label in open_now:
+        if turn.cells[label].door is Door.CLOSED and not _expected(turn, label):
+            doors.opened_unasked(turn, label)
+
+
 def _door_seen(turn: Turn, label: str, door: Door, *, recovered: bool = False) -> None:
     """A door was read. Physical facts win: what was opened for a drop-off and is closed is dropped off."""
     before = turn.cells[label]
@@ -256,8 +286,6 @@ def _door_seen(turn: Turn, label: str, door: Door, *, recovered: bool = False) -
         if before.answering:
             turn.change_cell(label, answering=False)
         return
-    if before.door is Door.CLOSED and door is Door.OPEN and not _expected(turn, label):
-        doors.opened_unasked(turn, label)
     cell.see_door(turn, label, door)
     unlocking.settle(turn, label, door, recovered=recovered)
     holder = turn.cells[label].reservation_id
@@ -299,8 +327,11 @@ def _boot(turn: Turn, given: Boot) -> None:
         elif ticket.stage != "unresolved":
             restarted = "the machine restarted before the lock was pulsed"
             unlocking.give_up(turn, ticket, Refusal(Code.OFFLINE, restarted))
+    if turn.now.synced:
+        bring_over(turn)
     guessing.begin_anew(turn)
     doors.begin_anew(turn)
+    _opened_unasked(turn, [label for label, door in given.doors.items() if door is Door.OPEN])
     for label in turn.cells:
         _door_seen(turn, label, given.doors.get(label, Door.UNKNOWN), recovered=True)
 
@@ -308,7 +339,9 @@ def _boot(turn: Turn, given: Boot) -> None:
 def _what_is_due(turn: Turn) -> None:
     """Ends rests and the pick-up graces that have run out behind a closed door; notices the clock's state."""
     if turn.now.synced:
-        turn.clear_alarm(Alarm.CLOCK_UNSYNCED, "")
+        if f"{Alarm.CLOCK_UNSYNCED}/" in turn.alarms:
+            bring_over(turn)
+            turn.clear_alarm(Alarm.CLOCK_UNSYNCED, "")
     else:
         turn.raise_alarm(Alarm.CLOCK_UNSYNCED, "")
     guessing.end_rests(turn)
@@ -331,5 +364,5 @@ def restored(state: LockerState, now: Instant) -> LockerState:
     """A state as a restart finds it, made fit for this boot: pulses of another boot are forgotten."""
     tickets = {unlock_id: ticket for unlock_id, ticket in state.tickets.items() if lasting(ticket)}
     silent = {label: amend(place, answering=False) for label, place in state.cells.items()}
-    recent = {k: v for k, v in state.pulses_ns.items() if v and v[-1] <= now.boottime_ns}
-    return amend(state, cells=silent, tickets=tickets, queue=(), pulses_ns=recent)
+    recent = {label: pulses for label, pulses in state.pulses.items() if pulses.boot_id == now.boot_id}
+    return amend(state, cells=silent, tickets=tickets, queue=(), pulses=recent)

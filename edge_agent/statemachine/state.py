@@ -33,15 +33,29 @@ class StandingAlarm:
 
 
 @dataclass(frozen=True, slots=True)
+class Pulses:
+    """The recent pulses of one lock, on CLOCK_BOOTTIME of one boot.
+
+    `may_open`: the last one has not opened its door yet, and may still do so, if late.
+    """
+
+    boot_id: str
+    at_ns: tuple[int, ...]
+    may_open: bool = True
+
+
+@dataclass(frozen=True, slots=True)
 class Guesses:
     """Invalid entries of one way in (digits or QR texts), oldest first.
 
-    `rests` is how often it had to rest since the last quiet day, `resting_since` when the last rest began.
+    `rests` is how often it had to rest since the last quiet day, `resting_since` when the last rest began,
+    `last` when the last invalid entry was.
     """
 
     recent: tuple[Instant, ...] = ()
     rests: int = 0
     resting_since: Instant | None = None
+    last: Instant | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,8 +63,7 @@ class LockerState:
     """Everything the machine knows. Only reservations that hold a cell are here; ended ones are journaled.
 
     `former` is, for a cell that nobody got since, the completed reservation that had it last. `queue` holds
-    the unlock ids of waiting tickets, oldest first. `resting_codes` are codes that died. `pulses_ns` are the
-    recent pulses of each lock on CLOCK_BOOTTIME of this boot.
+    the unlock ids of waiting tickets, oldest first. `resting_codes` are codes that died.
     """
 
     cells: Mapping[str, Cell]
@@ -60,7 +73,7 @@ class LockerState:
     former: Mapping[str, Reservation] = field(default_factory=dict)
     resting_codes: RestingCodes = field(default_factory=RestingCodes)
     alarms: Mapping[str, StandingAlarm] = field(default_factory=dict)
-    pulses_ns: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
+    pulses: Mapping[str, Pulses] = field(default_factory=dict)
     guesses: Mapping[str, Guesses] = field(default_factory=dict)
 
     def at_work(self, label: str) -> Ticket | None:

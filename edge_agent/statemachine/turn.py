@@ -14,7 +14,7 @@ from edge_agent.model import Alarm, Cell, CellCause, Instant, Reservation, Sourc
 from edge_agent.statemachine.amend import amend
 from edge_agent.statemachine.outputs import Answer, Effect, Fact, FactKind, UnlockRecord
 from edge_agent.statemachine.resting import RestingCodes
-from edge_agent.statemachine.state import Guesses, Layout, LockerState, StandingAlarm
+from edge_agent.statemachine.state import Guesses, Layout, LockerState, Pulses, StandingAlarm
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +47,7 @@ class Turn:
         self.former: Mapping[str, Reservation] = state.former
         self.resting_codes: RestingCodes = state.resting_codes
         self.alarms: Mapping[str, StandingAlarm] = state.alarms
-        self.pulses_ns: Mapping[str, tuple[int, ...]] = state.pulses_ns
+        self.pulses: Mapping[str, Pulses] = state.pulses
         self.guesses: Mapping[str, Guesses] = state.guesses
         self.effects: list[Effect] = []
         self.facts: list[Fact] = []
@@ -201,7 +201,7 @@ class Turn:
             former=self.former,
             resting_codes=self.resting_codes,
             alarms=self.alarms,
-            pulses_ns=self.pulses_ns,
+            pulses=self.pulses,
             guesses=self.guesses,
         )
         return Step(

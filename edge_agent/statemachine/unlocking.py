@@ -22,8 +22,10 @@ from edge_agent.model import (
 )
 from edge_agent.statemachine import allocation, wear
 from edge_agent.statemachine import cell as cells
+from edge_agent.statemachine.amend import amend
 from edge_agent.statemachine.outputs import FactKind, PulseLock, ReadDoor
 from edge_agent.statemachine.reservation import apply, demand, live, move
+from edge_agent.statemachine.state import Pulses
 from edge_agent.statemachine.transitions import Trigger
 from edge_agent.statemachine.turn import Turn
 
@@ -178,8 +180,11 @@ def _refuse_overheating(turn: Turn, label: str) -> None:
 
 
 def _recent_pulses(turn: Turn, label: str) -> tuple[int, ...]:
+    known = turn.pulses.get(label)
+    if known is None or known.boot_id != turn.now.boot_id:
+        return ()
     begin = turn.now.boottime_ns - turn.layout.duty_window_ns
-    return tuple(at for at in turn.pulses_ns.get(label, ()) if at > begin)
+    return tuple(at for at in known.at_ns if at > begin)
 
 
 def _intend(turn: Turn, ticket: Ticket) -> None:
@@ -188,7 +193,8 @@ def _intend(turn: Turn, ticket: Ticket) -> None:
     first_ns = now_ns if ticket.first_pulse_ns is None else ticket.first_pulse_ns
     ticket = turn.change_ticket(ticket, stage="pulsing", attempt=ticket.attempt + 1, first_pulse_ns=first_ns)
     label = ticket.cell
-    turn.put("pulses_ns", label, (*_recent_pulses(turn, label), now_ns))
+    at_ns = (*_recent_pulses(turn, label), now_ns)
+    turn.put("pulses", label, Pulses(turn.now.boot_id, at_ns))
     turn.change_cell(label, unlocks=turn.cells[label].unlocks + 1)
     turn.record(ticket, None)
     turn.effects.append(PulseLock(ticket.unlock_id, label, ticket.attempt, ticket.expires_ns))
@@ -216,6 +222,10 @@ def pulse_lapsed(turn: Turn, unlock_id: str, attempt: int) -> None:
     if ticket is None or ticket.stage != "pulsing" or ticket.attempt != attempt:
         return
     turn.record(ticket, UnlockOutcome.NO_MOVEMENT, pulsed=False)
+    label = ticket.cell
+    known = turn.pulses[label]
+    turn.put("pulses", label, amend(known, at_ns=known.at_ns[:-1], may_open=False))
+    turn.change_cell(label, unlocks=turn.cells[label].unlocks - 1)
     give_up(turn, ticket, Refusal(Code.EXPIRED, "the lock could not be reached in time"))
     promote(turn)
 

@@ -170,14 +170,14 @@ def test_what_a_restart_finds() -> None:
     core.feed(core.wish(third, Purpose.OPEN_DOOR))
     found = restored(core.state, core.now)
     assert [t.stage for t in found.tickets.values()] == ["unresolved", "pulsing", "reading"]
-    assert found.pulses_ns == core.state.pulses_ns
+    assert found.pulses == core.state.pulses
     assert not any(cell.answering for cell in found.cells.values())
     assert {k: replace(c, answering=True) for k, c in found.cells.items()} == core.state.cells
     core.layout = replace(core.layout, max_concurrent_unlocks=2)
     core.feed(core.wish(core.reserve(), Purpose.DROPOFF))
     assert core.state.queue
-    found = restored(core.state, replace(core.now, boottime_ns=5))
-    assert (found.queue, found.pulses_ns, len(found.tickets)) == ((), {}, 3)
+    found = restored(core.state, replace(core.now, boot_id="boot-2"))
+    assert (found.queue, found.pulses, len(found.tickets)) == ((), {}, 3)
 
 
 def test_a_wish_lives_to_its_last_nanosecond() -> None:
@@ -295,7 +295,7 @@ def test_the_duty_of_a_lock_to_the_nanosecond() -> None:
         effects = core.feed(DoorRead(wish.unlock_id, Door.CLOSED)).effects
         assert bool(effects) is pulsed
         assert all(isinstance(effect, PulseLock) for effect in effects)
-        assert len(core.state.pulses_ns[reservation.cell]) == (1 if pulsed else 6)
+        assert len(core.state.pulses[reservation.cell].at_ns) == (1 if pulsed else 6)
 
 
 def test_a_lock_that_reaches_its_duty_is_not_pulsed_again_in_the_same_wish() -> None:

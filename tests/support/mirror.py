@@ -29,7 +29,9 @@ def mirrored(core: Core, known: Reservation | None) -> Model:
         place.door, place.since, place.heard = cell.door, cell.door_since, cell.answering
         place.opened, place.doubted = cell.opened_since_allocation, cell.suspect
         place.blocked, place.faulty, place.worn = cell.blocked is not None, cell.faulty is not None, cell.worn
-        place.pulses, place.recent = cell.unlocks, list(core.state.pulses_ns.get(label, ()))
+        pulses = core.state.pulses.get(label)
+        place.pulses, place.recent = cell.unlocks, list(pulses.at_ns if pulses else ())
+        place.spent = pulses is None or not pulses.may_open
     model.alarms = {key: alarm.since for key, alarm in core.state.alarms.items()}
     return model
 

@@ -247,9 +247,7 @@ class Model(Locker):
             if guessing.since is not None:
                 over = passed_ns(guessing.since, self.now) is None and not self.stands("CODE_GUESSING", way)
                 guessing.since = None if over else brought_over(guessing.since, self.now)
-        for parcel in self.parcels.values():
-            parcel.first_dropoff = self.over_the_reboot(parcel.first_dropoff)
-            parcel.picked_up = self.over_the_reboot(parcel.picked_up)
+        self.bring_over()
         for place in self.places.values():
             place.heard = False
             if rebooted and (not place.recent or place.recent[-1] > self.now.boottime_ns or not lasting):
@@ -258,6 +256,18 @@ class Model(Locker):
         for label in self.places:
             self.seen(label, doors.get(label, Door.UNKNOWN), recovered=True)
 
+    def bring_over(self) -> None:
+        """What began in another boot runs on this one's clock, as soon as that can be told."""
+        for guessing in self.guessing.values():
+            guessing.recent = [at for at in map(self.over_the_reboot, guessing.recent) if at is not None]
+            guessing.last = self.over_the_reboot(guessing.last)
+            guessing.since = self.over_the_reboot(guessing.since)
+        for parcel in self.parcels.values():
+            parcel.first_dropoff = self.over_the_reboot(parcel.first_dropoff)
+            parcel.picked_up = self.over_the_reboot(parcel.picked_up)
+        for place in self.places.values():
+            place.since = self.over_the_reboot(place.since)
+
     def over_the_reboot(self, since: Instant | None) -> Instant | None:
         """When a grace began; it stays unknown while no clock can tell."""
         known = since is not None and passed_ns(since, self.now) is not None
@@ -265,6 +275,8 @@ class Model(Locker):
 
     def due(self) -> None:
         """What time brings, after every input."""
+        if self.now.synced and self.stands("CLOCK_UNSYNCED", ""):
+            self.bring_over()
         self.alarm("CLOCK_UNSYNCED", "", on=not self.now.synced)
         for way, guessing in self.guessing.items():
             if self.rest_left_ns(guessing) <= 0:

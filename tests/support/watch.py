@@ -11,7 +11,7 @@ from edge_agent.statemachine.outputs import Fact, FactKind, PulseLock, ReadDoor,
 from edge_agent.statemachine.state import Layout, LockerState
 from edge_agent.statemachine.turn import Step
 
-MAPS = ("cells", "reservations", "tickets", "former", "alarms", "pulses_ns", "guesses")
+MAPS = ("cells", "reservations", "tickets", "former", "alarms", "pulses", "guesses")
 
 
 def snapshot(state: LockerState) -> dict[str, Any]:
@@ -60,7 +60,9 @@ class Watch:
                 if unlock_id in self.asked:
                     self.seen_closed.add((unlock_id, 1))
             case PulseDone(unlock_id, attempt, door, carried_out):
-                self.under_way.pop(unlock_id, None)
+                cell = self.under_way.pop(unlock_id, None)
+                if cell is not None and not carried_out and (unlock_id, attempt) in self.pulsed:
+                    self.times[cell].pop()  # never sent: it heats nothing
                 if door is Door.CLOSED and carried_out and (unlock_id, attempt) in self.pulsed:
                     self.seen_closed.add((unlock_id, attempt + 1))
             case DoorsSeen(doors):

@@ -8,5 +8,8 @@ ALTER TABLE unlock ADD COLUMN reason TEXT NOT NULL DEFAULT '';
 ALTER TABLE unlock ADD COLUMN pulsed INTEGER;
 ALTER TABLE unlock ADD COLUMN after_sequence INTEGER NOT NULL DEFAULT 0;
 
+-- Pulses now say of which boot they are.
+DELETE FROM entity WHERE kind = 'pulses_ns';
+
 -- reservation.live: 0 over, 1 holds a cell, 2 over and the last that had its cell.
 CREATE INDEX reservation_former ON reservation (live) WHERE live = 2;
