@@ -309,7 +309,7 @@ class Lives(RuleBasedStateMachine):
 
     def see(self, label: str, door: Door) -> None:
         """A poll shows a door anew."""
-        self.play(DoorsSeen({label: door}), lambda: self.model.seen(label, door))
+        self.play(DoorsSeen({label: door}), lambda: self.model.poll({label: door}))
 
     @precondition(lambda self: self.at("looks"))
     @rule(which=some, door=mostly_closed)
@@ -384,9 +384,9 @@ class Lives(RuleBasedStateMachine):
         if closes:
             self.see(label, Door.CLOSED)
 
-    @rule(label=st.sampled_from(LABELS), door=doors)
-    def person(self, label: str, door: Door) -> None:
-        self.see(label, door)
+    @rule(seen=st.dictionaries(st.sampled_from(LABELS), doors, min_size=1, max_size=3))
+    def people(self, seen: dict[str, Door]) -> None:
+        self.play(DoorsSeen(seen), lambda: self.model.poll(seen))
 
     @rule(device=st.sampled_from(sorted(BOARDS)), answers=st.booleans())
     def board(self, device: str, answers: bool) -> None:

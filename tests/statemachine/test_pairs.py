@@ -149,7 +149,7 @@ class Foreseen:
             elif t.at == "pulses":
                 self.model.watched(t.uid, t.attempt, watch, True)
             else:
-                self.model.seen(t.cell, Door.CLOSED)
+                self.model.poll({t.cell: Door.CLOSED})
             self.gather()
 
     def course(self) -> Course:

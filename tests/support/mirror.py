@@ -31,7 +31,7 @@ def mirrored(core: Core, known: Reservation | None) -> Model:
         place.blocked, place.faulty, place.worn = cell.blocked is not None, cell.faulty is not None, cell.worn
         pulses = core.state.pulses.get(label)
         place.pulses, place.recent = cell.unlocks, list(pulses.at_ns if pulses else ())
-        place.spent = pulses is None or not pulses.may_open
+        place.unspent = place.recent[:] if pulses and pulses.may_open else []
     model.alarms = {key: alarm.since for key, alarm in core.state.alarms.items()}
     return model
 

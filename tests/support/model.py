@@ -16,11 +16,6 @@ from edge_agent.model import CellStatus as Use
 from edge_agent.model import ReservationStatus as S
 from edge_agent.statemachine.state import Layout
 
-QUIRKS: frozenset[str] = frozenset()
-"""Where the core is known to differ from the page, and `test_found.py` has a failing test.
-
-The model follows the core there, so that the search goes on beyond. Who mends one takes it out of here.
-"""
 SECOND = 10**9
 INVALID, EXPIRED, UNKNOWN_ID, FULL, NOT_NOW, INTERNAL = 3, 4, 5, 8, 9, 13
 OFFLINE = 14
@@ -76,8 +71,8 @@ class Place:
     pulses: int = 0
     recent: list[int] = field(default_factory=list)
     """When this lock was pulsed in this boot."""
-    spent: bool = True
-    """The door was seen open since the last pulse, so that pulse opens it no more."""
+    unspent: list[int] = field(default_factory=list)
+    """Those of them since which the door was not seen open: one of them may still open it."""
 
     @property
     def use(self) -> Use:
@@ -439,7 +434,7 @@ class Locker:
                 wanted = f"DLV-{word}-{parcel.rid}-{code}" if qr else code
                 if text == wanted and self.may(parcel, purpose):
                     t = Try(uid, key, parcel, purpose, True, None, parcel.cell)
-                    if self.judge(t) and "an entry is told that its door is being opened" not in QUIRKS:
+                    if self.judge(t):
                         break
                     self.accept(t)
                     guessing.recent = []
@@ -449,10 +444,7 @@ class Locker:
 
     def invalid(self, guessing: Guessing, way: str) -> None:
         """An entry that opened nothing."""
-        newest = guessing.last
-        if "a success forgives early" in QUIRKS:
-            newest = guessing.recent[-1] if guessing.recent else guessing.since
-        quiet = None if newest is None else passed_ns(newest, self.now)
+        quiet = None if guessing.last is None else passed_ns(guessing.last, self.now)
         if quiet is not None and quiet > 24 * 3600 * SECOND:
             guessing.rests, guessing.since = 0, None
         recent = [at for at in guessing.recent if runs(at, 300, self.now)]

@@ -13,7 +13,6 @@ from tests.support.model import (
     MOVES,
     NOT_NOW,
     OFFLINE,
-    QUIRKS,
     SECOND,
     Locker,
     No,
@@ -38,10 +37,8 @@ class Model(Locker):
         against = self.judge(t)
         place = self.places[t.cell]
         if place.door is Door.CLOSED and door is Door.OPEN:
-            if "a door opened before its look is not forced" not in QUIRKS:
-                self.unasked(t.cell)
-            if "a look that is refused is forgotten" not in QUIRKS:
-                self.note(t.cell, door)
+            self.unasked(t.cell)
+            self.note(t.cell, door)
         if door is Door.CLOSED and not self.rested(t.cell):
             against.add(NOT_NOW)
         if against:
@@ -65,7 +62,7 @@ class Model(Locker):
         t.at, t.attempt = "pulses", t.attempt + 1
         place.pulses += 1
         place.recent.append(self.now.boottime_ns)
-        place.spent = False
+        place.unspent.append(self.now.boottime_ns)
         self.pulsed.append((t.cell, t.attempt))
 
     def watched(self, uid: str, attempt: int, door: Door, given: bool) -> None:
@@ -74,9 +71,9 @@ class Model(Locker):
         if t is None or t.at != "pulses" or t.attempt != attempt:
             return
         if not given:
-            if "a lapsed pulse counts" not in QUIRKS:
-                self.places[t.cell].recent.pop()
-                self.places[t.cell].pulses -= 1
+            self.places[t.cell].recent.pop()
+            del self.places[t.cell].unspent[-1:]
+            self.places[t.cell].pulses -= 1
             self.fail(t, EXPIRED)
             self.next_turns()
         elif door is Door.OPEN:
@@ -167,8 +164,6 @@ class Model(Locker):
     def lock_opened(self, label: str) -> None:
         """A jam is over; a wrong door waits for somebody to look."""
         place, wrong = self.places[label], self.stands("WRONG_DOOR", label)
-        if wrong and "a jam stands beside a wrong door" in QUIRKS:
-            return
         if place.faulty and not wrong:
             place.faulty = False
             self.tell_cell(label, "REPAIRED")
@@ -185,21 +180,28 @@ class Model(Locker):
             if door is Door.OPEN and place.holder is not None:
                 place.opened = True
             if door is Door.OPEN:
-                place.spent = True
+                place.unspent.clear()
             if door is Door.CLOSED:
                 self.alarm("DOOR_AJAR", label, on=False)
 
-    def seen(self, label: str, door: Door, *, recovered: bool = False) -> None:
-        """A poll told how a door stands."""
+    def poll(self, doors: Mapping[str, Door], *, recovered: bool = False) -> None:
+        """How doors stand: which of them nobody opened is judged before any is believed."""
+        for label, door in doors.items():
+            t = self.working(label)
+            pulsed = t is not None and t.at in ("pulses", "unclear")
+            if self.places[label].door is Door.CLOSED and door is Door.OPEN and not pulsed:
+                self.unasked(label)
+        for label, door in doors.items():
+            self.seen(label, door, recovered)
+
+    def seen(self, label: str, door: Door, recovered: bool) -> None:
+        """How one door stands."""
         place, t = self.places[label], self.working(label)
-        pulsed = t is not None and t.at in ("pulses", "unclear")
         if door is Door.UNKNOWN:
             place.heard = False
             return
-        if place.door is Door.CLOSED and door is Door.OPEN and not pulsed:
-            self.unasked(label)
         self.note(label, door)
-        if t is not None and pulsed and door is Door.OPEN:
+        if t is not None and t.at in ("pulses", "unclear") and door is Door.OPEN:
             self.finish(t, "OPENED", recovered=recovered)
         elif t is not None and t.at == "unclear":
             self.doubt(label)
@@ -212,8 +214,7 @@ class Model(Locker):
     def unasked(self, label: str) -> None:
         """A door opened that nobody is opening."""
         place = self.places[label]
-        late = any(at > self.now.boottime_ns - LATE_S * SECOND for at in place.recent)
-        if late and (not place.spent or "a lock that opened may open again unasked" in QUIRKS):
+        if any(at > self.now.boottime_ns - LATE_S * SECOND for at in place.unspent):
             return
         others = [t for t in self.tries.values() if t.at == "pulses"]
         if not others:
@@ -234,7 +235,6 @@ class Model(Locker):
     def restart(self, doors: Mapping[str, Door]) -> None:
         """A start: what was meant is not done again; what the doors show decides."""
         rebooted, self.boot_id = self.boot_id != self.now.boot_id, self.now.boot_id
-        lasting = "pulses outlive their boot" in QUIRKS
         self.queue.clear()
         for t in list(self.tries.values()):
             if t.at in ("pulses", "unclear"):
@@ -250,11 +250,10 @@ class Model(Locker):
         self.bring_over()
         for place in self.places.values():
             place.heard = False
-            if rebooted and (not place.recent or place.recent[-1] > self.now.boottime_ns or not lasting):
-                place.recent = []
+            if rebooted:
+                place.recent, place.unspent = [], []
             place.since = None if place.since is None else brought_over(place.since, self.now)
-        for label in self.places:
-            self.seen(label, doors.get(label, Door.UNKNOWN), recovered=True)
+        self.poll({label: doors.get(label, Door.UNKNOWN) for label in self.places}, recovered=True)
 
     def bring_over(self) -> None:
         """What began in another boot runs on this one's clock, as soon as that can be told."""
