@@ -106,6 +106,7 @@ def test_then_one_that_has_rested_then_one_that_never_lived_then_the_longest_dea
     assert access.choose_codes(turn(every), ("1", "2")) == ("7", "0")
     assert access.choose_codes(turn(dead(*"70123456"), live=("9", "8")), ("1", "2")) == ("7", "0")
     assert access.choose_codes(turn(dead(*"7012345"), live=("9", "8")), ("1", "6")) == ("6", "7")
+    assert access.choose_codes(turn(every, WEEK_S + 1.5), ("0",)) == ("0", "7")
 
 
 def test_the_search_for_one_that_never_lived_goes_on_where_it_ended() -> None:
@@ -128,7 +129,7 @@ def test_no_code_left_is_refused_with_8() -> None:
 
 
 def test_the_first_few_that_have_rested_are_forgotten() -> None:
-    now = turn(dead(*"012345"), WEEK_S + 3.5)
+    now = turn(dead(*"012345"), WEEK_S + 9)
     access.forget_rested(now)
     assert "".join(now.resting_codes) == "45"
     now = turn(dead(*"012345"), WEEK_S + 1.5)
