@@ -45,6 +45,7 @@ from edge_agent.runtime.loop import LockerLoop
 from edge_agent.runtime.poller import FieldValues, Poller, SlowDevice, scale_of, thermometer_of
 from edge_agent.runtime.report import Report
 from edge_agent.runtime.views import Identity, Views
+from edge_agent.runtime.weighing import Weighing
 from edge_agent.runtime.writer import ThreadWriter, Writer
 from edge_agent.statemachine.inputs import Boot
 from edge_agent.statemachine.outputs import Effect
@@ -102,6 +103,10 @@ def layout_of(settings: Settings) -> Layout:
         duty_window_ns=unlock.duty_window_s * 10**9,
         code_digits=settings.codes.code_digits,
         door_ajar_ns=settings.doors.door_ajar_s * 10**9,
+        weighed=frozenset(cell.label for cell in settings.cells if cell.scale is not None),
+        empty_below_g=settings.weight.empty_below_g,
+        weight_change_g=settings.weight.weight_change_g,
+        hold_empty_dropoff=settings.weight.empty_dropoff == "hold",
     )
 
 
@@ -161,7 +166,7 @@ class Field:
 
         return {name: since(self.devices[name].bus) for name in self.door_boards}
 
-    def slow_devices(self, bus: str) -> list[SlowDevice]:
+    def slow_devices(self, bus: str, weighing: Weighing) -> list[SlowDevice]:
         """Scales and thermometers on one bus."""
         found: list[SlowDevice] = []
         probes: dict[str, dict[str, int]] = {}
@@ -170,7 +175,7 @@ class Field:
                 scale = self._settings.profile_of(cell.scale.device).scale
                 assert scale is not None
                 driver = RegisterScale(self.devices[cell.scale.device], scale)
-                found.append(scale_of(driver, cell.label, self.values))
+                found.append(scale_of(driver, cell.label, self.values, weighing))
             if cell.temperature is not None and self._on(cell.temperature.device, bus):
                 channels = probes.setdefault(cell.temperature.device, {})
                 channels[cell.label] = cell.temperature.channel
@@ -184,13 +189,13 @@ class Field:
     def _on(self, device: str, bus: str) -> bool:
         return self._settings.devices[device].bus == bus
 
-    def pollers(self, doors: Doors, loop: LockerLoop) -> list[Poller]:
+    def pollers(self, doors: Doors, weighing: Weighing, loop: LockerLoop) -> list[Poller]:
         """One poller for each bus."""
         return [
             Poller(
                 doors,
                 [board for board in self.door_boards if self._on(board, bus)],
-                self.slow_devices(bus),
+                self.slow_devices(bus, weighing),
                 loop.submit,
             )
             for bus in self.buses
@@ -261,11 +266,13 @@ class Agent:
         self.doors = Doors(
             self.field.door_boards, self.field.door_places(), self.field.doubt_since(), self.loop.submit
         )
+        self._weighing = Weighing(layout.weighed, self.loop.submit)
         self._executor = Executor(
             self.field.locks,
             self.doors,
             self.loop.submit,
             ports.clock,
+            self._weighing,
             watch_s=settings.unlock.watch_ms / 1000,
         )
         self._group: asyncio.TaskGroup
@@ -295,7 +302,7 @@ class Agent:
         async with asyncio.TaskGroup() as group:
             self._group = group
             group.create_task(self.loop.run(), name="loop")
-            for poller in self.field.pollers(self.doors, self.loop):
+            for poller in self.field.pollers(self.doors, self._weighing, self.loop):
                 group.create_task(poller.run(), name="poller")
             group.create_task(self.publisher.run(), name="publisher")
             group.create_task(self.link.run(), name="link")

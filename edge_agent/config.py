@@ -85,6 +85,18 @@ class DoorsSection(Section):
     door_ajar_s: Annotated[int, Field(strict=True, ge=1, le=86_400)] = 120
 
 
+class WeightSection(Section):
+    """What the scales in the cells are taken for; grams.
+
+    `empty_dropoff`: a drop-off that the scale finds empty raises an alarm, or with `hold` also leaves the
+    reservation PENDING. Less than `empty_below_g` is nothing; more than `weight_change_g` is a change.
+    """
+
+    empty_dropoff: Literal["alarm", "hold"] = "alarm"
+    empty_below_g: Annotated[int, Field(strict=True, ge=1, le=100_000)] = 50
+    weight_change_g: Annotated[int, Field(strict=True, ge=1, le=100_000)] = 100
+
+
 class BusSection(Section):
     """One serial port and its pair of wires."""
 
@@ -151,6 +163,7 @@ class Settings(Section):
     machine: MachineSection
     mqtt: MqttSection
     doors: DoorsSection
+    weight: WeightSection = WeightSection()
     paths: PathsSection = PathsSection()
     unlock: UnlockSection = UnlockSection()
     codes: CodesSection = CodesSection()

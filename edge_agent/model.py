@@ -111,6 +111,9 @@ class Alarm(StrEnum):
     LOCK_JAMMED = "LOCK_JAMMED"
     CLOCK_UNSYNCED = "CLOCK_UNSYNCED"
     CODE_GUESSING = "CODE_GUESSING"
+    EMPTY_DROPOFF = "EMPTY_DROPOFF"
+    PARCEL_LEFT_BEHIND = "PARCEL_LEFT_BEHIND"
+    WEIGHT_CHANGED = "WEIGHT_CHANGED"
 
 
 @dataclass(frozen=True, slots=True)
@@ -188,6 +191,8 @@ class Reservation:
     first_dropoff: Instant | None = None
     dropoff_opened: bool = False
     """A drop-off has the door open: when it closes, the parcel is dropped off."""
+    to_be_weighed: bool = False
+    """The door has been closed after a drop-off, and the scale has not yet told what lies behind it."""
     dropped_off: Instant | None = None
     picked_up: Instant | None = None
     recovered: bool = False
@@ -261,6 +266,10 @@ class Cell:
     """How long from the first pulse to the open door, in microseconds: a mean over many openings."""
     recent_open_us: int | None = None
     """The same over the last few."""
+    mass_g: int | None = None
+    """What the scale has shown since the door was closed; None while nobody knows."""
+    empty: bool | None = None
+    """What that means: proven empty or not; None while nobody knows."""
     worn: bool = False
     """The lock became slow, and maintenance was asked for."""
 

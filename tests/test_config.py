@@ -127,6 +127,7 @@ def test_all_findings_come_at_once(tmp_path: Path) -> None:
     assert len(findings(tmp_path, document)) == 3
 
 
+@pytest.mark.behaviour("codes-06")
 def test_more_cells_than_codes_allow(tmp_path: Path) -> None:
     document = demo()
     document["cells"] *= 5

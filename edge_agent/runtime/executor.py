@@ -13,8 +13,9 @@ from edge_agent.errors import BusFault, DeviceFault, NotSent
 from edge_agent.model import Door
 from edge_agent.runtime.clock import Clock
 from edge_agent.runtime.doors import Doors
+from edge_agent.runtime.weighing import Weighing
 from edge_agent.statemachine.inputs import DoorRead, Input, PulseDone
-from edge_agent.statemachine.outputs import Effect, PulseLock, ReadDoor
+from edge_agent.statemachine.outputs import Effect, PulseLock, ReadDoor, Weigh
 
 log = structlog.get_logger()
 
@@ -33,9 +34,11 @@ class Executor:
         doors: Doors,
         submit: Callable[[Input], None],
         clock: Clock,
+        weighing: Weighing,
         *,
         watch_s: float,
     ) -> None:
+        self._weighing = weighing
         self._clock = clock
         self._locks = locks
         self._doors = doors
@@ -50,6 +53,8 @@ class Executor:
                 self._submit(DoorRead(effect.unlock_id, door))
             case PulseLock():
                 await self._pulse(effect)
+            case Weigh():
+                self._weighing.anew(effect.cell)
 
     async def _pulse(self, effect: PulseLock) -> None:
         """Pulses once and watches the door. A lost acknowledgement changes nothing: the door tells.

@@ -10,6 +10,7 @@ from edge_agent.drivers.bus import Priority
 from edge_agent.drivers.interfaces import Scale, Thermometer, Weight
 from edge_agent.errors import BusFault, DeviceFault
 from edge_agent.runtime.doors import SILENT_AFTER, Doors
+from edge_agent.runtime.weighing import Weighing
 from edge_agent.statemachine.inputs import DeviceHealth, Input
 
 DOORS_PER_SLOW_READING = 3
@@ -38,13 +39,19 @@ class SlowDevice:
         self.ask_after_s = 0.0
 
 
-def scale_of(scale: Scale, label: str, values: FieldValues) -> SlowDevice:
+def scale_of(scale: Scale, label: str, values: FieldValues, weighing: Weighing) -> SlowDevice:
     """The scale in a cell."""
 
     async def read() -> None:
-        values.weights[label] = await scale.read()
+        weight = await scale.read()
+        values.weights[label] = weight
+        weighing.read(label, weight)
 
-    return SlowDevice(scale.name, read, lambda: values.weights.update({label: None}))
+    def lost() -> None:
+        values.weights[label] = None
+        weighing.lost(label)
+
+    return SlowDevice(scale.name, read, lost)
 
 
 def thermometer_of(board: Thermometer, channels: Mapping[str, int], values: FieldValues) -> SlowDevice:

@@ -19,7 +19,7 @@ from edge_agent.model import (
     Source,
 )
 from edge_agent.statemachine.amend import amend
-from edge_agent.statemachine.outputs import FactKind
+from edge_agent.statemachine.outputs import FactKind, Weigh
 from edge_agent.statemachine.transitions import (
     CELL_TABLE,
     FLAG_TABLE,
@@ -33,7 +33,7 @@ from edge_agent.statemachine.transitions import (
 from edge_agent.statemachine.turn import Turn
 
 AWAITING = (CellStatus.AWAITING_CLEANUP, CellStatus.AWAITING_INSPECTION)
-FAULT_ALARMS = (Alarm.LOCK_JAMMED, Alarm.WRONG_DOOR, Alarm.DOOR_FORCED)
+FAULT_ALARMS = (Alarm.LOCK_JAMMED, Alarm.WRONG_DOOR, Alarm.DOOR_FORCED, Alarm.PARCEL_LEFT_BEHIND)
 """What `clear` acknowledges."""
 
 
@@ -57,9 +57,9 @@ def holds(guard: CellGuard, turn: Turn, cell: Cell) -> bool:
         case CellGuard.ALLOCATABLE:
             return allocatable(cell) and turn.at_work(cell.label) is None
         case CellGuard.KNOWN_EMPTY:
-            return not cell.opened_since_allocation and not cell.suspect
+            return not cell.suspect and (not cell.opened_since_allocation or cell.empty is True)
         case CellGuard.UNDOUBTED:
-            return not cell.suspect
+            return not cell.suspect and cell.empty is not False
         case CellGuard.SOMETHING_TO_CLEAR:
             forced = f"{Alarm.DOOR_FORCED}/{cell.label}" in turn.alarms
             return cell.faulty is not None or forced or cell.worn
@@ -98,8 +98,16 @@ def see_door(turn: Turn, label: str, door: Door) -> None:
     if cell.door is not door:
         opened = cell.opened_since_allocation or (door is Door.OPEN and cell.reservation_id is not None)
         turn.change_cell(
-            label, door=door, door_since=turn.now, answering=True, opened_since_allocation=opened
+            label,
+            door=door,
+            door_since=turn.now,
+            answering=True,
+            opened_since_allocation=opened,
+            mass_g=None,
+            empty=None,
         )
+        if door is Door.CLOSED and label in turn.layout.weighed:
+            turn.effects.append(Weigh(label))
         if door is Door.CLOSED:
             turn.clear_alarm(Alarm.DOOR_AJAR, label, cell=label)
         elif label in turn.pulses and turn.pulses[label].may_open:

@@ -152,6 +152,14 @@ class DoorsSeen:
 
 
 @dataclass(frozen=True, slots=True)
+class Weighed:
+    """A settled weight in a cell, in grams; None: its scale does not answer any more."""
+
+    cell: str
+    mass_g: int | None
+
+
+@dataclass(frozen=True, slots=True)
 class DeviceHealth:
     """A device began or ceased to answer; `cells` are those whose doors it reads."""
 
@@ -175,5 +183,5 @@ class Tick:
 Command = (
     Reserve | OpenFor | EnterCode | Cancel | Abandon | RequestMaintenance | BlockCell | UnblockCell | Clear
 )
-Observation = DoorRead | PulseDone | DoorsSeen | DeviceHealth | Boot | Tick
+Observation = DoorRead | PulseDone | DoorsSeen | Weighed | DeviceHealth | Boot | Tick
 Input = Command | Observation

@@ -15,7 +15,7 @@ from edge_agent.model import (
     Ticket,
     parse_qr,
 )
-from edge_agent.statemachine import access, allocation, cell, doors, guessing, unlocking
+from edge_agent.statemachine import access, allocation, cell, doors, guessing, unlocking, weight
 from edge_agent.statemachine.amend import amend
 from edge_agent.statemachine.anchor import bring_over
 from edge_agent.statemachine.inputs import (
@@ -35,6 +35,7 @@ from edge_agent.statemachine.inputs import (
     Reserve,
     Tick,
     UnblockCell,
+    Weighed,
 )
 from edge_agent.statemachine.invariants import check
 from edge_agent.statemachine.reservation import NS, apply, demand, enter, live, rule_for
@@ -74,6 +75,8 @@ def step(state: LockerState, layout: Layout, given: Input, now: Instant) -> Step
                 unlocking.pulse_lapsed(turn, given.unlock_id, given.attempt)
         case DoorsSeen():
             _doors_seen(turn, given)
+        case Weighed():
+            _weighed(turn, given)
         case DeviceHealth():
             _device_health(turn, given)
         case Boot():
@@ -91,7 +94,8 @@ def next_due_ns(state: LockerState, layout: Layout, now: Instant) -> int | None:
 
     A grace whose elapsed time no clock can tell is not due; it is asked about again when something happens.
     """
-    left = [left_ns for _, left_ns in _running_out(state, now)]
+    left = [left_ns for _, left_ns in _running_out(state, layout, now)]
+    left += [left_ns for _, left_ns in _held(state, layout, now)]
     left += doors.left_ns(state, now, layout.door_ajar_ns)
     for way, guesses in state.guesses.items():
         if f"{Alarm.CODE_GUESSING}/{way}" in state.alarms:
@@ -100,7 +104,9 @@ def next_due_ns(state: LockerState, layout: Layout, now: Instant) -> int | None:
     return min(due, default=None)
 
 
-def _running_out(state: LockerState | Turn, now: Instant) -> Iterator[tuple[Reservation, int]]:
+def _running_out(
+    state: LockerState | Turn, layout: Layout, now: Instant
+) -> Iterator[tuple[Reservation, int]]:
     """Pick-up graces that end by time alone (door seen closed, nobody at work on it).
 
     With each what is left of it in nanoseconds; 0 or less means that it is over.
@@ -115,7 +121,16 @@ def _running_out(state: LockerState | Turn, now: Instant) -> Iterator[tuple[Rese
             continue
         elapsed_ns = reservation.picked_up.elapsed_ns(now)
         if elapsed_ns is not None:
-            yield reservation, reservation.grace_pickup_s * NS - elapsed_ns + 1
+            left_ns = reservation.grace_pickup_s * NS - elapsed_ns + 1
+            yield reservation, max(left_ns, weight.waits_ns(layout, place, now))
+
+
+def _held(state: LockerState | Turn, layout: Layout, now: Instant) -> Iterator[tuple[Reservation, int]]:
+    """Drop-offs that are closed and wait for their scale, with how long it is still waited for."""
+    if layout.hold_empty_dropoff:
+        for reservation in state.reservations.values():
+            if reservation.to_be_weighed and reservation.dropoff_opened:
+                yield reservation, weight.waits_ns(layout, state.cells[reservation.cell], now)
 
 
 def _refuse_expired(turn: Turn, expires_ns: int | None) -> None:
@@ -289,18 +304,48 @@ def _door_seen(turn: Turn, label: str, door: Door, *, recovered: bool = False) -
     cell.see_door(turn, label, door)
     unlocking.settle(turn, label, door, recovered=recovered)
     holder = turn.cells[label].reservation_id
-    if holder is None or door is not Door.CLOSED:
+    if holder is None:
         return
     reservation = turn.reservations[holder]
-    if rule_for(turn, reservation, Trigger.DOOR_CLOSED) is not None:
-        apply(
-            turn,
-            amend(reservation, recovered=recovered),
-            Trigger.DOOR_CLOSED,
-            recovered=recovered,
-            dropped_off=turn.now,
-            dropoff_opened=False,
-        )
+    if door is Door.OPEN:
+        if reservation.to_be_weighed:
+            turn.change_reservation(reservation, to_be_weighed=False)
+    elif rule_for(turn, reservation, Trigger.DOOR_CLOSED) is not None:
+        waits = label in turn.layout.weighed
+        if waits and turn.layout.hold_empty_dropoff and not recovered:
+            if not reservation.to_be_weighed:
+                turn.change_reservation(reservation, to_be_weighed=True)
+            return
+        _dropped_off(turn, reservation, recovered=recovered, to_be_weighed=waits)
+
+
+def _dropped_off(turn: Turn, reservation: Reservation, *, recovered: bool, to_be_weighed: bool) -> None:
+    apply(
+        turn,
+        amend(reservation, recovered=recovered),
+        Trigger.DOOR_CLOSED,
+        recovered=recovered,
+        dropped_off=turn.now,
+        dropoff_opened=False,
+        to_be_weighed=to_be_weighed,
+    )
+
+
+def _weighed(turn: Turn, given: Weighed) -> None:
+    """A scale has settled; what was dropped off just now is looked at with it."""
+    empty = weight.weighed(turn, given.cell, given.mass_g)
+    holder = turn.cells[given.cell].reservation_id
+    if empty is None or holder is None or not turn.reservations[holder].to_be_weighed:
+        return
+    reservation = turn.reservations[holder]
+    if empty:
+        weight.empty_dropoff(turn, given.cell)
+    if not reservation.dropoff_opened:
+        turn.change_reservation(reservation, to_be_weighed=False)
+    elif empty:
+        apply(turn, reservation, Trigger.FOUND_EMPTY, dropoff_opened=False, to_be_weighed=False)
+    else:
+        _dropped_off(turn, reservation, recovered=False, to_be_weighed=False)
 
 
 def _expected(turn: Turn, label: str) -> bool:
@@ -346,7 +391,10 @@ def _what_is_due(turn: Turn) -> None:
         turn.raise_alarm(Alarm.CLOCK_UNSYNCED, "")
     guessing.end_rests(turn)
     doors.what_is_due(turn)
-    for reservation, left_ns in tuple(_running_out(turn, turn.now)):
+    for reservation, left_ns in tuple(_held(turn, turn.layout, turn.now)):
+        if left_ns <= 0:
+            _dropped_off(turn, reservation, recovered=False, to_be_weighed=False)
+    for reservation, left_ns in tuple(_running_out(turn, turn.layout, turn.now)):
         if left_ns <= 0:
             apply(turn, reservation, Trigger.GRACE_OVER)
 

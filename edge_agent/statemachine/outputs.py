@@ -40,7 +40,14 @@ class PulseLock:
     expires_ns: int | None = None
 
 
-Effect = ReadDoor | PulseLock
+@dataclass(frozen=True, slots=True)
+class Weigh:
+    """Weigh a cell anew, now that its door is closed; the settled result comes back as `Weighed`."""
+
+    cell: str
+
+
+Effect = ReadDoor | PulseLock | Weigh
 
 
 class FactKind(StrEnum):

@@ -6,6 +6,7 @@ from typing import Any
 
 from edge_agent.errors import Code, Refusal
 from edge_agent.model import (
+    Alarm,
     Cell,
     CellCause,
     CellStatus,
@@ -17,6 +18,7 @@ from edge_agent.model import (
     UnlockOutcome,
 )
 from edge_agent.statemachine import cell as cells
+from edge_agent.statemachine import weight
 from edge_agent.statemachine.transitions import (
     LIVE,
     OVER,
@@ -61,7 +63,7 @@ def holds(guard: Guard, reservation: Reservation, cell: Cell, now: Instant) -> b
         case Guard.DOOR_SEEN_CLOSED:
             return cell.door is Door.CLOSED and cell.answering
         case Guard.NEVER_OPENED:
-            return not cell.opened_since_allocation
+            return not cell.opened_since_allocation or (cell.empty is True and not cell.suspect)
         case Guard.CELL_NOT_GIVEN_AGAIN:
             return cell.reservation_id in (None, reservation.reservation_id)
         case Guard.IN_A_WINDOW:
@@ -187,6 +189,9 @@ def _end(turn: Turn, reservation: Reservation, rule: Rule) -> None:
     turn.rest_code(reservation.pickup_code)
     if rule.to is Phase.COMPLETED:
         turn.put("former", reservation.cell, reservation)
+        weight.left_behind(turn, reservation.cell)
+    for alarm in (Alarm.EMPTY_DROPOFF, Alarm.WEIGHT_CHANGED):
+        turn.clear_alarm(alarm, reservation.cell, cell=reservation.cell)
     assert rule.cell is not None
     cell = cells.move(
         turn,

@@ -20,6 +20,14 @@ class Layout:
     duty_window_ns: int = 10 * 10**9
     code_digits: int = 4
     door_ajar_ns: int = 120 * 10**9
+    weighed: frozenset[str] = frozenset()
+    """Cells with a scale that is looked at."""
+    empty_below_g: int = 50
+    """Less than this is nothing."""
+    weight_change_g: int = 100
+    """More than this is a change behind a closed door."""
+    hold_empty_dropoff: bool = False
+    """A drop-off that the scale finds empty leaves the reservation PENDING."""
 
 
 @dataclass(frozen=True, slots=True)

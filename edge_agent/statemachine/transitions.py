@@ -63,6 +63,7 @@ class Trigger(StrEnum):
     PICKUP_OPENED = "door open for a pick-up"
     PICKUP_FAILED = "door did not open for a pick-up"
     DOOR_CLOSED = "door closed"
+    FOUND_EMPTY = "door closed, the scale shows nothing, and that is to be held"
     MOVED = "its cell is of no use and another one fits"
     GRACE_OVER = "pick-up grace over, door closed"
     CLEARED = "its cell cleared by hand"
@@ -87,7 +88,7 @@ class Guard(StrEnum):
     WITHIN_DROPOFF_GRACE = "within the drop-off grace"
     WITHIN_PICKUP_GRACE = "within the pick-up grace"
     DOOR_SEEN_CLOSED = "the door is seen closed"
-    NEVER_OPENED = "its cell was never opened since the allocation"
+    NEVER_OPENED = "its cell was never opened since the allocation, or a scale proves it empty"
     CELL_NOT_GIVEN_AGAIN = "its cell was not given to anybody else"
     IN_A_WINDOW = "in one of the five windows"
     TIME_UNKNOWN = "no clock can tell whether the grace is over"
@@ -125,8 +126,8 @@ class CellGuard(StrEnum):
     """Conditions on a cell; `cell.holds` tells whether one is met."""
 
     ALLOCATABLE = "not blocked, not faulty, no unlock at work, and seen closed by a board that answers"
-    KNOWN_EMPTY = "never opened since the allocation"
-    UNDOUBTED = "no unlock of unknown outcome happened"
+    KNOWN_EMPTY = "never opened since the allocation, or proven empty by a scale"
+    UNDOUBTED = "no unlock of unknown outcome happened, and no scale shows something left behind"
     SOMETHING_TO_CLEAR = "faulty, worn, or its door was forced"
 
 
@@ -178,6 +179,7 @@ _RULES: dict[tuple[Phase, Trigger], Rule] = {
     (P.PENDING, T.DOOR_CLOSED): Rule(
         P.DROPPED_OFF, guard=G.DROPOFF_HAS_DOOR, fact=FactKind.DROPOFF, cell=K.FILLED
     ),
+    (P.PENDING, T.FOUND_EMPTY): Rule(P.PENDING, guard=G.DROPOFF_HAS_DOOR),
     (P.PENDING, T.MOVED): Rule(
         P.PENDING, guard=G.NEVER_OPENED, fact=FactKind.CELL_STATUS_CHANGED, cell=K.VACATED
     ),
@@ -219,12 +221,14 @@ _NOTHING: dict[tuple[Phase, Trigger], str] = {
     (P.PENDING, T.GRACE_OVER): "no pick-up grace runs",
     (P.PENDING, T.CLEARED): "the reservation stays",
     (P.DROPPED_OFF, T.DOOR_CLOSED): "dropped off already",
+    (P.DROPPED_OFF, T.FOUND_EMPTY): "dropped off already",
     (P.DROPPED_OFF, T.MOVED): "a parcel is not moved",
     (P.DROPPED_OFF, T.GRACE_OVER): "no pick-up grace runs",
     (P.DROPPED_OFF, T.CLEARED): "the reservation stays",
     (P.PICKED_UP, T.DROPOFF_OPENED): "a drop-off is not granted here",
     (P.PICKED_UP, T.PICKUP_FAILED): "picked up already; the attempt to open again is only answered",
     (P.PICKED_UP, T.DOOR_CLOSED): "the grace decides",
+    (P.PICKED_UP, T.FOUND_EMPTY): "the grace decides",
     (P.PICKED_UP, T.MOVED): "a parcel is not moved",
 }
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from edge_agent.protocol.api import rfc3339
 from edge_agent.protocol.events import EventType
 from tests.gateway.support import Gateway, Peer, bench
@@ -107,6 +109,7 @@ async def test_an_old_reply_is_put_right_by_the_event(tmp_path: Path) -> None:
         assert await ongoing(store, NOW_S + 3601) == 0
 
 
+@pytest.mark.behaviour("reservation-14")
 async def test_a_grace_of_nothing_is_over_at_once(tmp_path: Path) -> None:
     async with opened(tmp_path) as store:
         await tell(store, view(grace_period_pickup_in_seconds=0), event(EventType.PICKUP, 1))

@@ -142,6 +142,7 @@ async def test_events_before_the_reply_are_kept_and_completed_by_it(tmp_path: Pa
         assert len(await store.due_webhooks()) == 1
 
 
+@pytest.mark.behaviour("reservation-14")
 async def test_picked_up_is_ongoing_within_its_grace(tmp_path: Path) -> None:
     async with opened(tmp_path) as store:
         await tell(store, view(), event(EventType.PICKUP, 1), now_s=NOW_S + 60)

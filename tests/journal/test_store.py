@@ -80,6 +80,7 @@ def test_only_what_changed_is_written_and_what_is_gone_is_removed(tmp_path: Path
         assert set(store.load(0.0).entities["resting_codes"]) == set(core.state.resting_codes)
 
 
+@pytest.mark.behaviour("time-18")
 def test_events_keep_their_sequence_over_deletion_and_restart(tmp_path: Path) -> None:
     core = Core()
     with opened(tmp_path) as store:

@@ -35,6 +35,7 @@ RESERVE = {
 }
 
 
+@pytest.mark.behaviour("reservation-28", "reservation-34")
 @pytest.mark.parametrize(
     ("wrong", "field"),
     [
@@ -111,6 +112,7 @@ def test_garbage_is_refused_and_nothing_else(payload: bytes, name: str) -> None:
         decode(name, payload)
 
 
+@pytest.mark.behaviour("time-24", "time-25")
 @pytest.mark.parametrize(
     ("name", "synced", "expires_s", "interval_s", "left_s"),
     [
@@ -141,12 +143,14 @@ def test_how_long_a_command_lives(
         assert life_ns(name, command, now, interval_s) == left_s * 10**9
 
 
+@pytest.mark.behaviour("time-23")
 def test_an_old_command_with_a_long_expiry_is_expired() -> None:
     command = decode("dropoff", body(reservation_id="r", issued_at=at(-31), expires_at=at(3600)))
     with pytest.raises(Refusal, match="expired"):
         life_ns("dropoff", command, NOW, None)
 
 
+@pytest.mark.behaviour("codes-10")
 @pytest.mark.parametrize("purpose", [Purpose.DROPOFF, Purpose.PICKUP])
 def test_qr_texts_are_those_of_the_reference(purpose: Purpose) -> None:
     text = qr_text(purpose, "res_789", "1234")

@@ -11,9 +11,11 @@ import pytest
 
 from edge_agent.console.api import ConsolePort, create_app
 from edge_agent.errors import Code, Refusal
+from edge_agent.model import CellStatus
 from tests.support.site import Site, at_site
 
 
+@pytest.mark.behaviour("reservation-18")
 def test_open_door_is_accepted_at_once_and_fulfilled_later(tmp_path: Path) -> None:
     async def test(site: Site) -> None:
         made = await site.reserve()
@@ -66,6 +68,7 @@ def test_an_accepted_open_door_ends_with_an_event_also_when_the_machine_dies(tmp
     at_site(tmp_path, test)
 
 
+@pytest.mark.behaviour("reservation-16")
 def test_the_last_window_holds_over_a_restart_and_ends_with_the_next_parcel(tmp_path: Path) -> None:
     async def test(site: Site) -> None:
         made = await site.reserve(grace_period_pickup_in_seconds=0)
@@ -96,6 +99,7 @@ def test_the_last_window_holds_over_a_restart_and_ends_with_the_next_parcel(tmp_
     at_site(tmp_path, test)
 
 
+@pytest.mark.behaviour("cells-02")
 def test_abandon_maintenance_block_unblock_and_clear(tmp_path: Path) -> None:
     async def test(site: Site) -> None:
         made = await site.reserve()
@@ -167,6 +171,7 @@ def test_a_maintenance_for_another_machine_or_none_at_all(tmp_path: Path) -> Non
     at_site(tmp_path, test)
 
 
+@pytest.mark.behaviour("reservation-26")
 def test_the_console_shows_what_happened_without_codes(tmp_path: Path) -> None:
     async def test(site: Site) -> None:
         made = await site.reserve(eta_minutes=0, notes="[red]fragile")
@@ -248,5 +253,41 @@ def test_a_command_for_a_cell_that_is_none_is_not_found(tmp_path: Path) -> None:
         with pytest.raises(Refusal) as caught:
             agent.desk._label("cell_nowhere")
         assert caught.value.code is Code.NOT_FOUND
+
+    at_site(tmp_path, test)
+
+
+HEATED = {"width": 200, "height": 100, "depth": 300, "heating_required": True}
+
+
+def test_what_the_scales_say_of_a_dropoff_and_of_what_is_left(tmp_path: Path) -> None:
+    async def test(site: Site) -> None:
+        agent = site.plant.agent
+        assert agent is not None
+
+        def alarms() -> list[tuple[str, str | None]]:
+            return [(row["alarm"], row["label"]) for row in agent.report.alarms()]
+
+        async def with_a_scale() -> tuple[str, str]:
+            for number in range(1, 12):
+                made = await site.reserve(number, packaging=HEATED, grace_period_pickup_in_seconds=0)
+                label = made["cell"]["description"]
+                if label in agent.loop.layout.weighed:
+                    return made["reservation_id"], label
+            raise AssertionError("no heated cell has a scale")
+
+        rid, label = await with_a_scale()
+        await site.call("dropoff", rid)
+        await asyncio.sleep(1)
+        site.plant.world.close(label)
+        await site.until(lambda: ("EMPTY_DROPOFF", label) in alarms())
+        assert site.told("DROPOFF")
+        await site.call("pickup", rid)
+        await asyncio.sleep(1)
+        site.plant.world.place(label, 700)
+        site.plant.world.close(label)
+        await site.until(lambda: ("PARCEL_LEFT_BEHIND", label) in alarms())
+        assert ("EMPTY_DROPOFF", label) not in alarms()
+        assert agent.loop.state.cells[label].status is CellStatus.AWAITING_INSPECTION
 
     at_site(tmp_path, test)

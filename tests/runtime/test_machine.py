@@ -40,6 +40,7 @@ def test_one_request_that_comes_twice_at_once_acts_once(tmp_path: Path) -> None:
     at_site(tmp_path, test)
 
 
+@pytest.mark.behaviour("opening-13", "time-23")
 def test_an_expired_command_acts_never_and_may_be_tried_again(tmp_path: Path) -> None:
     async def test(site: Site) -> None:
         await site.reserve()
@@ -53,6 +54,7 @@ def test_an_expired_command_acts_never_and_may_be_tried_again(tmp_path: Path) ->
     at_site(tmp_path, test)
 
 
+@pytest.mark.behaviour("time-24", "time-25", "alarms-11")
 def test_without_a_synchronised_clock_only_the_message_expiry_counts(tmp_path: Path) -> None:
     async def test(site: Site) -> None:
         await site.reserve()
@@ -93,6 +95,7 @@ def test_a_full_disk_refuses_commands_and_keeps_what_was_seen(tmp_path: Path) ->
     at_site(tmp_path, test)
 
 
+@pytest.mark.behaviour("reservation-37", "cells-05", "alarms-08")
 def test_a_silent_bus_makes_doors_unknown_and_opens_nothing(tmp_path: Path) -> None:
     async def test(site: Site) -> None:
         await site.reserve()
@@ -125,6 +128,7 @@ def test_a_silent_bus_makes_doors_unknown_and_opens_nothing(tmp_path: Path) -> N
     at_site(tmp_path, test)
 
 
+@pytest.mark.behaviour("opening-19")
 def test_a_door_forced_and_closed_changes_no_reservation(tmp_path: Path) -> None:
     async def test(site: Site) -> None:
         made = await site.reserve()
@@ -143,6 +147,7 @@ def test_a_door_forced_and_closed_changes_no_reservation(tmp_path: Path) -> None
     at_site(tmp_path, test)
 
 
+@pytest.mark.behaviour("time-10", "time-12")
 @pytest.mark.parametrize("door", [Door.OPEN, Door.CLOSED])
 def test_killed_after_the_pulse_and_before_the_outcome(tmp_path: Path, door: Door) -> None:
     """The requester that asks again with the same id gets what the door told, and no second pulse."""
@@ -221,6 +226,7 @@ def test_an_id_that_was_reserved_and_cancelled_in_one_breath_is_not_reserved_aga
     at_site(tmp_path, test)
 
 
+@pytest.mark.behaviour("opening-13")
 def test_a_pulse_that_the_disk_held_up_too_long_is_not_given(tmp_path: Path) -> None:
     async def test(site: Site) -> None:
         made = await site.reserve()
@@ -303,6 +309,7 @@ def test_lost_readings_after_a_pulse_do_not_block_the_cell(tmp_path: Path) -> No
     at_site(tmp_path, test)
 
 
+@pytest.mark.behaviour("codes-11")
 def test_somebody_at_the_kiosk_is_told_not_valid_and_nothing_else(tmp_path: Path) -> None:
     async def test(site: Site) -> None:
         made = await site.reserve()
@@ -316,6 +323,7 @@ def test_somebody_at_the_kiosk_is_told_not_valid_and_nothing_else(tmp_path: Path
     at_site(tmp_path, test)
 
 
+@pytest.mark.behaviour("reservation-22")
 def test_a_door_that_was_open_a_moment_ago_is_not_taken_for_opened(tmp_path: Path) -> None:
     """The closing of a door is believed after 50 ms; a pick-up that comes within them must see it open
     anew."""

@@ -36,6 +36,7 @@ from edge_agent.statemachine.unlocking import MOVES
 from tests.support.core import SMALL, Core, specs
 
 
+@pytest.mark.behaviour("opening-16")
 def test_an_empty_reservation_moves_from_a_jammed_lock_in_the_same_call() -> None:
     core = Core()
     reservation = core.reserve()
@@ -60,6 +61,7 @@ def test_an_empty_reservation_moves_from_a_jammed_lock_in_the_same_call() -> Non
     assert len({(p.unlock_id, p.attempt) for p in core.pulses}) == 4
 
 
+@pytest.mark.behaviour("opening-15")
 def test_a_jam_asks_for_maintenance_once() -> None:
     core = Core()
     reservation = core.dropped_off()
@@ -74,6 +76,7 @@ def test_a_jam_asks_for_maintenance_once() -> None:
     assert asked[0].maintenance_ticket_id.startswith("maint_")
 
 
+@pytest.mark.behaviour("opening-16")
 def test_one_that_was_opened_since_its_allocation_does_not_move() -> None:
     core = Core()
     reservation = core.reserve()
@@ -85,6 +88,7 @@ def test_one_that_was_opened_since_its_allocation_does_not_move() -> None:
     assert core.live(reservation).cell == reservation.cell
 
 
+@pytest.mark.behaviour("cells-11")
 def test_a_forced_door_counts_as_opened() -> None:
     core = Core()
     reservation = core.reserve()
@@ -94,6 +98,7 @@ def test_a_forced_door_counts_as_opened() -> None:
     assert core.state.cells[reservation.cell].status is CellStatus.AWAITING_INSPECTION
 
 
+@pytest.mark.behaviour("opening-16", "alarms-06")
 def test_with_no_other_cell_a_jam_is_refused_and_the_reservation_stays() -> None:
     core = Core(Layout(specs={"A01": specs()[0]}))
     reservation = core.reserve()
@@ -107,6 +112,7 @@ def test_with_no_other_cell_a_jam_is_refused_and_the_reservation_stays() -> None
     assert f"{Alarm.LOCK_JAMMED}/A01" not in core.state.alarms
 
 
+@pytest.mark.behaviour("opening-13")
 def test_a_late_wish_moves_nothing() -> None:
     core = Core()
     reservation = core.reserve()
@@ -132,6 +138,7 @@ def test_one_wish_tries_so_many_other_cells_and_no_more() -> None:
     assert len({(p.unlock_id, p.attempt) for p in core.pulses}) == 3 * (MOVES + 1)
 
 
+@pytest.mark.behaviour("cells-06")
 def test_an_unopened_reservation_behind_a_silent_board_moves_at_its_dropoff() -> None:
     core = Core()
     reservation = core.reserve()
@@ -161,6 +168,7 @@ def test_only_a_dropoff_moves(purpose: Purpose) -> None:
     assert core.live(reservation).cell == reservation.cell
 
 
+@pytest.mark.behaviour("reservation-12", "cells-08")
 def test_abandon_leaves_the_parcel_to_the_clean_up() -> None:
     core = Core()
     reservation = core.dropped_off()
@@ -174,6 +182,7 @@ def test_abandon_leaves_the_parcel_to_the_clean_up() -> None:
     assert [fact.cause for fact in core.facts[-2:]] == [CellCause.RELEASED, CellCause.CLEARED]
 
 
+@pytest.mark.behaviour("reservation-12")
 def test_abandon_needs_the_door_closed_and_seen() -> None:
     core = Core()
     reservation = core.dropped_off()
@@ -188,6 +197,7 @@ def test_abandon_needs_the_door_closed_and_seen() -> None:
     assert core.refused(core.abandon(reservation)).code is Code.NOT_ALLOWED
 
 
+@pytest.mark.behaviour("opening-11")
 def test_waiting_wishes_are_answered_when_their_reservation_is_given_up() -> None:
     core = Core(Layout(specs={s.label: s for s in specs()}, max_concurrent_unlocks=1))
     other, reservation = core.reserve(), core.dropped_off()
@@ -205,6 +215,7 @@ def test_waiting_wishes_are_answered_when_their_reservation_is_given_up() -> Non
     assert not core.state.queue
 
 
+@pytest.mark.behaviour("cells-02", "cells-07", "cells-10")
 def test_a_blocked_cell_is_given_to_nobody_and_keeps_its_parcel_reachable() -> None:
     core = Core(Layout(specs={"A01": specs()[0]}))
     reservation = core.dropped_off(grace_pickup_s=0)
@@ -234,6 +245,7 @@ def test_what_cannot_be_done_to_a_cell_is_refused() -> None:
     assert core.refused(RequestMaintenance(key, "m", "d", Severity.LOW, "Z9")).code is Code.NOT_FOUND
 
 
+@pytest.mark.behaviour("reservation-24")
 def test_while_a_door_is_being_opened_nothing_else_is_done_to_its_cell() -> None:
     core = Core()
     reservation = core.dropped_off()
@@ -253,6 +265,7 @@ def test_while_a_door_is_being_opened_nothing_else_is_done_to_its_cell() -> None
         assert refusal.message == f"the door of cell {label} is being opened just now"
 
 
+@pytest.mark.behaviour("cells-02")
 def test_maintenance_with_and_without_a_cell() -> None:
     core = Core()
     done = core.feed(RequestMaintenance("k1", "maint_1", "lamp broken", Severity.LOW))
@@ -275,6 +288,7 @@ def test_maintenance_with_and_without_a_cell() -> None:
     assert core.state.cells["A02"].blocked is None
 
 
+@pytest.mark.behaviour("time-23")
 def test_an_expired_command_on_a_cell_does_nothing() -> None:
     core = Core()
     late = core.now.boottime_ns - 1
@@ -288,6 +302,7 @@ def test_an_expired_command_on_a_cell_does_nothing() -> None:
         assert core.refused(given).code is Code.EXPIRED
 
 
+@pytest.mark.behaviour("time-06")
 def test_clear_frees_by_hand_what_no_clock_can_free() -> None:
     core = Core()
     reservation = core.picked_up(grace_pickup_s=60)
@@ -302,6 +317,7 @@ def test_clear_frees_by_hand_what_no_clock_can_free() -> None:
     assert core.kinds()[-2:] == [FactKind.RESERVATION_COMPLETED, FactKind.CELL_STATUS_CHANGED]
 
 
+@pytest.mark.behaviour("opening-22")
 def test_a_lock_that_becomes_slow_asks_for_maintenance_before_it_fails() -> None:
     core = Core()
     reservation = core.dropped_off(grace_pickup_s=0)
@@ -334,6 +350,7 @@ def test_a_lock_that_becomes_slow_asks_for_maintenance_before_it_fails() -> None
     assert not core.state.cells[reservation.cell].worn
 
 
+@pytest.mark.behaviour("cells-14", "cells-20")
 def test_heavy_or_tall_parcels_and_what_code_8_says() -> None:
     core = Core()
     assert core.reserve(replace(SMALL, width_mm=450, depth_mm=350, height_mm=150)).cell == "A01"

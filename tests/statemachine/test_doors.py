@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pytest
+
 from edge_agent.errors import Code
 from edge_agent.model import Alarm, Door, Purpose, ReservationStatus
 from edge_agent.statemachine.inputs import Clear, DoorRead, DoorsSeen, PulseDone
@@ -13,6 +15,7 @@ def stands(core: Core, alarm: Alarm, label: str) -> bool:
     return f"{alarm}/{label}" in core.state.alarms
 
 
+@pytest.mark.behaviour("opening-19", "alarms-03")
 def test_a_door_that_opens_with_no_pulse_is_forced_until_closed_and_acknowledged() -> None:
     core = Core()
     reservation = core.reserve()
@@ -27,6 +30,7 @@ def test_a_door_that_opens_with_no_pulse_is_forced_until_closed_and_acknowledged
     assert live.status is ReservationStatus.PENDING
 
 
+@pytest.mark.behaviour("alarms-04")
 def test_a_forced_door_is_forgotten_after_ten_minutes_closed() -> None:
     core = Core()
     core.feed(DoorsSeen({"A01": Door.OPEN}))
@@ -38,6 +42,7 @@ def test_a_forced_door_is_forgotten_after_ten_minutes_closed() -> None:
     assert not core.state.alarms
 
 
+@pytest.mark.behaviour("opening-20", "alarms-02")
 def test_a_door_open_too_long_is_ajar_until_it_is_closed() -> None:
     core = Core()
     reservation = core.reserve()
@@ -53,6 +58,7 @@ def test_a_door_open_too_long_is_ajar_until_it_is_closed() -> None:
     assert core.state.reservations[reservation.reservation_id].status is ReservationStatus.DROPPED_OFF
 
 
+@pytest.mark.behaviour("opening-18", "alarms-07")
 def test_another_door_than_the_one_commanded_stops_the_unlock() -> None:
     core = Core()
     reservation = core.reserve()
@@ -88,6 +94,7 @@ def test_a_lock_that_opens_late_was_not_forced() -> None:
     assert not stands(core, Alarm.DOOR_FORCED, reservation.cell)
 
 
+@pytest.mark.behaviour("opening-19")
 def test_a_door_forced_while_the_daemon_was_dead_is_told_at_the_start() -> None:
     core = Core()
     core.restart({"A01": Door.OPEN}, off_s=60)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import pytest
+
 from edge_agent.model import Alarm, Purpose, Reservation, qr_text
 from edge_agent.statemachine.locker import next_due_ns
 from tests.support.core import Core
@@ -28,6 +30,7 @@ def opens(core: Core, reservation: Reservation) -> bool:
     return True
 
 
+@pytest.mark.behaviour("codes-12", "codes-14", "codes-18", "alarms-18")
 def test_the_fifth_invalid_entry_in_five_minutes_begins_a_rest_of_60_s() -> None:
     core = Core()
     reservation = core.reserve()
@@ -49,6 +52,7 @@ def test_the_fifth_invalid_entry_in_five_minutes_begins_a_rest_of_60_s() -> None
     assert opens(core, reservation)
 
 
+@pytest.mark.behaviour("codes-13")
 def test_a_live_code_in_the_wrong_state_counts() -> None:
     core = Core()
     reservation = core.reserve()
@@ -57,6 +61,7 @@ def test_a_live_code_in_the_wrong_state_counts() -> None:
     assert DIGITS in core.state.alarms
 
 
+@pytest.mark.behaviour("codes-15", "codes-16")
 def test_rests_double_up_to_an_hour_and_a_quiet_day_forgives() -> None:
     core = Core()
     lengths = []
@@ -72,6 +77,7 @@ def test_rests_double_up_to_an_hour_and_a_quiet_day_forgives() -> None:
     assert next_due_ns(core.state, core.layout, core.now) == core.now.boottime_ns + 60 * 10**9
 
 
+@pytest.mark.behaviour("codes-19")
 def test_qr_texts_are_counted_on_their_own() -> None:
     core = Core()
     reservation = core.reserve()
@@ -83,6 +89,7 @@ def test_qr_texts_are_counted_on_their_own() -> None:
     assert opens(core, reservation)
 
 
+@pytest.mark.behaviour("codes-17")
 def test_a_rest_survives_a_restart_and_begins_anew_where_no_clock_tells() -> None:
     core = Core()
     reservation = core.reserve()

@@ -37,6 +37,7 @@ def kinds(core: Core) -> list[FactKind]:
     return [fact.kind for fact in core.facts]
 
 
+@pytest.mark.behaviour("reservation-01", "reservation-04", "reservation-10", "reservation-15")
 def test_a_whole_life_in_order() -> None:
     core = Core()
     reservation = core.reserve()
@@ -68,6 +69,7 @@ def test_a_whole_life_in_order() -> None:
     assert [f.source for f in core.facts] == [Source.API, Source.MACHINE, Source.API, Source.MACHINE]
 
 
+@pytest.mark.behaviour("reservation-15")
 def test_grace_over_with_the_door_open_frees_only_when_it_closes() -> None:
     core = Core()
     reservation = core.reserve(grace_pickup_s=5)
@@ -81,6 +83,7 @@ def test_grace_over_with_the_door_open_frees_only_when_it_closes() -> None:
     assert core.state.cells[reservation.cell].status is CellStatus.IDLE
 
 
+@pytest.mark.behaviour("reservation-08", "reservation-13")
 def test_reopening_within_the_graces_moves_nothing_and_tells_nothing() -> None:
     core = Core()
     reservation = core.reserve()
@@ -95,6 +98,7 @@ def test_reopening_within_the_graces_moves_nothing_and_tells_nothing() -> None:
     assert kinds(core) == [FactKind.RESERVATION_CREATED, FactKind.DROPOFF, FactKind.PICKUP]
 
 
+@pytest.mark.behaviour("reservation-08", "reservation-13", "reservation-19")
 def test_reopening_after_the_graces_is_refused_with_9() -> None:
     core = Core()
     reservation = core.reserve(grace_dropoff_s=10, grace_pickup_s=10)
@@ -107,6 +111,7 @@ def test_reopening_after_the_graces_is_refused_with_9() -> None:
     assert core.refused(core.wish(reservation, Purpose.PICKUP)).code is Code.NOT_ALLOWED
 
 
+@pytest.mark.behaviour("reservation-20", "reservation-21")
 def test_a_door_that_is_open_already_is_not_pulsed() -> None:
     core = Core()
     reservation = core.reserve()
@@ -122,6 +127,7 @@ def test_a_door_that_is_open_already_is_not_pulsed() -> None:
     assert len(core.pulses) == 2
 
 
+@pytest.mark.behaviour("opening-19")
 def test_a_forced_door_makes_no_dropoff() -> None:
     core = Core()
     reservation = core.reserve()
@@ -131,6 +137,7 @@ def test_a_forced_door_makes_no_dropoff() -> None:
     assert live.status is ReservationStatus.PENDING
 
 
+@pytest.mark.behaviour("reservation-11", "opening-01", "opening-15", "alarms-05")
 @pytest.mark.parametrize("purpose", list(Purpose))
 def test_no_movement_after_all_attempts_is_a_jam(purpose: Purpose) -> None:
     core = Core()
@@ -161,6 +168,7 @@ def test_no_movement_after_all_attempts_is_a_jam(purpose: Purpose) -> None:
     assert not core.state.alarms
 
 
+@pytest.mark.behaviour("first-01", "reservation-24", "opening-06")
 def test_an_unreadable_door_after_a_pulse_is_unknown_and_never_pulsed_again() -> None:
     core = Core()
     reservation = core.reserve()
@@ -177,6 +185,7 @@ def test_an_unreadable_door_after_a_pulse_is_unknown_and_never_pulsed_again() ->
     assert len(core.pulses) == 1
 
 
+@pytest.mark.behaviour("opening-06")
 def test_an_unreadable_door_before_the_pulse_gets_no_pulse() -> None:
     core = Core()
     reservation = core.dropped_off()
@@ -188,6 +197,7 @@ def test_an_unreadable_door_before_the_pulse_gets_no_pulse() -> None:
     assert not core.pulses
 
 
+@pytest.mark.behaviour("reservation-24")
 def test_from_the_look_to_the_outcome_other_commands_on_the_cell_are_refused() -> None:
     core = Core()
     reservation = core.reserve()
@@ -200,6 +210,7 @@ def test_from_the_look_to_the_outcome_other_commands_on_the_cell_are_refused() -
         assert core.refused(other).code is Code.NOT_ALLOWED
 
 
+@pytest.mark.behaviour("opening-09", "opening-11", "opening-13")
 def test_at_most_two_locks_at_once_and_the_third_is_judged_again() -> None:
     core = Core()
     reservations = [core.reserve() for _ in range(4)]
@@ -219,6 +230,7 @@ def test_at_most_two_locks_at_once_and_the_third_is_judged_again() -> None:
     assert not core.pulses
 
 
+@pytest.mark.behaviour("opening-08")
 def test_a_lock_beyond_its_duty_rests() -> None:
     core = Core()
     reservation = core.reserve()
@@ -235,6 +247,7 @@ def test_a_lock_beyond_its_duty_rests() -> None:
     core.opens(core.wish(reservation, Purpose.DROPOFF))
 
 
+@pytest.mark.behaviour("reservation-06", "cells-08")
 def test_cancel_frees_the_cell_unless_it_was_open() -> None:
     core = Core()
     reservation = core.reserve()
@@ -252,6 +265,7 @@ def test_cancel_frees_the_cell_unless_it_was_open() -> None:
     assert core.state.cells[again.cell].status is CellStatus.IDLE
 
 
+@pytest.mark.behaviour("reservation-07")
 def test_cancel_while_a_dropoff_has_the_door_is_refused() -> None:
     core = Core()
     reservation = core.reserve()
@@ -259,6 +273,7 @@ def test_cancel_while_a_dropoff_has_the_door_is_refused() -> None:
     assert core.refused(core.cancel(reservation)).code is Code.NOT_ALLOWED
 
 
+@pytest.mark.behaviour("reservation-19")
 def test_over_and_unknown_reservations() -> None:
     core = Core()
     over = OpenFor("k", "res_x", Purpose.PICKUP, "u", 2**62, ended=ReservationStatus.CANCELLED)
@@ -266,6 +281,7 @@ def test_over_and_unknown_reservations() -> None:
     assert core.refused(replace(over, ended=None)).code is Code.NOT_FOUND
 
 
+@pytest.mark.behaviour("reservation-02", "codes-07", "codes-08", "codes-11")
 def test_codes_open_only_where_they_may() -> None:
     core = Core()
     reservation = core.reserve()
@@ -282,6 +298,7 @@ def test_codes_open_only_where_they_may() -> None:
     assert core.facts[-1].source is Source.MACHINE
 
 
+@pytest.mark.behaviour("codes-02", "codes-04")
 def test_dead_codes_rest_and_live_ones_are_unique() -> None:
     core = Core()
     first = core.reserve()
@@ -301,6 +318,7 @@ def test_dead_codes_rest_and_live_ones_are_unique() -> None:
     assert {fourth.drop_off_code, fourth.pickup_code} == set(codes)
 
 
+@pytest.mark.behaviour("codes-05")
 def test_when_no_code_is_left_the_longest_dead_ones_come_back() -> None:
     core = Core(Layout(specs={s.label: s for s in specs()}, code_digits=1))
     for number in range(5):
@@ -314,6 +332,7 @@ def test_when_no_code_is_left_the_longest_dead_ones_come_back() -> None:
     assert (last.drop_off_code, last.pickup_code) == ("0", "1")
 
 
+@pytest.mark.behaviour("cells-16", "cells-20")
 def test_allocation_takes_no_scarcer_a_cell_than_needed() -> None:
     core = Core()
     cells = [core.reserve().cell for _ in range(5)]
@@ -326,6 +345,7 @@ def test_allocation_takes_no_scarcer_a_cell_than_needed() -> None:
     assert "fits" in core.refused(huge).message
 
 
+@pytest.mark.behaviour("cells-13", "cells-14", "cells-15")
 @pytest.mark.parametrize(
     ("packaging", "cell"),
     [
@@ -340,6 +360,7 @@ def test_a_parcel_fits_upright_and_turned(packaging: Packaging, cell: str) -> No
     assert Core().reserve(packaging).cell == cell
 
 
+@pytest.mark.behaviour("cells-04", "cells-05", "alarms-08")
 def test_cells_of_a_silent_board_are_not_given() -> None:
     core = Core()
     core.feed(DeviceHealth("locks_a", False, ("A01", "A02")))
@@ -351,12 +372,14 @@ def test_cells_of_a_silent_board_are_not_given() -> None:
     assert not core.state.alarms
 
 
+@pytest.mark.behaviour("cells-04")
 def test_an_unclosed_door_is_not_given() -> None:
     core = Core()
     core.feed(DoorsSeen({"A01": Door.OPEN}))
     assert core.reserve().cell == "A02"
 
 
+@pytest.mark.behaviour("reservation-38", "opening-02")
 def test_the_ledger_holds_intent_and_outcome() -> None:
     core = Core()
     reservation = core.reserve()

@@ -29,6 +29,7 @@ def window(core: Core, reservation: Reservation) -> int | None:
     return None if found is None else found.number
 
 
+@pytest.mark.behaviour("reservation-18")
 def test_it_is_answered_at_once_and_its_outcome_is_told() -> None:
     core = Core()
     reservation = core.reserve()
@@ -54,6 +55,7 @@ def test_without_an_x_request_id_the_commands_own_id_comes_back() -> None:
     assert told(core)[0].echo_id == asked.request_key
 
 
+@pytest.mark.behaviour("reservation-23")
 def test_a_door_closed_after_it_makes_no_dropoff() -> None:
     core = Core()
     reservation = core.reserve()
@@ -63,6 +65,7 @@ def test_a_door_closed_after_it_makes_no_dropoff() -> None:
     assert core.live(reservation).first_dropoff is None
 
 
+@pytest.mark.behaviour("reservation-05", "reservation-20")
 def test_a_dropoff_accepted_while_it_stands_open_is_one_when_it_closes() -> None:
     core = Core()
     reservation = core.reserve()
@@ -73,6 +76,7 @@ def test_a_dropoff_accepted_while_it_stands_open_is_one_when_it_closes() -> None
     assert core.live(reservation).status is ReservationStatus.DROPPED_OFF
 
 
+@pytest.mark.behaviour("reservation-16")
 def test_the_five_windows() -> None:
     core = Core()
     reservation = core.reserve(grace_dropoff_s=60, grace_pickup_s=60)
@@ -111,6 +115,7 @@ def test_the_five_windows() -> None:
     assert core.state.cells[reservation.cell].status is CellStatus.IDLE
 
 
+@pytest.mark.behaviour("reservation-16")
 def test_a_dropoff_long_ago_that_never_closed_is_in_the_last_window() -> None:
     core = Core()
     reservation = core.reserve(grace_dropoff_s=10)
@@ -119,6 +124,7 @@ def test_a_dropoff_long_ago_that_never_closed_is_in_the_last_window() -> None:
     assert window(core, core.live(reservation)) == 5
 
 
+@pytest.mark.behaviour("reservation-16")
 def test_the_last_window_ends_when_the_cell_is_given_again() -> None:
     core = Core(Layout(specs={"A01": specs()[0]}))
     first = core.picked_up(grace_pickup_s=0)
@@ -134,6 +140,7 @@ def test_the_last_window_ends_when_the_cell_is_given_again() -> None:
     )
 
 
+@pytest.mark.behaviour("reservation-17")
 @pytest.mark.parametrize("ended", [ReservationStatus.CANCELLED, ReservationStatus.ABANDONED])
 def test_never_after_cancelled_or_abandoned(ended: ReservationStatus) -> None:
     core = Core()
@@ -147,6 +154,7 @@ def test_never_after_cancelled_or_abandoned(ended: ReservationStatus) -> None:
     assert core.refused(wish(core, reservation)).code is Code.NOT_FOUND
 
 
+@pytest.mark.behaviour("reservation-18")
 def test_what_fails_is_told_with_the_reason() -> None:
     core = Core()
     reservation = core.dropped_off()
@@ -165,6 +173,7 @@ def test_what_fails_is_told_with_the_reason() -> None:
     assert len(told(core)) == 2
 
 
+@pytest.mark.behaviour("opening-11")
 def test_one_that_waits_too_long_is_told_to_have_failed() -> None:
     core = Core(Layout(specs={spec.label: spec for spec in specs()}, max_concurrent_unlocks=1))
     first, second = core.reserve(), core.reserve()
@@ -181,6 +190,7 @@ def test_one_that_waits_too_long_is_told_to_have_failed() -> None:
     assert not core.pulses
 
 
+@pytest.mark.behaviour("opening-11")
 def test_one_that_waits_when_its_cell_is_given_again_is_told_so() -> None:
     core = Core(Layout(specs={s.label: s for s in (specs()[0], specs()[4])}, max_concurrent_unlocks=1))
     first = core.picked_up(grace_pickup_s=0)
@@ -217,6 +227,7 @@ def test_accepted_before_a_restart_it_opens_nothing_after_it_and_is_told_so() ->
     assert not core.state.tickets
 
 
+@pytest.mark.behaviour("reservation-24")
 def test_no_cell_is_given_while_its_last_holders_door_is_being_opened() -> None:
     core = Core(Layout(specs={"A01": specs()[0]}))
     reservation = core.picked_up(grace_pickup_s=0)

@@ -12,6 +12,7 @@ from edge_agent.statemachine.outputs import FactKind
 from tests.support.core import Core
 
 
+@pytest.mark.behaviour("time-14")
 def test_a_dropoff_door_journaled_open_and_now_closed_is_dropped_off() -> None:
     core = Core()
     reservation = core.reserve()
@@ -34,6 +35,7 @@ def test_a_dropoff_door_still_open_waits_for_its_closing() -> None:
     assert core.facts[-1].kind is FactKind.DROPOFF
 
 
+@pytest.mark.behaviour("time-10", "time-11", "time-12")
 @pytest.mark.parametrize("purpose", list(Purpose))
 @pytest.mark.parametrize("door", [Door.OPEN, Door.CLOSED, Door.UNKNOWN])
 def test_an_intent_without_outcome_is_never_pulsed_again(purpose: Purpose, door: Door) -> None:
@@ -72,6 +74,7 @@ def test_an_intent_without_outcome_is_never_pulsed_again(purpose: Purpose, door:
     assert not core.state.tickets
 
 
+@pytest.mark.behaviour("time-13")
 def test_a_cell_of_unknown_outcome_is_inspected_before_it_is_given_again() -> None:
     core = Core()
     reservation = core.reserve(grace_pickup_s=1)
@@ -107,6 +110,7 @@ def picked_up_and_closed(core: Core) -> str:
     return reservation.cell
 
 
+@pytest.mark.behaviour("time-01")
 def test_a_grace_goes_on_over_a_restart_and_ignores_a_stepping_wall_clock() -> None:
     core = Core()
     cell = picked_up_and_closed(core)
@@ -118,6 +122,7 @@ def test_a_grace_goes_on_over_a_restart_and_ignores_a_stepping_wall_clock() -> N
     assert core.state.cells[cell].status is CellStatus.IDLE
 
 
+@pytest.mark.behaviour("time-02")
 def test_across_a_reboot_synchronised_wall_clocks_tell() -> None:
     core = Core()
     cell = picked_up_and_closed(core)
@@ -125,6 +130,7 @@ def test_across_a_reboot_synchronised_wall_clocks_tell() -> None:
     assert core.state.cells[cell].status is CellStatus.IDLE
 
 
+@pytest.mark.behaviour("time-03", "time-04")
 def test_across_a_reboot_without_a_clock_no_grace_opens_or_frees() -> None:
     core = Core()
     cell = picked_up_and_closed(core)

@@ -39,6 +39,7 @@ from edge_agent.statemachine.inputs import (
     Reserve,
     Tick,
     UnblockCell,
+    Weighed,
 )
 from edge_agent.statemachine.outputs import ReadDoor
 from edge_agent.statemachine.reservation import apply, holds, move
@@ -244,6 +245,7 @@ def inputs(core: Core, reservation: Reservation) -> list[Input]:
         found += [DoorRead(unlock_id, door) for unlock_id in ids]
         for unlock_id, attempt, given in product(ids, (0, 1, 2), (True, False)):
             found += [PulseDone(unlock_id, attempt, door, given)]
+    found += [Weighed(label, mass_g) for label in (LABEL, "C01") for mass_g in (None, 0, 900)]
     found += [DeviceHealth("locks", answering, (LABEL,)) for answering in (True, False)]
     return [*found, Tick()]
 

@@ -31,6 +31,7 @@ def shown(bench: Bench, *command: str) -> Any:
     return json.loads(done.stdout)
 
 
+@pytest.mark.behaviour("opening-15", "opening-16")
 def test_a_jammed_lock_moves_the_reservation_within_the_call(bench: Bench) -> None:
     rid = bench.reserve(SMALL)["reservation_id"]
     label = bench.reservation(rid)["cell"]["description"]
@@ -65,6 +66,7 @@ def test_a_jammed_lock_moves_the_reservation_within_the_call(bench: Bench) -> No
     wait_for(lambda: not [a for a in shown(bench, "alarms") if a["label"]])
 
 
+@pytest.mark.behaviour("cells-06")
 def test_an_unopened_reservation_behind_a_silent_board_moves(bench: Bench) -> None:
     rid = bench.reserve(SMALL)["reservation_id"]
     label = bench.reservation(rid)["cell"]["description"]

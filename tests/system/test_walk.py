@@ -64,6 +64,7 @@ def test_the_walk(bench: Bench) -> None:
     assert [a["label"] for a in bench.actuations(before)] == [label, label]
 
 
+@pytest.mark.behaviour("reservation-02")
 @pytest.mark.parametrize("way", ["code", "scanned code", "scanned QR text"])
 def test_the_same_by_codes(bench: Bench, way: str) -> None:
     before = last_actuation(bench)
@@ -91,6 +92,7 @@ def test_the_same_by_codes(bench: Bench, way: str) -> None:
     assert [a["label"] for a in bench.actuations(before)] == [label, label]
 
 
+@pytest.mark.behaviour("time-14")
 def test_killed_while_the_dropoff_door_is_open_and_closed_while_dead(bench: Bench) -> None:
     before = last_actuation(bench)
     rid = bench.reserve()["reservation_id"]
@@ -103,6 +105,7 @@ def test_killed_while_the_dropoff_door_is_open_and_closed_while_dead(bench: Benc
     assert bench.ledger()[-1][4] == "OPENED"
 
 
+@pytest.mark.behaviour("opening-13")
 def test_a_daemon_that_stood_still_opens_nothing_after_its_caller_gave_up(bench: Bench) -> None:
     before = last_actuation(bench)
     rid = bench.reserve()["reservation_id"]
@@ -123,6 +126,7 @@ def test_a_daemon_that_stood_still_opens_nothing_after_its_caller_gave_up(bench:
     bench.person(label, "close")
 
 
+@pytest.mark.behaviour("codes-09", "time-16", "time-18")
 def test_broker_down_codes_work_and_its_return_brings_every_event_once(bench: Bench) -> None:
     with receiving() as webhooks:
         made = [bench.reserve(webhook_url=webhooks.url) for _ in range(2)]

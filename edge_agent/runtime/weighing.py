@@ -1,0 +1,50 @@
+"""Readings of scales made into settled weights, told to the loop when they change or are asked for anew."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterable
+
+from edge_agent.drivers.interfaces import Weight
+from edge_agent.statemachine.inputs import Input, Weighed
+
+SETTLED_S = 0.5
+"""A weight is believed when two readings so far apart, both stable, agree."""
+AGREE_G = 10
+DEADBAND_G = 20
+"""A change smaller than this is not told."""
+
+
+class Weighing:
+    """The scales of one machine. Readings come from the pollers; belief and silence go to the loop."""
+
+    def __init__(self, labels: Iterable[str], submit: Callable[[Input], None]) -> None:
+        self._submit = submit
+        self._told: dict[str, int | None] = dict.fromkeys(labels)
+        self._candidates: dict[str, tuple[int, float]] = {}
+
+    def read(self, label: str, weight: Weight) -> None:
+        """A reading of the scale in a cell."""
+        now_s = asyncio.get_running_loop().time()
+        candidate = self._candidates.get(label)
+        if not weight.stable:
+            self._candidates.pop(label, None)
+        elif candidate is None or abs(candidate[0] - weight.mass_g) > AGREE_G:
+            self._candidates[label] = (weight.mass_g, now_s)
+        elif now_s - candidate[1] >= SETTLED_S:
+            told = self._told[label]
+            if told is None or abs(told - weight.mass_g) >= DEADBAND_G:
+                self._told[label] = weight.mass_g
+                self._submit(Weighed(label, weight.mass_g))
+
+    def lost(self, label: str) -> None:
+        """The scale does not answer any more."""
+        self._candidates.pop(label, None)
+        if self._told[label] is not None:
+            self._told[label] = None
+            self._submit(Weighed(label, None))
+
+    def anew(self, label: str) -> None:
+        """What was told counts no longer: the next settled weight, from readings after this call, is told."""
+        self._told[label] = None
+        self._candidates.pop(label, None)
