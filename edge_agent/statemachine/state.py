@@ -42,10 +42,7 @@ class StandingAlarm:
 
 @dataclass(frozen=True, slots=True)
 class Pulses:
-    """The recent pulses of one lock, on CLOCK_BOOTTIME of one boot.
-
-    `may_open`: the last one has not opened its door yet, and may still do so, if late.
-    """
+    """The recent pulses of one lock, on CLOCK_BOOTTIME of one boot."""
 
     boot_id: str
     at_ns: tuple[int, ...]
@@ -53,7 +50,8 @@ class Pulses:
     source: Source
     reservation_id: str
     """What the last one was for."""
-    may_open: bool = True
+    unspent: int = 1
+    """How many of the last ones have not opened the door yet, and may still do so, if late."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -196,8 +196,10 @@ def _intend(turn: Turn, ticket: Ticket) -> None:
     ticket = turn.change_ticket(ticket, stage="pulsing", attempt=ticket.attempt + 1, first_pulse_ns=first_ns)
     label = ticket.cell
     at_ns = (*_recent_pulses(turn, label), now_ns)
-    last = Pulses(turn.now.boot_id, at_ns, ticket.purpose, ticket.source, ticket.reservation_id)
-    turn.put("pulses", label, last)
+    before = turn.pulses.get(label)
+    unspent = before.unspent if before is not None and len(at_ns) > 1 else 0
+    what = (ticket.purpose, ticket.source, ticket.reservation_id)
+    turn.put("pulses", label, Pulses(turn.now.boot_id, at_ns, *what, unspent=unspent + 1))
     turn.change_cell(label, unlocks=turn.cells[label].unlocks + 1)
     turn.record(ticket, None)
     turn.effects.append(PulseLock(ticket.unlock_id, label, ticket.attempt, ticket.expires_ns))
@@ -229,7 +231,7 @@ def pulse_lapsed(turn: Turn, unlock_id: str, attempt: int) -> None:
     turn.record(ticket, UnlockOutcome.NO_MOVEMENT, pulsed=False)
     label = ticket.cell
     known = turn.pulses[label]
-    turn.put("pulses", label, amend(known, at_ns=known.at_ns[:-1], may_open=False))
+    turn.put("pulses", label, amend(known, at_ns=known.at_ns[:-1], unspent=max(0, known.unspent - 1)))
     turn.change_cell(label, unlocks=turn.cells[label].unlocks - 1)
     give_up(turn, ticket, Refusal(Code.EXPIRED, "the lock could not be reached in time"))
     promote(turn)
@@ -403,7 +405,7 @@ def opened_late(turn: Turn, label: str) -> bool:
     door once, and only within `LATE_NS`.
     """
     own = turn.pulses.get(label)
-    if own is None or not own.may_open or not own.at_ns or own.boot_id != turn.now.boot_id:
+    if own is None or not own.unspent or not own.at_ns or own.boot_id != turn.now.boot_id:
         return False
     if own.at_ns[-1] <= turn.now.boottime_ns - LATE_NS:
         return False

@@ -73,8 +73,8 @@ class Place:
     pulses: int = 0
     recent: list[int] = field(default_factory=list)
     """When this lock was pulsed in this boot."""
-    spent: bool = True
-    """The door was seen open since the last pulse, so that pulse opens it no more."""
+    unspent: list[int] = field(default_factory=list)
+    """Those of them since which the door was not seen open: one of them may still open it."""
     pulsed_for: Try | None = None
     unread: bool = False
     """Not read since the start."""
@@ -457,8 +457,7 @@ class Locker:
 
     def invalid(self, guessing: Guessing, way: str) -> None:
         """An entry that opened nothing."""
-        newest = guessing.last
-        quiet = None if newest is None else passed_ns(newest, self.now)
+        quiet = None if guessing.last is None else passed_ns(guessing.last, self.now)
         if quiet is not None and quiet > 24 * 3600 * SECOND:
             guessing.rests, guessing.since = 0, None
         recent = [at for at in guessing.recent if runs(at, 300, self.now)]

@@ -66,7 +66,8 @@ class Model(Locker):
         t.at, t.attempt = "pulses", t.attempt + 1
         place.pulses += 1
         place.recent.append(self.now.boottime_ns)
-        place.spent, place.pulsed_for = False, t
+        place.unspent.append(self.now.boottime_ns)
+        place.pulsed_for = t
         self.pulsed.append((t.cell, t.attempt))
 
     def watched(self, uid: str, attempt: int, door: Door, given: bool) -> None:
@@ -75,10 +76,9 @@ class Model(Locker):
         if t is None or t.at != "pulses" or t.attempt != attempt:
             return
         if not given:
-            place = self.places[t.cell]
-            place.recent.pop()
-            place.pulses -= 1
-            place.spent = True
+            self.places[t.cell].recent.pop()
+            del self.places[t.cell].unspent[-1:]
+            self.places[t.cell].pulses -= 1
             self.fail(t, EXPIRED)
             self.next_turns()
         elif door is Door.OPEN:
@@ -190,22 +190,33 @@ class Model(Locker):
             if door is Door.OPEN and place.holder is not None:
                 place.opened = True
             if door is Door.OPEN:
-                place.spent = True
+                place.unspent.clear()
             if door is Door.CLOSED:
                 self.alarm("DOOR_AJAR", label, on=False)
 
-    def seen(self, label: str, door: Door, *, at_start: bool = False) -> None:
-        """A poll told how a door stands."""
+    def poll(self, doors: Mapping[str, Door]) -> None:
+        """How doors stand: which of them nobody opened is judged before any is believed."""
+        self.open_unasked(doors)
+        for label, door in doors.items():
+            self.seen(label, door)
+
+    def open_unasked(self, doors: Mapping[str, Door]) -> None:
+        """Which of these doors nobody is opening."""
+        for label, door in doors.items():
+            t = self.working(label)
+            pulsed = t is not None and t.at in ("pulses", "unclear")
+            if self.places[label].door is Door.CLOSED and door is Door.OPEN and not pulsed:
+                self.unasked(label)
+
+    def seen(self, label: str, door: Door) -> None:
+        """How one door stands."""
         place, t = self.places[label], self.working(label)
-        pulsed = t is not None and t.at in ("pulses", "unclear")
         if door is Door.UNKNOWN:
             place.heard = False
             return
-        if place.door is Door.CLOSED and door is Door.OPEN and not pulsed and not at_start:
-            self.unasked(label)
         recovered = place.unread
         self.note(label, door)
-        if t is not None and pulsed and door is Door.OPEN:
+        if t is not None and t.at in ("pulses", "unclear") and door is Door.OPEN:
             self.finish(t, "OPENED", recovered=recovered)
         elif t is not None and t.at == "unclear":
             self.doubt(label)
@@ -218,8 +229,7 @@ class Model(Locker):
     def unasked(self, label: str) -> None:
         """A door opened that nobody is opening."""
         place = self.places[label]
-        late = bool(place.recent) and place.recent[-1] > self.now.boottime_ns - LATE_S * SECOND
-        if late and not place.spent:
+        if any(at > self.now.boottime_ns - LATE_S * SECOND for at in place.unspent):
             t = place.pulsed_for
             assert t is not None
             place.opened = True
@@ -246,16 +256,12 @@ class Model(Locker):
     def restart(self, doors: Mapping[str, Door]) -> None:
         """A start: what was meant is not done again; what the doors show decides."""
         rebooted, self.boot_id = self.boot_id != self.now.boot_id, self.now.boot_id
-        if rebooted:
-            for place in self.places.values():
-                place.recent = []
-        self.queue.clear()
-        for label, place in self.places.items():
+        for place in self.places.values():
             place.heard, place.unread = False, True
-            t = self.working(label)
-            pulsed = t is not None and t.at in ("pulses", "unclear")
-            if place.door is Door.CLOSED and doors.get(label) is Door.OPEN and not pulsed:
-                self.unasked(label)
+            if rebooted:
+                place.recent, place.unspent = [], []
+        self.open_unasked(doors)
+        self.queue.clear()
         for t in list(self.tries.values()):
             if t.at in ("pulses", "unclear"):
                 t.at, t.key = "unclear", None if t.kiosk else t.key
@@ -271,7 +277,7 @@ class Model(Locker):
         for place in self.places.values():
             place.since = None if place.since is None else brought_over(place.since, self.now)
         for label in self.places:
-            self.seen(label, doors.get(label, Door.UNKNOWN), at_start=True)
+            self.seen(label, doors.get(label, Door.UNKNOWN))
 
     def bring_over(self) -> None:
         """What began in another boot runs on this one's clock, as soon as that can be told."""
