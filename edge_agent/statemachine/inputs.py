@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from edge_agent.model import Door, Packaging, Purpose, ReservationStatus, Severity, Source
+from edge_agent.model import Alarm, Door, Packaging, Purpose, ReservationStatus, Severity, Source
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,6 +169,17 @@ class DeviceHealth:
 
 
 @dataclass(frozen=True, slots=True)
+class Condition:
+    """Something outside the core stands, or has ended: a lost port, a full disk, a command that makes no
+    sense."""
+
+    alarm: Alarm
+    place: str
+    stands: bool
+    detail: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class Boot:
     """The daemon starts: outputs are off, these are fresh readings of every door (UNKNOWN: no answer)."""
 
@@ -183,5 +194,5 @@ class Tick:
 Command = (
     Reserve | OpenFor | EnterCode | Cancel | Abandon | RequestMaintenance | BlockCell | UnblockCell | Clear
 )
-Observation = DoorRead | PulseDone | DoorsSeen | Weighed | DeviceHealth | Boot | Tick
+Observation = DoorRead | PulseDone | DoorsSeen | Weighed | DeviceHealth | Condition | Boot | Tick
 Input = Command | Observation

@@ -29,6 +29,7 @@ from edge_agent.statemachine.inputs import (
     Boot,
     Clear,
     Command,
+    Condition,
     DeviceHealth,
     DoorRead,
     DoorsSeen,
@@ -246,6 +247,8 @@ def inputs(core: Core, reservation: Reservation) -> list[Input]:
         for unlock_id, attempt, given in product(ids, (0, 1, 2), (True, False)):
             found += [PulseDone(unlock_id, attempt, door, given)]
     found += [Weighed(label, mass_g) for label in (LABEL, "C01") for mass_g in (None, 0, 900)]
+    outside = (Alarm.BUS_DOWN, Alarm.STORAGE_FAULT, Alarm.COMMAND_REJECTED)
+    found += [Condition(alarm, "", stands) for alarm in outside for stands in (True, False)]
     found += [DeviceHealth("locks", answering, (LABEL,)) for answering in (True, False)]
     return [*found, Tick()]
 
