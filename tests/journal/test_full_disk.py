@@ -44,6 +44,11 @@ def events(first: int) -> Batch:
     return Batch(before=state, after=state, events=[(first + n, "x" * 4000) for n in range(50)])
 
 
+def write_until_full(store: JournalStore) -> None:
+    for first in range(1, 5000, 50):
+        store.commit(events(first))
+
+
 @pytest.mark.behaviour("time-19", "time-21")
 def test_a_full_disk_takes_no_more_and_its_reserve_takes_some(small_disk: Path) -> None:
     store = JournalStore(small_disk / "journal.sqlite")
@@ -52,8 +57,7 @@ def test_a_full_disk_takes_no_more_and_its_reserve_takes_some(small_disk: Path) 
         assert store.reserved
         hog = fill(small_disk)
         with pytest.raises(StorageFault):
-            for round_ in range(100):
-                store.commit(events(1 + round_ * 50))
+            write_until_full(store)
         kept = store.outbox_size()
         assert store.use_reserve()
         assert not store.use_reserve()
