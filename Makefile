@@ -22,6 +22,10 @@ check: $(STAMP)                  ## style, types, layers; seconds
 measure: $(STAMP) broker         ## benchmarks; figures against the wire's or a library's limit
 	$(PY) -m tools.measure
 
+docs: $(STAMP)                   ## the pages and pictures that are made from code and tests
+	$(PY) -m tools.draw_statemachine
+	$(PY) -m tools.map_behaviour
+
 campaign: $(STAMP)               ## 20,000 random lives of the core beside its model; about ten minutes
 	CORE_EFFORT=20000 $(PY) -m pytest tests/statemachine/test_model.py
 

@@ -255,6 +255,9 @@ def wiring_findings(settings: Settings) -> list[Finding]:
     findings: list[Finding] = []
     findings += _device_findings(settings)
     findings += _cell_findings(settings)
+    unlock = settings.unlock
+    if unlock.watch_ms < unlock.pulse_ms:
+        findings.append(Finding("unlock.watch_ms", f"must be at least pulse_ms ({unlock.pulse_ms})"))
     possible = 10**settings.codes.code_digits
     if len(settings.cells) > possible // 100:
         limit = f"{possible // 100} cells at most with codes of {settings.codes.code_digits} digits"

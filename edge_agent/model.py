@@ -116,6 +116,20 @@ class Alarm(StrEnum):
     WEIGHT_CHANGED = "WEIGHT_CHANGED"
 
 
+CELL_ALARMS = frozenset(
+    {
+        Alarm.DOOR_AJAR,
+        Alarm.DOOR_FORCED,
+        Alarm.WRONG_DOOR,
+        Alarm.LOCK_JAMMED,
+        Alarm.EMPTY_DROPOFF,
+        Alarm.PARCEL_LEFT_BEHIND,
+        Alarm.WEIGHT_CHANGED,
+    }
+)
+"""Alarms whose place is a cell."""
+
+
 @dataclass(frozen=True, slots=True)
 class Instant:
     """One moment on both clocks of one boot.
@@ -195,6 +209,8 @@ class Reservation:
     """The door has been closed after a drop-off, and the scale has not yet told what lies behind it."""
     dropped_off: Instant | None = None
     picked_up: Instant | None = None
+    grace_unknown: bool = False
+    """No clock tells when its grace began: it may end some day, but opens no door."""
     recovered: bool = False
     """The drop-off was concluded at a start, from a door that was journaled open and is now closed."""
 
@@ -255,6 +271,8 @@ class Cell:
     """When `door` was first seen as it is."""
     answering: bool = False
     """The board of this cell's door answered the last time it was asked."""
+    unread: bool = False
+    """The door has not been read since the start: nobody saw what happened to it before."""
     opened_since_allocation: bool = False
     suspect: bool = False
     """An unlock of unknown outcome happened: look into the cell before it is allocated anew."""

@@ -206,7 +206,7 @@ def test_an_entry_at_the_kiosk_waits_for_its_turn_as_any_wish() -> None:
         purpose=Purpose.DROPOFF,
         source=Source.MACHINE,
         stage="waiting",
-        expires_ns=None,
+        expires_ns=core.now.boottime_ns + 30 * 10**9,
         request_key=entry.request_key,
     )
     assert core.looks(core.feed(DoorRead(busy.unlock_id, Door.OPEN))).unlock_id == entry.unlock_id

@@ -172,7 +172,9 @@ def test_what_a_restart_finds() -> None:
     assert [t.stage for t in found.tickets.values()] == ["unresolved", "pulsing", "reading"]
     assert found.pulses == core.state.pulses
     assert not any(cell.answering for cell in found.cells.values())
-    assert {k: replace(c, answering=True) for k, c in found.cells.items()} == core.state.cells
+    assert all(cell.unread for cell in found.cells.values())
+    as_before = {k: replace(c, answering=True, unread=False) for k, c in found.cells.items()}
+    assert as_before == core.state.cells
     core.layout = replace(core.layout, max_concurrent_unlocks=2)
     core.feed(core.wish(core.reserve(), Purpose.DROPOFF))
     assert core.state.queue

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from edge_agent.model import CellStatus, Reservation
+from edge_agent.model import CellStatus, Reservation, Source
 from tests.support.core import Core
-from tests.support.model import Parcel
+from tests.support.model import Parcel, Try
 from tests.support.observed import Model
 
 
@@ -31,7 +31,12 @@ def mirrored(core: Core, known: Reservation | None) -> Model:
         place.blocked, place.faulty, place.worn = cell.blocked is not None, cell.faulty is not None, cell.worn
         pulses = core.state.pulses.get(label)
         place.pulses, place.recent = cell.unlocks, list(pulses.at_ns if pulses else ())
-        place.unspent = place.recent[:] if pulses and pulses.may_open else []
+        place.unread = cell.unread
+        if pulses and pulses.unspent:
+            place.unspent = place.recent[-pulses.unspent :]
+            whose = model.parcels[pulses.reservation_id]
+            kiosk = pulses.source is Source.MACHINE
+            place.pulsed_for = Try("over", None, whose, pulses.purpose, kiosk, None, label)
     model.alarms = {key: alarm.since for key, alarm in core.state.alarms.items()}
     return model
 
@@ -51,4 +56,5 @@ def parcel(reservation: Reservation, *, over: bool) -> Parcel:
         first_dropoff=reservation.first_dropoff,
         picked_up=reservation.picked_up,
         dropping=reservation.dropoff_opened,
+        unsure=reservation.grace_unknown,
     )

@@ -49,6 +49,8 @@ class Parcel:
     drop_off_code: str = ""
     pickup_code: str = ""
     status: S = S.PENDING
+    unsure: bool = False
+    """No clock tells when its grace began."""
     over: bool = False
     first_dropoff: Instant | None = None
     picked_up: Instant | None = None
@@ -83,6 +85,9 @@ class Place:
     """When this lock was pulsed in this boot."""
     unspent: list[int] = field(default_factory=list)
     """Those of them since which the door was not seen open: one of them may still open it."""
+    pulsed_for: Try | None = None
+    unread: bool = False
+    """Not read since the start."""
 
     @property
     def use(self) -> Use:
@@ -146,6 +151,13 @@ def brought_over(since: Instant, now: Instant) -> Instant:
     if passed is None:
         return now
     return replace(since, boot_id=now.boot_id, boottime_ns=now.boottime_ns - passed)
+
+
+def dated(since: Instant, now: Instant) -> Instant:
+    """A moment of this boot gets its date once the clock is synchronised."""
+    if since.boot_id != now.boot_id or since.synced or not now.synced:
+        return since
+    return replace(since, synced=True, wall_s=now.wall_s - (now.boottime_ns - since.boottime_ns) / 1e9)
 
 
 class Locker:
@@ -283,9 +295,9 @@ class Locker:
         if parcel.over:
             return False
         if purpose is Purpose.DROPOFF:
-            again = runs(parcel.first_dropoff, parcel.grace_dropoff_s, self.now)
+            again = not parcel.unsure and runs(parcel.first_dropoff, parcel.grace_dropoff_s, self.now)
             return parcel.status is S.PENDING or (parcel.status is S.DROPPED_OFF and again)
-        again = runs(parcel.picked_up, parcel.grace_pickup_s, self.now)
+        again = not parcel.unsure and runs(parcel.picked_up, parcel.grace_pickup_s, self.now)
         return parcel.status is S.DROPPED_OFF or (parcel.status is S.PICKED_UP and again)
 
     def judge(self, t: Try) -> set[int]:
@@ -311,6 +323,8 @@ class Locker:
         against = self.judge(t)
         if against:
             raise No(*against)
+        if t.purpose is Purpose.DROPOFF and t.parcel.first_dropoff is None:
+            t.parcel.first_dropoff = self.now
         if t.purpose is Purpose.OPEN_DOOR:
             assert t.key is not None
             self.answers.append((t.key, GRANTED))
@@ -332,8 +346,6 @@ class Locker:
                 self.fail(t, *against)
                 continue
             t.at, t.cell = "looks", t.parcel.cell
-            if t.purpose is Purpose.DROPOFF and t.parcel.first_dropoff is None:
-                t.parcel.first_dropoff = self.now
             self.looks.append(t.cell)
 
     def fail(self, t: Try, *codes: int) -> None:
@@ -449,7 +461,8 @@ class Locker:
                 word = "DROP" if purpose is Purpose.DROPOFF else "PICK"
                 wanted = f"DLV-{word}-{parcel.rid}-{code}" if qr else code
                 if text == wanted and self.may(parcel, purpose):
-                    t = Try(uid, key, parcel, purpose, True, None, parcel.cell)
+                    gone_ns = self.now.boottime_ns + 30 * SECOND
+                    t = Try(uid, key, parcel, purpose, True, gone_ns, parcel.cell)
                     if self.judge(t):
                         break
                     self.accept(t)
