@@ -366,6 +366,8 @@ def _opened(
         cells.lock_works(turn, ticket.cell)
         if ticket.stage == "pulsing" and not recovered:
             wear.note_opening(turn, ticket, maintenance_id(ticket, ticket.cell))
+    if reservation is not None and reservation.to_be_weighed:
+        reservation = turn.change_reservation(reservation, to_be_weighed=False)
     if reservation is None or ticket.purpose is Purpose.OPEN_DOOR:
         return reservation
     return _granted(turn, reservation, ticket.purpose, ticket.source, _event_key(ticket), recovered=recovered)

@@ -31,6 +31,8 @@ def weighed(turn: Turn, label: str, mass_g: int | None) -> bool | None:
             changed = f"{cell.mass_g} g became {mass_g} g behind the closed door"
             turn.raise_alarm(Alarm.WEIGHT_CHANGED, label, changed, cell=label)
         turn.change_cell(label, mass_g=mass_g, empty=empty)
+    elif cell.empty is not empty:
+        turn.change_cell(label, empty=empty)
     return empty
 
 

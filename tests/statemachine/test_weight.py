@@ -8,7 +8,7 @@ import pytest
 
 from edge_agent.errors import Code
 from edge_agent.model import Alarm, CellStatus, Door, Purpose, Reservation, ReservationStatus
-from edge_agent.statemachine.inputs import DoorsSeen, Weighed
+from edge_agent.statemachine.inputs import DoorRead, DoorsSeen, PulseDone, Weighed
 from edge_agent.statemachine.locker import next_due_ns
 from edge_agent.statemachine.outputs import Weigh
 from edge_agent.statemachine.state import Layout
@@ -222,3 +222,28 @@ def test_a_cell_whose_scale_is_not_looked_at_is_not_weighed() -> None:
     before = core.state.cells
     core.feed(replace(Weighed(reservation.cell, 0)))
     assert core.state.cells == before
+
+
+def test_a_scale_that_tells_only_after_the_pick_up_says_nothing_of_the_dropoff() -> None:
+    """EMPTY_DROPOFF: a weight cell that closes after a drop-off without a parcel. This one had one."""
+    core = weighing()
+    reservation = core.dropped_off()  # the scale is silent
+    core.feed(wish := core.wish(reservation, Purpose.PICKUP))
+    core.feed(DoorRead(wish.unlock_id, Door.CLOSED))
+    core.feed(PulseDone(wish.unlock_id, 1, Door.OPEN))
+    core.close("A01")
+    core.feed(Weighed("A01", 0))
+    assert not core.state.alarms
+
+
+def test_a_scale_that_settles_slowly_proves_a_cell_empty() -> None:
+    """PARCEL_LEFT_BEHIND: a remaining weight after the grace. What remains counts as nothing."""
+    core = weighing()
+    reservation = core.dropped_off()
+    core.feed(Weighed("A01", 900))
+    core.opens(core.wish(reservation, Purpose.PICKUP))
+    core.close("A01")
+    core.feed(Weighed("A01", 60))
+    core.feed(Weighed("A01", 20))
+    core.pass_s(130)
+    assert not core.state.alarms

@@ -16,11 +16,6 @@ from edge_agent.model import CellStatus as Use
 from edge_agent.model import ReservationStatus as S
 from edge_agent.statemachine.state import Layout
 
-QUIRKS = frozenset({"an unwatched opening leaves the scale waited for", "a small change proves nothing"})
-"""Where the core is known to differ from the page, each with a failing test in `test_found.py`.
-
-The model follows the core there, so that the search goes on beyond. Who mends one takes it out of here.
-"""
 SECOND = 10**9
 INVALID, EXPIRED, UNKNOWN_ID, FULL, NOT_NOW, INTERNAL = 3, 4, 5, 8, 9, 13
 OFFLINE = 14

@@ -14,7 +14,6 @@ from tests.support.model import (
     MOVES,
     NOT_NOW,
     OFFLINE,
-    QUIRKS,
     SECOND,
     Locker,
     No,
@@ -196,7 +195,7 @@ class Model(Locker):
                 place.opened = True
             if door is Door.OPEN:
                 place.unspent.clear()
-                if place.holder and "an unwatched opening leaves the scale waited for" not in QUIRKS:
+                if place.holder:
                     place.holder.to_weigh = False
             else:
                 self.alarm("DOOR_AJAR", label, on=False)
@@ -249,8 +248,7 @@ class Model(Locker):
             place.mass_g = place.empty = None
             return
         parcel, empty = place.holder, mass_g < self.layout.empty_below_g
-        if "a small change proves nothing" not in QUIRKS:
-            place.empty = empty
+        place.empty = empty
         if place.mass_g is None:
             place.mass_g, place.empty = mass_g, empty
         elif abs(mass_g - place.mass_g) > self.layout.weight_change_g:
