@@ -37,6 +37,7 @@ from edge_agent.statemachine.inputs import (
     PulseDone,
     RequestMaintenance,
     Reserve,
+    TemperatureSeen,
     Tick,
     UnblockCell,
     Weighed,
@@ -246,6 +247,7 @@ def inputs(core: Core, reservation: Reservation) -> list[Input]:
         for unlock_id, attempt, given in product(ids, (0, 1, 2), (True, False)):
             found += [PulseDone(unlock_id, attempt, door, given)]
     found += [Weighed(label, mass_g) for label in (LABEL, "C01") for mass_g in (None, 0, 900)]
+    found += [TemperatureSeen(label, degrees) for label in (LABEL, "C01") for degrees in (None, -3.5, 20.0)]
     found += [DeviceHealth("locks", answering, (LABEL,)) for answering in (True, False)]
     return [*found, Tick()]
 
