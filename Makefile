@@ -5,7 +5,7 @@ VENV := .venv
 PY := $(VENV)/bin/python
 STAMP := $(VENV)/.installed
 
-.PHONY: demo test check measure docs lock clean
+.PHONY: demo test check measure campaign mutants docs lock clean
 
 demo: $(STAMP) broker            ## the whole locker on this machine, until Ctrl-C
 	@exec $(PY) -m tools.bench
@@ -22,11 +22,21 @@ check: $(STAMP)                  ## style, types, layers; seconds
 measure: $(STAMP) broker         ## benchmarks; figures against the wire's or a library's limit
 	$(PY) -m tools.measure
 
+docs: $(STAMP)                   ## the pages and pictures that are made from code and tests
+	$(PY) -m tools.draw_statemachine
+	$(PY) -m tools.map_behaviour
+
+campaign: $(STAMP)               ## 20,000 random lives of the core beside its model; about ten minutes
+	CORE_EFFORT=20000 $(PY) -m pytest tests/statemachine/test_model.py
+
+mutants: $(STAMP)                ## small faults in the core, and which its tests notice; under an hour
+	$(PY) -m tools.mutants
+
 lock: $(STAMP)                   ## new pins from pyproject.toml (needs uv on the PATH)
 	bash requirements/lock.sh
 
 clean:                           ## everything that make created, the bench's journal included
-	rm -rf $(VENV) .bench build dist *.egg-info .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) .bench build dist *.egg-info .mypy_cache .ruff_cache .hypothesis mutants
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 .PHONY: broker

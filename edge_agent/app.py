@@ -34,6 +34,7 @@ from edge_agent.drivers.tty import TtyTransport
 from edge_agent.errors import BusFault, DeviceFault
 from edge_agent.journal.recovery import restore
 from edge_agent.journal.store import JournalStore
+from edge_agent.model import Alarm
 from edge_agent.protocol.api import rfc3339
 from edge_agent.protocol.events import Online
 from edge_agent.protocol.topics import Topics
@@ -50,7 +51,7 @@ from edge_agent.runtime.temperatures import Temperatures
 from edge_agent.runtime.views import Identity, Views
 from edge_agent.runtime.weighing import Weighing
 from edge_agent.runtime.writer import ThreadWriter, Writer
-from edge_agent.statemachine.inputs import Boot
+from edge_agent.statemachine.inputs import Boot, DeviceHealth
 from edge_agent.statemachine.outputs import Effect
 from edge_agent.statemachine.state import Layout
 
@@ -162,6 +163,10 @@ class Field:
                 found[cell.label] = TimedRelay(self.devices[place.device], relays, place.channel)
         return found
 
+    def climate_outputs(self, steered: Callable[[], bool]) -> ClimateOutputs:
+        """All heaters and coolers, see `ClimateOutputs`."""
+        return ClimateOutputs(self.held_outputs("heating"), self.held_outputs("cooling"), steered)
+
     def door_places(self) -> dict[str, DoorPlace]:
         """Where each door's contact is."""
         default = self._settings.doors.closed_level
@@ -206,15 +211,21 @@ class Field:
         return self._settings.devices[device].bus == bus
 
     def pollers(
-        self, doors: Doors, weighing: Weighing, temperatures: Temperatures, loop: LockerLoop
+        self,
+        doors: Doors,
+        weighing: Weighing,
+        temperatures: Temperatures,
+        loop: LockerLoop,
+        silent: list[str],
     ) -> list[Poller]:
-        """One poller for each bus."""
+        """One poller for each bus; `silent`: devices that were told to be so before the start."""
         return [
             Poller(
                 doors,
                 [board for board in self.door_boards if self._on(board, bus)],
                 self.slow_devices(bus, weighing, temperatures),
                 loop.submit,
+                silent,
             )
             for bus in self.buses
         ]
@@ -281,26 +292,33 @@ class Agent:
         self.loop.on_told = self.report.wake_followers
         self.publisher = Publisher(self.link, self.store, self.loop, topics, self._machine_json)
         self.link.on_command = self.desk.handle
+        self._silent = [a.place for a in state.alarms.values() if a.alarm is Alarm.DEVICE_SILENT]
         self.doors = Doors(
-            self.field.door_boards, self.field.door_places(), self.field.doubt_since(), self.loop.submit
+            self.field.door_boards,
+            self.field.door_places(),
+            self.field.doubt_since(),
+            self.loop.submit,
+            self._silent,
         )
         self._weighing = Weighing(layout.weighed, self.loop.submit)
         self._temperatures = Temperatures(self.loop.submit, self._climate_active)
-        self._climate = ClimateOutputs(
-            self.field.held_outputs("heating"),
-            self.field.held_outputs("cooling"),
-            lambda: self.loop.storage_fault is None,
-        )
-        self._executor = Executor(
+        self._climate = self.field.climate_outputs(lambda: self.loop.storage_fault is None)
+        self._executor = self._make_executor()
+        self._group: asyncio.TaskGroup
+
+    def _make_executor(self) -> Executor:
+        unlock = self.settings.unlock
+        return Executor(
             self.field.locks,
             self.doors,
             self.loop.submit,
-            ports.clock,
+            self._ports.clock,
             self._weighing,
             self._climate,
-            watch_s=settings.unlock.watch_ms / 1000,
+            watch_s=unlock.watch_ms / 1000,
+            pulse_s=unlock.pulse_ms / 1000,
+            at_once=unlock.max_concurrent_unlocks,
         )
-        self._group: asyncio.TaskGroup
 
     async def run(self, on_ready: Callable[[], None] = lambda: None) -> None:
         """Runs until cancelled; ends with every output off and the journal closed.
@@ -314,6 +332,9 @@ class Agent:
                     log.error("serial port cannot be taken", bus=bus.name)
             await self.field.all_off()
             self.loop.submit(Boot(await self.doors.read_at_start()))
+            for name in self._silent:
+                if name not in self.field.devices:
+                    self.loop.submit(DeviceHealth(name, True, ()))
             self.desk.adopt(self._requests)
             await self._serve(on_ready)
         finally:
@@ -328,7 +349,8 @@ class Agent:
             self._group = group
             group.create_task(self.loop.run(), name="loop")
             group.create_task(self._climate.run(), name="climate")
-            for poller in self.field.pollers(self.doors, self._weighing, self._temperatures, self.loop):
+            sensing = (self.doors, self._weighing, self._temperatures, self.loop, self._silent)
+            for poller in self.field.pollers(*sensing):
                 group.create_task(poller.run(), name="poller")
             group.create_task(self.publisher.run(), name="publisher")
             group.create_task(self.link.run(), name="link")

@@ -329,6 +329,9 @@ def wiring_findings(settings: Settings) -> list[Finding]:
     findings: list[Finding] = []
     findings += _device_findings(settings)
     findings += _cell_findings(settings)
+    unlock = settings.unlock
+    if unlock.watch_ms < unlock.pulse_ms:
+        findings.append(Finding("unlock.watch_ms", f"must be at least pulse_ms ({unlock.pulse_ms})"))
     possible = 10**settings.codes.code_digits
     if len(settings.cells) > possible // 100:
         limit = f"{possible // 100} cells at most with codes of {settings.codes.code_digits} digits"
@@ -453,9 +456,7 @@ def _regime_findings(regime: Regime, name: str) -> list[Finding]:
     sign = 1 if regime.need == "cold" else -1
     if sign * (regime.limit_c - regime.setpoint_c) < regime.band_c:
         wrong = f"{regime.setpoint_c} °C lies less than the band of {regime.band_c} from the"
-        findings.append(
-            Finding(f"climate.{name}.setpoint_c", f"{wrong} limit, {regime.limit_c} °C")
-        )
+        findings.append(Finding(f"climate.{name}.setpoint_c", f"{wrong} limit, {regime.limit_c} °C"))
     if regime.least_change_c > 2 * regime.band_c:
         wrong = f"{regime.least_change_c} is more than twice the band of {regime.band_c}: never reached"
         findings.append(Finding(f"climate.{name}.least_change_c", wrong))

@@ -119,6 +119,23 @@ class Alarm(StrEnum):
     TEMPERATURE_OUT_OF_RANGE = "TEMPERATURE_OUT_OF_RANGE"
 
 
+CELL_ALARMS = frozenset(
+    {
+        Alarm.DOOR_AJAR,
+        Alarm.DOOR_FORCED,
+        Alarm.WRONG_DOOR,
+        Alarm.LOCK_JAMMED,
+        Alarm.EMPTY_DROPOFF,
+        Alarm.PARCEL_LEFT_BEHIND,
+        Alarm.WEIGHT_CHANGED,
+        Alarm.SENSOR_FAULT,
+        Alarm.CLIMATE_NO_EFFECT,
+        Alarm.TEMPERATURE_OUT_OF_RANGE,
+    }
+)
+"""Alarms whose place is a cell."""
+
+
 @dataclass(frozen=True, slots=True)
 class Instant:
     """One moment on both clocks of one boot.
@@ -198,6 +215,8 @@ class Reservation:
     """The door has been closed after a drop-off, and the scale has not yet told what lies behind it."""
     dropped_off: Instant | None = None
     picked_up: Instant | None = None
+    grace_unknown: bool = False
+    """No clock tells when its grace began: it may end some day, but opens no door."""
     recovered: bool = False
     """The drop-off was concluded at a start, from a door that was journaled open and is now closed."""
 
@@ -258,6 +277,8 @@ class Cell:
     """When `door` was first seen as it is."""
     answering: bool = False
     """The board of this cell's door answered the last time it was asked."""
+    unread: bool = False
+    """The door has not been read since the start: nobody saw what happened to it before."""
     opened_since_allocation: bool = False
     suspect: bool = False
     """An unlock of unknown outcome happened: look into the cell before it is allocated anew."""

@@ -8,7 +8,7 @@ from separate requests: a reply that came too late cannot be told from a true on
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Container, Mapping
 from dataclasses import dataclass
 
 from edge_agent.drivers.bus import Priority
@@ -20,6 +20,8 @@ from edge_agent.statemachine.inputs import DeviceHealth, DoorsSeen, Input
 DEBOUNCE_S = 0.05
 DOUBT_S = 2.0
 """How long after a fault of the bus single readings are not believed."""
+LOOKS = 3
+"""How often a fresh reading is tried: one damaged frame is no silent board."""
 SILENT_AFTER = 3
 """Failed readings in a row after which a board counts as silent."""
 
@@ -50,12 +52,18 @@ class Doors:
         places: Mapping[str, DoorPlace],
         doubt_since: Mapping[str, Callable[[], float]],
         submit: Callable[[Input], None],
+        silent: Container[str] = (),
     ) -> None:
+        """`silent`: boards that were told to be so before the start."""
         self._places = places
         self._doubt_since = doubt_since
         self._submit = submit
         self._boards = {
-            name: _Board(board, [label for label, place in places.items() if place.board == name])
+            name: _Board(
+                board,
+                [label for label, place in places.items() if place.board == name],
+                silent=name in silent,
+            )
             for name, board in boards.items()
         }
         self._told: dict[str, Door] = dict.fromkeys(places, Door.UNKNOWN)
@@ -97,15 +105,20 @@ class Doors:
         what follows must not take what was told before for what a pulse did.
         """
         board = self._places[label].board
-        try:
-            door = (await self.look(board, priority))[label]
-            if self._in_doubt(board) and (await self.look(board, priority))[label] is not door:
-                return Door.UNKNOWN
-            while door is Door.CLOSED and self._told[label] is Door.OPEN:
-                await asyncio.sleep(DEBOUNCE_S)
-                door = (await self.look(board, priority))[label]
-        except (BusFault, DeviceFault):
+        for _ in range(LOOKS):
+            try:
+                return await self._settled(label, board, priority)
+            except (BusFault, DeviceFault):
+                continue
+        return Door.UNKNOWN
+
+    async def _settled(self, label: str, board: str, priority: Priority) -> Door:
+        door = (await self.look(board, priority))[label]
+        if self._in_doubt(board) and (await self.look(board, priority))[label] is not door:
             return Door.UNKNOWN
+        while door is Door.CLOSED and self._told[label] is Door.OPEN:
+            await asyncio.sleep(DEBOUNCE_S)
+            door = (await self.look(board, priority))[label]
         return door
 
     def forget(self, label: str) -> None:

@@ -22,6 +22,8 @@ log = structlog.get_logger()
 
 PULSE_PATIENCE_S = 5.0
 """How long a pulse may wait for the wire."""
+ROOM_LOOK_S = 0.01
+"""How often a pulse that has to wait looks whether there is room for it."""
 AFTER_FAULT_S = 0.02
 """Pause before the next look when one failed, so that a lost port is not asked in a busy loop."""
 
@@ -39,6 +41,8 @@ class Executor:
         climate: ClimateOutputs,
         *,
         watch_s: float,
+        pulse_s: float,
+        at_once: int,
     ) -> None:
         self._weighing = weighing
         self._climate = climate
@@ -47,6 +51,10 @@ class Executor:
         self._doors = doors
         self._submit = submit
         self._watch_s = watch_s
+        self._pulse_s = pulse_s
+        self._at_once = at_once
+        self._ends_s: dict[str, float] = {}
+        """When each solenoid that is on goes off, on the loop's clock."""
 
     async def carry_out(self, effect: Effect) -> None:
         """One effect, to its end."""
@@ -66,6 +74,7 @@ class Executor:
 
         Disk or bus may have taken their time since the wish was judged: a pulse that is late is not given.
         """
+        await self._room(effect.cell)
         patience_s = PULSE_PATIENCE_S
         if effect.expires_ns is not None:
             left_s = (effect.expires_ns - self._clock.now().boottime_ns) / 1e9
@@ -74,14 +83,31 @@ class Executor:
             await self._locks[effect.cell].pulse(asyncio.get_running_loop().time() + patience_s)
         except NotSent as fault:
             log.warning("pulse not given", cell=effect.cell, fault=str(fault))
+            self._ends_s.pop(effect.cell, None)
             self._submit(PulseDone(effect.unlock_id, effect.attempt, Door.CLOSED, given=False))
             return
         except (BusFault, DeviceFault) as fault:
             log.warning("pulse not acknowledged", cell=effect.cell, fault=str(fault))
+        self._ends_s[effect.cell] = asyncio.get_running_loop().time() + self._pulse_s
         door = await self._watch(effect.cell)
         self._submit(PulseDone(effect.unlock_id, effect.attempt, door))
         if door is Door.UNKNOWN:
             self._doors.forget(effect.cell)  # so that the next reading is told, and decides
+
+    async def _room(self, cell: str) -> None:
+        """Waits until this solenoid is off and fewer than allowed are on.
+
+        An unlock is over when its door is seen open; its solenoid stays on until its pulse ends.
+        """
+        loop = asyncio.get_running_loop()
+        while True:
+            now_s = loop.time()
+            self._ends_s = {other: end_s for other, end_s in self._ends_s.items() if end_s > now_s}
+            if cell not in self._ends_s and len(self._ends_s) < self._at_once:
+                # Taken before the pulse is sent, so that two cannot take the same place.
+                self._ends_s[cell] = now_s + PULSE_PATIENCE_S + self._pulse_s
+                return
+            await asyncio.sleep(ROOM_LOOK_S)
 
     async def _watch(self, cell: str) -> Door:
         """Reads the door as fast as the wire allows until it is believed open or the time is up."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Container, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from edge_agent.drivers.bus import Priority
@@ -83,7 +83,11 @@ class Poller:
         boards: Sequence[str],
         slow: Sequence[SlowDevice],
         submit: Callable[[Input], None],
+        silent: Container[str] = (),
     ) -> None:
+        for device in slow:
+            if device.name in silent:
+                device.failures = SILENT_AFTER
         self._doors = doors
         self._boards = boards
         self._slow = slow

@@ -65,7 +65,7 @@ def _never_lived(turn: Turn, taken: set[str]) -> str | None:
     """Goes on where the last search ended, so that all searches together look at each code about once."""
     resting, digits = turn.resting_codes, turn.layout.code_digits
     every = 10**digits
-    if len(resting) + len(taken) >= every:
+    if len(resting) + sum(code not in resting for code in taken) >= every:
         return None
     for step in range(every):
         number = (resting.cursor + step) % every

@@ -6,31 +6,39 @@ on the boot-time clock, so that a wall clock that steps, or is lost, changes not
 
 from __future__ import annotations
 
-from edge_agent.model import Instant
+from typing import Any
+
+from edge_agent.model import Instant, Reservation
 from edge_agent.statemachine.amend import amend
 from edge_agent.statemachine.turn import Turn
+
+GRACES = ("first_dropoff", "picked_up")
+"""When the graces of a reservation began."""
 
 
 def brought_over(moment: Instant | None, now: Instant) -> Instant | None:
     """The same moment on this boot's clock, which may be before its zero; unchanged if no clock can tell.
 
-    The wall clock's reading stays what it was.
+    One of this boot that was noted before the clock was synchronised gets its right date.
     """
-    if moment is None or moment.boot_id == now.boot_id:
-        return moment
+    if moment is None:
+        return None
     elapsed_ns = moment.elapsed_ns(now)
     if elapsed_ns is None:
         return moment
-    return amend(moment, boot_id=now.boot_id, boottime_ns=now.boottime_ns - elapsed_ns)
+    if moment.boot_id != now.boot_id:
+        return amend(moment, boot_id=now.boot_id, boottime_ns=now.boottime_ns - elapsed_ns)
+    if now.synced and not moment.synced:
+        return amend(moment, wall_s=now.wall_s - elapsed_ns / 1e9, synced=True)
+    return moment
 
 
 def bring_over(turn: Turn) -> None:
-    """Every moment on which something depends: graces, doors, climate, rests of the keypad."""
+    """Every moment on which something depends: graces, doors, climate, rests of the keypad. For a
+    synchronised clock."""
     now = turn.now
     for reservation in tuple(turn.reservations.values()):
-        changes = _changes(reservation, ("created", "first_dropoff", "dropped_off", "picked_up"), now)
-        if changes:
-            turn.change_reservation(reservation, **changes)
+        _bring_over_reservation(turn, reservation)
     for label, cell in tuple(turn.cells.items()):
         changes = _changes(cell, ("door_since",), now)
         if changes:
@@ -44,6 +52,22 @@ def bring_over(turn: Turn) -> None:
         recent = tuple(brought_over(at, now) for at in guesses.recent)
         if changes or recent != guesses.recent:
             turn.put("guesses", way, amend(guesses, recent=recent, **changes))
+
+
+def _bring_over_reservation(turn: Turn, reservation: Reservation) -> None:
+    """A grace of which no clock will ever tell when it began is at least as old as this boot.
+
+    That may end it, some day; it opens no door.
+    """
+    now = turn.now
+    changes: dict[str, Any] = _changes(reservation, ("created", "dropped_off", *GRACES), now)
+    for name in GRACES:
+        moment = getattr(reservation, name)
+        if moment is not None and moment.elapsed_ns(now) is None:
+            changes[name] = amend(moment, boot_id=now.boot_id, boottime_ns=0)
+            changes["grace_unknown"] = True
+    if changes:
+        turn.change_reservation(reservation, **changes)
 
 
 def _changes(value: object, names: tuple[str, ...], now: Instant) -> dict[str, Instant | None]:

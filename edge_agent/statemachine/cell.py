@@ -102,6 +102,7 @@ def see_door(turn: Turn, label: str, door: Door) -> None:
             door=door,
             door_since=turn.now,
             answering=True,
+            unread=False,
             opened_since_allocation=opened,
             mass_g=None,
             empty=None,
@@ -110,10 +111,10 @@ def see_door(turn: Turn, label: str, door: Door) -> None:
             turn.effects.append(Weigh(label))
         if door is Door.CLOSED:
             turn.clear_alarm(Alarm.DOOR_AJAR, label, cell=label)
-        elif label in turn.pulses and turn.pulses[label].may_open:
-            turn.put("pulses", label, amend(turn.pulses[label], may_open=False))
-    elif not cell.answering:
-        turn.change_cell(label, answering=True)
+        elif label in turn.pulses and turn.pulses[label].unspent:
+            turn.put("pulses", label, amend(turn.pulses[label], unspent=0))
+    elif not cell.answering or cell.unread:
+        turn.change_cell(label, answering=True, unread=False)
 
 
 def _flag(cell: Cell, flag: Flag, trigger: FlagTrigger) -> bool:

@@ -17,13 +17,11 @@ from edge_agent.statemachine.turn import Turn
 FORCED_FORGOTTEN_NS = 10 * 60 * 10**9
 """A forced door's alarm clears when the door has been closed so long."""
 OPEN = Door.OPEN
-LATE_NS = 10 * 10**9
-"""A door that opens so long after its own lock's last pulse was opened by it, if late."""
 
 
 def opened_unasked(turn: Turn, label: str) -> None:
     """A door has opened that no ticket is at work on."""
-    if _late(turn, label):
+    if unlocking.opened_late(turn, label):
         return
     suspects = [t for t in turn.tickets.values() if t.stage == "pulsing" and t.cell != label]
     if not suspects:
@@ -35,14 +33,6 @@ def opened_unasked(turn: Turn, label: str) -> None:
         for faulty in (ticket.cell, label):
             maintenance_id = unlocking.maintenance_id(ticket, faulty)
             cells.mark_faulty(turn, faulty, why, Alarm.WRONG_DOOR, maintenance_id)
-
-
-def _late(turn: Turn, label: str) -> bool:
-    """Whether the last pulse of the door's own lock opened it, if late; a pulse opens a door once."""
-    own = turn.pulses.get(label)
-    if own is None or not own.may_open or not own.at_ns or own.boot_id != turn.now.boot_id:
-        return False
-    return own.at_ns[-1] > turn.now.boottime_ns - LATE_NS
 
 
 def begin_anew(turn: Turn) -> None:
@@ -70,12 +60,12 @@ def left_ns(state: LockerState, now: Instant, door_ajar_ns: int) -> list[int]:
 
 def _pending(state: LockerState | Turn, now: Instant, door_ajar_ns: int) -> Iterator[tuple[str, Alarm, int]]:
     opened = OPEN  # an enum's member is slow to look up, and this looks at every cell at every step
-    for place in [place for place in state.cells.values() if place.door is opened]:
+    for place in [place for place in state.cells.values() if place.door is opened and place.answering]:
         if f"{Alarm.DOOR_AJAR}/{place.label}" not in state.alarms:
             yield place.label, Alarm.DOOR_AJAR, _left(place, now, door_ajar_ns)
     for standing in [one for one in state.alarms.values() if one.alarm is Alarm.DOOR_FORCED]:
         place = state.cells[standing.place]
-        if place.door is Door.CLOSED:
+        if place.door is Door.CLOSED and place.answering:
             yield place.label, Alarm.DOOR_FORCED, _left(place, now, FORCED_FORGOTTEN_NS)
 
 

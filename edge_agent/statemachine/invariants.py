@@ -69,7 +69,7 @@ def _check_cell(state: LockerState, label: str) -> None:
     )
     assert holder is not None
     _demand(holder.cell == label, "one to a cell", f"cell {label} is held by one who has cell {holder.cell}")
-    wanted = CELL_STATUS[holder.status]
+    wanted = CELL_STATUS.get(holder.status)
     _demand(
         cell.status is wanted, "cell follows", f"cell {label} is {cell.status}, its parcel {holder.status}"
     )

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 from edge_agent.errors import Code, Refusal
 from edge_agent.model import (
+    CELL_ALARMS,
     Alarm,
     Door,
     Instant,
@@ -209,7 +210,7 @@ def _enter_code(turn: Turn, given: EnterCode) -> None:
         purpose=purpose,
         source=Source.MACHINE,
         stage="waiting",
-        expires_ns=None,
+        expires_ns=turn.now.boottime_ns + ENTRY_LIFE_NS,
         request_key=given.request_key,
     )
     try:
@@ -221,6 +222,8 @@ def _enter_code(turn: Turn, given: EnterCode) -> None:
     guessing.note_success(turn, way)
 
 
+ENTRY_LIFE_NS = 30 * 10**9
+"""How long an entry at the kiosk may act: then whoever made it has gone."""
 LIKE = {Trigger.CANCEL: "cancelled", Trigger.ABANDON: "abandoned"}
 
 
@@ -305,6 +308,7 @@ def _door_seen(turn: Turn, label: str, door: Door, *, recovered: bool = False) -
         if before.answering:
             turn.change_cell(label, answering=False)
         return
+    recovered = recovered or before.unread
     cell.see_door(turn, label, door)
     unlocking.settle(turn, label, door, recovered=recovered)
     holder = turn.cells[label].reservation_id
@@ -368,6 +372,11 @@ def _device_health(turn: Turn, given: DeviceHealth) -> None:
 
 def _boot(turn: Turn, given: Boot) -> None:
     """Reconciles what was journaled with what the doors show. What never had an intent is forgotten."""
+    for standing in tuple(turn.alarms.values()):
+        if standing.alarm in CELL_ALARMS and standing.place not in turn.cells:
+            turn.clear_alarm(standing.alarm, standing.place)
+    # Before the tickets change: a pulse that was under way may have moved the wrong door.
+    _opened_unasked(turn, [label for label, door in given.doors.items() if door is Door.OPEN])
     for ticket in tuple(turn.tickets.values()):
         if ticket.stage == "pulsing":
             # Nobody stands at the kiosk any more; its keys begin anew with each process.
@@ -381,7 +390,6 @@ def _boot(turn: Turn, given: Boot) -> None:
     guessing.begin_anew(turn)
     doors.begin_anew(turn)
     climate.begin_anew(turn)
-    _opened_unasked(turn, [label for label, door in given.doors.items() if door is Door.OPEN])
     for label in turn.cells:
         _door_seen(turn, label, given.doors.get(label, Door.UNKNOWN), recovered=True)
 
@@ -417,6 +425,6 @@ def lasting(ticket: Ticket) -> bool:
 def restored(state: LockerState, now: Instant) -> LockerState:
     """A state as a restart finds it, made fit for this boot: pulses of another boot are forgotten."""
     tickets = {unlock_id: ticket for unlock_id, ticket in state.tickets.items() if lasting(ticket)}
-    silent = {label: amend(place, answering=False) for label, place in state.cells.items()}
+    silent = {label: amend(place, answering=False, unread=True) for label, place in state.cells.items()}
     recent = {label: pulses for label, pulses in state.pulses.items() if pulses.boot_id == now.boot_id}
     return amend(state, cells=silent, tickets=tickets, queue=(), pulses=recent)

@@ -57,9 +57,11 @@ def holds(guard: Guard, reservation: Reservation, cell: Cell, now: Instant) -> b
         case Guard.NO_DROPOFF_YET:
             return reservation.first_dropoff is None
         case Guard.WITHIN_DROPOFF_GRACE:
-            return within(reservation.first_dropoff, reservation.grace_dropoff_s, now)
+            known = not reservation.grace_unknown
+            return known and within(reservation.first_dropoff, reservation.grace_dropoff_s, now)
         case Guard.WITHIN_PICKUP_GRACE:
-            return within(reservation.picked_up, reservation.grace_pickup_s, now)
+            known = not reservation.grace_unknown
+            return known and within(reservation.picked_up, reservation.grace_pickup_s, now)
         case Guard.DOOR_SEEN_CLOSED:
             return cell.door is Door.CLOSED and cell.answering
         case Guard.NEVER_OPENED:

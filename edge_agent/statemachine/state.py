@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
-from edge_agent.model import Alarm, Cell, CellSpec, Instant, Reservation, Ticket
+from edge_agent.model import Alarm, Cell, CellSpec, Instant, Purpose, Reservation, Source, Ticket
 from edge_agent.statemachine.resting import RestingCodes
 
 Need = Literal["cold", "hot"]
@@ -83,14 +83,16 @@ class StandingAlarm:
 
 @dataclass(frozen=True, slots=True)
 class Pulses:
-    """The recent pulses of one lock, on CLOCK_BOOTTIME of one boot.
-
-    `may_open`: the last one has not opened its door yet, and may still do so, if late.
-    """
+    """The recent pulses of one lock, on CLOCK_BOOTTIME of one boot."""
 
     boot_id: str
     at_ns: tuple[int, ...]
-    may_open: bool = True
+    purpose: Purpose
+    source: Source
+    reservation_id: str
+    """What the last one was for."""
+    unspent: int = 1
+    """How many of the last ones have not opened the door yet, and may still do so, if late."""
 
 
 @dataclass(frozen=True, slots=True)

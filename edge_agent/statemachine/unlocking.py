@@ -35,6 +35,8 @@ WISH = {
     Purpose.OPEN_DOOR: Trigger.OPEN_DOOR,
 }
 GRANTED = {Purpose.DROPOFF: Trigger.DROPOFF_OPENED, Purpose.PICKUP: Trigger.PICKUP_OPENED}
+LATE_NS = 10 * 10**9
+"""A door that opens so long after its own lock's last pulse was opened by it, if late."""
 MOVES = 3
 """How many other cells one wish may be given when its own does not open."""
 
@@ -44,7 +46,9 @@ def accept(turn: Turn, ticket: Ticket) -> None:
 
     An open-door is answered at once; its outcome becomes an event.
     """
-    _judge(turn, ticket)
+    reservation = _judge(turn, ticket)
+    if ticket.purpose is Purpose.DROPOFF and reservation.first_dropoff is None:
+        turn.change_reservation(reservation, first_dropoff=turn.now)
     if ticket.purpose is Purpose.OPEN_DOOR and ticket.request_key is not None:
         accepted = (ticket.echo_id or ticket.request_key, turn.now)
         turn.answer(ticket.request_key, cell=ticket.cell, accepted=accepted)
@@ -67,8 +71,6 @@ def promote(turn: Turn) -> None:
             give_up(turn, ticket, refusal)
             continue
         ticket = turn.change_ticket(ticket, stage="reading", cell=reservation.cell)
-        if ticket.purpose is Purpose.DROPOFF and reservation.first_dropoff is None:
-            turn.change_reservation(reservation, first_dropoff=turn.now)
         turn.effects.append(ReadDoor(ticket.unlock_id, reservation.cell))
 
 
@@ -194,7 +196,10 @@ def _intend(turn: Turn, ticket: Ticket) -> None:
     ticket = turn.change_ticket(ticket, stage="pulsing", attempt=ticket.attempt + 1, first_pulse_ns=first_ns)
     label = ticket.cell
     at_ns = (*_recent_pulses(turn, label), now_ns)
-    turn.put("pulses", label, Pulses(turn.now.boot_id, at_ns))
+    before = turn.pulses.get(label)
+    unspent = before.unspent if before is not None and len(at_ns) > 1 else 0
+    what = (ticket.purpose, ticket.source, ticket.reservation_id)
+    turn.put("pulses", label, Pulses(turn.now.boot_id, at_ns, *what, unspent=unspent + 1))
     turn.change_cell(label, unlocks=turn.cells[label].unlocks + 1)
     turn.record(ticket, None)
     turn.effects.append(PulseLock(ticket.unlock_id, label, ticket.attempt, ticket.expires_ns))
@@ -212,6 +217,8 @@ def pulse_done(turn: Turn, unlock_id: str, attempt: int, door: Door) -> None:
     elif ticket.attempt < turn.layout.attempts and _may_pulse_again(turn, ticket):
         turn.record(ticket, UnlockOutcome.NO_MOVEMENT, pulsed=True)
         _intend(turn, ticket)
+    elif ticket.attempt < turn.layout.attempts:
+        conclude(turn, ticket, UnlockOutcome.NO_MOVEMENT)  # too few pulses to call it a jam
     else:
         _jammed(turn, ticket)
 
@@ -224,7 +231,7 @@ def pulse_lapsed(turn: Turn, unlock_id: str, attempt: int) -> None:
     turn.record(ticket, UnlockOutcome.NO_MOVEMENT, pulsed=False)
     label = ticket.cell
     known = turn.pulses[label]
-    turn.put("pulses", label, amend(known, at_ns=known.at_ns[:-1], may_open=False))
+    turn.put("pulses", label, amend(known, at_ns=known.at_ns[:-1], unspent=max(0, known.unspent - 1)))
     turn.change_cell(label, unlocks=turn.cells[label].unlocks - 1)
     give_up(turn, ticket, Refusal(Code.EXPIRED, "the lock could not be reached in time"))
     promote(turn)
@@ -361,21 +368,53 @@ def _opened(
             wear.note_opening(turn, ticket, maintenance_id(ticket, ticket.cell))
     if reservation is None or ticket.purpose is Purpose.OPEN_DOOR:
         return reservation
+    return _granted(turn, reservation, ticket.purpose, ticket.source, _event_key(ticket), recovered=recovered)
+
+
+def _granted(
+    turn: Turn,
+    reservation: Reservation,
+    purpose: Purpose,
+    source: Source,
+    request_key: str | None,
+    *,
+    recovered: bool = False,
+) -> Reservation:
+    """The door stands open for a drop-off or pick-up."""
     changes: dict[str, Any] = {}
-    if ticket.purpose is Purpose.DROPOFF and reservation.status is ReservationStatus.PENDING:
+    if purpose is Purpose.DROPOFF and reservation.status is ReservationStatus.PENDING:
         changes["dropoff_opened"] = True
-    if ticket.purpose is Purpose.PICKUP and reservation.picked_up is None:
-        changes["picked_up"] = turn.now
+    if purpose is Purpose.PICKUP and reservation.picked_up is None:
+        changes |= {"picked_up": turn.now, "grace_unknown": False}
     moved = apply(
         turn,
         reservation,
-        GRANTED[ticket.purpose],
-        source=ticket.source,
-        request_key=_event_key(ticket),
+        GRANTED[purpose],
+        source=source,
+        request_key=request_key,
         recovered=recovered,
         **changes,
     )
     return reservation if moved is None else moved
+
+
+def opened_late(turn: Turn, label: str) -> bool:
+    """Whether the door's own lock has opened it after all, so late that the wish was told to have failed.
+
+    What the wish wanted is true now: who stands there may take the parcel, or put one in. A pulse opens a
+    door once, and only within `LATE_NS`.
+    """
+    own = turn.pulses.get(label)
+    if own is None or not own.unspent or not own.at_ns or own.boot_id != turn.now.boot_id:
+        return False
+    if own.at_ns[-1] <= turn.now.boottime_ns - LATE_NS:
+        return False
+    turn.change_cell(label, opened_since_allocation=True)
+    cells.lock_works(turn, label)
+    reservation = turn.reservations.get(own.reservation_id)
+    if reservation is not None and reservation.cell == label and own.purpose is not Purpose.OPEN_DOOR:
+        _granted(turn, reservation, own.purpose, own.source, None)
+    return True
 
 
 def _event_key(ticket: Ticket) -> str | None:

@@ -2,9 +2,20 @@
 
 from __future__ import annotations
 
+import os
+
 import pytest
+
+SLOW = ("test_tables.py", "test_model.py")
+"""In the search for mutants what is quick goes first: the first failure ends the run."""
 
 
 @pytest.fixture(autouse=True)
 def _no_stray_threads() -> None:
     """In place of the house's check of the same name, which collects garbage after every test."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Puts the slow files last where only the first failure counts."""
+    if os.environ.get("CORE_EFFORT") == "fast":
+        items.sort(key=lambda item: SLOW.index(item.path.name) if item.path.name in SLOW else -1)

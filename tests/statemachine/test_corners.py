@@ -4,8 +4,14 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from edge_agent.model import Alarm, CellStatus, Door, Purpose, Reservation
+import pytest
+
+from edge_agent.errors import InvariantBroken
+from edge_agent.model import Alarm, CellStatus, Door, Purpose, Reservation, ReservationStatus
+from edge_agent.statemachine import access
 from edge_agent.statemachine.inputs import DoorRead, DoorsSeen, PulseDone
+from edge_agent.statemachine.invariants import check
+from tests.statemachine.test_codes import at, dead, turn
 from tests.support.core import Core
 
 
@@ -182,3 +188,35 @@ def test_an_entry_that_opens_nothing_says_only_not_valid() -> None:
     reservation = core.reserve()
     core.feed(core.wish(reservation, Purpose.DROPOFF))
     core.invalid(reservation.drop_off_code)
+
+
+def test_a_code_that_never_lived_comes_before_one_that_died_lately() -> None:
+    """A code that died is not given again for 7 days while others are left: 9 was left."""
+    week_s = 7 * 24 * 3600
+    resting = dead("0")
+    for code in "12345678":
+        resting = resting.died(code, at(week_s))
+    assert access.choose_codes(turn(resting, week_s + 10), ()) == ("0", "9")
+
+
+def test_a_live_reservation_that_is_over_breaks_an_invariant() -> None:
+    """The whole check says so by the rule's name, as the check by change does."""
+    core = Core()
+    reservation = core.reserve()
+    over = replace(reservation, status=ReservationStatus.CANCELLED)
+    with pytest.raises(InvariantBroken):
+        check(replace(core.state, reservations={over.reservation_id: over}), core.layout)
+
+
+def test_a_lock_may_open_late_after_its_next_pulse_was_not_sent() -> None:
+    """The first pulse was given and may still open the door: that is not forced."""
+    core = Core()
+    reservation = core.dropped_off()
+    core.pass_s(11)
+    core.feed(wish := core.wish(reservation, Purpose.PICKUP))
+    core.feed(DoorRead(wish.unlock_id, Door.CLOSED))
+    core.feed(PulseDone(wish.unlock_id, 1, Door.CLOSED))
+    core.feed(PulseDone(wish.unlock_id, 2, Door.CLOSED, given=False))
+    core.pass_s(1)
+    core.feed(DoorsSeen({reservation.cell: Door.OPEN}))
+    assert f"{Alarm.DOOR_FORCED}/{reservation.cell}" not in core.state.alarms

@@ -15,7 +15,7 @@ from collections import Counter
 from collections.abc import Callable
 from dataclasses import replace
 
-from hypothesis import HealthCheck, settings
+from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule
 
@@ -49,7 +49,7 @@ from tests.support.observed import Model
 from tests.support.watch import Watch, differing, snapshot
 
 EFFORT = os.environ.get("CORE_EFFORT", "")
-LIVES, LENGTH = {"": (500, 50), "fast": (25, 40)}.get(EFFORT, (int(EFFORT) if EFFORT.isdigit() else 0, 80))
+LIVES, LENGTH = {"": (500, 50), "fast": (50, 40)}.get(EFFORT, (int(EFFORT) if EFFORT.isdigit() else 0, 80))
 BOARDS = {"locks_a": ("A01", "A02"), "locks_b": ("B01", "C01")}
 LABELS = ("A01", "A02", "B01", "C01")
 TALL = Packaging(200, 350, 300, 500)
@@ -309,7 +309,7 @@ class Lives(RuleBasedStateMachine):
 
     def see(self, label: str, door: Door) -> None:
         """A poll shows a door anew."""
-        self.play(DoorsSeen({label: door}), lambda: self.model.seen(label, door))
+        self.play(DoorsSeen({label: door}), lambda: self.model.poll({label: door}))
 
     @precondition(lambda self: self.at("looks"))
     @rule(which=some, door=mostly_closed)
@@ -384,9 +384,9 @@ class Lives(RuleBasedStateMachine):
         if closes:
             self.see(label, Door.CLOSED)
 
-    @rule(label=st.sampled_from(LABELS), door=doors)
-    def person(self, label: str, door: Door) -> None:
-        self.see(label, door)
+    @rule(seen=st.dictionaries(st.sampled_from(LABELS), doors, min_size=1, max_size=3))
+    def people(self, seen: dict[str, Door]) -> None:
+        self.play(DoorsSeen(seen), lambda: self.model.poll(seen))
 
     @rule(device=st.sampled_from(sorted(BOARDS)), answers=st.booleans())
     def board(self, device: str, answers: bool) -> None:
@@ -452,4 +452,5 @@ TestLives.settings = settings(
     derandomize=not EFFORT.isdigit(),
     database=None,
     suppress_health_check=list(HealthCheck),
+    phases=[Phase.generate] if EFFORT == "fast" else list(Phase),
 )

@@ -37,6 +37,7 @@ def dropoff(core: Core, **details: object) -> Reservation:
     return reservation
 
 
+@pytest.mark.behaviour("weight-01", "alarms-14")
 @pytest.mark.parametrize(("mass_g", "empty"), [(0, True), (49, True), (50, False), (1500, False)])
 def test_a_dropoff_without_a_parcel_raises_an_alarm_until_the_reservation_ends(
     mass_g: int, empty: bool
@@ -64,6 +65,7 @@ def test_only_the_first_weight_after_the_closing_tells_of_an_empty_dropoff() -> 
     assert stands(core, Alarm.WEIGHT_CHANGED)
 
 
+@pytest.mark.behaviour("weight-02")
 def test_held_an_empty_dropoff_leaves_the_reservation_pending() -> None:
     core = weighing(hold=True)
     reservation = dropoff(core)
@@ -124,6 +126,7 @@ def test_held_a_start_loses_no_parcel() -> None:
     assert core.live(reservation).recovered
 
 
+@pytest.mark.behaviour("weight-03", "alarms-17")
 def test_what_is_left_behind_after_the_grace_awaits_inspection() -> None:
     core = weighing()
     reservation = dropoff(core, grace_pickup_s=0)
@@ -150,6 +153,7 @@ def test_the_end_of_a_grace_waits_a_moment_for_the_scale() -> None:
     assert status(core) == "IDLE"
 
 
+@pytest.mark.behaviour("weight-04", "alarms-15")
 @pytest.mark.parametrize(("after_g", "changed"), [(1000, False), (1099, False), (1101, True), (0, True)])
 def test_a_change_behind_a_closed_door(after_g: int, changed: bool) -> None:
     core = weighing()
@@ -186,6 +190,7 @@ def opened_and_weighed(mass_g: int) -> tuple[Core, Reservation]:
     return core, reservation
 
 
+@pytest.mark.behaviour("cells-12")
 @pytest.mark.parametrize(("mass_g", "status"), [(0, CellStatus.IDLE), (900, CellStatus.AWAITING_INSPECTION)])
 def test_a_cell_proven_empty_is_free_at_once(mass_g: int, status: CellStatus) -> None:
     core, reservation = opened_and_weighed(mass_g)
@@ -193,6 +198,7 @@ def test_a_cell_proven_empty_is_free_at_once(mass_g: int, status: CellStatus) ->
     assert core.state.cells["A01"].status is status
 
 
+@pytest.mark.behaviour("opening-17")
 @pytest.mark.parametrize(("mass_g", "cell"), [(0, "C01"), (900, "A01")])
 def test_a_reservation_whose_cell_is_proven_empty_may_move(mass_g: int, cell: str) -> None:
     core, reservation = opened_and_weighed(mass_g)

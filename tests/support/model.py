@@ -16,11 +16,6 @@ from edge_agent.model import CellStatus as Use
 from edge_agent.model import ReservationStatus as S
 from edge_agent.statemachine.state import Layout
 
-QUIRKS: frozenset[str] = frozenset()
-"""Where the core is known to differ from the page, and `test_found.py` has a failing test.
-
-The model follows the core there, so that the search goes on beyond. Who mends one takes it out of here.
-"""
 SECOND = 10**9
 INVALID, EXPIRED, UNKNOWN_ID, FULL, NOT_NOW, INTERNAL = 3, 4, 5, 8, 9, 13
 OFFLINE = 14
@@ -49,6 +44,8 @@ class Parcel:
     drop_off_code: str = ""
     pickup_code: str = ""
     status: S = S.PENDING
+    unsure: bool = False
+    """No clock tells when its grace began."""
     over: bool = False
     first_dropoff: Instant | None = None
     picked_up: Instant | None = None
@@ -76,8 +73,11 @@ class Place:
     pulses: int = 0
     recent: list[int] = field(default_factory=list)
     """When this lock was pulsed in this boot."""
-    spent: bool = True
-    """The door was seen open since the last pulse, so that pulse opens it no more."""
+    unspent: list[int] = field(default_factory=list)
+    """Those of them since which the door was not seen open: one of them may still open it."""
+    pulsed_for: Try | None = None
+    unread: bool = False
+    """Not read since the start."""
 
     @property
     def use(self) -> Use:
@@ -141,6 +141,13 @@ def brought_over(since: Instant, now: Instant) -> Instant:
     if passed is None:
         return now
     return replace(since, boot_id=now.boot_id, boottime_ns=now.boottime_ns - passed)
+
+
+def dated(since: Instant, now: Instant) -> Instant:
+    """A moment of this boot gets its date once the clock is synchronised."""
+    if since.boot_id != now.boot_id or since.synced or not now.synced:
+        return since
+    return replace(since, synced=True, wall_s=now.wall_s - (now.boottime_ns - since.boottime_ns) / 1e9)
 
 
 class Locker:
@@ -277,9 +284,9 @@ class Locker:
         if parcel.over:
             return False
         if purpose is Purpose.DROPOFF:
-            again = runs(parcel.first_dropoff, parcel.grace_dropoff_s, self.now)
+            again = not parcel.unsure and runs(parcel.first_dropoff, parcel.grace_dropoff_s, self.now)
             return parcel.status is S.PENDING or (parcel.status is S.DROPPED_OFF and again)
-        again = runs(parcel.picked_up, parcel.grace_pickup_s, self.now)
+        again = not parcel.unsure and runs(parcel.picked_up, parcel.grace_pickup_s, self.now)
         return parcel.status is S.DROPPED_OFF or (parcel.status is S.PICKED_UP and again)
 
     def judge(self, t: Try) -> set[int]:
@@ -305,6 +312,8 @@ class Locker:
         against = self.judge(t)
         if against:
             raise No(*against)
+        if t.purpose is Purpose.DROPOFF and t.parcel.first_dropoff is None:
+            t.parcel.first_dropoff = self.now
         if t.purpose is Purpose.OPEN_DOOR:
             assert t.key is not None
             self.answers.append((t.key, GRANTED))
@@ -326,8 +335,6 @@ class Locker:
                 self.fail(t, *against)
                 continue
             t.at, t.cell = "looks", t.parcel.cell
-            if t.purpose is Purpose.DROPOFF and t.parcel.first_dropoff is None:
-                t.parcel.first_dropoff = self.now
             self.looks.append(t.cell)
 
     def fail(self, t: Try, *codes: int) -> None:
@@ -438,8 +445,9 @@ class Locker:
                 word = "DROP" if purpose is Purpose.DROPOFF else "PICK"
                 wanted = f"DLV-{word}-{parcel.rid}-{code}" if qr else code
                 if text == wanted and self.may(parcel, purpose):
-                    t = Try(uid, key, parcel, purpose, True, None, parcel.cell)
-                    if self.judge(t) and "an entry is told that its door is being opened" not in QUIRKS:
+                    gone_ns = self.now.boottime_ns + 30 * SECOND
+                    t = Try(uid, key, parcel, purpose, True, gone_ns, parcel.cell)
+                    if self.judge(t):
                         break
                     self.accept(t)
                     guessing.recent = []
@@ -449,10 +457,7 @@ class Locker:
 
     def invalid(self, guessing: Guessing, way: str) -> None:
         """An entry that opened nothing."""
-        newest = guessing.last
-        if "a success forgives early" in QUIRKS:
-            newest = guessing.recent[-1] if guessing.recent else guessing.since
-        quiet = None if newest is None else passed_ns(newest, self.now)
+        quiet = None if guessing.last is None else passed_ns(guessing.last, self.now)
         if quiet is not None and quiet > 24 * 3600 * SECOND:
             guessing.rests, guessing.since = 0, None
         recent = [at for at in guessing.recent if runs(at, 300, self.now)]

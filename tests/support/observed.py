@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 
 from edge_agent.model import CellStatus as Use
 from edge_agent.model import Door, Instant, Purpose
@@ -13,12 +14,13 @@ from tests.support.model import (
     MOVES,
     NOT_NOW,
     OFFLINE,
-    QUIRKS,
     SECOND,
     Locker,
     No,
+    Parcel,
     Try,
     brought_over,
+    dated,
     passed_ns,
 )
 
@@ -37,11 +39,10 @@ class Model(Locker):
             return
         against = self.judge(t)
         place = self.places[t.cell]
-        if place.door is Door.CLOSED and door is Door.OPEN:
-            if "a door opened before its look is not forced" not in QUIRKS:
+        if door is Door.OPEN:
+            if place.door is Door.CLOSED:
                 self.unasked(t.cell)
-            if "a look that is refused is forgotten" not in QUIRKS:
-                self.note(t.cell, door)
+            self.note(t.cell, door)
         if door is Door.CLOSED and not self.rested(t.cell):
             against.add(NOT_NOW)
         if against:
@@ -65,7 +66,8 @@ class Model(Locker):
         t.at, t.attempt = "pulses", t.attempt + 1
         place.pulses += 1
         place.recent.append(self.now.boottime_ns)
-        place.spent = False
+        place.unspent.append(self.now.boottime_ns)
+        place.pulsed_for = t
         self.pulsed.append((t.cell, t.attempt))
 
     def watched(self, uid: str, attempt: int, door: Door, given: bool) -> None:
@@ -74,9 +76,9 @@ class Model(Locker):
         if t is None or t.at != "pulses" or t.attempt != attempt:
             return
         if not given:
-            if "a lapsed pulse counts" not in QUIRKS:
-                self.places[t.cell].recent.pop()
-                self.places[t.cell].pulses -= 1
+            self.places[t.cell].recent.pop()
+            del self.places[t.cell].unspent[-1:]
+            self.places[t.cell].pulses -= 1
             self.fail(t, EXPIRED)
             self.next_turns()
         elif door is Door.OPEN:
@@ -97,7 +99,7 @@ class Model(Locker):
         if again and self.rested(t.cell):
             self.pulse(t)
             return
-        if t.halted:
+        if t.halted or t.attempt < self.layout.attempts:
             self.finish(t, "NO_MOVEMENT")
             return
         self.fault(t.cell, "LOCK_JAMMED")
@@ -151,11 +153,7 @@ class Model(Locker):
             self.places[t.cell].opened = True
             if outcome == "OPENED":
                 self.lock_opened(t.cell)
-            if t.purpose is Purpose.DROPOFF and parcel.status is S.PENDING:
-                parcel.dropping = True
-            if t.purpose is Purpose.PICKUP and parcel.status is S.DROPPED_OFF:
-                parcel.status, parcel.picked_up = S.PICKED_UP, self.now
-                self.tell("PICKUP", parcel.rid, parcel.cell, source, recovered)
+            self.granted(t, recovered)
             self.say(t, 0)
         else:
             if t.purpose is Purpose.PICKUP and parcel.status is S.DROPPED_OFF:
@@ -164,11 +162,18 @@ class Model(Locker):
         self.tell_open_door(t, outcome)
         self.next_turns()
 
+    def granted(self, t: Try, recovered: bool = False) -> None:
+        """The door stands open for this wish."""
+        parcel = t.parcel
+        if t.purpose is Purpose.DROPOFF and parcel.status is S.PENDING:
+            parcel.dropping = True
+        if t.purpose is Purpose.PICKUP and parcel.status is S.DROPPED_OFF:
+            parcel.status, parcel.picked_up, parcel.unsure = S.PICKED_UP, self.now, False
+            self.tell("PICKUP", parcel.rid, parcel.cell, "MACHINE" if t.kiosk else "API", recovered)
+
     def lock_opened(self, label: str) -> None:
         """A jam is over; a wrong door waits for somebody to look."""
         place, wrong = self.places[label], self.stands("WRONG_DOOR", label)
-        if wrong and "a jam stands beside a wrong door" in QUIRKS:
-            return
         if place.faulty and not wrong:
             place.faulty = False
             self.tell_cell(label, "REPAIRED")
@@ -179,27 +184,39 @@ class Model(Locker):
     def note(self, label: str, door: Door) -> None:
         """How a door stands."""
         place = self.places[label]
-        place.heard = True
+        place.heard, place.unread = True, False
         if place.door is not door:
             place.door, place.since = door, self.now
             if door is Door.OPEN and place.holder is not None:
                 place.opened = True
             if door is Door.OPEN:
-                place.spent = True
+                place.unspent.clear()
             if door is Door.CLOSED:
                 self.alarm("DOOR_AJAR", label, on=False)
 
-    def seen(self, label: str, door: Door, *, recovered: bool = False) -> None:
-        """A poll told how a door stands."""
+    def poll(self, doors: Mapping[str, Door]) -> None:
+        """How doors stand: which of them nobody opened is judged before any is believed."""
+        self.open_unasked(doors)
+        for label, door in doors.items():
+            self.seen(label, door)
+
+    def open_unasked(self, doors: Mapping[str, Door]) -> None:
+        """Which of these doors nobody is opening."""
+        for label, door in doors.items():
+            t = self.working(label)
+            pulsed = t is not None and t.at in ("pulses", "unclear")
+            if self.places[label].door is Door.CLOSED and door is Door.OPEN and not pulsed:
+                self.unasked(label)
+
+    def seen(self, label: str, door: Door) -> None:
+        """How one door stands."""
         place, t = self.places[label], self.working(label)
-        pulsed = t is not None and t.at in ("pulses", "unclear")
         if door is Door.UNKNOWN:
             place.heard = False
             return
-        if place.door is Door.CLOSED and door is Door.OPEN and not pulsed:
-            self.unasked(label)
+        recovered = place.unread
         self.note(label, door)
-        if t is not None and pulsed and door is Door.OPEN:
+        if t is not None and t.at in ("pulses", "unclear") and door is Door.OPEN:
             self.finish(t, "OPENED", recovered=recovered)
         elif t is not None and t.at == "unclear":
             self.doubt(label)
@@ -212,8 +229,13 @@ class Model(Locker):
     def unasked(self, label: str) -> None:
         """A door opened that nobody is opening."""
         place = self.places[label]
-        late = any(at > self.now.boottime_ns - LATE_S * SECOND for at in place.recent)
-        if late and (not place.spent or "a lock that opened may open again unasked" in QUIRKS):
+        if any(at > self.now.boottime_ns - LATE_S * SECOND for at in place.unspent):
+            t = place.pulsed_for
+            assert t is not None
+            place.opened = True
+            self.lock_opened(label)
+            if not t.parcel.over and t.parcel.cell == label:
+                self.granted(t)
             return
         others = [t for t in self.tries.values() if t.at == "pulses"]
         if not others:
@@ -234,7 +256,11 @@ class Model(Locker):
     def restart(self, doors: Mapping[str, Door]) -> None:
         """A start: what was meant is not done again; what the doors show decides."""
         rebooted, self.boot_id = self.boot_id != self.now.boot_id, self.now.boot_id
-        lasting = "pulses outlive their boot" in QUIRKS
+        for place in self.places.values():
+            place.heard, place.unread = False, True
+            if rebooted:
+                place.recent, place.unspent = [], []
+        self.open_unasked(doors)
         self.queue.clear()
         for t in list(self.tries.values()):
             if t.at in ("pulses", "unclear"):
@@ -243,18 +269,15 @@ class Model(Locker):
                 self.fail(t, OFFLINE)
             else:
                 del self.tries[t.uid]  # the loop answers these with 14
+        if self.now.synced:
+            self.bring_over()
         for way, guessing in self.guessing.items():
-            if guessing.since is not None:
-                over = passed_ns(guessing.since, self.now) is None and not self.stands("CODE_GUESSING", way)
-                guessing.since = None if over else brought_over(guessing.since, self.now)
-        self.bring_over()
+            if guessing.since is not None and passed_ns(guessing.since, self.now) is None:
+                guessing.since = self.now if self.stands("CODE_GUESSING", way) else None
         for place in self.places.values():
-            place.heard = False
-            if rebooted and (not place.recent or place.recent[-1] > self.now.boottime_ns or not lasting):
-                place.recent = []
             place.since = None if place.since is None else brought_over(place.since, self.now)
         for label in self.places:
-            self.seen(label, doors.get(label, Door.UNKNOWN), recovered=True)
+            self.seen(label, doors.get(label, Door.UNKNOWN))
 
     def bring_over(self) -> None:
         """What began in another boot runs on this one's clock, as soon as that can be told."""
@@ -263,15 +286,26 @@ class Model(Locker):
             guessing.last = self.over_the_reboot(guessing.last)
             guessing.since = self.over_the_reboot(guessing.since)
         for parcel in self.parcels.values():
-            parcel.first_dropoff = self.over_the_reboot(parcel.first_dropoff)
-            parcel.picked_up = self.over_the_reboot(parcel.picked_up)
+            if not parcel.over:
+                parcel.first_dropoff = self.at_least_as_old_as_this_boot(parcel, parcel.first_dropoff)
+                parcel.picked_up = self.at_least_as_old_as_this_boot(parcel, parcel.picked_up)
         for place in self.places.values():
             place.since = self.over_the_reboot(place.since)
 
+    def at_least_as_old_as_this_boot(self, parcel: Parcel, since: Instant | None) -> Instant | None:
+        """When a grace began; nobody will ever tell of one that has no date: it opens nothing any more."""
+        if since is None or passed_ns(since, self.now) is not None:
+            return self.over_the_reboot(since)
+        parcel.unsure = True
+        return replace(since, boot_id=self.now.boot_id, boottime_ns=0)
+
     def over_the_reboot(self, since: Instant | None) -> Instant | None:
-        """When a grace began; it stays unknown while no clock can tell."""
-        known = since is not None and passed_ns(since, self.now) is not None
-        return brought_over(since, self.now) if since is not None and known else since
+        """A moment by the clock of this boot; unchanged while no clock can tell."""
+        if since is None or passed_ns(since, self.now) is None:
+            return since
+        if since.boot_id == self.now.boot_id:
+            return dated(since, self.now)
+        return brought_over(since, self.now)
 
     def due(self) -> None:
         """What time brings, after every input."""
@@ -283,9 +317,11 @@ class Model(Locker):
                 self.alarm("CODE_GUESSING", way, on=False)
         for label, place in self.places.items():
             stood = 0 if place.since is None else passed_ns(place.since, self.now) or 0
-            if place.door is Door.OPEN and stood >= self.layout.door_ajar_ns:
+            if not place.heard:
+                pass  # what a silent board said last is not what is
+            elif place.door is Door.OPEN and stood >= self.layout.door_ajar_ns:
                 self.alarm("DOOR_AJAR", label)
-            if place.door is Door.CLOSED and stood >= FORCED_S * SECOND:
+            elif place.door is Door.CLOSED and stood >= FORCED_S * SECOND:
                 self.alarm("DOOR_FORCED", label, on=False)
             parcel = place.holder
             if parcel is None or parcel.picked_up is None or self.working(label):

@@ -1,7 +1,4 @@
-"""Where the product differs from the behaviour page: each test fails today, and says what should be.
-
-Who mends one takes its mark off here and makes docs/behaviour.md anew.
-"""
+"""Corners where the product once differed from the behaviour page."""
 
 from __future__ import annotations
 
@@ -41,7 +38,6 @@ def standing(site: Site) -> list[str]:
     return [alarm.alarm.value for alarm in agent.loop.state.alarms.values()]
 
 
-@pytest.mark.xfail(strict=True, reason="a lock is pulsed anew while its last pulse still runs")
 @pytest.mark.behaviour("opening-07")
 def test_two_pulses_of_one_lock_never_run_into_each_other(tmp_path: Path) -> None:
     """A rider who lets the door fall shut at once and asks again: one solenoid is on for too long."""
@@ -58,7 +54,6 @@ def test_two_pulses_of_one_lock_never_run_into_each_other(tmp_path: Path) -> Non
     at_site(tmp_path, test)
 
 
-@pytest.mark.xfail(strict=True, reason="the watching may be configured shorter than the pulse")
 @pytest.mark.behaviour("opening-07")
 def test_a_door_is_watched_at_least_as_long_as_its_lock_is_pulsed(tmp_path: Path) -> None:
     """Three pulses of 10 s at 0.1 s intervals: the board energises the solenoid for more than 10 s."""
@@ -71,7 +66,6 @@ def test_a_door_is_watched_at_least_as_long_as_its_lock_is_pulsed(tmp_path: Path
         load_settings(path)
 
 
-@pytest.mark.xfail(strict=True, reason="the next unlock begins while the solenoid of the last is still on")
 @pytest.mark.behaviour("opening-09")
 def test_no_more_solenoids_are_on_at_once_than_unlocks_are_allowed(tmp_path: Path) -> None:
     """An unlock is over when its door is seen open, after some 60 ms; its pulse lasts 300 ms."""
@@ -111,7 +105,6 @@ def lose_one_reading(site: Site) -> None:
         board.read_levels = losing(board.read_levels)  # type: ignore[method-assign, assignment]
 
 
-@pytest.mark.xfail(strict=True, reason="one lost reading before the first pulse fails the whole unlock")
 @pytest.mark.behaviour("reservation-11")
 def test_one_damaged_frame_does_not_fail_a_pick_up(tmp_path: Path) -> None:
     """A pick-up fails after all attempts; here none was made, and the next poll reads the door well."""
@@ -129,7 +122,6 @@ def test_one_damaged_frame_does_not_fail_a_pick_up(tmp_path: Path) -> None:
     at_site(tmp_path, test)
 
 
-@pytest.mark.xfail(strict=True, reason="one lost reading counts as a silent board")
 @pytest.mark.behaviour("cells-06")
 def test_one_damaged_frame_moves_no_reservation(tmp_path: Path) -> None:
     """Only behind a silent board does an unopened reservation move at its drop-off."""
@@ -143,7 +135,6 @@ def test_one_damaged_frame_moves_no_reservation(tmp_path: Path) -> None:
     at_site(tmp_path, test)
 
 
-@pytest.mark.xfail(strict=True, reason="an entry at the kiosk has no life of its own")
 @pytest.mark.behaviour("time-23")
 def test_a_code_that_the_disk_held_up_opens_nothing_ten_minutes_later(tmp_path: Path) -> None:
     """Who typed it is gone; a wish that is late never moves a lock."""
@@ -164,7 +155,6 @@ def test_a_code_that_the_disk_held_up_opens_nothing_ten_minutes_later(tmp_path: 
     at_site(tmp_path, test)
 
 
-@pytest.mark.xfail(strict=True, reason="at a start nobody knows which devices were told to be silent")
 @pytest.mark.behaviour("alarms-08")
 def test_a_device_that_answers_after_a_restart_is_silent_no_more(tmp_path: Path) -> None:
     async def test(site: Site) -> None:
@@ -192,7 +182,6 @@ def without(core: Core, label: str, folder: Path) -> Core:
     return core
 
 
-@pytest.mark.xfail(strict=True, reason="the alarm of a cell that is gone brings the daemon down, every time")
 @pytest.mark.behaviour("alarms-04")
 def test_a_cell_may_be_taken_out_of_the_configuration_while_its_alarm_stands(tmp_path: Path) -> None:
     core = Core()
@@ -202,7 +191,6 @@ def test_a_cell_may_be_taken_out_of_the_configuration_while_its_alarm_stands(tmp
     assert not stands(without(core, "C01", tmp_path), Alarm.DOOR_FORCED, "C01")
 
 
-@pytest.mark.xfail(strict=True, reason="the alarm of a cell that is gone cannot be cleared by anybody")
 @pytest.mark.behaviour("alarms-05")
 def test_a_jam_is_over_when_its_cell_is_gone(tmp_path: Path) -> None:
     core = Core()
@@ -212,7 +200,6 @@ def test_a_jam_is_over_when_its_cell_is_gone(tmp_path: Path) -> None:
     assert not stands(without(core, "A01", tmp_path), Alarm.LOCK_JAMMED, "A01")
 
 
-@pytest.mark.xfail(strict=True, reason="what a board said last counts as said now, though it is silent")
 @pytest.mark.behaviour("reservation-37", "alarms-04")
 def test_a_silent_board_does_not_tell_that_a_forced_door_stays_closed() -> None:
     core = Core()
@@ -223,7 +210,6 @@ def test_a_silent_board_does_not_tell_that_a_forced_door_stays_closed() -> None:
     assert stands(core, Alarm.DOOR_FORCED, "A01")
 
 
-@pytest.mark.xfail(strict=True, reason="only the start's own readings count as recovered")
 @pytest.mark.behaviour("time-14")
 def test_a_drop_off_is_marked_recovered_also_where_the_board_answers_late() -> None:
     """After a power cut the board needs longer than the daemon: nobody saw the door being closed."""
@@ -236,7 +222,6 @@ def test_a_drop_off_is_marked_recovered_also_where_the_board_answers_late() -> N
     assert core.live(reservation).recovered
 
 
-@pytest.mark.xfail(strict=True, reason="after a reboot a grace that began without time never ends")
 @pytest.mark.behaviour("time-04")
 def test_a_grace_that_began_without_time_ends_once_the_clock_is_synchronised() -> None:
     """None frees a cell until the clock is synchronised; then, and a whole grace later, it may be freed."""
@@ -249,7 +234,6 @@ def test_a_grace_that_began_without_time_ends_once_the_clock_is_synchronised() -
     assert core.state.cells[reservation.cell].status is CellStatus.IDLE
 
 
-@pytest.mark.xfail(strict=True, reason="what was dated before the clock was synchronised stays undated")
 @pytest.mark.behaviour("time-02")
 def test_a_grace_is_dated_as_soon_as_the_clock_is_synchronised() -> None:
     """Both ends of the reboot were synchronised: the clock came a minute after the pick-up."""
@@ -262,7 +246,6 @@ def test_a_grace_is_dated_as_soon_as_the_clock_is_synchronised() -> None:
     assert core.state.cells[reservation.cell].status is CellStatus.IDLE
 
 
-@pytest.mark.xfail(strict=True, reason="at a start no pulse is taken to have moved another door")
 @pytest.mark.behaviour("opening-18")
 def test_another_door_that_is_found_open_after_a_kill_is_the_wrong_one() -> None:
     """The daemon died between the pulse and the reading; the commanded door is shut, another one open."""
@@ -276,7 +259,6 @@ def test_another_door_that_is_found_open_after_a_kill_is_the_wrong_one() -> None
     assert stands(core, Alarm.WRONG_DOOR, "C01")
 
 
-@pytest.mark.xfail(strict=True, reason="the grace begins when the queued call has its turn")
 @pytest.mark.behaviour("reservation-03")
 def test_the_drop_off_grace_begins_with_the_call_and_not_with_its_turn() -> None:
     core = Core(Layout(specs={spec.label: spec for spec in specs()}, max_concurrent_unlocks=1))

@@ -1,0 +1,155 @@
+"""Which codes are given, and how those that died are kept."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from random import Random
+
+import pytest
+
+from edge_agent.errors import Code, Refusal
+from edge_agent.model import Instant, Purpose, Reservation, qr_text
+from edge_agent.statemachine import access
+from edge_agent.statemachine.resting import BUCKET_DIGITS, CHUNK, CODE_REST_NS, RestingCodes, rested
+from edge_agent.statemachine.state import Layout
+from edge_agent.statemachine.turn import Turn
+from tests.support.core import START, Core, specs
+
+WEEK_S = 7 * 24 * 3600
+
+
+def at(seconds: float) -> Instant:
+    """A moment of the first boot."""
+    return replace(START, boottime_ns=START.boottime_ns + round(seconds * 1e9), wall_s=START.wall_s + seconds)
+
+
+def turn(resting: RestingCodes, now_s: float = 0, *, digits: int = 1, live: tuple[str, ...] = ()) -> Turn:
+    """A turn of a machine with these codes: resting ones, and live ones in pairs."""
+    core = Core(Layout(specs={spec.label: spec for spec in specs()}, code_digits=digits))
+    reservations = {}
+    for n in range(0, len(live), 2):
+        made = Reservation(f"r{n}", "p", "o", None, "A01", live[n], live[n + 1], START)  # type: ignore[arg-type]
+        reservations[made.reservation_id] = made
+    state = replace(core.state, resting_codes=resting, reservations=reservations)
+    return Turn(state, core.layout, at(now_s))
+
+
+def dead(*codes: str, each_s: float = 1.0, since_s: float = 0.0) -> RestingCodes:
+    """Codes that died one after the other."""
+    resting = RestingCodes()
+    for n, code in enumerate(codes):
+        resting = resting.died(code, at(since_s + n * each_s))
+    return resting
+
+
+def test_a_code_rests_for_a_week_and_while_no_clock_can_tell() -> None:
+    died = at(0)
+    assert not rested(died, at(WEEK_S))
+    assert rested(died, replace(at(WEEK_S), boottime_ns=START.boottime_ns + CODE_REST_NS + 1))
+    assert CODE_REST_NS == WEEK_S * 10**9
+    elsewhere = replace(at(10 * WEEK_S), boot_id="boot-2")
+    assert rested(died, elsewhere)
+    assert not rested(died, replace(elsewhere, synced=False))
+
+
+def test_resting_codes_do_what_a_dictionary_in_order_would() -> None:
+    random, kept, plain = Random(7), RestingCodes(), dict[str, Instant]()
+    for number in range(4000):
+        code = f"{random.randrange(400):04d}"
+        if random.random() < 0.55:
+            kept, moment = kept.died(code, at(number)), at(number)
+            plain.pop(code, None)
+            plain[code] = moment
+        elif code in plain:
+            kept = kept.without(code)
+            del plain[code]
+        else:
+            assert kept.without(code) == kept
+        if random.random() < 0.1:
+            kept = kept.trimmed()
+        assert (len(kept), kept.get(code), code in kept) == (len(plain), plain.get(code), code in plain)
+        if number % 50 == 0:
+            assert list(kept.oldest_first()) == list(plain.items())
+            assert sorted(kept) == sorted(plain)
+            assert all(kept.buckets.values())
+            assert set(kept.buckets) == {code[-BUCKET_DIGITS:] for code in plain}
+
+
+def test_the_head_of_the_queue_is_trimmed_and_its_chunks_are_dropped() -> None:
+    codes = [f"{n:04d}" for n in range(3 * CHUNK)]
+    kept = dead(*codes)
+    assert kept.trimmed() is kept
+    for code in codes[: CHUNK + 5]:
+        kept = kept.without(code)
+    trimmed = kept.trimmed()
+    assert (kept.first, trimmed.first, trimmed.after) == (0, CHUNK + 5, 3 * CHUNK)
+    assert (set(kept.chunks), set(trimmed.chunks)) == ({0, 1, 2}, {1, 2})
+    for code in codes:
+        trimmed = trimmed.without(code)
+    empty = trimmed.trimmed()
+    assert (empty.first, empty.chunks, len(empty), dict(empty.buckets)) == (3 * CHUNK, {}, 0, {})
+    assert list(empty.died("0001", at(0)).oldest_first()) == [("0001", at(0))]
+
+
+def test_candidates_come_first_in_their_order_if_they_are_free() -> None:
+    now = turn(dead("5"), live=("3", "4"))
+    assert access.choose_codes(now, ("3", "5", "9", "9", "8", "7")) == ("9", "8")
+    assert access.choose_codes(turn(dead("5"), WEEK_S + 1), ("5", "6")) == ("5", "6")
+
+
+def test_then_one_that_has_rested_then_one_that_never_lived_then_the_longest_dead() -> None:
+    resting = dead("0", "1", "2", each_s=WEEK_S)
+    assert access.choose_codes(turn(resting, 2.5 * WEEK_S, live=("0", "4")), ()) == ("1", "3")
+    assert access.choose_codes(turn(resting, 0, live=("5", "3")), ()) == ("4", "6")
+    every = dead(*"7012345698")
+    assert access.choose_codes(turn(every), ()) == ("7", "0")
+    assert access.choose_codes(turn(every), ("1", "2")) == ("7", "0")
+    assert access.choose_codes(turn(dead(*"70123456"), live=("9", "8")), ("1", "2")) == ("7", "0")
+    assert access.choose_codes(turn(dead(*"7012345"), live=("9", "8")), ("1", "6")) == ("6", "7")
+    assert access.choose_codes(turn(every, WEEK_S + 1.5), ("0",)) == ("0", "7")
+
+
+def test_the_search_for_one_that_never_lived_goes_on_where_it_ended() -> None:
+    now = turn(RestingCodes(), digits=2)
+    assert access.choose_codes(now, ()) == ("00", "01")
+    assert now.resting_codes.cursor == 2
+    assert access.choose_codes(now, ()) == ("02", "03")
+    now.resting_codes = replace(now.resting_codes, cursor=99)
+    assert access.choose_codes(now, ()) == ("99", "00")
+    almost = turn(dead(*"01234567"), live=())
+    assert access.choose_codes(almost, ()) == ("8", "9")
+
+
+def test_no_code_left_is_refused_with_8() -> None:
+    with pytest.raises(Refusal) as refused:
+        access.choose_codes(turn(RestingCodes(), live=tuple("0123456789")), ("1",))
+    assert (refused.value.code, refused.value.message) == (Code.NO_CELL, "every code is in use")
+    with pytest.raises(Refusal):
+        access.choose_codes(turn(dead("9"), live=tuple("0123456788")), ("1",))
+
+
+def test_the_first_few_that_have_rested_are_forgotten() -> None:
+    now = turn(dead(*"012345"), WEEK_S + 9)
+    access.forget_rested(now)
+    assert "".join(now.resting_codes) == "45"
+    now = turn(dead(*"012345"), WEEK_S + 1.5)
+    access.forget_rested(now)
+    assert "".join(now.resting_codes) == "2345"
+    assert now.result().changed == (("resting_codes", "0"), ("resting_codes", "1"))
+
+
+def test_an_entry_is_matched_by_code_or_by_all_of_its_qr_text() -> None:
+    now = turn(RestingCodes(), live=("1", "2", "3", "4"), digits=1)
+    first, second = now.reservations.values()
+    assert access.match_entry(now, "1") == (first, Purpose.DROPOFF)
+    assert access.match_entry(now, "4") == (second, Purpose.PICKUP)
+    assert access.match_entry(now, qr_text(Purpose.PICKUP, "r2", "4")) == (second, Purpose.PICKUP)
+    for text in ("", "9", "١", "11"):
+        assert access.match_entry(now, text) is None
+    for purpose, rid, code in (
+        (Purpose.DROPOFF, "r2", "4"),
+        (Purpose.PICKUP, "r0", "4"),
+        (Purpose.PICKUP, "r2", "2"),
+        (Purpose.PICKUP, "r2", "9"),
+    ):
+        assert access.match_entry(now, qr_text(purpose, rid, code)) is None

@@ -1,0 +1,60 @@
+"""The model put where a core already is: the starting point of both is the same."""
+
+from __future__ import annotations
+
+from edge_agent.model import CellStatus, Reservation, Source
+from tests.support.core import Core
+from tests.support.model import Parcel, Try
+from tests.support.observed import Model
+
+
+def mirrored(core: Core, known: Reservation | None) -> Model:
+    """A model that stands as the core does. `known` is a reservation that may be over."""
+    model = Model(core.layout, core.now)
+    model.boot_id = core.now.boot_id
+    assert not core.state.tickets
+    live = {r.reservation_id: r for r in core.state.reservations.values()}
+    over = {r.reservation_id: r for r in (*core.state.former.values(), *([known] if known else ()))}
+    for reservation in (over | live).values():
+        model.parcels[reservation.reservation_id] = parcel(
+            reservation, over=reservation.reservation_id not in live
+        )
+    for label, cell in core.state.cells.items():
+        place = model.places[label]
+        former = core.state.former.get(label)
+        place.holder = model.parcels.get(cell.reservation_id or "")
+        place.last = model.parcels[former.reservation_id] if former else None
+        awaiting = cell.status in (CellStatus.AWAITING_CLEANUP, CellStatus.AWAITING_INSPECTION)
+        place.awaits = cell.status if awaiting else None
+        place.door, place.since, place.heard = cell.door, cell.door_since, cell.answering
+        place.opened, place.doubted = cell.opened_since_allocation, cell.suspect
+        place.blocked, place.faulty, place.worn = cell.blocked is not None, cell.faulty is not None, cell.worn
+        pulses = core.state.pulses.get(label)
+        place.pulses, place.recent = cell.unlocks, list(pulses.at_ns if pulses else ())
+        place.unread = cell.unread
+        if pulses and pulses.unspent:
+            place.unspent = place.recent[-pulses.unspent :]
+            whose = model.parcels[pulses.reservation_id]
+            kiosk = pulses.source is Source.MACHINE
+            place.pulsed_for = Try("over", None, whose, pulses.purpose, kiosk, None, label)
+    model.alarms = {key: alarm.since for key, alarm in core.state.alarms.items()}
+    return model
+
+
+def parcel(reservation: Reservation, *, over: bool) -> Parcel:
+    """A reservation as the model has it."""
+    return Parcel(
+        rid=reservation.reservation_id,
+        size=reservation.packaging,
+        cell=reservation.cell,
+        grace_dropoff_s=reservation.grace_dropoff_s,
+        grace_pickup_s=reservation.grace_pickup_s,
+        drop_off_code=reservation.drop_off_code,
+        pickup_code=reservation.pickup_code,
+        status=reservation.status,
+        over=over,
+        first_dropoff=reservation.first_dropoff,
+        picked_up=reservation.picked_up,
+        dropping=reservation.dropoff_opened,
+        unsure=reservation.grace_unknown,
+    )

@@ -1,0 +1,1 @@
+"""How many small faults put into the pure core its tests notice, and a page about the rest."""
