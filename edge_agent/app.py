@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import random
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -51,7 +52,7 @@ from edge_agent.runtime.temperatures import Temperatures
 from edge_agent.runtime.views import Identity, Views
 from edge_agent.runtime.weighing import Weighing
 from edge_agent.runtime.writer import ThreadWriter, Writer
-from edge_agent.statemachine.inputs import Boot, DeviceHealth
+from edge_agent.statemachine.inputs import Boot, Condition, DeviceHealth
 from edge_agent.statemachine.outputs import Effect
 from edge_agent.statemachine.state import Layout
 
@@ -60,6 +61,8 @@ log = structlog.get_logger()
 PORT_WAIT_S = 2.0
 """How long a start waits for a serial port before it goes on without."""
 OFF_TRIES = 3
+DISK_LOOK_S = 10.0
+"""How often it is looked whether a full disk has room again."""
 RECENT_S = 15.0
 """Replies to requests not older than this are published again at a start: somebody may still wait."""
 
@@ -277,6 +280,7 @@ class Agent:
             history=self.store.ended_status,
             act=self._act,
             on_answer=self.desk.answered,
+            use_reserve=self.store.use_reserve,
         )
         self.desk.loop = self.loop
         self.report = Report(
@@ -325,6 +329,8 @@ class Agent:
 
         Raises (in an exception group) `InvariantBroken` and whatever else must bring the daemon down.
         """
+        for name, bus in self.field.buses.items():
+            bus.on_port = functools.partial(self._bus_port, name)
         buses = [asyncio.create_task(bus.run(), name=f"bus {name}") for name, bus in self.field.buses.items()]
         try:
             for bus in self.field.buses.values():
@@ -332,9 +338,9 @@ class Agent:
                     log.error("serial port cannot be taken", bus=bus.name)
             await self.field.all_off()
             self.loop.submit(Boot(await self.doors.read_at_start()))
-            for name in self._silent:
-                if name not in self.field.devices:
-                    self.loop.submit(DeviceHealth(name, True, ()))
+            self._end_what_is_gone()
+            if not self.store.keep_reserve():
+                self.loop.submit(Condition(Alarm.STORAGE_FAULT, "", True, "the disk is all but full"))
             self.desk.adopt(self._requests)
             await self._serve(on_ready)
         finally:
@@ -344,6 +350,25 @@ class Agent:
             await asyncio.gather(*buses, return_exceptions=True)
             self.close()
 
+    def _bus_port(self, name: str, up: bool) -> None:
+        self.loop.submit(Condition(Alarm.BUS_DOWN, name, not up, "" if up else "its port is not there"))
+
+    def _end_what_is_gone(self) -> None:
+        """Alarms of devices and buses that are not configured any more."""
+        for standing in self.loop.state.alarms.values():
+            if standing.alarm is Alarm.DEVICE_SILENT and standing.place not in self.field.devices:
+                self.loop.submit(DeviceHealth(standing.place, True, ()))
+            elif standing.alarm is Alarm.BUS_DOWN and standing.place not in self.field.buses:
+                self.loop.submit(Condition(standing.alarm, standing.place, False))
+
+    async def _watch_disk(self) -> None:
+        """After a full disk: takes the reserve again as soon as there is room, and ends the alarm."""
+        while True:
+            await asyncio.sleep(DISK_LOOK_S)
+            stands = any(a.alarm is Alarm.STORAGE_FAULT for a in self.loop.state.alarms.values())
+            if stands and self.store.keep_reserve():
+                self.loop.submit(Condition(Alarm.STORAGE_FAULT, "", False))
+
     async def _serve(self, on_ready: Callable[[], None]) -> None:
         async with asyncio.TaskGroup() as group:
             self._group = group
@@ -352,6 +377,7 @@ class Agent:
             sensing = (self.doors, self._weighing, self._temperatures, self.loop, self._silent)
             for poller in self.field.pollers(*sensing):
                 group.create_task(poller.run(), name="poller")
+            group.create_task(self._watch_disk(), name="disk")
             group.create_task(self.publisher.run(), name="publisher")
             group.create_task(self.link.run(), name="link")
             scanner = self.settings.scanner

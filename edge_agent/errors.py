@@ -56,6 +56,10 @@ class Refusal(EdgeAgentError):
         return f"{self.message} (code {int(self.code)})"
 
 
+class Unreadable(Refusal):
+    """A command whose bytes are no JSON object: nobody who speaks our language sent it."""
+
+
 @dataclass(frozen=True, slots=True)
 class Finding:
     """One thing wrong with a configuration: where (`cells[3].lock.channel`) and what."""

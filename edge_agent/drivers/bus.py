@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import heapq
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from enum import IntEnum
 
@@ -88,6 +89,9 @@ class BusOwner:
         self._wanted: tuple[Request, asyncio.Event] | None = None
         self._open = False
         self._opened = asyncio.Event()
+        self.on_port: Callable[[bool], None] = lambda up: None
+        """Told when the port was taken, and when it was lost or cannot be taken."""
+        self._told: bool | None = None
 
     async def wait_open(self, timeout_s: float) -> bool:
         """Waits until the port is taken; False if that did not happen in time."""
@@ -127,10 +131,12 @@ class BusOwner:
                     self._transport.open(self._received, self._lost)
                 except PortLost:
                     self.counters.port_losses += 1
+                    self._tell(False)
                     await asyncio.sleep(REOPEN_S)
                     continue
                 self._open = True
                 self._opened.set()
+                self._tell(True)
                 self._line_free_s = asyncio.get_running_loop().time() + self._silence_s
                 await self._work()
                 self._opened.clear()
@@ -263,8 +269,14 @@ class BusOwner:
             self.counters.stray_bytes += len(self._buffer)
             self._buffer.clear()
 
+    def _tell(self, up: bool) -> None:
+        if self._told is not up:
+            self._told = up
+            self.on_port(up)
+
     def _lost(self, reason: str) -> None:
         self._open = False
+        self._tell(False)
         self.counters.port_losses += 1
         if self._wanted is not None:
             self._wanted[1].set()

@@ -24,6 +24,10 @@ OVER, LIVE, FORMER = 0, 1, 2
 """What the column `live` of a reservation says; FORMER is over, and the last that had its cell."""
 INBOX_KEPT_S = 7 * 24 * 3600
 """How long a request id and its reply are kept at least."""
+RESERVE_BYTES = 4 * 1024 * 1024
+"""Room kept on the disk for the journal when everything else is full: for thousands of pick-ups."""
+RESERVE_WANTS_BYTES = 4 * RESERVE_BYTES
+"""So much has to be free before the reserve is taken (again)."""
 EVENTS_KEPT = 1000
 """So many events are kept after the broker has them, for the technician to look at."""
 
@@ -102,6 +106,7 @@ class JournalStore:
 
     def __init__(self, path: Path) -> None:
         self._path = path
+        self._reserve = path.with_name(f"{path.name}.reserve")
         with _as_storage_fault():
             path.parent.mkdir(parents=True, exist_ok=True)
             self._lock = os.open(f"{path}.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
@@ -142,6 +147,37 @@ class JournalStore:
             if number > version:
                 text = script.read_text(encoding="utf-8")
                 self._writer.executescript(f"BEGIN;\n{text}\nPRAGMA user_version = {number};\nCOMMIT;")
+
+    @property
+    def reserved(self) -> bool:
+        """Whether there is room kept on the disk for bad times."""
+        return self._reserve.exists()
+
+    def keep_reserve(self) -> bool:
+        """Takes room on the disk for bad times, if there is enough for it; whether it is there now."""
+        try:
+            if self.reserved:
+                return True
+            disk = os.statvfs(self._path.parent)
+            if disk.f_bavail * disk.f_frsize < RESERVE_WANTS_BYTES:
+                return False
+            taken = os.open(self._reserve, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+            try:
+                os.posix_fallocate(taken, 0, RESERVE_BYTES)
+            finally:
+                os.close(taken)
+        except OSError:
+            self.use_reserve()
+            return False
+        return True
+
+    def use_reserve(self) -> bool:
+        """Gives the reserved room to the journal; False if there was none left."""
+        try:
+            self._reserve.unlink()
+        except OSError:
+            return False
+        return True
 
     def close(self) -> None:
         """Closes the file and gives it free."""

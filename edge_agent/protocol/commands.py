@@ -10,7 +10,7 @@ from typing import Annotated, Any
 
 from pydantic import AwareDatetime, BeforeValidator, Field, ValidationError
 
-from edge_agent.errors import Code, FieldViolation, Refusal
+from edge_agent.errors import Code, FieldViolation, Refusal, Unreadable
 from edge_agent.model import Instant
 from edge_agent.protocol.api import (
     Body,
@@ -157,7 +157,8 @@ QUERIES = frozenset({"echo", "get-machine", "get-reservation", "list-reservation
 def decode(name: str, payload: bytes) -> Command:
     """The command in `payload`.
 
-    Raises `Refusal`: code 12 for a command that is not built, code 3 naming the field otherwise.
+    Raises `Refusal`: code 12 for a command that is not built, code 3 naming the field otherwise; `Unreadable`
+    where there is no field to name.
     """
     model = COMMANDS.get(name)
     if model is None:
@@ -165,7 +166,10 @@ def decode(name: str, payload: bytes) -> Command:
     try:
         return model.model_validate_json(payload)
     except ValidationError as error:
-        raise refusal_from(error) from None
+        refusal = refusal_from(error)
+        if error.errors(include_url=False, include_input=False)[0]["type"] in ("json_invalid", "model_type"):
+            raise Unreadable(refusal.code, refusal.message, refusal.violations) from None
+        raise refusal from None
 
 
 def life_ns(name: str, command: Command, now: Instant, message_expiry_s: int | None) -> int:

@@ -14,9 +14,9 @@ from typing import Any
 
 import structlog
 
-from edge_agent.errors import Code, FieldViolation, Refusal, StorageFault
+from edge_agent.errors import Code, FieldViolation, Refusal, StorageFault, Unreadable
 from edge_agent.journal.store import InboxRow, JournalStore
-from edge_agent.model import Purpose, ReservationStatus, Source
+from edge_agent.model import Alarm, Purpose, ReservationStatus, Source
 from edge_agent.protocol.api import rpc_status
 from edge_agent.protocol.commands import (
     QUERIES,
@@ -48,6 +48,7 @@ from edge_agent.statemachine.inputs import (
     BlockCell,
     Cancel,
     Clear,
+    Condition,
     EnterCode,
     Input,
     OpenFor,
@@ -127,6 +128,9 @@ class Desk:
         try:
             self._take(incoming, address)
         except Refusal as refusal:
+            if isinstance(refusal, Unreadable):
+                detail = f"{incoming.command}: {refusal.message}"
+                self.loop.submit(Condition(Alarm.COMMAND_REJECTED, "", True, detail))
             self._refuse(address, refusal)
             incoming.acknowledge()
         except StorageFault as fault:

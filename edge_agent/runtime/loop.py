@@ -17,11 +17,11 @@ import structlog
 
 from edge_agent.errors import Code, Refusal, StorageFault
 from edge_agent.journal.store import INBOX_KEPT_S, Batch, InboxRow
-from edge_agent.model import Instant, Reservation, ReservationStatus
+from edge_agent.model import Alarm, Instant, Reservation, ReservationStatus
 from edge_agent.runtime.clock import Clock
 from edge_agent.runtime.views import Views
 from edge_agent.runtime.writer import Writer
-from edge_agent.statemachine.inputs import Abandon, Cancel, Command, Input, OpenFor, Reserve, Tick
+from edge_agent.statemachine.inputs import Abandon, Cancel, Command, Condition, Input, OpenFor, Reserve, Tick
 from edge_agent.statemachine.locker import next_due_ns, step
 from edge_agent.statemachine.outputs import Answer, Effect
 from edge_agent.statemachine.state import Layout, LockerState
@@ -54,7 +54,8 @@ def journal_fault() -> Refusal:
 class LockerLoop:
     """Owns the state. `act` gets the effects and `on_answer` the replies, both after their commit.
 
-    `history` tells the last status of a reservation that is over, as far as it is on the disk.
+    `use_reserve` gives the journal room on a full disk, once. `history` tells the last status of a
+    reservation that is over, as far as it is on the disk.
     """
 
     def __init__(
@@ -69,6 +70,7 @@ class LockerLoop:
         history: Callable[[str], ReservationStatus | None],
         act: Callable[[Effect], None],
         on_answer: Callable[[str, str, Answer], None],
+        use_reserve: Callable[[], bool] = lambda: False,
     ) -> None:
         self.state = state
         self.layout = layout
@@ -85,6 +87,7 @@ class LockerLoop:
         self._history = history
         self._act = act
         self._on_answer = on_answer
+        self._use_reserve = use_reserve
         self._items: deque[_Item] = deque()
         self._acknowledged: list[int] = []
         self._dropped_requests: list[str] = []
@@ -173,10 +176,12 @@ class LockerLoop:
         batch.forgotten_requests += dropped
         try:
             if not batch.empty:
-                await self._writer.commit(batch)
+                await self._commit(batch)
         except StorageFault as fault:
             await self._storage_failed(items, batch, dropped, fault)
             return
+        if self.storage_fault is not None:
+            self.submit(Condition(Alarm.STORAGE_FAULT, "", True, self.storage_fault))
         self.storage_fault = None
         self.state, self.last_sequence = state, sequence
         if batch.acknowledged:
@@ -184,6 +189,17 @@ class LockerLoop:
         if batch.events or batch.unlocks:
             self.on_told()
         self._let_out(items, steps, replies, events=bool(batch.events), changed=bool(batch.changed))
+
+    async def _commit(self, batch: Batch) -> None:
+        """Commits; on a full disk with the room that was kept for it. Raises `StorageFault`."""
+        try:
+            await self._writer.commit(batch)
+        except StorageFault as fault:
+            if not self._use_reserve():
+                raise
+            log.error("disk full: the journal goes on in its reserve", error=str(fault))
+            await self._writer.commit(batch)
+            self.submit(Condition(Alarm.STORAGE_FAULT, "", True, str(fault)))
 
     def step(self, state: LockerState, given: Input, now: Instant) -> Step:
         """One step of the core."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from edge_agent.model import Door, Packaging, Purpose, ReservationStatus, Severity, Source
+from edge_agent.model import Alarm, Door, Packaging, Purpose, ReservationStatus, Severity, Source
 
 
 @dataclass(frozen=True, slots=True)
@@ -177,6 +177,17 @@ class DeviceHealth:
 
 
 @dataclass(frozen=True, slots=True)
+class Condition:
+    """Something outside the core stands, or has ended: a lost port, a full disk, a command that makes no
+    sense."""
+
+    alarm: Alarm
+    place: str
+    stands: bool
+    detail: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class Boot:
     """The daemon starts: outputs are off, these are fresh readings of every door (UNKNOWN: no answer)."""
 
@@ -191,5 +202,7 @@ class Tick:
 Command = (
     Reserve | OpenFor | EnterCode | Cancel | Abandon | RequestMaintenance | BlockCell | UnblockCell | Clear
 )
-Observation = DoorRead | PulseDone | DoorsSeen | Weighed | TemperatureSeen | DeviceHealth | Boot | Tick
+Observation = (
+    DoorRead | PulseDone | DoorsSeen | Weighed | TemperatureSeen | DeviceHealth | Condition | Boot | Tick
+)
 Input = Command | Observation

@@ -16,7 +16,17 @@ from edge_agent.model import (
     Ticket,
     parse_qr,
 )
-from edge_agent.statemachine import access, allocation, cell, climate, doors, guessing, unlocking, weight
+from edge_agent.statemachine import (
+    access,
+    allocation,
+    cell,
+    climate,
+    conditions,
+    doors,
+    guessing,
+    unlocking,
+    weight,
+)
 from edge_agent.statemachine.amend import amend
 from edge_agent.statemachine.anchor import bring_over
 from edge_agent.statemachine.inputs import (
@@ -25,6 +35,7 @@ from edge_agent.statemachine.inputs import (
     Boot,
     Cancel,
     Clear,
+    Condition,
     DeviceHealth,
     DoorRead,
     DoorsSeen,
@@ -83,6 +94,8 @@ def step(state: LockerState, layout: Layout, given: Input, now: Instant) -> Step
             climate.seen(turn, given.cell, given.temperature_c)
         case DeviceHealth():
             _device_health(turn, given)
+        case Condition():
+            conditions.note(turn, given)
         case Boot():
             _boot(turn, given)
         case Tick():
@@ -105,6 +118,7 @@ def next_due_ns(state: LockerState, layout: Layout, now: Instant) -> int | None:
     for way, guesses in state.guesses.items():
         if f"{Alarm.CODE_GUESSING}/{way}" in state.alarms:
             left.append(guessing.rest_left_ns(guesses, now))
+    left += conditions.left_ns(state, now)
     due = [now.boottime_ns + max(0, left_ns) for left_ns in left]
     return min(due, default=None)
 
@@ -145,6 +159,7 @@ def _refuse_expired(turn: Turn, expires_ns: int | None) -> None:
 
 def _reserve(turn: Turn, given: Reserve) -> None:
     _refuse_expired(turn, given.expires_ns)
+    conditions.refuse_on_a_full_disk(turn)
     if given.ended is not None or given.reservation_id in turn.reservations:
         live_or_over = live(turn, given.reservation_id, given.ended, Trigger.RESERVE)
         demand(turn, live_or_over, Trigger.RESERVE)
@@ -403,6 +418,7 @@ def _what_is_due(turn: Turn) -> None:
     else:
         turn.raise_alarm(Alarm.CLOCK_UNSYNCED, "")
     guessing.end_rests(turn)
+    conditions.what_is_due(turn)
     doors.what_is_due(turn)
     for reservation, left_ns in tuple(_held(turn, turn.layout, turn.now)):
         if left_ns <= 0:

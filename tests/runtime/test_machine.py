@@ -9,6 +9,7 @@ import pytest
 
 from edge_agent.drivers.bus import Priority
 from edge_agent.model import Alarm, CellStatus, Door
+from edge_agent.runtime.desk import Incoming
 from tests.support.site import PARCEL, Site, at_site
 from tools.simulate.plant import rfc3339
 
@@ -354,5 +355,71 @@ def test_a_door_that_was_open_a_moment_ago_is_not_taken_for_opened(tmp_path: Pat
             site.plant.world.jam(label, False)
             site.plant.world.close(label)
         raise AssertionError("the door was never read open")
+
+    at_site(tmp_path, test)
+
+
+@pytest.mark.behaviour("time-19", "time-20", "time-21", "alarms-12")
+def test_a_tight_disk_takes_no_parcels_and_gives_out_those_that_are_there(tmp_path: Path) -> None:
+    async def test(site: Site) -> None:
+        made = await site.reserve()
+        label = made["cell"]["description"]
+        await site.call("dropoff", "res_1")
+        await asyncio.sleep(1)
+        site.plant.world.close(label)
+        await site.until(lambda: "DROPOFF" in site.types())
+        agent = site.plant.agent
+        assert agent is not None
+        assert agent.store.reserved
+        site.plant.lifeline.disk_tight = True
+        assert "result" in await site.call("pickup", "res_1")
+        assert not agent.store.reserved
+        await site.until(lambda: bool(site.told("ALARM_RAISED")))
+        raised = site.told("ALARM_RAISED")[0]["alarm_raised_event"]
+        assert raised["alarm"] == "STORAGE_FAULT"
+        body = {"reservation_id": "res_2", "machine_id": "machine_123", "platform_order_id": "o"}
+        packaging = {"packaging": PARCEL, "request_id": "r2"}
+        refused = await site.plant.broker.call("reserve", body | packaging)
+        assert refused["error"]["code"] == 14
+        site.plant.lifeline.disk_tight = False
+        await site.until(lambda: bool(site.told("ALARM_CLEARED")))
+        assert agent.store.reserved
+        assert "result" in await site.plant.broker.call("reserve", body | packaging)
+
+    at_site(tmp_path, test)
+
+
+@pytest.mark.behaviour("alarms-09")
+def test_a_lost_port_is_told_until_it_is_back(tmp_path: Path) -> None:
+    async def test(site: Site) -> None:
+        agent = site.plant.agent
+        assert agent is not None
+
+        def down() -> bool:
+            return any(row["alarm"] == "BUS_DOWN" for row in agent.report.alarms())
+
+        site.plant.cables["main"].unplug()
+        await site.until(down)
+        site.plant.cables["main"].plug()
+        await site.until(lambda: not down())
+
+    at_site(tmp_path, test)
+
+
+@pytest.mark.behaviour("alarms-19")
+@pytest.mark.parametrize("payload", [b"\xff\x00", b"[]", b"{", b""])
+def test_bytes_that_are_no_command_are_told_of(tmp_path: Path, payload: bytes) -> None:
+    async def test(site: Site) -> None:
+        agent = site.plant.agent
+        assert agent is not None
+        agent.desk.handle(Incoming("pickup", payload, lambda: None))
+        agent.desk.handle(Incoming("echo", b"{}", lambda: None))
+        await site.until(lambda: bool(site.told("ALARM_RAISED")))
+        detail = site.told("ALARM_RAISED")[0]["alarm_raised_event"]
+        assert detail["alarm"] == "COMMAND_REJECTED"
+        assert detail["reason"].startswith("pickup: ")
+        await asyncio.sleep(3601)
+        await site.until(lambda: bool(site.told("ALARM_CLEARED")))
+        assert len(site.told("ALARM_RAISED")) == 1
 
     at_site(tmp_path, test)

@@ -51,12 +51,14 @@ class Severed(Exception):
 class Lifeline:
     """Whether an agent still lives; what it does after its death does not reach the world.
 
-    `disk_full`: commits fail for as long as it is set. `disk_stall_s`: how much longer a commit takes.
+    `disk_full`: commits fail for as long as it is set. `disk_tight`: they fail until the journal uses its
+    reserve. `disk_stall_s`: how much longer a commit takes.
     """
 
     def __init__(self) -> None:
         self.alive = True
         self.disk_full = False
+        self.disk_tight = False
         self.disk_stall_s = 0.0
 
 
@@ -75,7 +77,7 @@ class SimulatedDisk:
         await asyncio.sleep(before_s + self._lifeline.disk_stall_s)
         if not self._lifeline.alive:
             raise Severed
-        if self._lifeline.disk_full:
+        if self._lifeline.disk_full or (self._lifeline.disk_tight and self._store.reserved):
             raise StorageFault("journal: database or disk is full")
         self._store.commit(batch)
         await asyncio.sleep(latency_s - before_s)

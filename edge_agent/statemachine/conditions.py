@@ -1,0 +1,52 @@
+"""Conditions outside the core that an alarm tells of: a lost port, a full disk, commands that make no
+sense."""
+
+from __future__ import annotations
+
+from edge_agent.errors import Code, Refusal
+from edge_agent.model import Alarm, Instant
+from edge_agent.statemachine.inputs import Condition
+from edge_agent.statemachine.state import LockerState, StandingAlarm
+from edge_agent.statemachine.turn import Turn
+
+REJECTED_NS = 3600 * 10**9
+"""COMMAND_REJECTED clears so long after the last such command."""
+REJECTED = f"{Alarm.COMMAND_REJECTED}/"
+STORAGE = f"{Alarm.STORAGE_FAULT}/"
+
+
+def note(turn: Turn, given: Condition) -> None:
+    """A condition stands, or has ended."""
+    if not given.stands:
+        turn.clear_alarm(given.alarm, given.place)
+    elif given.alarm is Alarm.COMMAND_REJECTED and REJECTED in turn.alarms:
+        again = StandingAlarm(given.alarm, given.place, turn.now, given.detail)
+        turn.put("alarms", REJECTED, again)
+    else:
+        turn.raise_alarm(given.alarm, given.place, given.detail)
+
+
+def what_is_due(turn: Turn) -> None:
+    """Clears what has stood its time."""
+    standing = turn.alarms.get(REJECTED)
+    if standing is not None and _left_ns(standing, turn.now) <= 0:
+        turn.clear_alarm(Alarm.COMMAND_REJECTED, "")
+
+
+def left_ns(state: LockerState, now: Instant) -> list[int]:
+    """How long until `what_is_due` would do something."""
+    standing = state.alarms.get(REJECTED)
+    return [] if standing is None else [_left_ns(standing, now)]
+
+
+def _left_ns(standing: StandingAlarm, now: Instant) -> int:
+    """What is left of its hour; of one whose beginning no clock can tell, what is left of this boot's
+    first."""
+    elapsed_ns = standing.since.elapsed_ns(now)
+    return REJECTED_NS - (now.boottime_ns if elapsed_ns is None else elapsed_ns)
+
+
+def refuse_on_a_full_disk(turn: Turn) -> None:
+    """Raises `Refusal`: what room is left is kept for the parcels that are here already."""
+    if STORAGE in turn.alarms:
+        raise Refusal(Code.OFFLINE, "the machine's disk is full: it takes no new reservations")

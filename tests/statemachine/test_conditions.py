@@ -1,0 +1,79 @@
+"""Conditions outside the core: what they raise, what they refuse, when they end."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from edge_agent.errors import Code
+from edge_agent.model import Alarm, Purpose
+from edge_agent.statemachine.inputs import Condition, Reserve
+from edge_agent.statemachine.locker import next_due_ns
+from edge_agent.statemachine.outputs import FactKind
+from tests.support.core import SMALL, Core
+
+HOUR_NS = 3600 * 10**9
+
+
+def stands(core: Core, alarm: Alarm, place: str = "") -> bool:
+    return f"{alarm}/{place}" in core.state.alarms
+
+
+@pytest.mark.behaviour("alarms-09", "alarms-12", "time-19")
+@pytest.mark.parametrize(("alarm", "place"), [(Alarm.BUS_DOWN, "main"), (Alarm.STORAGE_FAULT, "")])
+def test_a_condition_is_told_once_and_ends(alarm: Alarm, place: str) -> None:
+    core = Core()
+    for _ in range(2):
+        core.feed(Condition(alarm, place, True, "why"))
+    assert stands(core, alarm, place)
+    core.pass_s(9000)
+    assert stands(core, alarm, place)
+    for _ in range(2):
+        core.feed(Condition(alarm, place, False))
+    assert not stands(core, alarm, place)
+    told = [(f.kind, f.alarm, f.device, f.reason) for f in core.facts]
+    assert told == [
+        (FactKind.ALARM_RAISED, alarm, place or None, "why"),
+        (FactKind.ALARM_CLEARED, alarm, place or None, None),
+    ]
+
+
+@pytest.mark.behaviour("alarms-19")
+def test_a_rejected_command_is_told_for_an_hour_after_the_last() -> None:
+    core = Core()
+    core.feed(Condition(Alarm.COMMAND_REJECTED, "", True, "first"))
+    core.pass_s(3000)
+    core.feed(Condition(Alarm.COMMAND_REJECTED, "", True, "second"))
+    assert next_due_ns(core.state, core.layout, core.now) == core.now.boottime_ns + HOUR_NS
+    assert core.state.alarms["COMMAND_REJECTED/"].detail == "second"
+    core.pass_s(3599.9)
+    assert stands(core, Alarm.COMMAND_REJECTED)
+    core.pass_s(0.1)
+    assert not stands(core, Alarm.COMMAND_REJECTED)
+    assert [f.kind for f in core.facts] == [FactKind.ALARM_RAISED, FactKind.ALARM_CLEARED]
+
+
+def test_a_rejected_command_of_a_boot_without_time_is_told_for_the_first_hour_of_the_next() -> None:
+    core = Core()
+    core.now = replace(core.now, synced=False)
+    core.feed(Condition(Alarm.COMMAND_REJECTED, "", True))
+    core.restart({}, boot_id="boot-2", off_s=60)
+    core.pass_s(3590)
+    assert stands(core, Alarm.COMMAND_REJECTED)
+    core.pass_s(10)
+    assert not stands(core, Alarm.COMMAND_REJECTED)
+
+
+@pytest.mark.behaviour("time-20", "time-21")
+def test_on_a_full_disk_no_parcel_is_taken_and_each_one_is_given_out() -> None:
+    core = Core()
+    reservation = core.dropped_off()
+    core.feed(Condition(Alarm.STORAGE_FAULT, "", True, "disk full"))
+    refusal = core.refused(Reserve("k", "res_x", "p", "o", SMALL, ("1", "2")))
+    assert refusal.code is Code.OFFLINE
+    assert "disk is full" in refusal.message
+    picked = core.opens(core.wish(reservation, Purpose.PICKUP))
+    assert picked.cell == reservation.cell
+    core.feed(Condition(Alarm.STORAGE_FAULT, "", False))
+    core.reserve()

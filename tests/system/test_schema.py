@@ -1,0 +1,56 @@
+"""The gateway against its own OpenAPI document, with generated requests, good and bad, on the whole bench."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+from tests.support.bench import running_bench
+
+EXAMPLES = 40
+LEAST = 1000
+"""So many requests at least, so that a run that asks nothing is noticed."""
+CHECKS = (
+    "not_a_server_error",
+    "status_code_conformance",
+    "content_type_conformance",
+    "response_headers_conformance",
+    "response_schema_conformance",
+    "negative_data_rejection",
+    "unsupported_method",
+)
+
+
+def test_no_server_error_and_no_breach_of_the_schema(tmp_path: Path) -> None:
+    """`GET /` is left out: it answers 501, that the wall is not built."""
+    with running_bench(tmp_path / "bench") as bench:
+        done = subprocess.run(
+            [
+                Path(sys.executable).with_name("schemathesis"),
+                "run",
+                f"{bench.gateway.base_url}/openapi.json",
+                "--header=X-API-Key: bench-key",
+                "--auth=operator:bench-key",
+                "--exclude-path=/",
+                f"--checks={','.join(CHECKS)}",
+                f"--max-examples={EXAMPLES}",
+                "--phases=examples,coverage,fuzzing",
+                "--generation-deterministic",
+                "--no-color",
+                "--warnings=off",
+                "--continue-on-failure",
+            ],
+            cwd=tmp_path,
+            capture_output=True,
+            text=True,
+            timeout=240,
+            check=False,
+        )
+        assert done.returncode == 0, done.stdout[-6000:] + done.stderr
+        counted = re.search(r"(\d+) generated, (\d+) passed", done.stdout)
+        assert counted is not None
+        assert int(counted[2]) == int(counted[1]) >= LEAST
+        assert bench.gateway.get("/healthz").status_code == 200
+        assert bench.command("status").returncode == 0
