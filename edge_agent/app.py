@@ -305,7 +305,6 @@ class Agent:
             self._silent,
         )
         self._weighing = Weighing(layout.weighed, self.loop.submit)
-        self._temperatures = Temperatures(self.loop.submit, self._climate_active)
         self._climate = self.field.climate_outputs(lambda: self.loop.storage_fault is None)
         self._executor = self._make_executor()
         self._group: asyncio.TaskGroup
@@ -374,7 +373,8 @@ class Agent:
             self._group = group
             group.create_task(self.loop.run(), name="loop")
             group.create_task(self._climate.run(), name="climate")
-            sensing = (self.doors, self._weighing, self._temperatures, self.loop, self._silent)
+            temperatures = Temperatures(self.loop.submit, self._climate_active)
+            sensing = (self.doors, self._weighing, temperatures, self.loop, self._silent)
             for poller in self.field.pollers(*sensing):
                 group.create_task(poller.run(), name="poller")
             group.create_task(self._watch_disk(), name="disk")
