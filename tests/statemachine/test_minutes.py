@@ -27,6 +27,7 @@ from edge_agent.statemachine.inputs import (
     RequestMaintenance,
     Reserve,
     UnblockCell,
+    Weighed,
 )
 from edge_agent.statemachine.state import Layout
 from tests.support.core import SMALL, specs
@@ -337,6 +338,35 @@ def a_worn_lock() -> Minutes:
     cell = core.state.cells["A01"]
     core.lines.append(f"after {number}: {cell.unlocks} {cell.usual_open_us} {cell.recent_open_us}")
     core.feed(Clear("k", "A01"))
+    return core
+
+
+@scene
+def what_scales_say() -> Minutes:
+    core = Minutes(Layout(specs={"A01": specs()[0]}, weighed=frozenset({"A01"})))
+    reservation = core.reserve(grace_pickup_s=5)
+    core.opens(core.wish(reservation, Purpose.DROPOFF))
+    core.close("A01")
+    core.feed(Weighed("A01", 20))
+    core.feed(Weighed("A01", 900))
+    core.feed(Weighed("A01", None))
+    core.opens(core.wish(reservation, Purpose.PICKUP))
+    core.close("A01")
+    core.feed(Weighed("A01", 300))
+    core.pass_s(6)
+    core.feed(Clear("k", "A01"))
+    return core
+
+
+@scene
+def held_by_a_scale() -> Minutes:
+    core = Minutes(Layout(specs={"A01": specs()[0]}, weighed=frozenset({"A01"}), hold_empty_dropoff=True))
+    reservation = core.reserve()
+    for mass_g in (0, 900):
+        core.opens(core.wish(reservation, Purpose.DROPOFF))
+        core.close("A01")
+        core.feed(Weighed("A01", mass_g))
+    core.feed(core.abandon(reservation))
     return core
 
 

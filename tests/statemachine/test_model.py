@@ -38,9 +38,10 @@ from edge_agent.statemachine.inputs import (
     Reserve,
     Tick,
     UnblockCell,
+    Weighed,
 )
 from edge_agent.statemachine.locker import next_due_ns, step
-from edge_agent.statemachine.outputs import Fact, FactKind, PulseLock, ReadDoor
+from edge_agent.statemachine.outputs import Fact, FactKind, PulseLock, ReadDoor, Weigh
 from edge_agent.statemachine.state import Layout
 from edge_agent.statemachine.turn import Step
 from tests.support.core import SMALL, Core, specs
@@ -58,6 +59,7 @@ STAGE = {"waits": "waiting", "looks": "reading", "pulses": "pulsing", "unclear":
 DESK = ("block", "unblock", "clear", "clear", "maintain", "maintain and block", "guess digits", "guess qr")
 some = st.integers(0, 11)
 graces = st.sampled_from([0, 5, 120])
+masses = st.sampled_from([None, 0, 40, 60, 120, 161, 900])
 doors = st.sampled_from(Door)
 usually = st.sampled_from([True, True, True, False])
 mostly_closed = st.sampled_from([Door.CLOSED, Door.CLOSED, Door.CLOSED, Door.OPEN, Door.UNKNOWN])
@@ -114,10 +116,17 @@ class Lives(RuleBasedStateMachine):
     core: Core
     model: Model
 
-    @initialize(concurrent=st.sampled_from([1, 2]))
-    def begin(self, concurrent: int) -> None:
+    @initialize(concurrent=st.sampled_from([1, 2]), scales=st.booleans(), hold=st.booleans())
+    def begin(self, concurrent: int, scales: bool, hold: bool) -> None:
         built = {spec.label: spec for spec in specs() if spec.label in LABELS}
-        self.core = Core(Layout(specs=built, max_concurrent_unlocks=concurrent))
+        self.core = Core(
+            Layout(
+                specs=built,
+                max_concurrent_unlocks=concurrent,
+                weighed=frozenset({"A01"} if scales else ()),
+                hold_empty_dropoff=hold,
+            )
+        )
         self.model = Model(self.core.layout, self.core.now)
         self.model.restart(dict.fromkeys(LABELS, Door.CLOSED))
         self.model.due()
@@ -163,15 +172,23 @@ class Lives(RuleBasedStateMachine):
             code = 0 if answer.refusal is None else int(answer.refusal.code)
             assert code in answers[answer.request_key]
         assert [e.cell for e in done.effects if isinstance(e, ReadDoor)] == model.looks
+        assert [e.cell for e in done.effects if isinstance(e, Weigh)] == model.weighs
         assert [(e.cell, e.attempt) for e in done.effects if isinstance(e, PulseLock)] == model.pulsed
         self.compare_cells(done)
         state = done.state
         live = {
-            r.reservation_id: (r.status, r.cell, r.dropoff_opened, bool(r.first_dropoff), bool(r.picked_up))
+            r.reservation_id: (
+                r.status,
+                r.cell,
+                r.dropoff_opened,
+                r.to_be_weighed,
+                bool(r.first_dropoff),
+                bool(r.picked_up),
+            )
             for r in state.reservations.values()
         }
         assert live == {
-            p.rid: (p.status, p.cell, p.dropping, bool(p.first_dropoff), bool(p.picked_up))
+            p.rid: (p.status, p.cell, p.dropping, p.to_weigh, bool(p.first_dropoff), bool(p.picked_up))
             for p in model.parcels.values()
             if not p.over
         }
@@ -190,6 +207,7 @@ class Lives(RuleBasedStateMachine):
             assert cell.status is place.use, label
             assert cell.reservation_id == (place.holder and place.holder.rid)
             assert (cell.door, cell.answering) == (place.door, place.heard)
+            assert (cell.mass_g, cell.empty) == (place.mass_g, place.empty)
             assert (cell.blocked is not None, cell.faulty is not None) == (place.blocked, place.faulty)
             former = done.state.former.get(label)
             assert (former and former.reservation_id) == (place.last and place.last.rid)
@@ -388,6 +406,10 @@ class Lives(RuleBasedStateMachine):
     def people(self, seen: dict[str, Door]) -> None:
         self.play(DoorsSeen(seen), lambda: self.model.poll(seen))
 
+    @rule(mass_g=masses)
+    def scale(self, mass_g: int | None) -> None:
+        self.play(Weighed("A01", mass_g), lambda: self.model.weighed("A01", mass_g))
+
     @rule(device=st.sampled_from(sorted(BOARDS)), answers=st.booleans())
     def board(self, device: str, answers: bool) -> None:
         labels = BOARDS[device]
@@ -439,7 +461,7 @@ class Lives(RuleBasedStateMachine):
         model.begin(core.now)
         model.restart(seen)
         model.due()
-        assert not done.effects
+        assert not any(isinstance(effect, PulseLock | ReadDoor) for effect in done.effects)
         self.watch.after(done, core.now)
         self.compare(done)
 

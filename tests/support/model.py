@@ -16,6 +16,11 @@ from edge_agent.model import CellStatus as Use
 from edge_agent.model import ReservationStatus as S
 from edge_agent.statemachine.state import Layout
 
+QUIRKS = frozenset({"an unwatched opening leaves the scale waited for", "a small change proves nothing"})
+"""Where the core is known to differ from the page, each with a failing test in `test_found.py`.
+
+The model follows the core there, so that the search goes on beyond. Who mends one takes it out of here.
+"""
 SECOND = 10**9
 INVALID, EXPIRED, UNKNOWN_ID, FULL, NOT_NOW, INTERNAL = 3, 4, 5, 8, 9, 13
 OFFLINE = 14
@@ -51,6 +56,8 @@ class Parcel:
     picked_up: Instant | None = None
     dropping: bool = False
     """A drop-off has the door open."""
+    to_weigh: bool = False
+    """The door was closed after a drop-off, and the scale has not told yet."""
 
 
 @dataclass(eq=False)
@@ -70,6 +77,9 @@ class Place:
     blocked: bool = False
     faulty: bool = False
     worn: bool = False
+    mass_g: int | None = None
+    """What the scale showed first behind the closed door, or when it last changed by much."""
+    empty: bool | None = None
     pulses: int = 0
     recent: list[int] = field(default_factory=list)
     """When this lock was pulsed in this boot."""
@@ -170,6 +180,7 @@ class Locker:
         self.told: list[tuple[object, ...]] = []
         self.answers: list[tuple[str, Codes]] = []
         self.looks: list[str] = []
+        self.weighs: list[str] = []
         self.pulsed: list[tuple[str, int]] = []
 
     def tell(self, kind: str, *details: object) -> None:
@@ -362,7 +373,8 @@ class Locker:
         if status is S.ABANDONED:
             self.leave(parcel, Use.AWAITING_CLEANUP)
         else:
-            self.leave(parcel, Use.AWAITING_INSPECTION if place.opened or place.doubted else None)
+            known_empty = not place.doubted and (not place.opened or place.empty is True)
+            self.leave(parcel, None if known_empty else Use.AWAITING_INSPECTION)
         self.answers.append((key, GRANTED))
         self.end_waiting(parcel)
 
@@ -370,6 +382,8 @@ class Locker:
         """A reservation is over; perhaps somebody has to look into its cell."""
         place = self.places[parcel.cell]
         parcel.over, place.holder, place.awaits = True, None, awaits
+        for name in ("EMPTY_DROPOFF", "WEIGHT_CHANGED"):
+            self.alarm(name, parcel.cell, on=False)
         place.opened = place.doubted = False
         if awaits:
             self.tell_cell(parcel.cell, "RELEASED")
@@ -378,7 +392,9 @@ class Locker:
         """The grace is over, or somebody cleared the cell where no clock can tell."""
         place = self.places[parcel.cell]
         self.tell("RESERVATION_COMPLETED", parcel.rid, parcel.cell)
-        self.leave(parcel, Use.AWAITING_INSPECTION if place.doubted else None)
+        if place.empty is False:
+            self.alarm("PARCEL_LEFT_BEHIND", parcel.cell)
+        self.leave(parcel, Use.AWAITING_INSPECTION if place.doubted or place.empty is False else None)
         place.last = parcel
 
     def block(self, key: str, label: str, on: bool) -> None:
@@ -405,7 +421,7 @@ class Locker:
             raise No(NOT_NOW)
         place.awaits, place.faulty, place.worn = None, False, False
         self.tell_cell(label, "CLEARED")
-        for name in ("LOCK_JAMMED", "WRONG_DOOR", "DOOR_FORCED"):
+        for name in ("LOCK_JAMMED", "WRONG_DOOR", "DOOR_FORCED", "PARCEL_LEFT_BEHIND"):
             self.alarm(name, label, on=False)
         self.answers.append((key, GRANTED))
 

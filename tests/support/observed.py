@@ -14,6 +14,7 @@ from tests.support.model import (
     MOVES,
     NOT_NOW,
     OFFLINE,
+    QUIRKS,
     SECOND,
     Locker,
     No,
@@ -24,7 +25,7 @@ from tests.support.model import (
     passed_ns,
 )
 
-FORCED_S, LATE_S = 600, 10
+FORCED_S, LATE_S, PATIENCE_S = 600, 10, 5
 
 
 class Model(Locker):
@@ -43,6 +44,8 @@ class Model(Locker):
             if place.door is Door.CLOSED:
                 self.unasked(t.cell)
             self.note(t.cell, door)
+            if place.holder is not None:
+                place.holder.to_weigh = False
         if door is Door.CLOSED and not self.rested(t.cell):
             against.add(NOT_NOW)
         if against:
@@ -118,7 +121,8 @@ class Model(Locker):
     def moves_on(self, t: Try) -> bool:
         """A drop-off of a parcel that has nothing in its cell gets another one, in the same call."""
         parcel, old = t.parcel, self.places[t.cell]
-        empty = parcel.status is S.PENDING and not old.opened
+        nothing = not old.opened or (old.empty is True and not old.doubted)
+        empty = parcel.status is S.PENDING and nothing
         if t.purpose is not Purpose.DROPOFF or not empty or t.moves >= MOVES or self.expired(t):
             return False
         try:
@@ -187,12 +191,16 @@ class Model(Locker):
         place.heard, place.unread = True, False
         if place.door is not door:
             place.door, place.since = door, self.now
+            place.mass_g = place.empty = None
             if door is Door.OPEN and place.holder is not None:
                 place.opened = True
             if door is Door.OPEN:
                 place.unspent.clear()
-            if door is Door.CLOSED:
+                if place.holder and "an unwatched opening leaves the scale waited for" not in QUIRKS:
+                    place.holder.to_weigh = False
+            else:
                 self.alarm("DOOR_AJAR", label, on=False)
+                self.weighs += [label] * (label in self.layout.weighed)
 
     def poll(self, doors: Mapping[str, Door]) -> None:
         """How doors stand: which of them nobody opened is judged before any is believed."""
@@ -216,6 +224,8 @@ class Model(Locker):
             return
         recovered = place.unread
         self.note(label, door)
+        if place.holder and door is Door.OPEN:
+            place.holder.to_weigh = False
         if t is not None and t.at in ("pulses", "unclear") and door is Door.OPEN:
             self.finish(t, "OPENED", recovered=recovered)
         elif t is not None and t.at == "unclear":
@@ -223,8 +233,39 @@ class Model(Locker):
             self.finish(t, "UNKNOWN", recovered=recovered)
         parcel = place.holder
         if door is Door.CLOSED and parcel is not None and parcel.status is S.PENDING and parcel.dropping:
-            parcel.status, parcel.dropping = S.DROPPED_OFF, False
-            self.tell("DROPOFF", parcel.rid, label, "MACHINE", recovered)
+            parcel.to_weigh = label in self.layout.weighed
+            if not (parcel.to_weigh and self.layout.hold_empty_dropoff and not recovered):
+                self.dropped_off(parcel, recovered)
+
+    def dropped_off(self, parcel: Parcel, recovered: bool = False) -> None:
+        """The parcel is in."""
+        parcel.status, parcel.dropping = S.DROPPED_OFF, False
+        self.tell("DROPOFF", parcel.rid, parcel.cell, "MACHINE", recovered)
+
+    def weighed(self, label: str, mass_g: int | None) -> None:
+        """A scale has settled, or does not answer any more."""
+        place = self.places[label]
+        if mass_g is None or place.door is not Door.CLOSED or label not in self.layout.weighed:
+            place.mass_g = place.empty = None
+            return
+        parcel, empty = place.holder, mass_g < self.layout.empty_below_g
+        if "a small change proves nothing" not in QUIRKS:
+            place.empty = empty
+        if place.mass_g is None:
+            place.mass_g, place.empty = mass_g, empty
+        elif abs(mass_g - place.mass_g) > self.layout.weight_change_g:
+            place.mass_g, place.empty = mass_g, empty
+            if parcel is not None:
+                self.alarm("WEIGHT_CHANGED", label)
+        if parcel is None or not parcel.to_weigh:
+            return
+        parcel.to_weigh = False
+        if empty:
+            self.alarm("EMPTY_DROPOFF", label)
+        if parcel.dropping and empty:
+            parcel.dropping = False  # held: it stays PENDING
+        elif parcel.dropping:
+            self.dropped_off(parcel)
 
     def unasked(self, label: str) -> None:
         """A door opened that nobody is opening."""
@@ -323,10 +364,21 @@ class Model(Locker):
                 self.alarm("DOOR_AJAR", label)
             elif place.door is Door.CLOSED and stood >= FORCED_S * SECOND:
                 self.alarm("DOOR_FORCED", label, on=False)
-            parcel = place.holder
-            if parcel is None or parcel.picked_up is None or self.working(label):
+            parcel, patient = place.holder, self.waits_for_scale(label)
+            if parcel is not None and parcel.to_weigh and parcel.dropping and not patient:
+                parcel.to_weigh = False
+                self.dropped_off(parcel)
+            if parcel is None or patient or parcel.picked_up is None or self.working(label):
                 continue
             taken = passed_ns(parcel.picked_up, self.now)
             shut = place.door is Door.CLOSED and place.heard
             if shut and taken is not None and taken > parcel.grace_pickup_s * SECOND:
                 self.complete(parcel)
+
+    def waits_for_scale(self, label: str) -> bool:
+        """Whether a door was closed so lately that its scale may still tell."""
+        place = self.places[label]
+        if label not in self.layout.weighed or place.mass_g is not None or place.since is None:
+            return False
+        stood = passed_ns(place.since, self.now)
+        return stood is not None and stood < PATIENCE_S * SECOND

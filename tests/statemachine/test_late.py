@@ -1,0 +1,204 @@
+"""What comes late: doors, weights, dates."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from edge_agent.model import Alarm, Cell, CellStatus, Door, Purpose, Reservation, ReservationStatus, Source
+from edge_agent.statemachine.inputs import DoorRead, DoorsSeen, EnterCode, OpenFor, PulseDone, Weighed
+from edge_agent.statemachine.outputs import FactKind
+from edge_agent.statemachine.state import Layout
+from edge_agent.statemachine.weight import waits_ns
+from tests.support.core import START, Core, specs
+
+
+def only(*labels: str) -> Core:
+    """A machine of these cells."""
+    return Core(Layout(specs={spec.label: spec for spec in specs() if spec.label in labels}))
+
+
+def weighing(*, hold: bool = False) -> Core:
+    """A machine of one cell with a scale."""
+    return Core(Layout(specs={"A01": specs()[0]}, weighed=frozenset({"A01"}), hold_empty_dropoff=hold))
+
+
+def stands(core: Core, alarm: Alarm, place: str = "A01") -> bool:
+    return f"{alarm}/{place}" in core.state.alarms
+
+
+def pulse(core: Core, wish: OpenFor | EnterCode) -> str:
+    """A wish whose first pulse is under way."""
+    core.feed(wish)
+    core.feed(DoorRead(wish.unlock_id, Door.CLOSED))
+    return wish.unlock_id
+
+
+def jams(core: Core, wish: OpenFor | EnterCode) -> None:
+    """Three pulses, and the door stays shut."""
+    pulse(core, wish)
+    for attempt in (1, 2, 3):
+        core.feed(PulseDone(wish.unlock_id, attempt, Door.CLOSED))
+
+
+def test_the_wrong_door_at_the_last_pulse_is_no_jam() -> None:
+    core = only("A01", "C01")
+    wish = core.wish(core.dropped_off(), Purpose.PICKUP)
+    pulse(core, wish)
+    for attempt in (1, 2):
+        core.feed(PulseDone(wish.unlock_id, attempt, Door.CLOSED))
+    core.feed(DoorsSeen({"C01": Door.OPEN}))
+    (answer,) = core.feed(PulseDone(wish.unlock_id, 3, Door.CLOSED)).answers
+    assert answer.refusal is not None
+    assert answer.refusal.message == "the door of cell A01 did not open (NO_MOVEMENT)"
+    assert stands(core, Alarm.WRONG_DOOR)
+    assert not stands(core, Alarm.LOCK_JAMMED)
+    assert not core.state.tickets
+
+
+@pytest.mark.parametrize("source", Source)
+def test_a_parcel_may_be_taken_from_a_door_that_opens_late(source: Source) -> None:
+    core = only("A01")
+    reservation = core.dropped_off()
+    core.pass_s(11)
+    kiosk = source is Source.MACHINE
+    jams(core, core.entry(reservation.pickup_code) if kiosk else core.wish(reservation, Purpose.PICKUP))
+    core.facts.clear()
+    core.feed(DoorsSeen({"A01": Door.OPEN}))
+    (told,) = (fact for fact in core.facts if fact.kind is FactKind.PICKUP)
+    assert (told.source, told.recovered, told.request_key) == (source, False, None)
+    assert core.live(reservation).status is ReservationStatus.PICKED_UP
+    assert not stands(core, Alarm.LOCK_JAMMED)
+
+
+def test_a_door_that_support_asked_for_and_that_opens_late_moves_nothing() -> None:
+    core = only("A01")
+    reservation = core.dropped_off()
+    core.pass_s(11)
+    jams(core, core.wish(reservation, Purpose.OPEN_DOOR))
+    core.feed(DoorsSeen({"A01": Door.OPEN}))
+    assert core.live(reservation).status is ReservationStatus.DROPPED_OFF
+    assert not stands(core, Alarm.DOOR_FORCED)
+
+
+def test_a_door_that_opens_late_is_nothing_to_one_that_moved_on() -> None:
+    core = only("A01", "A02")
+    reservation = core.reserve()
+    jams(core, core.wish(reservation, Purpose.DROPOFF))
+    assert core.live(reservation).cell == "A02"
+    core.feed(DoorsSeen({"A01": Door.OPEN}))
+    assert not core.live(reservation).dropoff_opened
+    assert not stands(core, Alarm.DOOR_FORCED)
+
+
+def test_a_door_that_opens_late_is_nothing_to_one_that_is_over() -> None:
+    core = only("A01")
+    reservation = core.reserve()
+    jams(core, core.wish(reservation, Purpose.DROPOFF))
+    core.feed(core.cancel(reservation))
+    core.feed(DoorsSeen({"A01": Door.OPEN}))
+    assert not core.state.reservations
+    assert not stands(core, Alarm.DOOR_FORCED)
+
+
+def test_what_is_left_of_the_pulses_when_the_last_was_not_sent() -> None:
+    core = only("A01")
+    reservation = core.dropped_off()
+    core.pass_s(11)
+    uid = pulse(core, core.wish(reservation, Purpose.PICKUP))
+    first_ns = core.now.boottime_ns
+    core.pass_s(1)
+    core.feed(PulseDone(uid, 1, Door.CLOSED))
+    assert (core.state.pulses["A01"].at_ns, core.state.pulses["A01"].unspent) == (
+        (first_ns, core.now.boottime_ns),
+        2,
+    )
+    core.feed(PulseDone(uid, 2, Door.CLOSED, given=False))
+    assert (core.state.pulses["A01"].at_ns, core.state.pulses["A01"].unspent) == ((first_ns,), 1)
+    core.feed(DoorsSeen({"A01": Door.OPEN}))
+    assert core.state.pulses["A01"].unspent == 0
+    core.close("A01")
+    core.feed(PulseDone(pulse(core, core.wish(reservation, Purpose.PICKUP)), 1, Door.CLOSED, given=False))
+    assert (core.state.pulses["A01"].at_ns, core.state.pulses["A01"].unspent) == ((first_ns,), 0)
+
+
+def undated(core: Core) -> Reservation:
+    """Picked up while no clock was synchronised; then a reboot, and the clock is."""
+    core.now = replace(core.now, synced=False)
+    reservation = core.picked_up()
+    core.now = replace(core.now, synced=True)
+    core.restart({}, boot_id="boot-2", off_s=5)
+    return core.live(reservation)
+
+
+def test_a_grace_without_a_date_is_as_old_as_the_boot_and_opens_nothing() -> None:
+    core = only("A01")
+    reservation = undated(core)
+    began = reservation.picked_up
+    assert began is not None
+    assert (began.boot_id, began.boottime_ns) == ("boot-2", 0)
+    assert (reservation.first_dropoff and reservation.first_dropoff.boottime_ns) == 0
+    assert reservation.grace_unknown is True
+    core.refused(core.wish(reservation, Purpose.PICKUP))
+    core.now = replace(core.now, boottime_ns=120 * 10**9)
+    core.close("A01")
+    assert reservation.reservation_id in core.state.reservations
+    core.now = replace(core.now, boottime_ns=120 * 10**9 + 1)
+    core.close("A01")
+    assert core.state.cells["A01"].status is CellStatus.IDLE
+
+
+def test_an_entry_that_was_invalid_begins_the_quiet_day_anew() -> None:
+    core = only("A01")
+    for _ in range(5):
+        core.invalid("x")
+    core.pass_s(7200)
+    core.invalid("x")
+    core.pass_s(24 * 3600 + 1)
+    for _ in range(5):
+        core.invalid("x")
+    assert core.state.guesses["digits"].rests == 1
+
+
+def test_a_drop_off_that_waited_for_its_scale_is_a_plain_one() -> None:
+    core = weighing(hold=True)
+    reservation = core.reserve()
+    core.opens(core.wish(reservation, Purpose.DROPOFF))
+    core.close("A01")
+    assert core.live(reservation).to_be_weighed is True
+    core.feed(Weighed("A01", 900))
+    dropped = core.live(reservation)
+    assert (dropped.status, dropped.to_be_weighed) == (ReservationStatus.DROPPED_OFF, False)
+    assert (dropped.recovered, core.facts[-1].recovered) == (False, False)
+
+
+def test_a_weight_behind_a_drop_off_is_waited_for_once() -> None:
+    core = weighing()
+    reservation = core.dropped_off()
+    assert core.live(reservation).to_be_weighed is True
+    core.feed(Weighed("A01", 900))
+    assert core.live(reservation).to_be_weighed is False
+
+
+@pytest.mark.parametrize(("mass_g", "changed"), [(400, False), (401, True), (200, False), (199, True)])
+def test_how_much_is_a_change(mass_g: int, changed: bool) -> None:
+    core = weighing()
+    core.dropped_off()
+    core.feed(Weighed("A01", 300))
+    core.feed(Weighed("A01", mass_g))
+    assert stands(core, Alarm.WEIGHT_CHANGED) is changed
+
+
+def test_how_long_a_scale_is_waited_for() -> None:
+    layout = Layout(specs={"A01": specs()[0]}, weighed=frozenset({"A01"}))
+    cell = Cell("A01", door=Door.CLOSED, door_since=START)
+    now = replace(START, boottime_ns=START.boottime_ns + 2 * 10**9)
+    assert waits_ns(layout, cell, now) == 3 * 10**9
+    for told in (
+        replace(cell, mass_g=0),
+        replace(cell, label="A02"),
+        replace(cell, door_since=None),
+        replace(cell, door_since=replace(START, boot_id="before", synced=False)),
+    ):
+        assert waits_ns(layout, told, now) == 0
