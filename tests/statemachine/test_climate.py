@@ -8,7 +8,7 @@ import pytest
 
 from edge_agent.model import Alarm, Door, Purpose
 from edge_agent.statemachine.inputs import DoorsSeen, TemperatureSeen
-from edge_agent.statemachine.outputs import SetClimate
+from edge_agent.statemachine.outputs import FactKind, SetClimate
 from edge_agent.statemachine.state import Climate, Regimes
 from tests.support.core import SMALL
 from tests.support.fridge import (
@@ -114,8 +114,7 @@ def test_given_up_it_goes_off_at_once_and_is_forgotten_when_the_cooler_has_reste
     core, reservation = cooling()
     pass_ns(core, S)
     assert core.feed(core.cancel(reservation)).effects == (off("F1"),)
-    assert not climate(core).active
-    assert climate(core).temperature_c is None
+    assert climate(core) == Climate("cold", switched=core.now)
     wakes(core, 180 * S)
     assert not core.state.climate
     assert left_s(core) is None
@@ -280,6 +279,7 @@ def test_a_sensor_is_missed_also_where_nothing_is_heated_or_cooled() -> None:
     done = core.feed(TemperatureSeen("P1", None))
     (fact,) = done.facts
     assert (fact.alarm, fact.cell) == (Alarm.SENSOR_FAULT, "P1")
+    assert fact.reason == "the temperature sensor does not answer"
     assert not core.feed(TemperatureSeen("P1", None)).facts
     (fact,) = core.feed(TemperatureSeen("P1", 20.0)).facts
     assert (fact.alarm, fact.cell) == (Alarm.SENSOR_FAULT, "P1")
@@ -365,7 +365,8 @@ def test_the_minimum_rest_is_kept_also_where_it_is_longer() -> None:
 def test_an_alarm_of_no_effect_ends_with_the_need() -> None:
     core, reservation = cooling()
     wakes(core, 10 * MIN)
-    core.feed(core.cancel(reservation))
+    (fact,) = [fact for fact in core.feed(core.cancel(reservation)).facts if fact.alarm is not None]
+    assert (fact.kind, fact.cell) == (FactKind.ALARM_CLEARED, "F1")
     assert not core.state.alarms
 
 

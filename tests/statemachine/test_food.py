@@ -9,6 +9,7 @@ import pytest
 from edge_agent.model import Purpose
 from edge_agent.statemachine.climate import UNBROKEN_NS
 from edge_agent.statemachine.inputs import Tick
+from edge_agent.statemachine.state import Climate
 from tests.support.core import Core
 from tests.support.fridge import (
     CHILLED,
@@ -23,6 +24,7 @@ from tests.support.fridge import (
     out_of_range,
     pass_ns,
     stored,
+    wakes,
 )
 
 
@@ -195,8 +197,8 @@ def test_a_gap_of_unknown_length_is_judged_when_the_clock_is_synchronised(off_s:
 @pytest.mark.behaviour("climate-12")
 def test_a_gap_of_unknown_length_that_lasts_becomes_an_excursion_of_known_length() -> None:
     core, _ = stored()
-    good = climate(core).good
-    assert good is not None
+    pass_ns(core, 600 * S)
+    feels(core, 4.0)
     without_clock(core, 1000)
     feels(core, 9.0)
     pass_ns(core, 700 * S)
@@ -271,6 +273,25 @@ def test_the_first_measurement_within_ends_the_gap_and_no_later_one() -> None:
     pass_ns(core, S)
     feels(core, 4.1)
     assert climate(core).gap_to == first
+
+
+def test_a_start_in_doubt_is_a_start_as_well() -> None:
+    core, reservation = stored(8.0)
+    wakes(core, 180 * S)
+    assert climate(core).running
+    good = climate(core).good or core.live(reservation).dropped_off
+    without_clock(core, 10)
+    expected = Climate("cold", active=True, switched=core.now, good=core.now, gap_from=good)
+    assert climate(core) == expected
+
+
+def test_what_was_proven_ends_with_the_reservation() -> None:
+    core, reservation = stored()
+    without_clock(core, 10)
+    feels(core, 4.0)
+    core.opens(core.wish(reservation, Purpose.PICKUP))
+    after = climate(core)
+    assert (after.active, after.good, after.gap_from, after.gap_to) == (False, None, None, None)
 
 
 def test_an_empty_fridge_has_no_gap() -> None:
