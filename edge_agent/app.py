@@ -8,7 +8,7 @@ import functools
 import random
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import structlog
 
@@ -25,9 +25,10 @@ from edge_agent.drivers.boards import (
     RegisterScale,
     TemperatureInputs,
     TimedLock,
+    TimedRelay,
 )
 from edge_agent.drivers.bus import BusOwner
-from edge_agent.drivers.interfaces import OutputBoard
+from edge_agent.drivers.interfaces import HeldOutput, OutputBoard
 from edge_agent.drivers.scanner import SerialScanner
 from edge_agent.drivers.transport import Transport
 from edge_agent.drivers.tty import TtyTransport
@@ -38,6 +39,7 @@ from edge_agent.model import Alarm
 from edge_agent.protocol.api import rfc3339
 from edge_agent.protocol.events import Online
 from edge_agent.protocol.topics import Topics
+from edge_agent.runtime.climate_outputs import ClimateOutputs
 from edge_agent.runtime.clock import Clock, SystemClock
 from edge_agent.runtime.desk import Desk
 from edge_agent.runtime.doors import DoorPlace, Doors
@@ -46,6 +48,7 @@ from edge_agent.runtime.ids import Ids
 from edge_agent.runtime.loop import LockerLoop
 from edge_agent.runtime.poller import FieldValues, Poller, SlowDevice, scale_of, thermometer_of
 from edge_agent.runtime.report import Report
+from edge_agent.runtime.temperatures import Temperatures
 from edge_agent.runtime.views import Identity, Views
 from edge_agent.runtime.weighing import Weighing
 from edge_agent.runtime.writer import ThreadWriter, Writer
@@ -111,6 +114,8 @@ def layout_of(settings: Settings) -> Layout:
         empty_below_g=settings.weight.empty_below_g,
         weight_change_g=settings.weight.weight_change_g,
         hold_empty_dropoff=settings.weight.empty_dropoff == "hold",
+        thermometers=frozenset(cell.label for cell in settings.cells if cell.temperature is not None),
+        climate={cell.label: regimes for cell in settings.cells if (regimes := settings.regimes(cell))},
     )
 
 
@@ -150,6 +155,21 @@ class Field:
         part = profile.lock or profile.relays
         return None if part is None else Outputs(self.devices[name], part.all_off)
 
+    def held_outputs(self, which: Literal["heating", "cooling"]) -> dict[str, HeldOutput]:
+        """The heaters or the coolers, by the label of their cell."""
+        found: dict[str, HeldOutput] = {}
+        for cell in self._settings.cells:
+            place = cell.heating if which == "heating" else cell.cooling
+            if place is not None:
+                relays = self._settings.profile_of(place.device).relays
+                assert relays is not None  # checked by the configuration
+                found[cell.label] = TimedRelay(self.devices[place.device], relays, place.channel)
+        return found
+
+    def climate_outputs(self, steered: Callable[[], bool]) -> ClimateOutputs:
+        """All heaters and coolers, see `ClimateOutputs`."""
+        return ClimateOutputs(self.held_outputs("heating"), self.held_outputs("cooling"), steered)
+
     def door_places(self) -> dict[str, DoorPlace]:
         """Where each door's contact is."""
         default = self._settings.doors.closed_level
@@ -170,7 +190,7 @@ class Field:
 
         return {name: since(self.devices[name].bus) for name in self.door_boards}
 
-    def slow_devices(self, bus: str, weighing: Weighing) -> list[SlowDevice]:
+    def slow_devices(self, bus: str, weighing: Weighing, temperatures: Temperatures) -> list[SlowDevice]:
         """Scales and thermometers on one bus."""
         found: list[SlowDevice] = []
         probes: dict[str, dict[str, int]] = {}
@@ -187,19 +207,26 @@ class Field:
             temperature = self._settings.profile_of(name).temperature
             assert temperature is not None
             board = TemperatureInputs(self.devices[name], temperature)
-            found.append(thermometer_of(board, channels, self.values))
+            found.append(thermometer_of(board, channels, self.values, temperatures))
         return found
 
     def _on(self, device: str, bus: str) -> bool:
         return self._settings.devices[device].bus == bus
 
-    def pollers(self, doors: Doors, weighing: Weighing, loop: LockerLoop, silent: list[str]) -> list[Poller]:
+    def pollers(
+        self,
+        doors: Doors,
+        weighing: Weighing,
+        temperatures: Temperatures,
+        loop: LockerLoop,
+        silent: list[str],
+    ) -> list[Poller]:
         """One poller for each bus; `silent`: devices that were told to be so before the start."""
         return [
             Poller(
                 doors,
                 [board for board in self.door_boards if self._on(board, bus)],
-                self.slow_devices(bus, weighing),
+                self.slow_devices(bus, weighing, temperatures),
                 loop.submit,
                 silent,
             )
@@ -278,6 +305,7 @@ class Agent:
             self._silent,
         )
         self._weighing = Weighing(layout.weighed, self.loop.submit)
+        self._climate = self.field.climate_outputs(lambda: self.loop.storage_fault is None)
         self._executor = self._make_executor()
         self._group: asyncio.TaskGroup
 
@@ -289,6 +317,7 @@ class Agent:
             self.loop.submit,
             self._ports.clock,
             self._weighing,
+            self._climate,
             watch_s=unlock.watch_ms / 1000,
             pulse_s=unlock.pulse_ms / 1000,
             at_once=unlock.max_concurrent_unlocks,
@@ -343,7 +372,10 @@ class Agent:
         async with asyncio.TaskGroup() as group:
             self._group = group
             group.create_task(self.loop.run(), name="loop")
-            for poller in self.field.pollers(self.doors, self._weighing, self.loop, self._silent):
+            group.create_task(self._climate.run(), name="climate")
+            temperatures = Temperatures(self.loop.submit, self._climate_active)
+            sensing = (self.doors, self._weighing, temperatures, self.loop, self._silent)
+            for poller in self.field.pollers(*sensing):
                 group.create_task(poller.run(), name="poller")
             group.create_task(self._watch_disk(), name="disk")
             group.create_task(self.publisher.run(), name="publisher")
@@ -365,6 +397,10 @@ class Agent:
 
     def _act(self, effect: Effect) -> None:
         self._group.create_task(self._executor.carry_out(effect), name=f"effect {effect.cell}")
+
+    def _climate_active(self, label: str) -> bool:
+        climate = self.loop.state.climate.get(label)
+        return climate is not None and climate.active
 
     def _publish_reply(self, topic: str, correlation: bytes | None, body: str) -> None:
         self.publisher.reply(topic, correlation, body)

@@ -16,6 +16,8 @@ from edge_agent.drivers.profiles import Profile, load_profile
 from edge_agent.errors import ConfigError, Finding
 from edge_agent.model import CellSpec
 from edge_agent.protocol.api import field_path
+from edge_agent.runtime.climate_outputs import HOLD_MS
+from edge_agent.statemachine.state import Need, Regime, Regimes
 
 Name = Annotated[str, Field(strict=True, min_length=1, max_length=64, pattern=r"^[A-Za-z0-9_-]+$")]
 Text = Annotated[str, Field(strict=True, max_length=1024)]
@@ -97,6 +99,36 @@ class WeightSection(Section):
     weight_change_g: Annotated[int, Field(strict=True, ge=1, le=100_000)] = 100
 
 
+Degrees = Annotated[float, Field(ge=-40, le=120, allow_inf_nan=False)]
+Band = Annotated[float, Field(ge=0.1, le=20, allow_inf_nan=False)]
+
+
+class ClimateSection(Section):
+    """How cells are kept cold or hot, in degrees Celsius; what is left out is taken from `CLIMATE`.
+
+    A cooler comes on `band_c` above the setpoint and goes off `band_c` below; a heater the other way round.
+    Food longer than `allowed_min` beyond `limit_c` (above where it is cold, below where it is hot) is out of
+    range. An output that moves the temperature by less than `least_change_c` in `no_effect_min` is faulty.
+    """
+
+    setpoint_c: Degrees | None = None
+    band_c: Band = 1.0
+    min_on_s: Annotated[int, Field(strict=True, ge=0, le=3600)] = 60
+    min_off_s: Annotated[int, Field(strict=True, ge=0, le=3600)] = 180
+    limit_c: Degrees | None = None
+    allowed_min: Annotated[int, Field(strict=True, ge=1, le=1440)] | None = None
+    precondition_min: Annotated[int, Field(strict=True, ge=0, le=1440)] = 30
+    no_effect_min: Annotated[int, Field(strict=True, ge=1, le=240)] = 15
+    least_change_c: Band = 0.5
+
+
+CLIMATE = {
+    "cold": ClimateSection(setpoint_c=3.0, limit_c=5.0, allowed_min=30),
+    "hot": ClimateSection(setpoint_c=65.0, limit_c=57.0, allowed_min=120),
+}
+"""What a cooled and a heated cell get where nothing else is said."""
+
+
 class BusSection(Section):
     """One serial port and its pair of wires."""
 
@@ -143,6 +175,18 @@ class DoorReference(ChannelReference):
     closed_level: Literal[0, 1] | None = None
 
 
+class CoolingReference(ChannelReference):
+    """A cooler; `climate` names the section of `[climate]` that says how it is used."""
+
+    climate: Name = "cold"
+
+
+class HeatingReference(ChannelReference):
+    """A heater; `climate` names the section of `[climate]` that says how it is used."""
+
+    climate: Name = "hot"
+
+
 class CellSection(Section):
     """One cell: its size and the channels that serve it."""
 
@@ -153,8 +197,8 @@ class CellSection(Section):
     door: DoorReference
     scale: ChannelReference | None = None
     temperature: ChannelReference | None = None
-    heating: ChannelReference | None = None
-    cooling: ChannelReference | None = None
+    heating: HeatingReference | None = None
+    cooling: CoolingReference | None = None
 
 
 class Settings(Section):
@@ -164,6 +208,7 @@ class Settings(Section):
     mqtt: MqttSection
     doors: DoorsSection
     weight: WeightSection = WeightSection()
+    climate: dict[Name, ClimateSection] = {}
     paths: PathsSection = PathsSection()
     unlock: UnlockSection = UnlockSection()
     codes: CodesSection = CodesSection()
@@ -202,6 +247,35 @@ class Settings(Section):
                 )
             )
         return specs
+
+    def regimes(self, cell: CellSection) -> Regimes | None:
+        """What a cell's heater and cooler are used for; None if it has neither."""
+        if cell.heating is None and cell.cooling is None:
+            return None
+        cold = None if cell.cooling is None else self._regime("cold", cell.cooling.climate)
+        hot = None if cell.heating is None else self._regime("hot", cell.heating.climate)
+        return Regimes(cold, hot)
+
+    def _regime(self, need: Need, name: str) -> Regime:
+        usual, chosen = CLIMATE[need], self.climate.get(name, CLIMATE[need])
+        setpoint_c = usual.setpoint_c if chosen.setpoint_c is None else chosen.setpoint_c
+        limit_c = usual.limit_c if chosen.limit_c is None else chosen.limit_c
+        allowed_min = usual.allowed_min if chosen.allowed_min is None else chosen.allowed_min
+        assert setpoint_c is not None
+        assert limit_c is not None
+        assert allowed_min is not None
+        return Regime(
+            need=need,
+            setpoint_c=setpoint_c,
+            band_c=chosen.band_c,
+            min_on_ns=chosen.min_on_s * 10**9,
+            min_off_ns=chosen.min_off_s * 10**9,
+            limit_c=limit_c,
+            allowed_ns=allowed_min * 60 * 10**9,
+            precondition_ns=chosen.precondition_min * 60 * 10**9,
+            no_effect_ns=chosen.no_effect_min * 60 * 10**9,
+            least_change_c=chosen.least_change_c,
+        )
 
 
 def load_settings(path: Path) -> Settings:
@@ -318,7 +392,8 @@ def _cell_findings(settings: Settings) -> list[Finding]:
                 path = f"{place}.{use}"
                 findings += _channel_findings(settings, path, reference, capability, taken)
         findings += _pulse_findings(settings, place, cell)
-    return findings
+        findings += _climate_findings(settings, place, cell)
+    return list(dict.fromkeys(findings))
 
 
 def _channel_findings(
@@ -355,3 +430,51 @@ def _pulse_findings(settings: Settings, place: str, cell: CellSection) -> list[F
         return []
     able = f"{pulse.min_ms} to {pulse.max_ms} ms in steps of {pulse.unit_ms} ms"
     return [Finding("unlock.pulse_ms", f"{place}.lock ({cell.lock.device!r}) can do {able}, not {asked} ms")]
+
+
+def _climate_findings(settings: Settings, place: str, cell: CellSection) -> list[Finding]:
+    findings = []
+    outputs: dict[Need, CoolingReference | HeatingReference | None]
+    outputs = {"cold": cell.cooling, "hot": cell.heating}
+    if any(outputs.values()) and cell.temperature is None:
+        findings.append(Finding(f"{place}.temperature", "a heater or cooler needs a temperature sensor"))
+    for need, output in outputs.items():
+        if output is None:
+            continue
+        path = f"{place}.{'cooling' if need == 'cold' else 'heating'}"
+        if output.climate not in settings.climate and output.climate not in CLIMATE:
+            findings.append(Finding(f"{path}.climate", f"no such climate: {output.climate!r}"))
+        else:
+            findings += _regime_findings(settings._regime(need, output.climate), output.climate)
+        if output.device in settings.devices:
+            findings += _output_findings(settings, path, output.device)
+    return findings
+
+
+def _regime_findings(regime: Regime, name: str) -> list[Finding]:
+    findings = []
+    sign = 1 if regime.need == "cold" else -1
+    if sign * (regime.limit_c - regime.setpoint_c) < regime.band_c:
+        wrong = f"{regime.setpoint_c} °C lies less than the band of {regime.band_c} from the"
+        findings.append(Finding(f"climate.{name}.setpoint_c", f"{wrong} limit, {regime.limit_c} °C"))
+    if regime.least_change_c > 2 * regime.band_c:
+        wrong = f"{regime.least_change_c} is more than twice the band of {regime.band_c}: never reached"
+        findings.append(Finding(f"climate.{name}.least_change_c", wrong))
+    return findings
+
+
+def _output_findings(settings: Settings, path: str, device: str) -> list[Finding]:
+    """A heater or cooler must go off when the daemon dies."""
+    relays, profile = settings.profile_of(device).relays, settings.devices[device].profile
+    if relays is None:
+        return []  # told already: it has no relays at all
+    pulse = relays.pulse
+    if pulse is None:
+        if relays.communication_timeout_ms is not None:
+            return []
+        lacks = f"{device!r} ({profile}) has neither timed pulses nor a communication timeout"
+        return [Finding(f"{path}.device", f"{lacks}: it would stay on when the daemon dies")]
+    if pulse.min_ms <= HOLD_MS <= pulse.max_ms and HOLD_MS % pulse.unit_ms == 0:
+        return []
+    able = f"{pulse.min_ms} to {pulse.max_ms} ms in steps of {pulse.unit_ms} ms"
+    return [Finding(f"{path}.device", f"{device!r} ({profile}) can do {able}, not {HOLD_MS} ms")]

@@ -117,6 +117,9 @@ class Alarm(StrEnum):
     EMPTY_DROPOFF = "EMPTY_DROPOFF"
     PARCEL_LEFT_BEHIND = "PARCEL_LEFT_BEHIND"
     WEIGHT_CHANGED = "WEIGHT_CHANGED"
+    SENSOR_FAULT = "SENSOR_FAULT"
+    CLIMATE_NO_EFFECT = "CLIMATE_NO_EFFECT"
+    TEMPERATURE_OUT_OF_RANGE = "TEMPERATURE_OUT_OF_RANGE"
 
 
 CELL_ALARMS = frozenset(
@@ -128,6 +131,9 @@ CELL_ALARMS = frozenset(
         Alarm.EMPTY_DROPOFF,
         Alarm.PARCEL_LEFT_BEHIND,
         Alarm.WEIGHT_CHANGED,
+        Alarm.SENSOR_FAULT,
+        Alarm.CLIMATE_NO_EFFECT,
+        Alarm.TEMPERATURE_OUT_OF_RANGE,
     }
 )
 """Alarms whose place is a cell."""

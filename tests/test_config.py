@@ -91,6 +91,30 @@ def one_port(d: dict[str, Any]) -> None:
     d["scanner"]["port"] = d["buses"]["main"]["port"]
 
 
+def no_sensor(d: dict[str, Any]) -> None:
+    del d["cells"][8]["temperature"]
+
+
+def no_climate(d: dict[str, Any]) -> None:
+    d["cells"][8]["cooling"]["climate"] = "freezer"
+
+
+def warm_fridge(d: dict[str, Any]) -> None:
+    d["climate"]["cold"]["setpoint_c"] = 4.1
+
+
+def cool_oven(d: dict[str, Any]) -> None:
+    d["climate"]["hot"]["setpoint_c"] = 58.9
+
+
+def narrow_band(d: dict[str, Any]) -> None:
+    d["climate"]["cold"] |= {"band_c": 0.2}
+
+
+def endless_rest(d: dict[str, Any]) -> None:
+    d["climate"]["cold"]["min_off_s"] = 3601
+
+
 @pytest.mark.parametrize(
     ("spoil", "path", "word"),
     [
@@ -108,6 +132,12 @@ def one_port(d: dict[str, Any]) -> None:
         (no_polarity, "doors", "required"),
         (number_as_text, "unlock.attempts", "integer"),
         (one_port, "scanner.port", "buses.main.port"),
+        (no_sensor, "cells[8].temperature", "needs a temperature sensor"),
+        (no_climate, "cells[8].cooling.climate", "freezer"),
+        (warm_fridge, "climate.cold.setpoint_c", "less than the band of 1.0 from the limit, 5.0"),
+        (cool_oven, "climate.hot.setpoint_c", "less than the band of 2.0 from the limit, 57.0"),
+        (narrow_band, "climate.cold.least_change_c", "never reached"),
+        (endless_rest, "climate.cold.min_off_s", "3600"),
     ],
 )
 def test_each_fault_is_named_by_its_key_path(
@@ -117,6 +147,102 @@ def test_each_fault_is_named_by_its_key_path(
     spoil(document)
     found = findings(tmp_path, document)
     assert any(line.startswith(f"{path}: ") and word in line for line in found), found
+
+
+RELAYS = """
+[relays]
+channels = 8
+function = 5
+address = 0x0000
+
+[relays.all_off]
+function = 5
+address = 0x00FF
+value = 0x0000
+"""
+PULSE = (
+    "[relays.pulse]\nfunction = 5\naddress = 0x0200\nunit_ms = {unit}\nmin_ms = {least}\nmax_ms = {most}\n"
+)
+
+
+def other_relays(folder: Path, relays: str) -> list[str]:
+    """What is found where the climate board has these relays."""
+    devices = folder / "devices"
+    devices.mkdir(exist_ok=True)
+    for file in (CONFIG / "devices").glob("*.toml"):
+        (devices / file.name).write_text(file.read_text(encoding="utf-8"), encoding="utf-8")
+    file = devices / "waveshare-relay-8ch.toml"
+    text = file.read_text(encoding="utf-8")
+    vectors = text.index("[[vectors]]")
+    file.write_text(text[: text.index("[relays]")] + relays + text[vectors:], encoding="utf-8")
+    path = folder / "machine.toml"
+    path.write_text(tomli_w.dumps(demo() | {"paths": {"profiles": str(devices)}}), encoding="utf-8")
+    try:
+        load_settings(path)
+    except ConfigError as error:
+        return [str(finding) for finding in error.findings]
+    return []
+
+
+@pytest.mark.behaviour("climate-08", "climate-09")
+def test_a_heater_or_cooler_must_go_off_when_the_daemon_dies(tmp_path: Path) -> None:
+    found = other_relays(tmp_path, RELAYS)
+    assert len(found) == 8
+    assert found[0].startswith("cells[8].cooling.device: 'climate' (waveshare-relay-8ch) has neither timed")
+    assert found[4].startswith("cells[12].heating.device: 'climate'")
+    with_timeout = RELAYS.replace("address = 0x0000", "address = 0x0000\ncommunication_timeout_ms = 10000")
+    assert not other_relays(tmp_path, with_timeout)
+
+
+@pytest.mark.parametrize(
+    ("unit", "least", "most", "good"),
+    [
+        (100, 100, 20_000, True),
+        (100, 20_000, 60_000, True),
+        (100, 100, 19_900, False),
+        (100, 20_100, 60_000, False),
+        (3000, 3000, 60_000, False),
+    ],
+)
+def test_a_pulse_must_last_as_long_as_an_output_is_held(
+    tmp_path: Path, unit: int, least: int, most: int, good: bool
+) -> None:
+    found = other_relays(tmp_path, RELAYS + PULSE.format(unit=unit, least=least, most=most))
+    assert all("not 20000 ms" in line for line in found)
+    assert bool(found) is not good
+
+
+@pytest.mark.behaviour("climate-11")
+def test_what_is_usual_is_used_where_nothing_else_is_said(tmp_path: Path) -> None:
+    document = demo()
+    del document["climate"]
+    plain = {cell.label: cell for cell in load_settings(write(tmp_path, document)).cells}
+    settings = load_settings(write(tmp_path, document))
+    cold, hot = settings.regimes(plain["B01"]), settings.regimes(plain["B05"])
+    assert cold is not None
+    assert cold.cold is not None
+    assert (cold.hot, cold.cold.limit_c, cold.cold.allowed_ns) == (None, 5.0, 30 * 60 * 10**9)
+    assert hot is not None
+    assert hot.hot is not None
+    assert (hot.cold, hot.hot.limit_c, hot.hot.allowed_ns) == (None, 57.0, 120 * 60 * 10**9)
+    assert settings.regimes(plain["A01"]) is None
+
+
+@pytest.mark.behaviour("climate-01")
+def test_each_cell_may_have_a_climate_of_its_own(tmp_path: Path) -> None:
+    document = demo()
+    document["climate"]["wine"] = {"setpoint_c": 12, "limit_c": 16.0, "min_on_s": 1, "precondition_min": 7}
+    document["cells"][8]["cooling"]["climate"] = "wine"
+    settings = load_settings(write(tmp_path, document))
+    own, other = settings.regimes(settings.cells[8]), settings.regimes(settings.cells[9])
+    assert own is not None
+    assert own.cold is not None
+    assert (own.cold.setpoint_c, own.cold.limit_c, own.cold.allowed_ns) == (12.0, 16.0, 30 * 60 * 10**9)
+    assert (own.cold.min_on_ns, own.cold.min_off_ns) == (10**9, 180 * 10**9)
+    assert (own.cold.precondition_ns, own.cold.no_effect_ns) == (7 * 60 * 10**9, 15 * 60 * 10**9)
+    assert other is not None
+    assert other.cold is not None
+    assert other.cold.setpoint_c == 3.0
 
 
 def test_all_findings_come_at_once(tmp_path: Path) -> None:
@@ -153,6 +279,7 @@ def test_the_demo_locker_is_what_the_contract_says() -> None:
     assert sum(s.weight_sensor for s in specs) == 8
     assert sum(not (s.cooling or s.heating or s.weight_sensor) for s in specs) >= 8
     assert settings.buses["main"].baud == 19200
+    assert all(climate.min_off_s <= 5 for climate in settings.climate.values())
 
 
 @pytest.mark.parametrize("spoil", [unknown_key, bad_baud, one_coil, missing_device])

@@ -195,14 +195,15 @@ def cells(socket: Socket = DEFAULT_SOCKET, as_json: AsJson = False) -> None:
     if as_json:
         _print_json(found)
         return
-    table = Table("cell", "door", "status", "flags", "weight", "temperature", "reservation")
+    table = Table("cell", "door", "status", "flags", "weight", "temperature", "climate", "reservation")
     for cell in found:
         flags = " ".join(flag for flag in ("blocked", "faulty") if cell[flag])
         weight = "" if cell["mass_g"] is None else f"{cell['mass_g']} g"
         degrees = "" if cell["temperature_c"] is None else f"{cell['temperature_c']:.1f} °C"
         door = {"open": "[yellow]open[/]", "unknown": "[red]unknown[/]"}.get(cell["door"], cell["door"])
         holder = cell["reservation_id"] or ""
-        table.add_row(cell["label"], door, cell["status"], flags, weight, degrees, holder)
+        climate = cell["climate"] if cell["heating"] or cell["cooling"] else ""
+        table.add_row(cell["label"], door, cell["status"], flags, weight, degrees, climate, holder)
     console.print(table)
 
 

@@ -11,12 +11,15 @@ from edge_agent.drivers.profiles import (
     BusNeeds,
     ConstantWrite,
     DoorsCapability,
+    RelaysCapability,
     ScaleCapability,
     TemperatureCapability,
     TimedPulse,
 )
 from edge_agent.errors import DeviceFault
 
+RELAY_ON, RELAY_OFF = 0xFF00, 0x0000
+"""Values of a single coil (Modbus application protocol 1.1b3, 6.5)."""
 SLAVE_DEVICE_FAILURE = 4
 """Modbus exception code that stands for an error the device reports in its data."""
 
@@ -47,6 +50,32 @@ class TimedLock:
     async def pulse(self, deadline_s: float) -> None:
         """See `Lock.pulse`. Sent once: an unlock is not repeatable."""
         await self._device.ask(self._request, Priority.COMMAND, deadline_s)
+
+
+class TimedRelay:
+    """One relay held on by timed pulses, which the board itself ends, or by a board that switches off when it
+    hears nothing any more."""
+
+    def __init__(self, device: Device, relays: RelaysCapability, channel: int) -> None:
+        self.board = device.name
+        self.timed = relays.pulse is not None
+        self._device = device
+        self._pulse = relays.pulse
+        self._channel = channel
+        self._address = relays.address + channel - 1
+        self._function = relays.function
+
+    async def hold(self, ms: int) -> None:
+        """See `HeldOutput.hold`. A lost reply is harmless: the same again holds it on as well."""
+        request = Write(self._function, self._address, RELAY_ON)
+        if self._pulse is not None:
+            address = self._pulse.address + self._channel - 1
+            request = Write(self._pulse.function, address, ms // self._pulse.unit_ms)
+        await self._device.ask(request, Priority.POLL)
+
+    async def off(self) -> None:
+        """See `HeldOutput.off`."""
+        await self._device.ask(Write(self._function, self._address, RELAY_OFF), Priority.WATCH)
 
 
 class Outputs:

@@ -29,6 +29,20 @@ class OutputBoard(Protocol):
         """Switches every output off. Raises `BusFault` or `DeviceFault`."""
 
 
+class HeldOutput(Protocol):
+    """One output that goes off by itself when nobody holds it on any more."""
+
+    board: str
+    timed: bool
+    """A hold ends by itself; else only when the whole board hears nothing any more."""
+
+    async def hold(self, ms: int) -> None:
+        """Switches on for so long from now, or prolongs that. Raises `BusFault` or `DeviceFault`."""
+
+    async def off(self) -> None:
+        """Switches off at once. Raises `BusFault` or `DeviceFault`."""
+
+
 class DoorBoard(Protocol):
     """A board with door contacts, read together."""
 

@@ -86,12 +86,18 @@ class DoorsCapability(ProfilePart):
 
 
 class RelaysCapability(ProfilePart):
-    """Outputs that stay as switched (function 05)."""
+    """Outputs switched by function 05: address + channel, 0xFF00 is on, 0x0000 off.
+
+    An output that must not outlive the daemon (a heater, a cooler) needs `pulse`, which the board ends itself
+    and a new one prolongs, or `communication_timeout_ms`: after so long a silence the board switches off.
+    """
 
     channels: Channels
     function: Literal[5]
     address: Word
     all_off: ConstantWrite
+    pulse: TimedPulse | None = None
+    communication_timeout_ms: Annotated[int, Field(strict=True, ge=1_000, le=600_000)] | None = None
 
 
 class ScaleCapability(ProfilePart):

@@ -8,7 +8,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from edge_agent.errors import StorageFault
 from edge_agent.model import Cell, Instant, Reservation, Ticket
-from edge_agent.statemachine.state import Guesses, Pulses, StandingAlarm
+from edge_agent.statemachine.state import Climate, Guesses, Pulses, StandingAlarm
 
 RESERVATION: TypeAdapter[Reservation] = TypeAdapter(Reservation)
 
@@ -19,6 +19,7 @@ ENTITIES: dict[str, TypeAdapter[Any]] = {
     "resting_codes": TypeAdapter(Instant),
     "pulses": TypeAdapter(Pulses),
     "guesses": TypeAdapter(Guesses),
+    "climate": TypeAdapter(Climate),
 }
 """The maps of the state that lie in the table `entity`, by the name of their field; the others hold
 reservations."""

@@ -41,6 +41,11 @@ def restore(loaded: Loaded, layout: Layout, now: Instant) -> LockerState:
         resting_codes=resting,
         pulses=dict(loaded.entities["pulses"]),
         guesses=dict(loaded.entities["guesses"]),
+        climate={
+            label: climate
+            for label, climate in loaded.entities["climate"].items()
+            if label in layout.climate and layout.climate[label].of(climate.need) is not None
+        },
     )
     check(replace(state, tickets={}), layout)
     return restored(state, now)

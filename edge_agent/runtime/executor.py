@@ -11,11 +11,12 @@ from edge_agent.drivers.bus import Priority
 from edge_agent.drivers.interfaces import Lock
 from edge_agent.errors import BusFault, DeviceFault, NotSent
 from edge_agent.model import Door
+from edge_agent.runtime.climate_outputs import ClimateOutputs
 from edge_agent.runtime.clock import Clock
 from edge_agent.runtime.doors import Doors
 from edge_agent.runtime.weighing import Weighing
 from edge_agent.statemachine.inputs import DoorRead, Input, PulseDone
-from edge_agent.statemachine.outputs import Effect, PulseLock, ReadDoor, Weigh
+from edge_agent.statemachine.outputs import Effect, PulseLock, ReadDoor, SetClimate, Weigh
 
 log = structlog.get_logger()
 
@@ -37,12 +38,14 @@ class Executor:
         submit: Callable[[Input], None],
         clock: Clock,
         weighing: Weighing,
+        climate: ClimateOutputs,
         *,
         watch_s: float,
         pulse_s: float,
         at_once: int,
     ) -> None:
         self._weighing = weighing
+        self._climate = climate
         self._clock = clock
         self._locks = locks
         self._doors = doors
@@ -63,6 +66,8 @@ class Executor:
                 await self._pulse(effect)
             case Weigh():
                 self._weighing.anew(effect.cell)
+            case SetClimate():
+                self._climate.set(effect)
 
     async def _pulse(self, effect: PulseLock) -> None:
         """Pulses once and watches the door. A lost acknowledgement changes nothing: the door tells.

@@ -10,6 +10,7 @@ from edge_agent.drivers.bus import Priority
 from edge_agent.drivers.interfaces import Scale, Thermometer, Weight
 from edge_agent.errors import BusFault, DeviceFault
 from edge_agent.runtime.doors import SILENT_AFTER, Doors
+from edge_agent.runtime.temperatures import Temperatures
 from edge_agent.runtime.weighing import Weighing
 from edge_agent.statemachine.inputs import DeviceHealth, Input
 
@@ -54,14 +55,23 @@ def scale_of(scale: Scale, label: str, values: FieldValues, weighing: Weighing) 
     return SlowDevice(scale.name, read, lost)
 
 
-def thermometer_of(board: Thermometer, channels: Mapping[str, int], values: FieldValues) -> SlowDevice:
+def thermometer_of(
+    board: Thermometer, channels: Mapping[str, int], values: FieldValues, temperatures: Temperatures
+) -> SlowDevice:
     """A temperature board; `channels` gives the channel (from 1) of each cell."""
 
     async def read() -> None:
         degrees = await board.read_all()
-        values.temperatures_c.update({label: degrees[n - 1] for label, n in channels.items()})
+        for label, channel in channels.items():
+            values.temperatures_c[label] = degrees[channel - 1]
+            temperatures.read(label, degrees[channel - 1])
 
-    return SlowDevice(board.name, read, lambda: values.temperatures_c.update(dict.fromkeys(channels)))
+    def lost() -> None:
+        for label in channels:
+            values.temperatures_c[label] = None
+            temperatures.lost(label)
+
+    return SlowDevice(board.name, read, lost)
 
 
 class Poller:

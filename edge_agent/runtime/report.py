@@ -16,6 +16,7 @@ from edge_agent.runtime.loop import LockerLoop
 from edge_agent.runtime.poller import FieldValues
 from edge_agent.runtime.views import Views
 from edge_agent.statemachine.reservation import within
+from edge_agent.statemachine.state import Climate
 
 LONGEST_LIST = 1000
 SECRETS = {"drop_off_code", "pickup_code"}
@@ -116,6 +117,7 @@ class Report:
                     "mass_g": None if weight is None else weight.mass_g,
                     "mass_stable": None if weight is None else weight.stable,
                     "temperature_c": values.temperatures_c.get(label),
+                    "climate": _climate(state.climate.get(label)),
                     "heating": spec.heating,
                     "cooling": spec.cooling,
                     "unlocks": cell.unlocks,
@@ -169,6 +171,12 @@ class Report:
         """Something was committed."""
         for follower in self._followers:
             follower.set()
+
+
+def _climate(climate: Climate | None) -> str:
+    if climate is None or not climate.running:
+        return "off"
+    return "heating" if climate.need == "hot" else "cooling"
 
 
 def _ms(us: int | None) -> int | None:

@@ -34,8 +34,8 @@ def brought_over(moment: Instant | None, now: Instant) -> Instant | None:
 
 
 def bring_over(turn: Turn) -> None:
-    """Every moment on which something depends: graces, doors, rests of the keypad. For a synchronised
-    clock."""
+    """Every moment on which something depends: graces, doors, climate, rests of the keypad. For a
+    synchronised clock."""
     now = turn.now
     for reservation in tuple(turn.reservations.values()):
         _bring_over_reservation(turn, reservation)
@@ -43,6 +43,10 @@ def bring_over(turn: Turn) -> None:
         changes = _changes(cell, ("door_since",), now)
         if changes:
             turn.change_cell(label, **changes)
+    for label, climate in tuple(turn.climate.items()):
+        changes = _changes(climate, ("switched", "good", "gap_from", "gap_to"), now)
+        if changes:
+            turn.put("climate", label, amend(climate, **changes))
     for way, guesses in tuple(turn.guesses.items()):
         changes = _changes(guesses, ("resting_since", "last"), now)
         recent = tuple(brought_over(at, now) for at in guesses.recent)

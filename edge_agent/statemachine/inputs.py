@@ -160,6 +160,14 @@ class Weighed:
 
 
 @dataclass(frozen=True, slots=True)
+class TemperatureSeen:
+    """The temperature in a cell, in degrees Celsius; None: its sensor is lost."""
+
+    cell: str
+    temperature_c: float | None
+
+
+@dataclass(frozen=True, slots=True)
 class DeviceHealth:
     """A device began or ceased to answer; `cells` are those whose doors it reads."""
 
@@ -194,5 +202,7 @@ class Tick:
 Command = (
     Reserve | OpenFor | EnterCode | Cancel | Abandon | RequestMaintenance | BlockCell | UnblockCell | Clear
 )
-Observation = DoorRead | PulseDone | DoorsSeen | Weighed | DeviceHealth | Condition | Boot | Tick
+Observation = (
+    DoorRead | PulseDone | DoorsSeen | Weighed | TemperatureSeen | DeviceHealth | Condition | Boot | Tick
+)
 Input = Command | Observation

@@ -16,7 +16,17 @@ from edge_agent.model import (
     Ticket,
     parse_qr,
 )
-from edge_agent.statemachine import access, allocation, cell, conditions, doors, guessing, unlocking, weight
+from edge_agent.statemachine import (
+    access,
+    allocation,
+    cell,
+    climate,
+    conditions,
+    doors,
+    guessing,
+    unlocking,
+    weight,
+)
 from edge_agent.statemachine.amend import amend
 from edge_agent.statemachine.anchor import bring_over
 from edge_agent.statemachine.inputs import (
@@ -35,6 +45,7 @@ from edge_agent.statemachine.inputs import (
     PulseDone,
     RequestMaintenance,
     Reserve,
+    TemperatureSeen,
     Tick,
     UnblockCell,
     Weighed,
@@ -79,6 +90,8 @@ def step(state: LockerState, layout: Layout, given: Input, now: Instant) -> Step
             _doors_seen(turn, given)
         case Weighed():
             _weighed(turn, given)
+        case TemperatureSeen():
+            climate.seen(turn, given.cell, given.temperature_c)
         case DeviceHealth():
             _device_health(turn, given)
         case Condition():
@@ -101,6 +114,7 @@ def next_due_ns(state: LockerState, layout: Layout, now: Instant) -> int | None:
     left = [left_ns for _, left_ns in _running_out(state, layout, now)]
     left += [left_ns for _, left_ns in _held(state, layout, now)]
     left += doors.left_ns(state, now, layout.door_ajar_ns)
+    left += climate.left_ns(state, layout, now)
     for way, guesses in state.guesses.items():
         if f"{Alarm.CODE_GUESSING}/{way}" in state.alarms:
             left.append(guessing.rest_left_ns(guesses, now))
@@ -390,6 +404,7 @@ def _boot(turn: Turn, given: Boot) -> None:
         bring_over(turn)
     guessing.begin_anew(turn)
     doors.begin_anew(turn)
+    climate.begin_anew(turn)
     for label in turn.cells:
         _door_seen(turn, label, given.doors.get(label, Door.UNKNOWN), recovered=True)
 
@@ -411,6 +426,7 @@ def _what_is_due(turn: Turn) -> None:
     for reservation, left_ns in tuple(_running_out(turn, turn.layout, turn.now)):
         if left_ns <= 0:
             apply(turn, reservation, Trigger.GRACE_OVER)
+    climate.what_is_due(turn)
 
 
 def lasting(ticket: Ticket) -> bool:

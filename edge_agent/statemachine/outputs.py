@@ -47,7 +47,16 @@ class Weigh:
     cell: str
 
 
-Effect = ReadDoor | PulseLock | Weigh
+@dataclass(frozen=True, slots=True)
+class SetClimate:
+    """Keep a cell's heater or cooler on from now on, or keep both off; never both on."""
+
+    cell: str
+    heating: bool
+    cooling: bool
+
+
+Effect = ReadDoor | PulseLock | Weigh | SetClimate
 
 
 class FactKind(StrEnum):

@@ -192,7 +192,7 @@ def _end(turn: Turn, reservation: Reservation, rule: Rule) -> None:
     if rule.to is Phase.COMPLETED:
         turn.put("former", reservation.cell, reservation)
         weight.left_behind(turn, reservation.cell)
-    for alarm in (Alarm.EMPTY_DROPOFF, Alarm.WEIGHT_CHANGED):
+    for alarm in (Alarm.EMPTY_DROPOFF, Alarm.WEIGHT_CHANGED, Alarm.TEMPERATURE_OUT_OF_RANGE):
         turn.clear_alarm(alarm, reservation.cell, cell=reservation.cell)
     assert rule.cell is not None
     cell = cells.move(

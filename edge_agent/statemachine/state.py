@@ -4,9 +4,46 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Literal
 
 from edge_agent.model import Alarm, Cell, CellSpec, Instant, Purpose, Reservation, Source, Ticket
 from edge_agent.statemachine.resting import RestingCodes
+
+Need = Literal["cold", "hot"]
+"""What a parcel needs of its cell."""
+
+
+@dataclass(frozen=True, slots=True)
+class Regime:
+    """How a cell is kept cold, or hot. All temperatures in degrees Celsius.
+
+    The cooler comes on at `setpoint_c` + `band_c` and goes off at `setpoint_c` - `band_c`; a heater the other
+    way round. Food may be beyond `limit_c` for `allowed_ns`. An output that has moved the temperature by less
+    than `least_change_c` in `no_effect_ns` is without effect.
+    """
+
+    need: Need
+    setpoint_c: float
+    band_c: float
+    min_on_ns: int
+    min_off_ns: int
+    limit_c: float
+    allowed_ns: int
+    precondition_ns: int
+    no_effect_ns: int
+    least_change_c: float
+
+
+@dataclass(frozen=True, slots=True)
+class Regimes:
+    """What a cell can do: keep cold, keep hot, or either."""
+
+    cold: Regime | None = None
+    hot: Regime | None = None
+
+    def of(self, need: Need) -> Regime | None:
+        """The regime for a need; None if the cell cannot."""
+        return self.cold if need == "cold" else self.hot
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +65,10 @@ class Layout:
     """More than this is a change behind a closed door."""
     hold_empty_dropoff: bool = False
     """A drop-off that the scale finds empty leaves the reservation PENDING."""
+    thermometers: frozenset[str] = frozenset()
+    """Cells with a temperature sensor."""
+    climate: Mapping[str, Regimes] = field(default_factory=dict)
+    """Cells with a heater or cooler."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +110,28 @@ class Guesses:
 
 
 @dataclass(frozen=True, slots=True)
+class Climate:
+    """How a cell is heated or cooled for the reservation that holds it, and what its food went through.
+
+    `active`: the time for it has come, and the temperature is looked at. `running`: the output is commanded
+    on. `switched`: when that last changed; None: not since this began. `started_c`: the temperature then.
+    `good`: until when the food is known to have been within its limits; None: since its drop-off.
+    `gap_from`, `gap_to`: a stretch across a reboot of which no clock could tell the length yet.
+    """
+
+    need: Need
+    active: bool = False
+    running: bool = False
+    switched: Instant | None = None
+    started_c: float | None = None
+    temperature_c: float | None = None
+    """As last told; None: not known."""
+    good: Instant | None = None
+    gap_from: Instant | None = None
+    gap_to: Instant | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class LockerState:
     """Everything the machine knows. Only reservations that hold a cell are here; ended ones are journaled.
 
@@ -85,6 +148,7 @@ class LockerState:
     alarms: Mapping[str, StandingAlarm] = field(default_factory=dict)
     pulses: Mapping[str, Pulses] = field(default_factory=dict)
     guesses: Mapping[str, Guesses] = field(default_factory=dict)
+    climate: Mapping[str, Climate] = field(default_factory=dict)
 
     def at_work(self, label: str) -> Ticket | None:
         """The ticket that is at work on a cell's lock, from its turn to its outcome."""

@@ -14,7 +14,7 @@ from edge_agent.model import Alarm, Cell, CellCause, Instant, Reservation, Sourc
 from edge_agent.statemachine.amend import amend
 from edge_agent.statemachine.outputs import Answer, Effect, Fact, FactKind, UnlockRecord
 from edge_agent.statemachine.resting import RestingCodes
-from edge_agent.statemachine.state import Guesses, Layout, LockerState, Pulses, StandingAlarm
+from edge_agent.statemachine.state import Climate, Guesses, Layout, LockerState, Pulses, StandingAlarm
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,12 +49,17 @@ class Turn:
         self.alarms: Mapping[str, StandingAlarm] = state.alarms
         self.pulses: Mapping[str, Pulses] = state.pulses
         self.guesses: Mapping[str, Guesses] = state.guesses
+        self.climate: Mapping[str, Climate] = state.climate
         self.effects: list[Effect] = []
         self.facts: list[Fact] = []
         self.answers: list[Answer] = []
         self.unlocks: list[UnlockRecord] = []
         self.ended: list[Reservation] = []
         self._changed: dict[tuple[str, str], None] = {}
+
+    def changed(self, field: str) -> list[str]:
+        """The keys of a map of the state that were changed so far."""
+        return [key for name, key in self._changed if name == field]
 
     def put(self, field: str, key: str, value: Any) -> None:
         """Sets (or with None removes) one entry of a map of the state."""
@@ -203,6 +208,7 @@ class Turn:
             alarms=self.alarms,
             pulses=self.pulses,
             guesses=self.guesses,
+            climate=self.climate,
         )
         return Step(
             state,

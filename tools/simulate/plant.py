@@ -280,6 +280,7 @@ class Plant:
             wall_s=lambda: EPOCH_S + loop.time(),
             seed=seed,
         )
+        self.slaves = build_devices(settings, self.world)
         self.cables = {
             name: MemoryCable(
                 loop,
@@ -287,7 +288,7 @@ class Plant:
                 baud=settings.buses[name].baud,
                 bits_per_character=bits_per_character(settings.buses[name]),
             )
-            for name, slaves in build_devices(settings, self.world).items()
+            for name, slaves in self.slaves.items()
         }
         self._ids = Ids(random.Random(f"{seed}/ids"))
         self._disk_rng = random.Random(f"{seed}/disk")

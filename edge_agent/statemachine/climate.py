@@ -1,0 +1,299 @@
+"""Heating and cooling for the parcels that need it, and what their food went through.
+
+A cell whose holder needs warmth or cold has an entry, which becomes active when the time comes: at once for a
+reservation without an ETA, else `precondition_ns` before it, and while the parcel lies there. A parcel that
+asks for both is kept cold, as what spoils sooner. Minimum times bind the thermostat alone: an open door, a
+lost sensor, an output without effect and the end of the need switch off at once. An output without effect
+rests as long as it was tried and is tried again; its alarm clears when it has an effect or is needed no more.
+
+Food is taken to be within its limits up to its drop-off and then as long as measurements say so: up to the
+first one beyond the limit, if the one before was within and not long ago, else up to the last one within.
+What comes after counts as out of range until a measurement within: while the sensor is lost and while the
+machine has no power just as in plain sight. Two measurements within, on both sides of a stretch longer than
+allowed, prove nothing about it. If no clock can tell how long the machine was without power, that is decided
+when the clock is synchronised; until then the time that certainly passed counts, and a doubt that stands for
+as long as is allowed counts as out of range.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from edge_agent.model import Alarm, Door, Instant, Reservation, ReservationStatus
+from edge_agent.statemachine.amend import amend
+from edge_agent.statemachine.outputs import SetClimate
+from edge_agent.statemachine.state import Climate, Layout, LockerState, Need, Regime, Regimes
+from edge_agent.statemachine.turn import Turn
+
+UNBROKEN_NS = 60 * 10**9
+"""Measurements at most so far apart follow each other: twice the time between two that are told at least."""
+MINUTE_NS = 60 * 10**9
+DROPPED_OFF = ReservationStatus.DROPPED_OFF
+STAYS = (ReservationStatus.PENDING, DROPPED_OFF)
+
+Act = Callable[[Turn, str], None]
+"""Something that happens to a cell's climate."""
+
+
+def need_of(reservation: Reservation | None, regimes: Regimes) -> Need | None:
+    """What a reservation wants of the climate of its cell; None: nothing, or nothing any more."""
+    if reservation is None or reservation.status not in STAYS:
+        return None
+    if reservation.packaging.cooling_required and regimes.cold is not None:
+        return "cold"
+    if reservation.packaging.heating_required and regimes.hot is not None:
+        return "hot"
+    return None
+
+
+def excess(regime: Regime, temperature_c: float, mark_c: float) -> float:
+    """How far a temperature lies beyond a mark on the side that the output works against."""
+    beyond_c = temperature_c - mark_c if regime.need == "cold" else mark_c - temperature_c
+    return round(beyond_c, 3)
+
+
+def seen(turn: Turn, label: str, temperature_c: float | None) -> None:
+    """A sensor has told its temperature, or is lost (None)."""
+    if label not in turn.layout.thermometers:
+        return
+    if temperature_c is None:
+        turn.raise_alarm(Alarm.SENSOR_FAULT, label, "the temperature sensor does not answer", cell=label)
+    else:
+        turn.clear_alarm(Alarm.SENSOR_FAULT, label, cell=label)
+    climate = turn.climate.get(label)
+    if climate is None or not climate.active:
+        return
+    reservation = _holder(turn, label)
+    if reservation is not None and reservation.status is DROPPED_OFF:
+        _prove(turn, label, temperature_c)
+    _change(turn, label, temperature_c=temperature_c)
+
+
+def _prove(turn: Turn, label: str, temperature_c: float | None) -> None:
+    """What a measurement says about the food, with the one before it."""
+    climate, regime, now = turn.climate[label], _regime(turn.layout, turn.climate[label], label), turn.now
+    good = _good(climate, _holder(turn, label))
+    assert good is not None
+    since_ns = good.elapsed_ns(now) or 0
+    if since_ns > regime.allowed_ns:
+        _out(turn, label)
+    inside = _inside(regime, temperature_c)
+    if inside or (_inside(regime, climate.temperature_c) and since_ns <= UNBROKEN_NS):
+        _change(turn, label, good=now)
+    if inside and climate.gap_from is not None and climate.gap_to is None:
+        _change(turn, label, gap_to=now)
+
+
+def begin_anew(turn: Turn) -> None:
+    """At a start: every output is off, no temperature is known; what is not configured any more is forgotten.
+
+    A stretch without power whose length no clock can tell is put aside until one can.
+    """
+    for label, climate in tuple(turn.climate.items()):
+        now, changes = turn.now, dict[str, Any](running=False, temperature_c=None, started_c=None)
+        switched = climate.switched
+        if climate.running or (switched is not None and switched.elapsed_ns(now) is None):
+            changes["switched"] = now
+        good = _good(climate, _holder(turn, label))
+        if good is not None and good.elapsed_ns(now) is None:
+            changes |= {"gap_from": climate.gap_from or good, "gap_to": None, "good": now}
+        _change(turn, label, **changes)
+    for standing in tuple(turn.alarms.values()):
+        place = standing.place
+        lost = standing.alarm is Alarm.SENSOR_FAULT and place not in turn.layout.thermometers
+        if lost or (standing.alarm is Alarm.CLIMATE_NO_EFFECT and place not in turn.climate):
+            turn.clear_alarm(standing.alarm, place, cell=place)
+    for label in turn.layout.climate:
+        _enter(turn, label)
+
+
+def what_is_due(turn: Turn) -> None:
+    """Everything about the climate that depends on time, doors and reservations."""
+    for label in turn.changed("cells"):
+        if label in turn.layout.climate:
+            _enter(turn, label)
+    for label in tuple(turn.climate):
+        while label in turn.climate:
+            now = [act for left, act in _due(turn, turn.layout, turn.now, label) if left <= 0]
+            if not now:
+                break
+            now[0](turn, label)
+
+
+def left_ns(state: LockerState, layout: Layout, now: Instant) -> list[int]:
+    """How long until `what_is_due` would do something, for everything that is waited for."""
+    return [left for label in state.climate for left, _ in _due(state, layout, now, label)]
+
+
+def _enter(turn: Turn, label: str) -> None:
+    need = need_of(_holder(turn, label), turn.layout.climate[label])
+    if need is not None and label not in turn.climate:
+        turn.put("climate", label, Climate(need))
+
+
+def _due(state: LockerState | Turn, layout: Layout, now: Instant, label: str) -> Iterator[tuple[int, Act]]:
+    """What time will do to a cell, with how long that takes; 0 or less: it is due."""
+    climate, reservation = state.climate[label], _holder(state, label)
+    need = need_of(reservation, layout.climate[label])
+    if need is None:
+        if climate.active:
+            yield 0, _over
+        else:
+            yield _left(climate.switched, _regime(layout, climate, label).min_off_ns, now), _forget
+        return
+    assert reservation is not None
+    if not climate.active:
+        regime = layout.climate[label].of(need)
+        assert regime is not None
+        yield _start_ns(reservation, regime, now), _start
+        return
+    regime = _regime(layout, climate, label)
+    yield from _thermostat(state, now, label, climate, regime)
+    if reservation.status is DROPPED_OFF and not _stands(state, Alarm.TEMPERATURE_OUT_OF_RANGE, label):
+        yield from _food(now, climate, regime, reservation)
+
+
+def _start_ns(reservation: Reservation, regime: Regime, now: Instant) -> int:
+    """How long until a parcel's cell is heated or cooled; at once where no clock can tell."""
+    if reservation.status is DROPPED_OFF or reservation.eta_minutes is None:
+        return 0
+    elapsed_ns = reservation.created.elapsed_ns(now)
+    if elapsed_ns is None:
+        return 0
+    return reservation.eta_minutes * MINUTE_NS - regime.precondition_ns - elapsed_ns
+
+
+def _thermostat(
+    state: LockerState | Turn, now: Instant, label: str, climate: Climate, regime: Regime
+) -> Iterator[tuple[int, Act]]:
+    temperature_c = climate.temperature_c
+    blind = temperature_c is None or state.cells[label].door is Door.OPEN
+    beyond_c = 0.0 if temperature_c is None else excess(regime, temperature_c, regime.setpoint_c)
+    without_effect = _stands(state, Alarm.CLIMATE_NO_EFFECT, label)
+    if not climate.running:
+        if not blind and beyond_c >= regime.band_c:
+            rest_ns = max(regime.min_off_ns, regime.no_effect_ns if without_effect else 0)
+            yield _left(climate.switched, rest_ns, now), _on
+        return
+    if blind:
+        yield 0, _off
+        return
+    assert temperature_c is not None
+    assert climate.started_c is not None
+    if excess(regime, climate.started_c, temperature_c) < regime.least_change_c:
+        yield _left(climate.switched, regime.no_effect_ns, now), _without_effect
+    elif without_effect:
+        yield 0, _with_effect
+    if beyond_c <= -regime.band_c:
+        yield _left(climate.switched, regime.min_on_ns, now), _off
+
+
+def _food(
+    now: Instant, climate: Climate, regime: Regime, reservation: Reservation
+) -> Iterator[tuple[int, Act]]:
+    if climate.gap_from is not None:
+        if climate.gap_from.elapsed_ns(climate.gap_to or now) is not None:
+            yield 0, _gap_known
+        elif climate.gap_to is not None:
+            yield _left(climate.gap_to, regime.allowed_ns, now) + 1, _out
+    yield _left(_good(climate, reservation), regime.allowed_ns, now) + 1, _out
+
+
+def _start(turn: Turn, label: str) -> None:
+    need = need_of(_holder(turn, label), turn.layout.climate[label])
+    _change(turn, label, need=need, active=True)
+
+
+def _over(turn: Turn, label: str) -> None:
+    """Nobody needs it any more."""
+    if turn.climate[label].running:
+        _off(turn, label)
+    _change(turn, label, active=False, temperature_c=None, good=None, gap_from=None, gap_to=None)
+    _with_effect(turn, label)
+
+
+def _forget(turn: Turn, label: str) -> None:
+    turn.put("climate", label, None)
+
+
+def _on(turn: Turn, label: str) -> None:
+    climate = turn.climate[label]
+    _change(turn, label, running=True, switched=turn.now, started_c=climate.temperature_c)
+    turn.effects.append(SetClimate(label, heating=climate.need == "hot", cooling=climate.need == "cold"))
+
+
+def _off(turn: Turn, label: str) -> None:
+    _change(turn, label, running=False, switched=turn.now, started_c=None)
+    turn.effects.append(SetClimate(label, heating=False, cooling=False))
+
+
+def _without_effect(turn: Turn, label: str) -> None:
+    _off(turn, label)
+    climate = turn.climate[label]
+    what = "cooler" if climate.need == "cold" else "heater"
+    why = f"the {what} is on and the temperature stays at {climate.temperature_c} °C"
+    turn.raise_alarm(Alarm.CLIMATE_NO_EFFECT, label, why, cell=label)
+
+
+def _with_effect(turn: Turn, label: str) -> None:
+    turn.clear_alarm(Alarm.CLIMATE_NO_EFFECT, label, cell=label)
+
+
+def _gap_known(turn: Turn, label: str) -> None:
+    """A clock can tell how long the machine was without power."""
+    climate, regime = turn.climate[label], _regime(turn.layout, turn.climate[label], label)
+    assert climate.gap_from is not None
+    if climate.gap_to is None:  # it lasts: the food was last seen within its limits when it began
+        _change(turn, label, gap_from=None, good=climate.gap_from)
+        return
+    if (climate.gap_from.elapsed_ns(climate.gap_to) or 0) > regime.allowed_ns:
+        _out(turn, label)
+    _change(turn, label, gap_from=None, gap_to=None)
+
+
+def _out(turn: Turn, label: str) -> None:
+    """Latches, until the reservation ends."""
+    regime, reservation = _regime(turn.layout, turn.climate[label], label), _holder(turn, label)
+    assert reservation is not None
+    how = "warmer" if regime.need == "cold" else "colder"
+    minutes = regime.allowed_ns // MINUTE_NS
+    why = (
+        f"{reservation.reservation_id}: {how} than {regime.limit_c} °C, or not proven else, for {minutes} min"
+    )
+    turn.raise_alarm(Alarm.TEMPERATURE_OUT_OF_RANGE, label, why, cell=label)
+
+
+def _change(turn: Turn, label: str, **changes: Any) -> None:
+    turn.put("climate", label, amend(turn.climate[label], **changes))
+
+
+def _holder(state: LockerState | Turn, label: str) -> Reservation | None:
+    rid = state.cells[label].reservation_id
+    return None if rid is None else state.reservations[rid]
+
+
+def _regime(layout: Layout, climate: Climate, label: str) -> Regime:
+    regime = layout.climate[label].of(climate.need)
+    assert regime is not None  # a cell whose regime is gone from the configuration has no entry
+    return regime
+
+
+def _good(climate: Climate, reservation: Reservation | None) -> Instant | None:
+    """Until when the food is known to have been within its limits; None: there is none yet."""
+    if reservation is None or reservation.status is not DROPPED_OFF:
+        return None
+    return climate.good or reservation.dropped_off
+
+
+def _inside(regime: Regime, temperature_c: float | None) -> bool:
+    return temperature_c is not None and excess(regime, temperature_c, regime.limit_c) <= 0
+
+
+def _left(since: Instant | None, span_ns: int, now: Instant) -> int:
+    """What is left of a time that began then; nothing where it never began."""
+    return 0 if since is None else span_ns - (since.elapsed_ns(now) or 0)
+
+
+def _stands(state: LockerState | Turn, alarm: Alarm, label: str) -> bool:
+    return f"{alarm}/{label}" in state.alarms

@@ -1,0 +1,345 @@
+"""Heaters and coolers on simulated wires: cold comes, doors switch off, nothing outlives the daemon."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from itertools import pairwise
+from pathlib import Path
+
+import pytest
+
+from edge_agent.errors import BusFault, BusTimeout
+from edge_agent.model import Alarm
+from edge_agent.runtime.climate_outputs import AGAIN_S, HOLD_MS, MARGIN_S, RETRY_S, ClimateOutputs
+from edge_agent.runtime.temperatures import AT_LEAST_S, Temperatures
+from edge_agent.statemachine.climate import UNBROKEN_NS
+from edge_agent.statemachine.inputs import Input, TemperatureSeen
+from edge_agent.statemachine.outputs import SetClimate
+from tests.support.site import PARCEL, Site, at_site
+from tools.simulate.virtual_loop import VirtualLoop
+
+CHILLED = PARCEL | {"cooling_required": True}
+
+
+def row(site: Site, label: str) -> dict[str, object]:
+    assert site.plant.agent is not None
+    return next(row for row in site.plant.agent.report.cells() if row["label"] == label)
+
+
+def alarms(site: Site) -> set[str]:
+    assert site.plant.agent is not None
+    return {alarm.alarm for alarm in site.plant.agent.loop.state.alarms.values()}
+
+
+async def chilled(site: Site) -> str:
+    """A chilled parcel is reserved for; its cell is cold."""
+    made = await site.reserve(packaging=CHILLED)
+    label: str = made["cell"]["description"]
+    await site.until(lambda: site.plant.world.cell(label).temperature_c < 4, 200)
+    return label
+
+
+@pytest.mark.behaviour("climate-01", "climate-02", "climate-03", "climate-07")
+def test_a_chilled_parcel_gets_a_cold_cell_until_it_is_fetched(tmp_path: Path) -> None:
+    async def test(site: Site) -> None:
+        world = site.plant.world
+        label = await chilled(site)
+        assert row(site, label)["climate"] == "cooling"
+        assert not any(cell.heating or cell.cooling for cell in world.cells() if cell.label != label)
+        await site.call("dropoff", "res_1")
+        await site.until(lambda: not world.cell(label).cooling, 2)
+        assert row(site, label)["climate"] == "off"
+        await asyncio.sleep(60)
+        assert not world.cell(label).cooling
+        world.close(label)
+        await site.until(lambda: world.cell(label).cooling, 10)
+        await asyncio.sleep(180)
+        assert 1.5 < world.cell(label).temperature_c < 4.5
+        await site.call("pickup", "res_1")
+        await site.until(lambda: not world.cell(label).cooling, 2)
+        world.close(label)
+        await asyncio.sleep(60)
+        assert not world.cell(label).cooling
+        assert not alarms(site)
+
+    at_site(tmp_path, test)
+
+
+@pytest.mark.behaviour("climate-08")
+def test_nothing_stays_on_when_the_daemon_dies(tmp_path: Path) -> None:
+    async def test(site: Site) -> None:
+        world = site.plant.world
+        made = await site.reserve(packaging=CHILLED)
+        label = made["cell"]["description"]
+        await site.until(lambda: world.cell(label).cooling, 5)
+        await asyncio.sleep(30)
+        assert world.cell(label).cooling
+        await site.plant.kill()
+        assert world.cell(label).cooling
+        await asyncio.sleep(HOLD_MS / 1000)
+        assert not world.cell(label).cooling
+        site.plant.start()
+        await site.until(lambda: world.cell(label).cooling, 15)
+
+    at_site(tmp_path, test)
+
+
+@pytest.mark.behaviour("time-17")
+def test_without_the_cloud_it_stays_cold(tmp_path: Path) -> None:
+    async def test(site: Site) -> None:
+        made = await site.reserve(packaging=CHILLED)
+        label = made["cell"]["description"]
+        link, site.plant.broker.link = site.plant.broker.link, None
+        assert link is not None
+        link.on_down()
+        link._up = False
+        await site.until(lambda: site.plant.world.cell(label).temperature_c < 2.5, 200)
+        link._up = True
+        link.on_up()
+
+    at_site(tmp_path, test)
+
+
+def test_while_the_journal_cannot_be_written_nothing_is_cooled(tmp_path: Path) -> None:
+    async def test(site: Site) -> None:
+        world = site.plant.world
+        made = await site.reserve(packaging=CHILLED)
+        label = made["cell"]["description"]
+        await site.until(lambda: world.cell(label).cooling, 5)
+        site.plant.lifeline.disk_full = True
+        await site.until(lambda: not world.cell(label).cooling, 40)
+        site.plant.lifeline.disk_full = False
+        await site.until(lambda: world.cell(label).cooling, 10)
+
+    at_site(tmp_path, test)
+
+
+@pytest.mark.behaviour("climate-07", "alarms-10")
+def test_a_silent_thermometer_switches_off_until_it_answers(tmp_path: Path) -> None:
+    async def test(site: Site) -> None:
+        world = site.plant.world
+        made = await site.reserve(packaging=CHILLED)
+        label = made["cell"]["description"]
+        await site.until(lambda: world.cell(label).cooling, 5)
+        (thermometer,) = [s for s in site.plant.slaves["main"] if s.address == 5]
+        thermometer.silent = True
+        await site.until(lambda: not world.cell(label).cooling, 10)
+        assert Alarm.SENSOR_FAULT in alarms(site)
+        thermometer.silent = False
+        await site.until(lambda: world.cell(label).cooling, 20)
+        assert not alarms(site)
+
+    at_site(tmp_path, test)
+
+
+class Relay:
+    """Takes down what it is told, and when; `deaf`: the board does not answer."""
+
+    def __init__(self, name: str, told: list[tuple[float, str]], *, timed: bool = True) -> None:
+        self.board = name.partition(" ")[0]
+        self.timed = timed
+        self.deaf = False
+        self._name = name
+        self._told = told
+
+    async def hold(self, ms: int) -> None:
+        assert ms == HOLD_MS
+        self._note("on")
+
+    async def off(self) -> None:
+        self._note("off")
+
+    def _note(self, word: str) -> None:
+        self._told.append((round(asyncio.get_running_loop().time(), 3), f"{self._name} {word}"))
+        if self.deaf:
+            raise BusTimeout("nothing")
+
+
+class Hands:
+    """One cell with a heater and a cooler, whose relays are in the hand."""
+
+    def __init__(self, *, timed: bool = True, board: str = "b") -> None:
+        self.told: list[tuple[float, str]] = []
+        self.steered = True
+        self.heater = Relay("b heater", self.told, timed=timed)
+        self.cooler = Relay(f"{board} cooler", self.told, timed=timed)
+        self.outputs = ClimateOutputs({"X": self.heater}, {"X": self.cooler}, lambda: self.steered)
+
+    def set(self, *, heating: bool = False, cooling: bool = False) -> None:
+        self.outputs.set(SetClimate("X", heating, cooling))
+
+    def take(self) -> list[tuple[float, str]]:
+        told = self.told.copy()
+        self.told.clear()
+        return told
+
+
+def virtually(test: Callable[[Hands], Awaitable[None]], hands: Callable[[], Hands] = Hands) -> None:
+    async def run() -> None:
+        made = hands()
+        task = asyncio.create_task(made.outputs.run())
+        await test(made)
+        task.cancel()
+
+    with asyncio.Runner(loop_factory=VirtualLoop) as runner:
+        runner.run(run())
+
+
+def test_an_output_is_told_again_long_before_its_pulse_ends() -> None:
+    async def test(hands: Hands) -> None:
+        begin_s = asyncio.get_running_loop().time()
+        hands.set(heating=True)
+        hands.set(heating=True)
+        await asyncio.sleep(2 * AGAIN_S + 1)
+        assert [(at - begin_s, word) for at, word in hands.take()] == [
+            (0, "b heater on"),
+            (AGAIN_S, "b heater on"),
+            (2 * AGAIN_S, "b heater on"),
+        ]
+        hands.set()
+        await asyncio.sleep(60)
+        assert [word for _, word in hands.take()] == ["b heater off"]
+
+    assert 2 * AGAIN_S * 1000 < HOLD_MS
+    virtually(test)
+
+
+@pytest.mark.behaviour("climate-06")
+def test_the_other_output_waits_until_the_first_is_known_to_be_off() -> None:
+    async def test(hands: Hands) -> None:
+        hands.set(heating=True)
+        await asyncio.sleep(1)
+        hands.heater.deaf = True
+        end_s = hands.take()[-1][0] + HOLD_MS / 1000 + MARGIN_S
+        hands.set(cooling=True)
+        await asyncio.sleep(40)
+        words = hands.take()
+        at_s = next(at for at, word in words if word == "c cooler on")
+        assert end_s <= at_s <= end_s + 2
+        assert all(word == "b heater off" for at, word in words if at < at_s)
+        hands.heater.deaf = False
+        hands.set(heating=True)
+        await asyncio.sleep(2)
+        assert [word for _, word in hands.take()] == ["c cooler off", "b heater on"]
+
+    virtually(test, lambda: Hands(board="c"))
+
+
+def test_a_board_that_does_not_answer_is_asked_once_a_second() -> None:
+    async def test(hands: Hands) -> None:
+        hands.heater.deaf = hands.cooler.deaf = True
+        hands.set(heating=True)
+        await asyncio.sleep(0.1)
+        hands.set(cooling=True)
+        await asyncio.sleep(10)
+        times = [at for at, _ in hands.take()]
+        assert len(times) >= 8
+        assert min(b - a for a, b in pairwise(times)) > RETRY_S - 0.001
+
+    virtually(test)
+
+
+def test_a_board_with_a_timeout_of_its_own_is_off_only_when_it_says_so() -> None:
+    async def test(hands: Hands) -> None:
+        hands.set(heating=True)
+        await asyncio.sleep(1)
+        hands.heater.deaf = True
+        hands.set(cooling=True)
+        await asyncio.sleep(600)
+        assert "c cooler on" not in {word for _, word in hands.take()}
+        hands.heater.deaf = False
+        await asyncio.sleep(3)
+        assert [word for _, word in hands.take()] == ["b heater off", "c cooler on"]
+
+    virtually(test, lambda: Hands(timed=False, board="c"))
+
+
+def test_what_nobody_steers_goes_off_and_comes_on_again() -> None:
+    async def test(hands: Hands) -> None:
+        hands.set(heating=True)
+        await asyncio.sleep(3)
+        hands.steered = False
+        await asyncio.sleep(30)
+        assert [word for _, word in hands.take()] == ["b heater on", "b heater off"]
+        hands.steered = True
+        await asyncio.sleep(2)
+        assert [word for _, word in hands.take()] == ["b heater on"]
+
+    virtually(test)
+
+
+def test_a_wish_for_a_cell_without_outputs_is_none() -> None:
+    async def test(hands: Hands) -> None:
+        hands.outputs.set(SetClimate("Y", heating=True, cooling=False))
+        await asyncio.sleep(5)
+        assert not hands.take()
+
+    virtually(test)
+    assert issubclass(BusTimeout, BusFault)
+
+
+class Sensor:
+    """The telling of temperatures in the hand."""
+
+    def __init__(self) -> None:
+        self.told: list[Input] = []
+        self.active = False
+        self.temperatures = Temperatures(self.told.append, lambda label: self.active)
+
+    def read(self, degrees: float | None) -> list[float | None]:
+        """What is told of a reading."""
+        self.temperatures.read("F1", degrees)
+        told = [one.temperature_c for one in self.told if isinstance(one, TemperatureSeen)]
+        self.told.clear()
+        return told
+
+
+def sensing(test: Callable[[Sensor], Awaitable[None]]) -> None:
+    async def run() -> None:
+        await test(Sensor())
+
+    with asyncio.Runner(loop_factory=VirtualLoop) as runner:
+        runner.run(run())
+
+
+def test_a_temperature_that_counts_is_told_when_it_changes_and_every_half_minute() -> None:
+    async def test(sensor: Sensor) -> None:
+        assert sensor.read(22.0) == [22.0]
+        assert sensor.read(15.0) == []
+        sensor.active = True
+        assert sensor.read(15.0) == [15.0]
+        assert sensor.read(15.1) == []
+        assert sensor.read(15.3) == [15.3]
+        await asyncio.sleep(AT_LEAST_S - 0.1)
+        assert sensor.read(15.3) == []
+        await asyncio.sleep(0.1)
+        assert sensor.read(15.3) == [15.3]
+        sensor.active = False
+        await asyncio.sleep(60)
+        assert sensor.read(25.0) == []
+        sensor.active = True
+        assert sensor.read(15.3) == [15.3]
+
+    assert UNBROKEN_NS == 2 * AT_LEAST_S * 10**9
+    sensing(test)
+
+
+def test_a_sensor_is_lost_when_it_is_missed_three_times_in_a_row() -> None:
+    async def test(sensor: Sensor) -> None:
+        sensor.read(22.0)
+        assert [sensor.read(None) for _ in range(2)] == [[], []]
+        assert sensor.read(22.0) == []
+        assert [sensor.read(None) for _ in range(5)] == [[], [], [None], [], []]
+        assert sensor.read(22.0) == [22.0]
+
+    sensing(test)
+
+
+def test_a_sensor_that_was_never_there_is_lost() -> None:
+    async def test(sensor: Sensor) -> None:
+        sensor.temperatures.lost("F1")
+        sensor.temperatures.lost("F1")
+        assert sensor.told == [TemperatureSeen("F1", None)]
+
+    sensing(test)
