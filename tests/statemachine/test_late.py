@@ -7,9 +7,19 @@ from dataclasses import replace
 import pytest
 
 from edge_agent.model import Alarm, Cell, CellStatus, Door, Purpose, Reservation, ReservationStatus, Source
-from edge_agent.statemachine.inputs import DoorRead, DoorsSeen, EnterCode, OpenFor, PulseDone, Weighed
+from edge_agent.statemachine.anchor import brought_over
+from edge_agent.statemachine.inputs import (
+    Boot,
+    DoorRead,
+    DoorsSeen,
+    EnterCode,
+    OpenFor,
+    PulseDone,
+    Tick,
+    Weighed,
+)
 from edge_agent.statemachine.outputs import FactKind
-from edge_agent.statemachine.state import Layout
+from edge_agent.statemachine.state import Layout, StandingAlarm
 from edge_agent.statemachine.weight import waits_ns
 from tests.support.core import START, Core, specs
 
@@ -202,3 +212,104 @@ def test_how_long_a_scale_is_waited_for() -> None:
         replace(cell, door_since=replace(START, boot_id="before", synced=False)),
     ):
         assert waits_ns(layout, told, now) == 0
+
+
+def test_a_moment_is_brought_over_to_this_boot_or_gets_its_date() -> None:
+    now = replace(START, boot_id="boot-2", boottime_ns=7 * 10**9, wall_s=START.wall_s + 60)
+    assert brought_over(START, now) == replace(START, boot_id="boot-2", boottime_ns=-53 * 10**9)
+    undated = replace(START, synced=False)
+    assert brought_over(undated, now) is undated
+    assert brought_over(START, replace(now, synced=False)) is START
+    assert brought_over(None, now) is None
+    early = replace(now, boottime_ns=4 * 10**9, wall_s=17.0, synced=False)
+    assert brought_over(early, now) == replace(early, wall_s=START.wall_s + 57, synced=True)
+    assert brought_over(early, replace(now, synced=False)) is early
+    dated = replace(early, synced=True)
+    assert brought_over(dated, now) is dated
+
+
+def test_a_door_of_nobodys_cell_is_not_opened_since_an_allocation() -> None:
+    core = only("A01")
+    core.feed(DoorsSeen({"A01": Door.OPEN}))
+    assert core.state.cells["A01"].opened_since_allocation is False
+
+
+def test_what_a_start_could_not_read_is_recovered_when_it_is_read() -> None:
+    core = only("A01", "A02")
+    reservation = core.reserve()
+    core.opens(core.wish(reservation, Purpose.DROPOFF))
+    core.restart({"A01": Door.UNKNOWN, "A02": Door.OPEN})
+    assert [core.state.cells[label].unread for label in ("A01", "A02")] == [True, False]
+    core.close("A01")
+    assert core.live(reservation).recovered is True
+    assert core.facts[-1].recovered is True
+    assert core.state.cells["A01"].unread is False
+    core.restart({})
+    assert [core.state.cells[label].unread for label in ("A01", "A02")] == [False, False]
+
+
+def test_a_start_recovers_also_what_no_restart_has_touched() -> None:
+    core = only("A01")
+    reservation = core.reserve()
+    core.opens(core.wish(reservation, Purpose.DROPOFF))
+    core.feed(Boot({"A01": Door.CLOSED}))
+    assert core.live(reservation).recovered is True
+
+
+def test_a_start_clears_alarms_of_cells_that_are_gone() -> None:
+    core = only("A01")
+    gone = StandingAlarm(Alarm.DOOR_FORCED, "Z9", START)
+    core.state = replace(core.state, alarms={"DOOR_FORCED/Z9": gone})
+    core.feed(Boot({"A01": Door.CLOSED}))
+    assert not core.state.alarms
+    assert [(f.kind, f.alarm, f.device) for f in core.facts] == [
+        (FactKind.ALARM_CLEARED, Alarm.DOOR_FORCED, "Z9")
+    ]
+
+
+def test_a_door_that_nobody_saw_may_open_long_after() -> None:
+    core = only("A01")
+    reservation = core.reserve()
+    core.feed(PulseDone(pulse(core, core.wish(reservation, Purpose.DROPOFF)), 1, Door.UNKNOWN))
+    core.pass_s(60)
+    core.feed(DoorsSeen({"A01": Door.OPEN}))
+    assert not core.state.alarms
+    assert core.live(reservation).dropoff_opened
+
+
+def test_the_alarm_of_a_resting_keypad_stands_to_the_last_nanosecond() -> None:
+    core = only("A01")
+    for _ in range(5):
+        core.invalid("x")
+    core.now = replace(core.now, boottime_ns=core.now.boottime_ns + 60 * 10**9 - 1)
+    core.feed(Tick())
+    assert stands(core, Alarm.CODE_GUESSING, "digits")
+    core.now = replace(core.now, boottime_ns=core.now.boottime_ns + 1)
+    core.feed(Tick())
+    assert not stands(core, Alarm.CODE_GUESSING, "digits")
+
+
+def test_a_drop_off_is_not_held_longer_than_its_scale_is_waited_for() -> None:
+    core = weighing(hold=True)
+    reservation = core.reserve()
+    core.opens(core.wish(reservation, Purpose.DROPOFF))
+    core.close("A01")
+    core.now = replace(core.now, boottime_ns=core.now.boottime_ns + 5 * 10**9 - 1)
+    core.feed(Tick())
+    assert core.live(reservation).status is ReservationStatus.PENDING
+    core.now = replace(core.now, boottime_ns=core.now.boottime_ns + 1)
+    core.feed(Tick())
+    dropped = core.live(reservation)
+    assert (dropped.status, dropped.to_be_weighed) == (ReservationStatus.DROPPED_OFF, False)
+    assert (dropped.recovered, core.facts[-1].recovered) == (False, False)
+
+
+def test_pulses_of_long_ago_open_no_door() -> None:
+    core = only("A01")
+    reservation = core.dropped_off()
+    core.pass_s(11)
+    jams(core, core.wish(reservation, Purpose.PICKUP))
+    assert core.state.pulses["A01"].unspent == 3
+    core.pass_s(11)
+    pulse(core, core.wish(reservation, Purpose.PICKUP))
+    assert core.state.pulses["A01"].unspent == 1
