@@ -157,6 +157,18 @@ BREACHES: list[tuple[str, str, tuple[str, str], Broken]] = [
         ),
     ),
     (
+        "one unlock to a cell",
+        "two unlocks at work on cell A01",
+        ("tickets", "u0"),
+        lambda s: with_tickets(
+            s,
+            replace(TICKET, unlock_id="u0", stage="waiting"),
+            TICKET,
+            replace(TICKET, unlock_id="u2"),
+            queue=("u0",),
+        ),
+    ),
+    (
         "concurrent unlocks",
         "the queue holds ['u9'], which are over",
         ("tickets", "u1"),

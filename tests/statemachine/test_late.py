@@ -10,18 +10,20 @@ from edge_agent.model import Alarm, Cell, CellStatus, Door, Purpose, Reservation
 from edge_agent.statemachine.anchor import brought_over
 from edge_agent.statemachine.inputs import (
     Boot,
+    Condition,
     DoorRead,
     DoorsSeen,
     EnterCode,
     OpenFor,
     PulseDone,
+    Reserve,
     Tick,
     Weighed,
 )
 from edge_agent.statemachine.outputs import FactKind
 from edge_agent.statemachine.state import Layout, StandingAlarm
 from edge_agent.statemachine.weight import waits_ns
-from tests.support.core import START, Core, specs
+from tests.support.core import SMALL, START, Core, specs
 
 
 def only(*labels: str) -> Core:
@@ -313,3 +315,78 @@ def test_pulses_of_long_ago_open_no_door() -> None:
     core.pass_s(11)
     pulse(core, core.wish(reservation, Purpose.PICKUP))
     assert core.state.pulses["A01"].unspent == 1
+
+
+def test_entries_from_before_a_reboot_count_on_this_boots_clock() -> None:
+    core = only("A01")
+    for _ in range(4):
+        core.invalid("x")
+    core.restart({}, boot_id="boot-2", off_s=5)
+    core.now = replace(core.now, synced=False)
+    core.invalid("x")
+    assert stands(core, Alarm.CODE_GUESSING, "digits")
+
+
+def test_a_moment_of_long_ago_gets_its_exact_date() -> None:
+    then = replace(START, wall_s=17.0, synced=False)
+    now = replace(START, boottime_ns=START.boottime_ns + 10**16, wall_s=START.wall_s + 10**7)
+    dated = brought_over(then, now)
+    assert dated is not None
+    assert dated.wall_s == START.wall_s
+
+
+def test_a_door_of_another_boot_counts_from_the_start_if_no_clock_tells() -> None:
+    core = only("A01")
+    core.now = replace(core.now, synced=False)
+    core.restart({}, boot_id="boot-2", off_s=5)
+    assert core.state.cells["A01"].door_since == core.now
+
+
+def test_a_door_is_ajar_to_the_nanosecond() -> None:
+    core = only("A01")
+    core.feed(DoorsSeen({"A01": Door.OPEN}))
+    core.now = replace(core.now, boottime_ns=core.now.boottime_ns + 120 * 10**9 - 1)
+    core.feed(Tick())
+    assert not stands(core, Alarm.DOOR_AJAR)
+    core.now = replace(core.now, boottime_ns=core.now.boottime_ns + 1)
+    core.feed(Tick())
+    assert stands(core, Alarm.DOOR_AJAR)
+
+
+def test_the_only_pulse_was_not_sent() -> None:
+    core = only("A01")
+    core.feed(PulseDone(pulse(core, core.wish(core.reserve(), Purpose.DROPOFF)), 1, Door.CLOSED, given=False))
+    assert core.state.pulses["A01"].at_ns == ()
+
+
+def test_a_rejected_command_is_told_for_an_hour_from_the_last_one() -> None:
+    core = only("A01")
+    for detail in ("first", "second"):
+        core.pass_s(60)
+        core.feed(Condition(Alarm.COMMAND_REJECTED, "", True, detail))
+    key = f"{Alarm.COMMAND_REJECTED}/"
+    assert core.state.alarms[key] == StandingAlarm(Alarm.COMMAND_REJECTED, "", core.now, "second")
+    core.now = replace(core.now, boottime_ns=core.now.boottime_ns + 3600 * 10**9 - 1)
+    core.feed(Tick())
+    assert key in core.state.alarms
+    core.now = replace(core.now, boottime_ns=core.now.boottime_ns + 1)
+    core.feed(Tick())
+    assert key not in core.state.alarms
+
+
+def test_a_full_disk_is_told_to_who_reserves() -> None:
+    core = only("A01")
+    core.feed(Condition(Alarm.STORAGE_FAULT, "", True, "full"))
+    refusal = core.refused(Reserve("k", "res_x", "p", "o", SMALL, ("1", "2")))
+    assert refusal.message == "the machine's disk is full: it takes no new reservations"
+
+
+def test_a_start_forgets_the_sensor_of_a_cell_that_has_none() -> None:
+    core = only("A01")
+    core.state = replace(
+        core.state, alarms={"SENSOR_FAULT/A01": StandingAlarm(Alarm.SENSOR_FAULT, "A01", START)}
+    )
+    core.feed(Boot({"A01": Door.CLOSED}))
+    assert [(f.kind, f.alarm, f.cell, f.device) for f in core.facts] == [
+        (FactKind.ALARM_CLEARED, Alarm.SENSOR_FAULT, "A01", None)
+    ]
