@@ -15,6 +15,7 @@ import structlog
 from edge_agent import __version__
 from edge_agent.cloud.link import Link, LinkSettings, MqttLink
 from edge_agent.cloud.publisher import Publisher
+from edge_agent.cloud.telemetry import Telemetry
 from edge_agent.config import BusSection, Settings
 from edge_agent.console.api import ConsolePort, create_app
 from edge_agent.console.unix_server import serve
@@ -283,18 +284,10 @@ class Agent:
             use_reserve=self.store.use_reserve,
         )
         self.desk.loop = self.loop
-        self.report = Report(
-            machine.machine_id,
-            self.loop,
-            self.store,
-            self.views,
-            ports.clock,
-            values=self.field.values,
-            buses=self.field.buses,
-            broker_up=lambda: self.link.up,
-        )
+        self.report = self._make_report()
         self.loop.on_told = self.report.wake_followers
         self.publisher = Publisher(self.link, self.store, self.loop, topics, self._machine_json)
+        self._telemetry = Telemetry(self.link, self.report, topics, self._clock_text)
         self.link.on_command = self.desk.handle
         self._silent = [a.place for a in state.alarms.values() if a.alarm is Alarm.DEVICE_SILENT]
         self.doors = Doors(
@@ -308,6 +301,18 @@ class Agent:
         self._climate = self.field.climate_outputs(lambda: self.loop.storage_fault is None)
         self._executor = self._make_executor()
         self._group: asyncio.TaskGroup
+
+    def _make_report(self) -> Report:
+        return Report(
+            self.settings.machine.machine_id,
+            self.loop,
+            self.store,
+            self.views,
+            self._ports.clock,
+            values=self.field.values,
+            buses=self.field.buses,
+            broker_up=lambda: self.link.up,
+        )
 
     def _make_executor(self) -> Executor:
         unlock = self.settings.unlock
@@ -379,6 +384,7 @@ class Agent:
                 group.create_task(poller.run(), name="poller")
             group.create_task(self._watch_disk(), name="disk")
             group.create_task(self.publisher.run(), name="publisher")
+            group.create_task(self._telemetry.run(), name="telemetry")
             group.create_task(self.link.run(), name="link")
             scanner = self.settings.scanner
             if scanner is not None and self._ports.scanner:
@@ -413,6 +419,9 @@ class Agent:
         now = self._ports.clock.now()
         body = Online(online=online, boot_id=now.boot_id, agent_version=__version__, at=rfc3339(now.wall_s))
         return body.model_dump_json()
+
+    def _clock_text(self) -> str:
+        return rfc3339(self._ports.clock.now().wall_s)
 
     def _machine_json(self) -> str:
         return self.views.machine(self.loop.state).model_dump_json(exclude_none=True)

@@ -125,6 +125,7 @@ class Broker:
     replies: dict[bytes, asyncio.Future[dict[str, Any]]] = field(default_factory=dict)
     retained: dict[str, str] = field(default_factory=dict)
     on_event: Callable[[dict[str, Any]], None] = lambda event: None
+    on_message: Callable[[Message], None] = lambda message: None
     link: SimulatedLink | None = None
 
     def delay_s(self) -> float:
@@ -164,6 +165,7 @@ class Broker:
 
     def take(self, message: Message) -> None:
         """A publication of the machine has arrived."""
+        self.on_message(message)
         if message.topic.endswith("/evt"):
             self.events.append(message.payload)
             self.on_event(json.loads(message.payload))

@@ -1,0 +1,73 @@
+"""Telemetry (QoS 0): doors, weights and temperatures when they change, and everything at a slow beat.
+
+Nothing depends on it and nothing of it is kept; what a link that is down misses, the next beat tells.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Callable
+from typing import Any
+
+from edge_agent.cloud.link import Link, Message
+from edge_agent.protocol.topics import Topics
+from edge_agent.runtime.report import Report
+
+LOOK_S = 1.0
+BEAT_S = 60.0
+"""How often everything is told, bus figures and overdue reservations included."""
+DEADBAND = {"mass_g": 20.0, "temperature_c": 0.5}
+"""Smaller changes are told with the next beat only; a door's change always."""
+FIGURES = ("label", "door", "mass_g", "temperature_c")
+
+
+class Telemetry:
+    """Publishes on `telemetry`: `{"at", "cells": [...]}`, at the beat also `buses` and `overdue`."""
+
+    def __init__(self, link: Link, report: Report, topics: Topics, now: Callable[[], str]) -> None:
+        self._link = link
+        self._report = report
+        self._topics = topics
+        self._now = now
+        self._told: dict[str, dict[str, Any]] = {}
+
+    async def run(self) -> None:
+        """Works until cancelled."""
+        beat_s = 0.0
+        while True:
+            now_s = asyncio.get_running_loop().time()
+            if self._link.up:
+                if now_s >= beat_s:
+                    beat_s = now_s + BEAT_S
+                    self._tell(self._cells(), self._at_the_beat())
+                elif changed := [cell for cell in self._cells() if self._differs(cell)]:
+                    self._tell(changed, {})
+            await asyncio.sleep(LOOK_S)
+
+    def _cells(self) -> list[dict[str, Any]]:
+        return [{name: row[name] for name in FIGURES} for row in self._report.cells()]
+
+    def _differs(self, cell: dict[str, Any]) -> bool:
+        told = self._told.get(cell["label"], {})
+        return any(_apart(name, told.get(name), cell[name]) for name in FIGURES)
+
+    def _at_the_beat(self) -> dict[str, Any]:
+        overdue = [
+            {"reservation_id": row["reservation_id"], "overdue_s": row["overdue_s"]}
+            for row in self._report.reservations()
+            if row["overdue_s"] is not None
+        ]
+        return {"buses": self._report.status()["buses"], "overdue": overdue}
+
+    def _tell(self, cells: list[dict[str, Any]], more: dict[str, Any]) -> None:
+        self._told |= {cell["label"]: cell for cell in cells}
+        body = json.dumps({"at": self._now(), "cells": cells, **more})
+        self._link.publish(Message(self._topics.telemetry, body, qos=0))
+
+
+def _apart(name: str, told: Any, found: Any) -> bool:
+    """Whether a figure has changed so much that it is told."""
+    if told is None or found is None or name not in DEADBAND:
+        return bool(told != found)
+    return bool(abs(found - told) >= DEADBAND[name])

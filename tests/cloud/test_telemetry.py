@@ -1,0 +1,73 @@
+"""What telemetry tells, and when."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from edge_agent.cloud.link import Message
+from edge_agent.cloud.telemetry import BEAT_S
+from tests.support.site import Site, at_site
+
+
+def listening(site: Site) -> list[dict[str, Any]]:
+    """What arrives on `telemetry` from now on."""
+    heard: list[dict[str, Any]] = []
+
+    def hears(message: Message) -> None:
+        if message.topic.endswith("/telemetry"):
+            assert (message.qos, message.retain) == (0, False)
+            heard.append(json.loads(message.payload))
+
+    site.plant.broker.on_message = hears
+    return heard
+
+
+def test_a_door_is_told_within_a_second_or_so_and_nothing_else_with_it(tmp_path: Path) -> None:
+    async def test(site: Site) -> None:
+        await asyncio.sleep(5)
+        heard = listening(site)
+        site.plant.world.open("A01")
+        await asyncio.sleep(2.5)
+        assert [[(c["label"], c["door"]) for c in body["cells"]] for body in heard] == [[("A01", "open")]]
+        assert heard[0]["at"].endswith("Z")
+        assert "buses" not in heard[0]
+
+    at_site(tmp_path, test)
+
+
+@pytest.mark.behaviour("reservation-27")
+def test_the_beat_tells_everything_and_who_is_long_past_his_eta(tmp_path: Path) -> None:
+    async def test(site: Site) -> None:
+        await site.reserve(1, eta_minutes=1)
+        await site.reserve(2, eta_minutes=600)
+        heard = listening(site)
+        await asyncio.sleep(3 * BEAT_S)
+        full = [body for body in heard if "buses" in body]
+        assert len(full) == 3
+        assert len(full[-1]["cells"]) == 24
+        assert full[-1]["buses"]["main"]["requests"] > full[0]["buses"]["main"]["requests"]
+        assert not full[0]["overdue"]
+        (late,) = full[-1]["overdue"]
+        assert late["reservation_id"] == "res_1"
+        assert 30 < late["overdue_s"] < 180
+        assert "code" not in json.dumps(heard)
+
+    at_site(tmp_path, test)
+
+
+def test_without_a_link_nothing_is_kept_and_the_next_beat_tells_all(tmp_path: Path) -> None:
+    async def test(site: Site) -> None:
+        heard = listening(site)
+        await site.plant.kill()
+        site.plant.start()
+        site.plant.world.open("A02")
+        await site.until(lambda: any("buses" in body for body in heard))
+        doors = {cell["label"]: cell["door"] for cell in heard[-1]["cells"]}
+        assert doors["A02"] == "open"
+
+    at_site(tmp_path, test)
