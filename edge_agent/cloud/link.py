@@ -276,6 +276,7 @@ class _Connection:
         finally:
             self._link.end()
             client.loop_stop()
+            client._reset_sockets()  # else its wake-up sockets live until the object dies
 
     def _hook(self, client: mqtt.Client) -> None:
         loop = asyncio.get_running_loop()

@@ -62,6 +62,7 @@ class Peer:
     def end(self) -> None:
         self.client.disconnect()
         self.client.loop_stop()
+        self.client._reset_sockets()
 
 
 def make_link(port: int) -> MqttLink:

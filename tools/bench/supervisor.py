@@ -96,7 +96,9 @@ class Supervised:
                 cwd=self._cwd,
                 env=os.environ,
             )
-        self._pid_file.write_text(f"{self._process.pid}\n", encoding="ascii")
+        whole = self._pid_file.with_suffix(".new")  # whoever reads the file finds all of it or none
+        whole.write_text(f"{self._process.pid}\n", encoding="ascii")
+        whole.replace(self._pid_file)
 
     def _forget(self) -> None:
         self._process = None
