@@ -29,7 +29,7 @@ def choose_codes(turn: Turn, candidates: Iterable[str]) -> tuple[str, str]:
             if len(chosen) == 2:
                 break
     while len(chosen) < 2:
-        code = _another(turn, taken)
+        code = _another(turn, taken, chosen)
         taken.add(code)
         chosen.append(code)
     return chosen[0], chosen[1]
@@ -48,12 +48,12 @@ def _fresh(turn: Turn, code: str) -> bool:
     return died is None or rested(died, turn.now)
 
 
-def _another(turn: Turn, taken: set[str]) -> str:
+def _another(turn: Turn, taken: set[str], chosen: list[str]) -> str:
     """A code when luck found none: one that has rested, else one that never lived, else the longest dead."""
     oldest = next((dead for dead in turn.resting_codes.oldest_first() if dead[0] not in taken), None)
     if oldest is not None and rested(oldest[1], turn.now):
         return oldest[0]
-    never = _never_lived(turn, taken)
+    never = _never_lived(turn, taken, chosen)
     if never is not None:
         return never
     if oldest is None:
@@ -61,11 +61,12 @@ def _another(turn: Turn, taken: set[str]) -> str:
     return oldest[0]
 
 
-def _never_lived(turn: Turn, taken: set[str]) -> str | None:
+def _never_lived(turn: Turn, taken: set[str], chosen: list[str]) -> str | None:
     """Goes on where the last search ended, so that all searches together look at each code about once."""
     resting, digits = turn.resting_codes, turn.layout.code_digits
     every = 10**digits
-    if len(resting) + sum(code not in resting for code in taken) >= every:
+    # Of the taken ones only those that were chosen just now may still rest.
+    if len(resting) + len(taken) - sum(code in resting for code in chosen) >= every:
         return None
     for step in range(every):
         number = (resting.cursor + step) % every
