@@ -159,6 +159,7 @@ class Peer:
             self.online(False)
         self._client.disconnect()
         self._client.loop_stop()
+        self._client._reset_sockets()  # else they live until the object dies
 
     def forget(self) -> None:
         """Makes the broker drop this machine's session, without a word about it on `state/online`."""
@@ -172,6 +173,7 @@ class Peer:
         assert gone.wait(DEADLINE_S)
         client.disconnect()
         client.loop_stop()
+        client._reset_sockets()
 
     def online(self, up: bool) -> None:
         """Publishes `state/online` and waits for the broker's receipt."""

@@ -305,3 +305,4 @@ def _drop_socket(client: paho.Client) -> None:
     sock = client.socket()
     if sock is not None:
         sock.close()
+    client._reset_sockets()  # the library's wake-up sockets too; else they live until the object dies
