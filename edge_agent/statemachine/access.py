@@ -19,7 +19,8 @@ def choose_codes(turn: Turn, candidates: Iterable[str]) -> tuple[str, str]:
     Candidates are tried in their order, then codes that never lived or have rested, then the one that has
     been dead longest. Raises `Refusal` with code 8 if every code is live.
     """
-    taken = {code for r in turn.reservations.values() for code in (r.drop_off_code, r.pickup_code)}
+    live = turn.reservations.values()
+    taken = {r.drop_off_code for r in live} | {r.pickup_code for r in live}
     turn.resting_codes = turn.resting_codes.trimmed()
     chosen: list[str] = []
     for code in candidates if _some_fresh(turn, len(taken)) else ():

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from itertools import groupby
+from operator import itemgetter
+
 from edge_agent.errors import Code, Refusal
 from edge_agent.model import Cell, CellSpec, Packaging
-from edge_agent.statemachine.cell import allocatable
+from edge_agent.statemachine.cell import IDLE, allocatable
 from edge_agent.statemachine.turn import Turn
 
 
@@ -30,17 +33,18 @@ def allocate(turn: Turn, packaging: Packaging) -> Cell:
 
     Raises `Refusal` with code 8 saying whether nothing fits at all or all that fit are taken.
     """
-    specs = turn.layout.specs
+    ranked = sorted(
+        (scarcity(spec, packaging), spec.volume_mm3, labels)
+        for spec, labels in turn.layout.kinds
+        if fits(spec, packaging)
+    )
     busy = {ticket.cell for ticket in turn.tickets.values() if ticket.stage != "waiting"}
-    free = [cell for cell in turn.cells.values() if allocatable(cell) and cell.label not in busy]
-    ranks = [
-        (scarcity(specs[cell.label], packaging), specs[cell.label].volume_mm3, cell.unlocks, cell.label)
-        for cell in free
-        if fits(specs[cell.label], packaging)
-    ]
-    best = min(ranks, default=None)
-    if best is not None:
-        return turn.cells[best[3]]
-    if any(fits(spec, packaging) for spec in turn.layout.specs.values()):
+    for _, alike in groupby(ranked, key=itemgetter(0, 1)):
+        cells = [turn.cells[label] for _, _, labels in alike for label in labels]
+        idle = [cell for cell in cells if cell.status is IDLE]
+        free = [(cell.unlocks, cell.label) for cell in idle if allocatable(cell) and cell.label not in busy]
+        if free:
+            return turn.cells[min(free)[1]]
+    if ranked:
         raise Refusal(Code.NO_CELL, "every cell that fits the parcel is taken or out of order")
     raise Refusal(Code.NO_CELL, "no cell of this machine fits the parcel")

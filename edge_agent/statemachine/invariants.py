@@ -85,9 +85,12 @@ def _check_reservation(state: LockerState, rid: str) -> None:
 
 
 def _check_codes(state: LockerState, reservation: Reservation) -> None:
+    live = state.reservations.values()
+    if len({r.drop_off_code for r in live} | {r.pickup_code for r in live}) == 2 * len(live):
+        return
     codes = (reservation.drop_off_code, reservation.pickup_code)
     _demand(codes[0] != codes[1], "codes", f"reservation {reservation.reservation_id} has one code for both")
-    for other in state.reservations.values():
+    for other in live:
         if other is not reservation and (other.drop_off_code in codes or other.pickup_code in codes):
             both = f"{reservation.reservation_id} and {other.reservation_id}"
             raise InvariantBroken(f"codes: reservations {both} share one")

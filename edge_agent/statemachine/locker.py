@@ -56,6 +56,8 @@ from edge_agent.statemachine.state import Layout, LockerState
 from edge_agent.statemachine.transitions import Trigger
 from edge_agent.statemachine.turn import Step, Turn
 
+UNSYNCED = f"{Alarm.CLOCK_UNSYNCED}/"
+
 
 def step(state: LockerState, layout: Layout, given: Input, now: Instant) -> Step:
     """What the locker becomes, does and tells when `given` happens at `now`.
@@ -412,7 +414,7 @@ def _boot(turn: Turn, given: Boot) -> None:
 def _what_is_due(turn: Turn) -> None:
     """Ends rests and the pick-up graces that have run out behind a closed door; notices the clock's state."""
     if turn.now.synced:
-        if f"{Alarm.CLOCK_UNSYNCED}/" in turn.alarms:
+        if UNSYNCED in turn.alarms:
             bring_over(turn)
             turn.clear_alarm(Alarm.CLOCK_UNSYNCED, "")
     else:

@@ -69,7 +69,9 @@ class RestingCodes:
 
     def without(self, code: str) -> RestingCodes:
         """Without one code; its place in the queue is empty from now on."""
-        return amend(self, buckets=self._with(code, None), count=self.count - (code in self))
+        if code not in self:
+            return self
+        return amend(self, buckets=self._with(code, None), count=self.count - 1)
 
     def _with(self, code: str, at: Instant | None) -> Mapping[str, Mapping[str, Instant]]:
         key = code[-BUCKET_DIGITS:]
@@ -86,15 +88,20 @@ class RestingCodes:
         """The resting codes in the order in which they died."""
         for place in range(self.first, self.after):
             dead = self.chunks[place // CHUNK][place % CHUNK]
-            if self.get(dead[0]) == dead[1]:
+            if self._still(*dead):
                 yield dead
+
+    def _still(self, code: str, at: Instant) -> bool:
+        """Whether a place of the queue is not empty: the code rests, and since then."""
+        died = self.get(code)
+        return died is at or died == at  # mostly the very same: comparing them is slow
 
     def trimmed(self) -> RestingCodes:
         """Without the empty places at the head of the queue."""
         first, chunks = self.first, self.chunks
         while first < self.after:
             code, at = chunks[first // CHUNK][first % CHUNK]
-            if self.get(code) == at:
+            if self._still(code, at):
                 break
             first += 1
             if first % CHUNK == 0:

@@ -46,6 +46,15 @@ class Regimes:
         return self.cold if need == "cold" else self.hot
 
 
+def kinds_of(specs: Mapping[str, CellSpec]) -> tuple[tuple[CellSpec, tuple[str, ...]], ...]:
+    """The distinct sizes, abilities and weight limits: one cell of each, and the labels of all of them."""
+    kinds: dict[tuple[object, ...], list[str]] = {}
+    for label, spec in specs.items():
+        size = (spec.width_mm, spec.height_mm, spec.depth_mm, spec.max_mass_g)
+        kinds.setdefault((*size, spec.heating, spec.cooling, spec.weight_sensor), []).append(label)
+    return tuple((specs[labels[0]], tuple(labels)) for labels in kinds.values())
+
+
 @dataclass(frozen=True, slots=True)
 class Layout:
     """The cells as built and the rules of opening them, from the configuration."""
@@ -69,6 +78,12 @@ class Layout:
     """Cells with a temperature sensor."""
     climate: Mapping[str, Regimes] = field(default_factory=dict)
     """Cells with a heater or cooler."""
+    kinds: tuple[tuple[CellSpec, tuple[str, ...]], ...] = field(init=False, repr=False, compare=False)
+    """What `kinds_of` finds, once."""
+
+    def __post_init__(self) -> None:
+        """Groups the cells by kind."""
+        object.__setattr__(self, "kinds", kinds_of(self.specs))
 
 
 @dataclass(frozen=True, slots=True)

@@ -83,8 +83,9 @@ class Turn:
 
     def wake_code(self, code: str) -> None:
         """A code lives again."""
-        if code in self.resting_codes:
-            self.resting_codes = self.resting_codes.without(code)
+        left = self.resting_codes.without(code)
+        if left is not self.resting_codes:
+            self.resting_codes = left
             self._changed["resting_codes", code] = None
 
     def at_work(self, label: str) -> Ticket | None:

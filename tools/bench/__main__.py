@@ -13,6 +13,7 @@ import sys
 import tomllib
 from collections.abc import Awaitable, Callable
 from pathlib import Path
+from typing import Any
 
 import httpx
 
@@ -91,7 +92,7 @@ async def _run(settings: BenchSettings, machine_id: str, broker: str) -> int:
         name: asyncio.create_task(process.supervise(), name=name) for name, process in processes.items()
     }
     control = asyncio.create_task(serve(create_app(processes), settings.control_socket), name="control")
-    starting = asyncio.create_task(_start(processes), name="start")
+    starting = asyncio.create_task(_start(processes, settings, machine_id), name="start")
     stopping = asyncio.create_task(stop.wait(), name="stop")
     code = 0
     try:
@@ -115,7 +116,6 @@ async def _run(settings: BenchSettings, machine_id: str, broker: str) -> int:
 def _processes(settings: BenchSettings, machine_id: str, broker: str) -> dict[str, Supervised]:
     api, sim = f"http://{HOST}:{settings.api_port}", f"http://{HOST}:{settings.sim_port}"
     machine = str(settings.machine_file)
-    agent_online = f"{api}/api/delivery/external/v1/machines/{machine_id}"
 
     def process(name: str, command: list[str], answers: Callable[[], Awaitable[bool]]) -> Supervised:
         async def ready() -> None:
@@ -139,8 +139,7 @@ def _processes(settings: BenchSettings, machine_id: str, broker: str) -> dict[st
         return await _status(f"{sim}/healthz") == 200
 
     async def agent_answers() -> bool:
-        online = await _json(agent_online, settings.api_key)
-        return bool(online.get("machine", {}).get("online"))
+        return bool((await _machine(settings, machine_id)).get("online"))
 
     return {
         "broker": process("broker", [broker, "-c", str(settings.broker_file)], broker_answers),
@@ -150,14 +149,20 @@ def _processes(settings: BenchSettings, machine_id: str, broker: str) -> dict[st
     }
 
 
-async def _start(processes: dict[str, Supervised]) -> None:
-    """Broker, simulator and gateway together; the agent as soon as its ports are there."""
+async def _start(processes: dict[str, Supervised], settings: BenchSettings, machine_id: str) -> None:
+    """Broker, simulator and gateway together; the agent as soon as its ports are there. Then everybody
+    learns how the doors stand."""
 
     async def field() -> None:
         await processes["simulator"].start()
         await processes["agent"].start()
 
+    async def doors_known() -> bool:
+        cells = await _cells(settings.agent_socket)
+        return _told(await _machine(settings, machine_id), cells)
+
     await asyncio.gather(processes["broker"].start(), processes["gateway"].start(), field())
+    await _until(doors_known, "the locker's wiring", settings.folder / "logs" / "agent.log")
 
 
 async def _until(answers: Callable[[], Awaitable[bool]], name: str, log: Path) -> None:
@@ -169,6 +174,30 @@ async def _until(answers: Callable[[], Awaitable[bool]], name: str, log: Path) -
         raise NotReady(f"{name} does not answer; its log is {log}") from None
 
 
+def _told(machine: dict[str, Any], cells: list[dict[str, Any]]) -> bool:
+    """Whether every door has been read, and the gateway knows which cells are free since."""
+
+    def free(cell: dict[str, Any]) -> bool:
+        flagged = cell["blocked"] or cell["faulty"]
+        return cell["status"] == "IDLE" and cell["door"] == "closed" and not flagged
+
+    known = {cell["description"] for cell in machine.get("all_cells", ()) if cell["available"]}
+    read = bool(cells) and all(cell["door"] != "unknown" for cell in cells)
+    return read and known >= {cell["label"] for cell in cells if free(cell)}
+
+
+async def _cells(socket_path: Path) -> list[dict[str, Any]]:
+    """The cells as the agent tells them on its socket; none if it does not answer."""
+    transport = httpx.AsyncHTTPTransport(uds=str(socket_path))
+    async with httpx.AsyncClient(timeout=2, transport=transport) as client:
+        with contextlib.suppress(httpx.TransportError):
+            response = await client.get("http://agent/v1/cells")
+            if response.status_code == 200:
+                found: list[dict[str, Any]] = response.json()
+                return found
+    return []
+
+
 async def _status(url: str) -> int:
     async with httpx.AsyncClient(timeout=2) as client:
         with contextlib.suppress(httpx.TransportError):
@@ -176,12 +205,14 @@ async def _status(url: str) -> int:
     return 0
 
 
-async def _json(url: str, api_key: str) -> dict[str, dict[str, object]]:
-    async with httpx.AsyncClient(timeout=2, headers={"X-API-Key": api_key}) as client:
+async def _machine(settings: BenchSettings, machine_id: str) -> dict[str, Any]:
+    """The machine as the gateway shows it; nothing while it does not."""
+    url = f"http://{HOST}:{settings.api_port}/api/delivery/external/v1/machines/{machine_id}"
+    async with httpx.AsyncClient(timeout=2, headers={"X-API-Key": settings.api_key}) as client:
         with contextlib.suppress(httpx.TransportError):
             response = await client.get(url)
             if response.status_code == 200:
-                found: dict[str, dict[str, object]] = response.json()
+                found: dict[str, Any] = response.json()["machine"]
                 return found
     return {}
 

@@ -60,6 +60,11 @@ class BenchSettings:
         """Where the bench takes `/processes/…` calls."""
         return self.folder / "bench.sock"
 
+    @property
+    def agent_socket(self) -> Path:
+        """The agent's local API."""
+        return self.folder / "agent.sock"
+
 
 def from_environment(environment: Mapping[str, str]) -> BenchSettings:
     """The settings. Raises `BadEnvironment` naming the variable."""
@@ -124,7 +129,7 @@ def _plug_in(machine: dict[str, Any], settings: BenchSettings) -> None:
     profiles = machine.get("paths", {}).get("profiles", "devices")
     machine["paths"] = {
         "journal": str(folder / "journal.sqlite"),
-        "socket": str(folder / "agent.sock"),
+        "socket": str(settings.agent_socket),
         "profiles": str(settings.config.parent / profiles),
     }
     machine["mqtt"] = {**machine.get("mqtt", {}), "host": HOST, "port": settings.mqtt_port}
