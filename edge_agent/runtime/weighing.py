@@ -48,3 +48,7 @@ class Weighing:
         """What was told counts no longer: the next settled weight, from readings after this call, is told."""
         self._told[label] = None
         self._candidates.pop(label, None)
+
+    def awaited(self, label: str) -> bool:
+        """Whether a settled weight is waited for."""
+        return self._told[label] is None

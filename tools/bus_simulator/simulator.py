@@ -21,7 +21,7 @@ from edge_agent.errors import Code, Refusal
 from tools.bus_simulator.api import Api, Supervisor
 from tools.bus_simulator.faults import Faults
 from tools.bus_simulator.memory import StateFile
-from tools.bus_simulator.plant import bits_per_character
+from tools.bus_simulator.plant import line_baud
 from tools.bus_simulator.terminal import PseudoTerminal
 
 SAVE_EVERY_S = 0.5
@@ -85,11 +85,11 @@ class Simulator:
         self._terminals.append(terminal)
         self._lines[name] = WireLine(
             self._devices[name],
-            baud=bus.baud,
+            baud=line_baud(bus),
             clock_ns=timers.clock_ns,
             call_at_ns=timers.call_at_ns,
             deliver=terminal.write,
-            bits_per_character=bits_per_character(bus),
+            bits_per_character=bus.bits_per_character,
         )
 
     def _open_scanner(self) -> None:

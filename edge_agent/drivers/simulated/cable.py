@@ -92,6 +92,9 @@ class MemoryCable:
         self._on_bytes: Callable[[bytes], None] | None = None
         self._on_lost: Callable[[str], None] | None = None
 
+    async def dial(self) -> None:
+        """See `Transport.dial`: there is nothing to dial."""
+
     def open(self, on_bytes: Callable[[bytes], None], on_lost: Callable[[str], None]) -> None:
         """Takes the line. Raises `PortLost` if it is unplugged or already open."""
         if not self._plugged:
