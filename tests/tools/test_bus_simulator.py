@@ -38,17 +38,18 @@ def wait_until(condition: Callable[[], bool]) -> None:
         sleep(0.005)
 
 
-def write_config(folder: Path) -> Path:
-    """The demo locker with its ports in a folder of our own."""
+def write_config(folder: Path, scanner: str = "") -> Path:
+    """The demo locker with its ports in a folder of our own; `scanner`: more of its scanner's section."""
     text = (ROOT / "config" / "demo.toml").read_text()
     text = text.replace("/dev/ttyUSB0", f"{folder}/bus").replace("/dev/ttyACM0", f"{folder}/scanner")
+    text = text.replace("[scanner]", f"[scanner]\n{scanner}")
     file = folder / "machine.toml"
     file.write_text(f'{text}\n[paths]\nprofiles = "{ROOT}/config/devices"\n')
     return file
 
 
-def launch(folder: Path, port: int, *more: str) -> subprocess.Popen[str]:
-    config = write_config(folder)
+def launch(folder: Path, port: int, *more: str, scanner: str = "") -> subprocess.Popen[str]:
+    config = write_config(folder, scanner)
     command = [sys.executable, "-m", "tools.bus_simulator", "--config", str(config), "--http-port", str(port)]
     return subprocess.Popen([*command, *more], cwd=ROOT, stderr=subprocess.PIPE, text=True)
 
@@ -74,9 +75,9 @@ class Running:
 
 
 @contextmanager
-def running(folder: Path, *more: str) -> Iterator[Running]:
+def running(folder: Path, *more: str, scanner: str = "") -> Iterator[Running]:
     port = free_port()
-    process = launch(folder, port, *more)
+    process = launch(folder, port, *more, scanner=scanner)
     try:
         with httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=5) as http:
 
@@ -186,6 +187,12 @@ def test_scanner(tmp_path: Path) -> None:
     with running(tmp_path) as simulator, opened(tmp_path / "scanner") as scanner:
         assert simulator.do("/scanner", text="DLV-DROP-res_1-1234").status_code == 200
         assert read_bytes(scanner, 20) == b"DLV-DROP-res_1-1234\r"
+
+
+def test_a_scanner_ends_its_texts_as_configured(tmp_path: Path) -> None:
+    with running(tmp_path, scanner='delimiter = "lf"') as simulator, opened(tmp_path / "scanner") as scanner:
+        assert simulator.do("/scanner", text="1234").status_code == 200
+        assert read_bytes(scanner, 5) == b"1234\n"
 
 
 def test_faults_on_the_wire_and_in_a_cell(tmp_path: Path) -> None:

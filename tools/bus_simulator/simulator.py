@@ -14,6 +14,7 @@ import structlog
 import uvicorn
 
 from edge_agent.config import Settings
+from edge_agent.drivers.scanner import Delimiter
 from edge_agent.drivers.simulated.cable import LoopTimers
 from edge_agent.drivers.simulated.line import TextLine, WireFigures
 from edge_agent.drivers.simulated.slave import Slave
@@ -26,6 +27,8 @@ from tools.bus_simulator.memory import StateFile
 from tools.bus_simulator.terminal import PseudoTerminal
 
 SAVE_EVERY_S = 0.5
+TAILS: dict[Delimiter, bytes] = {"any": b"\r", "cr": b"\r", "lf": b"\n", "none": b""}
+"""What a scanner that is set up as configured sends after a text."""
 log = structlog.get_logger()
 
 
@@ -98,6 +101,7 @@ class Simulator:
             clock_ns=timers.clock_ns,
             call_at_ns=timers.call_at_ns,
             deliver=self._scanner_port.write,
+            tail=TAILS[section.delimiter],
         )
 
     def _keep_saving(self) -> None:

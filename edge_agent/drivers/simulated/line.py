@@ -349,7 +349,7 @@ class WireLine:
 
 
 class TextLine:
-    """The wire of a scanner or keypad: text and CR, paced, in pieces as a UART hands them over."""
+    """The wire of a scanner or keypad: text and `tail`, paced, in pieces as a UART hands them over."""
 
     PIECE_BYTES = 8
 
@@ -361,7 +361,9 @@ class TextLine:
         call_at_ns: CallAt,
         deliver: Callable[[bytes], None],
         bits_per_character: int = 10,
+        tail: bytes = b"\r",
     ) -> None:
+        self._tail = tail
         self._character_ns = bits_per_character * 10**9 // baud
         self._clock_ns = clock_ns
         self._call_at_ns = call_at_ns
@@ -369,8 +371,8 @@ class TextLine:
         self._free_ns = clock_ns()
 
     def send(self, text: str) -> int:
-        """Sends the text (UTF-8) and CR after what is still under way; returns when its last bit passes."""
-        data = text.encode() + b"\r"
+        """Sends the text (UTF-8) and its tail after what is under way; returns when the last bit passes."""
+        data = text.encode() + self._tail
         start_ns = max(self._clock_ns(), self._free_ns)
         for first in range(0, len(data), self.PIECE_BYTES):
             piece = data[first : first + self.PIECE_BYTES]
