@@ -20,6 +20,7 @@ from edge_agent.cloud.telemetry import Telemetry
 from edge_agent.config import BusSection, Settings
 from edge_agent.console.api import ConsolePort, create_app
 from edge_agent.console.unix_server import serve
+from edge_agent.drivers.keyboard import Keyboard
 from edge_agent.drivers.scanner import SerialScanner
 from edge_agent.drivers.tcp import TcpTransport
 from edge_agent.drivers.transport import Transport
@@ -67,6 +68,7 @@ class Ports:
     console: Callable[[ConsolePort], Any] | None
     """Serves the local API until cancelled; None: no console."""
     scanner: bool = True
+    """Whether the configured scanner and keypad are there."""
 
 
 def transport_to(bus: BusSection) -> Transport:
@@ -257,8 +259,11 @@ class Agent:
             group.create_task(self.link.run(), name="link")
             scanner = self.settings.scanner
             if scanner is not None and self._ports.scanner:
-                reader = SerialScanner(scanner.port, scanner.baud, self._scanned)
+                reader = SerialScanner(scanner.port, scanner.baud, self._scanned, scanner.delimiter)
                 group.create_task(reader.run(), name="scanner")
+            if self.settings.keypad is not None and self._ports.scanner:
+                keyboard = Keyboard(self.settings.keypad.device, self._scanned)
+                group.create_task(keyboard.run(), name="keypad")
             if self._ports.console is not None:
                 group.create_task(self._ports.console(self._console()), name="console")
             on_ready()
@@ -281,7 +286,7 @@ class Agent:
         self.publisher.reply(topic, correlation, body)
 
     async def _scanned(self, text: str) -> None:
-        """The scanner read something; what comes of it shows at the door."""
+        """Something was scanned or typed; what comes of it shows at the door."""
         await self.desk.enter_code(text)
 
     def _online(self, online: bool) -> str:

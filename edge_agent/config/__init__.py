@@ -5,13 +5,21 @@ checked by `wiring_findings`.
 """
 
 from edge_agent.config.load import load_settings
-from edge_agent.config.sections import BusSection, CellSection, DeviceSection, ScannerSection, Settings
+from edge_agent.config.sections import (
+    BusSection,
+    CellSection,
+    DeviceSection,
+    KeypadSection,
+    ScannerSection,
+    Settings,
+)
 from edge_agent.config.wiring import wiring_findings
 
 __all__ = [
     "BusSection",
     "CellSection",
     "DeviceSection",
+    "KeypadSection",
     "ScannerSection",
     "Settings",
     "load_settings",

@@ -8,6 +8,7 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, PrivateAttr, model_validator
 
 from edge_agent.drivers.profiles import Profile, Protocol
+from edge_agent.drivers.scanner import Delimiter
 from edge_agent.model import CellSpec
 from edge_agent.statemachine.state import Need, Regime, Regimes
 
@@ -185,10 +186,17 @@ class DeviceSection(Section):
 
 
 class ScannerSection(Section):
-    """A scanner or keypad that sends text lines on a serial port of its own."""
+    """A scanner or keypad that sends texts on a serial port of its own; `delimiter`: what ends one."""
 
     port: Annotated[str, Field(strict=True, min_length=1)]
     baud: Baud = 9600
+    delimiter: Delimiter = "any"
+
+
+class KeypadSection(Section):
+    """A USB keypad or scanner that is a keyboard, by its `/dev/input/by-id/…-event-kbd`."""
+
+    device: Annotated[str, Field(strict=True, min_length=1)]
 
 
 class SizeSection(Section):
@@ -251,6 +259,7 @@ class Settings(Section):
     unlock: UnlockSection = UnlockSection()
     codes: CodesSection = CodesSection()
     scanner: ScannerSection | None = None
+    keypad: KeypadSection | None = None
     buses: Annotated[dict[Name, BusSection], Field(min_length=1)]
     devices: Annotated[dict[Name, DeviceSection], Field(min_length=1)]
     sizes: Annotated[dict[Name, SizeSection], Field(min_length=1)]
