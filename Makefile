@@ -5,7 +5,7 @@ VENV := .venv
 PY := $(VENV)/bin/python
 STAMP := $(VENV)/.installed
 
-.PHONY: demo test check measure campaign mutants docs lock clean
+.PHONY: demo test check measure campaign mutants docs lock clean fuzz
 
 demo: $(STAMP) broker            ## the whole locker on this machine, until Ctrl-C
 	@exec $(PY) -m tools.bench
@@ -32,6 +32,9 @@ campaign: $(STAMP)               ## 20,000 random lives of the core beside its m
 mutants: $(STAMP)                ## small faults in the core, and which its tests notice; under an hour
 	$(PY) -m tools.mutants
 
+fuzz: $(STAMP)                   ## a million damaged frames into every codec; some minutes
+	$(PY) -m tools.fuzz
+
 lock: $(STAMP)                   ## new pins from pyproject.toml (needs uv on the PATH)
 	bash requirements/lock.sh
 
@@ -39,7 +42,7 @@ clean:                           ## everything that make created, the bench's jo
 	rm -rf $(VENV) .bench build dist *.egg-info .mypy_cache .ruff_cache .hypothesis mutants
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
-.PHONY: broker
+.PHONY: broker fuzz
 broker:
 	@bash tools/setup/broker.sh
 

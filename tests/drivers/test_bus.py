@@ -46,12 +46,13 @@ def on_bus(
     test: Callable[[BusOwner, MemoryCable, list[Register], list[FrameSeen]], Awaitable[None]],
     *,
     baud: int = 19200,
+    kind: Callable[[int], Register] | None = None,
     **options: Any,
 ) -> None:
     """Runs a test in virtual time against a bus with the devices 1 to 3."""
 
     async def run() -> None:
-        devices = [Register(n) for n in (1, 2, 3)]
+        devices = [(kind or Register)(n) for n in (1, 2, 3)]
         seen: list[FrameSeen] = []
         cable = MemoryCable(asyncio.get_running_loop(), devices, baud=baud, on_frame=seen.append, **options)
         bus = BusOwner("main", cable, baud=baud, bits_per_character=10)

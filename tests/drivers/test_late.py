@@ -1,0 +1,159 @@
+"""Replies that come late, by any amount: no value is ever taken from another device or register."""
+
+from __future__ import annotations
+
+import asyncio
+from random import Random
+
+import pytest
+
+from edge_agent.drivers.bus import BusOwner, Priority
+from edge_agent.drivers.health import DEAD_AFTER
+from edge_agent.drivers.profiles import BusNeeds
+from edge_agent.drivers.requests import Read
+from edge_agent.drivers.simulated.cable import MemoryCable
+from edge_agent.drivers.simulated.line import FrameSeen
+from edge_agent.drivers.simulated.slave import with_crc
+from edge_agent.errors import BusFault, BusTimeout, NotSent
+from tests.drivers.test_bus import Register, on_bus
+
+NEEDS = BusNeeds(turnaround_ms=50, drain_ms=150)
+DELAYS_MS = [*range(150, 1501, 75), 30, 48, 52, 55, 60, 70, 100]
+
+
+class Numbered(Register):
+    """A device whose register r holds 256 × its address + r, so that a value says whence it is."""
+
+    def answer(self, frame: bytes, at_ns: int) -> bytes | None:
+        if frame[0] != self.address:
+            return None
+        first, count = int.from_bytes(frame[2:4], "big"), int.from_bytes(frame[4:6], "big")
+        registers = range(first, first + count)
+        data = b"".join((self.address << 8 | register).to_bytes(2, "big") for register in registers)
+        return with_crc(bytes([self.address, frame[1], len(data)]) + data)
+
+
+@pytest.mark.parametrize("delay_ms", DELAYS_MS)
+def test_whatever_comes_late_is_nobody_elses(delay_ms: int) -> None:
+    rng = Random(delay_ms)
+
+    async def test(bus: BusOwner, cable: MemoryCable, _: list[Register], __: list[FrameSeen]) -> None:
+        good = bad = 0
+
+        async def ask(device: int, register: int, function: int, count: int, priority: Priority) -> None:
+            nonlocal good, bad
+            try:
+                values = await bus.transact(device, Read(function, register, count), NEEDS, priority)
+            except NotSent:
+                await asyncio.sleep(0.02)
+            except BusFault:
+                bad += 1
+            else:
+                assert values == [device << 8 | r for r in range(register, register + count)]
+                good += 1
+
+        async def somebody(device: int, priority: Priority) -> None:
+            for _ in range(60):
+                await ask(device, rng.randrange(40), rng.choice((3, 4)), rng.choice((1, 1, 2)), priority)
+                await asyncio.sleep(rng.random() * 0.05)
+
+        async def trouble() -> None:
+            """Every reply of device 1 is late; those of the others sometimes."""
+            cable.trouble.latenesses_ns[1].begin(delay_ms * 1_000_000)
+            while True:
+                await asyncio.sleep(rng.random())
+                late_ms = min(1500, delay_ms * rng.uniform(0.3, 1.3))
+                end = cable.trouble.latenesses_ns[rng.choice((2, 3))].begin(round(late_ms * 1e6))
+                await asyncio.sleep(rng.random() * 0.3)
+                end()
+
+        spoiling = asyncio.create_task(trouble())
+        async with asyncio.TaskGroup() as group:
+            for device in (1, 2, 3):
+                group.create_task(somebody(device, Priority.WATCH))
+                group.create_task(somebody(device, Priority.POLL))
+        spoiling.cancel()
+        assert good > 60
+        assert bad > 3 or delay_ms < 60
+
+    on_bus(test, kind=Numbered)
+
+
+def test_a_question_like_the_one_whose_answer_is_owed_waits_for_it() -> None:
+    async def test(bus: BusOwner, cable: MemoryCable, _: list[Register], __: list[FrameSeen]) -> None:
+        loop = asyncio.get_running_loop()
+        end = cable.trouble.latenesses_ns[1].begin(900_000_000)
+        with pytest.raises(BusTimeout):
+            await bus.transact(1, Read(3, 10, 1), NEEDS, Priority.WATCH)
+        end()
+        begun_s = loop.time()
+        assert await bus.transact(1, Read(4, 20, 1), NEEDS, Priority.WATCH) == [0x114]  # cannot be mistaken
+        assert loop.time() - begun_s < 0.3
+        assert await bus.transact(1, Read(3, 30, 1), NEEDS, Priority.WATCH) == [0x11E]
+        assert 0.7 < loop.time() - begun_s < 1.0, "asked as soon as the late one had come"
+        assert bus.counters.late_replies == 1
+        assert bus.readings_needed(1) == 2
+
+    on_bus(test, kind=Numbered)
+
+
+def test_the_same_question_again_needs_one_more_reading_than_replies_are_owed() -> None:
+    async def test(bus: BusOwner, cable: MemoryCable, _: list[Register], __: list[FrameSeen]) -> None:
+        assert bus.readings_needed(1) == 1
+        end = cable.trouble.silences[1].begin(None)
+        for owed in (1, 2):
+            with pytest.raises(BusTimeout):
+                await bus.transact(1, Read(3, 10, 1), NEEDS, Priority.WATCH)
+            assert bus.readings_needed(1) == 1 + owed
+        end()
+        assert await bus.transact(1, Read(3, 10, 1), NEEDS, Priority.WATCH) == [0x10A]
+        assert bus.readings_needed(1) == 3, "that may have been the answer to the first"
+        assert bus.readings_needed(2) == 1
+        await asyncio.sleep(2.5)
+        assert bus.readings_needed(1) == 1
+
+    on_bus(test, kind=Numbered)
+
+
+def test_nobody_waits_for_a_dead_device_when_a_command_comes() -> None:
+    async def test(bus: BusOwner, cable: MemoryCable, _: list[Register], __: list[FrameSeen]) -> None:
+        loop = asyncio.get_running_loop()
+        cable.trouble.silences[1].begin(None)
+        for _failure in range(DEAD_AFTER):
+            with pytest.raises(BusTimeout):
+                await bus.transact(1, Read(3, 10, 1), NEEDS, Priority.WATCH)
+        await asyncio.sleep(1)
+        probing = asyncio.create_task(bus.transact(1, Read(3, 10, 1), NEEDS, Priority.POLL))
+        await asyncio.sleep(0.02)  # its request has passed, and it is waited for
+        begun_s = loop.time()
+        assert await bus.transact(2, Read(3, 10, 1), NEEDS, Priority.COMMAND) == [0x20A]
+        assert loop.time() - begun_s < 0.02, "a transaction's own time, no more"
+        with pytest.raises(BusTimeout):
+            await probing
+        assert cable.figures().early_requests == 0
+
+    on_bus(test, kind=Numbered)
+
+
+def test_polls_get_their_turn_between_watching_reads() -> None:
+    async def test(bus: BusOwner, _: MemoryCable, __: list[Register], ___: list[FrameSeen]) -> None:
+        order: list[str] = []
+
+        async def watch() -> None:
+            for _ in range(12):
+                await bus.transact(1, Read(3, 10, 1), NEEDS, Priority.WATCH)
+                order.append("watch")
+
+        async def poll() -> None:
+            for _ in range(3):
+                await bus.transact(2, Read(3, 10, 1), NEEDS, Priority.POLL)
+                order.append("poll")
+
+        async with asyncio.TaskGroup() as group:
+            for _two in range(2):  # always one that waits
+                group.create_task(watch())
+            group.create_task(poll())
+        assert order.index("poll") <= 4
+        assert order[:16].count("poll") == 3
+
+    on_bus(test, kind=Numbered)

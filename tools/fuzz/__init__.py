@@ -1,0 +1,1 @@
+"""Damaged frames, by the million, into every codec."""
