@@ -298,6 +298,7 @@ class Agent:
             self._silent,
         )
         self._weighing = Weighing(layout.weighed, self.loop.submit)
+        self.desk.weigh = self._weighing.tell
         self._climate = self.field.climate_outputs(lambda: self.loop.storage_fault is None)
         self._executor = self._make_executor()
         self._group: asyncio.TaskGroup

@@ -199,6 +199,8 @@ def cells(socket: Socket = DEFAULT_SOCKET, as_json: AsJson = False) -> None:
     for cell in found:
         flags = " ".join(flag for flag in ("blocked", "faulty") if cell[flag])
         weight = "" if cell["mass_g"] is None else f"{cell['mass_g']} g"
+        if cell["tare_g"]:
+            weight += f" (tare {cell['tare_g']} g)"
         degrees = "" if cell["temperature_c"] is None else f"{cell['temperature_c']:.1f} °C"
         door = {"open": "[yellow]open[/]", "unknown": "[red]unknown[/]"}.get(cell["door"], cell["door"])
         holder = cell["reservation_id"] or ""
@@ -236,6 +238,20 @@ def block(
     """Take a cell out of allocation; a parcel in it stays reachable."""
     _call(socket, "POST", f"/v1/cells/{cell}/block", {"reason": reason})
     console.print(f"cell {cell} is blocked", highlight=False)
+
+
+@app.command()
+def tare(
+    cell: Annotated[str, typer.Argument(metavar="CELL", help="label of the cell")],
+    socket: Socket = DEFAULT_SOCKET,
+    as_json: AsJson = False,
+) -> None:
+    """Say that a free cell is empty: what its scale reads now is nothing from now on."""
+    done = _call(socket, "POST", f"/v1/cells/{cell}/tare")
+    if as_json:
+        _print_json(done)
+        return
+    console.print(f"cell {cell}: a reading of {done['tare_g']} g is nothing now", highlight=False)
 
 
 @app.command()

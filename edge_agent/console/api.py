@@ -76,6 +76,8 @@ def create_app(port: ConsolePort) -> Starlette:
                 return _answer(await desk.clear(label))
             case "unblock":
                 return _answer(await desk.unblock(label))
+            case "tare":
+                return _answer(await desk.tare(label))
             case "block":
                 body = await _body(request, ReasonBody)
                 return _answer(await desk.block(label, body.reason))
@@ -131,4 +133,5 @@ async def _server_sent(report: Report) -> AsyncIterator[str]:
 def _answer(answer: Answer) -> Response:
     if answer.refusal is not None:
         raise answer.refusal
-    return JSONResponse({"cell": {"description": answer.cell}})
+    tare = {} if answer.tare_g is None else {"tare_g": answer.tare_g}
+    return JSONResponse({"cell": {"description": answer.cell}, **tare})

@@ -94,7 +94,7 @@ class Report:
         ]
 
     def cells(self) -> list[dict[str, Any]]:
-        """Every cell as it stands."""
+        """Every cell as it stands. `mass_g` is what its scale reads now, less `tare_g`."""
         rows = []
         state, values = self._loop.state, self._values
         for label, spec in self._loop.layout.specs.items():
@@ -114,8 +114,9 @@ class Report:
                     "faulty_reason": cell.faulty,
                     "worn": cell.worn,
                     "reservation_id": cell.reservation_id,
-                    "mass_g": None if weight is None else weight.mass_g,
+                    "mass_g": None if weight is None else weight.mass_g - cell.tare_g,
                     "mass_stable": None if weight is None else weight.stable,
+                    "tare_g": cell.tare_g if spec.weight_sensor else None,
                     "temperature_c": values.temperatures_c.get(label),
                     "climate": _climate(state.climate.get(label)),
                     "heating": spec.heating,

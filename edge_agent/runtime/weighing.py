@@ -22,24 +22,32 @@ class Weighing:
         self._submit = submit
         self._told: dict[str, int | None] = dict.fromkeys(labels)
         self._candidates: dict[str, tuple[int, float]] = {}
+        self._settled: dict[str, int] = {}
 
     def read(self, label: str, weight: Weight) -> None:
         """A reading of the scale in a cell."""
         now_s = asyncio.get_running_loop().time()
         candidate = self._candidates.get(label)
         if not weight.stable:
-            self._candidates.pop(label, None)
+            self._unsettle(label)
         elif candidate is None or abs(candidate[0] - weight.mass_g) > AGREE_G:
+            self._unsettle(label)
             self._candidates[label] = (weight.mass_g, now_s)
         elif now_s - candidate[1] >= SETTLED_S:
+            self._settled[label] = weight.mass_g
             told = self._told[label]
             if told is None or abs(told - weight.mass_g) >= DEADBAND_G:
-                self._told[label] = weight.mass_g
-                self._submit(Weighed(label, weight.mass_g))
+                self.tell(label)
+
+    def tell(self, label: str) -> None:
+        """Tells what the scale reads now, however little that differs; nothing where it has not settled."""
+        if label in self._settled:
+            self._told[label] = self._settled[label]
+            self._submit(Weighed(label, self._settled[label]))
 
     def lost(self, label: str) -> None:
         """The scale does not answer any more."""
-        self._candidates.pop(label, None)
+        self._unsettle(label)
         if self._told[label] is not None:
             self._told[label] = None
             self._submit(Weighed(label, None))
@@ -47,4 +55,8 @@ class Weighing:
     def anew(self, label: str) -> None:
         """What was told counts no longer: the next settled weight, from readings after this call, is told."""
         self._told[label] = None
+        self._unsettle(label)
+
+    def _unsettle(self, label: str) -> None:
         self._candidates.pop(label, None)
+        self._settled.pop(label, None)

@@ -45,6 +45,7 @@ from edge_agent.statemachine.inputs import (
     PulseDone,
     RequestMaintenance,
     Reserve,
+    Tare,
     TemperatureSeen,
     Tick,
     UnblockCell,
@@ -79,7 +80,7 @@ def step(state: LockerState, layout: Layout, given: Input, now: Instant) -> Step
             _give_up(turn, given, Trigger.ABANDON)
         case RequestMaintenance():
             _request_maintenance(turn, given)
-        case BlockCell() | UnblockCell() | Clear():
+        case BlockCell() | UnblockCell() | Clear() | Tare():
             _look_after(turn, given)
         case DoorRead():
             _door_read(turn, given)
@@ -277,10 +278,11 @@ def _request_maintenance(turn: Turn, given: RequestMaintenance) -> None:
     turn.answer(given.request_key, cell=given.cell, maintenance=made)
 
 
-def _look_after(turn: Turn, given: BlockCell | UnblockCell | Clear) -> None:
+def _look_after(turn: Turn, given: BlockCell | UnblockCell | Clear | Tare) -> None:
     _refuse_expired(turn, given.expires_ns)
     found = cell.find(turn, given.cell)
     unlocking.refuse_while_busy(turn, given.cell)
+    tare_g = None
     match given:
         case BlockCell():
             cell.block(turn, given.cell, given.reason, None, given.source)
@@ -290,7 +292,9 @@ def _look_after(turn: Turn, given: BlockCell | UnblockCell | Clear) -> None:
             holder = None if found.reservation_id is None else turn.reservations[found.reservation_id]
             freed = holder is not None and apply(turn, holder, Trigger.CLEARED, source=given.source)
             cell.clear(turn, given.cell, given.source, freed=bool(freed))
-    turn.answer(given.request_key, cell=given.cell)
+        case Tare():
+            tare_g = weight.tare(turn, given.cell, given.source)
+    turn.answer(given.request_key, cell=given.cell, tare_g=tare_g)
 
 
 def _door_read(turn: Turn, given: DoorRead) -> None:

@@ -118,6 +118,8 @@ class Answer:
     accepted: tuple[str, Instant] | None = None
     maintenance: tuple[str, Instant] | None = None
     """The id of the maintenance ticket that was made, and when."""
+    tare_g: int | None = None
+    """Of a tare: what the scale reads of an empty cell."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,37 +3,71 @@ drop-off.
 
 A weight counts from the closing of the door on; an open door makes it unknown. A scale that does not answer,
 or takes too long to settle, says nothing and holds nothing up.
+
+What a scale reads of an empty cell is kept here, as the cell's `tare_g`: a transmitter forgets a tare of its
+own when the power goes, and its memory wears (docs/decisions/0011).
 """
 
 from __future__ import annotations
 
-from edge_agent.model import Alarm, Cell, Door, Instant
+from edge_agent.errors import Code, Refusal
+from edge_agent.model import Alarm, Cell, CellCause, CellStatus, Door, Instant, Source
 from edge_agent.statemachine.state import Layout
 from edge_agent.statemachine.turn import Turn
 
 PATIENCE_NS = 5 * 10**9
 """How long after a door was closed its scale is waited for."""
+TARE_PERCENT = 20
+"""No more of a cell's weight limit is ever taken as nothing: that would be a parcel."""
 
 
-def weighed(turn: Turn, label: str, mass_g: int | None) -> bool | None:
-    """A scale has told what lies in a cell. Returns whether that is nothing; None where it counts for
-    nothing."""
+def weighed(turn: Turn, label: str, reading_g: int | None) -> bool | None:
+    """A scale has told what it reads. Returns whether that is nothing; None where it counts for nothing.
+
+    A change is one from what was told last: what creeps is followed, however far it comes.
+    """
     cell = turn.cells[label]
-    if mass_g is None or cell.door is not Door.CLOSED or label not in turn.layout.weighed:
+    if reading_g is None or cell.door is not Door.CLOSED or label not in turn.layout.weighed:
         if cell.mass_g is not None:
             turn.change_cell(label, mass_g=None, empty=None)
         return None
+    mass_g = reading_g - cell.tare_g
+    stepped = cell.mass_g is not None and abs(mass_g - cell.mass_g) > turn.layout.weight_change_g
+    if stepped and cell.reservation_id is not None:
+        changed = f"{cell.mass_g} g became {mass_g} g behind the closed door"
+        turn.raise_alarm(Alarm.WEIGHT_CHANGED, label, changed, cell=label)
     empty = mass_g < turn.layout.empty_below_g
-    if cell.mass_g is None:
+    if (cell.mass_g, cell.empty) != (mass_g, empty):
         turn.change_cell(label, mass_g=mass_g, empty=empty)
-    elif abs(mass_g - cell.mass_g) > turn.layout.weight_change_g:
-        if cell.reservation_id is not None:
-            changed = f"{cell.mass_g} g became {mass_g} g behind the closed door"
-            turn.raise_alarm(Alarm.WEIGHT_CHANGED, label, changed, cell=label)
-        turn.change_cell(label, mass_g=mass_g, empty=empty)
-    elif cell.empty is not empty:
-        turn.change_cell(label, empty=empty)
     return empty
+
+
+def tare(turn: Turn, label: str, source: Source) -> int:
+    """Takes what the scale of a free, closed cell shows as nothing from now on; returns its reading in grams.
+
+    Raises `Refusal` with code 9 where the cell has no scale or is not free, its door is not seen closed, its
+    scale has not settled since, or shows more than `TARE_PERCENT` of the cell's weight limit.
+    """
+    cell, limit_g = turn.cells[label], turn.layout.specs[label].max_mass_g
+    why = None
+    if label not in turn.layout.weighed:
+        why = "has no scale"
+    elif cell.status is not CellStatus.IDLE:
+        why = f"is {cell.status}: only a free one is tared"
+    elif cell.door is not Door.CLOSED or not cell.answering:
+        why = "is not seen closed"
+    elif cell.mass_g is None:
+        why = "has not been weighed since its door was closed"
+    if why is not None or cell.mass_g is None:
+        raise Refusal(Code.NOT_ALLOWED, f"cell {label} {why}")
+    reading_g = cell.mass_g + cell.tare_g
+    if abs(reading_g) * 100 > limit_g * TARE_PERCENT:
+        too_much = f"its scale reads {reading_g} g, more than {TARE_PERCENT} % of its limit of {limit_g} g"
+        raise Refusal(Code.NOT_ALLOWED, f"cell {label}: {too_much}")
+    turn.change_cell(label, mass_g=0, empty=True, tare_g=reading_g)
+    told = f"{cell.mass_g} g more are nothing now: {reading_g} g in all"
+    turn.tell_cell(label, CellCause.TARED, reason=told, source=source)
+    return reading_g
 
 
 def empty_dropoff(turn: Turn, label: str) -> None:

@@ -36,6 +36,7 @@ from edge_agent.statemachine.inputs import (
     PulseDone,
     RequestMaintenance,
     Reserve,
+    Tare,
     Tick,
     UnblockCell,
     Weighed,
@@ -56,10 +57,20 @@ LABELS = ("A01", "A02", "B01", "C01")
 TALL = Packaging(200, 350, 300, 500)
 COLD = replace(SMALL, cooling_required=True)
 STAGE = {"waits": "waiting", "looks": "reading", "pulses": "pulsing", "unclear": "unresolved"}
-DESK = ("block", "unblock", "clear", "clear", "maintain", "maintain and block", "guess digits", "guess qr")
+DESK = (
+    "block",
+    "unblock",
+    "clear",
+    "clear",
+    "tare",
+    "maintain",
+    "maintain and block",
+    "guess digits",
+    "guess qr",
+)
 some = st.integers(0, 11)
 graces = st.sampled_from([0, 5, 120])
-masses = st.sampled_from([None, 0, 40, 60, 120, 161, 900])
+masses = st.sampled_from([None, 0, 40, 60, 120, 161, 900, 1100])
 doors = st.sampled_from(Door)
 usually = st.sampled_from([True, True, True, False])
 mostly_closed = st.sampled_from([Door.CLOSED, Door.CLOSED, Door.CLOSED, Door.OPEN, Door.UNKNOWN])
@@ -207,7 +218,7 @@ class Lives(RuleBasedStateMachine):
             assert cell.status is place.use, label
             assert cell.reservation_id == (place.holder and place.holder.rid)
             assert (cell.door, cell.answering) == (place.door, place.heard)
-            assert (cell.mass_g, cell.empty) == (place.mass_g, place.empty)
+            assert (cell.mass_g, cell.empty, cell.tare_g) == (place.mass_g, place.empty, place.tare_g)
             assert (cell.blocked is not None, cell.faulty is not None) == (place.blocked, place.faulty)
             former = done.state.former.get(label)
             assert (former and former.reservation_id) == (place.last and place.last.rid)
@@ -298,6 +309,8 @@ class Lives(RuleBasedStateMachine):
             self.play(given, lambda: model.maintenance(key, label, block))
         elif what == "clear":
             self.play(Clear(key, label), lambda: model.clear(key, label))
+        elif what == "tare":
+            self.play(Tare(key, label), lambda: model.tare(key, label))
         else:
             given = BlockCell(key, label, "why") if what == "block" else UnblockCell(key, label)
             self.play(given, lambda: model.block(key, label, what == "block"))

@@ -10,6 +10,7 @@ from edge_agent.model import Door, Instant, Purpose
 from edge_agent.model import ReservationStatus as S
 from tests.support.model import (
     EXPIRED,
+    GRANTED,
     INTERNAL,
     MOVES,
     NOT_NOW,
@@ -241,20 +242,17 @@ class Model(Locker):
         parcel.status, parcel.dropping = S.DROPPED_OFF, False
         self.tell("DROPOFF", parcel.rid, parcel.cell, "MACHINE", recovered)
 
-    def weighed(self, label: str, mass_g: int | None) -> None:
+    def weighed(self, label: str, reading_g: int | None) -> None:
         """A scale has settled, or does not answer any more."""
         place = self.places[label]
-        if mass_g is None or place.door is not Door.CLOSED or label not in self.layout.weighed:
+        if reading_g is None or place.door is not Door.CLOSED or label not in self.layout.weighed:
             place.mass_g = place.empty = None
             return
-        parcel, empty = place.holder, mass_g < self.layout.empty_below_g
-        place.empty = empty
-        if place.mass_g is None:
-            place.mass_g, place.empty = mass_g, empty
-        elif abs(mass_g - place.mass_g) > self.layout.weight_change_g:
-            place.mass_g, place.empty = mass_g, empty
-            if parcel is not None:
-                self.alarm("WEIGHT_CHANGED", label)
+        mass_g, before_g, parcel = reading_g - place.tare_g, place.mass_g, place.holder
+        place.mass_g, place.empty = mass_g, mass_g < self.layout.empty_below_g
+        empty = place.empty
+        if parcel and before_g is not None and abs(mass_g - before_g) > self.layout.weight_change_g:
+            self.alarm("WEIGHT_CHANGED", label)
         if parcel is None or not parcel.to_weigh:
             return
         parcel.to_weigh = False
@@ -264,6 +262,18 @@ class Model(Locker):
             parcel.dropping = False  # held: it stays PENDING
         elif parcel.dropping:
             self.dropped_off(parcel)
+
+    def tare(self, key: str, label: str) -> None:
+        """What lies on a scale is nothing from now on."""
+        place = self.place(label)
+        self.not_while_busy(label)
+        if place.mass_g is None or place.use is not Use.IDLE or not place.heard:
+            raise No(NOT_NOW)
+        if abs(place.mass_g + place.tare_g) > place.spec.max_mass_g // 5:
+            raise No(NOT_NOW)
+        place.tare_g, place.mass_g, place.empty = place.mass_g + place.tare_g, 0, True
+        self.tell_cell(label, "TARED")
+        self.answers.append((key, GRANTED))
 
     def unasked(self, label: str) -> None:
         """A door opened that nobody is opening."""
