@@ -49,6 +49,7 @@ from edge_agent.runtime.ids import Ids
 from edge_agent.runtime.loop import LockerLoop
 from edge_agent.runtime.poller import FieldValues, Poller, SlowDevice, scale_of, thermometer_of
 from edge_agent.runtime.report import Report
+from edge_agent.runtime.scale_errors import hearing_errors
 from edge_agent.runtime.temperatures import Temperatures
 from edge_agent.runtime.views import Identity, Views
 from edge_agent.runtime.weighing import Weighing
@@ -114,6 +115,7 @@ def layout_of(settings: Settings) -> Layout:
         weighed=frozenset(cell.label for cell in settings.cells if cell.scale is not None),
         empty_below_g=settings.weight.empty_below_g,
         weight_change_g=settings.weight.weight_change_g,
+        drift_max_g=settings.weight.drift_max_g,
         hold_empty_dropoff=settings.weight.empty_dropoff == "hold",
         thermometers=frozenset(cell.label for cell in settings.cells if cell.temperature is not None),
         climate={cell.label: regimes for cell in settings.cells if (regimes := settings.regimes(cell))},
@@ -200,7 +202,8 @@ class Field:
                 scale = self._settings.profile_of(cell.scale.device).scale
                 assert scale is not None
                 driver = RegisterScale(self.devices[cell.scale.device], scale)
-                found.append(scale_of(driver, cell.label, self.values, weighing))
+                scale_device = scale_of(driver, cell.label, self.values, weighing)
+                found.append(hearing_errors(scale_device, cell.label, self.values, weighing))
             if cell.temperature is not None and self._on(cell.temperature.device, bus):
                 channels = probes.setdefault(cell.temperature.device, {})
                 channels[cell.label] = cell.temperature.channel

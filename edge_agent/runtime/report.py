@@ -16,7 +16,7 @@ from edge_agent.runtime.loop import LockerLoop
 from edge_agent.runtime.poller import FieldValues
 from edge_agent.runtime.views import Views
 from edge_agent.statemachine.reservation import within
-from edge_agent.statemachine.state import Climate
+from edge_agent.statemachine.state import Climate, cell_of
 
 LONGEST_LIST = 1000
 SECRETS = {"drop_off_code", "pickup_code"}
@@ -80,21 +80,28 @@ class Report:
         }
 
     def alarms(self) -> list[dict[str, Any]]:
-        """The standing alarms, oldest first; `label` where it is about a cell, else `device` (or neither)."""
-        cells = self._loop.layout.specs
-        return [
-            {
-                "alarm": standing.alarm,
-                "label": standing.place if standing.place in cells else None,
-                "device": standing.place if standing.place and standing.place not in cells else None,
-                "since": rfc3339(standing.since.wall_s),
-                "detail": standing.detail,
-            }
-            for standing in self._loop.state.alarms.values()
-        ]
+        """The standing alarms, oldest first; `label` where it is about a cell, else `device` (or neither).
+
+        Both where it is about a part of a cell, such as its scale.
+        """
+        rows = []
+        for standing in self._loop.state.alarms.values():
+            label: str | None = cell_of(standing.place)
+            label = label if label in self._loop.layout.specs else None
+            device = standing.place if label is None else standing.place.removeprefix(label).lstrip("/")
+            rows.append(
+                {
+                    "alarm": standing.alarm,
+                    "label": label,
+                    "device": device or None,
+                    "since": rfc3339(standing.since.wall_s),
+                    "detail": standing.detail,
+                }
+            )
+        return rows
 
     def cells(self) -> list[dict[str, Any]]:
-        """Every cell as it stands. `mass_g` is what its scale reads now, less `tare_g`."""
+        """Every cell as it stands. `mass_g` is what its scale reads now, less `tare_g` and `drift_g`."""
         rows = []
         state, values = self._loop.state, self._values
         for label, spec in self._loop.layout.specs.items():
@@ -114,9 +121,10 @@ class Report:
                     "faulty_reason": cell.faulty,
                     "worn": cell.worn,
                     "reservation_id": cell.reservation_id,
-                    "mass_g": None if weight is None else weight.mass_g - cell.tare_g,
+                    "mass_g": None if weight is None else weight.mass_g - cell.zero_g,
                     "mass_stable": None if weight is None else weight.stable,
                     "tare_g": cell.tare_g if spec.weight_sensor else None,
+                    "drift_g": cell.drift_g if spec.weight_sensor else None,
                     "temperature_c": values.temperatures_c.get(label),
                     "climate": _climate(state.climate.get(label)),
                     "heating": spec.heating,

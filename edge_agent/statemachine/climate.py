@@ -101,7 +101,8 @@ def begin_anew(turn: Turn) -> None:
         _change(turn, label, **changes)
     for standing in tuple(turn.alarms.values()):
         place = standing.place
-        lost = standing.alarm is Alarm.SENSOR_FAULT and place not in turn.layout.thermometers
+        of_cell = standing.alarm is Alarm.SENSOR_FAULT and place in turn.cells
+        lost = of_cell and place not in turn.layout.thermometers
         if lost or (standing.alarm is Alarm.CLIMATE_NO_EFFECT and place not in turn.climate):
             turn.clear_alarm(standing.alarm, place, cell=place)
     for label in turn.layout.climate:

@@ -163,10 +163,14 @@ class DoorsSeen:
 
 @dataclass(frozen=True, slots=True)
 class Weighed:
-    """What a cell's scale reads, settled, in grams, before any tare; None: it does not answer any more."""
+    """What a cell's scale reads, settled, in grams, before any tare.
+
+    None: it does not answer any more, or (`error`) it answers that it cannot weigh.
+    """
 
     cell: str
     mass_g: int | None
+    error: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -180,12 +180,13 @@ class Turn:
         )
 
     def raise_alarm(self, alarm: Alarm, place: str, detail: str = "", *, cell: str | None = None) -> None:
-        """Raises an alarm unless it stands already."""
+        """Raises an alarm unless it stands already. Of a `place` that is a part of `cell`, the part is told
+        as the device."""
         key = f"{alarm}/{place}"
         if key in self.alarms:
             return
         self.put("alarms", key, StandingAlarm(alarm, place, self.now, detail))
-        device = None if cell is not None else place or None
+        device = _device(place, cell)
         self.tell(FactKind.ALARM_RAISED, alarm=alarm, cell=cell, device=device, reason=detail or None)
 
     def clear_alarm(self, alarm: Alarm, place: str, *, cell: str | None = None) -> None:
@@ -194,8 +195,7 @@ class Turn:
         if key not in self.alarms:
             return
         self.put("alarms", key, None)
-        device = None if cell is not None else place or None
-        self.tell(FactKind.ALARM_CLEARED, alarm=alarm, cell=cell, device=device)
+        self.tell(FactKind.ALARM_CLEARED, alarm=alarm, cell=cell, device=_device(place, cell))
 
     def result(self) -> Step:
         """The finished step."""
@@ -220,3 +220,8 @@ class Turn:
             tuple(self.ended),
             tuple(self._changed),
         )
+
+
+def _device(place: str, cell: str | None) -> str | None:
+    """What of an alarm's place is not said by its cell."""
+    return (place if cell is None else place.removeprefix(cell).lstrip("/")) or None
