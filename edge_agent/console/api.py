@@ -69,6 +69,9 @@ def create_app(port: ConsolePort) -> Starlette:
             return JSONResponse(report.told(limit=limit))
         return StreamingResponse(_server_sent(report), media_type="text/event-stream")
 
+    async def temperatures(request: Request) -> Response:
+        return JSONResponse(report.temperatures(request.path_params["rid"]))
+
     async def act(request: Request) -> Response:
         name, label = request.path_params["act"], request.path_params["label"]
         match name:
@@ -101,6 +104,7 @@ def create_app(port: ConsolePort) -> Starlette:
             Route("/v1/cells", shows(report.cells)),
             Route("/v1/alarms", shows(report.alarms)),
             Route("/v1/reservations", shows(report.reservations)),
+            Route("/v1/reservations/{rid:path}/temperatures", temperatures),
             Route("/v1/events", events),
             Route("/v1/cells/{label}/{act}", act, methods=["POST"]),
         ],

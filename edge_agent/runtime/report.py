@@ -8,6 +8,7 @@ from typing import Any
 
 from edge_agent import __version__
 from edge_agent.drivers.bus import BusOwner
+from edge_agent.errors import Code, Refusal
 from edge_agent.journal.store import JournalStore
 from edge_agent.model import Instant, Reservation, ReservationStatus
 from edge_agent.protocol.api import rfc3339
@@ -152,6 +153,29 @@ class Report:
                 {**view, "overdue_s": _overdue_s(reservation, now), "grace_over": picked_up and not in_grace}
             )
         return rows
+
+    def temperatures(self, reservation_id: str) -> dict[str, Any]:
+        """What a reservation that needs cold or warmth went through, also one that is over.
+
+        Raises `Refusal`: code 5 for an unknown one, 9 for one that needs neither.
+        """
+        reservation = self._loop.state.reservations.get(reservation_id)
+        reservation = reservation or self._store.reservation(reservation_id)
+        if reservation is None:
+            raise Refusal(Code.NOT_FOUND, f"no such reservation: {reservation_id}")
+        packaging = reservation.packaging
+        if not (packaging.cooling_required or packaging.heating_required):
+            raise Refusal(Code.NOT_ALLOWED, f"reservation {reservation_id} needs no heating or cooling")
+        view = self._views.reservation(reservation)
+        return {
+            "reservation_id": reservation_id,
+            "cell": reservation.cell,
+            "dropped_off_at": view.dropped_off_at,
+            "picked_up_at": view.picked_up_at,
+            "readings": [
+                {"at": rfc3339(row.pop("wall_s")), **row} for row in self._store.temperatures(reservation_id)
+            ],
+        }
 
     def told(self, after: tuple[int, int] = (0, 0), limit: int = 100) -> list[dict[str, Any]]:
         """Events and the ledger of unlocks in the order in which they happened, the newest `limit`.

@@ -12,7 +12,7 @@ from typing import Any
 from edge_agent.errors import Refusal
 from edge_agent.model import Alarm, Cell, CellCause, Instant, Reservation, Source, Ticket, UnlockOutcome
 from edge_agent.statemachine.amend import amend
-from edge_agent.statemachine.outputs import Answer, Effect, Fact, FactKind, UnlockRecord
+from edge_agent.statemachine.outputs import Answer, Effect, Fact, FactKind, TemperatureRecord, UnlockRecord
 from edge_agent.statemachine.resting import RestingCodes
 from edge_agent.statemachine.state import Climate, Guesses, Layout, LockerState, Pulses, StandingAlarm
 
@@ -31,6 +31,7 @@ class Step:
     unlocks: tuple[UnlockRecord, ...]
     ended: tuple[Reservation, ...]
     changed: tuple[tuple[str, str], ...]
+    temperatures: tuple[TemperatureRecord, ...] = ()
 
 
 class Turn:
@@ -55,6 +56,7 @@ class Turn:
         self.answers: list[Answer] = []
         self.unlocks: list[UnlockRecord] = []
         self.ended: list[Reservation] = []
+        self.temperatures: list[TemperatureRecord] = []
         self._changed: dict[tuple[str, str], None] = {}
 
     def changed(self, field: str) -> list[str]:
@@ -219,6 +221,7 @@ class Turn:
             tuple(self.unlocks),
             tuple(self.ended),
             tuple(self._changed),
+            tuple(self.temperatures),
         )
 
 
