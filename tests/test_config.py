@@ -91,6 +91,14 @@ def one_port(d: dict[str, Any]) -> None:
     d["scanner"]["port"] = d["buses"]["main"]["port"]
 
 
+def odd_delimiter(d: dict[str, Any]) -> None:
+    d["scanner"]["delimiter"] = "tab"
+
+
+def nameless_keypad(d: dict[str, Any]) -> None:
+    d["keypad"] = {"device": ""}
+
+
 def no_sensor(d: dict[str, Any]) -> None:
     del d["cells"][8]["temperature"]
 
@@ -132,6 +140,8 @@ def endless_rest(d: dict[str, Any]) -> None:
         (no_polarity, "doors", "required"),
         (number_as_text, "unlock.attempts", "integer"),
         (one_port, "scanner.port", "buses.main.port"),
+        (odd_delimiter, "scanner.delimiter", "'cr'"),
+        (nameless_keypad, "keypad.device", "at least 1"),
         (no_sensor, "cells[8].temperature", "needs a temperature sensor"),
         (no_climate, "cells[8].cooling.climate", "freezer"),
         (warm_fridge, "climate.cold.setpoint_c", "less than the band of 1.0 from the limit, 5.0"),

@@ -1,25 +1,32 @@
-"""Modbus boards behind the interfaces; what is where comes from the profile."""
+"""Boards behind the interfaces; what is where comes from the profile."""
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from edge_agent.drivers.bus import BusOwner, Priority
 from edge_agent.drivers.interfaces import Weight
-from edge_agent.drivers.modbus import Read, Request, Write
 from edge_agent.drivers.profiles import (
+    BoardPulse,
     BusNeeds,
-    ConstantWrite,
     DoorsCapability,
+    FixedPulse,
+    LockCapability,
+    Profile,
     RelaysCapability,
     ScaleCapability,
+    SwitchedPulse,
     TemperatureCapability,
     TimedPulse,
 )
-from edge_agent.errors import DeviceFault
+from edge_agent.drivers.requests import LockStatus, Read, Request, Unlock, Write
+from edge_agent.errors import BusFault, DeviceFault, NotSent
 
-RELAY_ON, RELAY_OFF = 0xFF00, 0x0000
-"""Values of a single coil (Modbus application protocol 1.1b3, 6.5)."""
+OFF_AGAIN_S = 0.1
+"""When a solenoid that could not be switched off is told again."""
+BoardEnded = TimedPulse | FixedPulse | BoardPulse
 SLAVE_DEVICE_FAILURE = 4
 """Modbus exception code that stands for an error the device reports in its data."""
 
@@ -38,18 +45,75 @@ class Device:
         return await self.bus.transact(self.address, request, self.needs, priority, deadline_s)
 
 
-class TimedLock:
+class BoardLock:
     """A solenoid on a board that ends the pulse itself."""
 
-    def __init__(self, device: Device, pulse: TimedPulse, channel: int, pulse_ms: int) -> None:
-        if not pulse.min_ms <= pulse_ms <= pulse.max_ms or pulse_ms % pulse.unit_ms:
-            raise ValueError(f"pulse_ms: {device.name} cannot do {pulse_ms} ms")
+    def __init__(self, device: Device, pulse: BoardEnded, channel: int, pulse_ms: int) -> None:
+        """Raises `ValueError` if the board cannot do a pulse of `pulse_ms`."""
+        if not pulse.able(pulse_ms):
+            raise ValueError(f"pulse_ms: {device.name} can do {pulse.ability}, not {pulse_ms} ms")
         self._device = device
-        self._request = Write(pulse.function, pulse.address + channel - 1, pulse_ms // pulse.unit_ms)
+        self._request: Request
+        if isinstance(pulse, TimedPulse):
+            self._request = pulse.request(channel, pulse_ms)
+        elif isinstance(pulse, FixedPulse):
+            self._request = pulse.request(channel)
+        else:
+            self._request = Unlock(channel, pulse.command, pulse.acknowledged)
 
     async def pulse(self, deadline_s: float) -> None:
         """See `Lock.pulse`. Sent once: an unlock is not repeatable."""
         await self._device.ask(self._request, Priority.COMMAND, deadline_s)
+
+
+class SwitchedLock:
+    """A solenoid that is switched on and off from here, because its board cannot end a pulse.
+
+    Whatever becomes of the switching on, the switching off follows it and is repeated until the board has
+    taken it; a stop of the daemon switches everything off besides.
+    """
+
+    def __init__(self, device: Device, pulse: SwitchedPulse, channel: int, pulse_ms: int) -> None:
+        """Raises `ValueError` if the board cannot do a pulse of `pulse_ms`."""
+        if not pulse.able(pulse_ms):
+            raise ValueError(f"pulse_ms: {device.name} can do {pulse.ability}, not {pulse_ms} ms")
+        self._device = device
+        self._on, self._off = pulse.on.request(channel), pulse.off.request(channel)
+        self._pulse_s = pulse_ms / 1000
+        self._ending: set[asyncio.Task[None]] = set()
+
+    async def pulse(self, deadline_s: float) -> None:
+        """See `Lock.pulse`. Returns once it is on; it goes off by itself."""
+        try:
+            await self._device.ask(self._on, Priority.COMMAND, deadline_s)
+        except NotSent:
+            raise
+        except BaseException:
+            self._end_after(0.0)  # it may be on
+            raise
+        self._end_after(self._pulse_s)
+
+    def _end_after(self, seconds: float) -> None:
+        task = asyncio.get_running_loop().create_task(self._end(seconds), name=f"end {self._device.name}")
+        self._ending.add(task)
+        task.add_done_callback(self._ending.discard)
+
+    async def _end(self, seconds: float) -> None:
+        await asyncio.sleep(seconds)
+        while True:
+            try:
+                await self._device.ask(self._off, Priority.COMMAND)
+            except (BusFault, DeviceFault):
+                await asyncio.sleep(OFF_AGAIN_S)
+            else:
+                return
+
+
+def lock_on(device: Device, lock: LockCapability, channel: int, pulse_ms: int) -> BoardLock | SwitchedLock:
+    """The solenoid on a channel. Raises `ValueError` if the board cannot do a pulse of `pulse_ms`."""
+    if isinstance(lock.pulse, SwitchedPulse):
+        return SwitchedLock(device, lock.pulse, channel, pulse_ms)
+    return BoardLock(device, lock.pulse, channel, pulse_ms)
 
 
 class TimedRelay:
@@ -60,73 +124,117 @@ class TimedRelay:
         self.board = device.name
         self.timed = relays.pulse is not None
         self._device = device
-        self._pulse = relays.pulse
+        self._relays = relays
         self._channel = channel
-        self._address = relays.address + channel - 1
-        self._function = relays.function
 
     async def hold(self, ms: int) -> None:
         """See `HeldOutput.hold`. A lost reply is harmless: the same again holds it on as well."""
-        request = Write(self._function, self._address, RELAY_ON)
-        if self._pulse is not None:
-            address = self._pulse.address + self._channel - 1
-            request = Write(self._pulse.function, address, ms // self._pulse.unit_ms)
+        request: Request = self._switch(self._relays.on)
+        if self._relays.pulse is not None:
+            request = self._relays.pulse.request(self._channel, ms)
         await self._device.ask(request, Priority.POLL)
 
     async def off(self) -> None:
         """See `HeldOutput.off`."""
-        await self._device.ask(Write(self._function, self._address, RELAY_OFF), Priority.WATCH)
+        await self._device.ask(self._switch(self._relays.off), Priority.WATCH)
+
+    def _switch(self, value: int) -> Write:
+        return Write(self._relays.function, self._relays.address + self._channel - 1, value)
 
 
 class Outputs:
     """All outputs of a board."""
 
-    def __init__(self, device: Device, all_off: ConstantWrite) -> None:
+    def __init__(self, device: Device, requests: Sequence[Request]) -> None:
         self.name = device.name
         self._device = device
-        self._request = Write(all_off.function, all_off.address, all_off.value)
+        self._requests = requests
 
     async def all_off(self) -> None:
         """See `OutputBoard.all_off`."""
-        await self._device.ask(self._request, Priority.COMMAND)
+        for request in self._requests:
+            await self._device.ask(request, Priority.COMMAND)
+
+
+def outputs_of(device: Device, profile: Profile) -> Outputs | None:
+    """The outputs of a board that must be off when nobody asks for them; None where it has none, or only ends
+    its own pulses."""
+    requests: list[Request] = []
+    for part in (profile.lock, profile.relays):
+        if part is None:
+            continue
+        channels = range(1, part.channels + 1)
+        if part.all_off is not None:
+            requests.append(Write(part.all_off.function, part.all_off.address, part.all_off.value))
+        elif isinstance(part, RelaysCapability):
+            requests += [Write(part.function, part.address + channel - 1, part.off) for channel in channels]
+        elif part.off is not None:
+            requests += [part.off.request(channel) for channel in channels]
+    return Outputs(device, tuple(dict.fromkeys(requests))) if requests else None
 
 
 class DoorInputs:
-    """Door contacts on discrete inputs."""
+    """Door contacts on discrete inputs, or on a lock board that tells how they stand."""
 
     def __init__(self, device: Device, doors: DoorsCapability) -> None:
         self.name = device.name
         self._device = device
-        self._request = Read(doors.function, doors.address, doors.channels)
+        self._request: Request
+        if doors.function is None:
+            self._request = LockStatus(doors.channels, doors.command, doors.feedback == "sensor")
+        else:
+            self._request = Read(doors.function, doors.address, doors.channels)
+
+    @property
+    def request(self) -> Request:
+        """What is asked to read them."""
+        return self._request
 
     async def read_levels(self, priority: Priority) -> list[int]:
         """See `DoorBoard.read_levels`."""
         return await self._device.ask(self._request, priority)
 
+    def readings_needed(self) -> int:
+        """See `DoorBoard.readings_needed`."""
+        return self._device.bus.readings_needed(self._device.address)
+
 
 class RegisterScale:
-    """A weight transmitter read as one block of registers."""
+    """A weight transmitter read as one block of registers, and its status by itself where it lies apart."""
 
     def __init__(self, device: Device, scale: ScaleCapability) -> None:
         self.name = device.name
         self._device = device
         self._scale = scale
-        self._request = Read(scale.function, scale.address, scale.count)
+        self._block = Read(scale.function, scale.address, scale.count)
+        self._status = None
+        if scale.status_address is not None:
+            self._status = Read(scale.function, scale.status_address, 1)
 
     async def read(self) -> Weight:
         """See `Scale.read`."""
-        registers = await self._device.ask(self._request, Priority.POLL)
         scale = self._scale
-        status = registers[scale.status_offset]
+        registers = await self._device.ask(self._block, Priority.POLL)
+        if self._status is None:
+            status = registers[scale.status_offset]
+        else:
+            (status,) = await self._device.ask(self._status, Priority.POLL)
         if status & scale.error_mask:
             raise DeviceFault(self.name, SLAVE_DEVICE_FAILURE)
-        counts = registers[scale.mass_offset] << 16 | registers[scale.mass_offset + 1]
+        high, low = registers[scale.mass_offset], registers[scale.mass_offset + 1]
+        if scale.word_order == "low-first":
+            high, low = low, high
+        counts = high << 16 | low
         if scale.mass_signed:
             counts -= (counts >> 31) << 32
         elif scale.negative_bit is not None and status >> scale.negative_bit & 1:
             counts = -counts
         stable = status >> scale.stable_bit & 1 == scale.stable_level
-        return Weight(round(counts * scale.grams_per_count), stable)
+        return Weight(round(counts * scale.grams_per_count / 10 ** self._decimals(status)), stable)
+
+    def _decimals(self, status: int) -> int:
+        mask = self._scale.decimals_mask
+        return (status & mask) // (mask & -mask) if mask else 0
 
 
 class TemperatureInputs:

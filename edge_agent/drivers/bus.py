@@ -1,33 +1,38 @@
-"""The owner of one RS-485 pair: every transaction goes through here, one at a time.
+"""The owner of one RS-485 pair (or of the connection to one): every transaction, one at a time.
 
 Commands overtake polls. Between frames the line is silent for 3.5 characters (Modbus over serial line 1.02,
-2.5.1.1: fixed 1.75 ms above 19200 baud) or longer where a device needs it. After a timeout the line is
-drained until it has been quiet for longer than the device's worst lateness, so that a late reply is never
-taken for the answer to the next question.
+2.5.1.1: fixed 1.75 ms above 19200 baud) or longer where a device needs it. A device that did not answer in
+time rests, and what it owes is known when it comes late: it is never taken for the answer to another question
+(docs/decisions/0012-owed-replies.md). Nobody waits for a dead device when there is something else to do.
 """
 
 from __future__ import annotations
 
 import asyncio
-import heapq
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from enum import IntEnum
+from typing import Literal
 
-from edge_agent.drivers.modbus import Read, Request, build_frame, complete_length, parse_reply, reply_length
+from edge_agent.drivers.health import DeviceRecord
+from edge_agent.drivers.modbus import RtuCodec
 from edge_agent.drivers.profiles import BusNeeds
+from edge_agent.drivers.requests import Codec, Question, Request, repeatable
 from edge_agent.drivers.transport import Transport
-from edge_agent.errors import BusFault, BusTimeout, DeviceFault, NotSent, PortLost
+from edge_agent.errors import BadReply, BusFault, BusTimeout, DeviceFault, NotSent, PortLost
 
 REOPEN_S = 0.5
 """Pause between attempts to take a lost port again."""
 COMMAND_FOLLOWS_S = 0.006
 """After a reading at command priority polls wait so long: the pulse that it decides on is being journaled,
 and a poll that slipped in between would cost it a whole transaction."""
-
-
+QUIET_S = 0.01
+"""After a damaged reply: how long the line must be quiet."""
 LONGEST_DRAIN_S = 0.5
-"""How much longer than a device's drain time a babbling line is listened to."""
+"""How long a babbling line is listened to."""
+WATCHES_IN_A_ROW = 3
+"""So many watching reads may overtake a poll that waits."""
+LONGEST_RUBBISH = 1024
 
 
 class Priority(IntEnum):
@@ -48,22 +53,50 @@ class Counters:
     bad_replies: int = 0
     exceptions: int = 0
     stray_bytes: int = 0
+    late_replies: int = 0
+    glitches: int = 0
+    """Damaged replies that began with a stray 00 or FF, as when a line is turned round."""
     port_losses: int = 0
 
 
-@dataclass(order=True, slots=True)
+@dataclass(frozen=True, slots=True)
+class Passed:
+    """A frame as it passed, for whoever watches; `at_s` on the loop's clock."""
+
+    at_s: float
+    direction: Literal["sent", "heard"]
+    data: bytes
+    note: str = ""
+
+
+@dataclass(eq=False, slots=True)
 class _Job:
     priority: Priority
     number: int
-    device_id: int = field(compare=False)
-    request: Request = field(compare=False)
-    needs: BusNeeds = field(compare=False)
-    done: asyncio.Future[list[int]] = field(compare=False)
-    deadline_s: float = field(compare=False, default=float("inf"))
+    question: Question
+    needs: BusNeeds
+    done: asyncio.Future[list[int]]
+    deadline_s: float
+
+
+@dataclass(eq=False, slots=True)
+class _Waiting:
+    """The question that is on the wire."""
+
+    job: _Job
+    patient: bool
+    echo: bytes
+    complete: asyncio.Event = field(default_factory=asyncio.Event)
+    reply: bytes | None = None
+    gave_way: bool = False
 
 
 class BusOwner:
-    """Serialises transactions on one transport; `run` must be running for `transact` to get anywhere."""
+    """Serialises transactions on one transport; `run` must be running for `transact` to get anywhere.
+
+    `baud` 0: a network, where no silence is kept. `latency_s` is added to every time limit. `local_echo`: the
+    adapter lets us hear what we send.
+    """
 
     def __init__(
         self,
@@ -72,25 +105,35 @@ class BusOwner:
         *,
         baud: int,
         bits_per_character: int,
+        codec: Codec | None = None,
+        latency_s: float = 0.0,
+        local_echo: bool = False,
     ) -> None:
         self.name = name
         self.counters = Counters()
-        self.last_timeout_s = float("-inf")
-        """Loop time at which a reply last failed to come or was damaged."""
+        self.devices: dict[int, DeviceRecord] = {}
+        self.on_port: Callable[[bool], None] = lambda up: None
+        """Told when the port was taken, and when it was lost or cannot be taken."""
+        self.on_unasked: Callable[[int], None] = lambda address: None
+        """Told when a device has spoken unasked: it has something to tell, and is worth a look."""
+        self.taps: list[Callable[[Passed], None]] = []
+        """Get every frame."""
         self._transport = transport
-        self._character_s = bits_per_character / baud
-        self._silence_s = 3.5 * self._character_s if baud <= 19200 else 0.00175
+        self._codec = codec or RtuCodec()
+        self._latency_s = latency_s + 0.005
+        self._local_echo = local_echo
+        self._character_s = bits_per_character / baud if baud else 0.0
+        self._silence_s = (3.5 * self._character_s if baud <= 19200 else 0.00175) if baud else 0.0
         self._jobs: list[_Job] = []
         self._numbers = 0
+        self._watches = 0
         self._wake = asyncio.Event()
         self._line_free_s = 0.0
         self._held_until_s = 0.0
         self._buffer = bytearray()
-        self._wanted: tuple[Request, asyncio.Event] | None = None
+        self._waiting: _Waiting | None = None
         self._open = False
         self._opened = asyncio.Event()
-        self.on_port: Callable[[bool], None] = lambda up: None
-        """Told when the port was taken, and when it was lost or cannot be taken."""
         self._told: bool | None = None
 
     async def wait_open(self, timeout_s: float) -> bool:
@@ -102,6 +145,14 @@ class BusOwner:
             return False
         return True
 
+    def record(self, address: int) -> DeviceRecord:
+        """What is known of a device."""
+        return self.devices.setdefault(address, DeviceRecord(address))
+
+    def readings_needed(self, address: int) -> int:
+        """See `DeviceRecord.readings_needed`."""
+        return self.record(address).readings_needed(asyncio.get_running_loop().time())
+
     async def transact(
         self,
         device_id: int,
@@ -112,22 +163,38 @@ class BusOwner:
     ) -> list[int]:
         """Sends a request that is not older than this call, and returns the bits or registers of its reply.
 
-        After `deadline_s` (loop time) it is not sent any more. Raises `BusTimeout`, `BadReply`, `NotSent`,
-        `PortLost` (`BusFault`s) or `DeviceFault`.
+        After `deadline_s` (loop time) it is not sent any more. A poll is not sent either to a device that
+        rests; commands and watching reads wait for it. Raises `BusTimeout`, `BadReply`, `NotSent`, `PortLost`
+        (`BusFault`s) or `DeviceFault`.
         """
         if not self._open:
             raise PortLost(f"bus {self.name}: the port is not open")
+        if priority is Priority.POLL and not self._rested(Question(device_id, request)):
+            raise NotSent(f"bus {self.name}: device {device_id} rests")
         done: asyncio.Future[list[int]] = asyncio.get_running_loop().create_future()
         self._numbers += 1
-        heapq.heappush(self._jobs, _Job(priority, self._numbers, device_id, request, needs, done, deadline_s))
+        job = _Job(priority, self._numbers, Question(device_id, request), needs, done, deadline_s)
+        self._jobs.append(job)
         self._wake.set()
+        self._hurry(job)
         return await done
+
+    def _hurry(self, job: _Job) -> None:
+        """Ends the waiting for a device that counts as dead, for a job that is more urgent."""
+        waiting = self._waiting
+        if waiting is None or waiting.patient or self._buffer:
+            return
+        other = job.question.address != waiting.job.question.address
+        if other and job.priority < waiting.job.priority:
+            waiting.gave_way = True
+            waiting.complete.set()
 
     async def run(self) -> None:
         """Takes the port, carries out jobs in order, and takes the port again when it was lost."""
         try:
             while True:
                 try:
+                    await self._transport.dial()
                     self._transport.open(self._received, self._lost)
                 except PortLost:
                     self.counters.port_losses += 1
@@ -149,27 +216,58 @@ class BusOwner:
             self._fail_all()
 
     async def _work(self) -> None:
+        loop = asyncio.get_running_loop()
         while self._open:
             if not self._jobs:
                 self._wake.clear()
                 await self._wake.wait()
                 continue
             await self._until(self._line_free_s)
-            if not self._open or not self._jobs:
-                continue
+            if not self._open:
+                return
             # Chosen only now, so that a command that came during the silence overtakes.
-            held_s = self._held_until_s - asyncio.get_running_loop().time()
-            if held_s > 0 and self._jobs[0].priority is not Priority.COMMAND:
+            job, when_s = self._choose(loop.time())
+            if job is None:
                 self._wake.clear()
-                await self._woken_within(held_s)
+                await self._woken_within(when_s - loop.time())
                 continue
-            job = heapq.heappop(self._jobs)
-            if job.done.cancelled():
-                continue
-            if asyncio.get_running_loop().time() > job.deadline_s:
-                self._give(job, NotSent(f"bus {self.name}: too late for device {job.device_id}"))
-                continue
+            self._jobs.remove(job)
             await self._carry_out(job)
+
+    def _choose(self, now_s: float) -> tuple[_Job | None, float]:
+        """The job whose turn it is; else None and when to look again."""
+        again_s = now_s + LONGEST_DRAIN_S
+        fair = self._watches >= WATCHES_IN_A_ROW
+        best: tuple[tuple[int, int], _Job] | None = None
+        for job in tuple(self._jobs):
+            if job.done.cancelled():
+                self._jobs.remove(job)
+            elif now_s > job.deadline_s:
+                self._jobs.remove(job)
+                self._give(job, NotSent(f"bus {self.name}: too late for device {job.question.address}"))
+            else:
+                may_s = self._may_go_s(job, now_s)
+                turn = Priority.WATCH if fair and job.priority is Priority.POLL else job.priority
+                if may_s > now_s:
+                    again_s = min(again_s, may_s, job.deadline_s)
+                elif best is None or (turn, job.number) < best[0]:
+                    best = (turn, job.number), job
+        if best is None:
+            return None, again_s
+        self._watches = self._watches + 1 if best[1].priority is Priority.WATCH else 0
+        return best[1], now_s
+
+    def _rested(self, question: Question) -> bool:
+        record, now_s = self.devices.get(question.address), asyncio.get_running_loop().time()
+        return record is None or record.may_ask_s(question, now_s) <= now_s
+
+    def _may_go_s(self, job: _Job, now_s: float) -> float:
+        """When a job may be sent."""
+        held_s = 0.0 if job.priority is Priority.COMMAND else self._held_until_s
+        record = self.devices.get(job.question.address)
+        if record is None:
+            return held_s
+        return max(held_s, record.may_ask_s(job.question, now_s))
 
     async def _woken_within(self, limit_s: float) -> None:
         try:
@@ -180,78 +278,115 @@ class BusOwner:
 
     async def _carry_out(self, job: _Job) -> None:
         loop = asyncio.get_running_loop()
+        record = self.record(job.question.address)
+        reply: bytes | None = None
         await self._until(self._line_free_s + max(0.0, job.needs.gap_ms / 1000 - self._silence_s))
         try:
-            reply = await self._exchange(job, loop)
-            values = parse_reply(job.device_id, job.request, reply)
+            reply = await self._exchange(job, record)
+            values = [] if reply is None else self._codec.parse(job.question, reply)
         except DeviceFault as fault:
+            record.exceptions += 1
+            record.failures = 0
             self.counters.exceptions += 1
             self._give(job, fault)
         except PortLost as fault:
             self._open = False
             self._give(job, fault)
         except BusFault as fault:
-            self.last_timeout_s = loop.time()
-            if isinstance(fault, BusTimeout):
-                self.counters.timeouts += 1
-            else:
-                self.counters.bad_replies += 1
-            self._give(job, fault)
-            await self._drain(job.needs.drain_ms / 1000)
+            self.counters.glitches += reply is not None and reply[:1] in (b"\x00", b"\xff")
+            await self._failed(job, record, fault)
         else:
+            record.replies += 1
+            record.failures = 0
             self.counters.replies += 1
-            if job.priority is Priority.COMMAND and isinstance(job.request, Read):
+            if job.priority is Priority.COMMAND and repeatable(job.question.request):
                 self._held_until_s = loop.time() + COMMAND_FOLLOWS_S
             if not job.done.done():
                 job.done.set_result(values)
+
+    async def _failed(self, job: _Job, record: DeviceRecord, fault: BusFault) -> None:
+        """No usable reply came. One that came damaged is there; one that did not come is owed."""
+        now_s = asyncio.get_running_loop().time()
+        record.failures += 1
+        record.last_fault_s = now_s
+        if isinstance(fault, BusTimeout):
+            record.timeouts += 1
+            self.counters.timeouts += 1
+            if not self._codec.tells_apart:
+                record.owed.append((job.question, now_s + job.needs.late_ms / 1000))
+                record.rests_until_s = now_s + job.needs.drain_ms / 1000
+            self._give(job, fault)
+            return
+        record.bad_replies += 1
+        self.counters.bad_replies += 1
+        self._give(job, fault)
+        await self._drain()
 
     @staticmethod
     def _give(job: _Job, fault: Exception) -> None:
         if not job.done.done():
             job.done.set_exception(fault)
 
-    async def _exchange(self, job: _Job, loop: asyncio.AbstractEventLoop) -> bytes:
-        frame = build_frame(job.device_id, job.request)
-        self.counters.stray_bytes += len(self._buffer)
-        self._buffer.clear()
-        complete = asyncio.Event()
-        self._wanted = (job.request, complete)
+    async def _exchange(self, job: _Job, record: DeviceRecord) -> bytes | None:
+        """The bytes of the reply; None where none is given."""
+        loop = asyncio.get_running_loop()
+        frame = self._codec.encode(job.question)
+        self._throw_away()
+        usual = self._codec.reply_bytes(job.question.request)
+        waiting = _Waiting(job, not record.dead, frame if self._local_echo else b"")
+        self._waiting = waiting if usual or waiting.echo else None
         self.counters.requests += 1
-        wire_s = (len(frame) + reply_length(job.request)) * self._character_s
-        limit_s = wire_s + job.needs.turnaround_ms / 1000 + self._silence_s + 0.005
-        self._transport.write(frame)
-        self._line_free_s = loop.time() + len(frame) * self._character_s + self._silence_s
+        record.requests += 1
         try:
-            async with asyncio.timeout(limit_s):
-                await complete.wait()
-        except TimeoutError:
-            if self._buffer:
-                # Too short or garbled: judged as a reply, so that the fault says what came.
-                return bytes(self._buffer)
-            raise BusTimeout(f"bus {self.name}: device {job.device_id} did not answer") from None
+            self._transport.write(frame)
+            self._pass("sent", frame)
+            sent_s = loop.time() + len(frame) * self._character_s
+            self._line_free_s = sent_s + self._silence_s
+            if self._waiting is None:
+                return None
+            answer_s = usual * self._character_s + job.needs.turnaround_ms / 1000 if usual else 0.0
+            await self._answered_by(sent_s + answer_s + self._silence_s + self._latency_s, waiting)
         finally:
-            self._wanted = None
+            self._waiting = None
         if not self._open:
             raise PortLost(f"bus {self.name}: the port went away")
-        reply = bytes(self._buffer)
+        if waiting.reply is not None:
+            record.latency.note(max(0.0, loop.time() - sent_s))
+            return waiting.reply
+        if waiting.echo:
+            raise BadReply("the adapter did not let us hear what we sent")
+        if not usual:
+            return None
+        if not self._buffer or waiting.gave_way:
+            raise BusTimeout(f"bus {self.name}: device {record.address} did not answer")
+        # Too short or garbled: judged as a reply, so that the fault says what came.
+        rest = bytes(self._buffer)
         self._buffer.clear()
-        return reply
+        self._pass("heard", rest, "damaged")
+        return rest
 
-    async def _drain(self, quiet_s: float) -> None:
-        """Waits until nothing has arrived for `quiet_s`; what arrives is thrown away.
+    @staticmethod
+    async def _answered_by(when_s: float, waiting: _Waiting) -> None:
+        try:
+            async with asyncio.timeout_at(when_s):
+                await waiting.complete.wait()
+        except TimeoutError:
+            pass
+
+    async def _drain(self) -> None:
+        """Waits until nothing has arrived for a moment; what arrives is thrown away.
 
         A line that never falls silent is used again after a while: then requests fail, and their devices are
         told to be silent, instead of hanging.
         """
         loop = asyncio.get_running_loop()
         quiet_since_s = loop.time()
-        end_s = quiet_since_s + quiet_s + LONGEST_DRAIN_S
-        while self._open and loop.time() < min(end_s, quiet_since_s + quiet_s):
+        end_s = quiet_since_s + LONGEST_DRAIN_S
+        while self._open and loop.time() < min(end_s, quiet_since_s + QUIET_S):
             if self._buffer:
-                self.counters.stray_bytes += len(self._buffer)
-                self._buffer.clear()
+                self._throw_away()
                 quiet_since_s = loop.time()
-            await asyncio.sleep(min(0.01, max(0.001, quiet_since_s + quiet_s - loop.time())))
+            await asyncio.sleep(max(0.001, quiet_since_s + QUIET_S - loop.time()))
 
     async def _until(self, when_s: float) -> None:
         left_s = when_s - asyncio.get_running_loop().time()
@@ -261,13 +396,67 @@ class BusOwner:
     def _received(self, data: bytes) -> None:
         self._buffer += data
         self._line_free_s = asyncio.get_running_loop().time() + self._silence_s
-        if self._wanted is not None:
-            request, complete = self._wanted
-            if len(self._buffer) >= complete_length(request, bytes(self._buffer[:3])):
-                complete.set()
-        elif len(self._buffer) > 1024:
+        waiting = self._waiting
+        if waiting is not None and waiting.echo and not self._take_echo(waiting):
+            return
+        while waiting is None or waiting.reply is None:
+            if not self._take_frame(waiting):
+                break
+        if waiting is None and len(self._buffer) > LONGEST_RUBBISH:
+            self._throw_away()
+
+    def _take_echo(self, waiting: _Waiting) -> bool:
+        """Takes out what we hear of our own sending; whether all of it has come."""
+        size = len(waiting.echo)
+        if len(self._buffer) < size:
+            return False
+        if bytes(self._buffer[:size]) == waiting.echo:
+            del self._buffer[:size]
+            waiting.echo = b""
+            if not self._codec.reply_bytes(waiting.job.question.request):
+                waiting.complete.set()
+            return True
+        waiting.complete.set()  # somebody talked at the same time
+        return False
+
+    def _take_frame(self, waiting: _Waiting | None) -> bool:
+        """Takes the first frame out of what was heard; False if there is none yet."""
+        owed = [question for record in self.devices.values() for question, _ in record.owed]
+        wanted = None if waiting is None else waiting.job.question
+        frame = self._codec.first_frame(bytes(self._buffer), wanted, owed) if self._buffer else None
+        if frame is None:
+            return False
+        self.counters.stray_bytes += frame.skipped
+        data = bytes(self._buffer[frame.skipped : frame.skipped + frame.length])
+        del self._buffer[: frame.skipped + frame.length]
+        if waiting is not None and frame.answers == wanted:
+            self._pass("heard", data)
+            waiting.reply = data
+            waiting.complete.set()
+        elif frame.answers is not None:
+            self._pass("heard", data, "late")
+            self.counters.late_replies += 1
+            self.record(frame.answers.address).pay(frame.answers)
+            self._wake.set()
+        else:
+            self._pass("heard", data, "unasked")
+            self.counters.stray_bytes += len(data)
+            if frame.address is not None:
+                self.record(frame.address).unasked += 1
+                self.on_unasked(frame.address)
+        return True
+
+    def _throw_away(self) -> None:
+        if self._buffer:
+            self._pass("heard", bytes(self._buffer), "rubbish")
             self.counters.stray_bytes += len(self._buffer)
             self._buffer.clear()
+
+    def _pass(self, direction: Literal["sent", "heard"], data: bytes, note: str = "") -> None:
+        if self.taps:
+            passed = Passed(asyncio.get_running_loop().time(), direction, data, note)
+            for tap in self.taps:
+                tap(passed)
 
     def _tell(self, up: bool) -> None:
         if self._told is not up:
@@ -278,8 +467,8 @@ class BusOwner:
         self._open = False
         self._tell(False)
         self.counters.port_losses += 1
-        if self._wanted is not None:
-            self._wanted[1].set()
+        if self._waiting is not None:
+            self._waiting.complete.set()
         self._wake.set()
 
     def _fail_all(self) -> None:

@@ -54,6 +54,9 @@ class DoorBoard(Protocol):
         Raises `BusFault` or `DeviceFault`.
         """
 
+    def readings_needed(self) -> int:
+        """How many readings must agree just now before they are believed: 1, more after a fault."""
+
 
 @dataclass(frozen=True, slots=True)
 class Weight:

@@ -1,4 +1,4 @@
-"""Modbus RTU requests and the checking of replies; the only file that imports pymodbus.
+"""Modbus requests and the checking of replies, RTU and TCP; the only file that imports pymodbus.
 
 pymodbus gives PDUs, framing and the checksum. It checks neither a reply's length nor, for writes, its echo
 (docs/decisions/0002-own-transport.md), so `parse_reply` does.
@@ -7,7 +7,7 @@ pymodbus gives PDUs, framing and the checksum. It checks neither a reply's lengt
 from __future__ import annotations
 
 import struct
-from dataclasses import dataclass
+from collections.abc import Sequence
 
 from pymodbus.framer.rtu import FramerRTU
 from pymodbus.pdu import DecodePDU, ModbusPDU
@@ -15,9 +15,11 @@ from pymodbus.pdu.bit_message import ReadCoilsRequest, ReadDiscreteInputsRequest
 from pymodbus.pdu.register_message import (
     ReadHoldingRegistersRequest,
     ReadInputRegistersRequest,
+    WriteMultipleRegistersRequest,
     WriteSingleRegisterRequest,
 )
 
+from edge_agent.drivers.requests import Frame, Question, Read, Request, Write, WriteRegisters
 from edge_agent.errors import BadReply, DeviceFault
 
 READS = {
@@ -31,27 +33,6 @@ _DECODER = DecodePDU(is_server=False)
 _FRAMER = FramerRTU(_DECODER)
 
 
-@dataclass(frozen=True, slots=True)
-class Read:
-    """Read `count` coils (1), discrete inputs (2), holding (3) or input registers (4) from `address`."""
-
-    function: int
-    address: int
-    count: int
-
-
-@dataclass(frozen=True, slots=True)
-class Write:
-    """Write one coil (5) or register (6); `value` goes on the wire as it is, as vendors' coils want it."""
-
-    function: int
-    address: int
-    value: int
-
-
-Request = Read | Write
-
-
 class _RawCoil(WriteSingleCoilRequest):
     """Function 05 with any 16-bit value, as boards with timed pulses want it."""
 
@@ -61,11 +42,25 @@ class _RawCoil(WriteSingleCoilRequest):
         return struct.pack(">HH", self.address, self.raw_value)
 
 
+def function_of(request: Request) -> int:
+    """The function code. Raises `TypeError` for a request of another protocol."""
+    if isinstance(request, WriteRegisters):
+        return 16
+    if isinstance(request, Read | Write):
+        return request.function
+    raise TypeError(f"not a Modbus request: {request}")
+
+
 def build_frame(device_id: int, request: Request) -> bytes:
     """The bytes of a request, checksum included."""
     pdu: ModbusPDU
     if isinstance(request, Read):
         pdu = READS[request.function](dev_id=device_id, address=request.address, count=request.count)
+    elif isinstance(request, WriteRegisters):
+        values = list(request.values)
+        pdu = WriteMultipleRegistersRequest(dev_id=device_id, address=request.address, registers=values)
+    elif not isinstance(request, Write):
+        raise TypeError(f"not a Modbus request: {request}")
     elif request.function == 5:
         pdu = _RawCoil(dev_id=device_id, address=request.address)
         pdu.raw_value = request.value
@@ -77,7 +72,7 @@ def build_frame(device_id: int, request: Request) -> bytes:
 
 def reply_length(request: Request) -> int:
     """Bytes of the normal reply to a request (Modbus over serial line 1.02, application protocol 1.1b3)."""
-    if isinstance(request, Write):
+    if not isinstance(request, Read):
         return 8
     data = (request.count + 7) // 8 if request.function in (1, 2) else 2 * request.count
     return 5 + data
@@ -98,16 +93,18 @@ def parse_reply(device_id: int, request: Request, reply: bytes) -> list[int]:
     """
     if len(reply) < 4 or len(reply) != complete_length(request, reply):
         raise BadReply(f"{len(reply)} bytes, not {complete_length(request, reply)}")
-    if not FramerRTU.check_CRC(reply[:-2], int.from_bytes(reply[-2:], "big")):
+    if not _intact(reply):
         raise BadReply("checksum is wrong")
     if reply[0] != device_id:
         raise BadReply(f"device {reply[0]} answered instead of {device_id}")
-    if reply[1] == request.function | 0x80:
+    function = function_of(request)
+    if reply[1] == function | 0x80:
         raise DeviceFault(f"address {device_id}", reply[2])
-    if reply[1] != request.function:
-        raise BadReply(f"function {reply[1]} answered instead of {request.function}")
-    if isinstance(request, Write):
-        if reply != build_frame(device_id, request):
+    if reply[1] != function:
+        raise BadReply(f"function {reply[1]} answered instead of {function}")
+    if not isinstance(request, Read):
+        # Function 16 is answered with address and count, which its request begins with.
+        if reply[:6] != build_frame(device_id, request)[:6]:
             raise BadReply("the echo of a write differs from the request")
         return []
     if reply[2] != len(reply) - 5:
@@ -118,3 +115,95 @@ def parse_reply(device_id: int, request: Request, reply: bytes) -> list[int]:
     if request.function in (1, 2):
         return [int(bit) for bit in pdu.bits[: request.count]]
     return [int(register) for register in pdu.registers[: request.count]]
+
+
+class RtuCodec:
+    """Modbus RTU: an answer is known by device and function, its end by its length.
+
+    Over a network (a serial server) it is the same bytes.
+    """
+
+    tells_apart = False
+
+    def encode(self, question: Question) -> bytes:
+        """See `Codec.encode`."""
+        return build_frame(question.address, question.request)
+
+    def reply_bytes(self, request: Request) -> int:
+        """See `Codec.reply_bytes`."""
+        return reply_length(request)
+
+    def first_frame(self, heard: bytes, wanted: Question | None, owed: Sequence[Question]) -> Frame | None:
+        """See `Codec.first_frame`. A late answer is taken out by its own length, if its checksum holds."""
+        if len(heard) < 2:
+            return None
+        if owed and wanted is not None and _fits(heard, wanted):
+            owed = ()
+        for late in owed:
+            if _fits(heard, late):
+                length = complete_length(late.request, heard[:3])
+                if len(heard) < length:
+                    return None
+                if _intact(heard[:length]):
+                    return Frame(0, length, late)
+        if wanted is not None and len(heard) >= complete_length(wanted.request, heard[:3]):
+            return Frame(0, len(heard), wanted)
+        return None
+
+    def parse(self, question: Question, reply: bytes) -> list[int]:
+        """See `Codec.parse`."""
+        return parse_reply(question.address, question.request, reply)
+
+
+MBAP_LENGTH = 7
+
+
+class TcpCodec:
+    """Modbus TCP (Messaging on TCP/IP 1.0b, 3.1): a header with a transaction number before the PDU."""
+
+    tells_apart = True
+
+    def __init__(self) -> None:
+        self._transaction = 0
+
+    def encode(self, question: Question) -> bytes:
+        """See `Codec.encode`; every frame gets the next transaction number."""
+        self._transaction = (self._transaction + 1) & 0xFFFF
+        pdu = build_frame(question.address, question.request)[1:-2]
+        return struct.pack(">HHHB", self._transaction, 0, len(pdu) + 1, question.address) + pdu
+
+    def reply_bytes(self, request: Request) -> int:
+        """See `Codec.reply_bytes`."""
+        return MBAP_LENGTH + reply_length(request) - 3
+
+    def first_frame(self, heard: bytes, wanted: Question | None, owed: Sequence[Question]) -> Frame | None:
+        """See `Codec.first_frame`. A stream that lost its framing is thrown away whole."""
+        if len(heard) < MBAP_LENGTH:
+            return None
+        transaction, protocol, length, unit = struct.unpack(">HHHB", heard[:MBAP_LENGTH])
+        if protocol != 0 or not 3 <= length <= 254:
+            return Frame(0, len(heard), wanted, unit)
+        if len(heard) < length + 6:
+            return None
+        return Frame(0, length + 6, wanted if transaction == self._transaction else None, unit)
+
+    def parse(self, question: Question, reply: bytes) -> list[int]:
+        """See `Codec.parse`."""
+        if len(reply) < MBAP_LENGTH + 2 or reply[2:4] != b"\0\0" or len(reply) != 6 + reply[5]:
+            raise BadReply(f"{len(reply)} bytes that are no Modbus TCP frame")
+        body = reply[MBAP_LENGTH - 1 :]
+        checksum = FramerRTU.compute_CRC(body).to_bytes(2, "big")
+        return parse_reply(question.address, question.request, body + checksum)
+
+
+def _fits(heard: bytes, question: Question) -> bool:
+    """Whether this may be the beginning of the answer; that to a write repeats its address and value."""
+    if heard[0] != question.address or heard[1] & 0x7F != function_of(question.request):
+        return False
+    if isinstance(question.request, Read) or heard[1] & 0x80:
+        return True
+    return heard[:6] == build_frame(question.address, question.request)[: min(6, len(heard))]
+
+
+def _intact(frame: bytes) -> bool:
+    return bool(FramerRTU.check_CRC(frame[:-2], int.from_bytes(frame[-2:], "big")))

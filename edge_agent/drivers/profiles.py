@@ -14,11 +14,15 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
+from edge_agent.drivers.requests import Write, WriteRegisters
 from edge_agent.errors import ConfigError, Finding
 
 Word = Annotated[int, Field(strict=True, ge=0, le=0xFFFF)]
+Bit = Annotated[int, Field(strict=True, ge=0, le=15)]
 Channels = Annotated[int, Field(strict=True, ge=1, le=64)]
 Milliseconds = Annotated[int, Field(strict=True, ge=0, le=60_000)]
+Offset = Annotated[int, Field(strict=True, ge=0, le=124)]
+Protocol = Literal["modbus", "8a", "kerong-cu16", "kerong-cu48", "wkly"]
 
 
 class ProfilePart(BaseModel):
@@ -41,12 +45,43 @@ class Identity(ProfilePart):
 class BusNeeds(ProfilePart):
     """How the device wants to be talked to; times in milliseconds."""
 
+    protocol: Protocol = "modbus"
     gap_ms: Milliseconds = 0
     """Silence it needs before a request, where that is more than 3.5 characters."""
     turnaround_ms: Milliseconds = 50
     """Longest time from the end of a request to the start of its reply."""
     drain_ms: Milliseconds = 100
-    """After a timeout: how long the line must be quiet, longer than the device's worst lateness."""
+    """After a timeout it is left alone for so long: a reply is hardly ever later."""
+    late_ms: Milliseconds = 2000
+    """After so long no reply comes any more, however late the device is at its worst."""
+
+
+class ChannelWrite(ProfilePart):
+    """One write for one channel: function 05 or 06 with `value`, or 16 with `values`.
+
+    It goes to `address` + (channel - 1) × `stride`.
+    """
+
+    function: Literal[5, 6, 16]
+    address: Word
+    stride: Annotated[int, Field(strict=True, ge=0, le=64)] = 1
+    value: Word | None = None
+    values: tuple[Word, ...] = ()
+
+    @model_validator(mode="after")
+    def _value_there(self) -> ChannelWrite:
+        if (self.function == 16) is (self.value is not None) or (self.function == 16) is not bool(
+            self.values
+        ):
+            raise ValueError("functions 5 and 6 need value, function 16 needs values")
+        return self
+
+    def request(self, channel: int) -> Write | WriteRegisters:
+        """The write for a channel, counted from 1."""
+        address = self.address + (channel - 1) * self.stride
+        if self.value is None:
+            return WriteRegisters(address, self.values)
+        return Write(self.function, address, self.value)
 
 
 class ConstantWrite(ProfilePart):
@@ -58,68 +93,177 @@ class ConstantWrite(ProfilePart):
 
 
 class TimedPulse(ProfilePart):
-    """A pulse that the board itself ends: function 05, address + channel, value = time in units."""
+    """A pulse that the board itself ends: address + (channel - 1) × stride, `base` + time in units.
 
-    function: Literal[5]
+    With function 16 the registers `before` stand in front of the time.
+    """
+
+    kind: Literal["timed"] = "timed"
+    function: Literal[5, 6, 16]
     address: Word
+    stride: Annotated[int, Field(strict=True, ge=0, le=64)] = 1
+    base: Word = 0
+    before: tuple[Word, ...] = ()
     unit_ms: Annotated[int, Field(strict=True, ge=1, le=10_000)]
     min_ms: Milliseconds
     max_ms: Milliseconds
     reply: Literal["echo"] = "echo"
     idempotent: Literal[False] = False
 
+    def able(self, ms: int) -> bool:
+        """Whether the board can do a pulse of exactly so long."""
+        return self.min_ms <= ms <= self.max_ms and ms % self.unit_ms == 0
+
+    @property
+    def ability(self) -> str:
+        """What it can do, for people."""
+        return f"{self.min_ms} to {self.max_ms} ms in steps of {self.unit_ms} ms"
+
+    def request(self, channel: int, ms: int) -> Write | WriteRegisters:
+        """The pulse on a channel, counted from 1."""
+        address, value = self.address + (channel - 1) * self.stride, self.base + ms // self.unit_ms
+        if self.function == 16:
+            return WriteRegisters(address, (*self.before, value))
+        return Write(self.function, address, value)
+
+
+class FixedPulse(ChannelWrite):
+    """A pulse that the board ends after a time that cannot be chosen."""
+
+    kind: Literal["fixed"]
+    ms: Milliseconds
+    idempotent: Literal[False] = False
+
+    def able(self, ms: int) -> bool:
+        """See `TimedPulse.able`."""
+        return ms == self.ms
+
+    @property
+    def ability(self) -> str:
+        """See `TimedPulse.ability`."""
+        return f"{self.ms} ms only"
+
+
+class SwitchedPulse(ProfilePart):
+    """A pulse that is switched on and off from here: for boards that cannot end one themselves.
+
+    A daemon that dies in between leaves the solenoid energised until its next start; so such a board needs a
+    solenoid that bears it, or a fuse.
+    """
+
+    kind: Literal["switched"]
+    on: ChannelWrite
+    off: ChannelWrite
+    min_ms: Milliseconds = 100
+    max_ms: Milliseconds = 2000
+    idempotent: Literal[False] = False
+
+    def able(self, ms: int) -> bool:
+        """See `TimedPulse.able`."""
+        return self.min_ms <= ms <= self.max_ms
+
+    @property
+    def ability(self) -> str:
+        """See `TimedPulse.ability`."""
+        return f"{self.min_ms} to {self.max_ms} ms"
+
+
+class BoardPulse(ProfilePart):
+    """The unlock command of a board with a protocol of its own; the board ends the pulse."""
+
+    kind: Literal["board"]
+    ms: Milliseconds
+    command: Annotated[int, Field(strict=True, ge=0, le=0xFF)] | None = None
+    """Where dialects differ: the byte that means unlock."""
+    acknowledged: bool = True
+    """Whether the board answers an unlock."""
+    idempotent: Literal[False] = False
+
+    def able(self, ms: int) -> bool:
+        """See `TimedPulse.able`."""
+        return ms == self.ms
+
+    @property
+    def ability(self) -> str:
+        """See `TimedPulse.ability`."""
+        return f"{self.ms} ms only"
+
+
+Pulse = Annotated[TimedPulse | FixedPulse | SwitchedPulse | BoardPulse, Field(discriminator="kind")]
+
 
 class LockCapability(ProfilePart):
-    """Solenoids: every channel can be pulsed; all outputs can be switched off at once."""
+    """Solenoids: every channel can be pulsed.
+
+    `all_off` switches all outputs off at once; `off` one of them, where there is no such thing; neither
+    stands here where the board only knows pulses.
+    """
 
     channels: Channels
-    pulse: TimedPulse
-    all_off: ConstantWrite
+    pulse: Pulse
+    all_off: ConstantWrite | None = None
+    off: ChannelWrite | None = None
 
 
 class DoorsCapability(ProfilePart):
-    """Door contacts as discrete inputs (function 02), read in one block."""
+    """Door contacts, read together: discrete inputs (function 02), or the status of a lock board.
+
+    `feedback`: which of the contacts of a lock board with two for each door counts.
+    """
 
     channels: Channels
-    function: Literal[2]
-    address: Word
+    function: Literal[2] | None = None
+    address: Word = 0
+    command: Annotated[int, Field(strict=True, ge=0, le=0xFF)] | None = None
+    """Where dialects differ: the byte that asks for the status."""
+    feedback: Literal["lock", "sensor"] = "lock"
 
 
 class RelaysCapability(ProfilePart):
-    """Outputs switched by function 05: address + channel, 0xFF00 is on, 0x0000 off.
+    """Outputs switched by function 05 or 06: address + channel - 1; `on` and `off` are the values.
 
     An output that must not outlive the daemon (a heater, a cooler) needs `pulse`, which the board ends itself
     and a new one prolongs, or `communication_timeout_ms`: after so long a silence the board switches off.
     """
 
     channels: Channels
-    function: Literal[5]
+    function: Literal[5, 6]
     address: Word
-    all_off: ConstantWrite
+    on: Word = 0xFF00
+    off: Word = 0x0000
+    all_off: ConstantWrite | None = None
     pulse: TimedPulse | None = None
     communication_timeout_ms: Annotated[int, Field(strict=True, ge=1_000, le=600_000)] | None = None
 
 
 class ScaleCapability(ProfilePart):
-    """A weight transmitter read as one block of holding registers (function 03)."""
+    """A weight transmitter read as one block of holding registers (function 03), or two.
 
-    function: Literal[3]
+    Without `status_address` the status lies in the block, at `status_offset`; with it, it is read by itself.
+    """
+
+    function: Literal[3, 4]
     address: Word
     count: Annotated[int, Field(strict=True, ge=1, le=125)]
-    mass_offset: Annotated[int, Field(strict=True, ge=0, le=124)]
-    """Where in the block the 32-bit weight begins, high word first."""
+    mass_offset: Offset = 0
+    """Where in the block the 32-bit weight begins."""
+    word_order: Literal["high-first", "low-first"] = "high-first"
     mass_signed: bool
     """Two's complement; otherwise a magnitude whose sign is `negative_bit` of the status."""
     grams_per_count: Annotated[float, Field(gt=0)]
-    status_offset: Annotated[int, Field(strict=True, ge=0, le=124)]
-    stable_bit: Annotated[int, Field(strict=True, ge=0, le=15)]
+    decimals_mask: Word = 0
+    """Bits of the status that say how many decimals the weight has; 0: none do."""
+    status_address: Word | None = None
+    status_offset: Offset = 0
+    stable_bit: Bit
     stable_level: Literal[0, 1]
     error_mask: Word
-    negative_bit: Annotated[int, Field(strict=True, ge=0, le=15)] | None = None
+    negative_bit: Bit | None = None
 
     @model_validator(mode="after")
     def _inside(self) -> ScaleCapability:
-        if max(self.mass_offset + 2, self.status_offset + 1) > self.count:
+        inside = 0 if self.status_address is not None else self.status_offset + 1
+        if max(self.mass_offset + 2, inside) > self.count:
             raise ValueError("mass_offset and status_offset must lie inside the block of count registers")
         if not self.mass_signed and self.negative_bit is None:
             raise ValueError("a magnitude needs negative_bit")
@@ -136,12 +280,26 @@ class TemperatureCapability(ProfilePart):
     no_sensor: Word | None = None
 
 
+class Check(ProfilePart):
+    """A register that must hold a value before the board may be trusted, and why."""
+
+    name: str
+    function: Literal[1, 2, 3, 4]
+    address: Word
+    count: Annotated[int, Field(strict=True, ge=1, le=125)] = 1
+    values: tuple[Word, ...]
+    """Any of these."""
+    why: str
+
+
 class Vector(ProfilePart):
-    """Bytes that were seen or published: a request and its reply, in hex."""
+    """Bytes that were seen or published: a request and its reply, in hex; no reply where none is given."""
 
     name: str
     request: str
-    reply: str
+    reply: str = ""
+    values: tuple[int, ...] | None = None
+    """What the reply means: bits, registers, contacts."""
 
 
 class Profile(ProfilePart):
@@ -154,7 +312,20 @@ class Profile(ProfilePart):
     relays: RelaysCapability | None = None
     scale: ScaleCapability | None = None
     temperature: TemperatureCapability | None = None
+    checks: list[Check] = []
+    """What is looked at when the machine is commissioned."""
     vectors: Annotated[list[Vector], Field(min_length=1)]
+
+    @model_validator(mode="after")
+    def _speaks_its_protocol(self) -> Profile:
+        framed = self.bus.protocol != "modbus"
+        if self.lock is not None and (self.lock.pulse.kind == "board") is not framed:
+            raise ValueError("lock.pulse: kind board is for boards with a protocol of their own, and only it")
+        if self.doors is not None and (self.doors.function is None) is not framed:
+            raise ValueError("doors.function is for Modbus boards, and needed there")
+        if framed and (self.relays or self.scale or self.temperature or self.checks):
+            raise ValueError("a lock board with a protocol of its own has locks and doors only")
+        return self
 
     def channels(self, capability: str) -> int:
         """How many channels a capability has; 0 if the board lacks it."""

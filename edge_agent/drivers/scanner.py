@@ -1,92 +1,191 @@
-"""A scanner or keypad that sends lines of text on a serial port of its own.
+"""A scanner or keypad that sends texts on a serial port of its own.
 
-GM65 and its like send the text and, when configured so, a carriage return; without one a pause ends it.
+GM65 and its like send the text and, when configured so, a carriage return; from the factory nothing, and then
+a pause ends it. Their replies to commands come in the same stream, as binary frames.
 """
 
 from __future__ import annotations
 
 import asyncio
-import os
 from collections.abc import Awaitable, Callable
+from typing import Literal
 
+from edge_agent.drivers.text_input import LONGEST_TEXT, REOPEN_S, DescriptorReader, Outlet
 from edge_agent.drivers.tty import open_raw
 from edge_agent.errors import PortLost
 
-LONGEST_TEXT = 1024
+Delimiter = Literal["any", "cr", "lf", "none"]
+"""What ends a text: CR, LF or a pause ("any"), one of the two alone, or a pause alone ("none")."""
+
 IDLE_GAP_S = 0.1
-REOPEN_S = 1.0
+FORGET_S = 1.0
+"""Where a pause ends no text, one that goes no further for so long is forgotten: the rest of it was lost."""
+_ENDS: dict[Delimiter, bytes] = {"any": b"\r\n", "cr": b"\r", "lf": b"\n", "none": b""}
 
 
-class LineFramer:
-    """Cuts a stream into texts at CR or LF; a text longer than 1,024 characters is thrown away whole."""
+class CommandReplies:
+    """Takes a GM65's command replies out of a stream, wherever they come and however they are cut.
+
+    A reply is `02 00`, `00` for success, the number of data bytes, the data, and the CRC-16 (polynomial
+    0x1021, from 0, high byte first) of all that follows `02 00`: `02 00 00 01 00 33 31` says that a write
+    succeeded. Source: integrators' code for the GM65, which agrees on that reply, and the CRC recomputed from
+    it; no reply to a read was at hand. What only begins like a reply is let through.
+    """
+
+    HEAD = b"\x02\x00\x00"
 
     def __init__(self) -> None:
+        self._held = bytearray()
+
+    def feed(self, data: bytes) -> bytes:
+        """What is certainly no part of a reply."""
+        self._held += data
+        passed = bytearray()
+        while self._held:
+            start = self._held.find(self.HEAD[:1])
+            if start != 0:
+                size = len(self._held) if start < 0 else start
+                passed += self._held[:size]
+                del self._held[:size]
+                continue
+            length = self._reply_length()
+            if length is None:
+                break
+            if length == 0:
+                passed.append(self._held.pop(0))
+            del self._held[:length]
+        return bytes(passed)
+
+    def flush(self) -> bytes:
+        """What was held back for the rest of a reply that never came."""
+        passed = bytearray()
+        while self._held:
+            passed.append(self._held.pop(0))
+            passed += self.feed(b"")
+        return bytes(passed)
+
+    @property
+    def holding(self) -> bool:
+        """Whether something is held back."""
+        return bool(self._held)
+
+    def _reply_length(self) -> int | None:
+        """How long the reply is that stands first; 0 if it is none, None if that cannot be told yet."""
+        if self._held[:3] != self.HEAD[: len(self._held)]:
+            return 0
+        if len(self._held) < 4:
+            return None
+        end = 4 + self._held[3]
+        if len(self._held) < end + 2:
+            return None
+        sound = _crc16(self._held[2:end]) == int.from_bytes(self._held[end : end + 2], "big")
+        return end + 2 if sound else 0
+
+
+class TextFramer:
+    """Cuts a stream into texts. `drop` is told why, whenever a text is thrown away."""
+
+    def __init__(self, delimiter: Delimiter, drop: Callable[[str], None]) -> None:
+        self._ends = _ENDS[delimiter]
+        self._pause_ends = delimiter in ("any", "none")
+        self._drop = drop
+        self._replies = CommandReplies()
         self._buffer = bytearray()
         self._overlong = False
 
+    @property
+    def patience_s(self) -> float | None:
+        """How long to wait for more before `idle`; None: nothing is begun."""
+        if not (self._buffer or self._overlong or self._replies.holding):
+            return None
+        return IDLE_GAP_S if self._pause_ends else FORGET_S
+
     def feed(self, data: bytes) -> list[str]:
         """The texts that `data` completes."""
+        return self._take(self._replies.feed(data))
+
+    def _take(self, data: bytes) -> list[str]:
         texts = []
         for byte in data:
-            if byte in b"\r\n":
-                texts += self.flush()
+            if byte in self._ends:
+                texts += self._finish()
             elif len(self._buffer) < LONGEST_TEXT:
                 self._buffer.append(byte)
             else:
                 self._overlong = True
         return texts
 
-    def flush(self) -> list[str]:
-        """What has come since the last end of a text, if anything."""
-        text = self._buffer.decode("ascii", "replace").strip()
-        overlong, self._overlong = self._overlong, False
+    def idle(self) -> list[str]:
+        """Nothing has come for a while."""
+        texts = self._take(self._replies.flush())
+        if self._pause_ends:
+            return texts + self._finish()
+        if self._buffer.strip(b" \r\n"):
+            self._drop("never ended")
         self._buffer.clear()
-        return [text] if text and not overlong else []
+        self._overlong = False
+        return texts
+
+    def _finish(self) -> list[str]:
+        # A tail of two characters leaves one of them at the end or at the next beginning.
+        raw, overlong = bytes(self._buffer).strip(b" \r\n"), self._overlong
+        self._buffer.clear()
+        self._overlong = False
+        if not raw:
+            return []
+        try:
+            text = raw.decode()
+        except UnicodeDecodeError:
+            text = ""
+        if not overlong and text and text.isprintable():
+            return [text]
+        self._drop("too long" if overlong else "not a text")
+        return []
 
 
 class SerialScanner:
     """Reads one port for as long as `run` runs; takes the port again when it was lost."""
 
-    def __init__(self, port: str, baud: int, on_text: Callable[[str], Awaitable[None]]) -> None:
+    def __init__(
+        self,
+        port: str,
+        baud: int,
+        on_text: Callable[[str], Awaitable[None]],
+        delimiter: Delimiter = "any",
+    ) -> None:
         self._port = port
         self._baud = baud
-        self._on_text = on_text
+        self._delimiter = delimiter
+        self.outlet = Outlet(port, on_text)
 
     async def run(self) -> None:
-        """Hands every text to `on_text`, one after the other."""
-        while True:
-            try:
-                descriptor = open_raw(self._port, self._baud)
-            except PortLost:
-                await asyncio.sleep(REOPEN_S)
-                continue
-            try:
+        """Hands every text to `on_text`, one after the other. Raises what that raises."""
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self.outlet.run(), name=f"texts of {self._port}")
+            while True:
+                try:
+                    descriptor = open_raw(self._port, self._baud)
+                except PortLost:
+                    await asyncio.sleep(REOPEN_S)
+                    continue
                 await self._read(descriptor)
-            finally:
-                asyncio.get_running_loop().remove_reader(descriptor)
-                os.close(descriptor)
-            await asyncio.sleep(REOPEN_S)
+                await asyncio.sleep(REOPEN_S)
 
     async def _read(self, descriptor: int) -> None:
-        framer = LineFramer()
-        readable = asyncio.Event()
-        asyncio.get_running_loop().add_reader(descriptor, readable.set)
-        pending = False
-        while True:
-            try:
-                async with asyncio.timeout(IDLE_GAP_S if pending else None):
-                    await readable.wait()
-                readable.clear()
-                data = os.read(descriptor, 4096)
-            except TimeoutError:
-                texts, pending = framer.flush(), False
-            except BlockingIOError:
-                continue
-            except OSError:
-                return
-            else:
-                if not data:
-                    return
-                texts, pending = framer.feed(data), True
-            for text in texts:
-                await self._on_text(text)
+        framer = TextFramer(self._delimiter, self.outlet.drop)
+        reader = DescriptorReader(descriptor)
+        try:
+            while (data := await reader.read(framer.patience_s)) is not None:
+                for text in framer.feed(data) if data else framer.idle():
+                    self.outlet.offer(text)
+        finally:
+            reader.close()
+
+
+def _crc16(data: bytes | bytearray) -> int:
+    crc = 0
+    for byte in data:
+        crc ^= byte << 8
+        for _ in range(8):
+            crc = (crc << 1 ^ 0x1021) & 0xFFFF if crc & 0x8000 else crc << 1
+    return crc

@@ -9,6 +9,9 @@ from typing import Protocol
 class Transport(Protocol):
     """A line that carries bytes both ways. Everything happens on the event loop's thread."""
 
+    async def dial(self) -> None:
+        """Makes the connection, where there is one to be made. Raises `PortLost`."""
+
     def open(self, on_bytes: Callable[[bytes], None], on_lost: Callable[[str], None]) -> None:
         """Takes the line. `on_bytes` gets what arrives, in any pieces; `on_lost` gets a reason, once.
 

@@ -52,6 +52,9 @@ class TtyTransport:
         self._on_bytes: Callable[[bytes], None] | None = None
         self._on_lost: Callable[[str], None] | None = None
 
+    async def dial(self) -> None:
+        """See `Transport.dial`: there is nothing to dial."""
+
     def open(self, on_bytes: Callable[[bytes], None], on_lost: Callable[[str], None]) -> None:
         """See `Transport.open`."""
         self._descriptor = open_raw(self._port, *self._line)

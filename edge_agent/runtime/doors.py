@@ -1,29 +1,29 @@
 """What the doors show: readings of the boards made into doors, told to the loop when they change.
 
 An opening is believed at once, a closing when two readings `DEBOUNCE_S` apart agree (a contact bounces, and
-a bounce must not conclude a drop-off). For a while after any fault of the bus every change needs two readings
-from separate requests: a reply that came too late cannot be told from a true one.
+a bounce must not conclude a drop-off). For a while after any fault of a board every change there needs more
+readings from separate requests: a reply that came too late cannot be told from a true one.
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Container, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from edge_agent.drivers.bus import Priority
 from edge_agent.drivers.interfaces import DoorBoard
-from edge_agent.errors import BusFault, DeviceFault
+from edge_agent.errors import BusFault, DeviceFault, NotSent
 from edge_agent.model import Door
 from edge_agent.statemachine.inputs import DeviceHealth, DoorsSeen, Input
 
 DEBOUNCE_S = 0.05
-DOUBT_S = 2.0
-"""How long after a fault of the bus single readings are not believed."""
 LOOKS = 3
 """How often a fresh reading is tried: one damaged frame is no silent board."""
 SILENT_AFTER = 3
 """Failed readings in a row after which a board counts as silent."""
+EXPECT_S = 2.0
+"""How long a board is worth watching after something is expected of it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,22 +41,30 @@ class _Board:
     labels: list[str]
     failures: int = 0
     silent: bool = False
+    expected_until_s: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class _Candidate:
+    """A door that reads otherwise than was told: since when, and how often in a row."""
+
+    door: Door
+    since_s: float
+    readings: int
 
 
 class Doors:
-    """Reads door boards and tells what changed. `doubt_since` gives the loop time of a bus's last fault."""
+    """Reads door boards and tells what changed."""
 
     def __init__(
         self,
         boards: Mapping[str, DoorBoard],
         places: Mapping[str, DoorPlace],
-        doubt_since: Mapping[str, Callable[[], float]],
         submit: Callable[[Input], None],
         silent: Container[str] = (),
     ) -> None:
         """`silent`: boards that were told to be so before the start."""
         self._places = places
-        self._doubt_since = doubt_since
         self._submit = submit
         self._boards = {
             name: _Board(
@@ -67,7 +75,7 @@ class Doors:
             for name, board in boards.items()
         }
         self._told: dict[str, Door] = dict.fromkeys(places, Door.UNKNOWN)
-        self._candidates: dict[str, tuple[Door, float]] = {}
+        self._candidates: dict[str, _Candidate] = {}
 
     @property
     def boards(self) -> list[str]:
@@ -77,6 +85,17 @@ class Doors:
     def silent(self, board: str) -> bool:
         """Whether a board has ceased to answer."""
         return self._boards[board].silent
+
+    def expect(self, board: str) -> None:
+        """Something is about to happen at a board: a lock there was pulsed, or it has spoken unasked."""
+        self._boards[board].expected_until_s = asyncio.get_running_loop().time() + EXPECT_S
+
+    def worth_watching(self, board: str) -> bool:
+        """Whether a door of the board stands open, may be changing, or is expected to."""
+        entry = self._boards[board]
+        return asyncio.get_running_loop().time() < entry.expected_until_s or any(
+            self._told[label] is Door.OPEN or label in self._candidates for label in entry.labels
+        )
 
     def believed(self, label: str) -> Door:
         """The door as last told to the loop."""
@@ -90,6 +109,8 @@ class Doors:
         entry = self._boards[board]
         try:
             levels = await entry.board.read_levels(priority)
+        except NotSent:
+            raise  # the board was not asked
         except (BusFault, DeviceFault):
             self._failed(board)
             raise
@@ -99,7 +120,7 @@ class Doors:
         return seen
 
     async def look_closely(self, label: str, priority: Priority) -> Door:
-        """A door's fresh reading; where readings are in doubt, two that agree, else UNKNOWN.
+        """A door's fresh reading; where readings are in doubt, several that agree, else UNKNOWN.
 
         A door that is told open and now reads closed is looked at until that is believed or read otherwise:
         what follows must not take what was told before for what a pulse did.
@@ -114,8 +135,9 @@ class Doors:
 
     async def _settled(self, label: str, board: str, priority: Priority) -> Door:
         door = (await self.look(board, priority))[label]
-        if self._in_doubt(board) and (await self.look(board, priority))[label] is not door:
-            return Door.UNKNOWN
+        for _ in range(self._boards[board].board.readings_needed() - 1):
+            if (await self.look(board, priority))[label] is not door:
+                return Door.UNKNOWN
         while door is Door.CLOSED and self._told[label] is Door.OPEN:
             await asyncio.sleep(DEBOUNCE_S)
             door = (await self.look(board, priority))[label]
@@ -131,19 +153,21 @@ class Doors:
         return self._places[label].board
 
     async def read_at_start(self) -> dict[str, Door]:
-        """Every door from two readings that agree; UNKNOWN where there are none. Tells nothing."""
+        """Every door from readings that agree, two at least; UNKNOWN where there are none. Tells nothing."""
         seen: dict[str, Door] = {}
         for entry in self._boards.values():
+            readings = []
             try:
-                first = await entry.board.read_levels(Priority.COMMAND)
-                await asyncio.sleep(DEBOUNCE_S)
-                second = await entry.board.read_levels(Priority.COMMAND)
+                readings.append(await entry.board.read_levels(Priority.COMMAND))
+                for _ in range(max(1, entry.board.readings_needed() - 1)):
+                    await asyncio.sleep(DEBOUNCE_S)
+                    readings.append(await entry.board.read_levels(Priority.COMMAND))
             except (BusFault, DeviceFault):
                 continue
             for label in entry.labels:
-                door = self._door(label, first)
-                if door is self._door(label, second):
-                    seen[label] = door
+                doors = {self._door(label, levels) for levels in readings}
+                if len(doors) == 1:
+                    seen[label] = doors.pop()
         self._told.update(seen)
         return seen
 
@@ -151,23 +175,20 @@ class Doors:
         place = self._places[label]
         return Door.CLOSED if levels[place.channel - 1] == place.closed_level else Door.OPEN
 
-    def _in_doubt(self, board: str) -> bool:
-        return asyncio.get_running_loop().time() - self._doubt_since[board]() < DOUBT_S
-
     def _tell(self, board: str, seen: dict[str, Door]) -> None:
         now_s = asyncio.get_running_loop().time()
-        doubt = self._in_doubt(board)
+        needed = self._boards[board].board.readings_needed()
         changed: dict[str, Door] = {}
         for label, door in seen.items():
             if door is self._told[label]:
                 self._candidates.pop(label, None)
                 continue
-            before, since_s = self._candidates.get(label, (None, 0.0))
-            if door is Door.OPEN and (before is door or not doubt):
-                changed[label] = door
-            elif before is not door:
-                self._candidates[label] = (door, now_s)
-            elif now_s - since_s >= DEBOUNCE_S:
+            before = self._candidates.get(label)
+            if before is None or before.door is not door:
+                before = _Candidate(door, now_s, 0)
+            here = self._candidates[label] = replace(before, readings=before.readings + 1)
+            settled = door is Door.OPEN or (here.readings > 1 and now_s - here.since_s >= DEBOUNCE_S)
+            if settled and here.readings >= needed:
                 changed[label] = door
         if changed:
             self._told.update(changed)

@@ -89,6 +89,7 @@ class Executor:
         except (BusFault, DeviceFault) as fault:
             log.warning("pulse not acknowledged", cell=effect.cell, fault=str(fault))
         self._ends_s[effect.cell] = asyncio.get_running_loop().time() + self._pulse_s
+        self._doors.expect(self._doors.board_of(effect.cell))
         door = await self._watch(effect.cell)
         self._submit(PulseDone(effect.unlock_id, effect.attempt, door))
         if door is Door.UNKNOWN:

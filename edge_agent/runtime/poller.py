@@ -1,4 +1,5 @@
-"""Keeps the picture of the field fresh: three readings of doors, then one of a scale or thermometer."""
+"""Keeps the picture of the field fresh: doors as fast as the wire allows, first where something happens;
+scales and thermometers at their own beat."""
 
 from __future__ import annotations
 
@@ -8,17 +9,25 @@ from dataclasses import dataclass, field
 
 from edge_agent.drivers.bus import Priority
 from edge_agent.drivers.interfaces import Scale, Thermometer, Weight
-from edge_agent.errors import BusFault, DeviceFault
+from edge_agent.errors import BusFault, DeviceFault, NotSent
 from edge_agent.runtime.doors import SILENT_AFTER, Doors
 from edge_agent.runtime.temperatures import Temperatures
 from edge_agent.runtime.weighing import Weighing
 from edge_agent.statemachine.inputs import DeviceHealth, Input
 
 DOORS_PER_SLOW_READING = 3
+WATCHED_IN_A_ROW = 2
+"""So many readings of boards worth watching, then one of another."""
+RESTING_S = 0.02
+"""When a device that rests after a fault is thought of again."""
+SCALE_BEAT_S = 2.0
+AWAITED_BEAT_S = 0.2
+"""How often a scale is read whose settled weight is waited for."""
+THERMOMETER_BEAT_S = 2.0
 SILENT_RETRY_S = 1.0
 """How often a device that does not answer is asked."""
-IDLE_S = 0.05
-"""Pause of a round in which nothing could be asked."""
+IDLE_S = 0.02
+"""Pause when nothing can be asked."""
 
 
 @dataclass(slots=True)
@@ -30,14 +39,21 @@ class FieldValues:
 
 
 class SlowDevice:
-    """A scale or thermometer with what a reading of it means for the cells."""
+    """A scale or thermometer with what a reading of it means for the cells, and how often it is wanted."""
 
-    def __init__(self, name: str, read: Callable[[], Awaitable[None]], lost: Callable[[], None]) -> None:
+    def __init__(
+        self,
+        name: str,
+        read: Callable[[], Awaitable[None]],
+        lost: Callable[[], None],
+        beat_s: Callable[[], float],
+    ) -> None:
         self.name = name
         self.read = read
         self.lost = lost
+        self.beat_s = beat_s
         self.failures = 0
-        self.ask_after_s = 0.0
+        self.due_s = 0.0
 
 
 def scale_of(scale: Scale, label: str, values: FieldValues, weighing: Weighing) -> SlowDevice:
@@ -52,7 +68,10 @@ def scale_of(scale: Scale, label: str, values: FieldValues, weighing: Weighing) 
         values.weights[label] = None
         weighing.lost(label)
 
-    return SlowDevice(scale.name, read, lost)
+    def beat_s() -> float:
+        return AWAITED_BEAT_S if weighing.awaited(label) else SCALE_BEAT_S
+
+    return SlowDevice(scale.name, read, lost, beat_s)
 
 
 def thermometer_of(
@@ -71,11 +90,16 @@ def thermometer_of(
             values.temperatures_c[label] = None
             temperatures.lost(label)
 
-    return SlowDevice(board.name, read, lost)
+    return SlowDevice(board.name, read, lost, lambda: THERMOMETER_BEAT_S)
 
 
 class Poller:
-    """Polls what hangs on one bus, for as long as `run` runs."""
+    """Polls what hangs on one bus, for as long as `run` runs; the wire is never idle while there is anything
+    to ask.
+
+    Of three readings of doors two go to boards that are worth watching, where there are any; every fourth
+    reading goes to a scale or thermometer whose time has come. So nobody starves.
+    """
 
     def __init__(
         self,
@@ -89,61 +113,69 @@ class Poller:
             if device.name in silent:
                 device.failures = SILENT_AFTER
         self._doors = doors
-        self._boards = boards
+        self._boards = list(boards)
+        """In the order of their turns: who was read goes to the end."""
         self._slow = slow
         self._submit = submit
-        self._retry_s = dict.fromkeys(boards, 0.0)
-        self._next_board = 0
-        self._next_slow = 0
+        self._ask_after_s = dict.fromkeys(boards, 0.0)
+        self._doors_in_a_row = 0
+        self._watched_in_a_row = 0
 
     async def run(self) -> None:
-        """Round after round; a device that does not answer costs the others one time-out a second."""
+        """Reading after reading; a device that does not answer costs the others one request a second."""
         while True:
-            asked = 0
-            for _ in range(DOORS_PER_SLOW_READING):
-                asked += await self._read_board()
-            asked += await self._read_slow()
-            if not asked:
+            now_s = asyncio.get_running_loop().time()
+            board, device = self._next_board(now_s), self._next_slow(now_s)
+            if device is not None and (board is None or self._doors_in_a_row >= DOORS_PER_SLOW_READING):
+                self._doors_in_a_row = 0
+                await self._read_slow(device)
+            elif board is not None:
+                self._doors_in_a_row += 1
+                await self._read_board(board)
+            else:
                 await asyncio.sleep(IDLE_S)
 
-    async def _read_board(self) -> int:
-        now_s = asyncio.get_running_loop().time()
-        for _ in self._boards:
-            board = self._boards[self._next_board % len(self._boards)]
-            self._next_board += 1
-            if self._retry_s[board] > now_s:
-                continue
-            try:
-                await self._doors.look(board, Priority.POLL)
-            except (BusFault, DeviceFault):
-                if self._doors.silent(board):
-                    self._retry_s[board] = now_s + SILENT_RETRY_S
-                await asyncio.sleep(0.001)
-            return 1
-        return 0
+    def _next_board(self, now_s: float) -> str | None:
+        """The board whose turn it is; None if none can be asked."""
+        ready = [board for board in self._boards if self._ask_after_s[board] <= now_s]
+        watched = [board for board in ready if self._doors.worth_watching(board)]
+        others = [board for board in ready if board not in watched]
+        if watched and (self._watched_in_a_row < WATCHED_IN_A_ROW or not others):
+            self._watched_in_a_row += 1
+            return watched[0]
+        self._watched_in_a_row = 0
+        return others[0] if others else None
 
-    async def _read_slow(self) -> int:
+    async def _read_board(self, board: str) -> None:
+        self._boards.remove(board)
+        self._boards.append(board)
         now_s = asyncio.get_running_loop().time()
-        for _ in self._slow:
-            device = self._slow[self._next_slow % len(self._slow)]
-            self._next_slow += 1
-            if device.ask_after_s > now_s:
-                continue
-            try:
-                await device.read()
-            except (BusFault, DeviceFault):
-                self._slow_failed(device, now_s)
-            else:
-                if device.failures >= SILENT_AFTER:
-                    self._submit(DeviceHealth(device.name, True, ()))
-                device.failures = 0
-            return 1
-        return 0
+        try:
+            await self._doors.look(board, Priority.POLL)
+        except NotSent:
+            self._ask_after_s[board] = now_s + RESTING_S
+        except (BusFault, DeviceFault):
+            self._ask_after_s[board] = now_s + (SILENT_RETRY_S if self._doors.silent(board) else RESTING_S)
 
-    def _slow_failed(self, device: SlowDevice, now_s: float) -> None:
-        device.failures += 1
-        if device.failures >= SILENT_AFTER:
-            device.ask_after_s = now_s + SILENT_RETRY_S
-        if device.failures == SILENT_AFTER:
-            device.lost()
-            self._submit(DeviceHealth(device.name, False, ()))
+    def _next_slow(self, now_s: float) -> SlowDevice | None:
+        """The scale or thermometer whose time came first; None if none has come."""
+        first = min(self._slow, key=lambda device: device.due_s, default=None)
+        return first if first is not None and first.due_s <= now_s else None
+
+    async def _read_slow(self, device: SlowDevice) -> None:
+        now_s = asyncio.get_running_loop().time()
+        try:
+            await device.read()
+        except NotSent:
+            device.due_s = now_s + RESTING_S
+        except (BusFault, DeviceFault):
+            device.failures += 1
+            device.due_s = now_s + SILENT_RETRY_S
+            if device.failures == SILENT_AFTER:
+                device.lost()
+                self._submit(DeviceHealth(device.name, False, ()))
+        else:
+            device.due_s = now_s + device.beat_s()
+            if device.failures >= SILENT_AFTER:
+                self._submit(DeviceHealth(device.name, True, ()))
+            device.failures = 0

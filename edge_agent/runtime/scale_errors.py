@@ -17,4 +17,4 @@ def hearing_errors(scale: SlowDevice, label: str, values: FieldValues, weighing:
             values.weights[label] = None
             weighing.error(label)
 
-    return SlowDevice(scale.name, read, scale.lost)
+    return SlowDevice(scale.name, read, scale.lost, scale.beat_s)

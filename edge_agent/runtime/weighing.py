@@ -78,6 +78,10 @@ class Weighing:
         self._told[label] = None
         self._unsettle(label)
 
+    def awaited(self, label: str) -> bool:
+        """Whether a settled weight is waited for."""
+        return label not in self._settled and label not in self._errors
+
     def _unsettle(self, label: str) -> None:
         self._recent[label].clear()
         self._candidates.pop(label, None)

@@ -9,8 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edge_agent.drivers.modbus import Read, Request, Write, build_frame, parse_reply
+from edge_agent.drivers.modbus import build_frame, parse_reply
 from edge_agent.drivers.profiles import load_profile
+from edge_agent.drivers.requests import Read, Request, Write
 from edge_agent.errors import BadReply, BusFault, DeviceFault
 
 PROFILES = sorted((Path(__file__).resolve().parents[2] / "config" / "devices").glob("*.toml"))

@@ -10,8 +10,9 @@ import pytest
 
 from edge_agent.drivers.boards import Device, TimedRelay
 from edge_agent.drivers.bus import BusOwner, Priority
-from edge_agent.drivers.modbus import Request, build_frame
+from edge_agent.drivers.modbus import build_frame
 from edge_agent.drivers.profiles import BusNeeds, RelaysCapability, load_profile
+from edge_agent.drivers.requests import Request
 
 PROFILE = Path(__file__).resolve().parents[2] / "config" / "devices" / "waveshare-relay-8ch.toml"
 

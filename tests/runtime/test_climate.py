@@ -125,11 +125,10 @@ def test_a_silent_thermometer_switches_off_until_it_answers(tmp_path: Path) -> N
         made = await site.reserve(packaging=CHILLED)
         label = made["cell"]["description"]
         await site.until(lambda: world.cell(label).cooling, 5)
-        (thermometer,) = [s for s in site.plant.slaves["main"] if s.address == 5]
-        thermometer.silent = True
+        end = site.plant.cables["main"].trouble.silences[5].begin(None)
         await site.until(lambda: not world.cell(label).cooling, 10)
         assert Alarm.SENSOR_FAULT in alarms(site)
-        thermometer.silent = False
+        end()
         await site.until(lambda: world.cell(label).cooling, 20)
         assert not alarms(site)
 
@@ -356,10 +355,9 @@ def test_a_parcel_that_was_fetched_has_a_log_of_its_temperatures(tmp_path: Path)
         await asyncio.sleep(60)
         world.close(label)
         await asyncio.sleep(30)
-        (thermometer,) = [s for s in site.plant.slaves["main"] if s.address == 5]
-        thermometer.silent = True
+        end = site.plant.cables["main"].trouble.silences[5].begin(None)
         await asyncio.sleep(20)
-        thermometer.silent = False
+        end()
         await asyncio.sleep(30)
         await site.plant.kill()
         site.plant.start()

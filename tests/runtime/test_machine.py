@@ -343,7 +343,7 @@ def test_a_door_that_was_open_a_moment_ago_is_not_taken_for_opened(tmp_path: Pat
             site.plant.world.jam(label, True)
             before = site.pulses()
             calling = asyncio.create_task(site.call("pickup", "res_1", f"pickup-{attempt}"))
-            await asyncio.sleep(0.005 * attempt)
+            await asyncio.sleep(0.01 * attempt)
             site.plant.world.close(label)
             answer = await calling
             if "error" in answer:

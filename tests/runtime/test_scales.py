@@ -149,10 +149,10 @@ def test_a_scale_that_answers_with_errors_is_a_fault_and_not_silent(tmp_path: Pa
         assert faults(site) == [(Alarm.SENSOR_FAULT, LABEL, "scale")]
         assert row(site)["mass_g"] is None
         assert agent.loop.state.cells[LABEL].empty is None
-        transmitter.silent = True
+        end = site.plant.cables["main"].trouble.silences[transmitter.address].begin(None)
         await site.until(lambda: len(faults(site)) == 2, 10)
         assert {alarm for alarm, _, _ in faults(site)} == {Alarm.SENSOR_FAULT, Alarm.DEVICE_SILENT}
-        transmitter.silent = False
+        end()
         transmitter._functions[3] = read
         await site.until(lambda: not faults(site), 10)
         assert agent.loop.state.cells[LABEL].empty is True

@@ -11,8 +11,10 @@ from edge_agent.model import (
     Alarm,
     Block,
     CellCause,
+    CellSpec,
     CellStatus,
     Door,
+    Packaging,
     Purpose,
     ReservationStatus,
     Severity,
@@ -362,3 +364,16 @@ def test_heavy_or_tall_parcels_and_what_code_8_says() -> None:
     core.reserve(replace(SMALL, mass_g=20_000))
     with pytest.raises(Exception, match="taken or out of order"):
         core.reserve(replace(SMALL, mass_g=20_000))
+
+
+def test_cells_of_one_volume_and_other_shapes_are_equals() -> None:
+    shapes = {"X": (300, 200), "Y": (200, 300), "Z": (300, 200), "V": (100, 600)}
+    built = {n: CellSpec(n, f"id_{n}", w, 100, d, 5000 + 1000 * (n == "Y")) for n, (w, d) in shapes.items()}
+    core = Core(Layout(specs=built))
+    for label, unlocks in (("X", 3), ("Y", 1), ("Z", 2), ("V", 0)):
+        core.state = replace(
+            core.state,
+            cells={**core.state.cells, label: replace(core.state.cells[label], unlocks=unlocks)},
+        )
+    parcel = Packaging(150, 90, 150)
+    assert [core.reserve(parcel).cell for _ in range(3)] == ["Y", "Z", "X"]

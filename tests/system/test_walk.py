@@ -183,8 +183,6 @@ def test_what_is_wrong_is_told_by_code_and_field(bench: Bench) -> None:
 def test_what_is_not_built_says_so(bench: Bench) -> None:
     assert bench.gateway.get("/").status_code == 501
     assert bench.command("watch").returncode == 2
-    noise = bench.sim.post("/faults", json={"kind": "noise", "value": 0.1})
-    assert (noise.status_code, noise.json()["code"]) == (501, 12)
 
 
 def test_status_and_cells_for_people_and_scripts(bench: Bench) -> None:

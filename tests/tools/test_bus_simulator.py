@@ -38,17 +38,18 @@ def wait_until(condition: Callable[[], bool]) -> None:
         sleep(0.005)
 
 
-def write_config(folder: Path) -> Path:
-    """The demo locker with its ports in a folder of our own."""
+def write_config(folder: Path, scanner: str = "") -> Path:
+    """The demo locker with its ports in a folder of our own; `scanner`: more of its scanner's section."""
     text = (ROOT / "config" / "demo.toml").read_text()
     text = text.replace("/dev/ttyUSB0", f"{folder}/bus").replace("/dev/ttyACM0", f"{folder}/scanner")
+    text = text.replace("[scanner]", f"[scanner]\n{scanner}")
     file = folder / "machine.toml"
     file.write_text(f'{text}\n[paths]\nprofiles = "{ROOT}/config/devices"\n')
     return file
 
 
-def launch(folder: Path, port: int, *more: str) -> subprocess.Popen[str]:
-    config = write_config(folder)
+def launch(folder: Path, port: int, *more: str, scanner: str = "") -> subprocess.Popen[str]:
+    config = write_config(folder, scanner)
     command = [sys.executable, "-m", "tools.bus_simulator", "--config", str(config), "--http-port", str(port)]
     return subprocess.Popen([*command, *more], cwd=ROOT, stderr=subprocess.PIPE, text=True)
 
@@ -74,9 +75,9 @@ class Running:
 
 
 @contextmanager
-def running(folder: Path, *more: str) -> Iterator[Running]:
+def running(folder: Path, *more: str, scanner: str = "") -> Iterator[Running]:
     port = free_port()
-    process = launch(folder, port, *more)
+    process = launch(folder, port, *more, scanner=scanner)
     try:
         with httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=5) as http:
 
@@ -106,7 +107,10 @@ def opened(port: Path) -> Iterator[int]:
 def read_bytes(descriptor: int, size: int) -> bytes:
     data = b""
     while len(data) < size and select.select([descriptor], [], [], DEADLINE_S)[0]:
-        data += os.read(descriptor, size - len(data))
+        piece = os.read(descriptor, size - len(data))
+        if not piece:
+            break  # hung up
+        data += piece
     return data
 
 
@@ -185,6 +189,47 @@ def test_scanner(tmp_path: Path) -> None:
         assert read_bytes(scanner, 20) == b"DLV-DROP-res_1-1234\r"
 
 
+def test_a_scanner_ends_its_texts_as_configured(tmp_path: Path) -> None:
+    with running(tmp_path, scanner='delimiter = "lf"') as simulator, opened(tmp_path / "scanner") as scanner:
+        assert simulator.do("/scanner", text="1234").status_code == 200
+        assert read_bytes(scanner, 5) == b"1234\n"
+
+
+def test_faults_on_the_wire_and_in_a_cell(tmp_path: Path) -> None:
+    with running(tmp_path) as simulator, opened(tmp_path / "bus") as bus:
+        for body, reply in (
+            ({"kind": "door_sensor_stuck", "target": "A01", "value": 0}, with_crc(b"\x01\x02\x01\xfe")),
+            ({"kind": "echo"}, READ + with_crc(b"\x01\x02\x01\xff")),
+        ):
+            fault = simulator.do("/faults", **body).json()
+            assert simulator.http.get("/faults").json() == [fault | body]
+            os.write(bus, READ)
+            assert read_bytes(bus, len(reply)) == reply
+            simulator.http.delete(f"/faults/{fault['id']}").raise_for_status()
+        noise = simulator.do("/faults", kind="noise", value=1).json()["id"]
+        os.write(bus, READ)
+        wait_until(lambda: simulator.http.get("/wire").json()["main"]["damaged"] == 1)
+        simulator.http.delete(f"/faults/{noise}").raise_for_status()
+        assert simulator.http.get("/faults").json() == []
+        os.write(bus, READ)
+        assert read_bytes(bus, 6) == with_crc(b"\x01\x02\x01\xff")
+
+
+def test_a_bus_is_unplugged_and_comes_back(tmp_path: Path) -> None:
+    with running(tmp_path) as simulator:
+        with opened(tmp_path / "bus") as bus:
+            fault = simulator.do("/faults", kind="bus_unplugged", target="main").json()["id"]
+            assert read_bytes(bus, 1) == b""
+            with pytest.raises(OSError, match="Input/output error"):
+                os.write(bus, READ)
+            assert not (tmp_path / "bus").is_symlink()
+            assert simulator.http.get("/wire").json()["main"]["requests"] == 0
+        simulator.http.delete(f"/faults/{fault}").raise_for_status()
+        with opened(tmp_path / "bus") as bus:
+            os.write(bus, READ)
+            assert read_bytes(bus, 6) == with_crc(b"\x01\x02\x01\xff")
+
+
 @pytest.mark.parametrize(
     ("method", "path", "body", "status", "code", "word"),
     [
@@ -205,12 +250,66 @@ def test_scanner(tmp_path: Path) -> None:
         ("POST", "/scanner", '{"text": "a\\r"}', 400, 3, "text"),
         ("POST", "/scanner", '{"text": 1234}', 400, 3, "text"),
         ("GET", "/actuations?since=-1", None, 400, 3, "since"),
-        ("POST", "/faults", '{"kind": "noise"}', 501, 12, "not built"),
         ("POST", "/faults", '{"kind": "spell"}', 400, 3, "kind"),
         ("POST", "/faults", '{"kind": "lock_jammed"}', 400, 3, "target"),
+        ("POST", "/faults", '{"kind": "coil_stuck"}', 400, 3, "target"),
+        ("POST", "/faults", '{"kind": "heater_stuck"}', 400, 3, "target"),
+        ("POST", "/faults", '{"kind": "door_sensor_stuck"}', 400, 3, "target"),
+        ("POST", "/faults", '{"kind": "temperature_sensor_dead"}', 400, 3, "target"),
         ("POST", "/faults", '{"kind": "lock_jammed", "target": "Z1"}', 404, 5, "Z1"),
+        ("POST", "/faults", '{"kind": "door_sensor_stuck", "target": "Z1"}', 404, 5, "Z1"),
+        ("POST", "/faults", '{"kind": "temperature_sensor_dead", "target": "Z1"}', 404, 5, "Z1"),
+        ("POST", "/faults", '{"kind": "coil_stuck", "target": "Z1"}', 404, 5, "Z1"),
+        ("POST", "/faults", '{"kind": "lock_jammed", "target": 1}', 400, 3, "target"),
+        ("POST", "/faults", '{"kind": "lock_jammed", "target": "A01", "value": 1}', 400, 3, "value"),
+        ("POST", "/faults", '{"kind": "door_sensor_stuck", "target": "A01", "value": 2}', 400, 3, "value"),
+        ("POST", "/faults", '{"kind": "door_bounce", "target": "A01"}', 400, 3, "value"),
+        ("POST", "/faults", '{"kind": "door_bounce", "target": "A01", "value": -1}', 400, 3, "value"),
+        ("POST", "/faults", '{"kind": "scale_drift", "target": "B01"}', 400, 3, "value"),
+        ("POST", "/faults", '{"kind": "scale_drift", "target": "B01", "value": "5"}', 400, 3, "value"),
+        ("POST", "/faults", '{"kind": "scale_drift", "target": "B01", "value": NaN}', 400, 3, "value"),
+        (
+            "POST",
+            "/faults",
+            '{"kind": "scale_drift", "target": "A01", "value": 5}',
+            400,
+            3,
+            "target: cell A01 has no scale",
+        ),
+        (
+            "POST",
+            "/faults",
+            '{"kind": "heater_stuck", "target": "A01"}',
+            400,
+            3,
+            "target: cell A01 has no heater",
+        ),
+        (
+            "POST",
+            "/faults",
+            '{"kind": "temperature_sensor_dead", "target": "A01"}',
+            400,
+            3,
+            "target: cell A01 has no temperature",
+        ),
         ("POST", "/faults", '{"kind": "device_silent", "target": 99}', 404, 5, "99"),
+        ("POST", "/faults", '{"kind": "device_silent", "target": "main:99"}', 404, 5, "99"),
+        ("POST", "/faults", '{"kind": "device_silent", "target": "side:1"}', 404, 5, "no such bus: side"),
         ("POST", "/faults", '{"kind": "device_silent", "target": "A01"}', 400, 3, "target"),
+        ("POST", "/faults", '{"kind": "device_silent", "target": -1}', 400, 3, "target"),
+        ("POST", "/faults", '{"kind": "device_silent"}', 400, 3, "target"),
+        ("POST", "/faults", '{"kind": "device_silent", "target": 1, "value": 0}', 400, 3, "value"),
+        ("POST", "/faults", '{"kind": "late_reply", "target": 1}', 400, 3, "value"),
+        ("POST", "/faults", '{"kind": "late_reply", "target": 1, "value": 60001}', 400, 3, "value"),
+        ("POST", "/faults", '{"kind": "ghost_reply", "target": 1, "value": 1.5}', 400, 3, "value"),
+        ("POST", "/faults", '{"kind": "noise"}', 400, 3, "value"),
+        ("POST", "/faults", '{"kind": "noise", "value": 1.1}', 400, 3, "value"),
+        ("POST", "/faults", '{"kind": "noise", "value": true}', 400, 3, "value"),
+        ("POST", "/faults", '{"kind": "noise", "value": 0.1, "target": 1}', 400, 3, "target"),
+        ("POST", "/faults", '{"kind": "noise", "value": 0.1, "target": "side"}', 404, 5, "no such bus: side"),
+        ("POST", "/faults", '{"kind": "delay_ms", "value": -1}', 400, 3, "value"),
+        ("POST", "/faults", '{"kind": "bus_unplugged", "value": 1}', 400, 3, "value"),
+        ("POST", "/faults", '{"kind": "echo", "target": "side"}', 404, 5, "side"),
         ("DELETE", "/faults/1", None, 404, 5, "1"),
         ("POST", "/processes/agent/kill", None, 503, 14, "supervisor"),
         ("POST", "/processes/init/kill", None, 404, 5, "init"),

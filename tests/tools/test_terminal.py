@@ -28,14 +28,14 @@ async def test_bytes_pass_unchanged_both_ways(tmp_path: Path) -> None:
         received += os.read(user, 256)
     assert received == data
     os.close(user)
-    terminal.close()
+    terminal.unplug()
 
 
 async def test_nobody_reading_never_blocks(tmp_path: Path) -> None:
     terminal = PseudoTerminal(asyncio.get_running_loop(), tmp_path / "bus", lambda _: None)
     for _ in range(100):
         terminal.write(b"x" * 100_000)
-    terminal.close()
+    terminal.unplug()
 
 
 async def test_link_replaces_an_old_one_and_goes(tmp_path: Path) -> None:
@@ -43,7 +43,7 @@ async def test_link_replaces_an_old_one_and_goes(tmp_path: Path) -> None:
     link.symlink_to("/dev/pts/gone")
     terminal = PseudoTerminal(asyncio.get_running_loop(), link, lambda _: None)
     assert os.readlink(link) == terminal.name
-    terminal.close()
+    terminal.unplug()
     assert os.listdir(tmp_path) == []
 
 
@@ -51,9 +51,9 @@ async def test_link_of_another_stays(tmp_path: Path) -> None:
     link = tmp_path / "bus"
     first = PseudoTerminal(asyncio.get_running_loop(), link, lambda _: None)
     second = PseudoTerminal(asyncio.get_running_loop(), link, lambda _: None)
-    first.close()
+    first.unplug()
     assert os.readlink(link) == second.name
-    second.close()
+    second.unplug()
 
 
 async def test_a_file_in_the_way_is_left_alone(tmp_path: Path) -> None:
@@ -64,3 +64,27 @@ async def test_a_file_in_the_way_is_left_alone(tmp_path: Path) -> None:
         PseudoTerminal(asyncio.get_running_loop(), link, lambda _: None)
     assert link.read_text() == "precious"
     assert len(os.listdir("/proc/self/fd")) == descriptors
+
+
+async def test_unplugging_hangs_up_and_plugging_brings_a_fresh_port(tmp_path: Path) -> None:
+    link, heard = tmp_path / "bus", asyncio.Queue[bytes]()
+    terminal = PseudoTerminal(asyncio.get_running_loop(), link, heard.put_nowait)
+    user = os.open(link, os.O_RDWR | os.O_NOCTTY)
+    terminal.unplug()
+    terminal.unplug()
+    assert not link.is_symlink()
+    assert os.read(user, 10) == b""
+    with pytest.raises(OSError, match="Input/output error"):
+        os.write(user, b"x")
+    terminal.write(b"to nobody")
+    terminal.plug()
+    terminal.plug()
+    fresh = os.open(link, os.O_RDWR | os.O_NOCTTY)
+    os.write(fresh, b"y")
+    assert await asyncio.wait_for(heard.get(), 5) == b"y"
+    terminal.write(b"z")
+    assert os.read(fresh, 10) == b"z"
+    os.close(user)
+    os.close(fresh)
+    terminal.unplug()
+    assert os.listdir(tmp_path) == []

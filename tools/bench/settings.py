@@ -139,6 +139,7 @@ def _plug_in(machine: dict[str, Any], settings: BenchSettings) -> None:
             bus["baud"] = settings.baud
     if "scanner" in machine:
         machine["scanner"]["port"] = str(folder / "tty-scanner")
+    machine.pop("keypad", None)  # the bench takes no keyboard of the machine it runs on
 
 
 def _write_broker_file(settings: BenchSettings) -> None:

@@ -51,7 +51,8 @@ def main(arguments: list[str] | None = None) -> int:
     state = None if options.state is None else StateFile(options.state, world)
     try:
         with listener, asyncio.Runner(loop_factory=precise_loop) as runner:
-            runner.run(serve(Simulator(settings, world, devices, state), listener, options.supervisor))
+            simulator = Simulator(settings, world, devices, state, options.seed)
+            runner.run(serve(simulator, listener, options.supervisor))
     except OSError as error:
         print(f"{error.filename}: {error.strerror}", file=sys.stderr)
         return 1
@@ -63,7 +64,9 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--config", type=Path, required=True, metavar="FILE", help="machine configuration")
     parser.add_argument("--http-port", type=int, default=8081, metavar="N", help="control API on 127.0.0.1")
     parser.add_argument("--supervisor", type=Path, metavar="SOCKET", help="the bench's supervisor")
-    parser.add_argument("--seed", type=int, default=0, metavar="N", help="of the locks' opening times")
+    parser.add_argument(
+        "--seed", type=int, default=0, metavar="N", help="of the locks' opening times and of noise"
+    )
     parser.add_argument("--state", type=Path, metavar="FILE", help="keeps doors and grams over a restart")
     return parser
 

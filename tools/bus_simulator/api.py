@@ -44,7 +44,7 @@ class PlaceBody(Body):
 
 
 class ScannerBody(Body):
-    """What the scanner reads; the carriage return is the scanner's own."""
+    """What the scanner reads; what ends it is the scanner's own."""
 
     text: Annotated[str, Field(strict=True, min_length=1, max_length=1024, pattern=r"^[^\r\n]+\z")]
 

@@ -8,23 +8,27 @@ import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from random import Random
 
 import structlog
 import uvicorn
 
 from edge_agent.config import Settings
+from edge_agent.drivers.scanner import Delimiter
 from edge_agent.drivers.simulated.cable import LoopTimers
-from edge_agent.drivers.simulated.line import TextLine, WireFigures, WireLine
+from edge_agent.drivers.simulated.line import TextLine, WireFigures
 from edge_agent.drivers.simulated.slave import Slave
 from edge_agent.drivers.simulated.world import World
 from edge_agent.errors import Code, Refusal
 from tools.bus_simulator.api import Api, Supervisor
+from tools.bus_simulator.bus import TerminalBus
 from tools.bus_simulator.faults import Faults
 from tools.bus_simulator.memory import StateFile
-from tools.bus_simulator.plant import bits_per_character
 from tools.bus_simulator.terminal import PseudoTerminal
 
 SAVE_EVERY_S = 0.5
+TAILS: dict[Delimiter, bytes] = {"any": b"\r", "cr": b"\r", "lf": b"\n", "none": b""}
+"""What a scanner that is set up as configured sends after a text."""
 log = structlog.get_logger()
 
 
@@ -32,15 +36,21 @@ class Simulator:
     """Runs a world on pseudo-terminals. To be used as a context on a running loop; raises `OSError`."""
 
     def __init__(
-        self, settings: Settings, world: World, devices: dict[str, list[Slave]], state: StateFile | None
+        self,
+        settings: Settings,
+        world: World,
+        devices: dict[str, list[Slave]],
+        state: StateFile | None,
+        seed: int = 0,
     ) -> None:
         self.world = world
-        self.faults = Faults(world, devices)
+        self.faults: Faults
         self._settings = settings
         self._devices = devices
         self._state = state
-        self._lines: dict[str, WireLine] = {}
-        self._terminals: list[PseudoTerminal] = []
+        self._seed = seed
+        self._buses: dict[str, TerminalBus] = {}
+        self._scanner_port: PseudoTerminal | None = None
         self._scanner: TextLine | None = None
         self._saving: asyncio.TimerHandle | None = None
 
@@ -48,23 +58,24 @@ class Simulator:
     def running(self) -> Iterator[None]:
         """Opens the ports, and takes them away at the end."""
         try:
-            for name in self._settings.buses:
-                self._open_bus(name)
+            for name, bus in self._settings.buses.items():
+                random = Random(f"{self._seed}/{name}")
+                self._buses[name] = TerminalBus(bus, self._devices[name], random)
+            self.faults = Faults(self.world, self._buses, self._devices)
             self._open_scanner()
             self._keep_saving()
             yield
         finally:
             if self._saving is not None:
                 self._saving.cancel()
-            for line in self._lines.values():
-                line.stop()
-            for terminal in self._terminals:
-                terminal.close()
+            for port in (*self._buses.values(), self._scanner_port):
+                if port is not None:
+                    port.unplug()
             self.changed()
 
     def figures(self) -> dict[str, WireFigures]:
         """The counters of every bus, by name."""
-        return {name: line.figures() for name, line in self._lines.items()}
+        return {name: bus.figures() for name, bus in self._buses.items()}
 
     def scan(self, text: str) -> None:
         """The scanner reads a text and sends it. Raises `Refusal` if the machine has no scanner."""
@@ -77,21 +88,6 @@ class Simulator:
         if self._state is not None:
             self._state.save()
 
-    def _open_bus(self, name: str) -> None:
-        bus = self._settings.buses[name]
-        loop = asyncio.get_running_loop()
-        timers = LoopTimers(loop)
-        terminal = PseudoTerminal(loop, Path(bus.port), lambda data: self._lines[name].feed(data))
-        self._terminals.append(terminal)
-        self._lines[name] = WireLine(
-            self._devices[name],
-            baud=bus.baud,
-            clock_ns=timers.clock_ns,
-            call_at_ns=timers.call_at_ns,
-            deliver=terminal.write,
-            bits_per_character=bits_per_character(bus),
-        )
-
     def _open_scanner(self) -> None:
         section = self._settings.scanner
         if section is None:
@@ -99,13 +95,13 @@ class Simulator:
         loop = asyncio.get_running_loop()
         timers = LoopTimers(loop)
         # A scanner of this kind understands commands too; this one is set up for good and ignores them.
-        terminal = PseudoTerminal(loop, Path(section.port), lambda _: None)
-        self._terminals.append(terminal)
+        self._scanner_port = PseudoTerminal(loop, Path(section.port), lambda _: None)
         self._scanner = TextLine(
             baud=section.baud,
             clock_ns=timers.clock_ns,
             call_at_ns=timers.call_at_ns,
-            deliver=terminal.write,
+            deliver=self._scanner_port.write,
+            tail=TAILS[section.delimiter],
         )
 
     def _keep_saving(self) -> None:

@@ -35,33 +35,44 @@ class PseudoTerminal:
         self._loop = loop
         self._link = link
         self._on_bytes = on_bytes
+        self._master = self._slave = self._inotify = -1
+        self.name = ""
+        self.plug()
+
+    def plug(self) -> None:
+        """Puts a fresh port under the same name; nothing happens while one is there. Raises `OSError`."""
+        if self._master >= 0:
+            return
         self._master, self._slave = os.openpty()
-        self._inotify = -1
         try:
             tty.setraw(self._slave)
             os.set_blocking(self._master, False)
             self.name = os.ttyname(self._slave)
             self._inotify = _watch_closing(self.name)
-            _replace_link(link, self.name)
+            _replace_link(self._link, self.name)
         except OSError:
             self._close_descriptors()
             raise
-        loop.add_reader(self._master, self._readable)
-        loop.add_reader(self._inotify, self._somebody_left)
+        self._loop.add_reader(self._master, self._readable)
+        self._loop.add_reader(self._inotify, self._somebody_left)
 
-    def write(self, data: bytes) -> None:
-        """Lets the port's user hear bytes; what a full buffer does not take is lost, as in an overrun."""
-        with suppress(BlockingIOError):
-            os.write(self._master, data)
-
-    def close(self) -> None:
-        """Takes the port away, and its link if it still leads here."""
+    def unplug(self) -> None:
+        """Takes the port away, and its link if it still leads here: whoever has it open sees a hang-up."""
+        if self._master < 0:
+            return
         self._loop.remove_reader(self._master)
         self._loop.remove_reader(self._inotify)
         with suppress(OSError):
             if os.readlink(self._link) == self.name:
                 os.unlink(self._link)
         self._close_descriptors()
+
+    def write(self, data: bytes) -> None:
+        """Lets the port's user hear bytes; what a full buffer does not take is lost, as in an overrun, and
+        so is everything while the port is away."""
+        if self._master >= 0:
+            with suppress(BlockingIOError):
+                os.write(self._master, data)
 
     def _readable(self) -> None:
         with suppress(BlockingIOError):
@@ -77,6 +88,7 @@ class PseudoTerminal:
         for descriptor in (self._master, self._slave, self._inotify):
             if descriptor >= 0:
                 os.close(descriptor)
+        self._master = self._slave = self._inotify = -1
 
 
 def _watch_closing(path: str) -> int:

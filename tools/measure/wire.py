@@ -11,8 +11,9 @@ from dataclasses import dataclass
 from itertools import accumulate
 
 from edge_agent.config import Settings
-from edge_agent.drivers.modbus import Read, Request, build_frame, reply_length
+from edge_agent.drivers.modbus import build_frame, reply_length
 from edge_agent.drivers.profiles import BusNeeds
+from edge_agent.drivers.requests import Read, Request
 from edge_agent.drivers.simulated.line import TURNAROUND_NS
 from edge_agent.runtime.doors import DEBOUNCE_S
 from edge_agent.runtime.poller import DOORS_PER_SLOW_READING
@@ -78,11 +79,12 @@ def scan_of(settings: Settings) -> Scan:
     for name, device in settings.devices.items():
         profile = settings.profile_of(name)
         for part, found in ((profile.doors, doors), (profile.scale, slow), (profile.temperature, slow)):
-            if part is not None:
+            if part is not None and part.function is not None:
                 count = getattr(part, "count", 0) or getattr(part, "channels", 0)
                 request = Read(part.function, part.address, count)
                 found.append(Question(device.address, request, profile.bus))
-    return Scan(doors, slow, bus.baud, 1 + 8 + (bus.parity != "N") + bus.stop_bits)
+    assert bus.baud is not None
+    return Scan(doors, slow, bus.baud, bus.bits_per_character)
 
 
 def _cycle(scan: Scan) -> list[Question]:

@@ -24,7 +24,7 @@ from edge_agent.journal.store import Batch, JournalStore
 from edge_agent.model import Instant
 from edge_agent.runtime.desk import Incoming
 from edge_agent.runtime.ids import Ids
-from tools.bus_simulator.plant import bits_per_character, build_devices, build_world
+from tools.bus_simulator.plant import build_devices, build_world, line_baud
 
 EPOCH_S = 1_750_000_000.0
 COMMIT_MS = (0.3, 8.0)
@@ -89,6 +89,9 @@ class MortalTransport:
     def __init__(self, cable: MemoryCable, lifeline: Lifeline) -> None:
         self._cable = cable
         self._lifeline = lifeline
+
+    async def dial(self) -> None:
+        """See `Transport.dial`."""
 
     def open(self, on_bytes: Callable[[bytes], None], on_lost: Callable[[str], None]) -> None:
         """See `Transport.open`."""
@@ -287,8 +290,8 @@ class Plant:
             name: MemoryCable(
                 loop,
                 slaves,
-                baud=settings.buses[name].baud,
-                bits_per_character=bits_per_character(settings.buses[name]),
+                baud=line_baud(settings.buses[name]),
+                bits_per_character=settings.buses[name].bits_per_character,
             )
             for name, slaves in self.slaves.items()
         }

@@ -18,6 +18,7 @@ from edge_agent.drivers.simulated.line import (
     WireFigures,
     WireLine,
 )
+from edge_agent.drivers.simulated.trouble import LineTrouble, flip_a_bit
 from edge_agent.errors import PortLost
 
 
@@ -49,18 +50,17 @@ class BadMedium:
         if self.random.random() < self.loss:
             return b""
         if frame and self.random.random() < self.damage:
-            spoilt = bytearray(frame)
-            spoilt[self.random.randrange(len(frame))] ^= 1 << self.random.randrange(8)
-            return bytes(spoilt)
+            return flip_a_bit(self.random, frame)
         return frame
 
 
 class MemoryCable:
     """A `Transport` with a simulated bus on its other end.
 
-    `split`: replies arrive in pieces of so many bytes. `medium`: see `BadMedium`. The line, its counters and
-    its devices outlive `close` and a new `open`. Closing cancels whatever is under way, also a request that
-    has not wholly passed; a test of a crash just lets go of the cable instead: then the request still acts.
+    `split`: replies arrive in pieces of so many bytes. `medium`: see `BadMedium`. `trouble`: the faults that
+    may begin and end while it runs. The line, its counters and its devices outlive `close` and a new `open`.
+    Closing cancels whatever is under way, also a request that has not wholly passed; a test of a crash just
+    lets go of the cable instead: then the request still acts.
     """
 
     def __init__(
@@ -73,9 +73,11 @@ class MemoryCable:
         turnaround_ns: int = TURNAROUND_NS,
         split: int | None = None,
         medium: BadMedium | None = None,
+        trouble: LineTrouble | None = None,
         on_frame: Callable[[FrameSeen], None] | None = None,
     ) -> None:
         timers = LoopTimers(loop)
+        self.trouble = trouble or LineTrouble(Random(0))
         self._line = WireLine(
             devices,
             baud=baud,
@@ -86,11 +88,15 @@ class MemoryCable:
             turnaround_ns=turnaround_ns,
             chunk_bytes=split,
             medium=medium or BadMedium(Random(0)),
+            trouble=self.trouble,
             on_frame=on_frame,
         )
         self._plugged = True
         self._on_bytes: Callable[[bytes], None] | None = None
         self._on_lost: Callable[[str], None] | None = None
+
+    async def dial(self) -> None:
+        """See `Transport.dial`: there is nothing to dial."""
 
     def open(self, on_bytes: Callable[[bytes], None], on_lost: Callable[[str], None]) -> None:
         """Takes the line. Raises `PortLost` if it is unplugged or already open."""

@@ -21,7 +21,7 @@ class Wiring:
 
     loads: dict[int, Load] = field(default_factory=dict)
     inputs: dict[int, Callable[[int], int]] = field(default_factory=dict)
-    probes: dict[int, Callable[[int], float]] = field(default_factory=dict)
+    probes: dict[int, Callable[[int], float | None]] = field(default_factory=dict)
     weigh: Callable[[int], Weighing] | None = None
     uart: int = 0x0001
 

@@ -74,10 +74,11 @@ class ThermometerBoard(Slave):
     """eletechsup R4DCB08: eight DS18B20, registers 0-7 in tenths of a degree, signed; 0x8000: no sensor.
 
     Register 0xFD (spontaneous reports) reads 0, as it must stay, and cannot be written here. Source:
-    eletechsup R4DCB08 Modbus command sheet. `probes` by channel, counted from 1: °C at an instant.
+    eletechsup R4DCB08 Modbus command sheet. `probes` by channel, counted from 1: °C at an instant, or
+    None while the sensor does not answer.
     """
 
-    def __init__(self, address: int, probes: Mapping[int, Callable[[int], float]]) -> None:
+    def __init__(self, address: int, probes: Mapping[int, Callable[[int], float | None]]) -> None:
         super().__init__(address)
         self._probes = dict(probes)
         self._functions: dict[int, Execute] = {3: self._read}
@@ -93,6 +94,7 @@ class ThermometerBoard(Slave):
             if address >= PROBES:
                 return None
             probe = self._probes.get(address + 1)
-            return NO_SENSOR if probe is None else round(probe(at_ns) * 10)
+            temperature_c = None if probe is None else probe(at_ns)
+            return NO_SENSOR if temperature_c is None else round(temperature_c * 10)
 
         return read_words(body, register)

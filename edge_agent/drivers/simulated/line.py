@@ -6,11 +6,14 @@ above 19200 baud the guide fixes that at 1.75 ms. All times are nanoseconds of t
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from random import Random
 from typing import Literal, Protocol
 
 from edge_agent.drivers.simulated.slave import BROADCAST, intact, request_length
+from edge_agent.drivers.simulated.trouble import LineTrouble
 
 MAX_FRAME_BYTES = 256
 FAST_BAUD = 19_200
@@ -53,8 +56,9 @@ class FrameSeen:
 
 @dataclass(frozen=True, slots=True)
 class WireFigures:
-    """What passed since the start. `requests` counts every frame of the master, sound or not; `damaged`
-    those, of either side, whose checksum does not hold; `utilisation` is bit time over time."""
+    """What passed since the start. `requests` counts every frame of the master, sound or not; `replies` every
+    frame of a device, asked for or not; `damaged` those, of either side, whose checksum does not hold;
+    `utilisation` is bit time over time."""
 
     requests: int
     replies: int
@@ -93,6 +97,7 @@ class WireLine:
     - `tolerance_ns`: how much shorter than t3.5 a silence may measure without counting as early.
     - `chunk_bytes`: replies arrive in pieces of this size, each when its last bit has passed.
     - `medium`: what the wire makes of a frame on its way (b"": nothing arrives).
+    - `trouble`: the faults that stand. An adapter that echoes hears the master's bytes as they were written.
     - `on_frame`: told of every frame; the line itself keeps none.
     """
 
@@ -109,6 +114,7 @@ class WireLine:
         tolerance_ns: int = TOLERANCE_NS,
         chunk_bytes: int | None = None,
         medium: Callable[[bytes], bytes] = _undamaged,
+        trouble: LineTrouble | None = None,
         on_frame: Callable[[FrameSeen], None] | None = None,
     ) -> None:
         self._devices = list(devices)
@@ -120,6 +126,7 @@ class WireLine:
         self._turnaround_ns = turnaround_ns
         self._chunk_bytes = chunk_bytes
         self._medium = medium
+        self._trouble = trouble or LineTrouble(Random(0))
         self._on_frame = on_frame
         self.silence_ns = silence_ns(baud, bits_per_character)
         self._needed_silence_ns = self.silence_ns - tolerance_ns
@@ -132,6 +139,8 @@ class WireLine:
         self._sent_until_ns = self._start_ns - self.silence_ns
         self._heard_until_ns = self._start_ns - self.silence_ns
         self._replies: list[_Reply] = []
+        self._echoes: deque[Cancellable] = deque()
+        self._said: dict[int, bytes] = {}
         self._counts = dict.fromkeys(("requests", "replies", "damaged", "bytes", "early", "collisions"), 0)
 
     def duration_ns(self, size: int) -> int:
@@ -169,6 +178,8 @@ class WireLine:
             self._spoil("damaged")
         self._counts["bytes"] += len(data)
         self._sent_until_ns = start_ns + self.duration_ns(len(data))
+        if self._trouble.echoes:
+            self._echo(data, start_ns)
         self._notice_second_frame()
         for reply in self._replies:
             if reply.start_ns < self._sent_until_ns and start_ns < reply.end_ns:
@@ -185,12 +196,28 @@ class WireLine:
         now_ns = self._clock_ns()
         self._frame.clear()
         self._sent_until_ns = min(self._sent_until_ns, now_ns)
+        for timer in self._echoes:
+            timer.cancel()
+        self._echoes.clear()
         for reply in self._replies:
             if reply.start_ns < now_ns:
                 self._heard_until_ns = max(self._heard_until_ns, min(reply.end_ns, now_ns))
             for timer in reply.timers:
                 timer.cancel()
         self._replies.clear()
+
+    def _echo(self, data: bytes, start_ns: int) -> None:
+        """An adapter that hears itself gives every byte back when it has passed."""
+
+        def hear(piece: bytes) -> Callable[[], None]:
+            def arrive() -> None:
+                self._echoes.popleft()
+                self._deliver(piece)
+
+            return arrive
+
+        for when_ns, piece in self._pieces(data, start_ns):
+            self._echoes.append(self._call_at_ns(when_ns, hear(piece)))
 
     def _begin(self, start_ns: int) -> None:
         """A new frame begins; too soon after the last one, the devices take it for a part of that."""
@@ -232,8 +259,11 @@ class WireLine:
         frame, acts_ns = bytes(self._frame), self._sent_until_ns + self.silence_ns
         self._frame.clear()
         self._counts["requests"] += 1
+        if self._fate == "sound" and self._interrupted(acts_ns):
+            self._fate = "collided"
+            self._counts["collisions"] += 1
         if self._fate == "sound":
-            frame = self._medium(frame)
+            frame = self._trouble.spoil(self._medium(frame))
             if not intact(frame):
                 self._fate = "damaged"
         if self._fate == "damaged":
@@ -242,17 +272,34 @@ class WireLine:
         if self._fate != "sound":
             return
         for device in self._devices:
-            if frame[0] in (BROADCAST, device.address):
+            if frame[0] in (BROADCAST, device.address) and not self._trouble.silent(device.address):
                 self._act(device, frame, acts_ns)
+        self._haunt(frame[0], acts_ns)
+
+    def _interrupted(self, acts_ns: int) -> bool:
+        """Whether a late reply began in the silence after the frame: then no device saw where it ended."""
+        passing = any(reply.start_ns < acts_ns for reply in self._replies)
+        return passing or self._heard_until_ns > self._sent_until_ns
 
     def _act(self, device: LineDevice, frame: bytes, acts_ns: int) -> None:
         """One device acts on a sound frame, and sends its reply after its turnaround."""
+        address = device.address
         reply = device.answer(frame, acts_ns)
         if reply is not None:
-            self._send(reply, acts_ns + self._turnaround_ns)
+            self._said[address] = reply
+            self._send(reply, acts_ns + self._turnaround_ns + self._trouble.lateness_ns(address))
+
+    def _haunt(self, asked: int, acts_ns: int) -> None:
+        """Devices that talk unasked say their last reply again, some time after this transaction."""
+        for address, data in self._said.items():
+            after_ns = None if address == asked else self._trouble.ghost_ns(address)
+            if after_ns is not None:
+                quiet_ns = max([acts_ns, *(reply.end_ns for reply in self._replies)])
+                self._send(data, quiet_ns + self._turnaround_ns + after_ns)
 
     def _send(self, data: bytes, start_ns: int) -> None:
-        reply = _Reply(self._medium(data), start_ns, start_ns + self.duration_ns(len(data)))
+        passed = self._trouble.spoil(self._medium(data))
+        reply = _Reply(passed, start_ns, start_ns + self.duration_ns(len(data)))
         self._counts["replies"] += 1
         self._counts["bytes"] += len(data)
         if reply.data != data:
@@ -269,13 +316,17 @@ class WireLine:
         self._schedule(reply)
 
     def _schedule(self, reply: _Reply) -> None:
-        step = self._chunk_bytes or max(1, len(reply.data))
-        for first in range(0, len(reply.data) - step, step):
-            piece = reply.data[first : first + step]
-            when_ns = reply.start_ns + self.duration_ns(first + step)
+        *pieces, (_, last) = self._pieces(reply.data, reply.start_ns)
+        for when_ns, piece in pieces:
             reply.timers.append(self._call_at_ns(when_ns, self._piece(reply, piece)))
-        last = reply.data[(max(1, len(reply.data)) - 1) // step * step :]
         reply.timers.append(self._call_at_ns(reply.end_ns, lambda: self._passed(reply, last)))
+
+    def _pieces(self, data: bytes, start_ns: int) -> Iterator[tuple[int, bytes]]:
+        """What arrives together and when its last bit has passed; at least one piece, if an empty one."""
+        step = self._chunk_bytes or max(1, len(data))
+        for first in range(0, max(1, len(data)), step):
+            piece = data[first : first + step]
+            yield start_ns + self.duration_ns(first + len(piece)), piece
 
     def _piece(self, reply: _Reply, piece: bytes) -> Callable[[], None]:
         def arrive() -> None:
@@ -298,7 +349,7 @@ class WireLine:
 
 
 class TextLine:
-    """The wire of a scanner or keypad: text and CR, paced, in pieces as a UART hands them over."""
+    """The wire of a scanner or keypad: text and `tail`, paced, in pieces as a UART hands them over."""
 
     PIECE_BYTES = 8
 
@@ -310,7 +361,9 @@ class TextLine:
         call_at_ns: CallAt,
         deliver: Callable[[bytes], None],
         bits_per_character: int = 10,
+        tail: bytes = b"\r",
     ) -> None:
+        self._tail = tail
         self._character_ns = bits_per_character * 10**9 // baud
         self._clock_ns = clock_ns
         self._call_at_ns = call_at_ns
@@ -318,8 +371,8 @@ class TextLine:
         self._free_ns = clock_ns()
 
     def send(self, text: str) -> int:
-        """Sends the text (UTF-8) and CR after what is still under way; returns when its last bit passes."""
-        data = text.encode() + b"\r"
+        """Sends the text (UTF-8) and its tail after what is under way; returns when the last bit passes."""
+        data = text.encode() + self._tail
         start_ns = max(self._clock_ns(), self._free_ns)
         for first in range(0, len(data), self.PIECE_BYTES):
             piece = data[first : first + self.PIECE_BYTES]

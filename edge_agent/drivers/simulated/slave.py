@@ -128,8 +128,6 @@ class Slave(ABC):
 
     def __init__(self, address: int) -> None:
         self.address = address
-        self.silent = False
-        """Dead: it neither acts nor answers."""
 
     @abstractmethod
     def functions(self) -> Mapping[int, Execute]:
@@ -138,7 +136,7 @@ class Slave(ABC):
     def answer(self, frame: bytes, at_ns: int) -> bytes | None:
         """Carries a whole frame out at an instant (ns); None where a device keeps silent: a damaged frame,
         another's address, a broadcast."""
-        if self.silent or not intact(frame) or frame[0] not in (BROADCAST, self.address):
+        if not intact(frame) or frame[0] not in (BROADCAST, self.address):
             return None
         asked, function = frame[0], frame[1]
         try:

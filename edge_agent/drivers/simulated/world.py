@@ -15,7 +15,10 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from math import exp
 from random import Random
+from typing import Literal
 
+from edge_agent.drivers.simulated.power import Power
+from edge_agent.drivers.simulated.trouble import CellTrouble, Drift, End
 from edge_agent.errors import Code, Refusal
 from edge_agent.model import Door
 
@@ -35,6 +38,9 @@ SETTLING_NS = 300_000_000
 OPENING_MS = (40.0, 90.0)
 """Bounds of the time a solenoid must stay energised to free its door; every lock has its own."""
 ACTUATIONS_KEPT = 100_000
+
+Part = Literal["scale", "temperature", "heater"]
+"""What a cell may have."""
 
 Load = Callable[[int, int | None], None]
 """What an output drives: `load(at_ns, until_ns)` powers it from one instant until the other (None: until told
@@ -95,35 +101,10 @@ class Actuation:
 
 @dataclass(frozen=True, slots=True)
 class Weighing:
-    """What lies on a scale, and whether it has come to rest."""
+    """What a scale says lies on it, and whether it has come to rest."""
 
     grams: int
     settled: bool
-
-
-class _Power:
-    """One electric load: on from `since_ns` until `until_ns` (None: no end known)."""
-
-    __slots__ = ("since_ns", "until_ns")
-
-    def __init__(self) -> None:
-        self.since_ns = 0
-        self.until_ns: int | None = 0
-
-    def on(self, at_ns: int) -> bool:
-        return self.until_ns is None or at_ns < self.until_ns
-
-    def switch(self, at_ns: int, until_ns: int | None) -> bool:
-        """Returns whether this energised something that was off."""
-        was_on = self.on(at_ns)
-        if until_ns is not None and until_ns <= at_ns:
-            if was_on:
-                self.until_ns = at_ns
-            return False
-        if not was_on:
-            self.since_ns = at_ns
-        self.until_ns = until_ns
-        return not was_on
 
 
 class _Cell:
@@ -133,14 +114,16 @@ class _Cell:
         self.label = build.label
         self.at_ns = at_ns
         self.door = build.door
+        self.door_changed_ns = at_ns
         self.grams = build.grams
         self.weight_changed_ns = at_ns - SETTLING_NS
         self.temperature_c = build.temperature_c
         self.opening_ns = opening_ns
-        self.jammed = False
-        self.solenoid = _Power()
-        self.heater = _Power()
-        self.cooler = _Power()
+        self.trouble = CellTrouble()
+        self.fitted: set[Part] = set()
+        self.solenoid = Power()
+        self.heater = Power()
+        self.cooler = Power()
 
     def advance(self, now_ns: int) -> int:
         """Lets everything due by now happen; returns the instant that now holds (time never runs back)."""
@@ -149,16 +132,26 @@ class _Cell:
         for turn_ns in sorted(t for t in turns if t is not None and self.at_ns < t <= now_ns):
             self._relax(turn_ns)
             if turn_ns == freed_ns:
-                self.door = Door.OPEN
+                self.move(Door.OPEN)
         self._relax(max(now_ns, self.at_ns))
         return self.at_ns
+
+    def move(self, door: Door) -> None:
+        """The door changes now, or stays as it is."""
+        if door is not self.door:
+            self.door = door
+            self.door_changed_ns = self.at_ns
+
+    def reads_closed(self) -> bool:
+        """What the door's contact says now."""
+        return self.trouble.reads_closed(self.door is Door.CLOSED, self.door_changed_ns, self.at_ns)
 
     def _freed_ns(self) -> int | None:
         """When the energised solenoid frees the door; None if it will not."""
         power = self.solenoid
         freed_ns = power.since_ns + self.opening_ns
         too_short = power.until_ns is not None and power.until_ns < freed_ns
-        if self.door is Door.OPEN or self.jammed or too_short or freed_ns <= self.at_ns:
+        if self.door is Door.OPEN or self.trouble.jams or too_short or freed_ns <= self.at_ns:
             return None
         return freed_ns
 
@@ -212,6 +205,7 @@ class World:
         self._records: deque[_Record] = deque(maxlen=ACTUATIONS_KEPT)
         self._last_record: dict[str, _Record] = {}
         self._count = 0
+        self._jams: dict[str, End] = {}
 
     # What is true.
 
@@ -242,12 +236,15 @@ class World:
 
     def close(self, label: str) -> None:
         """Pushes the door shut, and holds it there if the solenoid is still energised, until the latch
-        catches: a door that is closed stays closed. Raises `NoSuchCell`."""
-        self._now(label).door = Door.CLOSED
+        catches: a door that is closed stays closed. Where the solenoid cannot go off any more the latch never
+        catches, and the door springs open again. Raises `NoSuchCell`."""
+        cell = self._now(label)
+        if cell.trouble.jams or not (cell.solenoid.welds and cell.solenoid.on(cell.at_ns)):
+            cell.move(Door.CLOSED)
 
     def open(self, label: str) -> None:
         """Forces the door open. Raises `NoSuchCell`."""
-        self._now(label).door = Door.OPEN
+        self._now(label).move(Door.OPEN)
 
     def place(self, label: str, grams: int) -> None:
         """Puts a parcel beside what is there. Raises `NoSuchCell`, `DoorIsClosed`."""
@@ -258,9 +255,78 @@ class World:
         """Takes everything out. Raises `NoSuchCell`, `DoorIsClosed`."""
         self._set_grams(self._reachable(label), 0)
 
+    # What breaks. A fault begins now and stands until what is returned is called; all raise `NoSuchCell`.
+
     def jam(self, label: str, jammed: bool) -> None:
-        """Makes the bolt stick, so that the solenoid moves nothing, or frees it. Raises `NoSuchCell`."""
-        self._now(label).jammed = jammed
+        """Makes the bolt stick, see `jam_lock`, or frees it from that."""
+        self._find(label)
+        self._jams.pop(label, lambda: None)()
+        if jammed:
+            self._jams[label] = self.jam_lock(label)
+
+    def jam_lock(self, label: str) -> End:
+        """The bolt sticks: the solenoid moves nothing."""
+        cell = self._now(label)
+        end = cell.trouble.jams.begin(None)
+
+        def free() -> None:
+            # What the solenoid did not move under the fault stays unmoved.
+            cell.advance(self._clock_ns())
+            end()
+
+        return free
+
+    def stick_contact(self, label: str, reads: Door | None = None) -> End:
+        """The door contact says this for good; None: what it says now."""
+        cell = self._now(label)
+        return cell.trouble.stuck.begin(cell.reads_closed() if reads is None else reads is Door.CLOSED)
+
+    def bounce_contact(self, label: str, for_ns: int) -> End:
+        """After each change of the door its contact chatters for so long."""
+        return self._find(label).trouble.bounces_ns.begin(for_ns)
+
+    def drift_scale(self, label: str, grams_per_minute: float) -> End:
+        """The scale reads more and more, or less and less; when that ends it reads true again."""
+        cell = self._now(label)
+        return cell.trouble.drifts.begin(Drift(cell.at_ns, grams_per_minute))
+
+    def kill_probe(self, label: str) -> End:
+        """The temperature sensor is torn off."""
+        return self._find(label).trouble.dead_probes.begin(None)
+
+    def weld_solenoid(self, label: str) -> End:
+        """Once energised the solenoid stays so."""
+        cell = self._now(label)
+        return self._weld(cell, cell.solenoid)
+
+    def weld_heater(self, label: str) -> End:
+        """Once switched on the heater stays on."""
+        cell = self._now(label)
+        return self._weld(cell, cell.heater)
+
+    def fitted(self, label: str) -> frozenset[Part]:
+        """Which wires are fastened to a cell, of those that not every cell has. Raises `NoSuchCell`."""
+        return frozenset(self._find(label).fitted)
+
+    def _weld(self, cell: _Cell, power: Power) -> End:
+        end = power.welds.begin(None)
+
+        def settle() -> None:
+            power.settle(cell.at_ns)
+            self._follow(cell)
+
+        def loosen() -> None:
+            cell.advance(self._clock_ns())
+            end()
+            settle()
+
+        settle()
+        return loosen
+
+    def _follow(self, cell: _Cell) -> None:
+        """The last actuation ends when the solenoid does."""
+        if cell.label in self._last_record:
+            self._last_record[cell.label].until_ns = cell.solenoid.until_ns
 
     # Where wires are fastened.
 
@@ -272,14 +338,15 @@ class World:
             at_ns = cell.advance(at_ns)
             if cell.solenoid.switch(at_ns, until_ns):
                 self._record(cell)
-            elif cell.label in self._last_record:
-                self._last_record[cell.label].until_ns = cell.solenoid.until_ns
+            else:
+                self._follow(cell)
 
         return load
 
     def heater(self, label: str) -> Load:
         """The heater of a cell. Raises `NoSuchCell`."""
         cell = self._find(label)
+        cell.fitted.add("heater")
         return lambda at_ns, until_ns: _switch(cell, cell.heater, at_ns, until_ns)
 
     def cooler(self, label: str) -> Load:
@@ -293,27 +360,30 @@ class World:
 
         def level(at_ns: int) -> int:
             cell.advance(at_ns)
-            return closed_level if cell.door is Door.CLOSED else 1 - closed_level
+            return closed_level if cell.reads_closed() else 1 - closed_level
 
         return level
 
     def platform(self, label: str) -> Callable[[int], Weighing]:
-        """The weighing platform at an instant. Raises `NoSuchCell`."""
+        """What the weighing platform says at an instant. Raises `NoSuchCell`."""
         cell = self._find(label)
+        cell.fitted.add("scale")
 
         def weigh(at_ns: int) -> Weighing:
             at_ns = cell.advance(at_ns)
-            return Weighing(cell.grams, at_ns - cell.weight_changed_ns >= SETTLING_NS)
+            grams = cell.grams + cell.trouble.drift_g(at_ns)
+            return Weighing(grams, at_ns - cell.weight_changed_ns >= SETTLING_NS)
 
         return weigh
 
-    def probe(self, label: str) -> Callable[[int], float]:
-        """The temperature sensor, °C at an instant. Raises `NoSuchCell`."""
+    def probe(self, label: str) -> Callable[[int], float | None]:
+        """The temperature sensor, °C at an instant; None: there is no answer. Raises `NoSuchCell`."""
         cell = self._find(label)
+        cell.fitted.add("temperature")
 
-        def temperature_c(at_ns: int) -> float:
+        def temperature_c(at_ns: int) -> float | None:
             cell.advance(at_ns)
-            return cell.temperature_c
+            return None if cell.trouble.dead_probes else cell.temperature_c
 
         return temperature_c
 
@@ -362,7 +432,7 @@ class World:
         )
 
 
-def _switch(cell: _Cell, power: _Power, at_ns: int, until_ns: int | None) -> None:
+def _switch(cell: _Cell, power: Power, at_ns: int, until_ns: int | None) -> None:
     power.switch(cell.advance(at_ns), until_ns)
 
 

@@ -8,48 +8,36 @@ import functools
 import random
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import structlog
 
 from edge_agent import __version__
+from edge_agent.app.field import Field
 from edge_agent.cloud.link import Link, LinkSettings, MqttLink
 from edge_agent.cloud.publisher import Publisher
 from edge_agent.cloud.telemetry import Telemetry
 from edge_agent.config import BusSection, Settings
 from edge_agent.console.api import ConsolePort, create_app
 from edge_agent.console.unix_server import serve
-from edge_agent.drivers.boards import (
-    Device,
-    DoorInputs,
-    Outputs,
-    RegisterScale,
-    TemperatureInputs,
-    TimedLock,
-    TimedRelay,
-)
-from edge_agent.drivers.bus import BusOwner
-from edge_agent.drivers.interfaces import HeldOutput, OutputBoard
+from edge_agent.drivers.keyboard import Keyboard
 from edge_agent.drivers.scanner import SerialScanner
+from edge_agent.drivers.tcp import TcpTransport
 from edge_agent.drivers.transport import Transport
 from edge_agent.drivers.tty import TtyTransport
-from edge_agent.errors import BusFault, DeviceFault
 from edge_agent.journal.recovery import restore
 from edge_agent.journal.store import JournalStore
 from edge_agent.model import Alarm
 from edge_agent.protocol.api import rfc3339
 from edge_agent.protocol.events import Online
 from edge_agent.protocol.topics import Topics
-from edge_agent.runtime.climate_outputs import ClimateOutputs
 from edge_agent.runtime.clock import Clock, SystemClock
 from edge_agent.runtime.desk import Desk
-from edge_agent.runtime.doors import DoorPlace, Doors
+from edge_agent.runtime.doors import Doors
 from edge_agent.runtime.executor import Executor
 from edge_agent.runtime.ids import Ids
 from edge_agent.runtime.loop import LockerLoop
-from edge_agent.runtime.poller import FieldValues, Poller, SlowDevice, scale_of, thermometer_of
 from edge_agent.runtime.report import Report
-from edge_agent.runtime.scale_errors import hearing_errors
 from edge_agent.runtime.temperatures import Temperatures
 from edge_agent.runtime.views import Identity, Views
 from edge_agent.runtime.weighing import Weighing
@@ -62,7 +50,6 @@ log = structlog.get_logger()
 
 PORT_WAIT_S = 2.0
 """How long a start waits for a serial port before it goes on without."""
-OFF_TRIES = 3
 DISK_LOOK_S = 10.0
 """How often it is looked whether a full disk has room again."""
 RECENT_S = 15.0
@@ -81,6 +68,15 @@ class Ports:
     console: Callable[[ConsolePort], Any] | None
     """Serves the local API until cancelled; None: no console."""
     scanner: bool = True
+    """Whether the configured scanner and keypad are there."""
+
+
+def transport_to(bus: BusSection) -> Transport:
+    """The line to a bus: a tty, or a connection over a network."""
+    if bus.link != "serial":
+        return TcpTransport(*bus.place)
+    assert bus.baud is not None  # checked by the configuration
+    return TtyTransport(bus.port, bus.baud, bus.parity, bus.stop_bits)
 
 
 def system_ports(settings: Settings) -> Ports:
@@ -94,7 +90,7 @@ def system_ports(settings: Settings) -> Ports:
     return Ports(
         clock=SystemClock(trusted=settings.machine.clock == "rtc"),
         ids=Ids(),
-        transport=lambda bus: TtyTransport(bus.port, bus.baud, bus.parity, bus.stop_bits),
+        transport=transport_to,
         writer=ThreadWriter,
         link=link,
         console=lambda port: serve(create_app(port), settings.path(settings.paths.socket)),
@@ -122,133 +118,6 @@ def layout_of(settings: Settings) -> Layout:
     )
 
 
-class Field:
-    """Everything that hangs on the buses, made from the configuration and its profiles."""
-
-    def __init__(self, settings: Settings, ports: Ports) -> None:
-        self._settings = settings
-        self.values = FieldValues()
-        self.buses: dict[str, BusOwner] = {}
-        for name, bus in settings.buses.items():
-            bits = 1 + 8 + (bus.parity != "N") + bus.stop_bits
-            self.buses[name] = BusOwner(name, ports.transport(bus), baud=bus.baud, bits_per_character=bits)
-        self.devices = {
-            name: Device(name, self.buses[device.bus], device.address, settings.profile_of(name).bus)
-            for name, device in settings.devices.items()
-        }
-        self.locks = {cell.label: self._lock(cell.label) for cell in settings.cells}
-        self.outputs: list[OutputBoard] = [
-            board for name in self.devices if (board := self._outputs(name)) is not None
-        ]
-        self.door_boards = {
-            name: DoorInputs(self.devices[name], doors)
-            for name in dict.fromkeys(cell.door.device for cell in settings.cells)
-            if (doors := settings.profile_of(name).doors) is not None
-        }
-
-    def _lock(self, label: str) -> TimedLock:
-        cell = next(cell for cell in self._settings.cells if cell.label == label)
-        lock = self._settings.profile_of(cell.lock.device).lock
-        assert lock is not None  # checked by the configuration
-        device = self.devices[cell.lock.device]
-        return TimedLock(device, lock.pulse, cell.lock.channel, self._settings.unlock.pulse_ms)
-
-    def _outputs(self, name: str) -> Outputs | None:
-        profile = self._settings.profile_of(name)
-        part = profile.lock or profile.relays
-        return None if part is None else Outputs(self.devices[name], part.all_off)
-
-    def held_outputs(self, which: Literal["heating", "cooling"]) -> dict[str, HeldOutput]:
-        """The heaters or the coolers, by the label of their cell."""
-        found: dict[str, HeldOutput] = {}
-        for cell in self._settings.cells:
-            place = cell.heating if which == "heating" else cell.cooling
-            if place is not None:
-                relays = self._settings.profile_of(place.device).relays
-                assert relays is not None  # checked by the configuration
-                found[cell.label] = TimedRelay(self.devices[place.device], relays, place.channel)
-        return found
-
-    def climate_outputs(self, steered: Callable[[], bool]) -> ClimateOutputs:
-        """All heaters and coolers, see `ClimateOutputs`."""
-        return ClimateOutputs(self.held_outputs("heating"), self.held_outputs("cooling"), steered)
-
-    def door_places(self) -> dict[str, DoorPlace]:
-        """Where each door's contact is."""
-        default = self._settings.doors.closed_level
-        return {
-            cell.label: DoorPlace(
-                cell.door.device,
-                cell.door.channel,
-                default if cell.door.closed_level is None else cell.door.closed_level,
-            )
-            for cell in self._settings.cells
-        }
-
-    def doubt_since(self) -> dict[str, Callable[[], float]]:
-        """For each door board the time of its bus's last fault."""
-
-        def since(bus: BusOwner) -> Callable[[], float]:
-            return lambda: bus.last_timeout_s
-
-        return {name: since(self.devices[name].bus) for name in self.door_boards}
-
-    def slow_devices(self, bus: str, weighing: Weighing, temperatures: Temperatures) -> list[SlowDevice]:
-        """Scales and thermometers on one bus."""
-        found: list[SlowDevice] = []
-        probes: dict[str, dict[str, int]] = {}
-        for cell in self._settings.cells:
-            if cell.scale is not None and self._on(cell.scale.device, bus):
-                scale = self._settings.profile_of(cell.scale.device).scale
-                assert scale is not None
-                driver = RegisterScale(self.devices[cell.scale.device], scale)
-                scale_device = scale_of(driver, cell.label, self.values, weighing)
-                found.append(hearing_errors(scale_device, cell.label, self.values, weighing))
-            if cell.temperature is not None and self._on(cell.temperature.device, bus):
-                channels = probes.setdefault(cell.temperature.device, {})
-                channels[cell.label] = cell.temperature.channel
-        for name, channels in probes.items():
-            temperature = self._settings.profile_of(name).temperature
-            assert temperature is not None
-            board = TemperatureInputs(self.devices[name], temperature)
-            found.append(thermometer_of(board, channels, self.values, temperatures))
-        return found
-
-    def _on(self, device: str, bus: str) -> bool:
-        return self._settings.devices[device].bus == bus
-
-    def pollers(
-        self,
-        doors: Doors,
-        weighing: Weighing,
-        temperatures: Temperatures,
-        loop: LockerLoop,
-        silent: list[str],
-    ) -> list[Poller]:
-        """One poller for each bus; `silent`: devices that were told to be so before the start."""
-        return [
-            Poller(
-                doors,
-                [board for board in self.door_boards if self._on(board, bus)],
-                self.slow_devices(bus, weighing, temperatures),
-                loop.submit,
-                silent,
-            )
-            for bus in self.buses
-        ]
-
-    async def all_off(self) -> None:
-        """Switches every output of every board off; a board that does not answer is logged."""
-        for board in self.outputs:
-            for attempt in range(1, OFF_TRIES + 1):
-                try:
-                    await board.all_off()
-                    break
-                except (BusFault, DeviceFault) as fault:
-                    if attempt == OFF_TRIES:
-                        log.error("outputs could not be switched off", device=board.name, fault=str(fault))
-
-
 class Agent:
     """One machine's daemon, built but not yet running."""
 
@@ -268,7 +137,7 @@ class Agent:
             layout,
             ports.ids,
         )
-        self.field = Field(settings, ports)
+        self.field = Field(settings, ports.transport)
         self.link = ports.link(settings, self._online)
         topics = Topics(machine.machine_id)
         self.desk = Desk(
@@ -296,10 +165,10 @@ class Agent:
         self.doors = Doors(
             self.field.door_boards,
             self.field.door_places(),
-            self.field.doubt_since(),
             self.loop.submit,
             self._silent,
         )
+        self.field.watch_those_who_speak(self.doors)
         self._weighing = Weighing(layout.weighed, self.loop.submit)
         self.desk.weigh = self._weighing.tell
         self._climate = self.field.climate_outputs(lambda: self.loop.storage_fault is None)
@@ -392,8 +261,11 @@ class Agent:
             group.create_task(self.link.run(), name="link")
             scanner = self.settings.scanner
             if scanner is not None and self._ports.scanner:
-                reader = SerialScanner(scanner.port, scanner.baud, self._scanned)
+                reader = SerialScanner(scanner.port, scanner.baud, self._scanned, scanner.delimiter)
                 group.create_task(reader.run(), name="scanner")
+            if self.settings.keypad is not None and self._ports.scanner:
+                keyboard = Keyboard(self.settings.keypad.device, self._scanned)
+                group.create_task(keyboard.run(), name="keypad")
             if self._ports.console is not None:
                 group.create_task(self._ports.console(self._console()), name="console")
             on_ready()
@@ -416,7 +288,7 @@ class Agent:
         self.publisher.reply(topic, correlation, body)
 
     async def _scanned(self, text: str) -> None:
-        """The scanner read something; what comes of it shows at the door."""
+        """Something was scanned or typed; what comes of it shows at the door."""
         await self.desk.enter_code(text)
 
     def _online(self, online: bool) -> str:

@@ -1,0 +1,182 @@
+"""What hangs on the buses, made of the configuration and its profiles: here concrete drivers are named."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Literal
+
+import structlog
+
+from edge_agent.config import BusSection, Settings
+from edge_agent.drivers.boards import (
+    Device,
+    DoorInputs,
+    RegisterScale,
+    TemperatureInputs,
+    TimedRelay,
+    lock_on,
+    outputs_of,
+)
+from edge_agent.drivers.bus import BusOwner
+from edge_agent.drivers.interfaces import HeldOutput, Lock, OutputBoard
+from edge_agent.drivers.lock_protocols import codec_of
+from edge_agent.drivers.modbus import TcpCodec
+from edge_agent.drivers.requests import Codec
+from edge_agent.drivers.transport import Transport
+from edge_agent.errors import BusFault, DeviceFault
+from edge_agent.runtime.climate_outputs import ClimateOutputs
+from edge_agent.runtime.doors import DoorPlace, Doors
+from edge_agent.runtime.loop import LockerLoop
+from edge_agent.runtime.poller import FieldValues, Poller, SlowDevice, scale_of, thermometer_of
+from edge_agent.runtime.scale_errors import hearing_errors
+from edge_agent.runtime.temperatures import Temperatures
+from edge_agent.runtime.weighing import Weighing
+
+log = structlog.get_logger()
+
+OFF_TRIES = 3
+
+
+class Field:
+    """Everything that hangs on the buses."""
+
+    def __init__(self, settings: Settings, transport: Callable[[BusSection], Transport]) -> None:
+        self._settings = settings
+        self.values = FieldValues()
+        self.buses = {name: _owner(name, bus, transport(bus)) for name, bus in settings.buses.items()}
+        self.devices = {
+            name: Device(name, self.buses[device.bus], device.address, settings.profile_of(name).bus)
+            for name, device in settings.devices.items()
+        }
+        self.locks = {cell.label: self._lock(cell.label) for cell in settings.cells}
+        self.outputs: list[OutputBoard] = [
+            board
+            for name, device in self.devices.items()
+            if (board := outputs_of(device, settings.profile_of(name))) is not None
+        ]
+        self.door_boards = {
+            name: DoorInputs(self.devices[name], doors)
+            for name in dict.fromkeys(cell.door.device for cell in settings.cells)
+            if (doors := settings.profile_of(name).doors) is not None
+        }
+
+    def _lock(self, label: str) -> Lock:
+        cell = next(cell for cell in self._settings.cells if cell.label == label)
+        lock = self._settings.profile_of(cell.lock.device).lock
+        assert lock is not None  # checked by the configuration
+        return lock_on(
+            self.devices[cell.lock.device], lock, cell.lock.channel, self._settings.unlock.pulse_ms
+        )
+
+    def held_outputs(self, which: Literal["heating", "cooling"]) -> dict[str, HeldOutput]:
+        """The heaters or the coolers, by the label of their cell."""
+        found: dict[str, HeldOutput] = {}
+        for cell in self._settings.cells:
+            place = cell.heating if which == "heating" else cell.cooling
+            if place is not None:
+                relays = self._settings.profile_of(place.device).relays
+                assert relays is not None  # checked by the configuration
+                found[cell.label] = TimedRelay(self.devices[place.device], relays, place.channel)
+        return found
+
+    def climate_outputs(self, steered: Callable[[], bool]) -> ClimateOutputs:
+        """All heaters and coolers, see `ClimateOutputs`."""
+        return ClimateOutputs(self.held_outputs("heating"), self.held_outputs("cooling"), steered)
+
+    def watch_those_who_speak(self, doors: Doors) -> None:
+        """A board that tells something unasked is looked at: what it tells is no reading."""
+        by_place = {
+            (self._settings.devices[name].bus, self._settings.devices[name].address): name
+            for name in self.door_boards
+        }
+
+        def spoken(bus: str) -> Callable[[int], None]:
+            def look(address: int) -> None:
+                board = by_place.get((bus, address))
+                if board is not None:
+                    doors.expect(board)
+
+            return look
+
+        for name, bus in self.buses.items():
+            bus.on_unasked = spoken(name)
+
+    def door_places(self) -> dict[str, DoorPlace]:
+        """Where each door's contact is."""
+        default = self._settings.doors.closed_level
+        return {
+            cell.label: DoorPlace(
+                cell.door.device,
+                cell.door.channel,
+                default if cell.door.closed_level is None else cell.door.closed_level,
+            )
+            for cell in self._settings.cells
+        }
+
+    def slow_devices(self, bus: str, weighing: Weighing, temperatures: Temperatures) -> list[SlowDevice]:
+        """Scales and thermometers on one bus."""
+        found: list[SlowDevice] = []
+        probes: dict[str, dict[str, int]] = {}
+        for cell in self._settings.cells:
+            if cell.scale is not None and self._on(cell.scale.device, bus):
+                scale = self._settings.profile_of(cell.scale.device).scale
+                assert scale is not None
+                driver = RegisterScale(self.devices[cell.scale.device], scale)
+                device = scale_of(driver, cell.label, self.values, weighing)
+                found.append(hearing_errors(device, cell.label, self.values, weighing))
+            if cell.temperature is not None and self._on(cell.temperature.device, bus):
+                channels = probes.setdefault(cell.temperature.device, {})
+                channels[cell.label] = cell.temperature.channel
+        for name, channels in probes.items():
+            temperature = self._settings.profile_of(name).temperature
+            assert temperature is not None
+            board = TemperatureInputs(self.devices[name], temperature)
+            found.append(thermometer_of(board, channels, self.values, temperatures))
+        return found
+
+    def _on(self, device: str, bus: str) -> bool:
+        return self._settings.devices[device].bus == bus
+
+    def pollers(
+        self,
+        doors: Doors,
+        weighing: Weighing,
+        temperatures: Temperatures,
+        loop: LockerLoop,
+        silent: list[str],
+    ) -> list[Poller]:
+        """One poller for each bus; `silent`: devices that were told to be so before the start."""
+        return [
+            Poller(
+                doors,
+                [board for board in self.door_boards if self._on(board, bus)],
+                self.slow_devices(bus, weighing, temperatures),
+                loop.submit,
+                silent,
+            )
+            for bus in self.buses
+        ]
+
+    async def all_off(self) -> None:
+        """Switches every output of every board off; a board that does not answer is logged."""
+        for board in self.outputs:
+            for attempt in range(1, OFF_TRIES + 1):
+                try:
+                    await board.all_off()
+                    break
+                except (BusFault, DeviceFault) as fault:
+                    if attempt == OFF_TRIES:
+                        log.error("outputs could not be switched off", device=board.name, fault=str(fault))
+
+
+def _owner(name: str, bus: BusSection, transport: Transport) -> BusOwner:
+    codec: Codec = TcpCodec() if bus.link == "tcp" else codec_of(bus.protocol)
+    return BusOwner(
+        name,
+        transport,
+        baud=bus.baud or 0,
+        bits_per_character=bus.bits_per_character,
+        codec=codec,
+        latency_s=0.0 if bus.link == "serial" else bus.latency_ms / 1000,
+        local_echo=bus.local_echo,
+    )

@@ -1,0 +1,60 @@
+"""From a file to frozen settings: read, validated, cross-checked with the device profiles it names."""
+
+from __future__ import annotations
+
+import tomllib
+from pathlib import Path
+
+from pydantic import ValidationError
+
+from edge_agent.config.sections import Settings
+from edge_agent.config.wiring import wiring_findings
+from edge_agent.drivers.profiles import load_profile
+from edge_agent.errors import ConfigError, Finding
+from edge_agent.protocol.api import field_path
+
+
+def load_settings(path: Path) -> Settings:
+    """Reads, validates and cross-checks a configuration with its profiles.
+
+    Raises `ConfigError` holding every finding, each with its key path.
+    """
+    try:
+        document = tomllib.loads(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError([Finding("", f"{path}: {error}")]) from None
+    except tomllib.TOMLDecodeError as error:
+        raise ConfigError([Finding("", f"{path}: not TOML: {error}")]) from None
+    try:
+        settings = Settings.model_validate(document)
+    except ValidationError as error:
+        raise ConfigError(_findings(error)) from None
+    settings._folder = path.parent.resolve()
+    findings = _load_profiles(settings)
+    if not findings:
+        findings = wiring_findings(settings)
+    if findings:
+        raise ConfigError(findings)
+    return settings
+
+
+def _findings(error: ValidationError) -> list[Finding]:
+    findings = []
+    for item in error.errors(include_url=False):
+        message = "unknown key" if item["type"] == "extra_forbidden" else item["msg"]
+        location = tuple(part for part in item["loc"] if part != "[key]")
+        findings.append(Finding(field_path(location), message))
+    return findings
+
+
+def _load_profiles(settings: Settings) -> list[Finding]:
+    findings = []
+    for name, device in settings.devices.items():
+        if device.profile in settings._profiles:
+            continue
+        file = settings.path(settings.paths.profiles) / f"{device.profile}.toml"
+        try:
+            settings._profiles[device.profile] = load_profile(file)
+        except ConfigError as error:
+            findings += [Finding(f"devices.{name}.profile", str(finding)) for finding in error.findings]
+    return findings

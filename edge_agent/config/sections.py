@@ -1,0 +1,327 @@
+"""The sections of a machine's configuration. Bounds stand at the field; an unknown key is an error."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, PrivateAttr, model_validator
+
+from edge_agent.drivers.profiles import Profile, Protocol
+from edge_agent.drivers.scanner import Delimiter
+from edge_agent.model import CellSpec
+from edge_agent.statemachine.state import Need, Regime, Regimes
+
+Name = Annotated[str, Field(strict=True, min_length=1, max_length=64, pattern=r"^[A-Za-z0-9_-]+$")]
+Text = Annotated[str, Field(strict=True, max_length=1024)]
+Millimetres = Annotated[int, Field(strict=True, ge=1, le=10_000)]
+Baud = Literal[1200, 2400, 4800, 9600, 19200, 38400, 57600, 115200]
+
+
+class Section(BaseModel):
+    """Base of all sections: immutable, an unknown key is an error."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class MachineSection(Section):
+    """Who and where the machine is; `clock = "rtc"` says that a battery-backed clock may be trusted."""
+
+    machine_id: Annotated[str, Field(strict=True, min_length=1, max_length=64, pattern=r"^[A-Za-z0-9_-]+$")]
+    name: Text
+    location: Text
+    latitude: Annotated[float, Field(ge=-90, le=90, allow_inf_nan=False)]
+    longitude: Annotated[float, Field(ge=-180, le=180, allow_inf_nan=False)]
+    clock: Literal["ntp", "rtc"] = "ntp"
+
+
+class PathsSection(Section):
+    """Files of the daemon; a relative path is relative to the configuration file."""
+
+    journal: str = "/var/lib/edge-agent/journal.sqlite"
+    socket: str = "/run/edge-agent/agent.sock"
+    profiles: str = "devices"
+
+
+class MqttSection(Section):
+    """The broker."""
+
+    host: Annotated[str, Field(strict=True, min_length=1)]
+    port: Annotated[int, Field(strict=True, ge=1, le=65_535)] = 1883
+    keepalive_s: Annotated[int, Field(strict=True, ge=5, le=600)] = 20
+    session_expiry_s: Annotated[int, Field(strict=True, ge=0, le=2_592_000)] = 604_800
+
+
+class UnlockSection(Section):
+    """How a door is opened; times in milliseconds."""
+
+    attempts: Annotated[int, Field(strict=True, ge=1, le=10)] = 3
+    pulse_ms: Annotated[int, Field(strict=True, ge=50, le=10_000)] = 500
+    watch_ms: Annotated[int, Field(strict=True, ge=100, le=10_000)] = 1500
+    """How long the door is watched after a pulse before it counts as not moved."""
+    max_concurrent_unlocks: Annotated[int, Field(strict=True, ge=1, le=16)] = 2
+    duty_pulses: Annotated[int, Field(strict=True, ge=1, le=100)] = 6
+    duty_window_s: Annotated[int, Field(strict=True, ge=1, le=600)] = 10
+
+
+class CodesSection(Section):
+    """Codes typed at the kiosk."""
+
+    code_digits: Annotated[int, Field(strict=True, ge=4, le=9)] = 4
+
+
+class DoorsSection(Section):
+    """`closed_level`: what a door contact reads when the door is closed. Wiring decides, so no default.
+
+    A door open longer than `door_ajar_s` raises DOOR_AJAR.
+    """
+
+    closed_level: Literal[0, 1]
+    door_ajar_s: Annotated[int, Field(strict=True, ge=1, le=86_400)] = 120
+
+
+class WeightSection(Section):
+    """What the scales in the cells are taken for; grams.
+
+    `empty_dropoff`: a drop-off that the scale finds empty raises an alarm, or with `hold` also leaves the
+    reservation PENDING. Less than `empty_below_g` is nothing; more than `weight_change_g` is a change. A
+    scale's zero may creep by `drift_max_g` before it has to be tared.
+    """
+
+    empty_dropoff: Literal["alarm", "hold"] = "alarm"
+    empty_below_g: Annotated[int, Field(strict=True, ge=1, le=100_000)] = 50
+    weight_change_g: Annotated[int, Field(strict=True, ge=1, le=100_000)] = 100
+    drift_max_g: Annotated[int, Field(strict=True, ge=0, le=100_000)] = 300
+
+
+Degrees = Annotated[float, Field(ge=-40, le=120, allow_inf_nan=False)]
+Band = Annotated[float, Field(ge=0.1, le=20, allow_inf_nan=False)]
+
+
+class ClimateSection(Section):
+    """How cells are kept cold or hot, in degrees Celsius; what is left out is taken from `CLIMATE`.
+
+    A cooler comes on `band_c` above the setpoint and goes off `band_c` below; a heater the other way round.
+    Food longer than `allowed_min` beyond `limit_c` (above where it is cold, below where it is hot) is out of
+    range. An output that moves the temperature by less than `least_change_c` in `no_effect_min` is faulty.
+    """
+
+    setpoint_c: Degrees | None = None
+    band_c: Band = 1.0
+    min_on_s: Annotated[int, Field(strict=True, ge=0, le=3600)] = 60
+    min_off_s: Annotated[int, Field(strict=True, ge=0, le=3600)] = 180
+    limit_c: Degrees | None = None
+    allowed_min: Annotated[int, Field(strict=True, ge=1, le=1440)] | None = None
+    precondition_min: Annotated[int, Field(strict=True, ge=0, le=1440)] = 30
+    no_effect_min: Annotated[int, Field(strict=True, ge=1, le=240)] = 15
+    least_change_c: Band = 0.5
+
+
+CLIMATE = {
+    "cold": ClimateSection(setpoint_c=3.0, limit_c=5.0, allowed_min=30),
+    "hot": ClimateSection(setpoint_c=65.0, limit_c=57.0, allowed_min=120),
+}
+"""What a cooled and a heated cell get where nothing else is said."""
+
+
+def _reachable(port: str) -> str:
+    scheme, found, rest = port.partition("://")
+    if found and scheme not in ("tcp", "rtu+tcp"):
+        raise ValueError(
+            "must be a device such as /dev/serial/by-id/..., tcp://HOST:PORT or rtu+tcp://HOST:PORT"
+        )
+    host, _, number = rest.rpartition(":")
+    if found and not (host and number.isdecimal() and 1 <= int(number) <= 65_535):
+        raise ValueError(f"{scheme}:// needs HOST:PORT")
+    return port
+
+
+class BusSection(Section):
+    """One pair of wires with one protocol on it.
+
+    `port`: a serial device, or over a network `tcp://HOST:PORT` (Modbus TCP) or `rtu+tcp://HOST:PORT` (a
+    serial server that passes RTU bytes on). `local_echo`: the adapter lets us hear what we send.
+    `latency_ms`: how much longer than the wire a network may take for a request and its reply.
+    """
+
+    port: Annotated[str, Field(strict=True, min_length=1), AfterValidator(_reachable)]
+    protocol: Protocol = "modbus"
+    baud: Baud | None = None
+    parity: Literal["N", "E", "O"] = "N"
+    stop_bits: Literal[1, 2] = 1
+    local_echo: bool = False
+    latency_ms: Annotated[int, Field(strict=True, ge=0, le=5000)] = 200
+
+    @model_validator(mode="after")
+    def _line_known(self) -> BusSection:
+        if self.baud is None and self.link != "tcp":
+            raise ValueError("baud: is needed for a serial line")
+        if self.link == "tcp" and self.protocol != "modbus":
+            raise ValueError("protocol: tcp:// is Modbus TCP")
+        return self
+
+    @property
+    def link(self) -> Literal["serial", "tcp", "rtu+tcp"]:
+        """How the wires are reached."""
+        if self.port.startswith("tcp://"):
+            return "tcp"
+        return "rtu+tcp" if self.port.startswith("rtu+tcp://") else "serial"
+
+    @property
+    def place(self) -> tuple[str, int]:
+        """Host and port of a bus over a network."""
+        host, _, number = self.port.partition("://")[2].rpartition(":")
+        return host.strip("[]"), int(number)
+
+    @property
+    def bits_per_character(self) -> int:
+        """Start bit, eight data bits, parity bit if any, stop bits."""
+        return 1 + 8 + (self.parity != "N") + self.stop_bits
+
+
+class DeviceSection(Section):
+    """One board on a bus; `profile` names a file of the profiles folder."""
+
+    bus: Name
+    address: Annotated[int, Field(strict=True, ge=0, le=255)]
+    profile: Name
+
+
+class ScannerSection(Section):
+    """A scanner or keypad that sends texts on a serial port of its own; `delimiter`: what ends one."""
+
+    port: Annotated[str, Field(strict=True, min_length=1)]
+    baud: Baud = 9600
+    delimiter: Delimiter = "any"
+
+
+class KeypadSection(Section):
+    """A USB keypad or scanner that is a keyboard, by its `/dev/input/by-id/…-event-kbd`."""
+
+    device: Annotated[str, Field(strict=True, min_length=1)]
+
+
+class SizeSection(Section):
+    """Inside lengths of a cell and its weight limit."""
+
+    width_mm: Millimetres
+    height_mm: Millimetres
+    depth_mm: Millimetres
+    max_mass_g: Annotated[int, Field(strict=True, ge=1, le=1_000_000)]
+
+
+class ChannelReference(Section):
+    """A channel of a device, counted from 1 as printed on the board."""
+
+    device: Name
+    channel: Annotated[int, Field(strict=True, ge=1, le=64)] = 1
+
+
+class DoorReference(ChannelReference):
+    """A door contact; `closed_level` where one cell is wired otherwise than the rest."""
+
+    closed_level: Literal[0, 1] | None = None
+
+
+class CoolingReference(ChannelReference):
+    """A cooler; `climate` names the section of `[climate]` that says how it is used."""
+
+    climate: Name = "cold"
+
+
+class HeatingReference(ChannelReference):
+    """A heater; `climate` names the section of `[climate]` that says how it is used."""
+
+    climate: Name = "hot"
+
+
+class CellSection(Section):
+    """One cell: its size and the channels that serve it."""
+
+    label: Annotated[str, Field(strict=True, min_length=1, max_length=16, pattern=r"^[A-Za-z0-9_-]+$")]
+    cell_id: Annotated[str, Field(strict=True, min_length=1, max_length=64)]
+    size: Name
+    lock: ChannelReference
+    door: DoorReference
+    scale: ChannelReference | None = None
+    temperature: ChannelReference | None = None
+    heating: HeatingReference | None = None
+    cooling: CoolingReference | None = None
+
+
+class Settings(Section):
+    """The whole configuration, checked."""
+
+    machine: MachineSection
+    mqtt: MqttSection
+    doors: DoorsSection
+    weight: WeightSection = WeightSection()
+    climate: dict[Name, ClimateSection] = {}
+    paths: PathsSection = PathsSection()
+    unlock: UnlockSection = UnlockSection()
+    codes: CodesSection = CodesSection()
+    scanner: ScannerSection | None = None
+    keypad: KeypadSection | None = None
+    buses: Annotated[dict[Name, BusSection], Field(min_length=1)]
+    devices: Annotated[dict[Name, DeviceSection], Field(min_length=1)]
+    sizes: Annotated[dict[Name, SizeSection], Field(min_length=1)]
+    cells: Annotated[list[CellSection], Field(min_length=1, max_length=512)]
+    _profiles: dict[str, Profile] = PrivateAttr(default_factory=dict)
+    _folder: Path = PrivateAttr(default=Path())
+
+    def profile_of(self, device: str) -> Profile:
+        """The profile of a configured device."""
+        return self._profiles[self.devices[device].profile]
+
+    def path(self, value: str) -> Path:
+        """A path of the configuration, made absolute."""
+        return self._folder / value
+
+    def cell_specs(self) -> list[CellSpec]:
+        """The cells as the state machine knows them, in the order of the file."""
+        specs = []
+        for cell in self.cells:
+            size = self.sizes[cell.size]
+            specs.append(
+                CellSpec(
+                    label=cell.label,
+                    cell_id=cell.cell_id,
+                    width_mm=size.width_mm,
+                    height_mm=size.height_mm,
+                    depth_mm=size.depth_mm,
+                    max_mass_g=size.max_mass_g,
+                    heating=cell.heating is not None,
+                    cooling=cell.cooling is not None,
+                    weight_sensor=cell.scale is not None,
+                )
+            )
+        return specs
+
+    def regimes(self, cell: CellSection) -> Regimes | None:
+        """What a cell's heater and cooler are used for; None if it has neither."""
+        if cell.heating is None and cell.cooling is None:
+            return None
+        cold = None if cell.cooling is None else self._regime("cold", cell.cooling.climate)
+        hot = None if cell.heating is None else self._regime("hot", cell.heating.climate)
+        return Regimes(cold, hot)
+
+    def _regime(self, need: Need, name: str) -> Regime:
+        usual, chosen = CLIMATE[need], self.climate.get(name, CLIMATE[need])
+        setpoint_c = usual.setpoint_c if chosen.setpoint_c is None else chosen.setpoint_c
+        limit_c = usual.limit_c if chosen.limit_c is None else chosen.limit_c
+        allowed_min = usual.allowed_min if chosen.allowed_min is None else chosen.allowed_min
+        assert setpoint_c is not None
+        assert limit_c is not None
+        assert allowed_min is not None
+        return Regime(
+            need=need,
+            setpoint_c=setpoint_c,
+            band_c=chosen.band_c,
+            min_on_ns=chosen.min_on_s * 10**9,
+            min_off_ns=chosen.min_off_s * 10**9,
+            limit_c=limit_c,
+            allowed_ns=allowed_min * 60 * 10**9,
+            precondition_ns=chosen.precondition_min * 60 * 10**9,
+            no_effect_ns=chosen.no_effect_min * 60 * 10**9,
+            least_change_c=chosen.least_change_c,
+        )

@@ -1,0 +1,194 @@
+"""What the keys of a configuration must agree on: no two cells on one coil, every device there, and so on."""
+
+from __future__ import annotations
+
+from edge_agent.config.sections import (
+    CLIMATE,
+    CellSection,
+    ChannelReference,
+    CoolingReference,
+    DeviceSection,
+    HeatingReference,
+    Settings,
+)
+from edge_agent.errors import Finding
+from edge_agent.runtime.climate_outputs import HOLD_MS
+from edge_agent.statemachine.state import Need, Regime
+
+
+def wiring_findings(settings: Settings) -> list[Finding]:
+    """What the keys of a configuration must agree on; an empty list if all is well."""
+    findings: list[Finding] = []
+    findings += _device_findings(settings)
+    findings += _cell_findings(settings)
+    unlock = settings.unlock
+    if unlock.watch_ms < unlock.pulse_ms:
+        findings.append(Finding("unlock.watch_ms", f"must be at least pulse_ms ({unlock.pulse_ms})"))
+    possible = 10**settings.codes.code_digits
+    if len(settings.cells) > possible // 100:
+        limit = f"{possible // 100} cells at most with codes of {settings.codes.code_digits} digits"
+        findings.append(Finding("cells", limit))
+    return findings
+
+
+def _device_findings(settings: Settings) -> list[Finding]:
+    findings: list[Finding] = []
+    seen: dict[tuple[str, int], str] = {}
+    for name, device in settings.devices.items():
+        if device.bus not in settings.buses:
+            findings.append(Finding(f"devices.{name}.bus", f"no such bus: {device.bus!r}"))
+        else:
+            findings += _protocol_findings(settings, name, device)
+        other = seen.setdefault((device.bus, device.address), name)
+        if other != name:
+            taken = f"address {device.address} on bus {device.bus!r} is taken by {other!r}"
+            findings.append(Finding(f"devices.{name}.address", taken))
+    ports: dict[str, str] = {}
+    places = [(f"buses.{name}.port", bus.port) for name, bus in settings.buses.items()]
+    if settings.scanner is not None:
+        places.append(("scanner.port", settings.scanner.port))
+    for place, port in places:
+        other = ports.setdefault(port, place)
+        if other != place:
+            findings.append(Finding(place, f"port {port!r} is taken by {other}"))
+    return findings
+
+
+def _protocol_findings(settings: Settings, name: str, device: DeviceSection) -> list[Finding]:
+    """One pair of wires, one protocol; and the addresses that it has."""
+    protocol, spoken = settings.profile_of(name).bus.protocol, settings.buses[device.bus].protocol
+    if protocol != spoken:
+        wrong = f"{device.profile!r} speaks {protocol}, bus {device.bus!r} is set to {spoken}"
+        return [Finding(f"devices.{name}.profile", wrong)]
+    first, last = ADDRESSES[protocol]
+    if first <= device.address <= last:
+        return []
+    return [Finding(f"devices.{name}.address", f"must be {first} to {last} with {protocol}")]
+
+
+ADDRESSES = {
+    "modbus": (1, 255),  # 248 to 255 are reserved, and yet the factory's address of some boards
+    "8a": (1, 32),
+    "kerong-cu16": (0, 15),
+    "kerong-cu48": (0, 255),
+    "wkly": (0, 255),
+}
+"""First and last address of a board, by protocol."""
+
+_CAPABILITY = {
+    "lock": "lock",
+    "door": "doors",
+    "scale": "scale",
+    "temperature": "temperature",
+    "heating": "relays",
+    "cooling": "relays",
+}
+"""Which capability of a profile each channel of a cell needs."""
+
+
+def _cell_findings(settings: Settings) -> list[Finding]:
+    findings: list[Finding] = []
+    labels: dict[str, int] = {}
+    ids: dict[str, int] = {}
+    taken: dict[tuple[str, str, int], str] = {}
+    for index, cell in enumerate(settings.cells):
+        place = f"cells[{index}]"
+        if labels.setdefault(cell.label, index) != index:
+            findings.append(Finding(f"{place}.label", f"{cell.label!r} is also cells[{labels[cell.label]}]"))
+        if ids.setdefault(cell.cell_id, index) != index:
+            findings.append(
+                Finding(f"{place}.cell_id", f"{cell.cell_id!r} is also cells[{ids[cell.cell_id]}]")
+            )
+        if cell.size not in settings.sizes:
+            findings.append(Finding(f"{place}.size", f"no such size: {cell.size!r}"))
+        for use, capability in _CAPABILITY.items():
+            reference: ChannelReference | None = getattr(cell, use)
+            if reference is not None:
+                path = f"{place}.{use}"
+                findings += _channel_findings(settings, path, reference, capability, taken)
+        findings += _pulse_findings(settings, place, cell)
+        findings += _climate_findings(settings, place, cell)
+    return list(dict.fromkeys(findings))
+
+
+def _channel_findings(
+    settings: Settings,
+    path: str,
+    reference: ChannelReference,
+    capability: str,
+    taken: dict[tuple[str, str, int], str],
+) -> list[Finding]:
+    if reference.device not in settings.devices:
+        return [Finding(f"{path}.device", f"no such device: {reference.device!r}")]
+    channels = settings.profile_of(reference.device).channels(capability)
+    profile = settings.devices[reference.device].profile
+    if channels == 0:
+        return [Finding(f"{path}.device", f"{reference.device!r} ({profile}) has no {capability}")]
+    if reference.channel > channels:
+        return [Finding(f"{path}.channel", f"{reference.device!r} ({profile}) has channels 1 to {channels}")]
+    # Locks and relays of one board are the same coils.
+    kind = "coil" if capability in ("lock", "relays") else capability
+    other = taken.setdefault((kind, reference.device, reference.channel), path)
+    if other != path:
+        return [Finding(path, f"{kind} {reference.channel} of {reference.device!r} is taken by {other}")]
+    return []
+
+
+def _pulse_findings(settings: Settings, place: str, cell: CellSection) -> list[Finding]:
+    if cell.lock.device not in settings.devices:
+        return []
+    lock = settings.profile_of(cell.lock.device).lock
+    if lock is None:
+        return []
+    asked = settings.unlock.pulse_ms
+    if lock.pulse.able(asked):
+        return []
+    able = lock.pulse.ability
+    return [Finding("unlock.pulse_ms", f"{place}.lock ({cell.lock.device!r}) can do {able}, not {asked} ms")]
+
+
+def _climate_findings(settings: Settings, place: str, cell: CellSection) -> list[Finding]:
+    findings = []
+    outputs: dict[Need, CoolingReference | HeatingReference | None]
+    outputs = {"cold": cell.cooling, "hot": cell.heating}
+    if any(outputs.values()) and cell.temperature is None:
+        findings.append(Finding(f"{place}.temperature", "a heater or cooler needs a temperature sensor"))
+    for need, output in outputs.items():
+        if output is None:
+            continue
+        path = f"{place}.{'cooling' if need == 'cold' else 'heating'}"
+        if output.climate not in settings.climate and output.climate not in CLIMATE:
+            findings.append(Finding(f"{path}.climate", f"no such climate: {output.climate!r}"))
+        else:
+            findings += _regime_findings(settings._regime(need, output.climate), output.climate)
+        if output.device in settings.devices:
+            findings += _output_findings(settings, path, output.device)
+    return findings
+
+
+def _regime_findings(regime: Regime, name: str) -> list[Finding]:
+    findings = []
+    sign = 1 if regime.need == "cold" else -1
+    if sign * (regime.limit_c - regime.setpoint_c) < regime.band_c:
+        wrong = f"{regime.setpoint_c} °C lies less than the band of {regime.band_c} from the"
+        findings.append(Finding(f"climate.{name}.setpoint_c", f"{wrong} limit, {regime.limit_c} °C"))
+    if regime.least_change_c > 2 * regime.band_c:
+        wrong = f"{regime.least_change_c} is more than twice the band of {regime.band_c}: never reached"
+        findings.append(Finding(f"climate.{name}.least_change_c", wrong))
+    return findings
+
+
+def _output_findings(settings: Settings, path: str, device: str) -> list[Finding]:
+    """A heater or cooler must go off when the daemon dies."""
+    relays, profile = settings.profile_of(device).relays, settings.devices[device].profile
+    if relays is None:
+        return []  # told already: it has no relays at all
+    pulse = relays.pulse
+    if pulse is None:
+        if relays.communication_timeout_ms is not None:
+            return []
+        lacks = f"{device!r} ({profile}) has neither timed pulses nor a communication timeout"
+        return [Finding(f"{path}.device", f"{lacks}: it would stay on when the daemon dies")]
+    if pulse.able(HOLD_MS):
+        return []
+    return [Finding(f"{path}.device", f"{device!r} ({profile}) can do {pulse.ability}, not {HOLD_MS} ms")]

@@ -1,0 +1,177 @@
+"""A USB scanner or keypad that is a keyboard to Linux: an evdev device, taken for ourselves alone.
+
+Layouts and numbers: Linux, `include/uapi/linux/input.h` and `input-event-codes.h`. The device types as on a
+US keyboard; Caps Lock is not followed. Enter ends a text; what is typed is logged nowhere.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import fcntl
+import os
+import struct
+from collections.abc import Awaitable, Callable
+
+from edge_agent.drivers.text_input import LONGEST_TEXT, REOPEN_S, DescriptorReader, Outlet
+from edge_agent.errors import PortLost
+
+EVENT = struct.Struct("@LLHHi")
+"""`struct input_event`: seconds and microseconds as the kernel's unsigned long, type, code, value. 24 bytes
+where a long has 64 bits, 16 where it has 32 (there too if `time_t` is wider)."""
+EVIOCGRAB = 0x40044590
+HALF_TYPED_S = 5.0
+"""A text that goes no further for so long is forgotten: whoever typed it has gone."""
+
+EV_SYN, EV_KEY = 0, 1
+SYN_REPORT, SYN_DROPPED = 0, 3
+RELEASED, PRESSED = 0, 1
+KEY_ESC, KEY_BACKSPACE = 1, 14
+KEYS_ENTER = (28, 96)
+KEYS_SHIFT = (42, 54)
+
+
+def _layout() -> dict[int, tuple[str, str]]:
+    """What each key types, alone and with shift."""
+    rows = {
+        2: ("1234567890-=", "!@#$%^&*()_+"),
+        16: ("qwertyuiop[]", "QWERTYUIOP{}"),
+        30: ("asdfghjkl;'`", 'ASDFGHJKL:"~'),
+        43: ("\\zxcvbnm,./", "|ZXCVBNM<>?"),
+        55: ("*", "*"),
+        57: (" ", " "),
+        71: ("789-456+1230.", "789-456+1230."),
+        98: ("/", "/"),
+    }
+    return {
+        first + offset: pair
+        for first, (plain, shifted) in rows.items()
+        for offset, pair in enumerate(zip(plain, shifted, strict=True))
+    }
+
+
+_LAYOUT = _layout()
+
+
+class KeyDecoder:
+    """Turns a stream of `struct input_event` into texts. `drop` is told why, whenever one is thrown away."""
+
+    def __init__(self, drop: Callable[[str], None]) -> None:
+        self._drop = drop
+        self._rest = b""
+        self._typed: list[str] = []
+        self._overlong = False
+        self._shifts: set[int] = set()
+        self._blind = False
+
+    @property
+    def patience_s(self) -> float | None:
+        """How long to wait for more before `forget`; None: nothing is begun."""
+        return HALF_TYPED_S if self._typed else None
+
+    def feed(self, data: bytes) -> list[str]:
+        """The texts that `data` completes."""
+        data = self._rest + data
+        whole = len(data) // EVENT.size * EVENT.size
+        self._rest = data[whole:]
+        texts = []
+        for _, _, kind, code, value in EVENT.iter_unpack(data[:whole]):
+            if kind == EV_SYN and code == SYN_DROPPED:
+                # The kernel's buffer ran over: what stands here is not what was typed.
+                self._blind = True
+                self._shifts.clear()
+                self.forget("the kernel lost some of it")
+            elif kind == EV_SYN and code == SYN_REPORT:
+                self._blind = False
+            elif kind == EV_KEY and not self._blind:
+                texts += self._key(code, value)
+        return texts
+
+    def forget(self, reason: str) -> None:
+        """Throws away what is half typed, if anything."""
+        if self._typed:
+            self._drop(reason)
+        self._typed.clear()
+        self._overlong = False
+
+    def _key(self, code: int, value: int) -> list[str]:
+        if code in KEYS_SHIFT:
+            (self._shifts.discard if value == RELEASED else self._shifts.add)(code)
+        elif value != PRESSED:
+            pass  # let go, or repeated because it was held
+        elif code in KEYS_ENTER:
+            return self._enter()
+        elif code == KEY_ESC:
+            self._typed.clear()
+        elif code == KEY_BACKSPACE:
+            del self._typed[-1:]
+        elif code in _LAYOUT:
+            self._overlong = self._overlong or len(self._typed) >= LONGEST_TEXT
+            if not self._overlong:
+                self._typed.append(_LAYOUT[code][bool(self._shifts)])
+        return []
+
+    def _enter(self) -> list[str]:
+        if self._overlong:
+            self.forget("too long")
+        text = "".join(self._typed).strip(" ")
+        self._typed.clear()
+        return [text] if text else []
+
+
+def open_keyboard(path: str) -> int:
+    """A descriptor of an evdev device, non-blocking; no console or desktop gets its keys any more.
+
+    Raises `PortLost` if it is not there, may not be read, is no such device, or somebody else has it.
+    """
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    except OSError as error:
+        raise PortLost(f"{path}: {error.strerror}") from None
+    try:
+        fcntl.ioctl(descriptor, EVIOCGRAB, 1)
+    except OSError as error:
+        os.close(descriptor)
+        raise PortLost(f"{path}: {error.strerror}") from None
+    return descriptor
+
+
+class Keyboard:
+    """Reads one device for as long as `run` runs; takes it again when it was lost.
+
+    `open_device`: how a descriptor is got, see `open_keyboard`.
+    """
+
+    def __init__(
+        self,
+        path: str,
+        on_text: Callable[[str], Awaitable[None]],
+        open_device: Callable[[str], int] = open_keyboard,
+    ) -> None:
+        self._path = path
+        self._open_device = open_device
+        self.outlet = Outlet(path, on_text)
+
+    async def run(self) -> None:
+        """Hands every text to `on_text`, one after the other. Raises what that raises."""
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self.outlet.run(), name=f"texts of {self._path}")
+            while True:
+                try:
+                    descriptor = self._open_device(self._path)
+                except PortLost:
+                    await asyncio.sleep(REOPEN_S)
+                    continue
+                await self._read(descriptor)
+                await asyncio.sleep(REOPEN_S)
+
+    async def _read(self, descriptor: int) -> None:
+        decoder = KeyDecoder(self.outlet.drop)
+        reader = DescriptorReader(descriptor)
+        try:
+            while (data := await reader.read(decoder.patience_s)) is not None:
+                if not data:
+                    decoder.forget("never ended")
+                for text in decoder.feed(data):
+                    self.outlet.offer(text)
+        finally:
+            reader.close()

@@ -1,0 +1,39 @@
+"""An electric load: a solenoid, a heater, a cooler."""
+
+from __future__ import annotations
+
+from edge_agent.drivers.simulated.trouble import Standing
+
+
+class Power:
+    """A load that is on from `since_ns` until `until_ns` (None: no end known)."""
+
+    __slots__ = ("_asked_until_ns", "since_ns", "until_ns", "welds")
+
+    def __init__(self) -> None:
+        self.since_ns = 0
+        self.until_ns: int | None = 0
+        self.welds: Standing[None] = Standing()
+        """While one of these stands, what is on stays on, whatever is asked of it."""
+        self._asked_until_ns: int | None = 0
+
+    def on(self, at_ns: int) -> bool:
+        """Whether it is energised."""
+        return self.until_ns is None or at_ns < self.until_ns
+
+    def switch(self, at_ns: int, until_ns: int | None) -> bool:
+        """Asks for power until an instant; one not after `at_ns` is off. Returns whether this energised
+        something that was off."""
+        was_on = self.on(at_ns)
+        self._asked_until_ns = until_ns
+        wanted = until_ns is None or until_ns > at_ns
+        if wanted and not was_on:
+            self.since_ns, self.until_ns = at_ns, until_ns
+        self.settle(at_ns)
+        return wanted and not was_on
+
+    def settle(self, at_ns: int) -> None:
+        """After a change of what is asked of it or of `welds`: what becomes of it from this instant."""
+        if self.on(at_ns):
+            asked_ns = self._asked_until_ns
+            self.until_ns = None if self.welds or asked_ns is None else max(asked_ns, at_ns)

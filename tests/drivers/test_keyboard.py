@@ -1,0 +1,191 @@
+"""Key events of the kernel become texts; a keyboard that is lost is found again."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import struct
+from collections.abc import Callable
+from contextlib import suppress
+
+import pytest
+
+from edge_agent.drivers import keyboard
+from edge_agent.drivers.keyboard import EVENT, HALF_TYPED_S, Keyboard, KeyDecoder, open_keyboard
+from edge_agent.drivers.text_input import LONGEST_TEXT
+from edge_agent.errors import PortLost
+
+SHIFT, ENTER, KEYPAD_ENTER, BACKSPACE, ESC = 42, 28, 96, 14, 1
+ONE_PRESSED = bytes.fromhex("e8030000000000002c010000000000000100020001000000")
+"""`struct input_event` of a 64-bit little-endian kernel: 1000 s, 300 µs, EV_KEY, KEY_1, pressed."""
+
+
+def event(kind: int, code: int, value: int) -> bytes:
+    return EVENT.pack(1000, 300, kind, code, value)
+
+
+def key(code: int, value: int) -> bytes:
+    """What the kernel sends for one change: the scan code, the key, the end of the packet."""
+    return event(4, 4, 0x70000 + code) + event(1, code, value) + event(0, 0, 0)
+
+
+def press(*codes: int) -> bytes:
+    return b"".join(key(code, 1) + key(code, 0) for code in codes)
+
+
+def shifted(*codes: int, shift: int = SHIFT) -> bytes:
+    return key(shift, 1) + press(*codes) + key(shift, 0)
+
+
+class Decoded:
+    """A decoder with what it said it dropped."""
+
+    def __init__(self) -> None:
+        self.dropped: list[str] = []
+        self.decoder = KeyDecoder(self.dropped.append)
+
+    def feed(self, data: bytes) -> list[str]:
+        return self.decoder.feed(data)
+
+
+def test_the_layout_of_an_event_is_the_kernel_s() -> None:
+    assert EVENT.size == 2 * struct.calcsize("@L") + 8
+    if EVENT.size == 24 and struct.pack("=H", 1) == struct.pack("<H", 1):
+        assert event(1, 2, 1) == ONE_PRESSED
+        assert Decoded().feed(ONE_PRESSED + press(ENTER)) == ["1"]
+
+
+@pytest.mark.parametrize(
+    ("events", "text"),
+    [
+        (press(2, 3, 4, 5, 6, 7, 8, 9, 10, 11), "1234567890"),
+        (press(79, 80, 81, 75, 76, 77, 71, 72, 73, 82, 83), "1234567890."),
+        (press(55, 74, 78, 98), "*-+/"),
+        (press(*range(16, 26), *range(30, 39), *range(44, 51)), "qwertyuiopasdfghjklzxcvbnm"),
+        (shifted(*range(16, 26), *range(30, 39), *range(44, 51)), "QWERTYUIOPASDFGHJKLZXCVBNM"),
+        (press(12, 13, 26, 27, 39, 40, 41, 43, 51, 52, 53), "-=[];'`\\,./"),
+        (shifted(2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13), "!@#$%^&*()_+"),
+        (shifted(26, 27, 39, 40, 41, 43, 51, 52, 53), '{}:"~|<>?'),
+        (shifted(32, 38, 47) + press(12) + shifted(32, 19, 24, 25, shift=54), "DLV-DROP"),
+        (press(2, 57, 3), "1 2"),
+    ],
+)
+def test_keys_of_a_us_keyboard(events: bytes, text: str) -> None:
+    assert Decoded().feed(events + press(ENTER)) == [text]
+
+
+def test_events_may_be_cut_anywhere_and_either_enter_ends_a_text() -> None:
+    stream = press(2, 3, KEYPAD_ENTER) + shifted(30) + press(ENTER, ENTER)
+    decoded = Decoded()
+    assert [text for byte in stream for text in decoded.feed(bytes([byte]))] == ["12", "A"]
+    assert decoded.dropped == []
+
+
+def test_both_shifts_and_a_shift_that_is_let_go() -> None:
+    stream = key(42, 1) + key(54, 1) + press(30) + key(42, 0) + press(30) + key(54, 0) + press(30, ENTER)
+    assert Decoded().feed(stream) == ["AAa"]
+
+
+def test_a_held_key_is_typed_once() -> None:
+    assert Decoded().feed(key(2, 1) + key(2, 2) * 30 + key(2, 0) + press(ENTER)) == ["1"]
+
+
+def test_backspace_escape_and_keys_that_type_nothing() -> None:
+    decoded = Decoded()
+    assert decoded.feed(press(BACKSPACE, 2, 3, BACKSPACE, 59, 4, ENTER)) == ["13"]
+    assert decoded.feed(press(2, 3, ESC, ENTER, 4, ENTER)) == ["3"]
+
+
+def test_a_half_typed_text_is_forgotten() -> None:
+    decoded = Decoded()
+    assert decoded.decoder.patience_s is None
+    decoded.feed(press(2, 3))
+    assert decoded.decoder.patience_s == HALF_TYPED_S
+    decoded.decoder.forget("never ended")
+    assert (decoded.decoder.patience_s, decoded.dropped) == (None, ["never ended"])
+    assert decoded.feed(press(4, ENTER)) == ["3"]
+
+
+def test_what_the_kernel_lost_makes_no_text() -> None:
+    decoded = Decoded()
+    # Until the next end of a packet the events are fragments.
+    lost = event(0, 3, 0) + event(1, 5, 1) + event(0, 0, 0)
+    assert decoded.feed(press(2) + key(SHIFT, 1) + lost + press(3, ENTER)) == ["2"]
+    assert decoded.dropped == ["the kernel lost some of it"]
+
+
+def test_a_text_without_end_is_thrown_away_whole() -> None:
+    decoded = Decoded()
+    assert decoded.feed(press(*[2] * (LONGEST_TEXT + 1), ENTER)) == []
+    assert decoded.dropped == ["too long"]
+    assert decoded.feed(press(*[2] * LONGEST_TEXT, ENTER)) == ["1" * LONGEST_TEXT]
+
+
+def test_what_is_no_keyboard_is_not_taken(tmp_path: os.PathLike[str]) -> None:
+    with pytest.raises(PortLost, match="No such file"):
+        open_keyboard(os.path.join(tmp_path, "event-kbd"))
+    descriptors = len(os.listdir("/proc/self/fd"))
+    with pytest.raises(PortLost, match="Inappropriate ioctl"):
+        open_keyboard("/dev/null")
+    assert len(os.listdir("/proc/self/fd")) == descriptors
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    async with asyncio.timeout(10):
+        while not condition():
+            await asyncio.sleep(0.005)
+
+
+async def test_a_keyboard_is_read_lost_and_found_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(keyboard, "REOPEN_S", 0.01)
+    heard: list[str] = []
+    asked: list[str] = []
+    plugged: list[int] = []
+
+    async def on_text(text: str) -> None:
+        heard.append(text)
+
+    def open_device(path: str) -> int:
+        asked.append(path)
+        if not plugged:
+            raise PortLost(path)
+        return plugged.pop()
+
+    task = asyncio.create_task(Keyboard("/dev/input/kbd", on_text, open_device).run())
+    await until(lambda: len(asked) > 2)
+    for number, code in enumerate((2, 3), 1):
+        read, write = os.pipe()
+        os.set_blocking(read, False)
+        os.write(write, press(code, code) + press(ENTER))
+        plugged.append(read)
+        await until(lambda number=number: len(heard) == number)  # type: ignore[misc]
+        os.write(write, press(9))  # half typed when it is pulled
+        os.close(write)
+    tries = len(asked)
+    await until(lambda: len(asked) > tries + 1)
+    assert heard == ["11", "22"]
+    assert set(asked) == {"/dev/input/kbd"}
+    task.cancel()
+    with suppress(asyncio.CancelledError):
+        await task
+
+
+async def test_nobody_finishes_what_another_began(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(keyboard, "HALF_TYPED_S", 0.01)
+    heard: list[str] = []
+
+    async def on_text(text: str) -> None:
+        heard.append(text)
+
+    read, write = os.pipe()
+    os.set_blocking(read, False)
+    device = Keyboard("/dev/input/kbd", on_text, lambda _: read)
+    task = asyncio.create_task(device.run())
+    os.write(write, press(2, 3))
+    await until(lambda: device.outlet.dropped == 1)
+    os.write(write, press(4, ENTER))
+    await until(lambda: heard == ["3"])
+    task.cancel()
+    with suppress(asyncio.CancelledError):
+        await task
+    os.close(write)

@@ -1,0 +1,231 @@
+"""Texts are cut out of whatever a scanner sends, and only texts."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import tty
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager, suppress
+from pathlib import Path
+
+import pytest
+import structlog.testing
+from hypothesis import given
+from hypothesis import strategies as st
+
+from edge_agent.drivers import text_input
+from edge_agent.drivers.scanner import CommandReplies, Delimiter, SerialScanner, TextFramer
+from edge_agent.drivers.text_input import LONGEST_TEXT, WAITING_TEXTS, Outlet
+
+WRITTEN = bytes.fromhex("02000001003331")
+"""A GM65's reply to a write that succeeded, as integrators publish it."""
+
+
+class Framed:
+    """A framer with what it said it dropped."""
+
+    def __init__(self, delimiter: Delimiter = "any") -> None:
+        self.dropped: list[str] = []
+        self.framer = TextFramer(delimiter, self.dropped.append)
+
+    def feed(self, *pieces: bytes) -> list[str]:
+        return [text for piece in pieces for text in self.framer.feed(piece)]
+
+
+@pytest.mark.parametrize(
+    ("delimiter", "stream", "texts", "rest"),
+    [
+        ("any", b"1234\r", ["1234"], []),
+        ("any", b"1234\r\n5678\n", ["1234", "5678"], []),
+        ("any", b"1234", [], ["1234"]),
+        ("cr", b"1234\r\n5678\r", ["1234", "5678"], []),
+        ("cr", b"1234\r56", ["1234"], []),
+        ("lf", b"1234\r\n5678\n", ["1234", "5678"], []),
+        ("none", b"1234", [], ["1234"]),
+        ("none", b"1234\r\n", [], ["1234"]),
+        ("any", " Grüße\r".encode(), ["Grüße"], []),
+        ("any", b"\r\n \r", [], []),
+    ],
+)
+def test_what_ends_a_text(delimiter: Delimiter, stream: bytes, texts: list[str], rest: list[str]) -> None:
+    for pieces in ([stream], [bytes([byte]) for byte in stream]):
+        framed = Framed(delimiter)
+        assert framed.feed(*pieces) == texts
+        assert framed.framer.idle() == rest
+        assert framed.framer.patience_s is None
+        assert framed.dropped == (["never ended"] if stream.endswith(b"56") else [])
+
+
+def test_a_pause_ends_a_text_soon_and_forgets_late_where_it_ends_none() -> None:
+    patience: dict[str, float | None] = {}
+    delimiters: tuple[Delimiter, ...] = ("any", "cr", "lf", "none")
+    for delimiter in delimiters:
+        framed = Framed(delimiter)
+        assert framed.framer.patience_s is None
+        framed.feed(b"12")
+        patience[delimiter] = framed.framer.patience_s
+    assert patience == {"any": 0.1, "cr": 1.0, "lf": 1.0, "none": 0.1}
+
+
+@pytest.mark.parametrize(
+    ("stream", "reason"),
+    [
+        (b"12\x0034\r", "not a text"),
+        (b"\x1b[A\r", "not a text"),
+        (b"12\t34\r", "not a text"),
+        (b"\xff\xfe12\r", "not a text"),
+        (b"\x02\x00\x001234\r", "not a text"),
+        (b"x" * (LONGEST_TEXT + 1) + b"\r", "too long"),
+    ],
+)
+def test_what_is_no_text_is_dropped_and_the_next_one_is_not(stream: bytes, reason: str) -> None:
+    framed = Framed("any")
+    texts = framed.feed(stream) + framed.framer.idle()
+    assert (texts, framed.dropped) == ([], [reason])
+    assert framed.feed(b"x" * LONGEST_TEXT + b"\r") == ["x" * LONGEST_TEXT]
+    assert len(framed.dropped) == 1
+
+
+def reply(data: bytes) -> bytes:
+    """A success reply, its CRC bit by bit as the CCITT polynomial says."""
+    body = bytes([0, len(data)]) + data
+    crc = 0
+    for bit in "".join(f"{byte:08b}" for byte in body + b"\0\0"):
+        crc = (crc << 1 | int(bit)) ^ (0x11021 if crc & 0x8000 else 0)
+    return b"\x02\x00" + body + crc.to_bytes(2, "big")
+
+
+def test_the_published_reply_is_one() -> None:
+    assert reply(b"\0") == WRITTEN
+    assert CommandReplies().feed(WRITTEN) == b""
+
+
+def cut(stream: bytes, places: list[int]) -> list[bytes]:
+    ends = sorted({place % (len(stream) + 1) for place in places} | {len(stream)})
+    return [stream[a:b] for a, b in zip([0, *ends], ends, strict=False)]
+
+
+TEXT = st.text(st.characters(min_codepoint=33, max_codepoint=126), min_size=1, max_size=12)
+
+
+@given(
+    st.lists(st.one_of(st.binary(max_size=30), TEXT), max_size=6),
+    st.lists(st.integers(0, 200), max_size=6),
+)
+def test_replies_never_cost_a_text(parts: list[bytes | str], places: list[int]) -> None:
+    stream = b"".join(part.encode() + b"\r" if isinstance(part, str) else reply(part) for part in parts)
+    framed = Framed("cr")
+    texts = framed.feed(*cut(stream, places))
+    assert texts == [part for part in parts if isinstance(part, str)]
+    assert framed.dropped == []
+    assert framed.framer.patience_s is None
+
+
+@pytest.mark.parametrize("at", range(6))
+def test_a_reply_may_come_in_the_middle_of_a_text(at: int) -> None:
+    framed = Framed()
+    for piece in ("123456"[:at].encode(), WRITTEN[:4], WRITTEN[4:], "123456"[at:].encode()):
+        assert framed.feed(piece) == []
+    assert framed.framer.idle() == ["123456"]
+
+
+@given(st.lists(st.binary(max_size=20), max_size=8), st.sampled_from(["any", "cr", "lf", "none"]))
+def test_whatever_came_before_a_pause_the_next_text_is_read(junk: list[bytes], delimiter: Delimiter) -> None:
+    framed = Framed(delimiter)
+    framed.feed(*junk)
+    framed.framer.idle()
+    end = b"\n" if delimiter == "lf" else b"\r"
+    assert framed.feed(b"1234" + end) + framed.framer.idle() == ["1234"]
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    async with asyncio.timeout(10):
+        while not condition():
+            await asyncio.sleep(0.005)
+
+
+@asynccontextmanager
+async def scanning(link: Path, heard: list[str]) -> AsyncIterator[None]:
+    async def on_text(text: str) -> None:
+        heard.append(text)
+
+    scanner = SerialScanner(str(link), 9600, on_text, "none")
+    task = asyncio.create_task(scanner.run())
+    try:
+        yield
+    finally:
+        task.cancel()
+        with suppress(asyncio.CancelledError):
+            await task
+
+
+def plug(link: Path) -> int:
+    """A pseudo-terminal under a name; returns its master's end."""
+    master, slave = os.openpty()
+    tty.setraw(slave)
+    name = os.ttyname(slave)
+    os.close(slave)
+    link.unlink(missing_ok=True)
+    link.symlink_to(name)
+    return master
+
+
+async def shown(master: int, stream: bytes, heard: list[str], texts: int) -> None:
+    """Writes again and again until it is heard: the port may not be taken yet, and taking it discards."""
+    while len(heard) < texts:
+        os.write(master, stream)
+        with suppress(TimeoutError):
+            async with asyncio.timeout(0.3):
+                await until(lambda: len(heard) >= texts)
+
+
+async def test_a_port_is_read_and_found_again_when_it_was_lost(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("edge_agent.drivers.scanner.REOPEN_S", 0.01)
+    heard: list[str] = []
+    async with asyncio.timeout(20), scanning(tmp_path / "scanner", heard):
+        for number in ("1234", "5678"):
+            master = plug(tmp_path / "scanner")
+            await shown(master, WRITTEN + number.encode(), heard, 1)
+            assert set(heard) == {number}
+            os.close(master)
+            heard.clear()
+
+
+async def test_texts_wait_while_one_is_dealt_with_but_not_many() -> None:
+    heard: list[str] = []
+    done = asyncio.Event()
+
+    async def on_text(text: str) -> None:
+        heard.append(text)
+        await done.wait()
+
+    outlet = Outlet("scanner", on_text)
+    task = asyncio.create_task(outlet.run())
+    outlet.offer("first")
+    await until(lambda: heard == ["first"])
+    for number in range(WAITING_TEXTS + 2):
+        outlet.offer(str(number))
+    assert outlet.dropped == 2
+    done.set()
+    await until(lambda: heard == ["first", *map(str, range(WAITING_TEXTS))])
+    task.cancel()
+    with suppress(asyncio.CancelledError):
+        await task
+
+
+def test_no_text_is_logged(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def nobody(_: str) -> None:
+        raise AssertionError
+
+    outlet = Outlet("/dev/scanner", nobody)
+    framer = TextFramer("any", outlet.drop)
+    told = structlog.testing.CapturingLogger()
+    monkeypatch.setattr(text_input, "log", told)
+    for _ in range(5):
+        assert framer.feed(b"4711\x00\r") == []
+    assert outlet.dropped == 5
+    assert [call.kwargs["dropped"] for call in told.calls] == [1, 2, 4]
+    assert "4711" not in str(told.calls)
