@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from edge_agent import app
 from edge_agent.app import Agent
+from edge_agent.app import agent as app
 from edge_agent.config import KeypadSection, load_settings
 from tests.support.site import Site
 from tools.bench.settings import REPOSITORY
