@@ -99,6 +99,8 @@ class CellCause(StrEnum):
     BLOCKED = "BLOCKED"
     UNBLOCKED = "UNBLOCKED"
     CLEARED = "CLEARED"
+    TARED = "TARED"
+    """What its scale shows was taken as nothing."""
 
 
 class Alarm(StrEnum):
@@ -294,11 +296,20 @@ class Cell:
     recent_open_us: int | None = None
     """The same over the last few."""
     mass_g: int | None = None
-    """What the scale has shown since the door was closed; None while nobody knows."""
+    """What its scale last told since the door was closed, less `zero_g`; None while nobody knows."""
     empty: bool | None = None
     """What that means: proven empty or not; None while nobody knows."""
     worn: bool = False
     """The lock became slow, and maintenance was asked for."""
+    tare_g: int = 0
+    """What its scale reads when it is empty, as a technician said."""
+    drift_g: int = 0
+    """How far that has crept since."""
+
+    @property
+    def zero_g(self) -> int:
+        """What its scale reads when it is empty, as far as anybody knows."""
+        return self.tare_g + self.drift_g
 
 
 _WORD = {Purpose.DROPOFF: "DROP", Purpose.PICKUP: "PICK"}

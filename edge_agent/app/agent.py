@@ -111,6 +111,7 @@ def layout_of(settings: Settings) -> Layout:
         weighed=frozenset(cell.label for cell in settings.cells if cell.scale is not None),
         empty_below_g=settings.weight.empty_below_g,
         weight_change_g=settings.weight.weight_change_g,
+        drift_max_g=settings.weight.drift_max_g,
         hold_empty_dropoff=settings.weight.empty_dropoff == "hold",
         thermometers=frozenset(cell.label for cell in settings.cells if cell.temperature is not None),
         climate={cell.label: regimes for cell in settings.cells if (regimes := settings.regimes(cell))},
@@ -169,6 +170,7 @@ class Agent:
         )
         self.field.watch_those_who_speak(self.doors)
         self._weighing = Weighing(layout.weighed, self.loop.submit)
+        self.desk.weigh = self._weighing.tell
         self._climate = self.field.climate_outputs(lambda: self.loop.storage_fault is None)
         self._executor = self._make_executor()
         self._group: asyncio.TaskGroup

@@ -28,6 +28,7 @@ from edge_agent.runtime.climate_outputs import ClimateOutputs
 from edge_agent.runtime.doors import DoorPlace, Doors
 from edge_agent.runtime.loop import LockerLoop
 from edge_agent.runtime.poller import FieldValues, Poller, SlowDevice, scale_of, thermometer_of
+from edge_agent.runtime.scale_errors import hearing_errors
 from edge_agent.runtime.temperatures import Temperatures
 from edge_agent.runtime.weighing import Weighing
 
@@ -121,7 +122,8 @@ class Field:
                 scale = self._settings.profile_of(cell.scale.device).scale
                 assert scale is not None
                 driver = RegisterScale(self.devices[cell.scale.device], scale)
-                found.append(scale_of(driver, cell.label, self.values, weighing))
+                device = scale_of(driver, cell.label, self.values, weighing)
+                found.append(hearing_errors(device, cell.label, self.values, weighing))
             if cell.temperature is not None and self._on(cell.temperature.device, bus):
                 channels = probes.setdefault(cell.temperature.device, {})
                 channels[cell.label] = cell.temperature.channel

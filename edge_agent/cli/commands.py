@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 from typing import Annotated, Any
+from urllib.parse import quote
 
 import httpx
 import typer
@@ -15,6 +16,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from edge_agent.cli import temperature_log
 from edge_agent.config import load_settings
 from edge_agent.errors import ConfigError
 
@@ -106,8 +108,23 @@ def alarms(socket: Socket = DEFAULT_SOCKET, as_json: AsJson = False) -> None:
 
 
 @app.command()
-def reservations(socket: Socket = DEFAULT_SOCKET, as_json: AsJson = False) -> None:
-    """Show the reservations that hold a cell, without their codes."""
+def reservations(
+    socket: Socket = DEFAULT_SOCKET,
+    as_json: AsJson = False,
+    temperatures: Annotated[
+        str | None,
+        typer.Option(metavar="RID", help="print the temperatures that this one went through, as CSV"),
+    ] = None,
+    svg: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="with --temperatures: also plot them")
+    ] = None,
+) -> None:
+    """Show the reservations that hold a cell, without their codes; or the temperatures of any one."""
+    if temperatures is not None:
+        _temperatures(socket, as_json, temperatures, svg)
+        return
+    if svg is not None:
+        raise typer.BadParameter("only together with --temperatures", param_hint="--svg")
     found = _call(socket, "GET", "/v1/reservations")
     if as_json:
         _print_json(found)
@@ -125,6 +142,20 @@ def reservations(socket: Socket = DEFAULT_SOCKET, as_json: AsJson = False) -> No
             row["reservation_id"], order, row["cell"]["description"], status, *times, escape(row["notes"])
         )
     console.print(table if found else "no reservation holds a cell")
+
+
+def _temperatures(socket: Path, as_json: bool, reservation_id: str, svg: Path | None) -> None:
+    log = _call(socket, "GET", f"/v1/reservations/{quote(reservation_id, safe='')}/temperatures")
+    if svg is not None:
+        try:
+            svg.write_text(temperature_log.as_svg(log), encoding="utf-8")
+        except OSError as error:
+            problems.print(f"{svg}: {error.strerror}", style="red", highlight=False, markup=False)
+            raise typer.Exit(USAGE) from None
+    if as_json:
+        _print_json(log)
+    else:
+        typer.echo(temperature_log.as_csv(log), nl=False)
 
 
 @app.command()
@@ -199,6 +230,8 @@ def cells(socket: Socket = DEFAULT_SOCKET, as_json: AsJson = False) -> None:
     for cell in found:
         flags = " ".join(flag for flag in ("blocked", "faulty") if cell[flag])
         weight = "" if cell["mass_g"] is None else f"{cell['mass_g']} g"
+        if cell["tare_g"]:
+            weight += f" (tare {cell['tare_g']} g)"
         degrees = "" if cell["temperature_c"] is None else f"{cell['temperature_c']:.1f} °C"
         door = {"open": "[yellow]open[/]", "unknown": "[red]unknown[/]"}.get(cell["door"], cell["door"])
         holder = cell["reservation_id"] or ""
@@ -236,6 +269,20 @@ def block(
     """Take a cell out of allocation; a parcel in it stays reachable."""
     _call(socket, "POST", f"/v1/cells/{cell}/block", {"reason": reason})
     console.print(f"cell {cell} is blocked", highlight=False)
+
+
+@app.command()
+def tare(
+    cell: Annotated[str, typer.Argument(metavar="CELL", help="label of the cell")],
+    socket: Socket = DEFAULT_SOCKET,
+    as_json: AsJson = False,
+) -> None:
+    """Say that a free cell is empty: what its scale reads now is nothing from now on."""
+    done = _call(socket, "POST", f"/v1/cells/{cell}/tare")
+    if as_json:
+        _print_json(done)
+        return
+    console.print(f"cell {cell}: a reading of {done['tare_g']} g is nothing now", highlight=False)
 
 
 @app.command()

@@ -84,12 +84,14 @@ class WeightSection(Section):
     """What the scales in the cells are taken for; grams.
 
     `empty_dropoff`: a drop-off that the scale finds empty raises an alarm, or with `hold` also leaves the
-    reservation PENDING. Less than `empty_below_g` is nothing; more than `weight_change_g` is a change.
+    reservation PENDING. Less than `empty_below_g` is nothing; more than `weight_change_g` is a change. A
+    scale's zero may creep by `drift_max_g` before it has to be tared.
     """
 
     empty_dropoff: Literal["alarm", "hold"] = "alarm"
     empty_below_g: Annotated[int, Field(strict=True, ge=1, le=100_000)] = 50
     weight_change_g: Annotated[int, Field(strict=True, ge=1, le=100_000)] = 100
+    drift_max_g: Annotated[int, Field(strict=True, ge=0, le=100_000)] = 300
 
 
 Degrees = Annotated[float, Field(ge=-40, le=120, allow_inf_nan=False)]

@@ -69,6 +69,9 @@ def create_app(port: ConsolePort) -> Starlette:
             return JSONResponse(report.told(limit=limit))
         return StreamingResponse(_server_sent(report), media_type="text/event-stream")
 
+    async def temperatures(request: Request) -> Response:
+        return JSONResponse(report.temperatures(request.path_params["rid"]))
+
     async def act(request: Request) -> Response:
         name, label = request.path_params["act"], request.path_params["label"]
         match name:
@@ -76,6 +79,8 @@ def create_app(port: ConsolePort) -> Starlette:
                 return _answer(await desk.clear(label))
             case "unblock":
                 return _answer(await desk.unblock(label))
+            case "tare":
+                return _answer(await desk.tare(label))
             case "block":
                 body = await _body(request, ReasonBody)
                 return _answer(await desk.block(label, body.reason))
@@ -99,6 +104,7 @@ def create_app(port: ConsolePort) -> Starlette:
             Route("/v1/cells", shows(report.cells)),
             Route("/v1/alarms", shows(report.alarms)),
             Route("/v1/reservations", shows(report.reservations)),
+            Route("/v1/reservations/{rid:path}/temperatures", temperatures),
             Route("/v1/events", events),
             Route("/v1/cells/{label}/{act}", act, methods=["POST"]),
         ],
@@ -131,4 +137,5 @@ async def _server_sent(report: Report) -> AsyncIterator[str]:
 def _answer(answer: Answer) -> Response:
     if answer.refusal is not None:
         raise answer.refusal
-    return JSONResponse({"cell": {"description": answer.cell}})
+    tare = {} if answer.tare_g is None else {"tare_g": answer.tare_g}
+    return JSONResponse({"cell": {"description": answer.cell}, **tare})

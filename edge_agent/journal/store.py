@@ -17,7 +17,7 @@ from edge_agent.errors import StorageFault
 from edge_agent.journal.records import ENTITIES, RESERVATION, dump, load
 from edge_agent.model import Reservation, ReservationStatus, Ticket
 from edge_agent.statemachine.locker import lasting
-from edge_agent.statemachine.outputs import UnlockRecord
+from edge_agent.statemachine.outputs import TemperatureRecord, UnlockRecord
 from edge_agent.statemachine.state import LockerState
 
 OVER, LIVE, FORMER = 0, 1, 2
@@ -30,6 +30,13 @@ RESERVE_WANTS_BYTES = 4 * RESERVE_BYTES
 """So much has to be free before the reserve is taken (again)."""
 EVENTS_KEPT = 1000
 """So many events are kept after the broker has them, for the technician to look at."""
+
+TEMPERATURES_KEPT_S = 30 * 24 * 3600
+"""How long readings of temperatures are kept, as long as they are no more than `TEMPERATURES_KEPT`."""
+TEMPERATURES_KEPT = 500_000
+"""So many readings of temperatures are kept at most: some 50 MB, weeks of eight cells at work all day."""
+PRUNED_AT_ONCE = 100
+"""So many old readings at most are forgotten with one commit."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,8 +66,9 @@ class Batch:
     replies: dict[str, str] = field(default_factory=dict)
     forgotten_requests: list[str] = field(default_factory=list)
     acknowledged: list[int] = field(default_factory=list)
-    prune_inbox_s: float | None = None
-    """Requests received before this Unix time are forgotten; None while nobody knows what time it is."""
+    temperatures: list[TemperatureRecord] = field(default_factory=list)
+    now_s: float | None = None
+    """Unix time; None while nobody knows it, and then nothing is too old to be kept."""
 
     @property
     def empty(self) -> bool:
@@ -74,6 +82,7 @@ class Batch:
             or self.replies
             or self.forgotten_requests
             or self.acknowledged
+            or self.temperatures
         )
 
 
@@ -270,8 +279,21 @@ class JournalStore:
             )
             old = max(batch.acknowledged) - EVENTS_KEPT
             execute("DELETE FROM outbox WHERE sequence <= ? AND acknowledged = 1", [(old,)])
-        if batch.requests and batch.prune_inbox_s is not None:
-            self._writer.execute("DELETE FROM inbox WHERE received_s < ?", (batch.prune_inbox_s,))
+        if batch.requests and batch.now_s is not None:
+            self._writer.execute("DELETE FROM inbox WHERE received_s < ?", (batch.now_s - INBOX_KEPT_S,))
+        if batch.temperatures:
+            self._write_temperatures(batch)
+
+    def _write_temperatures(self, batch: Batch) -> None:
+        """Adds to the log, and takes from its beginning what is too old or too much."""
+        rows = [_temperature_row(record) for record in batch.temperatures]
+        self._writer.executemany("INSERT INTO temperature VALUES (NULL, ?, ?, ?, ?, ?, ?, ?, ?, ?)", rows)
+        too_many = "DELETE FROM temperature WHERE n <= (SELECT max(n) FROM temperature) - ?"
+        self._writer.execute(too_many, (TEMPERATURES_KEPT,))
+        if batch.now_s is not None:
+            oldest = "SELECT n FROM temperature ORDER BY n LIMIT ?"
+            old = f"DELETE FROM temperature WHERE n IN ({oldest}) AND synced AND wall_s < ?"
+            self._writer.execute(old, (PRUNED_AT_ONCE, batch.now_s - TEMPERATURES_KEPT_S))
 
     def events_after(self, sequence: int, limit: int) -> list[tuple[int, str]]:
         """Unacknowledged events behind a sequence, oldest first."""
@@ -328,6 +350,17 @@ class JournalStore:
         reservation: Reservation = load(RESERVATION, row[0], f"reservation {reservation_id}")
         return reservation
 
+    def temperatures(self, reservation_id: str) -> list[dict[str, Any]]:
+        """The temperature log of a reservation, also of one that is over, oldest first.
+
+        Rows hold `wall_s` (Unix time), `temperature_c` (None: the sensor was lost), `setpoint_c`, `limit_c`,
+        `need`, `door`, `output`.
+        """
+        with _as_storage_fault():
+            query = f"SELECT {', '.join(_TEMPERATURE)} FROM temperature WHERE reservation_id = ? ORDER BY n"
+            rows = self._reader.execute(query, (reservation_id,)).fetchall()
+            return [dict(zip(_TEMPERATURE, row, strict=True)) for row in rows]
+
     def ended_status(self, reservation_id: str) -> ReservationStatus | None:
         """The last status of a reservation that is over; None if it lives or never was."""
         with _as_storage_fault():
@@ -359,6 +392,14 @@ _LEDGER = (
 
 def _ledger_line(row: tuple[Any, ...]) -> dict[str, Any]:
     return {"kind": "unlock", **dict(zip(_LEDGER, row, strict=True))}
+
+
+_TEMPERATURE = ("wall_s", "temperature_c", "setpoint_c", "limit_c", "need", "door", "output")
+
+
+def _temperature_row(r: TemperatureRecord) -> tuple[Any, ...]:
+    who = (r.reservation_id, r.at.wall_s, r.at.synced)
+    return (*who, r.temperature_c, r.setpoint_c, r.limit_c, r.need, r.door, r.output)
 
 
 def _reservation_row(reservation: Reservation, live: int) -> tuple[str, int, str, str]:

@@ -54,6 +54,7 @@ from edge_agent.statemachine.inputs import (
     OpenFor,
     RequestMaintenance,
     Reserve,
+    Tare,
     UnblockCell,
 )
 from edge_agent.statemachine.outputs import Answer
@@ -102,6 +103,8 @@ class Desk:
         self._local: dict[str, asyncio.Future[Answer]] = {}
         self._local_numbers = 0
         self.loop: LockerLoop
+        self.weigh: Callable[[str], None] = lambda cell: None
+        """Has the loop told what a cell's scale reads now."""
 
     def adopt(self, requests: list[InboxRow]) -> None:
         """Requests taken before a restart. An answered one gets its reply again, in case it had not left; one
@@ -299,6 +302,12 @@ class Desk:
         """A technician gives a blocked cell back."""
         key = self._local_key()
         return await self._submit_local(key, UnblockCell(key, cell, Source.MACHINE))
+
+    async def tare(self, cell: str) -> Answer:
+        """A technician says that a cell is empty: what its scale shows now is nothing from now on."""
+        key = self._local_key()
+        self.weigh(cell)
+        return await self._submit_local(key, Tare(key, cell, Source.MACHINE))
 
     def _local_key(self) -> str:
         self._local_numbers += 1

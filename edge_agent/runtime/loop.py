@@ -16,7 +16,7 @@ from typing import get_args
 import structlog
 
 from edge_agent.errors import Code, Refusal, StorageFault
-from edge_agent.journal.store import INBOX_KEPT_S, Batch, InboxRow
+from edge_agent.journal.store import Batch, InboxRow
 from edge_agent.model import Alarm, Instant, Reservation, ReservationStatus
 from edge_agent.runtime.clock import Clock
 from edge_agent.runtime.views import Views
@@ -145,7 +145,7 @@ class LockerLoop:
         before = self.state
         batch = Batch(before=before, after=before)
         now = self._clock.now()
-        batch.prune_inbox_s = now.wall_s - INBOX_KEPT_S if now.synced else None
+        batch.now_s = now.wall_s if now.synced else None
         steps: list[Step] = []
         answers: list[Answer] = []
         state, sequence = before, self.last_sequence
@@ -168,6 +168,7 @@ class LockerLoop:
                 sequence += 1
                 batch.events.append((sequence, self._views.event(fact, sequence)))
             batch.ended += done.ended
+            batch.temperatures += done.temperatures
         batch.after = state
         replies = [(answer, self._views.reply(answer)) for answer in answers]
         self._keep_replies(batch, replies)

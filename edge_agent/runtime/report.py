@@ -8,6 +8,7 @@ from typing import Any
 
 from edge_agent import __version__
 from edge_agent.drivers.bus import BusOwner
+from edge_agent.errors import Code, Refusal
 from edge_agent.journal.store import JournalStore
 from edge_agent.model import Instant, Reservation, ReservationStatus
 from edge_agent.protocol.api import rfc3339
@@ -16,7 +17,7 @@ from edge_agent.runtime.loop import LockerLoop
 from edge_agent.runtime.poller import FieldValues
 from edge_agent.runtime.views import Views
 from edge_agent.statemachine.reservation import within
-from edge_agent.statemachine.state import Climate
+from edge_agent.statemachine.state import Climate, cell_of
 
 LONGEST_LIST = 1000
 SECRETS = {"drop_off_code", "pickup_code"}
@@ -80,21 +81,28 @@ class Report:
         }
 
     def alarms(self) -> list[dict[str, Any]]:
-        """The standing alarms, oldest first; `label` where it is about a cell, else `device` (or neither)."""
-        cells = self._loop.layout.specs
-        return [
-            {
-                "alarm": standing.alarm,
-                "label": standing.place if standing.place in cells else None,
-                "device": standing.place if standing.place and standing.place not in cells else None,
-                "since": rfc3339(standing.since.wall_s),
-                "detail": standing.detail,
-            }
-            for standing in self._loop.state.alarms.values()
-        ]
+        """The standing alarms, oldest first; `label` where it is about a cell, else `device` (or neither).
+
+        Both where it is about a part of a cell, such as its scale.
+        """
+        rows = []
+        for standing in self._loop.state.alarms.values():
+            label: str | None = cell_of(standing.place)
+            label = label if label in self._loop.layout.specs else None
+            device = standing.place if label is None else standing.place.removeprefix(label).lstrip("/")
+            rows.append(
+                {
+                    "alarm": standing.alarm,
+                    "label": label,
+                    "device": device or None,
+                    "since": rfc3339(standing.since.wall_s),
+                    "detail": standing.detail,
+                }
+            )
+        return rows
 
     def cells(self) -> list[dict[str, Any]]:
-        """Every cell as it stands."""
+        """Every cell as it stands. `mass_g` is what its scale reads now, less `tare_g` and `drift_g`."""
         rows = []
         state, values = self._loop.state, self._values
         for label, spec in self._loop.layout.specs.items():
@@ -114,8 +122,10 @@ class Report:
                     "faulty_reason": cell.faulty,
                     "worn": cell.worn,
                     "reservation_id": cell.reservation_id,
-                    "mass_g": None if weight is None else weight.mass_g,
+                    "mass_g": None if weight is None else weight.mass_g - cell.zero_g,
                     "mass_stable": None if weight is None else weight.stable,
+                    "tare_g": cell.tare_g if spec.weight_sensor else None,
+                    "drift_g": cell.drift_g if spec.weight_sensor else None,
                     "temperature_c": values.temperatures_c.get(label),
                     "climate": _climate(state.climate.get(label)),
                     "heating": spec.heating,
@@ -143,6 +153,29 @@ class Report:
                 {**view, "overdue_s": _overdue_s(reservation, now), "grace_over": picked_up and not in_grace}
             )
         return rows
+
+    def temperatures(self, reservation_id: str) -> dict[str, Any]:
+        """What a reservation that needs cold or warmth went through, also one that is over.
+
+        Raises `Refusal`: code 5 for an unknown one, 9 for one that needs neither.
+        """
+        reservation = self._loop.state.reservations.get(reservation_id)
+        reservation = reservation or self._store.reservation(reservation_id)
+        if reservation is None:
+            raise Refusal(Code.NOT_FOUND, f"no such reservation: {reservation_id}")
+        packaging = reservation.packaging
+        if not (packaging.cooling_required or packaging.heating_required):
+            raise Refusal(Code.NOT_ALLOWED, f"reservation {reservation_id} needs no heating or cooling")
+        view = self._views.reservation(reservation)
+        return {
+            "reservation_id": reservation_id,
+            "cell": reservation.cell,
+            "dropped_off_at": view.dropped_off_at,
+            "picked_up_at": view.picked_up_at,
+            "readings": [
+                {"at": rfc3339(row.pop("wall_s")), **row} for row in self._store.temperatures(reservation_id)
+            ],
+        }
 
     def told(self, after: tuple[int, int] = (0, 0), limit: int = 100) -> list[dict[str, Any]]:
         """Events and the ledger of unlocks in the order in which they happened, the newest `limit`.

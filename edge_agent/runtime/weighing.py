@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+from collections import deque
 from collections.abc import Callable, Iterable
+from statistics import median_low
 
 from edge_agent.drivers.interfaces import Weight
 from edge_agent.statemachine.inputs import Input, Weighed
@@ -13,6 +15,10 @@ SETTLED_S = 0.5
 AGREE_G = 10
 DEADBAND_G = 20
 """A change smaller than this is not told."""
+MEDIAN_OF = 3
+"""Of so many stable readings in a row the middle one counts, so that a single wrong one does not."""
+ERRORS = 3
+"""Errors in a row after which a scale cannot weigh."""
 
 
 class Weighing:
@@ -21,34 +27,62 @@ class Weighing:
     def __init__(self, labels: Iterable[str], submit: Callable[[Input], None]) -> None:
         self._submit = submit
         self._told: dict[str, int | None] = dict.fromkeys(labels)
+        self._recent: dict[str, deque[int]] = {label: deque(maxlen=MEDIAN_OF) for label in self._told}
         self._candidates: dict[str, tuple[int, float]] = {}
+        self._settled: dict[str, int] = {}
+        self._errors: dict[str, int] = {}
 
     def read(self, label: str, weight: Weight) -> None:
         """A reading of the scale in a cell."""
+        self._errors.pop(label, None)
+        if not weight.stable:
+            self._unsettle(label)
+            return
+        self._recent[label].append(weight.mass_g)
+        mass_g = median_low(self._recent[label])
         now_s = asyncio.get_running_loop().time()
         candidate = self._candidates.get(label)
-        if not weight.stable:
-            self._candidates.pop(label, None)
-        elif candidate is None or abs(candidate[0] - weight.mass_g) > AGREE_G:
-            self._candidates[label] = (weight.mass_g, now_s)
+        if candidate is None or abs(candidate[0] - mass_g) > AGREE_G:
+            self._candidates[label] = (mass_g, now_s)
+            self._settled.pop(label, None)
         elif now_s - candidate[1] >= SETTLED_S:
+            self._settled[label] = mass_g
             told = self._told[label]
-            if told is None or abs(told - weight.mass_g) >= DEADBAND_G:
-                self._told[label] = weight.mass_g
-                self._submit(Weighed(label, weight.mass_g))
+            if told is None or abs(told - mass_g) >= DEADBAND_G:
+                self.tell(label)
+
+    def tell(self, label: str) -> None:
+        """Tells what the scale reads now, however little that differs; nothing where it has not settled."""
+        if label in self._settled:
+            self._told[label] = self._settled[label]
+            self._submit(Weighed(label, self._settled[label]))
 
     def lost(self, label: str) -> None:
         """The scale does not answer any more."""
-        self._candidates.pop(label, None)
+        self._errors.pop(label, None)
+        self._unsettle(label)
         if self._told[label] is not None:
             self._told[label] = None
             self._submit(Weighed(label, None))
 
+    def error(self, label: str) -> None:
+        """The scale answers that it cannot weigh; told when it does so again and again."""
+        self._unsettle(label)
+        self._errors[label] = self._errors.get(label, 0) + 1
+        if self._errors[label] == ERRORS:
+            self._told[label] = None
+            self._submit(Weighed(label, None, error=True))
+
     def anew(self, label: str) -> None:
         """What was told counts no longer: the next settled weight, from readings after this call, is told."""
         self._told[label] = None
-        self._candidates.pop(label, None)
+        self._unsettle(label)
 
     def awaited(self, label: str) -> bool:
         """Whether a settled weight is waited for."""
-        return self._told[label] is None
+        return label not in self._settled and label not in self._errors
+
+    def _unsettle(self, label: str) -> None:
+        self._recent[label].clear()
+        self._candidates.pop(label, None)
+        self._settled.pop(label, None)

@@ -18,11 +18,11 @@ as long as is allowed counts as out of range.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, Literal
 
 from edge_agent.model import Alarm, Door, Instant, Reservation, ReservationStatus
 from edge_agent.statemachine.amend import amend
-from edge_agent.statemachine.outputs import SetClimate
+from edge_agent.statemachine.outputs import SetClimate, TemperatureRecord
 from edge_agent.statemachine.state import Climate, Layout, LockerState, Need, Regime, Regimes
 from edge_agent.statemachine.turn import Turn
 
@@ -65,9 +65,29 @@ def seen(turn: Turn, label: str, temperature_c: float | None) -> None:
     if climate is None or not climate.active:
         return
     reservation = _holder(turn, label)
-    if reservation is not None and reservation.status is DROPPED_OFF:
-        _prove(turn, label, temperature_c)
+    if reservation is not None:
+        _log(turn, label, reservation, temperature_c)
+        if reservation.status is DROPPED_OFF:
+            _prove(turn, label, temperature_c)
     _change(turn, label, temperature_c=temperature_c)
+
+
+def _log(turn: Turn, label: str, reservation: Reservation, temperature_c: float | None) -> None:
+    """A line for the reservation's temperature log."""
+    climate, cell = turn.climate[label], turn.cells[label]
+    regime = _regime(turn.layout, climate, label)
+    on: Literal["heating", "cooling"] = "heating" if climate.need == "hot" else "cooling"
+    record = TemperatureRecord(
+        reservation_id=reservation.reservation_id,
+        at=turn.now,
+        temperature_c=temperature_c,
+        setpoint_c=regime.setpoint_c,
+        limit_c=regime.limit_c,
+        need=climate.need,
+        door=cell.door if cell.answering else Door.UNKNOWN,
+        output=on if climate.running else "off",
+    )
+    turn.temperatures.append(record)
 
 
 def _prove(turn: Turn, label: str, temperature_c: float | None) -> None:
@@ -101,7 +121,8 @@ def begin_anew(turn: Turn) -> None:
         _change(turn, label, **changes)
     for standing in tuple(turn.alarms.values()):
         place = standing.place
-        lost = standing.alarm is Alarm.SENSOR_FAULT and place not in turn.layout.thermometers
+        of_cell = standing.alarm is Alarm.SENSOR_FAULT and place in turn.cells
+        lost = of_cell and place not in turn.layout.thermometers
         if lost or (standing.alarm is Alarm.CLIMATE_NO_EFFECT and place not in turn.climate):
             turn.clear_alarm(standing.alarm, place, cell=place)
     for label in turn.layout.climate:

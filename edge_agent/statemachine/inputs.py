@@ -124,6 +124,16 @@ class Clear:
 
 
 @dataclass(frozen=True, slots=True)
+class Tare:
+    """Somebody says that a free cell is empty: what its scale shows now is nothing from now on."""
+
+    request_key: str
+    cell: str
+    source: Source = Source.MACHINE
+    expires_ns: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class DoorRead:
     """The fresh reading that a ticket asked for before its first pulse."""
 
@@ -153,10 +163,14 @@ class DoorsSeen:
 
 @dataclass(frozen=True, slots=True)
 class Weighed:
-    """A settled weight in a cell, in grams; None: its scale does not answer any more."""
+    """What a cell's scale reads, settled, in grams, before any tare.
+
+    None: it does not answer any more, or (`error`) it answers that it cannot weigh.
+    """
 
     cell: str
     mass_g: int | None
+    error: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -200,7 +214,16 @@ class Tick:
 
 
 Command = (
-    Reserve | OpenFor | EnterCode | Cancel | Abandon | RequestMaintenance | BlockCell | UnblockCell | Clear
+    Reserve
+    | OpenFor
+    | EnterCode
+    | Cancel
+    | Abandon
+    | RequestMaintenance
+    | BlockCell
+    | UnblockCell
+    | Clear
+    | Tare
 )
 Observation = (
     DoorRead | PulseDone | DoorsSeen | Weighed | TemperatureSeen | DeviceHealth | Condition | Boot | Tick

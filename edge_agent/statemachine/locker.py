@@ -45,6 +45,7 @@ from edge_agent.statemachine.inputs import (
     PulseDone,
     RequestMaintenance,
     Reserve,
+    Tare,
     TemperatureSeen,
     Tick,
     UnblockCell,
@@ -52,7 +53,7 @@ from edge_agent.statemachine.inputs import (
 )
 from edge_agent.statemachine.invariants import check
 from edge_agent.statemachine.reservation import NS, apply, demand, enter, live, rule_for
-from edge_agent.statemachine.state import Layout, LockerState
+from edge_agent.statemachine.state import Layout, LockerState, cell_of
 from edge_agent.statemachine.transitions import Trigger
 from edge_agent.statemachine.turn import Step, Turn
 
@@ -79,7 +80,7 @@ def step(state: LockerState, layout: Layout, given: Input, now: Instant) -> Step
             _give_up(turn, given, Trigger.ABANDON)
         case RequestMaintenance():
             _request_maintenance(turn, given)
-        case BlockCell() | UnblockCell() | Clear():
+        case BlockCell() | UnblockCell() | Clear() | Tare():
             _look_after(turn, given)
         case DoorRead():
             _door_read(turn, given)
@@ -277,10 +278,11 @@ def _request_maintenance(turn: Turn, given: RequestMaintenance) -> None:
     turn.answer(given.request_key, cell=given.cell, maintenance=made)
 
 
-def _look_after(turn: Turn, given: BlockCell | UnblockCell | Clear) -> None:
+def _look_after(turn: Turn, given: BlockCell | UnblockCell | Clear | Tare) -> None:
     _refuse_expired(turn, given.expires_ns)
     found = cell.find(turn, given.cell)
     unlocking.refuse_while_busy(turn, given.cell)
+    tare_g = None
     match given:
         case BlockCell():
             cell.block(turn, given.cell, given.reason, None, given.source)
@@ -290,7 +292,9 @@ def _look_after(turn: Turn, given: BlockCell | UnblockCell | Clear) -> None:
             holder = None if found.reservation_id is None else turn.reservations[found.reservation_id]
             freed = holder is not None and apply(turn, holder, Trigger.CLEARED, source=given.source)
             cell.clear(turn, given.cell, given.source, freed=bool(freed))
-    turn.answer(given.request_key, cell=given.cell)
+        case Tare():
+            tare_g = weight.tare(turn, given.cell, given.source)
+    turn.answer(given.request_key, cell=given.cell, tare_g=tare_g)
 
 
 def _door_read(turn: Turn, given: DoorRead) -> None:
@@ -358,7 +362,7 @@ def _dropped_off(turn: Turn, reservation: Reservation, *, recovered: bool, to_be
 
 def _weighed(turn: Turn, given: Weighed) -> None:
     """A scale has settled; what was dropped off just now is looked at with it."""
-    empty = weight.weighed(turn, given.cell, given.mass_g)
+    empty = weight.weighed(turn, given.cell, given.mass_g, error=given.error)
     holder = turn.cells[given.cell].reservation_id
     if empty is None or holder is None or not turn.reservations[holder].to_be_weighed:
         return
@@ -390,7 +394,7 @@ def _device_health(turn: Turn, given: DeviceHealth) -> None:
 def _boot(turn: Turn, given: Boot) -> None:
     """Reconciles what was journaled with what the doors show. What never had an intent is forgotten."""
     for standing in tuple(turn.alarms.values()):
-        if standing.alarm in CELL_ALARMS and standing.place not in turn.cells:
+        if standing.alarm in CELL_ALARMS and cell_of(standing.place) not in turn.cells:
             turn.clear_alarm(standing.alarm, standing.place)
     # Before the tickets change: a pulse that was under way may have moved the wrong door.
     _opened_unasked(turn, [label for label, door in given.doors.items() if door is Door.OPEN])
@@ -407,6 +411,7 @@ def _boot(turn: Turn, given: Boot) -> None:
     guessing.begin_anew(turn)
     doors.begin_anew(turn)
     climate.begin_anew(turn)
+    weight.begin_anew(turn)
     for label in turn.cells:
         _door_seen(turn, label, given.doors.get(label, Door.UNKNOWN), recovered=True)
 

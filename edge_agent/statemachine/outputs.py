@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import Literal
 
 from edge_agent.errors import Refusal
 from edge_agent.model import (
     Alarm,
     CellCause,
     CellStatus,
+    Door,
     Instant,
     Reservation,
     Severity,
@@ -118,6 +120,8 @@ class Answer:
     accepted: tuple[str, Instant] | None = None
     maintenance: tuple[str, Instant] | None = None
     """The id of the maintenance ticket that was made, and when."""
+    tare_g: int | None = None
+    """Of a tare: what the scale reads of an empty cell."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,3 +141,21 @@ class UnlockRecord:
     """Of an outcome: whether a pulse was given; None where nobody knows, and of an intent."""
     reason: str = ""
     """Why, in the words of who asked."""
+
+
+@dataclass(frozen=True, slots=True)
+class TemperatureRecord:
+    """A line of the temperature log: what was told of a cell while its climate was at work for a reservation.
+
+    Degrees Celsius; `temperature_c` None: the sensor is lost. `limit_c` bounds from above where the cell is
+    to be cold, from below where hot. `output` is what was commanded when the reading came.
+    """
+
+    reservation_id: str
+    at: Instant
+    temperature_c: float | None
+    setpoint_c: float
+    limit_c: float
+    need: Literal["cold", "hot"]
+    door: Door
+    output: Literal["off", "heating", "cooling"]

@@ -72,6 +72,8 @@ class Layout:
     """Less than this is nothing."""
     weight_change_g: int = 100
     """More than this is a change behind a closed door."""
+    drift_max_g: int = 300
+    """A scale's zero is followed so far from its tare, and no further."""
     hold_empty_dropoff: bool = False
     """A drop-off that the scale finds empty leaves the reservation PENDING."""
     thermometers: frozenset[str] = frozenset()
@@ -88,12 +90,20 @@ class Layout:
 
 @dataclass(frozen=True, slots=True)
 class StandingAlarm:
-    """An alarm that has been raised and not yet cleared; `place` is a cell's label, a device or empty."""
+    """An alarm that has been raised and not yet cleared.
+
+    `place` is a cell's label, a part of a cell (`A01/scale`), a device, or empty.
+    """
 
     alarm: Alarm
     place: str
     since: Instant
     detail: str = ""
+
+
+def cell_of(place: str) -> str:
+    """The cell's label of a place that is a cell or a part of one."""
+    return place.partition("/")[0]
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,7 +12,7 @@ from typing import Any
 from edge_agent.errors import Refusal
 from edge_agent.model import Alarm, Cell, CellCause, Instant, Reservation, Source, Ticket, UnlockOutcome
 from edge_agent.statemachine.amend import amend
-from edge_agent.statemachine.outputs import Answer, Effect, Fact, FactKind, UnlockRecord
+from edge_agent.statemachine.outputs import Answer, Effect, Fact, FactKind, TemperatureRecord, UnlockRecord
 from edge_agent.statemachine.resting import RestingCodes
 from edge_agent.statemachine.state import Climate, Guesses, Layout, LockerState, Pulses, StandingAlarm
 
@@ -31,6 +31,7 @@ class Step:
     unlocks: tuple[UnlockRecord, ...]
     ended: tuple[Reservation, ...]
     changed: tuple[tuple[str, str], ...]
+    temperatures: tuple[TemperatureRecord, ...] = ()
 
 
 class Turn:
@@ -55,6 +56,7 @@ class Turn:
         self.answers: list[Answer] = []
         self.unlocks: list[UnlockRecord] = []
         self.ended: list[Reservation] = []
+        self.temperatures: list[TemperatureRecord] = []
         self._changed: dict[tuple[str, str], None] = {}
 
     def changed(self, field: str) -> list[str]:
@@ -180,12 +182,13 @@ class Turn:
         )
 
     def raise_alarm(self, alarm: Alarm, place: str, detail: str = "", *, cell: str | None = None) -> None:
-        """Raises an alarm unless it stands already."""
+        """Raises an alarm unless it stands already. Of a `place` that is a part of `cell`, the part is told
+        as the device."""
         key = f"{alarm}/{place}"
         if key in self.alarms:
             return
         self.put("alarms", key, StandingAlarm(alarm, place, self.now, detail))
-        device = None if cell is not None else place or None
+        device = _device(place, cell)
         self.tell(FactKind.ALARM_RAISED, alarm=alarm, cell=cell, device=device, reason=detail or None)
 
     def clear_alarm(self, alarm: Alarm, place: str, *, cell: str | None = None) -> None:
@@ -194,8 +197,7 @@ class Turn:
         if key not in self.alarms:
             return
         self.put("alarms", key, None)
-        device = None if cell is not None else place or None
-        self.tell(FactKind.ALARM_CLEARED, alarm=alarm, cell=cell, device=device)
+        self.tell(FactKind.ALARM_CLEARED, alarm=alarm, cell=cell, device=_device(place, cell))
 
     def result(self) -> Step:
         """The finished step."""
@@ -219,4 +221,10 @@ class Turn:
             tuple(self.unlocks),
             tuple(self.ended),
             tuple(self._changed),
+            tuple(self.temperatures),
         )
+
+
+def _device(place: str, cell: str | None) -> str | None:
+    """What of an alarm's place is not said by its cell."""
+    return (place if cell is None else place.removeprefix(cell).lstrip("/")) or None

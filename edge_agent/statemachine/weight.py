@@ -3,37 +3,140 @@ drop-off.
 
 A weight counts from the closing of the door on; an open door makes it unknown. A scale that does not answer,
 or takes too long to settle, says nothing and holds nothing up.
+
+What a scale reads of an empty cell is kept here, as the cell's `tare_g`: a transmitter forgets a tare of its
+own when the power goes, and its memory wears (docs/decisions/0011). While a cell is free, closed and known to
+be empty, a creep of that is followed, as its `drift_g`, up to `drift_max_g`. A zero that is further off, or
+has jumped, is a fault: such a scale proves no cell empty until it shows nothing in a free one again, or is
+tared.
 """
 
 from __future__ import annotations
 
-from edge_agent.model import Alarm, Cell, Door, Instant
+from edge_agent.errors import Code, Refusal
+from edge_agent.model import Alarm, Cell, CellCause, CellStatus, Door, Instant, Source
 from edge_agent.statemachine.state import Layout
 from edge_agent.statemachine.turn import Turn
 
 PATIENCE_NS = 5 * 10**9
 """How long after a door was closed its scale is waited for."""
+SCALE, ZERO = "scale", "scale zero"
+"""The parts of a cell that SENSOR_FAULT names beside its temperature sensor: a scale that says it cannot
+weigh, and one that shows of an empty cell what cannot be."""
+TARE_PERCENT = 20
+"""No more of a cell's weight limit is ever taken as nothing: that would be a parcel."""
 
 
-def weighed(turn: Turn, label: str, mass_g: int | None) -> bool | None:
-    """A scale has told what lies in a cell. Returns whether that is nothing; None where it counts for
-    nothing."""
+def weighed(turn: Turn, label: str, reading_g: int | None, *, error: bool = False) -> bool | None:
+    """A scale has told what it reads, or an `error`. Returns whether that is nothing; None where it counts
+    for nothing.
+
+    A change is one from what was told last: what creeps is followed, however far it comes.
+    """
     cell = turn.cells[label]
-    if mass_g is None or cell.door is not Door.CLOSED or label not in turn.layout.weighed:
+    if label in turn.layout.weighed:
+        if error:
+            cannot = "the scale answers that it cannot weigh"
+            turn.raise_alarm(Alarm.SENSOR_FAULT, _place(label, SCALE), cannot, cell=label)
+        elif reading_g is not None:
+            turn.clear_alarm(Alarm.SENSOR_FAULT, _place(label, SCALE), cell=label)
+    if reading_g is None or cell.door is not Door.CLOSED or label not in turn.layout.weighed:
         if cell.mass_g is not None:
             turn.change_cell(label, mass_g=None, empty=None)
         return None
-    empty = mass_g < turn.layout.empty_below_g
-    if cell.mass_g is None:
+    mass_g = reading_g - cell.zero_g
+    if cell.status is CellStatus.IDLE:
+        mass_g = _follow_zero(turn, label, mass_g)
+        _judge_zero(turn, label, cell, mass_g)
+    stepped = cell.mass_g is not None and abs(mass_g - cell.mass_g) > turn.layout.weight_change_g
+    if stepped and cell.reservation_id is not None:
+        changed = f"{cell.mass_g} g became {mass_g} g behind the closed door"
+        turn.raise_alarm(Alarm.WEIGHT_CHANGED, label, changed, cell=label)
+    empty = _is_nothing(turn, label, mass_g)
+    if (cell.mass_g, cell.empty) != (mass_g, empty):
         turn.change_cell(label, mass_g=mass_g, empty=empty)
-    elif abs(mass_g - cell.mass_g) > turn.layout.weight_change_g:
-        if cell.reservation_id is not None:
-            changed = f"{cell.mass_g} g became {mass_g} g behind the closed door"
-            turn.raise_alarm(Alarm.WEIGHT_CHANGED, label, changed, cell=label)
-        turn.change_cell(label, mass_g=mass_g, empty=empty)
-    elif cell.empty is not empty:
-        turn.change_cell(label, empty=empty)
     return empty
+
+
+def _place(label: str, part: str) -> str:
+    return f"{label}/{part}"
+
+
+def _follow_zero(turn: Turn, label: str, mass_g: int) -> int:
+    """Follows a creep of the zero in a cell known to be empty; returns what is left of `mass_g`.
+
+    A creep is a change since the last telling of at most half of what is nothing, and moves the zero by no
+    more than that.
+    """
+    cell, step_g = turn.cells[label], turn.layout.empty_below_g // 2
+    if not cell.empty or cell.mass_g is None or abs(mass_g - cell.mass_g) > step_g:
+        return mass_g
+    moved_g = max(-step_g, min(step_g, mass_g))
+    if moved_g == 0 or abs(cell.drift_g + moved_g) > turn.layout.drift_max_g:
+        return mass_g
+    turn.change_cell(label, drift_g=cell.drift_g + moved_g)
+    return mass_g - moved_g
+
+
+def _judge_zero(turn: Turn, label: str, before: Cell, mass_g: int) -> None:
+    """Whether a free cell's scale shows what can be. `before` is the cell before this reading."""
+    layout, why = turn.layout, None
+    off_g = turn.cells[label].drift_g + mass_g
+    if mass_g <= -layout.empty_below_g:
+        why = f"the scale shows {mass_g} g, less than nothing"
+    elif mass_g < layout.empty_below_g:
+        if abs(off_g) > layout.drift_max_g:
+            why = f"the scale's zero has drifted by {off_g} g"
+        else:
+            turn.clear_alarm(Alarm.SENSOR_FAULT, _place(label, ZERO), cell=label)
+    elif before.empty:
+        why = f"the scale shows {mass_g} g in an empty cell whose door was not opened"
+    if why is not None:
+        turn.raise_alarm(Alarm.SENSOR_FAULT, _place(label, ZERO), why, cell=label)
+
+
+def _is_nothing(turn: Turn, label: str, mass_g: int) -> bool | None:
+    """Whether so much is nothing; None where the scale's zero is wrong, and so proves nothing."""
+    if mass_g <= -turn.layout.empty_below_g or f"{Alarm.SENSOR_FAULT}/{_place(label, ZERO)}" in turn.alarms:
+        return None
+    return mass_g < turn.layout.empty_below_g
+
+
+def begin_anew(turn: Turn) -> None:
+    """At a start: the faults of scales that are not configured any more are forgotten."""
+    for standing in tuple(turn.alarms.values()):
+        label, _, part = standing.place.partition("/")
+        if part in (SCALE, ZERO) and label in turn.cells and label not in turn.layout.weighed:
+            turn.clear_alarm(standing.alarm, standing.place, cell=label)
+
+
+def tare(turn: Turn, label: str, source: Source) -> int:
+    """Takes what the scale of a free, closed cell shows as nothing from now on; returns its reading in grams.
+
+    Raises `Refusal` with code 9 where the cell has no scale or is not free, its door is not seen closed, its
+    scale has not settled since, or shows more than `TARE_PERCENT` of the cell's weight limit.
+    """
+    cell, limit_g = turn.cells[label], turn.layout.specs[label].max_mass_g
+    why = None
+    if label not in turn.layout.weighed:
+        why = "has no scale"
+    elif cell.status is not CellStatus.IDLE:
+        why = f"is {cell.status}: only a free one is tared"
+    elif cell.door is not Door.CLOSED or not cell.answering:
+        why = "is not seen closed"
+    elif cell.mass_g is None:
+        why = "has not been weighed since its door was closed"
+    if why is not None or cell.mass_g is None:
+        raise Refusal(Code.NOT_ALLOWED, f"cell {label} {why}")
+    reading_g = cell.mass_g + cell.zero_g
+    if abs(reading_g) * 100 > limit_g * TARE_PERCENT:
+        too_much = f"its scale reads {reading_g} g, more than {TARE_PERCENT} % of its limit of {limit_g} g"
+        raise Refusal(Code.NOT_ALLOWED, f"cell {label}: {too_much}")
+    turn.change_cell(label, mass_g=0, empty=True, tare_g=reading_g, drift_g=0)
+    told = f"{cell.mass_g} g more are nothing now: {reading_g} g in all"
+    turn.tell_cell(label, CellCause.TARED, reason=told, source=source)
+    turn.clear_alarm(Alarm.SENSOR_FAULT, _place(label, ZERO), cell=label)
+    return reading_g
 
 
 def empty_dropoff(turn: Turn, label: str) -> None:

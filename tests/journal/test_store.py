@@ -14,10 +14,11 @@ from edge_agent.app import layout_of
 from edge_agent.config import load_settings
 from edge_agent.errors import ConfigError, StorageFault
 from edge_agent.journal.recovery import restore
-from edge_agent.journal.store import EVENTS_KEPT, Batch, InboxRow, JournalStore
+from edge_agent.journal.store import EVENTS_KEPT, INBOX_KEPT_S, Batch, InboxRow, JournalStore
 from edge_agent.model import Door, Instant, Purpose, ReservationStatus, UnlockOutcome
-from edge_agent.statemachine.inputs import Boot, DoorRead
+from edge_agent.statemachine.inputs import Boot, DoorRead, TemperatureSeen
 from edge_agent.statemachine.locker import restored, step
+from edge_agent.statemachine.outputs import TemperatureRecord
 from edge_agent.statemachine.state import Layout, LockerState, empty_state
 from edge_agent.statemachine.turn import Step
 from tests.support.core import Core, specs
@@ -38,6 +39,7 @@ def batch_of(before: LockerState, done: Step, sequence: int = 0) -> Batch:
         changed=dict.fromkeys(done.changed),
         ended=list(done.ended),
         unlocks=[(sequence, record) for record in done.unlocks],
+        temperatures=list(done.temperatures),
         events=[(sequence + n, f'{{"n": {n}}}') for n in range(1, len(done.facts) + 1)],
     )
 
@@ -124,7 +126,7 @@ def test_requests_and_their_replies(tmp_path: Path) -> None:
         late = InboxRow("late", 2000.0, None, None)
         store.commit(Batch(before=core.state, after=core.state, requests=[late]))
         assert store.request("req") is not None
-        store.commit(Batch(before=core.state, after=core.state, requests=[late], prune_inbox_s=1500.0))
+        store.commit(Batch(before=core.state, after=core.state, requests=[late], now_s=1500.0 + INBOX_KEPT_S))
         assert store.request("req") is None
         store.commit(Batch(before=core.state, after=core.state, forgotten_requests=["late"]))
         assert store.request("late") is None
@@ -178,7 +180,7 @@ def test_a_journal_of_the_first_schema_goes_on_where_it_was(tmp_path: Path) -> N
     with opened(tmp_path) as store:
         loaded = store.load(0.0)
         state = restore(loaded, layout, now)
-        assert store._writer.execute("PRAGMA user_version").fetchone() == (2,)
+        assert store._writer.execute("PRAGMA user_version").fetchone() == (3,)
         statuses = {rid: r.status.name for rid, r in state.reservations.items()}
         assert statuses == {
             "res_0": "PENDING",
@@ -193,6 +195,77 @@ def test_a_journal_of_the_first_schema_goes_on_where_it_was(tmp_path: Path) -> N
         told = store.told((0, 0), 100)
         assert [row["kind"] for row in told].count("unlock") == 13 + 1
         assert store.events_after(0, 100)[-1][0] == loaded.last_sequence + len(done.facts)
+
+
+def test_a_journal_of_the_second_schema_goes_on_where_it_was(tmp_path: Path) -> None:
+    """Recorded by the version that wrote schema 2: a chilled parcel lies in B03."""
+    fixture = Path(__file__).parent / "fixtures" / "schema-2.sql"
+    with closing(sqlite3.connect(tmp_path / "journal.sqlite")) as connection:
+        connection.executescript(fixture.read_text(encoding="utf-8"))
+    layout = layout_of(load_settings(REPOSITORY / "config" / "demo.toml"))
+    now = Instant("boot-1", 600 * 10**9, 1_750_000_600.0, True)
+    with opened(tmp_path) as store:
+        loaded = store.load(0.0)
+        assert store._writer.execute("PRAGMA user_version").fetchone() == (3,)
+        state = restore(loaded, layout, now)
+        assert {rid: r.status.name for rid, r in state.reservations.items()} == {
+            "res_1": "DROPPED_OFF",
+            "res_2": "PENDING",
+        }
+        cell = state.cells["B01"]
+        assert (cell.mass_g, cell.empty, cell.tare_g, cell.drift_g) == (0, True, 0, 0)
+        assert store.temperatures("res_1") == []
+        done = step(state, layout, Boot(dict.fromkeys(layout.specs, Door.CLOSED)), now)
+        store.commit(batch_of(state, done, loaded.last_sequence))
+        seen = step(done.state, layout, TemperatureSeen("B03", 3.5), now)
+        store.commit(batch_of(done.state, seen))
+        assert store.temperatures("res_1") == [
+            {
+                "wall_s": 1_750_000_600.0,
+                "temperature_c": 3.5,
+                "setpoint_c": 3.0,
+                "limit_c": 5.0,
+                "need": "cold",
+                "door": "closed",
+                "output": "off",
+            }
+        ]
+
+
+DAY_S = 24 * 3600
+
+
+def reading(day: float, *, rid: str = "res_1", synced: bool = True) -> TemperatureRecord:
+    at = Instant("boot-1", 0, day * DAY_S, synced)
+    return TemperatureRecord(rid, at, day, 3.0, 5.0, "cold", Door.CLOSED, "off")
+
+
+def test_temperatures_are_kept_for_a_month_and_not_beyond_a_number(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    state = Core().state
+
+    def commit(*records: TemperatureRecord, day: float | None) -> None:
+        now_s = None if day is None else day * DAY_S
+        store.commit(Batch(before=state, after=state, temperatures=list(records), now_s=now_s))
+
+    def kept(rid: str = "res_1") -> list[float]:
+        return [row["temperature_c"] for row in store.temperatures(rid)]
+
+    with opened(tmp_path) as store:
+        commit(reading(1), reading(2), reading(3), day=3)
+        commit(reading(2.5, rid="res_2"), day=None)
+        commit(reading(31.5), day=None)
+        assert kept() == [1, 2, 3, 31.5]
+        commit(reading(32), day=31.9)
+        assert (kept(), kept("res_2"), kept("res_3")) == ([2, 3, 31.5, 32], [2.5], [])
+        commit(reading(33), day=33.1)
+        assert (kept(), kept("res_2")) == ([31.5, 32, 33], [])
+        commit(reading(0, synced=False), day=70)
+        assert kept() == [0]
+        monkeypatch.setattr("edge_agent.journal.store.TEMPERATURES_KEPT", 2)
+        commit(reading(70), reading(71), day=71)
+        assert kept() == [70, 71]
 
 
 def test_a_completed_reservation_is_remembered_until_its_cell_is_given_again(tmp_path: Path) -> None:

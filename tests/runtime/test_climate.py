@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from datetime import datetime
 from itertools import pairwise
 from pathlib import Path
 
+import httpx
 import pytest
 
+from edge_agent.console.api import ConsolePort, create_app
 from edge_agent.errors import BusFault, BusTimeout
 from edge_agent.model import Alarm
 from edge_agent.runtime.climate_outputs import AGAIN_S, HOLD_MS, MARGIN_S, RETRY_S, ClimateOutputs
@@ -342,3 +345,50 @@ def test_a_sensor_that_was_never_there_is_lost() -> None:
         assert sensor.told == [TemperatureSeen("F1", None)]
 
     sensing(test)
+
+
+def test_a_parcel_that_was_fetched_has_a_log_of_its_temperatures(tmp_path: Path) -> None:
+    async def test(site: Site) -> None:
+        world = site.plant.world
+        label = await chilled(site)
+        await site.call("dropoff", "res_1")
+        await asyncio.sleep(60)
+        world.close(label)
+        await asyncio.sleep(30)
+        end = site.plant.cables["main"].trouble.silences[5].begin(None)
+        await asyncio.sleep(20)
+        end()
+        await asyncio.sleep(30)
+        await site.plant.kill()
+        site.plant.start()
+        await asyncio.sleep(60)
+        await site.call("pickup", "res_1")
+        await asyncio.sleep(1)
+        world.take(label)
+        world.close(label)
+        await site.until(lambda: bool(site.told("RESERVATION_COMPLETED")))
+        await site.reserve(2)
+        agent = site.plant.agent
+        assert agent is not None
+        transport = httpx.ASGITransport(app=create_app(ConsolePort(agent.desk, agent.report)))
+        async with httpx.AsyncClient(transport=transport, base_url="http://agent") as console:
+            log = (await console.get("/v1/reservations/res_1/temperatures")).json()
+            unknown = await console.get("/v1/reservations/res_x/temperatures")
+            assert (unknown.status_code, unknown.json()["message"]) == (404, "no such reservation: res_x")
+            plain = await console.get("/v1/reservations/res_2/temperatures")
+            assert plain.json()["message"] == "reservation res_2 needs no heating or cooling"
+        assert (log["reservation_id"], log["cell"]) == ("res_1", label)
+        assert log["dropped_off_at"] < log["picked_up_at"]
+        readings = log["readings"]
+        assert [r["at"] for r in readings] == sorted(r["at"] for r in readings)
+        assert readings[0]["temperature_c"] > 20
+        assert min(r["temperature_c"] for r in readings if r["temperature_c"] is not None) < 4
+        assert sum(r["temperature_c"] is None for r in readings) == 1
+        assert {(r["door"], r["output"]) for r in readings} >= {("open", "off"), ("closed", "cooling")}
+        times = [datetime.fromisoformat(r["at"]).timestamp() for r in readings]
+        assert max(b - a for a, b in pairwise(times)) <= AT_LEAST_S + 5
+        rising = [r["temperature_c"] for r in readings if r["door"] == "open"]
+        assert rising == sorted(rising)
+        assert len(rising) > 3
+
+    at_site(tmp_path, test)

@@ -30,6 +30,7 @@ from edge_agent.statemachine.inputs import (
     DoorsSeen,
     PulseDone,
     RequestMaintenance,
+    Tare,
     UnblockCell,
 )
 from edge_agent.statemachine.outputs import FactKind
@@ -242,7 +243,7 @@ def test_what_cannot_be_done_to_a_cell_is_refused() -> None:
     assert core.refused(Clear(key, "A01")).code is Code.NOT_ALLOWED
     core.feed(BlockCell(key, "A01", "x"))
     assert core.refused(BlockCell(key, "A01", "x")).code is Code.NOT_ALLOWED
-    for given in (Clear(key, "Z9"), BlockCell(key, "Z9", "x"), UnblockCell(key, "Z9")):
+    for given in (Clear(key, "Z9"), BlockCell(key, "Z9", "x"), UnblockCell(key, "Z9"), Tare(key, "Z9")):
         assert core.refused(given).code is Code.NOT_FOUND
     assert core.refused(RequestMaintenance(key, "m", "d", Severity.LOW, "Z9")).code is Code.NOT_FOUND
 
@@ -257,6 +258,7 @@ def test_while_a_door_is_being_opened_nothing_else_is_done_to_its_cell() -> None
         BlockCell(key, label, "x"),
         UnblockCell(key, label),
         Clear(key, label),
+        Tare(key, label),
         RequestMaintenance(key, "m", "d", Severity.LOW, label, block=True),
         core.abandon(reservation),
         Cancel(key, reservation.reservation_id),
@@ -298,6 +300,7 @@ def test_an_expired_command_on_a_cell_does_nothing() -> None:
         BlockCell("k", "A01", "x", expires_ns=late),
         UnblockCell("k", "A01", expires_ns=late),
         Clear("k", "A01", expires_ns=late),
+        Tare("k", "A01", expires_ns=late),
         RequestMaintenance("k", "m", "d", Severity.LOW, expires_ns=late),
         replace(core.abandon(core.dropped_off()), expires_ns=late),
     ):

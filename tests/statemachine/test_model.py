@@ -36,6 +36,7 @@ from edge_agent.statemachine.inputs import (
     PulseDone,
     RequestMaintenance,
     Reserve,
+    Tare,
     Tick,
     UnblockCell,
     Weighed,
@@ -56,10 +57,20 @@ LABELS = ("A01", "A02", "B01", "C01")
 TALL = Packaging(200, 350, 300, 500)
 COLD = replace(SMALL, cooling_required=True)
 STAGE = {"waits": "waiting", "looks": "reading", "pulses": "pulsing", "unclear": "unresolved"}
-DESK = ("block", "unblock", "clear", "clear", "maintain", "maintain and block", "guess digits", "guess qr")
+DESK = (
+    "block",
+    "unblock",
+    "clear",
+    "clear",
+    "tare",
+    "maintain",
+    "maintain and block",
+    "guess digits",
+    "guess qr",
+)
 some = st.integers(0, 11)
 graces = st.sampled_from([0, 5, 120])
-masses = st.sampled_from([None, 0, 40, 60, 120, 161, 900])
+masses = st.sampled_from([None, 0, 20, 40, 60, 120, 161, 350, 900, 1100, -20, -50])
 doors = st.sampled_from(Door)
 usually = st.sampled_from([True, True, True, False])
 mostly_closed = st.sampled_from([Door.CLOSED, Door.CLOSED, Door.CLOSED, Door.OPEN, Door.UNKNOWN])
@@ -79,7 +90,7 @@ def told(fact: Fact) -> tuple[object, ...]:
         case FactKind.CELL_STATUS_CHANGED:
             return fact.kind, fact.cell, fact.cause, fact.status
         case FactKind.ALARM_RAISED | FactKind.ALARM_CLEARED:
-            return fact.kind, fact.alarm, fact.cell or fact.device or ""
+            return fact.kind, fact.alarm, "/".join(part for part in (fact.cell, fact.device) if part)
     return fact.kind, rid, fact.cell
 
 
@@ -208,6 +219,7 @@ class Lives(RuleBasedStateMachine):
             assert cell.reservation_id == (place.holder and place.holder.rid)
             assert (cell.door, cell.answering) == (place.door, place.heard)
             assert (cell.mass_g, cell.empty) == (place.mass_g, place.empty)
+            assert (cell.tare_g, cell.drift_g) == (place.tare_g, place.drift_g)
             assert (cell.blocked is not None, cell.faulty is not None) == (place.blocked, place.faulty)
             former = done.state.former.get(label)
             assert (former and former.reservation_id) == (place.last and place.last.rid)
@@ -298,6 +310,8 @@ class Lives(RuleBasedStateMachine):
             self.play(given, lambda: model.maintenance(key, label, block))
         elif what == "clear":
             self.play(Clear(key, label), lambda: model.clear(key, label))
+        elif what == "tare":
+            self.play(Tare(key, label), lambda: model.tare(key, label))
         else:
             given = BlockCell(key, label, "why") if what == "block" else UnblockCell(key, label)
             self.play(given, lambda: model.block(key, label, what == "block"))
@@ -406,9 +420,10 @@ class Lives(RuleBasedStateMachine):
     def people(self, seen: dict[str, Door]) -> None:
         self.play(DoorsSeen(seen), lambda: self.model.poll(seen))
 
-    @rule(mass_g=masses)
-    def scale(self, mass_g: int | None) -> None:
-        self.play(Weighed("A01", mass_g), lambda: self.model.weighed("A01", mass_g))
+    @rule(mass_g=masses, error=st.booleans())
+    def scale(self, mass_g: int | None, error: bool) -> None:
+        error = error and mass_g is None
+        self.play(Weighed("A01", mass_g, error), lambda: self.model.weighed("A01", mass_g, error))
 
     @rule(device=st.sampled_from(sorted(BOARDS)), answers=st.booleans())
     def board(self, device: str, answers: bool) -> None:

@@ -38,6 +38,7 @@ from edge_agent.statemachine.inputs import (
     PulseDone,
     RequestMaintenance,
     Reserve,
+    Tare,
     TemperatureSeen,
     Tick,
     UnblockCell,
@@ -241,6 +242,7 @@ def inputs(core: Core, reservation: Reservation) -> list[Input]:
     found += [RequestMaintenance("k", "m", "d", Severity.LOW, LABEL, block=True)]
     for label in (LABEL, "C01", "Z9"):
         found += [BlockCell("k", label, "r"), UnblockCell("k", label), Clear("k", label)]
+        found += [Tare("k", label)]
     for door in Door:
         found += [DoorsSeen({LABEL: door}), DoorsSeen({LABEL: door, "C01": Door.OPEN})]
         found += [Boot({}), Boot({LABEL: door, "C01": Door.CLOSED})]

@@ -8,9 +8,9 @@ import pytest
 
 from edge_agent.errors import Code
 from edge_agent.model import Alarm, CellStatus, Door, Purpose, Reservation, ReservationStatus
-from edge_agent.statemachine.inputs import DoorRead, DoorsSeen, PulseDone, Weighed
+from edge_agent.statemachine.inputs import DoorRead, DoorsSeen, PulseDone, Tare, TemperatureSeen, Weighed
 from edge_agent.statemachine.locker import next_due_ns
-from edge_agent.statemachine.outputs import Weigh
+from edge_agent.statemachine.outputs import FactKind, Weigh
 from edge_agent.statemachine.state import Layout
 from edge_agent.statemachine.weight import PATIENCE_NS
 from tests.support.core import Core, specs
@@ -175,7 +175,7 @@ def test_a_change_in_a_free_cell_or_behind_an_open_door_is_none() -> None:
     assert core.state.cells["A01"].mass_g is None
     core.close("A01")
     core.feed(Weighed("A01", 2000))
-    assert not core.state.alarms
+    assert not stands(core, Alarm.WEIGHT_CHANGED)
 
 
 def opened_and_weighed(mass_g: int) -> tuple[Core, Reservation]:
@@ -247,3 +247,188 @@ def test_a_scale_that_settles_slowly_proves_a_cell_empty() -> None:
     core.feed(Weighed("A01", 20))
     core.pass_s(130)
     assert not core.state.alarms
+
+
+def scale(core: Core) -> tuple[int | None, bool | None, int]:
+    cell = core.state.cells["A01"]
+    return cell.mass_g, cell.empty, cell.drift_g
+
+
+def faults(core: Core) -> dict[str, str]:
+    """The sensor faults that stand, by the part of the cell."""
+    fault = Alarm.SENSOR_FAULT
+    return {a.place.removeprefix("A01/"): a.detail for a in core.state.alarms.values() if a.alarm is fault}
+
+
+def creeps(core: Core, *readings_g: int) -> None:
+    for reading_g in readings_g:
+        core.feed(Weighed("A01", reading_g))
+
+
+@pytest.mark.parametrize("sign", [1, -1])
+def test_a_creeping_zero_of_a_free_cell_is_followed(sign: int) -> None:
+    core = weighing()
+    creeps(core, *(sign * g for g in (0, 20, 45, 65, 90, 110, 135, 155)))
+    assert scale(core) == (0, True, sign * 155)
+    assert not core.state.alarms
+    reservation = dropoff(core, grace_pickup_s=0)
+    core.feed(Weighed("A01", sign * 155 + 49))
+    assert stands(core, Alarm.EMPTY_DROPOFF)
+    core.feed(Weighed("A01", sign * 155 + 60))
+    assert core.state.cells["A01"].mass_g == 60
+    core.feed(core.abandon(reservation))
+
+
+def test_the_zero_moves_by_no_more_than_a_step_and_only_with_a_creep() -> None:
+    core = weighing()
+    creeps(core, 0, 40)
+    assert scale(core) == (40, True, 0)
+    creeps(core, 60)
+    assert scale(core) == (35, True, 25)
+    creeps(core, 80)
+    assert scale(core) == (30, True, 50)
+    assert not core.state.alarms
+
+
+def test_the_first_weight_behind_a_closed_door_moves_no_zero() -> None:
+    core = weighing()
+    for _ in range(3):
+        core.feed(DoorsSeen({"A01": Door.OPEN}))
+        core.close("A01")
+        core.feed(Weighed("A01", 20))
+    assert scale(core) == (20, True, 0)
+
+
+@pytest.mark.behaviour("alarms-10")
+@pytest.mark.parametrize("sign", [1, -1])
+def test_a_zero_that_crept_too_far_is_a_fault_until_it_is_back(sign: int) -> None:
+    core = weighing()
+    creeps(core, *(sign * g for g in range(0, 301, 20)))
+    assert scale(core) == (0, True, sign * 300)
+    creeps(core, sign * 320)
+    assert faults(core) == {"scale zero": f"the scale's zero has drifted by {sign * 320} g"}
+    assert scale(core) == (sign * 20, None, sign * 300)
+    creeps(core, sign * 300)
+    assert faults(core) == {}
+    assert scale(core) == (0, True, sign * 300)
+
+
+@pytest.mark.behaviour("alarms-10")
+@pytest.mark.parametrize(
+    ("reading_g", "detail"),
+    [
+        (50, "the scale shows 50 g in an empty cell whose door was not opened"),
+        (900, "the scale shows 900 g in an empty cell whose door was not opened"),
+        (-50, "the scale shows -50 g, less than nothing"),
+    ],
+)
+def test_what_cannot_be_in_a_free_cell_is_a_fault_of_its_scale(reading_g: int, detail: str) -> None:
+    core = weighing()
+    creeps(core, 0, reading_g)
+    assert faults(core) == {"scale zero": detail}
+    raised = core.facts[-1]
+    assert (raised.alarm, raised.cell, raised.device) == (Alarm.SENSOR_FAULT, "A01", "scale zero")
+    assert scale(core) == (reading_g, None, 0)
+    core.feed(DoorsSeen({"A01": Door.OPEN}))
+    core.close("A01")
+    core.feed(Weighed("A01", reading_g))
+    assert faults(core)
+    core.restart({}, boot_id="boot-2", off_s=60)
+    core.feed(Weighed("A01", reading_g))
+    assert faults(core)
+    core.facts.clear()
+    core.feed(Weighed("A01", 30))
+    (cleared,) = core.facts
+    assert (cleared.alarm, cleared.cell, cleared.device) == (Alarm.SENSOR_FAULT, "A01", "scale zero")
+    assert scale(core) == (30, True, 0)
+
+
+def test_what_lies_in_a_free_cell_that_was_opened_is_no_fault() -> None:
+    core = weighing()
+    creeps(core, 0)
+    core.feed(DoorsSeen({"A01": Door.OPEN}))
+    core.close("A01")
+    creeps(core, 900, 880, 700)
+    assert faults(core) == {}
+    assert scale(core) == (700, False, 0)
+
+
+def test_a_tare_ends_the_fault() -> None:
+    core = weighing()
+    creeps(core, 0, 400)
+    assert faults(core)
+    core.feed(Tare("k", "A01"))
+    assert faults(core) == {}
+    creeps(core, 390, 410)
+    assert scale(core) == (0, True, 10)
+    assert not core.state.alarms
+
+
+def test_a_scale_whose_zero_is_wrong_proves_nothing() -> None:
+    """It neither finds a drop-off empty nor holds it, nor clears itself by a parcel that makes up for it."""
+    core = weighing(hold=True)
+    creeps(core, 0, -400)
+    reservation = dropoff(core, grace_pickup_s=0)
+    core.feed(Weighed("A01", 0))
+    assert core.live(reservation).status is ReservationStatus.DROPPED_OFF
+    assert scale(core) == (400 - 400, None, 0)
+    assert set(faults(core)) == {"scale zero"}
+    assert not stands(core, Alarm.EMPTY_DROPOFF)
+    core.feed(Weighed("A01", 101))
+    assert stands(core, Alarm.WEIGHT_CHANGED)
+
+
+def test_less_than_nothing_in_a_cell_in_use_proves_nothing_and_is_no_fault() -> None:
+    core = weighing()
+    reservation = dropoff(core)
+    core.feed(Weighed("A01", -50))
+    assert not core.state.alarms
+    assert core.live(reservation).to_be_weighed
+    core.feed(Weighed("A01", -49))
+    assert stands(core, Alarm.EMPTY_DROPOFF)
+
+
+def test_a_zero_is_not_followed_in_a_cell_in_use() -> None:
+    core = weighing()
+    creeps(core, 0)
+    dropoff(core)
+    creeps(core, 500, 520, 540)
+    assert scale(core) == (540, False, 0)
+    other = weighing()
+    other.reserve()
+    creeps(other, 0, 20, 40, 60)
+    assert scale(other) == (60, False, 0)
+    assert not other.state.alarms
+
+
+@pytest.mark.behaviour("alarms-10")
+def test_a_scale_that_cannot_weigh_is_a_fault_beside_its_cells_thermometer() -> None:
+    layout = Layout(specs={"A01": specs()[0]}, weighed=frozenset({"A01"}), thermometers=frozenset({"A01"}))
+    core = Core(layout)
+    creeps(core, 0)
+    core.feed(Weighed("A01", None, error=True))
+    core.feed(TemperatureSeen("A01", None))
+    assert set(faults(core)) == {"scale", "A01"}
+    assert faults(core)["scale"] == "the scale answers that it cannot weigh"
+    assert scale(core) == (None, None, 0)
+    core.restart({})
+    assert set(faults(core)) == {"scale", "A01"}
+    core.feed(Weighed("A01", None))
+    core.feed(TemperatureSeen("A01", 20.0))
+    assert set(faults(core)) == {"scale"}
+    core.feed(Weighed("A01", 900))
+    assert faults(core) == {}
+    raised, cleared = (f for f in core.facts if f.device == "scale")
+    assert (raised.kind, cleared.kind) == (FactKind.ALARM_RAISED, FactKind.ALARM_CLEARED)
+    assert raised.cell == cleared.cell == "A01"
+
+
+def test_a_start_forgets_the_faults_of_a_scale_that_is_gone() -> None:
+    core = weighing()
+    creeps(core, 0, 900)
+    core.feed(Weighed("A01", None, error=True))
+    core.layout = Layout(specs=core.layout.specs)
+    core.facts.clear()
+    core.restart({})
+    assert not core.state.alarms
+    assert {(f.cell, f.device) for f in core.facts} == {("A01", "scale"), ("A01", "scale zero")}

@@ -73,7 +73,9 @@ class Place:
     faulty: bool = False
     worn: bool = False
     mass_g: int | None = None
-    """What the scale showed first behind the closed door, or when it last changed by much."""
+    """What the scale showed last behind the closed door, less tare and drift."""
+    tare_g: int = 0
+    drift_g: int = 0
     empty: bool | None = None
     pulses: int = 0
     recent: list[int] = field(default_factory=list)

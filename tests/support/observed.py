@@ -10,6 +10,7 @@ from edge_agent.model import Door, Instant, Purpose
 from edge_agent.model import ReservationStatus as S
 from tests.support.model import (
     EXPIRED,
+    GRANTED,
     INTERNAL,
     MOVES,
     NOT_NOW,
@@ -18,6 +19,7 @@ from tests.support.model import (
     Locker,
     No,
     Parcel,
+    Place,
     Try,
     brought_over,
     dated,
@@ -241,21 +243,24 @@ class Model(Locker):
         parcel.status, parcel.dropping = S.DROPPED_OFF, False
         self.tell("DROPOFF", parcel.rid, parcel.cell, "MACHINE", recovered)
 
-    def weighed(self, label: str, mass_g: int | None) -> None:
-        """A scale has settled, or does not answer any more."""
+    def weighed(self, label: str, reading_g: int | None, error: bool = False) -> None:
+        """A scale has settled, or does not answer any more, or says that it cannot weigh."""
         place = self.places[label]
-        if mass_g is None or place.door is not Door.CLOSED or label not in self.layout.weighed:
+        if label in self.layout.weighed and (error or reading_g is not None):
+            self.alarm("SENSOR_FAULT", f"{label}/scale", on=error)
+        if reading_g is None or place.door is not Door.CLOSED or label not in self.layout.weighed:
             place.mass_g = place.empty = None
             return
-        parcel, empty = place.holder, mass_g < self.layout.empty_below_g
-        place.empty = empty
-        if place.mass_g is None:
-            place.mass_g, place.empty = mass_g, empty
-        elif abs(mass_g - place.mass_g) > self.layout.weight_change_g:
-            place.mass_g, place.empty = mass_g, empty
-            if parcel is not None:
-                self.alarm("WEIGHT_CHANGED", label)
-        if parcel is None or not parcel.to_weigh:
+        before_g, parcel, nothing_g = place.mass_g, place.holder, self.layout.empty_below_g
+        if place.use is Use.IDLE:
+            self.zero(place, label, reading_g)
+        mass_g = reading_g - place.tare_g - place.drift_g
+        doubtful = self.stands("SENSOR_FAULT", f"{label}/scale zero") or mass_g <= -nothing_g
+        empty = None if doubtful else mass_g < nothing_g
+        place.mass_g, place.empty = mass_g, empty
+        if parcel and before_g is not None and abs(mass_g - before_g) > self.layout.weight_change_g:
+            self.alarm("WEIGHT_CHANGED", label)
+        if parcel is None or not parcel.to_weigh or empty is None:
             return
         parcel.to_weigh = False
         if empty:
@@ -264,6 +269,35 @@ class Model(Locker):
             parcel.dropping = False  # held: it stays PENDING
         elif parcel.dropping:
             self.dropped_off(parcel)
+
+    def zero(self, place: Place, label: str, reading_g: int) -> None:
+        """A free cell's scale: its zero creeps, or is wrong."""
+        nothing_g, most_g = self.layout.empty_below_g, self.layout.drift_max_g
+        shows_g, was_empty = reading_g - place.tare_g - place.drift_g, bool(place.empty)
+        if was_empty and place.mass_g is not None and abs(shows_g - place.mass_g) <= nothing_g // 2:
+            creep_g = min(abs(shows_g), nothing_g // 2) * (1 if shows_g > 0 else -1)
+            if -most_g <= place.drift_g + creep_g <= most_g:
+                place.drift_g += creep_g
+                shows_g -= creep_g
+        near = -nothing_g < shows_g < nothing_g
+        if near and -most_g <= reading_g - place.tare_g <= most_g:
+            self.alarm("SENSOR_FAULT", f"{label}/scale zero", on=False)
+        elif near or shows_g < 0 or was_empty:
+            self.alarm("SENSOR_FAULT", f"{label}/scale zero")
+
+    def tare(self, key: str, label: str) -> None:
+        """What lies on a scale is nothing from now on."""
+        place = self.place(label)
+        self.not_while_busy(label)
+        if place.mass_g is None or place.use is not Use.IDLE or not place.heard:
+            raise No(NOT_NOW)
+        reads_g = place.mass_g + place.tare_g + place.drift_g
+        if abs(reads_g) > place.spec.max_mass_g // 5:
+            raise No(NOT_NOW)
+        place.tare_g, place.drift_g, place.mass_g, place.empty = reads_g, 0, 0, True
+        self.tell_cell(label, "TARED")
+        self.alarm("SENSOR_FAULT", f"{label}/scale zero", on=False)
+        self.answers.append((key, GRANTED))
 
     def unasked(self, label: str) -> None:
         """A door opened that nobody is opening."""

@@ -1,0 +1,20 @@
+"""A scale that answers, and says that it cannot weigh: a fault of the scale, not a device that is silent."""
+
+from __future__ import annotations
+
+from edge_agent.errors import DeviceFault
+from edge_agent.runtime.poller import FieldValues, SlowDevice
+from edge_agent.runtime.weighing import Weighing
+
+
+def hearing_errors(scale: SlowDevice, label: str, values: FieldValues, weighing: Weighing) -> SlowDevice:
+    """The same scale, whose errors (overload, a broken cell, a Modbus exception) count as answers."""
+
+    async def read() -> None:
+        try:
+            await scale.read()
+        except DeviceFault:
+            values.weights[label] = None
+            weighing.error(label)
+
+    return SlowDevice(scale.name, read, scale.lost, scale.beat_s)
