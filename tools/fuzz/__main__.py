@@ -1,5 +1,5 @@
-"""`python -m tools.fuzz [--frames N] [--seed S] [--codec NAME]`: damaged frames into every codec, as the owner
-of a bus hands them over: piece by piece, with what is owed, judged when the time is over.
+"""`python -m tools.fuzz [--frames N] [--seed S] [--codec NAME]`: damaged frames into every codec, as the bus
+owner hands them over: piece by piece, with what is owed, judged when the time is over.
 
 Exit codes: 0 nothing but bus faults came of it, 1 something else did or memory grew, 2 bad usage.
 """
