@@ -100,7 +100,7 @@ def run(case: Case, frames: int, seed: int) -> Outcome:
                 outcome.values += 1
         except (BusFault, DeviceFault):
             outcome.faults += 1
-        except Exception as error:  # noqa: BLE001: this is what is looked for
+        except Exception as error:  # this is what is looked for
             outcome.others.append(f"{type(error).__name__}: {error} for {heard.hex()}")
         if len(heard) > LONGEST_RUBBISH:
             heard.clear()

@@ -8,6 +8,7 @@ the end is held against what the world, the journal and the cloud recorded.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import itertools
 import json
 import random
@@ -22,11 +23,16 @@ from edge_agent.app import Agent
 from edge_agent.config import Settings
 from edge_agent.model import CellStatus, Door
 from tools.simulate.plant import Plant, with_journal
+from tools.simulate.truth import Witness
 from tools.simulate.virtual_loop import VirtualLoop
+from tools.simulate.weather import Weather
 
 TRY_AGAIN_S = 1.0
 GIVE_UP_S = 600.0
+SEEN_S = 60.0
+"""Longer than a kill, a lost port and a grace together."""
 MOST_TRIES = 90
+LEFT_OPEN_S = 20.0
 ASIDE = {"EVENT_TYPE_PICKUP_FAILED", "EVENT_TYPE_OPEN_DOOR_FULFILLED", "EVENT_TYPE_CELL_STATUS_CHANGED"}
 """What may come at any time in a life."""
 LIFE_EVENTS = [
@@ -43,6 +49,10 @@ class Violation(AssertionError):
     """The machine did what it must not."""
 
 
+class Unseen(Violation):
+    """Nothing came of what was waited for."""
+
+
 @dataclass(slots=True)
 class Outcome:
     """What a storm brought: the trace is the same for the same seed."""
@@ -56,6 +66,7 @@ class Outcome:
     recovered: int = 0
     moves: int = 0
     open_doors: int = 0
+    doors_told: int = 0
     ends: dict[str, int] = field(default_factory=lambda: defaultdict(int))
     """How many lives ended as COMPLETED, CANCELLED, ABANDONED."""
 
@@ -63,7 +74,7 @@ class Outcome:
 class Storm:
     """So many lives, several at a time, with kills at random instants."""
 
-    def __init__(self, plant: Plant, seed: int, lives: int, at_once: int, kill_every_s: float) -> None:
+    def __init__(self, plant: Plant, seed: int, lives: int, at_once: int, kill_every_s: float | None) -> None:
         self._plant = plant
         self._rng = random.Random(f"{seed}/people")
         self._kill_rng = random.Random(f"{seed}/kills")
@@ -134,11 +145,11 @@ class Storm:
         end_s = loop.time() + limit_s
         while not condition():
             if loop.time() > end_s:
-                raise Violation(f"nothing came of it in {limit_s} s")
+                raise Unseen(f"nothing came of it in {limit_s} s")
             await asyncio.sleep(0.05)
 
     async def _kill_now_and_then(self) -> None:
-        while True:
+        while self._kill_every_s is not None:
             await asyncio.sleep(self._kill_rng.expovariate(1 / self._kill_every_s))
             self._note("kill")
             self.outcome.kills += 1
@@ -147,13 +158,17 @@ class Storm:
             self._plant.start()
 
     async def _technician(self) -> None:
-        """Looks after cells that the machine does not trust any more, and blocks one now and then."""
+        """Looks after cells that the machine does not trust any more, closes doors that somebody left open, and
+        blocks one now and then."""
         while True:
             await asyncio.sleep(5)
             agent = self._plant.agent
             if agent is None:
                 continue
             for label, cell in agent.loop.state.cells.items():
+                stands, for_s = self._plant.world.door_stands(label)
+                if cell.status is CellStatus.IDLE and stands is Door.OPEN and for_s > LEFT_OPEN_S:
+                    self._plant.world.close(label)
                 if cell.status is CellStatus.AWAITING_CLEANUP:
                     self._spawn(self._clean(label))
                 elif cell.status is CellStatus.AWAITING_INSPECTION or cell.faulty:
@@ -210,21 +225,35 @@ class Storm:
         await asyncio.sleep(self._rng.uniform(0.6, 4.0))
         self._plant.world.close(cell)
         self._note(f"closed {cell}")
-        await self._until(lambda: "EVENT_TYPE_DROPOFF" in self._heard[rid])
+        dropping_off = ("dropoff", rid, cell, reservation["drop_off_code"] if by_code else None)
+        await self._until_seen(dropping_off, lambda: "EVENT_TYPE_DROPOFF" in self._heard[rid])
         await asyncio.sleep(self._rng.uniform(0.5, 5.0))
         if self._rng.random() < 0.1:
             return await self._give_up("abandon", rid, ABANDONED)
-        await self._open("pickup", rid, cell, reservation["pickup_code"] if by_code else None)
+        picking_up = ("pickup", rid, cell, reservation["pickup_code"] if by_code else None)
+        await self._open(*picking_up)
         if self._plant.world.cell(cell).grams != grams:
             raise Violation(f"{rid}: another parcel in {cell}")
         self._plant.world.take(cell)
         await asyncio.sleep(self._rng.uniform(0.6, 3.0))
         self._plant.world.close(cell)
-        await self._until(lambda: self._told(rid)[-1:] == LIFE_EVENTS[-1:])
+        await self._until_seen(picking_up, lambda: self._told(rid)[-1:] == LIFE_EVENTS[-1:])
         self._demand(rid, LIFE_EVENTS)
         if self._rng.random() < 0.15:
             await self._ask_support(rid)
         return "COMPLETED"
+
+    async def _until_seen(self, opening: tuple[str, str, str, str | None], told: Callable[[], bool]) -> None:
+        """Waits until it is told; where the machine was blind while the door was open, the door is opened and
+        closed once more."""
+        for _ in range(MOST_TRIES):
+            with contextlib.suppress(Unseen):
+                await self._until(told, SEEN_S)
+                return
+            await self._open(*opening)
+            await asyncio.sleep(0.6)
+            self._plant.world.close(opening[2])
+        raise Violation(f"{opening[:3]}: never told")
 
     def _told(self, rid: str) -> list[str]:
         return [kind for kind in self._heard[rid] if kind not in ASIDE]
@@ -377,17 +406,35 @@ def run_storm(
     *,
     lives: int = 50,
     at_once: int = 4,
-    kill_every_s: float = 4.0,
+    kill_every_s: float | None = 4.0,
     on_agent: Callable[[Agent], None] = lambda agent: None,
+    weather: Weather | None = None,
 ) -> Outcome:
-    """One storm on a fresh journal, checked. Raises `Violation`, alone or in an exception group."""
+    """One storm on a fresh journal, checked. Raises `Violation`, alone or in an exception group.
+
+    `kill_every_s` None: the daemon is left alive. `weather`: what the wires go through meanwhile.
+    """
 
     async def run() -> Outcome:
         plant = Plant(with_journal(settings, journal), seed)
-        plant.on_agent = on_agent
+        witness = Witness(plant.world)
+
+        def meet(agent: Agent) -> None:
+            witness.watch(agent)
+            on_agent(agent)
+
+        plant.on_agent = meet
         storm = Storm(plant, seed, lives, at_once, kill_every_s)
-        await storm.run()
+        async with asyncio.TaskGroup() as group:
+            troubles = [] if weather is None else weather.troubles(plant, seed)
+            spoiling = [group.create_task(trouble) for trouble in troubles]
+            await storm.run()
+            for task in spoiling:
+                task.cancel()
+        if witness.untrue:
+            raise Violation(f"doors told otherwise than they stood: {witness.untrue}")
         outcome = storm.outcome
+        outcome.doors_told = witness.told
         outcome.pulses = check_pulses(plant, journal, storm._cells)
         outcome.events = check_events(storm)
         outcome.trace += [

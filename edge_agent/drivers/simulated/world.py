@@ -227,6 +227,11 @@ class World:
             solenoid=cell.solenoid.on(at_ns),
         )
 
+    def door_stands(self, label: str) -> tuple[Door, float]:
+        """How a door physically stands, and for how many seconds. Raises `NoSuchCell`."""
+        cell = self._now(label)
+        return cell.door, (cell.at_ns - cell.door_changed_ns) / 1e9
+
     def actuations(self, since: int = 0) -> list[Actuation]:
         """Every energising of a solenoid with n > `since`, oldest first (the last 100,000 are kept)."""
         now_ns = self._clock_ns()

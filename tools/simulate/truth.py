@@ -1,0 +1,59 @@
+"""Whether what a daemon believes of its doors is true."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from edge_agent.app import Agent
+from edge_agent.drivers.simulated.world import World
+from edge_agent.model import Door
+from edge_agent.statemachine.inputs import Boot, DoorRead, DoorsSeen, PulseDone
+
+STALE_S = 0.3
+"""How old a reading may be when it is told: its way over the wire, the debounce, a second reading."""
+
+
+class Witness:
+    """Holds every door that an agent's core is told of against the door as it physically stands.
+
+    `untrue` is what was told of a door that has stood otherwise for longer than `stale_s`.
+    """
+
+    def __init__(self, world: World, stale_s: float = STALE_S) -> None:
+        self.told = 0
+        self.untrue: list[str] = []
+        self._world = world
+        self._stale_s = stale_s
+
+    def watch(self, agent: Agent) -> None:
+        """Listens to one agent, which does not run yet."""
+        for place, name in ((agent.doors, "_submit"), (agent._executor, "_submit"), (agent.loop, "submit")):
+            setattr(place, name, self._listening(agent, getattr(place, name)))
+
+    def _listening(self, agent: Agent, submit: Callable[..., None]) -> Callable[..., None]:
+        def told(given: Any, *others: Any, **named: Any) -> None:
+            match given:
+                case DoorsSeen() | Boot():
+                    for label, door in given.doors.items():
+                        self._judge(label, door, type(given).__name__)
+                case DoorRead():
+                    self._judge(self._cell_of(agent, given.unlock_id), given.door, "DoorRead")
+                case PulseDone() if given.given:
+                    self._judge(self._cell_of(agent, given.unlock_id), given.door, "PulseDone")
+            submit(given, *others, **named)
+
+        return told
+
+    def _judge(self, label: str | None, door: Door, how: str) -> None:
+        if label is None or door is Door.UNKNOWN:
+            return
+        self.told += 1
+        stands, for_s = self._world.door_stands(label)
+        if stands is not door and for_s > self._stale_s:
+            self.untrue.append(f"{label} {door} ({how}), but {stands} for {for_s:.3f} s")
+
+    @staticmethod
+    def _cell_of(agent: Agent, unlock_id: str) -> str | None:
+        ticket = agent.loop.state.tickets.get(unlock_id)
+        return None if ticket is None else ticket.cell
