@@ -187,6 +187,12 @@ class Bench:
         found: list[dict[str, Any]] = self.sim.get(f"/actuations?since={since}").json()
         return found
 
+    def events(self) -> list[dict[str, Any]]:
+        """All events as they reached the gateway, in their order."""
+        with closing(sqlite3.connect(f"file:{self.folder / 'gateway.sqlite'}?mode=ro", uri=True)) as database:
+            rows = database.execute("SELECT payload FROM events ORDER BY position").fetchall()
+        return [json.loads(payload) for (payload,) in rows]
+
     def scan(self, text: str) -> None:
         """Shows something to the scanner."""
         self.sim.post("/scanner", json={"text": text}).raise_for_status()

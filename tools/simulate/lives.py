@@ -158,8 +158,8 @@ class Storm:
             self._plant.start()
 
     async def _technician(self) -> None:
-        """Looks after cells that the machine does not trust any more, closes doors that somebody left open, and
-        blocks one now and then."""
+        """Looks after cells that the machine does not trust any more, closes doors that somebody left open,
+        and blocks one now and then."""
         while True:
             await asyncio.sleep(5)
             agent = self._plant.agent

@@ -274,7 +274,8 @@ def _left_s(expires_s: float, now_s: float) -> int | None:
 class Plant:
     """The site. `start` brings up an agent, `kill` ends it as SIGKILL would."""
 
-    def __init__(self, settings: Settings, seed: int) -> None:
+    def __init__(self, settings: Settings, seed: int, *, split: int | None = None) -> None:
+        """`split`: replies arrive in pieces of so many bytes."""
         loop = asyncio.get_running_loop()
         self.settings = settings
         self.rng = random.Random(f"{seed}/plant")
@@ -292,6 +293,7 @@ class Plant:
                 slaves,
                 baud=line_baud(settings.buses[name]),
                 bits_per_character=settings.buses[name].bits_per_character,
+                split=split,
             )
             for name, slaves in self.slaves.items()
         }
