@@ -18,12 +18,14 @@ from tools.measure.disk import disk
 from tools.measure.figures import Figure, as_json, render
 from tools.measure.latency import commands, rest
 from tools.measure.rig import MeasureFault, Run
+from tools.measure.silence import silence
 
 BENCHMARKS: dict[str, Callable[[Run], list[Figure]]] = {
     "core": core,
     "bus": bus,
     "commands": commands,
     "rest": rest,
+    "silence": silence,
     "memory": memory,
     "start": start,
     "idle": idle,

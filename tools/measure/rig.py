@@ -29,6 +29,7 @@ READY_S = 20.0
 STOP_S = 6.0
 KEEP_S = 2.0
 """A connection unused for longer is made anew: servers end theirs after 5 s."""
+DEMO = REPOSITORY / "config" / "demo.toml"
 API = "/api/delivery/external/v1"
 API_KEY = "bench-key"
 
@@ -90,10 +91,9 @@ class Http:
 class Rig:
     """Processes on a folder and ports of their own."""
 
-    def __init__(self, folder: Path, baud: int | None) -> None:
+    def __init__(self, folder: Path, baud: int | None, config: Path) -> None:
         api_port, sim_port, mqtt_port = _free_ports(3)
         self.folder = folder
-        config = REPOSITORY / "config" / "demo.toml"
         self._files = BenchSettings(api_port, sim_port, mqtt_port, API_KEY, folder, config, baud)
         self.machine_id = write_files(self._files)
         self.settings: Settings = load_settings(self._files.machine_file)
@@ -165,6 +165,19 @@ class Rig:
         found: dict[str, float] = self.sim.call("GET", "/wire")["main"]
         return found
 
+    def silent_devices(self) -> int:
+        """How many devices the daemon says are silent, by its local API. Raises `MeasureFault`."""
+        connection = http.client.HTTPConnection("agent", timeout=20)
+        with contextlib.closing(connection):
+            try:
+                connection.sock = socket.socket(socket.AF_UNIX)
+                connection.sock.connect(str(self.settings.path(self.settings.paths.socket)))
+                connection.request("GET", "/v1/alarms")
+                alarms = json.loads(connection.getresponse().read())
+            except (OSError, http.client.HTTPException) as error:
+                raise MeasureFault(f"the daemon's socket: {error}") from error
+        return sum(alarm["alarm"] == "DEVICE_SILENT" for alarm in alarms)
+
     def wait(self, condition: Callable[[], bool], name: str, pause_s: float = 0.02) -> None:
         """Returns once it holds. Raises `MeasureFault` if a child ends or it takes too long."""
         end_s = time.monotonic() + READY_S
@@ -217,11 +230,11 @@ def _free_ports(count: int) -> list[int]:
 
 
 @contextlib.contextmanager
-def rig_of(run: Run, baud: int | None = None) -> Iterator[Rig]:
+def rig_of(run: Run, baud: int | None = None, config: Path = DEMO) -> Iterator[Rig]:
     """An empty rig for the length of a `with`; nothing of it is left afterwards."""
     parent = None if run.folder is None else str(run.folder)
     with tempfile.TemporaryDirectory(prefix="measure-", dir=parent) as folder:
-        rig = Rig(Path(folder), baud)
+        rig = Rig(Path(folder), baud, config)
         try:
             yield rig
         finally:
