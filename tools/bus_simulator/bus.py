@@ -9,6 +9,7 @@ from random import Random
 
 from edge_agent.config import BusSection
 from edge_agent.drivers.simulated.cable import LoopTimers
+from edge_agent.drivers.simulated.devices import framing_of
 from edge_agent.drivers.simulated.line import LineDevice, WireFigures, WireLine
 from edge_agent.drivers.simulated.trouble import LineTrouble
 from tools.bus_simulator.plant import line_baud
@@ -30,6 +31,7 @@ class TerminalBus:
             call_at_ns=timers.call_at_ns,
             deliver=self._terminal.write,
             bits_per_character=section.bits_per_character,
+            framing=framing_of(section.protocol),
             trouble=self.trouble,
         )
 

@@ -16,8 +16,7 @@ import uvicorn
 from edge_agent.config import Settings
 from edge_agent.drivers.scanner import Delimiter
 from edge_agent.drivers.simulated.cable import LoopTimers
-from edge_agent.drivers.simulated.line import TextLine, WireFigures
-from edge_agent.drivers.simulated.slave import Slave
+from edge_agent.drivers.simulated.line import LineDevice, TextLine, WireFigures
 from edge_agent.drivers.simulated.world import World
 from edge_agent.errors import Code, Refusal
 from tools.bus_simulator.api import Api, Supervisor
@@ -39,7 +38,7 @@ class Simulator:
         self,
         settings: Settings,
         world: World,
-        devices: dict[str, list[Slave]],
+        devices: dict[str, list[LineDevice]],
         state: StateFile | None,
         seed: int = 0,
     ) -> None:
