@@ -61,7 +61,7 @@ _KINDS: dict[str, Kind] = {
     "waveshare-relay-8ch": lambda address, w: RelayBoard(address, w.loads, uart=w.uart),
     "eletechsup-r4d8a08": lambda address, w: EletechsupRelays(address, w.loads),
     "lc-modbus-8r": lambda address, w: LcBoard(address, w.loads, w.inputs),
-    "cheap-4-relay": lambda address, w: CoilBoard(address, w.loads, coils=4, on=0x0100),
+    "cheap-4-relay": lambda address, w: CoilBoard(address, w.loads, coils=4, on=0x0100, first=1),
     "moxa-e1211": lambda address, w: CoilBoard(address, w.loads, coils=16),
     "moxa-e1214": lambda address, w: CoilBoard(address, w.loads, w.inputs, coils=6, discretes=6),
     "laumas-tlb": lambda address, w: LaumasTransmitter(address, w.weigh),

@@ -32,11 +32,15 @@ def _relays(loads: Mapping[int, Load], channels: int) -> list[Relay]:
     return [Relay(loads.get(channel)) for channel in range(1, channels + 1)]
 
 
+def _nothing(_: int) -> int:
+    return 0
+
+
 class CoilBoard(Slave):
-    """Coils and discrete inputs from 0: functions 01, 02 (where there are inputs), 05 and 15.
+    """Coils from `first` and discrete inputs from 0: functions 01, 02 (where there are inputs), 05 and 15.
 
     `on`: the value of function 05 that switches on; 0 switches off. Moxa's E1211 and E1214 are like this, and
-    the cheap board with four relays, whose `on` is 0x0100.
+    the cheap board with four relays, whose `on` is 0x0100 and whose coils begin at 1.
     """
 
     def __init__(
@@ -48,14 +52,16 @@ class CoilBoard(Slave):
         coils: int,
         discretes: int = 0,
         on: int = 0xFF00,
+        first: int = 0,
     ) -> None:
         super().__init__(address)
         self._relays = _relays(loads, coils)
         self._on = on
+        self._first = first
         wired = inputs or {}
         levels = [wired.get(channel, lambda _: 0) for channel in range(1, discretes + 1)]
         self._functions: dict[int, Execute] = {
-            1: lambda body, at_ns: read_bits(body, at_ns, [relay.closed for relay in self._relays]),
+            1: lambda body, at_ns: read_bits(body, at_ns, [_nothing] * first + self._closed()),
             5: self._write_coil,
             15: self._write_coils,
         }
@@ -66,18 +72,23 @@ class CoilBoard(Slave):
         """Functions 01, 02, 05, 15."""
         return self._functions
 
+    def _closed(self) -> list[Callable[[int], int]]:
+        return [relay.closed for relay in self._relays]
+
     def _write_coil(self, body: bytes, at_ns: int) -> bytes:
         address, value = address_and_value(body)
         if value not in (self._on, 0):
             raise Rejected(ILLEGAL_VALUE)
-        if address >= len(self._relays):
+        if not self._first <= address < self._first + len(self._relays):
             raise Rejected(ILLEGAL_ADDRESS)
-        self._relays[address].switch(at_ns, None if value else at_ns)
+        self._relays[address - self._first].switch(at_ns, None if value else at_ns)
         return body
 
     def _write_coils(self, body: bytes, at_ns: int) -> bytes:
-        first, levels = written_bits(body, len(self._relays))
-        for relay, level in zip(self._relays[first:], levels, strict=False):
+        first, levels = written_bits(body, self._first + len(self._relays))
+        if first < self._first:
+            raise Rejected(ILLEGAL_ADDRESS)
+        for relay, level in zip(self._relays[first - self._first :], levels, strict=False):
             relay.switch(at_ns, None if level else at_ns)
         return body[:4]
 
