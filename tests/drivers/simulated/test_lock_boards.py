@@ -8,7 +8,7 @@ from contextlib import suppress
 from random import Random
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from edge_agent.drivers.bus import BusOwner, Priority
@@ -187,6 +187,25 @@ def test_no_bytes_break_a_board_and_one_wrong_bit_is_noticed(
         assert framing.request_length(frame) == len(frame)
         assert framing.addressee(frame) == address
         assert not framing.intact(flip_a_bit(Random(seed), frame))
+
+
+@settings(deadline=None, max_examples=300)
+@given(st.sampled_from(sorted(KINDS)), st.integers(0, 2**48 - 1), st.integers(1, 3))
+@example("8a", 0x001190, 2)
+def test_however_the_doors_stand_the_daemon_reads_them(protocol: Protocol, doors: int, piece: int) -> None:
+    """Also while the answer comes in pieces; and no beginning of it is taken for another frame."""
+    kind, address = KINDS[protocol]
+    wired = {n: lambda _, bit=doors >> n - 1 & 1: bit for n in range(1, 49)}
+    board = kind(address, {}, wired)
+    codec, asked = codec_of(protocol), question(protocol, LockStatus(board.channels))
+    reply = board.answer(codec.encode(asked), 0)
+    assert reply is not None
+    for size in range(piece, len(reply), piece):
+        assert codec.first_frame(reply[:size], asked, []) is None
+    frame = codec.first_frame(reply, asked, [])
+    assert frame is not None
+    assert (frame.skipped, frame.length, frame.answers) == (0, len(reply), asked)
+    assert codec.parse(asked, reply) == [doors >> n & 1 for n in range(board.channels)]
 
 
 def question(protocol: Protocol, request: Request) -> Question:
