@@ -129,17 +129,16 @@ class TimedRelay:
 
     async def hold(self, ms: int) -> None:
         """See `HeldOutput.hold`. A lost reply is harmless: the same again holds it on as well."""
-        request: Request = self._switch(self._relays.on)
-        if self._relays.pulse is not None:
-            request = self._relays.pulse.request(self._channel, ms)
+        relays = self._relays
+        request: Request = Write(relays.function, relays.address + self._channel - 1, relays.on)
+        if relays.pulse is not None:
+            request = relays.pulse.request(self._channel, ms)
         await self._device.ask(request, Priority.POLL)
 
     async def off(self) -> None:
         """See `HeldOutput.off`."""
-        await self._device.ask(self._switch(self._relays.off), Priority.WATCH)
-
-    def _switch(self, value: int) -> Write:
-        return Write(self._relays.function, self._relays.address + self._channel - 1, value)
+        for request in self._relays.switch_off(self._channel):
+            await self._device.ask(request, Priority.WATCH)
 
 
 class Outputs:
@@ -164,11 +163,11 @@ def outputs_of(device: Device, profile: Profile) -> Outputs | None:
         if part is None:
             continue
         channels = range(1, part.channels + 1)
+        if isinstance(part, RelaysCapability) and (part.cancel is not None or part.all_off is None):
+            requests += [write for channel in channels for write in part.switch_off(channel)]
         if part.all_off is not None:
             requests.append(Write(part.all_off.function, part.all_off.address, part.all_off.value))
-        elif isinstance(part, RelaysCapability):
-            requests += [Write(part.function, part.address + channel - 1, part.off) for channel in channels]
-        elif part.off is not None:
+        elif isinstance(part, LockCapability) and part.off is not None:
             requests += [part.off.request(channel) for channel in channels]
     return Outputs(device, tuple(dict.fromkeys(requests))) if requests else None
 

@@ -39,7 +39,7 @@ class FramedCodec(ABC):
     def frame_length(self, heard: bytes, question: Question | None) -> int | None:
         """How long the frame is that `heard` begins with; 0: none does; None: that cannot be told yet.
 
-        Where its end can only be guessed, `question` says what is waited for.
+        Where its end can only be guessed, `question` says which status is waited for or owed.
         """
 
     @abstractmethod
@@ -56,13 +56,14 @@ class FramedCodec(ABC):
 
     def first_frame(self, heard: bytes, wanted: Question | None, owed: Sequence[Question]) -> Frame | None:
         """See `Codec.first_frame`."""
+        questions = [*([] if wanted is None else [wanted]), *owed]
+        status = next((q for q in questions if isinstance(q.request, LockStatus)), None)
         for start in range(len(heard)):
-            length = self.frame_length(heard[start:], wanted)
+            length = self.frame_length(heard[start:], status)
             if length is None:
                 return None
             if length:
                 found = heard[start : start + length]
-                questions = [*([] if wanted is None else [wanted]), *owed]
                 whose = next((q for q in questions if self.answers(q, found)), None)
                 return Frame(start, length, whose, self.speaker(found))
         return None
@@ -101,11 +102,11 @@ class Xor8aCodec(FramedCodec):
     """The boards whose unlock begins with 8A: XOR checksum, boards and locks from 1.
 
     An answer to a query of all has no length: it ends where the query's command byte and a right checksum
-    stand, not before every group of eight locks has come.
+    stand, not before every group of eight locks has come. One lock is never asked about: with some doors
+    open, that answer's five bytes are how the answer about all begins.
     """
 
     UNLOCK, STATUS, CHANGED = 0x8A, 0x80, 0x82
-    LEVELS = (0x00, 0x11)
     LONGEST = 12
 
     def encode(self, question: Question) -> bytes:
@@ -136,10 +137,8 @@ class Xor8aCodec(FramedCodec):
             return 0
         if len(heard) < 5:
             return None
-        if checksum_xor(heard[:4]) == heard[4] and (heard[0] != self.STATUS or heard[3] in self.LEVELS):
-            return 5
         if heard[0] != self.STATUS:
-            return 0
+            return 5 if checksum_xor(heard[:5]) == 0 else 0
         request = None if question is None else question.request
         least, end = (5, 0x33)
         if isinstance(request, LockStatus):

@@ -224,6 +224,7 @@ class RelaysCapability(ProfilePart):
 
     An output that must not outlive the daemon (a heater, a cooler) needs `pulse`, which the board ends itself
     and a new one prolongs, or `communication_timeout_ms`: after so long a silence the board switches off.
+    `cancel`: what must be written before `off` where a board ignores that while a pulse runs.
     """
 
     channels: Channels
@@ -231,9 +232,15 @@ class RelaysCapability(ProfilePart):
     address: Word
     on: Word = 0xFF00
     off: Word = 0x0000
+    cancel: Word | None = None
     all_off: ConstantWrite | None = None
     pulse: TimedPulse | None = None
     communication_timeout_ms: Annotated[int, Field(strict=True, ge=1_000, le=600_000)] | None = None
+
+    def switch_off(self, channel: int) -> list[Write]:
+        """The writes that switch a channel, counted from 1, off for sure."""
+        values = [self.off] if self.cancel is None else [self.cancel, self.off]
+        return [Write(self.function, self.address + channel - 1, value) for value in values]
 
 
 class ScaleCapability(ProfilePart):

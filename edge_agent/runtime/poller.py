@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 
 from edge_agent.drivers.bus import Priority
 from edge_agent.drivers.interfaces import Scale, Thermometer, Weight
-from edge_agent.errors import BusFault, DeviceFault, NotSent
+from edge_agent.errors import BusFault, DeviceFault, NotSent, PortLost
 from edge_agent.runtime.doors import SILENT_AFTER, Doors
 from edge_agent.runtime.temperatures import Temperatures
 from edge_agent.runtime.weighing import Weighing
@@ -152,8 +152,8 @@ class Poller:
         now_s = asyncio.get_running_loop().time()
         try:
             await self._doors.look(board, Priority.POLL)
-        except NotSent:
-            self._ask_after_s[board] = now_s + RESTING_S
+        except (NotSent, PortLost):
+            self._ask_after_s[board] = now_s + RESTING_S  # asking costs the wire nothing
         except (BusFault, DeviceFault):
             self._ask_after_s[board] = now_s + (SILENT_RETRY_S if self._doors.silent(board) else RESTING_S)
 
@@ -168,14 +168,19 @@ class Poller:
             await device.read()
         except NotSent:
             device.due_s = now_s + RESTING_S
+        except PortLost:
+            self._slow_failed(device, now_s + RESTING_S)
         except (BusFault, DeviceFault):
-            device.failures += 1
-            device.due_s = now_s + SILENT_RETRY_S
-            if device.failures == SILENT_AFTER:
-                device.lost()
-                self._submit(DeviceHealth(device.name, False, ()))
+            self._slow_failed(device, now_s + SILENT_RETRY_S)
         else:
             device.due_s = now_s + device.beat_s()
             if device.failures >= SILENT_AFTER:
                 self._submit(DeviceHealth(device.name, True, ()))
             device.failures = 0
+
+    def _slow_failed(self, device: SlowDevice, due_s: float) -> None:
+        device.failures += 1
+        device.due_s = due_s
+        if device.failures == SILENT_AFTER:
+            device.lost()
+            self._submit(DeviceHealth(device.name, False, ()))

@@ -7,14 +7,14 @@ from pathlib import Path
 
 import pytest
 
-from edge_agent.drivers.simulated.slave import Slave
+from edge_agent.drivers.simulated.line import LineDevice
 from tests.support.site import Site, at_site
 
 READS = (1, 2, 3, 4)
 HEATED = {"width": 200, "height": 100, "depth": 300, "heating_required": True}
 
 
-def listen(slave: Slave, written: list[bytes], read: list[bytes]) -> None:
+def listen(slave: LineDevice, written: list[bytes], read: list[bytes]) -> None:
     """Notes what a scale is asked: tares and zeros are writes (function 05, 06, 15 or 16)."""
     answer = slave.answer
 

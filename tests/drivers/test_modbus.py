@@ -1,45 +1,14 @@
-"""The codec against published frames, and everything that must not be taken for a reply."""
+"""The Modbus codec: values, and everything that must not be taken for a reply."""
 
 from __future__ import annotations
-
-import tomllib
-from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from edge_agent.drivers.modbus import build_frame, parse_reply
-from edge_agent.drivers.profiles import load_profile
-from edge_agent.drivers.requests import Read, Request, Write
+from edge_agent.drivers.requests import Read, Write
 from edge_agent.errors import BadReply, BusFault, DeviceFault
-
-PROFILES = sorted((Path(__file__).resolve().parents[2] / "config" / "devices").glob("*.toml"))
-VECTORS = [
-    pytest.param(bytes.fromhex(v["request"]), bytes.fromhex(v["reply"]), id=f"{path.stem}: {v['name']}")
-    for path in PROFILES
-    for v in tomllib.loads(path.read_text(encoding="utf-8"))["vectors"]
-]
-
-
-def request_of(frame: bytes) -> Request:
-    """The request that a published frame holds."""
-    address, value = int.from_bytes(frame[2:4], "big"), int.from_bytes(frame[4:6], "big")
-    return Write(frame[1], address, value) if frame[1] in (5, 6) else Read(frame[1], address, value)
-
-
-@pytest.mark.parametrize("path", PROFILES, ids=lambda path: path.stem)
-def test_every_profile_is_valid(path: Path) -> None:
-    assert load_profile(path).identity.source
-
-
-@pytest.mark.parametrize(("frame", "reply"), VECTORS)
-def test_published_requests_and_replies(frame: bytes, reply: bytes) -> None:
-    request = request_of(frame)
-    assert build_frame(frame[0], request) == frame
-    values = parse_reply(frame[0], request, reply)
-    if isinstance(request, Read):
-        assert len(values) == request.count
 
 
 def test_values_of_a_reply() -> None:

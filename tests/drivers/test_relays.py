@@ -57,3 +57,17 @@ def test_a_relay_is_held_by_pulses_where_the_board_has_them(
     asyncio.run(made.hold(20_000))
     asyncio.run(made.off())
     assert wire.sent == [(on, Priority.POLL), (off, Priority.WATCH)]
+
+
+def test_a_board_that_ignores_an_off_while_a_pulse_runs_is_told_to_cancel_it_first() -> None:
+    relays = load_profile(PROFILE.with_name("eletechsup-r4d8a08.toml")).relays
+    assert relays is not None
+    wire = Wire()
+    made = TimedRelay(Device("climate", cast("BusOwner", wire), 4, BusNeeds()), relays, 3)
+    asyncio.run(made.hold(20_000))
+    asyncio.run(made.off())
+    assert [frame for frame, _ in wire.sent] == [
+        "04 06 00 03 06 14",
+        "04 06 00 03 06 00",
+        "04 06 00 03 02 00",
+    ]

@@ -91,6 +91,9 @@ def test_a_pulled_plug_is_an_alarm_until_it_is_back(tmp_path: Path) -> None:
         await site.until(down)
         biting.clear(fault)
         await site.until(lambda: not down())
+        agent = site.plant.agent
+        assert agent is not None
+        await site.until(lambda: all(cell.answering for cell in agent.loop.state.cells.values()), 2)
         await drop_off(site, 1)
 
     at_site(tmp_path, test)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import socket
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -134,12 +135,22 @@ def _plug_in(machine: dict[str, Any], settings: BenchSettings) -> None:
     }
     machine["mqtt"] = {**machine.get("mqtt", {}), "host": HOST, "port": settings.mqtt_port}
     for name, bus in machine.get("buses", {}).items():
-        bus["port"] = str(folder / f"tty-{name}")
+        bus["port"] = _bench_port(str(bus.get("port", "")), folder / f"tty-{name}")
         if settings.baud is not None:
             bus["baud"] = settings.baud
     if "scanner" in machine:
         machine["scanner"]["port"] = str(folder / "tty-scanner")
     machine.pop("keypad", None)  # the bench takes no keyboard of the machine it runs on
+
+
+def _bench_port(port: str, terminal: Path) -> str:
+    """A bus over a network gets a free port on loopback, any other a pseudo-terminal."""
+    scheme, network, _ = port.partition("://")
+    if not network:
+        return str(terminal)
+    with socket.socket() as probe:
+        probe.bind((HOST, 0))
+        return f"{scheme}://{HOST}:{probe.getsockname()[1]}"
 
 
 def _write_broker_file(settings: BenchSettings) -> None:

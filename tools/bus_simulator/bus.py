@@ -1,47 +1,84 @@
-"""One bus of the simulator: its wire, and the pseudo-terminal on the master's end."""
+"""One bus of the simulator: its wire, and the port on the master's end."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from random import Random
+from typing import Protocol
 
 from edge_agent.config import BusSection
 from edge_agent.drivers.simulated.cable import LoopTimers
+from edge_agent.drivers.simulated.devices import framing_of
 from edge_agent.drivers.simulated.line import LineDevice, WireFigures, WireLine
 from edge_agent.drivers.simulated.trouble import LineTrouble
+from tools.bus_simulator.network import ListeningPort, ModbusTcpBus
 from tools.bus_simulator.plant import line_baud
 from tools.bus_simulator.terminal import PseudoTerminal
 
 
+class SimulatedBus(Protocol):
+    """A bus, however it is reached."""
+
+    trouble: LineTrouble
+
+    def unplug(self) -> None:
+        """The port vanishes; what is under way is lost."""
+
+    def plug(self) -> None:
+        """It is there again. Raises `OSError`."""
+
+    def figures(self) -> WireFigures:
+        """The counters since the start."""
+
+
 class TerminalBus:
-    """A bus on a pseudo-terminal, to be made on a running loop. Raises `OSError` if there can be no port."""
+    """A bus on a pseudo-terminal, or behind a serial server that passes its bytes on over TCP.
+
+    To be made on a running loop. Raises `OSError` if there can be no port.
+    """
 
     def __init__(self, section: BusSection, devices: Sequence[LineDevice], random: Random) -> None:
         loop = asyncio.get_running_loop()
         timers = LoopTimers(loop)
         self.trouble = LineTrouble(random)
-        self._terminal = PseudoTerminal(loop, Path(section.port), lambda data: self._line.feed(data))
+        self._port = _port(loop, section, lambda data: self._line.feed(data))
         self._line = WireLine(
             devices,
             baud=line_baud(section),
             clock_ns=timers.clock_ns,
             call_at_ns=timers.call_at_ns,
-            deliver=self._terminal.write,
+            deliver=self._port.write,
             bits_per_character=section.bits_per_character,
+            framing=framing_of(section.protocol),
             trouble=self.trouble,
         )
 
     def unplug(self) -> None:
         """The port vanishes; what is under way is lost."""
-        self._terminal.unplug()
+        self._port.unplug()
         self._line.stop()
 
     def plug(self) -> None:
         """A fresh port stands under the same name. Raises `OSError`."""
-        self._terminal.plug()
+        self._port.plug()
 
     def figures(self) -> WireFigures:
         """The counters since the start."""
         return self._line.figures()
+
+
+def open_bus(section: BusSection, devices: Sequence[LineDevice], random: Random) -> SimulatedBus:
+    """The bus that a configuration names, on a running loop. Raises `OSError` if there can be no port."""
+    if section.link == "tcp":
+        return ModbusTcpBus(section, devices, random)
+    return TerminalBus(section, devices, random)
+
+
+def _port(
+    loop: asyncio.AbstractEventLoop, section: BusSection, on_bytes: Callable[[bytes], None]
+) -> PseudoTerminal | ListeningPort:
+    if section.link == "serial":
+        return PseudoTerminal(loop, Path(section.port), on_bytes)
+    return ListeningPort(loop, section.place, lambda _, data: on_bytes(data))

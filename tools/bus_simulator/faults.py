@@ -30,7 +30,7 @@ from typing import Annotated, Any, Protocol
 
 from pydantic import Field
 
-from edge_agent.drivers.simulated.slave import Slave
+from edge_agent.drivers.simulated.line import LineDevice
 from edge_agent.drivers.simulated.trouble import End, LineTrouble, Standing
 from edge_agent.drivers.simulated.world import Part, World
 from edge_agent.errors import Code, FieldViolation, Refusal
@@ -72,7 +72,7 @@ class Faults:
     """Raises and clears the faults of a world and its buses; `devices` by the name of their bus."""
 
     def __init__(
-        self, world: World, buses: Mapping[str, Bus], devices: Mapping[str, Sequence[Slave]]
+        self, world: World, buses: Mapping[str, Bus], devices: Mapping[str, Sequence[LineDevice]]
     ) -> None:
         self._world = world
         self._buses = dict(buses)

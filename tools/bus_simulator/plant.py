@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 
 from edge_agent.config import BusSection, Settings
 from edge_agent.drivers.simulated.devices import Wiring, build_device
-from edge_agent.drivers.simulated.slave import Slave
+from edge_agent.drivers.simulated.line import LineDevice
 from edge_agent.drivers.simulated.waveshare import UART_CODES
 from edge_agent.drivers.simulated.world import CellBuild, World, restored
 from edge_agent.model import Door
@@ -25,7 +25,7 @@ def build_world(
     return World(builds, clock_ns=clock_ns, wall_s=wall_s, seed=seed)
 
 
-def build_devices(settings: Settings, world: World) -> dict[str, list[Slave]]:
+def build_devices(settings: Settings, world: World) -> dict[str, list[LineDevice]]:
     """The devices of every bus, wired to the world.
 
     Raises `ConfigError` for a profile that no simulated device behaves like.
@@ -45,7 +45,7 @@ def build_devices(settings: Settings, world: World) -> dict[str, list[Slave]]:
             wirings[cell.heating.device].loads[cell.heating.channel] = world.heater(cell.label)
         if cell.cooling is not None:
             wirings[cell.cooling.device].loads[cell.cooling.channel] = world.cooler(cell.label)
-    buses: dict[str, list[Slave]] = {name: [] for name in settings.buses}
+    buses: dict[str, list[LineDevice]] = {name: [] for name in settings.buses}
     for name, device in settings.devices.items():
         buses[device.bus].append(build_device(name, device.profile, device.address, wirings[name]))
     return buses

@@ -1,4 +1,4 @@
-"""The simulator put together: a world, its buses on pseudo-terminals, and the control API."""
+"""The simulator put together: a world, its buses on pseudo-terminals or TCP ports, and the control API."""
 
 from __future__ import annotations
 
@@ -16,12 +16,11 @@ import uvicorn
 from edge_agent.config import Settings
 from edge_agent.drivers.scanner import Delimiter
 from edge_agent.drivers.simulated.cable import LoopTimers
-from edge_agent.drivers.simulated.line import TextLine, WireFigures
-from edge_agent.drivers.simulated.slave import Slave
+from edge_agent.drivers.simulated.line import LineDevice, TextLine, WireFigures
 from edge_agent.drivers.simulated.world import World
 from edge_agent.errors import Code, Refusal
 from tools.bus_simulator.api import Api, Supervisor
-from tools.bus_simulator.bus import TerminalBus
+from tools.bus_simulator.bus import SimulatedBus, open_bus
 from tools.bus_simulator.faults import Faults
 from tools.bus_simulator.memory import StateFile
 from tools.bus_simulator.terminal import PseudoTerminal
@@ -33,13 +32,13 @@ log = structlog.get_logger()
 
 
 class Simulator:
-    """Runs a world on pseudo-terminals. To be used as a context on a running loop; raises `OSError`."""
+    """Runs a world on its ports. To be used as a context on a running loop; raises `OSError`."""
 
     def __init__(
         self,
         settings: Settings,
         world: World,
-        devices: dict[str, list[Slave]],
+        devices: dict[str, list[LineDevice]],
         state: StateFile | None,
         seed: int = 0,
     ) -> None:
@@ -49,7 +48,7 @@ class Simulator:
         self._devices = devices
         self._state = state
         self._seed = seed
-        self._buses: dict[str, TerminalBus] = {}
+        self._buses: dict[str, SimulatedBus] = {}
         self._scanner_port: PseudoTerminal | None = None
         self._scanner: TextLine | None = None
         self._saving: asyncio.TimerHandle | None = None
@@ -60,7 +59,7 @@ class Simulator:
         try:
             for name, bus in self._settings.buses.items():
                 random = Random(f"{self._seed}/{name}")
-                self._buses[name] = TerminalBus(bus, self._devices[name], random)
+                self._buses[name] = open_bus(bus, self._devices[name], random)
             self.faults = Faults(self.world, self._buses, self._devices)
             self._open_scanner()
             self._keep_saving()

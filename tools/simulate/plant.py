@@ -18,6 +18,7 @@ from edge_agent.app import Agent, Ports
 from edge_agent.cloud.link import WINDOW, Link, Message
 from edge_agent.config import BusSection, Settings
 from edge_agent.drivers.simulated.cable import MemoryCable
+from edge_agent.drivers.simulated.devices import framing_of
 from edge_agent.drivers.transport import Transport
 from edge_agent.errors import LinkFault, PortLost, StorageFault
 from edge_agent.journal.store import Batch, JournalStore
@@ -294,6 +295,7 @@ class Plant:
                 baud=line_baud(settings.buses[name]),
                 bits_per_character=settings.buses[name].bits_per_character,
                 split=split,
+                framing=framing_of(settings.buses[name].protocol),
             )
             for name, slaves in self.slaves.items()
         }

@@ -10,6 +10,7 @@ import asyncio
 from collections.abc import Callable, Sequence
 from random import Random
 
+from edge_agent.drivers.simulated.framing import Framing
 from edge_agent.drivers.simulated.line import (
     TURNAROUND_NS,
     Cancellable,
@@ -73,6 +74,7 @@ class MemoryCable:
         turnaround_ns: int = TURNAROUND_NS,
         split: int | None = None,
         medium: BadMedium | None = None,
+        framing: Framing | None = None,
         trouble: LineTrouble | None = None,
         on_frame: Callable[[FrameSeen], None] | None = None,
     ) -> None:
@@ -88,6 +90,7 @@ class MemoryCable:
             turnaround_ns=turnaround_ns,
             chunk_bytes=split,
             medium=medium or BadMedium(Random(0)),
+            framing=framing,
             trouble=self.trouble,
             on_frame=on_frame,
         )

@@ -1,10 +1,11 @@
-"""Measuring devices: a weight transmitter and a board of temperature sensors."""
+"""Measuring devices: weight transmitters and thermometers."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
 from edge_agent.drivers.simulated.slave import (
+    DEVICE_FAILURE,
     ILLEGAL_ADDRESS,
     ILLEGAL_VALUE,
     Execute,
@@ -68,6 +69,91 @@ class LaumasTransmitter(Slave):
         elif values[0] != SAVE:
             raise Rejected(ILLEGAL_VALUE)
         return body[:4]
+
+
+class GenericTransmitter(Slave):
+    """The transmitter sold under many names: status 8 (bit 5: not stable), gross 80-81 and net 82-83 (signed,
+    high word first); 0x7FFFFFFF to 84-85 tares, anything to 94 zeroes. No decimals here: grams.
+
+    Tare and zero are lost with the object, as at power-off.
+    """
+
+    STATUS, GROSS, NET, TARE, ZERO = 8, 80, 82, 84, 94
+    UNSTABLE = 1 << 5
+    TAKE_TARE = (0x7FFF, 0xFFFF)
+
+    def __init__(self, address: int, weigh: Callable[[int], Weighing] | None) -> None:
+        super().__init__(address)
+        self._weigh = weigh or (lambda _: Weighing(0, settled=True))
+        self._zero_g = 0
+        self._tare_g = 0
+        self._functions: dict[int, Execute] = {3: self._read, 16: self._write}
+
+    def functions(self) -> Mapping[int, Execute]:
+        """Functions 03 and 16."""
+        return self._functions
+
+    def _read(self, body: bytes, at_ns: int) -> bytes:
+        weighing = self._weigh(at_ns)
+        gross_g = weighing.grams - self._zero_g
+        net_g = gross_g - self._tare_g
+        values = {
+            self.STATUS: 0 if weighing.settled else self.UNSTABLE,
+            self.GROSS: gross_g >> 16,
+            self.GROSS + 1: gross_g,
+            self.NET: net_g >> 16,
+            self.NET + 1: net_g,
+        }
+        return read_words(body, values.get)
+
+    def _write(self, body: bytes, at_ns: int) -> bytes:
+        first, values = written_words(body)
+        grams = self._weigh(at_ns).grams
+        if first == self.TARE and tuple(values) == self.TAKE_TARE:
+            self._tare_g = grams - self._zero_g
+        elif first == self.ZERO and len(values) == 1:
+            self._zero_g = grams
+        else:
+            raise Rejected(ILLEGAL_VALUE if first in (self.TARE, self.ZERO) else ILLEGAL_ADDRESS)
+        return body[:4]
+
+
+class RegisterThermometer(Slave):
+    """One sensor in tenths of a degree, signed, at `register`, read by `function`: XY-MD02, Dixell, Pixsys.
+
+    `constants`: what other registers read. Assumption: with a broken sensor the device says that it failed
+    (exception 4).
+    """
+
+    def __init__(
+        self,
+        address: int,
+        probe: Callable[[int], float | None] | None,
+        *,
+        function: int,
+        register: int,
+        constants: Mapping[int, int] | None = None,
+    ) -> None:
+        super().__init__(address)
+        self._probe = probe
+        self._register = register
+        self._constants = dict(constants or {})
+        self._functions: dict[int, Execute] = {function: self._read}
+
+    def functions(self) -> Mapping[int, Execute]:
+        """The one function that reads."""
+        return self._functions
+
+    def _read(self, body: bytes, at_ns: int) -> bytes:
+        def register(address: int) -> int | None:
+            if address != self._register:
+                return self._constants.get(address)
+            temperature_c = None if self._probe is None else self._probe(at_ns)
+            if temperature_c is None:
+                raise Rejected(DEVICE_FAILURE)
+            return round(temperature_c * 10)
+
+        return read_words(body, register)
 
 
 class ThermometerBoard(Slave):

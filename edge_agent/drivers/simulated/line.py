@@ -1,7 +1,8 @@
 """One RS-485 bus: bits take their time, frames are told apart by silence, two talkers spoil each other.
 
-Half duplex, Modbus RTU framing (serial line guide 1.02, 2.5.1.1): 3.5 characters of silence end a frame;
-above 19200 baud the guide fixes that at 1.75 ms. All times are nanoseconds of the clock that was given.
+Half duplex. 3.5 characters of silence end a frame; above 19200 baud that is fixed at 1.75 ms (Modbus serial
+line guide 1.02, 2.5.1.1; boards with protocols of their own are taken to keep it too). Whether a frame is
+sound and whom it is for is the `Framing`'s. All times are nanoseconds of the clock that was given.
 """
 
 from __future__ import annotations
@@ -10,9 +11,9 @@ from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from random import Random
-from typing import Literal, Protocol
+from typing import Literal, Protocol, runtime_checkable
 
-from edge_agent.drivers.simulated.slave import BROADCAST, intact, request_length
+from edge_agent.drivers.simulated.framing import Framing, ModbusRtu
 from edge_agent.drivers.simulated.trouble import LineTrouble
 
 MAX_FRAME_BYTES = 256
@@ -38,6 +39,14 @@ class LineDevice(Protocol):
 
     def answer(self, frame: bytes, at_ns: int) -> bytes | None:
         """Acts on a frame at an instant; the reply's bytes, or None for silence."""
+
+
+@runtime_checkable
+class Talker(LineDevice, Protocol):
+    """A device that also speaks unasked: after a transaction, its own or another's."""
+
+    def unasked(self, at_ns: int) -> list[bytes]:
+        """The frames that it has to say at an instant; each is said once."""
 
 
 CallAt = Callable[[int, Callable[[], None]], Cancellable]
@@ -97,6 +106,7 @@ class WireLine:
     - `tolerance_ns`: how much shorter than t3.5 a silence may measure without counting as early.
     - `chunk_bytes`: replies arrive in pieces of this size, each when its last bit has passed.
     - `medium`: what the wire makes of a frame on its way (b"": nothing arrives).
+    - `framing`: the protocol spoken here.
     - `trouble`: the faults that stand. An adapter that echoes hears the master's bytes as they were written.
     - `on_frame`: told of every frame; the line itself keeps none.
     """
@@ -114,10 +124,13 @@ class WireLine:
         tolerance_ns: int = TOLERANCE_NS,
         chunk_bytes: int | None = None,
         medium: Callable[[bytes], bytes] = _undamaged,
+        framing: Framing | None = None,
         trouble: LineTrouble | None = None,
         on_frame: Callable[[FrameSeen], None] | None = None,
     ) -> None:
         self._devices = list(devices)
+        self._talkers = [device for device in self._devices if isinstance(device, Talker)]
+        self._framing = framing or ModbusRtu()
         self._baud = baud
         self._bits = bits_per_character
         self._clock_ns = clock_ns
@@ -234,10 +247,10 @@ class WireLine:
 
     def _notice_second_frame(self) -> None:
         """A whole request followed by more without a silence: a second one came early, and spoils both."""
-        length = request_length(bytes(self._frame))
+        length = self._framing.request_length(bytes(self._frame))
         if length is None or len(self._frame) <= length or self._fate != "sound":
             return
-        if intact(bytes(self._frame[:length])):
+        if self._framing.intact(bytes(self._frame[:length])):
             self._counts["early"] += 1
             self._fate = "early"
 
@@ -264,17 +277,19 @@ class WireLine:
             self._counts["collisions"] += 1
         if self._fate == "sound":
             frame = self._trouble.spoil(self._medium(frame))
-            if not intact(frame):
+            if not self._framing.intact(frame):
                 self._fate = "damaged"
         if self._fate == "damaged":
             self._counts["damaged"] += 1
         self._tell("request", self._frame_start_ns, self._sent_until_ns, frame, self._fate)
         if self._fate != "sound":
             return
+        asked = self._framing.addressee(frame)
         for device in self._devices:
-            if frame[0] in (BROADCAST, device.address) and not self._trouble.silent(device.address):
+            if asked in (None, device.address) and not self._trouble.silent(device.address):
                 self._act(device, frame, acts_ns)
-        self._haunt(frame[0], acts_ns)
+        self._haunt(asked, acts_ns)
+        self._let_talk(acts_ns)
 
     def _interrupted(self, acts_ns: int) -> bool:
         """Whether a late reply began in the silence after the frame: then no device saw where it ended."""
@@ -289,13 +304,23 @@ class WireLine:
             self._said[address] = reply
             self._send(reply, acts_ns + self._turnaround_ns + self._trouble.lateness_ns(address))
 
-    def _haunt(self, asked: int, acts_ns: int) -> None:
+    def _haunt(self, asked: int | None, acts_ns: int) -> None:
         """Devices that talk unasked say their last reply again, some time after this transaction."""
         for address, data in self._said.items():
             after_ns = None if address == asked else self._trouble.ghost_ns(address)
             if after_ns is not None:
-                quiet_ns = max([acts_ns, *(reply.end_ns for reply in self._replies)])
-                self._send(data, quiet_ns + self._turnaround_ns + after_ns)
+                self._send(data, self._quiet_ns(acts_ns) + self._turnaround_ns + after_ns)
+
+    def _let_talk(self, acts_ns: int) -> None:
+        """Devices that have something to say say it, one after the other."""
+        for device in self._talkers:
+            if not self._trouble.silent(device.address):
+                for data in device.unasked(acts_ns):
+                    self._send(data, self._quiet_ns(acts_ns) + self._turnaround_ns)
+
+    def _quiet_ns(self, acts_ns: int) -> int:
+        """When the last reply that is under way has passed."""
+        return max([acts_ns, *(reply.end_ns for reply in self._replies)])
 
     def _send(self, data: bytes, start_ns: int) -> None:
         passed = self._trouble.spoil(self._medium(data))
@@ -311,7 +336,7 @@ class WireLine:
         if self._frame and self._frame_start_ns < reply.end_ns and start_ns < self._sent_until_ns:
             self._collide(reply)
         self._replies.append(reply)
-        fate: Fate = "collided" if reply.lost else "sound" if intact(reply.data) else "damaged"
+        fate: Fate = "collided" if reply.lost else "sound" if self._framing.intact(reply.data) else "damaged"
         self._tell("reply", start_ns, reply.end_ns, reply.data, fate)
         self._schedule(reply)
 

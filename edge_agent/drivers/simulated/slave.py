@@ -13,6 +13,7 @@ BROADCAST = 0
 ILLEGAL_FUNCTION = 1
 ILLEGAL_ADDRESS = 2
 ILLEGAL_VALUE = 3
+DEVICE_FAILURE = 4
 
 Execute = Callable[[bytes, int], bytes]
 """One function: the request's bytes after the function code and the instant; returns the reply's."""
@@ -93,6 +94,19 @@ def written_words(body: bytes) -> tuple[int, list[int]]:
     if not 1 <= count <= 123 or size != 2 * count or len(body) != 5 + size:
         raise Rejected(ILLEGAL_VALUE)
     return first, [word(body[5:], index) for index in range(count)]
+
+
+def written_bits(body: bytes, coils: int) -> tuple[int, list[int]]:
+    """First coil and levels of a function 15 request to a device with so many. Raises `Rejected`."""
+    if len(body) < 5:
+        raise Rejected(ILLEGAL_VALUE)
+    first, count, size = word(body, 0), word(body, 1), body[4]
+    if not 1 <= count <= 1968 or size != (count + 7) // 8 or len(body) != 5 + size:
+        raise Rejected(ILLEGAL_VALUE)
+    if first + count > coils:
+        raise Rejected(ILLEGAL_ADDRESS)
+    packed = int.from_bytes(body[5:], "little")
+    return first, [packed >> index & 1 for index in range(count)]
 
 
 def read_bits(body: bytes, at_ns: int, bits: list[Callable[[int], int]]) -> bytes:

@@ -17,7 +17,7 @@ from edge_agent.drivers.simulated.slave import (
     address_and_value,
     read_bits,
     read_words,
-    word,
+    written_bits,
     written_words,
 )
 from edge_agent.drivers.simulated.world import Load
@@ -102,16 +102,9 @@ class RelayBoard(Slave):
             relay.switch(at_ns, None if on else at_ns)
 
     def _write_coils(self, body: bytes, at_ns: int) -> bytes:
-        if len(body) < 5:
-            raise Rejected(ILLEGAL_VALUE)
-        first, count, size = word(body, 0), word(body, 1), body[4]
-        if not 1 <= count <= 1968 or size != (count + 7) // 8 or len(body) != 5 + size:
-            raise Rejected(ILLEGAL_VALUE)
-        if first + count > CHANNELS:
-            raise Rejected(ILLEGAL_ADDRESS)
-        bits = int.from_bytes(body[5:], "little")
-        for index in range(count):
-            self._relays[first + index].switch(at_ns, None if bits >> index & 1 else at_ns)
+        first, levels = written_bits(body, CHANNELS)
+        for relay, level in zip(self._relays[first:], levels, strict=False):
+            relay.switch(at_ns, None if level else at_ns)
         return body[:4]
 
     def _write_register(self, body: bytes, _: int) -> bytes:

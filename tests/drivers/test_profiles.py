@@ -1,0 +1,186 @@
+"""Every profile: its published frames against the real codec, and everything the daemon sends to such a board
+among them."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator
+from pathlib import Path
+from typing import cast
+
+import pytest
+
+from edge_agent.drivers.boards import (
+    Device,
+    DoorInputs,
+    RegisterScale,
+    TemperatureInputs,
+    TimedRelay,
+    lock_on,
+    outputs_of,
+)
+from edge_agent.drivers.bus import BusOwner, Priority
+from edge_agent.drivers.lock_protocols import codec_of
+from edge_agent.drivers.profiles import BusNeeds, Profile, Vector, load_profile
+from edge_agent.drivers.requests import LockStatus, Question, Read, Request
+from edge_agent.drivers.simulated.devices import framing_of
+from edge_agent.errors import BadReply
+from tests.drivers.vectors import asked_by
+
+FOLDER = Path(__file__).resolve().parents[2] / "config" / "devices"
+PROFILES = {path.stem: load_profile(path) for path in sorted(FOLDER.glob("*.toml"))}
+VECTORS = [
+    pytest.param(profile, vector, id=f"{name}: {vector.name}")
+    for name, profile in PROFILES.items()
+    for vector in profile.vectors
+]
+HOLD_MS = 20_000
+
+
+def test_every_family_of_the_hardware_notes_has_a_profile() -> None:
+    assert set(PROFILES) == {
+        *("waveshare-io-8ch", "waveshare-relay-8ch", "eletechsup-r4d8a08", "lc-modbus-8r", "cheap-4-relay"),
+        *("moxa-e1211", "moxa-e1214", "laumas-tlb", "generic-transmitter"),
+        *("r4dcb08", "xy-md02", "dixell", "pixsys-atr142"),
+        *("lock-8a", "lock-8a-50", "lock-8a-9933", "kerong-cu16", "kerong-cu48", "wkly-12"),
+    }
+
+
+@pytest.mark.parametrize("name", PROFILES)
+def test_a_profile_says_where_its_facts_are_from(name: str) -> None:
+    identity = PROFILES[name].identity
+    assert identity.source
+    assert identity.models
+    assert not identity.hw_verified  # nothing has been seen on hardware yet
+
+
+@pytest.mark.parametrize(("profile", "vector"), VECTORS)
+def test_published_requests_and_replies(profile: Profile, vector: Vector) -> None:
+    codec, asked = codec_of(profile.bus.protocol), asked_by(profile, vector)
+    assert codec.encode(asked).hex(" ").upper() == vector.request
+    if not vector.reply:
+        assert vector.values is None
+        return
+    reply = bytes.fromhex(vector.reply)
+    frame = codec.first_frame(reply, asked, [])
+    assert frame is not None
+    assert (frame.skipped, frame.length, frame.answers) == (0, len(reply), asked)
+    values = codec.parse(asked, reply)
+    if vector.values is not None:
+        assert values == list(vector.values)
+    elif isinstance(asked.request, Read | LockStatus):
+        assert values
+    else:
+        assert values == []
+
+
+@pytest.mark.parametrize(("profile", "vector"), VECTORS)
+def test_a_published_reply_is_no_answer_once_a_bit_is_wrong(profile: Profile, vector: Vector) -> None:
+    codec, asked = codec_of(profile.bus.protocol), asked_by(profile, vector)
+    for place in range(8 * len(bytes.fromhex(vector.reply))):
+        spoilt = bytearray.fromhex(vector.reply)
+        spoilt[place // 8] ^= 1 << place % 8
+        with pytest.raises(BadReply):
+            codec.parse(asked, bytes(spoilt))
+
+
+class Recorder:
+    """A bus that takes down what is sent, and answers with zeros."""
+
+    def __init__(self, profile: Profile, address: int) -> None:
+        self.sent: list[str] = []
+        self._codec = codec_of(profile.bus.protocol)
+        self.device = Device("board", cast("BusOwner", self), address, profile.bus)
+
+    async def transact(
+        self, device_id: int, request: Request, needs: BusNeeds, priority: Priority, deadline_s: float
+    ) -> list[int]:
+        self.sent.append(self._codec.encode(Question(device_id, request)).hex(" ").upper())
+        count = request.count if isinstance(request, Read) else 0
+        return [0] * (request.channels if isinstance(request, LockStatus) else count)
+
+
+def acts(profile: Profile, recorder: Recorder) -> Iterator[tuple[str, list[list[str]]]]:
+    """Each thing that the daemon does to a board's channel 1, and the frames of each way to do it."""
+
+    def sent() -> list[str]:
+        frames, recorder.sent = recorder.sent, []
+        return frames
+
+    if profile.lock is not None:
+        ways = []
+        for ms in (100, 500, 1000):
+            if profile.lock.pulse.able(ms):
+                asyncio.run(pulse(recorder.device, profile, ms))
+                ways.append(sent())
+        yield "pulse", ways
+    if profile.relays is not None:
+        relay = TimedRelay(recorder.device, profile.relays, 1)
+        asyncio.run(relay.hold(HOLD_MS))
+        yield "hold", [sent()]
+        asyncio.run(relay.off())
+        yield "off", [sent()]
+    outputs = outputs_of(recorder.device, profile)
+    if outputs is not None:
+        asyncio.run(outputs.all_off())
+        yield "all off", [of_channel_1(profile, sent())]
+    if profile.doors is not None:
+        asyncio.run(read(DoorInputs(recorder.device, profile.doors)))
+        yield "doors", [sent()]
+    if profile.scale is not None:
+        asyncio.run(weigh(RegisterScale(recorder.device, profile.scale)))
+        yield "weight", [sent()]
+    if profile.temperature is not None:
+        asyncio.run(measure(TemperatureInputs(recorder.device, profile.temperature)))
+        yield "temperature", [sent()]
+    for check in profile.checks:
+        asyncio.run(recorder.device.ask(Read(check.function, check.address, check.count), Priority.POLL))
+        yield f"check {check.name}", [sent()]
+
+
+async def pulse(device: Device, profile: Profile, ms: int) -> None:
+    assert profile.lock is not None
+    await lock_on(device, profile.lock, 1, ms).pulse(float("inf"))
+    for task in asyncio.all_tasks() - {cast("asyncio.Task[None]", asyncio.current_task())}:
+        await task  # a pulse that is switched off from here
+
+
+async def read(doors: DoorInputs) -> None:
+    assert set(await doors.read_levels(Priority.WATCH)) == {0}
+
+
+async def weigh(scale: RegisterScale) -> None:
+    assert (await scale.read()).mass_g == 0
+
+
+async def measure(thermometer: TemperatureInputs) -> None:
+    assert set(await thermometer.read_all()) == {0.0}
+
+
+def of_channel_1(profile: Profile, frames: list[str]) -> list[str]:
+    """Where channels are switched off one by one, only those of channel 1; every channel has its address."""
+    firsts, together = set(), set()
+    for part in (profile.lock, profile.relays):
+        if part is not None and part.all_off is not None:
+            together.add(part.all_off.address)
+    if profile.relays is not None:
+        firsts.add(profile.relays.address)
+    if profile.lock is not None and profile.lock.off is not None:
+        firsts.add(profile.lock.off.address)
+    channels = max(profile.channels("lock"), profile.channels("relays"))
+    addresses = {int(frame[6:11].replace(" ", ""), 16) for frame in frames}
+    assert addresses in (together, {*together, *(first + n for first in firsts for n in range(channels))})
+    return [frame for frame in frames if int(frame[6:11].replace(" ", ""), 16) in firsts | together]
+
+
+@pytest.mark.parametrize("name", PROFILES)
+def test_what_the_daemon_sends_is_among_the_published_frames(name: str) -> None:
+    profile = PROFILES[name]
+    known = {vector.request for vector in profile.vectors}
+    address = framing_of(profile.bus.protocol).addressee(bytes.fromhex(profile.vectors[0].request))
+    assert address is not None
+    done = []
+    for act, ways in acts(profile, Recorder(profile, address)):
+        assert any(frames and known >= set(frames) for frames in ways), (act, ways)
+        done.append(act)
+    assert done
