@@ -31,6 +31,7 @@ from edge_agent.model import Alarm
 from edge_agent.protocol.api import rfc3339
 from edge_agent.protocol.events import Online
 from edge_agent.protocol.topics import Topics
+from edge_agent.runtime.bus_service import BusService
 from edge_agent.runtime.clock import Clock, SystemClock
 from edge_agent.runtime.desk import Desk
 from edge_agent.runtime.doors import Doors
@@ -169,6 +170,7 @@ class Agent:
             self._silent,
         )
         self.field.watch_those_who_speak(self.doors)
+        self.buses = BusService(self.field.bus_places(), self.doors, self.field.door_places(), ports.clock)
         self._weighing = Weighing(layout.weighed, self.loop.submit)
         self.desk.weigh = self._weighing.tell
         self._climate = self.field.climate_outputs(lambda: self.loop.storage_fault is None)
@@ -303,7 +305,7 @@ class Agent:
         return self.views.machine(self.loop.state).model_dump_json(exclude_none=True)
 
     def _console(self) -> ConsolePort:
-        return ConsolePort(self.desk, self.report)
+        return ConsolePort(self.desk, self.report, self.buses)
 
 
 async def run_until_stopped(settings: Settings, stop: asyncio.Event) -> None:

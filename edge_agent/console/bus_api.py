@@ -1,0 +1,47 @@
+"""The part of the local API that looks after the buses."""
+
+from __future__ import annotations
+
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
+
+from edge_agent.console.streams import server_sent
+from edge_agent.errors import Code, FieldViolation, Refusal
+from edge_agent.runtime.bus_service import BusService
+
+LONGEST_S = 86_400
+
+
+def bus_routes(service: BusService) -> list[Route]:
+    """What is served below `/v1/bus`."""
+
+    async def stats(_: Request) -> Response:
+        return JSONResponse(service.stats())
+
+    async def monitor(request: Request) -> Response:
+        seconds = _seconds(request.query_params.get("seconds"))
+        return server_sent(service.monitor(request.query_params.get("bus"), seconds))
+
+    async def doors(_: Request) -> Response:
+        return server_sent(service.doors())
+
+    return [
+        Route("/v1/bus", stats),
+        Route("/v1/bus/monitor", monitor),
+        Route("/v1/bus/doors", doors),
+    ]
+
+
+def _seconds(text: str | None) -> float | None:
+    """How long to follow. Raises `Refusal` code 3."""
+    if text is None:
+        return None
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = 0.0
+    if not 0 < seconds <= LONGEST_S:
+        problem = f"must be more than 0 and at most {LONGEST_S}"
+        raise Refusal(Code.INVALID_ARGUMENT, f"seconds: {problem}", (FieldViolation("seconds", problem),))
+    return seconds

@@ -1,0 +1,130 @@
+"""`edge-agent bus`: what the commands print, record and end with."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from typer.testing import CliRunner, Result
+
+from edge_agent.cli.commands import app
+
+LATENCY = {"p50": 5.0, "p99": 7.0, "max": 6.25}
+DEVICE = {
+    "device": "locks_a",
+    "address": 1,
+    "profile": "waveshare-io-8ch",
+    "state": "answering",
+    "requests": 10,
+    "replies": 8,
+    "timeouts": 1,
+    "damaged": 1,
+    "exceptions": 0,
+    "late": 1,
+    "unasked": 0,
+    "owed": 2,
+    "latency_ms": LATENCY,
+    "failing_checks": ["mode of channel 1"],
+}
+SILENT = DEVICE | {
+    "device": "scale",
+    "address": 11,
+    "state": "dead",
+    "latency_ms": dict.fromkeys(LATENCY),
+    "failing_checks": [],
+}
+BUS = {
+    "bus": "main",
+    "port": "/dev/ttyUSB0",
+    "protocol": "modbus",
+    "baud": 19200,
+    "up": True,
+    **dict.fromkeys(("requests", "replies", "timeouts", "damaged", "exceptions", "late"), 3),
+    "unasked": 1,
+    "glitches": 0,
+    "stray_bytes": 17,
+    "port_losses": 0,
+    "utilisation": 0.625,
+    "devices": [DEVICE, SILENT],
+}
+
+
+def bus(monkeypatch: pytest.MonkeyPatch, answer: httpx.Response | Exception, *arguments: str) -> Result:
+    """A command against a daemon that answers so."""
+
+    def handler(request: httpx.Request) -> httpx.Response:
+        if isinstance(answer, Exception):
+            raise answer
+        answer.request = request
+        return answer
+
+    monkeypatch.setattr(httpx, "HTTPTransport", lambda uds: httpx.MockTransport(handler))
+    monkeypatch.setenv("COLUMNS", "200")
+    return CliRunner().invoke(app, ["bus", *arguments])
+
+
+def streamed(*rows: dict[str, Any]) -> httpx.Response:
+    """Rows as the daemon sends them."""
+    text = ": following\n\n" + "".join(f"data: {json.dumps(row)}\n\n" for row in rows)
+    return httpx.Response(200, text=text, headers={"content-type": "text/event-stream"})
+
+
+def test_stats_are_a_table_for_people_and_rows_for_scripts(monkeypatch: pytest.MonkeyPatch) -> None:
+    done = bus(monkeypatch, httpx.Response(200, json=[BUS]), "stats")
+    assert done.exit_code == 0
+    assert "main /dev/ttyUSB0, modbus at 19200 baud, up" in done.stdout
+    assert "17 stray bytes" in done.stdout
+    assert "bits pass 62% of the time" in done.stdout
+    (line,) = (line for line in done.stdout.splitlines() if "locks_a" in line)
+    assert "check failed: mode of channel 1" in line
+    assert [cell.strip() for cell in line.split("│")[-5:-1]] == ["2", "5", "7", "6.25"]
+    done = bus(monkeypatch, httpx.Response(200, json=[BUS]), "stats", "--json")
+    assert (done.exit_code, json.loads(done.stdout)) == (0, [BUS])
+
+
+FRAME = {
+    "at": "2025-06-13T10:00:00.250Z",
+    "at_s": 12.25,
+    "bus": "main",
+    "baud": 19200,
+    "protocol": "modbus",
+    "direction": "sent",
+    "hex": "01 02 00 00 00 08 79 CC",
+    "note": "",
+    "words": "-> locks_a(1) read 8 inputs from 0",
+}
+
+
+def test_the_monitor_prints_frames_and_records_them(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    trace = tmp_path / "trace.jsonl"
+    done = bus(monkeypatch, streamed(FRAME), "monitor", "--record", str(trace), "--bus", "main")
+    assert done.exit_code == 0
+    words = ["10:00:00.250", "main", "01 02 00 00 00 08 79 CC", FRAME["words"]]
+    assert done.stdout == "  ".join(str(word) for word in words) + "\n"
+    (line,) = trace.read_text(encoding="utf-8").splitlines()
+    assert json.loads(line) == {key: FRAME[key] for key in FRAME if key not in ("at", "words")}
+    done = bus(monkeypatch, streamed(FRAME, FRAME), "monitor", "--json", "--seconds", "2")
+    assert [json.loads(line) for line in done.stdout.splitlines()] == [FRAME, FRAME]
+
+
+def test_a_recording_that_cannot_be_written_is_bad_usage(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    done = bus(monkeypatch, streamed(FRAME), "monitor", "--record", str(tmp_path / "no" / "trace.jsonl"))
+    assert (done.exit_code, done.stdout) == (2, "")
+    assert "No such file" in done.stderr
+
+
+def test_an_unknown_bus_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    refusal = {"code": 5, "message": "no such bus: up; there are: main", "details": []}
+    done = bus(monkeypatch, httpx.Response(404, json=refusal), "monitor", "--bus", "up")
+    assert done.exit_code == 1
+    assert "there are: main" in done.stderr
+
+
+def test_without_a_daemon_every_command_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    for command in ("stats", "monitor"):
+        assert bus(monkeypatch, httpx.ConnectError("nobody"), command).exit_code == 3
