@@ -163,8 +163,9 @@ class TcpCodec:
 
     tells_apart = True
 
-    def __init__(self) -> None:
-        self._transaction = 0
+    def __init__(self, transaction: int = 0) -> None:
+        """`transaction`: the number of the last frame before the first."""
+        self._transaction = transaction
 
     def encode(self, question: Question) -> bytes:
         """See `Codec.encode`; every frame gets the next transaction number."""
