@@ -11,10 +11,12 @@ from urllib.parse import quote
 
 import typer
 from rich.markup import escape
+from rich.progress import Progress
 from rich.table import Table
 
 from edge_agent.cli.daemon import (
     DEFAULT_SOCKET,
+    REFUSED,
     USAGE,
     AsJson,
     Socket,
@@ -70,6 +72,52 @@ def monitor(
                 typer.echo(json.dumps(row, ensure_ascii=False))
             else:
                 console.print(_frame_line(row), highlight=False, soft_wrap=True)
+
+
+@bus_app.command()
+def scan(
+    socket: Socket = DEFAULT_SOCKET,
+    as_json: AsJson = False,
+    bus: Annotated[str | None, typer.Option(metavar="NAME", help="only this one")] = None,
+    first: Annotated[int | None, typer.Option(min=0, max=255, help="the first address to ask")] = None,
+    last: Annotated[int | None, typer.Option(min=0, max=255, help="the last address to ask")] = None,
+) -> None:
+    """Ask every address who is there, while the locker goes on working; exit 1 if a device is missing."""
+    names = [bus] if bus is not None else [row["bus"] for row in call(socket, "GET", "/v1/bus")]
+    rows: list[dict[str, Any]] = []
+    with Progress(console=problems, transient=True, disable=not problems.is_terminal) as progress:
+        for name in names:
+            task = progress.add_task(f"bus {name}", total=None)
+            body = {"first": first, "last": last}
+            for row in rows_of(socket, "POST", f"/v1/bus/{quote(name, safe='')}/scan", body):
+                rows.append(row)
+                progress.update(task, total=row.get("of"), completed=row.get("number"))
+    if as_json:
+        print_json(rows)
+    else:
+        _print_scan(rows)
+    if any("error" in row or row["finding"] for row in rows):
+        raise typer.Exit(REFUSED)
+
+
+def _print_scan(rows: list[dict[str, Any]]) -> None:
+    asked = [row for row in rows if "error" not in row]
+    worth = [row for row in asked if row["device"] is not None or row["result"] != "silent"]
+    table = Table("bus", "address", "device", "result", "more")
+    for row in worth:
+        device = "[yellow]not configured[/]" if row["device"] is None else row["device"]
+        colour = {"answers": "green", "exception": "green"}.get(row["result"], "red")
+        result = f"[{colour}]{row['result']}[/]" + (f" ({row['exception']})" if row["exception"] else "")
+        more = [row["finding"]] if row["finding"] else []
+        more += [f"{row['damaged']} damaged"] if row["damaged"] else []
+        more += [f"reads like {', '.join(row['reads_like'])}"] if row["reads_like"] else []
+        table.add_row(row["bus"], str(row["address"]), device, result, escape("; ".join(more)))
+    if worth:
+        console.print(table)
+    console.print(f"{len(asked)} addresses asked, {len(asked) - len(worth)} silent as expected")
+    for row in rows:
+        if "error" in row:
+            problems.print(f"bus {row['bus']}: {row['error']}", style="red", highlight=False, markup=False)
 
 
 @contextmanager

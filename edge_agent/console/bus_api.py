@@ -6,15 +6,25 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from edge_agent.console.streams import server_sent
+from edge_agent.console.streams import read_body, server_sent
 from edge_agent.errors import Code, FieldViolation, Refusal
+from edge_agent.protocol.api import Body
+from edge_agent.runtime.bus_scan import Scans
 from edge_agent.runtime.bus_service import BusService
 
 LONGEST_S = 86_400
 
 
+class RangeBody(Body):
+    """Which addresses of a bus are meant; None: as far as there are any."""
+
+    first: int | None = None
+    last: int | None = None
+
+
 def bus_routes(service: BusService) -> list[Route]:
     """What is served below `/v1/bus`."""
+    scans = Scans()
 
     async def stats(_: Request) -> Response:
         return JSONResponse(service.stats())
@@ -23,6 +33,11 @@ def bus_routes(service: BusService) -> list[Route]:
         seconds = _seconds(request.query_params.get("seconds"))
         return server_sent(service.monitor(request.query_params.get("bus"), seconds))
 
+    async def scan(request: Request) -> Response:
+        name = request.path_params["bus"]
+        body = await read_body(request, RangeBody)
+        return server_sent(scans.scan(name, service.place(name), body.first, body.last))
+
     async def doors(_: Request) -> Response:
         return server_sent(service.doors())
 
@@ -30,6 +45,7 @@ def bus_routes(service: BusService) -> list[Route]:
         Route("/v1/bus", stats),
         Route("/v1/bus/monitor", monitor),
         Route("/v1/bus/doors", doors),
+        Route("/v1/bus/{bus}/scan", scan, methods=["POST"]),
     ]
 
 

@@ -125,6 +125,46 @@ def test_an_unknown_bus_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     assert "there are: main" in done.stderr
 
 
+def found(address: int, result: str, device: str | None = None, **more: Any) -> dict[str, Any]:
+    row = {"bus": "main", "number": address, "of": 3, "address": address, "result": result, "device": device}
+    nothing: dict[str, Any] = {
+        "profile": None,
+        "exception": None,
+        "damaged": 0,
+        "fault": None,
+        "reads_like": [],
+    }
+    return row | nothing | {"finding": None} | more
+
+
+def test_a_scan_shows_who_is_there(monkeypatch: pytest.MonkeyPatch) -> None:
+    rows = [
+        found(1, "answers", "locks_a"),
+        found(2, "exception", exception="illegal data address", reads_like=["r4dcb08"]),
+        found(3, "silent"),
+    ]
+    done = bus(monkeypatch, streamed(*rows), "scan", "--bus", "main", "--last", "3")
+    assert done.exit_code == 0
+    assert "not configured" in done.stdout
+    assert "exception (illegal data address)" in done.stdout
+    assert "reads like r4dcb08" in done.stdout
+    assert "3 addresses asked, 1 silent as expected" in done.stdout
+    done = bus(monkeypatch, streamed(*rows), "scan", "--bus", "main", "--json")
+    assert (done.exit_code, json.loads(done.stdout)) == (0, rows)
+
+
+def test_a_missing_device_or_a_lost_port_is_a_fault(monkeypatch: pytest.MonkeyPatch) -> None:
+    missing = found(1, "silent", "locks_a", finding="locks_a does not answer")
+    done = bus(monkeypatch, streamed(missing), "scan", "--bus", "main")
+    assert done.exit_code == 1
+    assert "locks_a does not answer" in done.stdout
+    lost = {"bus": "main", "error": "the port went away"}
+    done = bus(monkeypatch, streamed(found(1, "answers", "locks_a"), lost), "scan", "--bus", "main")
+    assert done.exit_code == 1
+    assert "the port went away" in done.stderr
+    assert bus(monkeypatch, streamed(), "scan", "--first", "256").exit_code == 2
+
+
 def test_without_a_daemon_every_command_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
-    for command in ("stats", "monitor"):
+    for command in ("stats", "monitor", "scan"):
         assert bus(monkeypatch, httpx.ConnectError("nobody"), command).exit_code == 3
