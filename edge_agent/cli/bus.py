@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Annotated, Any, TextIO
 from urllib.parse import quote
@@ -118,6 +118,107 @@ def _print_scan(rows: list[dict[str, Any]]) -> None:
     for row in rows:
         if "error" in row:
             problems.print(f"bus {row['bus']}: {row['error']}", style="red", highlight=False, markup=False)
+
+
+@bus_app.command()
+def check(
+    socket: Socket = DEFAULT_SOCKET,
+    as_json: AsJson = False,
+    doors: Annotated[bool, typer.Option("--doors", help="then watch every door, see `bus doors`")] = False,
+) -> None:
+    """Check how each device answers and whether it is set as its profile wants it; exit 1 if not."""
+    rows = call(socket, "POST", "/v1/bus/check")
+    bad = any(not row["ok"] for row in rows)
+    if as_json:
+        print_json(rows)
+    else:
+        console.print(_check_table(rows))
+    if doors:
+        bad = not _watch_doors(socket, [], None, as_json) or bad
+    if bad:
+        raise typer.Exit(REFUSED)
+
+
+def _check_table(rows: list[dict[str, Any]]) -> Table:
+    table = Table("bus", "device", "address", "check", "result", "why")
+    for row in rows:
+        result = "[green]good[/]" if row["ok"] else f"[red]{escape(row['detail'])}[/]"
+        why = "" if row["ok"] else escape(row["why"])
+        table.add_row(row["bus"], row["device"], str(row["address"]), escape(row["check"]), result, why)
+    return table
+
+
+@bus_app.command()
+def doors(
+    labels: Annotated[list[str] | None, typer.Argument(metavar="[CELL]...", help="all, if none")] = None,
+    socket: Socket = DEFAULT_SOCKET,
+    as_json: AsJson = False,
+    seconds: Annotated[float | None, typer.Option(min=0.1, help="give up after so long")] = None,
+) -> None:
+    """Watch which contact changes while somebody opens and closes each door by hand.
+
+    Close every door first: one that reads open then is wired or configured the wrong way round. Ends well
+    when every door was closed, then seen open and closed again.
+    """
+    if not _watch_doors(socket, labels or [], seconds, as_json):
+        raise typer.Exit(REFUSED)
+
+
+def _watch_doors(socket: Path, labels: list[str], seconds: float | None, as_json: bool) -> bool:
+    """Whether every door (all, without labels) went through its cycle."""
+    there = [cell["label"] for cell in call(socket, "GET", "/v1/cells")]
+    for label in labels:
+        if label not in there:
+            raise typer.BadParameter(f"no such cell: {label}", param_hint="CELL")
+    cycles = {label: DoorCycle() for label in labels or there}
+    query = "" if seconds is None else f"?seconds={seconds}"
+    with suppress(KeyboardInterrupt):
+        for row in rows_of(socket, "GET", f"/v1/bus/doors{query}"):
+            cycle = cycles.get(row["label"])
+            begins = cycle is not None and cycle.first is None
+            if cycle is not None:
+                cycle.see(row["door"])
+            if as_json:
+                typer.echo(json.dumps(row, ensure_ascii=False))
+            elif not begins or row["door"] != "closed":
+                console.print(_door_line(row, cycle), highlight=False)
+            if all(one.complete for one in cycles.values()):
+                break
+    missing = [label for label, cycle in cycles.items() if not cycle.complete]
+    wrong = [label for label, cycle in cycles.items() if cycle.first == "open"]
+    if missing:
+        problems.print(f"not seen open and closed again: {', '.join(missing)}", style="red", highlight=False)
+    if wrong:
+        hint = "if they were closed then, closed_level is wrong for them"
+        problems.print(
+            f"read open at the beginning: {', '.join(wrong)}; {hint}", style="red", highlight=False
+        )
+    return not missing and not wrong
+
+
+class DoorCycle:
+    """What was seen of one door: how it first read, and whether it was open and then closed."""
+
+    def __init__(self) -> None:
+        self.first: str | None = None
+        self.opened = False
+        self.complete = False
+
+    def see(self, door: str) -> None:
+        """It reads so now; what is unknown counts for nothing."""
+        if door == "unknown":
+            return
+        self.first = self.first or door
+        self.opened = self.opened or door == "open"
+        self.complete = self.complete or (self.opened and door == "closed")
+
+
+def _door_line(row: dict[str, Any], cycle: DoorCycle | None) -> str:
+    level = "cannot be read" if row["level"] is None else f"reads {row['level']}"
+    colour = {"open": "yellow", "unknown": "red"}.get(row["door"], "green")
+    note = "" if cycle is None else " (seen open and closed)" if cycle.complete else ""
+    note = " (not asked for)" if cycle is None else note
+    return f"{row['label']}  [{colour}]{row['door']}[/]  {row['device']} {row['channel']} {level}{note}"
 
 
 @contextmanager

@@ -9,6 +9,7 @@ from starlette.routing import Route
 from edge_agent.console.streams import read_body, server_sent
 from edge_agent.errors import Code, FieldViolation, Refusal
 from edge_agent.protocol.api import Body
+from edge_agent.runtime.bus_checks import Checks
 from edge_agent.runtime.bus_scan import Scans
 from edge_agent.runtime.bus_service import BusService
 
@@ -24,7 +25,7 @@ class RangeBody(Body):
 
 def bus_routes(service: BusService) -> list[Route]:
     """What is served below `/v1/bus`."""
-    scans = Scans()
+    scans, checks = Scans(), Checks(service)
 
     async def stats(_: Request) -> Response:
         return JSONResponse(service.stats())
@@ -38,13 +39,17 @@ def bus_routes(service: BusService) -> list[Route]:
         body = await read_body(request, RangeBody)
         return server_sent(scans.scan(name, service.place(name), body.first, body.last))
 
-    async def doors(_: Request) -> Response:
-        return server_sent(service.doors())
+    async def check(_: Request) -> Response:
+        return JSONResponse(await checks.run())
+
+    async def doors(request: Request) -> Response:
+        return server_sent(service.doors(_seconds(request.query_params.get("seconds"))))
 
     return [
         Route("/v1/bus", stats),
         Route("/v1/bus/monitor", monitor),
         Route("/v1/bus/doors", doors),
+        Route("/v1/bus/check", check, methods=["POST"]),
         Route("/v1/bus/{bus}/scan", scan, methods=["POST"]),
     ]
 

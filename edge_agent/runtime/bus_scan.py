@@ -47,6 +47,8 @@ class Heard:
     fault: str | None = None
     garbled: int = 0
     """How many replies came damaged."""
+    values: tuple[int, ...] = ()
+    """What an answer said."""
 
 
 def reads_of(profile: Profile) -> list[Request]:
@@ -92,7 +94,7 @@ async def ask(place: BusPlace, address: int, request: Request, needs: BusNeeds, 
             return replace(heard, fault="it owes the replies to other questions")
         await asyncio.sleep(max(0.0, when_s - loop.time()))
         try:
-            await bus.transact(address, request, needs, Priority.POLL)
+            values = await bus.transact(address, request, needs, Priority.POLL)
         except NotSent:
             continue  # somebody else's question to it was not answered meanwhile
         except DeviceFault as fault:
@@ -104,7 +106,7 @@ async def ask(place: BusPlace, address: int, request: Request, needs: BusNeeds, 
             if damaged == 0:
                 heard = Heard(SILENT)
         else:
-            return Heard("answers", garbled=damaged)
+            return Heard("answers", garbled=damaged, values=tuple(values))
         asked += 1
     return heard
 
@@ -192,13 +194,13 @@ class Scans:
     @staticmethod
     async def _configured(place: BusPlace, device: Placed) -> Heard:
         """Asked what it is asked every day: another question might find it silent, and in its daily work."""
-        request = next(iter(reads_of(device.profile)), _first_read(place))
+        request = next(iter(reads_of(device.profile)), first_read(place))
         return await ask(place, device.address, request, device.profile.bus, TRIES)
 
     @staticmethod
     async def _stranger(place: BusPlace, address: int, needs: BusNeeds) -> tuple[Heard, Iterable[str]]:
         """A silent address costs one time-out; who answers is asked what the configured profiles read."""
-        heard = await ask(place, address, _first_read(place), needs, 1)
+        heard = await ask(place, address, first_read(place), needs, 1)
         if heard.outcome not in ("answers", "exception") or not place.wire.startswith("modbus"):
             return heard, ()
         likely = set()
@@ -209,7 +211,8 @@ class Scans:
         return heard, likely
 
 
-def _first_read(place: BusPlace) -> Request:
+def first_read(place: BusPlace) -> Request:
+    """What is asked of an address on a bus where nothing is known of it."""
     if place.wire == "modbus" or place.wire == "modbus-tcp":
         return FIRST_READ
     doors = next((device.profile.doors for device in place.devices if device.profile.doors), None)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -104,8 +104,13 @@ class BusService:
         self._doors = doors
         self._door_places = door_places
         self._clock = clock
-        self.failing: Callable[[str], list[str]] = lambda device: []
-        """The names of the checks that a device has failed, see `bus_checks.Checks`."""
+        self.failing: dict[str, list[str]] = {}
+        """The names of the checks that each device failed last, see `bus_checks.Checks`."""
+
+    @property
+    def places(self) -> Mapping[str, BusPlace]:
+        """All buses."""
+        return self._places
 
     def place(self, name: str) -> BusPlace:
         """A bus by its name. Raises `Refusal` code 5."""
@@ -167,7 +172,7 @@ class BusService:
                 "p99": _rounded(latency.quantile_ms(0.99)),
                 "max": _rounded(latency.longest_ms if record.replies else None),
             },
-            "failing_checks": self.failing(device.name),
+            "failing_checks": self.failing.get(device.name, []),
         }
 
     def monitor(self, name: str | None, seconds: float | None = None) -> AsyncIterator[dict[str, Any]]:
@@ -233,13 +238,16 @@ class BusService:
         }
         return self._row(place, name, frame.at_s) | said
 
-    async def doors(self) -> AsyncIterator[dict[str, Any]]:
-        """Every door as it is believed to be now, and then each change, until the caller has enough.
+    async def doors(self, seconds: float | None = None) -> AsyncIterator[dict[str, Any]]:
+        """Every door as it is believed to be now, and then each change, for so many seconds or until the
+        caller has enough.
 
         `level` is what its contact reads; None while nobody knows.
         """
         told: dict[str, Door | None] = dict.fromkeys(self._door_places)
-        while True:
+        loop = asyncio.get_running_loop()
+        end_s = float("inf") if seconds is None else loop.time() + seconds
+        while loop.time() < end_s:
             for label, place in self._door_places.items():
                 door = self._doors.believed(label)
                 if door is not told[label]:

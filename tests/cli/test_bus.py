@@ -165,6 +165,79 @@ def test_a_missing_device_or_a_lost_port_is_a_fault(monkeypatch: pytest.MonkeyPa
     assert bus(monkeypatch, streamed(), "scan", "--first", "256").exit_code == 2
 
 
+def checked(ok: bool, **more: Any) -> dict[str, Any]:
+    row = {"bus": "main", "device": "locks_a", "address": 1, "check": "mode", "ok": ok, "wanted": [0]}
+    return row | {"found": [0], "why": "an input would drive the relay", "detail": None} | more
+
+
+def test_a_failed_check_says_why_it_matters(monkeypatch: pytest.MonkeyPatch) -> None:
+    done = bus(monkeypatch, httpx.Response(200, json=[checked(True)]), "check")
+    assert done.exit_code == 0
+    assert "good" in done.stdout
+    assert "would drive" not in done.stdout
+    rows = [checked(True), checked(False, detail="holds 1, not 0")]
+    done = bus(monkeypatch, httpx.Response(200, json=rows), "check")
+    assert done.exit_code == 1
+    assert "holds 1, not 0" in done.stdout
+    assert "an input would drive the relay" in done.stdout
+    done = bus(monkeypatch, httpx.Response(200, json=rows), "check", "--json")
+    assert (done.exit_code, json.loads(done.stdout)) == (1, rows)
+
+
+def at_doors(monkeypatch: pytest.MonkeyPatch, told: list[tuple[str, str]], *arguments: str) -> Result:
+    """A command against a daemon with the cells A01 and A02 whose doors read so in turn."""
+    levels = {"closed": 1, "open": 0, "unknown": None}
+    rows = [
+        {"label": label, "device": "locks_a", "channel": int(label[-1]), "door": door, "level": levels[door]}
+        for label, door in told
+    ]
+
+    def handler(request: httpx.Request) -> httpx.Response:
+        if request.url.path == "/v1/cells":
+            return httpx.Response(200, json=[{"label": "A01"}, {"label": "A02"}])
+        if request.url.path == "/v1/bus/check":
+            return httpx.Response(200, json=[checked(True)])
+        assert request.url.path == "/v1/bus/doors"
+        return streamed(*rows)
+
+    monkeypatch.setattr(httpx, "HTTPTransport", lambda uds: httpx.MockTransport(handler))
+    return CliRunner().invoke(app, ["bus", *arguments])
+
+
+ONE = [("A01", "closed"), ("A02", "closed"), ("A01", "open"), ("A01", "unknown"), ("A01", "closed")]
+BOTH = [*ONE, ("A02", "open"), ("A02", "closed")]
+
+
+def test_doors_must_be_seen_open_and_closed_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    done = at_doors(monkeypatch, BOTH, "doors")
+    assert (done.exit_code, done.stderr) == (0, "")
+    assert "A01  open  locks_a 1 reads 0" in done.stdout
+    assert "A01  unknown  locks_a 1 cannot be read" in done.stdout
+    assert "A02  closed  locks_a 2 reads 1 (seen open and closed)" in done.stdout
+    done = at_doors(monkeypatch, ONE, "doors")
+    assert done.exit_code == 1
+    assert "not seen open and closed again: A02" in done.stderr
+    assert at_doors(monkeypatch, ONE, "doors", "A01").exit_code == 0
+    assert at_doors(monkeypatch, ONE[:3], "doors", "A01").exit_code == 1
+    assert at_doors(monkeypatch, ONE, "doors", "Z9").exit_code == 2
+    done = at_doors(monkeypatch, BOTH, "doors", "--json")
+    assert [json.loads(line)["door"] for line in done.stdout.splitlines()] == [door for _, door in BOTH]
+
+
+def test_a_door_that_reads_open_at_the_beginning_is_suspect(monkeypatch: pytest.MonkeyPatch) -> None:
+    backwards = [("A01", "open"), ("A02", "closed"), ("A01", "closed"), ("A02", "open"), ("A02", "closed")]
+    done = at_doors(monkeypatch, backwards, "doors")
+    assert done.exit_code == 1
+    said = " ".join(done.stderr.split())
+    assert "read open at the beginning: A01; if they were closed then, closed_level is wrong" in said
+    assert "A01  open  locks_a 1 reads 0" in done.stdout
+
+
+def test_check_with_doors_watches_them_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert at_doors(monkeypatch, BOTH, "check", "--doors").exit_code == 0
+    assert at_doors(monkeypatch, ONE, "check", "--doors").exit_code == 1
+
+
 def test_without_a_daemon_every_command_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
-    for command in ("stats", "monitor", "scan"):
+    for command in ("stats", "monitor", "scan", "check", "doors"):
         assert bus(monkeypatch, httpx.ConnectError("nobody"), command).exit_code == 3
