@@ -171,17 +171,17 @@ def _watch_doors(socket: Path, labels: list[str], seconds: float | None, as_json
         if label not in there:
             raise typer.BadParameter(f"no such cell: {label}", param_hint="CELL")
     cycles = {label: DoorCycle() for label in labels or there}
-    query = "" if seconds is None else f"?seconds={seconds}"
+    query, told = "" if seconds is None else f"?seconds={seconds}", set[str]()
     with suppress(KeyboardInterrupt):
         for row in rows_of(socket, "GET", f"/v1/bus/doors{query}"):
             cycle = cycles.get(row["label"])
-            begins = cycle is not None and cycle.first is None
             if cycle is not None:
                 cycle.see(row["door"])
             if as_json:
                 typer.echo(json.dumps(row, ensure_ascii=False))
-            elif not begins or row["door"] != "closed":
+            elif row["label"] in told or (cycle is not None and row["door"] != "closed"):
                 console.print(_door_line(row, cycle), highlight=False)
+            told.add(row["label"])
             if all(one.complete for one in cycles.values()):
                 break
     missing = [label for label, cycle in cycles.items() if not cycle.complete]
@@ -227,6 +227,8 @@ def _written(path: Path) -> Iterator[TextIO]:
     try:
         with path.open("w", encoding="utf-8") as file:
             yield file
+    except BrokenPipeError:
+        raise  # whoever read what we print has gone
     except OSError as error:
         problems.print(f"{path}: {error.strerror}", style="red", highlight=False, markup=False)
         raise typer.Exit(USAGE) from None

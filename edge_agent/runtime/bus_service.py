@@ -221,7 +221,7 @@ class BusService:
     def _row(self, place: BusPlace, name: str, at_s: float) -> dict[str, Any]:
         ago_s = asyncio.get_running_loop().time() - at_s
         return {
-            "at": rfc3339(self._clock.now().wall_s - ago_s),
+            "at": _precisely(self._clock.now().wall_s - ago_s),
             "at_s": round(at_s, 6),
             "bus": name,
             "baud": place.baud,
@@ -276,6 +276,12 @@ def _door_row(label: str, place: DoorPlace, door: Door) -> dict[str, Any]:
         "level": level,
         "closed_level": place.closed_level,
     }
+
+
+def _precisely(wall_s: float) -> str:
+    """RFC 3339 with milliseconds."""
+    whole, ms = divmod(int(wall_s * 1000), 1000)
+    return f"{rfc3339(whole).removesuffix('Z')}.{ms:03d}Z"
 
 
 def _state(record: DeviceRecord) -> str:

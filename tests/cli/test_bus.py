@@ -217,7 +217,13 @@ def test_doors_must_be_seen_open_and_closed_again(monkeypatch: pytest.MonkeyPatc
     done = at_doors(monkeypatch, ONE, "doors")
     assert done.exit_code == 1
     assert "not seen open and closed again: A02" in done.stderr
-    assert at_doors(monkeypatch, ONE, "doors", "A01").exit_code == 0
+    done = at_doors(monkeypatch, ONE, "doors", "A01")
+    assert done.exit_code == 0
+    assert "A02" not in done.stdout  # nobody asked, and it did not move
+    other = [*ONE[:2], ("A02", "open"), *ONE[2:]]
+    assert (
+        "A02  open  locks_a 2 reads 0 (not asked for)" in at_doors(monkeypatch, other, "doors", "A01").stdout
+    )
     assert at_doors(monkeypatch, ONE[:3], "doors", "A01").exit_code == 1
     assert at_doors(monkeypatch, ONE, "doors", "Z9").exit_code == 2
     done = at_doors(monkeypatch, BOTH, "doors", "--json")

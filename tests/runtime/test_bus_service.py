@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from pathlib import Path
 from typing import Any
 
@@ -93,6 +94,7 @@ def test_the_monitor_tells_frames_in_words_and_only_while_somebody_listens(tmp_p
         assert "<- locks_a(1) inputs 2,3,4,5,6,7,8 high" in words
         assert [row["at_s"] for row in rows] == sorted(row["at_s"] for row in rows)
         assert {row["direction"] for row in rows} == {"sent", "heard"}
+        assert all(re.fullmatch(r"2025-06-15T15:06:\d\d\.\d\d\dZ", row["at"]) for row in rows)
 
     at_site(tmp_path, test)
 
