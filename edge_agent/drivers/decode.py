@@ -195,13 +195,18 @@ class Decoder:
 
     def _speaker(self, data: bytes) -> int | None:
         if isinstance(self._codec, FramedCodec):
-            return self._codec.speaker(data)
+            return self._codec.speaker(data) if self._whole(self._codec, data) else None
         place = 0 if self._wire == "modbus" else MBAP_LENGTH - 1
         return data[place] if len(data) > place else None
 
+    def _whole(self, codec: FramedCodec, data: bytes) -> bool:
+        """Whether this is one frame; whoever took it out of what was heard may have waited for none."""
+        return bool(data) and len(data) in [codec.frame_length(data, q) for q in (self._last, None)]
+
     def _question_of_late(self, data: bytes) -> Question | None:
         if isinstance(self._codec, FramedCodec):
-            return next((q for q in self._asked.values() if self._codec.answers(q, data)), None)
+            codec, asked = self._codec, self._asked.values() if self._whole(self._codec, data) else ()
+            return next((question for question in asked if codec.answers(question, data)), None)
         return self._asked.get((data[0], data[1] & 0x7F)) if len(data) > 1 else None
 
 

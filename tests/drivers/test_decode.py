@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from pathlib import Path
+from random import Random
+from typing import Literal
 
 import pytest
 
@@ -141,3 +143,20 @@ def test_a_network_is_decoded_too() -> None:
     reply = frame[:2] + bytes([0, 0, 0, 5, 7, 3, 2, 0, 42])
     assert decoder.words("heard", reply) == "<- ?(7) register from 20: 42"
     assert decoder.words("heard", reply, "unasked") == "<- unasked from ?(7)"
+
+
+@pytest.mark.parametrize("wire", ["modbus", "modbus-tcp", "8a", "kerong-cu16", "kerong-cu48", "wkly"])
+def test_nothing_that_passes_can_break_the_decoder(wire: Wire) -> None:
+    random = Random(5)
+    decoder = Decoder(wire, {3: ("locks", profile("waveshare-io-8ch"))})
+    mine = [request for spoken, request in REQUESTS if spoken == wire] or [Read(2, 0, 8)]
+    codec = codec_for(wire)
+    for _ in range(3000):
+        data = bytearray(codec.encode(Question(random.randrange(5), random.choice(mine))))
+        data = data[: random.randrange(len(data) + 1)] if random.random() < 0.3 else data
+        data += random.randbytes(random.choice((0, 0, 0, 1, 5, 20)))
+        if data and random.random() < 0.5:
+            data[random.randrange(len(data))] = random.randrange(256)
+        direction: Literal["sent", "heard"] = random.choice(("sent", "heard"))
+        note = random.choice(("", "late", "unasked", "damaged", "rubbish"))
+        assert decoder.words(direction, bytes(data), note)[:3] in ("-> ", "<- ")
