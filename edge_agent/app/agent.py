@@ -31,6 +31,8 @@ from edge_agent.model import Alarm
 from edge_agent.protocol.api import rfc3339
 from edge_agent.protocol.events import Online
 from edge_agent.protocol.topics import Topics
+from edge_agent.runtime.bus_checks import Checks
+from edge_agent.runtime.bus_service import BusService
 from edge_agent.runtime.clock import Clock, SystemClock
 from edge_agent.runtime.desk import Desk
 from edge_agent.runtime.doors import Doors
@@ -169,6 +171,7 @@ class Agent:
             self._silent,
         )
         self.field.watch_those_who_speak(self.doors)
+        self.buses = BusService(self.field.bus_places(), self.doors, self.field.door_places(), ports.clock)
         self._weighing = Weighing(layout.weighed, self.loop.submit)
         self.desk.weigh = self._weighing.tell
         self._climate = self.field.climate_outputs(lambda: self.loop.storage_fault is None)
@@ -256,6 +259,7 @@ class Agent:
             for poller in self.field.pollers(*sensing):
                 group.create_task(poller.run(), name="poller")
             group.create_task(self._watch_disk(), name="disk")
+            group.create_task(self._check_devices(), name="checks")
             group.create_task(self.publisher.run(), name="publisher")
             group.create_task(self._telemetry.run(), name="telemetry")
             group.create_task(self.link.run(), name="link")
@@ -269,6 +273,13 @@ class Agent:
             if self._ports.console is not None:
                 group.create_task(self._ports.console(self._console()), name="console")
             on_ready()
+
+    async def _check_devices(self) -> None:
+        """A board that is not set as its profile wants it is told to whoever reads the log."""
+        for row in await Checks(self.buses).registers():
+            if not row["ok"]:
+                told = {key: row[key] for key in ("device", "check", "detail", "why")}
+                log.warning("a device is not as its profile wants it", **told)
 
     def close(self) -> None:
         """Ends the writer and closes the journal."""
@@ -303,7 +314,7 @@ class Agent:
         return self.views.machine(self.loop.state).model_dump_json(exclude_none=True)
 
     def _console(self) -> ConsolePort:
-        return ConsolePort(self.desk, self.report)
+        return ConsolePort(self.desk, self.report, self.buses)
 
 
 async def run_until_stopped(settings: Settings, stop: asyncio.Event) -> None:

@@ -8,6 +8,7 @@ from typing import Literal
 import structlog
 
 from edge_agent.config import BusSection, Settings
+from edge_agent.config.wiring import ADDRESSES
 from edge_agent.drivers.boards import (
     Device,
     DoorInputs,
@@ -18,12 +19,14 @@ from edge_agent.drivers.boards import (
     outputs_of,
 )
 from edge_agent.drivers.bus import BusOwner
+from edge_agent.drivers.decode import Wire
 from edge_agent.drivers.interfaces import HeldOutput, Lock, OutputBoard
 from edge_agent.drivers.lock_protocols import codec_of
 from edge_agent.drivers.modbus import TcpCodec
 from edge_agent.drivers.requests import Codec
 from edge_agent.drivers.transport import Transport
 from edge_agent.errors import BusFault, DeviceFault
+from edge_agent.runtime.bus_service import BusPlace, Placed
 from edge_agent.runtime.climate_outputs import ClimateOutputs
 from edge_agent.runtime.doors import DoorPlace, Doors
 from edge_agent.runtime.loop import LockerLoop
@@ -35,6 +38,8 @@ from edge_agent.runtime.weighing import Weighing
 log = structlog.get_logger()
 
 OFF_TRIES = 3
+LAST_SCANNED = {"modbus": 247}
+"""Where a scan ends unless told otherwise: 248 to 255 are reserved."""
 
 
 class Field:
@@ -59,6 +64,21 @@ class Field:
             for name in dict.fromkeys(cell.door.device for cell in settings.cells)
             if (doors := settings.profile_of(name).doors) is not None
         }
+
+    def bus_places(self) -> dict[str, BusPlace]:
+        """Each bus and what the configuration says hangs there, for those who look after it."""
+        found: dict[str, BusPlace] = {}
+        for name, bus in self._settings.buses.items():
+            devices = tuple(
+                Placed(device, at.address, at.profile, self._settings.profile_of(device))
+                for device, at in self._settings.devices.items()
+                if at.bus == name
+            )
+            wire: Wire = "modbus-tcp" if bus.link == "tcp" else bus.protocol
+            usual = LAST_SCANNED.get(bus.protocol, ADDRESSES[bus.protocol][1])
+            addresses = (*ADDRESSES[bus.protocol], usual)
+            found[name] = BusPlace(self.buses[name], bus.port, wire, bus.baud or 0, addresses, devices)
+        return found
 
     def _lock(self, label: str) -> Lock:
         cell = next(cell for cell in self._settings.cells if cell.label == label)

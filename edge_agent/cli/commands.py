@@ -10,13 +10,24 @@ from pathlib import Path
 from typing import Annotated, Any
 from urllib.parse import quote
 
-import httpx
 import typer
-from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
 from edge_agent.cli import temperature_log
+from edge_agent.cli.bus import bus_app
+from edge_agent.cli.daemon import (
+    DEFAULT_SOCKET,
+    USAGE,
+    AsJson,
+    Socket,
+    call,
+    console,
+    print_json,
+    problems,
+    rows_of,
+    until_stopped,
+)
 from edge_agent.config import load_settings
 from edge_agent.errors import ConfigError
 
@@ -26,36 +37,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     help="The software inside a parcel locker. `edge-agent run` is the daemon; the rest talks to it.",
 )
-console = Console()
-problems = Console(stderr=True)
-
-REFUSED, USAGE, NO_DAEMON = 1, 2, 3
-UNLOCK_TIMEOUT_S = 60.0
-
-Socket = Annotated[
-    Path, typer.Option("--socket", envvar="EDGE_AGENT_SOCKET", help="the daemon's Unix socket")
-]
-AsJson = Annotated[bool, typer.Option("--json", help="for scripts")]
-DEFAULT_SOCKET = Path("/run/edge-agent/agent.sock")
-
-
-def _call(socket: Path, method: str, path: str, body: dict[str, Any] | None = None) -> Any:
-    """The daemon's answer; ends the process where there is none or it is a refusal."""
-    try:
-        transport = httpx.HTTPTransport(uds=str(socket))
-        with httpx.Client(transport=transport, base_url="http://agent", timeout=UNLOCK_TIMEOUT_S) as client:
-            response = client.request(method, path, json=body)
-    except httpx.TransportError as error:
-        problems.print(f"no daemon at {socket}: {error}", style="red", highlight=False)
-        raise typer.Exit(NO_DAEMON) from None
-    if response.is_error:
-        problems.print(response.json()["message"], style="red", highlight=False, markup=False)
-        raise typer.Exit(REFUSED)
-    return response.json()
-
-
-def _print_json(value: Any) -> None:
-    typer.echo(json.dumps(value, indent=2, ensure_ascii=False))
+app.add_typer(bus_app, name="bus")
 
 
 @app.command()
@@ -74,9 +56,9 @@ def check(config: Annotated[Path, typer.Option("--config", metavar="FILE")]) -> 
 @app.command()
 def status(socket: Socket = DEFAULT_SOCKET, as_json: AsJson = False) -> None:
     """Show the machine at a glance."""
-    found = _call(socket, "GET", "/v1/status")
+    found = call(socket, "GET", "/v1/status")
     if as_json:
-        _print_json(found)
+        print_json(found)
         return
     table = Table(show_header=False, box=None)
     for key, value in found.items():
@@ -96,9 +78,9 @@ def status(socket: Socket = DEFAULT_SOCKET, as_json: AsJson = False) -> None:
 @app.command()
 def alarms(socket: Socket = DEFAULT_SOCKET, as_json: AsJson = False) -> None:
     """Show the standing alarms."""
-    found = _call(socket, "GET", "/v1/alarms")
+    found = call(socket, "GET", "/v1/alarms")
     if as_json:
-        _print_json(found)
+        print_json(found)
         return
     table = Table("alarm", "cell", "device", "since", "detail")
     for alarm in found:
@@ -125,9 +107,9 @@ def reservations(
         return
     if svg is not None:
         raise typer.BadParameter("only together with --temperatures", param_hint="--svg")
-    found = _call(socket, "GET", "/v1/reservations")
+    found = call(socket, "GET", "/v1/reservations")
     if as_json:
-        _print_json(found)
+        print_json(found)
         return
     table = Table("reservation", "order", "cell", "status", "created", "dropped off", "picked up", "notes")
     for row in found:
@@ -145,7 +127,7 @@ def reservations(
 
 
 def _temperatures(socket: Path, as_json: bool, reservation_id: str, svg: Path | None) -> None:
-    log = _call(socket, "GET", f"/v1/reservations/{quote(reservation_id, safe='')}/temperatures")
+    log = call(socket, "GET", f"/v1/reservations/{quote(reservation_id, safe='')}/temperatures")
     if svg is not None:
         try:
             svg.write_text(temperature_log.as_svg(log), encoding="utf-8")
@@ -153,7 +135,7 @@ def _temperatures(socket: Path, as_json: bool, reservation_id: str, svg: Path | 
             problems.print(f"{svg}: {error.strerror}", style="red", highlight=False, markup=False)
             raise typer.Exit(USAGE) from None
     if as_json:
-        _print_json(log)
+        print_json(log)
     else:
         typer.echo(temperature_log.as_csv(log), nl=False)
 
@@ -169,9 +151,9 @@ def events(
     if follow:
         _follow(socket, as_json)
         return
-    found = _call(socket, "GET", f"/v1/events?limit={limit}")
+    found = call(socket, "GET", f"/v1/events?limit={limit}")
     if as_json:
-        _print_json(found)
+        print_json(found)
         return
     table = Table("when", "what", "cell", "reservation", "who", "more")
     for row in found:
@@ -180,23 +162,12 @@ def events(
 
 
 def _follow(socket: Path, as_json: bool) -> None:
-    try:
-        transport = httpx.HTTPTransport(uds=str(socket))
-        with (
-            httpx.Client(transport=transport, base_url="http://agent", timeout=None) as client,
-            client.stream("GET", "/v1/events?follow=1") as response,
-        ):
-            for line in response.iter_lines():
-                if line.startswith("data: "):
-                    row = json.loads(line.removeprefix("data: "))
-                    cells = [cell for cell in _event_row(row) if cell]
-                    text = json.dumps(row, ensure_ascii=False) if as_json else None
-                    typer.echo(text) if text else console.print("  ".join(cells), highlight=False)
-    except httpx.TransportError as error:
-        problems.print(f"no daemon at {socket}: {error}", style="red", highlight=False)
-        raise typer.Exit(NO_DAEMON) from None
-    except KeyboardInterrupt:
-        raise typer.Exit(0) from None
+    with until_stopped():
+        for row in rows_of(socket, "GET", "/v1/events?follow=1"):
+            if as_json:
+                typer.echo(json.dumps(row, ensure_ascii=False))
+            else:
+                console.print("  ".join(cell for cell in _event_row(row) if cell), highlight=False)
 
 
 def _event_row(row: dict[str, Any]) -> tuple[str, ...]:
@@ -222,9 +193,9 @@ def _duration(seconds: int) -> str:
 @app.command()
 def cells(socket: Socket = DEFAULT_SOCKET, as_json: AsJson = False) -> None:
     """Show every cell: door, use, weight, temperature."""
-    found = _call(socket, "GET", "/v1/cells")
+    found = call(socket, "GET", "/v1/cells")
     if as_json:
-        _print_json(found)
+        print_json(found)
         return
     table = Table("cell", "door", "status", "flags", "weight", "temperature", "climate", "reservation")
     for cell in found:
@@ -246,7 +217,7 @@ def code(
     socket: Socket = DEFAULT_SOCKET,
 ) -> None:
     """Enter what the kiosk's keypad or scanner would send."""
-    opened = _call(socket, "POST", "/v1/code", {"text": text})
+    opened = call(socket, "POST", "/v1/code", {"text": text})
     console.print(f"cell {opened['cell']['description']} is open", highlight=False)
 
 
@@ -256,7 +227,7 @@ def clear(
     socket: Socket = DEFAULT_SOCKET,
 ) -> None:
     """Say that a cell was looked into: it is empty and in order again."""
-    _call(socket, "POST", f"/v1/cells/{cell}/clear")
+    call(socket, "POST", f"/v1/cells/{cell}/clear")
     console.print(f"cell {cell} is clear", highlight=False)
 
 
@@ -267,7 +238,7 @@ def block(
     socket: Socket = DEFAULT_SOCKET,
 ) -> None:
     """Take a cell out of allocation; a parcel in it stays reachable."""
-    _call(socket, "POST", f"/v1/cells/{cell}/block", {"reason": reason})
+    call(socket, "POST", f"/v1/cells/{cell}/block", {"reason": reason})
     console.print(f"cell {cell} is blocked", highlight=False)
 
 
@@ -278,9 +249,9 @@ def tare(
     as_json: AsJson = False,
 ) -> None:
     """Say that a free cell is empty: what its scale reads now is nothing from now on."""
-    done = _call(socket, "POST", f"/v1/cells/{cell}/tare")
+    done = call(socket, "POST", f"/v1/cells/{cell}/tare")
     if as_json:
-        _print_json(done)
+        print_json(done)
         return
     console.print(f"cell {cell}: a reading of {done['tare_g']} g is nothing now", highlight=False)
 
@@ -291,5 +262,5 @@ def unblock(
     socket: Socket = DEFAULT_SOCKET,
 ) -> None:
     """Give a blocked cell back to allocation."""
-    _call(socket, "POST", f"/v1/cells/{cell}/unblock")
+    call(socket, "POST", f"/v1/cells/{cell}/unblock")
     console.print(f"cell {cell} is not blocked any more", highlight=False)

@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any
 
-from pydantic import Field, ValidationError
+from pydantic import Field
 from starlette.applications import Starlette
 from starlette.requests import Request
-from starlette.responses import JSONResponse, Response, StreamingResponse
+from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 from starlette.types import ExceptionHandler
 
+from edge_agent.console.bus_api import bus_routes
+from edge_agent.console.streams import read_body, server_sent
 from edge_agent.errors import Code, FieldViolation, Refusal
-from edge_agent.protocol.api import Body, Identifier, refusal_from, rpc_status
+from edge_agent.protocol.api import Body, Identifier, rpc_status
+from edge_agent.runtime.bus_service import BusService
 from edge_agent.runtime.desk import Desk
 from edge_agent.runtime.report import LONGEST_LIST, Report
 from edge_agent.statemachine.outputs import Answer
@@ -32,9 +34,6 @@ HTTP_STATUS = {
 """HTTP status for a refusal's code; 500 for the rest."""
 
 
-AnyBody = TypeVar("AnyBody", bound=Body)
-
-
 class CodeBody(Body):
     """What the keypad or scanner read."""
 
@@ -49,10 +48,11 @@ class ReasonBody(Body):
 
 @dataclass(frozen=True, slots=True)
 class ConsolePort:
-    """What the console needs of the agent."""
+    """What the console needs of the agent; without `buses` nothing below `/v1/bus` is served."""
 
     desk: Desk
     report: Report
+    buses: BusService | None = None
 
 
 def create_app(port: ConsolePort) -> Starlette:
@@ -60,14 +60,14 @@ def create_app(port: ConsolePort) -> Starlette:
     desk, report = port.desk, port.report
 
     async def code(request: Request) -> Response:
-        body = await _body(request, CodeBody)
+        body = await read_body(request, CodeBody)
         return _answer(await desk.enter_code(body.text))
 
     async def events(request: Request) -> Response:
         limit = _limit(request.query_params.get("limit", "100"))
         if request.query_params.get("follow") != "1":
             return JSONResponse(report.told(limit=limit))
-        return StreamingResponse(_server_sent(report), media_type="text/event-stream")
+        return server_sent(report.follow())
 
     async def temperatures(request: Request) -> Response:
         return JSONResponse(report.temperatures(request.path_params["rid"]))
@@ -82,7 +82,7 @@ def create_app(port: ConsolePort) -> Starlette:
             case "tare":
                 return _answer(await desk.tare(label))
             case "block":
-                body = await _body(request, ReasonBody)
+                body = await read_body(request, ReasonBody)
                 return _answer(await desk.block(label, body.reason))
         raise Refusal(Code.NOT_BUILT, f"{name} is not built in this version")
 
@@ -107,17 +107,10 @@ def create_app(port: ConsolePort) -> Starlette:
             Route("/v1/reservations/{rid:path}/temperatures", temperatures),
             Route("/v1/events", events),
             Route("/v1/cells/{label}/{act}", act, methods=["POST"]),
+            *([] if port.buses is None else bus_routes(port.buses)),
         ],
         exception_handlers=handlers,
     )
-
-
-async def _body(request: Request, model: type[AnyBody]) -> AnyBody:
-    """The request's body. Raises `Refusal` code 3 naming the field."""
-    try:
-        return model.model_validate_json(await request.body())
-    except ValidationError as error:
-        raise refusal_from(error) from None
 
 
 def _limit(text: str) -> int:
@@ -125,13 +118,6 @@ def _limit(text: str) -> int:
         problem = f"must be 1 to {LONGEST_LIST}"
         raise Refusal(Code.INVALID_ARGUMENT, f"limit: {problem}", (FieldViolation("limit", problem),))
     return int(text)
-
-
-async def _server_sent(report: Report) -> AsyncIterator[str]:
-    """Rows as server-sent events (WHATWG HTML, 9.2), each one message."""
-    yield ": following\n\n"
-    async for row in report.follow():
-        yield f"data: {json.dumps(row, ensure_ascii=False)}\n\n"
 
 
 def _answer(answer: Answer) -> Response:

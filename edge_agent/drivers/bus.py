@@ -57,6 +57,8 @@ class Counters:
     glitches: int = 0
     """Damaged replies that began with a stray 00 or FF, as when a line is turned round."""
     port_losses: int = 0
+    bytes_passed: int = 0
+    """What we sent and what we heard; not twice where the adapter lets us hear ourselves."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,6 +137,19 @@ class BusOwner:
         self._open = False
         self._opened = asyncio.Event()
         self._told: bool | None = None
+        self._began_s: float | None = None
+
+    @property
+    def up(self) -> bool:
+        """Whether the port is ours."""
+        return self._open
+
+    def utilisation(self) -> float | None:
+        """The share of the time since the start in which bits passed; None over a network."""
+        if not self._character_s or self._began_s is None:
+            return None
+        elapsed_s = asyncio.get_running_loop().time() - self._began_s
+        return min(1.0, self.counters.bytes_passed * self._character_s / elapsed_s) if elapsed_s else 0.0
 
     async def wait_open(self, timeout_s: float) -> bool:
         """Waits until the port is taken; False if that did not happen in time."""
@@ -191,6 +206,7 @@ class BusOwner:
 
     async def run(self) -> None:
         """Takes the port, carries out jobs in order, and takes the port again when it was lost."""
+        self._began_s = asyncio.get_running_loop().time()
         try:
             while True:
                 try:
@@ -339,6 +355,7 @@ class BusOwner:
         record.requests += 1
         try:
             self._transport.write(frame)
+            self.counters.bytes_passed += len(frame)
             self._pass("sent", frame)
             sent_s = loop.time() + len(frame) * self._character_s
             self._line_free_s = sent_s + self._silence_s
@@ -395,6 +412,7 @@ class BusOwner:
 
     def _received(self, data: bytes) -> None:
         self._buffer += data
+        self.counters.bytes_passed += len(data)
         self._line_free_s = asyncio.get_running_loop().time() + self._silence_s
         waiting = self._waiting
         if waiting is not None and waiting.echo and not self._take_echo(waiting):
@@ -412,6 +430,7 @@ class BusOwner:
             return False
         if bytes(self._buffer[:size]) == waiting.echo:
             del self._buffer[:size]
+            self.counters.bytes_passed -= size
             waiting.echo = b""
             if not self._codec.reply_bytes(waiting.job.question.request):
                 waiting.complete.set()
@@ -421,7 +440,9 @@ class BusOwner:
 
     def _take_frame(self, waiting: _Waiting | None) -> bool:
         """Takes the first frame out of what was heard; False if there is none yet."""
-        owed = [question for record in self.devices.values() for question, _ in record.owed]
+        now_s = asyncio.get_running_loop().time()
+        debts = [debt for record in self.devices.values() for debt in record.owed]
+        owed = [question for question, barred_s in debts if barred_s > now_s]
         wanted = None if waiting is None else waiting.job.question
         frame = self._codec.first_frame(bytes(self._buffer), wanted, owed) if self._buffer else None
         if frame is None:

@@ -93,7 +93,7 @@ def parse_reply(device_id: int, request: Request, reply: bytes) -> list[int]:
     """
     if len(reply) < 4 or len(reply) != complete_length(request, reply):
         raise BadReply(f"{len(reply)} bytes, not {complete_length(request, reply)}")
-    if not _intact(reply):
+    if not intact(reply):
         raise BadReply("checksum is wrong")
     if reply[0] != device_id:
         raise BadReply(f"device {reply[0]} answered instead of {device_id}")
@@ -144,7 +144,7 @@ class RtuCodec:
                 length = complete_length(late.request, heard[:3])
                 if len(heard) < length:
                     return None
-                if _intact(heard[:length]):
+                if intact(heard[:length]):
                     return Frame(0, length, late)
         if wanted is not None and len(heard) >= complete_length(wanted.request, heard[:3]):
             return Frame(0, len(heard), wanted)
@@ -163,8 +163,9 @@ class TcpCodec:
 
     tells_apart = True
 
-    def __init__(self) -> None:
-        self._transaction = 0
+    def __init__(self, transaction: int = 0) -> None:
+        """`transaction`: the number of the last frame before the first."""
+        self._transaction = transaction
 
     def encode(self, question: Question) -> bytes:
         """See `Codec.encode`; every frame gets the next transaction number."""
@@ -205,5 +206,6 @@ def _fits(heard: bytes, question: Question) -> bool:
     return heard[:6] == build_frame(question.address, question.request)[: min(6, len(heard))]
 
 
-def _intact(frame: bytes) -> bool:
+def intact(frame: bytes) -> bool:
+    """Whether the checksum at the end of an RTU frame holds."""
     return bool(FramerRTU.check_CRC(frame[:-2], int.from_bytes(frame[-2:], "big")))

@@ -1,0 +1,269 @@
+"""`edge-agent bus`: what a technician sees and does of the buses, through the running daemon."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, suppress
+from pathlib import Path
+from typing import Annotated, Any, TextIO
+from urllib.parse import quote
+
+import typer
+from rich.markup import escape
+from rich.progress import Progress
+from rich.table import Table
+
+from edge_agent.cli.daemon import (
+    DEFAULT_SOCKET,
+    REFUSED,
+    USAGE,
+    AsJson,
+    Socket,
+    call,
+    console,
+    print_json,
+    problems,
+    rows_of,
+    until_stopped,
+)
+
+bus_app = typer.Typer(
+    no_args_is_help=True, help="Look after the buses: who answers, how quickly, and what passes."
+)
+STATES = {"answering": "[green]answering[/]", "failing": "[yellow]failing[/]", "dead": "[red]dead[/]"}
+RECORDED = ("at_s", "bus", "baud", "protocol", "direction", "hex", "note")
+"""The keys of a recorded frame."""
+COUNTS = ("requests", "replies", "timeouts", "damaged", "exceptions", "late")
+
+
+@bus_app.command()
+def stats(socket: Socket = DEFAULT_SOCKET, as_json: AsJson = False) -> None:
+    """Show what has passed since the daemon's start, and how each device answers."""
+    found = call(socket, "GET", "/v1/bus")
+    if as_json:
+        print_json(found)
+        return
+    for row in found:
+        console.print(_bus_line(row), highlight=False)
+        console.print(_counts_line(row), highlight=False)
+        console.print(_device_table(row["devices"]))
+
+
+@bus_app.command()
+def monitor(
+    socket: Socket = DEFAULT_SOCKET,
+    as_json: AsJson = False,
+    bus: Annotated[str | None, typer.Option(metavar="NAME", help="only this one")] = None,
+    record: Annotated[Path | None, typer.Option(metavar="FILE", help="also write JSON lines there")] = None,
+    seconds: Annotated[float | None, typer.Option(min=0.1, help="end after so long")] = None,
+) -> None:
+    """Show the frames as they pass, in words; until Ctrl-C."""
+    query = [] if bus is None else [f"bus={quote(bus, safe='')}"]
+    query += [] if seconds is None else [f"seconds={seconds}"]
+    with ExitStack() as stack:
+        file = None if record is None else stack.enter_context(_written(record))
+        stack.enter_context(until_stopped())
+        for row in rows_of(socket, "GET", f"/v1/bus/monitor?{'&'.join(query)}"):
+            if file is not None:
+                line = {key: row[key] for key in RECORDED}
+                file.write(json.dumps(line, ensure_ascii=False) + "\n")
+            if as_json:
+                typer.echo(json.dumps(row, ensure_ascii=False))
+            else:
+                console.print(_frame_line(row), highlight=False, soft_wrap=True)
+
+
+@bus_app.command()
+def scan(
+    socket: Socket = DEFAULT_SOCKET,
+    as_json: AsJson = False,
+    bus: Annotated[str | None, typer.Option(metavar="NAME", help="only this one")] = None,
+    first: Annotated[int | None, typer.Option(min=0, max=255, help="the first address to ask")] = None,
+    last: Annotated[int | None, typer.Option(min=0, max=255, help="the last address to ask")] = None,
+) -> None:
+    """Ask every address who is there, while the locker goes on working; exit 1 if a device is missing."""
+    names = [bus] if bus is not None else [row["bus"] for row in call(socket, "GET", "/v1/bus")]
+    rows: list[dict[str, Any]] = []
+    with Progress(console=problems, transient=True, disable=not problems.is_terminal) as progress:
+        for name in names:
+            task = progress.add_task(f"bus {name}", total=None)
+            body = {"first": first, "last": last}
+            for row in rows_of(socket, "POST", f"/v1/bus/{quote(name, safe='')}/scan", body):
+                rows.append(row)
+                progress.update(task, total=row.get("of"), completed=row.get("number"))
+    if as_json:
+        print_json(rows)
+    else:
+        _print_scan(rows)
+    if any("error" in row or row["finding"] for row in rows):
+        raise typer.Exit(REFUSED)
+
+
+def _print_scan(rows: list[dict[str, Any]]) -> None:
+    asked = [row for row in rows if "error" not in row]
+    worth = [row for row in asked if row["device"] is not None or row["result"] != "silent"]
+    table = Table("bus", "address", "device", "result", "more")
+    for row in worth:
+        device = "[yellow]not configured[/]" if row["device"] is None else row["device"]
+        colour = {"answers": "green", "exception": "green"}.get(row["result"], "red")
+        result = f"[{colour}]{row['result']}[/]" + (f" ({row['exception']})" if row["exception"] else "")
+        more = [row["finding"]] if row["finding"] else []
+        more += [f"{row['damaged']} damaged"] if row["damaged"] else []
+        more += [f"reads like {', '.join(row['reads_like'])}"] if row["reads_like"] else []
+        table.add_row(row["bus"], str(row["address"]), device, result, escape("; ".join(more)))
+    if worth:
+        console.print(table)
+    console.print(f"{len(asked)} addresses asked, {len(asked) - len(worth)} silent as expected")
+    for row in rows:
+        if "error" in row:
+            problems.print(f"bus {row['bus']}: {row['error']}", style="red", highlight=False, markup=False)
+
+
+@bus_app.command()
+def check(
+    socket: Socket = DEFAULT_SOCKET,
+    as_json: AsJson = False,
+    doors: Annotated[bool, typer.Option("--doors", help="then watch every door, see `bus doors`")] = False,
+) -> None:
+    """Check how each device answers and whether it is set as its profile wants it; exit 1 if not."""
+    rows = call(socket, "POST", "/v1/bus/check")
+    bad = any(not row["ok"] for row in rows)
+    if as_json:
+        print_json(rows)
+    else:
+        console.print(_check_table(rows))
+    if doors:
+        bad = not _watch_doors(socket, [], None, as_json) or bad
+    if bad:
+        raise typer.Exit(REFUSED)
+
+
+def _check_table(rows: list[dict[str, Any]]) -> Table:
+    table = Table("bus", "device", "address", "check", "result", "why")
+    for row in rows:
+        result = "[green]good[/]" if row["ok"] else f"[red]{escape(row['detail'])}[/]"
+        why = "" if row["ok"] else escape(row["why"])
+        table.add_row(row["bus"], row["device"], str(row["address"]), escape(row["check"]), result, why)
+    return table
+
+
+@bus_app.command()
+def doors(
+    labels: Annotated[list[str] | None, typer.Argument(metavar="[CELL]...", help="all, if none")] = None,
+    socket: Socket = DEFAULT_SOCKET,
+    as_json: AsJson = False,
+    seconds: Annotated[float | None, typer.Option(min=0.1, help="give up after so long")] = None,
+) -> None:
+    """Watch which contact changes while somebody opens and closes each door by hand.
+
+    Close every door first: one that reads open then is wired or configured the wrong way round. Ends well
+    when every door was closed, then seen open and closed again.
+    """
+    if not _watch_doors(socket, labels or [], seconds, as_json):
+        raise typer.Exit(REFUSED)
+
+
+def _watch_doors(socket: Path, labels: list[str], seconds: float | None, as_json: bool) -> bool:
+    """Whether every door (all, without labels) went through its cycle."""
+    there = [cell["label"] for cell in call(socket, "GET", "/v1/cells")]
+    for label in labels:
+        if label not in there:
+            raise typer.BadParameter(f"no such cell: {label}", param_hint="CELL")
+    cycles = {label: DoorCycle() for label in labels or there}
+    query, told = "" if seconds is None else f"?seconds={seconds}", set[str]()
+    with suppress(KeyboardInterrupt):
+        for row in rows_of(socket, "GET", f"/v1/bus/doors{query}"):
+            cycle = cycles.get(row["label"])
+            if cycle is not None:
+                cycle.see(row["door"])
+            if as_json:
+                typer.echo(json.dumps(row, ensure_ascii=False))
+            elif row["label"] in told or (cycle is not None and row["door"] != "closed"):
+                console.print(_door_line(row, cycle), highlight=False)
+            told.add(row["label"])
+            if all(one.complete for one in cycles.values()):
+                break
+    missing = [label for label, cycle in cycles.items() if not cycle.complete]
+    wrong = [label for label, cycle in cycles.items() if cycle.first == "open"]
+    if missing:
+        problems.print(f"not seen open and closed again: {', '.join(missing)}", style="red", highlight=False)
+    if wrong:
+        hint = "if they were closed then, closed_level is wrong for them"
+        problems.print(
+            f"read open at the beginning: {', '.join(wrong)}; {hint}", style="red", highlight=False
+        )
+    return not missing and not wrong
+
+
+class DoorCycle:
+    """What was seen of one door: how it first read, and whether it was open and then closed."""
+
+    def __init__(self) -> None:
+        self.first: str | None = None
+        self.opened = False
+        self.complete = False
+
+    def see(self, door: str) -> None:
+        """It reads so now; what is unknown counts for nothing."""
+        if door == "unknown":
+            return
+        self.first = self.first or door
+        self.opened = self.opened or door == "open"
+        self.complete = self.complete or (self.opened and door == "closed")
+
+
+def _door_line(row: dict[str, Any], cycle: DoorCycle | None) -> str:
+    level = "cannot be read" if row["level"] is None else f"reads {row['level']}"
+    colour = {"open": "yellow", "unknown": "red"}.get(row["door"], "green")
+    note = "" if cycle is None else " (seen open and closed)" if cycle.complete else ""
+    note = " (not asked for)" if cycle is None else note
+    return f"{row['label']}  [{colour}]{row['door']}[/]  {row['device']} {row['channel']} {level}{note}"
+
+
+@contextmanager
+def _written(path: Path) -> Iterator[TextIO]:
+    """A new file; ends the process where it cannot be written."""
+    try:
+        with path.open("w", encoding="utf-8") as file:
+            yield file
+    except BrokenPipeError:
+        raise  # whoever read what we print has gone
+    except OSError as error:
+        problems.print(f"{path}: {error.strerror}", style="red", highlight=False, markup=False)
+        raise typer.Exit(USAGE) from None
+
+
+def _frame_line(row: dict[str, Any]) -> str:
+    time = row["at"].partition("T")[2].rstrip("Z")
+    bad = row["note"] or "damaged" in row["words"] or "exception" in row["words"]
+    words = f"[yellow]{escape(row['words'])}[/]" if bad else escape(row["words"])
+    return f"{time}  {row['bus']}  {row['hex']:<23}  {words}"
+
+
+def _bus_line(row: dict[str, Any]) -> str:
+    up = "[green]up[/]" if row["up"] else "[red]down[/]"
+    baud = f" at {row['baud']} baud" if row["baud"] else ""
+    return f"[bold]{row['bus']}[/] {escape(row['port'])}, {row['protocol']}{baud}, {up}"
+
+
+def _counts_line(row: dict[str, Any]) -> str:
+    more = ("unasked", "glitches", "stray_bytes", "port_losses")
+    counts = ", ".join(f"{row[key]} {key.replace('_', ' ')}" for key in (*COUNTS, *more))
+    share = row["utilisation"]
+    return counts if share is None else f"{counts}; bits pass {share:.0%} of the time"
+
+
+def _device_table(devices: list[dict[str, Any]]) -> Table:
+    table = Table("device", "address", "profile", "state")
+    for heading in (*COUNTS, "owed", "p50 ms", "p99 ms", "max ms"):
+        table.add_column(heading, justify="right")
+    for device in devices:
+        state = STATES.get(device["state"], device["state"])
+        if device["failing_checks"]:
+            state += f" [red]check failed: {escape(', '.join(device['failing_checks']))}[/]"
+        latency = device["latency_ms"]
+        times = ("" if latency[key] is None else f"{latency[key]:g}" for key in ("p50", "p99", "max"))
+        counts = (str(device[key]) for key in (*COUNTS, "owed"))
+        table.add_row(device["device"], str(device["address"]), device["profile"], state, *counts, *times)
+    return table

@@ -1,0 +1,85 @@
+"""How the commands reach the daemon, and what they share: exit codes, options, the two consoles."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated, Any
+
+import httpx
+import typer
+from rich.console import Console
+
+console = Console()
+problems = Console(stderr=True)
+
+REFUSED, USAGE, NO_DAEMON = 1, 2, 3
+UNLOCK_TIMEOUT_S = 60.0
+
+Socket = Annotated[
+    Path, typer.Option("--socket", envvar="EDGE_AGENT_SOCKET", help="the daemon's Unix socket")
+]
+AsJson = Annotated[bool, typer.Option("--json", help="for scripts")]
+DEFAULT_SOCKET = Path("/run/edge-agent/agent.sock")
+
+
+def _nobody(socket: Path, error: Exception) -> typer.Exit:
+    problems.print(f"no daemon at {socket}: {error}", style="red", highlight=False)
+    return typer.Exit(NO_DAEMON)
+
+
+def _refused(response: httpx.Response) -> typer.Exit:
+    problems.print(response.json()["message"], style="red", highlight=False, markup=False)
+    return typer.Exit(REFUSED)
+
+
+def call(socket: Path, method: str, path: str, body: dict[str, Any] | None = None) -> Any:
+    """The daemon's answer; ends the process where there is none or it is a refusal."""
+    try:
+        transport = httpx.HTTPTransport(uds=str(socket))
+        with httpx.Client(transport=transport, base_url="http://agent", timeout=UNLOCK_TIMEOUT_S) as client:
+            response = client.request(method, path, json=body)
+    except httpx.TransportError as error:
+        raise _nobody(socket, error) from None
+    if response.is_error:
+        raise _refused(response)
+    return response.json()
+
+
+def rows_of(
+    socket: Path, method: str, path: str, body: dict[str, Any] | None = None
+) -> Iterator[dict[str, Any]]:
+    """Rows that the daemon tells as they come (server-sent events), until it has no more.
+
+    Ends the process where the daemon is not there or refuses.
+    """
+    try:
+        transport = httpx.HTTPTransport(uds=str(socket))
+        with (
+            httpx.Client(transport=transport, base_url="http://agent", timeout=None) as client,
+            client.stream(method, path, json=body) as response,
+        ):
+            if response.is_error:
+                response.read()
+                raise _refused(response)
+            for line in response.iter_lines():
+                if line.startswith("data: "):
+                    yield json.loads(line.removeprefix("data: "))
+    except httpx.TransportError as error:
+        raise _nobody(socket, error) from None
+
+
+@contextmanager
+def until_stopped() -> Iterator[None]:
+    """Ctrl-C ends the process well."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        raise typer.Exit(0) from None
+
+
+def print_json(value: Any) -> None:
+    """A value as indented JSON."""
+    typer.echo(json.dumps(value, indent=2, ensure_ascii=False))

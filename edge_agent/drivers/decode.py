@@ -1,0 +1,281 @@
+"""Frames in words for people, and the questions that sent frames were.
+
+A reply says less than its question: which registers, how many inputs. So a `Decoder` remembers the last
+question of each kind to each address, and is given the frames in the order in which they passed.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Literal
+
+from edge_agent.drivers.lock_protocols import (
+    Cu16Codec,
+    Cu48Codec,
+    FramedCodec,
+    WklyCodec,
+    Xor8aCodec,
+    codec_of,
+)
+from edge_agent.drivers.modbus import MBAP_LENGTH, TcpCodec, function_of, intact
+from edge_agent.drivers.profiles import (
+    ChannelWrite,
+    ConstantWrite,
+    FixedPulse,
+    Profile,
+    Protocol,
+    SwitchedPulse,
+    TimedPulse,
+)
+from edge_agent.drivers.requests import (
+    Codec,
+    LockStatus,
+    Question,
+    Read,
+    Request,
+    Unlock,
+    Write,
+    WriteRegisters,
+)
+from edge_agent.errors import BadReply, DeviceFault
+
+Wire = Protocol | Literal["modbus-tcp"]
+EXCEPTIONS = {
+    1: "illegal function",
+    2: "illegal data address",
+    3: "illegal data value",
+    4: "device failure",
+    5: "acknowledged, not done yet",
+    6: "device busy",
+    8: "memory parity error",
+    10: "gateway path unavailable",
+    11: "gateway target did not respond",
+}
+"""Modbus application protocol 1.1b3, section 7."""
+_WHAT = {1: "coils", 2: "inputs", 3: "registers", 4: "input registers"}
+USUAL_CHANNELS = {"8a": 8, "kerong-cu16": 16, "kerong-cu48": 48, "wkly": 1}
+"""What a status is taken to be of where nobody says how many channels a lock board has."""
+
+
+def codec_for(wire: Wire) -> Codec:
+    """A codec of its own for whoever reads what passes."""
+    return TcpCodec() if wire == "modbus-tcp" else codec_of(wire)
+
+
+def question_of(wire: Wire, frame: bytes, channels: int | None = None) -> Question | None:
+    """The question that a sent frame was; None if it is none that this program sends.
+
+    `channels`: how many a lock board has, which its frames do not say.
+    """
+    if wire in ("modbus", "modbus-tcp"):
+        return _modbus_question(wire, frame)
+    codec = codec_for(wire)
+    found = _lock_question(codec, frame, channels or USUAL_CHANNELS[wire])
+    return found if found is not None and codec.encode(found) == frame else None
+
+
+def _modbus_question(wire: Wire, frame: bytes) -> Question | None:
+    if wire == "modbus-tcp":
+        body = frame[MBAP_LENGTH - 1 :]
+        if len(frame) < MBAP_LENGTH or frame[5] != len(body):
+            return None
+    elif len(frame) < 8 or not intact(frame):
+        return None
+    else:
+        body = frame[:-2]
+    if len(body) < 6:
+        return None
+    address, function, first, second = struct.unpack(">BBHH", body[:6])
+    request: Request
+    if function in _WHAT and len(body) == 6:
+        request = Read(function, first, second)
+    elif function in (5, 6) and len(body) == 6:
+        request = Write(function, first, second)
+    elif function == 16 and len(body) == 7 + 2 * second and body[6] == 2 * second:
+        request = WriteRegisters(first, struct.unpack(f">{second}H", body[7:]))
+    else:
+        return None
+    return Question(address, request)
+
+
+def _lock_question(codec: Codec, frame: bytes, channels: int) -> Question | None:
+    match codec, len(frame):
+        case Xor8aCodec(), 5 if frame[0] == Xor8aCodec.UNLOCK:
+            return Question(frame[1], Unlock(frame[2], frame[3]))
+        case Xor8aCodec(), 5 if frame[0] == Xor8aCodec.STATUS:
+            return Question(frame[1], LockStatus(channels, frame[3]))
+        case Cu16Codec(), 5 if frame[2] == Cu16Codec.UNLOCK:
+            return Question(frame[1] >> 4, Unlock((frame[1] & 15) + 1))
+        case Cu16Codec(), 5:
+            return Question(frame[1] >> 4, LockStatus(channels))
+        case Cu48Codec(), 6 if frame[3] == Cu48Codec.UNLOCK:
+            return Question(frame[1], Unlock(frame[2] + 1))
+        case Cu48Codec(), 6:
+            return Question(frame[1], LockStatus(channels))
+        case WklyCodec(), 9:
+            return Question(frame[5], Unlock(frame[7]))
+        case WklyCodec(), 8:
+            return Question(frame[5], LockStatus(channels))
+    return None
+
+
+def values_in_words(request: Request, values: Sequence[int]) -> str:
+    """What an answer says; empty for an act that was acknowledged."""
+    if isinstance(request, LockStatus):
+        return f"contacts {_high(values, 1)}"
+    if not isinstance(request, Read):
+        return ""
+    if request.function in (1, 2):
+        return f"{_WHAT[request.function]} {_high(values, request.address + 1)}"
+    what = _WHAT[request.function] if len(values) != 1 else _WHAT[request.function].removesuffix("s")
+    return f"{what} from {request.address}: {' '.join(str(value) for value in values)}"
+
+
+def _high(values: Sequence[int], first: int) -> str:
+    high = ",".join(str(first + index) for index, value in enumerate(values) if value)
+    return f"{high} high" if high else "all low"
+
+
+class Decoder:
+    """Puts what passes on one bus into words; channels are counted from 1, addresses from 0 as on the wire.
+
+    `devices`: name and profile by address.
+    """
+
+    def __init__(self, wire: Wire, devices: Mapping[int, tuple[str, Profile]]) -> None:
+        self._wire: Wire = wire
+        self._devices = devices
+        self._codec = codec_for(wire)
+        self._asked: dict[tuple[int, int], Question] = {}
+        self._last: Question | None = None
+
+    def words(self, direction: Literal["sent", "heard"], data: bytes, note: str = "") -> str:
+        """One frame; `note` is what the owner of the bus made of it (`Passed.note`)."""
+        return f"-> {self._sent(data)}" if direction == "sent" else f"<- {self._heard(data, note)}"
+
+    def _name(self, address: int) -> str:
+        known = self._devices.get(address)
+        return f"?({address})" if known is None else f"{known[0]}({address})"
+
+    def _channels(self, data: bytes) -> int | None:
+        """How many channels the lock board has that a frame was sent to."""
+        first = question_of(self._wire, data)
+        profile = None if first is None else self._devices.get(first.address, ("", None))[1]
+        doors = None if profile is None else profile.doors
+        return None if doors is None else doors.channels
+
+    def _sent(self, data: bytes) -> str:
+        question = self._last = question_of(self._wire, data, self._channels(data))
+        if question is None:
+            return "not a request that is known"
+        self._asked[question.address, _kind(question.request)] = question
+        profile = self._devices.get(question.address, ("", None))[1]
+        return f"{self._name(question.address)} {request_in_words(question.request, profile)}"
+
+    def _heard(self, data: bytes, note: str) -> str:
+        if note == "rubbish":
+            return f"rubbish, {len(data)} bytes"
+        if note == "unasked":
+            address = self._speaker(data)
+            who = "" if address is None else f" from {self._name(address)}"
+            return f"unasked{who}"
+        question = self._question_of_late(data) if note == "late" else self._last
+        if question is None:
+            return note or "nobody was asked"
+        before = f"{self._name(question.address)} " + ("late: " if note == "late" else "")
+        try:
+            said = values_in_words(question.request, self._codec.parse(question, data))
+        except DeviceFault as fault:
+            code = fault.exception_code
+            return f"{before}exception {code}: {EXCEPTIONS.get(code, 'unknown')}"
+        except BadReply as fault:
+            return f"{before}damaged: {fault}"
+        return before + (said or "done")
+
+    def _speaker(self, data: bytes) -> int | None:
+        if isinstance(self._codec, FramedCodec):
+            return self._codec.speaker(data) if self._whole(self._codec, data) else None
+        place = 0 if self._wire == "modbus" else MBAP_LENGTH - 1
+        return data[place] if len(data) > place else None
+
+    def _whole(self, codec: FramedCodec, data: bytes) -> bool:
+        """Whether this is one frame; whoever took it out of what was heard may have waited for none."""
+        return bool(data) and len(data) in [codec.frame_length(data, q) for q in (self._last, None)]
+
+    def _question_of_late(self, data: bytes) -> Question | None:
+        if isinstance(self._codec, FramedCodec):
+            codec, asked = self._codec, self._asked.values() if self._whole(self._codec, data) else ()
+            return next((question for question in asked if codec.answers(question, data)), None)
+        return self._asked.get((data[0], data[1] & 0x7F)) if len(data) > 1 else None
+
+
+def _kind(request: Request) -> int:
+    """Tells questions apart whose answers differ."""
+    if isinstance(request, Unlock):
+        return 0x100
+    return 0x101 if isinstance(request, LockStatus) else function_of(request)
+
+
+def request_in_words(request: Request, profile: Profile | None = None) -> str:
+    """A request; with the profile of its device also what it means there."""
+    if isinstance(request, Read):
+        return f"read {request.count} {_WHAT[request.function]} from {request.address}"
+    if isinstance(request, LockStatus):
+        return "read the contacts"
+    if isinstance(request, Unlock):
+        return f"unlock {request.channel}"
+    meant = None if profile is None else _meant(request, profile)
+    if meant is not None:
+        return meant
+    if isinstance(request, WriteRegisters):
+        return f"write registers from {request.address}: {' '.join(str(value) for value in request.values)}"
+    what = "coil" if request.function == 5 else "register"
+    return f"write {what} {request.address}: 0x{request.value:04X}"
+
+
+def _meant(request: Write | WriteRegisters, profile: Profile) -> str | None:
+    """What a write does on a board of this profile; None if that is not known."""
+    for part in (profile.lock, profile.relays):
+        if part is None:
+            continue
+        if _is_constant(request, part.all_off):
+            return "all outputs off"
+        pulse = part.pulse
+        for channel in range(1, part.channels + 1):
+            if isinstance(pulse, TimedPulse):
+                ms = _pulse_ms(request, pulse, channel)
+                if ms is not None:
+                    return f"pulse channel {channel} for {ms} ms"
+            elif isinstance(pulse, FixedPulse) and pulse.request(channel) == request:
+                return f"pulse channel {channel} for {pulse.ms} ms"
+            for switch, state in _switches(part, pulse):
+                if switch.request(channel) == request:
+                    return f"channel {channel} {state}"
+    relays = profile.relays
+    if relays is not None and isinstance(request, Write) and request.function == relays.function:
+        channel = request.address - relays.address + 1
+        known = {relays.on: "on", relays.off: "off"}
+        if 1 <= channel <= relays.channels and request.value in known:
+            return f"channel {channel} {known[request.value]}"
+    return None
+
+
+def _switches(part: object, pulse: object) -> Iterable[tuple[ChannelWrite, str]]:
+    off = getattr(part, "off", None)
+    if isinstance(off, ChannelWrite):
+        yield off, "off"
+    if isinstance(pulse, SwitchedPulse):
+        yield pulse.on, "on"
+        yield pulse.off, "off"
+
+
+def _is_constant(request: Write | WriteRegisters, constant: ConstantWrite | None) -> bool:
+    return constant is not None and request == Write(constant.function, constant.address, constant.value)
+
+
+def _pulse_ms(request: Write | WriteRegisters, pulse: TimedPulse, channel: int) -> int | None:
+    """How long a timed pulse on this channel was asked for; None if the request is not that."""
+    value = request.values[-1] if isinstance(request, WriteRegisters) else request.value
+    ms = (value - pulse.base) * pulse.unit_ms
+    return ms if ms > 0 and pulse.able(ms) and pulse.request(channel, ms) == request else None

@@ -1,0 +1,244 @@
+"""Who answers on a bus: every address is asked something harmless, between the polls of the daemon.
+
+A request of the scan goes at poll priority, so every command overtakes it; and through the owner of the bus,
+which knows what each address owes: a late reply is taken for no other address's.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Iterable
+from dataclasses import dataclass, replace
+from typing import Any, Literal
+
+from edge_agent.drivers.bus import Priority
+from edge_agent.drivers.decode import EXCEPTIONS, USUAL_CHANNELS
+from edge_agent.drivers.profiles import BusNeeds, Profile
+from edge_agent.drivers.requests import LockStatus, Question, Read, Request
+from edge_agent.errors import (
+    BadReply,
+    BusTimeout,
+    Code,
+    DeviceFault,
+    FieldViolation,
+    NotSent,
+    PortLost,
+    Refusal,
+)
+from edge_agent.runtime.bus_service import BusPlace, Placed
+
+TRIES = 3
+"""How often a configured device that keeps silent is asked, and any address whose reply came damaged."""
+LONGEST_REST_S = 4.0
+"""So long an address may owe replies that could be taken for ours before it is given up."""
+FIRST_READ = Read(3, 0, 1)
+"""Asked of an address of which nothing is known."""
+
+Outcome = Literal["silent", "answers", "exception", "garbled"]
+SILENT: Outcome = "silent"
+
+
+@dataclass(frozen=True, slots=True)
+class Heard:
+    """What came of one request. `code`: of an exception; `fault`: what was wrong with the last reply."""
+
+    outcome: Outcome
+    code: int | None = None
+    fault: str | None = None
+    garbled: int = 0
+    """How many replies came damaged."""
+    values: tuple[int, ...] = ()
+    """What an answer said."""
+
+
+def reads_of(profile: Profile) -> list[Request]:
+    """What is read of a device of this profile day by day, each harmless."""
+    found: list[Request] = []
+    doors, scale, temperature = profile.doors, profile.scale, profile.temperature
+    if doors is not None and doors.function is not None:
+        found.append(Read(doors.function, doors.address, doors.channels))
+    elif doors is not None:
+        found.append(LockStatus(doors.channels, doors.command, doors.feedback == "sensor"))
+    if scale is not None:
+        found.append(Read(scale.function, scale.address, scale.count))
+    if temperature is not None:
+        found.append(Read(temperature.function, temperature.address, temperature.channels))
+    return found
+
+
+def patient_needs(place: BusPlace) -> BusNeeds:
+    """Needs under which every configured kind of device on a bus answers in time."""
+    needs = [device.profile.bus for device in place.devices] or [BusNeeds()]
+    return BusNeeds(
+        protocol="modbus" if place.wire == "modbus-tcp" else place.wire,
+        gap_ms=max(need.gap_ms for need in needs),
+        turnaround_ms=max(need.turnaround_ms for need in needs),
+        drain_ms=max(need.drain_ms for need in needs),
+        late_ms=max(need.late_ms for need in needs),
+    )
+
+
+async def ask(place: BusPlace, address: int, request: Request, needs: BusNeeds, tries: int) -> Heard:
+    """One harmless request, again where its reply was damaged or (`tries` > 1) did not come.
+
+    Raises `PortLost`.
+    """
+    bus, loop = place.bus, asyncio.get_running_loop()
+    question = Question(address, request)
+    end_s = loop.time() + LONGEST_REST_S
+    heard = Heard(SILENT)
+    asked, damaged = 0, 0
+    while asked < tries or (damaged and asked < TRIES):
+        when_s = bus.record(address).may_ask_s(question, loop.time())
+        if when_s > end_s:
+            return replace(heard, fault="it owes the replies to other questions")
+        await asyncio.sleep(max(0.0, when_s - loop.time()))
+        try:
+            values = await bus.transact(address, request, needs, Priority.POLL)
+        except NotSent:
+            continue  # somebody else's question to it was not answered meanwhile
+        except DeviceFault as fault:
+            return Heard("exception", fault.exception_code, garbled=damaged)
+        except BadReply as fault:
+            damaged += 1
+            heard = Heard("garbled", fault=str(fault), garbled=damaged)
+        except BusTimeout:
+            if damaged == 0:
+                heard = Heard(SILENT)
+        else:
+            return Heard("answers", garbled=damaged, values=tuple(values))
+        asked += 1
+    return heard
+
+
+def addresses_of(place: BusPlace, first: int | None, last: int | None) -> list[int]:
+    """Which addresses a scan asks: the whole range, or a part; configured ones beyond the usual range too.
+
+    Raises `Refusal` code 3.
+    """
+    least, most, usual = place.addresses
+    for name, value in (("first", first), ("last", last)):
+        if value is not None and not least <= value <= most:
+            problem = f"must be {least} to {most} with {place.wire}"
+            raise Refusal(Code.INVALID_ARGUMENT, f"{name}: {problem}", (FieldViolation(name, problem),))
+    begin = least if first is None else first
+    end = max(usual, begin) if last is None else last
+    if end < begin:
+        problem = "must not be less than first"
+        raise Refusal(Code.INVALID_ARGUMENT, f"last: {problem}", (FieldViolation("last", problem),))
+    chosen = set(range(begin, end + 1))
+    if last is None:
+        chosen |= {device.address for device in place.devices if device.address >= begin}
+    return sorted(chosen)
+
+
+class Scans:
+    """The scans of all buses: one at a time on each."""
+
+    def __init__(self) -> None:
+        self._running: set[str] = set()
+
+    def scan(
+        self, name: str, place: BusPlace, first: int | None = None, last: int | None = None
+    ) -> AsyncIterator[dict[str, Any]]:
+        """A row an address, as they are asked.
+
+        `result`: `silent`, `answers`, `exception` (somebody is there and says no), `garbled`. `device`: which
+        configured one it is, None if none. `reads_like`: the configured profiles whose reads a stranger
+        answers. `finding`: what is wrong there, None if nothing. A scan that cannot go on ends with a row
+        that has `error`. Raises `Refusal`: code 3 for a wrong range, 9 while another scan of the bus runs, 14
+        without a port.
+        """
+        addresses = addresses_of(place, first, last)
+        if name in self._running:
+            raise Refusal(Code.NOT_ALLOWED, f"bus {name} is being scanned already")
+        if not place.bus.up:
+            raise Refusal(Code.OFFLINE, f"bus {name}: its port is not there")
+        return self._scan(name, place, addresses)
+
+    async def _scan(self, name: str, place: BusPlace, addresses: list[int]) -> AsyncIterator[dict[str, Any]]:
+        if name in self._running:
+            yield {"bus": name, "error": "another scan was quicker"}
+            return
+        self._running.add(name)
+        try:
+            needs = patient_needs(place)
+            for number, address in enumerate(addresses, 1):
+                row = await self._row(place, address, needs)
+                yield {"bus": name, "number": number, "of": len(addresses), **row}
+        except PortLost as fault:
+            yield {"bus": name, "error": str(fault)}
+        finally:
+            self._running.discard(name)
+            _forget_strangers(place, addresses)
+
+    async def _row(self, place: BusPlace, address: int, needs: BusNeeds) -> dict[str, Any]:
+        device = place.device_at(address)
+        known: Iterable[str]
+        if device is not None:
+            heard, known = await self._configured(place, device), ()
+        else:
+            heard, known = await self._stranger(place, address, needs)
+        return {
+            "address": address,
+            "result": heard.outcome,
+            "device": None if device is None else device.name,
+            "profile": None if device is None else device.profile_name,
+            "exception": None if heard.code is None else EXCEPTIONS.get(heard.code, str(heard.code)),
+            "damaged": heard.garbled,
+            "fault": heard.fault,
+            "reads_like": sorted(known),
+            "finding": _finding(heard, device),
+        }
+
+    @staticmethod
+    async def _configured(place: BusPlace, device: Placed) -> Heard:
+        """Asked what it is asked every day: another question might find it silent, and in its daily work."""
+        request = next(iter(reads_of(device.profile)), first_read(place))
+        return await ask(place, device.address, request, device.profile.bus, TRIES)
+
+    @staticmethod
+    async def _stranger(place: BusPlace, address: int, needs: BusNeeds) -> tuple[Heard, Iterable[str]]:
+        """A silent address costs one time-out; who answers is asked what the configured profiles read."""
+        heard = await ask(place, address, first_read(place), needs, 1)
+        if heard.outcome not in ("answers", "exception") or not place.wire.startswith("modbus"):
+            return heard, ()
+        likely = set()
+        for kind, profile in {d.profile_name: d.profile for d in place.devices}.items():
+            found = [await ask(place, address, read, needs, 1) for read in reads_of(profile)]
+            if found and all(one.outcome == "answers" for one in found):
+                likely.add(kind)
+        return heard, likely
+
+
+def first_read(place: BusPlace) -> Request:
+    """What is asked of an address on a bus where nothing is known of it."""
+    if place.wire == "modbus" or place.wire == "modbus-tcp":
+        return FIRST_READ
+    doors = next((device.profile.doors for device in place.devices if device.profile.doors), None)
+    if doors is None:
+        return LockStatus(USUAL_CHANNELS[place.wire])
+    return LockStatus(doors.channels, doors.command, doors.feedback == "sensor")
+
+
+def _finding(heard: Heard, device: Placed | None) -> str | None:
+    """What is wrong at an address; None if nothing is."""
+    if heard.outcome == "garbled":
+        return "garbled replies: two devices on one address, or a bad line?"
+    if device is not None and heard.outcome == "silent":
+        return f"{device.name} does not answer"
+    if device is not None and heard.outcome == "exception" and reads_of(device.profile):
+        return f"{device.name} refuses what its profile reads: another kind of device?"
+    return None
+
+
+def _forget_strangers(place: BusPlace, addresses: Iterable[int]) -> None:
+    """Addresses where nobody is, and which owe nothing any more, need no record."""
+    now_s = asyncio.get_running_loop().time()
+    for address in addresses:
+        record = place.bus.devices.get(address)
+        if record is None or place.device_at(address) is not None:
+            continue
+        record.forget_barred(now_s)
+        if not record.owed and not record.replies and not record.exceptions:
+            del place.bus.devices[address]

@@ -1,0 +1,296 @@
+"""What the buses tell a technician: counters and latencies, the frames as they pass, and the doors' contacts.
+
+Scanning and checking are in `bus_scan` and `bus_checks`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import AsyncIterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from edge_agent.drivers.bus import BusOwner, Passed
+from edge_agent.drivers.decode import Decoder, Wire
+from edge_agent.drivers.health import DeviceRecord
+from edge_agent.drivers.profiles import Profile
+from edge_agent.errors import Code, Refusal
+from edge_agent.model import Door
+from edge_agent.protocol.api import rfc3339
+from edge_agent.runtime.clock import Clock
+from edge_agent.runtime.doors import DoorPlace, Doors
+
+QUEUE_FRAMES = 2000
+"""So many frames wait for a slow follower of a bus; those that come then are counted and not kept."""
+LOOK_S = 0.05
+"""How often the doors' contacts are compared while somebody follows them."""
+
+
+@dataclass(frozen=True, slots=True)
+class Placed:
+    """A configured device: its name, address, and what its profile says of it."""
+
+    name: str
+    address: int
+    profile_name: str
+    profile: Profile
+
+
+@dataclass(frozen=True, slots=True)
+class BusPlace:
+    """A bus and what the configuration says of it.
+
+    `addresses`: the first and the last that there can be, and where a scan ends unless told otherwise.
+    `baud`: 0 for a network.
+    """
+
+    bus: BusOwner
+    port: str
+    wire: Wire
+    baud: int
+    addresses: tuple[int, int, int]
+    devices: tuple[Placed, ...]
+
+    def device_at(self, address: int) -> Placed | None:
+        """The configured device at an address."""
+        return next((device for device in self.devices if device.address == address), None)
+
+
+class Tap:
+    """Follows one bus: keeps the frames that were not fetched yet, and counts those it had no room for."""
+
+    def __init__(self, bus: BusOwner, arrived: asyncio.Event) -> None:
+        self._bus = bus
+        self._arrived = arrived
+        self._frames: deque[Passed] = deque()
+        self._dropped = 0
+
+    def __enter__(self) -> Tap:
+        """Begins to listen."""
+        self._bus.taps.append(self._take)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Ends it."""
+        self._bus.taps.remove(self._take)
+
+    def _take(self, passed: Passed) -> None:
+        if len(self._frames) >= QUEUE_FRAMES:
+            self._dropped += 1
+        else:
+            self._frames.append(passed)
+        self._arrived.set()
+
+    def fetch(self) -> tuple[list[Passed], int]:
+        """What has passed since the last call, and how many frames after that were lost."""
+        frames, dropped = list(self._frames), self._dropped
+        self._frames.clear()
+        self._dropped = 0
+        return frames, dropped
+
+
+class BusService:
+    """Looks at the buses; what it shows holds no code."""
+
+    def __init__(
+        self,
+        places: Mapping[str, BusPlace],
+        doors: Doors,
+        door_places: Mapping[str, DoorPlace],
+        clock: Clock,
+    ) -> None:
+        self._places = places
+        self._doors = doors
+        self._door_places = door_places
+        self._clock = clock
+        self.failing: dict[str, list[str]] = {}
+        """The names of the checks that each device failed last, see `bus_checks.Checks`."""
+
+    @property
+    def places(self) -> Mapping[str, BusPlace]:
+        """All buses."""
+        return self._places
+
+    def place(self, name: str) -> BusPlace:
+        """A bus by its name. Raises `Refusal` code 5."""
+        if name not in self._places:
+            known = ", ".join(self._places)
+            raise Refusal(Code.NOT_FOUND, f"no such bus: {name}; there are: {known}")
+        return self._places[name]
+
+    def stats(self) -> list[dict[str, Any]]:
+        """What has passed on each bus since the daemon's start, and how each configured device answers.
+
+        `utilisation`: the share of the time in which bits passed; None over a network, where nobody can tell.
+        Latencies, in ms from a request's last bit to its whole reply, are bounds: not above the value.
+        """
+        return [self._bus_row(name, place) for name, place in self._places.items()]
+
+    def _bus_row(self, name: str, place: BusPlace) -> dict[str, Any]:
+        bus, counters = place.bus, place.bus.counters
+        share = bus.utilisation()
+        return {
+            "bus": name,
+            "port": place.port,
+            "protocol": place.wire,
+            "baud": place.baud or None,
+            "up": bus.up,
+            "requests": counters.requests,
+            "replies": counters.replies,
+            "timeouts": counters.timeouts,
+            "damaged": counters.bad_replies,
+            "exceptions": counters.exceptions,
+            "late": counters.late_replies,
+            "unasked": sum(record.unasked for record in bus.devices.values()),
+            "glitches": counters.glitches,
+            "stray_bytes": counters.stray_bytes,
+            "port_losses": counters.port_losses,
+            "utilisation": None if share is None else round(share, 4),
+            "devices": [self._device_row(place, device) for device in place.devices],
+        }
+
+    def _device_row(self, place: BusPlace, device: Placed) -> dict[str, Any]:
+        record = place.bus.record(device.address)
+        record.forget_barred(asyncio.get_running_loop().time())
+        latency = record.latency
+        return {
+            "device": device.name,
+            "address": device.address,
+            "profile": device.profile_name,
+            "state": _state(record),
+            "requests": record.requests,
+            "replies": record.replies,
+            "timeouts": record.timeouts,
+            "damaged": record.bad_replies,
+            "exceptions": record.exceptions,
+            "late": record.late_replies,
+            "unasked": record.unasked,
+            "owed": len(record.owed),
+            "latency_ms": {
+                "p50": _rounded(latency.quantile_ms(0.5)),
+                "p99": _rounded(latency.quantile_ms(0.99)),
+                "max": _rounded(latency.longest_ms if record.replies else None),
+            },
+            "failing_checks": self.failing.get(device.name, []),
+        }
+
+    def monitor(self, name: str | None, seconds: float | None = None) -> AsyncIterator[dict[str, Any]]:
+        """The frames of one bus, or of all, as they pass, for so many seconds or until the caller has enough.
+
+        A frame has `at` (UTC), `at_s` (a clock of the daemon, for differences), `bus`, `baud`, `protocol`,
+        `direction` (`sent`, `heard`), `hex`, `note` and `words`. Where the caller was too slow, a row of
+        direction `lost` says in `note` how many are missing. Raises `Refusal` code 5.
+        """
+        chosen = dict(self._places) if name is None else {name: self.place(name)}
+        return self._follow(chosen, seconds)
+
+    async def _follow(
+        self, chosen: Mapping[str, BusPlace], seconds: float | None
+    ) -> AsyncIterator[dict[str, Any]]:
+        arrived = asyncio.Event()
+        loop = asyncio.get_running_loop()
+        end_s = None if seconds is None else loop.time() + seconds
+        taps = {name: Tap(place.bus, arrived) for name, place in chosen.items()}
+        decoders = {
+            name: Decoder(place.wire, {d.address: (d.name, d.profile) for d in place.devices})
+            for name, place in chosen.items()
+        }
+        for tap in taps.values():
+            tap.__enter__()
+        try:
+            while True:
+                rows: list[dict[str, Any]] = []
+                for name, tap in taps.items():
+                    frames, dropped = tap.fetch()
+                    rows += [self._frame_row(chosen[name], name, frame, decoders[name]) for frame in frames]
+                    if dropped:
+                        at_s = asyncio.get_running_loop().time()
+                        lost = self._row(chosen[name], name, at_s)
+                        rows.append(lost | {"direction": "lost", "hex": "", "note": str(dropped)})
+                        rows[-1]["words"] = f"{dropped} frames passed too quickly to be shown"
+                for row in sorted(rows, key=lambda row: float(row["at_s"])):
+                    yield row
+                if not await _happens_before(end_s, arrived):
+                    return
+                arrived.clear()
+        finally:
+            for tap in taps.values():
+                tap.__exit__()
+
+    def _row(self, place: BusPlace, name: str, at_s: float) -> dict[str, Any]:
+        ago_s = asyncio.get_running_loop().time() - at_s
+        return {
+            "at": _precisely(self._clock.now().wall_s - ago_s),
+            "at_s": round(at_s, 6),
+            "bus": name,
+            "baud": place.baud,
+            "protocol": place.wire,
+        }
+
+    def _frame_row(self, place: BusPlace, name: str, frame: Passed, decoder: Decoder) -> dict[str, Any]:
+        words = decoder.words(frame.direction, frame.data, frame.note)
+        said = {
+            "direction": frame.direction,
+            "hex": frame.data.hex(" ").upper(),
+            "note": frame.note,
+            "words": words,
+        }
+        return self._row(place, name, frame.at_s) | said
+
+    async def doors(self, seconds: float | None = None) -> AsyncIterator[dict[str, Any]]:
+        """Every door as it is believed to be now, and then each change, for so many seconds or until the
+        caller has enough.
+
+        `level` is what its contact reads; None while nobody knows.
+        """
+        told: dict[str, Door | None] = dict.fromkeys(self._door_places)
+        loop = asyncio.get_running_loop()
+        end_s = float("inf") if seconds is None else loop.time() + seconds
+        while loop.time() < end_s:
+            for label, place in self._door_places.items():
+                door = self._doors.believed(label)
+                if door is not told[label]:
+                    told[label] = door
+                    yield _door_row(label, place, door)
+            await asyncio.sleep(LOOK_S)
+
+
+async def _happens_before(end_s: float | None, event: asyncio.Event) -> bool:
+    """Whether it happens before an instant of the loop (None: whenever)."""
+    try:
+        async with asyncio.timeout_at(end_s):
+            await event.wait()
+    except TimeoutError:
+        return False
+    return end_s is None or asyncio.get_running_loop().time() < end_s
+
+
+def _door_row(label: str, place: DoorPlace, door: Door) -> dict[str, Any]:
+    level = {Door.CLOSED: place.closed_level, Door.OPEN: 1 - place.closed_level}.get(door)
+    return {
+        "label": label,
+        "device": place.board,
+        "channel": place.channel,
+        "door": door,
+        "level": level,
+        "closed_level": place.closed_level,
+    }
+
+
+def _precisely(wall_s: float) -> str:
+    """RFC 3339 with milliseconds."""
+    whole, ms = divmod(int(wall_s * 1000), 1000)
+    return f"{rfc3339(whole).removesuffix('Z')}.{ms:03d}Z"
+
+
+def _state(record: DeviceRecord) -> str:
+    if record.dead:
+        return "dead"
+    if record.failures:
+        return "failing"
+    return "answering" if record.replies or record.exceptions else "not asked"
+
+
+def _rounded(ms: float | None) -> float | None:
+    return None if ms is None else round(ms, 1)
