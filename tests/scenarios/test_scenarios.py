@@ -12,6 +12,7 @@ from edge_agent.config import Settings, load_settings
 from tests.scenarios.plays import PLAYS
 from tests.scenarios.stage import BenchStage, play_virtually
 from tests.support.bench import running_bench
+from tests.support.machines import LOCK_BOARDS, machine_of, smallest
 from tools.bench.settings import REPOSITORY
 from tools.simulate.weather import Weather
 
@@ -50,6 +51,22 @@ def test_at_every_speed(tmp_path: Path, baud: int, play: str) -> None:
     play_virtually(settings_of("demo", baud=baud), tmp_path, PLAYS[play])
 
 
+@pytest.mark.parametrize("play", PLAYS)
+@pytest.mark.parametrize("protocol", LOCK_BOARDS)
+def test_with_every_lock_protocol(tmp_path: Path, protocol: str, play: str) -> None:
+    play_virtually(machine_of(tmp_path, protocol), tmp_path, PLAYS[play])
+
+
+@pytest.mark.parametrize("cable", [name for name in CABLES if name != "whole"])
+@pytest.mark.parametrize("protocol", LOCK_BOARDS)
+def test_lock_protocols_over_bad_cables(tmp_path: Path, protocol: str, cable: str) -> None:
+    weather, split = CABLES[cable]
+    settings = machine_of(tmp_path, protocol)
+    echo = weather is not None and weather.echo
+    settings.buses["main"] = settings.buses["main"].model_copy(update={"local_echo": echo})
+    play_virtually(settings, tmp_path, PLAYS["a life by the API"], weather=weather, split=split)
+
+
 @pytest.fixture(scope="module", params=BAUDS, ids=lambda baud: f"pty {baud}")
 def bench_stage(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
@@ -62,3 +79,25 @@ def bench_stage(
 def test_on_the_pseudo_terminal(bench_stage: BenchStage, play: str) -> None:
     bench_stage.begin()
     asyncio.run(PLAYS[play](bench_stage))
+
+
+NETWORKS = {
+    "Modbus TCP": ("tcp://192.0.2.7:502", "moxa-e1214", 1),
+    "RTU over TCP": ("rtu+tcp://192.0.2.8:4001", "lc-modbus-8r", 255),
+}
+
+
+@pytest.fixture(scope="module", params=NETWORKS)
+def network_stage(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[BenchStage]:
+    port, profile, address = NETWORKS[request.param]
+    file = smallest(tmp_path_factory.mktemp("machine"), port, "modbus", profile, address)
+    with running_bench(tmp_path_factory.mktemp("network"), BENCH_CONFIG=str(file)) as bench:
+        yield BenchStage(bench, load_settings(file))
+
+
+@pytest.mark.parametrize("play", PLAYS)
+def test_over_a_network(network_stage: BenchStage, play: str) -> None:
+    network_stage.begin()
+    asyncio.run(PLAYS[play](network_stage))

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import tomllib
 from pathlib import Path
 from typing import Any
 
 import pytest
-import tomli_w
 
 from tests.support.bench import PARCEL, Bench, running_bench, wait_for
+from tests.support.machines import smallest
 
 CONFIG = Path(__file__).resolve().parents[2] / "config"
 PLAIN = {**PARCEL, "width": 250, "height": 100, "cooling_required": False}
@@ -51,12 +50,7 @@ NETWORKS = {
 @pytest.mark.parametrize("name", NETWORKS)
 def test_the_smallest_machine_on_other_boards_and_over_a_network(tmp_path: Path, name: str) -> None:
     port, protocol, profile, address = NETWORKS[name]
-    document = tomllib.loads((CONFIG / "tiny.toml").read_text(encoding="utf-8"))
-    document["buses"]["main"] = {"port": port, "protocol": protocol, "baud": 19200}
-    document["devices"]["board"] |= {"profile": profile, "address": address}
-    document["paths"] = {"profiles": str(CONFIG / "devices")}
-    file = tmp_path / "machine.toml"
-    file.write_text(tomli_w.dumps(document), encoding="utf-8")
+    file = smallest(tmp_path, port, protocol, profile, address)
     with running_bench(tmp_path / "bench", BENCH_CONFIG=str(file)) as bench:
         serve_a_parcel(bench, "machine_tiny", PLAIN)
         assert bench.stop() == 0
