@@ -172,26 +172,30 @@ def outputs_of(device: Device, profile: Profile) -> Outputs | None:
     return Outputs(device, tuple(dict.fromkeys(requests))) if requests else None
 
 
+def blocks(function: int, address: int, count: int, bulk: int | None) -> list[Read]:
+    """The fewest reads of so many points together that the board bears."""
+    most = bulk or count
+    return [Read(function, address + first, min(most, count - first)) for first in range(0, count, most)]
+
+
 class DoorInputs:
     """Door contacts on discrete inputs, or on a lock board that tells how they stand."""
 
     def __init__(self, device: Device, doors: DoorsCapability) -> None:
         self.name = device.name
         self._device = device
-        self._request: Request
+        self._requests: list[Request]
         if doors.function is None:
-            self._request = LockStatus(doors.channels, doors.command, doors.feedback == "sensor")
+            self._requests = [LockStatus(doors.channels, doors.command, doors.feedback == "sensor")]
         else:
-            self._request = Read(doors.function, doors.address, doors.channels)
-
-    @property
-    def request(self) -> Request:
-        """What is asked to read them."""
-        return self._request
+            self._requests = [*blocks(doors.function, doors.address, doors.channels, doors.bulk)]
 
     async def read_levels(self, priority: Priority) -> list[int]:
         """See `DoorBoard.read_levels`."""
-        return await self._device.ask(self._request, priority)
+        levels: list[int] = []
+        for request in self._requests:
+            levels += await self._device.ask(request, priority)
+        return levels
 
     def readings_needed(self) -> int:
         """See `DoorBoard.readings_needed`."""
@@ -243,11 +247,14 @@ class TemperatureInputs:
         self.name = device.name
         self._device = device
         self._temperature = temperature
-        self._request = Read(temperature.function, temperature.address, temperature.channels)
+        part = temperature
+        self._requests = blocks(part.function, part.address, part.channels, part.bulk)
 
     async def read_all(self) -> list[float | None]:
         """See `Thermometer.read_all`."""
-        registers = await self._device.ask(self._request, Priority.POLL)
+        registers: list[int] = []
+        for request in self._requests:
+            registers += await self._device.ask(request, Priority.POLL)
         return [self._degrees(register) for register in registers]
 
     def _degrees(self, register: int) -> float | None:

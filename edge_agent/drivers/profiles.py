@@ -42,6 +42,10 @@ class Identity(ProfilePart):
     firmware: str = ""
 
 
+Bulk = Annotated[int, Field(strict=True, ge=1, le=125)] | None
+"""How many points the board bears to be asked for at once; None: all of them."""
+
+
 class BusNeeds(ProfilePart):
     """How the device wants to be talked to; times in milliseconds."""
 
@@ -214,6 +218,7 @@ class DoorsCapability(ProfilePart):
     channels: Channels
     function: Literal[2] | None = None
     address: Word = 0
+    bulk: Bulk = None
     command: Annotated[int, Field(strict=True, ge=0, le=0xFF)] | None = None
     """Where dialects differ: the byte that asks for the status."""
     feedback: Literal["lock", "sensor"] = "lock"
@@ -283,6 +288,7 @@ class TemperatureCapability(ProfilePart):
     channels: Channels
     function: Literal[3, 4]
     address: Word
+    bulk: Bulk = None
     degrees_per_count: Annotated[float, Field(gt=0)]
     no_sensor: Word | None = None
 
