@@ -25,6 +25,7 @@ measure: $(STAMP) broker         ## benchmarks; figures against the wire's or a 
 docs: $(STAMP)                   ## the pages and pictures that are made from code and tests
 	$(PY) -m tools.draw_statemachine
 	$(PY) -m tools.map_behaviour
+	$(PY) -m tools.list_devices
 
 campaign: $(STAMP)               ## 20,000 random lives of the core beside its model; about ten minutes
 	CORE_EFFORT=20000 $(PY) -m pytest tests/statemachine/test_model.py

@@ -1,0 +1,1 @@
+"""The page of device profiles, made from the profiles."""

@@ -1,0 +1,65 @@
+"""What each profile says, as a table for people."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from edge_agent.drivers.profiles import Profile, load_profile
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+PROFILES = REPOSITORY / "config" / "devices"
+PAGE = REPOSITORY / "docs" / "devices.md"
+
+HEAD = """# Devices
+
+Written by `make docs` from `config/devices/*.toml`. A board that is not here needs a file there, with frames
+to prove it (`tests/drivers/test_profiles.py` runs every frame against the codec). *Evidence* says how sure we
+are: official (the maker's own paper), community (several integrators' code), single-source. None was
+confirmed on hardware by us where the last column says no.
+"""
+
+
+def abilities(profile: Profile) -> list[str]:
+    """What a board can do, in words."""
+    found = []
+    if profile.lock is not None:
+        found.append(
+            f"{profile.lock.channels} locks ({profile.lock.pulse.kind}: {profile.lock.pulse.ability})"
+        )
+    if profile.doors is not None:
+        found.append(f"{profile.doors.channels} door contacts")
+    if profile.relays is not None:
+        relays, ends = profile.relays, "nothing ends them: not for climate"
+        if relays.pulse is not None:
+            ends = f"timed: {relays.pulse.ability}"
+        elif relays.communication_timeout_ms is not None:
+            ends = f"off after {relays.communication_timeout_ms} ms of silence"
+        found.append(f"{relays.channels} relays ({ends})")
+    if profile.scale is not None:
+        found.append("scale")
+    if profile.temperature is not None:
+        found.append(f"{profile.temperature.channels} temperatures")
+    return found
+
+
+def render(folder: Path = PROFILES) -> str:
+    """The page. Raises `ConfigError` for a profile that cannot be read."""
+    lines = [
+        HEAD,
+        "| profile | boards | protocol | can | looked at by `bus check` | evidence | on hardware |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    for path in sorted(folder.glob("*.toml")):
+        profile = load_profile(path)
+        identity = profile.identity
+        cells = [
+            f"`{path.stem}`",
+            f"{identity.vendor}: {', '.join(identity.models)}",
+            profile.bus.protocol,
+            "; ".join(abilities(profile)),
+            "; ".join(check.name for check in profile.checks) or "-",
+            f"{identity.evidence}: {identity.source}",
+            "yes" if identity.hw_verified else "no",
+        ]
+        lines.append("| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |")
+    return "\n".join(lines) + "\n"
