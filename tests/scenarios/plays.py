@@ -127,7 +127,7 @@ async def a_lost_port(stage: Stage) -> None:
     reply = await stage.call("pickup", rid)
     assert reply["error"]["code"] == 13, reply
     end()
-    await until(stage, lambda: "ALARM_CLEARED:BUS_DOWN" in stage.told(), 5)
+    await until(stage, lambda: "ALARM_CLEARED:BUS_DOWN" in stage.told(), 2)
     assert await _opened(stage, "pickup", rid) == label
     await _fetched(stage, rid, label)
 

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import functools
+import json
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from edge_agent.model import Alarm
+from edge_agent.model import Alarm, Door
 from tests.support.site import Site, at_site
 from tools.bus_simulator.faults import FaultBody, Faults
 
@@ -97,3 +99,63 @@ def test_a_pulled_plug_is_an_alarm_until_it_is_back(tmp_path: Path) -> None:
         await drop_off(site, 1)
 
     at_site(tmp_path, test)
+
+
+A_CELL = "A01"
+IN_THE_WAY: list[dict[str, Any]] = [
+    {"kind": "lock_jammed", "target": A_CELL},
+    {"kind": "coil_stuck", "target": A_CELL},
+    {"kind": "door_sensor_stuck", "target": A_CELL, "value": 0},
+    {"kind": "door_sensor_stuck", "target": A_CELL, "value": 1},
+    {"kind": "door_bounce", "target": A_CELL, "value": 500},
+    {"kind": "scale_drift", "target": "B01", "value": 600},
+    {"kind": "temperature_sensor_dead", "target": "B03"},
+    {"kind": "heater_stuck", "target": "B05"},
+    {"kind": "device_silent", "target": 1},
+    {"kind": "device_silent", "target": 5},
+    {"kind": "late_reply", "target": 1, "value": 100},
+    {"kind": "late_reply", "target": 1, "value": 700},
+    {"kind": "ghost_reply", "target": 1, "value": 0.3},
+    {"kind": "noise", "value": 0.05},
+    {"kind": "delay_ms", "value": 40},
+]
+
+
+@pytest.mark.parametrize("fault", IN_THE_WAY, ids=lambda f: f"{f['kind']} {f.get('value', '')}".strip())
+def test_under_each_kind_of_fault_the_rest_works(tmp_path: Path, fault: dict[str, Any]) -> None:
+    """Cells of other boards live whole lives; the cell in trouble keeps nobody waiting who is elsewhere."""
+
+    async def test(site: Site) -> None:
+        teeth(site).raise_fault(FaultBody(**fault))
+        await asyncio.sleep(5)
+        cells = {cell["description"]: cell["cell_id"] for cell in machine(site)["all_cells"]}
+        for label in [f"A0{n}" for n in range(1, 9)]:
+            await site.on_cell("block-cell", cells[label], reason="parcels go elsewhere")
+        world, before = site.plant.world, site.pulses()
+
+        def is_open(label: str) -> bool:
+            return world.cell(label).door is Door.OPEN
+
+        labels = [await drop_off(site, number) for number in range(1, 5)]
+        for number, label in enumerate(labels, 1):
+            assert label[0] != "A"
+            async with asyncio.timeout(60):
+                attempt = 0
+                while "result" not in await site.call("pickup", f"res_{number}", f"pick-{number}-{attempt}"):
+                    attempt += 1
+                    await asyncio.sleep(1)
+            await site.until(functools.partial(is_open, label))
+            world.take(label)
+            await asyncio.sleep(0.5)
+            world.close(label)
+        await site.until(lambda: len(site.told("RESERVATION_COMPLETED")) == len(labels))
+        pulsed = {actuation.label for actuation in site.plant.world.actuations(before)}
+        assert pulsed == set(labels)
+
+    at_site(tmp_path, test)
+
+
+def machine(site: Site) -> dict[str, Any]:
+    """The machine as it tells of itself."""
+    told: dict[str, Any] = json.loads(site.plant.broker.retained["locker/v1/machine_123/state/machine"])
+    return told
