@@ -11,7 +11,7 @@ demo: $(STAMP) broker            ## the whole locker on this machine, until Ctrl
 	@exec $(PY) -m tools.bench
 
 test: check broker               ## every check and every test
-	$(PY) -m pytest
+	bash tools/setup/tests.sh $(PY)
 
 check: $(STAMP)                  ## style, types, layers; seconds
 	$(VENV)/bin/ruff check .

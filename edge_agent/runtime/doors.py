@@ -154,22 +154,28 @@ class Doors:
 
     async def read_at_start(self) -> dict[str, Door]:
         """Every door from readings that agree, two at least; UNKNOWN where there are none. Tells nothing."""
+        readings = await asyncio.gather(*(self._readings(entry.board) for entry in self._boards.values()))
         seen: dict[str, Door] = {}
-        for entry in self._boards.values():
-            readings = []
-            try:
-                readings.append(await entry.board.read_levels(Priority.COMMAND))
-                for _ in range(max(1, entry.board.readings_needed() - 1)):
-                    await asyncio.sleep(DEBOUNCE_S)
-                    readings.append(await entry.board.read_levels(Priority.COMMAND))
-            except (BusFault, DeviceFault):
-                continue
-            for label in entry.labels:
-                doors = {self._door(label, levels) for levels in readings}
+        for entry, levels in zip(self._boards.values(), readings, strict=True):
+            for label in entry.labels if levels else ():
+                doors = {self._door(label, reading) for reading in levels}
                 if len(doors) == 1:
                     seen[label] = doors.pop()
         self._told.update(seen)
         return seen
+
+    @staticmethod
+    async def _readings(board: DoorBoard) -> list[list[int]]:
+        """As many as are needed, two at least; none if one fails."""
+        found: list[list[int]] = []
+        try:
+            found.append(await board.read_levels(Priority.COMMAND))
+            for _ in range(max(1, board.readings_needed() - 1)):
+                await asyncio.sleep(DEBOUNCE_S)
+                found.append(await board.read_levels(Priority.COMMAND))
+        except (BusFault, DeviceFault):
+            return []
+        return found
 
     def _door(self, label: str, levels: list[int]) -> Door:
         place = self._places[label]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from edge_agent.config import load_settings
 from tools.bench.settings import REPOSITORY
@@ -60,11 +60,14 @@ class Site:
                 await asyncio.sleep(0.01)
 
 
-def at_site(tmp_path: Path, test: Callable[[Site], Awaitable[None]]) -> None:
+def at_site(
+    tmp_path: Path, test: Callable[[Site], Awaitable[None]], *, baud: Literal[1200, 19200] = 19200
+) -> None:
     """Runs a test at a site whose agent is up and online."""
 
     async def run() -> None:
         settings = load_settings(REPOSITORY / "config" / "demo.toml")
+        settings.buses["main"] = settings.buses["main"].model_copy(update={"baud": baud})
         site = Site(Plant(with_journal(settings, tmp_path / "journal.sqlite"), 7))
         site.plant.start()
         await site.until(lambda: "locker/v1/machine_123/state/machine" in site.plant.broker.retained)

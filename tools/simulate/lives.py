@@ -85,6 +85,8 @@ class Storm:
         self._heard: dict[str, list[str]] = defaultdict(list)
         self._sequences: dict[int, str] = {}
         self._cells: dict[str, set[str]] = defaultdict(set)
+        self._moved: dict[str, str] = {}
+        """Where a reservation is now that was given another cell: people look at what they are told."""
         self._accepted: set[str] = set()
         self._fulfilled: list[str] = []
         self._numbers_of_wishes = itertools.count(1)
@@ -129,7 +131,9 @@ class Storm:
             self._heard[reservation_id].append(event["event_type"])
             detail = next(v for k, v in event.items() if k.endswith("_event"))
             self._cells[reservation_id].add(detail["cell"]["description"])
-            self.outcome.moves += detail.get("cause") == "MOVED"
+            if detail.get("cause") == "MOVED":
+                self.outcome.moves += 1
+                self._moved[reservation_id] = detail["cell"]["description"]
             if event["event_type"] == "EVENT_TYPE_OPEN_DOOR_FULFILLED":
                 self._fulfilled.append(event["request_id"])
             self.outcome.recovered += any(
@@ -318,7 +322,7 @@ class Storm:
     async def _open(self, name: str, rid: str, cell: str, code: str | None) -> str:
         """Asks until a door stands open before us; returns its cell, which may be another than was
         expected."""
-        tries = 0
+        tries, cell = 0, self._moved.get(rid, cell)
         while self._plant.world.cell(cell).door is not Door.OPEN:
             tries += 1
             if tries > MOST_TRIES:
@@ -336,8 +340,9 @@ class Storm:
                 if name != "dropoff":
                     raise Violation(f"{name} {rid}: {opened} opened, the parcel lies in {cell}")
                 cell = opened
-            if self._plant.world.cell(cell).door is not Door.OPEN:
+            if opened is None:
                 await asyncio.sleep(TRY_AGAIN_S)
+                cell = self._moved.get(rid, cell)
         # Nobody puts a hand in before the machine knows that the door is open, but for a killed one.
         await asyncio.sleep(0.3)
         return cell
