@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from enum import IntEnum
 from typing import Literal
 
-from edge_agent.drivers.health import DeviceRecord
+from edge_agent.drivers.health import Counters, DeviceRecord
 from edge_agent.drivers.modbus import RtuCodec
 from edge_agent.drivers.profiles import BusNeeds
 from edge_agent.drivers.requests import Codec, Question, Request, repeatable
@@ -41,24 +41,6 @@ class Priority(IntEnum):
     COMMAND = 0
     WATCH = 1
     POLL = 2
-
-
-@dataclass(slots=True)
-class Counters:
-    """What has passed on the bus since the start."""
-
-    requests: int = 0
-    replies: int = 0
-    timeouts: int = 0
-    bad_replies: int = 0
-    exceptions: int = 0
-    stray_bytes: int = 0
-    late_replies: int = 0
-    glitches: int = 0
-    """Damaged replies that began with a stray 00 or FF, as when a line is turned round."""
-    port_losses: int = 0
-    bytes_passed: int = 0
-    """What we sent and what we heard; not twice where the adapter lets us hear ourselves."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -248,7 +230,10 @@ class BusOwner:
                 await self._woken_within(when_s - loop.time())
                 continue
             self._jobs.remove(job)
-            await self._carry_out(job)
+            try:
+                await self._carry_out(job)
+            finally:
+                self._give(job, PortLost(f"bus {self.name}: given up"))  # only where that was cut short
 
     def _choose(self, now_s: float) -> tuple[_Job | None, float]:
         """The job whose turn it is; else None and when to look again."""

@@ -48,6 +48,24 @@ class Histogram:
 
 
 @dataclass(slots=True)
+class Counters:
+    """What has passed on the bus since the start."""
+
+    requests: int = 0
+    replies: int = 0
+    timeouts: int = 0
+    bad_replies: int = 0
+    exceptions: int = 0
+    stray_bytes: int = 0
+    late_replies: int = 0
+    glitches: int = 0
+    """Damaged replies that began with a stray 00 or FF, as when a line is turned round."""
+    port_losses: int = 0
+    bytes_passed: int = 0
+    """What we sent and what we heard; not twice where the adapter lets us hear ourselves."""
+
+
+@dataclass(slots=True)
 class DeviceRecord:
     """One device; times are the event loop's, in seconds.
 
