@@ -243,9 +243,12 @@ class BusOwner:
         for job in tuple(self._jobs):
             if job.done.cancelled():
                 self._jobs.remove(job)
-            elif now_s > job.deadline_s:
+            elif now_s >= job.deadline_s:
                 self._jobs.remove(job)
                 self._give(job, NotSent(f"bus {self.name}: too late for device {job.question.address}"))
+            elif job.priority is Priority.POLL and not self._rested(job.question):
+                self._jobs.remove(job)
+                self._give(job, NotSent(f"bus {self.name}: device {job.question.address} rests"))
             else:
                 may_s = self._may_go_s(job, now_s)
                 turn = Priority.WATCH if fair and job.priority is Priority.POLL else job.priority

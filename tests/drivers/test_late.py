@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from random import Random
+from typing import Any
 
 import pytest
 
@@ -155,5 +156,52 @@ def test_polls_get_their_turn_between_watching_reads() -> None:
             group.create_task(poll())
         assert order.index("poll") <= 4
         assert order[:16].count("poll") == 3
+
+    on_bus(test, kind=Numbered)
+
+
+def test_a_request_whose_time_runs_out_while_its_device_rests_is_given_up_in_time() -> None:
+    """At the very instant of its deadline: a bus that only looks again then would look for ever."""
+
+    async def test(bus: BusOwner, cable: MemoryCable, _: list[Register], __: list[FrameSeen]) -> None:
+        loop = asyncio.get_running_loop()
+        end = cable.trouble.silences[1].begin(None)
+        with pytest.raises(BusTimeout):
+            await bus.transact(1, Read(3, 10, 1), NEEDS, Priority.COMMAND)
+        end()
+        looked = 0
+        choose = bus._choose
+
+        def counting(now_s: float) -> Any:
+            nonlocal looked
+            looked += 1
+            assert looked < 100, "it turns round and round"
+            return choose(now_s)
+
+        bus._choose = counting  # type: ignore[method-assign]
+        deadline_s = loop.time() + 0.03
+        with pytest.raises(NotSent):
+            await bus.transact(1, Read(3, 10, 1), NEEDS, Priority.COMMAND, deadline_s)
+        assert loop.time() - deadline_s < 0.001
+
+    on_bus(test, kind=Numbered)
+
+
+def test_a_poll_that_waits_for_its_turn_is_let_go_when_its_device_comes_to_rest() -> None:
+    """A poller asks one device after another: it must not stand still with one that owes a reply."""
+
+    async def test(bus: BusOwner, cable: MemoryCable, _: list[Register], __: list[FrameSeen]) -> None:
+        loop = asyncio.get_running_loop()
+        end = cable.trouble.silences[1].begin(None)
+        watching = asyncio.create_task(bus.transact(1, Read(3, 10, 1), NEEDS, Priority.WATCH))
+        await asyncio.sleep(0.001)
+        polling = asyncio.create_task(bus.transact(1, Read(3, 30, 1), NEEDS, Priority.POLL))
+        with pytest.raises(BusTimeout):
+            await watching
+        end()
+        begun_s = loop.time()
+        with pytest.raises(NotSent):
+            await polling
+        assert loop.time() - begun_s < 0.02
 
     on_bus(test, kind=Numbered)
