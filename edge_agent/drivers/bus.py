@@ -184,7 +184,8 @@ class BusOwner:
         other = job.question.address != waiting.job.question.address
         if other and job.priority < waiting.job.priority:
             waiting.gave_way = True
-            waiting.complete.set()
+            if not waiting.echo:  # else it is waited for: it would be taken for the next one's
+                waiting.complete.set()
 
     async def run(self) -> None:
         """Takes the port, carries out jobs in order, and takes the port again when it was lost."""
@@ -358,7 +359,7 @@ class BusOwner:
         if waiting.reply is not None:
             record.latency.note(max(0.0, loop.time() - sent_s))
             return waiting.reply
-        if waiting.echo:
+        if waiting.echo and (self._buffer or not usual):
             raise BadReply("the adapter did not let us hear what we sent")
         if not usual:
             return None
@@ -420,7 +421,7 @@ class BusOwner:
             del self._buffer[:size]
             self.counters.bytes_passed -= size
             waiting.echo = b""
-            if not self._codec.reply_bytes(waiting.job.question.request):
+            if waiting.gave_way or not self._codec.reply_bytes(waiting.job.question.request):
                 waiting.complete.set()
             return True
         waiting.complete.set()  # somebody talked at the same time
