@@ -296,14 +296,16 @@ class BusOwner:
             self._give(job, fault)
         except PortLost as fault:
             self._open = False
+            self._owe(job, record)  # a serial server passes it on to the next connection
             self._give(job, fault)
         except BusFault as fault:
             self.counters.glitches += reply is not None and reply[:1] in (b"\x00", b"\xff")
             await self._failed(job, record, fault)
         else:
-            record.replies += 1
-            record.failures = 0
-            self.counters.replies += 1
+            if reply is not None:
+                record.replies += 1
+                record.failures = 0
+                self.counters.replies += 1
             if job.priority is Priority.COMMAND and repeatable(job.question.request):
                 self._held_until_s = loop.time() + COMMAND_FOLLOWS_S
             if not job.done.done():
@@ -311,21 +313,24 @@ class BusOwner:
 
     async def _failed(self, job: _Job, record: DeviceRecord, fault: BusFault) -> None:
         """No usable reply came. One that came damaged is there; one that did not come is owed."""
-        now_s = asyncio.get_running_loop().time()
         record.failures += 1
-        record.last_fault_s = now_s
+        record.last_fault_s = asyncio.get_running_loop().time()
         if isinstance(fault, BusTimeout):
             record.timeouts += 1
             self.counters.timeouts += 1
-            if not self._codec.tells_apart:
-                record.owed.append((job.question, now_s + job.needs.late_ms / 1000))
-                record.rests_until_s = now_s + job.needs.drain_ms / 1000
+            self._owe(job, record)
             self._give(job, fault)
             return
         record.bad_replies += 1
         self.counters.bad_replies += 1
         self._give(job, fault)
         await self._drain()
+
+    def _owe(self, job: _Job, record: DeviceRecord) -> None:
+        if not self._codec.tells_apart:
+            now_s = asyncio.get_running_loop().time()
+            record.owed.append((job.question, now_s + job.needs.late_ms / 1000))
+            record.rests_until_s = now_s + job.needs.drain_ms / 1000
 
     @staticmethod
     def _give(job: _Job, fault: Exception) -> None:

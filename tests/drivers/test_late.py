@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from contextlib import suppress
 from random import Random
 from typing import Any
 
@@ -10,13 +11,15 @@ import pytest
 
 from edge_agent.drivers.bus import BusOwner, Priority
 from edge_agent.drivers.health import DEAD_AFTER
+from edge_agent.drivers.lock_protocols import Cu16Codec
 from edge_agent.drivers.profiles import BusNeeds
-from edge_agent.drivers.requests import Read
+from edge_agent.drivers.requests import LockStatus, Read, Unlock
 from edge_agent.drivers.simulated.cable import MemoryCable
 from edge_agent.drivers.simulated.line import FrameSeen
 from edge_agent.drivers.simulated.slave import with_crc
-from edge_agent.errors import BusFault, BusTimeout, NotSent
+from edge_agent.errors import BusFault, BusTimeout, NotSent, PortLost
 from tests.drivers.test_bus import Register, on_bus
+from tools.simulate.virtual_loop import VirtualLoop
 
 NEEDS = BusNeeds(turnaround_ms=50, drain_ms=150)
 DELAYS_MS = [*range(150, 1501, 75), 30, 48, 52, 55, 60, 70, 100]
@@ -205,3 +208,41 @@ def test_a_poll_that_waits_for_its_turn_is_let_go_when_its_device_comes_to_rest(
         assert loop.time() - begun_s < 0.02
 
     on_bus(test, kind=Numbered)
+
+
+def test_a_reply_that_was_waited_for_when_the_port_was_lost_is_owed() -> None:
+    """A serial server hands what it hears to whoever is connected by then."""
+
+    async def test(bus: BusOwner, cable: MemoryCable, _: list[Register], __: list[FrameSeen]) -> None:
+        asking = asyncio.create_task(bus.transact(1, Read(3, 10, 1), NEEDS, Priority.WATCH))
+        await asyncio.sleep(0.002)
+        cable.unplug()
+        with pytest.raises(PortLost):
+            await asking
+        cable.plug()
+        assert await bus.wait_open(2)
+        assert bus.readings_needed(1) == 2
+        with pytest.raises(NotSent):  # its answer could be that to the one before
+            await bus.transact(1, Read(3, 30, 1), NEEDS, Priority.POLL)
+
+    on_bus(test, kind=Numbered)
+
+
+def test_an_unlock_that_is_never_answered_says_nothing_of_its_board() -> None:
+    async def run() -> None:
+        cable = MemoryCable(asyncio.get_running_loop(), [])
+        bus = BusOwner("main", cable, baud=19200, bits_per_character=10, codec=Cu16Codec())
+        task = asyncio.create_task(bus.run())
+        await bus.wait_open(1)
+        for _failure in range(DEAD_AFTER):
+            with pytest.raises(BusTimeout):
+                await bus.transact(0, LockStatus(16), NEEDS, Priority.WATCH)
+        await bus.transact(0, Unlock(1, acknowledged=False), NEEDS, Priority.COMMAND)
+        assert bus.record(0).dead
+        assert (bus.record(0).replies, bus.counters.replies) == (0, 0)
+        task.cancel()
+        with suppress(asyncio.CancelledError):
+            await task
+
+    with asyncio.Runner(loop_factory=VirtualLoop) as runner:
+        runner.run(run())
