@@ -167,8 +167,9 @@ def outputs_of(device: Device, profile: Profile) -> Outputs | None:
             requests += [write for channel in channels for write in part.switch_off(channel)]
         if part.all_off is not None:
             requests.append(Write(part.all_off.function, part.all_off.address, part.all_off.value))
-        elif isinstance(part, LockCapability) and part.off is not None:
-            requests += [part.off.request(channel) for channel in channels]
+        elif isinstance(part, LockCapability):
+            off = part.pulse.off if part.off is None and isinstance(part.pulse, SwitchedPulse) else part.off
+            requests += [] if off is None else [off.request(channel) for channel in channels]
     return Outputs(device, tuple(dict.fromkeys(requests))) if requests else None
 
 
