@@ -222,7 +222,7 @@ class Agent:
             if not self.store.keep_reserve():
                 self.loop.submit(Condition(Alarm.STORAGE_FAULT, "", True, "the disk is all but full"))
             self.desk.adopt(self._requests)
-            await self._serve(on_ready)
+            await self._serve(on_ready, buses)
         finally:
             await self.field.all_off()
             for task in buses:
@@ -249,9 +249,10 @@ class Agent:
             if stands and self.store.keep_reserve():
                 self.loop.submit(Condition(Alarm.STORAGE_FAULT, "", False))
 
-    async def _serve(self, on_ready: Callable[[], None]) -> None:
+    async def _serve(self, on_ready: Callable[[], None], buses: list[asyncio.Task[None]]) -> None:
         async with asyncio.TaskGroup() as group:
             self._group = group
+            group.create_task(_fails_with(buses), name="buses")
             group.create_task(self.loop.run(), name="loop")
             group.create_task(self._climate.run(), name="climate")
             temperatures = Temperatures(self.loop.submit, self._climate_active)
@@ -315,6 +316,14 @@ class Agent:
 
     def _console(self) -> ConsolePort:
         return ConsolePort(self.desk, self.report, self.buses)
+
+
+async def _fails_with(buses: list[asyncio.Task[None]]) -> None:
+    """Raises what a bus has ended with: a daemon that starts anew is better than doors that stay silent."""
+    if buses:
+        ended, _ = await asyncio.wait(buses, return_when=asyncio.FIRST_COMPLETED)
+        for bus in ended:
+            bus.result()
 
 
 async def run_until_stopped(settings: Settings, stop: asyncio.Event) -> None:

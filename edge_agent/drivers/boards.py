@@ -25,7 +25,8 @@ from edge_agent.drivers.requests import LockStatus, Read, Request, Unlock, Write
 from edge_agent.errors import BusFault, DeviceFault, NotSent
 
 OFF_AGAIN_S = 0.1
-"""When a solenoid that could not be switched off is told again."""
+OFF_AGAIN_AT_LEAST_S = 1.0
+"""When a solenoid that could not be switched off is told again: soon, and at least so often."""
 BoardEnded = TimedPulse | FixedPulse | BoardPulse
 SLAVE_DEVICE_FAILURE = 4
 """Modbus exception code that stands for an error the device reports in its data."""
@@ -80,7 +81,7 @@ class SwitchedLock:
         self._device = device
         self._on, self._off = pulse.on.request(channel), pulse.off.request(channel)
         self._pulse_s = pulse_ms / 1000
-        self._ending: set[asyncio.Task[None]] = set()
+        self._ending: asyncio.Task[None] | None = None
 
     async def pulse(self, deadline_s: float) -> None:
         """See `Lock.pulse`. Returns once it is on; it goes off by itself."""
@@ -94,17 +95,21 @@ class SwitchedLock:
         self._end_after(self._pulse_s)
 
     def _end_after(self, seconds: float) -> None:
-        task = asyncio.get_running_loop().create_task(self._end(seconds), name=f"end {self._device.name}")
-        self._ending.add(task)
-        task.add_done_callback(self._ending.discard)
+        if self._ending is not None:
+            self._ending.cancel()  # the new one does the same, and later
+        self._ending = asyncio.get_running_loop().create_task(
+            self._end(seconds), name=f"end {self._device.name}"
+        )
 
     async def _end(self, seconds: float) -> None:
         await asyncio.sleep(seconds)
+        again_s = OFF_AGAIN_S
         while True:
             try:
                 await self._device.ask(self._off, Priority.COMMAND)
             except (BusFault, DeviceFault):
-                await asyncio.sleep(OFF_AGAIN_S)
+                await asyncio.sleep(again_s)
+                again_s = min(2 * again_s, OFF_AGAIN_AT_LEAST_S)
             else:
                 return
 
@@ -167,8 +172,9 @@ def outputs_of(device: Device, profile: Profile) -> Outputs | None:
             requests += [write for channel in channels for write in part.switch_off(channel)]
         if part.all_off is not None:
             requests.append(Write(part.all_off.function, part.all_off.address, part.all_off.value))
-        elif isinstance(part, LockCapability) and part.off is not None:
-            requests += [part.off.request(channel) for channel in channels]
+        elif isinstance(part, LockCapability):
+            off = part.pulse.off if part.off is None and isinstance(part.pulse, SwitchedPulse) else part.off
+            requests += [] if off is None else [off.request(channel) for channel in channels]
     return Outputs(device, tuple(dict.fromkeys(requests))) if requests else None
 
 

@@ -10,11 +10,11 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import IntEnum
 from typing import Literal
 
-from edge_agent.drivers.health import DeviceRecord
+from edge_agent.drivers.health import Counters, DeviceRecord, Passed
 from edge_agent.drivers.modbus import RtuCodec
 from edge_agent.drivers.profiles import BusNeeds
 from edge_agent.drivers.requests import Codec, Question, Request, repeatable
@@ -30,6 +30,8 @@ QUIET_S = 0.01
 """After a damaged reply: how long the line must be quiet."""
 LONGEST_DRAIN_S = 0.5
 """How long a babbling line is listened to."""
+SOONEST = 0.95
+"""An answer that is there before this share of its time on the wire was not given to our question."""
 WATCHES_IN_A_ROW = 3
 """So many watching reads may overtake a poll that waits."""
 LONGEST_RUBBISH = 1024
@@ -41,34 +43,6 @@ class Priority(IntEnum):
     COMMAND = 0
     WATCH = 1
     POLL = 2
-
-
-@dataclass(slots=True)
-class Counters:
-    """What has passed on the bus since the start."""
-
-    requests: int = 0
-    replies: int = 0
-    timeouts: int = 0
-    bad_replies: int = 0
-    exceptions: int = 0
-    stray_bytes: int = 0
-    late_replies: int = 0
-    glitches: int = 0
-    """Damaged replies that began with a stray 00 or FF, as when a line is turned round."""
-    port_losses: int = 0
-    bytes_passed: int = 0
-    """What we sent and what we heard; not twice where the adapter lets us hear ourselves."""
-
-
-@dataclass(frozen=True, slots=True)
-class Passed:
-    """A frame as it passed, for whoever watches; `at_s` on the loop's clock."""
-
-    at_s: float
-    direction: Literal["sent", "heard"]
-    data: bytes
-    note: str = ""
 
 
 @dataclass(eq=False, slots=True)
@@ -88,6 +62,8 @@ class _Waiting:
     job: _Job
     patient: bool
     echo: bytes
+    asked_s: float
+    """When the last bit of the question has passed."""
     complete: asyncio.Event = field(default_factory=asyncio.Event)
     reply: bytes | None = None
     gave_way: bool = False
@@ -166,7 +142,8 @@ class BusOwner:
 
     def readings_needed(self, address: int) -> int:
         """See `DeviceRecord.readings_needed`."""
-        return self.record(address).readings_needed(asyncio.get_running_loop().time())
+        needed = self.record(address).readings_needed(asyncio.get_running_loop().time())
+        return max(needed, self._codec.least_readings)
 
     async def transact(
         self,
@@ -202,7 +179,8 @@ class BusOwner:
         other = job.question.address != waiting.job.question.address
         if other and job.priority < waiting.job.priority:
             waiting.gave_way = True
-            waiting.complete.set()
+            if not waiting.echo:  # else it is waited for: it would be taken for the next one's
+                waiting.complete.set()
 
     async def run(self) -> None:
         """Takes the port, carries out jobs in order, and takes the port again when it was lost."""
@@ -248,7 +226,10 @@ class BusOwner:
                 await self._woken_within(when_s - loop.time())
                 continue
             self._jobs.remove(job)
-            await self._carry_out(job)
+            try:
+                await self._carry_out(job)
+            finally:
+                self._give(job, PortLost(f"bus {self.name}: given up"))  # only where that was cut short
 
     def _choose(self, now_s: float) -> tuple[_Job | None, float]:
         """The job whose turn it is; else None and when to look again."""
@@ -258,9 +239,12 @@ class BusOwner:
         for job in tuple(self._jobs):
             if job.done.cancelled():
                 self._jobs.remove(job)
-            elif now_s > job.deadline_s:
+            elif now_s >= job.deadline_s:
                 self._jobs.remove(job)
                 self._give(job, NotSent(f"bus {self.name}: too late for device {job.question.address}"))
+            elif job.priority is Priority.POLL and not self._rested(job.question):
+                self._jobs.remove(job)
+                self._give(job, NotSent(f"bus {self.name}: device {job.question.address} rests"))
             else:
                 may_s = self._may_go_s(job, now_s)
                 turn = Priority.WATCH if fair and job.priority is Priority.POLL else job.priority
@@ -307,14 +291,16 @@ class BusOwner:
             self._give(job, fault)
         except PortLost as fault:
             self._open = False
+            self._owe(job, record)  # a serial server passes it on to the next connection
             self._give(job, fault)
         except BusFault as fault:
             self.counters.glitches += reply is not None and reply[:1] in (b"\x00", b"\xff")
             await self._failed(job, record, fault)
         else:
-            record.replies += 1
-            record.failures = 0
-            self.counters.replies += 1
+            if reply is not None:
+                record.replies += 1
+                record.failures = 0
+                self.counters.replies += 1
             if job.priority is Priority.COMMAND and repeatable(job.question.request):
                 self._held_until_s = loop.time() + COMMAND_FOLLOWS_S
             if not job.done.done():
@@ -322,21 +308,24 @@ class BusOwner:
 
     async def _failed(self, job: _Job, record: DeviceRecord, fault: BusFault) -> None:
         """No usable reply came. One that came damaged is there; one that did not come is owed."""
-        now_s = asyncio.get_running_loop().time()
         record.failures += 1
-        record.last_fault_s = now_s
+        record.last_fault_s = asyncio.get_running_loop().time()
         if isinstance(fault, BusTimeout):
             record.timeouts += 1
             self.counters.timeouts += 1
-            if not self._codec.tells_apart:
-                record.owed.append((job.question, now_s + job.needs.late_ms / 1000))
-                record.rests_until_s = now_s + job.needs.drain_ms / 1000
+            self._owe(job, record)
             self._give(job, fault)
             return
         record.bad_replies += 1
         self.counters.bad_replies += 1
         self._give(job, fault)
         await self._drain()
+
+    def _owe(self, job: _Job, record: DeviceRecord) -> None:
+        if not self._codec.tells_apart:
+            now_s = asyncio.get_running_loop().time()
+            record.owed.append((job.question, now_s + job.needs.late_ms / 1000))
+            record.rests_until_s = now_s + job.needs.drain_ms / 1000
 
     @staticmethod
     def _give(job: _Job, fault: Exception) -> None:
@@ -349,7 +338,8 @@ class BusOwner:
         frame = self._codec.encode(job.question)
         self._throw_away()
         usual = self._codec.reply_bytes(job.question.request)
-        waiting = _Waiting(job, not record.dead, frame if self._local_echo else b"")
+        asked_s = loop.time() + len(frame) * self._character_s
+        waiting = _Waiting(job, not record.dead, frame if self._local_echo else b"", asked_s)
         self._waiting = waiting if usual or waiting.echo else None
         self.counters.requests += 1
         record.requests += 1
@@ -370,7 +360,7 @@ class BusOwner:
         if waiting.reply is not None:
             record.latency.note(max(0.0, loop.time() - sent_s))
             return waiting.reply
-        if waiting.echo:
+        if waiting.echo and (self._buffer or not usual):
             raise BadReply("the adapter did not let us hear what we sent")
         if not usual:
             return None
@@ -432,7 +422,7 @@ class BusOwner:
             del self._buffer[:size]
             self.counters.bytes_passed -= size
             waiting.echo = b""
-            if not self._codec.reply_bytes(waiting.job.question.request):
+            if waiting.gave_way or not self._codec.reply_bytes(waiting.job.question.request):
                 waiting.complete.set()
             return True
         waiting.complete.set()  # somebody talked at the same time
@@ -450,6 +440,9 @@ class BusOwner:
         self.counters.stray_bytes += frame.skipped
         data = bytes(self._buffer[frame.skipped : frame.skipped + frame.length])
         del self._buffer[: frame.skipped + frame.length]
+        soonest_s = 0.0 if waiting is None else waiting.asked_s + SOONEST * len(data) * self._character_s
+        if now_s < soonest_s:
+            frame = replace(frame, answers=None, address=wanted.address if wanted else None)
         if waiting is not None and frame.answers == wanted:
             self._pass("heard", data)
             waiting.reply = data
@@ -463,7 +456,9 @@ class BusOwner:
             self._pass("heard", data, "unasked")
             self.counters.stray_bytes += len(data)
             if frame.address is not None:
-                self.record(frame.address).unasked += 1
+                record = self.record(frame.address)
+                record.unasked += 1
+                record.last_fault_s = now_s  # what it says next may also be another's turn
                 self.on_unasked(frame.address)
         return True
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from dataclasses import dataclass, field
+from typing import Literal
 
 from edge_agent.drivers.requests import Question, repeatable
 
@@ -45,6 +46,34 @@ class Histogram:
             if seen >= share * total:
                 return min(float(bound), self.longest_ms)
         return self.longest_ms
+
+
+@dataclass(slots=True)
+class Counters:
+    """What has passed on the bus since the start."""
+
+    requests: int = 0
+    replies: int = 0
+    timeouts: int = 0
+    bad_replies: int = 0
+    exceptions: int = 0
+    stray_bytes: int = 0
+    late_replies: int = 0
+    glitches: int = 0
+    """Damaged replies that began with a stray 00 or FF, as when a line is turned round."""
+    port_losses: int = 0
+    bytes_passed: int = 0
+    """What we sent and what we heard; not twice where the adapter lets us hear ourselves."""
+
+
+@dataclass(frozen=True, slots=True)
+class Passed:
+    """A frame as it passed, for whoever watches; `at_s` on the loop's clock."""
+
+    at_s: float
+    direction: Literal["sent", "heard"]
+    data: bytes
+    note: str = ""
 
 
 @dataclass(slots=True)

@@ -124,6 +124,7 @@ class RtuCodec:
     """
 
     tells_apart = False
+    least_readings = 1
 
     def encode(self, question: Question) -> bytes:
         """See `Codec.encode`."""
@@ -162,6 +163,7 @@ class TcpCodec:
     """Modbus TCP (Messaging on TCP/IP 1.0b, 3.1): a header with a transaction number before the PDU."""
 
     tells_apart = True
+    least_readings = 1
 
     def __init__(self, transaction: int = 0) -> None:
         """`transaction`: the number of the last frame before the first."""

@@ -25,6 +25,10 @@ Offset = Annotated[int, Field(strict=True, ge=0, le=124)]
 Protocol = Literal["modbus", "8a", "kerong-cu16", "kerong-cu48", "wkly"]
 
 
+MOST_CHANNELS: dict[Protocol, int] = {"kerong-cu16": 16, "kerong-cu48": 48, "wkly": 54}
+"""What fits into the frames of a protocol; a channel beyond would be one of another board."""
+
+
 class ProfilePart(BaseModel):
     """Base of all parts: immutable, an unknown key is an error."""
 
@@ -336,6 +340,9 @@ class Profile(ProfilePart):
             raise ValueError("lock.pulse: kind board is for boards with a protocol of their own, and only it")
         if self.doors is not None and (self.doors.function is None) is not framed:
             raise ValueError("doors.function is for Modbus boards, and needed there")
+        most = MOST_CHANNELS.get(self.bus.protocol, 64)
+        if max(self.channels("lock"), self.channels("doors")) > most:
+            raise ValueError(f"a board that speaks {self.bus.protocol} has {most} channels at most")
         if framed and (self.relays or self.scale or self.temperature or self.checks):
             raise ValueError("a lock board with a protocol of its own has locks and doors only")
         return self

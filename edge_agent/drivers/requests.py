@@ -92,6 +92,8 @@ class Codec(Protocol):
 
     tells_apart: bool
     """An answer says to which question it belongs, so that a late one cannot be taken for another."""
+    least_readings: int
+    """How many readings must agree at least: more than one where a checksum is weak."""
 
     def encode(self, question: Question) -> bytes:
         """The bytes of a question. Raises `TypeError` for a request of another protocol."""

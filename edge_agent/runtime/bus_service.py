@@ -11,9 +11,9 @@ from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from edge_agent.drivers.bus import BusOwner, Passed
+from edge_agent.drivers.bus import BusOwner
 from edge_agent.drivers.decode import Decoder, Wire
-from edge_agent.drivers.health import DeviceRecord
+from edge_agent.drivers.health import DeviceRecord, Passed
 from edge_agent.drivers.profiles import Profile
 from edge_agent.errors import Code, Refusal
 from edge_agent.model import Door

@@ -201,3 +201,20 @@ def test_a_request_whose_time_is_over_is_not_sent() -> None:
         assert cable.figures().requests == 1
 
     on_bus(test)
+
+
+def test_who_waits_for_a_bus_that_is_given_up_is_told_so() -> None:
+    async def run() -> None:
+        cable = MemoryCable(asyncio.get_running_loop(), [Register(1)])
+        bus = BusOwner("main", cable, baud=19200, bits_per_character=10)
+        task = asyncio.create_task(bus.run())
+        await bus.wait_open(1)
+        asking = asyncio.create_task(ask(bus, 1))
+        await asyncio.sleep(0.003)  # its request is on the wire
+        task.cancel()
+        with pytest.raises(PortLost):
+            async with asyncio.timeout(1):
+                await asking
+
+    with asyncio.Runner(loop_factory=VirtualLoop) as runner:
+        runner.run(run())

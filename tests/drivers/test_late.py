@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 import asyncio
+from contextlib import suppress
 from random import Random
+from typing import Any
 
 import pytest
 
 from edge_agent.drivers.bus import BusOwner, Priority
 from edge_agent.drivers.health import DEAD_AFTER
+from edge_agent.drivers.lock_protocols import Cu16Codec
 from edge_agent.drivers.profiles import BusNeeds
-from edge_agent.drivers.requests import Read
+from edge_agent.drivers.requests import LockStatus, Read, Unlock
 from edge_agent.drivers.simulated.cable import MemoryCable
 from edge_agent.drivers.simulated.line import FrameSeen
 from edge_agent.drivers.simulated.slave import with_crc
-from edge_agent.errors import BusFault, BusTimeout, NotSent
+from edge_agent.errors import BusFault, BusTimeout, NotSent, PortLost
 from tests.drivers.test_bus import Register, on_bus
+from tools.simulate.virtual_loop import VirtualLoop
 
 NEEDS = BusNeeds(turnaround_ms=50, drain_ms=150)
 DELAYS_MS = [*range(150, 1501, 75), 30, 48, 52, 55, 60, 70, 100]
@@ -155,5 +159,103 @@ def test_polls_get_their_turn_between_watching_reads() -> None:
             group.create_task(poll())
         assert order.index("poll") <= 4
         assert order[:16].count("poll") == 3
+
+    on_bus(test, kind=Numbered)
+
+
+def test_a_request_whose_time_runs_out_while_its_device_rests_is_given_up_in_time() -> None:
+    """At the very instant of its deadline: a bus that only looks again then would look for ever."""
+
+    async def test(bus: BusOwner, cable: MemoryCable, _: list[Register], __: list[FrameSeen]) -> None:
+        loop = asyncio.get_running_loop()
+        end = cable.trouble.silences[1].begin(None)
+        with pytest.raises(BusTimeout):
+            await bus.transact(1, Read(3, 10, 1), NEEDS, Priority.COMMAND)
+        end()
+        looked = 0
+        choose = bus._choose
+
+        def counting(now_s: float) -> Any:
+            nonlocal looked
+            looked += 1
+            assert looked < 100, "it turns round and round"
+            return choose(now_s)
+
+        bus._choose = counting  # type: ignore[method-assign]
+        deadline_s = loop.time() + 0.03
+        with pytest.raises(NotSent):
+            await bus.transact(1, Read(3, 10, 1), NEEDS, Priority.COMMAND, deadline_s)
+        assert loop.time() - deadline_s < 0.001
+
+    on_bus(test, kind=Numbered)
+
+
+def test_a_poll_that_waits_for_its_turn_is_let_go_when_its_device_comes_to_rest() -> None:
+    """A poller asks one device after another: it must not stand still with one that owes a reply."""
+
+    async def test(bus: BusOwner, cable: MemoryCable, _: list[Register], __: list[FrameSeen]) -> None:
+        loop = asyncio.get_running_loop()
+        end = cable.trouble.silences[1].begin(None)
+        watching = asyncio.create_task(bus.transact(1, Read(3, 10, 1), NEEDS, Priority.WATCH))
+        await asyncio.sleep(0.001)
+        polling = asyncio.create_task(bus.transact(1, Read(3, 30, 1), NEEDS, Priority.POLL))
+        with pytest.raises(BusTimeout):
+            await watching
+        end()
+        begun_s = loop.time()
+        with pytest.raises(NotSent):
+            await polling
+        assert loop.time() - begun_s < 0.02
+
+    on_bus(test, kind=Numbered)
+
+
+def test_a_reply_that_was_waited_for_when_the_port_was_lost_is_owed() -> None:
+    """A serial server hands what it hears to whoever is connected by then."""
+
+    async def test(bus: BusOwner, cable: MemoryCable, _: list[Register], __: list[FrameSeen]) -> None:
+        asking = asyncio.create_task(bus.transact(1, Read(3, 10, 1), NEEDS, Priority.WATCH))
+        await asyncio.sleep(0.002)
+        cable.unplug()
+        with pytest.raises(PortLost):
+            await asking
+        cable.plug()
+        assert await bus.wait_open(2)
+        assert bus.readings_needed(1) == 2
+        with pytest.raises(NotSent):  # its answer could be that to the one before
+            await bus.transact(1, Read(3, 30, 1), NEEDS, Priority.POLL)
+
+    on_bus(test, kind=Numbered)
+
+
+def test_an_unlock_that_is_never_answered_says_nothing_of_its_board() -> None:
+    async def run() -> None:
+        cable = MemoryCable(asyncio.get_running_loop(), [])
+        bus = BusOwner("main", cable, baud=19200, bits_per_character=10, codec=Cu16Codec())
+        task = asyncio.create_task(bus.run())
+        await bus.wait_open(1)
+        for _failure in range(DEAD_AFTER):
+            with pytest.raises(BusTimeout):
+                await bus.transact(0, LockStatus(16), NEEDS, Priority.WATCH)
+        await bus.transact(0, Unlock(1, acknowledged=False), NEEDS, Priority.COMMAND)
+        assert bus.record(0).dead
+        assert (bus.record(0).replies, bus.counters.replies) == (0, 0)
+        task.cancel()
+        with suppress(asyncio.CancelledError):
+            await task
+
+    with asyncio.Runner(loop_factory=VirtualLoop) as runner:
+        runner.run(run())
+
+
+def test_an_answer_that_is_there_too_soon_is_nobodys() -> None:
+    async def test(bus: BusOwner, cable: MemoryCable, _: list[Register], __: list[FrameSeen]) -> None:
+        stale = with_crc(bytes([1, 3, 2, 0x0B, 0xAD]))
+        asked = asyncio.create_task(bus.transact(1, Read(3, 10, 1), NEEDS, Priority.WATCH))
+        await asyncio.sleep(0.006)  # the question has just passed, its answer cannot have
+        cable._arrive(stale)
+        assert await asked == [0x10A]
+        assert bus.record(1).unasked == 1
+        assert bus.readings_needed(1) == 2
 
     on_bus(test, kind=Numbered)

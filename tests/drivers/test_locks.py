@@ -10,10 +10,10 @@ from typing import cast
 
 import pytest
 
-from edge_agent.drivers.boards import Device, SwitchedLock, blocks, lock_on
+from edge_agent.drivers.boards import Device, SwitchedLock, blocks, lock_on, outputs_of
 from edge_agent.drivers.bus import BusOwner
 from edge_agent.drivers.profiles import load_profile
-from edge_agent.drivers.requests import Read
+from edge_agent.drivers.requests import Read, Write
 from edge_agent.drivers.simulated.cable import MemoryCable
 from edge_agent.drivers.simulated.devices import Wiring, build_device
 from edge_agent.errors import BusFault, NotSent
@@ -122,3 +122,16 @@ def test_points_are_asked_for_in_as_few_blocks_as_the_board_bears() -> None:
     assert blocks(2, 0, 16, None) == [Read(2, 0, 16)]
     assert blocks(2, 0, 16, 8) == [Read(2, 0, 8), Read(2, 8, 8)]
     assert blocks(3, 100, 10, 4) == [Read(3, 100, 4), Read(3, 104, 4), Read(3, 108, 2)]
+
+
+def test_all_off_is_never_nothing_where_pulses_are_ended_from_here() -> None:
+    """A daemon that was killed within a pulse has left the solenoid on: its next start switches it off."""
+    profile = load_profile(PROFILE)
+    assert profile.lock is not None
+    bare = profile.model_copy(
+        update={"lock": profile.lock.model_copy(update={"off": None, "all_off": None}), "relays": None}
+    )
+    device = Device("relays", cast("BusOwner", None), 1, profile.bus)
+    outputs = outputs_of(device, bare)
+    assert outputs is not None
+    assert outputs._requests == tuple(Write(5, channel, 0) for channel in range(1, 5))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 import struct
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
@@ -174,3 +175,12 @@ async def test_a_port_that_is_taken_is_named() -> None:
         open_bus(section, [], Random(0))
     assert caught.value.filename == "{}:{}".format(*section.place)
     first.unplug()
+
+
+async def test_a_peer_that_is_gone_while_it_is_asked_is_noticed_as_soon() -> None:
+    """With unacknowledged bytes under way Linux sends no keepalive probes: only the user timeout counts."""
+    async with network("tcp") as (bus, _):
+        connection = bus._transport._connection  # type: ignore[attr-defined]
+        line = connection.get_extra_info("socket")
+        assert line.getsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE) == 5
+        assert line.getsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT) == 11_000

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import cast
 
 import pytest
+from pydantic import ValidationError
 
 from edge_agent.drivers.boards import (
     Device,
@@ -184,3 +185,15 @@ def test_what_the_daemon_sends_is_among_the_published_frames(name: str) -> None:
         assert any(frames and known >= set(frames) for frames in ways), (act, ways)
         done.append(act)
     assert done
+
+
+@pytest.mark.parametrize(("name", "channels"), [("kerong-cu16", 17), ("kerong-cu48", 49), ("wkly-12", 55)])
+def test_a_profile_has_no_channel_that_its_protocol_would_take_for_another_boards(
+    name: str, channels: int
+) -> None:
+    """Lock 17 of a CU16 would be lock 1 of the next board: a wrong door."""
+    document = PROFILES[name].model_dump()
+    for part in ("lock", "doors"):
+        wrong = document | {part: document[part] | {"channels": channels}}
+        with pytest.raises(ValidationError, match=f"{channels - 1} channels at most"):
+            Profile.model_validate(wrong)

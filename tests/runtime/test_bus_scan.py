@@ -15,13 +15,14 @@ import pytest
 from edge_agent.console.api import ConsolePort, create_app
 from edge_agent.drivers.bus import BusOwner
 from edge_agent.drivers.profiles import load_profile
+from edge_agent.drivers.requests import Read
 from edge_agent.drivers.simulated.cable import MemoryCable
 from edge_agent.drivers.simulated.slave import with_crc
 from edge_agent.drivers.simulated.trace import TraceCable
 from edge_agent.drivers.trace import TraceFrame
 from edge_agent.drivers.transport import Transport
 from edge_agent.errors import Refusal
-from edge_agent.runtime.bus_scan import Scans, addresses_of, patient_needs
+from edge_agent.runtime.bus_scan import Scans, addresses_of, patient_needs, reads_of
 from edge_agent.runtime.bus_service import BusPlace, Placed
 from tests.support.site import Site, at_site
 from tools.bench.settings import REPOSITORY
@@ -231,3 +232,18 @@ def test_one_scan_at_a_time() -> None:
         assert len([row async for row in scans.scan("main", place, 1, 3)]) == 3
 
     on_wire(test, lambda loop: MemoryCable(loop, []))
+
+
+def test_a_board_is_never_asked_for_more_points_than_it_bears() -> None:
+    """It would keep silent, count as dead, and owe a reply that bars its doors from being read."""
+    doors = load_profile(PROFILES / "waveshare-io-8ch.toml").doors
+    probes = load_profile(PROFILES / "r4dcb08.toml").temperature
+    assert doors is not None
+    assert probes is not None
+    profile = load_profile(PROFILES / "waveshare-io-8ch.toml").model_copy(
+        update={
+            "doors": doors.model_copy(update={"channels": 16, "bulk": 8}),
+            "temperature": probes.model_copy(update={"bulk": 6}),
+        }
+    )
+    assert reads_of(profile) == [Read(2, 0, 8), Read(2, 8, 8), Read(3, 0, 6), Read(3, 6, 2)]

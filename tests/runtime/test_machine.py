@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from edge_agent.drivers.bus import Priority
+from edge_agent.drivers.requests import Question
 from edge_agent.model import Alarm, CellStatus, Door
 from edge_agent.runtime.desk import Incoming
 from tests.support.site import PARCEL, Site, at_site
@@ -436,3 +437,25 @@ def test_after_an_hour_that_is_forgotten(tmp_path: Path) -> None:
         assert len(site.told("ALARM_RAISED")) == 1
 
     at_site(tmp_path, test, baud=1200)  # an hour of polling is shorter on a slow wire
+
+
+def test_a_bus_that_dies_of_an_error_brings_the_daemon_down(tmp_path: Path) -> None:
+    """It is started anew; going on would leave every door of that bus dead, and nobody told."""
+
+    async def test(site: Site) -> None:
+        agent, task = site.plant.agent, site.plant._task
+        assert agent is not None
+        assert task is not None
+
+        def broken(question: Question, reply: bytes) -> list[int]:
+            raise ZeroDivisionError
+
+        agent.field.buses["main"]._codec.parse = broken  # type: ignore[method-assign]
+        await site.until(task.done, 5)
+        with pytest.raises(ExceptionGroup) as caught:
+            task.result()
+        assert caught.group_contains(ZeroDivisionError)
+        site.plant.start()
+        await asyncio.sleep(3)
+
+    at_site(tmp_path, test)
