@@ -194,7 +194,7 @@ def _owner(name: str, bus: BusSection, transport: Transport) -> BusOwner:
     return BusOwner(
         name,
         transport,
-        baud=bus.baud or 0,
+        baud=0 if bus.link == "tcp" else bus.baud or 0,
         bits_per_character=bus.bits_per_character,
         codec=codec,
         latency_s=0.0 if bus.link == "serial" else bus.latency_ms / 1000,

@@ -99,6 +99,8 @@ class BusOwner:
         self._transport = transport
         self._codec = codec or RtuCodec()
         self._latency_s = latency_s + 0.005
+        # Behind a network nobody knows how fast the wires really are.
+        self._soonest_s = 0.0 if latency_s or not baud else SOONEST * bits_per_character / baud
         self._local_echo = local_echo
         self._character_s = bits_per_character / baud if baud else 0.0
         self._silence_s = (3.5 * self._character_s if baud <= 19200 else 0.00175) if baud else 0.0
@@ -440,7 +442,7 @@ class BusOwner:
         self.counters.stray_bytes += frame.skipped
         data = bytes(self._buffer[frame.skipped : frame.skipped + frame.length])
         del self._buffer[: frame.skipped + frame.length]
-        soonest_s = 0.0 if waiting is None else waiting.asked_s + SOONEST * len(data) * self._character_s
+        soonest_s = 0.0 if waiting is None else waiting.asked_s + self._soonest_s * len(data)
         if now_s < soonest_s:
             frame = replace(frame, answers=None, address=wanted.address if wanted else None)
         if waiting is not None and frame.answers == wanted:
