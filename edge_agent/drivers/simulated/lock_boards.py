@@ -68,11 +68,12 @@ class LockBoard(ABC):
         levels, before = self.levels(at_ns), self._told
         self._told = levels
         moved = [] if before is None else [n for n in range(self.channels) if levels[n] != before[n]]
-        return [self.change(n + 1, levels[n]) for n in moved]
+        words = [self.change(n + 1, levels[n]) for n in moved]
+        return [word for word in words if word is not None]
 
-    def change(self, channel: int, level: int) -> bytes:
-        """The frame that tells of a door. Only for protocols that have one."""
-        raise NotImplementedError(f"no word for channel {channel} at {level}")
+    def change(self, channel: int, level: int) -> bytes | None:
+        """The frame that tells of a door; None where the protocol has none."""
+        return None
 
     def has(self, channel: int) -> bool:
         """Whether there is such a channel."""
