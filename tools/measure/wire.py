@@ -88,7 +88,8 @@ def scan_of(settings: Settings) -> Scan:
 
 
 def _cycle(scan: Scan) -> list[Question]:
-    """The poller's order, until it repeats."""
+    """The poller's order while every scale and thermometer is due, until it repeats; when they are not, doors
+    get their turns too, and what is computed from this is slower than need be."""
     cycle, board = [], 0
     for _ in range(len(scan.doors)):
         for slow in scan.slow:
