@@ -122,6 +122,8 @@ class Alarm(StrEnum):
     SENSOR_FAULT = "SENSOR_FAULT"
     CLIMATE_NO_EFFECT = "CLIMATE_NO_EFFECT"
     TEMPERATURE_OUT_OF_RANGE = "TEMPERATURE_OUT_OF_RANGE"
+    LINK_REFUSED = "LINK_REFUSED"
+    """The link to the cloud is not made: our credentials or the broker's are no good."""
 
 
 CELL_ALARMS = frozenset(

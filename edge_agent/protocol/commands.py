@@ -52,6 +52,8 @@ class Command(Body):
     request_id: RequestId
     issued_at: Rfc3339
     expires_at: Rfc3339
+    challenge: OptionalText = ""
+    """The `challenge` of the machine's `state/online`, where it told one."""
 
 
 class EchoCommand(Command):
@@ -131,6 +133,12 @@ class ListReservationsCommand(Command):
     platform: Text | None = None
 
 
+class SyncCommand(Command):
+    """Read the events from a sequence on, and the live reservations: what a gateway lacks."""
+
+    from_sequence: Annotated[int, Field(strict=True, ge=1, le=2**63 - 1)]
+
+
 COMMANDS: dict[str, type[Command]] = {
     "echo": EchoCommand,
     "reserve": ReserveCommand,
@@ -146,11 +154,12 @@ COMMANDS: dict[str, type[Command]] = {
     "get-machine": GetMachineCommand,
     "get-reservation": GetReservationCommand,
     "list-reservations": ListReservationsCommand,
+    "sync": SyncCommand,
 }
 """Every command, by the last word of its topic."""
 
 DOOR_OPENING = frozenset({"dropoff", "pickup", "open-door"})
-QUERIES = frozenset({"echo", "get-machine", "get-reservation", "list-reservations"})
+QUERIES = frozenset({"echo", "get-machine", "get-reservation", "list-reservations", "sync"})
 """Commands that change nothing, so nothing of them is kept."""
 
 

@@ -98,6 +98,8 @@ class Event(Body):
     event_type: EventType
     machine_id: str
     sequence: int
+    journal_id: str | None = None
+    """Which journal counts `sequence`: a machine with a new disk begins again at 1, under another id."""
     boot_id: str
     clock_synced: bool
     platform_order_id: str | None = None
@@ -130,3 +132,6 @@ class Online(Body):
     boot_id: str
     agent_version: str
     at: str
+    challenge: str | None = None
+    """Where commands are signed and the machine's clock is not synchronised: what a command that opens a door
+    has to repeat, to show that it was made just now."""

@@ -40,6 +40,11 @@ class Topics:
         return f"{self.root}/state/machine"
 
     @property
+    def digest(self) -> str:
+        """What the machine holds, told after every connecting, retained."""
+        return f"{self.root}/state/digest"
+
+    @property
     def telemetry(self) -> str:
         """Figures from the field, QoS 0."""
         return f"{self.root}/telemetry"

@@ -1,0 +1,47 @@
+"""How a gateway finds out what it lacks: the machine's digest, and the answer of `sync`.
+
+Published on `state/digest` (QoS 1, retained) after every connecting, before the events that waited. Who holds
+less than it says asks `sync` from the first sequence that is missing, page by page, until a page reaches
+`last_sequence`; that page also tells every live reservation, with its codes.
+"""
+
+from __future__ import annotations
+
+from edge_agent.model import CellStatus, ReservationStatus
+from edge_agent.protocol.api import Body, ReservationView
+from edge_agent.protocol.events import Event
+
+SYNC_PAGE = 100
+"""So many events at most are in one answer of `sync`."""
+
+
+class Digest(Body):
+    """What the machine holds after its event `last_sequence`; 0 where it never told one.
+
+    `oldest_sequence`: the first event that `sync` can still tell; `last_sequence` + 1 where there is none.
+    """
+
+    machine_id: str
+    journal_id: str
+    boot_id: str
+    at: str
+    oldest_sequence: int
+    last_sequence: int
+    reservations: dict[str, ReservationStatus]
+    """Every live reservation by its id: those that hold a cell."""
+    cells: dict[str, CellStatus]
+    """Every cell by its label."""
+
+
+class SyncAnswer(Body):
+    """Result of `sync`: events from `from_sequence` on, oldest first, at most `SYNC_PAGE`.
+
+    Events older than `oldest_sequence` are gone for good. `reservations` is there on the last page only: the
+    live ones as they stand after `last_sequence`.
+    """
+
+    journal_id: str
+    oldest_sequence: int
+    last_sequence: int
+    events: list[Event]
+    reservations: list[ReservationView] | None = None
