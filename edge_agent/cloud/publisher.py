@@ -1,4 +1,4 @@
-"""What the machine tells the cloud: events in order from the outbox, replies, and its own picture."""
+"""What the machine tells the cloud: its digest, events in order from the outbox, replies, its own picture."""
 
 from __future__ import annotations
 
@@ -15,31 +15,49 @@ STATE_PAUSE_S = 0.1
 """`state/machine` is published at most this often, replies apart."""
 REPLY_LIFE_S = 10.0
 """A reply is kept this long for a link that is down; then its sender has given up."""
+AHEAD = 20
+"""So many events wait in the link behind those in flight, so that none has to be fetched for its turn."""
+PAGE = 200
+"""So many events are read from the outbox at once; no more of them are ever in memory."""
 
 
 class Publisher:
-    """Publishes events oldest first with a window in flight; an event leaves the outbox on PUBACK only."""
+    """Publishes events oldest first; one leaves the outbox only when it and all before it have their PUBACK.
+
+    `machine` gives the body of `state/machine`, `digest` that of `state/digest`.
+    """
 
     def __init__(
-        self, link: Link, store: JournalStore, loop: LockerLoop, topics: Topics, machine: Callable[[], str]
+        self,
+        link: Link,
+        store: JournalStore,
+        loop: LockerLoop,
+        topics: Topics,
+        *,
+        machine: Callable[[], str],
+        digest: Callable[[], str],
     ) -> None:
         self._link = link
         self._store = store
         self._loop = loop
         self._topics = topics
         self._machine = machine
+        self._digest = digest
         self._wake = asyncio.Event()
         self._state_changed = asyncio.Event()
-        self._sent = 0
+        self._page: deque[tuple[int, str]] = deque()
+        self._through = store.sent_through()
+        """The broker has every event up to this sequence."""
+        self._sent = self._through
+        self._early: set[int] = set()
+        """Sequences behind a gap that the broker has as well."""
         self._in_flight = 0
-        self._acknowledged: set[int] = set()
         self._connection = 0
         self._replies: deque[tuple[float, Message]] = deque()
         self._last_machine = ""
         link.on_up = self._up
         link.on_down = self._down
         loop.on_events = self._wake.set
-        loop.on_forgotten = self._acknowledged.difference_update
         loop.on_state = self._state_changed.set
 
     async def run(self) -> None:
@@ -64,8 +82,11 @@ class Publisher:
 
     def _up(self) -> None:
         self._connection += 1
-        self._sent, self._in_flight = 0, 0
+        self._page.clear()
+        self._early.clear()
+        self._sent, self._in_flight = self._through, 0
         self._last_machine = ""
+        self._link.publish(Message(self._topics.digest, self._digest(), retain=True))
         now_s = asyncio.get_running_loop().time()
         while self._replies:
             expires_s, message = self._replies.popleft()
@@ -81,28 +102,36 @@ class Publisher:
         while True:
             await self._wake.wait()
             self._wake.clear()
-            while self._link.up and self._in_flight < self._link.window:
-                rows = self._store.events_after(self._sent, self._link.window - self._in_flight)
-                if not rows:
+            while self._link.up and self._in_flight < self._link.window + AHEAD:
+                if not self._page and not self._turn_page():
                     break
-                for sequence, body in rows:
-                    self._sent = sequence
-                    if sequence not in self._acknowledged:
-                        self._send(sequence, body)
+                self._send(*self._page.popleft())
+
+    def _turn_page(self) -> bool:
+        """Reads on in the outbox; False at its end."""
+        self._page.extend(self._store.events_kept(self._sent + 1, PAGE))
+        return bool(self._page)
 
     def _send(self, sequence: int, body: str) -> None:
         connection = self._connection
+        self._sent = sequence
         self._in_flight += 1
 
         def acknowledged() -> None:
-            if connection != self._connection:
-                return
-            self._in_flight -= 1
-            self._acknowledged.add(sequence)
-            self._loop.acknowledge(sequence)
-            self._wake.set()
+            if connection == self._connection:
+                self._acknowledged(sequence)
 
         self._link.publish(Message(self._topics.events, body), acknowledged)
+
+    def _acknowledged(self, sequence: int) -> None:
+        self._in_flight -= 1
+        self._early.add(sequence)
+        while self._through + 1 in self._early:
+            self._through += 1
+            self._early.discard(self._through)
+        self._loop.acknowledge(self._through)
+        if self._in_flight <= self._link.window:
+            self._wake.set()
 
     async def _publish_state(self) -> None:
         while True:

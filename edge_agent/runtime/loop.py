@@ -77,7 +77,6 @@ class LockerLoop:
         self.last_sequence = last_sequence
         self.storage_fault: str | None = None
         self.on_events: Callable[[], None] = lambda: None
-        self.on_forgotten: Callable[[list[int]], None] = lambda sequences: None
         self.on_state: Callable[[], None] = lambda: None
         self.on_told: Callable[[], None] = lambda: None
         """Events or lines of the ledger were committed."""
@@ -89,7 +88,7 @@ class LockerLoop:
         self._on_answer = on_answer
         self._use_reserve = use_reserve
         self._items: deque[_Item] = deque()
-        self._acknowledged: list[int] = []
+        self._acknowledged: int | None = None
         self._dropped_requests: list[str] = []
         self._wake = asyncio.Event()
 
@@ -103,14 +102,15 @@ class LockerLoop:
         self._items.append(_Item(given, request, taken))
         self._wake.set()
 
-    def acknowledge(self, sequence: int) -> None:
-        """The broker has this event; it is taken out of the outbox with the next commit, within a second.
+    def acknowledge(self, through: int) -> None:
+        """The broker has every event up to this one; that is journaled with the next commit, within a second.
 
-        Until then a crash sends it again, with the same sequence: harmless, and it saves a commit an event.
+        Until then a crash sends them again, with the same sequences: harmless, and it saves a commit an
+        event.
         """
-        if not self._acknowledged:
+        if self._acknowledged is None:
             self._wake.set()  # so that the loop waits no longer than it should
-        self._acknowledged.append(sequence)
+        self._acknowledged = max(through, self._acknowledged or 0)
 
     def drop_request(self, request_id: str) -> None:
         """Forgets a request that was never acted on, so that it may be tried again."""
@@ -133,7 +133,7 @@ class LockerLoop:
             now = self._clock.now()
             due_ns = next_due_ns(self.state, self.layout, now)
             left_s = LONGEST_WAIT_S if due_ns is None else max(0.0, (due_ns - now.boottime_ns) / 1e9)
-            longest_s = ACKNOWLEDGED_WAIT_S if self._acknowledged else LONGEST_WAIT_S
+            longest_s = ACKNOWLEDGED_WAIT_S if self._acknowledged is not None else LONGEST_WAIT_S
             try:
                 async with asyncio.timeout(min(left_s, longest_s)):
                     await self._wake.wait()
@@ -172,7 +172,7 @@ class LockerLoop:
         batch.after = state
         replies = [(answer, self._views.reply(answer)) for answer in answers]
         self._keep_replies(batch, replies)
-        batch.acknowledged, self._acknowledged = self._acknowledged, []
+        batch.acknowledged, self._acknowledged = self._acknowledged, None
         dropped, self._dropped_requests = self._dropped_requests, []
         batch.forgotten_requests += dropped
         try:
@@ -185,8 +185,6 @@ class LockerLoop:
             self.submit(Condition(Alarm.STORAGE_FAULT, "", True, self.storage_fault))
         self.storage_fault = None
         self.state, self.last_sequence = state, sequence
-        if batch.acknowledged:
-            self.on_forgotten(batch.acknowledged)
         if batch.events or batch.unlocks:
             self.on_told()
         self._let_out(items, steps, replies, events=bool(batch.events), changed=bool(batch.changed))
@@ -262,7 +260,8 @@ class LockerLoop:
         if self.storage_fault is None:
             log.error("journal cannot be written", error=str(fault))
         self.storage_fault = str(fault)
-        self._acknowledged = batch.acknowledged + self._acknowledged
+        if batch.acknowledged is not None:
+            self._acknowledged = max(batch.acknowledged, self._acknowledged or 0)
         self._dropped_requests = dropped + self._dropped_requests
         kept = []
         for item in items:

@@ -18,6 +18,7 @@ from edge_agent.protocol.api import (
     rpc_status,
 )
 from edge_agent.protocol.events import DETAIL_KEY, Event, EventDetail, EventType, MachineReference
+from edge_agent.protocol.sync import Digest
 from edge_agent.runtime.ids import Ids
 from edge_agent.statemachine.cell import allocatable, occupancy, preferred
 from edge_agent.statemachine.outputs import Answer, Fact
@@ -38,8 +39,9 @@ class Identity:
 class Views:
     """Renders the state of one machine."""
 
-    def __init__(self, identity: Identity, layout: Layout, ids: Ids) -> None:
+    def __init__(self, identity: Identity, layout: Layout, ids: Ids, journal_id: str) -> None:
         self._identity = identity
+        self._journal_id = journal_id
         self._layout = layout
         self._ids = ids
         self._reference = MachineReference(
@@ -145,6 +147,7 @@ class Views:
             "event_type": kind,
             "machine_id": self._identity.machine_id,
             "sequence": sequence,
+            "journal_id": self._journal_id,
             "boot_id": fact.at.boot_id,
             "clock_synced": fact.at.synced,
             "platform_order_id": None if reservation is None else reservation.platform_order_id,
@@ -153,6 +156,19 @@ class Views:
             DETAIL_KEY[kind]: detail,
         }
         return Event(**body).model_dump_json(exclude_none=True)
+
+    def digest(self, state: LockerState, oldest: int | None, last: int, now: Instant) -> Digest:
+        """What the machine holds after its event `last`; `oldest`: the oldest event that is kept, if any."""
+        return Digest(
+            machine_id=self._identity.machine_id,
+            journal_id=self._journal_id,
+            boot_id=now.boot_id,
+            at=rfc3339(now.wall_s),
+            oldest_sequence=last + 1 if oldest is None else oldest,
+            last_sequence=last,
+            reservations={rid: reservation.status for rid, reservation in state.reservations.items()},
+            cells={label: cell.status for label, cell in state.cells.items()},
+        )
 
     def reply(self, answer: Answer) -> str:
         """An answer as the JSON of a command's reply."""
