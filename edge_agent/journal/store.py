@@ -30,7 +30,7 @@ RESERVE_WANTS_BYTES = 4 * RESERVE_BYTES
 """So much has to be free before the reserve is taken (again)."""
 EVENTS_KEPT = 10_000
 """So many events are kept after the broker has them, for the technician and for a cloud that lost some."""
-PRUNED_EVENTS = 500
+PRUNED_EVENTS = 50
 """So many events that are no longer kept are deleted with one commit at most."""
 
 TEMPERATURES_KEPT_S = 30 * 24 * 3600

@@ -21,7 +21,17 @@ from edge_agent.model import Alarm, Instant, Reservation, ReservationStatus
 from edge_agent.runtime.clock import Clock
 from edge_agent.runtime.views import Views
 from edge_agent.runtime.writer import Writer
-from edge_agent.statemachine.inputs import Abandon, Cancel, Command, Condition, Input, OpenFor, Reserve, Tick
+from edge_agent.statemachine.inputs import (
+    Abandon,
+    Cancel,
+    Command,
+    Condition,
+    EnterCode,
+    Input,
+    OpenFor,
+    Reserve,
+    Tick,
+)
 from edge_agent.statemachine.locker import next_due_ns, step
 from edge_agent.statemachine.outputs import Answer, Effect
 from edge_agent.statemachine.state import Layout, LockerState
@@ -80,6 +90,8 @@ class LockerLoop:
         self.on_state: Callable[[], None] = lambda: None
         self.on_told: Callable[[], None] = lambda: None
         """Events or lines of the ledger were committed."""
+        self.on_door_work: Callable[[bool], None] = lambda busy: None
+        """Somebody waits for a door (True, told with each such wish), or nobody does any more."""
         self._writer = writer
         self._clock = clock
         self._views = views
@@ -91,6 +103,7 @@ class LockerLoop:
         self._acknowledged: int | None = None
         self._dropped_requests: list[str] = []
         self._wake = asyncio.Event()
+        self._door_work = False
 
     def submit(
         self,
@@ -99,6 +112,9 @@ class LockerLoop:
         taken: Callable[[], None] | None = None,
     ) -> None:
         """Queues an input. `request` goes into the inbox with it; `taken` is called once it is committed."""
+        if isinstance(given, OpenFor | EnterCode):
+            self._door_work = True
+            self.on_door_work(True)
         self._items.append(_Item(given, request, taken))
         self._wake.set()
 
@@ -252,6 +268,9 @@ class LockerLoop:
             self._on_answer(answer.request_key, reply, answer)
         if events:
             self.on_events()
+        if self._door_work and not (self._items or self.state.active_unlocks() or self.state.queue):
+            self._door_work = False
+            self.on_door_work(False)
 
     async def _storage_failed(
         self, items: list[_Item], batch: Batch, dropped: list[str], fault: StorageFault
