@@ -26,6 +26,7 @@ docs: $(STAMP)                   ## the pages and pictures that are made from co
 	$(PY) -m tools.draw_statemachine
 	$(PY) -m tools.map_behaviour
 	$(PY) -m tools.list_devices
+	$(PY) -m tools.write_contracts
 
 campaign: $(STAMP)               ## 20,000 random lives of the core beside its model; about ten minutes
 	CORE_EFFORT=20000 $(PY) -m pytest tests/statemachine/test_model.py

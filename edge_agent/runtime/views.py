@@ -8,6 +8,7 @@ from typing import Any
 
 from edge_agent.model import CellSpec, Instant, Reservation
 from edge_agent.protocol.api import (
+    Body,
     CellDetail,
     CellInformation,
     CellReference,
@@ -18,6 +19,7 @@ from edge_agent.protocol.api import (
     rpc_status,
 )
 from edge_agent.protocol.events import DETAIL_KEY, Event, EventDetail, EventType, MachineReference
+from edge_agent.protocol.replies import AcceptedResult, CellResult, ReservationResult, TicketResult
 from edge_agent.protocol.sync import Digest
 from edge_agent.runtime.ids import Ids
 from edge_agent.statemachine.cell import allocatable, occupancy, preferred
@@ -174,20 +176,19 @@ class Views:
         """An answer as the JSON of a command's reply."""
         if answer.refusal is not None:
             return json.dumps({"error": rpc_status(answer.refusal)})
-        result: dict[str, Any] = {}
+        return json.dumps({"result": self._result(answer).model_dump(mode="json", exclude_none=True)})
+
+    def _result(self, answer: Answer) -> Body:
+        cell = None if answer.cell is None else self.cell(answer.cell)
         if answer.accepted is not None:
             request_id, at = answer.accepted
-            return json.dumps({"result": {"request_id": request_id, "accepted_at": rfc3339(at.wall_s)}})
+            return AcceptedResult(request_id=request_id, accepted_at=rfc3339(at.wall_s))
         if answer.maintenance is not None:
             ticket_id, at = answer.maintenance
-            result |= {"maintenance_ticket_id": ticket_id, "created_at": rfc3339(at.wall_s), "status": "OPEN"}
-        if answer.cell is not None:
-            result["cell"] = self.cell(answer.cell).model_dump(exclude_none=True)
+            return TicketResult(maintenance_ticket_id=ticket_id, created_at=rfc3339(at.wall_s), cell=cell)
         if answer.reservation is not None:
-            result["reservation"] = self.reservation(answer.reservation).model_dump(
-                mode="json", exclude_none=True
-            )
-        return json.dumps({"result": result})
+            return ReservationResult(reservation=self.reservation(answer.reservation), cell=cell)
+        return Body() if cell is None else CellResult(cell=cell)
 
 
 def _moment(moment: Instant | None) -> str | None:
