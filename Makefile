@@ -5,7 +5,7 @@ VENV := .venv
 PY := $(VENV)/bin/python
 STAMP := $(VENV)/.installed
 
-.PHONY: demo test check measure campaign mutants docs lock clean fuzz
+.PHONY: demo test check measure fleet campaign mutants docs lock clean fuzz
 
 demo: $(STAMP) broker            ## the whole locker on this machine, until Ctrl-C
 	@exec $(PY) -m tools.bench
@@ -21,6 +21,9 @@ check: $(STAMP)                  ## style, types, layers; seconds
 
 measure: $(STAMP) broker         ## benchmarks; figures against the wire's or a library's limit
 	$(PY) -m tools.measure
+
+fleet: $(STAMP) broker           ## 500 light machines against one broker and one gateway; some ten minutes
+	$(PY) -m tools.fleet
 
 docs: $(STAMP)                   ## the pages and pictures that are made from code and tests
 	$(PY) -m tools.draw_statemachine
