@@ -14,6 +14,7 @@ import structlog
 
 from edge_agent import __version__
 from edge_agent.app.field import Field
+from edge_agent.cloud.credentials import Credentials
 from edge_agent.cloud.link import Link, LinkSettings, MqttLink
 from edge_agent.cloud.publisher import Publisher
 from edge_agent.cloud.telemetry import Telemetry
@@ -86,11 +87,21 @@ def system_ports(settings: Settings) -> Ports:
 
     def link(settings: Settings, online: Callable[[bool], str]) -> Link:
         mqtt, machine_id = settings.mqtt, settings.machine.machine_id
-        session = LinkSettings(mqtt.host, mqtt.port, machine_id, mqtt.keepalive_s, mqtt.session_expiry_s)
-        return MqttLink(session, Topics(machine_id), online, random.Random())
+        session = LinkSettings(
+            mqtt.host,
+            mqtt.port,
+            machine_id,
+            mqtt.keepalive_s,
+            mqtt.session_expiry_s,
+            mqtt.transport,
+            mqtt.websocket_path,
+            Credentials.of(mqtt),
+        )
+        return MqttLink(session, Topics(machine_id), online, random.Random(), clock)
 
+    clock = SystemClock(trusted=settings.machine.clock == "rtc")
     return Ports(
-        clock=SystemClock(trusted=settings.machine.clock == "rtc"),
+        clock=clock,
         ids=Ids(),
         transport=transport_to,
         writer=ThreadWriter,
@@ -163,6 +174,7 @@ class Agent:
         self.publisher = Publisher(self.link, self.store, self.loop, topics, self._machine_json)
         self._telemetry = Telemetry(self.link, self.report, topics, self._clock_text)
         self.link.on_command = self.desk.handle
+        self.link.on_refusal = self._link_refused
         self._silent = [a.place for a in state.alarms.values() if a.alarm is Alarm.DEVICE_SILENT]
         self.doors = Doors(
             self.field.door_boards,
@@ -232,6 +244,9 @@ class Agent:
 
     def _bus_port(self, name: str, up: bool) -> None:
         self.loop.submit(Condition(Alarm.BUS_DOWN, name, not up, "" if up else "its port is not there"))
+
+    def _link_refused(self, cause: str) -> None:
+        self.loop.submit(Condition(Alarm.LINK_REFUSED, "", bool(cause), cause))
 
     def _end_what_is_gone(self) -> None:
         """Alarms of devices and buses that are not configured any more."""

@@ -12,9 +12,10 @@ import contextlib
 import math
 import random
 import socket
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 import paho.mqtt.client as mqtt
 import structlog
@@ -24,18 +25,37 @@ from paho.mqtt.properties import Properties
 from paho.mqtt.reasoncodes import ReasonCode
 from paho.mqtt.subscribeoptions import SubscribeOptions
 
+from edge_agent.cloud.backoff import Backoff
+from edge_agent.cloud.credentials import (
+    NOTHING,
+    REFUSALS,
+    Credentials,
+    Shown,
+    Stamp,
+    WallTime,
+    alert_in,
+    fault_of,
+)
 from edge_agent.cloud.stall import StallWatch
-from edge_agent.errors import LinkFault
+from edge_agent.errors import LinkFault, LinkRefused
+from edge_agent.protocol.signing import SIGNATURE, SIGNATURE_KEY
 from edge_agent.protocol.topics import CONTENT_TYPE, Topics
+from edge_agent.runtime.clock import Clock, SystemClock
 from edge_agent.runtime.desk import Incoming
 
 log = structlog.get_logger()
 
 WINDOW = 20
 """Messages of ours in flight at most; more brings nothing (docs/decisions/0004-link.md)."""
-FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.2, 3.0
+FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.2, 8.0
+"""Between attempts at a broker that is not there."""
+FIRST_REFUSED_S, LONGEST_REFUSED_S = 5.0, 60.0
+"""Between attempts while we are refused; a changed file ends the pause."""
+STEADY_S = 10.0
+"""A connection that stood for so long was a good one: the next pause is a short one again."""
 CONNECT_TIMEOUT_S = 10.0
 GOODBYE_S = 1.0
+THREAD_END_S = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +75,8 @@ class Link(Protocol):
     on_up: Callable[[], None]
     on_down: Callable[[], None]
     on_command: Callable[[Incoming], None]
+    on_refusal: Callable[[str], None]
+    """Gets why our credentials or the broker's are no good, once for each cause; "" when the link is up."""
 
     @property
     def up(self) -> bool:
@@ -73,28 +95,47 @@ class Link(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class LinkSettings:
-    """The broker and our session with it. `will` and `birth` are published on `state/online`, retained."""
+    """The broker and our session with it. Files of `credentials` are looked at every `look_s` for changes."""
 
     host: str
     port: int
     client_id: str
     keepalive_s: int
     session_expiry_s: int
+    transport: Literal["tcp", "websockets"] = "tcp"
+    websocket_path: str = "/mqtt"
+    credentials: Credentials = NOTHING
+    look_s: float = 10.0
+
+
+class NewCredentials(LinkFault):
+    """The connection was ended by us, to be made anew with files that have changed."""
 
 
 class MqttLink:
     """`Link` over paho-mqtt."""
 
     def __init__(
-        self, settings: LinkSettings, topics: Topics, online: Callable[[bool], str], jitter: random.Random
+        self,
+        settings: LinkSettings,
+        topics: Topics,
+        online: Callable[[bool], str],
+        jitter: random.Random,
+        clock: Clock | None = None,
     ) -> None:
+        """`online` gives what is published, retained, on `state/online`: birth, good-bye and will."""
         self.on_up: Callable[[], None] = lambda: None
         self.on_down: Callable[[], None] = lambda: None
         self.on_command: Callable[[Incoming], None] = lambda incoming: None
+        self.on_refusal: Callable[[str], None] = lambda cause: None
         self._settings = settings
         self._topics = topics
         self._online = online
-        self._jitter = jitter
+        self._clock = SystemClock() if clock is None else clock
+        self._unreachable = Backoff(FIRST_PAUSE_S, LONGEST_PAUSE_S, jitter)
+        self._refused = Backoff(FIRST_REFUSED_S, LONGEST_REFUSED_S, jitter)
+        self._cause = ""
+        self._told = ""
         self._client: mqtt.Client | None = None
         self._up = False
         self._window = WINDOW
@@ -120,17 +161,51 @@ class MqttLink:
             self._stalls.stop()
 
     async def _keep_connected(self) -> None:
-        pause_s = FIRST_PAUSE_S
         while True:
-            connection = _Connection(self)
+            stamp = self._settings.credentials.stamp()
+            connection = _Connection(self, stamp)
+            backoff = self._unreachable
             try:
-                await connection.live()
+                await connection.live(self.judge())
+            except NewCredentials as fault:
+                self._tell_down(fault)
+                continue
+            except LinkRefused as fault:
+                self.refused(fault)
+                backoff = self._refused
             except LinkFault as fault:
-                log.info("link", state="down", reason=str(fault))
-            if connection.was_up:
-                pause_s = FIRST_PAUSE_S
-            await asyncio.sleep(pause_s * self._jitter.uniform(0.5, 1.0))
-            pause_s = min(LONGEST_PAUSE_S, pause_s * 2)
+                self._tell_down(fault)
+            if connection.stood_s >= STEADY_S:
+                self._unreachable.reset()
+                self._refused.reset()
+            await self._pause(backoff.pause_s(), stamp)
+
+    async def _pause(self, pause_s: float, stamp: Stamp) -> None:
+        """Waits, but no longer than until a file has changed: somebody may have mended it."""
+        loop = asyncio.get_running_loop()
+        end_s = loop.time() + pause_s
+        while (left_s := end_s - loop.time()) > 0:
+            await asyncio.sleep(min(left_s, self._settings.look_s))
+            if self._settings.credentials.stamp() != stamp:
+                return
+
+    def _tell_down(self, fault: LinkFault) -> None:
+        """Logs why the link is down, once for each reason: a broker may be away for days."""
+        if str(fault) != self._told:
+            self._told = str(fault)
+            log.info("link", state="down", reason=self._told)
+
+    def judge(self) -> Shown:
+        """The credentials as their files are now. Raises `LinkRefused` if they are no good."""
+        now = self._clock.now()
+        return self._settings.credentials.judge(WallTime(now.wall_s, now.synced))
+
+    def refused(self, fault: LinkRefused) -> None:
+        """Credentials are no good: logged and told once for each cause."""
+        if str(fault) != self._cause:
+            self._cause = str(fault)
+            log.error("link refused", cause=self._cause)
+            self.on_refusal(self._cause)
 
     def publish(self, message: Message, on_acknowledged: Callable[[], None] | None = None) -> None:
         """See `Link.publish`."""
@@ -146,6 +221,20 @@ class MqttLink:
         if on_acknowledged is not None and info.rc == mqtt.MQTT_ERR_SUCCESS:
             self._in_flight[info.mid] = on_acknowledged
 
+    @property
+    def look_s(self) -> float:
+        """How often the credentials' files are looked at."""
+        return self._settings.look_s
+
+    @property
+    def keepalive_s(self) -> int:
+        """The longest silence of a link that is not tried."""
+        return self._settings.keepalive_s
+
+    def stamp(self) -> Stamp:
+        """Of the credentials' files as they are now."""
+        return self._settings.credentials.stamp()
+
     def begin(self, client: mqtt.Client, receive_maximum: int) -> None:
         """A connection stands (called by it)."""
         self._client, self._up = client, True
@@ -158,6 +247,8 @@ class MqttLink:
         client.subscribe(self._topics.commands, options=options)
         self.publish(Message(self._topics.online, self._online(True), retain=True))
         log.info("link", state="up", host=self._settings.host, port=self._settings.port)
+        self._cause = self._told = ""
+        self.on_refusal("")
         self.on_up()
 
     def end(self) -> None:
@@ -177,18 +268,26 @@ class MqttLink:
         else:
             log.error("the broker refused a publication", reason=str(reason))
 
-    def new_client(self) -> mqtt.Client:
+    def new_client(self, shown: Shown) -> mqtt.Client:
         """A client for one connection, with the will set."""
         settings = self._settings
         client = mqtt.Client(
             CallbackAPIVersion.VERSION2,
             client_id=settings.client_id,
             protocol=mqtt.MQTTv5,
+            transport=settings.transport,
             manual_ack=True,
             reconnect_on_failure=False,
         )
         client.connect_timeout = CONNECT_TIMEOUT_S
+        client.reconnect_delay_set(0, 0)  # its thread would sleep a second after a failure, for nothing
         client.max_inflight_messages_set(WINDOW)
+        if settings.transport == "websockets":
+            client.ws_set_options(path=settings.websocket_path)
+        if shown.context is not None:
+            client.tls_set_context(shown.context)
+        if shown.username is not None:
+            client.username_pw_set(shown.username, shown.password)
         will = _properties(PacketTypes.WILLMESSAGE)
         will.ContentType = CONTENT_TYPE
         client.will_set(self._topics.online, self._online(False), qos=1, retain=True, properties=will)
@@ -219,16 +318,21 @@ class MqttLink:
         expiry_s: int | None = getattr(properties, "MessageExpiryInterval", None)
         if expiry_s is not None:
             expiry_s = max(0, expiry_s - math.ceil(self._stalls.stalled_s()))
+        user = dict(getattr(properties, "UserProperty", []))
         self.on_command(
             Incoming(
+                topic=message.topic,
                 command=message.topic.rsplit("/", 1)[-1],
                 payload=bytes(message.payload),
                 acknowledge=acknowledge,
                 response_topic=getattr(properties, "ResponseTopic", None),
                 correlation=getattr(properties, "CorrelationData", None),
                 message_expiry_s=expiry_s,
-                x_request_id=dict(getattr(properties, "UserProperty", [])).get("x-request-id"),
+                x_request_id=user.get("x-request-id"),
                 retained=message.retain,
+                signature=user.get(SIGNATURE),
+                signature_key=user.get(SIGNATURE_KEY),
+                duplicate=message.dup,
             )
         )
 
@@ -253,30 +357,62 @@ def _properties(packet: int) -> Properties:
 
 
 class _Connection:
-    """One connection from its attempt to its end."""
+    """One connection from its attempt to its end, made with files that had this `stamp`."""
 
-    def __init__(self, link: MqttLink) -> None:
-        self.was_up = False
+    def __init__(self, link: MqttLink, stamp: Stamp) -> None:
+        self.stood_s = 0.0
+        """How long it stood, in seconds."""
         self._link = link
-        self._reason = ""
+        self._stamp = self._last_seen = stamp
+        self._fault = LinkFault("")
         # An event, not a future: cancelling `live` must not make the last acknowledgements go unheard.
         self._over = asyncio.Event()
 
-    async def live(self) -> None:
+    async def live(self, shown: Shown) -> None:
         """Connects and stays until the connection ends. Raises `LinkFault` saying why it did."""
-        client = self._link.new_client()
+        client = self._link.new_client(shown)
         self._hook(client)
         self._link.start(client)
+        up_since_s = asyncio.get_running_loop().time()
         try:
-            await self._over.wait()
-            raise LinkFault(self._reason)
-        except asyncio.CancelledError:
+            await self._until_over(client)
+        except (asyncio.CancelledError, NewCredentials):
             await self._link.say_goodbye(client)
             raise
         finally:
+            if self._link.up:
+                self.stood_s = asyncio.get_running_loop().time() - up_since_s
+            self._over.set()
             self._link.end()
-            client.loop_stop()
-            client._reset_sockets()  # else its wake-up sockets live until the object dies
+            await _end(client)
+
+    async def _until_over(self, client: mqtt.Client) -> None:
+        look_s = self._link.look_s
+        while not self._over.is_set():
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(look_s):
+                    await self._over.wait()
+            if self._over.is_set():
+                break
+            if client._thread is None:
+                raise LinkFault("the library's thread died")
+            self._look_at_files()
+        raise self._fault
+
+    def _look_at_files(self) -> None:
+        """Raises `NewCredentials` if the files have changed for good ones. Bad ones are told, and the
+        connection stays; files that still change are left for the next look."""
+        stamp = self._link.stamp()
+        if stamp == self._stamp or stamp != self._last_seen:
+            self._last_seen = stamp
+            return
+        self._stamp = stamp
+        try:
+            self._link.judge()
+        except LinkRefused as fault:
+            self._link.refused(fault)
+        else:
+            raise NewCredentials("new credentials")
 
     def _hook(self, client: mqtt.Client) -> None:
         loop = asyncio.get_running_loop()
@@ -287,15 +423,32 @@ class _Connection:
             except RuntimeError:  # the loop has been closed: nobody is left to hear it
                 return
 
+        def on_socket_open(_c: Any, _u: Any, sock: Any) -> None:
+            if self._over.is_set():
+                sock.close()  # nobody waits for it any more; a CONNECT would take our session from us
+            else:
+                send_at_once(sock)
+
         def on_connect(_c: Any, _u: Any, _f: Any, reason: ReasonCode, properties: Properties | None) -> None:
+            client.on_log = None
+            # A broker may ask for less to be sent than we wish: a dead link would go unnoticed for longer.
+            client._keepalive = min(client._keepalive, self._link.keepalive_s)
             hand_over(self._connected, client, reason, getattr(properties, "ReceiveMaximum", 65_535))
 
         def on_disconnect(_c: Any, _u: Any, _f: Any, reason: ReasonCode, _p: Any) -> None:
-            hand_over(self._gone, str(reason))
+            refused = reason.value in REFUSALS
+            hand_over(self._gone, LinkRefused(f"refused: {reason}") if refused else LinkFault(str(reason)))
 
-        client.on_socket_open = _send_at_once
+        def on_log(_c: Any, _u: Any, level: int, text: str) -> None:
+            # With TLS 1.3 the broker judges our certificate when our side of the handshake is over already.
+            alert = alert_in(text) if level == mqtt.MQTT_LOG_ERR else None
+            if alert is not None:
+                hand_over(self._gone, alert)
+
+        client.on_log = on_log
+        client.on_socket_open = on_socket_open
         client.on_connect = on_connect
-        client.on_connect_fail = lambda _c, _u: hand_over(self._gone, "no connection")
+        client.on_connect_fail = lambda _c, _u: hand_over(self._gone, fault_of(sys.exception()))
         client.on_disconnect = on_disconnect
         client.on_message = lambda _c, _u, message: hand_over(self._received, client, message)
         client.on_publish = lambda _c, _u, mid, reason, _p: hand_over(self._published, mid, reason)
@@ -304,18 +457,15 @@ class _Connection:
         if self._over.is_set():
             return
         if reason.is_failure:
-            self._end(f"refused: {reason}")
+            refused = reason.value in REFUSALS
+            self._gone((LinkRefused if refused else LinkFault)(f"the broker refuses us: {reason}"))
             return
-        self.was_up = True
         self._link.begin(client, receive_maximum)
 
-    def _gone(self, reason: str) -> None:
+    def _gone(self, fault: LinkFault) -> None:
         if not self._over.is_set():
-            self._end(reason)
-
-    def _end(self, reason: str) -> None:
-        self._reason = reason
-        self._over.set()
+            self._fault = fault
+            self._over.set()
 
     def _received(self, client: mqtt.Client, message: mqtt.MQTTMessage) -> None:
         if not self._over.is_set():
@@ -326,7 +476,23 @@ class _Connection:
             self._link.published(mid, reason)
 
 
-def _send_at_once(_client: mqtt.Client, _userdata: Any, sock: Any) -> None:
-    """Small packets must not wait for the acknowledgement of those before (Nagle): that costs 40 ms a hop."""
+async def _end(client: mqtt.Client) -> None:
+    """Ends the client's thread without keeping the loop from its work. One that is stuck in connecting is
+    left to itself: it closes what it opens, and ends."""
+    client._thread_terminate = True
+    loop = asyncio.get_running_loop()
+    end_s = loop.time() + THREAD_END_S
+    while client._thread is not None:
+        if loop.time() > end_s:
+            return
+        await asyncio.sleep(0.01)
+    client._reset_sockets()  # else its wake-up sockets live until the object dies
+
+
+def send_at_once(sock: Any) -> None:
+    """Small packets must not wait for the acknowledgement of those before (Nagle): that costs 40 ms a hop.
+
+    `sock`: what the library calls a socket; under websockets it holds the real one.
+    """
     with contextlib.suppress(OSError):  # a socket that closes already; the link sees that by itself
-        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        getattr(sock, "_socket", sock).setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)

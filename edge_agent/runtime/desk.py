@@ -76,6 +76,13 @@ class Incoming:
     x_request_id: str | None = None
     """The user property of this name: the X-Request-ID of the REST call behind the command."""
     retained: bool = False
+    topic: str = ""
+    """The whole topic: it is a part of what is signed."""
+    signature: str | None = None
+    signature_key: str | None = None
+    """The user properties that `edge_agent.protocol.signing` names."""
+    duplicate: bool = False
+    """MQTT's DUP: the broker says that it may have sent this message before."""
 
 
 Address = tuple[str | None, bytes | None]

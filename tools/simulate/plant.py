@@ -193,6 +193,7 @@ class SimulatedLink:
         self.on_up: Callable[[], None] = lambda: None
         self.on_down: Callable[[], None] = lambda: None
         self.on_command: Callable[[Incoming], None] = lambda incoming: None
+        self.on_refusal: Callable[[str], None] = lambda cause: None
         self.window = WINDOW
         self._broker = broker
         self._lifeline = lifeline
