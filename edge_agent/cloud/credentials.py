@@ -124,7 +124,7 @@ class Credentials:
         except ssl.SSLError as error:
             if error.reason == "KEY_VALUES_MISMATCH":
                 raise LinkRefused(f"{key_file} is not the key of {cert_file}") from None
-            raise LinkRefused(f"{cert_file} and {key_file} cannot be used: {error.reason}") from None
+            raise LinkRefused(f"{cert_file} and {key_file} cannot be used: {_reason(error)}") from None
 
 
 NOTHING = Credentials()
@@ -141,17 +141,18 @@ def read_secret(path: Path) -> bytes:
         descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
     except OSError as error:
         raise LinkRefused(f"{path}: {error.strerror}") from None
-    with open(descriptor, "rb") as file:
-        about = os.fstat(file.fileno())
+    try:
+        about = os.fstat(descriptor)
         if not stat.S_ISREG(about.st_mode):
             raise LinkRefused(f"{path} is no file")
         too_open = 0o027 if _is_of_systemd(path) else 0o077
         if about.st_mode & too_open:
             raise LinkRefused(f"{path} can be read by others (mode {stat.S_IMODE(about.st_mode):04o})")
-        try:
-            return file.read(LONGEST_SECRET)
-        except OSError as error:
-            raise LinkRefused(f"{path}: {error.strerror}") from None
+        return os.read(descriptor, LONGEST_SECRET)
+    except OSError as error:
+        raise LinkRefused(f"{path}: {error.strerror}") from None
+    finally:
+        os.close(descriptor)
 
 
 def _is_of_systemd(path: Path) -> bool:
@@ -239,10 +240,14 @@ def fault_of(error: BaseException | None) -> LinkFault:
     if isinstance(error, ssl.SSLCertVerificationError):
         return LinkRefused(f"the broker's certificate is not accepted: {error.verify_message}")
     if isinstance(error, ssl.SSLError):
-        return alert_in(str(error)) or LinkFault(f"no TLS connection: {error.reason}")
+        return alert_in(str(error)) or LinkFault(f"no TLS connection: {_reason(error)}")
     if isinstance(error, OSError):
         return LinkFault(f"no connection: {error.strerror or error or type(error).__name__}")
     return LinkFault("no connection")
+
+
+def _reason(error: ssl.SSLError) -> str:
+    return getattr(error, "reason", None) or error.strerror or "unknown"
 
 
 def alert_in(text: str) -> LinkRefused | None:

@@ -11,7 +11,6 @@ import asyncio
 import contextlib
 import math
 import random
-import socket
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -36,6 +35,7 @@ from edge_agent.cloud.credentials import (
     alert_in,
     fault_of,
 )
+from edge_agent.cloud.sockets import ClosesSockets, send_at_once
 from edge_agent.cloud.stall import StallWatch
 from edge_agent.errors import LinkFault, LinkRefused
 from edge_agent.protocol.signing import SIGNATURE, SIGNATURE_KEY
@@ -106,6 +106,10 @@ class LinkSettings:
     websocket_path: str = "/mqtt"
     credentials: Credentials = NOTHING
     look_s: float = 10.0
+
+
+class _Client(ClosesSockets, mqtt.Client):
+    """Paho's, tidied up."""
 
 
 class NewCredentials(LinkFault):
@@ -271,7 +275,7 @@ class MqttLink:
     def new_client(self, shown: Shown) -> mqtt.Client:
         """A client for one connection, with the will set."""
         settings = self._settings
-        client = mqtt.Client(
+        client = _Client(
             CallbackAPIVersion.VERSION2,
             client_id=settings.client_id,
             protocol=mqtt.MQTTv5,
@@ -487,12 +491,3 @@ async def _end(client: mqtt.Client) -> None:
             return
         await asyncio.sleep(0.01)
     client._reset_sockets()  # else its wake-up sockets live until the object dies
-
-
-def send_at_once(sock: Any) -> None:
-    """Small packets must not wait for the acknowledgement of those before (Nagle): that costs 40 ms a hop.
-
-    `sock`: what the library calls a socket; under websockets it holds the real one.
-    """
-    with contextlib.suppress(OSError):  # a socket that closes already; the link sees that by itself
-        getattr(sock, "_socket", sock).setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
