@@ -15,7 +15,8 @@ import structlog
 from edge_agent import __version__
 from edge_agent.app.field import Field
 from edge_agent.cloud.credentials import Credentials
-from edge_agent.cloud.link import Link, LinkSettings, MqttLink
+from edge_agent.cloud.guard import CHALLENGE_S, Guard
+from edge_agent.cloud.link import Link, LinkSettings, Message, MqttLink
 from edge_agent.cloud.publisher import Publisher
 from edge_agent.cloud.telemetry import Telemetry
 from edge_agent.config import BusSection, Settings
@@ -151,8 +152,9 @@ class Agent:
             ports.ids,
         )
         self.field = Field(settings, ports.transport)
+        self._guard = self._make_guard()
         self.link = ports.link(settings, self._online)
-        topics = Topics(machine.machine_id)
+        self._topics = topics = Topics(machine.machine_id)
         self.desk = Desk(
             self.store, ports.clock, ports.ids, self.views, machine.machine_id, self._publish_reply
         )
@@ -169,6 +171,7 @@ class Agent:
             use_reserve=self.store.use_reserve,
         )
         self.desk.loop = self.loop
+        self.desk.guard = self._guard
         self.report = self._make_report()
         self.loop.on_told = self.report.wake_followers
         self.publisher = Publisher(self.link, self.store, self.loop, topics, self._machine_json)
@@ -189,6 +192,16 @@ class Agent:
         self._climate = self.field.climate_outputs(lambda: self.loop.storage_fault is None)
         self._executor = self._make_executor()
         self._group: asyncio.TaskGroup
+
+    def _make_guard(self) -> Guard | None:
+        """Where commands are signed: what lets them in."""
+        keys = self.settings.mqtt.signing_keys
+        if not keys:
+            return None
+        log.info("commands have to be signed", keys=list(keys))
+        guard = Guard(keys, self.settings.machine.machine_id, self._ports.ids)
+        guard.renew(self._ports.clock.now())
+        return guard
 
     def _make_report(self) -> Report:
         return Report(
@@ -279,6 +292,8 @@ class Agent:
             group.create_task(self.publisher.run(), name="publisher")
             group.create_task(self._telemetry.run(), name="telemetry")
             group.create_task(self.link.run(), name="link")
+            if self._guard is not None:
+                group.create_task(self._renew_challenges(self._guard), name="challenges")
             scanner = self.settings.scanner
             if scanner is not None and self._ports.scanner:
                 reader = SerialScanner(scanner.port, scanner.baud, self._scanned, scanner.delimiter)
@@ -289,6 +304,12 @@ class Agent:
             if self._ports.console is not None:
                 group.create_task(self._ports.console(self._console()), name="console")
             on_ready()
+
+    async def _renew_challenges(self, guard: Guard) -> None:
+        while True:
+            await asyncio.sleep(CHALLENGE_S)
+            if guard.renew(self._ports.clock.now()):
+                self.link.publish(Message(self._topics.online, self._online(True), retain=True))
 
     async def _check_devices(self) -> None:
         """A board that is not set as its profile wants it is told to whoever reads the log."""
@@ -320,8 +341,14 @@ class Agent:
 
     def _online(self, online: bool) -> str:
         now = self._ports.clock.now()
-        body = Online(online=online, boot_id=now.boot_id, agent_version=__version__, at=rfc3339(now.wall_s))
-        return body.model_dump_json()
+        body = Online(
+            online=online,
+            boot_id=now.boot_id,
+            agent_version=__version__,
+            at=rfc3339(now.wall_s),
+            challenge=self._guard.challenge if online and self._guard is not None else None,
+        )
+        return body.model_dump_json(exclude_none=True)
 
     def _clock_text(self) -> str:
         return rfc3339(self._ports.clock.now().wall_s)

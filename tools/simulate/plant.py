@@ -23,6 +23,7 @@ from edge_agent.drivers.transport import Transport
 from edge_agent.errors import LinkFault, PortLost, StorageFault
 from edge_agent.journal.store import Batch, JournalStore
 from edge_agent.model import Instant
+from edge_agent.protocol.topics import Topics
 from edge_agent.runtime.desk import Incoming
 from edge_agent.runtime.ids import Ids
 from tools.bus_simulator.plant import build_devices, build_world, line_baud
@@ -189,7 +190,8 @@ def rfc3339(at_s: float) -> str:
 class SimulatedLink:
     """`Link` to the plant's broker, with the network's delay, for one agent."""
 
-    def __init__(self, broker: Broker, lifeline: Lifeline) -> None:
+    def __init__(self, broker: Broker, lifeline: Lifeline, machine_id: str) -> None:
+        self._reply_topic = Topics(machine_id).reply("plant")
         self.on_up: Callable[[], None] = lambda: None
         self.on_down: Callable[[], None] = lambda: None
         self.on_command: Callable[[Incoming], None] = lambda incoming: None
@@ -262,7 +264,7 @@ class SimulatedLink:
             command=command.name,
             payload=command.payload,
             acknowledge=acknowledge,
-            response_topic="reply",
+            response_topic=self._reply_topic,
             correlation=command.correlation,
             message_expiry_s=_left_s(command.expires_s, now_s),
             x_request_id=command.x_request_id,
@@ -323,8 +325,8 @@ class Plant:
         def transport(bus: BusSection) -> Transport:
             return MortalTransport(cables[bus.port], lifeline)
 
-        def link(_: Settings, __: Callable[[bool], str]) -> Link:
-            return SimulatedLink(self.broker, lifeline)
+        def link(settings: Settings, _: Callable[[bool], str]) -> Link:
+            return SimulatedLink(self.broker, lifeline, settings.machine.machine_id)
 
         ports = Ports(
             clock=self.clock,
