@@ -78,6 +78,8 @@ class Guard:
             return False
         ends_ns = now.boottime_ns + round(_life_s(incoming, now) * 1e9)
         if ends_ns > now.boottime_ns:  # else it has expired, and never acts
+            if len(self._seen) >= REMEMBERED:
+                del self._seen[min(self._seen, key=self._seen.__getitem__)]
             self._seen[signature] = ends_ns
         return True
 
@@ -112,8 +114,6 @@ class Guard:
         over = [signature for signature, ends_ns in self._seen.items() if ends_ns <= now.boottime_ns]
         for signature in over:
             del self._seen[signature]
-        while len(self._seen) >= REMEMBERED:
-            del self._seen[min(self._seen, key=lambda signature: self._seen[signature])]
 
 
 def _life_s(incoming: Incoming, now: Instant) -> float:

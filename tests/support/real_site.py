@@ -18,7 +18,8 @@ from edge_agent.app.agent import system_ports
 from edge_agent.cloud.link import MqttLink
 from edge_agent.config import load_settings
 from edge_agent.drivers.simulated.cable import MemoryCable
-from edge_agent.model import Alarm, Packaging
+from edge_agent.model import Alarm, Instant, Packaging
+from edge_agent.runtime.clock import SystemClock
 from edge_agent.runtime.loop import LOCAL
 from edge_agent.statemachine.inputs import Reserve
 from tests.support.machines import CONFIG
@@ -31,6 +32,7 @@ class RealSite:
 
     plant: Plant
     agent: Agent
+    clock: KnownClock
 
     async def until(self, condition: Any, limit_s: float = 20) -> None:
         async with asyncio.timeout(limit_s):
@@ -75,10 +77,22 @@ class RealSite:
                 await self.until(lambda: self.agent.loop.state.reservations[rid].dropped_off is not None)
 
 
-def machine_file(folder: Path, mqtt: dict[str, Any], clock: str = "ntp") -> Path:
+class KnownClock:
+    """The kernel's clocks; whether they are synchronised is up to the test."""
+
+    def __init__(self, *, synced: bool) -> None:
+        self.synced = synced
+        self._clock = SystemClock()
+
+    def now(self) -> Instant:
+        """See `Clock.now`."""
+        return replace(self._clock.now(), synced=self.synced)
+
+
+def machine_file(folder: Path, mqtt: dict[str, Any]) -> Path:
     """The file of the smallest machine, with this `[mqtt]`."""
     document = tomllib.loads((CONFIG / "tiny.toml").read_text(encoding="utf-8"))
-    document["machine"] |= {"machine_id": "m1", "clock": clock}
+    document["machine"]["machine_id"] = "m1"
     document["mqtt"] = mqtt
     document["paths"] = {"journal": str(folder / "journal.sqlite"), "profiles": str(CONFIG / "devices")}
     document.pop("scanner", None)
@@ -88,13 +102,18 @@ def machine_file(folder: Path, mqtt: dict[str, Any], clock: str = "ntp") -> Path
 
 
 @asynccontextmanager
-async def real_site(folder: Path, mqtt: dict[str, Any], clock: str = "ntp") -> AsyncIterator[RealSite]:
+async def real_site(folder: Path, mqtt: dict[str, Any], *, synced: bool = False) -> AsyncIterator[RealSite]:
     """Runs the daemon for the length of a `with`; its link looks at its files often."""
-    settings = load_settings(machine_file(folder, mqtt, clock))
+    settings = load_settings(machine_file(folder, mqtt))
     plant = Plant(settings, 1)
     cables: dict[str, MemoryCable] = {settings.buses[name].port: c for name, c in plant.cables.items()}
+    clock = KnownClock(synced=synced)
     ports = replace(
-        system_ports(settings), transport=lambda bus: cables[bus.port], console=None, scanner=False
+        system_ports(settings),
+        clock=clock,
+        transport=lambda bus: cables[bus.port],
+        console=None,
+        scanner=False,
     )
     agent = Agent(settings, ports)
     link: Any = agent.link
@@ -105,7 +124,7 @@ async def real_site(folder: Path, mqtt: dict[str, Any], clock: str = "ntp") -> A
     try:
         while not (ready.is_set() or task.done()):
             await asyncio.sleep(0.01)
-        yield RealSite(plant, agent)
+        yield RealSite(plant, agent, clock)
     finally:
         task.cancel()
         with suppress(asyncio.CancelledError):
