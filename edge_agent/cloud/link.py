@@ -132,7 +132,7 @@ class MqttLink:
         self.on_down: Callable[[], None] = lambda: None
         self.on_command: Callable[[Incoming], None] = lambda incoming: None
         self.on_refusal: Callable[[str], None] = lambda cause: None
-        self._settings = settings
+        self.settings = settings
         self._topics = topics
         self._online = online
         self._clock = SystemClock() if clock is None else clock
@@ -166,7 +166,7 @@ class MqttLink:
 
     async def _keep_connected(self) -> None:
         while True:
-            stamp = self._settings.credentials.stamp()
+            stamp = self.settings.credentials.stamp()
             connection = _Connection(self, stamp)
             backoff = self._unreachable
             try:
@@ -189,8 +189,8 @@ class MqttLink:
         loop = asyncio.get_running_loop()
         end_s = loop.time() + pause_s
         while (left_s := end_s - loop.time()) > 0:
-            await asyncio.sleep(min(left_s, self._settings.look_s))
-            if self._settings.credentials.stamp() != stamp:
+            await asyncio.sleep(min(left_s, self.settings.look_s))
+            if self.settings.credentials.stamp() != stamp:
                 return
 
     def _tell_down(self, fault: LinkFault) -> None:
@@ -202,7 +202,7 @@ class MqttLink:
     def judge(self) -> Shown:
         """The credentials as their files are now. Raises `LinkRefused` if they are no good."""
         now = self._clock.now()
-        return self._settings.credentials.judge(WallTime(now.wall_s, now.synced))
+        return self.settings.credentials.judge(WallTime(now.wall_s, now.synced))
 
     def refused(self, fault: LinkRefused) -> None:
         """Credentials are no good: logged and told once for each cause."""
@@ -225,23 +225,9 @@ class MqttLink:
         if on_acknowledged is not None and info.rc == mqtt.MQTT_ERR_SUCCESS:
             self._in_flight[info.mid] = on_acknowledged
 
-    @property
-    def look_s(self) -> float:
-        """How often the credentials' files are looked at."""
-        return self._settings.look_s
-
-    @property
-    def keepalive_s(self) -> int:
-        """The longest silence of a link that is not tried."""
-        return self._settings.keepalive_s
-
-    def stamp(self) -> Stamp:
-        """Of the credentials' files as they are now."""
-        return self._settings.credentials.stamp()
-
     def begin(self, client: mqtt.Client, receive_maximum: int) -> None:
-        """A connection stands (called by it)."""
-        self._client, self._up = client, True
+        """The broker has taken us (called by the connection): asks for the commands."""
+        self._client = client
         self._window = min(WINDOW, receive_maximum)
         self._in_flight.clear()
         # As published: else the broker takes the mark off a retained command that it passes on at once.
@@ -249,8 +235,12 @@ class MqttLink:
             qos=1, retainAsPublished=True, retainHandling=SubscribeOptions.RETAIN_DO_NOT_SEND
         )
         client.subscribe(self._topics.commands, options=options)
+
+    def go_up(self) -> None:
+        """The broker gives us our commands (called by the connection): tells everybody."""
+        self._up = True
         self.publish(Message(self._topics.online, self._online(True), retain=True))
-        log.info("link", state="up", host=self._settings.host, port=self._settings.port)
+        log.info("link", state="up", host=self.settings.host, port=self.settings.port)
         self._cause = self._told = ""
         self.on_refusal("")
         self.on_up()
@@ -274,7 +264,7 @@ class MqttLink:
 
     def new_client(self, shown: Shown) -> mqtt.Client:
         """A client for one connection, with the will set."""
-        settings = self._settings
+        settings = self.settings
         client = _Client(
             CallbackAPIVersion.VERSION2,
             client_id=settings.client_id,
@@ -299,7 +289,7 @@ class MqttLink:
 
     def start(self, client: mqtt.Client) -> None:
         """Starts the client's thread, which connects."""
-        settings = self._settings
+        settings = self.settings
         session = _properties(PacketTypes.CONNECT)
         session.SessionExpiryInterval = settings.session_expiry_s
         client.connect_async(
@@ -391,7 +381,7 @@ class _Connection:
             await _end(client)
 
     async def _until_over(self, client: mqtt.Client) -> None:
-        look_s = self._link.look_s
+        look_s = self._link.settings.look_s
         while not self._over.is_set():
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(look_s):
@@ -406,7 +396,7 @@ class _Connection:
     def _look_at_files(self) -> None:
         """Raises `NewCredentials` if the files have changed for good ones. Bad ones are told, and the
         connection stays; files that still change are left for the next look."""
-        stamp = self._link.stamp()
+        stamp = self._link.settings.credentials.stamp()
         if stamp == self._stamp or stamp != self._last_seen:
             self._last_seen = stamp
             return
@@ -436,7 +426,7 @@ class _Connection:
         def on_connect(_c: Any, _u: Any, _f: Any, reason: ReasonCode, properties: Properties | None) -> None:
             client.on_log = None
             # A broker may ask for less to be sent than we wish: a dead link would go unnoticed for longer.
-            client._keepalive = min(client._keepalive, self._link.keepalive_s)
+            client._keepalive = min(client._keepalive, self._link.settings.keepalive_s)
             hand_over(self._connected, client, reason, getattr(properties, "ReceiveMaximum", 65_535))
 
         def on_disconnect(_c: Any, _u: Any, _f: Any, reason: ReasonCode, _p: Any) -> None:
@@ -453,6 +443,9 @@ class _Connection:
         client.on_socket_open = on_socket_open
         client.on_connect = on_connect
         client.on_connect_fail = lambda _c, _u: hand_over(self._gone, fault_of(sys.exception()))
+        client.on_subscribe = lambda _c, _u, _mid, reasons, _p: hand_over(
+            self._subscribed, client, reasons[0]
+        )
         client.on_disconnect = on_disconnect
         client.on_message = lambda _c, _u, message: hand_over(self._received, client, message)
         client.on_publish = lambda _c, _u, mid, reason, _p: hand_over(self._published, mid, reason)
@@ -465,6 +458,13 @@ class _Connection:
             self._gone((LinkRefused if refused else LinkFault)(f"the broker refuses us: {reason}"))
             return
         self._link.begin(client, receive_maximum)
+
+    def _subscribed(self, client: mqtt.Client, reason: ReasonCode) -> None:
+        if reason.is_failure:
+            client.disconnect()
+            self._gone(LinkRefused(f"the broker keeps our commands from us: {reason}"))
+        elif not self._over.is_set():
+            self._link.go_up()
 
     def _gone(self, fault: LinkFault) -> None:
         if not self._over.is_set():

@@ -6,6 +6,7 @@ import asyncio
 import json
 import ssl
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -259,6 +260,39 @@ async def test_a_broker_that_is_not_there_is_no_refusal(keys: Keys, broker: Secu
         assert downs == ["no connection: Connection refused"]
         broker.start()
         await seen.until(lambda: seen.link.up, 10)
+
+
+async def test_a_broker_that_keeps_the_commands_from_us_is_refused(keys: Keys) -> None:
+    """Mosquitto grants every subscription and then delivers nothing; other brokers say no (SUBACK 0x87)."""
+
+    async def packet(reader: asyncio.StreamReader) -> tuple[int, bytes]:
+        kind, length, shift = (await reader.readexactly(1))[0], 0, 0
+        while (byte := (await reader.readexactly(1))[0]) & 0x80:
+            length, shift = length | (byte & 0x7F) << shift, shift + 7
+        return kind, await reader.readexactly(length | byte << shift)
+
+    serving: list[Any] = []
+
+    async def says_no(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        serving.append(asyncio.current_task())
+        with suppress(asyncio.IncompleteReadError):
+            assert (await packet(reader))[0] == 0x10
+            writer.write(bytes((0x20, 3, 0, 0, 0)))  # CONNACK: success, no properties
+            kind, subscribe = await packet(reader)
+            assert kind == 0x82
+            writer.write(bytes((0x90, 4)) + subscribe[:2] + bytes((0, 0x87)))  # SUBACK
+            await reader.read()
+        writer.close()
+
+    server = await asyncio.start_server(says_no, LOCALHOST, 0)
+    port = server.sockets[0].getsockname()[1]
+    async with watched(make_link(port, Credentials())) as seen:
+        ups: list[int] = []
+        seen.link.on_up = lambda: ups.append(1)
+        await seen.refused("the broker keeps our commands from us: Not authorized")
+        assert ups == []
+    server.close()
+    await asyncio.wait(serving)
 
 
 async def test_new_files_lead_to_a_new_connection_that_shows_them(broker: SecureBroker, keys: Keys) -> None:

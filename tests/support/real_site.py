@@ -118,7 +118,7 @@ async def real_site(folder: Path, mqtt: dict[str, Any], *, synced: bool = False)
     agent = Agent(settings, ports)
     link: Any = agent.link
     assert isinstance(link, MqttLink)
-    link._settings = replace(link._settings, look_s=0.1)
+    link.settings = replace(link.settings, look_s=0.1)
     ready = asyncio.Event()
     task = asyncio.create_task(agent.run(ready.set))
     try:
