@@ -320,3 +320,4 @@ async def test_the_challenge_is_renewed_and_ends_with_the_clock(
         await at.site.until(lambda: "challenge" not in at.sender.online())
         at.site.clock.synced = False
         await at.site.until(lambda: "challenge" in at.sender.online())
+        assert "challenge" not in at.site.agent._online(False)  # the will and the good-bye
