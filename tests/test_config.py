@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 import tomllib
@@ -306,6 +307,19 @@ def test_where_the_files_of_a_link_are(tmp_path: Path, monkeypatch: pytest.Monke
     assert found.ca_file == Path("/etc/ca.pem")
     assert found.cert_file == tmp_path / "keys" / "cert.pem"
     assert (found.key_file, found.password_file) == (handed / "key.pem", handed / "password")
+
+
+def test_the_keys_of_the_link_that_the_example_only_shows_are_good(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CREDENTIALS_DIRECTORY", "/run/credentials/edge-agent.service")
+    text = (CONFIG / "locker.example.toml").read_text(encoding="utf-8")
+    text = text.replace('transport = "tcp"', 'transport = "websockets"')
+    document = tomllib.loads(re.sub(r"^# (\w+ = |\[mqtt\.tls\])", r"\1", text, flags=re.MULTILINE))
+    found = load_settings(write(tmp_path, document)).mqtt
+    assert list(found.signing_keys) == ["gateway-2026"]
+    assert set(type(found).model_fields) - found.model_fields_set == set()
+    assert all(Credentials.of(found).__getattribute__(name) for name in Credentials.__slots__)
 
 
 def test_a_plain_link_shows_nothing(tmp_path: Path) -> None:

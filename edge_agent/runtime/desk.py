@@ -209,6 +209,14 @@ class Desk:
         given = self._input(command, now.boottime_ns + left_ns, incoming.x_request_id)
         row = InboxRow(command.request_id, now.wall_s, incoming.response_topic, incoming.correlation)
         self._waiting[command.request_id] = [address]
+        log.info(
+            "command",
+            command=incoming.command,
+            request_id=command.request_id,
+            x_request_id=incoming.x_request_id,
+            reservation_id=getattr(given, "reservation_id", None),
+            unlock_id=getattr(given, "unlock_id", None),
+        )
         self.loop.submit(given, request=row, taken=incoming.acknowledge)
 
     def _input(self, command: Command, expires_ns: int, x_request_id: str | None) -> Input:
@@ -395,6 +403,8 @@ class Desk:
             if not future.done():
                 future.set_result(answer)
             return
+        code = 0 if answer.refusal is None else int(answer.refusal.code)
+        log.info("answered", request_id=request_key, code=code)
         for address in self._waiting.pop(request_key, []):
             self._reply(address, reply)
 

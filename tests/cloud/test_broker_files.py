@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import socket
+import ssl
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -15,7 +17,7 @@ from edge_agent.cloud.channel import Message
 from edge_agent.cloud.credentials import Credentials
 from edge_agent.protocol.topics import Topics
 from tests.gateway.support import MACHINE, eventually, running_gateway, settings
-from tests.support.pki import write_private
+from tests.support.pki import Pair, write_private
 from tests.support.production import Client, ProductionBroker
 from tests.support.real_site import real_site
 from tests.support.secure import LOCALHOST, make_link, watched
@@ -138,6 +140,41 @@ async def test_no_machine_takes_over_the_session_of_another(
 
 def credentials(broker: ProductionBroker, cert: Path, key: Path) -> Credentials:
     return Credentials(tls=True, ca_file=broker.server.file, cert_file=cert, key_file=key)
+
+
+async def test_over_websockets_a_machine_is_who_it_is_too(broker: ProductionBroker, stack: ExitStack) -> None:
+    boss = await gateway(broker, stack)
+    pair = broker.machines.issue("m1")
+    link = make_link(broker.web_port, credentials(broker, pair.cert, pair.key), transport="websockets")
+    got: list[bytes] = []
+    link.on_command = lambda incoming: got.append(incoming.payload)
+    async with watched(link) as seen:
+        await seen.until(lambda: link.up)
+        await boss.publish(M2.command("echo"), b"for two")
+        await boss.publish(M1.command("echo"), b"for one")
+        await seen.until(lambda: got)
+        link.publish(Message(M1.events, "own"))
+        await seen.until(lambda: (M1.events, b"own") in boss.heard)
+    assert got == [b"for one"]
+    with pytest.raises(ssl.SSLError):
+        web(broker, None)
+    assert web(broker, pair) == "HTTP/1.1 101 Switching Protocols"
+
+
+def web(broker: ProductionBroker, pair: Pair | None) -> str:
+    """What the websockets listener says to who shows this certificate, or none."""
+    context = ssl.create_default_context(cafile=str(broker.server.file))
+    if pair is not None:
+        context.load_cert_chain(pair.cert, pair.key)
+    key = base64.b64encode(bytes(16)).decode()
+    ask = ["GET /mqtt HTTP/1.1", "Host: x", "Upgrade: websocket", "Connection: Upgrade"]
+    ask += [f"Sec-WebSocket-Key: {key}", "Sec-WebSocket-Version: 13", "Sec-WebSocket-Protocol: mqtt", "", ""]
+    with (
+        socket.create_connection((LOCALHOST, broker.web_port), timeout=10) as plain,
+        context.wrap_socket(plain, server_hostname=LOCALHOST) as secure,
+    ):
+        secure.sendall("\r\n".join(ask).encode())
+        return secure.recv(4096).decode().splitlines()[0]
 
 
 async def test_who_shows_no_certificate_or_one_of_the_other_side_is_not_let_in(

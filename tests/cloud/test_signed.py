@@ -167,6 +167,7 @@ FORGERIES: dict[str, tuple[Callable[[Sender, bytes], bytes], str, str]] = {
 }
 
 
+@pytest.mark.behaviour("alarms-19")
 async def test_what_is_not_signed_as_it_should_be_opens_nothing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -242,6 +243,31 @@ async def test_what_the_broker_delivers_again_gets_the_stored_reply(
         assert at.rejected() == []
 
 
+async def test_what_was_refused_does_not_act_when_a_broker_delivers_it_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nothing is kept of a code 4; its sender knows that nothing opens, whatever happens to the message."""
+    async with signed_site(tmp_path, monkeypatch) as at:
+        rid = await at.reserve()
+        link: Any = at.site.agent.link
+        came: list[Incoming] = []
+        handle = link.on_command
+
+        def noting(incoming: Incoming) -> None:
+            came.append(incoming)
+            handle(incoming)
+
+        link.on_command = noting
+        correlation = at.sender.signed("dropoff", at.body(rid, "d-1", challenge="stale"), SIGNER)
+        assert (await at.sender.reply(correlation))["error"]["code"] == 4
+        at.site.clock.synced = True  # now it needs no challenge, and by its own times it lives
+        handle(replace(came[0], duplicate=True))
+        again = await at.sender.reply(correlation, count=2)
+        assert again["error"] == {"code": 4, "message": "the command was refused before", "details": []}
+        assert at.site.pulses() == 0
+        assert at.rejected() == []
+
+
 async def test_the_senders_own_retry_is_signed_anew_and_gets_the_stored_reply(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -294,3 +320,4 @@ async def test_the_challenge_is_renewed_and_ends_with_the_clock(
         await at.site.until(lambda: "challenge" not in at.sender.online())
         at.site.clock.synced = False
         await at.site.until(lambda: "challenge" in at.sender.online())
+        assert "challenge" not in at.site.agent._online(False)  # the will and the good-bye

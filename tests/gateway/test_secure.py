@@ -3,20 +3,28 @@
 from __future__ import annotations
 
 import base64
+import os
+import subprocess
+import sys
+import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from nacl.signing import VerifyKey
 
 from edge_agent.errors import ConfigError
+from edge_agent.protocol.signing import SIGNATURE, SIGNATURE_KEY, signed_bytes
 from tests.gateway.support import eventually, running_gateway, settings
 from tests.gateway.test_settings import GOOD
 from tests.support.broker import free_port
 from tests.support.pki import DAY, write_private
 from tests.support.secure import LOCALHOST, Keys, Recorder, SecureBroker
+from tools.bench.settings import REPOSITORY
 from tools.gateway import mqtt_link
 from tools.gateway.settings import MqttSettings, Settings, load
+from tools.gateway.signer import Signer
 
 
 @pytest.fixture
@@ -142,3 +150,31 @@ def test_a_key_without_its_name_is_an_error(tmp_path: Path) -> None:
     file.write_text(GOOD.replace('client_id = "gateway"', 'client_id = "g"\nsigning_key_name = "g"'))
     with pytest.raises(ConfigError, match="neither is of use"):
         load(file)
+
+
+def keys_tool(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "tools.gateway.keys", *arguments]
+    environment = {**os.environ, "PYTHONPATH": str(REPOSITORY)}
+    return subprocess.run(
+        command, capture_output=True, text=True, timeout=30, check=False, cwd=cwd, env=environment
+    )
+
+
+def test_the_tool_makes_a_pair_that_fits_and_never_writes_over_one(tmp_path: Path) -> None:
+    done = keys_tool("--name", "gateway-2026", "seed", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "seed").stat().st_mode & 0o777 == 0o600
+    told = tomllib.loads(done.stdout)
+    secret = (tmp_path / "seed").read_text().strip()
+    assert secret not in done.stdout
+    signer = Signer.from_file(tmp_path / told["signing_key_file"], told["signing_key_name"])
+    topic = "locker/v1/m1/cmd/echo"
+    user = dict(signer.properties(topic, b"body"))
+    assert user[SIGNATURE_KEY] == "gateway-2026"
+    public = VerifyKey(base64.b64decode(told["signing_keys"]["gateway-2026"]))
+    public.verify(signed_bytes(topic, b"body"), base64.b64decode(user[SIGNATURE]))
+    again = keys_tool("--name", "gateway-2026", "seed", cwd=tmp_path)
+    assert (again.returncode, again.stderr) == (2, "keys: seed: File exists\n")
+    assert (tmp_path / "seed").read_text().strip() == secret
+    assert keys_tool("--name", "a name", "other", cwd=tmp_path).returncode == 2
+    assert not (tmp_path / "other").exists()

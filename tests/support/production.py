@@ -25,23 +25,25 @@ LIMIT_S = 10.0
 class ProductionBroker(Broker):
     """Mosquitto with the very files that are shipped; only ports and places are other ones."""
 
-    def __init__(self, folder: Path, *more: str) -> None:
+    def __init__(self, folder: Path) -> None:
         super().__init__(folder / "broker")
-        self.gateway_port = free_port()
+        self.gateway_port, self.web_port = free_port(), free_port()
         self.certificates = folder / "certs"
         self.machines = Authority(self.certificates, "machines-ca")
         self.gateways = Authority(self.certificates, "gateways-ca")
         self.server = Authority(self.certificates, "server-ca")
         self.server.issue("broker", hosts=(LOCALHOST, "localhost"))
         self._place = folder / "broker"
-        self._more = more
 
     def listener(self) -> list[str]:
         """See `Broker.listener`."""
         text = (FILES / "mosquitto.conf").read_text(encoding="utf-8")
+        head, mark, web = text.partition("# listener 443\n")
+        text = head + (mark + web).replace("# ", "")  # with the websockets that are only shown
         for shipped, here in (
             ("listener 8883\n", f"listener {self.port} {LOCALHOST}\n"),
             ("listener 8884\n", f"listener {self.gateway_port} {LOCALHOST}\n"),
+            ("listener 443\n", f"listener {self.web_port} {LOCALHOST}\n"),
             ("/etc/mosquitto/certs/", f"{self.certificates}/"),
             ("/etc/mosquitto/machines.acl", f"{FILES}/machines.acl"),
             ("/etc/mosquitto/gateways.acl", f"{FILES}/gateways.acl"),
@@ -50,7 +52,7 @@ class ProductionBroker(Broker):
         ):
             assert shipped in text, shipped
             text = text.replace(shipped, here)
-        return [text, *self._more]
+        return [text]
 
     def common(self) -> list[str]:
         """See `Broker.common`: the files say all."""
