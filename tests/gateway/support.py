@@ -27,6 +27,7 @@ from paho.mqtt.properties import Properties
 
 from edge_agent.protocol.api import rfc3339
 from edge_agent.protocol.events import DETAIL_KEY, EventType
+from edge_agent.protocol.sync import SYNC_PAGE
 from edge_agent.protocol.topics import Topics
 from tools.gateway.app import create_app, listen
 from tools.gateway.mqtt_link import no_delay
@@ -46,7 +47,14 @@ QUICK = Timing(
     retry_first_s=0.05,
     retry_max_s=0.4,
     storage_pause_s=0.1,
+    webhook_poll_s=0.2,
     completion_s=0.2,
+    beat_s=0.05,
+    grace_s=0.3,
+    ask_again_s=0.1,
+    sync_lease_s=3.0,
+    replica_lost_s=1.0,
+    session_s=3.0,
 )
 
 PARCEL = {"width": 300, "height": 200, "depth": 400, "weight": 1500, "cooling_required": True}
@@ -128,6 +136,16 @@ class Peer:
     replies: dict[str, dict[str, Any]] = field(default_factory=dict)
     tickets: int = 0
     sequence: int = 0
+    journal_id: str = "journal-1"
+    names_journal: bool = False
+    """Whether its events say which journal counts them."""
+    log: dict[int, dict[str, Any]] = field(default_factory=dict)
+    """Its events by sequence, which `sync` tells."""
+    oldest: int = 1
+    syncs: list[Received] = field(default_factory=list)
+    """The `sync` commands, apart from the others."""
+    ended: set[str] = field(default_factory=set)
+    """Reservations whose cell is free again."""
     late: list[Callable[[], None]] = field(default_factory=list)
     """Replies that were held back by a script giving None; calling one sends the default reply after all."""
 
@@ -195,9 +213,13 @@ class Peer:
         *,
         more: dict[str, Any] | None = None,
         wait: bool = True,
+        publish: bool = True,
         **changes: Any,
     ) -> dict[str, Any]:
-        """Publishes the machine's next event, about a reservation or none; `more` goes into its detail."""
+        """Publishes the machine's next event, about a reservation or none; `more` goes into its detail.
+
+        Without `publish` it is only in the machine's journal.
+        """
         self.sequence += 1
         now_s = int(time())
         body: dict[str, Any] = {
@@ -219,9 +241,52 @@ class Peer:
             body |= {"reservation_id": view["reservation_id"], "platform_order_id": view["platform_order_id"]}
             detail["cell"] = view["cell"]
         body[DETAIL_KEY[kind]] = detail | (more or {})
+        if self.names_journal:
+            body["journal_id"] = self.journal_id
         body |= changes
-        self.publish(self.topics.events, json.dumps(body).encode(), wait=wait)
+        if kind is EventType.RESERVATION_COMPLETED and view is not None:
+            self.ended.add(view["reservation_id"])
+        if not {"machine_id", "event_type"} & set(changes) and body["sequence"] < 2**63:
+            self.log.setdefault(body["sequence"], body)
+        if publish:
+            self.publish(self.topics.events, json.dumps(body).encode(), wait=wait)
         return body
+
+    def digest(self, **changes: Any) -> None:
+        """Publishes `state/digest`, as the machine does after every connecting."""
+        document = {
+            "machine_id": self.machine_id,
+            "journal_id": self.journal_id,
+            "boot_id": "boot-1",
+            "at": rfc3339(time()),
+            "oldest_sequence": self.oldest,
+            "last_sequence": max(self.log, default=0),
+            "reservations": {view["reservation_id"]: view["status"] for view in self.live()},
+            "cells": {},
+            **changes,
+        }
+        self._publish(self.topics.digest, json.dumps(document).encode(), retain=True)
+
+    def live(self) -> list[dict[str, Any]]:
+        """Its reservations that hold a cell."""
+        over = ("RESERVATION_STATUS_CANCELLED", "RESERVATION_STATUS_ABANDONED")
+        views = [view for view in self.reservations.values() if "status" in view]
+        return [v for v in views if v["status"] not in over and v["reservation_id"] not in self.ended]
+
+    def sync(self, from_sequence: int) -> dict[str, Any]:
+        """The result of `sync`."""
+        last = max(self.log, default=0)
+        start = max(from_sequence, self.oldest)
+        told = [self.log[number] for number in sorted(self.log) if number >= start][:SYNC_PAGE]
+        page: dict[str, Any] = {
+            "journal_id": self.journal_id,
+            "oldest_sequence": self.oldest,
+            "last_sequence": last,
+            "events": told,
+        }
+        if not told or told[-1]["sequence"] == last:
+            page["reservations"] = self.live()
+        return page
 
     def _publish(self, topic: str, payload: bytes, *, retain: bool = False, wait: bool = True) -> None:
         info = self._client.publish(topic, payload, qos=1, retain=retain)
@@ -254,7 +319,7 @@ class Peer:
             user=dict(told.UserProperty),
             content_type=told.ContentType,
         )
-        self.commands.append(received)
+        (self.syncs if received.name == "sync" else self.commands).append(received)
         script = self.scripts.get(received.name)
         reply = script(received.body) if script else self.obey(received.name, received.body, received.user)
         if reply is None:
@@ -273,6 +338,8 @@ class Peer:
 
     def obey(self, name: str, body: dict[str, Any], user: dict[str, str] | None = None) -> dict[str, Any]:
         """The reply of a machine that does what it is told; the same request id gives the same reply."""
+        if name == "sync":
+            return {"result": self.sync(body["from_sequence"])}
         known = self.replies.get(body["request_id"])
         if known is None:
             known = self.replies[body["request_id"]] = {"result": self._do(name, body, user or {})}
@@ -403,6 +470,7 @@ def settings(folder: Path, broker_port: int, webhook_url: str = "") -> Settings:
             "public_url": "https://api.delivery.example",
             "database_url": f"sqlite:///{folder}/gateway.db",
             "operations_key": OPERATIONS_KEY,
+            "webhooks": {"allow_networks": ["127.0.0.0/8", "::1/128"]},
             "mqtt": {"host": "127.0.0.1", "port": broker_port, "client_id": "gateway-test"},
             "platforms": [
                 {"name": "acme", "api_key": KEY, "webhook_url": webhook_url},

@@ -201,6 +201,7 @@ async def test_a_webhook_waits_for_its_reservation_to_be_known(tmp_path: Path, b
         receiver() as own,
         bench(tmp_path, broker.port, webhook_url=target.url) as (gateway, peer),
     ):
+        await eventually(lambda: stored(tmp_path, "SELECT * FROM sources WHERE verified_s > 0"))
         peer.scripts = {"get-reservation": lambda _: {"error": {"code": 5, "message": "no", "details": []}}}
         view = _unheard_of(peer, own.url)
         peer.event(EventType.RESERVATION_CREATED, view)
