@@ -9,10 +9,11 @@ from __future__ import annotations
 
 import asyncio
 import json
+import logging
 import threading
 import uuid
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from time import monotonic, sleep, time
@@ -20,6 +21,7 @@ from typing import Any
 
 import httpx
 import paho.mqtt.client as paho
+import structlog
 import uvicorn
 from paho.mqtt.enums import CallbackAPIVersion
 from paho.mqtt.packettypes import PacketTypes
@@ -59,6 +61,24 @@ QUICK = Timing(
 
 PARCEL = {"width": 300, "height": 200, "depth": 400, "weight": 1500, "cooling_required": True}
 RESERVE = {"machine_id": MACHINE, "platform_order_id": "order_456", "packaging": PARCEL}
+
+
+@contextmanager
+def logged() -> Iterator[list[dict[str, Any]]]:
+    """The lines that are logged in its `with`, each with its `event`."""
+    lines: list[dict[str, Any]] = []
+
+    def take(_logger: Any, _name: str, line: Any) -> Any:
+        lines.append(dict(line))
+        raise structlog.DropEvent
+
+    before = structlog.get_config()
+    wrapper = structlog.make_filtering_bound_logger(logging.DEBUG)
+    structlog.configure(processors=[take], wrapper_class=wrapper)
+    try:
+        yield lines
+    finally:
+        structlog.configure(**before)
 
 
 async def eventually(condition: Callable[[], Any], deadline_s: float = DEADLINE_S) -> Any:

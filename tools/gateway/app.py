@@ -15,10 +15,12 @@ from tools.gateway import errors
 from tools.gateway.frame import Frame
 from tools.gateway.idempotency import Idempotency
 from tools.gateway.intake import Intake, subscriptions
+from tools.gateway.limits import Limits
 from tools.gateway.logs import log, where
 from tools.gateway.machines import Machines
 from tools.gateway.mqtt_link import Handlers, MqttLink
 from tools.gateway.openapi import describe
+from tools.gateway.prune import Pruner
 from tools.gateway.reconcile import Reconciler
 from tools.gateway.routes import machines as machine_routes
 from tools.gateway.routes import operations, public, reservations
@@ -102,14 +104,18 @@ async def _running(
     link = MqttLink(settings.mqtt, subscriptions(suffix, settings.share_group), handlers)
     machines.attach(link)
     idempotency = Idempotency(store, clock)
+    pruner = Pruner(store, settings.keep, timing, clock)
     tasks: list[asyncio.Task[None]] = []
     try:
         await store.open()
-        app.state.parts = Parts(settings, store, machines, idempotency, clock)
+        limits = Limits(settings.platforms, settings.limits)
+        app.state.parts = Parts(settings, store, machines, idempotency, limits, deliverer.wake, clock)
+        app.state.reconciler = reconciler
         tasks = [
             _start("intake", intake.run(link), on_fatal),
             _start("webhooks", deliverer.run(), on_fatal),
             _start("reconciler", reconciler.run(), on_fatal),
+            _start("pruner", pruner.run(), on_fatal),
             _start("link", link.run(), on_fatal),
         ]
         yield

@@ -101,6 +101,11 @@ class Reconciler:
             )
         self._checks[machine_id] = check
 
+    @property
+    def unsure(self) -> frozenset[str]:
+        """The machines that are still to be looked at."""
+        return frozenset(self._checks)
+
     async def run(self) -> None:
         """Works until cancelled."""
         async with asyncio.TaskGroup() as group:
