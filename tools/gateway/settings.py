@@ -7,11 +7,19 @@ from __future__ import annotations
 
 import tomllib
 from dataclasses import dataclass
-from ipaddress import IPv4Network, IPv6Network
+from ipaddress import IPv4Network, IPv6Network, ip_network
 from pathlib import Path
 from typing import Annotated
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, model_validator
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    SecretStr,
+    ValidationError,
+    model_validator,
+)
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError, NoSuchModuleError
 
@@ -38,6 +46,7 @@ class MqttSettings(Section):
 
 Days = Annotated[float, Field(gt=0, le=3650, allow_inf_nan=False)]
 Rate = Annotated[float, Field(gt=0, le=1_000_000, allow_inf_nan=False)]
+Network = Annotated[IPv4Network | IPv6Network, BeforeValidator(lambda value: ip_network(value))]
 Burst = Annotated[int, Field(strict=True, ge=1, le=1_000_000)]
 
 
@@ -59,7 +68,7 @@ class WebhookSettings(Section):
     """Delivery. Receivers have to have public addresses, or such as are in one of `allow_networks`; what
     nobody took for `give_up_days` is put aside for a person."""
 
-    allow_networks: tuple[IPv4Network | IPv6Network, ...] = ()
+    allow_networks: tuple[Network, ...] = ()
     give_up_days: Days = 3.0
 
 
