@@ -5,7 +5,7 @@ VENV := .venv
 PY := $(VENV)/bin/python
 STAMP := $(VENV)/.installed
 
-.PHONY: demo test check measure campaign mutants docs lock clean fuzz
+.PHONY: demo test check measure fleet campaign mutants docs lock clean fuzz
 
 demo: $(STAMP) broker            ## the whole locker on this machine, until Ctrl-C
 	@exec $(PY) -m tools.bench
@@ -22,10 +22,14 @@ check: $(STAMP)                  ## style, types, layers; seconds
 measure: $(STAMP) broker         ## benchmarks; figures against the wire's or a library's limit
 	$(PY) -m tools.measure
 
+fleet: $(STAMP) broker           ## 500 light machines against one broker and one gateway; some ten minutes
+	$(PY) -m tools.fleet
+
 docs: $(STAMP)                   ## the pages and pictures that are made from code and tests
 	$(PY) -m tools.draw_statemachine
 	$(PY) -m tools.map_behaviour
 	$(PY) -m tools.list_devices
+	$(PY) -m tools.write_contracts
 
 campaign: $(STAMP)               ## 20,000 random lives of the core beside its model; about ten minutes
 	CORE_EFFORT=20000 $(PY) -m pytest tests/statemachine/test_model.py

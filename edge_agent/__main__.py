@@ -15,6 +15,8 @@ import structlog
 
 from edge_agent.errors import ConfigError, EdgeAgentError, StorageFault
 
+SWITCH_S = 0.001
+"""A thread that computes gives way to the event loop after so long, not after Python's usual 5 ms."""
 RUN_HELP = "Run the daemon in the foreground."
 
 
@@ -53,6 +55,7 @@ def _daemon(config: Path) -> int:
             loop.add_signal_handler(number, stop.set)
         await run_until_stopped(settings, stop)
 
+    sys.setswitchinterval(SWITCH_S)
     try:
         settings = load_settings(config)
         with asyncio.Runner(loop_factory=precise_loop) as runner:

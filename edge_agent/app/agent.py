@@ -138,6 +138,7 @@ class Agent:
             Identity(machine.machine_id, machine.name, machine.location, machine.latitude, machine.longitude),
             layout,
             ports.ids,
+            self.store.journal_id,
         )
         self.field = Field(settings, ports.transport)
         self.link = ports.link(settings, self._online)
@@ -160,7 +161,9 @@ class Agent:
         self.desk.loop = self.loop
         self.report = self._make_report()
         self.loop.on_told = self.report.wake_followers
-        self.publisher = Publisher(self.link, self.store, self.loop, topics, self._machine_json)
+        self.publisher = Publisher(
+            self.link, self.store, self.loop, topics, machine=self._machine_json, digest=self._digest_json
+        )
         self._telemetry = Telemetry(self.link, self.report, topics, self._clock_text)
         self.link.on_command = self.desk.handle
         self._silent = [a.place for a in state.alarms.values() if a.alarm is Alarm.DEVICE_SILENT]
@@ -313,6 +316,10 @@ class Agent:
 
     def _machine_json(self) -> str:
         return self.views.machine(self.loop.state).model_dump_json(exclude_none=True)
+
+    def _digest_json(self) -> str:
+        oldest, last = self.store.oldest_sequence(), self.loop.last_sequence
+        return self.views.digest(self.loop.state, oldest, last, self._ports.clock.now()).model_dump_json()
 
     def _console(self) -> ConsolePort:
         return ConsolePort(self.desk, self.report, self.buses)

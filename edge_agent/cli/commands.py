@@ -28,6 +28,7 @@ from edge_agent.cli.daemon import (
     rows_of,
     until_stopped,
 )
+from edge_agent.cli.schema import schema_app
 from edge_agent.config import load_settings
 from edge_agent.errors import ConfigError
 
@@ -38,6 +39,7 @@ app = typer.Typer(
     help="The software inside a parcel locker. `edge-agent run` is the daemon; the rest talks to it.",
 )
 app.add_typer(bus_app, name="bus")
+app.add_typer(schema_app, name="schema")
 
 
 @app.command()

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import math
 import random
 import socket
@@ -24,6 +25,7 @@ from paho.mqtt.properties import Properties
 from paho.mqtt.reasoncodes import ReasonCode
 from paho.mqtt.subscribeoptions import SubscribeOptions
 
+from edge_agent.cloud.channel import Channel, Message
 from edge_agent.cloud.stall import StallWatch
 from edge_agent.errors import LinkFault
 from edge_agent.protocol.topics import CONTENT_TYPE, Topics
@@ -35,18 +37,9 @@ WINDOW = 20
 """Messages of ours in flight at most; more brings nothing (docs/decisions/0004-link.md)."""
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.2, 3.0
 CONNECT_TIMEOUT_S = 10.0
+RECEIPTS_S = 0.002
+"""The event loop looks at receipts so long after the first one: many together cost little more than one."""
 GOODBYE_S = 1.0
-
-
-@dataclass(frozen=True, slots=True)
-class Message:
-    """Something to publish. Replies carry the Correlation Data of their command."""
-
-    topic: str
-    payload: str
-    qos: int = 1
-    retain: bool = False
-    correlation: bytes | None = None
 
 
 class Link(Protocol):
@@ -66,6 +59,9 @@ class Link(Protocol):
 
     def publish(self, message: Message, on_acknowledged: Callable[[], None] | None = None) -> None:
         """Sends on the present connection; without one it is dropped. `on_acknowledged`: PUBACK came."""
+
+    def rest(self, resting: bool) -> None:
+        """Whether patient messages wait until further notice."""
 
     async def run(self) -> None:
         """Keeps a connection until cancelled, then says good-bye."""
@@ -96,15 +92,14 @@ class MqttLink:
         self._online = online
         self._jitter = jitter
         self._client: mqtt.Client | None = None
-        self._up = False
+        self._channel: Channel | None = None
         self._window = WINDOW
-        self._in_flight: dict[int, Callable[[], None]] = {}
         self._stalls = StallWatch()
 
     @property
     def up(self) -> bool:
         """See `Link.up`."""
-        return self._up
+        return self._channel is not None
 
     @property
     def window(self) -> int:
@@ -134,23 +129,19 @@ class MqttLink:
 
     def publish(self, message: Message, on_acknowledged: Callable[[], None] | None = None) -> None:
         """See `Link.publish`."""
-        if self._client is None or not self._up:
-            return
-        properties = _properties(PacketTypes.PUBLISH)
-        properties.ContentType = CONTENT_TYPE
-        if message.correlation is not None:
-            properties.CorrelationData = message.correlation
-        info = self._client.publish(
-            message.topic, message.payload, message.qos, message.retain, properties=properties
-        )
-        if on_acknowledged is not None and info.rc == mqtt.MQTT_ERR_SUCCESS:
-            self._in_flight[info.mid] = on_acknowledged
+        if self._channel is not None:
+            self._channel.put(message, on_acknowledged)
 
-    def begin(self, client: mqtt.Client, receive_maximum: int) -> None:
-        """A connection stands (called by it)."""
-        self._client, self._up = client, True
+    def rest(self, resting: bool) -> None:
+        """See `Link.rest`."""
+        if self._channel is not None:
+            self._channel.rest(resting)
+
+    def begin(self, client: mqtt.Client, receive_maximum: int, wake: Callable[[], None]) -> Channel:
+        """A connection stands (called by it). `wake` is the channel's."""
+        self._client = client
         self._window = min(WINDOW, receive_maximum)
-        self._in_flight.clear()
+        self._channel = channel = Channel(self._window, functools.partial(_send, client), wake)
         # As published: else the broker takes the mark off a retained command that it passes on at once.
         options = SubscribeOptions(
             qos=1, retainAsPublished=True, retainHandling=SubscribeOptions.RETAIN_DO_NOT_SEND
@@ -159,23 +150,13 @@ class MqttLink:
         self.publish(Message(self._topics.online, self._online(True), retain=True))
         log.info("link", state="up", host=self._settings.host, port=self._settings.port)
         self.on_up()
+        return channel
 
     def end(self) -> None:
         """The connection is gone (called by it)."""
-        was_up, self._up, self._client = self._up, False, None
-        self._in_flight.clear()
+        was_up, self._channel, self._client = self.up, None, None
         if was_up:
             self.on_down()
-
-    def published(self, mid: int, reason: ReasonCode) -> None:
-        """A PUBACK came; below 0x80 is success, "no matching subscribers" included (MQTT 5, 3.4.2.1)."""
-        acknowledged = self._in_flight.pop(mid, None)
-        if acknowledged is None:
-            return
-        if reason.value < 0x80:
-            acknowledged()
-        else:
-            log.error("the broker refused a publication", reason=str(reason))
 
     def new_client(self) -> mqtt.Client:
         """A client for one connection, with the will set."""
@@ -188,7 +169,7 @@ class MqttLink:
             reconnect_on_failure=False,
         )
         client.connect_timeout = CONNECT_TIMEOUT_S
-        client.max_inflight_messages_set(WINDOW)
+        client.max_inflight_messages_set(0)  # the channel counts, the receive maximum included
         will = _properties(PacketTypes.WILLMESSAGE)
         will.ContentType = CONTENT_TYPE
         client.will_set(self._topics.online, self._online(False), qos=1, retain=True, properties=will)
@@ -234,7 +215,7 @@ class MqttLink:
 
     async def say_goodbye(self, client: mqtt.Client) -> None:
         """A clean stop: offline is told by us, not by the will."""
-        if not self._up:
+        if not self.up:
             return
         told = asyncio.Event()
         self.publish(Message(self._topics.online, self._online(False), retain=True), told.set)
@@ -246,10 +227,25 @@ class MqttLink:
         client.disconnect()
 
 
+def _send(client: mqtt.Client, message: Message) -> int | None:
+    """Gives a message to the library; its packet id, or None if the connection is gone."""
+    properties = _PLAIN
+    if message.correlation is not None:
+        properties = _properties(PacketTypes.PUBLISH)
+        properties.ContentType = CONTENT_TYPE
+        properties.CorrelationData = message.correlation
+    info = client.publish(message.topic, message.payload, message.qos, message.retain, properties=properties)
+    return info.mid if info.rc == mqtt.MQTT_ERR_SUCCESS else None
+
+
 def _properties(packet: int) -> Properties:
     """Empty properties of a kind of packet; their names are set as attributes."""
     properties: Properties = Properties(packet)  # type: ignore[no-untyped-call]  # paho has no type here
     return properties
+
+
+_PLAIN = _properties(PacketTypes.PUBLISH)
+_PLAIN.ContentType = CONTENT_TYPE
 
 
 class _Connection:
@@ -259,6 +255,7 @@ class _Connection:
         self.was_up = False
         self._link = link
         self._reason = ""
+        self._channel: Channel | None = None
         # An event, not a future: cancelling `live` must not make the last acknowledgements go unheard.
         self._over = asyncio.Event()
 
@@ -298,7 +295,7 @@ class _Connection:
         client.on_connect_fail = lambda _c, _u: hand_over(self._gone, "no connection")
         client.on_disconnect = on_disconnect
         client.on_message = lambda _c, _u, message: hand_over(self._received, client, message)
-        client.on_publish = lambda _c, _u, mid, reason, _p: hand_over(self._published, mid, reason)
+        client.on_publish = self._published
 
     def _connected(self, client: mqtt.Client, reason: ReasonCode, receive_maximum: int) -> None:
         if self._over.is_set():
@@ -307,7 +304,13 @@ class _Connection:
             self._end(f"refused: {reason}")
             return
         self.was_up = True
-        self._link.begin(client, receive_maximum)
+        loop = asyncio.get_running_loop()
+
+        def wake() -> None:
+            with contextlib.suppress(RuntimeError):  # the loop has been closed: nobody is left to hear it
+                loop.call_soon_threadsafe(loop.call_later, RECEIPTS_S, self._take_receipts)
+
+        self._channel = self._link.begin(client, receive_maximum, wake)
 
     def _gone(self, reason: str) -> None:
         if not self._over.is_set():
@@ -321,9 +324,21 @@ class _Connection:
         if not self._over.is_set():
             self._link.received(client, message)
 
-    def _published(self, mid: int, reason: ReasonCode) -> None:
-        if not self._over.is_set():
-            self._link.published(mid, reason)
+    def _published(self, _c: Any, _u: Any, mid: int, reason: ReasonCode, _p: Any) -> None:
+        """A PUBACK, on the library's thread; it makes room, and is told on the event loop."""
+        if self._channel is not None:
+            self._channel.receipt(mid, reason)
+
+    def _take_receipts(self) -> None:
+        """Below 0x80 is success, "no matching subscribers" included (MQTT 5, 3.4.2.1)."""
+        if self._channel is None or self._over.is_set():
+            return
+        for acknowledged, reason in self._channel.take_receipts():
+            assert isinstance(reason, ReasonCode)
+            if reason.value >= 0x80:
+                log.error("the broker refused a publication", reason=str(reason))
+            elif acknowledged is not None:
+                acknowledged()
 
 
 def _send_at_once(_client: mqtt.Client, _userdata: Any, sock: Any) -> None:

@@ -6,11 +6,12 @@ Nothing depends on it and nothing of it is kept; what a link that is down misses
 from __future__ import annotations
 
 import asyncio
-import json
 from collections.abc import Callable
 from typing import Any
 
-from edge_agent.cloud.link import Link, Message
+from edge_agent.cloud.channel import Message
+from edge_agent.cloud.link import Link
+from edge_agent.protocol.telemetry import TelemetryBody
 from edge_agent.protocol.topics import Topics
 from edge_agent.runtime.report import Report
 
@@ -62,8 +63,9 @@ class Telemetry:
 
     def _tell(self, cells: list[dict[str, Any]], more: dict[str, Any]) -> None:
         self._told |= {cell["label"]: cell for cell in cells}
-        body = json.dumps({"at": self._now(), "cells": cells, **more})
-        self._link.publish(Message(self._topics.telemetry, body, qos=0))
+        body = TelemetryBody.model_validate({"at": self._now(), "cells": cells, **more})
+        told = body.model_dump_json(exclude_unset=True)
+        self._link.publish(Message(self._topics.telemetry, told, qos=0))
 
 
 def _apart(name: str, told: Any, found: Any) -> bool:

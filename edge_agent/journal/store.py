@@ -28,8 +28,10 @@ RESERVE_BYTES = 4 * 1024 * 1024
 """Room kept on the disk for the journal when everything else is full: for thousands of pick-ups."""
 RESERVE_WANTS_BYTES = 4 * RESERVE_BYTES
 """So much has to be free before the reserve is taken (again)."""
-EVENTS_KEPT = 1000
-"""So many events are kept after the broker has them, for the technician to look at."""
+EVENTS_KEPT = 10_000
+"""So many events are kept after the broker has them, for the technician and for a cloud that lost some."""
+PRUNED_EVENTS = 50
+"""So many events that are no longer kept are deleted with one commit at most."""
 
 TEMPERATURES_KEPT_S = 30 * 24 * 3600
 """How long readings of temperatures are kept, as long as they are no more than `TEMPERATURES_KEPT`."""
@@ -65,7 +67,8 @@ class Batch:
     requests: list[InboxRow] = field(default_factory=list)
     replies: dict[str, str] = field(default_factory=dict)
     forgotten_requests: list[str] = field(default_factory=list)
-    acknowledged: list[int] = field(default_factory=list)
+    acknowledged: int | None = None
+    """The broker has every event up to this sequence."""
     temperatures: list[TemperatureRecord] = field(default_factory=list)
     now_s: float | None = None
     """Unix time; None while nobody knows it, and then nothing is too old to be kept."""
@@ -81,7 +84,7 @@ class Batch:
             or self.requests
             or self.replies
             or self.forgotten_requests
-            or self.acknowledged
+            or self.acknowledged is not None
             or self.temperatures
         )
 
@@ -127,6 +130,7 @@ class JournalStore:
             with _as_storage_fault():
                 self._writer = self._connect()
                 self._migrate()
+                (self.journal_id,) = self._writer.execute("SELECT journal_id FROM journal").fetchone()
                 self._reader = self._connect()
                 self._reader.execute("PRAGMA query_only = ON")
         except StorageFault:
@@ -262,7 +266,7 @@ class JournalStore:
             "INSERT INTO unlock VALUES (NULL, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
             [_unlock_row(after, record) for after, record in batch.unlocks],
         )
-        execute("INSERT INTO outbox VALUES (?, ?, 0)", batch.events)
+        execute("INSERT INTO outbox VALUES (?, ?)", batch.events)
         # First the forgotten ones: one of them may have come again in this very batch.
         execute("DELETE FROM inbox WHERE request_id = ?", [(r,) for r in batch.forgotten_requests])
         execute(
@@ -273,16 +277,19 @@ class JournalStore:
             "UPDATE inbox SET reply = ? WHERE request_id = ?",
             [(reply, request_id) for request_id, reply in batch.replies.items()],
         )
-        if batch.acknowledged:
-            execute(
-                "UPDATE outbox SET acknowledged = 1 WHERE sequence = ?", [(s,) for s in batch.acknowledged]
-            )
-            old = max(batch.acknowledged) - EVENTS_KEPT
-            execute("DELETE FROM outbox WHERE sequence <= ? AND acknowledged = 1", [(old,)])
+        if batch.acknowledged is not None:
+            self._write_acknowledged(batch.acknowledged)
         if batch.requests and batch.now_s is not None:
             self._writer.execute("DELETE FROM inbox WHERE received_s < ?", (batch.now_s - INBOX_KEPT_S,))
         if batch.temperatures:
             self._write_temperatures(batch)
+
+    def _write_acknowledged(self, through: int) -> None:
+        """Notes how far the broker has the events, and takes some of the oldest away if they are too many."""
+        self._writer.execute("UPDATE sent SET through = max(through, ?)", (through,))
+        few = "(SELECT min(sequence) FROM outbox) + ?"
+        old = f"DELETE FROM outbox WHERE sequence <= ? AND sequence < {few}"
+        self._writer.execute(old, (through - EVENTS_KEPT, PRUNED_EVENTS))
 
     def _write_temperatures(self, batch: Batch) -> None:
         """Adds to the log, and takes from its beginning what is too old or too much."""
@@ -296,11 +303,33 @@ class JournalStore:
             self._writer.execute(old, (PRUNED_AT_ONCE, batch.now_s - TEMPERATURES_KEPT_S))
 
     def events_after(self, sequence: int, limit: int) -> list[tuple[int, str]]:
-        """Unacknowledged events behind a sequence, oldest first."""
+        """Events behind a sequence that the broker is not known to have, oldest first."""
         with _as_storage_fault():
-            query = "SELECT sequence, body FROM outbox WHERE sequence > ? AND acknowledged = 0"
-            query += " ORDER BY sequence LIMIT ?"
-            return list(self._reader.execute(query, (sequence, limit)))
+            return self._events(max(sequence, self._through()), limit)
+
+    def events_kept(self, from_sequence: int, limit: int) -> list[tuple[int, str]]:
+        """Events from a sequence on, oldest first, whether the broker has them or not."""
+        with _as_storage_fault():
+            return self._events(from_sequence - 1, limit)
+
+    def _events(self, after: int, limit: int) -> list[tuple[int, str]]:
+        query = "SELECT sequence, body FROM outbox WHERE sequence > ? ORDER BY sequence LIMIT ?"
+        return list(self._reader.execute(query, (after, limit)))
+
+    def sent_through(self) -> int:
+        """The broker is known to have every event up to this sequence."""
+        with _as_storage_fault():
+            return self._through()
+
+    def _through(self) -> int:
+        (through,) = self._reader.execute("SELECT through FROM sent").fetchone()
+        return int(through)
+
+    def oldest_sequence(self) -> int | None:
+        """The sequence of the oldest event that is kept; None where none is."""
+        with _as_storage_fault():
+            (oldest,) = self._reader.execute("SELECT min(sequence) FROM outbox").fetchone()
+            return None if oldest is None else int(oldest)
 
     def told(self, after: tuple[int, int], limit: int) -> list[dict[str, Any]]:
         """Events kept and lines of the ledger of unlocks, in the order in which they happened.
@@ -310,8 +339,8 @@ class JournalStore:
         ledger's columns.
         """
         with _as_storage_fault():
-            query = "SELECT sequence, body, acknowledged FROM outbox WHERE sequence > ?"
-            query += " ORDER BY sequence DESC LIMIT ?"
+            query = "SELECT sequence, body, sequence <= (SELECT through FROM sent) FROM outbox"
+            query += " WHERE sequence > ? ORDER BY sequence DESC LIMIT ?"
             events = [_told(*row) for row in self._reader.execute(query, (after[0], limit))]
             query = f"SELECT {', '.join(_LEDGER)} FROM unlock WHERE n > ? ORDER BY n DESC LIMIT ?"
             unlocks = [_ledger_line(row) for row in self._reader.execute(query, (after[1], limit))]
@@ -329,7 +358,7 @@ class JournalStore:
     def outbox_size(self) -> int:
         """How many events wait for the broker."""
         with _as_storage_fault():
-            query = "SELECT count(*) FROM outbox WHERE acknowledged = 0"
+            query = "SELECT count(*) FROM outbox WHERE sequence > (SELECT through FROM sent)"
             (count,) = self._reader.execute(query).fetchone()
             return int(count)
 
@@ -369,8 +398,8 @@ class JournalStore:
             return None if row is None else ReservationStatus(row[0])
 
 
-def _told(sequence: int, body: str, acknowledged: int) -> dict[str, Any]:
-    return {"kind": "event", "sequence": sequence, "sent": bool(acknowledged), "body": json.loads(body)}
+def _told(sequence: int, body: str, sent: int) -> dict[str, Any]:
+    return {"kind": "event", "sequence": sequence, "sent": bool(sent), "body": json.loads(body)}
 
 
 _LEDGER = (

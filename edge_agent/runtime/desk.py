@@ -34,10 +34,12 @@ from edge_agent.protocol.commands import (
     OpenDoorCommand,
     PickupCommand,
     ReserveCommand,
+    SyncCommand,
     UnblockCellCommand,
     decode,
     life_ns,
 )
+from edge_agent.protocol.sync import SYNC_PAGE
 from edge_agent.runtime.clock import Clock
 from edge_agent.runtime.ids import Ids
 from edge_agent.runtime.loop import LOCAL, LockerLoop, journal_fault
@@ -264,8 +266,28 @@ class Desk:
                 return {"reservation": view}
             case ListReservationsCommand():
                 return {"reservations": self._ongoing(command.platform)}
+            case SyncCommand():
+                return self._sync(command.from_sequence)
             case _:
                 raise Refusal(Code.NOT_BUILT, f"{type(command).__name__} is not built in this version")
+
+    def _sync(self, from_sequence: int) -> dict[str, Any]:
+        """A page of events; the last one together with the live reservations as they stand after it."""
+        oldest, last = self._store.oldest_sequence(), self.loop.last_sequence
+        rows = self._store.events_kept(from_sequence, SYNC_PAGE)
+        # What is on the disk and not yet in the state is told with the next event.
+        page = [json.loads(body) for sequence, body in rows if sequence <= last]
+        answer: dict[str, Any] = {
+            "journal_id": self._store.journal_id,
+            "oldest_sequence": last + 1 if oldest is None else min(oldest, last + 1),
+            "last_sequence": last,
+            "events": page,
+        }
+        if not page or page[-1]["sequence"] == last:
+            live = self.loop.state.reservations.values()
+            views = [self._views.reservation(r).model_dump(mode="json", exclude_none=True) for r in live]
+            answer["reservations"] = views
+        return answer
 
     def _ongoing(self, platform: str | None) -> list[dict[str, Any]]:
         now = self._clock.now()

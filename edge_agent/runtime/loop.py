@@ -21,7 +21,17 @@ from edge_agent.model import Alarm, Instant, Reservation, ReservationStatus
 from edge_agent.runtime.clock import Clock
 from edge_agent.runtime.views import Views
 from edge_agent.runtime.writer import Writer
-from edge_agent.statemachine.inputs import Abandon, Cancel, Command, Condition, Input, OpenFor, Reserve, Tick
+from edge_agent.statemachine.inputs import (
+    Abandon,
+    Cancel,
+    Command,
+    Condition,
+    EnterCode,
+    Input,
+    OpenFor,
+    Reserve,
+    Tick,
+)
 from edge_agent.statemachine.locker import next_due_ns, step
 from edge_agent.statemachine.outputs import Answer, Effect
 from edge_agent.statemachine.state import Layout, LockerState
@@ -77,10 +87,11 @@ class LockerLoop:
         self.last_sequence = last_sequence
         self.storage_fault: str | None = None
         self.on_events: Callable[[], None] = lambda: None
-        self.on_forgotten: Callable[[list[int]], None] = lambda sequences: None
         self.on_state: Callable[[], None] = lambda: None
         self.on_told: Callable[[], None] = lambda: None
         """Events or lines of the ledger were committed."""
+        self.on_door_work: Callable[[bool], None] = lambda busy: None
+        """Somebody waits for a door (True, told with each such wish), or nobody does any more."""
         self._writer = writer
         self._clock = clock
         self._views = views
@@ -89,9 +100,10 @@ class LockerLoop:
         self._on_answer = on_answer
         self._use_reserve = use_reserve
         self._items: deque[_Item] = deque()
-        self._acknowledged: list[int] = []
+        self._acknowledged: int | None = None
         self._dropped_requests: list[str] = []
         self._wake = asyncio.Event()
+        self._door_work = False
 
     def submit(
         self,
@@ -100,17 +112,21 @@ class LockerLoop:
         taken: Callable[[], None] | None = None,
     ) -> None:
         """Queues an input. `request` goes into the inbox with it; `taken` is called once it is committed."""
+        if isinstance(given, OpenFor | EnterCode):
+            self._door_work = True
+            self.on_door_work(True)
         self._items.append(_Item(given, request, taken))
         self._wake.set()
 
-    def acknowledge(self, sequence: int) -> None:
-        """The broker has this event; it is taken out of the outbox with the next commit, within a second.
+    def acknowledge(self, through: int) -> None:
+        """The broker has every event up to this one; that is journaled with the next commit, within a second.
 
-        Until then a crash sends it again, with the same sequence: harmless, and it saves a commit an event.
+        Until then a crash sends them again, with the same sequences: harmless, and it saves a commit an
+        event.
         """
-        if not self._acknowledged:
+        if self._acknowledged is None:
             self._wake.set()  # so that the loop waits no longer than it should
-        self._acknowledged.append(sequence)
+        self._acknowledged = max(through, self._acknowledged or 0)
 
     def drop_request(self, request_id: str) -> None:
         """Forgets a request that was never acted on, so that it may be tried again."""
@@ -133,7 +149,7 @@ class LockerLoop:
             now = self._clock.now()
             due_ns = next_due_ns(self.state, self.layout, now)
             left_s = LONGEST_WAIT_S if due_ns is None else max(0.0, (due_ns - now.boottime_ns) / 1e9)
-            longest_s = ACKNOWLEDGED_WAIT_S if self._acknowledged else LONGEST_WAIT_S
+            longest_s = ACKNOWLEDGED_WAIT_S if self._acknowledged is not None else LONGEST_WAIT_S
             try:
                 async with asyncio.timeout(min(left_s, longest_s)):
                     await self._wake.wait()
@@ -172,7 +188,7 @@ class LockerLoop:
         batch.after = state
         replies = [(answer, self._views.reply(answer)) for answer in answers]
         self._keep_replies(batch, replies)
-        batch.acknowledged, self._acknowledged = self._acknowledged, []
+        batch.acknowledged, self._acknowledged = self._acknowledged, None
         dropped, self._dropped_requests = self._dropped_requests, []
         batch.forgotten_requests += dropped
         try:
@@ -185,8 +201,6 @@ class LockerLoop:
             self.submit(Condition(Alarm.STORAGE_FAULT, "", True, self.storage_fault))
         self.storage_fault = None
         self.state, self.last_sequence = state, sequence
-        if batch.acknowledged:
-            self.on_forgotten(batch.acknowledged)
         if batch.events or batch.unlocks:
             self.on_told()
         self._let_out(items, steps, replies, events=bool(batch.events), changed=bool(batch.changed))
@@ -254,6 +268,9 @@ class LockerLoop:
             self._on_answer(answer.request_key, reply, answer)
         if events:
             self.on_events()
+        if self._door_work and not (self._items or self.state.active_unlocks() or self.state.queue):
+            self._door_work = False
+            self.on_door_work(False)
 
     async def _storage_failed(
         self, items: list[_Item], batch: Batch, dropped: list[str], fault: StorageFault
@@ -262,7 +279,8 @@ class LockerLoop:
         if self.storage_fault is None:
             log.error("journal cannot be written", error=str(fault))
         self.storage_fault = str(fault)
-        self._acknowledged = batch.acknowledged + self._acknowledged
+        if batch.acknowledged is not None:
+            self._acknowledged = max(batch.acknowledged, self._acknowledged or 0)
         self._dropped_requests = dropped + self._dropped_requests
         kept = []
         for item in items:

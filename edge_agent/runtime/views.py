@@ -8,6 +8,7 @@ from typing import Any
 
 from edge_agent.model import CellSpec, Instant, Reservation
 from edge_agent.protocol.api import (
+    Body,
     CellDetail,
     CellInformation,
     CellReference,
@@ -18,6 +19,8 @@ from edge_agent.protocol.api import (
     rpc_status,
 )
 from edge_agent.protocol.events import DETAIL_KEY, Event, EventDetail, EventType, MachineReference
+from edge_agent.protocol.replies import AcceptedResult, CellResult, ReservationResult, TicketResult
+from edge_agent.protocol.sync import Digest
 from edge_agent.runtime.ids import Ids
 from edge_agent.statemachine.cell import allocatable, occupancy, preferred
 from edge_agent.statemachine.outputs import Answer, Fact
@@ -38,8 +41,9 @@ class Identity:
 class Views:
     """Renders the state of one machine."""
 
-    def __init__(self, identity: Identity, layout: Layout, ids: Ids) -> None:
+    def __init__(self, identity: Identity, layout: Layout, ids: Ids, journal_id: str) -> None:
         self._identity = identity
+        self._journal_id = journal_id
         self._layout = layout
         self._ids = ids
         self._reference = MachineReference(
@@ -145,6 +149,7 @@ class Views:
             "event_type": kind,
             "machine_id": self._identity.machine_id,
             "sequence": sequence,
+            "journal_id": self._journal_id,
             "boot_id": fact.at.boot_id,
             "clock_synced": fact.at.synced,
             "platform_order_id": None if reservation is None else reservation.platform_order_id,
@@ -154,24 +159,36 @@ class Views:
         }
         return Event(**body).model_dump_json(exclude_none=True)
 
+    def digest(self, state: LockerState, oldest: int | None, last: int, now: Instant) -> Digest:
+        """What the machine holds after its event `last`; `oldest`: the oldest event that is kept, if any."""
+        return Digest(
+            machine_id=self._identity.machine_id,
+            journal_id=self._journal_id,
+            boot_id=now.boot_id,
+            at=rfc3339(now.wall_s),
+            oldest_sequence=last + 1 if oldest is None else oldest,
+            last_sequence=last,
+            reservations={rid: reservation.status for rid, reservation in state.reservations.items()},
+            cells={label: cell.status for label, cell in state.cells.items()},
+        )
+
     def reply(self, answer: Answer) -> str:
         """An answer as the JSON of a command's reply."""
         if answer.refusal is not None:
             return json.dumps({"error": rpc_status(answer.refusal)})
-        result: dict[str, Any] = {}
+        return json.dumps({"result": self._result(answer).model_dump(mode="json", exclude_none=True)})
+
+    def _result(self, answer: Answer) -> Body:
+        cell = None if answer.cell is None else self.cell(answer.cell)
         if answer.accepted is not None:
             request_id, at = answer.accepted
-            return json.dumps({"result": {"request_id": request_id, "accepted_at": rfc3339(at.wall_s)}})
+            return AcceptedResult(request_id=request_id, accepted_at=rfc3339(at.wall_s))
         if answer.maintenance is not None:
             ticket_id, at = answer.maintenance
-            result |= {"maintenance_ticket_id": ticket_id, "created_at": rfc3339(at.wall_s), "status": "OPEN"}
-        if answer.cell is not None:
-            result["cell"] = self.cell(answer.cell).model_dump(exclude_none=True)
+            return TicketResult(maintenance_ticket_id=ticket_id, created_at=rfc3339(at.wall_s), cell=cell)
         if answer.reservation is not None:
-            result["reservation"] = self.reservation(answer.reservation).model_dump(
-                mode="json", exclude_none=True
-            )
-        return json.dumps({"result": result})
+            return ReservationResult(reservation=self.reservation(answer.reservation), cell=cell)
+        return Body() if cell is None else CellResult(cell=cell)
 
 
 def _moment(moment: Instant | None) -> str | None:

@@ -15,7 +15,8 @@ from paho.mqtt.enums import CallbackAPIVersion
 from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 
-from edge_agent.cloud.link import LinkSettings, Message, MqttLink
+from edge_agent.cloud.channel import Message
+from edge_agent.cloud.link import LinkSettings, MqttLink
 from edge_agent.protocol.topics import Topics
 from edge_agent.runtime.desk import Incoming
 from tests.support.broker import Broker, running_broker

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from edge_agent.cloud.link import Message
+from edge_agent.cloud.channel import Message
 from edge_agent.cloud.telemetry import BEAT_S
 from tests.support.site import Site, at_site
 

@@ -47,10 +47,13 @@ def test_an_accepted_open_door_ends_with_an_event_also_when_the_machine_dies(tmp
         assert agent is not None
         busy = [asyncio.create_task(site.call("dropoff", f"res_{number}")) for number in range(2, 8)]
         asking = asyncio.create_task(site.call("open-door", "res_1", "od-1"))
-        store = agent.store
-        await site.until(lambda: store.request("od-1") is not None)
-        queued = [agent.loop.state.tickets[unlock_id].request_key for unlock_id in agent.loop.state.queue]
-        assert "od-1" in queued
+        loop = agent.loop
+
+        def queued() -> list[str | None]:
+            return [loop.state.tickets[unlock_id].request_key for unlock_id in loop.state.queue]
+
+        await site.until(lambda: "od-1" in queued())
+        assert agent.store.request("od-1") is not None
         await site.plant.kill()
         site.plant.start()
         assert "result" in await asking

@@ -11,6 +11,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+from tools.measure.backlog import backlog
 from tools.measure.bus_rate import bus
 from tools.measure.core import core
 from tools.measure.daemon import idle, memory, start
@@ -30,6 +31,7 @@ BENCHMARKS: dict[str, Callable[[Run], list[Figure]]] = {
     "start": start,
     "idle": idle,
     "disk": disk,
+    "backlog": backlog,
 }
 
 

@@ -6,6 +6,7 @@ be timed and looked at. They end with this process, however it ends.
 
 from __future__ import annotations
 
+import base64
 import contextlib
 import http.client
 import json
@@ -94,9 +95,9 @@ class Rig:
     def __init__(self, folder: Path, baud: int | None, config: Path) -> None:
         api_port, sim_port, mqtt_port = _free_ports(3)
         self.folder = folder
-        self._files = BenchSettings(api_port, sim_port, mqtt_port, API_KEY, folder, config, baud)
-        self.machine_id = write_files(self._files)
-        self.settings: Settings = load_settings(self._files.machine_file)
+        self.files = BenchSettings(api_port, sim_port, mqtt_port, API_KEY, folder, config, baud)
+        self.machine_id = write_files(self.files)
+        self.settings: Settings = load_settings(self.files.machine_file)
         self.mqtt_port = mqtt_port
         self.sim = Http(sim_port)
         self.api = Http(api_port, **{"X-API-Key": API_KEY})
@@ -116,7 +117,7 @@ class Rig:
         program = shutil.which("mosquitto", path=f"{os.environ.get('PATH', '')}:/usr/sbin")
         if program is None:
             raise MeasureFault("the Mosquitto broker is missing; install it with: apt install mosquitto")
-        self._spawn("broker", [program, "-c", str(self._files.broker_file)])
+        self.spawn("broker", [program, "-c", str(self.files.broker_file)])
 
         def listens() -> bool:
             with contextlib.suppress(OSError):
@@ -128,8 +129,8 @@ class Rig:
 
     def start_simulator(self) -> None:
         """The locker's hardware, until its control API answers. Seed 0."""
-        machine, port = str(self._files.machine_file), str(self._files.sim_port)
-        self._spawn(
+        machine, port = str(self.files.machine_file), str(self.files.sim_port)
+        self.spawn(
             "simulator",
             [sys.executable, "-m", "tools.bus_simulator", "--config", machine, "--http-port", port],
         )
@@ -137,15 +138,15 @@ class Rig:
 
     def start_gateway(self) -> None:
         """The REST API, until it has its broker."""
-        gateway = [sys.executable, "-m", "tools.gateway", "--config", str(self._files.gateway_file)]
-        self._spawn("gateway", gateway)
+        gateway = [sys.executable, "-m", "tools.gateway", "--config", str(self.files.gateway_file)]
+        self.spawn("gateway", gateway)
         self.wait(self.api.answers, "gateway")
 
     def start_agent(self) -> float:
         """The daemon; returns the CLOCK_MONOTONIC second just before its process began."""
         began_s = time.monotonic()
-        machine = str(self._files.machine_file)
-        self._spawn("agent", [sys.executable, "-m", "edge_agent", "run", "--config", machine])
+        machine = str(self.files.machine_file)
+        self.spawn("agent", [sys.executable, "-m", "edge_agent", "run", "--config", machine])
         return began_s
 
     def stop(self, name: str) -> None:
@@ -159,6 +160,16 @@ class Rig:
         except subprocess.TimeoutExpired:
             child.kill()
             child.wait()
+
+    def operations(self) -> dict[str, Any]:
+        """The gateway's page for operations. Raises `MeasureFault`."""
+        token = base64.b64encode(f"measure:{API_KEY}".encode()).decode()
+        page = Http(self.files.api_port, Authorization=f"Basic {token}")
+        try:
+            found: dict[str, Any] = page.call("GET", "/operations.json")
+            return found
+        finally:
+            page.close()
 
     def wire(self) -> dict[str, float]:
         """The counters of the only bus."""
@@ -195,12 +206,13 @@ class Rig:
         try:
             self.sim.close()
             self.api.close()
-            for name in ("gateway", "agent", "simulator", "broker"):
+            for name in sorted(self._children, key=lambda name: name == "broker"):
                 self.stop(name)
         finally:
             signal.signal(signal.SIGINT, before)
 
-    def _spawn(self, name: str, command: list[str]) -> None:
+    def spawn(self, name: str, command: list[str]) -> None:
+        """Starts a child of any kind; it ends with the rig."""
         setpriv = shutil.which("setpriv")
         guard = [setpriv, "--pdeathsig", "TERM", "--"] if setpriv else []
         environment = {k: v for k, v in os.environ.items() if not k.startswith(("BENCH_", "EDGE_AGENT_"))}

@@ -15,7 +15,8 @@ from pathlib import Path
 from typing import Any
 
 from edge_agent.app import Agent, Ports
-from edge_agent.cloud.link import WINDOW, Link, Message
+from edge_agent.cloud.channel import Message
+from edge_agent.cloud.link import WINDOW, Link
 from edge_agent.config import BusSection, Settings
 from edge_agent.drivers.simulated.cable import MemoryCable
 from edge_agent.drivers.simulated.devices import framing_of
@@ -224,6 +225,9 @@ class SimulatedLink:
             return
         self._out.append((message, on_acknowledged))
         asyncio.get_running_loop().call_later(self._broker.delay_s(), self._arrive)
+
+    def rest(self, resting: bool) -> None:
+        """See `Link.rest`: in virtual time nobody waits for the processor."""
 
     def _arrive(self) -> None:
         message, on_acknowledged = self._out.popleft()

@@ -1,0 +1,31 @@
+"""Figures from the field (topic `telemetry`, QoS 0): what changed, and at a slow beat everything."""
+
+from __future__ import annotations
+
+from edge_agent.model import Door
+from edge_agent.protocol.api import Body
+
+
+class CellFigures(Body):
+    """One cell as its sensors have it; a figure is null where there is no sensor or no reading."""
+
+    label: str
+    door: Door
+    mass_g: int | None
+    temperature_c: float | None
+
+
+class Overdue(Body):
+    """A pending reservation that is past its ETA."""
+
+    reservation_id: str
+    overdue_s: int
+
+
+class TelemetryBody(Body):
+    """The cells that changed; at the beat all of them, the counters of each bus, and who is overdue."""
+
+    at: str
+    cells: list[CellFigures]
+    buses: dict[str, dict[str, int]] | None = None
+    overdue: list[Overdue] | None = None

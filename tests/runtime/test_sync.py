@@ -1,0 +1,113 @@
+"""What a gateway that lacks something is told: the digest after each connecting, and `sync`, page by page."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from edge_agent.journal.store import JournalStore
+from edge_agent.protocol.sync import SYNC_PAGE, Digest, SyncAnswer
+from tests.support.site import Site, at_site
+
+DIGEST = "locker/v1/machine_123/state/digest"
+
+
+async def page(site: Site, from_sequence: int) -> SyncAnswer:
+    body = {"request_id": f"sync-{from_sequence}-{len(site.plant.broker.replies)}"}
+    reply = await site.plant.broker.call("sync", body | {"from_sequence": from_sequence})
+    return SyncAnswer.model_validate(reply["result"])
+
+
+async def everything(site: Site, from_sequence: int) -> tuple[list[dict[str, Any]], list[str]]:
+    """All events from a sequence on, and the ids of the live reservations; asked for as a gateway does."""
+    events: list[dict[str, Any]] = []
+    while True:
+        answer = await page(site, from_sequence + len(events))
+        events += [e.model_dump(mode="json", exclude_none=True) for e in answer.events]
+        if answer.reservations is not None:
+            return events, [view.reservation_id for view in answer.reservations]
+
+
+def digest(site: Site) -> Digest:
+    return Digest.model_validate_json(site.plant.broker.retained[DIGEST])
+
+
+def test_after_every_connecting_the_machine_tells_what_it_holds(tmp_path: Path) -> None:
+    async def test(site: Site) -> None:
+        first = digest(site)
+        assert (first.machine_id, first.reservations) == ("machine_123", {})
+        assert (first.oldest_sequence, first.last_sequence) == (1, 0)
+        assert len(first.cells) == 24
+        assert set(first.cells.values()) == {"IDLE"}
+        made = await site.reserve()
+        await site.until(lambda: len(site.events) == 1)
+        await site.plant.kill()
+        site.plant.start()
+        await site.until(lambda: digest(site).last_sequence > 0)
+        second = digest(site)
+        assert second.reservations == {"res_1": "RESERVATION_STATUS_PENDING"}
+        assert second.cells[made["cell"]["description"]] == "RESERVED"
+        assert second.journal_id == first.journal_id == site.events[0]["journal_id"]
+        assert (second.oldest_sequence, second.last_sequence) == (1, site.events[-1]["sequence"])
+        assert made["drop_off_code"] not in json.dumps(site.plant.broker.retained)
+
+    at_site(tmp_path, test)
+
+
+def test_sync_tells_every_event_again_page_by_page_and_the_live_reservations(tmp_path: Path) -> None:
+    async def test(site: Site) -> None:
+        made = await site.reserve(1)
+        await site.reserve(2)
+        await site.call("cancel", "res_2")
+        for _ in range(SYNC_PAGE):
+            await site.on_cell("block-cell", "cell_machine_123_c08", reason="a look")
+            await site.on_cell("unblock-cell", "cell_machine_123_c08")
+        await site.until(lambda: len(site.events) >= 2 * SYNC_PAGE + 3)
+        told, live = await everything(site, 1)
+        assert told == site.events
+        assert live == ["res_1"]
+        assert (await everything(site, 150))[0] == site.events[149:]
+        first = await page(site, 1)
+        assert len(first.events) == SYNC_PAGE
+        assert first.reservations is None
+        last = await page(site, len(site.events) + 1)
+        assert last.events == []
+        assert last.reservations is not None
+        assert last.reservations[0].drop_off_code == made["drop_off_code"]
+
+    at_site(tmp_path, test)
+
+
+def test_sync_says_from_which_event_on_it_can_tell(tmp_path: Path) -> None:
+    async def test(site: Site) -> None:
+        await site.reserve(1)
+        await site.reserve(2)
+        await site.until(lambda: len(site.events) == 2)
+        agent = site.plant.agent
+        assert agent is not None
+        agent.store._writer.execute("DELETE FROM outbox WHERE sequence = 1")
+        answer = await page(site, 1)
+        assert answer.oldest_sequence == 2
+        assert [event.sequence for event in answer.events] == [2]
+
+    at_site(tmp_path, test)
+
+
+def test_a_sequence_must_be_one(tmp_path: Path) -> None:
+    async def test(site: Site) -> None:
+        for wrong in (0, -1, "1", 1.5, None):
+            reply = await site.plant.broker.call("sync", {"request_id": "s", "from_sequence": wrong})
+            assert reply["error"]["code"] == 3
+            assert "from_sequence" in reply["error"]["message"]
+
+    at_site(tmp_path, test)
+
+
+def test_another_journal_has_another_id(tmp_path: Path) -> None:
+    ids = set()
+    for name in ("a", "a", "b"):
+        store = JournalStore(tmp_path / name)
+        ids.add(store.journal_id)
+        store.close()
+    assert len(ids) == 2

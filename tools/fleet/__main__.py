@@ -1,0 +1,225 @@
+"""`python -m tools.fleet`: so many machines against one Mosquitto and one gateway, and what that costs.
+
+Exit codes: 0 done, 1 something did not do its part, 130 interrupted.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import os
+import shutil
+import signal
+import sqlite3
+import sys
+import time
+from contextlib import closing
+from pathlib import Path
+
+from tools.bench.settings import HOST
+from tools.fleet.load import People, Tally
+from tools.fleet.worker import CHATTER
+from tools.measure.figures import Figure, p50_p99, render
+from tools.measure.rig import MeasureFault, Rig, Run, rig_of
+
+EACH = 50
+"""Machines in one process: paho waits with select(2), which takes descriptors below 1,024."""
+PATIENCE_S = 180.0
+
+
+class Fleet:
+    """Broker, gateway and machines, and what is known of them from outside."""
+
+    def __init__(self, rig: Rig, machines: int) -> None:
+        self._rig = rig
+        self._machines = machines
+        self._workers = [f"machines {first}" for first in range(0, machines, EACH)]
+        self.url = f"http://{HOST}:{rig.files.api_port}"
+
+    def start(self) -> float:
+        """Everything; the seconds until the gateway knows every machine to be online."""
+        self._broker_file()
+        self._rig.start_broker()
+        self._rig.start_gateway()
+        began_s = time.monotonic()
+        journals = self._rig.folder / "journals"
+        journals.mkdir()
+        for first, name in zip(range(0, self._machines, EACH), self._workers, strict=True):
+            count = min(EACH, self._machines - first)
+            command = [sys.executable, "-m", "tools.fleet.worker", str(journals), str(self._rig.mqtt_port)]
+            self._rig.spawn(name, [*command, str(first), str(count)])
+        return self.all_online(began_s)
+
+    def all_online(self, began_s: float) -> float:
+        """Waits for every machine; the seconds since."""
+        self._until(lambda: self._online() == self._machines, "every machine online")
+        return time.monotonic() - began_s
+
+    def restart_broker(self) -> float:
+        """SIGKILL and a new one; the seconds from then until every machine is online again."""
+        os.kill(self._rig.pid("broker"), signal.SIGKILL)
+        self._rig.stop("broker")
+        self._until(lambda: not self._rig.api.answers(), "the gateway notices")
+        self._rig.start_broker()
+        return self.all_online(time.monotonic())
+
+    def backlog(self) -> float:
+        """Events of every machine while the gateway is down, then up: events a second that it takes."""
+        before = self.events()
+        self._rig.stop("gateway")
+        for name in self._workers:
+            os.kill(self._rig.pid(name), signal.SIGUSR1)
+        wanted = before + 2 * CHATTER * self._machines
+        self._until(lambda: self._told() >= wanted, "the machines have told everything")
+        self._rig.start_gateway()
+        at, at_s = self.events(), time.monotonic()
+        self._until(lambda: self.events() >= wanted, "the gateway has everything")
+        return (wanted - at) / (time.monotonic() - at_s)
+
+    def events(self) -> int:
+        """How many events the gateway has."""
+        database = self._rig.folder / "gateway.sqlite"
+        with closing(sqlite3.connect(f"file:{database}?mode=ro", uri=True)) as db:
+            (count,) = db.execute("SELECT count(*) FROM events").fetchone()
+            return int(count)
+
+    def resident_mb(self, name: str) -> float:
+        """What a process has resident, in MB; of several the mean."""
+        names = self._workers if name == "machines" else [name]
+        return sum(self._resident_mb(self._rig.pid(one)) for one in names) / len(names)
+
+    def _told(self) -> int:
+        """How many events the broker has taken from the machines, by their journals."""
+        told = 0
+        for journal in (self._rig.folder / "journals").glob("*.sqlite"):
+            with closing(sqlite3.connect(f"file:{journal}?mode=ro", uri=True)) as db:
+                told += db.execute("SELECT through FROM sent").fetchone()[0]
+        return told
+
+    def _online(self) -> int:
+        seen = self._rig.operations()
+        return sum(machine["online"] for machine in seen["machines"])
+
+    def _until(self, condition: object, what: str) -> None:
+        assert callable(condition)
+        end_s = time.monotonic() + PATIENCE_S
+        while not condition():
+            if time.monotonic() > end_s:
+                raise MeasureFault(f"not in {PATIENCE_S:.0f} s: {what}")
+            time.sleep(0.1)
+
+    @staticmethod
+    def _resident_mb(pid: int) -> float:
+        text = Path(f"/proc/{pid}/status").read_text(encoding="ascii")
+        (line,) = (line for line in text.splitlines() if line.startswith("VmRSS"))
+        return int(line.split()[1]) * 1024 / 1e6
+
+    def _broker_file(self) -> None:
+        """Plain and on loopback like the bench's, but written down every five minutes only."""
+        file = self._rig.files.broker_file
+        text = file.read_text(encoding="utf-8").replace(
+            "autosave_on_changes true", "autosave_on_changes false"
+        )
+        file.write_text(text.replace("autosave_interval 1", "autosave_interval 300"), encoding="utf-8")
+
+
+def main() -> int:
+    """Runs it and prints the figures."""
+    parser = argparse.ArgumentParser(prog="fleet", description="A fleet against one broker and one gateway.")
+    parser.add_argument("--machines", type=int, default=500)
+    parser.add_argument("--lives-per-s", type=float, default=10.0, help="of the whole fleet (default 10)")
+    parser.add_argument("--seconds", type=float, default=60.0, help="of each phase with load (default 60)")
+    options = parser.parse_args()
+    if shutil.which("mosquitto", path=f"{os.environ.get('PATH', '')}:/usr/sbin") is None:
+        print(
+            "fleet: the Mosquitto broker is missing; install it with: apt install mosquitto", file=sys.stderr
+        )
+        return 1
+    try:
+        with rig_of(Run()) as rig:
+            print(render(measure(Fleet(rig, options.machines), options)))
+    except MeasureFault as fault:
+        print(f"fleet: {fault}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        return 130
+    return 0
+
+
+def measure(fleet: Fleet, options: argparse.Namespace) -> list[Figure]:
+    """Every phase after the other."""
+    machines, seconds = options.machines, options.seconds
+    online_s = fleet.start()
+    _say(f"{machines} machines online after {online_s:.1f} s")
+    idle_mb = fleet.resident_mb("gateway")
+    usual, usual_events = _load(fleet, lambda p: p.at_a_rate(options.lives_per_s, seconds), machines)
+    usual_mb = fleet.resident_mb("gateway")
+    most, most_events = _load(fleet, lambda p: p.as_fast_as_it_goes(64, seconds / 2), machines)
+    _say("backlog")
+    drained = fleet.backlog()
+    drained_mb = fleet.resident_mb("gateway")
+    again_s = fleet.restart_broker()
+    return [
+        Figure("machines online after a start", online_s, "s", machines),
+        Figure(
+            "usual: lives", usual.lives / usual.seconds, "1/s", usual.lives, target=f"{options.lives_per_s}"
+        ),
+        Figure("usual: events", usual_events, "1/s", usual.lives),
+        *p50_p99(
+            "usual: command",
+            usual.commands_s(),
+            note="REST call to answer; of an opening 110 ms are "
+            "the door's: two readings of 12 ms and more, 60 ms until it springs open",
+        ),
+        Figure("most: lives", most.lives / most.seconds, "1/s", most.lives, note="64 people without a pause"),
+        Figure("most: events", most_events, "1/s", most.lives),
+        *p50_p99("most: command", most.commands_s()),
+        Figure(
+            "gateway's backlog",
+            drained,
+            "events/s",
+            2 * CHATTER * machines,
+            note="events of every machine that waited at the broker while the gateway was down",
+        ),
+        Figure("gateway resident, idle", idle_mb, "MB", 1),
+        Figure("gateway resident, usual load", usual_mb, "MB", 1),
+        Figure("gateway resident, after the backlog", drained_mb, "MB", 1),
+        Figure("broker resident", fleet.resident_mb("broker"), "MB", 1),
+        Figure(
+            "a light machine resident",
+            fleet.resident_mb("machines") / min(EACH, machines),
+            "MB",
+            machines,
+            note="its share of a process of 50",
+        ),
+        Figure("machines online after a killed broker", again_s, "s", machines),
+    ]
+
+
+def _load(fleet: Fleet, work: object, machines: int) -> tuple[Tally, float]:
+    """People at work; what they met, and events a second meanwhile."""
+    assert callable(work)
+
+    async def run() -> Tally:
+        people = People(fleet.url, machines, 1)
+        try:
+            tally: Tally = await work(people)
+            return tally
+        finally:
+            await people.close()
+
+    before, began_s = fleet.events(), time.monotonic()
+    tally = asyncio.run(run())
+    rate = (fleet.events() - before) / (time.monotonic() - began_s)
+    _say(f"{tally.lives} lives, refused {dict(tally.refused)}")
+    if not tally.lives:
+        raise MeasureFault("nobody lived")
+    return tally, rate
+
+
+def _say(what: str) -> None:
+    print(f"fleet: {what}", file=sys.stderr, flush=True)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

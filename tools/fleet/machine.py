@@ -1,0 +1,153 @@
+"""One light machine: the daemon's own loop, journal, desk, publisher and link, over a cabinet in memory."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Coroutine
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from edge_agent.app import layout_of, system_ports
+from edge_agent.cloud.publisher import Publisher
+from edge_agent.config import Settings
+from edge_agent.drivers.bus import Priority
+from edge_agent.journal.recovery import restore
+from edge_agent.journal.store import JournalStore
+from edge_agent.protocol.api import rfc3339
+from edge_agent.protocol.events import Online
+from edge_agent.protocol.topics import Topics
+from edge_agent.runtime.climate_outputs import ClimateOutputs
+from edge_agent.runtime.desk import Desk
+from edge_agent.runtime.doors import DEBOUNCE_S, DoorPlace, Doors
+from edge_agent.runtime.executor import Executor
+from edge_agent.runtime.loop import LockerLoop
+from edge_agent.runtime.views import Identity, Views
+from edge_agent.runtime.weighing import Weighing
+from edge_agent.runtime.writer import ThreadWriter
+from edge_agent.statemachine.inputs import Boot
+from edge_agent.statemachine.outputs import Effect
+from tools.fleet.cabinet import Cabinet, CabinetLock
+
+VERSION = "fleet"
+
+
+def settings_of(settings: Settings, machine_id: str, folder: Path, mqtt_port: int) -> Settings:
+    """The same locker as another machine, on a broker of its own choice."""
+    other = settings.model_copy(
+        update={
+            "machine": settings.machine.model_copy(update={"machine_id": machine_id}),
+            "mqtt": settings.mqtt.model_copy(update={"port": mqtt_port}),
+            "paths": settings.paths.model_copy(update={"journal": str(folder / f"{machine_id}.sqlite")}),
+        }
+    )
+    other._profiles.update(settings._profiles)
+    other._folder = settings._folder
+    return other
+
+
+class LightMachine:
+    """Runs on the event loop beside many others; its cells have neither scales nor climate."""
+
+    def __init__(self, settings: Settings, seed: int) -> None:
+        ports = system_ports(settings)
+        self._clock = ports.clock
+        machine = settings.machine
+        layout = replace(layout_of(settings), climate={}, thermometers=frozenset(), weighed=frozenset())
+        self._store = store = JournalStore(settings.path(settings.paths.journal))
+        self._writer = ThreadWriter(store)
+        now = ports.clock.now()
+        loaded = store.load(now.wall_s)
+        identity = Identity(
+            machine.machine_id, machine.name, machine.location, machine.latitude, machine.longitude
+        )
+        views = Views(identity, layout, ports.ids, store.journal_id)
+        self.link = ports.link(settings, self._online)
+        self.desk = Desk(store, ports.clock, ports.ids, views, machine.machine_id, self._reply)
+        self.loop = LockerLoop(
+            restore(loaded, layout, now),
+            layout,
+            loaded.last_sequence,
+            self._writer,
+            ports.clock,
+            views,
+            history=store.ended_status,
+            act=self._act,
+            on_answer=self.desk.answered,
+        )
+        self.desk.loop = self.loop
+        self._requests = loaded.requests
+        self.publisher = Publisher(
+            self.link,
+            store,
+            self.loop,
+            Topics(machine.machine_id),
+            machine=lambda: views.machine(self.loop.state).model_dump_json(exclude_none=True),
+            digest=lambda: self._digest(views),
+        )
+        self.link.on_command = self.desk.handle
+        self._furnish(settings, list(layout.specs), random.Random(seed))
+        self._group: asyncio.TaskGroup
+
+    def _furnish(self, settings: Settings, labels: list[str], rng: random.Random) -> None:
+        self._cabinet = Cabinet(len(labels), rng)
+        places = {label: DoorPlace("cabinet", n, 1) for n, label in enumerate(labels, start=1)}
+        self._doors = Doors({"cabinet": self._cabinet}, places, self.loop.submit)
+        self._executor = Executor(
+            {label: CabinetLock(self._cabinet, place.channel) for label, place in places.items()},
+            self._doors,
+            self.loop.submit,
+            self._clock,
+            Weighing(frozenset(), self.loop.submit),
+            ClimateOutputs({}, {}, lambda: True),
+            watch_s=settings.unlock.watch_ms / 1000,
+            pulse_s=settings.unlock.pulse_ms / 1000,
+            at_once=settings.unlock.max_concurrent_unlocks,
+        )
+
+    async def run(self) -> None:
+        """Works until cancelled."""
+        try:
+            self.loop.submit(Boot(await self._doors.read_at_start()))
+            self.desk.adopt(self._requests)
+            async with asyncio.TaskGroup() as group:
+                self._group = group
+                self._cabinet.on_change = lambda: self._spawn(self._look())
+                for work in (self.loop.run(), self.publisher.run(), self.link.run()):
+                    self._spawn(work)
+        finally:
+            self._writer.close()
+            self._store.close()
+
+    async def chatter(self, times: int) -> None:
+        """A technician blocks and unblocks the last cell, again and again."""
+        *_, label = self.loop.layout.specs
+        for _ in range(times):
+            await self.desk.block(label, "a look")
+            await self.desk.unblock(label)
+
+    async def _look(self) -> None:
+        """What polling would see of a contact that has changed."""
+        await self._doors.look("cabinet", Priority.POLL)
+        await asyncio.sleep(DEBOUNCE_S)
+        await self._doors.look("cabinet", Priority.POLL)
+
+    def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
+        self._group.create_task(work)
+
+    def _act(self, effect: Effect) -> None:
+        self._spawn(self._executor.carry_out(effect))
+
+    def _reply(self, topic: str, correlation: bytes | None, body: str) -> None:
+        self.publisher.reply(topic, correlation, body)
+
+    def _digest(self, views: Views) -> str:
+        last = self.loop.last_sequence
+        oldest = self._store.oldest_sequence()
+        return views.digest(self.loop.state, oldest, last, self._clock.now()).model_dump_json()
+
+    def _online(self, online: bool) -> str:
+        now = self._clock.now()
+        body = Online(online=online, boot_id=now.boot_id, agent_version=VERSION, at=rfc3339(now.wall_s))
+        return body.model_dump_json()

@@ -1,0 +1,179 @@
+"""How fast events that waited offline reach the broker, beside paho-mqtt alone; and what codes typed at the
+kiosk meanwhile notice of it."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import socket
+import sqlite3
+import statistics
+import subprocess
+import sys
+import time
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from edge_agent.cloud.link import WINDOW
+from edge_agent.protocol.topics import Topics
+from tools.bench.settings import REPOSITORY
+from tools.measure.cloud import BareClient, Cloud
+from tools.measure.figures import Figure, p50_p99
+from tools.measure.lives import PARCEL, is_online, wait_closed
+from tools.measure.rig import MeasureFault, Rig, Run, rig_of
+from tools.measure.tap import Tap
+
+CELLS = 8
+"""So many codes are used in turn: no lock works too often."""
+PAUSE_S = 0.12
+
+
+@dataclass(slots=True)
+class _Drain:
+    rate: float
+    codes_s: list[float]
+    peak_mb: float
+
+
+def backlog(run: Run) -> list[Figure]:
+    """The daemon with a backlog in its journal, and paho alone with the same bodies, in turn."""
+    many, few = run.pick(100_000, 20_000), run.pick(10_000, 2_000)
+    with rig_of(run) as rig:
+        rig.start_broker()
+        rig.start_simulator()
+        codes = _prepare(rig)
+        idle_s = _codes(rig, codes, run.pick(60, 8))
+        rig.stop("agent")
+        small = _drain(rig, codes, few)
+        pairs = [(_drain(rig, codes, many), _bare(rig, many)) for _ in range(run.pick(3, 1))]
+    drains = [drain for drain, _ in pairs]
+    codes_s = [code_s for drain in drains for code_s in drain.codes_s]
+    if not codes_s:
+        raise MeasureFault("it drained before a code could be typed")
+    return [
+        Figure(
+            f"backlog of {many} events, {WINDOW} in flight",
+            statistics.median(drain.rate for drain in drains),
+            "1/s",
+            len(pairs),
+            peer=statistics.median(bare for _, bare in pairs),
+            peer_is="paho-mqtt alone, publishing from its own callback, same window, broker and bodies",
+            target=">= 0.8 of it",
+            note="the daemon with its bus fully polled and codes typed meanwhile; from 5 % to the last event "
+            "at a bare subscriber",
+            paired_ratio=statistics.median(drain.rate / bare for drain, bare in pairs),
+        ),
+        *p50_p99(
+            "code at the kiosk -> coil, while it drains",
+            codes_s,
+            idle_s,
+            peer_is="the same with nothing to drain",
+            targets=("unchanged", "unchanged"),
+            note="local API to energised solenoid: fresh reading and journaled intent inside",
+        ),
+        Figure(
+            f"resident at most, backlog of {many}",
+            max(drain.peak_mb for drain in drains),
+            "MB",
+            len(drains),
+            peer=small.peak_mb,
+            peer_is=f"the same with a backlog of {few}",
+            target="flat",
+        ),
+    ]
+
+
+def _prepare(rig: Rig) -> list[str]:
+    """Reservations whose drop-off codes open again and again; gives the codes. The daemon runs then."""
+    topics = Topics(rig.machine_id)
+    with (
+        BareClient(rig.mqtt_port, "measure", topics.online, topics.reply("measure")) as client,
+        BareClient(rig.mqtt_port, "observer", topics.commands) as observer,
+    ):
+        began_s = rig.start_agent()
+        client.first(lambda heard: is_online(heard, topics), began_s, "the daemon's birth")
+        wait_closed(rig)
+        cloud, codes = Cloud(client, observer, topics), []
+        for number in range(CELLS):
+            _, _, reply = cloud.command(
+                "reserve",
+                reservation_id=f"res_backlog{number}",
+                platform="bench",
+                machine_id=rig.machine_id,
+                platform_order_id="measured",
+                packaging=PARCEL,
+                grace_period_dropoff_in_seconds=86_400,
+            )
+            codes.append(str(json.loads(reply.payload)["result"]["reservation"]["drop_off_code"]))
+        return codes
+
+
+def _codes(rig: Rig, codes: list[str], count: int, tap: Tap | None = None) -> list[float]:
+    """Types codes in turn, so many or (with a tap) until it has heard all; seconds from code to coil."""
+    found: list[float] = []
+    known = len(rig.sim.call("GET", "/actuations"))
+    with closing(http.client.HTTPConnection("agent", timeout=20)) as agent:
+        agent.sock = socket.socket(socket.AF_UNIX)
+        agent.sock.connect(str(rig.settings.path(rig.settings.paths.socket)))
+        while (len(found) < count) if tap is None else not tap.complete:
+            time.sleep(PAUSE_S)
+            sent_s = time.monotonic()
+            agent.request("POST", "/v1/code", json.dumps({"text": codes[len(found) % CELLS]}))
+            answer = agent.getresponse()
+            said: dict[str, Any] = json.loads(answer.read())
+            if answer.status != 200:
+                raise MeasureFault(f"a code did not open: {said}")
+            (pulse,) = rig.sim.call("GET", f"/actuations?since={known}")
+            known += 1
+            found.append(float(pulse["monotonic"]) - sent_s)
+            rig.sim.call("POST", f"/cells/{pulse['label']}/close")
+    return found
+
+
+def _drain(rig: Rig, codes: list[str], count: int) -> _Drain:
+    """Puts so many events into the journal and lets the daemon send them."""
+    with closing(sqlite3.connect(rig.journal)) as journal:
+        rows = _events(journal, count)
+        with journal:
+            journal.executemany("INSERT INTO outbox VALUES (?, ?)", rows)
+            journal.execute("UPDATE sent SET through = ?", (rows[0][0] - 1,))
+    with Tap(rig.mqtt_port, Topics(rig.machine_id).events, count) as tap:
+        rig.start_agent()
+        rig.wait(lambda: tap.heard > 0, "agent")
+        codes_s = _codes(rig, codes, 0, tap)
+        peak_mb = _peak_mb(rig.pid("agent"))
+        rig.stop("agent")
+        return _Drain(tap.rate(), codes_s, peak_mb)
+
+
+def _bare(rig: Rig, count: int) -> float:
+    """What paho alone reaches with the same bodies, events a second."""
+    file = rig.folder / "bodies"
+    with closing(sqlite3.connect(rig.journal)) as journal:
+        file.write_text("\n".join(body for _, body in _events(journal, count)), encoding="utf-8")
+    topic = Topics(rig.machine_id).events
+    with Tap(rig.mqtt_port, topic, count) as tap:
+        command = [sys.executable, "-m", "tools.measure.bare_publisher", str(rig.mqtt_port), topic]
+        subprocess.run([*command, str(file), str(WINDOW)], check=True, cwd=REPOSITORY, timeout=300)
+        rig.wait(lambda: tap.complete, "broker")
+        return tap.rate()
+
+
+def _events(journal: sqlite3.Connection, count: int) -> list[tuple[int, str]]:
+    """So many events more, like the last one that the machine told: sequence and body."""
+    (text,) = journal.execute("SELECT body FROM outbox ORDER BY sequence DESC LIMIT 1").fetchone()
+    (last,) = journal.execute("SELECT seq FROM sqlite_sequence WHERE name = 'outbox'").fetchone()
+    like = json.loads(text)
+    return [
+        (n, json.dumps(like | {"sequence": n, "idempotency_key": f"idem_{n:032x}"}, separators=(",", ":")))
+        for n in range(last + 1, last + count + 1)
+    ]
+
+
+def _peak_mb(pid: int) -> float:
+    """The most memory that a process ever had resident, in MB."""
+    text = Path(f"/proc/{pid}/status").read_text(encoding="ascii")
+    (line,) = (line for line in text.splitlines() if line.startswith("VmHWM"))
+    return int(line.split()[1]) * 1024 / 1e6
