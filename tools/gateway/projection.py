@@ -208,8 +208,8 @@ def _queue_webhook(db: Connection, reservation_id: str, machine_event: Event, no
 def _x_request_id(db: Connection, request_id: str | None) -> str | None:
     """The X-Request-ID of the call that caused an event. A command's own id is made of the key of the call's
     row; where the caller gave none, the command's id is the one that the call was answered with."""
-    if request_id is None:
-        return None
+    if request_id is None or not request_id.isprintable():
+        return None  # nobody's, or the machine's own: those begin with a control character
     query = select(requests.c.x_request_id).where(requests.c.key == request_id.removeprefix(COMMAND_PREFIX))
     given: str | None = db.execute(query).scalar_one_or_none()
     return given or request_id

@@ -32,6 +32,8 @@ AT_ONCE = 4
 PAGES_MAX = 100_000
 INCOMPLETE_MAX = 1000
 PAUSE_MAX_S = 600.0
+PATIENCE = 10
+"""So many times the grace a machine that sends events without a pause is not asked what else there is."""
 
 
 @dataclass
@@ -149,9 +151,10 @@ class Reconciler:
         if stand.waiting and still:
             since = self._clock() + 1  # whatever was found before: something is missing now
         elif check is not None and now_s - check.began_s >= grace_s:
-            on_its_way = check.digest is not None and (stand.applied or 0) < check.digest.last_sequence
-            if on_its_way and not still:
-                return
+            told_of_more = check.digest is not None and (stand.applied or 0) < check.digest.last_sequence
+            patient = told_of_more or now_s - check.began_s < PATIENCE * grace_s
+            if patient and not still:
+                return  # a backlog is coming in; it may bring all there is
             since = await self._since(check, stand)
             if since is None:
                 self._checks.pop(machine_id, None)
