@@ -228,6 +228,23 @@ async def test_a_page_of_a_new_journal_is_asked_anew(url: str) -> None:
         assert await applied(store) == 1
 
 
+async def test_what_waits_in_a_journal_that_is_gone_waits_no_longer(url: str) -> None:
+    async with opened(url) as store:
+        await store.write(lambda db: put_view(db, view(), NOW_S, fresh=True))
+        await take(store, told(EventType.RESERVATION_CREATED, 1, journal_id="j1"))
+        await take(store, told(EventType.PICKUP, 3, journal_id="j1"))
+        fresh = told(
+            EventType.CELL_STATUS_CHANGED, 1, journal_id="j2", idempotency_key="new", reservation_id=None
+        )
+        await take(store, fresh)
+        page = _page([], 1, [], journal="j2")
+        await _take_page(store, page, 2, now_s=NOW_S + 1)
+        assert await queued(store) == []  # it came just now; what is before it may be on its way
+        taken = await _take_page(store, page, 2, now_s=NOW_S + 60)
+        assert (taken.applied, await queued(store)) == (1, ["PICKUP"])
+        assert await column(store, events.c.state) == ["applied"] * 3
+
+
 async def test_writers_at_once_keep_the_order_of_each_machine(postgres: Postgres) -> None:
     """Two gateways on one database, eight writers, every event told to both, ten machines."""
     url = postgres.database()

@@ -86,18 +86,10 @@ def due_webhooks(
 def claim(
     db: Connection, positions: Sequence[int], owner: str, now_s: float, pace: Pace
 ) -> dict[int, Claimed]:
-    """Takes webhooks into our hands; what another gateway took meanwhile is not among them."""
+    """Takes webhooks into our hands; what another gateway takes or took meanwhile is not among them."""
     table = webhooks.c
-    change = (
-        update(webhooks)
-        .where(
-            table.position.in_(positions),
-            table.state == "waiting",
-            _past(table.next_attempt_s, now_s, pace.retry_max_s),
-            _past(table.lease_until_s, now_s, pace.lease_s),
-        )
-        .values(lease_owner=owner, lease_until_s=now_s + pace.lease_s)
-        .returning(
+    query = (
+        select(
             table.position,
             table.reservation_id,
             table.platform_order_id,
@@ -106,8 +98,18 @@ def claim(
             table.queued_s,
             table.x_request_id,
         )
+        .where(
+            table.position.in_(positions),
+            table.state == "waiting",
+            _past(table.next_attempt_s, now_s, pace.retry_max_s),
+            _past(table.lease_until_s, now_s, pace.lease_s),
+        )
+        .with_for_update(skip_locked=True)
     )
-    return {row.position: Claimed(**row._mapping) for row in db.execute(change)}
+    ours = {row.position: Claimed(**row._mapping) for row in db.execute(query)}
+    lease = {"lease_owner": owner, "lease_until_s": now_s + pace.lease_s}
+    db.execute(update(webhooks).where(table.position.in_(list(ours))).values(lease))
+    return ours
 
 
 def settle(db: Connection, position: int, owner: str, values: dict[str, Any]) -> bool:
@@ -115,6 +117,16 @@ def settle(db: Connection, position: int, owner: str, values: dict[str, Any]) ->
     mine = (webhooks.c.position == position, webhooks.c.lease_owner == owner, webhooks.c.state == "waiting")
     change = update(webhooks).where(*mine).values(lease_owner=None, lease_until_s=0.0, **values)
     return db.execute(change).rowcount == 1
+
+
+def postpone(db: Connection, webhook: Claimed, owner: str, values: dict[str, Any], next_s: float) -> bool:
+    """The same for one that failed: it is due again at a time, and what waits behind it not before."""
+    if not settle(db, webhook.position, owner, values | {"next_attempt_s": next_s}):
+        return False
+    behind = (webhooks.c.reservation_id == webhook.reservation_id, webhooks.c.state == "waiting")
+    later = webhooks.c.position > webhook.position
+    db.execute(update(webhooks).where(*behind, later).values(next_attempt_s=next_s))
+    return True
 
 
 def release(db: Connection, owner: str) -> None:

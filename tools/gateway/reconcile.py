@@ -139,6 +139,8 @@ class Reconciler:
         now_s, grace_s = self._now_s(), self._timing.grace_s
         moved = self._moved.get(machine_id)
         if moved is None or moved.applied != stand.applied:
+            if moved is not None:
+                self._pauses.pop(machine_id, None)
             moved = self._moved[machine_id] = _Moved(stand.applied, now_s)
         pause, check = self._pauses.get(machine_id), self._checks.get(machine_id)
         if machine_id in self._busy or (pause is not None and now_s < pause.until_s):
@@ -197,7 +199,7 @@ class Reconciler:
                     return
             finally:
                 await self._store.write(lambda db: sync.end_asking(db, machine_id))
-        self._pauses.pop(machine_id, None)
+        self._wait(machine_id)  # if it does not move now, asking again at once would change nothing
         if check is not None and self._checks.get(machine_id) is check:
             del self._checks[machine_id]
 
@@ -295,11 +297,12 @@ class Reconciler:
         )
 
     def _wait(self, name: str, first_s: float | None = None) -> None:
-        """It is not asked again for a while, twice as long as the last time."""
-        last = self._pauses.get(name)
+        """It is not asked again for a while, twice as long as the last time if that was just now."""
+        last, now_s = self._pauses.get(name), self._now_s()
         first_s = self._timing.ask_again_s if first_s is None else first_s
-        length_s = first_s if last is None else min(PAUSE_MAX_S, 2 * last.length_s)
-        self._pauses[name] = _Pause(self._now_s() + length_s, length_s)
+        again = last is not None and now_s < last.until_s + last.length_s + self._timing.completion_s
+        length_s = min(PAUSE_MAX_S, 2 * last.length_s) if last is not None and again else first_s
+        self._pauses[name] = _Pause(now_s + length_s, length_s)
 
     def _now_s(self) -> float:
         return asyncio.get_running_loop().time()

@@ -27,7 +27,7 @@ from tools.gateway.order import (
     use_journal,
 )
 from tools.gateway.projection import put_over, put_view
-from tools.gateway.store import find_reservation
+from tools.gateway.store import find_reservation, insert_once
 from tools.gateway.tables import counts, events, reservations, sources
 
 CLOCKS_DIFFER_S = 5.0
@@ -138,10 +138,26 @@ def take_page(
         unknown = counts.c.applied_sequence.is_(None)
         db.execute(update(counts).where(begin, unknown).values(applied_sequence=0))
     give_up_beyond(db, machine_id, journal, page.last_sequence, asked_s - CLOCKS_DIFFER_S)
+    done += _finish_others(db, machine_id, journal, asked_s - CLOCKS_DIFFER_S, now_s)
     exact = count_of(db, machine_id, journal) == page.last_sequence
     _put_views(db, machine_id, page.reservations, now_s, exact=exact)
     db.execute(update(sources).where(sources.c.machine_id == machine_id).values(verified_s=now_s))
     return Taken(done, last=True, missing=_missing(db, machine_id, page.reservations, asked_s))
+
+
+def _finish_others(db: Connection, machine_id: str, journal: str, before_s: float, now_s: float) -> int:
+    """What waits in earlier journals of the machine waits in vain: they are gone. Gives how many applied."""
+    query = select(events.c.journal_id, func.max(events.c.sequence)).where(
+        events.c.machine_id == machine_id,
+        events.c.state == "held",
+        events.c.journal_id != journal,
+        events.c.received_s < before_s,
+    )
+    done = 0
+    for row in db.execute(query.group_by(events.c.journal_id)).all():
+        insert_once(db, counts, {"machine_id": machine_id, "journal_id": row[0]})
+        done += apply_held(db, machine_id, row[0], now_s, through=row[1])
+    return done
 
 
 def _put_views(

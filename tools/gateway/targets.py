@@ -10,6 +10,8 @@ import asyncio
 import ipaddress
 import socket
 from collections.abc import Awaitable, Callable, Sequence
+from concurrent.futures import Executor
+from functools import partial
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
 
 import httpx
@@ -29,10 +31,11 @@ class TargetRefused(Exception):
     """The receiver may not be called; the text says why."""
 
 
-async def resolve(host: str, port: int) -> list[str]:
-    """The addresses of a host. Raises `OSError`."""
+async def resolve(threads: Executor, host: str, port: int) -> list[str]:
+    """The addresses of a host, asked in one of `threads`. Raises `OSError`."""
     loop = asyncio.get_running_loop()
-    found = await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    ask = partial(socket.getaddrinfo, host, port, type=socket.SOCK_STREAM)
+    found = await loop.run_in_executor(threads, ask)
     return list(dict.fromkeys(str(address[0]) for *_, address in found))
 
 
@@ -82,7 +85,7 @@ async def post(
     headers: dict[str, str],
     *,
     allowed: Sequence[Network],
-    resolver: Resolve = resolve,
+    resolver: Resolve,
 ) -> int:
     """Sends a POST to a checked address of the target; gives the HTTP status.
 

@@ -11,22 +11,26 @@ import asyncio
 import json
 from collections import Counter
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from time import perf_counter
 from typing import Any
 from urllib.parse import quote, urlsplit
 
 import httpx
+from sqlalchemy import Connection
 from sqlalchemy.exc import SQLAlchemyError
 
 from tools.gateway.logs import log, where
-from tools.gateway.queue import Claimed, Due, Pace, claim, due_webhooks, release, settle
+from tools.gateway.queue import Claimed, Due, Pace, claim, due_webhooks, postpone, release, settle
 from tools.gateway.settings import Settings, Timing
 from tools.gateway.store import Store
-from tools.gateway.targets import TargetRefused, post
+from tools.gateway.targets import TargetRefused, post, resolve
 
 PER_RECEIVER = 4
 AT_ONCE = 100
 """So many are taken from the queue at a time."""
+RESOLVERS = 8
 DAY_S = 86_400.0
 
 
@@ -42,6 +46,8 @@ class Deliverer:
         self._give_up_s = settings.webhooks.give_up_days * DAY_S
         self._default_url = {platform.name: platform.webhook_url for platform in settings.platforms}
         self._pace = Pace(timing.retry_max_s, 3 * timing.webhook_timeout_s)
+        # Names are resolved apart from everything else that needs a thread: it can take long.
+        self._resolvers = ThreadPoolExecutor(RESOLVERS, "gateway-resolve")
         self._news = asyncio.Event()
         self._busy: Counter[str] = Counter()
 
@@ -51,6 +57,12 @@ class Deliverer:
 
     async def run(self) -> None:
         """Works until cancelled; what is under way then is sent again after the next start."""
+        try:
+            await self._work()
+        finally:
+            self._resolvers.shutdown(wait=False, cancel_futures=True)
+
+    async def _work(self) -> None:
         # No environment proxies and no connection limit: the limits are ours, for each receiver.
         limits = httpx.Limits(max_connections=None, max_keepalive_connections=0)
         async with (
@@ -156,8 +168,9 @@ class Deliverer:
             doubled_s = self._timing.retry_first_s * 2.0 ** min(attempts - 1, 60)
             pause_s = min(self._timing.retry_max_s, doubled_s)
             log().warning("webhook_failed", problem=problem, pause_s=pause_s, **told)
-            values["next_attempt_s"] = now_s + pause_s
             asyncio.get_running_loop().call_later(pause_s, self.wake)
+            await self._note(webhook, values, now_s + pause_s)
+            return
         await self._note(webhook, values)
 
     async def _post(self, client: httpx.AsyncClient, url: str, webhook: Claimed) -> str | None:
@@ -170,16 +183,29 @@ class Deliverer:
             headers["X-Request-ID"] = webhook.x_request_id
         try:
             async with asyncio.timeout(self._timing.webhook_timeout_s):
-                status = await post(client, url, webhook.body.encode(), headers, allowed=self._allowed)
+                status = await post(
+                    client,
+                    url,
+                    webhook.body.encode(),
+                    headers,
+                    allowed=self._allowed,
+                    resolver=partial(resolve, self._resolvers),
+                )
         except TargetRefused as refused:
             return str(refused)
         except (TimeoutError, httpx.HTTPError, httpx.InvalidURL, OSError, ValueError) as error:
             return type(error).__name__
         return None if 200 <= status < 300 else f"HTTP {status}"
 
-    async def _note(self, webhook: Claimed, values: dict[str, Any]) -> None:
-        ours = await self._store.write(lambda db: settle(db, webhook.position, self._owner, values))
-        if not ours:
+    async def _note(self, webhook: Claimed, values: dict[str, Any], next_s: float | None = None) -> None:
+        """Writes what came of it, and when it is tried again."""
+
+        def work(db: Connection) -> bool:
+            if next_s is None:
+                return settle(db, webhook.position, self._owner, values)
+            return postpone(db, webhook, self._owner, values, next_s)
+
+        if not await self._store.write(work):
             log().warning("webhook_lease_lost", position=webhook.position)
 
 
