@@ -10,7 +10,7 @@ STAMP := $(VENV)/.installed
 demo: $(STAMP) broker            ## the whole locker on this machine, until Ctrl-C
 	@exec $(PY) -m tools.bench
 
-test: check broker               ## every check and every test
+test: check broker postgres      ## every check and every test
 	bash tools/setup/tests.sh $(PY)
 
 check: $(STAMP)                  ## style, types, layers; seconds
@@ -47,9 +47,12 @@ clean:                           ## everything that make created, the bench's jo
 	rm -rf $(VENV) .bench build dist *.egg-info .mypy_cache .ruff_cache .hypothesis mutants
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
-.PHONY: broker fuzz
+.PHONY: broker postgres fuzz
 broker:
 	@bash tools/setup/broker.sh
+
+postgres:
+	@bash tools/setup/postgres.sh
 
 $(STAMP): requirements/all.txt pyproject.toml tools/setup/venv.sh
 	@PYTHON=$(PYTHON) bash tools/setup/venv.sh $(VENV)

@@ -1,43 +1,36 @@
 """What the gateway's tests stand on: a scripted machine over real MQTT, the gateway on a real port, and a
 real HTTP receiver for webhooks.
-
-This machine is a test double of the protocol's other side, not the product's agent: it obeys and remembers
-just enough to answer.
 """
 
 from __future__ import annotations
 
 import asyncio
-import json
-import threading
-import uuid
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+import logging
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from dataclasses import dataclass
 from pathlib import Path
-from time import monotonic, sleep, time
+from time import monotonic, time
 from typing import Any
 
 import httpx
-import paho.mqtt.client as paho
+import structlog
 import uvicorn
-from paho.mqtt.enums import CallbackAPIVersion
-from paho.mqtt.packettypes import PacketTypes
-from paho.mqtt.properties import Properties
 
-from edge_agent.protocol.api import rfc3339
-from edge_agent.protocol.events import DETAIL_KEY, EventType
-from edge_agent.protocol.topics import Topics
+from tests.gateway.peer import DEADLINE_S as DEADLINE_S
+from tests.gateway.peer import MACHINE as MACHINE
+from tests.gateway.peer import Peer as Peer
+from tests.gateway.peer import Received as Received
+from tests.gateway.peer import Script as Script
+from tests.gateway.peer import cell as cell
+from tests.gateway.peer import machine_document as machine_document
 from tools.gateway.app import create_app, listen
-from tools.gateway.mqtt_link import no_delay
 from tools.gateway.settings import Settings, Timing
 
 API = "/api/delivery/external/v1"
 KEY = "key-of-acme"
 OTHER_KEY = "key-of-other"
 OPERATIONS_KEY = "key of operations: ü"
-MACHINE = "machine_123"
-DEADLINE_S = 10.0
 
 QUICK = Timing(
     wait_s=2.0,
@@ -46,11 +39,36 @@ QUICK = Timing(
     retry_first_s=0.05,
     retry_max_s=0.4,
     storage_pause_s=0.1,
+    webhook_poll_s=0.2,
     completion_s=0.2,
+    beat_s=0.05,
+    grace_s=0.3,
+    ask_again_s=0.1,
+    sync_lease_s=3.0,
+    replica_lost_s=1.0,
+    session_s=3.0,
 )
 
 PARCEL = {"width": 300, "height": 200, "depth": 400, "weight": 1500, "cooling_required": True}
 RESERVE = {"machine_id": MACHINE, "platform_order_id": "order_456", "packaging": PARCEL}
+
+
+@contextmanager
+def logged() -> Iterator[list[dict[str, Any]]]:
+    """The lines that are logged in its `with`, each with its `event`."""
+    lines: list[dict[str, Any]] = []
+
+    def take(_logger: Any, _name: str, line: Any) -> Any:
+        lines.append(dict(line))
+        raise structlog.DropEvent
+
+    before = structlog.get_config()
+    wrapper = structlog.make_filtering_bound_logger(logging.DEBUG)
+    structlog.configure(processors=[take], wrapper_class=wrapper)
+    try:
+        yield lines
+    finally:
+        structlog.configure(**before)
 
 
 async def eventually(condition: Callable[[], Any], deadline_s: float = DEADLINE_S) -> Any:
@@ -62,271 +80,6 @@ async def eventually(condition: Callable[[], Any], deadline_s: float = DEADLINE_
             return value
         assert monotonic() < end, "waited in vain"
         await asyncio.sleep(0.01)
-
-
-def cell(label: str, *, cooling: bool = True, **changes: Any) -> dict[str, Any]:
-    """A cell of `all_cells`."""
-    return {
-        "width": 300,
-        "height": 300,
-        "depth": 400,
-        "heating": False,
-        "cooling": cooling,
-        "weight_sensor": True,
-        "cell_id": f"cell_{label.lower()}",
-        "description": label,
-        "status": "IDLE",
-        "blocked": False,
-        "faulty": False,
-        **changes,
-    }
-
-
-def machine_document(machine_id: str = MACHINE, **changes: Any) -> dict[str, Any]:
-    """A `state/machine`."""
-    cells = [cell("A03"), cell("A04", cooling=False)]
-    six = ("width", "height", "depth", "heating", "cooling", "weight_sensor")
-    return {
-        "machine_id": machine_id,
-        "name": "Awesome Business Park",
-        "location": "Benda, Tangerang City, Banten",
-        "latitude": -6.125556,
-        "longitude": 106.655830,
-        "online": True,
-        "preferred_cells": [{name: cells[0][name] for name in six}],
-        "all_cells": cells,
-        "occupancy_information": "OCCUPANCY_STATUS_LOW",
-        **changes,
-    }
-
-
-@dataclass
-class Received:
-    """A command as it arrived at the machine."""
-
-    name: str
-    body: dict[str, Any]
-    response_topic: str
-    correlation: bytes
-    expiry_s: int
-    user: dict[str, str]
-    content_type: str
-
-
-Script = Callable[[dict[str, Any]], dict[str, Any] | None]
-
-
-@dataclass
-class Peer:
-    """A machine played over MQTT. A script gives the reply of a command, or None for silence."""
-
-    port: int
-    machine_id: str = MACHINE
-    scripts: dict[str, Script] = field(default_factory=dict)
-    commands: list[Received] = field(default_factory=list)
-    reservations: dict[str, dict[str, Any]] = field(default_factory=dict)
-    replies: dict[str, dict[str, Any]] = field(default_factory=dict)
-    tickets: int = 0
-    sequence: int = 0
-    late: list[Callable[[], None]] = field(default_factory=list)
-    """Replies that were held back by a script giving None; calling one sends the default reply after all."""
-
-    def __post_init__(self) -> None:
-        """Knows its topics."""
-        self.topics = Topics(self.machine_id)
-
-    def start(self) -> None:
-        """Connects (blocking) and tells of itself."""
-        self.ready = threading.Event()
-        self._client = client = paho.Client(
-            CallbackAPIVersion.VERSION2, client_id=f"peer-{self.machine_id}", protocol=paho.MQTTv5
-        )
-        client.reconnect_delay_set(min_delay=1, max_delay=1)
-        client.on_connect = self._on_connect
-        client.on_subscribe = self._on_subscribe
-        client.on_message = self._on_message
-        client.on_socket_open = no_delay
-        properties = Properties(PacketTypes.CONNECT)  # type: ignore[no-untyped-call]
-        properties.SessionExpiryInterval = 3600
-        client.will_set(self.topics.online, self._online(False), qos=1, retain=True)
-        client.connect("127.0.0.1", self.port, keepalive=5, clean_start=False, properties=properties)
-        client.loop_start()
-        assert self.ready.wait(DEADLINE_S)
-
-    def stop(self, *, farewell: bool = True) -> None:
-        """Leaves, with or without a word."""
-        if farewell:
-            self.online(False)
-        self._client.disconnect()
-        self._client.loop_stop()
-        self._client._reset_sockets()  # else they live until the object dies
-
-    def forget(self) -> None:
-        """Makes the broker drop this machine's session, without a word about it on `state/online`."""
-        gone = threading.Event()
-        client = paho.Client(
-            CallbackAPIVersion.VERSION2, client_id=f"peer-{self.machine_id}", protocol=paho.MQTTv5
-        )
-        client.on_connect = lambda *_: gone.set()
-        client.connect("127.0.0.1", self.port, clean_start=True)
-        client.loop_start()
-        assert gone.wait(DEADLINE_S)
-        client.disconnect()
-        client.loop_stop()
-        client._reset_sockets()
-
-    def online(self, up: bool) -> None:
-        """Publishes `state/online` and waits for the broker's receipt."""
-        self._publish(self.topics.online, self._online(up), retain=True)
-
-    def tell(self, **changes: Any) -> None:
-        """Publishes `state/machine`."""
-        document = machine_document(self.machine_id, **changes)
-        self._publish(self.topics.machine, json.dumps(document).encode(), retain=True)
-
-    def publish(self, topic: str, payload: bytes, *, wait: bool = True) -> None:
-        """Publishes anything."""
-        self._publish(topic, payload, wait=wait)
-
-    def event(
-        self,
-        kind: EventType,
-        view: dict[str, Any] | None = None,
-        *,
-        more: dict[str, Any] | None = None,
-        wait: bool = True,
-        **changes: Any,
-    ) -> dict[str, Any]:
-        """Publishes the machine's next event, about a reservation or none; `more` goes into its detail."""
-        self.sequence += 1
-        now_s = int(time())
-        body: dict[str, Any] = {
-            "event_id": f"evt_{uuid.uuid4()}",
-            "idempotency_key": f"idem_{uuid.uuid4().hex}",
-            "event_time_unix_timestamp": now_s,
-            "event_time_timestamp": rfc3339(now_s),
-            "event_type": kind.value,
-            "machine_id": self.machine_id,
-            "sequence": self.sequence,
-            "boot_id": "boot-1",
-            "clock_synced": True,
-        }
-        detail: dict[str, Any] = {
-            "source_type": "SOURCE_TYPE_MACHINE",
-            "machine": {"machine_id": self.machine_id, "name": "Awesome", "location": "Banten"},
-        }
-        if view is not None:
-            body |= {"reservation_id": view["reservation_id"], "platform_order_id": view["platform_order_id"]}
-            detail["cell"] = view["cell"]
-        body[DETAIL_KEY[kind]] = detail | (more or {})
-        body |= changes
-        self.publish(self.topics.events, json.dumps(body).encode(), wait=wait)
-        return body
-
-    def _publish(self, topic: str, payload: bytes, *, retain: bool = False, wait: bool = True) -> None:
-        info = self._client.publish(topic, payload, qos=1, retain=retain)
-        end = monotonic() + DEADLINE_S
-        while wait and not _published(info):
-            assert monotonic() < end, "the broker did not take it"
-            sleep(0.002)
-
-    def _online(self, up: bool) -> bytes:
-        state = {"online": up, "boot_id": "boot-1", "agent_version": "0.1.0", "at": "2026-01-01T00:00:00Z"}
-        return json.dumps(state).encode()
-
-    def _on_connect(self, client: paho.Client, *_: Any) -> None:
-        client.subscribe(self.topics.commands, qos=1)
-
-    def _on_subscribe(self, client: paho.Client, *_: Any) -> None:
-        document = json.dumps(machine_document(self.machine_id)).encode()
-        client.publish(self.topics.machine, document, qos=1, retain=True)
-        client.publish(self.topics.online, self._online(True), qos=1, retain=True)
-        self.ready.set()
-
-    def _on_message(self, _client: paho.Client, _user: Any, message: paho.MQTTMessage) -> None:
-        told: Any = message.properties
-        received = Received(
-            name=message.topic.rsplit("/", 1)[1],
-            body=json.loads(message.payload),
-            response_topic=told.ResponseTopic,
-            correlation=told.CorrelationData,
-            expiry_s=told.MessageExpiryInterval,
-            user=dict(told.UserProperty),
-            content_type=told.ContentType,
-        )
-        self.commands.append(received)
-        script = self.scripts.get(received.name)
-        reply = script(received.body) if script else self.obey(received.name, received.body, received.user)
-        if reply is None:
-            self.late.append(
-                lambda: self.answer(received, self.obey(received.name, received.body, received.user))
-            )
-        else:
-            self.answer(received, reply)
-
-    def answer(self, received: Received, reply: dict[str, Any]) -> None:
-        """Sends a reply."""
-        properties = Properties(PacketTypes.PUBLISH)  # type: ignore[no-untyped-call]
-        properties.CorrelationData = received.correlation
-        payload = json.dumps(reply).encode()
-        self._client.publish(received.response_topic, payload, qos=1, properties=properties)
-
-    def obey(self, name: str, body: dict[str, Any], user: dict[str, str] | None = None) -> dict[str, Any]:
-        """The reply of a machine that does what it is told; the same request id gives the same reply."""
-        known = self.replies.get(body["request_id"])
-        if known is None:
-            known = self.replies[body["request_id"]] = {"result": self._do(name, body, user or {})}
-        return known
-
-    def _do(self, name: str, body: dict[str, Any], user: dict[str, str]) -> dict[str, Any]:
-        if name == "reserve":
-            return {"reservation": dict(self._reserve(body))}
-        if name == "maintenance":
-            self.tickets += 1
-            return {
-                "maintenance_ticket_id": f"maint_{self.machine_id}_{self.tickets}",
-                "created_at": rfc3339(time()),
-                "status": "OPEN",
-            }
-        if name == "open-door":
-            return {"request_id": user["x-request-id"], "accepted_at": rfc3339(time())}
-        view = self.reservations[body["reservation_id"]]
-        if name == "cancel":
-            view["status"] = "RESERVATION_STATUS_CANCELLED"
-        if name == "abandon":
-            view["status"] = "RESERVATION_STATUS_ABANDONED"
-        if name == "pickup":
-            view |= {"status": "RESERVATION_STATUS_PICKED_UP", "picked_up_at": rfc3339(time())}
-        result: dict[str, Any] = {"reservation": dict(view)}
-        if name in ("dropoff", "pickup", "abandon"):
-            result["cell"] = view["cell"]
-        return result
-
-    def _reserve(self, body: dict[str, Any]) -> dict[str, Any]:
-        number = len(self.reservations)
-        view = {
-            "reservation_id": body["reservation_id"],
-            "machine_id": self.machine_id,
-            "platform": body["platform"],
-            "platform_order_id": body["platform_order_id"],
-            "notes": body.get("notes", ""),
-            "webhook_url": body.get("webhook_url", ""),
-            "status": "RESERVATION_STATUS_PENDING",
-            "created_at": rfc3339(time()),
-            "cell": {"description": "A03", "cell_id": "cell_a03"},
-            "drop_off_code": str(1234 + number),
-            "pickup_code": str(5678 + number),
-            "packaging": body["packaging"],
-            "grace_period_pickup_in_seconds": body["grace_period_pickup_in_seconds"],
-            "grace_period_dropoff_in_seconds": body["grace_period_dropoff_in_seconds"],
-        }
-        self.reservations[body["reservation_id"]] = view
-        return view
-
-
-def _published(info: paho.MQTTMessageInfo) -> bool:
-    """Whether the broker has it; what was published while it was away goes with the next connection."""
-    return info._published
 
 
 def error(code: int, message: str = "no") -> Script:
@@ -403,6 +156,7 @@ def settings(folder: Path, broker_port: int, webhook_url: str = "") -> Settings:
             "public_url": "https://api.delivery.example",
             "database_url": f"sqlite:///{folder}/gateway.db",
             "operations_key": OPERATIONS_KEY,
+            "webhooks": {"allow_networks": ["127.0.0.0/8", "::1/128"]},
             "mqtt": {"host": "127.0.0.1", "port": broker_port, "client_id": "gateway-test"},
             "platforms": [
                 {"name": "acme", "api_key": KEY, "webhook_url": webhook_url},

@@ -65,7 +65,7 @@ async def test_acknowledged_after_the_commit_also_when_the_disk_was_full(tmp_pat
             payload = event(EventType.DROPOFF, number).model_dump_json(exclude_none=True).encode()
             intake.put(Message("locker/v1/m1/evt", payload, None, 1, number, 1))
         await eventually(lambda: len(link.acknowledged) == 2)
-        assert link.acknowledged == [(1, 1), (2, 2)]
+        assert link.acknowledged == [(1, 2), (2, 2)]  # what waits together is committed together
         assert store.failures == 0
     finally:
         working.cancel()

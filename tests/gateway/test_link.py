@@ -34,8 +34,9 @@ def stored(folder: Path, query: str) -> list[Any]:
 
 
 def sequences(folder: Path) -> list[int]:
-    """The sequence numbers of the stored events, as they were applied."""
-    return [row[0] for row in stored(folder, "SELECT sequence FROM events ORDER BY position")]
+    """The sequence numbers of the applied events, as they came."""
+    query = "SELECT sequence FROM events WHERE state = 'applied' ORDER BY position"
+    return [row[0] for row in stored(folder, query)]
 
 
 @pytest.mark.parametrize("kill", [True, False])

@@ -39,8 +39,8 @@ async def test_qr_image_needs_no_key_and_holds_the_text(tmp_path: Path, broker: 
             assert (response.status_code, response.json()["code"]) == (404, 5)
 
 
-ALWAYS = {"400", "403", "500"}
-OF_A_MACHINE = ALWAYS | {"404", "429", "501", "503", "504"}
+ALWAYS = {"400", "403", "429", "500"}
+OF_A_MACHINE = ALWAYS | {"404", "501", "503", "504"}
 
 ROUTES: dict[tuple[str, str], tuple[set[str], str | None]] = {
     ("post", "/echo"): (ALWAYS, "EchoBody"),
@@ -58,13 +58,15 @@ ROUTES: dict[tuple[str, str], tuple[set[str], str | None]] = {
 }
 """Every route of the API: the errors it may answer, and the schema of its body."""
 
+OF_OPERATIONS = {"303", "400", "401", "403", "404", "429", "500"}
 PAGES: dict[tuple[str, str], set[str]] = {
     ("get", "/qrcode/{text}"): {"200", "400", "404", "500"},
     ("get", "/healthz"): {"200", "400", "500", "503"},
     ("get", "/"): {"400", "500", "501"},
-    ("get", "/operations"): {"200", "400", "401", "500"},
-    ("get", "/operations.json"): {"200", "400", "401", "500"},
-    ("post", "/operations/tickets/{ticket_id}/close"): {"303", "400", "401", "403", "404", "500"},
+    ("get", "/operations"): {"200", "400", "401", "429", "500"},
+    ("get", "/operations.json"): {"200", "400", "401", "429", "500"},
+    ("post", "/operations/tickets/{ticket_id}/close"): OF_OPERATIONS,
+    ("post", "/operations/webhooks/{position}/retry"): OF_OPERATIONS,
 }
 
 

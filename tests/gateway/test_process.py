@@ -29,6 +29,7 @@ def write_config(folder: Path, port: int, broker_port: int, webhook_url: str = "
     path.write_text(
         f'listen_port = {port}\npublic_url = "http://127.0.0.1:{port}"\n'
         f'operations_key = "{OPERATIONS}"\n'
+        f'[webhooks]\nallow_networks = ["127.0.0.0/8"]\n'
         f'[mqtt]\nhost = "127.0.0.1"\nport = {broker_port}\nclient_id = "gateway"\n'
         f'[[platforms]]\nname = "acme"\napi_key = "{KEY}"\nwebhook_url = "{webhook_url}"\n'
     )

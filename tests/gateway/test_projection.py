@@ -11,8 +11,10 @@ import pytest
 
 from edge_agent.protocol.api import ReservationView, rfc3339
 from edge_agent.protocol.events import DETAIL_KEY, Event, EventType
-from tools.gateway.projection import put_event, put_view
+from tools.gateway.projection import apply_event, put_view
+from tools.gateway.queue import Due, Pace, due_webhooks
 from tools.gateway.store import ReservationRow, Store
+from tools.gateway.sync import incomplete
 
 NOW_S = 1_750_000_000
 
@@ -82,7 +84,7 @@ async def tell(
     for item in told:
         if isinstance(item, Event):
             taken: Event = item
-            await store.write(lambda db, taken=taken: put_event(db, taken, "{}", now_s))  # type: ignore[misc]
+            await store.write(lambda db, taken=taken: apply_event(db, taken, now_s))  # type: ignore[misc]
         else:
             seen: ReservationView = item
             await store.write(lambda db, seen=seen: put_view(db, seen, now_s, fresh=fresh))  # type: ignore[misc]
@@ -93,6 +95,11 @@ async def row(store: Store) -> ReservationRow:
     found = await store.reservation("res_1")
     assert found is not None
     return found
+
+
+async def due(store: Store) -> list[Due]:
+    """The webhooks that may be delivered."""
+    return await store.read(lambda db: due_webhooks(db, NOW_S + 1, Pace(600, 30), 10))
 
 
 async def ongoing(store: Store, now_s: float) -> int:
@@ -133,13 +140,13 @@ async def test_events_before_the_reply_are_kept_and_completed_by_it(tmp_path: Pa
     async with opened(tmp_path) as store:
         await tell(store, event(EventType.RESERVATION_CREATED, 1), event(EventType.DROPOFF, 2, cell="B01"))
         assert await store.reservation("res_1") is None
-        assert await store.incomplete(NOW_S + 1) == [("res_1", "m1")]
-        assert await store.due_webhooks() == []
+        assert await store.read(lambda db: incomplete(db, NOW_S + 1, 10)) == [("res_1", "m1")]
+        assert await due(store) == []
         await tell(store, view(), fresh=False)
         now = await row(store)
         assert now.status == "RESERVATION_STATUS_DROPPED_OFF"
         assert (now.cell_label, now.drop_off_code) == ("B01", "1234")
-        assert len(await store.due_webhooks()) == 1
+        assert len(await due(store)) == 1
 
 
 @pytest.mark.behaviour("reservation-14")

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from edge_agent.errors import ConfigError
-from tools.gateway.settings import load
+from tools.gateway.settings import Settings, load
 
 GOOD = """
 listen_port = 8080
@@ -45,7 +45,13 @@ def test_the_operations_key_is_a_secret(tmp_path: Path) -> None:
 
 def test_the_example_is_good() -> None:
     path = Path(__file__).parents[2] / "config" / "gateway.example.toml"
-    assert load(path).platforms[0].name == "example"
+    settings = load(path)
+    assert settings.platforms[0].name == "example"
+    # It names every key of these sections, with the value that it has when it is not there.
+    for section in (settings.webhooks, settings.limits, settings.keep):
+        assert section.model_fields_set == set(type(section).model_fields)
+        assert section == type(section)()
+    assert settings.share_group == Settings.model_fields["share_group"].default
 
 
 def test_the_keys_of_the_link_that_the_example_only_shows_are_good(
@@ -84,6 +90,12 @@ def test_the_asynchronous_spelling_means_the_same_file(tmp_path: Path) -> None:
         ('api_key = "secret-key"', 'api_key = ""', "platforms[0].api_key"),
         ('"http://127.0.0.1:8080"', '"http://127.0.0.1:8080/"', "public_url"),
         ("[mqtt]", "[mqtt", ""),
+        ("[mqtt]", '[webhooks]\nallow_networks = ["10.0.0.1/8"]\n[mqtt]', "webhooks.allow_networks[0]"),
+        ("[mqtt]", "[webhooks]\ngive_up_days = 0\n[mqtt]", "webhooks.give_up_days"),
+        ("[mqtt]", "[limits]\nwrong_keys = 0\n[mqtt]", "limits.wrong_keys"),
+        ("[mqtt]", "[keep]\nevents = 1\n[mqtt]", "keep.events"),
+        ("listen_port = 8080", 'listen_port = 8080\nshare_group = "a/b"', "share_group"),
+        ('api_key = "secret-key"', 'api_key = "secret-key"\nburst = 0', "platforms[0].burst"),
         ("listen_port = 8080", 'listen_port = 8080\ndatabase_url = "nonsense"', ""),
         ("listen_port = 8080", 'listen_port = 8080\ndatabase_url = "nosuch://x"', ""),
     ],

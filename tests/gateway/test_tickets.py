@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import sqlite3
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 import pytest
-from sqlalchemy import create_engine, select
+from sqlalchemy import select
 
 from edge_agent.model import Severity, Source
 from edge_agent.protocol.api import ReservationView
 from edge_agent.protocol.events import DETAIL_KEY, Event, EventType
 from tests.gateway.test_projection import NOW_S, event, ongoing, opened, row, tell, view
 from tools.gateway.store import Store
-from tools.gateway.tables import abandonments, metadata, tickets
+from tools.gateway.tables import abandonments, tickets
 from tools.gateway.tickets import Ticket, close_ticket, put_ticket
 
 REPLY = Ticket(
@@ -214,13 +216,13 @@ async def test_a_ticket_known_by_its_cell_id_only_is_closed_too(tmp_path: Path) 
 
 
 async def test_a_database_from_before_there_were_tickets_goes_on(tmp_path: Path) -> None:
-    engine = create_engine(f"sqlite:///{tmp_path}/gateway.db")
-    old = [table for table in metadata.sorted_tables if table not in (tickets, abandonments)]
-    metadata.create_all(engine, tables=old)
-    engine.dispose()
+    first = (Path(__file__).parent / "data" / "first_version.sql").read_text(encoding="utf-8")
+    with closing(sqlite3.connect(tmp_path / "gateway.db")) as db:
+        db.executescript(first)
+        db.executescript("DROP TABLE maintenance_tickets; DROP TABLE abandonments")
     async with opened(tmp_path) as store:
         await reply(store)
-        await tell(store, view(), event(EventType.PICKUP_ABANDONED, 1))
+        await tell(store, view(), event(EventType.PICKUP_ABANDONED, 9))
         assert len(await all_tickets(store)) == len(await lying(store)) == 1
 
 

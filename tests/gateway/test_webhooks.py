@@ -11,13 +11,17 @@ from typing import Any
 from urllib.parse import unquote
 
 import httpx
+from sqlalchemy import select
 
 from edge_agent.protocol.events import DETAIL_KEY, EventType
 from tests.gateway.receiver import Receiver, receiver
-from tests.gateway.support import Peer, bench, eventually, running_gateway, settings
+from tests.gateway.support import Peer, bench, eventually, logged, running_gateway, settings
 from tests.gateway.test_link import sequences, stored
+from tests.gateway.test_projection import NOW_S, event, opened, tell, view
 from tests.support.broker import Broker
 from tests.support.reference import check
+from tools.gateway.queue import Pace, claim, due_webhooks, postpone, settle
+from tools.gateway.tables import webhooks
 
 FULFILLED = {"request_id": "req_1", "platform_reference_id": "t1", "outcome": "OPENED"}
 
@@ -201,6 +205,7 @@ async def test_a_webhook_waits_for_its_reservation_to_be_known(tmp_path: Path, b
         receiver() as own,
         bench(tmp_path, broker.port, webhook_url=target.url) as (gateway, peer),
     ):
+        await eventually(lambda: stored(tmp_path, "SELECT * FROM sources WHERE verified_s > 0"))
         peer.scripts = {"get-reservation": lambda _: {"error": {"code": 5, "message": "no", "details": []}}}
         view = _unheard_of(peer, own.url)
         peer.event(EventType.RESERVATION_CREATED, view)
@@ -227,6 +232,54 @@ async def test_a_receiver_that_is_not_there_is_tried_again(tmp_path: Path, broke
             rid = (await gateway.reserve(webhook_url=target.url))["reservation_id"]
             await asyncio.to_thread(peer.event, EventType.DROPOFF, peer.reservations[rid])
             await eventually(lambda: target.got)
+
+
+async def test_one_id_can_be_followed_from_the_call_to_the_webhook(tmp_path: Path, broker: Broker) -> None:
+    with logged() as lines:
+        async with (
+            receiver() as target,
+            bench(tmp_path, broker.port, webhook_url=target.url) as (gateway, peer),
+        ):
+            rid = (await gateway.reserve())["reservation_id"]
+            await gateway.post(f"/reservations/{rid}/dropoffs", X_Request_ID="follow me")
+            request_id = peer.commands[-1].body["request_id"]
+            peer.event(EventType.DROPOFF, peer.reservations[rid], request_id=request_id)
+            await eventually(lambda: [line for line in lines if line["event"] == "webhook_delivered"])
+    mine = [line for line in lines if "follow me" in (line.get("x_request_id"), line.get("request_id"))]
+    assert [line["event"] for line in mine] == ["command", "request", "webhook_delivered"]
+    command, request, webhook = mine
+    assert (command["command"], command["machine_id"], command["code"]) == ("dropoff", "machine_123", 0)
+    assert command["request_id"] == request_id
+    assert request["status"] == 200
+    assert (webhook["host"], webhook["event_type"], webhook["attempts"]) == (
+        "127.0.0.1",
+        "EVENT_TYPE_DROPOFF",
+        1,
+    )
+    assert min(line["ms"] for line in mine) > 0
+
+
+async def test_what_waits_behind_a_failed_one_is_not_looked_at(tmp_path: Path) -> None:
+    pace = Pace(600.0, 30.0)
+    async with opened(tmp_path) as store:
+        await tell(store, view(), event(EventType.DROPOFF, 1), event(EventType.PICKUP, 2))
+        (first,) = await store.read(lambda db: due_webhooks(db, NOW_S, pace, 10))
+        taken = (await store.write(lambda db: claim(db, [first.position], "one", NOW_S, pace)))[
+            first.position
+        ]
+        assert await store.write(lambda db: claim(db, [first.position], "two", NOW_S, pace)) == {}
+        assert await store.read(lambda db: due_webhooks(db, NOW_S, pace, 10)) == []
+        failed = {"attempts": 1, "last_problem": "x"}
+        assert not await store.write(lambda db: postpone(db, taken, "two", failed, NOW_S + 60))
+        assert await store.write(lambda db: postpone(db, taken, "one", failed, NOW_S + 60))
+        times = select(webhooks.c.next_attempt_s)
+        assert set(await store.read(lambda db: db.execute(times).scalars().all())) == {NOW_S + 60}
+        (again,) = await store.read(lambda db: due_webhooks(db, NOW_S + 60, pace, 10))
+        assert again.position == first.position
+        assert await store.write(lambda db: claim(db, [again.position], "two", NOW_S + 60, pace))
+        assert await store.write(lambda db: settle(db, again.position, "two", {"state": "delivered"}))
+        (second,) = await store.read(lambda db: due_webhooks(db, NOW_S + 60, pace, 10))
+        assert second.position > first.position
 
 
 async def _count(target: Receiver, number: int) -> None:

@@ -114,6 +114,7 @@ def write_files(settings: BenchSettings) -> str:
                 "public_url": f"http://{HOST}:{settings.api_port}",
                 "database_url": f"sqlite:///{settings.folder / 'gateway.sqlite'}",
                 "operations_key": settings.api_key,
+                "webhooks": {"allow_networks": ["127.0.0.0/8", "::1/128"]},
                 "mqtt": {"host": HOST, "port": settings.mqtt_port, "client_id": "gateway"},
                 "platforms": [{"name": "bench", "api_key": settings.api_key}],
             }

@@ -12,14 +12,16 @@ from typing import Any
 from fastapi import FastAPI
 
 from tools.gateway import errors
-from tools.gateway.completion import Completion
 from tools.gateway.frame import Frame
 from tools.gateway.idempotency import Idempotency
 from tools.gateway.intake import Intake, subscriptions
+from tools.gateway.limits import Limits
 from tools.gateway.logs import log, where
 from tools.gateway.machines import Machines
 from tools.gateway.mqtt_link import Handlers, MqttLink
 from tools.gateway.openapi import describe
+from tools.gateway.prune import Pruner
+from tools.gateway.reconcile import Reconciler
 from tools.gateway.routes import machines as machine_routes
 from tools.gateway.routes import operations, public, reservations
 from tools.gateway.routes.common import Parts
@@ -96,20 +98,24 @@ async def _running(
     suffix = settings.mqtt.client_id
     machines = Machines(suffix, timing, clock)
     deliverer = Deliverer(store, settings, timing, clock)
-    intake = Intake(store, machines, timing, clock, deliverer.wake)
+    reconciler = Reconciler(store, machines, timing, clock, deliverer.wake, suffix)
+    intake = Intake(store, machines, timing, clock, deliverer.wake, reconciler.heard)
     handlers = Handlers(intake.put, machines.link_down, machines.refused_by_broker)
-    link = MqttLink(settings.mqtt, subscriptions(suffix), handlers)
+    link = MqttLink(settings.mqtt, subscriptions(suffix, settings.share_group), handlers)
     machines.attach(link)
     idempotency = Idempotency(store, clock)
-    completion = Completion(store, machines, timing, clock)
+    pruner = Pruner(store, settings.keep, timing, clock)
     tasks: list[asyncio.Task[None]] = []
     try:
         await store.open()
-        app.state.parts = Parts(settings, store, machines, idempotency, clock)
+        limits = Limits(settings.platforms, settings.limits)
+        app.state.parts = Parts(settings, store, machines, idempotency, limits, deliverer.wake, clock)
+        app.state.reconciler = reconciler
         tasks = [
             _start("intake", intake.run(link), on_fatal),
             _start("webhooks", deliverer.run(), on_fatal),
-            _start("completion", completion.run(), on_fatal),
+            _start("reconciler", reconciler.run(), on_fatal),
+            _start("pruner", pruner.run(), on_fatal),
             _start("link", link.run(), on_fatal),
         ]
         yield

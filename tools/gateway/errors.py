@@ -12,6 +12,7 @@ from starlette.routing import Route
 
 from edge_agent.errors import Code, FieldViolation, Refusal
 from edge_agent.protocol.api import field_path, rpc_status
+from tools.gateway.limits import TooMany
 from tools.gateway.machines import MachineRefusal
 
 HTTP_STATUS: dict[int, int] = {
@@ -56,7 +57,10 @@ def not_built() -> Refusal:
 
 async def _on_refusal(_request: Request, error: Exception) -> Response:
     assert isinstance(error, Refusal)
-    return refused(error)
+    response = refused(error)
+    if isinstance(error, TooMany):
+        response.headers["Retry-After"] = str(error.retry_after_s)
+    return response
 
 
 async def _on_machine_refusal(_request: Request, error: Exception) -> Response:

@@ -14,21 +14,24 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Connection, insert, select, update
+from sqlalchemy import Connection, select, update
 
 from edge_agent.errors import Code, FieldViolation, Refusal
-from tools.gateway.store import Store, canonical
+from tools.gateway.projection import COMMAND_PREFIX
+from tools.gateway.store import Store, canonical, insert_once
 from tools.gateway.tables import requests
 
 
 @dataclass(frozen=True, slots=True)
 class Scope:
-    """Where a request id counts; `request_id` is None when the caller sent none."""
+    """Where a request id counts; `request_id` is None when the caller sent none, `x_request_id` is then the
+    one that was made for it."""
 
     platform: str
     method: str
     path: str
     request_id: str | None
+    x_request_id: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,14 +75,15 @@ class Idempotency:
         digest = _digest(canonical(body))
         if scope.request_id is None:
             key = uuid.uuid4().hex
-            work = act(Attempt(f"req_{key}", new_reservation_id()))
+            # The machine knows the call by the very id that its caller is told.
+            work = act(Attempt(scope.x_request_id, new_reservation_id()))
         else:
             key = _digest("\0".join((scope.platform, scope.method, scope.path, scope.request_id)))
             running = self._running.get(key)
             if running is not None:
                 _same(running.body_digest, digest)
                 return await asyncio.shield(running.task)
-            work = self._remembered(key, digest, act)
+            work = self._remembered(key, digest, scope.x_request_id, act)
         task: asyncio.Task[Answer] = asyncio.ensure_future(work)
         self._running[key] = _Running(digest, task)
         task.add_done_callback(lambda _: self._ended(key, task))
@@ -93,17 +97,20 @@ class Idempotency:
         if tasks:
             await asyncio.wait(tasks)
 
-    async def _remembered(self, key: str, digest: str, act: Act) -> Answer:
+    async def _remembered(self, key: str, digest: str, x_request_id: str, act: Act) -> Answer:
         now_s = self._clock()
 
         def begin(db: Connection) -> Answer | str:
             """The kept answer, or the reservation id under which to act; written down before acting."""
-            row = db.execute(select(requests).where(requests.c.key == key)).one_or_none()
-            if row is None:
-                fresh = new_reservation_id()
-                values = {"key": key, "body_digest": digest, "reservation_id": fresh, "created_s": now_s}
-                db.execute(insert(requests).values(values))
-                return fresh
+            fresh = {
+                "key": key,
+                "body_digest": digest,
+                "reservation_id": new_reservation_id(),
+                "created_s": now_s,
+                "x_request_id": x_request_id,
+            }
+            insert_once(db, requests, fresh)  # another gateway may do the same just now
+            row = db.execute(select(requests).where(requests.c.key == key)).one()
             _same(row.body_digest, digest)
             kept: str = row.reservation_id
             return kept if row.answer is None else Answer(row.status, row.answer)
@@ -111,11 +118,18 @@ class Idempotency:
         begun = await self._store.write(begin)
         if isinstance(begun, Answer):
             return begun
-        answer = await act(Attempt(f"req_{key}", begun))
-        change = update(requests).where(requests.c.key == key)
-        change = change.values(status=answer.status, answer=answer.body)
-        await self._store.write(lambda db: db.execute(change))
-        return answer
+        answer = await act(Attempt(f"{COMMAND_PREFIX}{key}", begun))
+
+        def keep(db: Connection) -> Answer:
+            """The first answer stands, also where another gateway asked at the same time."""
+            mine = requests.c.key == key
+            change = update(requests).where(mine, requests.c.answer.is_(None))
+            if db.execute(change.values(status=answer.status, answer=answer.body)).rowcount == 1:
+                return answer
+            row = db.execute(select(requests).where(mine)).one_or_none()
+            return answer if row is None or row.answer is None else Answer(row.status, row.answer)
+
+        return await self._store.write(keep)
 
     def _ended(self, key: str, task: asyncio.Task[Answer]) -> None:
         del self._running[key]

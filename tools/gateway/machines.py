@@ -13,6 +13,7 @@ import uuid
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from time import perf_counter
 from typing import Any
 
 from edge_agent.errors import Code, EdgeAgentError, LinkFault, Refusal
@@ -86,6 +87,10 @@ class Machines:
         state = self._online.get(machine_id)
         return self.connected and state is not None and state.online
 
+    def online(self) -> list[str]:
+        """Every machine that is there."""
+        return [machine_id for machine_id in self._online if self.is_online(machine_id)]
+
     def set_online(self, machine_id: str, state: Online | None) -> None:
         """Notes a `state/online`; None for a cleared one."""
         if state is None:
@@ -96,11 +101,34 @@ class Machines:
     async def call(
         self, machine_id: str, name: str, fields: dict[str, Any], *, request_id: str, x_request_id: str
     ) -> Reply:
-        """Sends a command and waits for the reply, 10 s at most.
+        """Sends a command and waits for the reply, 10 s at most; one line in the log.
 
         Raises `MachineRefusal` (the machine's no) or `Refusal`: 14 when broker or machine is not there, 4
         when no reply came in time, 13 when the reply makes no sense.
         """
+        started, code = perf_counter(), 0
+        try:
+            return await self._call(machine_id, name, fields, request_id, x_request_id)
+        except (MachineRefusal, Refusal) as refusal:
+            code = int(refusal.code)
+            raise
+        except BaseException:
+            code = int(Code.INTERNAL)
+            raise
+        finally:
+            log().info(
+                "command",
+                command=name,
+                machine_id=machine_id,
+                x_request_id=x_request_id,
+                request_id=request_id,
+                code=code,
+                ms=round((perf_counter() - started) * 1000, 1),
+            )
+
+    async def _call(
+        self, machine_id: str, name: str, fields: dict[str, Any], request_id: str, x_request_id: str
+    ) -> Reply:
         link = self._link
         if link is None or not link.connected:
             raise Refusal(Code.OFFLINE, "the broker is not connected")

@@ -1,8 +1,9 @@
 """The connection to the broker, and the only file that knows the MQTT library.
 
 One paho client object lives for one connection. Its thread does nothing but hand over to the event loop.
-What was not acknowledged by the broker dies with its connection; the broker's session (one day) keeps what
-is on its way to us. Facts about the library: paho-mqtt 2.2, `Client.loop_stop`, `Client.ack`.
+What was not acknowledged by the broker dies with its connection; the broker's session (a minute) keeps what
+is on its way to us, and what is lost with it is asked for (see `reconcile`). Facts about the library:
+paho-mqtt 2.2, `Client.loop_stop`, `Client.ack`.
 """
 
 from __future__ import annotations
@@ -31,7 +32,8 @@ from edge_agent.protocol.topics import CONTENT_TYPE
 from tools.gateway.logs import log
 from tools.gateway.settings import MqttSettings, signer_of
 
-SESSION_EXPIRY_S = 86_400
+SESSION_EXPIRY_S = 60
+"""Short: a broker that shares events among several of us puts them aside for a dead one as long."""
 KEEPALIVE_S = 5
 CONNECT_TIMEOUT_S = 2.0
 HANDSHAKE_TIMEOUT_S = 3.0
@@ -57,6 +59,8 @@ class Message:
     connection: int
     mid: int
     qos: int
+    retained: bool = False
+    """Whether the broker had it in store when we subscribed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -322,8 +326,9 @@ class MqttLink:
             log().error("topic_unreadable")
             return
         correlation = getattr(message.properties, "CorrelationData", None)
+        payload, retained = bytes(message.payload), bool(message.retain)
         self._handlers.message(
-            Message(topic, bytes(message.payload), correlation, connection.number, message.mid, message.qos)
+            Message(topic, payload, correlation, connection.number, message.mid, message.qos, retained)
         )
 
     def _taken(self, connection: _Connection, mid: int, reason: ReasonCode) -> None:

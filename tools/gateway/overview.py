@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Mapping
 from typing import Any, Literal
 
-from sqlalchemy import Connection, case, select
+from sqlalchemy import Connection, case, or_, select
 
 from edge_agent.model import Occupancy, Severity
 from edge_agent.protocol.api import Body, Machine, rfc3339
 from tools.gateway.machines import Machines
-from tools.gateway.store import Store, is_ongoing
-from tools.gateway.tables import abandonments, machines, reservations, tickets
+from tools.gateway.store import FINISHED, Store, is_ongoing
+from tools.gateway.tables import abandonments, machines, reservations, tickets, webhooks
+from tools.gateway.webhooks import host_of
 
 CLOSED_MAX = 100
 """How many closed tickets are told, the last closed first."""
+
+DEAD_MAX = 200
+"""How many webhooks that were given up are told."""
 
 URGENCY = {severity.value: n for n, severity in enumerate(reversed(Severity))}
 
@@ -67,6 +73,31 @@ class MachineState(Body):
     occupancy_information: Occupancy
 
 
+class DeadWebhook(Body):
+    """A webhook that its receiver did not take in days; `webhook_id` is for trying it again."""
+
+    webhook_id: int
+    host: str
+    reservation_id: str
+    platform_order_id: str
+    event_type: str
+    attempts: int
+    last_problem: str
+    since: str
+
+
+class UnknownReservation(Body):
+    """A reservation that we think live and of which its machine says that it knows nothing."""
+
+    reservation_id: str
+    platform: str
+    platform_order_id: str
+    machine_id: str
+    cell: str | None = None
+    status: str
+    since: str
+
+
 class Overview(Body):
     """Everything at once: answer of GET /operations.json."""
 
@@ -74,10 +105,12 @@ class Overview(Body):
     abandoned: list[AbandonedParcel]
     tickets: list[TicketView]
     machines: list[MachineState]
+    dead_webhooks: list[DeadWebhook]
+    unknown_reservations: list[UnknownReservation]
 
 
-async def overview(store: Store, live: Machines, now_s: float) -> Overview:
-    """The present state of things."""
+async def overview(store: Store, live: Machines, webhook_urls: Mapping[str, str], now_s: float) -> Overview:
+    """The present state of things; `webhook_urls` are the platforms' own."""
 
     def work(db: Connection) -> Overview:
         return Overview(
@@ -85,6 +118,8 @@ async def overview(store: Store, live: Machines, now_s: float) -> Overview:
             abandoned=_abandoned(db),
             tickets=_tickets(db),
             machines=_machines(db, live),
+            dead_webhooks=_dead(db, webhook_urls),
+            unknown_reservations=_unknown(db),
         )
 
     return await store.read(work)
@@ -166,6 +201,46 @@ def _machines(db: Connection, live: Machines) -> list[MachineState]:
             occupancy_information=machine.occupancy_information,
         )
         for machine in told
+    ]
+
+
+def _dead(db: Connection, webhook_urls: Mapping[str, str]) -> list[DeadWebhook]:
+    """The last ones given up first."""
+    same = reservations.c.reservation_id == webhooks.c.reservation_id
+    query = select(webhooks, reservations.c.webhook_url, reservations.c.platform)
+    query = query.join_from(webhooks, reservations, same).where(webhooks.c.state == "dead")
+    query = query.order_by(webhooks.c.position.desc()).limit(DEAD_MAX)
+    return [
+        DeadWebhook(
+            webhook_id=row.position,
+            host=host_of(row.webhook_url or webhook_urls.get(row.platform, "")),
+            reservation_id=row.reservation_id,
+            platform_order_id=row.platform_order_id,
+            event_type=str(json.loads(row.body).get("event_type", "")),
+            attempts=row.attempts,
+            last_problem=row.last_problem,
+            since=rfc3339(row.queued_s),
+        )
+        for row in db.execute(query)
+    ]
+
+
+def _unknown(db: Connection) -> list[UnknownReservation]:
+    table = reservations.c
+    query = select(
+        table.reservation_id,
+        table.platform,
+        table.platform_order_id,
+        table.machine_id,
+        table.cell_label.label("cell"),
+        table.status,
+        table.unknown_s,
+    )
+    over = or_(table.completed.is_(True), table.status.in_(FINISHED))
+    query = query.where(table.unknown_s.is_not(None), ~over).order_by(table.unknown_s, table.position)
+    return [
+        UnknownReservation(since=rfc3339(row.unknown_s), **_without(row, "unknown_s"))
+        for row in db.execute(query)
     ]
 
 

@@ -8,7 +8,15 @@ from collections.abc import Sequence
 from html import escape
 from urllib.parse import quote
 
-from tools.gateway.overview import AbandonedParcel, MachineState, NotedReservation, Overview, TicketView
+from tools.gateway.overview import (
+    AbandonedParcel,
+    DeadWebhook,
+    MachineState,
+    NotedReservation,
+    Overview,
+    TicketView,
+    UnknownReservation,
+)
 
 STYLE = """
 :root { color-scheme: light dark; --line: #c8ccd0; --soft: #f2f4f6; --bad: #b3261e; --good: #1b6e35; }
@@ -54,7 +62,13 @@ _STATUS = "RESERVATION_STATUS_"
 
 def render(seen: Overview, at: str) -> str:
     """The whole page; `at` is when it was made."""
-    tables = (_tickets(seen.tickets), _abandoned(seen.abandoned), _noted(seen.reservations))
+    tables = (
+        _tickets(seen.tickets),
+        _dead(seen.dead_webhooks),
+        _unknown(seen.unknown_reservations),
+        _abandoned(seen.abandoned),
+        _noted(seen.reservations),
+    )
     return (
         '<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
         '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
@@ -123,6 +137,53 @@ def _noted(found: Sequence[NotedReservation]) -> str:
     ]
     names = ("Machine", "Cell", "Notes", "Status", "Platform", "Order", "Created", "Reservation")
     return _table("notes", "Ongoing reservations with notes", names, rows, "None.")
+
+
+def _dead(found: Sequence[DeadWebhook]) -> str:
+    """Only there when there are any."""
+    if not found:
+        return ""
+    rows = [
+        [
+            _mark(hook.host, bad=True),
+            _text(hook.platform_order_id),
+            _text(hook.event_type.removeprefix("EVENT_TYPE_").replace("_", " ").lower()),
+            str(hook.attempts),
+            _text(hook.last_problem),
+            _time(hook.since),
+            _retry_form(hook),
+            _text(hook.reservation_id),
+        ]
+        for hook in found
+    ]
+    names = ("Receiver", "Order", "Event", "Attempts", "Last problem", "Since", "State", "Reservation")
+    return _table("webhooks", "Webhooks that were given up", names, rows, "None.")
+
+
+def _retry_form(hook: DeadWebhook) -> str:
+    label = escape(f"Try webhook {hook.webhook_id} again")
+    button = f'<button type="submit" aria-label="{label}">Try again</button>'
+    return f'<form method="post" action="/operations/webhooks/{hook.webhook_id}/retry">{button}</form>'
+
+
+def _unknown(found: Sequence[UnknownReservation]) -> str:
+    """Only there when there are any."""
+    if not found:
+        return ""
+    rows = [
+        [
+            _mark(reservation.machine_id, bad=True),
+            _text(reservation.cell),
+            _text(reservation.status.removeprefix(_STATUS).replace("_", " ").lower()),
+            _text(reservation.platform),
+            _text(reservation.platform_order_id),
+            _time(reservation.since),
+            _text(reservation.reservation_id),
+        ]
+        for reservation in found
+    ]
+    names = ("Machine", "Cell", "Status", "Platform", "Order", "Since", "Reservation")
+    return _table("unknown", "Reservations that their machine does not know", names, rows, "None.")
 
 
 def _machines(found: Sequence[MachineState]) -> str:

@@ -1,7 +1,8 @@
 """What the gateway knows of reservations, from the machines' events and replies.
 
-The machine decides; here its words are only written down. Messages may come late or twice, so a status
-moves forward only, and every function works inside the caller's transaction.
+The machine decides; here its words are only written down. Events come in order (see `order`), but replies
+overtake them or are told twice, so a status moves forward only. Every function works inside the caller's
+transaction.
 """
 
 from __future__ import annotations
@@ -15,9 +16,8 @@ from sqlalchemy import Connection, insert, select, update
 from edge_agent.model import CellCause, ReservationStatus
 from edge_agent.protocol.api import Machine, ReservationView
 from edge_agent.protocol.events import DETAIL_KEY, WEBHOOK_TYPES, Event, EventType
-from tools.gateway.logs import log
-from tools.gateway.store import ReservationRow, find_reservation
-from tools.gateway.tables import events, machines, reservations, webhooks
+from tools.gateway.store import FINISHED, ReservationRow, find_reservation
+from tools.gateway.tables import machines, requests, reservations, webhooks
 from tools.gateway.tickets import close_tickets_of, note_abandoned, note_cleared, put_ticket, ticket_of
 
 RANK = {
@@ -49,6 +49,9 @@ WEBHOOK_FIELDS = (
     "event_type",
 )
 
+COMMAND_PREFIX = "req_"
+"""A command's request id is this and the key of its row in `requests`."""
+
 CLOSE_S = 60
 """How far a machine's time in a reply may be from our own to be believed."""
 
@@ -69,20 +72,21 @@ def unix_s(text: str) -> int:
 
 
 def put_machine(db: Connection, machine: Machine, now_s: float) -> None:
-    """Keeps what a machine tells of itself."""
-    values = {"document": machine.model_dump_json(), "updated_s": now_s}
-    known = machines.c.machine_id == machine.machine_id
-    if (db.execute(update(machines).where(known).values(values))).rowcount == 0:
+    """Keeps what a machine tells of itself; written only where it is new, for every gateway hears it."""
+    document, mine = machine.model_dump_json(), machines.c.machine_id == machine.machine_id
+    known = db.execute(select(machines.c.document).where(mine)).scalar_one_or_none()
+    values = {"document": document, "updated_s": now_s}
+    if known is None:
         db.execute(insert(machines).values(machine_id=machine.machine_id, **values))
+    elif known != document:
+        db.execute(update(machines).where(mine).values(values))
 
 
-def put_event(db: Connection, machine_event: Event, payload: str, now_s: float) -> bool:
-    """Writes an event, what it says about its reservation, and the webhook it triggers; False if it is known.
+def apply_event(db: Connection, machine_event: Event, now_s: float) -> None:
+    """Writes what an event says about its reservation, and the webhook it triggers.
 
     Raises `ValueError` for an event without what its type must have.
     """
-    if not _keep_event(db, machine_event, payload, now_s):
-        return False
     kind, reservation_id = machine_event.event_type, machine_event.reservation_id
     if kind is EventType.MAINTENANCE_REQUESTED:
         put_ticket(db, ticket_of(machine_event, _moment_s(machine_event, now_s)), by_event=True)
@@ -92,7 +96,6 @@ def put_event(db: Connection, machine_event: Event, payload: str, now_s: float) 
         _apply_event(db, reservation_id, machine_event, now_s)
     if reservation_id is not None and kind in WEBHOOK_TYPES:
         _queue_webhook(db, reservation_id, machine_event, now_s)
-    return True
 
 
 def _moment_s(machine_event: Event, now_s: float) -> int:
@@ -116,31 +119,6 @@ def _apply_cell_change(db: Connection, machine_event: Event, now_s: float) -> No
         note_cleared(db, machine_id, detail.cell.description, at_s)
 
 
-def _keep_event(db: Connection, machine_event: Event, payload: str, now_s: float) -> bool:
-    mine = events.c.machine_id == machine_event.machine_id
-    same = select(events.c.position).where(mine, events.c.idempotency_key == machine_event.idempotency_key)
-    if (db.execute(same)).first() is not None:
-        return False
-    newest = select(events.c.sequence).where(mine).order_by(events.c.position.desc()).limit(1)
-    last = (db.execute(newest)).scalar_one_or_none()
-    if last is not None and machine_event.sequence != last + 1:
-        log().warning(
-            "event_sequence_gap", machine_id=machine_event.machine_id, last=last, got=machine_event.sequence
-        )
-    db.execute(
-        insert(events).values(
-            machine_id=machine_event.machine_id,
-            sequence=machine_event.sequence,
-            idempotency_key=machine_event.idempotency_key,
-            event_type=machine_event.event_type.value,
-            reservation_id=machine_event.reservation_id,
-            received_s=now_s,
-            payload=payload,
-        )
-    )
-    return True
-
-
 def _apply_event(db: Connection, reservation_id: str, machine_event: Event, now_s: float) -> None:
     kind, at_s = machine_event.event_type, machine_event.event_time_unix_timestamp
     status = STATUS_AFTER[kind].value
@@ -160,6 +138,8 @@ def _apply_event(db: Connection, reservation_id: str, machine_event: Event, now_
         values["grace_from_s"] = float(at_s) if machine_event.clock_synced else row.grace_from_s or now_s
     if kind is EventType.RESERVATION_COMPLETED:
         values["completed"] = True
+    if row.ended_s is None and (kind is EventType.RESERVATION_COMPLETED or values.get("status") in FINISHED):
+        values["ended_s"] = now_s
     if kind is EventType.PICKUP_ABANDONED:
         since_s = _moment_s(machine_event, now_s)
         note_abandoned(db, reservation_id, row.machine_id, since_s, certain=machine_event.clock_synced)
@@ -219,8 +199,20 @@ def _queue_webhook(db: Connection, reservation_id: str, machine_event: Event, no
             attempts=0,
             next_attempt_s=now_s,
             last_problem="",
+            x_request_id=_x_request_id(db, machine_event.request_id),
+            queued_s=now_s,
         )
     )
+
+
+def _x_request_id(db: Connection, request_id: str | None) -> str | None:
+    """The X-Request-ID of the call that caused an event. A command's own id is made of the key of the call's
+    row; where the caller gave none, the command's id is the one that the call was answered with."""
+    if request_id is None or not request_id.isprintable():
+        return None  # nobody's, or the machine's own: those begin with a control character
+    query = select(requests.c.x_request_id).where(requests.c.key == request_id.removeprefix(COMMAND_PREFIX))
+    given: str | None = db.execute(query).scalar_one_or_none()
+    return given or request_id
 
 
 def put_view(db: Connection, view: ReservationView, now_s: float, *, fresh: bool) -> None:
@@ -232,8 +224,11 @@ def put_view(db: Connection, view: ReservationView, now_s: float, *, fresh: bool
     if row is not None and row.machine_id != view.machine_id:
         raise ValueError("a reply about another machine's reservation")
     values = _lasting(view) if row is None or not row.complete else {}
+    if row is not None and row.unknown_s is not None:
+        values["unknown_s"] = None
     if row is None or RANK[view.status.value] > RANK[row.status]:
         values["status"] = view.status.value
+        values["ended_s"] = now_s if view.status.value in FINISHED else None
     if row is None or _tells_cell(view, row, fresh):
         values["cell_label"] = view.cell.description
     if view.dropped_off_at is not None and (row is None or row.dropped_off_s is None):
@@ -257,6 +252,13 @@ def put_view(db: Connection, view: ReservationView, now_s: float, *, fresh: bool
             **values,
         )
     )
+
+
+def put_over(db: Connection, reservation_id: str, now_s: float) -> None:
+    """A picked up reservation that holds no cell any more, where the event that said so is gone."""
+    mine = (reservations.c.reservation_id == reservation_id, reservations.c.completed.is_(False))
+    picked = reservations.c.status == ReservationStatus.PICKED_UP.value
+    db.execute(update(reservations).where(*mine, picked).values(completed=True, ended_s=now_s))
 
 
 def _lasting(view: ReservationView) -> dict[str, Any]:

@@ -8,10 +8,19 @@ from __future__ import annotations
 import os
 import tomllib
 from dataclasses import dataclass
+from ipaddress import IPv4Network, IPv6Network, ip_network
 from pathlib import Path
 from typing import Annotated
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, model_validator
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    SecretStr,
+    ValidationError,
+    model_validator,
+)
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError, NoSuchModuleError
 
@@ -48,24 +57,66 @@ class MqttSettings(BrokerSection):
         return self
 
 
+Days = Annotated[float, Field(gt=0, le=3650, allow_inf_nan=False)]
+Rate = Annotated[float, Field(gt=0, le=1_000_000, allow_inf_nan=False)]
+Network = Annotated[IPv4Network | IPv6Network, BeforeValidator(lambda value: ip_network(value))]
+Burst = Annotated[int, Field(strict=True, ge=1, le=1_000_000)]
+
+
 class Platform(Section):
-    """A customer of the API: its key, and where its webhooks go unless a reservation says otherwise."""
+    """A customer of the API: its key, and where its webhooks go unless a reservation says otherwise.
+
+    `requests_per_s`: how many requests a second it may make in the long run (absent: any number), counted by
+    each gateway for itself; `burst`: how many at once (absent: those of two seconds).
+    """
 
     name: Name
     api_key: Annotated[SecretStr, Field(min_length=1, max_length=1024)]
     webhook_url: WebhookUrl = ""
+    requests_per_s: Rate | None = None
+    burst: Burst | None = None
+
+
+class WebhookSettings(Section):
+    """Delivery. Receivers have to have public addresses, or such as are in one of `allow_networks`; what
+    nobody took for `give_up_days` is put aside for a person."""
+
+    allow_networks: tuple[Network, ...] = ()
+    give_up_days: Days = 3.0
+
+
+class LimitSettings(Section):
+    """What strangers may do: after `wrong_keys` wrong keys from one address it has to wait; it gets
+    `wrong_keys_per_min` more each minute."""
+
+    wrong_keys: Burst = 30
+    wrong_keys_per_min: Rate = 30.0
+
+
+class KeepSettings(Section):
+    """How long what is over is kept: applied events, answered requests, delivered webhooks, reservations."""
+
+    events_days: Days = 30.0
+    requests_days: Days = 7.0
+    webhooks_days: Days = 30.0
+    reservations_days: Days = 30.0
 
 
 class Settings(Section):
     """The whole file. `public_url` is the base of the QR images' addresses, without a slash at its end;
-    without `operations_key` there is no page for operations."""
+    without `operations_key` there is no page for operations. Gateways of one `share_group` behind one broker
+    share the machines' events among them; they also share one database."""
 
     listen_host: Name = "127.0.0.1"
     listen_port: Port
     public_url: Annotated[str, Field(strict=True, pattern=r"^https?://[^\s]*[^\s/]$")]
     database_url: Annotated[str, Field(strict=True)] = ""
     operations_key: Annotated[SecretStr, Field(min_length=1, max_length=1024)] | None = None
+    share_group: Annotated[str, Field(strict=True, pattern=r"^[A-Za-z0-9_-]{1,64}$")] = "gateway"
     mqtt: MqttSettings
+    webhooks: WebhookSettings = WebhookSettings()
+    limits: LimitSettings = LimitSettings()
+    keep: KeepSettings = KeepSettings()
     platforms: Annotated[list[Platform], Field(min_length=1)]
 
     @model_validator(mode="after")
@@ -96,8 +147,24 @@ class Timing:
     retry_max_s: float = 600.0
     storage_pause_s: float = 1.0
     """Pause before the database is tried again after it failed."""
+    webhook_poll_s: float = 2.0
+    """Pause between two looks for webhooks that another gateway queued."""
     completion_s: float = 15.0
     """Age at which a reservation known only from events is asked for, and the pause between two asks."""
+    beat_s: float = 1.0
+    """Pause between two looks for what is missing."""
+    grace_s: float = 3.0
+    """How long nothing must move before something that is on its way counts as missing."""
+    ask_again_s: float = 5.0
+    """Least pause before a machine is asked again for what it did not tell; it doubles up to ten minutes."""
+    sync_lease_s: float = 20.0
+    """How long one gateway alone may ask a machine for what is missing, from page to page."""
+    replica_lost_s: float = 15.0
+    """A gateway that was not alive for so long is dead; what the broker holds for it may be lost."""
+    session_s: float = 75.0
+    """So long after a gateway's death the broker may still put events aside for it."""
+    prune_s: float = 600.0
+    """Pause between two rounds of deleting what is old."""
 
 
 def load(path: Path) -> Settings:

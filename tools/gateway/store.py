@@ -1,25 +1,42 @@
-"""The gateway's database: one engine, one writer at a time, and the questions asked of the projection.
+"""The gateway's database: the engine, its transactions, and the questions asked of the projection.
 
 SQLAlchemy is used synchronously in a few threads: its asyncio extension needs greenlet, which is not among
-the pinned packages, and a thread for SQLite is what an asynchronous driver would use as well.
+the pinned packages, and a thread for SQLite is what an asynchronous driver would use as well. SQLite has one
+writer at a time; on PostgreSQL there are several, in this process and in others.
 """
 
 from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
-from sqlalchemy import ColumnElement, Connection, and_, create_engine, event, func, or_, select
+from sqlalchemy import ColumnElement, Connection, Engine, Table, and_, create_engine, event, func, or_, select
+from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.exc import DBAPIError, IntegrityError, InterfaceError, InternalError, OperationalError
 
 from edge_agent.model import ReservationStatus
 from edge_agent.protocol.api import Machine
-from tools.gateway.tables import machines, metadata, reservations, webhooks
+from tools.gateway import migrations
+from tools.gateway.logs import log, where
+from tools.gateway.tables import machines, reservations
 
 READERS = 3
+WRITERS = 4
+"""On PostgreSQL; SQLite has one."""
+TRIES = 5
+"""So often a transaction is begun anew because another one was in its way."""
+OPEN_WITHIN_S = 30.0
+OPEN_PAUSE_S = 0.5
+IN_THE_WAY = frozenset({"40001", "40P01"})
+"""SQLSTATE of a serialization failure and of a deadlock."""
+
+DATABASE_GONE = (OperationalError, InterfaceError, InternalError)
+"""Errors of the database itself, not of what was to be written: the same may be tried again later."""
+
 FINISHED = (ReservationStatus.CANCELLED.value, ReservationStatus.ABANDONED.value)
 
 
@@ -49,34 +66,34 @@ class ReservationRow:
     grace_from_s: float | None
     completed: bool
     learned_s: float
-
-
-@dataclass(frozen=True, slots=True)
-class Due:
-    """The first undelivered webhook of one reservation."""
-
-    position: int
-    reservation_id: str
-    attempts: int
-    next_attempt_s: float
-    webhook_url: str
-    platform: str
+    ended_s: float | None
+    unknown_s: float | None
 
 
 class Store:
-    """Owns the engine. Writes run one after the other in their own thread; reads see every finished write."""
+    """Owns the engine. A write is one transaction in a thread of its own; reads see every finished write."""
 
     def __init__(self, database_url: str) -> None:
-        # hide_parameters: a database error must not carry codes into a log.
-        self._engine = create_engine(database_url, hide_parameters=True)
-        self._writer = ThreadPoolExecutor(1, "gateway-db-write")
+        self._engine, self.writers = _engine(database_url)
+        self.shared = self.writers > 1  # with other gateways, perhaps
+        self._writer = ThreadPoolExecutor(self.writers, "gateway-db-write")
         self._readers = ThreadPoolExecutor(READERS, "gateway-db-read")
-        if self._engine.dialect.name == "sqlite":
-            event.listen(self._engine, "connect", _prepare_sqlite)
 
     async def open(self) -> None:
-        """Makes the tables that are not there. Raises SQLAlchemy's errors."""
-        await self.write(metadata.create_all)
+        """Brings the tables to their present shape; waits half a minute for a database that is not there yet.
+
+        Raises SQLAlchemy's errors.
+        """
+        end_s = asyncio.get_running_loop().time() + OPEN_WITHIN_S
+        while True:
+            try:
+                await self.write(migrations.upgrade)
+                return
+            except OperationalError as error:
+                if asyncio.get_running_loop().time() > end_s:
+                    raise
+                log().error("database_failed", **where(error))
+            await asyncio.sleep(OPEN_PAUSE_S)
 
     async def close(self) -> None:
         """Waits for what is under way, then closes every connection."""
@@ -91,12 +108,22 @@ class Store:
     async def write(self, work: Callable[[Connection], Result]) -> Result:
         """Runs `work` in one transaction: committed when it returns, undone by an error.
 
-        Once begun it goes on to its end, even if the caller is cancelled.
+        Where another transaction was in its way it is undone and `work` runs again. Once begun it goes on to
+        its end, even if the caller is cancelled.
         """
 
-        def run() -> Result:
-            with self._engine.begin() as db:
+        def once() -> Result:
+            with self._engine.connect().execution_options(writes=True) as db, db.begin():
                 return work(db)
+
+        def run() -> Result:
+            for _ in range(TRIES - 1):
+                try:
+                    return once()
+                except DBAPIError as error:
+                    if not _in_the_way(error):
+                        raise
+            return once()
 
         return await asyncio.get_running_loop().run_in_executor(self._writer, run)
 
@@ -153,42 +180,21 @@ class Store:
 
         return await self.read(work)
 
-    async def incomplete(self, before_s: float) -> Sequence[tuple[str, str]]:
-        """(reservation id, machine id) of what is known from events only since before a moment."""
-        query = select(reservations.c.reservation_id, reservations.c.machine_id)
-        query = query.where(reservations.c.complete.is_(False), reservations.c.learned_s < before_s)
-        return await self.read(lambda db: [(row.reservation_id, row.machine_id) for row in db.execute(query)])
-
-    async def due_webhooks(self) -> list[Due]:
-        """The first waiting webhook of each complete reservation, oldest first."""
-        first = (
-            select(func.min(webhooks.c.position).label("position"))
-            .where(webhooks.c.state == "waiting")
-            .group_by(webhooks.c.reservation_id)
-            .subquery()
-        )
-        query = (
-            select(
-                webhooks.c.position,
-                webhooks.c.reservation_id,
-                webhooks.c.attempts,
-                webhooks.c.next_attempt_s,
-                reservations.c.webhook_url,
-                reservations.c.platform,
-            )
-            .join(first, first.c.position == webhooks.c.position)
-            .join(reservations, reservations.c.reservation_id == webhooks.c.reservation_id)
-            .where(reservations.c.complete.is_(True))
-            .order_by(webhooks.c.position)
-        )
-        return await self.read(lambda db: [Due(**row._mapping) for row in db.execute(query)])
-
 
 def find_reservation(db: Connection, reservation_id: str) -> ReservationRow | None:
     """One reservation, complete or not, as this transaction sees it."""
     query = select(reservations).where(reservations.c.reservation_id == reservation_id)
     row = db.execute(query).one_or_none()
     return None if row is None else _row(row)
+
+
+def insert_once(db: Connection, table: Table, values: dict[str, Any]) -> bool:
+    """Inserts a row unless one with the same key is there; whether it was inserted.
+
+    On PostgreSQL it waits for another transaction that is about to insert the same.
+    """
+    make = postgresql.insert if db.dialect.name == "postgresql" else sqlite.insert
+    return db.execute(make(table).values(values).on_conflict_do_nothing()).rowcount == 1
 
 
 def canonical(value: Any) -> str:
@@ -213,8 +219,41 @@ def _row(row: Any) -> ReservationRow:
     return ReservationRow(**row._mapping)
 
 
+def _engine(database_url: str) -> tuple[Engine, int]:
+    """The engine, and how many may write at once."""
+    # hide_parameters: a database error must not carry codes into a log.
+    if not database_url.startswith("sqlite"):
+        size = WRITERS + READERS
+        engine = create_engine(
+            database_url,
+            hide_parameters=True,
+            pool_size=size,
+            max_overflow=0,
+            pool_pre_ping=True,  # a connection that broke meanwhile is made anew
+            connect_args={"connect_timeout": 5} if "psycopg" in database_url.split(":", 1)[0] else {},
+        )
+        return engine, WRITERS
+    engine = create_engine(database_url, hide_parameters=True)
+    event.listen(engine, "connect", _prepare_sqlite)
+    event.listen(engine, "begin", _begin_sqlite)
+    return engine, 1
+
+
+def _in_the_way(error: DBAPIError) -> bool:
+    """Whether the transaction failed only because of another one."""
+    return isinstance(error, IntegrityError) or getattr(error.orig, "sqlstate", None) in IN_THE_WAY
+
+
 def _prepare_sqlite(connection: Any, _record: Any) -> None:
+    # The driver would begin its transactions too late for a savepoint: `_begin_sqlite` does it.
+    connection.isolation_level = None
     cursor = connection.cursor()
     for pragma in ("journal_mode=WAL", "synchronous=FULL", "busy_timeout=5000"):
         cursor.execute(f"PRAGMA {pragma}")
     cursor.close()
+
+
+def _begin_sqlite(db: Connection) -> None:
+    # What is going to write says so at once, or it may find the database locked half-way.
+    writes = db.get_execution_options().get("writes", False)
+    db.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")

@@ -2,9 +2,45 @@
 
 from __future__ import annotations
 
-from sqlalchemy import BigInteger, Boolean, Column, Float, Index, Integer, MetaData, String, Table, Text
+from typing import Any
+
+from sqlalchemy import BigInteger, Boolean, Column, Float, Index, Integer, MetaData, Table
+from sqlalchemy import String as AnyString
+from sqlalchemy import Text as AnyText
+from sqlalchemy.engine import Dialect
+from sqlalchemy.types import TypeDecorator
 
 metadata = MetaData()
+
+
+def _plain(value: Any, dialect: Dialect) -> Any:
+    """PostgreSQL keeps no NUL in a text."""
+    if isinstance(value, str) and dialect.name == "postgresql":
+        return value.replace("\0", "\ufffd")
+    return value
+
+
+class String(TypeDecorator[str]):
+    """A text of limited length."""
+
+    impl = AnyString
+    cache_ok = True
+
+    def process_bind_param(self, value: Any, dialect: Dialect) -> Any:
+        """What is written."""
+        return _plain(value, dialect)
+
+
+class Text(TypeDecorator[str]):
+    """A text of any length."""
+
+    impl = AnyText
+    cache_ok = True
+
+    def process_bind_param(self, value: Any, dialect: Dialect) -> Any:
+        """What is written."""
+        return _plain(value, dialect)
+
 
 machines = Table(
     "machines",
@@ -14,6 +50,28 @@ machines = Table(
     Column("updated_s", Float, nullable=False),
 )
 """The last `state/machine` of each machine, as JSON."""
+
+sources = Table(
+    "sources",
+    metadata,
+    Column("machine_id", String(1024), primary_key=True),
+    Column("journal_id", String(1024)),
+    Column("asked_until_s", Float, nullable=False, server_default="0"),
+    Column("verified_s", Float, nullable=False, server_default="0"),
+)
+"""One row for each machine that ever sent something, locked by whoever writes what the machine told.
+`journal_id` is the journal it counts by at present (absent: none is known, empty: it tells none);
+`asked_until_s` is how long one gateway alone may ask it for what is missing, `verified_s` when it was
+last found that nothing is."""
+
+counts = Table(
+    "counts",
+    metadata,
+    Column("machine_id", String(1024), primary_key=True),
+    Column("journal_id", String(1024), primary_key=True),
+    Column("applied_sequence", BigInteger),
+)
+"""How far the events of each journal are applied; absent while it is not known where to begin."""
 
 reservations = Table(
     "reservations",
@@ -37,11 +95,16 @@ reservations = Table(
     Column("grace_from_s", Float),
     Column("completed", Boolean, nullable=False),
     Column("learned_s", Float, nullable=False),
+    Column("ended_s", Float),
+    Column("unknown_s", Float),
     Index("reservations_by_platform", "platform", "created_s", "position"),
+    Index("reservations_by_machine", "machine_id", "status"),
+    Index("reservations_over", "ended_s"),
 )
 """The projection. `complete` is false while a reservation is known from events only (no platform, no
 codes yet); `grace_from_s` is when the pick-up grace began on the clock that counts for it; `completed`
-when the machine told that the cell is free again."""
+when the machine told that the cell is free again; `ended_s` when we learned that it is over; `unknown_s`
+when its machine said that it knows nothing of it."""
 
 events = Table(
     "events",
@@ -54,10 +117,15 @@ events = Table(
     Column("reservation_id", String(1024)),
     Column("received_s", Float, nullable=False),
     Column("payload", Text, nullable=False),
+    Column("journal_id", String(1024), nullable=False, server_default=""),
+    Column("state", String(16), nullable=False, server_default="applied"),
     Index("events_once", "machine_id", "idempotency_key", unique=True),
     Index("events_in_order", "machine_id", "sequence"),
+    Index("events_waiting", "state", "machine_id", "journal_id", "sequence"),
+    Index("events_by_age", "received_s"),
 )
-"""Every event received, once."""
+"""Every event received, once. `state` is held while one before it is missing, then applied, or rejected for
+one that could not be."""
 
 rejected = Table(
     "rejected",
@@ -81,9 +149,17 @@ webhooks = Table(
     Column("attempts", Integer, nullable=False),
     Column("next_attempt_s", Float, nullable=False),
     Column("last_problem", Text, nullable=False),
+    Column("x_request_id", String(1024)),
+    Column("queued_s", Float, nullable=False, server_default="0"),
+    Column("ended_s", Float),
+    Column("lease_owner", String(64)),
+    Column("lease_until_s", Float, nullable=False, server_default="0"),
     Index("webhooks_waiting", "state", "reservation_id", "position"),
+    Index("webhooks_due", "state", "next_attempt_s"),
+    Index("webhooks_over", "state", "ended_s"),
 )
-"""The delivery queue; `state` is waiting, delivered or no_receiver."""
+"""The delivery queue; `state` is waiting, delivered, no_receiver, or dead for one that nobody took in days.
+Until `lease_until_s` it is in the hands of the gateway `lease_owner`; its age counts from `queued_s`."""
 
 requests = Table(
     "requests",
@@ -94,6 +170,8 @@ requests = Table(
     Column("status", Integer),
     Column("answer", Text),
     Column("created_s", Float, nullable=False),
+    Column("x_request_id", String(1024)),
+    Index("requests_by_age", "created_s"),
 )
 """Requests that came with an X-Request-ID; `answer` is there once the machine has decided."""
 
@@ -125,3 +203,11 @@ abandonments = Table(
     Index("abandonments_waiting", "cleared_s", "machine_id"),
 )
 """Parcels that nobody will fetch; `cleared_s` is when somebody cleared the cell."""
+
+replicas = Table(
+    "replicas",
+    metadata,
+    Column("name", String(64), primary_key=True),
+    Column("seen_s", Float, nullable=False),
+)
+"""Every gateway of this database by its client id, and when it was last alive."""

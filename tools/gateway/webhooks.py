@@ -1,27 +1,37 @@
 """Delivery of webhooks from the queue in the database: at least once, in order for each reservation.
 
-2xx is delivered; anything else is tried again after 1 s, doubling up to 10 min, until it is. Redirects are
-not followed. Each receiver has its own few places, so that a dead one holds up nobody else.
+2xx is delivered; anything else is tried again after 1 s, doubling up to 10 min, until it is, or until it is
+days old: then it is put aside for a person. Redirects are not followed. Each receiver has its own few places,
+so that a dead one holds up nobody else.
 """
 
 from __future__ import annotations
 
 import asyncio
+import json
 from collections import Counter
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from time import perf_counter
+from typing import Any
 from urllib.parse import quote, urlsplit
 
 import httpx
-from sqlalchemy import select, update
+from sqlalchemy import Connection
 from sqlalchemy.exc import SQLAlchemyError
 
 from tools.gateway.logs import log, where
+from tools.gateway.queue import Claimed, Due, Pace, claim, due_webhooks, postpone, release, settle
 from tools.gateway.settings import Settings, Timing
-from tools.gateway.store import Due, Store
-from tools.gateway.tables import webhooks
+from tools.gateway.store import Store
+from tools.gateway.targets import TargetRefused, post, resolve
 
 PER_RECEIVER = 4
-IDLE_S = 60.0
+AT_ONCE = 100
+"""So many are taken from the queue at a time."""
+RESOLVERS = 8
+DAY_S = 86_400.0
 
 
 class Deliverer:
@@ -31,9 +41,14 @@ class Deliverer:
         self._store = store
         self._timing = timing
         self._clock = clock
+        self._owner = settings.mqtt.client_id
+        self._allowed = settings.webhooks.allow_networks
+        self._give_up_s = settings.webhooks.give_up_days * DAY_S
         self._default_url = {platform.name: platform.webhook_url for platform in settings.platforms}
+        self._pace = Pace(timing.retry_max_s, 3 * timing.webhook_timeout_s)
+        # Names are resolved apart from everything else that needs a thread: it can take long.
+        self._resolvers = ThreadPoolExecutor(RESOLVERS, "gateway-resolve")
         self._news = asyncio.Event()
-        self._active: set[str] = set()
         self._busy: Counter[str] = Counter()
 
     def wake(self) -> None:
@@ -42,6 +57,12 @@ class Deliverer:
 
     async def run(self) -> None:
         """Works until cancelled; what is under way then is sent again after the next start."""
+        try:
+            await self._work()
+        finally:
+            self._resolvers.shutdown(wait=False, cancel_futures=True)
+
+    async def _work(self) -> None:
         # No environment proxies and no connection limit: the limits are ours, for each receiver.
         limits = httpx.Limits(max_connections=None, max_keepalive_connections=0)
         async with (
@@ -50,96 +71,159 @@ class Deliverer:
             ) as client,
             asyncio.TaskGroup() as group,
         ):
+            await self._until_written(lambda: self._store.write(lambda db: release(db, self._owner)))
             while True:
                 self._news.clear()
+                await self._until_written(lambda: self._start_due(client, group))
                 try:
-                    pause_s = await self._start_due(client, group)
-                except SQLAlchemyError as error:
-                    log().error("database_failed", **where(error))
-                    pause_s = self._timing.storage_pause_s
-                try:
-                    async with asyncio.timeout(pause_s):
+                    # Others may have queued something, or died with it.
+                    async with asyncio.timeout(self._timing.webhook_poll_s):
                         await self._news.wait()
                 except TimeoutError:
                     pass
 
-    async def _start_due(self, client: httpx.AsyncClient, group: asyncio.TaskGroup) -> float:
-        """Starts what is due and gives the seconds until the next one is."""
-        now_s, pause_s = self._clock(), IDLE_S
-        for due in await self._store.due_webhooks():
-            if due.reservation_id in self._active:
-                continue
-            url = due.webhook_url or self._default_url.get(due.platform, "")
-            left_s = due.next_attempt_s - now_s
-            # Further away than any pause: the wall clock was set back meanwhile.
-            if 0 < left_s <= self._timing.retry_max_s:
-                pause_s = min(pause_s, left_s)
-            elif self._busy[url] < PER_RECEIVER:
-                self._active.add(due.reservation_id)
-                self._busy[url] += 1
-                group.create_task(self._handle(client, due, url))
-        return pause_s
+    async def _until_written(self, work: Callable[[], Any]) -> None:
+        while True:
+            try:
+                await work()
+                return
+            except SQLAlchemyError as error:
+                log().error("database_failed", **where(error))
+            await asyncio.sleep(self._timing.storage_pause_s)
 
-    async def _handle(self, client: httpx.AsyncClient, due: Due, url: str) -> None:
+    async def _start_due(self, client: httpx.AsyncClient, group: asyncio.TaskGroup) -> None:
+        """Starts what is due, as far as its receivers have places."""
+        while await self._start_some(client, group):
+            pass
+
+    async def _start_some(self, client: httpx.AsyncClient, group: asyncio.TaskGroup) -> bool:
+        """Starts some of what is due; whether there may be more."""
+        now_s, full = self._clock(), self._full()
+        found = await self._store.read(lambda db: due_webhooks(db, now_s, self._pace, AT_ONCE, full))
+        chosen = self._choose(found)
+        if not chosen:
+            return False
+        claimed: dict[int, Claimed] = {}
         try:
-            await self._deliver(client, due, url)
+            positions = sorted(chosen)
+            claimed = await self._store.write(lambda db: claim(db, positions, self._owner, now_s, self._pace))
+        finally:
+            for position, url in chosen.items():
+                if position not in claimed:
+                    self._leave(url)
+        for position, webhook in claimed.items():
+            group.create_task(self._handle(client, webhook, chosen[position]))
+        return len(found) == AT_ONCE
+
+    def _full(self) -> tuple[list[str], list[str]]:
+        """URLs without a place left, and the platforms whose URL is one."""
+        urls = [url for url, count in self._busy.items() if count >= PER_RECEIVER]
+        return urls, [name for name, url in self._default_url.items() if url in urls]
+
+    def _choose(self, found: list[Due]) -> dict[int, str]:
+        """Positions and URLs of those for which there was a place; it is taken."""
+        chosen = {}
+        for due in found:
+            url = due.webhook_url or self._default_url.get(due.platform, "")
+            if self._busy[url] < PER_RECEIVER:
+                self._busy[url] += 1
+                chosen[due.position] = url
+        return chosen
+
+    def _leave(self, url: str) -> None:
+        self._busy[url] -= 1
+        if not self._busy[url]:
+            del self._busy[url]
+
+    async def _handle(self, client: httpx.AsyncClient, webhook: Claimed, url: str) -> None:
+        try:
+            await self._deliver(client, webhook, url)
         except SQLAlchemyError as error:
             log().error("database_failed", **where(error))
-            await asyncio.sleep(self._timing.storage_pause_s)
+            await asyncio.sleep(self._timing.storage_pause_s)  # it is sent again when its lease is over
         finally:
-            self._active.discard(due.reservation_id)
-            self._busy[url] -= 1
-            if not self._busy[url]:
-                del self._busy[url]
+            self._leave(url)
             self.wake()
 
-    async def _deliver(self, client: httpx.AsyncClient, due: Due, url: str) -> None:
+    async def _deliver(self, client: httpx.AsyncClient, webhook: Claimed, url: str) -> None:
         if not url:
-            await self._note(due, state="no_receiver", attempts=0, next_attempt_s=0.0, problem="")
+            await self._note(webhook, {"state": "no_receiver", "ended_s": self._clock()})
             return
-        # The list may be older than the last attempt, which ended while it was being read.
-        query = select(webhooks.c.body, webhooks.c.platform_order_id).where(
-            webhooks.c.position == due.position,
-            webhooks.c.state == "waiting",
-            webhooks.c.attempts == due.attempts,
-        )
-        row = await self._store.read(lambda db: db.execute(query).one_or_none())
-        if row is None:
-            return
-        problem = await self._post(client, url, row.body, row.platform_order_id)
-        attempts = due.attempts + 1
-        if problem is None:
-            await self._note(due, state="delivered", attempts=attempts, next_attempt_s=0.0, problem="")
-            return
-        pause_s = min(self._timing.retry_max_s, self._timing.retry_first_s * 2.0 ** min(attempts - 1, 60))
-        log().warning("webhook_failed", host=_host(url), attempts=attempts, problem=problem, pause_s=pause_s)
-        next_s = self._clock() + pause_s
-        await self._note(due, state="waiting", attempts=attempts, next_attempt_s=next_s, problem=problem)
-
-    async def _post(self, client: httpx.AsyncClient, url: str, body: str, order_id: str) -> str | None:
-        """Sends one webhook; None when it was taken, else what went wrong."""
-        headers = {"Content-Type": "application/json", "X-Platform-Order-Id": quote(order_id, safe="")}
-        try:
-            async with (
-                asyncio.timeout(self._timing.webhook_timeout_s),
-                client.stream("POST", url, content=body.encode(), headers=headers) as response,
-            ):
-                return None if response.is_success else f"HTTP {response.status_code}"
-        except (TimeoutError, httpx.HTTPError, httpx.InvalidURL, OSError) as error:
-            return type(error).__name__
-
-    async def _note(
-        self, due: Due, *, state: str, attempts: int, next_attempt_s: float, problem: str
-    ) -> None:
-        values = {
-            "state": state,
+        started, attempts = perf_counter(), webhook.attempts + 1
+        problem = await self._post(client, url, webhook)
+        now_s = self._clock()
+        told = {
+            **_told(webhook, url),
             "attempts": attempts,
-            "next_attempt_s": next_attempt_s,
-            "last_problem": problem,
+            "ms": round((perf_counter() - started) * 1000, 1),
         }
-        change = update(webhooks).where(webhooks.c.position == due.position).values(values)
-        await self._store.write(lambda db: db.execute(change))
+        values: dict[str, Any] = {"attempts": attempts, "last_problem": problem or ""}
+        if problem is None:
+            log().info("webhook_delivered", **told)
+            values |= {"state": "delivered", "next_attempt_s": 0.0, "ended_s": now_s}
+        elif now_s - webhook.queued_s >= self._give_up_s:
+            log().error("webhook_given_up", problem=problem, **told)
+            values |= {"state": "dead", "next_attempt_s": 0.0, "ended_s": now_s}
+        else:
+            doubled_s = self._timing.retry_first_s * 2.0 ** min(attempts - 1, 60)
+            pause_s = min(self._timing.retry_max_s, doubled_s)
+            log().warning("webhook_failed", problem=problem, pause_s=pause_s, **told)
+            asyncio.get_running_loop().call_later(pause_s, self.wake)
+            await self._note(webhook, values, now_s + pause_s)
+            return
+        await self._note(webhook, values)
+
+    async def _post(self, client: httpx.AsyncClient, url: str, webhook: Claimed) -> str | None:
+        """Sends one webhook; None when it was taken, else what went wrong."""
+        headers = {
+            "Content-Type": "application/json",
+            "X-Platform-Order-Id": quote(webhook.platform_order_id, safe=""),
+        }
+        if webhook.x_request_id and webhook.x_request_id.isascii() and webhook.x_request_id.isprintable():
+            headers["X-Request-ID"] = webhook.x_request_id
+        try:
+            async with asyncio.timeout(self._timing.webhook_timeout_s):
+                status = await post(
+                    client,
+                    url,
+                    webhook.body.encode(),
+                    headers,
+                    allowed=self._allowed,
+                    resolver=partial(resolve, self._resolvers),
+                )
+        except TargetRefused as refused:
+            return str(refused)
+        except (TimeoutError, httpx.HTTPError, httpx.InvalidURL, OSError, ValueError) as error:
+            return type(error).__name__
+        return None if 200 <= status < 300 else f"HTTP {status}"
+
+    async def _note(self, webhook: Claimed, values: dict[str, Any], next_s: float | None = None) -> None:
+        """Writes what came of it, and when it is tried again."""
+
+        def work(db: Connection) -> bool:
+            if next_s is None:
+                return settle(db, webhook.position, self._owner, values)
+            return postpone(db, webhook, self._owner, values, next_s)
+
+        if not await self._store.write(work):
+            log().warning("webhook_lease_lost", position=webhook.position)
 
 
-def _host(url: str) -> str:
-    return urlsplit(url).hostname or ""
+def _told(webhook: Claimed, url: str) -> dict[str, Any]:
+    """What the log says of a webhook."""
+    body = json.loads(webhook.body)
+    return {
+        "host": host_of(url),
+        "event_type": body.get("event_type"),
+        "idempotency_key": body.get("idempotency_key"),
+        "reservation_id": webhook.reservation_id,
+        "x_request_id": webhook.x_request_id,
+    }
+
+
+def host_of(url: str) -> str:
+    """The host of a URL; empty if it has none that can be read."""
+    try:
+        return urlsplit(url).hostname or ""
+    except ValueError:
+        return ""

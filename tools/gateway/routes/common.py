@@ -19,6 +19,7 @@ from edge_agent.protocol.api import Body, Machine
 from tools.gateway.bodies import StatusAnswer
 from tools.gateway.errors import machine_refused, not_found
 from tools.gateway.idempotency import Answer, Attempt, Idempotency, Scope
+from tools.gateway.limits import Limits
 from tools.gateway.machines import MachineRefusal, Machines, Reply
 from tools.gateway.search import preferred_now
 from tools.gateway.settings import Platform, Settings
@@ -35,6 +36,8 @@ class Parts:
     store: Store
     machines: Machines
     idempotency: Idempotency
+    limits: Limits
+    wake_webhooks: Callable[[], None]
     clock: Callable[[], float] = time.time
 
 
@@ -53,17 +56,26 @@ def secret_hash(secret: str) -> bytes:
 
 
 def platform_of(request: Request, api_key: Annotated[str | None, Security(_KEY)] = None) -> Platform:
-    """Whose request this is. Raises `Refusal` 16 without a key, 7 with a wrong one."""
+    """Whose request this is. Raises `Refusal` 16 without a key, 7 with a wrong one, 8 for too many."""
+    parts, address = parts_of(request), address_of(request)
     if not api_key:
         raise Refusal(Code.UNAUTHENTICATED, "the X-API-Key header is missing")
+    parts.limits.before_key(address)
     given, found = secret_hash(api_key), None
-    for platform in parts_of(request).settings.platforms:
+    for platform in parts.settings.platforms:
         if hmac.compare_digest(given, secret_hash(platform.api_key.get_secret_value())):
             found = platform
     if found is None:
+        parts.limits.wrong_key(address)
         raise Refusal(Code.PERMISSION_DENIED, "the X-API-Key header is not valid")
     request.state.platform_name = found.name
+    parts.limits.request(found.name)
     return found
+
+
+def address_of(request: Request) -> str | None:
+    """The address that a request came from."""
+    return None if request.client is None else request.client.host
 
 
 Caller = Annotated[Platform, Depends(platform_of)]
@@ -93,7 +105,8 @@ class Call:
                 return Answer(status, json.dumps(body))
 
         request = self.request
-        scope = Scope(self.caller.name, request.method, request.url.path, request.state.x_request_id_given)
+        given, made = request.state.x_request_id_given, request.state.x_request_id
+        scope = Scope(self.caller.name, request.method, request.url.path, given, made)
         answer = await self.parts.idempotency.once(scope, self.document, decided)
         return Response(answer.body, answer.status, media_type="application/json")
 
@@ -138,13 +151,14 @@ def says(**codes: str) -> Responses:
 ERRORS = says(
     s400="code 3: a field is wrong, or the X-Request-ID was used with another body",
     s403="code 16 without a key, 7 with a wrong one",
+    s429="code 8: too many requests, or too many wrong keys from one address; Retry-After says for how long",
     s500="code 13",
 )
 MISSING = says(s404="code 5")
 ASKED: Responses = MISSING | says(
     s400="code 3: a field is wrong, or the X-Request-ID was used with another body; "
     "code 9: not allowed in this state or window",
-    s429="code 8: no cell fits or is free",
+    s429="code 8: no cell fits or is free; with Retry-After: too many requests",
     s501="code 12: the machine's version cannot do this",
     s503="code 14: the machine is offline",
     s504="code 4: the machine did not answer in time",

@@ -8,7 +8,7 @@ import hmac
 from typing import Annotated
 from urllib.parse import urlsplit
 
-from fastapi import APIRouter, Depends, Header, Request
+from fastapi import APIRouter, Depends, Header, Path, Request
 from fastapi.responses import HTMLResponse, RedirectResponse, Response
 from starlette.exceptions import HTTPException
 
@@ -17,19 +17,24 @@ from edge_agent.protocol.api import rfc3339
 from tools.gateway.errors import not_found
 from tools.gateway.overview import Overview, overview
 from tools.gateway.page import HEADERS, render
-from tools.gateway.routes.common import MISSING, WithParts, parts_of, says, secret_hash
+from tools.gateway.queue import try_again
+from tools.gateway.routes.common import MISSING, Parts, WithParts, address_of, parts_of, says, secret_hash
 from tools.gateway.tickets import close_ticket
 
+POSITION_MAX = 2**31 - 1
 CHALLENGE = {"WWW-Authenticate": 'Basic realm="Locker operations", charset="UTF-8"'}
 
 
 def for_operations(request: Request) -> None:
-    """Lets in who has the operations key, under any user name. Raises 401."""
-    key = parts_of(request).settings.operations_key
+    """Lets in who has the operations key, under any user name. Raises 401, or `Refusal` 8 for too many."""
+    parts, address = parts_of(request), address_of(request)
+    key = parts.settings.operations_key
     given = _password(request.headers.get("authorization", ""))
     if key is None or given is None:
         raise HTTPException(401, headers=CHALLENGE)
+    parts.limits.before_key(address)
     if not hmac.compare_digest(secret_hash(given), secret_hash(key.get_secret_value())):
+        parts.limits.wrong_key(address)
         raise HTTPException(401, headers=CHALLENGE)
 
 
@@ -51,6 +56,7 @@ router = APIRouter(
     responses=says(
         s400="code 3: the X-Request-ID cannot be used",
         s401="code 16: the operations key is missing or wrong",
+        s429="code 8: too many wrong keys from one address; Retry-After says for how long",
         s500="code 13",
     ),
 )
@@ -58,9 +64,9 @@ router = APIRouter(
 
 @router.get("/operations", response_class=Response, responses={200: {"content": {"text/html": {}}}})
 async def operations_page(parts: WithParts) -> HTMLResponse:
-    """The page: tickets, abandoned parcels, notes, machines."""
+    """The page: tickets, abandoned parcels, notes, machines, and what went wrong with webhooks and syncs."""
     now_s = parts.clock()
-    seen = await overview(parts.store, parts.machines, now_s)
+    seen = await _seen(parts, now_s)
     return HTMLResponse(render(seen, rfc3339(now_s)), headers=HEADERS)
 
 
@@ -68,7 +74,12 @@ async def operations_page(parts: WithParts) -> HTMLResponse:
 async def operations_json(parts: WithParts, response: Response) -> Overview:
     """The same as JSON."""
     response.headers["Cache-Control"] = "no-store"
-    return await overview(parts.store, parts.machines, parts.clock())
+    return await _seen(parts, parts.clock())
+
+
+async def _seen(parts: Parts, now_s: float) -> Overview:
+    urls = {platform.name: platform.webhook_url for platform in parts.settings.platforms}
+    return await overview(parts.store, parts.machines, urls, now_s)
 
 
 def same_site(
@@ -105,4 +116,24 @@ async def close(ticket_id: str, parts: WithParts) -> Response:
     now_s = int(parts.clock())
     if not await parts.store.write(lambda db: close_ticket(db, ticket_id, now_s)):
         raise not_found("ticket")
+    return RedirectResponse("/operations", 303)
+
+
+@router.post(
+    "/operations/webhooks/{position}/retry",
+    dependencies=[Depends(same_site)],
+    status_code=303,
+    response_class=Response,
+    responses={
+        303: {"description": "back in the queue; the page is at Location"},
+        **MISSING,
+        **says(s403="code 7: the request comes from another site"),
+    },
+)
+async def retry(position: Annotated[int, Path(ge=1, le=POSITION_MAX)], parts: WithParts) -> Response:
+    """Puts a webhook that was given up back into the queue."""
+    now_s = parts.clock()
+    if not await parts.store.write(lambda db: try_again(db, position, now_s)):
+        raise not_found("webhook that was given up")
+    parts.wake_webhooks()
     return RedirectResponse("/operations", 303)

@@ -1,0 +1,123 @@
+"""The database's history: an old one keeps its rows, and the revisions make what the code expects."""
+
+from __future__ import annotations
+
+import sqlite3
+import threading
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+from alembic.autogenerate import compare_metadata
+from alembic.migration import MigrationContext
+from sqlalchemy import Connection, create_engine, select
+from sqlalchemy.pool import NullPool
+
+from edge_agent.protocol.events import EventType
+from tests.gateway.test_order import told
+from tests.gateway.test_projection import NOW_S, opened
+from tests.support.postgres import Postgres
+from tools.gateway import migrations
+from tools.gateway.order import take_events
+from tools.gateway.store import Store
+from tools.gateway.tables import counts, events, metadata, reservations, sources, webhooks
+
+OLD = Path(__file__).parent / "data" / "first_version.sql"
+
+
+@contextmanager
+def begun(url: str) -> Iterator[Connection]:
+    """A transaction on a database."""
+    engine = create_engine(url, poolclass=NullPool)
+    try:
+        with engine.begin() as db:
+            yield db
+    finally:
+        engine.dispose()
+
+
+def differences(url: str) -> list[Any]:
+    """What the tables of a database lack or have too much of."""
+    with begun(url) as db:
+        context = MigrationContext.configure(db, opts={"compare_type": True})
+        return list(compare_metadata(context, metadata))
+
+
+def old_database(folder: Path) -> str:
+    """A database as the first version left it; gives its URL."""
+    with closing(sqlite3.connect(folder / "gateway.db")) as db:
+        db.executescript(OLD.read_text(encoding="utf-8"))
+    return f"sqlite:///{folder}/gateway.db"
+
+
+async def test_an_old_database_keeps_its_rows_and_its_count(tmp_path: Path) -> None:
+    url = old_database(tmp_path)
+    async with opened(tmp_path) as store:
+        row = await store.reservation("res_1")
+        assert row is not None
+        assert (row.status, row.drop_off_code) == ("RESERVATION_STATUS_DROPPED_OFF", "1234")
+        ended = select(reservations.c.reservation_id).where(reservations.c.ended_s.is_not(None))
+        found = await store.read(lambda db: db.execute(ended).scalars().all())
+        assert found == ["res_2", "res_3"]
+        states = await store.read(lambda db: db.execute(select(events.c.state)).scalars().all())
+        assert states == ["applied"] * 3
+        (queued,) = await store.read(lambda db: db.execute(select(webhooks.c.queued_s)).scalars().all())
+        assert queued == NOW_S + 3
+        # The machine goes on counting where it was; only now it says by which journal.
+        batch = [told(EventType.PICKUP, 4, journal_id="j1"), told(EventType.PICKUP, 3, journal_id="j1")]
+        assert await store.write(lambda db: take_events(db, batch, NOW_S)) == 1
+        count = await store.read(lambda db: [tuple(r) for r in db.execute(select(counts))])
+        assert count == [("m1", "j1", 4)]
+        assert await store.read(lambda db: db.execute(select(sources.c.journal_id)).scalar_one()) == "j1"
+    assert differences(url) == []
+
+
+async def test_upgrading_twice_changes_nothing(tmp_path: Path) -> None:
+    for _ in range(2):
+        async with opened(tmp_path) as store:
+            assert await store.reservation("res_1") is None
+    assert differences(f"sqlite:///{tmp_path}/gateway.db") == []
+
+
+def test_revisions_and_models_agree_on_postgresql(postgres: Postgres) -> None:
+    url = postgres.database()
+    with begun(url) as db:
+        migrations.upgrade(db)
+    assert differences(url) == []
+
+
+async def test_gateways_that_start_together_upgrade_once(postgres: Postgres) -> None:
+    url = postgres.database()
+    stores = [Store(url) for _ in range(3)]
+    try:
+        # Each in a process of its own would wait for the advisory lock; here threads do, one holding it.
+        with begun(url) as db:
+            migrations.upgrade(db)
+            waiting = [threading.Thread(target=_upgrade, args=(url,)) for _ in stores]
+            for thread in waiting:
+                thread.start()
+        for thread in waiting:
+            thread.join(20)
+            assert not thread.is_alive()
+        for store in stores:
+            await store.open()
+        assert differences(url) == []
+    finally:
+        for store in stores:
+            await store.close()
+
+
+def _upgrade(url: str) -> None:
+    with begun(url) as db:
+        migrations.upgrade(db)
+
+
+@pytest.mark.parametrize("table", sorted(metadata.tables))
+def test_every_table_of_the_models_is_made(tmp_path: Path, table: str) -> None:
+    url = f"sqlite:///{tmp_path}/gateway.db"
+    with begun(url) as db:
+        migrations.upgrade(db)
+    with closing(sqlite3.connect(tmp_path / "gateway.db")) as file:
+        assert file.execute("SELECT 1 FROM sqlite_master WHERE name = ?", (table,)).fetchone() == (1,)

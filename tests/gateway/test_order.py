@@ -1,0 +1,308 @@
+"""Events in the order of their machine, on SQLite and on PostgreSQL."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import random
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+from sqlalchemy import Connection, func, select
+
+from edge_agent.protocol.api import rfc3339
+from edge_agent.protocol.events import EventType
+from tests.gateway.test_projection import NOW_S, event, view
+from tests.support.postgres import Postgres
+from tools.gateway.order import Told, go_on_without, read_event, take_events
+from tools.gateway.projection import put_view
+from tools.gateway.store import Store
+from tools.gateway.sync import SyncPage, Taken, stands, take_page
+from tools.gateway.tables import counts, events, rejected, reservations, webhooks
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """A database of each kind."""
+    if request.param == "sqlite":
+        return f"sqlite:///{tmp_path}/gateway.db"
+    server: Postgres = request.getfixturevalue("postgres")
+    return server.database()
+
+
+@asynccontextmanager
+async def opened(url: str) -> AsyncIterator[Store]:
+    """A store."""
+    store = Store(url)
+    await store.open()
+    try:
+        yield store
+    finally:
+        await store.close()
+
+
+def told(kind: EventType, number: int, **changes: Any) -> Told:
+    """An event as it comes over the broker."""
+    payload = event(kind, number, **changes).model_dump_json(exclude_none=True)
+    return read_event(changes.get("machine_id", "m1"), payload.encode())
+
+
+def life(first: int = 1, **changes: Any) -> list[Told]:
+    """One reservation's events."""
+    kinds = (EventType.RESERVATION_CREATED, EventType.DROPOFF, EventType.PICKUP)
+    return [told(kind, first + n, **changes) for n, kind in enumerate(kinds)]
+
+
+async def take(store: Store, *batch: Told) -> int:
+    """Takes events in one transaction."""
+    return await store.write(lambda db: take_events(db, batch, NOW_S))
+
+
+async def column(store: Store, what: Any) -> list[Any]:
+    """A column, oldest first."""
+    query = select(what).order_by(what.table.c.position)
+    return list(await store.read(lambda db: db.execute(query).scalars().all()))
+
+
+async def queued(store: Store) -> list[str]:
+    """The types of the queued webhooks in their order."""
+    bodies = await column(store, webhooks.c.body)
+    return [json.loads(body)["event_type"].removeprefix("EVENT_TYPE_") for body in bodies]
+
+
+async def applied(store: Store, machine_id: str = "m1") -> int | None:
+    """How far the machine's present journal is applied."""
+    found = await store.read(lambda db: stands(db, [machine_id]))
+    return found[machine_id].applied
+
+
+async def test_any_order_and_repeats_are_applied_in_order_and_once(url: str) -> None:
+    async with opened(url) as store:
+        await store.write(lambda db: put_view(db, view(), NOW_S, fresh=True))
+        for number in range(20):
+            batch = life() * 2
+            random.Random(number).shuffle(batch)
+            sizes = random.Random(-number)
+            while batch:
+                size = sizes.randint(1, 3)
+                await take(store, *batch[:size])
+                del batch[:size]
+        assert await queued(store) == ["DROPOFF", "PICKUP"]
+        assert await column(store, events.c.state) == ["applied"] * 3
+        assert await applied(store) == 3
+        assert await column(store, rejected.c.reason) == []
+
+
+async def test_nothing_is_applied_over_a_gap(url: str) -> None:
+    async with opened(url) as store:
+        one, two, three = life()
+        assert await take(store, three) == 0
+        assert await take(store, one) == 1
+        assert await queued(store) == []
+        assert await take(store, two) == 2
+        assert await queued(store) == ["DROPOFF", "PICKUP"]
+
+
+async def test_a_first_event_that_is_not_the_machines_first_waits(url: str) -> None:
+    async with opened(url) as store:
+        assert await take(store, *life(5)) == 0
+        assert await applied(store) is None
+        # A machine that cannot tell what was before: from the first one held.
+        assert await store.write(lambda db: go_on_without(db, "m1", NOW_S)) == 3
+        assert await applied(store) == 7
+        assert await take(store, told(EventType.PICKUP, 4)) == 0
+        assert await column(store, rejected.c.reason) == ["another event has its number, or is behind it"]
+
+
+async def test_what_cannot_be_applied_or_read_blocks_nothing(url: str) -> None:
+    async with opened(url) as store:
+        one, two, three = life()
+        bad = json.loads(two.payload) | {"platform_order_id": None}
+        new = json.loads(three.payload) | {"event_type": "EVENT_TYPE_NEW", "idempotency_key": "k"}
+        last = told(EventType.PICKUP, 4)
+        assert await take(store, last, _raw(new), _raw(bad)) == 0
+        assert await take(store, one) == 2
+        assert await queued(store) == ["PICKUP"]
+        states = await store.read(
+            lambda db: dict(db.execute(select(events.c.sequence, events.c.state)).all())
+        )
+        assert states == {1: "applied", 2: "rejected", 3: "rejected", 4: "applied"}
+        assert len(await column(store, rejected.c.reason)) == 2
+        status = await column(store, reservations.c.status)
+        assert status == ["RESERVATION_STATUS_PICKED_UP"]
+
+
+async def test_a_new_journal_counts_anew_and_the_old_one_goes_on(url: str) -> None:
+    async with opened(url) as store:
+        await take(store, *life(journal_id="j1"))
+        fresh = [
+            told(kind, n, journal_id="j2", idempotency_key=f"new_{n}", reservation_id="res_2")
+            for n, kind in enumerate((EventType.RESERVATION_CREATED, EventType.DROPOFF), 1)
+        ]
+        assert await take(store, *fresh) == 2
+        assert await applied(store) == 2
+        late = told(EventType.PICKUP_FAILED, 4, journal_id="j1")
+        assert await take(store, late) == 1  # came late; the present journal is still the new one
+        assert await applied(store) == 2
+        assert await take(store, told(EventType.PICKUP, 3, idempotency_key="new_3")) == 1
+        assert await applied(store) == 3
+
+
+async def test_a_journal_that_gets_a_name_is_the_same_one(url: str) -> None:
+    async with opened(url) as store:
+        await take(store, *life()[:2])
+        named = [told(EventType.DROPOFF, 2, journal_id="j1"), told(EventType.PICKUP, 3, journal_id="j1")]
+        assert await take(store, *named) == 1
+        assert await queued(store) == ["DROPOFF", "PICKUP"]
+        rows = await store.read(lambda db: [tuple(row) for row in db.execute(select(counts))])
+        assert rows == [("m1", "j1", 3)]
+
+
+async def test_a_page_fills_the_gap_and_repairs_the_projection(url: str) -> None:
+    async with opened(url) as store:
+        one, _, three = life(journal_id="j1")
+        await take(store, one, three)
+        page = _page(
+            [told(EventType.DROPOFF, 2, journal_id="j1"), three],
+            3,
+            [view("PICKED_UP", picked_up_at=rfc3339(NOW_S))],
+        )
+        taken = await _take_page(store, page, 2)
+        assert (taken.applied, taken.last, taken.missing) == (2, True, ())
+        assert await queued(store) == ["DROPOFF", "PICKUP"]
+        row = await store.reservation("res_1")
+        assert row is not None
+        assert (row.status, row.drop_off_code) == ("RESERVATION_STATUS_PICKED_UP", "1234")
+
+
+async def test_what_the_machine_has_no_more_is_passed_over(url: str) -> None:
+    async with opened(url) as store:
+        await take(store, told(EventType.RESERVATION_CREATED, 1, journal_id="j1"))
+        page = _page([told(EventType.PICKUP, 9, journal_id="j1")], 9, [], oldest=9)
+        assert (await _take_page(store, page, 2)).applied == 1
+        assert await applied(store) == 9
+        assert await queued(store) == ["PICKUP"]
+
+
+async def test_a_lost_database_is_made_again_page_by_page(url: str) -> None:
+    async with opened(url) as store:
+        everything = [
+            told(EventType.CELL_STATUS_CHANGED, n, journal_id="j1", reservation_id=None)
+            for n in range(1, 251)
+        ]
+        pages = 0
+        while True:
+            start = (await applied(store) or 0) + 1
+            part = everything[start - 1 : start + 99]
+            last = start + len(part) > 250
+            taken = await _take_page(store, _page(part, 250, [view()] if last else None), start)
+            pages += 1
+            if taken.last:
+                break
+        assert (pages, await applied(store)) == (3, 250)
+        row = await store.reservation("res_1")
+        assert row is not None
+        assert row.pickup_code == "5678"
+
+
+async def test_what_the_machine_does_not_hold_is_asked_for(url: str) -> None:
+    async with opened(url) as store:
+        for number in (1, 2):
+            known = view(reservation_id=f"res_{number}")
+            await store.write(lambda db, known=known: put_view(db, known, NOW_S, fresh=True))  # type: ignore[misc]
+        taken = await _take_page(store, _page([], 0, [view(reservation_id="res_2")]), 1, now_s=NOW_S + 10)
+        assert taken.missing == ("res_1",)
+
+
+async def test_a_page_of_a_new_journal_is_asked_anew(url: str) -> None:
+    async with opened(url) as store:
+        await take(store, *life(journal_id="j1"))
+        taken = await _take_page(store, _page([], 1, [], journal="j2"), 4)
+        assert not taken.last
+        assert await applied(store) is None
+        fresh = told(EventType.DROPOFF, 1, journal_id="j2", idempotency_key="new")
+        assert (await _take_page(store, _page([fresh], 1, [], journal="j2"), 1)).last
+        assert await applied(store) == 1
+
+
+async def test_what_waits_in_a_journal_that_is_gone_waits_no_longer(url: str) -> None:
+    async with opened(url) as store:
+        await store.write(lambda db: put_view(db, view(), NOW_S, fresh=True))
+        await take(store, told(EventType.RESERVATION_CREATED, 1, journal_id="j1"))
+        await take(store, told(EventType.PICKUP, 3, journal_id="j1"))
+        fresh = told(
+            EventType.CELL_STATUS_CHANGED, 1, journal_id="j2", idempotency_key="new", reservation_id=None
+        )
+        await take(store, fresh)
+        page = _page([], 1, [], journal="j2")
+        await _take_page(store, page, 2, now_s=NOW_S + 1)
+        assert await queued(store) == []  # it came just now; what is before it may be on its way
+        taken = await _take_page(store, page, 2, now_s=NOW_S + 60)
+        assert (taken.applied, await queued(store)) == (1, ["PICKUP"])
+        assert await column(store, events.c.state) == ["applied"] * 3
+
+
+async def test_writers_at_once_keep_the_order_of_each_machine(postgres: Postgres) -> None:
+    """Two gateways on one database, eight writers, every event told to both, ten machines."""
+    url = postgres.database()
+    one, two = Store(url), Store(url)
+    await one.open()
+    await two.open()
+    names = [f"m{n}" for n in range(10)]
+    try:
+        batches = []
+        for name in names:
+            mine = [
+                told(
+                    EventType.OPEN_DOOR_FULFILLED,
+                    n,
+                    machine_id=name,
+                    idempotency_key=f"{name}-{n}",
+                    reservation_id=f"r-{name}",
+                )
+                for n in range(1, 41)
+            ]
+            batches += [[item] for item in mine] + [mine[n : n + 3] for n in range(0, 40, 3)]
+        dice = random.Random("writers")
+        dice.shuffle(batches)
+        done = await asyncio.gather(*(take(dice.choice((one, two)), *batch) for batch in batches))
+        assert sum(done) == 400
+        for name in names:
+            assert await applied(one, name) == 40
+            bodies = await one.read(lambda db, name=name: _bodies(db, f"r-{name}"))  # type: ignore[misc]
+            assert [json.loads(body)["idempotency_key"] for body in bodies] == [
+                f"{name}-{n}" for n in range(1, 41)
+            ]
+        count = select(func.count()).select_from(rejected)
+        assert await one.read(lambda db: db.execute(count).scalar_one()) == 0
+    finally:
+        await one.close()
+        await two.close()
+
+
+def _bodies(db: Connection, reservation_id: str) -> list[str]:
+    query = select(webhooks.c.body).where(webhooks.c.reservation_id == reservation_id)
+    return list(db.execute(query.order_by(webhooks.c.position)).scalars())
+
+
+def _raw(document: dict[str, Any]) -> Told:
+    return read_event("m1", json.dumps(document).encode())
+
+
+def _page(
+    batch: list[Told], last: int, views: list[Any] | None, *, oldest: int = 1, journal: str = "j1"
+) -> SyncPage:
+    return SyncPage(
+        journal_id=journal,
+        oldest_sequence=oldest,
+        last_sequence=last,
+        events=[json.loads(item.payload) for item in batch],
+        reservations=views,
+    )
+
+
+async def _take_page(store: Store, page: SyncPage, start: int, now_s: float = NOW_S) -> Taken:
+    return await store.write(lambda db: take_page(db, "m1", page, start, now_s, now_s))

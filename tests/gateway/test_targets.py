@@ -1,0 +1,268 @@
+"""Where webhooks may go, and that they go to the very address that was checked."""
+
+from __future__ import annotations
+
+import asyncio
+import datetime
+import json
+import ssl
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from ipaddress import ip_address, ip_network
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import NameOID
+
+from edge_agent.protocol.events import EventType
+from tests.gateway.receiver import receiver
+from tests.gateway.support import OPERATIONS_KEY, bench, eventually, running_gateway, settings
+from tests.gateway.test_link import stored
+from tests.gateway.test_operations import ask, basic
+from tests.gateway.test_webhooks import FULFILLED
+from tests.support.broker import Broker
+from tools.gateway.settings import Settings
+from tools.gateway.targets import TargetRefused, addresses_of, may_go_to, post
+
+LOOPBACK = (ip_network("127.0.0.0/8"),)
+
+
+@pytest.mark.parametrize(
+    "address",
+    [
+        *("10.0.0.1", "127.0.0.1", "169.254.169.254", "172.16.0.1", "192.168.1.1", "100.64.0.1", "0.0.0.0"),
+        *("224.0.0.1", "255.255.255.255", "::", "::1", "fe80::1", "fc00::1", "ff02::1"),
+        # IPv4 in IPv6's clothes: mapped, NAT64, 6to4.
+        *("::ffff:10.0.0.1", "64:ff9b::a9fe:a9fe", "2002:0a00:0001::1"),
+    ],
+)
+def test_no_private_address_is_gone_to(address: str) -> None:
+    assert not may_go_to(ip_address(address), ())
+
+
+@pytest.mark.parametrize("address", ["1.1.1.1", "2606:4700::1111", "64:ff9b::101:101"])
+def test_public_addresses_are(address: str) -> None:
+    assert may_go_to(ip_address(address), ())
+
+
+def test_an_allowed_network_is_only_itself() -> None:
+    allowed = (ip_network("10.1.0.0/16"), ip_network("::1/128"))
+    assert may_go_to(ip_address("10.1.2.3"), allowed)
+    assert may_go_to(ip_address("::ffff:10.1.2.3"), allowed)
+    assert may_go_to(ip_address("::1"), allowed)
+    assert not may_go_to(ip_address("10.2.0.1"), allowed)
+
+
+async def test_one_private_address_among_public_ones_is_enough_to_refuse() -> None:
+    async def resolver(_host: str, _port: int) -> list[str]:
+        return ["1.1.1.1", "192.168.0.1"]
+
+    with pytest.raises(TargetRefused, match=r"hooks\.example is at 192\.168\.0\.1"):
+        await addresses_of(httpx.URL("https://hooks.example/x"), (), resolver)
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        *("http://hooks.example/", "http://1.1.1.1/", "ftp://hooks.example/", "https://127.0.0.1/"),
+        *("https://[::1]/", "https://0x7f000001/", "https://2130706433/", "https://127.1/"),
+    ],
+)
+async def test_what_is_not_https_or_not_public_is_refused(url: str) -> None:
+    async def resolver(host: str, _port: int) -> list[str]:
+        return ["127.0.0.1"] if host[0].isdigit() else ["1.1.1.1"]
+
+    with pytest.raises(TargetRefused):
+        await addresses_of(httpx.URL(url), (), resolver)
+
+
+def _certificate(folder: Path, name: str) -> tuple[ssl.SSLContext, ssl.SSLContext]:
+    """A server's and a client's view of a certificate for a host name."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
+    now = datetime.datetime.now(datetime.UTC)
+    made = (
+        x509.CertificateBuilder()
+        .subject_name(subject)
+        .issuer_name(subject)
+        .public_key(key.public_key())
+        .serial_number(1)
+        .not_valid_before(now - datetime.timedelta(days=1))
+        .not_valid_after(now + datetime.timedelta(days=1))
+        .add_extension(x509.SubjectAlternativeName([x509.DNSName(name)]), critical=False)
+        .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
+        .sign(key, hashes.SHA256())
+    )
+    pem = made.public_bytes(serialization.Encoding.PEM)
+    secret = key.private_bytes(
+        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+    )
+    file = folder / "server.pem"
+    file.write_bytes(secret + pem)
+    server = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    server.load_cert_chain(file)
+    return server, ssl.create_default_context(cadata=pem.decode())
+
+
+@asynccontextmanager
+async def tls_server(context: ssl.SSLContext) -> AsyncIterator[tuple[int, list[str]]]:
+    """An HTTPS server that notes the heads of its requests; gives its port and the heads."""
+    heads: list[str] = []
+
+    async def handle(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        try:
+            heads.append((await reader.readuntil(b"\r\n\r\n")).decode("latin-1"))
+            writer.write(b"HTTP/1.1 204 X\r\nContent-Length: 0\r\nConnection: close\r\n\r\n")
+            await writer.drain()
+        finally:
+            writer.close()
+
+    server = await asyncio.start_server(handle, "127.0.0.1", 0, ssl=context)
+    try:
+        yield server.sockets[0].getsockname()[1], heads
+    finally:
+        server.close()
+        await server.wait_closed()
+        ours = asyncio.current_task()
+        await eventually(lambda: not [task for task in asyncio.all_tasks() if task is not ours])
+
+
+async def test_the_name_is_resolved_once_and_its_certificate_checked(tmp_path: Path) -> None:
+    server, client_context = _certificate(tmp_path, "hooks.example")
+    asked: list[str] = []
+
+    async def resolver(host: str, _port: int) -> list[str]:
+        asked.append(host)
+        return ["127.0.0.1"]
+
+    async with (
+        tls_server(server) as (port, heads),
+        httpx.AsyncClient(verify=client_context, trust_env=False) as client,
+    ):
+        url = f"https://hooks.example:{port}/a?b=c"
+        assert await post(client, url, b"{}", {}, allowed=LOOPBACK, resolver=resolver) == 204
+        assert asked == ["hooks.example"]
+        assert heads[0].startswith("POST /a?b=c HTTP/1.1\r\n")
+        assert f"\r\nHost: hooks.example:{port}\r\n" in heads[0]
+        assert heads[0].lower().count("\r\nhost:") == 1
+        # Another name on the same address: its certificate is not this one.
+        with pytest.raises(httpx.ConnectError):
+            await post(client, f"https://other.example:{port}/", b"", {}, allowed=LOOPBACK, resolver=resolver)
+        with pytest.raises(TargetRefused):
+            await post(client, url, b"{}", {}, allowed=(), resolver=resolver)
+        assert len(heads) == 1
+
+
+async def test_the_next_address_is_tried_when_nobody_answers(tmp_path: Path) -> None:
+    server, client_context = _certificate(tmp_path, "hooks.example")
+
+    async def resolver(_host: str, _port: int) -> list[str]:
+        return ["127.0.0.9", "127.0.0.1"]  # the server listens on the second only
+
+    async with (
+        tls_server(server) as (port, heads),
+        httpx.AsyncClient(verify=client_context, trust_env=False) as client,
+    ):
+        url = f"https://hooks.example:{port}/"
+        assert await post(client, url, b"", {}, allowed=LOOPBACK, resolver=resolver) == 204
+        assert len(heads) == 1
+
+
+def _changed(given: Settings, **changes: Any) -> Settings:
+    """Settings with other values in `[webhooks]`."""
+    return given.model_copy(update={"webhooks": given.webhooks.model_copy(update=changes)})
+
+
+async def test_a_refused_receiver_is_a_failure_with_its_reason(tmp_path: Path, broker: Broker) -> None:
+    async with receiver() as target, bench(tmp_path, broker.port) as (gateway, peer):
+        made = await gateway.reserve(webhook_url="https://10.1.2.3/hook")
+        peer.event(EventType.DROPOFF, peer.reservations[made["reservation_id"]])
+        problem = "SELECT last_problem, state FROM webhooks WHERE attempts > 0"
+        await eventually(lambda: stored(tmp_path, problem))
+        told = ("10.1.2.3 is at 10.1.2.3, which is not a public address", "waiting")
+        assert stored(tmp_path, problem) == [told]
+        assert target.got == []
+
+
+async def test_loopback_has_to_be_allowed(tmp_path: Path, broker: Broker) -> None:
+    async with receiver() as target, bench(tmp_path, broker.port, webhook_url=target.url) as (gateway, peer):
+        made = await gateway.reserve()
+        view = peer.reservations[made["reservation_id"]]
+    closed = _changed(settings(tmp_path, broker.port, target.url), allow_networks=())
+    await asyncio.to_thread(peer.start)
+    try:
+        async with receiver() as again:
+            given = closed.model_copy(
+                update={"platforms": [closed.platforms[0].model_copy(update={"webhook_url": again.url})]}
+            )
+            async with running_gateway(given):
+                await asyncio.to_thread(peer.event, EventType.DROPOFF, view)
+                await eventually(lambda: stored(tmp_path, "SELECT 1 FROM webhooks WHERE attempts > 1"))
+                assert again.got == []
+    finally:
+        await asyncio.to_thread(peer.stop)
+
+
+async def test_what_nobody_takes_is_given_up_shown_and_tried_again(tmp_path: Path, broker: Broker) -> None:
+    async with receiver() as target, bench(tmp_path, broker.port, webhook_url=target.url) as (_, peer):
+        pass
+    await asyncio.to_thread(peer.start)
+    day_s = 86_400.0
+    given = _changed(settings(tmp_path, broker.port), give_up_days=0.5 / day_s)
+    try:
+        async with receiver() as target, running_gateway(given) as gateway:
+            target.status = lambda hook: 500 if hook.body["event_type"] == "EVENT_TYPE_DROPOFF" else 200
+            await gateway.sees()
+            made = await gateway.reserve(webhook_url=target.url, platform_order_id="order <b>")
+            view = peer.reservations[made["reservation_id"]]
+            peer.event(EventType.DROPOFF, view)
+            peer.event(EventType.PICKUP, view)
+            # The second goes out once the first is given up, in this order.
+            await eventually(lambda: target.got and target.got[-1].body["event_type"] == "EVENT_TYPE_PICKUP")
+            (dead,) = (await ask(gateway, "/operations.json")).json()["dead_webhooks"]
+            assert dead["host"] == "127.0.0.1"
+            assert (dead["platform_order_id"], dead["event_type"]) == ("order <b>", "EVENT_TYPE_DROPOFF")
+            assert dead["last_problem"] == "HTTP 500"
+            assert dead["attempts"] == len(target.got) - 1
+            text = (await ask(gateway)).text
+            assert "order &lt;b&gt;" in text
+            assert f'action="/operations/webhooks/{dead["webhook_id"]}/retry"' in text
+            target.status = lambda _: 200
+            target.got.clear()
+            path = f"/operations/webhooks/{dead['webhook_id']}/retry"
+            headers = {"Authorization": basic(OPERATIONS_KEY)}
+            foreign = await gateway.http.post(path, headers=headers | {"Sec-Fetch-Site": "cross-site"})
+            assert foreign.status_code == 403
+            response = await gateway.http.post(path, headers=headers)
+            assert (response.status_code, response.headers["location"]) == (303, "/operations")
+            await eventually(lambda: target.got)
+            assert target.got[0].body["event_type"] == "EVENT_TYPE_DROPOFF"
+            await eventually(lambda: stored(tmp_path, "SELECT 1 FROM webhooks WHERE state = 'delivered'"))
+            assert (await gateway.http.post(path, headers=headers)).status_code == 404
+            assert (await ask(gateway, "/operations.json")).json()["dead_webhooks"] == []
+    finally:
+        await asyncio.to_thread(peer.stop)
+
+
+async def test_the_callers_request_id_comes_back_with_the_webhook(tmp_path: Path, broker: Broker) -> None:
+    async with (
+        receiver() as target,
+        bench(tmp_path, broker.port, webhook_url=target.url) as (gateway, peer),
+    ):
+        rid = (await gateway.reserve())["reservation_id"]
+        view, path = peer.reservations[rid], f"/reservations/{rid}/dropoffs"
+        await gateway.post(path, X_Request_ID="mine: 1")
+        peer.event(EventType.DROPOFF, view, request_id=peer.commands[-1].body["request_id"])
+        response = await gateway.post(path)  # without one
+        made = response.headers["x-request-id"]
+        assert peer.commands[-1].body["request_id"] == made == peer.commands[-1].user["x-request-id"]
+        peer.event(EventType.OPEN_DOOR_FULFILLED, view, more=FULFILLED, request_id=made)
+        peer.event(EventType.PICKUP, view)  # somebody at the kiosk
+        await eventually(lambda: len(target.got) == 3)
+        assert [hook.headers.get("x-request-id") for hook in target.got] == ["mine: 1", made, None]
+        assert json.dumps(target.got[0].body).find("mine: 1") == -1

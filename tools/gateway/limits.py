@@ -1,0 +1,109 @@
+"""How much each platform and each stranger may ask: token buckets in this process's memory.
+
+Every gateway counts for itself; with two of them a platform has twice its rate.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import math
+from collections import OrderedDict
+from collections.abc import Callable, Sequence
+from time import monotonic
+
+from edge_agent.errors import Code, Refusal
+from tools.gateway.settings import LimitSettings, Platform
+
+STRANGERS_MAX = 10_000
+"""So many addresses are remembered; the one that was quiet longest goes first."""
+
+
+class TooMany(Refusal):
+    """Code 8: too many requests; `retry_after_s` is when there may be another one."""
+
+    def __init__(self, message: str, retry_after_s: float) -> None:
+        super().__init__(Code.NO_CELL, message)
+        self.retry_after_s = max(1, math.ceil(retry_after_s))
+
+
+class Bucket:
+    """Holds `burst` tokens at most and gets `rate_per_s` new ones each second."""
+
+    def __init__(self, rate_per_s: float, burst: int, now_s: float) -> None:
+        self._rate_per_s = rate_per_s
+        self._burst = burst
+        self._tokens = float(burst)
+        self._at_s = now_s
+
+    def wait_s(self, now_s: float) -> float:
+        """Seconds until there is a token; 0 when there is one."""
+        self._tokens = min(self._burst, self._tokens + (now_s - self._at_s) * self._rate_per_s)
+        self._at_s = now_s
+        return 0.0 if self._tokens >= 1 else (1 - self._tokens) / self._rate_per_s
+
+    def take(self, now_s: float) -> float:
+        """Takes a token if there is one; gives the seconds until there is, else 0."""
+        wait_s = self.wait_s(now_s)
+        if not wait_s:
+            self._tokens -= 1
+        return wait_s
+
+
+class Limits:
+    """The buckets of all platforms, and of the addresses that wrong keys came from."""
+
+    def __init__(
+        self, platforms: Sequence[Platform], settings: LimitSettings, clock: Callable[[], float] = monotonic
+    ) -> None:
+        self._settings = settings
+        self._clock = clock
+        self._platforms = {
+            platform.name: Bucket(platform.requests_per_s, burst_of(platform), clock())
+            for platform in platforms
+            if platform.requests_per_s is not None
+        }
+        self._strangers: OrderedDict[str, Bucket] = OrderedDict()
+
+    def request(self, platform: str) -> None:
+        """Counts a platform's request. Raises `TooMany`."""
+        bucket = self._platforms.get(platform)
+        wait_s = 0.0 if bucket is None else bucket.take(self._clock())
+        if wait_s:
+            raise TooMany("too many requests", wait_s)
+
+    def before_key(self, address: str | None) -> None:
+        """To be asked before a key is looked at, or a guesser could go on. Raises `TooMany`."""
+        bucket = self._strangers.get(_place(address))
+        wait_s = 0.0 if bucket is None else bucket.wait_s(self._clock())
+        if wait_s:
+            raise TooMany("too many wrong keys from this address", wait_s)
+
+    def wrong_key(self, address: str | None) -> None:
+        """Counts a wrong key."""
+        place = _place(address)
+        bucket = self._strangers.get(place)
+        if bucket is None:
+            rate_per_s = self._settings.wrong_keys_per_min / 60
+            bucket = self._strangers[place] = Bucket(rate_per_s, self._settings.wrong_keys, self._clock())
+        self._strangers.move_to_end(place)
+        bucket.take(self._clock())
+        if len(self._strangers) > STRANGERS_MAX:
+            self._strangers.popitem(last=False)
+
+
+def burst_of(platform: Platform) -> int:
+    """How many requests a platform may make at once."""
+    if platform.burst is not None:
+        return platform.burst
+    return max(1, math.ceil(2 * (platform.requests_per_s or 0)))
+
+
+def _place(address: str | None) -> str:
+    """What counts as one address: of IPv6 the network that one customer has."""
+    try:
+        found = ipaddress.ip_address((address or "").partition("%")[0])
+    except ValueError:
+        return address or ""
+    if found.version == 4:
+        return str(found)
+    return str(ipaddress.ip_network((found, 64), strict=False))

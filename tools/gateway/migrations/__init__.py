@@ -1,0 +1,38 @@
+"""The database's history: one revision after the other, applied at every start.
+
+A database of the first version has no note of its revision; what it has already is left as it is.
+"""
+
+from __future__ import annotations
+
+import threading
+from pathlib import Path
+
+from alembic import command
+from alembic.config import Config
+from sqlalchemy import Connection, text
+
+LOCK = 0x6C6F636B6572
+"""Any number that no other program takes as an advisory lock of this database."""
+
+_ONE_AT_A_TIME = threading.Lock()
+"""Alembic works with globals of its own."""
+
+
+def upgrade(db: Connection) -> None:
+    """Brings the database to the present revision, inside the caller's transaction.
+
+    Of several gateways that start at once one does it, while the others wait. Raises SQLAlchemy's errors, and
+    alembic's `CommandError` for a database that is newer than this program.
+    """
+    with _ONE_AT_A_TIME:
+        _upgrade(db)
+
+
+def _upgrade(db: Connection) -> None:
+    if db.dialect.name == "postgresql":
+        db.execute(text("SELECT pg_advisory_xact_lock(:number)"), {"number": LOCK})
+    config = Config()
+    config.set_main_option("script_location", str(Path(__file__).parent))
+    config.attributes["connection"] = db
+    command.upgrade(config, "head")

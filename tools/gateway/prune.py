@@ -1,0 +1,83 @@
+"""What is over and old enough is deleted, a little at a time. Never anything undelivered or ongoing."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+
+from sqlalchemy import Column, ColumnElement, Connection, Table, and_, delete, or_, select
+from sqlalchemy.exc import SQLAlchemyError
+
+from edge_agent.model import ReservationStatus
+from tools.gateway.logs import log, where
+from tools.gateway.settings import KeepSettings, Timing
+from tools.gateway.store import Store
+from tools.gateway.tables import abandonments, events, requests, reservations, webhooks
+
+BATCH = 500
+"""So many rows at most are deleted in one transaction."""
+DAY_S = 86_400.0
+
+
+class Pruner:
+    """A slow beat."""
+
+    def __init__(self, store: Store, keep: KeepSettings, timing: Timing, clock: Callable[[], float]) -> None:
+        self._store = store
+        self._keep = keep
+        self._timing = timing
+        self._clock = clock
+
+    async def run(self) -> None:
+        """Works until cancelled."""
+        while True:
+            await asyncio.sleep(self._timing.prune_s)
+            try:
+                await self.once()
+            except SQLAlchemyError as error:
+                log().error("database_failed", **where(error))
+
+    async def once(self) -> dict[str, int]:
+        """Deletes all that is old; gives how many rows of which table."""
+        deleted: dict[str, int] = {}
+        for table, old in over(self._keep, self._clock()):
+            while count := await self._store.write(lambda db, t=table, o=old: _delete(db, t, o)):  # type: ignore[misc]
+                deleted[table.name] = deleted.get(table.name, 0) + count
+                if count < BATCH:
+                    break
+        if deleted:
+            log().info("pruned", **deleted)
+        return deleted
+
+
+def over(keep: KeepSettings, now_s: float) -> list[tuple[Table, ColumnElement[bool]]]:
+    """Which rows of which table may go, in the order in which they may."""
+    events_before = now_s - keep.events_days * DAY_S
+    answered = and_(requests.c.answer.is_not(None), requests.c.created_s < now_s - keep.requests_days * DAY_S)
+    # One that never got its answer is kept as long as an event that it may have caused.
+    unanswered = requests.c.created_s < now_s - max(keep.events_days, keep.requests_days) * DAY_S
+    done = webhooks.c.state.in_(("delivered", "no_receiver"))
+    cleared = abandonments.c.cleared_s < now_s - keep.reservations_days * DAY_S
+    return [
+        (events, and_(events.c.state.in_(("applied", "rejected")), events.c.received_s < events_before)),
+        (requests, or_(answered, unanswered)),
+        (webhooks, and_(done, webhooks.c.ended_s < now_s - keep.webhooks_days * DAY_S)),
+        (abandonments, and_(abandonments.c.cleared_s.is_not(None), cleared)),
+        (reservations, _over(now_s - keep.reservations_days * DAY_S)),
+    ]
+
+
+def _over(before_s: float) -> ColumnElement[bool]:
+    """Reservations that ended before a moment, with nothing left to deliver or to clear."""
+    same = webhooks.c.reservation_id == reservations.c.reservation_id
+    undelivered = select(webhooks.c.position).where(same, webhooks.c.state.in_(("waiting", "dead")))
+    left = select(abandonments.c.reservation_id)
+    left = left.where(abandonments.c.reservation_id == reservations.c.reservation_id)
+    abandoned = reservations.c.status == ReservationStatus.ABANDONED.value
+    return and_(reservations.c.ended_s < before_s, ~undelivered.exists(), or_(~abandoned, ~left.exists()))
+
+
+def _delete(db: Connection, table: Table, old: ColumnElement[bool]) -> int:
+    key: Column[object] = next(iter(table.primary_key))
+    some = select(key).where(old).order_by(key).limit(BATCH)
+    return db.execute(delete(table).where(key.in_(some))).rowcount

@@ -1,0 +1,261 @@
+"""What a gateway lacks of a machine, and what the answers of `sync` change.
+
+Every function works inside the caller's transaction.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import Enum
+from typing import Any
+
+from sqlalchemy import ColumnElement, Connection, and_, func, or_, select, update
+
+from edge_agent.model import ReservationStatus
+from edge_agent.protocol.api import Body, ReservationView
+from edge_agent.protocol.sync import Digest
+from tools.gateway.logs import log
+from tools.gateway.order import (
+    apply_held,
+    as_told,
+    count_of,
+    give_up_beyond,
+    journal_for,
+    keep,
+    lock_source,
+    use_journal,
+)
+from tools.gateway.projection import put_over, put_view
+from tools.gateway.store import find_reservation, insert_once
+from tools.gateway.tables import counts, events, reservations, sources
+
+CLOCKS_DIFFER_S = 5.0
+"""How far the clocks of two gateways may be apart."""
+
+
+class SyncPage(Body):
+    """The answer of `sync`, its events not yet read: one that we cannot read must not hide the others."""
+
+    journal_id: str
+    oldest_sequence: int
+    last_sequence: int
+    events: list[dict[str, Any]]
+    reservations: list[ReservationView] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Taken:
+    """What came of a page: how many events were applied, whether it was the last one, and the reservations
+    that the machine does not hold though we think it does."""
+
+    applied: int
+    last: bool
+    missing: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Stand:
+    """How far a machine's events are applied (None: not known where to begin), and whether some wait."""
+
+    journal_id: str | None
+    applied: int | None
+    waiting: bool
+
+
+def stands(db: Connection, machine_ids: Sequence[str] | None = None) -> dict[str, Stand]:
+    """Where machines stand; without ids, those of which events wait."""
+    waiting = select(events.c.machine_id, func.count()).where(events.c.state == "held")
+    if machine_ids is not None:
+        waiting = waiting.where(events.c.machine_id.in_(machine_ids))
+    held = {row[0] for row in db.execute(waiting.group_by(events.c.machine_id))}
+    wanted = held if machine_ids is None else set(machine_ids)
+    if not wanted:
+        return {}
+    same = and_(counts.c.machine_id == sources.c.machine_id, counts.c.journal_id == sources.c.journal_id)
+    query = select(sources.c.machine_id, sources.c.journal_id, counts.c.applied_sequence)
+    query = query.join_from(sources, counts, same, isouter=True).where(sources.c.machine_id.in_(wanted))
+    found = {
+        row.machine_id: Stand(row.journal_id, row.applied_sequence, row.machine_id in held)
+        for row in db.execute(query)
+    }
+    return {name: found.get(name, Stand(None, None, name in held)) for name in wanted}
+
+
+def differs(db: Connection, digest: Digest, stand: Stand) -> bool:
+    """Whether the machine told in its digest of something that we lack or see otherwise."""
+    if stand.applied is None or stand.journal_id != digest.journal_id:
+        return True
+    if stand.applied != digest.last_sequence:
+        return stand.applied < digest.last_sequence  # else the digest is the older one
+    table = reservations.c
+    query = select(table.reservation_id, table.status, table.complete)
+    ours = {
+        row.reservation_id: row.status
+        for row in db.execute(query.where(_live(digest.machine_id), table.unknown_s.is_(None)))
+        if row.complete
+    }
+    told = {reservation_id: status.value for reservation_id, status in digest.reservations.items()}
+    if any(reservation_id not in told for reservation_id in ours):
+        return True
+    known = {
+        row.reservation_id: row.status
+        for row in db.execute(query.where(table.reservation_id.in_(told), table.complete.is_(True)))
+    }
+    return known != told
+
+
+def first_missing(db: Connection, machine_id: str, until_s: float) -> int:
+    """The sequence that `sync` is to be asked from; nobody else asks until then."""
+    db.execute(update(sources).where(sources.c.machine_id == machine_id).values(asked_until_s=until_s))
+    return (stands(db, [machine_id])[machine_id].applied or 0) + 1
+
+
+def take_page(
+    db: Connection, machine_id: str, page: SyncPage, from_sequence: int, asked_s: float, now_s: float
+) -> Taken:
+    """Takes one page that was asked for from a sequence at a moment. Raises `ValueError` for nonsense."""
+    lock_source(db, machine_id)
+    journal = journal_for(db, machine_id, page.journal_id, page.last_sequence)
+    use_journal(db, machine_id, journal)
+    applied = count_of(db, machine_id, journal)
+    if from_sequence > (applied or 0) + 1:
+        return Taken(0, last=False)  # another journal than we thought: asked anew, from its own count
+    told = [as_told(machine_id, document) for document in page.events]
+    last = page.reservations is not None
+    if any(one.number.journal_id not in (None, page.journal_id) for one in told):
+        raise ValueError("events of several journals in one page")
+    for one in told:
+        keep(db, one, now_s)
+    through = page.last_sequence if last else max((one.number.sequence for one in told), default=0)
+    if not last and through < from_sequence:
+        raise ValueError("a page that leads nowhere")
+    done = apply_held(db, machine_id, journal, now_s, through=through)
+    if page.reservations is None:
+        return Taken(done, last=False)
+    if applied is None:
+        begin = and_(counts.c.machine_id == machine_id, counts.c.journal_id == journal)
+        unknown = counts.c.applied_sequence.is_(None)
+        db.execute(update(counts).where(begin, unknown).values(applied_sequence=0))
+    give_up_beyond(db, machine_id, journal, page.last_sequence, asked_s - CLOCKS_DIFFER_S)
+    done += _finish_others(db, machine_id, journal, asked_s - CLOCKS_DIFFER_S, now_s)
+    exact = count_of(db, machine_id, journal) == page.last_sequence
+    _put_views(db, machine_id, page.reservations, now_s, exact=exact)
+    db.execute(update(sources).where(sources.c.machine_id == machine_id).values(verified_s=now_s))
+    return Taken(done, last=True, missing=_missing(db, machine_id, page.reservations, asked_s))
+
+
+def _finish_others(db: Connection, machine_id: str, journal: str, before_s: float, now_s: float) -> int:
+    """What waits in earlier journals of the machine waits in vain: they are gone. Gives how many applied."""
+    query = select(events.c.journal_id, func.max(events.c.sequence)).where(
+        events.c.machine_id == machine_id,
+        events.c.state == "held",
+        events.c.journal_id != journal,
+        events.c.received_s < before_s,
+    )
+    done = 0
+    for row in db.execute(query.group_by(events.c.journal_id)).all():
+        insert_once(db, counts, {"machine_id": machine_id, "journal_id": row[0]})
+        done += apply_held(db, machine_id, row[0], now_s, through=row[1])
+    return done
+
+
+def _put_views(
+    db: Connection, machine_id: str, views: Sequence[ReservationView], now_s: float, *, exact: bool
+) -> None:
+    """The live reservations as the machine tells them; `exact` when nothing newer is known of any."""
+    for view in views:
+        try:
+            if view.machine_id != machine_id:
+                raise ValueError("another machine's reservation")
+            with db.begin_nested():
+                put_view(db, view, now_s, fresh=exact)
+        except ValueError as error:
+            log().error("reservation_unusable", machine_id=machine_id, reason=str(error))
+            continue
+        row = find_reservation(db, view.reservation_id)
+        if exact and row is not None and row.status != view.status.value:
+            log().error(
+                "reservation_differs",
+                machine_id=machine_id,
+                reservation_id=view.reservation_id,
+                ours=row.status,
+                machines=view.status.value,
+            )
+
+
+def _live(machine_id: str) -> ColumnElement[bool]:
+    """What holds a cell of the machine, as far as we know."""
+    open_ones = (ReservationStatus.PENDING.value, ReservationStatus.DROPPED_OFF.value)
+    picked = reservations.c.status == ReservationStatus.PICKED_UP.value
+    return and_(
+        reservations.c.machine_id == machine_id,
+        or_(
+            reservations.c.status.in_(open_ones),
+            and_(picked, reservations.c.completed.is_(False)),
+        ),
+    )
+
+
+def _missing(
+    db: Connection, machine_id: str, views: Sequence[ReservationView], asked_s: float
+) -> tuple[str, ...]:
+    """What is live for us and not for the machine; not what was only learned of since it was asked."""
+    table = reservations.c
+    query = select(table.reservation_id).where(
+        _live(machine_id),
+        table.unknown_s.is_(None),
+        table.learned_s < asked_s,
+    )
+    told = {view.reservation_id for view in views}
+    return tuple(found for found in db.execute(query).scalars() if found not in told)
+
+
+def note_unknown(db: Connection, machine_id: str, reservation_id: str, now_s: float) -> None:
+    """The machine says that it knows nothing of a reservation: a person has to look."""
+    lock_source(db, machine_id)
+    mine = (reservations.c.reservation_id == reservation_id, reservations.c.unknown_s.is_(None))
+    db.execute(update(reservations).where(*mine).values(unknown_s=now_s))
+
+
+def note_over(db: Connection, machine_id: str, reservation_id: str, now_s: float) -> None:
+    """The machine holds no cell for a reservation any more."""
+    lock_source(db, machine_id)
+    put_over(db, reservation_id, now_s)
+
+
+def incomplete(db: Connection, before_s: float, limit: int) -> list[tuple[str, str]]:
+    """(reservation id, machine id) of what is known from events only since before a moment, oldest first."""
+    query = select(reservations.c.reservation_id, reservations.c.machine_id)
+    query = query.where(reservations.c.complete.is_(False), reservations.c.learned_s < before_s)
+    query = query.order_by(reservations.c.position).limit(limit)
+    return [(row.reservation_id, row.machine_id) for row in db.execute(query)]
+
+
+class Asking(Enum):
+    """Whether a gateway may ask a machine for what is missing."""
+
+    MINE = "mine"
+    BUSY = "busy"
+    """Another gateway does."""
+    DONE = "done"
+    """Another gateway did, and nothing was missing."""
+
+
+def begin_asking(db: Connection, machine_id: str, now_s: float, lease_s: float, since_s: float) -> Asking:
+    """Whether this gateway may ask the machine now, for what is missing since a moment."""
+    lock_source(db, machine_id)
+    mine = sources.c.machine_id == machine_id
+    row = db.execute(select(sources.c.asked_until_s, sources.c.verified_s).where(mine)).one()
+    # A time far ahead is of a clock that went wrong.
+    if now_s < row.asked_until_s < now_s + 2 * lease_s:
+        return Asking.BUSY
+    if since_s <= row.verified_s < now_s + 2 * lease_s:
+        return Asking.DONE
+    db.execute(update(sources).where(mine).values(asked_until_s=now_s + lease_s))
+    return Asking.MINE
+
+
+def end_asking(db: Connection, machine_id: str) -> None:
+    """Lets others ask."""
+    db.execute(update(sources).where(sources.c.machine_id == machine_id).values(asked_until_s=0.0))
