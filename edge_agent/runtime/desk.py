@@ -214,7 +214,6 @@ class Desk:
             command=incoming.command,
             request_id=command.request_id,
             x_request_id=incoming.x_request_id,
-            reservation_id=getattr(given, "reservation_id", None),
             unlock_id=getattr(given, "unlock_id", None),
         )
         self.loop.submit(given, request=row, taken=incoming.acknowledge)
