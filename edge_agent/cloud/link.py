@@ -31,6 +31,7 @@ from edge_agent.cloud.credentials import (
     NOTHING,
     REFUSALS,
     Credentials,
+    Judge,
     Shown,
     Stamp,
     WallTime,
@@ -107,8 +108,8 @@ class MqttLink:
         self._clock = SystemClock() if clock is None else clock
         self._unreachable = Backoff(FIRST_PAUSE_S, LONGEST_PAUSE_S, jitter)
         self._refused = Backoff(FIRST_REFUSED_S, LONGEST_REFUSED_S, jitter)
-        self._cause = ""
-        self._told = ""
+        self._judge = Judge(settings.credentials)
+        self._cause = self._told = ""
         self._client: mqtt.Client | None = None
         self._channel: Channel | None = None
         self._up = False
@@ -171,10 +172,11 @@ class MqttLink:
     def judge(self) -> Shown:
         """The credentials as their files are now. Raises `LinkRefused` if they are no good."""
         now = self._clock.now()
-        return self.settings.credentials.judge(WallTime(now.wall_s, now.synced))
+        return self._judge.judge(WallTime(now.wall_s, now.synced))
 
     def refused(self, fault: LinkRefused) -> None:
         """Credentials are no good: logged and told once for each cause."""
+        self._judge.forget()
         if str(fault) != self._cause:
             self._cause = str(fault)
             log.error("link refused", cause=self._cause)
