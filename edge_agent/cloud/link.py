@@ -50,8 +50,8 @@ log = structlog.get_logger()
 
 WINDOW = 20
 """Messages of ours in flight at most; more brings nothing (docs/decisions/0004-link.md)."""
-FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.2, 8.0
-"""Between attempts at a broker that is not there."""
+FIRST_PAUSE_S = 0.2
+"""Before the second attempt at a broker that is not there; then they double."""
 FIRST_REFUSED_S, LONGEST_REFUSED_S = 5.0, 60.0
 """Between attempts while we are refused; a changed file ends the pause."""
 STEADY_S = 10.0
@@ -76,6 +76,7 @@ class LinkSettings:
     websocket_path: str = "/mqtt"
     credentials: Credentials = NOTHING
     look_s: float = 10.0
+    reconnect_max_s: float = 8.0
 
 
 class _Client(ClosesSockets, mqtt.Client):
@@ -106,7 +107,7 @@ class MqttLink:
         self._topics = topics
         self._online = online
         self._clock = SystemClock() if clock is None else clock
-        self._unreachable = Backoff(FIRST_PAUSE_S, LONGEST_PAUSE_S, jitter)
+        self._unreachable = Backoff(FIRST_PAUSE_S, settings.reconnect_max_s, jitter)
         self._refused = Backoff(FIRST_REFUSED_S, LONGEST_REFUSED_S, jitter)
         self._judge = Judge(settings.credentials)
         self._cause = self._told = ""
