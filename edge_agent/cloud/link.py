@@ -305,7 +305,7 @@ class MqttLink:
 
 def _send(client: mqtt.Client, message: Message) -> int | None:
     """Gives a message to the library; its packet id, or None if the connection is gone."""
-    properties = _PLAIN
+    properties: Properties = _PLAIN
     if message.correlation is not None:
         properties = _properties(PacketTypes.PUBLISH)
         properties.ContentType = CONTENT_TYPE
@@ -320,8 +320,17 @@ def _properties(packet: int) -> Properties:
     return properties
 
 
-_PLAIN = _properties(PacketTypes.PUBLISH)
-_PLAIN.ContentType = CONTENT_TYPE
+class _Packed(Properties):
+    """Properties of almost every message, put into bytes once: the library would do it for each."""
+
+    def __init__(self) -> None:
+        super().__init__(PacketTypes.PUBLISH)  # type: ignore[no-untyped-call]
+        self.ContentType = CONTENT_TYPE
+        packed: bytes = super().pack()  # type: ignore[no-untyped-call]
+        object.__setattr__(self, "pack", lambda: packed)
+
+
+_PLAIN = _Packed()
 
 
 class _Connection:
