@@ -43,6 +43,7 @@ class Channel:
     def __init__(self, window: int, send: Callable[[Message], int | None], wake: Callable[[], None]) -> None:
         self._send = send
         self._wake = wake
+        self._window = window
         self._room = deque([True] * window)
         self._urgent: deque[tuple[Message, Receipt | None]] = deque()
         self._patient: deque[tuple[Message, Receipt | None]] = deque()
@@ -59,18 +60,21 @@ class Channel:
             self._send(message)
             return
         (self._patient if message.patient else self._urgent).append((message, on_acknowledged))
-        self._pump()
+        # While much is under way a receipt comes soon, and sends on the library's thread; the event loop has
+        # better things to do than to empty a backlog. One message in flight is enough for that.
+        if not message.patient or len(self._room) >= max(1, self._window // 2):
+            self._pump(1)
 
     def rest(self, resting: bool) -> None:
         """Whether patient messages that are not sent yet wait until further notice."""
         self._resting = resting
-        self._pump()
+        self._pump(1)
 
     def receipt(self, packet_id: int, reason: object) -> None:
         """A PUBACK came."""
         self._receipts.append((packet_id, reason))
         self._room.append(True)
-        self._pump()
+        self._pump(self._window)
         if not self._told:
             self._told = True
             self._wake()
@@ -83,16 +87,20 @@ class Channel:
             if packet_id in self._in_flight:
                 yield self._in_flight.pop(packet_id), reason
 
-    def _pump(self) -> None:
-        """Sends while there is room and something to send; one thread at a time, so that nothing is
-        overtaken."""
-        while self._room and self._due():
+    def _pump(self, most: int) -> None:
+        """Sends so many at most while there is room; one thread at a time, so that nothing is overtaken.
+
+        Whoever finds the other one sending leaves it to him: what that one sends will have a receipt, and the
+        receipt sends on.
+        """
+        while most and self._room and self._due():
             if not self._sending.acquire(blocking=False):
-                return  # whoever sends looks again before he leaves
+                return
             try:
                 self._send_next()
             finally:
                 self._sending.release()
+            most -= 1
 
     def _due(self) -> deque[tuple[Message, Receipt | None]] | None:
         """The queue whose turn it is."""
