@@ -228,6 +228,21 @@ async def test_a_page_of_a_new_journal_is_asked_anew(url: str) -> None:
         assert await applied(store) == 1
 
 
+async def test_many_that_wait_are_applied_at_once(url: str) -> None:
+    async with opened(url) as store:
+        many = [
+            told(EventType.OPEN_DOOR_FULFILLED, number, reservation_id="res_1") for number in range(2, 502)
+        ]
+        random.Random("many").shuffle(many)
+        for start in range(0, 500, 50):
+            assert await take(store, *many[start : start + 50]) == 0
+        last = told(EventType.OPEN_DOOR_FULFILLED, 502, reservation_id="res_1")
+        assert await take(store, last, told(EventType.RESERVATION_CREATED, 1)) == 502
+        bodies = [json.loads(body) for body in await column(store, webhooks.c.body)]
+        assert [body["idempotency_key"] for body in bodies] == [f"idem_{n}" for n in range(2, 503)]
+        assert await applied(store) == 502
+
+
 async def test_what_waits_in_a_journal_that_is_gone_waits_no_longer(url: str) -> None:
     async with opened(url) as store:
         await store.write(lambda db: put_view(db, view(), NOW_S, fresh=True))

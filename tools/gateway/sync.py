@@ -17,13 +17,13 @@ from edge_agent.protocol.api import Body, ReservationView
 from edge_agent.protocol.sync import Digest
 from tools.gateway.logs import log
 from tools.gateway.order import (
-    apply_held,
+    advance,
     as_told,
     count_of,
     give_up_beyond,
     journal_for,
-    keep,
     lock_source,
+    unknown,
     use_journal,
 )
 from tools.gateway.projection import put_over, put_view
@@ -125,18 +125,16 @@ def take_page(
     last = page.reservations is not None
     if any(one.number.journal_id not in (None, page.journal_id) for one in told):
         raise ValueError("events of several journals in one page")
-    for one in told:
-        keep(db, one, now_s)
     through = page.last_sequence if last else max((one.number.sequence for one in told), default=0)
     if not last and through < from_sequence:
         raise ValueError("a page that leads nowhere")
-    done = apply_held(db, machine_id, journal, now_s, through=through)
+    done = advance(db, machine_id, journal, unknown(db, machine_id, told), now_s, through)
     if page.reservations is None:
         return Taken(done, last=False)
     if applied is None:
         begin = and_(counts.c.machine_id == machine_id, counts.c.journal_id == journal)
-        unknown = counts.c.applied_sequence.is_(None)
-        db.execute(update(counts).where(begin, unknown).values(applied_sequence=0))
+        nothing = counts.c.applied_sequence.is_(None)
+        db.execute(update(counts).where(begin, nothing).values(applied_sequence=0))
     give_up_beyond(db, machine_id, journal, page.last_sequence, asked_s - CLOCKS_DIFFER_S)
     done += _finish_others(db, machine_id, journal, asked_s - CLOCKS_DIFFER_S, now_s)
     exact = count_of(db, machine_id, journal) == page.last_sequence
@@ -156,7 +154,7 @@ def _finish_others(db: Connection, machine_id: str, journal: str, before_s: floa
     done = 0
     for row in db.execute(query.group_by(events.c.journal_id)).all():
         insert_once(db, counts, {"machine_id": machine_id, "journal_id": row[0]})
-        done += apply_held(db, machine_id, row[0], now_s, through=row[1])
+        done += advance(db, machine_id, row[0], (), now_s, through=row[1])
     return done
 
 
