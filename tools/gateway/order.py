@@ -14,7 +14,7 @@ from typing import Annotated, Any
 
 from pydantic import Field, ValidationError
 from sqlalchemy import Connection, insert, select, update
-from sqlalchemy.exc import DataError
+from sqlalchemy.exc import DataError, DBAPIError
 
 from edge_agent.protocol.api import Body, refusal_from
 from edge_agent.protocol.events import Event
@@ -268,9 +268,14 @@ def _apply_run(db: Connection, machine_id: str, run: Sequence[_Waiting], now_s: 
             for one in run:
                 if one.readable:
                     apply_event(db, one.read(), now_s)
-    except (ValueError, DataError):
-        return {one.sequence: _apply(db, machine_id, one, now_s) for one in run}
-    return {one.sequence: "applied" if one.readable else "rejected" for one in run}
+    except DBAPIError as error:
+        if not isinstance(error, DataError):
+            raise
+    except Exception:  # whatever it is, the events beside it must not suffer
+        log().warning("events_one_by_one", machine_id=machine_id, count=len(run))
+    else:
+        return {one.sequence: "applied" if one.readable else "rejected" for one in run}
+    return {one.sequence: _apply(db, machine_id, one, now_s) for one in run}
 
 
 def _apply(db: Connection, machine_id: str, one: _Waiting, now_s: float) -> str:
@@ -280,7 +285,9 @@ def _apply(db: Connection, machine_id: str, one: _Waiting, now_s: float) -> str:
     try:
         with db.begin_nested():
             apply_event(db, one.read(), now_s)
-    except (ValueError, DataError) as error:
+    except Exception as error:
+        if isinstance(error, DBAPIError) and not isinstance(error, DataError):
+            raise
         problem = f"{type(error).__name__} at {where(error)['at'][-1]}"
         reject(db, machine_id, one.payload, problem, now_s)
         return "rejected"
@@ -363,9 +370,16 @@ def reject(db: Connection, machine_id: str, payload: str, reason: str, now_s: fl
     db.execute(insert(rejected).values(topic=topic, payload=payload, reason=reason, received_s=now_s))
 
 
-def as_told(machine_id: str, document: dict[str, Any]) -> Told:
-    """An event out of a reply. Raises `ValueError` if it cannot be counted."""
-    return read_event(machine_id, json.dumps(document, ensure_ascii=False).encode())
+def as_told(db: Connection, machine_id: str, documents: Sequence[Any], now_s: float) -> list[Told]:
+    """Events out of a reply; those that cannot even be counted are kept for a person."""
+    told = []
+    for document in documents:
+        payload = json.dumps(document)
+        try:
+            told.append(read_event(machine_id, payload.encode()))
+        except ValueError as error:
+            reject(db, machine_id, payload, type(error).__name__, now_s)
+    return told
 
 
 def _count(machine_id: str, journal_id: str) -> tuple[Any, Any]:
