@@ -7,7 +7,8 @@
 | `BusFault` | the wire or a device did not answer properly | retried where that is safe |
 | `DeviceFault` | a device answered that it cannot | becomes an observation |
 | `StorageFault` | the journal cannot be written | no new commands are taken |
-| `LinkFault` | the broker is gone or refused | the link is made anew, with a pause |
+| `LinkFault` | the broker is gone or busy | the link is made anew, with a pause |
+| `LinkRefused` | our credentials or the broker's are no good | a longer pause, and an alarm |
 | `InvariantBroken` | the program is wrong | crash, restart, reconcile |
 """
 
@@ -58,6 +59,10 @@ class Refusal(EdgeAgentError):
 
 class Unreadable(Refusal):
     """A command whose bytes are no JSON object: nobody who speaks our language sent it."""
+
+
+class Forged(Refusal):
+    """A command that is not from who may send one, is for somebody else, or is sent a second time."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,7 +120,11 @@ class StorageFault(EdgeAgentError):
 
 
 class LinkFault(EdgeAgentError):
-    """The broker cannot be reached, refused us, or went away."""
+    """The broker cannot be reached, has no time for us, or went away."""
+
+
+class LinkRefused(LinkFault):
+    """Trying again as it is will not help: our credentials or the broker's are no good. Holds no secret."""
 
 
 class InvariantBroken(EdgeAgentError):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 import tomllib
@@ -12,6 +13,7 @@ from typing import Any
 import pytest
 import tomli_w
 
+from edge_agent.cloud.credentials import Credentials
 from edge_agent.config import load_settings
 from edge_agent.errors import ConfigError
 
@@ -123,6 +125,13 @@ def endless_rest(d: dict[str, Any]) -> None:
     d["climate"]["cold"]["min_off_s"] = 3601
 
 
+def mqtt(**keys: Any) -> Callable[[dict[str, Any]], None]:
+    def spoil(d: dict[str, Any]) -> None:
+        d["mqtt"] |= keys
+
+    return spoil
+
+
 @pytest.mark.parametrize(
     ("spoil", "path", "word"),
     [
@@ -148,6 +157,20 @@ def endless_rest(d: dict[str, Any]) -> None:
         (cool_oven, "climate.hot.setpoint_c", "less than the band of 2.0 from the limit, 57.0"),
         (narrow_band, "climate.cold.least_change_c", "never reached"),
         (endless_rest, "climate.cold.min_off_s", "3600"),
+        (mqtt(keepalive_s=15), "mqtt.keepalive_s", "14"),
+        (mqtt(transport="udp"), "mqtt.transport", "'websockets'"),
+        (mqtt(transport="websockets", websocket_path="mqtt"), "mqtt.websocket_path", "match"),
+        (mqtt(websocket_path="/mqtt"), "mqtt", 'only for transport = "websockets"'),
+        (mqtt(host="two words"), "mqtt.host", "match"),
+        (mqtt(password_file="secret"), "mqtt", "username: is needed"),
+        (mqtt(tls={"key_file": "k"}), "mqtt.tls", "cert_file and key_file"),
+        (mqtt(tls={"cert": "k"}), "mqtt.tls.cert", "unknown key"),
+        (mqtt(tls={"ca_file": "credential:ca"}), "mqtt.tls.ca_file", "needs $CREDENTIALS_DIRECTORY"),
+        (mqtt(tls={"ca_file": "credential:../ca"}), "mqtt.tls.ca_file", "without a slash"),
+        (mqtt(username="m", password_file="credential:p"), "mqtt.password_file", "LoadCredential=p"),
+        (mqtt(signing_keys={"g": "short"}), "mqtt.signing_keys.g", "Ed25519 key in base64"),
+        (mqtt(signing_keys={"g": "AAAA"}), "mqtt.signing_keys.g", "32 bytes in base64, not 3"),
+        (mqtt(signing_keys={"a key": "A" * 43 + "="}), "mqtt.signing_keys.a key", "match"),
     ],
 )
 def test_each_fault_is_named_by_its_key_path(
@@ -253,6 +276,54 @@ def test_each_cell_may_have_a_climate_of_its_own(tmp_path: Path) -> None:
     assert other is not None
     assert other.cold is not None
     assert other.cold.setpoint_c == 3.0
+
+
+@pytest.mark.parametrize(
+    ("keys", "port"),
+    [
+        ({}, 1883),
+        ({"tls": {}}, 8883),
+        ({"transport": "websockets"}, 80),
+        ({"transport": "websockets", "tls": {}}, 443),
+        ({"transport": "websockets", "tls": {}, "port": 9001}, 9001),
+    ],
+)
+def test_the_usual_port_of_a_broker(tmp_path: Path, keys: dict[str, Any], port: int) -> None:
+    document = demo()
+    document["mqtt"] = {"host": "broker.example.org"} | keys
+    settings = load_settings(write(tmp_path, document))
+    assert settings.mqtt.port == port
+    assert settings.mqtt.websocket_path == "/mqtt"
+
+
+def test_where_the_files_of_a_link_are(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CREDENTIALS_DIRECTORY", "/run/credentials/edge-agent.service")
+    document = demo()
+    files = {"ca_file": "/etc/ca.pem", "cert_file": "keys/cert.pem", "key_file": "credential:key.pem"}
+    document["mqtt"] |= {"tls": files, "username": "m", "password_file": "credential:password"}
+    found = Credentials.of(load_settings(write(tmp_path, document)).mqtt)
+    handed = Path("/run/credentials/edge-agent.service")
+    assert (found.tls, found.username) == (True, "m")
+    assert found.ca_file == Path("/etc/ca.pem")
+    assert found.cert_file == tmp_path / "keys" / "cert.pem"
+    assert (found.key_file, found.password_file) == (handed / "key.pem", handed / "password")
+
+
+def test_the_keys_of_the_link_that_the_example_only_shows_are_good(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CREDENTIALS_DIRECTORY", "/run/credentials/edge-agent.service")
+    text = (CONFIG / "locker.example.toml").read_text(encoding="utf-8")
+    text = text.replace('transport = "tcp"', 'transport = "websockets"')
+    document = tomllib.loads(re.sub(r"^# (\w+ = |\[mqtt\.tls\])", r"\1", text, flags=re.MULTILINE))
+    found = load_settings(write(tmp_path, document)).mqtt
+    assert list(found.signing_keys) == ["gateway-2026"]
+    assert set(type(found).model_fields) - found.model_fields_set == set()
+    assert all(Credentials.of(found).__getattribute__(name) for name in Credentials.__slots__)
+
+
+def test_a_plain_link_shows_nothing(tmp_path: Path) -> None:
+    assert Credentials.of(load_settings(write(tmp_path, demo())).mqtt) == Credentials()
 
 
 def test_all_findings_come_at_once(tmp_path: Path) -> None:

@@ -14,7 +14,11 @@ import structlog
 
 from edge_agent import __version__
 from edge_agent.app.field import Field
-from edge_agent.cloud.link import Link, LinkSettings, MqttLink
+from edge_agent.cloud.channel import Message
+from edge_agent.cloud.credentials import Credentials
+from edge_agent.cloud.guard import CHALLENGE_S, Guard
+from edge_agent.cloud.interfaces import Link
+from edge_agent.cloud.link import LinkSettings, MqttLink
 from edge_agent.cloud.publisher import Publisher
 from edge_agent.cloud.telemetry import Telemetry
 from edge_agent.config import BusSection, Settings
@@ -86,11 +90,21 @@ def system_ports(settings: Settings) -> Ports:
 
     def link(settings: Settings, online: Callable[[bool], str]) -> Link:
         mqtt, machine_id = settings.mqtt, settings.machine.machine_id
-        session = LinkSettings(mqtt.host, mqtt.port, machine_id, mqtt.keepalive_s, mqtt.session_expiry_s)
-        return MqttLink(session, Topics(machine_id), online, random.Random())
+        session = LinkSettings(
+            mqtt.host,
+            mqtt.port,
+            machine_id,
+            mqtt.keepalive_s,
+            mqtt.session_expiry_s,
+            mqtt.transport,
+            mqtt.websocket_path,
+            Credentials.of(mqtt),
+        )
+        return MqttLink(session, Topics(machine_id), online, random.Random(), clock)
 
+    clock = SystemClock(trusted=settings.machine.clock == "rtc")
     return Ports(
-        clock=SystemClock(trusted=settings.machine.clock == "rtc"),
+        clock=clock,
         ids=Ids(),
         transport=transport_to,
         writer=ThreadWriter,
@@ -141,8 +155,9 @@ class Agent:
             self.store.journal_id,
         )
         self.field = Field(settings, ports.transport)
+        self._guard = self._make_guard()
         self.link = ports.link(settings, self._online)
-        topics = Topics(machine.machine_id)
+        self._topics = topics = Topics(machine.machine_id)
         self.desk = Desk(
             self.store, ports.clock, ports.ids, self.views, machine.machine_id, self._publish_reply
         )
@@ -159,6 +174,7 @@ class Agent:
             use_reserve=self.store.use_reserve,
         )
         self.desk.loop = self.loop
+        self.desk.guard = self._guard
         self.report = self._make_report()
         self.loop.on_told = self.report.wake_followers
         self.publisher = Publisher(
@@ -166,6 +182,7 @@ class Agent:
         )
         self._telemetry = Telemetry(self.link, self.report, topics, self._clock_text)
         self.link.on_command = self.desk.handle
+        self.link.on_refusal = self._link_refused
         self._silent = [a.place for a in state.alarms.values() if a.alarm is Alarm.DEVICE_SILENT]
         self.doors = Doors(
             self.field.door_boards,
@@ -180,6 +197,16 @@ class Agent:
         self._climate = self.field.climate_outputs(lambda: self.loop.storage_fault is None)
         self._executor = self._make_executor()
         self._group: asyncio.TaskGroup
+
+    def _make_guard(self) -> Guard | None:
+        """Where commands are signed: what lets them in."""
+        keys = self.settings.mqtt.signing_keys
+        if not keys:
+            return None
+        log.info("commands have to be signed", keys=list(keys))
+        guard = Guard(keys, self.settings.machine.machine_id, self._ports.ids)
+        guard.renew(self._ports.clock.now())
+        return guard
 
     def _make_report(self) -> Report:
         return Report(
@@ -236,6 +263,9 @@ class Agent:
     def _bus_port(self, name: str, up: bool) -> None:
         self.loop.submit(Condition(Alarm.BUS_DOWN, name, not up, "" if up else "its port is not there"))
 
+    def _link_refused(self, cause: str) -> None:
+        self.loop.submit(Condition(Alarm.LINK_REFUSED, "", bool(cause), cause))
+
     def _end_what_is_gone(self) -> None:
         """Alarms of devices and buses that are not configured any more."""
         for standing in self.loop.state.alarms.values():
@@ -267,6 +297,8 @@ class Agent:
             group.create_task(self.publisher.run(), name="publisher")
             group.create_task(self._telemetry.run(), name="telemetry")
             group.create_task(self.link.run(), name="link")
+            if self._guard is not None:
+                group.create_task(self._renew_challenges(self._guard), name="challenges")
             scanner = self.settings.scanner
             if scanner is not None and self._ports.scanner:
                 reader = SerialScanner(scanner.port, scanner.baud, self._scanned, scanner.delimiter)
@@ -277,6 +309,12 @@ class Agent:
             if self._ports.console is not None:
                 group.create_task(self._ports.console(self._console()), name="console")
             on_ready()
+
+    async def _renew_challenges(self, guard: Guard) -> None:
+        while True:
+            await asyncio.sleep(CHALLENGE_S)
+            if guard.renew(self._ports.clock.now()):
+                self.link.publish(Message(self._topics.online, self._online(True), retain=True))
 
     async def _check_devices(self) -> None:
         """A board that is not set as its profile wants it is told to whoever reads the log."""
@@ -308,8 +346,14 @@ class Agent:
 
     def _online(self, online: bool) -> str:
         now = self._ports.clock.now()
-        body = Online(online=online, boot_id=now.boot_id, agent_version=__version__, at=rfc3339(now.wall_s))
-        return body.model_dump_json()
+        body = Online(
+            online=online,
+            boot_id=now.boot_id,
+            agent_version=__version__,
+            at=rfc3339(now.wall_s),
+            challenge=self._guard.challenge if online and self._guard is not None else None,
+        )
+        return body.model_dump_json(exclude_none=True)
 
     def _clock_text(self) -> str:
         return rfc3339(self._ports.clock.now().wall_s)

@@ -12,10 +12,10 @@ import contextlib
 import functools
 import math
 import random
-import socket
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Literal
 
 import paho.mqtt.client as mqtt
 import structlog
@@ -25,81 +25,100 @@ from paho.mqtt.properties import Properties
 from paho.mqtt.reasoncodes import ReasonCode
 from paho.mqtt.subscribeoptions import SubscribeOptions
 
+from edge_agent.cloud.backoff import Backoff
 from edge_agent.cloud.channel import Channel, Message
+from edge_agent.cloud.credentials import (
+    NOTHING,
+    REFUSALS,
+    Credentials,
+    Shown,
+    Stamp,
+    WallTime,
+    alert_in,
+    fault_of,
+)
+from edge_agent.cloud.sockets import ClosesSockets, send_at_once
 from edge_agent.cloud.stall import StallWatch
-from edge_agent.errors import LinkFault
+from edge_agent.errors import LinkFault, LinkRefused
+from edge_agent.protocol.signing import SIGNATURE, SIGNATURE_KEY
 from edge_agent.protocol.topics import CONTENT_TYPE, Topics
+from edge_agent.runtime.clock import Clock, SystemClock
 from edge_agent.runtime.desk import Incoming
 
 log = structlog.get_logger()
 
 WINDOW = 20
 """Messages of ours in flight at most; more brings nothing (docs/decisions/0004-link.md)."""
-FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.2, 3.0
+FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.2, 8.0
+"""Between attempts at a broker that is not there."""
+FIRST_REFUSED_S, LONGEST_REFUSED_S = 5.0, 60.0
+"""Between attempts while we are refused; a changed file ends the pause."""
+STEADY_S = 10.0
+"""A connection that stood for so long was a good one: the next pause is a short one again."""
 CONNECT_TIMEOUT_S = 10.0
 RECEIPTS_S = 0.002
 """The event loop looks at receipts so long after the first one: many together cost little more than one."""
 GOODBYE_S = 1.0
-
-
-class Link(Protocol):
-    """What the rest of the agent needs of a link; a simulated one offers the same."""
-
-    on_up: Callable[[], None]
-    on_down: Callable[[], None]
-    on_command: Callable[[Incoming], None]
-
-    @property
-    def up(self) -> bool:
-        """Whether the broker is connected."""
-
-    @property
-    def window(self) -> int:
-        """How many acknowledged publications may be in flight."""
-
-    def publish(self, message: Message, on_acknowledged: Callable[[], None] | None = None) -> None:
-        """Sends on the present connection; without one it is dropped. `on_acknowledged`: PUBACK came."""
-
-    def rest(self, resting: bool) -> None:
-        """Whether patient messages wait until further notice."""
-
-    async def run(self) -> None:
-        """Keeps a connection until cancelled, then says good-bye."""
+THREAD_END_S = 1.0
 
 
 @dataclass(frozen=True, slots=True)
 class LinkSettings:
-    """The broker and our session with it. `will` and `birth` are published on `state/online`, retained."""
+    """The broker and our session with it. Files of `credentials` are looked at every `look_s` for changes."""
 
     host: str
     port: int
     client_id: str
     keepalive_s: int
     session_expiry_s: int
+    transport: Literal["tcp", "websockets"] = "tcp"
+    websocket_path: str = "/mqtt"
+    credentials: Credentials = NOTHING
+    look_s: float = 10.0
+
+
+class _Client(ClosesSockets, mqtt.Client):
+    """Paho's, tidied up."""
+
+
+class NewCredentials(LinkFault):
+    """The connection was ended by us, to be made anew with files that have changed."""
 
 
 class MqttLink:
     """`Link` over paho-mqtt."""
 
     def __init__(
-        self, settings: LinkSettings, topics: Topics, online: Callable[[bool], str], jitter: random.Random
+        self,
+        settings: LinkSettings,
+        topics: Topics,
+        online: Callable[[bool], str],
+        jitter: random.Random,
+        clock: Clock | None = None,
     ) -> None:
+        """`online` gives what is published, retained, on `state/online`: birth, good-bye and will."""
         self.on_up: Callable[[], None] = lambda: None
         self.on_down: Callable[[], None] = lambda: None
         self.on_command: Callable[[Incoming], None] = lambda incoming: None
-        self._settings = settings
+        self.on_refusal: Callable[[str], None] = lambda cause: None
+        self.settings = settings
         self._topics = topics
         self._online = online
-        self._jitter = jitter
+        self._clock = SystemClock() if clock is None else clock
+        self._unreachable = Backoff(FIRST_PAUSE_S, LONGEST_PAUSE_S, jitter)
+        self._refused = Backoff(FIRST_REFUSED_S, LONGEST_REFUSED_S, jitter)
+        self._cause = ""
+        self._told = ""
         self._client: mqtt.Client | None = None
         self._channel: Channel | None = None
+        self._up = False
         self._window = WINDOW
         self._stalls = StallWatch()
 
     @property
     def up(self) -> bool:
         """See `Link.up`."""
-        return self._channel is not None
+        return self._up
 
     @property
     def window(self) -> int:
@@ -115,21 +134,55 @@ class MqttLink:
             self._stalls.stop()
 
     async def _keep_connected(self) -> None:
-        pause_s = FIRST_PAUSE_S
         while True:
-            connection = _Connection(self)
+            stamp = self.settings.credentials.stamp()
+            connection = _Connection(self, stamp)
+            backoff = self._unreachable
             try:
-                await connection.live()
+                await connection.live(self.judge())
+            except NewCredentials as fault:
+                self._tell_down(fault)
+                continue
+            except LinkRefused as fault:
+                self.refused(fault)
+                backoff = self._refused
             except LinkFault as fault:
-                log.info("link", state="down", reason=str(fault))
-            if connection.was_up:
-                pause_s = FIRST_PAUSE_S
-            await asyncio.sleep(pause_s * self._jitter.uniform(0.5, 1.0))
-            pause_s = min(LONGEST_PAUSE_S, pause_s * 2)
+                self._tell_down(fault)
+            if connection.stood_s >= STEADY_S:
+                self._unreachable.reset()
+                self._refused.reset()
+            await self._pause(backoff.pause_s(), stamp)
+
+    async def _pause(self, pause_s: float, stamp: Stamp) -> None:
+        """Waits, but no longer than until a file has changed: somebody may have mended it."""
+        loop = asyncio.get_running_loop()
+        end_s = loop.time() + pause_s
+        while (left_s := end_s - loop.time()) > 0:
+            await asyncio.sleep(min(left_s, self.settings.look_s))
+            if self.settings.credentials.stamp() != stamp:
+                return
+
+    def _tell_down(self, fault: LinkFault) -> None:
+        """Logs why the link is down, once for each reason: a broker may be away for days."""
+        if str(fault) != self._told:
+            self._told = str(fault)
+            log.info("link", state="down", reason=self._told)
+
+    def judge(self) -> Shown:
+        """The credentials as their files are now. Raises `LinkRefused` if they are no good."""
+        now = self._clock.now()
+        return self.settings.credentials.judge(WallTime(now.wall_s, now.synced))
+
+    def refused(self, fault: LinkRefused) -> None:
+        """Credentials are no good: logged and told once for each cause."""
+        if str(fault) != self._cause:
+            self._cause = str(fault)
+            log.error("link refused", cause=self._cause)
+            self.on_refusal(self._cause)
 
     def publish(self, message: Message, on_acknowledged: Callable[[], None] | None = None) -> None:
         """See `Link.publish`."""
-        if self._channel is not None:
+        if self._channel is not None and self._up:
             self._channel.put(message, on_acknowledged)
 
     def rest(self, resting: bool) -> None:
@@ -138,38 +191,53 @@ class MqttLink:
             self._channel.rest(resting)
 
     def begin(self, client: mqtt.Client, receive_maximum: int, wake: Callable[[], None]) -> Channel:
-        """A connection stands (called by it). `wake` is the channel's."""
+        """The broker has taken us (called by the connection): asks for the commands. `wake` is the
+        channel's."""
         self._client = client
         self._window = min(WINDOW, receive_maximum)
-        self._channel = channel = Channel(self._window, functools.partial(_send, client), wake)
+        self._channel = Channel(self._window, functools.partial(_send, client), wake)
         # As published: else the broker takes the mark off a retained command that it passes on at once.
         options = SubscribeOptions(
             qos=1, retainAsPublished=True, retainHandling=SubscribeOptions.RETAIN_DO_NOT_SEND
         )
         client.subscribe(self._topics.commands, options=options)
+        return self._channel
+
+    def go_up(self) -> None:
+        """The broker gives us our commands (called by the connection): tells everybody."""
+        self._up = True
         self.publish(Message(self._topics.online, self._online(True), retain=True))
-        log.info("link", state="up", host=self._settings.host, port=self._settings.port)
+        log.info("link", state="up", host=self.settings.host, port=self.settings.port)
+        self._cause = self._told = ""
+        self.on_refusal("")
         self.on_up()
-        return channel
 
     def end(self) -> None:
         """The connection is gone (called by it)."""
-        was_up, self._channel, self._client = self.up, None, None
+        was_up, self._up, self._channel, self._client = self._up, False, None, None
         if was_up:
             self.on_down()
 
-    def new_client(self) -> mqtt.Client:
+    def new_client(self, shown: Shown) -> mqtt.Client:
         """A client for one connection, with the will set."""
-        settings = self._settings
-        client = mqtt.Client(
+        settings = self.settings
+        client = _Client(
             CallbackAPIVersion.VERSION2,
             client_id=settings.client_id,
             protocol=mqtt.MQTTv5,
+            transport=settings.transport,
             manual_ack=True,
             reconnect_on_failure=False,
         )
         client.connect_timeout = CONNECT_TIMEOUT_S
+        client.reconnect_delay_set(0, 0)  # its thread would sleep a second after a failure, for nothing
         client.max_inflight_messages_set(0)  # the channel counts, the receive maximum included
+        if settings.transport == "websockets":
+            client.ws_set_options(path=settings.websocket_path)
+        if shown.context is not None:
+            client.tls_set_context(shown.context)
+        if shown.username is not None:
+            client.username_pw_set(shown.username, shown.password)
         will = _properties(PacketTypes.WILLMESSAGE)
         will.ContentType = CONTENT_TYPE
         client.will_set(self._topics.online, self._online(False), qos=1, retain=True, properties=will)
@@ -177,7 +245,7 @@ class MqttLink:
 
     def start(self, client: mqtt.Client) -> None:
         """Starts the client's thread, which connects."""
-        settings = self._settings
+        settings = self.settings
         session = _properties(PacketTypes.CONNECT)
         session.SessionExpiryInterval = settings.session_expiry_s
         client.connect_async(
@@ -200,16 +268,21 @@ class MqttLink:
         expiry_s: int | None = getattr(properties, "MessageExpiryInterval", None)
         if expiry_s is not None:
             expiry_s = max(0, expiry_s - math.ceil(self._stalls.stalled_s()))
+        user = dict(getattr(properties, "UserProperty", []))
         self.on_command(
             Incoming(
+                topic=message.topic,
                 command=message.topic.rsplit("/", 1)[-1],
                 payload=bytes(message.payload),
                 acknowledge=acknowledge,
                 response_topic=getattr(properties, "ResponseTopic", None),
                 correlation=getattr(properties, "CorrelationData", None),
                 message_expiry_s=expiry_s,
-                x_request_id=dict(getattr(properties, "UserProperty", [])).get("x-request-id"),
+                x_request_id=user.get("x-request-id"),
                 retained=message.retain,
+                signature=user.get(SIGNATURE),
+                signature_key=user.get(SIGNATURE_KEY),
+                duplicate=message.dup,
             )
         )
 
@@ -249,31 +322,63 @@ _PLAIN.ContentType = CONTENT_TYPE
 
 
 class _Connection:
-    """One connection from its attempt to its end."""
+    """One connection from its attempt to its end, made with files that had this `stamp`."""
 
-    def __init__(self, link: MqttLink) -> None:
-        self.was_up = False
+    def __init__(self, link: MqttLink, stamp: Stamp) -> None:
+        self.stood_s = 0.0
+        """How long it stood, in seconds."""
         self._link = link
-        self._reason = ""
         self._channel: Channel | None = None
+        self._stamp = self._last_seen = stamp
+        self._fault = LinkFault("")
         # An event, not a future: cancelling `live` must not make the last acknowledgements go unheard.
         self._over = asyncio.Event()
 
-    async def live(self) -> None:
+    async def live(self, shown: Shown) -> None:
         """Connects and stays until the connection ends. Raises `LinkFault` saying why it did."""
-        client = self._link.new_client()
+        client = self._link.new_client(shown)
         self._hook(client)
         self._link.start(client)
+        up_since_s = asyncio.get_running_loop().time()
         try:
-            await self._over.wait()
-            raise LinkFault(self._reason)
-        except asyncio.CancelledError:
+            await self._until_over(client)
+        except (asyncio.CancelledError, NewCredentials):
             await self._link.say_goodbye(client)
             raise
         finally:
+            if self._link.up:
+                self.stood_s = asyncio.get_running_loop().time() - up_since_s
+            self._over.set()
             self._link.end()
-            client.loop_stop()
-            client._reset_sockets()  # else its wake-up sockets live until the object dies
+            await _end(client)
+
+    async def _until_over(self, client: mqtt.Client) -> None:
+        look_s = self._link.settings.look_s
+        while not self._over.is_set():
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(look_s):
+                    await self._over.wait()
+            if self._over.is_set():
+                break
+            if client._thread is None:
+                raise LinkFault("the library's thread died")
+            self._look_at_files()
+        raise self._fault
+
+    def _look_at_files(self) -> None:
+        """Raises `NewCredentials` if the files have changed for good ones. Bad ones are told, and the
+        connection stays; files that still change are left for the next look."""
+        stamp = self._link.settings.credentials.stamp()
+        if stamp == self._stamp or stamp != self._last_seen:
+            self._last_seen = stamp
+            return
+        self._stamp = stamp
+        try:
+            self._link.judge()
+        except LinkRefused as fault:
+            self._link.refused(fault)
+        else:
+            raise NewCredentials("new credentials")
 
     def _hook(self, client: mqtt.Client) -> None:
         loop = asyncio.get_running_loop()
@@ -284,15 +389,35 @@ class _Connection:
             except RuntimeError:  # the loop has been closed: nobody is left to hear it
                 return
 
+        def on_socket_open(_c: Any, _u: Any, sock: Any) -> None:
+            if self._over.is_set():
+                sock.close()  # nobody waits for it any more; a CONNECT would take our session from us
+            else:
+                send_at_once(sock)
+
         def on_connect(_c: Any, _u: Any, _f: Any, reason: ReasonCode, properties: Properties | None) -> None:
+            client.on_log = None
+            # A broker may ask for less to be sent than we wish: a dead link would go unnoticed for longer.
+            client._keepalive = min(client._keepalive, self._link.settings.keepalive_s)
             hand_over(self._connected, client, reason, getattr(properties, "ReceiveMaximum", 65_535))
 
         def on_disconnect(_c: Any, _u: Any, _f: Any, reason: ReasonCode, _p: Any) -> None:
-            hand_over(self._gone, str(reason))
+            refused = reason.value in REFUSALS
+            hand_over(self._gone, LinkRefused(f"refused: {reason}") if refused else LinkFault(str(reason)))
 
-        client.on_socket_open = _send_at_once
+        def on_log(_c: Any, _u: Any, level: int, text: str) -> None:
+            # With TLS 1.3 the broker judges our certificate when our side of the handshake is over already.
+            alert = alert_in(text) if level == mqtt.MQTT_LOG_ERR else None
+            if alert is not None:
+                hand_over(self._gone, alert)
+
+        client.on_log = on_log
+        client.on_socket_open = on_socket_open
         client.on_connect = on_connect
-        client.on_connect_fail = lambda _c, _u: hand_over(self._gone, "no connection")
+        client.on_connect_fail = lambda _c, _u: hand_over(self._gone, fault_of(sys.exception()))
+        client.on_subscribe = lambda _c, _u, _mid, reasons, _p: hand_over(
+            self._subscribed, client, reasons[0]
+        )
         client.on_disconnect = on_disconnect
         client.on_message = lambda _c, _u, message: hand_over(self._received, client, message)
         client.on_publish = self._published
@@ -301,9 +426,9 @@ class _Connection:
         if self._over.is_set():
             return
         if reason.is_failure:
-            self._end(f"refused: {reason}")
+            refused = reason.value in REFUSALS
+            self._gone((LinkRefused if refused else LinkFault)(f"the broker refuses us: {reason}"))
             return
-        self.was_up = True
         loop = asyncio.get_running_loop()
 
         def wake() -> None:
@@ -312,13 +437,17 @@ class _Connection:
 
         self._channel = self._link.begin(client, receive_maximum, wake)
 
-    def _gone(self, reason: str) -> None:
-        if not self._over.is_set():
-            self._end(reason)
+    def _subscribed(self, client: mqtt.Client, reason: ReasonCode) -> None:
+        if reason.is_failure:
+            client.disconnect()
+            self._gone(LinkRefused(f"the broker keeps our commands from us: {reason}"))
+        elif not self._over.is_set():
+            self._link.go_up()
 
-    def _end(self, reason: str) -> None:
-        self._reason = reason
-        self._over.set()
+    def _gone(self, fault: LinkFault) -> None:
+        if not self._over.is_set():
+            self._fault = fault
+            self._over.set()
 
     def _received(self, client: mqtt.Client, message: mqtt.MQTTMessage) -> None:
         if not self._over.is_set():
@@ -335,13 +464,25 @@ class _Connection:
             return
         for acknowledged, reason in self._channel.take_receipts():
             assert isinstance(reason, ReasonCode)
-            if reason.value >= 0x80:
-                log.error("the broker refused a publication", reason=str(reason))
-            elif acknowledged is not None:
+            if acknowledged is None:
+                if reason.value >= 0x80:
+                    log.error("the broker refused a publication", reason=str(reason))
+            elif reason.value < 0x80:
                 acknowledged()
+            else:
+                # What has to arrive would wait for ever: it is sent again over a connection made later.
+                self._gone(LinkRefused(f"the broker refuses what we tell: {reason}"))
+                return
 
 
-def _send_at_once(_client: mqtt.Client, _userdata: Any, sock: Any) -> None:
-    """Small packets must not wait for the acknowledgement of those before (Nagle): that costs 40 ms a hop."""
-    with contextlib.suppress(OSError):  # a socket that closes already; the link sees that by itself
-        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+async def _end(client: mqtt.Client) -> None:
+    """Ends the client's thread without keeping the loop from its work. One that is stuck in connecting is
+    left to itself: it closes what it opens, and ends."""
+    client._thread_terminate = True
+    loop = asyncio.get_running_loop()
+    end_s = loop.time() + THREAD_END_S
+    while client._thread is not None:
+        if loop.time() > end_s:
+            return
+        await asyncio.sleep(0.01)
+    client._reset_sockets()  # else its wake-up sockets live until the object dies

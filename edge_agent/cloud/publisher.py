@@ -8,7 +8,7 @@ from collections import deque
 from collections.abc import Callable
 
 from edge_agent.cloud.channel import Message
-from edge_agent.cloud.link import Link
+from edge_agent.cloud.interfaces import Link
 from edge_agent.journal.store import JournalStore
 from edge_agent.protocol.topics import Topics
 from edge_agent.runtime.loop import LockerLoop

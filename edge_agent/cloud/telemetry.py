@@ -10,7 +10,7 @@ from collections.abc import Callable
 from typing import Any
 
 from edge_agent.cloud.channel import Message
-from edge_agent.cloud.link import Link
+from edge_agent.cloud.interfaces import Link
 from edge_agent.protocol.telemetry import TelemetryBody
 from edge_agent.protocol.topics import Topics
 from edge_agent.runtime.report import Report

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import tomllib
 from pathlib import Path
 
@@ -29,7 +30,10 @@ def load_settings(path: Path) -> Settings:
         settings = Settings.model_validate(document)
     except ValidationError as error:
         raise ConfigError(_findings(error)) from None
-    settings._folder = path.parent.resolve()
+    folder = path.parent.resolve()
+    # Raises what is found by itself: an environment that lacks credentials is no fault of the file.
+    settings = settings.model_copy(update={"mqtt": settings.mqtt.placed(folder, os.environ)})
+    settings._folder = folder
     findings = _load_profiles(settings)
     if not findings:
         findings = wiring_findings(settings)

@@ -10,6 +10,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, PrivateAttr, 
 from edge_agent.drivers.profiles import Profile, Protocol
 from edge_agent.drivers.scanner import Delimiter
 from edge_agent.model import CellSpec
+from edge_agent.protocol.broker import BrokerSection, key_bytes
 from edge_agent.statemachine.state import Need, Regime, Regimes
 
 Name = Annotated[str, Field(strict=True, min_length=1, max_length=64, pattern=r"^[A-Za-z0-9_-]+$")]
@@ -43,13 +44,25 @@ class PathsSection(Section):
     profiles: str = "devices"
 
 
-class MqttSection(Section):
-    """The broker."""
+def _public_key(text: str) -> str:
+    key_bytes(text)
+    return text
 
-    host: Annotated[str, Field(strict=True, min_length=1)]
-    port: Annotated[int, Field(strict=True, ge=1, le=65_535)] = 1883
-    keepalive_s: Annotated[int, Field(strict=True, ge=5, le=600)] = 20
+
+PublicKey = Annotated[str, Field(strict=True), AfterValidator(_public_key)]
+"""An Ed25519 public key: 32 bytes in base64."""
+
+
+class MqttSection(BrokerSection):
+    """The broker and our session with it; `signing_keys`: who may send commands.
+
+    paho-mqtt notices a dead link after twice `keepalive_s` at worst, and looks once a second: with 14 s that
+    is within 30 s. With no key in `signing_keys` commands are not signed; several of them allow for rotation.
+    """
+
+    keepalive_s: Annotated[int, Field(strict=True, ge=5, le=14)] = 10
     session_expiry_s: Annotated[int, Field(strict=True, ge=0, le=2_592_000)] = 604_800
+    signing_keys: Annotated[dict[Name, PublicKey], Field(default_factory=dict)]
 
 
 class UnlockSection(Section):

@@ -10,13 +10,13 @@ import asyncio
 import json
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, Protocol
 
 import structlog
 
-from edge_agent.errors import Code, FieldViolation, Refusal, StorageFault, Unreadable
+from edge_agent.errors import Code, FieldViolation, Forged, Refusal, StorageFault, Unreadable
 from edge_agent.journal.store import InboxRow, JournalStore
-from edge_agent.model import Alarm, Purpose, ReservationStatus, Source
+from edge_agent.model import Alarm, Instant, Purpose, ReservationStatus, Source
 from edge_agent.protocol.api import rpc_status
 from edge_agent.protocol.commands import (
     QUERIES,
@@ -40,6 +40,7 @@ from edge_agent.protocol.commands import (
     life_ns,
 )
 from edge_agent.protocol.sync import SYNC_PAGE
+from edge_agent.protocol.topics import Topics
 from edge_agent.runtime.clock import Clock
 from edge_agent.runtime.ids import Ids
 from edge_agent.runtime.loop import LOCAL, LockerLoop, journal_fault
@@ -78,6 +79,23 @@ class Incoming:
     x_request_id: str | None = None
     """The user property of this name: the X-Request-ID of the REST call behind the command."""
     retained: bool = False
+    topic: str = ""
+    """The whole topic: it is a part of what is signed."""
+    signature: str | None = None
+    signature_key: str | None = None
+    """The user properties that `edge_agent.protocol.signing` names."""
+    duplicate: bool = False
+    """MQTT's DUP: the broker says that it may have sent this message before."""
+
+
+class Guard(Protocol):
+    """Judges who sent a command, where commands are signed."""
+
+    def admit(self, incoming: Incoming, now: Instant) -> bool:
+        """False for one that the broker delivers again. Raises `Forged`."""
+
+    def demand_fresh(self, name: str, command: Command, now: Instant) -> None:
+        """Raises `Refusal` for a command that may have been held back by the broker."""
 
 
 Address = tuple[str | None, bytes | None]
@@ -101,12 +119,14 @@ class Desk:
         self._views = views
         self._machine_id = machine_id
         self._publish_reply = publish_reply
+        self._replies = Topics(machine_id).reply("")
         self._waiting: dict[str, list[Address]] = {}
         self._local: dict[str, asyncio.Future[Answer]] = {}
         self._local_numbers = 0
         self.loop: LockerLoop
         self.weigh: Callable[[str], None] = lambda cell: None
         """Has the loop told what a cell's scale reads now."""
+        self.guard: Guard | None = None
 
     def adopt(self, requests: list[InboxRow]) -> None:
         """Requests taken before a restart. An answered one gets its reply again, in case it had not left; one
@@ -131,19 +151,40 @@ class Desk:
             return
         address = (incoming.response_topic, incoming.correlation)
         try:
+            if incoming.response_topic is not None and not self._is_ours(incoming.response_topic):
+                address = (None, None)  # what we publish there might be believed to be another machine's
+                raise Forged(Code.PERMISSION_DENIED, "its Response Topic is not one of this machine's")
             self._take(incoming, address)
         except Refusal as refusal:
-            if isinstance(refusal, Unreadable):
-                detail = f"{incoming.command}: {refusal.message}"
-                self.loop.submit(Condition(Alarm.COMMAND_REJECTED, "", True, detail))
-            self._refuse(address, refusal)
+            if isinstance(refusal, Unreadable | Forged):
+                self._tell_rejected(incoming, refusal)
+            # What only looks like a command that is still awaited must not answer for it.
+            if not (isinstance(refusal, Forged) and self._awaited(address)):
+                self._refuse(address, refusal)
             incoming.acknowledge()
         except StorageFault as fault:
             log.error("journal cannot be read", error=str(fault))
             self._refuse(address, journal_fault())
             incoming.acknowledge()
 
+    def _is_ours(self, response_topic: str) -> bool:
+        below = response_topic.removeprefix(self._replies)
+        return below not in ("", response_topic) and not set(below) & set("+#\0")
+
+    def _awaited(self, address: Address) -> bool:
+        return any(address in addresses for addresses in self._waiting.values())
+
+    def _tell_rejected(self, incoming: Incoming, refusal: Refusal) -> None:
+        command = incoming.command[:64]
+        if isinstance(refusal, Forged):
+            key = (incoming.signature_key or "")[:64]
+            log.error("command rejected", command=command, key=key, reason=refusal.message)
+        detail = f"{command}: {refusal.message}"
+        self.loop.submit(Condition(Alarm.COMMAND_REJECTED, "", True, detail))
+
     def _take(self, incoming: Incoming, address: Address) -> None:
+        now = self._clock.now()
+        first = self.guard is None or self.guard.admit(incoming, now)
         command = decode(incoming.command, incoming.payload)
         if incoming.command in QUERIES:
             self._reply(address, json.dumps({"result": self._query(command)}))
@@ -160,11 +201,21 @@ class Desk:
             self._reply(address, seen.reply)
             incoming.acknowledge()
             return
-        now = self._clock.now()
+        if not first:
+            raise Refusal(Code.EXPIRED, "the command was refused before")
         left_ns = life_ns(incoming.command, command, now, incoming.message_expiry_s)
+        if self.guard is not None:
+            self.guard.demand_fresh(incoming.command, command, now)
         given = self._input(command, now.boottime_ns + left_ns, incoming.x_request_id)
         row = InboxRow(command.request_id, now.wall_s, incoming.response_topic, incoming.correlation)
         self._waiting[command.request_id] = [address]
+        log.info(
+            "command",
+            command=incoming.command,
+            request_id=command.request_id,
+            x_request_id=incoming.x_request_id,
+            unlock_id=getattr(given, "unlock_id", None),
+        )
         self.loop.submit(given, request=row, taken=incoming.acknowledge)
 
     def _input(self, command: Command, expires_ns: int, x_request_id: str | None) -> Input:
@@ -351,6 +402,8 @@ class Desk:
             if not future.done():
                 future.set_result(answer)
             return
+        code = 0 if answer.refusal is None else int(answer.refusal.code)
+        log.info("answered", request_id=request_key, code=code)
         for address in self._waiting.pop(request_key, []):
             self._reply(address, reply)
 

@@ -1,7 +1,9 @@
 """Conditions outside the core that an alarm tells of: a lost port, a full disk, commands that make no
-sense."""
+sense, a broker that does not take us."""
 
 from __future__ import annotations
+
+from dataclasses import replace
 
 from edge_agent.errors import Code, Refusal
 from edge_agent.model import Alarm, Instant
@@ -12,6 +14,7 @@ from edge_agent.statemachine.turn import Turn
 REJECTED_NS = 3600 * 10**9
 """COMMAND_REJECTED clears so long after the last such command."""
 REJECTED = f"{Alarm.COMMAND_REJECTED}/"
+REFUSED = f"{Alarm.LINK_REFUSED}/"
 STORAGE = f"{Alarm.STORAGE_FAULT}/"
 
 
@@ -22,6 +25,8 @@ def note(turn: Turn, given: Condition) -> None:
     elif given.alarm is Alarm.COMMAND_REJECTED and REJECTED in turn.alarms:
         again = StandingAlarm(given.alarm, given.place, turn.now, given.detail)
         turn.put("alarms", REJECTED, again)
+    elif given.alarm is Alarm.LINK_REFUSED and REFUSED in turn.alarms:
+        turn.put("alarms", REFUSED, replace(turn.alarms[REFUSED], detail=given.detail))  # another cause now
     else:
         turn.raise_alarm(given.alarm, given.place, given.detail)
 

@@ -63,6 +63,7 @@ def test_a_clock_is_read_in_one_place_only() -> None:
         ("paho", {"edge_agent/cloud/link.py"}),
         ("sqlite3", {"edge_agent/journal/store.py"}),
         ("secrets", {"edge_agent/runtime/ids.py"}),
+        ("nacl", {"edge_agent/cloud/guard.py"}),
     ],
 )
 def test_one_file_for_each_protocol_library(library: str, files: set[str]) -> None:
@@ -146,6 +147,7 @@ def test_pins_are_exact_hashed_and_name_no_index() -> None:
 def test_the_daemon_imports_no_library_of_the_tools() -> None:
     # structlog takes rich along where it finds it; a machine without the extra 'cli' has none.
     extras = {"typer", "httpx", "fastapi", "sqlalchemy", "segno", "tomli_w", "pytest", "hypothesis"}
+    extras |= {"nacl", "cryptography"}  # PyNaCl only where commands are signed
     script = "import edge_agent.app, sys; print(*{m.split('.')[0] for m in sys.modules})"
     done = subprocess.run(
         [sys.executable, "-c", script], capture_output=True, text=True, check=True, cwd=ROOT

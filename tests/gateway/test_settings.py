@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
@@ -51,6 +52,23 @@ def test_the_example_is_good() -> None:
         assert section.model_fields_set == set(type(section).model_fields)
         assert section == type(section)()
     assert settings.share_group == Settings.model_fields["share_group"].default
+
+
+def test_the_keys_of_the_link_that_the_example_only_shows_are_good(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seed = tmp_path / "seed"
+    seed.write_text("A" * 43 + "=")
+    seed.chmod(0o400)
+    monkeypatch.setenv("CREDENTIALS_DIRECTORY", str(tmp_path))
+    text = (Path(__file__).parents[2] / "config" / "gateway.example.toml").read_text()
+    mqtt = re.sub(r"^# (\w+ = |\[mqtt\.tls\])", r"\1", text[text.index("[mqtt]") :], flags=re.MULTILINE)
+    path = tmp_path / "gateway.toml"
+    path.write_text(text[: text.index("[mqtt]")] + mqtt)
+    found = load(path).mqtt
+    assert (found.port, found.transport, found.signing_key_name) == (1883, "websockets", "gateway-2026")
+    assert found.tls is not None
+    assert found.tls.key_file == str(tmp_path / "key.pem")
 
 
 def test_the_asynchronous_spelling_means_the_same_file(tmp_path: Path) -> None:

@@ -39,6 +39,23 @@ def test_a_condition_is_told_once_and_ends(alarm: Alarm, place: str) -> None:
     ]
 
 
+def test_a_refused_link_is_told_once_with_its_present_cause() -> None:
+    core = Core()
+    core.feed(Condition(Alarm.LINK_REFUSED, "", True, "the key can be read by others"))
+    raised = core.state.alarms["LINK_REFUSED/"]
+    core.pass_s(3700)
+    core.feed(Condition(Alarm.LINK_REFUSED, "", True, "the certificate has expired"))
+    assert core.state.alarms["LINK_REFUSED/"] == replace(raised, detail="the certificate has expired")
+    for _ in range(2):
+        core.feed(Condition(Alarm.LINK_REFUSED, "", False))
+    assert not stands(core, Alarm.LINK_REFUSED)
+    told = [(f.kind, f.reason) for f in core.facts]
+    assert told == [
+        (FactKind.ALARM_RAISED, "the key can be read by others"),
+        (FactKind.ALARM_CLEARED, None),
+    ]
+
+
 @pytest.mark.behaviour("alarms-19")
 def test_a_rejected_command_is_told_for_an_hour_after_the_last() -> None:
     core = Core()

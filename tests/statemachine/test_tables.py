@@ -251,7 +251,7 @@ def inputs(core: Core, reservation: Reservation) -> list[Input]:
             found += [PulseDone(unlock_id, attempt, door, given)]
     found += [Weighed(label, mass_g) for label in (LABEL, "C01") for mass_g in (None, 0, 900)]
     found += [TemperatureSeen(label, degrees) for label in (LABEL, "C01") for degrees in (None, -3.5, 20.0)]
-    outside = (Alarm.BUS_DOWN, Alarm.STORAGE_FAULT, Alarm.COMMAND_REJECTED)
+    outside = (Alarm.BUS_DOWN, Alarm.STORAGE_FAULT, Alarm.COMMAND_REJECTED, Alarm.LINK_REFUSED)
     found += [Condition(alarm, "", stands) for alarm in outside for stands in (True, False)]
     found += [DeviceHealth("locks", answering, (LABEL,)) for answering in (True, False)]
     return [*found, Tick()]

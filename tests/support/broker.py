@@ -46,14 +46,24 @@ class Broker:
         folder = self._folder
         folder.mkdir(parents=True, exist_ok=True)
         config = folder / "mosquitto.conf"
-        config.write_text(
-            f"listener {self.port} 127.0.0.1\nallow_anonymous true\npersistence true\nset_tcp_nodelay true\n"
-            f"persistence_location {folder}/\nautosave_interval 1\nuser root\n"
-        )
+        config.write_text("\n".join([*self.listener(), *self.common()]) + "\n")
         program = shutil.which("mosquitto") or "/usr/sbin/mosquitto"
         with (folder / "mosquitto.log").open("ab") as log:
             self._process = subprocess.Popen([program, "-c", str(config)], stdout=log, stderr=log)
         wait_for_port(self.port)
+
+    def listener(self) -> list[str]:
+        """Lines of the configuration: who is let in, and how."""
+        return [f"listener {self.port} 127.0.0.1", "allow_anonymous true"]
+
+    def common(self) -> list[str]:
+        """Lines of the configuration: persistence, and no delays."""
+        place = f"persistence_location {self._folder}/"
+        return ["persistence true", "set_tcp_nodelay true", place, "autosave_interval 1", "user root"]
+
+    def log(self) -> str:
+        """What it has logged so far."""
+        return (self._folder / "mosquitto.log").read_text(encoding="utf-8", errors="replace")
 
     def stop(self, *, kill: bool = False) -> None:
         """Ends it, cleanly or not; harmless when it is not running."""

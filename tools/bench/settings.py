@@ -134,7 +134,10 @@ def _plug_in(machine: dict[str, Any], settings: BenchSettings) -> None:
         "socket": str(settings.agent_socket),
         "profiles": str(settings.config.parent / profiles),
     }
-    machine["mqtt"] = {**machine.get("mqtt", {}), "host": HOST, "port": settings.mqtt_port}
+    # Plain and unsigned, whatever the machine has: the bench holds none of its secrets.
+    session = {key: machine.get("mqtt", {}).get(key) for key in ("keepalive_s", "session_expiry_s")}
+    kept = {key: value for key, value in session.items() if value is not None}
+    machine["mqtt"] = {**kept, "host": HOST, "port": settings.mqtt_port}
     for name, bus in machine.get("buses", {}).items():
         bus["port"] = _bench_port(str(bus.get("port", "")), folder / f"tty-{name}")
         if settings.baud is not None:

@@ -144,7 +144,7 @@ class Machines:
             async with asyncio.timeout_at(deadline):
                 await link.publish(
                     topics.command(name),
-                    lambda: self._payload(fields, request_id, deadline - loop.time()),
+                    lambda: self._payload(machine_id, fields, request_id, deadline - loop.time()),
                     response_topic=topics.reply(self._suffix),
                     correlation=correlation,
                     request_id=x_request_id,
@@ -159,8 +159,13 @@ class Machines:
             if not pending.answer.cancel() and not pending.answer.cancelled():
                 pending.answer.exception()  # seen, even when the time-out came first
 
-    def _payload(self, fields: dict[str, Any], request_id: str, left_s: float) -> tuple[bytes, int]:
-        """The command and its life in whole seconds, when its caller waits `left_s` more."""
+    def _payload(
+        self, machine_id: str, fields: dict[str, Any], request_id: str, left_s: float
+    ) -> tuple[bytes, int]:
+        """The command and its life in whole seconds, when its caller waits `left_s` more.
+
+        It repeats the machine's challenge, if the machine told one.
+        """
         life_s = left_s - (self._timing.wait_s - self._timing.life_s)
         if life_s < 1:
             raise Refusal(Code.EXPIRED, "the broker is too busy")
@@ -171,6 +176,9 @@ class Machines:
             "issued_at": _rfc3339_ms(now_s),
             "expires_at": _rfc3339_ms(now_s + life_s),
         }
+        told = self._online.get(machine_id)
+        if told is not None and told.challenge is not None:
+            body["challenge"] = told.challenge
         return json.dumps(body).encode(), int(life_s)
 
     def pending(self, correlation: bytes | None) -> Pending | None:

@@ -10,9 +10,11 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import random
 import socket
 from collections.abc import Callable
 from dataclasses import dataclass
+from time import time
 from typing import Any
 
 import paho.mqtt.client as paho
@@ -22,10 +24,13 @@ from paho.mqtt.properties import Properties
 from paho.mqtt.reasoncodes import ReasonCode
 from paho.mqtt.subscribeoptions import SubscribeOptions
 
-from edge_agent.errors import LinkFault
+from edge_agent.cloud.backoff import Backoff
+from edge_agent.cloud.credentials import REFUSALS, Credentials, Shown, Stamp, WallTime, alert_in, fault_of
+from edge_agent.cloud.sockets import ClosesSockets, send_at_once
+from edge_agent.errors import LinkFault, LinkRefused
 from edge_agent.protocol.topics import CONTENT_TYPE
 from tools.gateway.logs import log
-from tools.gateway.settings import MqttSettings
+from tools.gateway.settings import MqttSettings, signer_of
 
 SESSION_EXPIRY_S = 60
 """Short: a broker that shares events among several of us puts them aside for a dead one as long."""
@@ -34,6 +39,11 @@ CONNECT_TIMEOUT_S = 2.0
 HANDSHAKE_TIMEOUT_S = 3.0
 PAUSE_FIRST_S = 0.2
 PAUSE_MAX_S = 2.0
+REFUSED_FIRST_S = 2.0
+REFUSED_MAX_S = 30.0
+"""Between attempts while we are refused; a changed file ends the pause."""
+LOOK_S = 10.0
+"""How often the files of our credentials are looked at for changes."""
 IN_FLIGHT_MAX = 20
 """Commands not yet acknowledged by the broker; further ones wait on our side, where they can expire."""
 GOODBYE_S = 0.5
@@ -63,16 +73,22 @@ class Handlers:
     refused: Callable[[bytes, str], None]
 
 
+class _Client(ClosesSockets, paho.Client):
+    """Paho's, tidied up."""
+
+
 class _Connection:
     """What belongs to one connection and is thrown away with it."""
 
-    def __init__(self, number: int, client: paho.Client) -> None:
+    def __init__(self, number: int, client: paho.Client, stamp: Stamp) -> None:
         loop = asyncio.get_running_loop()
         self.number = number
         self.client = client
         self.accepted: asyncio.Future[ReasonCode] = loop.create_future()
         self.subscribed: asyncio.Future[list[ReasonCode]] = loop.create_future()
         self.ended: asyncio.Future[str] = loop.create_future()
+        self.stamp = stamp
+        self.refusal: LinkRefused | None = None
         self.unacknowledged: dict[int, bytes] = {}
         self.room = asyncio.Semaphore(IN_FLIGHT_MAX)
         self.ready = False
@@ -85,6 +101,9 @@ class MqttLink:
         self._settings = settings
         self._subscriptions = subscriptions
         self._handlers = handlers
+        self._credentials = Credentials.of(settings)
+        self._signer = signer_of(settings)
+        self._refusal = ""
         self._number = 0
         self._current: _Connection | None = None
 
@@ -99,16 +118,38 @@ class MqttLink:
         return self._current is not None and self._current.number == message.connection
 
     async def run(self) -> None:
-        """Connects, again and again with a pause of 2 s at most, until cancelled."""
-        pause_s = PAUSE_FIRST_S
+        """Connects, again and again with a pause of 2 s at most, until cancelled; while credentials are no
+        good the pauses are longer, until a file changes."""
+        jitter = random.Random()
+        unreachable = Backoff(PAUSE_FIRST_S, PAUSE_MAX_S, jitter)
+        refused = Backoff(REFUSED_FIRST_S, REFUSED_MAX_S, jitter)
         while True:
+            stamp, backoff = self._credentials.stamp(), unreachable
             try:
-                await self._one_connection()
-                pause_s = PAUSE_FIRST_S
+                await self._one_connection(self._judge(), stamp)
+                unreachable.reset()
+                refused.reset()
+            except LinkRefused as fault:
+                self._refused(fault)
+                backoff = refused
             except LinkFault as fault:
                 log().warning("broker_unreachable", reason=str(fault))
-                pause_s = min(PAUSE_MAX_S, pause_s * 2)
-            await asyncio.sleep(pause_s)
+            await self._pause(backoff.pause_s(), stamp)
+
+    async def _pause(self, pause_s: float, stamp: Stamp) -> None:
+        loop = asyncio.get_running_loop()
+        end_s = loop.time() + pause_s
+        while (left_s := end_s - loop.time()) > 0 and self._credentials.stamp() == stamp:
+            await asyncio.sleep(min(left_s, LOOK_S))
+
+    def _judge(self) -> Shown:
+        return self._credentials.judge(WallTime(time(), synced=True))
+
+    def _refused(self, fault: LinkRefused) -> None:
+        """Logged once for each cause."""
+        if str(fault) != self._refusal:
+            self._refusal = str(fault)
+            log().error("broker_refused", cause=self._refusal)
 
     def acknowledge(self, message: Message) -> None:
         """Tells the broker that the message is safe here; one of an earlier connection comes again."""
@@ -145,7 +186,10 @@ class MqttLink:
         properties.ResponseTopic = response_topic
         properties.CorrelationData = correlation
         properties.MessageExpiryInterval = expiry_s
-        properties.UserProperty = ("x-request-id", request_id)
+        user = [("x-request-id", request_id)]
+        if self._signer is not None:
+            user += self._signer.properties(topic, payload)
+        properties.UserProperty = user
         info = connection.client.publish(topic, payload, qos=1, properties=properties)
         if info.rc != paho.MQTT_ERR_SUCCESS:
             # Paho keeps it for a later connection of this object, which there will not be.
@@ -153,30 +197,62 @@ class MqttLink:
             raise LinkFault("the connection ended")
         connection.unacknowledged[info.mid] = correlation
 
-    async def _one_connection(self) -> None:
-        """From connecting to the connection's end. Raises `LinkFault` if it did not come about."""
-        self._number += 1
-        client = paho.Client(
+    def _new_client(self, shown: Shown) -> paho.Client:
+        settings = self._settings
+        client = _Client(
             CallbackAPIVersion.VERSION2,
-            client_id=self._settings.client_id,
+            client_id=settings.client_id,
             protocol=paho.MQTTv5,
+            transport=settings.transport,
             reconnect_on_failure=False,
             manual_ack=True,
         )
         client.connect_timeout = CONNECT_TIMEOUT_S
-        connection = _Connection(self._number, client)
+        if settings.transport == "websockets":
+            client.ws_set_options(path=settings.websocket_path)
+        if shown.context is not None:
+            client.tls_set_context(shown.context)
+        if shown.username is not None:
+            client.username_pw_set(shown.username, shown.password)
+        return client
+
+    async def _one_connection(self, shown: Shown, stamp: Stamp) -> None:
+        """From connecting to the connection's end. Raises `LinkFault` if it did not come about."""
+        self._number += 1
+        client = self._new_client(shown)
+        connection = _Connection(self._number, client, stamp)
         self._set_callbacks(connection)
         self._current = connection
         try:
             await self._handshake(connection)
             connection.ready = True
+            self._refusal = ""
             log().info("broker_connected", connection=connection.number)
-            reason = await connection.ended
+            reason = await self._until_ended(connection)
             log().warning("broker_lost", reason=reason)
         finally:
             self._lost(connection, "ended")
             connection.room.release()  # each one waiting passes it on
             await _finish(asyncio.to_thread(_close, client))
+
+    async def _until_ended(self, connection: _Connection) -> str:
+        """Why the connection ended. Ends it when files have changed for good ones, and stay so for a look."""
+        last_seen = connection.stamp
+        while True:
+            await asyncio.wait((connection.ended,), timeout=LOOK_S)
+            if connection.ended.done():
+                return connection.ended.result()
+            stamp = self._credentials.stamp()
+            if stamp == connection.stamp or stamp != last_seen:
+                last_seen = stamp
+                continue
+            connection.stamp = stamp
+            try:
+                self._judge()
+            except LinkRefused as fault:
+                self._refused(fault)
+            else:
+                return "new credentials"
 
     async def _handshake(self, connection: _Connection) -> None:
         properties = Properties(PacketTypes.CONNECT)  # type: ignore[no-untyped-call]
@@ -197,7 +273,8 @@ class MqttLink:
             async with asyncio.timeout(HANDSHAKE_TIMEOUT_S):
                 reason = await _unless_ended(connection.accepted, connection)
                 if reason.is_failure:
-                    raise LinkFault(f"the broker refused us: {reason}")
+                    kind = LinkRefused if reason.value in REFUSALS else LinkFault
+                    raise kind(f"the broker refused us: {reason}")
                 # Retain Handling 0: retained states come at every subscribing, also into a kept session.
                 options = SubscribeOptions(qos=1, retainHandling=0)
                 client.subscribe([(topic, options) for topic in self._subscriptions])
@@ -205,7 +282,7 @@ class MqttLink:
                 if any(reason.is_failure for reason in reasons):
                     raise LinkFault("the broker refused a subscription")
         except OSError as error:
-            raise LinkFault(error.strerror or type(error).__name__) from error
+            raise fault_of(error) from error
 
     def _set_callbacks(self, connection: _Connection) -> None:
         """Paho's thread only hands over; everything happens on the loop."""
@@ -213,6 +290,7 @@ class MqttLink:
         client = connection.client
 
         def on_connect(_c: Any, _u: Any, _flags: Any, reason: ReasonCode, _p: Any) -> None:
+            client.on_log = None
             call(_settle, connection.accepted, reason)
 
         def on_subscribe(_c: Any, _u: Any, _mid: int, reasons: list[ReasonCode], _p: Any) -> None:
@@ -227,6 +305,13 @@ class MqttLink:
         def on_disconnect(_c: Any, _u: Any, _flags: Any, reason: ReasonCode, _p: Any) -> None:
             call(self._lost, connection, str(reason))
 
+        def on_log(_c: Any, _u: Any, level: int, text: str) -> None:
+            # With TLS 1.3 the broker judges our certificate when our side of the handshake is over already.
+            alert = alert_in(text) if level == paho.MQTT_LOG_ERR else None
+            if alert is not None:
+                connection.refusal = alert
+
+        client.on_log = on_log
         client.on_socket_open = no_delay
         client.on_connect = on_connect
         client.on_subscribe = on_subscribe
@@ -262,7 +347,7 @@ class MqttLink:
 
 def no_delay(_client: Any, _user: Any, sock: Any) -> None:
     """Sends small packets at once: a command must not wait 40 ms for a delayed TCP acknowledgement."""
-    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    send_at_once(sock)
 
 
 def _settle(future: asyncio.Future[Any], value: Any) -> None:
@@ -275,7 +360,7 @@ async def _unless_ended(future: asyncio.Future[Any], connection: _Connection) ->
     await asyncio.wait((future, connection.ended), return_when=asyncio.FIRST_COMPLETED)
     if future.done():
         return future.result()
-    raise LinkFault(f"the connection ended: {connection.ended.result()}")
+    raise connection.refusal or LinkFault(f"the connection ended: {connection.ended.result()}")
 
 
 async def _finish(work: Any) -> None:
@@ -296,7 +381,7 @@ def _close(client: paho.Client) -> None:
     thread = client._thread
     if thread is not None:
         thread.join(timeout=GOODBYE_S)
-    sock = client.socket()
+    sock = getattr(client.socket(), "_socket", client.socket())  # under websockets the real one
     if isinstance(sock, socket.socket):
         # A broker that is silent or still owes an acknowledgement: the thread only ends with the socket.
         with contextlib.suppress(OSError):

@@ -5,6 +5,7 @@ An unknown key or a value outside its bounds is an error with its key path.
 
 from __future__ import annotations
 
+import os
 import tomllib
 from dataclasses import dataclass
 from ipaddress import IPv4Network, IPv6Network, ip_network
@@ -23,8 +24,10 @@ from pydantic import (
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError, NoSuchModuleError
 
-from edge_agent.errors import ConfigError, Finding
+from edge_agent.errors import ConfigError, Finding, LinkRefused
 from edge_agent.protocol.api import WebhookUrl, field_path
+from edge_agent.protocol.broker import BrokerSection, FileName
+from tools.gateway.signer import Signer
 
 Port = Annotated[int, Field(strict=True, ge=1, le=65535)]
 Name = Annotated[str, Field(strict=True, min_length=1, max_length=128)]
@@ -36,12 +39,22 @@ class Section(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
-class MqttSettings(Section):
-    """The broker. `client_id` names the persistent session and the reply topics: one per gateway."""
+class MqttSettings(BrokerSection):
+    """The broker. `client_id` names the persistent session and the reply topics: one per gateway.
 
-    host: Name
-    port: Port
+    With `signing_key_file` (an Ed25519 seed in base64) commands are signed; machines know the key by
+    `signing_key_name`.
+    """
+
     client_id: Annotated[str, Field(strict=True, pattern=r"^[A-Za-z0-9_-]{1,64}$")]
+    signing_key_file: FileName | None = None
+    signing_key_name: Annotated[str, Field(strict=True, pattern=r"^[A-Za-z0-9_-]{1,64}$")] | None = None
+
+    @model_validator(mode="after")
+    def _both(self) -> MqttSettings:
+        if (self.signing_key_file is None) != (self.signing_key_name is None):
+            raise ValueError("signing_key_file and signing_key_name: neither is of use without the other")
+        return self
 
 
 Days = Annotated[float, Field(gt=0, le=3650, allow_inf_nan=False)]
@@ -175,4 +188,16 @@ def load(path: Path) -> Settings:
     url = settings.database_url or f"sqlite:///{path.resolve().parent / 'gateway.db'}"
     # The store is synchronous; the asynchronous driver's spelling means the same file.
     url = url.replace("sqlite+aiosqlite:", "sqlite:", 1)
-    return settings.model_copy(update={"database_url": url})
+    mqtt = settings.mqtt.placed(path.resolve().parent, os.environ)
+    try:
+        signer_of(mqtt)
+    except LinkRefused as error:
+        raise ConfigError([Finding("mqtt.signing_key_file", str(error))]) from None
+    return settings.model_copy(update={"database_url": url, "mqtt": mqtt})
+
+
+def signer_of(mqtt: MqttSettings) -> Signer | None:
+    """What signs commands; None where they are not signed. Raises `LinkRefused` if its key is no good."""
+    if mqtt.signing_key_file is None or mqtt.signing_key_name is None:
+        return None
+    return Signer.from_file(Path(mqtt.signing_key_file), mqtt.signing_key_name)

@@ -16,7 +16,8 @@ from typing import Any
 
 from edge_agent.app import Agent, Ports
 from edge_agent.cloud.channel import Message
-from edge_agent.cloud.link import WINDOW, Link
+from edge_agent.cloud.interfaces import Link
+from edge_agent.cloud.link import WINDOW
 from edge_agent.config import BusSection, Settings
 from edge_agent.drivers.simulated.cable import MemoryCable
 from edge_agent.drivers.simulated.devices import framing_of
@@ -24,6 +25,7 @@ from edge_agent.drivers.transport import Transport
 from edge_agent.errors import LinkFault, PortLost, StorageFault
 from edge_agent.journal.store import Batch, JournalStore
 from edge_agent.model import Instant
+from edge_agent.protocol.topics import Topics
 from edge_agent.runtime.desk import Incoming
 from edge_agent.runtime.ids import Ids
 from tools.bus_simulator.plant import build_devices, build_world, line_baud
@@ -190,10 +192,12 @@ def rfc3339(at_s: float) -> str:
 class SimulatedLink:
     """`Link` to the plant's broker, with the network's delay, for one agent."""
 
-    def __init__(self, broker: Broker, lifeline: Lifeline) -> None:
+    def __init__(self, broker: Broker, lifeline: Lifeline, machine_id: str) -> None:
+        self._reply_topic = Topics(machine_id).reply("plant")
         self.on_up: Callable[[], None] = lambda: None
         self.on_down: Callable[[], None] = lambda: None
         self.on_command: Callable[[Incoming], None] = lambda incoming: None
+        self.on_refusal: Callable[[str], None] = lambda cause: None
         self.window = WINDOW
         self._broker = broker
         self._lifeline = lifeline
@@ -265,7 +269,7 @@ class SimulatedLink:
             command=command.name,
             payload=command.payload,
             acknowledge=acknowledge,
-            response_topic="reply",
+            response_topic=self._reply_topic,
             correlation=command.correlation,
             message_expiry_s=_left_s(command.expires_s, now_s),
             x_request_id=command.x_request_id,
@@ -326,8 +330,8 @@ class Plant:
         def transport(bus: BusSection) -> Transport:
             return MortalTransport(cables[bus.port], lifeline)
 
-        def link(_: Settings, __: Callable[[bool], str]) -> Link:
-            return SimulatedLink(self.broker, lifeline)
+        def link(settings: Settings, _: Callable[[bool], str]) -> Link:
+            return SimulatedLink(self.broker, lifeline, settings.machine.machine_id)
 
         ports = Ports(
             clock=self.clock,

@@ -1,0 +1,26 @@
+"""How long to wait before the broker is tried again. Shared by machine and gateway."""
+
+from __future__ import annotations
+
+import random
+
+
+class Backoff:
+    """Pauses that double up to a bound, each shortened at random ("full jitter"), so that a thousand machines
+    do not come back in one moment after their broker was away."""
+
+    def __init__(self, first_s: float, longest_s: float, jitter: random.Random) -> None:
+        self._first_s = first_s
+        self._longest_s = longest_s
+        self._jitter = jitter
+        self._next_s = first_s
+
+    def pause_s(self) -> float:
+        """The next pause in seconds: at least a quarter of the first, never more than the bound."""
+        most_s = self._next_s
+        self._next_s = min(self._longest_s, most_s * 2)
+        return self._jitter.uniform(self._first_s / 4, most_s)
+
+    def reset(self) -> None:
+        """Begins anew: the broker was there."""
+        self._next_s = self._first_s

@@ -1,0 +1,259 @@
+"""The files a link authenticates with, judged before they are used. Shared by machine and gateway; no MQTT.
+
+Nothing here puts what is in a file into an error or a log; errors name the file and what is wrong with it.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import ssl
+import stat
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+from edge_agent.errors import LinkFault, LinkRefused
+from edge_agent.protocol.broker import CREDENTIALS_DIRECTORY, BrokerSection
+
+LONGEST_SECRET = 65_536
+"""Bytes of a password or key file at most."""
+_FIRST_CERTIFICATE = re.compile("-----BEGIN CERTIFICATE-----.+?-----END CERTIFICATE-----", re.DOTALL)
+REFUSALS = frozenset({0x85, 0x86, 0x87, 0x8A, 0x8C})
+"""Reason codes by which a broker says that it will not have us (MQTT 5, 3.2.2.2): client identifier, user
+name or password, not authorized, banned, authentication method."""
+
+Stamp = tuple[tuple[int, int, int] | None, ...]
+"""Modification time, size and inode of each file; None for one that is not there."""
+
+
+@dataclass(frozen=True, slots=True)
+class WallTime:
+    """Unix time, and whether it was synchronised (or is trusted to be right without)."""
+
+    wall_s: float
+    synced: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Shown:
+    """Files that were found good: what TLS and CONNECT need of them."""
+
+    context: ssl.SSLContext | None
+    username: str | None
+    password: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Credentials:
+    """Whom we trust and what we show; absolute paths. `tls` alone trusts whom the system trusts."""
+
+    tls: bool = False
+    ca_file: Path | None = None
+    cert_file: Path | None = None
+    key_file: Path | None = None
+    username: str | None = None
+    password_file: Path | None = None
+
+    @classmethod
+    def of(cls, section: BrokerSection) -> Credentials:
+        """What a configuration says, its files placed (`BrokerSection.placed`)."""
+        tls = section.tls
+
+        def path(name: str | None) -> Path | None:
+            return None if name is None else Path(name)
+
+        return cls(
+            tls=tls is not None,
+            ca_file=None if tls is None else path(tls.ca_file),
+            cert_file=None if tls is None else path(tls.cert_file),
+            key_file=None if tls is None else path(tls.key_file),
+            username=section.username,
+            password_file=path(section.password_file),
+        )
+
+    def stamp(self) -> Stamp:
+        """Changes whenever a file does; costs a stat of each."""
+        return tuple(_stamp(path) for path in self._files())
+
+    def judge(self, now: WallTime) -> Shown:
+        """Reads the files. Raises `LinkRefused` naming the first that is no good."""
+        password = None
+        if self.password_file is not None:
+            secret = read_secret(self.password_file)
+            password = _text(self.password_file, secret).removesuffix("\n").removesuffix("\r")
+            if not password:
+                raise LinkRefused(f"{self.password_file} is empty")
+        context = self._context(now) if self.tls else None
+        return Shown(context, self.username, password)
+
+    def _files(self) -> Iterator[Path]:
+        for path in (self.ca_file, self.cert_file, self.key_file, self.password_file):
+            if path is not None:
+                yield path
+
+    def _context(self, now: WallTime) -> ssl.SSLContext:
+        """A client's context: TLS 1.2 at least, certificate and name of the broker are verified."""
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+        context.minimum_version = ssl.TLSVersion.TLSv1_2
+        if self.ca_file is None:
+            context.load_default_certs()
+        else:
+            _demand_readable(self.ca_file)
+            try:
+                context.load_verify_locations(self.ca_file)
+            except ssl.SSLError:
+                raise LinkRefused(f"{self.ca_file} holds no certificate") from None
+            if context.cert_store_stats()["x509_ca"] == 0:
+                raise LinkRefused(f"{self.ca_file} holds no certificate of a CA")
+        if self.cert_file is not None and self.key_file is not None:
+            _demand_readable(self.cert_file)
+            read_secret(self.key_file)
+            _demand_in_force(self.cert_file, now)
+            self._load_pair(context, self.cert_file, self.key_file)
+        return context
+
+    @staticmethod
+    def _load_pair(context: ssl.SSLContext, cert_file: Path, key_file: Path) -> None:
+        def no_passphrase() -> str:
+            raise LinkRefused(f"{key_file} is encrypted")  # else OpenSSL asks at the terminal
+
+        try:
+            context.load_cert_chain(cert_file, key_file, no_passphrase)
+        except ssl.SSLError as error:
+            if error.reason == "KEY_VALUES_MISMATCH":
+                raise LinkRefused(f"{key_file} is not the key of {cert_file}") from None
+            raise LinkRefused(f"{cert_file} and {key_file} cannot be used: {_reason(error)}") from None
+
+
+NOTHING = Credentials()
+"""Neither TLS nor a user name: a broker on loopback."""
+
+
+def read_secret(path: Path) -> bytes:
+    """What is in a file that nobody but us may read. Raises `LinkRefused` if others may, or we may not.
+
+    A file in systemd's credentials folder may show the group's read bit: that is the mask of the ACL by which
+    our user gets it (systemd issue 29435); the folder is closed to everybody else.
+    """
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+    except OSError as error:
+        raise LinkRefused(f"{path}: {error.strerror}") from None
+    try:
+        about = os.fstat(descriptor)
+        if not stat.S_ISREG(about.st_mode):
+            raise LinkRefused(f"{path} is no file")
+        too_open = 0o027 if _is_of_systemd(path) else 0o077
+        if about.st_mode & too_open:
+            raise LinkRefused(f"{path} can be read by others (mode {stat.S_IMODE(about.st_mode):04o})")
+        return os.read(descriptor, LONGEST_SECRET)
+    except OSError as error:
+        raise LinkRefused(f"{path}: {error.strerror}") from None
+    finally:
+        os.close(descriptor)
+
+
+def _is_of_systemd(path: Path) -> bool:
+    place = os.environ.get(CREDENTIALS_DIRECTORY, "")
+    return bool(place) and path.parent == Path(place)
+
+
+def _text(path: Path, secret: bytes) -> str:
+    try:
+        return secret.decode("utf-8")
+    except UnicodeDecodeError:
+        raise LinkRefused(f"{path} is not UTF-8") from None
+
+
+def _demand_readable(path: Path) -> None:
+    try:
+        with path.open("rb"):
+            pass
+    except OSError as error:
+        raise LinkRefused(f"{path}: {error.strerror}") from None
+
+
+def _stamp(path: Path) -> tuple[int, int, int] | None:
+    try:
+        about = path.stat()
+    except OSError:
+        return None
+    return about.st_mtime_ns, about.st_size, about.st_ino
+
+
+def _demand_in_force(path: Path, now: WallTime) -> None:
+    """A clock that was never synchronised runs behind, if at all: that a certificate is over is believed of
+    it, that it is not yet valid is not."""
+    begins_s, ends_s = validity_s(path)
+    if now.wall_s > ends_s:
+        raise LinkRefused(f"{path} has expired")
+    if now.wall_s < begins_s and now.synced:
+        raise LinkRefused(f"{path} is not valid yet")
+
+
+def validity_s(path: Path) -> tuple[float, float]:
+    """Unix times between which the first certificate of a PEM file is valid (RFC 5280, 4.1.2.5).
+
+    The standard library has no public function that tells. Raises `LinkRefused` if it holds none.
+    """
+    try:
+        found = _FIRST_CERTIFICATE.search(path.read_text(encoding="utf-8", errors="replace"))
+        if found is None:
+            raise ValueError("no certificate")
+        der = ssl.PEM_cert_to_DER_cert(found[0])
+        _, certificate, _ = _der(der, 0)
+        tag, at, _ = _der(der, certificate)  # TBSCertificate
+        tag, _, after = _der(der, at)
+        if tag == 0xA0:  # the version is left out where it is 1
+            _, _, after = _der(der, after)
+        for _ in ("signature", "issuer"):
+            _, _, after = _der(der, after)
+        _, at, _ = _der(der, after)
+        begins_s, at = _der_time_s(der, at)
+        return begins_s, _der_time_s(der, at)[0]
+    except (OSError, ValueError, IndexError):
+        raise LinkRefused(f"{path} holds no certificate that can be read") from None
+
+
+def _der(der: bytes, at: int) -> tuple[int, int, int]:
+    """Tag of the element at a place, where its content begins, and where the next element does (X.690)."""
+    tag, length, content = der[at], der[at + 1], at + 2
+    if length >= 0x80:
+        count = length & 0x7F
+        length, content = int.from_bytes(der[content : content + count], "big"), content + count
+    return tag, content, content + length
+
+
+def _der_time_s(der: bytes, at: int) -> tuple[float, int]:
+    """A UTCTime (tag 23, its years are 1950 to 2049) or a GeneralizedTime, and where the next element is."""
+    tag, content, after = _der(der, at)
+    text = der[content:after].decode("ascii")
+    if tag == 0x17:
+        text = ("20" if text[:2] < "50" else "19") + text
+    return datetime.strptime(text, "%Y%m%d%H%M%SZ").replace(tzinfo=UTC).timestamp(), after
+
+
+def fault_of(error: BaseException | None) -> LinkFault:
+    """What an error of connecting means: `LinkRefused` where TLS says so, else a broker that is not there."""
+    if isinstance(error, ssl.SSLCertVerificationError):
+        return LinkRefused(f"the broker's certificate is not accepted: {error.verify_message}")
+    if isinstance(error, ssl.SSLError):
+        return alert_in(str(error)) or LinkFault(f"no TLS connection: {_reason(error)}")
+    if isinstance(error, OSError):
+        return LinkFault(f"no connection: {error.strerror or error or type(error).__name__}")
+    return LinkFault("no connection")
+
+
+def _reason(error: ssl.SSLError) -> str:
+    return getattr(error, "reason", None) or error.strerror or "unknown"
+
+
+def alert_in(text: str) -> LinkRefused | None:
+    """The broker's TLS alert in the text of an error, if there is one: it does not accept our certificate."""
+    found = re.search(r"_ALERT_(\w+)|alert ([a-z ]+)", text)
+    if found is None:
+        return None
+    alert = (found[1] or found[2]).replace("_", " ").lower().strip()
+    return LinkRefused(f"the broker does not accept us: TLS alert {alert!r}")

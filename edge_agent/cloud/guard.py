@@ -1,0 +1,130 @@
+"""Who sent a command: Ed25519 signatures, replays, challenges; the only file that imports PyNaCl.
+
+What is signed is told by `edge_agent.protocol.signing`. PyNaCl is imported only where keys are configured.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import hmac
+from collections.abc import Mapping
+from typing import Any
+
+from edge_agent.errors import Code, Forged, Refusal
+from edge_agent.model import Instant
+from edge_agent.protocol.broker import key_bytes
+from edge_agent.protocol.commands import DOOR_OPENING, DOOR_OPENING_LIFE_S, Command, decode
+from edge_agent.protocol.signing import signed_bytes
+from edge_agent.protocol.topics import Topics
+from edge_agent.runtime.desk import Incoming
+from edge_agent.runtime.ids import Ids
+
+CHALLENGE_S = 15.0
+"""A challenge is renewed so often; the one before it counts for as long again."""
+CHALLENGE_LIFE_NS = 2 * round(CHALLENGE_S * 1e9)
+UNDATED_LIFE_S = 3600.0
+"""How long the signature of a command is remembered that no clock can tell the age of."""
+REMEMBERED = 4096
+"""Signatures remembered at most. Only a holder of a key can fill it; then those that end first go."""
+
+
+class Guard:
+    """Lets in what a configured key has signed, for this machine, once.
+
+    While the clock is not synchronised, how old a command is is told by the broker alone. Then one that opens
+    a door has to repeat what this machine told everybody a moment ago: nobody could have signed it earlier.
+    """
+
+    def __init__(self, keys: Mapping[str, str], machine_id: str, ids: Ids) -> None:
+        """`keys`: Ed25519 public keys in base64, by name."""
+        from nacl.exceptions import BadSignatureError
+        from nacl.signing import VerifyKey
+
+        self._bad: type[Exception] = BadSignatureError
+        self._keys: dict[str, Any] = {name: VerifyKey(key_bytes(text)) for name, text in keys.items()}
+        self._topics = Topics(machine_id)
+        self._ids = ids
+        self._seen: dict[bytes, int] = {}
+        """Signatures, and the CLOCK_BOOTTIME from which their commands cannot act any more."""
+        self._challenges: list[tuple[bytes, int]] = []
+        """The present one and the one before it, and when each was made."""
+
+    @property
+    def challenge(self) -> str | None:
+        """What is told on `state/online`; None while the clock is synchronised."""
+        return self._challenges[0][0].decode("ascii") if self._challenges else None
+
+    def renew(self, now: Instant) -> bool:
+        """Makes a new challenge, or ends them when the clock is synchronised; True if there is news."""
+        if now.synced:
+            ended, self._challenges = bool(self._challenges), []
+            return ended
+        made = (self._ids.unique("challenge").encode("ascii"), now.boottime_ns)
+        self._challenges = [made, *self._challenges[:1]]
+        return True
+
+    def admit(self, incoming: Incoming, now: Instant) -> bool:
+        """True for a command that is here for the first time, False for one that the broker delivers again.
+
+        Raises `Forged` for everything that is not signed for us by a known key, and for a message that was
+        here already and does not say so (MQTT's DUP).
+        """
+        signature = self._verified(incoming)
+        self._forget(now)
+        if signature in self._seen:
+            if not incoming.duplicate:
+                raise Forged(Code.PERMISSION_DENIED, "it was sent before")
+            return False
+        ends_ns = now.boottime_ns + round(_life_s(incoming, now) * 1e9)
+        if ends_ns > now.boottime_ns:  # else it has expired, and never acts
+            if len(self._seen) >= REMEMBERED:
+                del self._seen[min(self._seen, key=self._seen.__getitem__)]
+            self._seen[signature] = ends_ns
+        return True
+
+    def demand_fresh(self, name: str, command: Command, now: Instant) -> None:
+        """Raises `Refusal` with code 4 for a command that opens a door and may have been held back."""
+        if now.synced or name not in DOOR_OPENING:
+            return
+        told, fresh = command.challenge.encode(), False
+        for challenge, made_ns in self._challenges:
+            lives = now.boottime_ns - made_ns < CHALLENGE_LIFE_NS
+            fresh |= hmac.compare_digest(challenge, told) and lives
+        if not fresh:
+            raise Refusal(Code.EXPIRED, "the command does not repeat the machine's present challenge")
+
+    def _verified(self, incoming: Incoming) -> bytes:
+        """The signature. Raises `Forged` unless it is one."""
+        if incoming.signature is None or incoming.signature_key is None:
+            raise Forged(Code.PERMISSION_DENIED, "it is not signed")
+        key = self._keys.get(incoming.signature_key)
+        if key is None:
+            raise Forged(Code.PERMISSION_DENIED, "it is signed with a key that is not known here")
+        if incoming.topic != self._topics.command(incoming.command):
+            raise Forged(Code.PERMISSION_DENIED, "it is for another topic")
+        try:
+            signature = base64.b64decode(incoming.signature, validate=True)
+            key.verify(signed_bytes(incoming.topic, incoming.payload), signature)
+        except (self._bad, binascii.Error, ValueError):
+            raise Forged(Code.PERMISSION_DENIED, "its signature is wrong") from None
+        return signature
+
+    def _forget(self, now: Instant) -> None:
+        over = [signature for signature, ends_ns in self._seen.items() if ends_ns <= now.boottime_ns]
+        for signature in over:
+            del self._seen[signature]
+
+
+def _life_s(incoming: Incoming, now: Instant) -> float:
+    """For how many seconds, at most, the command could act, whatever else a broker says about it later."""
+    try:
+        command = decode(incoming.command, incoming.payload)
+    except Refusal:
+        return UNDATED_LIFE_S  # it never acts; the same again is a replay all the same
+    if incoming.command in DOOR_OPENING:
+        # Unsynchronised, its challenge ends sooner.
+        return DOOR_OPENING_LIFE_S
+    if now.synced:
+        return command.expires_at.timestamp() - now.wall_s
+    return UNDATED_LIFE_S

@@ -1,0 +1,36 @@
+"""What can be asked of a link to the cloud, whatever library or simulation is behind it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Protocol
+
+from edge_agent.cloud.channel import Message
+from edge_agent.runtime.desk import Incoming
+
+
+class Link(Protocol):
+    """What the rest of the agent needs of a link; a simulated one offers the same."""
+
+    on_up: Callable[[], None]
+    on_down: Callable[[], None]
+    on_command: Callable[[Incoming], None]
+    on_refusal: Callable[[str], None]
+    """Gets why our credentials or the broker's are no good, once for each cause; "" when the link is up."""
+
+    @property
+    def up(self) -> bool:
+        """Whether the broker is connected."""
+
+    @property
+    def window(self) -> int:
+        """How many acknowledged publications may be in flight."""
+
+    def publish(self, message: Message, on_acknowledged: Callable[[], None] | None = None) -> None:
+        """Sends on the present connection; without one it is dropped. `on_acknowledged`: PUBACK came."""
+
+    def rest(self, resting: bool) -> None:
+        """Whether patient messages wait until further notice."""
+
+    async def run(self) -> None:
+        """Keeps a connection until cancelled, then says good-bye."""

@@ -1,0 +1,52 @@
+"""Sockets under an MQTT client: closed when their handshake fails, and without delay.
+
+Imports no MQTT library; shared by machine and gateway. Facts about the library: paho-mqtt 2.2,
+`Client._create_socket`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+from typing import Any
+
+
+class ClosesSockets:
+    """Goes before paho's `Client` among the bases of a class: the library itself leaves a socket whose TLS or
+    websocket handshake failed to the garbage collector."""
+
+    _opened: socket.socket | None = None
+
+    def _create_socket_connection(self) -> socket.socket:
+        made: socket.socket = super()._create_socket_connection()  # type: ignore[misc]
+        self._opened = made
+        return made
+
+    def _ssl_wrap_socket(self, tcp_sock: socket.socket) -> Any:
+        client: Any = self
+        made = client._ssl_context.wrap_socket(
+            tcp_sock, server_hostname=client._host, do_handshake_on_connect=False
+        )
+        self._opened = made
+        made.settimeout(client._connect_timeout)
+        made.do_handshake()
+        return made
+
+    def _create_socket(self) -> Any:
+        try:
+            return super()._create_socket()  # type: ignore[misc]
+        except BaseException:
+            if self._opened is not None:
+                self._opened.close()
+            raise
+        finally:
+            self._opened = None
+
+
+def send_at_once(sock: Any) -> None:
+    """Small packets must not wait for the acknowledgement of those before (Nagle): that costs 40 ms a hop.
+
+    `sock`: what the library calls a socket; under websockets it holds the real one.
+    """
+    with contextlib.suppress(OSError):  # a socket that closes already; the link sees that by itself
+        getattr(sock, "_socket", sock).setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)

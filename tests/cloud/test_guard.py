@@ -1,0 +1,166 @@
+"""Who may send commands: the guard by itself, with time as the test wants it."""
+
+from __future__ import annotations
+
+import random
+import subprocess
+import sys
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+
+from edge_agent.cloud import guard as guard_module
+from edge_agent.cloud.guard import CHALLENGE_S, Guard
+from edge_agent.errors import Code, Forged, Refusal
+from edge_agent.model import Instant
+from edge_agent.protocol.commands import decode
+from edge_agent.protocol.signing import SIGNATURE, SIGNATURE_KEY
+from edge_agent.protocol.topics import Topics
+from edge_agent.runtime.desk import Incoming
+from edge_agent.runtime.ids import Ids
+from tests.support.sender import body_of, public_key
+from tools.gateway.signer import Signer
+
+SEED = bytes(range(32))
+SIGNER = Signer(SEED, "g")
+
+
+def at(passed_s: float = 0.0, *, synced: bool = True) -> Instant:
+    """A moment so long after now."""
+    wall_s = datetime.now(UTC).timestamp() + passed_s
+    return Instant("boot", round((1000 + passed_s) * 1e9), wall_s, synced)
+
+
+def make() -> Guard:
+    return Guard({"g": public_key(SEED)}, "m1", Ids(random.Random(3)))
+
+
+def signed(name: str, body: bytes, machine: str = "m1", **changes: Any) -> Incoming:
+    topic = Topics(machine).command(name)
+    user = dict(SIGNER.properties(topic, body))
+    fields: dict[str, Any] = {"signature": user[SIGNATURE], "signature_key": user[SIGNATURE_KEY]}
+    return Incoming(name, body, lambda: None, topic=topic, **(fields | changes))
+
+
+def dropoff(request_id: str = "d", life_s: float = 8.0, **changes: Any) -> Incoming:
+    return signed("dropoff", body_of(request_id, life_s, reservation_id="r"), **changes)
+
+
+def test_a_command_for_another_machine_is_none_for_us_whoever_delivers_it() -> None:
+    with pytest.raises(Forged, match="for another topic"):
+        make().admit(dropoff(machine="m2"), at())
+
+
+def test_the_same_bytes_come_in_once_unless_they_are_marked_as_delivered_again() -> None:
+    guard, incoming = make(), dropoff()
+    assert guard.admit(incoming, at()) is True
+    again = dropoff("other")
+    assert guard.admit(again, at()) is True
+    marked = Incoming(
+        "dropoff",
+        incoming.payload,
+        lambda: None,
+        topic=incoming.topic,
+        signature=incoming.signature,
+        signature_key="g",
+        duplicate=True,
+    )
+    assert guard.admit(marked, at(1)) is False
+    with pytest.raises(Forged, match="it was sent before") as caught:
+        guard.admit(incoming, at(1))
+    assert caught.value.code is Code.PERMISSION_DENIED
+
+
+@pytest.mark.parametrize(
+    ("name", "life_s", "synced", "remembered_s"),
+    [
+        ("dropoff", 8.0, True, 30),
+        ("dropoff", 8.0, False, 30),
+        ("cancel", 8.0, True, 8),
+        ("cancel", 7200.0, True, 7200),
+        ("cancel", 8.0, False, 3600),
+    ],
+)
+def test_a_signature_is_remembered_as_long_as_its_command_could_act(
+    name: str, life_s: float, synced: bool, remembered_s: float
+) -> None:
+    guard = make()
+    guard.admit(signed(name, body_of("r", life_s, reservation_id="r")), at(synced=synced))
+    other = signed("echo", body_of("e", 1e6, message=""))
+    guard.admit(other, at(remembered_s - 1, synced=synced))
+    assert len(guard._seen) == 2
+    with pytest.raises(Forged):
+        guard.admit(other, at(remembered_s + 1, synced=synced))
+    assert len(guard._seen) == 1
+
+
+def test_an_expired_command_takes_no_room_and_the_room_has_a_bound(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(guard_module, "REMEMBERED", 3)
+    guard = make()
+    assert guard.admit(signed("cancel", body_of("r", -1.0, reservation_id="r")), at()) is True
+    assert len(guard._seen) == 0
+    many = [signed("cancel", body_of(str(n), 100.0 - n, reservation_id="r")) for n in range(5)]
+    for incoming in many:
+        assert guard.admit(incoming, at()) is True
+    assert len(guard._seen) == 3
+    for kept in (many[0], many[1], many[4]):  # what could act the longest, and the newest
+        with pytest.raises(Forged):
+            guard.admit(kept, at())
+
+
+def demand(guard: Guard, challenge: str, now: Instant, name: str = "dropoff") -> None:
+    body = body_of("r", reservation_id="r", challenge=challenge)
+    guard.demand_fresh(name, decode(name, body), now)
+
+
+@pytest.mark.parametrize("name", ["dropoff", "pickup", "open-door"])
+def test_a_challenge_counts_until_the_one_after_the_next(name: str) -> None:
+    guard = make()
+    assert guard.renew(at(synced=False))
+    first = guard.challenge
+    assert first is not None
+    demand(guard, first, at(1, synced=False), name)
+    guard.renew(at(CHALLENGE_S, synced=False))
+    second = guard.challenge
+    assert second not in (None, first)
+    demand(guard, first, at(CHALLENGE_S + 1, synced=False), name)
+    demand(guard, second or "", at(CHALLENGE_S + 1, synced=False), name)
+    guard.renew(at(2 * CHALLENGE_S, synced=False))
+    for wrong in (first, "", first.upper(), f"{second}x"):
+        with pytest.raises(Refusal) as caught:
+            demand(guard, wrong, at(2 * CHALLENGE_S + 1, synced=False), name)
+        assert caught.value.code is Code.EXPIRED
+
+
+def test_a_challenge_ends_though_nobody_renewed_it() -> None:
+    guard = make()
+    guard.renew(at(synced=False))
+    told = guard.challenge or ""
+    demand(guard, told, at(2 * CHALLENGE_S - 1, synced=False))
+    with pytest.raises(Refusal):
+        demand(guard, told, at(2 * CHALLENGE_S + 1, synced=False))
+
+
+def test_nothing_is_demanded_with_a_clock_or_of_what_opens_no_door() -> None:
+    guard = make()
+    demand(guard, "", at(synced=True))
+    demand(guard, "", at(synced=False), "cancel")
+    with pytest.raises(Refusal):  # before the first challenge none counts, not even no challenge
+        demand(guard, "", at(synced=False))
+
+
+def test_challenges_end_with_the_clock() -> None:
+    guard = make()
+    assert not guard.renew(at(synced=True))
+    assert guard.challenge is None
+    assert guard.renew(at(synced=False))
+    assert guard.renew(at(synced=True))
+    assert guard.challenge is None
+    assert not guard.renew(at(synced=True))
+
+
+def test_pynacl_is_imported_only_where_there_are_keys() -> None:
+    script = "import sys, edge_agent.cloud.guard, tools.gateway.signer; print('nacl' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "False"

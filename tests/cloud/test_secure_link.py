@@ -1,0 +1,401 @@
+"""The real link against a real Mosquitto with TLS: who is let in, what is refused, how files change."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import ssl
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager, suppress
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from edge_agent.cloud import link as link_module
+from edge_agent.cloud.channel import Message
+from edge_agent.cloud.credentials import Credentials, WallTime
+from edge_agent.protocol.topics import Topics
+from tests.support.broker import Broker, free_port
+from tests.support.pki import DAY, Authority, write_private
+from tests.support.secure import (
+    LOCALHOST,
+    DeafProxy,
+    Keys,
+    SecureBroker,
+    make_link,
+    password_file,
+    watched,
+)
+
+TOPICS = Topics("m1")
+
+
+@pytest.fixture
+def keys(tmp_path: Path) -> Keys:
+    return Keys.make(tmp_path / "keys")
+
+
+@pytest.fixture
+def broker(tmp_path: Path, keys: Keys) -> Iterator[SecureBroker]:
+    running = SecureBroker(tmp_path / "broker", keys.server, keys.authority.file)
+    running.start()
+    yield running
+    running.stop(kill=True)
+
+
+@pytest.fixture(autouse=True)
+def _short_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(link_module, "FIRST_REFUSED_S", 0.05)
+    monkeypatch.setattr(link_module, "LONGEST_REFUSED_S", 0.2)
+
+
+async def acknowledged(link: Any) -> None:
+    """Sends an event and waits for its PUBACK."""
+    told = asyncio.Event()
+    link.publish(Message(TOPICS.events, "{}"), told.set)
+    async with asyncio.timeout(10):
+        await told.wait()
+
+
+async def test_with_a_client_certificate_it_is_let_in(broker: SecureBroker, keys: Keys) -> None:
+    async with watched(make_link(broker.port, keys.credentials())) as seen:
+        await seen.until(lambda: seen.link.up)
+        await acknowledged(seen.link)
+        client: Any = seen.link._client
+        assert client.socket().version() in ("TLSv1.2", "TLSv1.3")
+        assert seen.refusals == [""]
+
+
+@pytest.mark.parametrize("secure", [False, True])
+async def test_websockets_with_and_without_tls(tmp_path: Path, keys: Keys, secure: bool) -> None:
+    class Web(SecureBroker):
+        def listener(self) -> list[str]:
+            lines = super().listener() if secure else Broker.listener(self)
+            # Mosquitto 2.0.11 does not start without a listener that is no websockets one.
+            return [*lines, "protocol websockets", f"listener {free_port()} {LOCALHOST}"]
+
+    broker = Web(tmp_path / "broker", keys.server, keys.authority.file)
+    broker.start()
+    try:
+        credentials = keys.credentials() if secure else Credentials()
+        link = make_link(broker.port, credentials, transport="websockets")
+        async with watched(link) as seen:
+            await seen.until(lambda: link.up)
+            await acknowledged(link)
+    finally:
+        broker.stop(kill=True)
+
+
+Spoil = Callable[[Keys], Credentials]
+
+
+def open_key(keys: Keys) -> Credentials:
+    keys.client.key.chmod(0o640)
+    return keys.credentials()
+
+
+def missing_key(keys: Keys) -> Credentials:
+    keys.client.key.unlink()
+    return keys.credentials()
+
+
+def other_key(keys: Keys) -> Credentials:
+    write_private(keys.client.key, keys.authority.issue("other").key.read_bytes())
+    return keys.credentials()
+
+
+def encrypted_key(keys: Keys) -> Credentials:
+    keys.authority.issue("m1", passphrase=b"sesame")
+    return keys.credentials()
+
+
+def expired(keys: Keys) -> Credentials:
+    keys.authority.issue("m1", begins=-3 * DAY, ends=-timedelta(seconds=2))
+    return keys.credentials()
+
+
+def no_certificate(keys: Keys) -> Credentials:
+    keys.client.cert.write_text("no certificate")
+    return keys.credentials()
+
+
+def no_ca(keys: Keys) -> Credentials:
+    return keys.credentials(ca_file=keys.client.cert)
+
+
+def garbage_ca(keys: Keys) -> Credentials:
+    keys.authority.file.write_text("garbage")
+    return keys.credentials()
+
+
+def open_password(keys: Keys) -> Credentials:
+    path = keys.authority.folder / "password"
+    path.write_text("sesame")
+    path.chmod(0o604)
+    return keys.credentials(username="m1", password_file=path)
+
+
+def empty_password(keys: Keys) -> Credentials:
+    path = keys.authority.folder / "password"
+    write_private(path, b"\n")
+    return keys.credentials(username="m1", password_file=path)
+
+
+@pytest.mark.parametrize(
+    ("spoil", "cause"),
+    [
+        (open_key, "m1.key can be read by others (mode 0640)"),
+        (missing_key, "m1.key: No such file or directory"),
+        (other_key, "m1.key is not the key of"),
+        (encrypted_key, "m1.key is encrypted"),
+        (expired, "m1.pem has expired"),
+        (no_certificate, "m1.pem holds no certificate that can be read"),
+        (no_ca, "m1.pem holds no certificate of a CA"),
+        (garbage_ca, "ca.pem holds no certificate"),
+        (open_password, "password can be read by others (mode 0604)"),
+        (empty_password, "password is empty"),
+    ],
+)
+async def test_files_that_are_no_good_are_not_shown_to_any_broker(
+    keys: Keys, spoil: Spoil, cause: str
+) -> None:
+    async with DeafProxy(1) as nobody, watched(make_link(nobody.port, spoil(keys))) as seen:
+        await seen.refused(cause)
+        assert nobody.accepted == 0
+        assert "sesame" not in json.dumps([seen.refusals, seen.logs], default=repr)
+
+
+async def test_a_mended_file_is_taken_at_once_though_the_pause_is_long(
+    broker: SecureBroker, keys: Keys, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(link_module, "FIRST_REFUSED_S", 3600.0)
+    keys.authority.issue("m1", begins=-3 * DAY, ends=-DAY)
+    async with watched(make_link(broker.port, keys.credentials())) as seen:
+        await seen.refused("has expired", attempts=1)
+        keys.authority.issue("m1")
+        await seen.mended()
+
+
+async def test_another_cause_is_told_anew(broker: SecureBroker, keys: Keys) -> None:
+    good = keys.client.key.read_bytes()
+    keys.client.key.chmod(0o644)
+    async with watched(make_link(broker.port, keys.credentials())) as seen:
+        await seen.refused("can be read by others")
+        keys.client.key.unlink()
+        await seen.until(lambda: len(seen.refusals) == 2)
+        assert "No such file" in seen.refusals[1]
+        write_private(keys.client.key, good)
+        await seen.mended()
+        assert len(seen.refusals) == 3
+
+
+class TestBrokersThatAreNoGood:
+    """The broker shows a certificate that we do not accept."""
+
+    async def refused(self, tmp_path: Path, keys: Keys, cause: str, **changes: Any) -> None:
+        broker = SecureBroker(tmp_path / "broker", keys.server, keys.authority.file)
+        broker.start()
+        try:
+            link = make_link(broker.port, keys.credentials(**changes))
+            async with watched(link) as seen:
+                await seen.refused(cause)
+        finally:
+            broker.stop(kill=True)
+
+    async def test_of_another_ca(self, tmp_path: Path, keys: Keys) -> None:
+        other = Authority(tmp_path / "other", "other").file
+        await self.refused(
+            tmp_path, keys, "is not accepted: self-signed certificate in certificate chain", ca_file=other
+        )
+
+    async def test_of_another_name(self, tmp_path: Path, keys: Keys) -> None:
+        keys.server = keys.authority.issue("broker", hosts=("broker.example.org",))
+        await self.refused(tmp_path, keys, "is not accepted: IP address mismatch")
+
+    async def test_expired(self, tmp_path: Path, keys: Keys) -> None:
+        keys.server = keys.authority.issue("broker", hosts=(LOCALHOST,), begins=-3 * DAY, ends=-DAY)
+        await self.refused(tmp_path, keys, "is not accepted: certificate has expired")
+
+
+@pytest.mark.parametrize("version", ["tlsv1.2", "tlsv1.3"])
+async def test_a_certificate_that_the_broker_does_not_accept(
+    tmp_path: Path, keys: Keys, version: str
+) -> None:
+    others = Authority(tmp_path / "other", "other").file
+    broker = SecureBroker(tmp_path / "broker", keys.server, others, f"tls_version {version}")
+    broker.start()
+    try:
+        async with watched(make_link(broker.port, keys.credentials())) as seen:
+            await seen.refused("the broker does not accept us: TLS alert 'unknown ca'")
+    finally:
+        broker.stop(kill=True)
+
+
+async def test_a_password_that_the_broker_does_not_accept(tmp_path: Path, keys: Keys) -> None:
+    users = password_file(tmp_path, m1="right")
+    lines = ("allow_anonymous false", f"password_file {users}")
+    broker = SecureBroker(tmp_path / "broker", keys.server, keys.authority.file, *lines, required=False)
+    broker.start()
+    secret = tmp_path / "password"
+    write_private(secret, b"wrong-sesame\n")
+    changes = {"cert_file": None, "key_file": None, "username": "m1", "password_file": secret}
+    try:
+        async with watched(make_link(broker.port, keys.credentials(**changes))) as seen:
+            await seen.refused("the broker refuses us: Not authorized")
+            assert "wrong-sesame" not in json.dumps(seen.logs, default=repr)
+            write_private(secret, b"right\n")
+            await seen.mended()
+    finally:
+        broker.stop(kill=True)
+
+
+async def test_a_broker_that_is_not_there_is_no_refusal(keys: Keys, broker: SecureBroker) -> None:
+    broker.stop(kill=True)
+    async with watched(make_link(broker.port, keys.credentials())) as seen:
+        await seen.until(lambda: len(seen.attempts) >= 3)
+        assert seen.refusals == []
+        downs = [entry["reason"] for entry in seen.logs if entry["event"] == "link"]
+        assert downs == ["no connection: Connection refused"]
+        broker.start()
+        await seen.until(lambda: seen.link.up, 10)
+
+
+@asynccontextmanager
+async def scripted(connack: bytes, suback: int) -> AsyncIterator[int]:
+    """Somebody who says what Mosquitto never does: the properties of a CONNACK, the reason of a SUBACK, and
+    then nothing more. Gives the port."""
+    serving: list[Any] = []
+
+    async def packet(reader: asyncio.StreamReader) -> tuple[int, bytes]:
+        kind, length, shift = (await reader.readexactly(1))[0], 0, 0
+        while (byte := (await reader.readexactly(1))[0]) & 0x80:
+            length, shift = length | (byte & 0x7F) << shift, shift + 7
+        return kind, await reader.readexactly(length | byte << shift)
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        serving.append(asyncio.current_task())
+        with suppress(asyncio.IncompleteReadError, ConnectionError):
+            assert (await packet(reader))[0] == 0x10
+            writer.write(bytes((0x20, 3 + len(connack), 0, 0, len(connack))) + connack)
+            kind, subscribe = await packet(reader)
+            assert kind == 0x82
+            writer.write(bytes((0x90, 4)) + subscribe[:2] + bytes((0, suback)))
+            while True:
+                await packet(reader)
+        writer.close()
+
+    server = await asyncio.start_server(serve, LOCALHOST, 0)
+    try:
+        yield server.sockets[0].getsockname()[1]
+    finally:
+        server.close()
+        await asyncio.wait(serving, timeout=10)
+
+
+async def test_a_broker_that_keeps_the_commands_from_us_is_refused() -> None:
+    """Mosquitto grants every subscription and then delivers nothing; other brokers say no (SUBACK 0x87)."""
+    async with scripted(b"", 0x87) as port, watched(make_link(port, Credentials())) as seen:
+        ups: list[int] = []
+        seen.link.on_up = lambda: ups.append(1)
+        await seen.refused("the broker keeps our commands from us: Not authorized")
+        assert ups == []
+
+
+async def test_a_broker_that_wishes_for_a_longer_keepalive_does_not_make_us_blind() -> None:
+    server_keep_alive = bytes((0x13, 2, 0x58))  # 600 s (MQTT 5, 3.2.2.3.14)
+    async with (
+        scripted(server_keep_alive, 1) as port,
+        watched(make_link(port, Credentials(), keepalive_s=1)) as seen,
+    ):
+        downs: list[int] = []
+        seen.link.on_down = lambda: downs.append(1)
+        await seen.until(lambda: seen.link.up)
+        await seen.until(lambda: downs, 4)
+
+
+async def test_new_files_lead_to_a_new_connection_that_shows_them(broker: SecureBroker, keys: Keys) -> None:
+    async with watched(make_link(broker.port, keys.credentials())) as seen:
+        ups: list[int] = []
+        seen.link.on_up = lambda: ups.append(1)
+        await seen.until(lambda: seen.link.up)
+        first: Any = seen.link._client
+        keys.authority.issue("m1", ends=5 * DAY)
+        await seen.until(lambda: len(ups) == 2)
+        await acknowledged(seen.link)
+        assert seen.link._client is not first
+        assert seen.refusals == ["", ""]
+        assert [e["reason"] for e in seen.logs if e.get("state") == "down"] == ["new credentials"]
+
+
+async def test_bad_new_files_are_told_and_the_standing_connection_stays(
+    broker: SecureBroker, keys: Keys
+) -> None:
+    async with watched(make_link(broker.port, keys.credentials())) as seen:
+        await seen.until(lambda: seen.link.up)
+        first: Any = seen.link._client
+        keys.authority.issue("m1", begins=-3 * DAY, ends=-DAY)
+        await seen.until(lambda: len(seen.refusals) == 2)
+        assert "has expired" in seen.refusals[1]
+        await asyncio.sleep(0.5)
+        await acknowledged(seen.link)
+        assert seen.link._client is first
+        assert len(seen.refusals) == 2
+        keys.authority.issue("m1")
+        await seen.until(lambda: seen.link._client not in (None, first) and seen.link.up)
+        assert seen.refusals[2:] == [""]
+
+
+async def test_a_link_that_swallows_everything_is_dead_after_twice_the_keepalive(
+    broker: SecureBroker, keys: Keys
+) -> None:
+    keepalive_s = 2
+    async with DeafProxy(broker.port) as proxy:
+        link = make_link(proxy.port, keys.credentials(), keepalive_s=keepalive_s)
+        async with watched(link) as seen:
+            await seen.until(lambda: link.up)
+            await acknowledged(link)
+            loop = asyncio.get_running_loop()
+            for talking in (False, True):
+                proxy.deaf = True
+                began_s = loop.time()
+                while link.up:  # also a link that goes on sending must notice that nothing comes back
+                    assert loop.time() - began_s < 2 * keepalive_s + 2
+                    if talking:
+                        link.publish(Message(TOPICS.telemetry, "{}", qos=0))
+                    await asyncio.sleep(0.1)
+                proxy.deaf = False
+                await seen.until(lambda: link.up, 20)
+
+
+async def test_the_loop_is_never_kept_waiting_by_a_broker_that_is_silent(keys: Keys) -> None:
+    """Neither by a connection that is refused, nor by the end of one that is stuck in its handshake."""
+    loop = asyncio.get_running_loop()
+    longest_s = 0.0
+
+    async def beat() -> None:
+        nonlocal longest_s
+        while True:
+            before_s = loop.time()
+            await asyncio.sleep(0.01)
+            longest_s = max(longest_s, loop.time() - before_s)
+
+    beating = asyncio.create_task(beat())
+    async with DeafProxy(1) as silent, watched(make_link(silent.port, keys.credentials())) as seen:
+        await seen.until(lambda: silent.accepted == 1)  # refused behind the proxy: its port has nobody
+        await seen.until(lambda: len(seen.attempts) >= 3)
+        silent.deaf = True
+        count = silent.accepted
+        await seen.until(lambda: silent.accepted > count)
+    beating.cancel()
+    await asyncio.wait([beating])
+    assert longest_s < 0.3
+
+
+def test_tls_1_2_is_the_least(keys: Keys) -> None:
+    context = keys.credentials().judge(WallTime(0.0, synced=False)).context
+    assert context is not None
+    assert context.minimum_version is ssl.TLSVersion.TLSv1_2
+    assert context.verify_mode is ssl.CERT_REQUIRED
+    assert context.check_hostname

@@ -1,0 +1,131 @@
+"""The whole daemon on simulated wires, in real time, with the real link to a real broker."""
+
+from __future__ import annotations
+
+import asyncio
+import tomllib
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+import tomli_w
+
+from edge_agent.app import Agent
+from edge_agent.app.agent import system_ports
+from edge_agent.cloud.link import MqttLink
+from edge_agent.config import load_settings
+from edge_agent.drivers.simulated.cable import MemoryCable
+from edge_agent.model import Alarm, Instant, Packaging
+from edge_agent.runtime.clock import SystemClock
+from edge_agent.runtime.loop import LOCAL
+from edge_agent.statemachine.inputs import Reserve
+from tests.support.machines import CONFIG
+from tools.simulate.plant import Plant
+
+
+@dataclass
+class RealSite:
+    """An agent that runs, and the hands of people at its doors."""
+
+    plant: Plant
+    agent: Agent
+    clock: KnownClock
+
+    async def until(self, condition: Any, limit_s: float = 20) -> None:
+        async with asyncio.timeout(limit_s):
+            while not condition():
+                await asyncio.sleep(0.01)
+
+    def alarm(self, alarm: Alarm) -> str | None:
+        """The detail of a standing alarm."""
+        found = self.agent.loop.state.alarms.get(f"{alarm}/")
+        return None if found is None else found.detail
+
+    def pulses(self) -> int:
+        return len(self.plant.world.actuations())
+
+    def reserve_here(self) -> str:
+        """A reservation made without any link; gives its id."""
+        rid = f"res_{uuid4().hex}"
+        self.agent.loop.submit(
+            Reserve(
+                request_key=f"{LOCAL}{rid}",
+                reservation_id=rid,
+                platform="p",
+                platform_order_id="o",
+                packaging=Packaging(width_mm=200, height_mm=100, depth_mm=300),
+                candidate_codes=self.agent._ports.ids.candidate_codes(4),
+            )
+        )
+        return rid
+
+    async def serves_a_parcel_by_codes(self) -> None:
+        """A drop-off and a pick-up with the codes at the kiosk, the doors opening each time."""
+        rid = self.reserve_here()
+        await self.until(lambda: rid in self.agent.loop.state.reservations)
+        made = self.agent.loop.state.reservations[rid]
+        for code in (made.drop_off_code, made.pickup_code):
+            before = self.pulses()
+            answer = await self.agent.desk.enter_code(code)
+            assert answer.refusal is None, answer.refusal
+            assert self.pulses() == before + 1
+            self.plant.world.close(made.cell)
+            if code == made.drop_off_code:
+                await self.until(lambda: self.agent.loop.state.reservations[rid].dropped_off is not None)
+
+
+class KnownClock:
+    """The kernel's clocks; whether they are synchronised is up to the test."""
+
+    def __init__(self, *, synced: bool) -> None:
+        self.synced = synced
+        self._clock = SystemClock()
+
+    def now(self) -> Instant:
+        """See `Clock.now`."""
+        return replace(self._clock.now(), synced=self.synced)
+
+
+def machine_file(folder: Path, mqtt: dict[str, Any]) -> Path:
+    """The file of the smallest machine, with this `[mqtt]`."""
+    document = tomllib.loads((CONFIG / "tiny.toml").read_text(encoding="utf-8"))
+    document["machine"]["machine_id"] = "m1"
+    document["mqtt"] = mqtt
+    document["paths"] = {"journal": str(folder / "journal.sqlite"), "profiles": str(CONFIG / "devices")}
+    document.pop("scanner", None)
+    file = folder / "machine.toml"
+    file.write_text(tomli_w.dumps(document), encoding="utf-8")
+    return file
+
+
+@asynccontextmanager
+async def real_site(folder: Path, mqtt: dict[str, Any], *, synced: bool = False) -> AsyncIterator[RealSite]:
+    """Runs the daemon for the length of a `with`; its link looks at its files often."""
+    settings = load_settings(machine_file(folder, mqtt))
+    plant = Plant(settings, 1)
+    cables: dict[str, MemoryCable] = {settings.buses[name].port: c for name, c in plant.cables.items()}
+    clock = KnownClock(synced=synced)
+    ports = replace(
+        system_ports(settings),
+        clock=clock,
+        transport=lambda bus: cables[bus.port],
+        console=None,
+        scanner=False,
+    )
+    agent = Agent(settings, ports)
+    link: Any = agent.link
+    assert isinstance(link, MqttLink)
+    link.settings = replace(link.settings, look_s=0.1)
+    ready = asyncio.Event()
+    task = asyncio.create_task(agent.run(ready.set))
+    try:
+        while not (ready.is_set() or task.done()):
+            await asyncio.sleep(0.01)
+        yield RealSite(plant, agent, clock)
+    finally:
+        task.cancel()
+        with suppress(asyncio.CancelledError):
+            await task
