@@ -99,6 +99,7 @@ def system_ports(settings: Settings) -> Ports:
             mqtt.transport,
             mqtt.websocket_path,
             Credentials.of(mqtt),
+            reconnect_max_s=mqtt.reconnect_max_s,
         )
         return MqttLink(session, Topics(machine_id), online, random.Random(), clock)
 

@@ -24,8 +24,8 @@ REFUSALS = frozenset({0x85, 0x86, 0x87, 0x8A, 0x8C})
 """Reason codes by which a broker says that it will not have us (MQTT 5, 3.2.2.2): client identifier, user
 name or password, not authorized, banned, authentication method."""
 
-Stamp = tuple[tuple[int, int, int] | None, ...]
-"""Modification time, size and inode of each file; None for one that is not there."""
+Stamp = tuple[tuple[int, ...] | None, ...]
+"""Modification time, size, inode, mode and owner of each file; None for one that is not there."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,9 +110,23 @@ class Credentials:
         if self.cert_file is not None and self.key_file is not None:
             _demand_readable(self.cert_file)
             read_secret(self.key_file)
-            _demand_in_force(self.cert_file, now)
+            self.demand_in_force(now)
             self._load_pair(context, self.cert_file, self.key_file)
         return context
+
+    def demand_in_force(self, now: WallTime) -> None:
+        """Raises `LinkRefused` if the certificate is not in force.
+
+        A clock that was never synchronised runs behind, if at all: that a certificate is over is believed of
+        it, that it is not yet valid is not.
+        """
+        if self.cert_file is None:
+            return
+        begins_s, ends_s = validity_s(self.cert_file)
+        if now.wall_s > ends_s:
+            raise LinkRefused(f"{self.cert_file} has expired")
+        if now.wall_s < begins_s and now.synced:
+            raise LinkRefused(f"{self.cert_file} is not valid yet")
 
     @staticmethod
     def _load_pair(context: ssl.SSLContext, cert_file: Path, key_file: Path) -> None:
@@ -125,6 +139,28 @@ class Credentials:
             if error.reason == "KEY_VALUES_MISMATCH":
                 raise LinkRefused(f"{key_file} is not the key of {cert_file}") from None
             raise LinkRefused(f"{cert_file} and {key_file} cannot be used: {_reason(error)}") from None
+
+
+class Judge:
+    """Judges the same files for each attempt to connect. While they do not change only dates are looked at:
+    reading all that the system trusts takes tens of milliseconds, and the whole machine waits meanwhile."""
+
+    def __init__(self, credentials: Credentials) -> None:
+        self._credentials = credentials
+        self._known: tuple[Stamp, Shown] | None = None
+
+    def judge(self, now: WallTime) -> Shown:
+        """See `Credentials.judge`."""
+        stamp = self._credentials.stamp()
+        if self._known is not None and self._known[0] == stamp:
+            self._credentials.demand_in_force(now)
+        else:
+            self._known = (stamp, self._credentials.judge(now))
+        return self._known[1]
+
+    def forget(self) -> None:
+        """Reads everything anew the next time: what the system trusts may have changed as well."""
+        self._known = None
 
 
 NOTHING = Credentials()
@@ -175,22 +211,12 @@ def _demand_readable(path: Path) -> None:
         raise LinkRefused(f"{path}: {error.strerror}") from None
 
 
-def _stamp(path: Path) -> tuple[int, int, int] | None:
+def _stamp(path: Path) -> tuple[int, ...] | None:
     try:
         about = path.stat()
     except OSError:
         return None
-    return about.st_mtime_ns, about.st_size, about.st_ino
-
-
-def _demand_in_force(path: Path, now: WallTime) -> None:
-    """A clock that was never synchronised runs behind, if at all: that a certificate is over is believed of
-    it, that it is not yet valid is not."""
-    begins_s, ends_s = validity_s(path)
-    if now.wall_s > ends_s:
-        raise LinkRefused(f"{path} has expired")
-    if now.wall_s < begins_s and now.synced:
-        raise LinkRefused(f"{path} is not valid yet")
+    return about.st_mtime_ns, about.st_size, about.st_ino, about.st_mode, about.st_uid
 
 
 def validity_s(path: Path) -> tuple[float, float]:

@@ -31,6 +31,7 @@ from edge_agent.cloud.credentials import (
     NOTHING,
     REFUSALS,
     Credentials,
+    Judge,
     Shown,
     Stamp,
     WallTime,
@@ -49,8 +50,8 @@ log = structlog.get_logger()
 
 WINDOW = 20
 """Messages of ours in flight at most; more brings nothing (docs/decisions/0004-link.md)."""
-FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.2, 8.0
-"""Between attempts at a broker that is not there."""
+FIRST_PAUSE_S = 0.2
+"""Before the second attempt at a broker that is not there; then they double."""
 FIRST_REFUSED_S, LONGEST_REFUSED_S = 5.0, 60.0
 """Between attempts while we are refused; a changed file ends the pause."""
 STEADY_S = 10.0
@@ -75,6 +76,7 @@ class LinkSettings:
     websocket_path: str = "/mqtt"
     credentials: Credentials = NOTHING
     look_s: float = 10.0
+    reconnect_max_s: float = 8.0
 
 
 class _Client(ClosesSockets, mqtt.Client):
@@ -105,10 +107,10 @@ class MqttLink:
         self._topics = topics
         self._online = online
         self._clock = SystemClock() if clock is None else clock
-        self._unreachable = Backoff(FIRST_PAUSE_S, LONGEST_PAUSE_S, jitter)
+        self._unreachable = Backoff(FIRST_PAUSE_S, settings.reconnect_max_s, jitter)
         self._refused = Backoff(FIRST_REFUSED_S, LONGEST_REFUSED_S, jitter)
-        self._cause = ""
-        self._told = ""
+        self._judge = Judge(settings.credentials)
+        self._cause = self._told = ""
         self._client: mqtt.Client | None = None
         self._channel: Channel | None = None
         self._up = False
@@ -171,10 +173,11 @@ class MqttLink:
     def judge(self) -> Shown:
         """The credentials as their files are now. Raises `LinkRefused` if they are no good."""
         now = self._clock.now()
-        return self.settings.credentials.judge(WallTime(now.wall_s, now.synced))
+        return self._judge.judge(WallTime(now.wall_s, now.synced))
 
     def refused(self, fault: LinkRefused) -> None:
         """Credentials are no good: logged and told once for each cause."""
+        self._judge.forget()
         if str(fault) != self._cause:
             self._cause = str(fault)
             log.error("link refused", cause=self._cause)
@@ -302,7 +305,7 @@ class MqttLink:
 
 def _send(client: mqtt.Client, message: Message) -> int | None:
     """Gives a message to the library; its packet id, or None if the connection is gone."""
-    properties = _PLAIN
+    properties: Properties = _PLAIN
     if message.correlation is not None:
         properties = _properties(PacketTypes.PUBLISH)
         properties.ContentType = CONTENT_TYPE
@@ -317,8 +320,17 @@ def _properties(packet: int) -> Properties:
     return properties
 
 
-_PLAIN = _properties(PacketTypes.PUBLISH)
-_PLAIN.ContentType = CONTENT_TYPE
+class _Packed(Properties):
+    """Properties of almost every message, put into bytes once: the library would do it for each."""
+
+    def __init__(self) -> None:
+        super().__init__(PacketTypes.PUBLISH)  # type: ignore[no-untyped-call]
+        self.ContentType = CONTENT_TYPE
+        packed: bytes = super().pack()  # type: ignore[no-untyped-call]
+        object.__setattr__(self, "pack", lambda: packed)
+
+
+_PLAIN = _Packed()
 
 
 class _Connection:

@@ -62,6 +62,8 @@ class MqttSection(BrokerSection):
 
     keepalive_s: Annotated[int, Field(strict=True, ge=5, le=14)] = 10
     session_expiry_s: Annotated[int, Field(strict=True, ge=0, le=2_592_000)] = 604_800
+    reconnect_max_s: Annotated[float, Field(ge=0.5, le=300, allow_inf_nan=False)] = 8.0
+    """The longest pause between two attempts at a broker that is not there."""
     signing_keys: Annotated[dict[Name, PublicKey], Field(default_factory=dict)]
 
 

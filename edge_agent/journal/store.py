@@ -28,7 +28,7 @@ RESERVE_BYTES = 4 * 1024 * 1024
 """Room kept on the disk for the journal when everything else is full: for thousands of pick-ups."""
 RESERVE_WANTS_BYTES = 4 * RESERVE_BYTES
 """So much has to be free before the reserve is taken (again)."""
-EVENTS_KEPT = 10_000
+EVENTS_KEPT = 50_000
 """So many events are kept after the broker has them, for the technician and for a cloud that lost some."""
 PRUNED_EVENTS = 50
 """So many events that are no longer kept are deleted with one commit at most."""

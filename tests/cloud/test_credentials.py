@@ -12,6 +12,7 @@ import pytest
 from edge_agent.cloud.backoff import Backoff
 from edge_agent.cloud.credentials import (
     Credentials,
+    Judge,
     WallTime,
     alert_in,
     fault_of,
@@ -105,9 +106,28 @@ def test_the_stamp_changes_with_any_file(keys: Keys) -> None:
     for path in (keys.authority.file, keys.client.cert, keys.client.key):
         write_private(path, path.read_bytes())
         seen.add(credentials.stamp())
+    keys.client.key.chmod(0o640)
+    seen.add(credentials.stamp())
     keys.client.key.unlink()
     seen.add(credentials.stamp())
-    assert len(seen) == 5
+    assert len(seen) == 6
+
+
+def test_files_are_read_again_when_they_change_and_their_dates_looked_at_always(keys: Keys) -> None:
+    judge, now = Judge(keys.credentials()), datetime.now(UTC).timestamp()
+    first = judge.judge(WallTime(now, synced=True))
+    assert judge.judge(WallTime(now + 1, synced=True)) is first
+    with pytest.raises(LinkRefused, match="has expired"):
+        judge.judge(WallTime(now + 2 * 86_400, synced=True))
+    keys.client.key.chmod(0o644)
+    with pytest.raises(LinkRefused, match="read by others"):
+        judge.judge(WallTime(now, synced=True))
+    keys.client.key.chmod(0o600)
+    keys.authority.issue("m1")
+    second = judge.judge(WallTime(now, synced=True))
+    assert second is not first
+    judge.forget()
+    assert judge.judge(WallTime(now, synced=True)) is not second
 
 
 def test_what_an_error_of_connecting_means() -> None:

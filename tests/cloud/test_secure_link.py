@@ -178,6 +178,21 @@ async def test_a_mended_file_is_taken_at_once_though_the_pause_is_long(
         await seen.mended()
 
 
+async def test_a_file_that_is_made_private_again_is_taken_at_once_too(
+    broker: SecureBroker, keys: Keys, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(link_module, "FIRST_REFUSED_S", 3600.0)
+    keys.client.key.chmod(0o644)
+    async with watched(make_link(broker.port, keys.credentials())) as seen:
+        await seen.refused("can be read by others", attempts=1)
+        keys.client.key.chmod(0o600)
+        await seen.mended()
+        keys.client.key.chmod(0o640)
+        await seen.until(lambda: len(seen.refusals) == 3)
+        assert "can be read by others (mode 0640)" in seen.refusals[2]
+        assert seen.link.up
+
+
 async def test_another_cause_is_told_anew(broker: SecureBroker, keys: Keys) -> None:
     good = keys.client.key.read_bytes()
     keys.client.key.chmod(0o644)

@@ -182,7 +182,7 @@ async def test_what_is_not_signed_as_it_should_be_opens_nothing(
             assert told[-1] == line | {"key": key, "reason": reason}
             await at.site.until(lambda: at.site.alarm(Alarm.COMMAND_REJECTED) == f"dropoff: {reason}")  # noqa: B023
         assert at.site.pulses() == 0
-        assert rid not in repr(at.logs)
+        assert rid not in repr(at.rejected())
         await at.site.serves_a_parcel_by_codes()
 
 

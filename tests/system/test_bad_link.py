@@ -121,10 +121,11 @@ class Person(threading.Thread):
 def behind(bench: Bench, proxy_port: int) -> None:
     """Puts the agent behind the proxy. Its wall clock is trusted, so that it knows what was late on the way;
     its locks need no rest, as these people are quicker than any."""
+    # A link this bad would be given pauses of seconds.
     bench.act("agent", "stop")
     file = bench.folder / "machine.toml"
     machine = tomllib.loads(file.read_text(encoding="utf-8"))
-    machine["mqtt"] |= {"port": proxy_port, "keepalive_s": 5}
+    machine["mqtt"] |= {"port": proxy_port, "keepalive_s": 5, "reconnect_max_s": 0.5}
     machine["machine"]["clock"] = "rtc"
     machine.setdefault("unlock", {})["duty_pulses"] = 100
     file.write_text(tomli_w.dumps(machine), encoding="utf-8")
