@@ -135,6 +135,27 @@ async def test_what_cannot_be_applied_or_read_blocks_nothing(url: str) -> None:
         assert status == ["RESERVATION_STATUS_PICKED_UP"]
 
 
+async def test_nonsense_among_what_sync_tells_hides_nothing_else(url: str) -> None:
+    async with opened(url) as store:
+        good = json.loads(told(EventType.DROPOFF, 2, journal_id="j1").payload)
+        huge = json.loads(told(EventType.PICKUP, 3, journal_id="j1").payload)
+        huge["event_time_unix_timestamp"] = 10**30
+        page = SyncPage(
+            journal_id="j1",
+            oldest_sequence=1,
+            last_sequence=3,
+            events=[{"sequence": "one"}, {"x": "\ud800"}, good, huge],
+            reservations=[{"reservation_id": "res_9"}, view().model_dump(mode="json")],
+        )
+        taken = await _take_page(store, page, 1)
+        assert (taken.applied, taken.last) == (1, True)
+        assert await applied(store) == 3
+        assert len(await column(store, rejected.c.reason)) == 3
+        row = await store.reservation("res_1")
+        assert row is not None
+        assert row.status == "RESERVATION_STATUS_DROPPED_OFF"
+
+
 async def test_a_new_journal_counts_anew_and_the_old_one_goes_on(url: str) -> None:
     async with opened(url) as store:
         await take(store, *life(journal_id="j1"))
@@ -228,6 +249,21 @@ async def test_a_page_of_a_new_journal_is_asked_anew(url: str) -> None:
         assert await applied(store) == 1
 
 
+async def test_many_that_wait_are_applied_at_once(url: str) -> None:
+    async with opened(url) as store:
+        many = [
+            told(EventType.OPEN_DOOR_FULFILLED, number, reservation_id="res_1") for number in range(2, 502)
+        ]
+        random.Random("many").shuffle(many)
+        for start in range(0, 500, 50):
+            assert await take(store, *many[start : start + 50]) == 0
+        last = told(EventType.OPEN_DOOR_FULFILLED, 502, reservation_id="res_1")
+        assert await take(store, last, told(EventType.RESERVATION_CREATED, 1)) == 502
+        bodies = [json.loads(body) for body in await column(store, webhooks.c.body)]
+        assert [body["idempotency_key"] for body in bodies] == [f"idem_{n}" for n in range(2, 503)]
+        assert await applied(store) == 502
+
+
 async def test_what_waits_in_a_journal_that_is_gone_waits_no_longer(url: str) -> None:
     async with opened(url) as store:
         await store.write(lambda db: put_view(db, view(), NOW_S, fresh=True))
@@ -300,7 +336,7 @@ def _page(
         oldest_sequence=oldest,
         last_sequence=last,
         events=[json.loads(item.payload) for item in batch],
-        reservations=views,
+        reservations=None if views is None else [one.model_dump(mode="json") for one in views],
     )
 
 

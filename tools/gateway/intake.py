@@ -27,7 +27,7 @@ from tools.gateway.mqtt_link import Message, MqttLink
 from tools.gateway.order import Told, lock_source, read_event, take_events
 from tools.gateway.projection import put_machine, put_view
 from tools.gateway.settings import Timing
-from tools.gateway.store import DATABASE_GONE, Store
+from tools.gateway.store import DATABASE_GONE, UNUSABLE, Store
 from tools.gateway.tables import rejected
 
 TOGETHER = 50
@@ -208,7 +208,7 @@ class Intake:
                 # A reserve's reply may be the stored one of long ago; so may one that nobody waits for.
                 fresh = pending is not None and pending.name != "reserve"
                 await self._take_view(outcome.reservation, fresh=fresh)
-        except ValueError as error:
+        except UNUSABLE as error:
             # Not kept: a reply may hold codes. The caller is told, and asks again.
             reason = (
                 refusal_from(error).message if isinstance(error, ValidationError) else type(error).__name__

@@ -14,7 +14,7 @@ from typing import Annotated, Any
 
 from pydantic import Field, ValidationError
 from sqlalchemy import Connection, insert, select, update
-from sqlalchemy.exc import DataError
+from sqlalchemy.exc import DataError, DBAPIError
 
 from edge_agent.protocol.api import Body, refusal_from
 from edge_agent.protocol.events import Event
@@ -67,14 +67,31 @@ def take_events(db: Connection, told: Sequence[Told], now_s: float) -> int:
     applied = 0
     # Sorted, so that two transactions never wait for each other's machines.
     for machine_id, group in groupby(sorted(told, key=_machine), key=_machine):
-        lock_source(db, machine_id)
-        journals = {keep(db, one, now_s) for one in group}
-        applied += sum(apply_held(db, machine_id, journal, now_s) for journal in sorted(journals))
+        present = lock_source(db, machine_id)
+        by_journal: dict[str, list[Told]] = {}
+        for one in unknown(db, machine_id, list(group)):
+            journal = one.number.journal_id or present
+            if journal is None or journal != present:
+                journal = journal_for(db, machine_id, one.number.journal_id, one.number.sequence)
+                present = present_journal(db, machine_id)
+            by_journal.setdefault(journal, []).append(one)
+        for journal in sorted(by_journal):
+            applied += advance(db, machine_id, journal, by_journal[journal], now_s)
     return applied
 
 
 def _machine(told: Told) -> str:
     return told.number.machine_id
+
+
+def unknown(db: Connection, machine_id: str, told: Sequence[Told]) -> list[Told]:
+    """Those events of a locked machine that are not stored yet, each once."""
+    by_key: dict[str, Told] = {}
+    for one in told:
+        by_key.setdefault(one.number.idempotency_key, one)
+    mine = (events.c.machine_id == machine_id, events.c.idempotency_key.in_(list(by_key)))
+    known = set(db.execute(select(events.c.idempotency_key).where(*mine)).scalars())
+    return [one for key, one in by_key.items() if key not in known]
 
 
 def lock_source(db: Connection, machine_id: str) -> str | None:
@@ -95,45 +112,9 @@ def count_of(db: Connection, machine_id: str, journal_id: str) -> int | None:
     return applied
 
 
-def keep(db: Connection, told: Told, now_s: float) -> str:
-    """Stores one event of a locked machine, once; gives the journal that it belongs to."""
-    number = told.number
-    machine_id = number.machine_id
-    mine = events.c.machine_id == machine_id
-    same = select(events.c.journal_id).where(mine, events.c.idempotency_key == number.idempotency_key)
-    known: str | None = db.execute(same).scalar_one_or_none()
-    if known is not None:
-        return known
-    journal = journal_for(db, machine_id, number.journal_id, number.sequence)
-    applied = count_of(db, machine_id, journal)
-    taken = select(events.c.position).where(
-        mine, events.c.sequence == number.sequence, events.c.journal_id == journal
-    )
-    if (applied is not None and number.sequence <= applied) or db.execute(taken).first() is not None:
-        reject(db, machine_id, told.payload, "another event has its number, or is behind it", now_s)
-        return journal
-    if told.event is None:
-        reject(db, machine_id, told.payload, told.problem, now_s)
-    db.execute(
-        insert(events).values(
-            machine_id=machine_id,
-            sequence=number.sequence,
-            idempotency_key=number.idempotency_key,
-            event_type="" if told.event is None else told.event.event_type.value,
-            reservation_id=None if told.event is None else told.event.reservation_id,
-            received_s=now_s,
-            payload=told.payload,
-            journal_id=journal,
-            state="rejected" if told.event is None else "held",
-        )
-    )
-    return journal
-
-
 def journal_for(db: Connection, machine_id: str, told: str | None, sequence: int) -> str:
     """The journal of something that a locked machine told with a sequence; a new one is the present one."""
-    query = select(sources.c.journal_id).where(sources.c.machine_id == machine_id)
-    present: str | None = db.execute(query).scalar_one()
+    present = present_journal(db, machine_id)
     if told is None:
         if present is None:
             use_journal(db, machine_id, UNNAMED)
@@ -153,6 +134,13 @@ def journal_for(db: Connection, machine_id: str, told: str | None, sequence: int
     return told
 
 
+def present_journal(db: Connection, machine_id: str) -> str | None:
+    """The journal that a machine counts by; None if it is not known yet."""
+    query = select(sources.c.journal_id).where(sources.c.machine_id == machine_id)
+    present: str | None = db.execute(query).scalar_one()
+    return present
+
+
 def use_journal(db: Connection, machine_id: str, journal_id: str) -> None:
     """From now on a locked machine counts by this journal."""
     db.execute(update(sources).where(sources.c.machine_id == machine_id).values(journal_id=journal_id))
@@ -166,61 +154,177 @@ def _name_journal(db: Connection, machine_id: str, journal_id: str) -> None:
     db.execute(update(events).where(*unnamed).values(journal_id=journal_id))
 
 
-def apply_held(db: Connection, machine_id: str, journal_id: str, now_s: float, through: int = 0) -> int:
-    """Applies the waiting events of a locked machine as far as none is missing; gives how many.
+@dataclass(frozen=True, slots=True)
+class _Waiting:
+    """An event that waits to be applied; without a position it is not stored yet."""
+
+    sequence: int
+    position: int | None
+    told: Told | None
+    payload: str
+    readable: bool
+
+    def read(self) -> Event:
+        """The event. Raises `ValueError`."""
+        if self.told is not None and self.told.event is not None:
+            return self.told.event
+        return Event.model_validate_json(self.payload)
+
+
+def advance(
+    db: Connection, machine_id: str, journal_id: str, told: Sequence[Told], now_s: float, through: int = 0
+) -> int:
+    """Takes new events of a locked machine's journal and applies all that waits as far as none is missing;
+    gives how many.
 
     What is still missing up to the sequence `through` is gone for good and passed over.
     """
     applied = before = count_of(db, machine_id, journal_id)
+    fresh = _fitting(db, machine_id, journal_id, told, applied, now_s)
     done = 0
     while True:
-        rows = _waiting(db, machine_id, journal_id, applied or 0)
-        for row in rows:
-            if applied is None:
-                applied = 0 if row.sequence == 1 or through else None
-            if applied is None:
-                break
-            if row.sequence > applied + 1:
-                applied = _pass_over(machine_id, applied, min(through, row.sequence - 1))
-            if row.sequence > applied + 1:
-                break
-            applied = row.sequence
-            done += _apply(db, machine_id, row, now_s)
-        else:
-            if len(rows) == AT_ONCE:
-                continue
-        break
+        stored = _stored(db, machine_id, journal_id, applied or 0)
+        if len(stored) == AT_ONCE and fresh:
+            # There are more than these: what is new has to be read in its turn among them.
+            _store(db, journal_id, fresh, {}, now_s)
+            fresh = []
+            continue
+        run, applied = _run(machine_id, sorted([*stored, *fresh], key=_sequence), applied, through)
+        states = _apply_run(db, machine_id, run, now_s)
+        done += sum(state == "applied" for state in states.values())
+        _mark(db, stored, states)
+        if len(stored) < AT_ONCE or not run:
+            _store(db, journal_id, fresh, states, now_s)
+            break
     if through > (applied or 0):
         applied = _pass_over(machine_id, applied or 0, through)
-    if through and applied is None:
-        applied = 0
     if applied != before:
         db.execute(update(counts).where(*_count(machine_id, journal_id)).values(applied_sequence=applied))
     return done
 
 
-def _waiting(db: Connection, machine_id: str, journal_id: str, after: int) -> Sequence[Any]:
+def _sequence(waiting: _Waiting) -> int:
+    return waiting.sequence
+
+
+def _fitting(
+    db: Connection,
+    machine_id: str,
+    journal_id: str,
+    told: Sequence[Told],
+    applied: int | None,
+    now_s: float,
+) -> list[_Waiting]:
+    """New events whose number is free; the others are kept for a person, as are those that cannot be read."""
+    numbers = [one.number.sequence for one in told]
+    mine = (events.c.machine_id == machine_id, events.c.journal_id == journal_id)
+    query = select(events.c.sequence).where(*mine, events.c.sequence.in_(numbers))
+    taken = set(db.execute(query).scalars()) if numbers else set()
+    fitting = []
+    for one in told:
+        number = one.number.sequence
+        if number in taken or number <= (applied or 0):
+            reject(db, machine_id, one.payload, "another event has its number, or is behind it", now_s)
+            continue
+        taken.add(number)
+        if one.event is None:
+            reject(db, machine_id, one.payload, one.problem, now_s)
+        fitting.append(_Waiting(number, None, one, one.payload, readable=one.event is not None))
+    return fitting
+
+
+def _stored(db: Connection, machine_id: str, journal_id: str, after: int) -> list[_Waiting]:
     """The next stored events after a sequence; those that cannot be read only count."""
     mine = (events.c.machine_id == machine_id, events.c.journal_id == journal_id)
     query = select(events.c.position, events.c.sequence, events.c.state, events.c.payload)
     query = query.where(*mine, events.c.state.in_(("held", "rejected")), events.c.sequence > after)
-    return db.execute(query.order_by(events.c.sequence, events.c.position).limit(AT_ONCE)).all()
+    rows = db.execute(query.order_by(events.c.sequence).limit(AT_ONCE)).all()
+    return [_Waiting(row.sequence, row.position, None, row.payload, row.state == "held") for row in rows]
 
 
-def _apply(db: Connection, machine_id: str, row: Any, now_s: float) -> int:
-    """Applies one event; what cannot be applied is kept for a person. Gives 1 if it was applied."""
-    if row.state == "rejected":
-        return 0
-    problem = None
+def _run(
+    machine_id: str, waiting: Sequence[_Waiting], applied: int | None, through: int
+) -> tuple[list[_Waiting], int | None]:
+    """What is next without a gap, and how far the count is then."""
+    if applied is None and (through or (waiting and waiting[0].sequence == 1)):
+        applied = 0
+    run: list[_Waiting] = []
+    for one in waiting:
+        if applied is None:
+            break
+        if one.sequence > applied + 1:
+            applied = _pass_over(machine_id, applied, min(through, one.sequence - 1))
+        if one.sequence > applied + 1:
+            break
+        run.append(one)
+        applied = one.sequence
+    return run, applied
+
+
+def _apply_run(db: Connection, machine_id: str, run: Sequence[_Waiting], now_s: float) -> dict[int, str]:
+    """Applies events one after the other; gives the state of each by its sequence."""
     try:
         with db.begin_nested():
-            apply_event(db, Event.model_validate_json(row.payload), now_s)
-    except (ValueError, DataError) as error:
+            for one in run:
+                if one.readable:
+                    apply_event(db, one.read(), now_s)
+    except DBAPIError as error:
+        if not isinstance(error, DataError):
+            raise
+    except Exception:  # whatever it is, the events beside it must not suffer
+        log().warning("events_one_by_one", machine_id=machine_id, count=len(run))
+    else:
+        return {one.sequence: "applied" if one.readable else "rejected" for one in run}
+    return {one.sequence: _apply(db, machine_id, one, now_s) for one in run}
+
+
+def _apply(db: Connection, machine_id: str, one: _Waiting, now_s: float) -> str:
+    """Applies one event; what cannot be applied is kept for a person. Gives its state."""
+    if not one.readable:
+        return "rejected"
+    try:
+        with db.begin_nested():
+            apply_event(db, one.read(), now_s)
+    except Exception as error:
+        if isinstance(error, DBAPIError) and not isinstance(error, DataError):
+            raise
         problem = f"{type(error).__name__} at {where(error)['at'][-1]}"
-        reject(db, machine_id, row.payload, problem, now_s)
-    state = "applied" if problem is None else "rejected"
-    db.execute(update(events).where(events.c.position == row.position).values(state=state))
-    return int(problem is None)
+        reject(db, machine_id, one.payload, problem, now_s)
+        return "rejected"
+    return "applied"
+
+
+def _mark(db: Connection, stored: Sequence[_Waiting], states: dict[int, str]) -> None:
+    """Writes the states of events that were stored before."""
+    for state in ("applied", "rejected"):
+        positions = [one.position for one in stored if one.readable and states.get(one.sequence) == state]
+        if positions:
+            db.execute(update(events).where(events.c.position.in_(positions)).values(state=state))
+
+
+def _store(
+    db: Connection, journal_id: str, fresh: Sequence[_Waiting], states: dict[int, str], now_s: float
+) -> None:
+    """Stores new events, each with what became of it."""
+    rows = []
+    for one in sorted(fresh, key=_sequence):
+        told = one.told
+        assert told is not None
+        rows.append(
+            {
+                "machine_id": told.number.machine_id,
+                "sequence": one.sequence,
+                "idempotency_key": told.number.idempotency_key,
+                "event_type": "" if told.event is None else told.event.event_type.value,
+                "reservation_id": None if told.event is None else told.event.reservation_id,
+                "received_s": now_s,
+                "payload": one.payload,
+                "journal_id": journal_id,
+                "state": states.get(one.sequence, "held" if one.readable else "rejected"),
+            }
+        )
+    if rows:
+        db.execute(insert(events), rows)
 
 
 def _pass_over(machine_id: str, applied: int, through: int) -> int:
@@ -237,14 +341,14 @@ def go_on_without(db: Connection, machine_id: str, now_s: float) -> int:
     if journal is None:
         return 0
     applied = count_of(db, machine_id, journal)
-    rows = _waiting(db, machine_id, journal, applied or 0)
-    if not rows:
+    stored = _stored(db, machine_id, journal, applied or 0)
+    if not stored:
         return 0
-    first = rows[0].sequence
+    first = stored[0].sequence
     if applied is None:
         begin = update(counts).where(*_count(machine_id, journal)).values(applied_sequence=first - 1)
         db.execute(begin)
-    return apply_held(db, machine_id, journal, now_s, through=first - 1)
+    return advance(db, machine_id, journal, (), now_s, through=first - 1)
 
 
 def give_up_beyond(db: Connection, machine_id: str, journal_id: str, last: int, before_s: float) -> None:
@@ -266,9 +370,16 @@ def reject(db: Connection, machine_id: str, payload: str, reason: str, now_s: fl
     db.execute(insert(rejected).values(topic=topic, payload=payload, reason=reason, received_s=now_s))
 
 
-def as_told(machine_id: str, document: dict[str, Any]) -> Told:
-    """An event out of a reply. Raises `ValueError` if it cannot be counted."""
-    return read_event(machine_id, json.dumps(document, ensure_ascii=False).encode())
+def as_told(db: Connection, machine_id: str, documents: Sequence[Any], now_s: float) -> list[Told]:
+    """Events out of a reply; those that cannot even be counted are kept for a person."""
+    told = []
+    for document in documents:
+        payload = json.dumps(document)
+        try:
+            told.append(read_event(machine_id, payload.encode()))
+        except ValueError as error:
+            reject(db, machine_id, payload, type(error).__name__, now_s)
+    return told
 
 
 def _count(machine_id: str, journal_id: str) -> tuple[Any, Any]:

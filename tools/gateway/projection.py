@@ -95,6 +95,8 @@ def apply_event(db: Connection, machine_event: Event, now_s: float) -> None:
     if reservation_id is not None and kind in STATUS_AFTER:
         _apply_event(db, reservation_id, machine_event, now_s)
     if reservation_id is not None and kind in WEBHOOK_TYPES:
+        if kind not in STATUS_AFTER:
+            _row_for(db, reservation_id, machine_event, now_s)
         _queue_webhook(db, reservation_id, machine_event, now_s)
 
 
@@ -185,7 +187,6 @@ def _queue_webhook(db: Connection, reservation_id: str, machine_event: Event, no
     kind, detail = machine_event.event_type, machine_event.detail
     if machine_event.platform_order_id is None or detail is None:
         raise ValueError("a webhook event without order or detail")
-    _row_for(db, reservation_id, machine_event, now_s)
     told = machine_event.model_dump(mode="json")
     body = {name: told[name] for name in WEBHOOK_FIELDS}
     fields = DETAIL_FIELDS | MORE_DETAIL.get(kind, frozenset())

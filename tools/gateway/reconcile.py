@@ -84,7 +84,8 @@ class Reconciler:
         self._checks: dict[str, _Check] = {}
         self._moved: dict[str, _Moved] = {}
         self._pauses: dict[str, _Pause] = {}
-        self._busy: set[str] = set()
+        self._asking: set[str] = set()
+        self._learning: set[str] = set()
         self._alive_s = self._completed_s = self._mourned_s = float("-inf")
 
     def heard(self, machine_id: str, digest: Digest | None, retained: bool) -> None:
@@ -143,7 +144,7 @@ class Reconciler:
                 self._pauses.pop(machine_id, None)
             moved = self._moved[machine_id] = _Moved(stand.applied, now_s)
         pause, check = self._pauses.get(machine_id), self._checks.get(machine_id)
-        if machine_id in self._busy or (pause is not None and now_s < pause.until_s):
+        if machine_id in self._asking or (pause is not None and now_s < pause.until_s):
             return
         if not self._machines.is_online(machine_id):
             self._checks.pop(machine_id, None)  # it will be heard of again
@@ -160,8 +161,8 @@ class Reconciler:
             since = await self._since(check, stand)
             if since is None:
                 self._checks.pop(machine_id, None)
-        if since is not None and len(self._busy) < AT_ONCE:
-            self._start(group, machine_id, partial(self._sync, machine_id, since))
+        if since is not None and len(self._asking) < AT_ONCE:
+            self._start(group, self._asking, machine_id, partial(self._sync, machine_id, since))
 
     async def _since(self, check: _Check, stand: Stand) -> float | None:
         """Since when a machine has to be asked; None if nothing is missing."""
@@ -172,17 +173,22 @@ class Reconciler:
             return self._clock() + 1
         return None
 
-    def _start(self, group: asyncio.TaskGroup, name: str, work: Callable[[], Awaitable[None]]) -> None:
+    def _start(
+        self, group: asyncio.TaskGroup, busy: set[str], name: str, work: Callable[[], Awaitable[None]]
+    ) -> None:
         async def guarded() -> None:
             try:
                 await work()
             except SQLAlchemyError as error:
                 log().error("database_failed", **where(error))
                 self._wait(name)
+            except Exception as error:  # one machine's answers must not end the work for all
+                log().error("reconcile_failed", machine_id=name, **where(error))
+                self._wait(name)
             finally:
-                self._busy.discard(name)
+                busy.discard(name)
 
-        self._busy.add(name)
+        busy.add(name)
         group.create_task(guarded())
 
     async def _sync(self, machine_id: str, since: float) -> None:
@@ -264,9 +270,10 @@ class Reconciler:
         for reservation_id, machine_id in waiting:
             name = f"reservation {reservation_id}"
             pause = self._pauses.get(name)
-            free = name not in self._busy and (pause is None or now_s >= pause.until_s)
-            if free and self._machines.is_online(machine_id) and len(self._busy) < 2 * AT_ONCE:
-                self._start(group, name, partial(self._learn, name, machine_id, reservation_id))
+            free = name not in self._learning and (pause is None or now_s >= pause.until_s)
+            if free and self._machines.is_online(machine_id) and len(self._learning) < AT_ONCE:
+                work = partial(self._learn, name, machine_id, reservation_id)
+                self._start(group, self._learning, name, work)
 
     async def _learn(self, name: str, machine_id: str, reservation_id: str) -> None:
         try:
@@ -274,6 +281,9 @@ class Reconciler:
         except (MachineRefusal, Refusal) as refusal:
             log().warning("completion_refused", machine_id=machine_id, code=int(refusal.code))
             self._wait(name, self._timing.completion_s)
+            if refusal.code == Code.NOT_FOUND:
+                now_s = self._clock()
+                await self._store.write(lambda db: sync.note_unknown(db, machine_id, reservation_id, now_s))
 
     async def _look_after_others(self) -> None:
         """Says that we are alive; where another gateway died, every machine is asked what we missed."""

@@ -16,7 +16,14 @@ from typing import Any, TypeVar
 
 from sqlalchemy import ColumnElement, Connection, Engine, Table, and_, create_engine, event, func, or_, select
 from sqlalchemy.dialects import postgresql, sqlite
-from sqlalchemy.exc import DBAPIError, IntegrityError, InterfaceError, InternalError, OperationalError
+from sqlalchemy.exc import (
+    DataError,
+    DBAPIError,
+    IntegrityError,
+    InterfaceError,
+    InternalError,
+    OperationalError,
+)
 
 from edge_agent.model import ReservationStatus
 from edge_agent.protocol.api import Machine
@@ -36,6 +43,9 @@ IN_THE_WAY = frozenset({"40001", "40P01"})
 
 DATABASE_GONE = (OperationalError, InterfaceError, InternalError)
 """Errors of the database itself, not of what was to be written: the same may be tried again later."""
+
+UNUSABLE = (ValueError, OverflowError, DataError)
+"""Errors of what was to be written: it is the same again later."""
 
 FINISHED = (ReservationStatus.CANCELLED.value, ReservationStatus.ABANDONED.value)
 

@@ -15,19 +15,19 @@ from sqlalchemy import ColumnElement, Connection, and_, func, or_, select, updat
 from edge_agent.model import ReservationStatus
 from edge_agent.protocol.api import Body, ReservationView
 from edge_agent.protocol.sync import Digest
-from tools.gateway.logs import log
+from tools.gateway.logs import log, where
 from tools.gateway.order import (
-    apply_held,
+    advance,
     as_told,
     count_of,
     give_up_beyond,
     journal_for,
-    keep,
     lock_source,
+    unknown,
     use_journal,
 )
 from tools.gateway.projection import put_over, put_view
-from tools.gateway.store import find_reservation, insert_once
+from tools.gateway.store import UNUSABLE, find_reservation, insert_once
 from tools.gateway.tables import counts, events, reservations, sources
 
 CLOCKS_DIFFER_S = 5.0
@@ -35,13 +35,13 @@ CLOCKS_DIFFER_S = 5.0
 
 
 class SyncPage(Body):
-    """The answer of `sync`, its events not yet read: one that we cannot read must not hide the others."""
+    """The answer of `sync`, its parts not yet read: one that we cannot read must not hide the others."""
 
     journal_id: str
     oldest_sequence: int
     last_sequence: int
     events: list[dict[str, Any]]
-    reservations: list[ReservationView] | None = None
+    reservations: list[dict[str, Any]] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,22 +121,20 @@ def take_page(
     applied = count_of(db, machine_id, journal)
     if from_sequence > (applied or 0) + 1:
         return Taken(0, last=False)  # another journal than we thought: asked anew, from its own count
-    told = [as_told(machine_id, document) for document in page.events]
+    told = as_told(db, machine_id, page.events, now_s)
     last = page.reservations is not None
     if any(one.number.journal_id not in (None, page.journal_id) for one in told):
         raise ValueError("events of several journals in one page")
-    for one in told:
-        keep(db, one, now_s)
     through = page.last_sequence if last else max((one.number.sequence for one in told), default=0)
     if not last and through < from_sequence:
         raise ValueError("a page that leads nowhere")
-    done = apply_held(db, machine_id, journal, now_s, through=through)
+    done = advance(db, machine_id, journal, unknown(db, machine_id, told), now_s, through)
     if page.reservations is None:
         return Taken(done, last=False)
     if applied is None:
         begin = and_(counts.c.machine_id == machine_id, counts.c.journal_id == journal)
-        unknown = counts.c.applied_sequence.is_(None)
-        db.execute(update(counts).where(begin, unknown).values(applied_sequence=0))
+        nothing = counts.c.applied_sequence.is_(None)
+        db.execute(update(counts).where(begin, nothing).values(applied_sequence=0))
     give_up_beyond(db, machine_id, journal, page.last_sequence, asked_s - CLOCKS_DIFFER_S)
     done += _finish_others(db, machine_id, journal, asked_s - CLOCKS_DIFFER_S, now_s)
     exact = count_of(db, machine_id, journal) == page.last_sequence
@@ -156,22 +154,24 @@ def _finish_others(db: Connection, machine_id: str, journal: str, before_s: floa
     done = 0
     for row in db.execute(query.group_by(events.c.journal_id)).all():
         insert_once(db, counts, {"machine_id": machine_id, "journal_id": row[0]})
-        done += apply_held(db, machine_id, row[0], now_s, through=row[1])
+        done += advance(db, machine_id, row[0], (), now_s, through=row[1])
     return done
 
 
 def _put_views(
-    db: Connection, machine_id: str, views: Sequence[ReservationView], now_s: float, *, exact: bool
+    db: Connection, machine_id: str, documents: Sequence[Any], now_s: float, *, exact: bool
 ) -> None:
     """The live reservations as the machine tells them; `exact` when nothing newer is known of any."""
-    for view in views:
+    for document in documents:
         try:
+            view = ReservationView.model_validate(document)
             if view.machine_id != machine_id:
                 raise ValueError("another machine's reservation")
             with db.begin_nested():
                 put_view(db, view, now_s, fresh=exact)
-        except ValueError as error:
-            log().error("reservation_unusable", machine_id=machine_id, reason=str(error))
+        except UNUSABLE as error:
+            # Without its words: they may hold codes.
+            log().error("reservation_unusable", machine_id=machine_id, **where(error))
             continue
         row = find_reservation(db, view.reservation_id)
         if exact and row is not None and row.status != view.status.value:
@@ -198,7 +198,7 @@ def _live(machine_id: str) -> ColumnElement[bool]:
 
 
 def _missing(
-    db: Connection, machine_id: str, views: Sequence[ReservationView], asked_s: float
+    db: Connection, machine_id: str, documents: Sequence[dict[str, Any]], asked_s: float
 ) -> tuple[str, ...]:
     """What is live for us and not for the machine; not what was only learned of since it was asked."""
     table = reservations.c
@@ -207,7 +207,7 @@ def _missing(
         table.unknown_s.is_(None),
         table.learned_s < asked_s,
     )
-    told = {view.reservation_id for view in views}
+    told = {document.get("reservation_id") for document in documents}
     return tuple(found for found in db.execute(query).scalars() if found not in told)
 
 
