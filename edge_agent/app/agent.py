@@ -16,7 +16,7 @@ from edge_agent import __version__
 from edge_agent.app.field import Field
 from edge_agent.cloud.channel import Message
 from edge_agent.cloud.credentials import Credentials
-from edge_agent.cloud.guard import CHALLENGE_S, Guard
+from edge_agent.cloud.guard import LOOK_S, Guard
 from edge_agent.cloud.interfaces import Link
 from edge_agent.cloud.link import LinkSettings, MqttLink
 from edge_agent.cloud.publisher import Publisher
@@ -313,7 +313,7 @@ class Agent:
 
     async def _renew_challenges(self, guard: Guard) -> None:
         while True:
-            await asyncio.sleep(CHALLENGE_S)
+            await asyncio.sleep(LOOK_S)
             if guard.renew(self._ports.clock.now()):
                 self.link.publish(Message(self._topics.online, self._online(True), retain=True))
 
@@ -352,7 +352,7 @@ class Agent:
             boot_id=now.boot_id,
             agent_version=__version__,
             at=rfc3339(now.wall_s),
-            challenge=self._guard.challenge if online and self._guard is not None else None,
+            challenge=self._guard.challenge(now) if online and self._guard is not None else None,
         )
         return body.model_dump_json(exclude_none=True)
 

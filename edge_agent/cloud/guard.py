@@ -14,7 +14,7 @@ from typing import Any
 from edge_agent.errors import Code, Forged, Refusal
 from edge_agent.model import Instant
 from edge_agent.protocol.broker import key_bytes
-from edge_agent.protocol.commands import DOOR_OPENING, DOOR_OPENING_LIFE_S, Command, decode
+from edge_agent.protocol.commands import DOOR_OPENING, DOOR_OPENING_LIFE_S, QUERIES, Command, decode
 from edge_agent.protocol.signing import signed_bytes
 from edge_agent.protocol.topics import Topics
 from edge_agent.runtime.desk import Incoming
@@ -22,7 +22,10 @@ from edge_agent.runtime.ids import Ids
 
 CHALLENGE_S = 15.0
 """A challenge is renewed so often; the one before it counts for as long again."""
-CHALLENGE_LIFE_NS = 2 * round(CHALLENGE_S * 1e9)
+CHALLENGE_NS = round(CHALLENGE_S * 1e9)
+CHALLENGE_LIFE_NS = 2 * CHALLENGE_NS
+LOOK_S = 1.0
+"""A challenge that is due, and a clock that lost its time, are noticed within so long."""
 UNDATED_LIFE_S = 3600.0
 """How long the signature of a command is remembered that no clock can tell the age of."""
 REMEMBERED = 4096
@@ -32,8 +35,9 @@ REMEMBERED = 4096
 class Guard:
     """Lets in what a configured key has signed, for this machine, once.
 
-    While the clock is not synchronised, how old a command is is told by the broker alone. Then one that opens
-    a door has to repeat what this machine told everybody a moment ago: nobody could have signed it earlier.
+    While the clock is not synchronised, how old a command is is told by the broker alone. Then one that does
+    more than ask has to repeat what this machine told everybody a moment ago: nobody could have signed it
+    earlier. Challenges are made all the time, so that a clock that loses its time finds one.
     """
 
     def __init__(self, keys: Mapping[str, str], machine_id: str, ids: Ids) -> None:
@@ -49,20 +53,19 @@ class Guard:
         """Signatures, and the CLOCK_BOOTTIME from which their commands cannot act any more."""
         self._challenges: list[tuple[bytes, int]] = []
         """The present one and the one before it, and when each was made."""
+        self._told: str | None = None
 
-    @property
-    def challenge(self) -> str | None:
+    def challenge(self, now: Instant) -> str | None:
         """What is told on `state/online`; None while the clock is synchronised."""
-        return self._challenges[0][0].decode("ascii") if self._challenges else None
+        return None if now.synced or not self._challenges else self._challenges[0][0].decode("ascii")
 
     def renew(self, now: Instant) -> bool:
-        """Makes a new challenge, or ends them when the clock is synchronised; True if there is news."""
-        if now.synced:
-            ended, self._challenges = bool(self._challenges), []
-            return ended
-        made = (self._ids.unique("challenge").encode("ascii"), now.boottime_ns)
-        self._challenges = [made, *self._challenges[:1]]
-        return True
+        """Makes a new challenge if the present one has had its time; True if there is something to tell."""
+        if not self._challenges or now.boottime_ns - self._challenges[0][1] >= CHALLENGE_NS:
+            made = (self._ids.unique("challenge").encode("ascii"), now.boottime_ns)
+            self._challenges = [made, *self._challenges[:1]]
+        before, self._told = self._told, self.challenge(now)
+        return self._told != before
 
     def admit(self, incoming: Incoming, now: Instant) -> bool:
         """True for a command that is here for the first time, False for one that the broker delivers again.
@@ -84,8 +87,9 @@ class Guard:
         return True
 
     def demand_fresh(self, name: str, command: Command, now: Instant) -> None:
-        """Raises `Refusal` with code 4 for a command that opens a door and may have been held back."""
-        if now.synced or name not in DOOR_OPENING:
+        """Raises `Refusal` with code 4 for a command that would change something and may have been held
+        back."""
+        if now.synced or name in QUERIES:
             return
         told, fresh = command.challenge.encode(), False
         for challenge, made_ns in self._challenges:

@@ -133,5 +133,5 @@ class Online(Body):
     agent_version: str
     at: str
     challenge: str | None = None
-    """Where commands are signed and the machine's clock is not synchronised: what a command that opens a door
-    has to repeat, to show that it was made just now."""
+    """Where commands are signed and the machine's clock is not synchronised: what a command that changes
+    something has to repeat, to show that it was made just now."""

@@ -14,7 +14,7 @@ from edge_agent.cloud import guard as guard_module
 from edge_agent.cloud.guard import CHALLENGE_S, Guard
 from edge_agent.errors import Code, Forged, Refusal
 from edge_agent.model import Instant
-from edge_agent.protocol.commands import decode
+from edge_agent.protocol.commands import COMMANDS, QUERIES, Command
 from edge_agent.protocol.signing import SIGNATURE, SIGNATURE_KEY
 from edge_agent.protocol.topics import Topics
 from edge_agent.runtime.desk import Incoming
@@ -111,18 +111,19 @@ def test_an_expired_command_takes_no_room_and_the_room_has_a_bound(monkeypatch: 
 
 def demand(guard: Guard, challenge: str, now: Instant, name: str = "dropoff") -> None:
     body = body_of("r", reservation_id="r", challenge=challenge)
-    guard.demand_fresh(name, decode(name, body), now)
+    guard.demand_fresh(name, Command.model_validate_json(body), now)
 
 
-@pytest.mark.parametrize("name", ["dropoff", "pickup", "open-door"])
+@pytest.mark.parametrize("name", sorted(set(COMMANDS) - QUERIES))
 def test_a_challenge_counts_until_the_one_after_the_next(name: str) -> None:
     guard = make()
     assert guard.renew(at(synced=False))
-    first = guard.challenge
+    first = guard.challenge(at(synced=False))
     assert first is not None
     demand(guard, first, at(1, synced=False), name)
-    guard.renew(at(CHALLENGE_S, synced=False))
-    second = guard.challenge
+    assert not guard.renew(at(CHALLENGE_S - 1, synced=False))
+    assert guard.renew(at(CHALLENGE_S, synced=False))
+    second = guard.challenge(at(CHALLENGE_S, synced=False))
     assert second not in (None, first)
     demand(guard, first, at(CHALLENGE_S + 1, synced=False), name)
     demand(guard, second or "", at(CHALLENGE_S + 1, synced=False), name)
@@ -136,28 +137,43 @@ def test_a_challenge_counts_until_the_one_after_the_next(name: str) -> None:
 def test_a_challenge_ends_though_nobody_renewed_it() -> None:
     guard = make()
     guard.renew(at(synced=False))
-    told = guard.challenge or ""
+    told = guard.challenge(at(synced=False)) or ""
     demand(guard, told, at(2 * CHALLENGE_S - 1, synced=False))
     with pytest.raises(Refusal):
         demand(guard, told, at(2 * CHALLENGE_S + 1, synced=False))
 
 
-def test_nothing_is_demanded_with_a_clock_or_of_what_opens_no_door() -> None:
+def test_nothing_is_demanded_with_a_clock_or_of_who_only_asks() -> None:
     guard = make()
-    demand(guard, "", at(synced=True))
-    demand(guard, "", at(synced=False), "cancel")
+    for name in COMMANDS:
+        demand(guard, "", at(synced=True), name)
+    for name in QUERIES:
+        demand(guard, "", at(synced=False), name)
     with pytest.raises(Refusal):  # before the first challenge none counts, not even no challenge
         demand(guard, "", at(synced=False))
 
 
-def test_challenges_end_with_the_clock() -> None:
+def test_challenges_are_told_only_without_a_clock() -> None:
     guard = make()
     assert not guard.renew(at(synced=True))
-    assert guard.challenge is None
-    assert guard.renew(at(synced=False))
-    assert guard.renew(at(synced=True))
-    assert guard.challenge is None
-    assert not guard.renew(at(synced=True))
+    assert guard.challenge(at(synced=True)) is None
+    assert guard.renew(at(1, synced=False))
+    assert not guard.renew(at(2, synced=False))
+    assert guard.renew(at(3, synced=True))
+    assert guard.challenge(at(3, synced=True)) is None
+    assert not guard.renew(at(CHALLENGE_S, synced=True))
+
+
+def test_a_clock_that_loses_its_time_finds_a_challenge_that_nobody_has_seen_yet() -> None:
+    guard = make()
+    seen = set()
+    for passed_s in (0.0, CHALLENGE_S, 2 * CHALLENGE_S):
+        guard.renew(at(passed_s, synced=True))
+        told = guard.challenge(at(passed_s + 1, synced=False))  # as the birth message tells it
+        assert told is not None
+        demand(guard, told, at(passed_s + 1, synced=False))
+        seen.add(told)
+    assert len(seen) == 3
 
 
 def test_pynacl_is_imported_only_where_there_are_keys() -> None:

@@ -86,10 +86,23 @@ async def test_without_a_clock_a_door_opens_for_who_repeats_the_challenge(
         reply = await at.sender.reply(at.sender.signed("dropoff", at.body(rid, "d-1"), SIGNER))
         assert "result" in reply, reply
         assert at.site.pulses() == 1
-        echo = body_of("e-1", message="hello")  # opens no door, so it needs none
+        echo = body_of("e-1", message="hello")  # it only asks, so it needs none
         assert (await at.sender.reply(at.sender.signed("echo", echo, SIGNER)))["result"] == {
             "message": "hello"
         }
+
+
+async def test_without_a_clock_a_cancel_that_was_held_back_changes_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with signed_site(tmp_path, monkeypatch) as at:
+        rid = await at.reserve()
+        held_back = at.body(rid, "c-1", challenge="challenge_of_yesterday")
+        reply = await at.sender.reply(at.sender.signed("cancel", held_back, SIGNER, expiry_s=3600))
+        assert reply["error"]["code"] == 4
+        assert rid in at.site.agent.loop.state.reservations
+        reply = await at.sender.reply(at.sender.signed("cancel", at.body(rid, "c-2"), SIGNER))
+        assert "result" in reply
 
 
 async def test_with_a_clock_there_is_no_challenge_and_an_expired_command_is_code_4(
@@ -312,7 +325,8 @@ async def test_a_reply_is_published_nowhere_but_below_our_own_root(
 async def test_the_challenge_is_renewed_and_ends_with_the_clock(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("edge_agent.app.agent.CHALLENGE_S", 0.2)
+    monkeypatch.setattr("edge_agent.app.agent.LOOK_S", 0.05)
+    monkeypatch.setattr("edge_agent.cloud.guard.CHALLENGE_NS", round(0.2e9))
     async with signed_site(tmp_path, monkeypatch) as at:
         first = at.sender.online()["challenge"]
         await at.site.until(lambda: at.sender.online()["challenge"] != first)
