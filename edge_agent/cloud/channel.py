@@ -50,9 +50,15 @@ class Channel:
         self._in_flight: dict[int, Receipt | None] = {}
         self._receipts: deque[tuple[int, object]] = deque()
         self._told = False
+        self._came = 0
         self._resting = False
         # Never waited for: the library calls `receipt` holding a lock that `send` needs.
         self._sending = threading.Lock()
+
+    @property
+    def receipts(self) -> int | None:
+        """How many receipts came so far; None while none is awaited."""
+        return self._came if self._in_flight else None
 
     def put(self, message: Message, on_acknowledged: Receipt | None = None) -> None:
         """Sends now if there is room, else when there is. `on_acknowledged`: its PUBACK came."""
@@ -72,6 +78,7 @@ class Channel:
 
     def receipt(self, packet_id: int, reason: object) -> None:
         """A PUBACK came."""
+        self._came += 1
         self._receipts.append((packet_id, reason))
         self._room.append(True)
         self._pump(self._window)

@@ -10,7 +10,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import functools
-import math
 import random
 import sys
 from collections.abc import Callable
@@ -38,10 +37,11 @@ from edge_agent.cloud.credentials import (
     alert_in,
     fault_of,
 )
-from edge_agent.cloud.sockets import ClosesSockets, send_at_once
+from edge_agent.cloud.incoming import incoming
+from edge_agent.cloud.silence import ReceiptWatch
+from edge_agent.cloud.sockets import ClosesSockets, send_at_once, shut
 from edge_agent.cloud.stall import StallWatch
 from edge_agent.errors import LinkFault, LinkRefused
-from edge_agent.protocol.signing import SIGNATURE, SIGNATURE_KEY
 from edge_agent.protocol.topics import CONTENT_TYPE, Topics
 from edge_agent.runtime.clock import Clock, SystemClock
 from edge_agent.runtime.desk import Incoming
@@ -57,6 +57,7 @@ FIRST_REFUSED_S, LONGEST_REFUSED_S = 5.0, 60.0
 STEADY_S = 10.0
 """A connection that stood for so long was a good one: the next pause is a short one again."""
 CONNECT_TIMEOUT_S = 10.0
+"""For the TCP connection, and again from the broker's yes to its answer to our subscription."""
 RECEIPTS_S = 0.002
 """The event loop looks at receipts so long after the first one: many together cost little more than one."""
 GOODBYE_S = 1.0
@@ -101,7 +102,7 @@ class MqttLink:
         """`online` gives what is published, retained, on `state/online`: birth, good-bye and will."""
         self.on_up: Callable[[], None] = lambda: None
         self.on_down: Callable[[], None] = lambda: None
-        self.on_command: Callable[[Incoming], None] = lambda incoming: None
+        self.on_command: Callable[[Incoming], None] = lambda command: None
         self.on_refusal: Callable[[str], None] = lambda cause: None
         self.settings = settings
         self._topics = topics
@@ -267,27 +268,7 @@ class MqttLink:
             if client is self._client:  # never a packet id of an earlier connection
                 client.ack(message.mid, message.qos)
 
-        properties = message.properties
-        expiry_s: int | None = getattr(properties, "MessageExpiryInterval", None)
-        if expiry_s is not None:
-            expiry_s = max(0, expiry_s - math.ceil(self._stalls.stalled_s()))
-        user = dict(getattr(properties, "UserProperty", []))
-        self.on_command(
-            Incoming(
-                topic=message.topic,
-                command=message.topic.rsplit("/", 1)[-1],
-                payload=bytes(message.payload),
-                acknowledge=acknowledge,
-                response_topic=getattr(properties, "ResponseTopic", None),
-                correlation=getattr(properties, "CorrelationData", None),
-                message_expiry_s=expiry_s,
-                x_request_id=user.get("x-request-id"),
-                retained=message.retain,
-                signature=user.get(SIGNATURE),
-                signature_key=user.get(SIGNATURE_KEY),
-                duplicate=message.dup,
-            )
-        )
+        self.on_command(incoming(message, acknowledge, self._stalls.stalled_s()))
 
     async def say_goodbye(self, client: mqtt.Client) -> None:
         """A clean stop: offline is told by us, not by the will."""
@@ -343,6 +324,8 @@ class _Connection:
         self._channel: Channel | None = None
         self._stamp = self._last_seen = stamp
         self._fault = LinkFault("")
+        self._receipts = ReceiptWatch(link.settings.look_s)
+        self._patience: asyncio.TimerHandle | None = None
         # An event, not a future: cancelling `live` must not make the last acknowledgements go unheard.
         self._over = asyncio.Event()
 
@@ -357,10 +340,14 @@ class _Connection:
         except (asyncio.CancelledError, NewCredentials):
             await self._link.say_goodbye(client)
             raise
+        except LinkFault:
+            shut(client.socket())  # else the library keeps the connection until all is acknowledged
+            raise
         finally:
             if self._link.up:
                 self.stood_s = asyncio.get_running_loop().time() - up_since_s
             self._over.set()
+            self._end_patience()
             self._link.end()
             await _end(client)
 
@@ -374,6 +361,8 @@ class _Connection:
                 break
             if client._thread is None:
                 raise LinkFault("the library's thread died")
+            if self._channel is not None:
+                self._receipts.look(self._channel.receipts)
             self._look_at_files()
         raise self._fault
 
@@ -448,13 +437,21 @@ class _Connection:
                 loop.call_soon_threadsafe(loop.call_later, RECEIPTS_S, self._take_receipts)
 
         self._channel = self._link.begin(client, receive_maximum, wake)
+        silent = LinkFault("the broker does not answer our subscription")
+        self._patience = loop.call_later(CONNECT_TIMEOUT_S, self._gone, silent)
 
     def _subscribed(self, client: mqtt.Client, reason: ReasonCode) -> None:
+        self._end_patience()
         if reason.is_failure:
             client.disconnect()
             self._gone(LinkRefused(f"the broker keeps our commands from us: {reason}"))
         elif not self._over.is_set():
             self._link.go_up()
+
+    def _end_patience(self) -> None:
+        if self._patience is not None:
+            self._patience.cancel()
+            self._patience = None
 
     def _gone(self, fault: LinkFault) -> None:
         if not self._over.is_set():

@@ -5,8 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import ssl
-from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import asynccontextmanager, suppress
+from collections.abc import Callable, Iterator
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -275,59 +274,6 @@ async def test_a_broker_that_is_not_there_is_no_refusal(keys: Keys, broker: Secu
         assert downs == ["no connection: Connection refused"]
         broker.start()
         await seen.until(lambda: seen.link.up, 10)
-
-
-@asynccontextmanager
-async def scripted(connack: bytes, suback: int) -> AsyncIterator[int]:
-    """Somebody who says what Mosquitto never does: the properties of a CONNACK, the reason of a SUBACK, and
-    then nothing more. Gives the port."""
-    serving: list[Any] = []
-
-    async def packet(reader: asyncio.StreamReader) -> tuple[int, bytes]:
-        kind, length, shift = (await reader.readexactly(1))[0], 0, 0
-        while (byte := (await reader.readexactly(1))[0]) & 0x80:
-            length, shift = length | (byte & 0x7F) << shift, shift + 7
-        return kind, await reader.readexactly(length | byte << shift)
-
-    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        serving.append(asyncio.current_task())
-        with suppress(asyncio.IncompleteReadError, ConnectionError):
-            assert (await packet(reader))[0] == 0x10
-            writer.write(bytes((0x20, 3 + len(connack), 0, 0, len(connack))) + connack)
-            kind, subscribe = await packet(reader)
-            assert kind == 0x82
-            writer.write(bytes((0x90, 4)) + subscribe[:2] + bytes((0, suback)))
-            while True:
-                await packet(reader)
-        writer.close()
-
-    server = await asyncio.start_server(serve, LOCALHOST, 0)
-    try:
-        yield server.sockets[0].getsockname()[1]
-    finally:
-        server.close()
-        await asyncio.wait(serving, timeout=10)
-
-
-async def test_a_broker_that_keeps_the_commands_from_us_is_refused() -> None:
-    """Mosquitto grants every subscription and then delivers nothing; other brokers say no (SUBACK 0x87)."""
-    async with scripted(b"", 0x87) as port, watched(make_link(port, Credentials())) as seen:
-        ups: list[int] = []
-        seen.link.on_up = lambda: ups.append(1)
-        await seen.refused("the broker keeps our commands from us: Not authorized")
-        assert ups == []
-
-
-async def test_a_broker_that_wishes_for_a_longer_keepalive_does_not_make_us_blind() -> None:
-    server_keep_alive = bytes((0x13, 2, 0x58))  # 600 s (MQTT 5, 3.2.2.3.14)
-    async with (
-        scripted(server_keep_alive, 1) as port,
-        watched(make_link(port, Credentials(), keepalive_s=1)) as seen,
-    ):
-        downs: list[int] = []
-        seen.link.on_down = lambda: downs.append(1)
-        await seen.until(lambda: seen.link.up)
-        await seen.until(lambda: downs, 4)
 
 
 async def test_new_files_lead_to_a_new_connection_that_shows_them(broker: SecureBroker, keys: Keys) -> None:

@@ -1,0 +1,33 @@
+"""A command as the desk takes it, from the message that the library gives; imports no MQTT library."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+from edge_agent.protocol.signing import SIGNATURE, SIGNATURE_KEY
+from edge_agent.runtime.desk import Incoming
+
+
+def incoming(message: Any, acknowledge: Callable[[], None], stalled_s: float) -> Incoming:
+    """What a message of paho's says. It may have waited for us unseen for `stalled_s`."""
+    properties = message.properties
+    expiry_s: int | None = getattr(properties, "MessageExpiryInterval", None)
+    if expiry_s is not None:
+        expiry_s = max(0, expiry_s - math.ceil(stalled_s))
+    user = dict(getattr(properties, "UserProperty", []))
+    return Incoming(
+        topic=message.topic,
+        command=message.topic.rsplit("/", 1)[-1],
+        payload=bytes(message.payload),
+        acknowledge=acknowledge,
+        response_topic=getattr(properties, "ResponseTopic", None),
+        correlation=getattr(properties, "CorrelationData", None),
+        message_expiry_s=expiry_s,
+        x_request_id=user.get("x-request-id"),
+        retained=message.retain,
+        signature=user.get(SIGNATURE),
+        signature_key=user.get(SIGNATURE_KEY),
+        duplicate=message.dup,
+    )

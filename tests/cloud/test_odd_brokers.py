@@ -1,0 +1,85 @@
+"""The link and brokers that are there, speak MQTT, and are no good all the same."""
+
+from __future__ import annotations
+
+import pytest
+
+from edge_agent.cloud import link as link_module
+from edge_agent.cloud import silence as silence_module
+from edge_agent.cloud.channel import Message
+from edge_agent.cloud.credentials import Credentials
+from edge_agent.cloud.link import MqttLink
+from edge_agent.cloud.silence import ReceiptWatch
+from edge_agent.errors import LinkFault
+from edge_agent.protocol.topics import Topics
+from tests.support.scripted import CONNECT, PINGREQ, PUBLISH, SUBSCRIBE, Script, scripted
+from tests.support.secure import LOOK_S, Watched, make_link, watched
+
+TOPICS = Topics("m1")
+
+
+@pytest.fixture(autouse=True)
+def _short_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(link_module, "FIRST_REFUSED_S", 0.05)
+    monkeypatch.setattr(link_module, "LONGEST_REFUSED_S", 0.2)
+
+
+def link_to(broker: Script, **changes: int) -> MqttLink:
+    return make_link(broker.port, Credentials(), **changes)
+
+
+def downs(seen: Watched) -> list[str]:
+    """Why the link went down, each cause once."""
+    return [entry["reason"] for entry in seen.logs if entry.get("state") == "down"]
+
+
+async def test_a_broker_that_keeps_the_commands_from_us_is_refused() -> None:
+    """Mosquitto grants every subscription and then delivers nothing; other brokers say no (SUBACK 0x87)."""
+    async with scripted(Script(suback=0x87)) as broker, watched(link_to(broker)) as seen:
+        ups: list[int] = []
+        seen.link.on_up = lambda: ups.append(1)
+        await seen.refused("the broker keeps our commands from us: Not authorized")
+        assert ups == []
+
+
+async def test_a_broker_that_wishes_for_a_longer_keepalive_does_not_make_us_blind() -> None:
+    server_keep_alive = bytes((0x13, 2, 0x58))  # 600 s (MQTT 5, 3.2.2.3.14)
+    script = Script(connack=server_keep_alive, pongs=False)
+    async with scripted(script) as broker, watched(link_to(broker, keepalive_s=1)) as seen:
+        gone: list[int] = []
+        seen.link.on_down = lambda: gone.append(1)
+        await seen.until(lambda: seen.link.up)
+        broker.receipts = False
+        await seen.until(lambda: gone, 4)
+
+
+async def test_a_broker_that_never_answers_our_subscription_is_left(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(link_module, "CONNECT_TIMEOUT_S", 0.3)
+    async with scripted(Script(suback=None)) as broker, watched(link_to(broker, keepalive_s=1)) as seen:
+        await seen.until(lambda: len(broker.of(SUBSCRIBE)) == 2)
+        assert downs(seen) == ["the broker does not answer our subscription"]
+        broker.suback = 1
+        await seen.until(lambda: seen.link.up)
+        await seen.until(lambda: broker.of(PINGREQ))  # longer than the patience; it has ended
+        assert len(broker.of(CONNECT)) == 3
+
+
+async def test_a_broker_that_gives_no_receipts_is_left(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(silence_module, "SILENT_S", 3 * LOOK_S)
+    async with scripted(Script(receipts=False)) as broker, watched(link_to(broker)) as seen:
+        await seen.until(lambda: len(broker.of(PUBLISH)) == 2)  # "online", over two connections
+        assert downs(seen) == ["the broker acknowledges nothing that we send"]
+        broker.receipts = True
+        told: list[int] = []
+        await seen.until(lambda: len(broker.of(CONNECT)) == 3 and seen.link.up)
+        seen.link.publish(Message(TOPICS.events, "{}"), lambda: told.append(1))
+        await seen.until(lambda: told)
+
+
+def test_only_a_broker_that_owes_receipts_and_gives_none_is_silent(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(silence_module, "SILENT_S", 30.0)
+    watch = ReceiptWatch(look_s=10.0)
+    for receipts in (None, 0, 0, 0, 1, 1, 1, None, None, None, None, 1, 2, 3, 3, 3):
+        watch.look(receipts)
+    with pytest.raises(LinkFault):
+        watch.look(3)
