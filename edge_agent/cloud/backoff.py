@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import random
+from collections.abc import Callable
 
 
 class Backoff:
@@ -24,3 +26,13 @@ class Backoff:
     def reset(self) -> None:
         """Begins anew: the broker was there."""
         self._next_s = self._first_s
+
+
+async def pause(pause_s: float, look_s: float, over: Callable[[], bool]) -> None:
+    """Waits so long, or until it is `over`, which is looked at every `look_s`."""
+    loop = asyncio.get_running_loop()
+    end_s = loop.time() + pause_s
+    while (left_s := end_s - loop.time()) > 0:
+        await asyncio.sleep(min(left_s, look_s))
+        if over():
+            return

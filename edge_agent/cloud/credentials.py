@@ -163,6 +163,24 @@ class Judge:
         self._known = None
 
 
+class FileWatch:
+    """Notices files that have changed since they had a `stamp`."""
+
+    def __init__(self, credentials: Credentials, stamp: Stamp) -> None:
+        self._credentials = credentials
+        self._known = self._last_seen = stamp
+
+    def changed(self) -> bool:
+        """True once for each change; files that still change are left for the next look."""
+        stamp = self._credentials.stamp()
+        settled = stamp == self._last_seen
+        self._last_seen = stamp
+        if not settled or stamp == self._known:
+            return False
+        self._known = stamp
+        return True
+
+
 NOTHING = Credentials()
 """Neither TLS nor a user name: a broker on loopback."""
 

@@ -24,12 +24,13 @@ from paho.mqtt.properties import Properties
 from paho.mqtt.reasoncodes import ReasonCode
 from paho.mqtt.subscribeoptions import SubscribeOptions
 
-from edge_agent.cloud.backoff import Backoff
+from edge_agent.cloud.backoff import Backoff, pause
 from edge_agent.cloud.channel import Channel, Message
 from edge_agent.cloud.credentials import (
     NOTHING,
     REFUSALS,
     Credentials,
+    FileWatch,
     Judge,
     Shown,
     Stamp,
@@ -38,6 +39,7 @@ from edge_agent.cloud.credentials import (
     fault_of,
 )
 from edge_agent.cloud.incoming import incoming
+from edge_agent.cloud.limits import OURS_BYTES, Limits
 from edge_agent.cloud.silence import ReceiptWatch
 from edge_agent.cloud.sockets import ClosesSockets, send_at_once, shut
 from edge_agent.cloud.stall import StallWatch
@@ -115,6 +117,7 @@ class MqttLink:
         self._client: mqtt.Client | None = None
         self._channel: Channel | None = None
         self._up = False
+        self._limits = Limits(None)
         self._window = WINDOW
         self._stalls = StallWatch()
 
@@ -154,16 +157,11 @@ class MqttLink:
             if connection.stood_s >= STEADY_S:
                 self._unreachable.reset()
                 self._refused.reset()
-            await self._pause(backoff.pause_s(), stamp)
+            # No longer than until a file has changed: somebody may have mended it.
+            await pause(backoff.pause_s(), self.settings.look_s, functools.partial(self._changed, stamp))
 
-    async def _pause(self, pause_s: float, stamp: Stamp) -> None:
-        """Waits, but no longer than until a file has changed: somebody may have mended it."""
-        loop = asyncio.get_running_loop()
-        end_s = loop.time() + pause_s
-        while (left_s := end_s - loop.time()) > 0:
-            await asyncio.sleep(min(left_s, self.settings.look_s))
-            if self.settings.credentials.stamp() != stamp:
-                return
+    def _changed(self, stamp: Stamp) -> bool:
+        return self.settings.credentials.stamp() != stamp
 
     def _tell_down(self, fault: LinkFault) -> None:
         """Logs why the link is down, once for each reason: a broker may be away for days."""
@@ -187,18 +185,21 @@ class MqttLink:
     def publish(self, message: Message, on_acknowledged: Callable[[], None] | None = None) -> None:
         """See `Link.publish`."""
         if self._channel is not None and self._up:
-            self._channel.put(message, on_acknowledged)
+            fitting = self._limits.fitting(message, self._topics.reply(""))
+            if fitting is not None:
+                self._channel.put(fitting, on_acknowledged)
 
     def rest(self, resting: bool) -> None:
         """See `Link.rest`."""
         if self._channel is not None:
             self._channel.rest(resting)
 
-    def begin(self, client: mqtt.Client, receive_maximum: int, wake: Callable[[], None]) -> Channel:
+    def begin(self, client: mqtt.Client, limits: Limits, wake: Callable[[], None]) -> Channel:
         """The broker has taken us (called by the connection): asks for the commands. `wake` is the
         channel's."""
         self._client = client
-        self._window = min(WINDOW, receive_maximum)
+        self._limits = limits
+        self._window = min(WINDOW, limits.receive_maximum)
         self._channel = Channel(self._window, functools.partial(_send, client), wake)
         # As published: else the broker takes the mark off a retained command that it passes on at once.
         options = SubscribeOptions(
@@ -252,6 +253,7 @@ class MqttLink:
         settings = self.settings
         session = _properties(PacketTypes.CONNECT)
         session.SessionExpiryInterval = settings.session_expiry_s
+        session.MaximumPacketSize = OURS_BYTES
         client.connect_async(
             settings.host,
             settings.port,
@@ -322,7 +324,7 @@ class _Connection:
         """How long it stood, in seconds."""
         self._link = link
         self._channel: Channel | None = None
-        self._stamp = self._last_seen = stamp
+        self._files = FileWatch(link.settings.credentials, stamp)
         self._fault = LinkFault("")
         self._receipts = ReceiptWatch(link.settings.look_s)
         self._patience: asyncio.TimerHandle | None = None
@@ -368,12 +370,9 @@ class _Connection:
 
     def _look_at_files(self) -> None:
         """Raises `NewCredentials` if the files have changed for good ones. Bad ones are told, and the
-        connection stays; files that still change are left for the next look."""
-        stamp = self._link.settings.credentials.stamp()
-        if stamp == self._stamp or stamp != self._last_seen:
-            self._last_seen = stamp
+        connection stays."""
+        if not self._files.changed():
             return
-        self._stamp = stamp
         try:
             self._link.judge()
         except LinkRefused as fault:
@@ -400,7 +399,7 @@ class _Connection:
             client.on_log = None
             # A broker may ask for less to be sent than we wish: a dead link would go unnoticed for longer.
             client._keepalive = min(client._keepalive, self._link.settings.keepalive_s)
-            hand_over(self._connected, client, reason, getattr(properties, "ReceiveMaximum", 65_535))
+            hand_over(self._connected, client, reason, Limits(properties))
 
         def on_disconnect(_c: Any, _u: Any, _f: Any, reason: ReasonCode, _p: Any) -> None:
             refused = reason.value in REFUSALS
@@ -423,7 +422,7 @@ class _Connection:
         client.on_message = lambda _c, _u, message: hand_over(self._received, client, message)
         client.on_publish = self._published
 
-    def _connected(self, client: mqtt.Client, reason: ReasonCode, receive_maximum: int) -> None:
+    def _connected(self, client: mqtt.Client, reason: ReasonCode, limits: Limits) -> None:
         if self._over.is_set():
             return
         if reason.is_failure:
@@ -436,7 +435,7 @@ class _Connection:
             with contextlib.suppress(RuntimeError):  # the loop has been closed: nobody is left to hear it
                 loop.call_soon_threadsafe(loop.call_later, RECEIPTS_S, self._take_receipts)
 
-        self._channel = self._link.begin(client, receive_maximum, wake)
+        self._channel = self._link.begin(client, limits, wake)
         silent = LinkFault("the broker does not answer our subscription")
         self._patience = loop.call_later(CONNECT_TIMEOUT_S, self._gone, silent)
 

@@ -187,7 +187,7 @@ class Desk:
         first = self.guard is None or self.guard.admit(incoming, now)
         command = decode(incoming.command, incoming.payload)
         if incoming.command in QUERIES:
-            self._reply(address, json.dumps({"result": self._query(command)}))
+            self._reply(address, json.dumps({"result": self._query(command)}, ensure_ascii=False))
             incoming.acknowledge()
             return
         waiting = self._waiting.get(command.request_id)
@@ -413,4 +413,4 @@ class Desk:
             self._publish_reply(topic, correlation, reply)
 
     def _refuse(self, address: Address, refusal: Refusal) -> None:
-        self._reply(address, json.dumps({"error": rpc_status(refusal)}))
+        self._reply(address, json.dumps({"error": rpc_status(refusal)}, ensure_ascii=False))

@@ -175,8 +175,9 @@ class Views:
     def reply(self, answer: Answer) -> str:
         """An answer as the JSON of a command's reply."""
         if answer.refusal is not None:
-            return json.dumps({"error": rpc_status(answer.refusal)})
-        return json.dumps({"result": self._result(answer).model_dump(mode="json", exclude_none=True)})
+            return json.dumps({"error": rpc_status(answer.refusal)}, ensure_ascii=False)
+        result = self._result(answer).model_dump(mode="json", exclude_none=True)
+        return json.dumps({"result": result}, ensure_ascii=False)
 
     def _result(self, answer: Answer) -> Body:
         cell = None if answer.cell is None else self.cell(answer.cell)

@@ -2,18 +2,26 @@
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
 import pytest
 
+from edge_agent.cloud import limits as limits_module
 from edge_agent.cloud import link as link_module
 from edge_agent.cloud import silence as silence_module
 from edge_agent.cloud.channel import Message
 from edge_agent.cloud.credentials import Credentials
+from edge_agent.cloud.limits import OURS_BYTES, Limits
 from edge_agent.cloud.link import MqttLink
 from edge_agent.cloud.silence import ReceiptWatch
 from edge_agent.errors import LinkFault
 from edge_agent.protocol.topics import Topics
+from tests.support.broker import Broker
 from tests.support.scripted import CONNECT, PINGREQ, PUBLISH, SUBSCRIBE, Script, scripted
-from tests.support.secure import LOOK_S, Watched, make_link, watched
+from tests.support.secure import LOOK_S, Recorder, Watched, make_link, watched
 
 TOPICS = Topics("m1")
 
@@ -83,3 +91,84 @@ def test_only_a_broker_that_owes_receipts_and_gives_none_is_silent(monkeypatch: 
         watch.look(receipts)
     with pytest.raises(LinkFault):
         watch.look(3)
+
+
+SMALL_BYTES = 300
+
+
+def small(monkeypatch: pytest.MonkeyPatch, limit: int = SMALL_BYTES) -> tuple[Limits, list[Any]]:
+    logs: list[Any] = []
+    monkeypatch.setattr(limits_module, "log", Recorder(logs))
+    return Limits(SimpleNamespace(MaximumPacketSize=limit)), logs
+
+
+async def test_what_is_too_big_for_the_broker_is_not_sent_and_the_connection_stays(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    _, logs = small(monkeypatch)
+    maximum = bytes((0x27,)) + SMALL_BYTES.to_bytes(4, "big")  # Maximum Packet Size (MQTT 5, 3.2.2.3.6)
+    async with scripted(Script(connack=maximum)) as broker, watched(link_to(broker)) as seen:
+        await seen.until(lambda: seen.link.up)
+        told: list[str] = []
+        for topic in (TOPICS.machine, TOPICS.reply("g")):
+            for note in ("first", "second"):
+                seen.link.publish(Message(topic, "x" * 400, correlation=b"c"), lambda n=note: told.append(n))  # type: ignore[misc]
+        await seen.until(lambda: told == ["first", "second"])  # the errors in the replies' place
+        assert max(map(len, broker.of(PUBLISH))) <= SMALL_BYTES
+        errors = [packet for packet in broker.of(PUBLISH) if b"/reply/g" in packet]
+        assert [json.loads(packet[packet.index(b"{") :])["error"]["code"] for packet in errors] == [13, 13]
+        assert len(broker.of(CONNECT)) == 1
+        line = {
+            "event": "the broker takes no message so big",
+            "log_level": "error",
+            "bytes": 400,
+            "limit": 300,
+        }
+        assert logs == [line | {"topic": TOPICS.machine}, line | {"topic": TOPICS.reply("")}]
+        assert bytes((0x27,)) + OURS_BYTES.to_bytes(4, "big") in broker.of(CONNECT)[0]
+
+
+@pytest.mark.parametrize("letter", ["x", "\u0e1d", "\U0001f600"])
+@pytest.mark.parametrize("correlation", [None, b"c" * 16])
+async def test_the_size_of_a_packet_is_told_from_above_and_closely(
+    monkeypatch: pytest.MonkeyPatch, letter: str, correlation: bytes | None
+) -> None:
+    """Counted in bytes, and for a message that just fits, against what the library makes of it."""
+    limits, _ = small(monkeypatch, 2000)
+    sizes = [Message(TOPICS.machine, letter * count, correlation=correlation) for count in range(2100)]
+    message = [message for message in sizes if limits.fitting(message, TOPICS.reply(""))][-1]
+    async with scripted(Script()) as broker, watched(link_to(broker)) as seen:
+        await seen.until(lambda: seen.link.up)
+        seen.link.publish(message)
+        await seen.until(lambda: [p for p in broker.of(PUBLISH) if TOPICS.machine.encode() in p])
+        packet = broker.of(PUBLISH)[-1]
+    assert 1980 < len(packet) <= 2000
+
+
+async def test_mosquitto_tells_its_limit_and_is_not_asked_for_more(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Small(Broker):
+        def common(self) -> list[str]:
+            return [*super().common(), f"max_packet_size {SMALL_BYTES}"]
+
+    _, logs = small(monkeypatch)
+    broker = Small(tmp_path / "broker")
+    broker.start()
+    try:
+        async with watched(make_link(broker.port, Credentials())) as seen:
+            await seen.until(lambda: seen.link.up)
+            told: list[int] = []
+            seen.link.publish(Message(TOPICS.machine, "x" * 400))
+            seen.link.publish(Message(TOPICS.events, "{}"), lambda: told.append(1))
+            await seen.until(lambda: told)
+            assert len(logs) == 1
+            assert downs(seen) == []
+    finally:
+        broker.stop(kill=True)
+
+
+def test_an_error_that_does_not_fit_either_is_not_sent(monkeypatch: pytest.MonkeyPatch) -> None:
+    limits, logs = small(monkeypatch, 60)
+    assert limits.fitting(Message(TOPICS.reply("g"), "x" * 400), TOPICS.reply("")) is None
+    assert len(logs) == 1

@@ -111,3 +111,36 @@ def test_another_journal_has_another_id(tmp_path: Path) -> None:
         ids.add(store.journal_id)
         store.close()
     assert len(ids) == 2
+
+
+def test_the_largest_answer_of_512_cells_fits_into_what_the_shipped_broker_takes(tmp_path: Path) -> None:
+    config = (Path(__file__).parents[2] / "config/mosquitto/mosquitto.conf").read_text(encoding="utf-8")
+    (limit,) = (int(line.split()[1]) for line in config.splitlines() if line.startswith("max_packet_size "))
+
+    async def test(site: Site) -> None:
+        sizes: list[int] = []
+        for number in range(8):
+            await site.reserve(number, notes="\U0001f4e6" * 1024, webhook_url=f"https://e/{'x' * 240}")
+        site.plant.broker.on_message = lambda message: sizes.append(len(message.payload.encode()))
+        await page(site, 10**9)
+        reservation = sizes[-1] // 8
+        await page(site, 1)
+        event = (sizes[-1] - 8 * reservation) // 8
+        assert 512 * reservation + SYNC_PAGE * event < limit
+
+    at_site(tmp_path, test)
+
+
+def test_a_reply_is_written_as_it_was_said(tmp_path: Path) -> None:
+    async def test(site: Site) -> None:
+        heard: list[str] = []
+        site.plant.broker.on_message = lambda message: heard.append(message.payload)
+        made = await site.reserve(1, notes="พัสดุ 📦")
+        assert made["notes"] == "พัสดุ 📦"
+        await page(site, 10**9)
+        await site.plant.broker.call("get-reservation", {"request_id": "g", "reservation_id": "ผิด"})
+        replies = [payload for payload in heard if payload.startswith(('{"result"', '{"error"'))]
+        assert len(replies) == 3
+        assert all("\\u" not in payload for payload in replies)
+
+    at_site(tmp_path, test)

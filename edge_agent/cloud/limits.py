@@ -1,0 +1,54 @@
+"""What a broker takes at most (MQTT 5, 3.2.2.3), and what becomes of a message that is too big for it."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from typing import Any
+
+import structlog
+
+from edge_agent.cloud.channel import Message
+from edge_agent.errors import Code, Refusal
+from edge_agent.protocol.api import rpc_status
+from edge_agent.protocol.topics import CONTENT_TYPE
+
+log = structlog.get_logger()
+
+OURS_BYTES = 262_144
+"""The longest packet that we take ourselves; a command has some thousand bytes."""
+AROUND_BYTES = 5 + 2 + 2 + 4 + 3 + len(CONTENT_TYPE) + 3
+"""Of a PUBLISH apart from topic, payload and Correlation Data, at most (MQTT 5, 3.3)."""
+UTF8_BYTES = 4
+"""Of a character at most."""
+
+
+class Limits:
+    """Those of one connection, from the properties of its CONNACK."""
+
+    def __init__(self, connack: Any) -> None:
+        self.receive_maximum: int = getattr(connack, "ReceiveMaximum", 65_535)
+        self._packet_bytes: int | None = getattr(connack, "MaximumPacketSize", None)
+        self._told: set[str] = set()
+
+    def fitting(self, message: Message, replies: str) -> Message | None:
+        """The message, if the broker takes it; for a reply (its topic begins with `replies`) that is too big
+        an error in its place; else None. The broker would end the connection over it, each time anew."""
+        if self._takes(message):
+            return message
+        is_reply = message.topic.startswith(replies)
+        kind = replies if is_reply else message.topic
+        if kind not in self._told:
+            self._told.add(kind)
+            size = len(message.payload.encode())
+            log.error("the broker takes no message so big", topic=kind, bytes=size, limit=self._packet_bytes)
+        refusal = Refusal(Code.INTERNAL, "the answer is bigger than what the broker takes")
+        error = replace(message, payload=json.dumps({"error": rpc_status(refusal)}))
+        return error if is_reply and self._takes(error) else None
+
+    def _takes(self, message: Message) -> bool:
+        if self._packet_bytes is None:
+            return True
+        around = AROUND_BYTES + len(message.topic.encode()) + len(message.correlation or b"")
+        left = self._packet_bytes - around
+        return len(message.payload) * UTF8_BYTES <= left or len(message.payload.encode()) <= left
