@@ -63,6 +63,8 @@ CONNECT_TIMEOUT_S = 10.0
 RECEIPTS_S = 0.002
 """The event loop looks at receipts so long after the first one: many together cost little more than one."""
 GOODBYE_S = 1.0
+WITH_WILL = 0x04
+"""Of a DISCONNECT: the will is published all the same (MQTT 5, 3.14.2.1)."""
 THREAD_END_S = 1.0
 
 
@@ -273,7 +275,7 @@ class MqttLink:
         self.on_command(incoming(message, acknowledge, self._stalls.stalled_s()))
 
     async def say_goodbye(self, client: mqtt.Client) -> None:
-        """A clean stop: offline is told by us, not by the will."""
+        """A clean stop: offline is told by us; where that does not get through, by the will."""
         if not self.up:
             return
         told = asyncio.Event()
@@ -283,7 +285,9 @@ class MqttLink:
                 await told.wait()
         except TimeoutError:
             log.warning("the broker did not acknowledge the good-bye")
-        client.disconnect()
+            client.disconnect(ReasonCode(PacketTypes.DISCONNECT, identifier=WITH_WILL))
+        else:
+            client.disconnect()
 
 
 def _send(client: mqtt.Client, message: Message) -> int | None:

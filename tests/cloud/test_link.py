@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import paho.mqtt.client as mqtt
+import pytest
 from paho.mqtt.enums import CallbackAPIVersion
 from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
@@ -126,6 +127,18 @@ async def test_birth_command_reply_and_a_clean_goodbye(tmp_path: Path) -> None:
 
             link.publish = noting  # type: ignore[method-assign]
         assert acknowledged == [TOPICS.online]
+        await until(lambda: peer.online() == [True, False])
+
+
+async def test_a_goodbye_that_does_not_get_through_is_said_by_the_will(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("edge_agent.cloud.link.GOODBYE_S", 0.1)
+    async with site(tmp_path) as (broker, peer):
+        link = make_link(broker.port)
+        async with running(link):
+            await until(lambda: peer.online() == [True])
+            link.publish = lambda message, on_acknowledged=None: None  # type: ignore[method-assign]
         await until(lambda: peer.online() == [True, False])
 
 

@@ -20,7 +20,7 @@ from edge_agent.cloud.silence import ReceiptWatch
 from edge_agent.errors import LinkFault
 from edge_agent.protocol.topics import Topics
 from tests.support.broker import Broker
-from tests.support.scripted import CONNECT, PINGREQ, PUBLISH, SUBSCRIBE, Script, scripted
+from tests.support.scripted import CONNECT, DISCONNECT, PINGREQ, PUBLISH, SUBSCRIBE, Script, scripted
 from tests.support.secure import LOOK_S, Recorder, Watched, make_link, watched
 
 TOPICS = Topics("m1")
@@ -82,6 +82,27 @@ async def test_a_broker_that_gives_no_receipts_is_left(monkeypatch: pytest.Monke
         await seen.until(lambda: len(broker.of(CONNECT)) == 3 and seen.link.up)
         seen.link.publish(Message(TOPICS.events, "{}"), lambda: told.append(1))
         await seen.until(lambda: told)
+
+
+@pytest.mark.parametrize(
+    ("receipts", "events", "farewell"),
+    [(True, 0, b"\xe0\x00"), (False, 0, b"\xe0\x01\x04"), (False, 30, b"\xe0\x01\x04")],
+)
+async def test_who_leaves_is_offline_by_the_goodbye_or_else_by_the_will(
+    monkeypatch: pytest.MonkeyPatch, receipts: bool, events: int, farewell: bytes
+) -> None:
+    """Also with a full window, behind which the good-bye waits."""
+    monkeypatch.setattr(link_module, "GOODBYE_S", 0.2 if not receipts else 10.0)
+    async with scripted(Script(receipts=receipts)) as broker:
+        async with watched(link_to(broker)) as seen:
+            await seen.until(lambda: seen.link.up)
+            for number in range(events):
+                seen.link.publish(Message(TOPICS.events, str(number)))
+        await seen.until(lambda: broker.of(DISCONNECT))
+        assert broker.of(DISCONNECT) == [farewell]
+        assert bool([p for p in broker.of(PUBLISH) if b'{"online": false}' in p]) == (
+            events < link_module.WINDOW
+        )
 
 
 def test_only_a_broker_that_owes_receipts_and_gives_none_is_silent(monkeypatch: pytest.MonkeyPatch) -> None:
