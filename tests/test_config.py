@@ -167,7 +167,7 @@ def mqtt(**keys: Any) -> Callable[[dict[str, Any]], None]:
         (mqtt(tls={"cert": "k"}), "mqtt.tls.cert", "unknown key"),
         (mqtt(tls={"ca_file": "credential:ca"}), "mqtt.tls.ca_file", "needs $CREDENTIALS_DIRECTORY"),
         (mqtt(tls={"ca_file": "credential:../ca"}), "mqtt.tls.ca_file", "without a slash"),
-        (mqtt(username="m", password_file="credential:p"), "mqtt.password_file", "LoadCredential=p"),
+        (mqtt(username="m", password_file="credential:p"), "mqtt.password_file", "LoadCredential=NAME"),
         (mqtt(signing_keys={"g": "short"}), "mqtt.signing_keys.g", "Ed25519 key in base64"),
         (mqtt(signing_keys={"g": "AAAA"}), "mqtt.signing_keys.g", "32 bytes in base64, not 3"),
         (mqtt(signing_keys={"a key": "A" * 43 + "="}), "mqtt.signing_keys.a key", "match"),

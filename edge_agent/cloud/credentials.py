@@ -1,6 +1,7 @@
 """The files a link authenticates with, judged before they are used. Shared by machine and gateway; no MQTT.
 
-Nothing here puts what is in a file into an error or a log; errors name the file and what is wrong with it.
+Nothing here puts what is in a file into an error or a log, nor a file's name, which might be a secret that
+somebody wrote in the wrong place: errors name the key of the configuration and what is wrong with its file.
 """
 
 from __future__ import annotations
@@ -17,8 +18,11 @@ from pathlib import Path
 from edge_agent.errors import LinkFault, LinkRefused
 from edge_agent.protocol.broker import CREDENTIALS_DIRECTORY, BrokerSection
 
-LONGEST_SECRET = 65_536
-"""Bytes of a password or key file at most."""
+LONGEST_READ = 65_536
+"""So many bytes of a file are read at most; those of CAs apart."""
+CA_FILE, CERT_FILE, KEY_FILE = "mqtt.tls.ca_file", "mqtt.tls.cert_file", "mqtt.tls.key_file"
+PASSWORD_FILE = "mqtt.password_file"
+"""Keys of the configuration that name files, of a machine as of a gateway."""
 _FIRST_CERTIFICATE = re.compile("-----BEGIN CERTIFICATE-----.+?-----END CERTIFICATE-----", re.DOTALL)
 REFUSALS = frozenset({0x85, 0x86, 0x87, 0x8A, 0x8C})
 """Reason codes by which a broker says that it will not have us (MQTT 5, 3.2.2.2): client identifier, user
@@ -81,10 +85,10 @@ class Credentials:
         """Reads the files. Raises `LinkRefused` naming the first that is no good."""
         password = None
         if self.password_file is not None:
-            secret = read_secret(self.password_file)
-            password = _text(self.password_file, secret).removesuffix("\n").removesuffix("\r")
+            secret = read_secret(self.password_file, PASSWORD_FILE)
+            password = _text(PASSWORD_FILE, secret).removesuffix("\n").removesuffix("\r")
             if not password:
-                raise LinkRefused(f"{self.password_file} is empty")
+                raise LinkRefused(f"{PASSWORD_FILE} is empty")
         context = self._context(now) if self.tls else None
         return Shown(context, self.username, password)
 
@@ -100,16 +104,16 @@ class Credentials:
         if self.ca_file is None:
             context.load_default_certs()
         else:
-            _demand_readable(self.ca_file)
+            read_file(self.ca_file, CA_FILE)
             try:
                 context.load_verify_locations(self.ca_file)
             except ssl.SSLError:
-                raise LinkRefused(f"{self.ca_file} holds no certificate") from None
+                raise LinkRefused(f"{CA_FILE} holds no certificate") from None
             if context.cert_store_stats()["x509_ca"] == 0:
-                raise LinkRefused(f"{self.ca_file} holds no certificate of a CA")
+                raise LinkRefused(f"{CA_FILE} holds no certificate of a CA")
         if self.cert_file is not None and self.key_file is not None:
-            _demand_readable(self.cert_file)
-            read_secret(self.key_file)
+            read_file(self.cert_file, CERT_FILE)
+            read_secret(self.key_file, KEY_FILE)
             self.demand_in_force(now)
             self._load_pair(context, self.cert_file, self.key_file)
         return context
@@ -122,23 +126,23 @@ class Credentials:
         """
         if self.cert_file is None:
             return
-        begins_s, ends_s = validity_s(self.cert_file)
+        begins_s, ends_s = validity_s(self.cert_file, CERT_FILE)
         if now.wall_s > ends_s:
-            raise LinkRefused(f"{self.cert_file} has expired")
+            raise LinkRefused(f"{CERT_FILE} has expired")
         if now.wall_s < begins_s and now.synced:
-            raise LinkRefused(f"{self.cert_file} is not valid yet")
+            raise LinkRefused(f"{CERT_FILE} is not valid yet")
 
     @staticmethod
     def _load_pair(context: ssl.SSLContext, cert_file: Path, key_file: Path) -> None:
         def no_passphrase() -> str:
-            raise LinkRefused(f"{key_file} is encrypted")  # else OpenSSL asks at the terminal
+            raise LinkRefused(f"{KEY_FILE} is encrypted")  # else OpenSSL asks at the terminal
 
         try:
             context.load_cert_chain(cert_file, key_file, no_passphrase)
         except ssl.SSLError as error:
             if error.reason == "KEY_VALUES_MISMATCH":
-                raise LinkRefused(f"{key_file} is not the key of {cert_file}") from None
-            raise LinkRefused(f"{cert_file} and {key_file} cannot be used: {_reason(error)}") from None
+                raise LinkRefused(f"{KEY_FILE} is not the key of {CERT_FILE}") from None
+            raise LinkRefused(f"{CERT_FILE} and {KEY_FILE} cannot be used: {_reason(error)}") from None
 
 
 class Judge:
@@ -185,26 +189,33 @@ NOTHING = Credentials()
 """Neither TLS nor a user name: a broker on loopback."""
 
 
-def read_secret(path: Path) -> bytes:
+def read_secret(path: Path, key: str) -> bytes:
     """What is in a file that nobody but us may read. Raises `LinkRefused` if others may, or we may not.
 
     A file in systemd's credentials folder may show the group's read bit: that is the mask of the ACL by which
     our user gets it (systemd issue 29435); the folder is closed to everybody else.
     """
+    return read_file(path, key, too_open=0o027 if _is_of_systemd(path) else 0o077)
+
+
+def read_file(path: Path, key: str, too_open: int = 0) -> bytes:
+    """What is in a file, to some length; never waits, as a pipe would have us do.
+
+    Raises `LinkRefused` with its `key` of the configuration if it is no file, cannot be read, or is too open.
+    """
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
     except OSError as error:
-        raise LinkRefused(f"{path}: {error.strerror}") from None
+        raise LinkRefused(f"{key}: {error.strerror}") from None
     try:
         about = os.fstat(descriptor)
         if not stat.S_ISREG(about.st_mode):
-            raise LinkRefused(f"{path} is no file")
-        too_open = 0o027 if _is_of_systemd(path) else 0o077
+            raise LinkRefused(f"{key} is no file")
         if about.st_mode & too_open:
-            raise LinkRefused(f"{path} can be read by others (mode {stat.S_IMODE(about.st_mode):04o})")
-        return os.read(descriptor, LONGEST_SECRET)
+            raise LinkRefused(f"{key} can be read by others (mode {stat.S_IMODE(about.st_mode):04o})")
+        return os.read(descriptor, LONGEST_READ)
     except OSError as error:
-        raise LinkRefused(f"{path}: {error.strerror}") from None
+        raise LinkRefused(f"{key}: {error.strerror}") from None
     finally:
         os.close(descriptor)
 
@@ -214,19 +225,11 @@ def _is_of_systemd(path: Path) -> bool:
     return bool(place) and path.parent == Path(place)
 
 
-def _text(path: Path, secret: bytes) -> str:
+def _text(key: str, secret: bytes) -> str:
     try:
         return secret.decode("utf-8")
     except UnicodeDecodeError:
-        raise LinkRefused(f"{path} is not UTF-8") from None
-
-
-def _demand_readable(path: Path) -> None:
-    try:
-        with path.open("rb"):
-            pass
-    except OSError as error:
-        raise LinkRefused(f"{path}: {error.strerror}") from None
+        raise LinkRefused(f"{key} is not UTF-8") from None
 
 
 def _stamp(path: Path) -> tuple[int, ...] | None:
@@ -237,13 +240,13 @@ def _stamp(path: Path) -> tuple[int, ...] | None:
     return about.st_mtime_ns, about.st_size, about.st_ino, about.st_mode, about.st_uid
 
 
-def validity_s(path: Path) -> tuple[float, float]:
+def validity_s(path: Path, key: str) -> tuple[float, float]:
     """Unix times between which the first certificate of a PEM file is valid (RFC 5280, 4.1.2.5).
 
     The standard library has no public function that tells. Raises `LinkRefused` if it holds none.
     """
     try:
-        found = _FIRST_CERTIFICATE.search(path.read_text(encoding="utf-8", errors="replace"))
+        found = _FIRST_CERTIFICATE.search(read_file(path, key).decode("utf-8", errors="replace"))
         if found is None:
             raise ValueError("no certificate")
         der = ssl.PEM_cert_to_DER_cert(found[0])
@@ -257,8 +260,8 @@ def validity_s(path: Path) -> tuple[float, float]:
         _, at, _ = _der(der, after)
         begins_s, at = _der_time_s(der, at)
         return begins_s, _der_time_s(der, at)[0]
-    except (OSError, ValueError, IndexError):
-        raise LinkRefused(f"{path} holds no certificate that can be read") from None
+    except (ValueError, IndexError):
+        raise LinkRefused(f"{key} holds no certificate that can be read") from None
 
 
 def _der(der: bytes, at: int) -> tuple[int, int, int]:

@@ -9,6 +9,9 @@ from typing import Any
 from edge_agent.protocol.signing import SIGNATURE, SIGNATURE_KEY
 from edge_agent.runtime.desk import Incoming
 
+LONGEST_ID = 1024
+"""Characters of an X-Request-ID at most; as many as the API takes."""
+
 
 def incoming(message: Any, acknowledge: Callable[[], None], stalled_s: float) -> Incoming:
     """What a message of paho's says. It may have waited for us unseen for `stalled_s`."""
@@ -25,9 +28,14 @@ def incoming(message: Any, acknowledge: Callable[[], None], stalled_s: float) ->
         response_topic=getattr(properties, "ResponseTopic", None),
         correlation=getattr(properties, "CorrelationData", None),
         message_expiry_s=expiry_s,
-        x_request_id=user.get("x-request-id"),
+        x_request_id=_printable(user.get("x-request-id")),
         retained=message.retain,
         signature=user.get(SIGNATURE),
         signature_key=user.get(SIGNATURE_KEY),
         duplicate=message.dup,
     )
+
+
+def _printable(text: str | None) -> str | None:
+    """Where whoever reaches the broker may write anything: no longer than an id, and nothing but text."""
+    return None if text is None else "".join(filter(str.isprintable, text[:LONGEST_ID]))

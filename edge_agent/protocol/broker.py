@@ -102,11 +102,12 @@ def file_at(folder: Path, name: str, environment: Mapping[str, str]) -> Path:
         return folder / name
     credential = name.removeprefix(CREDENTIAL)
     if not credential or "/" in credential or credential in (".", ".."):
-        raise ValueError(f"{name!r} must be {CREDENTIAL}NAME, a name without a slash")
+        raise ValueError(f"must be {CREDENTIAL}NAME, a name without a slash")
     place = environment.get(CREDENTIALS_DIRECTORY, "")
     if not place:
-        problem = f"{name!r} needs ${CREDENTIALS_DIRECTORY}, which systemd sets for a service"
-        raise ValueError(f"{problem} with LoadCredential={credential}:...")
+        # Never the name itself: it might be the secret, written in the wrong place.
+        needs = f"needs ${CREDENTIALS_DIRECTORY}, which systemd sets for a service"
+        raise ValueError(f"{needs} with a line LoadCredential=NAME:...")
     return Path(place) / credential
 
 

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import os
 import random
 import ssl
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from time import time
 
 import pytest
 
 from edge_agent.cloud.backoff import Backoff
 from edge_agent.cloud.credentials import (
+    CERT_FILE,
+    PASSWORD_FILE,
     Credentials,
     Judge,
     WallTime,
@@ -20,6 +24,7 @@ from edge_agent.cloud.credentials import (
     validity_s,
 )
 from edge_agent.errors import LinkFault, LinkRefused
+from edge_agent.protocol.broker import file_at
 from tests.support.pki import DAY, write_private
 from tests.support.secure import Keys
 
@@ -33,7 +38,7 @@ def keys(tmp_path: Path) -> Keys:
 def test_the_validity_of_a_certificate_is_read_also_beyond_2050(keys: Keys, years: int) -> None:
     pair = keys.authority.issue("m1", begins=-2 * DAY, ends=years * 365 * DAY)
     now = datetime.now(UTC)
-    begins_s, ends_s = validity_s(pair.cert)
+    begins_s, ends_s = validity_s(pair.cert, CERT_FILE)
     assert abs(begins_s - (now - 2 * DAY).timestamp()) < 5
     assert abs(ends_s - (now + years * 365 * DAY).timestamp()) < 5
 
@@ -44,7 +49,7 @@ def test_a_damaged_certificate_is_none(keys: Keys, cut: int) -> None:
     body = "".join(lines[1:-1])[:cut]
     keys.client.cert.write_text("\n".join([lines[0], body, lines[-1]]))
     with pytest.raises(LinkRefused, match="holds no certificate that can be read"):
-        validity_s(keys.client.cert)
+        validity_s(keys.client.cert, CERT_FILE)
 
 
 @pytest.mark.parametrize(
@@ -75,19 +80,41 @@ def test_a_credential_of_systemd_may_show_the_bits_of_its_acl(
     write_private(secret, b"x")
     secret.chmod(0o440)
     with pytest.raises(LinkRefused, match="0440"):
-        read_secret(secret)
+        read_secret(secret, PASSWORD_FILE)
     monkeypatch.setenv("CREDENTIALS_DIRECTORY", str(tmp_path))
-    assert read_secret(secret) == b"x"
+    assert read_secret(secret, PASSWORD_FILE) == b"x"
     for mode in (0o460, 0o444):
         secret.chmod(mode)
         with pytest.raises(LinkRefused, match="can be read by others"):
-            read_secret(secret)
+            read_secret(secret, PASSWORD_FILE)
 
 
 def test_a_folder_is_no_secret(tmp_path: Path) -> None:
     (tmp_path / "folder").mkdir(mode=0o700)
     with pytest.raises(LinkRefused, match="is no file"):
-        read_secret(tmp_path / "folder")
+        read_secret(tmp_path / "folder", PASSWORD_FILE)
+
+
+@pytest.mark.parametrize("key", ["ca_file", "cert_file", "key_file"])
+def test_a_pipe_in_the_place_of_a_file_keeps_nobody_waiting(keys: Keys, tmp_path: Path, key: str) -> None:
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe, 0o600)
+    with pytest.raises(LinkRefused, match=rf"^mqtt\.tls\.{key} is no file$"):
+        keys.credentials(**{key: pipe}).judge(WallTime(time(), synced=True))
+
+
+@pytest.mark.parametrize("key", ["ca_file", "cert_file", "key_file", "password_file"])
+def test_a_secret_in_the_place_of_a_file_name_is_told_nobody(keys: Keys, key: str) -> None:
+    wrong = keys.credentials(username="m", **{key: Path("/etc/locker/hunter2-sesame")})
+    with pytest.raises(LinkRefused, match=rf"^mqtt\.(tls\.)?{key}: No such file or directory$"):
+        wrong.judge(WallTime(time(), synced=True))
+
+
+def test_a_secret_in_the_place_of_a_credentials_name_is_told_nobody(tmp_path: Path) -> None:
+    for name in ("credential:hunter2", "credential:hunter2/sesame"):
+        with pytest.raises(ValueError, match=r"LoadCredential|without a slash") as caught:
+            file_at(tmp_path, name, {})
+        assert "hunter2" not in str(caught.value)
 
 
 def test_a_password_is_one_line_and_text(tmp_path: Path) -> None:

@@ -50,8 +50,12 @@ def right_password(keys: Keys, folder: Path) -> None:
 
 
 CASES = {
-    "a key that others can read": (open_key, close_key, "m1.key can be read by others (mode 0644)"),
-    "an expired certificate": (expire, issue, "m1.pem has expired"),
+    "a key that others can read": (
+        open_key,
+        close_key,
+        "mqtt.tls.key_file can be read by others (mode 0644)",
+    ),
+    "an expired certificate": (expire, issue, "mqtt.tls.cert_file has expired"),
     "a wrong CA": (trust_another, trust_the_right_one, "the broker's certificate is not accepted"),
     "a wrong password": (wrong_password, right_password, "the broker refuses us: Not authorized"),
 }

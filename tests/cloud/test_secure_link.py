@@ -145,16 +145,16 @@ def empty_password(keys: Keys) -> Credentials:
 @pytest.mark.parametrize(
     ("spoil", "cause"),
     [
-        (open_key, "m1.key can be read by others (mode 0640)"),
-        (missing_key, "m1.key: No such file or directory"),
-        (other_key, "m1.key is not the key of"),
-        (encrypted_key, "m1.key is encrypted"),
-        (expired, "m1.pem has expired"),
-        (no_certificate, "m1.pem holds no certificate that can be read"),
-        (no_ca, "m1.pem holds no certificate of a CA"),
-        (garbage_ca, "ca.pem holds no certificate"),
-        (open_password, "password can be read by others (mode 0604)"),
-        (empty_password, "password is empty"),
+        (open_key, "mqtt.tls.key_file can be read by others (mode 0640)"),
+        (missing_key, "mqtt.tls.key_file: No such file or directory"),
+        (other_key, "mqtt.tls.key_file is not the key of mqtt.tls.cert_file"),
+        (encrypted_key, "mqtt.tls.key_file is encrypted"),
+        (expired, "mqtt.tls.cert_file has expired"),
+        (no_certificate, "mqtt.tls.cert_file holds no certificate that can be read"),
+        (no_ca, "mqtt.tls.ca_file holds no certificate of a CA"),
+        (garbage_ca, "mqtt.tls.ca_file holds no certificate"),
+        (open_password, "mqtt.password_file can be read by others (mode 0604)"),
+        (empty_password, "mqtt.password_file is empty"),
     ],
 )
 async def test_files_that_are_no_good_are_not_shown_to_any_broker(

@@ -26,11 +26,11 @@ class Signer:
     @classmethod
     def from_file(cls, path: Path, name: str) -> Signer:
         """Raises `LinkRefused` if others can read the file, or if it is not an Ed25519 seed in base64."""
-        text = read_secret(path).decode("ascii", errors="replace").strip()
+        text = read_secret(path, "the file").decode("ascii", errors="replace").strip()
         try:
             return cls(key_bytes(text), name)
         except ValueError as error:
-            raise LinkRefused(f"{path} {error}") from None
+            raise LinkRefused(f"the file {error}") from None
 
     def properties(self, topic: str, body: bytes) -> list[tuple[str, str]]:
         """The user properties that make a command a signed one."""

@@ -1,0 +1,41 @@
+"""A message of the library's as the desk takes it."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+
+import pytest
+
+from edge_agent.cloud.incoming import LONGEST_ID, incoming
+
+
+def message(**properties: object) -> SimpleNamespace:
+    given = SimpleNamespace(**properties)
+    return SimpleNamespace(
+        topic="locker/v1/m1/cmd/echo", payload=bytearray(b"{}"), properties=given, retain=False, dup=False
+    )
+
+
+@pytest.mark.parametrize(
+    ("sent", "taken"),
+    [
+        ("req-1", "req-1"),
+        ("พัสดุ 1", "พัสดุ 1"),
+        ("one\nlevel=error\x1b[2J\x00two", "onelevel=error[2Jtwo"),
+        ("x" * LONGEST_ID, "x" * LONGEST_ID),
+        ("x" * 60_000, "x" * LONGEST_ID),
+    ],
+)
+def test_an_id_from_the_wire_is_cut_and_printable(sent: str, taken: str) -> None:
+    came = incoming(message(UserProperty=[("x-request-id", sent)]), lambda: None, 0.0)
+    assert came.x_request_id == taken
+
+
+def test_without_properties_nothing_is_told() -> None:
+    came = incoming(message(), lambda: None, 5.0)
+    assert (came.command, came.x_request_id, came.message_expiry_s) == ("echo", None, None)
+
+
+def test_what_waited_unseen_for_us_has_so_much_less_to_live() -> None:
+    assert incoming(message(MessageExpiryInterval=8), lambda: None, 2.5).message_expiry_s == 5
+    assert incoming(message(MessageExpiryInterval=8), lambda: None, 60.0).message_expiry_s == 0
