@@ -325,13 +325,13 @@ class _Connection:
 
     def __init__(self, link: MqttLink, stamp: Stamp) -> None:
         self.stood_s = 0.0
-        """How long it stood, in seconds."""
+        """How long it stood, in seconds; connecting does not count."""
+        self._up_since_s: float | None = None
         self._link = link
         self._channel: Channel | None = None
         self._files = FileWatch(link.settings.credentials, stamp)
         self._fault = LinkFault("")
         self._receipts = ReceiptWatch(link.settings.look_s)
-        self._patience: asyncio.TimerHandle | None = None
         # An event, not a future: cancelling `live` must not make the last acknowledgements go unheard.
         self._over = asyncio.Event()
 
@@ -340,7 +340,6 @@ class _Connection:
         client = self._link.new_client(shown)
         self._hook(client)
         self._link.start(client)
-        up_since_s = asyncio.get_running_loop().time()
         try:
             await self._until_over(client)
         except (asyncio.CancelledError, NewCredentials):
@@ -350,10 +349,9 @@ class _Connection:
             shut(client.socket())  # else the library keeps the connection until all is acknowledged
             raise
         finally:
-            if self._link.up:
-                self.stood_s = asyncio.get_running_loop().time() - up_since_s
+            if self._up_since_s is not None:
+                self.stood_s = asyncio.get_running_loop().time() - self._up_since_s
             self._over.set()
-            self._end_patience()
             self._link.end()
             await _end(client)
 
@@ -440,21 +438,19 @@ class _Connection:
                 loop.call_soon_threadsafe(loop.call_later, RECEIPTS_S, self._take_receipts)
 
         self._channel = self._link.begin(client, limits, wake)
-        silent = LinkFault("the broker does not answer our subscription")
-        self._patience = loop.call_later(CONNECT_TIMEOUT_S, self._gone, silent)
+        loop.call_later(CONNECT_TIMEOUT_S, self._demand_subscribed)
 
     def _subscribed(self, client: mqtt.Client, reason: ReasonCode) -> None:
-        self._end_patience()
         if reason.is_failure:
             client.disconnect()
             self._gone(LinkRefused(f"the broker keeps our commands from us: {reason}"))
         elif not self._over.is_set():
+            self._up_since_s = asyncio.get_running_loop().time()
             self._link.go_up()
 
-    def _end_patience(self) -> None:
-        if self._patience is not None:
-            self._patience.cancel()
-            self._patience = None
+    def _demand_subscribed(self) -> None:
+        if self._up_since_s is None:
+            self._gone(LinkFault("the broker does not answer our subscription"))
 
     def _gone(self, fault: LinkFault) -> None:
         if not self._over.is_set():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from pathlib import Path
 from types import SimpleNamespace
@@ -103,6 +104,35 @@ async def test_who_leaves_is_offline_by_the_goodbye_or_else_by_the_will(
         assert bool([p for p in broker.of(PUBLISH) if b'{"online": false}' in p]) == (
             events < link_module.WINDOW
         )
+
+
+async def test_connecting_is_no_part_of_how_long_a_connection_stood(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Else a broker that takes long to answer and then hangs up is asked again at once, for ever."""
+    steady_s = 0.3
+    monkeypatch.setattr(link_module, "STEADY_S", steady_s)
+    async with scripted(Script()) as broker, watched(link_to(broker)) as seen:
+        loop, link = asyncio.get_running_loop(), seen.link
+        resets: list[int] = []
+        monkeypatch.setattr(link._unreachable, "reset", lambda: resets.append(1))
+
+        async def fall() -> None:
+            client: Any = link._client
+            client.socket().shutdown(2)
+            await seen.until(lambda: not link.up)
+
+        broker.awake.clear()
+        await seen.until(lambda: broker.of(CONNECT))
+        began_s = loop.time()
+        await seen.until(lambda: loop.time() > began_s + 2 * steady_s)
+        broker.awake.set()
+        await seen.until(lambda: link.up)
+        await fall()
+        await seen.until(lambda: link.up)
+        assert resets == []
+        began_s = loop.time()
+        await seen.until(lambda: loop.time() > began_s + 2 * steady_s)
+        await fall()
+        await seen.until(lambda: resets == [1])
 
 
 def test_only_a_broker_that_owes_receipts_and_gives_none_is_silent(monkeypatch: pytest.MonkeyPatch) -> None:

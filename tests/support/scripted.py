@@ -21,6 +21,8 @@ class Script:
     suback: int | None = 1
     receipts: bool = True
     pongs: bool = True
+    awake: asyncio.Event = field(default_factory=asyncio.Event)
+    """It answers only while this is set."""
     port: int = 0
     heard: list[bytes] = field(default_factory=list)
     """Every packet that came, on whatever connection."""
@@ -63,6 +65,7 @@ async def scripted(script: Script) -> AsyncIterator[Script]:
             while True:
                 packet, body = await _packet(reader)
                 script.heard.append(packet)
+                await script.awake.wait()
                 writer.write(script.answer(packet, body))
         except (asyncio.IncompleteReadError, ConnectionError):
             return
@@ -71,6 +74,7 @@ async def scripted(script: Script) -> AsyncIterator[Script]:
             with suppress(ConnectionError):
                 await writer.wait_closed()
 
+    script.awake.set()
     server = await asyncio.start_server(serve, LOCALHOST, 0)
     script.port = server.sockets[0].getsockname()[1]
     try:
