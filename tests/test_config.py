@@ -160,7 +160,7 @@ def mqtt(**keys: Any) -> Callable[[dict[str, Any]], None]:
         (mqtt(keepalive_s=15), "mqtt.keepalive_s", "14"),
         (mqtt(transport="udp"), "mqtt.transport", "'websockets'"),
         (mqtt(transport="websockets", websocket_path="mqtt"), "mqtt.websocket_path", "match"),
-        (mqtt(websocket_path="/mqtt"), "mqtt", 'only for transport = "websockets"'),
+        (mqtt(websocket_path="/other"), "mqtt", 'only for transport = "websockets"'),
         (mqtt(host="two words"), "mqtt.host", "match"),
         (mqtt(password_file="secret"), "mqtt", "username: is needed"),
         (mqtt(tls={"key_file": "k"}), "mqtt.tls", "cert_file and key_file"),

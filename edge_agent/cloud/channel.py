@@ -29,7 +29,8 @@ class Message:
     patient: bool = False
 
 
-Receipt = Callable[[], None]
+Receipt = Callable[[bool], None]
+"""Called when the broker has answered: whether it has taken the message."""
 
 
 class Channel:
@@ -48,7 +49,8 @@ class Channel:
         self._urgent: deque[tuple[Message, Receipt | None]] = deque()
         self._patient: deque[tuple[Message, Receipt | None]] = deque()
         self._in_flight: dict[int, Receipt | None] = {}
-        self._receipts: deque[tuple[int, object]] = deque()
+        self._receipts: deque[tuple[int, object, bool]] = deque()
+        """Packet id, reason code, and whether its room has been given back."""
         self._told = False
         self._came = 0
         self._resting = False
@@ -61,7 +63,7 @@ class Channel:
         return self._came if self._in_flight else None
 
     def put(self, message: Message, on_acknowledged: Receipt | None = None) -> None:
-        """Sends now if there is room, else when there is. `on_acknowledged`: its PUBACK came."""
+        """Sends now if there is room, else when there is."""
         if message.qos == 0:
             self._send(message)
             return
@@ -77,11 +79,13 @@ class Channel:
         self._pump(1)
 
     def receipt(self, packet_id: int, reason: object) -> None:
-        """A PUBACK came."""
+        """A PUBACK came; or the library says so of something that needs none, which makes no room."""
+        known = packet_id in self._in_flight
         self._came += 1
-        self._receipts.append((packet_id, reason))
-        self._room.append(True)
-        self._pump(self._window)
+        self._receipts.append((packet_id, reason, known))
+        if known:
+            self._room.append(True)
+            self._pump(self._window)
         if not self._told:
             self._told = True
             self._wake()
@@ -90,9 +94,14 @@ class Channel:
         """The receipts since the last call: what was to be called, and the reason code."""
         self._told = False
         while self._receipts:
-            packet_id, reason = self._receipts.popleft()
-            if packet_id in self._in_flight:
-                yield self._in_flight.pop(packet_id), reason
+            packet_id, reason, roomed = self._receipts.popleft()
+            if packet_id not in self._in_flight:
+                continue
+            receipt = self._in_flight.pop(packet_id)
+            if not roomed:  # it came before we had noted what was sent
+                self._room.append(True)
+                self._pump(1)
+            yield receipt, reason
 
     def _pump(self, most: int) -> None:
         """Sends so many at most while there is room; one thread at a time, so that nothing is overtaken.

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Protocol
 
-from edge_agent.cloud.channel import Message
+from edge_agent.cloud.channel import Message, Receipt
 from edge_agent.runtime.desk import Incoming
 
 
@@ -26,8 +26,8 @@ class Link(Protocol):
     def window(self) -> int:
         """How many acknowledged publications may be in flight."""
 
-    def publish(self, message: Message, on_acknowledged: Callable[[], None] | None = None) -> None:
-        """Sends on the present connection; without one it is dropped. `on_acknowledged`: PUBACK came."""
+    def publish(self, message: Message, on_acknowledged: Receipt | None = None) -> None:
+        """Sends on the present connection; without one it is dropped, and `on_acknowledged` never called."""
 
     def rest(self, resting: bool) -> None:
         """Whether patient messages wait until further notice."""

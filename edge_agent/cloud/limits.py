@@ -33,7 +33,10 @@ class Limits:
 
     def fitting(self, message: Message, replies: str) -> Message | None:
         """The message, if the broker takes it; for a reply (its topic begins with `replies`) that is too big
-        an error in its place; else None. The broker would end the connection over it, each time anew."""
+        an error in its place; else None, and it counts as refused.
+
+        The broker would end the connection over it, each time anew.
+        """
         if self._takes(message):
             return message
         is_reply = message.topic.startswith(replies)

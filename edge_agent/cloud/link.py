@@ -25,7 +25,7 @@ from paho.mqtt.reasoncodes import ReasonCode
 from paho.mqtt.subscribeoptions import SubscribeOptions
 
 from edge_agent.cloud.backoff import Backoff, pause
-from edge_agent.cloud.channel import Channel, Message
+from edge_agent.cloud.channel import Channel, Message, Receipt
 from edge_agent.cloud.credentials import (
     NOTHING,
     REFUSALS,
@@ -184,12 +184,14 @@ class MqttLink:
             log.error("link refused", cause=self._cause)
             self.on_refusal(self._cause)
 
-    def publish(self, message: Message, on_acknowledged: Callable[[], None] | None = None) -> None:
+    def publish(self, message: Message, on_acknowledged: Receipt | None = None) -> None:
         """See `Link.publish`."""
         if self._channel is not None and self._up:
             fitting = self._limits.fitting(message, self._topics.reply(""))
             if fitting is not None:
                 self._channel.put(fitting, on_acknowledged)
+            elif on_acknowledged is not None:
+                on_acknowledged(False)
 
     def rest(self, resting: bool) -> None:
         """See `Link.rest`."""
@@ -279,7 +281,7 @@ class MqttLink:
         if not self.up:
             return
         told = asyncio.Event()
-        self.publish(Message(self._topics.online, self._online(False), retain=True), told.set)
+        self.publish(Message(self._topics.online, self._online(False), retain=True), lambda _: told.set())
         try:
             async with asyncio.timeout(GOODBYE_S):
                 await told.wait()
@@ -472,15 +474,10 @@ class _Connection:
             return
         for acknowledged, reason in self._channel.take_receipts():
             assert isinstance(reason, ReasonCode)
-            if acknowledged is None:
-                if reason.value >= 0x80:
-                    log.error("the broker refused a publication", reason=str(reason))
-            elif reason.value < 0x80:
-                acknowledged()
-            else:
-                # What has to arrive would wait for ever: it is sent again over a connection made later.
-                self._gone(LinkRefused(f"the broker refuses what we tell: {reason}"))
-                return
+            if acknowledged is not None:
+                acknowledged(reason.value < 0x80)
+            elif reason.value >= 0x80:
+                log.error("the broker refused a publication", reason=str(reason))
 
 
 async def _end(client: mqtt.Client) -> None:

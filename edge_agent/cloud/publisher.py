@@ -4,14 +4,20 @@ from __future__ import annotations
 
 import asyncio
 import functools
+import itertools
 from collections import deque
 from collections.abc import Callable
 
+import structlog
+
 from edge_agent.cloud.channel import Message
 from edge_agent.cloud.interfaces import Link
+from edge_agent.errors import StorageFault
 from edge_agent.journal.store import JournalStore
 from edge_agent.protocol.topics import Topics
-from edge_agent.runtime.loop import LockerLoop
+from edge_agent.runtime.loop import STORAGE_RETRY_S, LockerLoop
+
+log = structlog.get_logger()
 
 STATE_PAUSE_S = 0.1
 """`state/machine` is published at most this often, replies apart."""
@@ -19,6 +25,8 @@ REPLY_LIFE_S = 10.0
 """A reply is kept this long for a link that is down; then its sender has given up."""
 AHEAD = 200
 """So many events wait in the link behind those in flight, so that none has to be fetched for its turn."""
+REFUSED_S = 30.0
+"""Pause before a broker that refuses our events is tried again."""
 PATIENCE_S = 3.0
 """So long at most events wait for somebody who waits for a door."""
 PAGE = 200
@@ -53,10 +61,16 @@ class Publisher:
         self._through = store.sent_through()
         """The broker has every event up to this sequence."""
         self._noted = self._sent = self._through
+        self._flying: deque[int] = deque()
+        """Sequences sent, from the first that the broker has not answered."""
         self._early: set[int] = set()
-        """Sequences behind a gap that the broker has as well."""
-        self._in_flight = 0
-        self._replies: deque[tuple[float, Message]] = deque()
+        """Those of them that it has already taken."""
+        self._flight = 0
+        """Receipts of an earlier flight say nothing of this one."""
+        self._refused: asyncio.TimerHandle | None = None
+        self._refusal_told = False
+        self._replies: dict[int, tuple[float, Message]] = {}
+        self._numbers = itertools.count()
         self._last_machine = ""
         self._patience: asyncio.TimerHandle | None = None
         link.on_up = self._up
@@ -71,32 +85,40 @@ class Publisher:
             group.create_task(self._publish_state(), name="state")
 
     def reply(self, topic: str, correlation: bytes | None, body: str) -> None:
-        """A command's reply; kept for a short while if the link is down.
+        """A command's reply; kept for a short while, until the broker has it.
 
         What the command changed about the machine goes before it, so that whoever has the answer and looks at
         the machine sees its effect.
         """
-        message = Message(topic, body, correlation=correlation)
+        now_s = asyncio.get_running_loop().time()
+        self._replies = {n: kept for n, kept in self._replies.items() if kept[0] > now_s}
+        number = next(self._numbers)
+        self._replies[number] = now_s + REPLY_LIFE_S, Message(topic, body, correlation=correlation)
         if self._link.up:
             if self._state_changed.is_set():
                 self._tell_state()
-            self._link.publish(message)
-        else:
-            self._replies.append((asyncio.get_running_loop().time() + REPLY_LIFE_S, message))
+            self._send_reply(number)
+
+    def _send_reply(self, number: int) -> None:
+        _, message = self._replies[number]
+
+        def answered(_accepted: bool) -> None:
+            self._replies.pop(number, None)
+
+        self._link.publish(message, answered)
 
     def _up(self) -> None:
-        self._page.clear()
-        self._early.clear()
-        self._sent, self._in_flight = self._through, 0
+        self._take_off()
         self._last_machine = ""
-        self._link.publish(Message(self._topics.digest, self._digest(), retain=True))
-        now_s = asyncio.get_running_loop().time()
-        while self._replies:
-            expires_s, message = self._replies.popleft()
-            if expires_s > now_s:
-                self._link.publish(message)
         self._state_changed.set()
-        self._wake.set()
+        now_s = asyncio.get_running_loop().time()
+        for number, (expires_s, _) in tuple(self._replies.items()):
+            if expires_s > now_s:
+                self._send_reply(number)
+        try:
+            self._link.publish(Message(self._topics.digest, self._digest(), retain=True))
+        except StorageFault as fault:
+            log.error("no digest: the journal cannot be read", error=str(fault))
 
     def _door_work(self, busy: bool) -> None:
         """A backlog lets the doors have the processor, but not for ever."""
@@ -115,32 +137,61 @@ class Publisher:
             if self._through > self._noted:
                 self._noted = self._through
                 self._loop.acknowledge(self._through)
-            while self._link.up and self._in_flight < self._link.window + AHEAD:
-                if not self._page and not self._turn_page():
-                    break
-                self._send(*self._page.popleft())
+            try:
+                self._send_on()
+            except StorageFault as fault:
+                log.error("no events: the journal cannot be read", error=str(fault))
+                await asyncio.sleep(STORAGE_RETRY_S)
+                self._wake.set()
 
-    def _turn_page(self) -> bool:
-        """Reads on in the outbox; False at its end."""
-        self._page.extend(self._store.events_kept(self._sent + 1, PAGE))
-        return bool(self._page)
+    def _send_on(self) -> None:
+        """Sends until there are no more, or enough are on their way."""
+        while self._link.up and self._refused is None and len(self._flying) < self._link.window + AHEAD:
+            if not self._page:
+                self._page.extend(self._store.events_kept(self._sent + 1, PAGE))
+                if not self._page:
+                    return
+            sequence, body = self._page.popleft()
+            self._sent = sequence
+            self._flying.append(sequence)
+            receipt = functools.partial(self._answered, self._flight, sequence)
+            self._link.publish(Message(self._topics.events, body, patient=True), receipt)
 
-    def _send(self, sequence: int, body: str) -> None:
-        self._sent = sequence
-        self._in_flight += 1
-        message = Message(self._topics.events, body, patient=True)
-        self._link.publish(message, functools.partial(self._acknowledged, sequence))
+    def _answered(self, flight: int, sequence: int, accepted: bool) -> None:
+        """The broker's word on one event."""
+        if flight != self._flight:
+            return
+        if not accepted:
+            self._hold_back()
+            return
+        self._early.add(sequence)
+        while self._flying and self._flying[0] in self._early:
+            self._through = self._flying.popleft()
+            self._early.discard(self._through)
+        if self._refusal_told:
+            self._refusal_told = False
+            self._link.on_refusal("")
+        self._wake.set()
 
-    def _acknowledged(self, sequence: int) -> None:
-        """The broker has this event; receipts of an earlier connection are never told."""
-        self._in_flight -= 1
-        if sequence == self._through + 1:
-            self._through = sequence
-            while self._early and self._through + 1 in self._early:
-                self._through += 1
-                self._early.discard(self._through)
-        else:
-            self._early.add(sequence)
+    def _hold_back(self) -> None:
+        """The broker will not have what we tell: all of it from there on is sent again later."""
+        if not self._refusal_told:
+            self._refusal_told = True
+            log.error("the broker refuses our events")
+            self._link.on_refusal("the broker refuses our events")
+        self._flight += 1
+        self._refused = asyncio.get_running_loop().call_later(REFUSED_S, self._take_off)
+
+    def _take_off(self) -> None:
+        """Begins behind the last event that the broker has."""
+        if self._refused is not None:
+            self._refused.cancel()
+            self._refused = None
+        self._flight += 1
+        self._sent = self._through
+        self._page.clear()
+        self._flying.clear()
+        self._early.clear()
         self._wake.set()
 
     async def _publish_state(self) -> None:

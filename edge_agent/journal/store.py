@@ -8,7 +8,7 @@ import os
 import sqlite3
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import astuple, dataclass, field
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -43,13 +43,19 @@ PRUNED_AT_ONCE = 100
 
 @dataclass(frozen=True, slots=True)
 class InboxRow:
-    """A request that was taken, where its reply goes, and the reply once there is one (JSON)."""
+    """A request that was taken, where its reply goes, and the reply once there is one (JSON).
+
+    `body_digest` tells the same bytes from another attempt under the same id; `synced`: whether `received_s`
+    (Unix time) was known to be right.
+    """
 
     request_id: str
     received_s: float
     response_topic: str | None
     correlation: bytes | None
     reply: str | None = None
+    body_digest: str | None = None
+    synced: bool = True
 
 
 @dataclass(slots=True)
@@ -66,7 +72,6 @@ class Batch:
     events: list[tuple[int, str]] = field(default_factory=list)
     requests: list[InboxRow] = field(default_factory=list)
     replies: dict[str, str] = field(default_factory=dict)
-    forgotten_requests: list[str] = field(default_factory=list)
     acknowledged: int | None = None
     """The broker has every event up to this sequence."""
     temperatures: list[TemperatureRecord] = field(default_factory=list)
@@ -83,7 +88,6 @@ class Batch:
             or self.events
             or self.requests
             or self.replies
-            or self.forgotten_requests
             or self.acknowledged is not None
             or self.temperatures
         )
@@ -159,7 +163,16 @@ class JournalStore:
         for number, script in scripts:
             if number > version:
                 text = script.read_text(encoding="utf-8")
-                self._writer.executescript(f"BEGIN;\n{text}\nPRAGMA user_version = {number};\nCOMMIT;")
+                whole = f"BEGIN;\n{text}\nPRAGMA user_version = {number};\nCOMMIT;"
+                try:
+                    self._writer.executescript(whole)
+                except sqlite3.OperationalError:
+                    # A full disk must not keep the locker from starting: the room kept for it may do.
+                    if self._writer.in_transaction:
+                        self._writer.execute("ROLLBACK")
+                    if not self.use_reserve():
+                        raise
+                    self._writer.executescript(whole)
 
     @property
     def reserved(self) -> bool:
@@ -208,7 +221,7 @@ class JournalStore:
             reservations = {rid: load(RESERVATION, body, f"reservation {rid}") for rid, body in live}
             former = self._former()
             row = self._reader.execute("SELECT seq FROM sqlite_sequence WHERE name = 'outbox'").fetchone()
-            query = "SELECT * FROM inbox WHERE reply IS NULL OR received_s > ? ORDER BY received_s"
+            query = f"SELECT {_INBOX} FROM inbox WHERE reply IS NULL OR received_s > ? ORDER BY received_s"
             requests = self._reader.execute(query, (replies_since_s,))
             sequence = 0 if row is None else row[0]
             return Loaded(entities, reservations, former, sequence, [InboxRow(*r) for r in requests])
@@ -266,12 +279,10 @@ class JournalStore:
             "INSERT INTO unlock VALUES (NULL, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
             [_unlock_row(after, record) for after, record in batch.unlocks],
         )
-        execute("INSERT INTO outbox VALUES (?, ?)", batch.events)
-        # First the forgotten ones: one of them may have come again in this very batch.
-        execute("DELETE FROM inbox WHERE request_id = ?", [(r,) for r in batch.forgotten_requests])
+        execute("INSERT INTO outbox (sequence, body) VALUES (?, ?)", batch.events)
         execute(
-            "INSERT OR REPLACE INTO inbox VALUES (?, ?, ?, ?, ?)",
-            [(r.request_id, r.received_s, r.response_topic, r.correlation, r.reply) for r in batch.requests],
+            "INSERT OR REPLACE INTO inbox VALUES (?, ?, ?, ?, ?, ?, ?)",
+            [astuple(request) for request in batch.requests],
         )
         execute(
             "UPDATE inbox SET reply = ? WHERE request_id = ?",
@@ -280,6 +291,10 @@ class JournalStore:
         if batch.acknowledged is not None:
             self._write_acknowledged(batch.acknowledged)
         if batch.requests and batch.now_s is not None:
+            # Those of a clock that was not set are as old as the moment at which it was.
+            self._writer.execute(
+                "UPDATE inbox SET received_s = ?, synced = 1 WHERE NOT synced", (batch.now_s,)
+            )
             self._writer.execute("DELETE FROM inbox WHERE received_s < ?", (batch.now_s - INBOX_KEPT_S,))
         if batch.temperatures:
             self._write_temperatures(batch)
@@ -365,7 +380,7 @@ class JournalStore:
     def request(self, request_id: str) -> InboxRow | None:
         """A request that was seen before."""
         with _as_storage_fault():
-            query = "SELECT * FROM inbox WHERE request_id = ?"
+            query = f"SELECT {_INBOX} FROM inbox WHERE request_id = ?"
             row = self._reader.execute(query, (request_id,)).fetchone()
             return None if row is None else InboxRow(*row)
 
@@ -396,6 +411,9 @@ class JournalStore:
             query = "SELECT status FROM reservation WHERE reservation_id = ? AND live <> 1"
             row = self._reader.execute(query, (reservation_id,)).fetchone()
             return None if row is None else ReservationStatus(row[0])
+
+
+_INBOX = "request_id, received_s, response_topic, correlation, reply, body_digest, synced"
 
 
 def _told(sequence: int, body: str, sent: int) -> dict[str, Any]:

@@ -16,6 +16,8 @@ CREDENTIAL = "credential:"
 """Begins the name of a file that systemd hands to the service (systemd.exec(5), LoadCredential=)."""
 CREDENTIALS_DIRECTORY = "CREDENTIALS_DIRECTORY"
 """Environment variable: the folder that holds those files."""
+WEBSOCKET_PATH = "/mqtt"
+"""What a broker is usually asked for."""
 PORTS = {("tcp", False): 1883, ("tcp", True): 8883, ("websockets", False): 80, ("websockets", True): 443}
 """The usual port by transport and whether TLS is spoken (the first two: IANA)."""
 
@@ -47,7 +49,7 @@ class BrokerSection(BaseModel):
     host: Annotated[str, Field(strict=True, min_length=1, max_length=253, pattern=r"^[^\s/.][^\s/]*$")]
     port: Annotated[int, Field(strict=True, ge=1, le=65_535)]
     transport: Literal["tcp", "websockets"] = "tcp"
-    websocket_path: Annotated[str, Field(strict=True, max_length=1024, pattern=r"^/[!-~]*$")] = "/mqtt"
+    websocket_path: Annotated[str, Field(strict=True, max_length=1024, pattern=r"^/[!-~]*$")] = WEBSOCKET_PATH
     tls: TlsSection | None = None
     username: Annotated[str, Field(strict=True, min_length=1, max_length=1024)] | None = None
     password_file: FileName | None = None
@@ -62,7 +64,7 @@ class BrokerSection(BaseModel):
 
     @model_validator(mode="after")
     def _agree(self) -> Self:
-        if "websocket_path" in self.model_fields_set and self.transport != "websockets":
+        if self.websocket_path != WEBSOCKET_PATH and self.transport != "websockets":
             raise ValueError('websocket_path: is only for transport = "websockets"')
         if self.password_file is not None and self.username is None:
             raise ValueError("username: is needed beside password_file")

@@ -7,6 +7,7 @@ request never acts.
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import json
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
@@ -65,6 +66,11 @@ from edge_agent.statemachine.reservation import within
 
 log = structlog.get_logger()
 
+UNDECIDED = (Code.EXPIRED, Code.OFFLINE)
+"""Codes after which the same wish may be sent anew: the machine decided nothing."""
+REFUSED_KEPT_NS = 3600 * 10**9
+"""So long such a no is remembered apart from the journal; no command lives longer."""
+
 
 @dataclass(frozen=True, slots=True)
 class Incoming:
@@ -121,6 +127,10 @@ class Desk:
         self._publish_reply = publish_reply
         self._replies = Topics(machine_id).reply("")
         self._waiting: dict[str, list[Address]] = {}
+        self._digests: dict[str, str] = {}
+        """Of the bodies of those that wait."""
+        self._refused: dict[tuple[str, str], tuple[int, str]] = {}
+        """What was told 4 or 14: id and digest; until when (CLOCK_BOOTTIME) it is remembered; the reply."""
         self._local: dict[str, asyncio.Future[Answer]] = {}
         self._local_numbers = 0
         self.loop: LockerLoop
@@ -140,8 +150,10 @@ class Desk:
             elif row.request_id in awaited:
                 self._waiting[row.request_id] = [address]
             else:
-                self._refuse(address, Refusal(Code.OFFLINE, "the machine restarted before it acted"))
-                self.loop.drop_request(row.request_id)
+                told = _error(Refusal(Code.OFFLINE, "the machine restarted before it acted"))
+                self._remember_refused(row.request_id, row.body_digest or "", told)
+                self.loop.refuse_request(row.request_id, told)
+                self._reply(address, told)
 
     def handle(self, incoming: Incoming) -> None:
         """One command from the cloud. Never raises; every fault becomes an answer."""
@@ -196,9 +208,10 @@ class Desk:
                 waiting.append(address)
             incoming.acknowledge()
             return
-        seen = self._store.request(command.request_id)
-        if seen is not None and seen.reply is not None:
-            self._reply(address, seen.reply)
+        digest = hashlib.sha256(incoming.payload).hexdigest()
+        told = self._told(command.request_id, digest)
+        if told is not None:
+            self._reply(address, told)
             incoming.acknowledge()
             return
         if not first:
@@ -207,8 +220,9 @@ class Desk:
         if self.guard is not None:
             self.guard.demand_fresh(incoming.command, command, now)
         given = self._input(command, now.boottime_ns + left_ns, incoming.x_request_id)
-        row = InboxRow(command.request_id, now.wall_s, incoming.response_topic, incoming.correlation)
+        row = InboxRow(command.request_id, now.wall_s, *address, body_digest=digest, synced=now.synced)
         self._waiting[command.request_id] = [address]
+        self._digests[command.request_id] = digest
         log.info(
             "command",
             command=incoming.command,
@@ -217,6 +231,24 @@ class Desk:
             unlock_id=getattr(given, "unlock_id", None),
         )
         self.loop.submit(given, request=row, taken=incoming.acknowledge)
+
+    def _told(self, request_id: str, digest: str) -> str | None:
+        """The reply that a request got before. After 4 and 14 the same wish may be sent anew; the same bytes,
+        delivered again, get the same no: their sender was told that nothing will happen."""
+        remembered = self._refused.get((request_id, digest))
+        if remembered is not None and remembered[0] > self._clock.now().boottime_ns:
+            return remembered[1]
+        seen = self._store.request(request_id)
+        if seen is None or seen.reply is None:
+            return None
+        error = json.loads(seen.reply).get("error", {})
+        anew = error.get("code") in UNDECIDED and seen.body_digest != digest
+        return None if anew else seen.reply
+
+    def _remember_refused(self, request_id: str, digest: str, reply: str) -> None:
+        now_ns = self._clock.now().boottime_ns
+        self._refused = {key: value for key, value in self._refused.items() if value[0] > now_ns}
+        self._refused[request_id, digest] = now_ns + REFUSED_KEPT_NS, reply
 
     def _input(self, command: Command, expires_ns: int, x_request_id: str | None) -> Input:
         key = command.request_id
@@ -403,6 +435,9 @@ class Desk:
                 future.set_result(answer)
             return
         code = 0 if answer.refusal is None else int(answer.refusal.code)
+        digest = self._digests.pop(request_key, "")
+        if code in UNDECIDED:
+            self._remember_refused(request_key, digest, reply)
         log.info("answered", request_id=request_key, code=code)
         for address in self._waiting.pop(request_key, []):
             self._reply(address, reply)
@@ -413,4 +448,8 @@ class Desk:
             self._publish_reply(topic, correlation, reply)
 
     def _refuse(self, address: Address, refusal: Refusal) -> None:
-        self._reply(address, json.dumps({"error": rpc_status(refusal)}, ensure_ascii=False))
+        self._reply(address, _error(refusal))
+
+
+def _error(refusal: Refusal) -> str:
+    return json.dumps({"error": rpc_status(refusal)}, ensure_ascii=False)

@@ -101,7 +101,7 @@ class LockerLoop:
         self._use_reserve = use_reserve
         self._items: deque[_Item] = deque()
         self._acknowledged: int | None = None
-        self._dropped_requests: list[str] = []
+        self._refused_requests: dict[str, str] = {}
         self._wake = asyncio.Event()
         self._door_work = False
 
@@ -128,9 +128,9 @@ class LockerLoop:
             self._wake.set()  # so that the loop waits no longer than it should
         self._acknowledged = max(through, self._acknowledged or 0)
 
-    def drop_request(self, request_id: str) -> None:
-        """Forgets a request that was never acted on, so that it may be tried again."""
-        self._dropped_requests.append(request_id)
+    def refuse_request(self, request_id: str, reply: str) -> None:
+        """Journals the reply of a request that was never acted on."""
+        self._refused_requests[request_id] = reply
         self._wake.set()
 
     async def run(self) -> None:
@@ -144,7 +144,7 @@ class LockerLoop:
 
     async def _wait(self) -> None:
         """Returns when there is something to do: an input, a due moment, acknowledgements that have aged."""
-        while not (self._items or self._dropped_requests):
+        while not (self._items or self._refused_requests):
             self._wake.clear()
             now = self._clock.now()
             due_ns = next_due_ns(self.state, self.layout, now)
@@ -189,13 +189,13 @@ class LockerLoop:
         replies = [(answer, self._views.reply(answer)) for answer in answers]
         self._keep_replies(batch, replies)
         batch.acknowledged, self._acknowledged = self._acknowledged, None
-        dropped, self._dropped_requests = self._dropped_requests, []
-        batch.forgotten_requests += dropped
+        refused, self._refused_requests = self._refused_requests, {}
+        batch.replies |= refused
         try:
             if not batch.empty:
                 await self._commit(batch)
         except StorageFault as fault:
-            await self._storage_failed(items, batch, dropped, fault)
+            await self._storage_failed(items, batch, refused, fault)
             return
         if self.storage_fault is not None:
             self.submit(Condition(Alarm.STORAGE_FAULT, "", True, self.storage_fault))
@@ -237,15 +237,8 @@ class LockerLoop:
 
     @staticmethod
     def _keep_replies(batch: Batch, replies: list[tuple[Answer, str]]) -> None:
-        """Decisions are kept with their request; one that was never judged (expired) may be tried again."""
-        for answer, reply in replies:
-            if answer.request_key.startswith(LOCAL):
-                continue
-            if answer.refusal is not None and answer.refusal.code in (Code.EXPIRED, Code.OFFLINE):
-                batch.forgotten_requests.append(answer.request_key)
-                batch.requests = [r for r in batch.requests if r.request_id != answer.request_key]
-            else:
-                batch.replies[answer.request_key] = reply
+        """Every answer is kept with its request, also 4 and 14: who was told so is not served afterwards."""
+        batch.replies |= {a.request_key: reply for a, reply in replies if not a.request_key.startswith(LOCAL)}
 
     def _let_out(
         self,
@@ -273,7 +266,7 @@ class LockerLoop:
             self.on_door_work(False)
 
     async def _storage_failed(
-        self, items: list[_Item], batch: Batch, dropped: list[str], fault: StorageFault
+        self, items: list[_Item], batch: Batch, refused: dict[str, str], fault: StorageFault
     ) -> None:
         """Nothing has happened: commands are told so, observations and acknowledgements are kept."""
         if self.storage_fault is None:
@@ -281,7 +274,7 @@ class LockerLoop:
         self.storage_fault = str(fault)
         if batch.acknowledged is not None:
             self._acknowledged = max(batch.acknowledged, self._acknowledged or 0)
-        self._dropped_requests = dropped + self._dropped_requests
+        self._refused_requests = refused | self._refused_requests
         kept = []
         for item in items:
             if isinstance(item.given, COMMANDS):

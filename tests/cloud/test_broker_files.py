@@ -133,7 +133,7 @@ async def test_no_machine_takes_over_the_session_of_another(
         two = await machine(broker, stack, "m2", client_id="m1")
         await two.publish(M2.events)
         told = asyncio.Event()
-        link.publish(Message(M1.events, "{}"), told.set)
+        link.publish(Message(M1.events, "{}"), lambda _: told.set())
         await asyncio.wait_for(told.wait(), 10)
         assert (link.up, downs) == (True, [])
 

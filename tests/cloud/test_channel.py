@@ -38,7 +38,7 @@ def test_no_more_than_the_window_is_unacknowledged_and_a_receipt_makes_room_at_o
     way, woken = channel(library, 3)
     called: list[int] = []
     for number in range(6):
-        way.put(event(number), lambda n=number: called.append(n))  # type: ignore[misc]
+        way.put(event(number), lambda _, n=number: called.append(n))  # type: ignore[misc]
     assert library.sent == ["0", "1", "2"]
     way.receipt(2, "ok")
     assert library.sent == ["0", "1", "2", "3"]
@@ -48,7 +48,7 @@ def test_no_more_than_the_window_is_unacknowledged_and_a_receipt_makes_room_at_o
     for acknowledged, reason in way.take_receipts():
         assert reason == "ok"
         assert acknowledged is not None
-        acknowledged()
+        acknowledged(True)
     assert called == [1, 0]
     way.receipt(3, "ok")
     assert woken == [True, True]
@@ -86,6 +86,38 @@ def test_what_needs_no_receipt_waits_for_no_room() -> None:
     way.put(event(1))
     way.put(Message("telemetry", "t", qos=0))
     assert library.sent == ["1", "t"]
+
+
+def test_the_library_s_word_on_what_needs_no_receipt_makes_no_room() -> None:
+    library = Library()
+    way, _ = channel(library, 1)
+    way.put(event(1))
+    way.put(event(2))
+    for _ in range(5):
+        way.put(Message("telemetry", "t", qos=0))
+        way.receipt(len(library.sent), None)
+    assert [payload for payload in library.sent if payload != "t"] == ["1"]
+    way.receipt(1, None)
+    assert library.sent[-1] == "2"
+
+
+def test_a_receipt_that_comes_before_its_packet_id_is_known_still_makes_room() -> None:
+    library = Library()
+    way, _ = channel(library, 1)
+    send = library.send
+
+    def acknowledged_at_once(message: Message) -> int | None:
+        packet_id = send(message)
+        if packet_id == 1:
+            way.receipt(1, None)
+        return packet_id
+
+    way._send = acknowledged_at_once
+    way.put(event(1))
+    way.put(event(2))
+    assert library.sent == ["1"]
+    assert len(list(way.take_receipts())) == 1
+    assert library.sent == ["1", "2"]
 
 
 def test_a_connection_that_is_gone_takes_nothing_and_nothing_waits_for_it() -> None:

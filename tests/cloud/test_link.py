@@ -16,7 +16,7 @@ from paho.mqtt.enums import CallbackAPIVersion
 from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 
-from edge_agent.cloud.channel import Message
+from edge_agent.cloud.channel import Message, Receipt
 from edge_agent.cloud.link import LinkSettings, MqttLink
 from edge_agent.protocol.topics import Topics
 from edge_agent.runtime.desk import Incoming
@@ -117,11 +117,11 @@ async def test_birth_command_reply_and_a_clean_goodbye(tmp_path: Path) -> None:
             acknowledged: list[str] = []
             publish = link.publish
 
-            def noting(message: Message, on_acknowledged: Callable[[], None] | None = None) -> None:
-                def note() -> None:
+            def noting(message: Message, on_acknowledged: Receipt | None = None) -> None:
+                def note(accepted: bool) -> None:
                     acknowledged.append(message.topic)
                     if on_acknowledged is not None:
-                        on_acknowledged()
+                        on_acknowledged(accepted)
 
                 publish(message, note)
 
@@ -197,7 +197,7 @@ async def test_after_an_outage_of_the_broker_the_link_is_back_within_10_s(tmp_pa
             await until(lambda: peer.subscribed == 2)
             confirmed: list[int] = []
             for number in range(50):
-                link.publish(Message(TOPICS.events, str(number)), lambda n=number: confirmed.append(n))  # type: ignore[misc]
+                link.publish(Message(TOPICS.events, str(number)), lambda _, n=number: confirmed.append(n))  # type: ignore[misc]
             await until(lambda: len(confirmed) == 50)
             await until(lambda: len(peer.payloads(TOPICS.events)) == 50)
             assert peer.payloads(TOPICS.events) == [str(n).encode() for n in range(50)]

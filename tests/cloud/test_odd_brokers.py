@@ -19,10 +19,12 @@ from edge_agent.cloud.limits import OURS_BYTES, Limits
 from edge_agent.cloud.link import MqttLink
 from edge_agent.cloud.silence import ReceiptWatch
 from edge_agent.errors import LinkFault
+from edge_agent.model import Alarm
 from edge_agent.protocol.topics import Topics
 from tests.support.broker import Broker
+from tests.support.real_site import real_site
 from tests.support.scripted import CONNECT, DISCONNECT, PINGREQ, PUBLISH, SUBSCRIBE, Script, scripted
-from tests.support.secure import LOOK_S, Recorder, Watched, make_link, watched
+from tests.support.secure import LOCALHOST, LOOK_S, Recorder, Watched, make_link, watched
 
 TOPICS = Topics("m1")
 
@@ -79,9 +81,9 @@ async def test_a_broker_that_gives_no_receipts_is_left(monkeypatch: pytest.Monke
         await seen.until(lambda: len(broker.of(PUBLISH)) == 2)  # "online", over two connections
         assert downs(seen) == ["the broker acknowledges nothing that we send"]
         broker.receipts = True
-        told: list[int] = []
+        told: list[bool] = []
         await seen.until(lambda: len(broker.of(CONNECT)) == 3 and seen.link.up)
-        seen.link.publish(Message(TOPICS.events, "{}"), lambda: told.append(1))
+        seen.link.publish(Message(TOPICS.events, "{}"), told.append)
         await seen.until(lambda: told)
 
 
@@ -160,11 +162,11 @@ async def test_what_is_too_big_for_the_broker_is_not_sent_and_the_connection_sta
     maximum = bytes((0x27,)) + SMALL_BYTES.to_bytes(4, "big")  # Maximum Packet Size (MQTT 5, 3.2.2.3.6)
     async with scripted(Script(connack=maximum)) as broker, watched(link_to(broker)) as seen:
         await seen.until(lambda: seen.link.up)
-        told: list[str] = []
-        for topic in (TOPICS.machine, TOPICS.reply("g")):
-            for note in ("first", "second"):
-                seen.link.publish(Message(topic, "x" * 400, correlation=b"c"), lambda n=note: told.append(n))  # type: ignore[misc]
-        await seen.until(lambda: told == ["first", "second"])  # the errors in the replies' place
+        told: list[bool] = []
+        for topic in (TOPICS.events, TOPICS.reply("g")):
+            for _ in range(2):
+                seen.link.publish(Message(topic, "x" * 400, correlation=b"c"), told.append)
+        await seen.until(lambda: told == [False, False, True, True])  # errors in the place of the replies
         assert max(map(len, broker.of(PUBLISH))) <= SMALL_BYTES
         errors = [packet for packet in broker.of(PUBLISH) if b"/reply/g" in packet]
         assert [json.loads(packet[packet.index(b"{") :])["error"]["code"] for packet in errors] == [13, 13]
@@ -175,7 +177,7 @@ async def test_what_is_too_big_for_the_broker_is_not_sent_and_the_connection_sta
             "bytes": 400,
             "limit": 300,
         }
-        assert logs == [line | {"topic": TOPICS.machine}, line | {"topic": TOPICS.reply("")}]
+        assert logs == [line | {"topic": TOPICS.events}, line | {"topic": TOPICS.reply("")}]
         assert bytes((0x27,)) + OURS_BYTES.to_bytes(4, "big") in broker.of(CONNECT)[0]
 
 
@@ -209,12 +211,35 @@ async def test_mosquitto_tells_its_limit_and_is_not_asked_for_more(
     try:
         async with watched(make_link(broker.port, Credentials())) as seen:
             await seen.until(lambda: seen.link.up)
-            told: list[int] = []
+            told: list[bool] = []
             seen.link.publish(Message(TOPICS.machine, "x" * 400))
-            seen.link.publish(Message(TOPICS.events, "{}"), lambda: told.append(1))
+            seen.link.publish(Message(TOPICS.events, "{}"), told.append)
             await seen.until(lambda: told)
             assert len(logs) == 1
             assert downs(seen) == []
+    finally:
+        broker.stop(kill=True)
+
+
+async def test_events_that_are_too_big_raise_an_alarm_and_cost_no_connection(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Small(Broker):
+        def common(self) -> list[str]:
+            return [*super().common(), "max_packet_size 500"]
+
+    links: list[Any] = []
+    monkeypatch.setattr(link_module, "log", Recorder(links))
+    _, logs = small(monkeypatch)
+    broker = Small(tmp_path / "broker")
+    broker.start()
+    try:
+        async with real_site(tmp_path, {"host": LOCALHOST, "port": broker.port}) as site:
+            site.reserve_here()
+            await site.until(lambda: site.alarm(Alarm.LINK_REFUSED) == "the broker refuses our events")
+            await site.serves_a_parcel_by_codes()
+            assert [entry["state"] for entry in links if entry["event"] == "link"] == ["up"]
+            assert {entry["limit"] for entry in logs} == {500}
     finally:
         broker.stop(kill=True)
 

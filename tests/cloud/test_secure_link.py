@@ -53,7 +53,7 @@ def _short_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
 async def acknowledged(link: Any) -> None:
     """Sends an event and waits for its PUBACK."""
     told = asyncio.Event()
-    link.publish(Message(TOPICS.events, "{}"), told.set)
+    link.publish(Message(TOPICS.events, "{}"), lambda _: told.set())
     async with asyncio.timeout(10):
         await told.wait()
 

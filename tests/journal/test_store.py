@@ -128,8 +128,25 @@ def test_requests_and_their_replies(tmp_path: Path) -> None:
         assert store.request("req") is not None
         store.commit(Batch(before=core.state, after=core.state, requests=[late], now_s=1500.0 + INBOX_KEPT_S))
         assert store.request("req") is None
-        store.commit(Batch(before=core.state, after=core.state, forgotten_requests=["late"]))
-        assert store.request("late") is None
+        store.commit(Batch(before=core.state, after=core.state, requests=[row], now_s=1500.0 + INBOX_KEPT_S))
+        assert store.request("req") is None
+
+
+def test_a_request_taken_before_the_clock_was_set_is_kept_from_then_on(tmp_path: Path) -> None:
+    core = Core()
+    early = InboxRow("early", 1000.0, None, None, body_digest="d", synced=False)
+    with opened(tmp_path) as store:
+        store.commit(Batch(before=core.state, after=core.state, requests=[early]))
+        set_s = 1_750_000_000.0
+
+        def at(now_s: float) -> InboxRow | None:
+            row = InboxRow(f"at {now_s}", now_s, None, None)
+            store.commit(Batch(before=core.state, after=core.state, requests=[row], now_s=now_s))
+            return store.request("early")
+
+        assert at(set_s) == InboxRow("early", set_s, None, None, None, "d", 1)  # type: ignore[arg-type]
+        assert at(set_s + INBOX_KEPT_S) is not None
+        assert at(set_s + INBOX_KEPT_S + 1) is None
 
 
 def test_a_second_writer_is_kept_out(tmp_path: Path) -> None:

@@ -38,6 +38,14 @@ TRIES = 5
 """So often a transaction is begun anew because another one was in its way."""
 OPEN_WITHIN_S = 30.0
 OPEN_PAUSE_S = 0.5
+PATIENCE = {
+    "connect_timeout": 5,
+    "keepalives_idle": 10,
+    "keepalives_interval": 5,
+    "keepalives_count": 3,
+    "tcp_user_timeout": 15_000,
+}
+"""libpq's: a server that is silent for half a minute counts as gone (seconds; the last one milliseconds)."""
 IN_THE_WAY = frozenset({"40001", "40P01"})
 """SQLSTATE of a serialization failure and of a deadlock."""
 
@@ -240,7 +248,7 @@ def _engine(database_url: str) -> tuple[Engine, int]:
             pool_size=size,
             max_overflow=0,
             pool_pre_ping=True,  # a connection that broke meanwhile is made anew
-            connect_args={"connect_timeout": 5} if "psycopg" in database_url.split(":", 1)[0] else {},
+            connect_args=PATIENCE if "psycopg" in database_url.split(":", 1)[0] else {},
         )
         return engine, WRITERS
     engine = create_engine(database_url, hide_parameters=True)

@@ -139,7 +139,7 @@ def _drain(rig: Rig, codes: list[str], count: int) -> _Drain:
     with closing(sqlite3.connect(rig.journal)) as journal:
         rows = _events(journal, count)
         with journal:
-            journal.executemany("INSERT INTO outbox VALUES (?, ?)", rows)
+            journal.executemany("INSERT INTO outbox (sequence, body) VALUES (?, ?)", rows)
             journal.execute("UPDATE sent SET through = ?", (rows[0][0] - 1,))
     with Tap(rig.mqtt_port, Topics(rig.machine_id).events, count) as tap:
         rig.start_agent()

@@ -1,16 +1,30 @@
 #!/usr/bin/env bash
-# Every test, in two halves side by side: whole processes, which mostly wait, and the rest, which computes.
-# Usage: tests.sh PYTHON. Both halves are always run to their end; what the first one wrote comes last.
+# Every test, in three parts side by side: whole processes and the cloud's two ends, which mostly wait, and the rest,
+# which computes. Usage: tests.sh PYTHON. All parts are always run to their end; what they wrote comes part by part.
 set -uo pipefail
 python=$1
-log=$(mktemp)
-"$python" -m pytest tests/system >"$log" 2>&1 &
-system=$!
-trap 'kill "$system" 2>/dev/null; wait "$system" 2>/dev/null; cat "$log"; rm -f "$log"' EXIT
+logs=$(mktemp -d)
+pids=()
+part() {
+    "$python" -m pytest "${@:2}" >"$logs/$1" 2>&1 &
+    pids+=($!)
+}
+finish() {
+    for pid in "${pids[@]}"; do kill "$pid" 2>/dev/null; done
+    wait
+    rm -rf "$logs"
+}
+trap finish EXIT
 trap 'exit 130' INT TERM
-"$python" -m pytest --ignore=tests/system
-rest=$?
-wait "$system"
+part system tests/system
+part cloud tests/cloud tests/gateway
+"$python" -m pytest --ignore=tests/system --ignore=tests/cloud --ignore=tests/gateway
 code=$?
-echo "tests/system:"
-exit $((code > rest ? code : rest))
+for pid in "${pids[@]}"; do
+    wait "$pid" || { ended=$?; code=$((code > ended ? code : ended)); }
+done
+for name in system cloud; do
+    echo "$name:"
+    cat "$logs/$name"
+done
+exit "$code"

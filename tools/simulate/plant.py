@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from edge_agent.app import Agent, Ports
-from edge_agent.cloud.channel import Message
+from edge_agent.cloud.channel import Message, Receipt
 from edge_agent.cloud.interfaces import Link
 from edge_agent.cloud.link import WINDOW
 from edge_agent.config import BusSection, Settings
@@ -202,7 +202,7 @@ class SimulatedLink:
         self._broker = broker
         self._lifeline = lifeline
         self._up = False
-        self._out: deque[tuple[Message, Callable[[], None] | None]] = deque()
+        self._out: deque[tuple[Message, Receipt | None]] = deque()
         self._in_flight: set[bytes] = set()
 
     @property
@@ -223,7 +223,7 @@ class SimulatedLink:
             self._up = False
         raise LinkFault("unreachable")
 
-    def publish(self, message: Message, on_acknowledged: Callable[[], None] | None = None) -> None:
+    def publish(self, message: Message, on_acknowledged: Receipt | None = None) -> None:
         """See `Link.publish`. Messages keep their order."""
         if not self._up or not self._lifeline.alive:
             return
@@ -241,9 +241,9 @@ class SimulatedLink:
         if on_acknowledged is not None:
             asyncio.get_running_loop().call_later(self._broker.delay_s(), self._acknowledged, on_acknowledged)
 
-    def _acknowledged(self, on_acknowledged: Callable[[], None]) -> None:
+    def _acknowledged(self, on_acknowledged: Receipt) -> None:
         if self._lifeline.alive:
-            on_acknowledged()
+            on_acknowledged(True)
 
     def deliver_soon(self) -> None:
         """Lets the broker deliver what it holds, after the network's delay."""
