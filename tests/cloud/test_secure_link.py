@@ -14,7 +14,7 @@ import pytest
 
 from edge_agent.cloud import link as link_module
 from edge_agent.cloud.channel import Message
-from edge_agent.cloud.credentials import Credentials, WallTime
+from edge_agent.cloud.credentials import Credentials, FileWatch, WallTime
 from edge_agent.protocol.topics import Topics
 from tests.support.broker import Broker, free_port
 from tests.support.pki import DAY, Authority, write_private
@@ -291,15 +291,23 @@ async def test_new_files_lead_to_a_new_connection_that_shows_them(broker: Secure
 
 
 async def test_bad_new_files_are_told_and_the_standing_connection_stays(
-    broker: SecureBroker, keys: Keys
+    broker: SecureBroker, keys: Keys, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    looks: list[bool] = []
+    changed = FileWatch.changed
+
+    def counting(watch: FileWatch) -> bool:
+        looks.append(changed(watch))
+        return looks[-1]
+
+    monkeypatch.setattr(FileWatch, "changed", counting)
     async with watched(make_link(broker.port, keys.credentials())) as seen:
         await seen.until(lambda: seen.link.up)
         first: Any = seen.link._client
         keys.authority.issue("m1", begins=-3 * DAY, ends=-DAY)
         await seen.until(lambda: len(seen.refusals) == 2)
         assert "has expired" in seen.refusals[1]
-        await asyncio.sleep(0.5)
+        await seen.until(lambda: len(looks) > looks.index(True) + 4)  # it looks again, and leaves it at that
         await acknowledged(seen.link)
         assert seen.link._client is first
         assert len(seen.refusals) == 2
