@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 
-PUBLISH, SUBACK = 3, 9
+PUBLISH, PUBACK, SUBACK = 3, 4, 9
 SWAP_S = 0.05
 """A packet held back to be overtaken goes on after this, if nothing overtakes it."""
 
@@ -19,8 +19,9 @@ class Faults:
     """What happens to packets; may be changed at any time, from any thread.
 
     `cut_after`: each connection is cut at its so manieth packet after the subscription's acknowledgement,
-    `cut_before`: with that packet lost, else just behind it. `doubled`, `swapped`: the share of PUBLISH
-    packets that pass twice, or behind the next one of their direction. `stalled`: nothing passes.
+    `cut_before`: with that packet lost, else just behind it. `doubled`: the share of PUBLISH and
+    PUBACK packets that pass twice, `swapped`: that of PUBLISH packets that pass behind the next one of their
+    direction. `stalled`: nothing passes.
     """
 
     cut_after: int | None = None
@@ -47,6 +48,7 @@ class Proxy:
         self.cuts = 0
         self.passed = 0
         self.doubled = 0
+        self.doubled_receipts = 0
         self.swapped = 0
         self.on_cut: Callable[[], None] = lambda: None
         self.port = 0
@@ -151,6 +153,9 @@ class _Connection:
             way.writer.write(packet)
             if publish and proxy.chance(faults.doubled):
                 proxy.doubled += 1
+                way.writer.write(packet)
+            elif packet[0] >> 4 == PUBACK and proxy.chance(faults.doubled):
+                proxy.doubled_receipts += 1
                 way.writer.write(packet)
             if publish:
                 _release(way)
