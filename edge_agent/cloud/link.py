@@ -60,7 +60,7 @@ STEADY_S = 10.0
 """A connection that stood for so long was a good one: the next pause is a short one again."""
 CONNECT_TIMEOUT_S = 10.0
 """For the TCP connection, and again from the broker's yes to its answer to our subscription."""
-RECEIPTS_S = 0.002
+RECEIPTS_S = 0.004
 """The event loop looks at receipts so long after the first one: many together cost little more than one."""
 GOODBYE_S = 1.0
 WITH_WILL = 0x04

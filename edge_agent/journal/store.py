@@ -302,9 +302,11 @@ class JournalStore:
     def _write_acknowledged(self, through: int) -> None:
         """Notes how far the broker has the events, and takes some of the oldest away if they are too many."""
         self._writer.execute("UPDATE sent SET through = max(through, ?)", (through,))
-        few = "(SELECT min(sequence) FROM outbox) + ?"
-        old = f"DELETE FROM outbox WHERE sequence <= ? AND sequence < {few}"
-        self._writer.execute(old, (through - EVENTS_KEPT, PRUNED_EVENTS))
+        (oldest,) = self._writer.execute("SELECT min(sequence) FROM outbox").fetchone()
+        if oldest is not None and oldest <= through - EVENTS_KEPT:
+            # One bound: of two the database would take one to search by, and look at every row below it.
+            first_kept = min(oldest + PRUNED_EVENTS, through - EVENTS_KEPT + 1)
+            self._writer.execute("DELETE FROM outbox WHERE sequence < ?", (first_kept,))
 
     def _write_temperatures(self, batch: Batch) -> None:
         """Adds to the log, and takes from its beginning what is too old or too much."""

@@ -24,7 +24,7 @@ from tools.measure.rig import MeasureFault, Rig, Run, rig_of
 
 EACH = 50
 """Machines in one process: paho waits with select(2), which takes descriptors below 1,024."""
-PATIENCE_S = 180.0
+PATIENCE_S = 600.0
 
 
 class Fleet:

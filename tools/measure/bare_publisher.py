@@ -1,7 +1,8 @@
-"""`python -m tools.measure.bare_publisher PORT TOPIC FILE WINDOW`: paho-mqtt alone, as fast as it goes.
+"""`python -m tools.measure.bare_publisher PORT TOPIC FILE WINDOW HOW`: paho-mqtt alone.
 
-Publishes each line of a file at QoS 1 with so many unacknowledged; each receipt sends the next one from the
-library's own callback, which is the fastest way that paho has (its thread never waits for another).
+Publishes each line of a file at QoS 1 with so many unacknowledged. HOW: `thread`, as programs do, from a
+thread of their own while the library's receives the receipts; or `callback`, where each receipt sends the
+next one from the library's own thread, the fastest way that paho has, for a program that does nothing else.
 """
 
 from __future__ import annotations
@@ -21,9 +22,10 @@ from edge_agent.protocol.topics import CONTENT_TYPE
 from tools.bench.settings import HOST
 
 
-def main(port: int, topic: str, file: Path, window: int) -> None:
+def main(port: int, topic: str, file: Path, window: int, how: str) -> None:
     """Returns when the broker has every line."""
     bodies = iter(file.read_text(encoding="utf-8").splitlines())
+    room = threading.Semaphore(window)
     connected, over = threading.Event(), threading.Event()
     properties = Properties(PacketTypes.PUBLISH)  # type: ignore[no-untyped-call]
     properties.ContentType = CONTENT_TYPE
@@ -40,14 +42,18 @@ def main(port: int, topic: str, file: Path, window: int) -> None:
 
     def on_publish(*_: Any) -> None:
         nonlocal unacknowledged
+        if how == "thread":
+            room.release()
+            return
         unacknowledged -= 1
         send_next()
         if unacknowledged == 0:
             over.set()
 
     def on_connect(*_: Any) -> None:
-        for _number in range(window):
-            send_next()
+        if how == "callback":
+            for _number in range(window):
+                send_next()
         connected.set()
 
     client.on_connect = on_connect
@@ -55,7 +61,15 @@ def main(port: int, topic: str, file: Path, window: int) -> None:
     client.on_socket_open = _send_at_once
     client.connect(HOST, port)
     client.loop_start()
-    over.wait()
+    if how == "callback":
+        over.wait()
+    else:
+        connected.wait()
+        for body in bodies:
+            room.acquire()
+            client.publish(topic, body, 1, properties=properties)
+        for _number in range(window):
+            room.acquire()
     client.disconnect()
     client.loop_stop()
 
@@ -65,4 +79,4 @@ def _send_at_once(_client: mqtt.Client, _userdata: Any, sock: Any) -> None:
 
 
 if __name__ == "__main__":
-    main(int(sys.argv[1]), sys.argv[2], Path(sys.argv[3]), int(sys.argv[4]))
+    main(int(sys.argv[1]), sys.argv[2], Path(sys.argv[3]), int(sys.argv[4]), sys.argv[5])
