@@ -13,7 +13,6 @@ import tomli_w
 from edge_agent.app import system_ports
 from edge_agent.config import load_settings
 from edge_agent.errors import Code
-from edge_agent.journal.store import EVENTS_KEPT
 from edge_agent.model import Alarm, CellStatus, Door, Purpose, ReservationStatus
 from edge_agent.runtime.clock import SystemClock
 from edge_agent.statemachine.inputs import DeviceHealth, DoorRead, DoorsSeen
@@ -245,20 +244,25 @@ def test_offline_the_locker_goes_on_and_tells_everything_in_order_later(tmp_path
 
 
 @pytest.mark.behaviour("time-18")
-def test_no_event_is_dropped_however_long_the_link_is_down(tmp_path: Path) -> None:
+def test_no_event_is_dropped_however_long_the_link_is_down(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kept = 1000
+    monkeypatch.setattr("edge_agent.journal.store.EVENTS_KEPT", kept)
+
     async def test(site: Site) -> None:
         link, agent = site.plant.broker.link, site.plant.agent
         assert link is not None
         assert agent is not None
         link._up = False
         link.on_down()
-        for _ in range(EVENTS_KEPT // 2 + 1):
+        for _ in range(kept // 2 + 1):
             await agent.desk.block("A01", "x")
             await agent.desk.unblock("A01")
         await site.plant.kill()
         site.plant.start()
-        await site.until(lambda: len(site.events) > EVENTS_KEPT + 1)
-        assert [event["sequence"] for event in site.events] == list(range(1, EVENTS_KEPT + 3))
+        await site.until(lambda: len(site.events) > kept + 1)
+        assert [event["sequence"] for event in site.events] == list(range(1, kept + 3))
 
     at_site(tmp_path, test)
 
