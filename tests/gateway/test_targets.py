@@ -81,6 +81,15 @@ async def test_what_is_not_https_or_not_public_is_refused(url: str) -> None:
         await addresses_of(httpx.URL(url), (), resolver)
 
 
+@pytest.mark.parametrize("place", ["[2606:4700:4700::1111]99999", "hooks.example:99999", "1.1.1.1:-1", "x:0"])
+async def test_a_port_that_is_none_is_refused(place: str) -> None:
+    async def resolver(_host: str, _port: int) -> list[str]:
+        raise AssertionError("nobody is to be asked")
+
+    with pytest.raises(TargetRefused, match="port"):
+        await addresses_of(httpx.URL(f"https://{place}/hook"), (), resolver)
+
+
 def _certificate(folder: Path, name: str) -> tuple[ssl.SSLContext, ssl.SSLContext]:
     """A server's and a client's view of a certificate for a host name."""
     key = ec.generate_private_key(ec.SECP256R1())
@@ -187,6 +196,26 @@ async def test_a_refused_receiver_is_a_failure_with_its_reason(tmp_path: Path, b
         told = ("10.1.2.3 is at 10.1.2.3, which is not a public address", "waiting")
         assert stored(tmp_path, problem) == [told]
         assert target.got == []
+
+
+async def test_whatever_goes_wrong_with_one_receiver_others_get_theirs(
+    tmp_path: Path, broker: Broker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def odd(client: httpx.AsyncClient, target: str, *given: Any, **named: Any) -> int:
+        if "odd" in target:
+            raise ExceptionGroup("all addresses", [OverflowError("port")])
+        return await post(client, target, *given, **named)
+
+    monkeypatch.setattr("tools.gateway.webhooks.post", odd)
+    async with receiver() as target, bench(tmp_path, broker.port) as (gateway, peer):
+        problem = "SELECT last_problem FROM webhooks WHERE attempts > 0"
+        made = await gateway.reserve(webhook_url="https://odd.example/")
+        peer.event(EventType.DROPOFF, peer.reservations[made["reservation_id"]])
+        await eventually(lambda: stored(tmp_path, problem))
+        assert stored(tmp_path, problem) == [("ExceptionGroup",)]
+        made = await gateway.reserve(webhook_url=target.url)
+        peer.event(EventType.DROPOFF, peer.reservations[made["reservation_id"]])
+        await eventually(lambda: target.got)
 
 
 async def test_loopback_has_to_be_allowed(tmp_path: Path, broker: Broker) -> None:

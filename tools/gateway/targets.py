@@ -46,10 +46,13 @@ async def addresses_of(url: httpx.URL, allowed: Sequence[Network], resolver: Res
         raise TargetRefused("not an https URL")
     if url.scheme == "http" and not is_loopback(host):
         raise TargetRefused("plain http is for loopback only")
+    port = (443 if url.scheme == "https" else 80) if url.port is None else url.port
+    if not 1 <= port <= 65535:
+        raise TargetRefused("the port is not one from 1 to 65535")
     try:
         found = [str(ipaddress.ip_address(host))]
     except ValueError:
-        found = await resolver(host, url.port or (443 if url.scheme == "https" else 80))
+        found = await resolver(host, port)
     for text in found:
         address = ipaddress.ip_address(text.partition("%")[0])
         if not may_go_to(address, allowed):

@@ -175,25 +175,19 @@ class Deliverer:
 
     async def _post(self, client: httpx.AsyncClient, url: str, webhook: Claimed) -> str | None:
         """Sends one webhook; None when it was taken, else what went wrong."""
-        headers = {
-            "Content-Type": "application/json",
-            "X-Platform-Order-Id": quote(webhook.platform_order_id, safe=""),
-        }
-        if webhook.x_request_id and webhook.x_request_id.isascii() and webhook.x_request_id.isprintable():
-            headers["X-Request-ID"] = webhook.x_request_id
         try:
             async with asyncio.timeout(self._timing.webhook_timeout_s):
                 status = await post(
                     client,
                     url,
                     webhook.body.encode(),
-                    headers,
+                    _headers(webhook),
                     allowed=self._allowed,
                     resolver=partial(resolve, self._resolvers),
                 )
         except TargetRefused as refused:
             return str(refused)
-        except (TimeoutError, httpx.HTTPError, httpx.InvalidURL, OSError, ValueError) as error:
+        except Exception as error:  # whatever a URL of a customer leads to must not end the work for all
             return type(error).__name__
         return None if 200 <= status < 300 else f"HTTP {status}"
 
@@ -207,6 +201,17 @@ class Deliverer:
 
         if not await self._store.write(work):
             log().warning("webhook_lease_lost", position=webhook.position)
+
+
+def _headers(webhook: Claimed) -> dict[str, str]:
+    """What goes with the body."""
+    headers = {
+        "Content-Type": "application/json",
+        "X-Platform-Order-Id": quote(webhook.platform_order_id, safe=""),
+    }
+    if webhook.x_request_id and webhook.x_request_id.isascii() and webhook.x_request_id.isprintable():
+        headers["X-Request-ID"] = webhook.x_request_id
+    return headers
 
 
 def _told(webhook: Claimed, url: str) -> dict[str, Any]:
