@@ -31,13 +31,17 @@ UNNAMED = ""
 """The journal of a machine that names none."""
 
 
+Key = Annotated[str, Field(strict=True, pattern=r"^[ -~]{1,200}$")]
+"""A text that fits into any index."""
+
+
 class Numbered(Body):
     """What an event must have to be counted; with it, even one that cannot be read blocks nothing."""
 
     machine_id: str
     sequence: Annotated[int, Field(strict=True, ge=1, le=2**63 - 1)]
-    idempotency_key: Annotated[str, Field(strict=True, min_length=1, max_length=1024)]
-    journal_id: Annotated[str, Field(strict=True, min_length=1, max_length=1024)] | None = None
+    idempotency_key: Key
+    journal_id: Key | None = None
 
 
 @dataclass(frozen=True, slots=True)

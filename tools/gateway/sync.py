@@ -17,6 +17,7 @@ from edge_agent.protocol.api import Body, ReservationView
 from edge_agent.protocol.sync import Digest
 from tools.gateway.logs import log, where
 from tools.gateway.order import (
+    Key,
     advance,
     as_told,
     count_of,
@@ -37,7 +38,7 @@ CLOCKS_DIFFER_S = 5.0
 class SyncPage(Body):
     """The answer of `sync`, its parts not yet read: one that we cannot read must not hide the others."""
 
-    journal_id: str
+    journal_id: Key
     oldest_sequence: int
     last_sequence: int
     events: list[dict[str, Any]]
