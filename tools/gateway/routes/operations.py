@@ -32,7 +32,6 @@ def for_operations(request: Request) -> None:
     given = _password(request.headers.get("authorization", ""))
     if key is None or given is None:
         raise HTTPException(401, headers=CHALLENGE)
-    parts.limits.before_key(address)
     if not hmac.compare_digest(secret_hash(given), secret_hash(key.get_secret_value())):
         parts.limits.wrong_key(address)
         raise HTTPException(401, headers=CHALLENGE)
