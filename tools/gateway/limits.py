@@ -72,8 +72,10 @@ class Limits:
             raise TooMany("too many requests", wait_s)
 
     def wrong_key(self, address: str | None) -> None:
-        """Counts a wrong key. Raises `TooMany`. Never asked of a right one: behind one address, perhaps a load
-        balancer's, there may be others."""
+        """Counts a wrong key. Raises `TooMany`.
+
+        Never asked of a right one: behind one address, perhaps a load balancer's, there may be others.
+        """
         place = _place(address)
         bucket = self._strangers.get(place)
         if bucket is None:
