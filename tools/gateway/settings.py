@@ -79,7 +79,7 @@ class Platform(Section):
 
 class WebhookSettings(Section):
     """Delivery. Receivers have to have public addresses, or such as are in one of `allow_networks`; what
-    nobody took for `give_up_days` is put aside for a person."""
+    nobody took for `give_up_days`, in a dozen attempts at least, is put aside for a person."""
 
     allow_networks: tuple[Network, ...] = ()
     give_up_days: Days = 3.0
@@ -145,6 +145,8 @@ class Timing:
     """How long a command may begin to act. Less than `wait_s`: what begins late still ends in time, so
     that a caller who was told 4 sees no door open afterwards."""
     webhook_timeout_s: float = 10.0
+    connect_timeout_s: float = 3.0
+    """How long one address of a receiver may be silent before the next one is tried."""
     retry_first_s: float = 1.0
     retry_max_s: float = 600.0
     storage_pause_s: float = 1.0
