@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import socket
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import ExitStack, asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -95,16 +95,14 @@ async def test_after_a_silent_address_there_is_time_for_the_next(
     timing = replace(QUICK, webhook_timeout_s=4.0, connect_timeout_s=0.2)
     async with receiver() as target, opened(tmp_path) as store:
         # Nobody takes connections from this queue, and it is full: the next one gets no answer.
-        with socket.create_server(("127.0.0.9", target.port), backlog=0):
-            waiting = [socket.socket() for _ in range(4)]
-            for one in waiting:
+        with socket.create_server(("127.0.0.9", target.port), backlog=0), ExitStack() as waiting:
+            for _ in range(4):
+                one = waiting.enter_context(socket.socket())
                 one.setblocking(False)
                 one.connect_ex(("127.0.0.9", target.port))
             await queue(store, 1, f"http://localhost:{target.port}/hook")
             async with working(store, tmp_path, timing):
                 await eventually(lambda: target.got)
-            for one in waiting:
-                one.close()
 
 
 def test_the_gateways_own_times_leave_room_for_three_addresses() -> None:

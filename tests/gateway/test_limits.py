@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
-from sqlalchemy import func, insert, select, update
+from sqlalchemy import Connection, func, insert, select, update
 
 from edge_agent.protocol.events import EventType
 from tests.gateway.support import (
@@ -148,6 +149,22 @@ async def test_what_is_over_goes_and_what_is_not_stays(tmp_path: Path) -> None:
         # Known by its number, though its row is gone: a repeat is no new event.
         again = told(EventType.RESERVATION_CANCELLED, 2, reservation_id="res_2")
         assert await store.write(lambda db: take_events(db, [again], NOW_S)) == 0
+
+
+class _Reads(Store):
+    """A store that must not be written."""
+
+    async def write(self, work: Callable[[Connection], Any]) -> Any:
+        """Fails."""
+        raise AssertionError(f"nothing is to be written: {work}")
+
+
+async def test_where_nothing_is_old_nobody_waits_for_the_search(tmp_path: Path) -> None:
+    async with opened(tmp_path) as store:
+        await store.write(lambda db: take_events(db, [told(EventType.DROPOFF, 1)], NOW_S))
+    reads = _Reads(f"sqlite:///{tmp_path}/gateway.db")
+    assert await Pruner(reads, KeepSettings(), Timing(), lambda: NOW_S).once() == {}
+    await reads.close()
 
 
 async def test_many_go_in_small_batches(tmp_path: Path) -> None:

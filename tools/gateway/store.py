@@ -231,6 +231,7 @@ def is_ongoing(now_s: float) -> ColumnElement[bool]:
     )
     return and_(
         reservations.c.complete.is_(True),
+        reservations.c.ended_s.is_(None),  # says no more than the others, but an index knows it
         reservations.c.status.not_in(FINISHED),
         or_(reservations.c.status != ReservationStatus.PICKED_UP.value, in_grace),
     )

@@ -21,7 +21,7 @@ from tools.gateway.queue import try_again
 from tools.gateway.routes.common import MISSING, Parts, WithParts, address_of, parts_of, says, secret_hash
 from tools.gateway.tickets import close_ticket
 
-POSITION_MAX = 2**31 - 1
+POSITION_MAX = 2**63 - 1
 CHALLENGE = {"WWW-Authenticate": 'Basic realm="Locker operations", charset="UTF-8"'}
 
 
