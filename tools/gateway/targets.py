@@ -24,6 +24,8 @@ Resolve = Callable[[str, int], Awaitable[list[str]]]
 
 ADDRESSES_MAX = 3
 """So many addresses of one host are tried at most."""
+UNICAST = ipaddress.ip_network("2000::/3")
+"""All of IPv6 that is given out; the rest is special or nobody's."""
 NAT64 = ipaddress.ip_network("64:ff9b::/96")
 
 
@@ -67,6 +69,8 @@ def may_go_to(address: Address, allowed: Sequence[Network]) -> bool:
     if any(address.version == network.version and address in network for network in allowed):
         return True
     if address.is_multicast or not address.is_global:
+        return False
+    if isinstance(address, IPv6Address) and address not in UNICAST and address not in NAT64:
         return False
     return all(inner.is_global and not inner.is_multicast for inner in _inside(address))
 
