@@ -271,6 +271,19 @@ async def test_a_page_of_a_new_journal_is_asked_anew(url: str) -> None:
         assert await applied(store) == 1
 
 
+async def test_a_number_that_was_never_the_journals_is_free_again(url: str) -> None:
+    async with opened(url) as store:
+        await store.write(lambda db: put_view(db, view(), NOW_S, fresh=True))
+        await take(store, told(EventType.RESERVATION_CREATED, 1, journal_id="j1"))
+        await take(store, told(EventType.PICKUP, 3, journal_id="j1", idempotency_key="forged"))
+        await _take_page(store, _page([], 1, [view()]), 2, now_s=NOW_S + 60)
+        assert await column(store, rejected.c.reason) == ["the machine's journal ends before it"]
+        real = [told(EventType.DROPOFF, 2, journal_id="j1"), told(EventType.PICKUP, 3, journal_id="j1")]
+        assert await take(store, *real) == 2
+        assert await queued(store) == ["DROPOFF", "PICKUP"]
+        assert await applied(store) == 3
+
+
 async def test_many_that_wait_are_applied_at_once(url: str) -> None:
     async with opened(url) as store:
         many = [
