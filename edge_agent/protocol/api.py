@@ -8,6 +8,7 @@ Unknown fields are ignored, so that a newer sender can talk to an older machine.
 from __future__ import annotations
 
 import ipaddress
+import re
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Annotated, Any
@@ -28,6 +29,8 @@ from edge_agent.errors import Code, FieldViolation, Refusal
 from edge_agent.model import CellStatus, Occupancy, Packaging, ReservationStatus, Severity
 
 TEXT_MAX = 1024
+
+_HOST_AND_PORT = re.compile(r"(?:\[[^\[\]]*\]|[^:\[\]]*)(?::([0-9]*))?")
 
 
 class FieldError(PydanticCustomError):
@@ -53,9 +56,13 @@ def _webhook_url(value: str) -> str:
         return value
     try:
         parts = urlsplit(value)
-        host, _ = parts.hostname, parts.port
+        host, port = parts.hostname, parts.port
     except ValueError as error:
         raise ValueError(f"must be an https URL: {error}") from None
+    # `urlsplit` passes over what it does not expect; whoever calls the URL may read it otherwise.
+    plain = _HOST_AND_PORT.fullmatch(parts.netloc.rpartition("@")[2])
+    if plain is None or int(plain[1] or 1) != (1 if port is None else port) or port == 0:
+        raise ValueError("must be an https URL: the port is a number from 1 to 65535")
     if not host or parts.scheme not in ("https", "http"):
         raise ValueError("must be an https URL")
     if parts.scheme == "http" and not is_loopback(host):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import random
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
@@ -13,11 +14,12 @@ from sqlalchemy.exc import OperationalError
 from edge_agent.protocol.events import EventType
 from tests.gateway.support import QUICK, eventually
 from tests.gateway.test_projection import event
+from tests.support.postgres import Postgres
 from tools.gateway.intake import Intake
 from tools.gateway.machines import Machines
 from tools.gateway.mqtt_link import Message
 from tools.gateway.store import Store
-from tools.gateway.tables import events
+from tools.gateway.tables import events, rejected
 
 Result = TypeVar("Result")
 
@@ -67,6 +69,39 @@ async def test_acknowledged_after_the_commit_also_when_the_disk_was_full(tmp_pat
         await eventually(lambda: len(link.acknowledged) == 2)
         assert link.acknowledged == [(1, 2), (2, 2)]  # what waits together is committed together
         assert store.failures == 0
+    finally:
+        working.cancel()
+        await asyncio.wait([working])
+        await store.close()
+
+
+async def test_an_event_with_a_key_that_fits_no_index_blocks_nothing(postgres: Postgres) -> None:
+    store = Store(postgres.database())
+    await store.open()
+    link: Any = Link(store)
+    intake = Intake(store, Machines("test", QUICK, lambda: 0.0), QUICK, lambda: 0.0, lambda: None)
+    working = asyncio.create_task(intake.run(link))
+    dice = random.Random("key")
+    big = "".join(chr(dice.randint(0x4E00, 0x9FFF)) for _ in range(1024))
+    keys: tuple[dict[str, Any], ...] = (
+        {"idempotency_key": big},
+        {"journal_id": big},
+        {"reservation_id": big},
+        {},
+    )
+    try:
+        for number, changes in enumerate(keys, 1):
+            sequence = max(1, number - 2)  # the first two cannot be counted
+            payload = (
+                event(EventType.DROPOFF, sequence, **changes).model_dump_json(exclude_none=True).encode()
+            )
+            intake.put(Message("locker/v1/m1/evt", payload, None, 1, number, 1))
+        await eventually(lambda: len(link.acknowledged) == 4)
+        assert [mid for mid, _ in link.acknowledged] == [1, 2, 3, 4]
+        count = select(func.count()).select_from(rejected)
+        assert await store.read(lambda db: db.execute(count).scalar_one()) == 3
+        states = select(events.c.state).order_by(events.c.position)
+        assert await store.read(lambda db: db.execute(states).scalars().all()) == ["rejected", "applied"]
     finally:
         working.cancel()
         await asyncio.wait([working])

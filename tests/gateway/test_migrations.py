@@ -12,7 +12,8 @@ from typing import Any
 import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
-from sqlalchemy import Connection, create_engine, select
+from sqlalchemy import Connection, Select, and_, create_engine, func, insert, select
+from sqlalchemy.event import listen
 from sqlalchemy.pool import NullPool
 
 from edge_agent.protocol.events import EventType
@@ -21,8 +22,11 @@ from tests.gateway.test_projection import NOW_S, opened
 from tests.support.postgres import Postgres
 from tools.gateway import migrations
 from tools.gateway.order import take_events
-from tools.gateway.store import Store
-from tools.gateway.tables import counts, events, metadata, reservations, sources, webhooks
+from tools.gateway.prune import over
+from tools.gateway.settings import KeepSettings
+from tools.gateway.store import Store, is_ongoing
+from tools.gateway.sync import incomplete
+from tools.gateway.tables import counts, events, metadata, rejected, reservations, sources, webhooks
 
 OLD = Path(__file__).parent / "data" / "first_version.sql"
 
@@ -79,6 +83,85 @@ async def test_upgrading_twice_changes_nothing(tmp_path: Path) -> None:
         async with opened(tmp_path) as store:
             assert await store.reservation("res_1") is None
     assert differences(f"sqlite:///{tmp_path}/gateway.db") == []
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """A database of each kind with its tables."""
+    made = f"sqlite:///{tmp_path}/gateway.db"
+    if request.param == "postgresql":
+        server: Postgres = request.getfixturevalue("postgres")
+        made = server.database()
+    with begun(made) as db:
+        migrations.upgrade(db)
+    return made
+
+
+def fill(db: Connection) -> None:
+    """A few thousand reservations of which some are open and a few not complete, and events."""
+    known = dict.fromkeys(("platform_order_id", "notes", "webhook_url", "drop_off_code", "pickup_code"), "")
+    rows = [
+        {
+            **known,
+            "reservation_id": f"res_{n}",
+            "complete": n % 1000 > 0,
+            "machine_id": f"m{n % 50}",
+            "platform": f"platform {n % 20}",
+            "status": "RESERVATION_STATUS_PENDING" if n > 3000 else "RESERVATION_STATUS_CANCELLED",
+            "created_s": n,
+            "grace_pickup_s": 0,
+            "completed": False,
+            "learned_s": float(n),
+            "ended_s": None if n > 3000 else float(NOW_S),
+        }
+        for n in range(5000)
+    ]
+    db.execute(insert(reservations), rows)
+    event = {"event_type": "", "payload": "{}", "machine_id": "m1"}
+    db.execute(
+        insert(events),
+        [
+            {**event, "sequence": n, "idempotency_key": str(n), "received_s": float(NOW_S if n > 20 else 0)}
+            for n in range(5000)
+        ],
+    )
+    db.exec_driver_sql("ANALYZE")
+
+
+def plan(db: Connection, query: Select[Any]) -> str:
+    """How the database would answer a question."""
+    asked = str(query.compile(db, compile_kwargs={"literal_binds": True})).replace("%%", "%")
+    if db.dialect.name == "sqlite":
+        return str(db.exec_driver_sql(f"EXPLAIN QUERY PLAN {asked}").all())
+    return str(db.exec_driver_sql(f"EXPLAIN {asked}").all())
+
+
+def test_what_is_asked_all_the_time_has_its_index(url: str) -> None:
+    table = reservations.c
+    open_ones = and_(table.platform == "platform 7", is_ongoing(NOW_S))
+    page = select(table.reservation_id).where(open_ones).order_by(table.created_s, table.position)
+    old = {name.name: rule for name, rule in over(KeepSettings(), NOW_S)}
+    with begun(url) as db:
+        fill(db)
+        assert "reservations_open" in plan(db, page.limit(10))
+        assert "reservations_open" in plan(db, select(func.count()).where(open_ones))
+        assert "events_over" in plan(db, select(events.c.position).where(old["events"]).limit(500))
+        assert "reservations_over" in plan(db, select(table.position).where(old["reservations"]).limit(500))
+        asked: list[Any] = []
+        listen(db, "before_execute", lambda _db, query, *_: asked.append(query))
+        incomplete(db, ["m1", "m2"], NOW_S, 1000)
+        assert "reservations_incomplete" in plan(db, asked[0])
+
+
+def test_numbers_do_not_run_out(url: str) -> None:
+    row = {"topic": "t", "payload": "p", "reason": "r", "received_s": 0.0}
+    with begun(url) as db:
+        db.execute(insert(rejected).values(position=2**31 - 1, **row))
+        if db.dialect.name == "postgresql":
+            db.exec_driver_sql("SELECT setval('rejected_position_seq', 2147483647)")
+        db.execute(insert(rejected).values(row))
+        found = db.execute(select(rejected.c.position).order_by(rejected.c.position)).scalars().all()
+    assert found == [2**31 - 1, 2**31]
 
 
 def test_revisions_and_models_agree_on_postgresql(postgres: Postgres) -> None:

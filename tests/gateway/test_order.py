@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from sqlalchemy import Connection, func, select
+from sqlalchemy import Connection, func, insert, select
+from sqlalchemy.exc import DataError
 
 from edge_agent.protocol.api import rfc3339
 from edge_agent.protocol.events import EventType
@@ -21,7 +22,7 @@ from tools.gateway.order import Told, go_on_without, read_event, take_events
 from tools.gateway.projection import put_view
 from tools.gateway.store import Store
 from tools.gateway.sync import SyncPage, Taken, stands, take_page
-from tools.gateway.tables import counts, events, rejected, reservations, webhooks
+from tools.gateway.tables import counts, events, machines, rejected, reservations, webhooks
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])
@@ -156,6 +157,27 @@ async def test_nonsense_among_what_sync_tells_hides_nothing_else(url: str) -> No
         assert row.status == "RESERVATION_STATUS_DROPPED_OFF"
 
 
+@pytest.mark.parametrize("name", ["idempotency_key", "journal_id"])
+@pytest.mark.parametrize("key", ["k" * 201, "schlüssel", "a\tb", "a\n", ""])
+def test_a_key_that_fits_no_index_cannot_be_counted(name: str, key: str) -> None:
+    good = json.loads(told(EventType.DROPOFF, 1).payload)
+    assert _raw(good | {name: "~ " * 100}).number
+    with pytest.raises(ValueError, match=name):
+        _raw(good | {name: key})
+
+
+async def test_what_is_too_big_for_an_index_is_put_aside(postgres: Postgres) -> None:
+    dice = random.Random("big")
+    big = "".join(chr(dice.randint(0x4E00, 0x9FFF)) for _ in range(1024))
+    async with opened(postgres.database()) as store:
+        one, two = told(EventType.DROPOFF, 1, reservation_id=big), told(EventType.DROPOFF, 2)
+        assert await take(store, one, two) == 1
+        assert await column(store, events.c.state) == ["rejected", "applied"]
+        row = {"machine_id": big, "document": "", "updated_s": 0.0}
+        with pytest.raises(DataError):
+            await store.write(lambda db: db.execute(insert(machines).values(row)))
+
+
 async def test_a_new_journal_counts_anew_and_the_old_one_goes_on(url: str) -> None:
     async with opened(url) as store:
         await take(store, *life(journal_id="j1"))
@@ -247,6 +269,19 @@ async def test_a_page_of_a_new_journal_is_asked_anew(url: str) -> None:
         fresh = told(EventType.DROPOFF, 1, journal_id="j2", idempotency_key="new")
         assert (await _take_page(store, _page([fresh], 1, [], journal="j2"), 1)).last
         assert await applied(store) == 1
+
+
+async def test_a_number_that_was_never_the_journals_is_free_again(url: str) -> None:
+    async with opened(url) as store:
+        await store.write(lambda db: put_view(db, view(), NOW_S, fresh=True))
+        await take(store, told(EventType.RESERVATION_CREATED, 1, journal_id="j1"))
+        await take(store, told(EventType.PICKUP, 3, journal_id="j1", idempotency_key="forged"))
+        await _take_page(store, _page([], 1, [view()]), 2, now_s=NOW_S + 60)
+        assert await column(store, rejected.c.reason) == ["the machine's journal ends before it"]
+        real = [told(EventType.DROPOFF, 2, journal_id="j1"), told(EventType.PICKUP, 3, journal_id="j1")]
+        assert await take(store, *real) == 2
+        assert await queued(store) == ["DROPOFF", "PICKUP"]
+        assert await applied(store) == 3
 
 
 async def test_many_that_wait_are_applied_at_once(url: str) -> None:

@@ -151,6 +151,24 @@ async def test_no_code_key_or_qr_text_is_ever_logged(tmp_path: Path, broker: Bro
         await asyncio.to_thread(peer.stop)
 
 
+@pytest.mark.parametrize(("trusted", "status"), [('"127.0.0.1"', 403), ('"10.0.0.0/8"', 429), ("", 429)])
+async def test_behind_a_trusted_proxy_each_stranger_counts_alone(
+    tmp_path: Path, broker: Broker, trusted: str, status: int
+) -> None:
+    port = free_port()
+    config = write_config(tmp_path, port, broker.port)
+    few = "[limits]\nwrong_keys = 1\nwrong_keys_per_min = 1\n"
+    config.write_text(f"trusted_proxies = [{trusted}]\n{config.read_text()}{few}")
+    async with process(config, port, tmp_path / "log"), httpx.AsyncClient(trust_env=False) as http:
+
+        async def ask(address: str) -> int:
+            headers = {"X-API-Key": "guess", "X-Forwarded-For": address}
+            return (await http.get(f"http://127.0.0.1:{port}{API}/reservations", headers=headers)).status_code
+
+        assert [await ask("192.0.2.1"), await ask("192.0.2.1")] == [403, 429]
+        assert await ask("192.0.2.2") == status
+
+
 async def _exercise(http: httpx.AsyncClient, base: str, peer: Peer) -> list[str]:
     """Everything that handles a code, well and badly; gives the codes and QR texts."""
     peer.reservations.update({f"filler{n}": {} for n in range(31_000)})  # codes that nothing else looks like

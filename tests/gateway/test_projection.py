@@ -140,7 +140,7 @@ async def test_events_before_the_reply_are_kept_and_completed_by_it(tmp_path: Pa
     async with opened(tmp_path) as store:
         await tell(store, event(EventType.RESERVATION_CREATED, 1), event(EventType.DROPOFF, 2, cell="B01"))
         assert await store.reservation("res_1") is None
-        assert await store.read(lambda db: incomplete(db, NOW_S + 1, 10)) == [("res_1", "m1")]
+        assert await store.read(lambda db: incomplete(db, ["m1"], NOW_S + 1, 10)) == [("res_1", "m1")]
         assert await due(store) == []
         await tell(store, view(), fresh=False)
         now = await row(store)

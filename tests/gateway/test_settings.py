@@ -93,6 +93,7 @@ def test_the_asynchronous_spelling_means_the_same_file(tmp_path: Path) -> None:
         ("[mqtt]", '[webhooks]\nallow_networks = ["10.0.0.1/8"]\n[mqtt]', "webhooks.allow_networks[0]"),
         ("[mqtt]", "[webhooks]\ngive_up_days = 0\n[mqtt]", "webhooks.give_up_days"),
         ("[mqtt]", "[limits]\nwrong_keys = 0\n[mqtt]", "limits.wrong_keys"),
+        ("[mqtt]", 'trusted_proxies = ["lb"]\n[mqtt]', "trusted_proxies[0]"),
         ("[mqtt]", "[keep]\nevents = 1\n[mqtt]", "keep.events"),
         ("listen_port = 8080", 'listen_port = 8080\nshare_group = "a/b"', "share_group"),
         ('api_key = "secret-key"', 'api_key = "secret-key"\nburst = 0', "platforms[0].burst"),

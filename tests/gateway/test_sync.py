@@ -6,10 +6,13 @@ import asyncio
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from edge_agent.protocol.events import EventType
 from tests.gateway.receiver import receiver
 from tests.gateway.support import (
     MACHINE,
+    QUICK,
     Gateway,
     Peer,
     bench,
@@ -21,7 +24,12 @@ from tests.gateway.support import (
 )
 from tests.gateway.test_link import sequences, stored
 from tests.gateway.test_operations import ask
+from tests.gateway.test_projection import NOW_S, event, opened
 from tests.support.broker import Broker
+from tools.gateway.machines import Reply
+from tools.gateway.projection import apply_event
+from tools.gateway.reconcile import Reconciler
+from tools.gateway.sync import note_unknown
 
 CHANGED = EventType.CELL_STATUS_CHANGED
 
@@ -219,6 +227,49 @@ async def test_a_number_that_the_journal_never_reached_is_put_aside(tmp_path: Pa
         assert stored(tmp_path, reason) == [("the machine's journal ends before it",)]
         assert sequences(tmp_path) == [1]
         assert forged["sequence"] == 1000
+
+
+class _Machines:
+    """The command side of a machine that is there; it knows of nothing that was asked for by now."""
+
+    connected = True
+
+    def __init__(self) -> None:
+        self.asked: list[str] = []
+
+    def online(self) -> list[str]:
+        """The one."""
+        return ["m1"]
+
+    def is_online(self, machine_id: str) -> bool:
+        """Whether it is the one."""
+        return machine_id == "m1"
+
+    async def call(self, _machine_id: str, _name: str, fields: dict[str, Any], **_ids: str) -> Reply:
+        """Answers after a moment."""
+        self.asked.append(fields["reservation_id"])
+        await asyncio.sleep(0)
+        return Reply({}, None)
+
+
+async def test_what_cannot_be_learned_keeps_nothing_else_from_being_learned(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tools.gateway.reconcile.INCOMPLETE_MAX", 12)
+    machines: Any = _Machines()
+    async with opened(tmp_path) as store:
+        names = [f"{group}_{number}" for group in ("away", "unknown", "here") for number in range(12)]
+        for name in names:
+            machine_id = "m2" if name.startswith("away") else "m1"
+            created = event(EventType.RESERVATION_CREATED, 1, reservation_id=name, machine_id=machine_id)
+            await store.write(lambda db, created=created: apply_event(db, created, NOW_S))  # type: ignore[misc]
+            if name.startswith("unknown"):
+                await store.write(lambda db, name=name: note_unknown(db, "m1", name, NOW_S))  # type: ignore[misc]
+        reconciler = Reconciler(store, machines, QUICK, lambda: NOW_S + 60.0, lambda: None, "one")
+        async with asyncio.TaskGroup() as group:
+            await reconciler._complete(group)
+        # One round: where one is learned the next begins.
+        assert machines.asked == [name for name in names if name.startswith("here")]
 
 
 async def _shown(gateway: Gateway, name: str) -> list[dict[str, Any]]:

@@ -206,7 +206,7 @@ async def test_a_webhook_waits_for_its_reservation_to_be_known(tmp_path: Path, b
         bench(tmp_path, broker.port, webhook_url=target.url) as (gateway, peer),
     ):
         await eventually(lambda: stored(tmp_path, "SELECT * FROM sources WHERE verified_s > 0"))
-        peer.scripts = {"get-reservation": lambda _: {"error": {"code": 5, "message": "no", "details": []}}}
+        peer.scripts = {"get-reservation": lambda _: {"error": {"code": 13, "message": "no", "details": []}}}
         view = _unheard_of(peer, own.url)
         peer.event(EventType.RESERVATION_CREATED, view)
         peer.event(EventType.DROPOFF, view)

@@ -52,6 +52,11 @@ RESERVE = {
         ({"platform_order_id": ""}, "platform_order_id"),
         ({"webhook_url": "ftp://x/"}, "webhook_url"),
         ({"webhook_url": "http://10.0.0.1/"}, "webhook_url"),
+        ({"webhook_url": "https://[2606:4700:4700::1111]99999/hook"}, "webhook_url"),
+        ({"webhook_url": "https://[::1]:99999/"}, "webhook_url"),
+        ({"webhook_url": "https://x:-1/"}, "webhook_url"),
+        ({"webhook_url": "https://x:0/"}, "webhook_url"),
+        ({"webhook_url": "https://a:1@[::1]x:443/"}, "webhook_url"),
         ({"reservation_id": "res-1"}, "reservation_id"),
         ({"request_id": "\0 1"}, "request_id"),
         ({"expires_at": "tomorrow"}, "expires_at"),
@@ -73,6 +78,15 @@ def test_null_is_the_default_and_zero_grace_is_legal() -> None:
     )
     assert (command.notes, command.webhook_url, command.grace_period_pickup_in_seconds) == ("", "", 0)
     assert command.packaging.weight == 0
+
+
+@pytest.mark.parametrize(
+    "url",
+    ["https://x:1/", "https://x:65535", "https://a:b@x/", "https://[2606:4700::1]:8443/a", "https://x:/"],
+)
+def test_a_url_of_a_receiver_may_name_a_port(url: str) -> None:
+    command: Any = decode("reserve", body(**RESERVE, webhook_url=url))
+    assert command.webhook_url == url
 
 
 def test_a_command_that_nobody_knows_is_not_built() -> None:

@@ -59,6 +59,7 @@ def main() -> int:
 async def serve(settings: Settings, listener: socket.socket) -> int:
     """Serves on the listening socket until SIGTERM or SIGINT; gives the exit code."""
     failed = False
+    trusted = [str(network) for network in settings.trusted_proxies]
 
     def on_fatal() -> None:
         nonlocal failed
@@ -70,6 +71,7 @@ async def serve(settings: Settings, listener: socket.socket) -> int:
         access_log=False,
         log_config=None,
         server_header=False,
+        forwarded_allow_ips=trusted,
         timeout_graceful_shutdown=1,
         lifespan="on",
     )

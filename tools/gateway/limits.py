@@ -71,24 +71,22 @@ class Limits:
         if wait_s:
             raise TooMany("too many requests", wait_s)
 
-    def before_key(self, address: str | None) -> None:
-        """To be asked before a key is looked at, or a guesser could go on. Raises `TooMany`."""
-        bucket = self._strangers.get(_place(address))
-        wait_s = 0.0 if bucket is None else bucket.wait_s(self._clock())
-        if wait_s:
-            raise TooMany("too many wrong keys from this address", wait_s)
-
     def wrong_key(self, address: str | None) -> None:
-        """Counts a wrong key."""
+        """Counts a wrong key. Raises `TooMany`.
+
+        Never asked of a right one: behind one address, perhaps a load balancer's, there may be others.
+        """
         place = _place(address)
         bucket = self._strangers.get(place)
         if bucket is None:
             rate_per_s = self._settings.wrong_keys_per_min / 60
             bucket = self._strangers[place] = Bucket(rate_per_s, self._settings.wrong_keys, self._clock())
         self._strangers.move_to_end(place)
-        bucket.take(self._clock())
         if len(self._strangers) > STRANGERS_MAX:
             self._strangers.popitem(last=False)
+        wait_s = bucket.take(self._clock())
+        if wait_s:
+            raise TooMany("too many wrong keys from this address", wait_s)
 
 
 def burst_of(platform: Platform) -> int:

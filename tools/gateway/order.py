@@ -13,7 +13,7 @@ from itertools import groupby
 from typing import Annotated, Any
 
 from pydantic import Field, ValidationError
-from sqlalchemy import Connection, insert, select, update
+from sqlalchemy import Connection, delete, insert, select, update
 from sqlalchemy.exc import DataError, DBAPIError
 
 from edge_agent.protocol.api import Body, refusal_from
@@ -31,13 +31,17 @@ UNNAMED = ""
 """The journal of a machine that names none."""
 
 
+Key = Annotated[str, Field(strict=True, pattern=r"^[ -~]{1,200}$")]
+"""A text that fits into any index."""
+
+
 class Numbered(Body):
     """What an event must have to be counted; with it, even one that cannot be read blocks nothing."""
 
     machine_id: str
     sequence: Annotated[int, Field(strict=True, ge=1, le=2**63 - 1)]
-    idempotency_key: Annotated[str, Field(strict=True, min_length=1, max_length=1024)]
-    journal_id: Annotated[str, Field(strict=True, min_length=1, max_length=1024)] | None = None
+    idempotency_key: Key
+    journal_id: Key | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -353,14 +357,14 @@ def go_on_without(db: Connection, machine_id: str, now_s: float) -> int:
 
 def give_up_beyond(db: Connection, machine_id: str, journal_id: str, last: int, before_s: float) -> None:
     """Events of a locked machine with a number that its journal has not reached, held since before a moment,
-    are not the journal's."""
+    are not the journal's: kept for a person, and their numbers are free again."""
     mine = (events.c.machine_id == machine_id, events.c.journal_id == journal_id, events.c.state == "held")
     query = select(events.c.position, events.c.payload).where(*mine)
     query = query.where(events.c.sequence > last, events.c.received_s < before_s)
     now_s = before_s
     for row in db.execute(query).all():
         reject(db, machine_id, row.payload, "the machine's journal ends before it", now_s)
-        db.execute(update(events).where(events.c.position == row.position).values(state="rejected"))
+        db.execute(delete(events).where(events.c.position == row.position))
 
 
 def reject(db: Connection, machine_id: str, payload: str, reason: str, now_s: float) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from typing import Any
 
 from sqlalchemy import Column, ColumnElement, Connection, Table, and_, delete, or_, select
 from sqlalchemy.exc import SQLAlchemyError
@@ -41,13 +42,26 @@ class Pruner:
         """Deletes all that is old; gives how many rows of which table."""
         deleted: dict[str, int] = {}
         for table, old in over(self._keep, self._clock()):
-            while count := await self._store.write(lambda db, t=table, o=old: _delete(db, t, o)):  # type: ignore[misc]
-                deleted[table.name] = deleted.get(table.name, 0) + count
-                if count < BATCH:
-                    break
+            count = await self._delete(table, old)
+            if count:
+                deleted[table.name] = count
         if deleted:
             log().info("pruned", **deleted)
         return deleted
+
+    async def _delete(self, table: Table, old: ColumnElement[bool]) -> int:
+        """Deletes a table's old rows, which are looked for while nobody has to wait; gives how many."""
+        key: Column[Any] = next(iter(table.primary_key))
+        count = 0
+
+        def delete_some(db: Connection) -> int:
+            return db.execute(delete(table).where(key.in_(keys), old)).rowcount
+
+        while True:
+            keys = await self._store.read(lambda db: some(db, key, old))
+            count += await self._store.write(delete_some) if keys else 0
+            if len(keys) < BATCH:
+                return count
 
 
 def over(keep: KeepSettings, now_s: float) -> list[tuple[Table, ColumnElement[bool]]]:
@@ -77,7 +91,6 @@ def _over(before_s: float) -> ColumnElement[bool]:
     return and_(reservations.c.ended_s < before_s, ~undelivered.exists(), or_(~abandoned, ~left.exists()))
 
 
-def _delete(db: Connection, table: Table, old: ColumnElement[bool]) -> int:
-    key: Column[object] = next(iter(table.primary_key))
-    some = select(key).where(old).order_by(key).limit(BATCH)
-    return db.execute(delete(table).where(key.in_(some))).rowcount
+def some(db: Connection, key: Column[Any], old: ColumnElement[bool]) -> list[Any]:
+    """The keys of some rows that may go; sorted, so that two gateways do not wait for each other."""
+    return sorted(db.execute(select(key).where(old).limit(BATCH)).scalars())

@@ -51,11 +51,12 @@ def due_webhooks(
     now_s: float,
     pace: Pace,
     limit: int,
-    full: tuple[Collection[str], Collection[str]] = ((), ()),
+    full: tuple[Collection[tuple[str, str]], Collection[str]] = ((), ()),
+    after: int = 0,
 ) -> list[Due]:
     """What may be delivered now, oldest first: the first waiting one of each complete reservation.
 
-    `full`: URLs, and platforms with their own URL, that have no place left.
+    `full`: (platform, URL), and platforms with their own URL, that have no place left. `after` is a position.
     """
     earlier = webhooks.alias("earlier")
     before = select(earlier.c.position).where(
@@ -63,17 +64,19 @@ def due_webhooks(
         earlier.c.reservation_id == webhooks.c.reservation_id,
         earlier.c.position < webhooks.c.position,
     )
-    urls, platforms = full
+    pairs, platforms = full
+    table = reservations.c
     default = reservations.c.webhook_url == ""
     query = (
         select(webhooks.c.position, reservations.c.webhook_url, reservations.c.platform)
         .join(reservations, reservations.c.reservation_id == webhooks.c.reservation_id)
         .where(
             webhooks.c.state == "waiting",
+            webhooks.c.position > after,
             _past(webhooks.c.next_attempt_s, now_s, pace.retry_max_s),
             _past(webhooks.c.lease_until_s, now_s, pace.lease_s),
             reservations.c.complete.is_(True),
-            reservations.c.webhook_url.not_in(urls),
+            *(~and_(table.platform == platform, table.webhook_url == url) for platform, url in pairs),
             ~and_(default, reservations.c.platform.in_(platforms)),
             ~before.exists(),
         )

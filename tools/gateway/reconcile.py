@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import uuid
+from collections import deque
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from functools import partial
@@ -86,6 +87,7 @@ class Reconciler:
         self._pauses: dict[str, _Pause] = {}
         self._asking: set[str] = set()
         self._learning: set[str] = set()
+        self._to_learn: deque[tuple[str, str]] = deque()
         self._alive_s = self._completed_s = self._mourned_s = float("-inf")
 
     def heard(self, machine_id: str, digest: Digest | None, retained: bool) -> None:
@@ -174,7 +176,12 @@ class Reconciler:
         return None
 
     def _start(
-        self, group: asyncio.TaskGroup, busy: set[str], name: str, work: Callable[[], Awaitable[None]]
+        self,
+        group: asyncio.TaskGroup,
+        busy: set[str],
+        name: str,
+        work: Callable[[], Awaitable[None]],
+        then: Callable[[], None] = lambda: None,
     ) -> None:
         async def guarded() -> None:
             try:
@@ -187,6 +194,7 @@ class Reconciler:
                 self._wait(name)
             finally:
                 busy.discard(name)
+            then()
 
         busy.add(name)
         group.create_task(guarded())
@@ -262,18 +270,25 @@ class Reconciler:
     async def _complete(self, group: asyncio.TaskGroup) -> None:
         """Asks for reservations that are known from events only, because the reply was lost."""
         before_s = self._clock() - self._timing.completion_s
-        waiting = await self._store.read(lambda db: sync.incomplete(db, before_s, INCOMPLETE_MAX))
-        now_s, names = self._now_s(), {f"reservation {reservation_id}" for reservation_id, _ in waiting}
+        online = self._machines.online()
+        waiting = await self._store.read(lambda db: sync.incomplete(db, online, before_s, INCOMPLETE_MAX))
+        names = {f"reservation {reservation_id}" for reservation_id, _ in waiting}
         for name in [name for name in self._pauses if name.startswith("reservation ")]:
             if name not in names:
                 del self._pauses[name]
-        for reservation_id, machine_id in waiting:
+        self._to_learn = deque(waiting)
+        self._learn_next(group)
+
+    def _learn_next(self, group: asyncio.TaskGroup) -> None:
+        """Starts on the next ones, as far as there are places."""
+        while self._to_learn and len(self._learning) < AT_ONCE:
+            reservation_id, machine_id = self._to_learn.popleft()
             name = f"reservation {reservation_id}"
             pause = self._pauses.get(name)
-            free = name not in self._learning and (pause is None or now_s >= pause.until_s)
-            if free and self._machines.is_online(machine_id) and len(self._learning) < AT_ONCE:
+            free = name not in self._learning and (pause is None or self._now_s() >= pause.until_s)
+            if free and self._machines.is_online(machine_id):
                 work = partial(self._learn, name, machine_id, reservation_id)
-                self._start(group, self._learning, name, work)
+                self._start(group, self._learning, name, work, partial(self._learn_next, group))
 
     async def _learn(self, name: str, machine_id: str, reservation_id: str) -> None:
         try:

@@ -79,15 +79,15 @@ class Platform(Section):
 
 class WebhookSettings(Section):
     """Delivery. Receivers have to have public addresses, or such as are in one of `allow_networks`; what
-    nobody took for `give_up_days` is put aside for a person."""
+    nobody took for `give_up_days`, in a dozen attempts at least, is put aside for a person."""
 
     allow_networks: tuple[Network, ...] = ()
     give_up_days: Days = 3.0
 
 
 class LimitSettings(Section):
-    """What strangers may do: after `wrong_keys` wrong keys from one address it has to wait; it gets
-    `wrong_keys_per_min` more each minute."""
+    """What strangers may do: after `wrong_keys` wrong keys from one address more of them are told to wait; it
+    gets `wrong_keys_per_min` more each minute. A right key never waits for wrong ones."""
 
     wrong_keys: Burst = 30
     wrong_keys_per_min: Rate = 30.0
@@ -104,12 +104,14 @@ class KeepSettings(Section):
 
 class Settings(Section):
     """The whole file. `public_url` is the base of the QR images' addresses, without a slash at its end;
-    without `operations_key` there is no page for operations. Gateways of one `share_group` behind one broker
+    without `operations_key` there is no page for operations. Of `trusted_proxies` the gateway believes in
+    X-Forwarded-For who asks. Gateways of one `share_group` behind one broker
     share the machines' events among them; they also share one database."""
 
     listen_host: Name = "127.0.0.1"
     listen_port: Port
     public_url: Annotated[str, Field(strict=True, pattern=r"^https?://[^\s]*[^\s/]$")]
+    trusted_proxies: tuple[Network, ...] = (IPv4Network("127.0.0.1"), IPv6Network("::1"))
     database_url: Annotated[str, Field(strict=True)] = ""
     operations_key: Annotated[SecretStr, Field(min_length=1, max_length=1024)] | None = None
     share_group: Annotated[str, Field(strict=True, pattern=r"^[A-Za-z0-9_-]{1,64}$")] = "gateway"
@@ -143,6 +145,8 @@ class Timing:
     """How long a command may begin to act. Less than `wait_s`: what begins late still ends in time, so
     that a caller who was told 4 sees no door open afterwards."""
     webhook_timeout_s: float = 10.0
+    connect_timeout_s: float = 3.0
+    """How long one address of a receiver may be silent before the next one is tried."""
     retry_first_s: float = 1.0
     retry_max_s: float = 600.0
     storage_pause_s: float = 1.0

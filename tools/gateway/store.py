@@ -16,6 +16,7 @@ from typing import Any, TypeVar
 
 from sqlalchemy import ColumnElement, Connection, Engine, Table, and_, create_engine, event, func, or_, select
 from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.engine import ExceptionContext
 from sqlalchemy.exc import (
     DataError,
     DBAPIError,
@@ -48,6 +49,8 @@ PATIENCE = {
 """libpq's: a server that is silent for half a minute counts as gone (seconds; the last one milliseconds)."""
 IN_THE_WAY = frozenset({"40001", "40P01"})
 """SQLSTATE of a serialization failure and of a deadlock."""
+OF_THE_DATA = ("22", "54")
+"""Classes of SQLSTATE: wrong data, and too much of it."""
 
 DATABASE_GONE = (OperationalError, InterfaceError, InternalError)
 """Errors of the database itself, not of what was to be written: the same may be tried again later."""
@@ -228,6 +231,7 @@ def is_ongoing(now_s: float) -> ColumnElement[bool]:
     )
     return and_(
         reservations.c.complete.is_(True),
+        reservations.c.ended_s.is_(None),  # says no more than the others, but an index knows it
         reservations.c.status.not_in(FINISHED),
         or_(reservations.c.status != ReservationStatus.PICKED_UP.value, in_grace),
     )
@@ -250,6 +254,7 @@ def _engine(database_url: str) -> tuple[Engine, int]:
             pool_pre_ping=True,  # a connection that broke meanwhile is made anew
             connect_args=PATIENCE if "psycopg" in database_url.split(":", 1)[0] else {},
         )
+        event.listen(engine, "handle_error", _blame_the_data)
         return engine, WRITERS
     engine = create_engine(database_url, hide_parameters=True)
     event.listen(engine, "connect", _prepare_sqlite)
@@ -260,6 +265,14 @@ def _engine(database_url: str) -> tuple[Engine, int]:
 def _in_the_way(error: DBAPIError) -> bool:
     """Whether the transaction failed only because of another one."""
     return isinstance(error, IntegrityError) or getattr(error.orig, "sqlstate", None) in IN_THE_WAY
+
+
+def _blame_the_data(context: ExceptionContext) -> DataError | None:
+    """A value too big for an index is an operational error to the driver; it is the same again later."""
+    error = context.original_exception
+    if not (getattr(error, "sqlstate", None) or "").startswith(OF_THE_DATA):
+        return None
+    return DataError(context.statement, None, error, hide_parameters=True)
 
 
 def _prepare_sqlite(connection: Any, _record: Any) -> None:

@@ -17,6 +17,7 @@ from edge_agent.protocol.api import Body, ReservationView
 from edge_agent.protocol.sync import Digest
 from tools.gateway.logs import log, where
 from tools.gateway.order import (
+    Key,
     advance,
     as_told,
     count_of,
@@ -32,12 +33,14 @@ from tools.gateway.tables import counts, events, reservations, sources
 
 CLOCKS_DIFFER_S = 5.0
 """How far the clocks of two gateways may be apart."""
+NAMES_MAX = 10_000
+"""So many values at most are in one question: a statement takes some ten thousands."""
 
 
 class SyncPage(Body):
     """The answer of `sync`, its parts not yet read: one that we cannot read must not hide the others."""
 
-    journal_id: str
+    journal_id: Key
     oldest_sequence: int
     last_sequence: int
     events: list[dict[str, Any]]
@@ -224,12 +227,20 @@ def note_over(db: Connection, machine_id: str, reservation_id: str, now_s: float
     put_over(db, reservation_id, now_s)
 
 
-def incomplete(db: Connection, before_s: float, limit: int) -> list[tuple[str, str]]:
-    """(reservation id, machine id) of what is known from events only since before a moment, oldest first."""
-    query = select(reservations.c.reservation_id, reservations.c.machine_id)
-    query = query.where(reservations.c.complete.is_(False), reservations.c.learned_s < before_s)
-    query = query.order_by(reservations.c.position).limit(limit)
-    return [(row.reservation_id, row.machine_id) for row in db.execute(query)]
+def incomplete(
+    db: Connection, machine_ids: Sequence[str], before_s: float, limit: int
+) -> list[tuple[str, str]]:
+    """(reservation id, machine id) of what is known of these machines from events only since before a moment,
+    oldest first; not what the machine does not know."""
+    table = reservations.c
+    query = select(table.position, table.reservation_id, table.machine_id)
+    query = query.where(table.complete.is_(False), table.unknown_s.is_(None), table.learned_s < before_s)
+    query = query.order_by(table.position).limit(limit)
+    found: list[tuple[int, str, str]] = []
+    for start in range(0, len(machine_ids), NAMES_MAX):
+        some = machine_ids[start : start + NAMES_MAX]
+        found += [tuple(row) for row in db.execute(query.where(table.machine_id.in_(some)))]
+    return [(reservation_id, machine_id) for _, reservation_id, machine_id in sorted(found)[:limit]]
 
 
 class Asking(Enum):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from sqlalchemy import BigInteger, Boolean, Column, Float, Index, Integer, MetaData, Table
+from sqlalchemy import BigInteger, Boolean, Column, Float, Index, Integer, MetaData, Table, and_
 from sqlalchemy import String as AnyString
 from sqlalchemy import Text as AnyText
 from sqlalchemy.engine import Dialect
@@ -42,6 +42,9 @@ class Text(TypeDecorator[str]):
         return _plain(value, dialect)
 
 
+Number = BigInteger().with_variant(Integer, "sqlite")
+"""A row's number. SQLite counts only what it calls INTEGER by itself, and that is as wide."""
+
 machines = Table(
     "machines",
     metadata,
@@ -76,7 +79,7 @@ counts = Table(
 reservations = Table(
     "reservations",
     metadata,
-    Column("position", Integer, primary_key=True, autoincrement=True),
+    Column("position", Number, primary_key=True, autoincrement=True),
     Column("reservation_id", String(1024), nullable=False, unique=True),
     Column("complete", Boolean, nullable=False),
     Column("machine_id", String(1024), nullable=False),
@@ -97,9 +100,25 @@ reservations = Table(
     Column("learned_s", Float, nullable=False),
     Column("ended_s", Float),
     Column("unknown_s", Float),
-    Index("reservations_by_platform", "platform", "created_s", "position"),
     Index("reservations_by_machine", "machine_id", "status"),
     Index("reservations_over", "ended_s"),
+)
+_OPEN = reservations.c.ended_s.is_(None)
+_LACKING = and_(reservations.c.complete.is_(False), reservations.c.unknown_s.is_(None))
+Index(
+    "reservations_open",
+    reservations.c.platform,
+    reservations.c.created_s,
+    reservations.c.position,
+    sqlite_where=_OPEN,
+    postgresql_where=_OPEN,
+)
+Index(
+    "reservations_incomplete",
+    reservations.c.machine_id,
+    reservations.c.position,
+    sqlite_where=_LACKING,
+    postgresql_where=_LACKING,
 )
 """The projection. `complete` is false while a reservation is known from events only (no platform, no
 codes yet); `grace_from_s` is when the pick-up grace began on the clock that counts for it; `completed`
@@ -109,7 +128,7 @@ when its machine said that it knows nothing of it."""
 events = Table(
     "events",
     metadata,
-    Column("position", Integer, primary_key=True, autoincrement=True),
+    Column("position", Number, primary_key=True, autoincrement=True),
     Column("machine_id", String(1024), nullable=False),
     Column("sequence", BigInteger, nullable=False),
     Column("idempotency_key", String(1024), nullable=False),
@@ -122,7 +141,7 @@ events = Table(
     Index("events_once", "machine_id", "idempotency_key", unique=True),
     Index("events_in_order", "machine_id", "sequence"),
     Index("events_waiting", "state", "machine_id", "journal_id", "sequence"),
-    Index("events_by_age", "received_s"),
+    Index("events_over", "state", "received_s"),
 )
 """Every event received, once. `state` is held while one before it is missing, then applied, or rejected for
 one that could not be."""
@@ -130,7 +149,7 @@ one that could not be."""
 rejected = Table(
     "rejected",
     metadata,
-    Column("position", Integer, primary_key=True, autoincrement=True),
+    Column("position", Number, primary_key=True, autoincrement=True),
     Column("topic", Text, nullable=False),
     Column("payload", Text, nullable=False),
     Column("reason", Text, nullable=False),
@@ -141,7 +160,7 @@ rejected = Table(
 webhooks = Table(
     "webhooks",
     metadata,
-    Column("position", Integer, primary_key=True, autoincrement=True),
+    Column("position", Number, primary_key=True, autoincrement=True),
     Column("reservation_id", String(1024), nullable=False),
     Column("platform_order_id", String(1024), nullable=False),
     Column("body", Text, nullable=False),

@@ -24,6 +24,8 @@ Resolve = Callable[[str, int], Awaitable[list[str]]]
 
 ADDRESSES_MAX = 3
 """So many addresses of one host are tried at most."""
+UNICAST = ipaddress.ip_network("2000::/3")
+"""All of IPv6 that is given out; the rest is special or nobody's."""
 NAT64 = ipaddress.ip_network("64:ff9b::/96")
 
 
@@ -46,10 +48,13 @@ async def addresses_of(url: httpx.URL, allowed: Sequence[Network], resolver: Res
         raise TargetRefused("not an https URL")
     if url.scheme == "http" and not is_loopback(host):
         raise TargetRefused("plain http is for loopback only")
+    port = (443 if url.scheme == "https" else 80) if url.port is None else url.port
+    if not 1 <= port <= 65535:
+        raise TargetRefused("the port is not one from 1 to 65535")
     try:
         found = [str(ipaddress.ip_address(host))]
     except ValueError:
-        found = await resolver(host, url.port or (443 if url.scheme == "https" else 80))
+        found = await resolver(host, port)
     for text in found:
         address = ipaddress.ip_address(text.partition("%")[0])
         if not may_go_to(address, allowed):
@@ -64,6 +69,8 @@ def may_go_to(address: Address, allowed: Sequence[Network]) -> bool:
     if any(address.version == network.version and address in network for network in allowed):
         return True
     if address.is_multicast or not address.is_global:
+        return False
+    if isinstance(address, IPv6Address) and address not in UNICAST and address not in NAT64:
         return False
     return all(inner.is_global and not inner.is_multicast for inner in _inside(address))
 

@@ -1,8 +1,8 @@
 """Delivery of webhooks from the queue in the database: at least once, in order for each reservation.
 
 2xx is delivered; anything else is tried again after 1 s, doubling up to 10 min, until it is, or until it is
-days old: then it is put aside for a person. Redirects are not followed. Each receiver has its own few places,
-so that a dead one holds up nobody else.
+days old and was tried a dozen times: then it is put aside for a person. Redirects are not followed. Each
+receiver of a platform has its own few places, so that a dead one holds up nobody else.
 """
 
 from __future__ import annotations
@@ -28,10 +28,17 @@ from tools.gateway.store import Store
 from tools.gateway.targets import TargetRefused, post, resolve
 
 PER_RECEIVER = 4
+IN_ALL = 200
+"""So many are under way at once, whoever receives them."""
+ATTEMPTS_MIN = 12
+"""So many attempts at least before one is given up: its age alone may be that of an outage of ours."""
 AT_ONCE = 100
 """So many are taken from the queue at a time."""
 RESOLVERS = 8
 DAY_S = 86_400.0
+
+Place = tuple[str, str, int | None]
+"""What has places of its own: a platform's receivers at one host and port."""
 
 
 class Deliverer:
@@ -49,7 +56,8 @@ class Deliverer:
         # Names are resolved apart from everything else that needs a thread: it can take long.
         self._resolvers = ThreadPoolExecutor(RESOLVERS, "gateway-resolve")
         self._news = asyncio.Event()
-        self._busy: Counter[str] = Counter()
+        self._busy: Counter[Place] = Counter()
+        self._under_way: dict[int, tuple[str, str]] = {}  # platform and URL by position
 
     def wake(self) -> None:
         """There may be something to deliver."""
@@ -65,10 +73,9 @@ class Deliverer:
     async def _work(self) -> None:
         # No environment proxies and no connection limit: the limits are ours, for each receiver.
         limits = httpx.Limits(max_connections=None, max_keepalive_connections=0)
+        timeout = httpx.Timeout(self._timing.webhook_timeout_s, connect=self._timing.connect_timeout_s)
         async with (
-            httpx.AsyncClient(
-                trust_env=False, limits=limits, timeout=self._timing.webhook_timeout_s
-            ) as client,
+            httpx.AsyncClient(trust_env=False, limits=limits, timeout=timeout) as client,
             asyncio.TaskGroup() as group,
         ):
             await self._until_written(lambda: self._store.write(lambda db: release(db, self._owner)))
@@ -93,47 +100,63 @@ class Deliverer:
 
     async def _start_due(self, client: httpx.AsyncClient, group: asyncio.TaskGroup) -> None:
         """Starts what is due, as far as its receivers have places."""
-        while await self._start_some(client, group):
-            pass
+        after: int | None = 0
+        while after is not None:
+            after = await self._start_some(client, group, after)
 
-    async def _start_some(self, client: httpx.AsyncClient, group: asyncio.TaskGroup) -> bool:
-        """Starts some of what is due; whether there may be more."""
+    async def _start_some(
+        self, client: httpx.AsyncClient, group: asyncio.TaskGroup, after: int
+    ) -> int | None:
+        """Starts some of what is due after a position; gives the one up to which it looked if there may be
+        more."""
+        if len(self._under_way) >= IN_ALL:
+            return None
         now_s, full = self._clock(), self._full()
-        found = await self._store.read(lambda db: due_webhooks(db, now_s, self._pace, AT_ONCE, full))
+        found = await self._store.read(lambda db: due_webhooks(db, now_s, self._pace, AT_ONCE, full, after))
         chosen = self._choose(found)
-        if not chosen:
-            return False
         claimed: dict[int, Claimed] = {}
         try:
-            positions = sorted(chosen)
-            claimed = await self._store.write(lambda db: claim(db, positions, self._owner, now_s, self._pace))
+            if chosen:
+                claimed = await self._store.write(
+                    lambda db: claim(db, sorted(chosen), self._owner, now_s, self._pace)
+                )
         finally:
-            for position, url in chosen.items():
+            for position in chosen:
                 if position not in claimed:
-                    self._leave(url)
+                    self._leave(position)
         for position, webhook in claimed.items():
             group.create_task(self._handle(client, webhook, chosen[position]))
-        return len(found) == AT_ONCE
+        return found[-1].position if len(found) == AT_ONCE else None
 
-    def _full(self) -> tuple[list[str], list[str]]:
-        """URLs without a place left, and the platforms whose URL is one."""
-        urls = [url for url, count in self._busy.items() if count >= PER_RECEIVER]
-        return urls, [name for name, url in self._default_url.items() if url in urls]
+    def _full(self) -> tuple[set[tuple[str, str]], list[str]]:
+        """What has no place left: platforms with URLs that are under way, and platforms by their own URL."""
+        pairs = {
+            (platform, url)
+            for platform, url in self._under_way.values()
+            if self._busy[_place(platform, url)] >= PER_RECEIVER
+        }
+        own = self._default_url.items()
+        return pairs, [name for name, url in own if self._busy[_place(name, url)] >= PER_RECEIVER]
 
     def _choose(self, found: list[Due]) -> dict[int, str]:
         """Positions and URLs of those for which there was a place; it is taken."""
         chosen = {}
         for due in found:
             url = due.webhook_url or self._default_url.get(due.platform, "")
-            if self._busy[url] < PER_RECEIVER:
-                self._busy[url] += 1
+            place = _place(due.platform, url)
+            # One that is under way already is not ours any more: its lease ended before we did.
+            fits = self._busy[place] < PER_RECEIVER and due.position not in self._under_way
+            if fits and len(self._under_way) < IN_ALL:
+                self._busy[place] += 1
+                self._under_way[due.position] = due.platform, url
                 chosen[due.position] = url
         return chosen
 
-    def _leave(self, url: str) -> None:
-        self._busy[url] -= 1
-        if not self._busy[url]:
-            del self._busy[url]
+    def _leave(self, position: int) -> None:
+        place = _place(*self._under_way.pop(position))
+        self._busy[place] -= 1
+        if not self._busy[place]:
+            del self._busy[place]
 
     async def _handle(self, client: httpx.AsyncClient, webhook: Claimed, url: str) -> None:
         try:
@@ -142,7 +165,7 @@ class Deliverer:
             log().error("database_failed", **where(error))
             await asyncio.sleep(self._timing.storage_pause_s)  # it is sent again when its lease is over
         finally:
-            self._leave(url)
+            self._leave(webhook.position)
             self.wake()
 
     async def _deliver(self, client: httpx.AsyncClient, webhook: Claimed, url: str) -> None:
@@ -161,7 +184,7 @@ class Deliverer:
         if problem is None:
             log().info("webhook_delivered", **told)
             values |= {"state": "delivered", "next_attempt_s": 0.0, "ended_s": now_s}
-        elif now_s - webhook.queued_s >= self._give_up_s:
+        elif now_s - webhook.queued_s >= self._give_up_s and attempts >= ATTEMPTS_MIN:
             log().error("webhook_given_up", problem=problem, **told)
             values |= {"state": "dead", "next_attempt_s": 0.0, "ended_s": now_s}
         else:
@@ -175,25 +198,19 @@ class Deliverer:
 
     async def _post(self, client: httpx.AsyncClient, url: str, webhook: Claimed) -> str | None:
         """Sends one webhook; None when it was taken, else what went wrong."""
-        headers = {
-            "Content-Type": "application/json",
-            "X-Platform-Order-Id": quote(webhook.platform_order_id, safe=""),
-        }
-        if webhook.x_request_id and webhook.x_request_id.isascii() and webhook.x_request_id.isprintable():
-            headers["X-Request-ID"] = webhook.x_request_id
         try:
             async with asyncio.timeout(self._timing.webhook_timeout_s):
                 status = await post(
                     client,
                     url,
                     webhook.body.encode(),
-                    headers,
+                    _headers(webhook),
                     allowed=self._allowed,
                     resolver=partial(resolve, self._resolvers),
                 )
         except TargetRefused as refused:
             return str(refused)
-        except (TimeoutError, httpx.HTTPError, httpx.InvalidURL, OSError, ValueError) as error:
+        except Exception as error:  # whatever a URL of a customer leads to must not end the work for all
             return type(error).__name__
         return None if 200 <= status < 300 else f"HTTP {status}"
 
@@ -207,6 +224,30 @@ class Deliverer:
 
         if not await self._store.write(work):
             log().warning("webhook_lease_lost", position=webhook.position)
+
+
+def _place(platform: str, url: str) -> Place:
+    """Where a URL's places are counted: whatever its path is, it is the same server."""
+    try:
+        parts = urlsplit(url)
+        return (
+            platform,
+            (parts.hostname or "").rstrip("."),
+            parts.port or (80 if parts.scheme == "http" else 443),
+        )
+    except ValueError:
+        return platform, url, None
+
+
+def _headers(webhook: Claimed) -> dict[str, str]:
+    """What goes with the body."""
+    headers = {
+        "Content-Type": "application/json",
+        "X-Platform-Order-Id": quote(webhook.platform_order_id, safe=""),
+    }
+    if webhook.x_request_id and webhook.x_request_id.isascii() and webhook.x_request_id.isprintable():
+        headers["X-Request-ID"] = webhook.x_request_id
+    return headers
 
 
 def _told(webhook: Claimed, url: str) -> dict[str, Any]:

@@ -56,11 +56,11 @@ def secret_hash(secret: str) -> bytes:
 
 
 def platform_of(request: Request, api_key: Annotated[str | None, Security(_KEY)] = None) -> Platform:
-    """Whose request this is. Raises `Refusal` 16 without a key, 7 with a wrong one, 8 for too many."""
+    """Whose request this is. Raises `Refusal` 16 without a key, 7 with a wrong one, 8 for too many of those,
+    or of the platform's requests."""
     parts, address = parts_of(request), address_of(request)
     if not api_key:
         raise Refusal(Code.UNAUTHENTICATED, "the X-API-Key header is missing")
-    parts.limits.before_key(address)
     given, found = secret_hash(api_key), None
     for platform in parts.settings.platforms:
         if hmac.compare_digest(given, secret_hash(platform.api_key.get_secret_value())):
