@@ -18,8 +18,9 @@ from edge_agent.cloud.channel import Message
 from edge_agent.cloud.credentials import Credentials
 from edge_agent.cloud.guard import LOOK_S, Guard
 from edge_agent.cloud.interfaces import Link
-from edge_agent.cloud.link import LinkSettings, MqttLink
+from edge_agent.cloud.link import MqttLink
 from edge_agent.cloud.publisher import Publisher
+from edge_agent.cloud.session import LinkSettings
 from edge_agent.cloud.telemetry import Telemetry
 from edge_agent.config import BusSection, Settings
 from edge_agent.console.api import ConsolePort, create_app

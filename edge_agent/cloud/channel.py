@@ -12,45 +12,63 @@ import threading
 from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from typing import NamedTuple
+
+from edge_agent.cloud.feed import Feed
 
 
 @dataclass(frozen=True, slots=True)
 class Message:
-    """Something to publish. Replies carry the Correlation Data of their command.
-
-    A `patient` message lets all others pass; among themselves they keep their order.
-    """
+    """Something to publish. Replies carry the Correlation Data of their command."""
 
     topic: str
     payload: str
     qos: int = 1
     retain: bool = False
     correlation: bytes | None = None
-    patient: bool = False
 
 
 Receipt = Callable[[bool], None]
 """Called when the broker has answered: whether it has taken the message."""
+TOO_BIG = 0
+"""No packet id (MQTT 5, 2.2.1): the broker would not take such an event."""
+
+
+class _Receipt(NamedTuple):
+    packet_id: int
+    reason: object
+    accepted: bool
+    roomed: bool
+    """Whether its room has been given back."""
 
 
 class Channel:
-    """One connection's way out. `send` gives a message to the library and returns its packet id; None if the
-    connection cannot take it any more. `wake` is called on the library's thread when there are receipts to be
-    taken and nobody has been told yet.
+    """One connection's way out. `send` gives a message to the library and returns its packet id, `send_event`
+    the body of an event (or returns `TOO_BIG`); None if the connection cannot take it any more. `wake` is
+    called on the library's thread when there are receipts to be taken and nobody has been told yet.
 
-    `put` and `take_receipts` belong to the event loop, `receipt` to the library's thread.
+    `put`, `feed`, `rest` and `take_receipts` belong to the event loop, `receipt` to the library's thread.
     """
 
-    def __init__(self, window: int, send: Callable[[Message], int | None], wake: Callable[[], None]) -> None:
+    def __init__(
+        self,
+        window: int,
+        send: Callable[[Message], int | None],
+        send_event: Callable[[str], int | None],
+        wake: Callable[[], None],
+    ) -> None:
         self._send = send
+        self._send_event = send_event
         self._wake = wake
         self._window = window
         self._room = deque([True] * window)
         self._urgent: deque[tuple[Message, Receipt | None]] = deque()
-        self._patient: deque[tuple[Message, Receipt | None]] = deque()
+        self._feed = Feed(0)
         self._in_flight: dict[int, Receipt | None] = {}
-        self._receipts: deque[tuple[int, object, bool]] = deque()
-        """Packet id, reason code, and whether its room has been given back."""
+        self._events: dict[int, tuple[Feed, int]] = {}
+        """Events in flight by packet id: where their receipt is noted, and their sequence."""
+        self._receipts: deque[_Receipt] = deque()
+        """Those that the event loop has to look at: of what was no event, or not yet known to be sent."""
         self._told = False
         self._came = 0
         self._resting = False
@@ -60,48 +78,66 @@ class Channel:
     @property
     def receipts(self) -> int | None:
         """How many receipts came so far; None while none is awaited."""
-        return self._came if self._in_flight else None
+        return self._came if self._in_flight or self._events else None
 
     def put(self, message: Message, on_acknowledged: Receipt | None = None) -> None:
-        """Sends now if there is room, else when there is."""
+        """Sends now if there is room, else when there is; before any event that waits."""
         if message.qos == 0:
             self._send(message)
             return
-        (self._patient if message.patient else self._urgent).append((message, on_acknowledged))
+        self._urgent.append((message, on_acknowledged))
+        self._pump(1)
+
+    def feed(self, feed: Feed) -> None:
+        """There is more in it to be sent, from now on in place of what was in another one."""
+        self._feed = feed
         # While much is under way a receipt comes soon, and sends on the library's thread; the event loop has
         # better things to do than to empty a backlog. One message in flight is enough for that.
-        if not message.patient or len(self._room) >= max(1, self._window // 2):
+        if len(self._room) >= max(1, self._window // 2):
             self._pump(1)
 
     def rest(self, resting: bool) -> None:
-        """Whether patient messages that are not sent yet wait until further notice."""
+        """Whether events that are not sent yet wait until further notice."""
         self._resting = resting
         self._pump(1)
 
-    def receipt(self, packet_id: int, reason: object) -> None:
+    def receipt(self, packet_id: int, reason: object, accepted: bool) -> None:
         """A PUBACK came; or the library says so of something that needs none, which makes no room."""
-        known = packet_id in self._in_flight
         self._came += 1
-        self._receipts.append((packet_id, reason, known))
-        if known:
+        event = self._events.pop(packet_id, None)
+        if event is not None:
+            event[0].answered(event[1], accepted)
             self._room.append(True)
             self._pump(self._window)
+        else:
+            known = packet_id in self._in_flight
+            self._receipts.append(_Receipt(packet_id, reason, accepted, known))
+            if known:
+                self._room.append(True)
+                self._pump(self._window)
         if not self._told:
             self._told = True
             self._wake()
 
-    def take_receipts(self) -> Iterator[tuple[Receipt | None, object]]:
-        """The receipts since the last call: what was to be called, and the reason code."""
+    def take_receipts(self) -> Iterator[tuple[Receipt | None, object, bool]]:
+        """The receipts since the last call, apart from those of events: what was to be called, the reason
+        code, and whether that is a yes. What came of events is told to their feed."""
         self._told = False
         while self._receipts:
-            packet_id, reason, roomed = self._receipts.popleft()
-            if packet_id not in self._in_flight:
+            packet_id, reason, accepted, roomed = self._receipts.popleft()
+            event = self._events.pop(packet_id, None)
+            if event is None and packet_id not in self._in_flight:
                 continue
-            receipt = self._in_flight.pop(packet_id)
+            if event is not None:
+                event[0].answered(event[1], accepted)
+            else:
+                receipt = self._in_flight.pop(packet_id)
             if not roomed:  # it came before we had noted what was sent
                 self._room.append(True)
                 self._pump(1)
-            yield receipt, reason
+            if event is None:
+                yield receipt, reason, accepted
+        self._feed.tell()
 
     def _pump(self, most: int) -> None:
         """Sends so many at most while there is room; one thread at a time, so that nothing is overtaken.
@@ -109,7 +145,7 @@ class Channel:
         Whoever finds the other one sending leaves it to him: what that one sends will have a receipt, and the
         receipt sends on.
         """
-        while most and self._room and self._due():
+        while most and self._room and (self._urgent or (self._feed and not self._resting)):
             if not self._sending.acquire(blocking=False):
                 return
             try:
@@ -118,17 +154,30 @@ class Channel:
                 self._sending.release()
             most -= 1
 
-    def _due(self) -> deque[tuple[Message, Receipt | None]] | None:
-        """The queue whose turn it is."""
-        return self._urgent or (None if self._resting else self._patient)
-
     def _send_next(self) -> None:
-        queue = self._due()
-        if not queue or not self._room:
+        if not self._room:
             return
-        message, on_acknowledged = queue[0]
-        packet_id = self._send(message)
-        queue.popleft()
-        if packet_id is not None:
+        if self._urgent:
+            message, on_acknowledged = self._urgent[0]
+            packet_id = self._send(message)
+            self._urgent.popleft()
+            if packet_id is not None:
+                self._room.pop()
+                self._in_flight[packet_id] = on_acknowledged
+            return
+        feed = self._feed
+        row = None if self._resting else feed.next()
+        if row is None:
+            return
+        packet_id = self._send_event(row[1])
+        if packet_id == TOO_BIG:
+            feed.answered(row[0], False)
+            self._tell()
+        elif packet_id is not None:
             self._room.pop()
-            self._in_flight[packet_id] = on_acknowledged
+            self._events[packet_id] = feed, row[0]
+
+    def _tell(self) -> None:
+        if not self._told:
+            self._told = True
+            self._wake()

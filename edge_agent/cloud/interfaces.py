@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Protocol
 
 from edge_agent.cloud.channel import Message, Receipt
+from edge_agent.cloud.feed import Feed
 from edge_agent.runtime.desk import Incoming
 
 
@@ -22,15 +23,15 @@ class Link(Protocol):
     def up(self) -> bool:
         """Whether the broker is connected."""
 
-    @property
-    def window(self) -> int:
-        """How many acknowledged publications may be in flight."""
-
     def publish(self, message: Message, on_acknowledged: Receipt | None = None) -> None:
         """Sends on the present connection; without one it is dropped, and `on_acknowledged` never called."""
 
+    def feed(self, feed: Feed) -> None:
+        """There are events in it, to be sent on the present connection behind everything else, in place of
+        what was in an earlier one. Called again after each `fill`; without a connection nothing happens."""
+
     def rest(self, resting: bool) -> None:
-        """Whether patient messages wait until further notice."""
+        """Whether events wait until further notice."""
 
     async def run(self) -> None:
         """Keeps a connection until cancelled, then says good-bye."""

@@ -49,6 +49,10 @@ class Limits:
         error = replace(message, payload=json.dumps({"error": rpc_status(refusal)}))
         return error if is_reply and self._takes(error) else None
 
+    def fits(self, topic: str, payload: str) -> bool:
+        """Whether the broker takes a message without Correlation Data."""
+        return self._packet_bytes is None or self.fitting(Message(topic, payload), "\0") is not None
+
     def _takes(self, message: Message) -> bool:
         if self._packet_bytes is None:
             return True

@@ -13,23 +13,20 @@ import functools
 import random
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any, Literal
 
 import paho.mqtt.client as mqtt
 import structlog
-from paho.mqtt.enums import CallbackAPIVersion
+from paho.mqtt.enums import CallbackAPIVersion, MQTTErrorCode
 from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 from paho.mqtt.reasoncodes import ReasonCode
 from paho.mqtt.subscribeoptions import SubscribeOptions
 
 from edge_agent.cloud.backoff import Backoff, pause
-from edge_agent.cloud.channel import Channel, Message, Receipt
+from edge_agent.cloud.channel import TOO_BIG, Channel, Message, Receipt
 from edge_agent.cloud.credentials import (
-    NOTHING,
     REFUSALS,
-    Credentials,
     FileWatch,
     Judge,
     Shown,
@@ -38,8 +35,10 @@ from edge_agent.cloud.credentials import (
     alert_in,
     fault_of,
 )
+from edge_agent.cloud.feed import Feed
 from edge_agent.cloud.incoming import incoming
 from edge_agent.cloud.limits import OURS_BYTES, Limits
+from edge_agent.cloud.session import LinkSettings
 from edge_agent.cloud.silence import ReceiptWatch
 from edge_agent.cloud.sockets import ClosesSockets, send_at_once, shut
 from edge_agent.cloud.stall import StallWatch
@@ -68,24 +67,20 @@ WITH_WILL = 0x04
 THREAD_END_S = 1.0
 
 
-@dataclass(frozen=True, slots=True)
-class LinkSettings:
-    """The broker and our session with it. Files of `credentials` are looked at every `look_s` for changes."""
-
-    host: str
-    port: int
-    client_id: str
-    keepalive_s: int
-    session_expiry_s: int
-    transport: Literal["tcp", "websockets"] = "tcp"
-    websocket_path: str = "/mqtt"
-    credentials: Credentials = NOTHING
-    look_s: float = 10.0
-    reconnect_max_s: float = 8.0
-
-
 class _Client(ClosesSockets, mqtt.Client):
     """Paho's, tidied up."""
+
+    def _handle_pubackcomp(self, cmd: Literal["PUBACK", "PUBCOMP"]) -> MQTTErrorCode:
+        """A PUBACK of two bytes says success and nothing else (MQTT 5, 3.4.2.1). The library makes objects
+        for what is not there, which costs a third of an event."""
+        packet = self._in_packet["packet"]
+        if cmd != "PUBACK" or len(packet) != 2:
+            return super()._handle_pubackcomp(cmd)
+        mid = packet[0] << 8 | packet[1]
+        with self._out_message_mutex:
+            if mid in self._out_messages:
+                return self._do_on_publish(mid, _SUCCESS, _NOTHING_MORE)
+        return MQTTErrorCode.MQTT_ERR_SUCCESS
 
 
 class NewCredentials(LinkFault):
@@ -120,18 +115,12 @@ class MqttLink:
         self._channel: Channel | None = None
         self._up = False
         self._limits = Limits(None)
-        self._window = WINDOW
         self._stalls = StallWatch()
 
     @property
     def up(self) -> bool:
         """See `Link.up`."""
         return self._up
-
-    @property
-    def window(self) -> int:
-        """See `Link.window`."""
-        return self._window
 
     async def run(self) -> None:
         """See `Link.run`."""
@@ -193,6 +182,11 @@ class MqttLink:
             elif on_acknowledged is not None:
                 on_acknowledged(False)
 
+    def feed(self, feed: Feed) -> None:
+        """See `Link.feed`."""
+        if self._channel is not None and self._up:
+            self._channel.feed(feed)
+
     def rest(self, resting: bool) -> None:
         """See `Link.rest`."""
         if self._channel is not None:
@@ -203,8 +197,8 @@ class MqttLink:
         channel's."""
         self._client = client
         self._limits = limits
-        self._window = min(WINDOW, limits.receive_maximum)
-        self._channel = Channel(self._window, functools.partial(_send, client), wake)
+        send, event = functools.partial(_send, client), _event_sender(client, self._topics.events, limits)
+        self._channel = Channel(min(WINDOW, limits.receive_maximum), send, event, wake)
         # As published: else the broker takes the mark off a retained command that it passes on at once.
         options = SubscribeOptions(
             qos=1, retainAsPublished=True, retainHandling=SubscribeOptions.RETAIN_DO_NOT_SEND
@@ -303,6 +297,18 @@ def _send(client: mqtt.Client, message: Message) -> int | None:
     return info.mid if info.rc == mqtt.MQTT_ERR_SUCCESS else None
 
 
+def _event_sender(client: mqtt.Client, topic: str, limits: Limits) -> Callable[[str], int | None]:
+    """Gives bodies of events to the library; see `Channel`."""
+
+    def send(body: str) -> int | None:
+        if not limits.fits(topic, body):
+            return TOO_BIG
+        info = client.publish(topic, body, 1, properties=_PLAIN)
+        return info.mid if info.rc == mqtt.MQTT_ERR_SUCCESS else None
+
+    return send
+
+
 def _properties(packet: int) -> Properties:
     """Empty properties of a kind of packet; their names are set as attributes."""
     properties: Properties = Properties(packet)  # type: ignore[no-untyped-call]  # paho has no type here
@@ -320,6 +326,7 @@ class _Packed(Properties):
 
 
 _PLAIN = _Packed()
+_SUCCESS, _NOTHING_MORE = ReasonCode(PacketTypes.PUBACK), _properties(PacketTypes.PUBACK)
 
 
 class _Connection:
@@ -466,17 +473,16 @@ class _Connection:
     def _published(self, _c: Any, _u: Any, mid: int, reason: ReasonCode, _p: Any) -> None:
         """A PUBACK, on the library's thread; it makes room, and is told on the event loop."""
         if self._channel is not None:
-            self._channel.receipt(mid, reason)
+            # Below 0x80 is success, "no matching subscribers" included (MQTT 5, 3.4.2.1).
+            self._channel.receipt(mid, reason, reason.value < 0x80)
 
     def _take_receipts(self) -> None:
-        """Below 0x80 is success, "no matching subscribers" included (MQTT 5, 3.4.2.1)."""
         if self._channel is None or self._over.is_set():
             return
-        for acknowledged, reason in self._channel.take_receipts():
-            assert isinstance(reason, ReasonCode)
+        for acknowledged, reason, accepted in self._channel.take_receipts():
             if acknowledged is not None:
-                acknowledged(reason.value < 0x80)
-            elif reason.value >= 0x80:
+                acknowledged(accepted)
+            elif not accepted:
                 log.error("the broker refused a publication", reason=str(reason))
 
 

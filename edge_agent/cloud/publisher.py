@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-import functools
 import itertools
-from collections import deque
 from collections.abc import Callable
 
 import structlog
 
 from edge_agent.cloud.channel import Message
+from edge_agent.cloud.feed import Feed
 from edge_agent.cloud.interfaces import Link
 from edge_agent.errors import StorageFault
 from edge_agent.journal.store import JournalStore
@@ -57,16 +56,11 @@ class Publisher:
         self._digest = digest
         self._wake = asyncio.Event()
         self._state_changed = asyncio.Event()
-        self._page: deque[tuple[int, str]] = deque()
-        self._through = store.sent_through()
-        """The broker has every event up to this sequence."""
-        self._noted = self._sent = self._through
-        self._flying: deque[int] = deque()
-        """Sequences sent, from the first that the broker has not answered."""
-        self._early: set[int] = set()
-        """Those of them that it has already taken."""
-        self._flight = 0
-        """Receipts of an earlier flight say nothing of this one."""
+        self._noted = store.sent_through()
+        """The broker has every event up to this sequence, and the journal's writer knows."""
+        self._fetched = self._noted
+        """The last event that was read from the outbox."""
+        self._feed = self._new_feed()
         self._refused: asyncio.TimerHandle | None = None
         self._refusal_told = False
         self._replies: dict[int, tuple[float, Message]] = {}
@@ -134,9 +128,7 @@ class Publisher:
         while True:
             await self._wake.wait()
             self._wake.clear()
-            if self._through > self._noted:
-                self._noted = self._through
-                self._loop.acknowledge(self._through)
+            self._look_at_receipts()
             try:
                 self._send_on()
             except StorageFault as fault:
@@ -144,34 +136,32 @@ class Publisher:
                 await asyncio.sleep(STORAGE_RETRY_S)
                 self._wake.set()
 
-    def _send_on(self) -> None:
-        """Sends until there are no more, or enough are on their way."""
-        while self._link.up and self._refused is None and len(self._flying) < self._link.window + AHEAD:
-            if not self._page:
-                self._page.extend(self._store.events_kept(self._sent + 1, PAGE))
-                if not self._page:
-                    return
-            sequence, body = self._page.popleft()
-            self._sent = sequence
-            self._flying.append(sequence)
-            receipt = functools.partial(self._answered, self._flight, sequence)
-            self._link.publish(Message(self._topics.events, body, patient=True), receipt)
-
-    def _answered(self, flight: int, sequence: int, accepted: bool) -> None:
-        """The broker's word on one event."""
-        if flight != self._flight:
-            return
-        if not accepted:
+    def _look_at_receipts(self) -> None:
+        """What the broker has said of the events in the feed since the last look."""
+        if self._feed.refused:
             self._hold_back()
-            return
-        self._early.add(sequence)
-        while self._flying and self._flying[0] in self._early:
-            self._through = self._flying.popleft()
-            self._early.discard(self._through)
-        if self._refusal_told:
+        elif self._note_through() and self._refusal_told:
             self._refusal_told = False
             self._link.on_refusal("")
-        self._wake.set()
+
+    def _note_through(self) -> bool:
+        """Whether the broker has more than was known."""
+        through = self._feed.through
+        if through <= self._noted:
+            return False
+        self._noted = through
+        self._loop.acknowledge(through)
+        return True
+
+    def _send_on(self) -> None:
+        """Fetches and sends until there are no more, or enough are on their way."""
+        while self._link.up and self._refused is None and len(self._feed) < AHEAD:
+            page = self._store.events_kept(self._fetched + 1, PAGE)
+            if not page:
+                return
+            self._fetched = page[-1][0]
+            self._feed.fill(page)
+            self._link.feed(self._feed)
 
     def _hold_back(self) -> None:
         """The broker will not have what we tell: all of it from there on is sent again later."""
@@ -179,7 +169,7 @@ class Publisher:
             self._refusal_told = True
             log.error("the broker refuses our events")
             self._link.on_refusal("the broker refuses our events")
-        self._flight += 1
+        self._begin_anew()
         self._refused = asyncio.get_running_loop().call_later(REFUSED_S, self._take_off)
 
     def _take_off(self) -> None:
@@ -187,12 +177,21 @@ class Publisher:
         if self._refused is not None:
             self._refused.cancel()
             self._refused = None
-        self._flight += 1
-        self._sent = self._through
-        self._page.clear()
-        self._flying.clear()
-        self._early.clear()
+        self._begin_anew()
         self._wake.set()
+
+    def _begin_anew(self) -> None:
+        """What was fetched is forgotten; receipts of what was sent of it say nothing any more."""
+        self._note_through()
+        self._feed = self._new_feed()
+        self._link.feed(self._feed)
+
+    def _new_feed(self) -> Feed:
+        """An empty one that begins behind what the broker has."""
+        feed = Feed(self._noted)
+        feed.on_progress = self._wake.set
+        self._fetched = self._noted
+        return feed
 
     async def _publish_state(self) -> None:
         while True:

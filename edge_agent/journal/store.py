@@ -319,19 +319,11 @@ class JournalStore:
             old = f"DELETE FROM temperature WHERE n IN ({oldest}) AND synced AND wall_s < ?"
             self._writer.execute(old, (PRUNED_AT_ONCE, batch.now_s - TEMPERATURES_KEPT_S))
 
-    def events_after(self, sequence: int, limit: int) -> list[tuple[int, str]]:
-        """Events behind a sequence that the broker is not known to have, oldest first."""
-        with _as_storage_fault():
-            return self._events(max(sequence, self._through()), limit)
-
     def events_kept(self, from_sequence: int, limit: int) -> list[tuple[int, str]]:
         """Events from a sequence on, oldest first, whether the broker has them or not."""
         with _as_storage_fault():
-            return self._events(from_sequence - 1, limit)
-
-    def _events(self, after: int, limit: int) -> list[tuple[int, str]]:
-        query = "SELECT sequence, body FROM outbox WHERE sequence > ? ORDER BY sequence LIMIT ?"
-        return list(self._reader.execute(query, (after, limit)))
+            query = "SELECT sequence, body FROM outbox WHERE sequence >= ? ORDER BY sequence LIMIT ?"
+            return list(self._reader.execute(query, (from_sequence, limit)))
 
     def sent_through(self) -> int:
         """The broker is known to have every event up to this sequence."""

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import threading
-from collections import deque
 
-from edge_agent.cloud.channel import Channel, Message
+import pytest
 
-
-def event(number: int) -> Message:
-    return Message("evt", str(number), patient=True)
+from edge_agent.cloud.channel import TOO_BIG, Channel, Message
+from edge_agent.cloud.feed import Feed
 
 
 class Library:
@@ -21,69 +19,136 @@ class Library:
         self.gone = False
 
     def send(self, message: Message) -> int | None:
+        return self.send_event(message.payload)
+
+    def send_event(self, body: str) -> int | None:
         with self.lock:
             if self.gone:
                 return None
-            self.sent.append(message.payload)
+            self.sent.append(body)
             return len(self.sent)
 
 
 def channel(library: Library, window: int) -> tuple[Channel, list[bool]]:
     woken: list[bool] = []
-    return Channel(window, library.send, lambda: woken.append(True)), woken
+    return Channel(window, library.send, library.send_event, lambda: woken.append(True)), woken
+
+
+def events(way: Channel, *numbers: int, feed: Feed | None = None) -> Feed:
+    """Puts events into the way, sequence and body the same; into a new feed unless one is given."""
+    feed = Feed(numbers[0] - 1) if feed is None else feed
+    feed.fill((number, str(number)) for number in numbers)
+    way.feed(feed)
+    return feed
 
 
 def test_no_more_than_the_window_is_unacknowledged_and_a_receipt_makes_room_at_once() -> None:
     library = Library()
     way, woken = channel(library, 3)
-    called: list[int] = []
-    for number in range(6):
-        way.put(event(number), lambda _, n=number: called.append(n))  # type: ignore[misc]
-    assert library.sent == ["0", "1", "2"]
-    way.receipt(2, "ok")
-    assert library.sent == ["0", "1", "2", "3"]
-    way.receipt(1, "ok")
+    called: list[str] = []
+    for name in ("a", "b", "c", "d"):
+        way.put(Message("reply", name), lambda _, n=name: called.append(n))  # type: ignore[misc]
+    assert library.sent == ["a", "b", "c"]
+    way.receipt(2, "ok", True)
+    assert library.sent == ["a", "b", "c", "d"]
+    way.receipt(1, "ok", True)
     assert woken == [True]  # one word for both
     assert called == []
-    for acknowledged, reason in way.take_receipts():
-        assert reason == "ok"
+    for acknowledged, reason, accepted in way.take_receipts():
+        assert (reason, accepted) == ("ok", True)
         assert acknowledged is not None
         acknowledged(True)
-    assert called == [1, 0]
-    way.receipt(3, "ok")
+    assert called == ["b", "a"]
+    way.receipt(3, "ok", True)
     assert woken == [True, True]
+
+
+def test_a_feed_s_watermark_is_the_last_before_the_first_that_is_unanswered() -> None:
+    library = Library()
+    way, woken = channel(library, 3)
+    feed = events(way, 1, 2, 3, 4, 5)
+    progress: list[int] = []
+    feed.on_progress = lambda: progress.append(feed.through)
+    way.receipt(1, "ok", True)
+    assert library.sent == ["1", "2", "3", "4"]
+    way.receipt(3, "ok", True)
+    assert (feed.through, library.sent) == (1, ["1", "2", "3", "4", "5"])
+    assert woken == [True]
+    assert list(way.take_receipts()) == []
+    way.receipt(2, "ok", True)
+    assert feed.through == 3
+    for packet_id in (5, 4):
+        way.receipt(packet_id, "ok", True)
+    assert feed.through == 5
+    assert list(way.take_receipts()) == []
+    assert list(way.take_receipts()) == []
+    assert progress == [1, 5]  # told once for many, and not again
+    assert way.receipts is None
+
+
+def test_a_refused_event_holds_the_watermark() -> None:
+    library = Library()
+    way, _ = channel(library, 5)
+    feed = events(way, 1, 2, 3)
+    way.receipt(1, "ok", True)
+    told: list[bool] = []
+    feed.on_progress = lambda: told.append(feed.refused)
+    way.receipt(2, "no", False)
+    way.receipt(3, "ok", True)
+    assert list(way.take_receipts()) == []
+    assert (feed.through, feed.refused, told) == (1, True, [True])
+
+
+def test_an_event_that_is_too_big_counts_as_refused_and_is_told_without_a_receipt() -> None:
+    library = Library()
+    way, woken = channel(library, 2)
+    way._send_event = lambda body: TOO_BIG if body == "1" else library.send_event(body)
+    feed = events(way, 1, 2)
+    assert woken == [True]
+    assert list(way.take_receipts()) == []
+    assert (feed.through, feed.refused) == (0, True)
+
+
+def test_receipts_of_an_earlier_feed_say_nothing_of_the_next_one() -> None:
+    library = Library()
+    way, _ = channel(library, 2)
+    first = events(way, 1)
+    second = events(way, 1, 2)
+    assert library.sent == ["1", "1"]
+    way.receipt(1, "ok", True)
+    assert (first.through, second.through) == (1, 0)
+    way.receipt(2, "ok", True)
+    assert second.through == 1
 
 
 def test_what_is_urgent_passes_waiting_events_and_events_keep_their_order() -> None:
     library = Library()
     way, _ = channel(library, 1)
-    for number in range(4):
-        way.put(event(number))
+    events(way, 1, 2, 3, 4)
     way.put(Message("reply", "a"))
     way.put(Message("reply", "b"))
     for packet_id in range(1, 6):
-        way.receipt(packet_id, None)
-    assert library.sent == ["0", "a", "b", "1", "2", "3"]
+        way.receipt(packet_id, None, True)
+    assert library.sent == ["1", "a", "b", "2", "3", "4"]
 
 
 def test_events_rest_while_somebody_waits_for_a_door_and_nothing_else_does() -> None:
     library = Library()
-    way, _ = channel(library, 2)
-    for number in range(5):
-        way.put(event(number))
+    way, _ = channel(library, 1)
+    events(way, 1, 2, 3, 4)
     way.rest(True)
-    way.receipt(1, None)
+    way.receipt(1, None, True)
     way.put(Message("reply", "a"))
-    way.receipt(2, None)
-    assert library.sent == ["0", "1", "a"]
+    way.receipt(2, None, True)
+    assert library.sent == ["1", "a"]
     way.rest(False)
-    assert library.sent == ["0", "1", "a", "2"]
+    assert library.sent == ["1", "a", "2"]
 
 
 def test_what_needs_no_receipt_waits_for_no_room() -> None:
     library = Library()
     way, _ = channel(library, 1)
-    way.put(event(1))
+    events(way, 1)
     way.put(Message("telemetry", "t", qos=0))
     assert library.sent == ["1", "t"]
 
@@ -91,44 +156,50 @@ def test_what_needs_no_receipt_waits_for_no_room() -> None:
 def test_the_library_s_word_on_what_needs_no_receipt_makes_no_room() -> None:
     library = Library()
     way, _ = channel(library, 1)
-    way.put(event(1))
-    way.put(event(2))
+    events(way, 1, 2)
     for _ in range(5):
         way.put(Message("telemetry", "t", qos=0))
-        way.receipt(len(library.sent), None)
+        way.receipt(len(library.sent), None, True)
     assert [payload for payload in library.sent if payload != "t"] == ["1"]
-    way.receipt(1, None)
+    way.receipt(1, None, True)
     assert library.sent[-1] == "2"
 
 
-def test_a_receipt_that_comes_before_its_packet_id_is_known_still_makes_room() -> None:
+@pytest.mark.parametrize("kind", ["reply", "event"])
+def test_a_receipt_that_comes_before_its_packet_id_is_known_still_makes_room(kind: str) -> None:
     library = Library()
     way, _ = channel(library, 1)
-    send = library.send
 
-    def acknowledged_at_once(message: Message) -> int | None:
-        packet_id = send(message)
+    def acknowledged_at_once(body: str) -> int | None:
+        packet_id = library.send_event(body)
         if packet_id == 1:
-            way.receipt(1, None)
+            way.receipt(1, None, True)
         return packet_id
 
-    way._send = acknowledged_at_once
-    way.put(event(1))
-    way.put(event(2))
+    way._send_event = acknowledged_at_once
+    way._send = lambda message: acknowledged_at_once(message.payload)
+    if kind == "reply":
+        way.put(Message("reply", "1"))
+        way.put(Message("reply", "2"))
+    else:
+        feed = events(way, 1, 2)
     assert library.sent == ["1"]
-    assert len(list(way.take_receipts())) == 1
+    assert len(list(way.take_receipts())) == (kind == "reply")
     assert library.sent == ["1", "2"]
+    assert kind == "reply" or feed.through == 1
 
 
 def test_a_connection_that_is_gone_takes_nothing_and_nothing_waits_for_it() -> None:
     library = Library()
     way, _ = channel(library, 2)
     library.gone = True
-    for number in range(5):
-        way.put(event(number))
+    way.put(Message("reply", "a"))
+    feed = events(way, 1)
     library.gone = False
-    way.put(event(5))
-    assert library.sent == ["5"]
+    events(way, 2, feed=feed)
+    assert library.sent == ["2"]
+    way.receipt(1, None, True)
+    assert feed.through == 0  # the first never went
 
 
 def test_two_threads_send_everything_once_and_in_order() -> None:
@@ -136,7 +207,6 @@ def test_two_threads_send_everything_once_and_in_order() -> None:
     library = Library()
     way, _ = channel(library, 7)
     count, over = 20_000, threading.Event()
-    acknowledged: deque[int] = deque()
 
     def acknowledge() -> None:
         done = 0
@@ -144,15 +214,26 @@ def test_two_threads_send_everything_once_and_in_order() -> None:
             with library.lock:
                 if done < len(library.sent):
                     done += 1
-                    acknowledged.append(done)
-                    way.receipt(done, None)
+                    way.receipt(done, None, True)
         over.set()
 
     thread = threading.Thread(target=acknowledge)
     thread.start()
-    for number in range(count):
-        way.put(event(number))
-    assert over.wait(60)
+    feed = events(way, 1)
+    replies = 0
+    for number in range(2, count + 1):
+        if number % 10:
+            events(way, number, feed=feed)
+        else:
+            way.put(Message("reply", "r"))
+            replies += 1
+        if number % 50 == 0:
+            list(way.take_receipts())
+    while not over.wait(0):
+        list(way.take_receipts())
     thread.join()
-    assert library.sent == [str(number) for number in range(count)]
-    assert sum(1 for _ in way.take_receipts()) == count
+    list(way.take_receipts())
+    assert [body for body in library.sent if body != "r"] == [str(n) for n in range(1, count + 1) if n % 10]
+    assert library.sent.count("r") == replies
+    assert way.receipts is None
+    assert feed.through == count - 1

@@ -17,7 +17,8 @@ from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 
 from edge_agent.cloud.channel import Message, Receipt
-from edge_agent.cloud.link import LinkSettings, MqttLink
+from edge_agent.cloud.link import MqttLink
+from edge_agent.cloud.session import LinkSettings
 from edge_agent.protocol.topics import Topics
 from edge_agent.runtime.desk import Incoming
 from tests.support.broker import Broker, running_broker

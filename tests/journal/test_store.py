@@ -93,8 +93,8 @@ def test_events_keep_their_sequence_over_deletion_and_restart(tmp_path: Path) ->
     with opened(tmp_path) as store:
         assert store.load(0.0).last_sequence == 5
         store.commit(Batch(before=core.state, after=core.state, events=[(6, "6"), (7, "7")]))
-        assert store.events_after(0, 1) == [(6, "6")]
-        assert store.events_after(6, 10) == [(7, "7")]
+        assert store.events_kept(6, 1) == [(6, "6")]
+        assert store.events_kept(7, 10) == [(7, "7")]
 
 
 def test_a_batch_is_written_whole_or_not_at_all(tmp_path: Path) -> None:
@@ -211,7 +211,7 @@ def test_a_journal_of_the_first_schema_goes_on_where_it_was(tmp_path: Path) -> N
         assert done.unlocks[0].outcome is UnlockOutcome.UNKNOWN
         told = store.told((0, 0), 100)
         assert [row["kind"] for row in told].count("unlock") == 13 + 1
-        assert store.events_after(0, 100)[-1][0] == loaded.last_sequence + len(done.facts)
+        assert store.events_kept(0, 100)[-1][0] == loaded.last_sequence + len(done.facts)
 
 
 def test_a_journal_of_the_second_schema_goes_on_where_it_was(tmp_path: Path) -> None:
@@ -328,7 +328,7 @@ def test_what_was_told_is_kept_in_one_order_and_not_for_ever(tmp_path: Path) -> 
         kept = store.told((0, 0), 2 * EVENTS_KEPT)
         assert [row["sequence"] for row in kept] == list(range(10, EVENTS_KEPT + 11))
         assert [row["sent"] for row in kept[-2:]] == [True, False]
-        assert store.events_after(0, 10) == many[-1:]
+        assert store.events_kept(store.sent_through() + 1, 10) == many[-1:]
         assert store.outbox_size() == 1
         before = core.state
         core.dropped_off()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import json
 import math
 import random
@@ -16,8 +17,8 @@ from typing import Any
 
 from edge_agent.app import Agent, Ports
 from edge_agent.cloud.channel import Message, Receipt
+from edge_agent.cloud.feed import Feed
 from edge_agent.cloud.interfaces import Link
-from edge_agent.cloud.link import WINDOW
 from edge_agent.config import BusSection, Settings
 from edge_agent.drivers.simulated.cable import MemoryCable
 from edge_agent.drivers.simulated.devices import framing_of
@@ -194,11 +195,11 @@ class SimulatedLink:
 
     def __init__(self, broker: Broker, lifeline: Lifeline, machine_id: str) -> None:
         self._reply_topic = Topics(machine_id).reply("plant")
+        self._events_topic = Topics(machine_id).events
         self.on_up: Callable[[], None] = lambda: None
         self.on_down: Callable[[], None] = lambda: None
         self.on_command: Callable[[Incoming], None] = lambda incoming: None
         self.on_refusal: Callable[[str], None] = lambda cause: None
-        self.window = WINDOW
         self._broker = broker
         self._lifeline = lifeline
         self._up = False
@@ -229,6 +230,11 @@ class SimulatedLink:
             return
         self._out.append((message, on_acknowledged))
         asyncio.get_running_loop().call_later(self._broker.delay_s(), self._arrive)
+
+    def feed(self, feed: Feed) -> None:
+        """See `Link.feed`. What has a receipt makes the next page be fetched, as on the real way."""
+        while self._up and (row := feed.next()) is not None:
+            self.publish(Message(self._events_topic, row[1]), functools.partial(_note, feed, row[0]))
 
     def rest(self, resting: bool) -> None:
         """See `Link.rest`: in virtual time nobody waits for the processor."""
@@ -274,6 +280,11 @@ class SimulatedLink:
             message_expiry_s=_left_s(command.expires_s, now_s),
             x_request_id=command.x_request_id,
         )
+
+
+def _note(feed: Feed, sequence: int, accepted: bool) -> None:
+    feed.answered(sequence, accepted)
+    feed.tell()
 
 
 def _left_s(expires_s: float, now_s: float) -> int | None:

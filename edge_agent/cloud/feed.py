@@ -1,0 +1,73 @@
+"""Events on their way to the broker: the event loop puts them in by the page, the library's thread takes them
+out and notes their receipts. Nothing is done on the event loop for a single one.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+from collections.abc import Callable, Iterable
+
+EventRow = tuple[int, str]
+"""The sequence of an event and its body."""
+
+
+class Feed:
+    """Events from one point of the outbox on, in order.
+
+    `fill` belongs to the event loop; the rest may be called on any thread.
+    """
+
+    def __init__(self, through: int) -> None:
+        self.through = through
+        """The broker has this event and all before it."""
+        self.refused = False
+        """The broker would not have one of them. What it said of others is noted all the same."""
+        self.on_progress: Callable[[], None] = lambda: None
+        """Called on the event loop when `through` or `refused` have changed, once for many receipts."""
+        self._waiting: deque[EventRow] = deque()
+        self._flying: deque[int] = deque()
+        """Sequences sent, from the first that the broker has not answered."""
+        self._early: set[int] = set()
+        """Those of them that it has already taken."""
+        self._told = through, False
+        self._noting = threading.Lock()
+
+    def __len__(self) -> int:
+        """How many wait to be sent."""
+        return len(self._waiting)
+
+    def fill(self, rows: Iterable[EventRow]) -> None:
+        """More of them, behind those that wait."""
+        self._waiting.extend(rows)
+
+    def next(self) -> EventRow | None:
+        """The next one to send, by one thread at a time; None where no more wait."""
+        if not self._waiting:
+            return None
+        row = self._waiting.popleft()
+        self._flying.append(row[0])
+        return row
+
+    def answered(self, sequence: int, accepted: bool) -> None:
+        """The broker's word on one that was sent."""
+        if not accepted:
+            self.refused = True
+            return
+        with self._noting:
+            flying = self._flying
+            if flying[0] != sequence:
+                self._early.add(sequence)
+                return
+            flying.popleft()
+            while flying and flying[0] in self._early:
+                sequence = flying.popleft()
+                self._early.discard(sequence)
+            self.through = sequence
+
+    def tell(self) -> None:
+        """On the event loop: calls `on_progress` if there was any since the last time."""
+        now = self.through, self.refused
+        if now != self._told:
+            self._told = now
+            self.on_progress()

@@ -1,0 +1,24 @@
+"""What a link to a broker is told: where it is, and as whom we go there."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from edge_agent.cloud.credentials import NOTHING, Credentials
+
+
+@dataclass(frozen=True, slots=True)
+class LinkSettings:
+    """The broker and our session with it. Files of `credentials` are looked at every `look_s` for changes."""
+
+    host: str
+    port: int
+    client_id: str
+    keepalive_s: int
+    session_expiry_s: int
+    transport: Literal["tcp", "websockets"] = "tcp"
+    websocket_path: str = "/mqtt"
+    credentials: Credentials = NOTHING
+    look_s: float = 10.0
+    reconnect_max_s: float = 8.0
