@@ -39,6 +39,7 @@ from edge_agent.cloud.credentials import (
     fault_of,
 )
 from edge_agent.cloud.incoming import incoming
+from edge_agent.cloud.life import CountsTurns, LinkLife
 from edge_agent.cloud.limits import OURS_BYTES, Limits
 from edge_agent.cloud.silence import ReceiptWatch
 from edge_agent.cloud.sockets import ClosesSockets, send_at_once, shut
@@ -84,7 +85,7 @@ class LinkSettings:
     reconnect_max_s: float = 8.0
 
 
-class _Client(ClosesSockets, mqtt.Client):
+class _Client(CountsTurns, ClosesSockets, mqtt.Client):
     """Paho's, tidied up."""
 
 
@@ -122,6 +123,7 @@ class MqttLink:
         self._limits = Limits(None)
         self._window = WINDOW
         self._stalls = StallWatch()
+        self.life = LinkLife(lambda: self.settings.look_s)
 
     @property
     def up(self) -> bool:
@@ -143,6 +145,7 @@ class MqttLink:
 
     async def _keep_connected(self) -> None:
         while True:
+            self.life.turn()
             stamp = self.settings.credentials.stamp()
             connection = _Connection(self, stamp)
             backoff = self._unreachable
@@ -163,6 +166,7 @@ class MqttLink:
             await pause(backoff.pause_s(), self.settings.look_s, functools.partial(self._changed, stamp))
 
     def _changed(self, stamp: Stamp) -> bool:
+        self.life.turn()
         return self.settings.credentials.stamp() != stamp
 
     def _tell_down(self, fault: LinkFault) -> None:
@@ -223,11 +227,12 @@ class MqttLink:
 
     def end(self) -> None:
         """The connection is gone (called by it)."""
+        self.life.end()
         was_up, self._up, self._channel, self._client = self._up, False, None, None
         if was_up:
             self.on_down()
 
-    def new_client(self, shown: Shown) -> mqtt.Client:
+    def new_client(self, shown: Shown) -> _Client:
         """A client for one connection, with the will set."""
         settings = self.settings
         client = _Client(
@@ -252,8 +257,9 @@ class MqttLink:
         client.will_set(self._topics.online, self._online(False), qos=1, retain=True, properties=will)
         return client
 
-    def start(self, client: mqtt.Client) -> None:
+    def start(self, client: _Client) -> None:
         """Starts the client's thread, which connects."""
+        self.life.begin(client)
         settings = self.settings
         session = _properties(PacketTypes.CONNECT)
         session.SessionExpiryInterval = settings.session_expiry_s
@@ -360,6 +366,7 @@ class _Connection:
     async def _until_over(self, client: mqtt.Client) -> None:
         look_s = self._link.settings.look_s
         while not self._over.is_set():
+            self._link.life.turn()
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(look_s):
                     await self._over.wait()
@@ -484,10 +491,9 @@ async def _end(client: mqtt.Client) -> None:
     """Ends the client's thread without keeping the loop from its work. One that is stuck in connecting is
     left to itself: it closes what it opens, and ends."""
     client._thread_terminate = True
-    loop = asyncio.get_running_loop()
-    end_s = loop.time() + THREAD_END_S
+    end_s = asyncio.get_running_loop().time() + THREAD_END_S
     while client._thread is not None:
-        if loop.time() > end_s:
+        if asyncio.get_running_loop().time() > end_s:
             return
         await asyncio.sleep(0.01)
     client._reset_sockets()  # else its wake-up sockets live until the object dies
