@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import os
 import signal
 import sys
 from pathlib import Path
@@ -14,6 +15,8 @@ from pathlib import Path
 import structlog
 
 from edge_agent.errors import ConfigError, EdgeAgentError, StorageFault
+from edge_agent.runtime.log_output import configure
+from edge_agent.runtime.process import keep_out_of_dumps
 
 SWITCH_S = 0.001
 """A thread that computes gives way to the event loop after so long, not after Python's usual 5 ms."""
@@ -34,15 +37,8 @@ def main() -> None:
 
 
 def _daemon(config: Path) -> int:
-    structlog.configure(
-        processors=[
-            structlog.processors.add_log_level,
-            structlog.processors.TimeStamper(fmt="iso", utc=True),
-            structlog.processors.format_exc_info,
-            structlog.processors.KeyValueRenderer(key_order=["timestamp", "level", "event"]),
-        ],
-        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
-    )
+    keep_out_of_dumps()
+    configure(sys.stderr, os.environ)
     # Late, so that a wrong command line answers at once.
     from edge_agent.app import run_until_stopped
     from edge_agent.config import load_settings

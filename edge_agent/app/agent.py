@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import functools
+import os
 import random
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -14,6 +15,7 @@ import structlog
 
 from edge_agent import __version__
 from edge_agent.app.field import Field
+from edge_agent.app.watchdog import Watchdog
 from edge_agent.cloud.channel import Message
 from edge_agent.cloud.credentials import Credentials
 from edge_agent.cloud.guard import LOOK_S, Guard
@@ -24,6 +26,7 @@ from edge_agent.cloud.session import LinkSettings
 from edge_agent.cloud.telemetry import Telemetry
 from edge_agent.config import BusSection, Settings
 from edge_agent.console.api import ConsolePort, create_app
+from edge_agent.console.life import ApiLife
 from edge_agent.console.unix_server import serve
 from edge_agent.drivers.keyboard import Keyboard
 from edge_agent.drivers.scanner import SerialScanner
@@ -45,8 +48,10 @@ from edge_agent.runtime.executor import Executor
 from edge_agent.runtime.ids import Ids
 from edge_agent.runtime.loop import LockerLoop
 from edge_agent.runtime.report import Report
+from edge_agent.runtime.supervisor import Supervisor
 from edge_agent.runtime.temperatures import Temperatures
 from edge_agent.runtime.views import Identity, Views
+from edge_agent.runtime.vitality import Proof, Proven
 from edge_agent.runtime.weighing import Weighing
 from edge_agent.runtime.writer import ThreadWriter, Writer
 from edge_agent.statemachine.inputs import Boot, Condition, DeviceHealth
@@ -57,6 +62,8 @@ log = structlog.get_logger()
 
 PORT_WAIT_S = 2.0
 """How long a start waits for a serial port before it goes on without."""
+BUS_SILENT_S, POLLER_SILENT_S = 15.0, 30.0
+"""A bus, and who polls it, that have not turned for so long hang: the longest exchange is over in seconds."""
 DISK_LOOK_S = 10.0
 """How often it is looked whether a full disk has room again."""
 RECENT_S = 15.0
@@ -76,6 +83,8 @@ class Ports:
     """Serves the local API until cancelled; None: no console."""
     scanner: bool = True
     """Whether the configured scanner and keypad are there."""
+    supervisor: Supervisor | None = None
+    """Who is told that the service lives, if anybody."""
 
 
 def transport_to(bus: BusSection) -> Transport:
@@ -87,7 +96,7 @@ def transport_to(bus: BusSection) -> Transport:
 
 
 def system_ports(settings: Settings) -> Ports:
-    """The real machine: kernel clocks, ttys, a writer thread, the broker, the Unix socket."""
+    """The real machine: kernel clocks, ttys, a writer thread, the broker, the Unix socket, systemd."""
 
     def link(settings: Settings, online: Callable[[bool], str]) -> Link:
         mqtt, machine_id = settings.mqtt, settings.machine.machine_id
@@ -112,6 +121,7 @@ def system_ports(settings: Settings) -> Ports:
         writer=ThreadWriter,
         link=link,
         console=lambda port: serve(create_app(port), settings.path(settings.paths.socket)),
+        supervisor=Supervisor.of(os.environ, os.getpid()),
     )
 
 
@@ -143,7 +153,8 @@ class Agent:
         self.settings = settings
         self._ports = ports
         layout = layout_of(settings)
-        self.store = JournalStore(settings.path(settings.paths.journal))
+        self._supervisor = ports.supervisor
+        self.store = JournalStore(settings.path(settings.paths.journal), self._upgrading)
         self._writer = ports.writer(self.store)
         started = ports.clock.now()
         loaded = self.store.load(started.wall_s - RECENT_S)
@@ -186,17 +197,13 @@ class Agent:
         self.link.on_command = self.desk.handle
         self.link.on_refusal = self._link_refused
         self._silent = [a.place for a in state.alarms.values() if a.alarm is Alarm.DEVICE_SILENT]
-        self.doors = Doors(
-            self.field.door_boards,
-            self.field.door_places(),
-            self.loop.submit,
-            self._silent,
-        )
+        places = self.field.door_places()
+        self.doors = Doors(self.field.door_boards, places, self.loop.submit, self._silent)
         self.field.watch_those_who_speak(self.doors)
         self.buses = BusService(self.field.bus_places(), self.doors, self.field.door_places(), ports.clock)
         self._weighing = Weighing(layout.weighed, self.loop.submit)
         self.desk.weigh = self._weighing.tell
-        self._climate = self.field.climate_outputs(lambda: self.loop.storage_fault is None)
+        self.climate = self.field.climate_outputs(lambda: self.loop.storage_fault is None)
         self._executor = self._make_executor()
         self._group: asyncio.TaskGroup
 
@@ -230,7 +237,7 @@ class Agent:
             self.loop.submit,
             self._ports.clock,
             self._weighing,
-            self._climate,
+            self.climate,
             watch_s=unlock.watch_ms / 1000,
             pulse_s=unlock.pulse_ms / 1000,
             at_once=unlock.max_concurrent_unlocks,
@@ -289,10 +296,11 @@ class Agent:
             self._group = group
             group.create_task(_fails_with(buses), name="buses")
             group.create_task(self.loop.run(), name="loop")
-            group.create_task(self._climate.run(), name="climate")
+            group.create_task(self.climate.run(), name="climate")
             temperatures = Temperatures(self.loop.submit, self._climate_active)
             sensing = (self.doors, self._weighing, temperatures, self.loop, self._silent)
-            for poller in self.field.pollers(*sensing):
+            self.pollers = self.field.pollers(*sensing)
+            for poller in self.pollers:
                 group.create_task(poller.run(), name="poller")
             group.create_task(self._watch_disk(), name="disk")
             group.create_task(self._check_devices(), name="checks")
@@ -310,7 +318,34 @@ class Agent:
                 group.create_task(keyboard.run(), name="keypad")
             if self._ports.console is not None:
                 group.create_task(self._ports.console(self._console()), name="console")
-            on_ready()
+            if self._supervisor is None:
+                on_ready()
+            else:
+                self.watchdog = Watchdog(self._supervisor, self._proofs(group), self.report.in_words)
+                group.create_task(self.watchdog.run(on_ready), name="watchdog")
+
+    def _proofs(self, group: asyncio.TaskGroup) -> list[Proof]:
+        """How each loop that serves people shows that it lives."""
+        buses = self.field.buses
+        proofs = [
+            Proof(f"bus {n}", functools.partial(getattr, b, "turns"), BUS_SILENT_S, b.nudge)
+            for n, b in buses.items()
+        ]
+        for name, poller in zip(buses, self.pollers, strict=True):
+            proofs.append(
+                Proof(f"poller of {name}", functools.partial(getattr, poller, "turns"), POLLER_SILENT_S)
+            )
+        parts = [self.loop, self._writer, getattr(self.link, "life", None), self.publisher, self._telemetry]
+        if self._ports.console is not None:
+            parts.append(api := ApiLife(self.settings.path(self.settings.paths.socket)))
+            group.create_task(api.run(), name="asks the console")
+        for part in (*parts, self.climate):
+            proofs += part.proofs() if isinstance(part, Proven) else []
+        return proofs
+
+    def _upgrading(self) -> None:
+        if self._supervisor is not None:
+            self._supervisor.extend("upgrading the journal")
 
     async def _renew_challenges(self, guard: Guard) -> None:
         while True:
@@ -381,11 +416,14 @@ async def _fails_with(buses: list[asyncio.Task[None]]) -> None:
 
 async def run_until_stopped(settings: Settings, stop: asyncio.Event) -> None:
     """The daemon on the real machine, until `stop` is set."""
-    agent = Agent(settings, system_ports(settings))
+    ports = system_ports(settings)
+    agent = Agent(settings, ports)
     task = asyncio.create_task(agent.run(lambda: log.info("running")), name="agent")
     stopping = asyncio.create_task(stop.wait(), name="stop")
     await asyncio.wait({task, stopping}, return_when=asyncio.FIRST_COMPLETED)
     stopping.cancel()
+    if ports.supervisor is not None:
+        ports.supervisor.stopping()
     if not task.done():
         task.cancel()
         with contextlib.suppress(asyncio.CancelledError):

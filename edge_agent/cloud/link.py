@@ -13,11 +13,11 @@ import functools
 import random
 import sys
 from collections.abc import Callable
-from typing import Any, Literal
+from typing import Any
 
 import paho.mqtt.client as mqtt
 import structlog
-from paho.mqtt.enums import CallbackAPIVersion, MQTTErrorCode
+from paho.mqtt.enums import CallbackAPIVersion
 from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 from paho.mqtt.reasoncodes import ReasonCode
@@ -37,7 +37,9 @@ from edge_agent.cloud.credentials import (
 )
 from edge_agent.cloud.feed import Feed
 from edge_agent.cloud.incoming import incoming
+from edge_agent.cloud.life import CountsTurns, LinkLife
 from edge_agent.cloud.limits import OURS_BYTES, Limits
+from edge_agent.cloud.receipts import QuickReceipts
 from edge_agent.cloud.session import LinkSettings
 from edge_agent.cloud.silence import ReceiptWatch
 from edge_agent.cloud.sockets import ClosesSockets, send_at_once, shut
@@ -67,20 +69,8 @@ WITH_WILL = 0x04
 THREAD_END_S = 1.0
 
 
-class _Client(ClosesSockets, mqtt.Client):
+class _Client(CountsTurns, QuickReceipts, ClosesSockets, mqtt.Client):
     """Paho's, tidied up."""
-
-    def _handle_pubackcomp(self, cmd: Literal["PUBACK", "PUBCOMP"]) -> MQTTErrorCode:
-        """A PUBACK of two bytes says success and nothing else (MQTT 5, 3.4.2.1). The library makes objects
-        for what is not there, which costs a third of an event."""
-        packet = self._in_packet["packet"]
-        if cmd != "PUBACK" or len(packet) != 2:
-            return super()._handle_pubackcomp(cmd)
-        mid = packet[0] << 8 | packet[1]
-        with self._out_message_mutex:
-            if mid in self._out_messages:
-                return self._do_on_publish(mid, _SUCCESS, _NOTHING_MORE)
-        return MQTTErrorCode.MQTT_ERR_SUCCESS
 
 
 class NewCredentials(LinkFault):
@@ -116,6 +106,7 @@ class MqttLink:
         self._up = False
         self._limits = Limits(None)
         self._stalls = StallWatch()
+        self.life = LinkLife(lambda: self.settings.look_s)
 
     @property
     def up(self) -> bool:
@@ -132,6 +123,7 @@ class MqttLink:
 
     async def _keep_connected(self) -> None:
         while True:
+            self.life.turn()
             stamp = self.settings.credentials.stamp()
             connection = _Connection(self, stamp)
             backoff = self._unreachable
@@ -152,6 +144,7 @@ class MqttLink:
             await pause(backoff.pause_s(), self.settings.look_s, functools.partial(self._changed, stamp))
 
     def _changed(self, stamp: Stamp) -> bool:
+        self.life.turn()
         return self.settings.credentials.stamp() != stamp
 
     def _tell_down(self, fault: LinkFault) -> None:
@@ -217,11 +210,12 @@ class MqttLink:
 
     def end(self) -> None:
         """The connection is gone (called by it)."""
+        self.life.end()
         was_up, self._up, self._channel, self._client = self._up, False, None, None
         if was_up:
             self.on_down()
 
-    def new_client(self, shown: Shown) -> mqtt.Client:
+    def new_client(self, shown: Shown) -> _Client:
         """A client for one connection, with the will set."""
         settings = self.settings
         client = _Client(
@@ -246,8 +240,9 @@ class MqttLink:
         client.will_set(self._topics.online, self._online(False), qos=1, retain=True, properties=will)
         return client
 
-    def start(self, client: mqtt.Client) -> None:
+    def start(self, client: _Client) -> None:
         """Starts the client's thread, which connects."""
+        self.life.begin(client)
         settings = self.settings
         session = _properties(PacketTypes.CONNECT)
         session.SessionExpiryInterval = settings.session_expiry_s
@@ -326,7 +321,7 @@ class _Packed(Properties):
 
 
 _PLAIN = _Packed()
-_SUCCESS, _NOTHING_MORE = ReasonCode(PacketTypes.PUBACK), _properties(PacketTypes.PUBACK)
+_Client.usual = ReasonCode(PacketTypes.PUBACK), _properties(PacketTypes.PUBACK)
 
 
 class _Connection:
@@ -367,6 +362,7 @@ class _Connection:
     async def _until_over(self, client: mqtt.Client) -> None:
         look_s = self._link.settings.look_s
         while not self._over.is_set():
+            self._link.life.turn()
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(look_s):
                     await self._over.wait()
@@ -490,10 +486,9 @@ async def _end(client: mqtt.Client) -> None:
     """Ends the client's thread without keeping the loop from its work. One that is stuck in connecting is
     left to itself: it closes what it opens, and ends."""
     client._thread_terminate = True
-    loop = asyncio.get_running_loop()
-    end_s = loop.time() + THREAD_END_S
+    end_s = asyncio.get_running_loop().time() + THREAD_END_S
     while client._thread is not None:
-        if loop.time() > end_s:
+        if asyncio.get_running_loop().time() > end_s:
             return
         await asyncio.sleep(0.01)
     client._reset_sockets()  # else its wake-up sockets live until the object dies

@@ -15,6 +15,7 @@ from edge_agent.errors import StorageFault
 from edge_agent.journal.store import JournalStore
 from edge_agent.protocol.topics import Topics
 from edge_agent.runtime.loop import STORAGE_RETRY_S, LockerLoop
+from edge_agent.runtime.vitality import Proof
 
 log = structlog.get_logger()
 
@@ -28,6 +29,8 @@ REFUSED_S = 30.0
 """Pause before a broker that refuses our events is tried again."""
 PATIENCE_S = 3.0
 """So long at most events wait for somebody who waits for a door."""
+SILENT_S = 30.0
+"""A task of the publisher that was nudged and has not turned for so long hangs."""
 PAGE = 200
 """So many events are read from the outbox at once; no more of them are ever in memory."""
 
@@ -66,6 +69,7 @@ class Publisher:
         self._replies: dict[int, tuple[float, Message]] = {}
         self._numbers = itertools.count()
         self._last_machine = ""
+        self._event_turns = self._state_turns = 0
         self._patience: asyncio.TimerHandle | None = None
         link.on_up = self._up
         loop.on_events = self._wake.set
@@ -77,6 +81,13 @@ class Publisher:
         async with asyncio.TaskGroup() as group:
             group.create_task(self._publish_events(), name="events")
             group.create_task(self._publish_state(), name="state")
+
+    def proofs(self) -> list[Proof]:
+        """See `Proven`."""
+        return [
+            Proof("publisher of events", lambda: self._event_turns, SILENT_S, self._wake.set),
+            Proof("publisher of state", lambda: self._state_turns, SILENT_S, self._state_changed.set),
+        ]
 
     def reply(self, topic: str, correlation: bytes | None, body: str) -> None:
         """A command's reply; kept for a short while, until the broker has it.
@@ -126,6 +137,7 @@ class Publisher:
 
     async def _publish_events(self) -> None:
         while True:
+            self._event_turns += 1
             await self._wake.wait()
             self._wake.clear()
             self._look_at_receipts()
@@ -195,6 +207,7 @@ class Publisher:
 
     async def _publish_state(self) -> None:
         while True:
+            self._state_turns += 1
             await self._state_changed.wait()
             if self._link.up:
                 self._tell_state()

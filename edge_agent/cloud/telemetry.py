@@ -14,8 +14,10 @@ from edge_agent.cloud.interfaces import Link
 from edge_agent.protocol.telemetry import TelemetryBody
 from edge_agent.protocol.topics import Topics
 from edge_agent.runtime.report import Report
+from edge_agent.runtime.vitality import Proof
 
 LOOK_S = 1.0
+SILENT_S = 30.0
 BEAT_S = 60.0
 """How often everything is told, bus figures and overdue reservations included."""
 DEADBAND = {"mass_g": 20.0, "temperature_c": 0.5}
@@ -32,11 +34,17 @@ class Telemetry:
         self._topics = topics
         self._now = now
         self._told: dict[str, dict[str, Any]] = {}
+        self._turns = 0
+
+    def proofs(self) -> list[Proof]:
+        """See `Proven`."""
+        return [Proof("telemetry", lambda: self._turns, SILENT_S)]
 
     async def run(self) -> None:
         """Works until cancelled."""
         beat_s = 0.0
         while True:
+            self._turns += 1
             now_s = asyncio.get_running_loop().time()
             if self._link.up:
                 if now_s >= beat_s:

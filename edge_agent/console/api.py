@@ -100,6 +100,7 @@ def create_app(port: ConsolePort) -> Starlette:
     return Starlette(
         routes=[
             Route("/v1/code", code, methods=["POST"]),
+            Route("/v1/alive", shows(lambda: {"alive": True})),
             Route("/v1/status", shows(report.status)),
             Route("/v1/cells", shows(report.cells)),
             Route("/v1/alarms", shows(report.alarms)),

@@ -108,6 +108,8 @@ class BusOwner:
         self._numbers = 0
         self._watches = 0
         self._wake = asyncio.Event()
+        self.turns, self.nudge = 0, self._wake.set
+        """How often the loop in `run` has turned, and what makes it turn when it waits."""
         self._line_free_s = 0.0
         self._held_until_s = 0.0
         self._buffer = bytearray()
@@ -189,6 +191,7 @@ class BusOwner:
         self._began_s = asyncio.get_running_loop().time()
         try:
             while True:
+                self.turns += 1
                 try:
                     await self._transport.dial()
                     self._transport.open(self._received, self._lost)
@@ -214,6 +217,7 @@ class BusOwner:
     async def _work(self) -> None:
         loop = asyncio.get_running_loop()
         while self._open:
+            self.turns += 1
             if not self._jobs:
                 self._wake.clear()
                 await self._wake.wait()

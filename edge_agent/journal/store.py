@@ -6,7 +6,7 @@ import fcntl
 import json
 import os
 import sqlite3
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import astuple, dataclass, field
 from importlib import resources
@@ -24,6 +24,8 @@ OVER, LIVE, FORMER = 0, 1, 2
 """What the column `live` of a reservation says; FORMER is over, and the last that had its cell."""
 INBOX_KEPT_S = 7 * 24 * 3600
 """How long a request id and its reply are kept at least."""
+UPGRADE_STEPS = 10_000_000
+"""An upgrade tells that it goes on after so many of SQLite's instructions: about once a second."""
 RESERVE_BYTES = 4 * 1024 * 1024
 """Room kept on the disk for the journal when everything else is full: for thousands of pick-ups."""
 RESERVE_WANTS_BYTES = 4 * RESERVE_BYTES
@@ -120,8 +122,10 @@ class JournalStore:
     All methods raise `StorageFault` when the file cannot be used.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, on_upgrade: Callable[[], object] = lambda: None) -> None:
+        """`on_upgrade` is called again and again while an older file is brought up to date."""
         self._path = path
+        self._on_upgrade = on_upgrade
         self._reserve = path.with_name(f"{path.name}.reserve")
         with _as_storage_fault():
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -164,6 +168,8 @@ class JournalStore:
             if number > version:
                 text = script.read_text(encoding="utf-8")
                 whole = f"BEGIN;\n{text}\nPRAGMA user_version = {number};\nCOMMIT;"
+                self._on_upgrade()
+                self._writer.set_progress_handler(self._upgrades, UPGRADE_STEPS)
                 try:
                     self._writer.executescript(whole)
                 except sqlite3.OperationalError:
@@ -173,6 +179,13 @@ class JournalStore:
                     if not self.use_reserve():
                         raise
                     self._writer.executescript(whole)
+                finally:
+                    self._writer.set_progress_handler(None, 0)
+
+    def _upgrades(self) -> int:
+        """Called by SQLite from within a statement; 0 lets it go on."""
+        self._on_upgrade()
+        return 0
 
     @property
     def reserved(self) -> bool:

@@ -17,6 +17,7 @@ import structlog
 
 from edge_agent.drivers.interfaces import HeldOutput
 from edge_agent.errors import BusFault, DeviceFault
+from edge_agent.runtime.vitality import Proof
 from edge_agent.statemachine.outputs import SetClimate
 
 log = structlog.get_logger()
@@ -29,6 +30,8 @@ RETRY_S = 1.0
 """When a board that did not answer is told again."""
 MARGIN_S = 2.0
 """How much longer than its time a pulse may last, by the board's clock, and wait for the wire."""
+SILENT_S = 60.0
+"""A round that takes longer hangs: a board answers, or does not, within a second, once the bus is free."""
 LOOK_S = 1.0
 """How often is looked whether somebody steers."""
 
@@ -66,6 +69,11 @@ class ClimateOutputs:
         self._steered = steered
         self._rests_until_s: dict[str, float] = {}
         self._wake = asyncio.Event()
+        self._turns = 0
+
+    def proofs(self) -> list[Proof]:
+        """See `Proven`."""
+        return [Proof("climate", lambda: self._turns, SILENT_S, self._wake.set)]
 
     def set(self, wish: SetClimate) -> None:
         """From now on this is wanted of a cell."""
@@ -78,6 +86,7 @@ class ClimateOutputs:
     async def run(self) -> None:
         """Tells the boards, for as long as it runs."""
         while True:
+            self._turns += 1
             self._wake.clear()
             for output in self._all:
                 await self._tend(output)

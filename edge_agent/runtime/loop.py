@@ -20,7 +20,8 @@ from edge_agent.journal.store import Batch, InboxRow
 from edge_agent.model import Alarm, Instant, Reservation, ReservationStatus
 from edge_agent.runtime.clock import Clock
 from edge_agent.runtime.views import Views
-from edge_agent.runtime.writer import Writer
+from edge_agent.runtime.vitality import Proof
+from edge_agent.runtime.writer import COMMIT_S, Writer
 from edge_agent.statemachine.inputs import (
     Abandon,
     Cancel,
@@ -44,6 +45,8 @@ LONGEST_BATCH = 64
 ACKNOWLEDGED_WAIT_S = 1.0
 LONGEST_WAIT_S = 30.0
 """The core looks at the clock this often at least: that it was synchronised is told by nobody."""
+SILENT_S = COMMIT_S + 15.0
+"""A loop that has not turned for so long hangs: a commit alone may take `COMMIT_S`."""
 LOCAL = "\0"
 """First character of the key of a request made at the machine; such requests are not kept in the inbox."""
 COMMANDS = get_args(Command)
@@ -104,6 +107,8 @@ class LockerLoop:
         self._refused_requests: dict[str, str] = {}
         self._wake = asyncio.Event()
         self._door_work = False
+        self.turns = 0
+        """Of the loop in `run`, each with its commit; a proof of life."""
 
     def submit(
         self,
@@ -141,10 +146,16 @@ class LockerLoop:
             if not items:
                 items = [_Item(Tick(), None, None)]
             await self._turn(items)
+            self.turns += 1
+
+    def proofs(self) -> list[Proof]:
+        """See `Proven`. It turns by itself, at least every `LONGEST_WAIT_S`."""
+        return [Proof("writer loop", lambda: self.turns, SILENT_S)]
 
     async def _wait(self) -> None:
         """Returns when there is something to do: an input, a due moment, acknowledgements that have aged."""
         while not (self._items or self._refused_requests):
+            self.turns += 1
             self._wake.clear()
             now = self._clock.now()
             due_ns = next_due_ns(self.state, self.layout, now)

@@ -120,10 +120,13 @@ class Poller:
         self._ask_after_s = dict.fromkeys(boards, 0.0)
         self._doors_in_a_row = 0
         self._watched_in_a_row = 0
+        self.turns = 0
+        """Of the loop in `run`; a proof of life."""
 
     async def run(self) -> None:
         """Reading after reading; a device that does not answer costs the others one request a second."""
         while True:
+            self.turns += 1
             now_s = asyncio.get_running_loop().time()
             board, device = self._next_board(now_s), self._next_slow(now_s)
             if device is not None and (board is None or self._doors_in_a_row >= DOORS_PER_SLOW_READING):

@@ -80,6 +80,20 @@ class Report:
             },
         }
 
+    def in_words(self) -> str:
+        """The machine in one line, for `systemctl status`."""
+        state = self._loop.state
+        down = [name for name, bus in self._buses.items() if not bus.up]
+        told = [
+            f"{len(state.cells)} cells",
+            f"{len(state.reservations)} reservations",
+            f"{len(state.alarms)} alarms",
+            f"broker {'connected' if self._broker_up() else 'not connected'}",
+            *(f"bus {name} down" for name in down),
+            *(["journal cannot be written"] if self._loop.storage_fault is not None else []),
+        ]
+        return ", ".join(told)
+
     def alarms(self) -> list[dict[str, Any]]:
         """The standing alarms, oldest first; `label` where it is about a cell, else `device` (or neither).
 

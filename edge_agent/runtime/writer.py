@@ -7,6 +7,10 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Protocol
 
 from edge_agent.journal.store import Batch, JournalStore
+from edge_agent.runtime.vitality import Proof
+
+COMMIT_S = 45.0
+"""A commit that takes longer never comes back; a worn SD card has been seen to take many seconds."""
 
 
 class Writer(Protocol):
@@ -22,10 +26,29 @@ class ThreadWriter:
     def __init__(self, store: JournalStore) -> None:
         self._store = store
         self._pool = ThreadPoolExecutor(max_workers=1, thread_name_prefix="journal")
+        self._asked = self._turns = 1
 
     async def commit(self, batch: Batch) -> None:
         """See `Writer.commit`."""
-        await asyncio.get_running_loop().run_in_executor(self._pool, self._store.commit, batch)
+        self._asked += 1
+        await asyncio.get_running_loop().run_in_executor(self._pool, self._work, batch)
+
+    def proofs(self) -> list[Proof]:
+        """See `Proven`."""
+        return [Proof("journal writer", lambda: self._turns, COMMIT_S, self._nudge)]
+
+    def _nudge(self) -> None:
+        if self._asked == self._turns:  # else it has something to do, and that is its proof
+            self._asked += 1
+            self._pool.submit(self._work, None)
+
+    def _work(self, batch: Batch | None) -> None:
+        """On the thread; nothing to commit: shows that it is there."""
+        try:
+            if batch is not None:
+                self._store.commit(batch)
+        finally:
+            self._turns += 1
 
     def close(self) -> None:
         """Ends the thread after its last commit."""

@@ -94,7 +94,11 @@ def machine_file(folder: Path, mqtt: dict[str, Any]) -> Path:
     document = tomllib.loads((CONFIG / "tiny.toml").read_text(encoding="utf-8"))
     document["machine"]["machine_id"] = "m1"
     document["mqtt"] = mqtt
-    document["paths"] = {"journal": str(folder / "journal.sqlite"), "profiles": str(CONFIG / "devices")}
+    document["paths"] = {
+        "journal": str(folder / "journal.sqlite"),
+        "socket": str(folder / "agent.sock"),
+        "profiles": str(CONFIG / "devices"),
+    }
     document.pop("scanner", None)
     file = folder / "machine.toml"
     file.write_text(tomli_w.dumps(document), encoding="utf-8")
@@ -102,7 +106,9 @@ def machine_file(folder: Path, mqtt: dict[str, Any]) -> Path:
 
 
 @asynccontextmanager
-async def real_site(folder: Path, mqtt: dict[str, Any], *, synced: bool = False) -> AsyncIterator[RealSite]:
+async def real_site(
+    folder: Path, mqtt: dict[str, Any], *, synced: bool = False, **ports_changed: Any
+) -> AsyncIterator[RealSite]:
     """Runs the daemon for the length of a `with`; its link looks at its files often."""
     settings = load_settings(machine_file(folder, mqtt))
     plant = Plant(settings, 1)
@@ -112,8 +118,7 @@ async def real_site(folder: Path, mqtt: dict[str, Any], *, synced: bool = False)
         system_ports(settings),
         clock=clock,
         transport=lambda bus: cables[bus.port],
-        console=None,
-        scanner=False,
+        **{"console": None, "scanner": False, **ports_changed},
     )
     agent = Agent(settings, ports)
     link: Any = agent.link

@@ -29,6 +29,7 @@ from edge_agent.model import Instant
 from edge_agent.protocol.topics import Topics
 from edge_agent.runtime.desk import Incoming
 from edge_agent.runtime.ids import Ids
+from edge_agent.runtime.supervisor import Supervisor
 from tools.bus_simulator.plant import build_devices, build_world, line_baud
 
 EPOCH_S = 1_750_000_000.0
@@ -325,6 +326,8 @@ class Plant:
         self._lifeline = Lifeline()
         self.clock = VirtualClock()
         self.starts = 0
+        self.supervisor: Supervisor | None = None
+        """Who is told that the agents live, if anybody."""
         self.on_agent: Callable[[Agent], None] = lambda agent: None
         """Gets every agent before it runs."""
 
@@ -352,6 +355,7 @@ class Plant:
             link=link,
             console=None,
             scanner=False,
+            supervisor=self.supervisor,
         )
         self.starts += 1
         self.agent = Agent(self.settings, ports)

@@ -1,0 +1,123 @@
+"""The service's watchdog: systemd is fed only while every loop of the daemon proves that it turns.
+
+The look and the feeding are done by the event loop itself, so that a loop that hangs feeds nobody; a thread
+that does nothing else then says where it hangs (docs/decisions/0017-watchdog.md).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+import threading
+import traceback
+from collections.abc import Callable
+
+import structlog
+
+from edge_agent.runtime.supervisor import Supervisor
+from edge_agent.runtime.vitality import Proof, Vitality
+
+log = structlog.get_logger()
+
+LOOK_S = 5.0
+"""The longest time between two looks at the loops; a third of the watchdog's time if that is shorter."""
+START_LOOK_S = 0.05
+"""Between two looks while it is waited for the first turn of every loop."""
+CALLS = 4
+STILL_LOOKS = 3
+"""So many looks of the witness without one of the event loop's mean that this hangs."""
+
+
+class Watchdog:
+    """Watches the loops for as long as `run` runs. `status` gives how the machine is, in words."""
+
+    def __init__(self, supervisor: Supervisor, proofs: list[Proof], status: Callable[[], str]) -> None:
+        self._supervisor = supervisor
+        self._proofs = proofs
+        self._status = status
+        self.looks = 0
+        """How often the event loop has looked."""
+
+    @property
+    def look_s(self) -> float:
+        """The time between two looks, in seconds."""
+        watchdog_s = self._supervisor.watchdog_s
+        return LOOK_S if watchdog_s is None else min(LOOK_S, watchdog_s / 3)
+
+    async def run(self, on_ready: Callable[[], None]) -> None:
+        """`on_ready` is called when every loop has turned once: the start is done."""
+        witness = Witness(self, threading.get_ident())
+        witness.start()
+        try:
+            await self._until_all_turn()
+            on_ready()
+            await self._watch()
+        finally:
+            witness.stop()
+
+    async def _until_all_turn(self) -> None:
+        """How long that may take is up to systemd (`TimeoutStartSec`)."""
+        vitality = Vitality(self._proofs, self.look_s)
+        told: list[str] = []
+        while unborn := vitality.unborn:
+            if unborn != told:
+                told = unborn
+                self._supervisor.status(f"starting: {', '.join(unborn)}")
+            await asyncio.sleep(START_LOOK_S)
+            self.looks += 1
+
+    async def _watch(self) -> None:
+        vitality = Vitality(self._proofs, self.look_s)
+        before: list[str] = []
+        told, ready = "", False
+        while True:
+            ready = ready or self._supervisor.ready(self._status())
+            silent = vitality.look()
+            self.looks += 1
+            for name in silent:
+                if name not in before:
+                    log.error("a loop is silent, the watchdog is not fed", loop=name)
+            for name in before:
+                if name not in silent:
+                    log.warning("a loop turns again", loop=name)
+            before = silent
+            if not silent:
+                self._supervisor.feed()
+            status = f"silent: {', '.join(silent)}" if silent else self._status()
+            if status != told and self._supervisor.status(status):
+                told = status
+            await asyncio.sleep(self.look_s)
+
+
+class Witness:
+    """A thread that notices that the event loop hangs, and logs where, before the service is killed."""
+
+    def __init__(self, watchdog: Watchdog, thread_id: int) -> None:
+        """`thread_id`: the thread of the event loop."""
+        self._watchdog = watchdog
+        self._thread_id = thread_id
+        self._over = threading.Event()
+        self._thread = threading.Thread(target=self._watch, name="witness", daemon=True)
+
+    def start(self) -> None:
+        """Begins to look."""
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Looks no more."""
+        self._over.set()
+        self._thread.join()
+
+    def _watch(self) -> None:
+        seen, still = self._watchdog.looks, 0
+        while not self._over.wait(self._watchdog.look_s):
+            looks = self._watchdog.looks
+            still = still + 1 if looks == seen else 0
+            seen = looks
+            if still == STILL_LOOKS:
+                log.error("a loop is silent, the watchdog is not fed", loop="event loop", at=self._where())
+
+    def _where(self) -> str:
+        """The innermost calls of the event loop's thread: files, lines and names, never values."""
+        stack = traceback.extract_stack(sys._current_frames()[self._thread_id])
+        return ", ".join(f"{call.filename}:{call.lineno} {call.name}" for call in stack[: -CALLS - 1 : -1])

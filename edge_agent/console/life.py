@@ -1,0 +1,51 @@
+"""Whether the local API still answers: it is asked, over its own socket, as anybody would."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+
+import structlog
+
+from edge_agent.runtime.vitality import Proof
+
+log = structlog.get_logger()
+
+ASK_S = 10.0
+FIRST_S = 0.05
+"""Until it has answered once it is asked this often."""
+ANSWER_S = 10.0
+SILENT_S = 30.0
+REQUEST = b"GET /v1/alive HTTP/1.1\r\nHost: agent\r\nConnection: close\r\n\r\n"
+
+
+class ApiLife:
+    """Asks for as long as `run` runs; only an answer is a proof of life."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._answers = 0
+
+    def proofs(self) -> list[Proof]:
+        """See `Proven`."""
+        return [Proof("local API", lambda: self._answers, SILENT_S)]
+
+    async def run(self) -> None:
+        """Works until cancelled."""
+        while True:
+            try:
+                async with asyncio.timeout(ANSWER_S):
+                    await self._ask()
+            except (OSError, TimeoutError) as error:
+                if self._answers:
+                    log.warning("the local API does not answer", reason=str(error) or "no answer in time")
+            await asyncio.sleep(ASK_S if self._answers else FIRST_S)
+
+    async def _ask(self) -> None:
+        reader, writer = await asyncio.open_unix_connection(self._path)
+        try:
+            writer.write(REQUEST)
+            if (await reader.readline()).startswith(b"HTTP/1.1 2"):
+                self._answers += 1
+        finally:
+            writer.close()

@@ -1,0 +1,113 @@
+"""Where the daemon's log goes: key-value lines on stderr; where stderr is the journal's, entries with fields.
+
+The journal's native protocol is a datagram of `FIELD=value` lines; a value with line breaks is `FIELD`, a
+line break, its length in 8 bytes (little endian) and the value (systemd, "Native Journal Protocol"). Each key
+of an entry becomes a field, `cell` for instance `EDGE_CELL`, so that `journalctl EDGE_CELL=A01` finds it.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import socket
+from collections.abc import Mapping
+from typing import Any, TextIO
+
+import structlog
+
+JOURNAL = "/run/systemd/journal/socket"
+IDENTIFIER = "edge-agent"
+PRIORITIES = {"critical": 2, "error": 3, "exception": 3, "warning": 4, "info": 6, "debug": 7}
+"""The levels of syslog(3)."""
+LONGEST_VALUE = 16_384
+"""Characters; what is longer is cut, so that no entry is too big for a datagram."""
+APART = ("event", "level", "timestamp", "exception")
+"""Keys that the journal has in another way."""
+_LINES = structlog.processors.KeyValueRenderer(key_order=["timestamp", "level", "event"])
+
+
+def configure(stream: TextIO, environment: Mapping[str, str], journal: str = JOURNAL) -> JournalLogger | None:
+    """Sends the log of this process to `stream`, or to the journal if that is what the stream is; gives what
+    holds the connection to the journal, if any."""
+    processors: list[structlog.typing.Processor] = [
+        structlog.processors.add_log_level,
+        structlog.processors.TimeStamper(fmt="iso", utc=True),
+        structlog.processors.format_exc_info,
+    ]
+    if goes_to_journal(stream, environment):
+        logger = JournalLogger(journal, stream)
+        structlog.configure(processors=[*processors, _whole], logger_factory=lambda *_: logger)
+        return logger
+    structlog.configure(processors=[*processors, _LINES], logger_factory=structlog.PrintLoggerFactory(stream))
+    return None
+
+
+def goes_to_journal(stream: TextIO, environment: Mapping[str, str]) -> bool:
+    """Whether a stream is the one that systemd has connected with the journal (`JOURNAL_STREAM`)."""
+    try:
+        found = os.fstat(stream.fileno())
+    except (OSError, ValueError):
+        return False
+    return environment.get("JOURNAL_STREAM") == f"{found.st_dev}:{found.st_ino}"
+
+
+def entry_of(event: Mapping[str, Any]) -> bytes:
+    """A log entry as the journal takes it. The message holds everything, for people; the fields are for
+    programs."""
+    shown = {key: value for key, value in event.items() if key not in APART}
+    told = " ".join([str(event.get("event", "")), *(f"{key}={_text(value)}" for key, value in shown.items())])
+    if "exception" in event:
+        told += f"\n{event['exception']}"
+    fields = {
+        "MESSAGE": told,
+        "PRIORITY": str(PRIORITIES.get(str(event.get("level")), 6)),
+        "SYSLOG_IDENTIFIER": IDENTIFIER,
+        "EDGE_EVENT": str(event.get("event", "")),
+        **{_name(key): _text(value) for key, value in shown.items()},
+    }
+    return b"".join(_field(name, value[:LONGEST_VALUE]) for name, value in fields.items())
+
+
+class JournalLogger:
+    """What structlog gives whole entries to. An entry that the journal does not take goes to the stream."""
+
+    def __init__(self, journal: str, stream: TextIO) -> None:
+        self._journal = journal
+        self._stream = stream
+        self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC)
+        # A journal that is behind is waited for a moment only: doors go before logs.
+        self._socket.settimeout(0.1)
+
+    def msg(self, event: dict[str, Any]) -> None:
+        """Writes one entry, of whatever level."""
+        try:
+            self._socket.sendto(entry_of(event), self._journal)
+        except OSError:
+            print(_LINES(None, "", event), file=self._stream, flush=True)
+
+    def close(self) -> None:
+        """Gives the socket back."""
+        self._socket.close()
+
+    debug = info = warning = error = critical = exception = msg
+
+
+def _whole(_logger: Any, _method: str, event: Any) -> tuple[tuple[Any], dict[str, Any]]:
+    """The last processor: gives the entry as it is to the logger."""
+    return (dict(event),), {}
+
+
+def _text(value: Any) -> str:
+    return value if isinstance(value, str) else repr(value)
+
+
+def _name(key: str) -> str:
+    """A field's name: capital letters, digits and underscores, 64 at most."""
+    return ("EDGE_" + re.sub(r"[^A-Z0-9_]", "_", key.upper()))[:64]
+
+
+def _field(name: str, value: str) -> bytes:
+    data = value.encode(errors="replace")
+    if b"\n" not in data:
+        return b"%s=%s\n" % (name.encode(), data)
+    return b"%s\n%s%s\n" % (name.encode(), len(data).to_bytes(8, "little"), data)

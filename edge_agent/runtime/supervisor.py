@@ -1,0 +1,78 @@
+"""What systemd is told about this service: datagrams on the socket that it names (sd_notify(3)).
+
+Without `NOTIFY_SOCKET` there is nobody to tell, and nothing changes.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import socket
+from collections.abc import Mapping
+
+import structlog
+
+log = structlog.get_logger()
+
+EXTEND_S = 120
+"""How much more time a start or a stop asks for that shows progress."""
+
+
+class Supervisor:
+    """Tells systemd how the service is. Nothing here waits: a socket that takes nothing is logged once."""
+
+    def __init__(self, address: str, watchdog_s: float | None) -> None:
+        """`address`: a path, or `@name` for an abstract socket. `watchdog_s`: the service is killed when it
+        was not fed for so long; None: never."""
+        self.watchdog_s = watchdog_s
+        self._address = "\0" + address[1:] if address.startswith("@") else address
+        self._failed = False
+        self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC)
+        self._socket.setblocking(False)
+
+    @classmethod
+    def of(cls, environment: Mapping[str, str], pid: int) -> Supervisor | None:
+        """The one that the environment of this process names, if any."""
+        address = environment.get("NOTIFY_SOCKET", "")
+        if address[:1] not in ("/", "@"):
+            return None
+        watchdog_s = None
+        if environment.get("WATCHDOG_PID", str(pid)) == str(pid):
+            with contextlib.suppress(ValueError):
+                watchdog_s = int(environment.get("WATCHDOG_USEC", "")) / 1e6 or None
+        return cls(address, watchdog_s)
+
+    def ready(self, status: str) -> bool:
+        """The service does its work from now on; False if that could not be told."""
+        return self._tell(f"READY=1\nSTATUS={status}")
+
+    def feed(self) -> None:
+        """All is well."""
+        self._tell("WATCHDOG=1")
+
+    def status(self, status: str) -> bool:
+        """How it is, in words; False if that could not be told."""
+        return self._tell(f"STATUS={status}")
+
+    def stopping(self) -> None:
+        """The service has begun to end."""
+        self._tell("STOPPING=1\nSTATUS=stopping")
+
+    def extend(self, status: str) -> None:
+        """It takes longer, and goes on: `EXTEND_S` more from now."""
+        self._tell(f"EXTEND_TIMEOUT_USEC={EXTEND_S * 1_000_000}\nSTATUS={status}")
+
+    def close(self) -> None:
+        """Gives the socket back."""
+        self._socket.close()
+
+    def _tell(self, text: str) -> bool:
+        try:
+            self._socket.sendto(text.encode(), self._address)
+        except OSError as error:
+            if not self._failed:
+                log.error("the service's supervisor takes no word", reason=os.strerror(error.errno or 0))
+            self._failed = True
+            return False
+        self._failed = False
+        return True

@@ -1,0 +1,69 @@
+"""Proofs of life: which loops of the daemon still turn.
+
+A loop counts its turns; that is all it has to do. Whoever watches looks at the counters at a steady beat. A
+loop that waits for something to happen is nudged: one that lives wakes, finds nothing to do, and has turned.
+Looks are counted, not seconds, so that a process that was stopped for a minute is not taken for a dead one.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Protocol, runtime_checkable
+
+
+def _nothing() -> None:
+    return
+
+
+@dataclass(frozen=True, slots=True)
+class Proof:
+    """How a loop shows that it lives.
+
+    `turns`: 0 at first, and another number whenever it has turned; None: it has nothing to prove now. It is
+    silent when that has not changed for `bound_s`. `nudge` makes it turn when it waits.
+    """
+
+    name: str
+    turns: Callable[[], int | None]
+    bound_s: float
+    nudge: Callable[[], None] = _nothing
+
+
+@runtime_checkable
+class Proven(Protocol):
+    """A part of the daemon that has loops or threads of its own."""
+
+    def proofs(self) -> list[Proof]:
+        """One for each."""
+
+
+class Vitality:
+    """What is known of all loops, at one look every `look_s` seconds."""
+
+    def __init__(self, proofs: Sequence[Proof], look_s: float) -> None:
+        self._proofs = [(proof, max(2, math.ceil(proof.bound_s / look_s))) for proof in proofs]
+        self._seen: dict[str, int | None] = {proof.name: proof.turns() for proof in proofs}
+        self._still: dict[str, int] = dict.fromkeys(self._seen, 0)
+
+    @property
+    def unborn(self) -> list[str]:
+        """The loops that have not turned yet."""
+        return [proof.name for proof, _ in self._proofs if proof.turns() == 0]
+
+    def look(self) -> list[str]:
+        """Looks once; gives the names of those that are silent."""
+        silent = []
+        for proof, bound in self._proofs:
+            turns, before = proof.turns(), self._seen[proof.name]
+            self._seen[proof.name] = turns
+            if turns is None or turns != before:
+                self._still[proof.name] = 0
+                continue
+            self._still[proof.name] += 1
+            if self._still[proof.name] >= bound:
+                silent.append(proof.name)
+            if self._still[proof.name] * 3 >= bound:
+                proof.nudge()
+        return silent
