@@ -174,7 +174,8 @@ def _follow(socket: Path, as_json: bool) -> None:
 
 def _event_row(row: dict[str, Any]) -> tuple[str, ...]:
     """When, what, cell, reservation, who, more."""
-    who = {"SOURCE_TYPE_API": "API", "SOURCE_TYPE_MACHINE": "machine"}.get(row["source"], "")
+    source = {"SOURCE_TYPE_API": "API", "SOURCE_TYPE_MACHINE": "machine"}.get(row["source"], "")
+    who = escape(row["actor"] or source)
     if row["kind"] == "event":
         what = row["what"].removeprefix("EVENT_TYPE_")
         more = ", ".join(f"{key} {value}" for key, value in row["detail"].items())
