@@ -12,7 +12,6 @@ import hashlib
 import hmac
 import os
 import re
-import secrets
 import stat
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -57,7 +56,7 @@ class Hashed:
 
 def hashed(pin: str) -> Hashed:
     """A new salt and what the PIN becomes with it."""
-    salt = secrets.token_bytes(SALT_BYTES)
+    salt = os.urandom(SALT_BYTES)
     return Hashed(LOG2_N, R, P, salt, _scrypt(pin, salt, LOG2_N, R, P))
 
 

@@ -81,20 +81,7 @@ def create_app(port: ConsolePort) -> Starlette:
     async def act(request: Request) -> Response:
         name, label = request.path_params["act"], request.path_params["label"]
         actor = await port.access.actor(request, proven=name in PROVEN_ACTS)
-        match name:
-            case "clear":
-                return _answer(await desk.clear(label, actor))
-            case "unblock":
-                return _answer(await desk.unblock(label, actor))
-            case "tare":
-                return _answer(await desk.tare(label, actor))
-            case "block":
-                body = await read_body(request, ReasonBody)
-                return _answer(await desk.block(label, body.reason, actor))
-            case "open":
-                body = await read_body(request, ReasonBody)
-                return _answer(await desk.open_cell(label, body.reason, actor))
-        raise Refusal(Code.NOT_BUILT, f"{name} is not built in this version")
+        return _answer(await _act(desk, name, label, actor, request))
 
     def shows(what: Callable[[], Any]) -> Callable[[Request], Awaitable[Response]]:
         async def show(_: Request) -> Response:
@@ -122,6 +109,24 @@ def create_app(port: ConsolePort) -> Starlette:
         middleware=[Middleware(Gate, access=port.access)],
         exception_handlers=handlers,
     )
+
+
+async def _act(desk: Desk, name: str, label: str, actor: str, request: Request) -> Answer:
+    """What a technician does to a cell."""
+    match name:
+        case "clear":
+            return await desk.clear(label, actor)
+        case "unblock":
+            return await desk.unblock(label, actor)
+        case "tare":
+            return await desk.tare(label, actor)
+        case "block":
+            body = await read_body(request, ReasonBody)
+            return await desk.block(label, body.reason, actor)
+        case "open":
+            body = await read_body(request, ReasonBody)
+            return await desk.open_cell(label, body.reason, actor)
+    raise Refusal(Code.NOT_BUILT, f"{name} is not built in this version")
 
 
 def _limit(text: str) -> int:

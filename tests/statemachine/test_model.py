@@ -43,13 +43,14 @@ from edge_agent.statemachine.inputs import (
     Weighed,
 )
 from edge_agent.statemachine.locker import next_due_ns, step
-from edge_agent.statemachine.outputs import Fact, FactKind, PulseLock, ReadDoor, Weigh
+from edge_agent.statemachine.outputs import PulseLock, ReadDoor, Weigh
 from edge_agent.statemachine.state import Layout
 from edge_agent.statemachine.turn import Step
 from edge_agent.statemachine.unlocking import WISH
 from tests.support.core import SMALL, Core, specs
 from tests.support.model import No, Parcel
 from tests.support.observed import Model
+from tests.support.telling import is_wear, told
 from tests.support.watch import Watch, differing, snapshot
 
 EFFORT = os.environ.get("CORE_EFFORT", "")
@@ -78,34 +79,9 @@ usually = st.sampled_from([True, True, True, False])
 mostly_closed = st.sampled_from([Door.CLOSED, Door.CLOSED, Door.CLOSED, Door.OPEN, Door.UNKNOWN])
 
 
-def told(fact: Fact) -> tuple[object, ...]:
-    """A fact as the model says it."""
-    rid = None if fact.reservation is None else fact.reservation.reservation_id
-    source = fact.source.removeprefix("SOURCE_TYPE_")
-    match fact.kind:
-        case FactKind.DROPOFF | FactKind.PICKUP | FactKind.PICKUP_FAILED:
-            return fact.kind, rid, fact.cell, source, fact.recovered
-        case FactKind.OPEN_DOOR_FULFILLED if fact.reservation is None:
-            return fact.kind, fact.cell, fact.outcome, fact.actor or ""
-        case FactKind.OPEN_DOOR_FULFILLED:
-            return fact.kind, rid, fact.outcome, fact.request_key
-        case FactKind.MAINTENANCE_REQUESTED:
-            return fact.kind, fact.cell
-        case FactKind.CELL_STATUS_CHANGED:
-            return fact.kind, fact.cell, fact.cause, fact.status
-        case FactKind.ALARM_RAISED | FactKind.ALARM_CLEARED:
-            return fact.kind, fact.alarm, "/".join(part for part in (fact.cell, fact.device) if part)
-    return fact.kind, rid, fact.cell
-
-
 def later(now: Instant, seconds: float) -> Instant:
     """Some seconds on, by both clocks."""
     return replace(now, boottime_ns=now.boottime_ns + round(seconds * 1e9), wall_s=now.wall_s + seconds)
-
-
-def is_wear(fact: Fact) -> bool:
-    """Whether a lock is said to have become slow, which the model does not predict."""
-    return fact.kind is FactKind.MAINTENANCE_REQUESTED and fact.severity is Severity.MEDIUM
 
 
 def expected(predict: Callable[[], object]) -> frozenset[int]:

@@ -37,12 +37,12 @@ from edge_agent.statemachine.inputs import (
     UnblockCell,
 )
 from edge_agent.statemachine.outputs import PulseLock
-from tests.statemachine.test_model import told
 from tests.support.core import SMALL, Core
 from tests.support.mirror import mirrored
 from tests.support.model import FULL, GRANTED, NOT_NOW, Codes, No
 from tests.support.observed import Model
 from tests.support.situations import LABEL, NOBODY, SITUATIONS, Situation, locker
+from tests.support.telling import told
 
 PURPOSES = {"drop-off": Purpose.DROPOFF, "pick-up": Purpose.PICKUP, "open-door": Purpose.OPEN_DOOR}
 OPENING = {*PURPOSES, "drop-off code", "pick-up code", "by hand"}
