@@ -190,7 +190,7 @@ async def refusal(guarded: Access, given: Request) -> str | None:
 def test_wrong_pins_are_slowed_down_and_lock_nobody_else_out(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(module.asyncio, "to_thread", _inline)
+    monkeypatch.setattr(asyncio, "to_thread", _inline)
     monkeypatch.setattr(module, "_is_right", lambda known, pin: known is not None and pin == PIN)
     guarded = Access(technicians=Path(technicians(tmp_path)))
 
