@@ -66,6 +66,14 @@ class Purpose(StrEnum):
     PICKUP = "pickup"
     OPEN_DOOR = "open-door"
     """Out of band, for support: moves no reservation."""
+    TECHNICIAN = "technician"
+    """Somebody who looks after the machine opens a cell, whosever it is: moves no reservation."""
+    SELF_TEST = "self-test"
+    """The same, to see whether lock and contact work; only of a cell that is nobody's."""
+
+
+BY_HAND = frozenset({Purpose.TECHNICIAN, Purpose.SELF_TEST})
+"""Purposes of a technician's own: they are about a cell, and no reservation's."""
 
 
 class Source(StrEnum):
@@ -242,6 +250,7 @@ class Ticket:
 
     unlock_id: str
     reservation_id: str
+    """Empty for an opening by hand."""
     cell: str
     purpose: Purpose
     source: Source
@@ -262,6 +271,10 @@ class Ticket:
     """How often the reservation got another cell for the sake of this wish."""
     first_pulse_ns: int | None = None
     """CLOCK_BOOTTIME of the first pulse."""
+    actor: str = ""
+    """The name of the technician whose act it is."""
+    told: bool = False
+    """The event of a technician's opening was sent already."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,7 +8,7 @@ import functools
 import os
 import random
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import structlog
@@ -25,6 +25,7 @@ from edge_agent.cloud.publisher import Publisher
 from edge_agent.cloud.session import LinkSettings
 from edge_agent.cloud.telemetry import Telemetry
 from edge_agent.config import BusSection, Settings
+from edge_agent.console.access import Access, group_of
 from edge_agent.console.api import ConsolePort, create_app
 from edge_agent.console.life import ApiLife
 from edge_agent.console.unix_server import serve
@@ -85,6 +86,8 @@ class Ports:
     """Whether the configured scanner and keypad are there."""
     supervisor: Supervisor | None = None
     """Who is told that the service lives, if anybody."""
+    access: Access = field(default_factory=Access)
+    """Who may what on the local API."""
 
 
 def transport_to(bus: BusSection) -> Transport:
@@ -114,14 +117,17 @@ def system_ports(settings: Settings) -> Ports:
         return MqttLink(session, Topics(machine_id), online, random.Random(), clock)
 
     clock = SystemClock(trusted=settings.machine.clock == "rtc")
+    access = Access.of(settings)
+    group = None if settings.access.group is None else group_of(settings.access.group)
     return Ports(
         clock=clock,
         ids=Ids(),
         transport=transport_to,
         writer=ThreadWriter,
         link=link,
-        console=lambda port: serve(create_app(port), settings.path(settings.paths.socket)),
+        console=lambda port: serve(create_app(port), settings.path(settings.paths.socket), group),
         supervisor=Supervisor.of(os.environ, os.getpid()),
+        access=access,
     )
 
 
@@ -403,7 +409,7 @@ class Agent:
         return self.views.digest(self.loop.state, oldest, last, self._ports.clock.now()).model_dump_json()
 
     def _console(self) -> ConsolePort:
-        return ConsolePort(self.desk, self.report, self.buses)
+        return ConsolePort(self.desk, self.report, self.buses, self._ports.access)
 
 
 async def _fails_with(buses: list[asyncio.Task[None]]) -> None:

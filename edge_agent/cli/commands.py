@@ -15,6 +15,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from edge_agent.cli import temperature_log
+from edge_agent.cli.acts import open_cell, technician
 from edge_agent.cli.bus import bus_app
 from edge_agent.cli.daemon import (
     DEFAULT_SOCKET,
@@ -28,6 +29,7 @@ from edge_agent.cli.daemon import (
     rows_of,
     until_stopped,
 )
+from edge_agent.cli.pin import As, PinFile, act
 from edge_agent.cli.schema import schema_app
 from edge_agent.config import load_settings
 from edge_agent.errors import ConfigError
@@ -38,6 +40,8 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     help="The software inside a parcel locker. `edge-agent run` is the daemon; the rest talks to it.",
 )
+app.command("open")(open_cell)
+app.command()(technician)
 app.add_typer(bus_app, name="bus")
 app.add_typer(schema_app, name="schema")
 
@@ -174,7 +178,8 @@ def _follow(socket: Path, as_json: bool) -> None:
 
 def _event_row(row: dict[str, Any]) -> tuple[str, ...]:
     """When, what, cell, reservation, who, more."""
-    who = {"SOURCE_TYPE_API": "API", "SOURCE_TYPE_MACHINE": "machine"}.get(row["source"], "")
+    source = {"SOURCE_TYPE_API": "API", "SOURCE_TYPE_MACHINE": "machine"}.get(row["source"], "")
+    who = escape(row["actor"] or source)
     if row["kind"] == "event":
         what = row["what"].removeprefix("EVENT_TYPE_")
         more = ", ".join(f"{key} {value}" for key, value in row["detail"].items())
@@ -227,9 +232,11 @@ def code(
 def clear(
     cell: Annotated[str, typer.Argument(metavar="CELL", help="label of the cell")],
     socket: Socket = DEFAULT_SOCKET,
+    pin_file: PinFile = None,
+    name: As = None,
 ) -> None:
     """Say that a cell was looked into: it is empty and in order again."""
-    call(socket, "POST", f"/v1/cells/{cell}/clear")
+    act(socket, cell, "clear", None, pin_file, name)
     console.print(f"cell {cell} is clear", highlight=False)
 
 
@@ -262,7 +269,9 @@ def tare(
 def unblock(
     cell: Annotated[str, typer.Argument(metavar="CELL", help="label of the cell")],
     socket: Socket = DEFAULT_SOCKET,
+    pin_file: PinFile = None,
+    name: As = None,
 ) -> None:
     """Give a blocked cell back to allocation."""
-    call(socket, "POST", f"/v1/cells/{cell}/unblock")
+    act(socket, cell, "unblock", None, pin_file, name)
     console.print(f"cell {cell} is not blocked any more", highlight=False)

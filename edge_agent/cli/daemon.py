@@ -30,40 +30,63 @@ def _nobody(socket: Path, error: Exception) -> typer.Exit:
     return typer.Exit(NO_DAEMON)
 
 
-def _refused(response: httpx.Response) -> typer.Exit:
+class PinNeeded(Exception):
+    """The daemon wants to know which technician it is (code 16), and was told nothing. Says what it said."""
+
+
+PIN_NEEDED = 16
+
+
+def _refused(response: httpx.Response, headers: dict[str, str] | None) -> Exception:
+    """What a refusal ends with; one that only wants a PIN is left to whoever can `headers`."""
+    if headers is not None and response.json()["code"] == PIN_NEEDED:
+        return PinNeeded(response.json()["message"])
     problems.print(response.json()["message"], style="red", highlight=False, markup=False)
     return typer.Exit(REFUSED)
 
 
-def call(socket: Path, method: str, path: str, body: dict[str, Any] | None = None) -> Any:
-    """The daemon's answer; ends the process where there is none or it is a refusal."""
+def call(
+    socket: Path,
+    method: str,
+    path: str,
+    body: dict[str, Any] | None = None,
+    headers: dict[str, str] | None = None,
+) -> Any:
+    """The daemon's answer; ends the process where there is none or it is a refusal.
+
+    With `headers` (see `edge_agent.cli.pin`) it raises `PinNeeded` where the daemon wants more than those.
+    """
     try:
         transport = httpx.HTTPTransport(uds=str(socket))
         with httpx.Client(transport=transport, base_url="http://agent", timeout=UNLOCK_TIMEOUT_S) as client:
-            response = client.request(method, path, json=body)
+            response = client.request(method, path, json=body, headers=headers)
     except httpx.TransportError as error:
         raise _nobody(socket, error) from None
     if response.is_error:
-        raise _refused(response)
+        raise _refused(response, headers)
     return response.json()
 
 
 def rows_of(
-    socket: Path, method: str, path: str, body: dict[str, Any] | None = None
+    socket: Path,
+    method: str,
+    path: str,
+    body: dict[str, Any] | None = None,
+    headers: dict[str, str] | None = None,
 ) -> Iterator[dict[str, Any]]:
     """Rows that the daemon tells as they come (server-sent events), until it has no more.
 
-    Ends the process where the daemon is not there or refuses.
+    Ends the process where the daemon is not there or refuses; `headers`: see `call`.
     """
     try:
         transport = httpx.HTTPTransport(uds=str(socket))
         with (
             httpx.Client(transport=transport, base_url="http://agent", timeout=None) as client,
-            client.stream(method, path, json=body) as response,
+            client.stream(method, path, json=body, headers=headers) as response,
         ):
             if response.is_error:
                 response.read()
-                raise _refused(response)
+                raise _refused(response, headers)
             for line in response.iter_lines():
                 if line.startswith("data: "):
                     yield json.loads(line.removeprefix("data: "))

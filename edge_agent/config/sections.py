@@ -44,6 +44,21 @@ class PathsSection(Section):
     profiles: str = "devices"
 
 
+UserName = Annotated[str, Field(strict=True, min_length=1, max_length=64, pattern=r"^[A-Za-z0-9_.@$-]+$")]
+
+
+class AccessSection(Section):
+    """Who may what on the local API (docs/decisions/0019).
+
+    `group`: who may use the socket beside our own user. `kiosk_users` may only send codes. Where
+    `technicians_file` is named, what opens a door or gives a cell away by hand needs the PIN of one of them.
+    """
+
+    group: UserName | None = None
+    kiosk_users: Annotated[list[UserName], Field(max_length=64)] = []
+    technicians_file: Annotated[str, Field(strict=True, min_length=1)] | None = None
+
+
 def _public_key(text: str) -> str:
     key_bytes(text)
     return text
@@ -275,6 +290,7 @@ class Settings(Section):
     paths: PathsSection = PathsSection()
     unlock: UnlockSection = UnlockSection()
     codes: CodesSection = CodesSection()
+    access: AccessSection = AccessSection()
     scanner: ScannerSection | None = None
     keypad: KeypadSection | None = None
     buses: Annotated[dict[Name, BusSection], Field(min_length=1)]

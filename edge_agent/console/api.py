@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from pydantic import Field
 from starlette.applications import Starlette
+from starlette.middleware import Middleware
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 from starlette.types import ExceptionHandler
 
+from edge_agent.console.access import PROVEN_ACTS, Access, Gate
 from edge_agent.console.bus_api import bus_routes
 from edge_agent.console.streams import read_body, server_sent
 from edge_agent.errors import Code, FieldViolation, Refusal
@@ -30,6 +32,8 @@ HTTP_STATUS = {
     Code.NOT_BUILT: 501,
     Code.OFFLINE: 503,
     Code.EXPIRED: 504,
+    Code.PERMISSION_DENIED: 403,
+    Code.UNAUTHENTICATED: 401,
 }
 """HTTP status for a refusal's code; 500 for the rest."""
 
@@ -53,6 +57,8 @@ class ConsolePort:
     desk: Desk
     report: Report
     buses: BusService | None = None
+    access: Access = field(default_factory=Access)
+    """Who may what."""
 
 
 def create_app(port: ConsolePort) -> Starlette:
@@ -74,17 +80,8 @@ def create_app(port: ConsolePort) -> Starlette:
 
     async def act(request: Request) -> Response:
         name, label = request.path_params["act"], request.path_params["label"]
-        match name:
-            case "clear":
-                return _answer(await desk.clear(label))
-            case "unblock":
-                return _answer(await desk.unblock(label))
-            case "tare":
-                return _answer(await desk.tare(label))
-            case "block":
-                body = await read_body(request, ReasonBody)
-                return _answer(await desk.block(label, body.reason))
-        raise Refusal(Code.NOT_BUILT, f"{name} is not built in this version")
+        actor = await port.access.actor(request, proven=name in PROVEN_ACTS)
+        return _answer(await _act(desk, name, label, actor, request))
 
     def shows(what: Callable[[], Any]) -> Callable[[Request], Awaitable[Response]]:
         async def show(_: Request) -> Response:
@@ -110,8 +107,27 @@ def create_app(port: ConsolePort) -> Starlette:
             Route("/v1/cells/{label}/{act}", act, methods=["POST"]),
             *([] if port.buses is None else bus_routes(port.buses)),
         ],
+        middleware=[Middleware(Gate, access=port.access)],
         exception_handlers=handlers,
     )
+
+
+async def _act(desk: Desk, name: str, label: str, actor: str, request: Request) -> Answer:
+    """What a technician does to a cell."""
+    match name:
+        case "clear":
+            return await desk.clear(label, actor)
+        case "unblock":
+            return await desk.unblock(label, actor)
+        case "tare":
+            return await desk.tare(label, actor)
+        case "block":
+            body = await read_body(request, ReasonBody)
+            return await desk.block(label, body.reason, actor)
+        case "open":
+            body = await read_body(request, ReasonBody)
+            return await desk.open_cell(label, body.reason, actor)
+    raise Refusal(Code.NOT_BUILT, f"{name} is not built in this version")
 
 
 def _limit(text: str) -> int:

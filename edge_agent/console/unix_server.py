@@ -14,6 +14,9 @@ from pathlib import Path
 
 import uvicorn
 from starlette.applications import Starlette
+from uvicorn.protocols.http.h11_impl import H11Protocol
+
+from edge_agent.console.access import state_of
 
 
 class _Server(uvicorn.Server):
@@ -24,8 +27,20 @@ class _Server(uvicorn.Server):
         yield
 
 
-def bind_socket(path: Path) -> socket.socket:
-    """A listening Unix socket that only our user and group may use; an old one at its place is replaced."""
+class _Protocol(H11Protocol):
+    """Puts into the state of every request whose process has made its connection: uvicorn does not say."""
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        """See `asyncio.BaseProtocol.connection_made`."""
+        super().connection_made(transport)
+        self.app_state = {**self.app_state, **state_of(transport.get_extra_info("socket"))}
+
+
+def bind_socket(path: Path, group: int | None = None) -> socket.socket:
+    """A listening Unix socket that only our user and our group, or the one given, may use.
+
+    An old one at its place is replaced.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     _take_away(path)
     listener = socket.socket(socket.AF_UNIX)
@@ -34,6 +49,8 @@ def bind_socket(path: Path) -> socket.socket:
         listener.bind(str(path))
     finally:
         os.umask(before)
+    if group is not None:
+        os.chown(path, -1, group)
     listener.listen()
     return listener
 
@@ -43,11 +60,11 @@ def _take_away(path: Path) -> None:
         path.unlink()
 
 
-async def serve(app: Starlette, path: Path) -> None:
+async def serve(app: Starlette, path: Path, group: int | None = None) -> None:
     """Serves an application until cancelled, then takes the socket away."""
-    listener = bind_socket(path)
+    listener = bind_socket(path, group)
     config = uvicorn.Config(
-        app, lifespan="off", log_config=None, access_log=False, timeout_graceful_shutdown=1
+        app, http=_Protocol, lifespan="off", log_config=None, access_log=False, timeout_graceful_shutdown=1
     )
     server = _Server(config)
     task = asyncio.create_task(server.serve(sockets=[listener]), name="uvicorn")

@@ -289,7 +289,7 @@ class JournalStore:
     def _write_records(self, batch: Batch) -> None:
         execute = self._writer.executemany
         execute(
-            "INSERT INTO unlock VALUES (NULL, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            "INSERT INTO unlock VALUES (NULL, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
             [_unlock_row(after, record) for after, record in batch.unlocks],
         )
         execute("INSERT INTO outbox (sequence, body) VALUES (?, ?)", batch.events)
@@ -441,6 +441,7 @@ _LEDGER = (
     "reason",
     "pulsed",
     "after_sequence",
+    "actor",
 )
 
 
@@ -463,4 +464,4 @@ def _reservation_row(reservation: Reservation, live: int) -> tuple[str, int, str
 
 def _unlock_row(after_sequence: int, u: UnlockRecord) -> tuple[Any, ...]:
     who = (u.unlock_id, u.attempt, u.cell, u.reservation_id, u.purpose, u.source, u.request_key)
-    return (*who, u.at.boottime_ns, u.at.wall_s, u.outcome, u.reason, u.pulsed, after_sequence)
+    return (*who, u.at.boottime_ns, u.at.wall_s, u.outcome, u.reason, u.pulsed, after_sequence, u.actor)

@@ -70,6 +70,9 @@ class EventDetail(Body):
     severity: Severity | None = None
     alarm: Alarm | None = None
     device: str | None = None
+    actor: str | None = None
+    """The name of the technician who did it at the machine. An OPEN_DOOR_FULFILLED with a name and without a
+    reservation is a technician's opening; `description` says why."""
 
 
 DETAIL_KEY: dict[EventType, str] = {

@@ -55,6 +55,7 @@ from edge_agent.statemachine.inputs import (
     Condition,
     EnterCode,
     Input,
+    OpenCell,
     OpenFor,
     RequestMaintenance,
     Reserve,
@@ -393,26 +394,34 @@ class Desk:
         log.info("entry at the kiosk refused", reason=answer.refusal.message)
         return replace(answer, refusal=not_valid())
 
-    async def clear(self, cell: str) -> Answer:
+    async def open_cell(
+        self, cell: str, reason: str, actor: str = "", purpose: Purpose = Purpose.TECHNICIAN
+    ) -> Answer:
+        """A technician opens a cell, or tests its lock, to the outcome. `actor`: his name, as in all acts."""
+        key = self._local_key()
+        given = OpenCell(key, cell, reason, self._ids.unique("unl"), actor, purpose)
+        return await self._submit_local(key, given)
+
+    async def clear(self, cell: str, actor: str = "") -> Answer:
         """A technician has looked into the cell."""
         key = self._local_key()
-        return await self._submit_local(key, Clear(key, cell, Source.MACHINE))
+        return await self._submit_local(key, Clear(key, cell, Source.MACHINE, actor=actor))
 
-    async def block(self, cell: str, reason: str) -> Answer:
+    async def block(self, cell: str, reason: str, actor: str = "") -> Answer:
         """A technician takes a cell out of allocation."""
         key = self._local_key()
-        return await self._submit_local(key, BlockCell(key, cell, reason, Source.MACHINE))
+        return await self._submit_local(key, BlockCell(key, cell, reason, Source.MACHINE, actor=actor))
 
-    async def unblock(self, cell: str) -> Answer:
+    async def unblock(self, cell: str, actor: str = "") -> Answer:
         """A technician gives a blocked cell back."""
         key = self._local_key()
-        return await self._submit_local(key, UnblockCell(key, cell, Source.MACHINE))
+        return await self._submit_local(key, UnblockCell(key, cell, Source.MACHINE, actor=actor))
 
-    async def tare(self, cell: str) -> Answer:
+    async def tare(self, cell: str, actor: str = "") -> Answer:
         """A technician says that a cell is empty: what its scale shows now is nothing from now on."""
         key = self._local_key()
         self.weigh(cell)
-        return await self._submit_local(key, Tare(key, cell, Source.MACHINE))
+        return await self._submit_local(key, Tare(key, cell, Source.MACHINE, actor=actor))
 
     def _local_key(self) -> str:
         self._local_numbers += 1

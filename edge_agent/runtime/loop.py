@@ -29,6 +29,7 @@ from edge_agent.statemachine.inputs import (
     Condition,
     EnterCode,
     Input,
+    OpenCell,
     OpenFor,
     Reserve,
     Tick,
@@ -117,7 +118,7 @@ class LockerLoop:
         taken: Callable[[], None] | None = None,
     ) -> None:
         """Queues an input. `request` goes into the inbox with it; `taken` is called once it is committed."""
-        if isinstance(given, OpenFor | EnterCode):
+        if isinstance(given, OpenFor | OpenCell | EnterCode):
             self._door_work = True
             self.on_door_work(True)
         self._items.append(_Item(given, request, taken))

@@ -253,9 +253,12 @@ def _row(row: dict[str, Any]) -> dict[str, Any]:
             "cell": (detail.get("cell") or {}).get("description"),
             "reservation_id": body.get("reservation_id"),
             "source": detail.get("source_type"),
+            "actor": detail.get("actor"),
             "request_id": body.get("request_id"),
             "detail": {
-                k: v for k, v in detail.items() if k not in ("cell", "machine", "source_type", "request_id")
+                k: v
+                for k, v in detail.items()
+                if k not in ("cell", "machine", "source_type", "request_id", "actor")
             },
             "sent": row["sent"],
         }
@@ -265,8 +268,9 @@ def _row(row: dict[str, Any]) -> dict[str, Any]:
         "at": rfc3339(row["wall_s"]),
         "what": "INTENT" if row["outcome"] is None else row["outcome"],
         "cell": row["cell"],
-        "reservation_id": row["reservation_id"],
+        "reservation_id": row["reservation_id"] or None,
         "source": row["source"],
+        "actor": row["actor"] or None,
         "request_id": row["request_id"] if row["source"] == "SOURCE_TYPE_API" else None,
         "unlock_id": row["unlock_id"],
         "attempt": row["attempt"],

@@ -139,6 +139,7 @@ class Views:
             severity=fact.severity,
             alarm=fact.alarm,
             device=fact.device,
+            actor=fact.actor,
         )
         reservation = fact.reservation
         body: dict[str, Any] = {

@@ -178,7 +178,9 @@ def find(turn: Turn, label: str) -> Cell:
     return cell
 
 
-def block(turn: Turn, label: str, reason: str, ticket_id: str | None, source: Source) -> None:
+def block(
+    turn: Turn, label: str, reason: str, ticket_id: str | None, source: Source, actor: str = ""
+) -> None:
     """Takes a cell out of allocation until it is unblocked. A parcel in it stays reachable.
 
     Raises `Refusal`: code 5 for an unknown cell, 9 where it is blocked already.
@@ -186,18 +188,18 @@ def block(turn: Turn, label: str, reason: str, ticket_id: str | None, source: So
     cell = find(turn, label)
     if _flag(cell, Flag.BLOCKED, FlagTrigger.BLOCK):
         turn.change_cell(label, blocked=Block(reason, ticket_id))
-        turn.tell_cell(label, CellCause.BLOCKED, reason=reason, source=source)
+        turn.tell_cell(label, CellCause.BLOCKED, reason=reason, source=source, actor=actor)
 
 
-def unblock(turn: Turn, label: str, source: Source) -> None:
+def unblock(turn: Turn, label: str, source: Source, actor: str = "") -> None:
     """Takes blocked off. Raises `Refusal`: code 5 for an unknown cell, 9 where it is not blocked."""
     cell = find(turn, label)
     if not _flag(cell, Flag.BLOCKED, FlagTrigger.UNBLOCK):
         turn.change_cell(label, blocked=None)
-        turn.tell_cell(label, CellCause.UNBLOCKED, source=source)
+        turn.tell_cell(label, CellCause.UNBLOCKED, source=source, actor=actor)
 
 
-def clear(turn: Turn, label: str, source: Source, *, freed: bool = False) -> None:
+def clear(turn: Turn, label: str, source: Source, *, freed: bool = False, actor: str = "") -> None:
     """Somebody looked: frees a cell that awaits clean-up or inspection and takes faulty off.
 
     `freed`: the clearing has just ended the reservation that held it.
@@ -210,7 +212,7 @@ def clear(turn: Turn, label: str, source: Source, *, freed: bool = False) -> Non
     moved = cell if freed and cell.status is CellStatus.IDLE else move(turn, label, CellTrigger.CLEARED)
     if not _flag(moved, Flag.FAULTY, FlagTrigger.CLEARED):
         turn.change_cell(label, faulty=None, worn=False)
-    turn.tell_cell(label, CellCause.CLEARED, source=source)
+    turn.tell_cell(label, CellCause.CLEARED, source=source, actor=actor)
     for alarm in FAULT_ALARMS:
         turn.clear_alarm(alarm, label, cell=label)
 

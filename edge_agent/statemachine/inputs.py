@@ -59,6 +59,18 @@ class EnterCode:
 
 
 @dataclass(frozen=True, slots=True)
+class OpenCell:
+    """A technician opens a cell, or tests its lock (`purpose` SELF_TEST), for the reason given."""
+
+    request_key: str
+    cell: str
+    reason: str
+    unlock_id: str
+    actor: str = ""
+    purpose: Purpose = Purpose.TECHNICIAN
+
+
+@dataclass(frozen=True, slots=True)
 class Cancel:
     """Give a reservation up before anything was dropped off. `ended`, `expires_ns`: see `OpenFor`."""
 
@@ -101,6 +113,8 @@ class BlockCell:
     reason: str
     source: Source = Source.API
     expires_ns: int | None = None
+    actor: str = ""
+    """The name of the technician whose act it is."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,6 +125,7 @@ class UnblockCell:
     cell: str
     source: Source = Source.API
     expires_ns: int | None = None
+    actor: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,6 +136,7 @@ class Clear:
     cell: str
     source: Source = Source.MACHINE
     expires_ns: int | None = None
+    actor: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,6 +147,7 @@ class Tare:
     cell: str
     source: Source = Source.MACHINE
     expires_ns: int | None = None
+    actor: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -216,6 +233,7 @@ class Tick:
 Command = (
     Reserve
     | OpenFor
+    | OpenCell
     | EnterCode
     | Cancel
     | Abandon

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from edge_agent.errors import InvariantBroken
-from edge_agent.model import CellStatus, Reservation, ReservationStatus
+from edge_agent.model import BY_HAND, CellStatus, Reservation, ReservationStatus
 from edge_agent.statemachine.cell import AWAITING
 from edge_agent.statemachine.state import Layout, LockerState
 
@@ -26,7 +26,7 @@ JOINT = {
     "concurrent unlocks": "At most `max_concurrent_unlocks` are at work; the others queue in order and are "
     "judged again when their turn comes.",
     "own parcel": "An unlock is only ever at work for the reservation that holds the cell, or that had it "
-    "last while nobody got it since.",
+    "last while nobody got it since; or a technician opens the cell by hand.",
     "last tenant": "Only a completed reservation is remembered as a cell's last, and only until the cell is "
     "given again.",
 }
@@ -115,7 +115,7 @@ def _check_tickets(state: LockerState, layout: Layout) -> None:
         holder = state.cells[ticket.cell].reservation_id
         if holder is None and ticket.cell in state.former:
             holder = state.former[ticket.cell].reservation_id
-        own = holder == ticket.reservation_id
+        own = holder == ticket.reservation_id or ticket.purpose in BY_HAND
         _demand(own, "own parcel", f"an unlock of cell {ticket.cell} for another's parcel")
     many = state.active_unlocks() <= layout.max_concurrent_unlocks
     _demand(many, "concurrent unlocks", "more locks at work than allowed")

@@ -41,6 +41,7 @@ from edge_agent.statemachine.inputs import (
     DoorsSeen,
     EnterCode,
     Input,
+    OpenCell,
     OpenFor,
     PulseDone,
     RequestMaintenance,
@@ -72,6 +73,8 @@ def step(state: LockerState, layout: Layout, given: Input, now: Instant) -> Step
             _reserve(turn, given)
         case OpenFor():
             _open_for(turn, given)
+        case OpenCell():
+            _open_cell(turn, given)
         case EnterCode():
             _enter_code(turn, given)
         case Cancel():
@@ -209,6 +212,24 @@ def _open_for(turn: Turn, given: OpenFor) -> None:
     unlocking.accept(turn, ticket)
 
 
+def _open_cell(turn: Turn, given: OpenCell) -> None:
+    """A technician's wish is about the cell; whose parcel lies in it makes no difference."""
+    cell.find(turn, given.cell)
+    ticket = Ticket(
+        unlock_id=given.unlock_id,
+        reservation_id="",
+        cell=given.cell,
+        purpose=given.purpose,
+        source=Source.MACHINE,
+        stage="waiting",
+        expires_ns=turn.now.boottime_ns + ENTRY_LIFE_NS,
+        request_key=given.request_key,
+        reason=given.reason,
+        actor=given.actor,
+    )
+    unlocking.accept(turn, ticket)
+
+
 def _enter_code(turn: Turn, given: EnterCode) -> None:
     """Whatever opens nothing says only "not valid" and is counted; a resting keypad looks at nothing."""
     way: guessing.Way = "digits" if parse_qr(given.text) is None else "qr"
@@ -241,7 +262,7 @@ def _enter_code(turn: Turn, given: EnterCode) -> None:
 
 
 ENTRY_LIFE_NS = 30 * 10**9
-"""How long an entry at the kiosk may act: then whoever made it has gone."""
+"""How long an entry at the kiosk, or a technician's act, may act: then whoever made it has gone."""
 LIKE = {Trigger.CANCEL: "cancelled", Trigger.ABANDON: "abandoned"}
 
 
@@ -285,15 +306,15 @@ def _look_after(turn: Turn, given: BlockCell | UnblockCell | Clear | Tare) -> No
     tare_g = None
     match given:
         case BlockCell():
-            cell.block(turn, given.cell, given.reason, None, given.source)
+            cell.block(turn, given.cell, given.reason, None, given.source, given.actor)
         case UnblockCell():
-            cell.unblock(turn, given.cell, given.source)
+            cell.unblock(turn, given.cell, given.source, given.actor)
         case Clear():
             holder = None if found.reservation_id is None else turn.reservations[found.reservation_id]
             freed = holder is not None and apply(turn, holder, Trigger.CLEARED, source=given.source)
-            cell.clear(turn, given.cell, given.source, freed=bool(freed))
+            cell.clear(turn, given.cell, given.source, freed=bool(freed), actor=given.actor)
         case Tare():
-            tare_g = weight.tare(turn, given.cell, given.source)
+            tare_g = weight.tare(turn, given.cell, given.source, given.actor)
     turn.answer(given.request_key, cell=given.cell, tare_g=tare_g)
 
 

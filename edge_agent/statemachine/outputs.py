@@ -103,6 +103,8 @@ class Fact:
     severity: Severity | None = None
     alarm: Alarm | None = None
     device: str | None = None
+    actor: str | None = None
+    """The name of the technician who did it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,6 +143,8 @@ class UnlockRecord:
     """Of an outcome: whether a pulse was given; None where nobody knows, and of an intent."""
     reason: str = ""
     """Why, in the words of who asked."""
+    actor: str = ""
+    """The name of the technician whose act it is."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -135,6 +135,7 @@ class Turn:
         reason: str | None = None,
         source: Source = Source.MACHINE,
         reservation: Reservation | None = None,
+        actor: str = "",
     ) -> None:
         """Tells how a cell stands now, and why that changed."""
         cell = self.cells[label]
@@ -148,6 +149,7 @@ class Turn:
             cause=cause,
             reason=reason,
             source=source,
+            actor=actor or None,
         )
 
     def answer(
@@ -178,6 +180,7 @@ class Turn:
                 outcome=outcome,
                 pulsed=pulsed,
                 reason=ticket.reason,
+                actor=ticket.actor,
             )
         )
 

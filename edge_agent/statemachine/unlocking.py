@@ -11,7 +11,9 @@ from typing import Any
 
 from edge_agent.errors import Code, Refusal
 from edge_agent.model import (
+    BY_HAND,
     Alarm,
+    CellStatus,
     Door,
     Purpose,
     Reservation,
@@ -47,7 +49,7 @@ def accept(turn: Turn, ticket: Ticket) -> None:
     An open-door is answered at once; its outcome becomes an event.
     """
     reservation = _judge(turn, ticket)
-    if ticket.purpose is Purpose.DROPOFF and reservation.first_dropoff is None:
+    if reservation is not None and ticket.purpose is Purpose.DROPOFF and reservation.first_dropoff is None:
         turn.change_reservation(reservation, first_dropoff=turn.now)
     if ticket.purpose is Purpose.OPEN_DOOR and ticket.request_key is not None:
         accepted = (ticket.echo_id or ticket.request_key, turn.now)
@@ -70,14 +72,22 @@ def promote(turn: Turn) -> None:
         except Refusal as refusal:
             give_up(turn, ticket, refusal)
             continue
-        ticket = turn.change_ticket(ticket, stage="reading", cell=reservation.cell)
-        turn.effects.append(ReadDoor(ticket.unlock_id, reservation.cell))
+        label = ticket.cell if reservation is None else reservation.cell
+        ticket = turn.change_ticket(ticket, stage="reading", cell=label)
+        turn.effects.append(ReadDoor(ticket.unlock_id, label))
 
 
-def _judge(turn: Turn, ticket: Ticket) -> Reservation:
-    """The reservation that the ticket may open for now. Raises `Refusal`."""
+def _judge(turn: Turn, ticket: Ticket) -> Reservation | None:
+    """The reservation that the ticket may open for now; None where it is opened by hand. Raises `Refusal`."""
     if ticket.expires_ns is not None and turn.now.boottime_ns > ticket.expires_ns:
         raise Refusal(Code.EXPIRED, "the command expired before its turn came")
+    if ticket.purpose in BY_HAND:
+        refuse_while_busy(turn, ticket.cell, but=ticket.unlock_id)
+        place = turn.cells[ticket.cell]
+        if ticket.purpose is Purpose.SELF_TEST and place.status is not CellStatus.IDLE:
+            why = f"cell {place.label} is {place.status}: only a free one is tested"
+            raise Refusal(Code.NOT_ALLOWED, why)
+        return None
     reservation = holder(turn, ticket)
     if reservation is None:
         raise Refusal(Code.NOT_ALLOWED, "the reservation ended before its turn came")
@@ -87,7 +97,10 @@ def _judge(turn: Turn, ticket: Ticket) -> Reservation:
 
 
 def holder(turn: Turn, ticket: Ticket) -> Reservation | None:
-    """The reservation a ticket is for; one that is over only while nobody else got its cell."""
+    """The reservation a ticket is for; one that is over only while nobody else got its cell. None where it
+    is opened by hand."""
+    if ticket.purpose in BY_HAND:
+        return None
     try:
         return live(turn, ticket.reservation_id, None, WISH[ticket.purpose])
     except Refusal:
@@ -132,6 +145,9 @@ def _tell(
     recovered: bool = False,
 ) -> None:
     """The outcome for whoever waits for it: an answer, or the event of an open-door."""
+    if ticket.purpose in BY_HAND:
+        _tell_by_hand(turn, ticket, outcome, refusal, recovered=recovered)
+        return
     if ticket.request_key is None:
         return
     if ticket.purpose is not Purpose.OPEN_DOOR:
@@ -152,6 +168,24 @@ def _tell(
     )
 
 
+def _tell_by_hand(
+    turn: Turn, ticket: Ticket, outcome: UnlockOutcome, refusal: Refusal | None, *, recovered: bool
+) -> None:
+    """The outcome of a technician's opening: an answer if he still waits, and in any case one event."""
+    turn.answer(ticket.request_key, cell=None if refusal is not None else ticket.cell, refusal=refusal)
+    if not ticket.told:
+        turn.tell(
+            FactKind.OPEN_DOOR_FULFILLED,
+            cell=ticket.cell,
+            source=ticket.source,
+            outcome=outcome,
+            reason=None if refusal is None else refusal.message,
+            description=ticket.reason,
+            actor=ticket.actor or None,
+            recovered=recovered,
+        )
+
+
 def door_read(turn: Turn, unlock_id: str, door: Door) -> None:
     """The fresh reading has come: conclude, or journal the intent for the first pulse."""
     ticket = turn.tickets.get(unlock_id)
@@ -168,7 +202,8 @@ def door_read(turn: Turn, unlock_id: str, door: Door) -> None:
     if door is Door.OPEN:
         conclude(turn, ticket, UnlockOutcome.ALREADY_OPEN)
     elif door is Door.UNKNOWN:
-        if not _move_on(turn, ticket, reservation, UnlockOutcome.UNKNOWN):
+        moved_on = reservation is not None and _move_on(turn, ticket, reservation, UnlockOutcome.UNKNOWN)
+        if not moved_on:
             conclude(turn, ticket, UnlockOutcome.UNKNOWN)
     else:
         _intend(turn, ticket)
@@ -300,7 +335,7 @@ def _move_on(turn: Turn, ticket: Ticket, reservation: Reservation, outcome: Unlo
 
 def _leave_unresolved(turn: Turn, ticket: Ticket) -> None:
     """A pulse was given and nobody can see what it did: tell so, and let the next reading decide."""
-    turn.change_ticket(ticket, stage="unresolved", request_key=None)
+    turn.change_ticket(ticket, stage="unresolved", request_key=None, told=ticket.purpose in BY_HAND)
     cells.doubt(turn, ticket.cell)
     _tell(turn, ticket, UnlockOutcome.UNKNOWN, refusal=_failed(ticket, UnlockOutcome.UNKNOWN))
     promote(turn)
@@ -368,9 +403,18 @@ def _opened(
             wear.note_opening(turn, ticket, maintenance_id(ticket, ticket.cell))
     if reservation is not None and reservation.to_be_weighed:
         reservation = turn.change_reservation(reservation, to_be_weighed=False)
+    if ticket.purpose in BY_HAND:
+        _weighed_no_more(turn, ticket.cell)
     if reservation is None or ticket.purpose is Purpose.OPEN_DOOR:
         return reservation
     return _granted(turn, reservation, ticket.purpose, ticket.source, _event_key(ticket), recovered=recovered)
+
+
+def _weighed_no_more(turn: Turn, label: str) -> None:
+    """A drop-off that waits for its scale waits until the door is closed again."""
+    reservation_id = turn.cells[label].reservation_id
+    if reservation_id is not None and turn.reservations[reservation_id].to_be_weighed:
+        turn.change_reservation(turn.reservations[reservation_id], to_be_weighed=False)
 
 
 def _granted(

@@ -110,7 +110,7 @@ def begin_anew(turn: Turn) -> None:
             turn.clear_alarm(standing.alarm, standing.place, cell=label)
 
 
-def tare(turn: Turn, label: str, source: Source) -> int:
+def tare(turn: Turn, label: str, source: Source, actor: str = "") -> int:
     """Takes what the scale of a free, closed cell shows as nothing from now on; returns its reading in grams.
 
     Raises `Refusal` with code 9 where the cell has no scale or is not free, its door is not seen closed, its
@@ -134,7 +134,7 @@ def tare(turn: Turn, label: str, source: Source) -> int:
         raise Refusal(Code.NOT_ALLOWED, f"cell {label}: {too_much}")
     turn.change_cell(label, mass_g=0, empty=True, tare_g=reading_g, drift_g=0)
     told = f"{cell.mass_g} g more are nothing now: {reading_g} g in all"
-    turn.tell_cell(label, CellCause.TARED, reason=told, source=source)
+    turn.tell_cell(label, CellCause.TARED, reason=told, source=source, actor=actor)
     turn.clear_alarm(Alarm.SENSOR_FAULT, _place(label, ZERO), cell=label)
     return reading_g
 

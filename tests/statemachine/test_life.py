@@ -30,6 +30,7 @@ from edge_agent.statemachine.inputs import (
 from edge_agent.statemachine.locker import next_due_ns
 from edge_agent.statemachine.outputs import Answer, FactKind, PulseLock
 from edge_agent.statemachine.state import Layout
+from edge_agent.statemachine.unlocking import WISH
 from tests.support.core import SMALL, Core, specs
 
 
@@ -138,7 +139,7 @@ def test_a_forced_door_makes_no_dropoff() -> None:
 
 
 @pytest.mark.behaviour("reservation-11", "opening-01", "opening-15", "alarms-05")
-@pytest.mark.parametrize("purpose", list(Purpose))
+@pytest.mark.parametrize("purpose", list(WISH))
 def test_no_movement_after_all_attempts_is_a_jam(purpose: Purpose) -> None:
     core = Core()
     reservation = core.dropped_off()

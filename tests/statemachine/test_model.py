@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule
 
 from edge_agent.errors import Refusal
-from edge_agent.model import Door, Instant, Packaging, Purpose, Severity
+from edge_agent.model import BY_HAND, Door, Instant, Packaging, Purpose, Severity
 from edge_agent.model import ReservationStatus as S
 from edge_agent.statemachine.inputs import (
     Abandon,
@@ -32,6 +32,7 @@ from edge_agent.statemachine.inputs import (
     DoorsSeen,
     EnterCode,
     Input,
+    OpenCell,
     OpenFor,
     PulseDone,
     RequestMaintenance,
@@ -42,12 +43,14 @@ from edge_agent.statemachine.inputs import (
     Weighed,
 )
 from edge_agent.statemachine.locker import next_due_ns, step
-from edge_agent.statemachine.outputs import Fact, FactKind, PulseLock, ReadDoor, Weigh
+from edge_agent.statemachine.outputs import PulseLock, ReadDoor, Weigh
 from edge_agent.statemachine.state import Layout
 from edge_agent.statemachine.turn import Step
+from edge_agent.statemachine.unlocking import WISH
 from tests.support.core import SMALL, Core, specs
 from tests.support.model import No, Parcel
 from tests.support.observed import Model
+from tests.support.telling import is_wear, told
 from tests.support.watch import Watch, differing, snapshot
 
 EFFORT = os.environ.get("CORE_EFFORT", "")
@@ -76,32 +79,9 @@ usually = st.sampled_from([True, True, True, False])
 mostly_closed = st.sampled_from([Door.CLOSED, Door.CLOSED, Door.CLOSED, Door.OPEN, Door.UNKNOWN])
 
 
-def told(fact: Fact) -> tuple[object, ...]:
-    """A fact as the model says it."""
-    rid = None if fact.reservation is None else fact.reservation.reservation_id
-    source = fact.source.removeprefix("SOURCE_TYPE_")
-    match fact.kind:
-        case FactKind.DROPOFF | FactKind.PICKUP | FactKind.PICKUP_FAILED:
-            return fact.kind, rid, fact.cell, source, fact.recovered
-        case FactKind.OPEN_DOOR_FULFILLED:
-            return fact.kind, rid, fact.outcome, fact.request_key
-        case FactKind.MAINTENANCE_REQUESTED:
-            return fact.kind, fact.cell
-        case FactKind.CELL_STATUS_CHANGED:
-            return fact.kind, fact.cell, fact.cause, fact.status
-        case FactKind.ALARM_RAISED | FactKind.ALARM_CLEARED:
-            return fact.kind, fact.alarm, "/".join(part for part in (fact.cell, fact.device) if part)
-    return fact.kind, rid, fact.cell
-
-
 def later(now: Instant, seconds: float) -> Instant:
     """Some seconds on, by both clocks."""
     return replace(now, boottime_ns=now.boottime_ns + round(seconds * 1e9), wall_s=now.wall_s + seconds)
-
-
-def is_wear(fact: Fact) -> bool:
-    """Whether a lock is said to have become slow, which the model does not predict."""
-    return fact.kind is FactKind.MAINTENANCE_REQUESTED and fact.severity is Severity.MEDIUM
 
 
 def expected(predict: Callable[[], object]) -> frozenset[int]:
@@ -272,7 +252,7 @@ class Lives(RuleBasedStateMachine):
         granted = self.play(given, lambda: self.model.ask(key, parcel.rid, purpose, uid, expires_ns))
         return uid if granted else None
 
-    @rule(which=some, purpose=st.sampled_from(Purpose), life_s=st.sampled_from([30, 30, 4, -1]))
+    @rule(which=some, purpose=st.sampled_from(list(WISH)), life_s=st.sampled_from([30, 30, 4, -1]))
     def wish(self, which: int, purpose: Purpose, life_s: float) -> None:
         self.ask(self.pick(which), purpose, life_s)
 
@@ -401,6 +381,21 @@ class Lives(RuleBasedStateMachine):
     def helped(self, which: int, closes: bool, polled: bool) -> None:
         """A whole opening for support."""
         self.opens(self.ask(self.pick(which), Purpose.OPEN_DOOR, 30) or "", closes, polled)
+
+    @rule(
+        label=st.sampled_from([*LABELS, *LABELS, "Z9"]),
+        purpose=st.sampled_from(sorted(BY_HAND)),
+        goes_on=usually,
+        closes=usually,
+        polled=st.booleans(),
+    )
+    def by_hand(self, label: str, purpose: Purpose, goes_on: bool, closes: bool, polled: bool) -> None:
+        """A technician opens a cell, or tests it."""
+        key, uid = self.core.key(), self.uid()
+        given = OpenCell(key, label, "why", uid, "bob", purpose)
+        granted = self.play(given, lambda: self.model.by_hand(key, label, purpose, uid, "bob"))
+        if granted and goes_on:
+            self.opens(uid, closes, polled)
 
     def opens(self, uid: str, closes: bool, polled: bool) -> None:
         """The door opens at the first pulse."""

@@ -29,6 +29,7 @@ from edge_agent.statemachine.inputs import (
     DoorsSeen,
     EnterCode,
     Input,
+    OpenCell,
     OpenFor,
     PulseDone,
     RequestMaintenance,
@@ -36,15 +37,15 @@ from edge_agent.statemachine.inputs import (
     UnblockCell,
 )
 from edge_agent.statemachine.outputs import PulseLock
-from tests.statemachine.test_model import told
 from tests.support.core import SMALL, Core
 from tests.support.mirror import mirrored
 from tests.support.model import FULL, GRANTED, NOT_NOW, Codes, No
 from tests.support.observed import Model
 from tests.support.situations import LABEL, NOBODY, SITUATIONS, Situation, locker
+from tests.support.telling import told
 
 PURPOSES = {"drop-off": Purpose.DROPOFF, "pick-up": Purpose.PICKUP, "open-door": Purpose.OPEN_DOOR}
-OPENING = {*PURPOSES, "drop-off code", "pick-up code"}
+OPENING = {*PURPOSES, "drop-off code", "pick-up code", "by hand"}
 COMMANDS = (
     "reserve",
     "reserve another",
@@ -57,6 +58,7 @@ COMMANDS = (
     "block",
     "unblock",
     "clear",
+    "by hand",
 )
 PAIRS = [pytest.param(a, b, id=f"{a}, then {b}") for a, b in product(COMMANDS, COMMANDS)]
 FATES = {
@@ -133,6 +135,8 @@ class Foreseen:
             model.give_up(key, rid, S.CANCELLED if name == "cancel" else S.ABANDONED)
         elif name == "clear":
             model.clear(key, LABEL)
+        elif name == "by hand":
+            model.by_hand(key, LABEL, Purpose.TECHNICIAN, f"unl-{key}")
         elif name == "maintain and block":
             model.maintenance(key, LABEL, True)
         else:
@@ -212,6 +216,7 @@ class Real:
             "cancel": Cancel(key, rid, ended=over),
             "abandon": Abandon(key, rid, ended=over),
             "clear": Clear(key, LABEL),
+            "by hand": OpenCell(key, LABEL, "why", f"unl-{key}"),
             "maintain and block": RequestMaintenance(key, "m", "d", Severity.LOW, LABEL, block=True),
             "block": BlockCell(key, LABEL, "b"),
             "unblock": UnblockCell(key, LABEL),
@@ -285,7 +290,8 @@ def legal(situation: Situation, fate: str, first: str, second: str, at_once: boo
     alone = foresee(situation, fate, first)
     if at_once and alone.model.tries:
         alone.carry_through()
-        alone.verdicts["second"] = frozenset({FULL if second == "reserve another" else NOT_NOW})
+        busy = {"reserve another": {FULL}, "reserve": {FULL, NOT_NOW}}
+        alone.verdicts["second"] = frozenset(busy.get(second, {NOT_NOW}))
         yield alone.course()
 
 

@@ -9,6 +9,7 @@ import pytest
 from edge_agent.model import Alarm, CellStatus, Door, Purpose, ReservationStatus, UnlockOutcome
 from edge_agent.statemachine.inputs import DoorRead, DoorsSeen, Tick
 from edge_agent.statemachine.outputs import FactKind
+from edge_agent.statemachine.unlocking import WISH
 from tests.support.core import Core
 
 
@@ -36,7 +37,7 @@ def test_a_dropoff_door_still_open_waits_for_its_closing() -> None:
 
 
 @pytest.mark.behaviour("time-10", "time-11", "time-12")
-@pytest.mark.parametrize("purpose", list(Purpose))
+@pytest.mark.parametrize("purpose", list(WISH))
 @pytest.mark.parametrize("door", [Door.OPEN, Door.CLOSED, Door.UNKNOWN])
 def test_an_intent_without_outcome_is_never_pulsed_again(purpose: Purpose, door: Door) -> None:
     core = Core()

@@ -34,6 +34,7 @@ from edge_agent.statemachine.inputs import (
     DoorRead,
     DoorsSeen,
     Input,
+    OpenCell,
     OpenFor,
     PulseDone,
     RequestMaintenance,
@@ -242,7 +243,8 @@ def inputs(core: Core, reservation: Reservation) -> list[Input]:
     found += [RequestMaintenance("k", "m", "d", Severity.LOW, LABEL, block=True)]
     for label in (LABEL, "C01", "Z9"):
         found += [BlockCell("k", label, "r"), UnblockCell("k", label), Clear("k", label)]
-        found += [Tare("k", label)]
+        found += [Tare("k", label), OpenCell("k", label, "r", f"unl-{label}", "bob")]
+        found += [OpenCell("k", label, "r", f"unl-test-{label}", purpose=Purpose.SELF_TEST)]
     for door in Door:
         found += [DoorsSeen({LABEL: door}), DoorsSeen({LABEL: door, "C01": Door.OPEN})]
         found += [Boot({}), Boot({LABEL: door, "C01": Door.CLOSED})]

@@ -16,6 +16,7 @@ from edge_agent.statemachine.inputs import (
     DoorsSeen,
     EnterCode,
     Input,
+    OpenCell,
     OpenFor,
     PulseDone,
     Reserve,
@@ -183,7 +184,7 @@ class Core:
             done = self.feed(PulseDone(look.unlock_id, attempt, Door.CLOSED))
         return done
 
-    def opens(self, wish: OpenFor | EnterCode) -> Answer:
+    def opens(self, wish: OpenFor | OpenCell | EnterCode) -> Answer:
         """The whole unlock: fresh reading, pulse, the door springs open."""
         first = self.feed(wish)
         looks = [effect for effect in first.effects if isinstance(effect, ReadDoor)]

@@ -92,7 +92,7 @@ class Model(Locker):
             self.doubt(t.cell)
             self.say(t, INTERNAL)
             self.tell_open_door(t, "UNKNOWN")
-            t.key = None
+            t.key, t.told = None, True
             self.next_turns()
         else:
             self.not_moved(t)

@@ -89,8 +89,8 @@ class KnownClock:
         return replace(self._clock.now(), synced=self.synced)
 
 
-def machine_file(folder: Path, mqtt: dict[str, Any]) -> Path:
-    """The file of the smallest machine, with this `[mqtt]`."""
+def machine_file(folder: Path, mqtt: dict[str, Any], access: dict[str, Any] | None = None) -> Path:
+    """The file of the smallest machine, with this `[mqtt]` and `[access]`."""
     document = tomllib.loads((CONFIG / "tiny.toml").read_text(encoding="utf-8"))
     document["machine"]["machine_id"] = "m1"
     document["mqtt"] = mqtt
@@ -99,6 +99,8 @@ def machine_file(folder: Path, mqtt: dict[str, Any]) -> Path:
         "socket": str(folder / "agent.sock"),
         "profiles": str(CONFIG / "devices"),
     }
+    if access is not None:
+        document["access"] = access
     document.pop("scanner", None)
     file = folder / "machine.toml"
     file.write_text(tomli_w.dumps(document), encoding="utf-8")
@@ -107,18 +109,27 @@ def machine_file(folder: Path, mqtt: dict[str, Any]) -> Path:
 
 @asynccontextmanager
 async def real_site(
-    folder: Path, mqtt: dict[str, Any], *, synced: bool = False, **ports_changed: Any
+    folder: Path,
+    mqtt: dict[str, Any],
+    *,
+    synced: bool = False,
+    access: dict[str, Any] | None = None,
+    **ports_changed: Any,
 ) -> AsyncIterator[RealSite]:
-    """Runs the daemon for the length of a `with`; its link looks at its files often."""
-    settings = load_settings(machine_file(folder, mqtt))
+    """Runs the daemon for the length of a `with`; its link looks at its files often.
+
+    With `access` it serves its local API at `agent.sock` of the folder.
+    """
+    settings = load_settings(machine_file(folder, mqtt, access))
     plant = Plant(settings, 1)
     cables: dict[str, MemoryCable] = {settings.buses[name].port: c for name, c in plant.cables.items()}
     clock = KnownClock(synced=synced)
+    system = system_ports(settings)
     ports = replace(
-        system_ports(settings),
+        system,
         clock=clock,
         transport=lambda bus: cables[bus.port],
-        **{"console": None, "scanner": False, **ports_changed},
+        **{"console": None if access is None else system.console, "scanner": False, **ports_changed},
     )
     agent = Agent(settings, ports)
     link: Any = agent.link

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from edge_agent.model import CellCause, Door, Instant, Purpose, ReservationStatus
+from edge_agent.model import BY_HAND, CellCause, Door, Instant, Purpose, ReservationStatus
 from edge_agent.statemachine.inputs import DoorRead, DoorsSeen, Input, PulseDone
 from edge_agent.statemachine.outputs import Fact, FactKind, PulseLock, ReadDoor, UnlockRecord
 from edge_agent.statemachine.state import Layout, LockerState
@@ -107,7 +107,11 @@ class Watch:
         holder = self.tenant.get(pulse.cell)
         if holder is None and intent.purpose == Purpose.OPEN_DOOR:
             holder = self.former.get(pulse.cell)
-        assert intent.reservation_id == holder, "pulsed for somebody who has not this cell"
+        if intent.purpose in BY_HAND:
+            assert intent.reservation_id == "", "a technician's opening in somebody's name"
+            assert intent.purpose == Purpose.TECHNICIAN or holder is None, "somebody's cell was tested"
+        else:
+            assert intent.reservation_id == holder, "pulsed for somebody who has not this cell"
         assert pulse.expires_ns is None or now.boottime_ns <= pulse.expires_ns, "pulsed after its life"
         self.pulsed.add(key)
         self.under_way[pulse.unlock_id] = pulse.cell

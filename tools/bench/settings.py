@@ -138,6 +138,7 @@ def _plug_in(machine: dict[str, Any], settings: BenchSettings) -> None:
     session = {key: machine.get("mqtt", {}).get(key) for key in ("keepalive_s", "session_expiry_s")}
     kept = {key: value for key, value in session.items() if value is not None}
     machine["mqtt"] = {**kept, "host": HOST, "port": settings.mqtt_port}
+    machine.pop("access", None)  # neither its users nor its technicians' PINs
     for name, bus in machine.get("buses", {}).items():
         bus["port"] = _bench_port(str(bus.get("port", "")), folder / f"tty-{name}")
         if settings.baud is not None:

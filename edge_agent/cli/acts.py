@@ -1,0 +1,114 @@
+"""What a technician does at a door, and how somebody becomes one."""
+
+from __future__ import annotations
+
+import os
+import pwd
+import sys
+from getpass import getpass
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from edge_agent.cli.daemon import (
+    DEFAULT_SOCKET,
+    REFUSED,
+    USAGE,
+    AsJson,
+    Socket,
+    console,
+    print_json,
+    problems,
+)
+from edge_agent.cli.pin import As, PinFile, act
+from edge_agent.config.technicians import TechniciansFault, line, read
+
+SERVICE_USER = "edge-agent"
+
+
+def open_cell(
+    cell: Annotated[str, typer.Argument(metavar="CELL", help="label of the cell")],
+    reason: Annotated[str, typer.Option(help="why, for whoever reads the ledger")],
+    socket: Socket = DEFAULT_SOCKET,
+    as_json: AsJson = False,
+    pin_file: PinFile = None,
+    name: As = None,
+) -> None:
+    """Open the door of a cell, whatever is in it; no reservation changes. It is journaled under your name."""
+    done = act(socket, cell, "open", {"reason": reason}, pin_file, name)
+    if as_json:
+        print_json(done)
+        return
+    console.print(f"cell {done['cell']['description']} is open", highlight=False, markup=False)
+
+
+def technician(
+    name: Annotated[str, typer.Argument(metavar="NAME", help="as it shall stand in the ledger")],
+    append: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="add the line to this file (`access.technicians_file`)"),
+    ] = None,
+) -> None:
+    """Make somebody a technician: asks twice for a PIN and prints the line for `access.technicians_file`.
+
+    Where there is no terminal, the PIN is the first line of the standard input.
+    """
+    try:
+        made = line(name, _new_pin())
+    except ValueError as problem:
+        raise _stop(str(problem), USAGE) from None
+    if append is None:
+        typer.echo(made)
+        return
+    _append(append, name, made)
+    console.print(f"{name} is a technician", highlight=False, markup=False)
+
+
+def _new_pin() -> str:
+    if not _is_terminal():
+        return sys.stdin.readline().rstrip("\r\n")
+    try:
+        pin = getpass("new PIN: ")
+        again = getpass("once more: ")
+    except EOFError:
+        raise typer.Exit(REFUSED) from None
+    if pin != again:
+        raise _stop("these are two different PINs", REFUSED)
+    return pin
+
+
+def _is_terminal() -> bool:
+    return sys.stdin.isatty()
+
+
+def _append(path: Path, name: str, made: str) -> None:
+    """Adds the line; a new file is the service's own, if we may say so, and nobody else may read it."""
+    try:
+        new = not path.exists()
+        if not new and name in read(path):
+            raise _stop(f"{path}: {name} is in it already; take that line out first", REFUSED)
+        descriptor = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        with os.fdopen(descriptor, "r+b") as file:
+            if new and os.geteuid() == 0:
+                _give_to_service(descriptor)
+            file.seek(max(0, os.fstat(descriptor).st_size - 1))
+            ended = file.read(1) in (b"", b"\n")
+            file.write((b"" if ended else b"\n") + made.encode() + b"\n")
+    except TechniciansFault as fault:
+        raise _stop(str(fault), REFUSED) from None
+    except OSError as error:
+        raise _stop(f"{path}: {error.strerror}", USAGE) from None
+
+
+def _give_to_service(descriptor: int) -> None:
+    try:
+        service = pwd.getpwnam(SERVICE_USER)
+    except KeyError:
+        return
+    os.fchown(descriptor, service.pw_uid, service.pw_gid)
+
+
+def _stop(why: str, code: int) -> typer.Exit:
+    problems.print(why, style="red", highlight=False, markup=False, soft_wrap=True)
+    return typer.Exit(code)

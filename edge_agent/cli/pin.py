@@ -1,0 +1,97 @@
+"""Who the technician is: the PIN from a file, else the environment, else a hidden prompt; never an argument,
+for others can read those."""
+
+from __future__ import annotations
+
+import os
+import stat
+import sys
+from collections.abc import Callable
+from getpass import getpass, getuser
+from pathlib import Path
+from typing import Annotated, Any, TypeVar
+from urllib.parse import quote
+
+import typer
+
+from edge_agent.cli.daemon import REFUSED, USAGE, PinNeeded, call, problems
+from edge_agent.config.technicians import NAME_HEADER, PIN_HEADER
+
+PIN_VARIABLE, NAME_VARIABLE = "EDGE_AGENT_PIN", "EDGE_AGENT_TECHNICIAN"
+PinFile = Annotated[
+    Path | None,
+    typer.Option(
+        "--pin-file",
+        metavar="FILE",
+        help=f"the technician's PIN; else {PIN_VARIABLE} in the environment, else it is asked for if needed",
+    ),
+]
+As = Annotated[
+    str | None,
+    typer.Option(
+        "--as", metavar="NAME", envvar=NAME_VARIABLE, help="the technician; else the user's own name"
+    ),
+]
+T = TypeVar("T")
+
+
+def proven(ask: Callable[[dict[str, str]], T], pin_file: Path | None, name: str | None) -> T:
+    """What `ask` gives with the headers it needs: those that are known, or a PIN typed at the terminal.
+
+    `ask` raises `PinNeeded` where they are not enough. Ends the process where there is no PIN to be had.
+    """
+    pin = os.environ.get(PIN_VARIABLE) if pin_file is None else _read(pin_file)
+    try:
+        return ask(_headers(name, pin))
+    except PinNeeded as needed:
+        if not _somebody_there():
+            how = f"{needed}: --pin-file FILE or {PIN_VARIABLE}"
+            problems.print(how, style="red", highlight=False, markup=False)
+            raise typer.Exit(REFUSED) from None
+    who = name or getuser()
+    try:
+        return ask(_headers(name, getpass(f"PIN of {who}: ")))
+    except (EOFError, PinNeeded):
+        raise typer.Exit(REFUSED) from None
+
+
+def act(
+    socket: Path,
+    cell: str,
+    name: str,
+    body: dict[str, Any] | None,
+    pin_file: Path | None,
+    technician: str | None,
+) -> Any:
+    """A technician's act on a cell."""
+    path = f"/v1/cells/{quote(cell, safe='')}/{name}"
+    return proven(lambda headers: call(socket, "POST", path, body, headers), pin_file, technician)
+
+
+def _headers(name: str | None, pin: str | None) -> dict[str, str]:
+    headers = {} if pin is None else {PIN_HEADER: quote(pin, safe="")}
+    return headers if name is None else headers | {NAME_HEADER: quote(name, safe="")}
+
+
+def _somebody_there() -> bool:
+    return sys.stdin.isatty() and sys.stderr.isatty()
+
+
+def _read(path: Path) -> str:
+    """The PIN in a file of our own. Ends the process where others could read it, too."""
+    try:
+        mode = path.stat().st_mode
+        pin = path.read_text(encoding="utf-8").strip("\r\n")
+    except (OSError, UnicodeDecodeError) as error:
+        why = getattr(error, "strerror", None) or "is not UTF-8"
+        raise _unusable(path, why) from None
+    if stat.S_IMODE(mode) & 0o077:
+        raise _unusable(path, f"can be read by others (mode {stat.S_IMODE(mode):04o})")
+    if not pin:
+        raise _unusable(path, "is empty")
+    return pin
+
+
+def _unusable(path: Path, why: str) -> typer.Exit:
+    problems.print(f"{path}: {why}", style="red", highlight=False, markup=False, soft_wrap=True)
+    return typer.Exit(USAGE)

@@ -1,0 +1,215 @@
+"""Who may what on the local API: the kernel says whose process calls, a PIN says which technician.
+
+A kiosk's user may only send codes. Every act is done in somebody's name: the technician's, if he has proven
+who he is, else that of the user whose process has called. Where the configuration names technicians, what
+opens a door, or gives a cell to the next customer, needs one of them (docs/decisions/0019).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import grp
+import os
+import pwd
+import socket
+import struct
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from urllib.parse import unquote
+
+import structlog
+from starlette.requests import Request
+from starlette.responses import JSONResponse
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from edge_agent.config import Settings
+from edge_agent.config.technicians import (
+    NAME_HEADER,
+    PIN_HEADER,
+    Hashed,
+    TechniciansFault,
+    hashed,
+    read,
+)
+from edge_agent.errors import Code, ConfigError, Finding, Refusal
+from edge_agent.protocol.api import rpc_status
+
+log = structlog.get_logger()
+
+PEER = "peer"
+"""Under this name a connection's `Peer` stands in the state of its requests."""
+NOBODY_KNOWN = 65_534
+"""The kernel's overflow uid: the caller is of a user that this process' user namespace does not know."""
+FREE_TRIES = 3
+FIRST_PAUSE_S, LONGEST_PAUSE_S = 5.0, 300.0
+"""After so many wrong PINs of one user the next may come after a pause, doubling up to the longest."""
+FORGIVEN_S = 3600.0
+PROVEN_ACTS = frozenset({"open", "clear", "unblock"})
+"""Acts on a cell that need a technician, where technicians are named."""
+
+
+@dataclass(frozen=True, slots=True)
+class Peer:
+    """Whose process has made a connection, as the kernel says."""
+
+    uid: int
+    name: str
+
+
+def peer_of(connection: socket.socket) -> Peer | None:
+    """The other end of a Unix socket; None where it is none."""
+    if connection.family != socket.AF_UNIX:
+        return None
+    raw = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("3i"))
+    uid = struct.unpack("3i", raw)[1]
+    return Peer(uid, user_name(uid))
+
+
+def user_name(uid: int) -> str:
+    """The name of a user; `uid 1234` where it has none."""
+    try:
+        return pwd.getpwuid(uid).pw_name
+    except KeyError:
+        return f"uid {uid}"
+
+
+@dataclass(slots=True)
+class _Tries:
+    """Wrong PINs in a row from one user's processes, and until when (loop's clock) no other is looked at."""
+
+    wrong: int = 0
+    until_s: float = 0.0
+
+
+class Access:
+    """What the configuration's `[access]` lets whom do."""
+
+    def __init__(self, kiosk_users: frozenset[str] = frozenset(), technicians: Path | None = None) -> None:
+        self._kiosk_users = kiosk_users
+        self._technicians = technicians
+        self._tries: dict[int | None, _Tries] = {}
+        self._one_at_a_time = asyncio.Lock()
+
+    @classmethod
+    def of(cls, settings: Settings) -> Access:
+        """As configured. Raises `ConfigError` where the socket cannot be given to the group."""
+        access = settings.access
+        if access.group is not None:
+            group_of(access.group)
+        file = None if access.technicians_file is None else settings.path(access.technicians_file)
+        if file is not None:
+            try:
+                log.info("technicians", names=sorted(read(file)))
+            except TechniciansFault as fault:
+                log.error("nobody can open a door by hand", reason=str(fault))
+        return cls(frozenset(access.kiosk_users), file)
+
+    def may(self, peer: Peer | None, method: str, path: str) -> bool:
+        """Whether a caller may make this request at all; one that nobody knows counts as a kiosk."""
+        if not self._kiosk_users:
+            return True
+        unknown = peer is None or peer.uid == NOBODY_KNOWN
+        kiosk = unknown or (peer is not None and peer.name in self._kiosk_users)
+        return not kiosk or (method, path) == ("POST", "/v1/code")
+
+    async def actor(self, request: Request, *, proven: bool) -> str:
+        """In whose name a request acts.
+
+        Raises `Refusal`: code 16 where a technician is needed (`proven`) and no PIN came, 7 where it was
+        wrong, or too many were.
+        """
+        peer = peer_in(request.scope)
+        own = "" if peer is None else peer.name
+        if self._technicians is None:
+            return own
+        pin = request.headers.get(PIN_HEADER)
+        if pin is None:
+            if proven:
+                raise Refusal(Code.UNAUTHENTICATED, "a technician's PIN is needed for this")
+            return own
+        name = unquote(request.headers.get(NAME_HEADER, "")) or own
+        await self._prove(name, unquote(pin), peer)
+        return name
+
+    async def _prove(self, name: str, pin: str, peer: Peer | None) -> None:
+        """Returns if it is the technician's PIN. One at a time, so that nobody tries many at once."""
+        assert self._technicians is not None
+        async with self._one_at_a_time:
+            now_s = asyncio.get_running_loop().time()
+            uid = None if peer is None else peer.uid
+            tries = self._tries.get(uid, _Tries())
+            if now_s > tries.until_s + FORGIVEN_S:
+                tries = _Tries()
+            if now_s < tries.until_s:
+                left = f"{tries.until_s - now_s:.0f} s"
+                raise Refusal(Code.PERMISSION_DENIED, f"too many wrong PINs: the next one in {left}")
+            try:
+                known = read(self._technicians)
+            except TechniciansFault as fault:
+                raise Refusal(Code.PERMISSION_DENIED, f"nobody is let in: {fault}") from None
+            if await asyncio.to_thread(_is_right, known.get(name), pin):
+                self._tries.pop(uid, None)
+                return
+            wrong = tries.wrong + 1
+            pause_s = FIRST_PAUSE_S * 2 ** max(0, min(wrong - FREE_TRIES, 16)) if wrong >= FREE_TRIES else 0.0
+            ended_s = asyncio.get_running_loop().time() + min(pause_s, LONGEST_PAUSE_S)
+            self._tries[uid] = _Tries(wrong, ended_s)
+            # A name that is nobody's might be a PIN that was typed in its place.
+            log.warning("wrong PIN", name=name if name in known else "unknown", uid=uid, in_a_row=wrong)
+            raise Refusal(Code.PERMISSION_DENIED, "no technician's name and PIN")
+
+
+def _is_right(known: Hashed | None, pin: str) -> bool:
+    """Whether this is a technician's PIN; of a name that nobody has, no PIN is, and it takes as long."""
+    if known is None:
+        hashed(pin)
+        return False
+    return known.matches(pin)
+
+
+def peer_in(scope: Scope) -> Peer | None:
+    """Whose request it is; None where it did not come over our socket."""
+    found = scope.get("state", {}).get(PEER)
+    return found if isinstance(found, Peer) else None
+
+
+class Gate:
+    """Lets through what a caller may ask for, and answers the rest with code 7."""
+
+    def __init__(self, app: ASGIApp, access: Access) -> None:
+        self._app = app
+        self._access = access
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """One request (ASGI)."""
+        peer = peer_in(scope)
+        if scope["type"] != "http" or self._access.may(peer, scope["method"], scope["path"]):
+            await self._app(scope, receive, send)
+            return
+        refusal = Refusal(Code.PERMISSION_DENIED, "a kiosk may only send codes")
+        log.warning("request refused", peer=None if peer is None else peer.name, path=_known(scope["path"]))
+        await JSONResponse(rpc_status(refusal), 403)(scope, receive, send)
+
+
+def _known(path: str) -> str:
+    """The beginning of a path, which is ours; the rest might be anything."""
+    return "/".join(path.split("/")[:3])[:32]
+
+
+def group_of(name: str) -> int:
+    """The id of the group that may use the socket. Raises `ConfigError` if we cannot give it to that."""
+    try:
+        gid = grp.getgrnam(name).gr_gid
+    except KeyError:
+        raise ConfigError([Finding("access.group", f"there is no group {name!r}")]) from None
+    if os.geteuid() != 0 and gid not in (os.getegid(), *os.getgroups()):
+        problem = f"the socket cannot be given to {name!r}: the daemon's user is not in that group"
+        raise ConfigError([Finding("access.group", problem)])
+    return gid
+
+
+def state_of(connection: Any) -> dict[str, Any]:
+    """What a connection's requests find in their state."""
+    peer = peer_of(connection)
+    return {} if peer is None else {PEER: peer}

@@ -1,0 +1,272 @@
+"""Who may what: the kernel says who calls, a PIN says which technician, and each act has a name."""
+
+from __future__ import annotations
+
+import asyncio
+import getpass
+import grp
+import json
+import os
+import sqlite3
+import stat
+from collections.abc import Callable
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+import structlog
+from starlette.requests import Request
+
+from edge_agent.config.technicians import NAME_HEADER, PIN_HEADER, line
+from edge_agent.console import access as module
+from edge_agent.console.access import (
+    FIRST_PAUSE_S,
+    FREE_TRIES,
+    LONGEST_PAUSE_S,
+    NOBODY_KNOWN,
+    PEER,
+    Access,
+    Peer,
+    group_of,
+    user_name,
+)
+from edge_agent.console.unix_server import bind_socket
+from edge_agent.errors import Code, ConfigError, Refusal
+from tests.support.real_site import RealSite, real_site
+from tools.simulate.virtual_loop import VirtualLoop
+
+PIN, OTHER = "738291", "wrong-738"
+LINE = line("bob", PIN)
+ME = getpass.getuser()
+NO_BROKER = {"host": "127.0.0.1", "port": 1}
+
+
+def technicians(folder: Path, text: str = LINE + "\n", mode: int = 0o600) -> str:
+    file = folder / "technicians"
+    file.write_text(text, encoding="utf-8")
+    file.chmod(mode)
+    return str(file)
+
+
+def client(folder: Path) -> httpx.AsyncClient:
+    transport = httpx.AsyncHTTPTransport(uds=str(folder / "agent.sock"))
+    return httpx.AsyncClient(transport=transport, base_url="http://agent")
+
+
+def label_of(site: RealSite) -> str:
+    return next(iter(site.agent.loop.layout.specs))
+
+
+async def told(folder: Path) -> list[dict[str, Any]]:
+    async with client(folder) as api:
+        found: list[dict[str, Any]] = (await api.get("/v1/events")).json()
+        return found
+
+
+async def test_every_act_is_journaled_under_the_name_of_the_calling_user(tmp_path: Path) -> None:
+    async with real_site(tmp_path, NO_BROKER, access={}) as site, client(tmp_path) as api:
+        label = label_of(site)
+        opened = await api.post(f"/v1/cells/{label}/open", json={"reason": "a look"})
+        assert (opened.status_code, opened.json()) == (200, {"cell": {"description": label}})
+        assert site.pulses() == 1
+        site.plant.world.close(label)
+        assert (await api.post(f"/v1/cells/{label}/block", json={"reason": "dirt"})).status_code == 200
+        assert (await api.post(f"/v1/cells/{label}/unblock")).status_code == 200
+        rows = await told(tmp_path)
+        unlocks = [row for row in rows if row["kind"] == "unlock"]
+        assert [(row["what"], row["actor"], row["reason"]) for row in unlocks] == [
+            ("INTENT", ME, "a look"),
+            ("OPENED", ME, "a look"),
+        ]
+        assert {row["purpose"] for row in unlocks} == {"technician"}
+        assert {row["reservation_id"] for row in unlocks} == {None}
+        events = {row["detail"].get("cause") or row["what"]: row for row in rows if row["kind"] == "event"}
+        for what in ("EVENT_TYPE_OPEN_DOOR_FULFILLED", "BLOCKED", "UNBLOCKED"):
+            assert events[what]["actor"] == ME, what
+        assert events["EVENT_TYPE_OPEN_DOOR_FULFILLED"]["detail"]["description"] == "a look"
+        refused = await api.post(f"/v1/cells/{label}/open", json={})
+        assert (refused.status_code, refused.json()["code"]) == (400, 3)
+
+
+async def test_where_technicians_are_named_a_door_opens_for_one_of_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    access = {"technicians_file": technicians(tmp_path)}
+    monkeypatch.setattr(module, "log", structlog.wrap_logger(None, wrapper_class=structlog.BoundLogger))
+    with structlog.testing.capture_logs() as logged:
+        async with real_site(tmp_path, NO_BROKER, access=access) as site, client(tmp_path) as api:
+            label = label_of(site)
+            body = {"reason": "a look"}
+            without = await api.post(f"/v1/cells/{label}/open", json=body)
+            assert (without.status_code, without.json()["code"]) == (401, 16)
+            for act in ("clear", "unblock"):
+                assert (await api.post(f"/v1/cells/{label}/{act}")).status_code == 401, act
+            wrong = {NAME_HEADER: "bob", PIN_HEADER: OTHER}
+            refused = await api.post(f"/v1/cells/{label}/open", json=body, headers=wrong)
+            assert (refused.status_code, refused.json()["code"]) == (403, 7)
+            assert site.pulses() == 0
+            right = {NAME_HEADER: "bob", PIN_HEADER: PIN}
+            assert (await api.post(f"/v1/cells/{label}/open", json=body, headers=right)).status_code == 200
+            assert site.pulses() == 1
+            # What opens nothing needs nobody; who has proven himself is named all the same.
+            assert (await api.post(f"/v1/cells/{label}/block", json=body)).status_code == 200
+            assert (await api.post(f"/v1/cells/{label}/unblock", headers=right)).status_code == 200
+            rows = await told(tmp_path)
+    actors = [
+        (row.get("detail", {}).get("cause") or row["what"], row["actor"]) for row in rows if row["actor"]
+    ]
+    assert sorted(actors) == sorted(
+        [
+            ("INTENT", "bob"),
+            ("OPENED", "bob"),
+            ("EVENT_TYPE_OPEN_DOOR_FULFILLED", "bob"),
+            ("BLOCKED", ME),
+            ("UNBLOCKED", "bob"),
+        ]
+    )
+    said = json.dumps(logged, default=str) + json.dumps(rows)
+    with closing(sqlite3.connect(tmp_path / "journal.sqlite")) as journal:
+        said += "\n".join(journal.iterdump())
+    assert "wrong PIN" in said
+    assert PIN not in said
+    assert OTHER not in said
+
+
+async def test_a_kiosk_may_only_send_codes(tmp_path: Path) -> None:
+    async with real_site(tmp_path, NO_BROKER, access={"kiosk_users": [ME]}) as site, client(tmp_path) as api:
+        label = label_of(site)
+        entered = await api.post("/v1/code", json={"text": "0000"})
+        assert (entered.status_code, entered.json()["message"]) == (400, "not valid")
+        for method, path in (
+            ("GET", "/v1/status"),
+            ("GET", "/v1/cells"),
+            ("GET", "/v1/events"),
+            ("GET", "/v1/code"),
+            ("GET", "/v1/bus"),
+            ("POST", f"/v1/cells/{label}/open"),
+            ("POST", "/v1/code/"),
+            ("POST", "/v1/diagnose"),
+            ("GET", "/nowhere"),
+        ):
+            refused = await api.request(method, path, json={"reason": "r"} if method == "POST" else None)
+            assert (refused.status_code, refused.json()["code"]) == (403, 7), path
+        assert site.pulses() == 0
+
+
+def test_who_the_kernel_does_not_know_may_no_more_than_a_kiosk() -> None:
+    guarded = Access(frozenset({"kiosk"}))
+    assert guarded.may(Peer(1000, "bob"), "GET", "/v1/status")
+    for peer in (None, Peer(NOBODY_KNOWN, "nobody"), Peer(1001, "kiosk")):
+        assert not guarded.may(peer, "GET", "/v1/status"), peer
+        assert guarded.may(peer, "POST", "/v1/code"), peer
+    assert Access().may(None, "POST", "/v1/cells/A01/open")
+    assert user_name(4_000_000_000) == "uid 4000000000"
+
+
+# --- guessing --------------------------------------------------------------------------------------------
+
+
+async def _inline(function: Callable[..., Any], *arguments: Any) -> Any:
+    return function(*arguments)
+
+
+def request(pin: str | None, name: str = "bob", uid: int = 1000) -> Request:
+    headers = [] if pin is None else [(PIN_HEADER.lower().encode(), pin.encode())]
+    headers += [(NAME_HEADER.lower().encode(), name.encode())]
+    return Request({"type": "http", "headers": headers, "state": {PEER: Peer(uid, f"user{uid}")}})
+
+
+async def refusal(guarded: Access, given: Request) -> str | None:
+    """Why a request is refused with code 7; None if it is let through."""
+    try:
+        await guarded.actor(given, proven=True)
+    except Refusal as refused:
+        return refused.message if refused.code is Code.PERMISSION_DENIED else f"code {refused.code}"
+    return None
+
+
+def test_wrong_pins_are_slowed_down_and_lock_nobody_else_out(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(asyncio, "to_thread", _inline)
+    monkeypatch.setattr(module, "_is_right", lambda known, pin: known is not None and pin == PIN)
+    guarded = Access(technicians=Path(technicians(tmp_path)))
+
+    async def growing() -> list[float]:
+        loop, pauses = asyncio.get_running_loop(), list[float]()
+        for _ in range(14):
+            assert await refusal(guarded, request(OTHER, name="eve")) == "no technician's name and PIN"
+            assert await refusal(guarded, request(PIN, uid=1001)) is None
+            begun_s = loop.time()
+            while guarded._tries[1000].until_s > loop.time():
+                assert "too many wrong PINs" in str(await refusal(guarded, request(PIN)))
+                await asyncio.sleep(1)
+            pauses.append(round(loop.time() - begun_s))
+        assert await refusal(guarded, request(PIN)) is None  # the real one comes in after the pause
+        assert await refusal(guarded, request(OTHER)) == "no technician's name and PIN"
+        assert await refusal(guarded, request(PIN)) is None  # and began anew
+        return pauses
+
+    with asyncio.Runner(loop_factory=VirtualLoop) as runner:
+        pauses = runner.run(growing())
+    assert pauses[: FREE_TRIES - 1] == [0] * (FREE_TRIES - 1)
+    grown = pauses[FREE_TRIES - 1 :]
+    assert grown[:3] == [FIRST_PAUSE_S, 2 * FIRST_PAUSE_S, 4 * FIRST_PAUSE_S]
+    assert grown[-1] == LONGEST_PAUSE_S
+
+
+async def test_many_at_once_are_judged_one_after_the_other(tmp_path: Path) -> None:
+    guarded = Access(technicians=Path(technicians(tmp_path)))
+    refused = await asyncio.gather(*(refusal(guarded, request(OTHER)) for _ in range(20)))
+    assert [why for why in refused if why == "no technician's name and PIN"] == [
+        "no technician's name and PIN"
+    ] * FREE_TRIES
+    assert sum("too many" in str(why) for why in refused) == 20 - FREE_TRIES
+
+
+@pytest.mark.parametrize(
+    ("text", "mode", "why"),
+    [
+        (LINE, 0o640, "can be read by others (mode 0640)"),
+        ("bob:123456\n", 0o600, "line 1 is no NAME:$scrypt$..."),
+        (f"{LINE}\n{LINE}\n", 0o600, "line 2 names somebody a second time"),
+        (LINE.replace("ln=14", "ln=30"), 0o600, "line 1 is no NAME:$scrypt$..."),
+        ("", 0o600, "no technician's name and PIN"),
+    ],
+)
+async def test_a_file_that_is_no_good_lets_nobody_in(tmp_path: Path, text: str, mode: int, why: str) -> None:
+    guarded = Access(technicians=Path(technicians(tmp_path, text, mode)))
+    said = await refusal(guarded, request(PIN))
+    assert said is not None
+    assert why in said
+    assert PIN not in said
+
+
+async def test_without_its_file_nobody_is_let_in(tmp_path: Path) -> None:
+    guarded = Access(technicians=tmp_path / "none")
+    assert "No such file" in str(await refusal(guarded, request(PIN)))
+
+
+# --- the socket ------------------------------------------------------------------------------------------
+
+
+def test_the_socket_is_for_our_user_and_the_group(tmp_path: Path) -> None:
+    gid = next(iter(os.getgroups()), os.getegid())
+    path = tmp_path / "agent.sock"
+    with closing(bind_socket(path, gid)):
+        found = path.stat()
+        assert stat.S_IMODE(found.st_mode) == 0o660
+        assert found.st_gid == gid
+
+
+def test_a_group_that_cannot_be_is_told_by_its_key(monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(ConfigError) as none:
+        group_of("no-such-group")
+    assert str(none.value.findings[0]) == "access.group: there is no group 'no-such-group'"
+    foreign = next(g for g in grp.getgrall() if g.gr_gid not in (os.getegid(), *os.getgroups()))
+    monkeypatch.setattr(os, "geteuid", lambda: 1000)
+    with pytest.raises(ConfigError) as kept:
+        group_of(foreign.gr_name)
+    assert "is not in that group" in str(kept.value.findings[0])

@@ -1,0 +1,76 @@
+"""A journal of every earlier version opens, tells what it told, and takes a technician's name."""
+
+from __future__ import annotations
+
+import sqlite3
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from edge_agent.app import layout_of
+from edge_agent.config import load_settings
+from edge_agent.journal.recovery import restore
+from edge_agent.journal.store import Batch, JournalStore
+from edge_agent.model import Door, Instant, Purpose, UnlockOutcome
+from edge_agent.statemachine.inputs import Boot, DoorRead, DoorsSeen, OpenCell
+from edge_agent.statemachine.locker import step
+from edge_agent.statemachine.state import LockerState
+from edge_agent.statemachine.turn import Step
+from tools.bench.settings import REPOSITORY
+
+FIXTURES = sorted((Path(__file__).parent / "fixtures").glob("schema-*.sql"))
+SCHEMAS = sorted((REPOSITORY / "edge_agent" / "journal" / "schema").glob("*.sql"))
+NOW = Instant("boot-9", 10**12, 1_760_000_000.0, True)
+
+
+def batch_of(before: LockerState, done: Step, sequence: int) -> Batch:
+    return Batch(
+        before=before,
+        after=done.state,
+        changed=dict.fromkeys(done.changed),
+        ended=list(done.ended),
+        unlocks=[(sequence, record) for record in done.unlocks],
+        events=[(sequence + n, "{}") for n in range(1, len(done.facts) + 1)],
+    )
+
+
+def test_there_is_a_journal_of_every_earlier_version() -> None:
+    assert [file.stem for file in FIXTURES] == [f"schema-{n}" for n in range(1, len(SCHEMAS))]
+
+
+@pytest.mark.parametrize("fixture", FIXTURES, ids=lambda file: str(file.stem))
+def test_an_earlier_journal_goes_on(fixture: Path, tmp_path: Path) -> None:
+    path = tmp_path / "journal.sqlite"
+    with closing(sqlite3.connect(path)) as connection:
+        connection.executescript(fixture.read_text(encoding="utf-8"))
+        ledger = connection.execute("SELECT unlock_id, outcome FROM unlock ORDER BY n").fetchall()
+        live = dict(connection.execute("SELECT reservation_id, status FROM reservation WHERE live = 1"))
+    layout = layout_of(load_settings(REPOSITORY / "config" / "demo.toml"))
+    with closing(JournalStore(path)) as store:
+        assert store._writer.execute("PRAGMA user_version").fetchone() == (len(SCHEMAS),)
+        loaded = store.load(0.0)
+        told = [row for row in store.told((0, 0), 1000) if row["kind"] == "unlock"]
+        assert sorted((row["unlock_id"], str(row["outcome"])) for row in told) == sorted(
+            (unlock_id, str(outcome)) for unlock_id, outcome in ledger
+        )
+        assert {row["actor"] for row in told} == {""}
+        state = restore(loaded, layout, NOW)
+        assert {rid: r.status.value for rid, r in state.reservations.items()} == live
+        sequence = loaded.last_sequence
+        for given in (
+            Boot(dict.fromkeys(layout.specs, Door.CLOSED)),
+            OpenCell("key", "C08", "a look", "unl_new", "bob"),
+            DoorRead("unl_new", Door.CLOSED),
+            DoorsSeen({"C08": Door.OPEN}),
+        ):
+            done = step(state, layout, given, NOW)
+            store.commit(batch_of(state, done, sequence))
+            state, sequence = done.state, sequence + len(done.facts)
+        mine = [row for row in store.told((0, 0), 1000) if row.get("unlock_id") == "unl_new"]
+        assert [(row["outcome"], row["actor"]) for row in mine] == [(None, "bob"), ("OPENED", "bob")]
+        assert {row["purpose"] for row in mine} == {Purpose.TECHNICIAN}
+        assert mine[-1]["outcome"] == UnlockOutcome.OPENED
+        assert mine[-1]["after_sequence"] >= loaded.last_sequence
+    with closing(JournalStore(path)) as again:
+        assert restore(again.load(0.0), layout, NOW).cells["C08"].unlocks >= 1
