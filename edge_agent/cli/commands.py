@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 from urllib.parse import quote
 
 import typer
@@ -31,6 +31,8 @@ from edge_agent.cli.daemon import (
 )
 from edge_agent.cli.pin import As, PinFile, act
 from edge_agent.cli.schema import schema_app
+from edge_agent.cli.told import event_row
+from edge_agent.cli.watch.command import watch
 from edge_agent.config import load_settings
 from edge_agent.errors import ConfigError
 
@@ -42,6 +44,7 @@ app = typer.Typer(
 )
 app.command("open")(open_cell)
 app.command()(technician)
+app.command()(watch)
 app.add_typer(bus_app, name="bus")
 app.add_typer(schema_app, name="schema")
 
@@ -163,7 +166,7 @@ def events(
         return
     table = Table("when", "what", "cell", "reservation", "who", "more")
     for row in found:
-        table.add_row(*_event_row(row))
+        table.add_row(*map(escape, event_row(row)))
     console.print(table if found else "nothing has happened yet")
 
 
@@ -173,24 +176,8 @@ def _follow(socket: Path, as_json: bool) -> None:
             if as_json:
                 typer.echo(json.dumps(row, ensure_ascii=False))
             else:
-                console.print("  ".join(cell for cell in _event_row(row) if cell), highlight=False)
-
-
-def _event_row(row: dict[str, Any]) -> tuple[str, ...]:
-    """When, what, cell, reservation, who, more."""
-    source = {"SOURCE_TYPE_API": "API", "SOURCE_TYPE_MACHINE": "machine"}.get(row["source"], "")
-    who = escape(row["actor"] or source)
-    if row["kind"] == "event":
-        what = row["what"].removeprefix("EVENT_TYPE_")
-        more = ", ".join(f"{key} {value}" for key, value in row["detail"].items())
-        if not row["sent"]:
-            more = f"{more} (waits for the broker)".strip()
-    else:
-        what = f"unlock: {row['what']}"
-        pulse = {True: ", pulsed", False: ", no pulse", None: ""}[row["pulsed"]]
-        more = f"{row['purpose']}, pulse {row['attempt']}" if row["attempt"] else row["purpose"]
-        more += pulse + (f": {row['reason']}" if row["reason"] else "")
-    return row["at"], what, row["cell"] or "", row["reservation_id"] or "", who, escape(more)
+                told = "  ".join(cell for cell in event_row(row) if cell)
+                console.print(told, highlight=False, markup=False)
 
 
 def _duration(seconds: int) -> str:

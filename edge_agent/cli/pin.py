@@ -40,9 +40,9 @@ def proven(ask: Callable[[dict[str, str]], T], pin_file: Path | None, name: str 
 
     `ask` raises `PinNeeded` where they are not enough. Ends the process where there is no PIN to be had.
     """
-    pin = os.environ.get(PIN_VARIABLE) if pin_file is None else _read(pin_file)
+    pin = known_pin(pin_file)
     try:
-        return ask(_headers(name, pin))
+        return ask(headers_of(name, pin))
     except PinNeeded as needed:
         if not _somebody_there():
             how = f"{needed}: --pin-file FILE or {PIN_VARIABLE}"
@@ -50,7 +50,7 @@ def proven(ask: Callable[[dict[str, str]], T], pin_file: Path | None, name: str 
             raise typer.Exit(REFUSED) from None
     who = name or getuser()
     try:
-        return ask(_headers(name, getpass(f"PIN of {who}: ")))
+        return ask(headers_of(name, getpass(f"PIN of {who}: ")))
     except (EOFError, PinNeeded):
         raise typer.Exit(REFUSED) from None
 
@@ -68,7 +68,14 @@ def act(
     return proven(lambda headers: call(socket, "POST", path, body, headers), pin_file, technician)
 
 
-def _headers(name: str | None, pin: str | None) -> dict[str, str]:
+def known_pin(pin_file: Path | None) -> str | None:
+    """The PIN from a file, else from the environment; None where nobody gave one. Ends the process where the
+    file is no good."""
+    return os.environ.get(PIN_VARIABLE) if pin_file is None else _read(pin_file)
+
+
+def headers_of(name: str | None, pin: str | None) -> dict[str, str]:
+    """How the local API is told which technician it is."""
     headers = {} if pin is None else {PIN_HEADER: quote(pin, safe="")}
     return headers if name is None else headers | {NAME_HEADER: quote(name, safe="")}
 

@@ -1,0 +1,33 @@
+"""One event, or one line of the ledger of unlocks, in the words of a table."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+
+class EventRow(NamedTuple):
+    """The columns; empty where there is nothing to say. Markup is not escaped."""
+
+    at: str
+    what: str
+    cell: str
+    reservation: str
+    who: str
+    more: str
+
+
+def event_row(row: dict[str, Any]) -> EventRow:
+    """A row of `/v1/events`."""
+    source = {"SOURCE_TYPE_API": "API", "SOURCE_TYPE_MACHINE": "machine"}.get(row["source"], "")
+    who = row["actor"] or source
+    if row["kind"] == "event":
+        what = row["what"].removeprefix("EVENT_TYPE_")
+        more = ", ".join(f"{key} {value}" for key, value in row["detail"].items())
+        if not row["sent"]:
+            more = f"{more} (waits for the broker)".strip()
+    else:
+        what = f"unlock: {row['what']}"
+        pulse = {True: ", pulsed", False: ", no pulse", None: ""}[row["pulsed"]]
+        more = f"{row['purpose']}, pulse {row['attempt']}" if row["attempt"] else row["purpose"]
+        more += pulse + (f": {row['reason']}" if row["reason"] else "")
+    return EventRow(row["at"], what, row["cell"] or "", row["reservation_id"] or "", who, more)

@@ -1,0 +1,1 @@
+"""`edge-agent watch`: the live locker wall in the terminal."""

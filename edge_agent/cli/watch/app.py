@@ -1,0 +1,255 @@
+"""The live locker wall in the terminal: every cell as it stands, the buses, what happens; and keys to act."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import math
+from getpass import getuser
+from typing import Any, ClassVar
+
+from rich.text import Text
+from textual.app import App, ComposeResult
+from textual.binding import Binding, BindingType
+from textual.containers import Grid, Horizontal, Vertical, VerticalScroll
+from textual.css.query import NoMatches
+from textual.events import Resize
+from textual.widgets import Footer, RichLog, Static
+from textual.worker import WorkerCancelled
+
+from edge_agent.cli.pin import headers_of
+from edge_agent.cli.watch.daemon import Daemon, NoDaemon, Refused, Wall
+from edge_agent.cli.watch.dialogs import WISHES, AskPin, Confirm
+from edge_agent.cli.watch.tiles import details, event_line, headline, health, line, tile
+
+LOOK_S = 0.5
+"""How often it is looked at everything."""
+AGAIN_S = 1.0
+"""Between attempts at a daemon that is not there."""
+TILE_WIDTH = 22
+"""Columns of a tile with its border."""
+TILE_HEIGHT = 6
+BELOW_HEIGHT = 13
+"""What is not the wall: headline, what happens, keys."""
+LOOKS = """
+Screen { layout: vertical; }
+#headline { height: 1; padding: 0 1; background: $panel; }
+#middle { height: auto; max-height: 75%; }
+#wall { width: 1fr; height: auto; }
+#cells { grid-gutter: 0; height: auto; }
+#side { width: 34; height: 100%; border-left: solid $panel; padding: 0 1; }
+#below { height: 1fr; min-height: 6; border-top: solid $panel; }
+#details { height: 1; padding: 0 1; }
+#events { height: 1fr; padding: 0 1; background: $background; overflow-x: hidden; }
+#said { height: 1; padding: 0 1; }
+Tile { height: 1; padding: 0 1; }
+Tile.tile { height: 6; border: round $surface-lighten-2; }
+Tile.tile.open { border: round $warning; }
+Tile.tile.bad { border: round $error; }
+Tile.tile:focus { border: double $accent; }
+Tile:focus { background: $primary; }
+.stale Tile { opacity: 35%; }
+.stale #health { opacity: 35%; }
+Confirm, AskPin { align: center middle; }
+#dialog { width: 64; max-width: 95%; height: auto; padding: 1 2; }
+#dialog { border: thick $accent; background: $surface; }
+#dialog .hint { color: $text-muted; }
+"""
+
+
+class Tile(Static, can_focus=True):
+    """One cell."""
+
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("left,h", "app.go(-1, 0)", "", show=False),
+        Binding("right,l", "app.go(1, 0)", "", show=False),
+        Binding("up,k", "app.go(0, -1)", "", show=False),
+        Binding("down,j", "app.go(0, 1)", "", show=False),
+    ]
+
+    def __init__(self, cell: dict[str, Any]) -> None:
+        super().__init__(id=f"cell-{cell['cell_id']}")
+        self.cell = cell
+        self._compact = False
+
+    def show(self, cell: dict[str, Any], compact: bool) -> None:
+        """The cell as it stands now, in one line or in four."""
+        if (cell, compact) != (self.cell, self._compact) or not self.classes:
+            self.cell, self._compact = cell, compact
+            self.set_classes(_classes(cell, compact))
+            self.update(line(cell) if compact else tile(cell))
+
+    def on_focus(self) -> None:
+        """Being chosen, it is told in full."""
+        self.app.query_one("#details", Static).update(details(self.cell))
+
+
+class WatchApp(App[int]):
+    """The wall. Nothing that is no longer true looks as if it were: without the daemon it turns grey."""
+
+    TITLE = "edge-agent"
+    ENABLE_COMMAND_PALETTE = False
+    CSS = LOOKS
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("o", "act('open')", "open"),
+        Binding("b", "act('block')", "block"),
+        Binding("u", "act('unblock')", "unblock"),
+        Binding("c", "act('clear')", "clear"),
+        Binding("q", "quit", "quit"),
+    ]
+
+    def __init__(self, daemon: Daemon, first: Wall, technician: str | None, pin: str | None) -> None:
+        """`first`: what the daemon said at the start. `technician`, `pin`: as whom one acts; None: as the
+        user who runs this, and with a PIN that is asked for where the daemon wants one."""
+        super().__init__()
+        self._daemon = daemon
+        self._wall = first
+        self._technician = technician
+        self._pin = pin
+        self._columns = 1
+        self._compact = False
+
+    def compose(self) -> ComposeResult:
+        """The headline, the cells beside the buses and alarms, what happens, the keys."""
+        yield Static(headline(self._wall.status), id="headline", markup=False)
+        with Horizontal(id="middle"):
+            with VerticalScroll(id="wall", can_focus=False), Grid(id="cells"):
+                for cell in self._wall.cells:
+                    yield Tile(cell)
+            with VerticalScroll(id="side", can_focus=False):
+                yield Static(health(self._wall.status, self._wall.buses), id="health", markup=False)
+        with Vertical(id="below"):
+            yield Static("", id="details", markup=False)
+            log = RichLog(id="events", max_lines=500, wrap=True, min_width=20)
+            log.can_focus = False
+            yield log
+        yield Static("", id="said", markup=False)
+        yield Footer()
+
+    def on_mount(self) -> None:
+        """Starts looking."""
+        self._lay_out(self.size.width, self.size.height)
+        self.query(Tile).first().focus()
+        self.run_worker(self._look(), name="look")
+        self.run_worker(self._follow(), name="follow")
+
+    async def on_unmount(self) -> None:
+        """No question is left half asked."""
+        self.workers.cancel_all()
+        with contextlib.suppress(WorkerCancelled):
+            await self.workers.wait_for_complete()
+
+    def on_resize(self, event: Resize) -> None:
+        """As many columns as there is room for."""
+        self._lay_out(event.size.width, event.size.height)
+
+    def _lay_out(self, width: int, height: int) -> None:
+        grid = self.query_one("#cells", Grid)
+        side = self.query_one("#side")
+        side.display = width >= 2 * TILE_WIDTH + 34
+        room = width - (36 if side.display else 2)
+        self._columns = max(1, min(8, room // TILE_WIDTH))
+        grid.styles.grid_size_columns = self._columns
+        rows = grid.styles.grid_size_rows = math.ceil(len(self._wall.cells) / self._columns)
+        self._compact = rows * TILE_HEIGHT > height - BELOW_HEIGHT
+        grid.styles.grid_rows = "1" if self._compact else str(TILE_HEIGHT)
+        for one in self.query(Tile):
+            one.show(one.cell, self._compact)
+
+    async def _look(self) -> None:
+        while True:
+            try:
+                self._show(await self._daemon.wall())
+            except (NoDaemon, Refused) as problem:
+                self.add_class("stale")
+                self._say(f"no daemon at {self._daemon.socket}: {problem}", "bold red")
+                await asyncio.sleep(AGAIN_S)
+                continue
+            await asyncio.sleep(LOOK_S)
+
+    def _show(self, wall: Wall) -> None:
+        if self.has_class("stale"):
+            self.remove_class("stale")
+            self._say("the daemon is there again", "green")
+        self._wall = wall
+        self.query_one("#headline", Static).update(headline(wall.status))
+        self.query_one("#health", Static).update(health(wall.status, wall.buses))
+        for cell in wall.cells:
+            try:
+                self.query_one(f"#cell-{cell['cell_id']}", Tile).show(cell, self._compact)
+            except NoMatches:  # the daemon has another configuration now
+                self.exit(0, message="the machine was configured anew; start `edge-agent watch` again")
+        chosen = self._chosen()
+        if chosen is not None:
+            self.query_one("#details", Static).update(details(chosen.cell))
+
+    async def _follow(self) -> None:
+        log = self.query_one("#events", RichLog)
+        while True:
+            try:
+                log.clear()
+                for row in await self._daemon.last_events():
+                    log.write(event_line(row))
+                async for row in self._daemon.follow():
+                    log.write(event_line(row))
+            except (NoDaemon, Refused):
+                pass  # `_look` says so
+            await asyncio.sleep(AGAIN_S)
+
+    def _chosen(self) -> Tile | None:
+        """The cell that is chosen, also below a dialog."""
+        focused = self.screen_stack[0].focused
+        return focused if isinstance(focused, Tile) else None
+
+    def action_go(self, right: int, down: int) -> None:
+        """Chooses the next cell in a direction, where there is one."""
+        tiles = list(self.query(Tile))
+        chosen = self._chosen()
+        place = 0 if chosen is None else tiles.index(chosen)
+        if right and not 0 <= place % self._columns + right < self._columns:
+            return
+        place += right + down * self._columns
+        if 0 <= place < len(tiles):
+            tiles[place].focus()
+
+    def action_act(self, name: str) -> None:
+        """Asks, then does it to the chosen cell."""
+        chosen = self._chosen()
+        if chosen is None or len(self.screen_stack) > 1:
+            return
+        if self.has_class("stale"):
+            self._say("without the daemon nothing can be done", "bold red")
+            return
+        self.run_worker(self._act(name, chosen.cell["label"]), name=f"{name} {chosen.cell['label']}")
+
+    async def _act(self, name: str, label: str) -> None:
+        wish = WISHES[name]
+        reason = await self.push_screen_wait(Confirm(wish, label))
+        if reason is None:
+            return
+        given = reason if wish.with_reason else None
+        self._say(f"{name} {label} …", "")
+        try:
+            try:
+                await self._daemon.act(label, name, given, headers_of(self._technician, self._pin))
+            except Refused as refused:
+                if not refused.wants_pin:
+                    raise
+                pin = await self.push_screen_wait(AskPin(self._technician or getuser(), str(refused)))
+                if pin is None:
+                    self._say(f"{name} {label}: not done", "yellow")
+                    return
+                await self._daemon.act(label, name, given, headers_of(self._technician, pin))
+        except (NoDaemon, Refused) as problem:
+            self._say(f"{name} {label}: {problem}", "bold red")
+        else:
+            self._say(wish.done.format(label=label), "green")
+
+    def _say(self, what: str, style: str) -> None:
+        self.query_one("#said", Static).update(Text(what, style))
+
+
+def _classes(cell: dict[str, Any], compact: bool) -> str:
+    bad = cell["faulty"] or cell["blocked"] or cell["door"] == "unknown"
+    shape = "line" if compact else "tile"
+    return f"{shape} {'bad' if bad else 'open' if cell['door'] == 'open' else ''}"

@@ -1,0 +1,43 @@
+"""The command that shows the wall."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+
+import typer
+
+from edge_agent.cli.daemon import DEFAULT_SOCKET, NO_DAEMON, REFUSED, USAGE, Socket, problems
+from edge_agent.cli.pin import As, PinFile, known_pin
+
+
+def watch(socket: Socket = DEFAULT_SOCKET, pin_file: PinFile = None, name: As = None) -> None:
+    """Show the locker wall live: doors, parcels, weights, temperatures, buses, alarms and what happens.
+
+    Arrows choose a cell, `o` opens it, `b` blocks, `u` unblocks, `c` clears (each asks first), `q` ends.
+    """
+    if not (sys.stdin.isatty() and sys.stdout.isatty()):
+        problems.print(
+            "watch needs a terminal; scripts use `cells --json` and `events --follow`", style="red"
+        )
+        raise typer.Exit(USAGE)
+    raise typer.Exit(asyncio.run(_watch(socket, known_pin(pin_file), name)))
+
+
+async def _watch(socket: Socket, pin: str | None, name: str | None) -> int:
+    # Late: the library is large, and no other command needs it.
+    from edge_agent.cli.watch.app import WatchApp
+    from edge_agent.cli.watch.daemon import Daemon, NoDaemon, Refused
+
+    daemon = Daemon(socket)
+    try:
+        first = await daemon.wall()
+        return await WatchApp(daemon, first, name, pin).run_async() or 0
+    except NoDaemon as nobody:
+        problems.print(f"no daemon at {socket}: {nobody}", style="red", highlight=False)
+        return NO_DAEMON
+    except Refused as refused:
+        problems.print(str(refused), style="red", highlight=False, markup=False)
+        return REFUSED
+    finally:
+        await daemon.close()

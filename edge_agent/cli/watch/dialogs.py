@@ -1,0 +1,91 @@
+"""What is asked before something is done: are you sure, why, and who are you."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from textual.app import ComposeResult
+from textual.binding import Binding, BindingType
+from textual.containers import Vertical
+from textual.screen import ModalScreen
+from textual.widgets import Input, Label
+
+
+@dataclass(frozen=True, slots=True)
+class Wish:
+    """One act of a technician: the question that goes before it, and what is said when it is done."""
+
+    question: str
+    done: str
+    with_reason: bool
+
+
+WISHES = {  # by the name that the local API has for it
+    "open": Wish("Open the door of {label}? Somebody's parcel may be in it.", "{label} is open", True),
+    "block": Wish("Take {label} out of allocation?", "{label} is blocked", True),
+    "unblock": Wish("Give {label} back to allocation?", "{label} is not blocked any more", False),
+    "clear": Wish("Have you looked into {label}: is it empty and in order?", "{label} is clear", False),
+}
+
+
+class Confirm(ModalScreen[str | None]):
+    """Asks for a yes, and where it is wanted for the reason; gives the reason ("" without one), or None."""
+
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("escape", "dismiss(None)", "no"),
+        Binding("n", "refuse", "no", show=False),
+        Binding("y", "agree", "yes", show=False),
+    ]
+
+    def __init__(self, wish: Wish, label: str) -> None:
+        super().__init__()
+        self._wish = wish
+        self._label = label
+
+    def compose(self) -> ComposeResult:
+        """The question, and a line for the reason."""
+        with Vertical(id="dialog"):
+            yield Label(self._wish.question.format(label=self._label), id="question", markup=False)
+            if self._wish.with_reason:
+                yield Input(placeholder="why, for whoever reads the ledger", max_length=256, id="reason")
+                yield Label("Enter does it, Esc does not", classes="hint")
+            else:
+                yield Label("y does it, n or Esc does not", classes="hint")
+
+    def on_input_submitted(self, event: Input.Submitted) -> None:
+        """Enter is a yes, if there is a reason."""
+        if event.value.strip():
+            self.dismiss(event.value.strip())
+
+    def action_agree(self) -> None:
+        """A plain yes is enough where no reason is wanted."""
+        if not self._wish.with_reason:
+            self.dismiss("")
+
+    def action_refuse(self) -> None:
+        """A plain no."""
+        if not self._wish.with_reason:
+            self.dismiss(None)
+
+
+class AskPin(ModalScreen[str | None]):
+    """Asks for the technician's PIN, hidden; gives it, or None."""
+
+    BINDINGS: ClassVar[list[BindingType]] = [Binding("escape", "dismiss(None)", "no")]
+
+    def __init__(self, who: str, why: str) -> None:
+        super().__init__()
+        self._question = f"{why}\nPIN of {who}:"
+
+    def compose(self) -> ComposeResult:
+        """The question and a hidden line."""
+        with Vertical(id="dialog"):
+            yield Label(self._question, id="question", markup=False)
+            yield Input(password=True, id="pin")
+            yield Label("Enter sends it, Esc does not", classes="hint")
+
+    def on_input_submitted(self, event: Input.Submitted) -> None:
+        """Enter sends it."""
+        if event.value:
+            self.dismiss(event.value)

@@ -1,0 +1,128 @@
+"""What the wall shows, as text: a cell's tile, the line above, the health of the buses, the last events."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from rich.text import Text
+
+from edge_agent.cli.told import event_row
+
+STATUS_STYLE = {
+    "IDLE": "dim",
+    "RESERVED": "cyan",
+    "OCCUPIED": "bold blue",
+    "IN_GRACE": "magenta",
+    "AWAITING_CLEANUP": "yellow",
+    "AWAITING_INSPECTION": "yellow",
+}
+DOOR = {
+    "closed": ("▣ closed", "green"),
+    "open": ("□ OPEN", "bold yellow"),
+    "unknown": ("? unknown", "bold red"),
+}
+"""A door reads so without colour, too."""
+
+
+def tile(cell: dict[str, Any]) -> Text:
+    """Four lines: label and flags, door, use, what is measured."""
+    door, colour = DOOR[cell["door"]]
+    return Text.assemble(
+        (cell["label"], "bold"),
+        *((f" {flag.upper()}", "bold red") for flag in _flags(cell)),
+        "\n",
+        (door, colour),
+        "\n",
+        _status(cell),
+        "\n",
+        "  ".join(_values(cell)),
+    )
+
+
+def line(cell: dict[str, Any]) -> Text:
+    """The same in one line, for a wall that would not fit."""
+    door, colour = DOOR[cell["door"]]
+    told = Text.assemble(
+        (f"{cell['label']:<4}", "bold"),
+        (door[:2], colour),
+        *((f"{flag.upper()} ", "bold red") for flag in _flags(cell)),
+        *(() if _flags(cell) else (_status(cell), " ")),
+        " ".join(_values(cell)).replace(" °C", "°"),
+    )
+    told.no_wrap, told.overflow = True, "ellipsis"
+    return told
+
+
+def _flags(cell: dict[str, Any]) -> list[str]:
+    return [name for name in ("blocked", "faulty", "worn") if cell[name]]
+
+
+def _status(cell: dict[str, Any]) -> tuple[str, str]:
+    return cell["status"].replace("_", " ").lower(), STATUS_STYLE.get(cell["status"], "")
+
+
+def _values(cell: dict[str, Any]) -> list[str]:
+    return [
+        *([] if cell["mass_g"] is None else [f"{cell['mass_g']} g{'' if cell['mass_stable'] else ' ~'}"]),
+        *([] if cell["temperature_c"] is None else [f"{cell['temperature_c']:.1f} °C"]),
+        *([] if cell["climate"] == "off" else [cell["climate"]]),
+    ]
+
+
+def details(cell: dict[str, Any]) -> Text:
+    """All of the cell that is chosen, in one line."""
+    told = [
+        *([f"reservation {cell['reservation_id']}"] if cell["reservation_id"] else []),
+        *([f"blocked: {cell['blocked_reason']}"] if cell["blocked"] else []),
+        *([f"ticket {cell['maintenance_ticket_id']}"] if cell["maintenance_ticket_id"] else []),
+        *([f"faulty: {cell['faulty_reason']}"] if cell["faulty"] else []),
+        *([f"tare {cell['tare_g']} g"] if cell["tare_g"] else []),
+        f"{cell['unlocks']} unlocks",
+        *([f"opens in {cell['usual_open_ms']} ms"] if cell["usual_open_ms"] else []),
+    ]
+    return Text.assemble((f"{cell['label']} ", "bold"), ", ".join(told))
+
+
+def headline(status: dict[str, Any]) -> Text:
+    """Which machine, and what the whole of it suffers from."""
+    broker = status["broker"]
+    alarms = len(status["alarms"])
+    return Text.assemble(
+        (status["machine_id"], "bold"),
+        "  broker ",
+        (broker, "green" if broker == "connected" else "bold yellow"),
+        "  clock ",
+        ("set", "green") if status["clock_synced"] else ("not set", "yellow"),
+        f"  {status['live_reservations']} reservations",
+        f"  {status['events_waiting']} events wait" if status["events_waiting"] else "",
+        "  ",
+        (f"{alarms} alarm{'' if alarms == 1 else 's'}", "bold red" if alarms else "green"),
+        (f"  JOURNAL: {status['storage_fault']}", "bold red") if status["storage_fault"] else "",
+    )
+
+
+def health(status: dict[str, Any], buses: list[dict[str, Any]]) -> Text:
+    """The buses with the devices that do not answer as they should, then the standing alarms."""
+    text = Text()
+    for bus in buses:
+        state = ("up", "green") if bus["up"] else ("DOWN", "bold red")
+        share = "" if bus["utilisation"] is None else f", {bus['utilisation']:.0%} busy"
+        text.append_text(Text.assemble((f"bus {bus['bus']} ", "bold"), state, share, "\n"))
+        for device in bus["devices"]:
+            if device["state"] != "answering" or device["failing_checks"]:
+                why = ", ".join([device["state"], *device["failing_checks"]])
+                text.append(f"  {device['device']} ({device['address']}): {why}\n", "red")
+    for alarm in status["alarms"]:
+        where = " ".join(part for part in (alarm["label"], alarm["device"]) if part)
+        text.append_text(Text.assemble((alarm["alarm"], "bold red"), f" {where}\n"))
+        if alarm["detail"]:
+            text.append(f"  {alarm['detail']}\n", "dim")
+    return text
+
+
+def event_line(row: dict[str, Any]) -> Text:
+    """One event or line of the ledger."""
+    at, what, cell, reservation, who, more = event_row(row)
+    time = at.partition("T")[2].rstrip("Z")[:8]
+    rest = "  ".join(part for part in (reservation, who, more) if part)
+    return Text.assemble((time, "dim"), f" {cell:<4}" if cell else " " * 5, " ", (what, "bold"), f"  {rest}")

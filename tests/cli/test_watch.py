@@ -1,0 +1,125 @@
+"""`edge-agent watch`: what it shows when the daemon goes, whom it asks for a PIN, its picture."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from pathlib import Path
+
+import httpx
+import pytest
+from textual.widgets import Input
+from typer.testing import CliRunner
+
+from edge_agent.cli.commands import app
+from edge_agent.cli.watch.app import WatchApp
+from edge_agent.cli.watch.command import _watch
+from edge_agent.cli.watch.daemon import Daemon
+from edge_agent.cli.watch.dialogs import AskPin, Confirm
+from edge_agent.config.technicians import NAME_HEADER, PIN_HEADER
+from tests.support.wall import screen, shown, until
+from tools.draw_watch.__main__ import FILE
+from tools.draw_watch.picture import picture, transport_of
+from tools.draw_watch.scene import Scene, scene
+
+
+@pytest.fixture(scope="module")
+def played() -> Scene:
+    return scene()
+
+
+def test_where_technicians_have_pins_it_asks_for_one_and_shows_none(played: Scene) -> None:
+    there = transport_of(played)
+    asked: list[dict[str, str]] = []
+
+    def answer(request: httpx.Request) -> httpx.Response:
+        if request.method == "GET":
+            return there.handle_request(request)
+        asked.append(
+            {name: request.headers[name] for name in (PIN_HEADER, NAME_HEADER) if name in request.headers}
+        )
+        pin = request.headers.get(PIN_HEADER)
+        if pin == "739154":
+            return httpx.Response(200, json={"cell": {"description": "A01"}})
+        code, message = (16, "a technician's PIN is needed") if pin is None else (7, "wrong PIN")
+        return httpx.Response(403, json={"code": code, "message": message, "details": []})
+
+    async def at_the_wall() -> None:
+        daemon = Daemon(Path("agent.sock"), httpx.MockTransport(answer))
+        wall = WatchApp(daemon, await daemon.wall(), "maria", None)
+        async with wall.run_test(size=(120, 40)) as pilot:
+            for pin, said in (("111111", "wrong PIN"), ("739154", "A01 is open")):
+                await pilot.press("o")
+                await until(pilot, lambda: isinstance(wall.screen, Confirm))
+                await pilot.press(*"look", "enter")
+                await until(pilot, lambda: isinstance(wall.screen, AskPin))
+                assert "PIN of maria" in screen(pilot)
+                await pilot.press(*pin)
+                assert wall.screen.query_one("#pin", Input).value == pin
+                assert pin not in screen(pilot)
+                await pilot.press("enter")
+                await until(pilot, lambda said=said: said in shown(pilot, "#said"))  # type: ignore[misc]
+            await pilot.press("o")
+            await until(pilot, lambda: isinstance(wall.screen, Confirm))
+            await pilot.press(*"look", "enter")
+            await until(pilot, lambda: isinstance(wall.screen, AskPin))  # it is kept for nobody
+            await pilot.press("escape")
+            await until(pilot, lambda: "not done" in shown(pilot, "#said"))
+        await daemon.close()
+
+    asyncio.run(at_the_wall())
+    first = {NAME_HEADER: "maria"}
+    assert asked == [first, first | {PIN_HEADER: "111111"}, first, first | {PIN_HEADER: "739154"}, first]
+
+
+def test_without_the_daemon_nothing_looks_alive_and_nothing_can_be_done(played: Scene) -> None:
+    asyncio.run(_loses_the_daemon(played))
+
+
+async def _loses_the_daemon(played: Scene) -> None:
+    there = transport_of(played)
+    gone: list[bool] = []
+
+    def answer(request: httpx.Request) -> httpx.Response:
+        if gone:
+            raise httpx.ConnectError("Connection refused")
+        return there.handle_request(request)
+
+    daemon = Daemon(Path("agent.sock"), httpx.MockTransport(answer))
+    wall = WatchApp(daemon, await daemon.wall(), None, None)
+    async with wall.run_test(size=(80, 24)) as pilot:
+        assert not wall.has_class("stale")
+        gone.append(True)
+        await until(pilot, lambda: wall.has_class("stale"))
+        assert "no daemon at agent.sock: Connection refused" in shown(pilot, "#said")
+        await pilot.press("o")
+        assert shown(pilot, "#said") == "without the daemon nothing can be done"
+        gone.clear()
+        await until(pilot, lambda: not wall.has_class("stale"))
+        await pilot.press("q")
+    assert wall.return_code == 0
+
+
+@pytest.mark.parametrize("size", [(40, 12), (80, 24), (200, 60)])
+def test_every_cell_has_its_place_on_any_terminal(played: Scene, size: tuple[int, int]) -> None:
+    words = re.sub(r"<[^>]*>", " ", picture(played, size))
+    seen = sum(cell["label"] in words for cell in played.cells)
+    assert seen == len(played.cells) or (size == (40, 12) and seen >= 4)
+
+
+def test_the_picture_in_the_docs_is_current(played: Scene) -> None:
+    assert FILE.read_text(encoding="utf-8") == picture(played), "make it anew: python -m tools.draw_watch"
+
+
+def test_without_a_terminal_it_says_what_else_there_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    done = CliRunner().invoke(app, ["watch"])
+    assert (done.exit_code, done.stdout) == (2, "")
+    assert "needs a terminal" in done.stderr
+    assert CliRunner().invoke(app, ["watch", "A01"]).exit_code == 2
+
+
+async def test_without_the_daemon_it_does_not_start(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert await _watch(tmp_path / "agent.sock", None, None) == 3
+    assert "no daemon at" in capsys.readouterr().err
