@@ -16,6 +16,7 @@ from rich.table import Table
 
 from edge_agent.cli import temperature_log
 from edge_agent.cli.acts import open_cell, technician
+from edge_agent.cli.bundle.command import bundle
 from edge_agent.cli.bus import bus_app
 from edge_agent.cli.daemon import (
     DEFAULT_SOCKET,
@@ -45,6 +46,7 @@ app = typer.Typer(
 app.command("open")(open_cell)
 app.command()(technician)
 app.command()(watch)
+app.command()(bundle)
 app.add_typer(bus_app, name="bus")
 app.add_typer(schema_app, name="schema")
 

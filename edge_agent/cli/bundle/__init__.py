@@ -1,0 +1,1 @@
+"""`edge-agent bundle`: all that support needs to know, and nothing that opens a door."""

@@ -1,0 +1,134 @@
+"""`edge-agent bundle`: what is in it, what is black in it, and where it ends when something cannot be had."""
+
+from __future__ import annotations
+
+import json
+import tarfile
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from typer.testing import CliRunner, Result
+
+from edge_agent.cli.bundle import blackout
+from edge_agent.cli.commands import app
+from tests.support.machines import CONFIG
+
+ROWS = [
+    {"reservation_id": "res_1", "notes": "ring at Smith's", "webhook_url": "https://shop.example/hook/t0k3n"}
+]
+
+
+def bundle(monkeypatch: pytest.MonkeyPatch, answer: Any, *arguments: str) -> Result:
+    def handler(request: httpx.Request) -> httpx.Response:
+        if isinstance(answer, Exception):
+            raise answer
+        return httpx.Response(200, json=answer, request=request)
+
+    monkeypatch.setattr(httpx, "HTTPTransport", lambda uds: httpx.MockTransport(handler))
+    monkeypatch.setenv("COLUMNS", "200")
+    return CliRunner().invoke(app, ["bundle", *arguments])
+
+
+def content(file: Path) -> dict[str, str]:
+    with tarfile.open(file) as archive:
+        read = {}
+        for member in archive.getmembers():
+            held = archive.extractfile(member)
+            assert held is not None
+            read[member.name.partition("/")[2]] = held.read().decode()
+        return read
+
+
+def test_it_holds_everything_and_the_names_of_what_could_not_be_had(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    file, log = tmp_path / "b.tar.gz", tmp_path / "agent.log"
+    log.write_text("event='pulse' cell='A01'\nscanned DLV-DROP-res_1-4711\n", encoding="utf-8")
+    config = str(CONFIG / "demo.toml")
+    done = bundle(monkeypatch, ROWS, "-o", str(file), "--config", config, "--log", str(log))
+    assert done.exit_code == 0, done.stderr
+    assert done.stdout == f"{file}: {len(content(file))} parts\n"
+    assert file.stat().st_mode & 0o777 == 0o600
+    held = content(file)
+    assert {"status.json", "cells.json", "events.json", "bus.json", "bus-check.json", "config.json"} <= set(
+        held
+    )
+    assert json.loads(held["reservations.json"])[0]["reservation_id"] == "res_1"
+    assert "Smith" not in held["reservations.json"]
+    assert "t0k3n" not in held["reservations.json"]
+    assert held["log.txt"] == f"event='pulse' cell='A01'\nscanned {blackout.BLACK}\n"
+    assert json.loads(held["config.json"])["machine"]["machine_id"] == "machine_123"
+    assert held["config-check.txt"] == "good\n"
+    assert "demo.toml" in held["files.txt"]
+    assert "Python" in held["system.txt"]
+
+
+def test_scripts_are_told_its_parts(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.chdir(tmp_path)
+    done = bundle(monkeypatch, [], "--json", "--config", str(CONFIG / "demo.toml"))
+    assert done.exit_code == 0
+    told = json.loads(done.stdout)
+    assert set(told["parts"]) == set(content(tmp_path / told["file"]))
+    assert told["missing"].keys() <= {"log.txt", "service.txt"}
+
+
+def test_without_the_daemon_it_holds_the_rest_and_says_so(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    file = tmp_path / "b.tar.gz"
+    gone = httpx.ConnectError("Connection refused")
+    done = bundle(monkeypatch, gone, "-o", str(file), "--config", str(tmp_path / "none.toml"))
+    assert done.exit_code == 3
+    assert "without status.json: no daemon at /run/edge-agent/agent.sock" in done.stderr
+    held = content(file)
+    assert "status.json" not in held
+    assert "status.json: no daemon" in held["missing.txt"]
+    assert "none.toml" in held["missing.txt"]
+    assert held["system.txt"]
+
+
+def test_bad_usage_and_a_file_that_is_there_already(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    assert bundle(monkeypatch, [], "A01").exit_code == 2
+    file = tmp_path / "b.tar.gz"
+    file.write_bytes(b"precious")
+    done = bundle(monkeypatch, [], "-o", str(file))
+    assert done.exit_code == 2
+    assert "File exists" in done.stderr
+    assert file.read_bytes() == b"precious"
+
+
+BLACK = blackout.BLACK
+
+
+@pytest.mark.parametrize(
+    ("raw", "clean"),
+    [
+        ("entry DLV-PICK-res_9-123456789 refused", f"entry {BLACK} refused"),
+        ("password='hunter2' host='h'", f"password=\"{BLACK}\" host='h'"),
+        ('{"drop_off_code": "4711", "code": 9}', f'{{"drop_off_code": "{BLACK}", "code": 9}}'),
+        ("EDGE_AGENT_PIN=123456 x", f'EDGE_AGENT_PIN="{BLACK}" x'),
+        ("pin = 123456", f'pin = "{BLACK}"'),
+        ("spinning=1 shopping: 2", "spinning=1 shopping: 2"),
+        ("X-API-Key: bench-key", f'X-API-Key: "{BLACK}"'),
+        ("POST https://u:p@shop.example/hook?k=v 200", f"POST https://shop.example/{BLACK} 200"),
+        ("mqtts://m1:pw@broker:8883", f"mqtts://{BLACK}@broker:8883"),
+        ("broker at mqtts://broker:8883 up", "broker at mqtts://broker:8883 up"),
+        ("maria:$scrypt$ln=14,r=8,p=1$c2FsdA$aGFzaA", f"maria:{BLACK}"),
+        ("a\n-----BEGIN EC PRIVATE KEY-----\nMHc\n-----END EC PRIVATE KEY-----\nb", f"a\n{BLACK}\nb"),
+        ("-----BEGIN PRIVATE KEY-----\ncut off", BLACK),
+    ],
+)
+def test_what_is_black(raw: str, clean: str) -> None:
+    assert blackout.text(raw) == clean
+
+
+def test_values_are_black_by_their_names_and_places_of_secrets_are_not() -> None:
+    raw = {"password_file": "/etc/x", "password": "p", "mqtt": [{"token": 7, "host": "h"}], "pin": None}
+    assert blackout.value(raw) == {
+        "password_file": "/etc/x",
+        "password": BLACK,
+        "mqtt": [{"token": BLACK, "host": "h"}],
+        "pin": None,
+    }
