@@ -5,7 +5,7 @@ VENV := .venv
 PY := $(VENV)/bin/python
 STAMP := $(VENV)/.installed
 
-.PHONY: demo test check measure fleet campaign mutants docs lock clean fuzz
+.PHONY: demo test check measure fleet campaign mutants docs lock clean fuzz deb deb-test
 
 demo: $(STAMP) broker            ## the whole locker on this machine, until Ctrl-C
 	@exec $(PY) -m tools.bench
@@ -24,6 +24,13 @@ measure: $(STAMP) broker         ## benchmarks; figures against the wire's or a 
 
 fleet: $(STAMP) broker           ## 500 light machines against one broker and one gateway; some ten minutes
 	$(PY) -m tools.fleet
+
+deb: $(STAMP)                    ## Debian packages for amd64, arm64 and armhf, into dist/
+	$(PY) -m tools.package
+
+deb-test: $(STAMP) broker        ## installs the package in a clean Debian, as root; some minutes
+	@bash tools/setup/debootstrap.sh
+	$(PY) -m pytest tests/package --package-root
 
 docs: $(STAMP)                   ## the pages and pictures that are made from code and tests
 	$(PY) -m tools.draw_statemachine

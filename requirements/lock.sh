@@ -7,4 +7,5 @@ pins() {
         --no-header --no-annotate --no-emit-index-url "$@"
 }
 pins --output-file requirements/daemon.txt
+pins --extra cli --constraints requirements/daemon.txt --output-file requirements/device.txt
 pins --all-extras --constraints requirements/daemon.txt --output-file requirements/all.txt
