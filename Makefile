@@ -10,7 +10,7 @@ STAMP := $(VENV)/.installed
 demo: $(STAMP) broker            ## the whole locker on this machine, until Ctrl-C
 	@exec $(PY) -m tools.bench
 
-test: check broker postgres      ## every check and every test
+test: check broker postgres systemd      ## every check and every test
 	bash tools/setup/tests.sh $(PY)
 
 check: $(STAMP)                  ## style, types, layers; seconds
@@ -28,9 +28,9 @@ fleet: $(STAMP) broker           ## 500 light machines against one broker and on
 deb: $(STAMP)                    ## Debian packages for amd64, arm64 and armhf, into dist/
 	$(PY) -m tools.package
 
-deb-test: $(STAMP) broker        ## installs the package in a clean Debian, as root; some minutes
+deb-test: $(STAMP) broker systemd  ## installs the package in a clean Debian, as root; some minutes
 	@bash tools/setup/debootstrap.sh
-	$(PY) -m pytest tests/package --package-root
+	DEB_TEST=1 $(PY) -m pytest tests/package
 
 docs: $(STAMP)                   ## the pages and pictures that are made from code and tests
 	$(PY) -m tools.draw_statemachine
@@ -60,6 +60,10 @@ broker:
 
 postgres:
 	@bash tools/setup/postgres.sh
+
+.PHONY: systemd
+systemd:
+	@bash tools/setup/systemd.sh
 
 $(STAMP): requirements/all.txt pyproject.toml tools/setup/venv.sh
 	@PYTHON=$(PYTHON) bash tools/setup/venv.sh $(VENV)

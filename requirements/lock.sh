@@ -7,5 +7,6 @@ pins() {
         --no-header --no-annotate --no-emit-index-url "$@"
 }
 pins --output-file requirements/daemon.txt
-pins --extra cli --constraints requirements/daemon.txt --output-file requirements/device.txt
 pins --all-extras --constraints requirements/daemon.txt --output-file requirements/all.txt
+# What the Debian package holds: the daemon and the technician's commands.
+pins --extra cli --constraints requirements/all.txt --output-file requirements/device.txt

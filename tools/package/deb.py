@@ -35,8 +35,10 @@ def control_of(architecture: Architecture, version: str, size_kb: int) -> str:
     )
 
 
-def build_deb(root: Path, architecture: Architecture, version: str, output: Path) -> Path:
-    """Makes `edge-agent_VERSION_ARCH.deb` in a folder of a tree; gives its path."""
+def build_deb(
+    root: Path, architecture: Architecture, version: str, output: Path, packing: str = "xz"
+) -> Path:
+    """Makes `edge-agent_VERSION_ARCH.deb` of a tree in a folder; gives its path. `packing`: its `-Z`."""
     control = root / "DEBIAN"
     files = sorted(path for path in root.rglob("*") if path.is_file() and not path.is_symlink())
     size_kb = sum(-(-path.stat().st_size // 1024) for path in files)
@@ -50,7 +52,7 @@ def build_deb(root: Path, architecture: Architecture, version: str, output: Path
     _settle(root, epoch)
     output.mkdir(parents=True, exist_ok=True)
     made = output / f"edge-agent_{version}_{architecture.name}.deb"
-    command = ["dpkg-deb", "--root-owner-group", "-Zxz", "--build", str(root), str(made)]
+    command = ["dpkg-deb", "--root-owner-group", f"-Z{packing}", "--build", str(root), str(made)]
     environment = {**os.environ, "SOURCE_DATE_EPOCH": str(epoch)}
     subprocess.run(command, check=True, env=environment, stdout=subprocess.DEVNULL)
     return made

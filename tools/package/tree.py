@@ -30,8 +30,8 @@ UNITS = {
     "60-edge-agent.rules": "usr/lib/udev/rules.d/60-edge-agent.rules",
 }
 PAGES = ("README.md", "docs/installation.md", "docs/operations.md", "docs/devices.md")
-COPYRIGHT = """The files below /usr/lib/edge-agent/lib/python3.11/site-packages that do not belong to edge_agent
-itself are other people's work; the licence of each stands in its own *.dist-info folder there.
+COPYRIGHT = """The files below /usr/lib/edge-agent/lib/python3.11/site-packages that do not belong to
+edge_agent itself are other people's work; the licence of each stands in its own *.dist-info folder there.
 """
 
 
@@ -81,18 +81,18 @@ def _copy_data(root: Path) -> None:
         _copy(REPOSITORY / "systemd" / name, root / place)
     for profile in sorted((REPOSITORY / "config" / "devices").glob("*.toml")):
         _copy(profile, root / SHARE / "devices" / profile.name)
-    for example in sorted((REPOSITORY / "config").glob("*.toml")):
-        if "gateway" not in example.name:
-            _copy(example, root / SHARE / "examples" / example.name)
+    for machine in sorted((REPOSITORY / "config").glob("*.toml")):
+        if "gateway" not in machine.name:
+            _copy(machine, root / SHARE / "examples" / machine.name)
     for page in (REPOSITORY / name for name in PAGES):
         if page.exists():
             _copy(page, root / DOC / page.name)
     for example in sorted((REPOSITORY / "systemd" / "examples").iterdir()):
         _copy(example, root / DOC / "examples" / example.name)
     for manual in sorted((REPOSITORY / "docs" / "man").glob("*.[1-8]")):
-        place = root / "usr/share/man" / f"man{manual.suffix[1:]}" / f"{manual.name}.gz"
-        place.parent.mkdir(parents=True, exist_ok=True)
-        place.write_bytes(gzip.compress(manual.read_bytes(), mtime=0))
+        target = root / "usr/share/man" / f"man{manual.suffix[1:]}" / f"{manual.name}.gz"
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.write_bytes(gzip.compress(manual.read_bytes(), mtime=0))
     (root / DOC / "copyright").write_text(COPYRIGHT, encoding="utf-8")
     (root / "etc/edge-agent/devices").mkdir(parents=True)
 
