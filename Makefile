@@ -5,12 +5,12 @@ VENV := .venv
 PY := $(VENV)/bin/python
 STAMP := $(VENV)/.installed
 
-.PHONY: demo test check measure fleet campaign mutants docs lock clean fuzz
+.PHONY: demo test check measure fleet campaign mutants docs lock clean fuzz deb deb-test
 
 demo: $(STAMP) broker            ## the whole locker on this machine, until Ctrl-C
 	@exec $(PY) -m tools.bench
 
-test: check broker postgres      ## every check and every test
+test: check broker postgres systemd      ## every check and every test
 	bash tools/setup/tests.sh $(PY)
 
 check: $(STAMP)                  ## style, types, layers; seconds
@@ -24,6 +24,13 @@ measure: $(STAMP) broker         ## benchmarks; figures against the wire's or a 
 
 fleet: $(STAMP) broker           ## 500 light machines against one broker and one gateway; some ten minutes
 	$(PY) -m tools.fleet
+
+deb: $(STAMP)                    ## Debian packages for amd64, arm64 and armhf, into dist/
+	$(PY) -m tools.package
+
+deb-test: $(STAMP) broker systemd  ## installs the package in a clean Debian, as root; some minutes
+	@bash tools/setup/debootstrap.sh
+	DEB_TEST=1 $(PY) -m pytest tests/package
 
 docs: $(STAMP)                   ## the pages and pictures that are made from code and tests
 	$(PY) -m tools.draw_statemachine
@@ -54,6 +61,10 @@ broker:
 
 postgres:
 	@bash tools/setup/postgres.sh
+
+.PHONY: systemd
+systemd:
+	@bash tools/setup/systemd.sh
 
 $(STAMP): requirements/all.txt pyproject.toml tools/setup/venv.sh
 	@PYTHON=$(PYTHON) bash tools/setup/venv.sh $(VENV)

@@ -65,6 +65,8 @@ PORT_WAIT_S = 2.0
 """How long a start waits for a serial port before it goes on without."""
 BUS_SILENT_S, POLLER_SILENT_S = 15.0, 30.0
 """A bus, and who polls it, that have not turned for so long hang: the longest exchange is over in seconds."""
+OFF_AT_STOP_S = 0.7
+"""How long boards are told at a stop to switch off: what does not hear it is on a timer of its own."""
 DISK_LOOK_S = 10.0
 """How often it is looked whether a full disk has room again."""
 RECENT_S = 15.0
@@ -269,7 +271,11 @@ class Agent:
             self.desk.adopt(self._requests)
             await self._serve(on_ready, buses)
         finally:
-            await self.field.all_off()
+            try:
+                async with asyncio.timeout(OFF_AT_STOP_S):
+                    await self.field.all_off()
+            except TimeoutError:
+                log.error("outputs could not be switched off in time; they go off by themselves")
             for task in buses:
                 task.cancel()
             await asyncio.gather(*buses, return_exceptions=True)

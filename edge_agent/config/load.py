@@ -14,6 +14,9 @@ from edge_agent.drivers.profiles import load_profile
 from edge_agent.errors import ConfigError, Finding
 from edge_agent.protocol.api import field_path
 
+SHIPPED_PROFILES = Path("/usr/share/edge-agent/devices")
+"""Profiles of the Debian package; one of the same name in the configuration's own folder goes before."""
+
 
 def load_settings(path: Path) -> Settings:
     """Reads, validates and cross-checks a configuration with its profiles.
@@ -57,6 +60,8 @@ def _load_profiles(settings: Settings) -> list[Finding]:
         if device.profile in settings._profiles:
             continue
         file = settings.path(settings.paths.profiles) / f"{device.profile}.toml"
+        if not file.exists() and (SHIPPED_PROFILES / file.name).exists():
+            file = SHIPPED_PROFILES / file.name
         try:
             settings._profiles[device.profile] = load_profile(file)
         except ConfigError as error:

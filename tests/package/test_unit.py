@@ -1,0 +1,97 @@
+"""The unit as systemd reads it, and the files around it."""
+
+from __future__ import annotations
+
+import configparser
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from tools.bench.settings import REPOSITORY
+
+FOLDER = REPOSITORY / "systemd"
+UNIT = FOLDER / "edge-agent.service"
+SCRIPTS = REPOSITORY / "tools" / "package" / "debian"
+WORST_EXPOSURE = 1.5
+DROP_INS = ("10-network.conf", "20-credentials.conf", "30-chrony.conf")
+
+
+def analyze(*arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(["systemd-analyze", *arguments], capture_output=True, text=True, check=False)
+
+
+def here(folder: Path, text: str) -> Path:
+    """The unit as it would be checked on a machine that has the program."""
+    program = shutil.which("true")
+    assert program is not None
+    unit = folder / "edge-agent.service"
+    unit.write_text(text.replace("/usr/bin/edge-agent", program), encoding="utf-8")
+    return unit
+
+
+def test_systemd_has_nothing_to_say_about_the_unit(tmp_path: Path) -> None:
+    done = analyze("verify", "--man=no", str(here(tmp_path, UNIT.read_text(encoding="utf-8"))))
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_a_misspelt_directive_is_noticed(tmp_path: Path) -> None:
+    """systemd-analyze answers 0 all the same, so what it writes counts."""
+    text = UNIT.read_text(encoding="utf-8").replace("WatchdogSec=", "WachdogSec=")
+    assert "WachdogSec" in analyze("verify", "--man=no", str(here(tmp_path, text))).stderr
+
+
+@pytest.mark.parametrize("name", DROP_INS)
+def test_systemd_has_nothing_to_say_about_the_examples(tmp_path: Path, name: str) -> None:
+    unit = here(tmp_path, UNIT.read_text(encoding="utf-8"))
+    folder = tmp_path / "edge-agent.service.d"
+    folder.mkdir()
+    shutil.copy(FOLDER / "examples" / name, folder)
+    done = analyze("verify", "--man=no", str(unit))
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_the_unit_is_as_safe_as_it_promises() -> None:
+    threshold = f"--threshold={round(WORST_EXPOSURE * 10)}"
+    done = analyze("security", "--offline=yes", threshold, "--no-pager", str(UNIT))
+    assert done.returncode == 0, done.stdout
+    worse = analyze("security", "--offline=yes", "--threshold=5", "--no-pager", str(UNIT))
+    assert worse.returncode != 0
+
+
+def test_a_locker_is_never_given_up_and_a_hang_is_noticed() -> None:
+    parser = configparser.RawConfigParser(strict=False)
+    parser.optionxform = str  # type: ignore[assignment,method-assign]
+    parser.read(UNIT)
+    assert parser["Unit"]["StartLimitIntervalSec"] == "0"
+    service = parser["Service"]
+    assert service["Restart"] == "always"
+    assert service["Type"] == "notify"
+    assert int(service["WatchdogSec"]) > 0
+    assert service["LimitCORE"] == "0"
+    assert "PrivateUsers" not in service or service["PrivateUsers"] == "no"  # else peers have no names
+
+
+def test_the_user_is_made_and_may_use_serial_ports() -> None:
+    told = (FOLDER / "edge-agent.sysusers").read_text(encoding="utf-8").splitlines()
+    assert told[0].split()[:2] == ["u", "edge-agent"]
+    assert {"m edge-agent dialout", "m edge-agent input"} <= set(told)
+
+
+def test_ftdi_adapters_answer_at_once() -> None:
+    rules = (FOLDER / "60-edge-agent.rules").read_text(encoding="utf-8")
+    assert 'ATTR{latency_timer}="1"' in rules
+    assert 'GROUP="dialout"' in rules
+
+
+@pytest.mark.parametrize("script", ["postinst", "prerm", "postrm"])
+def test_the_maintainer_s_scripts_are_sound(script: str) -> None:
+    """They are shell, end at an error, know their calls, and speak to systemd only where it runs."""
+    path = SCRIPTS / script
+    subprocess.run(["sh", "-n", str(path)], check=True)
+    text = path.read_text(encoding="utf-8")
+    assert text.startswith("#!/bin/sh\nset -e\n")
+    assert subprocess.run(["sh", str(path), "nonsense"], capture_output=True, check=False).returncode == 1
+    if "systemctl" in text:
+        assert text.index("[ -d /run/systemd/system ]") < text.index("systemctl")

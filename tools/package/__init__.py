@@ -1,0 +1,1 @@
+"""Makes the Debian package of the daemon and its commands."""

@@ -1,0 +1,73 @@
+"""A tree and its control files, made into a `.deb` whose bytes depend on nothing but its contents."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+import subprocess
+from pathlib import Path
+
+from tools.package.tree import HOME
+from tools.package.wheels import Architecture
+
+SCRIPTS = Path(__file__).parent / "debian"
+EPOCH = 1_767_225_600
+"""The date of every file: 2026-01-01. `SOURCE_DATE_EPOCH` of the environment goes before."""
+MAINTAINER = "edge-agent <edge-agent@localhost>"
+DESCRIPTION = """\
+Description: daemon of a parcel locker, and the technician's commands
+ Drives locks, door contacts, scales and relays over RS-485, decides every
+ reservation locally and stays in step with the cloud over MQTT 5.
+ .
+ Python libraries come with the package, in an environment of their own.
+"""
+
+
+def control_of(architecture: Architecture, version: str, size_kb: int) -> str:
+    """The file `control` (deb-control(5))."""
+    depends = ["python3 (>= 3.11~)", "python3 (<< 3.12)", "libc6 (>= 2.34)", "adduser", "init-system-helpers"]
+    depends += [package for _, package in architecture.from_debian if package]
+    return (
+        f"Package: edge-agent\nVersion: {version}\nArchitecture: {architecture.name}\n"
+        f"Maintainer: {MAINTAINER}\nInstalled-Size: {size_kb}\nSection: net\nPriority: optional\n"
+        f"Depends: {', '.join(depends)}\nRecommends: systemd, udev\n{DESCRIPTION}"
+    )
+
+
+def build_deb(
+    root: Path, architecture: Architecture, version: str, output: Path, packing: str = "xz"
+) -> Path:
+    """Makes `edge-agent_VERSION_ARCH.deb` of a tree in a folder; gives its path. `packing`: its `-Z`."""
+    control = root / "DEBIAN"
+    files = sorted(path for path in root.rglob("*") if path.is_file() and not path.is_symlink())
+    size_kb = sum(-(-path.stat().st_size // 1024) for path in files)
+    sums = [f"{_md5(path)}  {path.relative_to(root)}\n" for path in files]
+    control.mkdir()
+    (control / "control").write_text(control_of(architecture, version, size_kb), encoding="utf-8")
+    (control / "md5sums").write_text("".join(sums), encoding="utf-8")
+    for script in ("postinst", "prerm", "postrm"):
+        shutil.copyfile(SCRIPTS / script, control / script)
+    epoch = int(os.environ.get("SOURCE_DATE_EPOCH", EPOCH))
+    _settle(root, epoch)
+    output.mkdir(parents=True, exist_ok=True)
+    made = output / f"edge-agent_{version}_{architecture.name}.deb"
+    command = ["dpkg-deb", "--root-owner-group", f"-Z{packing}", "--build", str(root), str(made)]
+    environment = {**os.environ, "SOURCE_DATE_EPOCH": str(epoch)}
+    subprocess.run(command, check=True, env=environment, stdout=subprocess.DEVNULL)
+    return made
+
+
+def _md5(path: Path) -> str:
+    return hashlib.md5(path.read_bytes(), usedforsecurity=False).hexdigest()
+
+
+def _settle(root: Path, epoch: int) -> None:
+    """Gives every file its mode and its date, whatever the building machine's umask and clock say."""
+    scripts = {root / "DEBIAN" / name for name in ("postinst", "prerm", "postrm")}
+    scripts.add(root / HOME / "bin" / "edge-agent")
+    private = {root / "etc/edge-agent", root / "etc/edge-agent/devices"}
+    for path in [root, *root.rglob("*")]:
+        if not path.is_symlink():
+            path.chmod(0o750 if path in private else 0o755 if path.is_dir() or path in scripts else 0o644)
+        os.utime(path, (epoch, epoch), follow_symlinks=False)
