@@ -40,7 +40,7 @@ def _daemon(config: Path) -> int:
     keep_out_of_dumps()
     configure(sys.stderr, os.environ)
     # Late, so that a wrong command line answers at once.
-    from edge_agent.app import run_until_stopped
+    from edge_agent.app import Service, system_ports
     from edge_agent.config import load_settings
     from edge_agent.runtime.event_loop import precise_loop
 
@@ -49,7 +49,9 @@ def _daemon(config: Path) -> int:
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, stop.set)
-        await run_until_stopped(settings, stop)
+        service = Service(config, settings, system_ports)
+        loop.add_signal_handler(signal.SIGHUP, service.hang_up)
+        await service.run(stop)
 
     sys.setswitchinterval(SWITCH_S)
     try:

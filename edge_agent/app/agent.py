@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import functools
 import os
 import random
@@ -26,7 +25,7 @@ from edge_agent.cloud.session import LinkSettings
 from edge_agent.cloud.telemetry import Telemetry
 from edge_agent.config import BusSection, Settings
 from edge_agent.console.access import Access, group_of
-from edge_agent.console.api import ConsolePort, create_app
+from edge_agent.console.api import ConsolePort, Reloads, create_app
 from edge_agent.console.life import ApiLife
 from edge_agent.console.unix_server import serve
 from edge_agent.drivers.keyboard import Keyboard
@@ -86,6 +85,8 @@ class Ports:
     """Serves the local API until cancelled; None: no console."""
     scanner: bool = True
     """Whether the configured scanner and keypad are there."""
+    service: Reloads | None = None
+    """Who applies a new configuration, if anybody can."""
     supervisor: Supervisor | None = None
     """Who is told that the service lives, if anybody."""
     access: Access = field(default_factory=Access)
@@ -415,7 +416,7 @@ class Agent:
         return self.views.digest(self.loop.state, oldest, last, self._ports.clock.now()).model_dump_json()
 
     def _console(self) -> ConsolePort:
-        return ConsolePort(self.desk, self.report, self.buses, self._ports.access)
+        return ConsolePort(self.desk, self.report, self.buses, self._ports.access, self._ports.service)
 
 
 async def _fails_with(buses: list[asyncio.Task[None]]) -> None:
@@ -424,22 +425,3 @@ async def _fails_with(buses: list[asyncio.Task[None]]) -> None:
         ended, _ = await asyncio.wait(buses, return_when=asyncio.FIRST_COMPLETED)
         for bus in ended:
             bus.result()
-
-
-async def run_until_stopped(settings: Settings, stop: asyncio.Event) -> None:
-    """The daemon on the real machine, until `stop` is set."""
-    ports = system_ports(settings)
-    agent = Agent(settings, ports)
-    task = asyncio.create_task(agent.run(lambda: log.info("running")), name="agent")
-    stopping = asyncio.create_task(stop.wait(), name="stop")
-    await asyncio.wait({task, stopping}, return_when=asyncio.FIRST_COMPLETED)
-    stopping.cancel()
-    if ports.supervisor is not None:
-        ports.supervisor.stopping()
-    if not task.done():
-        task.cancel()
-        with contextlib.suppress(asyncio.CancelledError):
-            await task
-        log.info("stopped")
-        return
-    await task

@@ -31,6 +31,7 @@ from edge_agent.cli.daemon import (
     until_stopped,
 )
 from edge_agent.cli.pin import As, PinFile, act
+from edge_agent.cli.reload import reload
 from edge_agent.cli.schema import schema_app
 from edge_agent.cli.told import event_row
 from edge_agent.cli.watch.command import watch
@@ -47,6 +48,7 @@ app.command("open")(open_cell)
 app.command()(technician)
 app.command()(watch)
 app.command()(bundle)
+app.command()(reload)
 app.add_typer(bus_app, name="bus")
 app.add_typer(schema_app, name="schema")
 

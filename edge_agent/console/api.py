@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Protocol
 
 from pydantic import Field
 from starlette.applications import Starlette
@@ -14,6 +14,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 from starlette.types import ExceptionHandler
 
+from edge_agent.config.changes import Change
 from edge_agent.console.access import PROVEN_ACTS, Access, Gate
 from edge_agent.console.bus_api import bus_routes
 from edge_agent.console.streams import read_body, server_sent
@@ -50,6 +51,16 @@ class ReasonBody(Body):
     reason: Identifier
 
 
+class Reloads(Protocol):
+    """Who applies a new configuration."""
+
+    def told(self) -> dict[str, Any]:
+        """The configuration in use."""
+
+    async def reload(self, actor: str) -> list[Change]:
+        """Begins to apply what has changed in the file, and returns that. Raises `Refusal`."""
+
+
 @dataclass(frozen=True, slots=True)
 class ConsolePort:
     """What the console needs of the agent; without `buses` nothing below `/v1/bus` is served."""
@@ -59,6 +70,7 @@ class ConsolePort:
     buses: BusService | None = None
     access: Access = field(default_factory=Access)
     """Who may what."""
+    service: Reloads | None = None
 
 
 def create_app(port: ConsolePort) -> Starlette:
@@ -83,6 +95,19 @@ def create_app(port: ConsolePort) -> Starlette:
         actor = await port.access.actor(request, proven=name in PROVEN_ACTS)
         return _answer(await _act(desk, name, label, actor, request))
 
+    def status() -> dict[str, Any]:
+        service = port.service
+        return report.status() | ({} if service is None else {"configuration": service.told()})
+
+    async def reload(request: Request) -> Response:
+        if port.service is None:
+            raise Refusal(Code.NOT_BUILT, "this daemon has no file to load anew")
+        actor = await port.access.actor(request, proven=False)
+        number = port.service.told()["number"]
+        found = await port.service.reload(actor)
+        rows = [{"path": c.path, "before": c.before, "after": c.after} for c in found]
+        return JSONResponse({"changes": rows, "number": number})
+
     def shows(what: Callable[[], Any]) -> Callable[[Request], Awaitable[Response]]:
         async def show(_: Request) -> Response:
             return JSONResponse(what())
@@ -98,7 +123,8 @@ def create_app(port: ConsolePort) -> Starlette:
         routes=[
             Route("/v1/code", code, methods=["POST"]),
             Route("/v1/alive", shows(lambda: {"alive": True})),
-            Route("/v1/status", shows(report.status)),
+            Route("/v1/status", shows(status)),
+            Route("/v1/reload", reload, methods=["POST"]),
             Route("/v1/cells", shows(report.cells)),
             Route("/v1/alarms", shows(report.alarms)),
             Route("/v1/reservations", shows(report.reservations)),

@@ -1,0 +1,75 @@
+"""Whether a new configuration may take the place of the one that runs (docs/decisions/0021-reload.md)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from edge_agent.config import CellSection, Settings
+from edge_agent.errors import Finding
+from edge_agent.model import CellStatus, Reservation
+from edge_agent.statemachine.state import LockerState
+
+RESTART = "stop the service, change it, and start it again"
+
+
+def objections(before: Settings, after: Settings, state: LockerState) -> list[Finding]:
+    """Why it may not, each with the key that is meant; an empty list if it may.
+
+    A reservation keeps its cell, its codes and its door on the same wires; what may still lie in a cell that
+    nobody has reserved must have been looked at before that cell goes.
+    """
+    findings = []
+    if after.machine.machine_id != before.machine.machine_id:
+        findings.append(Finding("machine.machine_id", f"another machine has another journal: {RESTART}"))
+    if after.path(after.paths.journal) != before.path(before.paths.journal):
+        findings.append(Finding("paths.journal", f"the journal stays where it is: {RESTART}"))
+    if after.codes != before.codes and state.reservations:
+        held = f"{len(state.reservations)} reservations have codes of {before.codes.code_digits} digits"
+        findings.append(Finding("codes.code_digits", held))
+    old = {cell.label: cell for cell in before.cells}
+    new = {cell.label: cell for cell in after.cells}
+    for label, cell in state.cells.items():
+        if label in new or label not in old:
+            continue
+        if cell.reservation_id is None and cell.status is not CellStatus.IDLE:
+            findings.append(Finding(f"cells.{label}", f"is {cell.status}: look into it and clear it first"))
+    for reservation in state.reservations.values():
+        findings += _kept(reservation, before, after, old, new)
+    return findings
+
+
+def _kept(
+    reservation: Reservation,
+    before: Settings,
+    after: Settings,
+    old: dict[str, CellSection],
+    new: dict[str, CellSection],
+) -> list[Finding]:
+    label = reservation.cell
+    path, holds = f"cells.{label}", f"holds reservation {reservation.reservation_id}"
+    if label not in new:
+        return [Finding(path, f"{holds} and must stay")]
+    was, becomes = old[label], new[label]
+    findings = []
+    if was.cell_id != becomes.cell_id:
+        findings.append(Finding(f"{path}.cell_id", f"{holds}, which knows it by {was.cell_id!r}"))
+    for use in ("lock", "door"):
+        if _wires(before, was, use) != _wires(after, becomes, use):
+            problem = f"{holds}: another door might open; {RESTART}"
+            findings.append(Finding(f"{path}.{use}", problem))
+    packaging = reservation.packaging
+    for use, needed in (("cooling", packaging.cooling_required), ("heating", packaging.heating_required)):
+        if needed and getattr(becomes, use) is None:
+            findings.append(Finding(f"{path}.{use}", f"{holds}, which needs it"))
+    return findings
+
+
+def _wires(settings: Settings, cell: CellSection, use: str) -> tuple[Any, ...]:
+    """All that decides which bolt moves, or which contact is read and how."""
+    reference = getattr(cell, use)
+    device = settings.devices[reference.device]
+    bus, profile = settings.buses[device.bus], settings.profile_of(reference.device)
+    capability = profile.lock if use == "lock" else profile.doors
+    level = settings.doors.closed_level if use == "door" else None
+    named = reference.model_dump(exclude={"device"})
+    return bus.port, bus.protocol, device.address, capability, level, named

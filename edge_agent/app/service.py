@@ -1,0 +1,175 @@
+"""The daemon on the real machine: one agent after the other, each with the configuration of its time.
+
+A new configuration is applied by ending the agent as at a clean stop and building another one on the same
+journal, in the same process: nothing is half old and half new (docs/decisions/0021-reload.md).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import structlog
+
+from edge_agent.app.agent import Agent, Ports
+from edge_agent.app.reload import objections
+from edge_agent.config import Settings, load_settings
+from edge_agent.config.changes import Change, changes
+from edge_agent.errors import Code, ConfigError, EdgeAgentError, FieldViolation, Finding, Refusal
+from edge_agent.protocol.api import rfc3339
+
+log = structlog.get_logger()
+
+QUIET_S = 10.0
+"""So long it is waited for doors that are being opened."""
+LOOK_S = 0.05
+
+
+@dataclass(frozen=True, slots=True)
+class Loaded:
+    """A configuration in use. `number` counts those of this process, from 1; `failed`: why the one that was
+    to follow it was given up again, if it was."""
+
+    settings: Settings
+    number: int
+    at_s: float
+    failed: str | None = None
+
+
+class Service:
+    """Runs agents with the configuration in a file until it is told to stop."""
+
+    def __init__(self, file: Path, settings: Settings, ports: Callable[[Settings], Ports]) -> None:
+        """`settings`: what stands in the file."""
+        self._file = file
+        self._first = settings
+        self._ports_of = ports
+        self._loaded: Loaded
+        self._ports: Ports
+        self._agent: Agent
+        self._wanted: Settings | None = None
+        self._switch = asyncio.Event()
+        self._reloading = asyncio.Lock()
+        self._asked: set[asyncio.Task[None]] = set()
+
+    async def run(self, stop: asyncio.Event) -> None:
+        """Until `stop` is set. Raises what an agent ends with, and why the first one cannot be built."""
+        stopped = asyncio.create_task(stop.wait(), name="stop")
+        try:
+            self._build(self._first)
+            self._loaded = Loaded(self._first, 1, self._ports.clock.now().wall_s)
+            await self._run_agent(stopped)
+            while self._wanted is not None and not stop.is_set():
+                self._build_next(self._wanted)
+                self._wanted = None
+                await self._run_agent(stopped)
+        finally:
+            stopped.cancel()
+
+    def _build(self, settings: Settings) -> None:
+        self._ports = replace(self._ports_of(settings), service=self)
+        self._agent = Agent(settings, self._ports)
+
+    def _build_next(self, wanted: Settings) -> None:
+        """An agent with the new configuration; where that cannot be built, one with that of before."""
+        try:
+            self._build(wanted)
+        except EdgeAgentError as problem:
+            log.error("the new configuration is given up: the one before goes on", reason=str(problem))
+            self._loaded = replace(self._loaded, failed=str(problem))
+            self._build(self._loaded.settings)
+        else:
+            self._loaded = Loaded(wanted, self._loaded.number + 1, self._ports.clock.now().wall_s)
+            log.info("the new configuration is in use", number=self._loaded.number)
+
+    async def _run_agent(self, stopped: asyncio.Task[bool]) -> None:
+        """Until somebody wants it to stop, or a new configuration has to be applied."""
+        self._switch.clear()
+        task = asyncio.create_task(self._agent.run(lambda: log.info("running")), name="agent")
+        switch = asyncio.create_task(self._switch.wait(), name="switch")
+        await asyncio.wait({task, stopped, switch}, return_when=asyncio.FIRST_COMPLETED)
+        switch.cancel()
+        supervisor = self._ports.supervisor
+        if supervisor is not None:
+            if self._switch.is_set() and not stopped.done():
+                supervisor.status("applying a new configuration")
+            else:
+                supervisor.stopping()
+        if task.done():
+            await task
+            return
+        task.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await task
+        log.info("stopped")
+
+    def told(self) -> dict[str, Any]:
+        """The configuration in use, for `/v1/status`."""
+        loaded = self._loaded
+        return {
+            "file": str(self._file),
+            "number": loaded.number,
+            "loaded_at": rfc3339(loaded.at_s),
+            "failed": loaded.failed,
+        }
+
+    async def reload(self, actor: str) -> list[Change]:
+        """Looks at the file, and begins to apply what has changed in it. Returns what that is; nothing, if
+        nothing has.
+
+        Raises `Refusal`, and all stays as it is: code 3 with what is wrong in the file, 9 where a live
+        reservation would suffer or a door is being opened.
+        """
+        async with self._reloading:
+            try:
+                new = await asyncio.to_thread(load_settings, self._file)
+            except ConfigError as error:
+                raise _refusal(Code.INVALID_ARGUMENT, error.findings) from None
+            before = self._loaded.settings
+            found = changes(before, new)
+            if not found:
+                return []
+            await self._until_quiet()
+            against = objections(before, new, self._agent.loop.state)
+            if against:
+                raise _refusal(Code.NOT_ALLOWED, against)
+            for change in found:
+                log.info("configuration", change=str(change), by=actor)
+            self._loaded = replace(self._loaded, failed=None)
+            self._wanted = new
+            self._switch.set()
+            return found
+
+    async def _until_quiet(self) -> None:
+        try:
+            async with asyncio.timeout(QUIET_S):
+                while True:
+                    if not self._agent.loop.state.tickets:
+                        return
+                    await asyncio.sleep(LOOK_S)
+        except TimeoutError:
+            raise Refusal(Code.NOT_ALLOWED, "doors are being opened all the time; try again") from None
+
+    def hang_up(self) -> None:
+        """SIGHUP: somebody has changed the file."""
+        task = asyncio.create_task(self._reload_and_tell(), name="reload")
+        self._asked.add(task)
+        task.add_done_callback(self._asked.discard)
+
+    async def _reload_and_tell(self) -> None:
+        try:
+            found = await self.reload("SIGHUP")
+        except Refusal as refusal:
+            log.error("the new configuration is not applied", reason=refusal.message)
+        else:
+            if not found:
+                log.info("the configuration has not changed")
+
+
+def _refusal(code: Code, findings: list[Finding]) -> Refusal:
+    violations = tuple(FieldViolation(finding.path, finding.message) for finding in findings)
+    return Refusal(code, "; ".join(str(finding) for finding in findings), violations)

@@ -1,0 +1,76 @@
+"""`edge-agent reload`: the daemon takes what has changed in its configuration, whole or not at all."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import Any
+
+import httpx
+import typer
+from rich.table import Table
+
+from edge_agent.cli.daemon import (
+    DEFAULT_SOCKET,
+    NO_DAEMON,
+    REFUSED,
+    AsJson,
+    Socket,
+    call,
+    console,
+    print_json,
+    problems,
+)
+
+LOOKS, LOOK_S = 300, 0.1
+"""So often, and with such pauses, it is looked whether the daemon is there again."""
+
+
+def reload(socket: Socket = DEFAULT_SOCKET, as_json: AsJson = False) -> None:
+    """Apply what has changed in the configuration; `edge-agent check` it first.
+
+    It is refused, and nothing changes, where a live reservation would suffer: exit code 1.
+    """
+    asked = call(socket, "POST", "/v1/reload")
+    changes = asked["changes"]
+    state = _applied(socket, asked["number"]) if changes else None
+    if as_json:
+        print_json({"changes": changes, "configuration": state})
+    elif not changes:
+        console.print("nothing has changed")
+    else:
+        console.print(_table(changes))
+    if state is not None and state["failed"] is not None:
+        told = f"given up, the configuration of before goes on: {state['failed']}"
+        problems.print(told, style="red", highlight=False, markup=False)
+        raise typer.Exit(REFUSED)
+    if changes and not as_json:
+        console.print(f"{len(changes)} changes are in use", highlight=False)
+
+
+def _table(changes: list[dict[str, Any]]) -> Table:
+    table = Table("key", "before", "now")
+    for change in changes:
+        table.add_row(change["path"], *(_shown(change[side]) for side in ("before", "after")))
+    return table
+
+
+def _shown(value: Any) -> str:
+    return "-" if value is None else str(value).replace("[", r"\[")
+
+
+def _applied(socket: Path, number: int) -> dict[str, Any]:
+    """The daemon's configuration as soon as it is another one, or the new one was given up. Ends the process
+    where the daemon does not come back."""
+    for _ in range(LOOKS):
+        try:
+            transport = httpx.HTTPTransport(uds=str(socket))
+            with httpx.Client(transport=transport, base_url="http://agent", timeout=5.0) as client:
+                state: dict[str, Any] = client.get("/v1/status").json()["configuration"]
+        except (httpx.TransportError, ValueError):
+            state = {"number": number, "failed": None}
+        if state["number"] != number or state["failed"] is not None:
+            return state
+        time.sleep(LOOK_S)
+    problems.print(f"no daemon at {socket}: it has not come back", style="red", highlight=False)
+    raise typer.Exit(NO_DAEMON)

@@ -1,0 +1,53 @@
+"""What a new configuration changes of the one that runs: key paths, what stood there and what does now.
+Cells go by their labels, wherever in the file they stand."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from edge_agent.config.sections import Settings
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """One key: None where there is none before, or afterwards. Values as TOML has them."""
+
+    path: str
+    before: Any
+    after: Any
+
+    def __str__(self) -> str:
+        if self.before is None:
+            return f"{self.path}: new, {self.after!r}"
+        if self.after is None:
+            return f"{self.path}: gone, was {self.before!r}"
+        return f"{self.path}: {self.before!r} is now {self.after!r}"
+
+
+def changes(before: Settings, after: Settings) -> list[Change]:
+    """Every key that differs, defaults included, in the order of the file."""
+    old, new = _flat(before), _flat(after)
+    return [
+        Change(path, old.get(path), new.get(path))
+        for path in dict.fromkeys([*old, *new])
+        if old.get(path) != new.get(path)
+    ]
+
+
+def _flat(settings: Settings) -> dict[str, Any]:
+    raw = settings.model_dump(mode="json")
+    raw["cells"] = {cell.pop("label"): cell for cell in raw["cells"]}
+    # A profile's file may have changed below the same name.
+    raw["profiles"] = {name: profile.model_dump(mode="json") for name, profile in settings._profiles.items()}
+    found: dict[str, Any] = {}
+    _flatten(raw, "", found)
+    return found
+
+
+def _flatten(raw: Any, path: str, found: dict[str, Any]) -> None:
+    if isinstance(raw, dict):
+        for key, value in raw.items():
+            _flatten(value, f"{path}.{key}" if path else str(key), found)
+    elif raw is not None:
+        found[path] = raw

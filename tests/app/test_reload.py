@@ -1,0 +1,176 @@
+"""What a new configuration changes, and what may not be changed under a live reservation."""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import tomli_w
+
+from edge_agent.app.reload import objections
+from edge_agent.config import Settings, load_settings
+from edge_agent.config.changes import changes
+from tests.support.machines import CONFIG
+from tests.support.site import Site, at_site
+
+Document = dict[str, Any]
+
+
+def demo() -> Document:
+    document = tomllib.loads((CONFIG / "demo.toml").read_text(encoding="utf-8"))
+    document["paths"] = {"profiles": str(CONFIG / "devices")}
+    return document
+
+
+def loaded(folder: Path, document: Document) -> Settings:
+    file = folder / "machine.toml"
+    file.write_text(tomli_w.dumps(document), encoding="utf-8")
+    return load_settings(file)
+
+
+def cell(document: Document, label: str) -> Document:
+    found: Document = next(one for one in document["cells"] if one["label"] == label)
+    return found
+
+
+def test_changes_are_told_by_key_path_and_cells_by_their_labels(tmp_path: Path) -> None:
+    before, document = loaded(tmp_path, demo()), demo()
+    document["unlock"]["attempts"] = 2
+    document["keypad"] = {"device": "/dev/input/event0"}
+    del document["scanner"]
+    document["cells"].insert(0, document["cells"].pop())  # its place in the file means nothing
+    cell(document, "A01")["size"] = "large"
+    found = [str(change) for change in changes(before, loaded(tmp_path, document))]
+    assert "unlock.attempts: 3 is now 2" in found
+    assert "keypad.device: new, '/dev/input/event0'" in found
+    assert "scanner.baud: gone, was 9600" in found
+    assert "cells.A01.size: 'small' is now 'large'" in found
+    assert all(
+        path.partition(":")[0].startswith(("unlock.", "keypad.", "scanner.", "cells.A01.")) for path in found
+    )
+    assert changes(before, before) == []
+
+
+def test_a_profile_that_changed_below_its_name_is_a_change(tmp_path: Path) -> None:
+    before = loaded(tmp_path, demo())
+    for file in (CONFIG / "devices").glob("*.toml"):
+        (tmp_path / file.name).write_bytes(file.read_bytes())
+    text = (tmp_path / "laumas-tlb.toml").read_text(encoding="utf-8")
+    (tmp_path / "laumas-tlb.toml").write_text(text.replace("gap_ms = ", "gap_ms = 1"), encoding="utf-8")
+    document = demo() | {"paths": {"profiles": str(tmp_path)}}
+    paths = [change.path for change in changes(before, loaded(tmp_path, document))]
+    assert set(paths) == {"paths.profiles", "profiles.laumas-tlb.bus.gap_ms"}
+
+
+def drop(document: Document, label: str) -> None:
+    document["cells"].remove(cell(document, label))
+
+
+def swap(document: Document, label: str, other: str, use: str) -> None:
+    one, two = cell(document, label), cell(document, other)
+    one[use], two[use] = two[use], one[use]
+
+
+def move_board(document: Document) -> None:
+    document["devices"]["locks_b"]["address"] = 9
+
+
+def plug_elsewhere(document: Document) -> None:
+    document["buses"]["main"]["port"] = "/dev/ttyUSB7"
+
+
+HARMFUL: dict[str, tuple[Callable[[Document], object], str]] = {
+    "another machine": (lambda d: d["machine"].update(machine_id="m2"), "machine.machine_id"),
+    "another journal": (lambda d: d["paths"].update(journal="/tmp/j"), "paths.journal"),
+    "longer codes": (lambda d: d.update(codes={"code_digits": 6}), "codes.code_digits"),
+    "its cell goes": (lambda d: drop(d, "B03"), "cells.B03"),
+    "its cell has another id": (lambda d: cell(d, "B03").update(cell_id="c"), "cells.B03.cell_id"),
+    "its lock on other wires": (lambda d: swap(d, "B03", "B04", "lock"), "cells.B03.lock"),
+    "its contact on other wires": (lambda d: swap(d, "B03", "B04", "door"), "cells.B03.door"),
+    "its board elsewhere": (move_board, "cells.B03.lock"),
+    "its bus elsewhere": (plug_elsewhere, "cells.B03.lock"),
+    "contacts the other way round": (lambda d: d["doors"].update(closed_level=0), "cells.B03.door"),
+    "no cooling any more": (lambda d: cell(d, "B03").pop("cooling"), "cells.B03.cooling"),
+}
+HARMLESS: dict[str, Callable[[Document], object]] = {
+    "an idle cell goes": lambda d: drop(d, "C08"),
+    "idle cells change their wires": lambda d: swap(d, "C07", "C08", "lock"),
+    "another baud rate": lambda d: d["buses"]["main"].update(baud=9600),
+    "a device has another name": lambda d: rename(d, "locks_b", "upper"),
+    "another setpoint": lambda d: d["climate"]["cold"].update(setpoint_c=2.0),
+}
+
+
+def rename(document: Document, old: str, new: str) -> None:
+    document["devices"][new] = document["devices"].pop(old)
+    for one in document["cells"]:
+        for use in ("lock", "door"):
+            if one[use]["device"] == old:
+                one[use]["device"] = new
+
+
+def with_a_parcel(tmp_path: Path, test: Callable[[Site, Settings], None]) -> None:
+    """A site where a cooled parcel is to come into B03."""
+
+    async def run(site: Site) -> None:
+        made = await site.reserve(
+            1, packaging={"width": 200, "height": 100, "depth": 300, "cooling_required": True}
+        )
+        assert made["cell"]["description"] == "B03"
+        await site.call("dropoff", "res_1")
+        test(site, loaded(tmp_path, demo()))
+
+    at_site(tmp_path, run)
+
+
+def test_what_harms_a_live_reservation_is_refused_with_its_key(tmp_path: Path) -> None:
+    def test(site: Site, before: Settings) -> None:
+        assert site.plant.agent is not None
+        state = site.plant.agent.loop.state
+        for name, (change, path) in HARMFUL.items():
+            document = demo()
+            change(document)
+            found = objections(before, loaded(tmp_path, document), state)
+            assert path in [finding.path for finding in found], name
+            if path.startswith("cells."):
+                assert all("res_1" in finding.message for finding in found if finding.path == path), name
+
+    with_a_parcel(tmp_path, test)
+
+
+def test_what_harms_nobody_may_be_changed(tmp_path: Path) -> None:
+    def test(site: Site, before: Settings) -> None:
+        assert site.plant.agent is not None
+        for name, change in HARMLESS.items():
+            document = demo()
+            change(document)
+            assert objections(before, loaded(tmp_path, document), site.plant.agent.loop.state) == [], name
+
+    with_a_parcel(tmp_path, test)
+
+
+@pytest.mark.parametrize("cleared", [False, True])
+def test_a_cell_that_was_not_looked_into_stays(tmp_path: Path, cleared: bool) -> None:
+    async def run(site: Site) -> None:
+        agent = site.plant.agent
+        assert agent is not None
+        await site.reserve(1)
+        await site.call("dropoff", "res_1")
+        site.plant.world.place("A01", 500)
+        await site.until(lambda: bool(agent.report.cells()[0]["door"] == "open"))
+        site.plant.world.close("A01")
+        await site.until(lambda: "DROPOFF" in site.types())
+        await site.call("abandon", "res_1")
+        await site.until(lambda: agent.report.cells()[0]["reservation_id"] is None)
+        if cleared:
+            await agent.desk.clear("A01")
+        document = demo()
+        drop(document, "A01")
+        before = loaded(tmp_path, demo())
+        found = objections(before, loaded(tmp_path, document), agent.loop.state)
+        assert [finding.path for finding in found] == ([] if cleared else ["cells.A01"])
+
+    at_site(tmp_path, run)
