@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import time
+from threading import Event
 from pathlib import Path
 from typing import Any
 
@@ -62,6 +62,7 @@ def _shown(value: Any) -> str:
 def _applied(socket: Path, number: int) -> dict[str, Any]:
     """The daemon's configuration as soon as it is another one, or the new one was given up. Ends the process
     where the daemon does not come back."""
+    pause = Event()
     for _ in range(LOOKS):
         try:
             transport = httpx.HTTPTransport(uds=str(socket))
@@ -71,6 +72,6 @@ def _applied(socket: Path, number: int) -> dict[str, Any]:
             state = {"number": number, "failed": None}
         if state["number"] != number or state["failed"] is not None:
             return state
-        time.sleep(LOOK_S)
+        pause.wait(LOOK_S)
     problems.print(f"no daemon at {socket}: it has not come back", style="red", highlight=False)
     raise typer.Exit(NO_DAEMON)

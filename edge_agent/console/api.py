@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, Protocol
 
 from pydantic import Field
@@ -95,19 +96,6 @@ def create_app(port: ConsolePort) -> Starlette:
         actor = await port.access.actor(request, proven=name in PROVEN_ACTS)
         return _answer(await _act(desk, name, label, actor, request))
 
-    def status() -> dict[str, Any]:
-        service = port.service
-        return report.status() | ({} if service is None else {"configuration": service.told()})
-
-    async def reload(request: Request) -> Response:
-        if port.service is None:
-            raise Refusal(Code.NOT_BUILT, "this daemon has no file to load anew")
-        actor = await port.access.actor(request, proven=False)
-        number = port.service.told()["number"]
-        found = await port.service.reload(actor)
-        rows = [{"path": c.path, "before": c.before, "after": c.after} for c in found]
-        return JSONResponse({"changes": rows, "number": number})
-
     def shows(what: Callable[[], Any]) -> Callable[[Request], Awaitable[Response]]:
         async def show(_: Request) -> Response:
             return JSONResponse(what())
@@ -123,8 +111,8 @@ def create_app(port: ConsolePort) -> Starlette:
         routes=[
             Route("/v1/code", code, methods=["POST"]),
             Route("/v1/alive", shows(lambda: {"alive": True})),
-            Route("/v1/status", shows(status)),
-            Route("/v1/reload", reload, methods=["POST"]),
+            Route("/v1/status", shows(partial(_status, port))),
+            Route("/v1/reload", partial(_reload, port), methods=["POST"]),
             Route("/v1/cells", shows(report.cells)),
             Route("/v1/alarms", shows(report.alarms)),
             Route("/v1/reservations", shows(report.reservations)),
@@ -136,6 +124,21 @@ def create_app(port: ConsolePort) -> Starlette:
         middleware=[Middleware(Gate, access=port.access)],
         exception_handlers=handlers,
     )
+
+
+def _status(port: ConsolePort) -> dict[str, Any]:
+    service = port.service
+    return port.report.status() | ({} if service is None else {"configuration": service.told()})
+
+
+async def _reload(port: ConsolePort, request: Request) -> Response:
+    if port.service is None:
+        raise Refusal(Code.NOT_BUILT, "this daemon has no file to load anew")
+    actor = await port.access.actor(request, proven=False)
+    number = port.service.told()["number"]
+    found = await port.service.reload(actor)
+    rows = [{"path": one.path, "before": one.before, "after": one.after} for one in found]
+    return JSONResponse({"changes": rows, "number": number})
 
 
 async def _act(desk: Desk, name: str, label: str, actor: str, request: Request) -> Answer:

@@ -14,7 +14,7 @@ from edge_agent.app.reload import objections
 from edge_agent.config import Settings, load_settings
 from edge_agent.config.changes import changes
 from tests.support.machines import CONFIG
-from tests.support.site import Site, at_site
+from tests.support.site import PARCEL, Site, at_site
 
 Document = dict[str, Any]
 
@@ -48,9 +48,7 @@ def test_changes_are_told_by_key_path_and_cells_by_their_labels(tmp_path: Path) 
     assert "keypad.device: new, '/dev/input/event0'" in found
     assert "scanner.baud: gone, was 9600" in found
     assert "cells.A01.size: 'small' is now 'large'" in found
-    assert all(
-        path.partition(":")[0].startswith(("unlock.", "keypad.", "scanner.", "cells.A01.")) for path in found
-    )
+    assert all(path.startswith(("unlock.", "keypad.", "scanner.", "cells.A01.")) for path in found)
     assert changes(before, before) == []
 
 
@@ -116,9 +114,7 @@ def with_a_parcel(tmp_path: Path, test: Callable[[Site, Settings], None]) -> Non
     """A site where a cooled parcel is to come into B03."""
 
     async def run(site: Site) -> None:
-        made = await site.reserve(
-            1, packaging={"width": 200, "height": 100, "depth": 300, "cooling_required": True}
-        )
+        made = await site.reserve(1, packaging=PARCEL | {"cooling_required": True})
         assert made["cell"]["description"] == "B03"
         await site.call("dropoff", "res_1")
         test(site, loaded(tmp_path, demo()))

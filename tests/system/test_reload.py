@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import tomllib
 from collections.abc import Callable, Iterator
@@ -84,7 +85,7 @@ def test_a_hang_up_does_the_same_and_logs_what_changes(bench: Bench) -> None:
     change(bench, lambda d: d["doors"].update(door_ajar_s=77))
     os.kill(bench.pids()["agent"], signal.SIGHUP)
     wait_for(lambda: configuration(bench).get("number") == number + 1)
-    assert "doors.door_ajar_s: 60 is now 77" in bench.logs() or "doors.door_ajar_s" in bench.logs()
+    assert re.search(r"doors\.door_ajar_s: \d+ is now 77", bench.logs())
     change(bench, lambda d: d["machine"].update(machine_id="somebody_else"))
     os.kill(bench.pids()["agent"], signal.SIGHUP)
     wait_for(lambda: "the new configuration is not applied" in bench.logs())
