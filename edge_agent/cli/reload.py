@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from threading import Event
 from pathlib import Path
+from threading import Event
 from typing import Any
 
 import httpx
