@@ -22,10 +22,9 @@ from edge_agent.console import life as console_life
 from edge_agent.console.api import ConsolePort, create_app
 from edge_agent.console.unix_server import serve
 from edge_agent.runtime import writer
-from tests.runtime.test_watchdog import Entries, logged, silent
 from tests.support.broker import Broker, free_port, running_broker
 from tests.support.real_site import RealSite, real_site
-from tests.support.supervisor import FakeSupervisor
+from tests.support.supervisor import Entries, FakeSupervisor, logged, silent
 
 LOOKS = 10
 """So many looks of the watchdog without feeding are enough to see."""

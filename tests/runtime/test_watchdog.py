@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterator, MutableMapping
-from contextlib import contextmanager
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
-import structlog
 
 from edge_agent.app.agent import Agent
 from edge_agent.cloud import telemetry
@@ -17,29 +15,12 @@ from edge_agent.config import load_settings
 from edge_agent.runtime.supervisor import Supervisor
 from edge_agent.runtime.vitality import Proof, Vitality
 from tests.support.site import Site
-from tests.support.supervisor import FakeSupervisor
+from tests.support.supervisor import Entries, FakeSupervisor, logged, silent
 from tools.bench.settings import REPOSITORY
 from tools.simulate.plant import Plant, with_journal
 from tools.simulate.virtual_loop import VirtualLoop
 
 WATCHDOG_S = 30.0
-Entries = list[MutableMapping[str, Any]]
-
-
-@contextmanager
-def logged() -> Iterator[Entries]:
-    """Log entries of level info and above."""
-    before = structlog.get_config()
-    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(20))
-    try:
-        with structlog.testing.capture_logs() as entries:
-            yield entries
-    finally:
-        structlog.configure(**before)
-
-
-def silent(entries: Entries) -> list[str]:
-    return [e["loop"] for e in entries if "is silent" in e["event"]]
 
 
 class Hang:

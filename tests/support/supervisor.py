@@ -3,9 +3,33 @@
 from __future__ import annotations
 
 import socket
+from collections.abc import Iterator, MutableMapping
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
+
+import structlog
 
 from edge_agent.runtime.supervisor import Supervisor
+
+Entries = list[MutableMapping[str, Any]]
+
+
+@contextmanager
+def logged() -> Iterator[Entries]:
+    """Log entries of level info and above."""
+    before = structlog.get_config()
+    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(20))
+    try:
+        with structlog.testing.capture_logs() as entries:
+            yield entries
+    finally:
+        structlog.configure(**before)
+
+
+def silent(entries: Entries) -> list[str]:
+    """The loops that the watchdog has named."""
+    return [e["loop"] for e in entries if "is silent" in e["event"]]
 
 
 class FakeSupervisor:
