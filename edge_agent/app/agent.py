@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import functools
 import random
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -32,18 +32,21 @@ from edge_agent.drivers.transport import Transport
 from edge_agent.drivers.tty import TtyTransport
 from edge_agent.journal.recovery import restore
 from edge_agent.journal.store import JournalStore
-from edge_agent.model import Alarm
+from edge_agent.model import Alarm, Instant
 from edge_agent.protocol.api import rfc3339
 from edge_agent.protocol.events import Online
 from edge_agent.protocol.topics import Topics
 from edge_agent.runtime.bus_checks import Checks
 from edge_agent.runtime.bus_service import BusService
+from edge_agent.runtime.cell_watch import CellWatch
 from edge_agent.runtime.clock import Clock, SystemClock
 from edge_agent.runtime.desk import Desk
+from edge_agent.runtime.diagnose import Diagnosis
 from edge_agent.runtime.doors import Doors
 from edge_agent.runtime.executor import Executor
 from edge_agent.runtime.ids import Ids
 from edge_agent.runtime.loop import LockerLoop
+from edge_agent.runtime.machine_checks import Machine
 from edge_agent.runtime.report import Report
 from edge_agent.runtime.temperatures import Temperatures
 from edge_agent.runtime.views import Identity, Views
@@ -63,6 +66,11 @@ RECENT_S = 15.0
 """Replies to requests not older than this are published again at a start: somebody may still wait."""
 
 
+async def inline(work: Callable[[], list[str]]) -> list[str]:
+    """Runs it at once: where there are no threads."""
+    return work()
+
+
 @dataclass(frozen=True, slots=True)
 class Ports:
     """What a machine is plugged into; a simulation plugs in its own."""
@@ -78,6 +86,8 @@ class Ports:
     """Whether the configured scanner and keypad are there."""
     access: Access = field(default_factory=Access)
     """Who may what on the local API."""
+    aside: Callable[[Callable[[], list[str]]], Awaitable[list[str]]] = inline
+    """Runs what blocks where it holds up no door."""
 
 
 def transport_to(bus: BusSection) -> Transport:
@@ -117,6 +127,7 @@ def system_ports(settings: Settings) -> Ports:
         link=link,
         console=lambda port: serve(create_app(port), settings.path(settings.paths.socket), group),
         access=access,
+        aside=asyncio.to_thread,
     )
 
 
@@ -203,6 +214,7 @@ class Agent:
         self.desk.weigh = self._weighing.tell
         self._climate = self.field.climate_outputs(lambda: self.loop.storage_fault is None)
         self._executor = self._make_executor()
+        self.diagnosis = self._make_diagnosis(started)
         self._group: asyncio.TaskGroup
 
     def _make_guard(self) -> Guard | None:
@@ -226,6 +238,17 @@ class Agent:
             buses=self.field.buses,
             broker_up=lambda: self.link.up,
         )
+
+    def _make_diagnosis(self, started: Instant) -> Diagnosis:
+        sensors = self.field.sensors()
+
+        def cells() -> CellWatch:
+            return CellWatch(sensors, self.loop, self.field.values, self._climate)
+
+        machine = Machine(
+            self.loop, self.store, self._ports.clock, started, lambda: self.link.up, self._ports.aside
+        )
+        return Diagnosis(self.buses, self.desk, self.doors, machine, sensors, cells)
 
     def _make_executor(self) -> Executor:
         unlock = self.settings.unlock
@@ -373,7 +396,7 @@ class Agent:
         return self.views.digest(self.loop.state, oldest, last, self._ports.clock.now()).model_dump_json()
 
     def _console(self) -> ConsolePort:
-        return ConsolePort(self.desk, self.report, self.buses, self._ports.access)
+        return ConsolePort(self.desk, self.report, self.buses, self._ports.access, self.diagnosis)
 
 
 async def _fails_with(buses: list[asyncio.Task[None]]) -> None:

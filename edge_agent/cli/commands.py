@@ -29,6 +29,7 @@ from edge_agent.cli.daemon import (
     rows_of,
     until_stopped,
 )
+from edge_agent.cli.diagnose import diagnose
 from edge_agent.cli.pin import As, PinFile, act
 from edge_agent.cli.schema import schema_app
 from edge_agent.config import load_settings
@@ -42,6 +43,7 @@ app = typer.Typer(
 )
 app.command("open")(open_cell)
 app.command()(technician)
+app.command()(diagnose)
 app.add_typer(bus_app, name="bus")
 app.add_typer(schema_app, name="schema")
 
