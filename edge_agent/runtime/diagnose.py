@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections import defaultdict
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator
-from contextlib import contextmanager
+from contextlib import aclosing, contextmanager
 from dataclasses import replace
 from typing import Any
 
@@ -83,20 +83,20 @@ class Diagnosis:
                 yield one.row()
             watch = self._cells()
             with self._listening() as watches:
-                async for row in self._watched(watch):
-                    yield row
+                async with aclosing(self._watched(watch)) as rows:
+                    async for row in rows:
+                        yield row
                 probes = {name: await self._others(place) for name, place in self._buses.places.items()}
                 passages = {name: one.end() for name, one in watches.items()}
             async for one in self._field(passages, probes, watch, doors):
                 found.append(one)
                 yield one.row()
             if doors:
-                async for tried in self._door_checks.tried(actor):
-                    if isinstance(tried, Found):
-                        found.append(tried)
-                        yield tried.row()
-                    else:
-                        yield tried
+                async with aclosing(self._door_checks.tried(actor)) as tries:
+                    async for tried in tries:
+                        if isinstance(tried, Found):
+                            found.append(tried)
+                        yield tried.row() if isinstance(tried, Found) else tried
             for one in alarms(self._machine, found, self._behind):
                 yield one.row()
         finally:
@@ -124,7 +124,7 @@ class Diagnosis:
             for watch in watches.values():
                 watch.stop()
 
-    async def _watched(self, watch: CellWatch) -> AsyncIterator[Row]:
+    async def _watched(self, watch: CellWatch) -> AsyncGenerator[Row, None]:
         """Watches for the window, and tells the seconds."""
         passed: asyncio.Queue[float | None] = asyncio.Queue()
 
@@ -178,7 +178,8 @@ class Diagnosis:
                     answering.add(one.target)
                 yield one
         for row in await self._checks.registers() if answering else ():
-            if not row["ok"] and row["device"] in answering:
+            read = row["found"] or "exception" in (row["detail"] or "")
+            if read and not row["ok"] and row["device"] in answering:
                 why = f"{row['check']}: {row['detail']}"
                 yield Found("device", row["device"], "fault", why, f"set it right: {row['why']}")
         for one in watch.judge(answering, WINDOW_S):

@@ -8,7 +8,8 @@ nobody closed it.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Collection, Iterator, Mapping
+from collections.abc import AsyncGenerator, Collection, Iterator, Mapping
+from contextlib import aclosing
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -105,7 +106,7 @@ class DoorChecks:
 
     # With `--doors`.
 
-    async def tried(self, actor: str) -> AsyncIterator[Found | dict[str, Any]]:
+    async def tried(self, actor: str) -> AsyncGenerator[Found | dict[str, Any], None]:
         """Opens the free cells, one after the other, in `actor`'s name, and asks for each to be closed.
 
         Rows of findings, of progress, and of what somebody has to close now.
@@ -115,14 +116,12 @@ class DoorChecks:
         good = []
         for number, label in enumerate(free, 1):
             yield progress(number, len(free), f"door {label}")
-            last: Found | None = None
-            async for row in self._try(label, number, len(free), actor):
-                if isinstance(row, Found):
-                    last = row
-                if not (isinstance(row, Found) and row.verdict == "good"):
-                    yield row
-            if last is not None and last.verdict == "good":
-                good.append(label)
+            async with aclosing(self._try(label, number, len(free), actor)) as rows:
+                async for row in rows:
+                    if isinstance(row, Found) and row.verdict == "good":
+                        good.append(label)
+                    else:
+                        yield row
         if good:
             yield Found("lock", "locks", "good", f"{len(good)} doors opened and were closed again")
         if others:
@@ -131,7 +130,7 @@ class DoorChecks:
 
     async def _try(
         self, label: str, number: int, of: int, actor: str
-    ) -> AsyncIterator[Found | dict[str, Any]]:
+    ) -> AsyncGenerator[Found | dict[str, Any], None]:
         if not _free(self._desk.loop.state.cells[label]):
             yield Found("lock", label, "unknown", "somebody got it in the meantime: not tried")
             return

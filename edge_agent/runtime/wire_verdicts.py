@@ -24,6 +24,9 @@ CLOSE_TO_LIMIT = 0.5
 """A device that takes more than this share of what its profile allows is close to being too late."""
 OUT_OF_TURN = 3
 """So many frames out of turn are no chance."""
+SPEAK_UNASKED = ("8a", "wkly")
+OUT_OF_TURN_SPOKEN = 20
+"""Boards of these protocols tell by themselves that a door has moved; more than so many are no such tale."""
 OFTEN = 0.3
 """A device that answers this share of its questions in time is not a late one."""
 SPOILT = 2
@@ -112,8 +115,8 @@ def _devices(heard: Heard) -> Iterator[Found]:
     devices = heard.passage.devices
     late = [d for d in devices if _late(heard, d)]
     slow = [d for d in devices if d not in late and _slow(heard, d)]
-    modbus = heard.place.wire.startswith("modbus")  # where nobody speaks unasked
-    ghosts = [d for d in devices if modbus and d not in late and _talks_out_of_turn(d)]
+    least = OUT_OF_TURN_SPOKEN if heard.place.wire in SPEAK_UNASKED else OUT_OF_TURN
+    ghosts = [d for d in devices if d not in late and _talks_out_of_turn(d, least)]
     quiet = [d for d in devices if d.heard == 0 and heard.probes.get(d.name) == "silent"]
     told = [d for d in devices if d.heard or d in late]
     common_s = min((d.least_late_s for d in told if d.least_late_s is not None), default=0.0)
@@ -164,9 +167,9 @@ def _profile(heard: Heard, device: Answers) -> str:
     return placed.profile_name
 
 
-def _talks_out_of_turn(device: Answers) -> bool:
+def _talks_out_of_turn(device: Answers, least: int) -> bool:
     in_time = device.answered >= OFTEN * max(1, device.requests)
-    return in_time and device.out_of_turn + device.unasked + device.late_replies >= OUT_OF_TURN
+    return in_time and device.out_of_turn + device.unasked + device.late_replies >= least
 
 
 def _spoilt(heard: Heard, quiet: list[Answers]) -> bool:
