@@ -32,7 +32,7 @@ from edge_agent.drivers.transport import Transport
 from edge_agent.drivers.tty import TtyTransport
 from edge_agent.journal.recovery import restore
 from edge_agent.journal.store import JournalStore
-from edge_agent.model import Alarm, Instant
+from edge_agent.model import Alarm
 from edge_agent.protocol.api import rfc3339
 from edge_agent.protocol.events import Online
 from edge_agent.protocol.topics import Topics
@@ -161,7 +161,7 @@ class Agent:
         layout = layout_of(settings)
         self.store = JournalStore(settings.path(settings.paths.journal))
         self._writer = ports.writer(self.store)
-        started = ports.clock.now()
+        self._started = started = ports.clock.now()
         loaded = self.store.load(started.wall_s - RECENT_S)
         state = restore(loaded, layout, started)
         self._requests = loaded.requests
@@ -214,7 +214,6 @@ class Agent:
         self.desk.weigh = self._weighing.tell
         self._climate = self.field.climate_outputs(lambda: self.loop.storage_fault is None)
         self._executor = self._make_executor()
-        self.diagnosis = self._make_diagnosis(started)
         self._group: asyncio.TaskGroup
 
     def _make_guard(self) -> Guard | None:
@@ -239,14 +238,16 @@ class Agent:
             broker_up=lambda: self.link.up,
         )
 
-    def _make_diagnosis(self, started: Instant) -> Diagnosis:
+    @functools.cached_property
+    def diagnosis(self) -> Diagnosis:
+        """The self-test, made when somebody wants it."""
         sensors = self.field.sensors()
 
         def cells() -> CellWatch:
             return CellWatch(sensors, self.loop, self.field.values, self._climate)
 
         machine = Machine(
-            self.loop, self.store, self._ports.clock, started, lambda: self.link.up, self._ports.aside
+            self.loop, self.store, self._ports.clock, self._started, lambda: self.link.up, self._ports.aside
         )
         return Diagnosis(self.buses, self.desk, self.doors, machine, sensors, cells)
 
