@@ -6,7 +6,7 @@ import asyncio
 import functools
 import os
 import random
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -41,12 +41,15 @@ from edge_agent.protocol.events import Online
 from edge_agent.protocol.topics import Topics
 from edge_agent.runtime.bus_checks import Checks
 from edge_agent.runtime.bus_service import BusService
+from edge_agent.runtime.cell_watch import CellWatch
 from edge_agent.runtime.clock import Clock, SystemClock
 from edge_agent.runtime.desk import Desk
+from edge_agent.runtime.diagnose import Diagnosis
 from edge_agent.runtime.doors import Doors
 from edge_agent.runtime.executor import Executor
 from edge_agent.runtime.ids import Ids
 from edge_agent.runtime.loop import LockerLoop
+from edge_agent.runtime.machine_checks import Machine
 from edge_agent.runtime.report import Report
 from edge_agent.runtime.supervisor import Supervisor
 from edge_agent.runtime.temperatures import Temperatures
@@ -72,6 +75,11 @@ RECENT_S = 15.0
 """Replies to requests not older than this are published again at a start: somebody may still wait."""
 
 
+async def inline(work: Callable[[], list[str]]) -> list[str]:
+    """Runs it at once: where there are no threads."""
+    return work()
+
+
 @dataclass(frozen=True, slots=True)
 class Ports:
     """What a machine is plugged into; a simulation plugs in its own."""
@@ -91,6 +99,8 @@ class Ports:
     """Who is told that the service lives, if anybody."""
     access: Access = field(default_factory=Access)
     """Who may what on the local API."""
+    aside: Callable[[Callable[[], list[str]]], Awaitable[list[str]]] = inline
+    """Runs what blocks where it holds up no door."""
 
 
 def transport_to(bus: BusSection) -> Transport:
@@ -131,6 +141,7 @@ def system_ports(settings: Settings) -> Ports:
         console=lambda port: serve(create_app(port), settings.path(settings.paths.socket), group),
         supervisor=Supervisor.of(os.environ, os.getpid()),
         access=access,
+        aside=asyncio.to_thread,
     )
 
 
@@ -165,7 +176,7 @@ class Agent:
         self._supervisor = ports.supervisor
         self.store = JournalStore(settings.path(settings.paths.journal), self._upgrading)
         self._writer = ports.writer(self.store)
-        started = ports.clock.now()
+        self._started = started = ports.clock.now()
         loaded = self.store.load(started.wall_s - RECENT_S)
         state = restore(loaded, layout, started)
         self._requests = loaded.requests
@@ -237,6 +248,19 @@ class Agent:
             buses=self.field.buses,
             broker_up=lambda: self.link.up,
         )
+
+    @functools.cached_property
+    def diagnosis(self) -> Diagnosis:
+        """The self-test, made when somebody wants it."""
+        sensors = self.field.sensors()
+
+        def cells() -> CellWatch:
+            return CellWatch(sensors, self.loop, self.field.values, self.climate)
+
+        machine = Machine(
+            self.loop, self.store, self._ports.clock, self._started, lambda: self.link.up, self._ports.aside
+        )
+        return Diagnosis(self.buses, self.desk, self.doors, machine, sensors, cells)
 
     def _make_executor(self) -> Executor:
         unlock = self.settings.unlock
@@ -416,7 +440,8 @@ class Agent:
         return self.views.digest(self.loop.state, oldest, last, self._ports.clock.now()).model_dump_json()
 
     def _console(self) -> ConsolePort:
-        return ConsolePort(self.desk, self.report, self.buses, self._ports.access, self._ports.service)
+        access, service = self._ports.access, self._ports.service
+        return ConsolePort(self.desk, self.report, self.buses, access, service, self.diagnosis)
 
 
 async def _fails_with(buses: list[asyncio.Task[None]]) -> None:

@@ -27,6 +27,7 @@ from edge_agent.drivers.requests import Codec
 from edge_agent.drivers.transport import Transport
 from edge_agent.errors import BusFault, DeviceFault
 from edge_agent.runtime.bus_service import BusPlace, Placed
+from edge_agent.runtime.cell_watch import Sensors
 from edge_agent.runtime.climate_outputs import ClimateOutputs
 from edge_agent.runtime.doors import DoorPlace, Doors
 from edge_agent.runtime.loop import LockerLoop
@@ -77,7 +78,15 @@ class Field:
             wire: Wire = "modbus-tcp" if bus.link == "tcp" else bus.protocol
             usual = LAST_SCANNED.get(bus.protocol, ADDRESSES[bus.protocol][1])
             addresses = (*ADDRESSES[bus.protocol], usual)
-            found[name] = BusPlace(self.buses[name], bus.port, wire, bus.baud or 0, addresses, devices)
+            found[name] = BusPlace(
+                self.buses[name],
+                bus.port,
+                wire,
+                bus.baud or 0,
+                addresses,
+                devices,
+                bus.bits_per_character,
+            )
         return found
 
     def _lock(self, label: str) -> Lock:
@@ -153,6 +162,15 @@ class Field:
             board = TemperatureInputs(self.devices[name], temperature)
             found.append(thermometer_of(board, channels, self.values, temperatures))
         return found
+
+    def sensors(self) -> Sensors:
+        """Which device each scale and thermometer is, and which cells have heaters."""
+        cells = self._settings.cells
+        return Sensors(
+            scales={cell.label: cell.scale.device for cell in cells if cell.scale is not None},
+            thermometers={c.label: c.temperature.device for c in cells if c.temperature is not None},
+            heaters=[cell.label for cell in cells if cell.heating is not None],
+        )
 
     def _on(self, device: str, bus: str) -> bool:
         return self._settings.devices[device].bus == bus

@@ -30,6 +30,7 @@ from edge_agent.cli.daemon import (
     rows_of,
     until_stopped,
 )
+from edge_agent.cli.diagnose import diagnose
 from edge_agent.cli.pin import As, PinFile, act
 from edge_agent.cli.reload import reload
 from edge_agent.cli.schema import schema_app
@@ -49,6 +50,7 @@ app.command()(technician)
 app.command()(watch)
 app.command()(bundle)
 app.command()(reload)
+app.command()(diagnose)
 app.add_typer(bus_app, name="bus")
 app.add_typer(schema_app, name="schema")
 

@@ -18,11 +18,13 @@ from starlette.types import ExceptionHandler
 from edge_agent.config.changes import Change
 from edge_agent.console.access import PROVEN_ACTS, Access, Gate
 from edge_agent.console.bus_api import bus_routes
+from edge_agent.console.diagnose_api import diagnose_routes
 from edge_agent.console.streams import read_body, server_sent
 from edge_agent.errors import Code, FieldViolation, Refusal
 from edge_agent.protocol.api import Body, Identifier, rpc_status
 from edge_agent.runtime.bus_service import BusService
 from edge_agent.runtime.desk import Desk
+from edge_agent.runtime.diagnose import Diagnosis
 from edge_agent.runtime.report import LONGEST_LIST, Report
 from edge_agent.statemachine.outputs import Answer
 
@@ -72,6 +74,8 @@ class ConsolePort:
     access: Access = field(default_factory=Access)
     """Who may what."""
     service: Reloads | None = None
+    diagnosis: Diagnosis | None = None
+    """Without it there is no self-test."""
 
 
 def create_app(port: ConsolePort) -> Starlette:
@@ -120,6 +124,7 @@ def create_app(port: ConsolePort) -> Starlette:
             Route("/v1/events", events),
             Route("/v1/cells/{label}/{act}", act, methods=["POST"]),
             *([] if port.buses is None else bus_routes(port.buses)),
+            *([] if port.diagnosis is None else diagnose_routes(port.diagnosis, port.access)),
         ],
         middleware=[Middleware(Gate, access=port.access)],
         exception_handlers=handlers,

@@ -218,6 +218,21 @@ class JournalStore:
             return False
         return True
 
+    def quick_check(self) -> list[str]:
+        """What SQLite finds wrong with the file; nothing if it is sound. Reads it all: not for the loop."""
+        with _as_storage_fault():
+            connection = self._connect()
+            try:
+                found = [str(row[0]) for row in connection.execute("PRAGMA quick_check(5)")]
+            finally:
+                connection.close()
+        return [] if found == ["ok"] else found
+
+    @property
+    def path(self) -> Path:
+        """Where the file is; beside it lie its log (`-wal`) and its reserve."""
+        return self._path
+
     def close(self) -> None:
         """Closes the file and gives it free."""
         self._reader.close()

@@ -51,6 +51,7 @@ class BusPlace:
     baud: int
     addresses: tuple[int, int, int]
     devices: tuple[Placed, ...]
+    bits_per_character: int = 10
 
     def device_at(self, address: int) -> Placed | None:
         """The configured device at an address."""

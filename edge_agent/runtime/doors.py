@@ -76,6 +76,8 @@ class Doors:
         }
         self._told: dict[str, Door] = dict.fromkeys(places, Door.UNKNOWN)
         self._candidates: dict[str, _Candidate] = {}
+        self.lookers: list[Callable[[Mapping[str, Door]], None]] = []
+        """Get every reading of a board as it is, believed or not."""
 
     @property
     def boards(self) -> list[str]:
@@ -117,6 +119,8 @@ class Doors:
         seen = {label: self._door(label, levels) for label in entry.labels}
         self._answered(board)
         self._tell(board, seen)
+        for looker in tuple(self.lookers):
+            looker(seen)
         return seen
 
     async def look_closely(self, label: str, priority: Priority) -> Door:

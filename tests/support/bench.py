@@ -197,14 +197,14 @@ class Bench:
         """Shows something to the scanner."""
         self.sim.post("/scanner", json={"text": text}).raise_for_status()
 
-    def command(self, *arguments: str) -> subprocess.CompletedProcess[str]:
+    def command(self, *arguments: str, limit_s: float = 30) -> subprocess.CompletedProcess[str]:
         """An `edge-agent` command against this bench's daemon."""
         return subprocess.run(
             [Path(sys.executable).with_name("edge-agent"), *arguments],
             env=self.environment | {"EDGE_AGENT_SOCKET": str(self.folder / "agent.sock"), "COLUMNS": "160"},
             capture_output=True,
             text=True,
-            timeout=30,
+            timeout=limit_s,
             check=False,
         )
 

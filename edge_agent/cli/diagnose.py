@@ -1,0 +1,93 @@
+"""`edge-agent diagnose`: the self-test, with a verdict and the next step for each thing that is not well."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Annotated, Any
+
+import typer
+from rich.markup import escape
+from rich.progress import Progress, TaskID
+from rich.table import Table
+
+from edge_agent.cli.daemon import (
+    DEFAULT_SOCKET,
+    REFUSED,
+    AsJson,
+    Socket,
+    console,
+    print_json,
+    problems,
+    rows_of,
+)
+from edge_agent.cli.pin import As, PinFile, proven
+
+COLOURS = {"good": "green", "warning": "yellow", "fault": "red", "unknown": "cyan"}
+ORDER = ("fault", "warning", "unknown", "good")
+
+
+def diagnose(
+    socket: Socket = DEFAULT_SOCKET,
+    as_json: AsJson = False,
+    doors: Annotated[
+        bool,
+        typer.Option(
+            "--doors", help="also open every free cell, one after the other: be there to close them"
+        ),
+    ] = False,
+    everything: Annotated[bool, typer.Option("--all", help="show what is well, too")] = False,
+    pin_file: PinFile = None,
+    name: As = None,
+) -> None:
+    """Test buses, devices, cells, disk, clock and broker; exit 1 on a fault.
+
+    Takes some thirty seconds, while the machine goes on serving; no door moves without --doors.
+    """
+    body = {"doors": doors}
+
+    def run(headers: dict[str, str]) -> list[dict[str, Any]]:
+        return _followed(rows_of(socket, "POST", "/v1/diagnose", body, headers))
+
+    rows = proven(run, pin_file, name)
+    if as_json:
+        print_json(rows)
+    else:
+        _print(rows, everything)
+    if any(row["verdict"] == "fault" for row in rows):
+        raise typer.Exit(REFUSED)
+
+
+def _followed(rows: Iterator[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The findings; meanwhile shows how far it has come, and says what has to be closed."""
+    found: list[dict[str, Any]] = []
+    with Progress(console=problems, transient=True, disable=not problems.is_terminal) as progress:
+        task: TaskID | None = None
+        for row in rows:
+            if "progress" not in row:
+                found.append(row)
+                continue
+            if task is None:
+                task = progress.add_task(row["doing"], total=row["of"])
+            progress.update(task, description=row["doing"], completed=row["progress"], total=row["of"])
+            if "ask" in row:
+                progress.console.print(row["doing"], style="bold yellow", highlight=False, markup=False)
+    return found
+
+
+def _print(rows: list[dict[str, Any]], everything: bool) -> None:
+    shown = [row for row in rows if everything or row["verdict"] != "good"]
+    table = Table("what", "where", "verdict", "finding", "next step", show_lines=True)
+    for row in sorted(shown, key=lambda row: ORDER.index(row["verdict"])):
+        colour = COLOURS[row["verdict"]]
+        kinds = f"\n({', '.join(row['kinds'])})" if row["kinds"] else ""
+        finding = escape(row["finding"] + kinds)
+        verdict = f"[{colour}]{row['verdict']}[/]"
+        table.add_row(row["check"], escape(row["target"]), verdict, finding, escape(row["next_step"]))
+    if shown:
+        console.print(table)
+    counts = {verdict: sum(row["verdict"] == verdict for row in rows) for verdict in ORDER}
+    words = (
+        f"{counts['fault']} faults, {counts['warning']} warnings, {counts['good']} good,"
+        f" {counts['unknown']} of which nothing can be said"
+    )
+    console.print(words, highlight=False, markup=False)

@@ -1,0 +1,32 @@
+"""The part of the local API that runs the self-test."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from pydantic import Field
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from edge_agent.console.access import Access
+from edge_agent.console.streams import read_body, server_sent
+from edge_agent.protocol.api import Body
+from edge_agent.runtime.diagnose import Diagnosis
+
+
+class DiagnoseBody(Body):
+    """`doors`: also open every free cell, which needs a technician where there are some."""
+
+    doors: Annotated[bool, Field(strict=True)] = False
+
+
+def diagnose_routes(diagnosis: Diagnosis, access: Access) -> list[Route]:
+    """What is served at `/v1/diagnose`."""
+
+    async def diagnose(request: Request) -> Response:
+        body = await read_body(request, DiagnoseBody)
+        actor = await access.actor(request, proven=body.doors)
+        return server_sent(diagnosis.run(doors=body.doors, actor=actor))
+
+    return [Route("/v1/diagnose", diagnose, methods=["POST"])]

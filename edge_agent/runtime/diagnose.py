@@ -1,0 +1,239 @@
+"""The self-test: listens, looks and tries, and tells a row for each thing, as it comes.
+
+What is asked on a bus goes at poll priority, through its owner, so every command overtakes it; while the
+buses are listened to the machine serves as always. Without `doors` no door moves. One at a time.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import defaultdict
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator
+from contextlib import aclosing, contextmanager
+from dataclasses import replace
+from typing import Any
+
+from edge_agent.drivers.bus import Priority
+from edge_agent.errors import BusFault, Code, DeviceFault, PortLost, Refusal
+from edge_agent.model import Alarm
+from edge_agent.runtime.bus_checks import Checks
+from edge_agent.runtime.bus_scan import TRIES, ask, first_read, reads_of
+from edge_agent.runtime.bus_service import BusPlace, BusService, Placed
+from edge_agent.runtime.cell_watch import CellWatch, Sensors
+from edge_agent.runtime.desk import Desk
+from edge_agent.runtime.door_checks import DoorChecks
+from edge_agent.runtime.doors import Doors
+from edge_agent.runtime.findings import Found, progress
+from edge_agent.runtime.machine_checks import Machine, alarms, check
+from edge_agent.runtime.wire_verdicts import Heard, Probe, judge
+from edge_agent.runtime.wire_watch import Passage, WireWatch
+from edge_agent.statemachine.state import StandingAlarm
+
+WINDOW_S = 20.0
+"""So long buses, scales and thermometers are watched."""
+UNASKED_READS = 5
+"""So often a device is asked that is not asked day by day."""
+PATIENCE_MS = 2000
+"""So long one answer is waited for, to tell one that is late from none."""
+PATIENT_PROBES = 4
+"""So many devices of a bus are waited for: if none of them answers, the others are not waited for either."""
+PATIENT_TRIES = 3
+
+Row = dict[str, Any]
+
+
+class Diagnosis:
+    """Runs the self-test of one machine; `cells` makes what watches its cells, anew each time."""
+
+    def __init__(
+        self,
+        buses: BusService,
+        desk: Desk,
+        doors: Doors,
+        machine: Machine,
+        sensors: Sensors,
+        cells: Callable[[], CellWatch],
+    ) -> None:
+        self._buses = buses
+        self._doors = doors
+        self._machine = machine
+        self._sensors = sensors
+        self._cells = cells
+        self._checks = Checks(buses)
+        self._door_checks = DoorChecks(desk, doors)
+        self._running = False
+
+    def run(self, *, doors: bool, actor: str) -> AsyncGenerator[Row, None]:
+        """The rows (`findings.Found`) and how far it has come (`findings.progress`, `findings.ask`).
+
+        `doors`: also open every free cell, in the name of `actor`. Raises `Refusal` code 9 while another
+        self-test runs.
+        """
+        if self._running:
+            raise Refusal(Code.NOT_ALLOWED, "a self-test is running already")
+        return self._run(doors, actor)
+
+    async def _run(self, doors: bool, actor: str) -> AsyncGenerator[Row, None]:
+        if self._running:
+            return
+        self._running = True
+        try:
+            found: list[Found] = await check(self._machine)
+            for one in found:
+                yield one.row()
+            watch = self._cells()
+            with self._listening() as watches:
+                async with aclosing(self._watched(watch)) as rows:
+                    async for row in rows:
+                        yield row
+                probes = {name: await self._others(place) for name, place in self._buses.places.items()}
+                passages = {name: one.end() for name, one in watches.items()}
+            async for one in self._field(passages, probes, watch, doors):
+                found.append(one)
+                yield one.row()
+            if doors:
+                async with aclosing(self._door_checks.tried(actor)) as tries:
+                    async for tried in tries:
+                        if isinstance(tried, Found):
+                            found.append(tried)
+                        yield tried.row() if isinstance(tried, Found) else tried
+            for one in alarms(self._machine, found, self._behind):
+                yield one.row()
+        finally:
+            self._running = False
+
+    def _behind(self, alarm: StandingAlarm) -> list[str]:
+        """The devices and buses that an alarm may only be the consequence of."""
+        label, _, part = alarm.place.partition("/")
+        device: str | None = alarm.place
+        if alarm.alarm is Alarm.SENSOR_FAULT:
+            device = (self._sensors.scales if part else self._sensors.thermometers).get(label)
+        elif alarm.alarm not in (Alarm.DEVICE_SILENT, Alarm.BUS_DOWN):
+            return []
+        buses = [name for name, place in self._buses.places.items() if _on(place, device)]
+        return [*buses, *([] if device is None else [device])]
+
+    @contextmanager
+    def _listening(self) -> Iterator[dict[str, WireWatch]]:
+        watches = {name: WireWatch(place) for name, place in self._buses.places.items()}
+        for watch in watches.values():
+            watch.begin()
+        try:
+            yield watches
+        finally:
+            for watch in watches.values():
+                watch.stop()
+
+    async def _watched(self, watch: CellWatch) -> AsyncGenerator[Row, None]:
+        """Watches for the window, and tells the seconds."""
+        passed: asyncio.Queue[float | None] = asyncio.Queue()
+
+        async def run() -> None:
+            try:
+                await watch.run(WINDOW_S, passed.put_nowait)
+            finally:
+                passed.put_nowait(None)
+
+        watching = asyncio.create_task(run(), name="watch cells")
+        try:
+            told = -1
+            while (at_s := await passed.get()) is not None:
+                if int(at_s) > told:
+                    told = int(at_s)
+                    yield progress(told, int(WINDOW_S), "listening to buses, scales and thermometers")
+            await watching
+        finally:
+            watching.cancel()
+            await asyncio.gather(watching, return_exceptions=True)
+
+    async def _others(self, place: BusPlace) -> dict[str, Probe]:
+        """Asks those that are not asked day by day, and waits for those that did not answer."""
+        found: dict[str, Probe] = {}
+        patient = 0
+        for device in place.devices:
+            record = place.bus.record(device.address)
+            if not place.bus.up or patient >= PATIENT_PROBES:
+                break
+            if not reads_of(device.profile):
+                found[device.name] = await _ask_often(place, device)
+            if found.get(device.name) == "silent" or record.failures:
+                patient += 1
+                found[device.name] = await _wait_for(place, device)
+        return found
+
+    async def _field(
+        self,
+        passages: dict[str, Passage],
+        probes: dict[str, dict[str, Probe]],
+        watch: CellWatch,
+        doors: bool,
+    ) -> AsyncIterator[Found]:
+        cells_of: dict[str, list[str]] = defaultdict(list)
+        for label in self._machine.loop.state.cells:
+            cells_of[self._doors.board_of(label)].append(label)
+        answering: set[str] = set()
+        for name, place in self._buses.places.items():
+            for one in judge(Heard(name, place, passages[name], probes[name], cells_of)):
+                if one.check == "device" and one.verdict in ("good", "warning"):
+                    answering.add(one.target)
+                yield one
+        for row in await self._checks.registers() if answering else ():
+            read = row["found"] or "exception" in (row["detail"] or "")
+            if read and not row["ok"] and row["device"] in answering:
+                why = f"{row['check']}: {row['detail']}"
+                yield Found("device", row["device"], "fault", why, f"set it right: {row['why']}")
+        for one in watch.judge(answering, WINDOW_S):
+            yield one
+        for one in self._door_checks.passive(answering, tried=doors):
+            yield one
+
+
+def _on(place: BusPlace, device: str | None) -> bool:
+    return any(placed.name == device for placed in place.devices)
+
+
+async def _ask_often(place: BusPlace, device: Placed) -> Probe:
+    """A device that nobody asks day by day: whether it answers something harmless."""
+    answered = 0
+    for _ in range(UNASKED_READS):
+        try:
+            heard = await ask(place, device.address, first_read(place), device.profile.bus, TRIES)
+        except BusFault:
+            return "silent"
+        answered += heard.outcome in ("answers", "exception")
+        if heard.outcome == "silent":
+            break
+    return "answers" if answered else "silent"
+
+
+async def _wait_for(place: BusPlace, device: Placed) -> Probe:
+    """Asks and listens long, so that an answer that nobody waits for in daily work is heard.
+
+    A command does not wait behind it: of a device that counts as dead the owner of the bus does not wait on
+    when there is something more urgent, and of another one nobody waits longer than usual.
+    """
+    usual = reads_of(device.profile)
+    request = usual[0] if usual else first_read(place)
+    patient = device.profile.bus.model_copy(update={"turnaround_ms": PATIENCE_MS})
+    loop, record = asyncio.get_running_loop(), place.bus.record(device.address)
+    watch = WireWatch(replace(place, devices=(device,)))
+    watch.begin()
+    try:
+        for _ in range(PATIENT_TRIES):
+            needs = patient if record.dead else device.profile.bus
+            await asyncio.sleep(max(0.0, record.rests_until_s - loop.time()))
+            try:
+                await place.bus.transact(device.address, request, needs, Priority.POLL)
+            except DeviceFault:
+                break  # it says no, and so it is there
+            except PortLost:
+                return "silent"
+            except BusFault:
+                continue
+            break
+        else:
+            return "silent"
+    finally:
+        (answers,) = watch.end().devices
+    late_s = max(answers.late_s, default=0.0)
+    return "late" if late_s > device.profile.bus.turnaround_ms / 1000 else "answers"

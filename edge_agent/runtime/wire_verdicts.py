@@ -1,0 +1,279 @@
+"""What the passage on a bus says of its wires and devices: which faults it looks like, and how to tell.
+
+The order is that of what hides what: an adapter that echoes makes everything else look wrong, late replies
+and devices that talk out of turn spoil the frames of others, and only what is left is noise.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import dataclass
+from statistics import median
+from typing import Literal
+
+from edge_agent.runtime.bus_service import BusPlace
+from edge_agent.runtime.findings import Found, Verdict
+from edge_agent.runtime.wire_watch import Answers, Passage
+
+COMMON_LATE_S = 0.008
+"""A wire on which the quickest device is later than this has something in it that delays: a board of any kind
+answers within a few milliseconds, and no two kinds are equally slow by chance."""
+OUTLIER_S = 0.010
+"""So much later than its likes is a board that has a trouble of its own."""
+CLOSE_TO_LIMIT = 0.5
+"""A device that takes more than this share of what its profile allows is close to being too late."""
+OUT_OF_TURN = 3
+"""So many frames out of turn are no chance."""
+SPEAK_UNASKED = ("8a", "wkly")
+OUT_OF_TURN_SPOKEN = 20
+"""Boards of these protocols tell by themselves that a door has moved; more than so many are no such tale."""
+OFTEN = 0.3
+"""A device that answers this share of its questions in time is not a late one."""
+SPOILT = 2
+"""So many frames may be lost on a long day without anything being wrong."""
+
+Probe = Literal["answers", "late", "silent"]
+"""What came of listening patiently to one device: an answer in time, one too late, none."""
+
+
+@dataclass(frozen=True, slots=True)
+class Heard:
+    """All that is known of one bus after the listening."""
+
+    name: str
+    place: BusPlace
+    passage: Passage
+    probes: Mapping[str, Probe]
+    """Of devices that did not answer, or are not asked day by day."""
+    cells_of: Mapping[str, Collection[str]]
+    """The cells whose doors each board reads."""
+
+
+def judge(heard: Heard) -> Iterator[Found]:
+    """A row for the bus, and one for each device on it."""
+    passage = heard.passage
+    if not passage.up:
+        yield _gone(heard)
+        yield from _not_asked(heard, "its bus has no port")
+    elif passage.echoes:
+        yield _echo(heard)
+        yield from _not_asked(heard, "while the adapter echoes, nobody can tell")
+    elif _all_silent(heard):
+        yield _nobody(heard)
+        yield from _not_asked(heard, "nothing is heard on its bus")
+    else:
+        yield from _devices(heard)
+
+
+def _gone(heard: Heard) -> Found:
+    step = f"look whether the adapter is plugged in and has power (`ls {heard.place.port}`); try another USB"
+    return Found(
+        "bus",
+        heard.name,
+        "fault",
+        f"its port {heard.place.port} is not there",
+        f"{step} port, then another adapter",
+        ("bus_unplugged",),
+    )
+
+
+def _echo(heard: Heard) -> Found:
+    return Found(
+        "bus",
+        heard.name,
+        "fault",
+        f"the adapter lets us hear what we send ({heard.passage.echoes} times)",
+        'switch its echo off (a jumper, often "RE"), or set local_echo = true for this bus',
+        ("echo",),
+    )
+
+
+def _all_silent(heard: Heard) -> bool:
+    silent = [d for d in heard.passage.devices if d.heard == 0 and heard.probes.get(d.name) != "answers"]
+    late = "late" in heard.probes.values()
+    return len(silent) == len(heard.passage.devices) and not late
+
+
+def _nobody(heard: Heard) -> Found:
+    alone = len(heard.passage.devices) == 1
+    what = "the only device does not answer" if alone else "no device answers"
+    tell = (
+        "look at the boards' lamps: dark is no power (device_silent). Lit: A and B swapped or broken, the"
+        " baud rate, or a line so disturbed that nothing gets through (noise): unplug all boards but the"
+        " nearest and look again"
+    )
+    return Found("bus", heard.name, "fault", what, tell, ("device_silent", "noise"))
+
+
+def _not_asked(heard: Heard, why: str) -> Iterator[Found]:
+    for device in heard.passage.devices:
+        yield Found("device", device.name, "unknown", why, "put the bus right first, then look again")
+
+
+def _devices(heard: Heard) -> Iterator[Found]:
+    """A bus on which somebody is heard."""
+    devices = heard.passage.devices
+    late = [d for d in devices if _late(heard, d)]
+    slow = [d for d in devices if d not in late and _slow(heard, d)]
+    least = OUT_OF_TURN_SPOKEN if heard.place.wire in SPEAK_UNASKED else OUT_OF_TURN
+    ghosts = [d for d in devices if d not in late and _talks_out_of_turn(d, least)]
+    quiet = [d for d in devices if d.heard == 0 and heard.probes.get(d.name) == "silent"]
+    told = [d for d in devices if d.heard or d in late]
+    common_s = min((d.least_late_s for d in told if d.least_late_s is not None), default=0.0)
+    prompt = [d for d in devices if d.answered and d.answered >= OFTEN * d.requests]
+    delayed = len(told) > 1 and ((late and not prompt) or common_s > COMMON_LATE_S)
+    if delayed:
+        yield _delayed(heard, common_s, bool(late))
+        late, slow, ghosts = [], [], []
+    elif not late and not ghosts and _spoilt(heard, quiet):
+        yield _noise(heard)
+    else:
+        lost = bool(late or ghosts)
+        yield Found("bus", heard.name, "unknown" if lost else "good", _line(heard, lost), _after(lost))
+    for device in devices:
+        yield _device(heard, device, late, slow, ghosts, quiet, certain=not (delayed or late or ghosts))
+
+
+def _late(heard: Heard, device: Answers) -> bool:
+    """Whether its answers come, and too late to be of use."""
+    if heard.probes.get(device.name) == "late":
+        return True
+    seldom = device.answered < OFTEN * max(1, device.requests)
+    return seldom and device.timeouts > 0 and device.late_replies + device.unasked > 0
+
+
+def _slow(heard: Heard, device: Answers) -> bool:
+    """Whether its answers come in time, and later than they should."""
+    late_s = device.least_late_s
+    if late_s is None or not heard.place.baud:
+        return False
+    placed = heard.place.device_at(device.address)
+    assert placed is not None
+    if late_s > CLOSE_TO_LIMIT * placed.profile.bus.turnaround_ms / 1000:
+        return True
+    likes = [
+        other.least_late_s
+        for other in heard.passage.devices
+        if other is not device
+        and other.least_late_s is not None
+        and _profile(heard, other) == placed.profile_name
+    ]
+    return bool(likes) and late_s > median(likes) + OUTLIER_S
+
+
+def _profile(heard: Heard, device: Answers) -> str:
+    placed = heard.place.device_at(device.address)
+    assert placed is not None
+    return placed.profile_name
+
+
+def _talks_out_of_turn(device: Answers, least: int) -> bool:
+    in_time = device.answered >= OFTEN * max(1, device.requests)
+    return in_time and device.out_of_turn + device.unasked + device.late_replies >= least
+
+
+def _spoilt(heard: Heard, quiet: list[Answers]) -> bool:
+    """Whether frames get lost that no single device can be blamed for."""
+    others = [d for d in heard.passage.devices if d not in quiet]
+    lost = sum(d.bad_replies + d.timeouts for d in others)
+    hit = [d for d in others if d.bad_replies + d.timeouts]
+    return lost > SPOILT and (len(hit) > 1 or sum(d.bad_replies for d in others) > SPOILT)
+
+
+def _delayed(heard: Heard, common_s: float, lost: bool) -> Found:
+    much = "all replies come too late" if lost else f"every reply comes {common_s * 1000:.0f} ms late"
+    alone = "" if lost else ", whichever device is asked"
+    step = (
+        "an adapter or serial server that collects bytes before it passes them on: set an FTDI adapter's"
+        " latency_timer to 1 (the udev rule does), look at the server's settings, try another adapter"
+    )
+    return Found("bus", heard.name, "fault" if lost else "warning", much + alone, step, ("delay_ms",))
+
+
+def _noise(heard: Heard) -> Found:
+    devices = heard.passage.devices
+    bad, lost = (sum(getattr(d, name) for d in devices) for name in ("bad_replies", "timeouts"))
+    asked = heard.passage.total("requests")
+    step = (
+        "look at the 120 Ω at both ends and nowhere else, the shield on one side, the screws of A and B,"
+        " cables beside mains or motors; take boards off one by one: if it ends with one, it is that one"
+    )
+    finding = f"of {asked} requests {bad} got a damaged reply and {lost} none, from several devices"
+    return Found("bus", heard.name, "fault", finding, step, ("noise",))
+
+
+def _line(heard: Heard, lost: bool) -> str:
+    if lost:
+        return "frames may get lost because of the device below"
+    asked, late_s = heard.passage.total("requests"), [d.least_late_s for d in heard.passage.devices]
+    known = [late for late in late_s if late is not None]
+    quickest = f", the quickest answer after {min(known) * 1000:.0f} ms" if known else ""
+    return f"{asked} requests{quickest}"
+
+
+def _after(lost: bool) -> str:
+    return "put that device right first, then look again" if lost else ""
+
+
+def _device(
+    heard: Heard,
+    device: Answers,
+    late: list[Answers],
+    slow: list[Answers],
+    ghosts: list[Answers],
+    quiet: list[Answers],
+    *,
+    certain: bool,
+) -> Found:
+    alone = len(heard.passage.devices) == 1
+    if device in late:
+        kinds = ("late_reply", "delay_ms") if alone else ("late_reply",)
+        step = _swap(
+            heard, device, "its answers come, but too late: restart it (power), look for newer firmware"
+        )
+        return Found("device", device.name, "fault", "answers too late to be understood", step, kinds)
+    if device in quiet:
+        return _silent(heard, device)
+    if device in ghosts:
+        count = device.out_of_turn + device.unasked + device.late_replies
+        step = _swap(
+            heard, device, "a board that speaks unasked spoils the others' replies: restart it (power)"
+        )
+        finding = f"speaks out of turn ({count} times): it repeats what it said"
+        return Found("device", device.name, "fault", finding, step, ("ghost_reply",))
+    if device in slow:
+        kinds = ("late_reply", "delay_ms") if alone else ("late_reply",)
+        much = f"answers after {1000 * (device.least_late_s or 0):.0f} ms, more than it should"
+        step = _swap(heard, device, "still in time; restart it (power) before it gets worse")
+        return Found("device", device.name, "warning", much, step, kinds)
+    return _unremarkable(heard, device, certain)
+
+
+def _unremarkable(heard: Heard, device: Answers, certain: bool) -> Found:
+    answered = device.answered > 0 or heard.probes.get(device.name) == "answers"
+    verdict: Verdict = "good" if answered and (certain or not device.timeouts) else "unknown"
+    if not answered:
+        return Found(
+            "device", device.name, "unknown", "its answers were lost", "look again when the rest is right"
+        )
+    lost = device.timeouts + device.bad_replies
+    finding = f"{device.answered} answers" + (f", {lost} lost" if lost else "")
+    return Found("device", device.name, verdict, finding, "" if verdict == "good" else _after(True))
+
+
+def _silent(heard: Heard, device: Answers) -> Found:
+    others = [other for other in heard.passage.devices if other.heard]
+    if sum(d.answered for d in others) < OFTEN * sum(d.requests for d in others):
+        why = "does not answer; on a line as bad as this that may be the line"
+        return Found("device", device.name, "unknown", why, _after(True))
+    doors = heard.cells_of.get(device.name, ())
+    blind = f"; the doors of {', '.join(doors)} cannot be read" if doors else ""
+    step = (
+        f"look at its lamp: dark is no power. Lit: the screws of A and B, and whether its address is still"
+        f" {device.address} (`edge-agent bus scan`); then swap the board"
+    )
+    return Found("device", device.name, "fault", f"does not answer{blind}", step, ("device_silent",))
+
+
+def _swap(heard: Heard, device: Answers, first: str) -> str:
+    return f"{first}; then swap the board at address {device.address} of bus {heard.name}"

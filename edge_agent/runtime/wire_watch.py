@@ -1,0 +1,134 @@
+"""What passes on the buses for a while, device by device: who is asked, who answers, how late, and who talks
+unasked. It only listens; the polls and probes of the daemon are what is listened to."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from edge_agent.drivers.decode import Wire
+from edge_agent.drivers.health import Passed
+from edge_agent.drivers.modbus import intact
+from edge_agent.runtime.bus_service import BusPlace, Placed
+
+COUNTED = ("requests", "replies", "timeouts", "bad_replies", "exceptions", "late_replies", "unasked")
+SILENCE_CHARACTERS = 3.5
+
+
+def address_in(wire: Wire, frame: bytes) -> int | None:
+    """The address of the device that a frame is for or from; None if it is too short to have one."""
+    at = {"modbus": 0, "modbus-tcp": 6, "wkly": 5}.get(wire, 1)
+    if len(frame) <= at:
+        return None
+    return frame[at] >> 4 if wire == "kerong-cu16" else frame[at]
+
+
+@dataclass(slots=True)
+class Answers:
+    """How one device has answered in a while. Counts are those of `DeviceRecord`.
+
+    `heard`: sound frames from its address, asked for or not. `late_s`: how much later than bits take each
+    reply was.
+    """
+
+    name: str
+    address: int
+    requests: int = 0
+    replies: int = 0
+    timeouts: int = 0
+    bad_replies: int = 0
+    exceptions: int = 0
+    late_replies: int = 0
+    unasked: int = 0
+    heard: int = 0
+    out_of_turn: int = 0
+    """Frames from it while another one was asked."""
+    late_s: list[float] = field(default_factory=list)
+
+    @property
+    def answered(self) -> int:
+        """Requests that got an answer in time, if one that says no."""
+        return self.replies + self.exceptions
+
+    @property
+    def least_late_s(self) -> float | None:
+        """How late its quickest replies are (the first decile); None where there are none."""
+        if not self.late_s:
+            return None
+        return sorted(self.late_s)[len(self.late_s) // 10]
+
+
+@dataclass(slots=True)
+class Passage:
+    """What passed on one bus."""
+
+    up: bool
+    devices: list[Answers]
+    echoes: int = 0
+    """How often the first thing that was heard after a request was that request."""
+    rubbish: int = 0
+    """Bytes that were no frame of anybody's."""
+
+    def total(self, name: str) -> int:
+        """The sum of one count over all devices."""
+        return sum(int(getattr(device, name)) for device in self.devices)
+
+
+class WireWatch:
+    """Listens to one bus from `begin` to `end`."""
+
+    def __init__(self, place: BusPlace) -> None:
+        self._place = place
+        character_s = place.bits_per_character / place.baud if place.baud else 0.0
+        self._character_s = character_s
+        self._silence_s = SILENCE_CHARACTERS * character_s if place.baud <= 19200 else 0.00175
+        self._devices = {d.address: Answers(d.name, d.address) for d in place.devices}
+        self._before: Mapping[int, dict[str, int]] = {}
+        self._rubbish_before = 0
+        self._asked: Passed | None = None
+        self._echoes = 0
+
+    def begin(self) -> None:
+        """From now on."""
+        self._before = {device.address: self._counts(device) for device in self._place.devices}
+        self._rubbish_before = self._place.bus.counters.stray_bytes
+        self._place.bus.taps.append(self._take)
+
+    def end(self) -> Passage:
+        """What has passed since `begin`."""
+        self.stop()
+        for device in self._place.devices:
+            answers = self._devices[device.address]
+            for name, count in self._counts(device).items():
+                setattr(answers, name, count - self._before[device.address][name])
+        rubbish = self._place.bus.counters.stray_bytes - self._rubbish_before
+        return Passage(self._place.bus.up, list(self._devices.values()), self._echoes, rubbish)
+
+    def stop(self) -> None:
+        """Listens no more; harmless when repeated."""
+        if self._take in self._place.bus.taps:
+            self._place.bus.taps.remove(self._take)
+
+    def _counts(self, device: Placed) -> dict[str, int]:
+        record = self._place.bus.record(device.address)
+        return {name: getattr(record, name) for name in COUNTED}
+
+    def _take(self, passed: Passed) -> None:
+        if passed.direction == "sent":
+            self._asked = passed
+            return
+        asked, self._asked = self._asked, None
+        echoed = asked is not None and len(asked.data) > 2 and passed.data.startswith(asked.data)
+        self._echoes += echoed and passed.note != ""
+        answers = self._devices.get(address_in(self._place.wire, passed.data) or -1)
+        damaged = self._place.wire == "modbus" and not (len(passed.data) > 3 and intact(passed.data))
+        if answers is None or echoed or damaged:
+            return
+        answers.heard += passed.note not in ("damaged", "rubbish")
+        if asked is None or passed.note != "":
+            return
+        if address_in(self._place.wire, asked.data) != answers.address:
+            answers.out_of_turn += 1
+        else:
+            bits_s = (len(asked.data) + len(passed.data)) * self._character_s + self._silence_s
+            answers.late_s.append(max(0.0, passed.at_s - asked.at_s - bits_s))
