@@ -109,9 +109,7 @@ def test_a_live_reservation_survives_an_upgrade_and_purge_leaves_nothing(
     assert command(root, "status")["agent_version"] == project_version()
     made = rig.api.call("POST", f"{API}/reservations", PARCEL)
 
-    root.add(
-        second
-    )  # the daemon runs on while the files are changed, as on a kiosk; systemd would restart it
+    root.add(second)  # while the daemon runs, as on a kiosk; systemd would restart it
     assert root.stop() == 0
     root.start()
     online(root)
@@ -121,7 +119,7 @@ def test_a_live_reservation_survives_an_upgrade_and_purge_leaves_nothing(
     again = rig.api.call("GET", f"{API}/reservations/{made['reservation_id']}")
     assert again["drop_off_code"] == made["drop_off_code"]
     root.run("edge-agent", "code", made["drop_off_code"])
-    assert opened(rig) == [made["cell"]["description"]]
+    assert opened(rig) == [again["cell"]["description"]]
     assert root.stop() == 0
 
     journal = (root.folder / JOURNAL).read_bytes()

@@ -32,6 +32,9 @@ def main(arguments: list[str] | None = None) -> int:
     for name in options.arch or ARCHITECTURES:
         try:
             print(make(name, options.version, options.output))
+            given = [package for _, package in ARCHITECTURES[name].from_debian if package]
+            if given:
+                print(f"  no ready wheels of some libraries for {name}: it depends on {', '.join(given)}")
         except NoWheel as error:
             failed = True
             print(f"package: no ready wheel: {error}", file=sys.stderr)
