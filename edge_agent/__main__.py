@@ -11,12 +11,9 @@ import os
 import signal
 import sys
 from pathlib import Path
-
-import structlog
+from typing import Any
 
 from edge_agent.errors import ConfigError, EdgeAgentError, StorageFault
-from edge_agent.runtime.log_output import configure
-from edge_agent.runtime.process import keep_out_of_dumps
 
 SWITCH_S = 0.001
 """A thread that computes gives way to the event loop after so long, not after Python's usual 5 ms."""
@@ -36,13 +33,25 @@ def main() -> None:
     app()
 
 
+def stay_lean() -> None:
+    """structlog takes rich along where it finds it: 4 MB for colours that a service has no use for."""
+    modules: dict[str, Any] = sys.modules
+    modules.setdefault("rich", None)
+
+
 def _daemon(config: Path) -> int:
-    keep_out_of_dumps()
-    configure(sys.stderr, os.environ)
-    # Late, so that a wrong command line answers at once.
+    stay_lean()
+    # Late, so that a wrong command line answers at once, and what is imported stays lean.
+    import structlog
+
     from edge_agent.app import Service, system_ports
     from edge_agent.config import load_settings
     from edge_agent.runtime.event_loop import precise_loop
+    from edge_agent.runtime.log_output import configure
+    from edge_agent.runtime.process import keep_out_of_dumps
+
+    keep_out_of_dumps()
+    configure(sys.stderr, os.environ)
 
     async def run() -> None:
         stop = asyncio.Event()

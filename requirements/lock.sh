@@ -8,5 +8,5 @@ pins() {
 }
 pins --output-file requirements/daemon.txt
 pins --all-extras --constraints requirements/daemon.txt --output-file requirements/all.txt
-# What the Debian package holds: the daemon and the technician's commands.
-pins --extra cli --constraints requirements/all.txt --output-file requirements/device.txt
+# What the Debian package holds: the daemon, its numbers for operators and the technician's commands.
+pins --extra cli --extra metrics --constraints requirements/all.txt --output-file requirements/device.txt

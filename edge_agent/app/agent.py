@@ -27,7 +27,8 @@ from edge_agent.config import BusSection, Settings
 from edge_agent.console.access import Access, group_of
 from edge_agent.console.api import ConsolePort, Reloads, create_app
 from edge_agent.console.life import ApiLife
-from edge_agent.console.unix_server import serve
+from edge_agent.console.metrics import Numbers, serve_metrics
+from edge_agent.console.unix_server import serve, serve_on
 from edge_agent.drivers.keyboard import Keyboard
 from edge_agent.drivers.scanner import SerialScanner
 from edge_agent.drivers.tcp import TcpTransport
@@ -213,7 +214,8 @@ class Agent:
         self.publisher = Publisher(
             self.link, self.store, self.loop, topics, machine=self._machine_json, digest=self._digest_json
         )
-        self._telemetry = Telemetry(self.link, self.report, topics, self._clock_text)
+        online = functools.partial(self._online, True)
+        self._telemetry = Telemetry(self.link, self.report, topics, self._clock_text, online)
         self.link.on_command = self.desk.handle
         self.link.on_refusal = self._link_refused
         self._silent = [a.place for a in state.alarms.values() if a.alarm is Alarm.DEVICE_SILENT]
@@ -355,6 +357,9 @@ class Agent:
                 group.create_task(keyboard.run(), name="keypad")
             if self._ports.console is not None:
                 group.create_task(self._ports.console(self._console()), name="console")
+                if self.settings.metrics is not None:
+                    numbers, place = Numbers(self.report, self.buses), self.settings.metrics.place
+                    group.create_task(serve_metrics(numbers, place, serve_on), name="metrics")
             if self._supervisor is None:
                 on_ready()
             else:
@@ -426,6 +431,7 @@ class Agent:
             agent_version=__version__,
             at=rfc3339(now.wall_s),
             challenge=self._guard.challenge(now) if online and self._guard is not None else None,
+            health=self.report.health() if online else None,
         )
         return body.model_dump_json(exclude_none=True)
 

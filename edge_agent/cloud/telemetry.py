@@ -1,6 +1,7 @@
 """Telemetry (QoS 0): doors, weights and temperatures when they change, and everything at a slow beat.
 
-Nothing depends on it and nothing of it is kept; what a link that is down misses, the next beat tells.
+Nothing depends on it and nothing of it is kept; what a link that is down misses, the next beat tells. How the
+machine is stands, retained, in `state/online`; when that changes, it is published again.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from typing import Any
 
 from edge_agent.cloud.channel import Message
 from edge_agent.cloud.interfaces import Link
+from edge_agent.protocol.events import Health
 from edge_agent.protocol.telemetry import TelemetryBody
 from edge_agent.protocol.topics import Topics
 from edge_agent.runtime.report import Report
@@ -20,6 +22,8 @@ LOOK_S = 1.0
 SILENT_S = 30.0
 BEAT_S = 60.0
 """How often everything is told, bus figures and overdue reservations included."""
+HEALTH_PAUSE_S = 5.0
+"""The machine's health is told at most this often."""
 DEADBAND = {"mass_g": 20.0, "temperature_c": 0.5}
 """Smaller changes are told with the next beat only; a door's change always."""
 FIGURES = ("label", "door", "mass_g", "temperature_c")
@@ -28,7 +32,18 @@ FIGURES = ("label", "door", "mass_g", "temperature_c")
 class Telemetry:
     """Publishes on `telemetry`: `{"at", "cells": [...]}`, at the beat also `buses` and `overdue`."""
 
-    def __init__(self, link: Link, report: Report, topics: Topics, now: Callable[[], str]) -> None:
+    def __init__(
+        self,
+        link: Link,
+        report: Report,
+        topics: Topics,
+        now: Callable[[], str],
+        online: Callable[[], str] | None = None,
+    ) -> None:
+        """`now` gives the time, `online` the body of `state/online`."""
+        self._online = online
+        self._health: Health | None = None
+        self._health_s = 0.0
         self._link = link
         self._report = report
         self._topics = topics
@@ -47,12 +62,20 @@ class Telemetry:
             self._turns += 1
             now_s = asyncio.get_running_loop().time()
             if self._link.up:
+                self._tell_health(now_s)
                 if now_s >= beat_s:
                     beat_s = now_s + BEAT_S
                     self._tell(self._cells(), self._at_the_beat())
                 elif changed := [cell for cell in self._cells() if self._differs(cell)]:
                     self._tell(changed, {})
             await asyncio.sleep(LOOK_S)
+
+    def _tell_health(self, now_s: float) -> None:
+        health = self._report.health()
+        if self._online is None or health == self._health or now_s < self._health_s:
+            return
+        self._health, self._health_s = health, now_s + HEALTH_PAUSE_S
+        self._link.publish(Message(self._topics.online, self._online(), retain=True))
 
     def _cells(self) -> list[dict[str, Any]]:
         return [{name: row[name] for name in FIGURES} for row in self._report.cells()]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from ipaddress import ip_address
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -231,6 +232,30 @@ class KeypadSection(Section):
     device: Annotated[str, Field(strict=True, min_length=1)]
 
 
+def _loopback(listen: str) -> str:
+    host, colon, port = listen.rpartition(":")
+    try:
+        inside = ip_address(host.strip("[]")).is_loopback
+    except ValueError:
+        inside = False
+    if not (colon and inside and port.isascii() and port.isdecimal() and 1 <= int(port) <= 65_535):
+        raise ValueError("must be ADDRESS:PORT on the loopback interface, such as 127.0.0.1:9464")
+    return listen
+
+
+class MetricsSection(Section):
+    """Where the numbers for operators are served beside the local API: loopback only, for whoever collects
+    them on this machine."""
+
+    listen: Annotated[str, Field(strict=True), AfterValidator(_loopback)]
+
+    @property
+    def place(self) -> tuple[str, int]:
+        """Address and port."""
+        host, _, port = self.listen.rpartition(":")
+        return host.strip("[]"), int(port)
+
+
 class SizeSection(Section):
     """Inside lengths of a cell and its weight limit."""
 
@@ -293,6 +318,7 @@ class Settings(Section):
     access: AccessSection = AccessSection()
     scanner: ScannerSection | None = None
     keypad: KeypadSection | None = None
+    metrics: MetricsSection | None = None
     buses: Annotated[dict[Name, BusSection], Field(min_length=1)]
     devices: Annotated[dict[Name, DeviceSection], Field(min_length=1)]
     sizes: Annotated[dict[Name, SizeSection], Field(min_length=1)]

@@ -19,6 +19,7 @@ from edge_agent.config.changes import Change
 from edge_agent.console.access import PROVEN_ACTS, Access, Gate
 from edge_agent.console.bus_api import bus_routes
 from edge_agent.console.diagnose_api import diagnose_routes
+from edge_agent.console.metrics import Numbers, metrics_route
 from edge_agent.console.streams import read_body, server_sent
 from edge_agent.errors import Code, FieldViolation, Refusal
 from edge_agent.protocol.api import Body, Identifier, rpc_status
@@ -123,6 +124,7 @@ def create_app(port: ConsolePort) -> Starlette:
             Route("/v1/reservations/{rid:path}/temperatures", temperatures),
             Route("/v1/events", events),
             Route("/v1/cells/{label}/{act}", act, methods=["POST"]),
+            metrics_route(Numbers(report, port.buses)),
             *([] if port.buses is None else bus_routes(port.buses)),
             *([] if port.diagnosis is None else diagnose_routes(port.diagnosis, port.access)),
         ],

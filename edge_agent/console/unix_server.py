@@ -62,7 +62,14 @@ def _take_away(path: Path) -> None:
 
 async def serve(app: Starlette, path: Path, group: int | None = None) -> None:
     """Serves an application until cancelled, then takes the socket away."""
-    listener = bind_socket(path, group)
+    try:
+        await serve_on(app, bind_socket(path, group))
+    finally:
+        _take_away(path)
+
+
+async def serve_on(app: Starlette, listener: socket.socket) -> None:
+    """Serves an application on a socket that listens, until cancelled."""
     config = uvicorn.Config(
         app, http=_Protocol, lifespan="off", log_config=None, access_log=False, timeout_graceful_shutdown=1
     )
@@ -73,4 +80,3 @@ async def serve(app: Starlette, path: Path, group: int | None = None) -> None:
     finally:
         server.should_exit = True
         await task
-        _take_away(path)

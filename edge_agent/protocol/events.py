@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from enum import StrEnum
+from typing import Literal
 
 from edge_agent.model import Alarm, CellCause, CellStatus, Severity, Source, UnlockOutcome
 from edge_agent.protocol.api import Body, CellReference
@@ -128,8 +129,23 @@ class Event(Body):
         return value
 
 
+class Health(Body):
+    """How the machine is: `good`; `degraded` where something stands out, yet parcels come and go; `fault`
+    where they do not."""
+
+    verdict: Literal["good", "degraded", "fault"]
+    alarms: dict[str, int]
+    """How many alarms of each kind stand."""
+    cells: int
+    cells_out: int
+    """Blocked, faulty, or with a door that cannot be read."""
+    buses_down: list[str]
+    journal_writable: bool
+    clock_synced: bool
+
+
 class Online(Body):
-    """`state/online`: birth, will and clean good-bye, retained."""
+    """`state/online`: birth, will and clean good-bye, retained; told again when `health` changes."""
 
     online: bool
     boot_id: str
@@ -138,3 +154,5 @@ class Online(Body):
     challenge: str | None = None
     """Where commands are signed and the machine's clock is not synchronised: what a command that changes
     something has to repeat, to show that it was made just now."""
+    health: Health | None = None
+    """Absent from the will and the good-bye."""

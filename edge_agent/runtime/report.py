@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from collections.abc import AsyncIterator, Callable, Mapping
 from typing import Any
 
@@ -12,6 +13,7 @@ from edge_agent.errors import Code, Refusal
 from edge_agent.journal.store import JournalStore
 from edge_agent.model import Instant, Reservation, ReservationStatus
 from edge_agent.protocol.api import rfc3339
+from edge_agent.protocol.events import Health
 from edge_agent.runtime.clock import Clock
 from edge_agent.runtime.loop import LockerLoop
 from edge_agent.runtime.poller import FieldValues
@@ -79,6 +81,27 @@ class Report:
                 for name, bus in self._buses.items()
             },
         }
+
+    def health(self) -> Health:
+        """How the machine is, for those who look after many."""
+        state = self._loop.state
+        down = [name for name, bus in self._buses.items() if not bus.up]
+        out = sum(
+            cell.blocked is not None or cell.faulty is not None or not cell.answering
+            for cell in state.cells.values()
+        )
+        writable = self._loop.storage_fault is None
+        dead = not writable or len(down) == len(self._buses) or out == len(state.cells)
+        well = not (state.alarms or down or out)
+        return Health(
+            verdict="fault" if dead else "good" if well else "degraded",
+            alarms=dict(sorted(Counter(str(one.alarm) for one in state.alarms.values()).items())),
+            cells=len(state.cells),
+            cells_out=out,
+            buses_down=down,
+            journal_writable=writable,
+            clock_synced=self._clock.now().synced,
+        )
 
     def in_words(self) -> str:
         """The machine in one line, for `systemctl status`."""

@@ -48,7 +48,8 @@ def note_invalid(turn: Turn, way: Way) -> None:
     known = turn.guesses.get(way, Guesses())
     quiet_ns = None if known.last is None else known.last.elapsed_ns(turn.now)
     if quiet_ns is not None and quiet_ns > FORGIVEN_NS:
-        known = Guesses()
+        # What is in the window stays counted: a clock that jumped may tell the last entry older than others.
+        known = Guesses(recent=known.recent)
     recent = (*(at for at in known.recent if _within_window(at, turn.now)), turn.now)
     if len(recent) < ENTRIES:
         turn.put("guesses", way, amend(known, recent=recent, last=turn.now))

@@ -145,10 +145,26 @@ def test_pins_are_exact_hashed_and_name_no_index() -> None:
 
 
 def test_the_daemon_imports_no_library_of_the_tools() -> None:
-    # structlog takes rich along where it finds it; a machine without the extra 'cli' has none.
-    extras = {"typer", "httpx", "fastapi", "sqlalchemy", "segno", "tomli_w", "pytest", "hypothesis"}
+    extras = {
+        "typer",
+        "rich",
+        "textual",
+        "httpx",
+        "yaml",
+        "fastapi",
+        "sqlalchemy",
+        "segno",
+        "tomli_w",
+        "pytest",
+    }
+    extras |= {"hypothesis", "tools", "tests"}
     extras |= {"nacl", "cryptography"}  # PyNaCl only where commands are signed
-    script = "import edge_agent.app, sys; print(*{m.split('.')[0] for m in sys.modules})"
+    extras |= {"prometheus_client"}  # only when somebody asks for the numbers
+    script = (
+        "from edge_agent.__main__ import stay_lean; stay_lean(); import edge_agent.app, sys; "
+        "print(*{m.split('.')[0] for m, there in sys.modules.items() if there is not None}); "
+        "assert not [m for m in sys.modules if m.startswith('edge_agent.cli')]"
+    )
     done = subprocess.run(
         [sys.executable, "-c", script], capture_output=True, text=True, check=True, cwd=ROOT
     )

@@ -104,3 +104,17 @@ def test_a_rest_survives_a_restart_and_begins_anew_where_no_clock_tells() -> Non
     assert opens(core, reservation)
     core.restart({}, boot_id="boot-3", off_s=3600)
     assert opens(core, reservation)
+
+
+def test_a_clock_that_jumped_a_day_over_a_reboot_forgets_no_entry_of_the_last_minutes() -> None:
+    """The last entry seems a day old then, one before it does not."""
+    core = Core()
+    guess(core, 1)
+    core.now = replace(core.now, wall_s=core.now.wall_s - 86_401)
+    guess(core, 1)
+    core.now = replace(core.now, wall_s=core.now.wall_s + 86_401)
+    core.restart({}, boot_id="boot-2")
+    guess(core, 3)
+    assert DIGITS not in core.state.alarms
+    guess(core, 1)
+    assert DIGITS in core.state.alarms
