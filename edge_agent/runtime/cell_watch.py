@@ -216,7 +216,7 @@ class CellWatch:
                     " contactor sticks, and swap the relay board"
                 )
                 yield Found("heater", label, "fault", stuck, step, ("heater_stuck",))
-        why = "in use, or too slow to be judged in this time"
+        why = "in use, not seen closed, or too slow to be judged in this time"
         yield from _rest("heater", "heaters", self._sensors.heaters, judged, bad, why)
 
     def _stuck(self, label: str, series: _Series, window_s: float) -> tuple[str | None, bool]:

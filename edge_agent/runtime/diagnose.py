@@ -25,7 +25,7 @@ from edge_agent.runtime.door_checks import DoorChecks
 from edge_agent.runtime.doors import Doors
 from edge_agent.runtime.findings import Found, progress
 from edge_agent.runtime.machine_checks import Machine, alarms, check
-from edge_agent.runtime.wire_verdicts import Heard, Probe, judge
+from edge_agent.runtime.wire_verdicts import Heard, Probe, answering, judge
 from edge_agent.runtime.wire_watch import Passage, WireWatch
 from edge_agent.statemachine.state import StandingAlarm
 
@@ -171,20 +171,20 @@ class Diagnosis:
         cells_of: dict[str, list[str]] = defaultdict(list)
         for label in self._machine.loop.state.cells:
             cells_of[self._doors.board_of(label)].append(label)
-        answering: set[str] = set()
+        answer: set[str] = set()
         for name, place in self._buses.places.items():
-            for one in judge(Heard(name, place, passages[name], probes[name], cells_of)):
-                if one.check == "device" and one.verdict in ("good", "warning"):
-                    answering.add(one.target)
+            heard = Heard(name, place, passages[name], probes[name], cells_of)
+            answer |= answering(heard)
+            for one in judge(heard):
                 yield one
-        for row in await self._checks.registers() if answering else ():
+        for row in await self._checks.registers() if answer else ():
             read = row["found"] or "exception" in (row["detail"] or "")
-            if read and not row["ok"] and row["device"] in answering:
+            if read and not row["ok"] and row["device"] in answer:
                 why = f"{row['check']}: {row['detail']}"
                 yield Found("device", row["device"], "fault", why, f"set it right: {row['why']}")
-        for one in watch.judge(answering, WINDOW_S):
+        for one in watch.judge(answer, WINDOW_S):
             yield one
-        for one in self._door_checks.passive(answering, tried=doors):
+        for one in self._door_checks.passive(answer, tried=doors):
             yield one
 
 

@@ -188,6 +188,8 @@ def _kinds(alarm: StandingAlarm) -> tuple[str, ...]:
 
 def _duration(seconds: float) -> str:
     minutes, hours = int(seconds // 60), int(seconds // 3600)
+    if minutes < 2:
+        return f"{seconds:.0f} s"
     if minutes < 120:
         return f"{minutes} min"
     return f"{hours} h" if hours < 72 else f"{hours // 24} days"

@@ -29,6 +29,8 @@ OUT_OF_TURN_SPOKEN = 20
 """Boards of these protocols tell by themselves that a door has moved; more than so many are no such tale."""
 OFTEN = 0.3
 """A device that answers this share of its questions in time is not a late one."""
+MOSTLY = 0.9
+"""One that answers this share while another one spoils the line is well itself."""
 SPOILT = 2
 """So many frames may be lost on a long day without anything being wrong."""
 
@@ -47,6 +49,15 @@ class Heard:
     """Of devices that did not answer, or are not asked day by day."""
     cells_of: Mapping[str, Collection[str]]
     """The cells whose doors each board reads."""
+
+
+def answering(heard: Heard) -> set[str]:
+    """The devices whose answers can be relied on, whatever else is wrong with them or their bus."""
+    if not heard.passage.up or heard.passage.echoes:
+        return set()
+    devices = heard.passage.devices
+    often = {d.name for d in devices if d.answered and d.answered >= OFTEN * d.requests}
+    return often | {name for name, probe in heard.probes.items() if probe == "answers"}
 
 
 def judge(heard: Heard) -> Iterator[Found]:
@@ -204,7 +215,7 @@ def _noise(heard: Heard) -> Found:
 
 def _line(heard: Heard, lost: bool) -> str:
     if lost:
-        return "frames may get lost because of the device below"
+        return "frames may get lost because of one of its devices"
     asked, late_s = heard.passage.total("requests"), [d.least_late_s for d in heard.passage.devices]
     known = [late for late in late_s if late is not None]
     quickest = f", the quickest answer after {min(known) * 1000:.0f} ms" if known else ""
@@ -251,7 +262,8 @@ def _device(
 
 def _unremarkable(heard: Heard, device: Answers, certain: bool) -> Found:
     answered = device.answered > 0 or heard.probes.get(device.name) == "answers"
-    verdict: Verdict = "good" if answered and (certain or not device.timeouts) else "unknown"
+    nearly_all = device.answered >= MOSTLY * device.requests
+    verdict: Verdict = "good" if answered and (certain or nearly_all) else "unknown"
     if not answered:
         return Found(
             "device", device.name, "unknown", "its answers were lost", "look again when the rest is right"

@@ -9,6 +9,7 @@ import json
 import os
 import sqlite3
 import stat
+import sys
 from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
@@ -270,3 +271,49 @@ def test_a_group_that_cannot_be_is_told_by_its_key(monkeypatch: pytest.MonkeyPat
     with pytest.raises(ConfigError) as kept:
         group_of(foreign.gr_name)
     assert "is not in that group" in str(kept.value.findings[0])
+
+
+# --- the commands, over the real socket ------------------------------------------------------------------
+
+
+async def edge_agent(folder: Path, *arguments: str, **environment: str) -> tuple[int, str, str]:
+    """An `edge-agent` command as somebody would type it: exit code, standard output and error."""
+    process = await asyncio.create_subprocess_exec(
+        str(Path(sys.executable).with_name("edge-agent")),
+        *arguments,
+        env={**os.environ, "EDGE_AGENT_SOCKET": str(folder / "agent.sock"), **environment},
+        stdin=asyncio.subprocess.DEVNULL,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+    )
+    out, err = await process.communicate()
+    assert process.returncode is not None
+    return process.returncode, out.decode(), err.decode()
+
+
+async def test_a_technician_at_the_command_line(tmp_path: Path) -> None:
+    access = {"technicians_file": technicians(tmp_path)}
+    file = tmp_path / "pin"
+    file.write_text(PIN + "\n", encoding="utf-8")
+    file.chmod(0o600)
+    async with real_site(tmp_path, NO_BROKER, access=access) as site:
+        label = label_of(site)
+        act = ("open", label, "--reason", "a look")
+        code, out, err = await edge_agent(tmp_path, *act)
+        assert (code, out) == (1, "")
+        assert "a technician's PIN is needed for this" in err
+        code, out, err = await edge_agent(tmp_path, *act, "--as", "bob", EDGE_AGENT_PIN=OTHER)
+        assert (code, out) == (1, "")
+        assert "no technician's name and PIN" in err
+        assert OTHER not in err
+        assert site.pulses() == 0
+        code, out, err = await edge_agent(tmp_path, *act, "--as", "bob", "--pin-file", str(file))
+        assert (code, out) == (0, f"cell {label} is open\n"), err
+        assert site.pulses() == 1
+        code, out, _ = await edge_agent(tmp_path, "events", COLUMNS="200")
+        assert code == 0
+        assert "bob" in out
+        code, _, err = await edge_agent(tmp_path, "diagnose", "--doors")
+        assert code == 1
+        assert "--pin-file" in err
+        assert site.pulses() == 1
