@@ -38,6 +38,7 @@ docs: $(STAMP)                   ## the pages and pictures that are made from co
 	$(PY) -m tools.list_devices
 	$(PY) -m tools.write_contracts
 	$(PY) -m tools.draw_watch
+	$(PY) -m tools.write_manual
 
 campaign: $(STAMP)               ## 20,000 random lives of the core beside its model; about ten minutes
 	CORE_EFFORT=20000 $(PY) -m pytest tests/statemachine/test_model.py

@@ -11,6 +11,7 @@ from typing import Annotated
 
 import typer
 
+from edge_agent.cli.completion import CellLabel
 from edge_agent.cli.daemon import (
     DEFAULT_SOCKET,
     REFUSED,
@@ -28,7 +29,7 @@ SERVICE_USER = "edge-agent"
 
 
 def open_cell(
-    cell: Annotated[str, typer.Argument(metavar="CELL", help="label of the cell")],
+    cell: CellLabel,
     reason: Annotated[str, typer.Option(help="why, for whoever reads the ledger")],
     socket: Socket = DEFAULT_SOCKET,
     as_json: AsJson = False,

@@ -6,6 +6,7 @@ Exit codes: 0 good, 1 refused or a fault found, 2 bad usage or configuration, 3 
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated
 from urllib.parse import quote
@@ -14,10 +15,12 @@ import typer
 from rich.markup import escape
 from rich.table import Table
 
+from edge_agent import __version__
 from edge_agent.cli import temperature_log
 from edge_agent.cli.acts import open_cell, technician
 from edge_agent.cli.bundle.command import bundle
 from edge_agent.cli.bus import bus_app
+from edge_agent.cli.completion import CellLabel, completion
 from edge_agent.cli.daemon import (
     DEFAULT_SOCKET,
     USAGE,
@@ -39,24 +42,36 @@ from edge_agent.cli.watch.command import watch
 from edge_agent.config import load_settings
 from edge_agent.errors import ConfigError
 
+HELP = (
+    "The software inside a parcel locker. `edge-agent run --config FILE` is the daemon; the rest talks to it."
+)
+
 app = typer.Typer(
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
-    help="The software inside a parcel locker. `edge-agent run` is the daemon; the rest talks to it.",
+    help=HELP,
 )
-app.command("open")(open_cell)
-app.command()(technician)
-app.command()(watch)
-app.command()(bundle)
-app.command()(reload)
-app.command()(diagnose)
-app.add_typer(bus_app, name="bus")
-app.add_typer(schema_app, name="schema")
 
 
-@app.command()
-def check(config: Annotated[Path, typer.Option("--config", metavar="FILE")]) -> None:
+def _version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"edge-agent {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _main(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="print the version")
+    ] = False,
+) -> None:
+    pass
+
+
+def check(
+    config: Annotated[Path, typer.Option("--config", metavar="FILE", help="the machine's file")],
+) -> None:
     """Validate a configuration and its device profiles."""
     try:
         settings = load_settings(config)
@@ -68,7 +83,6 @@ def check(config: Annotated[Path, typer.Option("--config", metavar="FILE")]) -> 
     console.print(f"{config}: good: {what}", highlight=False, markup=False, soft_wrap=True)
 
 
-@app.command()
 def status(socket: Socket = DEFAULT_SOCKET, as_json: AsJson = False) -> None:
     """Show the machine at a glance."""
     found = call(socket, "GET", "/v1/status")
@@ -90,7 +104,6 @@ def status(socket: Socket = DEFAULT_SOCKET, as_json: AsJson = False) -> None:
     console.print(table)
 
 
-@app.command()
 def alarms(socket: Socket = DEFAULT_SOCKET, as_json: AsJson = False) -> None:
     """Show the standing alarms."""
     found = call(socket, "GET", "/v1/alarms")
@@ -104,7 +117,6 @@ def alarms(socket: Socket = DEFAULT_SOCKET, as_json: AsJson = False) -> None:
     console.print(table if found else "no alarm stands")
 
 
-@app.command()
 def reservations(
     socket: Socket = DEFAULT_SOCKET,
     as_json: AsJson = False,
@@ -155,7 +167,6 @@ def _temperatures(socket: Path, as_json: bool, reservation_id: str, svg: Path | 
         typer.echo(temperature_log.as_csv(log), nl=False)
 
 
-@app.command()
 def events(
     socket: Socket = DEFAULT_SOCKET,
     as_json: AsJson = False,
@@ -190,7 +201,6 @@ def _duration(seconds: int) -> str:
     return f"{seconds // 60} min" if seconds < 7200 else f"{seconds // 3600} h"
 
 
-@app.command()
 def cells(socket: Socket = DEFAULT_SOCKET, as_json: AsJson = False) -> None:
     """Show every cell: door, use, weight, temperature."""
     found = call(socket, "GET", "/v1/cells")
@@ -211,7 +221,6 @@ def cells(socket: Socket = DEFAULT_SOCKET, as_json: AsJson = False) -> None:
     console.print(table)
 
 
-@app.command()
 def code(
     text: Annotated[str, typer.Argument(help="a code or the text of a QR code")],
     socket: Socket = DEFAULT_SOCKET,
@@ -221,9 +230,8 @@ def code(
     console.print(f"cell {opened['cell']['description']} is open", highlight=False)
 
 
-@app.command()
 def clear(
-    cell: Annotated[str, typer.Argument(metavar="CELL", help="label of the cell")],
+    cell: CellLabel,
     socket: Socket = DEFAULT_SOCKET,
     pin_file: PinFile = None,
     name: As = None,
@@ -233,9 +241,8 @@ def clear(
     console.print(f"cell {cell} is clear", highlight=False)
 
 
-@app.command()
 def block(
-    cell: Annotated[str, typer.Argument(metavar="CELL", help="label of the cell")],
+    cell: CellLabel,
     reason: Annotated[str, typer.Option(help="why, for whoever comes next")],
     socket: Socket = DEFAULT_SOCKET,
 ) -> None:
@@ -244,9 +251,8 @@ def block(
     console.print(f"cell {cell} is blocked", highlight=False)
 
 
-@app.command()
 def tare(
-    cell: Annotated[str, typer.Argument(metavar="CELL", help="label of the cell")],
+    cell: CellLabel,
     socket: Socket = DEFAULT_SOCKET,
     as_json: AsJson = False,
 ) -> None:
@@ -258,9 +264,8 @@ def tare(
     console.print(f"cell {cell}: a reading of {done['tare_g']} g is nothing now", highlight=False)
 
 
-@app.command()
 def unblock(
-    cell: Annotated[str, typer.Argument(metavar="CELL", help="label of the cell")],
+    cell: CellLabel,
     socket: Socket = DEFAULT_SOCKET,
     pin_file: PinFile = None,
     name: As = None,
@@ -268,3 +273,39 @@ def unblock(
     """Give a blocked cell back to allocation."""
     act(socket, cell, "unblock", None, pin_file, name)
     console.print(f"cell {cell} is not blocked any more", highlight=False)
+
+
+LOOK, ACT, KEEP = "Look", "Act", "Set up and keep up"
+COMMANDS: dict[str, dict[str, Callable[..., None]]] = {
+    LOOK: {
+        "status": status,
+        "cells": cells,
+        "reservations": reservations,
+        "alarms": alarms,
+        "events": events,
+        "watch": watch,
+    },
+    ACT: {
+        "code": code,
+        "open": open_cell,
+        "block": block,
+        "unblock": unblock,
+        "clear": clear,
+        "tare": tare,
+    },
+    KEEP: {
+        "check": check,
+        "reload": reload,
+        "diagnose": diagnose,
+        "bundle": bundle,
+        "technician": technician,
+        "completion": completion,
+    },
+}
+"""Every command but the daemon, as they stand in the help."""
+
+for _panel, _commands in COMMANDS.items():
+    for _name, _command in _commands.items():
+        app.command(_name, rich_help_panel=_panel)(_command)
+app.add_typer(bus_app, name="bus", rich_help_panel=KEEP)
+app.add_typer(schema_app, name="schema", rich_help_panel=KEEP)

@@ -19,9 +19,10 @@ REFUSED, USAGE, NO_DAEMON = 1, 2, 3
 UNLOCK_TIMEOUT_S = 60.0
 
 Socket = Annotated[
-    Path, typer.Option("--socket", envvar="EDGE_AGENT_SOCKET", help="the daemon's Unix socket")
+    Path,
+    typer.Option("--socket", metavar="FILE", envvar="EDGE_AGENT_SOCKET", help="the daemon's Unix socket"),
 ]
-AsJson = Annotated[bool, typer.Option("--json", help="for scripts")]
+AsJson = Annotated[bool, typer.Option("--json", help="print JSON, for scripts")]
 DEFAULT_SOCKET = Path("/run/edge-agent/agent.sock")
 
 

@@ -118,6 +118,11 @@ def test_every_file_is_where_it_belongs_and_root_s(tmp_path: Path) -> None:
         "/usr/share/doc/edge-agent/installation.md",
         "/usr/share/doc/edge-agent/examples/10-network.conf",
         "/usr/share/doc/edge-agent/copyright",
+        "/usr/share/edge-agent/grafana/edge-agent.json",
+        "/usr/share/man/man1/edge-agent.1.gz",
+        "/usr/share/bash-completion/completions/edge-agent",
+        "/usr/share/zsh/vendor-completions/_edge-agent",
+        "/usr/share/fish/vendor_completions.d/edge-agent.fish",
     ):
         assert path in found, path
     assert not [path for path in found if "simulated" in path or "__pycache__" in path]

@@ -7,6 +7,7 @@ import re
 import shutil
 from pathlib import Path
 
+from edge_agent.cli.completion import Shell, script
 from tools.bench.settings import REPOSITORY
 from tools.package.wheels import PYTHON, Architecture, unpack
 
@@ -28,6 +29,11 @@ UNITS = {
     "edge-agent.sysusers": "usr/lib/sysusers.d/edge-agent.conf",
     "edge-agent.tmpfiles": "usr/lib/tmpfiles.d/edge-agent.conf",
     "60-edge-agent.rules": "usr/lib/udev/rules.d/60-edge-agent.rules",
+}
+COMPLETIONS = {
+    Shell.BASH: "usr/share/bash-completion/completions/edge-agent",
+    Shell.ZSH: "usr/share/zsh/vendor-completions/_edge-agent",
+    Shell.FISH: "usr/share/fish/vendor_completions.d/edge-agent.fish",
 }
 PAGES = ("README.md", "docs/installation.md", "docs/operations.md", "docs/devices.md")
 COPYRIGHT = """The files below /usr/lib/edge-agent/lib/python3.11/site-packages that do not belong to
@@ -93,6 +99,10 @@ def _copy_data(root: Path) -> None:
         target = root / "usr/share/man" / f"man{manual.suffix[1:]}" / f"{manual.name}.gz"
         target.parent.mkdir(parents=True, exist_ok=True)
         target.write_bytes(gzip.compress(manual.read_bytes(), mtime=0))
+    for shell, place in COMPLETIONS.items():
+        (root / place).parent.mkdir(parents=True)
+        (root / place).write_text(script(shell) + "\n", encoding="utf-8")
+    _copy(REPOSITORY / "config" / "grafana" / "edge-agent.json", root / SHARE / "grafana" / "edge-agent.json")
     (root / DOC / "copyright").write_text(COPYRIGHT, encoding="utf-8")
     (root / "etc/edge-agent/devices").mkdir(parents=True)
 
