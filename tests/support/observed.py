@@ -39,14 +39,14 @@ class Model(Locker):
         t = self.tries.get(uid)
         if t is None or t.at != "looks":
             return
-        against = self.judge(t)
         place = self.places[t.cell]
         if door is Door.OPEN:
             if place.door is Door.CLOSED:
-                self.unasked(t.cell)
+                self.unasked(t.cell)  # a lock that opens late may be the parcel's pick-up
             self.note(t.cell, door)
             if place.holder is not None:
                 place.holder.to_weigh = False
+        against = self.judge(t)
         if door is Door.CLOSED and not self.rested(t.cell):
             against.add(NOT_NOW)
         if against:
