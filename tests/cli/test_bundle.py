@@ -20,10 +20,15 @@ ROWS = [
 ]
 
 
+FINDING = {"check": "disk", "target": "", "verdict": "good", "finding": "pin=4711"}
+
+
 def bundle(monkeypatch: pytest.MonkeyPatch, answer: Any, *arguments: str) -> Result:
     def handler(request: httpx.Request) -> httpx.Response:
         if isinstance(answer, Exception):
             raise answer
+        if request.url.path == "/v1/diagnose":
+            return httpx.Response(200, text=f"data: {json.dumps(FINDING)}\n\n", request=request)
         return httpx.Response(200, json=answer, request=request)
 
     monkeypatch.setattr(httpx, "HTTPTransport", lambda uds: httpx.MockTransport(handler))
@@ -56,6 +61,7 @@ def test_it_holds_everything_and_the_names_of_what_could_not_be_had(
         held
     )
     assert json.loads(held["reservations.json"])[0]["reservation_id"] == "res_1"
+    assert json.loads(held["diagnose.json"]) == [FINDING | {"finding": f'pin="{blackout.BLACK}"'}]
     assert "Smith" not in held["reservations.json"]
     assert "t0k3n" not in held["reservations.json"]
     assert held["log.txt"] == f"event='pulse' cell='A01'\nscanned {blackout.BLACK}\n"
@@ -67,10 +73,11 @@ def test_it_holds_everything_and_the_names_of_what_could_not_be_had(
 
 def test_scripts_are_told_its_parts(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.chdir(tmp_path)
-    done = bundle(monkeypatch, [], "--json", "--config", str(CONFIG / "demo.toml"))
+    done = bundle(monkeypatch, [], "--quick", "--json", "--config", str(CONFIG / "demo.toml"))
     assert done.exit_code == 0
     told = json.loads(done.stdout)
     assert set(told["parts"]) == set(content(tmp_path / told["file"]))
+    assert "diagnose.json" not in told["parts"]
     assert told["missing"].keys() <= {"log.txt", "service.txt"}
 
 

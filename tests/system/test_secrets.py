@@ -130,7 +130,9 @@ def use(bench: Bench, planted: Planted, log: Path) -> None:
     for what in (("reservations",), ("events",), ("reservations", "--json"), ("events", "--json")):
         command(bench, planted, *what)
     archive, file = bench.folder / "bundle.tar.gz", bench.folder / "secret-machine.toml"
-    done = command(bench, planted, "bundle", "-o", str(archive), "--config", str(file), "--log", str(log))
+    done = command(
+        bench, planted, "bundle", "--quick", "-o", str(archive), "--config", str(file), "--log", str(log)
+    )
     assert done.returncode == 0, done.stderr
     with tarfile.open(archive) as opened:
         for member in opened.getmembers():

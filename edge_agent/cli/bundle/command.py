@@ -35,6 +35,9 @@ def bundle(
         Path | None, typer.Option("--output", "-o", metavar="FILE", help="a .tar.gz; else a new one here")
     ] = None,
     config: Annotated[Path, typer.Option(metavar="FILE", help="the machine's file")] = DEFAULT_CONFIG,
+    quick: Annotated[
+        bool, typer.Option("--quick", help="without the self-test, which takes half a minute")
+    ] = False,
     log: Annotated[
         Path | None, typer.Option(metavar="FILE", help="the daemon's log, where it is not in the journal")
     ] = None,
@@ -49,7 +52,7 @@ def bundle(
     found: dict[str, bytes] = {}
     missing: dict[str, str] = {}
     no_daemon = False
-    wanted = parts(socket, config, log)
+    wanted = parts(socket, config, log, not quick)
     with Progress(console=problems, transient=True, disable=not problems.is_terminal) as progress:
         for part in progress.track(wanted, description="collecting"):
             try:
