@@ -13,7 +13,7 @@ from urllib.parse import quote
 
 import typer
 from rich.markup import escape
-from rich.table import Table
+from rich.table import Column, Table
 
 from edge_agent import __version__
 from edge_agent.cli import temperature_log
@@ -37,7 +37,7 @@ from edge_agent.cli.diagnose import diagnose
 from edge_agent.cli.pin import As, PinFile, act
 from edge_agent.cli.reload import reload
 from edge_agent.cli.schema import schema_app
-from edge_agent.cli.told import event_row
+from edge_agent.cli.told import event_row, moment
 from edge_agent.cli.watch.command import watch
 from edge_agent.config import load_settings
 from edge_agent.errors import ConfigError
@@ -113,7 +113,7 @@ def alarms(socket: Socket = DEFAULT_SOCKET, as_json: AsJson = False) -> None:
     table = Table("alarm", "cell", "device", "since", "detail")
     for alarm in found:
         name = f"[yellow]{alarm['alarm']}[/]"
-        table.add_row(name, alarm["label"], alarm["device"], alarm["since"], escape(alarm["detail"]))
+        table.add_row(name, alarm["label"], alarm["device"], moment(alarm["since"]), escape(alarm["detail"]))
     console.print(table if found else "no alarm stands")
 
 
@@ -146,7 +146,7 @@ def reservations(
         elif row["grace_over"]:
             status = f"[yellow]{status}, grace over, door open[/]"
         order = escape(row["platform_order_id"])
-        times = (row["created_at"], row["dropped_off_at"], row["picked_up_at"])
+        times = map(moment, (row["created_at"], row["dropped_off_at"], row["picked_up_at"]))
         table.add_row(
             row["reservation_id"], order, row["cell"]["description"], status, *times, escape(row["notes"])
         )
@@ -181,7 +181,7 @@ def events(
     if as_json:
         print_json(found)
         return
-    table = Table("when", "what", "cell", "reservation", "who", "more")
+    table = Table(Column("when (UTC)", no_wrap=True), "what", "cell", "reservation", "who", "more")
     for row in found:
         table.add_row(*map(escape, event_row(row)))
     console.print(table if found else "nothing has happened yet")

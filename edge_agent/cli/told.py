@@ -16,6 +16,11 @@ class EventRow(NamedTuple):
     more: str
 
 
+def moment(at: str | None) -> str:
+    """An RFC 3339 time of the local API as people read it: UTC, to the second."""
+    return "" if at is None else at[:19].replace("T", " ")
+
+
 def event_row(row: dict[str, Any]) -> EventRow:
     """A row of `/v1/events`."""
     source = {"SOURCE_TYPE_API": "API", "SOURCE_TYPE_MACHINE": "machine"}.get(row["source"], "")
@@ -30,4 +35,4 @@ def event_row(row: dict[str, Any]) -> EventRow:
         pulse = {True: ", pulsed", False: ", no pulse", None: ""}[row["pulsed"]]
         more = f"{row['purpose']}, pulse {row['attempt']}" if row["attempt"] else row["purpose"]
         more += pulse + (f": {row['reason']}" if row["reason"] else "")
-    return EventRow(row["at"], what, row["cell"] or "", row["reservation_id"] or "", who, more)
+    return EventRow(moment(row["at"]), what, row["cell"] or "", row["reservation_id"] or "", who, more)

@@ -91,7 +91,9 @@ class Executor:
         self._ends_s[effect.cell] = asyncio.get_running_loop().time() + self._pulse_s
         self._doors.expect(self._doors.board_of(effect.cell))
         door = await self._watch(effect.cell)
-        log.info("pulse", unlock_id=effect.unlock_id, cell=effect.cell, attempt=effect.attempt, door=door)
+        log.info(
+            "pulse", unlock_id=effect.unlock_id, cell=effect.cell, attempt=effect.attempt, door=str(door)
+        )
         self._submit(PulseDone(effect.unlock_id, effect.attempt, door))
         if door is Door.UNKNOWN:
             self._doors.forget(effect.cell)  # so that the next reading is told, and decides

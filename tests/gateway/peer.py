@@ -150,6 +150,11 @@ class Peer:
         client.loop_stop()
         client._reset_sockets()
 
+    def healthy(self, **health: Any) -> None:
+        """Publishes `state/online` anew, with how the machine is."""
+        body = json.loads(self._online(True)) | {"health": health}
+        self._publish(self.topics.online, json.dumps(body).encode(), retain=True)
+
     def online(self, up: bool) -> None:
         """Publishes `state/online` and waits for the broker's receipt."""
         self._publish(self.topics.online, self._online(up), retain=True)

@@ -341,9 +341,20 @@ async def test_the_machines_own_tickets_and_what_people_do_at_the_cell_show(
         told = (await ask(gateway, "/operations.json")).json()
         assert told["tickets"][0]["status"] == "CLOSED"
         assert told["abandoned"] == []
+        told = {"alarms": {"LOCK_JAMMED": 2}, "cells": 24, "cells_out": 2, "buses_down": ["upper"]}
+        flags = {"journal_writable": False, "clock_synced": True}
+        await asyncio.to_thread(lambda: peer.healthy(verdict="fault", **told, **flags))
+        await eventually(lambda: gateway.machines.health(MACHINE) is not None)
+        (machine,) = (await ask(gateway, "/operations.json")).json()["machines"]
+        assert machine["health"] == {"verdict": "fault", **told, **flags}
+        rows = {caption: lines[1:] for caption, lines in Page((await ask(gateway)).text).tables.items()}
+        why = "2 LOCK_JAMMED, 2 of 24 cells out, bus upper down, journal cannot be written"
+        assert rows["Machines"][0][1:3] == ["online", f"fault {why}"]
         await asyncio.to_thread(peer.online, False)
         await eventually(lambda: not gateway.machines.is_online(MACHINE))
-        assert (await ask(gateway, "/operations.json")).json()["machines"][0]["online"] is False
+        (machine,) = (await ask(gateway, "/operations.json")).json()["machines"]
+        assert machine["online"] is False
+        assert "health" not in machine
 
 
 async def test_a_moved_reservation_shows_its_new_cell(tmp_path: Path, broker: Broker) -> None:

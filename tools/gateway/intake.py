@@ -173,11 +173,13 @@ class Intake:
             await self._take_reply(machine_id, message)
 
     def _take_online(self, machine_id: str, message: Message) -> None:
+        there_before = self._machines.said_online(machine_id)
         self._machines.set_online(machine_id, None)
         if message.payload:
             state = Online.model_validate_json(message.payload)
             self._machines.set_online(machine_id, state)
-            if state.online:
+            # One that was there all the time only tells of its health, or of a new challenge.
+            if state.online and (message.retained or not there_before):
                 self._heard(machine_id, None, message.retained)
 
     def _take_digest(self, machine_id: str, message: Message) -> None:

@@ -19,7 +19,7 @@ from typing import Any
 from edge_agent.errors import Code, EdgeAgentError, LinkFault, Refusal
 from edge_agent.protocol.api import ReservationView
 from edge_agent.protocol.commands import DOOR_OPENING
-from edge_agent.protocol.events import Online
+from edge_agent.protocol.events import Health, Online
 from edge_agent.protocol.topics import Topics
 from tools.gateway.logs import log
 from tools.gateway.mqtt_link import MqttLink
@@ -86,6 +86,16 @@ class Machines:
         """Whether broker and machine are both there, as far as the broker knows."""
         state = self._online.get(machine_id)
         return self.connected and state is not None and state.online
+
+    def said_online(self, machine_id: str) -> bool:
+        """Whether the last that was heard of a machine is that it is online."""
+        state = self._online.get(machine_id)
+        return state is not None and state.online
+
+    def health(self, machine_id: str) -> Health | None:
+        """How a machine that is there has said that it is; None if it is not there, or did not say."""
+        state = self._online.get(machine_id)
+        return state.health if state is not None and self.is_online(machine_id) else None
 
     def online(self) -> list[str]:
         """Every machine that is there."""

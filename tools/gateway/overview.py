@@ -10,6 +10,7 @@ from sqlalchemy import Connection, case, or_, select
 
 from edge_agent.model import Occupancy, Severity
 from edge_agent.protocol.api import Body, Machine, rfc3339
+from edge_agent.protocol.events import Health
 from tools.gateway.machines import Machines
 from tools.gateway.store import FINISHED, Store, is_ongoing
 from tools.gateway.tables import abandonments, machines, reservations, tickets, webhooks
@@ -70,6 +71,8 @@ class MachineState(Body):
     name: str
     location: str
     online: bool
+    health: Health | None = None
+    """As it told of itself; absent while it is offline, or where its agent is older than that."""
     occupancy_information: Occupancy
 
 
@@ -198,6 +201,7 @@ def _machines(db: Connection, live: Machines) -> list[MachineState]:
             name=machine.name,
             location=machine.location,
             online=live.is_online(machine.machine_id),
+            health=live.health(machine.machine_id),
             occupancy_information=machine.occupancy_information,
         )
         for machine in told

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from html import escape
 from urllib.parse import quote
 
+from edge_agent.protocol.events import Health
 from tools.gateway.overview import (
     AbandonedParcel,
     DeadWebhook,
@@ -186,18 +187,34 @@ def _unknown(found: Sequence[UnknownReservation]) -> str:
     return _table("unknown", "Reservations that their machine does not know", names, rows, "None.")
 
 
+def _health(health: Health | None) -> str:
+    """The verdict, and what it comes from."""
+    if health is None:
+        return ""
+    told = [
+        *(f"{count} {alarm}" for alarm, count in health.alarms.items()),
+        *([f"{health.cells_out} of {health.cells} cells out"] if health.cells_out else []),
+        *(f"bus {name} down" for name in health.buses_down),
+        *([] if health.journal_writable else ["journal cannot be written"]),
+    ]
+    good = health.verdict == "good"
+    mark = _mark(health.verdict, bad=health.verdict == "fault", good=good)
+    return f"{mark} {_text(', '.join(told))}" if told else mark
+
+
 def _machines(found: Sequence[MachineState]) -> str:
     rows = [
         [
             _text(machine.machine_id),
             _mark("online" if machine.online else "offline", bad=not machine.online, good=machine.online),
+            _health(machine.health),
             _text(machine.name),
             _text(machine.location),
             _text(machine.occupancy_information.removeprefix("OCCUPANCY_STATUS_").lower()),
         ]
         for machine in found
     ]
-    names = ("Machine", "State", "Name", "Location", "Occupancy")
+    names = ("Machine", "State", "Health", "Name", "Location", "Occupancy")
     return _table("machines", "Machines", names, rows, "No machine told of itself yet.")
 
 

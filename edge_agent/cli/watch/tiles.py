@@ -123,6 +123,6 @@ def health(status: dict[str, Any], buses: list[dict[str, Any]]) -> Text:
 def event_line(row: dict[str, Any]) -> Text:
     """One event or line of the ledger."""
     at, what, cell, reservation, who, more = event_row(row)
-    time = at.partition("T")[2].rstrip("Z")[:8]
+    time = at.partition(" ")[2]
     rest = "  ".join(part for part in (reservation, who, more) if part)
     return Text.assemble((time, "dim"), f" {cell:<4}" if cell else " " * 5, " ", (what, "bold"), f"  {rest}")
