@@ -75,9 +75,16 @@ class Service:
         self._agent = Agent(settings, self._ports)
 
     def _build_next(self, wanted: Settings) -> None:
-        """An agent with the new configuration; where that cannot be built, one with that of before."""
+        """An agent with the new configuration; where that cannot be built, one with that of before.
+
+        What the one before had still on its way to the disk when it was asked is known only now.
+        """
         try:
             self._build(wanted)
+            against = objections(self._loaded.settings, wanted, self._agent.loop.state)
+            if against:
+                self._agent.close()
+                raise _refusal(Code.NOT_ALLOWED, against)
         except EdgeAgentError as problem:
             log.error("the new configuration is given up: the one before goes on", reason=str(problem))
             self._loaded = replace(self._loaded, failed=str(problem))
