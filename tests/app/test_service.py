@@ -17,10 +17,10 @@ import tomli_w
 
 from edge_agent.app import Agent, Ports, Service, system_ports
 from edge_agent.config import Settings, load_settings
-from edge_agent.journal.store import Batch
+from edge_agent.journal.store import Batch, JournalStore
 from edge_agent.model import Packaging
 from edge_agent.runtime.loop import LOCAL
-from edge_agent.runtime.writer import ThreadWriter
+from edge_agent.runtime.writer import ThreadWriter, Writer
 from edge_agent.statemachine.inputs import Reserve
 from tests.support.machines import CONFIG
 from tools.simulate.plant import Plant
@@ -83,7 +83,11 @@ def machine(folder: Path) -> Path:
 
 
 @asynccontextmanager
-async def served(folder: Path, **ports_changed: Any) -> AsyncIterator[Served]:
+async def served(
+    folder: Path,
+    writer: Callable[[JournalStore], Writer] = ThreadWriter,
+    console: Callable[[Settings], Any] = lambda _: None,
+) -> AsyncIterator[Served]:
     file = machine(folder)
     settings = load_settings(file)
     plant = Plant(settings, 1)
@@ -91,8 +95,13 @@ async def served(folder: Path, **ports_changed: Any) -> AsyncIterator[Served]:
 
     def ports(settings: Settings) -> Ports:
         system = system_ports(settings)
-        own = {"transport": lambda bus: cables[bus.port], "console": None, "scanner": False}
-        return replace(system, **(own | ports_changed))
+        return replace(
+            system,
+            transport=lambda bus: cables[bus.port],
+            writer=writer,
+            console=console(settings),
+            scanner=False,
+        )
 
     service, stop = Service(file, settings, ports), asyncio.Event()
     task = asyncio.create_task(service.run(stop))
@@ -147,3 +156,35 @@ async def test_a_reservation_that_was_on_its_way_to_the_disk_counts(
         assert told["number"] == 1
         assert "res_1" in told["failed"]
         assert [cell.lock.channel for cell in site.agent.settings.cells] == [1, 2, 3, 4]
+
+
+async def test_a_configuration_with_which_the_agent_ends_at_once_is_given_up(tmp_path: Path) -> None:
+    """A socket that cannot be made shows only when it is tried."""
+
+    async def no_socket(_: Any) -> None:
+        raise PermissionError("the socket cannot be made")
+
+    def consoles(settings: Settings) -> Any:
+        return no_socket if settings.paths.socket == "/nowhere/agent.sock" else None
+
+    async with served(tmp_path, console=consoles) as site:
+        old = site.agent
+        site.change(lambda d: d["paths"].update(socket="/nowhere/agent.sock"))
+        await site.service.reload("somebody")
+        await site.until(lambda: site.service.told()["failed"])
+        await site.works()
+        assert site.agent is not old
+        assert site.service.told()["number"] == 1
+        assert "the socket cannot be made" in site.service.told()["failed"]
+        assert site.agent.settings.paths.socket == str(tmp_path / "agent.sock")
+
+
+async def test_what_is_asked_while_another_one_is_applied_is_compared_with_that(tmp_path: Path) -> None:
+    async with served(tmp_path) as site:
+        kept = site.file.read_text(encoding="utf-8")
+        site.change(lambda d: d.update(doors={"closed_level": 1, "door_ajar_s": 77}))
+        assert await site.service.reload("somebody")
+        site.file.write_text(kept, encoding="utf-8")
+        assert [change.after for change in await site.service.reload("somebody")] == [120]
+        await site.until(lambda: site.service.told()["number"] == 3)
+        assert site.agent.settings.doors.door_ajar_s == 120
