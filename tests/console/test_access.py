@@ -34,6 +34,8 @@ from edge_agent.console.access import (
     group_of,
     named,
 )
+from edge_agent.console.api import CodeBody
+from edge_agent.console.streams import LONGEST_BODY, read_body
 from edge_agent.console.unix_server import bind_socket
 from edge_agent.errors import Code, ConfigError, Refusal
 from tests.support.real_site import RealSite, machine_file, real_site
@@ -155,6 +157,22 @@ async def test_a_kiosk_may_only_send_codes(tmp_path: Path) -> None:
             refused = await api.request(method, path, json={"reason": "r"} if method == "POST" else None)
             assert (refused.status_code, refused.json()["code"]) == (403, 7), path
         assert site.pulses() == 0
+
+
+async def test_no_more_of_a_body_is_kept_than_any_is_long() -> None:
+    kept = 0
+
+    async def receive() -> dict[str, Any]:
+        nonlocal kept
+        kept += 10_000
+        assert kept < 1_000_000
+        return {"type": "http.request", "body": b" " * 10_000, "more_body": True}
+
+    sent = Request({"type": "http", "method": "POST", "headers": []}, receive)
+    with pytest.raises(Refusal) as caught:
+        await read_body(sent, CodeBody)
+    assert caught.value.code is Code.INVALID_ARGUMENT
+    assert kept <= LONGEST_BODY + 10_000
 
 
 def test_who_the_kernel_does_not_know_may_no_more_than_a_kiosk() -> None:
