@@ -176,6 +176,15 @@ class Agent:
         layout = layout_of(settings)
         self._supervisor = ports.supervisor
         self.store = JournalStore(settings.path(settings.paths.journal), self._upgrading)
+        try:
+            self._put_together(layout)
+        except BaseException:
+            self.store.close()  # whoever comes in our place needs it
+            raise
+
+    def _put_together(self, layout: Layout) -> None:
+        """Makes all the parts, on the journal that is ours by now."""
+        settings, ports = self.settings, self._ports
         self._writer = ports.writer(self.store)
         self._started = started = ports.clock.now()
         loaded = self.store.load(started.wall_s - RECENT_S)

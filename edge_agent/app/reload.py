@@ -29,10 +29,15 @@ def objections(before: Settings, after: Settings, state: LockerState) -> list[Fi
     old = {cell.label: cell for cell in before.cells}
     new = {cell.label: cell for cell in after.cells}
     for label, cell in state.cells.items():
-        if label in new or label not in old:
+        if label not in old or cell.reservation_id is not None or cell.status is CellStatus.IDLE:
             continue
-        if cell.reservation_id is None and cell.status is not CellStatus.IDLE:
-            findings.append(Finding(f"cells.{label}", f"is {cell.status}: look into it and clear it first"))
+        why = f"is {cell.status}: look into it and clear it first"
+        if label not in new:
+            findings.append(Finding(f"cells.{label}", why))
+            continue
+        for use in ("lock", "door"):
+            if _wires(before, old[label], use) != _wires(after, new[label], use):
+                findings.append(Finding(f"cells.{label}.{use}", why))
     for reservation in state.reservations.values():
         findings += _kept(reservation, before, after, old, new)
     return findings

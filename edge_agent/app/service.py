@@ -27,6 +27,8 @@ log = structlog.get_logger()
 QUIET_S = 10.0
 """So long it is waited for doors that are being opened."""
 LOOK_S = 0.05
+PROBATION_S = 15.0
+"""A new configuration whose agent ends by itself within so long is given up."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +55,9 @@ class Service:
         self._agent: Agent
         self._wanted: Settings | None = None
         self._switch = asyncio.Event()
+        self._applied = asyncio.Event()
+        """No new configuration is on its way."""
+        self._applied.set()
         self._reloading = asyncio.Lock()
         self._asked: set[asyncio.Task[None]] = set()
 
@@ -64,9 +69,11 @@ class Service:
             self._loaded = Loaded(self._first, 1, self._ports.clock.now().wall_s)
             await self._run_agent(stopped)
             while self._wanted is not None and not stop.is_set():
+                before = self._loaded
                 self._build_next(self._wanted)
                 self._wanted = None
-                await self._run_agent(stopped)
+                self._applied.set()
+                await self._try_agent(stopped, before)
         finally:
             stopped.cancel()
 
@@ -74,10 +81,31 @@ class Service:
         self._ports = replace(self._ports_of(settings), service=self)
         self._agent = Agent(settings, self._ports)
 
+    async def _try_agent(self, stopped: asyncio.Task[bool], before: Loaded) -> None:
+        """Runs the agent; one that ends by itself at once gives way to one with the settings of before."""
+        clock = asyncio.get_running_loop()
+        begun_s = clock.time()
+        try:
+            await self._run_agent(stopped)
+        except Exception as problem:
+            if self._loaded.number == before.number or clock.time() - begun_s > PROBATION_S:
+                raise
+            log.exception("the new configuration is given up: the one before goes on")
+            self._loaded = replace(before, failed=_in_words(problem))
+            self._build(before.settings)
+            await self._run_agent(stopped)
+
     def _build_next(self, wanted: Settings) -> None:
-        """An agent with the new configuration; where that cannot be built, one with that of before."""
+        """An agent with the new configuration; where that cannot be built, one with that of before.
+
+        What the one before had still on its way to the disk when it was asked is known only now.
+        """
         try:
             self._build(wanted)
+            against = objections(self._loaded.settings, wanted, self._agent.loop.state)
+            if against:
+                self._agent.close()
+                raise _refusal(Code.NOT_ALLOWED, against)
         except EdgeAgentError as problem:
             log.error("the new configuration is given up: the one before goes on", reason=str(problem))
             self._loaded = replace(self._loaded, failed=str(problem))
@@ -125,6 +153,7 @@ class Service:
         reservation would suffer or a door is being opened.
         """
         async with self._reloading:
+            await self._applied.wait()  # else this is compared with what is just going
             try:
                 new = await asyncio.to_thread(load_settings, self._file)
             except ConfigError as error:
@@ -141,6 +170,7 @@ class Service:
                 log.info("configuration", change=str(change), by=actor)
             self._loaded = replace(self._loaded, failed=None)
             self._wanted = new
+            self._applied.clear()
             self._switch.set()
             return found
 
@@ -168,6 +198,13 @@ class Service:
         else:
             if not found:
                 log.info("the configuration has not changed")
+
+
+def _in_words(problem: BaseException) -> str:
+    """What an agent has ended with: the first cause in it."""
+    while isinstance(problem, BaseExceptionGroup):
+        problem = problem.exceptions[0]
+    return str(problem) or type(problem).__name__
 
 
 def _refusal(code: Code, findings: list[Finding]) -> Refusal:

@@ -11,9 +11,36 @@ from typing import Annotated, Any
 import httpx
 import typer
 from rich.console import Console
+from rich.text import Text
 
-console = Console()
-problems = Console(stderr=True)
+_UNSHOWN = dict.fromkeys(
+    [*range(0x20), *range(0x7F, 0xA0), *range(0x202A, 0x202F), *range(0x2066, 0x206A)],
+    "\N{REPLACEMENT CHARACTER}",
+)
+for _kept in "\t\n":
+    del _UNSHOWN[ord(_kept)]
+
+
+def visible(value: Any) -> Any:
+    """A value as JSON has it without what steers a terminal or turns its text around: orders, notes and
+    reasons are written by anybody."""
+    if isinstance(value, str):
+        return value.translate(_UNSHOWN)
+    if isinstance(value, list):
+        return [visible(one) for one in value]
+    return {key: visible(one) for key, one in value.items()} if isinstance(value, dict) else value
+
+
+class _Console(Console):
+    """Shows what `visible` leaves of a text."""
+
+    def render_str(self, text: str, **options: Any) -> Text:
+        """See `rich.console.Console.render_str`."""
+        return super().render_str(visible(text), **options)
+
+
+console = _Console()
+problems = _Console(stderr=True)
 
 REFUSED, USAGE, NO_DAEMON = 1, 2, 3
 UNLOCK_TIMEOUT_S = 60.0

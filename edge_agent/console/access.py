@@ -39,6 +39,7 @@ log = structlog.get_logger()
 
 PEER = "peer"
 """Under this name a connection's `Peer` stands in the state of its requests."""
+ALIVE = "/v1/alive"
 NOBODY_KNOWN = 65_534
 """The kernel's overflow uid: the caller is of a user that this process' user namespace does not know."""
 FREE_TRIES = 3
@@ -55,6 +56,8 @@ class Peer:
 
     uid: int
     name: str
+    known: bool = True
+    """Whether this machine has a name for the user; `name` is made up if not."""
 
 
 def peer_of(connection: socket.socket) -> Peer | None:
@@ -63,15 +66,23 @@ def peer_of(connection: socket.socket) -> Peer | None:
         return None
     raw = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("3i"))
     uid = struct.unpack("3i", raw)[1]
-    return Peer(uid, user_name(uid))
+    return named(uid)
 
 
-def user_name(uid: int) -> str:
-    """The name of a user; `uid 1234` where it has none."""
+def named(uid: int) -> Peer:
+    """A user by the machine's list of users; `uid 1234` where he is not in it."""
     try:
-        return pwd.getpwuid(uid).pw_name
+        return Peer(uid, pwd.getpwuid(uid).pw_name)
     except KeyError:
-        return f"uid {uid}"
+        return Peer(uid, f"uid {uid}", known=False)
+
+
+def _is_user(name: str) -> bool:
+    try:
+        pwd.getpwnam(name)
+    except KeyError:
+        return False
+    return True
 
 
 @dataclass(slots=True)
@@ -97,6 +108,9 @@ class Access:
         access = settings.access
         if access.group is not None:
             group_of(access.group)
+        for name in access.kiosk_users:
+            if not _is_user(name):
+                log.error("a kiosk's user is not there: nobody is kept to codes for it", user=name)
         file = None if access.technicians_file is None else settings.path(access.technicians_file)
         if file is not None:
             try:
@@ -106,12 +120,16 @@ class Access:
         return cls(frozenset(access.kiosk_users), file)
 
     def may(self, peer: Peer | None, method: str, path: str) -> bool:
-        """Whether a caller may make this request at all; one that nobody knows counts as a kiosk."""
+        """Whether a caller may make this request at all; one that nobody knows counts as a kiosk.
+
+        The daemon itself may always ask whether it is alive.
+        """
         if not self._kiosk_users:
             return True
-        unknown = peer is None or peer.uid == NOBODY_KNOWN
+        own = peer is not None and peer.uid == os.geteuid()
+        unknown = peer is None or peer.uid == NOBODY_KNOWN or not (peer.known or own)
         kiosk = unknown or (peer is not None and peer.name in self._kiosk_users)
-        return not kiosk or (method, path) == ("POST", "/v1/code")
+        return not kiosk or (method, path) == ("POST", "/v1/code") or (own and path == ALIVE)
 
     async def actor(self, request: Request, *, proven: bool) -> str:
         """In whose name a request acts.

@@ -10,15 +10,25 @@ from pydantic import ValidationError
 from starlette.requests import Request
 from starlette.responses import StreamingResponse
 
+from edge_agent.errors import Code, FieldViolation, Refusal
 from edge_agent.protocol.api import Body, refusal_from
 
 AnyBody = TypeVar("AnyBody", bound=Body)
+LONGEST_BODY = 65_536
+"""Bytes; whoever may only send codes must not fill the memory."""
 
 
 async def read_body(request: Request, model: type[AnyBody]) -> AnyBody:
-    """The request's body. Raises `Refusal` code 3 naming the field."""
+    """The request's body. Raises `Refusal` code 3 naming the field, also where it is longer than any."""
+    body = bytearray()
+    async for part in request.stream():
+        body += part
+        if len(body) > LONGEST_BODY:
+            problem = f"at most {LONGEST_BODY} bytes"
+            violation = FieldViolation("body", problem)
+            raise Refusal(Code.INVALID_ARGUMENT, f"body: {problem}", (violation,))
     try:
-        return model.model_validate_json(await request.body())
+        return model.model_validate_json(bytes(body))
     except ValidationError as error:
         raise refusal_from(error) from None
 

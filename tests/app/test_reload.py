@@ -170,3 +170,28 @@ def test_a_cell_that_was_not_looked_into_stays(tmp_path: Path, cleared: bool) ->
         assert [finding.path for finding in found] == ([] if cleared else ["cells.A01"])
 
     at_site(tmp_path, run)
+
+
+def test_a_cell_that_was_not_looked_into_keeps_its_wires(tmp_path: Path) -> None:
+    """What lies in it would be behind the door of a free one."""
+
+    async def run(site: Site) -> None:
+        agent = site.plant.agent
+        assert agent is not None
+        await site.reserve(1)
+        await site.call("dropoff", "res_1")
+        await site.until(lambda: bool(agent.report.cells()[0]["door"] == "open"))
+        site.plant.world.close("A01")
+        await site.until(lambda: "DROPOFF" in site.types())
+        await site.call("abandon", "res_1")
+        await site.until(lambda: agent.report.cells()[0]["reservation_id"] is None)
+        before = loaded(tmp_path, demo())
+        for use in ("lock", "door"):
+            document = demo()
+            swap(document, "A01", "A02", use)
+            after = loaded(tmp_path, document)
+            assert [f.path for f in objections(before, after, agent.loop.state)] == [f"cells.A01.{use}"]
+        await agent.desk.clear("A01")
+        assert objections(before, after, agent.loop.state) == []
+
+    at_site(tmp_path, run)

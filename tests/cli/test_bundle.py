@@ -125,6 +125,14 @@ BLACK = blackout.BLACK
         ("maria:$scrypt$ln=14,r=8,p=1$c2FsdA$aGFzaA", f"maria:{BLACK}"),
         ("a\n-----BEGIN EC PRIVATE KEY-----\nMHc\n-----END EC PRIVATE KEY-----\nb", f"a\n{BLACK}\nb"),
         ("-----BEGIN PRIVATE KEY-----\ncut off", BLACK),
+        ("a\nAuthorization: Bearer ab.cd ef\nb", f'a\nAuthorization: "{BLACK}"\nb'),
+        ("notes: the code is 4711, ring\nb", f'notes: "{BLACK}"\nb'),
+        ("password=a,b;c]d e", f'password="{BLACK}" e'),
+        ("pass = a, pwd => b", f'pass = "{BLACK}" pwd => "{BLACK}"'),
+        ("bypass=1 passed: 2", "bypass=1 passed: 2"),
+        ('body="{\\"password\\": \\"p\\"}" x', f'body="{{\\"password\\": "{BLACK}" x'),
+        ("MQTTS://m1:pw@broker:8883", f"MQTTS://{BLACK}@broker:8883"),
+        ("dlv-drop-res_9-1234", BLACK),
     ],
 )
 def test_what_is_black(raw: str, clean: str) -> None:
@@ -132,6 +140,10 @@ def test_what_is_black(raw: str, clean: str) -> None:
 
 
 def test_values_are_black_by_their_names_and_places_of_secrets_are_not() -> None:
+    assert blackout.value({"credentials": {"user": "u"}, "pass": ["p"]}) == {
+        "credentials": BLACK,
+        "pass": BLACK,
+    }
     raw = {"password_file": "/etc/x", "password": "p", "mqtt": [{"token": 7, "host": "h"}], "pin": None}
     assert blackout.value(raw) == {
         "password_file": "/etc/x",

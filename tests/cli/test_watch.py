@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import httpx
@@ -98,6 +99,25 @@ async def _loses_the_daemon(played: Scene) -> None:
         await until(pilot, lambda: not wall.has_class("stale"))
         await pilot.press("q")
     assert wall.return_code == 0
+
+
+async def test_cells_have_any_id_and_those_that_went_are_not_shown(played: Scene) -> None:
+    cells = [cell | {"cell_id": f"Zelle {cell['label']}/ä"} for cell in played.cells]
+    there = transport_of(replace(played, cells=cells))
+    fewer = transport_of(replace(played, cells=cells[:-1]))
+    reloaded: list[bool] = []
+
+    def answer(request: httpx.Request) -> httpx.Response:
+        return (fewer if reloaded else there).handle_request(request)
+
+    daemon = Daemon(Path("agent.sock"), httpx.MockTransport(answer))
+    wall = WatchApp(daemon, await daemon.wall(), None, None)
+    async with wall.run_test(size=(120, 40)) as pilot:
+        await pilot.pause()
+        reloaded.append(True)
+        await until(pilot, lambda: wall.return_code is not None)
+    assert wall.return_code == 0
+    await daemon.close()
 
 
 @pytest.mark.parametrize("size", [(40, 12), (80, 24), (200, 60)])

@@ -20,6 +20,7 @@ import pytest
 import structlog
 from starlette.requests import Request
 
+from edge_agent.config import load_settings
 from edge_agent.config.technicians import NAME_HEADER, PIN_HEADER, line
 from edge_agent.console import access as module
 from edge_agent.console.access import (
@@ -31,11 +32,13 @@ from edge_agent.console.access import (
     Access,
     Peer,
     group_of,
-    user_name,
+    named,
 )
+from edge_agent.console.api import CodeBody
+from edge_agent.console.streams import LONGEST_BODY, read_body
 from edge_agent.console.unix_server import bind_socket
 from edge_agent.errors import Code, ConfigError, Refusal
-from tests.support.real_site import RealSite, real_site
+from tests.support.real_site import RealSite, machine_file, real_site
 from tools.simulate.virtual_loop import VirtualLoop
 
 PIN, OTHER = "738291", "wrong-738"
@@ -156,14 +159,48 @@ async def test_a_kiosk_may_only_send_codes(tmp_path: Path) -> None:
         assert site.pulses() == 0
 
 
+async def test_no_more_of_a_body_is_kept_than_any_is_long() -> None:
+    kept = 0
+
+    async def receive() -> dict[str, Any]:
+        nonlocal kept
+        kept += 10_000
+        assert kept < 1_000_000
+        return {"type": "http.request", "body": b" " * 10_000, "more_body": True}
+
+    sent = Request({"type": "http", "method": "POST", "headers": []}, receive)
+    with pytest.raises(Refusal) as caught:
+        await read_body(sent, CodeBody)
+    assert caught.value.code is Code.INVALID_ARGUMENT
+    assert kept <= LONGEST_BODY + 10_000
+
+
 def test_who_the_kernel_does_not_know_may_no_more_than_a_kiosk() -> None:
     guarded = Access(frozenset({"kiosk"}))
     assert guarded.may(Peer(1000, "bob"), "GET", "/v1/status")
-    for peer in (None, Peer(NOBODY_KNOWN, "nobody"), Peer(1001, "kiosk")):
+    for peer in (None, Peer(NOBODY_KNOWN, "nobody"), Peer(1001, "kiosk"), named(4_000_000_000)):
         assert not guarded.may(peer, "GET", "/v1/status"), peer
         assert guarded.may(peer, "POST", "/v1/code"), peer
     assert Access().may(None, "POST", "/v1/cells/A01/open")
-    assert user_name(4_000_000_000) == "uid 4000000000"
+    assert named(4_000_000_000) == Peer(4_000_000_000, "uid 4000000000", known=False)
+
+
+def test_the_daemon_may_ask_whether_it_is_alive_also_as_a_kiosks_user() -> None:
+    guarded = Access(frozenset({ME}))
+    own = named(os.geteuid())
+    assert guarded.may(own, "GET", "/v1/alive")
+    assert not guarded.may(own, "GET", "/v1/status")
+    assert not guarded.may(Peer(4_000_000_000, ME), "GET", "/v1/alive")
+    unnamed = Peer(os.geteuid(), "uid 7", known=False)
+    assert Access(frozenset({"kiosk"})).may(unnamed, "GET", "/v1/status")
+
+
+def test_a_kiosks_user_that_is_not_there_is_logged(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "log", structlog.wrap_logger(None, wrapper_class=structlog.BoundLogger))
+    access = {"kiosk_users": [ME, "kisok"]}
+    with structlog.testing.capture_logs() as logged:
+        Access.of(load_settings(machine_file(tmp_path, NO_BROKER, access)))
+    assert [entry["user"] for entry in logged if entry["log_level"] == "error"] == ["kisok"]
 
 
 # --- guessing --------------------------------------------------------------------------------------------

@@ -12,23 +12,33 @@ from typing import Any
 BLACK = "█████"
 
 _SECRET_NAME = (
-    r"[\w-]*(?:password|passwd|passphrase|secret|token|credential|private[_-]?key|api[_-]?key"
-    r"|drop_off_code|pickup_code|qrcode|authorization)[\w-]*|(?:[\w-]*[_-])?pin|notes"
+    r"[\w-]*(?:password|passwd|passphrase|passcode|secret|token|credential|private[_-]?key|api[_-]?key"
+    r"|drop_off_code|pickup_code|qrcode|authorization)[\w-]*|(?:[\w-]*[_-])?(?:pin|pass|pwd)|notes"
 )
-_VALUE = r"\"(?:[^\"\\]|\\.)*\"|'(?:[^'\\]|\\.)*'|[^\s,;}\]]+"
-_SCHEME, _LOGIN, _HOST = r"\b([a-z][a-z0-9+.-]*://)", r"(?:[^\s/@\"']*@)", r"([^\s/?#\"'<>]+)"
+_QUOTED = r"\"(?:[^\"\\]|\\.)*\"|'(?:[^'\\]|\\.)*'"
+_IS = r"\\*[\"']?\s*[=:]>?\s*"
+"""Between a name and its value; the quotes of JSON within JSON are escaped."""
 _RULES: tuple[tuple[re.Pattern[str], str | Callable[[re.Match[str]], str]], ...] = (
     (re.compile(r"-----BEGIN ([A-Z ]*PRIVATE KEY)-----.*?(?:-----END \1-----|\Z)", re.DOTALL), BLACK),
-    (re.compile(r"DLV-(?:DROP|PICK)-[A-Za-z0-9_]{1,128}-[0-9]{1,9}"), BLACK),
+    (re.compile(r"DLV-(?:DROP|PICK)-[A-Za-z0-9_]{1,128}-[0-9]{1,9}", re.IGNORECASE), BLACK),
     (re.compile(r"\$?scrypt\$[^\s\"']+"), BLACK),
     # Of an address who logs in and what stands behind the host may be a secret.
     (
-        re.compile(r"\b([a-z][a-z0-9+.-]*://)(?:[^\s/@\"']*@)?([^\s/?#\"'<>]+)[/?#][^\s\"'<>]*"),
+        re.compile(
+            r"\b([a-z][a-z0-9+.-]*://)(?:[^\s/@\"']*@)?([^\s/?#\"'<>]+)[/?#][^\s\"'<>]*", re.IGNORECASE
+        ),
         rf"\1\2/{BLACK}",
     ),
-    (re.compile(r"\b([a-z][a-z0-9+.-]*://)[^\s/@\"']*@([^\s/?#\"'<>]+)"), rf"\1{BLACK}@\2"),
+    (re.compile(r"\b([a-z][a-z0-9+.-]*://)[^\s/@\"']*@([^\s/?#\"'<>]+)", re.IGNORECASE), rf"\1{BLACK}@\2"),
+    # These have several words, and without quotes nothing but the line ends them.
     (
-        re.compile(rf"(?<![\w-])([\"']?(?:{_SECRET_NAME})[\"']?\s*[=:]\s*)(?:{_VALUE})", re.IGNORECASE),
+        re.compile(
+            rf"(?<![\w-])([\"']?(?:[\w-]*authorization|notes){_IS})(?:{_QUOTED}|[^\n]+)", re.IGNORECASE
+        ),
+        lambda found: f'{found[1]}"{BLACK}"',
+    ),
+    (
+        re.compile(rf"(?<![\w-])([\"']?(?:{_SECRET_NAME}){_IS})(?:{_QUOTED}|\S+)", re.IGNORECASE),
         lambda found: f'{found[1]}"{BLACK}"',
     ),
 )
@@ -46,10 +56,10 @@ def text(raw: str) -> str:
 
 def value(raw: Any, name: str = "") -> Any:
     """A value as JSON or TOML has it without secrets: by the names of keys, then by what texts hold."""
+    if raw is not None and _NAMES.fullmatch(name) and not _PLACES.fullmatch(name):
+        return BLACK
     if isinstance(raw, dict):
         return {key: value(one, key) for key, one in raw.items()}
     if isinstance(raw, list | tuple):
         return [value(one, name) for one in raw]
-    if raw is not None and _NAMES.fullmatch(name) and not _PLACES.fullmatch(name):
-        return BLACK
     return text(raw) if isinstance(raw, str) else raw

@@ -12,7 +12,6 @@ from rich.text import Text
 from textual.app import App, ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Grid, Horizontal, Vertical, VerticalScroll
-from textual.css.query import NoMatches
 from textual.events import Resize
 from textual.widgets import Footer, RichLog, Static
 from textual.worker import WorkerCancelled
@@ -68,7 +67,7 @@ class Tile(Static, can_focus=True):
     ]
 
     def __init__(self, cell: dict[str, Any]) -> None:
-        super().__init__(id=f"cell-{cell['cell_id']}")
+        super().__init__(id=f"cell-{cell['label']}")
         self.cell = cell
         self._compact = False
 
@@ -174,11 +173,12 @@ class WatchApp(App[int]):
         self._wall = wall
         self.query_one("#headline", Static).update(headline(wall.status))
         self.query_one("#health", Static).update(health(wall.status, wall.buses))
+        tiles = {tile.cell["label"]: tile for tile in self.query(Tile)}
+        if tiles.keys() != {cell["label"] for cell in wall.cells}:
+            self.exit(0, message="the machine was configured anew; start `edge-agent watch` again")
+            return
         for cell in wall.cells:
-            try:
-                self.query_one(f"#cell-{cell['cell_id']}", Tile).show(cell, self._compact)
-            except NoMatches:  # the daemon has another configuration now
-                self.exit(0, message="the machine was configured anew; start `edge-agent watch` again")
+            tiles[cell["label"]].show(cell, self._compact)
         chosen = self._chosen()
         if chosen is not None:
             self.query_one("#details", Static).update(details(chosen.cell))

@@ -11,7 +11,7 @@ from urllib.parse import quote
 
 import httpx
 
-from edge_agent.cli.daemon import PIN_NEEDED, UNLOCK_TIMEOUT_S
+from edge_agent.cli.daemon import PIN_NEEDED, UNLOCK_TIMEOUT_S, visible
 
 LOOK_TIMEOUT_S = 5.0
 LAST_EVENTS = 50
@@ -74,7 +74,7 @@ class Daemon:
                     raise _refused(response)
                 async for line in response.aiter_lines():
                     if line.startswith("data: "):
-                        yield json.loads(line.removeprefix("data: "))
+                        yield visible(json.loads(line.removeprefix("data: ")))
         except httpx.TransportError as error:
             raise NoDaemon(str(error)) from None
 
@@ -96,9 +96,9 @@ class Daemon:
             raise NoDaemon(str(error) or type(error).__name__) from None
         if response.is_error:
             raise _refused(response)
-        return response.json()
+        return visible(response.json())
 
 
 def _refused(response: httpx.Response) -> Refused:
-    said = response.json()
+    said = visible(response.json())
     return Refused(said["message"], wants_pin=said["code"] == PIN_NEEDED)

@@ -1,0 +1,190 @@
+"""One configuration after the other in one process: what goes wrong on the way leaves the machine at work."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import tomllib
+from collections import deque
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, ClassVar
+
+import pytest
+import tomli_w
+
+from edge_agent.app import Agent, Ports, Service, system_ports
+from edge_agent.config import Settings, load_settings
+from edge_agent.journal.store import Batch, JournalStore
+from edge_agent.model import Packaging
+from edge_agent.runtime.loop import LOCAL
+from edge_agent.runtime.writer import ThreadWriter, Writer
+from edge_agent.statemachine.inputs import Reserve
+from tests.support.machines import CONFIG
+from tools.simulate.plant import Plant
+
+
+@dataclass
+class Served:
+    """A service that runs, and its file."""
+
+    file: Path
+    service: Service
+    task: asyncio.Task[None]
+    stop: asyncio.Event
+
+    @property
+    def agent(self) -> Agent:
+        return self.service._agent
+
+    async def until(self, condition: Callable[[], Any], limit_s: float = 20) -> None:
+        async with asyncio.timeout(limit_s):
+            while not condition():
+                if self.task.done():
+                    self.task.result()
+                await asyncio.sleep(0.01)
+
+    def change(self, how: Callable[[dict[str, Any]], object]) -> None:
+        document = tomllib.loads(self.file.read_text(encoding="utf-8"))
+        how(document)
+        self.file.write_text(tomli_w.dumps(document), encoding="utf-8")
+
+    def reserve(self, rid: str = "res_1") -> None:
+        self.agent.loop.submit(
+            Reserve(
+                request_key=f"{LOCAL}{rid}",
+                reservation_id=rid,
+                platform="p",
+                platform_order_id="o",
+                packaging=Packaging(width_mm=200, height_mm=100, depth_mm=300),
+                candidate_codes=("1111", "2222", "3333"),
+            )
+        )
+
+    async def works(self) -> None:
+        """Until every door is read."""
+        await self.until(lambda: all(c.answering for c in self.agent.loop.state.cells.values()))
+
+
+def machine(folder: Path) -> Path:
+    document = tomllib.loads((CONFIG / "tiny.toml").read_text(encoding="utf-8"))
+    document["mqtt"] = {"host": "127.0.0.1", "port": 1}
+    document["paths"] = {
+        "journal": str(folder / "journal.sqlite"),
+        "socket": str(folder / "agent.sock"),
+        "profiles": str(CONFIG / "devices"),
+    }
+    document.pop("scanner", None)
+    file = folder / "machine.toml"
+    file.write_text(tomli_w.dumps(document), encoding="utf-8")
+    return file
+
+
+@asynccontextmanager
+async def served(
+    folder: Path,
+    writer: Callable[[JournalStore], Writer] = ThreadWriter,
+    console: Callable[[Settings], Any] = lambda _: None,
+) -> AsyncIterator[Served]:
+    file = machine(folder)
+    settings = load_settings(file)
+    plant = Plant(settings, 1)
+    cables = {settings.buses[name].port: cable for name, cable in plant.cables.items()}
+
+    def ports(settings: Settings) -> Ports:
+        system = system_ports(settings)
+        return replace(
+            system,
+            transport=lambda bus: cables[bus.port],
+            writer=writer,
+            console=console(settings),
+            scanner=False,
+        )
+
+    service, stop = Service(file, settings, ports), asyncio.Event()
+    task = asyncio.create_task(service.run(stop))
+    await asyncio.sleep(0)
+    site = Served(file, service, task, stop)
+    try:
+        await site.works()
+        yield site
+    finally:
+        stop.set()
+        await asyncio.gather(task, return_exceptions=True)
+
+
+def lose_the_first(document: dict[str, Any]) -> None:
+    document["cells"].pop(0)
+
+
+def swap_the_first(document: dict[str, Any]) -> None:
+    one, two = document["cells"][0], document["cells"][1]
+    for use in ("lock", "door"):
+        one[use], two[use] = two[use], one[use]
+
+
+class SlowWriter(ThreadWriter):
+    """A disk that takes its time when it is told to."""
+
+    held: ClassVar[threading.Event | None] = None
+
+    def _work(self, batch: Batch | None) -> None:
+        if batch is not None and self.held is not None:
+            self.held.wait(10)
+        super()._work(batch)
+
+
+@pytest.mark.parametrize("harm", [lose_the_first, swap_the_first])
+async def test_a_reservation_that_was_on_its_way_to_the_disk_counts(
+    tmp_path: Path, harm: Callable[[dict[str, Any]], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with served(tmp_path, writer=SlowWriter) as site:
+        old = site.agent
+        await site.until(lambda: old.loop.turns and old.loop._items == deque())
+        monkeypatch.setattr(SlowWriter, "held", held := threading.Event())
+        site.reserve()
+        await site.until(lambda: not old.loop._items)
+        site.change(harm)
+        assert await site.service.reload("somebody")  # nothing that is known stands against it
+        threading.Timer(0.2, held.set).start()
+        await site.until(lambda: site.agent is not old and site.agent.loop.state.reservations)
+        await site.works()
+        assert site.agent.loop.state.reservations["res_1"].cell == "01"
+        told = site.service.told()
+        assert told["number"] == 1
+        assert "res_1" in told["failed"]
+        assert [cell.lock.channel for cell in site.agent.settings.cells] == [1, 2, 3, 4]
+
+
+async def test_a_configuration_with_which_the_agent_ends_at_once_is_given_up(tmp_path: Path) -> None:
+    """A socket that cannot be made shows only when it is tried."""
+
+    async def no_socket(_: Any) -> None:
+        raise PermissionError("the socket cannot be made")
+
+    def consoles(settings: Settings) -> Any:
+        return no_socket if settings.paths.socket == "/nowhere/agent.sock" else None
+
+    async with served(tmp_path, console=consoles) as site:
+        old = site.agent
+        site.change(lambda d: d["paths"].update(socket="/nowhere/agent.sock"))
+        await site.service.reload("somebody")
+        await site.until(lambda: site.service.told()["failed"])
+        await site.works()
+        assert site.agent is not old
+        assert site.service.told()["number"] == 1
+        assert "the socket cannot be made" in site.service.told()["failed"]
+        assert site.agent.settings.paths.socket == str(tmp_path / "agent.sock")
+
+
+async def test_what_is_asked_while_another_one_is_applied_is_compared_with_that(tmp_path: Path) -> None:
+    async with served(tmp_path) as site:
+        kept = site.file.read_text(encoding="utf-8")
+        site.change(lambda d: d.update(doors={"closed_level": 1, "door_ajar_s": 77}))
+        assert await site.service.reload("somebody")
+        site.file.write_text(kept, encoding="utf-8")
+        assert [change.after for change in await site.service.reload("somebody")] == [120]
+        await site.until(lambda: site.service.told()["number"] == 3)
+        assert site.agent.settings.doors.door_ajar_s == 120

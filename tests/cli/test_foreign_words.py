@@ -1,0 +1,89 @@
+"""Orders, notes and reasons are written by anybody: none of them steers a technician's terminal."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from typer.testing import CliRunner
+
+from edge_agent.cli.commands import app
+from edge_agent.cli.watch.daemon import Daemon
+
+FOREIGN = "\x1b[2J\x1b]0;owned\x07\x9b31m\u202etxt.exe\nnext [bold]line"
+SHOWN = "\ufffd[2J"
+STEERS = "\x1b\x07\x9b\u202e"
+
+RESERVATION = {
+    "reservation_id": "res_1",
+    "platform_order_id": FOREIGN,
+    "cell": {"description": "A01"},
+    "status": "RESERVATION_STATUS_PENDING",
+    "overdue_s": None,
+    "grace_over": False,
+    "created_at": "2026-01-01T00:00:00Z",
+    "dropped_off_at": None,
+    "picked_up_at": None,
+    "notes": FOREIGN,
+}
+UNLOCK = {
+    "kind": "unlock",
+    "n": 1,
+    "at": "2026-01-01T00:00:00Z",
+    "what": "INTENT",
+    "cell": "A01",
+    "reservation_id": None,
+    "source": "SOURCE_TYPE_MACHINE",
+    "actor": "maria",
+    "pulsed": None,
+    "purpose": "technician",
+    "attempt": 1,
+    "reason": FOREIGN,
+}
+ALARM = {"alarm": "X", "label": "A01", "device": FOREIGN, "since": "2026", "detail": FOREIGN}
+ANSWERS: dict[str, Any] = {
+    "/v1/reservations": [RESERVATION],
+    "/v1/events": [UNLOCK],
+    "/v1/alarms": [ALARM],
+}
+
+
+def answer(request: httpx.Request) -> httpx.Response:
+    if request.method == "POST":
+        return httpx.Response(400, json={"code": 9, "message": FOREIGN, "details": []})
+    if request.url.query == b"follow=1":
+        return httpx.Response(200, text=f"data: {json.dumps(UNLOCK)}\n\n")
+    return httpx.Response(200, json=ANSWERS[request.url.path])
+
+
+@pytest.mark.parametrize("words", ["reservations", "events", "events --follow", "alarms", "unblock A01"])
+def test_what_is_shown_steers_no_terminal(words: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(httpx, "HTTPTransport", lambda uds: httpx.MockTransport(answer))
+    monkeypatch.setenv("COLUMNS", "400")
+    done = CliRunner().invoke(app, words.split())
+    said = done.stdout + done.stderr
+    assert SHOWN in said
+    assert not set(STEERS) & set(said)
+    assert "next [bold]line" in said
+
+
+def test_scripts_get_what_was_written(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(httpx, "HTTPTransport", lambda uds: httpx.MockTransport(answer))
+    done = CliRunner().invoke(app, ["reservations", "--json"])
+    assert json.loads(done.stdout) == [RESERVATION]
+
+
+def test_the_wall_gets_none_of_it() -> None:
+    async def looked() -> str:
+        daemon = Daemon(Path("agent.sock"), httpx.MockTransport(answer))
+        told = [*await daemon.last_events(), *[row async for row in daemon.follow()]]
+        await daemon.close()
+        return "".join(row["reason"] for row in told)
+
+    said = asyncio.run(looked())
+    assert SHOWN in said
+    assert not set(STEERS) & set(said)
