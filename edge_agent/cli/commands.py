@@ -31,6 +31,7 @@ from edge_agent.cli.daemon import (
     until_stopped,
 )
 from edge_agent.cli.diagnose import diagnose
+from edge_agent.cli.init.command import init
 from edge_agent.cli.pin import As, PinFile, act
 from edge_agent.cli.reload import reload
 from edge_agent.cli.schema import schema_app
@@ -47,6 +48,7 @@ app = typer.Typer(
 )
 app.command("open")(open_cell)
 app.command()(technician)
+app.command()(init)
 app.command()(watch)
 app.command()(bundle)
 app.command()(reload)
