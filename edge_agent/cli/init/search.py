@@ -14,6 +14,7 @@ from typing import Protocol
 from edge_agent.config import BusSection
 from edge_agent.config.wiring import ADDRESSES, LAST_SCANNED
 from edge_agent.drivers.bus import BusOwner
+from edge_agent.drivers.health import Passed
 from edge_agent.drivers.profiles import Profile
 from edge_agent.drivers.profiles import Protocol as Spoken
 from edge_agent.drivers.transport import Transport
@@ -30,7 +31,7 @@ FACTORY: dict[Spoken, tuple[int, ...]] = {"modbus": (255,)}
 """Addresses beyond what is usually scanned that boards have from the factory."""
 PORT_S = 2.0
 ECHOES = 3
-"""So many garbled replies to the first questions, and no other: the adapter lets us hear ourselves."""
+"""So often at the start, without exception, we hear our own question: it is the adapter that lets us."""
 
 
 class PortBusy(Exception):
@@ -214,6 +215,9 @@ class Sweep:
         self.clean: list[int] = []
         self.garbled: list[int] = []
         self.asked = 0
+        self._echoed = 0
+        self._sent = self._heard = b""
+        place.bus.taps.append(self._tap)
         self._place = place
         self._openings = openings(spoken)
         self._needs = slowest([profile.bus for profile in spoken.values()])
@@ -221,16 +225,19 @@ class Sweep:
 
     @property
     def echoes(self) -> bool:
-        """Whether nothing is heard but our own questions."""
-        return not self.clean and len(self.garbled) == self.asked >= ECHOES
+        """Whether every time our own question was heard, too."""
+        return self._echoed == self.asked >= ECHOES
 
     async def over(self, addresses: Iterable[int], doing: str) -> None:
         """Asks each of them; gives up where only our own echo is heard. Raises `PortLost`."""
         chosen = list(addresses)
         self._progress.begin(doing, len(chosen))
         for address in chosen:
+            stray = self._place.bus.counters.stray_bytes
             heard = await self._ask(address)
             self.asked += 1
+            stray = self._place.bus.counters.stray_bytes - stray
+            self._echoed += self._was_echoed(heard, stray)
             if heard in ("answers", "exception"):
                 self.clean.append(address)
             elif heard == "garbled":
@@ -238,6 +245,18 @@ class Sweep:
             self._progress.step()
             if self.echoes:
                 return
+
+    def _was_echoed(self, heard: str, stray: int) -> bool:
+        """Whether the last question was heard: in front of its reply, or instead of one."""
+        if heard in ("answers", "exception"):
+            return stray == len(self._sent)
+        return self._heard.startswith(self._sent)
+
+    def _tap(self, passed: Passed) -> None:
+        if passed.direction == "sent":
+            self._sent, self._heard = passed.data, b""
+        else:
+            self._heard += passed.data
 
     async def _ask(self, address: int) -> str:
         heard: Heard | None = None
