@@ -28,9 +28,18 @@ def main() -> None:
         sys.exit(_daemon(parser.parse_args(sys.argv[2:]).config))
     try:
         from edge_agent.cli.commands import app
+        from edge_agent.cli.init.search import Wires
+        from edge_agent.runtime.event_loop import precise_loop
     except ModuleNotFoundError as error:
         sys.exit(f"edge-agent: the commands need the extra 'cli' of the package ({error})")
-    app()
+    app(obj=Wires(_line, precise_loop))
+
+
+def _line(name: str, bus: Any) -> Any:
+    """A line to a bus for `edge-agent init`, which may not name drivers itself; imported when it is used."""
+    from edge_agent.app.lines import line_to
+
+    return line_to(name, bus)
 
 
 def stay_lean() -> None:

@@ -14,6 +14,7 @@ import structlog
 
 from edge_agent import __version__
 from edge_agent.app.field import Field
+from edge_agent.app.lines import transport_to
 from edge_agent.app.watchdog import Watchdog
 from edge_agent.cloud.channel import Message
 from edge_agent.cloud.credentials import Credentials
@@ -31,9 +32,7 @@ from edge_agent.console.metrics import Numbers, serve_metrics
 from edge_agent.console.unix_server import serve, serve_on
 from edge_agent.drivers.keyboard import Keyboard
 from edge_agent.drivers.scanner import SerialScanner
-from edge_agent.drivers.tcp import TcpTransport
 from edge_agent.drivers.transport import Transport
-from edge_agent.drivers.tty import TtyTransport
 from edge_agent.journal.recovery import restore
 from edge_agent.journal.store import JournalStore
 from edge_agent.model import Alarm
@@ -102,14 +101,6 @@ class Ports:
     """Who may what on the local API."""
     aside: Callable[[Callable[[], list[str]]], Awaitable[list[str]]] = inline
     """Runs what blocks where it holds up no door."""
-
-
-def transport_to(bus: BusSection) -> Transport:
-    """The line to a bus: a tty, or a connection over a network."""
-    if bus.link != "serial":
-        return TcpTransport(*bus.place)
-    assert bus.baud is not None  # checked by the configuration
-    return TtyTransport(bus.port, bus.baud, bus.parity, bus.stop_bits)
 
 
 def system_ports(settings: Settings) -> Ports:

@@ -7,8 +7,9 @@ from typing import Literal
 
 import structlog
 
+from edge_agent.app.lines import owner_of
 from edge_agent.config import BusSection, Settings
-from edge_agent.config.wiring import ADDRESSES
+from edge_agent.config.wiring import ADDRESSES, LAST_SCANNED
 from edge_agent.drivers.boards import (
     Device,
     DoorInputs,
@@ -18,12 +19,8 @@ from edge_agent.drivers.boards import (
     lock_on,
     outputs_of,
 )
-from edge_agent.drivers.bus import BusOwner
 from edge_agent.drivers.decode import Wire
 from edge_agent.drivers.interfaces import HeldOutput, Lock, OutputBoard
-from edge_agent.drivers.lock_protocols import codec_of
-from edge_agent.drivers.modbus import TcpCodec
-from edge_agent.drivers.requests import Codec
 from edge_agent.drivers.transport import Transport
 from edge_agent.errors import BusFault, DeviceFault
 from edge_agent.runtime.bus_service import BusPlace, Placed
@@ -39,8 +36,6 @@ from edge_agent.runtime.weighing import Weighing
 log = structlog.get_logger()
 
 OFF_TRIES = 3
-LAST_SCANNED = {"modbus": 247}
-"""Where a scan ends unless told otherwise: 248 to 255 are reserved."""
 
 
 class Field:
@@ -49,7 +44,7 @@ class Field:
     def __init__(self, settings: Settings, transport: Callable[[BusSection], Transport]) -> None:
         self._settings = settings
         self.values = FieldValues()
-        self.buses = {name: _owner(name, bus, transport(bus)) for name, bus in settings.buses.items()}
+        self.buses = {name: owner_of(name, bus, transport(bus)) for name, bus in settings.buses.items()}
         self.devices = {
             name: Device(name, self.buses[device.bus], device.address, settings.profile_of(name).bus)
             for name, device in settings.devices.items()
@@ -205,16 +200,3 @@ class Field:
                 except (BusFault, DeviceFault) as fault:
                     if attempt == OFF_TRIES:
                         log.error("outputs could not be switched off", device=board.name, fault=str(fault))
-
-
-def _owner(name: str, bus: BusSection, transport: Transport) -> BusOwner:
-    codec: Codec = TcpCodec() if bus.link == "tcp" else codec_of(bus.protocol)
-    return BusOwner(
-        name,
-        transport,
-        baud=0 if bus.link == "tcp" else bus.baud or 0,
-        bits_per_character=bus.bits_per_character,
-        codec=codec,
-        latency_s=0.0 if bus.link == "serial" else bus.latency_ms / 1000,
-        local_echo=bus.local_echo,
-    )

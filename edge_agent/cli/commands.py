@@ -34,6 +34,7 @@ from edge_agent.cli.daemon import (
     until_stopped,
 )
 from edge_agent.cli.diagnose import diagnose
+from edge_agent.cli.init.command import init
 from edge_agent.cli.pin import As, PinFile, act
 from edge_agent.cli.reload import reload
 from edge_agent.cli.schema import schema_app
@@ -294,6 +295,7 @@ COMMANDS: dict[str, dict[str, Callable[..., None]]] = {
         "tare": tare,
     },
     KEEP: {
+        "init": init,
         "check": check,
         "reload": reload,
         "diagnose": diagnose,

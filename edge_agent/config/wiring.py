@@ -74,6 +74,8 @@ ADDRESSES = {
     "wkly": (0, 255),
 }
 """First and last address of a board, by protocol."""
+LAST_SCANNED = {"modbus": 247}
+"""Where a scan ends unless told otherwise: 248 to 255 are reserved."""
 
 _CAPABILITY = {
     "lock": "lock",

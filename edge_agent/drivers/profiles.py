@@ -309,6 +309,15 @@ class Check(ProfilePart):
     why: str
 
 
+class Sign(ProfilePart):
+    """A harmless read by which a board that was found on a bus is known: it answers that, or refuses it."""
+
+    function: Literal[1, 2, 3, 4]
+    address: Word
+    count: Annotated[int, Field(strict=True, ge=1, le=125)] = 1
+    answers: bool = True
+
+
 class Vector(ProfilePart):
     """Bytes that were seen or published: a request and its reply, in hex; no reply where none is given."""
 
@@ -331,6 +340,8 @@ class Profile(ProfilePart):
     temperature: TemperatureCapability | None = None
     checks: list[Check] = []
     """What is looked at when the machine is commissioned."""
+    signs: list[Sign] = []
+    """By what such a board is known, beside that it answers its daily reads and its checks."""
     vectors: Annotated[list[Vector], Field(min_length=1)]
 
     @model_validator(mode="after")
@@ -343,7 +354,7 @@ class Profile(ProfilePart):
         most = MOST_CHANNELS.get(self.bus.protocol, 64)
         if max(self.channels("lock"), self.channels("doors")) > most:
             raise ValueError(f"a board that speaks {self.bus.protocol} has {most} channels at most")
-        if framed and (self.relays or self.scale or self.temperature or self.checks):
+        if framed and (self.relays or self.scale or self.temperature or self.checks or self.signs):
             raise ValueError("a lock board with a protocol of its own has locks and doors only")
         return self
 

@@ -7,7 +7,7 @@ which knows what each address owes: a late reply is taken for no other address's
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
@@ -69,9 +69,13 @@ def reads_of(profile: Profile) -> list[Request]:
 
 def patient_needs(place: BusPlace) -> BusNeeds:
     """Needs under which every configured kind of device on a bus answers in time."""
-    needs = [device.profile.bus for device in place.devices] or [BusNeeds()]
+    return slowest([device.profile.bus for device in place.devices] or [BusNeeds()])
+
+
+def slowest(needs: Sequence[BusNeeds]) -> BusNeeds:
+    """Needs that are at least each of these, which are of one protocol; not for none."""
     return BusNeeds(
-        protocol="modbus" if place.wire == "modbus-tcp" else place.wire,
+        protocol=needs[0].protocol,
         gap_ms=max(need.gap_ms for need in needs),
         turnaround_ms=max(need.turnaround_ms for need in needs),
         drain_ms=max(need.drain_ms for need in needs),

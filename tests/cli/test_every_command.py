@@ -29,7 +29,7 @@ pytestmark = [
     ),
 ]
 
-ALONE = {"check", "technician", "completion", "schema asyncapi", "schema config"}
+ALONE = {"init", "check", "technician", "completion", "schema asyncapi", "schema config"}
 """Commands that need no daemon."""
 NEEDED: dict[str, tuple[str, ...]] = {
     "check": ("--config", str(CONFIG / "demo.toml")),
@@ -121,7 +121,7 @@ def test_without_the_daemon_each_says_so_and_ends_with_3(
     assert done.stdout == "" or name == "bundle"
 
 
-@pytest.mark.parametrize("name", sorted(ALONE))
+@pytest.mark.parametrize("name", sorted(ALONE - {"init"}))  # that one has a file of tests of its own
 def test_the_others_need_none(name: str, tmp_path: Path) -> None:
     done = CliRunner().invoke(
         app,

@@ -1,0 +1,40 @@
+"""The line to a bus as the configuration says: here concrete transports and codecs are named."""
+
+from __future__ import annotations
+
+from edge_agent.config import BusSection
+from edge_agent.drivers.bus import BusOwner
+from edge_agent.drivers.lock_protocols import codec_of
+from edge_agent.drivers.modbus import TcpCodec
+from edge_agent.drivers.requests import Codec
+from edge_agent.drivers.tcp import TcpTransport
+from edge_agent.drivers.transport import Transport
+from edge_agent.drivers.tty import TtyTransport
+
+
+def transport_to(bus: BusSection) -> Transport:
+    """The line to a bus: a tty, or a connection over a network."""
+    if bus.link != "serial":
+        return TcpTransport(*bus.place)
+    assert bus.baud is not None  # checked by the configuration
+    return TtyTransport(bus.port, bus.baud, bus.parity, bus.stop_bits)
+
+
+def owner_of(name: str, bus: BusSection, transport: Transport) -> BusOwner:
+    """Who serialises what passes on a bus."""
+    codec: Codec = TcpCodec() if bus.link == "tcp" else codec_of(bus.protocol)
+    return BusOwner(
+        name,
+        transport,
+        baud=0 if bus.link == "tcp" else bus.baud or 0,
+        bits_per_character=bus.bits_per_character,
+        codec=codec,
+        latency_s=0.0 if bus.link == "serial" else bus.latency_ms / 1000,
+        local_echo=bus.local_echo,
+    )
+
+
+def line_to(name: str, bus: BusSection) -> tuple[BusOwner, Transport]:
+    """The owner of a bus, and its line."""
+    transport = transport_to(bus)
+    return owner_of(name, bus, transport), transport

@@ -1,0 +1,114 @@
+"""Where the answers come from: an option, a file, or somebody at a terminal."""
+
+from __future__ import annotations
+
+import sys
+import tomllib
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, TypeVar
+
+import typer
+
+from edge_agent.cli.daemon import problems
+
+T = TypeVar("T")
+KEYS = (
+    "machine_id",
+    "name",
+    "place",
+    "latitude",
+    "longitude",
+    "broker",
+    "tls",
+    "broker_port",
+    "ports",
+    "protocols",
+    "bauds",
+    "parities",
+    "last",
+    "devices",
+    "closed_level",
+    "sizes",
+    "cell_sizes",
+    "scales",
+    "thermometers",
+    "climate",
+    "scanner",
+    "keypad",
+)
+"""What may stand in a file of answers; the options have the same names with hyphens."""
+NEEDED = ("machine_id", "latitude", "longitude", "broker", "closed_level")
+"""For these nobody but a person has a good answer: without a terminal they have to be given."""
+
+
+class BadAnswer(Exception):
+    """An answer cannot be used. Says which and why."""
+
+
+class Missing(Exception):
+    """Answers are missing, and nobody is there to be asked. Says which."""
+
+
+def read_answers(path: Path) -> dict[str, str]:
+    """The answers of a TOML file, each as somebody would have typed it. Raises `BadAnswer`."""
+    try:
+        document = tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise BadAnswer(f"{path}: {error.strerror}") from None
+    except (UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise BadAnswer(f"{path}: not TOML: {error}") from None
+    unknown = sorted(set(document) - set(KEYS))
+    if unknown:
+        raise BadAnswer(f"{path}: unknown: {', '.join(unknown)}; there are: {', '.join(KEYS)}")
+    return {key: _typed(path, key, value) for key, value in document.items()}
+
+
+def _typed(path: Path, key: str, value: Any) -> str:
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, list) and not any(isinstance(one, list | dict) for one in value):
+        return ", ".join(str(one) for one in value)
+    if isinstance(value, str | int | float):
+        return str(value)
+    raise BadAnswer(f"{path}: {key}: must be a text, a number, true or false, or a list of these")
+
+
+def terminal() -> bool:
+    """Whether somebody can be asked."""
+    return sys.stdin.isatty() and sys.stderr.isatty()
+
+
+class Interview:
+    """Asks what was not answered beforehand."""
+
+    def __init__(self, given: Mapping[str, str], *, somebody: bool) -> None:
+        self.somebody = somebody
+        self._given = given
+
+    def check(self) -> None:
+        """Raises `Missing` where answers are needed and nobody is there who could give them."""
+        lacking = [key for key in NEEDED if key not in self._given]
+        if lacking and not self.somebody:
+            options = ", ".join(f"--{key.replace('_', '-')}" for key in lacking)
+            raise Missing(
+                f"no terminal, and no answer to: {', '.join(lacking)} ({options}, or --answers FILE)"
+            )
+
+    def ask(self, key: str, text: str, default: str, parse: Callable[[str], T]) -> T:
+        """The answer to one question. Raises `BadAnswer` where what was given beforehand will not do."""
+        if key in self._given or not self.somebody:
+            try:
+                return parse(self._given.get(key, default))
+            except ValueError as problem:
+                raise BadAnswer(f"{key}: {problem}") from None
+        while True:
+            answer: str = typer.prompt(text, default=default, err=True)
+            try:
+                return parse(answer)
+            except ValueError as problem:
+                problems.print(str(problem), style="red", highlight=False, markup=False, soft_wrap=True)
+
+    def sure(self, text: str) -> bool:
+        """A last question, for people only."""
+        return not self.somebody or typer.confirm(text, default=True, err=True)

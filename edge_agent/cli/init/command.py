@@ -1,0 +1,164 @@
+"""`edge-agent init`: asks, looks on the buses, and writes the configuration of a new machine."""
+
+from __future__ import annotations
+
+import socket as sockets
+from pathlib import Path
+
+import typer
+
+from edge_agent.cli.daemon import REFUSED, USAGE, AsJson, console, print_json, problems
+from edge_agent.cli.init import options
+from edge_agent.cli.init.answers import KEYS, BadAnswer, Interview, Missing, read_answers, terminal
+from edge_agent.cli.init.found import look, recognised
+from edge_agent.cli.init.interview import Identity, machine_of, site_of, who_and_where
+from edge_agent.cli.init.plan import Machine, notes
+from edge_agent.cli.init.search import FoundBus
+from edge_agent.cli.init.store import obstacle, put
+from edge_agent.cli.init.text import document
+from edge_agent.config import Settings
+from edge_agent.config.load import SHIPPED_PROFILES
+from edge_agent.drivers.profiles import Profile, load_profile
+from edge_agent.errors import ConfigError
+
+DEFAULT_OUTPUT = Path("/etc/edge-agent/locker.toml")
+DEFAULT_PROFILES = "devices"
+
+
+def init(
+    context: typer.Context,
+    output: options.Output = DEFAULT_OUTPUT,
+    answers: options.AnswersFile = None,
+    force: options.Force = False,
+    thorough: options.Thorough = False,
+    profiles: options.Profiles = None,
+    as_json: AsJson = False,
+    machine_id: options.MachineId = None,
+    name: options.Name = None,
+    place: options.Place = None,
+    latitude: options.Latitude = None,
+    longitude: options.Longitude = None,
+    broker: options.Broker = None,
+    tls: options.Tls = None,
+    broker_port: options.BrokerPort = None,
+    ports: options.Ports = None,
+    protocols: options.Protocols = None,
+    bauds: options.Bauds = None,
+    parities: options.Parities = None,
+    last: options.Last = None,
+    devices: options.Devices = None,
+    closed_level: options.ClosedLevel = None,
+    sizes: options.Sizes = None,
+    cell_sizes: options.CellSizes = None,
+    scales: options.Scales = None,
+    thermometers: options.Thermometers = None,
+    climate: options.Climate = None,
+    scanner: options.Scanner = None,
+    keypad: options.Keypad = None,
+) -> None:
+    """Make the configuration of a new machine: asks, looks for boards on the buses, writes a commented file.
+
+    The service must not run: it holds the ports. Everything that is sent is a read: no lock and no relay
+    moves. Close all doors first. Without a terminal everything comes from options or --answers.
+    """
+    said = {key: value for key, value in context.params.items() if key in KEYS and value is not None}
+    try:
+        interview = Interview(({} if answers is None else read_answers(answers)) | said, somebody=terminal())
+        interview.check()
+        _ready(output, force=force)
+        known = _profiles(output, profiles)
+        identity = who_and_where(interview, sockets.gethostname())
+        buses = look(context.obj, interview, known, thorough=thorough)
+        if not buses:
+            raise typer.Exit(REFUSED)
+        machine = machine_of(interview, buses, recognised(interview, buses, known))
+        _write(output, force, as_json, interview, identity, machine, profiles)
+    except (BadAnswer, Missing) as problem:
+        raise _stop(str(problem), USAGE) from None
+
+
+def _stop(why: str, code: int) -> typer.Exit:
+    problems.print(why, style="red", highlight=False, markup=False, soft_wrap=True)
+    return typer.Exit(code)
+
+
+def _ready(output: Path, *, force: bool) -> None:
+    """Ends the process where nothing could be written at the end."""
+    why = obstacle(output, force=force)
+    if why is not None:
+        raise _stop(why, REFUSED if output.exists() and not output.is_dir() else USAGE)
+
+
+def _profiles(output: Path, folder: Path | None) -> dict[str, Profile]:
+    """All profiles that the machine could name, by name; its own go before the package's."""
+    found: dict[str, Profile] = {}
+    for place in (SHIPPED_PROFILES, folder or output.parent / DEFAULT_PROFILES):
+        for path in sorted(place.glob("*.toml")):
+            try:
+                found[path.stem] = load_profile(path)
+            except ConfigError as error:
+                raise _stop("; ".join(str(finding) for finding in error.findings), USAGE) from None
+    if not found:
+        raise _stop(f"no device profiles in {folder or SHIPPED_PROFILES}; --profiles DIR says where", USAGE)
+    return dict(sorted(found.items()))
+
+
+def _write(
+    output: Path,
+    force: bool,
+    as_json: bool,
+    interview: Interview,
+    identity: Identity,
+    machine: Machine,
+    profiles: Path | None,
+) -> None:
+    folder = DEFAULT_PROFILES if profiles is None else str(profiles.resolve())
+    site = site_of(interview, identity, machine, folder)
+    told = notes(machine, site.closed_level)
+    for note in told:
+        problems.print(f"note: {note}", style="yellow", highlight=False, markup=False, soft_wrap=True)
+    if not interview.sure(f"write {output}?"):
+        raise typer.Exit(REFUSED)
+    try:
+        settings = put(output, document(site, machine, told), force=force)
+    except ConfigError as error:
+        raise _stop("\n".join(f"it does not fit together: {one}" for one in error.findings), USAGE) from None
+    except OSError as error:
+        raise _stop(f"{output}: {error.strerror}", USAGE) from None
+    if as_json:
+        print_json(_summary(output, settings, machine, told))
+    else:
+        _next_steps(output, settings)
+
+
+def _summary(output: Path, settings: Settings, machine: Machine, told: list[str]) -> dict[str, object]:
+    def line(bus: FoundBus) -> dict[str, object]:
+        return {"bus": bus.name} | bus.section.model_dump(include={"port", "protocol", "baud", "parity"})
+
+    boards = machine.boards.items()
+    return {
+        "output": str(output),
+        "buses": [line(bus) for bus in machine.buses],
+        "devices": [
+            {"device": name, "bus": board.bus, "address": board.address, "profile": board.profile_name}
+            for name, board in boards
+        ],
+        "cells": [cell.label for cell in settings.cells],
+        "notes": told,
+    }
+
+
+def _next_steps(output: Path, settings: Settings) -> None:
+    what = f"{len(settings.cells)} cells, {len(settings.devices)} devices, {len(settings.buses)} bus(es)"
+    steps = (
+        f"{output}: written: {what}",
+        "Next:",
+        f"  look at it, then     edge-agent check --config {output}",
+        "  start the service    systemctl start edge-agent",
+        "  boards as wanted?    edge-agent bus check",
+        "  doors and polarity   edge-agent bus doors      (open and close each door by hand)",
+        "  empty the scales     edge-agent tare CELL      (each cell with a scale)",
+        "  everything           edge-agent diagnose, then edge-agent diagnose --doors",
+    )
+    for step in steps:
+        console.print(step, highlight=False, markup=False, soft_wrap=True)

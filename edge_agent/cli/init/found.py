@@ -1,0 +1,180 @@
+"""Where boards are looked for, what was found in words, and which profile each of them gets."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from collections.abc import Mapping, Sequence
+from typing import get_args
+
+import typer
+from rich.markup import escape
+from rich.progress import Progress, TaskID
+from rich.table import Table
+
+from edge_agent.cli.daemon import REFUSED, problems
+from edge_agent.cli.init import words
+from edge_agent.cli.init.answers import BadAnswer, Interview, Missing
+from edge_agent.cli.init.plan import Board
+from edge_agent.cli.init.ports import serial_ports
+from edge_agent.cli.init.search import FoundBus, FoundDevice, Nobody, PortBusy, Wanted, Wires, search
+from edge_agent.config.sections import Baud
+from edge_agent.drivers.profiles import Profile, Protocol
+
+BAUDS = ("9600", "19200", "38400", "115200")
+LEAVE_OUT = "none"
+
+
+class Shown:
+    """How far the search has come, where there is a terminal."""
+
+    def __init__(self, progress: Progress) -> None:
+        self._progress = progress
+        self._task: TaskID | None = None
+
+    def begin(self, doing: str, steps: int) -> None:
+        """See `search.Progress`."""
+        if self._task is not None:
+            self._progress.remove_task(self._task)
+        self._task = self._progress.add_task(escape(doing), total=steps)
+
+    def step(self) -> None:
+        """See `search.Progress`."""
+        if self._task is not None:
+            self._progress.advance(self._task)
+
+
+def look(
+    wires: Wires, interview: Interview, profiles: Mapping[str, Profile], *, thorough: bool
+) -> list[FoundBus]:
+    """Asks where to look, and looks there; says what became of each port. Empty where nothing was found."""
+    ports, wanted = _where(interview, thorough)
+    found: list[FoundBus] = []
+    with (
+        Progress(console=problems, transient=True, disable=not problems.is_terminal) as progress,
+        asyncio.Runner(loop_factory=wires.loop) as runner,
+    ):
+        for port in ports:
+            name = f"bus{len(found)}"
+            try:
+                result = runner.run(search(wires, name, port, wanted, profiles, Shown(progress)))
+            except PortBusy as busy:
+                _say(f"{busy}: if the service runs, `systemctl stop edge-agent` first", "red")
+                continue
+            if isinstance(result, Nobody):
+                _say(_nobody(result, wanted), "yellow")
+            else:
+                found.append(result)
+                _show(result)
+    if not found:
+        _say("no board was found; nothing was written", "red")
+    return found
+
+
+def _where(interview: Interview, thorough: bool) -> tuple[list[str], Wanted]:
+    default = ", ".join(serial_ports())
+    ports = interview.ask("ports", "ports to look for boards on", default, words.listed)
+    if not ports:
+        _say("there is no serial port here; --ports PORT,... names one", "red")
+        raise typer.Exit(REFUSED)
+    if len(set(ports)) < len(ports):
+        raise BadAnswer("ports: one stands there twice")
+    protocols, rates = get_args(Protocol), [str(baud) for baud in get_args(Baud)]
+    spoken = interview.ask("protocols", "protocols to try", ", ".join(protocols), words.chosen(protocols))
+    bauds = interview.ask("bauds", "speeds to try", ", ".join(BAUDS), words.chosen(rates))
+    parities = interview.ask("parities", "parities to try (N, E, O)", "N", words.chosen(("N", "E", "O")))
+    last = interview.ask("last", "last address to ask", "255", words.number(0, 255))
+    wanted = Wanted(
+        tuple(protocol for protocol in protocols if protocol in spoken),
+        tuple(int(baud) for baud in bauds),
+        tuple(parities),
+        None if last == 255 else last,
+        thorough,
+    )
+    return ports, wanted
+
+
+def _say(what: str, style: str) -> None:
+    problems.print(what, style=style, highlight=False, markup=False, soft_wrap=True)
+
+
+def _nobody(nobody: Nobody, wanted: Wanted) -> str:
+    if nobody.garbled:
+        return (
+            f"{nobody.port}: somebody answers, and is not understood: another speed or parity (--bauds,"
+            " --parities), A and B swapped, no termination, or two boards on one address"
+        )
+    more = "" if wanted.thorough else "; boards with high addresses: --thorough"
+    return f"{nobody.port}: nobody answers: power, wires (A and B), addresses{more}"
+
+
+def _show(bus: FoundBus) -> None:
+    section = bus.section
+    speed = "" if section.baud is None else f" at {section.baud} baud, parity {section.parity}"
+    _say(f"{bus.name} {section.port}: {section.protocol}{speed}", "green")
+    table = Table("where", "what it is")
+    for device in bus.devices:
+        table.add_row(
+            f"{bus.name}:{device.address}", escape(" or ".join(device.profiles) or "no known board")
+        )
+    for address in bus.garbled:
+        table.add_row(f"{bus.name}:{address}", "[yellow]garbled: two boards on one address, or a bad line[/]")
+    problems.print(table)
+
+
+def recognised(
+    interview: Interview, buses: Sequence[FoundBus], profiles: Mapping[str, Profile]
+) -> list[Board]:
+    """The boards with one profile each: as found, as said, and where that is not enough, as asked."""
+    said = interview.ask(
+        "devices", "boards that are another kind (BUS:ADDRESS=PROFILE)", "-", _overrides(profiles)
+    )
+    everybody = {f"{bus.name}:{device.address}": (bus, device) for bus in buses for device in bus.devices}
+    stray = sorted(set(said) - set(everybody))
+    if stray:
+        raise BadAnswer(f"devices: nobody answers at {', '.join(stray)}")
+    boards, unclear = [], []
+    for place, (bus, device) in everybody.items():
+        profile_name = said.get(place) or _which(interview, place, device, bus, profiles)
+        if profile_name is None:
+            unclear.append(f"{place} ({' or '.join(device.profiles)})")
+        elif profile_name != LEAVE_OUT:
+            boards.append(_board(bus, device, profile_name, profiles))
+    if unclear:
+        raise Missing(f"which board is it? --devices BUS:ADDRESS=PROFILE for {', '.join(unclear)}")
+    return boards
+
+
+def _which(
+    interview: Interview, place: str, device: FoundDevice, bus: FoundBus, profiles: Mapping[str, Profile]
+) -> str | None:
+    """The profile of a board; None where only a person could say, and there is none."""
+    if len(device.profiles) == 1:
+        return device.profiles[0]
+    if not interview.somebody:
+        return None if device.profiles else LEAVE_OUT
+    known = [name for name, profile in profiles.items() if profile.bus.protocol == bus.section.protocol]
+    default = device.profiles[0] if device.profiles else LEAVE_OUT
+    text = f"{place} is ({' or '.join(device.profiles) or 'no known board'}; none leaves it out)"
+    return interview.ask(place, text, default, words.one_of([*known, LEAVE_OUT]))
+
+
+def _board(bus: FoundBus, device: FoundDevice, profile_name: str, profiles: Mapping[str, Profile]) -> Board:
+    profile = profiles[profile_name]
+    if profile.bus.protocol != bus.section.protocol:
+        wrong = f"{profile_name} speaks {profile.bus.protocol}, {bus.name} {bus.section.protocol}"
+        raise BadAnswer(f"devices: {wrong}")
+    return Board(bus.name, device.address, profile_name, profile, device.contacts.get(profile_name, ()))
+
+
+def _overrides(profiles: Mapping[str, Profile]) -> words.Parser[dict[str, str]]:
+    def parse(answer: str) -> dict[str, str]:
+        found = {}
+        for word in words.listed(answer):
+            match = re.fullmatch(r"(\w+:\d{1,3})=([A-Za-z0-9_-]+)", word)
+            if match is None or match[2] not in (*profiles, LEAVE_OUT):
+                raise ValueError(f"{word!r} is no BUS:ADDRESS=PROFILE; profiles are: {', '.join(profiles)}")
+            found[match[1]] = match[2]
+        return found
+
+    return parse

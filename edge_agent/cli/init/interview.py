@@ -1,0 +1,160 @@
+"""The questions about the machine: who and where it is, and which cell has what."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import typer
+
+from edge_agent.cli.daemon import REFUSED, problems
+from edge_agent.cli.init import words
+from edge_agent.cli.init.answers import Interview
+from edge_agent.cli.init.plan import Board, Cell, Machine, closed_level, planned, pulse_ms
+from edge_agent.cli.init.ports import keyboards
+from edge_agent.cli.init.search import FoundBus
+from edge_agent.cli.init.text import Site
+
+SIZES = "medium=350x250x450:10000"
+MOST_CELLS = 100
+"""With codes of four digits."""
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """Who and where the machine is, and its broker."""
+
+    machine_id: str
+    name: str
+    place: str
+    latitude: float
+    longitude: float
+    broker: str
+    tls: bool
+    broker_port: int
+
+
+def who_and_where(interview: Interview, hostname: str) -> Identity:
+    """The questions that need no bus."""
+    ask = interview.ask
+    usual = re.sub(r"[^A-Za-z0-9_-]", "-", hostname)[:50] or "locker"
+    machine_id = ask("machine_id", "machine id, as the cloud knows it", usual, words.identifier)
+    name = ask("name", "name, as people call it", machine_id, words.text())
+    place = ask("place", "place, where it stands", name, words.text())
+    latitude = ask("latitude", "latitude, degrees north", "0.0", words.degrees(90))
+    longitude = ask("longitude", "longitude, degrees east", "0.0", words.degrees(180))
+    broker = ask("broker", "MQTT broker, name or address", "127.0.0.1", words.host)
+    local = broker in ("localhost", "127.0.0.1", "::1")
+    tls = ask("tls", "does the broker speak TLS", "no" if local else "yes", words.yes)
+    port = ask("broker_port", "its port", "8883" if tls else "1883", words.number(1, 65_535))
+    return Identity(machine_id, name, place, latitude, longitude, broker, tls, port)
+
+
+def machine_of(interview: Interview, buses: Sequence[FoundBus], boards: Sequence[Board]) -> Machine:
+    """The boards with names, and their cells with all that serves them but sizes. Ends the process where no
+    board has cells."""
+    used = [bus for bus in buses if any(board.bus == bus.name for board in boards)]
+    machine = planned(used, boards)
+    if not machine.cells:
+        problems.print("no board with locks and door contacts was found; nothing was written", style="red")
+        raise typer.Exit(REFUSED)
+    labels = [cell.label for cell in machine.cells]
+    _scales(interview, machine, labels)
+    _thermometers(interview, machine, labels)
+    _climate(interview, machine)
+    return machine
+
+
+def _first(labels: Sequence[str], count: int) -> str:
+    return ", ".join(labels[:count]) or words.NOTHING
+
+
+def _scales(interview: Interview, machine: Machine, labels: Sequence[str]) -> None:
+    scales = list(machine.some("scale"))
+    if not scales:
+        return
+    places = ", ".join(machine.boards[name].place for name in scales)
+    text = f"cells of the scales {places}, in this order"
+    answer = interview.ask("scales", text, _first(labels, len(scales)), words.cells(len(scales), labels))
+    for label, name in zip(answer, scales, strict=True):
+        if label is not None:
+            _cell(machine, label).scale = name
+
+
+def _thermometers(interview: Interview, machine: Machine, labels: Sequence[str]) -> None:
+    sensors = machine.sensors
+    if not sensors:
+        return
+    text = f"cells of the {len(sensors)} temperature sensors, in order ({_places(machine, sensors)})"
+    parse = words.cells(len(sensors), labels)
+    answer = interview.ask("thermometers", text, _first(labels, len(sensors)), parse)
+    for label, place in zip(answer, sensors, strict=True):
+        if label is not None:
+            _cell(machine, label).temperature = place
+
+
+def _climate(interview: Interview, machine: Machine) -> None:
+    """What the relays switch is no guess's business: a heater that is taken for a cooler is a fire."""
+    outputs = machine.outputs
+    labels = [cell.label for cell in machine.cells if cell.temperature is not None]
+    if not outputs or not labels:
+        return
+    text = (
+        f"what the {len(outputs)} relays switch, in order ({_places(machine, outputs)}):"
+        " CELL:cold, CELL:hot or -; cold or hot alone for the cells with sensors in order"
+    )
+    parse = words.outputs(len(outputs), labels)
+    for output, place in zip(interview.ask("climate", text, "-", parse), outputs, strict=True):
+        if output is not None:
+            label, kind = output
+            _cell(machine, label).outputs[kind] = place
+
+
+def _places(machine: Machine, channels: Sequence[tuple[str, int]]) -> str:
+    return ", ".join(dict.fromkeys(machine.boards[name].place for name, _ in channels))
+
+
+def _cell(machine: Machine, label: str) -> Cell:
+    return next(cell for cell in machine.cells if cell.label == label)
+
+
+def site_of(interview: Interview, identity: Identity, machine: Machine, profiles: str) -> Site:
+    """The rest of the questions; gives the cells their sizes. Ends the process where the boards have no pulse
+    in common."""
+    level, count, of = closed_level(machine.boards.values())
+    text = f"what the contact of a closed door reads (with all doors closed: {count} of {of} read {level})"
+    level = interview.ask("closed_level", text, str(level), words.number(0, 1))
+    sizes = interview.ask("sizes", "sizes, NAME=WIDTHxHEIGHTxDEPTH:GRAMS in mm", SIZES, words.sizes)
+    labels = [cell.label for cell in machine.cells]
+    text = f"sizes of {labels[0]} to {labels[-1]}, in order (NAME or NAME*COUNT)"
+    parse = words.repeated(len(labels), [size.name for size in sizes])
+    for cell, size in zip(
+        machine.cells, interview.ask("cell_sizes", text, sizes[0].name, parse), strict=True
+    ):
+        cell.size = size
+    scanner = interview.ask("scanner", "serial port of a QR scanner", words.NOTHING, words.port_or_none)
+    keys = ", ".join(keyboards())
+    text = f"keypad that is a keyboard{f' (there is: {keys})' if keys else ''}"
+    keypad = interview.ask("keypad", text, words.NOTHING, words.port_or_none)
+    pulse = pulse_ms(machine.boards.values())
+    if pulse is None:
+        problems.print("these lock boards have no pulse in common: leave some out (--devices)", style="red")
+        raise typer.Exit(REFUSED)
+    return Site(
+        machine_id=identity.machine_id,
+        name=identity.name,
+        place=identity.place,
+        latitude=identity.latitude,
+        longitude=identity.longitude,
+        broker=identity.broker,
+        tls=identity.tls,
+        broker_port=identity.broker_port,
+        closed_level=level,
+        pulse_ms=pulse,
+        code_digits=4 if len(machine.cells) <= MOST_CELLS else 5,
+        sizes=tuple(sizes),
+        profiles=profiles,
+        scanner=scanner,
+        keypad=keypad,
+    )

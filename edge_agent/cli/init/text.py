@@ -1,0 +1,265 @@
+"""The configuration that is written: TOML with a comment on every key, like the shipped example."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+from edge_agent.cli.init.plan import Board, Cell, Machine
+from edge_agent.cli.init.search import FoundBus
+from edge_agent.cli.init.words import Kind, Size
+from edge_agent.config.sections import CLIMATE as USUAL
+
+COLUMN = 32
+CLIMATE = {"cooling": "cold", "heating": "hot"}
+
+
+@dataclass(frozen=True, slots=True)
+class Site:
+    """Who and where the machine is, its broker, and what else was answered."""
+
+    machine_id: str
+    name: str
+    place: str
+    latitude: float
+    longitude: float
+    broker: str
+    tls: bool
+    broker_port: int
+    closed_level: int
+    pulse_ms: int
+    code_digits: int
+    sizes: tuple[Size, ...]
+    profiles: str
+    scanner: str | None
+    keypad: str | None
+
+
+def _row(key: str, value: object, comment: str) -> str:
+    if not isinstance(value, str):
+        value = str(value).lower() if isinstance(value, bool) else repr(value)
+    else:
+        value = json.dumps(value, ensure_ascii=False)
+    return _line(f"{key} = {value}", comment)
+
+
+def _line(code: str, comment: str) -> str:
+    return f"{code.ljust(COLUMN - 1)} # {comment}"
+
+
+def _section(title: str, comment: str, *rows: str) -> list[str]:
+    return ["", _line(f"[{title}]", comment), *rows]
+
+
+def document(site: Site, machine: Machine, notes: Iterable[str]) -> str:
+    """The whole file."""
+    lines = [
+        "# Written by `edge-agent init` from what it found on the buses and was told. Look at it, change",
+        "# what is wrong, and check it with",
+        "#   edge-agent check --config /etc/edge-agent/locker.toml",
+        "# which names whatever does not fit together, by its key. A key that is not known is an error. All",
+        "# keys that there are stand in /usr/share/edge-agent/examples/locker.example.toml.",
+        *(f"# NOTE: {note}" for note in notes),
+        *_site(site),
+        *_habits(site),
+    ]
+    for kind in dict.fromkeys(kind for cell in machine.cells for kind in cell.outputs):
+        lines += _climate(kind)
+    for bus in machine.buses:
+        lines += _bus(bus)
+    for name, board in machine.boards.items():
+        lines += _device(name, board)
+    for size in site.sizes:
+        lines += _size(size)
+    for cell in machine.cells:
+        lines += _cell(site.machine_id, cell, machine.boards)
+    return "\n".join(lines) + "\n"
+
+
+def _site(site: Site) -> list[str]:
+    port = f"port = {site.broker_port}"
+    lines = _section(
+        "machine",
+        "who and where",
+        _row("machine_id", site.machine_id, "as the cloud knows the machine; letters, digits, - and _"),
+        _row("name", site.name, "what people call it"),
+        _row("location", site.place, "where it stands"),
+        _row("latitude", site.latitude, "degrees north, for the map"),
+        _row("longitude", site.longitude, "degrees east"),
+        _line(
+            'clock = "ntp"', 'when the time may be trusted: "ntp" once it was synchronised, "rtc" at once,'
+        ),
+        _line("", "for a board with a clock on a battery"),
+    )
+    lines += _section(
+        "paths",
+        "files; a relative path counts from this file's folder",
+        _row("journal", "/var/lib/edge-agent/journal.sqlite", "everything that must outlive a power cut"),
+        _row(
+            "socket",
+            "/run/edge-agent/agent.sock",
+            "the local API: console, kiosk screen, `edge-agent status`",
+        ),
+        _row("profiles", site.profiles, "the folder of own device profiles, before those of the package"),
+    )
+    lines += _section(
+        "mqtt",
+        "the broker",
+        _row("host", site.broker, "its name or address"),
+        _line(port, "its TCP port"),
+        _line('# username = "NAME"', "with a password, or alone"),
+        _line(
+            '# password_file = "FILE"',
+            "one line, readable by the service's user alone; credential:NAME is what",
+        ),
+        _line("", "systemd hands to the service (LoadCredential=NAME:...)"),
+        _line(
+            "# signing_keys = { NAME = KEY }", "only commands that one of these keys has signed are obeyed"
+        ),
+    )
+    if site.tls:
+        lines += _section(
+            "mqtt.tls",
+            "TLS 1.2 or newer; the broker's certificate and name are verified",
+            _line('# ca_file = "broker-ca.pem"', "whom to believe; left out: whom the system believes"),
+            _line('# cert_file = "credential:cert.pem"', "what we show"),
+            _line('# key_file = "credential:key.pem"', "its key, readable by the service's user alone"),
+        )
+    return lines
+
+
+def _habits(site: Site) -> list[str]:
+    lines = _section(
+        "doors",
+        "the contacts of all doors",
+        _row(
+            "closed_level", site.closed_level, "what a contact reads while its door is CLOSED, 1 or 0. Wiring"
+        ),
+        _line("", "decides: open a door and look (`edge-agent bus doors`)"),
+        _row("door_ajar_s", 120, "a door open for longer raises an alarm"),
+    )
+    lines += _section(
+        "unlock",
+        "how a door is opened",
+        _row("attempts", 3, "pulses for one wish, if the door does not move"),
+        _row("pulse_ms", site.pulse_ms, "how long the solenoid is energised; every lock board can do this"),
+        _row("watch_ms", 1500, "how long the door is watched after a pulse; at least pulse_ms"),
+        _row("max_concurrent_unlocks", 2, "solenoids energised at once: what the power supply bears"),
+        _row("duty_pulses", 6, "a solenoid gets no more than so many pulses ..."),
+        _row("duty_window_s", 10, "... in so many seconds, or it burns"),
+    )
+    lines += _section(
+        "access",
+        "who may what at the machine, over the socket above",
+        _line('# group = "GROUP"', "beside the daemon's own user this group may use the socket"),
+        _line('# kiosk_users = ["kiosk"]', "these users' processes may only send codes: no lists, no acts"),
+        _line(
+            "# technicians_file =",
+            "with it, acts that open doors or give cells away need the PIN of somebody",
+        ),
+        _line(
+            '# "/etc/edge-agent/technicians"', "in it; a line of it is made by `edge-agent technician NAME`"
+        ),
+    )
+    lines += _section(
+        "codes",
+        "what is typed at the kiosk",
+        _row("code_digits", site.code_digits, "the length of a code; 100 cells at most with 4"),
+    )
+    if site.scanner is not None:
+        lines += _section(
+            "scanner",
+            "a QR scanner or keypad on a serial port of its own",
+            _row("port", site.scanner, "a name that stays, whatever is plugged in first"),
+            _row("baud", 9600, "as it is set up"),
+            _row("delimiter", "any", 'what ends a text: "cr", "lf", "any" of both, or "none": a pause does'),
+        )
+    if site.keypad is not None:
+        lines += _section(
+            "keypad",
+            "a USB keypad that is a keyboard; taken for the daemon alone",
+            _row("device", site.keypad, "always the -event-kbd of /dev/input/by-id"),
+        )
+    return lines
+
+
+def _climate(kind: Kind) -> list[str]:
+    cold = kind == "cooling"
+    usual = USUAL["cold" if cold else "hot"]
+    return _section(
+        f"climate.{CLIMATE[kind]}",
+        f"how cells with a {'cooler' if cold else 'heater'} are kept",
+        _row("setpoint_c", usual.setpoint_c, "what is aimed at, degrees Celsius"),
+        _row(
+            "band_c", usual.band_c, "it comes on so far beyond the setpoint, and goes off so far on this side"
+        ),
+        _row("min_on_s", usual.min_on_s, "once on it stays on for so long: compressors need that"),
+        _row("min_off_s", usual.min_off_s, "once off it stays off for so long"),
+        _row("limit_c", usual.limit_c, f"food {'above' if cold else 'below'} that ..."),
+        _row("allowed_min", usual.allowed_min, "... for so many minutes is out of range"),
+        _row("precondition_min", usual.precondition_min, "the cell is made ready so long before it is used"),
+    )
+
+
+def _bus(bus: FoundBus) -> list[str]:
+    section = bus.section
+    rows = [
+        _row("port", section.port, "which adapter"),
+        _row("protocol", section.protocol, "what is spoken; one protocol on a pair of wires"),
+    ]
+    if section.baud is not None:
+        rows += [
+            _row("baud", section.baud, "the same for every device on the pair"),
+            _row("parity", section.parity, "N none, E even, O odd"),
+            _row("stop_bits", section.stop_bits, "1 or 2"),
+            _row("local_echo", section.local_echo, "true for an adapter that lets us hear what we send"),
+        ]
+    return _section(f"buses.{bus.name}", "one pair of wires; the name is yours", *rows)
+
+
+def _device(name: str, board: Board) -> list[str]:
+    identity = board.profile.identity
+    kind = f"{identity.vendor}: {', '.join(identity.models)}"
+    return _section(
+        f"devices.{name}",
+        "one board; the name is yours",
+        _row("bus", board.bus, "the pair of wires that it is on"),
+        _row("address", board.address, "as set on it; every device of a pair has another one"),
+        _row("profile", board.profile_name, kind),
+    )
+
+
+def _size(size: Size) -> list[str]:
+    return _section(
+        f"sizes.{size.name}",
+        "a kind of cell; the name is yours",
+        _row("width_mm", size.width_mm, "inside, millimetres: across"),
+        _row("height_mm", size.height_mm, "up"),
+        _row("depth_mm", size.depth_mm, "to the back"),
+        _row("max_mass_g", size.max_mass_g, "the most it may bear, grams"),
+    )
+
+
+def _cell(machine_id: str, cell: Cell, boards: Mapping[str, Board]) -> list[str]:
+    lines = [
+        "",
+        _line("[[cells]]", f"cell {cell.label}"),
+        _row("label", cell.label, "what stands on its door"),
+        _row("cell_id", f"cell_{machine_id}_{cell.label.lower()}", "as the cloud knows it"),
+        _row("size", cell.size, "one of the sizes above"),
+        _on("lock", cell.device, cell.channel, "the output that drives its solenoid; channels count from 1"),
+        _on("door", cell.device, cell.channel, "the input that its contact is on"),
+    ]
+    if cell.scale is not None:
+        lines.append(_line(f'scale = {{ device = "{cell.scale}" }}', "the scale under its floor"))
+    if cell.temperature is not None:
+        lines.append(_on("temperature", *cell.temperature, "its sensor"))
+    for kind, place in cell.outputs.items():
+        what = f"its {'cooler' if kind == 'cooling' else 'heater'}, kept by [climate.{CLIMATE[kind]}]"
+        lines.append(_on(kind, *place, what))
+    return lines
+
+
+def _on(key: str, device: str, channel: int, comment: str) -> str:
+    return _line(f'{key} = {{ device = "{device}", channel = {channel} }}', comment)

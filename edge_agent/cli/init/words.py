@@ -1,0 +1,207 @@
+"""What people type in the interview, made into values; `ValueError` says what would have been right."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Literal, Protocol, TypeVar
+
+T = TypeVar("T", covariant=True)
+
+
+class Parser(Protocol[T]):
+    """Makes a value of what was typed."""
+
+    def __call__(self, answer: str, /) -> T:
+        """Raises `ValueError`."""
+
+
+NOTHING = "-"
+Kind = Literal["cooling", "heating"]
+KINDS: dict[str, Kind] = {"cold": "cooling", "hot": "heating"}
+
+
+@dataclass(frozen=True, slots=True)
+class Size:
+    """A kind of cell; millimetres and grams."""
+
+    name: str
+    width_mm: int
+    height_mm: int
+    depth_mm: int
+    max_mass_g: int
+
+
+def text(most: int = 1024) -> Callable[[str], str]:
+    """Words for people."""
+
+    def parse(answer: str) -> str:
+        answer = answer.strip()
+        if len(answer) > most or not answer.isprintable():
+            raise ValueError(f"must be at most {most} characters that can be printed")
+        return answer
+
+    return parse
+
+
+def identifier(answer: str) -> str:
+    """A machine's id; the cells' ids are made of it."""
+    if not re.fullmatch(r"[A-Za-z0-9_-]{1,50}", answer.strip()):
+        raise ValueError("must be 1 to 50 letters, digits, - and _")
+    return answer.strip()
+
+
+def degrees(most: int) -> Callable[[str], float]:
+    """A latitude or longitude."""
+
+    def parse(answer: str) -> float:
+        try:
+            value = float(answer)
+        except ValueError:
+            value = math.nan
+        if not -most <= value <= most:
+            raise ValueError(f"must be degrees, {-most} to {most}")
+        return value
+
+    return parse
+
+
+def number(least: int, most: int) -> Callable[[str], int]:
+    """A whole number."""
+
+    def parse(answer: str) -> int:
+        if not answer.strip().isdecimal() or not least <= int(answer) <= most:
+            raise ValueError(f"must be {least} to {most}")
+        return int(answer)
+
+    return parse
+
+
+def yes(answer: str) -> bool:
+    """Yes or no."""
+    word = answer.strip().lower()
+    if word not in ("yes", "y", "no", "n"):
+        raise ValueError("must be yes or no")
+    return word[0] == "y"
+
+
+def listed(answer: str) -> list[str]:
+    """Words with commas between; `-`, `none` and nothing are none."""
+    words = [word.strip() for word in answer.split(",")]
+    return [] if words in ([NOTHING], [""], ["none"]) else [word for word in words if word]
+
+
+def chosen(known: Sequence[str]) -> Callable[[str], list[str]]:
+    """Some of what there is, at least one."""
+
+    def parse(answer: str) -> list[str]:
+        words = listed(answer)
+        if not words or not set(words) <= set(known):
+            raise ValueError(f"must be some of: {', '.join(known)}")
+        return list(dict.fromkeys(words))
+
+    return parse
+
+
+def one_of(known: Sequence[str]) -> Callable[[str], str]:
+    """One of what there is."""
+
+    def parse(answer: str) -> str:
+        if answer.strip() not in known:
+            raise ValueError(f"must be one of: {', '.join(known)}")
+        return answer.strip()
+
+    return parse
+
+
+def host(answer: str) -> str:
+    """A name or an address."""
+    if not re.fullmatch(r"[A-Za-z0-9_.:%-]{1,253}", answer.strip()):
+        raise ValueError("must be a name or an address")
+    return answer.strip()
+
+
+def port_or_none(answer: str) -> str | None:
+    """A device's file, or none."""
+    word = text()(answer)
+    return None if word in (NOTHING, "", "none") else word
+
+
+def sizes(answer: str) -> list[Size]:
+    """`small=350x150x450:5000, …`: width, height, depth, and the most that it may bear."""
+    found = []
+    for word in listed(answer):
+        match = re.fullmatch(r"([A-Za-z0-9_-]{1,64})=(\d+)x(\d+)x(\d+):(\d+)", word)
+        if match is None:
+            raise ValueError(f"{word!r} is no NAME=WIDTHxHEIGHTxDEPTH:GRAMS, such as small=350x150x450:5000")
+        width, height, depth, grams = (int(part) for part in match.groups()[1:])
+        if not all(1 <= length <= 10_000 for length in (width, height, depth)) or not 1 <= grams <= 1_000_000:
+            raise ValueError(f"{word!r}: lengths are 1 to 10000 mm, weights 1 to 1000000 g")
+        found.append(Size(match[1], width, height, depth, grams))
+    if not found or len({size.name for size in found}) < len(found):
+        raise ValueError("must name at least one size, and each only once")
+    return found
+
+
+def repeated(count: int, known: Sequence[str]) -> Callable[[str], list[str]]:
+    """`small*6, large`: one of them for each of `count` cells in their order; the last goes for the rest."""
+
+    def parse(answer: str) -> list[str]:
+        found: list[str] = []
+        for word in listed(answer):
+            match = re.fullmatch(r"([A-Za-z0-9_-]+)(?:\*(\d{1,3}))?", word)
+            if match is None or match[1] not in known:
+                raise ValueError(f"{word!r} is no SIZE or SIZE*COUNT; sizes are: {', '.join(known)}")
+            found += [match[1]] * int(match[2] or 1)
+        if not found or len(found) > count:
+            raise ValueError(f"must be for 1 to {count} cells")
+        return found + [found[-1]] * (count - len(found))
+
+    return parse
+
+
+def cells(count: int, labels: Sequence[str]) -> Callable[[str], list[str | None]]:
+    """`A01, -, A03`: the cell of each of `count` things in their order; what is left out has none."""
+
+    def parse(answer: str) -> list[str | None]:
+        words = listed(answer)
+        found = [None if word == NOTHING else word for word in words]
+        named = [word for word in found if word is not None]
+        unknown = sorted(set(named) - set(labels))
+        if unknown:
+            raise ValueError(f"no such cell: {', '.join(unknown)}")
+        if len(set(named)) < len(named):
+            raise ValueError("a cell is named twice")
+        if len(found) > count:
+            raise ValueError(f"there are only {count}")
+        return found + [None] * (count - len(found))
+
+    return parse
+
+
+def outputs(count: int, labels: Sequence[str]) -> Callable[[str], list[tuple[str, Kind] | None]]:
+    """`B01:cold, -, C01:hot`: what each of `count` relays switches. `cold` or `hot` alone: that for each of
+    the cells in `labels`, which have thermometers, in order."""
+
+    def parse(answer: str) -> list[tuple[str, Kind] | None]:
+        words = listed(answer)
+        if len(words) == 1 and words[0] in KINDS:
+            words = [f"{label}:{words[0]}" for label in labels[:count]]
+        found: list[tuple[str, Kind] | None] = []
+        for word in words:
+            label, _, kind = word.partition(":")
+            if word == NOTHING:
+                found.append(None)
+            elif label not in labels or kind not in KINDS:
+                raise ValueError(f"{word!r} is no CELL:cold or CELL:hot of a cell with a thermometer")
+            elif (label, KINDS[kind]) in found:
+                raise ValueError(f"{word!r} stands there twice")
+            else:
+                found.append((label, KINDS[kind]))
+        if len(found) > count:
+            raise ValueError(f"there are only {count} relays")
+        return found + [None] * (count - len(found))
+
+    return parse

@@ -1,0 +1,108 @@
+"""What kind of board answers at an address: which profiles describe it, by harmless reads alone.
+
+A profile fits where the board answers its daily reads, its checks and its `[[signs]]` (and refuses those that
+it has to refuse). The more has held the likelier it is; two that hold as much are for a person to tell apart.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+from edge_agent.drivers.profiles import Profile
+from edge_agent.drivers.requests import LockStatus, Read, Request
+from edge_agent.runtime.bus_scan import FIRST_READ, TRIES, Heard, ask, reads_of, slowest
+from edge_agent.runtime.bus_service import BusPlace
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """A profile that fits. `proofs`: how many reads went as they do there; `points`: how much those read."""
+
+    profile: str
+    proofs: int
+    points: int
+
+    @property
+    def weight(self) -> tuple[int, int]:
+        """What candidates are ordered by."""
+        return self.proofs, self.points
+
+
+def likeliest(candidates: Iterable[Candidate]) -> list[str]:
+    """The profiles for which most speaks; one where the board is known, several where it is not."""
+    found = list(candidates)
+    most = max((one.weight for one in found), default=(0, 0))
+    return [one.profile for one in found if one.weight == most]
+
+
+def speakers(profiles: Mapping[str, Profile], protocol: str) -> dict[str, Profile]:
+    """The profiles of boards that speak a protocol."""
+    return {name: profile for name, profile in profiles.items() if profile.bus.protocol == protocol}
+
+
+def openings(profiles: Mapping[str, Profile]) -> list[Request]:
+    """What an address is asked to see whether anybody of these is there, each harmless."""
+    statuses: dict[int | None, LockStatus] = {}
+    for profile in profiles.values():
+        for read in reads_of(profile):
+            if isinstance(read, LockStatus):
+                known = statuses.setdefault(read.command, read)
+                statuses[read.command] = min(known, read, key=lambda status: status.channels)
+    return [*statuses.values()] or [FIRST_READ]
+
+
+def _proofs(profile: Profile) -> list[tuple[Request, bool]]:
+    """Each read with whether it has to be answered (else: refused)."""
+    found: dict[Request, bool] = dict.fromkeys(reads_of(profile), True)
+    found |= {Read(check.function, check.address, check.count): True for check in profile.checks}
+    found |= {Read(sign.function, sign.address, sign.count): sign.answers for sign in profile.signs}
+    return list(found.items())
+
+
+async def recognise(place: BusPlace, address: int, profiles: Mapping[str, Profile]) -> list[Candidate]:
+    """The profiles, all of the protocol of the bus, that fit whoever is at an address. Raises `PortLost`."""
+    needs = slowest([profile.bus for profile in profiles.values()])
+    heard: dict[Request, Heard] = {}
+    found = []
+    for name, profile in profiles.items():
+        proofs, points = _proofs(profile), 0
+        for request, answered in proofs:
+            if request not in heard:
+                heard[request] = await ask(place, address, request, needs, TRIES)
+            # Who keeps silent to what it does not know refuses that, too.
+            if (heard[request].outcome == "answers") is not answered or heard[request].outcome == "garbled":
+                break
+            points += _points(request) if answered else 0
+        else:
+            if proofs:
+                found.append(Candidate(name, len(proofs), points))
+    return found
+
+
+def _points(request: Request) -> int:
+    if isinstance(request, Read):
+        return request.count
+    return request.channels if isinstance(request, LockStatus) else 0
+
+
+async def contacts(place: BusPlace, address: int, profile: Profile) -> list[int]:
+    """What the door contacts of a board read now, channel 1 first; empty where that is not known.
+
+    Raises `PortLost`.
+    """
+    doors = profile.doors
+    if doors is None:
+        return []
+    levels: list[int] = []
+    for request in reads_of(profile)[: _door_reads(profile)]:
+        heard = await ask(place, address, request, profile.bus, TRIES)
+        if heard.outcome != "answers":
+            return []
+        levels += heard.values
+    return levels[: doors.channels]
+
+
+def _door_reads(profile: Profile) -> int:
+    """How many of its daily reads are about doors; they come first."""
+    return len(reads_of(profile.model_copy(update={"scale": None, "temperature": None})))
