@@ -425,13 +425,16 @@ class Agent:
 
     def _online(self, online: bool) -> str:
         now = self._ports.clock.now()
+        health = self.report.health() if online else None
+        if online:
+            self._telemetry.health_told = health
         body = Online(
             online=online,
             boot_id=now.boot_id,
             agent_version=__version__,
             at=rfc3339(now.wall_s),
             challenge=self._guard.challenge(now) if online and self._guard is not None else None,
-            health=self.report.health() if online else None,
+            health=health,
         )
         return body.model_dump_json(exclude_none=True)
 

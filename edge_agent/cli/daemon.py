@@ -67,10 +67,23 @@ PIN_NEEDED = 16
 
 def _refused(response: httpx.Response, headers: dict[str, str] | None) -> Exception:
     """What a refusal ends with; one that only wants a PIN is left to whoever can `headers`."""
-    if headers is not None and response.json()["code"] == PIN_NEEDED:
-        return PinNeeded(response.json()["message"])
-    problems.print(response.json()["message"], style="red", highlight=False, markup=False)
+    told = refusal_in(response)
+    if headers is not None and told["code"] == PIN_NEEDED:
+        return PinNeeded(told["message"])
+    problems.print(told["message"], style="red", highlight=False, markup=False)
     return typer.Exit(REFUSED)
+
+
+def refusal_in(response: httpx.Response) -> dict[str, Any]:
+    """The code and the words of a daemon's no; of one that fails or is just ending there are none."""
+    try:
+        told: dict[str, Any] = response.json()
+        return {"code": told["code"], "message": str(told["message"])}
+    except (ValueError, TypeError, KeyError):
+        return {
+            "code": None,
+            "message": f"the daemon does not say why (HTTP {response.status_code}); try again",
+        }
 
 
 def call(

@@ -42,7 +42,8 @@ class Telemetry:
     ) -> None:
         """`now` gives the time, `online` the body of `state/online`."""
         self._online = online
-        self._health: Health | None = None
+        self.health_told: Health | None = None
+        """What stands in the last body of `state/online` that was made, by whomever."""
         self._health_s = 0.0
         self._link = link
         self._report = report
@@ -72,9 +73,9 @@ class Telemetry:
 
     def _tell_health(self, now_s: float) -> None:
         health = self._report.health()
-        if self._online is None or health == self._health or now_s < self._health_s:
+        if self._online is None or health == self.health_told or now_s < self._health_s:
             return
-        self._health, self._health_s = health, now_s + HEALTH_PAUSE_S
+        self._health_s = now_s + HEALTH_PAUSE_S
         self._link.publish(Message(self._topics.online, self._online(), retain=True))
 
     def _cells(self) -> list[dict[str, Any]]:
@@ -90,7 +91,7 @@ class Telemetry:
             for row in self._report.reservations()
             if row["overdue_s"] is not None
         ]
-        return {"buses": self._report.status()["buses"], "overdue": overdue}
+        return {"buses": self._report.buses(), "overdue": overdue}
 
     def _tell(self, cells: list[dict[str, Any]], more: dict[str, Any]) -> None:
         self._told |= {cell["label"]: cell for cell in cells}

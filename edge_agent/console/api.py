@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, Protocol
 
+import structlog
 from pydantic import Field
 from starlette.applications import Starlette
 from starlette.middleware import Middleware
@@ -21,13 +22,16 @@ from edge_agent.console.bus_api import bus_routes
 from edge_agent.console.diagnose_api import diagnose_routes
 from edge_agent.console.metrics import Numbers, metrics_route
 from edge_agent.console.streams import read_body, server_sent
-from edge_agent.errors import Code, FieldViolation, Refusal
+from edge_agent.errors import Code, FieldViolation, Refusal, StorageFault
 from edge_agent.protocol.api import Body, Identifier, rpc_status
 from edge_agent.runtime.bus_service import BusService
 from edge_agent.runtime.desk import Desk
 from edge_agent.runtime.diagnose import Diagnosis
+from edge_agent.runtime.loop import journal_fault
 from edge_agent.runtime.report import LONGEST_LIST, Report
 from edge_agent.statemachine.outputs import Answer
+
+log = structlog.get_logger()
 
 HTTP_STATUS = {
     Code.INVALID_ARGUMENT: 400,
@@ -108,10 +112,13 @@ def create_app(port: ConsolePort) -> Starlette:
         return show
 
     async def refused(_: Request, error: Exception) -> Response:
+        if isinstance(error, StorageFault):
+            log.error("journal cannot be read", error=str(error))
+            error = journal_fault()
         assert isinstance(error, Refusal)
         return JSONResponse(rpc_status(error), HTTP_STATUS.get(error.code, 500))
 
-    handlers: dict[Any, ExceptionHandler] = {Refusal: refused}
+    handlers: dict[Any, ExceptionHandler] = {Refusal: refused, StorageFault: refused}
     return Starlette(
         routes=[
             Route("/v1/code", code, methods=["POST"]),

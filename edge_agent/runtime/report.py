@@ -60,7 +60,7 @@ class Report:
         self._followers: set[asyncio.Event] = set()
 
     def status(self) -> dict[str, Any]:
-        """The machine at a glance."""
+        """The machine at a glance. Raises `StorageFault`."""
         state, now = self._loop.state, self._clock.now()
         return {
             "machine_id": self._machine_id,
@@ -76,10 +76,14 @@ class Report:
             "events_waiting": self._store.outbox_size(),
             "last_sequence": self._loop.last_sequence,
             "alarms": self.alarms(),
-            "buses": {
-                name: {counter: getattr(bus.counters, counter) for counter in BUS_COUNTERS}
-                for name, bus in self._buses.items()
-            },
+            "buses": self.buses(),
+        }
+
+    def buses(self) -> dict[str, dict[str, int]]:
+        """The counters of each bus. Like all of telemetry it needs no journal."""
+        return {
+            name: {counter: getattr(bus.counters, counter) for counter in BUS_COUNTERS}
+            for name, bus in self._buses.items()
         }
 
     def health(self) -> Health:

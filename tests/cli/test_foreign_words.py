@@ -87,3 +87,14 @@ def test_the_wall_gets_none_of_it() -> None:
     said = asyncio.run(looked())
     assert SHOWN in said
     assert not set(STEERS) & set(said)
+
+
+@pytest.mark.parametrize("words", ["status", "events --follow", "unblock A01", "reload"])
+def test_a_daemon_that_fails_is_said_in_one_line(words: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fails(_: httpx.Request) -> httpx.Response:
+        return httpx.Response(500, text="Internal Server Error")
+
+    monkeypatch.setattr(httpx, "HTTPTransport", lambda uds: httpx.MockTransport(fails))
+    done = CliRunner().invoke(app, words.split())
+    assert (done.exit_code, done.stdout) == (1, "")
+    assert "HTTP 500" in done.stderr

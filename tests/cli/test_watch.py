@@ -120,6 +120,18 @@ async def test_cells_have_any_id_and_those_that_went_are_not_shown(played: Scene
     await daemon.close()
 
 
+async def test_a_look_that_comes_while_the_wall_is_taken_down_shows_nothing(played: Scene) -> None:
+    daemon = Daemon(Path("agent.sock"), transport_of(played))
+    wall = WatchApp(daemon, first := await daemon.wall(), None, None)
+    async with wall.run_test(size=(120, 40)) as pilot:
+        wall.workers.cancel_all()
+        await pilot.pause()
+        await wall.screen.remove_children()
+        wall._show(first)
+        wall._say("gone", "")
+    await daemon.close()
+
+
 @pytest.mark.parametrize("size", [(40, 12), (80, 24), (200, 60)])
 def test_every_cell_has_its_place_on_any_terminal(played: Scene, size: tuple[int, int]) -> None:
     words = re.sub(r"<[^>]*>", " ", picture(played, size))

@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 
 from edge_agent.cloud.channel import Message
-from edge_agent.cloud.telemetry import BEAT_S
+from edge_agent.cloud.telemetry import BEAT_S, HEALTH_PAUSE_S
+from edge_agent.errors import StorageFault
 from tests.support.site import Site, at_site
 
 
@@ -69,5 +70,40 @@ def test_without_a_link_nothing_is_kept_and_the_next_beat_tells_all(tmp_path: Pa
         await site.until(lambda: any("buses" in body for body in heard))
         doors = {cell["label"]: cell["door"] for cell in heard[-1]["cells"]}
         assert doors["A02"] == "open"
+
+    at_site(tmp_path, test)
+
+
+def test_it_needs_no_journal(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def test(site: Site) -> None:
+        assert site.plant.agent is not None
+
+        def unreadable() -> int:
+            raise StorageFault("journal: disk I/O error")
+
+        monkeypatch.setattr(site.plant.agent.store, "outbox_size", unreadable)
+        heard = listening(site)
+        await asyncio.sleep(2 * BEAT_S)
+        assert len([body for body in heard if "buses" in body]) == 2
+
+    at_site(tmp_path, test)
+
+
+def test_what_is_retained_of_its_health_is_true_in_the_end(tmp_path: Path) -> None:
+    """Also where a change was told with a new challenge or connection, and ended before the next look."""
+
+    async def test(site: Site) -> None:
+        agent = site.plant.agent
+        assert agent is not None
+        topic = "locker/v1/machine_123/state/online"
+        await site.until(lambda: topic in site.plant.broker.retained)
+        await asyncio.sleep(HEALTH_PAUSE_S)
+        await agent.desk.block("C08", "hinge")
+        await site.until(lambda: json.loads(site.plant.broker.retained[topic])["health"]["cells_out"] == 1)
+        await agent.desk.unblock("C08")  # within the pause: it is not told yet
+        agent.link.publish(Message(topic, agent._online(True), retain=True))
+        await agent.desk.block("C08", "hinge")
+        await asyncio.sleep(2 * HEALTH_PAUSE_S)
+        assert json.loads(site.plant.broker.retained[topic])["health"]["cells_out"] == 1
 
     at_site(tmp_path, test)

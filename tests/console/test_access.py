@@ -37,7 +37,7 @@ from edge_agent.console.access import (
 from edge_agent.console.api import CodeBody
 from edge_agent.console.streams import LONGEST_BODY, read_body
 from edge_agent.console.unix_server import bind_socket
-from edge_agent.errors import Code, ConfigError, Refusal
+from edge_agent.errors import Code, ConfigError, Refusal, StorageFault
 from tests.support.real_site import RealSite, machine_file, real_site
 from tools.simulate.virtual_loop import VirtualLoop
 
@@ -157,6 +157,20 @@ async def test_a_kiosk_may_only_send_codes(tmp_path: Path) -> None:
             refused = await api.request(method, path, json={"reason": "r"} if method == "POST" else None)
             assert (refused.status_code, refused.json()["code"]) == (403, 7), path
         assert site.pulses() == 0
+
+
+async def test_a_journal_that_cannot_be_read_is_an_answer(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with real_site(tmp_path, NO_BROKER, access={}) as site, client(tmp_path) as api:
+
+        def unreadable(*_: object) -> int:
+            raise StorageFault("journal: disk I/O error")
+
+        monkeypatch.setattr(site.agent.store, "outbox_size", unreadable)
+        for path in ("/v1/status", "/metrics"):
+            answer = await api.get(path)
+            assert (answer.status_code, answer.json()["code"]) == (503, 14), path
 
 
 async def test_no_more_of_a_body_is_kept_than_any_is_long() -> None:

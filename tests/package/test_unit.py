@@ -70,6 +70,9 @@ def test_a_locker_is_never_given_up_and_a_hang_is_noticed() -> None:
     assert service["Type"] == "notify"
     assert int(service["WatchdogSec"]) > 0
     assert service["LimitCORE"] == "0"
+    assert (
+        service["RuntimeDirectoryMode"] == "0755"
+    )  # else a group of `access.group` does not reach the socket
     assert "PrivateUsers" not in service or service["PrivateUsers"] == "no"  # else peers have no names
 
 

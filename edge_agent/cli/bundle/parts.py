@@ -16,6 +16,7 @@ import httpx
 
 from edge_agent import __version__
 from edge_agent.cli.bundle import blackout
+from edge_agent.cli.daemon import refusal_in
 from edge_agent.config import load_settings
 from edge_agent.errors import ConfigError
 
@@ -87,7 +88,7 @@ def _asked(socket: Path, method: str, path: str) -> str:
     except httpx.TransportError as error:
         raise Missing(f"no daemon at {socket}: {error}") from None
     if response.is_error:
-        raise Missing(str(response.json()["message"]))
+        raise Missing(refusal_in(response)["message"])
     return _json(response.json())
 
 

@@ -171,6 +171,8 @@ class WatchApp(App[int]):
             self.remove_class("stale")
             self._say("the daemon is there again", "green")
         self._wall = wall
+        if not self.query("#headline"):
+            return  # the wall is being taken down
         self.query_one("#headline", Static).update(headline(wall.status))
         self.query_one("#health", Static).update(health(wall.status, wall.buses))
         tiles = {tile.cell["label"]: tile for tile in self.query(Tile)}
@@ -246,7 +248,8 @@ class WatchApp(App[int]):
             self._say(wish.done.format(label=label), "green")
 
     def _say(self, what: str, style: str) -> None:
-        self.query_one("#said", Static).update(Text(what, style))
+        for line_below in self.query("#said").results(Static):  # none while the wall is being taken down
+            line_below.update(Text(what, style))
 
 
 def _classes(cell: dict[str, Any], compact: bool) -> str:

@@ -11,7 +11,7 @@ from urllib.parse import quote
 
 import httpx
 
-from edge_agent.cli.daemon import PIN_NEEDED, UNLOCK_TIMEOUT_S, visible
+from edge_agent.cli.daemon import PIN_NEEDED, UNLOCK_TIMEOUT_S, refusal_in, visible
 
 LOOK_TIMEOUT_S = 5.0
 LAST_EVENTS = 50
@@ -100,5 +100,5 @@ class Daemon:
 
 
 def _refused(response: httpx.Response) -> Refused:
-    said = visible(response.json())
+    said = visible(refusal_in(response))
     return Refused(said["message"], wants_pin=said["code"] == PIN_NEEDED)
