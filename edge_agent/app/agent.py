@@ -41,15 +41,15 @@ from edge_agent.protocol.events import Online
 from edge_agent.protocol.topics import Topics
 from edge_agent.runtime.bus_checks import Checks
 from edge_agent.runtime.bus_service import BusService
-from edge_agent.runtime.cell_watch import CellWatch
 from edge_agent.runtime.clock import Clock, SystemClock
 from edge_agent.runtime.desk import Desk
-from edge_agent.runtime.diagnose import Diagnosis
+from edge_agent.runtime.diagnosis.cell_watch import CellWatch
+from edge_agent.runtime.diagnosis.diagnose import Diagnosis
+from edge_agent.runtime.diagnosis.machine_checks import Machine
 from edge_agent.runtime.doors import Doors
 from edge_agent.runtime.executor import Executor
 from edge_agent.runtime.ids import Ids
 from edge_agent.runtime.loop import LockerLoop
-from edge_agent.runtime.machine_checks import Machine
 from edge_agent.runtime.report import Report
 from edge_agent.runtime.supervisor import Supervisor
 from edge_agent.runtime.temperatures import Temperatures

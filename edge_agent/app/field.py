@@ -24,8 +24,8 @@ from edge_agent.drivers.interfaces import HeldOutput, Lock, OutputBoard
 from edge_agent.drivers.transport import Transport
 from edge_agent.errors import BusFault, DeviceFault
 from edge_agent.runtime.bus_service import BusPlace, Placed
-from edge_agent.runtime.cell_watch import Sensors
 from edge_agent.runtime.climate_outputs import ClimateOutputs
+from edge_agent.runtime.diagnosis.cell_watch import Sensors
 from edge_agent.runtime.doors import DoorPlace, Doors
 from edge_agent.runtime.loop import LockerLoop
 from edge_agent.runtime.poller import FieldValues, Poller, SlowDevice, scale_of, thermometer_of

@@ -26,7 +26,7 @@ from edge_agent.errors import Code, FieldViolation, Refusal, StorageFault
 from edge_agent.protocol.api import Body, Identifier, rpc_status
 from edge_agent.runtime.bus_service import BusService
 from edge_agent.runtime.desk import Desk
-from edge_agent.runtime.diagnose import Diagnosis
+from edge_agent.runtime.diagnosis.diagnose import Diagnosis
 from edge_agent.runtime.loop import journal_fault
 from edge_agent.runtime.report import LONGEST_LIST, Report
 from edge_agent.statemachine.outputs import Answer

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 
 from edge_agent.model import Alarm, CellStatus, Door
 from edge_agent.runtime.climate_outputs import ClimateOutputs
-from edge_agent.runtime.findings import Found
+from edge_agent.runtime.diagnosis.findings import Found
 from edge_agent.runtime.loop import LockerLoop
 from edge_agent.runtime.poller import FieldValues
 from edge_agent.statemachine.outputs import SetClimate

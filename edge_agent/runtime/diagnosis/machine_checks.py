@@ -13,7 +13,7 @@ from edge_agent.errors import StorageFault
 from edge_agent.journal.store import RESERVE_WANTS_BYTES, JournalStore
 from edge_agent.model import Alarm, Instant
 from edge_agent.runtime.clock import Clock
-from edge_agent.runtime.findings import Found
+from edge_agent.runtime.diagnosis.findings import Found
 from edge_agent.runtime.loop import LockerLoop
 from edge_agent.statemachine.state import StandingAlarm, cell_of
 
