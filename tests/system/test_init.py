@@ -15,7 +15,8 @@ def test_the_boards_are_found_once_the_service_has_let_go_of_the_port(tmp_path: 
     with running_bench(tmp_path / "bench") as bench:
         truth = tomllib.loads((bench.folder / "machine.toml").read_text(encoding="utf-8"))
         port = truth["buses"]["main"]["port"]
-        given = options(output, port, last="18", protocols="modbus", bauds="9600,19200")
+        # A pseudo-terminal has no speed: another one than the simulator's says nothing here.
+        given = options(output, port, last="18", protocols="modbus", bauds="19200")
         busy = bench.command("init", *given)
         assert (busy.returncode, output.exists()) == (1, False), busy.stderr
         assert "systemctl stop edge-agent" in busy.stderr
@@ -26,6 +27,5 @@ def test_the_boards_are_found_once_the_service_has_let_go_of_the_port(tmp_path: 
         assert len(bench.actuations()) == pulses
         assert bench.command("check", "--config", str(output)).returncode == 0
         settings = load_settings(output)
-        assert settings.buses["bus0"].baud == 19200
         devices = {(device["address"], device["profile"]) for device in truth["devices"].values()}
         assert {(device.address, device.profile) for device in settings.devices.values()} == devices

@@ -97,11 +97,13 @@ class Nobody:
 async def search(
     wires: Wires, name: str, port: str, wanted: Wanted, profiles: Mapping[str, Profile], progress: Progress
 ) -> FoundBus | Nobody:
-    """Tries one speed and protocol after the other until somebody is understood.
+    """Tries one speed and protocol after the other until a board is recognised; where none is, the first
+    setting counts with which somebody was understood.
 
     Raises `PortBusy` where the port cannot be taken.
     """
     garbled = echo = False
+    strangers: FoundBus | None = None
     for plain in attempts(port, wanted):
         spoken = speakers(profiles, plain.protocol)
         if not spoken:
@@ -110,10 +112,12 @@ async def search(
         if echoes and not echo:
             echo = True  # it is the adapter's, at any speed
             found, echoes = await _tried(wires, name, plain, echo, wanted, spoken, progress)
-        if found.devices:
+        if any(device.profiles for device in found.devices):
             return found
+        if found.devices and strangers is None:
+            strangers = found
         garbled = garbled or bool(found.garbled)
-    return Nobody(port, garbled and not echo)
+    return Nobody(port, garbled and not echo) if strangers is None else strangers
 
 
 async def _tried(
@@ -185,7 +189,10 @@ async def _on(
     await look.over(first, doing)
     if look.clean:
         await look.over(rest, f"{doing}: the other addresses")
-    found = FoundBus(name, section, [], sorted(look.garbled))
+        # One reply may be lost on any wire; a board that is missed is a row of doors that nobody can open.
+        silent = [address for address in (*first, *rest) if address not in look.clean]
+        await look.over(silent, f"{doing}: once more those that said nothing")
+    found = FoundBus(name, section, [], sorted(set(look.garbled) - set(look.clean)))
     for address in sorted(look.clean):
         found.devices.append(await _device(place, address, spoken))
     if section.protocol != "modbus" and not any(device.profiles for device in found.devices):
