@@ -99,8 +99,11 @@ def _hashed_in(match: re.Match[str]) -> Hashed | None:
     return Hashed(log2_n, r, p, salt, digest) if good else None
 
 
-def read(path: Path) -> Mapping[str, Hashed]:
-    """The technicians of a file that nobody but us may read. Raises `TechniciansFault`."""
+def read(path: Path, *, ours: bool = True) -> Mapping[str, Hashed]:
+    """The technicians of a file that is `ours`, or root's, and that nobody else may read.
+
+    Raises `TechniciansFault`.
+    """
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
     except OSError as error:
@@ -109,6 +112,8 @@ def read(path: Path) -> Mapping[str, Hashed]:
         about = os.fstat(descriptor)
         if not stat.S_ISREG(about.st_mode):
             raise TechniciansFault(f"{KEY} is no file")
+        if ours and about.st_uid not in (0, os.geteuid()):
+            raise TechniciansFault(f"{KEY} is somebody else's")
         if about.st_mode & 0o077:
             raise TechniciansFault(f"{KEY} can be read by others (mode {stat.S_IMODE(about.st_mode):04o})")
         return parse(os.read(descriptor, LONGEST_FILE).decode())

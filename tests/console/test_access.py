@@ -296,6 +296,20 @@ async def test_a_file_that_is_no_good_lets_nobody_in(tmp_path: Path, text: str, 
     assert PIN not in said
 
 
+async def test_a_file_of_somebody_else_lets_nobody_in(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its owner could make himself a technician."""
+    file = technicians(tmp_path)
+    if os.geteuid() == 0:
+        os.chown(file, 4242, -1)
+    else:
+        monkeypatch.setattr(os, "geteuid", lambda: 4242)
+    said = await refusal(Access(technicians=Path(file)), request(PIN))
+    assert said is not None
+    assert "somebody else's" in said
+
+
 async def test_without_its_file_nobody_is_let_in(tmp_path: Path) -> None:
     guarded = Access(technicians=tmp_path / "none")
     assert "No such file" in str(await refusal(guarded, request(PIN)))
