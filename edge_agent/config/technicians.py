@@ -24,6 +24,8 @@ LOG2_N, R, P = 14, 8, 1
 """What a new line costs: 16 MiB and some 60 ms, on a small board a quarter of a second."""
 LEAST_LOG2_N, MOST_LOG2_N, MOST_R, MOST_P = 12, 17, 16, 4
 """What a line may ask for: more would hold up whoever comes next."""
+MOST_BYTES = 64 * 1024 * 1024
+"""Memory that a line may ask for: the service has 256 MB in all, and is killed beyond."""
 SALT_BYTES, HASH_BYTES = 16, 32
 SHORTEST_PIN, LONGEST_PIN = 6, 128
 LONGEST_FILE = 65_536
@@ -95,6 +97,7 @@ def _hashed_in(match: re.Match[str]) -> Hashed | None:
     except binascii.Error:
         return None
     cost = LEAST_LOG2_N <= log2_n <= MOST_LOG2_N and 1 <= r <= MOST_R and 1 <= p <= MOST_P
+    cost = cost and 128 * r << log2_n <= MOST_BYTES
     good = cost and len(digest) == HASH_BYTES and NAME.fullmatch(match["name"])
     return Hashed(log2_n, r, p, salt, digest) if good else None
 

@@ -285,6 +285,7 @@ async def test_many_at_once_are_judged_one_after_the_other(tmp_path: Path) -> No
         ("bob:123456\n", 0o600, "line 1 is no NAME:$scrypt$..."),
         (f"{LINE}\n{LINE}\n", 0o600, "line 2 names somebody a second time"),
         (LINE.replace("ln=14", "ln=30"), 0o600, "line 1 is no NAME:$scrypt$..."),
+        (LINE.replace("ln=14,r=8", "ln=17,r=16"), 0o600, "line 1 is no NAME:$scrypt$..."),  # 268 MB
         ("", 0o600, "no technician's name and PIN"),
     ],
 )
