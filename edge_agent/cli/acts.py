@@ -87,7 +87,7 @@ def _append(path: Path, name: str, made: str) -> None:
     """Adds the line; a new file is the service's own, if we may say so, and nobody else may read it."""
     try:
         new = not path.exists()
-        if not new and name in read(path):
+        if not new and name in read(path, ours=False):  # the service's, and we may be root
             raise _stop(f"{path}: {name} is in it already; take that line out first", REFUSED)
         descriptor = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)
         with os.fdopen(descriptor, "r+b") as file:

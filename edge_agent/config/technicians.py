@@ -24,6 +24,8 @@ LOG2_N, R, P = 14, 8, 1
 """What a new line costs: 16 MiB and some 60 ms, on a small board a quarter of a second."""
 LEAST_LOG2_N, MOST_LOG2_N, MOST_R, MOST_P = 12, 17, 16, 4
 """What a line may ask for: more would hold up whoever comes next."""
+MOST_BYTES = 64 * 1024 * 1024
+"""Memory that a line may ask for: the service has 256 MB in all, and is killed beyond."""
 SALT_BYTES, HASH_BYTES = 16, 32
 SHORTEST_PIN, LONGEST_PIN = 6, 128
 LONGEST_FILE = 65_536
@@ -95,12 +97,16 @@ def _hashed_in(match: re.Match[str]) -> Hashed | None:
     except binascii.Error:
         return None
     cost = LEAST_LOG2_N <= log2_n <= MOST_LOG2_N and 1 <= r <= MOST_R and 1 <= p <= MOST_P
+    cost = cost and 128 * r << log2_n <= MOST_BYTES
     good = cost and len(digest) == HASH_BYTES and NAME.fullmatch(match["name"])
     return Hashed(log2_n, r, p, salt, digest) if good else None
 
 
-def read(path: Path) -> Mapping[str, Hashed]:
-    """The technicians of a file that nobody but us may read. Raises `TechniciansFault`."""
+def read(path: Path, *, ours: bool = True) -> Mapping[str, Hashed]:
+    """The technicians of a file that is `ours`, or root's, and that nobody else may read.
+
+    Raises `TechniciansFault`.
+    """
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
     except OSError as error:
@@ -109,6 +115,8 @@ def read(path: Path) -> Mapping[str, Hashed]:
         about = os.fstat(descriptor)
         if not stat.S_ISREG(about.st_mode):
             raise TechniciansFault(f"{KEY} is no file")
+        if ours and about.st_uid not in (0, os.geteuid()):
+            raise TechniciansFault(f"{KEY} is somebody else's")
         if about.st_mode & 0o077:
             raise TechniciansFault(f"{KEY} can be read by others (mode {stat.S_IMODE(about.st_mode):04o})")
         return parse(os.read(descriptor, LONGEST_FILE).decode())

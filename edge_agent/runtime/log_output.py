@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import re
+import select
 import socket
 from collections.abc import Mapping
 from typing import Any, TextIO
@@ -19,6 +20,7 @@ JOURNAL = "/run/systemd/journal/socket"
 IDENTIFIER = "edge-agent"
 PRIORITIES = {"critical": 2, "error": 3, "exception": 3, "warning": 4, "info": 6, "debug": 7}
 """The levels of syslog(3)."""
+PATIENCE_S = 0.1
 LONGEST_VALUE = 16_384
 """Characters; what is longer is cut, so that no entry is too big for a datagram."""
 APART = ("event", "level", "timestamp", "exception")
@@ -69,27 +71,51 @@ def entry_of(event: Mapping[str, Any]) -> bytes:
 
 
 class JournalLogger:
-    """What structlog gives whole entries to. An entry that the journal does not take goes to the stream."""
+    """What structlog gives whole entries to. An entry that the journal does not take goes to the stream, and
+    where that takes nothing either, it is lost and counted: doors go before logs."""
 
     def __init__(self, journal: str, stream: TextIO) -> None:
         self._journal = journal
         self._stream = stream
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC)
-        # A journal that is behind is waited for a moment only: doors go before logs.
-        self._socket.settimeout(0.1)
+        self._behind = False
+        self._lost = 0
 
     def msg(self, event: dict[str, Any]) -> None:
         """Writes one entry, of whatever level."""
+        if self._sent(event):
+            lost, self._lost = self._lost, 0
+            if lost and not self._sent({"event": "log entries were lost", "level": "warning", "count": lost}):
+                self._lost = lost
+        elif _takes(self._stream):
+            print(_LINES(None, "", event), file=self._stream, flush=True)
+        else:
+            self._lost += 1
+
+    def _sent(self, event: dict[str, Any]) -> bool:
+        # A journal that is behind is waited for a moment, and not again before it has taken something.
+        self._socket.settimeout(0.0 if self._behind else PATIENCE_S)
         try:
             self._socket.sendto(entry_of(event), self._journal)
-        except OSError:
-            print(_LINES(None, "", event), file=self._stream, flush=True)
+        except OSError as error:
+            self._behind = self._behind or isinstance(error, TimeoutError)
+            return False
+        self._behind = False
+        return True
 
     def close(self) -> None:
         """Gives the socket back."""
         self._socket.close()
 
     debug = info = warning = error = critical = exception = msg
+
+
+def _takes(stream: TextIO) -> bool:
+    """Whether a stream takes something at once; of one that is no file that is believed."""
+    try:
+        return bool(select.select((), (stream,), (), 0)[1])
+    except (OSError, ValueError):
+        return True
 
 
 def _whole(_logger: Any, _method: str, event: Any) -> tuple[tuple[Any], dict[str, Any]]:

@@ -285,6 +285,7 @@ async def test_many_at_once_are_judged_one_after_the_other(tmp_path: Path) -> No
         ("bob:123456\n", 0o600, "line 1 is no NAME:$scrypt$..."),
         (f"{LINE}\n{LINE}\n", 0o600, "line 2 names somebody a second time"),
         (LINE.replace("ln=14", "ln=30"), 0o600, "line 1 is no NAME:$scrypt$..."),
+        (LINE.replace("ln=14,r=8", "ln=17,r=16"), 0o600, "line 1 is no NAME:$scrypt$..."),  # 268 MB
         ("", 0o600, "no technician's name and PIN"),
     ],
 )
@@ -294,6 +295,20 @@ async def test_a_file_that_is_no_good_lets_nobody_in(tmp_path: Path, text: str, 
     assert said is not None
     assert why in said
     assert PIN not in said
+
+
+async def test_a_file_of_somebody_else_lets_nobody_in(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its owner could make himself a technician."""
+    file = technicians(tmp_path)
+    if os.geteuid() == 0:
+        os.chown(file, 4242, -1)
+    else:
+        monkeypatch.setattr(os, "geteuid", lambda: 4242)
+    said = await refusal(Access(technicians=Path(file)), request(PIN))
+    assert said is not None
+    assert "somebody else's" in said
 
 
 async def test_without_its_file_nobody_is_let_in(tmp_path: Path) -> None:

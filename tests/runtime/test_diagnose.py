@@ -304,3 +304,15 @@ def test_one_at_a_time_and_a_caller_who_leaves_leaves_nothing_behind(tmp_path: P
             assert wrong.status_code == 400
 
     with_technician(tmp_path, test)
+
+
+def test_of_two_at_the_same_moment_one_says_that_it_found_out_nothing(tmp_path: Path) -> None:
+    async def test(site: Site) -> None:
+        assert site.plant.agent is not None
+        first, second = (site.plant.agent.diagnosis.run(doors=False, actor="") for _ in range(2))
+        assert "verdict" in await anext(first)
+        (row,) = [row async for row in second]
+        assert (row["verdict"], row["finding"]) == ("unknown", "another one runs already")
+        await first.aclose()
+
+    at_site(tmp_path, test)

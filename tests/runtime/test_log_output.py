@@ -8,15 +8,16 @@ import socket
 import struct
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import TextIO
 
 import pytest
 import structlog
 
-from edge_agent.runtime.log_output import LONGEST_VALUE, configure
+from edge_agent.runtime.log_output import LONGEST_VALUE, JournalLogger, configure
 
 
 def parsed(datagram: bytes) -> dict[str, str]:
@@ -123,6 +124,39 @@ def test_what_the_journal_does_not_take_goes_to_stderr(journal: Journal, tmp_pat
     with configured(journal.stream, journal.environment, tmp_path / "nobody"):
         structlog.get_logger().info("told", cell="A01")
     assert "event='told' cell='A01'" in journal.file.read_text()
+
+
+def test_a_journal_that_stands_still_holds_up_nobody_and_what_is_lost_is_told(tmp_path: Path) -> None:
+    path = tmp_path / "journal"
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as journal, ExitStack() as stack:
+        journal.bind(str(path))
+        journal.settimeout(5)
+        ours, theirs = (stack.enter_context(end) for end in socket.socketpair())
+        stream = stack.enter_context(ours.makefile("w", encoding="utf-8"))
+        stack.callback(theirs.close)  # before the stream, that nobody waits for it
+        logger = JournalLogger(str(path), stream)
+
+        def tells() -> None:
+            for _ in range(2500):  # more than both of them hold
+                logger.info({"event": "told", "level": "info", "detail": "x" * 1000})
+
+        thread = threading.Thread(target=tells, daemon=True)
+        thread.start()
+        thread.join(30)
+        assert not thread.is_alive()
+        theirs.setblocking(False)
+        assert b"event='told'" in theirs.recv(1 << 20)
+        journal.setblocking(False)
+        with suppress(BlockingIOError):
+            while True:
+                journal.recv(1 << 20)
+        journal.settimeout(5)
+        logger.info({"event": "again", "level": "info"})
+        assert parsed(journal.recv(1 << 20))["MESSAGE"] == "again"
+        lost = parsed(journal.recv(1 << 20))
+        assert lost["EDGE_EVENT"] == "log entries were lost"
+        assert int(lost["EDGE_COUNT"]) > 1000
+        logger.close()
 
 
 @pytest.mark.parametrize("found", [None, "1:2", "rubbish"])
