@@ -18,6 +18,7 @@ from edge_agent.errors import ConfigError, EdgeAgentError, StorageFault
 SWITCH_S = 0.001
 """A thread that computes gives way to the event loop after so long, not after Python's usual 5 ms."""
 RUN_HELP = "Run the daemon in the foreground."
+REWIRED_HELP = "wires of cells that are not empty were really moved: start all the same, and note them anew"
 
 
 def main() -> None:
@@ -25,7 +26,9 @@ def main() -> None:
     if sys.argv[1:2] == ["run"]:
         parser = argparse.ArgumentParser(prog="edge-agent run", description=RUN_HELP)
         parser.add_argument("--config", type=Path, required=True, metavar="FILE", help="the machine's file")
-        sys.exit(_daemon(parser.parse_args(sys.argv[2:]).config))
+        parser.add_argument("--rewired", action="store_true", help=REWIRED_HELP)
+        options = parser.parse_args(sys.argv[2:])
+        sys.exit(_daemon(options.config, rewired=options.rewired))
     try:
         from edge_agent.cli.commands import app
         from edge_agent.cli.init.search import Wires
@@ -48,7 +51,7 @@ def stay_lean() -> None:
     modules.setdefault("rich", None)
 
 
-def _daemon(config: Path) -> int:
+def _daemon(config: Path, *, rewired: bool) -> int:
     stay_lean()
     # Late, so that a wrong command line answers at once, and what is imported stays lean.
     import structlog
@@ -67,7 +70,7 @@ def _daemon(config: Path) -> int:
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, stop.set)
-        service = Service(config, settings, system_ports)
+        service = Service(config, settings, system_ports, rewired=rewired)
         loop.add_signal_handler(signal.SIGHUP, service.hang_up)
         await service.run(stop)
 

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 from edge_agent.config import CellSection, Settings
 from edge_agent.errors import Finding
 from edge_agent.model import CellStatus, Reservation
-from edge_agent.statemachine.state import LockerState
+from edge_agent.statemachine.state import Cell, LockerState
 
 RESTART = "stop the service, change it, and start it again"
+REWIRED = (
+    "its lock or its contact is on other wires than at the last start: a wrong door might open. Put the file "
+    "right, or if the wires were really moved, start once with --rewired"
+)
 
 
 def objections(before: Settings, after: Settings, state: LockerState) -> list[Finding]:
@@ -67,6 +72,38 @@ def _kept(
         if needed and getattr(becomes, use) is None:
             findings.append(Finding(f"{path}.{use}", f"{holds}, which needs it"))
     return findings
+
+
+def wires_of(settings: Settings) -> dict[str, str]:
+    """On which wires the lock and the contact of each cell are, by label, as the journal keeps it.
+
+    The port counts only where there are several: an adapter that was replaced has another name.
+    """
+    found = {}
+    for cell in settings.cells:
+        places = []
+        for use in ("lock", "door"):
+            reference = getattr(cell, use)
+            device = settings.devices[reference.device]
+            port = settings.buses[device.bus].port if len(settings.buses) > 1 else ""
+            places.append([use, port, device.profile, device.address, reference.channel])
+        found[cell.label] = json.dumps(places)
+    return found
+
+
+def rewired(kept: dict[str, str], now: dict[str, str], state: LockerState) -> list[Finding]:
+    """The cells that hold something, or may, and are on other wires than at the last start (`kept`)."""
+    return [
+        Finding(f"cells.{label}", f"{_holds(cell)}, and {REWIRED} ({kept[label]} before, {now[label]} now)")
+        for label, cell in state.cells.items()
+        if (cell.reservation_id is not None or cell.status is not CellStatus.IDLE)
+        and label in kept
+        and kept[label] != now[label]
+    ]
+
+
+def _holds(cell: Cell) -> str:
+    return f"is {cell.status}" if cell.reservation_id is None else f"holds reservation {cell.reservation_id}"
 
 
 def _wires(settings: Settings, cell: CellSection, use: str) -> tuple[Any, ...]:

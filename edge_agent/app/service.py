@@ -45,8 +45,11 @@ class Loaded:
 class Service:
     """Runs agents with the configuration in a file until it is told to stop."""
 
-    def __init__(self, file: Path, settings: Settings, ports: Callable[[Settings], Ports]) -> None:
-        """`settings`: what stands in the file."""
+    def __init__(
+        self, file: Path, settings: Settings, ports: Callable[[Settings], Ports], *, rewired: bool = False
+    ) -> None:
+        """`settings`: what stands in the file. `rewired`: see `Ports.rewired`."""
+        self._rewired = rewired
         self._file = file
         self._first = settings
         self._ports_of = ports
@@ -78,7 +81,7 @@ class Service:
             stopped.cancel()
 
     def _build(self, settings: Settings) -> None:
-        self._ports = replace(self._ports_of(settings), service=self)
+        self._ports = replace(self._ports_of(settings), service=self, rewired=self._rewired)
         self._agent = Agent(settings, self._ports)
 
     async def _try_agent(self, stopped: asyncio.Task[bool], before: Loaded) -> None:

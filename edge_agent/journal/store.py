@@ -353,6 +353,18 @@ class JournalStore:
             query = "SELECT sequence, body FROM outbox WHERE sequence >= ? ORDER BY sequence LIMIT ?"
             return list(self._reader.execute(query, (from_sequence, limit)))
 
+    def wires(self) -> dict[str, str]:
+        """On which wires each cell was at the last start, by its label."""
+        with _as_storage_fault():
+            return dict(self._reader.execute("SELECT cell, place FROM wires"))
+
+    def keep_wires(self, wires: dict[str, str]) -> None:
+        """Takes the place of what was kept before; for a start, when nobody writes yet."""
+        with _as_storage_fault(), self._writer:
+            self._writer.execute("BEGIN")
+            self._writer.execute("DELETE FROM wires")
+            self._writer.executemany("INSERT INTO wires VALUES (?, ?)", wires.items())
+
     def sent_through(self) -> int:
         """The broker is known to have every event up to this sequence."""
         with _as_storage_fault():

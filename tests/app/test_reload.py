@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import tomllib
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 import tomli_w
 
+from edge_agent.app import Agent, system_ports
 from edge_agent.app.reload import objections
 from edge_agent.config import Settings, load_settings
 from edge_agent.config.changes import changes
+from edge_agent.errors import ConfigError
+from edge_agent.runtime.writer import ThreadWriter
 from tests.support.machines import CONFIG
 from tests.support.site import PARCEL, Site, at_site
 
@@ -193,5 +197,60 @@ def test_a_cell_that_was_not_looked_into_keeps_its_wires(tmp_path: Path) -> None
             assert [f.path for f in objections(before, after, agent.loop.state)] == [f"cells.A01.{use}"]
         await agent.desk.clear("A01")
         assert objections(before, after, agent.loop.state) == []
+
+    at_site(tmp_path, run)
+
+
+async def stopped_with_a_parcel(site: Site) -> None:
+    await site.reserve(1, packaging=PARCEL | {"cooling_required": True})
+    await site.call("dropoff", "res_1")
+    await site.plant.stop()
+
+
+def started_with(site: Site, settings: Settings, *, rewired: bool = False) -> Agent:
+    """An agent built anew on the site's journal."""
+    journal = site.plant.settings.path(site.plant.settings.paths.journal)
+    paths = settings.paths.model_copy(update={"journal": str(journal)})
+    moved = settings.model_copy(update={"paths": paths})
+    moved._profiles.update(settings._profiles)
+    return Agent(moved, replace(system_ports(moved), writer=ThreadWriter, rewired=rewired))
+
+
+MOVED = ("its lock on", "its board", "its contact")
+
+
+@pytest.mark.parametrize("name", [name for name in HARMFUL if name.startswith(MOVED)])
+def test_a_start_with_other_wires_under_a_parcel_is_refused(tmp_path: Path, name: str) -> None:
+    """As after a crash, with a file in place that a reload has refused."""
+
+    async def run(site: Site) -> None:
+        await stopped_with_a_parcel(site)
+        document = demo()
+        HARMFUL[name][0](document)
+        harmful = loaded(tmp_path, document)
+        for _ in range(2):  # it is not forgotten by having been refused
+            with pytest.raises(ConfigError, match=r"cells\.B03: holds reservation res_1, and its lock"):
+                started_with(site, harmful)
+        started_with(site, loaded(tmp_path, demo())).close()
+        started_with(site, harmful, rewired=True).close()
+        started_with(site, harmful).close()  # from then on these are its wires
+        with pytest.raises(ConfigError):
+            started_with(site, loaded(tmp_path, demo()))
+        site.plant.start()
+
+    with pytest.raises(ConfigError):  # the plant's own agent has the wires of before
+        at_site(tmp_path, run)
+
+
+@pytest.mark.parametrize("name", [name for name in HARMLESS if "cell" in name or "name" in name])
+def test_a_start_may_change_the_wires_of_empty_cells(tmp_path: Path, name: str) -> None:
+    async def run(site: Site) -> None:
+        await stopped_with_a_parcel(site)
+        document = demo()
+        HARMLESS[name](document)
+        started_with(site, loaded(tmp_path, document)).close()
+        document["buses"]["main"]["port"] = "/dev/another-adapter"  # the only one: it has another name now
+        started_with(site, loaded(tmp_path, document)).close()
+        site.plant.start()
 
     at_site(tmp_path, run)

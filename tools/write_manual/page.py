@@ -55,9 +55,10 @@ def _lines() -> Iterator[str]:
     yield ".PP"
     yield from _prose("Every command has `--help`, and those that show something `--json` for scripts.")
     yield ".SH COMMANDS"
-    yield r".SS run \-\-config FILE"
+    yield r".SS run \-\-config FILE [\-\-rewired]"
     yield "Run the daemon in the foreground. SIGTERM ends it cleanly; SIGHUP makes it take a new"
-    yield "configuration."
+    yield r"configuration. \-\-rewired: wires of cells that are not empty were really moved since the last"
+    yield "start; without it such a start is refused."
     named = [name for commands in COMMANDS.values() for name in commands]
     for name in [*named, *(name for name in root.commands if name not in named)]:
         yield from _command(name, root.commands[name])
