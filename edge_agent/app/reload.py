@@ -7,8 +7,8 @@ from typing import Any
 
 from edge_agent.config import CellSection, Settings
 from edge_agent.errors import Finding
-from edge_agent.model import CellStatus, Reservation
-from edge_agent.statemachine.state import Cell, LockerState
+from edge_agent.model import Cell, CellStatus, Reservation
+from edge_agent.statemachine.state import LockerState
 
 RESTART = "stop the service, change it, and start it again"
 REWIRED = (
