@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Every test, in three parts side by side: whole processes; the cloud's two ends and the scenarios, which mostly wait
-# as well; and the rest, which computes. Usage: tests.sh PYTHON. All parts are always run to their end; what they wrote comes part by part.
+# Every test, in three parts side by side: whole processes; the cloud's two ends and machines that run; and the
+# rest. Usage: tests.sh PYTHON. All parts are always run to their end; what they wrote comes part by part.
 set -uo pipefail
 python=$1
 logs=$(mktemp -d)
@@ -17,8 +17,9 @@ finish() {
 trap finish EXIT
 trap 'exit 130' INT TERM
 part system tests/system
-part cloud tests/cloud tests/gateway tests/scenarios
-"$python" -m pytest --ignore=tests/system --ignore=tests/cloud --ignore=tests/gateway --ignore=tests/scenarios
+part cloud tests/cloud tests/gateway tests/scenarios tests/simulation tests/runtime
+"$python" -m pytest --ignore=tests/system --ignore=tests/cloud --ignore=tests/gateway --ignore=tests/scenarios \
+    --ignore=tests/simulation --ignore=tests/runtime
 code=$?
 for pid in "${pids[@]}"; do
     wait "$pid" || { ended=$?; code=$((code > ended ? code : ended)); }
