@@ -45,7 +45,8 @@ def reload(socket: Socket = DEFAULT_SOCKET, as_json: AsJson = False) -> None:
         problems.print(told, style="red", highlight=False, markup=False)
         raise typer.Exit(REFUSED)
     if changes and not as_json:
-        console.print(f"{len(changes)} changes are in use", highlight=False)
+        what = "1 change is" if len(changes) == 1 else f"{len(changes)} changes are"
+        console.print(f"{what} in use", highlight=False)
 
 
 def _table(changes: list[dict[str, Any]]) -> Table:
