@@ -8,7 +8,15 @@ import pytest
 
 from edge_agent.errors import Code
 from edge_agent.model import Alarm, CellStatus, Door, Purpose, ReservationStatus, Source, UnlockOutcome
-from edge_agent.statemachine.inputs import DoorRead, DoorsSeen, OpenCell, PulseDone, Weighed
+from edge_agent.statemachine.inputs import (
+    BlockCell,
+    DoorRead,
+    DoorsSeen,
+    OpenCell,
+    PulseDone,
+    UnblockCell,
+    Weighed,
+)
 from edge_agent.statemachine.outputs import Fact, FactKind, PulseLock
 from edge_agent.statemachine.state import Layout
 from edge_agent.statemachine.turn import Step
@@ -223,3 +231,12 @@ def test_a_cell_that_is_being_opened_by_hand_is_given_to_nobody() -> None:
     core = Core()
     core.feed(by_hand(core, "A01"))
     assert core.reserve().cell == "A02"
+
+
+def test_each_act_is_told_under_its_technician_s_name_and_without_one_under_none() -> None:
+    for actor in ("maria", ""):
+        core = Core()
+        core.feed(BlockCell(core.key(), "A01", "hinge", Source.MACHINE, actor=actor))
+        core.feed(UnblockCell(core.key(), "A01", Source.MACHINE, actor=actor))
+        told = [fact.actor for fact in core.facts if fact.kind is FactKind.CELL_STATUS_CHANGED]
+        assert told == [actor or None] * 2
