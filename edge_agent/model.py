@@ -132,6 +132,10 @@ class Alarm(StrEnum):
     TEMPERATURE_OUT_OF_RANGE = "TEMPERATURE_OUT_OF_RANGE"
     LINK_REFUSED = "LINK_REFUSED"
     """The link to the cloud is not made: our credentials or the broker's are no good."""
+    JOURNAL_LOST = "JOURNAL_LOST"
+    """The journal does not hold what this machine did before: nothing is granted until `restore`."""
+    DEVICE_FAULT = "DEVICE_FAULT"
+    """A whole board does not work: several of its locks failed, or its contacts changed at once."""
 
 
 CELL_ALARMS = frozenset(

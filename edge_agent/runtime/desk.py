@@ -388,7 +388,9 @@ class Desk:
         Whatever does not open says only "not valid"; why it did not is logged.
         """
         key = self._local_key()
-        answer = await self._submit_local(key, EnterCode(key, text, self._ids.unique("unl")))
+        answer = await self._submit_local(
+            key, EnterCode(key, text, self._ids.unique("unl"), self._clock.now().boottime_ns)
+        )
         if answer.refusal is None:
             return answer
         log.info("entry at the kiosk refused", reason=answer.refusal.message)

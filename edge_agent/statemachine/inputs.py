@@ -56,6 +56,8 @@ class EnterCode:
     request_key: str
     text: str = field(repr=False)
     unlock_id: str
+    entered_ns: int | None = None
+    """CLOCK_BOOTTIME at which it was made at the kiosk; None: now."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,13 +164,15 @@ class DoorRead:
 class PulseDone:
     """A pulse was given and the door watched. `door` is what stood at the end of the watching.
 
-    `given` is False for a pulse that came too late and was therefore never sent.
+    `given` is False for a pulse that came too late and was therefore never sent. `acknowledged` is False if
+    the board acknowledges pulses and did not acknowledge this one: the lock may not have been energised.
     """
 
     unlock_id: str
     attempt: int
     door: Door
     given: bool = True
+    acknowledged: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -176,6 +180,17 @@ class DoorsSeen:
     """Doors whose reading differs from the last one told, or that are read for the first time."""
 
     doors: Mapping[str, Door]
+
+
+@dataclass(frozen=True, slots=True)
+class ClosingSettled:
+    """Every reading of a door for 600 ms was closed, after it had been seen open.
+
+    `since_ns` is CLOCK_BOOTTIME of the first of these readings; what the closing concludes is dated there.
+    """
+
+    cell: str
+    since_ns: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -244,6 +259,15 @@ Command = (
     | Tare
 )
 Observation = (
-    DoorRead | PulseDone | DoorsSeen | Weighed | TemperatureSeen | DeviceHealth | Condition | Boot | Tick
+    DoorRead
+    | PulseDone
+    | DoorsSeen
+    | ClosingSettled
+    | Weighed
+    | TemperatureSeen
+    | DeviceHealth
+    | Condition
+    | Boot
+    | Tick
 )
 Input = Command | Observation

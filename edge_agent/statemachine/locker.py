@@ -35,6 +35,7 @@ from edge_agent.statemachine.inputs import (
     Boot,
     Cancel,
     Clear,
+    ClosingSettled,
     Condition,
     DeviceHealth,
     DoorRead,
@@ -94,6 +95,8 @@ def step(state: LockerState, layout: Layout, given: Input, now: Instant) -> Step
                 unlocking.pulse_lapsed(turn, given.unlock_id, given.attempt)
         case DoorsSeen():
             _doors_seen(turn, given)
+        case ClosingSettled():
+            pass  # a closing concludes at once so far
         case Weighed():
             _weighed(turn, given)
         case TemperatureSeen():
@@ -249,7 +252,7 @@ def _enter_code(turn: Turn, given: EnterCode) -> None:
         purpose=purpose,
         source=Source.MACHINE,
         stage="waiting",
-        expires_ns=turn.now.boottime_ns + ENTRY_LIFE_NS,
+        expires_ns=_entered_ns(turn, given) + ENTRY_LIFE_NS,
         request_key=given.request_key,
     )
     try:
@@ -259,6 +262,10 @@ def _enter_code(turn: Turn, given: EnterCode) -> None:
         turn.answer(given.request_key, refusal=access.not_valid())
         return
     guessing.note_success(turn, way)
+
+
+def _entered_ns(turn: Turn, given: EnterCode) -> int:
+    return turn.now.boottime_ns if given.entered_ns is None else given.entered_ns
 
 
 ENTRY_LIFE_NS = 30 * 10**9

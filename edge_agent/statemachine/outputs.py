@@ -22,10 +22,14 @@ from edge_agent.model import (
 
 @dataclass(frozen=True, slots=True)
 class ReadDoor:
-    """Read this door anew, with a request sent after this effect; the result comes back as `DoorRead`."""
+    """Read this door anew, with a request sent after this effect; the result comes back as `DoorRead`.
+
+    A reading that fails is tried again until `expires_ns` (CLOCK_BOOTTIME; None: no limit of the sender's).
+    """
 
     unlock_id: str
     cell: str
+    expires_ns: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

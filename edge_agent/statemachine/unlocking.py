@@ -74,7 +74,7 @@ def promote(turn: Turn) -> None:
             continue
         label = ticket.cell if reservation is None else reservation.cell
         ticket = turn.change_ticket(ticket, stage="reading", cell=label)
-        turn.effects.append(ReadDoor(ticket.unlock_id, label))
+        turn.effects.append(ReadDoor(ticket.unlock_id, label, ticket.expires_ns))
 
 
 def _judge(turn: Turn, ticket: Ticket) -> Reservation | None:
@@ -329,7 +329,7 @@ def _move_on(turn: Turn, ticket: Ticket, reservation: Reservation, outcome: Unlo
         moves=ticket.moves + 1,
     )
     turn.put("tickets", again.unlock_id, again)
-    turn.effects.append(ReadDoor(again.unlock_id, again.cell))
+    turn.effects.append(ReadDoor(again.unlock_id, again.cell, again.expires_ns))
     return True
 
 

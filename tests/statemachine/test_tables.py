@@ -28,6 +28,7 @@ from edge_agent.statemachine.inputs import (
     BlockCell,
     Boot,
     Clear,
+    ClosingSettled,
     Command,
     Condition,
     DeviceHealth,
@@ -170,8 +171,8 @@ def test_every_wish_in_every_situation(situation: Situation, wish: Trigger) -> N
     before = core.state.cells[LABEL]
     done = core.feed(given)
     if wish in PURPOSES:
-        unlock_id = given.unlock_id if isinstance(given, OpenFor) else ""
-        assert done.effects == (ReadDoor(unlock_id, LABEL),)
+        assert isinstance(given, OpenFor)
+        assert done.effects == (ReadDoor(given.unlock_id, LABEL, given.expires_ns),)
         assert not done.facts
         assert phase_of(core, reservation) is situation.phase
         assert [answer.accepted is not None for answer in done.answers] == [True] * (
@@ -251,6 +252,7 @@ def inputs(core: Core, reservation: Reservation) -> list[Input]:
         found += [DoorRead(unlock_id, door) for unlock_id in ids]
         for unlock_id, attempt, given in product(ids, (0, 1, 2), (True, False)):
             found += [PulseDone(unlock_id, attempt, door, given)]
+    found += [ClosingSettled(label, core.now.boottime_ns) for label in (LABEL, "C01")]
     found += [Weighed(label, mass_g) for label in (LABEL, "C01") for mass_g in (None, 0, 900)]
     found += [TemperatureSeen(label, degrees) for label in (LABEL, "C01") for degrees in (None, -3.5, 20.0)]
     outside = (Alarm.BUS_DOWN, Alarm.STORAGE_FAULT, Alarm.COMMAND_REJECTED, Alarm.LINK_REFUSED)
