@@ -104,12 +104,27 @@ class PortLost(BusFault):
     """The serial port is gone or could not be opened."""
 
 
+ACKNOWLEDGE = 5
+SERVER_DEVICE_BUSY = 6
+"""Modbus exception codes of a device that works and has no time (application protocol 1.1b3, section 7)."""
+
+
 @dataclass(eq=False)
 class DeviceFault(EdgeAgentError):
     """The device answered with a Modbus exception (Modbus application protocol 1.1b3, section 7)."""
 
     device: str
     exception_code: int
+
+    @property
+    def accepted(self) -> bool:
+        """Exception 05: the device has taken the request and needs time for it."""
+        return self.exception_code == ACKNOWLEDGE
+
+    @property
+    def busy(self) -> bool:
+        """Exception 05 or 06: the device is alive and may be asked again soon."""
+        return self.exception_code in (ACKNOWLEDGE, SERVER_DEVICE_BUSY)
 
     def __str__(self) -> str:
         return f"{self.device}: Modbus exception {self.exception_code}"

@@ -225,7 +225,8 @@ class Agent:
         self.link.on_refusal = self._link_refused
         self._silent = [a.place for a in state.alarms.values() if a.alarm is Alarm.DEVICE_SILENT]
         places = self.field.door_places()
-        self.doors = Doors(self.field.door_boards, places, self.loop.submit, self._silent)
+        boottime = functools.partial(_boottime_ns, ports.clock)
+        self.doors = Doors(self.field.door_boards, places, self.loop.submit, self._silent, boottime)
         self.field.watch_those_who_speak(self.doors)
         self.buses = BusService(self.field.bus_places(), self.doors, self.field.door_places(), ports.clock)
         self._weighing = Weighing(layout.weighed, self.loop.submit)
@@ -470,6 +471,10 @@ class Agent:
     def _console(self) -> ConsolePort:
         access, service = self._ports.access, self._ports.service
         return ConsolePort(self.desk, self.report, self.buses, access, service, self.diagnosis)
+
+
+def _boottime_ns(clock: Clock) -> int:
+    return clock.now().boottime_ns
 
 
 async def _fails_with(buses: list[asyncio.Task[None]]) -> None:

@@ -292,7 +292,7 @@ class BusOwner:
             values = [] if reply is None else self._codec.parse(job.question, reply)
         except DeviceFault as fault:
             record.exceptions += 1
-            record.failures = 0
+            record.failures = record.unanswered = 0
             self.counters.exceptions += 1
             self._give(job, fault)
         except PortLost as fault:
@@ -305,7 +305,7 @@ class BusOwner:
         else:
             if reply is not None:
                 record.replies += 1
-                record.failures = 0
+                record.failures = record.unanswered = 0
                 self.counters.replies += 1
             if job.priority is Priority.COMMAND and repeatable(job.question.request):
                 self._held_until_s = loop.time() + COMMAND_FOLLOWS_S
@@ -318,11 +318,13 @@ class BusOwner:
         record.last_fault_s = asyncio.get_running_loop().time()
         if isinstance(fault, BusTimeout):
             record.timeouts += 1
+            record.unanswered += 1
             self.counters.timeouts += 1
             self._owe(job, record)
             self._give(job, fault)
             return
         record.bad_replies += 1
+        record.unanswered = 0
         self.counters.bad_replies += 1
         self._give(job, fault)
         await self._drain()

@@ -14,7 +14,7 @@ from typing import Literal
 from edge_agent.drivers.requests import Question, repeatable
 
 DEAD_AFTER = 3
-"""Failures in a row after which a device counts as dead: it is asked, but nobody waits for it."""
+"""Timeouts in a row after which a device counts as dead: it is asked, but nobody waits for it."""
 DOUBT_S = 2.0
 """How long after a fault single readings of a device are not believed."""
 BOUNDS_MS = (2, 3, 5, 7, 10, 15, 20, 30, 50, 70, 100, 150, 200, 300, 500, 1000, 2000)
@@ -89,6 +89,8 @@ class DeviceRecord:
     rests_until_s: float = 0.0
     failures: int = 0
     """In a row."""
+    unanswered: int = 0
+    """Timeouts in a row. A damaged reply ends the row: something was there to answer."""
     last_fault_s: float = float("-inf")
     requests: int = 0
     replies: int = 0
@@ -103,7 +105,7 @@ class DeviceRecord:
     @property
     def dead(self) -> bool:
         """Whether it counts as dead."""
-        return self.failures >= DEAD_AFTER
+        return self.unanswered >= DEAD_AFTER
 
     def forget_barred(self, now_s: float) -> None:
         """Drops what is owed for so long that it will not come."""

@@ -1,8 +1,9 @@
 """What the doors show: readings of the boards made into doors, told to the loop when they change.
 
-An opening is believed at once, a closing when two readings `DEBOUNCE_S` apart agree (a contact bounces, and
-a bounce must not conclude a drop-off). For a while after any fault of a board every change there needs more
-readings from separate requests: a reply that came too late cannot be told from a true one.
+An opening is believed at once, a closing when two readings `DEBOUNCE_S` apart agree; what a closing concludes
+waits longer (`Closings`). For a while after any fault of a board every change there needs more readings from
+separate requests: a reply that came too late cannot be told from a true one. Damaged frames and a board that
+has no time delay a reading; they make no board silent.
 """
 
 from __future__ import annotations
@@ -15,13 +16,24 @@ from edge_agent.drivers.bus import Priority
 from edge_agent.drivers.interfaces import DoorBoard
 from edge_agent.errors import BusFault, DeviceFault, NotSent
 from edge_agent.model import Door
+from edge_agent.runtime.closings import Closings
 from edge_agent.statemachine.inputs import DeviceHealth, DoorsSeen, Input
 
 DEBOUNCE_S = 0.05
 LOOKS = 3
-"""How often a fresh reading is tried: one damaged frame is no silent board."""
+"""How often a fresh reading of a silent board is tried."""
+LOOK_AGAIN_S, LOOK_AGAIN_AT_LEAST_S = 0.02, 0.1
+"""Pause before the next look when one failed; it doubles, so that a dead board leaves the wire to others."""
+PATIENCE_S = 10.0
+"""How long a fresh reading is tried where nobody says for how long."""
 SILENT_AFTER = 3
-"""Failed readings in a row after which a board counts as silent."""
+SILENT_S = 1.0
+"""A board is silent after so many failed readings in a row, if they last so long: noise alone never does
+that."""
+PULSE_EXCUSE_S = 1.0
+"""A board may keep silent while it pulses a lock, and for so long afterwards."""
+BUSY_LIMIT_S = 30.0
+"""A board that answers nothing but "busy" for so long is no use: it counts as silent from then on."""
 EXPECT_S = 2.0
 """How long a board is worth watching after something is expected of it."""
 
@@ -40,8 +52,11 @@ class _Board:
     board: DoorBoard
     labels: list[str]
     failures: int = 0
+    failing_since_s: float | None = None
+    busy_since_s: float | None = None
     silent: bool = False
     expected_until_s: float = 0.0
+    excused_until_s: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,8 +77,10 @@ class Doors:
         places: Mapping[str, DoorPlace],
         submit: Callable[[Input], None],
         silent: Container[str] = (),
+        now_ns: Callable[[], int] | None = None,
     ) -> None:
-        """`silent`: boards that were told to be so before the start."""
+        """`silent`: boards that were told to be so before the start. `now_ns` reads CLOCK_BOOTTIME (None: the
+        loop's clock)."""
         self._places = places
         self._submit = submit
         self._boards = {
@@ -76,6 +93,7 @@ class Doors:
         }
         self._told: dict[str, Door] = dict.fromkeys(places, Door.UNKNOWN)
         self._candidates: dict[str, _Candidate] = {}
+        self._closings = Closings(places, submit, now_ns or _loop_ns)
         self.lookers: list[Callable[[Mapping[str, Door]], None]] = []
         """Get every reading of a board as it is, believed or not."""
 
@@ -92,11 +110,23 @@ class Doors:
         """Something is about to happen at a board: a lock there was pulsed, or it has spoken unasked."""
         self._boards[board].expected_until_s = asyncio.get_running_loop().time() + EXPECT_S
 
+    def pulsed(self, board: str, pulse_s: float) -> None:
+        """A lock of the board is energised for `pulse_s` from now; some boards answer nothing meanwhile."""
+        self.expect(board)
+        until_s = asyncio.get_running_loop().time() + pulse_s + PULSE_EXCUSE_S
+        self._boards[board].excused_until_s = max(until_s, self._boards[board].excused_until_s)
+
     def worth_watching(self, board: str) -> bool:
         """Whether a door of the board stands open, may be changing, or is expected to."""
         entry = self._boards[board]
-        return asyncio.get_running_loop().time() < entry.expected_until_s or any(
-            self._told[label] is Door.OPEN or label in self._candidates for label in entry.labels
+        return asyncio.get_running_loop().time() < entry.expected_until_s or self.uneven(board)
+
+    def uneven(self, board: str) -> bool:
+        """Whether a door of the board stands open or has not settled: readings at even intervals could all
+        meet the closed moments of a chattering contact."""
+        return any(
+            self._told[label] is Door.OPEN or label in self._candidates or self._closings.settling(label)
+            for label in self._boards[board].labels
         )
 
     def believed(self, label: str) -> Door:
@@ -113,39 +143,55 @@ class Doors:
             levels = await entry.board.read_levels(priority)
         except NotSent:
             raise  # the board was not asked
-        except (BusFault, DeviceFault):
-            self._failed(board)
+        except (BusFault, DeviceFault) as fault:
+            self._failed(board, busy=isinstance(fault, DeviceFault) and fault.busy)
             raise
         seen = {label: self._door(label, levels) for label in entry.labels}
         self._answered(board)
         self._tell(board, seen)
+        self._closings.read(seen, self._told, asyncio.get_running_loop().time())
         for looker in tuple(self.lookers):
             looker(seen)
         return seen
 
-    async def look_closely(self, label: str, priority: Priority) -> Door:
-        """A door's fresh reading; where readings are in doubt, several that agree, else UNKNOWN.
+    async def look_closely(self, label: str, priority: Priority, until_s: float | None = None) -> Door:
+        """A door's fresh reading; where readings are in doubt, several that agree. Tried until `until_s`
+        (loop time; None: for `PATIENCE_S`), then UNKNOWN; of a board that is silent a few times only.
 
         A door that is told open and now reads closed is looked at until that is believed or read otherwise:
         what follows must not take what was told before for what a pulse did.
         """
-        board = self._places[label].board
-        for _ in range(LOOKS):
-            try:
-                return await self._settled(label, board, priority)
-            except (BusFault, DeviceFault):
-                continue
-        return Door.UNKNOWN
+        if until_s is None:
+            until_s = asyncio.get_running_loop().time() + PATIENCE_S
+        try:
+            async with asyncio.timeout_at(until_s):
+                return await self._settled(label, self._places[label].board, priority)
+        except TimeoutError:
+            return Door.UNKNOWN
 
     async def _settled(self, label: str, board: str, priority: Priority) -> Door:
-        door = (await self.look(board, priority))[label]
-        for _ in range(self._boards[board].board.readings_needed() - 1):
-            if (await self.look(board, priority))[label] is not door:
-                return Door.UNKNOWN
-        while door is Door.CLOSED and self._told[label] is Door.OPEN:
+        door, agreeing, failures = Door.UNKNOWN, 0, 0
+        pause_s = LOOK_AGAIN_S
+        while failures < LOOKS or not self._boards[board].silent:
+            try:
+                seen = (await self.look(board, priority))[label]
+            except (BusFault, DeviceFault):
+                failures += 1
+                await asyncio.sleep(pause_s)
+                pause_s = min(2 * pause_s, LOOK_AGAIN_AT_LEAST_S)
+                continue
+            failures, pause_s = 0, LOOK_AGAIN_S
+            door, agreeing = seen, agreeing + 1 if seen is door else 1
+            if agreeing < self._boards[board].board.readings_needed():
+                continue
+            if door is Door.OPEN or self._told[label] is not Door.OPEN:
+                return door
             await asyncio.sleep(DEBOUNCE_S)
-            door = (await self.look(board, priority))[label]
-        return door
+        return Door.UNKNOWN
+
+    def readings_needed(self, label: str) -> int:
+        """How many readings of a door must agree just now before they are believed."""
+        return self._boards[self._places[label].board].board.readings_needed()
 
     def forget(self, label: str) -> None:
         """What was told of a door counts no longer: its next believed reading is told again."""
@@ -204,21 +250,39 @@ class Doors:
             self._told.update(changed)
             for label in changed:
                 self._candidates.pop(label, None)
+            self._closings.unknown(label for label, door in changed.items() if door is Door.OPEN)
             self._submit(DoorsSeen(changed))
 
-    def _failed(self, board: str) -> None:
-        entry = self._boards[board]
+    def _failed(self, board: str, *, busy: bool) -> None:
+        """No reading came. `busy`: the board said that it has no time."""
+        entry, now_s = self._boards[board], asyncio.get_running_loop().time()
+        if busy:
+            entry.busy_since_s = now_s if entry.busy_since_s is None else entry.busy_since_s
+            if now_s - entry.busy_since_s < BUSY_LIMIT_S:
+                entry.failures, entry.failing_since_s = 0, None
+                return
+        if now_s < entry.excused_until_s:
+            return
         entry.failures += 1
-        if entry.failures >= SILENT_AFTER and not entry.silent:
+        if entry.failing_since_s is None:
+            entry.failing_since_s = now_s
+        lasting = now_s - entry.failing_since_s >= SILENT_S
+        if entry.failures >= SILENT_AFTER and lasting and not entry.silent:
             entry.silent = True
             for label in entry.labels:
                 self._told[label] = Door.UNKNOWN
                 self._candidates.pop(label, None)
+            self._closings.unknown(entry.labels)
             self._submit(DeviceHealth(board, False, tuple(entry.labels)))
 
     def _answered(self, board: str) -> None:
         entry = self._boards[board]
         entry.failures = 0
+        entry.failing_since_s = entry.busy_since_s = None
         if entry.silent:
             entry.silent = False
             self._submit(DeviceHealth(board, True, tuple(entry.labels)))
+
+
+def _loop_ns() -> int:
+    return round(asyncio.get_running_loop().time() * 1e9)

@@ -13,7 +13,7 @@ from edge_agent.errors import BusFault, DeviceFault, NotSent
 from edge_agent.model import Door
 from edge_agent.runtime.climate_outputs import ClimateOutputs
 from edge_agent.runtime.clock import Clock
-from edge_agent.runtime.doors import Doors
+from edge_agent.runtime.doors import LOOK_AGAIN_AT_LEAST_S, LOOK_AGAIN_S, PATIENCE_S, Doors
 from edge_agent.runtime.weighing import Weighing
 from edge_agent.statemachine.inputs import DoorRead, Input, PulseDone
 from edge_agent.statemachine.outputs import Effect, PulseLock, ReadDoor, SetClimate, Weigh
@@ -24,8 +24,11 @@ PULSE_PATIENCE_S = 5.0
 """How long a pulse may wait for the wire."""
 ROOM_LOOK_S = 0.01
 """How often a pulse that has to wait looks whether there is room for it."""
-AFTER_FAULT_S = 0.02
-"""Pause before the next look when one failed, so that a lost port is not asked in a busy loop."""
+ANSWER_S = 0.5
+"""A watch ends so long before its command expires: whoever waits gets an answer in time."""
+UNACKNOWLEDGED_S = 0.2
+"""A pulse whose acknowledgement is lost was most likely not given: its door is watched until the solenoid is
+off and for so long afterwards, then the next pulse may come."""
 
 
 class Executor:
@@ -60,7 +63,8 @@ class Executor:
         """One effect, to its end."""
         match effect:
             case ReadDoor():
-                door = await self._doors.look_closely(effect.cell, Priority.COMMAND)
+                until_s = self._until_s(effect.expires_ns)
+                door = await self._doors.look_closely(effect.cell, Priority.COMMAND, until_s)
                 self._submit(DoorRead(effect.unlock_id, door))
             case PulseLock():
                 await self._pulse(effect)
@@ -70,7 +74,8 @@ class Executor:
                 self._climate.set(effect)
 
     async def _pulse(self, effect: PulseLock) -> None:
-        """Pulses once and watches the door. A lost acknowledgement changes nothing: the door tells.
+        """Pulses once and watches the door; the pulse is never sent again. A lost acknowledgement is told,
+        and the door decides.
 
         Disk or bus may have taken their time since the wish was judged: a pulse that is late is not given.
         """
@@ -79,6 +84,8 @@ class Executor:
         if effect.expires_ns is not None:
             left_s = (effect.expires_ns - self._clock.now().boottime_ns) / 1e9
             patience_s = min(patience_s, left_s)
+        board, acknowledged = self._doors.board_of(effect.cell), True
+        self._doors.pulsed(board, self._pulse_s)
         try:
             await self._locks[effect.cell].pulse(asyncio.get_running_loop().time() + patience_s)
         except NotSent as fault:
@@ -88,13 +95,22 @@ class Executor:
             return
         except (BusFault, DeviceFault) as fault:
             log.warning("pulse not acknowledged", cell=effect.cell, fault=str(fault))
+            acknowledged = isinstance(fault, DeviceFault) and (fault.accepted or not fault.busy)
         self._ends_s[effect.cell] = asyncio.get_running_loop().time() + self._pulse_s
-        self._doors.expect(self._doors.board_of(effect.cell))
-        door = await self._watch(effect.cell)
+        self._doors.pulsed(board, self._pulse_s)
+        watch_s = self._watch_s
+        if not acknowledged:
+            watch_s = min(watch_s, self._pulse_s + UNACKNOWLEDGED_S)
+        door = await self._watch(effect.cell, watch_s, self._until_s(effect.expires_ns))
         log.info(
-            "pulse", unlock_id=effect.unlock_id, cell=effect.cell, attempt=effect.attempt, door=str(door)
+            "pulse",
+            unlock_id=effect.unlock_id,
+            cell=effect.cell,
+            attempt=effect.attempt,
+            door=str(door),
+            acknowledged=acknowledged,
         )
-        self._submit(PulseDone(effect.unlock_id, effect.attempt, door))
+        self._submit(PulseDone(effect.unlock_id, effect.attempt, door, acknowledged=acknowledged))
         if door is Door.UNKNOWN:
             self._doors.forget(effect.cell)  # so that the next reading is told, and decides
 
@@ -113,17 +129,36 @@ class Executor:
                 return
             await asyncio.sleep(ROOM_LOOK_S)
 
-    async def _watch(self, cell: str) -> Door:
-        """Reads the door as fast as the wire allows until it is believed open or the time is up."""
+    def _until_s(self, expires_ns: int | None) -> float:
+        """Until when (loop time) a door is watched for a command that expires then."""
+        now_s = asyncio.get_running_loop().time()
+        if expires_ns is None:
+            return now_s + PATIENCE_S
+        left_s = (expires_ns - self._clock.now().boottime_ns) / 1e9
+        return now_s + max(0.0, left_s - min(ANSWER_S, left_s / 2))
+
+    async def _watch(self, cell: str, watch_s: float, until_s: float) -> Door:
+        """Reads the door as fast as the wire allows until it is believed open, or is believed closed once
+        `watch_s` are over. Where it cannot be read that goes on until `until_s`; only then it is UNKNOWN."""
         loop = asyncio.get_running_loop()
-        end_s = loop.time() + self._watch_s
+        end_s = loop.time() + watch_s
         board = self._doors.board_of(cell)
-        while loop.time() < end_s:
-            try:
-                seen = await self._doors.look(board, Priority.WATCH)
-            except (BusFault, DeviceFault):
-                await asyncio.sleep(AFTER_FAULT_S)
-                continue
-            if seen[cell] is Door.OPEN and self._doors.believed(cell) is Door.OPEN:
-                return Door.OPEN
-        return await self._doors.look_closely(cell, Priority.WATCH)
+        closed, pause_s = 0, LOOK_AGAIN_S
+        try:
+            async with asyncio.timeout_at(max(until_s, end_s)):
+                while True:
+                    try:
+                        seen = (await self._doors.look(board, Priority.WATCH))[cell]
+                    except (BusFault, DeviceFault):
+                        await asyncio.sleep(pause_s)
+                        pause_s = min(2 * pause_s, LOOK_AGAIN_AT_LEAST_S)
+                        continue
+                    pause_s = LOOK_AGAIN_S
+                    believed = self._doors.believed(cell)
+                    if seen is Door.OPEN and believed is Door.OPEN:
+                        return Door.OPEN
+                    closed = closed + 1 if seen is Door.CLOSED and loop.time() >= end_s else 0
+                    if closed >= self._doors.readings_needed(cell) and believed is not Door.OPEN:
+                        return Door.CLOSED
+        except TimeoutError:
+            return Door.UNKNOWN

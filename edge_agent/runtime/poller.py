@@ -6,18 +6,21 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Container, Mapping, Sequence
 from dataclasses import dataclass, field
+from random import Random
 
 from edge_agent.drivers.bus import Priority
 from edge_agent.drivers.interfaces import Scale, Thermometer, Weight
 from edge_agent.errors import BusFault, DeviceFault, NotSent, PortLost
-from edge_agent.runtime.doors import SILENT_AFTER, Doors
+from edge_agent.runtime.doors import BUSY_LIMIT_S, SILENT_AFTER, Doors
 from edge_agent.runtime.temperatures import Temperatures
 from edge_agent.runtime.weighing import Weighing
 from edge_agent.statemachine.inputs import DeviceHealth, Input
 
 DOORS_PER_SLOW_READING = 3
-WATCHED_IN_A_ROW = 2
-"""So many readings of boards worth watching, then one of another."""
+WATCHED_IN_A_ROW = (1, 2, 3)
+"""So many readings of boards worth watching, then one of another; drawn each time, two on average."""
+UNEVEN_S = 0.004
+"""A board with an open door is left alone for up to so long between two readings, drawn each time."""
 RESTING_S = 0.02
 """When a device that rests after a fault is thought of again."""
 SCALE_BEAT_S = 2.0
@@ -26,6 +29,10 @@ AWAITED_BEAT_S = 0.2
 THERMOMETER_BEAT_S = 2.0
 SILENT_RETRY_S = 1.0
 """How often a device that does not answer is asked."""
+SLOW_RETRY_S = 0.3
+SLOW_SILENT_S = 2.0
+"""A scale or thermometer that failed is asked again after `SLOW_RETRY_S`; it is silent once that has gone on
+for `SLOW_SILENT_S`."""
 IDLE_S = 0.02
 """Pause when nothing can be asked."""
 
@@ -53,6 +60,8 @@ class SlowDevice:
         self.lost = lost
         self.beat_s = beat_s
         self.failures = 0
+        self.failing_since_s = 0.0
+        self.silent = False
         self.due_s = 0.0
 
 
@@ -108,10 +117,11 @@ class Poller:
         slow: Sequence[SlowDevice],
         submit: Callable[[Input], None],
         silent: Container[str] = (),
+        random: Random | None = None,
     ) -> None:
+        """`silent`: devices that were told to be so before the start. `random` makes readings uneven."""
         for device in slow:
-            if device.name in silent:
-                device.failures = SILENT_AFTER
+            device.silent = device.name in silent
         self._doors = doors
         self._boards = list(boards)
         """In the order of their turns: who was read goes to the end."""
@@ -120,6 +130,8 @@ class Poller:
         self._ask_after_s = dict.fromkeys(boards, 0.0)
         self._doors_in_a_row = 0
         self._watched_in_a_row = 0
+        self._random = random or Random("uneven readings")
+        self._watched_at_most = max(WATCHED_IN_A_ROW)
         self.turns = 0
         """Of the loop in `run`; a proof of life."""
 
@@ -136,17 +148,23 @@ class Poller:
                 self._doors_in_a_row += 1
                 await self._read_board(board)
             else:
-                await asyncio.sleep(IDLE_S)
+                await asyncio.sleep(self._idle_s(now_s))
+
+    def _idle_s(self, now_s: float) -> float:
+        """How long nothing can be asked, as far as is known."""
+        times_s = [*self._ask_after_s.values(), *(device.due_s for device in self._slow)]
+        return min([IDLE_S, *(at_s - now_s for at_s in times_s if at_s > now_s)])
 
     def _next_board(self, now_s: float) -> str | None:
         """The board whose turn it is; None if none can be asked."""
         ready = [board for board in self._boards if self._ask_after_s[board] <= now_s]
         watched = [board for board in ready if self._doors.worth_watching(board)]
         others = [board for board in ready if board not in watched]
-        if watched and (self._watched_in_a_row < WATCHED_IN_A_ROW or not others):
+        if watched and (self._watched_in_a_row < self._watched_at_most or not others):
             self._watched_in_a_row += 1
             return watched[0]
         self._watched_in_a_row = 0
+        self._watched_at_most = self._random.choice(WATCHED_IN_A_ROW)
         return others[0] if others else None
 
     async def _read_board(self, board: str) -> None:
@@ -159,6 +177,10 @@ class Poller:
             self._ask_after_s[board] = now_s + RESTING_S  # asking costs the wire nothing
         except (BusFault, DeviceFault):
             self._ask_after_s[board] = now_s + (SILENT_RETRY_S if self._doors.silent(board) else RESTING_S)
+        else:
+            if self._doors.uneven(board):
+                pause_s = self._random.uniform(0.0, UNEVEN_S)
+                self._ask_after_s[board] = asyncio.get_running_loop().time() + pause_s
 
     def _next_slow(self, now_s: float) -> SlowDevice | None:
         """The scale or thermometer whose time came first; None if none has come."""
@@ -172,18 +194,26 @@ class Poller:
         except NotSent:
             device.due_s = now_s + RESTING_S
         except PortLost:
-            self._slow_failed(device, now_s + RESTING_S)
-        except (BusFault, DeviceFault):
-            self._slow_failed(device, now_s + SILENT_RETRY_S)
+            self._slow_failed(device, now_s, RESTING_S, SLOW_SILENT_S)
+        except DeviceFault as fault:
+            self._slow_failed(device, now_s, SLOW_RETRY_S, BUSY_LIMIT_S if fault.busy else SLOW_SILENT_S)
+        except BusFault:
+            self._slow_failed(device, now_s, SLOW_RETRY_S, SLOW_SILENT_S)
         else:
             device.due_s = now_s + device.beat_s()
-            if device.failures >= SILENT_AFTER:
-                self._submit(DeviceHealth(device.name, True, ()))
             device.failures = 0
+            if device.silent:
+                device.silent = False
+                self._submit(DeviceHealth(device.name, True, ()))
 
-    def _slow_failed(self, device: SlowDevice, due_s: float) -> None:
+    def _slow_failed(self, device: SlowDevice, now_s: float, again_s: float, patience_s: float) -> None:
+        """It is asked again after `again_s`, and is silent when it has failed for `patience_s`."""
+        if not device.failures:
+            device.failing_since_s = now_s
         device.failures += 1
-        device.due_s = due_s
-        if device.failures == SILENT_AFTER:
+        device.due_s = now_s + (max(again_s, SILENT_RETRY_S) if device.silent else again_s)
+        lasting = now_s - device.failing_since_s >= patience_s
+        if device.failures >= SILENT_AFTER and lasting and not device.silent:
+            device.silent = True
             device.lost()
             self._submit(DeviceHealth(device.name, False, ()))

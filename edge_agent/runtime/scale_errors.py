@@ -13,7 +13,9 @@ def hearing_errors(scale: SlowDevice, label: str, values: FieldValues, weighing:
     async def read() -> None:
         try:
             await scale.read()
-        except DeviceFault:
+        except DeviceFault as fault:
+            if fault.busy:
+                raise  # it has no time: asked again soon
             values.weights[label] = None
             weighing.error(label)
 

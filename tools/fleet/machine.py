@@ -19,6 +19,7 @@ from edge_agent.protocol.api import rfc3339
 from edge_agent.protocol.events import Online
 from edge_agent.protocol.topics import Topics
 from edge_agent.runtime.climate_outputs import ClimateOutputs
+from edge_agent.runtime.closings import SETTLE_S
 from edge_agent.runtime.desk import Desk
 from edge_agent.runtime.doors import DEBOUNCE_S, DoorPlace, Doors
 from edge_agent.runtime.executor import Executor
@@ -31,6 +32,8 @@ from edge_agent.statemachine.outputs import Effect
 from tools.fleet.cabinet import Cabinet, CabinetLock
 
 VERSION = "fleet"
+LOOKS = 2 + round(SETTLE_S / DEBOUNCE_S)
+"""So many readings after a change show a closing settled."""
 
 
 def settings_of(settings: Settings, machine_id: str, folder: Path, mqtt_port: int) -> Settings:
@@ -128,10 +131,11 @@ class LightMachine:
             await self.desk.unblock(label)
 
     async def _look(self) -> None:
-        """What polling would see of a contact that has changed."""
+        """What polling would see of a contact that has changed, until a closing has settled."""
         await self._doors.look("cabinet", Priority.POLL)
-        await asyncio.sleep(DEBOUNCE_S)
-        await self._doors.look("cabinet", Priority.POLL)
+        for _ in range(LOOKS):
+            await asyncio.sleep(DEBOUNCE_S)
+            await self._doors.look("cabinet", Priority.POLL)
 
     def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
         self._group.create_task(work)
