@@ -106,6 +106,10 @@ class Doors:
         """Whether a board has ceased to answer."""
         return self._boards[board].silent
 
+    def failures(self, board: str) -> int:
+        """How many readings of a board failed in a row; busy answers do not count."""
+        return self._boards[board].failures
+
     def expect(self, board: str) -> None:
         """Something is about to happen at a board: a lock there was pulsed, or it has spoken unasked."""
         self._boards[board].expected_until_s = asyncio.get_running_loop().time() + EXPECT_S

@@ -23,6 +23,9 @@ UNEVEN_S = 0.004
 """A board with an open door is left alone for up to so long between two readings, drawn each time."""
 RESTING_S = 0.02
 """When a device that rests after a fault is thought of again."""
+FAILING_S = 0.4
+"""A board that fails again and again is asked after a pause that doubles up to this: a late reply then meets
+a silent line, and is known for what it is."""
 SCALE_BEAT_S = 2.0
 AWAITED_BEAT_S = 0.2
 """How often a scale is read whose settled weight is waited for."""
@@ -176,11 +179,18 @@ class Poller:
         except (NotSent, PortLost):
             self._ask_after_s[board] = now_s + RESTING_S  # asking costs the wire nothing
         except (BusFault, DeviceFault):
-            self._ask_after_s[board] = now_s + (SILENT_RETRY_S if self._doors.silent(board) else RESTING_S)
+            self._ask_after_s[board] = asyncio.get_running_loop().time() + self._pause_s(board)
         else:
             if self._doors.uneven(board):
                 pause_s = self._random.uniform(0.0, UNEVEN_S)
                 self._ask_after_s[board] = asyncio.get_running_loop().time() + pause_s
+
+    def _pause_s(self, board: str) -> float:
+        """How long a board that failed is left alone."""
+        if self._doors.silent(board):
+            return SILENT_RETRY_S
+        doubled = min(10, max(0, self._doors.failures(board) - 1))
+        return min(RESTING_S * float(2**doubled), FAILING_S)
 
     def _next_slow(self, now_s: float) -> SlowDevice | None:
         """The scale or thermometer whose time came first; None if none has come."""
