@@ -14,6 +14,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import IntEnum
 
@@ -41,6 +42,14 @@ class FieldViolation:
     description: str
 
 
+@dataclass(frozen=True, slots=True)
+class ErrorInfo:
+    """Why a wish failed, for programs: a reason in capitals and what it is about (google.rpc.ErrorInfo)."""
+
+    reason: str
+    metadata: Mapping[str, str]
+
+
 class EdgeAgentError(Exception):
     """Base of everything this package raises on purpose."""
 
@@ -52,6 +61,7 @@ class Refusal(EdgeAgentError):
     code: Code
     message: str
     violations: tuple[FieldViolation, ...] = field(default=())
+    info: ErrorInfo | None = None
 
     def __str__(self) -> str:
         return f"{self.message} (code {int(self.code)})"

@@ -76,6 +76,15 @@ BY_HAND = frozenset({Purpose.TECHNICIAN, Purpose.SELF_TEST})
 """Purposes of a technician's own: they are about a cell, and no reservation's."""
 
 
+class Verdict(StrEnum):
+    """What a technician says of a cell in doubt (`edge-agent resolve`)."""
+
+    DROPPED_OFF = "dropped-off"
+    PICKED_UP = "picked-up"
+    STILL_INSIDE = "still-inside"
+    EMPTY = "empty"
+
+
 class Source(StrEnum):
     """Who caused something: a call to the API or somebody at the kiosk."""
 
@@ -107,6 +116,14 @@ class CellCause(StrEnum):
     BLOCKED = "BLOCKED"
     UNBLOCKED = "UNBLOCKED"
     CLEARED = "CLEARED"
+    OPENED = "OPENED"
+    """It was opened while nobody held it: somebody has to look into it."""
+    PROVEN_EMPTY = "PROVEN_EMPTY"
+    """Its scale shows that nothing was left in it when it was opened."""
+    RESOLVED = "RESOLVED"
+    """A technician said what is in it."""
+    BOARD = "BOARD"
+    """Its fault was its board's, and stands there now."""
     TARED = "TARED"
     """What its scale shows was taken as nothing."""
 
@@ -238,6 +255,10 @@ class Reservation:
     """No clock tells when its grace began: it may end some day, but opens no door."""
     recovered: bool = False
     """The drop-off was concluded at a start, from a door that was journaled open and is now closed."""
+    held: bool = False
+    """A technician said that the parcel is still inside: its cell is not freed before `clear`."""
+    codes_opened: tuple[Purpose, ...] = ()
+    """Which of its two codes have opened the door by a pulse."""
 
 
 TicketStage = Literal["waiting", "reading", "pulsing", "unresolved"]
@@ -262,8 +283,14 @@ class Ticket:
     expires_ns: int | None
     """CLOCK_BOOTTIME after which the wish never acts; None: no limit. A ticket never outlives the process."""
     attempt: int = 0
+    counted: int = 0
+    """How many of its pulses count towards a jam: acknowledged ones where the board acknowledges."""
+    doubtful: bool = False
+    """The door read open before the pulse although this machine did not open it: the outcome is UNKNOWN."""
     stopped: bool = False
     """Another door moved than this one: no further pulse."""
+    wrong: tuple[str, ...] = ()
+    """The labels of the cells whose doors opened at its pulses."""
     request_key: str | None = None
     """The request to answer with the outcome (an open-door: to name in the event); None when nobody waits."""
     reason: str = ""
@@ -303,11 +330,37 @@ class Cell:
     """The board of this cell's door answered the last time it was asked."""
     unread: bool = False
     """The door has not been read since the start: nobody saw what happened to it before."""
+    settled: bool = False
+    """It is closed, and every reading for 600 ms was; see `ClosingSettled`."""
+    closing_unseen: bool = False
+    """It was closed while nobody watched: at a start, or while its board was silent."""
+    opened_by_unlock: bool = False
+    """This machine opened the door (journaled), and it has not settled closed since."""
+    unexplained: Instant | None = None
+    """When it opened without a cause that is known; judged when it has been open for 200 ms."""
+    doubt: str | None = None
+    """Why its contact is in doubt; None: it is believed."""
+    quiet_from_ns: int | None = None
+    """CLOCK_BOOTTIME of its last pulse or closing: changes of the contact shortly after are bounces."""
+    changes_ns: tuple[int, ...] = ()
+    """CLOCK_BOOTTIME of the last changes of the contact that are no bounces."""
     opened_since_allocation: bool = False
+    unlocked_since_allocation: bool = False
+    """A lock's pulse has opened it since, or may have."""
     suspect: bool = False
     """An unlock of unknown outcome happened: look into the cell before it is allocated anew."""
     blocked: Block | None = None
     faulty: str | None = None
+    inspect_unless_empty: bool = False
+    """It was opened where nobody knows by whom: it awaits inspection, unless a scale shows it empty."""
+    last_outcome: UnlockOutcome | None = None
+    """Of its last unlock, if that was NO_MOVEMENT or UNKNOWN and nobody has resolved it since."""
+    failing: bool = False
+    """Its lock did not move, and no lock of the same board has opened since."""
+    board_down: bool = False
+    """DEVICE_FAULT stands for the board of its lock or of its contact."""
+    opened_rightly: bool = False
+    """A technician's `open` has moved this door since WRONG_DOOR was raised."""
     unlocks: int = 0
     """How often this lock was pulsed in its life: the measure of wear."""
     usual_open_us: int | None = None

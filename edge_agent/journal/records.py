@@ -8,7 +8,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from edge_agent.errors import StorageFault
 from edge_agent.model import Cell, Instant, Reservation, Ticket
-from edge_agent.statemachine.state import Climate, Guesses, Pulses, StandingAlarm
+from edge_agent.statemachine.state import Climate, Guesses, Pulses, StandingAlarm, UnconfirmedUnlock
 
 RESERVATION: TypeAdapter[Reservation] = TypeAdapter(Reservation)
 
@@ -20,6 +20,7 @@ ENTITIES: dict[str, TypeAdapter[Any]] = {
     "pulses": TypeAdapter(Pulses),
     "guesses": TypeAdapter(Guesses),
     "climate": TypeAdapter(Climate),
+    "unconfirmed": TypeAdapter(UnconfirmedUnlock),
 }
 """The maps of the state that lie in the table `entity`, by the name of their field; the others hold
 reservations."""

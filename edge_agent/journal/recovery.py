@@ -41,6 +41,7 @@ def restore(loaded: Loaded, layout: Layout, now: Instant) -> LockerState:
         resting_codes=resting,
         pulses=dict(loaded.entities["pulses"]),
         guesses=dict(loaded.entities["guesses"]),
+        unconfirmed={k: u for k, u in loaded.entities["unconfirmed"].items() if k in cells},
         climate={
             label: climate
             for label, climate in loaded.entities["climate"].items()

@@ -253,9 +253,13 @@ def _plain(message: str) -> str:
 
 
 def rpc_status(refusal: Refusal) -> dict[str, Any]:
-    """A refusal as the API's rpcStatus; field findings in the shape of google.rpc.BadRequest."""
+    """A refusal as the API's rpcStatus; field findings in the shape of google.rpc.BadRequest, what a failed
+    wish is about in that of google.rpc.ErrorInfo."""
     details: list[dict[str, Any]] = []
     if refusal.violations:
         found = [{"field": v.field, "description": v.description} for v in refusal.violations]
         details = [{"@type": "type.googleapis.com/google.rpc.BadRequest", "field_violations": found}]
+    if refusal.info is not None:
+        info = {"reason": refusal.info.reason, "domain": "locker", "metadata": dict(refusal.info.metadata)}
+        details.append({"@type": "type.googleapis.com/google.rpc.ErrorInfo", **info})
     return {"code": int(refusal.code), "message": refusal.message, "details": details}

@@ -47,11 +47,16 @@ def bring_over(turn: Turn) -> None:
         changes = _changes(climate, ("switched", "good", "gap_from", "gap_to"), now)
         if changes:
             turn.put("climate", label, amend(climate, **changes))
+    for label, waits in tuple(turn.unconfirmed.items()):
+        changes = _changes(waits, ("since", "closed"), now)
+        if changes:
+            turn.put("unconfirmed", label, amend(waits, **changes))
     for way, guesses in tuple(turn.guesses.items()):
         changes = _changes(guesses, ("resting_since", "last"), now)
         recent = tuple(brought_over(at, now) for at in guesses.recent)
-        if changes or recent != guesses.recent:
-            turn.put("guesses", way, amend(guesses, recent=recent, **changes))
+        wrong = tuple(brought_over(at, now) for at in guesses.wrong)
+        if changes or recent != guesses.recent or wrong != guesses.wrong:
+            turn.put("guesses", way, amend(guesses, recent=recent, wrong=wrong, **changes))
 
 
 def _bring_over_reservation(turn: Turn, reservation: Reservation) -> None:

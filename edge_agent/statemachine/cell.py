@@ -18,6 +18,7 @@ from edge_agent.model import (
     Severity,
     Source,
 )
+from edge_agent.statemachine import board_faults, contact
 from edge_agent.statemachine.amend import amend
 from edge_agent.statemachine.outputs import FactKind, Weigh
 from edge_agent.statemachine.transitions import (
@@ -41,13 +42,15 @@ IDLE, CLOSED = CellStatus.IDLE, Door.CLOSED  # an enum's member is slow to look 
 
 
 def allocatable(cell: Cell) -> bool:
-    """Free, in order, and its door seen closed by a board that answers."""
+    """Free, in order, and its door seen closed by a contact and a board that are believed."""
     return (
         cell.status is IDLE
         and cell.blocked is None
         and cell.faulty is None
         and cell.answering
         and cell.door is CLOSED
+        and cell.doubt is None
+        and not cell.board_down
     )
 
 
@@ -57,12 +60,22 @@ def holds(guard: CellGuard, turn: Turn, cell: Cell) -> bool:
         case CellGuard.ALLOCATABLE:
             return allocatable(cell) and turn.at_work(cell.label) is None
         case CellGuard.KNOWN_EMPTY:
-            return not cell.suspect and (not cell.opened_since_allocation or cell.empty is True)
+            return _known_empty(cell)
+        case CellGuard.UNTOUCHED:
+            return _known_empty(cell) and cell.faulty is None and cell.doubt is None
         case CellGuard.UNDOUBTED:
-            return not cell.suspect and cell.empty is not False
+            proven = cell.empty is True or not cell.inspect_unless_empty
+            return not cell.suspect and cell.empty is not False and proven
+        case CellGuard.ONLY_OPENED:
+            return cell.inspect_unless_empty
         case CellGuard.SOMETHING_TO_CLEAR:
             forced = f"{Alarm.DOOR_FORCED}/{cell.label}" in turn.alarms
-            return cell.faulty is not None or forced or cell.worn
+            doubted = cell.doubt is not None and cell.door is Door.CLOSED
+            return cell.faulty is not None or forced or cell.worn or doubted
+
+
+def _known_empty(cell: Cell) -> bool:
+    return not cell.suspect and (not cell.opened_since_allocation or cell.empty is True)
 
 
 def move(turn: Turn, label: str, trigger: CellTrigger, **changes: Any) -> Cell:
@@ -87,34 +100,62 @@ def doubt(turn: Turn, label: str) -> None:
     before = turn.cells[label]
     cell = move(turn, label, CellTrigger.DOUBTED)
     if cell.reservation_id is not None:
-        turn.change_cell(label, opened_since_allocation=True, suspect=True)
+        turn.change_cell(label, opened_since_allocation=True, unlocked_since_allocation=True, suspect=True)
     elif cell.status is not before.status:
         turn.tell_cell(label, CellCause.DOUBT)
 
 
-def see_door(turn: Turn, label: str, door: Door) -> None:
-    """A door was read by a board that answers."""
+def inspect_opened(turn: Turn, label: str) -> None:
+    """A free cell was opened by somebody who may have put something into it."""
+    before = turn.cells[label].status
+    cell = move(turn, label, CellTrigger.OPENED)
+    if cell.status is not before:
+        turn.change_cell(label, inspect_unless_empty=True)
+        turn.tell_cell(label, CellCause.OPENED)
+
+
+def weighed_empty(turn: Turn, label: str) -> None:
+    """The scale of a closed cell shows it empty: that ends an inspection which only an opening asked for."""
+    before = turn.cells[label]
+    if before.status is CellStatus.AWAITING_INSPECTION and before.inspect_unless_empty and before.settled:
+        move(turn, label, CellTrigger.PROVEN_EMPTY, inspect_unless_empty=False)
+        turn.tell_cell(label, CellCause.PROVEN_EMPTY)
+
+
+def see_door(turn: Turn, label: str, door: Door, *, unwatched: bool = False) -> None:
+    """A door was read by a board that answers. `unwatched`: nobody saw how it became as it is."""
     cell = turn.cells[label]
     if cell.door is not door:
-        opened = cell.opened_since_allocation or (door is Door.OPEN and cell.reservation_id is not None)
+        closed = door is Door.CLOSED
+        opened = cell.opened_since_allocation or (not closed and cell.reservation_id is not None)
         turn.change_cell(
             label,
             door=door,
             door_since=turn.now,
             answering=True,
             unread=False,
+            settled=False,
+            closing_unseen=closed and unwatched,
+            unexplained=None if closed else cell.unexplained,
             opened_since_allocation=opened,
             mass_g=None,
             empty=None,
         )
-        if door is Door.CLOSED and label in turn.layout.weighed:
+        if cell.door is not Door.UNKNOWN and not unwatched:
+            contact.changed(turn, cell, door)
+        if closed and label in turn.layout.weighed:
             turn.effects.append(Weigh(label))
-        if door is Door.CLOSED:
+        if closed:
             turn.clear_alarm(Alarm.DOOR_AJAR, label, cell=label)
         elif label in turn.pulses and turn.pulses[label].unspent:
             turn.put("pulses", label, amend(turn.pulses[label], unspent=0))
     elif not cell.answering or cell.unread:
         turn.change_cell(label, answering=True, unread=False)
+
+
+def settle_closed(turn: Turn, label: str) -> None:
+    """The door is settled closed: its opening, by this machine or not, is over."""
+    turn.change_cell(label, settled=True, opened_by_unlock=False, closing_unseen=False)
 
 
 def _flag(cell: Cell, flag: Flag, trigger: FlagTrigger) -> bool:
@@ -160,8 +201,11 @@ def request_maintenance(
 
 
 def lock_works(turn: Turn, label: str) -> None:
-    """The lock opened: a jam is over. Any other fault stays until somebody looked."""
+    """A pulse opened a door that read closed before: the contact is believed, a jam and a fault of its board
+    are over. Any other fault stays until somebody looked."""
     cell = turn.cells[label]
+    contact.end_doubt(turn, label)
+    board_faults.works(turn, label)
     turn.clear_alarm(Alarm.LOCK_JAMMED, label, cell=label)
     if f"{Alarm.WRONG_DOOR}/{label}" in turn.alarms:
         return
@@ -209,9 +253,17 @@ def clear(turn: Turn, label: str, source: Source, *, freed: bool = False, actor:
     cell = find(turn, label)
     if f"{Alarm.DOOR_FORCED}/{label}" in turn.alarms and cell.door is not Door.CLOSED:
         raise Refusal(Code.NOT_ALLOWED, f"the door of cell {label} was forced and is not closed")
+    if f"{Alarm.WRONG_DOOR}/{label}" in turn.alarms and not cell.opened_rightly:
+        why = f"open cell {label} first: no `open` has moved its own door since the wrong door opened"
+        raise Refusal(Code.NOT_ALLOWED, why)
     moved = cell if freed and cell.status is CellStatus.IDLE else move(turn, label, CellTrigger.CLEARED)
     if not _flag(moved, Flag.FAULTY, FlagTrigger.CLEARED):
         turn.change_cell(label, faulty=None, worn=False)
+    turn.change_cell(
+        label, inspect_unless_empty=False, last_outcome=None, failing=False, opened_rightly=False
+    )
+    if cell.door is Door.CLOSED:
+        contact.end_doubt(turn, label)
     turn.tell_cell(label, CellCause.CLEARED, source=source, actor=actor)
     for alarm in FAULT_ALARMS:
         turn.clear_alarm(alarm, label, cell=label)

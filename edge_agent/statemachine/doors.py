@@ -1,7 +1,9 @@
-"""Doors that do what nobody asked for: forced open, opened by another lock's pulse, left ajar.
+"""Doors that do what nobody asked for: opened without a cause, opened by another lock's pulse, left ajar.
 
-None of this moves a reservation. A door that opens while another cell's lock is being pulsed may be the wrong
-one: then no further pulse is given for that wish, and both cells are out of allocation until somebody looked.
+None of this moves a reservation. An opening without a cause is judged when it has lasted: it may be a glitch
+of the contact. It is this lock's own, late; another lock's (WRONG_DOOR); a fault of the whole board; or
+somebody's who forced the door, which looks the same as a broken wire (DOOR_FORCED, and the contact is in
+doubt).
 """
 
 from __future__ import annotations
@@ -9,30 +11,50 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from edge_agent.model import Alarm, Cell, Door, Instant
+from edge_agent.statemachine import board_faults, contact, outcome, wrong_door
 from edge_agent.statemachine import cell as cells
-from edge_agent.statemachine import unlocking
 from edge_agent.statemachine.state import LockerState
 from edge_agent.statemachine.turn import Turn
 
 FORCED_FORGOTTEN_NS = 10 * 60 * 10**9
-"""A forced door's alarm clears when the door has been closed so long."""
+"""The alarm of a forced door is cleared when the door has been closed for this time."""
 OPEN = Door.OPEN
 
 
 def opened_unasked(turn: Turn, label: str) -> None:
     """A door has opened that no ticket is at work on."""
-    if unlocking.opened_late(turn, label):
+    if label in turn.hand_checked or outcome.opened_late(turn, label):
         return
-    suspects = [t for t in turn.tickets.values() if t.stage == "pulsing" and t.cell != label]
-    if not suspects:
-        turn.raise_alarm(Alarm.DOOR_FORCED, label, "opened without a pulse", cell=label)
+    turn.change_cell(label, unexplained=turn.now)
+
+
+def _judge(turn: Turn, label: str, since: Instant) -> None:
+    """An opening without a cause has lasted: says what it was."""
+    turn.change_cell(label, unexplained=None)
+    if outcome.opened_late(turn, label):
         return
-    for ticket in suspects:
-        turn.change_ticket(ticket, stopped=True)
-        why = f"door {label} opened while the lock of {ticket.cell} was pulsed"
-        for faulty in (ticket.cell, label):
-            maintenance_id = unlocking.maintenance_id(ticket, faulty)
-            cells.mark_faulty(turn, faulty, why, Alarm.WRONG_DOOR, maintenance_id)
+    pulsed = wrong_door.suspects(turn, label, since)
+    if pulsed:
+        wrong_door.found(turn, label, pulsed)
+        return
+    board = turn.layout.contact_boards.get(label)
+    mates = [
+        other
+        for other, place in turn.cells.items()
+        if place.unexplained == since and board is not None and turn.layout.contact_boards.get(other) == board
+    ]
+    if board is not None and mates:
+        for mate in mates:
+            turn.change_cell(mate, unexplained=None)
+        board_faults.contacts_opened(turn, board, [label, *mates])
+        return
+    _forced(turn, label)
+
+
+def _forced(turn: Turn, label: str) -> None:
+    turn.raise_alarm(Alarm.DOOR_FORCED, label, "opened without a pulse", cell=label)
+    contact.doubt(turn, label, contact.FORCED)
+    cells.inspect_opened(turn, label)
 
 
 def begin_anew(turn: Turn) -> None:
@@ -43,7 +65,12 @@ def begin_anew(turn: Turn) -> None:
 
 
 def what_is_due(turn: Turn) -> None:
-    """Raises and clears what depends on how long a door has been as it is."""
+    """Judges openings that have lasted; raises and clears what depends on how long a door has been as
+    it is."""
+    for label, place in tuple(turn.cells.items()):
+        since = turn.cells[label].unexplained if place.unexplained is not None else None
+        if since is not None and _lasted_left_ns(since, turn.now) <= 0:
+            _judge(turn, label, since)
     for label, alarm, left_ns in tuple(_pending(turn, turn.now, turn.layout.door_ajar_ns)):
         if left_ns > 0:
             continue
@@ -55,7 +82,14 @@ def what_is_due(turn: Turn) -> None:
 
 def left_ns(state: LockerState, now: Instant, door_ajar_ns: int) -> list[int]:
     """How long until `what_is_due` would do something, for each door that is waited for."""
-    return [left for _, _, left in _pending(state, now, door_ajar_ns)]
+    lasting = [place.unexplained for place in state.cells.values() if place.unexplained is not None]
+    ajar = [left for _, _, left in _pending(state, now, door_ajar_ns)]
+    return [*(_lasted_left_ns(since, now) for since in lasting), *ajar]
+
+
+def _lasted_left_ns(since: Instant, now: Instant) -> int:
+    elapsed_ns = since.elapsed_ns(now)
+    return 0 if elapsed_ns is None else contact.UNEXPLAINED_NS - elapsed_ns
 
 
 def _pending(state: LockerState | Turn, now: Instant, door_ajar_ns: int) -> Iterator[tuple[str, Alarm, int]]:

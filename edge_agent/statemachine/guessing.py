@@ -1,5 +1,9 @@
 """Somebody tries codes: after five invalid entries in five minutes the keypad rests, longer each time.
 
+A code that opens its door for the first time forgives the invalid entries of the minute before. It forgives
+nothing of two totals: twenty wrong digits in an hour, or sixty in a day, rest the digits for an hour in any
+case, so that somebody's own valid code does not help him to guess a stranger's.
+
 Digits and QR texts are counted on their own. What is counted, how often it rested and since when it rests are
 part of the state, so a restart helps nobody. After a reboot across which no clock can tell the time, a rest
 that was not over begins anew.
@@ -21,11 +25,18 @@ LONGEST_REST_NS = 3600 * 10**9
 FORGIVEN_NS = 24 * 3600 * 10**9
 """After a day without an invalid entry the rests begin at their shortest again."""
 
+FORGIVEN_BY_SUCCESS_NS = 60 * 10**9
+HOUR_NS = 3600 * 10**9
+WRONG_IN_AN_HOUR, WRONG_IN_A_DAY = 20, 60
+"""That many wrong digits rest the digits for an hour, whatever was forgiven."""
+
 Way = Literal["digits", "qr"]
 
 
 def rest_ns(guesses: Guesses) -> int:
     """How long the last rest lasts."""
+    if guesses.long:
+        return LONGEST_REST_NS
     return min(LONGEST_REST_NS, FIRST_REST_NS << max(0, guesses.rests - 1))
 
 
@@ -44,32 +55,52 @@ def rests(turn: Turn, way: Way) -> bool:
 
 
 def note_invalid(turn: Turn, way: Way) -> None:
-    """Counts an entry that opened nothing; the fifth in the window begins a rest."""
+    """Counts an entry that opened nothing; the fifth in the window, or one too many in all, begins a rest."""
+    now = turn.now
     known = turn.guesses.get(way, Guesses())
-    quiet_ns = None if known.last is None else known.last.elapsed_ns(turn.now)
+    quiet_ns = None if known.last is None else known.last.elapsed_ns(now)
     if quiet_ns is not None and quiet_ns > FORGIVEN_NS:
         # What is in the window stays counted: a clock that jumped may tell the last entry older than others.
-        known = Guesses(recent=known.recent)
-    recent = (*(at for at in known.recent if _within_window(at, turn.now)), turn.now)
-    if len(recent) < ENTRIES:
-        turn.put("guesses", way, amend(known, recent=recent, last=turn.now))
+        known = Guesses(recent=known.recent, wrong=known.wrong)
+    recent = (*(at for at in known.recent if _within(at, now, WINDOW_NS)), now)
+    wrong = (*(at for at in known.wrong if not _surely_older(at, now, FORGIVEN_NS)), now)
+    too_many = way == "digits" and (
+        len(wrong) >= WRONG_IN_A_DAY
+        or sum(not _surely_older(at, now, HOUR_NS) for at in wrong) >= WRONG_IN_AN_HOUR
+    )
+    wrong = wrong[-WRONG_IN_A_DAY:]
+    if len(recent) < ENTRIES and not too_many:
+        turn.put("guesses", way, amend(known, recent=recent, wrong=wrong, last=now))
         return
-    resting = Guesses((), known.rests + 1, turn.now, turn.now)
+    resting = Guesses((), wrong, too_many, known.rests + 1, now, now)
     turn.put("guesses", way, resting)
-    detail = f"{ENTRIES} invalid entries of {way}; resting for {rest_ns(resting) // 10**9} s"
+    counted = f"{len(wrong)} wrong entries of {way} within a day" if too_many else f"{ENTRIES} of {way}"
+    detail = f"{counted} opened nothing; resting for {rest_ns(resting) // 10**9} s"
+    if way == "digits":
+        detail += "; a full right QR text still opens"
     turn.raise_alarm(Alarm.CODE_GUESSING, way, detail)
 
 
-def _within_window(at: Instant, now: Instant) -> bool:
+def _within(at: Instant, now: Instant, limit_ns: int) -> bool:
     elapsed_ns = at.elapsed_ns(now)
-    return elapsed_ns is not None and elapsed_ns <= WINDOW_NS
+    return elapsed_ns is not None and elapsed_ns <= limit_ns
 
 
-def note_success(turn: Turn, way: Way) -> None:
-    """A valid entry: what was counted in the window is forgotten, earlier rests are not."""
-    known = turn.guesses.get(way)
-    if known is not None and known.recent:
-        turn.put("guesses", way, amend(known, recent=()))
+def _surely_older(at: Instant, now: Instant, limit_ns: int) -> bool:
+    """Where no clock can tell, an entry counts as one of just now: a restart forgives nothing."""
+    elapsed_ns = at.elapsed_ns(now)
+    return elapsed_ns is not None and elapsed_ns > limit_ns
+
+
+def forgive(turn: Turn) -> None:
+    """A code has opened its door for the first time: invalid entries of the last minute are forgiven.
+
+    Earlier ones, earlier rests and the totals stay.
+    """
+    for way, known in tuple(turn.guesses.items()):
+        kept = tuple(at for at in known.recent if not _within(at, turn.now, FORGIVEN_BY_SUCCESS_NS))
+        if kept != known.recent:
+            turn.put("guesses", way, amend(known, recent=kept))
 
 
 def begin_anew(turn: Turn) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from edge_agent.model import Alarm, Door, Packaging, Purpose, ReservationStatus, Severity, Source
+from edge_agent.model import Alarm, Door, Packaging, Purpose, ReservationStatus, Severity, Source, Verdict
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,6 +142,19 @@ class Clear:
 
 
 @dataclass(frozen=True, slots=True)
+class Resolve:
+    """A technician says what is true of a cell whose last unlock has no certain outcome, or that is in
+    doubt."""
+
+    request_key: str
+    cell: str
+    verdict: Verdict
+    source: Source = Source.MACHINE
+    expires_ns: int | None = None
+    actor: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class Tare:
     """Somebody says that a free cell is empty: what its scale shows now is nothing from now on."""
 
@@ -234,6 +247,14 @@ class Condition:
 
 
 @dataclass(frozen=True, slots=True)
+class HandCheck:
+    """Somebody begins or ends opening these cells by hand to check their wiring: no doubt comes of that."""
+
+    cells: tuple[str, ...]
+    running: bool
+
+
+@dataclass(frozen=True, slots=True)
 class Boot:
     """The daemon starts: outputs are off, these are fresh readings of every door (UNKNOWN: no answer)."""
 
@@ -256,6 +277,7 @@ Command = (
     | BlockCell
     | UnblockCell
     | Clear
+    | Resolve
     | Tare
 )
 Observation = (
@@ -267,6 +289,7 @@ Observation = (
     | TemperatureSeen
     | DeviceHealth
     | Condition
+    | HandCheck
     | Boot
     | Tick
 )

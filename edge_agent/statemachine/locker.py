@@ -19,11 +19,16 @@ from edge_agent.model import (
 from edge_agent.statemachine import (
     access,
     allocation,
+    board_faults,
     cell,
     climate,
     conditions,
     doors,
     guessing,
+    observing,
+    outcome,
+    resolving,
+    unconfirmed,
     unlocking,
     weight,
 )
@@ -41,12 +46,14 @@ from edge_agent.statemachine.inputs import (
     DoorRead,
     DoorsSeen,
     EnterCode,
+    HandCheck,
     Input,
     OpenCell,
     OpenFor,
     PulseDone,
     RequestMaintenance,
     Reserve,
+    Resolve,
     Tare,
     TemperatureSeen,
     Tick,
@@ -86,25 +93,30 @@ def step(state: LockerState, layout: Layout, given: Input, now: Instant) -> Step
             _request_maintenance(turn, given)
         case BlockCell() | UnblockCell() | Clear() | Tare():
             _look_after(turn, given)
+        case Resolve():
+            _refuse_expired(turn, given.expires_ns)
+            resolving.resolve(turn, given)
         case DoorRead():
-            _door_read(turn, given)
+            observing.door_read(turn, given)
         case PulseDone():
             if given.given:
-                unlocking.pulse_done(turn, given.unlock_id, given.attempt, given.door)
+                unlocking.pulse_done(turn, given.unlock_id, given.attempt, given.door, given.acknowledged)
             else:
                 unlocking.pulse_lapsed(turn, given.unlock_id, given.attempt)
         case DoorsSeen():
-            _doors_seen(turn, given)
+            observing.doors_seen(turn, given)
         case ClosingSettled():
-            pass  # a closing concludes at once so far
+            observing.closing_settled(turn, given)
         case Weighed():
-            _weighed(turn, given)
+            observing.weighed(turn, given)
         case TemperatureSeen():
             climate.seen(turn, given.cell, given.temperature_c)
         case DeviceHealth():
-            _device_health(turn, given)
+            observing.device_health(turn, given)
         case Condition():
             conditions.note(turn, given)
+        case HandCheck():
+            observing.hand_check(turn, given)
         case Boot():
             _boot(turn, given)
         case Tick():
@@ -121,8 +133,9 @@ def next_due_ns(state: LockerState, layout: Layout, now: Instant) -> int | None:
     A grace whose elapsed time no clock can tell is not due; it is asked about again when something happens.
     """
     left = [left_ns for _, left_ns in _running_out(state, layout, now)]
-    left += [left_ns for _, left_ns in _held(state, layout, now)]
+    left += [left_ns for _, left_ns in observing.held(state, layout, now)]
     left += doors.left_ns(state, now, layout.door_ajar_ns)
+    left += unconfirmed.left_ns(state, now)
     left += climate.left_ns(state, layout, now)
     for way, guesses in state.guesses.items():
         if f"{Alarm.CODE_GUESSING}/{way}" in state.alarms:
@@ -140,10 +153,10 @@ def _running_out(
     With each what is left of it in nanoseconds; 0 or less means that it is over.
     """
     for reservation in state.reservations.values():
-        if reservation.picked_up is None:
+        if reservation.picked_up is None or reservation.held:
             continue
         place = state.cells[reservation.cell]
-        if place.door is not Door.CLOSED or not place.answering:
+        if place.door is not Door.CLOSED or not place.answering or not place.settled:
             continue
         if state.at_work(place.label) is not None:
             continue
@@ -151,14 +164,6 @@ def _running_out(
         if elapsed_ns is not None:
             left_ns = reservation.grace_pickup_s * NS - elapsed_ns + 1
             yield reservation, max(left_ns, weight.waits_ns(layout, place, now))
-
-
-def _held(state: LockerState | Turn, layout: Layout, now: Instant) -> Iterator[tuple[Reservation, int]]:
-    """Drop-offs that are closed and wait for their scale, with how long it is still waited for."""
-    if layout.hold_empty_dropoff:
-        for reservation in state.reservations.values():
-            if reservation.to_be_weighed and reservation.dropoff_opened:
-                yield reservation, weight.waits_ns(layout, state.cells[reservation.cell], now)
 
 
 def _refuse_expired(turn: Turn, expires_ns: int | None) -> None:
@@ -193,12 +198,12 @@ def _reserve(turn: Turn, given: Reserve) -> None:
         grace_dropoff_s=given.grace_dropoff_s,
     )
     enter(turn, reservation, given.request_key)
-    unlocking.take_over(turn, taken.label)
+    outcome.take_over(turn, taken.label)
     turn.answer(given.request_key, reservation, taken.label)
 
 
 def _open_for(turn: Turn, given: OpenFor) -> None:
-    reservation = live(turn, given.reservation_id, given.ended, unlocking.WISH[given.purpose])
+    reservation = live(turn, given.reservation_id, given.ended, outcome.WISH[given.purpose])
     ticket = Ticket(
         unlock_id=given.unlock_id,
         reservation_id=reservation.reservation_id,
@@ -234,13 +239,21 @@ def _open_cell(turn: Turn, given: OpenCell) -> None:
 
 
 def _enter_code(turn: Turn, given: EnterCode) -> None:
-    """Whatever opens nothing says only "not valid" and is counted; a resting keypad looks at nothing."""
+    """What is no right code says only "not valid" and is counted; a resting keypad looks at nothing.
+
+    A right code never counts as wrong: why its door does not open is answered as it is.
+    """
+    entered_ns = turn.now.boottime_ns if given.entered_ns is None else given.entered_ns
+    expires_ns = entered_ns + ENTRY_LIFE_NS
+    if turn.now.boottime_ns > expires_ns:
+        turn.answer(given.request_key, refusal=Refusal(Code.EXPIRED, "too late: enter the code again"))
+        return
     way: guessing.Way = "digits" if parse_qr(given.text) is None else "qr"
     if guessing.rests(turn, way):
         turn.answer(given.request_key, refusal=access.not_valid())
         return
     found = access.match_entry(turn, given.text)
-    if found is None or rule_for(turn, found[0], unlocking.WISH[found[1]]) is None:
+    if found is None or rule_for(turn, found[0], outcome.WISH[found[1]]) is None:
         guessing.note_invalid(turn, way)
         turn.answer(given.request_key, refusal=access.not_valid())
         return
@@ -252,20 +265,13 @@ def _enter_code(turn: Turn, given: EnterCode) -> None:
         purpose=purpose,
         source=Source.MACHINE,
         stage="waiting",
-        expires_ns=_entered_ns(turn, given) + ENTRY_LIFE_NS,
+        expires_ns=expires_ns,
         request_key=given.request_key,
     )
     try:
         unlocking.accept(turn, ticket)
-    except Refusal:
-        guessing.note_invalid(turn, way)
-        turn.answer(given.request_key, refusal=access.not_valid())
-        return
-    guessing.note_success(turn, way)
-
-
-def _entered_ns(turn: Turn, given: EnterCode) -> int:
-    return turn.now.boottime_ns if given.entered_ns is None else given.entered_ns
+    except Refusal as refusal:
+        turn.answer(given.request_key, refusal=refusal)
 
 
 ENTRY_LIFE_NS = 30 * 10**9
@@ -276,13 +282,13 @@ LIKE = {Trigger.CANCEL: "cancelled", Trigger.ABANDON: "abandoned"}
 def _give_up(turn: Turn, given: Cancel | Abandon, wish: Trigger) -> None:
     _refuse_expired(turn, given.expires_ns)
     reservation = live(turn, given.reservation_id, given.ended, wish)
-    unlocking.refuse_while_busy(turn, reservation.cell)
+    outcome.refuse_while_busy(turn, reservation.cell)
     demand(turn, reservation, wish)
     moved = apply(turn, reservation, wish, source=Source.API, request_key=given.request_key)
     assert moved is not None
     turn.answer(given.request_key, moved, reservation.cell)
     over = f"the reservation was {LIKE[wish]} before its turn came"
-    unlocking.end_waiting(turn, moved, over)
+    outcome.end_waiting(turn, moved, over)
 
 
 def _request_maintenance(turn: Turn, given: RequestMaintenance) -> None:
@@ -290,7 +296,7 @@ def _request_maintenance(turn: Turn, given: RequestMaintenance) -> None:
     if given.cell is not None:
         cell.find(turn, given.cell)
     if given.cell is not None and given.block:
-        unlocking.refuse_while_busy(turn, given.cell)
+        outcome.refuse_while_busy(turn, given.cell)
         if turn.cells[given.cell].blocked is None:
             cell.block(turn, given.cell, given.description, given.maintenance_ticket_id, Source.API)
     cell.request_maintenance(
@@ -309,7 +315,7 @@ def _request_maintenance(turn: Turn, given: RequestMaintenance) -> None:
 def _look_after(turn: Turn, given: BlockCell | UnblockCell | Clear | Tare) -> None:
     _refuse_expired(turn, given.expires_ns)
     found = cell.find(turn, given.cell)
-    unlocking.refuse_while_busy(turn, given.cell)
+    outcome.refuse_while_busy(turn, given.cell)
     tare_g = None
     match given:
         case BlockCell():
@@ -325,107 +331,13 @@ def _look_after(turn: Turn, given: BlockCell | UnblockCell | Clear | Tare) -> No
     turn.answer(given.request_key, cell=given.cell, tare_g=tare_g)
 
 
-def _door_read(turn: Turn, given: DoorRead) -> None:
-    """A fresh reading. An open door is a fact whatever becomes of the wish that asked for the look; that one
-    is closed takes a second reading (docs/decisions/0003), so a look alone concludes no drop-off."""
-    ticket = turn.tickets.get(given.unlock_id)
-    if ticket is not None and ticket.stage == "reading" and given.door is Door.OPEN:
-        _opened_unasked(turn, [ticket.cell])
-        _door_seen(turn, ticket.cell, Door.OPEN)
-    unlocking.door_read(turn, given.unlock_id, given.door)
-
-
-def _doors_seen(turn: Turn, given: DoorsSeen) -> None:
-    """What one poll showed. Who was being opened is judged before any of it is believed: the order of the
-    doors says nothing."""
-    _opened_unasked(turn, [label for label, door in given.doors.items() if door is Door.OPEN])
-    for label, door in given.doors.items():
-        _door_seen(turn, label, door)
-
-
-def _opened_unasked(turn: Turn, open_now: list[str]) -> None:
-    """Finds among the doors that are open now those that nobody has pulsed."""
-    for label in open_now:
-        if turn.cells[label].door is Door.CLOSED and not _expected(turn, label):
-            doors.opened_unasked(turn, label)
-
-
-def _door_seen(turn: Turn, label: str, door: Door, *, recovered: bool = False) -> None:
-    """A door was read. Physical facts win: what was opened for a drop-off and is closed is dropped off."""
-    before = turn.cells[label]
-    if door is Door.UNKNOWN:
-        if before.answering:
-            turn.change_cell(label, answering=False)
-        return
-    recovered = recovered or before.unread
-    cell.see_door(turn, label, door)
-    unlocking.settle(turn, label, door, recovered=recovered)
-    holder = turn.cells[label].reservation_id
-    if holder is None:
-        return
-    reservation = turn.reservations[holder]
-    if door is Door.OPEN:
-        if reservation.to_be_weighed:
-            turn.change_reservation(reservation, to_be_weighed=False)
-    elif rule_for(turn, reservation, Trigger.DOOR_CLOSED) is not None:
-        waits = label in turn.layout.weighed
-        if waits and turn.layout.hold_empty_dropoff and not recovered:
-            if not reservation.to_be_weighed:
-                turn.change_reservation(reservation, to_be_weighed=True)
-            return
-        _dropped_off(turn, reservation, recovered=recovered, to_be_weighed=waits)
-
-
-def _dropped_off(turn: Turn, reservation: Reservation, *, recovered: bool, to_be_weighed: bool) -> None:
-    apply(
-        turn,
-        amend(reservation, recovered=recovered),
-        Trigger.DOOR_CLOSED,
-        recovered=recovered,
-        dropped_off=turn.now,
-        dropoff_opened=False,
-        to_be_weighed=to_be_weighed,
-    )
-
-
-def _weighed(turn: Turn, given: Weighed) -> None:
-    """A scale has settled; what was dropped off just now is looked at with it."""
-    empty = weight.weighed(turn, given.cell, given.mass_g, error=given.error)
-    holder = turn.cells[given.cell].reservation_id
-    if empty is None or holder is None or not turn.reservations[holder].to_be_weighed:
-        return
-    reservation = turn.reservations[holder]
-    if empty:
-        weight.empty_dropoff(turn, given.cell)
-    if not reservation.dropoff_opened:
-        turn.change_reservation(reservation, to_be_weighed=False)
-    elif empty:
-        apply(turn, reservation, Trigger.FOUND_EMPTY, dropoff_opened=False, to_be_weighed=False)
-    else:
-        _dropped_off(turn, reservation, recovered=False, to_be_weighed=False)
-
-
-def _expected(turn: Turn, label: str) -> bool:
-    """Whether some ticket has pulsed this cell's lock."""
-    return any(t.cell == label and t.stage in ("pulsing", "unresolved") for t in turn.tickets.values())
-
-
-def _device_health(turn: Turn, given: DeviceHealth) -> None:
-    if given.answering:
-        turn.clear_alarm(Alarm.DEVICE_SILENT, given.device)
-        return
-    turn.raise_alarm(Alarm.DEVICE_SILENT, given.device)
-    for label in given.cells:
-        _door_seen(turn, label, Door.UNKNOWN)
-
-
 def _boot(turn: Turn, given: Boot) -> None:
     """Reconciles what was journaled with what the doors show. What never had an intent is forgotten."""
     for standing in tuple(turn.alarms.values()):
         if standing.alarm in CELL_ALARMS and cell_of(standing.place) not in turn.cells:
             turn.clear_alarm(standing.alarm, standing.place)
     # Before the tickets change: a pulse that was under way may have moved the wrong door.
-    _opened_unasked(turn, [label for label, door in given.doors.items() if door is Door.OPEN])
+    observing.opened_unasked(turn, [label for label, door in given.doors.items() if door is Door.OPEN])
     for ticket in tuple(turn.tickets.values()):
         if ticket.stage == "pulsing":
             # Nobody stands at the kiosk any more; its keys begin anew with each process.
@@ -433,15 +345,17 @@ def _boot(turn: Turn, given: Boot) -> None:
             turn.change_ticket(ticket, stage="unresolved", request_key=waits)
         elif ticket.stage != "unresolved":
             restarted = "the machine restarted before the lock was pulsed"
-            unlocking.give_up(turn, ticket, Refusal(Code.OFFLINE, restarted))
+            outcome.give_up(turn, ticket, Refusal(Code.OFFLINE, restarted))
     if turn.now.synced:
         bring_over(turn)
     guessing.begin_anew(turn)
     doors.begin_anew(turn)
+    unconfirmed.begin_anew(turn)
+    board_faults.begin_anew(turn)
     climate.begin_anew(turn)
     weight.begin_anew(turn)
     for label in turn.cells:
-        _door_seen(turn, label, given.doors.get(label, Door.UNKNOWN), recovered=True)
+        observing.door_seen(turn, label, given.doors.get(label, Door.UNKNOWN), recovered=True)
 
 
 def _what_is_due(turn: Turn) -> None:
@@ -455,13 +369,15 @@ def _what_is_due(turn: Turn) -> None:
     guessing.end_rests(turn)
     conditions.what_is_due(turn)
     doors.what_is_due(turn)
-    for reservation, left_ns in tuple(_held(turn, turn.layout, turn.now)):
+    unconfirmed.what_is_due(turn)
+    for reservation, left_ns in tuple(observing.held(turn, turn.layout, turn.now)):
         if left_ns <= 0:
-            _dropped_off(turn, reservation, recovered=False, to_be_weighed=False)
+            observing.dropped_off(turn, reservation, recovered=False, to_be_weighed=False)
     for reservation, left_ns in tuple(_running_out(turn, turn.layout, turn.now)):
         if left_ns <= 0:
             apply(turn, reservation, Trigger.GRACE_OVER)
     climate.what_is_due(turn)
+    unlocking.promote(turn)
 
 
 def lasting(ticket: Ticket) -> bool:
@@ -476,6 +392,9 @@ def lasting(ticket: Ticket) -> bool:
 def restored(state: LockerState, now: Instant) -> LockerState:
     """A state as a restart finds it, made fit for this boot: pulses of another boot are forgotten."""
     tickets = {unlock_id: ticket for unlock_id, ticket in state.tickets.items() if lasting(ticket)}
-    silent = {label: amend(place, answering=False, unread=True) for label, place in state.cells.items()}
+    silent = {
+        label: amend(place, answering=False, unread=True, settled=False, changes_ns=(), quiet_from_ns=None)
+        for label, place in state.cells.items()
+    }
     recent = {label: pulses for label, pulses in state.pulses.items() if pulses.boot_id == now.boot_id}
     return amend(state, cells=silent, tickets=tickets, queue=(), pulses=recent)

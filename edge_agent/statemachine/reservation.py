@@ -37,6 +37,14 @@ from edge_agent.statemachine.transitions import (
 from edge_agent.statemachine.turn import Turn
 
 NS = 10**9
+FRESH = {
+    "opened_since_allocation": False,
+    "unlocked_since_allocation": False,
+    "suspect": False,
+    "inspect_unless_empty": False,
+    "last_outcome": None,
+}
+"""What is forgotten of a cell when it is given to somebody or given back."""
 
 
 def within(since: Instant | None, grace_s: int, now: Instant) -> bool:
@@ -70,9 +78,11 @@ def holds(guard: Guard, reservation: Reservation, cell: Cell, now: Instant) -> b
             return cell.reservation_id in (None, reservation.reservation_id)
         case Guard.IN_A_WINDOW:
             return open_window(reservation, cell, now) is not None
-        case Guard.TIME_UNKNOWN:
+        case Guard.ENDS_BY_CLEAR:
             picked_up = reservation.picked_up
-            return picked_up is not None and picked_up.elapsed_ns(now) is None
+            return picked_up is not None and (reservation.held or picked_up.elapsed_ns(now) is None)
+        case Guard.NEVER_UNLOCKED:
+            return not cell.unlocked_since_allocation or (cell.empty is True and not cell.suspect)
 
 
 def open_window(reservation: Reservation, cell: Cell, now: Instant) -> Window | None:
@@ -148,7 +158,7 @@ def enter(turn: Turn, reservation: Reservation, request_key: str) -> None:
     assert rule.cell is not None
     assert rule.fact is not None
     rid = reservation.reservation_id
-    cells.move(turn, reservation.cell, rule.cell, reservation_id=rid, opened_since_allocation=False)
+    cells.move(turn, reservation.cell, rule.cell, reservation_id=rid, **FRESH)
     turn.put("reservations", rid, reservation)
     turn.tell(rule.fact, reservation, source=Source.API, request_key=request_key)
 
@@ -162,9 +172,13 @@ def apply(
     request_key: str | None = None,
     outcome: UnlockOutcome | None = None,
     recovered: bool = False,
+    at: Instant | None = None,
+    actor: str = "",
     **changes: Any,
 ) -> Reservation | None:
     """Moves a reservation by its rule, with `changes` to its fields; None if no rule applies.
+
+    `at` is when that happened, if not now; `actor` the technician whose word it is.
 
     Puts its cell where the rule wants it, tells the rule's fact, and ends the reservation where the rule says
     so.
@@ -175,7 +189,14 @@ def apply(
     moved = turn.change_reservation(reservation, status=STATUS[rule.to], **changes)
     if rule.fact is not None:
         turn.tell(
-            rule.fact, moved, source=source, request_key=request_key, outcome=outcome, recovered=recovered
+            rule.fact,
+            moved,
+            at=turn.now if at is None else at,
+            source=source,
+            request_key=request_key,
+            outcome=outcome,
+            recovered=recovered,
+            actor=actor or None,
         )
     if rule.to in (Phase.COMPLETED, Phase.CANCELLED, Phase.ABANDONED):
         _end(turn, moved, rule)
@@ -200,27 +221,29 @@ def _end(turn: Turn, reservation: Reservation, rule: Rule) -> None:
         reservation.cell,
         rule.cell,
         reservation_id=None,
-        opened_since_allocation=False,
-        suspect=False,
+        **FRESH,
     )
+    turn.put("unconfirmed", reservation.cell, None)
     if cell.status is not CellStatus.IDLE:
         turn.tell_cell(reservation.cell, CellCause.RELEASED)
 
 
-def move(turn: Turn, reservation: Reservation, label: str) -> Reservation | None:
-    """Gives a reservation with nothing in its cell the free cell `label` instead; None if it may not move."""
-    rule = rule_for(turn, reservation, Trigger.MOVED)
+def move(
+    turn: Turn, reservation: Reservation, label: str, trigger: Trigger = Trigger.MOVED
+) -> Reservation | None:
+    """Gives a reservation with nothing in its cell the free cell `label` instead; None if it may not move.
+
+    The cell that it leaves awaits inspection unless nothing about it is uncertain.
+    """
+    rule = rule_for(turn, reservation, trigger)
     if rule is None:
         return None
     assert rule.cell is not None
-    cells.move(turn, reservation.cell, rule.cell, reservation_id=None)
-    cells.move(
-        turn,
-        label,
-        CellTrigger.TAKEN,
-        reservation_id=reservation.reservation_id,
-        opened_since_allocation=False,
-    )
+    left = cells.move(turn, reservation.cell, rule.cell, reservation_id=None, **FRESH)
+    turn.put("unconfirmed", reservation.cell, None)
+    if left.status is not CellStatus.IDLE:
+        turn.tell_cell(reservation.cell, CellCause.RELEASED)
+    cells.move(turn, label, CellTrigger.TAKEN, reservation_id=reservation.reservation_id, **FRESH)
     moved = turn.change_reservation(reservation, cell=label)
     turn.tell_cell(label, CellCause.MOVED, reservation=moved)
     return moved

@@ -76,6 +76,10 @@ class Layout:
     """A scale's zero is followed so far from its tare, and no further."""
     hold_empty_dropoff: bool = False
     """A drop-off that the scale finds empty leaves the reservation PENDING."""
+    lock_boards: Mapping[str, str] = field(default_factory=dict)
+    """The device of each cell's lock."""
+    contact_boards: Mapping[str, str] = field(default_factory=dict)
+    """The device of each cell's door contact."""
     thermometers: frozenset[str] = frozenset()
     """Cells with a temperature sensor."""
     climate: Mapping[str, Regimes] = field(default_factory=dict)
@@ -118,17 +122,38 @@ class Pulses:
     """What the last one was for."""
     unspent: int = 1
     """How many of the last ones have not opened the door yet, and may still do so, if late."""
+    doubtful: bool = False
+    """The door read open before the last one: no opening proves that it did it."""
+
+
+@dataclass(frozen=True, slots=True)
+class UnconfirmedUnlock:
+    """A lock was pulsed while its contact was in doubt; a closing of the door concludes the wish.
+
+    `since` is the moment of the pulse, `closed` that of the closing that is waited for to last.
+    """
+
+    unlock_id: str
+    reservation_id: str
+    purpose: Purpose
+    source: Source
+    since: Instant
+    request_key: str | None = None
+    closed: Instant | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Guesses:
     """Invalid entries of one way in (digits or QR texts), oldest first.
 
-    `rests` is how often it had to rest since the last quiet day, `resting_since` when the last rest began,
-    `last` when the last invalid entry was.
+    `recent` are those of the last minutes that no success has forgiven, `wrong` all of the last day. `rests`
+    is how often it had to rest since the last quiet day, `resting_since` when the last rest began, `long`
+    whether it is one of the longest, `last` when the last invalid entry was.
     """
 
     recent: tuple[Instant, ...] = ()
+    wrong: tuple[Instant, ...] = ()
+    long: bool = False
     rests: int = 0
     resting_since: Instant | None = None
     last: Instant | None = None
@@ -174,6 +199,11 @@ class LockerState:
     pulses: Mapping[str, Pulses] = field(default_factory=dict)
     guesses: Mapping[str, Guesses] = field(default_factory=dict)
     climate: Mapping[str, Climate] = field(default_factory=dict)
+    unconfirmed: Mapping[str, UnconfirmedUnlock] = field(default_factory=dict)
+    """By the cell's label."""
+    hand_checked: Mapping[str, bool] = field(default_factory=dict)
+    """Cells whose doors somebody opens by hand to check the wiring (`edge-agent bus doors`). Not journaled.
+    """
 
     def at_work(self, label: str) -> Ticket | None:
         """The ticket that is at work on a cell's lock, from its turn to its outcome."""

@@ -2,9 +2,10 @@
 
 They are total: every pair has an entry, and a refusal says its reason. Nothing moves outside them.
 
-Triggers of a reservation are of two kinds. A *wish* (drop-off, pick-up, cancel, abandon, open-door) is
+Triggers of a reservation are of three kinds. A *wish* (drop-off, pick-up, cancel, abandon, open-door) is
 granted or refused; granting an opening only starts an unlock. A *fact* (the door opened for it, the door
-closed, a grace ran out) moves the reservation whether anybody likes it or not.
+closed, a grace ran out) moves the reservation whether anybody likes it or not. A *resolution* is a
+technician's word on a cell whose state no witness can tell; it is granted or refused.
 
 `tools/draw_statemachine` draws these tables into `docs/state-machine.md`.
 """
@@ -16,7 +17,7 @@ from enum import StrEnum
 
 from edge_agent.errors import Code
 from edge_agent.model import CellStatus as C
-from edge_agent.model import ReservationStatus
+from edge_agent.model import ReservationStatus, Verdict
 from edge_agent.statemachine.outputs import FactKind
 
 
@@ -67,8 +68,21 @@ class Trigger(StrEnum):
     MOVED = "its cell is of no use and another one fits"
     GRACE_OVER = "pick-up grace over, door closed"
     CLEARED = "its cell cleared by hand"
+    MOVED_FROM_DOUBT = "the contact of its cell is in doubt and another cell fits"
+    DROPOFF_CONFIRMED = "pulsed in doubt for a drop-off, and the contact has stayed closed for 30 s"
+    RESOLVED_DROPPED_OFF = "resolved: dropped off"
+    RESOLVED_PICKED_UP = "resolved: picked up"
+    RESOLVED_STILL_INSIDE = "resolved: still inside"
+    RESOLVED_EMPTY = "resolved: empty"
 
 
+RESOLUTIONS = {
+    Verdict.DROPPED_OFF: Trigger.RESOLVED_DROPPED_OFF,
+    Verdict.PICKED_UP: Trigger.RESOLVED_PICKED_UP,
+    Verdict.STILL_INSIDE: Trigger.RESOLVED_STILL_INSIDE,
+    Verdict.EMPTY: Trigger.RESOLVED_EMPTY,
+}
+"""What a technician's verdict is to a reservation."""
 WISHES = (
     Trigger.RESERVE,
     Trigger.DROPOFF,
@@ -91,7 +105,8 @@ class Guard(StrEnum):
     NEVER_OPENED = "its cell was never opened since the allocation, or a scale proves it empty"
     CELL_NOT_GIVEN_AGAIN = "its cell was not given to anybody else"
     IN_A_WINDOW = "in one of the five windows"
-    TIME_UNKNOWN = "no clock can tell whether the grace is over"
+    ENDS_BY_CLEAR = "no clock can tell whether the grace is over, or it was resolved as still inside"
+    NEVER_UNLOCKED = "no pulse for its cell since the allocation, or a scale proves it empty"
 
 
 WHY_NOT: dict[Guard, str] = {
@@ -104,7 +119,8 @@ WHY_NOT: dict[Guard, str] = {
     Guard.NEVER_OPENED: "its cell was opened since the allocation",
     Guard.CELL_NOT_GIVEN_AGAIN: "its cell was given to somebody else",
     Guard.IN_A_WINDOW: "its cell was given to somebody else",
-    Guard.TIME_UNKNOWN: "the grace ends by itself",
+    Guard.ENDS_BY_CLEAR: "the grace ends by itself",
+    Guard.NEVER_UNLOCKED: "its cell was unlocked since the allocation",
 }
 """What a refusal says when its guard is not met."""
 
@@ -119,16 +135,20 @@ class CellTrigger(StrEnum):
     RETURNED = "its reservation is over"
     VACATED = "its reservation moved to another cell"
     DOUBTED = "nobody saw what a pulse did"
+    OPENED = "opened while nobody holds it"
+    PROVEN_EMPTY = "closed again, and its scale shows it empty"
     CLEARED = "cleared by hand"
 
 
 class CellGuard(StrEnum):
     """Conditions on a cell; `cell.holds` tells whether one is met."""
 
-    ALLOCATABLE = "not blocked, not faulty, no unlock at work, and seen closed by a board that answers"
+    ALLOCATABLE = "in order, no unlock at work, and seen closed by a contact and a board that are believed"
     KNOWN_EMPTY = "never opened since the allocation, or proven empty by a scale"
-    UNDOUBTED = "no unlock of unknown outcome happened, and no scale shows something left behind"
-    SOMETHING_TO_CLEAR = "faulty, worn, or its door was forced"
+    UNTOUCHED = "known empty, not faulty, and its contact not in doubt"
+    UNDOUBTED = "proven empty by a scale, or no unlock of unknown outcome and no scale that shows something"
+    ONLY_OPENED = "it awaits inspection only because it was opened"
+    SOMETHING_TO_CLEAR = "faulty, worn, in doubt with its door closed, or its door was forced"
 
 
 @dataclass(frozen=True, slots=True)
@@ -183,6 +203,12 @@ _RULES: dict[tuple[Phase, Trigger], Rule] = {
     (P.PENDING, T.MOVED): Rule(
         P.PENDING, guard=G.NEVER_OPENED, fact=FactKind.CELL_STATUS_CHANGED, cell=K.VACATED
     ),
+    (P.PENDING, T.MOVED_FROM_DOUBT): Rule(
+        P.PENDING, guard=G.NEVER_UNLOCKED, fact=FactKind.CELL_STATUS_CHANGED, cell=K.VACATED
+    ),
+    (P.PENDING, T.DROPOFF_CONFIRMED): Rule(P.DROPPED_OFF, fact=FactKind.DROPOFF, cell=K.FILLED),
+    (P.PENDING, T.RESOLVED_DROPPED_OFF): Rule(P.DROPPED_OFF, fact=FactKind.DROPOFF, cell=K.FILLED),
+    (P.PENDING, T.RESOLVED_EMPTY): Rule(P.PENDING),
     (P.DROPPED_OFF, T.DROPOFF): Rule(P.DROPPED_OFF, guard=G.WITHIN_DROPOFF_GRACE),
     (P.DROPPED_OFF, T.PICKUP): Rule(P.DROPPED_OFF),
     (P.DROPPED_OFF, T.ABANDON): Rule(
@@ -192,13 +218,18 @@ _RULES: dict[tuple[Phase, Trigger], Rule] = {
     (P.DROPPED_OFF, T.DROPOFF_OPENED): Rule(P.DROPPED_OFF),
     (P.DROPPED_OFF, T.PICKUP_OPENED): Rule(P.PICKED_UP, fact=FactKind.PICKUP, cell=K.EMPTIED),
     (P.DROPPED_OFF, T.PICKUP_FAILED): Rule(P.DROPPED_OFF, fact=FactKind.PICKUP_FAILED),
+    (P.DROPPED_OFF, T.RESOLVED_PICKED_UP): Rule(P.PICKED_UP, fact=FactKind.PICKUP, cell=K.EMPTIED),
+    (P.DROPPED_OFF, T.RESOLVED_STILL_INSIDE): Rule(P.DROPPED_OFF),
+    (P.DROPPED_OFF, T.RESOLVED_EMPTY): Rule(P.ABANDONED, fact=FactKind.PICKUP_ABANDONED, cell=K.LEFT),
     (P.PICKED_UP, T.PICKUP): Rule(P.PICKED_UP, guard=G.WITHIN_PICKUP_GRACE),
     (P.PICKED_UP, T.OPEN_DOOR): Rule(P.PICKED_UP, guard=G.IN_A_WINDOW),
     (P.PICKED_UP, T.PICKUP_OPENED): Rule(P.PICKED_UP),
     (P.PICKED_UP, T.GRACE_OVER): Rule(P.COMPLETED, fact=FactKind.RESERVATION_COMPLETED, cell=K.RETURNED),
     (P.PICKED_UP, T.CLEARED): Rule(
-        P.COMPLETED, guard=G.TIME_UNKNOWN, fact=FactKind.RESERVATION_COMPLETED, cell=K.RETURNED
+        P.COMPLETED, guard=G.ENDS_BY_CLEAR, fact=FactKind.RESERVATION_COMPLETED, cell=K.RETURNED
     ),
+    (P.PICKED_UP, T.RESOLVED_STILL_INSIDE): Rule(P.PICKED_UP),
+    (P.PICKED_UP, T.RESOLVED_EMPTY): Rule(P.COMPLETED, fact=FactKind.RESERVATION_COMPLETED, cell=K.RETURNED),
     (P.COMPLETED, T.OPEN_DOOR): Rule(P.COMPLETED, guard=G.IN_A_WINDOW),
 }
 
@@ -209,6 +240,14 @@ _WHY: dict[tuple[Phase, Trigger], str] = {
     (P.PICKED_UP, T.DROPOFF): "the parcel was picked up already",
     (P.PICKED_UP, T.CANCEL): "the parcel was picked up already",
     (P.PICKED_UP, T.ABANDON): "the parcel was picked up already",
+    (P.PENDING, T.RESOLVED_PICKED_UP): "nothing was dropped off yet",
+    (
+        P.PENDING,
+        T.RESOLVED_STILL_INSIDE,
+    ): "nothing was dropped off yet; if a parcel is inside, it was dropped off",
+    (P.DROPPED_OFF, T.RESOLVED_DROPPED_OFF): "it was dropped off already",
+    (P.PICKED_UP, T.RESOLVED_DROPPED_OFF): "the parcel was picked up already",
+    (P.PICKED_UP, T.RESOLVED_PICKED_UP): "the parcel was picked up already",
     **{(P.COMPLETED, wish): "it is over: picked up, and the cell given back" for wish in WISHES},
     **{(P.CANCELLED, wish): "it is over: cancelled" for wish in WISHES},
     **{(P.ABANDONED, wish): "it is over: abandoned" for wish in WISHES},
@@ -221,6 +260,10 @@ _NOTHING: dict[tuple[Phase, Trigger], str] = {
     (P.PENDING, T.GRACE_OVER): "no pick-up grace runs",
     (P.PENDING, T.CLEARED): "the reservation stays",
     (P.DROPPED_OFF, T.DOOR_CLOSED): "dropped off already",
+    (P.DROPPED_OFF, T.DROPOFF_CONFIRMED): "dropped off already",
+    (P.DROPPED_OFF, T.MOVED_FROM_DOUBT): "a parcel is not moved",
+    (P.PICKED_UP, T.DROPOFF_CONFIRMED): "a drop-off is not granted here",
+    (P.PICKED_UP, T.MOVED_FROM_DOUBT): "a parcel is not moved",
     (P.DROPPED_OFF, T.FOUND_EMPTY): "dropped off already",
     (P.DROPPED_OFF, T.MOVED): "a parcel is not moved",
     (P.DROPPED_OFF, T.GRACE_OVER): "no pick-up grace runs",
@@ -240,6 +283,8 @@ def _entry(phase: Phase, trigger: Trigger) -> Rule | Refused | Nothing:
         if phase is P.NONE:
             return Refused("no such reservation", Code.NOT_FOUND)
         return Refused(_WHY[phase, trigger])
+    if trigger in RESOLUTIONS.values():
+        return Refused(_WHY.get((phase, trigger), "no reservation holds the cell"))
     if phase in (P.NONE, P.COMPLETED, P.CANCELLED, P.ABANDONED):
         return Nothing("no reservation holds the cell")
     return Nothing(_NOTHING[phase, trigger])
@@ -276,7 +321,9 @@ _CELL_RULES: dict[tuple[C, CellTrigger], CellRule] = {
     (C.IDLE, K.DOUBTED): CellRule(C.AWAITING_INSPECTION),
     (C.RESERVED, K.FILLED): CellRule(C.OCCUPIED),
     (C.RESERVED, K.RETURNED): CellRule(C.IDLE, CellGuard.KNOWN_EMPTY, C.AWAITING_INSPECTION),
-    (C.RESERVED, K.VACATED): CellRule(C.IDLE),
+    (C.RESERVED, K.VACATED): CellRule(C.IDLE, CellGuard.UNTOUCHED, C.AWAITING_INSPECTION),
+    (C.IDLE, K.OPENED): CellRule(C.AWAITING_INSPECTION),
+    (C.AWAITING_INSPECTION, K.PROVEN_EMPTY): CellRule(C.IDLE, CellGuard.ONLY_OPENED, C.AWAITING_INSPECTION),
     (C.OCCUPIED, K.EMPTIED): CellRule(C.IN_GRACE),
     (C.OCCUPIED, K.LEFT): CellRule(C.AWAITING_CLEANUP),
     (C.IN_GRACE, K.RETURNED): CellRule(C.IDLE, CellGuard.UNDOUBTED, C.AWAITING_INSPECTION),

@@ -14,7 +14,15 @@ from edge_agent.model import Alarm, Cell, CellCause, Instant, Reservation, Sourc
 from edge_agent.statemachine.amend import amend
 from edge_agent.statemachine.outputs import Answer, Effect, Fact, FactKind, TemperatureRecord, UnlockRecord
 from edge_agent.statemachine.resting import RestingCodes
-from edge_agent.statemachine.state import Climate, Guesses, Layout, LockerState, Pulses, StandingAlarm
+from edge_agent.statemachine.state import (
+    Climate,
+    Guesses,
+    Layout,
+    LockerState,
+    Pulses,
+    StandingAlarm,
+    UnconfirmedUnlock,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +59,8 @@ class Turn:
         self.pulses: Mapping[str, Pulses] = state.pulses
         self.guesses: Mapping[str, Guesses] = state.guesses
         self.climate: Mapping[str, Climate] = state.climate
+        self.unconfirmed: Mapping[str, UnconfirmedUnlock] = state.unconfirmed
+        self.hand_checked: Mapping[str, bool] = state.hand_checked
         self.effects: list[Effect] = []
         self.facts: list[Fact] = []
         self.answers: list[Answer] = []
@@ -125,7 +135,8 @@ class Turn:
         """A fact for the outbox."""
         if reservation is not None:
             details.setdefault("cell", reservation.cell)
-        self.facts.append(Fact(kind=kind, at=self.now, reservation=reservation, **details))
+        details.setdefault("at", self.now)
+        self.facts.append(Fact(kind=kind, reservation=reservation, **details))
 
     def tell_cell(
         self,
@@ -215,6 +226,8 @@ class Turn:
             pulses=self.pulses,
             guesses=self.guesses,
             climate=self.climate,
+            unconfirmed=self.unconfirmed,
+            hand_checked=self.hand_checked,
         )
         return Step(
             state,

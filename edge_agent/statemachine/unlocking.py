@@ -1,13 +1,12 @@
 """The life of a ticket: accepted, judged when its turn comes, looked at, pulsed, concluded.
 
-No pulse is asked for before a fresh reading has shown the door closed, and each pulse is its own journaled
-intent. A ticket that waited is judged again; one whose outcome nobody could read stays `unresolved` until
-the door is read, and is never pulsed again.
+No pulse is asked for before a fresh reading of the door, and each pulse is its own journaled intent. A ticket
+that waited is judged again; one whose outcome nobody could read stays `unresolved` until the door is read,
+and is never pulsed again. A door that reads open although this machine did not open it is pulsed once, and
+the outcome is UNKNOWN (docs/decisions/0031-doubt.md).
 """
 
 from __future__ import annotations
-
-from typing import Any
 
 from edge_agent.errors import Code, Refusal
 from edge_agent.model import (
@@ -17,28 +16,30 @@ from edge_agent.model import (
     Door,
     Purpose,
     Reservation,
-    ReservationStatus,
-    Source,
     Ticket,
     UnlockOutcome,
 )
-from edge_agent.statemachine import allocation, wear
+from edge_agent.statemachine import allocation, board_faults, contact, unconfirmed
 from edge_agent.statemachine import cell as cells
 from edge_agent.statemachine.amend import amend
-from edge_agent.statemachine.outputs import FactKind, PulseLock, ReadDoor
-from edge_agent.statemachine.reservation import apply, demand, live, move
+from edge_agent.statemachine.outcome import (
+    WISH,
+    conclude,
+    give_up,
+    holder,
+    leave_unconfirmed,
+    leave_unresolved,
+    refuse_while_busy,
+    take_over,
+    was_pulsed,
+)
+from edge_agent.statemachine.outputs import PulseLock, ReadDoor
+from edge_agent.statemachine.reservation import demand, move
 from edge_agent.statemachine.state import Pulses
 from edge_agent.statemachine.transitions import Trigger
 from edge_agent.statemachine.turn import Turn
+from edge_agent.statemachine.wrong_door import maintenance_id
 
-WISH = {
-    Purpose.DROPOFF: Trigger.DROPOFF,
-    Purpose.PICKUP: Trigger.PICKUP,
-    Purpose.OPEN_DOOR: Trigger.OPEN_DOOR,
-}
-GRANTED = {Purpose.DROPOFF: Trigger.DROPOFF_OPENED, Purpose.PICKUP: Trigger.PICKUP_OPENED}
-LATE_NS = 10 * 10**9
-"""A door that opens so long after its own lock's last pulse was opened by it, if late."""
 MOVES = 3
 """How many other cells one wish may be given when its own does not open."""
 
@@ -48,6 +49,8 @@ def accept(turn: Turn, ticket: Ticket) -> None:
 
     An open-door is answered at once; its outcome becomes an event.
     """
+    if ticket.purpose is Purpose.TECHNICIAN and ticket.cell in turn.cells:
+        _end_waits(turn, ticket.cell)
     reservation = _judge(turn, ticket)
     if reservation is not None and ticket.purpose is Purpose.DROPOFF and reservation.first_dropoff is None:
         turn.change_reservation(reservation, first_dropoff=turn.now)
@@ -56,7 +59,14 @@ def accept(turn: Turn, ticket: Ticket) -> None:
         turn.answer(ticket.request_key, cell=ticket.cell, accepted=accepted)
     turn.put("tickets", ticket.unlock_id, ticket)
     turn.queue = (*turn.queue, ticket.unlock_id)
-    promote(turn)
+
+
+def _end_waits(turn: Turn, label: str) -> None:
+    """A technician is at the cell: nothing that happens to its door from now on concludes an older wish."""
+    unconfirmed.forget(turn, label)
+    waiting = turn.at_work(label)
+    if waiting is not None and waiting.stage == "unresolved":
+        conclude(turn, waiting, UnlockOutcome.UNKNOWN)
 
 
 def promote(turn: Turn) -> None:
@@ -93,120 +103,52 @@ def _judge(turn: Turn, ticket: Ticket) -> Reservation | None:
         raise Refusal(Code.NOT_ALLOWED, "the reservation ended before its turn came")
     demand(turn, reservation, WISH[ticket.purpose])
     refuse_while_busy(turn, reservation.cell, but=ticket.unlock_id)
+    if f"{Alarm.WRONG_DOOR}/{reservation.cell}" in turn.alarms:
+        why = f"another door opened than that of cell {reservation.cell}; call for help"
+        raise Refusal(Code.NOT_ALLOWED, why)
     return reservation
 
 
-def holder(turn: Turn, ticket: Ticket) -> Reservation | None:
-    """The reservation a ticket is for; one that is over only while nobody else got its cell. None where it
-    is opened by hand."""
-    if ticket.purpose in BY_HAND:
-        return None
-    try:
-        return live(turn, ticket.reservation_id, None, WISH[ticket.purpose])
-    except Refusal:
-        return None
-
-
-def refuse_while_busy(turn: Turn, label: str, but: str = "") -> None:
-    """Raises `Refusal` with code 9 while some ticket is at work on the cell."""
-    ticket = turn.at_work(label)
-    if ticket is not None and ticket.unlock_id != but:
-        raise Refusal(Code.NOT_ALLOWED, f"the door of cell {label} is being opened just now")
-
-
-def give_up(turn: Turn, ticket: Ticket, refusal: Refusal, reservation: Reservation | None = None) -> None:
-    """Ends a ticket that never had a pulse, or none that counts; whoever asked is told why."""
-    turn.drop_ticket(ticket)
-    _tell(turn, ticket, UnlockOutcome.NO_MOVEMENT, reservation=reservation, refusal=refusal)
-
-
-def end_waiting(turn: Turn, reservation: Reservation, why: str) -> None:
-    """Ends every ticket that waits for a reservation whose cell is somebody else's from now on."""
-    for ticket in tuple(turn.tickets.values()):
-        if ticket.reservation_id == reservation.reservation_id:
-            give_up(turn, ticket, Refusal(Code.NOT_ALLOWED, why), reservation)
-
-
-def take_over(turn: Turn, label: str) -> None:
-    """A cell is given to somebody: whoever had it last has no window any more."""
-    former = turn.former.get(label)
-    if former is not None:
-        end_waiting(turn, former, f"cell {label} was given to somebody else before its turn came")
-        turn.put("former", label, None)
-
-
-def _tell(
-    turn: Turn,
-    ticket: Ticket,
-    outcome: UnlockOutcome,
-    *,
-    reservation: Reservation | None = None,
-    refusal: Refusal | None = None,
-    recovered: bool = False,
-) -> None:
-    """The outcome for whoever waits for it: an answer, or the event of an open-door."""
-    if ticket.purpose in BY_HAND:
-        _tell_by_hand(turn, ticket, outcome, refusal, recovered=recovered)
-        return
-    if ticket.request_key is None:
-        return
-    if ticket.purpose is not Purpose.OPEN_DOOR:
-        cell = None if refusal is not None else ticket.cell
-        turn.answer(ticket.request_key, reservation, cell, refusal)
-        return
-    turn.tell(
-        FactKind.OPEN_DOOR_FULFILLED,
-        reservation or holder(turn, ticket),
-        cell=ticket.cell,
-        source=ticket.source,
-        request_key=ticket.request_key,
-        echo_id=ticket.echo_id or ticket.request_key,
-        platform_reference_id=ticket.platform_reference_id or None,
-        outcome=outcome,
-        reason=None if refusal is None else refusal.message,
-        recovered=recovered,
-    )
-
-
-def _tell_by_hand(
-    turn: Turn, ticket: Ticket, outcome: UnlockOutcome, refusal: Refusal | None, *, recovered: bool
-) -> None:
-    """The outcome of a technician's opening: an answer if he still waits, and in any case one event."""
-    turn.answer(ticket.request_key, cell=None if refusal is not None else ticket.cell, refusal=refusal)
-    if not ticket.told:
-        turn.tell(
-            FactKind.OPEN_DOOR_FULFILLED,
-            cell=ticket.cell,
-            source=ticket.source,
-            outcome=outcome,
-            reason=None if refusal is None else refusal.message,
-            description=ticket.reason,
-            actor=ticket.actor or None,
-            recovered=recovered,
-        )
-
-
 def door_read(turn: Turn, unlock_id: str, door: Door) -> None:
-    """The fresh reading has come: conclude, or journal the intent for the first pulse."""
+    """The fresh reading has come: conclude, look again, or journal the intent for the first pulse."""
     ticket = turn.tickets.get(unlock_id)
     if ticket is None or ticket.stage != "reading":
         return
+    place = turn.cells[ticket.cell]
     try:
         reservation = _judge(turn, ticket)
-        if door is Door.CLOSED:
+        if not (door is Door.OPEN and contact.believed_open(place)):
             _refuse_overheating(turn, ticket.cell)
     except Refusal as refusal:
         give_up(turn, ticket, refusal)
-        promote(turn)
         return
-    if door is Door.OPEN:
-        conclude(turn, ticket, UnlockOutcome.ALREADY_OPEN)
-    elif door is Door.UNKNOWN:
-        moved_on = reservation is not None and _move_on(turn, ticket, reservation, UnlockOutcome.UNKNOWN)
-        if not moved_on:
-            conclude(turn, ticket, UnlockOutcome.UNKNOWN)
-    else:
+    if door is Door.CLOSED:
         _intend(turn, ticket)
+    elif door is Door.OPEN and contact.believed_open(place):
+        conclude(turn, ticket, UnlockOutcome.ALREADY_OPEN)
+    elif door is Door.OPEN and place.unexplained is not None:
+        # It may be a glitch: it is known when the opening has lasted.
+        turn.effects.append(ReadDoor(ticket.unlock_id, ticket.cell, ticket.expires_ns))
+    elif door is Door.OPEN:
+        _pulse_in_doubt(turn, ticket, reservation)
+    elif reservation is None or not _move_on(turn, ticket, reservation, UnlockOutcome.UNKNOWN):
+        if ticket.purpose is Purpose.TECHNICIAN:
+            _intend(turn, ticket)  # he stands there and sees what no contact tells
+        else:
+            conclude(turn, ticket, UnlockOutcome.UNKNOWN)
+
+
+def _pulse_in_doubt(turn: Turn, ticket: Ticket, reservation: Reservation | None) -> None:
+    """The door reads open, and this machine did not open it: either it is open, or its contact is broken.
+
+    A drop-off moves to another cell if nothing can be in this one yet. Otherwise the lock is pulsed once, so
+    that a parcel behind a broken contact can be reached.
+    """
+    moves = reservation is not None and _move_on(
+        turn, ticket, reservation, UnlockOutcome.UNKNOWN, Trigger.MOVED_FROM_DOUBT
+    )
+    if not moves:
+        _intend(turn, turn.change_ticket(ticket, doubtful=True))
 
 
 def _refuse_overheating(turn: Turn, label: str) -> None:
@@ -234,28 +176,44 @@ def _intend(turn: Turn, ticket: Ticket) -> None:
     before = turn.pulses.get(label)
     unspent = before.unspent if before is not None and len(at_ns) > 1 else 0
     what = (ticket.purpose, ticket.source, ticket.reservation_id)
-    turn.put("pulses", label, Pulses(turn.now.boot_id, at_ns, *what, unspent=unspent + 1))
+    pulses = Pulses(turn.now.boot_id, at_ns, *what, unspent=unspent + 1, doubtful=ticket.doubtful)
+    turn.put("pulses", label, pulses)
     turn.change_cell(label, unlocks=turn.cells[label].unlocks + 1)
+    contact.pulsed(turn, label)
     turn.record(ticket, None)
     turn.effects.append(PulseLock(ticket.unlock_id, label, ticket.attempt, ticket.expires_ns))
 
 
-def pulse_done(turn: Turn, unlock_id: str, attempt: int, door: Door) -> None:
-    """The watching after a pulse is over. A report on another pulse than the last one is stale."""
+def pulse_done(turn: Turn, unlock_id: str, attempt: int, door: Door, acknowledged: bool) -> None:
+    """The watching after a pulse is over. A report on another pulse than the last one is stale.
+
+    A pulse that the board did not acknowledge may never have been given: it does not count towards a jam.
+    """
     ticket = turn.tickets.get(unlock_id)
     if ticket is None or ticket.stage != "pulsing" or ticket.attempt != attempt:
         return
-    if door is Door.OPEN:
+    if ticket.doubtful:
+        leave_unconfirmed(turn, ticket)
+    elif door is Door.OPEN:
         conclude(turn, ticket, UnlockOutcome.OPENED)
     elif door is Door.UNKNOWN:
-        _leave_unresolved(turn, ticket)
-    elif ticket.attempt < turn.layout.attempts and _may_pulse_again(turn, ticket):
-        turn.record(ticket, UnlockOutcome.NO_MOVEMENT, pulsed=True)
+        leave_unresolved(turn, ticket)
+    else:
+        _unmoved(turn, turn.change_ticket(ticket, counted=ticket.counted + acknowledged), acknowledged)
+
+
+def _unmoved(turn: Turn, ticket: Ticket, acknowledged: bool) -> None:
+    """The door is readable and has not moved: another pulse, or the end."""
+    if ticket.counted < turn.layout.attempts and _may_pulse_again(turn, ticket):
+        turn.record(ticket, UnlockOutcome.NO_MOVEMENT, pulsed=True if acknowledged else None)
         _intend(turn, ticket)
-    elif ticket.attempt < turn.layout.attempts:
+    elif ticket.counted >= turn.layout.attempts:
+        _jammed(turn, ticket)
+    elif ticket.counted == ticket.attempt or ticket.stopped:
         conclude(turn, ticket, UnlockOutcome.NO_MOVEMENT)  # too few pulses to call it a jam
     else:
-        _jammed(turn, ticket)
+        cells.doubt(turn, ticket.cell)
+        conclude(turn, ticket, UnlockOutcome.UNKNOWN)
 
 
 def pulse_lapsed(turn: Turn, unlock_id: str, attempt: int) -> None:
@@ -269,12 +227,13 @@ def pulse_lapsed(turn: Turn, unlock_id: str, attempt: int) -> None:
     turn.put("pulses", label, amend(known, at_ns=known.at_ns[:-1], unspent=max(0, known.unspent - 1)))
     turn.change_cell(label, unlocks=turn.cells[label].unlocks - 1)
     give_up(turn, ticket, Refusal(Code.EXPIRED, "the lock could not be reached in time"))
-    promote(turn)
 
 
 def _may_pulse_again(turn: Turn, ticket: Ticket) -> bool:
     if ticket.stopped or _expired(turn, ticket):
         return False
+    if any(place.unexplained is not None for place in turn.cells.values()):
+        return False  # another door has just opened, and it is not known yet by what
     return len(_recent_pulses(turn, ticket.cell)) < turn.layout.duty_pulses
 
 
@@ -284,22 +243,23 @@ def _expired(turn: Turn, ticket: Ticket) -> bool:
 
 def _jammed(turn: Turn, ticket: Ticket) -> None:
     """Every pulse was given and the door stayed shut."""
-    if ticket.stopped:
+    if ticket.stopped or board_faults.lock_failed(turn, ticket.cell):
         conclude(turn, ticket, UnlockOutcome.NO_MOVEMENT)
         return
-    why = f"no movement after {ticket.attempt} pulses"
+    why = f"no movement after {ticket.counted} pulses"
     cells.mark_faulty(turn, ticket.cell, why, Alarm.LOCK_JAMMED, maintenance_id(ticket, ticket.cell))
     reservation = holder(turn, ticket)
     if reservation is None or not _move_on(turn, ticket, reservation, UnlockOutcome.NO_MOVEMENT):
         conclude(turn, ticket, UnlockOutcome.NO_MOVEMENT)
 
 
-def maintenance_id(ticket: Ticket, label: str) -> str:
-    """The id of the maintenance ticket that an unlock gave reason for: the same whenever it is made."""
-    return f"maint_{ticket.unlock_id.removeprefix('unl_')}_{label}"
-
-
-def _move_on(turn: Turn, ticket: Ticket, reservation: Reservation, outcome: UnlockOutcome) -> bool:
+def _move_on(
+    turn: Turn,
+    ticket: Ticket,
+    reservation: Reservation,
+    outcome: UnlockOutcome,
+    trigger: Trigger = Trigger.MOVED,
+) -> bool:
     """Gives a waiting reservation with nothing in its cell another one, which the same wish then opens.
 
     False, and nothing is changed, if it may not move or nothing that fits is free.
@@ -310,12 +270,12 @@ def _move_on(turn: Turn, ticket: Ticket, reservation: Reservation, outcome: Unlo
         target = allocation.allocate(turn, reservation.packaging)
     except Refusal:
         return False
-    moved = move(turn, reservation, target.label)
+    moved = move(turn, reservation, target.label, trigger)
     if moved is None:
         return False
     take_over(turn, target.label)
     turn.drop_ticket(ticket)
-    turn.record(ticket, outcome, pulsed=_pulsed(ticket, outcome))
+    turn.record(ticket, outcome, pulsed=was_pulsed(ticket, outcome))
     again = Ticket(
         unlock_id=f"{ticket.unlock_id.partition('.')[0]}.{ticket.moves + 1}",
         reservation_id=ticket.reservation_id,
@@ -331,144 +291,3 @@ def _move_on(turn: Turn, ticket: Ticket, reservation: Reservation, outcome: Unlo
     turn.put("tickets", again.unlock_id, again)
     turn.effects.append(ReadDoor(again.unlock_id, again.cell, again.expires_ns))
     return True
-
-
-def _leave_unresolved(turn: Turn, ticket: Ticket) -> None:
-    """A pulse was given and nobody can see what it did: tell so, and let the next reading decide."""
-    turn.change_ticket(ticket, stage="unresolved", request_key=None, told=ticket.purpose in BY_HAND)
-    cells.doubt(turn, ticket.cell)
-    _tell(turn, ticket, UnlockOutcome.UNKNOWN, refusal=_failed(ticket, UnlockOutcome.UNKNOWN))
-    promote(turn)
-
-
-def settle(turn: Turn, label: str, door: Door, *, recovered: bool) -> None:
-    """A door has been read: conclude the ticket that waits for what it did to this door.
-
-    A pulsed lock whose door is seen open has opened it; an unresolved one whose door is seen closed stays
-    UNKNOWN, and the cell is looked into before it is allocated anew.
-    """
-    ticket = turn.at_work(label)
-    if ticket is None or door is Door.UNKNOWN:
-        return
-    if door is Door.OPEN and ticket.stage in ("pulsing", "unresolved"):
-        conclude(turn, ticket, UnlockOutcome.OPENED, recovered=recovered)
-    elif door is Door.CLOSED and ticket.stage == "unresolved":
-        cells.doubt(turn, label)
-        conclude(turn, ticket, UnlockOutcome.UNKNOWN, recovered=recovered)
-
-
-def conclude(turn: Turn, ticket: Ticket, outcome: UnlockOutcome, *, recovered: bool = False) -> None:
-    """Ends a ticket with its outcome: ledger, reservation, cell, answer; then the next one's turn."""
-    turn.drop_ticket(ticket)
-    turn.record(ticket, outcome, pulsed=_pulsed(ticket, outcome))
-    reservation = holder(turn, ticket)
-    if outcome in (UnlockOutcome.OPENED, UnlockOutcome.ALREADY_OPEN):
-        moved = _opened(turn, ticket, reservation, outcome, recovered=recovered)
-        _tell(turn, ticket, outcome, reservation=moved, recovered=recovered)
-    else:
-        if ticket.purpose is Purpose.PICKUP and reservation is not None:
-            apply(
-                turn,
-                reservation,
-                Trigger.PICKUP_FAILED,
-                source=ticket.source,
-                request_key=_event_key(ticket),
-                outcome=outcome,
-                recovered=recovered,
-            )
-        _tell(turn, ticket, outcome, refusal=_failed(ticket, outcome), recovered=recovered)
-    promote(turn)
-
-
-def _pulsed(ticket: Ticket, outcome: UnlockOutcome) -> bool | None:
-    """Whether the last pulse of a ticket was given; a restart leaves that open unless the door tells."""
-    if ticket.attempt == 0:
-        return False
-    return True if ticket.stage == "pulsing" or outcome is UnlockOutcome.OPENED else None
-
-
-def _opened(
-    turn: Turn,
-    ticket: Ticket,
-    reservation: Reservation | None,
-    outcome: UnlockOutcome,
-    *,
-    recovered: bool,
-) -> Reservation | None:
-    cells.see_door(turn, ticket.cell, Door.OPEN)
-    turn.change_cell(ticket.cell, opened_since_allocation=True)
-    if outcome is UnlockOutcome.OPENED:
-        cells.lock_works(turn, ticket.cell)
-        if ticket.stage == "pulsing" and not recovered:
-            wear.note_opening(turn, ticket, maintenance_id(ticket, ticket.cell))
-    if reservation is not None and reservation.to_be_weighed:
-        reservation = turn.change_reservation(reservation, to_be_weighed=False)
-    if ticket.purpose in BY_HAND:
-        _weighed_no_more(turn, ticket.cell)
-    if reservation is None or ticket.purpose is Purpose.OPEN_DOOR:
-        return reservation
-    return _granted(turn, reservation, ticket.purpose, ticket.source, _event_key(ticket), recovered=recovered)
-
-
-def _weighed_no_more(turn: Turn, label: str) -> None:
-    """A drop-off that waits for its scale waits until the door is closed again."""
-    reservation_id = turn.cells[label].reservation_id
-    if reservation_id is not None and turn.reservations[reservation_id].to_be_weighed:
-        turn.change_reservation(turn.reservations[reservation_id], to_be_weighed=False)
-
-
-def _granted(
-    turn: Turn,
-    reservation: Reservation,
-    purpose: Purpose,
-    source: Source,
-    request_key: str | None,
-    *,
-    recovered: bool = False,
-) -> Reservation:
-    """The door stands open for a drop-off or pick-up."""
-    changes: dict[str, Any] = {}
-    if purpose is Purpose.DROPOFF and reservation.status is ReservationStatus.PENDING:
-        changes["dropoff_opened"] = True
-    if purpose is Purpose.PICKUP and reservation.picked_up is None:
-        changes |= {"picked_up": turn.now, "grace_unknown": False}
-    moved = apply(
-        turn,
-        reservation,
-        GRANTED[purpose],
-        source=source,
-        request_key=request_key,
-        recovered=recovered,
-        **changes,
-    )
-    return reservation if moved is None else moved
-
-
-def opened_late(turn: Turn, label: str) -> bool:
-    """Whether the door's own lock has opened it after all, so late that the wish was told to have failed.
-
-    What the wish wanted is true now: who stands there may take the parcel, or put one in. A pulse opens a
-    door once, and only within `LATE_NS`.
-    """
-    own = turn.pulses.get(label)
-    if own is None or not own.unspent or not own.at_ns or own.boot_id != turn.now.boot_id:
-        return False
-    if own.at_ns[-1] <= turn.now.boottime_ns - LATE_NS:
-        return False
-    turn.change_cell(label, opened_since_allocation=True)
-    cells.lock_works(turn, label)
-    reservation = turn.reservations.get(own.reservation_id)
-    if reservation is not None and reservation.cell == label and own.purpose is not Purpose.OPEN_DOOR:
-        _granted(turn, reservation, own.purpose, own.source, None)
-    return True
-
-
-def _event_key(ticket: Ticket) -> str | None:
-    """The request id that an event carries; entries at the kiosk have none."""
-    return ticket.request_key if ticket.source is Source.API else None
-
-
-def _failed(ticket: Ticket, outcome: UnlockOutcome) -> Refusal:
-    if outcome is UnlockOutcome.NO_MOVEMENT:
-        return Refusal(Code.INTERNAL, f"the door of cell {ticket.cell} did not open ({outcome})")
-    return Refusal(Code.INTERNAL, f"the door of cell {ticket.cell} could not be watched ({outcome})")

@@ -49,7 +49,7 @@ def test_an_empty_reservation_moves_from_a_jammed_lock_in_the_same_call() -> Non
     look = core.looks(done)
     moved = core.live(reservation)
     assert look.cell == moved.cell == "A02"
-    assert core.state.cells["A01"].status is CellStatus.IDLE
+    assert core.state.cells["A01"].status is CellStatus.AWAITING_INSPECTION
     assert core.state.cells["A01"].reservation_id is None
     assert core.state.cells["A01"].faulty == "no movement after 3 pulses"
     told = core.facts[-1]

@@ -34,6 +34,7 @@ def test_a_door_that_a_look_finds_open_was_opened_with_no_pulse() -> None:
     core.pass_s(11)
     core.feed(replace(wish, expires_ns=core.now.boottime_ns + 10**10))
     core.feed(DoorRead(wish.unlock_id, Door.OPEN))
+    core.lasts()
     assert stands(core, Alarm.DOOR_FORCED, "A01")
 
 
@@ -44,6 +45,7 @@ def test_a_look_can_find_the_wrong_door_open() -> None:
     core.feed(wish := core.wish(second, Purpose.DROPOFF))
     pulsing(core, first)
     core.feed(DoorRead(wish.unlock_id, Door.OPEN))
+    core.lasts()
     assert stands(core, Alarm.WRONG_DOOR, first.cell)
 
 
@@ -64,7 +66,7 @@ def test_a_pulse_that_was_never_sent_opens_no_door() -> None:
     reservation = core.reserve()
     core.feed(PulseDone(pulsing(core, reservation), 1, Door.CLOSED, given=False))
     assert core.state.cells[reservation.cell].unlocks == 0
-    core.feed(DoorsSeen({reservation.cell: Door.OPEN}))
+    core.forced(reservation.cell)
     assert stands(core, Alarm.DOOR_FORCED, reservation.cell)
 
 
@@ -87,7 +89,7 @@ def test_a_pulse_opens_a_door_once() -> None:
     core.opens(core.wish(reservation, Purpose.OPEN_DOOR))
     core.close(reservation.cell)
     core.pass_s(5)
-    core.feed(DoorsSeen({reservation.cell: Door.OPEN}))
+    core.forced(reservation.cell)
     assert stands(core, Alarm.DOOR_FORCED, reservation.cell)
 
 
@@ -105,7 +107,8 @@ def test_the_order_of_the_doors_in_one_poll_decides_nothing() -> None:
 
 
 def test_a_jam_is_over_when_the_lock_opens_also_beside_a_wrong_door() -> None:
-    """LOCK_JAMMED: `clear`, or the lock opens again. Faulty stays, as the wrong door waits for `clear`."""
+    """LOCK_JAMMED: `clear`, or the lock opens again. The other door was forced then, and nothing is
+    locked."""
     core = Core()
     reservation = core.dropped_off()
     label = reservation.cell
@@ -113,22 +116,23 @@ def test_a_jam_is_over_when_the_lock_opens_also_beside_a_wrong_door() -> None:
     core.jams(core.feed(core.wish(reservation, Purpose.PICKUP)))
     core.pass_s(11)
     pulsing(core, reservation, Purpose.PICKUP)
-    core.feed(DoorsSeen({"C01": Door.OPEN}))
-    core.feed(DoorsSeen({label: Door.OPEN}))
+    core.forced("C01")
     assert core.state.cells[label].faulty is not None
     assert stands(core, Alarm.WRONG_DOOR, label)
+    core.feed(DoorsSeen({label: Door.OPEN}))
+    assert core.state.cells[label].faulty is None
+    assert not stands(core, Alarm.WRONG_DOOR, label)
     assert not stands(core, Alarm.LOCK_JAMMED, label)
+    assert stands(core, Alarm.DOOR_FORCED, "C01")
 
 
 def test_rests_double_until_a_day_without_an_invalid_entry() -> None:
     """The keypad rests 60 s, doubling up to 1 h, until a day without any: here each day had some."""
     core = Core()
-    reservation = core.reserve(grace_dropoff_s=86_400)
     for _ in range(5):
         core.invalid("no code")
     core.pass_s(20 * 3600)
     core.invalid("no code")
-    core.opens(core.entry(reservation.drop_off_code))
     core.pass_s(5 * 3600)
     for _ in range(5):
         core.invalid("no code")
@@ -144,6 +148,7 @@ def test_a_pulse_of_another_boot_is_no_excuse_for_an_open_door() -> None:
     assert core.now.boottime_ns == 10**9
     core.restart({reservation.cell: Door.OPEN}, boot_id="boot-3", off_s=3600)
     assert core.now.boottime_ns == 10**9
+    core.lasts()
     assert stands(core, Alarm.DOOR_FORCED, reservation.cell)
 
 
@@ -182,12 +187,16 @@ def test_a_door_open_since_before_a_reboot_is_ajar_without_a_clock() -> None:
     assert stands(core, Alarm.DOOR_AJAR, "A01")
 
 
-def test_an_entry_that_opens_nothing_says_only_not_valid() -> None:
-    """Whatever does not open says only "not valid", also while the door is being opened."""
+def test_a_right_code_says_why_its_door_does_not_open() -> None:
+    """A right code in its right state never counts as wrong, also while the door is being opened."""
     core = Core()
     reservation = core.reserve()
     core.feed(core.wish(reservation, Purpose.DROPOFF))
-    core.invalid(reservation.drop_off_code)
+    for _ in range(6):
+        (answer,) = core.feed(core.entry(reservation.drop_off_code)).answers
+        assert answer.refusal is not None
+        assert answer.refusal.message == "the door of cell A01 is being opened just now"
+    assert not core.state.guesses
 
 
 def test_a_code_that_never_lived_comes_before_one_that_died_lately() -> None:

@@ -128,7 +128,7 @@ def test_a_door_that_opens_while_another_is_only_looked_at_was_forced() -> None:
     for reservation in (first, second):
         core.feed(core.wish(reservation, Purpose.DROPOFF))
     assert [ticket.stage for ticket in core.state.tickets.values()] == ["reading", "waiting"]
-    core.feed(DoorsSeen({"C01": Door.OPEN}))
+    core.forced("C01")
     assert stands(core, Alarm.DOOR_FORCED, "C01")
     assert not stands(core, Alarm.WRONG_DOOR, "C01")
 
@@ -160,7 +160,8 @@ def test_a_start_that_reads_nothing_changes_no_door() -> None:
     core.feed(DoorsSeen({"A02": Door.OPEN}))
     before = core.state.cells
     core.feed(Boot({}))
-    assert core.state.cells == {label: replace(cell, answering=False) for label, cell in before.items()}
+    silent = {label: replace(cell, answering=False, settled=False) for label, cell in before.items()}
+    assert core.state.cells == silent
 
 
 def test_an_unlock_that_nobody_saw_lasts_through_a_start() -> None:
@@ -195,6 +196,7 @@ def test_an_open_door_that_a_start_finds_open_is_told_as_recovered() -> None:
 def test_an_entry_at_the_kiosk_waits_for_its_turn_as_any_wish() -> None:
     core = only("A01", "A02", concurrent=1)
     first, second = core.reserve(), core.reserve()
+    core.opened_by_hand(first.cell)
     busy = core.wish(first, Purpose.DROPOFF)
     core.feed(busy)
     entry = core.entry(second.drop_off_code)
@@ -215,6 +217,7 @@ def test_an_entry_at_the_kiosk_waits_for_its_turn_as_any_wish() -> None:
 def test_a_wish_that_waited_while_its_parcel_moved_opens_the_new_cell() -> None:
     core = only("A01", "A02", "C01", concurrent=1)
     reservation, other = core.reserve(), core.reserve(replace(SMALL, height_mm=300))
+    core.opened_by_hand(other.cell)
     busy = core.wish(other, Purpose.DROPOFF)
     core.feed(busy)
     first, second = (replace(core.wish(reservation, Purpose.DROPOFF), expires_ns=2**62) for _ in range(2))
@@ -223,7 +226,8 @@ def test_a_wish_that_waited_while_its_parcel_moved_opens_the_new_cell() -> None:
     look = core.feed(DoorRead(busy.unlock_id, Door.OPEN))
     look = core.jams(look)
     assert core.live(reservation).cell == "A02"
-    look = core.feed(DoorRead(core.looks(look).unlock_id, Door.OPEN))
+    core.feed(DoorRead(core.looks(look).unlock_id, Door.CLOSED))
+    look = core.feed(DoorsSeen({"A02": Door.OPEN}))
     assert core.looks(look).unlock_id == "second"
     assert core.state.tickets["second"].cell == core.looks(look).cell == "A02"
 
@@ -231,6 +235,7 @@ def test_a_wish_that_waited_while_its_parcel_moved_opens_the_new_cell() -> None:
 def test_a_pick_up_that_waits_beyond_its_grace_is_told_so() -> None:
     core = only("A01", "A02", concurrent=1)
     over, other = core.picked_up(grace_pickup_s=5), core.reserve()
+    core.opened_by_hand(other.cell)
     busy = core.wish(other, Purpose.DROPOFF, life_s=60)
     core.feed(busy)
     late = core.wish(over, Purpose.PICKUP, life_s=60)
@@ -296,6 +301,8 @@ def test_a_cell_that_was_opened_for_its_last_holder_begins_anew() -> None:
     core.opens(core.wish(former, Purpose.OPEN_DOOR))
     core.close("A01")
     assert core.state.cells["A01"].opened_since_allocation
+    assert core.state.cells["A01"].status is CellStatus.AWAITING_INSPECTION
+    core.clear("A01")
     core.reserve()
     assert core.state.cells["A01"].opened_since_allocation is False
 

@@ -19,7 +19,7 @@ def stands(core: Core, alarm: Alarm, label: str) -> bool:
 def test_a_door_that_opens_with_no_pulse_is_forced_until_closed_and_acknowledged() -> None:
     core = Core()
     reservation = core.reserve()
-    core.feed(DoorsSeen({reservation.cell: Door.OPEN}))
+    core.forced(reservation.cell)
     assert stands(core, Alarm.DOOR_FORCED, reservation.cell)
     assert core.refused(Clear(core.key(), reservation.cell)).code is Code.NOT_ALLOWED
     core.close(reservation.cell)
@@ -33,13 +33,13 @@ def test_a_door_that_opens_with_no_pulse_is_forced_until_closed_and_acknowledged
 @pytest.mark.behaviour("alarms-04")
 def test_a_forced_door_is_forgotten_after_ten_minutes_closed() -> None:
     core = Core()
-    core.feed(DoorsSeen({"A01": Door.OPEN}))
+    core.forced("A01")
     core.pass_s(30)
     core.close("A01")
     core.pass_s(599)
     assert stands(core, Alarm.DOOR_FORCED, "A01")
     core.pass_s(1)
-    assert not core.state.alarms
+    assert list(core.state.alarms) == ["SENSOR_FAULT/A01/contact"]
 
 
 @pytest.mark.behaviour("opening-20", "alarms-02")
@@ -66,7 +66,7 @@ def test_another_door_than_the_one_commanded_stops_the_unlock() -> None:
     wish = core.wish(reservation, Purpose.DROPOFF)
     core.feed(wish)
     core.feed(DoorRead(wish.unlock_id, Door.CLOSED))
-    core.feed(DoorsSeen({other: Door.OPEN}))
+    core.forced(other)
     for label in (reservation.cell, other):
         assert stands(core, Alarm.WRONG_DOOR, label)
         assert core.state.cells[label].faulty is not None
@@ -78,6 +78,9 @@ def test_another_door_than_the_one_commanded_stops_the_unlock() -> None:
     core.close(other)
     assert core.reserve().cell not in (other, reservation.cell)
     for label in (reservation.cell, other):
+        assert core.refused(Clear(core.key(), label)).code is Code.NOT_ALLOWED
+        core.opened_by_hand(label)
+        core.close(label)
         core.feed(Clear(core.key(), label))
     assert not core.state.alarms
 
@@ -98,4 +101,5 @@ def test_a_lock_that_opens_late_was_not_forced() -> None:
 def test_a_door_forced_while_the_daemon_was_dead_is_told_at_the_start() -> None:
     core = Core()
     core.restart({"A01": Door.OPEN}, off_s=60)
+    core.lasts()
     assert stands(core, Alarm.DOOR_FORCED, "A01")

@@ -60,7 +60,7 @@ def test_the_wrong_door_at_the_last_pulse_is_no_jam() -> None:
     pulse(core, wish)
     for attempt in (1, 2):
         core.feed(PulseDone(wish.unlock_id, attempt, Door.CLOSED))
-    core.feed(DoorsSeen({"C01": Door.OPEN}))
+    core.forced("C01")
     (answer,) = core.feed(PulseDone(wish.unlock_id, 3, Door.CLOSED)).answers
     assert answer.refusal is not None
     assert answer.refusal.message == "the door of cell A01 did not open (NO_MOVEMENT)"
@@ -255,6 +255,7 @@ def test_a_start_recovers_also_what_no_restart_has_touched() -> None:
     reservation = core.reserve()
     core.opens(core.wish(reservation, Purpose.DROPOFF))
     core.feed(Boot({"A01": Door.CLOSED}))
+    core.settle("A01")
     assert core.live(reservation).recovered is True
 
 

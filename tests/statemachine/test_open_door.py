@@ -112,7 +112,7 @@ def test_the_five_windows() -> None:
         UnlockOutcome.ALREADY_OPEN,
         UnlockOutcome.OPENED,
     ]
-    assert core.state.cells[reservation.cell].status is CellStatus.IDLE
+    assert core.state.cells[reservation.cell].status is CellStatus.AWAITING_INSPECTION
 
 
 @pytest.mark.behaviour("reservation-16")

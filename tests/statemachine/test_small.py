@@ -173,8 +173,8 @@ def test_what_a_restart_finds() -> None:
     assert found.pulses == core.state.pulses
     assert not any(cell.answering for cell in found.cells.values())
     assert all(cell.unread for cell in found.cells.values())
-    as_before = {k: replace(c, answering=True, unread=False) for k, c in found.cells.items()}
-    assert as_before == core.state.cells
+    forgotten = {"answering": False, "unread": True, "settled": False, "quiet_from_ns": None}
+    assert found.cells == {k: replace(c, **forgotten) for k, c in core.state.cells.items()}
     core.layout = replace(core.layout, max_concurrent_unlocks=2)
     core.feed(core.wish(core.reserve(), Purpose.DROPOFF))
     assert core.state.queue
@@ -247,7 +247,7 @@ def test_what_is_overdue_is_due_now() -> None:
 def test_the_soonest_of_several_is_due_next() -> None:
     core = Core()
     core.picked_up(grace_pickup_s=50)
-    core.feed(DoorsSeen({"C01": Door.OPEN}))
+    core.opened_by_hand("C01")
     assert next_due_ns(core.state, core.layout, core.now) == core.now.boottime_ns + 50 * S + 1
     ahead(core, 10 * S)
     for _ in range(5):
@@ -322,7 +322,7 @@ def test_a_door_that_opens_ten_seconds_after_its_pulse_was_forced() -> None:
         core.pass_s(11)
         core.jams(core.feed(core.wish(reservation, Purpose.PICKUP)))
         ahead(core, 10 * S - early)
-        core.feed(DoorsSeen({reservation.cell: Door.OPEN}))
+        core.forced(reservation.cell)
         assert (f"{Alarm.DOOR_FORCED}/{reservation.cell}" in core.state.alarms) is forced
 
 
@@ -350,6 +350,7 @@ def test_a_reservation_moves_into_a_cell_that_somebody_had_before() -> None:
     reservation = core.reserve()
     assert reservation.cell != former.cell
     core.feed(UnblockCell("k", former.cell))
+    core.clear(former.cell)
     core.pass_s(11)
     core.jams(core.feed(core.wish(reservation, Purpose.DROPOFF)))
     assert core.live(reservation).cell == former.cell

@@ -13,6 +13,7 @@ from edge_agent.model import (
     Alarm,
     Block,
     Cell,
+    CellCause,
     CellStatus,
     Door,
     Purpose,
@@ -21,6 +22,8 @@ from edge_agent.model import (
     Severity,
     Source,
     Ticket,
+    UnlockOutcome,
+    Verdict,
     qr_text,
 )
 from edge_agent.statemachine import cell as cells
@@ -34,12 +37,14 @@ from edge_agent.statemachine.inputs import (
     DeviceHealth,
     DoorRead,
     DoorsSeen,
+    HandCheck,
     Input,
     OpenCell,
     OpenFor,
     PulseDone,
     RequestMaintenance,
     Reserve,
+    Resolve,
     Tare,
     TemperatureSeen,
     Tick,
@@ -51,6 +56,7 @@ from edge_agent.statemachine.reservation import apply, holds, move
 from edge_agent.statemachine.transitions import (
     CELL_TABLE,
     FLAG_TABLE,
+    RESOLUTIONS,
     STATUS,
     TABLE,
     WHY_NOT,
@@ -71,7 +77,8 @@ from edge_agent.statemachine.turn import Turn
 from tests.support.core import SMALL, Core
 from tests.support.situations import LABEL, SITUATIONS, Situation, ended, locker, phase_of
 
-FACTS = tuple(trigger for trigger in Trigger if trigger not in WISHES)
+ASKED = (*WISHES, *RESOLUTIONS.values())
+FACTS = tuple(trigger for trigger in Trigger if trigger not in ASKED)
 PURPOSES = {
     Trigger.DROPOFF: Purpose.DROPOFF,
     Trigger.PICKUP: Purpose.PICKUP,
@@ -88,7 +95,7 @@ def test_the_tables_are_total_and_every_refusal_has_a_reason() -> None:
         assert isinstance(entry, Rule | CellRule) or entry.why.strip()
     for (_, trigger), rule in TABLE.items():
         assert isinstance(rule, Nothing) <= (trigger in FACTS)
-        assert isinstance(rule, Refused) <= (trigger in WISHES)
+        assert isinstance(rule, Refused) <= (trigger in ASKED)
     assert set(WHY_NOT) == set(Guard)
     assert all(why.strip() for why in WHY_NOT.values())
     assert {situation.phase for situation in SITUATIONS} == set(Phase)
@@ -148,6 +155,7 @@ def cell_after(cell: Cell, trigger: CellTrigger | None) -> CellStatus:
         CellGuard.ALLOCATABLE: True,
         CellGuard.KNOWN_EMPTY: not cell.opened_since_allocation and not cell.suspect,
         CellGuard.UNDOUBTED: not cell.suspect,
+        CellGuard.UNTOUCHED: not cell.opened_since_allocation and not cell.suspect and cell.doubt is None,
     }[rule.guard]
     if met:
         return rule.to
@@ -216,7 +224,8 @@ def test_every_fact_in_every_situation(situation: Situation, trigger: Trigger) -
     turn = Turn(core.state, core.layout, core.now)
     before = core.state.cells[LABEL]
     entry = verdict(situation, trigger)
-    moved = move(turn, reservation, "C01") if trigger is Trigger.MOVED else apply(turn, reservation, trigger)
+    moves = trigger in (Trigger.MOVED, Trigger.MOVED_FROM_DOUBT)
+    moved = move(turn, reservation, "C01", trigger) if moves else apply(turn, reservation, trigger)
     done = turn.result()
     if isinstance(entry, Nothing):
         assert moved is None
@@ -229,9 +238,47 @@ def test_every_fact_in_every_situation(situation: Situation, trigger: Trigger) -
     assert [fact.kind for fact in done.facts[:1]] == [kind for kind in (entry.fact,) if kind is not None]
     assert done.state.cells[LABEL].status is cell_after(before, entry.cell)
     assert (reservation.reservation_id in done.state.reservations) == (entry.to is not Phase.COMPLETED)
-    if trigger is Trigger.MOVED:
+    if moves:
         assert (moved.cell, done.state.cells["C01"].status) == ("C01", CellStatus.RESERVED)
         assert done.state.cells[LABEL].reservation_id is None
+
+
+@pytest.mark.parametrize("verdict_given", Verdict)
+@every_situation
+def test_every_resolution_in_every_situation(situation: Situation, verdict_given: Verdict) -> None:
+    core = locker()
+    reservation = situation.build(core)
+    doubted = replace(core.state.cells[LABEL], last_outcome=UnlockOutcome.UNKNOWN)
+    core.state = replace(core.state, cells={**core.state.cells, LABEL: doubted})
+    given = Resolve("k", LABEL, verdict_given, actor="bob")
+    phase = phase_of(core, reservation)
+    if doubted.reservation_id != reservation.reservation_id:
+        if doubted.reservation_id is None:
+            assert core.refused(given).message == f"cell {LABEL}: no reservation holds it"
+        return
+    trigger = RESOLUTIONS[verdict_given]
+    entry = TABLE[phase, trigger]
+    if isinstance(entry, Refused):
+        refusal = core.refused(given)
+        assert (refusal.code, refusal.message) == (entry.code, f"{trigger} not allowed: {entry.why}")
+        return
+    assert isinstance(entry, Rule)
+    done = core.feed(given)
+    assert [f.actor for f in done.facts if f.kind is entry.fact] == ["bob"] * (entry.fact is not None)
+    assert [f.actor for f in done.facts if f.cause is CellCause.RESOLVED] == ["bob"]
+    assert core.state.cells[LABEL].last_outcome is None
+    after = done.ended[0] if done.ended else core.live(reservation)
+    assert after.status is STATUS[entry.to]
+    assert [answer.refusal for answer in done.answers] == [None]
+    assert core.refused(given).code is Code.NOT_ALLOWED
+
+
+def test_a_cell_that_is_not_in_doubt_is_not_resolved() -> None:
+    core = locker()
+    core.dropped_off()
+    for verdict_given in Verdict:
+        refusal = core.refused(Resolve("k", LABEL, verdict_given))
+        assert refusal.message == f"cell {LABEL}: nothing about it is in doubt"
 
 
 def inputs(core: Core, reservation: Reservation) -> list[Input]:
@@ -246,12 +293,14 @@ def inputs(core: Core, reservation: Reservation) -> list[Input]:
         found += [BlockCell("k", label, "r"), UnblockCell("k", label), Clear("k", label)]
         found += [Tare("k", label), OpenCell("k", label, "r", f"unl-{label}", "bob")]
         found += [OpenCell("k", label, "r", f"unl-test-{label}", purpose=Purpose.SELF_TEST)]
+        found += [Resolve("k", label, one) for one in Verdict]
+    found += [HandCheck((LABEL, "Z9"), running) for running in (True, False)]
     for door in Door:
         found += [DoorsSeen({LABEL: door}), DoorsSeen({LABEL: door, "C01": Door.OPEN})]
         found += [Boot({}), Boot({LABEL: door, "C01": Door.CLOSED})]
         found += [DoorRead(unlock_id, door) for unlock_id in ids]
         for unlock_id, attempt, given in product(ids, (0, 1, 2), (True, False)):
-            found += [PulseDone(unlock_id, attempt, door, given)]
+            found += [PulseDone(unlock_id, attempt, door, given, seen) for seen in (True, False)]
     found += [ClosingSettled(label, core.now.boottime_ns) for label in (LABEL, "C01")]
     found += [Weighed(label, mass_g) for label in (LABEL, "C01") for mass_g in (None, 0, 900)]
     found += [TemperatureSeen(label, degrees) for label in (LABEL, "C01") for degrees in (None, -3.5, 20.0)]
@@ -321,14 +370,36 @@ CIRCUMSTANCES: dict[CellGuard | None, list[tuple[bool, dict[str, object]]]] = {
         (False, {"door": Door.OPEN}),
         (False, {"door": Door.UNKNOWN}),
         (False, {"answering": False}),
+        (False, {"doubt": "why"}),
+        (False, {"board_down": True}),
     ],
+    CellGuard.UNTOUCHED: [
+        (True, {}),
+        (True, {"opened_since_allocation": True, "empty": True}),
+        (False, {"opened_since_allocation": True}),
+        (False, {"suspect": True}),
+        (False, {"faulty": "f"}),
+        (False, {"doubt": "why"}),
+    ],
+    CellGuard.ONLY_OPENED: [(True, {"inspect_unless_empty": True}), (False, {})],
     CellGuard.KNOWN_EMPTY: [
         (True, {}),
         (False, {"opened_since_allocation": True}),
         (False, {"suspect": True}),
     ],
-    CellGuard.UNDOUBTED: [(True, {"opened_since_allocation": True}), (False, {"suspect": True})],
-    CellGuard.SOMETHING_TO_CLEAR: [(False, {}), (True, {"faulty": "f"}), (True, {"worn": True})],
+    CellGuard.UNDOUBTED: [
+        (True, {"opened_since_allocation": True}),
+        (False, {"suspect": True}),
+        (False, {"inspect_unless_empty": True}),
+        (True, {"inspect_unless_empty": True, "empty": True}),
+    ],
+    CellGuard.SOMETHING_TO_CLEAR: [
+        (False, {}),
+        (True, {"faulty": "f"}),
+        (True, {"worn": True}),
+        (True, {"doubt": "why"}),
+        (False, {"doubt": "why", "door": Door.OPEN}),
+    ],
 }
 
 
@@ -361,7 +432,7 @@ def test_a_cell_at_work_is_not_taken_and_a_forced_door_can_be_cleared() -> None:
     core = locker()
     at_work = Ticket("u", "r", LABEL, Purpose.OPEN_DOOR, Source.API, "reading", None)
     turn = Turn(replace(core.state, tickets={"u": at_work}), core.layout, core.now)
-    with pytest.raises(Refusal, match="not blocked"):
+    with pytest.raises(Refusal, match="not in order"):
         cells.move(turn, LABEL, CellTrigger.TAKEN)
     turn = Turn(replace(core.state, tickets={"u": replace(at_work, stage="waiting")}), core.layout, core.now)
     assert cells.move(turn, LABEL, CellTrigger.TAKEN).status is CellStatus.RESERVED

@@ -12,6 +12,7 @@ from edge_agent.statemachine.inputs import (
     Boot,
     Cancel,
     Clear,
+    ClosingSettled,
     DoorRead,
     DoorsSeen,
     EnterCode,
@@ -43,6 +44,20 @@ def specs() -> list[CellSpec]:
     ]
 
 
+def both(first: Step, second: Step) -> Step:
+    """Two steps in a row as one."""
+    return Step(
+        second.state,
+        first.effects + second.effects,
+        first.facts + second.facts,
+        first.answers + second.answers,
+        first.unlocks + second.unlocks,
+        first.ended + second.ended,
+        tuple(dict.fromkeys(first.changed + second.changed)),
+        first.temperatures + second.temperatures,
+    )
+
+
 class Core:
     """One locker in the hand."""
 
@@ -56,6 +71,8 @@ class Core:
         self.changed: dict[tuple[str, str], None] = {}
         self._numbers = count(1)
         self.feed(Boot(dict.fromkeys(self.layout.specs, Door.CLOSED)))
+        for label in self.layout.specs:
+            self.settle(label)
         self.facts.clear()
 
     def feed(self, given: Input) -> Step:
@@ -93,6 +110,20 @@ class Core:
             wall_s=self.now.wall_s + seconds + wall_step_s,
         )
         return self.feed(Tick())
+
+    def lasts(self) -> Step:
+        """An opening without a cause has lasted long enough to be judged."""
+        return self.pass_s(0.2)
+
+    def forced(self, label: str) -> Step:
+        """Somebody pulls a door open, or the wire of its contact breaks; the step in which it is judged."""
+        self.feed(DoorsSeen({label: Door.OPEN}))
+        return self.lasts()
+
+    def opened_by_hand(self, label: str) -> None:
+        """A technician has opened a door, and it stands open."""
+        key = self.key()
+        self.opens(OpenCell(key, label, "because", f"unl-{key}"))
 
     def key(self) -> str:
         """A new request key."""
@@ -202,8 +233,14 @@ class Core:
         return answers[0]
 
     def close(self, label: str) -> Step:
-        """Somebody closes a door."""
-        return self.feed(DoorsSeen({label: Door.CLOSED}))
+        """Somebody closes a door, and its contact settles; what both steps asked for, and what stands
+        then."""
+        seen = self.feed(DoorsSeen({label: Door.CLOSED}))
+        return both(seen, self.settle(label))
+
+    def settle(self, label: str) -> Step:
+        """The readings of a closed door have agreed for long enough."""
+        return self.feed(ClosingSettled(label, self.now.boottime_ns))
 
     def restart(self, doors: dict[str, Door], *, boot_id: str | None = None, off_s: float = 0.0) -> Step:
         """The daemon dies and starts again, perhaps on another boot; `doors` is what it then reads."""
@@ -215,4 +252,8 @@ class Core:
         )
         self.state = restored(self.state, self.now)
         seen = {label: cell.door for label, cell in self.state.cells.items()} | doors
-        return self.feed(Boot(seen))
+        begun = self.feed(Boot(seen))
+        for label, door in seen.items():
+            if door is Door.CLOSED:
+                begun = both(begun, self.settle(label))
+        return begun

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from edge_agent.model import Door, Instant, Purpose, Reservation, ReservationStatus
-from edge_agent.statemachine.inputs import DeviceHealth, DoorRead, DoorsSeen, PulseDone
+from edge_agent.statemachine.inputs import DeviceHealth, DoorRead, PulseDone
 from edge_agent.statemachine.state import Layout
 from edge_agent.statemachine.transitions import OVER, STATUS, Guard, Phase
 from tests.support.core import SMALL, Core, specs
@@ -64,7 +64,7 @@ def fresh(core: Core) -> Reservation:
 def forced(core: Core) -> Reservation:
     """Somebody pulled the door open."""
     reservation = core.reserve()
-    core.feed(DoorsSeen({reservation.cell: Door.OPEN}))
+    core.forced(reservation.cell)
     return reservation
 
 
@@ -191,13 +191,13 @@ def no_clock(build: Callable[[Core], Reservation]) -> Callable[[Core], Reservati
 
 G = Guard
 _MINE = {G.CELL_NOT_GIVEN_AGAIN, G.IN_A_WINDOW}
-_FRESH = {G.NO_DROPOFF_HAS_DOOR, G.NO_DROPOFF_YET, G.DOOR_SEEN_CLOSED, G.NEVER_OPENED, *_MINE}
+_EMPTY = {G.NEVER_OPENED, G.NEVER_UNLOCKED}
+_FRESH = {G.NO_DROPOFF_HAS_DOOR, G.NO_DROPOFF_YET, G.DOOR_SEEN_CLOSED, *_EMPTY, *_MINE}
 _IN = {G.NO_DROPOFF_HAS_DOOR, G.DOOR_SEEN_CLOSED, *_MINE}
 _EARLY = {G.WITHIN_DROPOFF_GRACE}
 _TAKING = {G.WITHIN_DROPOFF_GRACE, G.WITHIN_PICKUP_GRACE}
 _SHUT = {G.DOOR_SEEN_CLOSED}
-_EMPTY = {G.NEVER_OPENED}
-_OVER = {G.NO_DROPOFF_HAS_DOOR, G.NEVER_OPENED, G.DOOR_SEEN_CLOSED}
+_OVER = {G.NO_DROPOFF_HAS_DOOR, G.DOOR_SEEN_CLOSED, *_EMPTY}
 P = Phase
 
 SITUATIONS = tuple(
@@ -206,7 +206,7 @@ SITUATIONS = tuple(
         (P.NONE, "", none, set[Guard]()),
         (P.PENDING, "", fresh, _FRESH),
         (P.PENDING, "for long", later(fresh), _FRESH),
-        (P.PENDING, "door forced", forced, _FRESH - _SHUT - _EMPTY),
+        (P.PENDING, "door forced", forced, _FRESH - _SHUT - {G.NEVER_OPENED}),
         (P.PENDING, "opened for support", opened_for_support, _FRESH - _EMPTY),
         (P.PENDING, "board silent", silent(fresh), _FRESH - _SHUT),
         (P.PENDING, "drop-off lapsed", lapsed, _FRESH - {G.NO_DROPOFF_YET} | _EARLY),
@@ -226,7 +226,7 @@ SITUATIONS = tuple(
         (P.PICKED_UP, "door closed", picked_up, _IN | _TAKING),
         (P.PICKED_UP, "board silent", silent(picked_up), _IN - _SHUT | _TAKING),
         (P.PICKED_UP, "board silent after grace", silent(picked_up, 130), _IN - _SHUT),
-        (P.PICKED_UP, "no clock", no_clock(picked_up), _IN | {G.TIME_UNKNOWN}),
+        (P.PICKED_UP, "no clock", no_clock(picked_up), _IN | {G.ENDS_BY_CLEAR}),
         (P.COMPLETED, "", completed, _OVER | _MINE),
         (P.COMPLETED, "cell given again", given_again, _OVER),
         (P.CANCELLED, "", cancelled, _OVER | {G.NO_DROPOFF_YET, G.CELL_NOT_GIVEN_AGAIN}),

@@ -1,0 +1,170 @@
+"""What the field shows: doors, closings, weights, devices; and what follows from it.
+
+Physical facts win over wishes. An opening is a fact at once; a closing concludes when it has settled.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from edge_agent.model import Alarm, Door, Instant, Reservation
+from edge_agent.statemachine import cell, doors, outcome, unconfirmed, unlocking, weight
+from edge_agent.statemachine.amend import amend
+from edge_agent.statemachine.inputs import (
+    ClosingSettled,
+    DeviceHealth,
+    DoorRead,
+    DoorsSeen,
+    HandCheck,
+    Weighed,
+)
+from edge_agent.statemachine.reservation import apply, rule_for
+from edge_agent.statemachine.state import Layout, LockerState
+from edge_agent.statemachine.transitions import Trigger
+from edge_agent.statemachine.turn import Turn
+
+
+def door_read(turn: Turn, given: DoorRead) -> None:
+    """A fresh reading. An open door is a fact whatever becomes of the wish that asked for the look; that one
+    is closed takes a second reading (docs/decisions/0003), so a look alone concludes no drop-off."""
+    ticket = turn.tickets.get(given.unlock_id)
+    if ticket is not None and ticket.stage == "reading" and given.door is Door.OPEN:
+        opened_unasked(turn, [ticket.cell])
+        door_seen(turn, ticket.cell, Door.OPEN)
+    unlocking.door_read(turn, given.unlock_id, given.door)
+
+
+def doors_seen(turn: Turn, given: DoorsSeen) -> None:
+    """What one poll showed. Who was being opened is judged before any of it is believed: the order of the
+    doors says nothing."""
+    opened_unasked(turn, [label for label, door in given.doors.items() if door is Door.OPEN])
+    for label, door in given.doors.items():
+        door_seen(turn, label, door)
+
+
+def opened_unasked(turn: Turn, open_now: list[str]) -> None:
+    """Finds among the doors that are open now those that nobody has pulsed."""
+    for label in open_now:
+        place = turn.cells[label]
+        # A door that was opened by its lock and has not settled closed since bounces.
+        if place.door is Door.CLOSED and not place.opened_by_unlock and not _expected(turn, label):
+            doors.opened_unasked(turn, label)
+
+
+def door_seen(turn: Turn, label: str, door: Door, *, recovered: bool = False) -> None:
+    """A door was read. Physical facts win; a closing concludes when it has settled, see
+    `_closing_settled`."""
+    before = turn.cells[label]
+    if door is Door.UNKNOWN:
+        if before.answering:
+            turn.change_cell(label, answering=False, settled=False)
+        unconfirmed.opened(turn, label)
+        return
+    recovered = recovered or before.unread
+    cell.see_door(turn, label, door, unwatched=recovered or not before.answering)
+    outcome.settle(turn, label, door, recovered=recovered)
+    if door is Door.OPEN:
+        unconfirmed.opened(turn, label)
+        holder = turn.cells[label].reservation_id
+        if holder is not None and turn.reservations[holder].to_be_weighed:
+            turn.change_reservation(turn.reservations[holder], to_be_weighed=False)
+
+
+def closing_settled(turn: Turn, given: ClosingSettled) -> None:
+    """A door has stayed closed: what was opened for a drop-off is dropped off, dated at the closing."""
+    label = given.cell
+    before = turn.cells[label]
+    if before.door is not Door.CLOSED or not before.answering or before.settled:
+        return
+    ago_ns = max(0, turn.now.boottime_ns - given.since_ns)
+    since = amend(turn.now, boottime_ns=turn.now.boottime_ns - ago_ns, wall_s=turn.now.wall_s - ago_ns / 1e9)
+    cell.settle_closed(turn, label)
+    unconfirmed.closed(turn, label, since)
+    if before.empty:
+        cell.weighed_empty(turn, label)
+    holder = turn.cells[label].reservation_id
+    if holder is None or rule_for(turn, turn.reservations[holder], Trigger.DOOR_CLOSED) is None:
+        return
+    reservation = turn.reservations[holder]
+    waits = label in turn.layout.weighed
+    if waits and turn.layout.hold_empty_dropoff and not before.closing_unseen:
+        turn.change_reservation(reservation, to_be_weighed=True)
+    else:
+        dropped_off(turn, reservation, recovered=before.closing_unseen, to_be_weighed=waits, at=since)
+    if waits and before.empty is not None:
+        _dropoff_weighed(turn, label, empty=before.empty)
+
+
+def dropped_off(
+    turn: Turn,
+    reservation: Reservation,
+    *,
+    recovered: bool,
+    to_be_weighed: bool,
+    at: Instant | None = None,
+) -> None:
+    when = turn.now if at is None else at
+    apply(
+        turn,
+        amend(reservation, recovered=recovered),
+        Trigger.DOOR_CLOSED,
+        recovered=recovered,
+        at=when,
+        dropped_off=when,
+        dropoff_opened=False,
+        to_be_weighed=to_be_weighed,
+    )
+
+
+def weighed(turn: Turn, given: Weighed) -> None:
+    """A scale has settled; what was dropped off just now is looked at with it."""
+    empty = weight.weighed(turn, given.cell, given.mass_g, error=given.error)
+    if empty:
+        cell.weighed_empty(turn, given.cell)
+    if empty is not None:
+        _dropoff_weighed(turn, given.cell, empty=empty)
+
+
+def _dropoff_weighed(turn: Turn, label: str, *, empty: bool) -> None:
+    """What the scale shows of a drop-off whose closing has settled."""
+    holder = turn.cells[label].reservation_id
+    if holder is None or not turn.reservations[holder].to_be_weighed:
+        return
+    reservation = turn.reservations[holder]
+    if empty:
+        weight.empty_dropoff(turn, label)
+    if not reservation.dropoff_opened:
+        turn.change_reservation(reservation, to_be_weighed=False)
+    elif empty:
+        apply(turn, reservation, Trigger.FOUND_EMPTY, dropoff_opened=False, to_be_weighed=False)
+    else:
+        dropped_off(turn, reservation, recovered=False, to_be_weighed=False)
+
+
+def hand_check(turn: Turn, given: HandCheck) -> None:
+    """Somebody opens doors by hand to check their wiring, or has ended."""
+    for label in given.cells:
+        if label in turn.cells:
+            turn.put("hand_checked", label, True if given.running else None)
+
+
+def _expected(turn: Turn, label: str) -> bool:
+    """Whether some ticket has pulsed this cell's lock."""
+    return any(t.cell == label and t.stage in ("pulsing", "unresolved") for t in turn.tickets.values())
+
+
+def device_health(turn: Turn, given: DeviceHealth) -> None:
+    if given.answering:
+        turn.clear_alarm(Alarm.DEVICE_SILENT, given.device)
+        return
+    turn.raise_alarm(Alarm.DEVICE_SILENT, given.device)
+    for label in given.cells:
+        door_seen(turn, label, Door.UNKNOWN)
+
+
+def held(state: LockerState | Turn, layout: Layout, now: Instant) -> Iterator[tuple[Reservation, int]]:
+    """Drop-offs that are closed and wait for their scale, with how long it is still waited for."""
+    if layout.hold_empty_dropoff:
+        for reservation in state.reservations.values():
+            if reservation.to_be_weighed and reservation.dropoff_opened:
+                yield reservation, weight.waits_ns(layout, state.cells[reservation.cell], now)

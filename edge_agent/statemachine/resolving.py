@@ -1,0 +1,85 @@
+"""A technician's word on a cell whose state no witness can tell (`edge-agent resolve`)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from edge_agent.errors import Code, Refusal
+from edge_agent.model import Alarm, Cell, CellCause, Door, Reservation, ReservationStatus, Verdict
+from edge_agent.statemachine import cell as cells
+from edge_agent.statemachine import contact, outcome, unconfirmed
+from edge_agent.statemachine.inputs import Resolve
+from edge_agent.statemachine.reservation import apply, demand
+from edge_agent.statemachine.transitions import RESOLUTIONS
+from edge_agent.statemachine.turn import Turn
+
+
+def resolve(turn: Turn, given: Resolve) -> None:
+    """Moves the reservation of a cell in doubt as the technician says.
+
+    Raises `Refusal`: NOT_FOUND for an unknown cell, NOT_ALLOWED where nothing is in doubt, no reservation
+    holds the cell, or its status does not fit the verdict.
+    """
+    place = cells.find(turn, given.cell)
+    working = turn.at_work(given.cell)
+    if working is not None and working.stage != "unresolved":
+        outcome.refuse_while_busy(turn, given.cell)
+    if working is None and not _uncertain(turn, place):
+        raise Refusal(Code.NOT_ALLOWED, f"cell {given.cell}: nothing about it is in doubt")
+    if place.reservation_id is None:
+        raise Refusal(Code.NOT_ALLOWED, f"cell {given.cell}: no reservation holds it")
+    trigger = RESOLUTIONS[given.verdict]
+    demand(turn, turn.reservations[place.reservation_id], trigger)
+    if working is not None:
+        outcome.end_unresolved(turn, working)
+    unconfirmed.forget(turn, given.cell)
+    reservation = turn.reservations[place.reservation_id]
+    apply(
+        turn,
+        reservation,
+        trigger,
+        source=given.source,
+        actor=given.actor,
+        **_changes(turn, given, reservation),
+    )
+    _settle_cell(turn, given)
+    turn.answer(given.request_key, cell=given.cell)
+
+
+def _uncertain(turn: Turn, place: Cell) -> bool:
+    """Whether anything about the cell is in doubt that a technician can decide."""
+    alarms = (Alarm.LOCK_JAMMED, Alarm.WRONG_DOOR, Alarm.DOOR_AJAR)
+    standing = any(f"{alarm}/{place.label}" in turn.alarms for alarm in alarms)
+    return standing or place.doubt is not None or place.last_outcome is not None
+
+
+def _changes(turn: Turn, given: Resolve, reservation: Reservation) -> dict[str, Any]:
+    """What the verdict changes of the reservation, beside its status; and of its cell, before it is
+    released."""
+    match given.verdict:
+        case Verdict.DROPPED_OFF:
+            return {"dropped_off": turn.now, "dropoff_opened": False, "to_be_weighed": False}
+        case Verdict.PICKED_UP:
+            return {"picked_up": turn.now, "grace_unknown": False, "to_be_weighed": False}
+        case Verdict.STILL_INSIDE:
+            return {"held": reservation.status is ReservationStatus.PICKED_UP}
+        case Verdict.EMPTY:
+            turn.change_cell(
+                given.cell,
+                opened_since_allocation=False,
+                unlocked_since_allocation=False,
+                suspect=False,
+                inspect_unless_empty=False,
+            )
+            return {"dropoff_opened": False, "to_be_weighed": False}
+
+
+def _settle_cell(turn: Turn, given: Resolve) -> None:
+    """The last outcome is decided. A door that still reads open is not believed any more."""
+    place = turn.change_cell(given.cell, last_outcome=None)
+    if place.door is Door.OPEN:
+        turn.change_cell(given.cell, opened_by_unlock=False)
+        contact.doubt(turn, given.cell, "reads open, and a technician has resolved the cell")
+    turn.tell_cell(
+        given.cell, CellCause.RESOLVED, reason=given.verdict, source=given.source, actor=given.actor
+    )

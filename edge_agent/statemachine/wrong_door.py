@@ -1,0 +1,68 @@
+"""Another door moved than the one commanded: crossed wires of locks or contacts.
+
+Both cells are out of allocation, and neither is pulsed for the API, a code or a QR text until a technician
+has opened each of them rightly and cleared it. If the commanded door opens too while it is watched, the other
+one was forced, and what was marked is taken back.
+"""
+
+from __future__ import annotations
+
+from edge_agent.model import Alarm, CellCause, Door, Instant, Ticket
+from edge_agent.statemachine import cell as cells
+from edge_agent.statemachine import contact
+from edge_agent.statemachine.amend import amend
+from edge_agent.statemachine.state import Pulses
+from edge_agent.statemachine.turn import Turn
+
+LATE_NS = 10 * 10**9
+"""How long after its lock's last pulse a door may be opened by it."""
+
+
+def maintenance_id(ticket: Ticket, label: str) -> str:
+    """The id of the maintenance ticket that an unlock gave reason for: the same whenever it is made."""
+    return f"maint_{ticket.unlock_id.removeprefix('unl_')}_{label}"
+
+
+def may_open_late(pulses: Pulses, at: Instant) -> bool:
+    """Whether one of these pulses had not opened its door by then, and could still do so."""
+    if not pulses.unspent or not pulses.at_ns or pulses.boot_id != at.boot_id:
+        return False
+    return 0 <= at.boottime_ns - pulses.at_ns[-1] < LATE_NS
+
+
+def suspects(turn: Turn, label: str, at: Instant) -> list[str]:
+    """The other cells whose locks may have opened this door: pulsed before, and not seen to open their
+    own."""
+    return [other for other, pulses in turn.pulses.items() if other != label and may_open_late(pulses, at)]
+
+
+def found(turn: Turn, label: str, pulsed: list[str]) -> None:
+    """The door of `label` opened, and only locks of the cells `pulsed` can have done it."""
+    names = ", ".join(pulsed)
+    why = f"door {label} opened while the lock of {names} was pulsed"
+    for other in pulsed:
+        ticket = turn.at_work(other)
+        if ticket is not None and ticket.stage == "pulsing":
+            turn.change_ticket(ticket, stopped=True, wrong=(*ticket.wrong, label))
+        else:
+            turn.put("pulses", other, amend(turn.pulses[other], unspent=0))
+    for faulty in (*pulsed, label):
+        turn.change_cell(faulty, opened_rightly=False)
+        cells.mark_faulty(turn, faulty, why, Alarm.WRONG_DOOR, f"maint_wrong_{turn.now.boottime_ns}_{faulty}")
+    cells.inspect_opened(turn, label)
+
+
+def take_back(turn: Turn, ticket: Ticket) -> None:
+    """The commanded door has opened after all: the others were opened by somebody else."""
+    for label in ticket.wrong:
+        for marked in (ticket.cell, label):
+            turn.clear_alarm(Alarm.WRONG_DOOR, marked, cell=marked)
+            if turn.cells[marked].faulty is not None:
+                turn.change_cell(marked, faulty=None)
+                turn.tell_cell(marked, CellCause.REPAIRED)
+        if turn.cells[label].door is Door.OPEN:
+            long_ago = amend(turn.now, boottime_ns=turn.now.boottime_ns - contact.UNEXPLAINED_NS)
+            turn.change_cell(label, unexplained=long_ago)  # judged anew, without this lock
+        else:
+            turn.raise_alarm(Alarm.DOOR_FORCED, label, "opened without a pulse", cell=label)
+            contact.doubt(turn, label, contact.FORCED)
