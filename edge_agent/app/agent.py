@@ -6,7 +6,7 @@ import asyncio
 import functools
 import os
 import random
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -37,7 +37,7 @@ from edge_agent.drivers.transport import Transport
 from edge_agent.errors import ConfigError, StorageFault
 from edge_agent.journal.recovery import restore
 from edge_agent.journal.store import JournalStore
-from edge_agent.model import Alarm
+from edge_agent.model import Alarm, Door
 from edge_agent.protocol.api import rfc3339
 from edge_agent.protocol.events import Online
 from edge_agent.protocol.topics import Topics
@@ -157,6 +157,8 @@ def layout_of(settings: Settings) -> Layout:
         weight_change_g=settings.weight.weight_change_g,
         drift_max_g=settings.weight.drift_max_g,
         hold_empty_dropoff=settings.weight.empty_dropoff == "hold",
+        lock_boards={cell.label: cell.lock.device for cell in settings.cells},
+        contact_boards={cell.label: cell.door.device for cell in settings.cells},
         thermometers=frozenset(cell.label for cell in settings.cells if cell.temperature is not None),
         climate={cell.label: regimes for cell in settings.cells if (regimes := settings.regimes(cell))},
     )
@@ -228,7 +230,9 @@ class Agent:
         boottime = functools.partial(_boottime_ns, ports.clock)
         self.doors = Doors(self.field.door_boards, places, self.loop.submit, self._silent, boottime)
         self.field.watch_those_who_speak(self.doors)
-        self.buses = BusService(self.field.bus_places(), self.doors, self.field.door_places(), ports.clock)
+        self.buses = BusService(
+            self.field.bus_places(), self.doors, self.field.door_places(), ports.clock, self.loop.submit
+        )
         self._weighing = Weighing(layout.weighed, self.loop.submit)
         self.desk.weigh = self._weighing.tell
         self.climate = self.field.climate_outputs(lambda: self.loop.storage_fault is None)
@@ -311,7 +315,9 @@ class Agent:
                 if not await bus.wait_open(PORT_WAIT_S):
                     log.error("serial port cannot be taken", bus=bus.name)
             await self.field.all_off()
-            self.loop.submit(Boot(await self.doors.read_at_start()))
+            seen = await self.doors.read_at_start()
+            self.loop.submit(Boot(seen))
+            await self.doors.settle(self._closed_meanwhile(seen))
             self._end_what_is_gone()
             if not self.store.keep_reserve():
                 self.loop.submit(Condition(Alarm.STORAGE_FAULT, "", True, "the disk is all but full"))
@@ -333,6 +339,12 @@ class Agent:
 
     def _link_refused(self, cause: str) -> None:
         self.loop.submit(Condition(Alarm.LINK_REFUSED, "", bool(cause), cause))
+
+    def _closed_meanwhile(self, seen: Mapping[str, Door]) -> list[str]:
+        """Cells whose door a drop-off had opened, and which is closed at the start: commands meet what that
+        concludes."""
+        live = self.loop.state.reservations.values()
+        return [r.cell for r in live if r.dropoff_opened and seen.get(r.cell) is Door.CLOSED]
 
     def _end_what_is_gone(self) -> None:
         """Alarms of devices and buses that are not configured any more."""

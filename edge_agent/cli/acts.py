@@ -24,6 +24,7 @@ from edge_agent.cli.daemon import (
 )
 from edge_agent.cli.pin import As, PinFile, act
 from edge_agent.config.technicians import TechniciansFault, line, read
+from edge_agent.model import Verdict
 
 SERVICE_USER = "edge-agent"
 
@@ -42,6 +43,32 @@ def open_cell(
         print_json(done)
         return
     console.print(f"cell {done['cell']['description']} is open", highlight=False, markup=False)
+
+
+def resolve(
+    cell: CellLabel,
+    dropped_off: Annotated[bool, typer.Option("--dropped-off", help="a parcel was put in")] = False,
+    picked_up: Annotated[bool, typer.Option("--picked-up", help="the parcel was taken out")] = False,
+    still_inside: Annotated[bool, typer.Option("--still-inside", help="the parcel is inside")] = False,
+    empty: Annotated[bool, typer.Option("--empty", help="nothing is inside")] = False,
+    socket: Socket = DEFAULT_SOCKET,
+    as_json: AsJson = False,
+    pin_file: PinFile = None,
+    name: As = None,
+) -> None:
+    """Say what is true of a cell whose last unlock has no certain outcome, or whose contact is in doubt.
+
+    Look into the cell first. Its reservation is moved as you say; it is journaled under your name.
+    """
+    said = dict(zip(Verdict, (dropped_off, picked_up, still_inside, empty), strict=True))
+    verdicts = [verdict for verdict, given in said.items() if given]
+    if len(verdicts) != 1:
+        raise typer.BadParameter("exactly one", param_hint=" | ".join(f"--{verdict}" for verdict in Verdict))
+    done = act(socket, cell, "resolve", {"verdict": verdicts[0]}, pin_file, name)
+    if as_json:
+        print_json(done)
+        return
+    console.print(f"cell {cell} is resolved: {verdicts[0]}", highlight=False, markup=False)
 
 
 def technician(

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Annotated, Any, TextIO
-from urllib.parse import quote
+from urllib.parse import quote, urlencode
 
 import typer
 from rich.markup import escape
@@ -171,7 +171,9 @@ def _watch_doors(socket: Path, labels: list[str], seconds: float | None, as_json
         if label not in there:
             raise typer.BadParameter(f"no such cell: {label}", param_hint="CELL")
     cycles = {label: DoorCycle() for label in labels or there}
-    query, told = "" if seconds is None else f"?seconds={seconds}", set[str]()
+    asked = [("cell", label) for label in labels]
+    asked += [] if seconds is None else [("seconds", str(seconds))]
+    query, told = f"?{urlencode(asked)}" if asked else "", set[str]()
     with suppress(KeyboardInterrupt):
         for row in rows_of(socket, "GET", f"/v1/bus/doors{query}"):
             cycle = cycles.get(row["label"])

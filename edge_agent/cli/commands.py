@@ -17,7 +17,7 @@ from rich.table import Column, Table
 
 from edge_agent import __version__
 from edge_agent.cli import temperature_log
-from edge_agent.cli.acts import open_cell, technician
+from edge_agent.cli.acts import open_cell, resolve, technician
 from edge_agent.cli.bundle.command import bundle
 from edge_agent.cli.bus import bus_app
 from edge_agent.cli.completion import CellLabel, completion
@@ -292,6 +292,7 @@ COMMANDS: dict[str, dict[str, Callable[..., None]]] = {
         "block": block,
         "unblock": unblock,
         "clear": clear,
+        "resolve": resolve,
         "tare": tare,
     },
     KEEP: {

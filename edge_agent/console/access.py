@@ -46,7 +46,7 @@ FREE_TRIES = 3
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 5.0, 300.0
 """After so many wrong PINs of one user the next may come after a pause, doubling up to the longest."""
 FORGIVEN_S = 3600.0
-PROVEN_ACTS = frozenset({"open", "clear", "unblock"})
+PROVEN_ACTS = frozenset({"open", "clear", "unblock", "resolve"})
 """Acts on a cell that need a technician, where technicians are named."""
 
 

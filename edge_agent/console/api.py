@@ -23,6 +23,7 @@ from edge_agent.console.diagnose_api import diagnose_routes
 from edge_agent.console.metrics import Numbers, metrics_route
 from edge_agent.console.streams import read_body, server_sent
 from edge_agent.errors import Code, FieldViolation, Refusal, StorageFault
+from edge_agent.model import Verdict
 from edge_agent.protocol.api import Body, Identifier, rpc_status
 from edge_agent.runtime.bus_service import BusService
 from edge_agent.runtime.desk import Desk
@@ -57,6 +58,12 @@ class ReasonBody(Body):
     """Why a technician does something."""
 
     reason: Identifier
+
+
+class VerdictBody(Body):
+    """What a technician says of a cell in doubt."""
+
+    verdict: Verdict
 
 
 class Reloads(Protocol):
@@ -164,6 +171,9 @@ async def _act(desk: Desk, name: str, label: str, actor: str, request: Request) 
             return await desk.unblock(label, actor)
         case "tare":
             return await desk.tare(label, actor)
+        case "resolve":
+            said = await read_body(request, VerdictBody)
+            return await desk.resolve(label, said.verdict, actor)
         case "block":
             body = await read_body(request, ReasonBody)
             return await desk.block(label, body.reason, actor)

@@ -43,7 +43,8 @@ def bus_routes(service: BusService) -> list[Route]:
         return JSONResponse(await checks.run())
 
     async def doors(request: Request) -> Response:
-        return server_sent(service.doors(_seconds(request.query_params.get("seconds"))))
+        labels = request.query_params.getlist("cell")
+        return server_sent(service.doors(_seconds(request.query_params.get("seconds")), labels))
 
     return [
         Route("/v1/bus", stats),

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,6 +20,7 @@ from edge_agent.model import Door
 from edge_agent.protocol.api import rfc3339
 from edge_agent.runtime.clock import Clock
 from edge_agent.runtime.doors import DoorPlace, Doors
+from edge_agent.statemachine.inputs import HandCheck, Input
 
 QUEUE_FRAMES = 2000
 """So many frames wait for a slow follower of a bus; those that come then are counted and not kept."""
@@ -100,7 +101,10 @@ class BusService:
         doors: Doors,
         door_places: Mapping[str, DoorPlace],
         clock: Clock,
+        submit: Callable[[Input], None] = lambda given: None,
     ) -> None:
+        """`submit` gets a `HandCheck` while somebody follows the doors."""
+        self._submit = submit
         self._places = places
         self._doors = doors
         self._door_places = door_places
@@ -239,12 +243,23 @@ class BusService:
         }
         return self._row(place, name, frame.at_s) | said
 
-    async def doors(self, seconds: float | None = None) -> AsyncIterator[dict[str, Any]]:
+    async def doors(
+        self, seconds: float | None = None, labels: Sequence[str] = ()
+    ) -> AsyncIterator[dict[str, Any]]:
         """Every door as it is believed to be now, and then each change, for so many seconds or until the
-        caller has enough.
+        caller has enough. Meanwhile a door of `labels` (all, if none) that opens raises no doubt.
 
         `level` is what its contact reads; None while nobody knows.
         """
+        checked = tuple(label for label in self._door_places if label in labels or not labels)
+        self._submit(HandCheck(checked, True))
+        try:
+            async for row in self._door_rows(seconds):
+                yield row
+        finally:
+            self._submit(HandCheck(checked, False))
+
+    async def _door_rows(self, seconds: float | None) -> AsyncIterator[dict[str, Any]]:
         told: dict[str, Door | None] = dict.fromkeys(self._door_places)
         loop = asyncio.get_running_loop()
         end_s = float("inf") if seconds is None else loop.time() + seconds

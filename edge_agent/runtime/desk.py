@@ -10,14 +10,14 @@ import asyncio
 import hashlib
 import json
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 import structlog
 
 from edge_agent.errors import Code, FieldViolation, Forged, Refusal, StorageFault, Unreadable
 from edge_agent.journal.store import InboxRow, JournalStore
-from edge_agent.model import Alarm, Instant, Purpose, ReservationStatus, Source
+from edge_agent.model import Alarm, Instant, Purpose, ReservationStatus, Source, Verdict
 from edge_agent.protocol.api import rpc_status
 from edge_agent.protocol.commands import (
     QUERIES,
@@ -46,7 +46,6 @@ from edge_agent.runtime.clock import Clock
 from edge_agent.runtime.ids import Ids
 from edge_agent.runtime.loop import LOCAL, LockerLoop, journal_fault
 from edge_agent.runtime.views import Views
-from edge_agent.statemachine.access import not_valid
 from edge_agent.statemachine.inputs import (
     Abandon,
     BlockCell,
@@ -59,6 +58,7 @@ from edge_agent.statemachine.inputs import (
     OpenFor,
     RequestMaintenance,
     Reserve,
+    Resolve,
     Tare,
     UnblockCell,
 )
@@ -385,16 +385,16 @@ class Desk:
     async def enter_code(self, text: str) -> Answer:
         """Digits or a QR text from the kiosk, to the outcome. The text is kept nowhere.
 
-        Whatever does not open says only "not valid"; why it did not is logged.
+        What is no right code is refused with "not valid" alone; a right code whose door does not open says
+        why.
         """
         key = self._local_key()
         answer = await self._submit_local(
             key, EnterCode(key, text, self._ids.unique("unl"), self._clock.now().boottime_ns)
         )
-        if answer.refusal is None:
-            return answer
-        log.info("entry at the kiosk refused", reason=answer.refusal.message)
-        return replace(answer, refusal=not_valid())
+        if answer.refusal is not None:
+            log.info("entry at the kiosk refused", reason=answer.refusal.message)
+        return answer
 
     async def open_cell(
         self, cell: str, reason: str, actor: str = "", purpose: Purpose = Purpose.TECHNICIAN
@@ -418,6 +418,11 @@ class Desk:
         """A technician gives a blocked cell back."""
         key = self._local_key()
         return await self._submit_local(key, UnblockCell(key, cell, Source.MACHINE, actor=actor))
+
+    async def resolve(self, cell: str, verdict: Verdict, actor: str = "") -> Answer:
+        """A technician says what is true of a cell in doubt."""
+        key = self._local_key()
+        return await self._submit_local(key, Resolve(key, cell, verdict, Source.MACHINE, actor=actor))
 
     async def tare(self, cell: str, actor: str = "") -> Answer:
         """A technician says that a cell is empty: what its scale shows now is nothing from now on."""

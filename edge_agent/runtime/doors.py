@@ -9,7 +9,7 @@ has no time delay a reading; they make no board silent.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Container, Mapping
+from collections.abc import Callable, Container, Iterable, Mapping
 from dataclasses import dataclass, replace
 
 from edge_agent.drivers.bus import Priority
@@ -34,6 +34,8 @@ PULSE_EXCUSE_S = 1.0
 """A board may keep silent while it pulses a lock, and for so long afterwards."""
 BUSY_LIMIT_S = 30.0
 """A board that answers nothing but "busy" for so long is no use: it counts as silent from then on."""
+SETTLE_AT_START_S = 2.0
+"""How long a start waits for doors to settle before it takes commands."""
 EXPECT_S = 2.0
 """How long a board is worth watching after something is expected of it."""
 
@@ -217,6 +219,19 @@ class Doors:
                     seen[label] = doors.pop()
         self._told.update(seen)
         return seen
+
+    async def settle(self, labels: Iterable[str]) -> None:
+        """Reads these doors until each has settled closed, for `SETTLE_AT_START_S` at most."""
+        waiting = list(labels)
+        end_s = asyncio.get_running_loop().time() + SETTLE_AT_START_S
+        while waiting and asyncio.get_running_loop().time() < end_s:
+            for board in dict.fromkeys(self.board_of(label) for label in waiting):
+                try:
+                    await self.look(board, Priority.COMMAND)
+                except (BusFault, DeviceFault):
+                    continue
+            waiting = [label for label in waiting if self._closings.settling(label)]
+            await asyncio.sleep(LOOK_AGAIN_S)
 
     @staticmethod
     async def _readings(board: DoorBoard) -> list[list[int]]:

@@ -161,6 +161,8 @@ class Report:
                     "maintenance_ticket_id": None if blocked is None else blocked.maintenance_ticket_id,
                     "faulty": cell.faulty is not None,
                     "faulty_reason": cell.faulty,
+                    "doubt": cell.doubt,
+                    "last_outcome": cell.last_outcome,
                     "worn": cell.worn,
                     "reservation_id": cell.reservation_id,
                     "mass_g": None if weight is None else weight.mass_g - cell.zero_g,

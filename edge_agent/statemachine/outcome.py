@@ -325,8 +325,12 @@ def _in_doubt(ticket: Ticket) -> Refusal:
 
 def _failed(ticket: Ticket, outcome: UnlockOutcome) -> Refusal:
     if outcome is UnlockOutcome.NO_MOVEMENT:
-        return Refusal(Code.INTERNAL, f"the door of cell {ticket.cell} did not open ({outcome})")
-    return Refusal(Code.INTERNAL, f"the door of cell {ticket.cell} could not be watched ({outcome})")
+        said = f"the door of cell {ticket.cell} did not open ({outcome})"
+    else:
+        said = f"the door of cell {ticket.cell} could not be watched ({outcome})"
+    if ticket.source is Source.MACHINE and ticket.purpose not in BY_HAND:
+        said += "; push the door, enter the code again, or call for help"
+    return Refusal(Code.INTERNAL, said)
 
 
 def end_unresolved(turn: Turn, ticket: Ticket) -> None:

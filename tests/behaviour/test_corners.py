@@ -18,7 +18,7 @@ from edge_agent.errors import BusTimeout, ConfigError
 from edge_agent.journal.recovery import restore
 from edge_agent.journal.store import Batch, JournalStore
 from edge_agent.model import Alarm, CellStatus, Door, Purpose, ReservationStatus
-from edge_agent.statemachine.inputs import Boot, DeviceHealth, DoorRead, DoorsSeen
+from edge_agent.statemachine.inputs import Boot, DeviceHealth, DoorRead
 from edge_agent.statemachine.locker import step
 from edge_agent.statemachine.state import Layout, empty_state
 from tests.support.core import Core, specs
@@ -185,7 +185,7 @@ def without(core: Core, label: str, folder: Path) -> Core:
 @pytest.mark.behaviour("alarms-04")
 def test_a_cell_may_be_taken_out_of_the_configuration_while_its_alarm_stands(tmp_path: Path) -> None:
     core = Core()
-    core.feed(DoorsSeen({"C01": Door.OPEN}))
+    core.forced("C01")
     core.close("C01")
     assert stands(core, Alarm.DOOR_FORCED, "C01")
     assert not stands(without(core, "C01", tmp_path), Alarm.DOOR_FORCED, "C01")
@@ -203,7 +203,7 @@ def test_a_jam_is_over_when_its_cell_is_gone(tmp_path: Path) -> None:
 @pytest.mark.behaviour("reservation-37", "alarms-04")
 def test_a_silent_board_does_not_tell_that_a_forced_door_stays_closed() -> None:
     core = Core()
-    core.feed(DoorsSeen({"A01": Door.OPEN}))
+    core.forced("A01")
     core.close("A01")
     core.feed(DeviceHealth("locks_a", False, ("A01", "A02")))
     core.pass_s(3600)
@@ -217,7 +217,7 @@ def test_a_drop_off_is_marked_recovered_also_where_the_board_answers_late() -> N
     reservation = core.reserve()
     core.opens(core.wish(reservation, Purpose.DROPOFF))
     core.restart({reservation.cell: Door.UNKNOWN}, boot_id="boot-2", off_s=60)
-    core.feed(DoorsSeen({reservation.cell: Door.CLOSED}))
+    core.close(reservation.cell)
     assert core.live(reservation).status is ReservationStatus.DROPPED_OFF
     assert core.live(reservation).recovered
 
@@ -255,6 +255,7 @@ def test_another_door_that_is_found_open_after_a_kill_is_the_wrong_one() -> None
     core.feed(wish)
     core.feed(DoorRead(wish.unlock_id, Door.CLOSED))
     core.restart({"C01": Door.OPEN}, off_s=1)
+    core.lasts()
     assert stands(core, Alarm.WRONG_DOOR, reservation.cell)
     assert stands(core, Alarm.WRONG_DOOR, "C01")
 

@@ -13,7 +13,7 @@ from edge_agent.config import load_settings
 from edge_agent.drivers.bus import Priority
 from edge_agent.errors import BusTimeout, Code
 from edge_agent.model import CellStatus, Door, Purpose
-from edge_agent.statemachine.inputs import DoorRead, DoorsSeen, PulseDone
+from edge_agent.statemachine.inputs import DoorRead, PulseDone
 from edge_agent.statemachine.outputs import ReadDoor
 from edge_agent.statemachine.state import Layout
 from tests.support.core import Core, specs
@@ -162,7 +162,8 @@ def test_those_that_wait_come_in_the_order_in_which_they_asked() -> None:
         looked_at += [effect.unlock_id for effect in core.feed(wish).effects if isinstance(effect, ReadDoor)]
     assert looked_at == [wish.unlock_id for wish in wishes[:2]]
     for number in range(5):
-        done = core.feed(DoorRead(wishes[number].unlock_id, Door.OPEN))
+        core.feed(DoorRead(wishes[number].unlock_id, Door.CLOSED))
+        done = core.feed(PulseDone(wishes[number].unlock_id, 1, Door.OPEN))
         looked_at += [effect.unlock_id for effect in done.effects if isinstance(effect, ReadDoor)]
         assert core.state.active_unlocks() <= 2
     assert looked_at == [wish.unlock_id for wish in wishes]
@@ -184,6 +185,7 @@ def test_who_waited_is_judged_again_and_leaves_no_intent(
 ) -> None:
     core = one_at_a_time()
     other, reservation = core.reserve(), core.picked_up(grace_pickup_s=5)
+    core.opened_by_hand(other.cell)
     busy, waiting = core.wish(other, Purpose.DROPOFF), core.wish(reservation, Purpose.PICKUP)
     core.feed(busy)
     core.feed(waiting)
@@ -260,7 +262,7 @@ def test_a_cell_whose_lock_did_not_move_is_given_to_nobody() -> None:
     core = Core()
     reservation = core.reserve()
     core.jams(core.feed(core.wish(reservation, Purpose.DROPOFF)))
-    assert core.state.cells[reservation.cell].status is CellStatus.IDLE
+    assert core.state.cells[reservation.cell].status is CellStatus.AWAITING_INSPECTION
     assert reservation.cell not in {core.reserve().cell for _ in range(3)}
 
 
@@ -271,7 +273,7 @@ def test_after_a_wrong_door_comes_no_further_pulse_and_both_cells_are_given_to_n
     wish = core.wish(reservation, Purpose.PICKUP)
     core.feed(wish)
     core.feed(DoorRead(wish.unlock_id, Door.CLOSED))
-    core.feed(DoorsSeen({"C01": Door.OPEN}))
+    core.forced("C01")
     core.pulses.clear()
     core.feed(PulseDone(wish.unlock_id, 1, Door.CLOSED))
     assert not core.pulses

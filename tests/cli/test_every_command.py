@@ -38,6 +38,7 @@ NEEDED: dict[str, tuple[str, ...]] = {
     "block": ("A01", "--reason", "r"),
     "unblock": ("A01",),
     "clear": ("A01",),
+    "resolve": ("A01", "--empty"),
     "tare": ("A01",),
     "technician": ("maria",),
     "completion": ("bash",),
@@ -68,7 +69,7 @@ def invoke(name: str, *arguments: str, **environment: str) -> Result:
 def test_the_commands_of_the_contract_are_all_there() -> None:
     contract = {"check", "status", "cells", "reservations", "events", "alarms", "code", "open", "block"}
     contract |= {"unblock", "clear", "tare", "watch", "diagnose", "bus scan", "bus stats", "bus monitor"}
-    contract |= {"bundle", "schema config", "schema asyncapi"}
+    contract |= {"resolve", "bundle", "schema config", "schema asyncapi"}
     assert contract <= set(NAMES)
 
 

@@ -16,12 +16,12 @@ from edge_agent.errors import ConfigError, StorageFault
 from edge_agent.journal.recovery import restore
 from edge_agent.journal.store import EVENTS_KEPT, INBOX_KEPT_S, Batch, InboxRow, JournalStore
 from edge_agent.model import Door, Instant, Purpose, ReservationStatus, UnlockOutcome
-from edge_agent.statemachine.inputs import Boot, DoorRead, TemperatureSeen
+from edge_agent.statemachine.inputs import Boot, ClosingSettled, DoorRead, TemperatureSeen
 from edge_agent.statemachine.locker import restored, step
 from edge_agent.statemachine.outputs import TemperatureRecord
 from edge_agent.statemachine.state import Layout, LockerState, empty_state
 from edge_agent.statemachine.turn import Step
-from tests.support.core import Core, specs
+from tests.support.core import Core, both, specs
 from tools.bench.settings import REPOSITORY
 
 
@@ -206,6 +206,9 @@ def test_a_journal_of_the_first_schema_goes_on_where_it_was(tmp_path: Path) -> N
             "res_3": "PICKED_UP",
         }
         done = step(state, layout, Boot(dict.fromkeys(layout.specs, Door.CLOSED)), now)
+        label = done.state.reservations["res_2"].cell
+        settled = step(done.state, layout, ClosingSettled(label, now.boottime_ns), now)
+        done = both(done, settled)
         store.commit(batch_of(state, done, loaded.last_sequence))
         assert done.state.reservations["res_2"].recovered
         assert done.unlocks[0].outcome is UnlockOutcome.UNKNOWN

@@ -27,7 +27,7 @@ from edge_agent.statemachine.reservation import refusal
 from edge_agent.statemachine.state import Layout
 from edge_agent.statemachine.transitions import FLAG_TABLE, Flag, FlagTrigger, Refused, Trigger
 from edge_agent.statemachine.turn import Turn
-from edge_agent.statemachine.unlocking import maintenance_id
+from edge_agent.statemachine.wrong_door import maintenance_id
 from tests.support.core import SMALL, START, Core, specs
 
 S = 10**9

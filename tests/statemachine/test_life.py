@@ -28,9 +28,9 @@ from edge_agent.statemachine.inputs import (
     Reserve,
 )
 from edge_agent.statemachine.locker import next_due_ns
+from edge_agent.statemachine.outcome import WISH
 from edge_agent.statemachine.outputs import Answer, FactKind, PulseLock
 from edge_agent.statemachine.state import Layout
-from edge_agent.statemachine.unlocking import WISH
 from tests.support.core import SMALL, Core, specs
 
 

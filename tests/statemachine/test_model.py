@@ -43,10 +43,10 @@ from edge_agent.statemachine.inputs import (
     Weighed,
 )
 from edge_agent.statemachine.locker import next_due_ns, step
+from edge_agent.statemachine.outcome import WISH
 from edge_agent.statemachine.outputs import PulseLock, ReadDoor, Weigh
 from edge_agent.statemachine.state import Layout
 from edge_agent.statemachine.turn import Step
-from edge_agent.statemachine.unlocking import WISH
 from tests.support.core import SMALL, Core, specs
 from tests.support.model import No, Parcel
 from tests.support.observed import Model

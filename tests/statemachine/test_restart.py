@@ -8,8 +8,8 @@ import pytest
 
 from edge_agent.model import Alarm, CellStatus, Door, Purpose, ReservationStatus, UnlockOutcome
 from edge_agent.statemachine.inputs import DoorRead, DoorsSeen, Tick
+from edge_agent.statemachine.outcome import WISH
 from edge_agent.statemachine.outputs import FactKind
-from edge_agent.statemachine.unlocking import WISH
 from tests.support.core import Core
 
 

@@ -173,8 +173,10 @@ def test_what_a_restart_finds() -> None:
     assert found.pulses == core.state.pulses
     assert not any(cell.answering for cell in found.cells.values())
     assert all(cell.unread for cell in found.cells.values())
-    forgotten = {"answering": False, "unread": True, "settled": False, "quiet_from_ns": None}
-    assert found.cells == {k: replace(c, **forgotten) for k, c in core.state.cells.items()}
+    assert found.cells == {
+        label: replace(cell, answering=False, unread=True, settled=False, quiet_from_ns=None)
+        for label, cell in core.state.cells.items()
+    }
     core.layout = replace(core.layout, max_concurrent_unlocks=2)
     core.feed(core.wish(core.reserve(), Purpose.DROPOFF))
     assert core.state.queue
@@ -259,6 +261,8 @@ def test_the_soonest_of_several_is_due_next() -> None:
     assert next_due_ns(core.state, core.layout, core.now) == core.now.boottime_ns + 50 * S
     core.pass_s(50)
     assert f"{Alarm.DOOR_AJAR}/C01" in core.state.alarms
+    core.close("C01")
+    core.forced("C01")
     core.close("C01")
     assert next_due_ns(core.state, core.layout, core.now) == core.now.boottime_ns + 600 * S
 
