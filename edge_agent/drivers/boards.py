@@ -27,6 +27,8 @@ from edge_agent.errors import BusFault, DeviceFault, NotSent
 OFF_AGAIN_S = 0.1
 OFF_AGAIN_AT_LEAST_S = 1.0
 """When a solenoid that could not be switched off is told again: soon, and at least so often."""
+MEMORY_MARGIN_S = 1.0
+"""A board may repeat its last reply unasked, and that was made at its last reading."""
 BoardEnded = TimedPulse | FixedPulse | BoardPulse
 SLAVE_DEVICE_FAILURE = 4
 """Modbus exception code that stands for an error the device reports in its data."""
@@ -189,6 +191,8 @@ class DoorInputs:
 
     def __init__(self, device: Device, doors: DoorsCapability) -> None:
         self.name = device.name
+        self.least_readings = device.bus.least_readings
+        self.memory_s = device.needs.late_ms / 1000 + MEMORY_MARGIN_S
         self._device = device
         self._requests: list[Request]
         if doors.function is None:

@@ -147,7 +147,12 @@ class BusOwner:
     def readings_needed(self, address: int) -> int:
         """See `DeviceRecord.readings_needed`."""
         needed = self.record(address).readings_needed(asyncio.get_running_loop().time())
-        return max(needed, self._codec.least_readings)
+        return max(needed, self.least_readings)
+
+    @property
+    def least_readings(self) -> int:
+        """How many readings must agree at least, because of a weak checksum; 1 with a strong one."""
+        return self._codec.least_readings
 
     async def transact(
         self,

@@ -47,6 +47,10 @@ class DoorBoard(Protocol):
     """A board with door contacts, read together."""
 
     name: str
+    least_readings: int
+    """How many readings must agree even where no reply can be a late one."""
+    memory_s: float
+    """A reply that comes now was made by the board no longer ago than this."""
 
     async def read_levels(self, priority: Priority) -> list[int]:
         """The level (0 or 1) of each input, channel 1 first, from a request sent after this call.

@@ -1,9 +1,11 @@
 """What the doors show: readings of the boards made into doors, told to the loop when they change.
 
 An opening is believed at once, a closing when two readings `DEBOUNCE_S` apart agree; what a closing concludes
-waits longer (`Closings`). For a while after any fault of a board every change there needs more readings from
-separate requests: a reply that came too late cannot be told from a true one. Damaged frames and a board that
-has no time delay a reading; they make no board silent.
+waits longer (`Closings`). For a while after any fault of a board a change there needs more readings from
+separate requests: a reply that came too late cannot be told from a true one. That a door has opened which was
+closed for longer than any late reply takes is believed at once all the same: no older reply says so
+(docs/decisions/0027-patience.md). Damaged frames and a board that has no time delay a reading; they make no
+board silent.
 """
 
 from __future__ import annotations
@@ -26,7 +28,7 @@ LOOK_AGAIN_S, LOOK_AGAIN_AT_LEAST_S = 0.02, 0.1
 """Pause before the next look when one failed; it doubles, so that a dead board leaves the wire to others."""
 PATIENCE_S = 10.0
 """How long a fresh reading is tried where nobody says for how long."""
-SILENT_AFTER = 3
+SILENT_AFTER = 8
 SILENT_S = 1.0
 """A board is silent after so many failed readings in a row, if they last so long: noise alone never does
 that."""
@@ -95,6 +97,8 @@ class Doors:
         }
         self._told: dict[str, Door] = dict.fromkeys(places, Door.UNKNOWN)
         self._candidates: dict[str, _Candidate] = {}
+        self._not_closed_s: dict[str, float] = {}
+        """When each door was last read open, or not known to be closed."""
         self._closings = Closings(places, submit, now_ns or _loop_ns)
         self.lookers: list[Callable[[Mapping[str, Door]], None]] = []
         """Get every reading of a board as it is, believed or not."""
@@ -188,7 +192,7 @@ class Doors:
                 continue
             failures, pause_s = 0, LOOK_AGAIN_S
             door, agreeing = seen, agreeing + 1 if seen is door else 1
-            if agreeing < self._boards[board].board.readings_needed():
+            if agreeing < self._needed(label, door):
                 continue
             if door is Door.OPEN or self._told[label] is not Door.OPEN:
                 return door
@@ -196,8 +200,18 @@ class Doors:
         return Door.UNKNOWN
 
     def readings_needed(self, label: str) -> int:
-        """How many readings of a door must agree just now before they are believed."""
+        """How many readings of a door must agree just now before a change is believed."""
         return self._boards[self._places[label].board].board.readings_needed()
+
+    def _needed(self, label: str, door: Door) -> int:
+        """How many readings that say `door` are believed. Fewer suffice where none can be an old one, and
+        where an old one does no harm: that a door is still closed only leads to a pulse."""
+        board = self._boards[self._places[label].board].board
+        told, now_s = self._told[label], asyncio.get_running_loop().time()
+        same = door is Door.CLOSED and told is Door.CLOSED
+        known_s = now_s - self._not_closed_s.get(label, float("-inf"))
+        new = door is Door.OPEN and told is Door.CLOSED and known_s > board.memory_s
+        return board.least_readings if same or new else board.readings_needed()
 
     def forget(self, label: str) -> None:
         """What was told of a door counts no longer: its next believed reading is told again."""
@@ -218,6 +232,8 @@ class Doors:
                 if len(doors) == 1:
                     seen[label] = doors.pop()
         self._told.update(seen)
+        now_s = asyncio.get_running_loop().time()
+        self._not_closed_s = dict.fromkeys(self._places, now_s)
         return seen
 
     async def settle(self, labels: Iterable[str]) -> None:
@@ -252,7 +268,6 @@ class Doors:
 
     def _tell(self, board: str, seen: dict[str, Door]) -> None:
         now_s = asyncio.get_running_loop().time()
-        needed = self._boards[board].board.readings_needed()
         changed: dict[str, Door] = {}
         for label, door in seen.items():
             if door is self._told[label]:
@@ -263,8 +278,11 @@ class Doors:
                 before = _Candidate(door, now_s, 0)
             here = self._candidates[label] = replace(before, readings=before.readings + 1)
             settled = door is Door.OPEN or (here.readings > 1 and now_s - here.since_s >= DEBOUNCE_S)
-            if settled and here.readings >= needed:
+            if settled and here.readings >= self._needed(label, door):
                 changed[label] = door
+        for label, door in seen.items():
+            if door is Door.OPEN or self._told[label] is not Door.CLOSED:
+                self._not_closed_s[label] = now_s
         if changed:
             self._told.update(changed)
             for label in changed:

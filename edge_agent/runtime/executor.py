@@ -143,7 +143,7 @@ class Executor:
         loop = asyncio.get_running_loop()
         end_s = loop.time() + watch_s
         board = self._doors.board_of(cell)
-        closed, pause_s = 0, LOOK_AGAIN_S
+        closed, pause_s = 0, LOOK_AGAIN_S  # closed readings in a row, each from a request after the pulse
         try:
             async with asyncio.timeout_at(max(until_s, end_s)):
                 while True:
@@ -157,8 +157,9 @@ class Executor:
                     believed = self._doors.believed(cell)
                     if seen is Door.OPEN and believed is Door.OPEN:
                         return Door.OPEN
-                    closed = closed + 1 if seen is Door.CLOSED and loop.time() >= end_s else 0
-                    if closed >= self._doors.readings_needed(cell) and believed is not Door.OPEN:
+                    closed = closed + 1 if seen is Door.CLOSED else 0
+                    enough = closed >= self._doors.readings_needed(cell)
+                    if loop.time() >= end_s and enough and believed is not Door.OPEN:
                         return Door.CLOSED
         except TimeoutError:
             return Door.UNKNOWN

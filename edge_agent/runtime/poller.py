@@ -23,9 +23,9 @@ UNEVEN_S = 0.004
 """A board with an open door is left alone for up to so long between two readings, drawn each time."""
 RESTING_S = 0.02
 """When a device that rests after a fault is thought of again."""
-FAILING_S = 0.4
-"""A board that fails again and again is asked after a pause that doubles up to this: a late reply then meets
-a silent line, and is known for what it is."""
+FAILING_AFTER, FAILING_S = 4, 0.4
+"""A board that has failed so often in a row is asked after a pause that doubles up to so long: a late reply
+then meets a silent line, and is known for what it is."""
 SCALE_BEAT_S = 2.0
 AWAITED_BEAT_S = 0.2
 """How often a scale is read whose settled weight is waited for."""
@@ -189,7 +189,7 @@ class Poller:
         """How long a board that failed is left alone."""
         if self._doors.silent(board):
             return SILENT_RETRY_S
-        doubled = min(10, max(0, self._doors.failures(board) - 1))
+        doubled = min(10, max(0, self._doors.failures(board) - FAILING_AFTER))
         return min(RESTING_S * float(2**doubled), FAILING_S)
 
     def _next_slow(self, now_s: float) -> SlowDevice | None:

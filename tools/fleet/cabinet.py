@@ -20,6 +20,8 @@ class Cabinet:
     """So many doors, all closed. Every open door is closed by somebody after a while."""
 
     name = "cabinet"
+    least_readings = 1
+    memory_s = 0.0
 
     def __init__(self, doors: int, rng: random.Random) -> None:
         self.pulses = 0
