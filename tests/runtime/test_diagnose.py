@@ -53,6 +53,7 @@ CASES = (
     Case("door_sensor_stuck", PLAIN, PLAIN, 0, kinds=("door_sensor_stuck", "coil_stuck")),
     Case("door_bounce", PLAIN, PLAIN, 150, doors=True),
     Case("door_bounce", PLAIN, PLAIN, 400, doors=True),
+    Case("door_chatter", PLAIN, PLAIN, 200, kinds=("door_bounce", "door_chatter")),
     Case("scale_drift", SCALE, SCALE, 30),
     Case("scale_drift", SCALE, SCALE, -60),
     Case("scale_drift", SCALE, SCALE, 3000),

@@ -11,6 +11,7 @@ cleared.
 | `heater_stuck` | cell with a heater | | once switched on the heater stays on |
 | `door_sensor_stuck` | cell | 0, 1 or none | its contact reads open (0), closed (1), or what it reads now |
 | `door_bounce` | cell | ms | the contact chatters for so long after each change |
+| `door_chatter` | cell | ms | its contact goes open and closed with this period for good |
 | `scale_drift` | cell with a scale | g/min | is added to what the scale reads, from now on |
 | `temperature_sensor_dead` | cell with a thermometer | | its board answers "no sensor" |
 | `device_silent` | device | | neither acts nor answers |
@@ -129,6 +130,10 @@ class Faults:
         label = self._cell(body)
         return self._world.bounce_contact(label, _milliseconds_ns(body))
 
+    def _chatter(self, body: FaultBody) -> End:
+        label = self._cell(body)
+        return self._world.chatter_contact(label, round(_value(body, 1, LONGEST_MS, "milliseconds") * MS_NS))
+
     def _drift(self, body: FaultBody) -> End:
         label = self._cell(body, "scale")
         return self._world.drift_scale(label, _value(body, -STEEPEST_DRIFT, STEEPEST_DRIFT, "g/min"))
@@ -230,6 +235,7 @@ _KINDS: dict[str, Callable[[Faults, FaultBody], End]] = {
     "heater_stuck": Faults._weld_heater,
     "door_sensor_stuck": Faults._stick_contact,
     "door_bounce": Faults._bounce,
+    "door_chatter": Faults._chatter,
     "scale_drift": Faults._drift,
     "temperature_sensor_dead": Faults._kill_probe,
     "device_silent": Faults._silence,

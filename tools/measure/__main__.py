@@ -18,6 +18,7 @@ from tools.measure.daemon import idle, memory, start
 from tools.measure.disk import disk
 from tools.measure.figures import Figure, as_json, render
 from tools.measure.latency import commands, rest
+from tools.measure.noise import noise
 from tools.measure.rig import MeasureFault, Run
 from tools.measure.silence import silence
 
@@ -27,6 +28,7 @@ BENCHMARKS: dict[str, Callable[[Run], list[Figure]]] = {
     "commands": commands,
     "rest": rest,
     "silence": silence,
+    "noise": noise,
     "memory": memory,
     "start": start,
     "idle": idle,

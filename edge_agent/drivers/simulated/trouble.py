@@ -55,6 +55,18 @@ class Drift:
     grams_per_minute: float
 
 
+@dataclass(frozen=True, slots=True)
+class Chatter:
+    """A contact that goes open and closed for equal times, beginning with open at an instant."""
+
+    since_ns: int
+    period_ns: int
+
+    def reads_closed(self, at_ns: int) -> bool:
+        """What it says at an instant."""
+        return (at_ns - self.since_ns) % self.period_ns * 2 >= self.period_ns
+
+
 class CellTrouble:
     """What is wrong with one cell's bolt and sensors."""
 
@@ -65,6 +77,8 @@ class CellTrouble:
         """The door contact reads this, true for closed, whatever the door does; the newest counts."""
         self.bounces_ns: Standing[int] = Standing()
         """The contact chatters for so long after each change of the door."""
+        self.chatters: Standing[Chatter] = Standing()
+        """The contact chatters for good, whatever the door does; the newest counts."""
         self.drifts: Standing[Drift] = Standing()
         """Added to what the scale reads."""
         self.dead_probes: Standing[None] = Standing()
@@ -74,6 +88,8 @@ class CellTrouble:
         """What the contact of a door says that has been closed, or open, since `changed_ns`."""
         for stuck in reversed(list(self.stuck)):
             return stuck
+        for chatter in reversed(list(self.chatters)):
+            return chatter.reads_closed(at_ns)
         since_ns = at_ns - changed_ns
         if since_ns < max(self.bounces_ns, default=0):
             return Random(changed_ns + since_ns // CHATTER_NS).random() < 0.5

@@ -18,7 +18,7 @@ from random import Random
 from typing import Literal
 
 from edge_agent.drivers.simulated.power import Power
-from edge_agent.drivers.simulated.trouble import CellTrouble, Drift, End
+from edge_agent.drivers.simulated.trouble import CellTrouble, Chatter, Drift, End
 from edge_agent.errors import Code, Refusal
 from edge_agent.model import Door
 
@@ -289,6 +289,11 @@ class World:
     def bounce_contact(self, label: str, for_ns: int) -> End:
         """After each change of the door its contact chatters for so long."""
         return self._find(label).trouble.bounces_ns.begin(for_ns)
+
+    def chatter_contact(self, label: str, period_ns: int) -> End:
+        """Its contact goes open and closed with this period for good, whatever the door does."""
+        cell = self._now(label)
+        return cell.trouble.chatters.begin(Chatter(cell.at_ns, period_ns))
 
     def drift_scale(self, label: str, grams_per_minute: float) -> End:
         """The scale reads more and more, or less and less; when that ends it reads true again."""
