@@ -451,9 +451,9 @@ class Agent:
     def _publish_reply(self, topic: str, correlation: bytes | None, body: str) -> None:
         self.publisher.reply(topic, correlation, body)
 
-    async def _scanned(self, text: str) -> None:
-        """Something was scanned or typed; what comes of it shows at the door."""
-        await self.desk.enter_code(text)
+    async def _scanned(self, text: str, waited_s: float) -> None:
+        """Something was scanned or typed so long ago; what comes of it shows at the door."""
+        await self.desk.enter_code(text, waited_s)
 
     def _online(self, online: bool) -> str:
         now = self._ports.clock.now()

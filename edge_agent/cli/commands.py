@@ -111,10 +111,10 @@ def alarms(socket: Socket = DEFAULT_SOCKET, as_json: AsJson = False) -> None:
     if as_json:
         print_json(found)
         return
-    table = Table("alarm", "cell", "device", "since", "detail")
+    table = Table("alarm", "cell", "device", "since", "times", "detail")
     for alarm in found:
-        name = f"[yellow]{alarm['alarm']}[/]"
-        table.add_row(name, alarm["label"], alarm["device"], moment(alarm["since"]), escape(alarm["detail"]))
+        name, since, times = f"[yellow]{alarm['alarm']}[/]", moment(alarm["since"]), str(alarm["count"])
+        table.add_row(name, alarm["label"], alarm["device"], since, times, escape(alarm["detail"]))
     console.print(table if found else "no alarm stands")
 
 

@@ -10,9 +10,9 @@ import asyncio
 import fcntl
 import os
 import struct
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 
-from edge_agent.drivers.text_input import LONGEST_TEXT, REOPEN_S, DescriptorReader, Outlet
+from edge_agent.drivers.text_input import LONGEST_TEXT, REOPEN_S, DescriptorReader, OnText, Outlet
 from edge_agent.errors import PortLost
 
 EVENT = struct.Struct("@LLHHi")
@@ -144,7 +144,7 @@ class Keyboard:
     def __init__(
         self,
         path: str,
-        on_text: Callable[[str], Awaitable[None]],
+        on_text: OnText,
         open_device: Callable[[str], int] = open_keyboard,
     ) -> None:
         self._path = path

@@ -7,10 +7,10 @@ a pause ends it. Their replies to commands come in the same stream, as binary fr
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from typing import Literal
 
-from edge_agent.drivers.text_input import LONGEST_TEXT, REOPEN_S, DescriptorReader, Outlet
+from edge_agent.drivers.text_input import LONGEST_TEXT, REOPEN_S, DescriptorReader, OnText, Outlet
 from edge_agent.drivers.tty import open_raw
 from edge_agent.errors import PortLost
 
@@ -150,7 +150,7 @@ class SerialScanner:
         self,
         port: str,
         baud: int,
-        on_text: Callable[[str], Awaitable[None]],
+        on_text: OnText,
         delimiter: Delimiter = "any",
     ) -> None:
         self._port = port

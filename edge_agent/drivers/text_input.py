@@ -18,22 +18,25 @@ REOPEN_S = 1.0
 WAITING_TEXTS = 4
 """How many texts may wait while an earlier one is being dealt with; who enters more enters them in vain."""
 
+OnText = Callable[[str, float], Awaitable[None]]
+"""Gets a text, and how many seconds ago it was read: earlier texts may have kept it waiting."""
+
 log = structlog.get_logger()
 
 
 class Outlet:
     """Hands texts on one after the other, while reading goes on; counts those that are not handed on."""
 
-    def __init__(self, source: str, on_text: Callable[[str], Awaitable[None]]) -> None:
+    def __init__(self, source: str, on_text: OnText) -> None:
         self.dropped = 0
         self._source = source
         self._on_text = on_text
-        self._waiting: asyncio.Queue[str] = asyncio.Queue(WAITING_TEXTS)
+        self._waiting: asyncio.Queue[tuple[str, float]] = asyncio.Queue(WAITING_TEXTS)
 
     def offer(self, text: str) -> None:
         """Hands the text on when its turn comes."""
         try:
-            self._waiting.put_nowait(text)
+            self._waiting.put_nowait((text, asyncio.get_running_loop().time()))
         except asyncio.QueueFull:
             self.drop("too many at once")
 
@@ -46,7 +49,8 @@ class Outlet:
     async def run(self) -> None:
         """Deals with the texts until cancelled. Raises what `on_text` raises."""
         while True:
-            await self._on_text(await self._waiting.get())
+            text, read_s = await self._waiting.get()
+            await self._on_text(text, asyncio.get_running_loop().time() - read_s)
 
 
 class DescriptorReader:

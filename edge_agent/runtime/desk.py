@@ -382,16 +382,15 @@ class Desk:
             and (r.status is not ReservationStatus.PICKED_UP or within(r.picked_up, r.grace_pickup_s, now))
         ]
 
-    async def enter_code(self, text: str) -> Answer:
-        """Digits or a QR text from the kiosk, to the outcome. The text is kept nowhere.
+    async def enter_code(self, text: str, waited_s: float = 0.0) -> Answer:
+        """Digits or a QR text from the kiosk, read `waited_s` ago, to the outcome. The text is kept nowhere.
 
         What is no right code is refused with "not valid" alone; a right code whose door does not open says
         why.
         """
         key = self._local_key()
-        answer = await self._submit_local(
-            key, EnterCode(key, text, self._ids.unique("unl"), self._clock.now().boottime_ns)
-        )
+        entered_ns = self._clock.now().boottime_ns - round(waited_s * 1e9)
+        answer = await self._submit_local(key, EnterCode(key, text, self._ids.unique("unl"), entered_ns))
         if answer.refusal is not None:
             log.info("entry at the kiosk refused", reason=answer.refusal.message)
         return answer

@@ -90,6 +90,7 @@ class LockerLoop:
         self.layout = layout
         self.last_sequence = last_sequence
         self.storage_fault: str | None = None
+        self._fault_since: Instant | None = None
         self.on_events: Callable[[], None] = lambda: None
         self.on_state: Callable[[], None] = lambda: None
         self.on_told: Callable[[], None] = lambda: None
@@ -123,6 +124,13 @@ class LockerLoop:
             self.on_door_work(True)
         self._items.append(_Item(given, request, taken))
         self._wake.set()
+
+    def unjournaled_fault(self) -> tuple[Instant, str] | None:
+        """Since when the journal cannot be written, and why, if no alarm of the state tells of it."""
+        told = f"{Alarm.STORAGE_FAULT}/" in self.state.alarms
+        if self.storage_fault is None or self._fault_since is None or told:
+            return None
+        return self._fault_since, self.storage_fault
 
     def acknowledge(self, through: int) -> None:
         """The broker has every event up to this one; that is journaled with the next commit, within a second.
@@ -283,6 +291,7 @@ class LockerLoop:
         """Nothing has happened: commands are told so, observations and acknowledgements are kept."""
         if self.storage_fault is None:
             log.error("journal cannot be written", error=str(fault))
+            self._fault_since = self._clock.now()
         self.storage_fault = str(fault)
         if batch.acknowledged is not None:
             self._acknowledged = max(batch.acknowledged, self._acknowledged or 0)

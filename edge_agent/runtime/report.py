@@ -11,7 +11,7 @@ from edge_agent import __version__
 from edge_agent.drivers.bus import BusOwner
 from edge_agent.errors import Code, Refusal
 from edge_agent.journal.store import JournalStore
-from edge_agent.model import Instant, Reservation, ReservationStatus
+from edge_agent.model import Alarm, Instant, Reservation, ReservationStatus
 from edge_agent.protocol.api import rfc3339
 from edge_agent.protocol.events import Health
 from edge_agent.runtime.clock import Clock
@@ -138,8 +138,13 @@ class Report:
                     "device": device or None,
                     "since": rfc3339(standing.since.wall_s),
                     "detail": standing.detail,
+                    "count": standing.count,
                 }
             )
+        fault = self._loop.unjournaled_fault()
+        if fault is not None:
+            row = {"alarm": Alarm.STORAGE_FAULT, "label": None, "device": None, "count": 1}
+            rows.append(row | {"since": rfc3339(fault[0].wall_s), "detail": fault[1]})
         return rows
 
     def cells(self) -> list[dict[str, Any]]:

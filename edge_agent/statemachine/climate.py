@@ -317,4 +317,5 @@ def _left(since: Instant | None, span_ns: int, now: Instant) -> int:
 
 
 def _stands(state: LockerState | Turn, alarm: Alarm, label: str) -> bool:
-    return f"{alarm}/{label}" in state.alarms
+    standing = state.alarms.get(f"{alarm}/{label}")
+    return standing is not None and standing.gone is None

@@ -8,8 +8,8 @@ from dataclasses import replace
 from edge_agent.errors import Code, Refusal
 from edge_agent.model import Alarm, Instant
 from edge_agent.statemachine.inputs import Condition
-from edge_agent.statemachine.state import LockerState, StandingAlarm
-from edge_agent.statemachine.turn import Turn
+from edge_agent.statemachine.state import LockerState, StandingAlarm, cell_of
+from edge_agent.statemachine.turn import Turn, gone_left_ns
 
 REJECTED_NS = 3600 * 10**9
 """COMMAND_REJECTED clears so long after the last such command."""
@@ -25,7 +25,7 @@ def note(turn: Turn, given: Condition) -> None:
     elif given.alarm is Alarm.COMMAND_REJECTED and REJECTED in turn.alarms:
         again = StandingAlarm(given.alarm, given.place, turn.now, given.detail)
         turn.put("alarms", REJECTED, again)
-    elif given.alarm is Alarm.LINK_REFUSED and REFUSED in turn.alarms:
+    elif given.alarm is Alarm.LINK_REFUSED and stands(turn, REFUSED):
         turn.put("alarms", REFUSED, replace(turn.alarms[REFUSED], detail=given.detail))  # another cause now
     else:
         turn.raise_alarm(given.alarm, given.place, given.detail)
@@ -36,12 +36,23 @@ def what_is_due(turn: Turn) -> None:
     standing = turn.alarms.get(REJECTED)
     if standing is not None and _left_ns(standing, turn.now) <= 0:
         turn.clear_alarm(Alarm.COMMAND_REJECTED, "")
+    for gone in [one for one in turn.alarms.values() if one.gone is not None]:
+        if gone_left_ns(gone, turn.now) <= 0:
+            label = cell_of(gone.place)
+            turn.clear_alarm(gone.alarm, gone.place, cell=label if label in turn.cells else None)
 
 
 def left_ns(state: LockerState, now: Instant) -> list[int]:
     """How long until `what_is_due` would do something."""
     standing = state.alarms.get(REJECTED)
-    return [] if standing is None else [_left_ns(standing, now)]
+    left = [] if standing is None else [_left_ns(standing, now)]
+    return left + [gone_left_ns(one, now) for one in state.alarms.values() if one.gone is not None]
+
+
+def stands(state: LockerState | Turn, key: str) -> bool:
+    """Whether the condition of an alarm (`ALARM/place`) stands just now."""
+    standing = state.alarms.get(key)
+    return standing is not None and standing.gone is None
 
 
 def _left_ns(standing: StandingAlarm, now: Instant) -> int:
@@ -53,5 +64,5 @@ def _left_ns(standing: StandingAlarm, now: Instant) -> int:
 
 def refuse_on_a_full_disk(turn: Turn) -> None:
     """Raises `Refusal`: what room is left is kept for the parcels that are here already."""
-    if STORAGE in turn.alarms:
+    if stands(turn, STORAGE):
         raise Refusal(Code.OFFLINE, "the machine's disk is full: it takes no new reservations")

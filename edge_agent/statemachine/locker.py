@@ -92,6 +92,7 @@ def step(state: LockerState, layout: Layout, given: Input, now: Instant) -> Step
         case RequestMaintenance():
             _request_maintenance(turn, given)
         case BlockCell() | UnblockCell() | Clear() | Tare():
+            turn.clears_at_once = isinstance(given, Clear)
             _look_after(turn, given)
         case Resolve():
             _refuse_expired(turn, given.expires_ns)
@@ -335,7 +336,9 @@ def _boot(turn: Turn, given: Boot) -> None:
     """Reconciles what was journaled with what the doors show. What never had an intent is forgotten."""
     for standing in tuple(turn.alarms.values()):
         if standing.alarm in CELL_ALARMS and cell_of(standing.place) not in turn.cells:
+            turn.clears_at_once = True
             turn.clear_alarm(standing.alarm, standing.place)
+    turn.clears_at_once = False
     # Before the tickets change: a pulse that was under way may have moved the wrong door.
     observing.opened_unasked(turn, [label for label, door in given.doors.items() if door is Door.OPEN])
     for ticket in tuple(turn.tickets.values()):
@@ -361,7 +364,7 @@ def _boot(turn: Turn, given: Boot) -> None:
 def _what_is_due(turn: Turn) -> None:
     """Ends rests and the pick-up graces that have run out behind a closed door; notices the clock's state."""
     if turn.now.synced:
-        if UNSYNCED in turn.alarms:
+        if conditions.stands(turn, UNSYNCED):
             bring_over(turn)
             turn.clear_alarm(Alarm.CLOCK_UNSYNCED, "")
     else:

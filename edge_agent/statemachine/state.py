@@ -103,6 +103,10 @@ class StandingAlarm:
     place: str
     since: Instant
     detail: str = ""
+    count: int = 1
+    """How often its condition has begun while it stood: what flaps is one alarm that counts."""
+    gone: Instant | None = None
+    """Since when its condition has been gone; it is cleared when that has lasted."""
 
 
 def cell_of(place: str) -> str:

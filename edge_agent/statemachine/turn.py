@@ -24,6 +24,21 @@ from edge_agent.statemachine.state import (
     UnconfirmedUnlock,
 )
 
+CONDITIONS = frozenset(
+    {
+        Alarm.DEVICE_SILENT,
+        Alarm.BUS_DOWN,
+        Alarm.SENSOR_FAULT,
+        Alarm.CLOCK_UNSYNCED,
+        Alarm.STORAGE_FAULT,
+        Alarm.CLIMATE_NO_EFFECT,
+        Alarm.LINK_REFUSED,
+    }
+)
+"""Alarms that tell of a condition, which may come and go."""
+GONE_NS = 5 * 10**9
+"""Such an alarm is cleared when its condition has been gone for so long."""
+
 
 @dataclass(frozen=True, slots=True)
 class Step:
@@ -61,6 +76,8 @@ class Turn:
         self.climate: Mapping[str, Climate] = state.climate
         self.unconfirmed: Mapping[str, UnconfirmedUnlock] = state.unconfirmed
         self.hand_checked: Mapping[str, bool] = state.hand_checked
+        self.clears_at_once = False
+        """Somebody acts by hand: no alarm waits for its condition to stay away."""
         self.effects: list[Effect] = []
         self.facts: list[Fact] = []
         self.answers: list[Answer] = []
@@ -196,22 +213,35 @@ class Turn:
         )
 
     def raise_alarm(self, alarm: Alarm, place: str, detail: str = "", *, cell: str | None = None) -> None:
-        """Raises an alarm unless it stands already. Of a `place` that is a part of `cell`, the part is told
-        as the device."""
+        """Raises an alarm unless it stands already; one whose condition was gone for a moment counts on. Of a
+        `place` that is a part of `cell`, the part is told as the device."""
         key = f"{alarm}/{place}"
-        if key in self.alarms:
+        standing = self.alarms.get(key)
+        if standing is not None:
+            if standing.gone is not None:
+                again = {"gone": None, "count": standing.count + 1, "detail": detail or standing.detail}
+                self.put("alarms", key, amend(standing, **again))
             return
         self.put("alarms", key, StandingAlarm(alarm, place, self.now, detail))
         device = _device(place, cell)
         self.tell(FactKind.ALARM_RAISED, alarm=alarm, cell=cell, device=device, reason=detail or None)
 
     def clear_alarm(self, alarm: Alarm, place: str, *, cell: str | None = None) -> None:
-        """Clears an alarm if it stands."""
+        """Clears an alarm if it stands; that of a condition once the condition has been gone for
+        `GONE_NS` (`conditions.what_is_due`)."""
         key = f"{alarm}/{place}"
-        if key not in self.alarms:
+        standing = self.alarms.get(key)
+        if standing is None:
+            return
+        if alarm in CONDITIONS and not self.clears_at_once and not self._long_gone(standing):
+            if standing.gone is None:
+                self.put("alarms", key, amend(standing, gone=self.now))
             return
         self.put("alarms", key, None)
         self.tell(FactKind.ALARM_CLEARED, alarm=alarm, cell=cell, device=_device(place, cell))
+
+    def _long_gone(self, standing: StandingAlarm) -> bool:
+        return standing.gone is not None and gone_left_ns(standing, self.now) <= 0
 
     def result(self) -> Step:
         """The finished step."""
@@ -239,6 +269,13 @@ class Turn:
             tuple(self._changed),
             tuple(self.temperatures),
         )
+
+
+def gone_left_ns(standing: StandingAlarm, now: Instant) -> int:
+    """How much longer the condition of an alarm has to stay away; across a reboot nothing is left."""
+    assert standing.gone is not None
+    elapsed_ns = standing.gone.elapsed_ns(now)
+    return 0 if elapsed_ns is None else GONE_NS - elapsed_ns
 
 
 def _device(place: str, cell: str | None) -> str | None:

@@ -142,7 +142,7 @@ async def test_a_keyboard_is_read_lost_and_found_again(monkeypatch: pytest.Monke
     asked: list[str] = []
     plugged: list[int] = []
 
-    async def on_text(text: str) -> None:
+    async def on_text(text: str, waited_s: float) -> None:
         heard.append(text)
 
     def open_device(path: str) -> int:
@@ -174,7 +174,7 @@ async def test_nobody_finishes_what_another_began(monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr(keyboard, "HALF_TYPED_S", 0.01)
     heard: list[str] = []
 
-    async def on_text(text: str) -> None:
+    async def on_text(text: str, waited_s: float) -> None:
         heard.append(text)
 
     read, write = os.pipe()

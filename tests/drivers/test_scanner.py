@@ -147,7 +147,7 @@ async def until(condition: Callable[[], bool]) -> None:
 
 @asynccontextmanager
 async def scanning(link: Path, heard: list[str]) -> AsyncIterator[None]:
-    async def on_text(text: str) -> None:
+    async def on_text(text: str, waited_s: float) -> None:
         heard.append(text)
 
     scanner = SerialScanner(str(link), 9600, on_text, "none")
@@ -198,7 +198,7 @@ async def test_texts_wait_while_one_is_dealt_with_but_not_many() -> None:
     heard: list[str] = []
     done = asyncio.Event()
 
-    async def on_text(text: str) -> None:
+    async def on_text(text: str, waited_s: float) -> None:
         heard.append(text)
         await done.wait()
 
@@ -217,7 +217,7 @@ async def test_texts_wait_while_one_is_dealt_with_but_not_many() -> None:
 
 
 def test_no_text_is_logged(monkeypatch: pytest.MonkeyPatch) -> None:
-    async def nobody(_: str) -> None:
+    async def nobody(_: str, __: float) -> None:
         raise AssertionError
 
     outlet = Outlet("/dev/scanner", nobody)

@@ -23,7 +23,7 @@ DEVICE = "/dev/input/by-id/usb-keypad-event-kbd"
 class Typist:
     """Stands in for the keyboard: a test types on it."""
 
-    def __init__(self, path: str, on_text: Callable[[str], Awaitable[None]]) -> None:
+    def __init__(self, path: str, on_text: Callable[[str, float], Awaitable[None]]) -> None:
         assert path == DEVICE
         self.type = on_text
 
@@ -34,7 +34,7 @@ class Typist:
 def test_a_code_from_the_keypad_opens_the_cell(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     typists: list[Typist] = []
 
-    def keyboard(path: str, on_text: Callable[[str], Awaitable[None]]) -> Typist:
+    def keyboard(path: str, on_text: Callable[[str, float], Awaitable[None]]) -> Typist:
         typists.append(Typist(path, on_text))
         return typists[-1]
 
@@ -51,7 +51,7 @@ def test_a_code_from_the_keypad_opens_the_cell(tmp_path: Path, monkeypatch: pyte
         await site.until(lambda: "locker/v1/machine_123/state/machine" in site.plant.broker.retained)
         made = await site.reserve()
         (typist,) = typists
-        await typist.type(made["drop_off_code"])
+        await typist.type(made["drop_off_code"], 0.0)
         assert site.plant.world.cell(made["cell"]["description"]).door.value == "open"
         await site.plant.stop()
 
