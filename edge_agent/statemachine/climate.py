@@ -124,7 +124,7 @@ def begin_anew(turn: Turn) -> None:
         of_cell = standing.alarm is Alarm.SENSOR_FAULT and place in turn.cells
         lost = of_cell and place not in turn.layout.thermometers
         if lost or (standing.alarm is Alarm.CLIMATE_NO_EFFECT and place not in turn.climate):
-            turn.clear_alarm(standing.alarm, place, cell=place)
+            turn.clear_alarm(standing.alarm, place, cell=place, at_once=True)
     for label in turn.layout.climate:
         _enter(turn, label)
 
@@ -231,7 +231,7 @@ def _over(turn: Turn, label: str) -> None:
     if turn.climate[label].running:
         _off(turn, label)
     _change(turn, label, active=False, temperature_c=None, good=None, gap_from=None, gap_to=None)
-    _with_effect(turn, label)
+    turn.clear_alarm(Alarm.CLIMATE_NO_EFFECT, label, cell=label, at_once=True)
 
 
 def _forget(turn: Turn, label: str) -> None:

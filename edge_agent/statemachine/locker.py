@@ -336,9 +336,7 @@ def _boot(turn: Turn, given: Boot) -> None:
     """Reconciles what was journaled with what the doors show. What never had an intent is forgotten."""
     for standing in tuple(turn.alarms.values()):
         if standing.alarm in CELL_ALARMS and cell_of(standing.place) not in turn.cells:
-            turn.clears_at_once = True
-            turn.clear_alarm(standing.alarm, standing.place)
-    turn.clears_at_once = False
+            turn.clear_alarm(standing.alarm, standing.place, at_once=True)
     # Before the tickets change: a pulse that was under way may have moved the wrong door.
     observing.opened_unasked(turn, [label for label, door in given.doors.items() if door is Door.OPEN])
     for ticket in tuple(turn.tickets.values()):

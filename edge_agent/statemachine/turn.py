@@ -226,14 +226,16 @@ class Turn:
         device = _device(place, cell)
         self.tell(FactKind.ALARM_RAISED, alarm=alarm, cell=cell, device=device, reason=detail or None)
 
-    def clear_alarm(self, alarm: Alarm, place: str, *, cell: str | None = None) -> None:
+    def clear_alarm(
+        self, alarm: Alarm, place: str, *, cell: str | None = None, at_once: bool = False
+    ) -> None:
         """Clears an alarm if it stands; that of a condition once the condition has been gone for
-        `GONE_NS` (`conditions.what_is_due`)."""
+        `GONE_NS` (`conditions.what_is_due`), or `at_once`."""
         key = f"{alarm}/{place}"
         standing = self.alarms.get(key)
         if standing is None:
             return
-        if alarm in CONDITIONS and not self.clears_at_once and not self._long_gone(standing):
+        if alarm in CONDITIONS and not (at_once or self.clears_at_once) and not self._long_gone(standing):
             if standing.gone is None:
                 self.put("alarms", key, amend(standing, gone=self.now))
             return

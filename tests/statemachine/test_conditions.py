@@ -31,6 +31,7 @@ def test_a_condition_is_told_once_and_ends(alarm: Alarm, place: str) -> None:
     assert stands(core, alarm, place)
     for _ in range(2):
         core.feed(Condition(alarm, place, False))
+    core.pass_s(5)
     assert not stands(core, alarm, place)
     told = [(f.kind, f.alarm, f.device, f.reason) for f in core.facts]
     assert told == [
@@ -48,6 +49,7 @@ def test_a_refused_link_is_told_once_with_its_present_cause() -> None:
     assert core.state.alarms["LINK_REFUSED/"] == replace(raised, detail="the certificate has expired")
     for _ in range(2):
         core.feed(Condition(Alarm.LINK_REFUSED, "", False))
+    core.pass_s(5)
     assert not stands(core, Alarm.LINK_REFUSED)
     told = [(f.kind, f.reason) for f in core.facts]
     assert told == [
@@ -94,3 +96,31 @@ def test_on_a_full_disk_no_parcel_is_taken_and_each_one_is_given_out() -> None:
     assert picked.cell == reservation.cell
     core.feed(Condition(Alarm.STORAGE_FAULT, "", False))
     core.reserve()
+
+
+@pytest.mark.parametrize("alarm", [Alarm.BUS_DOWN, Alarm.STORAGE_FAULT, Alarm.LINK_REFUSED])
+def test_w20_what_flaps_is_one_alarm_that_counts(alarm: Alarm) -> None:
+    core = Core()
+    for _ in range(55):
+        core.feed(Condition(alarm, "", True, "why"))
+        core.pass_s(0.1)
+        core.feed(Condition(alarm, "", False))
+        core.pass_s(0.1)
+    assert core.state.alarms[f"{alarm}/"].count == 55
+    assert [f.kind for f in core.facts] == [FactKind.ALARM_RAISED]
+    assert next_due_ns(core.state, core.layout, core.now) == core.now.boottime_ns + 4_900_000_000
+    core.pass_s(4.89)
+    assert stands(core, alarm)
+    core.pass_s(0.01)
+    assert not stands(core, alarm)
+    assert [f.kind for f in core.facts] == [FactKind.ALARM_RAISED, FactKind.ALARM_CLEARED]
+
+
+def test_w20_a_condition_that_ended_before_a_reboot_is_cleared_after_it() -> None:
+    core = Core()
+    core.feed(Condition(Alarm.BUS_DOWN, "main", True, "why"))
+    core.feed(Condition(Alarm.BUS_DOWN, "main", False))
+    core.restart({}, boot_id="boot-2", off_s=1)
+    assert stands(core, Alarm.BUS_DOWN, "main")
+    core.pass_s(4)
+    assert not stands(core, Alarm.BUS_DOWN, "main")
