@@ -12,6 +12,9 @@ cleared.
 | `door_sensor_stuck` | cell | 0, 1 or none | its contact reads open (0), closed (1), or what it reads now |
 | `door_bounce` | cell | ms | the contact chatters for so long after each change |
 | `door_chatter` | cell | ms | its contact goes open and closed with this period for good |
+| `late_spring` | cell | ms | its freed door springs open so much later |
+| `lock_crossed` | `A01,A02` | | the wires of these two locks are swapped |
+| `contact_crossed` | `A01,A02` | | the wires of these two door contacts are swapped |
 | `scale_drift` | cell with a scale | g/min | is added to what the scale reads, from now on |
 | `temperature_sensor_dead` | cell with a thermometer | | its board answers "no sensor" |
 | `device_silent` | device | | neither acts nor answers |
@@ -134,6 +137,29 @@ class Faults:
         label = self._cell(body)
         return self._world.chatter_contact(label, round(_value(body, 1, LONGEST_MS, "milliseconds") * MS_NS))
 
+    def _spring_late(self, body: FaultBody) -> End:
+        label = self._cell(body)
+        return self._world.spring_late(label, _milliseconds_ns(body))
+
+    def _cross_locks(self, body: FaultBody) -> End:
+        _no_value(body)
+        return self._world.cross_locks(*self._pair(body))
+
+    def _cross_contacts(self, body: FaultBody) -> End:
+        _no_value(body)
+        return self._world.cross_contacts(*self._pair(body))
+
+    def _pair(self, body: FaultBody) -> tuple[str, str]:
+        """Two cells, `A01,A02`."""
+        if not isinstance(body.target, str) or body.target.count(",") != 1:
+            raise _invalid("target", "the labels of two cells with a comma between them")
+        one, other = (
+            self._cell(FaultBody(kind=body.kind, target=part.strip())) for part in body.target.split(",")
+        )
+        if one == other:
+            raise _invalid("target", "two different cells")
+        return one, other
+
     def _drift(self, body: FaultBody) -> End:
         label = self._cell(body, "scale")
         return self._world.drift_scale(label, _value(body, -STEEPEST_DRIFT, STEEPEST_DRIFT, "g/min"))
@@ -236,6 +262,9 @@ _KINDS: dict[str, Callable[[Faults, FaultBody], End]] = {
     "door_sensor_stuck": Faults._stick_contact,
     "door_bounce": Faults._bounce,
     "door_chatter": Faults._chatter,
+    "late_spring": Faults._spring_late,
+    "lock_crossed": Faults._cross_locks,
+    "contact_crossed": Faults._cross_contacts,
     "scale_drift": Faults._drift,
     "temperature_sensor_dead": Faults._kill_probe,
     "device_silent": Faults._silence,

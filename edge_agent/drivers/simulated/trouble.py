@@ -81,6 +81,8 @@ class CellTrouble:
         """The contact chatters for good, whatever the door does; the newest counts."""
         self.drifts: Standing[Drift] = Standing()
         """Added to what the scale reads."""
+        self.late_springs_ns: Standing[int] = Standing()
+        """The door springs open this much later than its bolt was freed."""
         self.dead_probes: Standing[None] = Standing()
         """The temperature sensor is torn off."""
 

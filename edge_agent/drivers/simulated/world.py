@@ -151,6 +151,7 @@ class _Cell:
         power = self.solenoid
         freed_ns = power.since_ns + self.opening_ns
         too_short = power.until_ns is not None and power.until_ns < freed_ns
+        freed_ns += max(self.trouble.late_springs_ns, default=0)
         if self.door is Door.OPEN or self.trouble.jams or too_short or freed_ns <= self.at_ns:
             return None
         return freed_ns
@@ -206,6 +207,10 @@ class World:
         self._last_record: dict[str, _Record] = {}
         self._count = 0
         self._jams: dict[str, End] = {}
+        self._lock_wires: dict[str, str] = {}
+        """To which other cell's solenoid the wires of a cell's lock lead."""
+        self._contact_wires: dict[str, str] = {}
+        """From which other cell's contact the wires of a cell's contact come."""
 
     # What is true.
 
@@ -314,6 +319,29 @@ class World:
         cell = self._now(label)
         return self._weld(cell, cell.heater)
 
+    def spring_late(self, label: str, late_ns: int) -> End:
+        """A freed door sticks, and springs open this much later."""
+        return self._now(label).trouble.late_springs_ns.begin(late_ns)
+
+    def cross_locks(self, label: str, other: str) -> End:
+        """The wires of two locks are swapped."""
+        return self._cross(self._lock_wires, label, other)
+
+    def cross_contacts(self, label: str, other: str) -> End:
+        """The wires of two door contacts are swapped."""
+        return self._cross(self._contact_wires, label, other)
+
+    def _cross(self, wires: dict[str, str], label: str, other: str) -> End:
+        for one, another in ((label, other), (other, label)):
+            self._find(one)
+            wires[one] = another
+
+        def end() -> None:
+            for one in (label, other):
+                wires.pop(one, None)
+
+        return end
+
     def fitted(self, label: str) -> frozenset[Part]:
         """Which wires are fastened to a cell, of those that not every cell has. Raises `NoSuchCell`."""
         return frozenset(self._find(label).fitted)
@@ -342,9 +370,10 @@ class World:
 
     def solenoid(self, label: str) -> Load:
         """The lock of a cell; every energising is recorded. Raises `NoSuchCell`."""
-        cell = self._find(label)
+        self._find(label)
 
         def load(at_ns: int, until_ns: int | None) -> None:
+            cell = self._cells[self._lock_wires.get(label, label)]
             at_ns = cell.advance(at_ns)
             if cell.solenoid.switch(at_ns, until_ns):
                 self._record(cell)
@@ -366,9 +395,10 @@ class World:
 
     def contact(self, label: str, closed_level: int) -> Callable[[int], int]:
         """The door contact: 0 or 1 at an instant; `closed_level` is how it is wired. Raises `NoSuchCell`."""
-        cell = self._find(label)
+        self._find(label)
 
         def level(at_ns: int) -> int:
+            cell = self._cells[self._contact_wires.get(label, label)]
             cell.advance(at_ns)
             return closed_level if cell.reads_closed() else 1 - closed_level
 
