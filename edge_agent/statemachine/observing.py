@@ -53,7 +53,7 @@ def opened_unasked(turn: Turn, open_now: list[str]) -> None:
 
 def door_seen(turn: Turn, label: str, door: Door, *, recovered: bool = False) -> None:
     """A door was read. Physical facts win; a closing concludes when it has settled, see
-    `_closing_settled`."""
+    `closing_settled`."""
     before = turn.cells[label]
     if door is Door.UNKNOWN:
         if before.answering:
@@ -103,6 +103,7 @@ def dropped_off(
     to_be_weighed: bool,
     at: Instant | None = None,
 ) -> None:
+    """The parcel is in its cell since `at`, or from now on. `recovered`: nobody watched the closing."""
     when = turn.now if at is None else at
     apply(
         turn,
@@ -154,6 +155,7 @@ def _expected(turn: Turn, label: str) -> bool:
 
 
 def device_health(turn: Turn, given: DeviceHealth) -> None:
+    """A device answers again, or does not answer any more: then nobody watches the doors that it reads."""
     if given.answering:
         turn.clear_alarm(Alarm.DEVICE_SILENT, given.device)
         return
