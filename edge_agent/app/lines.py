@@ -31,6 +31,7 @@ def owner_of(name: str, bus: BusSection, transport: Transport) -> BusOwner:
         codec=codec,
         latency_s=0.0 if bus.link == "serial" else bus.latency_ms / 1000,
         local_echo=bus.local_echo,
+        redials=bus.link != "serial",
     )
 
 

@@ -10,11 +10,13 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
-from enum import IntEnum
+from dataclasses import replace
 from typing import Literal
 
 from edge_agent.drivers.health import Counters, DeviceRecord, Passed
+from edge_agent.drivers.jobs import Job as _Job
+from edge_agent.drivers.jobs import Priority as Priority
+from edge_agent.drivers.jobs import Waiting as _Waiting
 from edge_agent.drivers.modbus import RtuCodec
 from edge_agent.drivers.profiles import BusNeeds
 from edge_agent.drivers.requests import Codec, Question, Request, repeatable
@@ -23,6 +25,8 @@ from edge_agent.errors import BadReply, BusFault, BusTimeout, DeviceFault, NotSe
 
 REOPEN_S = 0.5
 """Pause between attempts to take a lost port again."""
+REDIAL_S = 0.02
+"""Pause before a connection that the other side closed after a reply is dialled again."""
 COMMAND_FOLLOWS_S = 0.006
 """After a reading at command priority polls wait so long: the pulse that it decides on is being journaled,
 and a poll that slipped in between would cost it a whole transaction."""
@@ -37,43 +41,12 @@ WATCHES_IN_A_ROW = 3
 LONGEST_RUBBISH = 1024
 
 
-class Priority(IntEnum):
-    """Who goes first; within one priority, who came first."""
-
-    COMMAND = 0
-    WATCH = 1
-    POLL = 2
-
-
-@dataclass(eq=False, slots=True)
-class _Job:
-    priority: Priority
-    number: int
-    question: Question
-    needs: BusNeeds
-    done: asyncio.Future[list[int]]
-    deadline_s: float
-
-
-@dataclass(eq=False, slots=True)
-class _Waiting:
-    """The question that is on the wire."""
-
-    job: _Job
-    patient: bool
-    echo: bytes
-    asked_s: float
-    """When the last bit of the question has passed."""
-    complete: asyncio.Event = field(default_factory=asyncio.Event)
-    reply: bytes | None = None
-    gave_way: bool = False
-
-
 class BusOwner:
     """Serialises transactions on one transport; `run` must be running for `transact` to get anywhere.
 
     `baud` 0: a network, where no silence is kept. `latency_s` is added to every time limit. `local_echo`: the
-    adapter lets us hear what we send.
+    adapter lets us hear what we send. `redials`: the line is a connection, and one that the other side closes
+    after having replied is no lost port: it is dialled again, and nobody is told.
     """
 
     def __init__(
@@ -86,6 +59,7 @@ class BusOwner:
         codec: Codec | None = None,
         latency_s: float = 0.0,
         local_echo: bool = False,
+        redials: bool = False,
     ) -> None:
         self.name = name
         self.counters = Counters()
@@ -102,6 +76,7 @@ class BusOwner:
         # Behind a network nobody knows how fast the wires really are.
         self._soonest_s = 0.0 if latency_s or not baud else SOONEST * bits_per_character / baud
         self._local_echo = local_echo
+        self._redials, self._replied = redials, False
         self._character_s = bits_per_character / baud if baud else 0.0
         self._silence_s = (3.5 * self._character_s if baud <= 19200 else 0.00175) if baud else 0.0
         self._jobs: list[_Job] = []
@@ -118,6 +93,11 @@ class BusOwner:
         self._opened = asyncio.Event()
         self._told: bool | None = None
         self._began_s: float | None = None
+
+    @property
+    def _redialling(self) -> bool:
+        """Whether the other side has closed a connection on which it had replied."""
+        return self._redials and self._replied and not self._open
 
     @property
     def up(self) -> bool:
@@ -168,7 +148,7 @@ class BusOwner:
         rests; commands and watching reads wait for it. Raises `BusTimeout`, `BadReply`, `NotSent`, `PortLost`
         (`BusFault`s) or `DeviceFault`.
         """
-        if not self._open:
+        if not (self._open or self._redialling):
             raise PortLost(f"bus {self.name}: the port is not open")
         if priority is Priority.POLL and not self._rested(Question(device_id, request)):
             raise NotSent(f"bus {self.name}: device {device_id} rests")
@@ -202,9 +182,12 @@ class BusOwner:
                     self._transport.open(self._received, self._lost)
                 except PortLost:
                     self.counters.port_losses += 1
+                    self._replied = False
                     self._tell(False)
+                    self._fail_all()
                     await asyncio.sleep(REOPEN_S)
                     continue
+                self._replied = False
                 self._open = True
                 self._opened.set()
                 self._tell(True)
@@ -212,8 +195,9 @@ class BusOwner:
                 await self._work()
                 self._opened.clear()
                 self._transport.close()
-                self._fail_all()
-                await asyncio.sleep(REOPEN_S)
+                if not self._redialling:
+                    self._fail_all()
+                await asyncio.sleep(REDIAL_S if self._redialling else REOPEN_S)
         finally:
             self._open = False
             self._transport.close()
@@ -310,6 +294,7 @@ class BusOwner:
         else:
             if reply is not None:
                 record.replies += 1
+                self._replied = True
                 record.failures = record.unanswered = 0
                 self.counters.replies += 1
             if job.priority is Priority.COMMAND and repeatable(job.question.request):
@@ -494,7 +479,8 @@ class BusOwner:
 
     def _lost(self, reason: str) -> None:
         self._open = False
-        self._tell(False)
+        if not self._redialling:
+            self._tell(False)
         self.counters.port_losses += 1
         if self._waiting is not None:
             self._waiting.complete.set()

@@ -56,6 +56,7 @@ async def network(link: str) -> AsyncIterator[tuple[BusOwner, SimulatedBus]]:
         bits_per_character=10,
         codec=codec,
         latency_s=0.1,
+        redials=True,
     )
     task = asyncio.create_task(bus.run())
     try:
@@ -184,3 +185,41 @@ async def test_a_peer_that_is_gone_while_it_is_asked_is_noticed_as_soon() -> Non
         line = connection.get_extra_info("socket")
         assert line.getsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE) == 5
         assert line.getsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT) == 11_000
+
+
+async def test_w20_a_peer_that_closes_after_each_reply_is_no_lost_port() -> None:
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with suppress(asyncio.IncompleteReadError, ConnectionError):
+            frame = await reader.readexactly(12)
+            writer.write(frame[:4] + struct.pack(">HBBB", 5, frame[6], 3, 2) + frame[8:10])
+            await writer.drain()
+        writer.close()
+
+    server = await asyncio.start_server(serve, "127.0.0.1", 0)
+    port = server.sockets[0].getsockname()[1]
+    bus = BusOwner(
+        "net",
+        TcpTransport("127.0.0.1", port),
+        baud=0,
+        bits_per_character=10,
+        codec=TcpCodec(),
+        latency_s=0.1,
+        redials=True,
+    )
+    told: list[bool] = []
+    bus.on_port = told.append
+    task = asyncio.create_task(bus.run())
+    assert await bus.wait_open(5)
+    got = 0
+    for register in range(30):
+        with suppress(PortLost, BusTimeout):
+            assert await ask(bus, register) == [register]
+            got += 1
+    assert got >= 15, "served, if slowly"
+    assert told == [True]
+    server.close()
+    await server.wait_closed()
+    await until(lambda: told == [True, False])
+    task.cancel()
+    with suppress(asyncio.CancelledError):
+        await task

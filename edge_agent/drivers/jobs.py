@@ -1,0 +1,42 @@
+"""What the owner of a bus has to do: questions that wait for their turn, and the one that is on the wire."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass, field
+from enum import IntEnum
+
+from edge_agent.drivers.profiles import BusNeeds
+from edge_agent.drivers.requests import Question
+
+
+class Priority(IntEnum):
+    """Who goes first; within one priority, who came first."""
+
+    COMMAND = 0
+    WATCH = 1
+    POLL = 2
+
+
+@dataclass(eq=False, slots=True)
+class Job:
+    priority: Priority
+    number: int
+    question: Question
+    needs: BusNeeds
+    done: asyncio.Future[list[int]]
+    deadline_s: float
+
+
+@dataclass(eq=False, slots=True)
+class Waiting:
+    """The question that is on the wire."""
+
+    job: Job
+    patient: bool
+    echo: bytes
+    asked_s: float
+    """When the last bit of the question has passed."""
+    complete: asyncio.Event = field(default_factory=asyncio.Event)
+    reply: bytes | None = None
+    gave_way: bool = False
