@@ -368,7 +368,7 @@ class Agent:
             group.create_task(_fails_with(buses), name="buses")
             group.create_task(self.loop.run(), name="loop")
             group.create_task(self.climate.run(), name="climate")
-            temperatures = Temperatures(self.loop.submit, self._climate_active)
+            temperatures = Temperatures(self.loop.submit, self._climate_active, self._door_closed)
             sensing = (self.doors, self._weighing, temperatures, self.loop, self._silent)
             self.pollers = self.field.pollers(*sensing)
             for poller in self.pollers:
@@ -443,6 +443,9 @@ class Agent:
 
     def _act(self, effect: Effect) -> None:
         self._group.create_task(self._executor.carry_out(effect), name=f"effect {effect.cell}")
+
+    def _door_closed(self, label: str) -> bool:
+        return self.doors.believed(label) is Door.CLOSED
 
     def _climate_active(self, label: str) -> bool:
         climate = self.loop.state.climate.get(label)

@@ -162,10 +162,33 @@ def _climate_findings(settings: Settings, place: str, cell: CellSection) -> list
         if output.climate not in settings.climate and output.climate not in CLIMATE:
             findings.append(Finding(f"{path}.climate", f"no such climate: {output.climate!r}"))
         else:
-            findings += _regime_findings(settings._regime(need, output.climate), output.climate)
+            regime = settings._regime(need, output.climate)
+            findings += _regime_findings(regime, output.climate)
+            findings += _range_findings(settings, path, cell, regime)
         if output.device in settings.devices:
             findings += _output_findings(settings, path, output.device)
     return findings
+
+
+def _range_findings(settings: Settings, path: str, cell: CellSection, regime: Regime) -> list[Finding]:
+    """A limit that the cell's probe cannot measure would never be seen to be passed."""
+    device = None if cell.temperature is None else settings.devices.get(cell.temperature.device)
+    if cell.temperature is None or device is None:
+        return []  # told elsewhere
+    probe = settings.profile_of(cell.temperature.device).temperature
+    if probe is None:
+        return []
+    needed = {
+        "setpoint_c - band_c": regime.setpoint_c - regime.band_c,
+        "setpoint_c + band_c": regime.setpoint_c + regime.band_c,
+        "limit_c": regime.limit_c,
+    }
+    range_c = f"above {probe.above_c:g} and below {probe.below_c:g} °C"
+    return [
+        Finding(f"{path}.climate", f"{what} is {at_c:g} °C, and {cell.temperature.device} measures {range_c}")
+        for what, at_c in needed.items()
+        if not probe.plausible(at_c)
+    ]
 
 
 def _regime_findings(regime: Regime, name: str) -> list[Finding]:

@@ -271,4 +271,5 @@ class TemperatureInputs:
         if register == self._temperature.no_sensor:
             return None
         signed = register - 0x10000 if register >= 0x8000 else register
-        return round(signed * self._temperature.degrees_per_count, 2)
+        degrees_c = round(signed * self._temperature.degrees_per_count, 2)
+        return degrees_c if self._temperature.plausible(degrees_c) else None

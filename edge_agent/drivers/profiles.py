@@ -295,6 +295,16 @@ class TemperatureCapability(ProfilePart):
     bulk: Bulk = None
     degrees_per_count: Annotated[float, Field(gt=0)]
     no_sensor: Word | None = None
+    """The register's value where no sensor is."""
+    above_c: Annotated[float, Field(allow_inf_nan=False)] = -55.0
+    below_c: Annotated[float, Field(allow_inf_nan=False)] = 85.0
+    """A temperature is plausible above the one and below the other."""
+    no_sensor_c: tuple[Annotated[float, Field(allow_inf_nan=False)], ...] = (-127.0, 85.0)
+    """Temperatures that mean that no sensor is there: a broken wire, or the value at power-on."""
+
+    def plausible(self, temperature_c: float) -> bool:
+        """Whether a sensor can have measured this."""
+        return self.above_c < temperature_c < self.below_c and temperature_c not in self.no_sensor_c
 
 
 class Check(ProfilePart):

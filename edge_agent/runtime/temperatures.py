@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -11,8 +12,10 @@ from edge_agent.statemachine.inputs import Input, TemperatureSeen
 DEADBAND_C = 0.2
 AT_LEAST_S = 30.0
 """A temperature that is looked at is told so often at least (`UNBROKEN_NS` of the core is twice that)."""
-LOST_AFTER = 3
-"""Readings in a row without a sensor after which it is lost."""
+JUMP_C, JUMP_S = 10.0, 10.0
+"""No cell behind a closed door warms or cools by more than this in this time: its sensor is at fault."""
+STEADY_S = 60.0
+"""A sensor that jumped is believed again after so long without a jump."""
 
 
 @dataclass(slots=True)
@@ -22,27 +25,59 @@ class _Told:
     active: bool
 
 
+class _Steadiness:
+    """The last readings of one sensor behind a closed door, and until when it is not believed."""
+
+    def __init__(self) -> None:
+        self._recent: deque[tuple[float, float]] = deque()
+        self._doubted_until_s = float("-inf")
+
+    def begin_anew(self) -> None:
+        """What comes next is not held against what was before: the door is open, or nothing was read."""
+        self._recent.clear()
+
+    def believed(self, temperature_c: float, now_s: float) -> bool:
+        """Whether a reading is to be believed, with those before it."""
+        while self._recent and self._recent[0][0] < now_s - JUMP_S:
+            self._recent.popleft()
+        if any(abs(temperature_c - before_c) > JUMP_C for _, before_c in self._recent):
+            self._doubted_until_s = now_s + STEADY_S
+            self._recent.clear()
+        self._recent.append((now_s, temperature_c))
+        return now_s >= self._doubted_until_s
+
+
 class Temperatures:
     """The sensors of one machine.
 
     `active` says whether the climate of a cell is at work, so that its temperature counts; of other cells
-    only is told that the sensor is lost or answers again.
+    only is told that the sensor is lost or answers again. `closed` says whether its door is known to be
+    closed: only then no temperature jumps.
     """
 
-    def __init__(self, submit: Callable[[Input], None], active: Callable[[str], bool]) -> None:
+    def __init__(
+        self,
+        submit: Callable[[Input], None],
+        active: Callable[[str], bool],
+        closed: Callable[[str], bool] = lambda label: False,
+    ) -> None:
         self._submit = submit
         self._active = active
+        self._closed = closed
         self._told: dict[str, _Told] = {}
-        self._missing: dict[str, int] = {}
+        self._steadiness: dict[str, _Steadiness] = {}
 
     def read(self, label: str, temperature_c: float | None) -> None:
-        """A reading of the sensor in a cell; None: the board answers, and finds no sensor."""
+        """A reading of the sensor in a cell; None: the board answers, and no sensor measured this."""
+        steadiness = self._steadiness.setdefault(label, _Steadiness())
         if temperature_c is None:
-            self._missing[label] = self._missing.get(label, 0) + 1
-            if self._missing[label] >= LOST_AFTER:
-                self.lost(label)
+            self.lost(label)
             return
-        self._missing[label] = 0
+        if not self._closed(label):
+            steadiness.begin_anew()
+        if not steadiness.believed(temperature_c, asyncio.get_running_loop().time()):
+            self._lose(label)
+            return
         told, active = self._told.get(label), self._active(label)
         now_s = asyncio.get_running_loop().time()
         if told is not None and told.temperature_c is not None:
@@ -54,6 +89,11 @@ class Temperatures:
 
     def lost(self, label: str) -> None:
         """The sensor does not answer any more."""
+        if label in self._steadiness:
+            self._steadiness[label].begin_anew()
+        self._lose(label)
+
+    def _lose(self, label: str) -> None:
         told = self._told.get(label)
         if told is None or told.temperature_c is not None:
             self._tell(label, None, asyncio.get_running_loop().time(), active=self._active(label))

@@ -88,6 +88,8 @@ def test_a_published_reply_is_no_answer_once_a_bit_is_wrong(profile: Profile, ve
 class Recorder:
     """A bus that takes down what is sent, and answers with zeros."""
 
+    least_readings = 1
+
     def __init__(self, profile: Profile, address: int) -> None:
         self.sent: list[str] = []
         self._codec = codec_of(profile.bus.protocol)
