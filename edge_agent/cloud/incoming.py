@@ -9,6 +9,15 @@ from typing import Any
 from edge_agent.protocol.signing import SIGNATURE, SIGNATURE_KEY
 from edge_agent.runtime.desk import Incoming
 
+PROPERTIES = (
+    "PayloadFormatIndicator",
+    "MessageExpiryInterval",
+    "ContentType",
+    "ResponseTopic",
+    "CorrelationData",
+    "UserProperty",
+)
+"""What a sender of MQTT 5 may say with a publication, as paho names it."""
 LONGEST_ID = 1024
 """Characters of an X-Request-ID at most; as many as the API takes."""
 
@@ -30,6 +39,7 @@ def incoming(message: Any, acknowledge: Callable[[], None], stalled_s: float) ->
         message_expiry_s=expiry_s,
         x_request_id=_printable(user.get("x-request-id")),
         retained=message.retain,
+        stripped=not any(hasattr(properties, name) for name in PROPERTIES),
         signature=user.get(SIGNATURE),
         signature_key=user.get(SIGNATURE_KEY),
         duplicate=message.dup,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import ctypes
 import time
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from edge_agent.model import Instant
 
@@ -24,14 +24,38 @@ class Clock(Protocol):
         """This moment on CLOCK_BOOTTIME and the wall clock."""
 
 
+IN_A_ROW = 5
+"""So many fresh commands in a row contradict a trusted clock, or clear it."""
+OFF_S = 300.0
+"""A clock that differs by more from when a command was issued disagrees with its sender."""
+
+
+@runtime_checkable
+class Witnessed(Protocol):
+    """A clock that is held against what the senders of commands say."""
+
+    difference_s: float | None
+    """How far the wall clock is ahead of the sender of the last fresh command; None: there was none."""
+    contradicted: bool
+    """The wall clock is trusted, the kernel knows nothing of it, and the senders say that it is wrong."""
+
+    def heard(self, issued_s: float) -> None:
+        """A fresh command says when it was issued, in Unix time."""
+
+
 class SystemClock:
-    """The kernel's clocks; `trusted` (config `clock = "rtc"`): the wall clock counts as synchronised.
+    """The kernel's clocks; `trusted` (config `clock = "rtc"`): the wall clock counts as synchronised, until
+    commands contradict it (BEHAVIOUR.md, Doubt: Clock).
 
     Where adjtimex(2) is forbidden, as it is to a hardened service, `mark` tells whether it is synchronised.
     """
 
     def __init__(self, *, trusted: bool = False, mark: Path = TIMESYNC_MARK) -> None:
         self._trusted = trusted
+        self.difference_s: float | None = None
+        self.contradicted = False
+        self._turning = 0
+        """How many commands in a row say other than `contradicted`."""
         self._mark = mark
         self._boot_id = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
         self._libc = ctypes.CDLL(None)
@@ -41,7 +65,22 @@ class SystemClock:
     def now(self) -> Instant:
         """See `Clock.now`."""
         boottime_ns = time.clock_gettime_ns(time.CLOCK_BOOTTIME)
-        return Instant(self._boot_id, boottime_ns, time.time(), self._trusted or self._synchronised())
+        synced = self._synchronised()
+        if synced:
+            self.contradicted, self._turning = False, 0
+        return Instant(
+            self._boot_id, boottime_ns, time.time(), synced or (self._trusted and not self.contradicted)
+        )
+
+    def heard(self, issued_s: float) -> None:
+        """See `Witnessed.heard`."""
+        self.difference_s = time.time() - issued_s
+        if not self._trusted or self._synchronised():
+            return
+        wrong = abs(self.difference_s) > OFF_S
+        self._turning = self._turning + 1 if wrong is not self.contradicted else 0
+        if self._turning >= IN_A_ROW:
+            self.contradicted, self._turning = wrong, 0
 
     def _synchronised(self) -> bool:
         state: int = self._libc.adjtimex(self._timex)

@@ -42,7 +42,7 @@ from edge_agent.protocol.commands import (
 )
 from edge_agent.protocol.sync import SYNC_PAGE
 from edge_agent.protocol.topics import Topics
-from edge_agent.runtime.clock import Clock
+from edge_agent.runtime.clock import Clock, Witnessed
 from edge_agent.runtime.ids import Ids
 from edge_agent.runtime.loop import LOCAL, LockerLoop, journal_fault
 from edge_agent.runtime.views import Views
@@ -69,6 +69,7 @@ log = structlog.get_logger()
 
 UNDECIDED = (Code.EXPIRED, Code.OFFLINE)
 """Codes after which the same wish may be sent anew: the machine decided nothing."""
+STRIPPED = "it carries no MQTT 5 property: something on its way, such as a bridge, speaks MQTT 3.1.1"
 REFUSED_KEPT_NS = 3600 * 10**9
 """So long such a no is remembered apart from the journal; no command lives longer."""
 
@@ -91,6 +92,8 @@ class Incoming:
     signature: str | None = None
     signature_key: str | None = None
     """The user properties that `edge_agent.protocol.signing` names."""
+    stripped: bool = False
+    """It carries no MQTT 5 property at all."""
     duplicate: bool = False
     """MQTT's DUP: the broker says that it may have sent this message before."""
 
@@ -164,6 +167,8 @@ class Desk:
             return
         address = (incoming.response_topic, incoming.correlation)
         try:
+            if incoming.stripped:
+                raise Unreadable(Code.INVALID_ARGUMENT, STRIPPED)
             if incoming.response_topic is not None and not self._is_ours(incoming.response_topic):
                 address = (None, None)  # what we publish there might be believed to be another machine's
                 raise Forged(Code.PERMISSION_DENIED, "its Response Topic is not one of this machine's")
@@ -217,6 +222,8 @@ class Desk:
             return
         if not first:
             raise Refusal(Code.EXPIRED, "the command was refused before")
+        self._witness_clock(command, incoming)
+        now = self._clock.now()
         left_ns = life_ns(incoming.command, command, now, incoming.message_expiry_s)
         if self.guard is not None:
             self.guard.demand_fresh(incoming.command, command, now)
@@ -232,6 +239,21 @@ class Desk:
             unlock_id=getattr(given, "unlock_id", None),
         )
         self.loop.submit(given, request=row, taken=incoming.acknowledge)
+
+    def _witness_clock(self, command: Command, incoming: Incoming) -> None:
+        """Holds the clock against a command that came fresh from its sender."""
+        clock, left_s = self._clock, incoming.message_expiry_s
+        issued_s = command.issued_at.timestamp()
+        if not isinstance(clock, Witnessed) or incoming.duplicate or left_s is None:
+            return
+        if left_s < (command.expires_at.timestamp() - issued_s) / 2:
+            return
+        before = clock.contradicted
+        clock.heard(issued_s)
+        if clock.contradicted and not before:
+            detail = f"the clock differs by {clock.difference_s:+.0f} s from the senders of commands"
+            log.error("clock contradicted", difference_s=clock.difference_s)
+            self.loop.submit(Condition(Alarm.CLOCK_UNSYNCED, "", True, detail))
 
     def _told(self, request_id: str, digest: str) -> str | None:
         """The reply that a request got before. After 4 and 14 the same wish may be sent anew; the same bytes,

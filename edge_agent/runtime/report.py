@@ -67,6 +67,7 @@ class Report:
             "agent_version": __version__,
             "boot_id": now.boot_id,
             "clock_synced": now.synced,
+            "clock_difference_s": getattr(self._clock, "difference_s", None),
             "broker": "connected" if self._broker_up() else "disconnected",
             "storage_fault": self._loop.storage_fault,
             "cells": len(state.cells),

@@ -14,7 +14,8 @@ from edge_agent.statemachine.turn import Turn, gone_left_ns
 REJECTED_NS = 3600 * 10**9
 """COMMAND_REJECTED clears so long after the last such command."""
 REJECTED = f"{Alarm.COMMAND_REJECTED}/"
-REFUSED = f"{Alarm.LINK_REFUSED}/"
+RENAMED = (Alarm.LINK_REFUSED, Alarm.CLOCK_UNSYNCED)
+"""Alarms whose detail follows what is known of their cause."""
 STORAGE = f"{Alarm.STORAGE_FAULT}/"
 
 
@@ -25,8 +26,8 @@ def note(turn: Turn, given: Condition) -> None:
     elif given.alarm is Alarm.COMMAND_REJECTED and REJECTED in turn.alarms:
         again = StandingAlarm(given.alarm, given.place, turn.now, given.detail)
         turn.put("alarms", REJECTED, again)
-    elif given.alarm is Alarm.LINK_REFUSED and stands(turn, REFUSED):
-        turn.put("alarms", REFUSED, replace(turn.alarms[REFUSED], detail=given.detail))  # another cause now
+    elif given.alarm in RENAMED and stands(turn, key := f"{given.alarm}/{given.place}"):
+        turn.put("alarms", key, replace(turn.alarms[key], detail=given.detail))  # another cause now
     else:
         turn.raise_alarm(given.alarm, given.place, given.detail)
 
