@@ -20,6 +20,8 @@ class Priority(IntEnum):
 
 @dataclass(eq=False, slots=True)
 class Job:
+    """A question that waits for its turn; `done` gets the values of its answer, or why there are none."""
+
     priority: Priority
     number: int
     question: Question

@@ -136,7 +136,7 @@ def test_a_coil_that_stays_on_is_suspected_of_a_door_that_will_not_close(tmp_pat
         await asyncio.sleep(130)
         await technician.diagnose()
         assert [row["kinds"] for row in technician.at(held) if row["check"] == "door"] == [
-            ["door_sensor_stuck", "coil_stuck"]
+            ["door_sensor_stuck", "coil_stuck", "door_chatter"]
         ]
         assert agent_of(site).loop.state.cells[held].door is Door.OPEN
 

@@ -108,7 +108,8 @@ class Diagnosis:
         label, _, part = alarm.place.partition("/")
         device: str | None = alarm.place
         if alarm.alarm is Alarm.SENSOR_FAULT:
-            device = (self._sensors.scales if part else self._sensors.thermometers).get(label)
+            of_part = {"": self._sensors.thermometers, "contact": {}}.get(part, self._sensors.scales)
+            device = of_part.get(label)
         elif alarm.alarm not in (Alarm.DEVICE_SILENT, Alarm.BUS_DOWN):
             return []
         buses = [name for name, place in self._buses.places.items() if _on(place, device)]

@@ -182,6 +182,8 @@ def _alarm(alarm: StandingAlarm, told: Collection[tuple[str, str]]) -> Iterator[
 
 def _kinds(alarm: StandingAlarm) -> tuple[str, ...]:
     if alarm.alarm is Alarm.SENSOR_FAULT:
+        if alarm.place.endswith("/contact"):
+            return ("door_chatter", "door_sensor_stuck")
         return ("scale_drift",) if "/scale" in alarm.place else ("temperature_sensor_dead",)
     return KINDS.get(alarm.alarm, ())
 
