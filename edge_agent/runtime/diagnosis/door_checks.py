@@ -176,9 +176,8 @@ def _free(cell: Cell) -> bool:
 def _reads_open(label: str, verdict: Any) -> Found:
     step = (
         f"close door {label}. If it stays shut and still reads open: the contact, its magnet or its wire"
-        " (door_sensor_stuck); if it reads closed now and then, it is loose (door_chatter). If it springs open"
-        " again: the coil stays energised (coil_stuck), take the"
-        " locks off their supply NOW and swap lock or board"
+        " (door_sensor_stuck); if it reads closed now and then, it is loose (door_chatter). If it springs"
+        " open again: the coil stays energised (coil_stuck), take the locks off their supply NOW and swap lock or board"
     )
     why = "reads open"
     return Found("door", label, verdict, why, step, ("door_sensor_stuck", "coil_stuck", "door_chatter"))
