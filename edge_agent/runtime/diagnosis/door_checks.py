@@ -177,7 +177,8 @@ def _reads_open(label: str, verdict: Any) -> Found:
     step = (
         f"close door {label}. If it stays shut and still reads open: the contact, its magnet or its wire"
         " (door_sensor_stuck); if it reads closed now and then, it is loose (door_chatter). If it springs"
-        " open again: the coil stays energised (coil_stuck), take the locks off their supply NOW and swap lock or board"
+        " open again: the coil stays energised (coil_stuck), take the locks off their supply NOW and swap"
+        " lock or board"
     )
     why = "reads open"
     return Found("door", label, verdict, why, step, ("door_sensor_stuck", "coil_stuck", "door_chatter"))
@@ -186,7 +187,8 @@ def _reads_open(label: str, verdict: Any) -> Found:
 def _not_closed(label: str) -> Found:
     step = (
         "did anybody close it? If it will not latch, and its lock is warm or hums: the coil stays energised,"
-        " take the locks off their supply NOW and swap lock or board"
+        " take the locks off their supply NOW and swap"
+        " lock or board"
     )
     why = f"opened, and was not closed again within {CLOSE_S:.0f} s"
     return Found("lock", label, "fault", why, step, ("coil_stuck",))
