@@ -18,6 +18,7 @@ from edge_agent.errors import ConfigError, EdgeAgentError, StorageFault
 SWITCH_S = 0.001
 """A thread that computes gives way to the event loop after so long, not after Python's usual 5 ms."""
 RUN_HELP = "Run the daemon in the foreground."
+RENAMED_HELP = "the machine has a new machine_id: take over the journal that it kept under the old one"
 REWIRED_HELP = "wires of cells that are not empty were really moved: start all the same, and note them anew"
 
 
@@ -27,8 +28,9 @@ def main() -> None:
         parser = argparse.ArgumentParser(prog="edge-agent run", description=RUN_HELP)
         parser.add_argument("--config", type=Path, required=True, metavar="FILE", help="the machine's file")
         parser.add_argument("--rewired", action="store_true", help=REWIRED_HELP)
+        parser.add_argument("--renamed", action="store_true", help=RENAMED_HELP)
         options = parser.parse_args(sys.argv[2:])
-        sys.exit(_daemon(options.config, rewired=options.rewired))
+        sys.exit(_daemon(options.config, rewired=options.rewired, renamed=options.renamed))
     try:
         from edge_agent.cli.commands import app
         from edge_agent.cli.init.search import Wires
@@ -51,12 +53,13 @@ def stay_lean() -> None:
     modules.setdefault("rich", None)
 
 
-def _daemon(config: Path, *, rewired: bool) -> int:
+def _daemon(config: Path, *, rewired: bool, renamed: bool) -> int:
     stay_lean()
     # Late, so that a wrong command line answers at once, and what is imported stays lean.
     import structlog
 
     from edge_agent.app import Service, system_ports
+    from edge_agent.app.startup import Confirmed
     from edge_agent.config import load_settings
     from edge_agent.runtime.event_loop import precise_loop
     from edge_agent.runtime.log_output import configure
@@ -70,7 +73,7 @@ def _daemon(config: Path, *, rewired: bool) -> int:
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, stop.set)
-        service = Service(config, settings, system_ports, rewired=rewired)
+        service = Service(config, settings, system_ports, confirmed=Confirmed(rewired, renamed))
         loop.add_signal_handler(signal.SIGHUP, service.hang_up)
         await service.run(stop)
 

@@ -15,7 +15,7 @@ import structlog
 from edge_agent import __version__
 from edge_agent.app.field import Field
 from edge_agent.app.lines import transport_to
-from edge_agent.app.reload import rewired, wires_of
+from edge_agent.app.startup import NOTHING, Confirmed, taken_up
 from edge_agent.app.watchdog import Watchdog
 from edge_agent.cloud.channel import Message
 from edge_agent.cloud.credentials import Credentials
@@ -34,8 +34,6 @@ from edge_agent.console.unix_server import serve, serve_on
 from edge_agent.drivers.keyboard import Keyboard
 from edge_agent.drivers.scanner import SerialScanner
 from edge_agent.drivers.transport import Transport
-from edge_agent.errors import ConfigError, StorageFault
-from edge_agent.journal.recovery import restore
 from edge_agent.journal.store import JournalStore
 from edge_agent.model import Alarm, Door
 from edge_agent.protocol.api import rfc3339
@@ -61,7 +59,7 @@ from edge_agent.runtime.weighing import Weighing
 from edge_agent.runtime.writer import ThreadWriter, Writer
 from edge_agent.statemachine.inputs import Boot, Condition, DeviceHealth
 from edge_agent.statemachine.outputs import Effect
-from edge_agent.statemachine.state import Layout, LockerState
+from edge_agent.statemachine.state import Layout
 
 log = structlog.get_logger()
 
@@ -95,8 +93,8 @@ class Ports:
     """Serves the local API until cancelled; None: no console."""
     scanner: bool = True
     """Whether the configured scanner and keypad are there."""
-    rewired: bool = False
-    """Whether somebody has said that wires of cells that are not empty were really moved."""
+    confirmed: Confirmed = NOTHING
+    """What a technician has confirmed with this start."""
     service: Reloads | None = None
     """Who applies a new configuration, if anybody can."""
     supervisor: Supervisor | None = None
@@ -185,8 +183,7 @@ class Agent:
         self._writer = ports.writer(self.store)
         self._started = started = ports.clock.now()
         loaded = self.store.load(started.wall_s - RECENT_S)
-        state = restore(loaded, layout, started)
-        self._look_at_wires(state)
+        state = taken_up(self.store, loaded, settings, layout, ports.confirmed, started)
         self._requests = loaded.requests
         machine = settings.machine
         self.views = Views(
@@ -238,20 +235,6 @@ class Agent:
         self.climate = self.field.climate_outputs(lambda: self.loop.storage_fault is None)
         self._executor = self._make_executor()
         self._group: asyncio.TaskGroup
-
-    def _look_at_wires(self, state: LockerState) -> None:
-        """Raises `ConfigError` where a cell that is not empty would be opened by another lock than before."""
-        kept, now = self.store.wires(), wires_of(self.settings)
-        found = rewired(kept, now, state)
-        if found and not self._ports.rewired:
-            raise ConfigError(found)
-        for finding in found:
-            log.warning("rewired", cell=finding.path, by="--rewired")
-        if kept != now:
-            try:
-                self.store.keep_wires(now)
-            except StorageFault as fault:
-                log.error("the wires of the cells are not noted", error=str(fault))
 
     def _make_guard(self) -> Guard | None:
         """Where commands are signed: what lets them in."""

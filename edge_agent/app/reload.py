@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import dataclass
 from typing import Any
 
 from edge_agent.config import CellSection, Settings
@@ -17,11 +18,14 @@ REWIRED = (
 )
 
 
-def objections(before: Settings, after: Settings, state: LockerState) -> list[Finding]:
+def objections(
+    before: Settings, after: Settings, state: LockerState, *, relabelled: bool = False
+) -> list[Finding]:
     """Why it may not, each with the key that is meant; an empty list if it may.
 
     A reservation keeps its cell, its codes and its door on the same wires; what may still lie in a cell that
-    nobody has reserved must have been looked at before that cell goes.
+    nobody has reserved must have been looked at before that cell goes. A cell is its `cell_id`: its label may
+    change. `relabelled`: `state` has the labels of `after` already.
     """
     findings = []
     if after.machine.machine_id != before.machine.machine_id:
@@ -31,47 +35,60 @@ def objections(before: Settings, after: Settings, state: LockerState) -> list[Fi
     if after.codes != before.codes and state.reservations:
         held = f"{len(state.reservations)} reservations have codes of {before.codes.code_digits} digits"
         findings.append(Finding("codes.code_digits", held))
-    old = {cell.label: cell for cell in before.cells}
-    new = {cell.label: cell for cell in after.cells}
+    old = {cell.cell_id: cell for cell in before.cells}
+    new = {cell.cell_id: cell for cell in after.cells}
+    ids = {cell.label: cell.cell_id for cell in (after if relabelled else before).cells}
+    pair = _Pair(before, after, old, new)
     for label, cell in state.cells.items():
-        if label not in old or cell.reservation_id is not None or cell.status is CellStatus.IDLE:
+        known = ids.get(label)
+        if known not in old or cell.reservation_id is not None or cell.status is CellStatus.IDLE:
             continue
-        why = f"is {cell.status}: look into it and clear it first"
-        if label not in new:
-            findings.append(Finding(f"cells.{label}", why))
-            continue
-        for use in ("lock", "door"):
-            if _wires(before, old[label], use) != _wires(after, new[label], use):
-                findings.append(Finding(f"cells.{label}.{use}", why))
+        findings += pair.uncleared(known, f"is {cell.status}: look into it and clear it first")
     for reservation in state.reservations.values():
-        findings += _kept(reservation, before, after, old, new)
+        if ids.get(reservation.cell) in old:
+            findings += pair.kept(ids[reservation.cell], reservation)
     return findings
 
 
-def _kept(
-    reservation: Reservation,
-    before: Settings,
-    after: Settings,
-    old: dict[str, CellSection],
-    new: dict[str, CellSection],
-) -> list[Finding]:
-    label = reservation.cell
-    path, holds = f"cells.{label}", f"holds reservation {reservation.reservation_id}"
-    if label not in new:
-        return [Finding(path, f"{holds} and must stay")]
-    was, becomes = old[label], new[label]
-    findings = []
-    if was.cell_id != becomes.cell_id:
-        findings.append(Finding(f"{path}.cell_id", f"{holds}, which knows it by {was.cell_id!r}"))
-    for use in ("lock", "door"):
-        if _wires(before, was, use) != _wires(after, becomes, use):
-            problem = f"{holds}: another door might open; {RESTART}"
-            findings.append(Finding(f"{path}.{use}", problem))
-    packaging = reservation.packaging
-    for use, needed in (("cooling", packaging.cooling_required), ("heating", packaging.heating_required)):
-        if needed and getattr(becomes, use) is None:
-            findings.append(Finding(f"{path}.{use}", f"{holds}, which needs it"))
-    return findings
+@dataclass(frozen=True, slots=True)
+class _Pair:
+    """Both configurations, with their cells by cell_id."""
+
+    before: Settings
+    after: Settings
+    old: dict[str, CellSection]
+    new: dict[str, CellSection]
+
+    def uncleared(self, cell_id: str, why: str) -> list[Finding]:
+        """Of a cell that nobody has looked into: it stays, on its wires."""
+        was, becomes = self.old[cell_id], self.new.get(cell_id)
+        path = f"cells.{was.label}"
+        if becomes is None:
+            return [Finding(path, why)]
+        return [Finding(f"{path}.{use}", why) for use in ("lock", "door") if self._moved(was, becomes, use)]
+
+    def kept(self, cell_id: str, reservation: Reservation) -> list[Finding]:
+        """Of a cell that is reserved: it stays, on its wires, with what its parcel needs."""
+        was, becomes = self.old[cell_id], self.new.get(cell_id)
+        path, holds = f"cells.{was.label}", f"holds reservation {reservation.reservation_id}"
+        if becomes is None:
+            if was.label in {cell.label for cell in self.after.cells}:
+                return [Finding(f"{path}.cell_id", f"{holds}, which knows it by {cell_id!r}")]
+            return [Finding(path, f"{holds} and must stay")]
+        findings = []
+        for use in ("lock", "door"):
+            if self._moved(was, becomes, use):
+                problem = f"{holds}: another door might open; {RESTART}"
+                findings.append(Finding(f"{path}.{use}", problem))
+        packaging = reservation.packaging
+        needs = (("cooling", packaging.cooling_required), ("heating", packaging.heating_required))
+        for use, needed in needs:
+            if needed and getattr(becomes, use) is None:
+                findings.append(Finding(f"{path}.{use}", f"{holds}, which needs it"))
+        return findings
+
+    def _moved(self, was: CellSection, becomes: CellSection, use: str) -> bool:
+        return _wires(self.before, was, use) != _wires(self.after, becomes, use)
 
 
 def wires_of(settings: Settings) -> dict[str, str]:

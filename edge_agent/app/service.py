@@ -17,6 +17,7 @@ import structlog
 
 from edge_agent.app.agent import Agent, Ports
 from edge_agent.app.reload import objections
+from edge_agent.app.startup import NOTHING, Confirmed
 from edge_agent.config import Settings, load_settings
 from edge_agent.config.changes import Change, changes
 from edge_agent.errors import Code, ConfigError, EdgeAgentError, FieldViolation, Finding, Refusal
@@ -46,10 +47,15 @@ class Service:
     """Runs agents with the configuration in a file until it is told to stop."""
 
     def __init__(
-        self, file: Path, settings: Settings, ports: Callable[[Settings], Ports], *, rewired: bool = False
+        self,
+        file: Path,
+        settings: Settings,
+        ports: Callable[[Settings], Ports],
+        *,
+        confirmed: Confirmed = NOTHING,
     ) -> None:
-        """`settings`: what stands in the file. `rewired`: see `Ports.rewired`."""
-        self._rewired = rewired
+        """`settings`: what stands in the file. `confirmed`: see `Ports.confirmed`."""
+        self._confirmed = confirmed
         self._file = file
         self._first = settings
         self._ports_of = ports
@@ -81,7 +87,7 @@ class Service:
             stopped.cancel()
 
     def _build(self, settings: Settings) -> None:
-        self._ports = replace(self._ports_of(settings), service=self, rewired=self._rewired)
+        self._ports = replace(self._ports_of(settings), service=self, confirmed=self._confirmed)
         self._agent = Agent(settings, self._ports)
 
     async def _try_agent(self, stopped: asyncio.Task[bool], before: Loaded) -> None:
@@ -105,7 +111,7 @@ class Service:
         """
         try:
             self._build(wanted)
-            against = objections(self._loaded.settings, wanted, self._agent.loop.state)
+            against = objections(self._loaded.settings, wanted, self._agent.loop.state, relabelled=True)
             if against:
                 self._agent.close()
                 raise _refusal(Code.NOT_ALLOWED, against)

@@ -20,6 +20,8 @@ from edge_agent.statemachine.locker import lasting
 from edge_agent.statemachine.outputs import TemperatureRecord, UnlockRecord
 from edge_agent.statemachine.state import LockerState
 
+Statement = tuple[str, list[tuple[Any, ...]]]
+"""Some SQL, and the rows that it is executed with."""
 OVER, LIVE, FORMER = 0, 1, 2
 """What the column `live` of a reservation says; FORMER is over, and the last that had its cell."""
 INBOX_KEPT_S = 7 * 24 * 3600
@@ -261,11 +263,16 @@ class JournalStore:
 
     def commit(self, batch: Batch) -> None:
         """Writes a batch whole or not at all; returns when it is on the disk."""
+        with self._transaction():
+            self._write_state(batch)
+            self._write_records(batch)
+
+    @contextmanager
+    def _transaction(self) -> Iterator[None]:
         with _as_storage_fault():
             self._writer.execute("BEGIN IMMEDIATE")
             try:
-                self._write_state(batch)
-                self._write_records(batch)
+                yield
                 self._writer.execute("COMMIT")
             except BaseException:
                 if self._writer.in_transaction:
@@ -353,17 +360,16 @@ class JournalStore:
             query = "SELECT sequence, body FROM outbox WHERE sequence >= ? ORDER BY sequence LIMIT ?"
             return list(self._reader.execute(query, (from_sequence, limit)))
 
-    def wires(self) -> dict[str, str]:
-        """On which wires each cell was at the last start, by its label."""
+    def rows(self, query: str, values: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
+        """What a query finds."""
         with _as_storage_fault():
-            return dict(self._reader.execute("SELECT cell, place FROM wires"))
+            return list(self._reader.execute(query, values))
 
-    def keep_wires(self, wires: dict[str, str]) -> None:
-        """Takes the place of what was kept before; for a start, when nobody writes yet."""
-        with _as_storage_fault(), self._writer:
-            self._writer.execute("BEGIN")
-            self._writer.execute("DELETE FROM wires")
-            self._writer.executemany("INSERT INTO wires VALUES (?, ?)", wires.items())
+    def write_all(self, statements: list[Statement]) -> None:
+        """Writes all of it or nothing; for a start, when nobody writes yet."""
+        with self._transaction():
+            for statement, rows in statements:
+                self._writer.executemany(statement, rows)
 
     def sent_through(self) -> int:
         """The broker is known to have every event up to this sequence."""

@@ -13,6 +13,7 @@ import tomli_w
 
 from edge_agent.app import Agent, system_ports
 from edge_agent.app.reload import objections
+from edge_agent.app.startup import Confirmed
 from edge_agent.config import Settings, load_settings
 from edge_agent.config.changes import changes
 from edge_agent.errors import ConfigError
@@ -213,7 +214,7 @@ def started_with(site: Site, settings: Settings, *, rewired: bool = False) -> Ag
     paths = settings.paths.model_copy(update={"journal": str(journal)})
     moved = settings.model_copy(update={"paths": paths})
     moved._profiles.update(settings._profiles)
-    return Agent(moved, replace(system_ports(moved), writer=ThreadWriter, rewired=rewired))
+    return Agent(moved, replace(system_ports(moved), writer=ThreadWriter, confirmed=Confirmed(rewired)))
 
 
 MOVED = ("its lock on", "its board", "its contact")

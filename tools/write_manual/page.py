@@ -55,10 +55,11 @@ def _lines() -> Iterator[str]:
     yield ".PP"
     yield from _prose("Every command has `--help`, and those that show something `--json` for scripts.")
     yield ".SH COMMANDS"
-    yield r".SS run \-\-config FILE [\-\-rewired]"
+    yield r".SS run \-\-config FILE [\-\-rewired] [\-\-renamed]"
     yield "Run the daemon in the foreground. SIGTERM ends it cleanly; SIGHUP makes it take a new"
     yield r"configuration. \-\-rewired: wires of cells that are not empty were really moved since the last"
-    yield "start; without it such a start is refused."
+    yield r"start. \-\-renamed: the machine has a new machine_id and takes over the journal kept under"
+    yield "the old one. Without them such a start is refused."
     named = [name for commands in COMMANDS.values() for name in commands]
     for name in [*named, *(name for name in root.commands if name not in named)]:
         yield from _command(name, root.commands[name])
