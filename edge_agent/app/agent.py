@@ -8,6 +8,7 @@ import os
 import random
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import structlog
@@ -15,6 +16,7 @@ import structlog
 from edge_agent import __version__
 from edge_agent.app.field import Field
 from edge_agent.app.lines import transport_to
+from edge_agent.app.ports import BoundPorts
 from edge_agent.app.startup import NOTHING, Confirmed, taken_up
 from edge_agent.app.watchdog import Watchdog
 from edge_agent.cloud.channel import Message
@@ -32,6 +34,7 @@ from edge_agent.console.life import ApiLife
 from edge_agent.console.metrics import Numbers, serve_metrics
 from edge_agent.console.unix_server import serve, serve_on
 from edge_agent.drivers.keyboard import Keyboard
+from edge_agent.drivers.port_identity import SYSFS
 from edge_agent.drivers.scanner import SerialScanner
 from edge_agent.drivers.transport import Transport
 from edge_agent.journal.store import JournalStore
@@ -95,6 +98,8 @@ class Ports:
     """Whether the configured scanner and keypad are there."""
     confirmed: Confirmed = NOTHING
     """What a technician has confirmed with this start."""
+    sysfs: Path = SYSFS
+    """Where the kernel tells which adapter is behind a port."""
     service: Reloads | None = None
     """Who applies a new configuration, if anybody can."""
     supervisor: Supervisor | None = None
@@ -192,7 +197,8 @@ class Agent:
             ports.ids,
             self.store.journal_id,
         )
-        self.field = Field(settings, ports.transport)
+        self.bound_ports = BoundPorts(self.store, ports.sysfs, rewired=ports.confirmed.rewired)
+        self.field = Field(settings, self._line)
         self._guard = self._make_guard()
         self.link = ports.link(settings, self._online)
         self._topics = topics = Topics(machine.machine_id)
@@ -235,6 +241,9 @@ class Agent:
         self.climate = self.field.climate_outputs(lambda: self.loop.storage_fault is None)
         self._executor = self._make_executor()
         self._group: asyncio.TaskGroup
+
+    def _line(self, name: str, bus: BusSection) -> Transport:
+        return self.bound_ports.guarded(name, bus.port, self._ports.transport(bus))
 
     def _make_guard(self) -> Guard | None:
         """Where commands are signed: what lets them in."""
@@ -292,6 +301,7 @@ class Agent:
         """
         for name, bus in self.field.buses.items():
             bus.on_port = functools.partial(self._bus_port, name)
+        self.bound_ports.on_another = lambda name: self._bus_port(name, False)
         buses = [asyncio.create_task(bus.run(), name=f"bus {name}") for name, bus in self.field.buses.items()]
         try:
             for bus in self.field.buses.values():
@@ -318,7 +328,8 @@ class Agent:
             self.close()
 
     def _bus_port(self, name: str, up: bool) -> None:
-        self.loop.submit(Condition(Alarm.BUS_DOWN, name, not up, "" if up else "its port is not there"))
+        why = self.bound_ports.problem(name) or "its port is not there"
+        self.loop.submit(Condition(Alarm.BUS_DOWN, name, not up, "" if up else why))
 
     def _link_refused(self, cause: str) -> None:
         self.loop.submit(Condition(Alarm.LINK_REFUSED, "", bool(cause), cause))

@@ -41,10 +41,11 @@ OFF_TRIES = 3
 class Field:
     """Everything that hangs on the buses."""
 
-    def __init__(self, settings: Settings, transport: Callable[[BusSection], Transport]) -> None:
+    def __init__(self, settings: Settings, transport: Callable[[str, BusSection], Transport]) -> None:
+        """`transport` gives the line of a bus by its name and section."""
         self._settings = settings
         self.values = FieldValues()
-        self.buses = {name: owner_of(name, bus, transport(bus)) for name, bus in settings.buses.items()}
+        self.buses = {name: owner_of(name, bus, transport(name, bus)) for name, bus in settings.buses.items()}
         self.devices = {
             name: Device(name, self.buses[device.bus], device.address, settings.profile_of(name).bus)
             for name, device in settings.devices.items()

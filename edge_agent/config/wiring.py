@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 from edge_agent.config.sections import (
     CLIMATE,
     CellSection,
@@ -48,9 +50,12 @@ def _device_findings(settings: Settings) -> list[Finding]:
     if settings.scanner is not None:
         places.append(("scanner.port", settings.scanner.port))
     for place, port in places:
-        other = ports.setdefault(port, place)
+        # Two names may lead to one device.
+        real = port if "://" in port else os.path.realpath(port)
+        other = ports.setdefault(real, place)
         if other != place:
-            findings.append(Finding(place, f"port {port!r} is taken by {other}"))
+            same = "" if real == port else f" (both are {real})"
+            findings.append(Finding(place, f"port {port!r} is taken by {other}{same}"))
     return findings
 
 

@@ -14,8 +14,8 @@ from edge_agent.statemachine.turn import Turn, gone_left_ns
 REJECTED_NS = 3600 * 10**9
 """COMMAND_REJECTED clears so long after the last such command."""
 REJECTED = f"{Alarm.COMMAND_REJECTED}/"
-RENAMED = (Alarm.LINK_REFUSED, Alarm.CLOCK_UNSYNCED)
-"""Alarms whose detail follows what is known of their cause."""
+ONE_CAUSE_AT_A_TIME = frozenset({Alarm.LINK_REFUSED, Alarm.BUS_DOWN, Alarm.CLOCK_UNSYNCED})
+"""Alarms that stay raised while their cause changes; the detail names the present one."""
 STORAGE = f"{Alarm.STORAGE_FAULT}/"
 
 
@@ -26,8 +26,9 @@ def note(turn: Turn, given: Condition) -> None:
     elif given.alarm is Alarm.COMMAND_REJECTED and REJECTED in turn.alarms:
         again = StandingAlarm(given.alarm, given.place, turn.now, given.detail)
         turn.put("alarms", REJECTED, again)
-    elif given.alarm in RENAMED and stands(turn, key := f"{given.alarm}/{given.place}"):
-        turn.put("alarms", key, replace(turn.alarms[key], detail=given.detail))  # another cause now
+    elif given.alarm in ONE_CAUSE_AT_A_TIME and stands(turn, given.key):
+        standing = replace(turn.alarms[given.key], detail=given.detail)  # another cause now
+        turn.put("alarms", given.key, standing)
     else:
         turn.raise_alarm(given.alarm, given.place, given.detail)
 

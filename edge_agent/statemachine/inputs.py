@@ -245,6 +245,11 @@ class Condition:
     stands: bool
     detail: str = ""
 
+    @property
+    def key(self) -> str:
+        """The key of its alarm in the state."""
+        return f"{self.alarm}/{self.place}"
+
 
 @dataclass(frozen=True, slots=True)
 class HandCheck:

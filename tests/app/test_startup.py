@@ -72,9 +72,9 @@ def test_w6_a_new_label_takes_the_cell_s_state_along(tmp_path: Path) -> None:
         cell(document, "A02").update(label="A01")  # the label of before goes to another cell at once
         settings = loaded(tmp_path, document)
         for _ in range(2):  # and once more, from what was written
-            agent = built(site, settings)
-            state = agent.loop.state
-            agent.close()
+            moved = built(site, settings)
+            state = moved.loop.state
+            moved.close()
             assert state.cells["X01"].status is CellStatus.AWAITING_CLEANUP
             assert state.cells["A01"].status is CellStatus.OCCUPIED
             assert state.cells["A01"].reservation_id == "res_2"
@@ -82,10 +82,10 @@ def test_w6_a_new_label_takes_the_cell_s_state_along(tmp_path: Path) -> None:
             assert state.reservations["res_2"].cell == "A01"
             assert "A02" not in state.cells
             assert state.cells["X01"].unlocks == before.cells["A01"].unlocks == 1
-        agent = built(site, loaded(tmp_path, demo()))
-        assert agent.loop.state.reservations == before.reservations
-        assert agent.loop.state.cells["A01"].status is CellStatus.AWAITING_CLEANUP
-        agent.close()
+        back = built(site, loaded(tmp_path, demo()))
+        assert back.loop.state.reservations == before.reservations
+        assert back.loop.state.cells["A01"].status is CellStatus.AWAITING_CLEANUP
+        back.close()
         site.plant.start()
         await asyncio.sleep(2)
 

@@ -18,6 +18,7 @@ from tests.scenarios.plays import a_life_by_codes, a_life_by_the_api
 from tests.scenarios.stage import Scenario, VirtualStage
 from tests.support.new_machine import ANSWERS, PROFILES, NewMachine, options
 from tests.support.site import Site
+from tests.support.usb import UsbTree
 from tools.bench.settings import REPOSITORY
 from tools.simulate.plant import Plant, with_journal
 from tools.simulate.virtual_loop import VirtualLoop
@@ -401,23 +402,30 @@ def test_two_at_once_do_not_overwrite_each_other(tmp_path: Path, monkeypatch: py
     assert sorted(path.name for path in tmp_path.iterdir()) == ["locker.toml", "truth"]
 
 
+@pytest.mark.behaviour("port-05")
 def test_ports_by_the_name_that_stays_longest(tmp_path: Path) -> None:
     from edge_agent.cli.init.ports import serial_ports
 
-    dev, classes = tmp_path / "dev", tmp_path / "sys"
+    dev, classes = tmp_path / "dev", tmp_path / "sys" / "class" / "tty"
     for name in ("ttyUSB0", "ttyUSB1", "ttyACM0", "ttyS0", "ttyS1"):
         (dev / name).parent.mkdir(parents=True, exist_ok=True)
         (dev / name).touch()
     for name, kind in (("ttyS0", "4"), ("ttyS1", "0")):
         (classes / name).mkdir(parents=True)
         (classes / name / "type").write_text(f"{kind}\n")
+    tree = UsbTree(tmp_path / "sys")
+    tree.plug("ttyUSB1", "1.1", serial="A10K5X2B")
+    tree.plug("ttyACM0", "1.2", serial=None)
     (dev / "serial" / "by-id").mkdir(parents=True)
+    (dev / "serial" / "by-path").mkdir(parents=True)
     os.symlink("../../ttyUSB1", dev / "serial" / "by-id" / "usb-FTDI")
+    os.symlink("../../ttyACM0", dev / "serial" / "by-id" / "usb-1a86")
+    os.symlink("../../ttyACM0", dev / "serial" / "by-path" / "usb-0:1.2:1.0")
     os.symlink("ttyUSB0", dev / "locker-bus0")
     assert [path.removeprefix(f"{dev}/") for path in serial_ports(dev, classes)] == [
         "locker-bus0",
         "serial/by-id/usb-FTDI",
-        "ttyACM0",
+        "serial/by-path/usb-0:1.2:1.0",
         "ttyS0",
     ]
 

@@ -10,7 +10,7 @@ import math
 import random
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -328,6 +328,8 @@ class Plant:
         self.starts = 0
         self.supervisor: Supervisor | None = None
         """Who is told that the agents live, if anybody."""
+        self.ports: dict[str, Any] = {}
+        """What later agents get in place of the usual ports, by the names of `Ports`."""
         self.on_agent: Callable[[Agent], None] = lambda agent: None
         """Gets every agent before it runs."""
 
@@ -358,7 +360,7 @@ class Plant:
             supervisor=self.supervisor,
         )
         self.starts += 1
-        self.agent = Agent(self.settings, ports)
+        self.agent = Agent(self.settings, replace(ports, **self.ports))
         self.on_agent(self.agent)
         self._task = asyncio.create_task(self.agent.run(), name=f"agent {self.starts}")
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from edge_agent import __version__
+from edge_agent.drivers.port_identity import ANOTHER_ADAPTER
 from edge_agent.errors import StorageFault
 from edge_agent.journal.store import RESERVE_WANTS_BYTES, JournalStore
 from edge_agent.model import Alarm, Instant
@@ -43,9 +44,11 @@ STEPS: dict[Alarm, str] = {
     Alarm.STORAGE_FAULT: "see the disk above",
     Alarm.COMMAND_REJECTED: "somebody who may not sends commands: look who may publish at the broker",
     Alarm.LINK_REFUSED: "look at the credentials of [mqtt] and at the broker's list of machines",
+    Alarm.JOURNAL_LOST: "look into every cell, then `edge-agent restore` (field manual)",
     Alarm.PARCEL_LEFT_BEHIND: "look into the cell, then `edge-agent clear`",
     Alarm.CLIMATE_NO_EFFECT: "look at heater or cooler, its relay and its fuse, and at the probe",
 }
+SWAPPED = "plug the adapters back as they were; if one was really changed, start once with --rewired"
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,10 +165,14 @@ def alarms(
     ill = {row.target for row in found if row.check in ("bus", "device") and row.verdict != "good"}
     stand = list(machine.loop.state.alarms.values())
     for alarm in stand:
-        if not ill.intersection(behind(alarm)):
+        if _swapped(alarm) or not ill.intersection(behind(alarm)):
             yield from _alarm(alarm, told)
     if not stand:
         yield Found("alarms", "", "good", "no alarm stands")
+
+
+def _swapped(alarm: StandingAlarm) -> bool:
+    return alarm.alarm is Alarm.BUS_DOWN and alarm.detail.startswith(ANOTHER_ADAPTER)
 
 
 def _alarm(alarm: StandingAlarm, told: Collection[tuple[str, str]]) -> Iterator[Found]:
@@ -174,13 +181,15 @@ def _alarm(alarm: StandingAlarm, told: Collection[tuple[str, str]]) -> Iterator[
     covered = kinds and all((where, kind) in told for kind in kinds)
     if alarm.alarm is Alarm.CLOCK_UNSYNCED or covered:
         return
-    step = STEPS.get(alarm.alarm, "look into the cell")
+    step = SWAPPED if _swapped(alarm) else STEPS.get(alarm.alarm, "look into the cell")
     detail = f": {alarm.detail}" if alarm.detail else ""
     verdict: Any = "warning" if alarm.alarm in (Alarm.CODE_GUESSING, Alarm.COMMAND_REJECTED) else "fault"
     yield Found("alarm", alarm.place, verdict, f"{alarm.alarm}{detail}", step, kinds)
 
 
 def _kinds(alarm: StandingAlarm) -> tuple[str, ...]:
+    if _swapped(alarm):
+        return ()
     if alarm.alarm is Alarm.SENSOR_FAULT:
         if alarm.place.endswith("/contact"):
             return ("door_chatter", "door_sensor_stuck")

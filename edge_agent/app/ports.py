@@ -1,0 +1,113 @@
+"""A bus is bound to its adapter: another one at the same name keeps the bus closed.
+
+What a bus is bound to is in the journal, beside the wires, and compared at every opening of its port:
+adapters change places while the machine runs as well.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import structlog
+
+from edge_agent.drivers.port_identity import ANOTHER_ADAPTER, NAME, identify
+from edge_agent.drivers.transport import Transport
+from edge_agent.errors import PortLost, StorageFault
+from edge_agent.journal.binding import keep_port, read_bound
+from edge_agent.journal.store import JournalStore
+
+log = structlog.get_logger()
+
+
+class BoundPorts:
+    """What each bus of a machine is bound to. `on_another` is called with a bus when its
+    `problem` has changed."""
+
+    def __init__(self, store: JournalStore, sysfs: Path, *, rewired: bool) -> None:
+        """`rewired`: the first adapter that each bus finds is accepted, whatever was there before."""
+        self._store = store
+        self._sysfs = sysfs
+        self._bound = dict(read_bound(store).ports)
+        self._accepted: set[str] = set()
+        self._rewired = rewired
+        self._told: dict[str, str] = {}
+        self.on_another: Callable[[str], None] = lambda bus: None
+
+    def guarded(self, bus: str, port: str, transport: Transport) -> Transport:
+        """The same line, which opens only on the adapter that the bus is bound to."""
+        return _GuardedTransport(self, bus, port, transport)
+
+    def problem(self, bus: str) -> str | None:
+        """Why a bus is kept closed; None if it is not."""
+        return self._told.get(bus)
+
+    def check(self, bus: str, port: str) -> None:
+        """Raises `PortLost` naming both if another adapter than the bus's own is at `port`."""
+        found, expected = identify(port, self._sysfs), self._bound.get(bus)
+        if expected is not None and not found.there and not expected.startswith(NAME):
+            if self._told.pop(bus, None) is not None:
+                self.on_another(bus)
+            raise PortLost(f"{port}: not there")
+        like = found.best if expected is None else found.like(expected)
+        if expected is not None and like != expected and not self._accepts(bus, expected, like):
+            problem = (
+                f"{ANOTHER_ADAPTER} is at {port}: expected {expected}, found {like}; put it back, or "
+                "if it was really changed, start once with --rewired"
+            )
+            if self._told.get(bus) != problem:
+                self._told[bus] = problem
+                log.error("bus kept closed", bus=bus, expected=expected, found=like, port=port)
+                self.on_another(bus)
+            raise PortLost(problem)
+
+    def opened(self, bus: str, port: str) -> None:
+        """The bus is open on its own adapter, or on the first one it ever had."""
+        self._told.pop(bus, None)
+        self._accepted.add(bus)
+        if bus in self._bound:
+            return
+        found = identify(port, self._sysfs).best
+        self._bound[bus] = found
+        try:
+            keep_port(self._store, bus, found)
+        except StorageFault as fault:
+            log.error("the identity of a port is not noted", bus=bus, error=str(fault))
+
+    def _accepts(self, bus: str, expected: str, found: str) -> bool:
+        if not self._rewired or bus in self._accepted:
+            return False
+        log.warning("rewired", bus=bus, before=expected, now=found, by="--rewired")
+        del self._bound[bus]
+        return True
+
+
+class _GuardedTransport:
+    """`Transport` that looks at who is at the port before and after it is opened."""
+
+    def __init__(self, ports: BoundPorts, bus: str, port: str, transport: Transport) -> None:
+        self._ports, self._bus, self._port, self._transport = ports, bus, port, transport
+
+    async def dial(self) -> None:
+        """See `Transport.dial`."""
+        self._ports.check(self._bus, self._port)
+        await self._transport.dial()
+
+    def open(self, on_bytes: Callable[[bytes], None], on_lost: Callable[[str], None]) -> None:
+        """See `Transport.open`."""
+        self._ports.check(self._bus, self._port)
+        self._transport.open(on_bytes, on_lost)
+        try:
+            self._ports.check(self._bus, self._port)  # the name may have changed hands meanwhile
+        except PortLost:
+            self._transport.close()
+            raise
+        self._ports.opened(self._bus, self._port)
+
+    def write(self, frame: bytes) -> None:
+        """See `Transport.write`."""
+        self._transport.write(frame)
+
+    def close(self) -> None:
+        """See `Transport.close`."""
+        self._transport.close()
