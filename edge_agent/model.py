@@ -124,6 +124,10 @@ class CellCause(StrEnum):
     """A technician said what is in it."""
     BOARD = "BOARD"
     """Its fault was its board's, and stands there now."""
+    LOST = "LOST"
+    """The journal was lost: nobody knows what lies in it."""
+    RESTORED = "RESTORED"
+    """A reservation that was lost holds it again; what lies in it is not verified."""
     TARED = "TARED"
     """What its scale shows was taken as nothing."""
 
@@ -349,6 +353,8 @@ class Cell:
     """A lock's pulse has opened it since, or may have."""
     suspect: bool = False
     """An unlock of unknown outcome happened: look into the cell before it is allocated anew."""
+    unverified: bool = False
+    """Its reservation was restored after the journal was lost, and nobody has verified what lies in it."""
     blocked: Block | None = None
     faulty: str | None = None
     inspect_unless_empty: bool = False

@@ -15,9 +15,9 @@ from edge_agent.journal.store import JournalStore, Loaded, Statement
 from edge_agent.model import CELL_ALARMS
 from edge_agent.statemachine.state import StandingAlarm, cell_of
 
-BY_LABEL = frozenset({"cells", "pulses", "climate"})
+BY_LABEL = frozenset({"cells", "pulses", "climate", "unconfirmed"})
 """Kinds of entity whose key is a cell's label."""
-OTHERWISE = frozenset({"tickets", "alarms", "resting_codes", "guesses"})
+OTHERWISE = frozenset({"tickets", "alarms", "resting_codes", "guesses", "history"})
 """Kinds with another key; tickets and alarms name their cell in the value."""
 
 

@@ -8,7 +8,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from edge_agent.errors import StorageFault
 from edge_agent.model import Cell, Instant, Reservation, Ticket
-from edge_agent.statemachine.state import Climate, Guesses, Pulses, StandingAlarm, UnconfirmedUnlock
+from edge_agent.statemachine.state import Climate, Doubted, Guesses, Pulses, StandingAlarm, UnconfirmedUnlock
 
 RESERVATION: TypeAdapter[Reservation] = TypeAdapter(Reservation)
 
@@ -21,6 +21,7 @@ ENTITIES: dict[str, TypeAdapter[Any]] = {
     "guesses": TypeAdapter(Guesses),
     "climate": TypeAdapter(Climate),
     "unconfirmed": TypeAdapter(UnconfirmedUnlock),
+    "history": TypeAdapter(Doubted),
 }
 """The maps of the state that lie in the table `entity`, by the name of their field; the others hold
 reservations."""

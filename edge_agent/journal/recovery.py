@@ -42,6 +42,7 @@ def restore(loaded: Loaded, layout: Layout, now: Instant) -> LockerState:
         pulses=dict(loaded.entities["pulses"]),
         guesses=dict(loaded.entities["guesses"]),
         unconfirmed={k: u for k, u in loaded.entities["unconfirmed"].items() if k in cells},
+        history=dict(loaded.entities["history"]),
         climate={
             label: climate
             for label, climate in loaded.entities["climate"].items()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import fcntl
-import json
 import os
 import sqlite3
 from collections.abc import Callable, Iterator, Mapping
@@ -15,6 +14,15 @@ from typing import Any
 
 from edge_agent.errors import StorageFault
 from edge_agent.journal.records import ENTITIES, RESERVATION, dump, load
+from edge_agent.journal.rows import (
+    LEDGER,
+    TEMPERATURE,
+    ledger_line,
+    reservation_row,
+    temperature_row,
+    told_row,
+    unlock_row,
+)
 from edge_agent.model import Reservation, ReservationStatus, Ticket
 from edge_agent.statemachine.locker import lasting
 from edge_agent.statemachine.outputs import TemperatureRecord, UnlockRecord
@@ -79,6 +87,8 @@ class Batch:
     acknowledged: int | None = None
     """The broker has every event up to this sequence."""
     temperatures: list[TemperatureRecord] = field(default_factory=list)
+    new_journal: tuple[str, int] | None = None
+    """The new id of the journal, and the last event of the old id: those after it are sent again."""
     now_s: float | None = None
     """Unix time; None while nobody knows it, and then nothing is too old to be kept."""
 
@@ -94,6 +104,7 @@ class Batch:
             or self.replies
             or self.acknowledged is not None
             or self.temperatures
+            or self.new_journal is not None
         )
 
 
@@ -266,6 +277,18 @@ class JournalStore:
         with self._transaction():
             self._write_state(batch)
             self._write_records(batch)
+            if batch.new_journal is not None:
+                self._begin_journal(*batch.new_journal)
+        if batch.new_journal is not None:
+            self.journal_id = batch.new_journal[0]
+
+    def _begin_journal(self, journal_id: str, through: int) -> None:
+        """From now on another journal counts the events, those behind `through` included."""
+        execute = self._writer.execute
+        execute("UPDATE journal SET journal_id = ?", (journal_id,))
+        execute("DELETE FROM outbox WHERE sequence <= ?", (through,))
+        execute("UPDATE outbox SET body = json_set(body, '$.journal_id', ?)", (journal_id,))
+        execute("UPDATE sent SET through = ?", (through,))
 
     @contextmanager
     def _transaction(self) -> Iterator[None]:
@@ -294,17 +317,24 @@ class JournalStore:
 
     def _write_reservations(self, batch: Batch) -> None:
         after = batch.after
-        rows = [_reservation_row(r, OVER) for r in batch.ended]
+        rows = [reservation_row(r, OVER) for r in batch.ended]
         given_again = []
         for kind, key in batch.changed:
             if kind == "reservations" and key in after.reservations:
-                rows.append(_reservation_row(after.reservations[key], LIVE))
+                rows.append(reservation_row(after.reservations[key], LIVE))
             elif kind == "former":
                 left = batch.before.former.get(key)
                 if left is not None:
                     given_again.append((left.reservation_id,))
                 if key in after.former:
-                    rows.append(_reservation_row(after.former[key], FORMER))
+                    rows.append(reservation_row(after.former[key], FORMER))
+        over = {reservation.reservation_id for reservation in batch.ended}
+        lost = [
+            (key,)
+            for kind, key in batch.changed
+            if kind == "reservations" and key not in after.reservations and key not in over
+        ]
+        self._writer.executemany("DELETE FROM reservation WHERE reservation_id = ?", lost)
         self._writer.executemany("UPDATE reservation SET live = 0 WHERE reservation_id = ?", given_again)
         self._writer.executemany("INSERT OR REPLACE INTO reservation VALUES (?, ?, ?, ?)", rows)
 
@@ -312,7 +342,7 @@ class JournalStore:
         execute = self._writer.executemany
         execute(
             "INSERT INTO unlock VALUES (NULL, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
-            [_unlock_row(after, record) for after, record in batch.unlocks],
+            [unlock_row(after, record) for after, record in batch.unlocks],
         )
         execute("INSERT INTO outbox (sequence, body) VALUES (?, ?)", batch.events)
         execute(
@@ -345,7 +375,7 @@ class JournalStore:
 
     def _write_temperatures(self, batch: Batch) -> None:
         """Adds to the log, and takes from its beginning what is too old or too much."""
-        rows = [_temperature_row(record) for record in batch.temperatures]
+        rows = [temperature_row(record) for record in batch.temperatures]
         self._writer.executemany("INSERT INTO temperature VALUES (NULL, ?, ?, ?, ?, ?, ?, ?, ?, ?)", rows)
         too_many = "DELETE FROM temperature WHERE n <= (SELECT max(n) FROM temperature) - ?"
         self._writer.execute(too_many, (TEMPERATURES_KEPT,))
@@ -396,9 +426,9 @@ class JournalStore:
         with _as_storage_fault():
             query = "SELECT sequence, body, sequence <= (SELECT through FROM sent) FROM outbox"
             query += " WHERE sequence > ? ORDER BY sequence DESC LIMIT ?"
-            events = [_told(*row) for row in self._reader.execute(query, (after[0], limit))]
-            query = f"SELECT {', '.join(_LEDGER)} FROM unlock WHERE n > ? ORDER BY n DESC LIMIT ?"
-            unlocks = [_ledger_line(row) for row in self._reader.execute(query, (after[1], limit))]
+            events = [told_row(*row) for row in self._reader.execute(query, (after[0], limit))]
+            query = f"SELECT {', '.join(LEDGER)} FROM unlock WHERE n > ? ORDER BY n DESC LIMIT ?"
+            unlocks = [ledger_line(row) for row in self._reader.execute(query, (after[1], limit))]
         ordered = [((row["after_sequence"], 1, row["n"]), row) for row in unlocks]
         ordered += [((row["sequence"], 0, 0), row) for row in events]
         return [row for _, row in sorted(ordered, key=lambda item: item[0])][-limit:]
@@ -441,9 +471,9 @@ class JournalStore:
         `need`, `door`, `output`.
         """
         with _as_storage_fault():
-            query = f"SELECT {', '.join(_TEMPERATURE)} FROM temperature WHERE reservation_id = ? ORDER BY n"
+            query = f"SELECT {', '.join(TEMPERATURE)} FROM temperature WHERE reservation_id = ? ORDER BY n"
             rows = self._reader.execute(query, (reservation_id,)).fetchall()
-            return [dict(zip(_TEMPERATURE, row, strict=True)) for row in rows]
+            return [dict(zip(TEMPERATURE, row, strict=True)) for row in rows]
 
     def ended_status(self, reservation_id: str) -> ReservationStatus | None:
         """The last status of a reservation that is over; None if it lives or never was."""
@@ -454,47 +484,3 @@ class JournalStore:
 
 
 _INBOX = "request_id, received_s, response_topic, correlation, reply, body_digest, synced"
-
-
-def _told(sequence: int, body: str, sent: int) -> dict[str, Any]:
-    return {"kind": "event", "sequence": sequence, "sent": bool(sent), "body": json.loads(body)}
-
-
-_LEDGER = (
-    "n",
-    "unlock_id",
-    "attempt",
-    "cell",
-    "reservation_id",
-    "purpose",
-    "source",
-    "request_id",
-    "wall_s",
-    "outcome",
-    "reason",
-    "pulsed",
-    "after_sequence",
-    "actor",
-)
-
-
-def _ledger_line(row: tuple[Any, ...]) -> dict[str, Any]:
-    return {"kind": "unlock", **dict(zip(_LEDGER, row, strict=True))}
-
-
-_TEMPERATURE = ("wall_s", "temperature_c", "setpoint_c", "limit_c", "need", "door", "output")
-
-
-def _temperature_row(r: TemperatureRecord) -> tuple[Any, ...]:
-    who = (r.reservation_id, r.at.wall_s, r.at.synced)
-    return (*who, r.temperature_c, r.setpoint_c, r.limit_c, r.need, r.door, r.output)
-
-
-def _reservation_row(reservation: Reservation, live: int) -> tuple[str, int, str, str]:
-    body = dump(RESERVATION, reservation)
-    return reservation.reservation_id, live, reservation.status.value, body
-
-
-def _unlock_row(after_sequence: int, u: UnlockRecord) -> tuple[Any, ...]:
-    who = (u.unlock_id, u.attempt, u.cell, u.reservation_id, u.purpose, u.source, u.request_key)
-    return (*who, u.at.boottime_ns, u.at.wall_s, u.outcome, u.reason, u.pulsed, after_sequence, u.actor)

@@ -5,7 +5,17 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from edge_agent.model import Alarm, Door, Packaging, Purpose, ReservationStatus, Severity, Source, Verdict
+from edge_agent.model import (
+    Alarm,
+    Door,
+    Packaging,
+    Purpose,
+    Reservation,
+    ReservationStatus,
+    Severity,
+    Source,
+    Verdict,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,6 +176,46 @@ class Tare:
 
 
 @dataclass(frozen=True, slots=True)
+class Restore:
+    """A technician has lost reservations hold their cells again; none of them: he begins anew.
+
+    `reservations` are those that the gateway has told, `place` the cells that it did not tell right, by
+    reservation id. Where nothing is lost any more, `place` alone corrects the cell of a restored one.
+    """
+
+    request_key: str
+    reservations: tuple[Reservation, ...] = ()
+    place: Mapping[str, str] = field(default_factory=dict)
+    actor: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class HistoryLost:
+    """The journal is new, and there are signs of a life before it."""
+
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
+class HistoryAhead:
+    """Somebody knows of more than the journal holds: it may be an older copy."""
+
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
+class HistoryCompared:
+    """The gateway has told what it holds of this machine.
+
+    `new_journal_id` is the id that the journal gets where the gateway holds more than it; None: it does not,
+    and the machine goes on. `reservations`: cell and status of those that the gateway thinks live, by id.
+    """
+
+    reservations: Mapping[str, tuple[str, ReservationStatus]]
+    new_journal_id: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class DoorRead:
     """The fresh reading that a ticket asked for before its first pulse."""
 
@@ -284,6 +334,7 @@ Command = (
     | Clear
     | Resolve
     | Tare
+    | Restore
 )
 Observation = (
     DoorRead
@@ -295,6 +346,9 @@ Observation = (
     | DeviceHealth
     | Condition
     | HandCheck
+    | HistoryLost
+    | HistoryAhead
+    | HistoryCompared
     | Boot
     | Tick
 )

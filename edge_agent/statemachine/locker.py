@@ -29,6 +29,7 @@ from edge_agent.statemachine import (
     outcome,
     resolving,
     unconfirmed,
+    history,
     unlocking,
     weight,
 )
@@ -47,6 +48,9 @@ from edge_agent.statemachine.inputs import (
     DoorsSeen,
     EnterCode,
     HandCheck,
+    HistoryAhead,
+    HistoryCompared,
+    HistoryLost,
     Input,
     OpenCell,
     OpenFor,
@@ -54,6 +58,7 @@ from edge_agent.statemachine.inputs import (
     RequestMaintenance,
     Reserve,
     Resolve,
+    Restore,
     Tare,
     TemperatureSeen,
     Tick,
@@ -76,6 +81,15 @@ def step(state: LockerState, layout: Layout, given: Input, now: Instant) -> Step
     the result would contradict itself.
     """
     turn = Turn(state, layout, now)
+    if not history.held_back(turn, given):
+        _take(turn, given)
+    _what_is_due(turn)
+    result = turn.result()
+    check(result.state, layout, result.changed)
+    return result
+
+
+def _take(turn: Turn, given: Input) -> None:
     match given:
         case Reserve():
             _reserve(turn, given)
@@ -118,14 +132,18 @@ def step(state: LockerState, layout: Layout, given: Input, now: Instant) -> Step
             conditions.note(turn, given)
         case HandCheck():
             observing.hand_check(turn, given)
+        case Restore():
+            history.restore(turn, given)
+        case HistoryLost():
+            history.lost(turn, given)
+        case HistoryAhead():
+            history.ahead(turn, given)
+        case HistoryCompared():
+            history.compared(turn, given)
         case Boot():
             _boot(turn, given)
         case Tick():
             pass
-    _what_is_due(turn)
-    result = turn.result()
-    check(result.state, layout, result.changed)
-    return result
 
 
 def next_due_ns(state: LockerState, layout: Layout, now: Instant) -> int | None:
@@ -355,6 +373,7 @@ def _boot(turn: Turn, given: Boot) -> None:
     board_faults.begin_anew(turn)
     climate.begin_anew(turn)
     weight.begin_anew(turn)
+    history.at_start(turn)
     for label in turn.cells:
         observing.door_seen(turn, label, given.doors.get(label, Door.UNKNOWN), recovered=True)
 

@@ -43,6 +43,7 @@ FRESH = {
     "suspect": False,
     "inspect_unless_empty": False,
     "last_outcome": None,
+    "unverified": False,
 }
 """What is forgotten of a cell when it is given to somebody or given back."""
 

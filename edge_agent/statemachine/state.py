@@ -186,6 +186,13 @@ class Climate:
 
 
 @dataclass(frozen=True, slots=True)
+class Doubted:
+    """Why the machine's history is in doubt."""
+
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
 class LockerState:
     """Everything the machine knows. Only reservations that hold a cell are here; ended ones are journaled.
 
@@ -208,6 +215,8 @@ class LockerState:
     hand_checked: Mapping[str, bool] = field(default_factory=dict)
     """Cells whose doors somebody opens by hand to check the wiring (`edge-agent bus doors`). Not journaled.
     """
+    history: Mapping[str, Doubted] = field(default_factory=dict)
+    """Whether the journal holds all that this machine did before; see `edge_agent.statemachine.history`."""
 
     def at_work(self, label: str) -> Ticket | None:
         """The ticket that is at work on a cell's lock, from its turn to its outcome."""

@@ -16,6 +16,7 @@ from edge_agent.statemachine.outputs import Answer, Effect, Fact, FactKind, Temp
 from edge_agent.statemachine.resting import RestingCodes
 from edge_agent.statemachine.state import (
     Climate,
+    Doubted,
     Guesses,
     Layout,
     LockerState,
@@ -78,6 +79,7 @@ class Turn:
         self.hand_checked: Mapping[str, bool] = state.hand_checked
         self.clears_at_once = False
         """Somebody acts by hand: no alarm waits for its condition to stay away."""
+        self.history: Mapping[str, Doubted] = state.history
         self.effects: list[Effect] = []
         self.facts: list[Fact] = []
         self.answers: list[Answer] = []
@@ -260,6 +262,7 @@ class Turn:
             climate=self.climate,
             unconfirmed=self.unconfirmed,
             hand_checked=self.hand_checked,
+            history=self.history,
         )
         return Step(
             state,

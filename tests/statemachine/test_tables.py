@@ -38,6 +38,9 @@ from edge_agent.statemachine.inputs import (
     DoorRead,
     DoorsSeen,
     HandCheck,
+    HistoryAhead,
+    HistoryCompared,
+    HistoryLost,
     Input,
     OpenCell,
     OpenFor,
@@ -45,6 +48,7 @@ from edge_agent.statemachine.inputs import (
     RequestMaintenance,
     Reserve,
     Resolve,
+    Restore,
     Tare,
     TemperatureSeen,
     Tick,
@@ -308,6 +312,10 @@ def inputs(core: Core, reservation: Reservation) -> list[Input]:
     outside = (Alarm.BUS_DOWN, Alarm.STORAGE_FAULT, Alarm.COMMAND_REJECTED, Alarm.LINK_REFUSED)
     found += [Condition(alarm, "", stands) for alarm in outside for stands in (True, False)]
     found += [DeviceHealth("locks", answering, (LABEL,)) for answering in (True, False)]
+    known = {reservation.reservation_id: (reservation.cell, reservation.status)}
+    found += [HistoryLost("new"), HistoryAhead("older"), Restore("k"), Restore("k", (reservation,))]
+    found += [Restore("k", place={reservation.reservation_id: "C01"})]
+    found += [HistoryCompared(known), HistoryCompared(known, "j2")]
     return [*found, Tick()]
 
 

@@ -1,0 +1,236 @@
+"""What the machine does when its journal may not hold all that it did before.
+
+Two degrees. *Frozen*: somebody knows of more than the journal, and nothing is granted until the gateway has
+answered. *Lost*: JOURNAL_LOST stands; every cell whose content is not known for certain awaits inspection,
+and nothing is granted there until a technician restores the live reservations or begins anew.
+"""
+
+from __future__ import annotations
+
+from edge_agent.errors import Code, FieldViolation, Refusal
+from edge_agent.model import Alarm, CellCause, CellStatus, Reservation, ReservationStatus, Source, parse_qr
+from edge_agent.statemachine import access, cell, guessing, unlocking
+from edge_agent.statemachine.inputs import (
+    Abandon,
+    Cancel,
+    Clear,
+    EnterCode,
+    HistoryAhead,
+    HistoryCompared,
+    HistoryLost,
+    Input,
+    OpenFor,
+    Reserve,
+    Restore,
+)
+from edge_agent.statemachine.state import Doubted
+from edge_agent.statemachine.turn import Turn
+
+LOST = f"{Alarm.JOURNAL_LOST}/"
+FROZEN, TO_LOSE = "frozen", "lost"
+"""Keys of the state's `history`: nothing is granted; what a start has found and the core has yet to do."""
+CALL_FOR_HELP = "this locker cannot open your door just now: please call for help"
+"""What somebody at the kiosk is told."""
+WHY = "the machine does not know for certain what lies in its cells: `edge-agent restore` first"
+ASKING = "the machine waits for the gateway to say what happened before"
+UNVERIFIED = "what lies in it was restored and nobody has verified it"
+HELD = {
+    ReservationStatus.PENDING: CellStatus.RESERVED,
+    ReservationStatus.DROPPED_OFF: CellStatus.OCCUPIED,
+    ReservationStatus.PICKED_UP: CellStatus.IN_GRACE,
+}
+"""What a cell is used for while a reservation holds it."""
+
+
+def held_back(turn: Turn, given: Input) -> bool:
+    """Whether an entry at the kiosk has been answered here. Raises `Refusal` (9) for a wish that has to wait
+    until the machine's history is known."""
+    if isinstance(given, Clear):
+        _refuse_clearing(turn, given)
+        return False
+    frozen, lost = FROZEN in turn.history, LOST in turn.alarms
+    if not (frozen or lost):
+        return False
+    why = ASKING if frozen else WHY
+    if isinstance(given, Reserve):
+        raise Refusal(Code.NOT_ALLOWED, why)
+    if isinstance(given, OpenFor | Cancel | Abandon):
+        if frozen or given.reservation_id not in turn.reservations:
+            raise Refusal(Code.NOT_ALLOWED, why)
+    elif isinstance(given, EnterCode):
+        return _at_the_kiosk(turn, given, frozen=frozen)
+    return False
+
+
+def _at_the_kiosk(turn: Turn, given: EnterCode, *, frozen: bool) -> bool:
+    """A code that the journal still knows for certain goes on; any other may be a good one that it lost.
+
+    It counts as wrong all the same where some codes are live, for it may be a guess at those.
+    """
+    way: guessing.Way = "digits" if parse_qr(given.text) is None else "qr"
+    if guessing.rests(turn, way):
+        return False
+    if not frozen and access.match_entry(turn, given.text) is not None:
+        return False
+    if turn.reservations:
+        guessing.note_invalid(turn, way)
+    turn.answer(given.request_key, refusal=Refusal(Code.NOT_ALLOWED, CALL_FOR_HELP))
+    return True
+
+
+def _refuse_clearing(turn: Turn, given: Clear) -> None:
+    place = cell.find(turn, given.cell)
+    if place.reservation_id is not None and place.unverified:
+        raise Refusal(Code.NOT_ALLOWED, f"cell {given.cell}: {UNVERIFIED}")
+    if place.unverified:
+        turn.change_cell(given.cell, unverified=False)
+    uncertain = place.status is CellStatus.AWAITING_INSPECTION
+    if uncertain and (LOST in turn.alarms or FROZEN in turn.history):
+        raise Refusal(Code.NOT_ALLOWED, f"cell {given.cell}: {WHY}")
+
+
+def at_start(turn: Turn) -> None:
+    """Does what the start has found, once."""
+    found = turn.history.get(TO_LOSE)
+    if found is not None:
+        _lose(turn, found.why, frozenset())
+
+
+def lost(turn: Turn, given: HistoryLost) -> None:
+    """There was a life before of which the journal holds nothing."""
+    _lose(turn, given.why, frozenset())
+
+
+def ahead(turn: Turn, given: HistoryAhead) -> None:
+    """Somebody knows of more than the journal does: nothing is granted until the gateway has answered."""
+    if FROZEN in turn.history or LOST in turn.alarms:
+        return
+    turn.put("history", FROZEN, Doubted(given.why))
+    for ticket in tuple(turn.tickets.values()):
+        if ticket.stage == "waiting" and ticket.reservation_id:
+            unlocking.give_up(turn, ticket, Refusal(Code.NOT_ALLOWED, ASKING))
+
+
+def compared(turn: Turn, given: HistoryCompared) -> None:
+    """The gateway has told what it holds, to a machine that is frozen."""
+    doubted = turn.history.get(FROZEN)
+    if doubted is None:
+        return
+    turn.put("history", FROZEN, None)
+    if given.new_journal_id is None:
+        return
+    agreed = frozenset(
+        reservation_id
+        for reservation_id, reservation in turn.reservations.items()
+        if given.reservations.get(reservation_id) == (reservation.cell, reservation.status)
+    )
+    _lose(turn, doubted.why, agreed)
+
+
+def _lose(turn: Turn, why: str, agreed: frozenset[str]) -> None:
+    """Takes every cell out of use but those of the `agreed` reservations."""
+    turn.put("history", FROZEN, None)
+    turn.put("history", TO_LOSE, None)
+    for label in tuple(turn.former):
+        unlocking.end_waiting(turn, turn.former[label], WHY)
+        turn.put("former", label, None)
+    for reservation in tuple(turn.reservations.values()):
+        if reservation.reservation_id not in agreed:
+            unlocking.end_waiting(turn, reservation, WHY)
+            turn.put("reservations", reservation.reservation_id, None)
+    for label, place in tuple(turn.cells.items()):
+        if place.reservation_id in agreed:
+            continue
+        uncertain = CellStatus.AWAITING_INSPECTION
+        turn.put("unconfirmed", label, None)
+        turn.change_cell(label, status=uncertain, reservation_id=None, unverified=False)
+        if place.status is not uncertain:
+            turn.tell_cell(label, CellCause.LOST)
+    turn.raise_alarm(Alarm.JOURNAL_LOST, "", why)
+
+
+def restore(turn: Turn, given: Restore) -> None:
+    """A technician has the live reservations hold their cells again; with none of them he begins anew.
+
+    Raises `Refusal`: 9 where nothing was lost, 3 where a reservation has no cell of its own here.
+    """
+    if LOST not in turn.alarms:
+        if not given.place or given.reservations:
+            raise Refusal(Code.NOT_ALLOWED, "no history was lost: there is nothing to restore")
+        for reservation_id, label in given.place.items():
+            _correct(turn, reservation_id, label, given.actor)
+        turn.answer(given.request_key)
+        return
+    named = {reservation.reservation_id for reservation in given.reservations}
+    for reservation_id in given.place:
+        if reservation_id not in named:
+            raise _bad(reservation_id, "it is not among those that can be restored")
+    for reservation in given.reservations:
+        if reservation.reservation_id not in turn.reservations:
+            label = given.place.get(reservation.reservation_id, reservation.cell)
+            _hold(turn, reservation, label, given.actor)
+    turn.clear_alarm(Alarm.JOURNAL_LOST, "")
+    turn.answer(given.request_key)
+
+
+def _hold(turn: Turn, reservation: Reservation, label: str, actor: str) -> None:
+    rid = reservation.reservation_id
+    _demand_free(turn, rid, label)
+    codes = {reservation.drop_off_code, reservation.pickup_code}
+    for other in turn.reservations.values():
+        if codes & {other.drop_off_code, other.pickup_code}:
+            raise _bad(rid, f"it has a code of reservation {other.reservation_id}")
+    for code in codes:
+        turn.wake_code(code)
+    turn.put("reservations", rid, reservation)
+    _take(turn, reservation, label, actor)
+
+
+def _take(turn: Turn, reservation: Reservation, label: str, actor: str) -> None:
+    """A reservation holds a cell, and nobody has seen what lies in it: it is inspected when it is over."""
+    held = turn.change_reservation(reservation, cell=label)
+    turn.change_cell(
+        label,
+        status=HELD[reservation.status],
+        reservation_id=reservation.reservation_id,
+        opened_since_allocation=True,
+        suspect=True,
+        unverified=True,
+    )
+    turn.tell_cell(label, CellCause.RESTORED, reservation=held, source=Source.MACHINE, actor=actor)
+
+
+def _correct(turn: Turn, reservation_id: str, label: str, actor: str) -> None:
+    """A restored parcel lies in another cell than the gateway said."""
+    reservation = turn.reservations.get(reservation_id)
+    if reservation is None or not turn.cells[reservation.cell].unverified:
+        raise _bad(reservation_id, "it is no restored reservation")
+    _demand_free(turn, reservation_id, label)
+    unlocking.refuse_while_busy(turn, reservation.cell)
+    unlocking.refuse_while_busy(turn, label)
+    before = reservation.cell
+    turn.change_cell(
+        before,
+        status=CellStatus.AWAITING_INSPECTION,
+        reservation_id=None,
+        suspect=False,
+        unverified=False,
+    )
+    _take(turn, reservation, label, actor)
+    turn.tell_cell(before, CellCause.LOST, actor=actor)
+
+
+def _demand_free(turn: Turn, reservation_id: str, label: str) -> None:
+    place = turn.cells.get(label)
+    if place is None:
+        raise _bad(reservation_id, f"there is no cell {label}; name its cell with --place")
+    if place.reservation_id is not None:
+        whose = f"cell {label} is held by {place.reservation_id}"
+        raise _bad(reservation_id, f"{whose}; name its cell with --place")
+    if place.status is not CellStatus.AWAITING_INSPECTION:
+        raise _bad(reservation_id, f"cell {label} is {place.status}, and does not await inspection")
+
+
+def _bad(reservation_id: str, problem: str) -> Refusal:
+    message = f"reservation {reservation_id}: {problem}"
+    return Refusal(Code.INVALID_ARGUMENT, message, (FieldViolation("reservations", message),))
