@@ -152,5 +152,12 @@ class LinkRefused(LinkFault):
     """Trying again as it is will not help: our credentials or the broker's are no good. Holds no secret."""
 
 
+class SessionTaken(LinkRefused):
+    """Another client came to the broker under our name."""
+
+    def __init__(self) -> None:
+        super().__init__("another client has our machine_id: two machines run under one name")
+
+
 class InvariantBroken(EdgeAgentError):
     """The state contradicts itself; going on could open a wrong door."""

@@ -17,7 +17,7 @@ from edge_agent import __version__
 from edge_agent.app.field import Field
 from edge_agent.app.lines import transport_to
 from edge_agent.app.ports import BoundPorts
-from edge_agent.app.startup import NOTHING, Confirmed, taken_up
+from edge_agent.app.startup import NOTHING, Confirmed, companions_of, mark_this, taken_up
 from edge_agent.app.watchdog import Watchdog
 from edge_agent.cloud.channel import Message
 from edge_agent.cloud.credentials import Credentials
@@ -42,6 +42,7 @@ from edge_agent.model import Alarm, Door
 from edge_agent.protocol.api import rfc3339
 from edge_agent.protocol.events import Online
 from edge_agent.protocol.topics import Topics
+from edge_agent.runtime.board import board_serial
 from edge_agent.runtime.bus_checks import Checks
 from edge_agent.runtime.bus_service import BusService
 from edge_agent.runtime.clock import Clock, SystemClock
@@ -51,6 +52,7 @@ from edge_agent.runtime.diagnosis.diagnose import Diagnosis
 from edge_agent.runtime.diagnosis.machine_checks import Machine
 from edge_agent.runtime.doors import Doors
 from edge_agent.runtime.executor import Executor
+from edge_agent.runtime.historian import Historian
 from edge_agent.runtime.ids import Ids
 from edge_agent.runtime.loop import LockerLoop
 from edge_agent.runtime.report import Report
@@ -98,6 +100,8 @@ class Ports:
     """Whether the configured scanner and keypad are there."""
     confirmed: Confirmed = NOTHING
     """What a technician has confirmed with this start."""
+    board: str = "unknown"
+    """The serial number of the board, which no copy of a card takes along."""
     sysfs: Path = SYSFS
     """Where the kernel tells which adapter is behind a port."""
     service: Reloads | None = None
@@ -139,6 +143,7 @@ def system_ports(settings: Settings) -> Ports:
         link=link,
         console=lambda port: serve(create_app(port), settings.path(settings.paths.socket), group),
         supervisor=Supervisor.of(os.environ, os.getpid()),
+        board=board_serial(),
         access=access,
         aside=asyncio.to_thread,
     )
@@ -175,6 +180,7 @@ class Agent:
         self._ports = ports
         layout = layout_of(settings)
         self._supervisor = ports.supervisor
+        self._signs = companions_of(settings.path(settings.paths.journal))
         self.store = JournalStore(settings.path(settings.paths.journal), self._upgrading)
         try:
             self._put_together(layout)
@@ -188,7 +194,7 @@ class Agent:
         self._writer = ports.writer(self.store)
         self._started = started = ports.clock.now()
         loaded = self.store.load(started.wall_s - RECENT_S)
-        state = taken_up(self.store, loaded, settings, layout, ports.confirmed, started)
+        state = taken_up(self.store, loaded, settings, layout, ports.confirmed, started, self._signs)
         self._requests = loaded.requests
         machine = settings.machine
         self.views = Views(
@@ -219,6 +225,12 @@ class Agent:
         )
         self.desk.loop = self.loop
         self.desk.guard = self._guard
+        self._run = ports.ids.unique("run")
+        self.historian = Historian(machine.machine_id, lambda: self.store.journal_id, self.loop, ports.ids)
+        self.historian.on_change = self._tell_online
+        self.desk.restore_told, self.desk.offered = self.historian.told, self.historian.offered
+        self.desk.history_changed = self._tell_online
+        self.loop.on_new_journal = self._new_journal
         self.report = self._make_report()
         self.loop.on_told = self.report.wake_followers
         self.publisher = Publisher(
@@ -227,6 +239,7 @@ class Agent:
         online = functools.partial(self._online, True)
         self._telemetry = Telemetry(self.link, self.report, topics, self._clock_text, online)
         self.link.on_command = self.desk.handle
+        self.link.on_digest = self.historian.digest_kept
         self.link.on_refusal = self._link_refused
         self._silent = [a.place for a in state.alarms.values() if a.alarm is Alarm.DEVICE_SILENT]
         places = self.field.door_places()
@@ -419,7 +432,14 @@ class Agent:
         while True:
             await asyncio.sleep(LOOK_S)
             if guard.renew(self._ports.clock.now()):
-                self.link.publish(Message(self._topics.online, self._online(True), retain=True))
+                self._tell_online()
+
+    def _tell_online(self) -> None:
+        self.link.publish(Message(self._topics.online, self._online(True), retain=True))
+
+    def _new_journal(self) -> None:
+        mark_this(self.settings, self.store.journal_id)
+        self.publisher.begin_behind(self.loop.started_sequence)
 
     async def _check_devices(self) -> None:
         """A board that is not set as its profile wants it is told to whoever reads the log."""
@@ -460,6 +480,9 @@ class Agent:
         body = Online(
             online=online,
             boot_id=now.boot_id,
+            instance=f"{self._ports.board}/{self.store.journal_id}",
+            run=self._run,
+            history=self.historian.state if online else None,
             agent_version=__version__,
             at=rfc3339(now.wall_s),
             challenge=self._guard.challenge(now) if online and self._guard is not None else None,

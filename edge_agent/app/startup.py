@@ -8,20 +8,25 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 import structlog
 
+from edge_agent.app.mark import Mark, read_mark, write_mark
 from edge_agent.app.reload import rewired, wires_of
 from edge_agent.config import Settings
+from edge_agent.config.sections import PathsSection
 from edge_agent.errors import ConfigError, Finding
 from edge_agent.journal.binding import keep_bound, read_bound, relabelled
 from edge_agent.journal.recovery import restore
 from edge_agent.journal.store import JournalStore, Loaded
 from edge_agent.model import Cell, CellStatus, Instant
-from edge_agent.statemachine.state import Layout, LockerState
+from edge_agent.statemachine.history import FROZEN, TO_LOSE, YOUNG, former_key
+from edge_agent.statemachine.state import Doubted, Layout, LockerState
 
 log = structlog.get_logger()
 
+USUAL_MARK = Path("/var/lib/edge-agent-mark/commissioned.json")
 RENAMED = "start once with --renamed if this machine was really given a new name"
 
 
@@ -43,14 +48,18 @@ def taken_up(
     layout: Layout,
     confirmed: Confirmed,
     now: Instant,
+    signs: list[str],
 ) -> LockerState:
     """The journal's state on the cells of this configuration; what the journal is bound to is noted anew.
+
+    `signs`: companions that were there before the journal was opened.
 
     Raises `ConfigError` where the journal is another machine's, where a cell that is in use has gone or is on
     other wires; `StorageFault` if the journal cannot be written.
     """
     bound = read_bound(store)
     machine_id = settings.machine.machine_id
+    fresh = bound.machine_id is None and not bound.wires and loaded.last_sequence == 0
     if bound.machine_id not in (None, machine_id):
         if not confirmed.renamed:
             whose = f"the journal {store.path} is of machine {bound.machine_id!r}: {RENAMED}"
@@ -70,11 +79,61 @@ def taken_up(
         raise ConfigError(found)
     for finding in found:
         log.warning("rewired", cell=finding.path, by="--rewired")
+    history = history_at_start(settings, store.journal_id, signs, fresh=fresh, known=state.history)
     labels = {cell.cell_id: cell.label for cell in settings.cells}
     settled = replace(bound, machine_id=machine_id, labels=labels, wires=wires)
-    if settled != bound:
-        keep_bound(store, settled, carried if moved else None)
-    return state
+    if settled != bound or history:
+        keep_bound(store, settled, carried if moved else None, history)
+    if FROZEN not in history:
+        mark_this(settings, store.journal_id)
+    return replace(state, history={**state.history, **history})
+
+
+def companions_of(journal: Path) -> list[str]:
+    """Files that a journal leaves beside itself; to be asked for before it is opened."""
+    return [
+        f"{journal.name}{ending}"
+        for ending in (".lock", ".reserve", "-wal")
+        if journal.with_name(f"{journal.name}{ending}").exists()
+    ]
+
+
+def history_at_start(
+    settings: Settings, journal_id: str, signs: list[str], *, fresh: bool, known: Mapping[str, Doubted]
+) -> dict[str, Doubted]:
+    """What to note about the machine's history: nothing where journal and mark agree.
+
+    `signs`: companions of the journal that were there before it; `fresh`: it never served; `known`: what was
+    noted before.
+    """
+    mark = read_mark(mark_file(settings))
+    ours = mark is not None and mark.machine_id in (settings.machine.machine_id, None)
+    if fresh:
+        found = [*signs, *(["the commissioning mark"] if ours else [])]
+        if not found:
+            return {YOUNG: Doubted("the journal is new")}
+        why = f"the journal is new or empty, yet there was one before: {', '.join(found)}"
+        log.error("history lost", reason=why)
+        return {TO_LOSE: Doubted(why)}
+    if mark is None or not ours or mark.journal_id == journal_id or former_key(mark.journal_id) in known:
+        return {}
+    why = f"the journal is {journal_id[:8]}, the commissioning mark names {mark.journal_id[:8]}"
+    log.error("history in doubt", reason=why)
+    return {FROZEN: Doubted(why)}
+
+
+def mark_file(settings: Settings) -> Path | None:
+    """Where the commissioning mark is; none where the journal is not at its usual place and no other place
+    is configured."""
+    if settings.paths.mark is not None:
+        return settings.path(settings.paths.mark)
+    usual = PathsSection().journal
+    return USUAL_MARK if settings.paths.journal == usual else None
+
+
+def mark_this(settings: Settings, journal_id: str) -> None:
+    """Notes outside the journal's folder which journal this machine has."""
+    write_mark(mark_file(settings), Mark(settings.machine.machine_id, journal_id))
 
 
 def moved_labels(labels: Mapping[str, str], settings: Settings) -> dict[str, str]:

@@ -37,6 +37,7 @@ from edge_agent.cli.diagnose import diagnose
 from edge_agent.cli.init.command import init
 from edge_agent.cli.pin import As, PinFile, act
 from edge_agent.cli.reload import reload
+from edge_agent.cli.restore import clear, restore
 from edge_agent.cli.schema import schema_app
 from edge_agent.cli.told import event_row, moment
 from edge_agent.cli.watch.command import watch
@@ -231,17 +232,6 @@ def code(
     console.print(f"cell {opened['cell']['description']} is open", highlight=False)
 
 
-def clear(
-    cell: CellLabel,
-    socket: Socket = DEFAULT_SOCKET,
-    pin_file: PinFile = None,
-    name: As = None,
-) -> None:
-    """Say that a cell was looked into: it is empty and in order again."""
-    act(socket, cell, "clear", None, pin_file, name)
-    console.print(f"cell {cell} is clear", highlight=False)
-
-
 def block(
     cell: CellLabel,
     reason: Annotated[str, typer.Option(help="why, for whoever comes next")],
@@ -294,6 +284,7 @@ COMMANDS: dict[str, dict[str, Callable[..., None]]] = {
         "clear": clear,
         "resolve": resolve,
         "tare": tare,
+        "restore": restore,
     },
     KEEP: {
         "init": init,

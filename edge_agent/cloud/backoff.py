@@ -28,6 +28,26 @@ class Backoff:
         self._next_s = self._first_s
 
 
+LONGEST_TAKEN_S = 600.0
+"""Between attempts while another client takes our session again and again."""
+OFTEN, WITHIN_S = 3, 600.0
+"""So many takeovers within so long are no accident."""
+
+
+class Takeovers:
+    """When our session was taken over by another client; `clock` gives seconds."""
+
+    def __init__(self, clock: Callable[[], float]) -> None:
+        self._clock = clock
+        self._at_s: list[float] = []
+
+    def often(self) -> bool:
+        """Notes one more; whether it was the third or a later one within ten minutes."""
+        now_s = self._clock()
+        self._at_s = [at_s for at_s in self._at_s if now_s - at_s < WITHIN_S] + [now_s]
+        return len(self._at_s) >= OFTEN
+
+
 async def pause(pause_s: float, look_s: float, over: Callable[[], bool]) -> None:
     """Waits so long, or until it is `over`, which is looked at every `look_s`."""
     loop = asyncio.get_running_loop()

@@ -16,6 +16,8 @@ class Link(Protocol):
     on_up: Callable[[], None]
     on_down: Callable[[], None]
     on_command: Callable[[Incoming], None]
+    on_digest: Callable[[bytes], None]
+    """Gets the digest of this machine that the broker keeps, at every connecting, if it keeps one."""
     on_refusal: Callable[[str], None]
     """Gets why our credentials or the broker's are no good, once for each cause; "" when the link is up."""
 

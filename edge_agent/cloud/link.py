@@ -23,7 +23,7 @@ from paho.mqtt.properties import Properties
 from paho.mqtt.reasoncodes import ReasonCode
 from paho.mqtt.subscribeoptions import SubscribeOptions
 
-from edge_agent.cloud.backoff import Backoff, pause
+from edge_agent.cloud.backoff import LONGEST_TAKEN_S, Backoff, Takeovers, pause
 from edge_agent.cloud.channel import TOO_BIG, Channel, Message, Receipt
 from edge_agent.cloud.credentials import (
     REFUSALS,
@@ -42,9 +42,9 @@ from edge_agent.cloud.limits import OURS_BYTES, Limits
 from edge_agent.cloud.receipts import QuickReceipts
 from edge_agent.cloud.session import LinkSettings
 from edge_agent.cloud.silence import ReceiptWatch
-from edge_agent.cloud.sockets import ClosesSockets, send_at_once, shut
+from edge_agent.cloud.sockets import ClosesSockets, end_thread, send_at_once, shut
 from edge_agent.cloud.stall import StallWatch
-from edge_agent.errors import LinkFault, LinkRefused
+from edge_agent.errors import LinkFault, LinkRefused, SessionTaken
 from edge_agent.protocol.topics import CONTENT_TYPE, Topics
 from edge_agent.runtime.clock import Clock, SystemClock
 from edge_agent.runtime.desk import Incoming
@@ -64,9 +64,10 @@ CONNECT_TIMEOUT_S = 10.0
 RECEIPTS_S = 0.004
 """The event loop looks at receipts so long after the first one: many together cost little more than one."""
 GOODBYE_S = 1.0
+SESSION_TAKEN_OVER = 0x8E
+"""Of a DISCONNECT (MQTT 5, 3.14.2.1)."""
 WITH_WILL = 0x04
 """Of a DISCONNECT: the will is published all the same (MQTT 5, 3.14.2.1)."""
-THREAD_END_S = 1.0
 
 
 class _Client(CountsTurns, QuickReceipts, ClosesSockets, mqtt.Client):
@@ -92,6 +93,7 @@ class MqttLink:
         self.on_up: Callable[[], None] = lambda: None
         self.on_down: Callable[[], None] = lambda: None
         self.on_command: Callable[[Incoming], None] = lambda command: None
+        self.on_digest: Callable[[bytes], None] = lambda payload: None
         self.on_refusal: Callable[[str], None] = lambda cause: None
         self.settings = settings
         self._topics = topics
@@ -99,6 +101,8 @@ class MqttLink:
         self._clock = SystemClock() if clock is None else clock
         self._unreachable = Backoff(FIRST_PAUSE_S, settings.reconnect_max_s, jitter)
         self._refused = Backoff(FIRST_REFUSED_S, LONGEST_REFUSED_S, jitter)
+        self._taken = Backoff(LONGEST_REFUSED_S, LONGEST_TAKEN_S, jitter)
+        self._takeovers = Takeovers(lambda: asyncio.get_running_loop().time())
         self._judge = Judge(settings.credentials)
         self._cause = self._told = ""
         self._client: mqtt.Client | None = None
@@ -135,6 +139,8 @@ class MqttLink:
             except LinkRefused as fault:
                 self.refused(fault)
                 backoff = self._refused
+                if isinstance(fault, SessionTaken) and self._takeovers.often():
+                    backoff = self._taken
             except LinkFault as fault:
                 self._tell_down(fault)
             if connection.stood_s >= STEADY_S:
@@ -196,7 +202,9 @@ class MqttLink:
         options = SubscribeOptions(
             qos=1, retainAsPublished=True, retainHandling=SubscribeOptions.RETAIN_DO_NOT_SEND
         )
-        client.subscribe(self._topics.commands, options=options)
+        # Retained only; our own publications of it are not sent back. Whether we get it is no condition.
+        kept = SubscribeOptions(qos=0, noLocal=True)
+        client.subscribe([(self._topics.commands, options), (self._topics.digest, kept)])
         return self._channel
 
     def go_up(self) -> None:
@@ -258,6 +266,10 @@ class MqttLink:
 
     def received(self, client: mqtt.Client, message: mqtt.MQTTMessage) -> None:
         """A message came on this connection."""
+        if message.topic == self._topics.digest:
+            if message.retain:
+                self.on_digest(bytes(message.payload))
+            return
 
         def acknowledge() -> None:
             if client is self._client:  # never a packet id of an earlier connection
@@ -357,7 +369,7 @@ class _Connection:
                 self.stood_s = asyncio.get_running_loop().time() - self._up_since_s
             self._over.set()
             self._link.end()
-            await _end(client)
+            await end_thread(client)
 
     async def _until_over(self, client: mqtt.Client) -> None:
         look_s = self._link.settings.look_s
@@ -409,8 +421,10 @@ class _Connection:
             hand_over(self._connected, client, reason, Limits(properties))
 
         def on_disconnect(_c: Any, _u: Any, _f: Any, reason: ReasonCode, _p: Any) -> None:
-            refused = reason.value in REFUSALS
-            hand_over(self._gone, LinkRefused(f"refused: {reason}") if refused else LinkFault(str(reason)))
+            kind = LinkRefused if reason.value in REFUSALS else LinkFault
+            fault = kind(f"refused: {reason}" if kind is LinkRefused else str(reason))
+            taken = reason.value == SESSION_TAKEN_OVER
+            hand_over(self._gone, SessionTaken() if taken else fault)
 
         def on_log(_c: Any, _u: Any, level: int, text: str) -> None:
             # With TLS 1.3 the broker judges our certificate when our side of the handshake is over already.
@@ -480,15 +494,3 @@ class _Connection:
                 acknowledged(accepted)
             elif not accepted:
                 log.error("the broker refused a publication", reason=str(reason))
-
-
-async def _end(client: mqtt.Client) -> None:
-    """Ends the client's thread without keeping the loop from its work. One that is stuck in connecting is
-    left to itself: it closes what it opens, and ends."""
-    client._thread_terminate = True
-    end_s = asyncio.get_running_loop().time() + THREAD_END_S
-    while client._thread is not None:
-        if asyncio.get_running_loop().time() > end_s:
-            return
-        await asyncio.sleep(0.01)
-    client._reset_sockets()  # else its wake-up sockets live until the object dies

@@ -120,6 +120,10 @@ class Publisher:
         for number, (expires_s, _) in tuple(self._replies.items()):
             if expires_s > now_s:
                 self._send_reply(number)
+        self.tell_digest()
+
+    def tell_digest(self) -> None:
+        """Publishes what the machine holds."""
         try:
             self._link.publish(Message(self._topics.digest, self._digest(), retain=True))
         except StorageFault as fault:
@@ -191,6 +195,14 @@ class Publisher:
             self._refused = None
         self._begin_anew()
         self._wake.set()
+
+    def begin_behind(self, through: int) -> None:
+        """All events behind this one are sent again: the journal has another id."""
+        self._noted = through
+        self._feed = self._new_feed()
+        self._link.feed(self._feed)
+        self._wake.set()
+        self.tell_digest()
 
     def _begin_anew(self) -> None:
         """What was fetched is forgotten; receipts of what was sent of it say nothing any more."""

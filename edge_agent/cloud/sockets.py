@@ -6,6 +6,7 @@ Imports no MQTT library; shared by machine and gateway. Facts about the library:
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import socket
 from typing import Any
@@ -57,3 +58,18 @@ def shut(sock: Any) -> None:
     if sock is not None:
         with contextlib.suppress(OSError):
             getattr(sock, "_socket", sock).shutdown(socket.SHUT_RDWR)
+
+
+THREAD_END_S = 1.0
+
+
+async def end_thread(client: Any) -> None:
+    """Ends the client's thread without keeping the loop from its work. One that is stuck in connecting is
+    left to itself: it closes what it opens, and ends."""
+    client._thread_terminate = True
+    end_s = asyncio.get_running_loop().time() + THREAD_END_S
+    while client._thread is not None:
+        if asyncio.get_running_loop().time() > end_s:
+            return
+        await asyncio.sleep(0.01)
+    client._reset_sockets()  # else its wake-up sockets live until the object dies

@@ -38,11 +38,18 @@ class MachineSection(Section):
 
 
 class PathsSection(Section):
-    """Files of the daemon; a relative path is relative to the configuration file."""
+    """Files of the daemon; a relative path is relative to the configuration file.
+
+    `mark`: the commissioning mark, outside the journal's folder; left out, it is in
+    /var/lib/edge-agent-mark where the journal is at its usual place. `volatile`: the journal may be on a
+    filesystem that forgets at a power cut.
+    """
 
     journal: str = "/var/lib/edge-agent/journal.sqlite"
     socket: str = "/run/edge-agent/agent.sock"
     profiles: str = "devices"
+    mark: str | None = None
+    volatile: bool = False
 
 
 UserName = Annotated[str, Field(strict=True, min_length=1, max_length=64, pattern=r"^[A-Za-z0-9_.@$-]+$")]

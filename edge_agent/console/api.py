@@ -21,6 +21,7 @@ from edge_agent.console.access import PROVEN_ACTS, Access, Gate
 from edge_agent.console.bus_api import bus_routes
 from edge_agent.console.diagnose_api import diagnose_routes
 from edge_agent.console.metrics import Numbers, metrics_route
+from edge_agent.console.restore_api import restore_routes
 from edge_agent.console.streams import read_body, server_sent
 from edge_agent.errors import Code, FieldViolation, Refusal, StorageFault
 from edge_agent.model import Verdict
@@ -140,6 +141,7 @@ def create_app(port: ConsolePort) -> Starlette:
             Route("/v1/cells/{label}/{act}", act, methods=["POST"]),
             metrics_route(Numbers(report, port.buses)),
             *([] if port.buses is None else bus_routes(port.buses)),
+            *restore_routes(desk, port.access),
             *([] if port.diagnosis is None else diagnose_routes(port.diagnosis, port.access)),
         ],
         middleware=[Middleware(Gate, access=port.access)],

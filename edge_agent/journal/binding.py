@@ -7,16 +7,18 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from types import MappingProxyType
 from typing import Any
 
 from edge_agent.errors import StorageFault
 from edge_agent.journal.records import ENTITIES, RESERVATION, dump
 from edge_agent.journal.store import JournalStore, Loaded, Statement
 from edge_agent.model import CELL_ALARMS
-from edge_agent.statemachine.state import StandingAlarm, cell_of
+from edge_agent.statemachine.state import Doubted, StandingAlarm, cell_of
 
 BY_LABEL = frozenset({"cells", "pulses", "climate", "unconfirmed"})
 """Kinds of entity whose key is a cell's label."""
+NOTHING: Mapping[str, Doubted] = MappingProxyType({})
 OTHERWISE = frozenset({"tickets", "alarms", "resting_codes", "guesses", "history"})
 """Kinds with another key; tickets and alarms name their cell in the value."""
 
@@ -43,9 +45,17 @@ def read_bound(store: JournalStore) -> Bound:
     )
 
 
-def keep_bound(store: JournalStore, bound: Bound, relabelled: Loaded | None = None) -> None:
+def keep_bound(
+    store: JournalStore,
+    bound: Bound,
+    relabelled: Loaded | None = None,
+    history: Mapping[str, Doubted] = NOTHING,
+) -> None:
     """Takes the place of what was kept before, in one transaction with the state under its new labels, if
-    any changed. Raises `StorageFault`, and then all is as it was."""
+    any changed, and what was found out about the machine's history.
+
+    Raises `StorageFault`, and then all is as it was.
+    """
     statements: list[Statement] = [
         ("DELETE FROM owner", [()]),
         ("INSERT INTO owner VALUES (?)", [] if bound.machine_id is None else [(bound.machine_id,)]),
@@ -58,6 +68,8 @@ def keep_bound(store: JournalStore, bound: Bound, relabelled: Loaded | None = No
     ]
     if relabelled is not None:
         statements += _rewritten(relabelled)
+    doubts = [("history", key, dump(ENTITIES["history"], value)) for key, value in history.items()]
+    statements.append(("INSERT OR REPLACE INTO entity VALUES (?, ?, ?)", list(doubts)))
     try:
         store.write_all(statements)
     except StorageFault:

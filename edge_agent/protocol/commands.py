@@ -6,18 +6,21 @@ Topic `cmd/{command}`; the body is the API's request fields plus `request_id`, `
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import AwareDatetime, BeforeValidator, Field, ValidationError
 
 from edge_agent.errors import Code, FieldViolation, Refusal, Unreadable
-from edge_agent.model import Instant
+from edge_agent.model import Instant, ReservationStatus
 from edge_agent.protocol.api import (
     Body,
+    EtaMinutes,
+    GraceSeconds,
     Identifier,
     MaintenanceBody,
     OpenDoorBody,
     OptionalText,
+    PackagingBody,
     ReserveBody,
     Text,
     refusal_from,
@@ -139,6 +142,40 @@ class SyncCommand(Command):
     from_sequence: Annotated[int, Field(strict=True, ge=1, le=2**63 - 1)]
 
 
+Digits = Annotated[str, Field(strict=True, pattern=r"^[0-9]{4,9}$")]
+Count = Annotated[int, Field(strict=True, ge=0, le=2**63 - 1)]
+
+
+class LostReservation(Body):
+    """A live reservation as the gateway knows it, codes included; `cell` is the label on its door."""
+
+    reservation_id: NewReservationId
+    platform: OptionalText = ""
+    platform_order_id: Text
+    notes: OptionalText = ""
+    webhook_url: OptionalText = ""
+    status: Literal[ReservationStatus.PENDING, ReservationStatus.DROPPED_OFF, ReservationStatus.PICKED_UP]
+    created_at: Rfc3339
+    cell: Text
+    drop_off_code: Digits
+    pickup_code: Digits
+    packaging: PackagingBody | None = None
+    eta_minutes: EtaMinutes | None = None
+    grace_period_pickup_in_seconds: GraceSeconds = 120
+    grace_period_dropoff_in_seconds: GraceSeconds = 120
+    dropped_off_at: Rfc3339 | None = None
+    picked_up_at: Rfc3339 | None = None
+
+
+class RestoreCommand(Command):
+    """What the gateway holds of a machine that has told `history` lost or asking: how far it has the events
+    of each journal, by which journal it counts, and the live reservations. A technician has them restored."""
+
+    journal_id: Text | None = None
+    applied: Annotated[dict[Identifier, Count], Field(max_length=1000)]
+    reservations: Annotated[list[LostReservation], Field(max_length=1024)]
+
+
 COMMANDS: dict[str, type[Command]] = {
     "echo": EchoCommand,
     "reserve": ReserveCommand,
@@ -155,6 +192,7 @@ COMMANDS: dict[str, type[Command]] = {
     "get-reservation": GetReservationCommand,
     "list-reservations": ListReservationsCommand,
     "sync": SyncCommand,
+    "restore": RestoreCommand,
 }
 """Every command, by the last word of its topic."""
 

@@ -144,11 +144,22 @@ class Health(Body):
     clock_synced: bool
 
 
+HistoryState = Literal["sound", "asking", "lost"]
+"""Whether the journal holds all that the machine did. `asking`: it is new, or somebody knows of more than it
+holds; `lost`: JOURNAL_LOST stands. The gateway answers the last two with the command `restore`."""
+
+
 class Online(Body):
     """`state/online`: birth, will and clean good-bye, retained; told again when `health` changes."""
 
     online: bool
     boot_id: str
+    instance: str | None = None
+    """This very machine: the serial number of its board, and the id of its journal."""
+    run: str | None = None
+    """This very start, at random: two that speak in turn are two machines with one name."""
+    history: HistoryState | None = None
+    """Absent from the will, the good-bye, and machines that do not tell."""
     agent_version: str
     at: str
     challenge: str | None = None

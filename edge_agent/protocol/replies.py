@@ -7,6 +7,7 @@ from typing import Any, Literal
 from pydantic import Field
 
 from edge_agent.protocol.api import Body, CellReference, Machine, ReservationView
+from edge_agent.protocol.events import HistoryState
 from edge_agent.protocol.sync import SyncAnswer
 
 
@@ -63,6 +64,12 @@ class ReservationsResult(Body):
     reservations: list[ReservationView]
 
 
+class RestoreResult(Body):
+    """How the machine's history stands as the command came."""
+
+    history: HistoryState
+
+
 class RpcStatus(Body):
     """The API's error: a code of google.rpc.Code, words, and for code 3 the fields that were wrong."""
 
@@ -87,5 +94,6 @@ RESULTS: dict[str, type[Body]] = {
     "get-reservation": OneReservationResult,
     "list-reservations": ReservationsResult,
     "sync": SyncAnswer,
+    "restore": RestoreResult,
 }
 """The `result` of each command."""

@@ -17,7 +17,7 @@ import structlog
 
 from edge_agent.errors import Code, FieldViolation, Forged, Refusal, StorageFault, Unreadable
 from edge_agent.journal.store import InboxRow, JournalStore
-from edge_agent.model import Alarm, Instant, Purpose, ReservationStatus, Source, Verdict
+from edge_agent.model import Alarm, Instant, Purpose, Reservation, ReservationStatus, Source, Verdict
 from edge_agent.protocol.api import rpc_status
 from edge_agent.protocol.commands import (
     QUERIES,
@@ -35,6 +35,7 @@ from edge_agent.protocol.commands import (
     OpenDoorCommand,
     PickupCommand,
     ReserveCommand,
+    RestoreCommand,
     SyncCommand,
     UnblockCellCommand,
     decode,
@@ -46,6 +47,7 @@ from edge_agent.runtime.clock import Clock, Witnessed
 from edge_agent.runtime.ids import Ids
 from edge_agent.runtime.loop import LOCAL, LockerLoop, journal_fault
 from edge_agent.runtime.views import Views
+from edge_agent.statemachine.history import LOST
 from edge_agent.statemachine.inputs import (
     Abandon,
     BlockCell,
@@ -59,6 +61,7 @@ from edge_agent.statemachine.inputs import (
     RequestMaintenance,
     Reserve,
     Resolve,
+    Restore,
     Tare,
     UnblockCell,
 )
@@ -141,6 +144,11 @@ class Desk:
         self.weigh: Callable[[str], None] = lambda cell: None
         """Has the loop told what a cell's scale reads now."""
         self.guard: Guard | None = None
+        self.restore_told: Callable[[RestoreCommand], dict[str, Any]] = lambda command: {"history": "sound"}
+        """Takes what the gateway holds of this machine, and gives the command's result."""
+        self.offered: Callable[[], list[Reservation]] = list
+        """What the gateway has offered to be restored."""
+        self.history_changed: Callable[[], None] = lambda: None
 
     def adopt(self, requests: list[InboxRow]) -> None:
         """Requests taken before a restart. An answered one gets its reply again, in case it had not left; one
@@ -206,6 +214,13 @@ class Desk:
         command = decode(incoming.command, incoming.payload)
         if incoming.command in QUERIES:
             self._reply(address, json.dumps({"result": self._query(command)}, ensure_ascii=False))
+            incoming.acknowledge()
+            return
+        if isinstance(command, RestoreCommand):
+            life_ns(incoming.command, command, now, incoming.message_expiry_s)
+            if self.guard is not None:
+                self.guard.demand_fresh(incoming.command, command, now)
+            self._reply(address, json.dumps({"result": self.restore_told(command)}))
             incoming.acknowledge()
             return
         waiting = self._waiting.get(command.request_id)
@@ -444,6 +459,18 @@ class Desk:
         """A technician says what is true of a cell in doubt."""
         key = self._local_key()
         return await self._submit_local(key, Resolve(key, cell, verdict, Source.MACHINE, actor=actor))
+
+    async def restore(self, *, none: bool, place: dict[str, str], actor: str = "") -> Answer:
+        """A technician has lost reservations hold their cells again; `none`: he begins anew.
+
+        Raises `Refusal` (14) where the gateway has not said yet what it holds.
+        """
+        key = self._local_key()
+        lost = LOST in self.loop.state.alarms
+        restored = () if none or not lost else tuple(self.offered())
+        answer = await self._submit_local(key, Restore(key, restored, place, actor))
+        self.history_changed()
+        return answer
 
     async def tare(self, cell: str, actor: str = "") -> Answer:
         """A technician says that a cell is empty: what its scale shows now is nothing from now on."""

@@ -22,12 +22,14 @@ from edge_agent.runtime.clock import Clock
 from edge_agent.runtime.views import Views
 from edge_agent.runtime.vitality import Proof
 from edge_agent.runtime.writer import COMMIT_S, Writer
+from edge_agent.statemachine.history import FROZEN
 from edge_agent.statemachine.inputs import (
     Abandon,
     Cancel,
     Command,
     Condition,
     EnterCode,
+    HistoryCompared,
     Input,
     OpenCell,
     OpenFor,
@@ -48,6 +50,7 @@ LONGEST_WAIT_S = 30.0
 """The core looks at the clock this often at least: that it was synchronised is told by nobody."""
 SILENT_S = COMMIT_S + 15.0
 """A loop that has not turned for so long hangs: a commit alone may take `COMMIT_S`."""
+FROZEN_CHANGED = ("history", FROZEN)
 LOCAL = "\0"
 """First character of the key of a request made at the machine; such requests are not kept in the inbox."""
 COMMANDS = get_args(Command)
@@ -89,6 +92,10 @@ class LockerLoop:
         self.state = state
         self.layout = layout
         self.last_sequence = last_sequence
+        self.started_sequence = last_sequence
+        """The last event of before this start."""
+        self.on_new_journal: Callable[[], None] = lambda: None
+        """The journal has a new id; events since the start are to be sent again under it."""
         self.storage_fault: str | None = None
         self._fault_since: Instant | None = None
         self.on_events: Callable[[], None] = lambda: None
@@ -195,6 +202,8 @@ class LockerLoop:
                 assert isinstance(item.given, COMMANDS)
                 answers.append(Answer(item.given.request_key, refusal=refusal))
                 continue
+            if isinstance(given, HistoryCompared) and given.new_journal_id and FROZEN_CHANGED in done.changed:
+                batch.new_journal = (given.new_journal_id, self.started_sequence)
             state = done.state
             batch.changed |= dict.fromkeys(done.changed)
             steps.append(done)
@@ -220,9 +229,13 @@ class LockerLoop:
         if self.storage_fault is not None:
             self.submit(Condition(Alarm.STORAGE_FAULT, "", True, self.storage_fault))
         self.storage_fault = None
+        if batch.new_journal:
+            self._views.journal_id, self._acknowledged = batch.new_journal[0], None
         self.state, self.last_sequence = state, sequence
         if batch.events or batch.unlocks:
             self.on_told()
+        if batch.new_journal:
+            self.on_new_journal()
         self._let_out(items, steps, replies, events=bool(batch.events), changed=bool(batch.changed))
 
     async def _commit(self, batch: Batch) -> None:

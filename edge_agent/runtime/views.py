@@ -43,7 +43,7 @@ class Views:
 
     def __init__(self, identity: Identity, layout: Layout, ids: Ids, journal_id: str) -> None:
         self._identity = identity
-        self._journal_id = journal_id
+        self.journal_id = journal_id
         self._layout = layout
         self._ids = ids
         self._reference = MachineReference(
@@ -150,7 +150,7 @@ class Views:
             "event_type": kind,
             "machine_id": self._identity.machine_id,
             "sequence": sequence,
-            "journal_id": self._journal_id,
+            "journal_id": self.journal_id,
             "boot_id": fact.at.boot_id,
             "clock_synced": fact.at.synced,
             "platform_order_id": None if reservation is None else reservation.platform_order_id,
@@ -164,7 +164,7 @@ class Views:
         """What the machine holds after its event `last`; `oldest`: the oldest event that is kept, if any."""
         return Digest(
             machine_id=self._identity.machine_id,
-            journal_id=self._journal_id,
+            journal_id=self.journal_id,
             boot_id=now.boot_id,
             at=rfc3339(now.wall_s),
             oldest_sequence=last + 1 if oldest is None else oldest,

@@ -27,8 +27,9 @@ from edge_agent.statemachine.state import Doubted
 from edge_agent.statemachine.turn import Turn
 
 LOST = f"{Alarm.JOURNAL_LOST}/"
-FROZEN, TO_LOSE = "frozen", "lost"
-"""Keys of the state's `history`: nothing is granted; what a start has found and the core has yet to do."""
+FROZEN, TO_LOSE, YOUNG = "frozen", "lost", "new"
+"""Keys of the state's `history`: nothing is granted; what a start has found and the core has yet to do;
+the journal is new, without a sign of a life before, and the gateway has not been heard yet."""
 CALL_FOR_HELP = "this locker cannot open your door just now: please call for help"
 """What somebody at the kiosk is told."""
 WHY = "the machine does not know for certain what lies in its cells: `edge-agent restore` first"
@@ -40,6 +41,11 @@ HELD = {
     ReservationStatus.PICKED_UP: CellStatus.IN_GRACE,
 }
 """What a cell is used for while a reservation holds it."""
+
+
+def former_key(journal_id: str) -> str:
+    """The key of `history` that says that the journal had this id before."""
+    return f"former/{journal_id}"
 
 
 def held_back(turn: Turn, given: Input) -> bool:
@@ -113,12 +119,14 @@ def ahead(turn: Turn, given: HistoryAhead) -> None:
 
 def compared(turn: Turn, given: HistoryCompared) -> None:
     """The gateway has told what it holds, to a machine that is frozen."""
+    turn.put("history", YOUNG, None)
     doubted = turn.history.get(FROZEN)
     if doubted is None:
         return
     turn.put("history", FROZEN, None)
     if given.new_journal_id is None:
         return
+    turn.put("history", former_key(given.journal_id), Doubted("its id before"))
     agreed = frozenset(
         reservation_id
         for reservation_id, reservation in turn.reservations.items()
@@ -129,8 +137,8 @@ def compared(turn: Turn, given: HistoryCompared) -> None:
 
 def _lose(turn: Turn, why: str, agreed: frozenset[str]) -> None:
     """Takes every cell out of use but those of the `agreed` reservations."""
-    turn.put("history", FROZEN, None)
-    turn.put("history", TO_LOSE, None)
+    for key in (FROZEN, TO_LOSE, YOUNG):
+        turn.put("history", key, None)
     for label in tuple(turn.former):
         unlocking.end_waiting(turn, turn.former[label], WHY)
         turn.put("former", label, None)

@@ -213,6 +213,8 @@ class HistoryCompared:
 
     reservations: Mapping[str, tuple[str, ReservationStatus]]
     new_journal_id: str | None = None
+    journal_id: str = ""
+    """The id that it has until now."""
 
 
 @dataclass(frozen=True, slots=True)

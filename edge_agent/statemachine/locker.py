@@ -25,11 +25,11 @@ from edge_agent.statemachine import (
     conditions,
     doors,
     guessing,
+    history,
     observing,
     outcome,
     resolving,
     unconfirmed,
-    history,
     unlocking,
     weight,
 )

@@ -200,7 +200,9 @@ class SimulatedLink:
         self.on_up: Callable[[], None] = lambda: None
         self.on_down: Callable[[], None] = lambda: None
         self.on_command: Callable[[Incoming], None] = lambda incoming: None
+        self.on_digest: Callable[[bytes], None] = lambda payload: None
         self.on_refusal: Callable[[str], None] = lambda cause: None
+        self._digest_topic = Topics(machine_id).digest
         self._broker = broker
         self._lifeline = lifeline
         self._up = False
@@ -217,6 +219,9 @@ class SimulatedLink:
         await asyncio.sleep(self._broker.delay_s())
         self._up = True
         self._broker.link = self
+        kept = self._broker.retained.get(self._digest_topic)
+        if kept is not None:
+            self.on_digest(kept.encode())
         self.on_up()
         self.deliver_soon()
         try:

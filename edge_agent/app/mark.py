@@ -1,0 +1,55 @@
+"""The commissioning mark: a small file outside the journal's folder that says which journal a machine has."""
+
+from __future__ import annotations
+
+import json
+import os
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import structlog
+
+log = structlog.get_logger()
+
+
+@dataclass(frozen=True, slots=True)
+class Mark:
+    """`machine_id` is None in a mark that cannot be read: something was there."""
+
+    machine_id: str | None
+    journal_id: str
+
+
+def read_mark(path: Path | None) -> Mark | None:
+    """The mark; None where there is none."""
+    if path is None:
+        return None
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+        return Mark(str(found["machine_id"]), str(found["journal_id"]))
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        log.error("the commissioning mark cannot be read", path=str(path), error=str(error))
+        return Mark(None, "unreadable")
+
+
+def write_mark(path: Path | None, mark: Mark) -> None:
+    """Writes it whole; a mark that cannot be written is logged, and the machine serves without."""
+    if path is None or read_mark(path) == mark:
+        return
+    part = path.with_name(f"{path.name}.part")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with part.open("w", encoding="utf-8") as file:
+            json.dump(asdict(mark), file)
+            file.flush()
+            os.fsync(file.fileno())
+        part.replace(path)
+        folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            os.fsync(folder)
+        finally:
+            os.close(folder)
+    except OSError as error:
+        log.error("the commissioning mark cannot be written", path=str(path), error=str(error))

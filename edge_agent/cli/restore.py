@@ -1,0 +1,120 @@
+"""`edge-agent restore`: live reservations back after JOURNAL_LOST; `clear` of one cell or of all."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+from urllib.parse import quote
+
+import typer
+from rich.table import Table
+
+from edge_agent.cli.completion import CellLabel
+from edge_agent.cli.daemon import (
+    DEFAULT_SOCKET,
+    REFUSED,
+    USAGE,
+    Socket,
+    call,
+    console,
+    problems,
+)
+from edge_agent.cli.pin import As, PinFile, act, proven
+
+INSPECTED = "AWAITING_INSPECTION"
+
+
+def restore(
+    none: Annotated[
+        bool, typer.Option("--none", help="begin anew: no reservation is restored, every cell is inspected")
+    ] = False,
+    place: Annotated[
+        list[str] | None,
+        typer.Option(metavar="RES=CELL", help="the parcel of this reservation lies in that cell"),
+    ] = None,
+    yes: Annotated[bool, typer.Option("--yes", help="do not ask again")] = False,
+    socket: Socket = DEFAULT_SOCKET,
+    pin_file: PinFile = None,
+    name: As = None,
+) -> None:
+    """After JOURNAL_LOST: have the live reservations hold their cells again, as the gateway knows them.
+
+    All other cells await inspection. What lies in the cells is not verified: look, and correct with `--place`.
+    """
+    placed = _placed(place or [])
+    if none:
+        _confirm("no reservation is restored: the codes of parcels that are here stay dead", yes=yes)
+    elif _lost(socket):
+        _show(call(socket, "GET", "/v1/restore")["reservations"], placed)
+        _confirm("these reservations hold their cells again", yes=yes)
+    body = {"none": none, "place": placed}
+    proven(lambda headers: call(socket, "POST", "/v1/restore", body, headers), pin_file, name)
+    console.print(
+        "restored; look into every cell that awaits inspection, then `edge-agent clear`", markup=False
+    )
+
+
+def clear(
+    cell: CellLabel | None = None,
+    everything: Annotated[
+        bool,
+        typer.Option("--all", help="every cell that awaits inspection: you have looked into all of them"),
+    ] = False,
+    socket: Socket = DEFAULT_SOCKET,
+    pin_file: PinFile = None,
+    name: As = None,
+) -> None:
+    """Say that a cell was looked into: it is empty and in order again."""
+    if everything == (cell is not None):
+        raise _stop("name a cell, or --all", USAGE)
+    if cell is not None:
+        act(socket, cell, "clear", None, pin_file, name)
+        console.print(f"cell {cell} is clear", highlight=False)
+        return
+    labels = [row["label"] for row in call(socket, "GET", "/v1/cells") if row["status"] == INSPECTED]
+
+    def clear_all(headers: dict[str, str]) -> None:
+        while labels:
+            call(socket, "POST", f"/v1/cells/{quote(labels[0], safe='')}/clear", None, headers)
+            console.print(f"cell {labels.pop(0)} is clear", highlight=False)
+
+    proven(clear_all, pin_file, name)
+
+
+def _lost(socket: Path) -> bool:
+    return any(row["alarm"] == "JOURNAL_LOST" for row in call(socket, "GET", "/v1/alarms"))
+
+
+def _placed(texts: list[str]) -> dict[str, str]:
+    found = {}
+    for text in texts:
+        reservation, equals, cell = text.rpartition("=")
+        if not (reservation and equals and cell):
+            raise _stop(f"--place: {text!r} is not RES=CELL", USAGE)
+        found[reservation] = cell
+    return found
+
+
+def _show(rows: list[dict[str, Any]], placed: dict[str, str]) -> None:
+    table = Table("cell", "status", "reservation", "order", box=None)
+    for row in sorted(rows, key=lambda one: str(one["cell"])):
+        cell = placed.get(row["reservation_id"], row["cell"])
+        status = row["status"].removeprefix("RESERVATION_STATUS_")
+        table.add_row(cell, status, row["reservation_id"], row["platform_order_id"])
+    console.print(table)
+
+
+def _confirm(what: str, *, yes: bool) -> None:
+    """Ends the process unless somebody there says yes."""
+    if yes:
+        return
+    if not sys.stdin.isatty():
+        raise _stop(f"{what}: --yes confirms it", USAGE)
+    if not typer.confirm(f"{what}. Go on?"):
+        raise typer.Exit(REFUSED)
+
+
+def _stop(why: str, code: int) -> typer.Exit:
+    problems.print(why, style="red", highlight=False, markup=False, soft_wrap=True)
+    return typer.Exit(code)

@@ -1,0 +1,52 @@
+"""Restoring after JOURNAL_LOST: what the gateway has offered, and a technician's word on it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
+
+from edge_agent.console.access import Access
+from edge_agent.console.streams import read_body
+from edge_agent.model import Reservation
+from edge_agent.protocol.api import Body, Identifier
+from edge_agent.runtime.desk import Desk
+
+
+class RestoreBody(Body):
+    """`none`: begin anew, with no reservation. `place`: the cell of a reservation, by its id, where the gateway
+    did not tell the right one."""
+
+    none: bool = False
+    place: dict[Identifier, Identifier] = {}
+
+
+def restore_routes(desk: Desk, access: Access) -> list[Route]:
+    """`GET` shows what would be restored, without codes; `POST` restores it."""
+
+    async def show(_: Request) -> Response:
+        return JSONResponse({"reservations": [_row(one) for one in desk.offered()]})
+
+    async def restore(request: Request) -> Response:
+        actor = await access.actor(request, proven=True)
+        body = await read_body(request, RestoreBody)
+        answer = await desk.restore(none=body.none, place=body.place, actor=actor)
+        if answer.refusal is not None:
+            raise answer.refusal
+        return JSONResponse({"restored": True})
+
+    return [
+        Route("/v1/restore", show, methods=["GET"]),
+        Route("/v1/restore", restore, methods=["POST"]),
+    ]
+
+
+def _row(reservation: Reservation) -> dict[str, Any]:
+    return {
+        "reservation_id": reservation.reservation_id,
+        "platform_order_id": reservation.platform_order_id,
+        "cell": reservation.cell,
+        "status": reservation.status.value,
+    }

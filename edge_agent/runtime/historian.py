@@ -1,0 +1,144 @@
+"""Finds out whether the journal holds all that this machine did: from its own retained digest and from the
+gateway.
+
+What the machine does about it is the core's (`edge_agent.statemachine.history`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import datetime
+from typing import Any
+
+import structlog
+from pydantic import ValidationError
+
+from edge_agent.errors import Code, Refusal
+from edge_agent.model import Instant, Packaging, Reservation
+from edge_agent.protocol.commands import LostReservation, RestoreCommand
+from edge_agent.protocol.events import HistoryState
+from edge_agent.protocol.sync import Digest
+from edge_agent.runtime.ids import Ids
+from edge_agent.runtime.loop import LockerLoop
+from edge_agent.statemachine.history import FROZEN, LOST, TO_LOSE, YOUNG, former_key
+from edge_agent.statemachine.inputs import HistoryAhead, HistoryCompared, HistoryLost
+
+log = structlog.get_logger()
+
+SOME_PACKAGING = Packaging(width_mm=1, height_mm=1, depth_mm=1)
+"""Of a reservation of which the gateway does not know what it needs."""
+BEFORE = "before the journal was lost"
+"""Boot of moments that the gateway has told."""
+
+
+class Historian:
+    """Compares; keeps what the gateway offers until a technician takes it. `on_change`: what is told on
+    `state/online` has changed."""
+
+    def __init__(self, machine_id: str, journal_id: Callable[[], str], loop: LockerLoop, ids: Ids) -> None:
+        self._machine_id = machine_id
+        self._journal_id = journal_id
+        self._loop = loop
+        self._ids = ids
+        self.offer: RestoreCommand | None = None
+        self.on_change: Callable[[], None] = lambda: None
+
+    @property
+    def state(self) -> HistoryState:
+        """What is told of it."""
+        state = self._loop.state
+        if LOST in state.alarms or TO_LOSE in state.history:
+            return "lost"
+        return "asking" if FROZEN in state.history or YOUNG in state.history else "sound"
+
+    def digest_kept(self, payload: bytes) -> None:
+        """The broker's copy of the last digest that this machine has told. Anybody may have written it."""
+        try:
+            digest = Digest.model_validate_json(payload)
+        except ValidationError:
+            log.error("the retained digest cannot be read")
+            return
+        state, ours, last = self._loop.state, self._journal_id(), self._loop.last_sequence
+        if digest.machine_id != self._machine_id or former_key(digest.journal_id) in state.history:
+            return
+        if digest.journal_id == ours and digest.last_sequence <= last:
+            return
+        kept = f"the broker keeps a digest of journal {digest.journal_id[:8]}, event {digest.last_sequence}"
+        if YOUNG in state.history:
+            why = f"the journal is new, and {kept}"
+            self._loop.submit(HistoryLost(why), taken=self.on_change)
+        else:
+            why = f"{kept}; the journal is {ours[:8]} and ends at event {last}"
+            self._loop.submit(HistoryAhead(why), taken=self.on_change)
+        log.error("history in doubt", reason=why)
+
+    def told(self, command: RestoreCommand) -> dict[str, Any]:
+        """The gateway tells what it holds of this machine; the result of the command `restore`."""
+        state = self._loop.state
+        if self.state == "lost":
+            self.offer = command
+        elif FROZEN in state.history:
+            self._compare(command)
+        elif YOUNG in state.history:
+            self._first_word(command)
+        return {"history": self.state}
+
+    def _compare(self, command: RestoreCommand) -> None:
+        state, ours = self._loop.state, self._journal_id()
+        current = command.journal_id
+        known = current in (None, ours) or former_key(current or "") in state.history
+        beyond = not known or command.applied.get(ours, 0) > self._loop.last_sequence
+        new_id = self._ids.unique("j").removeprefix("j_") if beyond else None
+        told = {one.reservation_id: (one.cell, one.status) for one in command.reservations}
+        self.offer = command if beyond else None
+        given = HistoryCompared(told, new_id, ours)
+        self._loop.submit(given, taken=self.on_change)
+
+    def _first_word(self, command: RestoreCommand) -> None:
+        """Of a gateway to a machine whose journal is new, and that found no sign of a life before."""
+        earlier = [
+            name for name, applied in command.applied.items() if name != self._journal_id() and applied
+        ]
+        held = [r for r in command.reservations if r.reservation_id not in self._loop.state.reservations]
+        if earlier or held:
+            self.offer = command
+            why = f"the journal is new, and the gateway holds {len(held)} reservations of this machine"
+            log.error("history lost", reason=why)
+            self._loop.submit(HistoryLost(why), taken=self.on_change)
+        else:
+            self._loop.submit(HistoryCompared({}), taken=self.on_change)
+
+    def offered(self) -> list[Reservation]:
+        """What the gateway has offered. Raises `Refusal` (14) where it has not answered yet."""
+        if self.offer is None:
+            raise Refusal(Code.OFFLINE, "the gateway has not said yet what it holds: is the link up?")
+        return [_reservation(one) for one in self.offer.reservations]
+
+
+def _reservation(told: LostReservation) -> Reservation:
+    dropped_off = _moment(told.dropped_off_at)
+    created = _moment(told.created_at)
+    assert created is not None
+    return Reservation(
+        reservation_id=told.reservation_id,
+        platform=told.platform,
+        platform_order_id=told.platform_order_id,
+        packaging=SOME_PACKAGING if told.packaging is None else told.packaging.to_model(),
+        cell=told.cell,
+        drop_off_code=told.drop_off_code,
+        pickup_code=told.pickup_code,
+        created=created,
+        status=told.status,
+        notes=told.notes,
+        webhook_url=told.webhook_url,
+        eta_minutes=told.eta_minutes,
+        grace_pickup_s=told.grace_period_pickup_in_seconds,
+        grace_dropoff_s=told.grace_period_dropoff_in_seconds,
+        first_dropoff=dropped_off,
+        dropped_off=dropped_off,
+        picked_up=_moment(told.picked_up_at),
+    )
+
+
+def _moment(at: datetime | None) -> Instant | None:
+    return None if at is None else Instant(BEFORE, 0, at.timestamp(), synced=True)
