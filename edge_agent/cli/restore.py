@@ -40,7 +40,8 @@ def restore(
 ) -> None:
     """After JOURNAL_LOST: have the live reservations hold their cells again, as the gateway knows them.
 
-    All other cells await inspection. What lies in the cells is not verified: look, and correct with `--place`.
+    All other cells await inspection. What lies in the cells is not verified: look, and correct with
+    `--place`.
     """
     placed = _placed(place or [])
     if none:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Annotated, Any
 
+from pydantic import Field
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
@@ -16,11 +17,11 @@ from edge_agent.runtime.desk import Desk
 
 
 class RestoreBody(Body):
-    """`none`: begin anew, with no reservation. `place`: the cell of a reservation, by its id, where the gateway
-    did not tell the right one."""
+    """`none`: begin anew, with no reservation. `place`: the cell of a reservation, by its id, where the
+    gateway did not tell the right one."""
 
     none: bool = False
-    place: dict[Identifier, Identifier] = {}
+    place: Annotated[dict[Identifier, Identifier], Field(default_factory=dict)]
 
 
 def restore_routes(desk: Desk, access: Access) -> list[Route]:

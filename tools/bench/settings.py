@@ -133,6 +133,8 @@ def _plug_in(machine: dict[str, Any], settings: BenchSettings) -> None:
         "journal": str(folder / "journal.sqlite"),
         "socket": str(settings.agent_socket),
         "profiles": str(settings.config.parent / profiles),
+        "mark": str(folder / "mark" / "commissioned.json"),
+        "volatile": True,  # a bench works on any filesystem
     }
     # Plain and unsigned, whatever the machine has: the bench holds none of its secrets.
     session = {key: machine.get("mqtt", {}).get(key) for key in ("keepalive_s", "session_expiry_s")}

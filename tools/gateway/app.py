@@ -13,6 +13,7 @@ from fastapi import FastAPI
 
 from tools.gateway import errors
 from tools.gateway.frame import Frame
+from tools.gateway.histories import Histories
 from tools.gateway.idempotency import Idempotency
 from tools.gateway.intake import Intake, subscriptions
 from tools.gateway.limits import Limits
@@ -27,6 +28,7 @@ from tools.gateway.routes import operations, public, reservations
 from tools.gateway.routes.common import Parts
 from tools.gateway.settings import Settings, Timing
 from tools.gateway.store import Store
+from tools.gateway.twins import Twins
 from tools.gateway.webhooks import Deliverer
 
 
@@ -99,7 +101,18 @@ async def _running(
     machines = Machines(suffix, timing, clock)
     deliverer = Deliverer(store, settings, timing, clock)
     reconciler = Reconciler(store, machines, timing, clock, deliverer.wake, suffix)
-    intake = Intake(store, machines, timing, clock, deliverer.wake, reconciler.heard)
+    twins, histories = Twins(store, clock), Histories(store, machines)
+    machines.in_doubt = lambda machine_id: twins.of(machine_id) is not None
+    intake = Intake(
+        store,
+        machines,
+        timing,
+        clock,
+        deliverer.wake,
+        reconciler.heard,
+        twins=twins,
+        histories=histories,
+    )
     handlers = Handlers(intake.put, machines.link_down, machines.refused_by_broker)
     link = MqttLink(settings.mqtt, subscriptions(suffix, settings.share_group), handlers)
     machines.attach(link)
@@ -108,13 +121,15 @@ async def _running(
     tasks: list[asyncio.Task[None]] = []
     try:
         await store.open()
+        await twins.load()
         limits = Limits(settings.platforms, settings.limits)
-        app.state.parts = Parts(settings, store, machines, idempotency, limits, deliverer.wake, clock)
+        app.state.parts = Parts(settings, store, machines, idempotency, limits, deliverer.wake, clock, twins)
         app.state.reconciler = reconciler
         tasks = [
             _start("intake", intake.run(link), on_fatal),
             _start("webhooks", deliverer.run(), on_fatal),
             _start("reconciler", reconciler.run(), on_fatal),
+            _start("histories", histories.run(), on_fatal),
             _start("pruner", pruner.run(), on_fatal),
             _start("link", link.run(), on_fatal),
         ]

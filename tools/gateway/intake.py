@@ -21,6 +21,7 @@ from edge_agent.protocol.api import Machine, ReservationView, refusal_from
 from edge_agent.protocol.events import Online
 from edge_agent.protocol.sync import Digest
 from edge_agent.protocol.topics import ROOT, Topics, machine_of
+from tools.gateway.histories import Histories
 from tools.gateway.logs import log, where
 from tools.gateway.machines import MachineRefusal, Machines, Reply, read_reply, settle
 from tools.gateway.mqtt_link import Message, MqttLink
@@ -29,6 +30,7 @@ from tools.gateway.projection import put_machine, put_view
 from tools.gateway.settings import Timing
 from tools.gateway.store import DATABASE_GONE, UNUSABLE, Store
 from tools.gateway.tables import rejected
+from tools.gateway.twins import Twins
 
 TOGETHER = 50
 """So many events at most are committed together."""
@@ -60,6 +62,9 @@ class Intake:
         clock: Callable[[], float],
         applied: Callable[[], None],
         heard: Callable[[str, Digest | None, bool], None] = lambda _machine, _digest, _retained: None,
+        *,
+        twins: Twins | None = None,
+        histories: Histories | None = None,
     ) -> None:
         self._store = store
         self._machines = machines
@@ -67,6 +72,8 @@ class Intake:
         self._clock = clock
         self._applied = applied
         self._heard = heard
+        self._twins = twins or Twins(store, clock)
+        self._histories = histories or Histories(store, machines)
         self._lanes: list[asyncio.Queue[Message]] = [asyncio.Queue() for _ in range(store.writers)]
         self._unacknowledged: deque[Message] = deque()
         self._done: set[int] = set()
@@ -164,7 +171,7 @@ class Intake:
         topics = Topics(machine_id)
         if message.topic == topics.online:
             if link.is_current(message):
-                self._take_online(machine_id, message)
+                await self._take_online(machine_id, message)
         elif message.topic == topics.machine:
             await self._take_machine(machine_id, message.payload)
         elif message.topic == topics.digest:
@@ -172,12 +179,23 @@ class Intake:
         else:
             await self._take_reply(machine_id, message)
 
-    def _take_online(self, machine_id: str, message: Message) -> None:
+    async def _take_online(self, machine_id: str, message: Message) -> None:
         there_before = self._machines.said_online(machine_id)
+        state = Online.model_validate_json(message.payload) if message.payload else None
+        if state is not None:
+            last_run = self._twins.last_run(machine_id)
+            if (
+                not state.online
+                and not message.retained
+                and state.run is not None
+                and last_run not in (None, state.run)
+            ):
+                return  # the will of one that another run has replaced
+            await self._twins.heard(machine_id, state, retained=message.retained)
         self._machines.set_online(machine_id, None)
-        if message.payload:
-            state = Online.model_validate_json(message.payload)
+        if state is not None:
             self._machines.set_online(machine_id, state)
+            self._histories.heard(machine_id)
             # One that was there all the time only tells of its health, or of a new challenge.
             if state.online and (message.retained or not there_before):
                 self._heard(machine_id, None, message.retained)

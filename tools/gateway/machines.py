@@ -18,13 +18,15 @@ from typing import Any
 
 from edge_agent.errors import Code, EdgeAgentError, LinkFault, Refusal
 from edge_agent.protocol.api import ReservationView
-from edge_agent.protocol.commands import DOOR_OPENING
-from edge_agent.protocol.events import Health, Online
+from edge_agent.protocol.commands import DOOR_OPENING, QUERIES
+from edge_agent.protocol.events import Health, HistoryState, Online
 from edge_agent.protocol.topics import Topics
 from tools.gateway.logs import log
 from tools.gateway.mqtt_link import MqttLink
 from tools.gateway.settings import Timing
 
+UNGRANTED = QUERIES | {"restore"}
+"""Commands that grant nothing."""
 KNOWN_CODES = frozenset(int(code) for code in Code)
 
 
@@ -72,6 +74,8 @@ class Machines:
         self._link: MqttLink | None = None
         self._online: dict[str, Online] = {}
         self._pending: dict[bytes, Pending] = {}
+        self.in_doubt: Callable[[str], bool] = lambda machine_id: False
+        """Whether two machines answer to a name."""
 
     def attach(self, link: MqttLink) -> None:
         """Gives the link, which in turn needs this object's handlers."""
@@ -96,6 +100,16 @@ class Machines:
         """How a machine that is there has said that it is; None if it is not there, or did not say."""
         state = self._online.get(machine_id)
         return state.health if state is not None and self.is_online(machine_id) else None
+
+    def history(self, machine_id: str) -> HistoryState | None:
+        """What a machine that is there says of its history."""
+        state = self._online.get(machine_id)
+        return state.history if state is not None and self.is_online(machine_id) else None
+
+    def instance(self, machine_id: str) -> str | None:
+        """Which machine it is that is there."""
+        state = self._online.get(machine_id)
+        return None if state is None else state.instance
 
     def online(self) -> list[str]:
         """Every machine that is there."""
@@ -144,6 +158,8 @@ class Machines:
             raise Refusal(Code.OFFLINE, "the broker is not connected")
         if not self.is_online(machine_id):
             raise Refusal(Code.OFFLINE, "the machine is offline")
+        if name not in UNGRANTED:
+            self._refuse_in_doubt(machine_id)
         loop = asyncio.get_running_loop()
         deadline = loop.time() + self._timing.wait_s
         correlation = uuid.uuid4().bytes
@@ -168,6 +184,13 @@ class Machines:
             del self._pending[correlation]
             if not pending.answer.cancel() and not pending.answer.cancelled():
                 pending.answer.exception()  # seen, even when the time-out came first
+
+    def _refuse_in_doubt(self, machine_id: str) -> None:
+        """Raises `Refusal` (14) where the machine may not be the one that we know, or not know itself."""
+        if self.in_doubt(machine_id):
+            raise Refusal(Code.OFFLINE, "two machines answer to this name: an operator has to decide")
+        if self.history(machine_id) == "asking":
+            raise Refusal(Code.OFFLINE, "the machine is still learning what it did before")
 
     def _payload(
         self, machine_id: str, fields: dict[str, Any], request_id: str, left_s: float

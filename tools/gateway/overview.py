@@ -10,10 +10,11 @@ from sqlalchemy import Connection, case, or_, select
 
 from edge_agent.model import Occupancy, Severity
 from edge_agent.protocol.api import Body, Machine, rfc3339
-from edge_agent.protocol.events import Health
+from edge_agent.protocol.events import Health, HistoryState
 from tools.gateway.machines import Machines
 from tools.gateway.store import FINISHED, Store, is_ongoing
 from tools.gateway.tables import abandonments, machines, reservations, tickets, webhooks
+from tools.gateway.twins import Twins, TwinsFound
 from tools.gateway.webhooks import host_of
 
 CLOSED_MAX = 100
@@ -74,6 +75,12 @@ class MachineState(Body):
     health: Health | None = None
     """As it told of itself; absent while it is offline, or where its agent is older than that."""
     occupancy_information: Occupancy
+    instance: str | None = None
+    """Which machine it is: serial number of its board, and id of its journal."""
+    history: HistoryState | None = None
+    """`lost` or `asking` where it does not know for certain what it did before."""
+    twins: TwinsFound | None = None
+    """Two machines answer to the name: nothing is granted until an operator has decided."""
 
 
 class DeadWebhook(Body):
@@ -112,7 +119,9 @@ class Overview(Body):
     unknown_reservations: list[UnknownReservation]
 
 
-async def overview(store: Store, live: Machines, webhook_urls: Mapping[str, str], now_s: float) -> Overview:
+async def overview(
+    store: Store, live: Machines, webhook_urls: Mapping[str, str], now_s: float, twins: Twins | None = None
+) -> Overview:
     """The present state of things; `webhook_urls` are the platforms' own."""
 
     def work(db: Connection) -> Overview:
@@ -120,7 +129,7 @@ async def overview(store: Store, live: Machines, webhook_urls: Mapping[str, str]
             reservations=_noted(db, now_s),
             abandoned=_abandoned(db),
             tickets=_tickets(db),
-            machines=_machines(db, live),
+            machines=_machines(db, live, twins),
             dead_webhooks=_dead(db, webhook_urls),
             unknown_reservations=_unknown(db),
         )
@@ -192,7 +201,7 @@ def _ticket(row: Any) -> TicketView:
     )
 
 
-def _machines(db: Connection, live: Machines) -> list[MachineState]:
+def _machines(db: Connection, live: Machines, twins: Twins | None) -> list[MachineState]:
     query = select(machines.c.document).order_by(machines.c.machine_id)
     told = (Machine.model_validate_json(document) for document in db.execute(query).scalars())
     return [
@@ -203,6 +212,9 @@ def _machines(db: Connection, live: Machines) -> list[MachineState]:
             online=live.is_online(machine.machine_id),
             health=live.health(machine.machine_id),
             occupancy_information=machine.occupancy_information,
+            instance=live.instance(machine.machine_id),
+            history=live.history(machine.machine_id),
+            twins=None if twins is None else twins.of(machine.machine_id),
         )
         for machine in told
     ]

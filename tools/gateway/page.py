@@ -202,12 +202,27 @@ def _health(health: Health | None) -> str:
     return f"{mark} {_text(', '.join(told))}" if told else mark
 
 
+def _doubt(machine: MachineState) -> str:
+    """That its history is lost, or that it has a twin, with the operator's word on it."""
+    html = ""
+    if machine.history not in (None, "sound"):
+        html += f" {_mark(f'history {machine.history}', bad=True)}"
+    if machine.twins is not None:
+        named = _text(" and ".join(machine.twins.instances))
+        action = f"/operations/machines/{quote(machine.machine_id, safe='')}/release"
+        html += (
+            f" {_mark('two machines', bad=True)} {named}"
+            f'<form method="post" action="{action}"><button>Only the right one runs now</button></form>'
+        )
+    return html
+
+
 def _machines(found: Sequence[MachineState]) -> str:
     rows = [
         [
             _text(machine.machine_id),
             _mark("online" if machine.online else "offline", bad=not machine.online, good=machine.online),
-            _health(machine.health),
+            f"{_health(machine.health)}{_doubt(machine)}",
             _text(machine.name),
             _text(machine.location),
             _text(machine.occupancy_information.removeprefix("OCCUPANCY_STATUS_").lower()),

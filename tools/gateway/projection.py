@@ -20,6 +20,8 @@ from tools.gateway.store import FINISHED, ReservationRow, find_reservation
 from tools.gateway.tables import machines, requests, reservations, webhooks
 from tools.gateway.tickets import close_tickets_of, note_abandoned, note_cleared, put_ticket, ticket_of
 
+NEEDS = {"packaging", "eta_minutes", "grace_period_dropoff_in_seconds"}
+"""Fields of a view that only a machine that has lost a reservation wants back."""
 RANK = {
     ReservationStatus.PENDING.value: 0,
     ReservationStatus.DROPPED_OFF.value: 1,
@@ -274,6 +276,7 @@ def _lasting(view: ReservationView) -> dict[str, Any]:
         "drop_off_code": view.drop_off_code,
         "pickup_code": view.pickup_code,
         "grace_pickup_s": view.grace_period_pickup_in_seconds,
+        "needs": view.model_dump_json(include=NEEDS, exclude_none=True),
     }
 
 

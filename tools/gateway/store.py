@@ -89,6 +89,7 @@ class ReservationRow:
     learned_s: float
     ended_s: float | None
     unknown_s: float | None
+    needs: str | None = None
 
 
 class Store:

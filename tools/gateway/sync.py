@@ -95,7 +95,7 @@ def differs(db: Connection, digest: Digest, stand: Stand) -> bool:
     query = select(table.reservation_id, table.status, table.complete)
     ours = {
         row.reservation_id: row.status
-        for row in db.execute(query.where(_live(digest.machine_id), table.unknown_s.is_(None)))
+        for row in db.execute(query.where(live_on(digest.machine_id), table.unknown_s.is_(None)))
         if row.complete
     }
     told = {reservation_id: status.value for reservation_id, status in digest.reservations.items()}
@@ -187,8 +187,8 @@ def _put_views(
             )
 
 
-def _live(machine_id: str) -> ColumnElement[bool]:
-    """What holds a cell of the machine, as far as we know."""
+def live_on(machine_id: str) -> ColumnElement[bool]:
+    """What holds a cell of a machine, as far as we know."""
     open_ones = (ReservationStatus.PENDING.value, ReservationStatus.DROPPED_OFF.value)
     picked = reservations.c.status == ReservationStatus.PICKED_UP.value
     return and_(
@@ -206,7 +206,7 @@ def _missing(
     """What is live for us and not for the machine; not what was only learned of since it was asked."""
     table = reservations.c
     query = select(table.reservation_id).where(
-        _live(machine_id),
+        live_on(machine_id),
         table.unknown_s.is_(None),
         table.learned_s < asked_s,
     )

@@ -61,11 +61,13 @@ sources = Table(
     Column("journal_id", String(1024)),
     Column("asked_until_s", Float, nullable=False, server_default="0"),
     Column("verified_s", Float, nullable=False, server_default="0"),
+    Column("twins", Text),
 )
 """One row for each machine that ever sent something, locked by whoever writes what the machine told.
 `journal_id` is the journal it counts by at present (absent: none is known, empty: it tells none);
 `asked_until_s` is how long one gateway alone may ask it for what is missing, `verified_s` when it was
-last found that nothing is."""
+last found that nothing is. `twins` is there while two machines answer to the name (JSON: the instances,
+and since when)."""
 
 counts = Table(
     "counts",
@@ -100,6 +102,7 @@ reservations = Table(
     Column("learned_s", Float, nullable=False),
     Column("ended_s", Float),
     Column("unknown_s", Float),
+    Column("needs", Text),
     Index("reservations_by_machine", "machine_id", "status"),
     Index("reservations_over", "ended_s"),
 )
@@ -123,7 +126,8 @@ Index(
 """The projection. `complete` is false while a reservation is known from events only (no platform, no
 codes yet); `grace_from_s` is when the pick-up grace began on the clock that counts for it; `completed`
 when the machine told that the cell is free again; `ended_s` when we learned that it is over; `unknown_s`
-when its machine said that it knows nothing of it."""
+when its machine said that it knows nothing of it; `needs` is packaging, ETA and drop-off grace as JSON, for
+a machine that has lost it."""
 
 events = Table(
     "events",

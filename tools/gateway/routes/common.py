@@ -24,6 +24,7 @@ from tools.gateway.machines import MachineRefusal, Machines, Reply
 from tools.gateway.search import preferred_now
 from tools.gateway.settings import Platform, Settings
 from tools.gateway.store import Store
+from tools.gateway.twins import Twins
 
 PREFIX = "/api/delivery/external/v1"
 
@@ -39,6 +40,7 @@ class Parts:
     limits: Limits
     wake_webhooks: Callable[[], None]
     clock: Callable[[], float] = time.time
+    twins: Twins | None = None
 
 
 def parts_of(request: Request) -> Parts:

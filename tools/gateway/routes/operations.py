@@ -78,7 +78,7 @@ async def operations_json(parts: WithParts, response: Response) -> Overview:
 
 async def _seen(parts: Parts, now_s: float) -> Overview:
     urls = {platform.name: platform.webhook_url for platform in parts.settings.platforms}
-    return await overview(parts.store, parts.machines, urls, now_s)
+    return await overview(parts.store, parts.machines, urls, now_s, parts.twins)
 
 
 def same_site(
@@ -115,6 +115,24 @@ async def close(ticket_id: str, parts: WithParts) -> Response:
     now_s = int(parts.clock())
     if not await parts.store.write(lambda db: close_ticket(db, ticket_id, now_s)):
         raise not_found("ticket")
+    return RedirectResponse("/operations", 303)
+
+
+@router.post(
+    "/operations/machines/{machine_id}/release",
+    dependencies=[Depends(same_site)],
+    status_code=303,
+    response_class=Response,
+    responses={
+        303: {"description": "granted to again; the page is at Location"},
+        **MISSING,
+        **says(s403="code 7: the request comes from another site"),
+    },
+)
+async def release(machine_id: str, parts: WithParts) -> Response:
+    """Only the right one of two machines with one name runs now: it is granted to again."""
+    if parts.twins is None or not await parts.twins.release(machine_id):
+        raise not_found("machine with a twin")
     return RedirectResponse("/operations", 303)
 
 
