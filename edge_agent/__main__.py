@@ -61,6 +61,7 @@ def _daemon(config: Path, *, rewired: bool, renamed: bool) -> int:
     from edge_agent.app import Service, system_ports
     from edge_agent.app.startup import Confirmed
     from edge_agent.config import load_settings
+    from edge_agent.config.storage import storage_findings
     from edge_agent.runtime.event_loop import precise_loop
     from edge_agent.runtime.log_output import configure
     from edge_agent.runtime.process import keep_out_of_dumps
@@ -80,6 +81,11 @@ def _daemon(config: Path, *, rewired: bool, renamed: bool) -> int:
     sys.setswitchinterval(SWITCH_S)
     try:
         settings = load_settings(config)
+        refused, warned = storage_findings(settings)
+        if refused:
+            raise ConfigError(refused)
+        for finding in warned:
+            structlog.get_logger().warning("configuration", finding=str(finding))
         with asyncio.Runner(loop_factory=precise_loop) as runner:
             runner.run(run())
     except ConfigError as error:

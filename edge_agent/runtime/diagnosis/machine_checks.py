@@ -12,6 +12,7 @@ from edge_agent import __version__
 from edge_agent.drivers.port_identity import ANOTHER_ADAPTER
 from edge_agent.errors import StorageFault
 from edge_agent.journal.store import RESERVE_WANTS_BYTES, JournalStore
+from edge_agent.journal.volatile import verdict
 from edge_agent.model import Alarm, Instant
 from edge_agent.runtime.clock import Clock
 from edge_agent.runtime.diagnosis.findings import Found
@@ -91,6 +92,11 @@ async def _disk(machine: Machine) -> list[Found]:
     except OSError as error:
         return [Found("disk", "", "fault", f"the journal's folder cannot be read: {error.strerror}", room)]
     found = [_room(machine, about, room)]
+    forgets = verdict(store.path.parent)
+    if forgets.volatile is not False:
+        how = "forgets at a power cut" if forgets.volatile else "may forget at a power cut"
+        step = "put the journal on a disk or card (`paths.journal`); a test bench may stay as it is"
+        found.append(Found("disk", "filesystem", "warning", f"{forgets.why}: {how}", step))
     if wal_bytes > LARGE_WAL_BYTES:
         why = f"the journal's log has grown to {wal_bytes // MEGABYTE} MB"
         found.append(

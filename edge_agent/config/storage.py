@@ -1,0 +1,21 @@
+"""Whether the journal is where it outlives a power cut."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from edge_agent.config.sections import Settings
+from edge_agent.errors import Finding
+from edge_agent.journal.volatile import MOUNTS, verdict
+
+VOLATILE = "a power cut would take every reservation; move it, or say paths.volatile = true"
+
+
+def storage_findings(settings: Settings, mounts: Path = MOUNTS) -> tuple[list[Finding], list[Finding]]:
+    """What refuses a start, and what is only a warning, about the filesystem of the journal."""
+    if settings.paths.volatile:
+        return [], []
+    told = verdict(settings.path(settings.paths.journal).parent, mounts)
+    if told.volatile is None:
+        return [], [Finding("paths.journal", f"it is not known whether it outlives a power cut: {told.why}")]
+    return ([Finding("paths.journal", f"{told.why}: {VOLATILE}")] if told.volatile else []), []
