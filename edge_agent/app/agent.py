@@ -226,11 +226,7 @@ class Agent:
         self.desk.loop = self.loop
         self.desk.guard = self._guard
         self._run = ports.ids.unique("run")
-        self.historian = Historian(machine.machine_id, lambda: self.store.journal_id, self.loop, ports.ids)
-        self.historian.on_change = self._tell_online
-        self.desk.restore_told, self.desk.offered = self.historian.told, self.historian.offered
-        self.desk.history_changed = self._tell_online
-        self.loop.on_new_journal = self._new_journal
+        self.historian = self._make_historian()
         self.report = self._make_report()
         self.loop.on_told = self.report.wake_followers
         self.publisher = Publisher(
@@ -254,6 +250,14 @@ class Agent:
         self.climate = self.field.climate_outputs(lambda: self.loop.storage_fault is None)
         self._executor = self._make_executor()
         self._group: asyncio.TaskGroup
+
+    def _make_historian(self) -> Historian:
+        machine_id = self.settings.machine.machine_id
+        made = Historian(machine_id, lambda: self.store.journal_id, self.loop, self._ports.ids)
+        made.on_change = self.desk.history_changed = self._tell_online
+        self.desk.restore_told, self.desk.offered = made.told, made.offered
+        self.loop.on_new_journal = self._new_journal
+        return made
 
     def _line(self, name: str, bus: BusSection) -> Transport:
         return self.bound_ports.guarded(name, bus.port, self._ports.transport(bus))

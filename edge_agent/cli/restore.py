@@ -10,7 +10,7 @@ from urllib.parse import quote
 import typer
 from rich.table import Table
 
-from edge_agent.cli.completion import CellLabel
+from edge_agent.cli.completion import labels
 from edge_agent.cli.daemon import (
     DEFAULT_SOCKET,
     REFUSED,
@@ -57,7 +57,9 @@ def restore(
 
 
 def clear(
-    cell: CellLabel | None = None,
+    cell: Annotated[
+        str | None, typer.Argument(metavar="CELL", help="label of the cell", autocompletion=labels)
+    ] = None,
     everything: Annotated[
         bool,
         typer.Option("--all", help="every cell that awaits inspection: you have looked into all of them"),
@@ -68,7 +70,7 @@ def clear(
 ) -> None:
     """Say that a cell was looked into: it is empty and in order again."""
     if everything == (cell is not None):
-        raise _stop("name a cell, or --all", USAGE)
+        raise _stop("Missing argument 'CELL', or --all", USAGE)
     if cell is not None:
         act(socket, cell, "clear", None, pin_file, name)
         console.print(f"cell {cell} is clear", highlight=False)

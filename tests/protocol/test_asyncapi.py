@@ -102,7 +102,7 @@ def test_what_a_machine_sends_fits_the_document(tmp_path: Path) -> None:
 
         site.plant.broker.on_message = hears
         abandoned: dict[str, Any] = {}
-        for name, body in commands():
+        for name, body in [("restore", {"applied": {}, "reservations": []}), *commands()]:
             if name == "clear-cell":
                 body = {"cell_id": abandoned["cell_id"]}
             reply = await site.plant.broker.call(name, {"request_id": f"{name}-{len(body)}"} | body)
