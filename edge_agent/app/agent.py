@@ -252,8 +252,7 @@ class Agent:
         self._group: asyncio.TaskGroup
 
     def _make_historian(self) -> Historian:
-        machine_id = self.settings.machine.machine_id
-        made = Historian(machine_id, lambda: self.store.journal_id, self.loop, self._ports.ids)
+        made = Historian(self._topics.machine_id, lambda: self.store.journal_id, self.loop, self._ports.ids)
         made.on_change = self.desk.history_changed = self._tell_online
         self.desk.restore_told, self.desk.offered = made.told, made.offered
         self.loop.on_new_journal = self._new_journal
@@ -345,8 +344,8 @@ class Agent:
             self.close()
 
     def _bus_port(self, name: str, up: bool) -> None:
-        why = self.bound_ports.problem(name) or "its port is not there"
-        self.loop.submit(Condition(Alarm.BUS_DOWN, name, not up, "" if up else why))
+        why = "" if up else self.bound_ports.problem(name) or "its port is not there"
+        self.loop.submit(Condition(Alarm.BUS_DOWN, name, not up, why))
 
     def _link_refused(self, cause: str) -> None:
         self.loop.submit(Condition(Alarm.LINK_REFUSED, "", bool(cause), cause))
