@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from edge_agent.errors import Code, FieldViolation, Refusal
 from edge_agent.model import Alarm, CellCause, CellStatus, Reservation, ReservationStatus, Source, parse_qr
-from edge_agent.statemachine import access, cell, guessing, unlocking
+from edge_agent.statemachine import access, cell, guessing, outcome
 from edge_agent.statemachine.inputs import (
     Abandon,
     Cancel,
@@ -114,7 +114,7 @@ def ahead(turn: Turn, given: HistoryAhead) -> None:
     turn.put("history", FROZEN, Doubted(given.why))
     for ticket in tuple(turn.tickets.values()):
         if ticket.stage == "waiting" and ticket.reservation_id:
-            unlocking.give_up(turn, ticket, Refusal(Code.NOT_ALLOWED, ASKING))
+            outcome.give_up(turn, ticket, Refusal(Code.NOT_ALLOWED, ASKING))
 
 
 def compared(turn: Turn, given: HistoryCompared) -> None:
@@ -140,11 +140,11 @@ def _lose(turn: Turn, why: str, agreed: frozenset[str]) -> None:
     for key in (FROZEN, TO_LOSE, YOUNG):
         turn.put("history", key, None)
     for label in tuple(turn.former):
-        unlocking.end_waiting(turn, turn.former[label], WHY)
+        outcome.end_waiting(turn, turn.former[label], WHY)
         turn.put("former", label, None)
     for reservation in tuple(turn.reservations.values()):
         if reservation.reservation_id not in agreed:
-            unlocking.end_waiting(turn, reservation, WHY)
+            outcome.end_waiting(turn, reservation, WHY)
             turn.put("reservations", reservation.reservation_id, None)
     for label, place in tuple(turn.cells.items()):
         if place.reservation_id in agreed:
@@ -214,8 +214,8 @@ def _correct(turn: Turn, reservation_id: str, label: str, actor: str) -> None:
     if reservation is None or not turn.cells[reservation.cell].unverified:
         raise _bad(reservation_id, "it is no restored reservation")
     _demand_free(turn, reservation_id, label)
-    unlocking.refuse_while_busy(turn, reservation.cell)
-    unlocking.refuse_while_busy(turn, label)
+    outcome.refuse_while_busy(turn, reservation.cell)
+    outcome.refuse_while_busy(turn, label)
     before = reservation.cell
     turn.change_cell(
         before,
