@@ -47,6 +47,10 @@ async def drop_off(site: Site, number: int = 1, grams: int = 700) -> str:
     return str(label)
 
 
+async def settled(site: Site, label: str) -> None:
+    await site.until(lambda: agent_of(site).loop.state.cells[label].settled)
+
+
 async def in_doubt(site: Site, label: str) -> None:
     await site.until(lambda: agent_of(site).loop.state.cells[label].doubt is not None)
 
@@ -106,6 +110,7 @@ def test_w1_a_contact_that_closes_within_ten_minutes_concludes_the_pick_up(tmp_p
         assert not site.told("PICKUP_FAILED")
         mend()
         await site.until(lambda: status(site) is ReservationStatus.PICKED_UP)
+        await site.until(lambda: bool(site.told("PICKUP")))
         (event,) = site.told("PICKUP")
         assert _detail(event)["recovered"] is True
         await site.until(lambda: not agent_of(site).loop.state.reservations)
@@ -211,7 +216,7 @@ def test_w2_crossed_lock_wires_open_one_wrong_door_and_no_second(tmp_path: Path)
         for label in (first, second):
             assert (await agent_of(site).desk.open_cell(label, "check", "bob")).refusal is None
             site.plant.world.close(label)
-            await site.until(lambda label=label: agent_of(site).loop.state.cells[label].settled)
+            await settled(site, label)
             assert (await agent_of(site).desk.clear(label, "bob")).refusal is None
         await asyncio.sleep(11)
         for number in (1, 2):
