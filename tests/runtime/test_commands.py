@@ -89,6 +89,7 @@ def test_the_last_window_holds_over_a_restart_and_ends_with_the_next_parcel(tmp_
         assert site.pulses() == 3
         site.plant.world.close(label)
         await asyncio.sleep(1)
+        assert "result" in await site.on_cell("clear-cell", made["cell"]["cell_id"])
         number = 2
         while (await site.reserve(number))["cell"]["description"] != label:
             number += 1

@@ -43,12 +43,14 @@ class Case:
         return f"{self.kind} {self.target or ''} {self.value or ''}".strip()
 
 
+NOT_MOVED = ("lock_jammed", "door_sensor_stuck", "late_spring")
+CROSSED = ("lock_crossed", "contact_crossed")
 CASES = (
-    Case("lock_jammed", PLAIN, PLAIN, doors=True, kinds=("lock_jammed", "door_sensor_stuck")),
+    Case("lock_jammed", PLAIN, PLAIN, doors=True, kinds=NOT_MOVED),
     Case("coil_stuck", PLAIN, PLAIN, doors=True),
     Case("heater_stuck", HEATED, HEATED),
-    Case("door_sensor_stuck", PLAIN, PLAIN, 1, doors=True, kinds=("lock_jammed", "door_sensor_stuck")),
-    Case("door_sensor_stuck", PLAIN, PLAIN, doors=True, kinds=("lock_jammed", "door_sensor_stuck")),
+    Case("door_sensor_stuck", PLAIN, PLAIN, 1, doors=True, kinds=NOT_MOVED),
+    Case("door_sensor_stuck", PLAIN, PLAIN, doors=True, kinds=NOT_MOVED),
     Case(
         "door_sensor_stuck",
         PLAIN,
@@ -58,6 +60,9 @@ CASES = (
         kinds=("door_sensor_stuck", "coil_stuck", "door_chatter"),
     ),
     Case("door_sensor_stuck", PLAIN, PLAIN, 0, kinds=("door_sensor_stuck", "coil_stuck", "door_chatter")),
+    Case("late_spring", PLAIN, PLAIN, 3000, doors=True, kinds=NOT_MOVED),
+    Case("lock_crossed", "A01", f"A01,{PLAIN}", doors=True, kinds=CROSSED),
+    Case("contact_crossed", "A01", f"A01,{PLAIN}", doors=True, kinds=CROSSED),
     Case("door_bounce", PLAIN, PLAIN, 150, doors=True),
     Case("door_bounce", PLAIN, PLAIN, 400, doors=True),
     Case("door_chatter", PLAIN, PLAIN, 200, kinds=("door_sensor_stuck", "coil_stuck", "door_chatter")),

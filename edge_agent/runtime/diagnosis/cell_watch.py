@@ -19,7 +19,7 @@ from edge_agent.runtime.poller import FieldValues
 from edge_agent.statemachine.outputs import SetClimate
 
 HEAT_FROM_S, HEAT_S = 2.0, 8.0
-AFTER_S = 4.0
+AFTER_S = 8.0
 """So long after a heater was switched off its temperature may still go up."""
 LOOK_S = 0.5
 DRIFTS_G = 5

@@ -144,6 +144,9 @@ class DoorChecks:
                     return
                 contact.changes_s.clear()
             answer = await self._desk.open_cell(label, REASON, actor, Purpose.SELF_TEST)
+            if answer.refusal is not None and f"{Alarm.WRONG_DOOR}/{label}" in self._desk.loop.state.alarms:
+                yield self._wrong_door(label)
+                return
             if answer.refusal is not None:
                 yield _not_opened(label, answer.refusal.code, answer.refusal.message)
                 return
@@ -156,6 +159,15 @@ class DoorChecks:
         finally:
             self._doors.lookers.remove(contact.see)
         yield _moved(label, contact)
+
+    def _wrong_door(self, label: str) -> Found:
+        why = self._desk.loop.state.alarms[f"{Alarm.WRONG_DOOR}/{label}"].detail
+        step = (
+            "look which door stands open. The one that was tried: the wires of the contacts are crossed"
+            " (contact_crossed), see `edge-agent bus doors`. The other one: those of the locks are crossed"
+            " (lock_crossed). Put them right, open each with `edge-agent open`, then `edge-agent clear`"
+        )
+        return Found("lock", label, "fault", why, step, ("lock_crossed", "contact_crossed"))
 
     async def _closed(self, contact: Contact) -> bool:
         """Whether somebody closes it in time."""
@@ -200,10 +212,11 @@ def _not_opened(label: str, code: Code, message: str) -> Found:
     step = (
         "look at the door. It stands open and is told closed: its contact (door_sensor_stuck), look at magnet"
         " and wire. It is shut: the bolt (lock_jammed), listen whether it clicks: no click is wire, fuse"
-        " or board, a click is a bent latch; then `edge-agent clear`"
+        " or board, a click is a bent latch. It has opened some seconds later (late_spring): a seal or a magnet"
+        " that holds it; then `edge-agent clear`"
     )
     why = "was pulsed, and nothing was seen to move"
-    return Found("lock", label, "fault", why, step, ("lock_jammed", "door_sensor_stuck"))
+    return Found("lock", label, "fault", why, step, ("lock_jammed", "door_sensor_stuck", "late_spring"))
 
 
 def _moved(label: str, contact: Contact) -> Found:

@@ -145,12 +145,18 @@ def _devices(heard: Heard) -> Iterator[Found]:
         yield _device(heard, device, late, slow, ghosts, quiet, certain=not (delayed or late or ghosts))
 
 
+LOST_SHARE = 10
+"""A device that leaves one question in this many without an answer loses them regularly."""
+
+
 def _late(heard: Heard, device: Answers) -> bool:
     """Whether its answers come, and too late to be of use."""
     if heard.probes.get(device.name) == "late":
         return True
     seldom = device.answered < OFTEN * max(1, device.requests)
-    return seldom and device.timeouts > 0 and device.late_replies + device.unasked > 0
+    # A reply that is late by the time between two questions is taken for the answer to the second one.
+    lost = device.timeouts * LOST_SHARE >= device.requests and device.out_of_turn == 0
+    return (seldom or lost) and device.timeouts > 0 and device.late_replies + device.unasked > 0
 
 
 def _slow(heard: Heard, device: Answers) -> bool:
