@@ -15,7 +15,8 @@ import structlog
 
 from edge_agent import __version__
 from edge_agent.app.field import Field
-from edge_agent.app.lines import transport_to
+from edge_agent.app.layout import layout_of
+from edge_agent.app.lines import fails_with, transport_to
 from edge_agent.app.ports import BoundPorts
 from edge_agent.app.startup import NOTHING, Confirmed, companions_of, mark_this, taken_up
 from edge_agent.app.watchdog import Watchdog
@@ -149,29 +150,6 @@ def system_ports(settings: Settings) -> Ports:
     )
 
 
-def layout_of(settings: Settings) -> Layout:
-    """The configuration as the core needs it."""
-    unlock = settings.unlock
-    return Layout(
-        specs={spec.label: spec for spec in settings.cell_specs()},
-        attempts=unlock.attempts,
-        max_concurrent_unlocks=unlock.max_concurrent_unlocks,
-        duty_pulses=unlock.duty_pulses,
-        duty_window_ns=unlock.duty_window_s * 10**9,
-        code_digits=settings.codes.code_digits,
-        door_ajar_ns=settings.doors.door_ajar_s * 10**9,
-        weighed=frozenset(cell.label for cell in settings.cells if cell.scale is not None),
-        empty_below_g=settings.weight.empty_below_g,
-        weight_change_g=settings.weight.weight_change_g,
-        drift_max_g=settings.weight.drift_max_g,
-        hold_empty_dropoff=settings.weight.empty_dropoff == "hold",
-        lock_boards={cell.label: cell.lock.device for cell in settings.cells},
-        contact_boards={cell.label: cell.door.device for cell in settings.cells},
-        thermometers=frozenset(cell.label for cell in settings.cells if cell.temperature is not None),
-        climate={cell.label: regimes for cell in settings.cells if (regimes := settings.regimes(cell))},
-    )
-
-
 class Agent:
     """One machine's daemon, built but not yet running."""
 
@@ -237,7 +215,14 @@ class Agent:
         self.link.on_command = self.desk.handle
         self.link.on_digest = self.historian.digest_kept
         self.link.on_refusal = self._link_refused
-        self._silent = [a.place for a in state.alarms.values() if a.alarm is Alarm.DEVICE_SILENT]
+        self._put_sensing(layout)
+        self._executor = self._make_executor()
+        self._group: asyncio.TaskGroup
+
+    def _put_sensing(self, layout: Layout) -> None:
+        """Makes the parts that read doors and sensors."""
+        ports, standing = self._ports, self.loop.state.alarms.values()
+        self._silent = [alarm.place for alarm in standing if alarm.alarm is Alarm.DEVICE_SILENT]
         places = self.field.door_places()
         boottime = functools.partial(_boottime_ns, ports.clock)
         self.doors = Doors(self.field.door_boards, places, self.loop.submit, self._silent, boottime)
@@ -248,8 +233,6 @@ class Agent:
         self._weighing = Weighing(layout.weighed, self.loop.submit)
         self.desk.weigh = self._weighing.tell
         self.climate = self.field.climate_outputs(lambda: self.loop.storage_fault is None)
-        self._executor = self._make_executor()
-        self._group: asyncio.TaskGroup
 
     def _make_historian(self) -> Historian:
         made = Historian(self._topics.machine_id, lambda: self.store.journal_id, self.loop, self._ports.ids)
@@ -375,7 +358,7 @@ class Agent:
     async def _serve(self, on_ready: Callable[[], None], buses: list[asyncio.Task[None]]) -> None:
         async with asyncio.TaskGroup() as group:
             self._group = group
-            group.create_task(_fails_with(buses), name="buses")
+            group.create_task(fails_with(buses), name="buses")
             group.create_task(self.loop.run(), name="loop")
             group.create_task(self.climate.run(), name="climate")
             temperatures = Temperatures(self.loop.submit, self._climate_active, self._door_closed)
@@ -510,11 +493,3 @@ class Agent:
 
 def _boottime_ns(clock: Clock) -> int:
     return clock.now().boottime_ns
-
-
-async def _fails_with(buses: list[asyncio.Task[None]]) -> None:
-    """Raises what a bus has ended with: a daemon that starts anew is better than doors that stay silent."""
-    if buses:
-        ended, _ = await asyncio.wait(buses, return_when=asyncio.FIRST_COMPLETED)
-        for bus in ended:
-            bus.result()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+
 from edge_agent.config import BusSection
 from edge_agent.drivers.bus import BusOwner
 from edge_agent.drivers.lock_protocols import codec_of
@@ -39,3 +41,11 @@ def line_to(name: str, bus: BusSection) -> tuple[BusOwner, Transport]:
     """The owner of a bus, and its line."""
     transport = transport_to(bus)
     return owner_of(name, bus, transport), transport
+
+
+async def fails_with(buses: list[asyncio.Task[None]]) -> None:
+    """Raises what a bus has ended with: a daemon that starts anew is better than doors that stay silent."""
+    if buses:
+        ended, _ = await asyncio.wait(buses, return_when=asyncio.FIRST_COMPLETED)
+        for bus in ended:
+            bus.result()

@@ -17,8 +17,8 @@ from edge_agent.protocol.broker import key_bytes
 from edge_agent.protocol.commands import DOOR_OPENING, DOOR_OPENING_LIFE_S, QUERIES, Command, decode
 from edge_agent.protocol.signing import signed_bytes
 from edge_agent.protocol.topics import Topics
-from edge_agent.runtime.desk import Incoming
 from edge_agent.runtime.ids import Ids
+from edge_agent.runtime.incoming import Incoming
 
 CHALLENGE_S = 15.0
 """A challenge is renewed so often; the one before it counts for as long again."""

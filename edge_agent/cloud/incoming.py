@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 from edge_agent.protocol.signing import SIGNATURE, SIGNATURE_KEY
-from edge_agent.runtime.desk import Incoming
+from edge_agent.runtime.incoming import Incoming
 
 PROPERTIES = (
     "PayloadFormatIndicator",

@@ -7,7 +7,7 @@ from typing import Protocol
 
 from edge_agent.cloud.channel import Message, Receipt
 from edge_agent.cloud.feed import Feed
-from edge_agent.runtime.desk import Incoming
+from edge_agent.runtime.incoming import Incoming
 
 
 class Link(Protocol):

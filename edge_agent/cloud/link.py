@@ -47,7 +47,7 @@ from edge_agent.cloud.stall import StallWatch
 from edge_agent.errors import LinkFault, LinkRefused, SessionTaken
 from edge_agent.protocol.topics import CONTENT_TYPE, Topics
 from edge_agent.runtime.clock import Clock, SystemClock
-from edge_agent.runtime.desk import Incoming
+from edge_agent.runtime.incoming import Incoming
 
 log = structlog.get_logger()
 

@@ -10,14 +10,13 @@ import asyncio
 import hashlib
 import json
 from collections.abc import Callable
-from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any
 
 import structlog
 
 from edge_agent.errors import Code, FieldViolation, Forged, Refusal, StorageFault, Unreadable
 from edge_agent.journal.store import InboxRow, JournalStore
-from edge_agent.model import Alarm, Instant, Purpose, Reservation, ReservationStatus, Source, Verdict
+from edge_agent.model import Alarm, Purpose, Reservation, ReservationStatus, Source, Verdict
 from edge_agent.protocol.api import rpc_status
 from edge_agent.protocol.commands import (
     QUERIES,
@@ -45,6 +44,7 @@ from edge_agent.protocol.sync import SYNC_PAGE
 from edge_agent.protocol.topics import Topics
 from edge_agent.runtime.clock import Clock, Witnessed
 from edge_agent.runtime.ids import Ids
+from edge_agent.runtime.incoming import Guard, Incoming
 from edge_agent.runtime.loop import LOCAL, LockerLoop, journal_fault
 from edge_agent.runtime.views import Views
 from edge_agent.statemachine.history import LOST
@@ -75,40 +75,6 @@ UNDECIDED = (Code.EXPIRED, Code.OFFLINE)
 STRIPPED = "it carries no MQTT 5 property: something on its way, such as a bridge, speaks MQTT 3.1.1"
 REFUSED_KEPT_NS = 3600 * 10**9
 """So long such a no is remembered apart from the journal; no command lives longer."""
-
-
-@dataclass(frozen=True, slots=True)
-class Incoming:
-    """A command as it arrived. `acknowledge` tells the broker that it is safe with us."""
-
-    command: str
-    payload: bytes = field(repr=False)
-    acknowledge: Callable[[], None]
-    response_topic: str | None = None
-    correlation: bytes | None = None
-    message_expiry_s: int | None = None
-    x_request_id: str | None = None
-    """The user property of this name: the X-Request-ID of the REST call behind the command."""
-    retained: bool = False
-    topic: str = ""
-    """The whole topic: it is a part of what is signed."""
-    signature: str | None = None
-    signature_key: str | None = None
-    """The user properties that `edge_agent.protocol.signing` names."""
-    stripped: bool = False
-    """It carries no MQTT 5 property at all."""
-    duplicate: bool = False
-    """MQTT's DUP: the broker says that it may have sent this message before."""
-
-
-class Guard(Protocol):
-    """Judges who sent a command, where commands are signed."""
-
-    def admit(self, incoming: Incoming, now: Instant) -> bool:
-        """False for one that the broker delivers again. Raises `Forged`."""
-
-    def demand_fresh(self, name: str, command: Command, now: Instant) -> None:
-        """Raises `Refusal` for a command that may have been held back by the broker."""
 
 
 Address = tuple[str | None, bytes | None]

@@ -17,8 +17,8 @@ from edge_agent.model import Instant
 from edge_agent.protocol.commands import COMMANDS, QUERIES, Command
 from edge_agent.protocol.signing import SIGNATURE, SIGNATURE_KEY
 from edge_agent.protocol.topics import Topics
-from edge_agent.runtime.desk import Incoming
 from edge_agent.runtime.ids import Ids
+from edge_agent.runtime.incoming import Incoming
 from tests.support.sender import body_of, public_key
 from tools.gateway.signer import Signer
 

@@ -20,7 +20,7 @@ from edge_agent.cloud.channel import Message, Receipt
 from edge_agent.cloud.link import MqttLink
 from edge_agent.cloud.session import LinkSettings
 from edge_agent.protocol.topics import Topics
-from edge_agent.runtime.desk import Incoming
+from edge_agent.runtime.incoming import Incoming
 from tests.support.broker import Broker, running_broker
 
 TOPICS = Topics("m1")

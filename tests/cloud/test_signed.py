@@ -13,7 +13,7 @@ import pytest
 from edge_agent.model import Alarm
 from edge_agent.protocol.signing import SIGNATURE, SIGNATURE_KEY
 from edge_agent.runtime import desk as desk_module
-from edge_agent.runtime.desk import Incoming
+from edge_agent.runtime.incoming import Incoming
 from tests.support.real_site import RealSite, real_site
 from tests.support.secure import LOCALHOST, Keys, Recorder, SecureBroker
 from tests.support.sender import Sender, body_of, public_key

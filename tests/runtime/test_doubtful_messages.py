@@ -14,7 +14,7 @@ import pytest
 from edge_agent.cloud.incoming import incoming
 from edge_agent.model import Alarm
 from edge_agent.runtime.clock import SystemClock
-from edge_agent.runtime.desk import Incoming
+from edge_agent.runtime.incoming import Incoming
 from tests.support.site import PARCEL, Site, at_site
 from tools.simulate.plant import EPOCH_S, rfc3339
 

@@ -9,7 +9,7 @@ import pytest
 
 from edge_agent.drivers.requests import Question
 from edge_agent.model import Alarm, CellStatus, Door
-from edge_agent.runtime.desk import Incoming
+from edge_agent.runtime.incoming import Incoming
 from tests.support.site import PARCEL, Site, at_site
 from tools.simulate.plant import rfc3339
 

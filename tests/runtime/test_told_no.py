@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from edge_agent.model import Instant
-from edge_agent.runtime.desk import Incoming
+from edge_agent.runtime.incoming import Incoming
 from tests.support.site import Site, at_site
 
 

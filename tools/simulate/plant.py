@@ -27,8 +27,8 @@ from edge_agent.errors import LinkFault, PortLost, StorageFault
 from edge_agent.journal.store import Batch, JournalStore
 from edge_agent.model import Instant
 from edge_agent.protocol.topics import Topics
-from edge_agent.runtime.desk import Incoming
 from edge_agent.runtime.ids import Ids
+from edge_agent.runtime.incoming import Incoming
 from edge_agent.runtime.supervisor import Supervisor
 from tools.bus_simulator.plant import build_devices, build_world, line_baud
 

@@ -212,7 +212,7 @@ def _not_opened(label: str, code: Code, message: str) -> Found:
     step = (
         "look at the door. It stands open and is told closed: its contact (door_sensor_stuck), look at magnet"
         " and wire. It is shut: the bolt (lock_jammed), listen whether it clicks: no click is wire, fuse"
-        " or board, a click is a bent latch. It has opened some seconds later (late_spring): a seal or a magnet"
+        " or board, a click is a bent latch. It opened some seconds later (late_spring): a seal or a magnet"
         " that holds it; then `edge-agent clear`"
     )
     why = "was pulsed, and nothing was seen to move"

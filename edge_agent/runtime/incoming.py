@@ -1,0 +1,44 @@
+"""A command as it arrives from the broker, and who judges its sender."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from edge_agent.model import Instant
+from edge_agent.protocol.commands import Command
+
+
+@dataclass(frozen=True, slots=True)
+class Incoming:
+    """A command as it arrived. `acknowledge` tells the broker that it is safe with us."""
+
+    command: str
+    payload: bytes = field(repr=False)
+    acknowledge: Callable[[], None]
+    response_topic: str | None = None
+    correlation: bytes | None = None
+    message_expiry_s: int | None = None
+    x_request_id: str | None = None
+    """The user property of this name: the X-Request-ID of the REST call behind the command."""
+    retained: bool = False
+    topic: str = ""
+    """The whole topic: it is a part of what is signed."""
+    signature: str | None = None
+    signature_key: str | None = None
+    """The user properties that `edge_agent.protocol.signing` names."""
+    stripped: bool = False
+    """It carries no MQTT 5 property at all."""
+    duplicate: bool = False
+    """MQTT's DUP: the broker says that it may have sent this message before."""
+
+
+class Guard(Protocol):
+    """Judges who sent a command, where commands are signed."""
+
+    def admit(self, incoming: Incoming, now: Instant) -> bool:
+        """False for one that the broker delivers again. Raises `Forged`."""
+
+    def demand_fresh(self, name: str, command: Command, now: Instant) -> None:
+        """Raises `Refusal` for a command that may have been held back by the broker."""
