@@ -5,13 +5,16 @@ VENV := .venv
 PY := $(VENV)/bin/python
 STAMP := $(VENV)/.installed
 
-.PHONY: demo test check measure fleet campaign mutants docs lock clean fuzz deb deb-test
+.PHONY: demo test test-long check measure fleet campaign mutants docs lock clean fuzz deb deb-test
 
 demo: $(STAMP) broker            ## the whole locker on this machine, until Ctrl-C
 	@exec $(PY) -m tools.bench
 
 test: check broker postgres systemd      ## every check and every test
 	bash tools/setup/tests.sh $(PY)
+
+test-long: $(STAMP) broker postgres systemd  ## the tests that take a minute or more each
+	$(PY) -m pytest -m long
 
 check: $(STAMP)                  ## style, types, layers; seconds
 	$(VENV)/bin/ruff check .

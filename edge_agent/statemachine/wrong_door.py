@@ -14,6 +14,9 @@ from edge_agent.statemachine.amend import amend
 from edge_agent.statemachine.state import Pulses
 from edge_agent.statemachine.turn import Turn
 
+WATCHED_NS = 2_500_000_000
+"""How long after a pulse an opening of another door is taken for its doing, also when nobody watches any
+more."""
 LATE_NS = 10 * 10**9
 """How long after its lock's last pulse a door may be opened by it."""
 
@@ -31,9 +34,17 @@ def may_open_late(pulses: Pulses, at: Instant) -> bool:
 
 
 def suspects(turn: Turn, label: str, at: Instant) -> list[str]:
-    """The other cells whose locks may have opened this door: pulsed before, and not seen to open their
-    own."""
-    return [other for other, pulses in turn.pulses.items() if other != label and may_open_late(pulses, at)]
+    """The other cells whose locks may have opened this door at this moment: being pulsed then, or just
+    before, and not seen to open their own."""
+    found = []
+    for other, pulses in turn.pulses.items():
+        if other == label or not may_open_late(pulses, at):
+            continue
+        ticket = turn.at_work(other)
+        pulsing = ticket is not None and ticket.stage == "pulsing"
+        if pulsing or at.boottime_ns - pulses.at_ns[-1] < WATCHED_NS:
+            found.append(other)
+    return found
 
 
 def found(turn: Turn, label: str, pulsed: list[str]) -> None:

@@ -1,12 +1,12 @@
 #!/usr/bin/env bash
 # Every test, in three parts side by side: whole processes; the cloud's two ends and machines that run; and the
-# rest. Usage: tests.sh PYTHON. All parts are always run to their end; what they wrote comes part by part.
+# rest; without those that `make test-long` runs. Usage: tests.sh PYTHON. All parts are always run to their end; what they wrote comes part by part.
 set -uo pipefail
 python=$1
 logs=$(mktemp -d)
 pids=()
 part() {
-    "$python" -m pytest "${@:2}" >"$logs/$1" 2>&1 &
+    "$python" -m pytest -m "not long" "${@:2}" >"$logs/$1" 2>&1 &
     pids+=($!)
 }
 finish() {
@@ -18,7 +18,7 @@ trap finish EXIT
 trap 'exit 130' INT TERM
 part system tests/system
 part cloud tests/cloud tests/gateway tests/scenarios tests/simulation tests/runtime
-"$python" -m pytest --ignore=tests/system --ignore=tests/cloud --ignore=tests/gateway --ignore=tests/scenarios \
+"$python" -m pytest -m "not long" --ignore=tests/system --ignore=tests/cloud --ignore=tests/gateway --ignore=tests/scenarios \
     --ignore=tests/simulation --ignore=tests/runtime
 code=$?
 for pid in "${pids[@]}"; do

@@ -21,7 +21,7 @@ from typing import Any
 
 from edge_agent.app import Agent
 from edge_agent.config import Settings
-from edge_agent.model import CellStatus, Door
+from edge_agent.model import Alarm, CellStatus, Door
 from tools.simulate.plant import Plant, with_journal
 from tools.simulate.truth import Witness
 from tools.simulate.virtual_loop import VirtualLoop
@@ -90,6 +90,7 @@ class Storm:
         self._accepted: set[str] = set()
         self._fulfilled: list[str] = []
         self._numbers_of_wishes = itertools.count(1)
+        self._inspected: set[str] = set()
         self._tasks: set[asyncio.Task[Any]] = set()
         self.outcome = Outcome()
         plant.broker.on_event = self._event
@@ -175,12 +176,30 @@ class Storm:
                     self._plant.world.close(label)
                 if cell.status is CellStatus.AWAITING_CLEANUP:
                     self._spawn(self._clean(label))
-                elif cell.status is CellStatus.AWAITING_INSPECTION or cell.faulty:
-                    self._spawn(agent.desk.clear(label))
+                elif cell.status is CellStatus.AWAITING_INSPECTION or cell.faulty or cell.doubt:
+                    self._spawn(self._inspect(label))
                 elif cell.blocked is not None:
                     self._spawn(agent.desk.unblock(label))
                 elif self._rng.random() < 0.02:
                     self._spawn(agent.desk.block(label, "a look"))
+
+    async def _inspect(self, label: str) -> None:
+        """Says that a cell is in order; after a wrong door only when its own lock has opened it."""
+        agent = self._plant.agent
+        somebody = self._plant.world.cell(label).door is Door.OPEN
+        if agent is None or somebody or label in self._inspected:
+            return
+        self._inspected.add(label)
+        try:
+            if f"{Alarm.WRONG_DOOR}/{label}" in agent.loop.state.alarms:
+                answer = await agent.desk.open_cell(label, "a wrong door opened")
+                if answer.refusal is None:
+                    await asyncio.sleep(0.5)
+                    self._plant.world.close(label)
+                    await asyncio.sleep(1.0)
+            await agent.desk.clear(label)
+        finally:
+            self._inspected.discard(label)
 
     async def _clean(self, label: str) -> None:
         """Takes out what was abandoned and says so."""
