@@ -15,6 +15,7 @@ from __future__ import annotations
 
 from edge_agent.errors import Code, Refusal
 from edge_agent.model import Alarm, Cell, CellCause, CellStatus, Door, Instant, Source
+from edge_agent.statemachine.conditions import stands
 from edge_agent.statemachine.state import Layout
 from edge_agent.statemachine.turn import Turn
 
@@ -97,7 +98,7 @@ def _judge_zero(turn: Turn, label: str, before: Cell, mass_g: int) -> None:
 
 def _is_nothing(turn: Turn, label: str, mass_g: int) -> bool | None:
     """Whether so much is nothing; None where the scale's zero is wrong, and so proves nothing."""
-    if mass_g <= -turn.layout.empty_below_g or f"{Alarm.SENSOR_FAULT}/{_place(label, ZERO)}" in turn.alarms:
+    if mass_g <= -turn.layout.empty_below_g or stands(turn, f"{Alarm.SENSOR_FAULT}/{_place(label, ZERO)}"):
         return None
     return mass_g < turn.layout.empty_below_g
 
@@ -107,7 +108,7 @@ def begin_anew(turn: Turn) -> None:
     for standing in tuple(turn.alarms.values()):
         label, _, part = standing.place.partition("/")
         if part in (SCALE, ZERO) and label in turn.cells and label not in turn.layout.weighed:
-            turn.clear_alarm(standing.alarm, standing.place, cell=label)
+            turn.clear_alarm(standing.alarm, standing.place, cell=label, at_once=True)
 
 
 def tare(turn: Turn, label: str, source: Source, actor: str = "") -> int:
