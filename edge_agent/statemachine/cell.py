@@ -147,7 +147,8 @@ def see_door(turn: Turn, label: str, door: Door, *, unwatched: bool = False) -> 
             turn.effects.append(Weigh(label))
         if closed:
             turn.clear_alarm(Alarm.DOOR_AJAR, label, cell=label)
-        elif label in turn.pulses and turn.pulses[label].unspent:
+        elif turn.cells[label].unexplained is None and label in turn.pulses and turn.pulses[label].unspent:
+            # Of an opening without a cause it is known later whether it was this lock's, or a glitch.
             turn.put("pulses", label, amend(turn.pulses[label], unspent=0))
     elif not cell.answering or cell.unread:
         turn.change_cell(label, answering=True, unread=False)
@@ -263,7 +264,7 @@ def clear(turn: Turn, label: str, source: Source, *, freed: bool = False, actor:
         label, inspect_unless_empty=False, last_outcome=None, failing=False, opened_rightly=False
     )
     if cell.door is Door.CLOSED:
-        contact.end_doubt(turn, label)
+        contact.end_doubt(turn, label, at_once=True)
     turn.tell_cell(label, CellCause.CLEARED, source=source, actor=actor)
     for alarm in FAULT_ALARMS:
         turn.clear_alarm(alarm, label, cell=label)

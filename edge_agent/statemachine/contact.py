@@ -42,11 +42,11 @@ def doubt(turn: Turn, label: str, why: str) -> None:
     turn.raise_alarm(Alarm.SENSOR_FAULT, place_of(label), why, cell=label)
 
 
-def end_doubt(turn: Turn, label: str) -> None:
-    """The contact is believed again."""
+def end_doubt(turn: Turn, label: str, *, at_once: bool = False) -> None:
+    """The contact is believed again. `at_once`: somebody says so, and the alarm does not stand any longer."""
     if turn.cells[label].doubt is not None:
         turn.change_cell(label, doubt=None, changes_ns=())
-    turn.clear_alarm(Alarm.SENSOR_FAULT, place_of(label), cell=label)
+    turn.clear_alarm(Alarm.SENSOR_FAULT, place_of(label), cell=label, at_once=at_once)
 
 
 def pulsed(turn: Turn, label: str) -> None:

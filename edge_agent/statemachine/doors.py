@@ -23,15 +23,17 @@ OPEN = Door.OPEN
 
 def opened_unasked(turn: Turn, label: str) -> None:
     """A door has opened that no ticket is at work on."""
-    if label in turn.hand_checked or outcome.opened_late(turn, label):
+    if label in turn.hand_checked or outcome.opened_late(turn, label, turn.now):
         return
     turn.change_cell(label, unexplained=turn.now)
 
 
 def _judge(turn: Turn, label: str, since: Instant) -> None:
     """An opening without a cause has lasted: says what it was."""
+    late = outcome.opened_late(turn, label, since)
     turn.change_cell(label, unexplained=None)
-    if outcome.opened_late(turn, label):
+    wrong_door.spend(turn, label)
+    if late:
         return
     pulsed = wrong_door.suspects(turn, label, since)
     if pulsed:

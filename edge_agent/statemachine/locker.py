@@ -106,7 +106,6 @@ def _take(turn: Turn, given: Input) -> None:
         case RequestMaintenance():
             _request_maintenance(turn, given)
         case BlockCell() | UnblockCell() | Clear() | Tare():
-            turn.clears_at_once = isinstance(given, Clear)
             _look_after(turn, given)
         case Resolve():
             _refuse_expired(turn, given.expires_ns)

@@ -14,6 +14,7 @@ from edge_agent.model import (
     BY_HAND,
     Alarm,
     Door,
+    Instant,
     Purpose,
     Reservation,
     ReservationStatus,
@@ -140,8 +141,9 @@ def leave_unconfirmed(turn: Turn, ticket: Ticket) -> None:
     turn.record(ticket, UnlockOutcome.UNKNOWN, pulsed=True)
     changes: dict[str, Any] = {"last_outcome": UnlockOutcome.UNKNOWN, "inspect_unless_empty": True}
     if turn.cells[ticket.cell].reservation_id is None:
-        cells.inspect_opened(turn, ticket.cell)
         changes.pop("inspect_unless_empty")
+        if ticket.purpose not in BY_HAND:
+            cells.inspect_opened(turn, ticket.cell)
     else:
         changes |= {"opened_since_allocation": True, "unlocked_since_allocation": True}
     turn.change_cell(ticket.cell, **changes)
@@ -273,25 +275,22 @@ def _granted(
     return reservation if moved is None else moved
 
 
-def opened_late(turn: Turn, label: str) -> bool:
-    """Whether the door's own lock has opened it after all, so late that the wish was answered as failed.
+def opened_late(turn: Turn, label: str, at: Instant) -> bool:
+    """Whether the door, which opened `at`, was opened by its own lock, so late that the wish was answered as
+    failed.
 
     What the wish wanted is true now: who stands there may take the parcel, or put one in. A pulse opens a
     door once, and only within `LATE_NS`; and only if every other lock that was pulsed since has opened its
     own door: else this door may be that lock's doing.
     """
     own = turn.pulses.get(label)
-    if own is None or own.doubtful or not wrong_door.may_open_late(own, turn.now):
+    if own is None or own.doubtful or not wrong_door.may_open_late(own, at):
         return False
     if f"{Alarm.WRONG_DOOR}/{label}" in turn.alarms:
         return False
-    for other, pulses in turn.pulses.items():
-        if (
-            other != label
-            and wrong_door.may_open_late(pulses, turn.now)
-            and pulses.at_ns[-1] >= own.at_ns[-1]
-        ):
-            return False
+    others = (turn.pulses[other] for other in wrong_door.suspects(turn, label, at))
+    if any(pulses.at_ns[-1] >= own.at_ns[-1] for pulses in others):
+        return False
     turn.change_cell(
         label,
         opened_by_unlock=True,

@@ -77,8 +77,6 @@ class Turn:
         self.climate: Mapping[str, Climate] = state.climate
         self.unconfirmed: Mapping[str, UnconfirmedUnlock] = state.unconfirmed
         self.hand_checked: Mapping[str, bool] = state.hand_checked
-        self.clears_at_once = False
-        """Somebody acts by hand: no alarm waits for its condition to stay away."""
         self.history: Mapping[str, Doubted] = state.history
         self.effects: list[Effect] = []
         self.facts: list[Fact] = []
@@ -237,7 +235,7 @@ class Turn:
         standing = self.alarms.get(key)
         if standing is None:
             return
-        if alarm in CONDITIONS and not (at_once or self.clears_at_once) and not self._long_gone(standing):
+        if alarm in CONDITIONS and not at_once and not self._long_gone(standing):
             if standing.gone is None:
                 self.put("alarms", key, amend(standing, gone=self.now))
             return

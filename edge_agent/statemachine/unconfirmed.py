@@ -66,7 +66,7 @@ def closed(turn: Turn, label: str, since: Instant) -> None:
         turn.put("unconfirmed", label, amend(waits, closed=since))
         return
     turn.put("unconfirmed", label, None)
-    turn.change_cell(label, suspect=True)
+    turn.change_cell(label, inspect_unless_empty=True)
     apply(
         turn,
         turn.reservations[waits.reservation_id],

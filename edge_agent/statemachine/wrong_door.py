@@ -14,9 +14,6 @@ from edge_agent.statemachine.amend import amend
 from edge_agent.statemachine.state import Pulses
 from edge_agent.statemachine.turn import Turn
 
-WATCHED_NS = 2_500_000_000
-"""How long after a pulse an opening of another door is taken for its doing, also when nobody watches any
-more."""
 LATE_NS = 10 * 10**9
 """How long after its lock's last pulse a door may be opened by it."""
 
@@ -34,17 +31,20 @@ def may_open_late(pulses: Pulses, at: Instant) -> bool:
 
 
 def suspects(turn: Turn, label: str, at: Instant) -> list[str]:
-    """The other cells whose locks may have opened this door at this moment: being pulsed then, or just
-    before, and not seen to open their own."""
-    found = []
-    for other, pulses in turn.pulses.items():
-        if other == label or not may_open_late(pulses, at):
-            continue
-        ticket = turn.at_work(other)
-        pulsing = ticket is not None and ticket.stage == "pulsing"
-        if pulsing or at.boottime_ns - pulses.at_ns[-1] < WATCHED_NS:
-            found.append(other)
-    return found
+    """The other cells whose locks may have opened this door: pulsed before, and not seen to open their
+    own."""
+    return [
+        other
+        for other, pulses in turn.pulses.items()
+        if other != label and turn.cells[other].unexplained is None and may_open_late(pulses, at)
+    ]
+
+
+def spend(turn: Turn, label: str) -> None:
+    """The door has opened: the pulses of its lock open no other one."""
+    known = turn.pulses.get(label)
+    if known is not None and known.unspent:
+        turn.put("pulses", label, amend(known, unspent=0))
 
 
 def found(turn: Turn, label: str, pulsed: list[str]) -> None:
@@ -54,7 +54,10 @@ def found(turn: Turn, label: str, pulsed: list[str]) -> None:
     for other in pulsed:
         ticket = turn.at_work(other)
         if ticket is not None and ticket.stage == "pulsing":
-            turn.change_ticket(ticket, stopped=True, wrong=(*ticket.wrong, label))
+            # What an earlier pulse had marked is not taken back by this one.
+            marked = any(f"{Alarm.WRONG_DOOR}/{one}" in turn.alarms for one in (other, label))
+            wrong = ticket.wrong if marked else (*ticket.wrong, label)
+            turn.change_ticket(ticket, stopped=True, wrong=wrong)
         else:
             turn.put("pulses", other, amend(turn.pulses[other], unspent=0))
     for faulty in (*pulsed, label):
