@@ -20,13 +20,14 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule
 
 from edge_agent.errors import Refusal
-from edge_agent.model import BY_HAND, Door, Instant, Packaging, Purpose, Severity
+from edge_agent.model import BY_HAND, Door, Instant, Packaging, Purpose, Severity, Verdict
 from edge_agent.model import ReservationStatus as S
 from edge_agent.statemachine.inputs import (
     Abandon,
     BlockCell,
     Cancel,
     Clear,
+    ClosingSettled,
     DeviceHealth,
     DoorRead,
     DoorsSeen,
@@ -37,6 +38,7 @@ from edge_agent.statemachine.inputs import (
     PulseDone,
     RequestMaintenance,
     Reserve,
+    Resolve,
     Tare,
     Tick,
     UnblockCell,
@@ -55,6 +57,7 @@ from tests.support.watch import Watch, differing, snapshot
 
 EFFORT = os.environ.get("CORE_EFFORT", "")
 LIVES, LENGTH = {"": (500, 50), "fast": (50, 40)}.get(EFFORT, (int(EFFORT) if EFFORT.isdigit() else 0, 80))
+LOCKS = {"A01": "locks", "A02": "locks", "B01": "locks"}
 BOARDS = {"locks_a": ("A01", "A02"), "locks_b": ("B01", "C01")}
 LABELS = ("A01", "A02", "B01", "C01")
 TALL = Packaging(200, 350, 300, 500)
@@ -107,8 +110,10 @@ class Lives(RuleBasedStateMachine):
     core: Core
     model: Model
 
-    @initialize(concurrent=st.sampled_from([1, 2]), scales=st.booleans(), hold=st.booleans())
-    def begin(self, concurrent: int, scales: bool, hold: bool) -> None:
+    @initialize(
+        concurrent=st.sampled_from([1, 2]), scales=st.booleans(), hold=st.booleans(), boards=st.booleans()
+    )
+    def begin(self, concurrent: int, scales: bool, hold: bool, boards: bool) -> None:
         built = {spec.label: spec for spec in specs() if spec.label in LABELS}
         self.core = Core(
             Layout(
@@ -116,10 +121,14 @@ class Lives(RuleBasedStateMachine):
                 max_concurrent_unlocks=concurrent,
                 weighed=frozenset({"A01"} if scales else ()),
                 hold_empty_dropoff=hold,
+                lock_boards=LOCKS if boards else {},
+                contact_boards=LOCKS if boards else {},
             )
         )
         self.model = Model(self.core.layout, self.core.now)
         self.model.restart(dict.fromkeys(LABELS, Door.CLOSED))
+        for label in LABELS:
+            self.model.settles(label, self.core.now.boottime_ns)
         self.model.due()
         self.watch = Watch(self.core.layout)
         self.ids: list[str] = []
@@ -203,8 +212,20 @@ class Lives(RuleBasedStateMachine):
             assert (cell.blocked is not None, cell.faulty is not None) == (place.blocked, place.faulty)
             former = done.state.former.get(label)
             assert (former and former.reservation_id) == (place.last and place.last.rid)
+            assert (cell.settled, cell.opened_by_unlock) == (place.settled, place.mine), label
+            assert (cell.doubt is not None) == place.contact_doubted, label
+            assert cell.unexplained == place.unexplained, label
+            assert (cell.last_outcome is not None) == place.uncertain, label
+            assert (cell.failing, cell.board_down) == (place.failing, place.board_down), label
+            assert cell.opened_rightly == place.rightly, label
+            waits = done.state.unconfirmed.get(label)
+            assert (waits and (waits.reservation_id, waits.purpose, bool(waits.closed))) == (
+                place.waits and (place.waits.parcel.rid, place.waits.purpose, bool(place.waits.closed))
+            ), label
             if place.holder is not None:
                 assert (cell.opened_since_allocation, cell.suspect) == (place.opened, place.doubted)
+                assert cell.unlocked_since_allocation == place.unlocked, label
+                assert cell.inspect_unless_empty == place.opened_only, label
 
     # --- what the API and the kiosk send ------------------------------------------------------------------
 
@@ -256,19 +277,21 @@ class Lives(RuleBasedStateMachine):
     def wish(self, which: int, purpose: Purpose, life_s: float) -> None:
         self.ask(self.pick(which), purpose, life_s)
 
-    @rule(which=some, pick=st.booleans(), qr=st.booleans())
-    def enter(self, which: int, pick: bool, qr: bool) -> None:
-        self.type(self.text(self.pick(which), pick, qr))
+    @rule(which=some, pick=st.booleans(), qr=st.booleans(), age_s=st.sampled_from([0, 0, 0, 29, 31]))
+    def enter(self, which: int, pick: bool, qr: bool, age_s: int) -> None:
+        self.type(self.text(self.pick(which), pick, qr), age_s)
 
     def text(self, parcel: Parcel, pick: bool, qr: bool) -> str:
         """What opens a parcel's door at the kiosk."""
         code = (parcel.pickup_code if pick else parcel.drop_off_code) or "0000"
         return f"DLV-{'PICK' if pick else 'DROP'}-{parcel.rid}-{code}" if qr else code
 
-    def type(self, text: str) -> None:
-        """An entry at the kiosk."""
+    def type(self, text: str, age_s: int = 0) -> None:
+        """An entry at the kiosk, made some time ago."""
         key, uid = self.core.key(), self.uid()
-        self.play(EnterCode(key, text, uid), lambda: self.model.enter(key, text, uid))
+        made_ns = self.core.now.boottime_ns - age_s * 10**9
+        given = EnterCode(key, text, uid, entered_ns=made_ns)
+        self.play(given, lambda: self.model.enter(key, text, uid, made_ns))
 
     @rule(which=some, abandon=st.booleans())
     def give_up(self, which: int, abandon: bool) -> None:
@@ -300,7 +323,7 @@ class Lives(RuleBasedStateMachine):
     def clear_all(self) -> None:
         """The whole machine is put in order."""
         for label in LABELS:
-            self.see(label, Door.CLOSED)
+            self.shut(label)
             self.desk("clear", label)
             self.desk("unblock", label)
 
@@ -314,14 +337,51 @@ class Lives(RuleBasedStateMachine):
         """The result of a fresh reading."""
         self.play(DoorRead(uid, door), lambda: self.model.look(uid, door))
 
-    def watched(self, uid: str, attempt: int, door: Door, given: bool = True) -> None:
-        """The result of a pulse."""
-        result = PulseDone(uid, attempt, door, given)
-        self.play(result, lambda: self.model.watched(uid, attempt, door, given))
+    def watched(self, uid: str, attempt: int, door: Door, given: bool = True, known: bool = True) -> None:
+        """The result of a pulse; `known`: the board has acknowledged it."""
+        result = PulseDone(uid, attempt, door, given, known)
+        self.play(result, lambda: self.model.watched(uid, attempt, door, given, known))
 
     def see(self, label: str, door: Door) -> None:
         """A poll shows a door anew."""
         self.play(DoorsSeen({label: door}), lambda: self.model.poll({label: door}))
+
+    def settle(self, label: str, ago_s: float = 0) -> None:
+        """A door has stayed closed."""
+        since_ns = self.core.now.boottime_ns - round(ago_s * 1e9)
+        self.play(ClosingSettled(label, since_ns), lambda: self.model.settles(label, since_ns))
+
+    def shut(self, label: str) -> None:
+        """Somebody closes a door, and it stays closed."""
+        self.see(label, Door.CLOSED)
+        self.core.now = later(self.core.now, 0.6)
+        self.settle(label, 0.6)
+
+    @rule(label=st.sampled_from(LABELS), ago_s=st.sampled_from([0, 0.6]))
+    def settles(self, label: str, ago_s: float) -> None:
+        self.settle(label, ago_s)
+
+    @rule(label=st.sampled_from(LABELS), lasts=usually, closes=usually)
+    def forced(self, label: str, lasts: bool, closes: bool) -> None:
+        """Somebody pulls a door open, or a wire breaks."""
+        self.see(label, Door.OPEN)
+        if lasts:
+            self.time(0.2, 0.0, self.core.now.synced)
+        if closes:
+            self.shut(label)
+
+    @rule(label=st.sampled_from(LABELS), changes=st.integers(2, 6), apart_s=st.sampled_from([0.1, 0.3, 0.6]))
+    def chatters(self, label: str, changes: int, apart_s: float) -> None:
+        """A contact that is loose."""
+        for _ in range(changes):
+            door = Door.CLOSED if self.model.places[label].door is Door.OPEN else Door.OPEN
+            self.see(label, door)
+            self.core.now = later(self.core.now, apart_s)
+
+    @rule(label=st.sampled_from(LABELS), verdict=st.sampled_from(Verdict))
+    def resolve(self, label: str, verdict: Verdict) -> None:
+        key = self.core.key()
+        self.play(Resolve(key, label, verdict), lambda: self.model.resolve(key, label, verdict))
 
     @precondition(lambda self: self.at("looks"))
     @rule(which=some, door=mostly_closed)
@@ -330,19 +390,19 @@ class Lives(RuleBasedStateMachine):
         self.look(uids[which % len(uids)], door)
 
     @precondition(lambda self: self.at("pulses"))
-    @rule(which=some, door=doors, given=st.sampled_from([True, True, True, False]))
-    def pulse_done(self, which: int, door: Door, given: bool) -> None:
+    @rule(which=some, door=doors, given=usually, known=usually)
+    def pulse_done(self, which: int, door: Door, given: bool, known: bool) -> None:
         uids = self.at("pulses")
         uid = uids[which % len(uids)]
-        self.watched(uid, self.model.tries[uid].attempt, door, given)
+        self.watched(uid, self.model.tries[uid].attempt, door, given, known)
 
     @precondition(lambda self: self.at("pulses"))
-    @rule()
-    def stays_shut(self) -> None:
+    @rule(known=usually)
+    def stays_shut(self, known: bool) -> None:
         """A lock that does not move at any pulse."""
         uid = self.at("pulses")[0]
         while uid in self.at("pulses"):
-            self.watched(uid, self.model.tries[uid].attempt, Door.CLOSED)
+            self.watched(uid, self.model.tries[uid].attempt, Door.CLOSED, known=known)
 
     @rule(which=some, result=mostly_closed)
     def begins(self, which: int, result: Door) -> None:
@@ -409,7 +469,7 @@ class Lives(RuleBasedStateMachine):
                 self.see(label, Door.OPEN)
             self.watched(uid, 1, Door.OPEN)
         if closes:
-            self.see(label, Door.CLOSED)
+            self.shut(label)
 
     @rule(seen=st.dictionaries(st.sampled_from(LABELS), doors, min_size=1, max_size=3))
     def people(self, seen: dict[str, Door]) -> None:
@@ -428,11 +488,12 @@ class Lives(RuleBasedStateMachine):
         for label in labels if answers else ():
             door = self.model.places[label].door
             self.see(label, Door.CLOSED if door is Door.UNKNOWN else door)
+            self.settle(label)
 
     # --- time ---------------------------------------------------------------------------------------------
 
     @rule(
-        seconds=st.sampled_from([0.001, 0.5, 3, 5, 6, 11, 61, 121, 300, 605, 4000, 90_000]),
+        seconds=st.sampled_from([0.001, 0.2, 0.5, 3, 5, 6, 11, 30, 61, 121, 300, 605, 4000, 90_000]),
         wall_step_s=st.sampled_from([0.0, 0.0, 86_400.0, -86_400.0]),
         synced=usually,
     )
@@ -463,14 +524,18 @@ class Lives(RuleBasedStateMachine):
     )
     def restart(self, rebooted: bool, off_s: float, moved: dict[str, Door], synced: bool) -> None:
         core, model = self.core, self.model
-        self.watch.restarted(rebooted=rebooted)
         self.boots += rebooted
         core.now = replace(core.now, synced=synced)
         seen = {label: place.door for label, place in model.places.items()} | moved
         done = core.restart(seen, boot_id=f"boot-{self.boots}" if rebooted else None, off_s=off_s)
+        self.watch.restarted(seen, rebooted=rebooted)
         model.begin(core.now)
         model.restart(seen)
         model.due()
+        for label, door in seen.items():
+            if door is Door.CLOSED:
+                model.settles(label, core.now.boottime_ns)
+                model.due()
         assert not any(isinstance(effect, PulseLock | ReadDoor) for effect in done.effects)
         self.watch.after(done, core.now)
         self.compare(done)

@@ -22,6 +22,7 @@ OFFLINE = 14
 Codes = frozenset[int]
 GRANTED: Codes = frozenset({0})
 MOVES = 3
+CONDITIONS = ("DEVICE_SILENT", "BUS_DOWN", "SENSOR_FAULT", "CLOCK_UNSYNCED", "STORAGE_FAULT")
 
 
 class No(Exception):
@@ -53,6 +54,10 @@ class Parcel:
     """A drop-off has the door open."""
     to_weigh: bool = False
     """The door was closed after a drop-off, and the scale has not told yet."""
+    held: bool = False
+    """A technician said that it is still inside."""
+    codes_used: set[Purpose] = field(default_factory=set)
+    """Whose first opening has forgiven wrong entries."""
 
 
 @dataclass(eq=False)
@@ -68,7 +73,31 @@ class Place:
     since: Instant | None = None
     heard: bool = False
     opened: bool = False
+    unlocked: bool = False
+    """A pulse has opened it since the allocation, or may have."""
     doubted: bool = False
+    """Nobody saw what a pulse did."""
+    opened_only: bool = False
+    """It is to be inspected unless a scale shows it empty."""
+    uncertain: bool = False
+    """Its last outcome is NO_MOVEMENT or UNKNOWN."""
+    settled: bool = False
+    """Every reading for 600 ms was closed."""
+    unseen: bool = False
+    """It closed while nobody watched."""
+    mine: bool = False
+    """This machine opened the door, and it has not settled closed since."""
+    unexplained: Instant | None = None
+    """It opened then without a cause, and that is not judged yet."""
+    contact_doubted: bool = False
+    quiet_ns: int | None = None
+    flips: list[int] = field(default_factory=list)
+    failing: bool = False
+    """Its lock failed, and none of its board has opened since."""
+    board_down: bool = False
+    rightly: bool = False
+    """A technician's `open` has moved it since the wrong door."""
+    waits: Waits | None = None
     blocked: bool = False
     faulty: bool = False
     worn: bool = False
@@ -83,6 +112,7 @@ class Place:
     unspent: list[int] = field(default_factory=list)
     """Those of them since which the door was not seen open: one of them may still open it."""
     pulsed_for: Try | None = None
+    """Whose pulse was the last one."""
     unread: bool = False
     """Not read since the start."""
 
@@ -99,7 +129,8 @@ class Place:
     def free(self) -> bool:
         """Whether somebody may get it, as far as the cell itself goes."""
         closed = self.heard and self.door is Door.CLOSED
-        return self.use is Use.IDLE and closed and not self.blocked and not self.faulty
+        in_order = not self.blocked and not self.faulty and not self.contact_doubted and not self.board_down
+        return self.use is Use.IDLE and closed and in_order
 
 
 @dataclass(eq=False)
@@ -115,7 +146,14 @@ class Try:
     cell: str
     at: str = "waits"
     attempt: int = 0
+    counted: int = 0
+    """How many pulses the board has acknowledged."""
+    doubtful: bool = False
+    """The door read open before the pulse, and nobody knows why."""
+    began_ns: int | None = None
     halted: bool = False
+    wrong: list[str] = field(default_factory=list)
+    """Doors that its pulses seem to have opened instead."""
     moves: int = 0
     actor: str = ""
     told: bool = False
@@ -123,10 +161,32 @@ class Try:
 
 
 @dataclass(eq=False)
+class Waits:
+    """A lock was pulsed in doubt for this wish; a closing concludes it."""
+
+    parcel: Parcel
+    purpose: Purpose
+    kiosk: bool
+    since: Instant
+    closed: Instant | None = None
+
+
+@dataclass(eq=False)
+class Standing:
+    """An alarm, and since when its condition is gone."""
+
+    since: Instant
+    gone: Instant | None = None
+
+
+@dataclass(eq=False)
 class Guessing:
     """Invalid entries of one way in."""
 
     recent: list[Instant] = field(default_factory=list)
+    wrong: list[Instant] = field(default_factory=list)
+    """All of the last day."""
+    long: bool = False
     rests: int = 0
     since: Instant | None = None
     last: Instant | None = None
@@ -170,7 +230,7 @@ class Locker:
         self.parcels: dict[str, Parcel] = {}
         self.tries: dict[str, Try] = {}
         self.queue: list[str] = []
-        self.alarms: dict[str, Instant] = {}
+        self.alarms: dict[str, Standing] = {}
         self.guessing = {"digits": Guessing(), "qr": Guessing()}
         self.begin(now)
 
@@ -191,19 +251,29 @@ class Locker:
         """How a cell stands, and why that changed."""
         self.tell("CELL_STATUS_CHANGED", label, cause, self.places[label].use)
 
-    def alarm(self, name: str, place: str, on: bool = True) -> None:
-        """Raised once, cleared once."""
+    def alarm(self, name: str, place: str, on: bool = True, *, at_once: bool = False) -> None:
+        """Raised once, cleared once; a condition's when it has been gone for 5 s."""
         key = f"{name}/{place}"
-        if on and key not in self.alarms:
-            self.alarms[key] = self.now
+        known = self.alarms.get(key)
+        if on and known is None:
+            self.alarms[key] = Standing(self.now)
             self.tell("ALARM_RAISED", name, place)
-        elif not on and key in self.alarms:
+        elif on and known is not None:
+            known.gone = None
+        elif known is not None and name in CONDITIONS and not at_once:
+            known.gone = known.gone or self.now
+        elif known is not None:
             del self.alarms[key]
             self.tell("ALARM_CLEARED", name, place)
 
     def stands(self, name: str, place: str) -> bool:
         """Whether an alarm stands."""
         return f"{name}/{place}" in self.alarms
+
+    def lasts(self, name: str, place: str) -> bool:
+        """Whether the condition of an alarm stands just now."""
+        known = self.alarms.get(f"{name}/{place}")
+        return known is not None and known.gone is None
 
     def say(self, t: Try, *codes: int) -> None:
         """The answer, if somebody still waits for one and it was not given at once."""
@@ -281,8 +351,13 @@ class Locker:
         place = self.places[label]
         if place.last is not None:
             self.end_waiting(place.last)
-        place.holder, place.last, place.opened, place.doubted = parcel, None, False, False
+        self.forget_use(place)
+        place.holder, place.last = parcel, None
         parcel.cell = label
+
+    def forget_use(self, place: Place) -> None:
+        """What happened to a cell while it was somebody's does not matter to the next."""
+        place.opened = place.unlocked = place.doubted = place.opened_only = place.uncertain = False
 
     def end_waiting(self, parcel: Parcel) -> None:
         """Whoever waits for this parcel's door waits for nothing."""
@@ -311,6 +386,8 @@ class Locker:
             against.add(EXPIRED)
         if not self.may(t.parcel, t.purpose) or self.working(t.parcel.cell) not in (None, t):
             against.add(NOT_NOW)
+        if t.purpose not in BY_HAND and self.stands("WRONG_DOOR", t.parcel.cell):
+            against.add(NOT_NOW)
         return against
 
     def expired(self, t: Try) -> bool:
@@ -327,7 +404,18 @@ class Locker:
         nobodys = Parcel("", Packaging(1, 1, 1), label, 0, 0, over=True)
         self.place(label)
         gone_ns = self.now.boottime_ns + 30 * SECOND
+        if purpose is Purpose.TECHNICIAN:
+            working = self.working(label)
+            if working is not None and working.at != "unclear":
+                raise No(NOT_NOW)
+            self.places[label].waits = None
+            if working is not None:
+                self.finish(working, "UNKNOWN")
         self.accept(Try(uid, key, nobodys, purpose, True, gone_ns, label, actor=actor))
+
+    def finish(self, t: Try, outcome: str, *, recovered: bool = False) -> None:
+        """The outcome of a wish."""
+        raise NotImplementedError
 
     def accept(self, t: Try) -> None:
         """Into the queue; an open-door is answered at once."""
@@ -341,7 +429,6 @@ class Locker:
             self.answers.append((t.key, GRANTED))
         self.tries[t.uid] = t
         self.queue.append(t.uid)
-        self.next_turns()
 
     def next_turns(self) -> None:
         """Whoever waited longest goes to work while there is room, judged again."""
@@ -395,7 +482,8 @@ class Locker:
         parcel.over, place.holder, place.awaits = True, None, awaits
         for name in ("EMPTY_DROPOFF", "WEIGHT_CHANGED"):
             self.alarm(name, parcel.cell, on=False)
-        place.opened = place.doubted = False
+        self.forget_use(place)
+        place.waits = None
         if awaits:
             self.tell_cell(parcel.cell, "RELEASED")
 
@@ -405,7 +493,9 @@ class Locker:
         self.tell("RESERVATION_COMPLETED", parcel.rid, parcel.cell)
         if place.empty is False:
             self.alarm("PARCEL_LEFT_BEHIND", parcel.cell)
-        self.leave(parcel, Use.AWAITING_INSPECTION if place.doubted or place.empty is False else None)
+        unproven = place.opened_only and place.empty is not True
+        looked_into = place.doubted or place.empty is False or unproven
+        self.leave(parcel, Use.AWAITING_INSPECTION if looked_into else None)
         place.last = parcel
 
     def block(self, key: str, label: str, on: bool) -> None:
@@ -425,16 +515,30 @@ class Locker:
         forced = self.stands("DOOR_FORCED", label)
         if forced and place.door is not Door.CLOSED:
             raise No(NOT_NOW)
-        picked_up = None if place.holder is None else place.holder.picked_up
-        if place.holder is not None and picked_up and passed_ns(picked_up, self.now) is None:
-            self.complete(place.holder)
-        elif not (place.awaits or place.faulty or place.worn or forced):
+        if self.stands("WRONG_DOOR", label) and not place.rightly:
+            raise No(NOT_NOW)
+        parcel, shut = place.holder, place.door is Door.CLOSED
+        picked_up = None if parcel is None else parcel.picked_up
+        something = place.awaits or place.faulty or place.worn or forced or (place.contact_doubted and shut)
+        if parcel is not None and picked_up and (parcel.held or passed_ns(picked_up, self.now) is None):
+            self.complete(parcel)
+        elif not something:
             raise No(NOT_NOW)
         place.awaits, place.faulty, place.worn = None, False, False
+        place.opened_only = place.uncertain = place.failing = place.rightly = False
+        if shut:
+            self.believe(label, at_once=True)
         self.tell_cell(label, "CLEARED")
         for name in ("LOCK_JAMMED", "WRONG_DOOR", "DOOR_FORCED", "PARCEL_LEFT_BEHIND"):
             self.alarm(name, label, on=False)
         self.answers.append((key, GRANTED))
+
+    def believe(self, label: str, *, at_once: bool = False) -> None:
+        """The contact is not in doubt any more."""
+        place = self.places[label]
+        if place.contact_doubted:
+            place.contact_doubted, place.flips = False, []
+        self.alarm("SENSOR_FAULT", f"{label}/contact", on=False, at_once=at_once)
 
     def maintenance(self, key: str, label: str | None, block: bool) -> None:
         """Somebody reports something."""
@@ -454,11 +558,15 @@ class Locker:
         """How long entries are not looked at."""
         if guessing.since is None:
             return 0
-        rest_s = min(3600, 60 << (guessing.rests - 1))
+        rest_s = 3600 if guessing.long else min(3600, 60 << max(0, guessing.rests - 1))
         return rest_s * SECOND - (passed_ns(guessing.since, self.now) or 0)
 
-    def enter(self, key: str, text: str, uid: str) -> None:
-        """Digits or a QR text."""
+    def enter(self, key: str, text: str, uid: str, made_ns: int | None = None) -> None:
+        """Digits or a QR text, made at the kiosk then."""
+        gone_ns = (self.now.boottime_ns if made_ns is None else made_ns) + 30 * SECOND
+        if self.now.boottime_ns > gone_ns:
+            self.answers.append((key, frozenset({EXPIRED})))
+            return
         qr = text.startswith("DLV-")
         guessing = self.guessing["qr" if qr else "digits"]
         if self.rest_left_ns(guessing) > 0:
@@ -472,12 +580,12 @@ class Locker:
                 word = "DROP" if purpose is Purpose.DROPOFF else "PICK"
                 wanted = f"DLV-{word}-{parcel.rid}-{code}" if qr else code
                 if text == wanted and self.may(parcel, purpose):
-                    gone_ns = self.now.boottime_ns + 30 * SECOND
                     t = Try(uid, key, parcel, purpose, True, gone_ns, parcel.cell)
-                    if self.judge(t):
-                        break
-                    self.accept(t)
-                    guessing.recent = []
+                    against = self.judge(t)
+                    if against:
+                        self.answers.append((key, frozenset(against)))
+                    else:
+                        self.accept(t)
                     return
         self.answers.append((key, frozenset({NOT_NOW})))
         self.invalid(guessing, "qr" if qr else "digits")
@@ -486,10 +594,28 @@ class Locker:
         """An entry that opened nothing."""
         quiet = None if guessing.last is None else passed_ns(guessing.last, self.now)
         if quiet is not None and quiet > 24 * 3600 * SECOND:
-            guessing.rests, guessing.since = 0, None
+            guessing.rests, guessing.since, guessing.long = 0, None, False
         recent = [at for at in guessing.recent if runs(at, 300, self.now)]
         guessing.recent, guessing.last = [*recent, self.now], self.now
-        if len(guessing.recent) == 5:
+        of_the_day = [at for at in guessing.wrong if not self.surely_older(at, 24 * 3600)]
+        guessing.wrong = [*of_the_day, self.now][-60:]
+        of_the_hour = [at for at in guessing.wrong if not self.surely_older(at, 3600)]
+        too_many = way == "digits" and (len(guessing.wrong) >= 60 or len(of_the_hour) >= 20)
+        if len(guessing.recent) >= 5 or too_many:
+            guessing.long = too_many
             guessing.recent, guessing.since = [], self.now
             guessing.rests += 1
             self.alarm("CODE_GUESSING", way)
+
+    def surely_older(self, at: Instant, seconds: int) -> bool:
+        """Whether an entry is surely older; where no clock can tell, it counts."""
+        passed = passed_ns(at, self.now)
+        return passed is not None and passed > seconds * SECOND
+
+    def forgive(self, t: Try) -> None:
+        """A code has opened its door: the first time, the wrong entries of the last minute are forgiven."""
+        if not t.kiosk or t.purpose in BY_HAND or t.parcel.over or t.purpose in t.parcel.codes_used:
+            return
+        t.parcel.codes_used.add(t.purpose)
+        for guessing in self.guessing.values():
+            guessing.recent = [at for at in guessing.recent if not runs(at, 60, self.now)]

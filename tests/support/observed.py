@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import replace
 
+from edge_agent.model import BY_HAND, Door, Instant, Purpose
 from edge_agent.model import CellStatus as Use
-from edge_agent.model import Door, Instant, Purpose
 from edge_agent.model import ReservationStatus as S
 from tests.support.model import (
     EXPIRED,
@@ -21,6 +21,7 @@ from tests.support.model import (
     Parcel,
     Place,
     Try,
+    Waits,
     brought_over,
     dated,
     passed_ns,
@@ -41,22 +42,27 @@ class Model(Locker):
             return
         place = self.places[t.cell]
         if door is Door.OPEN:
-            if place.door is Door.CLOSED:
-                self.unasked(t.cell)  # a lock that opens late may be the parcel's pick-up
-            self.note(t.cell, door)
-            if place.holder is not None:
-                place.holder.to_weigh = False
-        against = self.judge(t)
-        if door is Door.CLOSED and not self.rested(t.cell):
+            self.poll({t.cell: door})  # a lock that opens late may be the parcel's pick-up
+        against, known_open = self.judge(t), door is Door.OPEN and place.mine and not place.contact_doubted
+        if not known_open and not self.rested(t.cell):
             against.add(NOT_NOW)
         if against:
             self.fail(t, *against)
-            self.next_turns()
-        elif door is Door.OPEN:
+        elif known_open:
             self.finish(t, "ALREADY_OPEN")
         elif door is Door.CLOSED:
             self.pulse(t)
-        elif not self.moves_on(t):
+        elif door is Door.OPEN and place.unexplained is not None:
+            self.looks.append(t.cell)  # it may be a glitch
+        elif door is Door.OPEN:
+            if not self.moves_on(t, place.unlocked):
+                t.doubtful = True
+                self.pulse(t)
+        elif self.moves_on(t, place.opened):
+            pass
+        elif t.purpose is Purpose.TECHNICIAN:
+            self.pulse(t)
+        else:
             self.finish(t, "UNKNOWN")
 
     def rested(self, label: str) -> bool:
@@ -68,13 +74,15 @@ class Model(Locker):
         """One more pulse."""
         place = self.places[t.cell]
         t.at, t.attempt = "pulses", t.attempt + 1
+        t.began_ns = self.now.boottime_ns if t.began_ns is None else t.began_ns
+        place.quiet_ns = self.now.boottime_ns
         place.pulses += 1
         place.recent.append(self.now.boottime_ns)
         place.unspent.append(self.now.boottime_ns)
         place.pulsed_for = t
         self.pulsed.append((t.cell, t.attempt))
 
-    def watched(self, uid: str, attempt: int, door: Door, given: bool) -> None:
+    def watched(self, uid: str, attempt: int, door: Door, given: bool, acknowledged: bool = True) -> None:
         """What came of a pulse."""
         t = self.tries.get(uid)
         if t is None or t.at != "pulses" or t.attempt != attempt:
@@ -84,7 +92,8 @@ class Model(Locker):
             del self.places[t.cell].unspent[-1:]
             self.places[t.cell].pulses -= 1
             self.fail(t, EXPIRED)
-            self.next_turns()
+        elif t.doubtful:
+            self.unconfirmed(t)
         elif door is Door.OPEN:
             self.finish(t, "OPENED")
         elif door is Door.UNKNOWN:
@@ -93,22 +102,92 @@ class Model(Locker):
             self.say(t, INTERNAL)
             self.tell_open_door(t, "UNKNOWN")
             t.key, t.told = None, True
-            self.next_turns()
         else:
+            t.counted += acknowledged
             self.not_moved(t)
 
     def not_moved(self, t: Try) -> None:
-        """Seen closed after a pulse."""
-        again = t.attempt < self.layout.attempts and not t.halted and not self.expired(t)
-        if again and self.rested(t.cell):
+        """Seen closed after a pulse; only acknowledged ones count towards a jam."""
+        elsewhere = any(place.unexplained is not None for place in self.places.values())
+        jammed = t.counted >= self.layout.attempts
+        stops = jammed or t.halted or self.expired(t) or elsewhere
+        if not stops and self.rested(t.cell):
             self.pulse(t)
-            return
-        if t.halted or t.attempt < self.layout.attempts:
+        elif not jammed and t.counted < t.attempt and not t.halted:
+            self.doubt(t.cell)
+            self.finish(t, "UNKNOWN")
+        elif not jammed or t.halted or self.board_fails(t.cell):
             self.finish(t, "NO_MOVEMENT")
-            return
-        self.fault(t.cell, "LOCK_JAMMED")
-        if not self.moves_on(t):
-            self.finish(t, "NO_MOVEMENT")
+        else:
+            self.fault(t.cell, "LOCK_JAMMED")
+            if not self.moves_on(t, self.places[t.cell].opened):
+                self.finish(t, "NO_MOVEMENT")
+
+    def unconfirmed(self, t: Try) -> None:
+        """A lock was pulsed although its contact is in doubt: a closing will tell, or a technician."""
+        del self.tries[t.uid]
+        place = self.places[t.cell]
+        place.uncertain = True
+        if place.holder is not None:
+            place.opened = place.unlocked = place.opened_only = True
+        elif t.purpose not in BY_HAND:
+            self.inspect(t.cell)
+        concludes = (t.purpose, t.parcel.status) in (
+            (Purpose.PICKUP, S.DROPPED_OFF),
+            (Purpose.DROPOFF, S.PENDING),
+        )
+        place.waits = None
+        if concludes and not t.parcel.over and t.purpose not in BY_HAND:
+            assert t.began_ns is not None
+            ago_ns = self.now.boottime_ns - t.began_ns
+            since = replace(self.now, boottime_ns=t.began_ns, wall_s=self.now.wall_s - ago_ns / 1e9)
+            place.waits = Waits(t.parcel, t.purpose, t.kiosk, since)
+        self.say(t, INTERNAL)
+        self.tell_open_door(t, "UNKNOWN")
+
+    def inspect(self, label: str) -> None:
+        """A free cell was opened; somebody may have put something in."""
+        place = self.places[label]
+        if place.use is Use.IDLE:
+            place.awaits, place.opened_only = Use.AWAITING_INSPECTION, True
+            self.tell_cell(label, "OPENED")
+
+    # --- a board ------------------------------------------------------------------------------------------
+
+    def mates(self, label: str) -> list[str]:
+        """The cells on the same board."""
+        boards = self.layout.lock_boards
+        return [mate for mate in self.places if label in boards and boards.get(mate) == boards[label]]
+
+    def board_fails(self, label: str) -> bool:
+        """Whether a jam is one of three different locks in a row: then the board is at fault, no cell."""
+        place = self.places[label]
+        place.failing = True
+        failing = [mate for mate in self.mates(label) if self.places[mate].failing]
+        if not failing or (len(failing) < 3 and not place.board_down):
+            return False
+        self.board_down(self.layout.lock_boards[label])
+        for mate in failing:
+            if self.stands("LOCK_JAMMED", mate):
+                self.alarm("LOCK_JAMMED", mate, on=False)
+                if self.places[mate].faulty and not self.stands("WRONG_DOOR", mate):
+                    self.places[mate].faulty = False
+                    self.tell_cell(mate, "BOARD")
+        return True
+
+    def board_down(self, board: str) -> None:
+        """One alarm for the whole board; its cells are not given to anybody."""
+        self.alarm("DEVICE_FAULT", board)
+        for label, place in self.places.items():
+            place.board_down = place.board_down or self.layout.lock_boards.get(label) == board
+
+    def board_works(self, label: str) -> None:
+        """A lock has opened its door."""
+        self.places[label].failing = False
+        for mate in self.mates(label):
+            self.places[mate].failing = self.places[mate].board_down = False
+        if label in self.layout.lock_boards:
+            self.alarm("DEVICE_FAULT", self.layout.lock_boards[label], on=False)
 
     def fault(self, label: str, alarm: str) -> None:
         """Out of allocation; maintenance is asked for once."""
@@ -119,10 +198,13 @@ class Model(Locker):
             self.tell("MAINTENANCE_REQUESTED", label)
         self.alarm(alarm, label)
 
-    def moves_on(self, t: Try) -> bool:
-        """A drop-off of a parcel that has nothing in its cell gets another one, in the same call."""
+    def moves_on(self, t: Try, touched: bool) -> bool:
+        """A drop-off of a parcel that has nothing in its cell gets another one, in the same call.
+
+        `touched`: something may have been put in.
+        """
         parcel, old = t.parcel, self.places[t.cell]
-        nothing = not old.opened or (old.empty is True and not old.doubted)
+        nothing = not touched or (old.empty is True and not old.doubted)
         empty = parcel.status is S.PENDING and nothing
         if t.purpose is not Purpose.DROPOFF or not empty or t.moves >= MOVES or self.expired(t):
             return False
@@ -130,7 +212,12 @@ class Model(Locker):
             label = self.best(parcel.size)
         except No:
             return False
-        old.holder = None
+        known_empty = not old.doubted and (not old.opened or old.empty is True)
+        certain = known_empty and not old.faulty and not old.contact_doubted
+        old.holder, old.awaits, old.waits = None, None if certain else Use.AWAITING_INSPECTION, None
+        self.forget_use(old)
+        if not certain:
+            self.tell_cell(t.cell, "RELEASED")
         self.give(label, parcel)
         self.tell_cell(label, "MOVED")
         del self.tries[t.uid]
@@ -144,7 +231,7 @@ class Model(Locker):
         """Nobody saw what a pulse did."""
         place = self.places[label]
         if place.holder is not None:
-            place.doubted = place.opened = True
+            place.doubted = place.opened = place.unlocked = True
         elif place.awaits is None:
             place.awaits = Use.AWAITING_INSPECTION
             self.tell_cell(label, "DOUBT")
@@ -152,20 +239,30 @@ class Model(Locker):
     def finish(self, t: Try, outcome: str, *, recovered: bool = False) -> None:
         """The outcome of a wish."""
         del self.tries[t.uid]
-        parcel, source = t.parcel, "MACHINE" if t.kiosk else "API"
+        parcel, source, place = t.parcel, "MACHINE" if t.kiosk else "API", self.places[t.cell]
+        place.waits = None
         if outcome in ("OPENED", "ALREADY_OPEN"):
             self.note(t.cell, Door.OPEN)
-            self.places[t.cell].opened = True
+            place.opened, place.uncertain = True, False
             if outcome == "OPENED":
+                place.mine = place.unlocked = True
+                place.unexplained = None
+                place.rightly = t.purpose is Purpose.TECHNICIAN and not recovered
+                self.take_back(t)
                 self.lock_opened(t.cell)
+                self.forgive(t)
+            if place.holder is not None:
+                place.holder.to_weigh = False
+            elif t.purpose not in BY_HAND:
+                self.inspect(t.cell)
             self.granted(t, recovered)
             self.say(t, 0)
         else:
+            place.uncertain = True
             if t.purpose is Purpose.PICKUP and parcel.status is S.DROPPED_OFF:
                 self.tell("PICKUP_FAILED", parcel.rid, parcel.cell, source, recovered)
             self.say(t, INTERNAL)
         self.tell_open_door(t, outcome)
-        self.next_turns()
 
     def granted(self, t: Try, recovered: bool = False) -> None:
         """The door stands open for this wish."""
@@ -177,7 +274,9 @@ class Model(Locker):
             self.tell("PICKUP", parcel.rid, parcel.cell, "MACHINE" if t.kiosk else "API", recovered)
 
     def lock_opened(self, label: str) -> None:
-        """A jam is over; a wrong door waits for somebody to look."""
+        """Contact and board are believed and a jam is over; a wrong door waits for somebody to look."""
+        self.believe(label)
+        self.board_works(label)
         place, wrong = self.places[label], self.stands("WRONG_DOOR", label)
         if place.faulty and not wrong:
             place.faulty = False
@@ -186,20 +285,26 @@ class Model(Locker):
 
     # --- doors --------------------------------------------------------------------------------------------
 
-    def note(self, label: str, door: Door) -> None:
-        """How a door stands."""
+    def note(self, label: str, door: Door, *, unwatched: bool = False) -> None:
+        """How a door stands. `unwatched`: nobody saw how it became so."""
         place = self.places[label]
         place.heard, place.unread = True, False
         if place.door is not door:
-            place.door, place.since = door, self.now
+            was, stood_since = place.door, place.since
+            place.door, place.since, place.settled = door, self.now, False
+            place.unseen = unwatched and door is Door.CLOSED
             place.mass_g = place.empty = None
+            if was is not Door.UNKNOWN and not unwatched:
+                self.flipped(label, was, stood_since)
             if door is Door.OPEN and place.holder is not None:
                 place.opened = True
             if door is Door.OPEN:
-                place.unspent.clear()
+                if place.unexplained is None:
+                    place.unspent.clear()
                 if place.holder:
                     place.holder.to_weigh = False
             else:
+                place.unexplained = None
                 self.alarm("DOOR_AJAR", label, on=False)
                 self.weighs += [label] * (label in self.layout.weighed)
 
@@ -214,34 +319,94 @@ class Model(Locker):
         for label, door in doors.items():
             t = self.working(label)
             pulsed = t is not None and t.at in ("pulses", "unclear")
-            if self.places[label].door is Door.CLOSED and door is Door.OPEN and not pulsed:
+            place = self.places[label]
+            if place.door is Door.CLOSED and door is Door.OPEN and not pulsed and not place.mine:
                 self.unasked(label)
 
-    def seen(self, label: str, door: Door) -> None:
+    def flipped(self, label: str, was: Door, stood_since: Instant | None) -> None:
+        """A contact has changed: four changes in 2 s, bounces not counted, are no person's."""
+        place, now_ns = self.places[label], self.now.boottime_ns
+        bounce_ns, quiet_ns = 600 * SECOND // 1000, place.quiet_ns
+        if was is Door.OPEN and stood_since is not None:
+            stood = passed_ns(stood_since, self.now)
+            if stood is None or stood > bounce_ns:
+                quiet_ns = now_ns
+        if quiet_ns is not None and now_ns - quiet_ns <= bounce_ns:
+            place.quiet_ns = quiet_ns
+            return
+        place.quiet_ns = None
+        place.flips = [*(at for at in place.flips if now_ns - at <= 2 * SECOND), now_ns][-4:]
+        if len(place.flips) == 4:
+            self.doubt_contact(label)
+
+    def doubt_contact(self, label: str) -> None:
+        """The contact is not believed."""
+        self.places[label].contact_doubted = True
+        self.alarm("SENSOR_FAULT", f"{label}/contact")
+
+    def seen(self, label: str, door: Door, *, starting: bool = False) -> None:
         """How one door stands."""
         place, t = self.places[label], self.working(label)
         if door is Door.UNKNOWN:
-            place.heard = False
+            if place.heard:
+                place.heard = place.settled = False
+            if place.waits is not None:
+                place.waits.closed = None
             return
-        recovered = place.unread
-        self.note(label, door)
-        if place.holder and door is Door.OPEN:
-            place.holder.to_weigh = False
-        if t is not None and t.at in ("pulses", "unclear") and door is Door.OPEN:
+        recovered = place.unread or starting
+        self.note(label, door, unwatched=recovered or not place.heard)
+        if t is not None and t.doubtful:
+            if t.at == "unclear":
+                self.unconfirmed(t)
+        elif t is not None and t.at in ("pulses", "unclear") and door is Door.OPEN:
             self.finish(t, "OPENED", recovered=recovered)
         elif t is not None and t.at == "unclear":
             self.doubt(label)
             self.finish(t, "UNKNOWN", recovered=recovered)
-        parcel = place.holder
-        if door is Door.CLOSED and parcel is not None and parcel.status is S.PENDING and parcel.dropping:
-            parcel.to_weigh = label in self.layout.weighed
-            if not (parcel.to_weigh and self.layout.hold_empty_dropoff and not recovered):
-                self.dropped_off(parcel, recovered)
+        if door is Door.OPEN:
+            if place.holder:
+                place.holder.to_weigh = False
+            if place.waits is not None:
+                place.waits.closed = None
 
-    def dropped_off(self, parcel: Parcel, recovered: bool = False) -> None:
+    def settles(self, label: str, since_ns: int) -> None:
+        """Every reading of the door for 600 ms was closed: now the closing concludes, dated at the first."""
+        place = self.places[label]
+        if place.door is not Door.CLOSED or not place.heard or place.settled:
+            return
+        ago_ns = self.now.boottime_ns - since_ns
+        since = replace(self.now, boottime_ns=since_ns, wall_s=self.now.wall_s - ago_ns / 1e9)
+        recovered, parcel, waits = place.unseen, place.holder, place.waits
+        place.settled, place.mine, place.unseen = True, False, False
+        if waits is not None and since_ns >= waits.since.boottime_ns:
+            if waits.purpose is Purpose.DROPOFF:
+                waits.closed = since
+            else:
+                place.waits, place.opened_only = None, True
+                waits.parcel.status, waits.parcel.picked_up, waits.parcel.unsure = S.PICKED_UP, since, False
+                source = "MACHINE" if waits.kiosk else "API"
+                self.tell("PICKUP", waits.parcel.rid, label, source, True)
+        if place.empty:
+            self.proven_empty(label)
+        if parcel is not None and parcel.status is S.PENDING and parcel.dropping:
+            weighs = label in self.layout.weighed
+            parcel.to_weigh = weighs
+            if not (weighs and self.layout.hold_empty_dropoff and not recovered):
+                self.dropped_off(parcel, recovered)
+            if weighs and place.empty is not None:
+                self.dropoff_weighed(label, place.empty)
+
+    def proven_empty(self, label: str) -> None:
+        """A scale ends an inspection that only an opening asked for."""
+        place = self.places[label]
+        if place.awaits is Use.AWAITING_INSPECTION and place.opened_only and place.settled:
+            place.awaits, place.opened_only = None, False
+            self.tell_cell(label, "PROVEN_EMPTY")
+
+    def dropped_off(self, parcel: Parcel, recovered: bool = False, source: str = "MACHINE") -> None:
         """The parcel is in."""
         parcel.status, parcel.dropping = S.DROPPED_OFF, False
-        self.tell("DROPOFF", parcel.rid, parcel.cell, "MACHINE", recovered)
+        self.tell("DROPOFF", parcel.rid, parcel.cell, source, recovered)
 
     def weighed(self, label: str, reading_g: int | None, error: bool = False) -> None:
         """A scale has settled, or does not answer any more, or says that it cannot weigh."""
@@ -255,12 +420,20 @@ class Model(Locker):
         if place.use is Use.IDLE:
             self.zero(place, label, reading_g)
         mass_g = reading_g - place.tare_g - place.drift_g
-        doubtful = self.stands("SENSOR_FAULT", f"{label}/scale zero") or mass_g <= -nothing_g
+        doubtful = self.lasts("SENSOR_FAULT", f"{label}/scale zero") or mass_g <= -nothing_g
         empty = None if doubtful else mass_g < nothing_g
         place.mass_g, place.empty = mass_g, empty
         if parcel and before_g is not None and abs(mass_g - before_g) > self.layout.weight_change_g:
             self.alarm("WEIGHT_CHANGED", label)
-        if parcel is None or not parcel.to_weigh or empty is None:
+        if empty:
+            self.proven_empty(label)
+        if empty is not None:
+            self.dropoff_weighed(label, empty)
+
+    def dropoff_weighed(self, label: str, empty: bool) -> None:
+        """What the scale shows of a drop-off whose closing has settled."""
+        parcel = self.places[label].holder
+        if parcel is None or not parcel.to_weigh:
             return
         parcel.to_weigh = False
         if empty:
@@ -300,29 +473,151 @@ class Model(Locker):
         self.answers.append((key, GRANTED))
 
     def unasked(self, label: str) -> None:
-        """A door opened that nobody is opening."""
+        """A door opened that nobody is opening: its own lock may be late; else it is judged after 200 ms."""
+        if not self.late(label, self.now):
+            self.places[label].unexplained = self.now
+
+    def may_open(self, label: str, at: Instant) -> bool:
+        """Whether a pulse of this lock in the 10 s before has not been seen to open its door."""
         place = self.places[label]
-        if any(at > self.now.boottime_ns - LATE_S * SECOND for at in place.unspent):
-            t = place.pulsed_for
-            assert t is not None
-            place.opened = True
-            self.lock_opened(label)
-            if not t.parcel.over and t.parcel.cell == label:
-                self.granted(t)
+        last_ns = place.unspent[-1] if place.unspent else None
+        return last_ns is not None and 0 <= at.boottime_ns - last_ns < LATE_S * SECOND
+
+    def suspects(self, label: str, at: Instant) -> list[str]:
+        """The other locks that may have opened this door."""
+        others = [other for other, place in self.places.items() if other != label and not place.unexplained]
+        return [other for other in others if self.may_open(other, at)]
+
+    def late(self, label: str, at: Instant) -> bool:
+        """Whether the door was opened by its own lock, late; what its wish wanted is true then."""
+        place, t = self.places[label], self.places[label].pulsed_for
+        if not self.may_open(label, at) or self.stands("WRONG_DOOR", label) or t is None or t.doubtful:
+            return False
+        own_ns = place.unspent[-1]
+        if any(self.places[other].unspent[-1] >= own_ns for other in self.suspects(label, at)):
+            return False
+        place.mine = place.opened = place.unlocked = True
+        place.unexplained, place.uncertain = None, False
+        if t.purpose not in BY_HAND and (t.parcel.over or t.parcel.cell != label):
+            self.inspect(label)
+            return True
+        self.lock_opened(label)
+        if t.purpose not in BY_HAND:
+            self.granted(t)
+        return True
+
+    def judge_opening(self, label: str) -> None:
+        """An opening without a cause has lasted."""
+        place = self.places[label]
+        since = place.unexplained
+        assert since is not None
+        late = self.late(label, since)
+        place.unexplained = None
+        place.unspent.clear()
+        if late:
             return
-        others = [t for t in self.tries.values() if t.at == "pulses"]
-        if not others:
+        pulsed = self.suspects(label, since)
+        board = self.layout.contact_boards.get(label)
+        mates = [k for k, b in self.layout.contact_boards.items() if b == board and board is not None]
+        mates = [mate for mate in mates if self.places[mate].unexplained == since]
+        if pulsed:
+            self.wrong_door(label, pulsed)
+        elif mates and board is not None:
+            for mate in mates:
+                self.places[mate].unexplained = None
+            self.board_down(board)
+        else:
             self.alarm("DOOR_FORCED", label)
-        for t in others:
-            t.halted = True
-            self.fault(t.cell, "WRONG_DOOR")
-            self.fault(label, "WRONG_DOOR")
+            self.doubt_contact(label)
+            self.inspect(label)
+
+    def wrong_door(self, label: str, pulsed: list[str]) -> None:
+        """Another door moved than the one commanded: both are out of use until a technician looked."""
+        for other in pulsed:
+            t = self.working(other)
+            before = self.stands("WRONG_DOOR", other) or self.stands("WRONG_DOOR", label)
+            if t is not None and t.at == "pulses":
+                t.halted = True
+                t.wrong += [] if before else [label]
+            else:
+                self.places[other].unspent.clear()
+        for one in (*pulsed, label):
+            self.places[one].rightly = False
+            self.fault(one, "WRONG_DOOR")
+        self.inspect(label)
+
+    def take_back(self, t: Try) -> None:
+        """The commanded door opened after all: the other one was forced."""
+        for label in t.wrong:
+            for one in (t.cell, label):
+                self.alarm("WRONG_DOOR", one, on=False)
+                if self.places[one].faulty:
+                    self.places[one].faulty = False
+                    self.tell_cell(one, "REPAIRED")
+            if self.places[label].door is Door.OPEN:
+                ago_ns = self.now.boottime_ns - SECOND // 5
+                self.places[label].unexplained = replace(self.now, boottime_ns=ago_ns)
+            else:
+                self.alarm("DOOR_FORCED", label)
+                self.doubt_contact(label)
+
+    # --- a technician's word ------------------------------------------------------------------------------
+
+    def resolve(self, key: str, label: str, verdict: str) -> None:
+        """What no witness can tell."""
+        place = self.place(label)
+        t, parcel = self.working(label), place.holder
+        alarms = any(self.stands(name, label) for name in ("LOCK_JAMMED", "WRONG_DOOR", "DOOR_AJAR"))
+        if t is not None and t.at != "unclear":
+            raise No(NOT_NOW)
+        if t is None and not (alarms or place.contact_doubted or place.uncertain):
+            raise No(NOT_NOW)
+        fits = {
+            "dropped-off": (S.PENDING,),
+            "picked-up": (S.DROPPED_OFF,),
+            "still-inside": (S.DROPPED_OFF, S.PICKED_UP),
+            "empty": (S.PENDING, S.DROPPED_OFF, S.PICKED_UP),
+        }
+        if parcel is None or parcel.status not in fits[verdict]:
+            raise No(NOT_NOW)
+        if t is not None:
+            self.finish(t, "UNKNOWN")
+        place.waits = None
+        if verdict != "still-inside":
+            parcel.to_weigh = False
+        if verdict == "dropped-off":
+            self.dropped_off(parcel)
+        elif verdict == "picked-up":
+            parcel.status, parcel.picked_up, parcel.unsure = S.PICKED_UP, self.now, False
+            self.tell("PICKUP", parcel.rid, label, "MACHINE", False)
+        elif verdict == "still-inside":
+            parcel.held = parcel.status is S.PICKED_UP
+        else:
+            self.found_empty(place, parcel)
+        place.uncertain = False
+        if place.door is Door.OPEN:
+            place.mine = False
+            self.doubt_contact(label)
+        self.tell_cell(label, "RESOLVED")
+        self.answers.append((key, GRANTED))
+
+    def found_empty(self, place: Place, parcel: Parcel) -> None:
+        """A technician saw nothing in the cell."""
+        place.opened = place.unlocked = place.doubted = place.opened_only = False
+        if parcel.status is S.PENDING:
+            parcel.dropping = False
+        elif parcel.status is S.PICKED_UP:
+            self.complete(parcel)
+        else:
+            parcel.status = S.ABANDONED
+            self.tell("PICKUP_ABANDONED", parcel.rid, parcel.cell)
+            self.leave(parcel, Use.AWAITING_CLEANUP)
 
     def health(self, device: str, answers: bool, labels: tuple[str, ...]) -> None:
         """A board ceases to answer, or answers again."""
         self.alarm("DEVICE_SILENT", device, on=not answers)
         for label in labels if not answers else ():
-            self.places[label].heard = False
+            self.seen(label, Door.UNKNOWN)
 
     # --- time ---------------------------------------------------------------------------------------------
 
@@ -330,7 +625,8 @@ class Model(Locker):
         """A start: what was meant is not done again; what the doors show decides."""
         rebooted, self.boot_id = self.boot_id != self.now.boot_id, self.now.boot_id
         for place in self.places.values():
-            place.heard, place.unread = False, True
+            place.heard, place.unread, place.settled = False, True, False
+            place.flips, place.quiet_ns = [], None
             if rebooted:
                 place.recent, place.unspent = [], []
         self.open_unasked(doors)
@@ -349,13 +645,18 @@ class Model(Locker):
                 guessing.since = self.now if self.stands("CODE_GUESSING", way) else None
         for place in self.places.values():
             place.since = None if place.since is None else brought_over(place.since, self.now)
+            if place.waits is not None:
+                if passed_ns(place.waits.since, self.now) is None:
+                    place.waits.since = self.now
+                place.waits.closed = None
         for label in self.places:
-            self.seen(label, doors.get(label, Door.UNKNOWN))
+            self.seen(label, doors.get(label, Door.UNKNOWN), starting=True)
 
     def bring_over(self) -> None:
         """What began in another boot runs on this one's clock, as soon as that can be told."""
         for guessing in self.guessing.values():
             guessing.recent = [at for at in map(self.over_the_reboot, guessing.recent) if at is not None]
+            guessing.wrong = [at for at in map(self.over_the_reboot, guessing.wrong) if at is not None]
             guessing.last = self.over_the_reboot(guessing.last)
             guessing.since = self.over_the_reboot(guessing.since)
         for parcel in self.parcels.values():
@@ -364,6 +665,10 @@ class Model(Locker):
                 parcel.picked_up = self.at_least_as_old_as_this_boot(parcel, parcel.picked_up)
         for place in self.places.values():
             place.since = self.over_the_reboot(place.since)
+            if place.waits is not None:
+                since = self.over_the_reboot(place.waits.since)
+                assert since is not None
+                place.waits.since, place.waits.closed = since, self.over_the_reboot(place.waits.closed)
 
     def at_least_as_old_as_this_boot(self, parcel: Parcel, since: Instant | None) -> Instant | None:
         """When a grace began; nobody will ever tell of one that has no date: it opens nothing any more."""
@@ -382,30 +687,67 @@ class Model(Locker):
 
     def due(self) -> None:
         """What time brings, after every input."""
-        if self.now.synced and self.stands("CLOCK_UNSYNCED", ""):
+        if self.now.synced and self.lasts("CLOCK_UNSYNCED", ""):
             self.bring_over()
         self.alarm("CLOCK_UNSYNCED", "", on=not self.now.synced)
         for way, guessing in self.guessing.items():
             if self.rest_left_ns(guessing) <= 0:
                 self.alarm("CODE_GUESSING", way, on=False)
+        for key, standing in list(self.alarms.items()):
+            gone = None if standing.gone is None else passed_ns(standing.gone, self.now)
+            if standing.gone is not None and (gone is None or gone >= 5 * SECOND):
+                name, _, where = key.partition("/")
+                self.alarm(name, where, on=False, at_once=True)
         for label, place in self.places.items():
-            stood = 0 if place.since is None else passed_ns(place.since, self.now) or 0
-            if not place.heard:
-                pass  # what a silent board said last is not what is
-            elif place.door is Door.OPEN and stood >= self.layout.door_ajar_ns:
-                self.alarm("DOOR_AJAR", label)
-            elif place.door is Door.CLOSED and stood >= FORCED_S * SECOND:
-                self.alarm("DOOR_FORCED", label, on=False)
-            parcel, patient = place.holder, self.waits_for_scale(label)
-            if parcel is not None and parcel.to_weigh and parcel.dropping and not patient:
-                parcel.to_weigh = False
-                self.dropped_off(parcel)
-            if parcel is None or patient or parcel.picked_up is None or self.working(label):
-                continue
-            taken = passed_ns(parcel.picked_up, self.now)
-            shut = place.door is Door.CLOSED and place.heard
-            if shut and taken is not None and taken > parcel.grace_pickup_s * SECOND:
-                self.complete(parcel)
+            lasted = None if place.unexplained is None else passed_ns(place.unexplained, self.now)
+            if place.unexplained is not None and (lasted is None or lasted >= SECOND // 5):
+                self.judge_opening(label)
+        for label in self.places:
+            self.door_due(label)
+            self.wait_due(label)
+            self.grace_due(label)
+        self.next_turns()
+
+    def door_due(self, label: str) -> None:
+        """A door that stands open for long, or a forced one that is closed for long."""
+        place = self.places[label]
+        stood = 0 if place.since is None else passed_ns(place.since, self.now) or 0
+        if not place.heard:
+            pass  # what a silent board said last is not what is
+        elif place.door is Door.OPEN and stood >= self.layout.door_ajar_ns:
+            self.alarm("DOOR_AJAR", label)
+        elif place.door is Door.CLOSED and stood >= FORCED_S * SECOND:
+            self.alarm("DOOR_FORCED", label, on=False)
+
+    def wait_due(self, label: str) -> None:
+        """A wish in doubt is concluded by a closing of 30 s, or has failed after 10 min."""
+        place, waits = self.places[label], self.places[label].waits
+        if waits is None:
+            return
+        source = "MACHINE" if waits.kiosk else "API"
+        waited = passed_ns(waits.since, self.now) or 0
+        if waits.closed is not None:
+            if (passed_ns(waits.closed, self.now) or 0) >= 30 * SECOND:
+                place.waits = None
+                self.dropped_off(waits.parcel, True, source)
+        elif waited >= 600 * SECOND:
+            place.waits = None
+            if waits.purpose is Purpose.PICKUP:
+                self.tell("PICKUP_FAILED", waits.parcel.rid, label, source, False)
+
+    def grace_due(self, label: str) -> None:
+        """A drop-off whose scale says nothing, and a pick-up grace that is over behind a closed door."""
+        place = self.places[label]
+        parcel, patient = place.holder, self.waits_for_scale(label)
+        if parcel is not None and parcel.to_weigh and parcel.dropping and not patient:
+            parcel.to_weigh = False
+            self.dropped_off(parcel)
+        if parcel is None or patient or parcel.picked_up is None or parcel.held or self.working(label):
+            return
+        taken = passed_ns(parcel.picked_up, self.now)
+        shut = place.door is Door.CLOSED and place.heard and place.settled
+        if shut and taken is not None and taken > parcel.grace_pickup_s * SECOND:
+            self.complete(parcel)
 
     def waits_for_scale(self, label: str) -> bool:
         """Whether a door was closed so lately that its scale may still tell."""

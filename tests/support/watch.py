@@ -5,13 +5,25 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from edge_agent.model import BY_HAND, CellCause, Door, Instant, Purpose, ReservationStatus
-from edge_agent.statemachine.inputs import DoorRead, DoorsSeen, Input, PulseDone
+from edge_agent.model import BY_HAND, Alarm, CellCause, Door, Instant, Purpose, ReservationStatus
+from edge_agent.statemachine.inputs import ClosingSettled, DoorRead, DoorsSeen, Input, PulseDone, Resolve
 from edge_agent.statemachine.outputs import Fact, FactKind, PulseLock, ReadDoor, UnlockRecord
 from edge_agent.statemachine.state import Layout, LockerState
 from edge_agent.statemachine.turn import Step
 
-MAPS = ("cells", "reservations", "tickets", "former", "alarms", "pulses", "guesses")
+MAPS = (
+    "cells",
+    "reservations",
+    "tickets",
+    "former",
+    "alarms",
+    "pulses",
+    "guesses",
+    "climate",
+    "unconfirmed",
+    "hand_checked",
+    "history",
+)
 
 
 def snapshot(state: LockerState) -> dict[str, Any]:
@@ -45,9 +57,23 @@ class Watch:
         self.under_way: dict[str, str] = {}
         self.bygone: set[str] = set()
         self.times: dict[str, list[int]] = {}
+        self.seen_otherwise: dict[tuple[str, int], Door] = {}
+        """Fresh readings that did not show the door closed."""
+        self.doors: dict[str, Door] = {}
+        self.moved: dict[str, bool] = {}
+        """Whether a contact has changed since the last pulse of its lock, and not only after it had settled."""
+        self.settled: set[str] = set()
+        self.pulsed_cells: set[str] = set()
+        self.resolved = False
+        self.standing: set[tuple[str | None, str | None, str | None]] = set()
+        """Alarms, by name, cell and device."""
+        self.looking: dict[str, str] = {}
 
-    def restarted(self, *, rebooted: bool) -> None:
-        """The process died: nothing it had begun is ever pulsed."""
+    def restarted(self, doors: Mapping[str, Door], *, rebooted: bool) -> None:
+        """The process died: nothing it had begun is ever pulsed. `doors` is what it reads then."""
+        self.resolved = False
+        for label, door in doors.items():
+            self._seen(label, door)
         self.bygone |= {*self.asked}
         self.under_way.clear()
         if rebooted:
@@ -55,11 +81,20 @@ class Watch:
 
     def before(self, given: Input) -> None:
         """An input that the core is about to get."""
+        self.resolved = isinstance(given, Resolve)
         match given:
             case DoorRead(unlock_id, Door.CLOSED):
                 if unlock_id in self.asked:
                     self.seen_closed.add((unlock_id, 1))
+            case DoorRead(unlock_id, door):
+                self.seen_otherwise[unlock_id, 1] = door
+                if door is Door.OPEN and unlock_id in self.looking:
+                    self._seen(self.looking[unlock_id], door)
+            case ClosingSettled(label):
+                self.settled.add(label)
             case PulseDone(unlock_id, attempt, door, carried_out):
+                if unlock_id in self.under_way and door is Door.OPEN:
+                    self._seen(self.under_way[unlock_id], door)
                 cell = self.under_way.pop(unlock_id, None)
                 if cell is not None and not carried_out and (unlock_id, attempt) in self.pulsed:
                     self.times[cell].pop()  # never sent: it heats nothing
@@ -68,6 +103,18 @@ class Watch:
             case DoorsSeen(doors):
                 opened = {label for label, door in doors.items() if door is Door.OPEN}
                 self.under_way = {u: c for u, c in self.under_way.items() if c not in opened}
+                for label, door in doors.items():
+                    self._seen(label, door)
+
+    def _seen(self, label: str, door: Door) -> None:
+        if door is Door.UNKNOWN:
+            return
+        if self.doors.get(label, Door.CLOSED) is not door:
+            self.moved[label] = label in self.pulsed_cells and label not in self.settled
+            if label in self.settled:
+                self.settled.discard(label)
+                self.pulsed_cells.discard(label)
+        self.doors[label] = door
 
     def after(self, done: Step, now: Instant) -> None:
         """What the core made of it."""
@@ -82,11 +129,21 @@ class Watch:
         assert len(intents) == len(pulses), "an intent without its pulse"
         for pulse in pulses:
             self._pulse(pulse, intents, now)
-        self.asked |= {effect.unlock_id for effect in done.effects if isinstance(effect, ReadDoor)}
+        looks = [effect for effect in done.effects if isinstance(effect, ReadDoor)]
+        self.asked |= {effect.unlock_id for effect in looks}
+        self.looking |= {effect.unlock_id: effect.cell for effect in looks}
         at_work = [t for t in done.state.tickets.values() if t.stage in ("reading", "pulsing")]
         assert len(at_work) <= self.layout.max_concurrent_unlocks
 
     def _book(self, fact: Fact) -> None:
+        alarm = (fact.alarm, fact.cell, fact.device)
+        if fact.kind is FactKind.ALARM_RAISED:
+            self.standing.add(alarm)
+        elif fact.kind is FactKind.ALARM_CLEARED:
+            self.standing.discard(alarm)
+        if fact.kind in (FactKind.DROPOFF, FactKind.PICKUP) and not self.resolved:
+            assert fact.cell is not None
+            assert self.moved.get(fact.cell), f"{fact.kind} although the contact showed nothing of a pulse"
         rid = None if fact.reservation is None else fact.reservation.reservation_id
         moved = fact.kind is FactKind.CELL_STATUS_CHANGED and fact.cause is CellCause.MOVED
         if fact.kind is FactKind.RESERVATION_CREATED or moved:
@@ -100,10 +157,13 @@ class Watch:
     def _pulse(self, pulse: PulseLock, intents: Mapping[tuple[str, int], UnlockRecord], now: Instant) -> None:
         key = (pulse.unlock_id, pulse.attempt)
         assert key not in self.pulsed, "pulsed twice"
-        assert key in self.seen_closed, "pulsed without having seen the door closed"
         assert pulse.unlock_id not in self.bygone, "pulsed for a wish from before the restart"
         intent = intents[key]
         assert intent.cell == pulse.cell
+        self._may_be_pulsed(key, pulse.cell, intent.purpose)
+        self.pulsed_cells.add(pulse.cell)
+        self.moved[pulse.cell] = False
+        self.settled.discard(pulse.cell)
         holder = self.tenant.get(pulse.cell)
         if holder is None and intent.purpose == Purpose.OPEN_DOOR:
             holder = self.former.get(pulse.cell)
@@ -121,3 +181,18 @@ class Watch:
         recent = [at for at in self.times.get(pulse.cell, []) if at > begin]
         self.times[pulse.cell] = [*recent, now.boottime_ns]
         assert len(recent) < self.layout.duty_pulses, "beyond the duty of the lock"
+
+    def _may_be_pulsed(self, key: tuple[str, int], label: str, purpose: str) -> None:
+        """It was seen closed before; or open, and its contact is in doubt; or not at all, and a technician
+        stands there."""
+        before = self.seen_otherwise.get(key)
+        if key not in self.seen_closed:
+            in_doubt = (Alarm.SENSOR_FAULT, label, "contact") in self.standing
+            by_technician = before is Door.UNKNOWN and purpose == Purpose.TECHNICIAN
+            assert (before is Door.OPEN and in_doubt) or by_technician, (
+                "pulsed without a reading that allows it"
+            )
+        if purpose not in BY_HAND:
+            assert (Alarm.WRONG_DOOR, label, None) not in self.standing, (
+                "pulsed although the wrong door moved"
+            )
