@@ -61,7 +61,7 @@ class Watch:
         """Fresh readings that did not show the door closed."""
         self.doors: dict[str, Door] = {}
         self.moved: dict[str, bool] = {}
-        """Whether a contact has changed since the last pulse of its lock, and not only after it had settled."""
+        """Whether a contact has changed since the last pulse of its lock, before it settled closed."""
         self.settled: set[str] = set()
         self.pulsed_cells: set[str] = set()
         self.resolved = False
