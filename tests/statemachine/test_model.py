@@ -538,6 +538,9 @@ class Lives(RuleBasedStateMachine):
                 model.due()
         assert not any(isinstance(effect, PulseLock | ReadDoor) for effect in done.effects)
         self.watch.after(done, core.now)
+        for label, door in seen.items():
+            if door is Door.CLOSED:
+                self.watch.has_settled(label)
         self.compare(done)
 
 

@@ -25,6 +25,7 @@ from edge_agent.statemachine.inputs import (
     BlockCell,
     Cancel,
     Clear,
+    ClosingSettled,
     DoorRead,
     DoorsSeen,
     EnterCode,
@@ -154,6 +155,7 @@ class Foreseen:
                 self.model.watched(t.uid, t.attempt, watch, True)
             else:
                 self.model.poll({t.cell: Door.CLOSED})
+                self.model.settles(t.cell, self.model.now.boottime_ns)
             self.gather()
 
     def course(self) -> Course:
@@ -235,6 +237,7 @@ class Real:
                 self.feed(PulseDone(t.unlock_id, t.attempt, watch))
             else:
                 self.feed(DoorsSeen({t.cell: Door.CLOSED}))
+                self.feed(ClosingSettled(t.cell, self.core.now.boottime_ns))
 
     def course(self) -> Course:
         """How it ended."""

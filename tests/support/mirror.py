@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from edge_agent.model import CellStatus, Reservation, Source
 from tests.support.core import Core
-from tests.support.model import Parcel, Try
+from tests.support.model import Parcel, Standing, Try
 from tests.support.observed import Model
 
 
@@ -28,6 +28,16 @@ def mirrored(core: Core, known: Reservation | None) -> Model:
         place.awaits = cell.status if awaiting else None
         place.door, place.since, place.heard = cell.door, cell.door_since, cell.answering
         place.opened, place.doubted = cell.opened_since_allocation, cell.suspect
+        place.unlocked, place.opened_only = cell.unlocked_since_allocation, cell.inspect_unless_empty
+        place.uncertain, place.settled = cell.last_outcome is not None, cell.settled
+        place.unseen, place.mine, place.unexplained = (
+            cell.closing_unseen,
+            cell.opened_by_unlock,
+            cell.unexplained,
+        )
+        place.contact_doubted, place.quiet_ns = cell.doubt is not None, cell.quiet_from_ns
+        place.flips, place.rightly = list(cell.changes_ns), cell.opened_rightly
+        place.failing, place.board_down = cell.failing, cell.board_down
         place.blocked, place.faulty, place.worn = cell.blocked is not None, cell.faulty is not None, cell.worn
         pulses = core.state.pulses.get(label)
         place.pulses, place.recent = cell.unlocks, list(pulses.at_ns if pulses else ())
@@ -37,7 +47,8 @@ def mirrored(core: Core, known: Reservation | None) -> Model:
             whose = model.parcels[pulses.reservation_id]
             kiosk = pulses.source is Source.MACHINE
             place.pulsed_for = Try("over", None, whose, pulses.purpose, kiosk, None, label)
-    model.alarms = {key: alarm.since for key, alarm in core.state.alarms.items()}
+    model.alarms = {key: Standing(alarm.since, alarm.gone) for key, alarm in core.state.alarms.items()}
+    assert not core.state.unconfirmed
     return model
 
 
@@ -57,4 +68,7 @@ def parcel(reservation: Reservation, *, over: bool) -> Parcel:
         picked_up=reservation.picked_up,
         dropping=reservation.dropoff_opened,
         unsure=reservation.grace_unknown,
+        to_weigh=reservation.to_be_weighed,
+        held=reservation.held,
+        codes_used=set(reservation.codes_opened),
     )

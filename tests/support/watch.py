@@ -91,7 +91,7 @@ class Watch:
                 if door is Door.OPEN and unlock_id in self.looking:
                     self._seen(self.looking[unlock_id], door)
             case ClosingSettled(label):
-                self.settled.add(label)
+                self.has_settled(label)
             case PulseDone(unlock_id, attempt, door, carried_out):
                 if unlock_id in self.under_way and door is Door.OPEN:
                     self._seen(self.under_way[unlock_id], door)
@@ -105,6 +105,11 @@ class Watch:
                 self.under_way = {u: c for u, c in self.under_way.items() if c not in opened}
                 for label, door in doors.items():
                     self._seen(label, door)
+
+    def has_settled(self, label: str) -> None:
+        """A closing has settled: the next opening without a pulse is not the last pulse's doing."""
+        if self.doors.get(label, Door.CLOSED) is Door.CLOSED and self.moved.get(label, True):
+            self.settled.add(label)
 
     def _seen(self, label: str, door: Door) -> None:
         if door is Door.UNKNOWN:
@@ -187,7 +192,8 @@ class Watch:
         stands there."""
         before = self.seen_otherwise.get(key)
         if key not in self.seen_closed:
-            in_doubt = (Alarm.SENSOR_FAULT, label, "contact") in self.standing
+            unasked = not self.moved.get(label)
+            in_doubt = unasked or (Alarm.SENSOR_FAULT, label, "contact") in self.standing
             by_technician = before is Door.UNKNOWN and purpose == Purpose.TECHNICIAN
             assert (before is Door.OPEN and in_doubt) or by_technician, (
                 "pulsed without a reading that allows it"
