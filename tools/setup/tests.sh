@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # Every test, in three parts side by side: whole processes; the cloud's two ends and machines that run; and the
-# rest; without those that `make test-long` runs. Usage: tests.sh PYTHON. All parts are always run to their end; what they wrote comes part by part.
+# rest; without those that `make test-long` runs. Usage: tests.sh PYTHON. All parts are always run to their end;
+# what they wrote comes part by part.
 set -uo pipefail
 python=$1
 logs=$(mktemp -d)

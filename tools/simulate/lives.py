@@ -203,7 +203,9 @@ class Storm:
 
     async def _clean(self, label: str) -> None:
         """Takes out what was abandoned and says so."""
-        self._plant.world.open(label)
+        if self._plant.agent is not None:
+            await self._plant.agent.desk.open_cell(label, "to clean up")
+        self._plant.world.open(label)  # with the key, where the lock does not
         self._plant.world.take(label)
         await asyncio.sleep(0.5)
         self._plant.world.close(label)
@@ -342,7 +344,10 @@ class Storm:
         """Asks until a door stands open before us; returns its cell, which may be another than was
         expected."""
         tries, cell = 0, self._moved.get(rid, cell)
-        while self._plant.world.cell(cell).door is not Door.OPEN:
+        while self._plant.world.cell(cell).door is not Door.OPEN or cell in self._inspected:
+            if cell in self._inspected:
+                await asyncio.sleep(TRY_AGAIN_S)  # a technician stands there
+                continue
             tries += 1
             if tries > MOST_TRIES:
                 raise Violation(f"{name} {rid}: the door of {cell} never opened")
