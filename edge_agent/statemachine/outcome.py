@@ -288,7 +288,7 @@ def opened_late(turn: Turn, label: str, at: Instant) -> bool:
         return False
     if f"{Alarm.WRONG_DOOR}/{label}" in turn.alarms:
         return False
-    others = (turn.pulses[other] for other in wrong_door.suspects(turn, label, at))
+    others = (turn.pulses[other] for other in wrong_door.unopened(turn, label, at))
     if any(pulses.at_ns[-1] >= own.at_ns[-1] for pulses in others):
         return False
     turn.change_cell(

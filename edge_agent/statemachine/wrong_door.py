@@ -31,8 +31,19 @@ def may_open_late(pulses: Pulses, at: Instant) -> bool:
 
 
 def suspects(turn: Turn, label: str, at: Instant) -> list[str]:
-    """The other cells whose locks may have opened this door: pulsed before, and not seen to open their
-    own."""
+    """The other cells whose locks may have opened this door at this moment: being pulsed then, or just
+    before, and not seen to open their own."""
+    found = []
+    for other in unopened(turn, label, at):
+        ticket = turn.at_work(other)
+        pulsing = ticket is not None and ticket.stage == "pulsing"
+        if pulsing or at.boottime_ns - turn.pulses[other].at_ns[-1] < WATCHED_NS:
+            found.append(other)
+    return found
+
+
+def unopened(turn: Turn, label: str, at: Instant) -> list[str]:
+    """The other cells whose locks were pulsed in the 10 s before, and were not seen to open their own door."""
     return [
         other
         for other, pulses in turn.pulses.items()
