@@ -43,7 +43,7 @@ def suspects(turn: Turn, label: str, at: Instant) -> list[str]:
 
 
 def unopened(turn: Turn, label: str, at: Instant) -> list[str]:
-    """The other cells whose locks were pulsed in the 10 s before, and were not seen to open their own door."""
+    """The other cells whose locks were pulsed in the 10 s before, and have not opened their own door."""
     return [
         other
         for other, pulses in turn.pulses.items()

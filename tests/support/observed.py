@@ -488,6 +488,12 @@ class Model(Locker):
         others = [other for other, place in self.places.items() if other != label and not place.unexplained]
         return [other for other in others if self.may_open(other, at)]
 
+    def watched_then(self, label: str, at: Instant) -> bool:
+        """Whether this lock is being pulsed, or was just before."""
+        t = self.working(label)
+        just_before = at.boottime_ns - self.places[label].unspent[-1] < 5 * SECOND // 2
+        return just_before or (t is not None and t.at == "pulses")
+
     def late(self, label: str, at: Instant) -> bool:
         """Whether the door was opened by its own lock, late; what its wish wanted is true then."""
         place, t = self.places[label], self.places[label].pulsed_for
@@ -516,7 +522,7 @@ class Model(Locker):
         place.unspent.clear()
         if late:
             return
-        pulsed = self.suspects(label, since)
+        pulsed = [other for other in self.suspects(label, since) if self.watched_then(other, since)]
         board = self.layout.contact_boards.get(label)
         mates = [k for k, b in self.layout.contact_boards.items() if b == board and board is not None]
         mates = [mate for mate in mates if self.places[mate].unexplained == since]
