@@ -167,7 +167,8 @@ class Watch:
         assert intent.cell == pulse.cell
         self._may_be_pulsed(key, pulse.cell, intent.purpose)
         self.pulsed_cells.add(pulse.cell)
-        self.moved[pulse.cell] = False
+        unsettled = pulse.cell not in self.settled  # an earlier pulse has opened it, and it bounces closed
+        self.moved[pulse.cell] = unsettled and self.moved.get(pulse.cell, False)
         self.settled.discard(pulse.cell)
         holder = self.tenant.get(pulse.cell)
         if holder is None and intent.purpose == Purpose.OPEN_DOOR:
