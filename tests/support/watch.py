@@ -63,6 +63,8 @@ class Watch:
         self.moved: dict[str, bool] = {}
         """Whether a contact has changed since the last pulse of its lock, before it settled closed."""
         self.settled: set[str] = set()
+        self.shut_after_pulse: set[str] = set()
+        """Opened by a pulse and settled closed since: its scale may still decide."""
         self.pulsed_cells: set[str] = set()
         self.resolved = False
         self.standing: set[tuple[str | None, str | None, str | None]] = set()
@@ -86,6 +88,8 @@ class Watch:
             case DoorRead(unlock_id, Door.CLOSED):
                 if unlock_id in self.asked:
                     self.seen_closed.add((unlock_id, 1))
+                if unlock_id in self.looking:
+                    self.doors[self.looking[unlock_id]] = Door.CLOSED
             case DoorRead(unlock_id, door):
                 self.seen_otherwise[unlock_id, 1] = door
                 if door is Door.OPEN and unlock_id in self.looking:
@@ -110,6 +114,8 @@ class Watch:
         """A closing has settled: the next opening without a pulse is not the last pulse's doing."""
         if self.doors.get(label, Door.CLOSED) is Door.CLOSED and self.moved.get(label, True):
             self.settled.add(label)
+            if self.moved.get(label):
+                self.shut_after_pulse.add(label)
 
     def _seen(self, label: str, door: Door) -> None:
         if door is Door.UNKNOWN:
@@ -119,6 +125,8 @@ class Watch:
             if label in self.settled:
                 self.settled.discard(label)
                 self.pulsed_cells.discard(label)
+        if door is Door.OPEN:
+            self.shut_after_pulse.discard(label)
         self.doors[label] = door
 
     def after(self, done: Step, now: Instant) -> None:
@@ -148,7 +156,9 @@ class Watch:
             self.standing.discard(alarm)
         if fact.kind in (FactKind.DROPOFF, FactKind.PICKUP) and not self.resolved:
             assert fact.cell is not None
-            assert self.moved.get(fact.cell), f"{fact.kind} although the contact showed nothing of a pulse"
+            held = self.layout.hold_empty_dropoff and fact.cell in self.shut_after_pulse
+            shown = self.moved.get(fact.cell) or (held and fact.kind is FactKind.DROPOFF)
+            assert shown, f"{fact.kind} although the contact showed nothing of a pulse"
         rid = None if fact.reservation is None else fact.reservation.reservation_id
         moved = fact.kind is FactKind.CELL_STATUS_CHANGED and fact.cause is CellCause.MOVED
         if fact.kind is FactKind.RESERVATION_CREATED or moved:
