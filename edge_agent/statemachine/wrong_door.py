@@ -14,6 +14,9 @@ from edge_agent.statemachine.amend import amend
 from edge_agent.statemachine.state import Pulses
 from edge_agent.statemachine.turn import Turn
 
+WATCHED_NS = 2_500_000_000
+"""How long after a pulse an opening of another door is taken for its doing, also when nobody watches any
+more."""
 LATE_NS = 10 * 10**9
 """How long after its lock's last pulse a door may be opened by it."""
 
