@@ -106,6 +106,9 @@ class Event(Body):
     """Which journal counts `sequence`: a machine with a new disk begins again at 1, under another id."""
     boot_id: str
     clock_synced: bool
+    uptime_ms: int | None = None
+    """When it happened on the clock of the boot `boot_id`, in milliseconds. Dates given before the clock was
+    synchronised are corrected by it."""
     platform_order_id: str | None = None
     reservation_id: str | None = None
     request_id: str | None = None

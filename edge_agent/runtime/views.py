@@ -153,6 +153,7 @@ class Views:
             "journal_id": self.journal_id,
             "boot_id": fact.at.boot_id,
             "clock_synced": fact.at.synced,
+            "uptime_ms": fact.at.boottime_ns // 1_000_000,
             "platform_order_id": None if reservation is None else reservation.platform_order_id,
             "reservation_id": None if reservation is None else reservation.reservation_id,
             "request_id": fact.request_key,

@@ -13,6 +13,7 @@ from fastapi import FastAPI
 
 from tools.gateway import errors
 from tools.gateway.frame import Frame
+from tools.gateway.given_up import Canceller
 from tools.gateway.histories import Histories
 from tools.gateway.idempotency import Idempotency
 from tools.gateway.intake import Intake, subscriptions
@@ -117,19 +118,23 @@ async def _running(
     link = MqttLink(settings.mqtt, subscriptions(suffix, settings.share_group), handlers)
     machines.attach(link)
     idempotency = Idempotency(store, clock)
+    canceller = Canceller(store, machines, timing, clock)
     pruner = Pruner(store, settings.keep, timing, clock)
     tasks: list[asyncio.Task[None]] = []
     try:
         await store.open()
         await twins.load()
         limits = Limits(settings.platforms, settings.limits)
-        app.state.parts = Parts(settings, store, machines, idempotency, limits, deliverer.wake, clock, twins)
+        app.state.parts = Parts(
+            settings, store, machines, idempotency, limits, deliverer.wake, clock, twins, timing
+        )
         app.state.reconciler = reconciler
         tasks = [
             _start("intake", intake.run(link), on_fatal),
             _start("webhooks", deliverer.run(), on_fatal),
             _start("reconciler", reconciler.run(), on_fatal),
             _start("histories", histories.run(), on_fatal),
+            _start("canceller", canceller.run(), on_fatal),
             _start("pruner", pruner.run(), on_fatal),
             _start("link", link.run(), on_fatal),
         ]

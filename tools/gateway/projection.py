@@ -16,6 +16,7 @@ from sqlalchemy import Connection, insert, select, update
 from edge_agent.model import CellCause, ReservationStatus
 from edge_agent.protocol.api import Machine, ReservationView
 from edge_agent.protocol.events import DETAIL_KEY, WEBHOOK_TYPES, Event, EventType
+from tools.gateway.dates import correct_dates, note_undated
 from tools.gateway.store import FINISHED, ReservationRow, find_reservation
 from tools.gateway.tables import machines, requests, reservations, webhooks
 from tools.gateway.tickets import close_tickets_of, note_abandoned, note_cleared, put_ticket, ticket_of
@@ -90,12 +91,14 @@ def apply_event(db: Connection, machine_event: Event, now_s: float) -> None:
     Raises `ValueError` for an event without what its type must have.
     """
     kind, reservation_id = machine_event.event_type, machine_event.reservation_id
+    correct_dates(db, machine_event)
     if kind is EventType.MAINTENANCE_REQUESTED:
         put_ticket(db, ticket_of(machine_event, _moment_s(machine_event, now_s)), by_event=True)
     elif kind is EventType.CELL_STATUS_CHANGED:
         _apply_cell_change(db, machine_event, now_s)
     if reservation_id is not None and kind in STATUS_AFTER:
         _apply_event(db, reservation_id, machine_event, now_s)
+        note_undated(db, reservation_id, machine_event, now_s)
     if reservation_id is not None and kind in WEBHOOK_TYPES:
         if kind not in STATUS_AFTER:
             _row_for(db, reservation_id, machine_event, now_s)
@@ -229,6 +232,8 @@ def put_view(db: Connection, view: ReservationView, now_s: float, *, fresh: bool
     values = _lasting(view) if row is None or not row.complete else {}
     if row is not None and row.unknown_s is not None:
         values["unknown_s"] = None
+    if row is not None and fresh:
+        values |= _dates(view)
     if row is None or RANK[view.status.value] > RANK[row.status]:
         values["status"] = view.status.value
         values["ended_s"] = now_s if view.status.value in FINISHED else None
@@ -278,6 +283,13 @@ def _lasting(view: ReservationView) -> dict[str, Any]:
         "grace_pickup_s": view.grace_period_pickup_in_seconds,
         "needs": view.model_dump_json(include=NEEDS, exclude_none=True),
     }
+
+
+def _dates(view: ReservationView) -> dict[str, Any]:
+    """The dates as the machine knows them now: it corrects those that a wrong clock gave."""
+    told = {"dropped_off_s": view.dropped_off_at, "picked_up_s": view.picked_up_at}
+    known = {name: unix_s(text) for name, text in told.items() if text is not None}
+    return {"created_s": unix_s(view.created_at), **known}
 
 
 def _tells_cell(view: ReservationView, row: ReservationRow, fresh: bool) -> bool:

@@ -13,7 +13,7 @@ from edge_agent.model import ReservationStatus
 from tools.gateway.logs import log, where
 from tools.gateway.settings import KeepSettings, Timing
 from tools.gateway.store import Store
-from tools.gateway.tables import abandonments, events, requests, reservations, webhooks
+from tools.gateway.tables import abandonments, events, given_up, requests, reservations, undated, webhooks
 
 BATCH = 500
 """So many rows at most are deleted in one transaction."""
@@ -76,6 +76,8 @@ def over(keep: KeepSettings, now_s: float) -> list[tuple[Table, ColumnElement[bo
         (events, and_(events.c.state.in_(("applied", "rejected")), events.c.received_s < events_before)),
         (requests, or_(answered, unanswered)),
         (webhooks, and_(done, webhooks.c.ended_s < now_s - keep.webhooks_days * DAY_S)),
+        (given_up, given_up.c.given_up_s < now_s - keep.events_days * DAY_S),
+        (undated, undated.c.noted_s < events_before),
         (abandonments, and_(abandonments.c.cleared_s.is_not(None), cleared)),
         (reservations, _over(now_s - keep.reservations_days * DAY_S)),
     ]

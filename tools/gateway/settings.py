@@ -167,6 +167,10 @@ class Timing:
     """A gateway that was not alive for so long is dead; what the broker holds for it may be lost."""
     session_s: float = 75.0
     """So long after a gateway's death the broker may still put events aside for it."""
+    retry_patience_s: float = 5.0
+    """How long a reservation whose caller was answered 4 or 14 waits for a retry before it is cancelled."""
+    give_up_beat_s: float = 0.5
+    """Pause between two looks for reservations that were given up and turned up."""
     prune_s: float = 600.0
     """Pause between two rounds of deleting what is old."""
 

@@ -234,3 +234,31 @@ replicas = Table(
     Column("seen_s", Float, nullable=False),
 )
 """Every gateway of this database by its client id, and when it was last alive."""
+
+given_up = Table(
+    "given_up",
+    metadata,
+    Column("reservation_id", String(1024), primary_key=True),
+    Column("machine_id", String(1024), nullable=False),
+    Column("cancel_after_s", Float, nullable=False),
+    Column("attempt_until_s", Float, nullable=False, server_default="0"),
+    Column("attempts", Integer, nullable=False, server_default="0"),
+    Column("cancelled_s", Float),
+    Column("given_up_s", Float, nullable=False),
+    Index("given_up_waiting", "cancelled_s", "machine_id"),
+)
+"""Reservations whose caller was answered 4 or 14 before the machine had answered. One that turns up later is
+cancelled, not before `cancel_after_s`. Until `attempt_until_s` a cancel may still be under way."""
+
+undated = Table(
+    "undated",
+    metadata,
+    Column("machine_id", String(1024), primary_key=True),
+    Column("boot_id", String(128), primary_key=True),
+    Column("reservation_id", String(1024), primary_key=True),
+    Column("field", String(32), primary_key=True),
+    Column("uptime_ms", BigInteger, nullable=False),
+    Column("noted_s", Float, nullable=False),
+)
+"""Dates of reservations that a machine gave while its clock was not synchronised: the column of
+`reservations`, and when it was on the clock of that boot. Corrected once the boot knows the time."""

@@ -7,7 +7,7 @@ import hmac
 import json
 import time
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Annotated, Any
 
 from fastapi import Depends, Request, Security
@@ -22,7 +22,7 @@ from tools.gateway.idempotency import Answer, Attempt, Idempotency, Scope
 from tools.gateway.limits import Limits
 from tools.gateway.machines import MachineRefusal, Machines, Reply
 from tools.gateway.search import preferred_now
-from tools.gateway.settings import Platform, Settings
+from tools.gateway.settings import Platform, Settings, Timing
 from tools.gateway.store import Store
 from tools.gateway.twins import Twins
 
@@ -41,6 +41,7 @@ class Parts:
     wake_webhooks: Callable[[], None]
     clock: Callable[[], float] = time.time
     twins: Twins | None = None
+    timing: Timing = field(default_factory=Timing)
 
 
 def parts_of(request: Request) -> Parts:

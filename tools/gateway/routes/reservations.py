@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import uuid
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Query, Request
 from fastapi.responses import Response
 
 from edge_agent.errors import Code, Refusal
-from edge_agent.model import Purpose, qr_text
+from edge_agent.model import Purpose, ReservationStatus, qr_text
 from edge_agent.protocol.api import Body, OpenDoorBody, ReserveBody, rfc3339
 from tools.gateway.bodies import (
     DIGITS,
@@ -24,7 +25,9 @@ from tools.gateway.bodies import (
     read_json,
 )
 from tools.gateway.errors import not_found
+from tools.gateway.given_up import cancelled_meanwhile, note_given_up, withdraw
 from tools.gateway.idempotency import Attempt
+from tools.gateway.machines import Reply
 from tools.gateway.paging import place_of, token_after
 from tools.gateway.projection import unix_s
 from tools.gateway.routes.common import (
@@ -60,7 +63,7 @@ async def reserve(request: Request, caller: Caller, parts: WithParts) -> Respons
             await machine_now(parts, wish.machine_id)
         fields = wish.model_dump(mode="json", exclude_none=True)
         fields |= {"reservation_id": attempt.reservation_id, "platform": caller.name}
-        reply = await call.ask(wish.machine_id, "reserve", fields, attempt)
+        reply = await _ask_to_reserve(call, wish.machine_id, fields, attempt)
         if reply.reservation is None or reply.reservation.reservation_id != attempt.reservation_id:
             raise misfit()
         row = await parts.store.reservation(attempt.reservation_id)
@@ -159,6 +162,30 @@ async def open_door(reservation_id: str, request: Request, caller: Caller, parts
         return AcceptedAnswer(request_id=request.state.x_request_id, accepted_at=str(accepted_at))
 
     return await call.once(act)
+
+
+async def _ask_to_reserve(call: Call, machine_id: str, fields: dict[str, Any], attempt: Attempt) -> Reply:
+    """Asks the machine for a cell; an earlier giving up of the same request is withdrawn first.
+
+    If the machine's word does not come in time, the reservation is given up: should the machine hold it all
+    the same, it is cancelled later.
+    """
+    parts, rid = call.parts, attempt.reservation_id
+    may_be_cancelled = await parts.store.write(lambda db: withdraw(db, rid, parts.clock()))
+    try:
+        reply = await call.ask(machine_id, "reserve", fields, attempt)
+        if may_be_cancelled:  # the reply may be the stored one from before that cancel
+            second = Attempt(f"req_{uuid.uuid4().hex}", rid)
+            reply = await call.ask(machine_id, "get-reservation", {"reservation_id": rid}, second)
+            if reply.reservation is not None and reply.reservation.status is ReservationStatus.CANCELLED:
+                raise cancelled_meanwhile()
+    except Refusal as refusal:
+        if refusal.code in (Code.EXPIRED, Code.OFFLINE):
+            given = call.request.state.x_request_id_given is not None
+            patience_s = parts.timing.retry_patience_s if given else 0.0
+            await parts.store.write(lambda db: note_given_up(db, rid, machine_id, parts.clock(), patience_s))
+        raise
+    return reply
 
 
 async def _move(request: Request, caller: Platform, parts: Parts, reservation_id: str, name: str) -> Response:
