@@ -14,6 +14,7 @@ from edge_agent.protocol.events import EventType
 from tests.gateway.support import Gateway, bench, error
 from tests.support.broker import Broker
 from tools.gateway.projection import unix_s
+from tools.gateway.store import find_reservation
 
 WRONG_S = 1_577_836_800
 """The first second of 2020: what a clock without a battery shows."""
@@ -49,8 +50,7 @@ async def test_w18_dates_of_a_wrong_clock_are_corrected_once_the_time_is_known(
     tmp_path: Path, broker: Broker
 ) -> None:
     async with bench(tmp_path, broker.port) as (gateway, peer):
-        rid = (await gateway.reserve())["reservation_id"]
-        view = peer.reservations[rid]
+        view = peer.reservations[(await gateway.reserve())["reservation_id"]]
         early = [
             (EventType.RESERVATION_CREATED, 0),
             (EventType.DROPOFF, 60),
@@ -78,7 +78,7 @@ async def eventually_row(gateway: Gateway, reservation_id: str, expected: tuple[
     store = gateway.app.state.parts.store
     async with asyncio.timeout(10):
         while True:
-            row = await store.reservation(reservation_id)
+            row = await store.read(lambda db: find_reservation(db, reservation_id))
             if row is not None and (row.created_s, row.dropped_off_s, row.picked_up_s) == expected:
                 return
             await asyncio.sleep(0.02)
@@ -91,6 +91,7 @@ async def test_w18_created_after_finds_what_a_wrong_clock_dated(tmp_path: Path, 
         def reserve_in_2020(body: dict[str, Any]) -> dict[str, Any]:
             reply = peer.obey("reserve", body)
             reply["result"]["reservation"]["created_at"] = rfc3339(WRONG_S)
+            peer.reservations[body["reservation_id"]]["created_at"] = rfc3339(WRONG_S)
             return reply
 
         peer.scripts["reserve"] = reserve_in_2020
