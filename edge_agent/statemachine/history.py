@@ -151,7 +151,17 @@ def _lose(turn: Turn, why: str, agreed: frozenset[str]) -> None:
             continue
         uncertain = CellStatus.AWAITING_INSPECTION
         turn.put("unconfirmed", label, None)
-        turn.change_cell(label, status=uncertain, reservation_id=None, unverified=False)
+        turn.change_cell(
+            label,
+            status=uncertain,
+            reservation_id=None,
+            unverified=False,
+            # These concern the reservation that is gone. What is known of door and lock stands.
+            inspect_unless_empty=False,
+            last_outcome=None,
+            opened_since_allocation=False,
+            unlocked_since_allocation=False,
+        )
         if place.status is not uncertain:
             turn.tell_cell(label, CellCause.LOST)
     turn.raise_alarm(Alarm.JOURNAL_LOST, "", why)
@@ -202,8 +212,11 @@ def _take(turn: Turn, reservation: Reservation, label: str, actor: str) -> None:
         status=HELD[reservation.status],
         reservation_id=reservation.reservation_id,
         opened_since_allocation=True,
+        unlocked_since_allocation=True,
         suspect=True,
         unverified=True,
+        inspect_unless_empty=False,
+        last_outcome=None,
     )
     turn.tell_cell(label, CellCause.RESTORED, reservation=held, source=Source.MACHINE, actor=actor)
 
@@ -223,6 +236,10 @@ def _correct(turn: Turn, reservation_id: str, label: str, actor: str) -> None:
         reservation_id=None,
         suspect=False,
         unverified=False,
+        inspect_unless_empty=False,
+        last_outcome=None,
+        opened_since_allocation=False,
+        unlocked_since_allocation=False,
     )
     _take(turn, reservation, label, actor)
     turn.tell_cell(before, CellCause.LOST, actor=actor)

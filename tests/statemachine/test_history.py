@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from edge_agent.errors import Code
-from edge_agent.model import Alarm, CellStatus, Purpose, Reservation, ReservationStatus
+from edge_agent.model import Alarm, CellStatus, Purpose, Reservation, ReservationStatus, UnlockOutcome
 from edge_agent.statemachine.history import CALL_FOR_HELP, LOST
 from edge_agent.statemachine.inputs import (
     Clear,
@@ -58,6 +58,32 @@ def test_w8_lost_means_that_nothing_is_granted_and_every_cell_awaits_inspection(
         assert told_to_call(core, parcel.pickup_code)
     assert not [a for a in core.state.alarms.values() if a.alarm is Alarm.CODE_GUESSING]
     core.opens(OpenCell("k2", "A01", "a look", "unl-hand"))  # a technician may look into any
+
+
+def test_w8_a_lost_cell_keeps_nothing_of_the_reservation_it_held() -> None:
+    core = Core()
+    core.state = replace(
+        core.state,
+        cells={
+            label: replace(
+                cell,
+                inspect_unless_empty=True,
+                last_outcome=UnlockOutcome.UNKNOWN,
+                opened_since_allocation=True,
+                doubt="its contact chatters",
+            )
+            for label, cell in core.state.cells.items()
+        },
+    )
+    core.feed(HistoryLost("its file is gone"))
+    for cell in core.state.cells.values():
+        # Else a scale that shows nothing, or `resolve`, would end the inspection without `restore`.
+        assert (cell.inspect_unless_empty, cell.last_outcome, cell.opened_since_allocation) == (
+            False,
+            None,
+            False,
+        )
+        assert cell.doubt == "its contact chatters"  # of the door, not of the reservation
 
 
 def test_w8_lost_stands_over_a_restart_and_is_raised_once() -> None:
