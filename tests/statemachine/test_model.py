@@ -11,15 +11,12 @@ How long it searches is chosen by the environment variable `CORE_EFFORT`: unset 
 from __future__ import annotations
 
 import os
-from collections import Counter
-from collections.abc import Callable
 from dataclasses import replace
 
 from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule
+from hypothesis.stateful import initialize, precondition, rule
 
-from edge_agent.errors import Refusal
 from edge_agent.model import BY_HAND, Door, Instant, Packaging, Purpose, Severity, Verdict
 from edge_agent.model import ReservationStatus as S
 from edge_agent.statemachine.inputs import (
@@ -46,14 +43,13 @@ from edge_agent.statemachine.inputs import (
 )
 from edge_agent.statemachine.locker import next_due_ns, step
 from edge_agent.statemachine.outcome import WISH
-from edge_agent.statemachine.outputs import PulseLock, ReadDoor, Weigh
+from edge_agent.statemachine.outputs import PulseLock, ReadDoor
 from edge_agent.statemachine.state import Layout
-from edge_agent.statemachine.turn import Step
+from tests.support.compared import Compared
 from tests.support.core import SMALL, Core, specs
-from tests.support.model import No, Parcel
 from tests.support.observed import Model
-from tests.support.telling import is_wear, told
-from tests.support.watch import Watch, differing, snapshot
+from tests.support.parcels import Parcel
+from tests.support.watch import Watch
 
 EFFORT = os.environ.get("CORE_EFFORT", "")
 LIVES, LENGTH = {"": (500, 50), "fast": (50, 40)}.get(EFFORT, (int(EFFORT) if EFFORT.isdigit() else 0, 80))
@@ -62,7 +58,6 @@ BOARDS = {"locks_a": ("A01", "A02"), "locks_b": ("B01", "C01")}
 LABELS = ("A01", "A02", "B01", "C01")
 TALL = Packaging(200, 350, 300, 500)
 COLD = replace(SMALL, cooling_required=True)
-STAGE = {"waits": "waiting", "looks": "reading", "pulses": "pulsing", "unclear": "unresolved"}
 DESK = (
     "block",
     "unblock",
@@ -87,24 +82,7 @@ def later(now: Instant, seconds: float) -> Instant:
     return replace(now, boottime_ns=now.boottime_ns + round(seconds * 1e9), wall_s=now.wall_s + seconds)
 
 
-def expected(predict: Callable[[], object]) -> frozenset[int]:
-    """With which codes the model lets an input be refused; none if it is to be granted."""
-    try:
-        predict()
-    except No as no:
-        return no.codes
-    return frozenset()
-
-
-def fed(core: Core, given: Input) -> tuple[Step, None] | tuple[None, Refusal]:
-    """One step of the core, or its refusal."""
-    try:
-        return core.feed(given), None
-    except Refusal as refusal:
-        return None, refusal
-
-
-class Lives(RuleBasedStateMachine):
+class Lives(Compared):
     """Random lives of one locker."""
 
     core: Core
@@ -135,97 +113,6 @@ class Lives(RuleBasedStateMachine):
         self.boots = 1
         self.stepped = False
         self.reserve(SMALL, 120, 5, 1)
-
-    # --- one input, played to both ------------------------------------------------------------------------
-
-    def play(self, given: Input, predict: Callable[[], object]) -> bool:
-        """Feeds an input to both and compares; False if it was refused."""
-        core, model = self.core, self.model
-        begin, before = core.state, snapshot(core.state)
-        model.begin(core.now)
-        refused = expected(predict)
-        self.watch.before(given)
-        done, refusal = fed(core, given)
-        assert snapshot(begin) == before, "the state before was touched"
-        if done is None:
-            assert refusal is not None
-            assert int(refusal.code) in refused, refusal
-            assert core.state is begin
-            return False
-        assert not refused, f"granted, not refused with one of {sorted(refused)}"
-        model.due()
-        assert differing(before, snapshot(done.state)) <= set(done.changed)
-        self.watch.after(done, core.now)
-        self.compare(done)
-        return True
-
-    def compare(self, done: Step) -> None:
-        """What was said and done, then how everything stands."""
-        model = self.model
-        for fact in filter(is_wear, done.facts):
-            assert fact.cell is not None
-            model.places[fact.cell].worn = True
-        assert Counter(told(f) for f in done.facts if not is_wear(f)) == Counter(model.told)
-        answers = dict(model.answers)
-        assert sorted(answer.request_key for answer in done.answers) == sorted(answers)
-        for answer in done.answers:
-            code = 0 if answer.refusal is None else int(answer.refusal.code)
-            assert code in answers[answer.request_key]
-        assert [e.cell for e in done.effects if isinstance(e, ReadDoor)] == model.looks
-        assert [e.cell for e in done.effects if isinstance(e, Weigh)] == model.weighs
-        assert [(e.cell, e.attempt) for e in done.effects if isinstance(e, PulseLock)] == model.pulsed
-        self.compare_cells(done)
-        state = done.state
-        live = {
-            r.reservation_id: (
-                r.status,
-                r.cell,
-                r.dropoff_opened,
-                r.to_be_weighed,
-                bool(r.first_dropoff),
-                bool(r.picked_up),
-            )
-            for r in state.reservations.values()
-        }
-        assert live == {
-            p.rid: (p.status, p.cell, p.dropping, p.to_weigh, bool(p.first_dropoff), bool(p.picked_up))
-            for p in model.parcels.values()
-            if not p.over
-        }
-        assert {r.reservation_id: r.status for r in done.ended} == {
-            rid: model.parcels[rid].status for rid in (r.reservation_id for r in done.ended)
-        }
-        work = {t.unlock_id: (t.stage, t.attempt, t.reservation_id) for t in state.tickets.values()}
-        assert work == {t.uid: (STAGE[t.at], t.attempt, t.parcel.rid) for t in model.tries.values()}
-        assert list(state.queue) == model.queue
-        assert set(state.alarms) == set(model.alarms)
-
-    def compare_cells(self, done: Step) -> None:
-        """Every cell as it stands."""
-        for label, place in self.model.places.items():
-            cell = done.state.cells[label]
-            assert cell.status is place.use, label
-            assert cell.reservation_id == (place.holder and place.holder.rid)
-            assert (cell.door, cell.answering) == (place.door, place.heard)
-            assert (cell.mass_g, cell.empty) == (place.mass_g, place.empty)
-            assert (cell.tare_g, cell.drift_g) == (place.tare_g, place.drift_g)
-            assert (cell.blocked is not None, cell.faulty is not None) == (place.blocked, place.faulty)
-            former = done.state.former.get(label)
-            assert (former and former.reservation_id) == (place.last and place.last.rid)
-            assert (cell.settled, cell.opened_by_unlock) == (place.settled, place.mine), label
-            assert (cell.doubt is not None) == place.contact_doubted, label
-            assert cell.unexplained == place.unexplained, label
-            assert (cell.last_outcome is not None) == place.uncertain, label
-            assert (cell.failing, cell.board_down) == (place.failing, place.board_down), label
-            assert cell.opened_rightly == place.rightly, label
-            waits = done.state.unconfirmed.get(label)
-            assert (waits and (waits.reservation_id, waits.purpose, bool(waits.closed))) == (
-                place.waits and (place.waits.parcel.rid, place.waits.purpose, bool(place.waits.closed))
-            ), label
-            if place.holder is not None:
-                assert (cell.opened_since_allocation, cell.suspect) == (place.opened, place.doubted)
-                assert cell.unlocked_since_allocation == place.unlocked, label
-                assert cell.inspect_unless_empty == place.opened_only, label
 
     # --- what the API and the kiosk send ------------------------------------------------------------------
 

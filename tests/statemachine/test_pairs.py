@@ -40,8 +40,8 @@ from edge_agent.statemachine.inputs import (
 from edge_agent.statemachine.outputs import PulseLock
 from tests.support.core import SMALL, Core
 from tests.support.mirror import mirrored
-from tests.support.model import FULL, GRANTED, NOT_NOW, Codes, No
 from tests.support.observed import Model
+from tests.support.parcels import FULL, GRANTED, NOT_NOW, Codes, No
 from tests.support.situations import LABEL, NOBODY, SITUATIONS, Situation, locker
 from tests.support.telling import told
 

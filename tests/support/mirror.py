@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from edge_agent.model import CellStatus, Reservation, Source
 from tests.support.core import Core
-from tests.support.model import Parcel, Standing, Try
 from tests.support.observed import Model
+from tests.support.parcels import Parcel, Standing, Try
 
 
 def mirrored(core: Core, known: Reservation | None) -> Model:

@@ -9,215 +9,28 @@ Not predicted, but taken as the core tells it: which codes it draws, and when a 
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
-
 from edge_agent.model import BY_HAND, CellSpec, Door, Instant, Packaging, Purpose
 from edge_agent.model import CellStatus as Use
 from edge_agent.model import ReservationStatus as S
 from edge_agent.statemachine.state import Layout
-
-SECOND = 10**9
-INVALID, EXPIRED, UNKNOWN_ID, FULL, NOT_NOW, INTERNAL = 3, 4, 5, 8, 9, 13
-OFFLINE = 14
-Codes = frozenset[int]
-GRANTED: Codes = frozenset({0})
-MOVES = 3
-CONDITIONS = ("DEVICE_SILENT", "BUS_DOWN", "SENSOR_FAULT", "CLOCK_UNSYNCED", "STORAGE_FAULT")
-
-
-class No(Exception):
-    """Refused, with one of these codes; nothing has changed."""
-
-    def __init__(self, *codes: int) -> None:
-        super().__init__(codes)
-        self.codes = frozenset(codes)
-
-
-@dataclass(eq=False)
-class Parcel:
-    """A reservation."""
-
-    rid: str
-    size: Packaging
-    cell: str
-    grace_dropoff_s: int
-    grace_pickup_s: int
-    drop_off_code: str = ""
-    pickup_code: str = ""
-    status: S = S.PENDING
-    unsure: bool = False
-    """No clock tells when its grace began."""
-    over: bool = False
-    first_dropoff: Instant | None = None
-    picked_up: Instant | None = None
-    dropping: bool = False
-    """A drop-off has the door open."""
-    to_weigh: bool = False
-    """The door was closed after a drop-off, and the scale has not told yet."""
-    held: bool = False
-    """A technician said that it is still inside."""
-    codes_used: set[Purpose] = field(default_factory=set)
-    """Whose first opening has forgiven wrong entries."""
-
-
-@dataclass(eq=False)
-class Place:
-    """A cell, its door and its lock."""
-
-    spec: CellSpec
-    holder: Parcel | None = None
-    last: Parcel | None = None
-    """Who completed here, while nobody else got the cell."""
-    awaits: Use | None = None
-    door: Door = Door.UNKNOWN
-    since: Instant | None = None
-    heard: bool = False
-    opened: bool = False
-    unlocked: bool = False
-    """A pulse has opened it since the allocation, or may have."""
-    doubted: bool = False
-    """Nobody saw what a pulse did."""
-    opened_only: bool = False
-    """It is to be inspected unless a scale shows it empty."""
-    uncertain: bool = False
-    """Its last outcome is NO_MOVEMENT or UNKNOWN."""
-    settled: bool = False
-    """Every reading for 600 ms was closed."""
-    unseen: bool = False
-    """It closed while nobody watched."""
-    mine: bool = False
-    """This machine opened the door, and it has not settled closed since."""
-    unexplained: Instant | None = None
-    """It opened then without a cause, and that is not judged yet."""
-    contact_doubted: bool = False
-    quiet_ns: int | None = None
-    flips: list[int] = field(default_factory=list)
-    failing: bool = False
-    """Its lock failed, and none of its board has opened since."""
-    board_down: bool = False
-    rightly: bool = False
-    """A technician's `open` has moved it since the wrong door."""
-    waits: Waits | None = None
-    blocked: bool = False
-    faulty: bool = False
-    worn: bool = False
-    mass_g: int | None = None
-    """What the scale showed last behind the closed door, less tare and drift."""
-    tare_g: int = 0
-    drift_g: int = 0
-    empty: bool | None = None
-    pulses: int = 0
-    recent: list[int] = field(default_factory=list)
-    """When this lock was pulsed in this boot."""
-    unspent: list[int] = field(default_factory=list)
-    """Those of them since which the door was not seen open: one of them may still open it."""
-    pulsed_for: Try | None = None
-    """Whose pulse was the last one."""
-    unread: bool = False
-    """Not read since the start."""
-
-    @property
-    def use(self) -> Use:
-        """What the cell is used for follows from whose it is."""
-        if self.holder is not None:
-            return {S.PENDING: Use.RESERVED, S.DROPPED_OFF: Use.OCCUPIED, S.PICKED_UP: Use.IN_GRACE}[
-                self.holder.status
-            ]
-        return self.awaits or Use.IDLE
-
-    @property
-    def free(self) -> bool:
-        """Whether somebody may get it, as far as the cell itself goes."""
-        closed = self.heard and self.door is Door.CLOSED
-        in_order = not self.blocked and not self.faulty and not self.contact_doubted and not self.board_down
-        return self.use is Use.IDLE and closed and in_order
-
-
-@dataclass(eq=False)
-class Try:
-    """A wish to open a door on its way. `at`: waits, looks, pulses, or unclear after a pulse nobody saw."""
-
-    uid: str
-    key: str | None
-    parcel: Parcel
-    purpose: Purpose
-    kiosk: bool
-    expires_ns: int | None
-    cell: str
-    at: str = "waits"
-    attempt: int = 0
-    counted: int = 0
-    """How many pulses the board has acknowledged."""
-    doubtful: bool = False
-    """The door read open before the pulse, and nobody knows why."""
-    began_ns: int | None = None
-    halted: bool = False
-    wrong: list[str] = field(default_factory=list)
-    """Doors that its pulses seem to have opened instead."""
-    moves: int = 0
-    actor: str = ""
-    told: bool = False
-    """The event of an opening by hand was told."""
-
-
-@dataclass(eq=False)
-class Waits:
-    """A lock was pulsed in doubt for this wish; a closing concludes it."""
-
-    parcel: Parcel
-    purpose: Purpose
-    kiosk: bool
-    since: Instant
-    closed: Instant | None = None
-
-
-@dataclass(eq=False)
-class Standing:
-    """An alarm, and since when its condition is gone."""
-
-    since: Instant
-    gone: Instant | None = None
-
-
-@dataclass(eq=False)
-class Guessing:
-    """Invalid entries of one way in."""
-
-    recent: list[Instant] = field(default_factory=list)
-    wrong: list[Instant] = field(default_factory=list)
-    """All of the last day."""
-    long: bool = False
-    rests: int = 0
-    since: Instant | None = None
-    last: Instant | None = None
-
-
-def passed_ns(then: Instant, now: Instant) -> int | None:
-    """How long ago that was; None if no clock can tell."""
-    if then.boot_id == now.boot_id:
-        return now.boottime_ns - then.boottime_ns
-    return max(0, round((now.wall_s - then.wall_s) * 1e9)) if then.synced and now.synced else None
-
-
-def runs(since: Instant | None, seconds: int, now: Instant) -> bool:
-    """Whether a grace that began then still runs; not if nobody can tell."""
-    passed = None if since is None else passed_ns(since, now)
-    return passed is not None and passed <= seconds * SECOND
-
-
-def brought_over(since: Instant, now: Instant) -> Instant:
-    """The same moment by the clock of this boot, if it can be told; else it counts from now."""
-    passed = passed_ns(since, now)
-    if passed is None:
-        return now
-    return replace(since, boot_id=now.boot_id, boottime_ns=now.boottime_ns - passed)
-
-
-def dated(since: Instant, now: Instant) -> Instant:
-    """A moment of this boot gets its date once the clock is synchronised."""
-    if since.boot_id != now.boot_id or since.synced or not now.synced:
-        return since
-    return replace(since, synced=True, wall_s=now.wall_s - (now.boottime_ns - since.boottime_ns) / 1e9)
+from tests.support.parcels import (
+    CONDITIONS,
+    EXPIRED,
+    FULL,
+    GRANTED,
+    NOT_NOW,
+    SECOND,
+    UNKNOWN_ID,
+    Codes,
+    Guessing,
+    No,
+    Parcel,
+    Place,
+    Standing,
+    Try,
+    passed_ns,
+    runs,
+)
 
 
 class Locker:
@@ -619,3 +432,40 @@ class Locker:
         t.parcel.codes_used.add(t.purpose)
         for guessing in self.guessing.values():
             guessing.recent = [at for at in guessing.recent if not runs(at, 60, self.now)]
+
+    # --- a board ------------------------------------------------------------------------------------------
+
+    def mates(self, label: str) -> list[str]:
+        """The cells on the same board."""
+        boards = self.layout.lock_boards
+        return [mate for mate in self.places if label in boards and boards.get(mate) == boards[label]]
+
+    def board_fails(self, label: str) -> bool:
+        """Whether a jam is one of three different locks in a row: then the board is at fault, no cell."""
+        place = self.places[label]
+        place.failing = True
+        failing = [mate for mate in self.mates(label) if self.places[mate].failing]
+        if not failing or (len(failing) < 3 and not place.board_down):
+            return False
+        self.board_down(self.layout.lock_boards[label])
+        for mate in failing:
+            if self.stands("LOCK_JAMMED", mate):
+                self.alarm("LOCK_JAMMED", mate, on=False)
+                if self.places[mate].faulty and not self.stands("WRONG_DOOR", mate):
+                    self.places[mate].faulty = False
+                    self.tell_cell(mate, "BOARD")
+        return True
+
+    def board_down(self, board: str) -> None:
+        """One alarm for the whole board; its cells are not given to anybody."""
+        self.alarm("DEVICE_FAULT", board)
+        for label, place in self.places.items():
+            place.board_down = place.board_down or self.layout.lock_boards.get(label) == board
+
+    def board_works(self, label: str) -> None:
+        """A lock has opened its door."""
+        self.places[label].failing = False
+        for mate in self.mates(label):
+            self.places[mate].failing = self.places[mate].board_down = False
+        if label in self.layout.lock_boards:
+            self.alarm("DEVICE_FAULT", self.layout.lock_boards[label], on=False)

@@ -394,7 +394,7 @@ class Storm:
 
 def check_pulses(plant: Plant, journal: Path, held: Mapping[str, set[str]]) -> int:
     """Every pulse must have a journaled intent of its own, just before it, for a reservation that held the
-    cell (`held`: the cells that each one ever had). Returns how many pulses there were. Raises
+    cell (`held`: the cells that each one ever had) or for a technician. Returns how many pulses there were. Raises
     `Violation`."""
     with sqlite3.connect(journal) as connection:
         rows = connection.execute(
@@ -408,7 +408,7 @@ def check_pulses(plant: Plant, journal: Path, held: Mapping[str, set[str]]) -> i
         raise Violation("an intent was journaled twice")
     intents: dict[str, list[tuple[float, str]]] = defaultdict(list)
     for cell, boottime_ns, reservation_id, _, _ in rows:
-        if cell not in held[reservation_id]:
+        if reservation_id and cell not in held[reservation_id]:
             raise Violation(f"intent on {cell} for {reservation_id}, which had {held[reservation_id]}")
         intents[cell].append((boottime_ns / 1e9, reservation_id))
     actuations = plant.world.actuations()
