@@ -346,6 +346,7 @@ def test_an_alarm_is_raised_once_and_cleared_once() -> None:
     for _ in range(3):
         core.close(reservation.cell)
         core.feed(DeviceHealth("scale", True, ()))
+        core.pass_s(5)
     told = [(fact.kind.name, fact.alarm) for fact in core.facts if fact.alarm is not None]
     assert sorted(told) == sorted(
         (kind, alarm)

@@ -44,7 +44,7 @@ UNLOCK = {
     "attempt": 1,
     "reason": FOREIGN,
 }
-ALARM = {"alarm": "X", "label": "A01", "device": FOREIGN, "since": "2026", "detail": FOREIGN}
+ALARM = {"alarm": "X", "label": "A01", "device": FOREIGN, "since": "2026", "count": 1, "detail": FOREIGN}
 ANSWERS: dict[str, Any] = {
     "/v1/reservations": [RESERVATION],
     "/v1/events": [UNLOCK],
