@@ -24,6 +24,7 @@ def demo(*, local_echo: bool = False) -> Settings:
     return settings
 
 
+@pytest.mark.long
 def test_a_thousand_lives_under_five_per_cent_damaged_frames(tmp_path: Path) -> None:
     outcome = run_storm(
         demo(),

@@ -394,8 +394,8 @@ class Storm:
 
 def check_pulses(plant: Plant, journal: Path, held: Mapping[str, set[str]]) -> int:
     """Every pulse must have a journaled intent of its own, just before it, for a reservation that held the
-    cell (`held`: the cells that each one ever had) or for a technician. Returns how many pulses there were. Raises
-    `Violation`."""
+    cell (`held`: the cells that each one ever had) or for a technician. Returns how many pulses there were.
+    Raises `Violation`."""
     with sqlite3.connect(journal) as connection:
         rows = connection.execute(
             "SELECT cell, boottime_ns, reservation_id, unlock_id, attempt FROM unlock WHERE outcome IS NULL"
