@@ -264,6 +264,7 @@ class Agent:
             values=self.field.values,
             buses=self.field.buses,
             broker_up=lambda: self.link.up,
+            history=lambda: self.historian.state,
         )
 
     @functools.cached_property

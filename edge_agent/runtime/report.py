@@ -13,7 +13,7 @@ from edge_agent.errors import Code, Refusal
 from edge_agent.journal.store import JournalStore
 from edge_agent.model import Alarm, Instant, Reservation, ReservationStatus
 from edge_agent.protocol.api import rfc3339
-from edge_agent.protocol.events import Health
+from edge_agent.protocol.events import Health, HistoryState
 from edge_agent.runtime.clock import Clock
 from edge_agent.runtime.loop import LockerLoop
 from edge_agent.runtime.poller import FieldValues
@@ -48,6 +48,7 @@ class Report:
         values: FieldValues,
         buses: Mapping[str, BusOwner],
         broker_up: Callable[[], bool],
+        history: Callable[[], HistoryState],
     ) -> None:
         self._machine_id = machine_id
         self._loop = loop
@@ -57,6 +58,7 @@ class Report:
         self._values = values
         self._buses = buses
         self._broker_up = broker_up
+        self._history = history
         self._followers: set[asyncio.Event] = set()
 
     def status(self) -> dict[str, Any]:
@@ -69,6 +71,7 @@ class Report:
             "clock_synced": now.synced,
             "clock_difference_s": getattr(self._clock, "difference_s", None),
             "broker": "connected" if self._broker_up() else "disconnected",
+            "history": self._history(),
             "storage_fault": self._loop.storage_fault,
             "cells": len(state.cells),
             "live_reservations": len(state.reservations),

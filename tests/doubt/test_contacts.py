@@ -154,7 +154,7 @@ def test_w1_a_door_that_the_machine_opened_is_open_however_long_it_stands(tmp_pa
         label = made["cell"]["description"]
         assert "result" in await site.call("dropoff", "res_1")
         site.plant.world.place(label, 700)
-        await asyncio.sleep(3600)
+        await asyncio.sleep(150)  # past `door_ajar_s` and the 10 s of a pulse
         await site.plant.kill()
         site.plant.start()
         await site.until(lambda: site.plant.broker.link is not None)

@@ -37,6 +37,8 @@ ELSEWHERE = {
     "watch": "tests/system/test_watch.py",
     "bundle": "tests/system/test_secrets.py",
     "reload": "tests/system/test_reload.py",
+    "resolve": "tests/cli/test_every_command.py",
+    "restore": "tests/cli/test_every_command.py",
 }
 ACTS = {"code", "open", "block", "unblock", "clear", "tare"}
 

@@ -150,16 +150,17 @@ def _processes(settings: BenchSettings, machine_id: str, broker: str) -> dict[st
 
 
 async def _start(processes: dict[str, Supervised], settings: BenchSettings, machine_id: str) -> None:
-    """Broker, simulator and gateway together; the agent as soon as its ports are there. Then everybody
-    learns how the doors stand."""
+    """Broker, simulator and gateway together; the agent as soon as its ports are there. Then
+    everybody learns how the doors stand, and the gateway answers that it knows of no earlier journal."""
 
     async def field() -> None:
         await processes["simulator"].start()
         await processes["agent"].start()
 
     async def doors_known() -> bool:
-        cells = await _cells(settings.agent_socket)
-        return _told(await _machine(settings, machine_id), cells)
+        status = await _local(settings.agent_socket, "status") or {}
+        cells = await _local(settings.agent_socket, "cells") or []
+        return status.get("history") == "sound" and _told(await _machine(settings, machine_id), cells)
 
     await asyncio.gather(processes["broker"].start(), processes["gateway"].start(), field())
     await _until(doors_known, "the locker's wiring", settings.folder / "logs" / "agent.log")
@@ -186,16 +187,15 @@ def _told(machine: dict[str, Any], cells: list[dict[str, Any]]) -> bool:
     return read and known >= {cell["label"] for cell in cells if free(cell)}
 
 
-async def _cells(socket_path: Path) -> list[dict[str, Any]]:
-    """The cells as the agent tells them on its socket; none if it does not answer."""
+async def _local(socket_path: Path, name: str) -> Any:
+    """What the agent answers on its local API; None if it does not answer."""
     transport = httpx.AsyncHTTPTransport(uds=str(socket_path))
     async with httpx.AsyncClient(timeout=2, transport=transport) as client:
         with contextlib.suppress(httpx.TransportError):
-            response = await client.get("http://agent/v1/cells")
+            response = await client.get(f"http://agent/v1/{name}")
             if response.status_code == 200:
-                found: list[dict[str, Any]] = response.json()
-                return found
-    return []
+                return response.json()
+    return None
 
 
 async def _status(url: str) -> int:

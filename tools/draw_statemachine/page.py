@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from enum import StrEnum
-from textwrap import wrap
+from textwrap import TextWrapper
 
 from edge_agent.model import CellStatus as C
 from edge_agent.statemachine.invariants import JOINT
@@ -74,14 +74,13 @@ def cell_picture() -> str:
     """Every rule of the table of cells that leads to another status."""
     ways: dict[tuple[C, C], list[str]] = {}
     for (status, trigger), entry in CELL_TABLE.items():
-        if not isinstance(entry, CellRule) or trigger in (CellTrigger.DOUBTED, CellTrigger.CLEARED):
+        if not isinstance(entry, CellRule):
             continue
+        if trigger in (CellTrigger.DOUBTED, CellTrigger.CLEARED) and entry.to is status:
+            continue  # nearly every status has it
         ways.setdefault((status, entry.to), []).append(trigger)
         if entry.otherwise is not None:
             ways.setdefault((status, entry.otherwise), []).append(f"{trigger} [unless {entry.guard}]")
-    for (status, trigger), entry in CELL_TABLE.items():
-        if isinstance(entry, CellRule) and entry.to is not status and (status, entry.to) not in ways:
-            ways.setdefault((status, entry.to), []).append(trigger)
     return picture("How a cell is used", 1400, 620, CELL_BOXES, *_drawn(ways))
 
 
@@ -93,7 +92,8 @@ def _words(trigger: Trigger, rule: Rule) -> list[str]:
 
 def _wrapped(words: list[str], width: int) -> tuple[str, ...]:
     """Each transition begins on a line of its own."""
-    return tuple(line for word in words for line in wrap(word, width, break_long_words=False))
+    wrapper = TextWrapper(width, break_long_words=False, break_on_hyphens=False)
+    return tuple(line for word in words for line in wrapper.wrap(word))
 
 
 def _drawn(

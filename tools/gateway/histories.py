@@ -50,11 +50,15 @@ class Histories:
                 group.create_task(self._answer(machine_id), name=f"restore {machine_id}")
 
     async def _answer(self, machine_id: str) -> None:
-        """Tells a machine until it has taken it, is gone, or knows by itself."""
+        """Sends `restore` until the machine reports a sound history or is gone.
+
+        One that is lost stays so until a technician comes: it gets an answer once. One that still asks after
+        it has answered us is sent another, because what it published in between may have been lost.
+        """
         pause_s = PAUSE_S
         try:
             while self._machines.history(machine_id) in ("asking", "lost"):
-                if await self._tell(machine_id):
+                if await self._tell(machine_id) and self._machines.history(machine_id) == "lost":
                     return
                 await asyncio.sleep(pause_s)
                 pause_s = min(PAUSE_MAX_S, 2 * pause_s)
