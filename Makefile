@@ -10,11 +10,11 @@ STAMP := $(VENV)/.installed
 demo: $(STAMP) broker            ## the whole locker on this machine, until Ctrl-C
 	@exec $(PY) -m tools.bench
 
-test: check broker postgres systemd      ## every check and every test
+test: check broker postgres systemd      ## every check, and every test but the long ones
 	bash tools/setup/tests.sh $(PY)
 
 test-long: $(STAMP) broker postgres systemd  ## the tests that take a minute or more each
-	$(PY) -m pytest -m long
+	$(PY) -m pytest --durations=20 -m long
 
 check: $(STAMP)                  ## style, types, layers; seconds
 	$(VENV)/bin/ruff check .

@@ -7,7 +7,7 @@ python=$1
 logs=$(mktemp -d)
 pids=()
 part() {
-    "$python" -m pytest -m "not long" "${@:2}" >"$logs/$1" 2>&1 &
+    "$python" -m pytest --durations=20 -m "not long" "${@:2}" >"$logs/$1" 2>&1 &
     pids+=($!)
 }
 finish() {
@@ -19,7 +19,7 @@ trap finish EXIT
 trap 'exit 130' INT TERM
 part system tests/system
 part cloud tests/cloud tests/gateway tests/scenarios tests/simulation tests/runtime
-"$python" -m pytest -m "not long" --ignore=tests/system --ignore=tests/cloud --ignore=tests/gateway --ignore=tests/scenarios \
+"$python" -m pytest --durations=20 -m "not long" --ignore=tests/system --ignore=tests/cloud --ignore=tests/gateway --ignore=tests/scenarios \
     --ignore=tests/simulation --ignore=tests/runtime
 code=$?
 for pid in "${pids[@]}"; do
