@@ -456,7 +456,7 @@ class Agent:
         self.publisher.reply(topic, correlation, body)
 
     async def _scanned(self, text: str, waited_s: float) -> None:
-        """Something was scanned or typed so long ago; what comes of it shows at the door."""
+        """A text was scanned or typed at that moment; the result shows at the door."""
         await self.desk.enter_code(text, waited_s)
 
     def _online(self, online: bool) -> str:

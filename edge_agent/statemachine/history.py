@@ -31,7 +31,7 @@ FROZEN, TO_LOSE, YOUNG = "frozen", "lost", "new"
 """Keys of the state's `history`: nothing is granted; what a start has found and the core has yet to do;
 the journal is new, without a sign of a life before, and the gateway has not been heard yet."""
 CALL_FOR_HELP = "this locker cannot open your door just now: please call for help"
-"""What somebody at the kiosk is told."""
+"""What the kiosk answers."""
 WHY = "the machine does not know for certain what lies in its cells: `edge-agent restore` first"
 ASKING = "the machine waits for the gateway to say what happened before"
 UNVERIFIED = "what lies in it was restored and nobody has verified it"
@@ -118,7 +118,7 @@ def ahead(turn: Turn, given: HistoryAhead) -> None:
 
 
 def compared(turn: Turn, given: HistoryCompared) -> None:
-    """The gateway has told what it holds, to a machine that is frozen."""
+    """The gateway answered what it holds, to a machine that is frozen."""
     turn.put("history", YOUNG, None)
     doubted = turn.history.get(FROZEN)
     if doubted is None:

@@ -9,6 +9,8 @@ Not predicted, but taken as the core tells it: which codes it draws, and when a 
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
+
 from edge_agent.model import BY_HAND, CellSpec, Door, Instant, Packaging, Purpose
 from edge_agent.model import CellStatus as Use
 from edge_agent.model import ReservationStatus as S
@@ -33,7 +35,7 @@ from tests.support.parcels import (
 )
 
 
-class Locker:
+class Locker(ABC):
     """The machine as the behaviour page has it."""
 
     def __init__(self, layout: Layout, now: Instant) -> None:
@@ -226,9 +228,9 @@ class Locker:
                 self.finish(working, "UNKNOWN")
         self.accept(Try(uid, key, nobodys, purpose, True, gone_ns, label, actor=actor))
 
+    @abstractmethod
     def finish(self, t: Try, outcome: str, *, recovered: bool = False) -> None:
         """The outcome of a wish."""
-        raise NotImplementedError
 
     def accept(self, t: Try) -> None:
         """Into the queue; an open-door is answered at once."""
