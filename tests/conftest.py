@@ -19,6 +19,12 @@ import structlog
 structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.CRITICAL))
 
 
+def pytest_collection_finish() -> None:
+    """What the imports left is no test's garbage: the collection after each test passes over it."""
+    gc.collect()
+    gc.freeze()
+
+
 @pytest.hookimpl(tryfirst=True)
 def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> bool | None:
     """Runs `async def` tests and fails those that leave a task behind."""
