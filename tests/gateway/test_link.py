@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import sqlite3
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 from time import monotonic
 from typing import Any
@@ -14,6 +15,7 @@ import pytest
 from edge_agent.protocol.events import EventType
 from tests.gateway.support import (
     MACHINE,
+    QUICK,
     RESERVE,
     Peer,
     bench,
@@ -173,7 +175,8 @@ async def test_a_broker_that_comes_later_is_found(tmp_path: Path, broker: Broker
 
 
 async def test_a_burst_is_answered_in_full(tmp_path: Path, broker: Broker) -> None:
-    async with bench(tmp_path, broker.port) as (gateway, peer):
+    patient = replace(QUICK, wait_s=10.0, life_s=9.0)
+    async with bench(tmp_path, broker.port, timing=patient) as (gateway, peer):
         answers = await asyncio.gather(*(gateway.post("/reservations", RESERVE) for _ in range(60)))
         assert {answer.status_code for answer in answers} == {200}
         assert len(peer.reservations) == 60
