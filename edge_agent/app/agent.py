@@ -235,7 +235,9 @@ class Agent:
         self.climate = self.field.climate_outputs(lambda: self.loop.storage_fault is None)
 
     def _make_historian(self) -> Historian:
-        made = Historian(self._topics.machine_id, lambda: self.store.journal_id, self.loop, self._ports.ids)
+        journal_id = functools.partial(getattr, self.store, "journal_id")
+        made = Historian(self._topics.machine_id, self._run, journal_id, self.loop, self._ports.ids)
+        made.on_twin = self.link.taken_over
         made.on_change = self.desk.history_changed = self._tell_online
         self.desk.restore_told, self.desk.offered = made.told, made.offered
         self.loop.on_new_journal = self._new_journal
@@ -484,8 +486,8 @@ class Agent:
         return self.views.machine(self.loop.state).model_dump_json(exclude_none=True)
 
     def _digest_json(self) -> str:
-        oldest, last = self.store.oldest_sequence(), self.loop.last_sequence
-        return self.views.digest(self.loop.state, oldest, last, self._ports.clock.now()).model_dump_json()
+        oldest, last, now = self.store.oldest_sequence(), self.loop.last_sequence, self._ports.clock.now()
+        return self.views.digest(self.loop.state, oldest, last, now, self._run).model_dump_json()
 
     def _console(self) -> ConsolePort:
         access, service = self._ports.access, self._ports.service

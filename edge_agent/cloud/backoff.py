@@ -6,6 +6,8 @@ import asyncio
 import random
 from collections.abc import Callable
 
+from edge_agent.errors import LinkFault, LinkRefused, SessionTaken
+
 
 class Backoff:
     """Pauses that double up to a bound, each shortened at random ("full jitter"), so that a thousand machines
@@ -40,12 +42,54 @@ class Takeovers:
     def __init__(self, clock: Callable[[], float]) -> None:
         self._clock = clock
         self._at_s: list[float] = []
+        self._announced = False
+        self.go_on = False
+        """Whether the other client has to be expected again: no connection of ours has stood since the last
+        takeover."""
 
-    def often(self) -> bool:
-        """Notes one more; whether it was the third or a later one within ten minutes."""
+    def note(self, *, announced: bool = False) -> None:
+        """One more. One that the broker has announced counts once, though its traces are found afterwards."""
+        self.go_on = True
+        if self._announced and not announced:
+            self._announced = False
+            return
+        self._announced = announced
         now_s = self._clock()
         self._at_s = [at_s for at_s in self._at_s if now_s - at_s < WITHIN_S] + [now_s]
-        return len(self._at_s) >= OFTEN
+
+    @property
+    def often(self) -> bool:
+        """Whether there were three within ten minutes."""
+        now_s = self._clock()
+        return sum(now_s - at_s < WITHIN_S for at_s in self._at_s) >= OFTEN
+
+
+class Pauses:
+    """How long to wait after each way in which a connection can end: first and longest pause of each, in
+    seconds. Lives on the event loop."""
+
+    def __init__(
+        self,
+        unreachable: tuple[float, float],
+        refused: tuple[float, float],
+        taken: tuple[float, float],
+        jitter: random.Random,
+    ) -> None:
+        self.unreachable = Backoff(*unreachable, jitter)
+        self._refused = Backoff(*refused, jitter)
+        self._taken = Backoff(*taken, jitter)
+        self.takeovers = Takeovers(lambda: asyncio.get_running_loop().time())
+
+    def after(self, fault: LinkFault, *, steady: bool) -> float:
+        """The pause in seconds; `steady`: the connection had stood for a while."""
+        if isinstance(fault, SessionTaken):
+            self.takeovers.note(announced=True)
+        if steady:
+            self.unreachable.reset()
+            self._refused.reset()
+        if self.takeovers.go_on:
+            return (self._taken if self.takeovers.often else self._refused).pause_s()
+        return (self._refused if isinstance(fault, LinkRefused) else self.unreachable).pause_s()
 
 
 async def pause(pause_s: float, look_s: float, over: Callable[[], bool]) -> None:

@@ -35,5 +35,9 @@ class Link(Protocol):
     def rest(self, resting: bool) -> None:
         """Whether events wait until further notice."""
 
+    def taken_over(self) -> None:
+        """Another client has spoken under our name since our last connection (a broker does not always say so
+        when it ends a connection)."""
+
     async def run(self) -> None:
         """Keeps a connection until cancelled, then says good-bye."""

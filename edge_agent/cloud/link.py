@@ -23,7 +23,7 @@ from paho.mqtt.properties import Properties
 from paho.mqtt.reasoncodes import ReasonCode
 from paho.mqtt.subscribeoptions import SubscribeOptions
 
-from edge_agent.cloud.backoff import LONGEST_TAKEN_S, Backoff, Takeovers, pause
+from edge_agent.cloud.backoff import LONGEST_TAKEN_S, Pauses, pause
 from edge_agent.cloud.channel import TOO_BIG, Channel, Message, Receipt
 from edge_agent.cloud.credentials import (
     REFUSALS,
@@ -40,7 +40,7 @@ from edge_agent.cloud.incoming import incoming
 from edge_agent.cloud.life import CountsTurns, LinkLife
 from edge_agent.cloud.limits import OURS_BYTES, Limits
 from edge_agent.cloud.receipts import QuickReceipts
-from edge_agent.cloud.session import LinkSettings
+from edge_agent.cloud.session import LinkSettings, NewCredentials
 from edge_agent.cloud.silence import ReceiptWatch
 from edge_agent.cloud.sockets import ClosesSockets, end_thread, send_at_once, shut
 from edge_agent.cloud.stall import StallWatch
@@ -74,10 +74,6 @@ class _Client(CountsTurns, QuickReceipts, ClosesSockets, mqtt.Client):
     """Paho's, tidied up."""
 
 
-class NewCredentials(LinkFault):
-    """The connection was ended by us, to be made anew with files that have changed."""
-
-
 class MqttLink:
     """`Link` over paho-mqtt."""
 
@@ -99,10 +95,8 @@ class MqttLink:
         self._topics = topics
         self._online = online
         self._clock = SystemClock() if clock is None else clock
-        self._unreachable = Backoff(FIRST_PAUSE_S, settings.reconnect_max_s, jitter)
-        self._refused = Backoff(FIRST_REFUSED_S, LONGEST_REFUSED_S, jitter)
-        self._taken = Backoff(LONGEST_REFUSED_S, LONGEST_TAKEN_S, jitter)
-        self._takeovers = Takeovers(lambda: asyncio.get_running_loop().time())
+        refused, taken = (FIRST_REFUSED_S, LONGEST_REFUSED_S), (LONGEST_REFUSED_S, LONGEST_TAKEN_S)
+        self.pauses = Pauses((FIRST_PAUSE_S, settings.reconnect_max_s), refused, taken, jitter)
         self._judge = Judge(settings.credentials)
         self._cause = self._told = ""
         self._client: mqtt.Client | None = None
@@ -130,24 +124,16 @@ class MqttLink:
             self.life.turn()
             stamp = self.settings.credentials.stamp()
             connection = _Connection(self, stamp)
-            backoff = self._unreachable
             try:
                 await connection.live(self.judge())
             except NewCredentials as fault:
                 self._tell_down(fault)
                 continue
-            except LinkRefused as fault:
-                self.refused(fault)
-                backoff = self._refused
-                if isinstance(fault, SessionTaken) and self._takeovers.often():
-                    backoff = self._taken
             except LinkFault as fault:
                 self._tell_down(fault)
-            if connection.stood_s >= STEADY_S:
-                self._unreachable.reset()
-                self._refused.reset()
+                pause_s = self.pauses.after(fault, steady=connection.stood_s >= STEADY_S)
             # No longer than until a file has changed: somebody may have mended it.
-            await pause(backoff.pause_s(), self.settings.look_s, functools.partial(self._changed, stamp))
+            await pause(pause_s, self.settings.look_s, functools.partial(self._changed, stamp))
 
     def _changed(self, stamp: Stamp) -> bool:
         self.life.turn()
@@ -155,7 +141,9 @@ class MqttLink:
 
     def _tell_down(self, fault: LinkFault) -> None:
         """Logs why the link is down, once for each reason: a broker may be away for days."""
-        if str(fault) != self._told:
+        if isinstance(fault, LinkRefused):
+            self.refused(fault)
+        elif str(fault) != self._told:
             self._told = str(fault)
             log.info("link", state="down", reason=self._told)
 
@@ -171,6 +159,16 @@ class MqttLink:
             self._cause = str(fault)
             log.error("link refused", cause=self._cause)
             self.on_refusal(self._cause)
+
+    def taken_over(self) -> None:
+        """See `Link.taken_over`."""
+        self.pauses.takeovers.note()
+        self.refused(SessionTaken())
+
+    def stands(self) -> None:
+        """The connection is good (called by it after `STEADY_S`): nobody takes it from us at present."""
+        self.pauses.takeovers.go_on, self._cause = False, ""
+        self.on_refusal("")
 
     def publish(self, message: Message, on_acknowledged: Receipt | None = None) -> None:
         """See `Link.publish`."""
@@ -212,8 +210,9 @@ class MqttLink:
         self._up = True
         self.publish(Message(self._topics.online, self._online(True), retain=True))
         log.info("link", state="up", host=self.settings.host, port=self.settings.port)
-        self._cause = self._told = ""
-        self.on_refusal("")
+        self._told = ""
+        if not self.pauses.takeovers.go_on:
+            self.stands()
         self.on_up()
 
     def end(self) -> None:
@@ -466,6 +465,11 @@ class _Connection:
         elif not self._over.is_set():
             self._up_since_s = asyncio.get_running_loop().time()
             self._link.go_up()
+            asyncio.get_running_loop().call_later(STEADY_S, self._stands)
+
+    def _stands(self) -> None:
+        if not self._over.is_set() and self._link.pauses.takeovers.go_on:
+            self._link.stands()
 
     def _demand_subscribed(self) -> None:
         if self._up_since_s is None:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from edge_agent.cloud.credentials import NOTHING, Credentials
+from edge_agent.errors import LinkFault
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,3 +23,7 @@ class LinkSettings:
     credentials: Credentials = NOTHING
     look_s: float = 10.0
     reconnect_max_s: float = 8.0
+
+
+class NewCredentials(LinkFault):
+    """The connection was ended by us, to be made anew with files that have changed."""

@@ -31,6 +31,8 @@ class Digest(Body):
     """Every live reservation by its id: those that hold a cell."""
     cells: dict[str, CellStatus]
     """Every cell by its label."""
+    run: str | None = None
+    """The start that published it, as in `state/online`."""
 
 
 class SyncAnswer(Body):

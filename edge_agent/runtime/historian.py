@@ -33,15 +33,21 @@ BEFORE = "before the journal was lost"
 
 class Historian:
     """Compares; keeps what the gateway offers until a technician takes it. `on_change`: what is told on
-    `state/online` has changed."""
+    `state/online` has changed. `on_twin`: another machine speaks under our name. `run` is this start's."""
 
-    def __init__(self, machine_id: str, journal_id: Callable[[], str], loop: LockerLoop, ids: Ids) -> None:
+    def __init__(
+        self, machine_id: str, run: str, journal_id: Callable[[], str], loop: LockerLoop, ids: Ids
+    ) -> None:
         self._machine_id = machine_id
+        self._run = run
+        self._kept: bytes | None = None
+        """The digest that the broker kept at the last connecting."""
         self._journal_id = journal_id
         self._loop = loop
         self._ids = ids
         self.offer: RestoreCommand | None = None
         self.on_change: Callable[[], None] = lambda: None
+        self.on_twin: Callable[[], None] = lambda: None
 
     @property
     def state(self) -> HistoryState:
@@ -58,6 +64,10 @@ class Historian:
         except ValidationError:
             log.error("the retained digest cannot be read")
             return
+        if self._is_a_twins(digest, payload):
+            log.error("another machine speaks under our name", run=digest.run)
+            self.on_twin()
+            return  # what it has in its journal says nothing of ours, which this start has written since
         state, ours, last = self._loop.state, self._journal_id(), self._loop.last_sequence
         if digest.machine_id != self._machine_id or former_key(digest.journal_id) in state.history:
             return
@@ -71,6 +81,11 @@ class Historian:
             why = f"{kept}; the journal is {ours[:8]} and ends at event {last}"
             self._loop.submit(HistoryAhead(why), taken=self.on_change)
         log.error("history in doubt", reason=why)
+
+    def _is_a_twins(self, digest: Digest, payload: bytes) -> bool:
+        """Whether another start has published a digest since this one first connected."""
+        before, self._kept = self._kept, payload
+        return digest.run not in (None, self._run) and before not in (None, payload)
 
     def told(self, command: RestoreCommand) -> dict[str, Any]:
         """The gateway tells what it holds of this machine; the result of the command `restore`."""

@@ -161,7 +161,9 @@ class Views:
         }
         return Event(**body).model_dump_json(exclude_none=True)
 
-    def digest(self, state: LockerState, oldest: int | None, last: int, now: Instant) -> Digest:
+    def digest(
+        self, state: LockerState, oldest: int | None, last: int, now: Instant, run: str | None = None
+    ) -> Digest:
         """What the machine holds after its event `last`; `oldest`: the oldest event that is kept, if any."""
         return Digest(
             machine_id=self._identity.machine_id,
@@ -172,6 +174,7 @@ class Views:
             last_sequence=last,
             reservations={rid: reservation.status for rid, reservation in state.reservations.items()},
             cells={label: cell.status for label, cell in state.cells.items()},
+            run=run,
         )
 
     def reply(self, answer: Answer) -> str:

@@ -115,7 +115,7 @@ async def test_connecting_is_no_part_of_how_long_a_connection_stood(monkeypatch:
     async with scripted(Script()) as broker, watched(link_to(broker)) as seen:
         loop, link = asyncio.get_running_loop(), seen.link
         resets: list[int] = []
-        monkeypatch.setattr(link._unreachable, "reset", lambda: resets.append(1))
+        monkeypatch.setattr(link.pauses.unreachable, "reset", lambda: resets.append(1))
 
         async def fall() -> None:
             client: Any = link._client

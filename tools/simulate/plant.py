@@ -230,6 +230,10 @@ class SimulatedLink:
             self._up = False
         raise LinkFault("unreachable")
 
+    def taken_over(self) -> None:
+        """See `Link.taken_over`."""
+        self.on_refusal("another machine speaks under our name")
+
     def publish(self, message: Message, on_acknowledged: Receipt | None = None) -> None:
         """See `Link.publish`. Messages keep their order."""
         if not self._up or not self._lifeline.alive:
