@@ -237,6 +237,10 @@ class _Machines:
     def __init__(self) -> None:
         self.asked: list[str] = []
 
+    async def in_doubt(self, machine_id: str) -> bool:
+        """Never."""
+        return False
+
     def online(self) -> list[str]:
         """The one."""
         return ["m1"]

@@ -44,6 +44,11 @@ class RealSite:
         found = self.agent.loop.state.alarms.get(f"{alarm}/")
         return None if found is None else found.detail
 
+    def held(self, rid: str) -> str | None:
+        """The status of a reservation that holds a cell; None of any other one."""
+        found = self.agent.loop.state.reservations.get(rid)
+        return None if found is None else found.status.name
+
     def pulses(self) -> int:
         return len(self.plant.world.actuations())
 

@@ -103,7 +103,8 @@ async def _running(
     deliverer = Deliverer(store, settings, timing, clock)
     reconciler = Reconciler(store, machines, timing, clock, deliverer.wake, suffix)
     twins, histories = Twins(store, clock), Histories(store, machines)
-    machines.in_doubt = lambda machine_id: twins.of(machine_id) is not None
+    machines.in_doubt = twins.stand
+    twins.on_release = lambda machine_id: reconciler.heard(machine_id, None, True)
     intake = Intake(
         store,
         machines,

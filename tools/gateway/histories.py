@@ -13,10 +13,11 @@ from typing import Any
 
 from sqlalchemy import Connection, select
 
-from edge_agent.errors import Refusal
+from edge_agent.errors import Code, Refusal
 from edge_agent.protocol.api import rfc3339
 from tools.gateway.logs import log, where
 from tools.gateway.machines import MachineRefusal, Machines
+from tools.gateway.order import is_suspected
 from tools.gateway.store import DATABASE_GONE, Store
 from tools.gateway.sync import live_on
 from tools.gateway.tables import counts, reservations, sources
@@ -68,6 +69,8 @@ class Histories:
     async def _tell(self, machine_id: str) -> bool:
         request_id = f"req_{uuid.uuid4().hex}"
         try:
+            if await self._store.read(lambda db: is_suspected(db, machine_id)):
+                raise Refusal(Code.OFFLINE, "two machines answer to this name")
             fields = await self._store.read(lambda db: held_of(db, machine_id))
             await self._machines.call(
                 machine_id, "restore", fields, request_id=request_id, x_request_id=request_id

@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import json
 import uuid
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from time import perf_counter
@@ -74,7 +74,7 @@ class Machines:
         self._link: MqttLink | None = None
         self._online: dict[str, Online] = {}
         self._pending: dict[bytes, Pending] = {}
-        self.in_doubt: Callable[[str], bool] = lambda machine_id: False
+        self.in_doubt: Callable[[str], Awaitable[bool]] = _never
         """Whether two machines answer to a name."""
 
     def attach(self, link: MqttLink) -> None:
@@ -159,7 +159,7 @@ class Machines:
         if not self.is_online(machine_id):
             raise Refusal(Code.OFFLINE, "the machine is offline")
         if name not in UNGRANTED:
-            self._refuse_in_doubt(machine_id)
+            await self._refuse_in_doubt(machine_id)
         loop = asyncio.get_running_loop()
         deadline = loop.time() + self._timing.wait_s
         correlation = uuid.uuid4().bytes
@@ -185,9 +185,9 @@ class Machines:
             if not pending.answer.cancel() and not pending.answer.cancelled():
                 pending.answer.exception()  # seen, even when the time-out came first
 
-    def _refuse_in_doubt(self, machine_id: str) -> None:
+    async def _refuse_in_doubt(self, machine_id: str) -> None:
         """Raises `Refusal` (14) where the machine may not be the one that we know, or not know itself."""
-        if self.in_doubt(machine_id):
+        if await self.in_doubt(machine_id):
             raise Refusal(Code.OFFLINE, "two machines answer to this name: an operator has to decide")
         if self.history(machine_id) == "asking":
             raise Refusal(Code.OFFLINE, "the machine is still learning what it did before")
@@ -231,6 +231,10 @@ class Machines:
         log().warning("command_not_delivered", reason=reason)
         if pending is not None:
             _fail(pending, Refusal(Code.OFFLINE, "the machine is offline"))
+
+
+async def _never(machine_id: str) -> bool:
+    return False
 
 
 def settle(pending: Pending, outcome: Reply | EdgeAgentError) -> None:

@@ -7,13 +7,13 @@ whoever writes what that machine told; every function works inside the caller's 
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 from typing import Annotated, Any
 
 from pydantic import Field, ValidationError
-from sqlalchemy import Connection, delete, insert, select, update
+from sqlalchemy import Connection, delete, insert, or_, select, update
 from sqlalchemy.exc import DataError, DBAPIError
 
 from edge_agent.protocol.api import Body, refusal_from
@@ -29,6 +29,8 @@ AT_ONCE = 200
 
 UNNAMED = ""
 """The journal of a machine that names none."""
+SUSPECTED = "suspected"
+"""State of an event that came while two machines answered to one name."""
 
 
 Key = Annotated[str, Field(strict=True, pattern=r"^[ -~]{1,200}$")]
@@ -72,8 +74,12 @@ def take_events(db: Connection, told: Sequence[Told], now_s: float) -> int:
     # Sorted, so that two transactions never wait for each other's machines.
     for machine_id, group in groupby(sorted(told, key=_machine), key=_machine):
         present = lock_source(db, machine_id)
+        new = unknown(db, machine_id, list(group))
+        if is_suspected(db, machine_id):
+            hold(db, present or UNNAMED, new, now_s)
+            continue
         by_journal: dict[str, list[Told]] = {}
-        for one in unknown(db, machine_id, list(group)):
+        for one in new:
             journal = one.number.journal_id or present
             if journal is None or journal != present:
                 journal = journal_for(db, machine_id, one.number.journal_id, one.number.sequence)
@@ -107,6 +113,20 @@ def lock_source(db: Connection, machine_id: str) -> str | None:
         row = db.execute(query).one()
     journal: str | None = row.journal_id
     return journal
+
+
+def is_suspected(db: Connection, machine_id: str) -> bool:
+    """Whether two machines answer to the name, or an operator's word on that is not carried out yet."""
+    doubt = or_(sources.c.twins.is_not(None), sources.c.audit_from.is_not(None))
+    query = select(sources.c.machine_id).where(sources.c.machine_id == machine_id, doubt)
+    return db.execute(query).first() is not None
+
+
+def hold(db: Connection, present: str, told: Sequence[Told], now_s: float) -> None:
+    """Stores events of a machine that may be another one; they take no number and are not applied."""
+    rows = [event_row(one, one.number.journal_id or present, SUSPECTED, now_s) for one in told]
+    if rows:
+        db.execute(insert(events), rows)
 
 
 def count_of(db: Connection, machine_id: str, journal_id: str) -> int | None:
@@ -286,14 +306,21 @@ def _apply(db: Connection, machine_id: str, one: _Waiting, now_s: float) -> str:
     """Applies one event; what cannot be applied is kept for a person. Gives its state."""
     if not one.readable:
         return "rejected"
+    return apply_or_reject(db, machine_id, one.read, one.payload, now_s)
+
+
+def apply_or_reject(
+    db: Connection, machine_id: str, read: Callable[[], Event], payload: str, now_s: float
+) -> str:
+    """Applies an event; gives its state. One that cannot be applied is kept for a person."""
     try:
         with db.begin_nested():
-            apply_event(db, one.read(), now_s)
+            apply_event(db, read(), now_s)
     except Exception as error:
         if isinstance(error, DBAPIError) and not isinstance(error, DataError):
             raise
         problem = f"{type(error).__name__} at {where(error)['at'][-1]}"
-        reject(db, machine_id, one.payload, problem, now_s)
+        reject(db, machine_id, payload, problem, now_s)
         return "rejected"
     return "applied"
 
@@ -314,21 +341,25 @@ def _store(
     for one in sorted(fresh, key=_sequence):
         told = one.told
         assert told is not None
-        rows.append(
-            {
-                "machine_id": told.number.machine_id,
-                "sequence": one.sequence,
-                "idempotency_key": told.number.idempotency_key,
-                "event_type": "" if told.event is None else told.event.event_type.value,
-                "reservation_id": None if told.event is None else told.event.reservation_id,
-                "received_s": now_s,
-                "payload": one.payload,
-                "journal_id": journal_id,
-                "state": states.get(one.sequence, "held" if one.readable else "rejected"),
-            }
-        )
+        state = states.get(one.sequence, "held" if one.readable else "rejected")
+        rows.append(event_row(told, journal_id, state, now_s))
     if rows:
         db.execute(insert(events), rows)
+
+
+def event_row(told: Told, journal_id: str, state: str, now_s: float) -> dict[str, Any]:
+    """The row of an event."""
+    return {
+        "machine_id": told.number.machine_id,
+        "sequence": told.number.sequence,
+        "idempotency_key": told.number.idempotency_key,
+        "event_type": "" if told.event is None else told.event.event_type.value,
+        "reservation_id": None if told.event is None else told.event.reservation_id,
+        "received_s": now_s,
+        "payload": told.payload,
+        "journal_id": journal_id,
+        "state": state,
+    }
 
 
 def _pass_over(machine_id: str, applied: int, through: int) -> int:

@@ -14,7 +14,7 @@ from edge_agent.protocol.events import Health, HistoryState
 from tools.gateway.machines import Machines
 from tools.gateway.store import FINISHED, Store, is_ongoing
 from tools.gateway.tables import abandonments, machines, reservations, tickets, webhooks
-from tools.gateway.twins import Twins, TwinsFound
+from tools.gateway.twins import TwinsFound, kept
 from tools.gateway.webhooks import host_of
 
 CLOSED_MAX = 100
@@ -119,9 +119,7 @@ class Overview(Body):
     unknown_reservations: list[UnknownReservation]
 
 
-async def overview(
-    store: Store, live: Machines, webhook_urls: Mapping[str, str], now_s: float, twins: Twins | None = None
-) -> Overview:
+async def overview(store: Store, live: Machines, webhook_urls: Mapping[str, str], now_s: float) -> Overview:
     """The present state of things; `webhook_urls` are the platforms' own."""
 
     def work(db: Connection) -> Overview:
@@ -129,7 +127,7 @@ async def overview(
             reservations=_noted(db, now_s),
             abandoned=_abandoned(db),
             tickets=_tickets(db),
-            machines=_machines(db, live, twins),
+            machines=_machines(db, live),
             dead_webhooks=_dead(db, webhook_urls),
             unknown_reservations=_unknown(db),
         )
@@ -201,8 +199,9 @@ def _ticket(row: Any) -> TicketView:
     )
 
 
-def _machines(db: Connection, live: Machines, twins: Twins | None) -> list[MachineState]:
+def _machines(db: Connection, live: Machines) -> list[MachineState]:
     query = select(machines.c.document).order_by(machines.c.machine_id)
+    found = kept(db)
     told = (Machine.model_validate_json(document) for document in db.execute(query).scalars())
     return [
         MachineState(
@@ -214,7 +213,7 @@ def _machines(db: Connection, live: Machines, twins: Twins | None) -> list[Machi
             occupancy_information=machine.occupancy_information,
             instance=live.instance(machine.machine_id),
             history=live.history(machine.machine_id),
-            twins=None if twins is None else twins.of(machine.machine_id),
+            twins=found.get(machine.machine_id),
         )
         for machine in told
     ]

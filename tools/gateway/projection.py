@@ -11,14 +11,14 @@ import json
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection, insert, select, update
+from sqlalchemy import Connection, delete, insert, select, update
 
 from edge_agent.model import CellCause, ReservationStatus
 from edge_agent.protocol.api import Machine, ReservationView
 from edge_agent.protocol.events import DETAIL_KEY, WEBHOOK_TYPES, Event, EventType
 from tools.gateway.dates import correct_dates, note_undated
 from tools.gateway.store import FINISHED, ReservationRow, find_reservation
-from tools.gateway.tables import machines, requests, reservations, webhooks
+from tools.gateway.tables import abandonments, machines, requests, reservations, webhooks
 from tools.gateway.tickets import close_tickets_of, note_abandoned, note_cleared, put_ticket, ticket_of
 
 NEEDS = {"packaging", "eta_minutes", "grace_period_dropoff_in_seconds"}
@@ -260,6 +260,23 @@ def put_view(db: Connection, view: ReservationView, now_s: float, *, fresh: bool
             **values,
         )
     )
+
+
+def restate(db: Connection, view: ReservationView) -> None:
+    """Writes a live reservation as its machine holds it; the events of another machine had changed it."""
+    picked_up = None if view.picked_up_at is None else unix_s(view.picked_up_at)
+    values: dict[str, Any] = {
+        "status": view.status.value,
+        "completed": False,
+        "ended_s": None,
+        "cell_label": view.cell.description,
+        "dropped_off_s": None if view.dropped_off_at is None else unix_s(view.dropped_off_at),
+        "picked_up_s": picked_up,
+    }
+    if picked_up is None:
+        values["grace_from_s"] = None
+    _update(db, view.reservation_id, values)
+    db.execute(delete(abandonments).where(abandonments.c.reservation_id == view.reservation_id))
 
 
 def put_over(db: Connection, reservation_id: str, now_s: float) -> None:

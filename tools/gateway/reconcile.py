@@ -15,11 +15,12 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
+from sqlalchemy import Connection
 from sqlalchemy.exc import SQLAlchemyError
 
 from edge_agent.errors import Code, Refusal
 from edge_agent.protocol.sync import Digest
-from tools.gateway import sync
+from tools.gateway import audit, sync
 from tools.gateway.logs import log, where
 from tools.gateway.machines import MachineRefusal, Machines, Reply
 from tools.gateway.order import go_on_without
@@ -148,7 +149,7 @@ class Reconciler:
         pause, check = self._pauses.get(machine_id), self._checks.get(machine_id)
         if machine_id in self._asking or (pause is not None and now_s < pause.until_s):
             return
-        if not self._machines.is_online(machine_id):
+        if not self._machines.is_online(machine_id) or await self._machines.in_doubt(machine_id):
             self._checks.pop(machine_id, None)  # it will be heard of again
             return
         still = now_s - moved.at_s >= grace_s
@@ -250,7 +251,11 @@ class Reconciler:
         """The machine's version knows no `sync`."""
         log().warning("sync_not_built", machine_id=machine_id)
         now_s = self._clock()
-        if await self._store.write(lambda db: go_on_without(db, machine_id, now_s)):
+
+        def work(db: Connection) -> int:
+            return audit.skip(db, machine_id, now_s) + go_on_without(db, machine_id, now_s)
+
+        if await self._store.write(work):
             self._applied()
 
     async def _ask_after(self, machine_id: str, reservation_id: str) -> None:
@@ -291,6 +296,8 @@ class Reconciler:
                 self._start(group, self._learning, name, work, partial(self._learn_next, group))
 
     async def _learn(self, name: str, machine_id: str, reservation_id: str) -> None:
+        if await self._machines.in_doubt(machine_id):
+            return
         try:
             await self._ask(machine_id, "get-reservation", {"reservation_id": reservation_id})
         except (MachineRefusal, Refusal) as refusal:

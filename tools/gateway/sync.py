@@ -15,9 +15,11 @@ from sqlalchemy import ColumnElement, Connection, and_, func, or_, select, updat
 from edge_agent.model import ReservationStatus
 from edge_agent.protocol.api import Body, ReservationView
 from edge_agent.protocol.sync import Digest
+from tools.gateway import audit
 from tools.gateway.logs import log, where
 from tools.gateway.order import (
     Key,
+    Told,
     advance,
     as_told,
     count_of,
@@ -27,7 +29,7 @@ from tools.gateway.order import (
     unknown,
     use_journal,
 )
-from tools.gateway.projection import put_over, put_view
+from tools.gateway.projection import put_over, put_view, restate
 from tools.gateway.store import UNUSABLE, find_reservation, insert_once
 from tools.gateway.tables import counts, events, reservations, sources
 
@@ -59,7 +61,8 @@ class Taken:
 
 @dataclass(frozen=True, slots=True)
 class Stand:
-    """How far a machine's events are applied (None: not known where to begin), and whether some wait."""
+    """How far a machine's events are applied (None: not known where to begin), and whether some wait, or its
+    journal has to be compared."""
 
     journal_id: str | None
     applied: int | None
@@ -67,11 +70,15 @@ class Stand:
 
 
 def stands(db: Connection, machine_ids: Sequence[str] | None = None) -> dict[str, Stand]:
-    """Where machines stand; without ids, those of which events wait."""
+    """Where machines stand; without ids, those of which events or a comparison wait."""
     waiting = select(events.c.machine_id, func.count()).where(events.c.state == "held")
     if machine_ids is not None:
         waiting = waiting.where(events.c.machine_id.in_(machine_ids))
     held = {row[0] for row in db.execute(waiting.group_by(events.c.machine_id))}
+    audited = select(sources.c.machine_id).where(sources.c.audit_from.is_not(None), sources.c.twins.is_(None))
+    if machine_ids is not None:
+        audited = audited.where(sources.c.machine_id.in_(machine_ids))
+    held.update(db.execute(audited).scalars())
     wanted = held if machine_ids is None else set(machine_ids)
     if not wanted:
         return {}
@@ -111,6 +118,11 @@ def differs(db: Connection, digest: Digest, stand: Stand) -> bool:
 def first_missing(db: Connection, machine_id: str, until_s: float) -> int:
     """The sequence that `sync` is to be asked from; nobody else asks until then."""
     db.execute(update(sources).where(sources.c.machine_id == machine_id).values(asked_until_s=until_s))
+    compared = audit.audit_of(db, machine_id)
+    if compared is not None:
+        lock_source(db, machine_id)
+        audit.mark(db, machine_id)
+        return compared.next_sequence
     return (stands(db, [machine_id])[machine_id].applied or 0) + 1
 
 
@@ -119,18 +131,17 @@ def take_page(
 ) -> Taken:
     """Takes one page that was asked for from a sequence at a moment. Raises `ValueError` for nonsense."""
     lock_source(db, machine_id)
+    if twins_stand(db, machine_id):
+        return Taken(0, last=True)  # nobody knows whose page it is
     journal = journal_for(db, machine_id, page.journal_id, page.last_sequence)
     use_journal(db, machine_id, journal)
+    compared = audit.audit_of(db, machine_id)
+    if compared is not None:
+        return _take_compared(db, machine_id, journal, page, from_sequence, compared, asked_s, now_s)
     applied = count_of(db, machine_id, journal)
     if from_sequence > (applied or 0) + 1:
         return Taken(0, last=False)  # another journal than we thought: asked anew, from its own count
-    told = as_told(db, machine_id, page.events, now_s)
-    last = page.reservations is not None
-    if any(one.number.journal_id not in (None, page.journal_id) for one in told):
-        raise ValueError("events of several journals in one page")
-    through = page.last_sequence if last else max((one.number.sequence for one in told), default=0)
-    if not last and through < from_sequence:
-        raise ValueError("a page that leads nowhere")
+    told, through = _read(db, machine_id, page, from_sequence, now_s)
     done = advance(db, machine_id, journal, unknown(db, machine_id, told), now_s, through)
     if page.reservations is None:
         return Taken(done, last=False)
@@ -144,6 +155,54 @@ def take_page(
     _put_views(db, machine_id, page.reservations, now_s, exact=exact)
     db.execute(update(sources).where(sources.c.machine_id == machine_id).values(verified_s=now_s))
     return Taken(done, last=True, missing=_missing(db, machine_id, page.reservations, asked_s))
+
+
+def _read(
+    db: Connection, machine_id: str, page: SyncPage, from_sequence: int, now_s: float
+) -> tuple[list[Told], int]:
+    """A page's events, and up to which sequence it tells everything. Raises `ValueError` for nonsense."""
+    told = as_told(db, machine_id, page.events, now_s)
+    last = page.reservations is not None
+    if any(one.number.journal_id not in (None, page.journal_id) for one in told):
+        raise ValueError("events of several journals in one page")
+    through = page.last_sequence if last else max((one.number.sequence for one in told), default=0)
+    if not last and through < from_sequence:
+        raise ValueError("a page that leads nowhere")
+    return told, through
+
+
+def _take_compared(
+    db: Connection,
+    machine_id: str,
+    journal: str,
+    page: SyncPage,
+    from_sequence: int,
+    compared: audit.Audit,
+    asked_s: float,
+    now_s: float,
+) -> Taken:
+    """Takes one page of a machine whose journal decides between two machines of one name."""
+    if compared.journal_id != journal:
+        audit.restart(db, machine_id, journal)
+        return Taken(0, last=False)
+    if compared.next_sequence != from_sequence:
+        return Taken(0, last=False)
+    told, through = _read(db, machine_id, page, from_sequence, now_s)
+    first = max(from_sequence, page.oldest_sequence)
+    done = audit.compare(db, machine_id, journal, told, first, through, now_s)
+    if page.reservations is None or not audit.finish(db, machine_id, journal, page.last_sequence, now_s):
+        return Taken(done, last=False)
+    _put_views(db, machine_id, page.reservations, now_s, exact=True, overrule=True)
+    db.execute(update(sources).where(sources.c.machine_id == machine_id).values(verified_s=now_s))
+    return Taken(done, last=True, missing=_missing(db, machine_id, page.reservations, asked_s))
+
+
+def twins_stand(db: Connection, machine_id: str) -> bool:
+    """Whether two machines answer to the name, and no operator has decided yet."""
+    query = select(sources.c.machine_id).where(
+        sources.c.machine_id == machine_id, sources.c.twins.is_not(None)
+    )
+    return db.execute(query).first() is not None
 
 
 def _finish_others(db: Connection, machine_id: str, journal: str, before_s: float, now_s: float) -> int:
@@ -162,9 +221,16 @@ def _finish_others(db: Connection, machine_id: str, journal: str, before_s: floa
 
 
 def _put_views(
-    db: Connection, machine_id: str, documents: Sequence[Any], now_s: float, *, exact: bool
+    db: Connection,
+    machine_id: str,
+    documents: Sequence[Any],
+    now_s: float,
+    *,
+    exact: bool,
+    overrule: bool = False,
 ) -> None:
-    """The live reservations as the machine tells them; `exact` when nothing newer is known of any."""
+    """The live reservations as the machine tells them; `exact` when nothing newer is known of any, `overrule`
+    when what is known may come from another machine."""
     for document in documents:
         try:
             view = ReservationView.model_validate(document)
@@ -185,6 +251,8 @@ def _put_views(
                 ours=row.status,
                 machines=view.status.value,
             )
+        if overrule and row is not None and (row.status != view.status.value or row.completed):
+            restate(db, view)
 
 
 def live_on(machine_id: str) -> ColumnElement[bool]:
@@ -248,7 +316,7 @@ class Asking(Enum):
 
     MINE = "mine"
     BUSY = "busy"
-    """Another gateway does."""
+    """Another gateway does, or nobody may."""
     DONE = "done"
     """Another gateway did, and nothing was missing."""
 
@@ -256,6 +324,8 @@ class Asking(Enum):
 def begin_asking(db: Connection, machine_id: str, now_s: float, lease_s: float, since_s: float) -> Asking:
     """Whether this gateway may ask the machine now, for what is missing since a moment."""
     lock_source(db, machine_id)
+    if twins_stand(db, machine_id):
+        return Asking.BUSY
     mine = sources.c.machine_id == machine_id
     row = db.execute(select(sources.c.asked_until_s, sources.c.verified_s).where(mine)).one()
     # A time far ahead is of a clock that went wrong.

@@ -62,12 +62,18 @@ sources = Table(
     Column("asked_until_s", Float, nullable=False, server_default="0"),
     Column("verified_s", Float, nullable=False, server_default="0"),
     Column("twins", Text),
+    Column("released_s", Float, nullable=False, server_default="0"),
+    Column("audit_from", BigInteger),
+    Column("audit_journal", String(1024)),
+    Column("audit_mark", BigInteger, nullable=False, server_default="0"),
 )
 """One row for each machine that ever sent something, locked by whoever writes what the machine told.
 `journal_id` is the journal it counts by at present (absent: none is known, empty: it tells none);
 `asked_until_s` is how long one gateway alone may ask it for what is missing, `verified_s` when it was
 last found that nothing is. `twins` is there while two machines answer to the name (JSON: the instances,
-and since when)."""
+and since when); `released_s` is when an operator last decided. After that `audit_from` is there until the
+journal of the machine that runs now is compared with the stored events: the next sequence to compare, of
+`audit_journal`; `audit_mark` is the last stored event when the machine was asked."""
 
 counts = Table(
     "counts",
@@ -148,7 +154,7 @@ events = Table(
     Index("events_over", "state", "received_s"),
 )
 """Every event received, once. `state` is held while one before it is missing, then applied, or rejected for
-one that could not be."""
+one that could not be; suspected for one that came while two machines answered to the name."""
 
 rejected = Table(
     "rejected",
