@@ -25,6 +25,8 @@ REPLY_LIFE_S = 10.0
 """A reply is kept this long for a link that is down; then its sender has given up."""
 AHEAD = 200
 """So many events wait in the link behind those in flight, so that none has to be fetched for its turn."""
+DIGEST_S = 60.0
+"""After events that the broker took, so long until the digest is published anew."""
 REFUSED_S = 30.0
 """Pause before a broker that refuses our events is tried again."""
 PATIENCE_S = 3.0
@@ -71,6 +73,7 @@ class Publisher:
         self._last_machine = ""
         self._event_turns = self._state_turns = 0
         self._patience: asyncio.TimerHandle | None = None
+        self._digest_due: asyncio.TimerHandle | None = None
         link.on_up = self._up
         loop.on_events = self._wake.set
         loop.on_state = self._state_changed.set
@@ -167,7 +170,15 @@ class Publisher:
             return False
         self._noted = through
         self._loop.acknowledge(through)
+        if self._digest_due is None:
+            self._digest_due = asyncio.get_running_loop().call_later(DIGEST_S, self._digest_again)
         return True
+
+    def _digest_again(self) -> None:
+        """A link may stand for weeks: an older copy of the journal is found out by a recent digest only."""
+        self._digest_due = None
+        if self._link.up:
+            self.tell_digest()
 
     def _send_on(self) -> None:
         """Fetches and sends until there are no more, or enough are on their way."""
