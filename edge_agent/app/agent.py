@@ -238,6 +238,7 @@ class Agent:
         journal_id = functools.partial(getattr, self.store, "journal_id")
         made = Historian(self._topics.machine_id, self._run, journal_id, self.loop, self._ports.ids)
         made.on_twin = self.link.taken_over
+        made.has_ended = lambda reservation_id: self.store.ended_status(reservation_id) is not None
         made.on_change = self.desk.history_changed = self._tell_online
         self.desk.restore_told, self.desk.offered = made.told, made.offered
         self.loop.on_new_journal = self._new_journal

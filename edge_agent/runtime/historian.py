@@ -48,6 +48,8 @@ class Historian:
         self.offer: RestoreCommand | None = None
         self.on_change: Callable[[], None] = lambda: None
         self.on_twin: Callable[[], None] = lambda: None
+        self.has_ended: Callable[[str], bool] = lambda reservation_id: False
+        """Whether a reservation is over, as the journal knows it."""
 
     @property
     def state(self) -> HistoryState:
@@ -124,10 +126,14 @@ class Historian:
             self._loop.submit(HistoryCompared({}), taken=self.on_change)
 
     def offered(self) -> list[Reservation]:
-        """What the gateway has offered. Raises `Refusal` (14) where it has not answered yet."""
+        """What the gateway has offered and has not ended here meanwhile.
+
+        Raises `Refusal` (14) where it has not answered yet.
+        """
         if self.offer is None:
             raise Refusal(Code.OFFLINE, "the gateway has not said yet what it holds: is the link up?")
-        return [_reservation(one) for one in self.offer.reservations]
+        offered = self.offer.reservations
+        return [_reservation(one) for one in offered if not self.has_ended(one.reservation_id)]
 
 
 def _reservation(told: LostReservation) -> Reservation:

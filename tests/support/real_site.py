@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import tomllib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -94,8 +94,10 @@ class KnownClock:
         return replace(self._clock.now(), synced=self.synced)
 
 
-def machine_file(folder: Path, mqtt: dict[str, Any], access: dict[str, Any] | None = None) -> Path:
-    """The file of the smallest machine, with this `[mqtt]` and `[access]`."""
+def machine_file(
+    folder: Path, mqtt: dict[str, Any], access: dict[str, Any] | None = None, mark: Path | None = None
+) -> Path:
+    """The file of the smallest machine, with this `[mqtt]` and `[access]`, and its commissioning mark."""
     document = tomllib.loads((CONFIG / "tiny.toml").read_text(encoding="utf-8"))
     document["machine"]["machine_id"] = "m1"
     document["mqtt"] = mqtt
@@ -104,6 +106,8 @@ def machine_file(folder: Path, mqtt: dict[str, Any], access: dict[str, Any] | No
         "socket": str(folder / "agent.sock"),
         "profiles": str(CONFIG / "devices"),
     }
+    if mark is not None:
+        document["paths"]["mark"] = str(mark)
     if access is not None:
         document["access"] = access
     document.pop("scanner", None)
@@ -119,14 +123,21 @@ async def real_site(
     *,
     synced: bool = False,
     access: dict[str, Any] | None = None,
+    mark: Path | None = None,
+    parcels: Mapping[str, int] | None = None,
     **ports_changed: Any,
 ) -> AsyncIterator[RealSite]:
     """Runs the daemon for the length of a `with`; its link looks at its files often.
 
-    With `access` it serves its local API at `agent.sock` of the folder.
+    With `access` it serves its local API at `agent.sock` of the folder. `parcels`: what lies in cells before
+    it starts, in grams.
     """
-    settings = load_settings(machine_file(folder, mqtt, access))
+    settings = load_settings(machine_file(folder, mqtt, access, mark))
     plant = Plant(settings, 1)
+    for label, grams in (parcels or {}).items():
+        plant.world.open(label)
+        plant.world.place(label, grams)
+        plant.world.close(label)
     cables: dict[str, MemoryCable] = {settings.buses[name].port: c for name, c in plant.cables.items()}
     clock = KnownClock(synced=synced)
     system = system_ports(settings)
