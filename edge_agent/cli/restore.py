@@ -101,8 +101,8 @@ def _placed(texts: list[str]) -> dict[str, str]:
 
 def _show(rows: list[dict[str, Any]], placed: dict[str, str]) -> None:
     table = Table("cell", "status", "reservation", "order", box=None)
-    for row in sorted(rows, key=lambda one: str(one["cell"])):
-        cell = placed.get(row["reservation_id"], row["cell"])
+    told = [(str(placed.get(row["reservation_id"], row["cell"])), row) for row in rows]
+    for cell, row in sorted(told, key=lambda one: one[0]):
         status = row["status"].removeprefix("RESERVATION_STATUS_")
         table.add_row(cell, status, row["reservation_id"], row["platform_order_id"])
     console.print(table)
@@ -112,10 +112,14 @@ def _confirm(what: str, *, yes: bool) -> None:
     """Ends the process unless somebody there says yes."""
     if yes:
         return
-    if not sys.stdin.isatty():
+    if not _somebody_there():
         raise _stop(f"{what}: --yes confirms it", USAGE)
     if not typer.confirm(f"{what}. Go on?"):
         raise typer.Exit(REFUSED)
+
+
+def _somebody_there() -> bool:
+    return sys.stdin.isatty()
 
 
 def _stop(why: str, code: int) -> typer.Exit:
