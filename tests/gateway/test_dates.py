@@ -8,13 +8,16 @@ from time import time
 from typing import Any
 
 import pytest
+from sqlalchemy import select
 
 from edge_agent.protocol.api import rfc3339
 from edge_agent.protocol.events import EventType
-from tests.gateway.support import Gateway, bench, error
+from tests.gateway.support import Gateway, bench, error, running_gateway, settings
 from tests.support.broker import Broker
+from tests.support.real_site import real_site
 from tools.gateway.projection import unix_s
 from tools.gateway.store import find_reservation
+from tools.gateway.tables import abandonments
 
 WRONG_S = 1_577_836_800
 """The first second of 2020: what a clock without a battery shows."""
@@ -108,6 +111,65 @@ async def test_w18_created_after_finds_what_a_wrong_clock_dated(tmp_path: Path, 
         await until_dates(gateway, rid, (now_s - 10, None, None))
         listed = (await gateway.get(path)).json()["reservations"]
         assert [one["reservation_id"] for one in listed] == [rid]
+
+
+async def test_w18_a_life_in_2020_is_dated_rightly_once_the_clock_is_synchronised(
+    tmp_path: Path, broker: Broker
+) -> None:
+    mqtt = {"host": "127.0.0.1", "port": broker.port}
+    order = {
+        "machine_id": "m1",
+        "platform_order_id": "o",
+        "packaging": {"width": 200, "height": 100, "depth": 300},
+    }
+    async with (
+        running_gateway(settings(tmp_path, broker.port)) as gateway,
+        real_site(tmp_path, mqtt, behind_s=time() - WRONG_S) as site,
+    ):
+        await gateway.sees("m1")
+        began_s = int(time()) - 2
+        made = (await gateway.post("/reservations", order)).json()
+        rid = made["reservation_id"]
+        for act in ("dropoffs", "pickups"):
+            answer = await gateway.post(f"/reservations/{rid}/{act}")
+            assert answer.status_code == 200, answer.text
+            site.plant.world.close(answer.json()["cell"]["description"])
+            await gateway.until(rid, "DROPPED_OFF" if act == "dropoffs" else "PICKED_UP")
+        left = (await gateway.post("/reservations", order)).json()["reservation_id"]
+        path = f"/reservations?created_after={began_s}"
+        wrong = await dates_of(gateway, rid)
+        assert all(at_s is not None and at_s < WRONG_S + 1000 for at_s in wrong), wrong
+        ended_s = int(time())
+        site.clock.behind_s, site.clock.synced = 0.0, True
+        async with asyncio.timeout(30):
+            while not all(began_s - 1 <= (at_s or 0) <= ended_s + 1 for at_s in await dates_of(gateway, rid)):
+                await asyncio.sleep(0.05)
+        created_s, dropped_off_s, picked_up_s = await dates_of(gateway, rid)
+        assert (created_s or 0) <= (dropped_off_s or 0) <= (picked_up_s or 0)
+        # A reply of the machine tells the old date again; it does not come back.
+        right = (await dates_of(gateway, left))[0]
+        assert right is not None
+        assert began_s - 1 <= right <= ended_s + 1
+        assert (await gateway.post(f"/reservations/{left}/dropoffs")).status_code == 200
+        assert (await dates_of(gateway, left))[0] == right
+        third = (await gateway.post("/reservations", order)).json()["reservation_id"]
+        listed = {one["reservation_id"] for one in (await gateway.get(path)).json()["reservations"]}
+        assert {left, third} <= listed
+
+
+async def test_w18_an_abandonment_is_dated_rightly(tmp_path: Path, broker: Broker) -> None:
+    async with bench(tmp_path, broker.port) as (gateway, peer):
+        view = peer.reservations[(await gateway.reserve())["reservation_id"]]
+        peer.event(EventType.DROPOFF, view, **unsynced(WRONG_S, 5_000))
+        peer.event(EventType.PICKUP_ABANDONED, view, **unsynced(WRONG_S + 10, 15_000))
+        now_s = int(time())
+        peer.event(EventType.ALARM_CLEARED, uptime_ms=115_000, event_time_unix_timestamp=now_s)
+        store = gateway.app.state.parts.store
+        async with asyncio.timeout(10):
+            while await store.read(lambda db: db.execute(select(abandonments.c.since_s)).scalars().all()) != [
+                now_s - 100
+            ]:
+                await asyncio.sleep(0.02)
 
 
 async def test_w18_a_view_of_sync_corrects_dates(tmp_path: Path, broker: Broker) -> None:

@@ -83,15 +83,17 @@ class RealSite:
 
 
 class KnownClock:
-    """The kernel's clocks; whether they are synchronised is up to the test."""
+    """The kernel's clocks; the test says whether they are synchronised, and how far the date is behind."""
 
-    def __init__(self, *, synced: bool) -> None:
+    def __init__(self, *, synced: bool, behind_s: float = 0.0) -> None:
         self.synced = synced
+        self.behind_s = behind_s
         self._clock = SystemClock()
 
     def now(self) -> Instant:
         """See `Clock.now`."""
-        return replace(self._clock.now(), synced=self.synced)
+        now = self._clock.now()
+        return replace(now, wall_s=now.wall_s - self.behind_s, synced=self.synced)
 
 
 def machine_file(
@@ -122,6 +124,7 @@ async def real_site(
     mqtt: dict[str, Any],
     *,
     synced: bool = False,
+    behind_s: float = 0.0,
     access: dict[str, Any] | None = None,
     mark: Path | None = None,
     parcels: Mapping[str, int] | None = None,
@@ -139,7 +142,7 @@ async def real_site(
         plant.world.place(label, grams)
         plant.world.close(label)
     cables: dict[str, MemoryCable] = {settings.buses[name].port: c for name, c in plant.cables.items()}
-    clock = KnownClock(synced=synced)
+    clock = KnownClock(synced=synced, behind_s=behind_s)
     system = system_ports(settings)
     ports = replace(
         system,

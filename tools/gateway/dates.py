@@ -9,18 +9,23 @@ from __future__ import annotations
 
 from typing import Any
 
-from sqlalchemy import Connection, delete, select, update
+from sqlalchemy import Connection, select, update
 
 from edge_agent.protocol.events import Event, EventType
 from tools.gateway.store import insert_once
-from tools.gateway.tables import reservations, undated
+from tools.gateway.tables import abandonments, reservations, undated
 
+CORRECTED = -1
+"""In place of the time on the boot's clock, once the date is corrected."""
+ABANDONED = "since_s"
+"""Of the abandonment, not of the reservation."""
 FIELD = {
     EventType.RESERVATION_CREATED: "created_s",
     EventType.DROPOFF: "dropped_off_s",
     EventType.PICKUP: "picked_up_s",
+    EventType.PICKUP_ABANDONED: ABANDONED,
 }
-"""The date that an event gives its reservation."""
+"""The date that an event gives its reservation. A cancellation gives none: `ended_s` is the gateway's own."""
 
 
 def note_undated(db: Connection, reservation_id: str, machine_event: Event, now_s: float) -> None:
@@ -43,15 +48,29 @@ def correct_dates(db: Connection, machine_event: Event) -> None:
     """Dates what came before a rightly dated event of the same boot."""
     if not machine_event.clock_synced or machine_event.uptime_ms is None:
         return
-    boot = (undated.c.machine_id == machine_event.machine_id, undated.c.boot_id == machine_event.boot_id)
+    boot = (
+        undated.c.machine_id == machine_event.machine_id,
+        undated.c.boot_id == machine_event.boot_id,
+        undated.c.uptime_ms != CORRECTED,
+    )
     rows = db.execute(select(undated).where(*boot)).all()
     for row in rows:
         ago_s = (machine_event.uptime_ms - row.uptime_ms) / 1000
         right_s = int(machine_event.event_time_unix_timestamp - ago_s)
+        if row.field == ABANDONED:
+            abandoned = abandonments.c.reservation_id == row.reservation_id
+            db.execute(update(abandonments).where(abandoned).values(since_s=right_s))
+            continue
         values: dict[str, Any] = {row.field: right_s}
         if row.field == "picked_up_s":
             values["grace_from_s"] = float(right_s)
         mine = reservations.c.reservation_id == row.reservation_id
         db.execute(update(reservations).where(mine).values(values))
     if rows:
-        db.execute(delete(undated).where(*boot))
+        db.execute(update(undated).where(*boot).values(uptime_ms=CORRECTED))
+
+
+def corrected(db: Connection, reservation_id: str) -> set[str]:
+    """The dates of a reservation that were corrected. The machine's views go on with the wrong ones."""
+    query = select(undated.c.field).where(undated.c.reservation_id == reservation_id)
+    return set(db.execute(query.where(undated.c.uptime_ms == CORRECTED)).scalars())

@@ -16,7 +16,7 @@ from sqlalchemy import Connection, delete, insert, select, update
 from edge_agent.model import CellCause, ReservationStatus
 from edge_agent.protocol.api import Machine, ReservationView
 from edge_agent.protocol.events import DETAIL_KEY, WEBHOOK_TYPES, Event, EventType
-from tools.gateway.dates import correct_dates, note_undated
+from tools.gateway.dates import correct_dates, corrected, note_undated
 from tools.gateway.store import FINISHED, ReservationRow, find_reservation
 from tools.gateway.tables import abandonments, machines, requests, reservations, webhooks
 from tools.gateway.tickets import close_tickets_of, note_abandoned, note_cleared, put_ticket, ticket_of
@@ -233,7 +233,8 @@ def put_view(db: Connection, view: ReservationView, now_s: float, *, fresh: bool
     if row is not None and row.unknown_s is not None:
         values["unknown_s"] = None
     if row is not None and fresh:
-        values |= _dates(view)
+        known = corrected(db, view.reservation_id)
+        values |= {name: at_s for name, at_s in _dates(view).items() if name not in known}
     if row is None or RANK[view.status.value] > RANK[row.status]:
         values["status"] = view.status.value
         values["ended_s"] = now_s if view.status.value in FINISHED else None

@@ -267,4 +267,5 @@ undated = Table(
     Column("noted_s", Float, nullable=False),
 )
 """Dates of reservations that a machine gave while its clock was not synchronised: the column of
-`reservations`, and when it was on the clock of that boot. Corrected once the boot knows the time."""
+`reservations`, and when it was on the clock of that boot. Corrected once the boot knows the time; then
+`uptime_ms` is -1, and views of the machine do not change the date any more."""
