@@ -179,6 +179,7 @@ def upgrade_and_purge(machine: Booted) -> None:
         f"/proc/{running}",
         "/etc/edge-agent",
         "/var/lib/edge-agent",
+        "/var/lib/edge-agent-mark",
         "/run/edge-agent",
         "/usr/lib/edge-agent",
     ):
