@@ -278,6 +278,31 @@ def test_each_cell_may_have_a_climate_of_its_own(tmp_path: Path) -> None:
     assert other.cold.setpoint_c == 3.0
 
 
+@pytest.mark.behaviour("probe-03")
+@pytest.mark.parametrize(
+    ("climate", "keys", "named"),
+    [
+        (
+            "hot",
+            {"limit_c": 86.0, "setpoint_c": 95.0},
+            ("setpoint_c - band_c", "setpoint_c + band_c", "limit_c"),
+        ),
+        ("hot", {"setpoint_c": 84.5}, ("setpoint_c + band_c",)),
+    ],
+)
+def test_w11_climate_limits_beyond_the_probes_range_are_refused_by_key(
+    tmp_path: Path, climate: str, keys: dict[str, float], named: tuple[str, ...]
+) -> None:
+    document = demo()
+    document["climate"].setdefault(climate, {}).update(keys)
+    found = findings(tmp_path, document)
+    need = "heating" if climate == "hot" else "cooling"
+    cells = [n for n, cell in enumerate(document["cells"]) if need in cell]
+    expected = [(f"cells[{n}].{need}.climate", what) for n in cells for what in named]
+    assert [(f.split(": ")[0], f.split(": ")[1].split(" is ")[0]) for f in found] == expected
+    assert all("measures above -55 and below 85 °C" in finding for finding in found)
+
+
 @pytest.mark.parametrize(
     ("keys", "port"),
     [

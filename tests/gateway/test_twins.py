@@ -95,6 +95,7 @@ async def until_named(gateway: Gateway) -> Any:
     return found
 
 
+@pytest.mark.behaviour("identity-01", "identity-02")
 async def test_w21_a_cloned_card_is_granted_nothing_and_loses_no_event(
     tmp_path: Path, broker: Broker, monkeypatch: pytest.MonkeyPatch
 ) -> None:

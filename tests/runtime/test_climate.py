@@ -135,6 +135,30 @@ def test_a_silent_thermometer_switches_off_until_it_answers(tmp_path: Path) -> N
     at_site(tmp_path, test)
 
 
+@pytest.mark.behaviour("probe-01", "probe-02")
+@pytest.mark.parametrize("reads_c", [85.0, pytest.param(-127.0, marks=pytest.mark.long)])
+def test_w11_what_no_probe_measures_switches_off_and_counts_as_a_gap(tmp_path: Path, reads_c: float) -> None:
+    async def test(site: Site) -> None:
+        world = site.plant.world
+        label = await chilled(site)
+        await site.call("dropoff", "res_1")
+        world.place(label, 900)
+        world.close(label)
+        await site.until(lambda: len(site.told("DROPOFF")) == 1)
+        await site.until(lambda: world.cell(label).cooling, 200)
+        end = world.kill_probe(label, reads_c)
+        await site.until(lambda: not world.cell(label).cooling, 10)
+        assert Alarm.SENSOR_FAULT in alarms(site)
+        assert row(site, label)["temperature_c"] is None
+        assert Alarm.TEMPERATURE_OUT_OF_RANGE not in alarms(site)
+        await site.until(lambda: Alarm.TEMPERATURE_OUT_OF_RANGE in alarms(site), 90)
+        end()
+        await site.until(lambda: Alarm.SENSOR_FAULT not in alarms(site), 90)
+        assert Alarm.TEMPERATURE_OUT_OF_RANGE in alarms(site)  # it stays until the reservation ends
+
+    at_site(tmp_path, test, climate={"cold": {"allowed_min": 1}})
+
+
 class Relay:
     """Takes down what it is told, and when; `deaf`: the board does not answer."""
 

@@ -23,6 +23,7 @@ def test_w11_a_value_that_no_probe_measures_is_none(temperature_c: float, plausi
     assert PROBE.plausible(temperature_c) is plausible
 
 
+@pytest.mark.behaviour("probe-01")
 def test_w11_a_profile_says_otherwise() -> None:
     oven = PROBE.model_copy(update={"below_c": 200.0, "no_sensor_c": (-127.0,)})
     assert oven.plausible(85.0)

@@ -61,13 +61,19 @@ class Site:
 
 
 def at_site(
-    tmp_path: Path, test: Callable[[Site], Awaitable[None]], *, baud: Literal[1200, 19200] = 19200
+    tmp_path: Path,
+    test: Callable[[Site], Awaitable[None]],
+    *,
+    baud: Literal[1200, 19200] = 19200,
+    climate: dict[str, dict[str, Any]] | None = None,
 ) -> None:
-    """Runs a test at a site whose agent is up and online."""
+    """Runs a test at a site whose agent is up and online; `climate`: changed keys of climate sections."""
 
     async def run() -> None:
         settings = load_settings(REPOSITORY / "config" / "demo.toml")
         settings.buses["main"] = settings.buses["main"].model_copy(update={"baud": baud})
+        for name, changed in (climate or {}).items():
+            settings.climate[name] = settings.climate[name].model_copy(update=changed)
         site = Site(Plant(with_journal(settings, tmp_path / "journal.sqlite"), 7))
         site.plant.start()
         await site.until(lambda: "locker/v1/machine_123/state/machine" in site.plant.broker.retained)

@@ -83,7 +83,7 @@ class CellTrouble:
         """Added to what the scale reads."""
         self.late_springs_ns: Standing[int] = Standing()
         """The door springs open this much later than its bolt was freed."""
-        self.dead_probes: Standing[None] = Standing()
+        self.dead_probes: Standing[float | None] = Standing()
         """The temperature sensor is torn off."""
 
     def reads_closed(self, closed: bool, changed_ns: int, at_ns: int) -> bool:

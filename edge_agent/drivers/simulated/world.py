@@ -305,9 +305,9 @@ class World:
         cell = self._now(label)
         return cell.trouble.drifts.begin(Drift(cell.at_ns, grams_per_minute))
 
-    def kill_probe(self, label: str) -> End:
-        """The temperature sensor is torn off."""
-        return self._find(label).trouble.dead_probes.begin(None)
+    def kill_probe(self, label: str, reads_c: float | None = None) -> End:
+        """The temperature sensor is torn off, or its converter goes on with a value that it makes up."""
+        return self._find(label).trouble.dead_probes.begin(reads_c)
 
     def weld_solenoid(self, label: str) -> End:
         """Once energised the solenoid stays so."""
@@ -423,7 +423,7 @@ class World:
 
         def temperature_c(at_ns: int) -> float | None:
             cell.advance(at_ns)
-            return None if cell.trouble.dead_probes else cell.temperature_c
+            return next(iter(cell.trouble.dead_probes), cell.temperature_c)
 
         return temperature_c
 
