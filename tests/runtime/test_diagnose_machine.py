@@ -10,9 +10,10 @@ from typing import Any
 import pytest
 
 from edge_agent.config import load_settings
-from edge_agent.errors import StorageFault
+from edge_agent.drivers.port_identity import ANOTHER_ADAPTER
+from edge_agent.errors import SessionTaken, StorageFault
 from edge_agent.model import Alarm, Door
-from edge_agent.statemachine.inputs import Condition
+from edge_agent.statemachine.inputs import Condition, HistoryLost, Input
 from tests.runtime.test_diagnose import Case, Technician, raise_fault, with_technician
 from tests.support.site import Site
 from tools.bench.settings import REPOSITORY
@@ -113,6 +114,40 @@ def test_an_alarm_that_nothing_else_explains_is_told_with_its_step(tmp_path: Pat
         assert {row["finding"].split()[0].rstrip(":") for row in rows} == {"DOOR_FORCED", "SENSOR_FAULT"}
         assert "edge-agent clear" in next(r["next_step"] for r in rows if r["target"] == "A03")
         assert all(row["next_step"] for row in rows)
+
+    with_technician(tmp_path, test)
+
+
+@pytest.mark.parametrize(
+    ("given", "target", "words", "step"),
+    [
+        (HistoryLost("the journal is new"), "", "JOURNAL_LOST: the journal is new", "`edge-agent restore`"),
+        (
+            Condition(Alarm.BUS_DOWN, "main", True, f"{ANOTHER_ADAPTER} is at /dev/ttyUSB0"),
+            "main",
+            "another adapter is at /dev/ttyUSB0",
+            "plug the adapters back as they were",
+        ),
+        (
+            Condition(Alarm.LINK_REFUSED, "", True, str(SessionTaken())),
+            "",
+            "two machines run under one name",
+            "release this one at the gateway's /operations",
+        ),
+    ],
+    ids=["lost history", "swapped ports", "a twin"],
+)
+def test_lost_history_swapped_ports_and_a_twin_are_named_with_what_to_do(
+    tmp_path: Path, given: Input, target: str, words: str, step: str
+) -> None:
+    async def test(technician: Technician) -> None:
+        agent_of(technician.site).loop.submit(given)
+        await asyncio.sleep(1)
+        await technician.diagnose()
+        (row,) = [r for r in technician.bad() if r["check"] == "alarm" and r["target"] == target]
+        assert words in row["finding"]
+        assert step in row["next_step"]
+        assert row["verdict"] == "fault"
 
     with_technician(tmp_path, test)
 

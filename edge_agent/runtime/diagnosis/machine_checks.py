@@ -10,7 +10,7 @@ from typing import Any
 
 from edge_agent import __version__
 from edge_agent.drivers.port_identity import ANOTHER_ADAPTER
-from edge_agent.errors import StorageFault
+from edge_agent.errors import SessionTaken, StorageFault
 from edge_agent.journal.store import RESERVE_WANTS_BYTES, JournalStore
 from edge_agent.journal.volatile import verdict
 from edge_agent.model import Alarm, Instant
@@ -49,6 +49,7 @@ STEPS: dict[Alarm, str] = {
     Alarm.PARCEL_LEFT_BEHIND: "look into the cell, then `edge-agent clear`",
     Alarm.CLIMATE_NO_EFFECT: "look at heater or cooler, its relay and its fuse, and at the probe",
 }
+TWIN = "stop the machine that has a copy of this card, then release this one at the gateway's /operations"
 SWAPPED = "plug the adapters back as they were; if one was really changed, start once with --rewired"
 
 
@@ -154,8 +155,7 @@ def _broker(machine: Machine) -> Found:
         return Found("broker", "", "good", f"connected, {finding}")
     refused = machine.loop.state.alarms.get(f"{Alarm.LINK_REFUSED}/")
     if refused is not None:
-        step = STEPS[Alarm.LINK_REFUSED]
-        return Found("broker", "", "fault", f"refused: {refused.detail}; {finding}", step)
+        return Found("broker", "", "fault", f"refused: {refused.detail}; {finding}", _step(refused))
     step = "look at the network (cable, SIM, `ip route`), the name and port in [mqtt], the firewall"
     return Found("broker", "", "fault", f"not connected; {finding}; doors and codes work without", step)
 
@@ -187,10 +187,18 @@ def _alarm(alarm: StandingAlarm, told: Collection[tuple[str, str]]) -> Iterator[
     covered = kinds and all((where, kind) in told for kind in kinds)
     if alarm.alarm is Alarm.CLOCK_UNSYNCED or covered:
         return
-    step = SWAPPED if _swapped(alarm) else STEPS.get(alarm.alarm, "look into the cell")
+    step = _step(alarm)
     detail = f": {alarm.detail}" if alarm.detail else ""
     verdict: Any = "warning" if alarm.alarm in (Alarm.CODE_GUESSING, Alarm.COMMAND_REJECTED) else "fault"
     yield Found("alarm", alarm.place, verdict, f"{alarm.alarm}{detail}", step, kinds)
+
+
+def _step(alarm: StandingAlarm) -> str:
+    if _swapped(alarm):
+        return SWAPPED
+    if alarm.alarm is Alarm.LINK_REFUSED and alarm.detail == str(SessionTaken()):
+        return TWIN
+    return STEPS.get(alarm.alarm, "look into the cell")
 
 
 def _kinds(alarm: StandingAlarm) -> tuple[str, ...]:
