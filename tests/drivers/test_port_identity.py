@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from edge_agent.drivers.port_identity import identify
-from tests.support.usb import UsbTree
+from tools.simulate.usb import UsbTree
 
 
 def port(tmp_path: Path, tty: str) -> str:

@@ -39,15 +39,29 @@ NETWORK_MS = (5.0, 60.0)
 
 
 class VirtualClock:
-    """The clocks of one boot on the loop's virtual time; `synced` may be changed at any time."""
+    """The clocks of one boot on the loop's virtual time.
+
+    `synced`, `off_s` (how far the wall clock is ahead) and `stands_s` (a wall clock that stands still shows
+    this) may be changed at any time.
+    """
 
     def __init__(self) -> None:
         self.synced = True
+        self.off_s = 0.0
+        self.stands_s: float | None = None
+        self._boot = 1
+        self._booted_s = 0.0
+
+    def reboot(self) -> None:
+        """The machine had no power; CLOCK_BOOTTIME begins anew."""
+        self._boot += 1
+        self._booted_s = asyncio.get_running_loop().time()
 
     def now(self) -> Instant:
         """See `Clock.now`."""
         at_s = asyncio.get_running_loop().time()
-        return Instant("boot-1", round(at_s * 1e9), EPOCH_S + at_s, self.synced)
+        wall_s = EPOCH_S + at_s + self.off_s if self.stands_s is None else self.stands_s
+        return Instant(f"boot-{self._boot}", round((at_s - self._booted_s) * 1e9), wall_s, self.synced)
 
 
 class Severed(Exception):
@@ -58,7 +72,8 @@ class Lifeline:
     """Whether an agent still lives; what it does after its death does not reach the world.
 
     `disk_full`: commits fail for as long as it is set. `disk_tight`: they fail until the journal uses its
-    reserve. `disk_stall_s`: how much longer a commit takes.
+    reserve. `disk_stall_s`: how much longer a commit takes. `refused`: how many commits have failed.
+    `at_commit` is called just before each commit (True) and just after it (False).
     """
 
     def __init__(self) -> None:
@@ -66,6 +81,8 @@ class Lifeline:
         self.disk_full = False
         self.disk_tight = False
         self.disk_stall_s = 0.0
+        self.refused = 0
+        self.at_commit: Callable[[bool], None] = lambda before: None
 
 
 class SimulatedDisk:
@@ -81,11 +98,16 @@ class SimulatedDisk:
         latency_s = self._rng.uniform(*COMMIT_MS) / 1000
         before_s = latency_s * self._rng.random()
         await asyncio.sleep(before_s + self._lifeline.disk_stall_s)
+        self._lifeline.at_commit(True)
         if not self._lifeline.alive:
             raise Severed
         if self._lifeline.disk_full or (self._lifeline.disk_tight and self._store.reserved):
+            self._lifeline.refused += 1
             raise StorageFault("journal: database or disk is full")
         self._store.commit(batch)
+        self._lifeline.at_commit(False)
+        if not self._lifeline.alive:
+            raise Severed
         await asyncio.sleep(latency_s - before_s)
 
 
@@ -136,6 +158,24 @@ class Broker:
     on_event: Callable[[dict[str, Any]], None] = lambda event: None
     on_message: Callable[[Message], None] = lambda message: None
     link: SimulatedLink | None = None
+    away: bool = False
+    """Nobody reaches it."""
+    twice: bool = False
+    """It delivers every command again, at once and seconds later, without a word."""
+    strips: bool = False
+    """A bridge before it takes all MQTT 5 properties off the commands."""
+
+    def leave(self) -> None:
+        """It is gone, until `come_back`; it keeps what it has."""
+        self.away = True
+        if self.link is not None:
+            self.link.lose()
+
+    def come_back(self) -> None:
+        """It is there again, and the link of the machine that runs with it."""
+        self.away = False
+        if self.link is not None:
+            self.link.find()
 
     def delay_s(self) -> float:
         """One way through the network."""
@@ -217,13 +257,9 @@ class SimulatedLink:
     async def run(self) -> None:
         """See `Link.run`."""
         await asyncio.sleep(self._broker.delay_s())
-        self._up = True
         self._broker.link = self
-        kept = self._broker.retained.get(self._digest_topic)
-        if kept is not None:
-            self.on_digest(kept.encode())
-        self.on_up()
-        self.deliver_soon()
+        if not self._broker.away:
+            self.find()
         try:
             await asyncio.get_running_loop().create_future()
         finally:
@@ -233,6 +269,22 @@ class SimulatedLink:
     def taken_over(self) -> None:
         """See `Link.taken_over`."""
         self.on_refusal("another machine speaks under our name")
+
+    def lose(self) -> None:
+        """The connection breaks; what is on its way is lost."""
+        self._up = False
+        self._out.clear()
+        self._in_flight.clear()
+        self.on_down()
+
+    def find(self) -> None:
+        """The connection is made."""
+        self._up = True
+        kept = self._broker.retained.get(self._digest_topic)
+        if kept is not None:
+            self.on_digest(kept.encode())
+        self.on_up()
+        self.deliver_soon()
 
     def publish(self, message: Message, on_acknowledged: Receipt | None = None) -> None:
         """See `Link.publish`. Messages keep their order."""
@@ -250,6 +302,8 @@ class SimulatedLink:
         """See `Link.rest`: in virtual time nobody waits for the processor."""
 
     def _arrive(self) -> None:
+        if not self._out:
+            return  # the connection broke meanwhile
         message, on_acknowledged = self._out.popleft()
         if not self._lifeline.alive:
             return
@@ -274,7 +328,23 @@ class SimulatedLink:
                 self._broker.commands.remove(command)
             elif command.correlation not in self._in_flight:
                 self._in_flight.add(command.correlation)
-                self.on_command(self._incoming(command, now_s))
+                for after_s in (0.0, 0.05, 4.0) if self._broker.twice else (0.0,):
+                    self._hand_over_after(after_s, self._incoming(command, now_s))
+
+    def _hand_over_after(self, after_s: float, incoming: Incoming) -> None:
+        if self._broker.strips:
+            incoming = replace(
+                incoming, response_topic=None, correlation=None, message_expiry_s=None, stripped=True
+            )
+
+        def hand_over() -> None:
+            if self._lifeline.alive and self._up:
+                self.on_command(incoming)
+
+        if after_s:
+            asyncio.get_running_loop().call_later(after_s, hand_over)
+        else:
+            hand_over()
 
     def _incoming(self, command: _Command, now_s: float) -> Incoming:
         def acknowledge() -> None:
@@ -341,6 +411,8 @@ class Plant:
         """What later agents get in place of the usual ports, by the names of `Ports`."""
         self.on_agent: Callable[[Agent], None] = lambda agent: None
         """Gets every agent before it runs."""
+        self.plugged: dict[str, str] = {name: name for name in self.cables}
+        """Which bus's wires are at the port of each bus."""
 
     @property
     def lifeline(self) -> Lifeline:
@@ -350,7 +422,7 @@ class Plant:
     def start(self) -> None:
         """Starts an agent on the journal as it lies on the disk."""
         self._lifeline = lifeline = Lifeline()
-        cables = {self.settings.buses[name].port: cable for name, cable in self.cables.items()}
+        cables = {self.settings.buses[name].port: self.cables[at] for name, at in self.plugged.items()}
 
         def transport(bus: BusSection) -> Transport:
             return MortalTransport(cables[bus.port], lifeline)

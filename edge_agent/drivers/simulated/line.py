@@ -323,7 +323,7 @@ class WireLine:
         return max([acts_ns, *(reply.end_ns for reply in self._replies)])
 
     def _send(self, data: bytes, start_ns: int) -> None:
-        passed = self._trouble.spoil(self._medium(data))
+        passed = self._trouble.answered(self._medium(data))
         reply = _Reply(passed, start_ns, start_ns + self.duration_ns(len(data)))
         self._counts["replies"] += 1
         self._counts["bytes"] += len(data)

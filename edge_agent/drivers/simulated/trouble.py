@@ -85,6 +85,10 @@ class CellTrouble:
         """The door springs open this much later than its bolt was freed."""
         self.dead_probes: Standing[float | None] = Standing()
         """The temperature sensor is torn off."""
+        self.scale_lies: Standing[Callable[[int], int]] = Standing()
+        """What the scale reads, from the grams that lie on it."""
+        self.probe_lies: Standing[Callable[[float], float]] = Standing()
+        """What the temperature sensor reads, from the temperature that it has."""
 
     def reads_closed(self, closed: bool, changed_ns: int, at_ns: int) -> bool:
         """What the contact of a door says that has been closed, or open, since `changed_ns`."""
@@ -96,6 +100,18 @@ class CellTrouble:
         if since_ns < max(self.bounces_ns, default=0):
             return Random(changed_ns + since_ns // CHATTER_NS).random() < 0.5
         return closed
+
+    def weighed_g(self, grams: int, at_ns: int) -> int:
+        """What the scale reads while so much lies on it."""
+        for lie in self.scale_lies:
+            grams = lie(grams)
+        return grams + self.drift_g(at_ns)
+
+    def probed_c(self, temperature_c: float) -> float:
+        """What the temperature sensor reads at this temperature."""
+        for lie in self.probe_lies:
+            temperature_c = lie(temperature_c)
+        return temperature_c
 
     def drift_g(self, at_ns: int) -> int:
         """What the scale reads too much."""
@@ -120,11 +136,20 @@ class LineTrouble:
         """How much later than usual this device's replies come, on top of the bus's own delay."""
         self.ghosts: defaultdict[int, Standing[float]] = defaultdict(Standing)
         """The probability that the device says its last reply once more after a request to another one."""
+        self.replies: Standing[Callable[[bytes], bytes]] = Standing()
+        """What the wire makes of every reply: bytes that are added, or a reply that is lost (b"")."""
 
     def spoil(self, frame: bytes) -> bytes:
         """The frame as it arrives."""
         if frame and self._happens(self.noises):
             return flip_a_bit(self._random, frame)
+        return frame
+
+    def answered(self, frame: bytes) -> bytes:
+        """The reply as it arrives."""
+        frame = self.spoil(frame)
+        for change in self.replies:
+            frame = change(frame)
         return frame
 
     def silent(self, address: int) -> bool:

@@ -211,6 +211,11 @@ class World:
         """To which other cell's solenoid the wires of a cell's lock lead."""
         self._contact_wires: dict[str, str] = {}
         """From which other cell's contact the wires of a cell's contact come."""
+        self.pulses_seen: list[tuple[int, str, str]] = []
+        """When a solenoid was energised, by the wires of which cell, and of which cell it is."""
+        self.levels_seen: list[tuple[int, str, bool]] = []
+        """When the contact wires of a cell were first read otherwise than before; true for closed."""
+        self._levels: dict[str, bool] = {}
 
     # What is true.
 
@@ -309,6 +314,14 @@ class World:
         """The temperature sensor is torn off, or its converter goes on with a value that it makes up."""
         return self._find(label).trouble.dead_probes.begin(reads_c)
 
+    def lie_scale(self, label: str, reads: Callable[[int], int]) -> End:
+        """The scale reads this of the grams that lie on it."""
+        return self._now(label).trouble.scale_lies.begin(reads)
+
+    def lie_probe(self, label: str, reads: Callable[[float], float]) -> End:
+        """The temperature sensor reads this of the temperature that it has."""
+        return self._now(label).trouble.probe_lies.begin(reads)
+
     def weld_solenoid(self, label: str) -> End:
         """Once energised the solenoid stays so."""
         cell = self._now(label)
@@ -376,6 +389,7 @@ class World:
             cell = self._cells[self._lock_wires.get(label, label)]
             at_ns = cell.advance(at_ns)
             if cell.solenoid.switch(at_ns, until_ns):
+                self.pulses_seen.append((at_ns, label, cell.label))
                 self._record(cell)
             else:
                 self._follow(cell)
@@ -400,7 +414,11 @@ class World:
         def level(at_ns: int) -> int:
             cell = self._cells[self._contact_wires.get(label, label)]
             cell.advance(at_ns)
-            return closed_level if cell.reads_closed() else 1 - closed_level
+            closed = cell.reads_closed()
+            if self._levels.get(label) is not closed:
+                self._levels[label] = closed
+                self.levels_seen.append((at_ns, label, closed))
+            return closed_level if closed else 1 - closed_level
 
         return level
 
@@ -411,7 +429,7 @@ class World:
 
         def weigh(at_ns: int) -> Weighing:
             at_ns = cell.advance(at_ns)
-            grams = cell.grams + cell.trouble.drift_g(at_ns)
+            grams = cell.trouble.weighed_g(cell.grams, at_ns)
             return Weighing(grams, at_ns - cell.weight_changed_ns >= SETTLING_NS)
 
         return weigh
@@ -423,7 +441,7 @@ class World:
 
         def temperature_c(at_ns: int) -> float | None:
             cell.advance(at_ns)
-            return next(iter(cell.trouble.dead_probes), cell.temperature_c)
+            return next(iter(cell.trouble.dead_probes), cell.trouble.probed_c(cell.temperature_c))
 
         return temperature_c
 

@@ -1,4 +1,4 @@
-"""A tree of USB adapters as the kernel shows it in sysfs, below a folder of a test."""
+"""A tree of USB adapters as the kernel shows it in sysfs, below a folder of its own."""
 
 from __future__ import annotations
 
