@@ -403,7 +403,8 @@ class Desk:
     ) -> Answer:
         """A technician opens a cell, or tests its lock, to the outcome. `actor`: his name, as in all acts."""
         key = self._local_key()
-        given = OpenCell(key, cell, reason, self._ids.unique("unl"), actor, purpose)
+        asked_ns = self._clock.now().boottime_ns
+        given = OpenCell(key, cell, reason, self._ids.unique("unl"), actor, purpose, asked_ns)
         return await self._submit_local(key, given)
 
     async def clear(self, cell: str, actor: str = "") -> Answer:

@@ -80,6 +80,8 @@ class OpenCell:
     unlock_id: str
     actor: str = ""
     purpose: Purpose = Purpose.TECHNICIAN
+    asked_ns: int | None = None
+    """CLOCK_BOOTTIME at which he asked; None: now."""
 
 
 @dataclass(frozen=True, slots=True)

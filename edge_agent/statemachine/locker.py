@@ -241,6 +241,7 @@ def _open_for(turn: Turn, given: OpenFor) -> None:
 def _open_cell(turn: Turn, given: OpenCell) -> None:
     """A technician's wish is about the cell; whose parcel lies in it makes no difference."""
     cell.find(turn, given.cell)
+    asked_ns = turn.now.boottime_ns if given.asked_ns is None else given.asked_ns
     ticket = Ticket(
         unlock_id=given.unlock_id,
         reservation_id="",
@@ -248,7 +249,7 @@ def _open_cell(turn: Turn, given: OpenCell) -> None:
         purpose=given.purpose,
         source=Source.MACHINE,
         stage="waiting",
-        expires_ns=turn.now.boottime_ns + ENTRY_LIFE_NS,
+        expires_ns=asked_ns + ENTRY_LIFE_NS,
         request_key=given.request_key,
         reason=given.reason,
         actor=given.actor,

@@ -50,6 +50,27 @@ def test_w13_an_entry_older_than_30_s_opens_nothing(tmp_path: Path) -> None:
     at_site(tmp_path, test)
 
 
+def test_w13_a_technician_s_open_is_as_old_as_his_asking(tmp_path: Path) -> None:
+    """It waits behind the commit of another wish; each commit takes 14 s."""
+
+    async def test(site: Site) -> None:
+        agent = site.plant.agent
+        assert agent is not None
+        site.plant.lifeline.disk_stall_s = 14.0
+        slow = asyncio.create_task(site.reserve())
+        await asyncio.sleep(1)
+        answer = await agent.desk.open_cell("A05", "look", "bob")
+        assert answer.refusal is not None
+        assert answer.refusal.code is Code.EXPIRED
+        site.plant.lifeline.disk_stall_s = 0.0
+        with suppress(KeyError):
+            await slow
+        await asyncio.sleep(45)
+        assert site.pulses() == 0
+
+    at_site(tmp_path, test)
+
+
 def test_w13_a_commit_of_40_s_opens_nothing(tmp_path: Path) -> None:
     async def test(site: Site) -> None:
         made = await site.reserve()
