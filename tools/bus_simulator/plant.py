@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
 
 from edge_agent.config import BusSection, Settings
 from edge_agent.drivers.simulated.devices import Wiring, build_device
 from edge_agent.drivers.simulated.line import LineDevice
 from edge_agent.drivers.simulated.waveshare import UART_CODES
-from edge_agent.drivers.simulated.world import CellBuild, World, restored
+from edge_agent.drivers.simulated.world import CellBuild, World
 from edge_agent.model import Door
 
 
@@ -59,3 +60,12 @@ def line_baud(bus: BusSection) -> int:
 def _uart(bus: BusSection) -> int:
     parity = {"N": 0, "E": 1, "O": 2}[bus.parity]
     return parity << 8 | UART_CODES.get(bus.baud or 0, UART_CODES[9600])
+
+
+def restored(builds: Iterable[CellBuild], saved: Mapping[str, tuple[Door, int]]) -> list[CellBuild]:
+    """The same cells with the doors and grams of an earlier world; labels that are gone are passed over."""
+    result = []
+    for build in builds:
+        door, grams = saved.get(build.label, (build.door, build.grams))
+        result.append(replace(build, door=door, grams=grams))
+    return result

@@ -10,8 +10,8 @@ Constants here are assumptions for a bench, not measurements of a lock or a frid
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from math import exp
 from random import Random
@@ -212,10 +212,9 @@ class World:
         self._contact_wires: dict[str, str] = {}
         """From which other cell's contact the wires of a cell's contact come."""
         self.pulses_seen: list[tuple[int, str, str]] = []
-        """When a solenoid was energised, by the wires of which cell, and of which cell it is."""
+        """When, by the wires of which cell, the solenoid of which cell was energised."""
         self.levels_seen: list[tuple[int, str, bool]] = []
         """When the contact wires of a cell were first read otherwise than before; true for closed."""
-        self._levels: dict[str, bool] = {}
 
     # What is true.
 
@@ -410,14 +409,15 @@ class World:
     def contact(self, label: str, closed_level: int) -> Callable[[int], int]:
         """The door contact: 0 or 1 at an instant; `closed_level` is how it is wired. Raises `NoSuchCell`."""
         self._find(label)
+        before: bool | None = None
 
         def level(at_ns: int) -> int:
+            nonlocal before
             cell = self._cells[self._contact_wires.get(label, label)]
             cell.advance(at_ns)
             closed = cell.reads_closed()
-            if self._levels.get(label) is not closed:
-                self._levels[label] = closed
-                self.levels_seen.append((at_ns, label, closed))
+            if before is not closed:
+                self.levels_seen.append((at_ns, label, before := closed))
             return closed_level if closed else 1 - closed_level
 
         return level
@@ -492,12 +492,3 @@ class World:
 
 def _switch(cell: _Cell, power: Power, at_ns: int, until_ns: int | None) -> None:
     power.switch(cell.advance(at_ns), until_ns)
-
-
-def restored(builds: Iterable[CellBuild], saved: Mapping[str, tuple[Door, int]]) -> list[CellBuild]:
-    """The same cells with the doors and grams of an earlier world; labels that are gone are passed over."""
-    result = []
-    for build in builds:
-        door, grams = saved.get(build.label, (build.door, build.grams))
-        result.append(replace(build, door=door, grams=grams))
-    return result

@@ -11,11 +11,11 @@ from edge_agent.drivers.simulated.world import (
     DoorIsClosed,
     NoSuchCell,
     World,
-    restored,
 )
 from edge_agent.errors import Code
 from edge_agent.model import Door
 from tests.support.steps import SteppedClock
+from tools.bus_simulator.plant import restored
 
 MS = 1_000_000
 S = 1_000 * MS
