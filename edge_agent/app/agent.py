@@ -235,10 +235,11 @@ class Agent:
         self.climate = self.field.climate_outputs(lambda: self.loop.storage_fault is None)
 
     def _make_historian(self) -> Historian:
-        journal_id = functools.partial(getattr, self.store, "journal_id")
-        made = Historian(self._topics.machine_id, self._run, journal_id, self.loop, self._ports.ids)
+        machine_id, ids, store = self._topics.machine_id, self._ports.ids, self.store
+        made = Historian(
+            machine_id, self._run, lambda: store.journal_id, self.loop, ids, ended=store.ended_status
+        )
         made.on_twin = self.link.taken_over
-        made.has_ended = lambda reservation_id: self.store.ended_status(reservation_id) is not None
         made.on_change = self.desk.history_changed = self._tell_online
         self.desk.restore_told, self.desk.offered = made.told, made.offered
         self.loop.on_new_journal = self._new_journal

@@ -25,8 +25,8 @@ REPLY_LIFE_S = 10.0
 """A reply is kept this long for a link that is down; then its sender has given up."""
 AHEAD = 200
 """So many events wait in the link behind those in flight, so that none has to be fetched for its turn."""
-DIGEST_S = 60.0
-"""After events that the broker took, so long until the digest is published anew."""
+DIGEST_S = 30.0
+"""The digest is published anew this long after the broker took events."""
 REFUSED_S = 30.0
 """Pause before a broker that refuses our events is tried again."""
 PATIENCE_S = 3.0

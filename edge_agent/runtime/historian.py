@@ -14,7 +14,7 @@ import structlog
 from pydantic import ValidationError
 
 from edge_agent.errors import Code, Refusal
-from edge_agent.model import Instant, Packaging, Reservation
+from edge_agent.model import Instant, Packaging, Reservation, ReservationStatus
 from edge_agent.protocol.commands import LostReservation, RestoreCommand
 from edge_agent.protocol.events import HistoryState
 from edge_agent.protocol.sync import Digest
@@ -27,6 +27,12 @@ log = structlog.get_logger()
 
 SOME_PACKAGING = Packaging(width_mm=1, height_mm=1, depth_mm=1)
 """Of a reservation of which the gateway does not know what it needs."""
+COURSE = {
+    ReservationStatus.PENDING: 1,
+    ReservationStatus.DROPPED_OFF: 2,
+    ReservationStatus.PICKED_UP: 3,
+}
+"""The order in which a live reservation passes through its statuses."""
 BEFORE = "before the journal was lost"
 """Boot of moments that the gateway has told."""
 
@@ -36,8 +42,16 @@ class Historian:
     `state/online` has changed. `on_twin`: another machine speaks under our name. `run` is this start's."""
 
     def __init__(
-        self, machine_id: str, run: str, journal_id: Callable[[], str], loop: LockerLoop, ids: Ids
+        self,
+        machine_id: str,
+        run: str,
+        journal_id: Callable[[], str],
+        loop: LockerLoop,
+        ids: Ids,
+        *,
+        ended: Callable[[str], ReservationStatus | None],
     ) -> None:
+        """`ended`: the last status of a reservation that is over, None if the journal knows none."""
         self._machine_id = machine_id
         self._run = run
         self._kept: bytes | None = None
@@ -45,11 +59,10 @@ class Historian:
         self._journal_id = journal_id
         self._loop = loop
         self._ids = ids
+        self._ended = ended
         self.offer: RestoreCommand | None = None
         self.on_change: Callable[[], None] = lambda: None
         self.on_twin: Callable[[], None] = lambda: None
-        self.has_ended: Callable[[str], bool] = lambda reservation_id: False
-        """Whether a reservation is over, as the journal knows it."""
 
     @property
     def state(self) -> HistoryState:
@@ -70,7 +83,10 @@ class Historian:
             log.error("another machine speaks under our name", run=digest.run)
             self.on_twin()
             return  # what it has in its journal says nothing of ours, which this start has written since
-        state, ours, last = self._loop.state, self._journal_id(), self._loop.last_sequence
+        if digest.run == self._run:
+            return
+        # One of an earlier run: events since this start, which an older copy numbers anew, do not count.
+        state, ours, last = self._loop.state, self._journal_id(), self._loop.started_sequence
         if digest.machine_id != self._machine_id or former_key(digest.journal_id) in state.history:
             return
         if digest.journal_id == ours and digest.last_sequence <= last:
@@ -105,11 +121,20 @@ class Historian:
         current = command.journal_id
         known = current in (None, ours) or former_key(current or "") in state.history
         beyond = not known or command.applied.get(ours, 0) > self._loop.last_sequence
+        beyond = beyond or any(self._unknown(one) for one in command.reservations)
         new_id = self._ids.unique("j").removeprefix("j_") if beyond else None
         told = {one.reservation_id: (one.cell, one.status) for one in command.reservations}
         self.offer = command if beyond else None
         given = HistoryCompared(told, new_id, ours)
         self._loop.submit(given, taken=self.on_change)
+
+    def _unknown(self, told: LostReservation) -> bool:
+        """Whether the gateway has seen more of a reservation than the journal holds. It may lag, and is never
+        ahead of what the machine did."""
+        ours = self._loop.state.reservations.get(told.reservation_id)
+        if ours is None:
+            return self._ended(told.reservation_id) is None
+        return COURSE.get(told.status, 0) > COURSE.get(ours.status, 0)
 
     def _first_word(self, command: RestoreCommand) -> None:
         """Of a gateway to a machine whose journal is new, and that found no sign of a life before."""
@@ -133,7 +158,7 @@ class Historian:
         if self.offer is None:
             raise Refusal(Code.OFFLINE, "the gateway has not said yet what it holds: is the link up?")
         offered = self.offer.reservations
-        return [_reservation(one) for one in offered if not self.has_ended(one.reservation_id)]
+        return [_reservation(one) for one in offered if self._ended(one.reservation_id) is None]
 
 
 def _reservation(told: LostReservation) -> Reservation:

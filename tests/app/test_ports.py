@@ -13,8 +13,8 @@ from edge_agent.journal.binding import read_bound
 from edge_agent.model import Alarm
 from tests.app.test_reload import demo, loaded
 from tests.support.site import Site, at_site
-from tools.simulate.usb import UsbTree
 from tools.simulate.plant import with_journal
+from tools.simulate.usb import UsbTree
 
 BUS_DOWN = f"{Alarm.BUS_DOWN}/main"
 

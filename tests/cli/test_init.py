@@ -18,9 +18,9 @@ from tests.scenarios.plays import a_life_by_codes, a_life_by_the_api
 from tests.scenarios.stage import Scenario, VirtualStage
 from tests.support.new_machine import ANSWERS, PROFILES, NewMachine, options
 from tests.support.site import Site
-from tools.simulate.usb import UsbTree
 from tools.bench.settings import REPOSITORY
 from tools.simulate.plant import Plant, with_journal
+from tools.simulate.usb import UsbTree
 from tools.simulate.virtual_loop import VirtualLoop
 
 DEMO = {

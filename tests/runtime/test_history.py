@@ -164,3 +164,38 @@ def test_w9_an_older_copy_is_frozen_and_goes_on_under_a_new_journal_id(tmp_path:
         assert "ALARM_RAISED" in {event["event_type"].removeprefix("EVENT_TYPE_") for event in later}
 
     at_site(tmp_path, run)
+
+
+@pytest.mark.behaviour("history-05")
+@pytest.mark.parametrize("forced", [0, 6])
+def test_w9_an_older_copy_is_frozen_whatever_its_own_start_has_numbered_anew(
+    tmp_path: Path, forced: int
+) -> None:
+    """The link was never renewed since the copy was made. With enough doors forced meanwhile, the older copy
+    has as many events after its start as the newer journal had."""
+
+    async def run(site: Site) -> None:
+        await site.plant.broker.call("restore", NOTHING)
+        await asyncio.sleep(1)
+        await site.plant.stop()
+        shutil.copy(tmp_path / "journal.sqlite", tmp_path / "copy")
+        site.plant.start()
+        await asyncio.sleep(2)
+        label = await dropped_off(site)
+        view, last = await view_of(site, "res_1"), site.events[-1]
+        await asyncio.sleep(31)
+        await site.plant.stop()
+        shutil.copy(tmp_path / "copy", tmp_path / "journal.sqlite")
+        for number in range(forced):
+            site.plant.world.open(f"C0{number + 1}")
+        site.plant.start()
+        await asyncio.sleep(3)
+        assert state(site).history.keys() == {"frozen"}
+        assert "error" in await site.plant.broker.call("reserve", reserve_body())
+        told = offer([view], {last["journal_id"]: last["sequence"]}, last["journal_id"])
+        await site.plant.broker.call("restore", told)
+        await asyncio.sleep(1)
+        assert LOST in state(site).alarms
+        assert state(site).cells[label].status is CellStatus.AWAITING_INSPECTION
+
+    at_site(tmp_path, run)
