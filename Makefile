@@ -5,7 +5,7 @@ VENV := .venv
 PY := $(VENV)/bin/python
 STAMP := $(VENV)/.installed
 
-.PHONY: demo test test-long check measure fleet campaign mutants docs lock clean fuzz deb deb-test
+.PHONY: demo test test-long check measure fleet campaign mutants docs lock clean fuzz fault-matrix deb deb-test
 
 demo: $(STAMP) broker            ## the whole locker on this machine, until Ctrl-C
 	@exec $(PY) -m tools.bench
@@ -48,6 +48,9 @@ campaign: $(STAMP)               ## 20,000 random lives of the core beside its m
 
 mutants: $(STAMP)                ## small faults in the core, and which its tests notice; under an hour
 	$(PY) -m tools.mutants
+
+fault-matrix: $(STAMP)           ## every fault x phase x actor, planted bugs, random pairs; about an hour
+	$(PY) -m tools.fault_matrix
 
 fuzz: $(STAMP)                   ## a million damaged frames into every codec; some minutes
 	$(PY) -m tools.fuzz

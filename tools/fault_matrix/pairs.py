@@ -1,0 +1,74 @@
+"""Random pairs of faults: two at once may cost service, and never a wrong door or a parcel (a, c)."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import multiprocessing
+import random
+import time
+from collections import Counter
+from typing import Any
+
+from tools.fault_matrix.actors import ACTORS
+from tools.fault_matrix.faults import FAULTS
+from tools.fault_matrix.phases import PHASES
+from tools.fault_matrix.triples import Pair, play_pair, silence_logs
+
+EXAMPLES = 40
+
+
+def draw(number: int, seed: int) -> list[Pair]:
+    """So many pairs; the kinds of cell of both faults agree."""
+    rng = random.Random(f"{seed}/pairs")
+    names = list(FAULTS)
+    found: list[Pair] = []
+    while len(found) < number:
+        first, second = rng.sample(names, 2)
+        kinds = {FAULTS[first].kind, FAULTS[second].kind} - {"plain"}
+        if len(kinds) < 2:
+            phase, actor = rng.choice(list(PHASES)), rng.choice(ACTORS)
+            found.append(Pair(first, second, phase, actor, rng.uniform(0.0, 3.0)))
+    return found
+
+
+def run_all(number: int, seed: int, workers: int) -> dict[str, Any]:
+    """Plays them; what was found, for the page."""
+    began_s = time.monotonic()
+    jobs = [(pair, seed) for pair in draw(number, seed)]
+    rows = []
+    with multiprocessing.get_context("spawn").Pool(workers, initializer=silence_logs) as pool:
+        for done, row in enumerate(pool.imap(_play, jobs, chunksize=4), 1):
+            rows.append(row)
+            if done % 100 == 0:
+                print(f"{done} of {number} pairs in {time.monotonic() - began_s:.0f} s", flush=True)
+    return summary(rows, seed, (time.monotonic() - began_s) / 60)
+
+
+def _play(job: tuple[Pair, int]) -> dict[str, Any]:
+    return play_pair(*job).as_row()
+
+
+def summary(rows: list[dict[str, Any]], seed: int, minutes: float) -> dict[str, Any]:
+    """How many pairs broke which demand."""
+    letters = [sorted({problem.partition(":")[0] for problem in row["problems"]}) for row in rows]
+    count = Counter(letter for found in letters for letter in found)
+    text = "\n".join(json.dumps(row, sort_keys=True) for row in rows)
+    worst = [row for row, found in zip(rows, letters, strict=True) if {"a", "c"} & set(found)]
+    rest = [row for row, found in zip(rows, letters, strict=True) if found and not {"a", "c"} & set(found)]
+    return {
+        "pairs": len(rows),
+        "seed": seed,
+        "minutes": round(minutes, 1),
+        "digest": hashlib.sha256(text.encode()).hexdigest()[:16],
+        "a": count["a"],
+        "c": count["c"],
+        "others": {letter: number for letter, number in count.items() if letter not in ("a", "c")},
+        "examples": [
+            f"{_name(row['triple'])}: {row['problems'][0][:200]}" for row in [*worst, *rest][:EXAMPLES]
+        ],
+    }
+
+
+def _name(pair: dict[str, Any]) -> str:
+    return " × ".join(str(pair[key]) for key in ("fault", "phase", "actor"))

@@ -1,0 +1,339 @@
+"""The judge's own test: bugs put into the production code, each in a process of its own, that it must find.
+
+A bug is one function of production code replaced. It is caught if a triple that is not red without it turns
+red; the triples that are likely to show it are tried first.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any
+from unittest.mock import patch
+
+from edge_agent.app import startup
+from edge_agent.app.ports import BoundPorts
+from edge_agent.drivers import profiles
+from edge_agent.journal import recovery, store
+from edge_agent.model import Alarm, CellStatus, Door, UnlockOutcome
+from edge_agent.runtime import closings
+from edge_agent.runtime.desk import Desk
+from edge_agent.runtime.doors import Doors
+from edge_agent.runtime.historian import Historian
+from edge_agent.statemachine import (
+    board_faults,
+    cell,
+    conditions,
+    contact,
+    history,
+    outcome,
+    resolving,
+    unlocking,
+    wrong_door,
+)
+from edge_agent.statemachine.amend import amend
+from edge_agent.statemachine.turn import Turn
+from tools.fault_matrix.triples import RED, Triple, play, silence_logs
+
+SEED = 1
+Tries = tuple[tuple[str, str, str], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Bug:
+    """`where` and `name`: the function; `becomes` gets it and gives what stands in its place."""
+
+    what: str
+    where: Any
+    name: str
+    becomes: Callable[[Any], Any]
+    tries: Tries
+
+
+def _nothing(_: Any) -> Callable[..., None]:
+    return lambda *args, **named: None
+
+
+def _always(value: Any) -> Callable[[Any], Any]:
+    return lambda _: lambda *args, **named: value
+
+
+def _moved_is_open(real: Any) -> Any:
+    def pulse_done(turn: Turn, unlock_id: str, attempt: int, door: Door, acknowledged: bool) -> None:
+        real(turn, unlock_id, attempt, Door.OPEN, acknowledged)
+
+    return pulse_done
+
+
+def _never_stops(real: Any) -> Any:
+    def judge(turn: Turn, ticket: Any) -> Any:
+        alarms = turn.alarms
+        turn.alarms = {key: alarm for key, alarm in alarms.items() if not key.startswith("WRONG_DOOR")}
+        try:
+            return real(turn, ticket)
+        finally:
+            turn.alarms = alarms
+
+    return judge
+
+
+def _credits_late(real: Any) -> Any:
+    def opened_late(turn: Turn, label: str, at: Any) -> bool:
+        with patch.object(wrong_door, "unopened", lambda *args: []):
+            return bool(real(turn, label, at))
+
+    return opened_late
+
+
+def _only_alarm(real: Any) -> Any:
+    def lose(turn: Turn, why: str, agreed: frozenset[str]) -> None:
+        statuses = dict(turn.cells)
+        real(turn, why, agreed)
+        for label in statuses:
+            turn.change_cell(label, status=CellStatus.IDLE)
+        turn.clear_alarm(Alarm.JOURNAL_LOST, "")
+
+    return lose
+
+
+def _free_at_once(real: Any) -> Any:
+    def move(turn: Turn, label: str, trigger: Any, **changes: Any) -> Any:
+        moved = real(turn, label, trigger, **changes)
+        left = moved.status is CellStatus.AWAITING_CLEANUP
+        return turn.change_cell(label, status=CellStatus.IDLE) if left else moved
+
+    return move
+
+
+def _clean_at_start(real: Any) -> Any:
+    waits = (CellStatus.AWAITING_CLEANUP, CellStatus.AWAITING_INSPECTION)
+
+    def restored(state: Any, now: Any) -> Any:
+        cells = {
+            label: amend(place, status=CellStatus.IDLE) if place.status in waits else place
+            for label, place in state.cells.items()
+        }
+        return real(amend(state, cells=cells), now)
+
+    return restored
+
+
+def _forgets_pulses(real: Any) -> Any:
+    return lambda ticket: False
+
+
+def _anybodys(real: Any) -> Any:
+    return lambda journal: replace(real(journal), machine_id=None)
+
+
+def _no_jam(real: Any) -> Any:
+    return lambda turn, ticket: outcome.conclude(turn, ticket, UnlockOutcome.NO_MOVEMENT)
+
+
+def _everywhere(real: Any) -> Any:
+    """A first pick-up pulses the lock of the next cell too."""
+
+    def intend(turn: Turn, ticket: Any) -> None:
+        real(turn, ticket)
+        labels = list(turn.cells)
+        other = labels[(labels.index(ticket.cell) + 1) % len(labels)]
+        turn.effects.append(amend(turn.effects[-1], cell=other))
+
+    return intend
+
+
+def _settles_at_once(real: Any) -> Any:
+    def read(self: Any, seen: Any, believed: Any, now_s: float) -> None:
+        with patch.object(closings, "SETTLE_S", 0.0):
+            real(self, seen, believed, now_s)
+
+    return read
+
+
+DROPPED, OPEN = "dropped off", "drop-off open"
+BUGS = (
+    Bug(
+        "the contact is believed, whatever it says",
+        contact,
+        "believed_open",
+        _always(True),
+        (("contact stuck open", DROPPED, "API"), ("contact stuck open", OPEN, "API")),
+    ),
+    Bug(
+        "a late opening is credited to its own lock first",
+        outcome,
+        "opened_late",
+        _credits_late,
+        (
+            ("locks crossed", OPEN, "API"),
+            ("locks crossed", OPEN, "code"),
+            ("locks crossed", "pick-up open", "API"),
+            ("locks crossed", "pick-up open", "code"),
+        ),
+    ),
+    Bug(
+        "the wires of a bus are forgotten", BoundPorts, "check", _nothing, (("port swapped", DROPPED, "API"),)
+    ),
+    Bug(
+        "an empty journal is a new locker",
+        history,
+        "_lose",
+        _only_alarm,
+        (("journal empty", DROPPED, "API"), ("journal empty", DROPPED, "nobody")),
+    ),
+    Bug(
+        "nobody compares the digest",
+        Historian,
+        "digest_kept",
+        _nothing,
+        (("journal an older copy", DROPPED, "API"), ("journal an older copy", DROPPED, "nobody")),
+    ),
+    Bug(
+        "the journal of another machine is taken",
+        startup,
+        "read_bound",
+        _anybodys,
+        (("journal of another machine", DROPPED, "nobody"),),
+    ),
+    Bug(
+        "every temperature is plausible",
+        profiles.TemperatureCapability,
+        "plausible",
+        _always(True),
+        (("probe at 85", DROPPED, "nobody"), ("probe at -127", DROPPED, "nobody")),
+    ),
+    Bug(
+        "a closing settles at once",
+        closings.Closings,
+        "read",
+        _settles_at_once,
+        (
+            ("contact chatters, 400 ms", OPEN, "nobody"),
+            ("contact chatters, 400 ms", "drop-off wished", "code"),
+            ("contact chatters, 170 ms", OPEN, "nobody"),
+            ("contact chatters, 400 ms", OPEN, "API"),
+        ),
+    ),
+    Bug("no stop after a wrong door", wrong_door, "found", _nothing, (("locks crossed", DROPPED, "API"),)),
+    Bug(
+        "a wish pulses on after WRONG_DOOR",
+        unlocking,
+        "_judge",
+        _never_stops,
+        (("locks crossed", DROPPED, "API"), ("locks crossed", "pick-up wished", "code")),
+    ),
+    Bug(
+        "what was pulsed is not journaled",
+        store,
+        "lasting",
+        _forgets_pulses,
+        tuple(
+            (f"kill {when} commit {n}", "pick-up wished", "code")
+            for n in (2, 3)
+            for when in ("before", "after")
+        ),
+    ),
+    Bug(
+        "an abandoned parcel's cell is free at once",
+        cell,
+        "move",
+        _free_at_once,
+        (("gateway forgot", DROPPED, "API"), ("gateway forgot", "abandoned", "nobody")),
+    ),
+    Bug(
+        "a start clears inspections",
+        recovery,
+        "restored",
+        _clean_at_start,
+        tuple((f"kill after commit {n}", "abandoned", "API") for n in (1, 2, 3)),
+    ),
+    Bug(
+        "no doubt about a contact",
+        contact,
+        "doubt",
+        _nothing,
+        (("contact chatters, 400 ms", DROPPED, "nobody"), ("contact stuck open", DROPPED, "API")),
+    ),
+    Bug("a silent board is not noticed", Doors, "_failed", _nothing, (("board silent", DROPPED, "nobody"),)),
+    Bug(
+        "a lock that does not move is no fault",
+        unlocking,
+        "_jammed",
+        _no_jam,
+        (("lock jammed", DROPPED, "API"),),
+    ),
+    Bug(
+        "a pulse opens, whatever the contact says",
+        unlocking,
+        "pulse_done",
+        _moved_is_open,
+        (("lock jammed", DROPPED, "API"),),
+    ),
+    Bug(
+        "the next lock is pulsed too",
+        unlocking,
+        "_intend",
+        _everywhere,
+        (("gateway forgot", DROPPED, "API"),),
+    ),
+    Bug(
+        "a stripped command is not told of",
+        Desk,
+        "_tell_rejected",
+        _nothing,
+        (("broker strips properties", DROPPED, "API"),),
+    ),
+    Bug(
+        "nobody resolves a doubt",
+        resolving,
+        "_uncertain",
+        _always(False),
+        (("contact stuck open", OPEN, "API"), ("contact stuck open", OPEN, "nobody")),
+    ),
+    Bug(
+        "the clock is not held against commands",
+        Desk,
+        "_witness_clock",
+        _nothing,
+        (("clock contradicts", DROPPED, "API"),),
+    ),
+    Bug(
+        "a port that is gone is not told of",
+        conditions,
+        "note",
+        _nothing,
+        (("port gone", DROPPED, "nobody"),),
+    ),
+    Bug(
+        "a board's fault takes no cell out",
+        board_faults,
+        "contacts_opened",
+        _nothing,
+        (("common wire of contacts", DROPPED, "nobody"),),
+    ),
+)
+
+
+def run_all(workers: int) -> list[dict[str, str]]:
+    """For each bug, the triple that caught it and what that found; empty where none did."""
+    jobs = list(range(len(BUGS)))
+    context = multiprocessing.get_context("spawn")
+    with context.Pool(workers, initializer=silence_logs, maxtasksperchild=1) as pool:
+        rows = []
+        for row in pool.imap(hunt, jobs, chunksize=1):
+            rows.append(row)
+            print(f"planted: {row['bug']}: {row['caught'] or 'NOT CAUGHT'}", flush=True)
+        return rows
+
+
+def hunt(number: int) -> dict[str, str]:
+    """Plants one bug in this process, and plays until a triple turns red."""
+    bug = BUGS[number]
+    sound = [names for names in bug.tries if play(Triple(*names), SEED).verdict != RED]
+    with patch.object(bug.where, bug.name, bug.becomes(getattr(bug.where, bug.name))):
+        for names in sound:
+            result = play(Triple(*names), SEED)
+            if result.verdict == RED:
+                return {"bug": bug.what, "caught": " × ".join(names), "problem": result.problems[0][:160]}
+    return {"bug": bug.what, "caught": "", "problem": ""}
