@@ -9,7 +9,7 @@ import sqlite3
 from collections.abc import Awaitable, Callable
 from typing import Any
 
-from edge_agent.cloud.publisher import DIGEST_BEAT_S
+from edge_agent.cloud.publisher import DIGEST_S
 from edge_agent.model import Instant
 from edge_agent.runtime.clock import IN_A_ROW, OFF_S
 from tools.fault_matrix.stage import Stage
@@ -130,7 +130,7 @@ async def empty_journal(stage: Stage) -> Mend:
 async def older_journal(stage: Stage) -> Mend:
     """The machine starts on an image of its card that was made before the last parcels came."""
     await stage.hold_views()
-    await asyncio.sleep(DIGEST_BEAT_S + 1.0)  # the broker keeps the newest digest
+    await asyncio.sleep(DIGEST_S + 1.0)  # the broker keeps the newest digest
     await stage.stop()
     for file in _journal_files(stage):
         if file.suffix not in (".lock", ".reserve"):
