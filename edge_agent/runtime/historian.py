@@ -56,6 +56,8 @@ class Historian:
         self._run = run
         self._kept: bytes | None = None
         """The digest that the broker kept at the last connecting."""
+        self._twins: set[str] = set()
+        """Runs of other machines; the same digest of one may be found again."""
         self._journal_id = journal_id
         self._loop = loop
         self._ids = ids
@@ -103,7 +105,11 @@ class Historian:
     def _is_a_twins(self, digest: Digest, payload: bytes) -> bool:
         """Whether another start has published a digest since this one first connected."""
         before, self._kept = self._kept, payload
-        return digest.run not in (None, self._run) and before not in (None, payload)
+        if digest.run is None or digest.run == self._run:
+            return False
+        if before not in (None, payload):
+            self._twins.add(digest.run)
+        return digest.run in self._twins
 
     def told(self, command: RestoreCommand) -> dict[str, Any]:
         """The gateway tells what it holds of this machine; the result of the command `restore`."""
