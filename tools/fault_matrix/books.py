@@ -46,8 +46,8 @@ class Books:
     created_s: dict[str, float] = field(default_factory=dict)
     closed_in_s: dict[str, float] = field(default_factory=dict)
     """When the door was closed on the parcel of a reservation."""
-    cleared_s: dict[str, float] = field(default_factory=dict)
-    """When a technician's `clear` of a cell was last granted."""
+    cleared_s: list[tuple[float, str]] = field(default_factory=list)
+    """When a technician's `clear` of a cell was granted."""
     resolved: set[str] = field(default_factory=set)
     """Reservations on which a technician gave his word."""
     events: list[dict[str, Any]] = field(default_factory=list)
@@ -112,16 +112,21 @@ class Books:
                 yield f"a: the lock of {wires} was pulsed at {at_s:.2f} s and nobody asked for it"
             for label in {wires, moved}:
                 since_ns = wrong.get(label)
-                over = self.cleared_s.get(label, -1.0) * 1e9
-                if since_ns is None or since_ns < over or at_ns - since_ns < GRACE_NS:
+                if since_ns is None or at_ns - since_ns < GRACE_NS:
+                    continue
+                if self._cleared(label, since_ns, at_ns):
+                    del wrong[label]
                     continue
                 if all(w.actor != TECHNICIAN for w in wishes):
                     yield f"a: the lock of {wires} was pulsed at {at_s:.2f} s after a wrong door had opened"
             seen = self._opened_after(moved, at_ns) and not self._equals_health(wires, moved, at_ns)
             if moved != wires and seen:
-                for label in (wires, moved):
-                    if wrong.get(label, -1) < self.cleared_s.get(label, -1.0) * 1e9 or label not in wrong:
-                        wrong[label] = at_ns
+                wrong.setdefault(wires, at_ns)
+                wrong.setdefault(moved, at_ns)
+
+    def _cleared(self, cell: str, since_ns: int, until_ns: int) -> bool:
+        """Whether a technician cleared a cell between two moments."""
+        return any(label == cell and since_ns < at_s * 1e9 <= until_ns for at_s, label in self.cleared_s)
 
     def _asks(self, wish: Wish, label: str) -> bool:
         if wish.reservation_id is None:

@@ -228,11 +228,7 @@ BUGS = (
         store,
         "lasting",
         _forgets_pulses,
-        tuple(
-            (f"kill {when} commit {n}", "pick-up wished", "code")
-            for n in (2, 3)
-            for when in ("before", "after")
-        ),
+        tuple((f"power cut before commit {n}", "pick-up wished", "code") for n in (2, 1, 3)),
     ),
     Bug(
         "an abandoned parcel's cell is free at once",

@@ -238,7 +238,7 @@ class Stage:
         answer = await self._answered(self.plant.agent.desk.clear(label, "bob"))
         granted = answer is not None and answer.refusal is None
         if granted:
-            self.books.cleared_s[label] = self.now_s
+            self.books.cleared_s.append((self.now_s, label))
         return granted
 
     async def resolve(self, label: str, rid: str, verdict: Verdict) -> bool:
