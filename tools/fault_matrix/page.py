@@ -64,7 +64,8 @@ def render(run: Run, notes: Path = NOTES) -> str:
         "",
         "## Faults × phases",
         "",
-        "Of the five actors: green / unobservable, or **red** where there is one; – where nothing applies.",
+        "Of the five actors: green / unobservable, or **red** where there is one; – where nothing applies;",
+        "blank where nothing was played in this run.",
         "",
         *_table(run.results),
         "",
@@ -118,6 +119,8 @@ def _table(results: Sequence[Result]) -> list[str]:
 def _cell(count: Counter[str]) -> str:
     if count[RED]:
         return f"**{count[RED]} red**"
+    if not count:
+        return ""
     if not count[GREEN] and not count[UNOBSERVABLE]:
         return "–"
     return f"{count[GREEN]} / {count[UNOBSERVABLE]}"
@@ -156,8 +159,8 @@ def _pairs(found: Mapping[str, Any]) -> list[str]:
     if not found:
         return ["Not run."]
     lines = [
-        f"{found['pairs']} random pairs of faults (seed {found['seed']}) in {found['minutes']} minutes, two",
-        f"processes, digest `{found['digest']}`. (a) broken in {found['a']}, (c) broken in {found['c']}.",
+        f"{found['pairs']} random pairs of faults (seed {found['seed']}) in {found['minutes']} minutes,",
+        f"digest `{found['digest']}`. (a) broken in {found['a']}, (c) broken in {found['c']}.",
         "With two faults at once the other demands may fail; they are counted:",
         "",
         "| demand | pairs |",
