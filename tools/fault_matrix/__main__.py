@@ -67,8 +67,8 @@ def _triples(only: str | None, part: Part, seed: int, workers: int) -> int:
     file.close()
     results = read_results(RESULTS / name)
     counts = {verdict: sum(r.verdict == verdict for r in results) for verdict in {r.verdict for r in results}}
-    told = ", ".join(f"{number} {verdict}" for verdict, number in sorted(counts.items()))
-    print(f"{len(results)} triples: {told}; seed {seed}, digest {digest(results)}")
+    counted = ", ".join(f"{number} {verdict}" for verdict, number in sorted(counts.items()))
+    print(f"{len(results)} triples: {counted}; seed {seed}, digest {digest(results)}")
     return int(any(result.verdict == RED for result in results))
 
 
@@ -118,9 +118,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--only", metavar="FAULT", choices=sorted(FAULTS), help="the triples of one fault")
     parser.add_argument("--part", metavar="N/M", default="1/1", help="one of M equal parts of the triples")
     parser.add_argument("--seed", type=int, default=SEED, help=f"of all chance (default: {SEED})")
-    parser.add_argument(
-        "--pairs", type=int, metavar="N", help="so many random pairs of faults, and nothing else"
-    )
+    parser.add_argument("--pairs", type=int, metavar="N", help="N random pairs of faults, and nothing else")
     parser.add_argument("--planted", action="store_true", help="the planted bugs, and nothing else")
     parser.add_argument("--page", action="store_true", help="the page, from the results of the last run")
     parser.add_argument("--workers", type=int, default=WORKERS, help=f"processes (default: {WORKERS})")

@@ -17,7 +17,7 @@ LATE_NS, SOON_NS = 10 * 10**9, 10**9
 BOUNCE_NS = 900_000_000
 """A door that opens again so soon after a closing bounces, as far as its contact tells."""
 CLOSED_S = 0.45
-"""A closing that concludes something has lasted so long at least."""
+"""A closing that concludes something has lasted this long at least."""
 TECHNICIAN = "technician"
 
 

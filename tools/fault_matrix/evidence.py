@@ -23,7 +23,7 @@ def never(stage: Stage, since_s: float) -> bool:
 
 
 def soon(after_s: float) -> Shows:
-    """It shows by itself after so long."""
+    """It shows by itself after this time."""
     return lambda stage, since_s: stage.now_s - since_s >= after_s
 
 
@@ -128,7 +128,9 @@ def weight_contradicted(stage: Stage, since_s: float) -> bool:
     if label is None or closed_s is None or closed_s > since_s - 1.5:
         return False
     opened = any(at >= since_s * 1e9 for at, wires, _ in stage.plant.world.pulses_seen if wires == label)
-    return stage.told("DROPOFF", CUSTOMER) and not opened and stage.now_s - since_s > 3.0 and _holds(stage)
+    return (
+        stage.published("DROPOFF", CUSTOMER) and not opened and stage.now_s - since_s > 3.0 and _holds(stage)
+    )
 
 
 def _holds(stage: Stage) -> bool:
@@ -136,7 +138,7 @@ def _holds(stage: Stage) -> bool:
 
 
 def closed_since(for_s: float) -> Shows:
-    """The door of the cell has been closed all the time, so long."""
+    """The door of the cell has been closed for this time."""
 
     def shows(stage: Stage, since_s: float) -> bool:
         _, stood_s = stage.plant.world.door_stands(stage.target)
@@ -146,7 +148,7 @@ def closed_since(for_s: float) -> Shows:
 
 
 def gateway_answered(stage: Stage, since_s: float) -> bool:
-    """The gateway has told a machine in doubt what it holds."""
+    """A machine in doubt has heard from the gateway what it holds."""
     return stage.gateway_asked_s is not None and stage.gateway_asked_s >= since_s
 
 

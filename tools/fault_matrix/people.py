@@ -50,7 +50,7 @@ async def live(stage: Stage, rid: str, way: Way = "API") -> bool:
     if not await dropped_off(stage, rid, way):
         return False
     await hands(stage, rid, await wish(stage, way, rid, drop_off=False), drop_off=False)
-    return await stage.until(lambda: stage.told("RESERVATION_COMPLETED", rid))
+    return await stage.until(lambda: stage.published("RESERVATION_COMPLETED", rid))
 
 
 async def dropped_off(stage: Stage, rid: str, way: Way = "API") -> bool:
@@ -59,7 +59,7 @@ async def dropped_off(stage: Stage, rid: str, way: Way = "API") -> bool:
     if cell is None:
         return False
     await hands(stage, rid, cell, drop_off=True)
-    return await stage.until(lambda: stage.told("DROPOFF", rid))
+    return await stage.until(lambda: stage.published("DROPOFF", rid))
 
 
 def customer_cell(stage: Stage) -> str:

@@ -14,7 +14,7 @@ from tools.fault_matrix.stage import CUSTOMER, STRANGER, Stage, Unreached
 Wished = asyncio.Task[str | None]
 Next = Literal["reserve", "dropoff", "pickup", "over"]
 WISHED_S = 0.03
-"""After so long a wish has been sent, and no lock moves yet."""
+"""This long after it was made a wish has been sent, and no lock moves yet."""
 GRACE_S = 9
 """Pick-up grace of the phases after a pick-up."""
 
@@ -101,7 +101,7 @@ async def _in_grace(stage: Stage, way: Way) -> None:
 async def _completed(stage: Stage, way: Way) -> None:
     await _pickup_open(stage, way, 1)
     stage.close_all()
-    done = await stage.until(lambda: stage.told("RESERVATION_COMPLETED", CUSTOMER))
+    done = await stage.until(lambda: stage.published("RESERVATION_COMPLETED", CUSTOMER))
     _demand(done, "never completed")
 
 

@@ -274,7 +274,7 @@ BUGS = (
         (("gateway forgot", DROPPED, "API"),),
     ),
     Bug(
-        "a stripped command is not told of",
+        "a stripped command raises no alarm",
         Desk,
         "_tell_rejected",
         _nothing,
@@ -295,7 +295,7 @@ BUGS = (
         (("clock contradicts", DROPPED, "API"),),
     ),
     Bug(
-        "a port that is gone is not told of",
+        "a port that is gone raises no alarm",
         conditions,
         "note",
         _nothing,

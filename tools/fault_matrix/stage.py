@@ -61,7 +61,7 @@ class Stage:
         self.held: dict[str, dict[str, Any]] = {}
         """The live reservations as the gateway holds them."""
         self.gateway_asked_s: float | None = None
-        """When the gateway last told a machine in doubt what it holds."""
+        """When a machine in doubt last heard from the gateway what it holds."""
         self.commands_sent_s: list[float] = []
         self.late_s = 0.0
         """How much later than usual a lock may open its door."""
@@ -153,7 +153,7 @@ class Stage:
     def _event(self, event: dict[str, Any]) -> None:
         self.books.heard(event, self.now_s)
 
-    def told(self, kind: str, rid: str) -> bool:
+    def published(self, kind: str, rid: str) -> bool:
         """Whether an event of this type came for a reservation."""
         return any(
             e["event_type"] == f"EVENT_TYPE_{kind}" and e.get("reservation_id") == rid

@@ -90,7 +90,7 @@ async def _end_pending(stage: Stage, rid: str, reservation: Reservation, label: 
     elif label == reservation.cell:
         opened = await wish(stage, "API", rid, drop_off=True)
         await hands(stage, rid, opened, drop_off=True)
-        done = await stage.until(lambda: stage.told("DROPOFF", rid), 3.0)
+        done = await stage.until(lambda: stage.published("DROPOFF", rid), 3.0)
         if not done:
             await stage.resolve(label, rid, Verdict.DROPPED_OFF)
     else:

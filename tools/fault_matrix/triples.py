@@ -28,7 +28,7 @@ MEMORY = Path("/dev/shm")
 SCRATCH = MEMORY if os.access(MEMORY, os.W_OK) else None
 """Where journals lie while they are played: nobody cuts their power, and no disk makes them wait."""
 SETTLED_S = 1.0
-"""After so long what begins or ends has been read."""
+"""What begins or ends has been read after this time."""
 
 
 @dataclass(frozen=True, slots=True)
