@@ -27,13 +27,13 @@ from edge_agent.statemachine.transitions import (
 from tools.draw_statemachine.svg import Arrow, Box, Loop, picture
 
 RESERVATION_BOXES = [
-    Box(Phase.NONE, 40, 190, dot=True),
-    Box(Phase.PENDING, 390, 190),
-    Box(Phase.DROPPED_OFF, 820, 190),
-    Box(Phase.PICKED_UP, 1230, 190),
-    Box(Phase.CANCELLED, 390, 420, end=True),
-    Box(Phase.ABANDONED, 820, 420, end=True),
-    Box(Phase.COMPLETED, 1230, 420, end=True),
+    Box(Phase.NONE, 40, 260, dot=True),
+    Box(Phase.PENDING, 390, 260),
+    Box(Phase.DROPPED_OFF, 960, 260),
+    Box(Phase.PICKED_UP, 1470, 260),
+    Box(Phase.CANCELLED, 390, 490, end=True),
+    Box(Phase.ABANDONED, 960, 490, end=True),
+    Box(Phase.COMPLETED, 1470, 490, end=True),
 ]
 CELL_BOXES = [
     Box(C.IDLE, 150, 280),
@@ -67,7 +67,7 @@ def reservation_picture() -> str:
         if isinstance(entry, Rule):
             ways.setdefault((phase, entry.to), []).extend(_words(trigger, entry))
     title = "How a reservation moves"
-    return picture(title, 1400, 500, RESERVATION_BOXES, *_drawn(ways, above=True))
+    return picture(title, 1640, 570, RESERVATION_BOXES, *_drawn(ways, above=True))
 
 
 def cell_picture() -> str:
@@ -81,7 +81,7 @@ def cell_picture() -> str:
         ways.setdefault((status, entry.to), []).append(trigger)
         if entry.otherwise is not None:
             ways.setdefault((status, entry.otherwise), []).append(f"{trigger} [unless {entry.guard}]")
-    return picture("How a cell is used", 1400, 620, CELL_BOXES, *_drawn(ways))
+    return picture("How a cell is used", 1400, 650, CELL_BOXES, *_drawn(ways))
 
 
 def _words(trigger: Trigger, rule: Rule) -> list[str]:
