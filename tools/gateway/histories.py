@@ -7,6 +7,7 @@ the live reservations with their codes; what it does with them is its own and a 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import uuid
 from typing import Any
@@ -23,8 +24,8 @@ from tools.gateway.sync import live_on
 from tools.gateway.tables import counts, reservations, sources
 
 JOURNALS_MAX = 1000
-PAUSE_S = 2.0
-"""Before a machine that has not taken our answer is told again; it doubles."""
+PAUSE_S = 0.5
+"""Before a machine that has not taken our answer is answered again; it doubles."""
 PAUSE_MAX_S = 60.0
 
 
@@ -35,12 +36,19 @@ class Histories:
         self._store = store
         self._machines = machines
         self._asking: asyncio.Queue[str] = asyncio.Queue()
-        self._busy: set[str] = set()
+        self._answering: dict[str, asyncio.Event] = {}
+        """The machines that are being answered; the event is set when one of them is heard again."""
 
     def heard(self, machine_id: str) -> None:
-        """A machine has said that it is online."""
-        if self._machines.history(machine_id) in ("asking", "lost") and machine_id not in self._busy:
-            self._busy.add(machine_id)
+        """A machine has published that it is online.
+
+        A retained state may arrive before the link to the broker counts as connected: the machine is answered
+        as soon as it does.
+        """
+        if machine_id in self._answering:
+            self._answering[machine_id].set()
+        elif self._machines.said_history(machine_id) in ("asking", "lost"):
+            self._answering[machine_id] = asyncio.Event()
             self._asking.put_nowait(machine_id)
 
     async def run(self) -> None:
@@ -56,15 +64,17 @@ class Histories:
         One that is lost stays so until a technician comes: it gets an answer once. One that still asks after
         it has answered us is sent another, because what it published in between may have been lost.
         """
-        pause_s = PAUSE_S
+        pause_s, again = PAUSE_S, self._answering[machine_id]
         try:
-            while self._machines.history(machine_id) in ("asking", "lost"):
-                if await self._tell(machine_id) and self._machines.history(machine_id) == "lost":
+            while self._machines.said_history(machine_id) in ("asking", "lost"):
+                again.clear()
+                if await self._tell(machine_id) and self._machines.said_history(machine_id) == "lost":
                     return
-                await asyncio.sleep(pause_s)
-                pause_s = min(PAUSE_MAX_S, 2 * pause_s)
+                with contextlib.suppress(TimeoutError):
+                    await asyncio.wait_for(again.wait(), pause_s)
+                pause_s = PAUSE_S if again.is_set() else min(PAUSE_MAX_S, 2 * pause_s)
         finally:
-            self._busy.discard(machine_id)
+            del self._answering[machine_id]
 
     async def _tell(self, machine_id: str) -> bool:
         request_id = f"req_{uuid.uuid4().hex}"

@@ -106,6 +106,11 @@ class Machines:
         state = self._online.get(machine_id)
         return state.history if state is not None and self.is_online(machine_id) else None
 
+    def said_history(self, machine_id: str) -> HistoryState | None:
+        """What a machine last published of its history; None if it published that it is offline."""
+        state = self._online.get(machine_id)
+        return state.history if state is not None and state.online else None
+
     def instance(self, machine_id: str) -> str | None:
         """Which machine it is that is there."""
         state = self._online.get(machine_id)

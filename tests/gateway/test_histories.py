@@ -1,0 +1,52 @@
+"""Machines that do not know what they did before get an answer, in whatever order things connect."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+from time import time
+from typing import Any, cast
+
+import pytest
+
+from edge_agent.protocol.events import HistoryState, Online
+from tests.gateway.peer import MACHINE
+from tests.gateway.support import QUICK, eventually
+from tools.gateway.histories import Histories
+from tools.gateway.machines import Machines
+from tools.gateway.mqtt_link import MqttLink
+from tools.gateway.store import Store
+
+
+class RecordedLink:
+    """A link to the broker that records the topics to which it publishes."""
+
+    def __init__(self) -> None:
+        self.connected = False
+        self.topics: list[str] = []
+
+    async def publish(self, topic: str, *_: Any, **__: Any) -> None:
+        self.topics.append(topic)
+
+
+def online(history: HistoryState) -> Online:
+    return Online(online=True, boot_id="b", agent_version="1", at="2026-01-01T00:00:00Z", history=history)
+
+
+@pytest.mark.parametrize("history", ["asking", "lost"])
+async def test_a_retained_question_that_arrives_before_the_link_is_connected_is_answered(
+    tmp_path: Path, history: HistoryState
+) -> None:
+    store, machines, link = Store(f"sqlite:///{tmp_path}/db"), Machines("s", QUICK, time), RecordedLink()
+    await store.open()
+    machines.attach(cast(MqttLink, link))
+    histories = Histories(store, machines)
+    answering = asyncio.create_task(histories.run())
+    machines.set_online(MACHINE, online(history))
+    histories.heard(MACHINE)
+    await asyncio.sleep(0)
+    link.connected = True
+    await eventually(lambda: [topic for topic in link.topics if topic.endswith("/cmd/restore")])
+    answering.cancel()
+    await asyncio.gather(answering, return_exceptions=True)
+    await store.close()
