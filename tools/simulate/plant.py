@@ -411,8 +411,8 @@ class Plant:
         """What later agents get in place of the usual ports, by the names of `Ports`."""
         self.on_agent: Callable[[Agent], None] = lambda agent: None
         """Gets every agent before it runs."""
-        self.plugged: dict[str, str] = {name: name for name in self.cables}
-        """Which bus's wires are at the port of each bus."""
+        self.plugged: dict[str, str] = {}
+        """The buses at whose port another bus's wires are, and that other bus."""
 
     @property
     def lifeline(self) -> Lifeline:
@@ -422,7 +422,9 @@ class Plant:
     def start(self) -> None:
         """Starts an agent on the journal as it lies on the disk."""
         self._lifeline = lifeline = Lifeline()
-        cables = {self.settings.buses[name].port: self.cables[at] for name, at in self.plugged.items()}
+        cables = {
+            self.settings.buses[name].port: self.cables[self.plugged.get(name, name)] for name in self.cables
+        }
 
         def transport(bus: BusSection) -> Transport:
             return MortalTransport(cables[bus.port], lifeline)
