@@ -67,7 +67,14 @@ def test_lock_protocols_over_bad_cables(tmp_path: Path, protocol: str, cable: st
     play_virtually(settings, tmp_path, PLAYS["a life by the API"], weather=weather, split=split)
 
 
-@pytest.fixture(scope="module", params=BAUDS, ids=lambda baud: f"pty {baud}")
+LONG = pytest.mark.long
+"""Benches take their time: one of each kind is enough for every run."""
+
+
+@pytest.fixture(
+    scope="module",
+    params=[pytest.param(baud, marks=() if baud == 115200 else LONG, id=f"pty {baud}") for baud in BAUDS],
+)
 def bench_stage(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[BenchStage]:
@@ -87,7 +94,7 @@ NETWORKS = {
 }
 
 
-@pytest.fixture(scope="module", params=NETWORKS)
+@pytest.fixture(scope="module", params=["Modbus TCP", pytest.param("RTU over TCP", marks=LONG)])
 def network_stage(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[BenchStage]:

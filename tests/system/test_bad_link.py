@@ -199,6 +199,7 @@ def storm(bench: Bench, proxy: Proxy, webhooks: Webhooks, ear: Ear) -> list[Pers
 
 
 @pytest.mark.behaviour("time-18", "opening-13")
+@pytest.mark.long
 def test_a_bad_link_loses_nothing_and_nothing_acts_twice_or_late(tmp_path: Path) -> None:
     with (
         running_bench(tmp_path) as bench,
