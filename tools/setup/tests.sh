@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Every test, in three parts side by side: whole processes; the cloud's two ends and machines that run; and the
+# Every test, in three parts side by side: whole processes; the cloud's two ends and the scenarios; and the
 # rest; without those that `make test-long` runs. Usage: tests.sh PYTHON. All parts are always run to their end;
 # what they wrote comes part by part.
 set -uo pipefail
@@ -18,9 +18,8 @@ finish() {
 trap finish EXIT
 trap 'exit 130' INT TERM
 part system tests/system
-part cloud tests/cloud tests/gateway tests/scenarios tests/simulation tests/runtime
-"$python" -m pytest --durations=20 -m "not long" --ignore=tests/system --ignore=tests/cloud --ignore=tests/gateway --ignore=tests/scenarios \
-    --ignore=tests/simulation --ignore=tests/runtime
+part cloud tests/cloud tests/gateway tests/scenarios
+"$python" -m pytest --durations=20 -m "not long" --ignore=tests/system --ignore=tests/cloud --ignore=tests/gateway --ignore=tests/scenarios
 code=$?
 for pid in "${pids[@]}"; do
     wait "$pid" || { ended=$?; code=$((code > ended ? code : ended)); }
