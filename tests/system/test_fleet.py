@@ -5,9 +5,12 @@ from __future__ import annotations
 import subprocess
 import sys
 
+import pytest
+
 from tools.bench.settings import REPOSITORY
 
 
+@pytest.mark.long
 def test_a_small_fleet_lives_and_is_measured() -> None:
     done = subprocess.run(
         [sys.executable, "-m", "tools.fleet", "--machines", "4", "--lives-per-s", "2", "--seconds", "4"],

@@ -65,6 +65,7 @@ class Person(threading.Thread):
         return opened[0]
 
 
+@pytest.mark.long
 def test_thirty_lives_without_one_wrong_pulse(bench: Bench) -> None:
     people = [Person(bench, LIVES // PEOPLE) for _ in range(PEOPLE)]
     for person in people:

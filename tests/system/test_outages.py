@@ -19,6 +19,7 @@ from typing import Any
 
 import httpx
 import psycopg
+import pytest
 import tomli_w
 
 from tests.support.bench import SMALL, Webhooks, receiving, wait_for
@@ -183,6 +184,7 @@ class Person(threading.Thread):
             sleep(0.1)
 
 
+@pytest.mark.long
 def test_no_event_and_no_webhook_is_lost_whatever_is_killed(tmp_path: Path) -> None:
     with (
         running_postgres() as postgres,

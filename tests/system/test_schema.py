@@ -7,6 +7,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from tests.support.bench import running_bench
 
 EXAMPLES = 40
@@ -23,6 +25,7 @@ CHECKS = (
 )
 
 
+@pytest.mark.long
 def test_no_server_error_and_no_breach_of_the_schema(tmp_path: Path) -> None:
     """`GET /` is left out: it answers 501, that the wall is not built."""
     with running_bench(tmp_path / "bench") as bench:
