@@ -28,7 +28,7 @@ LOOK_AGAIN_S, LOOK_AGAIN_AT_LEAST_S = 0.02, 0.1
 """Pause before the next look when one failed; it doubles, so that a dead board leaves the wire to others."""
 PATIENCE_S = 10.0
 """How long a fresh reading is tried where nobody says for how long."""
-SILENT_AFTER = 8
+SILENT_AFTER = 12
 SILENT_S = 1.0
 """A board is silent after so many failed readings in a row, if they last so long: noise alone never does
 that."""
