@@ -272,6 +272,8 @@ class Peer:
 
     def _on_message(self, _client: paho.Client, _user: Any, message: paho.MQTTMessage) -> None:
         told: Any = message.properties
+        if not hasattr(told, "MessageExpiryInterval"):
+            return  # delivered again by a broker that was killed, with none of its life left
         received = Received(
             name=message.topic.rsplit("/", 1)[1],
             body=json.loads(message.payload),
