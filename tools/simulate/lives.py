@@ -172,7 +172,8 @@ class Storm:
                 continue
             for label, cell in agent.loop.state.cells.items():
                 stands, for_s = self._plant.world.door_stands(label)
-                if cell.status is CellStatus.IDLE and stands is Door.OPEN and for_s > LEFT_OPEN_S:
+                nobodys = cell.status in (CellStatus.IDLE, CellStatus.AWAITING_INSPECTION)
+                if nobodys and stands is Door.OPEN and for_s > LEFT_OPEN_S:
                     self._plant.world.close(label)
                 if cell.status is CellStatus.AWAITING_CLEANUP:
                     self._spawn(self._clean(label))
