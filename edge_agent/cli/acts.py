@@ -31,7 +31,7 @@ SERVICE_USER = "edge-agent"
 
 def open_cell(
     cell: CellLabel,
-    reason: Annotated[str, typer.Option(help="why, for whoever reads the ledger")],
+    reason: Annotated[str, typer.Option(help="the reason, for the journal")],
     socket: Socket = DEFAULT_SOCKET,
     as_json: AsJson = False,
     pin_file: PinFile = None,

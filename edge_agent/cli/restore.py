@@ -101,8 +101,8 @@ def _placed(texts: list[str]) -> dict[str, str]:
 
 def _show(rows: list[dict[str, Any]], placed: dict[str, str]) -> None:
     table = Table("cell", "status", "reservation", "order", box=None)
-    told = [(str(placed.get(row["reservation_id"], row["cell"])), row) for row in rows]
-    for cell, row in sorted(told, key=lambda one: one[0]):
+    shown = [(str(placed.get(row["reservation_id"], row["cell"])), row) for row in rows]
+    for cell, row in sorted(shown, key=lambda one: one[0]):
         status = row["status"].removeprefix("RESERVATION_STATUS_")
         table.add_row(cell, status, row["reservation_id"], row["platform_order_id"])
     console.print(table)

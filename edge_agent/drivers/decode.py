@@ -59,7 +59,7 @@ USUAL_CHANNELS = {"8a": 8, "kerong-cu16": 16, "kerong-cu48": 48, "wkly": 1}
 
 
 def codec_for(wire: Wire) -> Codec:
-    """A codec of its own for whoever reads what passes."""
+    """A codec of its own for the monitor of the bus."""
     return TcpCodec() if wire == "modbus-tcp" else codec_of(wire)
 
 

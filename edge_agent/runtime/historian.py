@@ -134,13 +134,13 @@ class Historian:
         given = HistoryCompared(told, new_id, ours)
         self._loop.submit(given, taken=self.on_change)
 
-    def _unknown(self, told: LostReservation) -> bool:
+    def _unknown(self, offered: LostReservation) -> bool:
         """Whether the gateway has seen more of a reservation than the journal holds. It may lag, and is never
         ahead of what the machine did."""
-        ours = self._loop.state.reservations.get(told.reservation_id)
+        ours = self._loop.state.reservations.get(offered.reservation_id)
         if ours is None:
-            return self._ended(told.reservation_id) is None
-        return COURSE.get(told.status, 0) > COURSE.get(ours.status, 0)
+            return self._ended(offered.reservation_id) is None
+        return COURSE.get(offered.status, 0) > COURSE.get(ours.status, 0)
 
     def _first_word(self, command: RestoreCommand) -> None:
         """Of a gateway to a machine whose journal is new, and that found no sign of a life before."""

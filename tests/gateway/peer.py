@@ -271,17 +271,17 @@ class Peer:
         self.ready.set()
 
     def _on_message(self, _client: paho.Client, _user: Any, message: paho.MQTTMessage) -> None:
-        told: Any = message.properties
-        if not hasattr(told, "MessageExpiryInterval"):
+        properties: Any = message.properties
+        if not hasattr(properties, "MessageExpiryInterval"):
             return  # delivered again by a broker that was killed, with none of its life left
         received = Received(
             name=message.topic.rsplit("/", 1)[1],
             body=json.loads(message.payload),
-            response_topic=told.ResponseTopic,
-            correlation=told.CorrelationData,
-            expiry_s=told.MessageExpiryInterval,
-            user=dict(told.UserProperty),
-            content_type=told.ContentType,
+            response_topic=properties.ResponseTopic,
+            correlation=properties.CorrelationData,
+            expiry_s=properties.MessageExpiryInterval,
+            user=dict(properties.UserProperty),
+            content_type=properties.ContentType,
         )
         (self.syncs if received.name == "sync" else self.commands).append(received)
         script = self.scripts.get(received.name)

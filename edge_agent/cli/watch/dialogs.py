@@ -48,7 +48,7 @@ class Confirm(ModalScreen[str | None]):
         with Vertical(id="dialog"):
             yield Label(self._wish.question.format(label=self._label), id="question", markup=False)
             if self._wish.with_reason:
-                yield Input(placeholder="why, for whoever reads the ledger", max_length=256, id="reason")
+                yield Input(placeholder="the reason, for the journal", max_length=256, id="reason")
                 yield Label("Enter does it, Esc does not", classes="hint")
             else:
                 yield Label("y does it, n or Esc does not", classes="hint")
