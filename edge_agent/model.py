@@ -330,6 +330,8 @@ class Cell:
     door: Door = Door.UNKNOWN
     door_since: Instant | None = None
     """When `door` was first seen as it is."""
+    open_since: Instant | None = None
+    """When the door was first seen open after it had last settled closed; None while it is settled closed."""
     answering: bool = False
     """The board of this cell's door answered the last time it was asked."""
     unread: bool = False

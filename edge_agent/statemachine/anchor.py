@@ -40,7 +40,7 @@ def bring_over(turn: Turn) -> None:
     for reservation in tuple(turn.reservations.values()):
         _bring_over_reservation(turn, reservation)
     for label, cell in tuple(turn.cells.items()):
-        changes = _changes(cell, ("door_since",), now)
+        changes = _changes(cell, ("door_since", "open_since"), now)
         if changes:
             turn.change_cell(label, **changes)
     for label, climate in tuple(turn.climate.items()):

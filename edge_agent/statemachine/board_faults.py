@@ -14,16 +14,15 @@ FAILING_LOCKS = 3
 
 
 def lock_failed(turn: Turn, label: str) -> bool:
-    """A lock did not move. True if that is its board's fault: then the marks of the other cells are taken
-    back."""
+    """A lock did not move. True if that is the fault of its board, or may be that of its contact's: then no
+    cell is marked for it, and the marks of the board's other cells are taken back."""
     turn.change_cell(label, failing=True)
     board = turn.layout.lock_boards.get(label)
-    if board is None:
-        return False
-    mates = _cells_of(turn, board, locks=True)
+    mates = [] if board is None else _cells_of(turn, board, locks=True)
     failing = [mate for mate in mates if turn.cells[mate].failing]
-    if not turn.cells[label].board_down and len(failing) < FAILING_LOCKS:
-        return False
+    stands = f"{Alarm.DEVICE_FAULT}/{board}" in turn.alarms
+    if board is None or (not stands and len(failing) < FAILING_LOCKS):
+        return turn.cells[label].board_down
     turn.raise_alarm(Alarm.DEVICE_FAULT, board, f"{len(failing)} locks in a row did not move")
     for mate in mates:
         if not turn.cells[mate].board_down:

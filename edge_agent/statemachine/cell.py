@@ -132,6 +132,7 @@ def see_door(turn: Turn, label: str, door: Door, *, unwatched: bool = False) -> 
             label,
             door=door,
             door_since=turn.now,
+            open_since=cell.open_since if closed or cell.open_since is not None else turn.now,
             answering=True,
             unread=False,
             settled=False,
@@ -145,9 +146,8 @@ def see_door(turn: Turn, label: str, door: Door, *, unwatched: bool = False) -> 
             contact.changed(turn, cell, door)
         if closed and label in turn.layout.weighed:
             turn.effects.append(Weigh(label))
-        if closed:
-            turn.clear_alarm(Alarm.DOOR_AJAR, label, cell=label)
-        elif turn.cells[label].unexplained is None and label in turn.pulses and turn.pulses[label].unspent:
+        unspent = label in turn.pulses and turn.pulses[label].unspent
+        if not closed and unspent and turn.cells[label].unexplained is None:
             # Of an opening without a cause it is known later whether it was this lock's, or a glitch.
             turn.put("pulses", label, amend(turn.pulses[label], unspent=0))
     elif not cell.answering or cell.unread:
@@ -156,7 +156,8 @@ def see_door(turn: Turn, label: str, door: Door, *, unwatched: bool = False) -> 
 
 def settle_closed(turn: Turn, label: str) -> None:
     """The door is settled closed: its opening, by this machine or not, is over."""
-    turn.change_cell(label, settled=True, opened_by_unlock=False, closing_unseen=False)
+    turn.change_cell(label, settled=True, opened_by_unlock=False, closing_unseen=False, open_since=None)
+    turn.clear_alarm(Alarm.DOOR_AJAR, label, cell=label)
 
 
 def _flag(cell: Cell, flag: Flag, trigger: FlagTrigger) -> bool:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from edge_agent.model import Alarm, Cell, Door, Instant
+from edge_agent.model import Alarm, Door, Instant
 from edge_agent.statemachine import board_faults, contact, outcome, wrong_door
 from edge_agent.statemachine import cell as cells
 from edge_agent.statemachine.state import LockerState
@@ -32,10 +32,10 @@ def _judge(turn: Turn, label: str, since: Instant) -> None:
     """An opening without a cause has lasted: says what it was."""
     late = outcome.opened_late(turn, label, since)
     turn.change_cell(label, unexplained=None)
+    pulsed = wrong_door.suspects(turn, label, since)
     wrong_door.spend(turn, label)
     if late:
         return
-    pulsed = wrong_door.suspects(turn, label, since)
     if pulsed:
         wrong_door.found(turn, label, pulsed)
         return
@@ -62,8 +62,12 @@ def _forced(turn: Turn, label: str) -> None:
 def begin_anew(turn: Turn) -> None:
     """At a start: a door of which no clock can tell since when it is as it is, counts from now."""
     for label, place in tuple(turn.cells.items()):
-        if place.door_since is not None and place.door_since.elapsed_ns(turn.now) is None:
-            turn.change_cell(label, door_since=turn.now)
+        for name in ("door_since", "open_since"):
+            moment = getattr(place, name)
+            if moment is not None and moment.elapsed_ns(turn.now) is None:
+                turn.change_cell(label, **{name: turn.now})
+        if place.door is OPEN and place.open_since is None:  # journaled by a version without `open_since`
+            turn.change_cell(label, open_since=turn.cells[label].door_since)
 
 
 def what_is_due(turn: Turn) -> None:
@@ -98,13 +102,13 @@ def _pending(state: LockerState | Turn, now: Instant, door_ajar_ns: int) -> Iter
     opened = OPEN  # an enum's member is slow to look up, and this looks at every cell at every step
     for place in [place for place in state.cells.values() if place.door is opened and place.answering]:
         if f"{Alarm.DOOR_AJAR}/{place.label}" not in state.alarms:
-            yield place.label, Alarm.DOOR_AJAR, _left(place, now, door_ajar_ns)
+            yield place.label, Alarm.DOOR_AJAR, _left(place.open_since, now, door_ajar_ns)
     for standing in [one for one in state.alarms.values() if one.alarm is Alarm.DOOR_FORCED]:
         place = state.cells[standing.place]
         if place.door is Door.CLOSED and place.answering:
-            yield place.label, Alarm.DOOR_FORCED, _left(place, now, FORCED_FORGOTTEN_NS)
+            yield place.label, Alarm.DOOR_FORCED, _left(place.door_since, now, FORCED_FORGOTTEN_NS)
 
 
-def _left(place: Cell, now: Instant, limit_ns: int) -> int:
-    elapsed_ns = None if place.door_since is None else place.door_since.elapsed_ns(now)
+def _left(since: Instant | None, now: Instant, limit_ns: int) -> int:
+    elapsed_ns = None if since is None else since.elapsed_ns(now)
     return limit_ns - (elapsed_ns or 0)

@@ -130,5 +130,6 @@ def _pending(state: LockerState | Turn, now: Instant) -> Iterator[tuple[str, int
         if waits.closed is not None:
             if cell.door is Door.CLOSED and cell.answering:
                 yield label, DROPOFF_CLOSED_NS - (waits.closed.elapsed_ns(now) or 0)
-        else:
+        elif cell.door is not Door.CLOSED or not cell.answering or cell.settled:
+            # A closing in time that has not settled yet is waited for.
             yield label, PATIENCE_NS - (waits.since.elapsed_ns(now) or 0)

@@ -34,13 +34,17 @@ def may_open_late(pulses: Pulses, at: Instant) -> bool:
 
 
 def suspects(turn: Turn, label: str, at: Instant) -> list[str]:
-    """The other cells whose locks may have opened this door at this moment: being pulsed then, or just
-    before, and not seen to open their own."""
+    """The other cells whose locks may have opened this door at this moment, and were not seen to open their
+    own: being pulsed then, or just before, or since this door's own lock was, if that could still open it."""
+    own = turn.pulses.get(label)
+    own_ns = own.at_ns[-1] if own is not None and may_open_late(own, at) else None
     found = []
     for other in unopened(turn, label, at):
         ticket = turn.at_work(other)
         pulsing = ticket is not None and ticket.stage == "pulsing"
-        if pulsing or at.boottime_ns - turn.pulses[other].at_ns[-1] < WATCHED_NS:
+        last_ns = turn.pulses[other].at_ns[-1]
+        since_own = own_ns is not None and last_ns >= own_ns
+        if pulsing or since_own or at.boottime_ns - last_ns < WATCHED_NS:
             found.append(other)
     return found
 

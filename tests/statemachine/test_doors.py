@@ -58,6 +58,30 @@ def test_a_door_open_too_long_is_ajar_until_it_is_closed() -> None:
     assert core.state.reservations[reservation.reservation_id].status is ReservationStatus.DROPPED_OFF
 
 
+def test_a_door_whose_contact_chatters_is_ajar_all_the_same() -> None:
+    """A closing that does not settle ends no time of standing open."""
+    core = Core()
+    reservation = core.reserve()
+    core.opens(core.wish(reservation, Purpose.DROPOFF))
+    for _ in range(119):
+        core.feed(DoorsSeen({reservation.cell: Door.CLOSED}))
+        core.pass_s(0.5)
+        core.feed(DoorsSeen({reservation.cell: Door.OPEN}))
+        core.pass_s(0.5)
+    assert not stands(core, Alarm.DOOR_AJAR, reservation.cell)
+    core.pass_s(1)
+    assert stands(core, Alarm.DOOR_AJAR, reservation.cell)
+    core.feed(DoorsSeen({reservation.cell: Door.CLOSED}))
+    core.pass_s(10)
+    assert stands(core, Alarm.DOOR_AJAR, reservation.cell)
+    core.settle(reservation.cell)
+    core.pass_s(5)
+    assert not stands(core, Alarm.DOOR_AJAR, reservation.cell)
+    core.feed(DoorsSeen({reservation.cell: Door.OPEN}))
+    core.pass_s(119)
+    assert not stands(core, Alarm.DOOR_AJAR, reservation.cell)
+
+
 @pytest.mark.behaviour("opening-18", "alarms-07")
 def test_another_door_than_the_one_commanded_stops_the_unlock() -> None:
     core = Core()

@@ -343,6 +343,24 @@ def test_a_door_of_another_boot_counts_from_the_start_if_no_clock_tells() -> Non
     assert core.state.cells["A01"].door_since == core.now
 
 
+def test_an_open_door_of_an_earlier_versions_journal_counts_from_its_opening() -> None:
+    core = only("A01")
+    core.feed(DoorsSeen({"A01": Door.OPEN}))
+    opened = core.now
+    core.state = replace(core.state, cells={"A01": replace(core.state.cells["A01"], open_since=None)})
+    core.pass_s(20)
+    core.restart({"A01": Door.OPEN})
+    assert core.state.cells["A01"].open_since == opened
+
+
+def test_a_door_open_since_another_boot_counts_from_the_start_if_no_clock_tells() -> None:
+    core = only("A01")
+    core.feed(DoorsSeen({"A01": Door.OPEN}))
+    core.now = replace(core.now, synced=False)
+    core.restart({"A01": Door.OPEN}, boot_id="boot-2", off_s=5)
+    assert core.state.cells["A01"].open_since == core.now
+
+
 def test_a_door_is_ajar_to_the_nanosecond() -> None:
     core = only("A01")
     core.feed(DoorsSeen({"A01": Door.OPEN}))

@@ -2,8 +2,19 @@
 
 from __future__ import annotations
 
+import pytest
+
 from edge_agent.model import Alarm, CellStatus, Door, Purpose, ReservationStatus, UnlockOutcome
-from edge_agent.statemachine.inputs import DoorRead, DoorsSeen, OpenCell, OpenFor, PulseDone, Weighed
+from edge_agent.statemachine.inputs import (
+    ClosingSettled,
+    DoorRead,
+    DoorsSeen,
+    OpenCell,
+    OpenFor,
+    PulseDone,
+    Weighed,
+)
+from edge_agent.statemachine.outputs import FactKind
 from edge_agent.statemachine.state import Layout
 from tests.support.core import SMALL, Core, specs
 
@@ -35,6 +46,79 @@ def test_an_opening_is_the_own_locks_late_one_once_the_other_lock_has_opened() -
     assert core.live(first).status is ReservationStatus.PICKED_UP
     assert core.live(second).status is ReservationStatus.PICKED_UP
     assert alarms(core) == set()
+
+
+@pytest.mark.parametrize("passed_s", [1.0, 4.0, 9.0])
+def test_an_opening_after_two_locks_failed_is_a_wrong_door(passed_s: float) -> None:
+    """The door's own lock was pulsed less than 10 s ago, another one since, and that one has not opened."""
+    core = Core(Layout(specs={spec.label: spec for spec in specs()}, attempts=1))
+    first, second = core.dropped_off(), core.dropped_off()
+    core.pass_s(11)
+    for reservation in (first, second):
+        wish = core.wish(reservation, Purpose.PICKUP)
+        pulsed(core, wish)
+        core.feed(PulseDone(wish.unlock_id, 1, Door.CLOSED))
+    core.pass_s(passed_s)
+    core.forced(first.cell)
+    both = {f"{Alarm.WRONG_DOOR}/{reservation.cell}" for reservation in (first, second)}
+    assert both <= alarms(core)
+    assert f"{Alarm.DOOR_FORCED}/{first.cell}" not in alarms(core)
+    assert core.live(first).status is ReservationStatus.DROPPED_OFF
+    assert core.live(second).status is ReservationStatus.DROPPED_OFF
+
+
+def test_an_opening_after_the_other_lock_was_pulsed_first_is_its_own_locks() -> None:
+    core = Core(Layout(specs={spec.label: spec for spec in specs()}, attempts=1))
+    first, second = core.dropped_off(), core.dropped_off()
+    core.pass_s(11)
+    for reservation in (first, second):
+        wish = core.wish(reservation, Purpose.PICKUP)
+        pulsed(core, wish)
+        core.feed(PulseDone(wish.unlock_id, 1, Door.CLOSED))
+        core.pass_s(4)
+    core.forced(second.cell)
+    assert core.live(second).status is ReservationStatus.PICKED_UP
+    assert not {key for key in alarms(core) if key.startswith(Alarm.WRONG_DOOR)}
+
+
+@pytest.mark.parametrize(("door", "failed"), [(Door.CLOSED, False), (Door.OPEN, True), (Door.UNKNOWN, True)])
+def test_a_closing_just_before_ten_minutes_is_waited_for(door: Door, *, failed: bool) -> None:
+    core = Core()
+    reservation = core.dropped_off()
+    core.pass_s(11)
+    core.forced(reservation.cell)
+    wish = core.wish(reservation, Purpose.PICKUP)
+    pulsed(core, wish)
+    core.feed(PulseDone(wish.unlock_id, 1, Door.OPEN))
+    core.pass_s(599.8)
+    core.feed(DoorsSeen({reservation.cell: Door.CLOSED}))
+    closed_ns = core.now.boottime_ns
+    if door is not Door.CLOSED:
+        core.feed(DoorsSeen({reservation.cell: door}))
+    core.pass_s(0.6)
+    assert (FactKind.PICKUP_FAILED in core.kinds()) is failed
+    if not failed:
+        core.feed(ClosingSettled(reservation.cell, closed_ns))
+        picked_up = core.live(reservation).picked_up
+        assert picked_up is not None
+        assert picked_up.boottime_ns == closed_ns
+        assert FactKind.PICKUP_FAILED not in core.kinds()
+
+
+def test_a_contact_board_at_fault_blames_no_lock_and_no_lock_board() -> None:
+    """What the contacts of a board at fault show of a lock marks neither its cell nor the lock's board."""
+    labels = [spec.label for spec in specs()]
+    locks, contacts = dict.fromkeys(labels, "locks"), dict.fromkeys(labels, "contacts")
+    core = Core(Layout({spec.label: spec for spec in specs()}, lock_boards=locks, contact_boards=contacts))
+    reservation = core.dropped_off()
+    others = [label for label in labels if label != reservation.cell][:2]
+    core.feed(DoorsSeen(dict.fromkeys(others, Door.OPEN)))
+    core.lasts()
+    assert f"{Alarm.DEVICE_FAULT}/contacts" in alarms(core)
+    core.pass_s(11)
+    core.jams(core.feed(core.wish(reservation, Purpose.PICKUP)))
+    assert alarms(core) == {f"{Alarm.DEVICE_FAULT}/contacts"}
+    assert core.state.cells[reservation.cell].faulty is None
 
 
 def test_an_earlier_wrong_door_is_not_taken_back_by_a_later_pulse() -> None:

@@ -27,6 +27,7 @@ def mirrored(core: Core, known: Reservation | None) -> Model:
         awaiting = cell.status in (CellStatus.AWAITING_CLEANUP, CellStatus.AWAITING_INSPECTION)
         place.awaits = cell.status if awaiting else None
         place.door, place.since, place.heard = cell.door, cell.door_since, cell.answering
+        place.ajar = cell.open_since
         place.opened, place.doubted = cell.opened_since_allocation, cell.suspect
         place.unlocked, place.opened_only = cell.unlocked_since_allocation, cell.inspect_unless_empty
         place.uncertain, place.settled = cell.last_outcome is not None, cell.settled

@@ -246,13 +246,13 @@ class Doors(Locker):
             if door is Door.OPEN and place.holder is not None:
                 place.opened = True
             if door is Door.OPEN:
+                place.ajar = place.ajar or self.now
                 if place.unexplained is None:
                     place.unspent.clear()
                 if place.holder:
                     place.holder.to_weigh = False
             else:
                 place.unexplained = None
-                self.alarm("DOOR_AJAR", label, on=False)
                 self.weighs += [label] * (label in self.layout.weighed)
 
     def poll(self, doors: Mapping[str, Door]) -> None:
@@ -324,7 +324,8 @@ class Doors(Locker):
         ago_ns = self.now.boottime_ns - since_ns
         since = replace(self.now, boottime_ns=since_ns, wall_s=self.now.wall_s - ago_ns / 1e9)
         recovered, parcel, waits = place.unseen, place.holder, place.waits
-        place.settled, place.mine, place.unseen = True, False, False
+        place.settled, place.mine, place.unseen, place.ajar = True, False, False, None
+        self.alarm("DOOR_AJAR", label, on=False)
         if waits is not None and since_ns >= waits.since.boottime_ns:
             if waits.purpose is Purpose.DROPOFF:
                 waits.closed = since
@@ -384,9 +385,11 @@ class Doors(Locker):
         others = [other for other, place in self.places.items() if other != label and not place.unexplained]
         return [other for other in others if self.may_open(other, at)]
 
-    def watched_then(self, label: str, at: Instant) -> bool:
-        """Whether this lock is being pulsed, or was just before."""
+    def watched_then(self, label: str, at: Instant, own_ns: int | None) -> bool:
+        """Whether this lock is being pulsed, or was just before, or after the door's own lock."""
         t = self.working(label)
+        if own_ns is not None and self.places[label].unspent[-1] >= own_ns:
+            return True
         just_before = at.boottime_ns - self.places[label].unspent[-1] < 5 * SECOND // 2
         return just_before or (t is not None and t.at == "pulses")
 
@@ -415,10 +418,11 @@ class Doors(Locker):
         assert since is not None
         late = self.late(label, since)
         place.unexplained = None
+        own_ns = place.unspent[-1] if self.may_open(label, since) else None
+        pulsed = [other for other in self.suspects(label, since) if self.watched_then(other, since, own_ns)]
         place.unspent.clear()
         if late:
             return
-        pulsed = [other for other in self.suspects(label, since) if self.watched_then(other, since)]
         board = self.layout.contact_boards.get(label)
         mates = [k for k, b in self.layout.contact_boards.items() if b == board and board is not None]
         mates = [mate for mate in mates if self.places[mate].unexplained == since]

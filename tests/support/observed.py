@@ -163,6 +163,7 @@ class Model(Doors):
                 guessing.since = self.now if self.stands("CODE_GUESSING", way) else None
         for place in self.places.values():
             place.since = None if place.since is None else brought_over(place.since, self.now)
+            place.ajar = None if place.ajar is None else brought_over(place.ajar, self.now)
             if place.waits is not None:
                 if passed_ns(place.waits.since, self.now) is None:
                     place.waits.since = self.now
@@ -182,7 +183,7 @@ class Model(Doors):
                 parcel.first_dropoff = self.at_least_as_old_as_this_boot(parcel, parcel.first_dropoff)
                 parcel.picked_up = self.at_least_as_old_as_this_boot(parcel, parcel.picked_up)
         for place in self.places.values():
-            place.since = self.over_the_reboot(place.since)
+            place.since, place.ajar = self.over_the_reboot(place.since), self.over_the_reboot(place.ajar)
             if place.waits is not None:
                 since = self.over_the_reboot(place.waits.since)
                 assert since is not None
@@ -232,8 +233,9 @@ class Model(Doors):
         stood = 0 if place.since is None else passed_ns(place.since, self.now) or 0
         if not place.heard:
             pass  # what a silent board said last is not what is
-        elif place.door is Door.OPEN and stood >= self.layout.door_ajar_ns:
-            self.alarm("DOOR_AJAR", label)
+        elif place.door is Door.OPEN and place.ajar is not None:
+            if (passed_ns(place.ajar, self.now) or 0) >= self.layout.door_ajar_ns:
+                self.alarm("DOOR_AJAR", label)
         elif place.door is Door.CLOSED and stood >= FORCED_S * SECOND:
             self.alarm("DOOR_FORCED", label, on=False)
 
@@ -248,6 +250,8 @@ class Model(Doors):
             if (passed_ns(waits.closed, self.now) or 0) >= 30 * SECOND:
                 place.waits = None
                 self.dropped_off(waits.parcel, True, source)
+        elif place.door is Door.CLOSED and place.heard and not place.settled:
+            pass  # a closing in time, which may settle
         elif waited >= 600 * SECOND:
             place.waits = None
             if waits.purpose is Purpose.PICKUP:

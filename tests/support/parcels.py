@@ -63,6 +63,8 @@ class Place:
     awaits: Use | None = None
     door: Door = Door.UNKNOWN
     since: Instant | None = None
+    ajar: Instant | None = None
+    """Seen open first then, and not settled closed since."""
     heard: bool = False
     opened: bool = False
     unlocked: bool = False
