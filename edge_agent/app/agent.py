@@ -208,7 +208,13 @@ class Agent:
         self.report = self._make_report()
         self.loop.on_told = self.report.wake_followers
         self.publisher = Publisher(
-            self.link, self.store, self.loop, topics, machine=self._machine_json, digest=self._digest_json
+            self.link,
+            self.store,
+            self.loop,
+            topics,
+            machine=self._machine_json,
+            digest=self._digest_json,
+            digest_taken=self.historian.digest_taken,
         )
         online = functools.partial(self._online, True)
         self._telemetry = Telemetry(self.link, self.report, topics, self._clock_text, online)

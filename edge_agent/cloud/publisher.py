@@ -40,7 +40,8 @@ PAGE = 200
 class Publisher:
     """Publishes events oldest first; one leaves the outbox only when it and all before it have their PUBACK.
 
-    `machine` gives the body of `state/machine`, `digest` that of `state/digest`.
+    `machine` gives the body of `state/machine`, `digest` that of `state/digest`. `digest_taken` is
+    called with a digest once the broker has acknowledged it.
     """
 
     def __init__(
@@ -52,6 +53,7 @@ class Publisher:
         *,
         machine: Callable[[], str],
         digest: Callable[[], str],
+        digest_taken: Callable[[bytes], None],
     ) -> None:
         self._link = link
         self._store = store
@@ -59,6 +61,7 @@ class Publisher:
         self._topics = topics
         self._machine = machine
         self._digest = digest
+        self._digest_taken = digest_taken
         self._wake = asyncio.Event()
         self._state_changed = asyncio.Event()
         self._noted = store.sent_through()
@@ -128,9 +131,16 @@ class Publisher:
     def tell_digest(self) -> None:
         """Publishes what the machine holds."""
         try:
-            self._link.publish(Message(self._topics.digest, self._digest(), retain=True))
+            digest = self._digest()
         except StorageFault as fault:
             log.error("no digest: the journal cannot be read", error=str(fault))
+            return
+
+        def acknowledged(taken: bool) -> None:
+            if taken:
+                self._digest_taken(digest.encode())
+
+        self._link.publish(Message(self._topics.digest, digest, retain=True), acknowledged)
 
     def _door_work(self, busy: bool) -> None:
         """A backlog lets the doors have the processor, but not for ever."""

@@ -55,7 +55,7 @@ class Historian:
         self._machine_id = machine_id
         self._run = run
         self._kept: bytes | None = None
-        """The digest that the broker kept at the last connecting."""
+        """The digest that the broker kept when it last said so."""
         self._twins: set[str] = set()
         """Runs of other machines; the same digest of one may be found again."""
         self._journal_id = journal_id
@@ -101,6 +101,10 @@ class Historian:
             why = f"{kept}; the journal is {ours[:8]} and ends at event {last}"
             self._loop.submit(HistoryAhead(why), taken=self.on_change)
         log.error("history in doubt", reason=why)
+
+    def digest_taken(self, payload: bytes) -> None:
+        """The broker has acknowledged a digest of this start: it keeps that one from now on."""
+        self._kept = payload
 
     def _is_a_twins(self, digest: Digest, payload: bytes) -> bool:
         """Whether another start has published a digest since this one first connected."""

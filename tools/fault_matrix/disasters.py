@@ -4,20 +4,27 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import itertools
 import shutil
 import sqlite3
 from collections.abc import Awaitable, Callable
 from typing import Any
 
+from edge_agent.cloud.link import STEADY_S
 from edge_agent.cloud.publisher import DIGEST_S
 from edge_agent.model import Instant
+from edge_agent.protocol.sync import Digest
+from edge_agent.protocol.topics import Topics
 from edge_agent.runtime.clock import IN_A_ROW, OFF_S
+from edge_agent.statemachine.turn import GONE_NS
 from tools.fault_matrix.stage import Stage
 from tools.simulate.plant import EPOCH_S, Severed, VirtualClock
 
 Mend = Callable[[], Awaitable[None]]
 DOWN_S = 0.5
 STALL_S = 20.0
+TAKEN_S = 0.7
+"""How long each of two machines of one id keeps the session."""
 YEAR_S = 365 * 86_400.0
 
 
@@ -284,6 +291,32 @@ async def broker_gone(stage: Stage) -> Mend:
     """Nobody reaches the broker."""
     stage.plant.broker.leave()
     return mended_by(stage.plant.broker.come_back)
+
+
+async def twin(stage: Stage) -> Mend:
+    """A second machine runs with a copy of the journal and the same id: each takes the session from the
+    other, and each leaves a digest with the broker."""
+    broker = stage.plant.broker
+    topic = Topics(stage.plant.settings.machine.machine_id).digest
+    copied = Digest.model_validate_json(broker.retained[topic]).model_copy(update={"run": "twin"})
+
+    async def take_turns() -> None:
+        for number in itertools.count(1):
+            broker.leave()
+            digest = copied.model_copy(update={"last_sequence": copied.last_sequence + number})
+            broker.retained[topic] = digest.model_dump_json()
+            await asyncio.sleep(TAKEN_S)
+            broker.come_back()
+            await asyncio.sleep(TAKEN_S)
+
+    task = asyncio.create_task(take_turns())
+
+    async def mend() -> None:
+        task.cancel()
+        broker.come_back()
+        await asyncio.sleep(STEADY_S + GONE_NS / 1e9 + 1.0)
+
+    return mend
 
 
 async def broker_twice(stage: Stage) -> Mend:

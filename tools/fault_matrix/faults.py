@@ -415,6 +415,15 @@ FAULTS: dict[str, Fault] = {
             "no command was sent",
             lingers=("COMMAND_REJECTED",),
         ),
+        Fault(
+            "a twin with the same id",
+            "broker",
+            disasters.twin,
+            ("LINK_REFUSED",),
+            soon(5.0),
+            "",
+            wait_s=5,
+        ),
         Fault("gateway forgot", "broker", disasters.gateway_forgot, (), never, CLOUD, bears=True),
         Fault("lock fuse of a board", "common cause", _fuse, STUCK, evidence.unmoved, UNUSED, blocks=True),
         Fault("common wire of contacts", "common cause", _common_wire, ("DEVICE_FAULT",), soon(2.0), ""),
@@ -432,7 +441,7 @@ FAULTS: dict[str, Fault] = {
 }
 
 ELSEWHERE: dict[str, tuple[str, str]] = {
-    "a twin with the same id": (
+    "a twin with the same id, as the gateway sees it": (
         "the gateway decides between twins, and it is a process with a database of its own",
         "tests/gateway/test_replicas.py, tests/system/test_fleet.py",
     ),

@@ -88,6 +88,7 @@ class LightMachine:
             Topics(machine.machine_id),
             machine=lambda: views.machine(self.loop.state).model_dump_json(exclude_none=True),
             digest=lambda: self._digest(views),
+            digest_taken=lambda payload: None,
         )
         self.link.on_command = self.desk.handle
         self._furnish(settings, list(layout.specs), random.Random(seed))

@@ -19,6 +19,7 @@ from edge_agent.app import Agent, Ports
 from edge_agent.cloud.channel import Message, Receipt
 from edge_agent.cloud.feed import Feed
 from edge_agent.cloud.interfaces import Link
+from edge_agent.cloud.link import STEADY_S
 from edge_agent.config import BusSection, Settings
 from edge_agent.drivers.simulated.cable import MemoryCable
 from edge_agent.drivers.simulated.devices import framing_of
@@ -245,7 +246,7 @@ class SimulatedLink:
         self._digest_topic = Topics(machine_id).digest
         self._broker = broker
         self._lifeline = lifeline
-        self._up = False
+        self._up, self._connections, self._taken = False, 0, False
         self._out: deque[tuple[Message, Receipt | None]] = deque()
         self._in_flight: set[bytes] = set()
 
@@ -268,7 +269,14 @@ class SimulatedLink:
 
     def taken_over(self) -> None:
         """See `Link.taken_over`."""
+        self._taken = True
         self.on_refusal("another machine speaks under our name")
+
+    def _stands(self, connection: int) -> None:
+        """The connection has been good for some time: nobody takes it from us at present."""
+        if self._up and self._taken and connection == self._connections:
+            self._taken = False
+            self.on_refusal("")
 
     def lose(self) -> None:
         """The connection breaks; what is on its way is lost."""
@@ -279,7 +287,8 @@ class SimulatedLink:
 
     def find(self) -> None:
         """The connection is made."""
-        self._up = True
+        self._up, self._connections = True, self._connections + 1
+        asyncio.get_running_loop().call_later(STEADY_S, self._stands, self._connections)
         kept = self._broker.retained.get(self._digest_topic)
         if kept is not None:
             self.on_digest(kept.encode())
