@@ -22,6 +22,7 @@ from edge_agent.runtime.clock import Clock
 from edge_agent.runtime.views import Views
 from edge_agent.runtime.vitality import Proof
 from edge_agent.runtime.writer import COMMIT_S, Writer
+from edge_agent.statemachine import conditions
 from edge_agent.statemachine.history import FROZEN
 from edge_agent.statemachine.inputs import (
     Abandon,
@@ -36,7 +37,7 @@ from edge_agent.statemachine.inputs import (
     Reserve,
     Tick,
 )
-from edge_agent.statemachine.locker import next_due_ns, step
+from edge_agent.statemachine.locker import UNSYNCED, next_due_ns, step
 from edge_agent.statemachine.outputs import Answer, Effect
 from edge_agent.statemachine.state import Layout, LockerState
 from edge_agent.statemachine.turn import Step
@@ -174,6 +175,8 @@ class LockerLoop:
             self.turns += 1
             self._wake.clear()
             now = self._clock.now()
+            if now.synced is conditions.stands(self.state, UNSYNCED):
+                return  # the clock has changed, and a command that was refused has not noted it
             due_ns = next_due_ns(self.state, self.layout, now)
             left_s = LONGEST_WAIT_S if due_ns is None else max(0.0, (due_ns - now.boottime_ns) / 1e9)
             longest_s = ACKNOWLEDGED_WAIT_S if self._acknowledged is not None else LONGEST_WAIT_S

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from edge_agent.drivers.simulated.world import World
+from edge_agent.runtime.poller import SCALE_BEAT_S
 from tools.fault_matrix.stage import CUSTOMER, Stage
 
 Shows = Callable[[Stage, float], bool]
@@ -122,15 +123,15 @@ def other_contact(stage: Stage, since_s: float) -> bool:
 
 
 def weight_contradicted(stage: Stage, since_s: float) -> bool:
-    """A parcel lay behind a settled door when the scale began to lie, and nobody opened since."""
+    """A parcel lay behind a settled door when the scale began to lie, and nobody opened since. Two readings
+    that agree show it, each `SCALE_BEAT_S` after the one before."""
     label = stage.books.where(CUSTOMER)
     closed_s = stage.books.closed_in_s.get(CUSTOMER)
     if label is None or closed_s is None or closed_s > since_s - 1.5:
         return False
     opened = any(at >= since_s * 1e9 for at, wires, _ in stage.plant.world.pulses_seen if wires == label)
-    return (
-        stage.published("DROPOFF", CUSTOMER) and not opened and stage.now_s - since_s > 3.0 and _holds(stage)
-    )
+    seen = stage.now_s - since_s > 2 * SCALE_BEAT_S + 1.0
+    return stage.published("DROPOFF", CUSTOMER) and not opened and seen and _holds(stage)
 
 
 def _holds(stage: Stage) -> bool:

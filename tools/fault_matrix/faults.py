@@ -261,6 +261,7 @@ FAULTS: dict[str, Fault] = {
             evidence.weight_contradicted,
             EVIDENCE,
             "scale",
+            wait_s=6,
         ),
         Fault(
             "scale low",
@@ -270,6 +271,7 @@ FAULTS: dict[str, Fault] = {
             evidence.weight_contradicted,
             EVIDENCE,
             "scale",
+            wait_s=6,
         ),
         Fault(
             "scale frozen",
