@@ -1,0 +1,237 @@
+"""What `restore` does to each cell and reservation, and what its refusals name."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from edge_agent.errors import Code, Refusal
+from edge_agent.model import (
+    Alarm,
+    CellCause,
+    CellStatus,
+    Purpose,
+    Reservation,
+    ReservationStatus,
+    Source,
+    UnlockOutcome,
+    qr_text,
+)
+from edge_agent.statemachine.history import CALL_FOR_HELP
+from edge_agent.statemachine.inputs import HistoryAhead, HistoryCompared, HistoryLost, Restore
+from edge_agent.statemachine.outputs import Fact, FactKind
+from tests.support.core import Core
+
+
+def lost(*, parcels: int = 1) -> tuple[Core, list[Reservation]]:
+    """A core that has lost everything, and the dropped off reservations as the gateway knows them."""
+    before = Core()
+    made = [before.dropped_off() for _ in range(parcels)]
+    core = Core()
+    core.feed(HistoryLost("its file is gone"))
+    core.facts.clear()
+    return core, made
+
+
+def partly_lost() -> tuple[Core, Reservation, Reservation]:
+    """A core that has lost one of two parcels: the one that both know, and the one that is lost."""
+    core = Core()
+    known, gone = core.dropped_off(), core.dropped_off()
+    core.feed(HistoryAhead("older"))
+    core.feed(HistoryCompared({known.reservation_id: (known.cell, known.status)}, "journal-2"))
+    core.facts.clear()
+    return core, known, gone
+
+
+def cell_facts(core: Core) -> list[Fact]:
+    """What was said of cells."""
+    return [fact for fact in core.facts if fact.kind is FactKind.CELL_STATUS_CHANGED]
+
+
+def problem(refusal: Refusal) -> str:
+    """The one violation that a refusal names; its message says the same."""
+    (violation,) = refusal.violations
+    assert refusal.code is Code.INVALID_ARGUMENT
+    assert violation.field == "reservations"
+    assert violation.description == refusal.message
+    return refusal.message
+
+
+@pytest.mark.parametrize(
+    ("status", "use"),
+    [
+        (ReservationStatus.PENDING, CellStatus.RESERVED),
+        (ReservationStatus.DROPPED_OFF, CellStatus.OCCUPIED),
+        (ReservationStatus.PICKED_UP, CellStatus.IN_GRACE),
+    ],
+)
+def test_a_restored_cell_is_unverified_and_suspect_whatever_was_known_of_it(
+    status: ReservationStatus, use: CellStatus
+) -> None:
+    core, (parcel,) = lost()
+    parcel = replace(parcel, status=status, picked_up=core.now)
+    place = replace(
+        core.state.cells[parcel.cell], inspect_unless_empty=True, last_outcome=UnlockOutcome.UNKNOWN
+    )
+    core.state = replace(core.state, cells={**core.state.cells, parcel.cell: place})
+    core.feed(Restore("k", (parcel,), actor="bob"))
+    cell = core.state.cells[parcel.cell]
+    assert (cell.status, cell.reservation_id) == (use, parcel.reservation_id)
+    assert (cell.opened_since_allocation, cell.unlocked_since_allocation) == (True, True)
+    assert (cell.suspect, cell.unverified) == (True, True)
+    assert (cell.inspect_unless_empty, cell.last_outcome) == (False, None)
+    (fact,) = cell_facts(core)
+    assert (fact.cell, fact.cause, fact.source) == (parcel.cell, CellCause.RESTORED, Source.MACHINE)
+    assert fact.reservation == core.live(parcel)
+    assert fact.actor == "bob"
+    assert fact.status is use
+
+
+def test_a_restored_reservation_is_as_the_gateway_has_it() -> None:
+    core, (parcel,) = lost()
+    core.feed(Restore("k", (parcel,), {parcel.reservation_id: "C01"}))
+    assert core.live(parcel) == replace(parcel, cell="C01")
+
+
+def test_a_restored_code_rests_no_more() -> None:
+    core, (parcel,) = lost()
+    resting = core.state.resting_codes.died(parcel.pickup_code, core.now).died(parcel.drop_off_code, core.now)
+    core.state = replace(core.state, resting_codes=resting)
+    core.feed(Restore("k", (parcel,)))
+    assert not core.state.resting_codes
+
+
+def test_refusals_name_the_reservation_and_what_is_wrong() -> None:
+    core, (one, two) = lost(parcels=2)
+    first, second = one.reservation_id, two.reservation_id
+    refused = core.refused(Restore("k", (one,), {first: "Z9"}))
+    assert problem(refused) == f"reservation {first}: there is no cell Z9; name its cell with --place"
+    refused = core.refused(Restore("k", (one, replace(two, cell=one.cell))))
+    assert problem(refused) == (
+        f"reservation {second}: cell {one.cell} is held by {first}; name its cell with --place"
+    )
+    refused = core.refused(Restore("k", (one, replace(two, pickup_code=one.drop_off_code))))
+    assert problem(refused) == f"reservation {second}: it has a code of reservation {first}"
+    refused = core.refused(Restore("k", (one,), {"res_other": "C01"}))
+    assert problem(refused) == "reservation res_other: it is not among those that can be restored"
+
+
+def test_a_cell_that_does_not_await_inspection_takes_no_restored_reservation() -> None:
+    core, (parcel,) = lost()
+    idle = replace(core.state.cells["C01"], status=CellStatus.IDLE)
+    core.state = replace(core.state, cells={**core.state.cells, "C01": idle})
+    refused = core.refused(Restore("k", (parcel,), {parcel.reservation_id: "C01"}))
+    assert problem(refused) == (
+        f"reservation {parcel.reservation_id}: cell C01 is {CellStatus.IDLE}, and does not await inspection"
+    )
+
+
+def test_a_reservation_that_is_known_still_is_left_as_it_is() -> None:
+    core, known, gone = partly_lost()
+    before = core.live(known)
+    core.feed(Restore("k", (replace(known, cell="C01"), gone)))
+    assert core.live(known) == before
+    assert not core.state.cells[known.cell].unverified
+    assert core.state.cells[gone.cell].unverified
+
+
+def test_a_correction_moves_a_restored_parcel_and_leaves_its_old_cell_to_be_inspected() -> None:
+    core, (parcel,) = lost()
+    core.feed(Restore("k", (parcel,), actor="bob"))
+    core.facts.clear()
+    held = replace(
+        core.state.cells[parcel.cell], inspect_unless_empty=True, last_outcome=UnlockOutcome.UNKNOWN
+    )
+    core.state = replace(core.state, cells={**core.state.cells, parcel.cell: held})
+    done = core.feed(Restore("k2", place={parcel.reservation_id: "C01"}, actor="eve"))
+    assert [answer.request_key for answer in done.answers] == ["k2"]
+    before = core.state.cells[parcel.cell]
+    assert (before.status, before.reservation_id) == (CellStatus.AWAITING_INSPECTION, None)
+    assert (before.suspect, before.unverified, before.inspect_unless_empty) == (False, False, False)
+    assert (before.opened_since_allocation, before.unlocked_since_allocation) == (False, False)
+    assert before.last_outcome is None
+    after = core.state.cells["C01"]
+    assert (after.status, after.unverified) == (CellStatus.OCCUPIED, True)
+    facts = [(fact.cell, fact.cause, fact.actor) for fact in cell_facts(core)]
+    assert facts == [("C01", CellCause.RESTORED, "eve"), (parcel.cell, CellCause.LOST, "eve")]
+
+
+def test_only_a_restored_reservation_is_corrected_and_only_to_a_free_cell() -> None:
+    core, known, gone = partly_lost()
+    core.feed(Restore("k", (gone,)))
+    rid = gone.reservation_id
+    refused = core.refused(Restore("k", place={known.reservation_id: "C01"}))
+    assert problem(refused) == f"reservation {known.reservation_id}: it is no restored reservation"
+    refused = core.refused(Restore("k", place={"res_none": "C01"}))
+    assert problem(refused) == "reservation res_none: it is no restored reservation"
+    refused = core.refused(Restore("k", place={rid: "Z9"}))
+    assert problem(refused) == f"reservation {rid}: there is no cell Z9; name its cell with --place"
+    refused = core.refused(Restore("k", place={rid: known.cell}))
+    assert f"cell {known.cell} is held by {known.reservation_id}" in problem(refused)
+
+
+def test_a_cell_whose_door_is_being_opened_is_not_corrected() -> None:
+    core, (parcel,) = lost()
+    core.feed(Restore("k", (parcel,)))
+    core.feed(core.wish(parcel, Purpose.PICKUP))
+    assert core.refused(Restore("k", place={parcel.reservation_id: "C01"})).code is Code.NOT_ALLOWED
+
+
+def test_without_a_loss_there_is_nothing_to_restore() -> None:
+    core = Core()
+    parcel = core.dropped_off()
+    for given in (Restore("k"), Restore("k", (parcel,)), Restore("k", (parcel,), {"res": "C01"})):
+        refused = core.refused(given)
+        assert (refused.code, refused.message) == (
+            Code.NOT_ALLOWED,
+            "no history was lost: there is nothing to restore",
+        )
+
+
+def entered(core: Core, text: str) -> str:
+    """What the kiosk answers to an entry."""
+    (answer,) = core.feed(core.entry(text)).answers
+    assert answer.refusal is not None
+    assert answer.refusal.code is Code.NOT_ALLOWED
+    return answer.refusal.message
+
+
+def guessing(core: Core) -> list[str]:
+    """The ways in that rest."""
+    return [alarm.place for alarm in core.state.alarms.values() if alarm.alarm is Alarm.CODE_GUESSING]
+
+
+def test_while_some_codes_are_live_others_count_by_their_own_way() -> None:
+    core, _, gone = partly_lost()
+    for _ in range(4):
+        assert entered(core, gone.pickup_code) == CALL_FOR_HELP
+    assert guessing(core) == []
+    assert entered(core, gone.pickup_code) == CALL_FOR_HELP
+    assert guessing(core) == ["digits"]
+    assert entered(core, gone.pickup_code) != CALL_FOR_HELP  # the keypad rests, and says so
+    assert len(core.state.guesses["digits"].wrong) == 5
+    assert "qr" not in core.state.guesses
+
+
+def test_a_lost_qr_text_counts_among_the_qr_texts() -> None:
+    core, _, gone = partly_lost()
+    text = qr_text(Purpose.PICKUP, gone.reservation_id, gone.pickup_code)
+    for _ in range(5):
+        assert entered(core, text) == CALL_FOR_HELP
+    assert guessing(core) == ["qr"]
+    assert "digits" not in core.state.guesses
+
+
+def test_a_frozen_machine_opens_no_code_at_all() -> None:
+    core = Core()
+    parcel = core.dropped_off()
+    core.feed(HistoryAhead("older"))
+    assert entered(core, parcel.pickup_code) == CALL_FOR_HELP
+
+
+def test_a_lost_machine_without_live_codes_counts_nothing() -> None:
+    core, (parcel,) = lost()
+    for _ in range(10):
+        assert entered(core, parcel.pickup_code) == CALL_FOR_HELP
+    assert core.state.guesses == {}
