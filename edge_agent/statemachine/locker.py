@@ -410,11 +410,12 @@ def lasting(ticket: Ticket) -> bool:
 
 
 def restored(state: LockerState, now: Instant) -> LockerState:
-    """A state as a restart finds it, made fit for this boot: pulses of another boot are forgotten."""
+    """A state as a restart finds it, made fit for this boot: pulses of another boot are forgotten, and so is
+    whose doors were being checked by hand."""
     tickets = {unlock_id: ticket for unlock_id, ticket in state.tickets.items() if lasting(ticket)}
     silent = {
         label: amend(place, answering=False, unread=True, settled=False, changes_ns=(), quiet_from_ns=None)
         for label, place in state.cells.items()
     }
     recent = {label: pulses for label, pulses in state.pulses.items() if pulses.boot_id == now.boot_id}
-    return amend(state, cells=silent, tickets=tickets, queue=(), pulses=recent)
+    return amend(state, cells=silent, tickets=tickets, queue=(), pulses=recent, hand_checked={})

@@ -29,6 +29,7 @@ from edge_agent.statemachine.inputs import (
     DoorRead,
     DoorsSeen,
     EnterCode,
+    HandCheck,
     Input,
     OpenCell,
     OpenFor,
@@ -74,6 +75,7 @@ graces = st.sampled_from([0, 5, 120])
 masses = st.sampled_from([None, 0, 20, 40, 60, 120, 161, 350, 900, 1100, -20, -50])
 doors = st.sampled_from(Door)
 usually = st.sampled_from([True, True, True, False])
+seldom = st.sampled_from([True, False, False])
 mostly_closed = st.sampled_from([Door.CLOSED, Door.CLOSED, Door.CLOSED, Door.OPEN, Door.UNKNOWN])
 
 
@@ -256,6 +258,11 @@ class Lives(Compared):
             self.time(0.2, 0.0, self.core.now.synced)
         if closes:
             self.shut(label)
+
+    @rule(labels=st.sampled_from([LABELS, LABELS[:1], (LABELS[1], "Z9")]), running=seldom)
+    def hand_check(self, labels: tuple[str, ...], running: bool) -> None:
+        """Somebody checks the wiring of doors by hand, or has ended."""
+        self.play(HandCheck(labels, running), lambda: self.model.hand_check(labels, running))
 
     @rule(label=st.sampled_from(LABELS), changes=st.integers(2, 6), apart_s=st.sampled_from([0.1, 0.3, 0.6]))
     def chatters(self, label: str, changes: int, apart_s: float) -> None:

@@ -273,6 +273,8 @@ class Doors(Locker):
     def flipped(self, label: str, was: Door, stood_since: Instant | None) -> None:
         """A contact has changed: four changes in 2 s, bounces not counted, are no person's."""
         place, now_ns = self.places[label], self.now.boottime_ns
+        if place.by_hand:
+            return
         bounce_ns, quiet_ns = 600 * SECOND // 1000, place.quiet_ns
         if was is Door.OPEN and stood_since is not None:
             stood = passed_ns(stood_since, self.now)
@@ -371,7 +373,7 @@ class Doors(Locker):
 
     def unasked(self, label: str) -> None:
         """A door opened that nobody is opening: its own lock may be late; else it is judged after 200 ms."""
-        if not self.late(label, self.now):
+        if not self.places[label].by_hand and not self.late(label, self.now):
             self.places[label].unexplained = self.now
 
     def may_open(self, label: str, at: Instant) -> bool:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 
 from edge_agent.model import CellStatus as Use
@@ -137,6 +137,12 @@ class Model(Doors):
         for label in labels if not answers else ():
             self.seen(label, Door.UNKNOWN)
 
+    def hand_check(self, labels: Iterable[str], running: bool) -> None:
+        """Somebody begins, or ends, to move doors by hand; a cell that is not there is none."""
+        for label in labels:
+            if label in self.places:
+                self.places[label].by_hand = running
+
     # --- time ---------------------------------------------------------------------------------------------
 
     def restart(self, doors: Mapping[str, Door]) -> None:
@@ -144,7 +150,7 @@ class Model(Doors):
         rebooted, self.boot_id = self.boot_id != self.now.boot_id, self.now.boot_id
         for place in self.places.values():
             place.heard, place.unread, place.settled = False, True, False
-            place.flips, place.quiet_ns = [], None
+            place.flips, place.quiet_ns, place.by_hand = [], None, False
             if rebooted:
                 place.recent, place.unspent = [], []
         self.open_unasked(doors)

@@ -84,6 +84,8 @@ class Place:
     unexplained: Instant | None = None
     """It opened then without a cause, and that is not judged yet."""
     contact_doubted: bool = False
+    by_hand: bool = False
+    """Somebody moves the door by hand to check its wiring."""
     quiet_ns: int | None = None
     flips: list[int] = field(default_factory=list)
     failing: bool = False
