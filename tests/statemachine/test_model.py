@@ -4,8 +4,8 @@ After every input the two must agree on the answer, on what is told, looked at a
 reservation and cell stands; `tests/support/watch.py` says what must never happen whatever the model thinks.
 
 How long it searches is chosen by the environment variable `CORE_EFFORT`: unset for the ordinary suite,
-`fast` for the search for mutants, or a number of lives for a campaign with new random numbers each time
-(`make campaign` does 20,000).
+`least` and `fast` for the search for mutants, or a number of lives for a campaign with new random numbers each
+time (`make campaign` does 20,000).
 """
 
 from __future__ import annotations
@@ -53,7 +53,9 @@ from tests.support.parcels import Parcel
 from tests.support.watch import Watch
 
 EFFORT = os.environ.get("CORE_EFFORT", "")
-LIVES, LENGTH = {"": (500, 50), "fast": (50, 40)}.get(EFFORT, (int(EFFORT) if EFFORT.isdigit() else 0, 80))
+LIVES, LENGTH = {"": (500, 50), "fast": (50, 40), "least": (10, 30)}.get(
+    EFFORT, (int(EFFORT) if EFFORT.isdigit() else 0, 80)
+)
 LOCKS = {"A01": "locks", "A02": "locks", "B01": "locks"}
 BOARDS = {"locks_a": ("A01", "A02"), "locks_b": ("B01", "C01")}
 LABELS = ("A01", "A02", "B01", "C01")

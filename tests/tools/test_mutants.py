@@ -10,7 +10,7 @@ import pytest
 
 from tools.mutants import __main__ as program
 from tools.mutants.page import UNWRITTEN, Reason, idle, rate, read_reasons, render, why
-from tools.mutants.results import Mutant, read_mutants
+from tools.mutants.results import MUTATED, Mutant, forget_survivors, read_mutants
 
 GENERATED = '''
 def x_fits__mutmut_orig(width_mm: int) -> bool:
@@ -56,6 +56,16 @@ def test_other_verdicts(tmp_path: Path, code: int | None, verdict: str) -> None:
     (mutant,) = read_mutants(left_behind(tmp_path, {"m.x_fits__mutmut_1": code}))
     assert mutant.verdict == verdict
     assert mutant.noticed is (code == 3)
+
+
+def test_what_was_not_noticed_is_forgotten_for_another_run(tmp_path: Path) -> None:
+    folder = left_behind(tmp_path, {})
+    meta = folder / MUTATED / "m.py.meta"
+    codes = {"killed": 1, "late": 36, "survived": 0, "no tests": 33, "broken": -9}
+    meta.write_text(json.dumps({"exit_code_by_key": codes, "hash": "h"}), encoding="utf-8")
+    forget_survivors(folder)
+    kept = {"killed": 1, "late": 36, "survived": None, "no tests": None, "broken": None}
+    assert json.loads(meta.read_text(encoding="utf-8")) == {"exit_code_by_key": kept, "hash": "h"}
 
 
 def test_the_first_reason_that_fits_counts() -> None:

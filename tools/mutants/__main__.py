@@ -13,10 +13,13 @@ import sys
 from pathlib import Path
 
 from tools.mutants.page import UNWRITTEN, idle, rate, read_reasons, render, why
-from tools.mutants.results import read_mutants
+from tools.mutants.results import forget_survivors, read_mutants
 
 LEAST = 98.0
 """So many of a hundred must be noticed."""
+EFFORTS = ("least", "fast")
+"""How long the random lives of the core search (`tests/statemachine/test_model.py`): most mutants are noticed
+by the other tests, and need no long search."""
 FOLDER = Path("mutants")
 PAGE, REASONS = Path("docs/mutants.md"), Path("docs/mutants.reasons.toml")
 
@@ -48,15 +51,25 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def run(processes: int, *, anew: bool) -> int:
-    """Runs mutmut in the repository; returns its exit code."""
+    """Runs mutmut in the repository, then once more on what survived, with longer random lives; returns its
+    exit code."""
     if anew and FOLDER.is_dir():
         shutil.rmtree(FOLDER)
+    for effort in EFFORTS:
+        forget_survivors(FOLDER)
+        code = _run_once(processes, effort)
+        if code:
+            return code
+    return 0
+
+
+def _run_once(processes: int, effort: str) -> int:
     beside = Path(sys.executable).with_name("mutmut")
     program = str(beside) if beside.exists() else shutil.which("mutmut")
     if program is None:
         print("mutmut is not installed; it is in the extra 'dev'", file=sys.stderr)
         return 1
-    environment = os.environ | {"CORE_EFFORT": "fast"}
+    environment = os.environ | {"CORE_EFFORT": effort}
     done = subprocess.run([program, "run", "--max-children", str(processes)], env=environment, check=False)
     return done.returncode
 

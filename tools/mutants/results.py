@@ -22,6 +22,7 @@ VERDICTS: dict[int | None, str] = {
     **dict.fromkeys(TIMEOUTS, "timeout"),
 }
 """mutmut's exit codes; any other is a run that went wrong."""
+NOTICED = ("killed", "timeout")
 
 
 @dataclass(frozen=True)
@@ -37,7 +38,7 @@ class Mutant:
     @property
     def noticed(self) -> bool:
         """Whether a test failed, or ran without end, because of it."""
-        return self.verdict in ("killed", "timeout")
+        return self.verdict in NOTICED
 
     @property
     def place(self) -> str:
@@ -57,6 +58,16 @@ def read_mutants(folder: Path) -> Iterator[Mutant]:
             was, becomes = _difference(bodies[f"{original}__mutmut_orig"], bodies[mangled])
             verdict = VERDICTS.get(exit_code, f"went wrong ({exit_code})")
             yield Mutant(meta.name.removesuffix(".py.meta"), _plain(original), verdict, was, becomes)
+
+
+def forget_survivors(folder: Path) -> None:
+    """Lets mutmut's next run try again every mutant that no test has noticed."""
+    for meta in (folder / MUTATED).glob("*.py.meta"):
+        content = json.loads(meta.read_text(encoding="utf-8"))
+        codes = content["exit_code_by_key"]
+        kept = {key: code if VERDICTS.get(code) in NOTICED else None for key, code in codes.items()}
+        content["exit_code_by_key"] = kept
+        meta.write_text(json.dumps(content, indent=4), encoding="utf-8")
 
 
 def _plain(mangled: str) -> str:
