@@ -4,8 +4,8 @@ After every input the two must agree on the answer, on what is told, looked at a
 reservation and cell stands; `tests/support/watch.py` says what must never happen whatever the model thinks.
 
 How long it searches is chosen by the environment variable `CORE_EFFORT`: unset for the ordinary suite,
-`least` and `fast` for the search for mutants, or a number of lives for a campaign with new random numbers each
-time (`make campaign` does 20,000).
+`least` and `fast` for the search for mutants, or a number of lives for a campaign with new random numbers
+each time (`make campaign` does 20,000).
 """
 
 from __future__ import annotations
