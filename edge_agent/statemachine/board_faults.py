@@ -18,10 +18,11 @@ def lock_failed(turn: Turn, label: str) -> bool:
     cell is marked for it, and the marks of the board's other cells are taken back."""
     turn.change_cell(label, failing=True)
     board = turn.layout.lock_boards.get(label)
-    mates = [] if board is None else _cells_of(turn, board, locks=True)
+    if board is None:
+        return turn.cells[label].board_down
+    mates = _cells_of(turn, board, locks=True)
     failing = [mate for mate in mates if turn.cells[mate].failing]
-    stands = f"{Alarm.DEVICE_FAULT}/{board}" in turn.alarms
-    if board is None or (not stands and len(failing) < FAILING_LOCKS):
+    if len(failing) < FAILING_LOCKS and f"{Alarm.DEVICE_FAULT}/{board}" not in turn.alarms:
         return turn.cells[label].board_down
     turn.raise_alarm(Alarm.DEVICE_FAULT, board, f"{len(failing)} locks in a row did not move")
     for mate in mates:

@@ -8,7 +8,7 @@ and nothing is granted there until a technician restores the live reservations o
 from __future__ import annotations
 
 from edge_agent.errors import Code, FieldViolation, Refusal
-from edge_agent.model import Alarm, CellCause, CellStatus, Reservation, ReservationStatus, Source, parse_qr
+from edge_agent.model import Alarm, CellCause, CellStatus, Reservation, ReservationStatus, parse_qr
 from edge_agent.statemachine import access, cell, guessing, outcome
 from edge_agent.statemachine.inputs import (
     Abandon,
@@ -200,7 +200,6 @@ def _hold(turn: Turn, reservation: Reservation, label: str, actor: str) -> None:
             raise _bad(rid, f"it has a code of reservation {other.reservation_id}")
     for code in codes:
         turn.wake_code(code)
-    turn.put("reservations", rid, reservation)
     _take(turn, reservation, label, actor)
 
 
@@ -218,7 +217,7 @@ def _take(turn: Turn, reservation: Reservation, label: str, actor: str) -> None:
         inspect_unless_empty=False,
         last_outcome=None,
     )
-    turn.tell_cell(label, CellCause.RESTORED, reservation=held, source=Source.MACHINE, actor=actor)
+    turn.tell_cell(label, CellCause.RESTORED, reservation=held, actor=actor)
 
 
 def _correct(turn: Turn, reservation_id: str, label: str, actor: str) -> None:

@@ -248,3 +248,15 @@ def test_at_a_start_the_alarm_of_a_board_of_contacts_stands_on() -> None:
     assert CONTACT_FAULT in core.state.alarms
     assert core.state.alarms[CONTACT_FAULT].gone is None
     assert down(core) == ["A01", "A02", "A03"]
+
+
+def test_a_jam_is_taken_back_once_its_boards_contacts_are_at_fault_too() -> None:
+    core, (first, second) = locker(2, contacts=LOCKS)
+    jams(core, first)
+    assert faulty(core) == ["A01"]
+    core.pass_s(11)
+    core.feed(DoorsSeen({"A03": Door.OPEN, "A04": Door.OPEN}))
+    core.lasts()
+    jams(core, second)
+    assert faulty(core) == []
+    assert list(core.state.alarms) == [LOCK_FAULT]

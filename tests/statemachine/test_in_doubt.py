@@ -16,8 +16,18 @@ from edge_agent.model import (
     ReservationStatus,
     Source,
     UnlockOutcome,
+    Verdict,
 )
-from edge_agent.statemachine.inputs import DoorRead, DoorsSeen, EnterCode, OpenCell, OpenFor, PulseDone
+from edge_agent.statemachine.inputs import (
+    DoorRead,
+    DoorsSeen,
+    EnterCode,
+    OpenCell,
+    OpenFor,
+    PulseDone,
+    Resolve,
+)
+from edge_agent.statemachine.locker import next_due_ns
 from edge_agent.statemachine.outputs import Answer, Fact, FactKind
 from edge_agent.statemachine.state import UnconfirmedUnlock
 from tests.support.core import Core
@@ -229,3 +239,43 @@ def test_a_lock_that_opened_a_wrong_door_a_moment_ago_opens_no_other_one() -> No
     assert f"{Alarm.WRONG_DOOR}/{label}" in core.state.alarms
     known = core.state.pulses[label]
     assert (known.unspent, len(known.at_ns)) == (0, 3)
+
+
+@pytest.mark.parametrize("parcel", [True, False])
+def test_the_machine_wakes_when_a_wait_is_over(parcel: bool) -> None:
+    core, reservation = doubted(parcel)
+    pulsed(core, core.wish(reservation, Purpose.PICKUP if parcel else Purpose.DROPOFF))
+    pulsed_ns = core.now.boottime_ns - round(TOOK_S * 1e9)
+    core.pass_s(125)
+    assert next_due_ns(core.state, core.layout, core.now) == pulsed_ns + 600 * 10**9
+    if not parcel:
+        closed_ns = core.now.boottime_ns
+        core.close(reservation.cell)
+        core.pass_s(6)
+        assert next_due_ns(core.state, core.layout, core.now) == closed_ns + 30 * 10**9
+
+
+def test_a_technicians_opening_counts_for_the_wrong_door_of_now_and_not_of_before() -> None:
+    core = Core()
+    core.opened_by_hand("C01")
+    assert core.state.cells["C01"].opened_rightly
+    core.close("C01")
+    core.pass_s(11)
+    reservation = core.reserve()
+    look = core.looks(core.feed(core.wish(reservation, Purpose.DROPOFF)))
+    core.feed(DoorRead(look.unlock_id, Door.CLOSED))
+    core.forced("C01")
+    assert not core.state.cells["C01"].opened_rightly
+
+
+def test_a_word_on_a_pulse_that_nobody_saw_records_it_as_unknown() -> None:
+    core = Core()
+    parcel = core.dropped_off()
+    core.pass_s(11)
+    wish = core.wish(parcel, Purpose.PICKUP)
+    look = core.looks(core.feed(wish))
+    core.feed(DoorRead(look.unlock_id, Door.CLOSED))
+    core.feed(PulseDone(look.unlock_id, 1, Door.UNKNOWN))
+    core.unlocks.clear()
+    core.feed(Resolve(core.key(), parcel.cell, Verdict.STILL_INSIDE))
+    assert [record.outcome for record in core.unlocks] == [UnlockOutcome.UNKNOWN]

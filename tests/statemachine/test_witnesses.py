@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
-from edge_agent.model import Alarm, CellStatus, Door, Purpose, ReservationStatus, UnlockOutcome
+from edge_agent.model import Alarm, CellCause, CellStatus, Door, Purpose, ReservationStatus, UnlockOutcome
 from edge_agent.statemachine.inputs import (
     ClosingSettled,
     DoorRead,
@@ -168,3 +170,57 @@ def test_a_scale_proves_a_cell_empty_after_a_pick_up_in_doubt() -> None:
     core.feed(Weighed("A01", 0))
     core.pass_s(61)
     assert core.state.cells["A01"].status is CellStatus.IDLE
+
+
+def test_a_scale_ends_the_inspection_of_a_free_cell_that_was_forced() -> None:
+    core = Core(Layout(specs={"A01": specs()[0]}, weighed=frozenset({"A01"})))
+    core.feed(Weighed("A01", 0))
+    core.forced("A01")
+    assert core.state.cells["A01"].status is CellStatus.AWAITING_INSPECTION
+    core.feed(DoorsSeen({"A01": Door.CLOSED}))
+    core.feed(Weighed("A01", 0))
+    assert core.state.cells["A01"].status is CellStatus.AWAITING_INSPECTION  # it has not settled yet
+    core.facts.clear()
+    core.settle("A01")
+    cell = core.state.cells["A01"]
+    assert (cell.status, cell.inspect_unless_empty) == (CellStatus.IDLE, False)
+    (fact,) = [fact for fact in core.facts if fact.kind is FactKind.CELL_STATUS_CHANGED]
+    assert (fact.cell, fact.cause) == ("A01", CellCause.PROVEN_EMPTY)
+
+
+def test_a_scale_ends_no_inspection_that_something_else_asked_for() -> None:
+    core = Core(Layout(specs={"A01": specs()[0]}, weighed=frozenset({"A01"})))
+    place = replace(core.state.cells["A01"], status=CellStatus.AWAITING_INSPECTION)
+    core.state = replace(core.state, cells={"A01": place})
+    core.feed(Weighed("A01", 0))
+    assert core.state.cells["A01"].status is CellStatus.AWAITING_INSPECTION
+
+
+def test_a_held_drop_off_that_is_found_empty_waits_for_nothing_more() -> None:
+    core = Core(Layout(specs={"A01": specs()[0]}, weighed=frozenset({"A01"}), hold_empty_dropoff=True))
+    core.feed(Weighed("A01", 0))
+    reservation = core.reserve()
+    core.opens(core.wish(reservation, Purpose.DROPOFF))
+    core.close("A01")
+    assert core.live(reservation).to_be_weighed is True
+    core.feed(Weighed("A01", 0))
+    live = core.live(reservation)
+    assert (live.status, live.dropoff_opened, live.to_be_weighed) == (ReservationStatus.PENDING, False, False)
+    core.opens(core.wish(reservation, Purpose.DROPOFF))
+    core.close("A01")
+    core.opens(core.wish(reservation, Purpose.DROPOFF))
+    assert core.live(reservation).to_be_weighed is False
+
+
+def test_a_cell_that_a_reservation_leaves_keeps_nothing_of_it() -> None:
+    core = Core()
+    reservation = core.reserve()
+    label = reservation.cell
+    place = replace(core.state.cells[label], suspect=True, last_outcome=UnlockOutcome.UNKNOWN)
+    core.state = replace(core.state, cells={**core.state.cells, label: place})
+    core.jams(core.feed(core.wish(reservation, Purpose.DROPOFF)))
+    assert core.live(reservation).cell != label
+    left = core.state.cells[label]
+    assert (left.status, left.reservation_id) == (CellStatus.AWAITING_INSPECTION, None)
+    assert (left.suspect, left.last_outcome, left.unverified) == (False, None, False)
+    assert (left.opened_since_allocation, left.unlocked_since_allocation) == (False, False)
