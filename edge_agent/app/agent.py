@@ -386,10 +386,10 @@ class Agent:
                 group.create_task(self._renew_challenges(self._guard), name="challenges")
             scanner = self.settings.scanner
             if scanner is not None and self._ports.scanner:
-                reader = SerialScanner(scanner.port, scanner.baud, self._scanned, scanner.delimiter)
+                reader = SerialScanner(scanner.port, scanner.baud, self.desk.enter_code, scanner.delimiter)
                 group.create_task(reader.run(), name="scanner")
             if self.settings.keypad is not None and self._ports.scanner:
-                keyboard = Keyboard(self.settings.keypad.device, self._scanned)
+                keyboard = Keyboard(self.settings.keypad.device, self.desk.enter_code)
                 group.create_task(keyboard.run(), name="keypad")
             if self._ports.console is not None:
                 group.create_task(self._ports.console(self._console()), name="console")
@@ -405,14 +405,11 @@ class Agent:
     def _proofs(self, group: asyncio.TaskGroup) -> list[Proof]:
         """How each loop that serves people shows that it lives."""
         buses = self.field.buses
-        proofs = [
-            Proof(f"bus {n}", functools.partial(getattr, b, "turns"), BUS_SILENT_S, b.nudge)
-            for n, b in buses.items()
-        ]
-        for name, poller in zip(buses, self.pollers, strict=True):
-            proofs.append(
-                Proof(f"poller of {name}", functools.partial(getattr, poller, "turns"), POLLER_SILENT_S)
-            )
+        proofs = []
+        for (name, bus), poller in zip(buses.items(), self.pollers, strict=True):
+            polls, turns = (functools.partial(getattr, part, "turns") for part in (poller, bus))
+            proofs.append(Proof(f"bus {name}", turns, BUS_SILENT_S, bus.nudge))
+            proofs.append(Proof(f"poller of {name}", polls, POLLER_SILENT_S))
         parts = [self.loop, self._writer, getattr(self.link, "life", None), self.publisher, self._telemetry]
         if self._ports.console is not None:
             parts.append(api := ApiLife(self.settings.path(self.settings.paths.socket)))
@@ -442,8 +439,8 @@ class Agent:
         """A board that is not set as its profile wants it is told to whoever reads the log."""
         for row in await Checks(self.buses).registers():
             if not row["ok"]:
-                told = {key: row[key] for key in ("device", "check", "detail", "why")}
-                log.warning("a device is not as its profile wants it", **told)
+                named = {key: row[key] for key in ("device", "check", "detail", "why")}
+                log.warning("a device is not as its profile wants it", **named)
 
     def close(self) -> None:
         """Ends the writer and closes the journal."""
@@ -464,10 +461,6 @@ class Agent:
 
     def _publish_reply(self, topic: str, correlation: bytes | None, body: str) -> None:
         self.publisher.reply(topic, correlation, body)
-
-    async def _scanned(self, text: str, waited_s: float) -> None:
-        """A text was scanned or typed at that moment; the result shows at the door."""
-        await self.desk.enter_code(text, waited_s)
 
     def _online(self, online: bool) -> str:
         now = self._ports.clock.now()
@@ -498,8 +491,8 @@ class Agent:
         return self.views.digest(self.loop.state, oldest, last, now, self._run).model_dump_json()
 
     def _console(self) -> ConsolePort:
-        access, service = self._ports.access, self._ports.service
-        return ConsolePort(self.desk, self.report, self.buses, access, service, self.diagnosis)
+        ports = self._ports
+        return ConsolePort(self.desk, self.report, self.buses, ports.access, ports.service, self.diagnosis)
 
 
 def _boottime_ns(clock: Clock) -> int:

@@ -18,7 +18,7 @@ REOPEN_S = 1.0
 WAITING_TEXTS = 4
 """How many texts may wait while an earlier one is being dealt with; who enters more enters them in vain."""
 
-OnText = Callable[[str, float], Awaitable[None]]
+OnText = Callable[[str, float], Awaitable[object]]
 """Gets a text, and how many seconds ago it was read: earlier texts may have kept it waiting."""
 
 log = structlog.get_logger()
