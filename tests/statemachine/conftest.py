@@ -5,9 +5,16 @@ from __future__ import annotations
 import os
 
 import pytest
+from hypothesis import Phase, settings
 
+FOR_MUTANTS = os.environ.get("CORE_EFFORT") in ("least", "fast")
 SLOW = ("test_tables.py", "test_model.py")
 """In the search for mutants what is quick goes first: the first failure ends the run."""
+
+
+if FOR_MUTANTS:  # that something fails is enough: no small example is looked for
+    settings.register_profile("mutants", phases=[Phase.generate], max_examples=30)
+    settings.load_profile("mutants")
 
 
 @pytest.fixture(autouse=True)
@@ -17,5 +24,5 @@ def _no_stray_threads() -> None:
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Puts the slow files last where only the first failure counts."""
-    if os.environ.get("CORE_EFFORT") in ("least", "fast"):
+    if FOR_MUTANTS:
         items.sort(key=lambda item: SLOW.index(item.path.name) if item.path.name in SLOW else -1)
