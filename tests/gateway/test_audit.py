@@ -10,13 +10,13 @@ from sqlalchemy import select
 
 from edge_agent.protocol.events import EventType, Online
 from tests.gateway.test_order import _page as page_of
-from tests.gateway.test_order import applied, life, opened, take, told, url
+from tests.gateway.test_order import applied, asked_for, life, opened, take, told, url
 from tests.gateway.test_projection import NOW_S, view
 from tools.gateway import audit
-from tools.gateway.order import Told
+from tools.gateway.gate import SyncPage, Told
 from tools.gateway.projection import put_view
 from tools.gateway.store import Store, find_reservation
-from tools.gateway.sync import Asking, SyncPage, Taken, begin_asking, first_missing, stands, take_page
+from tools.gateway.sync import Asking, Taken, begin_asking, first_missing, stands, take_page
 from tools.gateway.tables import events, rejected, webhooks
 from tools.gateway.twins import Twins
 
@@ -46,7 +46,7 @@ async def ask(store: Store, batch: list[Told], last: int, views: list[Any] | Non
     """One round of `sync`: the machine answers with these events."""
     start = await store.write(lambda db: first_missing(db, "m1", 0.0))
     page: SyncPage = page_of([one for one in batch if one.number.sequence >= start], last, views)
-    return await store.write(lambda db: take_page(db, "m1", page, start, NOW_S, NOW_S))
+    return await store.write(lambda db: take_page(db, "m1", page, start, NOW_S, NOW_S, asked_for))
 
 
 async def states(store: Store) -> dict[str, str]:
@@ -96,7 +96,9 @@ async def test_w21_nothing_is_applied_or_asked_before_the_operators_word(url: st
         begun = await store.write(lambda db: begin_asking(db, "m1", NOW_S, 10.0, NOW_S))
         assert begun is Asking.BUSY
         page = page_of([created, dropped_off], 2, [])
-        assert await store.write(lambda db: take_page(db, "m1", page, 1, NOW_S, NOW_S)) == Taken(0, last=True)
+        assert await store.write(lambda db: take_page(db, "m1", page, 1, NOW_S, NOW_S, asked_for)) == Taken(
+            0, last=True
+        )
         assert await applied(store) == 1
 
 
@@ -112,7 +114,7 @@ async def test_w21_events_that_come_while_the_journal_is_compared_are_compared_t
         start = await store.write(lambda db: first_missing(db, "m1", 0.0))
         await take(store, picked_up)
         page = page_of([created, dropped_off], 2, [])
-        taken = await store.write(lambda db: take_page(db, "m1", page, start, NOW_S, NOW_S))
+        taken = await store.write(lambda db: take_page(db, "m1", page, start, NOW_S, NOW_S, asked_for))
         assert not taken.last
         assert (await ask(store, ours, 3, [])).last
         assert await applied(store) == 3

@@ -14,14 +14,15 @@ import pytest
 from sqlalchemy import Connection, func, insert, select
 from sqlalchemy.exc import DataError
 
-from edge_agent.protocol.api import rfc3339
+from edge_agent.protocol.api import ReservationView, rfc3339
 from edge_agent.protocol.events import EventType
 from tests.gateway.test_projection import NOW_S, event, view
 from tests.support.postgres import Postgres
-from tools.gateway.order import Told, go_on_without, read_event, take_events
+from tools.gateway.gate import SyncPage, Told, read_event
+from tools.gateway.order import go_on_without, take_events
 from tools.gateway.projection import put_view
 from tools.gateway.store import Store
-from tools.gateway.sync import SyncPage, Taken, stands, take_page
+from tools.gateway.sync import Taken, stands, take_page
 from tools.gateway.tables import counts, events, machines, rejected, reservations, webhooks
 
 
@@ -49,6 +50,11 @@ def told(kind: EventType, number: int, **changes: Any) -> Told:
     """An event as it comes over the broker."""
     payload = event(kind, number, **changes).model_dump_json(exclude_none=True)
     return read_event(changes.get("machine_id", "m1"), payload.encode())
+
+
+def asked_for(_view: ReservationView) -> bool:
+    """What seals say of a reservation that a platform asked for."""
+    return True
 
 
 def life(first: int = 1, **changes: Any) -> list[Told]:
@@ -376,4 +382,4 @@ def _page(
 
 
 async def _take_page(store: Store, page: SyncPage, start: int, now_s: float = NOW_S) -> Taken:
-    return await store.write(lambda db: take_page(db, "m1", page, start, now_s, now_s))
+    return await store.write(lambda db: take_page(db, "m1", page, start, now_s, now_s, asked_for))

@@ -13,6 +13,7 @@ from fastapi import FastAPI
 
 from tools.gateway import errors
 from tools.gateway.frame import Frame
+from tools.gateway.gate import Gate
 from tools.gateway.given_up import Canceller
 from tools.gateway.histories import Histories
 from tools.gateway.idempotency import Idempotency
@@ -27,6 +28,7 @@ from tools.gateway.reconcile import Reconciler
 from tools.gateway.routes import machines as machine_routes
 from tools.gateway.routes import operations, public, reservations
 from tools.gateway.routes.common import Parts
+from tools.gateway.seals import Seals
 from tools.gateway.settings import Settings, Timing
 from tools.gateway.store import Store
 from tools.gateway.twins import Twins
@@ -101,7 +103,8 @@ async def _running(
     suffix = settings.mqtt.client_id
     machines = Machines(suffix, timing, clock)
     deliverer = Deliverer(store, settings, timing, clock)
-    reconciler = Reconciler(store, machines, timing, clock, deliverer.wake, suffix)
+    gate, seals = Gate(), Seals(settings.platforms)
+    reconciler = Reconciler(store, machines, timing, clock, deliverer.wake, suffix, gate=gate, seals=seals)
     twins, histories = Twins(store, clock), Histories(store, machines)
     machines.in_doubt = twins.stand
     twins.on_release = lambda machine_id: reconciler.heard(machine_id, None, True)
@@ -114,6 +117,8 @@ async def _running(
         reconciler.heard,
         twins=twins,
         histories=histories,
+        gate=gate,
+        seals=seals,
     )
     handlers = Handlers(intake.put, machines.link_down, machines.refused_by_broker)
     link = MqttLink(settings.mqtt, subscriptions(suffix, settings.share_group), handlers)
@@ -127,7 +132,7 @@ async def _running(
         await twins.load()
         limits = Limits(settings.platforms, settings.limits)
         app.state.parts = Parts(
-            settings, store, machines, idempotency, limits, deliverer.wake, clock, twins, timing
+            settings, store, machines, idempotency, limits, deliverer.wake, clock, twins, timing, gate, seals
         )
         app.state.reconciler = reconciler
         tasks = [

@@ -14,10 +14,10 @@ from typing import Any
 
 from sqlalchemy import Connection, delete, func, insert, select, update
 
+from tools.gateway.gate import Told
 from tools.gateway.order import (
     SUSPECTED,
     UNNAMED,
-    Told,
     advance,
     apply_or_reject,
     count_of,

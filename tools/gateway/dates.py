@@ -12,6 +12,7 @@ from typing import Any
 from sqlalchemy import Connection, select, update
 
 from edge_agent.protocol.events import Event, EventType
+from tools.gateway.bounds import TIME_MAX_S, TIME_MIN_S
 from tools.gateway.store import insert_once
 from tools.gateway.tables import abandonments, reservations, undated
 
@@ -57,6 +58,8 @@ def correct_dates(db: Connection, machine_event: Event) -> None:
     for row in rows:
         ago_s = (machine_event.uptime_ms - row.uptime_ms) / 1000
         right_s = int(machine_event.event_time_unix_timestamp - ago_s)
+        if not TIME_MIN_S <= right_s <= TIME_MAX_S:
+            continue  # the uptimes of this boot contradict its dates
         if row.field == ABANDONED:
             abandoned = abandonments.c.reservation_id == row.reservation_id
             db.execute(update(abandonments).where(abandoned).values(since_s=right_s))

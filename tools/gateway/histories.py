@@ -15,7 +15,7 @@ from typing import Any
 from sqlalchemy import Connection, select
 
 from edge_agent.errors import Code, Refusal
-from edge_agent.protocol.api import rfc3339
+from tools.gateway.bounds import shown_date
 from tools.gateway.logs import log, where
 from tools.gateway.machines import MachineRefusal, Machines
 from tools.gateway.order import is_suspected
@@ -117,7 +117,7 @@ def _told(row: Any) -> dict[str, Any]:
         "notes": row.notes,
         "webhook_url": row.webhook_url,
         "status": row.status,
-        "created_at": rfc3339(row.created_s),
+        "created_at": shown_date(row.created_s),
         "cell": row.cell_label or "",
         "drop_off_code": row.drop_off_code,
         "pickup_code": row.pickup_code,
@@ -126,5 +126,5 @@ def _told(row: Any) -> dict[str, Any]:
     }
     for name, moment_s in (("dropped_off_at", row.dropped_off_s), ("picked_up_at", row.picked_up_s)):
         if moment_s is not None:
-            told[name] = rfc3339(moment_s)
+            told[name] = shown_date(moment_s)
     return told

@@ -67,8 +67,10 @@ class Idempotency:
         self._clock = clock
         self._running: dict[str, _Running] = {}
 
-    async def once(self, scope: Scope, body: Any, act: Act) -> Answer:
-        """The kept answer, the one under way, or that of `act`.
+    async def once(
+        self, scope: Scope, body: Any, act: Act, new_id: Callable[[], str] = lambda: new_reservation_id()
+    ) -> Answer:
+        """The kept answer, the one under way, or that of `act`; `new_id` makes the attempt's reservation id.
 
         Raises `Refusal` code 3 for the same id with another body, and whatever `act` raises.
         """
@@ -76,14 +78,14 @@ class Idempotency:
         if scope.request_id is None:
             key = uuid.uuid4().hex
             # The machine knows the call by the very id that its caller is told.
-            work = act(Attempt(scope.x_request_id, new_reservation_id()))
+            work = act(Attempt(scope.x_request_id, new_id()))
         else:
             key = _digest("\0".join((scope.platform, scope.method, scope.path, scope.request_id)))
             running = self._running.get(key)
             if running is not None:
                 _same(running.body_digest, digest)
                 return await asyncio.shield(running.task)
-            work = self._remembered(key, digest, scope.x_request_id, act)
+            work = self._remembered(key, digest, scope.x_request_id, act, new_id)
         task: asyncio.Task[Answer] = asyncio.ensure_future(work)
         self._running[key] = _Running(digest, task)
         task.add_done_callback(lambda _: self._ended(key, task))
@@ -97,7 +99,9 @@ class Idempotency:
         if tasks:
             await asyncio.wait(tasks)
 
-    async def _remembered(self, key: str, digest: str, x_request_id: str, act: Act) -> Answer:
+    async def _remembered(
+        self, key: str, digest: str, x_request_id: str, act: Act, new_id: Callable[[], str]
+    ) -> Answer:
         now_s = self._clock()
 
         def begin(db: Connection) -> Answer | str:
@@ -105,7 +109,7 @@ class Idempotency:
             fresh = {
                 "key": key,
                 "body_digest": digest,
-                "reservation_id": new_reservation_id(),
+                "reservation_id": new_id(),
                 "created_s": now_s,
                 "x_request_id": x_request_id,
             }

@@ -13,27 +13,39 @@ import zlib
 from collections import deque
 from collections.abc import Callable
 
-from pydantic import ValidationError
-from sqlalchemy import Connection, insert
+from sqlalchemy import Connection
 
 from edge_agent.errors import Code, Refusal
-from edge_agent.protocol.api import Machine, ReservationView, refusal_from
+from edge_agent.protocol.api import Machine, ReservationView
 from edge_agent.protocol.events import Online
 from edge_agent.protocol.sync import Digest
 from edge_agent.protocol.topics import ROOT, Topics, machine_of
+from tools.gateway.gate import (
+    Gate,
+    NotBelieved,
+    Told,
+    as_asked,
+    read_event,
+    read_reply,
+    read_state,
+    reason_of,
+    sender_of,
+)
 from tools.gateway.histories import Histories
 from tools.gateway.logs import log, where
-from tools.gateway.machines import MachineRefusal, Machines, Reply, read_reply, settle
+from tools.gateway.machines import MachineRefusal, Machines, Pending, Reply, settle
 from tools.gateway.mqtt_link import Message, MqttLink
-from tools.gateway.order import Told, lock_source, read_event, take_events
+from tools.gateway.order import keep_rejected, lock_source, take_events
 from tools.gateway.projection import put_machine, put_view
+from tools.gateway.seals import Seals
 from tools.gateway.settings import Timing
-from tools.gateway.store import DATABASE_GONE, UNUSABLE, Store
-from tools.gateway.tables import rejected
+from tools.gateway.store import DATABASE_GONE, UNUSABLE, Store, find_reservation
 from tools.gateway.twins import Twins
 
 TOGETHER = 50
 """So many events at most are committed together."""
+TOPIC_MAX = 200
+"""So much of a topic that is not one of ours is kept."""
 
 
 def subscriptions(suffix: str, share_group: str) -> list[str]:
@@ -65,6 +77,8 @@ class Intake:
         *,
         twins: Twins | None = None,
         histories: Histories | None = None,
+        gate: Gate | None = None,
+        seals: Seals | None = None,
     ) -> None:
         self._store = store
         self._machines = machines
@@ -74,6 +88,8 @@ class Intake:
         self._heard = heard
         self._twins = twins or Twins(store, clock)
         self._histories = histories or Histories(store, machines)
+        self._gate = gate or Gate()
+        self._seals = seals or Seals(())
         self._lanes: list[asyncio.Queue[Message]] = [asyncio.Queue() for _ in range(store.writers)]
         self._unacknowledged: deque[Message] = deque()
         self._done: set[int] = set()
@@ -133,23 +149,32 @@ class Intake:
         except Exception as error:
             await self._reject(message, _reason(error))
 
+    def _refuse(self, topic: str, kind: str) -> None:
+        machine_id = machine_of(topic)
+        if machine_id is not None:
+            self._gate.count_refused(machine_id, kind)
+
     async def _take_events(self, batch: list[Message]) -> None:
         """Several events in one transaction; if something in it is wrong, each in its own."""
         told: list[Told] = []
         bad: list[tuple[Message, str]] = []
         for message in batch:
             try:
-                machine_id = machine_of(message.topic)
-                if machine_id is None:
-                    raise ValueError("not one of our topics")
+                machine_id = sender_of(message.topic)
+                if not self._gate.has_room(machine_id, [len(message.payload)]):
+                    self._refuse(message.topic, "quota")
+                    continue  # the machine is asked for it later, at the pace of its quota
                 told.append(read_event(machine_id, message.payload))
+                if told[-1].event is None:
+                    self._refuse(message.topic, "event")
             except ValueError as error:
+                self._refuse(message.topic, "event")
                 bad.append((message, _reason(error)))
         now_s = self._clock()
 
         def work(db: Connection) -> int:
             for message, reason in bad:
-                _reject(db, message, reason, now_s)
+                _keep(db, message, reason, now_s)
             return take_events(db, told, now_s)
 
         try:
@@ -165,23 +190,24 @@ class Intake:
                 await self._take_events([message])
 
     async def _dispatch(self, message: Message, link: MqttLink) -> None:
-        machine_id = machine_of(message.topic)
-        if machine_id is None:
-            raise ValueError("not one of our topics")
-        topics = Topics(machine_id)
-        if message.topic == topics.online:
-            if link.is_current(message):
-                await self._take_online(machine_id, message)
-        elif message.topic == topics.machine:
-            await self._take_machine(machine_id, message.payload)
-        elif message.topic == topics.digest:
-            self._take_digest(machine_id, message)
-        else:
+        machine_id = sender_of(message.topic)
+        head, _, name = message.topic.removeprefix(f"{Topics(machine_id).root}/").partition("/")
+        if head == "reply":
             await self._take_reply(machine_id, message)
+            return
+        if head != "state":
+            raise NotBelieved("not one of our topics")
+        state = read_state(machine_id, name, message.payload) if message.payload else None
+        if name == "online" and not isinstance(state, (Machine, Digest)):
+            if link.is_current(message):
+                await self._take_online(machine_id, message, state)
+        elif isinstance(state, Machine):
+            await self._take_machine(state)
+        elif isinstance(state, Digest):
+            self._heard(machine_id, state, message.retained)
 
-    async def _take_online(self, machine_id: str, message: Message) -> None:
+    async def _take_online(self, machine_id: str, message: Message, state: Online | None) -> None:
         there_before = self._machines.said_online(machine_id)
-        state = Online.model_validate_json(message.payload) if message.payload else None
         if state is not None:
             last_run = self._twins.last_run(machine_id)
             if (
@@ -200,64 +226,57 @@ class Intake:
             if state.online and (message.retained or not there_before):
                 self._heard(machine_id, None, message.retained)
 
-    def _take_digest(self, machine_id: str, message: Message) -> None:
-        if not message.payload:
-            return
-        digest = Digest.model_validate_json(message.payload)
-        if digest.machine_id != machine_id:
-            raise ValueError("another machine's digest")
-        self._heard(machine_id, digest, message.retained)
-
-    async def _take_machine(self, machine_id: str, payload: bytes) -> None:
-        if not payload:
-            return  # The retained state was cleared; what we know stays as history.
-        machine = Machine.model_validate_json(payload)
-        if machine.machine_id != machine_id:
-            raise ValueError("another machine's state")
+    async def _take_machine(self, machine: Machine) -> None:
         now_s = self._clock()
         await self._store.write(lambda db: put_machine(db, machine, now_s))
 
     async def _take_reply(self, machine_id: str, message: Message) -> None:
-        pending = self._machines.pending(message.correlation)
-        if pending is not None and pending.machine_id != machine_id:
-            raise ValueError("a reply of another machine")
+        """Hands a reply to its caller. One that cannot be used is not kept, for it may hold codes."""
+        asked = self._machines.asked(message.correlation)
+        if asked is None or asked.machine_id != machine_id:
+            self._gate.count_refused(machine_id, "reply")
+            log().warning("reply_unasked", machine_id=machine_id)
+            return
         outcome: Reply | MachineRefusal | Refusal
         try:
-            outcome = read_reply(machine_id, message.payload)
+            outcome = read_reply(asked, message.payload)
             if isinstance(outcome, Reply) and outcome.reservation is not None:
-                # A reserve's reply may be the stored one of long ago; so may one that nobody waits for.
-                fresh = pending is not None and pending.name != "reserve"
-                await self._take_view(outcome.reservation, fresh=fresh)
+                await self._take_view(asked, outcome.reservation)
         except UNUSABLE as error:
-            # Not kept: a reply may hold codes. The caller is told, and asks again.
-            reason = (
-                refusal_from(error).message if isinstance(error, ValidationError) else type(error).__name__
-            )
-            log().error("reply_unreadable", machine_id=machine_id, reason=reason)
+            self._gate.count_refused(machine_id, "reply")
+            log().error("reply_unreadable", machine_id=machine_id, reason=reason_of(error))
             outcome = Refusal(Code.INTERNAL, "the machine's reply could not be read")
-        if pending is not None:
-            settle(pending, outcome)
+        if self._machines.pending(message.correlation) is asked:
+            settle(asked, outcome)
 
-    async def _take_view(self, view: ReservationView, *, fresh: bool) -> None:
-        now_s = self._clock()
+    async def _take_view(self, asked: Pending, view: ReservationView) -> None:
+        """Writes a reservation as the reply to a command says. One that is new to us has to be what we asked
+        for: in this very command, or by the seal of its id. Raises `NotBelieved`."""
+        now_s, new = self._clock(), asked.name == "reserve"
+        told = as_asked(view, asked.fields) if new else view
+        sealed = new or self._seals.holds(view)
+        # A reserve's reply may be the stored one of long ago; so may one that nobody waits for.
+        fresh = not new and not asked.answer.done()
 
         def work(db: Connection) -> None:
-            lock_source(db, view.machine_id)
-            put_view(db, view, now_s, fresh=fresh)
+            lock_source(db, told.machine_id)
+            known = find_reservation(db, told.reservation_id)
+            if not sealed and (known is None or not known.complete):
+                raise NotBelieved("result.reservation: not one that a platform asked for")
+            put_view(db, told, now_s, fresh=fresh)
 
         await self._store.write(work)
         self._applied()
 
     async def _reject(self, message: Message, reason: str) -> None:
         now_s = self._clock()
-        await self._store.write(lambda db: _reject(db, message, reason, now_s))
+        self._refuse(message.topic, "state")
+        await self._store.write(lambda db: _keep(db, message, reason, now_s))
 
 
-def _reject(db: Connection, message: Message, reason: str, now_s: float) -> None:
-    log().error("message_rejected", topic=message.topic, reason=reason)
-    payload = message.payload.decode("utf-8", "replace").replace("\0", "\ufffd")
-    values = {"topic": message.topic, "payload": payload, "reason": reason, "received_s": now_s}
-    db.execute(insert(rejected).values(values))
+def _keep(db: Connection, message: Message, reason: str, now_s: float) -> None:
+    payload = message.payload.decode("utf-8", "replace")
+    keep_rejected(db, message.topic[:TOPIC_MAX], payload, reason, now_s)
 
 
 def _is_event(message: Message) -> bool:
@@ -266,9 +285,6 @@ def _is_event(message: Message) -> bool:
 
 def _reason(error: Exception) -> str:
     """Why a message was put aside, without what it holds."""
-    if isinstance(error, ValidationError):
-        return refusal_from(error).message
-    if isinstance(error, ValueError):
-        return f"{type(error).__name__} at {where(error)['at'][-1]}"
-    log().error("message_failed", **where(error))
-    return type(error).__name__
+    if not isinstance(error, ValueError):
+        log().error("message_failed", **where(error))
+    return reason_of(error)

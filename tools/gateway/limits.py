@@ -35,17 +35,17 @@ class Bucket:
         self._tokens = float(burst)
         self._at_s = now_s
 
-    def wait_s(self, now_s: float) -> float:
-        """Seconds until there is a token; 0 when there is one."""
+    def wait_s(self, now_s: float, count: int = 1) -> float:
+        """Seconds until there are so many tokens; 0 when there are."""
         self._tokens = min(self._burst, self._tokens + (now_s - self._at_s) * self._rate_per_s)
         self._at_s = now_s
-        return 0.0 if self._tokens >= 1 else (1 - self._tokens) / self._rate_per_s
+        return 0.0 if self._tokens >= count else (count - self._tokens) / self._rate_per_s
 
-    def take(self, now_s: float) -> float:
-        """Takes a token if there is one; gives the seconds until there is, else 0."""
-        wait_s = self.wait_s(now_s)
+    def take(self, now_s: float, count: int = 1) -> float:
+        """Takes so many tokens if they are there; gives the seconds until they are, else 0."""
+        wait_s = self.wait_s(now_s, count)
         if not wait_s:
-            self._tokens -= 1
+            self._tokens -= count
         return wait_s
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import json
 import uuid
+from collections import OrderedDict
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -27,7 +28,9 @@ from tools.gateway.settings import Timing
 
 UNGRANTED = QUERIES | {"restore"}
 """Commands that grant nothing."""
-KNOWN_CODES = frozenset(int(code) for code in Code)
+LATE_MAX = 1000
+LATE_S = 120.0
+"""So many commands without a reply are remembered for so long: a late reply is one that was asked for."""
 
 
 @dataclass(eq=False)
@@ -62,6 +65,8 @@ class Pending:
     name: str
     machine_id: str
     answer: asyncio.Future[Reply]
+    fields: dict[str, Any] = field(default_factory=dict)
+    """What was asked."""
 
 
 class Machines:
@@ -74,6 +79,7 @@ class Machines:
         self._link: MqttLink | None = None
         self._online: dict[str, Online] = {}
         self._pending: dict[bytes, Pending] = {}
+        self._late: OrderedDict[bytes, tuple[float, Pending]] = OrderedDict()
         self.in_doubt: Callable[[str], Awaitable[bool]] = _never
         """Whether two machines answer to a name."""
 
@@ -168,7 +174,7 @@ class Machines:
         loop = asyncio.get_running_loop()
         deadline = loop.time() + self._timing.wait_s
         correlation = uuid.uuid4().bytes
-        pending = Pending(name, machine_id, loop.create_future())
+        pending = Pending(name, machine_id, loop.create_future(), fields)
         self._pending[correlation] = pending
         topics = Topics(machine_id)
         try:
@@ -187,6 +193,7 @@ class Machines:
             raise Refusal(Code.OFFLINE, "the broker is not connected") from None
         finally:
             del self._pending[correlation]
+            self._remember(correlation, pending, loop.time())
             if not pending.answer.cancel() and not pending.answer.cancelled():
                 pending.answer.exception()  # seen, even when the time-out came first
 
@@ -223,6 +230,22 @@ class Machines:
         """The command that a reply belongs to; None when nobody waits any more."""
         return None if correlation is None else self._pending.get(correlation)
 
+    def asked(self, correlation: bytes | None) -> Pending | None:
+        """The same, and also a command whose caller waits no longer; None for one that was never sent."""
+        pending = self.pending(correlation)
+        if pending is not None or correlation is None:
+            return pending
+        at_s, late = self._late.get(correlation, (0.0, None))
+        return late if asyncio.get_running_loop().time() < at_s + LATE_S else None
+
+    def _remember(self, correlation: bytes, pending: Pending, now_s: float) -> None:
+        """Keeps a command whose reply may still come."""
+        if pending.answer.done() and not pending.answer.cancelled():
+            return
+        self._late[correlation] = (now_s, pending)
+        if len(self._late) > LATE_MAX:
+            self._late.popitem(last=False)
+
     def link_down(self) -> None:
         """Nothing is known of any machine now; what opens no door is answered at once."""
         self._online.clear()
@@ -248,28 +271,6 @@ def settle(pending: Pending, outcome: Reply | EdgeAgentError) -> None:
         _fail(pending, outcome)
     elif not pending.answer.done():
         pending.answer.set_result(outcome)
-
-
-def read_reply(machine_id: str, payload: bytes) -> Reply | MachineRefusal:
-    """A reply's payload. Raises `ValueError` (pydantic's included) if it makes no sense."""
-    document = json.loads(payload)
-    if not isinstance(document, dict):
-        raise ValueError("not an object")
-    error, result = document.get("error"), document.get("result")
-    if isinstance(error, dict):
-        code, message, details = error.get("code"), error.get("message"), error.get("details")
-        if isinstance(code, bool) or not isinstance(code, int) or not isinstance(message, str):
-            raise ValueError("an error without code and message")
-        if code not in KNOWN_CODES:
-            code = int(Code.INTERNAL)
-        return MachineRefusal(code, message, details if isinstance(details, list) else [])
-    if not isinstance(result, dict):
-        raise ValueError("neither result nor error")
-    told = result.get("reservation")
-    view = None if told is None else ReservationView.model_validate(told)
-    if view is not None and view.machine_id != machine_id:
-        raise ValueError("a reservation of another machine")
-    return Reply(result, view)
 
 
 def _fail(pending: Pending, error: EdgeAgentError) -> None:

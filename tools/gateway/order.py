@@ -10,15 +10,14 @@ import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import groupby
-from typing import Annotated, Any
+from typing import Any
 
-from pydantic import Field, ValidationError
-from sqlalchemy import Connection, delete, insert, or_, select, update
+from sqlalchemy import Connection, delete, func, insert, or_, select, update
 from sqlalchemy.exc import DataError, DBAPIError
 
-from edge_agent.protocol.api import Body, refusal_from
 from edge_agent.protocol.events import Event
 from edge_agent.protocol.topics import Topics
+from tools.gateway.gate import NotBelieved, Told, read_event, read_stored_event, reason_of
 from tools.gateway.logs import log, where
 from tools.gateway.projection import apply_event
 from tools.gateway.store import insert_once
@@ -26,46 +25,19 @@ from tools.gateway.tables import counts, events, rejected, sources
 
 AT_ONCE = 200
 """So many waiting events are read at a time."""
+JOURNALS_MAX = 100
+"""So many journals one machine may have had; each new disk begins one."""
+HELD_MAX = 20_000
+"""So many events of a machine may wait for one that is missing. What comes beyond is not stored, but asked
+for with `sync` when its turn has come."""
+REJECTED_MAX = 200
+REJECTED_CHARACTERS = 4096
+"""So much is kept for a person: the last ones of each topic, each up to that length."""
 
 UNNAMED = ""
 """The journal of a machine that names none."""
 SUSPECTED = "suspected"
 """State of an event that came while two machines answered to one name."""
-
-
-Key = Annotated[str, Field(strict=True, pattern=r"^[ -~]{1,200}$")]
-"""A text that fits into any index."""
-
-
-class Numbered(Body):
-    """What an event must have to be counted; with it, even one that cannot be read blocks nothing."""
-
-    machine_id: str
-    sequence: Annotated[int, Field(strict=True, ge=1, le=2**63 - 1)]
-    idempotency_key: Key
-    journal_id: Key | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Told:
-    """One event as a machine told it; `event` is None where it cannot be read, `problem` says why."""
-
-    number: Numbered
-    event: Event | None
-    payload: str
-    problem: str
-
-
-def read_event(machine_id: str, payload: bytes) -> Told:
-    """An event's payload. Raises `ValueError` (pydantic's included) if it cannot even be counted."""
-    try:
-        event, problem = Event.model_validate_json(payload), ""
-    except ValidationError as error:
-        event, problem = None, refusal_from(error).message
-    number = Numbered.model_validate_json(payload)
-    if number.machine_id != machine_id:
-        raise ValueError("another machine's event")
-    return Told(number, event, payload.decode(), problem)
 
 
 def take_events(db: Connection, told: Sequence[Told], now_s: float) -> int:
@@ -76,7 +48,7 @@ def take_events(db: Connection, told: Sequence[Told], now_s: float) -> int:
         present = lock_source(db, machine_id)
         new = unknown(db, machine_id, list(group))
         if is_suspected(db, machine_id):
-            hold(db, present or UNNAMED, new, now_s)
+            hold(db, machine_id, present or UNNAMED, new, now_s)
             continue
         by_journal: dict[str, list[Told]] = {}
         for one in new:
@@ -122,11 +94,20 @@ def is_suspected(db: Connection, machine_id: str) -> bool:
     return db.execute(query).first() is not None
 
 
-def hold(db: Connection, present: str, told: Sequence[Told], now_s: float) -> None:
+def hold(db: Connection, machine_id: str, present: str, told: Sequence[Told], now_s: float) -> None:
     """Stores events of a machine that may be another one; they take no number and are not applied."""
     rows = [event_row(one, one.number.journal_id or present, SUSPECTED, now_s) for one in told]
+    rows = rows[: _room(db, machine_id)]
     if rows:
         db.execute(insert(events), rows)
+
+
+def _room(db: Connection, machine_id: str) -> int:
+    """How many more events of a machine may wait."""
+    waiting = select(func.count()).where(
+        events.c.machine_id == machine_id, events.c.state.in_(("held", SUSPECTED))
+    )
+    return max(0, HELD_MAX - int(db.execute(waiting).scalar_one()))
 
 
 def count_of(db: Connection, machine_id: str, journal_id: str) -> int | None:
@@ -153,9 +134,17 @@ def journal_for(db: Connection, machine_id: str, told: str | None, sequence: int
     elif present != told:
         known = select(counts.c.journal_id).where(*_count(machine_id, told))
         if db.execute(known).first() is None:  # else something late of an earlier journal
+            _refuse_many_journals(db, machine_id)
             log().warning("journal_changed", machine_id=machine_id)
             use_journal(db, machine_id, told)
     return told
+
+
+def _refuse_many_journals(db: Connection, machine_id: str) -> None:
+    """Raises `NotBelieved` for a machine that begins one journal after the other."""
+    had = select(func.count()).where(counts.c.machine_id == machine_id)
+    if db.execute(had).scalar_one() >= JOURNALS_MAX:
+        raise NotBelieved("journal_id: one more than a machine can have had")
 
 
 def present_journal(db: Connection, machine_id: str) -> str | None:
@@ -192,7 +181,7 @@ class _Waiting:
         """The event. Raises `ValueError`."""
         if self.told is not None and self.told.event is not None:
             return self.told.event
-        return Event.model_validate_json(self.payload)
+        return read_stored_event(self.payload)
 
 
 def advance(
@@ -319,7 +308,9 @@ def apply_or_reject(
     except Exception as error:
         if isinstance(error, DBAPIError) and not isinstance(error, DataError):
             raise
-        problem = f"{type(error).__name__} at {where(error)['at'][-1]}"
+        problem = reason_of(error)
+        if problem == type(error).__name__:
+            problem = f"{problem} at {where(error)['at'][-1]}"
         reject(db, machine_id, payload, problem, now_s)
         return "rejected"
     return "applied"
@@ -337,12 +328,16 @@ def _store(
     db: Connection, journal_id: str, fresh: Sequence[_Waiting], states: dict[int, str], now_s: float
 ) -> None:
     """Stores new events, each with what became of it."""
-    rows = []
+    rows: list[dict[str, Any]] = []
+    waiting: list[dict[str, Any]] = []
     for one in sorted(fresh, key=_sequence):
         told = one.told
         assert told is not None
         state = states.get(one.sequence, "held" if one.readable else "rejected")
-        rows.append(event_row(told, journal_id, state, now_s))
+        place = rows if one.sequence in states else waiting
+        place.append(event_row(told, journal_id, state, now_s))
+    if waiting:
+        rows += waiting[: _room(db, waiting[0]["machine_id"])]
     if rows:
         db.execute(insert(events), rows)
 
@@ -399,10 +394,19 @@ def give_up_beyond(db: Connection, machine_id: str, journal_id: str, last: int, 
 
 
 def reject(db: Connection, machine_id: str, payload: str, reason: str, now_s: float) -> None:
-    """Keeps an event that cannot be used for a person to look at."""
-    topic = Topics(machine_id).events
+    """Keeps an event that cannot be used for a person."""
+    keep_rejected(db, Topics(machine_id).events, payload, reason, now_s)
+
+
+def keep_rejected(db: Connection, topic: str, payload: str, reason: str, now_s: float) -> None:
+    """Keeps a message that cannot be used for a person: the last ones of each topic, none in full length."""
     log().error("message_rejected", topic=topic, reason=reason)
-    db.execute(insert(rejected).values(topic=topic, payload=payload, reason=reason, received_s=now_s))
+    text = payload[:REJECTED_CHARACTERS].replace("\0", "\ufffd")
+    db.execute(insert(rejected).values(topic=topic, payload=text, reason=reason, received_s=now_s))
+    same = rejected.c.topic == topic
+    oldest = select(rejected.c.position).where(same).order_by(rejected.c.position.desc())
+    oldest = oldest.offset(REJECTED_MAX).limit(1)
+    db.execute(delete(rejected).where(same, rejected.c.position <= oldest.scalar_subquery()))
 
 
 def as_told(db: Connection, machine_id: str, documents: Sequence[Any], now_s: float) -> list[Told]:
@@ -413,7 +417,7 @@ def as_told(db: Connection, machine_id: str, documents: Sequence[Any], now_s: fl
         try:
             told.append(read_event(machine_id, payload.encode()))
         except ValueError as error:
-            reject(db, machine_id, payload, type(error).__name__, now_s)
+            reject(db, machine_id, payload, reason_of(error), now_s)
     return told
 
 

@@ -9,16 +9,20 @@ from typing import Any, Literal
 from sqlalchemy import Connection, case, or_, select
 
 from edge_agent.model import Occupancy, Severity
-from edge_agent.protocol.api import Body, Machine, rfc3339
+from edge_agent.protocol.api import Body
 from edge_agent.protocol.events import Health, HistoryState
+from tools.gateway.bounds import shown_date
+from tools.gateway.gate import Gate
 from tools.gateway.machines import Machines
-from tools.gateway.store import FINISHED, Store, is_ongoing
+from tools.gateway.store import FINISHED, Store, is_ongoing, shown_machine
 from tools.gateway.tables import abandonments, machines, reservations, tickets, webhooks
 from tools.gateway.twins import TwinsFound, kept
 from tools.gateway.webhooks import host_of
 
 CLOSED_MAX = 100
 """How many closed tickets are told, the last closed first."""
+
+NOT_SHOWN = "(what this machine published cannot be shown)"
 
 DEAD_MAX = 200
 """How many webhooks that were given up are told."""
@@ -74,7 +78,10 @@ class MachineState(Body):
     online: bool
     health: Health | None = None
     """As it told of itself; absent while it is offline, or where its agent is older than that."""
-    occupancy_information: Occupancy
+    occupancy_information: Occupancy | None = None
+    """Absent where what the machine published of itself cannot be shown."""
+    refused_messages: int = 0
+    """How many of its messages this gateway has refused since its start."""
     instance: str | None = None
     """Which machine it is: serial number of its board, and id of its journal."""
     history: HistoryState | None = None
@@ -119,7 +126,9 @@ class Overview(Body):
     unknown_reservations: list[UnknownReservation]
 
 
-async def overview(store: Store, live: Machines, webhook_urls: Mapping[str, str], now_s: float) -> Overview:
+async def overview(
+    store: Store, live: Machines, gate: Gate, webhook_urls: Mapping[str, str], now_s: float
+) -> Overview:
     """The present state of things; `webhook_urls` are the platforms' own."""
 
     def work(db: Connection) -> Overview:
@@ -127,7 +136,7 @@ async def overview(store: Store, live: Machines, webhook_urls: Mapping[str, str]
             reservations=_noted(db, now_s),
             abandoned=_abandoned(db),
             tickets=_tickets(db),
-            machines=_machines(db, live),
+            machines=_machines(db, live, gate),
             dead_webhooks=_dead(db, webhook_urls),
             unknown_reservations=_unknown(db),
         )
@@ -149,7 +158,7 @@ def _noted(db: Connection, now_s: float) -> list[NotedReservation]:
     )
     query = query.where(is_ongoing(now_s), table.notes != "").order_by(table.created_s, table.position)
     return [
-        NotedReservation(created_at=rfc3339(row.created_s), **_without(row, "created_s"))
+        NotedReservation(created_at=shown_date(row.created_s), **_without(row, "created_s"))
         for row in db.execute(query)
     ]
 
@@ -168,7 +177,8 @@ def _abandoned(db: Connection) -> list[AbandonedParcel]:
         .order_by(abandonments.c.since_s, abandonments.c.reservation_id)
     )
     return [
-        AbandonedParcel(since=rfc3339(row.since_s), **_without(row, "since_s")) for row in db.execute(query)
+        AbandonedParcel(since=shown_date(row.since_s), **_without(row, "since_s"))
+        for row in db.execute(query)
     ]
 
 
@@ -192,31 +202,34 @@ def _ticket(row: Any) -> TicketView:
         cell=row.cell_label,
         cell_id=row.cell_id,
         description=row.description,
-        created_at=rfc3339(row.created_s),
+        created_at=shown_date(row.created_s),
         blocked=row.blocked,
         source_type=row.source,
-        closed_at=None if row.closed_s is None else rfc3339(row.closed_s),
+        closed_at=None if row.closed_s is None else shown_date(row.closed_s),
     )
 
 
-def _machines(db: Connection, live: Machines) -> list[MachineState]:
-    query = select(machines.c.document).order_by(machines.c.machine_id)
+def _machines(db: Connection, live: Machines, gate: Gate) -> list[MachineState]:
+    query = select(machines.c.machine_id, machines.c.document).order_by(machines.c.machine_id)
     found = kept(db)
-    told = (Machine.model_validate_json(document) for document in db.execute(query).scalars())
-    return [
-        MachineState(
-            machine_id=machine.machine_id,
-            name=machine.name,
-            location=machine.location,
-            online=live.is_online(machine.machine_id),
-            health=live.health(machine.machine_id),
-            occupancy_information=machine.occupancy_information,
-            instance=live.instance(machine.machine_id),
-            history=live.history(machine.machine_id),
-            twins=found.get(machine.machine_id),
+    states = []
+    for row in db.execute(query):
+        machine_id, machine = row.machine_id, shown_machine(row.machine_id, row.document)
+        states.append(
+            MachineState(
+                machine_id=machine_id,
+                name=NOT_SHOWN if machine is None else machine.name,
+                location="" if machine is None else machine.location,
+                online=live.is_online(machine_id),
+                health=live.health(machine_id),
+                occupancy_information=None if machine is None else machine.occupancy_information,
+                refused_messages=gate.refused(machine_id),
+                instance=live.instance(machine_id),
+                history=live.history(machine_id),
+                twins=found.get(machine_id),
+            )
         )
-        for machine in told
-    ]
+    return states
 
 
 def _dead(db: Connection, webhook_urls: Mapping[str, str]) -> list[DeadWebhook]:
@@ -231,13 +244,21 @@ def _dead(db: Connection, webhook_urls: Mapping[str, str]) -> list[DeadWebhook]:
             host=host_of(row.webhook_url or webhook_urls.get(row.platform, "")),
             reservation_id=row.reservation_id,
             platform_order_id=row.platform_order_id,
-            event_type=str(json.loads(row.body).get("event_type", "")),
+            event_type=_event_type(row.body),
             attempts=row.attempts,
             last_problem=row.last_problem,
-            since=rfc3339(row.queued_s),
+            since=shown_date(row.queued_s),
         )
         for row in db.execute(query)
     ]
+
+
+def _event_type(body: str) -> str:
+    """The type of the event in a webhook's body; empty if it cannot be read."""
+    try:
+        return str(json.loads(body).get("event_type", ""))
+    except (ValueError, AttributeError):
+        return ""
 
 
 def _unknown(db: Connection) -> list[UnknownReservation]:
@@ -254,7 +275,7 @@ def _unknown(db: Connection) -> list[UnknownReservation]:
     over = or_(table.completed.is_(True), table.status.in_(FINISHED))
     query = query.where(table.unknown_s.is_not(None), ~over).order_by(table.unknown_s, table.position)
     return [
-        UnknownReservation(since=rfc3339(row.unknown_s), **_without(row, "unknown_s"))
+        UnknownReservation(since=shown_date(row.unknown_s), **_without(row, "unknown_s"))
         for row in db.execute(query)
     ]
 

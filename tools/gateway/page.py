@@ -217,15 +217,21 @@ def _doubt(machine: MachineState) -> str:
     return html
 
 
+def _refused(machine: MachineState) -> str:
+    """How many messages of it the gate refused; nothing where there were none."""
+    count = machine.refused_messages
+    return f" {_mark(f'{count} messages refused', bad=True)}" if count else ""
+
+
 def _machines(found: Sequence[MachineState]) -> str:
     rows = [
         [
             _text(machine.machine_id),
             _mark("online" if machine.online else "offline", bad=not machine.online, good=machine.online),
-            f"{_health(machine.health)}{_doubt(machine)}",
+            f"{_health(machine.health)}{_doubt(machine)}{_refused(machine)}",
             _text(machine.name),
             _text(machine.location),
-            _text(machine.occupancy_information.removeprefix("OCCUPANCY_STATUS_").lower()),
+            _text((machine.occupancy_information or "").removeprefix("OCCUPANCY_STATUS_").lower()),
         ]
         for machine in found
     ]
@@ -259,12 +265,18 @@ def _row(names: Sequence[str], row: Sequence[str]) -> str:
 
 
 def _text(value: str | None) -> str:
-    return escape(value or "")
+    return escape(_visible(value or ""))
+
+
+def _visible(value: str) -> str:
+    """Without signs that change how what follows is read: controls, and marks of direction."""
+    return "".join(sign if sign == " " or sign.isprintable() else "\ufffd" for sign in value)
 
 
 def _mark(value: str, *, bad: bool = False, good: bool = False) -> str:
     kind = "bad" if bad else "good" if good else ""
-    return f'<span class="{kind}">{escape(value)}</span>' if kind else escape(value)
+    text = _text(value)
+    return f'<span class="{kind}">{text}</span>' if kind else text
 
 
 def _time(value: str) -> str:

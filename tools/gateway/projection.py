@@ -8,14 +8,14 @@ transaction.
 from __future__ import annotations
 
 import json
-from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection, delete, insert, select, update
+from sqlalchemy import Connection, delete, func, insert, select, update
 
 from edge_agent.model import CellCause, ReservationStatus
 from edge_agent.protocol.api import Machine, ReservationView
 from edge_agent.protocol.events import DETAIL_KEY, WEBHOOK_TYPES, Event, EventType
+from tools.gateway.bounds import moment_s
 from tools.gateway.dates import correct_dates, corrected, note_undated
 from tools.gateway.store import FINISHED, ReservationRow, find_reservation
 from tools.gateway.tables import abandonments, machines, requests, reservations, webhooks
@@ -55,6 +55,9 @@ WEBHOOK_FIELDS = (
 COMMAND_PREFIX = "req_"
 """A command's request id is this and the key of its row in `requests`."""
 
+STUBS_MAX = 1024
+"""So many reservations of a machine may be known from events only: twice the cells that it can have."""
+
 CLOSE_S = 60
 """How far a machine's time in a reply may be from our own to be believed."""
 
@@ -67,11 +70,8 @@ MORE_DETAIL = {
 
 
 def unix_s(text: str) -> int:
-    """An RFC 3339 time as whole Unix seconds. Raises `ValueError`."""
-    moment = datetime.fromisoformat(text)
-    if moment.tzinfo is None:
-        raise ValueError("a time without its zone")
-    return int(moment.timestamp())
+    """An RFC 3339 time as whole Unix seconds. Raises `ValueError` outside 1970 to 2100."""
+    return moment_s(text)
 
 
 def put_machine(db: Connection, machine: Machine, now_s: float) -> None:
@@ -154,17 +154,23 @@ def _apply_event(db: Connection, reservation_id: str, machine_event: Event, now_
 
 
 def _row_for(db: Connection, reservation_id: str, machine_event: Event, now_s: float) -> ReservationRow:
-    """The reservation that an event is about. Raises `ValueError` if it is another machine's."""
+    """The reservation that an event is about. Raises `ValueError` if it is another machine's or order's."""
     row = find_reservation(db, reservation_id)
     if row is None:
         return _stub(db, reservation_id, machine_event, now_s)
     if row.machine_id != machine_event.machine_id:
         raise ValueError("an event about another machine's reservation")
+    if machine_event.platform_order_id not in (None, row.platform_order_id):
+        raise ValueError("an event about another order than its reservation's")
     return row
 
 
 def _stub(db: Connection, reservation_id: str, machine_event: Event, now_s: float) -> ReservationRow:
-    """A row for a reservation of which no reply has told yet; the reply completes it."""
+    """A row for a reservation of which no reply has told yet; the reply completes it. Raises `ValueError`
+    where a machine has more of them than it has cells."""
+    lacking = (reservations.c.machine_id == machine_event.machine_id, reservations.c.complete.is_(False))
+    if db.execute(select(func.count()).where(*lacking)).scalar_one() >= STUBS_MAX:
+        raise ValueError("more reservations that no reply has told of than a machine can hold")
     db.execute(
         insert(reservations).values(
             reservation_id=reservation_id,
@@ -229,6 +235,8 @@ def put_view(db: Connection, view: ReservationView, now_s: float, *, fresh: bool
     row = find_reservation(db, view.reservation_id)
     if row is not None and row.machine_id != view.machine_id:
         raise ValueError("a reply about another machine's reservation")
+    if row is not None and not row.complete and row.platform_order_id not in ("", view.platform_order_id):
+        raise ValueError("events about another order than the reservation's")
     values = _lasting(view) if row is None or not row.complete else {}
     if row is not None and row.unknown_s is not None:
         values["unknown_s"] = None

@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Callable
 from typing import Any
 
-from sqlalchemy import Column, ColumnElement, Connection, Table, and_, delete, or_, select
+from sqlalchemy import Column, ColumnElement, Connection, Select, Table, and_, delete, or_, select
 from sqlalchemy.exc import SQLAlchemyError
 
 from edge_agent.model import ReservationStatus
@@ -79,6 +79,8 @@ def over(keep: KeepSettings, now_s: float) -> list[tuple[Table, ColumnElement[bo
         (given_up, given_up.c.given_up_s < now_s - keep.events_days * DAY_S),
         (undated, undated.c.noted_s < events_before),
         (abandonments, and_(abandonments.c.cleared_s.is_not(None), cleared)),
+        (webhooks, webhooks.c.reservation_id.in_(_stubs(now_s - keep.reservations_days * DAY_S))),
+        (reservations, _stub(now_s - keep.reservations_days * DAY_S)),
         (reservations, _over(now_s - keep.reservations_days * DAY_S)),
     ]
 
@@ -91,6 +93,17 @@ def _over(before_s: float) -> ColumnElement[bool]:
     left = left.where(abandonments.c.reservation_id == reservations.c.reservation_id)
     abandoned = reservations.c.status == ReservationStatus.ABANDONED.value
     return and_(reservations.c.ended_s < before_s, ~undelivered.exists(), or_(~abandoned, ~left.exists()))
+
+
+def _stub(before_s: float) -> ColumnElement[bool]:
+    """Reservations that a machine's events alone made, and that no reply has confirmed since. Their webhooks
+    were never sent: nobody knows where to."""
+    return and_(reservations.c.complete.is_(False), reservations.c.learned_s < before_s)
+
+
+def _stubs(before_s: float) -> Select[tuple[str]]:
+    """The ids of those."""
+    return select(reservations.c.reservation_id).where(_stub(before_s))
 
 
 def some(db: Connection, key: Column[Any], old: ColumnElement[bool]) -> list[Any]:

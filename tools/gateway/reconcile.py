@@ -19,19 +19,23 @@ from sqlalchemy import Connection
 from sqlalchemy.exc import SQLAlchemyError
 
 from edge_agent.errors import Code, Refusal
-from edge_agent.protocol.sync import Digest
+from edge_agent.protocol.sync import SYNC_PAGE, Digest
 from tools.gateway import audit, sync
+from tools.gateway.gate import OVERHEAD_BYTES, Gate, SyncPage
 from tools.gateway.logs import log, where
 from tools.gateway.machines import MachineRefusal, Machines, Reply
 from tools.gateway.order import go_on_without
 from tools.gateway.replicas import end_of, note_alive
+from tools.gateway.seals import Seals
 from tools.gateway.settings import Timing
 from tools.gateway.store import Store
-from tools.gateway.sync import Asking, Stand, SyncPage
+from tools.gateway.sync import Asking, Stand
 
 AT_ONCE = 4
 """So many machines are asked at the same time."""
 PAGES_MAX = 100_000
+PAGE_BYTES = SYNC_PAGE * (1024 + OVERHEAD_BYTES)
+"""What a page counts for in the quota of its machine."""
 INCOMPLETE_MAX = 1000
 PAUSE_MAX_S = 600.0
 PATIENCE = 10
@@ -76,6 +80,9 @@ class Reconciler:
         clock: Callable[[], float],
         applied: Callable[[], None],
         name: str,
+        *,
+        gate: Gate | None = None,
+        seals: Seals | None = None,
     ) -> None:
         self._store = store
         self._machines = machines
@@ -83,6 +90,8 @@ class Reconciler:
         self._clock = clock
         self._applied = applied
         self._name = name
+        self._gate = gate or Gate()
+        self._seals = seals or Seals(())
         self._checks: dict[str, _Check] = {}
         self._moved: dict[str, _Moved] = {}
         self._pauses: dict[str, _Pause] = {}
@@ -222,6 +231,9 @@ class Reconciler:
         """Page after page; whether it came to an end."""
         try:
             for _ in range(PAGES_MAX):
+                if not self._gate.has_room(machine_id, [PAGE_BYTES]):
+                    log().warning("quota_used_up", machine_id=machine_id)
+                    break
                 taken = await self._page(machine_id)
                 if taken.applied:
                     self._applied()
@@ -244,8 +256,10 @@ class Reconciler:
         start = await self._store.write(lambda db: sync.first_missing(db, machine_id, asked_s + lease_s))
         reply = await self._ask(machine_id, "sync", {"from_sequence": start})
         page = SyncPage.model_validate(reply.result)
-        now_s = self._clock()
-        return await self._store.write(lambda db: sync.take_page(db, machine_id, page, start, asked_s, now_s))
+        now_s, may_learn = self._clock(), self._seals.holds
+        return await self._store.write(
+            lambda db: sync.take_page(db, machine_id, page, start, asked_s, now_s, may_learn)
+        )
 
     async def _without(self, machine_id: str) -> None:
         """The machine's version knows no `sync`."""

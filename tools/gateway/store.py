@@ -29,6 +29,7 @@ from sqlalchemy.exc import (
 from edge_agent.model import ReservationStatus
 from edge_agent.protocol.api import Machine
 from tools.gateway import migrations
+from tools.gateway.bounds import OutOfBounds, check, read_json
 from tools.gateway.logs import log, where
 from tools.gateway.tables import machines, reservations
 
@@ -57,6 +58,9 @@ DATABASE_GONE = (OperationalError, InterfaceError, InternalError)
 
 UNUSABLE = (ValueError, OverflowError, DataError)
 """Errors of what was to be written: it is the same again later."""
+
+STORED_MAX = 4 * 1024 * 1024
+"""Bytes of a stored state that are read at all."""
 
 FINISHED = (ReservationStatus.CANCELLED.value, ReservationStatus.ABANDONED.value)
 
@@ -159,15 +163,17 @@ class Store:
         return await asyncio.get_running_loop().run_in_executor(self._readers, run)
 
     async def machine(self, machine_id: str) -> Machine | None:
-        """What the machine last told of itself."""
+        """What the machine last told of itself; None also where that cannot be shown."""
         query = select(machines.c.document).where(machines.c.machine_id == machine_id)
         document = await self.read(lambda db: db.execute(query).scalar_one_or_none())
-        return None if document is None else Machine.model_validate_json(document)
+        return None if document is None else shown_machine(machine_id, document)
 
     async def all_machines(self) -> list[Machine]:
-        """Every machine that ever told of itself."""
-        documents = await self.read(lambda db: db.execute(select(machines.c.document)).scalars().all())
-        return [Machine.model_validate_json(document) for document in documents]
+        """Every machine that ever told of itself; not those whose state cannot be shown."""
+        query = select(machines.c.machine_id, machines.c.document)
+        rows = await self.read(lambda db: db.execute(query).all())
+        found = (shown_machine(row.machine_id, row.document) for row in rows)
+        return [machine for machine in found if machine is not None]
 
     async def reservation(self, reservation_id: str) -> ReservationRow | None:
         """One complete reservation."""
@@ -201,6 +207,20 @@ class Store:
             return [_row(row) for row in db.execute(query)], db.execute(total).scalar_one()
 
         return await self.read(work)
+
+
+def shown_machine(machine_id: str, document: str) -> Machine | None:
+    """A stored machine; None, with a line in the log, for one that an earlier version of ours took and that
+    cannot be shown."""
+    try:
+        machine = Machine.model_validate(read_json(document.encode(), STORED_MAX))
+        check(machine)
+        if machine.machine_id != machine_id:
+            raise OutOfBounds("machine_id: another machine's")
+    except ValueError as error:
+        log().error("machine_not_shown", machine_id=machine_id, **where(error))
+        return None
+    return machine
 
 
 def find_reservation(db: Connection, reservation_id: str) -> ReservationRow | None:

@@ -5,7 +5,7 @@ Every function works inside the caller's transaction.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from enum import Enum
 from typing import Any
@@ -13,13 +13,12 @@ from typing import Any
 from sqlalchemy import ColumnElement, Connection, and_, func, or_, select, update
 
 from edge_agent.model import ReservationStatus
-from edge_agent.protocol.api import Body, ReservationView
+from edge_agent.protocol.api import ReservationView
 from edge_agent.protocol.sync import Digest
 from tools.gateway import audit
-from tools.gateway.logs import log, where
+from tools.gateway.gate import NotBelieved, SyncPage, Told, reason_of, view_in
+from tools.gateway.logs import log
 from tools.gateway.order import (
-    Key,
-    Told,
     advance,
     as_told,
     count_of,
@@ -38,15 +37,8 @@ CLOCKS_DIFFER_S = 5.0
 NAMES_MAX = 10_000
 """So many values at most are in one question: a statement takes some ten thousands."""
 
-
-class SyncPage(Body):
-    """The answer of `sync`, its parts not yet read: one that we cannot read must not hide the others."""
-
-    journal_id: Key
-    oldest_sequence: int
-    last_sequence: int
-    events: list[dict[str, Any]]
-    reservations: list[dict[str, Any]] | None = None
+MayLearn = Callable[[ReservationView], bool]
+"""Whether a reservation that is new to this database is one that a platform asked for."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,7 +119,13 @@ def first_missing(db: Connection, machine_id: str, until_s: float) -> int:
 
 
 def take_page(
-    db: Connection, machine_id: str, page: SyncPage, from_sequence: int, asked_s: float, now_s: float
+    db: Connection,
+    machine_id: str,
+    page: SyncPage,
+    from_sequence: int,
+    asked_s: float,
+    now_s: float,
+    may_learn: MayLearn,
 ) -> Taken:
     """Takes one page that was asked for from a sequence at a moment. Raises `ValueError` for nonsense."""
     lock_source(db, machine_id)
@@ -137,7 +135,9 @@ def take_page(
     use_journal(db, machine_id, journal)
     compared = audit.audit_of(db, machine_id)
     if compared is not None:
-        return _take_compared(db, machine_id, journal, page, from_sequence, compared, asked_s, now_s)
+        return _take_compared(
+            db, machine_id, journal, page, from_sequence, compared, asked_s, now_s, may_learn
+        )
     applied = count_of(db, machine_id, journal)
     if from_sequence > (applied or 0) + 1:
         return Taken(0, last=False)  # another journal than we thought: asked anew, from its own count
@@ -152,7 +152,7 @@ def take_page(
     give_up_beyond(db, machine_id, journal, page.last_sequence, asked_s - CLOCKS_DIFFER_S)
     done += _finish_others(db, machine_id, journal, asked_s - CLOCKS_DIFFER_S, now_s)
     exact = count_of(db, machine_id, journal) == page.last_sequence
-    _put_views(db, machine_id, page.reservations, now_s, exact=exact)
+    _put_views(db, machine_id, page.reservations, now_s, may_learn, exact=exact)
     db.execute(update(sources).where(sources.c.machine_id == machine_id).values(verified_s=now_s))
     return Taken(done, last=True, missing=_missing(db, machine_id, page.reservations, asked_s))
 
@@ -180,6 +180,7 @@ def _take_compared(
     compared: audit.Audit,
     asked_s: float,
     now_s: float,
+    may_learn: MayLearn,
 ) -> Taken:
     """Takes one page of a machine whose journal decides between two machines of one name."""
     if compared.journal_id != journal:
@@ -192,7 +193,7 @@ def _take_compared(
     done = audit.compare(db, machine_id, journal, told, first, through, now_s)
     if page.reservations is None or not audit.finish(db, machine_id, journal, page.last_sequence, now_s):
         return Taken(done, last=False)
-    _put_views(db, machine_id, page.reservations, now_s, exact=True, overrule=True)
+    _put_views(db, machine_id, page.reservations, now_s, may_learn, exact=True, overrule=True)
     db.execute(update(sources).where(sources.c.machine_id == machine_id).values(verified_s=now_s))
     return Taken(done, last=True, missing=_missing(db, machine_id, page.reservations, asked_s))
 
@@ -225,6 +226,7 @@ def _put_views(
     machine_id: str,
     documents: Sequence[Any],
     now_s: float,
+    may_learn: MayLearn,
     *,
     exact: bool,
     overrule: bool = False,
@@ -233,14 +235,15 @@ def _put_views(
     when what is known may come from another machine."""
     for document in documents:
         try:
-            view = ReservationView.model_validate(document)
-            if view.machine_id != machine_id:
-                raise ValueError("another machine's reservation")
+            view = view_in(machine_id, document)
+            known = find_reservation(db, view.reservation_id)
+            if (known is None or not known.complete) and not may_learn(view):
+                raise NotBelieved("reservations: one that no platform asked for")
             with db.begin_nested():
                 put_view(db, view, now_s, fresh=exact)
         except UNUSABLE as error:
             # Without its words: they may hold codes.
-            log().error("reservation_unusable", machine_id=machine_id, **where(error))
+            log().error("reservation_unusable", machine_id=machine_id, reason=reason_of(error))
             continue
         row = find_reservation(db, view.reservation_id)
         if exact and row is not None and row.status != view.status.value:
@@ -278,7 +281,7 @@ def _missing(
         table.unknown_s.is_(None),
         table.learned_s < asked_s,
     )
-    told = {document.get("reservation_id") for document in documents}
+    told = {str(document.get("reservation_id")) for document in documents}
     return tuple(found for found in db.execute(query).scalars() if found not in told)
 
 

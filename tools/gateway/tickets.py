@@ -8,12 +8,15 @@ from __future__ import annotations
 
 from dataclasses import asdict, dataclass
 
-from sqlalchemy import Connection, insert, or_, select, update
+from sqlalchemy import Connection, func, insert, or_, select, update
 
 from edge_agent.model import Severity, Source
 from edge_agent.protocol.api import CellReference
 from edge_agent.protocol.events import Event
 from tools.gateway.tables import abandonments, reservations, tickets
+
+OPEN_MAX = 1024
+"""So many open tickets one machine's events may make: two for each cell that it can have."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,11 +56,14 @@ def ticket_of(machine_event: Event, at_s: int) -> Ticket:
 def put_ticket(db: Connection, ticket: Ticket, *, by_event: bool = False) -> None:
     """Writes a ticket, or what of it was not known yet; what an event says outweighs the request's words.
 
-    Raises `ValueError` for another machine's ticket.
+    Raises `ValueError` for another machine's ticket, and for one open ticket too many.
     """
     told = {name: value for name, value in asdict(ticket).items() if value is not None}
     row = db.execute(select(tickets).where(tickets.c.ticket_id == ticket.ticket_id)).one_or_none()
     if row is None:
+        unsolved = (tickets.c.machine_id == ticket.machine_id, tickets.c.closed_s.is_(None))
+        if by_event and db.execute(select(func.count()).where(*unsolved)).scalar_one() >= OPEN_MAX:
+            raise ValueError("more open tickets than a machine may have")
         db.execute(insert(tickets).values(told))
         return
     if row.machine_id != ticket.machine_id:

@@ -18,9 +18,11 @@ from edge_agent.errors import Code, Refusal
 from edge_agent.protocol.api import Body, Machine
 from tools.gateway.bodies import StatusAnswer
 from tools.gateway.errors import machine_refused, not_found
-from tools.gateway.idempotency import Answer, Attempt, Idempotency, Scope
+from tools.gateway.gate import Gate
+from tools.gateway.idempotency import Answer, Attempt, Idempotency, Scope, new_reservation_id
 from tools.gateway.limits import Limits
 from tools.gateway.machines import MachineRefusal, Machines, Reply
+from tools.gateway.seals import Seals
 from tools.gateway.search import preferred_now
 from tools.gateway.settings import Platform, Settings, Timing
 from tools.gateway.store import Store
@@ -42,6 +44,8 @@ class Parts:
     clock: Callable[[], float] = time.time
     twins: Twins | None = None
     timing: Timing = field(default_factory=Timing)
+    gate: Gate = field(default_factory=Gate)
+    seals: Seals = field(default_factory=lambda: Seals(()))
 
 
 def parts_of(request: Request) -> Parts:
@@ -94,8 +98,11 @@ class Call:
     parts: Parts
     document: Any
 
-    async def once(self, act: Callable[[Attempt], Awaitable[Body]]) -> Response:
-        """Runs `act` under the request's id; what the machine decided is the answer, also a no."""
+    async def once(
+        self, act: Callable[[Attempt], Awaitable[Body]], new_id: Callable[[], str] = new_reservation_id
+    ) -> Response:
+        """Runs `act` under the request's id; what the machine decided is the answer, also a no. `new_id`
+        makes the id of a reservation that `act` may ask for."""
 
         async def decided(attempt: Attempt) -> Answer:
             try:
@@ -110,7 +117,7 @@ class Call:
         request = self.request
         given, made = request.state.x_request_id_given, request.state.x_request_id
         scope = Scope(self.caller.name, request.method, request.url.path, given, made)
-        answer = await self.parts.idempotency.once(scope, self.document, decided)
+        answer = await self.parts.idempotency.once(scope, self.document, decided, new_id)
         return Response(answer.body, answer.status, media_type="application/json")
 
     async def ask(self, machine_id: str, name: str, fields: dict[str, Any], attempt: Attempt) -> Reply:

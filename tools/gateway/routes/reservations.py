@@ -10,7 +10,7 @@ from fastapi.responses import Response
 
 from edge_agent.errors import Code, Refusal
 from edge_agent.model import Purpose, ReservationStatus, qr_text
-from edge_agent.protocol.api import Body, OpenDoorBody, ReserveBody, rfc3339
+from edge_agent.protocol.api import Body, OpenDoorBody, ReserveBody
 from tools.gateway.bodies import (
     DIGITS,
     AcceptedAnswer,
@@ -24,6 +24,7 @@ from tools.gateway.bodies import (
     read_body,
     read_json,
 )
+from tools.gateway.bounds import shown_date
 from tools.gateway.errors import not_found
 from tools.gateway.given_up import cancelled_meanwhile, note_given_up, withdraw
 from tools.gateway.idempotency import Attempt
@@ -43,6 +44,7 @@ from tools.gateway.routes.common import (
     machine_now,
     misfit,
 )
+from tools.gateway.seals import Request as SealedRequest
 from tools.gateway.settings import Platform
 from tools.gateway.store import ReservationRow
 
@@ -76,7 +78,8 @@ async def reserve(request: Request, caller: Caller, parts: WithParts) -> Respons
             **_codes(parts, row),
         )
 
-    return await call.once(act)
+    asked = SealedRequest(wish.machine_id, caller.name, wish.platform_order_id, wish.notes, wish.webhook_url)
+    return await call.once(act, lambda: parts.seals.new_id(asked))
 
 
 @router.get(
@@ -245,8 +248,8 @@ def _common(row: ReservationRow) -> dict[str, Any]:
         "machine_id": row.machine_id,
         "platform_order_id": row.platform_order_id,
         "status": row.status,
-        "created_at": rfc3339(row.created_s),
+        "created_at": shown_date(row.created_s),
         "cell": None if row.cell_label is None else CellAnswer(description=row.cell_label),
-        "dropped_off_at": None if row.dropped_off_s is None else rfc3339(row.dropped_off_s),
-        "picked_up_at": None if row.picked_up_s is None else rfc3339(row.picked_up_s),
+        "dropped_off_at": None if row.dropped_off_s is None else shown_date(row.dropped_off_s),
+        "picked_up_at": None if row.picked_up_s is None else shown_date(row.picked_up_s),
     }

@@ -1,0 +1,412 @@
+"""The gate: what a machine sends is believed in its own matters only, within bounds, where it was asked."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, given
+from hypothesis import settings as effort
+from hypothesis import strategies as st
+from sqlalchemy import func, insert, select
+from starlette.responses import JSONResponse
+
+from edge_agent.protocol.events import DETAIL_KEY, EventType
+from tests.gateway.hostile import HOSTILE, NOW_S, Hostile, hostile, plant
+from tests.gateway.peer import MACHINE, machine_document
+from tests.gateway.support import API
+from tests.gateway.test_projection import event
+from tools.gateway import gate, order
+from tools.gateway.bounds import DEPTH_MAX, TIME_MAX_S, OutOfBounds, read_json
+from tools.gateway.errors import machine_refused
+from tools.gateway.machines import MachineRefusal
+from tools.gateway.tables import counts, events, machines, rejected, tickets, webhooks
+
+POISON = "0001-01-01T00:00:00+14:00"
+FAR_S = 100_000_000_000_000
+
+
+def document_of(kind: EventType, number: int, **changes: Any) -> dict[str, Any]:
+    """An event of the hostile machine."""
+    made: dict[str, Any] = event(kind, number, machine_id=HOSTILE, **changes).model_dump(
+        mode="json", exclude_none=True
+    )
+    return made
+
+
+async def count(site: Hostile, table: Any) -> int:
+    """How many rows a table has."""
+    query = select(func.count()).select_from(table)
+    return await site.store.read(lambda db: db.execute(query).scalar_one())
+
+
+async def test_x3_a_reply_nobody_asked_for_is_dropped_and_counted(tmp_path: Path) -> None:
+    async with hostile(tmp_path) as site:
+        view = site.view(site.request(), created_at=POISON)
+        await site.send("reply/test", {"result": {"reservation": view}}, b"nobody asked")
+        await site.send("reply/test", {"result": {"reservation": view}})
+        assert await site.rows() == {}
+        assert await count(site, rejected) == 0
+        assert site.gate.refused(HOSTILE) == 2
+        await site.look()
+
+
+async def test_x3_a_time_that_no_clock_can_give_is_refused_and_breaks_no_page(tmp_path: Path) -> None:
+    async with hostile(tmp_path) as site:
+        detail = {"maintenance_ticket_id": "t1", "description": "x", "severity": "HIGH"}
+        asked = document_of(EventType.MAINTENANCE_REQUESTED, 1)
+        asked[DETAIL_KEY[EventType.MAINTENANCE_REQUESTED]] |= detail
+        asked["event_time_unix_timestamp"] = FAR_S
+        await site.send("evt", asked)
+        assert await count(site, tickets) == 0
+        # It is counted all the same: what comes after it is applied.
+        after = document_of(EventType.MAINTENANCE_REQUESTED, 2)
+        after[DETAIL_KEY[EventType.MAINTENANCE_REQUESTED]] |= detail
+        await site.send("evt", after)
+        assert await count(site, tickets) == 1
+        assert site.gate.refused(HOSTILE) == 1
+        correlation, pending = site.asks("reserve", reservation_id="res_1", platform="acme")
+        view = site.view(site.request(), reservation_id="res_1", created_at=POISON)
+        await site.send("reply/test", {"result": {"reservation": view}}, correlation)
+        assert pending.answer.exception() is not None
+        assert await site.rows() == {}
+        await site.look()
+        shown = (await site.http.get("/operations.json")).json()["machines"]
+        assert {one["machine_id"]: one["refused_messages"] for one in shown} == {MACHINE: 0}
+        assert "created_at" not in str(await count(site, rejected))
+
+
+@pytest.mark.parametrize("created_s", [-62_135_647_200, FAR_S, 2**62, -(2**62)])
+async def test_x3_a_row_that_an_earlier_version_took_breaks_no_list(tmp_path: Path, created_s: int) -> None:
+    async with hostile(tmp_path) as site:
+        await plant(site.store, created_s=created_s, dropped_off_s=created_s)
+        poisoned = {"machine_id": HOSTILE, "document": '{"machine_id": 1}', "updated_s": NOW_S}
+        await site.store.write(lambda db: db.execute(insert(machines).values(poisoned)))
+        ticket = {"ticket_id": "t", "machine_id": HOSTILE, "created_s": created_s, "source": "x"}
+        await site.store.write(lambda db: db.execute(insert(tickets).values(ticket)))
+        await site.look()
+        listed = (await site.http.get(f"{API}/reservations")).json()["reservations"]
+        edge = "1970-01-01T00:00:00Z" if created_s < 0 else "2100-01-01T00:00:00Z"
+        assert [(one["reservation_id"], one["created_at"]) for one in listed] == [("res_planted", edge)]
+        assert (await site.http.get(f"{API}/reservations/res_planted")).status_code == 200
+        page = (await site.http.get("/operations")).text
+        assert "cannot be shown" in page
+        assert page.count(HOSTILE) >= 2
+
+
+async def test_x3_signs_that_turn_text_round_do_not_reach_the_page(tmp_path: Path) -> None:
+    async with hostile(tmp_path) as site:
+        await plant(site.store, notes="left\u202edoor\x07<b>")
+        page = (await site.http.get("/operations")).text
+        assert "left\ufffddoor\ufffd&lt;b&gt;" in page
+
+
+async def test_x4_a_view_of_another_command_or_reservation_is_not_stored(tmp_path: Path) -> None:
+    async with hostile(tmp_path) as site:
+        other = site.view(site.request())
+        correlation, pending = site.asks("pickup", reservation_id="res_mine")
+        await site.send("reply/test", {"result": {"reservation": other}}, correlation)
+        assert await site.rows() == {}
+        assert pending.answer.exception() is not None
+        # The reply to another machine's command is not this machine's to give.
+        correlation, pending = site.asks("reserve", MACHINE, reservation_id=other["reservation_id"])
+        await site.send("reply/test", {"result": {"reservation": other}}, correlation)
+        assert await site.rows() == {}
+        assert not pending.answer.done()
+        assert site.gate.refused(HOSTILE) == 2
+
+
+async def test_x4_platform_and_webhook_come_from_the_gateways_own_request(tmp_path: Path) -> None:
+    async with hostile(tmp_path) as site:
+        rid = site.seals.new_id(site.request())
+        fields = {"reservation_id": rid, "platform": "acme", "platform_order_id": "order_1", "notes": "n"}
+        correlation, pending = site.asks("reserve", **fields)
+        forged = site.view(
+            site.request(),
+            reservation_id=rid,
+            platform="other",
+            platform_order_id="order_of_other",
+            webhook_url="https://evil.example/",
+        )
+        await site.send("reply/test", {"result": {"reservation": forged}}, correlation)
+        assert pending.answer.done()
+        row = await site.store.reservation(rid)
+        assert row is not None
+        assert (row.platform, row.platform_order_id, row.notes) == ("acme", "order_1", "n")
+        assert row.webhook_url == ""
+        # Its webhooks are about that order, whatever the event says.
+        dropped = document_of(EventType.DROPOFF, 1, reservation_id=rid, platform_order_id="order_of_other")
+        await site.send("evt", dropped)
+        assert await count(site, webhooks) == 0
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"platform": "other"},
+        {"platform_order_id": "another"},
+        {"webhook_url": "https://evil.example/"},
+        {"notes": "leave it open"},
+        {"platform": "nobody"},
+        {"reservation_id": "res_x"},
+        {"reservation_id": "ü" * 30},
+    ],
+)
+async def test_x4_what_sync_reports_needs_the_seal_of_the_request(
+    tmp_path: Path, changes: dict[str, Any]
+) -> None:
+    async with hostile(tmp_path) as site:
+        good = site.view(site.request())
+        assert site.seals.holds(gate.view_in(HOSTILE, good))
+        assert not site.seals.holds(gate.view_in(HOSTILE, good | changes))
+        # Another machine that has learned of the id may not take it over.
+        stolen = site.view(site.request(MACHINE)) | {"machine_id": HOSTILE}
+        assert not site.seals.holds(gate.view_in(HOSTILE, stolen))
+
+
+async def test_x4_forged_events_queue_no_webhook_that_is_sent(tmp_path: Path) -> None:
+    async with hostile(tmp_path) as site:
+        for number in range(1, 50):
+            forged = document_of(EventType.DROPOFF, number, reservation_id=f"res_{number}")
+            await site.send("evt", forged)
+        assert await site.rows() == {}
+        correlation, _ = site.asks("get-reservation", reservation_id="res_1")
+        view = site.view(site.request(), reservation_id="res_1", platform="other", platform_order_id="o1")
+        await site.send("reply/test", {"result": {"reservation": view}}, correlation)
+        assert await site.rows() == {}
+        await site.look()
+
+
+async def test_x9_a_deep_reply_is_answered_and_dropped(tmp_path: Path) -> None:
+    async with hostile(tmp_path) as site:
+        for payload in (b"[" * 100_000 + b"]" * 100_000, b'{"result":' * 5000 + b"1" + b"}" * 5000):
+            correlation, pending = site.asks("pickup", reservation_id="r")
+            await site.send("reply/test", payload, correlation)
+            assert pending.answer.exception() is not None
+            assert await count(site, rejected) == 0
+
+
+def test_x9_depth_size_and_number_are_bounded_before_anything_is_parsed() -> None:
+    fits = b"[" * DEPTH_MAX + b"]" * DEPTH_MAX
+    assert read_json(fits, 1000) == eval(fits)
+    for bad in (
+        b"[" * (DEPTH_MAX + 1) + b"]" * (DEPTH_MAX + 1),
+        b'{"a":' * (DEPTH_MAX + 1) + b"1" + b"}" * (DEPTH_MAX + 1),
+        b'"' + b"x" * 1000 + b'"',
+        b"[" + b"1," * 600 + b"1]",
+        b"\xff\xfe[\x00]\x00",
+        b"NaN",
+        b'{"a": Infinity}',
+        b'"\\ud800"',
+        b"",
+        b"{",
+    ):
+        with pytest.raises(OutOfBounds):
+            read_json(bad, 1000, values_max=500)
+    assert read_json(b'"[[[[[[[[[[[[[[[[[[[[[[[[[[[\\"[["', 1000) == "[" * 27 + '"[['
+
+
+# Hostile values of every message type.
+
+VALUES: list[Any] = [
+    None, True, 0, -1, 2**31, 2**53 + 1, 2**63, 10**400, -1e308, 1e308, float("nan"), float("inf"),
+    "", "x" * 1025, "x" * 100_000, "\ud800", "\x00", "\u202e", "a/b", "+", "#", "%", "'; DROP TABLE",
+    POISON, "9999-12-31T23:59:59-14:00", "2026-01-01T00:00:00", "1969-12-31T23:59:59Z", "not a time",
+    [], {}, [[[]]], {"a": {"b": []}}, [None] * 2000, MACHINE, "res_planted", "RESERVATION_STATUS_NEW",
+]  # fmt: skip
+TIME_EDGE = [0, -1, TIME_MAX_S, TIME_MAX_S + 1, FAR_S, -FAR_S]
+HOSTILE_VALUE = st.one_of(
+    st.sampled_from(VALUES),
+    st.sampled_from(TIME_EDGE),
+    st.text(max_size=40),
+    st.integers(),
+    st.floats(),
+    st.recursive(st.none(), lambda inner: st.lists(inner, max_size=2), max_leaves=4),
+)
+RAW = st.sampled_from([b"", b"[", b"\xff", b"null", b"[" * 3000 + b"]" * 3000, b'"x"', b"NaN", b"{}" * 9])
+
+
+def paths_in(document: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
+    """Every place in a document."""
+    inner: Any = ()
+    if isinstance(document, dict):
+        inner = document.items()
+    elif isinstance(document, list):
+        inner = enumerate(document)
+    for key, value in inner:
+        yield (*path, key)
+        yield from paths_in(value, (*path, key))
+
+
+def changed(document: Any, path: tuple[Any, ...], value: Any) -> Any:
+    """A copy with another value in one place."""
+    copy = json.loads(json.dumps(document))
+    place = copy
+    for key in path[:-1]:
+        place = place[key]
+    place[path[-1]] = value
+    return copy
+
+
+def templates(site: Hostile, number: int) -> dict[str, tuple[str, dict[str, Any]]]:
+    """One message of every type: its topic and a good document."""
+    online = {"online": True, "boot_id": "b", "agent_version": "1", "at": "2026-01-01T00:00:00Z"}
+    health = {
+        "verdict": "good", "alarms": {"DOOR_AJAR": 1}, "cells": 2, "cells_out": 0,
+        "buses_down": ["a"], "journal_writable": True, "clock_synced": True,
+    }  # fmt: skip
+    digest = {
+        "machine_id": HOSTILE, "journal_id": "j", "boot_id": "b", "at": "2026-01-01T00:00:00Z",
+        "oldest_sequence": 1, "last_sequence": 1, "cells": {"A01": "IDLE"},
+        "reservations": {"res_1": "RESERVATION_STATUS_PENDING"},
+    }  # fmt: skip
+    view = site.view(site.request())
+    told: dict[str, tuple[str, dict[str, Any]]] = {
+        "online": ("state/online", online | {"health": health, "instance": "i/j", "run": "r"}),
+        "machine": ("state/machine", machine_document(HOSTILE)),
+        "digest": ("state/digest", digest),
+        "refusal": ("reply/test", {"error": {"code": 9, "message": "no", "details": [{"a": 1}]}}),
+        "reserve": ("reply/test", {"result": {"reservation": view}}),
+        "pickup": ("reply/test", {"result": {"reservation": view, "cell": view["cell"]}}),
+    }
+    more = {
+        "maintenance_ticket_id": "t1", "description": "d", "severity": "LOW", "alarm": "DOOR_AJAR",
+        "device": "lock", "status": "IDLE", "cause": "MOVED", "request_id": "r", "reason": "why",
+        "outcome": "OPENED", "actor": "a", "blocked": True,
+    }  # fmt: skip
+    for kind in EventType:
+        body = document_of(kind, number, uptime_ms=5)
+        body[DETAIL_KEY[kind]] |= more
+        told[kind.value] = ("evt", body)
+    return told
+
+
+@pytest.fixture(scope="module")
+def runner() -> Iterator[asyncio.Runner]:
+    """One event loop for all examples."""
+    with asyncio.Runner() as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def site(runner: asyncio.Runner, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Hostile]:
+    """One gateway for all examples: what one leaves behind meets the next."""
+    made = hostile(tmp_path_factory.mktemp("hostile"))
+    yield runner.run(made.__aenter__())
+    runner.run(made.__aexit__(None, None, None))
+
+
+NUMBERS = iter(range(1, 1_000_000))
+KINDS = ("online", "machine", "digest", "refusal", "reserve", "pickup", *(kind.value for kind in EventType))
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@effort(
+    max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture], database=None
+)
+@given(data=st.data())
+def test_x3_no_message_of_a_machine_breaks_a_page(
+    runner: asyncio.Runner, site: Hostile, kind: str, data: st.DataObject
+) -> None:
+    topic, document = templates(site, next(NUMBERS))[kind]
+    own = document.get("result", {}).get("reservation", {}).get("reservation_id", "res_1")
+    places = list(paths_in(document))
+    for _ in range(data.draw(st.integers(0, 2))):
+        place = data.draw(st.sampled_from(places))
+        try:
+            document = changed(document, place, data.draw(HOSTILE_VALUE))
+        except (TypeError, KeyError, IndexError):
+            break  # an earlier change took that place away
+    payload = json.dumps(document).encode()
+    if data.draw(st.integers(0, 9)) == 0:
+        payload = data.draw(RAW)
+    if not topic.startswith("reply/"):
+        runner.run(site.send(topic, payload))
+    else:
+        runner.run(_reply(site, "reserve" if kind == "refusal" else kind, own, payload))
+    runner.run(site.look())
+
+
+async def _reply(site: Hostile, name: str, reservation_id: str, payload: bytes) -> None:
+    """A reply to a command; a refusal reaches the caller word for word, and has to be JSON for that."""
+    correlation, pending = site.asks(name, reservation_id=reservation_id, platform="acme")
+    await site.send("reply/test", payload, correlation)
+    error = pending.answer.exception()
+    if isinstance(error, MachineRefusal):
+        status, body = machine_refused(error)
+        assert JSONResponse(body, status).body
+
+
+async def test_x6_journals_and_what_is_kept_of_refusals_are_bounded(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(order, "JOURNALS_MAX", 10)
+    monkeypatch.setattr(order, "REJECTED_MAX", 20)
+    async with hostile(tmp_path) as site:
+        for number in range(40):
+            body = document_of(EventType.ALARM_RAISED, 1, reservation_id=None)
+            body |= {"journal_id": f"j{number}", "idempotency_key": f"k{number}"}
+            await site.send("evt", body)
+            await site.send("state/digest", b"x" * 10_000)
+        assert await count(site, counts) == 10
+        assert await count(site, rejected) == 2 * 20
+        longest = select(func.max(func.length(rejected.c.payload)))
+        assert await site.store.read(lambda db: db.execute(longest).scalar_one()) == 4096
+
+
+async def test_x6_what_is_beyond_the_quota_is_not_stored_and_honest_machines_are_served(
+    tmp_path: Path,
+) -> None:
+    async with hostile(tmp_path) as site:
+        site.gate._quota_bytes = 10_000
+        for number in range(1, 60):
+            await site.send("evt", document_of(EventType.ALARM_RAISED, number, reservation_id=None))
+        kept = await count(site, events)
+        assert 5 < kept < 20
+        assert site.gate.refused(HOSTILE) == 59 - kept
+        assert site.gate.has_room(MACHINE, [5000])
+
+
+async def test_x6_events_that_wait_for_a_missing_one_are_bounded(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(order, "HELD_MAX", 20)
+    async with hostile(tmp_path) as site:
+        for number in range(5, 60):
+            await site.send("evt", document_of(EventType.ALARM_RAISED, number, reservation_id=None))
+        assert await count(site, events) == 20
+        # When the gap is filled they are asked for; none was taken for applied.
+        for number in range(1, 5):
+            await site.send("evt", document_of(EventType.ALARM_RAISED, number, reservation_id=None))
+        applied = select(counts.c.applied_sequence)
+        assert await site.store.read(lambda db: db.execute(applied).scalar_one()) == 24
+
+
+async def test_x6_a_large_event_is_counted_and_not_kept(tmp_path: Path) -> None:
+    async with hostile(tmp_path) as site:
+        body = document_of(EventType.ALARM_RAISED, 1, reservation_id=None)
+        await site.send("evt", body | {"more": "x" * 1_000_000})
+        await site.send("evt", document_of(EventType.ALARM_RAISED, 2, reservation_id=None))
+        await site.send("evt", b'"' + b"x" * (gate.PACKET_MAX + 1) + b'"')
+        size = select(func.sum(func.length(events.c.payload)))
+        assert await site.store.read(lambda db: db.execute(size).scalar_one()) < 4000
+        states = select(events.c.state).order_by(events.c.sequence)
+        found = await site.store.read(lambda db: db.execute(states).scalars().all())
+        assert found == ["rejected", "applied"]
+
+
+async def test_x6_a_large_state_is_refused(tmp_path: Path) -> None:
+    async with hostile(tmp_path) as site:
+        await site.send("state/machine", machine_document(HOSTILE, name="x" * 4_000_000))
+        twice = machine_document(HOSTILE)
+        twice["all_cells"] *= 2
+        await site.send("state/machine", twice)
+        for number in range(50):
+            await site.send(f"state/{number}", machine_document(HOSTILE))
+        assert await count(site, machines) == 1
+        assert site.gate.refused(HOSTILE) == 52
+        assert (await site.http.get(f"{API}/machines/{HOSTILE}")).status_code == 404
