@@ -16,6 +16,8 @@ from edge_agent.statemachine.state import Need, Regime, Regimes
 
 Name = Annotated[str, Field(strict=True, min_length=1, max_length=64, pattern=r"^[A-Za-z0-9_-]+$")]
 Text = Annotated[str, Field(strict=True, max_length=1024)]
+CellId = Annotated[str, Field(strict=True, min_length=1, max_length=64, pattern=r"^[^\s/+#\x00-\x1f\x7f]+$")]
+"""Without the signs that mean something in a topic."""
 Millimetres = Annotated[int, Field(strict=True, ge=1, le=10_000)]
 Baud = Literal[1200, 2400, 4800, 9600, 19200, 38400, 57600, 115200]
 
@@ -301,7 +303,7 @@ class CellSection(Section):
     """One cell: its size and the channels that serve it."""
 
     label: Annotated[str, Field(strict=True, min_length=1, max_length=16, pattern=r"^[A-Za-z0-9_-]+$")]
-    cell_id: Annotated[str, Field(strict=True, min_length=1, max_length=64)]
+    cell_id: CellId
     size: Name
     lock: ChannelReference
     door: DoorReference

@@ -106,6 +106,54 @@ async def test_a_machine_writes_its_own_topics_and_no_others(
     assert {payload for _, payload in late.heard} == {b"own"}
 
 
+@pytest.mark.parametrize("retain", [False, True])
+@pytest.mark.parametrize(
+    "topic", [f"{M2.root}/state/other", f"{M2.online}/x", M2.reply("other"), M2.reply("gateway-1/x")]
+)
+async def test_x6_a_machine_may_leave_behind_named_topics_only(
+    broker: ProductionBroker, stack: ExitStack, topic: str, retain: bool
+) -> None:
+    two = await machine(broker, stack, "m2")
+    assert (await two.publish(topic, b"more", retain=retain)).value == DENIED
+
+
+async def test_x6_what_is_larger_than_the_limit_is_neither_kept_nor_passed_on(
+    broker: ProductionBroker, stack: ExitStack
+) -> None:
+    boss = await gateway(broker, stack)
+    two = await machine(broker, stack, "m2")
+    await two.publish(M2.machine, b"x" * 4_300_000, retain=True)
+    again = await machine(broker, stack, "m2")
+    assert not (await again.publish(M2.machine, b"x" * 4_000_000, retain=True)).is_failure
+    await eventually(lambda: boss.heard)
+    late = await gateway(broker, stack)
+    await eventually(lambda: late.heard)
+    assert [len(payload) for _, payload in boss.heard + late.heard] == [4_000_000] * 2
+
+
+@pytest.mark.parametrize("name", ["gateway", "gateway-1"])
+async def test_x9_a_machine_that_is_named_like_a_gateway_does_not_throw_it_off(
+    broker: ProductionBroker, stack: ExitStack, tmp_path: Path, name: str
+) -> None:
+    boss = broker.gateways.issue("gateway", file="true-gateway")
+    files = {"ca_file": broker.server.file, "cert_file": boss.cert, "key_file": boss.key}
+    section = MqttSettings.model_validate(
+        {
+            "host": LOCALHOST,
+            "port": broker.gateway_port,
+            "client_id": name,
+            "tls": {key: str(path) for key, path in files.items()},
+        }
+    )
+    given = settings(tmp_path, broker.gateway_port).model_copy(update={"mqtt": section})
+    async with running_gateway(given) as api:
+        first = api.machines._link._current
+        false = await machine(broker, stack, name, client_id=f"gateway:{name}")
+        assert not (await false.publish(Topics(name).events, b"{}")).is_failure
+        assert (await api.http.get("/healthz")).status_code == 200
+        assert api.machines._link._current is first
+
+
 async def test_a_machine_leaves_no_will_elsewhere(broker: ProductionBroker, stack: ExitStack) -> None:
     boss = await gateway(broker, stack)
     wicked = Client(broker, broker.machines.issue("m2"), will=M1.online)

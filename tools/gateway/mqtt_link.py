@@ -32,6 +32,9 @@ from edge_agent.protocol.topics import CONTENT_TYPE
 from tools.gateway.logs import log
 from tools.gateway.settings import MqttSettings, signer_of
 
+CLIENT_PREFIX = "gateway:"
+"""Begins the client identifier of every gateway. No machine's id has a colon, so that none can take over the
+session of a gateway."""
 SESSION_EXPIRY_S = 60
 """Short: a broker that shares events among several of us puts them aside for a dead one as long."""
 KEEPALIVE_S = 5
@@ -201,7 +204,7 @@ class MqttLink:
         settings = self._settings
         client = _Client(
             CallbackAPIVersion.VERSION2,
-            client_id=settings.client_id,
+            client_id=f"{CLIENT_PREFIX}{settings.client_id}",
             protocol=paho.MQTTv5,
             transport=settings.transport,
             reconnect_on_failure=False,
