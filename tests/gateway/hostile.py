@@ -74,9 +74,15 @@ class Hostile:
         self, part: str, payload: bytes | dict[str, Any], correlation: bytes | None = None
     ) -> None:
         """A message on a topic of the hostile machine."""
+        await self.say(HOSTILE, part, payload, correlation)
+
+    async def say(
+        self, machine_id: str, part: str, payload: bytes | dict[str, Any], correlation: bytes | None = None
+    ) -> None:
+        """A message on a topic of a machine."""
         raw = payload if isinstance(payload, bytes) else json.dumps(payload).encode()
         self._mid += 1
-        topic = f"{Topics(HOSTILE).root}/{part}"
+        topic = f"{Topics(machine_id).root}/{part}"
         assert await self.intake._take([Message(topic, raw, correlation, 1, self._mid, 1)], self.link)
 
     def asks(self, name: str, machine_id: str = HOSTILE, **fields: Any) -> tuple[bytes, Pending]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,13 +18,14 @@ from starlette.responses import JSONResponse
 
 from edge_agent.protocol.events import DETAIL_KEY, EventType
 from tests.gateway.hostile import HOSTILE, NOW_S, Hostile, hostile, plant
-from tests.gateway.peer import MACHINE, machine_document
+from tests.gateway.peer import MACHINE, cell, machine_document
 from tests.gateway.support import API
 from tests.gateway.test_projection import event
 from tools.gateway import gate, order
 from tools.gateway.bounds import DEPTH_MAX, TIME_MAX_S, OutOfBounds, read_json
 from tools.gateway.errors import machine_refused
 from tools.gateway.machines import MachineRefusal
+from tools.gateway.projection import owner_of
 from tools.gateway.tables import counts, events, machines, rejected, tickets, webhooks
 
 POISON = "0001-01-01T00:00:00+14:00"
@@ -397,6 +399,18 @@ async def test_x6_a_large_event_is_counted_and_not_kept(tmp_path: Path) -> None:
         states = select(events.c.state).order_by(events.c.sequence)
         found = await site.store.read(lambda db: db.execute(states).scalars().all())
         assert found == ["rejected", "applied"]
+
+
+async def test_x6_a_cell_id_belongs_to_the_machine_that_had_it_first(tmp_path: Path) -> None:
+    async with hostile(tmp_path) as site:
+        owner = partial(owner_of, cell_id="cell_a03")
+        await site.send("state/machine", machine_document(HOSTILE, name="mine now"))
+        assert await site.store.read(owner) == MACHINE
+        # Only where its machine has that cell no more may another one have it.
+        await site.say(MACHINE, "state/machine", machine_document(all_cells=[cell("C01")]))
+        assert await site.store.read(owner) is None
+        await site.send("state/machine", machine_document(HOSTILE))
+        assert await site.store.read(owner) == HOSTILE
 
 
 async def test_x6_a_large_state_is_refused(tmp_path: Path) -> None:

@@ -78,6 +78,16 @@ async def test_an_old_database_keeps_its_rows_and_its_count(tmp_path: Path) -> N
     assert differences(url) == []
 
 
+async def test_x3_dates_that_no_clock_can_have_given_are_repaired(tmp_path: Path) -> None:
+    old_database(tmp_path)
+    with closing(sqlite3.connect(tmp_path / "gateway.db")) as db, db:
+        db.execute("UPDATE reservations SET created_s = 100000000000000, dropped_off_s = -62135647200")
+    async with opened(tmp_path) as store:
+        row = await store.reservation("res_1")
+        assert row is not None
+        assert (row.created_s, row.dropped_off_s) == (4_102_444_800, 0)
+
+
 async def test_upgrading_twice_changes_nothing(tmp_path: Path) -> None:
     for _ in range(2):
         async with opened(tmp_path) as store:

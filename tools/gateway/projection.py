@@ -17,8 +17,8 @@ from edge_agent.protocol.api import Machine, ReservationView
 from edge_agent.protocol.events import DETAIL_KEY, WEBHOOK_TYPES, Event, EventType
 from tools.gateway.bounds import moment_s
 from tools.gateway.dates import correct_dates, corrected, note_undated
-from tools.gateway.store import FINISHED, ReservationRow, find_reservation
-from tools.gateway.tables import abandonments, machines, requests, reservations, webhooks
+from tools.gateway.store import FINISHED, ReservationRow, find_reservation, insert_once
+from tools.gateway.tables import abandonments, cell_owners, machines, requests, reservations, webhooks
 from tools.gateway.tickets import close_tickets_of, note_abandoned, note_cleared, put_ticket, ticket_of
 
 NEEDS = {"packaging", "eta_minutes", "grace_period_dropoff_in_seconds"}
@@ -83,6 +83,29 @@ def put_machine(db: Connection, machine: Machine, now_s: float) -> None:
         db.execute(insert(machines).values(machine_id=machine.machine_id, **values))
     elif known != document:
         db.execute(update(machines).where(mine).values(values))
+    _own_cells(db, machine, now_s)
+
+
+def _own_cells(db: Connection, machine: Machine, now_s: float) -> None:
+    """Cells that a machine has no more are free for others; a cell id that nobody has is its own from now
+    on."""
+    owners, named = cell_owners.c, {cell.cell_id for cell in machine.all_cells}
+    held = set(db.execute(select(owners.cell_id).where(owners.machine_id == machine.machine_id)).scalars())
+    gone = sorted(held - named)
+    if gone:
+        db.execute(
+            delete(cell_owners).where(owners.machine_id == machine.machine_id, owners.cell_id.in_(gone))
+        )
+    for cell_id in sorted(named - held):
+        values = {"cell_id": cell_id, "machine_id": machine.machine_id, "since_s": now_s}
+        insert_once(db, cell_owners, values)
+
+
+def owner_of(db: Connection, cell_id: str) -> str | None:
+    """The machine that a cell id belongs to; None if it is not known."""
+    query = select(cell_owners.c.machine_id).where(cell_owners.c.cell_id == cell_id)
+    owner: str | None = db.execute(query).scalar_one_or_none()
+    return owner
 
 
 def apply_event(db: Connection, machine_event: Event, now_s: float) -> None:

@@ -164,8 +164,19 @@ rejected = Table(
     Column("payload", Text, nullable=False),
     Column("reason", Text, nullable=False),
     Column("received_s", Float, nullable=False),
+    Index("rejected_by_topic", "topic", "position"),
 )
-"""Events and states that could not be used, for a person to look at."""
+"""Events and states that could not be used, for a person; the last ones of each topic."""
+
+cell_owners = Table(
+    "cell_owners",
+    metadata,
+    Column("cell_id", String(1024), primary_key=True),
+    Column("machine_id", String(1024), nullable=False),
+    Column("since_s", Float, nullable=False),
+    Index("cell_owners_by_machine", "machine_id"),
+)
+"""Whose a cell id is where several machines name it: the machine's that had it first and still has it."""
 
 webhooks = Table(
     "webhooks",

@@ -24,7 +24,7 @@ from tools.gateway.bodies import (
 from tools.gateway.errors import invalid, not_found
 from tools.gateway.idempotency import Attempt
 from tools.gateway.machines import Reply
-from tools.gateway.projection import unix_s
+from tools.gateway.projection import owner_of, unix_s
 from tools.gateway.routes.common import (
     ASKED,
     ERRORS,
@@ -99,7 +99,10 @@ async def request_maintenance(request: Request, caller: Caller, parts: WithParts
         reply = await call.ask(place.machine_id, "maintenance", fields, attempt)
         answer = _ticket_answer(reply)
         ticket = _ticket(wish, place, answer)
-        await parts.store.write(lambda db: put_ticket(db, ticket))
+        try:
+            await parts.store.write(lambda db: put_ticket(db, ticket))
+        except ValueError:
+            raise misfit() from None  # a ticket of another machine
         return answer
 
     return await call.once(act)
@@ -114,7 +117,8 @@ class _Place:
 
 
 async def _place(parts: Parts, wish: MaintenanceBody) -> _Place:
-    """Where the wish is about. Raises `Refusal`: 5 unknown, 3 if several machines have such a cell, 14."""
+    """What the wish is about. A cell id belongs to the machine that had it first. Raises `Refusal`: 5
+    unknown, 3 if several machines have such a cell and none is known to have had it first, 14."""
     if not parts.machines.connected:
         raise Refusal(Code.OFFLINE, "the broker is not connected")
     if wish.machine_id is not None:
@@ -127,9 +131,14 @@ async def _place(parts: Parts, wish: MaintenanceBody) -> _Place:
     ]
     if not places:
         raise not_found("cell")
-    if len(places) > 1:
+    if len(places) == 1:
+        return places[0]
+    # A machine that names the cell of another one must not take its maintenance away.
+    owner = await parts.store.read(lambda db: owner_of(db, str(wish.cell_id)))
+    owned = [place for place in places if place.machine_id == owner]
+    if not owned:
         raise invalid("machine_id", "is needed, more than one machine has a cell with this cell_id")
-    return places[0]
+    return owned[0]
 
 
 def _cell(machine: Machine, cell_id: str | None) -> CellDetail | None:
