@@ -167,8 +167,11 @@ async def hostile(folder: Path) -> AsyncIterator[Hostile]:
         assert await made.intake._take([Message(topic, honest, None, 1, 0, 1)], made.link)
         # All its threads are there before a test looks for strays.
         await asyncio.gather(*(store.read(lambda _: sleep(0.05)) for _ in range(READERS)))
-        yield made
-    await store.close()
+        try:
+            yield made
+        finally:
+            parts.drawer.close()
+            await store.close()
 
 
 async def plant(store: Store, **changes: Any) -> None:

@@ -15,12 +15,13 @@ from sqlalchemy import select
 
 from edge_agent.protocol.events import DETAIL_KEY, EventType
 from tests.gateway.receiver import Receiver, receiver
-from tests.gateway.support import Peer, bench, eventually, logged, running_gateway, settings
+from tests.gateway.support import Gateway, Peer, bench, eventually, logged, running_gateway, settings
 from tests.gateway.test_link import sequences, stored
 from tests.gateway.test_projection import NOW_S, event, opened, tell, view
 from tests.support.broker import Broker
 from tests.support.reference import check
 from tools.gateway.queue import Pace, claim, due_webhooks, postpone, settle
+from tools.gateway.seals import Request
 from tools.gateway.tables import webhooks
 
 FULFILLED = {"request_id": "req_1", "platform_reference_id": "t1", "outcome": "OPENED"}
@@ -207,16 +208,17 @@ async def test_a_webhook_waits_for_its_reservation_to_be_known(tmp_path: Path, b
     ):
         await eventually(lambda: stored(tmp_path, "SELECT * FROM sources WHERE verified_s > 0"))
         peer.scripts = {"get-reservation": lambda _: {"error": {"code": 13, "message": "no", "details": []}}}
-        view = _unheard_of(peer, own.url)
+        view = _unheard_of(gateway, peer, own.url)
+        rid = view["reservation_id"]
         peer.event(EventType.RESERVATION_CREATED, view)
         peer.event(EventType.DROPOFF, view)
         await eventually(lambda: peer.commands)  # it asks the machine, which refuses at first
         assert own.got == target.got == []
-        assert (await gateway.get("/reservations/res_unheard")).status_code == 404
+        assert (await gateway.get(f"/reservations/{rid}")).status_code == 404
         peer.scripts = {}
         await eventually(lambda: own.got)
         assert target.got == []
-        got = (await gateway.get("/reservations/res_unheard")).json()
+        got = (await gateway.get(f"/reservations/{rid}")).json()
         assert got["status"] == "RESERVATION_STATUS_DROPPED_OFF"
         assert got["drop_off_code"] == "9001"
 
@@ -286,10 +288,12 @@ async def _count(target: Receiver, number: int) -> None:
     await eventually(lambda: len(target.got) >= number)
 
 
-def _unheard_of(peer: Peer, webhook_url: str) -> dict[str, Any]:
-    """A reservation that the machine has and the gateway does not know."""
+def _unheard_of(gateway: Gateway, peer: Peer, webhook_url: str) -> dict[str, Any]:
+    """A reservation that the machine has and the gateway, which once asked for it, does not know."""
+    asked = Request(peer.machine_id, "acme", "order_9", "", webhook_url)
+    rid = gateway.app.state.parts.seals.new_id(asked)
     view: dict[str, Any] = {
-        "reservation_id": "res_unheard",
+        "reservation_id": rid,
         "machine_id": peer.machine_id,
         "platform": "acme",
         "platform_order_id": "order_9",
@@ -303,5 +307,5 @@ def _unheard_of(peer: Peer, webhook_url: str) -> dict[str, Any]:
         "grace_period_pickup_in_seconds": 120,
         "grace_period_dropoff_in_seconds": 120,
     }
-    peer.reservations["res_unheard"] = view
+    peer.reservations[rid] = view
     return view

@@ -12,25 +12,13 @@ import os
 import signal
 import socket
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
-
-import uvicorn
 
 from edge_agent.errors import ConfigError
 from tools.gateway import logs
 from tools.gateway.app import create_app, listen
+from tools.gateway.http_server import Connections, Descriptors, Server, config_of
 from tools.gateway.settings import Settings, load
-
-
-class Server(uvicorn.Server):
-    """Uvicorn without its own signal handling, which would end the process by the signal."""
-
-    @contextmanager
-    def capture_signals(self) -> Iterator[None]:
-        """Nothing: the signals are `serve`'s."""
-        yield
 
 
 def main() -> int:
@@ -66,16 +54,13 @@ async def serve(settings: Settings, listener: socket.socket) -> int:
         failed = True
         server.should_exit = True
 
-    config = uvicorn.Config(
-        create_app(settings, on_fatal=on_fatal),
-        access_log=False,
-        log_config=None,
-        server_header=False,
-        forwarded_allow_ips=trusted,
-        timeout_graceful_shutdown=1,
-        lifespan="on",
+    descriptors = Descriptors.of_process()
+    app = create_app(settings, on_fatal=on_fatal, webhooks_max=descriptors.webhooks)
+    limits = settings.limits
+    connections = Connections(
+        descriptors.connections, limits.connections_per_address, settings.trusted_proxies
     )
-    server = Server(config)
+    server = Server(config_of(app, trusted), connections)
 
     def stop() -> None:
         server.should_exit = True

@@ -17,9 +17,10 @@ from tools.gateway.gate import Gate
 from tools.gateway.given_up import Canceller
 from tools.gateway.histories import Histories
 from tools.gateway.idempotency import Idempotency
+from tools.gateway.images import Drawer
 from tools.gateway.intake import Intake, subscriptions
 from tools.gateway.limits import Limits
-from tools.gateway.logs import log, where
+from tools.gateway.logs import WINDOW_S, log, log_what_was_not_written, where
 from tools.gateway.machines import Machines
 from tools.gateway.mqtt_link import Handlers, MqttLink
 from tools.gateway.openapi import describe
@@ -32,7 +33,7 @@ from tools.gateway.seals import Seals
 from tools.gateway.settings import Settings, Timing
 from tools.gateway.store import Store
 from tools.gateway.twins import Twins
-from tools.gateway.webhooks import Deliverer
+from tools.gateway.webhooks import IN_ALL, Deliverer
 
 
 def create_app(
@@ -41,16 +42,18 @@ def create_app(
     timing: Timing | None = None,
     clock: Callable[[], float] = time.time,
     on_fatal: Callable[[], None] = lambda: None,
+    webhooks_max: int = IN_ALL,
 ) -> FastAPI:
     """The gateway as an ASGI application; its lifespan holds the broker, the database and the webhooks.
 
     `clock` gives Unix seconds. `on_fatal` is called when a part of it has died: the process should end.
+    `webhooks_max` are delivered at once.
     """
     timing = timing or Timing()
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        async with _running(app, settings, timing, clock, on_fatal):
+        async with _running(app, settings, timing, clock, on_fatal, webhooks_max):
             yield
 
     app = FastAPI(
@@ -98,12 +101,13 @@ async def _running(
     timing: Timing,
     clock: Callable[[], float],
     on_fatal: Callable[[], None],
+    webhooks_max: int,
 ) -> AsyncIterator[None]:
     store = Store(settings.database_url)
     suffix = settings.mqtt.client_id
     machines = Machines(suffix, timing, clock)
-    deliverer = Deliverer(store, settings, timing, clock)
-    gate, seals = Gate(), Seals(settings.platforms)
+    deliverer = Deliverer(store, settings, timing, clock, webhooks_max)
+    gate, seals, drawer = Gate(), Seals(settings.platforms), Drawer()
     reconciler = Reconciler(store, machines, timing, clock, deliverer.wake, suffix, gate=gate, seals=seals)
     twins, histories = Twins(store, clock), Histories(store, machines)
     machines.in_doubt = twins.stand
@@ -132,7 +136,18 @@ async def _running(
         await twins.load()
         limits = Limits(settings.platforms, settings.limits)
         app.state.parts = Parts(
-            settings, store, machines, idempotency, limits, deliverer.wake, clock, twins, timing, gate, seals
+            settings,
+            store,
+            machines,
+            idempotency,
+            limits,
+            deliverer.wake,
+            clock,
+            twins,
+            timing,
+            gate,
+            seals,
+            drawer,
         )
         app.state.reconciler = reconciler
         tasks = [
@@ -143,6 +158,7 @@ async def _running(
             _start("canceller", canceller.run(), on_fatal),
             _start("pruner", pruner.run(), on_fatal),
             _start("link", link.run(), on_fatal),
+            _start("log", _count_lines(), on_fatal),
         ]
         yield
     finally:
@@ -152,6 +168,14 @@ async def _running(
         if tasks:
             await asyncio.wait(tasks)
         await store.close()
+        drawer.close()
+
+
+async def _count_lines() -> None:
+    """Says now and then how many lines of the log were not written."""
+    while True:
+        await asyncio.sleep(WINDOW_S)
+        log_what_was_not_written()
 
 
 def _start(name: str, work: Coroutine[Any, Any, None], on_fatal: Callable[[], None]) -> asyncio.Task[None]:

@@ -19,6 +19,7 @@ from edge_agent.protocol.api import (
     PackagingBody,
     refusal_from,
 )
+from tools.gateway.bounds import DEPTH_MAX, is_shallow
 from tools.gateway.errors import invalid
 
 BODY_MAX_BYTES = 64 * 1024
@@ -185,6 +186,8 @@ async def read_json(request: Request) -> Any:
         raise invalid("body", f"must not be larger than {BODY_MAX_BYTES} bytes")
     if not body.strip():
         return {}
+    if not is_shallow(bytes(body)):
+        raise invalid("body", f"must be JSON of at most {DEPTH_MAX} levels")
     try:
         document = json.loads(body, parse_constant=_no_constant)
     except (ValueError, RecursionError):

@@ -54,10 +54,7 @@ def read_json(payload: bytes, size_max: int, values_max: int = VALUES_MAX) -> An
     bare = _STRING.sub(b"", payload)
     if bare.count(b",") + bare.count(b"[") + bare.count(b"{") > values_max:
         raise OutOfBounds(f"payload: more than {values_max} values")
-    brackets = bare.translate(_BRACKETS, _NOT_BRACKETS)
-    for _ in range(DEPTH_MAX):
-        brackets = brackets.replace(b"[]", b"")
-    if brackets:
+    if not _is_shallow(bare):
         raise OutOfBounds(f"payload: deeper than {DEPTH_MAX} levels, or not JSON")
     try:
         document = json.loads(payload.decode("utf-8"), parse_constant=_no_constant)
@@ -66,6 +63,18 @@ def read_json(payload: bytes, size_max: int, values_max: int = VALUES_MAX) -> An
     if b"\\ud" in payload or b"\\uD" in payload:
         check_text("payload", json.dumps(document, ensure_ascii=False))
     return document
+
+
+def is_shallow(payload: bytes) -> bool:
+    """Whether JSON is no deeper than `DEPTH_MAX`; to be asked before it is parsed, which may be recursive."""
+    return _is_shallow(_STRING.sub(b"", payload))
+
+
+def _is_shallow(bare: bytes) -> bool:
+    brackets = bare.translate(_BRACKETS, _NOT_BRACKETS)
+    for _ in range(DEPTH_MAX):
+        brackets = brackets.replace(b"[]", b"")
+    return not brackets
 
 
 def _no_constant(name: str) -> Any:

@@ -7,6 +7,7 @@ import uuid
 from time import perf_counter
 
 from starlette.datastructures import Headers, MutableHeaders
+from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from edge_agent.errors import Code, Refusal
@@ -44,7 +45,11 @@ class Frame:
             await send(message)
 
         try:
-            if given is not None and not usable:
+            if _has_two_lengths(scope):
+                refusal = refused(invalid("Content-Length", "must not come with Transfer-Encoding"))
+                refusal.headers["Connection"] = "close"
+                await refusal(scope, receive, send_with_id)
+            elif given is not None and not usable:
                 problem = f"must be 1 to {REQUEST_ID_MAX} printable ASCII characters"
                 await refused(invalid(HEADER, problem))(scope, receive, send_with_id)
             else:
@@ -55,6 +60,8 @@ class Frame:
                 raise
             stopped = Refusal(Code.INTERNAL, "the gateway was stopped before the outcome was known")
             await refused(stopped)(scope, receive, send_with_id)
+        except ClientDisconnect:
+            pass  # there is nobody to answer
         except Exception as error:
             log().error("request_failed", **where(error))
             if status:
@@ -71,6 +78,13 @@ class Frame:
                 request_id=request_id,
                 ms=round((perf_counter() - started) * 1000, 1),
             )
+
+
+def _has_two_lengths(scope: Scope) -> bool:
+    """Whether a request says its length in two ways, which two servers may read differently (RFC 9112,
+    6.1)."""
+    names = {name.lower() for name, _ in scope["headers"]}
+    return {b"content-length", b"transfer-encoding"} <= names
 
 
 def _printable(text: str) -> bool:

@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from time import monotonic
 
 from edge_agent.errors import Code, Refusal
-from tools.gateway.settings import LimitSettings, Platform
+from tools.gateway.settings import LimitSettings, Network, Platform
 
 STRANGERS_MAX = 10_000
 """So many addresses are remembered; the one that was quiet longest goes first."""
@@ -63,6 +63,7 @@ class Limits:
             if platform.requests_per_s is not None
         }
         self._strangers: OrderedDict[str, Bucket] = OrderedDict()
+        self._viewers: OrderedDict[str, Bucket] = OrderedDict()
 
     def request(self, platform: str) -> None:
         """Counts a platform's request. Raises `TooMany`."""
@@ -76,17 +77,32 @@ class Limits:
 
         Never asked of a right one: behind one address, perhaps a load balancer's, there may be others.
         """
-        place = _place(address)
-        bucket = self._strangers.get(place)
-        if bucket is None:
-            rate_per_s = self._settings.wrong_keys_per_min / 60
-            bucket = self._strangers[place] = Bucket(rate_per_s, self._settings.wrong_keys, self._clock())
-        self._strangers.move_to_end(place)
-        if len(self._strangers) > STRANGERS_MAX:
-            self._strangers.popitem(last=False)
-        wait_s = bucket.take(self._clock())
+        wait_s = self._take(
+            self._strangers, address, self._settings.wrong_keys, self._settings.wrong_keys_per_min
+        )
         if wait_s:
             raise TooMany("too many wrong keys from this address", wait_s)
+
+    def qr_image(self, address: str | None) -> None:
+        """Counts an image that was asked for without a key. Raises `TooMany`."""
+        wait_s = self._take(
+            self._viewers, address, self._settings.qr_images, self._settings.qr_images_per_min
+        )
+        if wait_s:
+            raise TooMany("too many images for this address", wait_s)
+
+    def _take(
+        self, buckets: OrderedDict[str, Bucket], address: str | None, burst: int, rate_per_min: float
+    ) -> float:
+        """Takes a token of an address; gives the seconds until there is one, else 0."""
+        place = place_of_address(address)
+        bucket = buckets.get(place)
+        if bucket is None:
+            bucket = buckets[place] = Bucket(rate_per_min / 60, burst, self._clock())
+        buckets.move_to_end(place)
+        if len(buckets) > STRANGERS_MAX:
+            buckets.popitem(last=False)
+        return bucket.take(self._clock())
 
 
 def burst_of(platform: Platform) -> int:
@@ -96,7 +112,7 @@ def burst_of(platform: Platform) -> int:
     return max(1, math.ceil(2 * (platform.requests_per_s or 0)))
 
 
-def _place(address: str | None) -> str:
+def place_of_address(address: str | None) -> str:
     """What counts as one address: of IPv6 the network that one customer has."""
     try:
         found = ipaddress.ip_address((address or "").partition("%")[0])
@@ -105,3 +121,12 @@ def _place(address: str | None) -> str:
     if found.version == 4:
         return str(found)
     return str(ipaddress.ip_network((found, 64), strict=False))
+
+
+def is_within(address: str, networks: Sequence[Network]) -> bool:
+    """Whether an address is in one of the networks."""
+    try:
+        found = ipaddress.ip_address(address.partition("%")[0])
+    except ValueError:
+        return False
+    return any(found.version == network.version and found in network for network in networks)

@@ -87,10 +87,15 @@ class WebhookSettings(Section):
 
 class LimitSettings(Section):
     """What strangers may do: after `wrong_keys` wrong keys from one address more of them are told to wait; it
-    gets `wrong_keys_per_min` more each minute. A right key never waits for wrong ones."""
+    gets `wrong_keys_per_min` more each minute. A right key never waits for wrong ones. QR images, which need
+    no key, are limited in the same way; and so are the connections of one address that is no trusted
+    proxy."""
 
     wrong_keys: Burst = 30
     wrong_keys_per_min: Rate = 30.0
+    qr_images: Burst = 60
+    qr_images_per_min: Rate = 120.0
+    connections_per_address: Burst = 64
 
 
 class KeepSettings(Section):

@@ -29,7 +29,7 @@ from tools.gateway.targets import TargetRefused, post, resolve
 
 PER_RECEIVER = 4
 IN_ALL = 200
-"""So many are under way at once, whoever receives them."""
+"""So many are under way at once, whoever receives them; fewer where the process may open few descriptors."""
 ATTEMPTS_MIN = 12
 """So many attempts at least before one is given up: its age alone may be that of an outage of ours."""
 AT_ONCE = 100
@@ -44,7 +44,15 @@ Place = tuple[str, str, int | None]
 class Deliverer:
     """Works through the queue; `wake` tells it that there may be something new."""
 
-    def __init__(self, store: Store, settings: Settings, timing: Timing, clock: Callable[[], float]) -> None:
+    def __init__(
+        self,
+        store: Store,
+        settings: Settings,
+        timing: Timing,
+        clock: Callable[[], float],
+        in_all: int = IN_ALL,
+    ) -> None:
+        self._in_all = in_all
         self._store = store
         self._timing = timing
         self._clock = clock
@@ -109,7 +117,7 @@ class Deliverer:
     ) -> int | None:
         """Starts some of what is due after a position; gives the one up to which it looked if there may be
         more."""
-        if len(self._under_way) >= IN_ALL:
+        if len(self._under_way) >= self._in_all:
             return None
         now_s, full = self._clock(), self._full()
         found = await self._store.read(lambda db: due_webhooks(db, now_s, self._pace, AT_ONCE, full, after))
@@ -146,7 +154,7 @@ class Deliverer:
             place = _place(due.platform, url)
             # One that is under way already is not ours any more: its lease ended before we did.
             fits = self._busy[place] < PER_RECEIVER and due.position not in self._under_way
-            if fits and len(self._under_way) < IN_ALL:
+            if fits and len(self._under_way) < self._in_all:
                 self._busy[place] += 1
                 self._under_way[due.position] = due.platform, url
                 chosen[due.position] = url

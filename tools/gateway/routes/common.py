@@ -20,6 +20,7 @@ from tools.gateway.bodies import StatusAnswer
 from tools.gateway.errors import machine_refused, not_found
 from tools.gateway.gate import Gate
 from tools.gateway.idempotency import Answer, Attempt, Idempotency, Scope, new_reservation_id
+from tools.gateway.images import Drawer
 from tools.gateway.limits import Limits
 from tools.gateway.machines import MachineRefusal, Machines, Reply
 from tools.gateway.seals import Seals
@@ -46,6 +47,7 @@ class Parts:
     timing: Timing = field(default_factory=Timing)
     gate: Gate = field(default_factory=Gate)
     seals: Seals = field(default_factory=lambda: Seals(()))
+    drawer: Drawer = field(default_factory=Drawer)
 
 
 def parts_of(request: Request) -> Parts:

@@ -2,32 +2,34 @@
 
 from __future__ import annotations
 
-import io
-
-import segno
-from fastapi import APIRouter
+from fastapi import APIRouter, Request
 from fastapi.responses import JSONResponse, Response
 
 from edge_agent.model import parse_qr
 from tools.gateway.bodies import HealthAnswer
 from tools.gateway.errors import not_built, not_found
-from tools.gateway.routes.common import MISSING, WithParts, says
+from tools.gateway.images import TEXT_MAX
+from tools.gateway.routes.common import MISSING, WithParts, address_of, says
 
-QR_SCALE = 8
+SAID = MISSING | says(
+    s429="code 8: too many images for one address, or in all; Retry-After says for how long"
+)
 
 router = APIRouter(responses=says(s400="code 3: the X-Request-ID cannot be used", s500="code 13"))
 
 
 @router.get(
-    "/qrcode/{text}", response_class=Response, responses={200: {"content": {"image/png": {}}}, **MISSING}
+    "/qrcode/{text}",
+    response_class=Response,
+    responses={200: {"content": {"image/png": {}}}, **SAID},
 )
-async def qr_image(text: str) -> Response:
+async def qr_image(text: str, request: Request, parts: WithParts) -> Response:
     """The QR image (PNG) of a QR text of this API; needs no key."""
-    if parse_qr(text) is None:
+    parts.limits.qr_image(address_of(request))
+    if len(text) > TEXT_MAX or parse_qr(text) is None:
         raise not_found("QR code")
-    image = io.BytesIO()
-    segno.make_qr(text, error="m").save(image, kind="png", scale=QR_SCALE)
-    return Response(image.getvalue(), media_type="image/png", headers={"Cache-Control": "private, no-store"})
+    image = await parts.drawer.image(text)
+    return Response(image, media_type="image/png", headers={"Cache-Control": "private, no-store"})
 
 
 @router.get(
