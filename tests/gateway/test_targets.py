@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import datetime
 import json
+import random
 import ssl
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -51,6 +52,71 @@ def test_no_private_address_is_gone_to(address: str) -> None:
 @pytest.mark.parametrize("address", ["1.1.1.1", "2606:4700::1111", "64:ff9b::101:101"])
 def test_public_addresses_are(address: str) -> None:
     assert may_go_to(ip_address(address), ())
+
+
+SPECIAL_PURPOSE = """
+0.0.0.0/8 0.0.0.0/32 10.0.0.0/8 100.64.0.0/10 127.0.0.0/8 169.254.0.0/16 172.16.0.0/12 192.0.0.0/24
+192.0.0.0/29 192.0.0.8/32 192.0.0.9/32 192.0.0.10/32 192.0.0.170/32 192.0.0.171/32 192.0.2.0/24
+192.31.196.0/24 192.52.193.0/24 192.88.99.0/24 192.88.99.2/32 192.168.0.0/16 192.175.48.0/24 198.18.0.0/15
+198.51.100.0/24 203.0.113.0/24 240.0.0.0/4 255.255.255.255/32 ::1/128 ::/128 ::ffff:0:0/96 64:ff9b:1::/48
+100::/64 100:0:0:1::/64 2001::/23 2001::/32 2001:1::1/128 2001:1::2/128 2001:1::3/128 2001:2::/48
+2001:3::/32 2001:4:112::/48 2001:10::/28 2001:20::/28 2001:30::/28 2001:db8::/32 2002::/16 2620:4f:8000::/48
+3fff::/20 5f00::/16 fc00::/7 fe80::/10 224.0.0.0/4 ff00::/8 fec0::/10 192.0.0.192/32 168.63.129.16/32
+"""
+"""The registries iana-ipv4-special-registry and iana-ipv6-special-registry, each entry; then multicast, the
+site-local addresses of old, and two that were gone to. The well-known NAT64 prefix is judged by what is
+inside."""
+
+
+@pytest.mark.parametrize("text", SPECIAL_PURPOSE.split())
+def test_x9_no_special_purpose_address_is_gone_to(text: str) -> None:
+    network = ip_network(text)
+    dice = random.Random(text)
+    inside = [0, network.num_addresses - 1, network.num_addresses // 2]
+    inside += [dice.randrange(network.num_addresses) for _ in range(50)]
+    for offset in inside:
+        address = network[offset]
+        assert not may_go_to(address, ()), address
+        if address.version == 4:
+            for clothed in (f"::ffff:{address}", f"64:ff9b::{address}", f"::{address}"):
+                assert not may_go_to(ip_address(clothed), ()), clothed
+
+
+@pytest.mark.parametrize(
+    "address",
+    [
+        *("1.0.0.0", "9.255.255.255", "11.0.0.0", "100.63.255.255", "100.128.0.0", "126.0.0.1", "128.0.0.1"),
+        *("168.63.129.15", "169.253.255.255", "169.255.0.1", "172.15.0.1", "172.32.0.1", "191.255.255.255"),
+        *("192.0.1.0", "192.0.3.1", "192.167.0.1", "192.169.0.1", "198.17.0.1", "198.20.0.1", "203.0.114.1"),
+        *("223.255.255.255", "2001:200::1", "2003::1", "2a00:1450::1", "2620:4f:8001::1", "3ffe:ffff::1"),
+    ],
+)
+def test_x9_the_neighbours_of_special_ranges_are_gone_to(address: str) -> None:
+    assert may_go_to(ip_address(address), ())
+
+
+@pytest.mark.parametrize(
+    ("url", "good"),
+    [
+        ("https://hooks.example/", True),
+        ("https://hooks.example:443/", True),
+        ("https://hooks.example:8443/", True),
+        ("https://hooks.example:22/", False),
+        ("https://hooks.example:8080/", False),
+        ("https://1.1.1.1:6379/", False),
+        ("https://10.1.2.3:9000/", True),
+    ],
+)
+async def test_x9_only_port_443_and_configured_ones(url: str, good: bool) -> None:
+    async def resolver(_host: str, _port: int) -> list[str]:
+        return ["1.1.1.1"]
+
+    asked = addresses_of(httpx.URL(url), (ip_network("10.1.0.0/16"),), resolver, (8443,))
+    if good:
+        assert await asked
+    else:
+        with pytest.raises(TargetRefused, match="port"):
+            await asked
 
 
 def test_an_allowed_network_is_only_itself() -> None:

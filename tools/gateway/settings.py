@@ -78,10 +78,12 @@ class Platform(Section):
 
 
 class WebhookSettings(Section):
-    """Delivery. Receivers have to have public addresses, or such as are in one of `allow_networks`; what
+    """Delivery. Receivers have to have public addresses and port 443 or one of `ports`, or to be in one of
+    `allow_networks`, at any port; what
     nobody took for `give_up_days`, in a dozen attempts at least, is put aside for a person."""
 
     allow_networks: tuple[Network, ...] = ()
+    ports: tuple[Port, ...] = ()
     give_up_days: Days = 3.0
 
 

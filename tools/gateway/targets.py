@@ -25,8 +25,25 @@ Resolve = Callable[[str, int], Awaitable[list[str]]]
 ADDRESSES_MAX = 3
 """So many addresses of one host are tried at most."""
 UNICAST = ipaddress.ip_network("2000::/3")
-"""All of IPv6 that is given out; the rest is special or nobody's."""
+"""All of IPv6 that is global unicast; the rest is special or nobody's."""
 NAT64 = ipaddress.ip_network("64:ff9b::/96")
+"""How a network without IPv4 reaches it (RFC 6052): judged by the IPv4 address inside."""
+SPECIAL: tuple[Network, ...] = tuple(
+    ipaddress.ip_network(text)
+    for text in (
+        # IANA IPv4 Special-Purpose Address Registry, with multicast and what is reserved.
+        *("0.0.0.0/8", "10.0.0.0/8", "100.64.0.0/10", "127.0.0.0/8", "169.254.0.0/16", "172.16.0.0/12"),
+        *("192.0.0.0/24", "192.0.2.0/24", "192.31.196.0/24", "192.52.193.0/24", "192.88.99.0/24"),
+        *("192.168.0.0/16", "192.175.48.0/24", "198.18.0.0/15", "198.51.100.0/24", "203.0.113.0/24"),
+        *("224.0.0.0/4", "240.0.0.0/4"),
+        # What a cloud's machines find at a public address: Azure's host.
+        "168.63.129.16/32",
+        # IANA IPv6 Special-Purpose Address Registry, as far as it lies in global unicast.
+        *("2001::/23", "2001:db8::/32", "2002::/16", "2620:4f:8000::/48", "3fff::/20"),
+    )
+)
+"""Never the address of a receiver, also where the registry calls it globally reachable."""
+HTTPS_PORT = 443
 
 
 class TargetRefused(Exception):
@@ -41,8 +58,11 @@ async def resolve(threads: Executor, host: str, port: int) -> list[str]:
     return list(dict.fromkeys(str(address[0]) for *_, address in found))
 
 
-async def addresses_of(url: httpx.URL, allowed: Sequence[Network], resolver: Resolve) -> list[str]:
-    """The addresses that a URL's connection may go to. Raises `TargetRefused`, or `OSError` without any."""
+async def addresses_of(
+    url: httpx.URL, allowed: Sequence[Network], resolver: Resolve, ports: Sequence[int] = ()
+) -> list[str]:
+    """The addresses that a URL's connection may go to: public ones at port 443 or one of `ports`, and any in
+    an allowed network. Raises `TargetRefused`, or `OSError` without any."""
     host = url.raw_host.decode("ascii")
     if url.scheme not in ("https", "http") or not host:
         raise TargetRefused("not an https URL")
@@ -59,30 +79,29 @@ async def addresses_of(url: httpx.URL, allowed: Sequence[Network], resolver: Res
         address = ipaddress.ip_address(text.partition("%")[0])
         if not may_go_to(address, allowed):
             raise TargetRefused(f"{host} is at {address}, which is not a public address")
+        if port != HTTPS_PORT and port not in ports and not is_allowed(address, allowed):
+            raise TargetRefused(f"port {port} is neither 443 nor configured")
     return found[:ADDRESSES_MAX]
 
 
 def may_go_to(address: Address, allowed: Sequence[Network]) -> bool:
-    """Whether an address is public, or in a network that is allowed."""
-    if isinstance(address, IPv6Address) and address.ipv4_mapped is not None:
-        address = address.ipv4_mapped
-    if any(address.version == network.version and address in network for network in allowed):
-        return True
-    if address.is_multicast or not address.is_global:
-        return False
-    if isinstance(address, IPv6Address) and address not in UNICAST and address not in NAT64:
-        return False
-    return all(inner.is_global and not inner.is_multicast for inner in _inside(address))
+    """Whether an address is global unicast and not special-purpose, or in a network that is allowed."""
+    return is_allowed(address, allowed) or _is_public(address)
 
 
-def _inside(address: Address) -> list[IPv4Address]:
-    """The IPv4 addresses that an IPv6 address leads to by way of a gateway."""
-    if not isinstance(address, IPv6Address):
-        return []
-    inner = [address.sixtofour, *(address.teredo or ())]
-    if address in NAT64:
-        inner.append(IPv4Address(int(address) & 0xFFFFFFFF))
-    return [one for one in inner if one is not None]
+def is_allowed(address: Address, allowed: Sequence[Network]) -> bool:
+    """Whether an address is in a network that the configuration allows."""
+    mapped = address.ipv4_mapped if isinstance(address, IPv6Address) else None
+    plain = address if mapped is None else mapped
+    return any(plain.version == network.version and plain in network for network in allowed)
+
+
+def _is_public(address: Address) -> bool:
+    if isinstance(address, IPv6Address) and address in NAT64:
+        return _is_public(IPv4Address(int(address) & 0xFFFFFFFF))
+    if isinstance(address, IPv6Address) and address not in UNICAST:
+        return False
+    return not any(address.version == network.version and address in network for network in SPECIAL)
 
 
 async def post(
@@ -93,6 +112,7 @@ async def post(
     *,
     allowed: Sequence[Network],
     resolver: Resolve,
+    ports: Sequence[int] = (),
 ) -> int:
     """Sends a POST to a checked address of the target; gives the HTTP status.
 
@@ -100,7 +120,7 @@ async def post(
     """
     url = httpx.URL(target)
     last: httpx.HTTPError | None = None
-    for address in await addresses_of(url, allowed, resolver):
+    for address in await addresses_of(url, allowed, resolver, ports):
         pinned = client.stream(
             "POST",
             url.copy_with(host=address),

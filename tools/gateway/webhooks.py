@@ -58,6 +58,7 @@ class Deliverer:
         self._clock = clock
         self._owner = settings.mqtt.client_id
         self._allowed = settings.webhooks.allow_networks
+        self._ports = settings.webhooks.ports
         self._give_up_s = settings.webhooks.give_up_days * DAY_S
         self._default_url = {platform.name: platform.webhook_url for platform in settings.platforms}
         self._pace = Pace(timing.retry_max_s, 3 * timing.webhook_timeout_s)
@@ -215,6 +216,7 @@ class Deliverer:
                     _headers(webhook),
                     allowed=self._allowed,
                     resolver=partial(resolve, self._resolvers),
+                    ports=self._ports,
                 )
         except TargetRefused as refused:
             return str(refused)
