@@ -336,3 +336,21 @@ def test_x2_lines_that_repeat_are_counted() -> None:
     now[0] += WINDOW_S
     assert repeats.overdue() == [("request", REPEATS_MAX)]
     assert repeats.overdue() == []
+
+
+async def test_x2_an_accept_that_fails_is_a_line_and_is_tried_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    loop = asyncio.get_running_loop()
+    accept, failures = loop.sock_accept, [24] * 3
+
+    async def failing(listener: socket.socket) -> tuple[socket.socket, Any]:
+        if failures:
+            raise OSError(failures.pop(), "Too many open files")
+        return await accept(listener)
+
+    monkeypatch.setattr(loop, "sock_accept", failing)
+    monkeypatch.setattr(http_server, "ACCEPT_PAUSE_S", 0.01)
+    with logged() as lines:
+        async with serving() as (port, _), httpx.AsyncClient(trust_env=False) as http:
+            assert (await http.get(f"http://127.0.0.1:{port}/healthz")).status_code == 200
+    found = [line for line in lines if line["event"] == "accept_failed"]
+    assert [line["reason"] for line in found] == ["Too many open files"] * 3
