@@ -77,6 +77,10 @@ def long_pulse(d: dict[str, Any]) -> None:
     d["unlock"]["pulse_ms"] = 250
 
 
+def cell_id_with_topic_sign(d: dict[str, Any]) -> None:
+    d["cells"][1]["cell_id"] = "cell/+"
+
+
 def same_label(d: dict[str, Any]) -> None:
     d["cells"][1]["label"] = "A01"
 
@@ -145,6 +149,7 @@ def mqtt(**keys: Any) -> Callable[[dict[str, Any]], None]:
         (no_profile, "devices.locks_b.profile", "nothing"),
         (no_bus, "devices.locks_b.bus", "aux"),
         (long_pulse, "unlock.pulse_ms", "steps of 100 ms"),
+        (cell_id_with_topic_sign, "cells[1].cell_id", "pattern"),
         (same_label, "cells[1].label", "cells[0]"),
         (no_polarity, "doors", "required"),
         (number_as_text, "unlock.attempts", "integer"),

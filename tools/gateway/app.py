@@ -7,6 +7,7 @@ import socket
 import time
 from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager
+from dataclasses import dataclass
 from typing import Any
 
 from fastapi import FastAPI
@@ -103,12 +104,44 @@ async def _running(
     on_fatal: Callable[[], None],
     webhooks_max: int,
 ) -> AsyncIterator[None]:
+    parts, works = _build(settings, timing, clock, webhooks_max)
+    tasks: list[asyncio.Task[None]] = []
+    try:
+        await parts.store.open()
+        await works.twins.load()
+        app.state.parts, app.state.reconciler = parts, works.reconciler
+        tasks = [_start(name, work(), on_fatal) for name, work in works.tasks.items()]
+        yield
+    finally:
+        await parts.idempotency.close()
+        for task in reversed(tasks):
+            task.cancel()
+        if tasks:
+            await asyncio.wait(tasks)
+        await parts.store.close()
+        parts.drawer.close()
+
+
+@dataclass(frozen=True, slots=True)
+class _Works:
+    """What works on its own: each by its name."""
+
+    twins: Twins
+    reconciler: Reconciler
+    tasks: dict[str, Callable[[], Coroutine[Any, Any, None]]]
+
+
+def _build(
+    settings: Settings, timing: Timing, clock: Callable[[], float], webhooks_max: int
+) -> tuple[Parts, _Works]:
+    """Everything, put together; nothing of it runs yet."""
     store = Store(settings.database_url)
     suffix = settings.mqtt.client_id
     machines = Machines(suffix, timing, clock)
     deliverer = Deliverer(store, settings, timing, clock, webhooks_max)
-    gate, seals, drawer = Gate(), Seals(settings.platforms), Drawer()
-    reconciler = Reconciler(store, machines, timing, clock, deliverer.wake, suffix, gate=gate, seals=seals)
+    gate, seals = Gate(), Seals(settings.platforms)
+    wake = deliverer.wake
+    reconciler = Reconciler(store, machines, timing, clock, wake, suffix, gate=gate, seals=seals)
     twins, histories = Twins(store, clock), Histories(store, machines)
     machines.in_doubt = twins.stand
     twins.on_release = lambda machine_id: reconciler.heard(machine_id, None, True)
@@ -117,7 +150,7 @@ async def _running(
         machines,
         timing,
         clock,
-        deliverer.wake,
+        wake,
         reconciler.heard,
         twins=twins,
         histories=histories,
@@ -127,48 +160,31 @@ async def _running(
     handlers = Handlers(intake.put, machines.link_down, machines.refused_by_broker)
     link = MqttLink(settings.mqtt, subscriptions(suffix, settings.share_group), handlers)
     machines.attach(link)
-    idempotency = Idempotency(store, clock)
-    canceller = Canceller(store, machines, timing, clock)
-    pruner = Pruner(store, settings.keep, timing, clock)
-    tasks: list[asyncio.Task[None]] = []
-    try:
-        await store.open()
-        await twins.load()
-        limits = Limits(settings.platforms, settings.limits)
-        app.state.parts = Parts(
-            settings,
-            store,
-            machines,
-            idempotency,
-            limits,
-            deliverer.wake,
-            clock,
-            twins,
-            timing,
-            gate,
-            seals,
-            drawer,
-        )
-        app.state.reconciler = reconciler
-        tasks = [
-            _start("intake", intake.run(link), on_fatal),
-            _start("webhooks", deliverer.run(), on_fatal),
-            _start("reconciler", reconciler.run(), on_fatal),
-            _start("histories", histories.run(), on_fatal),
-            _start("canceller", canceller.run(), on_fatal),
-            _start("pruner", pruner.run(), on_fatal),
-            _start("link", link.run(), on_fatal),
-            _start("log", _count_lines(), on_fatal),
-        ]
-        yield
-    finally:
-        await idempotency.close()
-        for task in reversed(tasks):
-            task.cancel()
-        if tasks:
-            await asyncio.wait(tasks)
-        await store.close()
-        drawer.close()
+    parts = Parts(
+        settings,
+        store,
+        machines,
+        Idempotency(store, clock),
+        Limits(settings.platforms, settings.limits),
+        wake,
+        clock,
+        twins,
+        timing,
+        gate,
+        seals,
+        Drawer(),
+    )
+    tasks = {
+        "intake": lambda: intake.run(link),
+        "webhooks": deliverer.run,
+        "reconciler": reconciler.run,
+        "histories": histories.run,
+        "canceller": Canceller(store, machines, timing, clock).run,
+        "pruner": Pruner(store, settings.keep, timing, clock).run,
+        "link": link.run,
+        "log": _count_lines,
+    }
+    return parts, _Works(twins, reconciler, tasks)
 
 
 async def _count_lines() -> None:
