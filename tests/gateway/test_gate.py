@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
@@ -16,18 +17,22 @@ from hypothesis import strategies as st
 from sqlalchemy import func, insert, select
 from starlette.responses import JSONResponse
 
+from edge_agent.errors import Code, Refusal
 from edge_agent.protocol.events import DETAIL_KEY, EventType
 from tests.gateway.hostile import HOSTILE, NOW_S, Hostile, hostile, plant
 from tests.gateway.peer import MACHINE, cell, machine_document
-from tests.gateway.support import API
+from tests.gateway.support import API, QUICK
 from tests.gateway.test_projection import event
 from tools.gateway import gate, order
 from tools.gateway.bounds import DEPTH_MAX, TIME_MAX_S, OutOfBounds, read_json
 from tools.gateway.errors import machine_refused
-from tools.gateway.machines import MachineRefusal
+from tools.gateway.machines import MachineRefusal, Pending, Reply
 from tools.gateway.projection import owner_of
+from tools.gateway.reconcile import Reconciler
 from tools.gateway.tables import counts, events, machines, rejected, tickets, webhooks
 
+EFFORT = int(os.environ.get("GATE_EFFORT", "12"))
+"""Examples for each type of message; more with GATE_EFFORT set."""
 POISON = "0001-01-01T00:00:00+14:00"
 FAR_S = 100_000_000_000_000
 
@@ -308,7 +313,10 @@ KINDS = ("online", "machine", "digest", "refusal", "reserve", "pickup", *(kind.v
 
 @pytest.mark.parametrize("kind", KINDS)
 @effort(
-    max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture], database=None
+    max_examples=EFFORT,
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture],
+    database=None,
 )
 @given(data=st.data())
 def test_x3_no_message_of_a_machine_breaks_a_page(
@@ -331,6 +339,64 @@ def test_x3_no_message_of_a_machine_breaks_a_page(
     else:
         runner.run(_reply(site, "reserve" if kind == "refusal" else kind, own, payload))
     runner.run(site.look())
+
+
+@effort(
+    max_examples=2 * EFFORT,
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture],
+    database=None,
+)
+@given(data=st.data())
+def test_x3_no_answer_of_sync_breaks_a_page(
+    runner: asyncio.Runner, site: Hostile, data: st.DataObject
+) -> None:
+    number = next(NUMBERS)
+    told = [document_of(kind, number + n, journal_id="j") for n, kind in enumerate(EventType)]
+    page: Any = {
+        "journal_id": "j",
+        "oldest_sequence": 1,
+        "last_sequence": number + len(told),
+        "events": told,
+        "reservations": [site.view(site.request()), site.view(site.request(), reservation_id="res_x")],
+    }
+    for _ in range(data.draw(st.integers(0, 3))):
+        place = data.draw(st.sampled_from(list(paths_in(page))))
+        try:
+            page = changed(page, place, data.draw(HOSTILE_VALUE))
+        except (TypeError, KeyError, IndexError):
+            break
+    runner.run(_sync(site, json.dumps({"result": page}).encode()))
+    runner.run(site.look())
+
+
+class _Syncs:
+    """A machine that answers `sync` once."""
+
+    def __init__(self, payload: bytes) -> None:
+        self._payloads = [payload]
+
+    async def call(self, machine_id: str, name: str, fields: dict[str, Any], **_ids: str) -> Reply:
+        """See `Machines.call`."""
+        if not self._payloads or name != "sync":
+            raise Refusal(Code.EXPIRED, "no more")
+        future: asyncio.Future[Reply] = asyncio.get_running_loop().create_future()
+        try:
+            outcome = gate.read_reply(Pending(name, machine_id, future, fields), self._payloads.pop())
+        except ValueError:
+            raise Refusal(Code.INTERNAL, "the machine's reply could not be read") from None
+        assert isinstance(outcome, Reply)
+        return outcome
+
+
+async def _sync(site: Hostile, payload: bytes) -> None:
+    """Asks the hostile machine for what is missing; it answers with this."""
+    machines: Any = _Syncs(payload)
+    reconciler = Reconciler(
+        site.store, machines, QUICK, lambda: NOW_S, lambda: None, "one", gate=site.gate, seals=site.seals
+    )
+    await reconciler._pages(HOSTILE)
+    assert "res_x" not in await site.rows()
 
 
 async def _reply(site: Hostile, name: str, reservation_id: str, payload: bytes) -> None:
@@ -371,6 +437,17 @@ async def test_x6_what_is_beyond_the_quota_is_not_stored_and_honest_machines_are
         assert 5 < kept < 20
         assert site.gate.refused(HOSTILE) == 59 - kept
         assert site.gate.has_room(MACHINE, [5000])
+
+
+async def test_x6_a_page_beyond_the_quota_is_not_stored(tmp_path: Path) -> None:
+    async with hostile(tmp_path) as site:
+        told = [document_of(EventType.ALARM_RAISED, n, journal_id="j") for n in range(1, 11)]
+        page = {"journal_id": "j", "oldest_sequence": 1, "last_sequence": 10, "events": told}
+        payload = json.dumps({"result": page}).encode()
+        site.gate._quota_bytes = len(payload)  # without the rows' own share
+        await _sync(site, payload)
+        assert await count(site, events) == 0
+        assert site.gate.refused(HOSTILE) == 1
 
 
 async def test_x6_events_that_wait_for_a_missing_one_are_bounded(

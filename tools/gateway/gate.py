@@ -220,7 +220,7 @@ def read_reply(asked: Pending, payload: bytes) -> Reply | MachineRefusal:
     view = None if given is None else view_in(asked.machine_id, given)
     if view is not None and view.reservation_id != asked.fields.get("reservation_id"):
         raise NotBelieved("result.reservation: not the one that was asked for")
-    return Reply(result, view)
+    return Reply(result, view, len(payload))
 
 
 def _refusal_in(error: dict[str, Any]) -> MachineRefusal:

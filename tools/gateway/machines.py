@@ -30,7 +30,7 @@ UNGRANTED = QUERIES | {"restore"}
 """Commands that grant nothing."""
 LATE_MAX = 1000
 LATE_S = 120.0
-"""So many commands without a reply are remembered for so long: a late reply is one that was asked for."""
+"""So many commands without a reply are remembered, each for that time: a late reply was asked for, too."""
 
 
 @dataclass(eq=False)
@@ -56,6 +56,8 @@ class Reply:
 
     result: dict[str, Any]
     reservation: ReservationView | None
+    size: int = 0
+    """Bytes of its payload."""
 
 
 @dataclass(frozen=True, slots=True)

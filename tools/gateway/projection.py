@@ -189,11 +189,11 @@ def _row_for(db: Connection, reservation_id: str, machine_event: Event, now_s: f
 
 
 def _stub(db: Connection, reservation_id: str, machine_event: Event, now_s: float) -> ReservationRow:
-    """A row for a reservation of which no reply has told yet; the reply completes it. Raises `ValueError`
-    where a machine has more of them than it has cells."""
+    """A row for a reservation that is known from events only; a reply completes it. Raises `ValueError` where
+    a machine has more of them than it has cells."""
     lacking = (reservations.c.machine_id == machine_event.machine_id, reservations.c.complete.is_(False))
     if db.execute(select(func.count()).where(*lacking)).scalar_one() >= STUBS_MAX:
-        raise ValueError("more reservations that no reply has told of than a machine can hold")
+        raise ValueError("more reservations known from events only than a machine can hold")
     db.execute(
         insert(reservations).values(
             reservation_id=reservation_id,

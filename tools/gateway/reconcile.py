@@ -19,9 +19,9 @@ from sqlalchemy import Connection
 from sqlalchemy.exc import SQLAlchemyError
 
 from edge_agent.errors import Code, Refusal
-from edge_agent.protocol.sync import SYNC_PAGE, Digest
+from edge_agent.protocol.sync import Digest
 from tools.gateway import audit, sync
-from tools.gateway.gate import OVERHEAD_BYTES, Gate, SyncPage
+from tools.gateway.gate import Gate, SyncPage
 from tools.gateway.logs import log, where
 from tools.gateway.machines import MachineRefusal, Machines, Reply
 from tools.gateway.order import go_on_without
@@ -34,8 +34,6 @@ from tools.gateway.sync import Asking, Stand
 AT_ONCE = 4
 """So many machines are asked at the same time."""
 PAGES_MAX = 100_000
-PAGE_BYTES = SYNC_PAGE * (1024 + OVERHEAD_BYTES)
-"""What a page counts for in the quota of its machine."""
 INCOMPLETE_MAX = 1000
 PAUSE_MAX_S = 600.0
 PATIENCE = 10
@@ -231,9 +229,6 @@ class Reconciler:
         """Page after page; whether it came to an end."""
         try:
             for _ in range(PAGES_MAX):
-                if not self._gate.has_room(machine_id, [PAGE_BYTES]):
-                    log().warning("quota_used_up", machine_id=machine_id)
-                    break
                 taken = await self._page(machine_id)
                 if taken.applied:
                     self._applied()
@@ -256,6 +251,9 @@ class Reconciler:
         start = await self._store.write(lambda db: sync.first_missing(db, machine_id, asked_s + lease_s))
         reply = await self._ask(machine_id, "sync", {"from_sequence": start})
         page = SyncPage.model_validate(reply.result)
+        if not self._gate.has_room(machine_id, [reply.size, *([0] * len(page.events))]):
+            self._gate.count_refused(machine_id, "quota")
+            raise Refusal(Code.NO_CELL, "the machine has used up its quota")
         now_s, may_learn = self._clock(), self._seals.holds
         return await self._store.write(
             lambda db: sync.take_page(db, machine_id, page, start, asked_s, now_s, may_learn)

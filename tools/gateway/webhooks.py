@@ -29,7 +29,7 @@ from tools.gateway.targets import TargetRefused, post, resolve
 
 PER_RECEIVER = 4
 IN_ALL = 200
-"""So many are under way at once, whoever receives them; fewer where the process may open few descriptors."""
+"""So many are under way at once; fewer where the process may open few descriptors."""
 ATTEMPTS_MIN = 12
 """So many attempts at least before one is given up: its age alone may be that of an outage of ours."""
 AT_ONCE = 100
