@@ -24,9 +24,9 @@ from tests.gateway.peer import MACHINE, cell, machine_document
 from tests.gateway.support import API, QUICK
 from tests.gateway.test_projection import event
 from tools.gateway import gate, order
-from tools.gateway.bounds import DEPTH_MAX, TIME_MAX_S, OutOfBounds, read_json
+from tools.gateway.bounds import DEPTH_MAX, TEXT_MAX, TIME_MAX_S, OutOfBounds, read_json
 from tools.gateway.errors import machine_refused
-from tools.gateway.machines import MachineRefusal, Pending, Reply
+from tools.gateway.machines import LATE_MAX, MachineRefusal, Pending, Reply
 from tools.gateway.projection import owner_of
 from tools.gateway.reconcile import Reconciler
 from tools.gateway.tables import counts, events, machines, rejected, tickets, webhooks
@@ -60,6 +60,18 @@ async def test_x3_a_reply_nobody_asked_for_is_dropped_and_counted(tmp_path: Path
         assert await count(site, rejected) == 0
         assert site.gate.refused(HOSTILE) == 2
         await site.look()
+
+
+async def test_x3_a_reply_that_comes_twice_or_late_was_asked_for(tmp_path: Path) -> None:
+    async with hostile(tmp_path) as site:
+        pending = Pending("pickup", HOSTILE, asyncio.get_running_loop().create_future(), {})
+        site.machines._remember(b"over", pending, asyncio.get_running_loop().time())
+        await site.send("reply/test", {"error": {"code": 9, "message": "no", "details": []}}, b"over")
+        assert site.gate.refused(HOSTILE) == 0
+        assert not pending.answer.done()  # nobody waits for it any more
+        for number in range(LATE_MAX):
+            site.machines._remember(str(number).encode(), pending, 0.0)
+        assert site.machines.asked(b"over") is None
 
 
 async def test_x3_a_time_that_no_clock_can_give_is_refused_and_breaks_no_page(tmp_path: Path) -> None:
@@ -203,7 +215,7 @@ def test_x9_depth_size_and_number_are_bounded_before_anything_is_parsed() -> Non
     for bad in (
         b"[" * (DEPTH_MAX + 1) + b"]" * (DEPTH_MAX + 1),
         b'{"a":' * (DEPTH_MAX + 1) + b"1" + b"}" * (DEPTH_MAX + 1),
-        b'"' + b"x" * 1000 + b'"',
+        b'"' + b"x" * 500_000 + b'"',
         b"[" + b"1," * 600 + b"1]",
         b"\xff\xfe[\x00]\x00",
         b"NaN",
@@ -211,9 +223,13 @@ def test_x9_depth_size_and_number_are_bounded_before_anything_is_parsed() -> Non
         b'"\\ud800"',
         b"",
         b"{",
+        # Nothing of it may take longer than in proportion to its length.
+        b'"' + b'\\"' * 200_000,
+        b'"' * 200_000,
+        b'"' + b"\\" * 200_001,
     ):
         with pytest.raises(OutOfBounds):
-            read_json(bad, 1000, values_max=500)
+            read_json(bad, 500_000, values_max=500)
     assert read_json(b'"[[[[[[[[[[[[[[[[[[[[[[[[[[[\\"[["', 1000) == "[" * 27 + '"[['
 
 
@@ -472,7 +488,7 @@ async def test_x6_a_large_event_is_counted_and_not_kept(tmp_path: Path) -> None:
         await site.send("evt", document_of(EventType.ALARM_RAISED, 2, reservation_id=None))
         await site.send("evt", b'"' + b"x" * (gate.PACKET_MAX + 1) + b'"')
         size = select(func.sum(func.length(events.c.payload)))
-        assert await site.store.read(lambda db: db.execute(size).scalar_one()) < 4000
+        assert await site.store.read(lambda db: db.execute(size).scalar_one()) < 2 * TEXT_MAX
         states = select(events.c.state).order_by(events.c.sequence)
         found = await site.store.read(lambda db: db.execute(states).scalars().all())
         assert found == ["rejected", "applied"]

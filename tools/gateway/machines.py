@@ -30,7 +30,8 @@ UNGRANTED = QUERIES | {"restore"}
 """Commands that grant nothing."""
 LATE_MAX = 1000
 LATE_S = 120.0
-"""So many commands without a reply are remembered, each for that time: a late reply was asked for, too."""
+"""So many commands that are over are remembered, each for that time: a late reply was asked for, too, and the
+broker may deliver one twice."""
 
 
 @dataclass(eq=False)
@@ -241,9 +242,7 @@ class Machines:
         return late if asyncio.get_running_loop().time() < at_s + LATE_S else None
 
     def _remember(self, correlation: bytes, pending: Pending, now_s: float) -> None:
-        """Keeps a command whose reply may still come."""
-        if pending.answer.done() and not pending.answer.cancelled():
-            return
+        """Keeps a command whose reply may still come, or come again."""
         self._late[correlation] = (now_s, pending)
         if len(self._late) > LATE_MAX:
             self._late.popitem(last=False)
