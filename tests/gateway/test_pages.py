@@ -60,7 +60,7 @@ ROUTES: dict[tuple[str, str], tuple[set[str], str | None]] = {
 
 OF_OPERATIONS = {"303", "400", "401", "403", "404", "429", "500"}
 PAGES: dict[tuple[str, str], set[str]] = {
-    ("get", "/qrcode/{text}"): {"200", "400", "404", "500"},
+    ("get", "/qrcode/{text}"): {"200", "400", "404", "429", "500"},
     ("get", "/healthz"): {"200", "400", "500", "503"},
     ("get", "/"): {"400", "500", "501"},
     ("get", "/operations"): {"200", "400", "401", "429", "500"},
