@@ -225,7 +225,8 @@ class Lives(Compared):
         return [t.uid for t in self.model.tries.values() if t.at == stage]
 
     def look(self, uid: str, door: Door) -> None:
-        """The result of a fresh reading."""
+        """The result of a fresh reading, a moment later: what was seen before is older than the pulse."""
+        self.core.now = later(self.core.now, 1e-6)
         self.play(DoorRead(uid, door), lambda: self.model.look(uid, door))
 
     def watched(self, uid: str, attempt: int, door: Door, given: bool = True, known: bool = True) -> None:

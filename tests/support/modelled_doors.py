@@ -379,8 +379,9 @@ class Doors(Locker):
     def may_open(self, label: str, at: Instant) -> bool:
         """Whether a pulse of this lock in the 10 s before has not been seen to open its door."""
         place = self.places[label]
-        last_ns = place.unspent[-1] if place.unspent else None
-        return last_ns is not None and 0 <= at.boottime_ns - last_ns < LATE_S * SECOND
+        if not place.unspent or at.boot_id != self.now.boot_id:
+            return False  # pulses of another boot are forgotten
+        return 0 <= at.boottime_ns - place.unspent[-1] < LATE_S * SECOND
 
     def suspects(self, label: str, at: Instant) -> list[str]:
         """The other locks that may have opened this door."""

@@ -6,7 +6,15 @@ from collections.abc import Mapping
 from typing import Any
 
 from edge_agent.model import BY_HAND, Alarm, CellCause, Door, Instant, Purpose, ReservationStatus
-from edge_agent.statemachine.inputs import ClosingSettled, DoorRead, DoorsSeen, Input, PulseDone, Resolve
+from edge_agent.statemachine.inputs import (
+    ClosingSettled,
+    DoorRead,
+    DoorsSeen,
+    Input,
+    PulseDone,
+    Resolve,
+    Weighed,
+)
 from edge_agent.statemachine.outputs import Fact, FactKind, PulseLock, ReadDoor, UnlockRecord
 from edge_agent.statemachine.state import Layout, LockerState
 from edge_agent.statemachine.turn import Step
@@ -64,9 +72,12 @@ class Watch:
         """Whether a contact has changed since the last pulse of its lock, before it settled closed."""
         self.settled: set[str] = set()
         self.shut_after_pulse: set[str] = set()
-        """Opened by a pulse and settled closed since: its scale may still decide."""
+        """Opened by a pulse, settled closed since, and its scale has said nothing: a drop-off may still be
+        concluded, also if somebody opens the door again meanwhile."""
         self.pulsed_cells: set[str] = set()
         self.resolved = False
+        self.weighed: str | None = None
+        """The cell whose scale the input was about."""
         self.standing: set[tuple[str | None, str | None, str | None]] = set()
         """Alarms, by name, cell and device."""
         self.looking: dict[str, str] = {}
@@ -84,6 +95,7 @@ class Watch:
     def before(self, given: Input) -> None:
         """An input that the core is about to get."""
         self.resolved = isinstance(given, Resolve)
+        self.weighed = given.cell if isinstance(given, Weighed) and given.mass_g is not None else None
         match given:
             case DoorRead(unlock_id, Door.CLOSED):
                 if unlock_id in self.asked:
@@ -125,8 +137,6 @@ class Watch:
             if label in self.settled:
                 self.settled.discard(label)
                 self.pulsed_cells.discard(label)
-        if door is Door.OPEN:
-            self.shut_after_pulse.discard(label)
         self.doors[label] = door
 
     def after(self, done: Step, now: Instant) -> None:
@@ -145,6 +155,8 @@ class Watch:
         looks = [effect for effect in done.effects if isinstance(effect, ReadDoor)]
         self.asked |= {effect.unlock_id for effect in looks}
         self.looking |= {effect.unlock_id: effect.cell for effect in looks}
+        if self.weighed is not None and self.doors.get(self.weighed, Door.CLOSED) is Door.CLOSED:
+            self.shut_after_pulse.discard(self.weighed)
         at_work = [t for t in done.state.tickets.values() if t.stage in ("reading", "pulsing")]
         assert len(at_work) <= self.layout.max_concurrent_unlocks
 
