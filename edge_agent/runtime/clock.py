@@ -17,6 +17,11 @@ MARK_COUNTS_S = 32_000
 """The kernel's own patience: with a drift of 500 ppm a clock is 16 s wrong then, and counts as such."""
 
 
+def monotonic_s() -> float:
+    """CLOCK_MONOTONIC in seconds, for what measures only how fast things come."""
+    return time.monotonic()
+
+
 class Clock(Protocol):
     """Tells the time of one boot."""
 

@@ -7,14 +7,18 @@ of an entry becomes a field, `cell` for instance `EDGE_CELL`, so that `journalct
 
 from __future__ import annotations
 
+import logging
 import os
 import re
 import select
 import socket
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import Any, TextIO
 
 import structlog
+
+from edge_agent.runtime.clock import monotonic_s
 
 JOURNAL = "/run/systemd/journal/socket"
 IDENTIFIER = "edge-agent"
@@ -25,14 +29,20 @@ LONGEST_VALUE = 16_384
 """Characters; what is longer is cut, so that no entry is too big for a datagram."""
 APART = ("event", "level", "timestamp", "exception")
 """Keys that the journal has in another way."""
+BURST, PER_S = 200, 1.0
+"""Entries of one kind (level and event) that are written in a row, and how many more a second brings."""
+LEFT_OUT = "left_out"
+"""The key under which an entry says how many of which kind were not written."""
 _LINES = structlog.processors.KeyValueRenderer(key_order=["timestamp", "level", "event"])
 
 
 def configure(stream: TextIO, environment: Mapping[str, str], journal: str = JOURNAL) -> JournalLogger | None:
     """Sends the log of this process to `stream`, or to the journal if that is what the stream is; gives what
     holds the connection to the journal, if any."""
+    logging.basicConfig(handlers=[_Libraries()], level=logging.WARNING, force=True)
     processors: list[structlog.typing.Processor] = [
         structlog.processors.add_log_level,
+        RepeatLimit(),
         structlog.processors.TimeStamper(fmt="iso", utc=True),
         structlog.processors.format_exc_info,
     ]
@@ -42,6 +52,65 @@ def configure(stream: TextIO, environment: Mapping[str, str], journal: str = JOU
         return logger
     structlog.configure(processors=[*processors, _LINES], logger_factory=structlog.PrintLoggerFactory(stream))
     return None
+
+
+@dataclass(slots=True)
+class _Bucket:
+    """How many entries of a kind may still be written, as of when, and how many were not."""
+
+    left: float
+    at_s: float
+    dropped: int = 0
+
+
+class RepeatLimit:
+    """Writes at most `BURST` entries of one kind in a row, then `PER_S`; the rest are counted.
+
+    The number is in the next entry that is written, of whatever kind: nobody can fill the disk by having the
+    same thing logged again and again. The kind is the event's fixed text, never what came from outside.
+    """
+
+    def __init__(self, now_s: Callable[[], float] = monotonic_s) -> None:
+        self._now_s = now_s
+        self._buckets: dict[tuple[str, str], _Bucket] = {}
+
+    def __call__(self, _logger: Any, method: str, event: Any) -> Any:
+        """See `structlog.typing.Processor`."""
+        now_s = self._now_s()
+        kind = (method, str(event.get("event", "")))
+        bucket = self._buckets.setdefault(kind, _Bucket(BURST, now_s))
+        bucket.left = min(BURST, bucket.left + (now_s - bucket.at_s) * PER_S)
+        bucket.at_s = now_s
+        if bucket.left < 1:
+            bucket.dropped += 1
+            raise structlog.DropEvent
+        bucket.left -= 1
+        told = [f"{name}: {one.dropped}" for (_, name), one in self._buckets.items() if one.dropped]
+        if told:
+            event[LEFT_OUT] = ", ".join(told)
+        # A full bucket is as good as none: the memory that this takes has a bound.
+        full = [key for key, one in self._buckets.items() if _is_full(one, now_s)]
+        for key in full:
+            del self._buckets[key]
+        for one in self._buckets.values():
+            one.dropped = 0
+        return event
+
+
+def _is_full(bucket: _Bucket, now_s: float) -> bool:
+    return bucket.left + (now_s - bucket.at_s) * PER_S >= BURST
+
+
+class _Libraries(logging.Handler):
+    """What libraries log becomes entries of ours, of one kind for each library: limited like these."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """See `logging.Handler.emit`."""
+        given: dict[str, Any] = {"message": record.getMessage()}
+        if record.exc_info:
+            given["exc_info"] = record.exc_info
+        level = record.levelname.lower()
+        getattr(structlog.get_logger(), level if level in PRIORITIES else "error")(record.name, **given)
 
 
 def goes_to_journal(stream: TextIO, environment: Mapping[str, str]) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import logging
 import os
 import socket
 import struct
@@ -12,12 +13,19 @@ import threading
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
-from typing import TextIO
+from typing import Any, TextIO
 
 import pytest
 import structlog
 
-from edge_agent.runtime.log_output import LONGEST_VALUE, JournalLogger, configure
+from edge_agent.runtime.log_output import (
+    BURST,
+    LEFT_OUT,
+    LONGEST_VALUE,
+    JournalLogger,
+    RepeatLimit,
+    configure,
+)
 
 
 def parsed(datagram: bytes) -> dict[str, str]:
@@ -38,12 +46,16 @@ def parsed(datagram: bytes) -> dict[str, str]:
 @contextmanager
 def configured(stream: TextIO, environment: dict[str, str], journal: Path) -> Iterator[None]:
     before = structlog.get_config()
+    root = logging.getLogger()
+    handlers, level = root.handlers[:], root.level
+    root.handlers = []  # those of pytest are not to be closed
     structlog.reset_defaults()
     logger = configure(stream, environment, str(journal))
     try:
         yield
     finally:
         structlog.configure(**before)
+        root.handlers, root.level = handlers, level
         if logger is not None:
             logger.close()
 
@@ -186,3 +198,52 @@ def test_no_core_is_ever_dumped() -> None:
     )
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
     assert done.stdout == "(0, 0) 0\n"
+
+
+def test_x2_the_same_entry_again_and_again_is_written_a_few_times_and_counted() -> None:
+    now_s = 0.0
+    limit = RepeatLimit(lambda: now_s)
+    written: list[Any] = []
+
+    def log(event: str) -> None:
+        with suppress(structlog.DropEvent):
+            written.append(limit(None, "warning", {"event": event, "peer": len(written)}))
+
+    for _ in range(10_000):
+        log("refused")
+    assert len(written) == BURST
+    log("another")
+    assert written[-1][LEFT_OUT] == f"refused: {10_000 - BURST}"
+    log("another")
+    assert LEFT_OUT not in written[-1]
+    log("refused")
+    assert len(written) == BURST + 2
+    now_s = 5.0
+    for _ in range(100):
+        log("refused")
+    assert len(written) == BURST + 2 + 5
+    assert written[-5][LEFT_OUT] == "refused: 1"
+    now_s = 1e6
+    log("third")
+    assert written[-1][LEFT_OUT] == "refused: 95"
+    log("fourth")
+    assert set(limit._buckets) == {("warning", "third"), ("warning", "fourth")}
+
+
+def test_x2_what_libraries_log_is_an_entry_and_is_limited(tmp_path: Path) -> None:
+    stream = io.StringIO()
+    with configured(stream, {}, tmp_path / "nobody"):
+        for n in range(2 * BURST):
+            try:
+                raise OSError(24, f"Too many open files {n}")
+            except OSError:
+                logging.getLogger("asyncio").exception("socket.accept() %d", n)
+        logging.getLogger("uvicorn.error").info("Started server process")
+        structlog.get_logger().info("last")
+    lines = stream.getvalue().splitlines()
+    told = [line for line in lines if "event='asyncio'" in line]
+    assert len(told) == BURST
+    assert "message='socket.accept() 0'" in told[0]
+    assert "Traceback" in told[0]
+    assert f"left_out='asyncio: {BURST}'" in lines[-1]
+    assert "uvicorn" not in stream.getvalue()
