@@ -142,7 +142,7 @@ def system_ports(settings: Settings) -> Ports:
         transport=transport_to,
         writer=ThreadWriter,
         link=link,
-        console=lambda port: serve(create_app(port), settings.path(settings.paths.socket), group),
+        console=lambda port: serve(create_app(port), settings.path(settings.paths.socket), group, access),
         supervisor=Supervisor.of(os.environ, os.getpid()),
         board=board_serial(),
         access=access,
@@ -393,9 +393,9 @@ class Agent:
                 group.create_task(keyboard.run(), name="keypad")
             if self._ports.console is not None:
                 group.create_task(self._ports.console(self._console()), name="console")
-                if self.settings.metrics is not None:
-                    numbers, place = Numbers(self.report, self.buses), self.settings.metrics.place
-                    group.create_task(serve_metrics(numbers, place, serve_on), name="metrics")
+                if (metrics := self.settings.metrics) is not None:
+                    numbers = Numbers(self.report, self.buses, self._ports.access.connections)
+                    group.create_task(serve_metrics(numbers, metrics.place, serve_on), name="metrics")
             if self._supervisor is None:
                 on_ready()
             else:

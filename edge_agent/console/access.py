@@ -32,6 +32,7 @@ from edge_agent.config.technicians import (
     hashed,
     read,
 )
+from edge_agent.console.admission import Counts
 from edge_agent.errors import Code, ConfigError, Finding, Refusal
 from edge_agent.protocol.api import rpc_status
 
@@ -99,6 +100,8 @@ class Access:
     def __init__(self, kiosk_users: frozenset[str] = frozenset(), technicians: Path | None = None) -> None:
         self._kiosk_users = kiosk_users
         self._technicians = technicians
+        self.connections = Counts()
+        """What became of the connections to the local API."""
         self._tries: dict[int | None, _Tries] = {}
         self._one_at_a_time = asyncio.Lock()
 

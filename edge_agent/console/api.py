@@ -139,7 +139,7 @@ def create_app(port: ConsolePort) -> Starlette:
             Route("/v1/reservations/{rid:path}/temperatures", temperatures),
             Route("/v1/events", events),
             Route("/v1/cells/{label}/{act}", act, methods=["POST"]),
-            metrics_route(Numbers(report, port.buses)),
+            metrics_route(Numbers(report, port.buses, port.access.connections)),
             *([] if port.buses is None else bus_routes(port.buses)),
             *restore_routes(desk, port.access),
             *([] if port.diagnosis is None else diagnose_routes(port.diagnosis, port.access)),

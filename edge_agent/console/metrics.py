@@ -11,6 +11,7 @@ import contextlib
 import socket
 from collections import Counter
 from collections.abc import Callable, Iterator
+from dataclasses import asdict
 from importlib.util import find_spec
 from typing import Any
 
@@ -20,6 +21,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
+from edge_agent.console.admission import Counts
 from edge_agent.errors import Code, Refusal
 from edge_agent.runtime.bus_service import BusService
 from edge_agent.runtime.report import Report
@@ -36,9 +38,10 @@ NAMESPACE = "edge_agent"
 class Numbers:
     """Collects the figures anew for every scrape."""
 
-    def __init__(self, report: Report, buses: BusService | None) -> None:
+    def __init__(self, report: Report, buses: BusService | None, connections: Counts | None = None) -> None:
         self._report = report
         self._buses = buses
+        self._connections = connections
         self._text: Callable[[], bytes] | None = None
         self._content_type = ""
 
@@ -70,6 +73,9 @@ class Numbers:
         yield from _alarms(status["alarms"])
         if self._buses is not None:
             yield from _buses(self._buses.stats())
+        if self._connections is not None:
+            about = "Connections to the local API since the daemon's start, by what became of them."
+            yield _counter("api_connections", about, asdict(self._connections).items(), ("outcome",))
 
 
 def _gauge(name: str, about: str, rows: Any, labels: tuple[str, ...] = ()) -> Any:

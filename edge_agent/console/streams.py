@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator
 from typing import Any, TypeVar
 
 from pydantic import ValidationError
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import StreamingResponse
 
 from edge_agent.errors import Code, FieldViolation, Refusal
@@ -19,18 +19,24 @@ LONGEST_BODY = 65_536
 
 
 async def read_body(request: Request, model: type[AnyBody]) -> AnyBody:
-    """The request's body. Raises `Refusal` code 3 naming the field, also where it is longer than any."""
+    """The request's body. Raises `Refusal` code 3 naming the field, also where it is longer than any, or
+    where the client went away before its end."""
     body = bytearray()
-    async for part in request.stream():
-        body += part
-        if len(body) > LONGEST_BODY:
-            problem = f"at most {LONGEST_BODY} bytes"
-            violation = FieldViolation("body", problem)
-            raise Refusal(Code.INVALID_ARGUMENT, f"body: {problem}", (violation,))
+    try:
+        async for part in request.stream():
+            body += part
+            if len(body) > LONGEST_BODY:
+                raise _bad_body(f"at most {LONGEST_BODY} bytes")
+    except ClientDisconnect:
+        raise _bad_body("is not complete") from None
     try:
         return model.model_validate_json(bytes(body))
     except ValidationError as error:
         raise refusal_from(error) from None
+
+
+def _bad_body(problem: str) -> Refusal:
+    return Refusal(Code.INVALID_ARGUMENT, f"body: {problem}", (FieldViolation("body", problem),))
 
 
 def server_sent(rows: AsyncIterator[dict[str, Any]]) -> StreamingResponse:

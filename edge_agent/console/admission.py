@@ -1,0 +1,175 @@
+"""Which connections to a local server are kept when there are more than it can hold.
+
+Every peer (a user of the machine, or an address) and all peers together have a cap, far below the limit of
+open files, so that buses, journal and broker always get a descriptor. At a cap the connection that has waited
+longest for a complete request is closed in favour of the new one. A client that sends its request at once is
+therefore served, however many others hold half a request open. Connections whose request is being answered
+are never closed; if only such are left, the new one gets status 503.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import resource
+import socket
+import struct
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Literal
+
+import structlog
+
+log = structlog.get_logger()
+
+DESCRIPTORS_KEPT = 96
+"""File descriptors that connections never use: for buses, journal, broker, scanners and short-lived files."""
+MOST_CONNECTIONS, FEWEST_CONNECTIONS = 64, 8
+REQUEST_S = 10.0
+"""For a complete request head, and again for the complete body."""
+REPORT_S = 60.0
+"""Connections that were closed or refused are logged at most this often, with their numbers."""
+
+Peer = tuple[str, int | str]
+Phase = Literal["head", "body", "answer"]
+OURSELVES: Peer = ("pid", "own")
+"""The daemon's own questions to its API: never refused, else the watchdog would end a daemon that serves."""
+
+
+@dataclass(frozen=True, slots=True)
+class Caps:
+    """How many connections at once, in all and from one peer."""
+
+    total: int
+    each: int
+
+
+def caps_for(descriptors: int) -> Caps:
+    """The caps under a limit of open files. `each` leaves half of all connections to other peers."""
+    total = max(FEWEST_CONNECTIONS, min(MOST_CONNECTIONS, descriptors - DESCRIPTORS_KEPT))
+    return Caps(total, total // 2)
+
+
+def caps_here() -> Caps:
+    """The caps of this process; logs a limit of open files that is too low for all of them."""
+    soft = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+    descriptors = MOST_CONNECTIONS + DESCRIPTORS_KEPT if soft == resource.RLIM_INFINITY else soft
+    if descriptors < MOST_CONNECTIONS + DESCRIPTORS_KEPT:
+        needed = MOST_CONNECTIONS + DESCRIPTORS_KEPT
+        log.warning("few open files are allowed (LimitNOFILE)", limit=descriptors, needed=needed)
+    return caps_for(descriptors)
+
+
+def peer_key(connection: socket.socket) -> Peer:
+    """Who is at the other end: the user by the kernel's word, or the address."""
+    if connection.family == socket.AF_UNIX:
+        raw = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("3i"))
+        pid, uid, _ = struct.unpack("3i", raw)
+        return OURSELVES if pid == os.getpid() else ("uid", int(uid))
+    return "address", str(connection.getpeername()[0])
+
+
+@dataclass(slots=True, eq=False)
+class Admitted:
+    """One connection that was let in. `close` ends it once it is set up; before that, `gone` says that it
+    must not be."""
+
+    peer: Peer
+    close: Callable[[], None] | None = None
+    phase: Phase = "head"
+    gone: bool = False
+
+
+@dataclass(slots=True)
+class Counts:
+    """What became of connections since the start, for operators."""
+
+    accepted: int = 0
+    displaced: int = 0
+    """Closed in favour of a newer one."""
+    refused: int = 0
+    timed_out: int = 0
+    accept_errors: int = 0
+
+
+@dataclass(slots=True)
+class Admission:
+    """Lets connections in and keeps their number below the caps. Oldest first in `_inside`."""
+
+    caps: Caps
+    counts: Counts = field(default_factory=Counts)
+    name: str = "local API"
+    _inside: dict[Admitted, None] = field(default_factory=dict)
+    _logged_at_s: float | None = None
+    _logged: Counts = field(default_factory=Counts)
+
+    def admit(self, peer: Peer) -> Admitted | None:
+        """Lets a connection in, in place of a waiting one where there is no room; None if it is refused."""
+        if peer != OURSELVES and not self._room_for(peer):
+            self.counts.refused += 1
+            self.report(peer)
+            return None
+        self.counts.accepted += 1
+        admitted = Admitted(peer)
+        self._inside[admitted] = None
+        return admitted
+
+    def _room_for(self, peer: Peer) -> bool:
+        numbers = Counter(one.peer for one in self._inside if one.peer != OURSELVES)
+        if numbers[peer] >= self.caps.each:
+            return self.displace(peer)
+        if numbers.total() >= self.caps.total:
+            most = max(numbers.values())
+            return any(self.displace(other) for other, number in numbers.items() if number == most)
+        return True
+
+    def displace(self, peer: Peer | None = None) -> bool:
+        """Closes the connection that has waited longest for a complete request, of one peer or of any."""
+        for one in self._inside:
+            if one.phase != "answer" and one.peer != OURSELVES and peer in (None, one.peer):
+                self.leave(one)
+                self.counts.displaced += 1
+                self.report(one.peer)
+                one.gone = True
+                if one.close is not None:
+                    one.close()
+                return True
+        return False
+
+    def enter_phase(self, admitted: Admitted, phase: Phase) -> None:
+        """Notes what a connection waits for. It waits anew after each answer."""
+        if phase == "head" and admitted.phase != "head" and admitted in self._inside:
+            del self._inside[admitted]
+            self._inside[admitted] = None
+        admitted.phase = phase
+
+    def timed_out(self, admitted: Admitted) -> None:
+        """Counts a connection whose request was not complete in time."""
+        self.counts.timed_out += 1
+        self.report(admitted.peer)
+
+    def accept_failed(self) -> None:
+        """Counts a connection that the kernel could not give us; one that waits makes room."""
+        self.counts.accept_errors += 1
+        self.displace()
+        self.report(None)
+
+    def leave(self, admitted: Admitted) -> None:
+        """The connection is gone."""
+        self._inside.pop(admitted, None)
+
+    def __len__(self) -> int:
+        return len(self._inside)
+
+    def report(self, peer: Peer | None) -> None:
+        """Logs the numbers since the last line, at most once in `REPORT_S`."""
+        now_s = asyncio.get_running_loop().time()
+        if self._logged_at_s is not None and now_s - self._logged_at_s < REPORT_S:
+            return
+        self._logged_at_s = now_s
+        names = ("displaced", "refused", "timed_out", "accept_errors")
+        since = {name: getattr(self.counts, name) - getattr(self._logged, name) for name in names}
+        self._logged = Counts(**{name: getattr(self.counts, name) for name in names})
+        told = None if peer is None else f"{peer[0]} {peer[1]}"
+        log.warning(f"{self.name}: connections ended", peer=told, open=len(self), **since)
