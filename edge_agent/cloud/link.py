@@ -37,6 +37,7 @@ from edge_agent.cloud.credentials import (
 )
 from edge_agent.cloud.feed import Feed
 from edge_agent.cloud.incoming import incoming
+from edge_agent.cloud.inflow import RECEIVE_MAXIMUM, Inflow
 from edge_agent.cloud.life import CountsTurns, LinkLife
 from edge_agent.cloud.limits import OURS_BYTES, Limits
 from edge_agent.cloud.receipts import QuickReceipts
@@ -254,13 +255,9 @@ class MqttLink:
         session = _properties(PacketTypes.CONNECT)
         session.SessionExpiryInterval = settings.session_expiry_s
         session.MaximumPacketSize = OURS_BYTES
-        client.connect_async(
-            settings.host,
-            settings.port,
-            keepalive=settings.keepalive_s,
-            clean_start=False,
-            properties=session,
-        )
+        session.ReceiveMaximum = RECEIVE_MAXIMUM
+        keepalive_s = settings.keepalive_s
+        client.connect_async(settings.host, settings.port, keepalive_s, clean_start=False, properties=session)
         client.loop_start()
 
     def received(self, client: mqtt.Client, message: mqtt.MQTTMessage) -> None:
@@ -439,7 +436,8 @@ class _Connection:
             self._subscribed, client, reasons[0]
         )
         client.on_disconnect = on_disconnect
-        client.on_message = lambda _c, _u, message: hand_over(self._received, client, message)
+        inflow: Inflow[mqtt.MQTTMessage] = Inflow(functools.partial(self._received, client))
+        client.on_message = lambda _c, _u, message: inflow.put(message)
         client.on_publish = self._published
 
     def _connected(self, client: mqtt.Client, reason: ReasonCode, limits: Limits) -> None:

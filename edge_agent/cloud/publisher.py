@@ -23,6 +23,8 @@ STATE_PAUSE_S = 0.1
 """`state/machine` is published at most this often, replies apart."""
 REPLY_LIFE_S = 10.0
 """A reply is kept this long for a link that is down; then its sender has given up."""
+MOST_REPLIES, MOST_REPLY_CHARACTERS = 1024, 16_000_000
+"""Replies that may wait for the broker at once, and their length together; one beyond that is dropped."""
 AHEAD = 200
 """So many events wait in the link behind those in flight, so that none has to be fetched for its turn."""
 DIGEST_S = 30.0
@@ -103,12 +105,20 @@ class Publisher:
         """
         now_s = asyncio.get_running_loop().time()
         self._replies = {n: kept for n, kept in self._replies.items() if kept[0] > now_s}
+        if not self._has_room(len(body)):
+            log.warning("a reply is dropped: too many wait for the broker", topic=topic[:64])
+            return
         number = next(self._numbers)
         self._replies[number] = now_s + REPLY_LIFE_S, Message(topic, body, correlation=correlation)
         if self._link.up:
             if self._state_changed.is_set():
                 self._tell_state()
             self._send_reply(number)
+
+    def _has_room(self, characters: int) -> bool:
+        """Whether one more reply may wait for the broker: a flood of questions must not fill the memory."""
+        kept = sum(len(message.payload) for _, message in self._replies.values())
+        return len(self._replies) < MOST_REPLIES and kept + characters <= MOST_REPLY_CHARACTERS
 
     def _send_reply(self, number: int) -> None:
         _, message = self._replies[number]

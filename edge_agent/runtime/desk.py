@@ -75,6 +75,10 @@ UNDECIDED = (Code.EXPIRED, Code.OFFLINE)
 STRIPPED = "it carries no MQTT 5 property: something on its way, such as a bridge, speaks MQTT 3.1.1"
 REFUSED_KEPT_NS = 3600 * 10**9
 """So long such a no is remembered apart from the journal; no command lives longer."""
+MOST_REFUSED = 4096
+"""So many of them are remembered at most; the oldest go first."""
+MOST_WAITING = 512
+"""Commands that may wait for their outcome; what comes beyond that is answered 14 and never acts."""
 
 
 Address = tuple[str | None, bytes | None]
@@ -203,6 +207,10 @@ class Desk:
             return
         if not first:
             raise Refusal(Code.EXPIRED, "the command was refused before")
+        if len(self._waiting) >= MOST_WAITING:
+            refusal = Refusal(Code.OFFLINE, f"{MOST_WAITING} commands are waiting; try again later")
+            self._remember_refused(command.request_id, digest, _error(refusal))
+            raise refusal
         self._witness_clock(command, incoming)
         now = self._clock.now()
         left_ns = life_ns(incoming.command, command, now, incoming.message_expiry_s)
@@ -253,6 +261,8 @@ class Desk:
         now_ns = self._clock.now().boottime_ns
         self._refused = {key: value for key, value in self._refused.items() if value[0] > now_ns}
         self._refused[request_id, digest] = now_ns + REFUSED_KEPT_NS, reply
+        if len(self._refused) > MOST_REFUSED:
+            del self._refused[next(iter(self._refused))]
 
     def _input(self, command: Command, expires_ns: int, x_request_id: str | None) -> Input:
         key = command.request_id

@@ -1,0 +1,68 @@
+"""Messages on their way from the library's thread to the event loop: in order, bounded, one in each turn.
+
+A flood of messages must not keep the loop from buses, doors and the local API, nor fill the memory. Messages
+with QoS 1 are bounded by our receive maximum (MQTT 5, 3.1.2.11.3), as they are acknowledged by us; those with
+QoS 0 are dropped and counted when too many wait.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections import deque
+from collections.abc import Callable
+from typing import Generic, Protocol, TypeVar
+
+import structlog
+
+log = structlog.get_logger()
+
+RECEIVE_MAXIMUM = 64
+"""Messages with QoS 1 that the broker may have given us without an acknowledgement."""
+MOST_WAITING = 128
+"""Messages that may wait for the loop; a message with QoS 0 beyond that is dropped."""
+
+
+class Received(Protocol):
+    """A message, as the library gives it."""
+
+    qos: int
+
+
+Message = TypeVar("Message", bound=Received)
+
+
+class Inflow(Generic[Message]):
+    """Gives each message to `take` on the event loop. `put` belongs to the library's thread."""
+
+    def __init__(self, take: Callable[[Message], None]) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._take = take
+        self._waiting: deque[Message] = deque()
+        self._running = False
+        self.dropped = 0
+        self._logged = 0
+
+    def put(self, message: Message) -> None:
+        """Queues a message, or drops it where it may be dropped and too many wait."""
+        if message.qos == 0 and len(self._waiting) >= MOST_WAITING:
+            self.dropped += 1
+            return
+        self._waiting.append(message)
+        with contextlib.suppress(RuntimeError):  # the loop has been closed: nobody is left to hear it
+            self._loop.call_soon_threadsafe(self._start)
+
+    def _start(self) -> None:
+        if not self._running:
+            self._running = True
+            self._next()
+
+    def _next(self) -> None:
+        if not self._waiting:
+            self._running = False
+            if self.dropped != self._logged:
+                log.warning("messages with QoS 0 were dropped", count=self.dropped - self._logged)
+                self._logged = self.dropped
+            return
+        self._loop.call_soon(self._next)
+        self._take(self._waiting.popleft())

@@ -1,0 +1,132 @@
+"""X2 from the broker's side: floods of messages neither fill the memory nor keep the loop from its work."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from dataclasses import dataclass
+from itertools import pairwise
+from pathlib import Path
+
+import pytest
+
+from edge_agent.cloud import publisher as publisher_module
+from edge_agent.cloud.inflow import MOST_WAITING, RECEIVE_MAXIMUM, Inflow
+from edge_agent.runtime import desk as desk_module
+from tests.cloud.test_link import make_link, running, until
+from tests.support.site import Site, at_site
+from tools.simulate.plant import rfc3339
+
+
+@dataclass
+class Sent:
+    qos: int
+    number: int
+
+
+async def test_x2_messages_are_taken_one_in_a_turn_in_their_order() -> None:
+    taken: list[int] = []
+    turns: list[int] = []
+    inflow: Inflow[Sent] = Inflow(lambda message: taken.append(message.number))
+
+    def flood() -> None:
+        for number in range(500):
+            inflow.put(Sent(1, number))
+
+    await asyncio.to_thread(flood)
+    while len(taken) < 500:
+        turns.append(len(taken))
+        await asyncio.sleep(0)
+    assert taken == list(range(500))
+    assert max(after - before for before, after in pairwise(turns)) == 1
+    assert inflow.dropped == 0
+
+
+async def test_x2_of_qos_0_only_so_many_wait_and_the_rest_are_counted() -> None:
+    taken: list[int] = []
+    inflow: Inflow[Sent] = Inflow(lambda message: taken.append(message.number))
+    for number in range(10_000):
+        inflow.put(Sent(0, number))
+    inflow.put(Sent(1, -1))
+    while not taken or taken[-1] != -1:
+        await asyncio.sleep(0)
+    assert taken == [*range(MOST_WAITING), -1]
+    assert inflow.dropped == 10_000 - MOST_WAITING
+
+
+async def test_x2_the_broker_is_asked_to_send_only_so_many_unacknowledged() -> None:
+    connects: list[bytes] = []
+
+    async def broker(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        connects.append(await reader.read(4096))
+        writer.close()
+
+    server = await asyncio.start_server(broker, "127.0.0.1", 0)
+    async with server, running(make_link(server.sockets[0].getsockname()[1])):
+        await until(lambda: bool(connects))
+    assert b"\x21" + RECEIVE_MAXIMUM.to_bytes(2, "big") in connects[0]  # MQTT 5, 3.1.2.11.3
+
+
+def test_x2_too_many_commands_that_wait_are_answered_14_and_never_act(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(desk_module, "MOST_WAITING", 3)
+
+    async def test(site: Site) -> None:
+        assert site.plant.agent is not None
+        now_s = asyncio.get_running_loop().time()
+        times = {"issued_at": rfc3339(now_s), "expires_at": rfc3339(now_s + 30)}
+        specs = list(site.plant.agent.loop.layout.specs.values())[:6]
+
+        async def block(cell_id: str, request_id: str) -> int:
+            body = {"request_id": request_id, "cell_id": cell_id, "reason": "x"} | times
+            reply = await site.plant.broker.call("block-cell", body)
+            return int(reply.get("error", {}).get("code", 0))
+
+        codes = await asyncio.gather(*(block(spec.cell_id, f"b{n}") for n, spec in enumerate(specs)))
+        assert codes == [0, 0, 0, 14, 14, 14]
+        cells = site.plant.agent.loop.state.cells
+        assert [cells[spec.label].blocked is not None for spec in specs] == [True] * 3 + [False] * 3
+        assert await block(specs[3].cell_id, "b3") == 14, "delivered again it gets the same answer"
+        assert await block(specs[3].cell_id, "anew") == 0
+
+    at_site(tmp_path, test)
+
+
+def test_x2_what_was_refused_is_remembered_within_bounds(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(desk_module, "MOST_REFUSED", 5)
+
+    async def test(site: Site) -> None:
+        assert site.plant.agent is not None
+        desk = site.plant.agent.desk
+        for number in range(20):
+            desk._remember_refused(f"r{number}", "d", "{}")
+        assert [key for key, _ in desk._refused] == [f"r{n}" for n in range(15, 20)]
+
+    at_site(tmp_path, test)
+
+
+def test_x2_replies_that_the_broker_does_not_take_have_a_bound(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(publisher_module, "MOST_REPLIES", 10)
+    monkeypatch.setattr(publisher_module, "MOST_REPLY_CHARACTERS", 500)
+
+    async def test(site: Site) -> None:
+        assert site.plant.agent is not None
+        publisher = site.plant.agent.publisher
+        monkeypatch.setattr(publisher._link, "publish", lambda message, acknowledged=None: None)
+        for number in range(30):
+            publisher.reply("locker/v1/m/reply/x", None, f"{number:020d}")
+        assert len(publisher._replies) == 10
+        publisher._replies.clear()
+        for number in range(30):
+            publisher.reply("locker/v1/m/reply/x", None, f"{number:0100d}")
+        assert len(publisher._replies) == 5
+        await asyncio.sleep(publisher_module.REPLY_LIFE_S + 1)
+        publisher.reply("locker/v1/m/reply/x", None, json.dumps({}))
+        assert len(publisher._replies) == 1
+
+    at_site(tmp_path, test)
