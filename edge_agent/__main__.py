@@ -61,12 +61,14 @@ def _daemon(config: Path, *, rewired: bool, renamed: bool) -> int:
     from edge_agent.app import Service, system_ports
     from edge_agent.app.startup import Confirmed
     from edge_agent.config import load_settings
+    from edge_agent.config.modes import UMASK, close_journal, mode_findings
     from edge_agent.config.storage import storage_findings
     from edge_agent.runtime.event_loop import precise_loop
     from edge_agent.runtime.log_output import configure
     from edge_agent.runtime.process import keep_out_of_dumps
 
     keep_out_of_dumps()
+    os.umask(UMASK)
     configure(sys.stderr, os.environ)
 
     async def run() -> None:
@@ -84,7 +86,7 @@ def _daemon(config: Path, *, rewired: bool, renamed: bool) -> int:
         refused, warned = storage_findings(settings)
         if refused:
             raise ConfigError(refused)
-        for finding in warned:
+        for finding in [*warned, *close_journal(settings), *mode_findings(settings, config)]:
             structlog.get_logger().warning("configuration", finding=str(finding))
         with asyncio.Runner(loop_factory=precise_loop) as runner:
             runner.run(run())

@@ -42,6 +42,7 @@ from edge_agent.cli.schema import schema_app
 from edge_agent.cli.told import event_row, moment
 from edge_agent.cli.watch.command import watch
 from edge_agent.config import load_settings
+from edge_agent.config.modes import mode_findings
 from edge_agent.config.storage import storage_findings
 from edge_agent.errors import ConfigError
 
@@ -85,7 +86,7 @@ def check(
         for finding in error.findings:
             problems.print(f"{config}: {finding}", highlight=False, markup=False, soft_wrap=True)
         raise typer.Exit(USAGE) from None
-    for finding in warned:
+    for finding in [*warned, *mode_findings(settings, config)]:
         problems.print(f"{config}: warning: {finding}", highlight=False, markup=False, soft_wrap=True)
     what = f"{len(settings.cells)} cells, {len(settings.devices)} devices, {len(settings.buses)} bus(es)"
     console.print(f"{config}: good: {what}", highlight=False, markup=False, soft_wrap=True)

@@ -15,8 +15,9 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
+from edge_agent.config.modes import secret_mask
 from edge_agent.errors import LinkFault, LinkRefused
-from edge_agent.protocol.broker import CREDENTIALS_DIRECTORY, BrokerSection
+from edge_agent.protocol.broker import BrokerSection
 
 LONGEST_READ = 65_536
 """So many bytes of a file are read at most; those of CAs apart."""
@@ -190,12 +191,8 @@ NOTHING = Credentials()
 
 
 def read_secret(path: Path, key: str) -> bytes:
-    """What is in a file that nobody but us may read. Raises `LinkRefused` if others may, or we may not.
-
-    A file in systemd's credentials folder may show the group's read bit: that is the mask of the ACL by which
-    our user gets it (systemd issue 29435); the folder is closed to everybody else.
-    """
-    return read_file(path, key, too_open=0o027 if _is_of_systemd(path) else 0o077)
+    """What is in a file that nobody but us may read. Raises `LinkRefused` if others may, or we may not."""
+    return read_file(path, key, too_open=secret_mask(path))
 
 
 def read_file(path: Path, key: str, too_open: int = 0) -> bytes:
@@ -218,11 +215,6 @@ def read_file(path: Path, key: str, too_open: int = 0) -> bytes:
         raise LinkRefused(f"{key}: {error.strerror}") from None
     finally:
         os.close(descriptor)
-
-
-def _is_of_systemd(path: Path) -> bool:
-    place = os.environ.get(CREDENTIALS_DIRECTORY, "")
-    return bool(place) and path.parent == Path(place)
 
 
 def _text(key: str, secret: bytes) -> str:

@@ -9,6 +9,9 @@ from pathlib import Path
 
 import pytest
 
+from edge_agent.config.modes import UMASK
+from edge_agent.console.admission import DESCRIPTORS_KEPT, MOST_CONNECTIONS, Caps, caps_for
+from edge_agent.runtime.log_output import BURST, PER_S
 from tools.bench.settings import REPOSITORY
 
 FOLDER = REPOSITORY / "systemd"
@@ -58,6 +61,24 @@ def test_the_unit_is_as_safe_as_it_promises() -> None:
     assert done.returncode == 0, done.stdout
     worse = analyze("security", "--offline=yes", "--threshold=5", "--no-pager", str(UNIT))
     assert worse.returncode != 0
+
+
+def service_of(unit: Path) -> configparser.SectionProxy:
+    parser = configparser.RawConfigParser(strict=False)
+    parser.optionxform = str  # type: ignore[assignment,method-assign]
+    parser.read(unit)
+    return parser["Service"]
+
+
+def test_x2_the_unit_bounds_its_log_and_has_descriptors_for_what_the_daemon_keeps() -> None:
+    service = service_of(UNIT)
+    assert caps_for(int(service["LimitNOFILE"])) == Caps(MOST_CONNECTIONS, MOST_CONNECTIONS // 2)
+    comment = UNIT.read_text(encoding="utf-8")
+    assert f"at most {MOST_CONNECTIONS} connections and leaves {DESCRIPTORS_KEPT} descriptors" in comment
+    # One kind of entry alone never uses up what all kinds have.
+    interval_s = int(service["LogRateLimitIntervalSec"].removesuffix("s"))
+    assert BURST + PER_S * interval_s < int(service["LogRateLimitBurst"]) / 4
+    assert int(service["UMask"], 8) == UMASK
 
 
 def test_a_locker_is_never_given_up_and_a_hang_is_noticed() -> None:

@@ -1,0 +1,95 @@
+"""Who may read and write the files of the daemon: codes and keys are in some of them."""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Iterator
+from pathlib import Path
+
+from edge_agent.config.sections import Settings
+from edge_agent.errors import Finding
+from edge_agent.protocol.broker import CREDENTIALS_DIRECTORY
+
+UMASK = 0o077
+"""Of the daemon: what it creates, nobody else may read."""
+OTHERS, OTHERS_WRITE = 0o077, 0o002
+CREDENTIAL_OTHERS = 0o027
+"""For a file in systemd's credentials folder: its group bits are the mask of the ACL that lets us read it
+(systemd issue 29435); the folder is closed to everybody else."""
+COMPANIONS = ("", "-wal", "-shm", ".lock", ".reserve")
+"""What the name of the journal ends with, for its files."""
+
+
+def secret_mask(path: Path) -> int:
+    """The mode bits that a file with a secret must not have."""
+    place = os.environ.get(CREDENTIALS_DIRECTORY, "")
+    return CREDENTIAL_OTHERS if place and path.parent == Path(place) else OTHERS
+
+
+def close_journal(settings: Settings) -> list[Finding]:
+    """Leaves the journal's files, which hold live codes, to their owner alone. Returns what was open."""
+    found = []
+    for path, mode in _existing(_journal_files(settings)):
+        if not mode & OTHERS:
+            continue
+        problem = f"{path} could be read by others (mode {mode:04o})"
+        try:
+            path.chmod(mode & ~OTHERS)
+        except OSError as error:
+            found.append(Finding("paths.journal", f"{problem}, and still can: {error.strerror}"))
+        else:
+            found.append(Finding("paths.journal", f"{problem}; it is {mode & ~OTHERS:04o} now"))
+    return found
+
+
+def mode_findings(settings: Settings, config: Path) -> list[Finding]:
+    """What others may read or write and must not. Files that are not there are not told."""
+    found = [
+        Finding("paths.journal", f"{path} can be read by others (mode {mode:04o}); set it to 0600")
+        for path, mode in _existing(_journal_files(settings))
+        if mode & OTHERS
+    ]
+    for key, name in _secrets(settings):
+        for path, mode in _existing([settings.path(name)]):
+            if mode & secret_mask(path):
+                found.append(Finding(key, f"{path} can be read by others (mode {mode:04o}); set it to 0600"))
+    for key, path in _trusted(settings, config):
+        for _, mode in _existing([path]):
+            if mode & OTHERS_WRITE and not mode & stat.S_ISVTX:
+                found.append(Finding(key, f"{path} can be changed by everybody (mode {mode:04o})"))
+    return found
+
+
+def _journal_files(settings: Settings) -> list[Path]:
+    journal = settings.path(settings.paths.journal)
+    return [journal.with_name(f"{journal.name}{ending}") for ending in COMPANIONS]
+
+
+def _secrets(settings: Settings) -> Iterator[tuple[str, str]]:
+    mqtt, technicians = settings.mqtt, settings.access.technicians_file
+    if mqtt.password_file is not None:
+        yield "mqtt.password_file", mqtt.password_file
+    if mqtt.tls is not None and mqtt.tls.key_file is not None:
+        yield "mqtt.tls.key_file", mqtt.tls.key_file
+    if technicians is not None:
+        yield "access.technicians_file", technicians
+
+
+def _trusted(settings: Settings, config: Path) -> Iterator[tuple[str, Path]]:
+    """What the daemon believes, and the folders that hold it."""
+    yield "configuration file", config
+    yield "configuration folder", config.resolve().parent
+    yield "paths.journal", settings.path(settings.paths.journal).parent
+    yield "paths.socket", settings.path(settings.paths.socket).parent
+    if settings.paths.mark is not None:
+        yield "paths.mark", settings.path(settings.paths.mark).parent
+
+
+def _existing(paths: list[Path]) -> Iterator[tuple[Path, int]]:
+    for path in paths:
+        try:
+            mode = path.stat().st_mode
+        except OSError:
+            continue
+        yield path, stat.S_IMODE(mode)
