@@ -23,6 +23,7 @@ from edge_agent.cli.daemon import (
     call,
     console,
     print_json,
+    print_json_line,
     problems,
     rows_of,
     until_stopped,
@@ -69,7 +70,7 @@ def monitor(
                 line = {key: row[key] for key in RECORDED}
                 file.write(json.dumps(line, ensure_ascii=False) + "\n")
             if as_json:
-                typer.echo(json.dumps(row, ensure_ascii=False))
+                print_json_line(row)
             else:
                 console.print(_frame_line(row), highlight=False, soft_wrap=True)
 
@@ -180,7 +181,7 @@ def _watch_doors(socket: Path, labels: list[str], seconds: float | None, as_json
             if cycle is not None:
                 cycle.see(row["door"])
             if as_json:
-                typer.echo(json.dumps(row, ensure_ascii=False))
+                print_json_line(row)
             elif row["label"] in told or (cycle is not None and row["door"] != "closed"):
                 console.print(_door_line(row, cycle), highlight=False)
             told.add(row["label"])

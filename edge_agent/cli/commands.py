@@ -5,7 +5,6 @@ Exit codes: 0 good, 1 refused or a fault found, 2 bad usage or configuration, 3 
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated
@@ -29,9 +28,11 @@ from edge_agent.cli.daemon import (
     call,
     console,
     print_json,
+    print_json_line,
     problems,
     rows_of,
     until_stopped,
+    visible,
 )
 from edge_agent.cli.diagnose import diagnose
 from edge_agent.cli.init.command import init
@@ -173,7 +174,7 @@ def _temperatures(socket: Path, as_json: bool, reservation_id: str, svg: Path | 
     if as_json:
         print_json(log)
     else:
-        typer.echo(temperature_log.as_csv(log), nl=False)
+        typer.echo(visible(temperature_log.as_csv(log)), nl=False)
 
 
 def events(
@@ -200,7 +201,7 @@ def _follow(socket: Path, as_json: bool) -> None:
     with until_stopped():
         for row in rows_of(socket, "GET", "/v1/events?follow=1"):
             if as_json:
-                typer.echo(json.dumps(row, ensure_ascii=False))
+                print_json_line(row)
             else:
                 told = "  ".join(cell for cell in event_row(row) if cell)
                 console.print(told, highlight=False, markup=False)

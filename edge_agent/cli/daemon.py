@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import unicodedata
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,22 +14,27 @@ import typer
 from rich.console import Console
 from rich.text import Text
 
-_UNSHOWN = dict.fromkeys(
-    [*range(0x20), *range(0x7F, 0xA0), *range(0x202A, 0x202F), *range(0x2066, 0x206A)],
-    "\N{REPLACEMENT CHARACTER}",
-)
-for _kept in "\t\n":
-    del _UNSHOWN[ord(_kept)]
+_STEERING = frozenset({"Cc", "Cf", "Cs", "Zl", "Zp"})
+"""Unicode's categories of what steers a terminal, turns its text around, ends lines, or is no character."""
+_KEPT = frozenset("\t\n\u200c\u200d")
+"""Of these what texts need: also the joiners of Persian and of Indian scripts."""
+
+
+def _shown(character: str) -> str:
+    steers = unicodedata.category(character) in _STEERING and character not in _KEPT
+    return "\N{REPLACEMENT CHARACTER}" if steers else character
 
 
 def visible(value: Any) -> Any:
     """A value as JSON has it without what steers a terminal or turns its text around: orders, notes and
     reasons are written by anybody."""
     if isinstance(value, str):
-        return value.translate(_UNSHOWN)
+        return value if value.isascii() and value.isprintable() else "".join(map(_shown, value))
     if isinstance(value, list):
         return [visible(one) for one in value]
-    return {key: visible(one) for key, one in value.items()} if isinstance(value, dict) else value
+    if isinstance(value, dict):
+        return {visible(key): visible(one) for key, one in value.items()}
+    return value
 
 
 class _Console(Console):
@@ -145,5 +151,10 @@ def until_stopped() -> Iterator[None]:
 
 
 def print_json(value: Any) -> None:
-    """A value as indented JSON."""
-    typer.echo(json.dumps(value, indent=2, ensure_ascii=False))
+    """A value as indented JSON, of texts what `visible` leaves of them."""
+    typer.echo(json.dumps(visible(value), indent=2, ensure_ascii=False))
+
+
+def print_json_line(row: Any) -> None:
+    """A row as JSON on a line of its own, of texts what `visible` leaves of them."""
+    typer.echo(json.dumps(visible(row), ensure_ascii=False))

@@ -12,6 +12,7 @@ import pytest
 from typer.testing import CliRunner
 
 from edge_agent.cli.commands import app
+from edge_agent.cli.daemon import visible
 from edge_agent.cli.watch.daemon import Daemon
 
 FOREIGN = "\x1b[2J\x1b]0;owned\x07\x9b31m\u202etxt.exe\nnext [bold]line"
@@ -71,10 +72,27 @@ def test_what_is_shown_steers_no_terminal(words: str, monkeypatch: pytest.Monkey
     assert "next [bold]line" in said
 
 
-def test_scripts_get_what_was_written(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("words", ["reservations", "events", "events --follow", "alarms"])
+def test_x9_json_holds_nothing_that_steers_a_terminal(words: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(httpx, "HTTPTransport", lambda uds: httpx.MockTransport(answer))
-    done = CliRunner().invoke(app, ["reservations", "--json"])
-    assert json.loads(done.stdout) == [RESERVATION]
+    done = CliRunner().invoke(app, [*words.split(), "--json"])
+    parsed = json.loads(done.stdout)
+    row = parsed[0] if isinstance(parsed, list) else parsed
+    foreign = next(value for value in row.values() if isinstance(value, str) and "owned" in value)
+    assert foreign == FOREIGN.translate(dict.fromkeys(map(ord, STEERS), "\ufffd"))
+    assert not set(STEERS) & set(done.stdout)
+
+
+def test_x9_every_character_that_steers_is_replaced_and_every_other_is_kept() -> None:
+    steering = [
+        *"\x00\x08\r\x1b\x7f\x85\x9b\xad\u061c\u200b\u200e\u200f\u2028\u2029",
+        *"\u202a\u202b\u202c\u202d",
+    ]
+    steering += [*"\u202e\u2060\u2066\u2067\u2068\u2069\ufeff\U000e0041", "\ud800"]
+    assert {visible(character) for character in steering} == {"\ufffd"}
+    kept = "a\tb\nc ü 漢字 😀 \u200c\u200d می\u200cخواهم [/]"
+    assert visible(kept) == kept
+    assert visible({"a\u202e": ["b\x1b", 1, None, 2.5, True]}) == {"a\ufffd": ["b\ufffd", 1, None, 2.5, True]}
 
 
 def test_the_wall_gets_none_of_it() -> None:
