@@ -410,3 +410,18 @@ def test_the_daemon_and_check_exit_2_with_the_line_and_start_nothing(
         assert done.returncode == 2
         assert [line.removeprefix(f"{path}: ") for line in done.stderr.splitlines()] == expected
     assert not (tmp_path / "journal.sqlite").exists()
+
+
+@pytest.mark.parametrize("bad", ["a/b", "a+b", "#", "a b", "a\u202eb", "a\nb"])
+@pytest.mark.parametrize("key", ["cells[0].cell_id", "cells[0].label", "machine.machine_id", "mqtt.username"])
+def test_x9_ids_hold_nothing_that_mqtt_gives_a_meaning(tmp_path: Path, key: str, bad: str) -> None:
+    document = tomllib.loads((CONFIG / "tiny.toml").read_text(encoding="utf-8"))
+    document["paths"] = {"profiles": str(CONFIG / "devices")}
+    section, _, name = key.rpartition(".")
+    place = document["cells"][0] if section == "cells[0]" else document[section]
+    place[name] = bad
+    file = tmp_path / "machine.toml"
+    file.write_text(tomli_w.dumps(document), encoding="utf-8")
+    with pytest.raises(ConfigError) as refused:
+        load_settings(file)
+    assert [finding.path for finding in refused.value.findings] == [key]

@@ -16,9 +16,17 @@ from edge_agent.statemachine.state import Need, Regime, Regimes
 
 Name = Annotated[str, Field(strict=True, min_length=1, max_length=64, pattern=r"^[A-Za-z0-9_-]+$")]
 Text = Annotated[str, Field(strict=True, max_length=1024)]
-CellId = Annotated[str, Field(strict=True, min_length=1, max_length=64, pattern=r"^[^\s/+#\x00-\x1f\x7f]+$")]
-"""Without the signs that mean something in a topic."""
 Millimetres = Annotated[int, Field(strict=True, ge=1, le=10_000)]
+
+
+def _is_id(value: str) -> str:
+    if set(value) & set("/+# ") or not value.isprintable():
+        raise ValueError("must not contain '/', '+', '#' (of MQTT topics), spaces or control characters")
+    return value
+
+
+Id = Annotated[str, Field(strict=True, min_length=1, max_length=64), AfterValidator(_is_id)]
+"""Printable, and without what MQTT gives a meaning in topics and access lists."""
 Baud = Literal[1200, 2400, 4800, 9600, 19200, 38400, 57600, 115200]
 
 
@@ -89,6 +97,10 @@ class MqttSection(BrokerSection):
     session_expiry_s: Annotated[int, Field(strict=True, ge=0, le=2_592_000)] = 604_800
     reconnect_max_s: Annotated[float, Field(ge=0.5, le=300, allow_inf_nan=False)] = 8.0
     """The longest pause between two attempts at a broker that is not there."""
+    username: (
+        Annotated[str, Field(strict=True, min_length=1, max_length=1024), AfterValidator(_is_id)] | None
+    ) = None
+    """It stands for `%u` in the broker's access list."""
     signing_keys: Annotated[dict[Name, PublicKey], Field(default_factory=dict)]
 
 
@@ -303,7 +315,7 @@ class CellSection(Section):
     """One cell: its size and the channels that serve it."""
 
     label: Annotated[str, Field(strict=True, min_length=1, max_length=16, pattern=r"^[A-Za-z0-9_-]+$")]
-    cell_id: CellId
+    cell_id: Id
     size: Name
     lock: ChannelReference
     door: DoorReference
