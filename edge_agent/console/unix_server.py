@@ -14,15 +14,16 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import structlog
 import uvicorn
 from starlette.applications import Starlette
+from starlette.responses import JSONResponse
+from starlette.types import ASGIApp, Receive, Scope, Send
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from edge_agent.console.access import Access, state_of
 from edge_agent.console.admission import REQUEST_S, Admission, Admitted, Counts, Phase, caps_here, peer_key
-
-log = structlog.get_logger()
+from edge_agent.errors import Code, Refusal
+from edge_agent.protocol.api import rpc_status
 
 ACCEPTED_AT_ONCE = 2
 """Connections accepted in one turn of the loop; those of earlier turns are read before the next ones come."""
@@ -104,6 +105,22 @@ class _Protocol(H11Protocol):
             self.transport.close()
         else:  # the application is waiting for the body, and learns that it will not come
             self.transport.abort()
+
+
+class _OneLength:
+    """Refuses a request that gives its length in two ways (RFC 9112, 6.3): a proxy may differ from us."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        names = {name for name, _ in scope.get("headers", ())}
+        if not {b"content-length", b"transfer-encoding"} <= names:
+            await self._app(scope, receive, send)
+            return
+        refusal = Refusal(Code.INVALID_ARGUMENT, "Content-Length and Transfer-Encoding exclude each other")
+        closing = {"connection": "close"}
+        await JSONResponse(rpc_status(refusal), 400, headers=closing)(scope, receive, send)
 
 
 class _Acceptor:
@@ -239,7 +256,7 @@ async def serve(app: Starlette, path: Path, group: int | None = None, access: Ac
 async def serve_on(app: Starlette, listener: socket.socket, admission: Admission | None = None) -> None:
     """Serves an application on a socket that listens, until cancelled."""
     config = uvicorn.Config(
-        app,
+        _OneLength(app),
         http=_Protocol,
         ws="none",
         lifespan="off",

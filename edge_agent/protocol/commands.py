@@ -8,7 +8,7 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Annotated, Any, Literal
 
-from pydantic import AwareDatetime, BeforeValidator, Field, ValidationError
+from pydantic import AfterValidator, AwareDatetime, BeforeValidator, Field, ValidationError
 
 from edge_agent.errors import Code, FieldViolation, Refusal, Unreadable
 from edge_agent.model import Instant, ReservationStatus
@@ -36,7 +36,17 @@ def _text_time(value: Any) -> Any:
     raise ValueError("must be an RFC 3339 time")
 
 
-Rfc3339 = Annotated[AwareDatetime, BeforeValidator(_text_time)]
+FIRST_YEAR, LAST_YEAR = 1970, 2200
+"""Between them every time of a command has to be. A machine whose clock was never set began in 1970."""
+
+
+def _plausible_time(value: datetime) -> datetime:
+    if not FIRST_YEAR <= value.year < LAST_YEAR or value.timestamp() < 0:
+        raise ValueError(f"must be from {FIRST_YEAR} to {LAST_YEAR - 1}")
+    return value
+
+
+Rfc3339 = Annotated[AwareDatetime, BeforeValidator(_text_time), AfterValidator(_plausible_time)]
 
 
 NewReservationId = Annotated[

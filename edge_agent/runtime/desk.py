@@ -140,7 +140,7 @@ class Desk:
     def handle(self, incoming: Incoming) -> None:
         """One command from the cloud. Never raises; every fault becomes an answer."""
         if incoming.retained:
-            log.warning("retained command ignored", command=incoming.command)
+            log.warning("retained command ignored", command=incoming.command[:64])
             incoming.acknowledge()
             return
         address = (incoming.response_topic, incoming.correlation)
