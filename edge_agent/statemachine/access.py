@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from hmac import compare_digest
 from itertools import islice
 
@@ -14,26 +14,66 @@ from edge_agent.statemachine.turn import Turn
 
 
 def choose_codes(turn: Turn, candidates: Iterable[str]) -> tuple[str, str]:
-    """A drop-off and a pick-up code, unique among the live ones, fresh where possible.
+    """A drop-off and a pick-up code, unique among the live ones, fresh and two digits apart where possible.
 
-    Candidates are tried in their order, then codes that never lived or have rested, then the one that has
-    been dead longest. Raises `Refusal` with code 8 if every code is live.
+    Candidates are tried in their order, then codes that never lived or have rested; those that differ from
+    every live code in two digits at least come before the others, so that a slip of one digit opens no
+    stranger's door. At last comes the code that has been dead longest. Raises `Refusal` with code 8 if every
+    code is live.
     """
     live = turn.reservations.values()
-    taken = {r.drop_off_code for r in live} | {r.pickup_code for r in live}
+    taken = _Taken(code for r in live for code in (r.drop_off_code, r.pickup_code))
     turn.resting_codes = turn.resting_codes.trimmed()
+    drawn = tuple(candidates) if _some_fresh(turn, len(taken)) else ()
     chosen: list[str] = []
-    for code in candidates if _some_fresh(turn, len(taken)) else ():
-        if code not in taken and _fresh(turn, code):
-            taken.add(code)
-            chosen.append(code)
-            if len(chosen) == 2:
-                break
-    while len(chosen) < 2:
-        code = _another(turn, taken, chosen)
+    for _ in ("drop-off", "pick-up"):
+        code = (
+            _drawn(turn, drawn, taken, apart=True)
+            or _another(turn, taken, chosen, apart=True)
+            or _drawn(turn, drawn, taken, apart=False)
+            or _another(turn, taken, chosen, apart=False)
+            or _longest_dead(turn, taken)
+        )
         taken.add(code)
         chosen.append(code)
     return chosen[0], chosen[1]
+
+
+class _Taken:
+    """Codes that are given, and whether another one is two digits apart from all of them."""
+
+    def __init__(self, codes: Iterable[str]) -> None:
+        self._codes: set[str] = set()
+        self._masked: set[tuple[int, str]] = set()
+        for code in codes:
+            self.add(code)
+
+    def add(self, code: str) -> None:
+        """One more is given."""
+        self._codes.add(code)
+        self._masked.update(_masks(code))
+
+    def __contains__(self, code: str) -> bool:
+        return code in self._codes
+
+    def __len__(self) -> int:
+        return len(self._codes)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._codes)
+
+    def leaves(self, code: str, *, apart: bool) -> bool:
+        """Whether a code can be given; `apart`: and differs from each given one in two digits at least."""
+        return code not in self._codes and not (apart and any(m in self._masked for m in _masks(code)))
+
+
+def _masks(code: str) -> Iterator[tuple[int, str]]:
+    """A code with each of its digits left out: two codes share one if they differ in one digit at most."""
+    return ((place, code[:place] + code[place + 1 :]) for place in range(len(code)))
+
+
+def _drawn(turn: Turn, candidates: Iterable[str], taken: _Taken, *, apart: bool) -> str | None:
+    return next((c for c in candidates if taken.leaves(c, apart=apart) and _fresh(turn, c)), None)
 
 
 def _some_fresh(turn: Turn, live: int) -> bool:
@@ -49,20 +89,24 @@ def _fresh(turn: Turn, code: str) -> bool:
     return died is None or rested(died, turn.now)
 
 
-def _another(turn: Turn, taken: set[str], chosen: list[str]) -> str:
-    """A code when luck found none: one that has rested, else one that never lived, else the longest dead."""
-    oldest = next((dead for dead in turn.resting_codes.oldest_first() if dead[0] not in taken), None)
-    if oldest is not None and rested(oldest[1], turn.now):
-        return oldest[0]
-    never = _never_lived(turn, taken, chosen)
-    if never is not None:
-        return never
+def _another(turn: Turn, taken: _Taken, chosen: list[str], *, apart: bool) -> str | None:
+    """A code when luck found none: the longest dead of those that have rested, else one that never lived."""
+    for code, died in turn.resting_codes.oldest_first():
+        if not rested(died, turn.now):
+            break
+        if taken.leaves(code, apart=apart):
+            return code
+    return _never_lived(turn, taken, chosen, apart=apart)
+
+
+def _longest_dead(turn: Turn, taken: _Taken) -> str:
+    oldest = next((code for code, _ in turn.resting_codes.oldest_first() if code not in taken), None)
     if oldest is None:
         raise Refusal(Code.NO_CELL, "every code is in use")
-    return oldest[0]
+    return oldest
 
 
-def _never_lived(turn: Turn, taken: set[str], chosen: list[str]) -> str | None:
+def _never_lived(turn: Turn, taken: _Taken, chosen: list[str], *, apart: bool) -> str | None:
     """Goes on where the last search ended, so that all searches together look at each code about once."""
     resting, digits = turn.resting_codes, turn.layout.code_digits
     every = 10**digits
@@ -72,7 +116,7 @@ def _never_lived(turn: Turn, taken: set[str], chosen: list[str]) -> str | None:
     for step in range(every):
         number = (resting.cursor + step) % every
         code = f"{number:0{digits}d}"
-        if code not in taken and code not in resting:
+        if taken.leaves(code, apart=apart) and code not in resting:
             turn.resting_codes = amend(resting, cursor=number + 1)
             return code
     return None

@@ -111,9 +111,9 @@ def test_then_one_that_has_rested_then_one_that_never_lived_then_the_longest_dea
 
 def test_the_search_for_one_that_never_lived_goes_on_where_it_ended() -> None:
     now = turn(RestingCodes(), digits=2)
-    assert access.choose_codes(now, ()) == ("00", "01")
-    assert now.resting_codes.cursor == 2
-    assert access.choose_codes(now, ()) == ("02", "03")
+    assert access.choose_codes(now, ()) == ("00", "11")
+    assert now.resting_codes.cursor == 12
+    assert access.choose_codes(now, ()) == ("12", "20")
     now.resting_codes = replace(now.resting_codes, cursor=99)
     assert access.choose_codes(now, ()) == ("99", "00")
     almost = turn(dead(*"01234567"), live=())
@@ -153,3 +153,37 @@ def test_an_entry_is_matched_by_code_or_by_all_of_its_qr_text() -> None:
         (Purpose.PICKUP, "r2", "9"),
     ):
         assert access.match_entry(now, qr_text(purpose, rid, code)) is None
+
+
+def apart(first: str, second: str) -> int:
+    """In how many digits two codes differ."""
+    return sum(a != b for a, b in zip(first, second, strict=True))
+
+
+@pytest.mark.behaviour("codes-22")
+def test_x1_live_codes_are_two_digits_apart_while_any_such_are_left() -> None:
+    random, live = Random(11), list[str]()
+    for number in range(100):  # as many cells as four digits allow
+        candidates = tuple(f"{n:04d}" for n in random.sample(range(10_000), 64))
+        live += access.choose_codes(turn(RestingCodes(), digits=4, live=tuple(live)), candidates)
+        assert len(live) == 2 * (number + 1)
+    assert min(apart(a, b) for n, a in enumerate(live) for b in live[:n]) == 2
+
+
+def test_x1_a_code_that_never_lived_or_has_rested_is_taken_if_no_candidate_is_apart() -> None:
+    now = turn(RestingCodes(), digits=3, live=("000", "111"))
+    assert access.choose_codes(now, ("001", "110", "222", "223")) == ("222", "012")
+    rested_long_ago = turn(dead("221", "345"), 2 * WEEK_S, digits=3, live=("000", "111"))
+    assert access.choose_codes(rested_long_ago, ("222", "001", "223")) == ("222", "345")
+    still_resting = turn(dead("345"), 0, digits=3, live=("000", "111"))
+    assert access.choose_codes(still_resting, ("222", "345")) == ("222", "012")
+
+
+def test_x1_codes_one_digit_apart_come_before_those_that_still_rest() -> None:
+    # Ten codes of two digits that are two apart leave no other such code.
+    live = tuple(f"{n}{n}" for n in range(10))
+    assert access.choose_codes(turn(RestingCodes(), digits=2, live=live), ("55", "57", "75")) == ("57", "75")
+    assert access.choose_codes(turn(dead("57"), 0, digits=2, live=live), ("57",)) == ("01", "02")
+    every_other = [f"{n:02d}" for n in range(100) if f"{n:02d}" not in live]
+    resting = dead(*every_other)
+    assert access.choose_codes(turn(resting, 0, digits=2, live=live), ("57",)) == ("01", "02")
