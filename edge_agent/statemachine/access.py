@@ -151,6 +151,19 @@ def match_entry(turn: Turn, text: str) -> tuple[Reservation, Purpose] | None:
     return found if found[0].reservation_id == reservation_id and found[1] is purpose else None
 
 
+def is_guess(turn: Turn, text: str) -> bool:
+    """Whether an invalid entry may have tried a code: any digits, or a QR text that names a live reservation
+    with another code than its own. Nobody hits a reservation whose id he does not know."""
+    parsed = parse_qr(text)
+    if parsed is None:
+        return True
+    purpose, reservation_id, code = parsed
+    named = turn.reservations.get(reservation_id)
+    if named is None:
+        return False
+    return not compare_digest(code, named.drop_off_code if purpose is Purpose.DROPOFF else named.pickup_code)
+
+
 def not_valid() -> Refusal:
     """All that somebody at the kiosk is told of an entry that opens nothing."""
     return Refusal(Code.NOT_ALLOWED, "not valid")

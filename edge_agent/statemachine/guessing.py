@@ -1,8 +1,8 @@
 """Somebody tries codes: after five invalid entries in five minutes the keypad rests, longer each time.
 
 A code that opens its door for the first time forgives the invalid entries of the minute before. It forgives
-nothing of two totals: twenty wrong digits in an hour, or sixty in a day, rest the digits for an hour in any
-case, so that somebody's own valid code does not help him to guess a stranger's.
+nothing of two totals: twenty guesses in an hour, or sixty in a day, rest their way for an hour in any case,
+so that somebody's own valid code does not help him to guess a stranger's (docs/guessing.md).
 
 Digits and QR texts are counted on their own. What is counted, how often it rested and since when it rests are
 part of the state, so a restart helps nobody. After a reboot across which no clock can tell the time, a rest
@@ -28,7 +28,7 @@ FORGIVEN_NS = 24 * 3600 * 10**9
 FORGIVEN_BY_SUCCESS_NS = 60 * 10**9
 HOUR_NS = 3600 * 10**9
 WRONG_IN_AN_HOUR, WRONG_IN_A_DAY = 20, 60
-"""That many wrong digits rest the digits for an hour, whatever was forgiven."""
+"""That many guesses of one way rest it for an hour, whatever was forgiven."""
 
 Way = Literal["digits", "qr"]
 
@@ -54,8 +54,11 @@ def rests(turn: Turn, way: Way) -> bool:
     return guesses is not None and rest_left_ns(guesses, turn.now) > 0
 
 
-def note_invalid(turn: Turn, way: Way) -> None:
-    """Counts an entry that opened nothing; the fifth in the window, or one too many in all, begins a rest."""
+def note_invalid(turn: Turn, way: Way, *, guess: bool) -> None:
+    """Counts an entry that opened nothing; the fifth in the window, or one guess too many, begins a rest.
+
+    `guess`: it may have tried a code (`access.is_guess`), and counts in the totals.
+    """
     now = turn.now
     known = turn.guesses.get(way, Guesses())
     quiet_ns = None if known.last is None else known.last.elapsed_ns(now)
@@ -63,8 +66,11 @@ def note_invalid(turn: Turn, way: Way) -> None:
         # What is in the window stays counted: a clock that jumped may tell the last entry older than others.
         known = Guesses(recent=known.recent, wrong=known.wrong)
     recent = (*(at for at in known.recent if _within(at, now, WINDOW_NS)), now)
-    wrong = (*(at for at in known.wrong if not _surely_older(at, now, FORGIVEN_NS)), now)
-    too_many = way == "digits" and (
+    wrong = (
+        *(at for at in known.wrong if not _surely_older(at, now, FORGIVEN_NS)),
+        *([now] if guess else []),
+    )
+    too_many = guess and (
         len(wrong) >= WRONG_IN_A_DAY
         or sum(not _surely_older(at, now, HOUR_NS) for at in wrong) >= WRONG_IN_AN_HOUR
     )

@@ -79,7 +79,7 @@ def _at_the_kiosk(turn: Turn, given: EnterCode, *, frozen: bool) -> bool:
     if not frozen and access.match_entry(turn, given.text) is not None:
         return False
     if turn.reservations:
-        guessing.note_invalid(turn, way)
+        guessing.note_invalid(turn, way, guess=access.is_guess(turn, given.text))
     turn.answer(given.request_key, refusal=Refusal(Code.NOT_ALLOWED, CALL_FOR_HELP))
     return True
 

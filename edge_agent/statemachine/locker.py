@@ -273,7 +273,7 @@ def _enter_code(turn: Turn, given: EnterCode) -> None:
         return
     found = access.match_entry(turn, given.text)
     if found is None or rule_for(turn, found[0], outcome.WISH[found[1]]) is None:
-        guessing.note_invalid(turn, way)
+        guessing.note_invalid(turn, way, guess=access.is_guess(turn, given.text))
         turn.answer(given.request_key, refusal=access.not_valid())
         return
     reservation, purpose = found

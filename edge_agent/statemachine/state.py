@@ -150,9 +150,9 @@ class UnconfirmedUnlock:
 class Guesses:
     """Invalid entries of one way in (digits or QR texts), oldest first.
 
-    `recent` are those of the last minutes that no success has forgiven, `wrong` all of the last day. `rests`
-    is how often it had to rest since the last quiet day, `resting_since` when the last rest began, `long`
-    whether it is one of the longest, `last` when the last invalid entry was.
+    `recent` are those of the last minutes that no success has forgiven, `wrong` all guesses of the last day.
+    `rests` is how often it had to rest since the last quiet day, `resting_since` when the last rest began,
+    `long` whether it is one of the longest, `last` when the last invalid entry was.
     """
 
     recent: tuple[Instant, ...] = ()

@@ -7,6 +7,7 @@ from dataclasses import replace
 import pytest
 
 from edge_agent.model import Alarm, Purpose, Reservation, qr_text
+from edge_agent.statemachine.guessing import rest_left_ns
 from edge_agent.statemachine.locker import next_due_ns
 from tests.support.core import Core
 
@@ -121,3 +122,86 @@ def test_a_clock_that_jumped_a_day_over_a_reboot_forgets_no_entry_of_the_last_mi
     assert DIGITS not in core.state.alarms
     guess(core, 1)
     assert DIGITS in core.state.alarms
+
+
+def seen(core: Core, way: str) -> bool:
+    """Whether entries of this way are looked at now."""
+    known = core.state.guesses.get(way)
+    return known is None or rest_left_ns(known, core.now) <= 0
+
+
+@pytest.mark.behaviour("codes-21")
+def test_x1_the_twentieth_wrong_entry_of_an_hour_rests_the_digits_for_an_hour() -> None:
+    core = Core()
+    reservation = core.reserve()
+    for _ in range(19):
+        guess(core, 1)
+        core.pass_s(76)  # four in five minutes
+    assert DIGITS not in core.state.alarms
+    guess(core, 1)
+    detail = core.state.alarms[DIGITS].detail
+    assert detail.endswith("resting for 3600 s; a full right QR text still opens")
+    core.pass_s(3599)
+    assert not opens(core, reservation)
+    assert core.opens(
+        core.entry(qr_text(Purpose.DROPOFF, reservation.reservation_id, reservation.drop_off_code))
+    )
+    core.close(reservation.cell)
+    core.pass_s(1)
+    assert opens(core, reservation)
+
+
+def test_x1_from_the_sixtieth_wrong_entry_of_a_day_on_each_costs_an_hour() -> None:
+    core = Core()
+    for _ in range(59):
+        guess(core, 1)
+        core.pass_s(1201)  # three an hour
+    assert DIGITS not in core.state.alarms
+    core.restart({}, off_s=1)
+    for _ in range(3):
+        guess(core, 1)
+        assert not seen(core, "digits")
+        core.pass_s(3600)
+        assert seen(core, "digits")
+    core.pass_s(20 * 3600)  # only those of the last hours are left of the day
+    guess(core, 1)
+    assert seen(core, "digits")
+
+
+@pytest.mark.parametrize("by_code", [True, False])
+def test_x1_a_success_forgives_nothing_of_the_totals(by_code: bool) -> None:
+    core = Core()
+    mine = [core.reserve() for _ in range(3)]
+    for number in range(19):
+        if number in (4, 8, 12):
+            own = mine.pop()
+            core.opens(core.entry(own.drop_off_code) if by_code else core.wish(own, Purpose.DROPOFF))
+            core.close(own.cell)
+        guess(core, 1)
+        core.pass_s(76)
+    guess(core, 1)
+    assert not seen(core, "digits")
+    core.pass_s(3599)
+    assert not seen(core, "digits")
+
+
+def test_x1_a_qr_text_counts_in_the_totals_if_it_tries_a_live_reservations_code() -> None:
+    core = Core()
+    live, over = core.reserve(), core.reserve()
+    core.feed(core.cancel(over))
+    ended = qr_text(Purpose.DROPOFF, over.reservation_id, over.drop_off_code)
+    too_early = qr_text(Purpose.PICKUP, live.reservation_id, live.pickup_code)
+    for text in (ended, too_early, "DLV-DROP-res_none-1234") * 10:
+        core.invalid(text)
+        core.pass_s(76)
+    assert core.state.guesses["qr"].wrong == ()
+    assert seen(core, "qr")
+    for _ in range(20):
+        core.invalid(qr_text(Purpose.PICKUP, live.reservation_id, live.drop_off_code))
+        core.pass_s(76)
+    assert len(core.state.guesses["qr"].wrong) == 20
+    core.pass_s(3600 - 77)
+    assert not seen(core, "qr")
+    assert seen(core, "digits")
+    core.pass_s(1)
+    assert seen(core, "qr")

@@ -191,13 +191,18 @@ class Lives(Compared):
         given = (Abandon if abandon else Cancel)(key, parcel.rid, ended=self.ended(parcel))
         self.play(given, lambda: self.model.give_up(key, parcel.rid, status))
 
+    def guessed(self, label: str | None) -> str:
+        """A QR text of somebody who knows no code; where a cell is named, he knows its reservation's id."""
+        held = [parcel for parcel in self.model.parcels.values() if parcel.cell == label and not parcel.over]
+        return f"DLV-PICK-{held[0].rid}-{held[0].drop_off_code}" if held else "DLV-DROP-res_never-1234"
+
     @rule(what=st.sampled_from(DESK), label=st.sampled_from([*LABELS, *LABELS, None, "Z9"]))
     def desk(self, what: str, label: str | None) -> None:
         """Somebody looks after a cell, or tries codes."""
         key, model = self.core.key(), self.model
         if what.startswith("guess"):
             for _ in range(4 + (label is None)):
-                self.type("DLV-DROP-res_never-1234" if what == "guess qr" else "no code")
+                self.type(self.guessed(label) if what == "guess qr" else "no code")
         elif what.startswith("maintain") or label is None:
             block = what == "maintain and block"
             given: Input = RequestMaintenance(key, "m", "d", Severity.LOW, label, block)

@@ -403,19 +403,28 @@ class Locker(ABC):
                         self.accept(t)
                     return
         self.answers.append((key, frozenset({NOT_NOW})))
-        self.invalid(guessing, "qr" if qr else "digits")
+        self.invalid(guessing, "qr" if qr else "digits", guess=not qr or self.tries_a_code(text))
 
-    def invalid(self, guessing: Guessing, way: str) -> None:
-        """An entry that opened nothing."""
+    def tries_a_code(self, text: str) -> bool:
+        """Whether a QR text names a reservation that is not over, and not with its code."""
+        _, word, rest = text.split("-", 2)
+        rid, code = rest.rsplit("-", 1)
+        parcel = next((p for p in self.parcels.values() if p.rid == rid and not p.over), None)
+        if parcel is None:
+            return False
+        return code != (parcel.drop_off_code if word == "DROP" else parcel.pickup_code)
+
+    def invalid(self, guessing: Guessing, way: str, *, guess: bool) -> None:
+        """An entry that opened nothing; `guess`: it may have been meant to hit a code."""
         quiet = None if guessing.last is None else passed_ns(guessing.last, self.now)
         if quiet is not None and quiet > 24 * 3600 * SECOND:
             guessing.rests, guessing.since, guessing.long = 0, None, False
         recent = [at for at in guessing.recent if runs(at, 300, self.now)]
         guessing.recent, guessing.last = [*recent, self.now], self.now
         of_the_day = [at for at in guessing.wrong if not self.surely_older(at, 24 * 3600)]
-        guessing.wrong = [*of_the_day, self.now][-60:]
+        guessing.wrong = [*of_the_day, *([self.now] if guess else [])][-60:]
         of_the_hour = [at for at in guessing.wrong if not self.surely_older(at, 3600)]
-        too_many = way == "digits" and (len(guessing.wrong) >= 60 or len(of_the_hour) >= 20)
+        too_many = guess and (len(guessing.wrong) >= 60 or len(of_the_hour) >= 20)
         if len(guessing.recent) >= 5 or too_many:
             guessing.long = too_many
             guessing.recent, guessing.since = [], self.now
