@@ -88,8 +88,6 @@ def _refuse_clearing(turn: Turn, given: Clear) -> None:
     place = cell.find(turn, given.cell)
     if place.reservation_id is not None and place.unverified:
         raise Refusal(Code.NOT_ALLOWED, f"cell {given.cell}: {UNVERIFIED}")
-    if place.unverified:
-        turn.change_cell(given.cell, unverified=False)
     uncertain = place.status is CellStatus.AWAITING_INSPECTION
     if uncertain and (LOST in turn.alarms or FROZEN in turn.history):
         raise Refusal(Code.NOT_ALLOWED, f"cell {given.cell}: {WHY}")

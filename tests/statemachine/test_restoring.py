@@ -18,10 +18,27 @@ from edge_agent.model import (
     UnlockOutcome,
     qr_text,
 )
-from edge_agent.statemachine.history import CALL_FOR_HELP
-from edge_agent.statemachine.inputs import HistoryAhead, HistoryCompared, HistoryLost, Restore
+from edge_agent.statemachine.history import (
+    ASKING,
+    CALL_FOR_HELP,
+    FROZEN,
+    LOST,
+    UNVERIFIED,
+    WHY,
+    YOUNG,
+    former_key,
+)
+from edge_agent.statemachine.inputs import (
+    Clear,
+    HistoryAhead,
+    HistoryCompared,
+    HistoryLost,
+    OpenCell,
+    Restore,
+)
 from edge_agent.statemachine.outputs import Fact, FactKind
-from tests.support.core import Core
+from edge_agent.statemachine.state import Doubted, Layout, UnconfirmedUnlock
+from tests.support.core import Core, specs
 
 
 def lost(*, parcels: int = 1) -> tuple[Core, list[Reservation]]:
@@ -235,3 +252,105 @@ def test_a_lost_machine_without_live_codes_counts_nothing() -> None:
     for _ in range(10):
         assert entered(core, parcel.pickup_code) == CALL_FOR_HELP
     assert core.state.guesses == {}
+
+
+def test_a_frozen_machine_gives_up_who_waits_and_lets_a_technician_go_on() -> None:
+    core = Core(Layout(specs={spec.label: spec for spec in specs()}, max_concurrent_unlocks=1))
+    parcels = [core.dropped_off() for _ in range(2)]
+    core.pass_s(11)
+    first, second = (core.wish(parcel, Purpose.PICKUP) for parcel in parcels)
+    core.feed(first)
+    core.feed(second)
+    core.feed(OpenCell("by-hand", "C01", "because", "unl-hand"))
+    done = core.feed(HistoryAhead("older"))
+    assert core.state.history == {FROZEN: Doubted("older")}
+    (answer,) = done.answers
+    assert answer.request_key == second.request_key
+    assert answer.refusal is not None
+    assert (answer.refusal.code, answer.refusal.message) == (Code.NOT_ALLOWED, ASKING)
+    assert {ticket.unlock_id for ticket in core.state.tickets.values()} == {first.unlock_id, "unl-hand"}
+    core.feed(HistoryAhead("older still"))
+    assert core.state.history == {FROZEN: Doubted("older")}
+
+
+def test_a_lost_machine_is_not_frozen_as_well() -> None:
+    core, _ = lost()
+    core.feed(HistoryAhead("older"))
+    assert core.state.history == {}
+
+
+def test_a_comparison_that_agrees_makes_a_new_journal_an_ordinary_one() -> None:
+    core = Core()
+    core.state = replace(core.state, history={YOUNG: Doubted("the journal is new")})
+    core.feed(HistoryCompared({}))
+    assert core.state.history == {}
+
+
+def test_a_new_journal_remembers_its_former_id_and_why() -> None:
+    core = Core()
+    core.feed(HistoryAhead("the broker keeps more"))
+    core.feed(HistoryCompared({}, "journal-2", journal_id="journal-1"))
+    assert core.state.history == {former_key("journal-1"): Doubted("its id before")}
+    assert core.state.alarms[LOST].detail == "the broker keeps more"
+
+
+def test_what_is_lost_ends_waits_and_tells_of_each_cell_once() -> None:
+    core = Core(Layout(specs={spec.label: spec for spec in specs()}, max_concurrent_unlocks=1))
+    parcel, over = core.dropped_off(), core.picked_up(grace_pickup_s=30)
+    core.pass_s(40)
+    assert over.cell in core.state.former
+    core.feed(core.wish(parcel, Purpose.PICKUP))
+    after = core.wish(over, Purpose.OPEN_DOOR)
+    core.feed(after)
+    waits = UnconfirmedUnlock("unl-old", parcel.reservation_id, Purpose.PICKUP, Source.API, core.now)
+    held = replace(core.state.cells["C01"], unverified=True, unlocked_since_allocation=True)
+    core.state = replace(core.state, unconfirmed={"C01": waits}, cells={**core.state.cells, "C01": held})
+    core.facts.clear()
+    done = core.feed(HistoryLost("its file is gone"))
+    refusals = [answer.refusal for answer in done.answers if answer.refusal is not None]
+    assert {(refusal.code, refusal.message) for refusal in refusals} == {(Code.NOT_ALLOWED, WHY)}
+    assert core.state.former == {}
+    assert core.state.reservations == {}
+    assert core.state.unconfirmed == {}
+    assert {fact.cause for fact in cell_facts(core)} == {CellCause.LOST}
+    assert sorted(fact.cell or "" for fact in cell_facts(core)) == sorted(core.state.cells)
+    cell = core.state.cells["C01"]
+    assert (cell.unverified, cell.unlocked_since_allocation) == (False, False)
+    fulfilled = [fact for fact in core.facts if fact.kind is FactKind.OPEN_DOOR_FULFILLED]
+    assert [fact.reason for fact in fulfilled] == [WHY]
+
+
+def test_a_restored_cell_is_cleared_once_its_reservation_is_over() -> None:
+    core, (parcel,) = lost()
+    core.feed(Restore("k", (parcel,)))
+    refused = core.refused(Clear("k", parcel.cell))
+    assert (refused.code, refused.message) == (Code.NOT_ALLOWED, f"cell {parcel.cell}: {UNVERIFIED}")
+    core.opens(core.entry(parcel.pickup_code))
+    core.close(parcel.cell)
+    core.pass_s(1000)
+    assert not core.state.cells[parcel.cell].unverified
+    core.clear(parcel.cell)
+    assert core.state.cells[parcel.cell].status is CellStatus.IDLE
+
+
+def test_no_cell_is_cleared_while_the_history_is_lost_or_in_doubt() -> None:
+    core, _ = lost()
+    refused = core.refused(Clear("k", "A01"))
+    assert (refused.code, refused.message) == (Code.NOT_ALLOWED, f"cell A01: {WHY}")
+    core.feed(Restore("k"))
+    core.feed(HistoryAhead("older"))
+    assert core.refused(Clear("k", "A01")).message == f"cell A01: {WHY}"
+    core.feed(HistoryCompared({}))
+    core.clear("A01")
+
+
+def test_a_restore_answers_its_request() -> None:
+    core, (parcel,) = lost()
+    assert [answer.request_key for answer in core.feed(Restore("k7", (parcel,))).answers] == ["k7"]
+
+
+def test_a_parcel_is_not_moved_to_a_cell_that_is_being_opened() -> None:
+    core, (parcel,) = lost()
+    core.feed(Restore("k", (parcel,)))
+    core.feed(OpenCell("by-hand", "C01", "because", "unl-hand"))
+    assert core.refused(Restore("k", place={parcel.reservation_id: "C01"})).code is Code.NOT_ALLOWED
