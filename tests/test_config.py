@@ -149,7 +149,7 @@ def mqtt(**keys: Any) -> Callable[[dict[str, Any]], None]:
         (no_profile, "devices.locks_b.profile", "nothing"),
         (no_bus, "devices.locks_b.bus", "aux"),
         (long_pulse, "unlock.pulse_ms", "steps of 100 ms"),
-        (cell_id_with_topic_sign, "cells[1].cell_id", "pattern"),
+        (cell_id_with_topic_sign, "cells[1].cell_id", "must not contain"),
         (same_label, "cells[1].label", "cells[0]"),
         (no_polarity, "doors", "required"),
         (number_as_text, "unlock.attempts", "integer"),

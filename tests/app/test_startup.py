@@ -44,7 +44,7 @@ async def dropped_off(site: Site, number: int = 1) -> str:
     site.plant.world.place(label, 900)
     await asyncio.sleep(1)
     site.plant.world.close(label)
-    await site.until(lambda: len(site.told("DROPOFF")) == number)
+    await site.until(lambda: f"res_{number}" in {e["reservation_id"] for e in site.told("DROPOFF")})
     return label
 
 
