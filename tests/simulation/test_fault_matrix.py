@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
+from pathlib import Path
 
 import pytest
 
+from tools.fault_matrix import __main__ as program
 from tools.fault_matrix.actors import ACTORS
 from tools.fault_matrix.faults import FAULTS
 from tools.fault_matrix.page import explained
@@ -63,3 +65,11 @@ def test_pairs_are_drawn_from_the_seed_and_counted_by_demand() -> None:
     rows[0] |= {"problems": ("a: one", "f: two", "f: three")}
     found = summary(rows, 1, 2.0)
     assert (found["a"], found["c"], found["others"]) == (1, 0, {"f": 1})
+
+
+def test_without_results_there_is_no_page(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(program, "RESULTS", tmp_path)
+    assert program.main(["--page"]) == 2
+    assert "there are no results" in capsys.readouterr().err

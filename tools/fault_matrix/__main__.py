@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +38,9 @@ def main(arguments: list[str] | None = None) -> int:
     """Runs what the options ask for; returns the exit code."""
     options = _parser().parse_args(arguments)
     if options.page:
+        if not (RESULTS / "triples.jsonl").exists():
+            print(f"there are no results in {RESULTS} yet: run without an option first", file=sys.stderr)
+            return 2
         PAGE.write_text(_page(), encoding="utf-8")
         return 0
     if options.planted:
