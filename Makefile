@@ -5,7 +5,7 @@ VENV := .venv
 PY := $(VENV)/bin/python
 STAMP := $(VENV)/.installed
 
-.PHONY: demo test test-long check measure fleet campaign mutants docs lock clean fuzz fault-matrix deb deb-test
+.PHONY: demo test test-long check measure fleet campaign mutants docs lock clean fuzz fault-matrix attack deb deb-test
 
 demo: $(STAMP) broker            ## the whole locker on this machine, until Ctrl-C
 	@exec $(PY) -m tools.bench
@@ -51,6 +51,9 @@ mutants: $(STAMP)                ## small faults in the core, and which its test
 
 fault-matrix: $(STAMP)           ## every fault x phase x actor, planted bugs, random pairs; about an hour
 	$(PY) -m tools.fault_matrix
+
+attack: $(STAMP) broker          ## every test of an attack, by the names of their cases; some minutes
+	$(PY) -m pytest -k "test_x1_ or test_x2_ or test_x3_ or test_x4_ or test_x5_ or test_x6_ or test_x7_ or test_x8_ or test_x9_"
 
 fuzz: $(STAMP)                   ## a million damaged frames into every codec; some minutes
 	$(PY) -m tools.fuzz
