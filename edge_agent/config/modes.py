@@ -44,7 +44,7 @@ def close_journal(settings: Settings) -> list[Finding]:
 
 
 def mode_findings(settings: Settings, config: Path) -> list[Finding]:
-    """What others may read or write and must not. Files that are not there are not told."""
+    """What others may read or write and must not. Missing files are left out."""
     found = [
         Finding("paths.journal", f"{path} can be read by others (mode {mode:04o}); set it to 0600")
         for path, mode in _existing(_journal_files(settings))

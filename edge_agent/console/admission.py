@@ -171,5 +171,5 @@ class Admission:
         names = ("displaced", "refused", "timed_out", "accept_errors")
         since = {name: getattr(self.counts, name) - getattr(self._logged, name) for name in names}
         self._logged = Counts(**{name: getattr(self.counts, name) for name in names})
-        told = None if peer is None else f"{peer[0]} {peer[1]}"
-        log.warning(f"{self.name}: connections ended", peer=told, open=len(self), **since)
+        named = None if peer is None else f"{peer[0]} {peer[1]}"
+        log.warning(f"{self.name}: connections ended", peer=named, open=len(self), **since)

@@ -76,7 +76,7 @@ STRIPPED = "it carries no MQTT 5 property: something on its way, such as a bridg
 REFUSED_KEPT_NS = 3600 * 10**9
 """So long such a no is remembered apart from the journal; no command lives longer."""
 MOST_REFUSED = 4096
-"""So many of them are remembered at most; the oldest go first."""
+"""The most of them that are remembered; the oldest go first."""
 MOST_WAITING = 512
 """Commands that may wait for their outcome; what comes beyond that is answered 14 and never acts."""
 

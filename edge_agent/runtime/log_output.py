@@ -66,8 +66,8 @@ class _Bucket:
 class RepeatLimit:
     """Writes at most `BURST` entries of one kind in a row, then `PER_S`; the rest are counted.
 
-    The number is in the next entry that is written, of whatever kind: nobody can fill the disk by having the
-    same thing logged again and again. The kind is the event's fixed text, never what came from outside.
+    The number is in the next entry that is written, of whatever kind: a flood of equal entries
+    cannot fill the disk. The kind is the event's fixed text, never what came from outside.
     """
 
     def __init__(self, now_s: Callable[[], float] = monotonic_s) -> None:
@@ -85,9 +85,9 @@ class RepeatLimit:
             bucket.dropped += 1
             raise structlog.DropEvent
         bucket.left -= 1
-        told = [f"{name}: {one.dropped}" for (_, name), one in self._buckets.items() if one.dropped]
-        if told:
-            event[LEFT_OUT] = ", ".join(told)
+        left_out = [f"{name}: {one.dropped}" for (_, name), one in self._buckets.items() if one.dropped]
+        if left_out:
+            event[LEFT_OUT] = ", ".join(left_out)
         # A full bucket is as good as none: the memory that this takes has a bound.
         full = [key for key, one in self._buckets.items() if _is_full(one, now_s)]
         for key in full:

@@ -133,7 +133,7 @@ class Guesser:
             self._carry_out(self.core.wish(mine, purpose), mine.cell, close=True)
 
     def restart(self, *, reboot: bool = False, off_s: float = 5.0) -> None:
-        """Cuts the power, for so long."""
+        """Cuts the power for a time."""
         boot = f"boot-{self.core.key()}" if reboot else None
         self._true_s += off_s
         self.core.restart({}, boot_id=boot, off_s=off_s)
@@ -247,5 +247,5 @@ def bound_in_a_day() -> int:
 
 
 def expected_doors(guesses: int, serving: int, digits: int) -> float:
-    """Doors that so many different guesses open on average, with so many codes that serve."""
+    """The mean number of doors that different guesses open, by the number of codes that serve."""
     return guesses * serving / float(10**digits)

@@ -1,4 +1,4 @@
-"""X1, X7: whoever guesses codes, with every means that a person at the kiosk has, and what it brings him."""
+"""X1, X7: guessing codes by every means that a person at the kiosk has, and how many doors that opens."""
 
 from __future__ import annotations
 

@@ -255,7 +255,7 @@ async def test_x2_an_answer_may_take_longer_than_the_deadline(
 
 
 @pytest.mark.usefixtures("strangers")
-async def test_x2_whoever_sends_a_whole_request_is_served_among_many_halves(tmp_path: Path) -> None:
+async def test_x2_a_whole_request_is_served_among_many_halves(tmp_path: Path) -> None:
     async with served(tmp_path, Caps(16, 8)) as site:
         halves = []
         for n in range(60):

@@ -42,7 +42,7 @@ def mended_by(*ends: Callable[[], object]) -> Mend:
 
 
 def kill_at(number: int, *, before: bool) -> Callable[[Stage], Awaitable[Mend]]:
-    """The process dies just before, or just after, its so-manieth commit from now on."""
+    """The process dies just before, or just after, the commit of this number from now on."""
     return lambda stage: _die_at(stage, number, before=before, reboots=False)
 
 

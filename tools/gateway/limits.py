@@ -36,13 +36,13 @@ class Bucket:
         self._at_s = now_s
 
     def wait_s(self, now_s: float, count: int = 1) -> float:
-        """Seconds until there are so many tokens; 0 when there are."""
+        """Seconds until this number of tokens is there; 0 when it is."""
         self._tokens = min(self._burst, self._tokens + (now_s - self._at_s) * self._rate_per_s)
         self._at_s = now_s
         return 0.0 if self._tokens >= count else (count - self._tokens) / self._rate_per_s
 
     def take(self, now_s: float, count: int = 1) -> float:
-        """Takes so many tokens if they are there; gives the seconds until they are, else 0."""
+        """Takes this number of tokens and returns 0; else returns the seconds until they are there."""
         wait_s = self.wait_s(now_s, count)
         if not wait_s:
             self._tokens -= count
