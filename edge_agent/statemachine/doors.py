@@ -25,7 +25,7 @@ def opened_unasked(turn: Turn, label: str) -> None:
     """A door has opened that no ticket is at work on."""
     if label in turn.hand_checked or outcome.opened_late(turn, label, turn.now):
         return
-    turn.change_cell(label, unexplained=turn.now)
+    turn.change_cell(label, unexplained=turn.now, opened_by_unlock=False)
 
 
 def _judge(turn: Turn, label: str, since: Instant) -> None:

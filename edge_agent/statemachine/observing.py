@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from edge_agent.model import Alarm, Door, Instant, Reservation
+from edge_agent.model import Alarm, Cell, Door, Instant, Reservation
 from edge_agent.statemachine import cell, doors, outcome, unconfirmed, unlocking, weight
 from edge_agent.statemachine.amend import amend
 from edge_agent.statemachine.inputs import (
@@ -22,6 +22,9 @@ from edge_agent.statemachine.reservation import apply, rule_for
 from edge_agent.statemachine.state import Layout, LockerState
 from edge_agent.statemachine.transitions import Trigger
 from edge_agent.statemachine.turn import Turn
+
+BOUNCE_NS = 10**9
+"""A door that opens again so soon after it was shown closed has not latched."""
 
 
 def door_read(turn: Turn, given: DoorRead) -> None:
@@ -46,8 +49,7 @@ def opened_unasked(turn: Turn, open_now: list[str]) -> None:
     """Finds among the doors that are open now those that nobody has pulsed."""
     for label in open_now:
         place = turn.cells[label]
-        # A door that was opened by its lock and has not settled closed since bounces.
-        if place.door is Door.CLOSED and not place.opened_by_unlock and not _expected(turn, label):
+        if place.door is Door.CLOSED and not _bounces(turn, place) and not _expected(turn, label):
             doors.opened_unasked(turn, label)
 
 
@@ -147,6 +149,13 @@ def hand_check(turn: Turn, given: HandCheck) -> None:
     for label in given.cells:
         if label in turn.cells:
             turn.put("hand_checked", label, True if given.running else None)
+
+
+def _bounces(turn: Turn, place: Cell) -> bool:
+    """Whether a door was opened by its lock, and closed only a moment ago. On a slow or noisy line a closing
+    settles late; an opening long after it needs a cause of its own."""
+    closed_ns = None if place.door_since is None else place.door_since.elapsed_ns(turn.now)
+    return place.opened_by_unlock and closed_ns is not None and closed_ns < BOUNCE_NS
 
 
 def _expected(turn: Turn, label: str) -> bool:

@@ -224,3 +224,36 @@ def test_a_cell_that_a_reservation_leaves_keeps_nothing_of_it() -> None:
     assert (left.status, left.reservation_id) == (CellStatus.AWAITING_INSPECTION, None)
     assert (left.suspect, left.last_outcome, left.unverified) == (False, None, False)
     assert (left.opened_since_allocation, left.unlocked_since_allocation) == (False, False)
+
+
+@pytest.mark.parametrize("closed_s", [1.0, 2.8, 60.0])
+def test_a_closing_that_settles_late_does_not_excuse_a_wrong_door(closed_s: float) -> None:
+    """The line is slow, or the machine has just started: a door that was closed a while ago and has not
+    settled opens while another lock is pulsed."""
+    core = Core(Layout(specs={spec.label: spec for spec in specs()}, attempts=3))
+    first, second = core.dropped_off(), core.dropped_off()
+    core.pass_s(11)
+    core.opens(core.wish(first, Purpose.PICKUP))
+    core.feed(DoorsSeen({first.cell: Door.CLOSED}))  # and no ClosingSettled
+    core.pass_s(closed_s)
+    pulsed(core, core.wish(second, Purpose.PICKUP))
+    core.feed(DoorsSeen({first.cell: Door.OPEN}))
+    core.lasts()
+    assert {f"WRONG_DOOR/{first.cell}", f"WRONG_DOOR/{second.cell}"} <= alarms(core)
+    assert core.live(second).status is ReservationStatus.DROPPED_OFF
+
+
+@pytest.mark.parametrize("closed_s", [0.0, 0.999])
+def test_a_door_that_has_not_latched_is_no_wrong_door(closed_s: float) -> None:
+    core = Core(Layout(specs={spec.label: spec for spec in specs()}, attempts=3))
+    first, second = core.dropped_off(), core.dropped_off()
+    core.pass_s(11)
+    core.opens(core.wish(first, Purpose.PICKUP))
+    core.feed(DoorsSeen({first.cell: Door.CLOSED}))
+    core.pass_s(closed_s)
+    wish = core.wish(second, Purpose.PICKUP)
+    pulsed(core, wish)
+    core.feed(DoorsSeen({first.cell: Door.OPEN}))
+    core.lasts()
+    assert alarms(core) == set()
+    assert core.state.cells[first.cell].opened_by_unlock

@@ -9,7 +9,19 @@ from edge_agent.model import BY_HAND, Door, Instant, Purpose
 from edge_agent.model import CellStatus as Use
 from edge_agent.model import ReservationStatus as S
 from tests.support.model import Locker
-from tests.support.parcels import EXPIRED, INTERNAL, MOVES, NOT_NOW, SECOND, No, Parcel, Try, Waits, passed_ns
+from tests.support.parcels import (
+    EXPIRED,
+    INTERNAL,
+    MOVES,
+    NOT_NOW,
+    SECOND,
+    No,
+    Parcel,
+    Place,
+    Try,
+    Waits,
+    passed_ns,
+)
 
 FORCED_S, LATE_S, PATIENCE_S = 600, 10, 5
 
@@ -267,8 +279,13 @@ class Doors(Locker):
             t = self.working(label)
             pulsed = t is not None and t.at in ("pulses", "unclear")
             place = self.places[label]
-            if place.door is Door.CLOSED and door is Door.OPEN and not pulsed and not place.mine:
+            if place.door is Door.CLOSED and door is Door.OPEN and not pulsed and not self.bounces(place):
                 self.unasked(label)
+
+    def bounces(self, place: Place) -> bool:
+        """A door of ours that was shown closed less than a second ago has not latched."""
+        passed = None if place.since is None else passed_ns(place.since, self.now)
+        return place.mine and passed is not None and passed < SECOND
 
     def flipped(self, label: str, was: Door, stood_since: Instant | None) -> None:
         """A contact has changed: four changes in 2 s, bounces not counted, are no person's."""
@@ -374,7 +391,7 @@ class Doors(Locker):
     def unasked(self, label: str) -> None:
         """A door opened that nobody is opening: its own lock may be late; else it is judged after 200 ms."""
         if not self.places[label].by_hand and not self.late(label, self.now):
-            self.places[label].unexplained = self.now
+            self.places[label].unexplained, self.places[label].mine = self.now, False
 
     def may_open(self, label: str, at: Instant) -> bool:
         """Whether a pulse of this lock in the 10 s before has not been seen to open its door."""
