@@ -6,7 +6,7 @@ import asyncio
 import functools
 import os
 import random
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,7 @@ from edge_agent.app.layout import layout_of
 from edge_agent.app.lines import fails_with, transport_to
 from edge_agent.app.ports import BoundPorts
 from edge_agent.app.startup import NOTHING, Confirmed, companions_of, mark_this, taken_up
+from edge_agent.app.upkeep import Aside, check_devices, keep_mark, watch_disk
 from edge_agent.app.watchdog import Watchdog
 from edge_agent.cloud.channel import Message
 from edge_agent.cloud.credentials import Credentials
@@ -75,7 +76,6 @@ BUS_SILENT_S, POLLER_SILENT_S = 15.0, 30.0
 """A bus, and who polls it, that have not turned for so long hang: the longest exchange is over in seconds."""
 OFF_AT_STOP_S = 0.7
 """How long boards are told at a stop to switch off: what does not hear it is on a timer of its own."""
-DISK_LOOK_S = 10.0
 """How often it is looked whether a full disk has room again."""
 RECENT_S = 15.0
 """Replies to requests not older than this are published again at a start: somebody may still wait."""
@@ -111,7 +111,7 @@ class Ports:
     """Who is told that the service lives, if anybody."""
     access: Access = field(default_factory=Access)
     """Who may what on the local API."""
-    aside: Callable[[Callable[[], list[str]]], Awaitable[list[str]]] = inline
+    aside: Aside = inline
     """Runs what blocks where it holds up no door."""
 
 
@@ -358,14 +358,6 @@ class Agent:
             elif standing.alarm is Alarm.BUS_DOWN and standing.place not in self.field.buses:
                 self.loop.submit(Condition(standing.alarm, standing.place, False))
 
-    async def _watch_disk(self) -> None:
-        """After a full disk: takes the reserve again as soon as there is room, and ends the alarm."""
-        while True:
-            await asyncio.sleep(DISK_LOOK_S)
-            stands = any(a.alarm is Alarm.STORAGE_FAULT for a in self.loop.state.alarms.values())
-            if stands and self.store.keep_reserve():
-                self.loop.submit(Condition(Alarm.STORAGE_FAULT, "", False))
-
     async def _serve(self, on_ready: Callable[[], None], buses: list[asyncio.Task[None]]) -> None:
         async with asyncio.TaskGroup() as group:
             self._group = group
@@ -377,8 +369,10 @@ class Agent:
             self.pollers = self.field.pollers(*sensing)
             for poller in self.pollers:
                 group.create_task(poller.run(), name="poller")
-            group.create_task(self._watch_disk(), name="disk")
-            group.create_task(self._check_devices(), name="checks")
+            group.create_task(watch_disk(self.loop, self.store), name="disk")
+            mark = keep_mark(self.settings, self.loop, self.store, self._ports.aside)
+            group.create_task(mark, name="mark")
+            group.create_task(check_devices(Checks(self.buses)), name="checks")
             group.create_task(self.publisher.run(), name="publisher")
             group.create_task(self._telemetry.run(), name="telemetry")
             group.create_task(self.link.run(), name="link")
@@ -432,15 +426,8 @@ class Agent:
         self.link.publish(Message(self._topics.online, self._online(True), retain=True))
 
     def _new_journal(self) -> None:
-        mark_this(self.settings, self.store.journal_id)
+        mark_this(self.settings, self.store.journal_id, self.loop.last_sequence)
         self.publisher.begin_behind(self.loop.started_sequence)
-
-    async def _check_devices(self) -> None:
-        """A board that is not set as its profile wants it is told to whoever reads the log."""
-        for row in await Checks(self.buses).registers():
-            if not row["ok"]:
-                named = {key: row[key] for key in ("device", "check", "detail", "why")}
-                log.warning("a device is not as its profile wants it", **named)
 
     def close(self) -> None:
         """Ends the writer and closes the journal."""

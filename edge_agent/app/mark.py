@@ -1,4 +1,5 @@
-"""The commissioning mark: a small file outside the journal's folder that says which journal a machine has."""
+"""The commissioning mark: a small file outside the journal's folder that says which journal a machine has,
+and how far it was."""
 
 from __future__ import annotations
 
@@ -14,10 +15,12 @@ log = structlog.get_logger()
 
 @dataclass(frozen=True, slots=True)
 class Mark:
-    """`machine_id` is None in a mark that cannot be read: something was there."""
+    """`machine_id` is None in a mark that cannot be read: something was there. `last_sequence`: the journal's
+    last event when the mark was written; 0 in a mark of an earlier version."""
 
     machine_id: str | None
     journal_id: str
+    last_sequence: int = 0
 
 
 def read_mark(path: Path | None) -> Mark | None:
@@ -26,10 +29,10 @@ def read_mark(path: Path | None) -> Mark | None:
         return None
     try:
         found = json.loads(path.read_text(encoding="utf-8"))
-        return Mark(str(found["machine_id"]), str(found["journal_id"]))
+        return Mark(str(found["machine_id"]), str(found["journal_id"]), int(found.get("last_sequence", 0)))
     except FileNotFoundError:
         return None
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
         log.error("the commissioning mark cannot be read", path=str(path), error=str(error))
         return Mark(None, "unreadable")
 

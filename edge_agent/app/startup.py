@@ -79,13 +79,14 @@ def taken_up(
         raise ConfigError(found)
     for finding in found:
         log.warning("rewired", cell=finding.path, by="--rewired")
-    history = history_at_start(settings, store.journal_id, signs, fresh=fresh, known=state.history)
+    now_at = Mark(machine_id, store.journal_id, loaded.last_sequence)
+    history = history_at_start(settings, now_at, signs, fresh=fresh, known=state.history)
     labels = {cell.cell_id: cell.label for cell in settings.cells}
     settled = replace(bound, machine_id=machine_id, labels=labels, wires=wires)
     if settled != bound or history:
         keep_bound(store, settled, carried if moved else None, history)
     if FROZEN not in history:
-        mark_this(settings, store.journal_id)
+        mark_this(settings, store.journal_id, loaded.last_sequence)
     return replace(state, history={**state.history, **history})
 
 
@@ -99,12 +100,12 @@ def companions_of(journal: Path) -> list[str]:
 
 
 def history_at_start(
-    settings: Settings, journal_id: str, signs: list[str], *, fresh: bool, known: Mapping[str, Doubted]
+    settings: Settings, journal: Mark, signs: list[str], *, fresh: bool, known: Mapping[str, Doubted]
 ) -> dict[str, Doubted]:
     """What to note about the machine's history: nothing where journal and mark agree.
 
-    `signs`: companions of the journal that were there before it; `fresh`: it never served; `known`: what was
-    noted before.
+    `journal`: the mark that this journal would leave; `signs`: companions of the journal that were there
+    before it; `fresh`: it never served; `known`: what was noted before.
     """
     mark = read_mark(mark_file(settings))
     ours = mark is not None and mark.machine_id in (settings.machine.machine_id, None)
@@ -115,9 +116,15 @@ def history_at_start(
         why = f"the journal is new or empty, yet there was one before: {', '.join(found)}"
         log.error("history lost", reason=why)
         return {TO_LOSE: Doubted(why)}
-    if mark is None or not ours or mark.journal_id == journal_id or former_key(mark.journal_id) in known:
+    if mark is None or not ours or former_key(mark.journal_id) in known:
         return {}
-    why = f"the journal is {journal_id[:8]}, the commissioning mark names {mark.journal_id[:8]}"
+    if mark.journal_id != journal.journal_id:
+        why = f"the journal is {journal.journal_id[:8]}, the commissioning mark names {mark.journal_id[:8]}"
+    elif mark.last_sequence > journal.last_sequence:
+        ends = f"it ends at event {journal.last_sequence}"
+        why = f"the journal is an older copy: {ends}, the commissioning mark names event {mark.last_sequence}"
+    else:
+        return {}
     log.error("history in doubt", reason=why)
     return {FROZEN: Doubted(why)}
 
@@ -131,9 +138,9 @@ def mark_file(settings: Settings) -> Path | None:
     return USUAL_MARK if settings.paths.journal == usual else None
 
 
-def mark_this(settings: Settings, journal_id: str) -> None:
-    """Notes outside the journal's folder which journal this machine has."""
-    write_mark(mark_file(settings), Mark(settings.machine.machine_id, journal_id))
+def mark_this(settings: Settings, journal_id: str, last_sequence: int) -> None:
+    """Notes outside the journal's folder which journal this machine has, and how far it is."""
+    write_mark(mark_file(settings), Mark(settings.machine.machine_id, journal_id, last_sequence))
 
 
 def moved_labels(labels: Mapping[str, str], settings: Settings) -> dict[str, str]:

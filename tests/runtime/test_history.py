@@ -199,3 +199,73 @@ def test_w9_an_older_copy_is_frozen_whatever_its_own_start_has_numbered_anew(
         assert state(site).cells[label].status is CellStatus.AWAITING_INSPECTION
 
     at_site(tmp_path, run)
+
+
+@pytest.mark.behaviour("history-05", "history-09")
+def test_w9_an_older_copy_is_found_out_by_the_mark_where_there_is_no_link(tmp_path: Path) -> None:
+    """Neither digest nor gateway can be asked: the commissioning mark says how far the journal was."""
+
+    async def run(site: Site) -> None:
+        await site.plant.stop()
+        marked(site, tmp_path)
+        site.plant.start()
+        await asyncio.sleep(2)
+        await site.plant.broker.call("restore", NOTHING)
+        await asyncio.sleep(1)
+        await site.plant.stop()
+        shutil.copy(tmp_path / "journal.sqlite", tmp_path / "copy")
+        site.plant.start()
+        await asyncio.sleep(2)
+        label = await dropped_off(site)
+        view, last = await view_of(site, "res_1"), site.events[-1]
+        await asyncio.sleep(31)
+        await site.plant.stop()
+        site.plant.broker.leave()
+        shutil.copy(tmp_path / "copy", tmp_path / "journal.sqlite")
+        for _ in range(2):  # and again at the next start
+            site.plant.start()
+            await asyncio.sleep(40)
+            found = state(site).history["frozen"]
+            assert found.why.startswith("the journal is an older copy: it ends at event ")
+            await site.plant.stop()
+        site.plant.start()
+        site.plant.broker.come_back()
+        await asyncio.sleep(3)
+        assert "error" in await site.plant.broker.call("reserve", reserve_body())
+        told = offer([view], {last["journal_id"]: last["sequence"]}, last["journal_id"])
+        await site.plant.broker.call("restore", told)
+        await asyncio.sleep(1)
+        assert LOST in state(site).alarms
+        assert state(site).cells[label].status is CellStatus.AWAITING_INSPECTION
+
+    at_site(tmp_path, run)
+
+
+@pytest.mark.behaviour("history-09")
+def test_a_journal_that_goes_on_is_never_behind_its_mark(tmp_path: Path) -> None:
+    """Killed and started again, with and without a mark of an earlier version."""
+
+    async def run(site: Site) -> None:
+        await site.plant.stop()
+        marked(site, tmp_path)
+        mark = tmp_path / "mark" / "m.json"
+        site.plant.start()
+        await asyncio.sleep(2)
+        await site.plant.broker.call("restore", NOTHING)
+        await dropped_off(site)
+        await asyncio.sleep(31)
+        written = json.loads(mark.read_text())
+        assert written["last_sequence"] == int(site.events[-1]["sequence"])
+        await site.plant.kill()
+        del written["last_sequence"]
+        for text in (None, json.dumps(written)):
+            if text is not None:
+                mark.write_text(text)
+            site.plant.start()
+            await asyncio.sleep(2)
+            assert "frozen" not in state(site).history
+            await site.plant.kill()
+        assert json.loads(mark.read_text())["last_sequence"] > 0
+        site.plant.start()
+
+    at_site(tmp_path, run)

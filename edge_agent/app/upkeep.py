@@ -1,0 +1,60 @@
+"""What a running machine looks after by itself: room on the disk, its commissioning mark, its devices'
+settings."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+
+import structlog
+
+from edge_agent.app.startup import mark_this
+from edge_agent.config import Settings
+from edge_agent.journal.store import JournalStore
+from edge_agent.model import Alarm
+from edge_agent.runtime.bus_checks import Checks
+from edge_agent.runtime.loop import LockerLoop
+from edge_agent.statemachine.history import FROZEN
+from edge_agent.statemachine.inputs import Condition
+
+log = structlog.get_logger()
+
+Aside = Callable[[Callable[[], list[str]]], Awaitable[list[str]]]
+"""Runs what blocks where it holds up nothing."""
+DISK_LOOK_S = 10.0
+MARK_S = 30.0
+"""The commissioning mark is at most this much older than the journal."""
+
+
+async def watch_disk(loop: LockerLoop, store: JournalStore) -> None:
+    """After a full disk: takes the reserve again as soon as there is room, and ends the alarm."""
+    while True:
+        await asyncio.sleep(DISK_LOOK_S)
+        stands = any(a.alarm is Alarm.STORAGE_FAULT for a in loop.state.alarms.values())
+        if stands and store.keep_reserve():
+            loop.submit(Condition(Alarm.STORAGE_FAULT, "", False))
+
+
+async def keep_mark(settings: Settings, loop: LockerLoop, store: JournalStore, aside: Aside) -> None:
+    """Notes in the commissioning mark how far the journal is, so that an older copy of it is found out
+    without a link too. A journal that is in doubt itself is not noted."""
+    noted: int | None = None
+
+    def note() -> list[str]:
+        mark_this(settings, store.journal_id, last)
+        return []
+
+    while True:
+        await asyncio.sleep(MARK_S)
+        last = loop.last_sequence
+        if last != noted and FROZEN not in loop.state.history:
+            await aside(note)
+            noted = last
+
+
+async def check_devices(checks: Checks) -> None:
+    """Logs each board that is not set as its profile wants it."""
+    for row in await checks.registers():
+        if not row["ok"]:
+            named = {key: row[key] for key in ("device", "check", "detail", "why")}
+            log.warning("a device is not as its profile wants it", **named)
