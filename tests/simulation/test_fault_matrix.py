@@ -11,7 +11,7 @@ from tools.fault_matrix import __main__ as program
 from tools.fault_matrix.actors import ACTORS
 from tools.fault_matrix.faults import FAULTS
 from tools.fault_matrix.page import explained
-from tools.fault_matrix.pairs import draw, summary
+from tools.fault_matrix.pairs import EQUAL, draw, summary
 from tools.fault_matrix.phases import PHASES
 from tools.fault_matrix.planted import BUGS, hunt
 from tools.fault_matrix.run import SEED, Part, chosen, digest, play_all
@@ -61,10 +61,16 @@ def test_a_planted_bug_is_found(number: int) -> None:
 def test_pairs_are_drawn_from_the_seed_and_counted_by_demand() -> None:
     assert draw(50, 1) == draw(50, 1) != draw(50, 2)
     assert all(pair.first != pair.second for pair in draw(50, 1))
-    rows = [play(Triple("gateway forgot", "free", "nobody"), SEED).as_row() for _ in range(2)]
-    rows[0] |= {"problems": ("a: one", "f: two", "f: three")}
-    found = summary(rows, 1, 2.0)
-    assert (found["a"], found["c"], found["others"]) == (1, 0, {"f": 1})
+    row = play(Triple("gateway forgot", "free", "nobody"), SEED).as_row() | {"equal": ""}
+    broken = row | {"problems": ("a: one", "f: two", "f: three")}
+    unobservable = row | {"problems": ("c: one",), "equal": "no witness differs"}
+    found = summary([broken, row, unobservable], 1, 2.0)
+    assert (found["pairs"], found["a"], found["c"], found["others"]) == (3, 1, 0, {"f": 1})
+    assert found["equal"] == ["gateway forgot × free × nobody: no witness differs"]
+
+
+def test_pairs_that_equal_health_are_faults_of_the_matrix() -> None:
+    assert all(names <= set(FAULTS) for names in EQUAL)
 
 
 def test_without_results_there_is_no_page(

@@ -63,7 +63,8 @@ async def _die_at(stage: Stage, number: int, *, before: bool, reboots: bool) -> 
             stage.plant.clock.reboot()
             stage.plant.clock.synced = False
         await asyncio.sleep(DOWN_S)
-        await stage.start()
+        if stage.plant.agent is None:  # another fault of a pair may have started it
+            await stage.start()
         if reboots:
             stage.plant.clock.synced = True
 

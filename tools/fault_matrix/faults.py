@@ -156,9 +156,10 @@ def _probe(reads: Callable[[float], float] | None) -> Callable[[Stage], Awaitabl
     return begin
 
 
-def _jumping(by_c: float) -> Callable[[Stage], Awaitable[Mend]]:
-    """A probe that reads otherwise from now on; its way back is a jump too, believed after a minute."""
-    lie = _probe(lambda c: c + by_c)
+def _jumping(by_c: float | None) -> Callable[[Stage], Awaitable[Mend]]:
+    """A probe that reads otherwise from now on (None: it stays at what it reads); its way back is a jump too,
+    believed after a minute."""
+    lie = _probe(None if by_c is None else lambda c: c + by_c)
 
     async def begin(stage: Stage) -> Mend:
         end = await lie(stage)
@@ -305,7 +306,7 @@ FAULTS: dict[str, Fault] = {
         Fault(
             "probe frozen",
             "probe",
-            _probe(None),
+            _jumping(None),
             ("CLIMATE_NO_EFFECT",),
             never,
             "a temperature that does not change is named after no_effect_min",

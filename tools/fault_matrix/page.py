@@ -167,4 +167,8 @@ def _pairs(found: Mapping[str, Any]) -> list[str]:
         "|---|--:|",
     ]
     lines += [f"| {letter} | {number} |" for letter, number in sorted(found["others"].items())]
-    return [*lines, "", *[f"- {text}" for text in found["examples"]]]
+    lines += ["", *[f"- {text}" for text in found["examples"]]]
+    if found.get("equal"):
+        lines += ["", "Two faults that together equal health at every witness, unobservable:", ""]
+        lines += [f"- {text}" for text in found["equal"]]
+    return lines

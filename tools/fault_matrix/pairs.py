@@ -16,6 +16,13 @@ from tools.fault_matrix.phases import PHASES
 from tools.fault_matrix.triples import Pair, play_pair, silence_logs
 
 EXAMPLES = 40
+EQUAL = {
+    frozenset({"contacts crossed", "locks crossed"}): (
+        "lock and contact of both cells have changed places at once: every pulse opens the door whose "
+        "contact is expected, and no witness of a cell without a scale differs from health"
+    )
+}
+"""Two faults that together equal health at every witness, and why; they are listed apart."""
 
 
 def draw(number: int, seed: int) -> list[Pair]:
@@ -46,24 +53,28 @@ def run_all(number: int, seed: int, workers: int) -> dict[str, Any]:
 
 
 def _play(job: tuple[Pair, int]) -> dict[str, Any]:
-    return play_pair(*job).as_row()
+    pair, _ = job
+    return play_pair(*job).as_row() | {"equal": EQUAL.get(frozenset({pair.first, pair.second}), "")}
 
 
 def summary(rows: list[dict[str, Any]], seed: int, minutes: float) -> dict[str, Any]:
     """How many pairs broke which demand."""
+    equal = [row for row in rows if row["equal"] and row["problems"]]
+    rows = [row for row in rows if row not in equal]
     letters = [sorted({problem.partition(":")[0] for problem in row["problems"]}) for row in rows]
     count = Counter(letter for found in letters for letter in found)
-    text = "\n".join(json.dumps(row, sort_keys=True) for row in rows)
+    text = "\n".join(json.dumps(row, sort_keys=True) for row in [*rows, *equal])
     worst = [row for row, found in zip(rows, letters, strict=True) if {"a", "c"} & set(found)]
     rest = [row for row, found in zip(rows, letters, strict=True) if found and not {"a", "c"} & set(found)]
     return {
-        "pairs": len(rows),
+        "pairs": len(rows) + len(equal),
         "seed": seed,
         "minutes": round(minutes, 1),
         "digest": hashlib.sha256(text.encode()).hexdigest()[:16],
         "a": count["a"],
         "c": count["c"],
         "others": {letter: number for letter, number in count.items() if letter not in ("a", "c")},
+        "equal": [f"{_name(row['triple'])}: {row['equal']}" for row in equal],
         "examples": [
             f"{_name(row['triple'])}: {row['problems'][0][:200]}" for row in [*worst, *rest][:EXAMPLES]
         ],

@@ -100,7 +100,8 @@ class Stage:
             await self.plant.stop()
 
     async def hold_views(self) -> None:
-        """The gateway's projection follows the machine."""
+        """The gateway's projection follows the machine. Raises `Unreached` if none runs for a while."""
+        await self.until(lambda: self.agent is not None)
         self.held.clear()
         for rid in tuple(self.state.reservations):
             reply = await self.call("get-reservation", {"reservation_id": rid})

@@ -27,6 +27,8 @@ LIMIT_S = 900.0
 MEMORY = Path("/dev/shm")
 SCRATCH = MEMORY if os.access(MEMORY, os.W_OK) else None
 """Where journals lie while they are played: nobody cuts their power, and no disk makes them wait."""
+JOURNAL = "journal"
+"""The group of faults that a technician's `restore` ends."""
 SETTLED_S = 1.0
 """What begins or ends has been read after this time."""
 
@@ -188,8 +190,10 @@ async def _play_pair(stage: Stage, pair: Pair, what: Triple, faults: tuple[Fault
     await act(stage, phase, pair.actor, pending)
     await asyncio.sleep(max(fault.wait_s for fault in faults))
     await others_ask(stage)
-    await second()
-    await first()
+    mends = [(faults[1], second), (faults[0], first)]
+    mends.sort(key=lambda one: one[0].group == JOURNAL)  # a journal is restored once all else is in order
+    for _, mend in mends:
+        await mend()
     await asyncio.sleep(SETTLED_S)
     problems = await reach_all(stage)
     problems += await normal_again(stage, faults[0].lingers + faults[1].lingers)
