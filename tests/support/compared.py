@@ -54,7 +54,7 @@ class Compared(RuleBasedStateMachine):
         begin, before = core.state, snapshot(core.state)
         model.begin(core.now)
         refused = expected(predict)
-        self.watch.before(given)
+        self.watch.before(given, core.now)
         done, refusal = fed(core, given)
         assert snapshot(begin) == before, "the state before was touched"
         if done is None:

@@ -52,6 +52,10 @@ def differing(before: dict[str, Any], after: dict[str, Any]) -> set[tuple[str, s
     return found
 
 
+LATE_NS = 10 * 10**9
+"""A pulse may open its door for this long."""
+
+
 class Watch:
     """Keeps its own books of who has which cell, and of every look and pulse."""
 
@@ -71,6 +75,11 @@ class Watch:
         self.moved: dict[str, bool] = {}
         """Whether a contact has changed since the last pulse of its lock, before it settled closed."""
         self.settled: set[str] = set()
+        self.now_ns = 0
+        self.unclear: set[str] = set()
+        """Cells with a pulse of which nobody saw what it did."""
+        self.settled_meanwhile: set[str] = set()
+        """What was open before has settled closed while a pulse was under way, which may still open it."""
         self.shut_after_pulse: set[str] = set()
         """Opened by a pulse, settled closed since, and its scale has said nothing: a drop-off may still be
         concluded, also if somebody opens the door again meanwhile."""
@@ -85,6 +94,7 @@ class Watch:
     def restarted(self, doors: Mapping[str, Door], *, rebooted: bool) -> None:
         """The process died: nothing it had begun is ever pulsed. `doors` is what it reads then."""
         self.resolved = False
+        self.unclear |= {*self.under_way.values()}
         for label, door in doors.items():
             self._seen(label, door)
         self.bygone |= {*self.asked}
@@ -92,8 +102,9 @@ class Watch:
         if rebooted:
             self.times.clear()
 
-    def before(self, given: Input) -> None:
+    def before(self, given: Input, now: Instant) -> None:
         """An input that the core is about to get."""
+        self.now_ns = now.boottime_ns
         self.resolved = isinstance(given, Resolve)
         self.weighed = given.cell if isinstance(given, Weighed) and given.mass_g is not None else None
         match given:
@@ -112,20 +123,25 @@ class Watch:
                 if unlock_id in self.under_way and door is Door.OPEN:
                     self._seen(self.under_way[unlock_id], door)
                 cell = self.under_way.pop(unlock_id, None)
+                if cell is not None and door is Door.UNKNOWN:
+                    self.unclear.add(cell)
+                if cell in self.settled_meanwhile and door is Door.CLOSED:
+                    self.settled.add(cell)
                 if cell is not None and not carried_out and (unlock_id, attempt) in self.pulsed:
                     self.times[cell].pop()  # never sent: it heats nothing
                 if door is Door.CLOSED and carried_out and (unlock_id, attempt) in self.pulsed:
                     self.seen_closed.add((unlock_id, attempt + 1))
             case DoorsSeen(doors):
                 opened = {label for label, door in doors.items() if door is Door.OPEN}
-                self.under_way = {u: c for u, c in self.under_way.items() if c not in opened}
                 for label, door in doors.items():
                     self._seen(label, door)
+                self.under_way = {u: c for u, c in self.under_way.items() if c not in opened}
 
     def has_settled(self, label: str) -> None:
         """A closing has settled: the next opening without a pulse is not the last pulse's doing."""
         if self.doors.get(label, Door.CLOSED) is Door.CLOSED and self.moved.get(label, True):
-            self.settled.add(label)
+            pulsing = label in self.under_way.values()
+            (self.settled_meanwhile if pulsing else self.settled).add(label)
             if self.moved.get(label):
                 self.shut_after_pulse.add(label)
 
@@ -133,11 +149,22 @@ class Watch:
         if door is Door.UNKNOWN:
             return
         if self.doors.get(label, Door.CLOSED) is not door:
-            self.moved[label] = label in self.pulsed_cells and label not in self.settled
+            self.moved[label] = self._may_open(label) and label not in self.settled
             if label in self.settled:
                 self.settled.discard(label)
                 self.pulsed_cells.discard(label)
+            self.settled_meanwhile.discard(label)
+        self.unclear.discard(label)
         self.doors[label] = door
+
+    def _may_open(self, label: str) -> bool:
+        """Whether a door moves by the pulse of its lock: while it is under way, or nobody saw what it did, or
+        in the 10 s after it; and while what it has opened has not settled closed."""
+        if label not in self.pulsed_cells:
+            return False
+        recent = any(self.now_ns - at < LATE_NS for at in self.times.get(label, []))
+        at_work = label in self.unclear or label in self.under_way.values()
+        return recent or at_work or bool(self.moved.get(label))
 
     def after(self, done: Step, now: Instant) -> None:
         """What the core made of it."""
