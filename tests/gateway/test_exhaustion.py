@@ -271,10 +271,12 @@ async def test_x9_a_deep_body_is_code_3(tmp_path: Path, body: bytes) -> None:
 
 async def test_x5_images_are_limited_by_address_and_kept(tmp_path: Path) -> None:
     async with hostile(tmp_path) as site:
-        site.parts.limits._settings = site.parts.settings.limits.model_copy(update={"qr_images": 5})
+        site.parts.limits._settings = site.parts.settings.limits.model_copy(
+            update={"qr_images": 5, "qr_images_per_min": 6}
+        )
         answers = [await site.http.get(f"/qrcode/{QR}") for _ in range(8)]
         assert [one.status_code for one in answers] == [200] * 5 + [429] * 3
-        assert answers[-1].headers["Retry-After"] == "1"
+        assert 1 <= int(answers[-1].headers["Retry-After"]) <= 10
         assert answers[-1].json()["code"] == 8
         assert len({one.content for one in answers[:5]}) == 1
         assert list(site.parts.drawer._kept) == [QR]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import hmac
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ from sqlalchemy import Connection, func, insert, select, update
 
 from edge_agent.protocol.events import EventType
 from tests.gateway.support import (
+    KEY,
     OPERATIONS_KEY,
     OTHER_KEY,
     bench,
@@ -24,7 +26,7 @@ from tests.gateway.test_operations import basic
 from tests.gateway.test_order import told
 from tests.gateway.test_projection import NOW_S, opened, view
 from tests.support.broker import Broker
-from tools.gateway.limits import STRANGERS_MAX, Bucket, Limits, TooMany
+from tools.gateway.limits import STRANGERS_MAX, Bucket, Limits, Pauses, TooMany
 from tools.gateway.order import take_events
 from tools.gateway.projection import put_view
 from tools.gateway.prune import BATCH, Pruner
@@ -90,7 +92,7 @@ async def test_a_platform_beyond_its_rate_waits_and_nobody_else(tmp_path: Path, 
 
 
 async def test_after_many_wrong_keys_only_wrong_ones_wait(tmp_path: Path, broker: Broker) -> None:
-    few = LimitSettings(wrong_keys=3, wrong_keys_per_min=120)
+    few = LimitSettings(wrong_keys=3, wrong_keys_per_min=20)
     given = settings(tmp_path, broker.port).model_copy(update={"limits": few})
     async with running_gateway(given) as gateway:
         for _ in range(3):
@@ -103,7 +105,7 @@ async def test_after_many_wrong_keys_only_wrong_ones_wait(tmp_path: Path, broker
         assert (await gateway.get("/reservations")).status_code == 200
         page = await gateway.http.get("/operations", headers={"Authorization": basic(OPERATIONS_KEY)})
         assert page.status_code == 200
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(15):
             while (await gateway.get("/reservations", X_API_Key="guess")).status_code != 403:
                 await asyncio.sleep(0.05)
 
@@ -187,3 +189,66 @@ async def test_the_gateway_prunes_by_itself(tmp_path: Path, broker: Broker) -> N
     given = settings(tmp_path, broker.port).model_copy(update={"keep": keep})
     async with running_gateway(given, timing=Timing(prune_s=0.05)):
         await eventually(lambda: sequences(tmp_path) == [])
+
+
+async def test_x5_refusals_of_strangers_are_held_back_and_those_of_platforms_are_not(
+    tmp_path: Path, broker: Broker
+) -> None:
+    held: list[str] = []
+
+    class Noted(Pauses):
+        async def hold(self) -> None:
+            held.append("held")
+
+    few = LimitSettings(wrong_keys=1, wrong_keys_per_min=6, qr_images=1, qr_images_per_min=6)
+    async with running_gateway(limited(tmp_path, broker, limits=few)) as gateway:
+        gateway.app.state.parts.limits.pauses = Noted()
+        assert 429 in [(await gateway.get("/reservations")).status_code for _ in range(5)]
+        assert held == []
+        assert [(await gateway.get("/reservations", X_API_Key="guess")).status_code for _ in range(2)][
+            1
+        ] == 429
+        assert held == ["held"]
+        statuses = [(await gateway.http.get("/qrcode/DLV-DROP-res_1-1234")).status_code for _ in range(2)]
+        assert (statuses, held) == ([200, 429], ["held", "held"])
+
+
+async def test_x5_no_more_than_a_few_refusals_are_held_back_at_once() -> None:
+    pauses = Pauses(pause_s=3600, most=2)
+    waiting = [asyncio.create_task(pauses.hold()) for _ in range(2)]
+    await asyncio.sleep(0)
+    async with asyncio.timeout(5):
+        await pauses.hold()
+    assert not any(task.done() for task in waiting)
+    for task in waiting:
+        task.cancel()
+    await asyncio.gather(*waiting, return_exceptions=True)
+    again = asyncio.create_task(pauses.hold())
+    await asyncio.sleep(0)
+    assert not again.done()
+    again.cancel()
+    await asyncio.gather(again, return_exceptions=True)
+
+
+async def test_every_key_is_compared_in_constant_time_whatever_was_given(
+    tmp_path: Path, broker: Broker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As hashes of one length, each with `compare_digest`, whether an earlier one was right or none is."""
+    compared: list[tuple[int, int]] = []
+
+    def noting(given: bytes, known: bytes) -> bool:
+        compared.append((len(given), len(known)))
+        return really(given, known)
+
+    really = hmac.compare_digest
+    monkeypatch.setattr("hmac.compare_digest", noting)
+    async with running_gateway(settings(tmp_path, broker.port)) as gateway:
+        platforms = len(gateway.app.state.parts.settings.platforms)
+        for key in (KEY, OTHER_KEY, KEY[:-1] + "x", "x", "x" * 500):
+            compared.clear()
+            await gateway.get("/reservations", X_API_Key=key)
+            assert compared[:platforms] == [(32, 32)] * platforms
+        for key in (OPERATIONS_KEY, "x"):
+            compared.clear()
+            await gateway.http.get("/operations", headers={"Authorization": basic(key)})
+            assert compared == [(32, 32)]

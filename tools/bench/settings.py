@@ -172,6 +172,7 @@ def _write_broker_file(settings: BenchSettings) -> None:
         "autosave_on_changes true",  # a killed broker has what it acknowledged
         "autosave_interval 1",
         "max_queued_messages 0",
+        "max_packet_size 4194304",  # as config/mosquitto/mosquitto.conf has it
         "set_tcp_nodelay true",
     ]
     if os.geteuid() == 0:

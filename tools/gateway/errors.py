@@ -12,7 +12,7 @@ from starlette.routing import Route
 
 from edge_agent.errors import Code, FieldViolation, Refusal
 from edge_agent.protocol.api import field_path, rpc_status
-from tools.gateway.limits import TooMany
+from tools.gateway.limits import Limits, TooMany
 from tools.gateway.machines import MachineRefusal
 
 HTTP_STATUS: dict[int, int] = {
@@ -55,8 +55,11 @@ def not_built() -> Refusal:
     return Refusal(Code.NOT_BUILT, "not built in this version")
 
 
-async def _on_refusal(_request: Request, error: Exception) -> Response:
+async def _on_refusal(request: Request, error: Exception) -> Response:
     assert isinstance(error, Refusal)
+    if isinstance(error, TooMany) and error.stranger:
+        limits: Limits = request.app.state.parts.limits
+        await limits.pauses.hold()
     response = refused(error)
     if isinstance(error, TooMany):
         response.headers["Retry-After"] = str(error.retry_after_s)

@@ -5,6 +5,7 @@ Every gateway counts for itself; with two of them a platform has twice its rate.
 
 from __future__ import annotations
 
+import asyncio
 import ipaddress
 import math
 from collections import OrderedDict
@@ -14,16 +15,41 @@ from time import monotonic
 from edge_agent.errors import Code, Refusal
 from tools.gateway.settings import LimitSettings, Network, Platform
 
+PAUSE_S = 1.0
+PAUSED_MAX = 200
+"""How long a refusal of a stranger is held back, and how many at once: each keeps a connection."""
 STRANGERS_MAX = 10_000
 """So many addresses are remembered; the one that was quiet longest goes first."""
 
 
 class TooMany(Refusal):
-    """Code 8: too many requests; `retry_after_s` is when there may be another one."""
+    """Code 8: too many requests; `retry_after_s` is when there may be another one. `stranger`: they came
+    without a right key, and the refusal may be held back (`Pauses`)."""
 
-    def __init__(self, message: str, retry_after_s: float) -> None:
+    def __init__(self, message: str, retry_after_s: float, *, stranger: bool = False) -> None:
         super().__init__(Code.NO_CELL, message)
         self.retry_after_s = max(1, math.ceil(retry_after_s))
+        self.stranger = stranger
+
+
+class Pauses:
+    """Holds back refusals of strangers: a client that asks again at once after each refusal then costs one
+    request a second for each of its connections, and takes no time from others."""
+
+    def __init__(self, pause_s: float = PAUSE_S, most: int = PAUSED_MAX) -> None:
+        self._pause_s = pause_s
+        self._most = most
+        self._held = 0
+
+    async def hold(self) -> None:
+        """Returns after the pause; at once while too many are held back already."""
+        if self._held >= self._most:
+            return
+        self._held += 1
+        try:
+            await asyncio.sleep(self._pause_s)
+        finally:
+            self._held -= 1
 
 
 class Bucket:
@@ -64,6 +90,7 @@ class Limits:
         }
         self._strangers: OrderedDict[str, Bucket] = OrderedDict()
         self._viewers: OrderedDict[str, Bucket] = OrderedDict()
+        self.pauses = Pauses()
 
     def request(self, platform: str) -> None:
         """Counts a platform's request. Raises `TooMany`."""
@@ -81,7 +108,7 @@ class Limits:
             self._strangers, address, self._settings.wrong_keys, self._settings.wrong_keys_per_min
         )
         if wait_s:
-            raise TooMany("too many wrong keys from this address", wait_s)
+            raise TooMany("too many wrong keys from this address", wait_s, stranger=True)
 
     def qr_image(self, address: str | None) -> None:
         """Counts an image that was asked for without a key. Raises `TooMany`."""
@@ -89,7 +116,7 @@ class Limits:
             self._viewers, address, self._settings.qr_images, self._settings.qr_images_per_min
         )
         if wait_s:
-            raise TooMany("too many images for this address", wait_s)
+            raise TooMany("too many images for this address", wait_s, stranger=True)
 
     def _take(
         self, buckets: OrderedDict[str, Bucket], address: str | None, burst: int, rate_per_min: float

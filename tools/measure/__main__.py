@@ -11,6 +11,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+from tools.measure.attacks import attacks
 from tools.measure.backlog import backlog
 from tools.measure.bus_rate import bus
 from tools.measure.core import core
@@ -34,6 +35,7 @@ BENCHMARKS: dict[str, Callable[[Run], list[Figure]]] = {
     "idle": idle,
     "disk": disk,
     "backlog": backlog,
+    "attacks": attacks,
 }
 
 

@@ -64,7 +64,7 @@ def secret_hash(secret: str) -> bytes:
     return hashlib.sha256(secret.encode("utf-8", "surrogateescape")).digest()
 
 
-def platform_of(request: Request, api_key: Annotated[str | None, Security(_KEY)] = None) -> Platform:
+async def platform_of(request: Request, api_key: Annotated[str | None, Security(_KEY)] = None) -> Platform:
     """Whose request this is. Raises `Refusal` 16 without a key, 7 with a wrong one, 8 for too many of those,
     or of the platform's requests."""
     parts, address = parts_of(request), address_of(request)
@@ -87,8 +87,13 @@ def address_of(request: Request) -> str | None:
     return None if request.client is None else request.client.host
 
 
+async def _parts(request: Request) -> Parts:
+    """`parts_of` as a dependency: the framework calls a plain function of these in a thread."""
+    return parts_of(request)
+
+
 Caller = Annotated[Platform, Depends(platform_of)]
-WithParts = Annotated[Parts, Depends(parts_of)]
+WithParts = Annotated[Parts, Depends(_parts)]
 
 
 @dataclass(frozen=True, slots=True)

@@ -25,7 +25,7 @@ POSITION_MAX = 2**63 - 1
 CHALLENGE = {"WWW-Authenticate": 'Basic realm="Locker operations", charset="UTF-8"'}
 
 
-def for_operations(request: Request) -> None:
+async def for_operations(request: Request) -> None:
     """Lets in who has the operations key, under any user name. Raises 401, or `Refusal` 8 for too many."""
     parts, address = parts_of(request), address_of(request)
     key = parts.settings.operations_key
