@@ -120,7 +120,7 @@ class Watch:
             case ClosingSettled(label):
                 self.has_settled(label)
             case PulseDone(unlock_id, attempt, door, carried_out):
-                if unlock_id in self.under_way and door is Door.OPEN:
+                if unlock_id in self.under_way and door is Door.OPEN and carried_out:
                     self._seen(self.under_way[unlock_id], door)
                 cell = self.under_way.pop(unlock_id, None)
                 if cell is not None and door is Door.UNKNOWN:
