@@ -15,9 +15,8 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
-from edge_agent.config.modes import secret_mask
 from edge_agent.errors import LinkFault, LinkRefused
-from edge_agent.protocol.broker import BrokerSection
+from edge_agent.protocol.broker import BrokerSection, secret_mask
 
 LONGEST_READ = 65_536
 """So many bytes of a file are read at most; those of CAs apart."""
@@ -192,7 +191,7 @@ NOTHING = Credentials()
 
 def read_secret(path: Path, key: str) -> bytes:
     """What is in a file that nobody but us may read. Raises `LinkRefused` if others may, or we may not."""
-    return read_file(path, key, too_open=secret_mask(path))
+    return read_file(path, key, too_open=secret_mask(path, os.environ))
 
 
 def read_file(path: Path, key: str, too_open: int = 0) -> bytes:

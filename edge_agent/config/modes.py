@@ -9,22 +9,13 @@ from pathlib import Path
 
 from edge_agent.config.sections import Settings
 from edge_agent.errors import Finding
-from edge_agent.protocol.broker import CREDENTIALS_DIRECTORY
+from edge_agent.protocol.broker import OTHERS, secret_mask
 
 UMASK = 0o077
 """Of the daemon: what it creates, nobody else may read."""
-OTHERS, OTHERS_WRITE = 0o077, 0o002
-CREDENTIAL_OTHERS = 0o027
-"""For a file in systemd's credentials folder: its group bits are the mask of the ACL that lets us read it
-(systemd issue 29435); the folder is closed to everybody else."""
+OTHERS_WRITE = 0o002
 COMPANIONS = ("", "-wal", "-shm", ".lock", ".reserve")
 """What the name of the journal ends with, for its files."""
-
-
-def secret_mask(path: Path) -> int:
-    """The mode bits that a file with a secret must not have."""
-    place = os.environ.get(CREDENTIALS_DIRECTORY, "")
-    return CREDENTIAL_OTHERS if place and path.parent == Path(place) else OTHERS
 
 
 def close_journal(settings: Settings) -> list[Finding]:
@@ -52,7 +43,7 @@ def mode_findings(settings: Settings, config: Path) -> list[Finding]:
     ]
     for key, name in _secrets(settings):
         for path, mode in _existing([settings.path(name)]):
-            if mode & secret_mask(path):
+            if mode & secret_mask(path, os.environ):
                 found.append(Finding(key, f"{path} can be read by others (mode {mode:04o}); set it to 0600"))
     for key, path in _trusted(settings, config):
         for _, mode in _existing([path]):

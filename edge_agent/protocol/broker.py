@@ -16,6 +16,10 @@ CREDENTIAL = "credential:"
 """Begins the name of a file that systemd hands to the service (systemd.exec(5), LoadCredential=)."""
 CREDENTIALS_DIRECTORY = "CREDENTIALS_DIRECTORY"
 """Environment variable: the folder that holds those files."""
+OTHERS = 0o077
+CREDENTIAL_OTHERS = 0o027
+"""For a file in systemd's credentials folder: its group bits are the mask of the ACL that lets us read it
+(systemd issue 29435); the folder is closed to everybody else."""
 WEBSOCKET_PATH = "/mqtt"
 """What a broker is usually asked for."""
 PORTS = {("tcp", False): 1883, ("tcp", True): 8883, ("websockets", False): 80, ("websockets", True): 443}
@@ -23,6 +27,12 @@ PORTS = {("tcp", False): 1883, ("tcp", True): 8883, ("websockets", False): 80, (
 
 FileName = Annotated[str, Field(strict=True, min_length=1, max_length=1024, pattern=r"^[^\x00]+$")]
 """A file. A relative one counts from the configuration's folder; `credential:NAME` is systemd's."""
+
+
+def secret_mask(path: Path, environment: Mapping[str, str]) -> int:
+    """The mode bits that a file with a secret must not have."""
+    place = environment.get(CREDENTIALS_DIRECTORY, "")
+    return CREDENTIAL_OTHERS if place and path.parent == Path(place) else OTHERS
 
 
 class TlsSection(BaseModel):

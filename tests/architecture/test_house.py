@@ -14,7 +14,9 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
 SOURCES = sorted(
-    path for folder in ("edge_agent", "tools", "tests") for path in (ROOT / folder).rglob("*.py")
+    path
+    for folder in ("edge_agent", "cloud_gateway", "tools", "tests")
+    for path in (ROOT / folder).rglob("*.py")
 )
 LONGEST_FUNCTION, LONGEST_FILE = 60, 500
 
@@ -79,7 +81,7 @@ def test_one_file_for_each_protocol_library(library: str, files: set[str]) -> No
 
 def test_every_public_thing_says_what_it_is() -> None:
     mute = []
-    for path, tree in trees("edge_agent"):
+    for path, tree in [*trees("edge_agent"), *trees("cloud_gateway")]:
         if ast.get_docstring(tree) is None:
             mute.append(f"{path}")
         for node in tree.body:

@@ -17,8 +17,8 @@ from typer.testing import CliRunner
 
 from edge_agent.cli.commands import app
 from edge_agent.config import load_settings
-from edge_agent.config.modes import CREDENTIAL_OTHERS, OTHERS, close_journal, mode_findings, secret_mask
-from edge_agent.protocol.broker import CREDENTIALS_DIRECTORY
+from edge_agent.config.modes import close_journal, mode_findings
+from edge_agent.protocol.broker import CREDENTIAL_OTHERS, CREDENTIALS_DIRECTORY, OTHERS, secret_mask
 from tests.support.bench import wait_for
 from tests.support.real_site import machine_file
 
@@ -124,7 +124,7 @@ def test_x8_a_mode_that_cannot_be_changed_is_said(tmp_path: Path, monkeypatch: p
 def test_x8_a_credential_of_systemd_may_show_the_bits_of_its_acl(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    assert secret_mask(tmp_path / "key") == OTHERS
+    assert secret_mask(tmp_path / "key", os.environ) == OTHERS
     monkeypatch.setenv(CREDENTIALS_DIRECTORY, str(tmp_path))
-    assert secret_mask(tmp_path / "key") == CREDENTIAL_OTHERS
-    assert secret_mask(tmp_path / "other" / "key") == OTHERS
+    assert secret_mask(tmp_path / "key", os.environ) == CREDENTIAL_OTHERS
+    assert secret_mask(tmp_path / "other" / "key", os.environ) == OTHERS

@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 
+from cloud_gateway.settings import MqttSettings
 from edge_agent.cloud.channel import Message
 from edge_agent.cloud.credentials import Credentials
 from edge_agent.protocol.topics import Topics
@@ -22,7 +23,6 @@ from tests.support.production import Client, ProductionBroker
 from tests.support.real_site import real_site
 from tests.support.secure import LOCALHOST, make_link, watched
 from tests.support.sender import public_key
-from tools.gateway.settings import MqttSettings
 
 M1, M2 = Topics("m1"), Topics("m2")
 DENIED = 0x87

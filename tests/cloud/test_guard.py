@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from cloud_gateway.signer import Signer
 from edge_agent.cloud import guard as guard_module
 from edge_agent.cloud.guard import CHALLENGE_S, Guard
 from edge_agent.errors import Code, Forged, Refusal
@@ -20,7 +21,6 @@ from edge_agent.protocol.topics import Topics
 from edge_agent.runtime.ids import Ids
 from edge_agent.runtime.incoming import Incoming
 from tests.support.sender import body_of, public_key
-from tools.gateway.signer import Signer
 
 SEED = bytes(range(32))
 SIGNER = Signer(SEED, "g")
@@ -177,6 +177,6 @@ def test_a_clock_that_loses_its_time_finds_a_challenge_that_nobody_has_seen_yet(
 
 
 def test_pynacl_is_imported_only_where_there_are_keys() -> None:
-    script = "import sys, edge_agent.cloud.guard, tools.gateway.signer; print('nacl' in sys.modules)"
+    script = "import sys, edge_agent.cloud.guard, cloud_gateway.signer; print('nacl' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "False"

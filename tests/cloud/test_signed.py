@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from cloud_gateway.signer import Signer
 from edge_agent.model import Alarm
 from edge_agent.protocol.signing import SIGNATURE, SIGNATURE_KEY
 from edge_agent.runtime import desk as desk_module
@@ -17,7 +18,6 @@ from edge_agent.runtime.incoming import Incoming
 from tests.support.real_site import RealSite, real_site
 from tests.support.secure import LOCALHOST, Keys, Recorder, SecureBroker
 from tests.support.sender import Sender, body_of, public_key
-from tools.gateway.signer import Signer
 
 SEED, OTHER_SEED = bytes(range(32)), bytes(range(1, 33))
 SIGNER = Signer(SEED, "gateway-2026")

@@ -17,22 +17,22 @@ import httpx
 from fastapi import FastAPI
 from sqlalchemy import insert, select
 
+from cloud_gateway.api.common import Parts
+from cloud_gateway.api.idempotency import Idempotency
+from cloud_gateway.app import create_app
+from cloud_gateway.db.store import READERS, Store
+from cloud_gateway.db.tables import reservations
+from cloud_gateway.events.intake import Intake
+from cloud_gateway.events.twins import Twins
+from cloud_gateway.limits import Limits
+from cloud_gateway.machines.gate import Gate
+from cloud_gateway.machines.mqtt_link import Message
+from cloud_gateway.machines.requests import Machines, Pending
+from cloud_gateway.machines.seals import Request, Seals
 from edge_agent.protocol.api import rfc3339
 from edge_agent.protocol.topics import Topics
 from tests.gateway.peer import MACHINE, machine_document
 from tests.gateway.support import API, KEY, OPERATIONS_KEY, QUICK, RESERVE, settings
-from tools.gateway.app import create_app
-from tools.gateway.gate import Gate
-from tools.gateway.idempotency import Idempotency
-from tools.gateway.intake import Intake
-from tools.gateway.limits import Limits
-from tools.gateway.machines import Machines, Pending
-from tools.gateway.mqtt_link import Message
-from tools.gateway.routes.common import Parts
-from tools.gateway.seals import Request, Seals
-from tools.gateway.store import READERS, Store
-from tools.gateway.tables import reservations
-from tools.gateway.twins import Twins
 
 HOSTILE = "machine_666"
 NOW_S = 1_800_000_000.0

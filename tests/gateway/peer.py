@@ -19,11 +19,11 @@ from paho.mqtt.enums import CallbackAPIVersion
 from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 
+from cloud_gateway.machines.mqtt_link import no_delay
 from edge_agent.protocol.api import rfc3339
 from edge_agent.protocol.events import DETAIL_KEY, EventType
 from edge_agent.protocol.sync import SYNC_PAGE
 from edge_agent.protocol.topics import Topics
-from tools.gateway.mqtt_link import no_delay
 
 MACHINE = "machine_123"
 DEADLINE_S = 10.0

@@ -17,6 +17,8 @@ import httpx
 import structlog
 import uvicorn
 
+from cloud_gateway.app import create_app, listen
+from cloud_gateway.settings import Settings, Timing
 from tests.gateway.peer import DEADLINE_S as DEADLINE_S
 from tests.gateway.peer import MACHINE as MACHINE
 from tests.gateway.peer import Peer as Peer
@@ -24,8 +26,6 @@ from tests.gateway.peer import Received as Received
 from tests.gateway.peer import Script as Script
 from tests.gateway.peer import cell as cell
 from tests.gateway.peer import machine_document as machine_document
-from tools.gateway.app import create_app, listen
-from tools.gateway.settings import Settings, Timing
 
 API = "/api/delivery/external/v1"
 KEY = "key-of-acme"

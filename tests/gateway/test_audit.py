@@ -8,17 +8,17 @@ from typing import Any
 
 from sqlalchemy import select
 
+from cloud_gateway.db.store import Store, find_reservation
+from cloud_gateway.db.tables import events, rejected, webhooks
+from cloud_gateway.events import audit
+from cloud_gateway.events.projection import put_view
+from cloud_gateway.events.sync import Asking, Taken, begin_asking, first_missing, stands, take_page
+from cloud_gateway.events.twins import Twins
+from cloud_gateway.machines.gate import SyncPage, Told
 from edge_agent.protocol.events import EventType, Online
 from tests.gateway.test_order import _page as page_of
 from tests.gateway.test_order import applied, asked_for, life, opened, take, told, url
 from tests.gateway.test_projection import NOW_S, view
-from tools.gateway import audit
-from tools.gateway.gate import SyncPage, Told
-from tools.gateway.projection import put_view
-from tools.gateway.store import Store, find_reservation
-from tools.gateway.sync import Asking, Taken, begin_asking, first_missing, stands, take_page
-from tools.gateway.tables import events, rejected, webhooks
-from tools.gateway.twins import Twins
 
 __all__ = ["url"]
 

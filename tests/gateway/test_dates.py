@@ -10,14 +10,14 @@ from typing import Any
 import pytest
 from sqlalchemy import select
 
+from cloud_gateway.db.store import find_reservation
+from cloud_gateway.db.tables import abandonments
+from cloud_gateway.events.projection import unix_s
 from edge_agent.protocol.api import rfc3339
 from edge_agent.protocol.events import EventType
 from tests.gateway.support import Gateway, bench, error, running_gateway, settings
 from tests.support.broker import Broker
 from tests.support.real_site import real_site
-from tools.gateway.projection import unix_s
-from tools.gateway.store import find_reservation
-from tools.gateway.tables import abandonments
 
 WRONG_S = 1_577_836_800
 """The first second of 2020: what a clock without a battery shows."""

@@ -12,14 +12,14 @@ from typing import Any
 
 import pytest
 
+from cloud_gateway.db.store import Store
+from cloud_gateway.settings import Timing
+from cloud_gateway.webhooks.deliverer import AT_ONCE, IN_ALL, PER_RECEIVER, Deliverer
+from cloud_gateway.webhooks.queue import Due
 from edge_agent.protocol.events import EventType
 from tests.gateway.receiver import receiver
 from tests.gateway.support import QUICK, eventually, settings
 from tests.gateway.test_projection import NOW_S, event, opened, tell, view
-from tools.gateway.queue import Due
-from tools.gateway.settings import Timing
-from tools.gateway.store import Store
-from tools.gateway.webhooks import AT_ONCE, IN_ALL, PER_RECEIVER, Deliverer
 
 
 def deliverer(store: Store, folder: Path, timing: Timing = QUICK) -> Deliverer:
@@ -75,7 +75,7 @@ async def test_what_waits_behind_many_of_a_silent_receiver_goes_out(
             await asyncio.Event().wait()
         return 200
 
-    monkeypatch.setattr("tools.gateway.webhooks.post", silent)
+    monkeypatch.setattr("cloud_gateway.webhooks.deliverer.post", silent)
     async with opened(tmp_path) as store:
         for number in range(1, AT_ONCE + 20):
             await queue(store, number, f"https://silent.example/{number}")
@@ -91,7 +91,7 @@ async def test_after_a_silent_address_there_is_time_for_the_next(
     async def resolve(*_: Any) -> list[str]:
         return ["127.0.0.9", "127.0.0.1"]
 
-    monkeypatch.setattr("tools.gateway.webhooks.resolve", resolve)
+    monkeypatch.setattr("cloud_gateway.webhooks.deliverer.resolve", resolve)
     timing = replace(QUICK, webhook_timeout_s=4.0, connect_timeout_s=0.2)
     async with receiver() as target, opened(tmp_path) as store:
         # Nobody takes connections from this queue, and it is full: the next one gets no answer.

@@ -24,14 +24,14 @@ from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
 
+from cloud_gateway.api import http_server, images
+from cloud_gateway.api.http_server import Connections, Descriptors, Server, config_of
+from cloud_gateway.app import listen
+from cloud_gateway.logs import REPEATS_MAX, WINDOW_S, Repeats
 from tests.gateway.hostile import hostile
 from tests.gateway.support import API, KEY, eventually, logged, running_gateway, settings
 from tests.gateway.test_process import command, write_config
 from tests.support.broker import Broker, free_port
-from tools.gateway import http_server, images
-from tools.gateway.app import listen
-from tools.gateway.http_server import Connections, Descriptors, Server, config_of
-from tools.gateway.logs import REPEATS_MAX, WINDOW_S, Repeats
 
 HALF = b"GET /healthz HTTP/1.1\r\nHost: x\r\n"
 WHOLE = HALF + b"\r\n"

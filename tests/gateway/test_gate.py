@@ -9,15 +9,15 @@ from typing import Any
 import pytest
 from sqlalchemy import func, insert, select
 
+from cloud_gateway.bounds import DEPTH_MAX, OutOfBounds, read_json
+from cloud_gateway.db.tables import machines, rejected, tickets, webhooks
+from cloud_gateway.machines import gate
+from cloud_gateway.machines.requests import LATE_MAX, Pending
 from edge_agent.protocol.events import DETAIL_KEY, EventType
 from tests.gateway.hostile import HOSTILE, NOW_S, Hostile, hostile, plant
 from tests.gateway.peer import MACHINE
 from tests.gateway.support import API
 from tests.gateway.test_projection import event
-from tools.gateway import gate
-from tools.gateway.bounds import DEPTH_MAX, OutOfBounds, read_json
-from tools.gateway.machines import LATE_MAX, Pending
-from tools.gateway.tables import machines, rejected, tickets, webhooks
 
 POISON = "0001-01-01T00:00:00+14:00"
 FAR_S = 100_000_000_000_000

@@ -10,11 +10,11 @@ from typing import Any
 
 import pytest
 
+from cloud_gateway.db.store import find_reservation
+from cloud_gateway.events.given_up import note_given_up
 from edge_agent.protocol.events import EventType
 from tests.gateway.support import MACHINE, QUICK, RESERVE, Gateway, Peer, bench, eventually, silent
 from tests.support.broker import Broker
-from tools.gateway.given_up import note_given_up
-from tools.gateway.store import find_reservation
 
 IMPATIENT = replace(QUICK, retry_patience_s=0.3, give_up_beat_s=0.05)
 PATIENT = replace(IMPATIENT, retry_patience_s=60.0)

@@ -9,13 +9,13 @@ from typing import Any, cast
 
 import pytest
 
+from cloud_gateway.db.store import Store
+from cloud_gateway.events.histories import Histories
+from cloud_gateway.machines.mqtt_link import MqttLink
+from cloud_gateway.machines.requests import Machines
 from edge_agent.protocol.events import HistoryState, Online
 from tests.gateway.peer import MACHINE
 from tests.gateway.support import QUICK, eventually
-from tools.gateway.histories import Histories
-from tools.gateway.machines import Machines
-from tools.gateway.mqtt_link import MqttLink
-from tools.gateway.store import Store
 
 
 class RecordedLink:

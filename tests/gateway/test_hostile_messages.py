@@ -17,19 +17,20 @@ from hypothesis import strategies as st
 from sqlalchemy import func, select
 from starlette.responses import JSONResponse
 
+from cloud_gateway.api.errors import machine_refused
+from cloud_gateway.bounds import TEXT_MAX, TIME_MAX_S
+from cloud_gateway.db.tables import counts, events, machines, rejected
+from cloud_gateway.events import order
+from cloud_gateway.events.projection import owner_of
+from cloud_gateway.events.reconcile import Reconciler
+from cloud_gateway.machines import gate
+from cloud_gateway.machines.requests import MachineRefusal, Pending, Reply
 from edge_agent.errors import Code, Refusal
 from edge_agent.protocol.events import DETAIL_KEY, EventType
 from tests.gateway.hostile import HOSTILE, NOW_S, Hostile, hostile
 from tests.gateway.peer import MACHINE, cell, machine_document
 from tests.gateway.support import API, QUICK
 from tests.gateway.test_gate import count, document_of
-from tools.gateway import gate, order
-from tools.gateway.bounds import TEXT_MAX, TIME_MAX_S
-from tools.gateway.errors import machine_refused
-from tools.gateway.machines import MachineRefusal, Pending, Reply
-from tools.gateway.projection import owner_of
-from tools.gateway.reconcile import Reconciler
-from tools.gateway.tables import counts, events, machines, rejected
 
 EFFORT = int(os.environ.get("GATE_EFFORT", "12"))
 """Examples for each type of message; more with GATE_EFFORT set."""

@@ -11,15 +11,15 @@ from typing import Any, TypeVar
 from sqlalchemy import Connection, func, select
 from sqlalchemy.exc import OperationalError
 
+from cloud_gateway.db.store import Store
+from cloud_gateway.db.tables import events, rejected
+from cloud_gateway.events.intake import Intake
+from cloud_gateway.machines.mqtt_link import Message
+from cloud_gateway.machines.requests import Machines
 from edge_agent.protocol.events import EventType
 from tests.gateway.support import QUICK, eventually
 from tests.gateway.test_projection import event
 from tests.support.postgres import Postgres
-from tools.gateway.intake import Intake
-from tools.gateway.machines import Machines
-from tools.gateway.mqtt_link import Message
-from tools.gateway.store import Store
-from tools.gateway.tables import events, rejected
 
 Result = TypeVar("Result")
 

@@ -11,6 +11,13 @@ from typing import Any
 import pytest
 from sqlalchemy import Connection, func, insert, select, update
 
+from cloud_gateway.db.prune import BATCH, Pruner
+from cloud_gateway.db.store import Store
+from cloud_gateway.db.tables import events, metadata, requests, reservations, webhooks
+from cloud_gateway.events.order import take_events
+from cloud_gateway.events.projection import put_view
+from cloud_gateway.limits import STRANGERS_MAX, Bucket, Limits, Pauses, TooMany
+from cloud_gateway.settings import KeepSettings, LimitSettings, Settings, Timing
 from edge_agent.protocol.events import EventType
 from tests.gateway.support import (
     KEY,
@@ -26,13 +33,6 @@ from tests.gateway.test_operations import basic
 from tests.gateway.test_order import told
 from tests.gateway.test_projection import NOW_S, opened, view
 from tests.support.broker import Broker
-from tools.gateway.limits import STRANGERS_MAX, Bucket, Limits, Pauses, TooMany
-from tools.gateway.order import take_events
-from tools.gateway.projection import put_view
-from tools.gateway.prune import BATCH, Pruner
-from tools.gateway.settings import KeepSettings, LimitSettings, Settings, Timing
-from tools.gateway.store import Store
-from tools.gateway.tables import events, metadata, requests, reservations, webhooks
 
 DAY_S = 86_400
 

@@ -16,17 +16,17 @@ from sqlalchemy import Connection, Select, and_, create_engine, func, insert, se
 from sqlalchemy.event import listen
 from sqlalchemy.pool import NullPool
 
+from cloud_gateway.db import migrations
+from cloud_gateway.db.prune import over
+from cloud_gateway.db.store import Store, is_ongoing
+from cloud_gateway.db.tables import counts, events, metadata, rejected, reservations, sources, webhooks
+from cloud_gateway.events.order import take_events
+from cloud_gateway.events.sync import incomplete
+from cloud_gateway.settings import KeepSettings
 from edge_agent.protocol.events import EventType
 from tests.gateway.test_order import told
 from tests.gateway.test_projection import NOW_S, opened
 from tests.support.postgres import Postgres
-from tools.gateway import migrations
-from tools.gateway.order import take_events
-from tools.gateway.prune import over
-from tools.gateway.settings import KeepSettings
-from tools.gateway.store import Store, is_ongoing
-from tools.gateway.sync import incomplete
-from tools.gateway.tables import counts, events, metadata, rejected, reservations, sources, webhooks
 
 OLD = Path(__file__).parent / "data" / "first_version.sql"
 

@@ -14,16 +14,16 @@ import pytest
 from sqlalchemy import Connection, func, insert, select
 from sqlalchemy.exc import DataError
 
+from cloud_gateway.db.store import Store
+from cloud_gateway.db.tables import counts, events, machines, rejected, reservations, webhooks
+from cloud_gateway.events.order import go_on_without, take_events
+from cloud_gateway.events.projection import put_view
+from cloud_gateway.events.sync import Taken, stands, take_page
+from cloud_gateway.machines.gate import SyncPage, Told, read_event
 from edge_agent.protocol.api import ReservationView, rfc3339
 from edge_agent.protocol.events import EventType
 from tests.gateway.test_projection import NOW_S, event, view
 from tests.support.postgres import Postgres
-from tools.gateway.gate import SyncPage, Told, read_event
-from tools.gateway.order import go_on_without, take_events
-from tools.gateway.projection import put_view
-from tools.gateway.store import Store
-from tools.gateway.sync import Taken, stands, take_page
-from tools.gateway.tables import counts, events, machines, rejected, reservations, webhooks
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])

@@ -13,10 +13,10 @@ import pytest
 import segno
 from pydantic import ValidationError
 
+from cloud_gateway.api.openapi import WEBHOOK_URL
 from edge_agent.protocol.api import ReserveBody
 from tests.gateway.support import API, RESERVE, running_gateway, settings
 from tests.support.broker import Broker
-from tools.gateway.openapi import WEBHOOK_URL
 
 
 async def test_qr_image_needs_no_key_and_holds_the_text(tmp_path: Path, broker: Broker) -> None:

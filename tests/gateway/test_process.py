@@ -14,11 +14,11 @@ from time import monotonic
 import httpx
 import pytest
 
+from cloud_gateway.app import listen
 from edge_agent.protocol.events import EventType
 from tests.gateway.receiver import receiver
 from tests.gateway.support import API, KEY, RESERVE, Peer, error, silent
 from tests.support.broker import Broker, free_port
-from tools.gateway.app import listen
 
 OPERATIONS = "opensesame"
 
@@ -38,7 +38,7 @@ def write_config(folder: Path, port: int, broker_port: int, webhook_url: str = "
 
 def command(config: Path) -> list[str]:
     """The command line."""
-    return [sys.executable, "-m", "tools.gateway", "--config", str(config)]
+    return [sys.executable, "-m", "cloud_gateway", "--config", str(config)]
 
 
 @asynccontextmanager

@@ -9,12 +9,12 @@ from typing import Any
 
 import pytest
 
+from cloud_gateway.db.store import ReservationRow, Store
+from cloud_gateway.events.projection import apply_event, put_view
+from cloud_gateway.events.sync import incomplete
+from cloud_gateway.webhooks.queue import Due, Pace, due_webhooks
 from edge_agent.protocol.api import ReservationView, rfc3339
 from edge_agent.protocol.events import DETAIL_KEY, Event, EventType
-from tools.gateway.projection import apply_event, put_view
-from tools.gateway.queue import Due, Pace, due_webhooks
-from tools.gateway.store import ReservationRow, Store
-from tools.gateway.sync import incomplete
 
 NOW_S = 1_750_000_000
 

@@ -13,6 +13,7 @@ from typing import Any
 import psycopg
 import pytest
 
+from cloud_gateway.settings import Settings, Timing
 from edge_agent.protocol.events import EventType
 from tests.gateway.receiver import Receiver, receiver
 from tests.gateway.support import (
@@ -29,7 +30,6 @@ from tests.gateway.support import (
 from tests.gateway.test_process import process
 from tests.support.broker import Broker, free_port
 from tests.support.postgres import Postgres
-from tools.gateway.settings import Settings, Timing
 
 LIFE = (EventType.RESERVATION_CREATED, EventType.DROPOFF, EventType.PICKUP, EventType.RESERVATION_COMPLETED)
 TOLD = ["EVENT_TYPE_DROPOFF", "EVENT_TYPE_PICKUP"]

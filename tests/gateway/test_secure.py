@@ -14,6 +14,9 @@ from typing import Any
 import pytest
 from nacl.signing import VerifyKey
 
+from cloud_gateway.machines import mqtt_link
+from cloud_gateway.settings import MqttSettings, Settings, load
+from cloud_gateway.signer import Signer
 from edge_agent.errors import ConfigError
 from edge_agent.protocol.signing import SIGNATURE, SIGNATURE_KEY, signed_bytes
 from tests.gateway.support import eventually, running_gateway, settings
@@ -22,9 +25,6 @@ from tests.support.broker import free_port
 from tests.support.pki import DAY, write_private
 from tests.support.secure import LOCALHOST, Keys, Recorder, SecureBroker
 from tools.bench.settings import REPOSITORY
-from tools.gateway import mqtt_link
-from tools.gateway.settings import MqttSettings, Settings, load
-from tools.gateway.signer import Signer
 
 
 @pytest.fixture
@@ -153,7 +153,7 @@ def test_a_key_without_its_name_is_an_error(tmp_path: Path) -> None:
 
 
 def keys_tool(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "tools.gateway.keys", *arguments]
+    command = [sys.executable, "-m", "cloud_gateway.keys", *arguments]
     environment = {**os.environ, "PYTHONPATH": str(REPOSITORY)}
     return subprocess.run(
         command, capture_output=True, text=True, timeout=30, check=False, cwd=cwd, env=environment

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from cloud_gateway.settings import Settings, load
 from edge_agent.errors import ConfigError
-from tools.gateway.settings import Settings, load
 
 GOOD = """
 listen_port = 8080

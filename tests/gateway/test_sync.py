@@ -8,6 +8,10 @@ from typing import Any
 
 import pytest
 
+from cloud_gateway.events.projection import apply_event
+from cloud_gateway.events.reconcile import Reconciler
+from cloud_gateway.events.sync import note_unknown
+from cloud_gateway.machines.requests import Reply
 from edge_agent.protocol.events import EventType
 from tests.gateway.receiver import receiver
 from tests.gateway.support import (
@@ -26,10 +30,6 @@ from tests.gateway.test_link import sequences, stored
 from tests.gateway.test_operations import ask
 from tests.gateway.test_projection import NOW_S, event, opened
 from tests.support.broker import Broker
-from tools.gateway.machines import Reply
-from tools.gateway.projection import apply_event
-from tools.gateway.reconcile import Reconciler
-from tools.gateway.sync import note_unknown
 
 CHANGED = EventType.CELL_STATUS_CHANGED
 
@@ -259,7 +259,7 @@ class _Machines:
 async def test_what_cannot_be_learned_keeps_nothing_else_from_being_learned(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("tools.gateway.reconcile.INCOMPLETE_MAX", 12)
+    monkeypatch.setattr("cloud_gateway.events.reconcile.INCOMPLETE_MAX", 12)
     machines: Any = _Machines()
     async with opened(tmp_path) as store:
         names = [f"{group}_{number}" for group in ("away", "unknown", "here") for number in range(12)]

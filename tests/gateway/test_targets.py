@@ -20,6 +20,9 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
+from cloud_gateway.settings import Settings
+from cloud_gateway.webhooks.deliverer import ATTEMPTS_MIN
+from cloud_gateway.webhooks.targets import TargetRefused, addresses_of, may_go_to, post
 from edge_agent.protocol.events import EventType
 from tests.gateway.receiver import receiver
 from tests.gateway.support import OPERATIONS_KEY, bench, eventually, running_gateway, settings
@@ -27,9 +30,6 @@ from tests.gateway.test_link import stored
 from tests.gateway.test_operations import ask, basic
 from tests.gateway.test_webhooks import FULFILLED
 from tests.support.broker import Broker
-from tools.gateway.settings import Settings
-from tools.gateway.targets import TargetRefused, addresses_of, may_go_to, post
-from tools.gateway.webhooks import ATTEMPTS_MIN
 
 LOOPBACK = (ip_network("127.0.0.0/8"),)
 
@@ -275,7 +275,7 @@ async def test_whatever_goes_wrong_with_one_receiver_others_get_theirs(
             raise ExceptionGroup("all addresses", [OverflowError("port")])
         return await post(client, target, *given, **named)
 
-    monkeypatch.setattr("tools.gateway.webhooks.post", odd)
+    monkeypatch.setattr("cloud_gateway.webhooks.deliverer.post", odd)
     async with receiver() as target, bench(tmp_path, broker.port) as (gateway, peer):
         problem = "SELECT last_problem FROM webhooks WHERE attempts > 0"
         made = await gateway.reserve(webhook_url="https://odd.example/")

@@ -10,13 +10,13 @@ from typing import Any
 import pytest
 from sqlalchemy import select
 
+from cloud_gateway.db.store import Store
+from cloud_gateway.db.tables import abandonments, tickets
+from cloud_gateway.events.tickets import Ticket, close_ticket, put_ticket
 from edge_agent.model import Severity, Source
 from edge_agent.protocol.api import ReservationView
 from edge_agent.protocol.events import DETAIL_KEY, Event, EventType
 from tests.gateway.test_projection import NOW_S, event, ongoing, opened, row, tell, view
-from tools.gateway.store import Store
-from tools.gateway.tables import abandonments, tickets
-from tools.gateway.tickets import Ticket, close_ticket, put_ticket
 
 REPLY = Ticket(
     ticket_id="maint_1",

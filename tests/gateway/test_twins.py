@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from cloud_gateway.events.audit import NOT_OURS
 from edge_agent.cloud import link as link_module
 from edge_agent.model import Alarm
 from tests.gateway.support import OPERATIONS_KEY, Gateway, eventually, running_gateway, settings
@@ -19,7 +20,6 @@ from tests.gateway.test_link import stored
 from tests.gateway.test_operations import ask, basic
 from tests.support.broker import Broker, free_port
 from tests.support.real_site import RealSite, real_site
-from tools.gateway.audit import NOT_OURS
 
 NUMBER_TAKEN = "another event has its number, or is behind it"
 PARCEL = {"width": 200, "height": 100, "depth": 300}

@@ -13,6 +13,9 @@ from urllib.parse import unquote
 import httpx
 from sqlalchemy import select
 
+from cloud_gateway.db.tables import webhooks
+from cloud_gateway.machines.seals import Request
+from cloud_gateway.webhooks.queue import Pace, claim, due_webhooks, postpone, settle
 from edge_agent.protocol.events import DETAIL_KEY, EventType
 from tests.gateway.receiver import Receiver, receiver
 from tests.gateway.support import Gateway, Peer, bench, eventually, logged, running_gateway, settings
@@ -20,9 +23,6 @@ from tests.gateway.test_link import sequences, stored
 from tests.gateway.test_projection import NOW_S, event, opened, tell, view
 from tests.support.broker import Broker
 from tests.support.reference import check
-from tools.gateway.queue import Pace, claim, due_webhooks, postpone, settle
-from tools.gateway.seals import Request
-from tools.gateway.tables import webhooks
 
 FULFILLED = {"request_id": "req_1", "platform_reference_id": "t1", "outcome": "OPENED"}
 

@@ -16,9 +16,9 @@ from paho.mqtt.enums import CallbackAPIVersion
 from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 
+from cloud_gateway.signer import Signer
 from edge_agent.protocol.topics import Topics
 from tests.support.secure import LOCALHOST, Keys
-from tools.gateway.signer import Signer
 
 
 def public_key(seed: bytes) -> str:

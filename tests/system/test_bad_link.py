@@ -20,10 +20,10 @@ import httpx
 import pytest
 import tomli_w
 
+from cloud_gateway.events.projection import COMMAND_PREFIX
 from tests.support.bench import SMALL, Bench, Webhooks, receiving, running_bench, wait_for
 from tests.support.mqtt_proxy import Proxy, proxy_to
 from tests.system.test_sigkill import Ear, Keypad
-from tools.gateway.projection import COMMAND_PREFIX
 
 PEOPLE = 4
 PLATFORM = "bench"
@@ -48,7 +48,7 @@ class Asked:
 
 
 def machines_id_of(path: str, x_request_id: str) -> str:
-    """How the gateway names a wish to the machine (`tools.gateway.idempotency`)."""
+    """How the gateway names a wish to the machine (`cloud_gateway.api.idempotency`)."""
     wish = "\0".join((PLATFORM, "POST", path, x_request_id))
     return COMMAND_PREFIX + hashlib.sha256(wish.encode()).hexdigest()
 

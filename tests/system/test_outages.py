@@ -99,7 +99,7 @@ class Site:
         }
 
     def _start_gateway(self, name: str) -> None:
-        self.rig.spawn(name, [sys.executable, "-m", "tools.gateway", "--config", str(self._file(name))])
+        self.rig.spawn(name, [sys.executable, "-m", "cloud_gateway", "--config", str(self._file(name))])
 
     def _sees(self, name: str) -> bool:
         path = f"{API}/machines/{self.rig.machine_id}"

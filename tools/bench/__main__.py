@@ -126,7 +126,7 @@ def _processes(settings: BenchSettings, machine_id: str, broker: str) -> dict[st
     simulator = [sys.executable, "-m", "tools.bus_simulator", "--config", machine]
     simulator += ["--http-port", str(settings.sim_port), "--supervisor", str(settings.control_socket)]
     simulator += ["--state", str(settings.folder / "world.json")]
-    gateway = [sys.executable, "-m", "tools.gateway", "--config", str(settings.gateway_file)]
+    gateway = [sys.executable, "-m", "cloud_gateway", "--config", str(settings.gateway_file)]
     agent = [str(Path(sys.executable).with_name("edge-agent")), "run", "--config", machine]
 
     async def broker_answers() -> bool:

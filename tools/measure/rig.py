@@ -138,7 +138,7 @@ class Rig:
 
     def start_gateway(self) -> None:
         """The REST API, until it has its broker."""
-        gateway = [sys.executable, "-m", "tools.gateway", "--config", str(self.files.gateway_file)]
+        gateway = [sys.executable, "-m", "cloud_gateway", "--config", str(self.files.gateway_file)]
         self.spawn("gateway", gateway)
         self.wait(self.api.answers, "gateway")
 

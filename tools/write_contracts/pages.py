@@ -8,9 +8,9 @@ from pathlib import Path
 import yaml
 from pydantic import SecretStr
 
+from cloud_gateway.app import create_app
+from cloud_gateway.settings import MqttSettings, Platform, Settings
 from edge_agent.cli.schema import asyncapi_yaml
-from tools.gateway.app import create_app
-from tools.gateway.settings import MqttSettings, Platform, Settings
 
 DOCS = Path(__file__).resolve().parents[2] / "docs"
 

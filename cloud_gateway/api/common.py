@@ -1,0 +1,182 @@
+"""What all routes of the API share: whose request it is, what they work with, and how a machine is asked."""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import json
+import time
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+from typing import Annotated, Any
+
+from fastapi import Depends, Request, Security
+from fastapi.responses import Response
+from fastapi.security import APIKeyHeader
+
+from cloud_gateway.api.bodies import StatusAnswer
+from cloud_gateway.api.errors import machine_refused, not_found
+from cloud_gateway.api.idempotency import Answer, Attempt, Idempotency, Scope, new_reservation_id
+from cloud_gateway.api.images import Drawer
+from cloud_gateway.api.search import preferred_now
+from cloud_gateway.db.store import Store
+from cloud_gateway.events.twins import Twins
+from cloud_gateway.limits import Limits
+from cloud_gateway.machines.gate import Gate
+from cloud_gateway.machines.requests import MachineRefusal, Machines, Reply
+from cloud_gateway.machines.seals import Seals
+from cloud_gateway.settings import Platform, Settings, Timing
+from edge_agent.errors import Code, Refusal
+from edge_agent.protocol.api import Body, Machine
+
+PREFIX = "/api/delivery/external/v1"
+
+
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """What the routes work with; `clock` gives Unix seconds."""
+
+    settings: Settings
+    store: Store
+    machines: Machines
+    idempotency: Idempotency
+    limits: Limits
+    wake_webhooks: Callable[[], None]
+    clock: Callable[[], float] = time.time
+    twins: Twins | None = None
+    timing: Timing = field(default_factory=Timing)
+    gate: Gate = field(default_factory=Gate)
+    seals: Seals = field(default_factory=lambda: Seals(()))
+    drawer: Drawer = field(default_factory=Drawer)
+
+
+def parts_of(request: Request) -> Parts:
+    """The parts, put there by the composition root."""
+    parts: Parts = request.app.state.parts
+    return parts
+
+
+_KEY = APIKeyHeader(name="X-API-Key", auto_error=False)
+
+
+def secret_hash(secret: str) -> bytes:
+    """What secrets are compared by: of equal length, whatever was given."""
+    return hashlib.sha256(secret.encode("utf-8", "surrogateescape")).digest()
+
+
+async def platform_of(request: Request, api_key: Annotated[str | None, Security(_KEY)] = None) -> Platform:
+    """Whose request this is. Raises `Refusal` 16 without a key, 7 with a wrong one, 8 for too many of those,
+    or of the platform's requests."""
+    parts, address = parts_of(request), address_of(request)
+    if not api_key:
+        raise Refusal(Code.UNAUTHENTICATED, "the X-API-Key header is missing")
+    given, found = secret_hash(api_key), None
+    for platform in parts.settings.platforms:
+        if hmac.compare_digest(given, secret_hash(platform.api_key.get_secret_value())):
+            found = platform
+    if found is None:
+        parts.limits.wrong_key(address)
+        raise Refusal(Code.PERMISSION_DENIED, "the X-API-Key header is not valid")
+    request.state.platform_name = found.name
+    parts.limits.request(found.name)
+    return found
+
+
+def address_of(request: Request) -> str | None:
+    """The address that a request came from."""
+    return None if request.client is None else request.client.host
+
+
+async def _parts(request: Request) -> Parts:
+    """`parts_of` as a dependency: the framework calls a plain function of these in a thread."""
+    return parts_of(request)
+
+
+Caller = Annotated[Platform, Depends(platform_of)]
+WithParts = Annotated[Parts, Depends(_parts)]
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """One POST on its way to a machine: the request, who sent it, and its body."""
+
+    request: Request
+    caller: Platform
+    parts: Parts
+    document: Any
+
+    async def once(
+        self, act: Callable[[Attempt], Awaitable[Body]], new_id: Callable[[], str] = new_reservation_id
+    ) -> Response:
+        """Runs `act` under the request's id; what the machine decided is the answer, also a no. `new_id`
+        makes the id of a reservation that `act` may ask for."""
+
+        async def decided(attempt: Attempt) -> Answer:
+            try:
+                done = await act(attempt)
+                return Answer(200, done.model_dump_json(exclude_none=True))
+            except MachineRefusal as refusal:
+                if not refusal.is_decision:
+                    raise
+                status, body = machine_refused(refusal)
+                return Answer(status, json.dumps(body))
+
+        request = self.request
+        given, made = request.state.x_request_id_given, request.state.x_request_id
+        scope = Scope(self.caller.name, request.method, request.url.path, given, made)
+        answer = await self.parts.idempotency.once(scope, self.document, decided, new_id)
+        return Response(answer.body, answer.status, media_type="application/json")
+
+    async def ask(self, machine_id: str, name: str, fields: dict[str, Any], attempt: Attempt) -> Reply:
+        """Sends a command under the ids of this attempt and waits for the reply."""
+        return await self.parts.machines.call(
+            machine_id,
+            name,
+            fields,
+            request_id=attempt.request_id,
+            x_request_id=self.request.state.x_request_id,
+        )
+
+
+def misfit() -> Refusal:
+    """Code 13: a reply that cannot be the answer to what was asked."""
+    return Refusal(Code.INTERNAL, "the machine's reply does not fit the request")
+
+
+async def machine_now(parts: Parts, machine_id: str) -> Machine:
+    """One machine as it stands now. Raises `Refusal` 5 if it never told of itself."""
+    machine = await parts.store.machine(machine_id)
+    if machine is None:
+        raise not_found("machine")
+    return as_now(parts, machine)
+
+
+def as_now(parts: Parts, machine: Machine) -> Machine:
+    """What a machine told, with what is known by now."""
+    online = parts.machines.is_online(machine.machine_id)
+    return machine.model_copy(update={"online": online, "preferred_cells": preferred_now(machine)})
+
+
+Responses = dict[int | str, dict[str, Any]]
+
+
+def says(**codes: str) -> Responses:
+    """Error answers for /openapi.json: `says(s404="code 5")`."""
+    return {int(key[1:]): {"model": StatusAnswer, "description": text} for key, text in codes.items()}
+
+
+ERRORS = says(
+    s400="code 3: a field is wrong, or the X-Request-ID was used with another body",
+    s403="code 16 without a key, 7 with a wrong one",
+    s429="code 8: too many requests, or too many wrong keys from one address; Retry-After says for how long",
+    s500="code 13",
+)
+MISSING = says(s404="code 5")
+ASKED: Responses = MISSING | says(
+    s400="code 3: a field is wrong, or the X-Request-ID was used with another body; "
+    "code 9: not allowed in this state or window",
+    s429="code 8: no cell fits or is free; with Retry-After: too many requests",
+    s501="code 12: the machine's version cannot do this",
+    s503="code 14: the machine is offline",
+    s504="code 4: the machine did not answer in time",
+)

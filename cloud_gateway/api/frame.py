@@ -1,0 +1,91 @@
+"""What stands around every request: its id, one log line, and the answer when the program is wrong."""
+
+from __future__ import annotations
+
+import asyncio
+import uuid
+from time import perf_counter
+
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.requests import ClientDisconnect
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from cloud_gateway.api.errors import invalid, refused
+from cloud_gateway.logs import log, where
+from edge_agent.errors import Code, Refusal
+
+HEADER = "X-Request-ID"
+REQUEST_ID_MAX = 1024
+
+
+class Frame:
+    """ASGI middleware. The log gets the route's template, never the path, which may hold a code."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """One request; anything else passes through."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        given = Headers(scope=scope).get(HEADER)
+        usable = given is not None and 1 <= len(given) <= REQUEST_ID_MAX and _printable(given)
+        request_id = given if usable and given is not None else f"req_{uuid.uuid4().hex}"
+        state = scope.setdefault("state", {})
+        state["x_request_id"] = request_id
+        state["x_request_id_given"] = given if usable else None
+        started, status = perf_counter(), 0
+
+        async def send_with_id(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+                MutableHeaders(scope=message)[HEADER] = request_id
+            await send(message)
+
+        try:
+            if _has_two_lengths(scope):
+                refusal = refused(invalid("Content-Length", "must not come with Transfer-Encoding"))
+                refusal.headers["Connection"] = "close"
+                await refusal(scope, receive, send_with_id)
+            elif given is not None and not usable:
+                problem = f"must be 1 to {REQUEST_ID_MAX} printable ASCII characters"
+                await refused(invalid(HEADER, problem))(scope, receive, send_with_id)
+            else:
+                await self._app(scope, receive, send_with_id)
+        except asyncio.CancelledError:
+            # Uvicorn cancels what is under way when the process ends, and would answer in its own words.
+            if status:
+                raise
+            stopped = Refusal(Code.INTERNAL, "the gateway was stopped before the outcome was known")
+            await refused(stopped)(scope, receive, send_with_id)
+        except ClientDisconnect:
+            pass  # there is nobody to answer
+        except Exception as error:
+            log().error("request_failed", **where(error))
+            if status:
+                raise
+            failure = Refusal(Code.INTERNAL, "internal error")
+            await refused(failure)(scope, receive, send_with_id)
+        finally:
+            log().info(
+                "request",
+                method=scope["method"],
+                route=getattr(scope.get("route"), "path", "unmatched"),
+                status=status,
+                platform=state.get("platform_name"),
+                request_id=request_id,
+                ms=round((perf_counter() - started) * 1000, 1),
+            )
+
+
+def _has_two_lengths(scope: Scope) -> bool:
+    """Whether a request says its length in two ways, which two servers may read differently (RFC 9112,
+    6.1)."""
+    names = {name.lower() for name, _ in scope["headers"]}
+    return {b"content-length", b"transfer-encoding"} <= names
+
+
+def _printable(text: str) -> bool:
+    return all(" " <= letter <= "~" for letter in text)

@@ -1,0 +1,157 @@
+"""`X-Request-ID`: the same request again gives the same answer and acts once, also after a restart.
+
+Scoped by platform, method and path. Only the machine's decisions are kept; after any other answer the same
+request may be tried again and reaches the machine under the same ids, which acts once by itself.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import secrets
+import uuid
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import Connection, select, update
+
+from cloud_gateway.db.store import Store, canonical, insert_once
+from cloud_gateway.db.tables import requests
+from cloud_gateway.events.projection import COMMAND_PREFIX
+from edge_agent.errors import Code, FieldViolation, Refusal
+
+
+@dataclass(frozen=True, slots=True)
+class Scope:
+    """Where a request id counts; `request_id` is None when the caller sent none, `x_request_id` is then the
+    one that was made for it."""
+
+    platform: str
+    method: str
+    path: str
+    request_id: str | None
+    x_request_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class Attempt:
+    """The ids under which a request reaches the machine."""
+
+    request_id: str
+    reservation_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """A machine's decision as the caller gets it: HTTP status and JSON text."""
+
+    status: int
+    body: str
+
+
+Act = Callable[[Attempt], Awaitable[Answer]]
+
+
+@dataclass(frozen=True, slots=True)
+class _Running:
+    body_digest: str
+    task: asyncio.Task[Answer]
+
+
+class Idempotency:
+    """Runs each request once; every request is its own task, so that a caller who leaves breaks nothing."""
+
+    def __init__(self, store: Store, clock: Callable[[], float]) -> None:
+        self._store = store
+        self._clock = clock
+        self._running: dict[str, _Running] = {}
+
+    async def once(
+        self, scope: Scope, body: Any, act: Act, new_id: Callable[[], str] = lambda: new_reservation_id()
+    ) -> Answer:
+        """The kept answer, the one under way, or that of `act`; `new_id` makes the attempt's reservation id.
+
+        Raises `Refusal` code 3 for the same id with another body, and whatever `act` raises.
+        """
+        digest = _digest(canonical(body))
+        if scope.request_id is None:
+            key = uuid.uuid4().hex
+            # The machine knows the call by the very id that its caller is told.
+            work = act(Attempt(scope.x_request_id, new_id()))
+        else:
+            key = _digest("\0".join((scope.platform, scope.method, scope.path, scope.request_id)))
+            running = self._running.get(key)
+            if running is not None:
+                _same(running.body_digest, digest)
+                return await asyncio.shield(running.task)
+            work = self._remembered(key, digest, scope.x_request_id, act, new_id)
+        task: asyncio.Task[Answer] = asyncio.ensure_future(work)
+        self._running[key] = _Running(digest, task)
+        task.add_done_callback(lambda _: self._ended(key, task))
+        return await asyncio.shield(task)
+
+    async def close(self) -> None:
+        """Ends what is under way."""
+        tasks = [running.task for running in self._running.values()]
+        for task in tasks:
+            task.cancel()
+        if tasks:
+            await asyncio.wait(tasks)
+
+    async def _remembered(
+        self, key: str, digest: str, x_request_id: str, act: Act, new_id: Callable[[], str]
+    ) -> Answer:
+        now_s = self._clock()
+
+        def begin(db: Connection) -> Answer | str:
+            """The kept answer, or the reservation id under which to act; written down before acting."""
+            fresh = {
+                "key": key,
+                "body_digest": digest,
+                "reservation_id": new_id(),
+                "created_s": now_s,
+                "x_request_id": x_request_id,
+            }
+            insert_once(db, requests, fresh)  # another gateway may do the same just now
+            row = db.execute(select(requests).where(requests.c.key == key)).one()
+            _same(row.body_digest, digest)
+            kept: str = row.reservation_id
+            return kept if row.answer is None else Answer(row.status, row.answer)
+
+        begun = await self._store.write(begin)
+        if isinstance(begun, Answer):
+            return begun
+        answer = await act(Attempt(f"{COMMAND_PREFIX}{key}", begun))
+
+        def keep(db: Connection) -> Answer:
+            """The first answer stands, also where another gateway asked at the same time."""
+            mine = requests.c.key == key
+            change = update(requests).where(mine, requests.c.answer.is_(None))
+            if db.execute(change.values(status=answer.status, answer=answer.body)).rowcount == 1:
+                return answer
+            row = db.execute(select(requests).where(mine)).one_or_none()
+            return answer if row is None or row.answer is None else Answer(row.status, row.answer)
+
+        return await self._store.write(keep)
+
+    def _ended(self, key: str, task: asyncio.Task[Answer]) -> None:
+        del self._running[key]
+        if not task.cancelled():
+            task.exception()  # The caller sees it; if he has left, nobody has to.
+
+
+def new_reservation_id() -> str:
+    """An unguessable reservation id without dashes (it stands between dashes in a QR text)."""
+    return f"res_{secrets.token_hex(12)}"
+
+
+def _same(kept: str, digest: str) -> None:
+    if kept != digest:
+        problem = "was used before with another body"
+        violation = FieldViolation("X-Request-ID", problem)
+        raise Refusal(Code.INVALID_ARGUMENT, f"{violation.field} {problem}", (violation,))
+
+
+def _digest(text: str) -> str:
+    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()

@@ -1,0 +1,168 @@
+"""The API's routes about machines: echo, search, details, maintenance."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from fastapi import APIRouter, Request
+from fastapi.responses import Response
+
+from cloud_gateway.api.bodies import (
+    EchoAnswer,
+    EchoBody,
+    FoundMachine,
+    MachineAnswer,
+    MaintenanceAnswer,
+    SearchAnswer,
+    SearchBody,
+    read_body,
+    read_json,
+)
+from cloud_gateway.api.common import (
+    ASKED,
+    ERRORS,
+    MISSING,
+    PREFIX,
+    Call,
+    Caller,
+    Parts,
+    WithParts,
+    as_now,
+    machine_now,
+    misfit,
+)
+from cloud_gateway.api.errors import invalid, not_found
+from cloud_gateway.api.idempotency import Attempt
+from cloud_gateway.api.search import distance_m, suits
+from cloud_gateway.events.projection import owner_of, unix_s
+from cloud_gateway.events.tickets import Ticket, put_ticket
+from cloud_gateway.machines.requests import Reply
+from edge_agent.errors import Code, FieldViolation, Refusal
+from edge_agent.model import Source
+from edge_agent.protocol.api import Body, CellDetail, Machine, MaintenanceBody
+
+router = APIRouter(prefix=PREFIX, responses=ERRORS)
+
+
+@router.post("/echo", response_model=EchoAnswer)
+async def echo(request: Request, caller: Caller) -> EchoAnswer:
+    """Tests connectivity and the key; answered by the gateway itself."""
+    return EchoAnswer(message=read_body(EchoBody, await read_json(request)).message)
+
+
+@router.post("/machines/search", response_model=SearchAnswer, response_model_exclude_none=True)
+async def search_machines(request: Request, caller: Caller, parts: WithParts) -> SearchAnswer:
+    """Finds machines by place and need, nearest first."""
+    wish = read_body(SearchBody, await read_json(request))
+    found: list[tuple[float, Machine]] = []
+    for stored in await parts.store.all_machines():
+        machine = as_now(parts, stored)
+        distance = distance_m(wish.latitude, wish.longitude, machine)
+        if distance <= wish.radius and suits(
+            machine, wish.packaging, only_available=wish.only_available_lockers
+        ):
+            found.append((distance, machine))
+    found.sort(key=lambda item: (item[0], item[1].machine_id))
+    return SearchAnswer(
+        machines=[
+            FoundMachine(machine=machine, distance_in_metres=round(distance))
+            for distance, machine in found[: wish.limit]
+        ]
+    )
+
+
+@router.get(
+    "/machines/{machine_id}",
+    response_model=MachineAnswer,
+    response_model_exclude_none=True,
+    responses=MISSING,
+)
+async def get_machine(machine_id: str, caller: Caller, parts: WithParts) -> MachineAnswer:
+    """One machine, as it last told of itself."""
+    return MachineAnswer(machine=await machine_now(parts, machine_id))
+
+
+@router.post("/maintenances", response_model=MaintenanceAnswer, responses=ASKED)
+async def request_maintenance(request: Request, caller: Caller, parts: WithParts) -> Response:
+    """Reports that a cell or a machine needs looking after; the machine opens the ticket."""
+    document = await read_json(request)
+    wish = read_body(MaintenanceBody, document)
+    if wish.cell_id is None and wish.machine_id is None:
+        problem = "cell_id or machine_id is needed"
+        violations = tuple(FieldViolation(name, problem) for name in ("cell_id", "machine_id"))
+        raise Refusal(Code.INVALID_ARGUMENT, problem, violations)
+    call = Call(request, caller, parts, document)
+
+    async def act(attempt: Attempt) -> Body:
+        place = await _place(parts, wish)
+        fields = wish.model_dump(mode="json", exclude_none=True) | {"machine_id": place.machine_id}
+        reply = await call.ask(place.machine_id, "maintenance", fields, attempt)
+        answer = _ticket_answer(reply)
+        ticket = _ticket(wish, place, answer)
+        try:
+            await parts.store.write(lambda db: put_ticket(db, ticket))
+        except ValueError:
+            raise misfit() from None  # a ticket of another machine
+        return answer
+
+    return await call.once(act)
+
+
+@dataclass(frozen=True, slots=True)
+class _Place:
+    """What is to be looked after: a machine, and one cell of it or none."""
+
+    machine_id: str
+    cell: CellDetail | None
+
+
+async def _place(parts: Parts, wish: MaintenanceBody) -> _Place:
+    """What the wish is about. A cell id belongs to the machine that had it first. Raises `Refusal`: 5
+    unknown, 3 if several machines have such a cell and none is known to have had it first, 14."""
+    if not parts.machines.connected:
+        raise Refusal(Code.OFFLINE, "the broker is not connected")
+    if wish.machine_id is not None:
+        machine = await machine_now(parts, wish.machine_id)
+        return _Place(wish.machine_id, _cell(machine, wish.cell_id))
+    places = [
+        _Place(machine.machine_id, cell)
+        for machine in await parts.store.all_machines()
+        if (cell := _cell(machine, wish.cell_id)) is not None
+    ]
+    if not places:
+        raise not_found("cell")
+    if len(places) == 1:
+        return places[0]
+    # A machine that names the cell of another one must not take its maintenance away.
+    owner = await parts.store.read(lambda db: owner_of(db, str(wish.cell_id)))
+    owned = [place for place in places if place.machine_id == owner]
+    if not owned:
+        raise invalid("machine_id", "is needed, more than one machine has a cell with this cell_id")
+    return owned[0]
+
+
+def _cell(machine: Machine, cell_id: str | None) -> CellDetail | None:
+    return next((cell for cell in machine.all_cells if cell.cell_id == cell_id), None)
+
+
+def _ticket_answer(reply: Reply) -> MaintenanceAnswer:
+    try:
+        answer = MaintenanceAnswer.model_validate(reply.result)
+        unix_s(answer.created_at)
+    except ValueError:
+        raise misfit() from None
+    return answer
+
+
+def _ticket(wish: MaintenanceBody, place: _Place, answer: MaintenanceAnswer) -> Ticket:
+    return Ticket(
+        ticket_id=answer.maintenance_ticket_id,
+        machine_id=place.machine_id,
+        cell_label=None if place.cell is None else place.cell.description,
+        cell_id=wish.cell_id,
+        description=wish.description,
+        severity=wish.severity,
+        created_s=unix_s(answer.created_at),
+        source=Source.API,
+        blocked=wish.block_cell_immediately,
+    )

@@ -1,0 +1,137 @@
+"""/openapi.json: what the framework finds, plus what the routes read themselves, corrected to the letter.
+
+The routes read bodies by hand (to answer in the API's own words), so the framework knows neither them nor
+X-Request-ID, and it would promise its own 422.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from fastapi import FastAPI
+from fastapi.openapi.utils import get_openapi
+from pydantic.json_schema import models_json_schema
+
+from cloud_gateway.api.bodies import EchoBody, SearchBody
+from cloud_gateway.api.common import PREFIX
+from cloud_gateway.api.frame import HEADER, REQUEST_ID_MAX
+from edge_agent.protocol.api import Body, MaintenanceBody, OpenDoorBody, ReserveBody
+
+Json = dict[str, Any]
+
+TAKEN: dict[str, type[Body]] = {
+    "/echo": EchoBody,
+    "/machines/search": SearchBody,
+    "/reservations": ReserveBody,
+    "/reservations/{reservation_id}/open-door": OpenDoorBody,
+    "/maintenances": MaintenanceBody,
+}
+"""The body of each POST that has fields; the others take an object and look at nothing in it."""
+
+REFERENCE = "#/components/schemas/{model}"
+FRAMEWORK_ERRORS = ("HTTPValidationError", "ValidationError")
+
+HOST = r"[A-Za-z0-9]([A-Za-z0-9.-]*[A-Za-z0-9])?"
+REST = r"(:[1-9][0-9]{0,3})?(/[A-Za-z0-9._~/-]*)?(\?[A-Za-z0-9._~/=&-]*)?"
+WEBHOOK_URL = rf"^(https://{HOST}{REST}|http://(localhost|127\.0\.0\.1|\[::1\]){REST})?$"
+
+REQUEST_ID: Json = {
+    "name": HEADER,
+    "in": "header",
+    "required": False,
+    "description": "Idempotency key of a POST: the same again gives the same answer and acts once. "
+    "Made by the gateway if absent; comes back with every answer.",
+    "schema": {
+        "type": "string",
+        "minLength": 1,
+        "maxLength": REQUEST_ID_MAX,
+        "pattern": r"^[!-~]([ -~]*[!-~])?$",
+    },
+}
+
+OPERATIONS_KEY: Json = {
+    "type": "http",
+    "scheme": "basic",
+    "description": "Any user name; the password is the gateway's operations_key.",
+}
+
+
+def describe(app: FastAPI) -> Json:
+    """The document, made once."""
+    if app.openapi_schema is None:
+        document = get_openapi(title=app.title, version=app.version, routes=app.routes)
+        components = document["components"]
+        schemas: Json = components["schemas"]
+        for name in FRAMEWORK_ERRORS:
+            schemas.pop(name, None)
+        for schema in schemas.values():
+            _never_null(schema)
+        schemas.update(_taken())
+        for path, methods in document["paths"].items():
+            for method, operation in methods.items():
+                _complete(operation, path, method)
+            if path.startswith("/operations"):
+                components["securitySchemes"]["OperationsKey"] = OPERATIONS_KEY
+        app.openapi_schema = document
+    return app.openapi_schema
+
+
+def _taken() -> Json:
+    """The schemas of the request bodies."""
+    models = [(model, "validation") for model in TAKEN.values()]
+    _, found = models_json_schema(models, ref_template=REFERENCE)  # type: ignore[arg-type]
+    schemas: Json = found["$defs"]
+    for schema in schemas.values():
+        _may_be_null(schema)
+    schemas["ReserveBody"]["properties"]["webhook_url"]["anyOf"][0]["pattern"] = WEBHOOK_URL
+    # A cell, or a machine; and what is to be blocked is a cell.
+    schemas["MaintenanceBody"]["anyOf"] = [
+        {"required": ["cell_id"], "properties": {"cell_id": {"type": "string"}}},
+        {
+            "required": ["machine_id"],
+            "properties": {
+                "machine_id": {"type": "string"},
+                "block_cell_immediately": {"enum": [False, None]},
+            },
+        },
+    ]
+    return schemas
+
+
+def _may_be_null(schema: Json) -> None:
+    """In a request, null stands for every field that may be left out."""
+    for name, field in schema.get("properties", {}).items():
+        if name in schema.get("required", []) or "anyOf" in field:
+            continue
+        outer = {key: field.pop(key) for key in ("title", "default", "description") if key in field}
+        schema["properties"][name] = {**outer, "anyOf": [field, {"type": "null"}]}
+
+
+def _never_null(schema: Json) -> None:
+    """In an answer, what is not known is left out."""
+    for name, field in schema.get("properties", {}).items():
+        schema["properties"][name] = _without_null(field)
+
+
+def _without_null(field: Json) -> Json:
+    kinds = [kind for kind in field.get("anyOf", []) if kind != {"type": "null"}]
+    if len(kinds) != 1:
+        return field
+    return {**({"title": field["title"]} if "title" in field else {}), **kinds[0]}
+
+
+def _complete(operation: Json, path: str, method: str) -> None:
+    operation["responses"].pop("422", None)
+    for answer in operation["responses"].values():
+        answer["headers"] = {HEADER: {"schema": {"type": "string"}}}
+    for parameter in operation.get("parameters", []):
+        parameter["schema"] = _without_null(parameter["schema"])
+    operation.setdefault("parameters", []).append(REQUEST_ID)
+    if path.startswith("/operations"):
+        operation["security"] = [{"OperationsKey": []}]
+    if method == "post" and path.startswith(PREFIX):
+        model = TAKEN.get(path.removeprefix(PREFIX))
+        named = None if model is None else {"$ref": REFERENCE.format(model=model.__name__)}
+        content = {"application/json": {"schema": named or {"type": "object"}}}
+        needed = model is not None and any(field.is_required() for field in model.model_fields.values())
+        operation["requestBody"] = {"content": content, "required": needed}

@@ -1,0 +1,35 @@
+"""Tokens of a list's pages: an opaque place in the list, with a checksum that tells a token from a guess."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import hmac
+
+from cloud_gateway.api.errors import invalid
+from cloud_gateway.db.store import ReservationRow
+
+
+def token_after(row: ReservationRow) -> str:
+    """The token of the page that begins after `row`."""
+    place = f"{row.created_s}.{row.position}"
+    return base64.urlsafe_b64encode(f"{place}.{_checksum(place)}".encode()).decode().rstrip("=")
+
+
+def place_of(token: str) -> tuple[int, int]:
+    """Creation time and position that a token stands for. Raises `Refusal` code 3."""
+    try:
+        text = base64.b64decode(token + "=" * (-len(token) % 4), altchars=b"-_", validate=True).decode(
+            "ascii"
+        )
+        place, _, checksum = text.rpartition(".")
+        if hmac.compare_digest(checksum, _checksum(place)):
+            created_s, position = place.split(".")
+            return int(created_s), int(position)
+    except ValueError:
+        pass
+    raise invalid("page_token", "is not a token of this API")
+
+
+def _checksum(place: str) -> str:
+    return hashlib.sha256(f"page {place}".encode()).hexdigest()[:16]

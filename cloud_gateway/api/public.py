@@ -1,0 +1,49 @@
+"""What needs no key: QR images, health, the wall."""
+
+from __future__ import annotations
+
+from fastapi import APIRouter, Request
+from fastapi.responses import JSONResponse, Response
+
+from cloud_gateway.api.bodies import HealthAnswer
+from cloud_gateway.api.common import MISSING, WithParts, address_of, says
+from cloud_gateway.api.errors import not_built, not_found
+from cloud_gateway.api.images import TEXT_MAX
+from edge_agent.model import parse_qr
+
+SAID = MISSING | says(
+    s429="code 8: too many images for one address, or in all; Retry-After says for how long"
+)
+
+router = APIRouter(responses=says(s400="code 3: the X-Request-ID cannot be used", s500="code 13"))
+
+
+@router.get(
+    "/qrcode/{text}",
+    response_class=Response,
+    responses={200: {"content": {"image/png": {}}}, **SAID},
+)
+async def qr_image(text: str, request: Request, parts: WithParts) -> Response:
+    """The QR image (PNG) of a QR text of this API; needs no key."""
+    parts.limits.qr_image(address_of(request))
+    if len(text) > TEXT_MAX or parse_qr(text) is None:
+        raise not_found("QR code")
+    image = await parts.drawer.image(text)
+    return Response(image, media_type="image/png", headers={"Cache-Control": "private, no-store"})
+
+
+@router.get(
+    "/healthz",
+    response_model=HealthAnswer,
+    responses={503: {"model": HealthAnswer, "description": "the broker is not connected"}},
+)
+async def health(parts: WithParts) -> JSONResponse:
+    """200 while the broker is connected, else 503."""
+    up = parts.machines.connected
+    return JSONResponse({"status": "ok" if up else "broker not connected"}, 200 if up else 503)
+
+
+@router.get("/", responses=says(s501="code 12: not built"), status_code=501)
+async def wall() -> Response:
+    """The live page of the locker wall: not built in this version."""
+    raise not_built()

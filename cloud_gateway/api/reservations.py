@@ -1,0 +1,255 @@
+"""The API's routes about reservations."""
+
+from __future__ import annotations
+
+import uuid
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Query, Request
+from fastapi.responses import Response
+
+from cloud_gateway.api.bodies import (
+    DIGITS,
+    AcceptedAnswer,
+    CellAnswer,
+    ListAnswer,
+    ListedReservation,
+    NothingAnswer,
+    OpenedAnswer,
+    ReservationAnswer,
+    ReservedAnswer,
+    read_body,
+    read_json,
+)
+from cloud_gateway.api.common import (
+    ASKED,
+    ERRORS,
+    MISSING,
+    PREFIX,
+    Call,
+    Caller,
+    Parts,
+    WithParts,
+    as_now,
+    machine_now,
+    misfit,
+)
+from cloud_gateway.api.errors import not_found
+from cloud_gateway.api.idempotency import Attempt
+from cloud_gateway.api.paging import place_of, token_after
+from cloud_gateway.bounds import shown_date
+from cloud_gateway.db.store import ReservationRow
+from cloud_gateway.events.given_up import cancelled_meanwhile, note_given_up, withdraw
+from cloud_gateway.events.projection import unix_s
+from cloud_gateway.machines.requests import Reply
+from cloud_gateway.machines.seals import Request as SealedRequest
+from cloud_gateway.settings import Platform
+from edge_agent.errors import Code, Refusal
+from edge_agent.model import Purpose, ReservationStatus, qr_text
+from edge_agent.protocol.api import Body, OpenDoorBody, ReserveBody
+
+INT64_MAX = 2**63 - 1
+
+router = APIRouter(prefix=PREFIX, responses=ERRORS)
+
+
+@router.post("/reservations", response_model=ReservedAnswer, responses=ASKED)
+async def reserve(request: Request, caller: Caller, parts: WithParts) -> Response:
+    """Reserves a cell; the machine chooses it and makes the codes."""
+    document = await read_json(request)
+    wish = read_body(ReserveBody, document)
+    call = Call(request, caller, parts, document)
+
+    async def act(attempt: Attempt) -> Body:
+        if parts.machines.connected:
+            await machine_now(parts, wish.machine_id)
+        fields = wish.model_dump(mode="json", exclude_none=True)
+        fields |= {"reservation_id": attempt.reservation_id, "platform": caller.name}
+        reply = await _ask_to_reserve(call, wish.machine_id, fields, attempt)
+        if reply.reservation is None or reply.reservation.reservation_id != attempt.reservation_id:
+            raise misfit()
+        row = await parts.store.reservation(attempt.reservation_id)
+        if row is None:
+            raise Refusal(Code.INTERNAL, "the reservation was not stored")
+        return ReservedAnswer(
+            reservation_id=row.reservation_id,
+            machine_id=row.machine_id,
+            machine=await machine_now(parts, row.machine_id),
+            **_codes(parts, row),
+        )
+
+    asked = SealedRequest(wish.machine_id, caller.name, wish.platform_order_id, wish.notes, wish.webhook_url)
+    return await call.once(act, lambda: parts.seals.new_id(asked))
+
+
+@router.get(
+    "/reservations",
+    response_model=ListAnswer,
+    response_model_exclude_none=True,
+)
+async def list_reservations(
+    caller: Caller,
+    parts: WithParts,
+    page_size: Annotated[int, Query(ge=1, le=1000), DIGITS] = 100,
+    page_token: Annotated[str, Query()] = "",
+    created_after: Annotated[int | None, Query(ge=-INT64_MAX, le=INT64_MAX), DIGITS] = None,
+) -> ListAnswer:
+    """The platform's ongoing reservations, oldest first; `created_after` in Unix seconds, exclusive."""
+    rows, total = await parts.store.ongoing(
+        caller.name,
+        now_s=parts.clock(),
+        page_size=page_size + 1,
+        after=place_of(page_token) if page_token else None,
+        created_after_s=created_after,
+    )
+    page = rows[:page_size]
+    token = token_after(page[-1]) if len(rows) > page_size else ""
+    listed = [ListedReservation(**_common(row)) for row in page]
+    return ListAnswer(reservations=listed, next_page_token=token, total_count=total)
+
+
+@router.get(
+    "/reservations/{reservation_id}",
+    response_model=ReservationAnswer,
+    response_model_exclude_none=True,
+    responses=MISSING,
+)
+async def get_reservation(reservation_id: str, caller: Caller, parts: WithParts) -> ReservationAnswer:
+    """One reservation, from the projection: the machine need not be there."""
+    row = await _own(parts, caller, reservation_id)
+    stored = await parts.store.machine(row.machine_id)
+    machine = None if stored is None else as_now(parts, stored)
+    return ReservationAnswer(machine=machine, notes=row.notes, **_common(row), **_codes(parts, row))
+
+
+@router.post("/reservations/{reservation_id}/dropoffs", response_model=OpenedAnswer, responses=ASKED)
+async def drop_off(reservation_id: str, request: Request, caller: Caller, parts: WithParts) -> Response:
+    """Opens the cell for the rider; answers when the machine knows the outcome."""
+    return await _open(request, caller, parts, reservation_id, "dropoff")
+
+
+@router.post("/reservations/{reservation_id}/pickups", response_model=OpenedAnswer, responses=ASKED)
+async def pick_up(reservation_id: str, request: Request, caller: Caller, parts: WithParts) -> Response:
+    """Opens the cell for the consumer; answers when the machine knows the outcome."""
+    return await _open(request, caller, parts, reservation_id, "pickup")
+
+
+@router.post("/reservations/{reservation_id}/deletes", response_model=NothingAnswer, responses=ASKED)
+async def cancel(reservation_id: str, request: Request, caller: Caller, parts: WithParts) -> Response:
+    """Cancels a reservation before anything was dropped off."""
+    return await _move(request, caller, parts, reservation_id, "cancel")
+
+
+@router.post("/reservations/{reservation_id}/abandons", response_model=NothingAnswer, responses=ASKED)
+async def abandon(reservation_id: str, request: Request, caller: Caller, parts: WithParts) -> Response:
+    """Marks a dropped off parcel as abandoned; the cell awaits clean-up."""
+    return await _move(request, caller, parts, reservation_id, "abandon")
+
+
+@router.post("/reservations/{reservation_id}/open-door", response_model=AcceptedAnswer, responses=ASKED)
+async def open_door(reservation_id: str, request: Request, caller: Caller, parts: WithParts) -> Response:
+    """Opens the cell for support; answers when accepted, the outcome comes as a webhook."""
+    document = await read_json(request)
+    wish = read_body(OpenDoorBody, document)
+    row = await _own(parts, caller, reservation_id)
+    call = Call(request, caller, parts, document)
+
+    async def act(attempt: Attempt) -> Body:
+        fields = {"reservation_id": reservation_id, **wish.model_dump(mode="json")}
+        reply = await call.ask(row.machine_id, "open-door", fields, attempt)
+        accepted_at = reply.result.get("accepted_at")
+        try:
+            unix_s(accepted_at if isinstance(accepted_at, str) else "")
+        except ValueError:
+            raise misfit() from None
+        return AcceptedAnswer(request_id=request.state.x_request_id, accepted_at=str(accepted_at))
+
+    return await call.once(act)
+
+
+async def _ask_to_reserve(call: Call, machine_id: str, fields: dict[str, Any], attempt: Attempt) -> Reply:
+    """Asks the machine for a cell; an earlier giving up of the same request is withdrawn first.
+
+    If the machine's word does not come in time, the reservation is given up: should the machine hold it all
+    the same, it is cancelled later.
+    """
+    parts, rid = call.parts, attempt.reservation_id
+    may_be_cancelled = await parts.store.write(lambda db: withdraw(db, rid, parts.clock()))
+    try:
+        reply = await call.ask(machine_id, "reserve", fields, attempt)
+        if may_be_cancelled:  # the reply may be the stored one from before that cancel
+            second = Attempt(f"req_{uuid.uuid4().hex}", rid)
+            reply = await call.ask(machine_id, "get-reservation", {"reservation_id": rid}, second)
+            if reply.reservation is not None and reply.reservation.status is ReservationStatus.CANCELLED:
+                raise cancelled_meanwhile()
+    except Refusal as refusal:
+        if refusal.code in (Code.EXPIRED, Code.OFFLINE):
+            given = call.request.state.x_request_id_given is not None
+            patience_s = parts.timing.retry_patience_s if given else 0.0
+            await parts.store.write(lambda db: note_given_up(db, rid, machine_id, parts.clock(), patience_s))
+        raise
+    return reply
+
+
+async def _move(request: Request, caller: Platform, parts: Parts, reservation_id: str, name: str) -> Response:
+    """A command on a reservation that is answered with `{}`."""
+    document = await read_json(request)
+    row = await _own(parts, caller, reservation_id)
+    call = Call(request, caller, parts, document)
+
+    async def act(attempt: Attempt) -> Body:
+        await call.ask(row.machine_id, name, {"reservation_id": reservation_id}, attempt)
+        return NothingAnswer()
+
+    return await call.once(act)
+
+
+async def _open(request: Request, caller: Platform, parts: Parts, reservation_id: str, name: str) -> Response:
+    """A command on a reservation that is answered with the cell that opened."""
+    document = await read_json(request)
+    row = await _own(parts, caller, reservation_id)
+    call = Call(request, caller, parts, document)
+
+    async def act(attempt: Attempt) -> Body:
+        reply = await call.ask(row.machine_id, name, {"reservation_id": reservation_id}, attempt)
+        cell = reply.result.get("cell")
+        if not isinstance(cell, dict) or not isinstance(cell.get("description"), str):
+            raise misfit()
+        return OpenedAnswer(cell=CellAnswer(description=cell["description"]))
+
+    return await call.once(act)
+
+
+async def _own(parts: Parts, caller: Platform, reservation_id: str) -> ReservationRow:
+    """A reservation of this platform; another's is as unknown as none."""
+    row = await parts.store.reservation(reservation_id)
+    if row is None or row.platform != caller.name:
+        raise not_found("reservation")
+    return row
+
+
+def _codes(parts: Parts, row: ReservationRow) -> dict[str, str]:
+    base = f"{parts.settings.public_url}/qrcode"
+    drop = qr_text(Purpose.DROPOFF, row.reservation_id, row.drop_off_code)
+    pick = qr_text(Purpose.PICKUP, row.reservation_id, row.pickup_code)
+    return {
+        "drop_off_code": row.drop_off_code,
+        "drop_off_qrcode": drop,
+        "drop_off_qrcode_url": f"{base}/{drop}",
+        "pickup_code": row.pickup_code,
+        "pickup_code_qrcode": pick,
+        "pickup_code_qrcode_url": f"{base}/{pick}",
+    }
+
+
+def _common(row: ReservationRow) -> dict[str, Any]:
+    return {
+        "reservation_id": row.reservation_id,
+        "machine_id": row.machine_id,
+        "platform_order_id": row.platform_order_id,
+        "status": row.status,
+        "created_at": shown_date(row.created_s),
+        "cell": None if row.cell_label is None else CellAnswer(description=row.cell_label),
+        "dropped_off_at": None if row.dropped_off_s is None else shown_date(row.dropped_off_s),
+        "picked_up_at": None if row.picked_up_s is None else shown_date(row.picked_up_s),
+    }

@@ -1,0 +1,208 @@
+"""Composition root: the one place that puts the gateway's parts together."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import time
+from collections.abc import AsyncIterator, Callable, Coroutine
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import Any
+
+from fastapi import FastAPI
+
+from cloud_gateway.api import errors, public, reservations
+from cloud_gateway.api import machines as machine_routes
+from cloud_gateway.api.common import Parts
+from cloud_gateway.api.frame import Frame
+from cloud_gateway.api.idempotency import Idempotency
+from cloud_gateway.api.images import Drawer
+from cloud_gateway.api.openapi import describe
+from cloud_gateway.db.prune import Pruner
+from cloud_gateway.db.store import Store
+from cloud_gateway.events.given_up import Canceller
+from cloud_gateway.events.histories import Histories
+from cloud_gateway.events.intake import Intake, subscriptions
+from cloud_gateway.events.reconcile import Reconciler
+from cloud_gateway.events.twins import Twins
+from cloud_gateway.limits import Limits
+from cloud_gateway.logs import WINDOW_S, log, log_what_was_not_written, where
+from cloud_gateway.machines.gate import Gate
+from cloud_gateway.machines.mqtt_link import Handlers, MqttLink
+from cloud_gateway.machines.requests import Machines
+from cloud_gateway.machines.seals import Seals
+from cloud_gateway.operations import routes as operations
+from cloud_gateway.settings import Settings, Timing
+from cloud_gateway.webhooks.deliverer import IN_ALL, Deliverer
+
+
+def create_app(
+    settings: Settings,
+    *,
+    timing: Timing | None = None,
+    clock: Callable[[], float] = time.time,
+    on_fatal: Callable[[], None] = lambda: None,
+    webhooks_max: int = IN_ALL,
+) -> FastAPI:
+    """The gateway as an ASGI application; its lifespan holds the broker, the database and the webhooks.
+
+    `clock` gives Unix seconds. `on_fatal` is called when a part of it has died: the process should end.
+    `webhooks_max` are delivered at once.
+    """
+    timing = timing or Timing()
+
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        async with _running(app, settings, timing, clock, on_fatal, webhooks_max):
+            yield
+
+    app = FastAPI(
+        title="Delivery locker API",
+        version="1",
+        lifespan=lifespan,
+        docs_url=None,
+        redoc_url=None,
+        redirect_slashes=False,
+    )
+    app.add_middleware(Frame)
+    errors.install(app)
+    routers = [machine_routes.router, reservations.router, public.router]
+    if settings.operations_key is not None:
+        routers.append(operations.router)
+    for router in routers:
+        app.include_router(router)
+    app.state.routes = [route for router in routers for route in router.routes]
+    app.openapi = lambda: describe(app)  # type: ignore[method-assign]
+    return app
+
+
+def listen(host: str, port: int) -> socket.socket:
+    """A listening TCP socket; port 0 means any. Raises `OSError` if it cannot be had.
+
+    The protocol is named because asyncio sets TCP_NODELAY on the accepted connections only then
+    (`base_events._set_nodelay`); without, an answer waits 40 ms for a delayed acknowledgement.
+    """
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    listener = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
+    try:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind((host, port))
+        listener.listen(128)
+    except OSError:
+        listener.close()
+        raise
+    return listener
+
+
+@asynccontextmanager
+async def _running(
+    app: FastAPI,
+    settings: Settings,
+    timing: Timing,
+    clock: Callable[[], float],
+    on_fatal: Callable[[], None],
+    webhooks_max: int,
+) -> AsyncIterator[None]:
+    parts, works = _build(settings, timing, clock, webhooks_max)
+    tasks: list[asyncio.Task[None]] = []
+    try:
+        await parts.store.open()
+        await works.twins.load()
+        app.state.parts, app.state.reconciler = parts, works.reconciler
+        tasks = [_start(name, work(), on_fatal) for name, work in works.tasks.items()]
+        yield
+    finally:
+        await parts.idempotency.close()
+        for task in reversed(tasks):
+            task.cancel()
+        if tasks:
+            await asyncio.wait(tasks)
+        await parts.store.close()
+        parts.drawer.close()
+
+
+@dataclass(frozen=True, slots=True)
+class _Works:
+    """What works on its own: each by its name."""
+
+    twins: Twins
+    reconciler: Reconciler
+    tasks: dict[str, Callable[[], Coroutine[Any, Any, None]]]
+
+
+def _build(
+    settings: Settings, timing: Timing, clock: Callable[[], float], webhooks_max: int
+) -> tuple[Parts, _Works]:
+    """Everything, put together; nothing of it runs yet."""
+    store = Store(settings.database_url)
+    suffix = settings.mqtt.client_id
+    machines = Machines(suffix, timing, clock)
+    deliverer = Deliverer(store, settings, timing, clock, webhooks_max)
+    gate, seals = Gate(), Seals(settings.platforms)
+    wake = deliverer.wake
+    reconciler = Reconciler(store, machines, timing, clock, wake, suffix, gate=gate, seals=seals)
+    twins, histories = Twins(store, clock), Histories(store, machines)
+    machines.in_doubt = twins.stand
+    twins.on_release = lambda machine_id: reconciler.heard(machine_id, None, True)
+    intake = Intake(
+        store,
+        machines,
+        timing,
+        clock,
+        wake,
+        reconciler.heard,
+        twins=twins,
+        histories=histories,
+        gate=gate,
+        seals=seals,
+    )
+    handlers = Handlers(intake.put, machines.link_down, machines.refused_by_broker)
+    link = MqttLink(settings.mqtt, subscriptions(suffix, settings.share_group), handlers)
+    machines.attach(link)
+    parts = Parts(
+        settings,
+        store,
+        machines,
+        Idempotency(store, clock),
+        Limits(settings.platforms, settings.limits),
+        wake,
+        clock,
+        twins,
+        timing,
+        gate,
+        seals,
+        Drawer(),
+    )
+    tasks = {
+        "intake": lambda: intake.run(link),
+        "webhooks": deliverer.run,
+        "reconciler": reconciler.run,
+        "histories": histories.run,
+        "canceller": Canceller(store, machines, timing, clock).run,
+        "pruner": Pruner(store, settings.keep, timing, clock).run,
+        "link": link.run,
+        "log": _count_lines,
+    }
+    return parts, _Works(twins, reconciler, tasks)
+
+
+async def _count_lines() -> None:
+    """Says now and then how many lines of the log were not written."""
+    while True:
+        await asyncio.sleep(WINDOW_S)
+        log_what_was_not_written()
+
+
+def _start(name: str, work: Coroutine[Any, Any, None], on_fatal: Callable[[], None]) -> asyncio.Task[None]:
+    """A part that works until it is cancelled; if it dies, the process shall end and be started anew."""
+
+    def ended(task: asyncio.Task[None]) -> None:
+        error = None if task.cancelled() else task.exception()
+        if error is not None:
+            log().critical("part_died", part=name, **where(error))
+            on_fatal()
+
+    task = asyncio.create_task(work, name=f"gateway {name}")
+    task.add_done_callback(ended)
+    return task

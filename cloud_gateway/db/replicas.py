@@ -1,0 +1,24 @@
+"""The gateways of one database: who is alive, and who died. Inside the caller's transaction."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from sqlalchemy import Connection, delete, select, update
+
+from cloud_gateway.db.store import insert_once
+from cloud_gateway.db.tables import replicas
+
+
+def note_alive(db: Connection, name: str, now_s: float, lost_s: float) -> dict[str, float]:
+    """Writes that a gateway is alive; gives those that were not for `lost_s`, and when they last were."""
+    if not insert_once(db, replicas, {"name": name, "seen_s": now_s}):
+        db.execute(update(replicas).where(replicas.c.name == name).values(seen_s=now_s))
+    query = select(replicas.c.name, replicas.c.seen_s)
+    query = query.where(replicas.c.name != name, replicas.c.seen_s < now_s - lost_s)
+    return {row.name: row.seen_s for row in db.execute(query)}
+
+
+def end_of(db: Connection, names: Sequence[str]) -> None:
+    """Forgets gateways that are dead for good."""
+    db.execute(delete(replicas).where(replicas.c.name.in_(names)))

@@ -1,0 +1,311 @@
+"""The gateway's database: the engine, its transactions, and the questions asked of the projection.
+
+SQLAlchemy is used synchronously in a few threads: its asyncio extension needs greenlet, which is not among
+the pinned packages, and a thread for SQLite is what an asynchronous driver would use as well. SQLite has one
+writer at a time; on PostgreSQL there are several, in this process and in others.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+from sqlalchemy import ColumnElement, Connection, Engine, Table, and_, create_engine, event, func, or_, select
+from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.engine import ExceptionContext
+from sqlalchemy.exc import (
+    DataError,
+    DBAPIError,
+    IntegrityError,
+    InterfaceError,
+    InternalError,
+    OperationalError,
+)
+
+from cloud_gateway.bounds import OutOfBounds, check, read_json
+from cloud_gateway.db import migrations
+from cloud_gateway.db.tables import machines, reservations
+from cloud_gateway.logs import log, where
+from edge_agent.model import ReservationStatus
+from edge_agent.protocol.api import Machine
+
+READERS = 3
+WRITERS = 4
+"""On PostgreSQL; SQLite has one."""
+TRIES = 5
+"""So often a transaction is begun anew because another one was in its way."""
+OPEN_WITHIN_S = 30.0
+OPEN_PAUSE_S = 0.5
+PATIENCE = {
+    "connect_timeout": 5,
+    "keepalives_idle": 10,
+    "keepalives_interval": 5,
+    "keepalives_count": 3,
+    "tcp_user_timeout": 15_000,
+}
+"""libpq's: a server that is silent for half a minute counts as gone (seconds; the last one milliseconds)."""
+IN_THE_WAY = frozenset({"40001", "40P01"})
+"""SQLSTATE of a serialization failure and of a deadlock."""
+OF_THE_DATA = ("22", "54")
+"""Classes of SQLSTATE: wrong data, and too much of it."""
+
+DATABASE_GONE = (OperationalError, InterfaceError, InternalError)
+"""Errors of the database itself, not of what was to be written: the same may be tried again later."""
+
+UNUSABLE = (ValueError, OverflowError, DataError)
+"""Errors of what was to be written: it is the same again later."""
+
+STORED_MAX = 4 * 1024 * 1024
+"""Bytes of a stored state that are read at all."""
+
+FINISHED = (ReservationStatus.CANCELLED.value, ReservationStatus.ABANDONED.value)
+
+
+Result = TypeVar("Result")
+
+
+@dataclass(frozen=True, slots=True)
+class ReservationRow:
+    """One row of the projection; see `tables.reservations`."""
+
+    position: int
+    reservation_id: str
+    complete: bool
+    machine_id: str
+    platform: str
+    platform_order_id: str
+    notes: str
+    webhook_url: str
+    status: str
+    created_s: int
+    cell_label: str | None
+    drop_off_code: str
+    pickup_code: str
+    grace_pickup_s: int
+    dropped_off_s: int | None
+    picked_up_s: int | None
+    grace_from_s: float | None
+    completed: bool
+    learned_s: float
+    ended_s: float | None
+    unknown_s: float | None
+    needs: str | None = None
+
+
+class Store:
+    """Owns the engine. A write is one transaction in a thread of its own; reads see every finished write."""
+
+    def __init__(self, database_url: str) -> None:
+        self._engine, self.writers = _engine(database_url)
+        self.shared = self.writers > 1  # with other gateways, perhaps
+        self._writer = ThreadPoolExecutor(self.writers, "gateway-db-write")
+        self._readers = ThreadPoolExecutor(READERS, "gateway-db-read")
+
+    async def open(self) -> None:
+        """Brings the tables to their present shape; waits half a minute for a database that is not there yet.
+
+        Raises SQLAlchemy's errors.
+        """
+        end_s = asyncio.get_running_loop().time() + OPEN_WITHIN_S
+        while True:
+            try:
+                await self.write(migrations.upgrade)
+                return
+            except OperationalError as error:
+                if asyncio.get_running_loop().time() > end_s:
+                    raise
+                log().error("database_failed", **where(error))
+            await asyncio.sleep(OPEN_PAUSE_S)
+
+    async def close(self) -> None:
+        """Waits for what is under way, then closes every connection."""
+
+        def end() -> None:
+            self._writer.shutdown()
+            self._readers.shutdown()
+            self._engine.dispose()
+
+        await asyncio.to_thread(end)
+
+    async def write(self, work: Callable[[Connection], Result]) -> Result:
+        """Runs `work` in one transaction: committed when it returns, undone by an error.
+
+        Where another transaction was in its way it is undone and `work` runs again. Once begun it goes on to
+        its end, even if the caller is cancelled.
+        """
+
+        def once() -> Result:
+            with self._engine.connect().execution_options(writes=True) as db, db.begin():
+                return work(db)
+
+        def run() -> Result:
+            for _ in range(TRIES - 1):
+                try:
+                    return once()
+                except DBAPIError as error:
+                    if not _in_the_way(error):
+                        raise
+            return once()
+
+        return await asyncio.get_running_loop().run_in_executor(self._writer, run)
+
+    async def read(self, work: Callable[[Connection], Result]) -> Result:
+        """Runs `work`, which only reads."""
+
+        def run() -> Result:
+            with self._engine.connect() as db:
+                return work(db)
+
+        return await asyncio.get_running_loop().run_in_executor(self._readers, run)
+
+    async def machine(self, machine_id: str) -> Machine | None:
+        """What the machine last told of itself; None also where that cannot be shown."""
+        query = select(machines.c.document).where(machines.c.machine_id == machine_id)
+        document = await self.read(lambda db: db.execute(query).scalar_one_or_none())
+        return None if document is None else shown_machine(machine_id, document)
+
+    async def all_machines(self) -> list[Machine]:
+        """Every machine that ever told of itself; not those whose state cannot be shown."""
+        query = select(machines.c.machine_id, machines.c.document)
+        rows = await self.read(lambda db: db.execute(query).all())
+        found = (shown_machine(row.machine_id, row.document) for row in rows)
+        return [machine for machine in found if machine is not None]
+
+    async def reservation(self, reservation_id: str) -> ReservationRow | None:
+        """One complete reservation."""
+        row = await self.read(lambda db: find_reservation(db, reservation_id))
+        return row if row is not None and row.complete else None
+
+    async def ongoing(
+        self,
+        platform: str,
+        *,
+        now_s: float,
+        page_size: int,
+        after: tuple[int, int] | None,
+        created_after_s: int | None,
+    ) -> tuple[list[ReservationRow], int]:
+        """At most `page_size` ongoing reservations of a platform after the place `after`, oldest first, and
+        how many there are in all."""
+        wanted = and_(reservations.c.platform == platform, is_ongoing(now_s))
+        if created_after_s is not None:
+            wanted = and_(wanted, reservations.c.created_s > created_after_s)
+        page = wanted
+        if after is not None:
+            created_s, position = after
+            same = and_(reservations.c.created_s == created_s, reservations.c.position > position)
+            page = and_(page, or_(reservations.c.created_s > created_s, same))
+        query = select(reservations).where(page)
+        query = query.order_by(reservations.c.created_s, reservations.c.position).limit(page_size)
+        total = select(func.count()).where(wanted)
+
+        def work(db: Connection) -> tuple[list[ReservationRow], int]:
+            return [_row(row) for row in db.execute(query)], db.execute(total).scalar_one()
+
+        return await self.read(work)
+
+
+def shown_machine(machine_id: str, document: str) -> Machine | None:
+    """A stored machine; None, with a line in the log, for one that an earlier version of ours took and that
+    cannot be shown."""
+    try:
+        machine = Machine.model_validate(read_json(document.encode(), STORED_MAX))
+        check(machine)
+        if machine.machine_id != machine_id:
+            raise OutOfBounds("machine_id: another machine's")
+    except ValueError as error:
+        log().error("machine_not_shown", machine_id=machine_id, **where(error))
+        return None
+    return machine
+
+
+def find_reservation(db: Connection, reservation_id: str) -> ReservationRow | None:
+    """One reservation, complete or not, as this transaction sees it."""
+    query = select(reservations).where(reservations.c.reservation_id == reservation_id)
+    row = db.execute(query).one_or_none()
+    return None if row is None else _row(row)
+
+
+def insert_once(db: Connection, table: Table, values: dict[str, Any]) -> bool:
+    """Inserts a row unless one with the same key is there; whether it was inserted.
+
+    On PostgreSQL it waits for another transaction that is about to insert the same.
+    """
+    make = postgresql.insert if db.dialect.name == "postgresql" else sqlite.insert
+    return db.execute(make(table).values(values).on_conflict_do_nothing()).rowcount == 1
+
+
+def canonical(value: Any) -> str:
+    """JSON with sorted keys and no spaces: equal values give equal texts."""
+    return json.dumps(value, sort_keys=True, separators=(",", ":"))
+
+
+def is_ongoing(now_s: float) -> ColumnElement[bool]:
+    """The reference's rule: not finished, or picked up and within the pick-up grace."""
+    in_grace = and_(
+        reservations.c.completed.is_(False),
+        reservations.c.grace_from_s + reservations.c.grace_pickup_s >= now_s,
+    )
+    return and_(
+        reservations.c.complete.is_(True),
+        reservations.c.ended_s.is_(None),  # says no more than the others, but an index knows it
+        reservations.c.status.not_in(FINISHED),
+        or_(reservations.c.status != ReservationStatus.PICKED_UP.value, in_grace),
+    )
+
+
+def _row(row: Any) -> ReservationRow:
+    return ReservationRow(**row._mapping)
+
+
+def _engine(database_url: str) -> tuple[Engine, int]:
+    """The engine, and how many may write at once."""
+    # hide_parameters: a database error must not carry codes into a log.
+    if not database_url.startswith("sqlite"):
+        size = WRITERS + READERS
+        engine = create_engine(
+            database_url,
+            hide_parameters=True,
+            pool_size=size,
+            max_overflow=0,
+            pool_pre_ping=True,  # a connection that broke meanwhile is made anew
+            connect_args=PATIENCE if "psycopg" in database_url.split(":", 1)[0] else {},
+        )
+        event.listen(engine, "handle_error", _blame_the_data)
+        return engine, WRITERS
+    engine = create_engine(database_url, hide_parameters=True)
+    event.listen(engine, "connect", _prepare_sqlite)
+    event.listen(engine, "begin", _begin_sqlite)
+    return engine, 1
+
+
+def _in_the_way(error: DBAPIError) -> bool:
+    """Whether the transaction failed only because of another one."""
+    return isinstance(error, IntegrityError) or getattr(error.orig, "sqlstate", None) in IN_THE_WAY
+
+
+def _blame_the_data(context: ExceptionContext) -> DataError | None:
+    """A value too big for an index is an operational error to the driver; it is the same again later."""
+    error = context.original_exception
+    if not (getattr(error, "sqlstate", None) or "").startswith(OF_THE_DATA):
+        return None
+    return DataError(context.statement, None, error, hide_parameters=True)
+
+
+def _prepare_sqlite(connection: Any, _record: Any) -> None:
+    # The driver would begin its transactions too late for a savepoint: `_begin_sqlite` does it.
+    connection.isolation_level = None
+    cursor = connection.cursor()
+    for pragma in ("journal_mode=WAL", "synchronous=FULL", "busy_timeout=5000"):
+        cursor.execute(f"PRAGMA {pragma}")
+    cursor.close()
+
+
+def _begin_sqlite(db: Connection) -> None:
+    # What is going to write says so at once, or it may find the database locked half-way.
+    writes = db.get_execution_options().get("writes", False)
+    db.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")

@@ -1,0 +1,79 @@
+"""Dates that a machine gave while its clock was not synchronised, and their correction.
+
+Each event tells when it happened on the boot's own clock as well. The first event of the same boot that was
+dated by a synchronised clock gives the right date of all that came before. Every function works inside the
+caller's transaction.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from sqlalchemy import Connection, select, update
+
+from cloud_gateway.bounds import TIME_MAX_S, TIME_MIN_S
+from cloud_gateway.db.store import insert_once
+from cloud_gateway.db.tables import abandonments, reservations, undated
+from edge_agent.protocol.events import Event, EventType
+
+CORRECTED = -1
+"""In place of the time on the boot's clock, once the date is corrected."""
+ABANDONED = "since_s"
+"""Of the abandonment, not of the reservation."""
+FIELD = {
+    EventType.RESERVATION_CREATED: "created_s",
+    EventType.DROPOFF: "dropped_off_s",
+    EventType.PICKUP: "picked_up_s",
+    EventType.PICKUP_ABANDONED: ABANDONED,
+}
+"""The date that an event gives its reservation. A cancellation gives none: `ended_s` is the gateway's own."""
+
+
+def note_undated(db: Connection, reservation_id: str, machine_event: Event, now_s: float) -> None:
+    """Remembers an event whose date is not known yet; one that cannot ever be dated is passed over."""
+    field = FIELD.get(machine_event.event_type)
+    if field is None or machine_event.clock_synced or machine_event.uptime_ms is None:
+        return
+    values = {
+        "machine_id": machine_event.machine_id,
+        "boot_id": machine_event.boot_id,
+        "reservation_id": reservation_id,
+        "field": field,
+        "uptime_ms": machine_event.uptime_ms,
+        "noted_s": now_s,
+    }
+    insert_once(db, undated, values)
+
+
+def correct_dates(db: Connection, machine_event: Event) -> None:
+    """Dates what came before a rightly dated event of the same boot."""
+    if not machine_event.clock_synced or machine_event.uptime_ms is None:
+        return
+    boot = (
+        undated.c.machine_id == machine_event.machine_id,
+        undated.c.boot_id == machine_event.boot_id,
+        undated.c.uptime_ms != CORRECTED,
+    )
+    rows = db.execute(select(undated).where(*boot)).all()
+    for row in rows:
+        ago_s = (machine_event.uptime_ms - row.uptime_ms) / 1000
+        right_s = int(machine_event.event_time_unix_timestamp - ago_s)
+        if not TIME_MIN_S <= right_s <= TIME_MAX_S:
+            continue  # the uptimes of this boot contradict its dates
+        if row.field == ABANDONED:
+            abandoned = abandonments.c.reservation_id == row.reservation_id
+            db.execute(update(abandonments).where(abandoned).values(since_s=right_s))
+            continue
+        values: dict[str, Any] = {row.field: right_s}
+        if row.field == "picked_up_s":
+            values["grace_from_s"] = float(right_s)
+        mine = reservations.c.reservation_id == row.reservation_id
+        db.execute(update(reservations).where(mine).values(values))
+    if rows:
+        db.execute(update(undated).where(*boot).values(uptime_ms=CORRECTED))
+
+
+def corrected(db: Connection, reservation_id: str) -> set[str]:
+    """The dates of a reservation that were corrected. The machine's views go on with the wrong ones."""
+    query = select(undated.c.field).where(undated.c.reservation_id == reservation_id)
+    return set(db.execute(query.where(undated.c.uptime_ms == CORRECTED)).scalars())

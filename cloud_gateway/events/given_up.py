@@ -1,0 +1,151 @@
+"""Cancels reservations that nobody waits for: the caller was answered before the machine had.
+
+A reserve that is answered 4 or 14 is written down as given up. If its reservation turns up afterwards, in an
+event, a late reply or `sync`, the gateway cancels it. A reservation that the gateway did not give up is never
+touched, nor one that is past PENDING. A retry under the same X-Request-ID withdraws the cancellation first.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import uuid
+from collections.abc import Callable
+
+from sqlalchemy import Connection, delete, select, update
+
+from cloud_gateway.db.store import DATABASE_GONE, Store, insert_once
+from cloud_gateway.db.tables import given_up, reservations
+from cloud_gateway.logs import log, where
+from cloud_gateway.machines.requests import MachineRefusal, Machines
+from cloud_gateway.settings import Timing
+from edge_agent.errors import Code, Refusal
+from edge_agent.model import ReservationStatus
+
+AT_ONCE = 20
+"""So many reservations at most are cancelled in one round."""
+
+
+def note_given_up(
+    db: Connection, reservation_id: str, machine_id: str, now_s: float, patience_s: float
+) -> None:
+    """Writes down that the caller of a reserve was answered without the machine's word.
+
+    `patience_s` is how long a retry under the same id is waited for before a cancellation.
+    """
+    values = {
+        "reservation_id": reservation_id,
+        "machine_id": machine_id,
+        "cancel_after_s": now_s + patience_s,
+        "given_up_s": now_s,
+    }
+    insert_once(db, given_up, values)
+
+
+def withdraw(db: Connection, reservation_id: str, now_s: float) -> bool:
+    """Withdraws the cancellation of a reservation that its caller asks for again.
+
+    Returns whether a cancel was sent before, whose outcome is not known. Raises `Refusal`: 4 while a cancel
+    is under way, 9 where the machine has carried one out.
+    """
+    mine = given_up.c.reservation_id == reservation_id
+    row = db.execute(select(given_up).where(mine).with_for_update()).one_or_none()
+    if row is None:
+        return False
+    if row.cancelled_s is not None:
+        raise cancelled_meanwhile()
+    if row.attempt_until_s > now_s:
+        raise Refusal(Code.EXPIRED, "the reservation is just being cancelled; try again")
+    db.execute(delete(given_up).where(mine))
+    return bool(row.attempts)
+
+
+def cancelled_meanwhile() -> Refusal:
+    """Code 9: the reservation of this request was given up and cancelled."""
+    why = "this request was answered without the machine, and its reservation is cancelled"
+    return Refusal(Code.NOT_ALLOWED, f"{why}; send it under a new X-Request-ID")
+
+
+def _turned_up(db: Connection, now_s: float) -> list[tuple[str, str]]:
+    """(reservation id, machine id) of what was given up and holds a cell all the same, longest first."""
+    query = select(given_up.c.reservation_id, given_up.c.machine_id)
+    query = query.join(reservations, reservations.c.reservation_id == given_up.c.reservation_id)
+    query = query.where(
+        given_up.c.cancelled_s.is_(None),
+        given_up.c.cancel_after_s <= now_s,
+        given_up.c.attempt_until_s <= now_s,
+        given_up.c.machine_id == reservations.c.machine_id,
+        reservations.c.status == ReservationStatus.PENDING.value,
+        reservations.c.unknown_s.is_(None),
+    )
+    rows = db.execute(query.order_by(given_up.c.given_up_s))
+    return [(row.reservation_id, row.machine_id) for row in rows]
+
+
+def _claim(db: Connection, reservation_id: str, now_s: float, until_s: float) -> bool:
+    """Whether this gateway may send a cancel now: nobody else does, and nobody withdrew it."""
+    free = (given_up.c.cancelled_s.is_(None), given_up.c.attempt_until_s <= now_s)
+    mine = given_up.c.reservation_id == reservation_id
+    values = {"attempt_until_s": until_s, "attempts": given_up.c.attempts + 1}
+    return db.execute(update(given_up).where(mine, *free).values(values)).rowcount == 1
+
+
+class Canceller:
+    """Lives on the event loop and looks for what turned up."""
+
+    def __init__(self, store: Store, machines: Machines, timing: Timing, clock: Callable[[], float]) -> None:
+        self._store = store
+        self._machines = machines
+        self._timing = timing
+        self._clock = clock
+
+    async def run(self) -> None:
+        """Works until cancelled."""
+        while True:
+            try:
+                await self._round()
+            except DATABASE_GONE as error:
+                log().error("database_failed", **where(error))
+            await asyncio.sleep(self._timing.give_up_beat_s)
+
+    async def _round(self) -> None:
+        now_s = self._clock()
+        found = await self._store.read(lambda db: _turned_up(db, now_s))
+        there = [one for one in found if self._machines.is_online(one[1])]
+        await asyncio.gather(*(self._cancel(*one) for one in there[:AT_ONCE]))
+
+    async def _cancel(self, reservation_id: str, machine_id: str) -> None:
+        now_s = self._clock()
+        # A cancel whose reply is lost may be carried out until its life ends; nobody retries before.
+        until_s = now_s + 2 * self._timing.wait_s
+        if not await self._store.write(lambda db: _claim(db, reservation_id, now_s, until_s)):
+            return
+        request_id = f"req_{uuid.uuid4().hex}"
+        log().warning("reservation_given_up", machine_id=machine_id, reservation_id=reservation_id)
+        try:
+            await self._machines.call(
+                machine_id,
+                "cancel",
+                {"reservation_id": reservation_id},
+                request_id=request_id,
+                x_request_id=request_id,
+            )
+        except MachineRefusal as refusal:
+            log().warning("given_up_not_cancelled", machine_id=machine_id, code=refusal.code)
+            # The machine decided: nothing is under way. It is asked again after a while, as it stands then.
+            again_s = self._clock() + self._timing.completion_s
+            await self._store.write(lambda db: _settle(db, reservation_id, again_s))
+        except Refusal as refusal:
+            log().warning("given_up_not_cancelled", machine_id=machine_id, code=int(refusal.code))
+        else:
+            done_s = self._clock()
+            await self._store.write(lambda db: _settle(db, reservation_id, None, done_s))
+
+
+def _settle(
+    db: Connection, reservation_id: str, again_s: float | None, cancelled_s: float | None = None
+) -> None:
+    """Writes down that no cancel is under way any more."""
+    values: dict[str, float | None] = {"attempt_until_s": 0.0, "cancelled_s": cancelled_s}
+    if again_s is not None:
+        values["cancel_after_s"] = again_s
+    db.execute(update(given_up).where(given_up.c.reservation_id == reservation_id).values(values))

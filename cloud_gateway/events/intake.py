@@ -1,0 +1,290 @@
+"""Everything that machines send: written down, then acknowledged.
+
+A message is acknowledged to the broker only when its effect is committed; if the database fails it is tried
+again, and after a lost connection the broker sends it again. One that makes no sense is kept for a person.
+Each machine has its lane, in which its messages stay in order; there are as many lanes as the database takes
+writers. Events that wait together are committed together.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import zlib
+from collections import deque
+from collections.abc import Callable
+
+from sqlalchemy import Connection
+
+from cloud_gateway.db.store import DATABASE_GONE, UNUSABLE, Store, find_reservation
+from cloud_gateway.events.histories import Histories
+from cloud_gateway.events.order import keep_rejected, lock_source, take_events
+from cloud_gateway.events.projection import put_machine, put_view
+from cloud_gateway.events.twins import Twins
+from cloud_gateway.logs import log, where
+from cloud_gateway.machines.gate import (
+    Gate,
+    NotBelieved,
+    Told,
+    as_asked,
+    read_event,
+    read_reply,
+    read_state,
+    reason_of,
+    sender_of,
+)
+from cloud_gateway.machines.mqtt_link import Message, MqttLink
+from cloud_gateway.machines.requests import MachineRefusal, Machines, Pending, Reply, settle
+from cloud_gateway.machines.seals import Seals
+from cloud_gateway.settings import Timing
+from edge_agent.errors import Code, Refusal
+from edge_agent.protocol.api import Machine, ReservationView
+from edge_agent.protocol.events import Online
+from edge_agent.protocol.sync import Digest
+from edge_agent.protocol.topics import ROOT, Topics, machine_of
+
+TOGETHER = 50
+"""So many events at most are committed together."""
+TOPIC_MAX = 200
+"""So much of a topic that is not one of ours is kept."""
+
+
+def subscriptions(suffix: str, share_group: str) -> list[str]:
+    """What the gateway listens to; `suffix` is this instance's part of the reply topics.
+
+    Retained states do not come over a shared subscription, and each instance has to know them.
+    """
+    return [
+        f"$share/{share_group}/{ROOT}/+/evt",
+        f"{ROOT}/+/state/online",
+        f"{ROOT}/+/state/machine",
+        f"{ROOT}/+/state/digest",
+        f"{ROOT}/+/reply/{suffix}/#",
+    ]
+
+
+class Intake:
+    """The consumer of the machines' messages. `applied` is called when events were; `heard` with every
+    digest, and without one for every machine that comes online, and whether the word was a retained one."""
+
+    def __init__(
+        self,
+        store: Store,
+        machines: Machines,
+        timing: Timing,
+        clock: Callable[[], float],
+        applied: Callable[[], None],
+        heard: Callable[[str, Digest | None, bool], None] = lambda _machine, _digest, _retained: None,
+        *,
+        twins: Twins | None = None,
+        histories: Histories | None = None,
+        gate: Gate | None = None,
+        seals: Seals | None = None,
+    ) -> None:
+        self._store = store
+        self._machines = machines
+        self._timing = timing
+        self._clock = clock
+        self._applied = applied
+        self._heard = heard
+        self._twins = twins or Twins(store, clock)
+        self._histories = histories or Histories(store, machines)
+        self._gate = gate or Gate()
+        self._seals = seals or Seals(())
+        self._lanes: list[asyncio.Queue[Message]] = [asyncio.Queue() for _ in range(store.writers)]
+        self._unacknowledged: deque[Message] = deque()
+        self._done: set[int] = set()
+
+    def put(self, message: Message) -> None:
+        """Takes a message from the link; the broker's receive maximum bounds how many wait here."""
+        machine_id = machine_of(message.topic) or ""
+        self._unacknowledged.append(message)
+        self._lanes[zlib.crc32(machine_id.encode()) % len(self._lanes)].put_nowait(message)
+
+    async def run(self, link: MqttLink) -> None:
+        """Works until cancelled."""
+        async with asyncio.TaskGroup() as group:
+            for lane in self._lanes:
+                group.create_task(self._work(lane, link))
+
+    async def _work(self, lane: asyncio.Queue[Message], link: MqttLink) -> None:
+        held: Message | None = None
+        while True:
+            first = await lane.get() if held is None else held
+            held, batch = None, [first]
+            while _is_event(first) and not lane.empty() and len(batch) < TOGETHER:
+                following = lane.get_nowait()
+                if not _is_event(following):
+                    held = following
+                    break
+                batch.append(following)
+            while not await self._take(batch, link):
+                await asyncio.sleep(self._timing.storage_pause_s)
+            self._acknowledge(batch, link)
+
+    def _acknowledge(self, batch: list[Message], link: MqttLink) -> None:
+        """Acknowledges in the order in which messages came (MQTT 5, 4.6), whatever the lanes' order."""
+        self._done.update(id(message) for message in batch)
+        while self._unacknowledged and id(self._unacknowledged[0]) in self._done:
+            message = self._unacknowledged.popleft()
+            self._done.discard(id(message))
+            link.acknowledge(message)
+
+    async def _take(self, batch: list[Message], link: MqttLink) -> bool:
+        """Whether the messages are dealt with for good; False when the database could not be written."""
+        try:
+            if _is_event(batch[0]):
+                await self._take_events(batch)
+            else:
+                await self._take_one(batch[0], link)
+        except DATABASE_GONE as error:
+            log().error("database_failed", **where(error))
+            return False
+        return True
+
+    async def _take_one(self, message: Message, link: MqttLink) -> None:
+        try:
+            await self._dispatch(message, link)
+        except DATABASE_GONE:
+            raise
+        except Exception as error:
+            await self._reject(message, _reason(error))
+
+    def _refuse(self, topic: str, kind: str) -> None:
+        machine_id = machine_of(topic)
+        if machine_id is not None:
+            self._gate.count_refused(machine_id, kind)
+
+    async def _take_events(self, batch: list[Message]) -> None:
+        """Several events in one transaction; if something in it is wrong, each in its own."""
+        told: list[Told] = []
+        bad: list[tuple[Message, str]] = []
+        for message in batch:
+            try:
+                machine_id = sender_of(message.topic)
+                if not self._gate.has_room(machine_id, [len(message.payload)]):
+                    self._refuse(message.topic, "quota")
+                    continue  # the machine is asked for it later, at the pace of its quota
+                told.append(read_event(machine_id, message.payload))
+                if told[-1].event is None:
+                    self._refuse(message.topic, "event")
+            except ValueError as error:
+                self._refuse(message.topic, "event")
+                bad.append((message, _reason(error)))
+        now_s = self._clock()
+
+        def work(db: Connection) -> int:
+            for message, reason in bad:
+                _keep(db, message, reason, now_s)
+            return take_events(db, told, now_s)
+
+        try:
+            if await self._store.write(work):
+                self._applied()
+        except DATABASE_GONE:
+            raise
+        except Exception as error:
+            if len(batch) == 1:
+                await self._reject(batch[0], _reason(error))
+                return
+            for message in batch:
+                await self._take_events([message])
+
+    async def _dispatch(self, message: Message, link: MqttLink) -> None:
+        machine_id = sender_of(message.topic)
+        head, _, name = message.topic.removeprefix(f"{Topics(machine_id).root}/").partition("/")
+        if head == "reply":
+            await self._take_reply(machine_id, message)
+            return
+        if head != "state":
+            raise NotBelieved("not one of our topics")
+        state = read_state(machine_id, name, message.payload) if message.payload else None
+        if name == "online" and not isinstance(state, (Machine, Digest)):
+            if link.is_current(message):
+                await self._take_online(machine_id, message, state)
+        elif isinstance(state, Machine):
+            await self._take_machine(state)
+        elif isinstance(state, Digest):
+            self._heard(machine_id, state, message.retained)
+
+    async def _take_online(self, machine_id: str, message: Message, state: Online | None) -> None:
+        there_before = self._machines.said_online(machine_id)
+        if state is not None:
+            last_run = self._twins.last_run(machine_id)
+            if (
+                not state.online
+                and not message.retained
+                and state.run is not None
+                and last_run not in (None, state.run)
+            ):
+                return  # the will of one that another run has replaced
+            await self._twins.heard(machine_id, state, retained=message.retained)
+        self._machines.set_online(machine_id, None)
+        if state is not None:
+            self._machines.set_online(machine_id, state)
+            self._histories.heard(machine_id)
+            # One that was there all the time only tells of its health, or of a new challenge.
+            if state.online and (message.retained or not there_before):
+                self._heard(machine_id, None, message.retained)
+
+    async def _take_machine(self, machine: Machine) -> None:
+        now_s = self._clock()
+        await self._store.write(lambda db: put_machine(db, machine, now_s))
+
+    async def _take_reply(self, machine_id: str, message: Message) -> None:
+        """Hands a reply to its caller. One that cannot be used is not kept, for it may hold codes."""
+        asked = self._machines.asked(message.correlation)
+        if asked is None or asked.machine_id != machine_id:
+            self._gate.count_refused(machine_id, "reply")
+            log().warning("reply_unasked", machine_id=machine_id)
+            return
+        outcome: Reply | MachineRefusal | Refusal
+        try:
+            outcome = read_reply(asked, message.payload)
+            if isinstance(outcome, Reply) and outcome.reservation is not None:
+                await self._take_view(asked, outcome.reservation)
+        except UNUSABLE as error:
+            self._gate.count_refused(machine_id, "reply")
+            log().error("reply_unreadable", machine_id=machine_id, reason=reason_of(error))
+            outcome = Refusal(Code.INTERNAL, "the machine's reply could not be read")
+        if self._machines.pending(message.correlation) is asked:
+            settle(asked, outcome)
+
+    async def _take_view(self, asked: Pending, view: ReservationView) -> None:
+        """Writes a reservation as the reply to a command says. One that is new to us has to be what we asked
+        for: in this very command, or by the seal of its id. Raises `NotBelieved`."""
+        now_s, new = self._clock(), asked.name == "reserve"
+        told = as_asked(view, asked.fields) if new else view
+        sealed = new or self._seals.holds(view)
+        # A reserve's reply may be the stored one of long ago; so may one that nobody waits for.
+        fresh = not new and not asked.answer.done()
+
+        def work(db: Connection) -> None:
+            lock_source(db, told.machine_id)
+            known = find_reservation(db, told.reservation_id)
+            if not sealed and (known is None or not known.complete):
+                raise NotBelieved("result.reservation: not one that a platform asked for")
+            put_view(db, told, now_s, fresh=fresh)
+
+        await self._store.write(work)
+        self._applied()
+
+    async def _reject(self, message: Message, reason: str) -> None:
+        now_s = self._clock()
+        self._refuse(message.topic, "state")
+        await self._store.write(lambda db: _keep(db, message, reason, now_s))
+
+
+def _keep(db: Connection, message: Message, reason: str, now_s: float) -> None:
+    payload = message.payload.decode("utf-8", "replace")
+    keep_rejected(db, message.topic[:TOPIC_MAX], payload, reason, now_s)
+
+
+def _is_event(message: Message) -> bool:
+    return message.topic.endswith("/evt") and message.topic.count("/") == 3
+
+
+def _reason(error: Exception) -> str:
+    """Why a message was put aside, without what it holds."""
+    if not isinstance(error, ValueError):
+        log().error("message_failed", **where(error))
+    return reason_of(error)

@@ -1,0 +1,425 @@
+"""Events in the order of their machine: stored as they come, applied one after the other without a gap.
+
+With shared subscriptions, lost queues and repeats they come in any order. One row per machine is locked by
+whoever writes what that machine told; every function works inside the caller's transaction.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from itertools import groupby
+from typing import Any
+
+from sqlalchemy import Connection, delete, func, insert, or_, select, update
+from sqlalchemy.exc import DataError, DBAPIError
+
+from cloud_gateway.db.store import insert_once
+from cloud_gateway.db.tables import counts, events, rejected, sources
+from cloud_gateway.events.projection import apply_event
+from cloud_gateway.logs import log, where
+from cloud_gateway.machines.gate import NotBelieved, Told, read_event, read_stored_event, reason_of
+from edge_agent.protocol.events import Event
+from edge_agent.protocol.topics import Topics
+
+AT_ONCE = 200
+"""So many waiting events are read at a time."""
+JOURNALS_MAX = 100
+"""So many journals one machine may have had; each new disk begins one."""
+HELD_MAX = 20_000
+"""So many events of a machine may wait for one that is missing. What comes beyond is not stored, but asked
+for with `sync` when its turn has come."""
+REJECTED_MAX = 200
+REJECTED_CHARACTERS = 4096
+"""So much is kept for a person: the last ones of each topic, each up to that length."""
+
+UNNAMED = ""
+"""The journal of a machine that names none."""
+SUSPECTED = "suspected"
+"""State of an event that came while two machines answered to one name."""
+
+
+def take_events(db: Connection, told: Sequence[Told], now_s: float) -> int:
+    """Stores events, applies what is in order now, and gives how many were applied."""
+    applied = 0
+    # Sorted, so that two transactions never wait for each other's machines.
+    for machine_id, group in groupby(sorted(told, key=_machine), key=_machine):
+        present = lock_source(db, machine_id)
+        new = unknown(db, machine_id, list(group))
+        if is_suspected(db, machine_id):
+            hold(db, machine_id, present or UNNAMED, new, now_s)
+            continue
+        by_journal: dict[str, list[Told]] = {}
+        for one in new:
+            journal = one.number.journal_id or present
+            if journal is None or journal != present:
+                journal = journal_for(db, machine_id, one.number.journal_id, one.number.sequence)
+                present = present_journal(db, machine_id)
+            by_journal.setdefault(journal, []).append(one)
+        for journal in sorted(by_journal):
+            applied += advance(db, machine_id, journal, by_journal[journal], now_s)
+    return applied
+
+
+def _machine(told: Told) -> str:
+    return told.number.machine_id
+
+
+def unknown(db: Connection, machine_id: str, told: Sequence[Told]) -> list[Told]:
+    """Those events of a locked machine that are not stored yet, each once."""
+    by_key: dict[str, Told] = {}
+    for one in told:
+        by_key.setdefault(one.number.idempotency_key, one)
+    mine = (events.c.machine_id == machine_id, events.c.idempotency_key.in_(list(by_key)))
+    known = set(db.execute(select(events.c.idempotency_key).where(*mine)).scalars())
+    return [one for key, one in by_key.items() if key not in known]
+
+
+def lock_source(db: Connection, machine_id: str) -> str | None:
+    """Locks a machine's row until the transaction ends; gives the journal it counts by, if one is known."""
+    query = select(sources.c.journal_id).where(sources.c.machine_id == machine_id).with_for_update()
+    row = db.execute(query).one_or_none()
+    if row is None:
+        insert_once(db, sources, {"machine_id": machine_id})
+        row = db.execute(query).one()
+    journal: str | None = row.journal_id
+    return journal
+
+
+def is_suspected(db: Connection, machine_id: str) -> bool:
+    """Whether two machines answer to the name, or an operator's word on that is not carried out yet."""
+    doubt = or_(sources.c.twins.is_not(None), sources.c.audit_from.is_not(None))
+    query = select(sources.c.machine_id).where(sources.c.machine_id == machine_id, doubt)
+    return db.execute(query).first() is not None
+
+
+def hold(db: Connection, machine_id: str, present: str, told: Sequence[Told], now_s: float) -> None:
+    """Stores events of a machine that may be another one; they take no number and are not applied."""
+    rows = [event_row(one, one.number.journal_id or present, SUSPECTED, now_s) for one in told]
+    rows = rows[: _room(db, machine_id)]
+    if rows:
+        db.execute(insert(events), rows)
+
+
+def _room(db: Connection, machine_id: str) -> int:
+    """How many more events of a machine may wait."""
+    waiting = select(func.count()).where(
+        events.c.machine_id == machine_id, events.c.state.in_(("held", SUSPECTED))
+    )
+    return max(0, HELD_MAX - int(db.execute(waiting).scalar_one()))
+
+
+def count_of(db: Connection, machine_id: str, journal_id: str) -> int | None:
+    """The last applied sequence of a journal; None while it is not known where to begin."""
+    query = select(counts.c.applied_sequence).where(*_count(machine_id, journal_id))
+    applied: int | None = db.execute(query).scalar_one_or_none()
+    return applied
+
+
+def journal_for(db: Connection, machine_id: str, told: str | None, sequence: int) -> str:
+    """The journal of something that a locked machine told with a sequence; a new one is the present one."""
+    present = present_journal(db, machine_id)
+    if told is None:
+        if present is None:
+            use_journal(db, machine_id, UNNAMED)
+        return present or UNNAMED
+    if present is None:
+        use_journal(db, machine_id, told)
+    elif present == UNNAMED:
+        applied = count_of(db, machine_id, UNNAMED)
+        if applied is None or sequence >= applied:
+            _name_journal(db, machine_id, told)
+        use_journal(db, machine_id, told)
+    elif present != told:
+        known = select(counts.c.journal_id).where(*_count(machine_id, told))
+        if db.execute(known).first() is None:  # else something late of an earlier journal
+            _refuse_many_journals(db, machine_id)
+            log().warning("journal_changed", machine_id=machine_id)
+            use_journal(db, machine_id, told)
+    return told
+
+
+def _refuse_many_journals(db: Connection, machine_id: str) -> None:
+    """Raises `NotBelieved` for a machine that begins one journal after the other."""
+    had = select(func.count()).where(counts.c.machine_id == machine_id)
+    if db.execute(had).scalar_one() >= JOURNALS_MAX:
+        raise NotBelieved("journal_id: one more than a machine can have had")
+
+
+def present_journal(db: Connection, machine_id: str) -> str | None:
+    """The journal that a machine counts by; None if it is not known yet."""
+    query = select(sources.c.journal_id).where(sources.c.machine_id == machine_id)
+    present: str | None = db.execute(query).scalar_one()
+    return present
+
+
+def use_journal(db: Connection, machine_id: str, journal_id: str) -> None:
+    """From now on a locked machine counts by this journal."""
+    db.execute(update(sources).where(sources.c.machine_id == machine_id).values(journal_id=journal_id))
+    insert_once(db, counts, {"machine_id": machine_id, "journal_id": journal_id})
+
+
+def _name_journal(db: Connection, machine_id: str, journal_id: str) -> None:
+    """The journal that had no name so far has this one; its events too, or a repeat would count anew."""
+    db.execute(update(counts).where(*_count(machine_id, UNNAMED)).values(journal_id=journal_id))
+    unnamed = (events.c.machine_id == machine_id, events.c.journal_id == UNNAMED, events.c.state == "held")
+    db.execute(update(events).where(*unnamed).values(journal_id=journal_id))
+
+
+@dataclass(frozen=True, slots=True)
+class _Waiting:
+    """An event that waits to be applied; without a position it is not stored yet."""
+
+    sequence: int
+    position: int | None
+    told: Told | None
+    payload: str
+    readable: bool
+
+    def read(self) -> Event:
+        """The event. Raises `ValueError`."""
+        if self.told is not None and self.told.event is not None:
+            return self.told.event
+        return read_stored_event(self.payload)
+
+
+def advance(
+    db: Connection, machine_id: str, journal_id: str, told: Sequence[Told], now_s: float, through: int = 0
+) -> int:
+    """Takes new events of a locked machine's journal and applies all that waits as far as none is missing;
+    gives how many.
+
+    What is still missing up to the sequence `through` is gone for good and passed over.
+    """
+    applied = before = count_of(db, machine_id, journal_id)
+    fresh = _fitting(db, machine_id, journal_id, told, applied, now_s)
+    done = 0
+    while True:
+        stored = _stored(db, machine_id, journal_id, applied or 0)
+        if len(stored) == AT_ONCE and fresh:
+            # There are more than these: what is new has to be read in its turn among them.
+            _store(db, journal_id, fresh, {}, now_s)
+            fresh = []
+            continue
+        run, applied = _run(machine_id, sorted([*stored, *fresh], key=_sequence), applied, through)
+        states = _apply_run(db, machine_id, run, now_s)
+        done += sum(state == "applied" for state in states.values())
+        _mark(db, stored, states)
+        if len(stored) < AT_ONCE or not run:
+            _store(db, journal_id, fresh, states, now_s)
+            break
+    if through > (applied or 0):
+        applied = _pass_over(machine_id, applied or 0, through)
+    if applied != before:
+        db.execute(update(counts).where(*_count(machine_id, journal_id)).values(applied_sequence=applied))
+    return done
+
+
+def _sequence(waiting: _Waiting) -> int:
+    return waiting.sequence
+
+
+def _fitting(
+    db: Connection,
+    machine_id: str,
+    journal_id: str,
+    told: Sequence[Told],
+    applied: int | None,
+    now_s: float,
+) -> list[_Waiting]:
+    """New events whose number is free; the others are kept for a person, as are those that cannot be read."""
+    numbers = [one.number.sequence for one in told]
+    mine = (events.c.machine_id == machine_id, events.c.journal_id == journal_id)
+    query = select(events.c.sequence).where(*mine, events.c.sequence.in_(numbers))
+    taken = set(db.execute(query).scalars()) if numbers else set()
+    fitting = []
+    for one in told:
+        number = one.number.sequence
+        if number in taken or number <= (applied or 0):
+            reject(db, machine_id, one.payload, "another event has its number, or is behind it", now_s)
+            continue
+        taken.add(number)
+        if one.event is None:
+            reject(db, machine_id, one.payload, one.problem, now_s)
+        fitting.append(_Waiting(number, None, one, one.payload, readable=one.event is not None))
+    return fitting
+
+
+def _stored(db: Connection, machine_id: str, journal_id: str, after: int) -> list[_Waiting]:
+    """The next stored events after a sequence; those that cannot be read only count."""
+    mine = (events.c.machine_id == machine_id, events.c.journal_id == journal_id)
+    query = select(events.c.position, events.c.sequence, events.c.state, events.c.payload)
+    query = query.where(*mine, events.c.state.in_(("held", "rejected")), events.c.sequence > after)
+    rows = db.execute(query.order_by(events.c.sequence).limit(AT_ONCE)).all()
+    return [_Waiting(row.sequence, row.position, None, row.payload, row.state == "held") for row in rows]
+
+
+def _run(
+    machine_id: str, waiting: Sequence[_Waiting], applied: int | None, through: int
+) -> tuple[list[_Waiting], int | None]:
+    """What is next without a gap, and how far the count is then."""
+    if applied is None and (through or (waiting and waiting[0].sequence == 1)):
+        applied = 0
+    run: list[_Waiting] = []
+    for one in waiting:
+        if applied is None:
+            break
+        if one.sequence > applied + 1:
+            applied = _pass_over(machine_id, applied, min(through, one.sequence - 1))
+        if one.sequence > applied + 1:
+            break
+        run.append(one)
+        applied = one.sequence
+    return run, applied
+
+
+def _apply_run(db: Connection, machine_id: str, run: Sequence[_Waiting], now_s: float) -> dict[int, str]:
+    """Applies events one after the other; gives the state of each by its sequence."""
+    try:
+        with db.begin_nested():
+            for one in run:
+                if one.readable:
+                    apply_event(db, one.read(), now_s)
+    except DBAPIError as error:
+        if not isinstance(error, DataError):
+            raise
+    except Exception:  # whatever it is, the events beside it must not suffer
+        log().warning("events_one_by_one", machine_id=machine_id, count=len(run))
+    else:
+        return {one.sequence: "applied" if one.readable else "rejected" for one in run}
+    return {one.sequence: _apply(db, machine_id, one, now_s) for one in run}
+
+
+def _apply(db: Connection, machine_id: str, one: _Waiting, now_s: float) -> str:
+    """Applies one event; what cannot be applied is kept for a person. Gives its state."""
+    if not one.readable:
+        return "rejected"
+    return apply_or_reject(db, machine_id, one.read, one.payload, now_s)
+
+
+def apply_or_reject(
+    db: Connection, machine_id: str, read: Callable[[], Event], payload: str, now_s: float
+) -> str:
+    """Applies an event; gives its state. One that cannot be applied is kept for a person."""
+    try:
+        with db.begin_nested():
+            apply_event(db, read(), now_s)
+    except Exception as error:
+        if isinstance(error, DBAPIError) and not isinstance(error, DataError):
+            raise
+        problem = reason_of(error)
+        if problem == type(error).__name__:
+            problem = f"{problem} at {where(error)['at'][-1]}"
+        reject(db, machine_id, payload, problem, now_s)
+        return "rejected"
+    return "applied"
+
+
+def _mark(db: Connection, stored: Sequence[_Waiting], states: dict[int, str]) -> None:
+    """Writes the states of events that were stored before."""
+    for state in ("applied", "rejected"):
+        positions = [one.position for one in stored if one.readable and states.get(one.sequence) == state]
+        if positions:
+            db.execute(update(events).where(events.c.position.in_(positions)).values(state=state))
+
+
+def _store(
+    db: Connection, journal_id: str, fresh: Sequence[_Waiting], states: dict[int, str], now_s: float
+) -> None:
+    """Stores new events, each with what became of it."""
+    rows: list[dict[str, Any]] = []
+    waiting: list[dict[str, Any]] = []
+    for one in sorted(fresh, key=_sequence):
+        told = one.told
+        assert told is not None
+        state = states.get(one.sequence, "held" if one.readable else "rejected")
+        place = rows if one.sequence in states else waiting
+        place.append(event_row(told, journal_id, state, now_s))
+    if waiting:
+        rows += waiting[: _room(db, waiting[0]["machine_id"])]
+    if rows:
+        db.execute(insert(events), rows)
+
+
+def event_row(told: Told, journal_id: str, state: str, now_s: float) -> dict[str, Any]:
+    """The row of an event."""
+    return {
+        "machine_id": told.number.machine_id,
+        "sequence": told.number.sequence,
+        "idempotency_key": told.number.idempotency_key,
+        "event_type": "" if told.event is None else told.event.event_type.value,
+        "reservation_id": None if told.event is None else told.event.reservation_id,
+        "received_s": now_s,
+        "payload": told.payload,
+        "journal_id": journal_id,
+        "state": state,
+    }
+
+
+def _pass_over(machine_id: str, applied: int, through: int) -> int:
+    """Gives up what is missing up to `through`; gives the new end of what is dealt with."""
+    if through <= applied:
+        return applied
+    log().error("events_lost", machine_id=machine_id, from_sequence=applied + 1, to_sequence=through)
+    return through
+
+
+def go_on_without(db: Connection, machine_id: str, now_s: float) -> int:
+    """For a machine that cannot tell what is missing: goes on with the first event held; gives how many."""
+    journal = lock_source(db, machine_id)
+    if journal is None:
+        return 0
+    applied = count_of(db, machine_id, journal)
+    stored = _stored(db, machine_id, journal, applied or 0)
+    if not stored:
+        return 0
+    first = stored[0].sequence
+    if applied is None:
+        begin = update(counts).where(*_count(machine_id, journal)).values(applied_sequence=first - 1)
+        db.execute(begin)
+    return advance(db, machine_id, journal, (), now_s, through=first - 1)
+
+
+def give_up_beyond(db: Connection, machine_id: str, journal_id: str, last: int, before_s: float) -> None:
+    """Events of a locked machine with a number that its journal has not reached, held since before a moment,
+    are not the journal's: kept for a person, and their numbers are free again."""
+    mine = (events.c.machine_id == machine_id, events.c.journal_id == journal_id, events.c.state == "held")
+    query = select(events.c.position, events.c.payload).where(*mine)
+    query = query.where(events.c.sequence > last, events.c.received_s < before_s)
+    now_s = before_s
+    for row in db.execute(query).all():
+        reject(db, machine_id, row.payload, "the machine's journal ends before it", now_s)
+        db.execute(delete(events).where(events.c.position == row.position))
+
+
+def reject(db: Connection, machine_id: str, payload: str, reason: str, now_s: float) -> None:
+    """Keeps an event that cannot be used for a person."""
+    keep_rejected(db, Topics(machine_id).events, payload, reason, now_s)
+
+
+def keep_rejected(db: Connection, topic: str, payload: str, reason: str, now_s: float) -> None:
+    """Keeps a message that cannot be used for a person: the last ones of each topic, none in full length."""
+    log().error("message_rejected", topic=topic, reason=reason)
+    text = payload[:REJECTED_CHARACTERS].replace("\0", "\ufffd")
+    db.execute(insert(rejected).values(topic=topic, payload=text, reason=reason, received_s=now_s))
+    same = rejected.c.topic == topic
+    oldest = select(rejected.c.position).where(same).order_by(rejected.c.position.desc())
+    oldest = oldest.offset(REJECTED_MAX).limit(1)
+    db.execute(delete(rejected).where(same, rejected.c.position <= oldest.scalar_subquery()))
+
+
+def as_told(db: Connection, machine_id: str, documents: Sequence[Any], now_s: float) -> list[Told]:
+    """Events out of a reply; those that cannot even be counted are kept for a person."""
+    told = []
+    for document in documents:
+        payload = json.dumps(document)
+        try:
+            told.append(read_event(machine_id, payload.encode()))
+        except ValueError as error:
+            reject(db, machine_id, payload, reason_of(error), now_s)
+    return told
+
+
+def _count(machine_id: str, journal_id: str) -> tuple[Any, Any]:
+    return counts.c.machine_id == machine_id, counts.c.journal_id == journal_id

@@ -1,0 +1,354 @@
+"""What the gateway knows of reservations, from the machines' events and replies.
+
+The machine decides; here its words are only written down. Events come in order (see `order`), but replies
+overtake them or are told twice, so a status moves forward only. Every function works inside the caller's
+transaction.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from sqlalchemy import Connection, delete, func, insert, select, update
+
+from cloud_gateway.bounds import moment_s
+from cloud_gateway.db.store import FINISHED, ReservationRow, find_reservation, insert_once
+from cloud_gateway.db.tables import abandonments, cell_owners, machines, requests, reservations, webhooks
+from cloud_gateway.events.dates import correct_dates, corrected, note_undated
+from cloud_gateway.events.tickets import close_tickets_of, note_abandoned, note_cleared, put_ticket, ticket_of
+from edge_agent.model import CellCause, ReservationStatus
+from edge_agent.protocol.api import Machine, ReservationView
+from edge_agent.protocol.events import DETAIL_KEY, WEBHOOK_TYPES, Event, EventType
+
+NEEDS = {"packaging", "eta_minutes", "grace_period_dropoff_in_seconds"}
+"""Fields of a view that only a machine that has lost a reservation wants back."""
+RANK = {
+    ReservationStatus.PENDING.value: 0,
+    ReservationStatus.DROPPED_OFF.value: 1,
+    ReservationStatus.PICKED_UP.value: 2,
+    ReservationStatus.CANCELLED.value: 2,
+    ReservationStatus.ABANDONED.value: 2,
+}
+"""A reservation goes to a higher rank or stays: the last three are ends."""
+
+STATUS_AFTER = {
+    EventType.RESERVATION_CREATED: ReservationStatus.PENDING,
+    EventType.DROPOFF: ReservationStatus.DROPPED_OFF,
+    EventType.PICKUP: ReservationStatus.PICKED_UP,
+    EventType.RESERVATION_CANCELLED: ReservationStatus.CANCELLED,
+    EventType.PICKUP_ABANDONED: ReservationStatus.ABANDONED,
+    EventType.RESERVATION_COMPLETED: ReservationStatus.PICKED_UP,
+}
+"""What an event says about its reservation's status; the types that are not here say nothing."""
+
+WEBHOOK_FIELDS = (
+    "event_id",
+    "idempotency_key",
+    "event_time_unix_timestamp",
+    "event_time_timestamp",
+    "platform_order_id",
+    "reservation_id",
+    "event_type",
+)
+
+COMMAND_PREFIX = "req_"
+"""A command's request id is this and the key of its row in `requests`."""
+
+STUBS_MAX = 1024
+"""So many reservations of a machine may be known from events only: twice the cells that it can have."""
+
+CLOSE_S = 60
+"""How far a machine's time in a reply may be from our own to be believed."""
+
+DETAIL_FIELDS = frozenset({"source_type", "cell", "machine"})
+MORE_DETAIL = {
+    EventType.PICKUP_FAILED: frozenset({"outcome", "reason"}),
+    EventType.OPEN_DOOR_FULFILLED: frozenset({"request_id", "platform_reference_id", "outcome", "reason"}),
+}
+"""What a webhook's detail has beside `DETAIL_FIELDS`; an event may tell more, for the projection only."""
+
+
+def unix_s(text: str) -> int:
+    """An RFC 3339 time as whole Unix seconds. Raises `ValueError` outside 1970 to 2100."""
+    return moment_s(text)
+
+
+def put_machine(db: Connection, machine: Machine, now_s: float) -> None:
+    """Keeps what a machine tells of itself; written only where it is new, for every gateway hears it."""
+    document, mine = machine.model_dump_json(), machines.c.machine_id == machine.machine_id
+    known = db.execute(select(machines.c.document).where(mine)).scalar_one_or_none()
+    values = {"document": document, "updated_s": now_s}
+    if known is None:
+        db.execute(insert(machines).values(machine_id=machine.machine_id, **values))
+    elif known != document:
+        db.execute(update(machines).where(mine).values(values))
+    _own_cells(db, machine, now_s)
+
+
+def _own_cells(db: Connection, machine: Machine, now_s: float) -> None:
+    """Cells that a machine has no more are free for others; a cell id that nobody has is its own from now
+    on."""
+    owners, named = cell_owners.c, {cell.cell_id for cell in machine.all_cells}
+    held = set(db.execute(select(owners.cell_id).where(owners.machine_id == machine.machine_id)).scalars())
+    gone = sorted(held - named)
+    if gone:
+        db.execute(
+            delete(cell_owners).where(owners.machine_id == machine.machine_id, owners.cell_id.in_(gone))
+        )
+    for cell_id in sorted(named - held):
+        values = {"cell_id": cell_id, "machine_id": machine.machine_id, "since_s": now_s}
+        insert_once(db, cell_owners, values)
+
+
+def owner_of(db: Connection, cell_id: str) -> str | None:
+    """The machine that a cell id belongs to; None if it is not known."""
+    query = select(cell_owners.c.machine_id).where(cell_owners.c.cell_id == cell_id)
+    owner: str | None = db.execute(query).scalar_one_or_none()
+    return owner
+
+
+def apply_event(db: Connection, machine_event: Event, now_s: float) -> None:
+    """Writes what an event says about its reservation, and the webhook it triggers.
+
+    Raises `ValueError` for an event without what its type must have.
+    """
+    kind, reservation_id = machine_event.event_type, machine_event.reservation_id
+    correct_dates(db, machine_event)
+    if kind is EventType.MAINTENANCE_REQUESTED:
+        put_ticket(db, ticket_of(machine_event, _moment_s(machine_event, now_s)), by_event=True)
+    elif kind is EventType.CELL_STATUS_CHANGED:
+        _apply_cell_change(db, machine_event, now_s)
+    if reservation_id is not None and kind in STATUS_AFTER:
+        _apply_event(db, reservation_id, machine_event, now_s)
+        note_undated(db, reservation_id, machine_event, now_s)
+    if reservation_id is not None and kind in WEBHOOK_TYPES:
+        if kind not in STATUS_AFTER:
+            _row_for(db, reservation_id, machine_event, now_s)
+        _queue_webhook(db, reservation_id, machine_event, now_s)
+
+
+def _moment_s(machine_event: Event, now_s: float) -> int:
+    """When it happened; when we learned of it, if the machine had not the right time."""
+    return machine_event.event_time_unix_timestamp if machine_event.clock_synced else int(now_s)
+
+
+def _apply_cell_change(db: Connection, machine_event: Event, now_s: float) -> None:
+    """A reservation that moved to another cell, or a cell that somebody dealt with."""
+    detail = machine_event.detail
+    if detail is None or detail.cell is None:
+        return
+    machine_id, at_s = machine_event.machine_id, _moment_s(machine_event, now_s)
+    if detail.cause is CellCause.MOVED and machine_event.reservation_id is not None:
+        row = _row_for(db, machine_event.reservation_id, machine_event, now_s)
+        if row.status == ReservationStatus.PENDING.value:
+            _update(db, row.reservation_id, {"cell_label": detail.cell.description})
+    if detail.cause in (CellCause.CLEARED, CellCause.UNBLOCKED):
+        close_tickets_of(db, machine_id, detail.cell, at_s)
+    if detail.cause is CellCause.CLEARED:
+        note_cleared(db, machine_id, detail.cell.description, at_s)
+
+
+def _apply_event(db: Connection, reservation_id: str, machine_event: Event, now_s: float) -> None:
+    kind, at_s = machine_event.event_type, machine_event.event_time_unix_timestamp
+    status = STATUS_AFTER[kind].value
+    row = _row_for(db, reservation_id, machine_event, now_s)
+    values: dict[str, Any] = {}
+    if RANK[status] > RANK[row.status]:
+        values["status"] = status
+    cell = machine_event.detail.cell if machine_event.detail is not None else None
+    moved = kind is not EventType.RESERVATION_CREATED and RANK[status] >= RANK[row.status]
+    if cell is not None and (row.cell_label is None or moved):
+        values["cell_label"] = cell.description
+    if kind is EventType.DROPOFF and row.dropped_off_s is None:
+        values["dropped_off_s"] = at_s
+    if kind is EventType.PICKUP:
+        values["picked_up_s"] = at_s if row.picked_up_s is None else row.picked_up_s
+        # A machine without the right time: only our own moment of learning can be compared with our clock.
+        values["grace_from_s"] = float(at_s) if machine_event.clock_synced else row.grace_from_s or now_s
+    if kind is EventType.RESERVATION_COMPLETED:
+        values["completed"] = True
+    if row.ended_s is None and (kind is EventType.RESERVATION_COMPLETED or values.get("status") in FINISHED):
+        values["ended_s"] = now_s
+    if kind is EventType.PICKUP_ABANDONED:
+        since_s = _moment_s(machine_event, now_s)
+        note_abandoned(db, reservation_id, row.machine_id, since_s, certain=machine_event.clock_synced)
+    _update(db, reservation_id, values)
+
+
+def _row_for(db: Connection, reservation_id: str, machine_event: Event, now_s: float) -> ReservationRow:
+    """The reservation that an event is about. Raises `ValueError` if it is another machine's or order's."""
+    row = find_reservation(db, reservation_id)
+    if row is None:
+        return _stub(db, reservation_id, machine_event, now_s)
+    if row.machine_id != machine_event.machine_id:
+        raise ValueError("an event about another machine's reservation")
+    if machine_event.platform_order_id not in (None, row.platform_order_id):
+        raise ValueError("an event about another order than its reservation's")
+    return row
+
+
+def _stub(db: Connection, reservation_id: str, machine_event: Event, now_s: float) -> ReservationRow:
+    """A row for a reservation that is known from events only; a reply completes it. Raises `ValueError` where
+    a machine has more of them than it has cells."""
+    lacking = (reservations.c.machine_id == machine_event.machine_id, reservations.c.complete.is_(False))
+    if db.execute(select(func.count()).where(*lacking)).scalar_one() >= STUBS_MAX:
+        raise ValueError("more reservations known from events only than a machine can hold")
+    db.execute(
+        insert(reservations).values(
+            reservation_id=reservation_id,
+            complete=False,
+            machine_id=machine_event.machine_id,
+            platform="",
+            platform_order_id=machine_event.platform_order_id or "",
+            notes="",
+            webhook_url="",
+            status=ReservationStatus.PENDING.value,
+            created_s=machine_event.event_time_unix_timestamp,
+            drop_off_code="",
+            pickup_code="",
+            grace_pickup_s=0,
+            completed=False,
+            learned_s=now_s,
+        )
+    )
+    row = find_reservation(db, reservation_id)
+    assert row is not None
+    return row
+
+
+def _queue_webhook(db: Connection, reservation_id: str, machine_event: Event, now_s: float) -> None:
+    kind, detail = machine_event.event_type, machine_event.detail
+    if machine_event.platform_order_id is None or detail is None:
+        raise ValueError("a webhook event without order or detail")
+    told = machine_event.model_dump(mode="json")
+    body = {name: told[name] for name in WEBHOOK_FIELDS}
+    fields = DETAIL_FIELDS | MORE_DETAIL.get(kind, frozenset())
+    body[DETAIL_KEY[kind]] = detail.model_dump(mode="json", include=set(fields), exclude_none=True)
+    db.execute(
+        insert(webhooks).values(
+            reservation_id=reservation_id,
+            platform_order_id=machine_event.platform_order_id,
+            body=json.dumps(body, ensure_ascii=False),
+            state="waiting",
+            attempts=0,
+            next_attempt_s=now_s,
+            last_problem="",
+            x_request_id=_x_request_id(db, machine_event.request_id),
+            queued_s=now_s,
+        )
+    )
+
+
+def _x_request_id(db: Connection, request_id: str | None) -> str | None:
+    """The X-Request-ID of the call that caused an event. A command's own id is made of the key of the call's
+    row; where the caller gave none, the command's id is the one that the call was answered with."""
+    if request_id is None or not request_id.isprintable():
+        return None  # nobody's, or the machine's own: those begin with a control character
+    query = select(requests.c.x_request_id).where(requests.c.key == request_id.removeprefix(COMMAND_PREFIX))
+    given: str | None = db.execute(query).scalar_one_or_none()
+    return given or request_id
+
+
+def put_view(db: Connection, view: ReservationView, now_s: float, *, fresh: bool) -> None:
+    """Writes a reservation as a reply tells it; `fresh` is false for a reply that may be a stored, old one.
+
+    Raises `ValueError` for a bad time or another machine's reservation.
+    """
+    row = find_reservation(db, view.reservation_id)
+    if row is not None and row.machine_id != view.machine_id:
+        raise ValueError("a reply about another machine's reservation")
+    if row is not None and not row.complete and row.platform_order_id not in ("", view.platform_order_id):
+        raise ValueError("events about another order than the reservation's")
+    values = _lasting(view) if row is None or not row.complete else {}
+    if row is not None and row.unknown_s is not None:
+        values["unknown_s"] = None
+    if row is not None and fresh:
+        known = corrected(db, view.reservation_id)
+        values |= {name: at_s for name, at_s in _dates(view).items() if name not in known}
+    if row is None or RANK[view.status.value] > RANK[row.status]:
+        values["status"] = view.status.value
+        values["ended_s"] = now_s if view.status.value in FINISHED else None
+    if row is None or _tells_cell(view, row, fresh):
+        values["cell_label"] = view.cell.description
+    if view.dropped_off_at is not None and (row is None or row.dropped_off_s is None):
+        values["dropped_off_s"] = unix_s(view.dropped_off_at)
+    if view.picked_up_at is not None and (row is None or row.picked_up_s is None):
+        values["picked_up_s"] = unix_s(view.picked_up_at)
+        # A time far from ours may be an old reply's or a wrong clock's; the event will tell.
+        near = abs(now_s - values["picked_up_s"]) <= CLOSE_S
+        values["grace_from_s"] = float(values["picked_up_s"]) if near else now_s
+    if view.status is ReservationStatus.ABANDONED:
+        note_abandoned(db, view.reservation_id, view.machine_id, int(now_s), certain=False)
+    if row is not None:
+        _update(db, view.reservation_id, values)
+        return
+    db.execute(
+        insert(reservations).values(
+            reservation_id=view.reservation_id,
+            machine_id=view.machine_id,
+            completed=False,
+            learned_s=now_s,
+            **values,
+        )
+    )
+
+
+def restate(db: Connection, view: ReservationView) -> None:
+    """Writes a live reservation as its machine holds it; the events of another machine had changed it."""
+    picked_up = None if view.picked_up_at is None else unix_s(view.picked_up_at)
+    values: dict[str, Any] = {
+        "status": view.status.value,
+        "completed": False,
+        "ended_s": None,
+        "cell_label": view.cell.description,
+        "dropped_off_s": None if view.dropped_off_at is None else unix_s(view.dropped_off_at),
+        "picked_up_s": picked_up,
+    }
+    if picked_up is None:
+        values["grace_from_s"] = None
+    _update(db, view.reservation_id, values)
+    db.execute(delete(abandonments).where(abandonments.c.reservation_id == view.reservation_id))
+
+
+def put_over(db: Connection, reservation_id: str, now_s: float) -> None:
+    """A picked up reservation that holds no cell any more, where the event that said so is gone."""
+    mine = (reservations.c.reservation_id == reservation_id, reservations.c.completed.is_(False))
+    picked = reservations.c.status == ReservationStatus.PICKED_UP.value
+    db.execute(update(reservations).where(*mine, picked).values(completed=True, ended_s=now_s))
+
+
+def _lasting(view: ReservationView) -> dict[str, Any]:
+    """What never changes once it is known."""
+    return {
+        "complete": True,
+        "platform": view.platform,
+        "platform_order_id": view.platform_order_id,
+        "notes": view.notes,
+        "webhook_url": view.webhook_url,
+        "created_s": unix_s(view.created_at),
+        "drop_off_code": view.drop_off_code,
+        "pickup_code": view.pickup_code,
+        "grace_pickup_s": view.grace_period_pickup_in_seconds,
+        "needs": view.model_dump_json(include=NEEDS, exclude_none=True),
+    }
+
+
+def _dates(view: ReservationView) -> dict[str, Any]:
+    """The dates as the machine knows them now: it corrects those that a wrong clock gave."""
+    told = {"dropped_off_s": view.dropped_off_at, "picked_up_s": view.picked_up_at}
+    known = {name: unix_s(text) for name, text in told.items() if text is not None}
+    return {"created_s": unix_s(view.created_at), **known}
+
+
+def _tells_cell(view: ReservationView, row: ReservationRow, fresh: bool) -> bool:
+    """Whether the view's cell is newer than the row's: a waiting reservation may have moved meanwhile."""
+    if row.cell_label is None:
+        return True
+    told, known = RANK[view.status.value], RANK[row.status]
+    return told > known or (fresh and told == known)
+
+
+def _update(db: Connection, reservation_id: str, values: dict[str, Any]) -> None:
+    if values:
+        db.execute(update(reservations).where(reservations.c.reservation_id == reservation_id).values(values))

@@ -1,0 +1,352 @@
+"""Finds out what is missing, and asks the machines for it.
+
+Three things start it: a machine that comes online (or is found so after our own connecting) and tells its
+digest; an event that waits for one before it; and a gateway that died with events the broker had given it.
+What is merely on its way is given a moment; what then still lacks is asked for with `sync`, page by page.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import uuid
+from collections import deque
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+from sqlalchemy import Connection
+from sqlalchemy.exc import SQLAlchemyError
+
+from cloud_gateway.db.replicas import end_of, note_alive
+from cloud_gateway.db.store import Store
+from cloud_gateway.events import audit, sync
+from cloud_gateway.events.order import go_on_without
+from cloud_gateway.events.sync import Asking, Stand
+from cloud_gateway.logs import log, where
+from cloud_gateway.machines.gate import Gate, SyncPage
+from cloud_gateway.machines.requests import MachineRefusal, Machines, Reply
+from cloud_gateway.machines.seals import Seals
+from cloud_gateway.settings import Timing
+from edge_agent.errors import Code, Refusal
+from edge_agent.protocol.sync import Digest
+
+AT_ONCE = 4
+"""So many machines are asked at the same time."""
+PAGES_MAX = 100_000
+INCOMPLETE_MAX = 1000
+PAUSE_MAX_S = 600.0
+PATIENCE = 10
+"""So many times the grace a machine that sends events without a pause is not asked what else there is."""
+
+
+@dataclass
+class _Check:
+    """A machine that is to be looked at. `must_ask`: only the machine itself can say whether anything is
+    missing; `since` is when it was put here (wall clock), `began_s` and `moved_s` are on the loop's clock."""
+
+    since: float
+    began_s: float
+    digest: Digest | None = None
+    must_ask: bool = False
+
+
+@dataclass
+class _Moved:
+    """Where a machine stood when it was last seen to move, on the loop's clock."""
+
+    applied: int | None
+    at_s: float
+
+
+@dataclass
+class _Pause:
+    """When something may be asked again, on the loop's clock."""
+
+    until_s: float
+    length_s: float
+
+
+class Reconciler:
+    """Lives on the event loop. `applied` is called when events were; `name` is this gateway's own."""
+
+    def __init__(
+        self,
+        store: Store,
+        machines: Machines,
+        timing: Timing,
+        clock: Callable[[], float],
+        applied: Callable[[], None],
+        name: str,
+        *,
+        gate: Gate | None = None,
+        seals: Seals | None = None,
+    ) -> None:
+        self._store = store
+        self._machines = machines
+        self._timing = timing
+        self._clock = clock
+        self._applied = applied
+        self._name = name
+        self._gate = gate or Gate()
+        self._seals = seals or Seals(())
+        self._checks: dict[str, _Check] = {}
+        self._moved: dict[str, _Moved] = {}
+        self._pauses: dict[str, _Pause] = {}
+        self._asking: set[str] = set()
+        self._learning: set[str] = set()
+        self._to_learn: deque[tuple[str, str]] = deque()
+        self._alive_s = self._completed_s = self._mourned_s = float("-inf")
+
+    def heard(self, machine_id: str, digest: Digest | None, retained: bool) -> None:
+        """A digest came, or (None) the word that a machine is online; `retained`: from the broker's store, at
+        our own connecting, so that it says nothing of what was missed since."""
+        self._pauses.pop(machine_id, None)
+        last = self._checks.get(machine_id)
+        check = _Check(self._clock(), self._now_s())
+        if digest is not None and not retained:
+            check.digest = digest  # a machine's connecting: it says itself what it holds
+        else:
+            known = None if last is None else last.digest
+            check.digest = digest or known
+            check.must_ask = (last is not None and last.must_ask) or (
+                digest is None and (retained or known is None)
+            )
+        self._checks[machine_id] = check
+
+    @property
+    def unsure(self) -> frozenset[str]:
+        """The machines that are still to be looked at."""
+        return frozenset(self._checks)
+
+    async def run(self) -> None:
+        """Works until cancelled."""
+        async with asyncio.TaskGroup() as group:
+            while True:
+                try:
+                    await self._beat(group)
+                except SQLAlchemyError as error:
+                    log().error("database_failed", **where(error))
+                await asyncio.sleep(self._timing.beat_s)
+
+    async def _beat(self, group: asyncio.TaskGroup) -> None:
+        now_s = self._now_s()
+        if self._store.shared and now_s - self._alive_s >= self._timing.replica_lost_s / 3:
+            self._alive_s = now_s
+            await self._look_after_others()
+        if now_s - self._completed_s >= self._timing.completion_s:
+            self._completed_s = now_s
+            await self._complete(group)
+        if not self._machines.connected:
+            return
+        checked = tuple(self._checks)
+        found = await self._store.read(lambda db: sync.stands(db, checked) | sync.stands(db))
+        self._moved = {name: moved for name, moved in self._moved.items() if name in found}
+        for machine_id, stand in found.items():
+            await self._look_at(group, machine_id, stand)
+
+    async def _look_at(self, group: asyncio.TaskGroup, machine_id: str, stand: Stand) -> None:
+        """Decides on one machine, once nothing has moved for a moment."""
+        now_s, grace_s = self._now_s(), self._timing.grace_s
+        moved = self._moved.get(machine_id)
+        if moved is None or moved.applied != stand.applied:
+            if moved is not None:
+                self._pauses.pop(machine_id, None)
+            moved = self._moved[machine_id] = _Moved(stand.applied, now_s)
+        pause, check = self._pauses.get(machine_id), self._checks.get(machine_id)
+        if machine_id in self._asking or (pause is not None and now_s < pause.until_s):
+            return
+        if not self._machines.is_online(machine_id) or await self._machines.in_doubt(machine_id):
+            self._checks.pop(machine_id, None)  # it will be heard of again
+            return
+        still = now_s - moved.at_s >= grace_s
+        since: float | None = None
+        if stand.waiting and still:
+            since = self._clock() + 1  # whatever was found before: something is missing now
+        elif check is not None and now_s - check.began_s >= grace_s:
+            told_of_more = check.digest is not None and (stand.applied or 0) < check.digest.last_sequence
+            patient = told_of_more or now_s - check.began_s < PATIENCE * grace_s
+            if patient and not still:
+                return  # a backlog is coming in; it may bring all there is
+            since = await self._since(check, stand)
+            if since is None:
+                self._checks.pop(machine_id, None)
+        if since is not None and len(self._asking) < AT_ONCE:
+            self._start(group, self._asking, machine_id, partial(self._sync, machine_id, since))
+
+    async def _since(self, check: _Check, stand: Stand) -> float | None:
+        """Since when a machine has to be asked; None if nothing is missing."""
+        digest = check.digest
+        if check.must_ask:
+            return check.since
+        if digest is not None and await self._store.read(lambda db: sync.differs(db, digest, stand)):
+            return self._clock() + 1
+        return None
+
+    def _start(
+        self,
+        group: asyncio.TaskGroup,
+        busy: set[str],
+        name: str,
+        work: Callable[[], Awaitable[None]],
+        then: Callable[[], None] = lambda: None,
+    ) -> None:
+        async def guarded() -> None:
+            try:
+                await work()
+            except SQLAlchemyError as error:
+                log().error("database_failed", **where(error))
+                self._wait(name)
+            except Exception as error:  # one machine's answers must not end the work for all
+                log().error("reconcile_failed", machine_id=name, **where(error))
+                self._wait(name)
+            finally:
+                busy.discard(name)
+            then()
+
+        busy.add(name)
+        group.create_task(guarded())
+
+    async def _sync(self, machine_id: str, since: float) -> None:
+        """Asks a machine for all that is missing."""
+        lease_s, check = self._timing.sync_lease_s, self._checks.get(machine_id)
+        begun = await self._store.write(
+            lambda db: sync.begin_asking(db, machine_id, self._clock(), lease_s, since)
+        )
+        if begun is Asking.BUSY:
+            return
+        if begun is Asking.MINE:
+            try:
+                if not await self._pages(machine_id):
+                    return
+            finally:
+                await self._store.write(lambda db: sync.end_asking(db, machine_id))
+        self._wait(machine_id)  # if it does not move now, asking again at once would change nothing
+        if check is not None and self._checks.get(machine_id) is check:
+            del self._checks[machine_id]
+
+    async def _pages(self, machine_id: str) -> bool:
+        """Page after page; whether it came to an end."""
+        try:
+            for _ in range(PAGES_MAX):
+                taken = await self._page(machine_id)
+                if taken.applied:
+                    self._applied()
+                if taken.last:
+                    for reservation_id in taken.missing:
+                        await self._ask_after(machine_id, reservation_id)
+                    return True
+        except (MachineRefusal, Refusal) as refusal:
+            if refusal.code == Code.NOT_BUILT:
+                await self._without(machine_id)
+                return True
+            log().warning("sync_refused", machine_id=machine_id, code=int(refusal.code))
+        except ValueError as error:
+            log().error("sync_unreadable", machine_id=machine_id, **where(error))
+        self._wait(machine_id)
+        return False
+
+    async def _page(self, machine_id: str) -> sync.Taken:
+        asked_s, lease_s = self._clock(), self._timing.sync_lease_s
+        start = await self._store.write(lambda db: sync.first_missing(db, machine_id, asked_s + lease_s))
+        reply = await self._ask(machine_id, "sync", {"from_sequence": start})
+        page = SyncPage.model_validate(reply.result)
+        if not self._gate.has_room(machine_id, [reply.size, *([0] * len(page.events))]):
+            self._gate.count_refused(machine_id, "quota")
+            raise Refusal(Code.NO_CELL, "the machine has used up its quota")
+        now_s, may_learn = self._clock(), self._seals.holds
+        return await self._store.write(
+            lambda db: sync.take_page(db, machine_id, page, start, asked_s, now_s, may_learn)
+        )
+
+    async def _without(self, machine_id: str) -> None:
+        """The machine's version knows no `sync`."""
+        log().warning("sync_not_built", machine_id=machine_id)
+        now_s = self._clock()
+
+        def work(db: Connection) -> int:
+            return audit.skip(db, machine_id, now_s) + go_on_without(db, machine_id, now_s)
+
+        if await self._store.write(work):
+            self._applied()
+
+    async def _ask_after(self, machine_id: str, reservation_id: str) -> None:
+        """What became of a reservation that we think live and the machine does not hold."""
+        now_s = self._clock()
+        try:
+            reply = await self._ask(machine_id, "get-reservation", {"reservation_id": reservation_id})
+        except MachineRefusal as refusal:
+            if refusal.code != Code.NOT_FOUND:
+                raise
+            log().error("reservation_unknown", machine_id=machine_id, reservation_id=reservation_id)
+            await self._store.write(lambda db: sync.note_unknown(db, machine_id, reservation_id, now_s))
+            return
+        if reply.reservation is not None:  # the reply itself is in the projection by now
+            await self._store.write(lambda db: sync.note_over(db, machine_id, reservation_id, now_s))
+
+    async def _complete(self, group: asyncio.TaskGroup) -> None:
+        """Asks for reservations that are known from events only, because the reply was lost."""
+        before_s = self._clock() - self._timing.completion_s
+        online = self._machines.online()
+        waiting = await self._store.read(lambda db: sync.incomplete(db, online, before_s, INCOMPLETE_MAX))
+        names = {f"reservation {reservation_id}" for reservation_id, _ in waiting}
+        for name in [name for name in self._pauses if name.startswith("reservation ")]:
+            if name not in names:
+                del self._pauses[name]
+        self._to_learn = deque(waiting)
+        self._learn_next(group)
+
+    def _learn_next(self, group: asyncio.TaskGroup) -> None:
+        """Starts on the next ones, as far as there are places."""
+        while self._to_learn and len(self._learning) < AT_ONCE:
+            reservation_id, machine_id = self._to_learn.popleft()
+            name = f"reservation {reservation_id}"
+            pause = self._pauses.get(name)
+            free = name not in self._learning and (pause is None or self._now_s() >= pause.until_s)
+            if free and self._machines.is_online(machine_id):
+                work = partial(self._learn, name, machine_id, reservation_id)
+                self._start(group, self._learning, name, work, partial(self._learn_next, group))
+
+    async def _learn(self, name: str, machine_id: str, reservation_id: str) -> None:
+        if await self._machines.in_doubt(machine_id):
+            return
+        try:
+            await self._ask(machine_id, "get-reservation", {"reservation_id": reservation_id})
+        except (MachineRefusal, Refusal) as refusal:
+            log().warning("completion_refused", machine_id=machine_id, code=int(refusal.code))
+            self._wait(name, self._timing.completion_s)
+            if refusal.code == Code.NOT_FOUND:
+                now_s = self._clock()
+                await self._store.write(lambda db: sync.note_unknown(db, machine_id, reservation_id, now_s))
+
+    async def _look_after_others(self) -> None:
+        """Says that we are alive; where another gateway died, every machine is asked what we missed."""
+        now_s, timing = self._clock(), self._timing
+        dead = await self._store.write(lambda db: note_alive(db, self._name, now_s, timing.replica_lost_s))
+        if not dead:
+            return
+        if self._now_s() - self._mourned_s >= timing.replica_lost_s:
+            self._mourned_s = self._now_s()
+            log().warning("gateway_lost", names=sorted(dead))
+            for machine_id in self._machines.online():
+                self.heard(machine_id, None, retained=True)
+        over = [name for name, seen_s in dead.items() if now_s - seen_s > timing.session_s]
+        if over:
+            await self._store.write(lambda db: end_of(db, over))
+
+    async def _ask(self, machine_id: str, name: str, fields: dict[str, Any]) -> Reply:
+        request_id = f"req_{uuid.uuid4().hex}"
+        return await self._machines.call(
+            machine_id, name, fields, request_id=request_id, x_request_id=request_id
+        )
+
+    def _wait(self, name: str, first_s: float | None = None) -> None:
+        """It is not asked again for a while, twice as long as the last time if that was just now."""
+        last, now_s = self._pauses.get(name), self._now_s()
+        first_s = self._timing.ask_again_s if first_s is None else first_s
+        again = last is not None and now_s < last.until_s + last.length_s + self._timing.completion_s
+        length_s = min(PAUSE_MAX_S, 2 * last.length_s) if last is not None and again else first_s
+        self._pauses[name] = _Pause(now_s + length_s, length_s)
+
+    def _now_s(self) -> float:
+        return asyncio.get_running_loop().time()

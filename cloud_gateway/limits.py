@@ -1,0 +1,159 @@
+"""How much each platform and each stranger may ask: token buckets in this process's memory.
+
+Every gateway counts for itself; with two of them a platform has twice its rate.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ipaddress
+import math
+from collections import OrderedDict
+from collections.abc import Callable, Sequence
+from time import monotonic
+
+from cloud_gateway.settings import LimitSettings, Network, Platform
+from edge_agent.errors import Code, Refusal
+
+PAUSE_S = 1.0
+PAUSED_MAX = 200
+"""How long a refusal of a stranger is held back, and how many at once: each keeps a connection."""
+STRANGERS_MAX = 10_000
+"""So many addresses are remembered; the one that was quiet longest goes first."""
+
+
+class TooMany(Refusal):
+    """Code 8: too many requests; `retry_after_s` is when there may be another one. `stranger`: they came
+    without a right key, and the refusal may be held back (`Pauses`)."""
+
+    def __init__(self, message: str, retry_after_s: float, *, stranger: bool = False) -> None:
+        super().__init__(Code.NO_CELL, message)
+        self.retry_after_s = max(1, math.ceil(retry_after_s))
+        self.stranger = stranger
+
+
+class Pauses:
+    """Holds back refusals of strangers: a client that asks again at once after each refusal then costs one
+    request a second for each of its connections, and takes no time from others."""
+
+    def __init__(self, pause_s: float = PAUSE_S, most: int = PAUSED_MAX) -> None:
+        self._pause_s = pause_s
+        self._most = most
+        self._held = 0
+
+    async def hold(self) -> None:
+        """Returns after the pause; at once while too many are held back already."""
+        if self._held >= self._most:
+            return
+        self._held += 1
+        try:
+            await asyncio.sleep(self._pause_s)
+        finally:
+            self._held -= 1
+
+
+class Bucket:
+    """Holds `burst` tokens at most and gets `rate_per_s` new ones each second."""
+
+    def __init__(self, rate_per_s: float, burst: int, now_s: float) -> None:
+        self._rate_per_s = rate_per_s
+        self._burst = burst
+        self._tokens = float(burst)
+        self._at_s = now_s
+
+    def wait_s(self, now_s: float, count: int = 1) -> float:
+        """Seconds until this number of tokens is there; 0 when it is."""
+        self._tokens = min(self._burst, self._tokens + (now_s - self._at_s) * self._rate_per_s)
+        self._at_s = now_s
+        return 0.0 if self._tokens >= count else (count - self._tokens) / self._rate_per_s
+
+    def take(self, now_s: float, count: int = 1) -> float:
+        """Takes this number of tokens and returns 0; else returns the seconds until they are there."""
+        wait_s = self.wait_s(now_s, count)
+        if not wait_s:
+            self._tokens -= count
+        return wait_s
+
+
+class Limits:
+    """The buckets of all platforms, and of the addresses that wrong keys came from."""
+
+    def __init__(
+        self, platforms: Sequence[Platform], settings: LimitSettings, clock: Callable[[], float] = monotonic
+    ) -> None:
+        self._settings = settings
+        self._clock = clock
+        self._platforms = {
+            platform.name: Bucket(platform.requests_per_s, burst_of(platform), clock())
+            for platform in platforms
+            if platform.requests_per_s is not None
+        }
+        self._strangers: OrderedDict[str, Bucket] = OrderedDict()
+        self._viewers: OrderedDict[str, Bucket] = OrderedDict()
+        self.pauses = Pauses()
+
+    def request(self, platform: str) -> None:
+        """Counts a platform's request. Raises `TooMany`."""
+        bucket = self._platforms.get(platform)
+        wait_s = 0.0 if bucket is None else bucket.take(self._clock())
+        if wait_s:
+            raise TooMany("too many requests", wait_s)
+
+    def wrong_key(self, address: str | None) -> None:
+        """Counts a wrong key. Raises `TooMany`.
+
+        Never asked of a right one: behind one address, perhaps a load balancer's, there may be others.
+        """
+        wait_s = self._take(
+            self._strangers, address, self._settings.wrong_keys, self._settings.wrong_keys_per_min
+        )
+        if wait_s:
+            raise TooMany("too many wrong keys from this address", wait_s, stranger=True)
+
+    def qr_image(self, address: str | None) -> None:
+        """Counts an image that was asked for without a key. Raises `TooMany`."""
+        wait_s = self._take(
+            self._viewers, address, self._settings.qr_images, self._settings.qr_images_per_min
+        )
+        if wait_s:
+            raise TooMany("too many images for this address", wait_s, stranger=True)
+
+    def _take(
+        self, buckets: OrderedDict[str, Bucket], address: str | None, burst: int, rate_per_min: float
+    ) -> float:
+        """Takes a token of an address; gives the seconds until there is one, else 0."""
+        place = place_of_address(address)
+        bucket = buckets.get(place)
+        if bucket is None:
+            bucket = buckets[place] = Bucket(rate_per_min / 60, burst, self._clock())
+        buckets.move_to_end(place)
+        if len(buckets) > STRANGERS_MAX:
+            buckets.popitem(last=False)
+        return bucket.take(self._clock())
+
+
+def burst_of(platform: Platform) -> int:
+    """How many requests a platform may make at once."""
+    if platform.burst is not None:
+        return platform.burst
+    return max(1, math.ceil(2 * (platform.requests_per_s or 0)))
+
+
+def place_of_address(address: str | None) -> str:
+    """What counts as one address: of IPv6 the network that one customer has."""
+    try:
+        found = ipaddress.ip_address((address or "").partition("%")[0])
+    except ValueError:
+        return address or ""
+    if found.version == 4:
+        return str(found)
+    return str(ipaddress.ip_network((found, 64), strict=False))
+
+
+def is_within(address: str, networks: Sequence[Network]) -> bool:
+    """Whether an address is in one of the networks."""
+    try:
+        found = ipaddress.ip_address(address.partition("%")[0])
+    except ValueError:
+        return False
+    return any(found.version == network.version and found in network for network in networks)

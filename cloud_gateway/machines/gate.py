@@ -1,0 +1,250 @@
+"""The gate: everything that a machine sends is read here, or refused and counted.
+
+A machine is believed in its own matters only: its own topics, cells and reservations, within bounds
+(`bounds`), within its quota, and a reply only where it was asked. What passes is a checked model; nothing
+else of the gateway reads a machine's payload. A refusal is counted for its machine and shown at
+`/operations`."""
+
+from __future__ import annotations
+
+from collections import Counter, OrderedDict
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from time import monotonic
+from typing import Annotated, Any, TypeVar
+
+from pydantic import Field, ValidationError
+
+from cloud_gateway.bounds import (
+    DETAILS_MAX,
+    SEQUENCE_MAX,
+    TEXT_MAX,
+    OutOfBounds,
+    check,
+    check_free,
+    is_machine_id,
+    read_json,
+)
+from cloud_gateway.limits import Bucket
+from cloud_gateway.machines.requests import MachineRefusal, Pending, Reply
+from edge_agent.errors import Code
+from edge_agent.protocol.api import Body, Machine, ReservationView, refusal_from
+from edge_agent.protocol.events import Event, Online
+from edge_agent.protocol.sync import SYNC_PAGE, Digest
+from edge_agent.protocol.topics import machine_of
+
+KIB = 1024
+PACKET_MAX = 4096 * KIB
+"""What the broker lets through at most; only an answer of `sync` needs that much."""
+EVENT_MAX = 32 * KIB
+STATE_MAX = {"online": 16 * KIB, "machine": 384 * KIB, "digest": 128 * KIB}
+"""Of a machine with 512 cells, with room to spare."""
+REPLY_MAX = 384 * KIB
+LONG_REPLIES = frozenset({"sync", "list-reservations"})
+QUOTA_BYTES = 64 * KIB * KIB
+"""What one machine's events may take at once, and in a day: some fifty thousand. What is beyond is not
+stored; an honest machine still has it in its journal and is asked for it later, at the pace of the quota."""
+DAY_S = 86_400.0
+OVERHEAD_BYTES = 256
+"""What a row takes beside its payload."""
+MACHINES_MAX = 10_000
+"""So many machines are counted; the one that was quiet longest goes first."""
+KNOWN_CODES = frozenset(int(code) for code in Code)
+
+Key = Annotated[str, Field(strict=True, pattern=r"^[ -~]{1,200}$")]
+"""A text that fits into any index."""
+AnyBody = TypeVar("AnyBody", bound=Body)
+
+
+class Numbered(Body):
+    """What an event must have to be counted; with it, even one that cannot be read blocks nothing."""
+
+    machine_id: str
+    sequence: Annotated[int, Field(strict=True, ge=1, le=SEQUENCE_MAX)]
+    idempotency_key: Key
+    journal_id: Key | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Told:
+    """One event as a machine sent it; `event` is None where it cannot be read, `problem` says why."""
+
+    number: Numbered
+    event: Event | None
+    payload: str
+    problem: str
+
+
+class SyncPage(Body):
+    """The answer of `sync`, its parts not yet read: one that cannot be read must not hide the others."""
+
+    journal_id: Key
+    oldest_sequence: Annotated[int, Field(ge=0, le=SEQUENCE_MAX + 1)]
+    last_sequence: Annotated[int, Field(ge=0, le=SEQUENCE_MAX)]
+    events: Annotated[list[dict[str, Any]], Field(max_length=10 * SYNC_PAGE)]
+    reservations: Annotated[list[dict[str, Any]], Field(max_length=1024)] | None = None
+
+
+class NotBelieved(ValueError):
+    """Something that this machine may not say; the text names what, and can be logged."""
+
+
+@dataclass(slots=True)
+class _Account:
+    """What is counted of one machine."""
+
+    refused: Counter[str]
+    quota: Bucket
+
+
+class Gate:
+    """Counts what each machine sends; lives on the event loop. `clock` is monotonic, in seconds."""
+
+    def __init__(self, clock: Callable[[], float] = monotonic, quota_bytes: int = QUOTA_BYTES) -> None:
+        self._clock = clock
+        self._quota_bytes = quota_bytes
+        self._accounts: OrderedDict[str, _Account] = OrderedDict()
+
+    def refused(self, machine_id: str) -> int:
+        """How many messages of a machine were refused since this gateway started."""
+        account = self._accounts.get(machine_id)
+        return 0 if account is None else account.refused.total()
+
+    def count_refused(self, machine_id: str, kind: str) -> None:
+        """Counts a refused message; `kind` is what it was: event, state, reply, view, quota."""
+        self._account(machine_id).refused[kind] += 1
+
+    def has_room(self, machine_id: str, sizes: Sequence[int]) -> bool:
+        """Whether the machine's quota has room for events of these sizes in bytes; it is used up then."""
+        return not self._account(machine_id).quota.take(
+            self._clock(), sum(sizes) + OVERHEAD_BYTES * len(sizes)
+        )
+
+    def _account(self, machine_id: str) -> _Account:
+        account = self._accounts.get(machine_id)
+        if account is None:
+            quota = Bucket(self._quota_bytes / DAY_S, self._quota_bytes, self._clock())
+            account = self._accounts[machine_id] = _Account(Counter(), quota)
+            if len(self._accounts) > MACHINES_MAX:
+                self._accounts.popitem(last=False)
+        self._accounts.move_to_end(machine_id)
+        return account
+
+
+def sender_of(topic: str) -> str:
+    """The machine that a topic belongs to. Raises `NotBelieved`."""
+    machine_id = machine_of(topic)
+    if machine_id is None or not is_machine_id(machine_id):
+        raise NotBelieved("not a topic of a machine")
+    return machine_id
+
+
+def reason_of(error: Exception) -> str:
+    """Why something was refused, without what it holds."""
+    if isinstance(error, ValidationError):
+        return refusal_from(error).message
+    if isinstance(error, (OutOfBounds, NotBelieved)):
+        return str(error)
+    return type(error).__name__
+
+
+def read_event(machine_id: str, payload: bytes) -> Told:
+    """An event. Raises `ValueError` (pydantic's included) if it cannot even be counted."""
+    document = read_json(payload, PACKET_MAX)
+    number = Numbered.model_validate(document)
+    if number.machine_id != machine_id:
+        raise NotBelieved("machine_id: another machine's event")
+    text = payload.decode()
+    if len(payload) > EVENT_MAX:
+        return Told(number, None, text[:TEXT_MAX], f"payload: larger than {EVENT_MAX} bytes")
+    try:
+        return Told(number, event_in(document), text, "")
+    except ValueError as error:
+        return Told(number, None, text, reason_of(error))
+
+
+def event_in(document: Any) -> Event:
+    """A document as an event, within bounds. Raises `ValueError` (pydantic's included)."""
+    event = Event.model_validate(document)
+    check(event)
+    return event
+
+
+def read_stored_event(payload: str) -> Event:
+    """An event that was stored and waited. Raises `ValueError` (pydantic's included)."""
+    return event_in(read_json(payload.encode(), EVENT_MAX))
+
+
+def read_state(machine_id: str, name: str, payload: bytes) -> Online | Machine | Digest:
+    """A state by the last part of its topic. Raises `ValueError` (pydantic's included)."""
+    models: dict[str, type[Online] | type[Machine] | type[Digest]] = {
+        "online": Online,
+        "machine": Machine,
+        "digest": Digest,
+    }
+    model = models.get(name)
+    if model is None:
+        raise NotBelieved("not one of the three states")
+    state = model.model_validate(read_json(payload, STATE_MAX[name]))
+    check(state)
+    if not isinstance(state, Online) and state.machine_id != machine_id:
+        raise NotBelieved("machine_id: another machine's state")
+    if isinstance(state, Machine):
+        _check_cells(state)
+    return state
+
+
+def _check_cells(machine: Machine) -> None:
+    """Raises `OutOfBounds` where a machine names a cell twice, or with a label longer than any door's."""
+    for n, cell in enumerate(machine.all_cells):
+        if len(cell.cell_id) > 64 or len(cell.description) > 64:
+            raise OutOfBounds(f"all_cells[{n}]: cell_id or description longer than 64 characters")
+    if len({cell.cell_id for cell in machine.all_cells}) < len(machine.all_cells):
+        raise OutOfBounds("all_cells: two with one cell_id")
+
+
+def read_reply(asked: Pending, payload: bytes) -> Reply | MachineRefusal:
+    """The reply to a command. Raises `ValueError` (pydantic's included) if it is none, or about something
+    else than what was asked."""
+    document = read_json(payload, PACKET_MAX if asked.name in LONG_REPLIES else REPLY_MAX)
+    if not isinstance(document, dict):
+        raise OutOfBounds("payload: not an object")
+    error, result = document.get("error"), document.get("result")
+    if isinstance(error, dict):
+        return _refusal_in(error)
+    if not isinstance(result, dict):
+        raise OutOfBounds("payload: neither result nor error")
+    if asked.name not in LONG_REPLIES:
+        check_free(result, "result")
+    given = result.get("reservation")
+    view = None if given is None else view_in(asked.machine_id, given)
+    if view is not None and view.reservation_id != asked.fields.get("reservation_id"):
+        raise NotBelieved("result.reservation: not the one that was asked for")
+    return Reply(result, view, len(payload))
+
+
+def _refusal_in(error: dict[str, Any]) -> MachineRefusal:
+    code, message, details = error.get("code"), error.get("message"), error.get("details")
+    if isinstance(code, bool) or not isinstance(code, int) or not isinstance(message, str):
+        raise OutOfBounds("error: without code and message")
+    check_free(message, "error.message")
+    details = details if isinstance(details, list) else []
+    if len(details) > DETAILS_MAX:
+        raise OutOfBounds(f"error.details: more than {DETAILS_MAX}")
+    check_free(details, "error.details")
+    return MachineRefusal(code if code in KNOWN_CODES else int(Code.INTERNAL), message, details)
+
+
+def view_in(machine_id: str, document: Any) -> ReservationView:
+    """A document as a reservation of a machine. Raises `ValueError` (pydantic's included)."""
+    view = ReservationView.model_validate(document)
+    check(view)
+    if view.machine_id != machine_id:
+        raise NotBelieved("machine_id: another machine's reservation")
+    return view
+
+
+def as_asked(view: ReservationView, fields: dict[str, Any]) -> ReservationView:
+    """A reserve's reply with what the gateway itself asked for: the machine has no say in that."""
+    own = ("platform", "platform_order_id", "notes", "webhook_url")
+    return view.model_copy(update={name: fields.get(name, "") for name in own})

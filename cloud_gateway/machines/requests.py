@@ -1,0 +1,284 @@
+"""Commands to machines and their replies: who is online, correlation, time-outs.
+
+A command is sent over the connection that is up or not at all. What was told code 4 or 14 must open no door
+afterwards; therefore a command's life is shorter than the wait, and a door-opening command whose connection
+broke is waited for until its end: the reply comes over the next connection, the session being kept.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import uuid
+from collections import OrderedDict
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from time import perf_counter
+from typing import Any
+
+from cloud_gateway.logs import log
+from cloud_gateway.machines.mqtt_link import MqttLink
+from cloud_gateway.settings import Timing
+from edge_agent.errors import Code, EdgeAgentError, LinkFault, Refusal
+from edge_agent.protocol.api import ReservationView
+from edge_agent.protocol.commands import DOOR_OPENING, QUERIES
+from edge_agent.protocol.events import Health, HistoryState, Online
+from edge_agent.protocol.topics import Topics
+
+UNGRANTED = QUERIES | {"restore"}
+"""Commands that grant nothing."""
+LATE_MAX = 1000
+LATE_S = 120.0
+"""So many commands that are over are remembered, each for that time: a late reply was asked for, too, and the
+broker may deliver one twice."""
+
+
+@dataclass(eq=False)
+class MachineRefusal(EdgeAgentError):
+    """The machine's own no: its code, its message and its details."""
+
+    code: int
+    message: str
+    details: list[Any] = field(default_factory=list)
+
+    def __str__(self) -> str:
+        return f"the machine refused (code {self.code})"
+
+    @property
+    def is_decision(self) -> bool:
+        """Whether it stands; after 4 or 14 the same may be asked again."""
+        return self.code not in (Code.EXPIRED, Code.OFFLINE)
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """A machine's result; `reservation` is read and checked where there is one."""
+
+    result: dict[str, Any]
+    reservation: ReservationView | None
+    size: int = 0
+    """Bytes of its payload."""
+
+
+@dataclass(frozen=True, slots=True)
+class Pending:
+    """A command that waits for its reply."""
+
+    name: str
+    machine_id: str
+    answer: asyncio.Future[Reply]
+    fields: dict[str, Any] = field(default_factory=dict)
+    """What was asked."""
+
+
+class Machines:
+    """Sends commands and hands out the replies; lives on the event loop."""
+
+    def __init__(self, suffix: str, timing: Timing, clock: Callable[[], float]) -> None:
+        self._suffix = suffix
+        self._timing = timing
+        self._clock = clock
+        self._link: MqttLink | None = None
+        self._online: dict[str, Online] = {}
+        self._pending: dict[bytes, Pending] = {}
+        self._late: OrderedDict[bytes, tuple[float, Pending]] = OrderedDict()
+        self.in_doubt: Callable[[str], Awaitable[bool]] = _never
+        """Whether two machines answer to a name."""
+
+    def attach(self, link: MqttLink) -> None:
+        """Gives the link, which in turn needs this object's handlers."""
+        self._link = link
+
+    @property
+    def connected(self) -> bool:
+        """Whether the broker is there."""
+        return self._link is not None and self._link.connected
+
+    def is_online(self, machine_id: str) -> bool:
+        """Whether broker and machine are both there, as far as the broker knows."""
+        state = self._online.get(machine_id)
+        return self.connected and state is not None and state.online
+
+    def said_online(self, machine_id: str) -> bool:
+        """Whether the last that was heard of a machine is that it is online."""
+        state = self._online.get(machine_id)
+        return state is not None and state.online
+
+    def health(self, machine_id: str) -> Health | None:
+        """How a machine that is there has said that it is; None if it is not there, or did not say."""
+        state = self._online.get(machine_id)
+        return state.health if state is not None and self.is_online(machine_id) else None
+
+    def history(self, machine_id: str) -> HistoryState | None:
+        """What a machine that is there says of its history."""
+        state = self._online.get(machine_id)
+        return state.history if state is not None and self.is_online(machine_id) else None
+
+    def said_history(self, machine_id: str) -> HistoryState | None:
+        """What a machine last published of its history; None if it published that it is offline."""
+        state = self._online.get(machine_id)
+        return state.history if state is not None and state.online else None
+
+    def instance(self, machine_id: str) -> str | None:
+        """Which machine it is that is there."""
+        state = self._online.get(machine_id)
+        return None if state is None else state.instance
+
+    def online(self) -> list[str]:
+        """Every machine that is there."""
+        return [machine_id for machine_id in self._online if self.is_online(machine_id)]
+
+    def set_online(self, machine_id: str, state: Online | None) -> None:
+        """Notes a `state/online`; None for a cleared one."""
+        if state is None:
+            self._online.pop(machine_id, None)
+        else:
+            self._online[machine_id] = state
+
+    async def call(
+        self, machine_id: str, name: str, fields: dict[str, Any], *, request_id: str, x_request_id: str
+    ) -> Reply:
+        """Sends a command and waits for the reply, 10 s at most; one line in the log.
+
+        Raises `MachineRefusal` (the machine's no) or `Refusal`: 14 when broker or machine is not there, 4
+        when no reply came in time, 13 when the reply makes no sense.
+        """
+        started, code = perf_counter(), 0
+        try:
+            return await self._call(machine_id, name, fields, request_id, x_request_id)
+        except (MachineRefusal, Refusal) as refusal:
+            code = int(refusal.code)
+            raise
+        except BaseException:
+            code = int(Code.INTERNAL)
+            raise
+        finally:
+            log().info(
+                "command",
+                command=name,
+                machine_id=machine_id,
+                x_request_id=x_request_id,
+                request_id=request_id,
+                code=code,
+                ms=round((perf_counter() - started) * 1000, 1),
+            )
+
+    async def _call(
+        self, machine_id: str, name: str, fields: dict[str, Any], request_id: str, x_request_id: str
+    ) -> Reply:
+        link = self._link
+        if link is None or not link.connected:
+            raise Refusal(Code.OFFLINE, "the broker is not connected")
+        if not self.is_online(machine_id):
+            raise Refusal(Code.OFFLINE, "the machine is offline")
+        if name not in UNGRANTED:
+            await self._refuse_in_doubt(machine_id)
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + self._timing.wait_s
+        correlation = uuid.uuid4().bytes
+        pending = Pending(name, machine_id, loop.create_future(), fields)
+        self._pending[correlation] = pending
+        topics = Topics(machine_id)
+        try:
+            async with asyncio.timeout_at(deadline):
+                await link.publish(
+                    topics.command(name),
+                    lambda: self._payload(machine_id, fields, request_id, deadline - loop.time()),
+                    response_topic=topics.reply(self._suffix),
+                    correlation=correlation,
+                    request_id=x_request_id,
+                )
+                return await pending.answer
+        except TimeoutError:
+            raise Refusal(Code.EXPIRED, "the machine did not answer in time") from None
+        except LinkFault:
+            raise Refusal(Code.OFFLINE, "the broker is not connected") from None
+        finally:
+            del self._pending[correlation]
+            self._remember(correlation, pending, loop.time())
+            if not pending.answer.cancel() and not pending.answer.cancelled():
+                pending.answer.exception()  # seen, even when the time-out came first
+
+    async def _refuse_in_doubt(self, machine_id: str) -> None:
+        """Raises `Refusal` (14) where the machine may not be the one that we know, or not know itself."""
+        if await self.in_doubt(machine_id):
+            raise Refusal(Code.OFFLINE, "two machines answer to this name: an operator has to decide")
+        if self.history(machine_id) == "asking":
+            raise Refusal(Code.OFFLINE, "the machine is still learning what it did before")
+
+    def _payload(
+        self, machine_id: str, fields: dict[str, Any], request_id: str, left_s: float
+    ) -> tuple[bytes, int]:
+        """The command and its life in whole seconds, when its caller waits `left_s` more.
+
+        It repeats the machine's challenge, if the machine told one.
+        """
+        life_s = left_s - (self._timing.wait_s - self._timing.life_s)
+        if life_s < 1:
+            raise Refusal(Code.EXPIRED, "the broker is too busy")
+        now_s = self._clock()
+        body = {
+            **fields,
+            "request_id": request_id,
+            "issued_at": _rfc3339_ms(now_s),
+            "expires_at": _rfc3339_ms(now_s + life_s),
+        }
+        told = self._online.get(machine_id)
+        if told is not None and told.challenge is not None:
+            body["challenge"] = told.challenge
+        return json.dumps(body).encode(), int(life_s)
+
+    def pending(self, correlation: bytes | None) -> Pending | None:
+        """The command that a reply belongs to; None when nobody waits any more."""
+        return None if correlation is None else self._pending.get(correlation)
+
+    def asked(self, correlation: bytes | None) -> Pending | None:
+        """The same, and also a command whose caller waits no longer; None for one that was never sent."""
+        pending = self.pending(correlation)
+        if pending is not None or correlation is None:
+            return pending
+        at_s, late = self._late.get(correlation, (0.0, None))
+        return late if asyncio.get_running_loop().time() < at_s + LATE_S else None
+
+    def _remember(self, correlation: bytes, pending: Pending, now_s: float) -> None:
+        """Keeps a command whose reply may still come, or come again."""
+        self._late[correlation] = (now_s, pending)
+        if len(self._late) > LATE_MAX:
+            self._late.popitem(last=False)
+
+    def link_down(self) -> None:
+        """Nothing is known of any machine now; what opens no door is answered at once."""
+        self._online.clear()
+        for pending in self._pending.values():
+            if pending.name not in DOOR_OPENING:
+                _fail(pending, Refusal(Code.OFFLINE, "the connection to the broker was lost"))
+
+    def refused_by_broker(self, correlation: bytes, reason: str) -> None:
+        """The broker handed the command to nobody."""
+        pending = self._pending.get(correlation)
+        log().warning("command_not_delivered", reason=reason)
+        if pending is not None:
+            _fail(pending, Refusal(Code.OFFLINE, "the machine is offline"))
+
+
+async def _never(machine_id: str) -> bool:
+    return False
+
+
+def settle(pending: Pending, outcome: Reply | EdgeAgentError) -> None:
+    """Gives the waiting caller its answer."""
+    if isinstance(outcome, EdgeAgentError):
+        _fail(pending, outcome)
+    elif not pending.answer.done():
+        pending.answer.set_result(outcome)
+
+
+def _fail(pending: Pending, error: EdgeAgentError) -> None:
+    if not pending.answer.done():
+        pending.answer.set_exception(error)
+
+
+def _rfc3339_ms(wall_s: float) -> str:
+    text = datetime.fromtimestamp(wall_s, UTC).isoformat(timespec="milliseconds")
+    return text.replace("+00:00", "Z")

@@ -1,0 +1,156 @@
+"""The pages for operations people, behind HTTP Basic; only there when the configuration has the key."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import hmac
+from typing import Annotated
+from urllib.parse import urlsplit
+
+from fastapi import APIRouter, Depends, Header, Path, Request
+from fastapi.responses import HTMLResponse, RedirectResponse, Response
+from starlette.exceptions import HTTPException
+
+from cloud_gateway.api.common import MISSING, Parts, WithParts, address_of, parts_of, says, secret_hash
+from cloud_gateway.api.errors import not_found
+from cloud_gateway.events.tickets import close_ticket
+from cloud_gateway.operations.overview import Overview, overview
+from cloud_gateway.operations.page import HEADERS, render
+from cloud_gateway.webhooks.queue import try_again
+from edge_agent.errors import Code, Refusal
+from edge_agent.protocol.api import rfc3339
+
+POSITION_MAX = 2**63 - 1
+CHALLENGE = {"WWW-Authenticate": 'Basic realm="Locker operations", charset="UTF-8"'}
+
+
+async def for_operations(request: Request) -> None:
+    """Lets in who has the operations key, under any user name. Raises 401, or `Refusal` 8 for too many."""
+    parts, address = parts_of(request), address_of(request)
+    key = parts.settings.operations_key
+    given = _password(request.headers.get("authorization", ""))
+    if key is None or given is None:
+        raise HTTPException(401, headers=CHALLENGE)
+    if not hmac.compare_digest(secret_hash(given), secret_hash(key.get_secret_value())):
+        parts.limits.wrong_key(address)
+        raise HTTPException(401, headers=CHALLENGE)
+
+
+def _password(header: str) -> str | None:
+    """The password of an `Authorization: Basic` header (RFC 7617)."""
+    scheme, _, credentials = header.partition(" ")
+    if scheme.lower() != "basic":
+        return None
+    try:
+        text = base64.b64decode(credentials.strip(), validate=True).decode("utf-8")
+    except (binascii.Error, UnicodeDecodeError, ValueError):
+        return None
+    _, colon, password = text.partition(":")
+    return password if colon else None
+
+
+router = APIRouter(
+    dependencies=[Depends(for_operations)],
+    responses=says(
+        s400="code 3: the X-Request-ID cannot be used",
+        s401="code 16: the operations key is missing or wrong",
+        s429="code 8: too many wrong keys from one address; Retry-After says for how long",
+        s500="code 13",
+    ),
+)
+
+
+@router.get("/operations", response_class=Response, responses={200: {"content": {"text/html": {}}}})
+async def operations_page(parts: WithParts) -> HTMLResponse:
+    """The page: tickets, abandoned parcels, notes, machines, and what went wrong with webhooks and syncs."""
+    now_s = parts.clock()
+    seen = await _seen(parts, now_s)
+    return HTMLResponse(render(seen, rfc3339(now_s)), headers=HEADERS)
+
+
+@router.get("/operations.json", response_model=Overview, response_model_exclude_none=True)
+async def operations_json(parts: WithParts, response: Response) -> Overview:
+    """The same as JSON."""
+    response.headers["Cache-Control"] = "no-store"
+    return await _seen(parts, parts.clock())
+
+
+async def _seen(parts: Parts, now_s: float) -> Overview:
+    urls = {platform.name: platform.webhook_url for platform in parts.settings.platforms}
+    return await overview(parts.store, parts.machines, parts.gate, urls, now_s)
+
+
+def same_site(
+    request: Request,
+    sec_fetch_site: Annotated[str | None, Header(include_in_schema=False)] = None,
+    origin: Annotated[str | None, Header(include_in_schema=False)] = None,
+) -> None:
+    """Refuses what another site made a browser send; programs send neither header. Raises `Refusal` 7."""
+    if sec_fetch_site is not None:
+        ours = sec_fetch_site in ("same-origin", "none")
+    elif origin is not None:
+        place = origin.partition("://")[2]
+        public = urlsplit(parts_of(request).settings.public_url).netloc
+        ours = place != "" and place in (request.headers.get("host", ""), public)
+    else:
+        ours = True
+    if not ours:
+        raise Refusal(Code.PERMISSION_DENIED, "the request comes from another site")
+
+
+@router.post(
+    "/operations/tickets/{ticket_id}/close",
+    dependencies=[Depends(same_site)],
+    status_code=303,
+    response_class=Response,
+    responses={
+        303: {"description": "closed; the page is at Location"},
+        **MISSING,
+        **says(s403="code 7: the request comes from another site"),
+    },
+)
+async def close(ticket_id: str, parts: WithParts) -> Response:
+    """Closes a maintenance ticket; twice is harmless."""
+    now_s = int(parts.clock())
+    if not await parts.store.write(lambda db: close_ticket(db, ticket_id, now_s)):
+        raise not_found("ticket")
+    return RedirectResponse("/operations", 303)
+
+
+@router.post(
+    "/operations/machines/{machine_id}/release",
+    dependencies=[Depends(same_site)],
+    status_code=303,
+    response_class=Response,
+    responses={
+        303: {"description": "granted to again; the page is at Location"},
+        **MISSING,
+        **says(s403="code 7: the request comes from another site"),
+    },
+)
+async def release(machine_id: str, parts: WithParts) -> Response:
+    """Only the right one of two machines with one name runs now: it is granted to again."""
+    if parts.twins is None or not await parts.twins.release(machine_id):
+        raise not_found("machine with a twin")
+    return RedirectResponse("/operations", 303)
+
+
+@router.post(
+    "/operations/webhooks/{position}/retry",
+    dependencies=[Depends(same_site)],
+    status_code=303,
+    response_class=Response,
+    responses={
+        303: {"description": "back in the queue; the page is at Location"},
+        **MISSING,
+        **says(s403="code 7: the request comes from another site"),
+    },
+)
+async def retry(position: Annotated[int, Path(ge=1, le=POSITION_MAX)], parts: WithParts) -> Response:
+    """Puts a webhook that was given up back into the queue."""
+    now_s = parts.clock()
+    if not await parts.store.write(lambda db: try_again(db, position, now_s)):
+        raise not_found("webhook that was given up")
+    parts.wake_webhooks()
+    return RedirectResponse("/operations", 303)

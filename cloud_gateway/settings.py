@@ -1,0 +1,218 @@
+"""The gateway's configuration file (TOML) and its timing.
+
+An unknown key or a value outside its bounds is an error with its key path.
+"""
+
+from __future__ import annotations
+
+import os
+import tomllib
+from dataclasses import dataclass
+from ipaddress import IPv4Network, IPv6Network, ip_network
+from pathlib import Path
+from typing import Annotated
+
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    SecretStr,
+    ValidationError,
+    model_validator,
+)
+from sqlalchemy.engine import make_url
+from sqlalchemy.exc import ArgumentError, NoSuchModuleError
+
+from cloud_gateway.signer import Signer
+from edge_agent.errors import ConfigError, Finding, LinkRefused
+from edge_agent.protocol.api import WebhookUrl, field_path
+from edge_agent.protocol.broker import BrokerSection, FileName
+
+Port = Annotated[int, Field(strict=True, ge=1, le=65535)]
+Name = Annotated[str, Field(strict=True, min_length=1, max_length=128)]
+
+
+class Section(BaseModel):
+    """Base of all sections: immutable, an unknown key is an error."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class MqttSettings(BrokerSection):
+    """The broker. `client_id` names the persistent session and the reply topics: one per gateway.
+
+    With `signing_key_file` (an Ed25519 seed in base64) commands are signed; machines know the key by
+    `signing_key_name`.
+    """
+
+    client_id: Annotated[str, Field(strict=True, pattern=r"^[A-Za-z0-9_-]{1,64}$")]
+    signing_key_file: FileName | None = None
+    signing_key_name: Annotated[str, Field(strict=True, pattern=r"^[A-Za-z0-9_-]{1,64}$")] | None = None
+
+    @model_validator(mode="after")
+    def _both(self) -> MqttSettings:
+        if (self.signing_key_file is None) != (self.signing_key_name is None):
+            raise ValueError("signing_key_file and signing_key_name: neither is of use without the other")
+        return self
+
+
+Days = Annotated[float, Field(gt=0, le=3650, allow_inf_nan=False)]
+Rate = Annotated[float, Field(gt=0, le=1_000_000, allow_inf_nan=False)]
+Network = Annotated[IPv4Network | IPv6Network, BeforeValidator(lambda value: ip_network(value))]
+Burst = Annotated[int, Field(strict=True, ge=1, le=1_000_000)]
+
+
+class Platform(Section):
+    """A customer of the API: its key, and where its webhooks go unless a reservation says otherwise.
+
+    `requests_per_s`: how many requests a second it may make in the long run (absent: any number), counted by
+    each gateway for itself; `burst`: how many at once (absent: those of two seconds).
+    """
+
+    name: Name
+    api_key: Annotated[SecretStr, Field(min_length=1, max_length=1024)]
+    webhook_url: WebhookUrl = ""
+    requests_per_s: Rate | None = None
+    burst: Burst | None = None
+
+
+class WebhookSettings(Section):
+    """Delivery. Receivers have to have public addresses and port 443 or one of `ports`, or to be in one of
+    `allow_networks`, at any port; what
+    nobody took for `give_up_days`, in a dozen attempts at least, is put aside for a person."""
+
+    allow_networks: tuple[Network, ...] = ()
+    ports: tuple[Port, ...] = ()
+    give_up_days: Days = 3.0
+
+
+class LimitSettings(Section):
+    """What strangers may do: after `wrong_keys` wrong keys from one address more of them are told to wait; it
+    gets `wrong_keys_per_min` more each minute. A right key never waits for wrong ones. QR images, which need
+    no key, are limited in the same way; and so are the connections of one address that is no trusted
+    proxy."""
+
+    wrong_keys: Burst = 30
+    wrong_keys_per_min: Rate = 30.0
+    qr_images: Burst = 60
+    qr_images_per_min: Rate = 120.0
+    connections_per_address: Burst = 64
+
+
+class KeepSettings(Section):
+    """How long what is over is kept: applied events, answered requests, delivered webhooks, reservations."""
+
+    events_days: Days = 30.0
+    requests_days: Days = 7.0
+    webhooks_days: Days = 30.0
+    reservations_days: Days = 30.0
+
+
+class Settings(Section):
+    """The whole file. `public_url` is the base of the QR images' addresses, without a slash at its end;
+    without `operations_key` there is no page for operations. Of `trusted_proxies` the gateway believes in
+    X-Forwarded-For who asks. Gateways of one `share_group` behind one broker
+    share the machines' events among them; they also share one database."""
+
+    listen_host: Name = "127.0.0.1"
+    listen_port: Port
+    public_url: Annotated[str, Field(strict=True, pattern=r"^https?://[^\s]*[^\s/]$")]
+    trusted_proxies: tuple[Network, ...] = (IPv4Network("127.0.0.1"), IPv6Network("::1"))
+    database_url: Annotated[str, Field(strict=True)] = ""
+    operations_key: Annotated[SecretStr, Field(min_length=1, max_length=1024)] | None = None
+    share_group: Annotated[str, Field(strict=True, pattern=r"^[A-Za-z0-9_-]{1,64}$")] = "gateway"
+    mqtt: MqttSettings
+    webhooks: WebhookSettings = WebhookSettings()
+    limits: LimitSettings = LimitSettings()
+    keep: KeepSettings = KeepSettings()
+    platforms: Annotated[list[Platform], Field(min_length=1)]
+
+    @model_validator(mode="after")
+    def _unique(self) -> Settings:
+        if len({platform.name for platform in self.platforms}) < len(self.platforms):
+            raise ValueError("platforms must have different names")
+        if len({platform.api_key.get_secret_value() for platform in self.platforms}) < len(self.platforms):
+            raise ValueError("platforms must have different api_key values")
+        if self.database_url:
+            try:
+                make_url(self.database_url).get_dialect()
+            except (ArgumentError, NoSuchModuleError):
+                raise ValueError("database_url is not a SQLAlchemy URL") from None
+        return self
+
+
+@dataclass(frozen=True, slots=True)
+class Timing:
+    """Every duration of the gateway, in seconds; tests make them short."""
+
+    wait_s: float = 10.0
+    """How long a caller waits for the machine."""
+    life_s: float = 8.0
+    """How long a command may begin to act. Less than `wait_s`: what begins late still ends in time, so
+    that a caller who was told 4 sees no door open afterwards."""
+    webhook_timeout_s: float = 10.0
+    connect_timeout_s: float = 3.0
+    """How long one address of a receiver may be silent before the next one is tried."""
+    retry_first_s: float = 1.0
+    retry_max_s: float = 600.0
+    storage_pause_s: float = 1.0
+    """Pause before the database is tried again after it failed."""
+    webhook_poll_s: float = 2.0
+    """Pause between two looks for webhooks that another gateway queued."""
+    completion_s: float = 15.0
+    """Age at which a reservation known only from events is asked for, and the pause between two asks."""
+    beat_s: float = 1.0
+    """Pause between two looks for what is missing."""
+    grace_s: float = 3.0
+    """How long nothing must move before something that is on its way counts as missing."""
+    ask_again_s: float = 5.0
+    """Least pause before a machine is asked again for what it did not tell; it doubles up to ten minutes."""
+    sync_lease_s: float = 20.0
+    """How long one gateway alone may ask a machine for what is missing, from page to page."""
+    replica_lost_s: float = 15.0
+    """A gateway that was not alive for so long is dead; what the broker holds for it may be lost."""
+    session_s: float = 75.0
+    """So long after a gateway's death the broker may still put events aside for it."""
+    retry_patience_s: float = 5.0
+    """How long a reservation whose caller was answered 4 or 14 waits for a retry before it is cancelled."""
+    give_up_beat_s: float = 0.5
+    """Pause between two looks for reservations that were given up and turned up."""
+    prune_s: float = 600.0
+    """Pause between two rounds of deleting what is old."""
+
+
+def load(path: Path) -> Settings:
+    """The settings in the file at `path`, the database beside it unless told.
+
+    Raises `ConfigError` naming every wrong key.
+    """
+    try:
+        data = tomllib.loads(path.read_text("utf-8"))
+    except OSError as error:
+        raise ConfigError([Finding("", f"{path}: {error.strerror}")]) from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ConfigError([Finding("", f"{path}: {error}")]) from None
+    try:
+        settings = Settings.model_validate(data)
+    except ValidationError as error:
+        found = error.errors(include_url=False, include_input=False, include_context=False)
+        raise ConfigError(
+            [Finding(field_path(item["loc"]), item["msg"].removeprefix("Value error, ")) for item in found]
+        ) from None
+    url = settings.database_url or f"sqlite:///{path.resolve().parent / 'gateway.db'}"
+    # The store is synchronous; the asynchronous driver's spelling means the same file.
+    url = url.replace("sqlite+aiosqlite:", "sqlite:", 1)
+    mqtt = settings.mqtt.placed(path.resolve().parent, os.environ)
+    try:
+        signer_of(mqtt)
+    except LinkRefused as error:
+        raise ConfigError([Finding("mqtt.signing_key_file", str(error))]) from None
+    return settings.model_copy(update={"database_url": url, "mqtt": mqtt})
+
+
+def signer_of(mqtt: MqttSettings) -> Signer | None:
+    """What signs commands; None where they are not signed. Raises `LinkRefused` if its key is no good."""
+    if mqtt.signing_key_file is None or mqtt.signing_key_name is None:
+        return None
+    return Signer.from_file(Path(mqtt.signing_key_file), mqtt.signing_key_name)

@@ -1,0 +1,1 @@
+"""Webhooks: the queue, the addresses that may be called, delivery with retries."""

@@ -1,0 +1,280 @@
+"""Delivery of webhooks from the queue in the database: at least once, in order for each reservation.
+
+2xx is delivered; anything else is tried again after 1 s, doubling up to 10 min, until it is, or until it is
+days old and was tried a dozen times: then it is put aside for a person. Redirects are not followed. Each
+receiver of a platform has its own few places, so that a dead one holds up nobody else.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections import Counter
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from time import perf_counter
+from typing import Any
+from urllib.parse import quote, urlsplit
+
+import httpx
+from sqlalchemy import Connection
+from sqlalchemy.exc import SQLAlchemyError
+
+from cloud_gateway.db.store import Store
+from cloud_gateway.logs import log, where
+from cloud_gateway.settings import Settings, Timing
+from cloud_gateway.webhooks.queue import Claimed, Due, Pace, claim, due_webhooks, postpone, release, settle
+from cloud_gateway.webhooks.targets import TargetRefused, post, resolve
+
+PER_RECEIVER = 4
+IN_ALL = 200
+"""So many are under way at once; fewer where the process may open few descriptors."""
+ATTEMPTS_MIN = 12
+"""So many attempts at least before one is given up: its age alone may be that of an outage of ours."""
+AT_ONCE = 100
+"""So many are taken from the queue at a time."""
+RESOLVERS = 8
+DAY_S = 86_400.0
+
+Place = tuple[str, str, int | None]
+"""What has places of its own: a platform's receivers at one host and port."""
+
+
+class Deliverer:
+    """Works through the queue; `wake` tells it that there may be something new."""
+
+    def __init__(
+        self,
+        store: Store,
+        settings: Settings,
+        timing: Timing,
+        clock: Callable[[], float],
+        in_all: int = IN_ALL,
+    ) -> None:
+        self._in_all = in_all
+        self._store = store
+        self._timing = timing
+        self._clock = clock
+        self._owner = settings.mqtt.client_id
+        self._allowed = settings.webhooks.allow_networks
+        self._ports = settings.webhooks.ports
+        self._give_up_s = settings.webhooks.give_up_days * DAY_S
+        self._default_url = {platform.name: platform.webhook_url for platform in settings.platforms}
+        self._pace = Pace(timing.retry_max_s, 3 * timing.webhook_timeout_s)
+        # Names are resolved apart from everything else that needs a thread: it can take long.
+        self._resolvers = ThreadPoolExecutor(RESOLVERS, "gateway-resolve")
+        self._news = asyncio.Event()
+        self._busy: Counter[Place] = Counter()
+        self._under_way: dict[int, tuple[str, str]] = {}  # platform and URL by position
+
+    def wake(self) -> None:
+        """There may be something to deliver."""
+        self._news.set()
+
+    async def run(self) -> None:
+        """Works until cancelled; what is under way then is sent again after the next start."""
+        try:
+            await self._work()
+        finally:
+            self._resolvers.shutdown(wait=False, cancel_futures=True)
+
+    async def _work(self) -> None:
+        # No environment proxies and no connection limit: the limits are ours, for each receiver.
+        limits = httpx.Limits(max_connections=None, max_keepalive_connections=0)
+        timeout = httpx.Timeout(self._timing.webhook_timeout_s, connect=self._timing.connect_timeout_s)
+        async with (
+            httpx.AsyncClient(trust_env=False, limits=limits, timeout=timeout) as client,
+            asyncio.TaskGroup() as group,
+        ):
+            await self._until_written(lambda: self._store.write(lambda db: release(db, self._owner)))
+            while True:
+                self._news.clear()
+                await self._until_written(lambda: self._start_due(client, group))
+                try:
+                    # Others may have queued something, or died with it.
+                    async with asyncio.timeout(self._timing.webhook_poll_s):
+                        await self._news.wait()
+                except TimeoutError:
+                    pass
+
+    async def _until_written(self, work: Callable[[], Any]) -> None:
+        while True:
+            try:
+                await work()
+                return
+            except SQLAlchemyError as error:
+                log().error("database_failed", **where(error))
+            await asyncio.sleep(self._timing.storage_pause_s)
+
+    async def _start_due(self, client: httpx.AsyncClient, group: asyncio.TaskGroup) -> None:
+        """Starts what is due, as far as its receivers have places."""
+        after: int | None = 0
+        while after is not None:
+            after = await self._start_some(client, group, after)
+
+    async def _start_some(
+        self, client: httpx.AsyncClient, group: asyncio.TaskGroup, after: int
+    ) -> int | None:
+        """Starts some of what is due after a position; gives the one up to which it looked if there may be
+        more."""
+        if len(self._under_way) >= self._in_all:
+            return None
+        now_s, full = self._clock(), self._full()
+        found = await self._store.read(lambda db: due_webhooks(db, now_s, self._pace, AT_ONCE, full, after))
+        chosen = self._choose(found)
+        claimed: dict[int, Claimed] = {}
+        try:
+            if chosen:
+                claimed = await self._store.write(
+                    lambda db: claim(db, sorted(chosen), self._owner, now_s, self._pace)
+                )
+        finally:
+            for position in chosen:
+                if position not in claimed:
+                    self._leave(position)
+        for position, webhook in claimed.items():
+            group.create_task(self._handle(client, webhook, chosen[position]))
+        return found[-1].position if len(found) == AT_ONCE else None
+
+    def _full(self) -> tuple[set[tuple[str, str]], list[str]]:
+        """What has no place left: platforms with URLs that are under way, and platforms by their own URL."""
+        pairs = {
+            (platform, url)
+            for platform, url in self._under_way.values()
+            if self._busy[_place(platform, url)] >= PER_RECEIVER
+        }
+        own = self._default_url.items()
+        return pairs, [name for name, url in own if self._busy[_place(name, url)] >= PER_RECEIVER]
+
+    def _choose(self, found: list[Due]) -> dict[int, str]:
+        """Positions and URLs of those for which there was a place; it is taken."""
+        chosen = {}
+        for due in found:
+            url = due.webhook_url or self._default_url.get(due.platform, "")
+            place = _place(due.platform, url)
+            # One that is under way already is not ours any more: its lease ended before we did.
+            fits = self._busy[place] < PER_RECEIVER and due.position not in self._under_way
+            if fits and len(self._under_way) < self._in_all:
+                self._busy[place] += 1
+                self._under_way[due.position] = due.platform, url
+                chosen[due.position] = url
+        return chosen
+
+    def _leave(self, position: int) -> None:
+        place = _place(*self._under_way.pop(position))
+        self._busy[place] -= 1
+        if not self._busy[place]:
+            del self._busy[place]
+
+    async def _handle(self, client: httpx.AsyncClient, webhook: Claimed, url: str) -> None:
+        try:
+            await self._deliver(client, webhook, url)
+        except SQLAlchemyError as error:
+            log().error("database_failed", **where(error))
+            await asyncio.sleep(self._timing.storage_pause_s)  # it is sent again when its lease is over
+        finally:
+            self._leave(webhook.position)
+            self.wake()
+
+    async def _deliver(self, client: httpx.AsyncClient, webhook: Claimed, url: str) -> None:
+        if not url:
+            await self._note(webhook, {"state": "no_receiver", "ended_s": self._clock()})
+            return
+        started, attempts = perf_counter(), webhook.attempts + 1
+        problem = await self._post(client, url, webhook)
+        now_s = self._clock()
+        told = {
+            **_told(webhook, url),
+            "attempts": attempts,
+            "ms": round((perf_counter() - started) * 1000, 1),
+        }
+        values: dict[str, Any] = {"attempts": attempts, "last_problem": problem or ""}
+        if problem is None:
+            log().info("webhook_delivered", **told)
+            values |= {"state": "delivered", "next_attempt_s": 0.0, "ended_s": now_s}
+        elif now_s - webhook.queued_s >= self._give_up_s and attempts >= ATTEMPTS_MIN:
+            log().error("webhook_given_up", problem=problem, **told)
+            values |= {"state": "dead", "next_attempt_s": 0.0, "ended_s": now_s}
+        else:
+            doubled_s = self._timing.retry_first_s * 2.0 ** min(attempts - 1, 60)
+            pause_s = min(self._timing.retry_max_s, doubled_s)
+            log().warning("webhook_failed", problem=problem, pause_s=pause_s, **told)
+            asyncio.get_running_loop().call_later(pause_s, self.wake)
+            await self._note(webhook, values, now_s + pause_s)
+            return
+        await self._note(webhook, values)
+
+    async def _post(self, client: httpx.AsyncClient, url: str, webhook: Claimed) -> str | None:
+        """Sends one webhook; None when it was taken, else what went wrong."""
+        try:
+            async with asyncio.timeout(self._timing.webhook_timeout_s):
+                status = await post(
+                    client,
+                    url,
+                    webhook.body.encode(),
+                    _headers(webhook),
+                    allowed=self._allowed,
+                    resolver=partial(resolve, self._resolvers),
+                    ports=self._ports,
+                )
+        except TargetRefused as refused:
+            return str(refused)
+        except Exception as error:  # whatever a URL of a customer leads to must not end the work for all
+            return type(error).__name__
+        return None if 200 <= status < 300 else f"HTTP {status}"
+
+    async def _note(self, webhook: Claimed, values: dict[str, Any], next_s: float | None = None) -> None:
+        """Writes what came of it, and when it is tried again."""
+
+        def work(db: Connection) -> bool:
+            if next_s is None:
+                return settle(db, webhook.position, self._owner, values)
+            return postpone(db, webhook, self._owner, values, next_s)
+
+        if not await self._store.write(work):
+            log().warning("webhook_lease_lost", position=webhook.position)
+
+
+def _place(platform: str, url: str) -> Place:
+    """Where a URL's places are counted: whatever its path is, it is the same server."""
+    try:
+        parts = urlsplit(url)
+        return (
+            platform,
+            (parts.hostname or "").rstrip("."),
+            parts.port or (80 if parts.scheme == "http" else 443),
+        )
+    except ValueError:
+        return platform, url, None
+
+
+def _headers(webhook: Claimed) -> dict[str, str]:
+    """What goes with the body."""
+    headers = {
+        "Content-Type": "application/json",
+        "X-Platform-Order-Id": quote(webhook.platform_order_id, safe=""),
+    }
+    if webhook.x_request_id and webhook.x_request_id.isascii() and webhook.x_request_id.isprintable():
+        headers["X-Request-ID"] = webhook.x_request_id
+    return headers
+
+
+def _told(webhook: Claimed, url: str) -> dict[str, Any]:
+    """What the log says of a webhook."""
+    body = json.loads(webhook.body)
+    return {
+        "host": host_of(url),
+        "event_type": body.get("event_type"),
+        "idempotency_key": body.get("idempotency_key"),
+        "reservation_id": webhook.reservation_id,
+        "x_request_id": webhook.x_request_id,
+    }
+
+
+def host_of(url: str) -> str:
+    """The host of a URL; empty if it has none that can be read."""
+    try:
+        return urlsplit(url).hostname or ""
+    except ValueError:
+        return ""

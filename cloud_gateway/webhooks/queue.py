@@ -1,0 +1,149 @@
+"""The queue of webhooks in the database, from which several gateways deliver.
+
+Who delivers one holds its lease meanwhile; a dead gateway's lease ends by itself. Only the first waiting one
+of a reservation is ever handed out, which keeps their order. Every function works inside the caller's
+transaction.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import ColumnElement, Connection, and_, or_, select, update
+
+from cloud_gateway.db.tables import reservations, webhooks
+
+
+@dataclass(frozen=True, slots=True)
+class Due:
+    """A webhook that may be delivered now, and where it goes: its own URL, or that of the platform."""
+
+    position: int
+    webhook_url: str
+    platform: str
+
+
+@dataclass(frozen=True, slots=True)
+class Claimed:
+    """A webhook in our hands."""
+
+    position: int
+    reservation_id: str
+    platform_order_id: str
+    body: str
+    attempts: int
+    queued_s: float
+    x_request_id: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Pace:
+    """How far ahead a time can rightly be, in seconds; one further away is of a clock that was set back."""
+
+    retry_max_s: float
+    lease_s: float
+
+
+def due_webhooks(
+    db: Connection,
+    now_s: float,
+    pace: Pace,
+    limit: int,
+    full: tuple[Collection[tuple[str, str]], Collection[str]] = ((), ()),
+    after: int = 0,
+) -> list[Due]:
+    """What may be delivered now, oldest first: the first waiting one of each complete reservation.
+
+    `full`: (platform, URL), and platforms with their own URL, that have no place left. `after` is a position.
+    """
+    earlier = webhooks.alias("earlier")
+    before = select(earlier.c.position).where(
+        earlier.c.state == "waiting",
+        earlier.c.reservation_id == webhooks.c.reservation_id,
+        earlier.c.position < webhooks.c.position,
+    )
+    pairs, platforms = full
+    table = reservations.c
+    default = reservations.c.webhook_url == ""
+    query = (
+        select(webhooks.c.position, reservations.c.webhook_url, reservations.c.platform)
+        .join(reservations, reservations.c.reservation_id == webhooks.c.reservation_id)
+        .where(
+            webhooks.c.state == "waiting",
+            webhooks.c.position > after,
+            _past(webhooks.c.next_attempt_s, now_s, pace.retry_max_s),
+            _past(webhooks.c.lease_until_s, now_s, pace.lease_s),
+            reservations.c.complete.is_(True),
+            *(~and_(table.platform == platform, table.webhook_url == url) for platform, url in pairs),
+            ~and_(default, reservations.c.platform.in_(platforms)),
+            ~before.exists(),
+        )
+        .order_by(webhooks.c.position)
+        .limit(limit)
+    )
+    return [Due(**row._mapping) for row in db.execute(query)]
+
+
+def claim(
+    db: Connection, positions: Sequence[int], owner: str, now_s: float, pace: Pace
+) -> dict[int, Claimed]:
+    """Takes webhooks into our hands; what another gateway takes or took meanwhile is not among them."""
+    table = webhooks.c
+    query = (
+        select(
+            table.position,
+            table.reservation_id,
+            table.platform_order_id,
+            table.body,
+            table.attempts,
+            table.queued_s,
+            table.x_request_id,
+        )
+        .where(
+            table.position.in_(positions),
+            table.state == "waiting",
+            _past(table.next_attempt_s, now_s, pace.retry_max_s),
+            _past(table.lease_until_s, now_s, pace.lease_s),
+        )
+        .with_for_update(skip_locked=True)
+    )
+    ours = {row.position: Claimed(**row._mapping) for row in db.execute(query)}
+    lease = {"lease_owner": owner, "lease_until_s": now_s + pace.lease_s}
+    db.execute(update(webhooks).where(table.position.in_(list(ours))).values(lease))
+    return ours
+
+
+def settle(db: Connection, position: int, owner: str, values: dict[str, Any]) -> bool:
+    """Writes what came of a delivery and gives the lease back; False if it was not ours any more."""
+    mine = (webhooks.c.position == position, webhooks.c.lease_owner == owner, webhooks.c.state == "waiting")
+    change = update(webhooks).where(*mine).values(lease_owner=None, lease_until_s=0.0, **values)
+    return db.execute(change).rowcount == 1
+
+
+def postpone(db: Connection, webhook: Claimed, owner: str, values: dict[str, Any], next_s: float) -> bool:
+    """The same for one that failed: it is due again at a time, and what waits behind it not before."""
+    if not settle(db, webhook.position, owner, values | {"next_attempt_s": next_s}):
+        return False
+    behind = (webhooks.c.reservation_id == webhook.reservation_id, webhooks.c.state == "waiting")
+    later = webhooks.c.position > webhook.position
+    db.execute(update(webhooks).where(*behind, later).values(next_attempt_s=next_s))
+    return True
+
+
+def release(db: Connection, owner: str) -> None:
+    """Gives back what a gateway of this name held in an earlier life."""
+    mine = webhooks.c.lease_owner == owner
+    db.execute(update(webhooks).where(mine).values(lease_owner=None, lease_until_s=0.0))
+
+
+def try_again(db: Connection, position: int, now_s: float) -> bool:
+    """Puts a dead webhook back into the queue as if it were new; False if there is no dead one."""
+    dead = (webhooks.c.position == position, webhooks.c.state == "dead")
+    values = {"state": "waiting", "attempts": 0, "next_attempt_s": now_s, "queued_s": now_s, "ended_s": None}
+    return db.execute(update(webhooks).where(*dead).values(values)).rowcount == 1
+
+
+def _past(column: ColumnElement[float], now_s: float, ahead_s: float) -> ColumnElement[bool]:
+    return or_(column <= now_s, column > now_s + 2 * ahead_s)
