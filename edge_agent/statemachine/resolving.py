@@ -34,7 +34,7 @@ def resolve(turn: Turn, given: Resolve) -> None:
         outcome.end_unresolved(turn, working)
     unconfirmed.forget(turn, given.cell)
     reservation = turn.reservations[place.reservation_id]
-    apply(
+    moved = apply(
         turn,
         reservation,
         trigger,
@@ -43,6 +43,8 @@ def resolve(turn: Turn, given: Resolve) -> None:
         **_changes(turn, given, reservation),
     )
     _settle_cell(turn, given)
+    if moved is not None and moved.status is ReservationStatus.ABANDONED:
+        outcome.end_waiting(turn, moved, "the reservation's cell was found empty before its turn came")
     turn.answer(given.request_key, cell=given.cell)
 
 

@@ -132,6 +132,27 @@ def test_empty_forgets_what_was_opened_of_a_pending_reservation() -> None:
     assert cell.inspect_unless_empty is False
 
 
+def test_empty_ends_what_waits_for_a_reservation_that_it_abandons() -> None:
+    """Its outcome is reported with the reservation, so that the platform hears of it."""
+    core = Core(Layout(specs={spec.label: spec for spec in specs()}, max_concurrent_unlocks=1))
+    reservation = uncertain(core, core.dropped_off())
+    other = core.dropped_off()
+    core.pass_s(11)
+    core.feed(core.wish(other, Purpose.PICKUP))
+    waiting = core.wish(reservation, Purpose.OPEN_DOOR)
+    core.feed(waiting)
+    assert core.state.tickets[waiting.unlock_id].stage == "waiting"
+    word(core, reservation, Verdict.EMPTY)
+    assert waiting.unlock_id not in core.state.tickets
+    (fact,) = [f for f in facts(core, FactKind.OPEN_DOOR_FULFILLED) if f.request_key == waiting.request_key]
+    assert fact.reservation is not None
+    assert fact.reservation.reservation_id == reservation.reservation_id
+    assert (fact.outcome, fact.reason) == (
+        UnlockOutcome.NO_MOVEMENT,
+        "the reservation's cell was found empty before its turn came",
+    )
+
+
 @pytest.mark.parametrize("alarm", [Alarm.LOCK_JAMMED, Alarm.WRONG_DOOR, Alarm.DOOR_AJAR])
 def test_each_alarm_of_a_cell_allows_a_word_on_it(alarm: Alarm) -> None:
     core = Core()

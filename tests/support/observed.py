@@ -130,6 +130,7 @@ class Model(Doors):
             parcel.status = S.ABANDONED
             self.tell("PICKUP_ABANDONED", parcel.rid, parcel.cell)
             self.leave(parcel, Use.AWAITING_CLEANUP)
+            self.end_waiting(parcel)
 
     def health(self, device: str, answers: bool, labels: tuple[str, ...]) -> None:
         """A board ceases to answer, or answers again."""

@@ -10,6 +10,7 @@ from edge_agent.statemachine.inputs import (
     ClosingSettled,
     DoorRead,
     DoorsSeen,
+    HandCheck,
     Input,
     PulseDone,
     Resolve,
@@ -75,6 +76,9 @@ class Watch:
         self.moved: dict[str, bool] = {}
         """Whether a contact has changed since the last pulse of its lock, before it settled closed."""
         self.settled: set[str] = set()
+        self.latest: dict[str, tuple[str, int]] = {}
+        self.by_hand: set[str] = set()
+        """Cells whose doors somebody moves by hand."""
         self.now_ns = 0
         self.unclear: set[str] = set()
         """Cells with a pulse of which nobody saw what it did."""
@@ -95,6 +99,7 @@ class Watch:
         """The process died: nothing it had begun is ever pulsed. `doors` is what it reads then."""
         self.resolved = False
         self.unclear |= {*self.under_way.values()}
+        self.by_hand.clear()
         for label, door in doors.items():
             self._seen(label, door)
         self.bygone |= {*self.asked}
@@ -119,6 +124,10 @@ class Watch:
                     self._seen(self.looking[unlock_id], door)
             case ClosingSettled(label):
                 self.has_settled(label)
+            case HandCheck(labels, running):
+                self.by_hand = self.by_hand | {*labels} if running else self.by_hand - {*labels}
+            case PulseDone(unlock_id, attempt, _, _) if (unlock_id, attempt) != self.latest.get(unlock_id):
+                pass  # of an earlier pulse
             case PulseDone(unlock_id, attempt, door, carried_out):
                 if unlock_id in self.under_way and door is Door.OPEN and carried_out:
                     self._seen(self.under_way[unlock_id], door)
@@ -162,7 +171,9 @@ class Watch:
         in the 10 s after it; and while what it has opened has not settled closed."""
         if label not in self.pulsed_cells:
             return False
-        recent = any(self.now_ns - at < LATE_NS for at in self.times.get(label, []))
+        recent = label not in self.by_hand and any(
+            self.now_ns - at < LATE_NS for at in self.times.get(label, [])
+        )
         at_work = label in self.unclear or label in self.under_way.values()
         return recent or at_work or bool(self.moved.get(label))
 
@@ -229,6 +240,7 @@ class Watch:
             assert intent.reservation_id == holder, "pulsed for somebody who has not this cell"
         assert pulse.expires_ns is None or now.boottime_ns <= pulse.expires_ns, "pulsed after its life"
         self.pulsed.add(key)
+        self.latest[pulse.unlock_id] = key
         self.under_way[pulse.unlock_id] = pulse.cell
         assert len(self.under_way) <= self.layout.max_concurrent_unlocks
         assert len(set(self.under_way.values())) == len(self.under_way), "one lock pulsed for two"
