@@ -34,7 +34,7 @@ def main() -> None:
     try:
         from edge_agent.cli.commands import app
         from edge_agent.cli.init.search import Wires
-        from edge_agent.runtime.event_loop import precise_loop
+        from edge_agent.process.event_loop import precise_loop
     except ModuleNotFoundError as error:
         sys.exit(f"edge-agent: the commands need the extra 'cli' of the package ({error})")
     app(obj=Wires(_line, precise_loop))
@@ -63,9 +63,9 @@ def _daemon(config: Path, *, rewired: bool, renamed: bool) -> int:
     from edge_agent.config import load_settings
     from edge_agent.config.modes import UMASK, close_journal, mode_findings
     from edge_agent.config.storage import storage_findings
-    from edge_agent.runtime.event_loop import precise_loop
-    from edge_agent.runtime.log_output import configure
-    from edge_agent.runtime.process import keep_out_of_dumps
+    from edge_agent.process.core_dumps import keep_out_of_dumps
+    from edge_agent.process.event_loop import precise_loop
+    from edge_agent.process.log_output import configure
 
     keep_out_of_dumps()
     os.umask(UMASK)

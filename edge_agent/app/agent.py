@@ -39,31 +39,31 @@ from edge_agent.drivers.keyboard import Keyboard
 from edge_agent.drivers.port_identity import SYSFS
 from edge_agent.drivers.scanner import SerialScanner
 from edge_agent.drivers.transport import Transport
+from edge_agent.field.doors import Doors
+from edge_agent.field.executor import Executor
+from edge_agent.field.temperatures import Temperatures
+from edge_agent.field.weighing import Weighing
 from edge_agent.journal.store import JournalStore
 from edge_agent.model import Alarm, Door
+from edge_agent.process.board_serial import board_serial
+from edge_agent.process.supervisor import Supervisor
 from edge_agent.protocol.api import rfc3339
 from edge_agent.protocol.events import Online
 from edge_agent.protocol.topics import Topics
-from edge_agent.runtime.board import board_serial
-from edge_agent.runtime.bus_checks import Checks
-from edge_agent.runtime.bus_service import BusService
 from edge_agent.runtime.clock import Clock, SystemClock
 from edge_agent.runtime.desk import Desk
-from edge_agent.runtime.diagnosis.cell_watch import CellWatch
-from edge_agent.runtime.diagnosis.diagnose import Diagnosis
-from edge_agent.runtime.diagnosis.machine_checks import Machine
-from edge_agent.runtime.doors import Doors
-from edge_agent.runtime.executor import Executor
 from edge_agent.runtime.historian import Historian
 from edge_agent.runtime.ids import Ids
 from edge_agent.runtime.loop import LockerLoop
-from edge_agent.runtime.report import Report
-from edge_agent.runtime.supervisor import Supervisor
-from edge_agent.runtime.temperatures import Temperatures
 from edge_agent.runtime.views import Identity, Views
 from edge_agent.runtime.vitality import Proof, Proven
-from edge_agent.runtime.weighing import Weighing
 from edge_agent.runtime.writer import ThreadWriter, Writer
+from edge_agent.service.bus_checks import Checks
+from edge_agent.service.bus_service import BusService
+from edge_agent.service.diagnosis.cell_watch import CellWatch
+from edge_agent.service.diagnosis.diagnose import Diagnosis
+from edge_agent.service.diagnosis.machine_checks import Machine
+from edge_agent.service.report import Report
 from edge_agent.statemachine.inputs import Boot, Condition, DeviceHealth
 from edge_agent.statemachine.outputs import Effect
 from edge_agent.statemachine.state import Layout

@@ -23,15 +23,15 @@ from edge_agent.drivers.decode import Wire
 from edge_agent.drivers.interfaces import HeldOutput, Lock, OutputBoard
 from edge_agent.drivers.transport import Transport
 from edge_agent.errors import BusFault, DeviceFault
-from edge_agent.runtime.bus_service import BusPlace, Placed
-from edge_agent.runtime.climate_outputs import ClimateOutputs
-from edge_agent.runtime.diagnosis.cell_watch import Sensors
-from edge_agent.runtime.doors import DoorPlace, Doors
+from edge_agent.field.climate_outputs import ClimateOutputs
+from edge_agent.field.doors import DoorPlace, Doors
+from edge_agent.field.poller import FieldValues, Poller, SlowDevice, scale_of, thermometer_of
+from edge_agent.field.scale_errors import hearing_errors
+from edge_agent.field.temperatures import Temperatures
+from edge_agent.field.weighing import Weighing
 from edge_agent.runtime.loop import LockerLoop
-from edge_agent.runtime.poller import FieldValues, Poller, SlowDevice, scale_of, thermometer_of
-from edge_agent.runtime.scale_errors import hearing_errors
-from edge_agent.runtime.temperatures import Temperatures
-from edge_agent.runtime.weighing import Weighing
+from edge_agent.service.bus_service import BusPlace, Placed
+from edge_agent.service.diagnosis.cell_watch import Sensors
 
 log = structlog.get_logger()
 

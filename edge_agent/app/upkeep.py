@@ -12,8 +12,8 @@ from edge_agent.app.startup import mark_this
 from edge_agent.config import Settings
 from edge_agent.journal.store import JournalStore
 from edge_agent.model import Alarm
-from edge_agent.runtime.bus_checks import Checks
 from edge_agent.runtime.loop import LockerLoop
+from edge_agent.service.bus_checks import Checks
 from edge_agent.statemachine.history import FROZEN
 from edge_agent.statemachine.inputs import Condition
 

@@ -14,7 +14,7 @@ from collections.abc import Callable
 
 import structlog
 
-from edge_agent.runtime.supervisor import Supervisor
+from edge_agent.process.supervisor import Supervisor
 from edge_agent.runtime.vitality import Proof, Vitality
 
 log = structlog.get_logger()

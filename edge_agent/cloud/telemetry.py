@@ -15,8 +15,8 @@ from edge_agent.cloud.interfaces import Link
 from edge_agent.protocol.events import Health
 from edge_agent.protocol.telemetry import TelemetryBody
 from edge_agent.protocol.topics import Topics
-from edge_agent.runtime.report import Report
 from edge_agent.runtime.vitality import Proof
+from edge_agent.service.report import Report
 
 LOOK_S = 1.0
 SILENT_S = 30.0

@@ -14,7 +14,7 @@ from edge_agent.config.sections import (
     Settings,
 )
 from edge_agent.errors import Finding
-from edge_agent.runtime.climate_outputs import HOLD_MS
+from edge_agent.field.climate_outputs import HOLD_MS
 from edge_agent.statemachine.state import Need, Regime
 
 

@@ -26,11 +26,11 @@ from edge_agent.console.streams import read_body, server_sent
 from edge_agent.errors import Code, FieldViolation, Refusal, StorageFault
 from edge_agent.model import Verdict
 from edge_agent.protocol.api import Body, Identifier, rpc_status
-from edge_agent.runtime.bus_service import BusService
 from edge_agent.runtime.desk import Desk
-from edge_agent.runtime.diagnosis.diagnose import Diagnosis
 from edge_agent.runtime.loop import journal_fault
-from edge_agent.runtime.report import LONGEST_LIST, Report
+from edge_agent.service.bus_service import BusService
+from edge_agent.service.diagnosis.diagnose import Diagnosis
+from edge_agent.service.report import LONGEST_LIST, Report
 from edge_agent.statemachine.outputs import Answer
 
 log = structlog.get_logger()

@@ -9,9 +9,9 @@ from starlette.routing import Route
 from edge_agent.console.streams import read_body, server_sent
 from edge_agent.errors import Code, FieldViolation, Refusal
 from edge_agent.protocol.api import Body
-from edge_agent.runtime.bus_checks import Checks
-from edge_agent.runtime.bus_scan import Scans
-from edge_agent.runtime.bus_service import BusService
+from edge_agent.service.bus_checks import Checks
+from edge_agent.service.bus_scan import Scans
+from edge_agent.service.bus_service import BusService
 
 LONGEST_S = 86_400
 

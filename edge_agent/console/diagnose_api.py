@@ -12,7 +12,7 @@ from starlette.routing import Route
 from edge_agent.console.access import Access
 from edge_agent.console.streams import read_body, server_sent
 from edge_agent.protocol.api import Body
-from edge_agent.runtime.diagnosis.diagnose import Diagnosis
+from edge_agent.service.diagnosis.diagnose import Diagnosis
 
 
 class DiagnoseBody(Body):

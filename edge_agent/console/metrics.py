@@ -23,8 +23,8 @@ from starlette.routing import Route
 
 from edge_agent.console.admission import Counts
 from edge_agent.errors import Code, Refusal
-from edge_agent.runtime.bus_service import BusService
-from edge_agent.runtime.report import Report
+from edge_agent.service.bus_service import BusService
+from edge_agent.service.report import Report
 
 log = structlog.get_logger()
 

@@ -17,8 +17,8 @@ from dataclasses import dataclass, replace
 from edge_agent.drivers.bus import Priority
 from edge_agent.drivers.interfaces import DoorBoard
 from edge_agent.errors import BusFault, DeviceFault, NotSent
+from edge_agent.field.closings import Closings
 from edge_agent.model import Door
-from edge_agent.runtime.closings import Closings
 from edge_agent.statemachine.inputs import DeviceHealth, DoorsSeen, Input
 
 DEBOUNCE_S = 0.05

@@ -10,11 +10,11 @@ import structlog
 from edge_agent.drivers.bus import Priority
 from edge_agent.drivers.interfaces import Lock
 from edge_agent.errors import BusFault, DeviceFault, NotSent
+from edge_agent.field.climate_outputs import ClimateOutputs
+from edge_agent.field.doors import LOOK_AGAIN_AT_LEAST_S, LOOK_AGAIN_S, PATIENCE_S, Doors
+from edge_agent.field.weighing import Weighing
 from edge_agent.model import Door
-from edge_agent.runtime.climate_outputs import ClimateOutputs
 from edge_agent.runtime.clock import Clock
-from edge_agent.runtime.doors import LOOK_AGAIN_AT_LEAST_S, LOOK_AGAIN_S, PATIENCE_S, Doors
-from edge_agent.runtime.weighing import Weighing
 from edge_agent.statemachine.inputs import DoorRead, Input, PulseDone
 from edge_agent.statemachine.outputs import Effect, PulseLock, ReadDoor, SetClimate, Weigh
 

@@ -11,9 +11,9 @@ from random import Random
 from edge_agent.drivers.bus import Priority
 from edge_agent.drivers.interfaces import Scale, Thermometer, Weight
 from edge_agent.errors import BusFault, DeviceFault, NotSent, PortLost
-from edge_agent.runtime.doors import BUSY_LIMIT_S, SILENT_AFTER, Doors
-from edge_agent.runtime.temperatures import Temperatures
-from edge_agent.runtime.weighing import Weighing
+from edge_agent.field.doors import BUSY_LIMIT_S, SILENT_AFTER, Doors
+from edge_agent.field.temperatures import Temperatures
+from edge_agent.field.weighing import Weighing
 from edge_agent.statemachine.inputs import DeviceHealth, Input
 
 DOORS_PER_SLOW_READING = 3

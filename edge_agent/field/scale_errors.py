@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from edge_agent.errors import DeviceFault
-from edge_agent.runtime.poller import FieldValues, SlowDevice
-from edge_agent.runtime.weighing import Weighing
+from edge_agent.field.poller import FieldValues, SlowDevice
+from edge_agent.field.weighing import Weighing
 
 
 def hearing_errors(scale: SlowDevice, label: str, values: FieldValues, weighing: Weighing) -> SlowDevice:

@@ -12,8 +12,8 @@ from typing import Any
 from edge_agent.drivers.profiles import Check
 from edge_agent.drivers.requests import Read
 from edge_agent.errors import PortLost
-from edge_agent.runtime.bus_scan import TRIES, ask, first_read, reads_of
-from edge_agent.runtime.bus_service import BusPlace, BusService, Placed
+from edge_agent.service.bus_scan import TRIES, ask, first_read, reads_of
+from edge_agent.service.bus_service import BusPlace, BusService, Placed
 
 READINGS = 5
 """So often a device is read to see whether it answers cleanly."""

@@ -26,7 +26,7 @@ from edge_agent.errors import (
     PortLost,
     Refusal,
 )
-from edge_agent.runtime.bus_service import BusPlace, Placed
+from edge_agent.service.bus_service import BusPlace, Placed
 
 TRIES = 3
 """How often a configured device that keeps silent is asked, and any address whose reply came damaged."""

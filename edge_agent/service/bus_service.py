@@ -16,10 +16,10 @@ from edge_agent.drivers.decode import Decoder, Wire
 from edge_agent.drivers.health import DeviceRecord, Passed
 from edge_agent.drivers.profiles import Profile
 from edge_agent.errors import Code, Refusal
+from edge_agent.field.doors import DoorPlace, Doors
 from edge_agent.model import Door
 from edge_agent.protocol.api import rfc3339
 from edge_agent.runtime.clock import Clock
-from edge_agent.runtime.doors import DoorPlace, Doors
 from edge_agent.statemachine.inputs import HandCheck, Input
 
 QUEUE_FRAMES = 2000

@@ -11,8 +11,8 @@ from dataclasses import dataclass
 
 from edge_agent.drivers.profiles import Profile
 from edge_agent.drivers.requests import LockStatus, Read, Request
-from edge_agent.runtime.bus_scan import FIRST_READ, TRIES, Heard, ask, reads_of, slowest
-from edge_agent.runtime.bus_service import BusPlace
+from edge_agent.service.bus_scan import FIRST_READ, TRIES, Heard, ask, reads_of, slowest
+from edge_agent.service.bus_service import BusPlace
 
 
 @dataclass(frozen=True, slots=True)

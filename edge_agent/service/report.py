@@ -10,13 +10,13 @@ from typing import Any
 from edge_agent import __version__
 from edge_agent.drivers.bus import BusOwner
 from edge_agent.errors import Code, Refusal
+from edge_agent.field.poller import FieldValues
 from edge_agent.journal.store import JournalStore
 from edge_agent.model import Alarm, Instant, Reservation, ReservationStatus
 from edge_agent.protocol.api import rfc3339
 from edge_agent.protocol.events import Health, HistoryState
 from edge_agent.runtime.clock import Clock
 from edge_agent.runtime.loop import LockerLoop
-from edge_agent.runtime.poller import FieldValues
 from edge_agent.runtime.views import Views
 from edge_agent.statemachine.reservation import within
 from edge_agent.statemachine.state import Climate, cell_of

@@ -11,7 +11,7 @@ import pytest
 
 from edge_agent.config.modes import UMASK
 from edge_agent.console.admission import DESCRIPTORS_KEPT, MOST_CONNECTIONS, Caps, caps_for
-from edge_agent.runtime.log_output import BURST, PER_S
+from edge_agent.process.log_output import BURST, PER_S
 from tools.bench.settings import REPOSITORY
 
 FOLDER = REPOSITORY / "systemd"

@@ -22,8 +22,8 @@ from edge_agent.drivers.simulated.trace import TraceCable
 from edge_agent.drivers.trace import TraceFrame
 from edge_agent.drivers.transport import Transport
 from edge_agent.errors import Refusal
-from edge_agent.runtime.bus_scan import Scans, addresses_of, patient_needs, reads_of
-from edge_agent.runtime.bus_service import BusPlace, Placed
+from edge_agent.service.bus_scan import Scans, addresses_of, patient_needs, reads_of
+from edge_agent.service.bus_service import BusPlace, Placed
 from tests.support.site import Site, at_site
 from tools.bench.settings import REPOSITORY
 from tools.simulate.virtual_loop import VirtualLoop

@@ -13,7 +13,7 @@ import pytest
 from edge_agent.app import Agent
 from edge_agent.console.api import ConsolePort, create_app
 from edge_agent.drivers.health import Passed
-from edge_agent.runtime.bus_service import QUEUE_FRAMES, Tap
+from edge_agent.service.bus_service import QUEUE_FRAMES, Tap
 from tests.support.site import Site, at_site
 
 

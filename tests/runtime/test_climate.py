@@ -13,9 +13,9 @@ import pytest
 
 from edge_agent.console.api import ConsolePort, create_app
 from edge_agent.errors import BusFault, BusTimeout
+from edge_agent.field.climate_outputs import AGAIN_S, HOLD_MS, MARGIN_S, RETRY_S, ClimateOutputs
+from edge_agent.field.temperatures import AT_LEAST_S, Temperatures
 from edge_agent.model import Alarm
-from edge_agent.runtime.climate_outputs import AGAIN_S, HOLD_MS, MARGIN_S, RETRY_S, ClimateOutputs
-from edge_agent.runtime.temperatures import AT_LEAST_S, Temperatures
 from edge_agent.statemachine.climate import UNBROKEN_NS
 from edge_agent.statemachine.inputs import Input, TemperatureSeen
 from edge_agent.statemachine.outputs import SetClimate

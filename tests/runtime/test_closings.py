@@ -12,10 +12,10 @@ from hypothesis import strategies as st
 
 from edge_agent.drivers.bus import Priority
 from edge_agent.errors import BusTimeout
+from edge_agent.field.closings import SETTLE_S
+from edge_agent.field.doors import DoorPlace, Doors
+from edge_agent.field.poller import Poller
 from edge_agent.model import Door
-from edge_agent.runtime.closings import SETTLE_S
-from edge_agent.runtime.doors import DoorPlace, Doors
-from edge_agent.runtime.poller import Poller
 from edge_agent.statemachine.inputs import ClosingSettled, DoorsSeen, Input
 from tools.simulate.virtual_loop import VirtualLoop
 

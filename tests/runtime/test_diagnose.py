@@ -17,7 +17,7 @@ import pytest
 
 from edge_agent.console.api import ConsolePort, create_app
 from edge_agent.model import CellStatus, Purpose
-from edge_agent.runtime.diagnosis.diagnose import WINDOW_S
+from edge_agent.service.diagnosis.diagnose import WINDOW_S
 from tests.support.site import Site, at_site
 from tools.bus_simulator import faults as simulator
 from tools.bus_simulator.faults import FaultBody, Faults

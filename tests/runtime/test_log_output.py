@@ -18,7 +18,7 @@ from typing import Any, TextIO
 import pytest
 import structlog
 
-from edge_agent.runtime.log_output import (
+from edge_agent.process.log_output import (
     BURST,
     LEFT_OUT,
     LONGEST_VALUE,
@@ -189,7 +189,7 @@ def test_a_stream_that_is_no_file_is_not_the_journal(journal: Journal) -> None:
 def test_no_core_is_ever_dumped() -> None:
     script = (
         "import ctypes, resource\n"
-        "from edge_agent.runtime.process import keep_out_of_dumps\n"
+        "from edge_agent.process.core_dumps import keep_out_of_dumps\n"
         "keep_out_of_dumps()\n"
         "keep_out_of_dumps()\n"
         "PR_GET_DUMPABLE = 3\n"

@@ -8,7 +8,7 @@ from collections.abc import Callable
 import pytest
 
 from edge_agent.drivers.profiles import TemperatureCapability
-from edge_agent.runtime.temperatures import Temperatures
+from edge_agent.field.temperatures import Temperatures
 from edge_agent.statemachine.inputs import Input, TemperatureSeen
 from tools.simulate.virtual_loop import VirtualLoop
 

@@ -14,8 +14,8 @@ from edge_agent.drivers.profiles import load_profile
 from edge_agent.drivers.simulated.cable import MemoryCable
 from edge_agent.drivers.simulated.devices import Wiring, build_device, framing_of
 from edge_agent.drivers.simulated.world import CellBuild, World
-from edge_agent.runtime.bus_service import BusPlace
-from edge_agent.runtime.recognition import Candidate, contacts, likeliest, openings, recognise, speakers
+from edge_agent.service.bus_service import BusPlace
+from edge_agent.service.recognition import Candidate, contacts, likeliest, openings, recognise, speakers
 from tools.bench.settings import REPOSITORY
 from tools.simulate.virtual_loop import VirtualLoop
 

@@ -13,8 +13,8 @@ from edge_agent.console.api import ConsolePort, create_app
 from edge_agent.drivers.interfaces import Weight
 from edge_agent.drivers.simulated.instruments import LaumasTransmitter
 from edge_agent.drivers.simulated.slave import Rejected
+from edge_agent.field.weighing import DEADBAND_G, Weighing
 from edge_agent.model import Alarm
-from edge_agent.runtime.weighing import DEADBAND_G, Weighing
 from edge_agent.statemachine.inputs import Input, Weighed
 from tests.support.site import Site, at_site
 from tools.simulate.virtual_loop import VirtualLoop

@@ -12,7 +12,7 @@ import pytest
 from edge_agent.app.agent import Agent
 from edge_agent.cloud import telemetry
 from edge_agent.config import load_settings
-from edge_agent.runtime.supervisor import Supervisor
+from edge_agent.process.supervisor import Supervisor
 from edge_agent.runtime.vitality import Proof, Vitality
 from tests.support.site import Site
 from tests.support.supervisor import Entries, FakeSupervisor, logged, silent

@@ -18,7 +18,7 @@ import structlog
 
 from edge_agent.config import load_settings
 from edge_agent.errors import ConfigError
-from edge_agent.runtime.event_loop import precise_loop
+from edge_agent.process.event_loop import precise_loop
 from tools.bus_simulator.memory import Contents, StateFile, load_contents
 from tools.bus_simulator.plant import build_devices, build_world
 from tools.bus_simulator.simulator import Simulator, serve

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from edge_agent.drivers.simulated.world import World
-from edge_agent.runtime.poller import SCALE_BEAT_S
+from edge_agent.field.poller import SCALE_BEAT_S
 from tools.fault_matrix.stage import CUSTOMER, Stage
 
 Shows = Callable[[Stage, float], bool]

@@ -15,11 +15,11 @@ from unittest.mock import patch
 from edge_agent.app import startup
 from edge_agent.app.ports import BoundPorts
 from edge_agent.drivers import profiles
+from edge_agent.field import closings
+from edge_agent.field.doors import Doors
 from edge_agent.journal import recovery, store
 from edge_agent.model import Alarm, CellStatus, Door, UnlockOutcome
-from edge_agent.runtime import closings
 from edge_agent.runtime.desk import Desk
-from edge_agent.runtime.doors import Doors
 from edge_agent.runtime.historian import Historian
 from edge_agent.statemachine import (
     board_faults,
@@ -187,7 +187,7 @@ BUGS = (
         Historian,
         "digest_kept",
         _nothing,
-        (("journal an older copy", DROPPED, "API"), ("journal an older copy", DROPPED, "nobody")),
+        (("card an older image", DROPPED, "API"), ("card an older image", DROPPED, "nobody")),
     ),
     Bug(
         "the journal of another machine is taken",

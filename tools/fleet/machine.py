@@ -13,19 +13,19 @@ from edge_agent.app import layout_of, system_ports
 from edge_agent.cloud.publisher import Publisher
 from edge_agent.config import Settings
 from edge_agent.drivers.bus import Priority
+from edge_agent.field.climate_outputs import ClimateOutputs
+from edge_agent.field.closings import SETTLE_S
+from edge_agent.field.doors import DEBOUNCE_S, DoorPlace, Doors
+from edge_agent.field.executor import Executor
+from edge_agent.field.weighing import Weighing
 from edge_agent.journal.recovery import restore
 from edge_agent.journal.store import JournalStore
 from edge_agent.protocol.api import rfc3339
 from edge_agent.protocol.events import Online
 from edge_agent.protocol.topics import Topics
-from edge_agent.runtime.climate_outputs import ClimateOutputs
-from edge_agent.runtime.closings import SETTLE_S
 from edge_agent.runtime.desk import Desk
-from edge_agent.runtime.doors import DEBOUNCE_S, DoorPlace, Doors
-from edge_agent.runtime.executor import Executor
 from edge_agent.runtime.loop import LockerLoop
 from edge_agent.runtime.views import Identity, Views
-from edge_agent.runtime.weighing import Weighing
 from edge_agent.runtime.writer import ThreadWriter
 from edge_agent.statemachine.inputs import Boot
 from edge_agent.statemachine.outputs import Effect

@@ -14,7 +14,7 @@ from pymodbus.framer.rtu import FramerRTU
 from edge_agent.drivers.bus import BusOwner, Priority
 from edge_agent.drivers.modbus import build_frame, reply_length
 from edge_agent.drivers.tty import TtyTransport
-from edge_agent.runtime.event_loop import precise_loop
+from edge_agent.process.event_loop import precise_loop
 from tools.measure.figures import Figure
 from tools.measure.rig import MeasureFault, Rig, Run, rig_of
 from tools.measure.wire import Scan, rate, scan_of

@@ -15,8 +15,8 @@ from edge_agent.drivers.modbus import build_frame, reply_length
 from edge_agent.drivers.profiles import BusNeeds
 from edge_agent.drivers.requests import Read, Request
 from edge_agent.drivers.simulated.line import TURNAROUND_NS
-from edge_agent.runtime.doors import DEBOUNCE_S
-from edge_agent.runtime.poller import DOORS_PER_SLOW_READING
+from edge_agent.field.doors import DEBOUNCE_S
+from edge_agent.field.poller import DOORS_PER_SLOW_READING
 
 POINTS = 4000
 """Instants, evenly spread over one cycle of polling, from which a distribution is made."""

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from edge_agent.cli.init.search import FoundBus
 from edge_agent.cli.init.words import Kind
 from edge_agent.drivers.profiles import Profile
-from edge_agent.runtime.climate_outputs import HOLD_MS
+from edge_agent.field.climate_outputs import HOLD_MS
 
 PULSES_MS = (400, 500, 300, 1000)
 """How long a solenoid is energised, if its board can: the first of these that all boards can."""

@@ -19,9 +19,9 @@ from edge_agent.drivers.profiles import Profile
 from edge_agent.drivers.profiles import Protocol as Spoken
 from edge_agent.drivers.transport import Transport
 from edge_agent.errors import PortLost
-from edge_agent.runtime.bus_scan import Heard, ask, slowest
-from edge_agent.runtime.bus_service import BusPlace
-from edge_agent.runtime.recognition import contacts, likeliest, openings, recognise, speakers
+from edge_agent.service.bus_scan import Heard, ask, slowest
+from edge_agent.service.bus_service import BusPlace
+from edge_agent.service.recognition import contacts, likeliest, openings, recognise, speakers
 
 FIRST_LOOK: dict[Spoken, int] = {"modbus": 32, "8a": 32, "kerong-cu16": 15, "kerong-cu48": 15, "wkly": 15}
 """So far addresses are asked at each speed; the others only where somebody has answered."""

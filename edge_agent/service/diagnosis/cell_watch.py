@@ -11,11 +11,11 @@ import asyncio
 from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 
+from edge_agent.field.climate_outputs import ClimateOutputs
+from edge_agent.field.poller import FieldValues
 from edge_agent.model import Alarm, CellStatus, Door
-from edge_agent.runtime.climate_outputs import ClimateOutputs
-from edge_agent.runtime.diagnosis.findings import Found
 from edge_agent.runtime.loop import LockerLoop
-from edge_agent.runtime.poller import FieldValues
+from edge_agent.service.diagnosis.findings import Found
 from edge_agent.statemachine.outputs import SetClimate
 
 HEAT_FROM_S, HEAT_S = 2.0, 8.0

@@ -15,18 +15,18 @@ from typing import Any
 
 from edge_agent.drivers.bus import Priority
 from edge_agent.errors import BusFault, Code, DeviceFault, PortLost, Refusal
+from edge_agent.field.doors import Doors
 from edge_agent.model import Alarm
-from edge_agent.runtime.bus_checks import Checks
-from edge_agent.runtime.bus_scan import TRIES, ask, first_read, reads_of
-from edge_agent.runtime.bus_service import BusPlace, BusService, Placed
 from edge_agent.runtime.desk import Desk
-from edge_agent.runtime.diagnosis.cell_watch import CellWatch, Sensors
-from edge_agent.runtime.diagnosis.door_checks import DoorChecks
-from edge_agent.runtime.diagnosis.findings import Found, progress
-from edge_agent.runtime.diagnosis.machine_checks import Machine, alarms, check
-from edge_agent.runtime.diagnosis.wire_verdicts import Heard, Probe, answering, judge
-from edge_agent.runtime.diagnosis.wire_watch import Passage, WireWatch
-from edge_agent.runtime.doors import Doors
+from edge_agent.service.bus_checks import Checks
+from edge_agent.service.bus_scan import TRIES, ask, first_read, reads_of
+from edge_agent.service.bus_service import BusPlace, BusService, Placed
+from edge_agent.service.diagnosis.cell_watch import CellWatch, Sensors
+from edge_agent.service.diagnosis.door_checks import DoorChecks
+from edge_agent.service.diagnosis.findings import Found, progress
+from edge_agent.service.diagnosis.machine_checks import Machine, alarms, check
+from edge_agent.service.diagnosis.wire_verdicts import Heard, Probe, answering, judge
+from edge_agent.service.diagnosis.wire_watch import Passage, WireWatch
 from edge_agent.statemachine.state import StandingAlarm
 
 WINDOW_S = 20.0

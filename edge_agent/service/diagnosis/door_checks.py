@@ -14,10 +14,10 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from edge_agent.errors import Code
+from edge_agent.field.doors import Doors
 from edge_agent.model import Alarm, Cell, CellStatus, Door, Purpose
 from edge_agent.runtime.desk import Desk
-from edge_agent.runtime.diagnosis.findings import Found, ask, progress
-from edge_agent.runtime.doors import Doors
+from edge_agent.service.diagnosis.findings import Found, ask, progress
 
 REASON = "self-test"
 CLOSE_S = 60.0

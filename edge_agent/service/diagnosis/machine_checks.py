@@ -15,8 +15,8 @@ from edge_agent.journal.store import RESERVE_WANTS_BYTES, JournalStore
 from edge_agent.journal.volatile import verdict
 from edge_agent.model import Alarm, Instant
 from edge_agent.runtime.clock import Clock
-from edge_agent.runtime.diagnosis.findings import Found
 from edge_agent.runtime.loop import LockerLoop
+from edge_agent.service.diagnosis.findings import Found
 from edge_agent.statemachine.state import StandingAlarm, cell_of
 
 MEGABYTE = 1024 * 1024

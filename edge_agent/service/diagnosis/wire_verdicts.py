@@ -11,9 +11,9 @@ from dataclasses import dataclass
 from statistics import median
 from typing import Literal
 
-from edge_agent.runtime.bus_service import BusPlace
-from edge_agent.runtime.diagnosis.findings import Found, Verdict
-from edge_agent.runtime.diagnosis.wire_watch import Answers, Passage
+from edge_agent.service.bus_service import BusPlace
+from edge_agent.service.diagnosis.findings import Found, Verdict
+from edge_agent.service.diagnosis.wire_watch import Answers, Passage
 
 COMMON_LATE_S = 0.008
 """A wire on which the quickest device is later than this has something in it that delays: a board of any kind

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from edge_agent.drivers.decode import Wire
 from edge_agent.drivers.health import Passed
 from edge_agent.drivers.modbus import intact
-from edge_agent.runtime.bus_service import BusPlace, Placed
+from edge_agent.service.bus_service import BusPlace, Placed
 
 COUNTED = ("requests", "replies", "timeouts", "bad_replies", "exceptions", "late_replies", "unasked")
 SILENCE_CHARACTERS = 3.5

@@ -1,0 +1,2 @@
+"""What technicians ask of the running machine: bus scans and checks, recognition of boards, reports, the
+self-test."""
