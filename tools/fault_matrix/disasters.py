@@ -8,8 +8,10 @@ import itertools
 import shutil
 import sqlite3
 from collections.abc import Awaitable, Callable
+from pathlib import Path
 from typing import Any
 
+from edge_agent.app.upkeep import MARK_S
 from edge_agent.cloud.link import STEADY_S
 from edge_agent.cloud.publisher import DIGEST_S
 from edge_agent.model import Instant
@@ -96,6 +98,11 @@ def copy_journal(stage: Stage) -> None:
         contextlib.closing(sqlite3.connect(stage.journal)) as journal,
     ):
         journal.backup(copy)
+    shutil.copy(_mark(stage), stage.folder / "copy.mark")
+
+
+def _mark(stage: Stage) -> Path:
+    return Path(str(stage.plant.settings.paths.mark))
 
 
 def _journal_files(stage: Stage) -> list[Any]:
@@ -135,18 +142,25 @@ async def empty_journal(stage: Stage) -> Mend:
     return lambda: _restored(stage)
 
 
-async def older_journal(stage: Stage) -> Mend:
-    """The machine starts on an image of its card that was made before the last parcels came."""
-    await stage.hold_views()
-    await asyncio.sleep(DIGEST_S + 1.0)  # the broker keeps the newest digest
-    await stage.stop()
-    for file in _journal_files(stage):
-        if file.suffix not in (".lock", ".reserve"):
-            file.unlink()
-    shutil.copy(stage.folder / "copy.sqlite", stage.journal)
-    await stage.start()
-    await _gateway_tells(stage)
-    return lambda: _restored(stage)
+def older_journal(*, mark_too: bool) -> Callable[[Stage], Awaitable[Mend]]:
+    """The machine starts on a journal that was copied before the last parcels came. `mark_too`: on an image
+    of the whole card, so that the commissioning mark is as old."""
+
+    async def begin(stage: Stage) -> Mend:
+        await stage.hold_views()
+        await asyncio.sleep(max(DIGEST_S, MARK_S) + 1.0)  # broker and mark have the newest number
+        await stage.stop()
+        for file in _journal_files(stage):
+            if file.suffix not in (".lock", ".reserve"):
+                file.unlink()
+        shutil.copy(stage.folder / "copy.sqlite", stage.journal)
+        if mark_too:
+            shutil.copy(stage.folder / "copy.mark", _mark(stage))
+        await stage.start()
+        await _gateway_tells(stage)
+        return lambda: _restored(stage)
+
+    return begin
 
 
 async def foreign_journal(stage: Stage) -> Mend:

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from functools import partial
 
 from edge_agent.drivers.simulated.slave import with_crc
+from edge_agent.field.temperatures import STEADY_S
 from edge_agent.model import Door
-from edge_agent.runtime.temperatures import STEADY_S
 from tools.fault_matrix import disasters, evidence
 from tools.fault_matrix.disasters import Mend, mended_by
 from tools.fault_matrix.evidence import Shows, never, soon
@@ -349,7 +349,16 @@ FAULTS: dict[str, Fault] = {
         Fault(
             "journal an older copy",
             "journal",
-            disasters.older_journal,
+            disasters.older_journal(mark_too=False),
+            ("JOURNAL_LOST",),
+            evidence.gateway_answered,
+            "nothing is granted before the gateway has answered",
+            blocks=True,
+        ),
+        Fault(
+            "card an older image",
+            "journal",
+            disasters.older_journal(mark_too=True),
             ("JOURNAL_LOST",),
             evidence.gateway_answered,
             "nothing is granted before the gateway has answered",
