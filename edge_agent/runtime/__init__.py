@@ -1,1 +1,1 @@
-"""Where the pure core meets time, disk and field: the single-writer loop and what it drives."""
+"""Connects the pure core with time, disk and field: the single-writer loop and what it drives."""

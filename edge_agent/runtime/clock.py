@@ -1,4 +1,4 @@
-"""The only place that reads a clock of the system."""
+"""The only module that reads a system clock."""
 
 from __future__ import annotations
 
@@ -12,47 +12,49 @@ from edge_agent.model import Instant
 _TIME_ERROR = 5
 """Return value of adjtimex(2): the clock is not synchronised."""
 TIMESYNC_MARK = Path("/run/systemd/timesync/synchronized")
-"""Touched by systemd-timesyncd(8) with every synchronisation."""
+"""systemd-timesyncd(8) touches this file at every synchronisation."""
 MARK_COUNTS_S = 32_000
-"""The kernel's own patience: with a drift of 500 ppm a clock is 16 s wrong then, and counts as such."""
+"""The kernel's own limit: at a drift of 500 ppm a clock is then 16 s wrong and counts as unsynchronised."""
 
 
 def monotonic_s() -> float:
-    """CLOCK_MONOTONIC in seconds, for what measures only how fast things come."""
+    """CLOCK_MONOTONIC in seconds; for measuring rates only."""
     return time.monotonic()
 
 
 class Clock(Protocol):
-    """Tells the time of one boot."""
+    """Gives the time within one boot."""
 
     def now(self) -> Instant:
-        """This moment on CLOCK_BOOTTIME and the wall clock."""
+        """The current moment on CLOCK_BOOTTIME and on the wall clock."""
 
 
 IN_A_ROW = 5
-"""So many fresh commands in a row contradict a trusted clock, or clear it."""
+"""This many fresh commands in a row make a trusted clock count as contradicted, or end that."""
 OFF_S = 300.0
-"""A clock that differs by more from when a command was issued disagrees with its sender."""
+"""A clock that differs by more than this from a command's time of issue disagrees with its sender."""
 
 
 @runtime_checkable
 class Witnessed(Protocol):
-    """A clock that is held against what the senders of commands say."""
+    """A clock that is compared with the times at which senders issued their commands."""
 
     difference_s: float | None
-    """How far the wall clock is ahead of the sender of the last fresh command; None: there was none."""
+    """How far the wall clock is ahead of the sender of the last fresh command; None if there was none."""
     contradicted: bool
-    """The wall clock is trusted, the kernel knows nothing of it, and the senders say that it is wrong."""
+    """The wall clock is trusted, the kernel does not confirm it, and the senders' times show that it is
+    wrong."""
 
     def heard(self, issued_s: float) -> None:
-        """A fresh command says when it was issued, in Unix time."""
+        """Takes the time of issue of a fresh command, in Unix time."""
 
 
 class SystemClock:
-    """The kernel's clocks; `trusted` (config `clock = "rtc"`): the wall clock counts as synchronised, until
-    commands contradict it (BEHAVIOUR.md, Doubt: Clock).
+    """The kernel's clocks.
 
-    Where adjtimex(2) is forbidden, as it is to a hardened service, `mark` tells whether it is synchronised.
+    `trusted` (config `clock = "rtc"`): the wall clock counts as synchronised until commands contradict it
+    (BEHAVIOUR.md, Doubt: Clock). Where adjtimex(2) is forbidden, as in a hardened service, the age of `mark`
+    shows whether the clock is synchronised.
     """
 
     def __init__(self, *, trusted: bool = False, mark: Path = TIMESYNC_MARK) -> None:
@@ -60,11 +62,11 @@ class SystemClock:
         self.difference_s: float | None = None
         self.contradicted = False
         self._turning = 0
-        """How many commands in a row say other than `contradicted`."""
+        """How many commands in a row disagreed with `contradicted`."""
         self._mark = mark
         self._boot_id = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
         self._libc = ctypes.CDLL(None)
-        # struct timex begins with `modes`; 0 asks only. 512 bytes are more than it has on any platform.
+        # struct timex begins with `modes`; 0 only reads. 512 bytes are more than it has on any platform.
         self._timex = ctypes.create_string_buffer(512)
 
     def now(self) -> Instant:

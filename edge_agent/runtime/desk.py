@@ -1,6 +1,6 @@
-"""Where requests come in, from the cloud and from the kiosk, and where their answers go out.
+"""Takes commands from the cloud and requests from the kiosk, and sends their answers.
 
-A request id that was seen before gets its stored reply and acts once, also after a restart; an expired
+A request id that was seen before gets its stored reply and acts only once, also after a restart; an expired
 request never acts.
 """
 
@@ -71,21 +71,21 @@ from edge_agent.statemachine.reservation import within
 log = structlog.get_logger()
 
 UNDECIDED = (Code.EXPIRED, Code.OFFLINE)
-"""Codes after which the same wish may be sent anew: the machine decided nothing."""
+"""Codes that mean that the machine decided nothing: the same command may be sent again with a new expiry."""
 STRIPPED = "it carries no MQTT 5 property: something on its way, such as a bridge, speaks MQTT 3.1.1"
 REFUSED_KEPT_NS = 3600 * 10**9
-"""So long such a no is remembered apart from the journal; no command lives longer."""
+"""How long such a refusal is remembered outside the journal; no command lives longer."""
 MOST_REFUSED = 4096
-"""The most of them that are remembered; the oldest go first."""
+"""At most this many are remembered; the oldest are dropped first."""
 MOST_WAITING = 512
-"""Commands that may wait for their outcome; what comes beyond that is answered 14 and never acts."""
+"""At most this many commands wait for their outcome; any further one is answered `OFFLINE` and never acts."""
 
 
 Address = tuple[str | None, bytes | None]
 
 
 class Desk:
-    """Takes requests in and gives answers out. `publish_reply` gets topic, Correlation Data and JSON."""
+    """Takes requests and sends answers. `publish_reply` gets topic, Correlation Data and JSON."""
 
     def __init__(
         self,
@@ -105,25 +105,26 @@ class Desk:
         self._replies = Topics(machine_id).reply("")
         self._waiting: dict[str, list[Address]] = {}
         self._digests: dict[str, str] = {}
-        """Of the bodies of those that wait."""
+        """Digests of the bodies of the commands that wait."""
         self._refused: dict[tuple[str, str], tuple[int, str]] = {}
-        """What was told 4 or 14: id and digest; until when (CLOCK_BOOTTIME) it is remembered; the reply."""
+        """Refusals with `EXPIRED` or `OFFLINE`: id and digest; until when (CLOCK_BOOTTIME) it is remembered;
+        the reply."""
         self._local: dict[str, asyncio.Future[Answer]] = {}
         self._local_numbers = 0
         self.loop: LockerLoop
         self.weigh: Callable[[str], None] = lambda cell: None
-        """Has the loop told what a cell's scale reads now."""
+        """Makes the weighing report the present reading of a cell's scale to the loop."""
         self.guard: Guard | None = None
         self.restore_told: Callable[[RestoreCommand], dict[str, Any]] = lambda command: {"history": "sound"}
-        """Takes what the gateway holds of this machine, and gives the command's result."""
+        """Takes what the gateway holds of this machine and returns the command's result."""
         self.offered: Callable[[], list[Reservation]] = list
-        """What the gateway has offered to be restored."""
+        """The reservations that the gateway has offered for restoring."""
         self.history_changed: Callable[[], None] = lambda: None
 
     def adopt(self, requests: list[InboxRow]) -> None:
-        """Requests taken before a restart. An answered one gets its reply again, in case it had not left; one
-        whose unlock is still open is answered when it is not; any other never acted, so its sender is told
-        and it may be tried again."""
+        """Takes over requests from before a restart. An answered one gets its reply again, in case it had not
+        left. One whose unlock is still open is answered when the unlock ends. Any other never acted: it is
+        refused with `OFFLINE`, and its sender may retry."""
         awaited = {ticket.request_key for ticket in self.loop.state.tickets.values()}
         for row in requests:
             address = (row.response_topic, row.correlation)
@@ -138,7 +139,7 @@ class Desk:
                 self._reply(address, told)
 
     def handle(self, incoming: Incoming) -> None:
-        """One command from the cloud. Never raises; every fault becomes an answer."""
+        """Handles one command from the cloud. Never raises; every fault becomes an answer."""
         if incoming.retained:
             log.warning("retained command ignored", command=incoming.command[:64])
             incoming.acknowledge()
@@ -148,13 +149,13 @@ class Desk:
             if incoming.stripped:
                 raise Unreadable(Code.INVALID_ARGUMENT, STRIPPED)
             if incoming.response_topic is not None and not self._is_ours(incoming.response_topic):
-                address = (None, None)  # what we publish there might be believed to be another machine's
+                address = (None, None)  # a reply on such a topic could pass for another machine's
                 raise Forged(Code.PERMISSION_DENIED, "its Response Topic is not one of this machine's")
             self._take(incoming, address)
         except Refusal as refusal:
             if isinstance(refusal, Unreadable | Forged):
                 self._tell_rejected(incoming, refusal)
-            # What only looks like a command that is still awaited must not answer for it.
+            # A forged message with the address of a command that is still awaited must not answer it.
             if not (isinstance(refusal, Forged) and self._awaited(address)):
                 self._refuse(address, refusal)
             incoming.acknowledge()
@@ -230,7 +231,7 @@ class Desk:
         self.loop.submit(given, request=row, taken=incoming.acknowledge)
 
     def _witness_clock(self, command: Command, incoming: Incoming) -> None:
-        """Holds the clock against a command that came fresh from its sender."""
+        """Compares the clock with a command that arrived fresh from its sender."""
         clock, left_s = self._clock, incoming.message_expiry_s
         issued_s = command.issued_at.timestamp()
         if not isinstance(clock, Witnessed) or incoming.duplicate or left_s is None:
@@ -245,8 +246,9 @@ class Desk:
             self.loop.submit(Condition(Alarm.CLOCK_UNSYNCED, "", True, detail))
 
     def _told(self, request_id: str, digest: str) -> str | None:
-        """The reply that a request got before. After 4 and 14 the same wish may be sent anew; the same bytes,
-        delivered again, get the same no: their sender was told that nothing will happen."""
+        """The reply that a request got before, if it is still valid. After `EXPIRED` and `OFFLINE` the same
+        request may be sent again with a new body; the same bytes get the same refusal, because their sender
+        was promised that nothing will happen."""
         remembered = self._refused.get((request_id, digest))
         if remembered is not None and remembered[0] > self._clock.now().boottime_ns:
             return remembered[1]
@@ -305,7 +307,7 @@ class Desk:
                 raise Refusal(Code.NOT_BUILT, f"{type(command).__name__} is not built in this version")
 
     def _label(self, cell_id: str) -> str:
-        """The label of a cell. Raises `Refusal` with code 5 for an id that is no cell's."""
+        """The label of a cell. Raises `Refusal` (`NOT_FOUND`) for an unknown cell id."""
         for spec in self.loop.layout.specs.values():
             if spec.cell_id == cell_id:
                 return spec.label
@@ -369,10 +371,10 @@ class Desk:
                 raise Refusal(Code.NOT_BUILT, f"{type(command).__name__} is not built in this version")
 
     def _sync(self, from_sequence: int) -> dict[str, Any]:
-        """A page of events; the last one together with the live reservations as they stand after it."""
+        """A page of events; the last page also has the live reservations as they stand after it."""
         oldest, last = self._store.oldest_sequence(), self.loop.last_sequence
         rows = self._store.events_kept(from_sequence, SYNC_PAGE)
-        # What is on the disk and not yet in the state is told with the next event.
+        # Events that are on the disk but not yet in the state come with the next event.
         page = [json.loads(body) for sequence, body in rows if sequence <= last]
         answer: dict[str, Any] = {
             "journal_id": self._store.journal_id,
@@ -396,10 +398,10 @@ class Desk:
         ]
 
     async def enter_code(self, text: str, waited_s: float = 0.0) -> Answer:
-        """Digits or a QR text from the kiosk, read `waited_s` ago, to the outcome. The text is kept nowhere.
+        """Takes digits or a QR text from the kiosk, read `waited_s` ago, to its outcome. The text is not
+        stored.
 
-        What is no right code is refused with "not valid" alone; a right code whose door does not open says
-        why.
+        A wrong code is refused with "not valid" only; a valid code whose door does not open gets the reason.
         """
         key = self._local_key()
         entered_ns = self._clock.now().boottime_ns - round(waited_s * 1e9)
@@ -411,14 +413,15 @@ class Desk:
     async def open_cell(
         self, cell: str, reason: str, actor: str = "", purpose: Purpose = Purpose.TECHNICIAN
     ) -> Answer:
-        """A technician opens a cell, or tests its lock, to the outcome. `actor`: his name, as in all acts."""
+        """A technician opens a cell, or tests its lock; returns the outcome. `actor`: the technician's name,
+        here and in all other actions."""
         key = self._local_key()
         asked_ns = self._clock.now().boottime_ns
         given = OpenCell(key, cell, reason, self._ids.unique("unl"), actor, purpose, asked_ns)
         return await self._submit_local(key, given)
 
     async def clear(self, cell: str, actor: str = "") -> Answer:
-        """A technician has looked into the cell."""
+        """A technician has checked the cell."""
         key = self._local_key()
         return await self._submit_local(key, Clear(key, cell, Source.MACHINE, actor=actor))
 
@@ -428,19 +431,20 @@ class Desk:
         return await self._submit_local(key, BlockCell(key, cell, reason, Source.MACHINE, actor=actor))
 
     async def unblock(self, cell: str, actor: str = "") -> Answer:
-        """A technician gives a blocked cell back."""
+        """A technician returns a blocked cell to allocation."""
         key = self._local_key()
         return await self._submit_local(key, UnblockCell(key, cell, Source.MACHINE, actor=actor))
 
     async def resolve(self, cell: str, verdict: Verdict, actor: str = "") -> Answer:
-        """A technician says what is true of a cell in doubt."""
+        """A technician states what is true of a cell in doubt."""
         key = self._local_key()
         return await self._submit_local(key, Resolve(key, cell, verdict, Source.MACHINE, actor=actor))
 
     async def restore(self, *, none: bool, place: dict[str, str], actor: str = "") -> Answer:
-        """A technician has lost reservations hold their cells again; `none`: he begins anew.
+        """A technician lets lost reservations hold their cells again; `none`: he restores none and starts
+        empty.
 
-        Raises `Refusal` (14) where the gateway has not said yet what it holds.
+        Raises `Refusal` (`OFFLINE`) if the gateway has not yet sent what it holds.
         """
         key = self._local_key()
         lost = LOST in self.loop.state.alarms
@@ -450,7 +454,7 @@ class Desk:
         return answer
 
     async def tare(self, cell: str, actor: str = "") -> Answer:
-        """A technician says that a cell is empty: what its scale shows now is nothing from now on."""
+        """A technician confirms that a cell is empty: the present reading of its scale becomes zero."""
         key = self._local_key()
         self.weigh(cell)
         return await self._submit_local(key, Tare(key, cell, Source.MACHINE, actor=actor))
@@ -469,7 +473,7 @@ class Desk:
             self._local.pop(key, None)
 
     def answered(self, request_key: str, reply: str, answer: Answer) -> None:
-        """A request's outcome is on the disk."""
+        """Called when a request's outcome is on the disk."""
         future = self._local.get(request_key)
         if future is not None:
             if not future.done():

@@ -1,7 +1,7 @@
-"""Finds out whether the journal holds all that this machine did: from its own retained digest and from the
-gateway.
+"""Finds out whether the journal holds everything that this machine did, from its own retained digest and from
+the gateway.
 
-What the machine does about it is the core's (`edge_agent.statemachine.history`).
+The core decides what the machine does about it (`edge_agent.statemachine.history`).
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from edge_agent.statemachine.inputs import HistoryAhead, HistoryCompared, Histor
 log = structlog.get_logger()
 
 SOME_PACKAGING = Packaging(width_mm=1, height_mm=1, depth_mm=1)
-"""Of a reservation of which the gateway does not know what it needs."""
+"""For a reservation whose packaging the gateway does not know."""
 COURSE = {
     ReservationStatus.PENDING: 1,
     ReservationStatus.DROPPED_OFF: 2,
@@ -34,12 +34,15 @@ COURSE = {
 }
 """The order in which a live reservation passes through its statuses."""
 BEFORE = "before the journal was lost"
-"""Boot of moments that the gateway has told."""
+"""Boot id of moments that come from the gateway."""
 
 
 class Historian:
-    """Compares; keeps what the gateway offers until a technician takes it. `on_change`: what is told on
-    `state/online` has changed. `on_twin`: another machine speaks under our name. `run` is this start's."""
+    """Compares histories; keeps the gateway's offer until a technician takes it.
+
+    `on_change`: the content of `state/online` has changed. `on_twin`: another machine publishes under our
+    name. `run` identifies this start.
+    """
 
     def __init__(
         self,
@@ -55,9 +58,9 @@ class Historian:
         self._machine_id = machine_id
         self._run = run
         self._kept: bytes | None = None
-        """The digest that the broker kept when it last said so."""
+        """The digest that the broker last reported as retained."""
         self._twins: set[str] = set()
-        """Runs of other machines; the same digest of one may be found again."""
+        """Runs of other machines; the same digest of one of them may be read again."""
         self._journal_id = journal_id
         self._loop = loop
         self._ids = ids
@@ -68,14 +71,15 @@ class Historian:
 
     @property
     def state(self) -> HistoryState:
-        """What is told of it."""
+        """The state of the history as it is published."""
         state = self._loop.state
         if LOST in state.alarms or TO_LOSE in state.history:
             return "lost"
         return "asking" if FROZEN in state.history or YOUNG in state.history else "sound"
 
     def digest_kept(self, payload: bytes) -> None:
-        """The broker's copy of the last digest that this machine has told. Anybody may have written it."""
+        """Takes the broker's copy of the last digest that this machine published. Any client may have written
+        it."""
         try:
             digest = Digest.model_validate_json(payload)
         except ValidationError:
@@ -84,10 +88,11 @@ class Historian:
         if self._is_a_twins(digest, payload):
             log.error("another machine speaks under our name", run=digest.run)
             self.on_twin()
-            return  # what it has in its journal says nothing of ours, which this start has written since
+            return  # its journal shows nothing about ours, which this start has written since
         if digest.run == self._run:
             return
-        # One of an earlier run: events since this start, which an older copy numbers anew, do not count.
+        # A digest of an earlier run: events since this start do not count, since an older copy numbers them
+        # anew.
         state, ours, last = self._loop.state, self._journal_id(), self._loop.started_sequence
         if digest.machine_id != self._machine_id or former_key(digest.journal_id) in state.history:
             return
@@ -103,7 +108,7 @@ class Historian:
         log.error("history in doubt", reason=why)
 
     def digest_taken(self, payload: bytes) -> None:
-        """The broker has acknowledged a digest of this start: it keeps that one from now on."""
+        """The broker has acknowledged a digest of this start and retains it from now on."""
         self._kept = payload
 
     def _is_a_twins(self, digest: Digest, payload: bytes) -> bool:
@@ -116,7 +121,7 @@ class Historian:
         return digest.run in self._twins
 
     def told(self, command: RestoreCommand) -> dict[str, Any]:
-        """The gateway tells what it holds of this machine; the result of the command `restore`."""
+        """Takes what the gateway holds of this machine; returns the result of the command `restore`."""
         state = self._loop.state
         if self.state == "lost":
             self.offer = command
@@ -139,15 +144,16 @@ class Historian:
         self._loop.submit(given, taken=self.on_change)
 
     def _unknown(self, offered: LostReservation) -> bool:
-        """Whether the gateway has seen more of a reservation than the journal holds. It may lag, and is never
-        ahead of what the machine did."""
+        """Whether the gateway has seen more of a reservation than the journal holds. The gateway may lag, but
+        it is never ahead of what the machine did."""
         ours = self._loop.state.reservations.get(offered.reservation_id)
         if ours is None:
             return self._ended(offered.reservation_id) is None
         return COURSE.get(offered.status, 0) > COURSE.get(ours.status, 0)
 
     def _first_word(self, command: RestoreCommand) -> None:
-        """Of a gateway to a machine whose journal is new, and that found no sign of a life before."""
+        """Handles the first message of a gateway to a machine with a new journal and no sign of an earlier
+        one."""
         earlier = [
             name for name, applied in command.applied.items() if name != self._journal_id() and applied
         ]
@@ -161,9 +167,9 @@ class Historian:
             self._loop.submit(HistoryCompared({}), taken=self.on_change)
 
     def offered(self) -> list[Reservation]:
-        """What the gateway has offered and has not ended here meanwhile.
+        """The reservations that the gateway has offered and that have not ended here meanwhile.
 
-        Raises `Refusal` (14) where it has not answered yet.
+        Raises `Refusal` (`OFFLINE`) if it has not answered yet.
         """
         if self.offer is None:
             raise Refusal(Code.OFFLINE, "the gateway has not said yet what it holds: is the link up?")

@@ -10,7 +10,7 @@ CANDIDATES = 64
 
 
 class Ids:
-    """Draws from the kernel's generator, or from a seeded one where a run must repeat itself."""
+    """Draws from the kernel's generator, or from a seeded one for reproducible runs."""
 
     def __init__(self, source: random.Random | None = None) -> None:
         self._source = secrets.SystemRandom() if source is None else source

@@ -1,4 +1,4 @@
-"""A command as it arrives from the broker, and who judges its sender."""
+"""A command as it arrives from the broker, and the interface that judges its sender."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from edge_agent.protocol.commands import Command
 
 @dataclass(frozen=True, slots=True)
 class Incoming:
-    """A command as it arrived. `acknowledge` tells the broker that it is safe with us."""
+    """A command as it arrived. `acknowledge` confirms to the broker that the command is stored."""
 
     command: str
     payload: bytes = field(repr=False)
@@ -24,21 +24,21 @@ class Incoming:
     """The user property of this name: the X-Request-ID of the REST call behind the command."""
     retained: bool = False
     topic: str = ""
-    """The whole topic: it is a part of what is signed."""
+    """The whole topic; the signature covers it."""
     signature: str | None = None
     signature_key: str | None = None
     """The user properties that `edge_agent.protocol.signing` names."""
     stripped: bool = False
     """It carries no MQTT 5 property at all."""
     duplicate: bool = False
-    """MQTT's DUP: the broker says that it may have sent this message before."""
+    """MQTT's DUP flag: the broker may have sent this message before."""
 
 
 class Guard(Protocol):
-    """Judges who sent a command, where commands are signed."""
+    """Judges the sender of a command, where commands are signed."""
 
     def admit(self, incoming: Incoming, now: Instant) -> bool:
-        """False for one that the broker delivers again. Raises `Forged`."""
+        """False for a command that the broker delivers again. Raises `Forged`."""
 
     def demand_fresh(self, name: str, command: Command, now: Instant) -> None:
-        """Raises `Refusal` for a command that may have been held back by the broker."""
+        """Raises `Refusal` for a command that the broker may have held back."""

@@ -1,8 +1,8 @@
 """The single writer: one input at a time through the core, committed before anything acts.
 
-Inputs that arrive while a commit is under way go together into the next one. An effect, an answer or an
-event leaves only when the commit that holds it is on the disk; if it cannot be written, the state goes back
-to what the disk holds, commands are refused, and observations are kept and tried again.
+Inputs that arrive during a commit go together into the next one. An effect, an answer or an event leaves only
+when the commit that holds it is on the disk. If it cannot be written, the state goes back to what the disk
+holds, commands are refused, and observations are kept and retried.
 """
 
 from __future__ import annotations
@@ -48,12 +48,12 @@ STORAGE_RETRY_S = 1.0
 LONGEST_BATCH = 64
 ACKNOWLEDGED_WAIT_S = 1.0
 LONGEST_WAIT_S = 30.0
-"""The core looks at the clock this often at least: that it was synchronised is told by nobody."""
+"""The core reads the clock at least this often: no event reports that the clock was synchronised."""
 SILENT_S = COMMIT_S + 15.0
-"""A loop that has not turned for so long hangs: a commit alone may take `COMMIT_S`."""
+"""A loop that makes no turn for this long hangs: one commit alone may take `COMMIT_S`."""
 FROZEN_CHANGED = ("history", FROZEN)
 LOCAL = "\0"
-"""First character of the key of a request made at the machine; such requests are not kept in the inbox."""
+"""First character of the key of a request made at the machine; such requests do not go into the inbox."""
 COMMANDS = get_args(Command)
 
 
@@ -65,15 +65,15 @@ class _Item:
 
 
 def journal_fault() -> Refusal:
-    """Told while the journal cannot be used: nothing was decided, so the same may be asked again."""
+    """Refuses a request while the journal cannot be used: nothing was decided, so it may be retried."""
     return Refusal(Code.OFFLINE, "the machine's journal cannot be used just now")
 
 
 class LockerLoop:
     """Owns the state. `act` gets the effects and `on_answer` the replies, both after their commit.
 
-    `use_reserve` gives the journal room on a full disk, once. `history` tells the last status of a
-    reservation that is over, as far as it is on the disk.
+    `use_reserve` gives the journal its reserved space on a full disk, once. `history` returns the last status
+    of a reservation that is over, as far as it is on the disk.
     """
 
     def __init__(
@@ -94,17 +94,17 @@ class LockerLoop:
         self.layout = layout
         self.last_sequence = last_sequence
         self.started_sequence = last_sequence
-        """The last event of before this start."""
+        """The last event before this start."""
         self.on_new_journal: Callable[[], None] = lambda: None
-        """The journal has a new id; events since the start are to be sent again under it."""
+        """The journal has a new id; events since the start have to be published again under it."""
         self.storage_fault: str | None = None
         self._fault_since: Instant | None = None
         self.on_events: Callable[[], None] = lambda: None
         self.on_state: Callable[[], None] = lambda: None
         self.on_told: Callable[[], None] = lambda: None
-        """Events or lines of the ledger were committed."""
+        """Called when events or ledger lines were committed."""
         self.on_door_work: Callable[[bool], None] = lambda busy: None
-        """Somebody waits for a door (True, told with each such wish), or nobody does any more."""
+        """Called with True at each input that waits for a door, and with False when none waits any more."""
         self._writer = writer
         self._clock = clock
         self._views = views
@@ -118,7 +118,7 @@ class LockerLoop:
         self._wake = asyncio.Event()
         self._door_work = False
         self.turns = 0
-        """Of the loop in `run`, each with its commit; a proof of life."""
+        """Turns of the loop in `run`, each with its commit; a proof of life."""
 
     def submit(
         self,
@@ -126,7 +126,7 @@ class LockerLoop:
         request: InboxRow | None = None,
         taken: Callable[[], None] | None = None,
     ) -> None:
-        """Queues an input. `request` goes into the inbox with it; `taken` is called once it is committed."""
+        """Queues an input. `request` goes into the inbox with it; `taken` is called after the commit."""
         if isinstance(given, OpenFor | OpenCell | EnterCode):
             self._door_work = True
             self.on_door_work(True)
@@ -134,17 +134,18 @@ class LockerLoop:
         self._wake.set()
 
     def unjournaled_fault(self) -> tuple[Instant, str] | None:
-        """Since when the journal cannot be written, and why, if no alarm of the state tells of it."""
+        """Since when and why the journal cannot be written; None if an alarm of the state already shows
+        it."""
         told = f"{Alarm.STORAGE_FAULT}/" in self.state.alarms
         if self.storage_fault is None or self._fault_since is None or told:
             return None
         return self._fault_since, self.storage_fault
 
     def acknowledge(self, through: int) -> None:
-        """The broker has every event up to this one; that is journaled with the next commit, within a second.
+        """The broker has every event up to this one; journaled with the next commit, within a second.
 
-        Until then a crash sends them again, with the same sequences: harmless, and it saves a commit an
-        event.
+        A crash before that sends them again with the same sequences. That is harmless and saves one commit
+        per event.
         """
         if self._acknowledged is None:
             self._wake.set()  # so that the loop waits no longer than it should
@@ -166,17 +167,18 @@ class LockerLoop:
             self.turns += 1
 
     def proofs(self) -> list[Proof]:
-        """See `Proven`. It turns by itself, at least every `LONGEST_WAIT_S`."""
+        """See `Proven`. The loop turns by itself at least every `LONGEST_WAIT_S`."""
         return [Proof("writer loop", lambda: self.turns, SILENT_S)]
 
     async def _wait(self) -> None:
-        """Returns when there is something to do: an input, a due moment, acknowledgements that have aged."""
+        """Returns when there is work: an input, a due moment, acknowledgements that have waited long
+        enough."""
         while not (self._items or self._refused_requests):
             self.turns += 1
             self._wake.clear()
             now = self._clock.now()
             if now.synced is conditions.stands(self.state, UNSYNCED):
-                return  # the clock has changed, and a command that was refused has not noted it
+                return  # the clock has changed, and the step that would have noted it was refused
             due_ns = next_due_ns(self.state, self.layout, now)
             left_s = LONGEST_WAIT_S if due_ns is None else max(0.0, (due_ns - now.boottime_ns) / 1e9)
             longest_s = ACKNOWLEDGED_WAIT_S if self._acknowledged is not None else LONGEST_WAIT_S
@@ -187,7 +189,7 @@ class LockerLoop:
                 return
 
     async def _turn(self, items: list[_Item]) -> None:
-        """Steps through the items, commits once, then lets out what they asked for."""
+        """Steps through the items, commits once, then releases effects, answers and events."""
         before = self.state
         batch = Batch(before=before, after=before)
         now = self._clock.now()
@@ -242,7 +244,7 @@ class LockerLoop:
         self._let_out(items, steps, replies, events=bool(batch.events), changed=bool(batch.changed))
 
     async def _commit(self, batch: Batch) -> None:
-        """Commits; on a full disk with the room that was kept for it. Raises `StorageFault`."""
+        """Commits; on a full disk with the reserved space. Raises `StorageFault`."""
         try:
             await self._writer.commit(batch)
         except StorageFault as fault:
@@ -257,7 +259,7 @@ class LockerLoop:
         return step(state, self.layout, given, now)
 
     def _with_history(self, given: Input, ended: list[Reservation]) -> Input:
-        """A command together with what became of its reservation, up to the input just before it.
+        """Adds to a command what became of its reservation, up to the input just before it.
 
         Raises `Refusal` if the journal cannot be read.
         """
@@ -273,7 +275,8 @@ class LockerLoop:
 
     @staticmethod
     def _keep_replies(batch: Batch, replies: list[tuple[Answer, str]]) -> None:
-        """Every answer is kept with its request, also 4 and 14: who was told so is not served afterwards."""
+        """Stores every answer with its request, also `EXPIRED` and `OFFLINE`: a caller that was refused is
+        not served afterwards."""
         batch.replies |= {a.request_key: reply for a, reply in replies if not a.request_key.startswith(LOCAL)}
 
     def _let_out(
@@ -304,7 +307,7 @@ class LockerLoop:
     async def _storage_failed(
         self, items: list[_Item], batch: Batch, refused: dict[str, str], fault: StorageFault
     ) -> None:
-        """Nothing has happened: commands are told so, observations and acknowledgements are kept."""
+        """Nothing has happened: refuses the commands, keeps observations and acknowledgements."""
         if self.storage_fault is None:
             log.error("journal cannot be written", error=str(fault))
             self._fault_since = self._clock.now()

@@ -1,4 +1,4 @@
-"""The state as others see it: API bodies, events, tables. Reads only."""
+"""Renders the state for others: API bodies, events, tables. Reads only."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ from edge_agent.statemachine.state import Layout, LockerState
 
 @dataclass(frozen=True, slots=True)
 class Identity:
-    """Who this machine is."""
+    """Identifies this machine."""
 
     machine_id: str
     name: str
@@ -51,7 +51,7 @@ class Views:
         )
 
     def cell(self, label: str) -> CellReference:
-        """How an answer names a cell."""
+        """The reference to a cell in an answer."""
         return CellReference(description=label, cell_id=self._layout.specs[label].cell_id)
 
     def reservation(self, reservation: Reservation) -> ReservationView:
@@ -85,7 +85,7 @@ class Views:
         )
 
     def machine(self, state: LockerState, *, online: bool = True) -> Machine:
-        """The API's Machine as it stands now."""
+        """The machine as the API's Machine, as it stands now."""
         identity = self._identity
         return Machine(
             machine_id=identity.machine_id,
@@ -164,7 +164,8 @@ class Views:
     def digest(
         self, state: LockerState, oldest: int | None, last: int, now: Instant, run: str | None = None
     ) -> Digest:
-        """What the machine holds after its event `last`; `oldest`: the oldest event that is kept, if any."""
+        """What the machine holds after its event `last`; `oldest`: the oldest event that is still kept, if
+        any."""
         return Digest(
             machine_id=self._identity.machine_id,
             journal_id=self.journal_id,

@@ -1,8 +1,8 @@
 """Proofs of life: which loops of the daemon still turn.
 
-A loop counts its turns; that is all it has to do. Whoever watches looks at the counters at a steady beat. A
-loop that waits for something to happen is nudged: one that lives wakes, finds nothing to do, and has turned.
-Looks are counted, not seconds, so that a process that was stopped for a minute is not taken for a dead one.
+A loop only counts its turns. The watcher checks the counters at a steady beat. It nudges a loop that waits
+for input: a live loop wakes, finds nothing to do, and has turned. Checks are counted, not seconds, so that a
+process that was stopped for a minute does not count as dead.
 """
 
 from __future__ import annotations
@@ -19,10 +19,10 @@ def _nothing() -> None:
 
 @dataclass(frozen=True, slots=True)
 class Proof:
-    """How a loop shows that it lives.
+    """How a loop proves that it is alive.
 
-    `turns`: 0 at first, and another number whenever it has turned; None: it has nothing to prove now. It is
-    silent when that has not changed for `bound_s`. `nudge` makes it turn when it waits.
+    `turns`: 0 at first, then another number after each turn; None: it has nothing to prove now. The loop is
+    silent when the number has not changed for `bound_s`. `nudge` makes it turn when it waits.
     """
 
     name: str
@@ -36,11 +36,11 @@ class Proven(Protocol):
     """A part of the daemon that has loops or threads of its own."""
 
     def proofs(self) -> list[Proof]:
-        """One for each."""
+        """One proof for each loop or thread."""
 
 
 class Vitality:
-    """What is known of all loops, at one look every `look_s` seconds."""
+    """The state of all loops, checked every `look_s` seconds."""
 
     def __init__(self, proofs: Sequence[Proof], look_s: float) -> None:
         self._proofs = [(proof, max(2, math.ceil(proof.bound_s / look_s))) for proof in proofs]
@@ -53,7 +53,7 @@ class Vitality:
         return [proof.name for proof, _ in self._proofs if proof.turns() == 0]
 
     def look(self) -> list[str]:
-        """Looks once; gives the names of those that are silent."""
+        """Checks once; returns the names of the silent loops."""
         silent = []
         for proof, bound in self._proofs:
             turns, before = proof.turns(), self._seen[proof.name]

@@ -10,11 +10,11 @@ from edge_agent.journal.store import Batch, JournalStore
 from edge_agent.runtime.vitality import Proof
 
 COMMIT_S = 45.0
-"""A commit that takes longer never comes back; a worn SD card has been seen to take many seconds."""
+"""A commit that takes longer counts as lost; a worn SD card has been seen to take many seconds."""
 
 
 class Writer(Protocol):
-    """Brings batches to the disk, in the order given."""
+    """Writes batches to the disk, in the order given."""
 
     async def commit(self, batch: Batch) -> None:
         """Returns when the batch is on the disk. Raises `StorageFault` if it is not."""
@@ -38,12 +38,12 @@ class ThreadWriter:
         return [Proof("journal writer", lambda: self._turns, COMMIT_S, self._nudge)]
 
     def _nudge(self) -> None:
-        if self._asked == self._turns:  # else it has something to do, and that is its proof
+        if self._asked == self._turns:  # otherwise it has work to do, and that is its proof
             self._asked += 1
             self._pool.submit(self._work, None)
 
     def _work(self, batch: Batch | None) -> None:
-        """On the thread; nothing to commit: shows that it is there."""
+        """Runs on the thread; without a batch it only proves that the thread is alive."""
         try:
             if batch is not None:
                 self._store.commit(batch)
