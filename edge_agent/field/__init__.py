@@ -1,2 +1,1 @@
-"""The field as it is sensed and driven: doors, scales, temperatures, climate outputs, the effects of the
-core."""
+"""Reads and drives the field: doors, scales, temperatures, climate outputs, the effects of the core."""

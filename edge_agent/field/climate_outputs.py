@@ -1,9 +1,10 @@
-"""Heaters and coolers, kept on as long as the core wants them and somebody steers them.
+"""Heaters and coolers: on while the core wants them and still gets observations.
 
-An output is held on by timed pulses that are sent again long before they end, so that it goes off by itself
-when the daemon dies. The two outputs of one cell are never on together: the second is not switched on before
-the first is known to be off, from its board's answer or because its last pulse has ended. While the journal
-cannot be written nothing that is seen moves the core, so nobody steers, and every output goes off.
+An output is held on by timed pulses that are renewed long before they end, so that it goes off by itself when
+the daemon dies. The two outputs of one cell are never on together: the second is switched on only when the
+first is known to be off, from its board's answer or because its last pulse has ended. While the journal
+cannot be written, observations do not reach the core, so nothing controls the climate and every output goes
+off.
 """
 
 from __future__ import annotations
@@ -23,17 +24,18 @@ from edge_agent.statemachine.outputs import SetClimate
 log = structlog.get_logger()
 
 HOLD_MS = 20_000
-"""How long an output stays on after the last word of the daemon."""
+"""How long an output stays on after the daemon's last request."""
 AGAIN_S = 8.0
-"""How often it is told to stay on: one word that gets lost does no harm."""
+"""How often the request to stay on is renewed; one lost request does no harm."""
 RETRY_S = 1.0
-"""When a board that did not answer is told again."""
+"""Pause before a board that did not answer is asked again."""
 MARGIN_S = 2.0
-"""How much longer than its time a pulse may last, by the board's clock, and wait for the wire."""
+"""How much longer than its time a pulse may last: the board's clock may differ and the request may wait for
+the bus."""
 SILENT_S = 60.0
-"""A round that takes longer hangs: a board answers, or does not, within a second, once the bus is free."""
+"""A round that takes longer hangs: a board answers or times out within a second once the bus is free."""
 LOOK_S = 1.0
-"""How often is looked whether somebody steers."""
+"""How often `steered` is checked."""
 
 
 @dataclass(slots=True)
@@ -42,16 +44,16 @@ class _Output:
     driver: HeldOutput
     wanted: bool = False
     again_s: float = 0.0
-    """When it is told again to stay on, on the loop's clock."""
+    """When the request to stay on is due again, on the loop's clock."""
     on_until_s: float = 0.0
-    """It may be on until then."""
+    """The output may be on until then."""
     other: _Output | None = None
 
 
 class ClimateOutputs:
     """The outputs of one machine by the label of their cell; `run` must be running.
 
-    `steered`: whether what is seen in the field still reaches the core.
+    `steered`: whether observations of the field still reach the core.
     """
 
     def __init__(
@@ -76,7 +78,7 @@ class ClimateOutputs:
         return [Proof("climate", lambda: self._turns, SILENT_S, self._wake.set)]
 
     def set(self, wish: SetClimate) -> None:
-        """From now on this is wanted of a cell."""
+        """Sets the wanted outputs of a cell from now on."""
         for outputs, wanted in ((self._heaters, wish.heating), (self._coolers, wish.cooling)):
             output = outputs.get(wish.cell)
             if output is not None and output.wanted is not wanted:
@@ -84,7 +86,7 @@ class ClimateOutputs:
                 self._wake.set()
 
     async def run(self) -> None:
-        """Tells the boards, for as long as it runs."""
+        """Switches the outputs until cancelled."""
         while True:
             self._turns += 1
             self._wake.clear()
@@ -110,7 +112,7 @@ class ClimateOutputs:
             await self._hold(output)
 
     async def _hold(self, output: _Output) -> None:
-        output.on_until_s = inf  # while it is under way nobody knows
+        output.on_until_s = inf  # unknown until the board has answered
         done = await self._tell(output, output.driver.hold(HOLD_MS))
         now_s = asyncio.get_running_loop().time()
         output.on_until_s = now_s + HOLD_MS / 1000 + MARGIN_S if output.driver.timed else inf
@@ -121,8 +123,8 @@ class ClimateOutputs:
             output.on_until_s = output.again_s = 0.0
 
     async def _tell(self, output: _Output, telling: Awaitable[None]) -> bool:
-        """Whether the board has taken it; one that did not is left alone for a while, with all its outputs,
-        so that it does not cost the bus more than one time-out a second."""
+        """Returns whether the board accepted the request. A board that failed rests for a while with all its
+        outputs, so that it costs the bus at most one time-out a second."""
         board = output.driver.board
         try:
             await telling

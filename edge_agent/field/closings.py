@@ -1,7 +1,7 @@
-"""Which doors have been closed for so long, without one open reading, that the closing counts.
+"""Which doors have been read closed long enough, without one open reading, for the closing to count.
 
-A contact that chatters reads closed now and then, also twice in a row. What a closing concludes cannot be
-undone, so it waits until every reading for `SETTLE_S` was closed (BEHAVIOUR.md, Doubt: Closing).
+A contact that chatters reads closed now and then, also twice in a row. The consequences of a closing cannot
+be undone, so it counts only when every reading for `SETTLE_S` was closed (BEHAVIOUR.md, Doubt: Closing).
 """
 
 from __future__ import annotations
@@ -15,14 +15,14 @@ from edge_agent.statemachine.inputs import ClosingSettled, Input
 SETTLE_S = 0.6
 """How long a door must have been read closed."""
 CREDIT_S = 0.1
-"""The most that the time between two readings counts: what was not read proves nothing."""
+"""The most that the time between two readings counts: time without readings proves nothing."""
 BROKEN_S = 1.0
-"""A longer time without any reading ends a run of closed ones."""
+"""A longer time without any reading ends a run of closed readings."""
 
 
 @dataclass(slots=True)
 class _Run:
-    """Closed readings in a row: when the first was (CLOCK_BOOTTIME), when the last was (loop time), and how
+    """Closed readings in a row: time of the first (CLOCK_BOOTTIME), time of the last (loop time), and how
     much time they cover."""
 
     since_ns: int
@@ -31,10 +31,9 @@ class _Run:
 
 
 class Closings:
-    """Follows the doors whose closing has not settled, and submits one `ClosingSettled` for each that does.
+    """Follows the doors whose closing has not settled; submits one `ClosingSettled` for each that settles.
 
-    After a start and after a silent spell nobody knows what a door has done meanwhile, so each one settles
-    once.
+    After a start or a silent spell it is unknown what a door did meanwhile, so each door settles once.
     """
 
     def __init__(
@@ -44,18 +43,19 @@ class Closings:
         self._submit = submit
         self._now_ns = now_ns
         self._open: dict[str, _Run | None] = dict.fromkeys(labels)
-        """Doors whose closing has not settled, each with its run of closed readings if there is one."""
+        """Doors whose closing has not settled, each with its run of closed readings, if any."""
 
     def settling(self, label: str) -> bool:
-        """Whether a door was not closed for long enough yet."""
+        """Whether a door has not been closed for long enough yet."""
         return label in self._open
 
     def unknown(self, labels: Iterable[str]) -> None:
-        """These doors stand open, or their board is silent: a run of closed readings begins anew."""
+        """These doors are open or their board is silent: a run of closed readings starts again."""
         self._open.update(dict.fromkeys(labels))
 
     def read(self, seen: Mapping[str, Door], believed: Mapping[str, Door], now_s: float) -> None:
-        """One reading of some doors at `now_s` (loop time). A closing settles once it is believed too."""
+        """Takes one reading of some doors at `now_s` (loop time). A closing settles only when it is also
+        believed."""
         if self._open.keys().isdisjoint(seen):
             return
         for label, door in seen.items():

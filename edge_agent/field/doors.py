@@ -1,11 +1,11 @@
-"""What the doors show: readings of the boards made into doors, told to the loop when they change.
+"""Turns readings of the boards into door states and reports changes to the loop.
 
-An opening is believed at once, a closing when two readings `DEBOUNCE_S` apart agree; what a closing concludes
-waits longer (`Closings`). For a while after any fault of a board a change there needs more readings from
-separate requests: a reply that came too late cannot be told from a true one. That a door has opened which was
-closed for longer than any late reply takes is believed at once all the same: no older reply says so
-(docs/decisions/0027-patience.md). Damaged frames and a board that has no time delay a reading; they make no
-board silent.
+An opening is believed at once, a closing when two readings `DEBOUNCE_S` apart agree; a closing takes effect
+only later (`Closings`). For a while after any fault of a board a change there needs more readings from
+separate requests, because a late reply cannot be told from a current one. One exception: the opening of a
+door that was closed for longer than any late reply can take is believed at once, because no older reply can
+report it (docs/decisions/0027-patience.md). Damaged frames and busy answers delay a reading; they do not make
+a board silent.
 """
 
 from __future__ import annotations
@@ -25,26 +25,26 @@ DEBOUNCE_S = 0.05
 LOOKS = 3
 """How often a fresh reading of a silent board is tried."""
 LOOK_AGAIN_S, LOOK_AGAIN_AT_LEAST_S = 0.02, 0.1
-"""Pause before the next look when one failed; it doubles, so that a dead board leaves the wire to others."""
+"""Pause before a failed reading is retried; it doubles, so that a dead board leaves the bus to others."""
 PATIENCE_S = 10.0
-"""How long a fresh reading is tried where nobody says for how long."""
+"""How long a fresh reading is tried if the caller gives no limit."""
 SILENT_AFTER = 12
 SILENT_S = 1.0
-"""A board is silent after so many failed readings in a row, if they last so long: noise alone never does
+"""A board is silent after this many failed readings in a row that last this long: noise alone never causes
 that."""
 PULSE_EXCUSE_S = 1.0
-"""A board may keep silent while it pulses a lock, and for so long afterwards."""
+"""A board may stay silent while it pulses a lock, and for this time afterwards."""
 BUSY_LIMIT_S = 30.0
-"""A board that answers nothing but "busy" for so long is no use: it counts as silent from then on."""
+"""A board that answers nothing but "busy" for this long counts as silent."""
 SETTLE_AT_START_S = 2.0
 """How long a start waits for doors to settle before it takes commands."""
 EXPECT_S = 2.0
-"""How long a board is worth watching after something is expected of it."""
+"""How long a board stays worth watching after something is expected of it."""
 
 
 @dataclass(frozen=True, slots=True)
 class DoorPlace:
-    """Where a door's contact is wired: board, channel from 1, and the level it reads when closed."""
+    """Where a door's contact is wired: board, channel from 1, and the level that it reads when closed."""
 
     board: str
     channel: int
@@ -65,7 +65,7 @@ class _Board:
 
 @dataclass(frozen=True, slots=True)
 class _Candidate:
-    """A door that reads otherwise than was told: since when, and how often in a row."""
+    """A door that reads otherwise than reported: since when, and how often in a row."""
 
     door: Door
     since_s: float
@@ -73,7 +73,7 @@ class _Candidate:
 
 
 class Doors:
-    """Reads door boards and tells what changed."""
+    """Reads door boards and reports changes."""
 
     def __init__(
         self,
@@ -83,8 +83,8 @@ class Doors:
         silent: Container[str] = (),
         now_ns: Callable[[], int] | None = None,
     ) -> None:
-        """`silent`: boards that were told to be so before the start. `now_ns` reads CLOCK_BOOTTIME (None: the
-        loop's clock)."""
+        """`silent`: boards that were reported silent before the start. `now_ns` reads CLOCK_BOOTTIME (None:
+        the loop's clock)."""
         self._places = places
         self._submit = submit
         self._boards = {
@@ -101,7 +101,7 @@ class Doors:
         """When each door was last read open, or not known to be closed."""
         self._closings = Closings(places, submit, now_ns or _loop_ns)
         self.lookers: list[Callable[[Mapping[str, Door]], None]] = []
-        """Get every reading of a board as it is, believed or not."""
+        """Called with every reading of a board, believed or not."""
 
     @property
     def boards(self) -> list[str]:
@@ -109,7 +109,7 @@ class Doors:
         return list(self._boards)
 
     def silent(self, board: str) -> bool:
-        """Whether a board has ceased to answer."""
+        """Whether a board has stopped answering."""
         return self._boards[board].silent
 
     def failures(self, board: str) -> int:
@@ -117,36 +117,36 @@ class Doors:
         return self._boards[board].failures
 
     def expect(self, board: str) -> None:
-        """Something is about to happen at a board: a lock there was pulsed, or it has spoken unasked."""
+        """A change is expected at a board: a lock there was pulsed, or the board sent a frame unasked."""
         self._boards[board].expected_until_s = asyncio.get_running_loop().time() + EXPECT_S
 
     def pulsed(self, board: str, pulse_s: float) -> None:
-        """A lock of the board is energised for `pulse_s` from now; some boards answer nothing meanwhile."""
+        """A lock of the board is energised for `pulse_s` from now; some boards do not answer meanwhile."""
         self.expect(board)
         until_s = asyncio.get_running_loop().time() + pulse_s + PULSE_EXCUSE_S
         self._boards[board].excused_until_s = max(until_s, self._boards[board].excused_until_s)
 
     def worth_watching(self, board: str) -> bool:
-        """Whether a door of the board stands open, may be changing, or is expected to."""
+        """Whether a door of the board is open, may be changing, or is expected to change."""
         entry = self._boards[board]
         return asyncio.get_running_loop().time() < entry.expected_until_s or self.uneven(board)
 
     def uneven(self, board: str) -> bool:
-        """Whether a door of the board stands open or has not settled: readings at even intervals could all
-        meet the closed moments of a chattering contact."""
+        """Whether a door of the board is open or has not settled: readings at even intervals could all meet
+        the closed moments of a chattering contact."""
         return any(
             self._told[label] is Door.OPEN or label in self._candidates or self._closings.settling(label)
             for label in self._boards[board].labels
         )
 
     def believed(self, label: str) -> Door:
-        """The door as last told to the loop."""
+        """The door state as last reported to the loop."""
         return self._told[label]
 
     async def look(self, board: str, priority: Priority) -> dict[str, Door]:
-        """One reading of a board, from a request sent after this call; changes are told.
+        """Reads a board once, with a request sent after this call; reports changes.
 
-        Raises `BusFault` or `DeviceFault` when there was none.
+        Raises `BusFault` or `DeviceFault` if there was no reading.
         """
         entry = self._boards[board]
         try:
@@ -165,11 +165,11 @@ class Doors:
         return seen
 
     async def look_closely(self, label: str, priority: Priority, until_s: float | None = None) -> Door:
-        """A door's fresh reading; where readings are in doubt, several that agree. Tried until `until_s`
-        (loop time; None: for `PATIENCE_S`), then UNKNOWN; of a board that is silent a few times only.
+        """A door's fresh reading; several that agree where readings are in doubt. Tried until `until_s` (loop
+        time; None: for `PATIENCE_S`), then UNKNOWN; on a silent board only `LOOKS` times.
 
-        A door that is told open and now reads closed is looked at until that is believed or read otherwise:
-        what follows must not take what was told before for what a pulse did.
+        A door that was reported open and now reads closed is read until that is believed or a reading
+        differs. Otherwise the caller could take the earlier opening for an effect of its pulse.
         """
         if until_s is None:
             until_s = asyncio.get_running_loop().time() + PATIENCE_S
@@ -200,12 +200,12 @@ class Doors:
         return Door.UNKNOWN
 
     def readings_needed(self, label: str) -> int:
-        """How many readings of a door must agree just now before a change is believed."""
+        """How many readings of a door must agree at present before a change is believed."""
         return self._boards[self._places[label].board].board.readings_needed()
 
     def _needed(self, label: str, door: Door) -> int:
-        """How many readings that say `door` are believed. Fewer suffice where none can be an old one, and
-        where an old one does no harm: that a door is still closed only leads to a pulse."""
+        """How many readings of `door` are needed to believe it. Fewer suffice where no reading can be an old
+        one, and where an old one does no harm: a door that is still closed only leads to a pulse."""
         board = self._boards[self._places[label].board].board
         told, now_s = self._told[label], asyncio.get_running_loop().time()
         same = door is Door.CLOSED and told is Door.CLOSED
@@ -214,7 +214,7 @@ class Doors:
         return board.least_readings if same or new else board.readings_needed()
 
     def forget(self, label: str) -> None:
-        """What was told of a door counts no longer: its next believed reading is told again."""
+        """Discards what was reported of a door: its next believed reading is reported again."""
         self._told[label] = Door.UNKNOWN
         self._candidates.pop(label, None)
 
@@ -223,7 +223,7 @@ class Doors:
         return self._places[label].board
 
     async def read_at_start(self) -> dict[str, Door]:
-        """Every door from readings that agree, two at least; UNKNOWN where there are none. Tells nothing."""
+        """Every door from at least two readings that agree; UNKNOWN where there are none. Reports nothing."""
         readings = await asyncio.gather(*(self._readings(entry.board) for entry in self._boards.values()))
         seen: dict[str, Door] = {}
         for entry, levels in zip(self._boards.values(), readings, strict=True):
@@ -251,7 +251,7 @@ class Doors:
 
     @staticmethod
     async def _readings(board: DoorBoard) -> list[list[int]]:
-        """As many as are needed, two at least; none if one fails."""
+        """As many readings as needed, at least two; empty if one fails."""
         found: list[list[int]] = []
         try:
             found.append(await board.read_levels(Priority.COMMAND))
@@ -291,7 +291,7 @@ class Doors:
             self._submit(DoorsSeen(changed))
 
     def _failed(self, board: str, *, busy: bool) -> None:
-        """No reading came. `busy`: the board said that it has no time."""
+        """A reading failed. `busy`: the board answered that it is busy."""
         entry, now_s = self._boards[board], asyncio.get_running_loop().time()
         if busy:
             entry.busy_since_s = now_s if entry.busy_since_s is None else entry.busy_since_s

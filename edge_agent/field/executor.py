@@ -1,4 +1,4 @@
-"""Carries out what the core asks for, after it is journaled, and brings back what came of it."""
+"""Carries out the core's effects after they are journaled, and reports their outcome."""
 
 from __future__ import annotations
 
@@ -21,18 +21,18 @@ from edge_agent.statemachine.outputs import Effect, PulseLock, ReadDoor, SetClim
 log = structlog.get_logger()
 
 PULSE_PATIENCE_S = 5.0
-"""How long a pulse may wait for the wire."""
+"""How long a pulse may wait for the bus."""
 ROOM_LOOK_S = 0.01
-"""How often a pulse that has to wait looks whether there is room for it."""
+"""How often a waiting pulse checks whether it may start."""
 ANSWER_S = 0.5
-"""A watch ends so long before its command expires: whoever waits gets an answer in time."""
+"""A watch ends this long before its command expires, so that the caller gets an answer in time."""
 UNACKNOWLEDGED_S = 0.2
 """A pulse whose acknowledgement is lost was most likely not given: its door is watched until the solenoid is
-off and for so long afterwards, then the next pulse may come."""
+off and for this time afterwards; then the next pulse may follow."""
 
 
 class Executor:
-    """Carries out one effect with each call; the caller makes tasks of them."""
+    """Carries out one effect per call; the caller makes tasks of the calls."""
 
     def __init__(
         self,
@@ -57,10 +57,10 @@ class Executor:
         self._pulse_s = pulse_s
         self._at_once = at_once
         self._ends_s: dict[str, float] = {}
-        """When each solenoid that is on goes off, on the loop's clock."""
+        """When each energised solenoid goes off, on the loop's clock."""
 
     async def carry_out(self, effect: Effect) -> None:
-        """One effect, to its end."""
+        """Carries out one effect to its end."""
         match effect:
             case ReadDoor():
                 until_s = self._until_s(effect.expires_ns)
@@ -74,10 +74,10 @@ class Executor:
                 self._climate.set(effect)
 
     async def _pulse(self, effect: PulseLock) -> None:
-        """Pulses once and watches the door; the pulse is never sent again. A lost acknowledgement is told,
-        and the door decides.
+        """Pulses once and watches the door; the pulse is never sent again. A lost acknowledgement is
+        reported, and the door decides.
 
-        Disk or bus may have taken their time since the wish was judged: a pulse that is late is not given.
+        Disk or bus may have taken long since the command was judged: a pulse that would be late is not given.
         """
         await self._room(effect.cell)
         patience_s = PULSE_PATIENCE_S
@@ -112,25 +112,25 @@ class Executor:
         )
         self._submit(PulseDone(effect.unlock_id, effect.attempt, door, acknowledged=acknowledged))
         if door is Door.UNKNOWN:
-            self._doors.forget(effect.cell)  # so that the next reading is told, and decides
+            self._doors.forget(effect.cell)  # so that the next reading is reported, and decides
 
     async def _room(self, cell: str) -> None:
-        """Waits until this solenoid is off and fewer than allowed are on.
+        """Waits until this solenoid is off and fewer than the allowed number are on.
 
-        An unlock is over when its door is seen open; its solenoid stays on until its pulse ends.
+        An unlock ends when its door is read open; its solenoid stays on until the pulse ends.
         """
         loop = asyncio.get_running_loop()
         while True:
             now_s = loop.time()
             self._ends_s = {other: end_s for other, end_s in self._ends_s.items() if end_s > now_s}
             if cell not in self._ends_s and len(self._ends_s) < self._at_once:
-                # Taken before the pulse is sent, so that two cannot take the same place.
+                # Reserved before the pulse is sent, so that two pulses cannot take the same place.
                 self._ends_s[cell] = now_s + PULSE_PATIENCE_S + self._pulse_s
                 return
             await asyncio.sleep(ROOM_LOOK_S)
 
     def _until_s(self, expires_ns: int | None) -> float:
-        """Until when (loop time) a door is watched for a command that expires then."""
+        """Until when (loop time) a door is watched for a command that expires at `expires_ns`."""
         now_s = asyncio.get_running_loop().time()
         if expires_ns is None:
             return now_s + PATIENCE_S
@@ -138,8 +138,8 @@ class Executor:
         return now_s + max(0.0, left_s - min(ANSWER_S, left_s / 2))
 
     async def _watch(self, cell: str, watch_s: float, until_s: float) -> Door:
-        """Reads the door as fast as the wire allows until it is believed open, or is believed closed once
-        `watch_s` are over. Where it cannot be read that goes on until `until_s`; only then it is UNKNOWN."""
+        """Reads the door as fast as the bus allows until it is believed open, or believed closed after
+        `watch_s`. If the door cannot be read, retries until `until_s`; only then returns UNKNOWN."""
         loop = asyncio.get_running_loop()
         end_s = loop.time() + watch_s
         board = self._doors.board_of(cell)

@@ -1,5 +1,5 @@
-"""Keeps the picture of the field fresh: doors as fast as the wire allows, first where something happens;
-scales and thermometers at their own beat."""
+"""Keeps the readings of the field fresh: doors as fast as the bus allows, active ones first; scales and
+thermometers at their own beat."""
 
 from __future__ import annotations
 
@@ -18,24 +18,25 @@ from edge_agent.statemachine.inputs import DeviceHealth, Input
 
 DOORS_PER_SLOW_READING = 3
 WATCHED_IN_A_ROW = (1, 2, 3)
-"""So many readings of boards worth watching, then one of another; drawn each time, two on average."""
+"""How many readings of boards worth watching come before one of another board; drawn each time, two on
+average."""
 UNEVEN_S = 0.004
-"""A board with an open door is left alone for up to so long between two readings, drawn each time."""
+"""The longest pause between two readings of a board with an open door, drawn each time."""
 RESTING_S = 0.02
-"""When a device that rests after a fault is thought of again."""
+"""Pause before a device that rests after a fault is considered again."""
 FAILING_AFTER, FAILING_S = 4, 0.4
-"""A board that has failed so often in a row is asked after a pause that doubles up to so long: a late reply
-then meets a silent line, and is known for what it is."""
+"""A board that has failed this often in a row is asked after a pause that doubles up to this time: a late
+reply then arrives while nothing is asked, and is recognised as late."""
 SCALE_BEAT_S = 2.0
 AWAITED_BEAT_S = 0.2
-"""How often a scale is read whose settled weight is waited for."""
+"""How often a scale is read while a settled weight is awaited."""
 THERMOMETER_BEAT_S = 2.0
 SILENT_RETRY_S = 1.0
-"""How often a device that does not answer is asked."""
+"""How often a silent device is asked."""
 SLOW_RETRY_S = 0.3
 SLOW_SILENT_S = 2.0
-"""A scale or thermometer that failed is asked again after `SLOW_RETRY_S`; it is silent once that has gone on
-for `SLOW_SILENT_S`."""
+"""A scale or thermometer that failed is asked again after `SLOW_RETRY_S`; it is silent after failing for
+`SLOW_SILENT_S`."""
 IDLE_S = 0.02
 """Pause when nothing can be asked."""
 
@@ -49,7 +50,7 @@ class FieldValues:
 
 
 class SlowDevice:
-    """A scale or thermometer with what a reading of it means for the cells, and how often it is wanted."""
+    """A scale or thermometer: what its readings mean for the cells, and how often it is read."""
 
     def __init__(
         self,
@@ -106,11 +107,10 @@ def thermometer_of(
 
 
 class Poller:
-    """Polls what hangs on one bus, for as long as `run` runs; the wire is never idle while there is anything
-    to ask.
+    """Polls the devices of one bus until cancelled; the bus is never idle while there is anything to ask.
 
-    Of three readings of doors two go to boards that are worth watching, where there are any; every fourth
-    reading goes to a scale or thermometer whose time has come. So nobody starves.
+    On average two of three door readings go to boards worth watching, if there are any; every fourth reading
+    goes to a scale or thermometer that is due. So no device starves.
     """
 
     def __init__(
@@ -122,12 +122,12 @@ class Poller:
         silent: Container[str] = (),
         random: Random | None = None,
     ) -> None:
-        """`silent`: devices that were told to be so before the start. `random` makes readings uneven."""
+        """`silent`: devices that were reported silent before the start. `random` makes readings uneven."""
         for device in slow:
             device.silent = device.name in silent
         self._doors = doors
         self._boards = list(boards)
-        """In the order of their turns: who was read goes to the end."""
+        """In the order of their turns: a board that was read goes to the end."""
         self._slow = slow
         self._submit = submit
         self._ask_after_s = dict.fromkeys(boards, 0.0)
@@ -136,10 +136,10 @@ class Poller:
         self._random = random or Random("uneven readings")
         self._watched_at_most = max(WATCHED_IN_A_ROW)
         self.turns = 0
-        """Of the loop in `run`; a proof of life."""
+        """Turns of the loop in `run`; a proof of life."""
 
     async def run(self) -> None:
-        """Reading after reading; a device that does not answer costs the others one request a second."""
+        """Reads one device after the other; a silent device costs the others one request a second."""
         while True:
             self.turns += 1
             now_s = asyncio.get_running_loop().time()
@@ -177,7 +177,7 @@ class Poller:
         try:
             await self._doors.look(board, Priority.POLL)
         except (NotSent, PortLost):
-            self._ask_after_s[board] = now_s + RESTING_S  # asking costs the wire nothing
+            self._ask_after_s[board] = now_s + RESTING_S  # asking costs the bus nothing
         except (BusFault, DeviceFault):
             self._ask_after_s[board] = asyncio.get_running_loop().time() + self._pause_s(board)
         else:
@@ -186,14 +186,14 @@ class Poller:
                 self._ask_after_s[board] = asyncio.get_running_loop().time() + pause_s
 
     def _pause_s(self, board: str) -> float:
-        """How long a board that failed is left alone."""
+        """How long a board that failed is not asked."""
         if self._doors.silent(board):
             return SILENT_RETRY_S
         doubled = min(10, max(0, self._doors.failures(board) - FAILING_AFTER))
         return min(RESTING_S * float(2**doubled), FAILING_S)
 
     def _next_slow(self, now_s: float) -> SlowDevice | None:
-        """The scale or thermometer whose time came first; None if none has come."""
+        """The scale or thermometer that is due first; None if none is due."""
         first = min(self._slow, key=lambda device: device.due_s, default=None)
         return first if first is not None and first.due_s <= now_s else None
 
@@ -217,7 +217,7 @@ class Poller:
                 self._submit(DeviceHealth(device.name, True, ()))
 
     def _slow_failed(self, device: SlowDevice, now_s: float, again_s: float, patience_s: float) -> None:
-        """It is asked again after `again_s`, and is silent when it has failed for `patience_s`."""
+        """The device is asked again after `again_s`; it becomes silent after failing for `patience_s`."""
         if not device.failures:
             device.failing_since_s = now_s
         device.failures += 1

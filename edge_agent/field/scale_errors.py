@@ -1,4 +1,4 @@
-"""A scale that answers, and says that it cannot weigh: a fault of the scale, not a device that is silent."""
+"""A scale that answers that it cannot weigh: a fault of the scale, not a silent device."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ from edge_agent.field.weighing import Weighing
 
 
 def hearing_errors(scale: SlowDevice, label: str, values: FieldValues, weighing: Weighing) -> SlowDevice:
-    """The same scale, whose errors (overload, a broken cell, a Modbus exception) count as answers."""
+    """The same scale, but its errors (overload, a broken cell, a Modbus exception) count as answers."""
 
     async def read() -> None:
         try:
             await scale.read()
         except DeviceFault as fault:
             if fault.busy:
-                raise  # it has no time: asked again soon
+                raise  # it is busy: asked again soon
             values.weights[label] = None
             weighing.error(label)
 

@@ -1,4 +1,4 @@
-"""Readings of temperature sensors, told to the loop as far as it has a use for them."""
+"""Readings of temperature sensors, reported to the loop if it uses them."""
 
 from __future__ import annotations
 
@@ -11,11 +11,12 @@ from edge_agent.statemachine.inputs import Input, TemperatureSeen
 
 DEADBAND_C = 0.2
 AT_LEAST_S = 30.0
-"""A temperature that is looked at is told so often at least (`UNBROKEN_NS` of the core is twice that)."""
+"""A temperature in use is reported at least this often (`UNBROKEN_NS` of the core is twice that)."""
 JUMP_C, JUMP_S = 10.0, 10.0
-"""No cell behind a closed door warms or cools by more than this in this time: its sensor is at fault."""
+"""No cell behind a closed door warms or cools by more than this in this time: otherwise its sensor is
+faulty."""
 STEADY_S = 60.0
-"""A sensor that jumped is believed again after so long without a jump."""
+"""A sensor that jumped is believed again after this long without a jump."""
 
 
 @dataclass(slots=True)
@@ -33,11 +34,11 @@ class _Steadiness:
         self._doubted_until_s = float("-inf")
 
     def begin_anew(self) -> None:
-        """What comes next is not held against what was before: the door is open, or nothing was read."""
+        """Drops the earlier readings: the door is open, or nothing was read."""
         self._recent.clear()
 
     def believed(self, temperature_c: float, now_s: float) -> bool:
-        """Whether a reading is to be believed, with those before it."""
+        """Whether a reading is believed, given those before it."""
         while self._recent and self._recent[0][0] < now_s - JUMP_S:
             self._recent.popleft()
         if any(abs(temperature_c - before_c) > JUMP_C for _, before_c in self._recent):
@@ -50,9 +51,9 @@ class _Steadiness:
 class Temperatures:
     """The sensors of one machine.
 
-    `active` says whether the climate of a cell is at work, so that its temperature counts; of other cells
-    only is told that the sensor is lost or answers again. `closed` says whether its door is known to be
-    closed: only then no temperature jumps.
+    `active` says whether a cell's climate is at work, so that its temperature counts; for other cells only
+    the loss and return of the sensor are reported. `closed` says whether its door is known to be closed: only
+    then jumps are judged.
     """
 
     def __init__(
@@ -68,7 +69,7 @@ class Temperatures:
         self._steadiness: dict[str, _Steadiness] = {}
 
     def read(self, label: str, temperature_c: float | None) -> None:
-        """A reading of the sensor in a cell; None: the board answers, and no sensor measured this."""
+        """A reading of the sensor in a cell; None: the board answers, but no sensor measured this value."""
         steadiness = self._steadiness.setdefault(label, _Steadiness())
         if temperature_c is None:
             self.lost(label)
@@ -88,7 +89,7 @@ class Temperatures:
         self._tell(label, temperature_c, now_s, active=active)
 
     def lost(self, label: str) -> None:
-        """The sensor does not answer any more."""
+        """The sensor no longer answers."""
         if label in self._steadiness:
             self._steadiness[label].begin_anew()
         self._lose(label)

@@ -1,4 +1,4 @@
-"""Readings of scales made into settled weights, told to the loop when they change or are asked for anew."""
+"""Turns readings of scales into settled weights; reports them to the loop on a change or on request."""
 
 from __future__ import annotations
 
@@ -11,18 +11,19 @@ from edge_agent.drivers.interfaces import Weight
 from edge_agent.statemachine.inputs import Input, Weighed
 
 SETTLED_S = 0.5
-"""A weight is believed when two readings so far apart, both stable, agree."""
+"""A weight is believed when two readings this far apart, both stable, agree."""
 AGREE_G = 10
 DEADBAND_G = 20
-"""A change smaller than this is not told."""
+"""A smaller change is not reported."""
 MEDIAN_OF = 3
-"""Of so many stable readings in a row the middle one counts, so that a single wrong one does not."""
+"""The median of this many stable readings in a row counts, so that a single wrong one does not matter."""
 ERRORS = 3
 """Errors in a row after which a scale cannot weigh."""
 
 
 class Weighing:
-    """The scales of one machine. Readings come from the pollers; belief and silence go to the loop."""
+    """The scales of one machine. Takes readings from the pollers; reports believed weights and silence to the
+    loop."""
 
     def __init__(self, labels: Iterable[str], submit: Callable[[Input], None]) -> None:
         self._submit = submit
@@ -52,13 +53,13 @@ class Weighing:
                 self.tell(label)
 
     def tell(self, label: str) -> None:
-        """Tells what the scale reads now, however little that differs; nothing where it has not settled."""
+        """Reports the present reading, however small the change; nothing if it has not settled."""
         if label in self._settled:
             self._told[label] = self._settled[label]
             self._submit(Weighed(label, self._settled[label]))
 
     def lost(self, label: str) -> None:
-        """The scale does not answer any more."""
+        """The scale no longer answers."""
         self._errors.pop(label, None)
         self._unsettle(label)
         if self._told[label] is not None:
@@ -66,7 +67,7 @@ class Weighing:
             self._submit(Weighed(label, None))
 
     def error(self, label: str) -> None:
-        """The scale answers that it cannot weigh; told when it does so again and again."""
+        """The scale answers that it cannot weigh; reported after `ERRORS` such answers in a row."""
         self._unsettle(label)
         self._errors[label] = self._errors.get(label, 0) + 1
         if self._errors[label] == ERRORS:
@@ -74,12 +75,12 @@ class Weighing:
             self._submit(Weighed(label, None, error=True))
 
     def anew(self, label: str) -> None:
-        """What was told counts no longer: the next settled weight, from readings after this call, is told."""
+        """Discards the last report: the next settled weight, from readings after this call, is reported."""
         self._told[label] = None
         self._unsettle(label)
 
     def awaited(self, label: str) -> bool:
-        """Whether a settled weight is waited for."""
+        """Whether a settled weight is awaited."""
         return label not in self._settled and label not in self._errors
 
     def _unsettle(self, label: str) -> None:
