@@ -1,6 +1,6 @@
 """The serial number of the board that the daemon runs on.
 
-Never /etc/machine-id: that is a file, and a copied card brings it along.
+It never reads /etc/machine-id: that is a file, and a copied card would carry it along.
 """
 
 from __future__ import annotations
@@ -14,13 +14,13 @@ PLACES = (
     "sys/class/dmi/id/product_serial",
     "sys/class/dmi/id/product_uuid",
 )
-"""Where the kernel tells it: boards with a device tree first, then PCs (some only to root)."""
+"""Where the kernel shows it: boards with a device tree first, then PCs (some files for root only)."""
 NO_NUMBERS = frozenset({"", "none", "default string", "to be filled by o.e.m.", "not specified", "0"})
-"""What makers write where they give no number."""
+"""What makers write if they give no number."""
 
 
 def board_serial(root: Path = Path("/")) -> str:
-    """The number; `unknown` where the board has none, or does not tell."""
+    """The number; `unknown` if the board has none or it cannot be read."""
     for place in PLACES:
         try:
             text = (root / place).read_text(encoding="ascii", errors="replace").strip("\0 \n")

@@ -1,4 +1,4 @@
-"""Where the daemon's log goes: key-value lines on stderr; where stderr is the journal's, entries with fields.
+"""Where the daemon's log goes: key-value lines on stderr, or entries with fields if stderr is the journal.
 
 The journal's native protocol is a datagram of `FIELD=value` lines; a value with line breaks is `FIELD`, a
 line break, its length in 8 bytes (little endian) and the value (systemd, "Native Journal Protocol"). Each key
@@ -26,19 +26,20 @@ PRIORITIES = {"critical": 2, "error": 3, "exception": 3, "warning": 4, "info": 6
 """The levels of syslog(3)."""
 PATIENCE_S = 0.1
 LONGEST_VALUE = 16_384
-"""Characters; what is longer is cut, so that no entry is too big for a datagram."""
+"""Characters; longer values are cut, so that no entry is too big for a datagram."""
 APART = ("event", "level", "timestamp", "exception")
-"""Keys that the journal has in another way."""
+"""Keys that the journal stores in another way."""
 BURST, PER_S = 200, 1.0
-"""Entries of one kind (level and event) that are written in a row, and how many more a second brings."""
+"""How many entries of one kind (level and event) are written in a row, and how many more each second
+allows."""
 LEFT_OUT = "left_out"
-"""The key under which an entry says how many of which kind were not written."""
+"""The key under which an entry gives the number and kind of entries that were not written."""
 _LINES = structlog.processors.KeyValueRenderer(key_order=["timestamp", "level", "event"])
 
 
 def configure(stream: TextIO, environment: Mapping[str, str], journal: str = JOURNAL) -> JournalLogger | None:
-    """Sends the log of this process to `stream`, or to the journal if that is what the stream is; gives what
-    holds the connection to the journal, if any."""
+    """Sends the log of this process to `stream`, or to the journal if the stream is the journal's; returns
+    the object that holds the connection to the journal, if any."""
     logging.basicConfig(handlers=[_Libraries()], level=logging.WARNING, force=True)
     processors: list[structlog.typing.Processor] = [
         structlog.processors.add_log_level,
@@ -56,7 +57,7 @@ def configure(stream: TextIO, environment: Mapping[str, str], journal: str = JOU
 
 @dataclass(slots=True)
 class _Bucket:
-    """How many entries of a kind may still be written, as of when, and how many were not."""
+    """How many entries of a kind may still be written, as of when, and how many were left out."""
 
     left: float
     at_s: float
@@ -64,10 +65,10 @@ class _Bucket:
 
 
 class RepeatLimit:
-    """Writes at most `BURST` entries of one kind in a row, then `PER_S`; the rest are counted.
+    """Writes at most `BURST` entries of one kind in a row, then `PER_S`; counts the rest.
 
-    The number is in the next entry that is written, of whatever kind: a flood of equal entries
-    cannot fill the disk. The kind is the event's fixed text, never what came from outside.
+    The next entry that is written, of any kind, gives the number: a flood of equal entries cannot fill the
+    disk. The kind is the event's fixed text, never external input.
     """
 
     def __init__(self, now_s: Callable[[], float] = monotonic_s) -> None:
@@ -88,7 +89,7 @@ class RepeatLimit:
         left_out = [f"{name}: {one.dropped}" for (_, name), one in self._buckets.items() if one.dropped]
         if left_out:
             event[LEFT_OUT] = ", ".join(left_out)
-        # A full bucket is as good as none: the memory that this takes has a bound.
+        # A full bucket can be dropped, which bounds the memory.
         full = [key for key, one in self._buckets.items() if _is_full(one, now_s)]
         for key in full:
             del self._buckets[key]
@@ -102,7 +103,7 @@ def _is_full(bucket: _Bucket, now_s: float) -> bool:
 
 
 class _Libraries(logging.Handler):
-    """What libraries log becomes entries of ours, of one kind for each library: limited like these."""
+    """Turns the log entries of libraries into ours, one kind per library, with the same limit."""
 
     def emit(self, record: logging.LogRecord) -> None:
         """See `logging.Handler.emit`."""
@@ -114,7 +115,7 @@ class _Libraries(logging.Handler):
 
 
 def goes_to_journal(stream: TextIO, environment: Mapping[str, str]) -> bool:
-    """Whether a stream is the one that systemd has connected with the journal (`JOURNAL_STREAM`)."""
+    """Whether systemd has connected a stream with the journal (`JOURNAL_STREAM`)."""
     try:
         found = os.fstat(stream.fileno())
     except (OSError, ValueError):
@@ -123,7 +124,7 @@ def goes_to_journal(stream: TextIO, environment: Mapping[str, str]) -> bool:
 
 
 def entry_of(event: Mapping[str, Any]) -> bytes:
-    """A log entry as the journal takes it. The message holds everything, for people; the fields are for
+    """A log entry in the journal's format. The message holds everything, for people; the fields are for
     programs."""
     shown = {key: value for key, value in event.items() if key not in APART}
     told = " ".join([str(event.get("event", "")), *(f"{key}={_text(value)}" for key, value in shown.items())])
@@ -140,8 +141,8 @@ def entry_of(event: Mapping[str, Any]) -> bytes:
 
 
 class JournalLogger:
-    """What structlog gives whole entries to. An entry that the journal does not take goes to the stream, and
-    where that takes nothing either, it is lost and counted: doors go before logs."""
+    """The logger that structlog gives whole entries to. An entry that the journal does not take goes to the
+    stream; if that does not take it either, it is lost and counted: doors matter more than logs."""
 
     def __init__(self, journal: str, stream: TextIO) -> None:
         self._journal = journal
@@ -151,7 +152,7 @@ class JournalLogger:
         self._lost = 0
 
     def msg(self, event: dict[str, Any]) -> None:
-        """Writes one entry, of whatever level."""
+        """Writes one entry, of any level."""
         if self._sent(event):
             lost, self._lost = self._lost, 0
             if lost and not self._sent({"event": "log entries were lost", "level": "warning", "count": lost}):
@@ -162,7 +163,7 @@ class JournalLogger:
             self._lost += 1
 
     def _sent(self, event: dict[str, Any]) -> bool:
-        # A journal that is behind is waited for a moment, and not again before it has taken something.
+        # Waits once, briefly, for a journal that is behind; not again before it has taken an entry.
         self._socket.settimeout(0.0 if self._behind else PATIENCE_S)
         try:
             self._socket.sendto(entry_of(event), self._journal)
@@ -173,14 +174,14 @@ class JournalLogger:
         return True
 
     def close(self) -> None:
-        """Gives the socket back."""
+        """Closes the socket."""
         self._socket.close()
 
     debug = info = warning = error = critical = exception = msg
 
 
 def _takes(stream: TextIO) -> bool:
-    """Whether a stream takes something at once; of one that is no file that is believed."""
+    """Whether a stream takes data at once; assumed for a stream that is no file."""
     try:
         return bool(select.select((), (stream,), (), 0)[1])
     except (OSError, ValueError):
@@ -188,7 +189,7 @@ def _takes(stream: TextIO) -> bool:
 
 
 def _whole(_logger: Any, _method: str, event: Any) -> tuple[tuple[Any], dict[str, Any]]:
-    """The last processor: gives the entry as it is to the logger."""
+    """The last processor: passes the entry unchanged to the logger."""
     return (dict(event),), {}
 
 
@@ -197,7 +198,7 @@ def _text(value: Any) -> str:
 
 
 def _name(key: str) -> str:
-    """A field's name: capital letters, digits and underscores, 64 at most."""
+    """A field's name: capital letters, digits and underscores, at most 64."""
     return ("EDGE_" + re.sub(r"[^A-Z0-9_]", "_", key.upper()))[:64]
 
 

@@ -1,6 +1,6 @@
-"""What systemd is told about this service: datagrams on the socket that it names (sd_notify(3)).
+"""Notifies systemd about this service: datagrams on the socket that systemd names (sd_notify(3)).
 
-Without `NOTIFY_SOCKET` there is nobody to tell, and nothing changes.
+Without `NOTIFY_SOCKET` nothing is sent.
 """
 
 from __future__ import annotations
@@ -15,15 +15,16 @@ import structlog
 log = structlog.get_logger()
 
 EXTEND_S = 120
-"""How much more time a start or a stop asks for that shows progress."""
+"""How much more time a start or stop that makes progress asks for."""
 
 
 class Supervisor:
-    """Tells systemd how the service is. Nothing here waits: a socket that takes nothing is logged once."""
+    """Notifies systemd of the service's state. Nothing here waits: a socket that takes nothing is logged
+    once."""
 
     def __init__(self, address: str, watchdog_s: float | None) -> None:
-        """`address`: a path, or `@name` for an abstract socket. `watchdog_s`: the service is killed when it
-        was not fed for so long; None: never."""
+        """`address`: a path, or `@name` for an abstract socket. `watchdog_s`: systemd kills the service if it
+        is not fed for this long; None: never."""
         self.watchdog_s = watchdog_s
         self._address = "\0" + address[1:] if address.startswith("@") else address
         self._failed = False
@@ -32,7 +33,7 @@ class Supervisor:
 
     @classmethod
     def of(cls, environment: Mapping[str, str], pid: int) -> Supervisor | None:
-        """The one that the environment of this process names, if any."""
+        """The supervisor that the environment of this process names, if any."""
         address = environment.get("NOTIFY_SOCKET", "")
         if address[:1] not in ("/", "@"):
             return None
@@ -43,27 +44,27 @@ class Supervisor:
         return cls(address, watchdog_s)
 
     def ready(self, status: str) -> bool:
-        """The service does its work from now on; False if that could not be told."""
+        """The service works from now on; False if the notification failed."""
         return self._tell(f"READY=1\nSTATUS={status}")
 
     def feed(self) -> None:
-        """All is well."""
+        """Feeds the watchdog: all is well."""
         self._tell("WATCHDOG=1")
 
     def status(self, status: str) -> bool:
-        """How it is, in words; False if that could not be told."""
+        """Sends the status in words; False if that failed."""
         return self._tell(f"STATUS={status}")
 
     def stopping(self) -> None:
-        """The service has begun to end."""
+        """The service has begun to stop."""
         self._tell("STOPPING=1\nSTATUS=stopping")
 
     def extend(self, status: str) -> None:
-        """It takes longer, and goes on: `EXTEND_S` more from now."""
+        """The start or stop takes longer: asks for `EXTEND_S` more from now."""
         self._tell(f"EXTEND_TIMEOUT_USEC={EXTEND_S * 1_000_000}\nSTATUS={status}")
 
     def close(self) -> None:
-        """Gives the socket back."""
+        """Closes the socket."""
         self._socket.close()
 
     def _tell(self, text: str) -> bool:
