@@ -1,2 +1,2 @@
-"""What technicians ask of the running machine: bus scans and checks, recognition of boards, reports, the
+"""Functions for technicians on the running machine: bus scans and checks, recognition of boards, reports, the
 self-test."""

@@ -1,7 +1,7 @@
-"""Whether each device is as its profile wants it, and whether it answers alone and cleanly.
+"""Whether each device is set as its profile requires, and whether it alone answers at its address, cleanly.
 
-What a profile asks for stands in its `[[checks]]`: registers that must hold one of some values, because the
-board would otherwise do something else than is believed (`Check.why`).
+A profile's `[[checks]]` name registers that must hold one of some values, because the board would otherwise
+behave differently from what is assumed (`Check.why`).
 """
 
 from __future__ import annotations
@@ -16,23 +16,23 @@ from edge_agent.service.bus_scan import TRIES, ask, first_read, reads_of
 from edge_agent.service.bus_service import BusPlace, BusService, Placed
 
 READINGS = 5
-"""So often a device is read to see whether it answers cleanly."""
+"""How often a device is read to see whether it answers cleanly."""
 GARBLED = 2
-"""So many damaged replies among those are no chance any more."""
+"""This many damaged replies among them are not chance."""
 
 
 class Checks:
-    """Runs the checks; what they found last stands in the statistics, too."""
+    """Runs the checks; their last findings are also in the statistics."""
 
     def __init__(self, service: BusService) -> None:
         self._service = service
         self._one_at_a_time = asyncio.Lock()
 
     async def run(self) -> list[dict[str, Any]]:
-        """Every check of every configured device: a row each.
+        """Every check of every configured device, one row each.
 
         `ok`: whether it holds; `wanted` and `found`: values; `why` it matters; `detail`: what was wrong.
-        The first row of a device, `answers`, says whether it answers, and cleanly.
+        The first row of a device, `answers`, shows whether it answers, and cleanly.
         """
         async with self._one_at_a_time:
             rows: list[dict[str, Any]] = []
@@ -94,7 +94,7 @@ async def _register(name: str, place: BusPlace, device: Placed, check: Check) ->
 
 
 async def _cleanly(place: BusPlace, device: Placed) -> str | None:
-    """What is wrong with how a device answers; None if nothing is."""
+    """What is wrong with a device's answers; None if nothing is."""
     usual = reads_of(device.profile)
     request = usual[0] if usual else first_read(place)
     garbled = 0

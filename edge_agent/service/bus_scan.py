@@ -1,7 +1,7 @@
-"""Who answers on a bus: every address is asked something harmless, between the polls of the daemon.
+"""Which devices answer on a bus: sends a harmless request to every address, between the polls of the daemon.
 
-A request of the scan goes at poll priority, so every command overtakes it; and through the owner of the bus,
-which knows what each address owes: a late reply is taken for no other address's.
+A scan's requests go at poll priority, so every command overtakes them. They go through the bus owner, which
+knows what each address owes: a late reply is never taken for another address's.
 """
 
 from __future__ import annotations
@@ -29,11 +29,11 @@ from edge_agent.errors import (
 from edge_agent.service.bus_service import BusPlace, Placed
 
 TRIES = 3
-"""How often a configured device that keeps silent is asked, and any address whose reply came damaged."""
+"""How often a silent configured device is asked, and any address whose reply was damaged."""
 LONGEST_REST_S = 4.0
-"""So long an address may owe replies that could be taken for ours before it is given up."""
+"""An address that owes replies which could be taken for ours is given up after this time."""
 FIRST_READ = Read(3, 0, 1)
-"""Asked of an address of which nothing is known."""
+"""The request to an address of which nothing is known."""
 
 Outcome = Literal["silent", "answers", "exception", "garbled"]
 SILENT: Outcome = "silent"
@@ -41,19 +41,19 @@ SILENT: Outcome = "silent"
 
 @dataclass(frozen=True, slots=True)
 class Heard:
-    """What came of one request. `code`: of an exception; `fault`: what was wrong with the last reply."""
+    """The result of one request. `code`: of an exception; `fault`: what was wrong with the last reply."""
 
     outcome: Outcome
     code: int | None = None
     fault: str | None = None
     garbled: int = 0
-    """How many replies came damaged."""
+    """How many replies were damaged."""
     values: tuple[int, ...] = ()
-    """What an answer said."""
+    """The values of an answer."""
 
 
 def reads_of(profile: Profile) -> list[Request]:
-    """What is read of a device of this profile day by day, each harmless."""
+    """The regular reads of a device with this profile, each harmless."""
     found: list[Request] = []
     doors, scale, temperature = profile.doors, profile.scale, profile.temperature
     if doors is not None and doors.function is not None:
@@ -68,12 +68,12 @@ def reads_of(profile: Profile) -> list[Request]:
 
 
 def patient_needs(place: BusPlace) -> BusNeeds:
-    """Needs under which every configured kind of device on a bus answers in time."""
+    """Timing under which every configured kind of device on a bus answers in time."""
     return slowest([device.profile.bus for device in place.devices] or [BusNeeds()])
 
 
 def slowest(needs: Sequence[BusNeeds]) -> BusNeeds:
-    """Needs that are at least each of these, which are of one protocol; not for none."""
+    """The maximum of each timing; `needs` must be of one protocol and not empty."""
     return BusNeeds(
         protocol=needs[0].protocol,
         gap_ms=max(need.gap_ms for need in needs),
@@ -84,7 +84,7 @@ def slowest(needs: Sequence[BusNeeds]) -> BusNeeds:
 
 
 async def ask(place: BusPlace, address: int, request: Request, needs: BusNeeds, tries: int) -> Heard:
-    """One harmless request, again where its reply was damaged or (`tries` > 1) did not come.
+    """Sends one harmless request; repeats it if the reply was damaged or (`tries` > 1) did not come.
 
     Raises `PortLost`.
     """
@@ -101,7 +101,7 @@ async def ask(place: BusPlace, address: int, request: Request, needs: BusNeeds, 
         try:
             values = await bus.transact(address, request, needs, Priority.POLL)
         except NotSent:
-            continue  # somebody else's question to it was not answered meanwhile
+            continue  # another request to it got no answer meanwhile
         except DeviceFault as fault:
             return Heard("exception", fault.exception_code, garbled=damaged)
         except BadReply as fault:
@@ -117,9 +117,9 @@ async def ask(place: BusPlace, address: int, request: Request, needs: BusNeeds, 
 
 
 def addresses_of(place: BusPlace, first: int | None, last: int | None) -> list[int]:
-    """Which addresses a scan asks: the whole range, or a part; configured ones beyond the usual range too.
+    """The addresses that a scan asks: the whole range or a part; also configured ones beyond the usual range.
 
-    Raises `Refusal` code 3.
+    Raises `Refusal` (`INVALID_ARGUMENT`).
     """
     least, most, usual = place.addresses
     for name, value in (("first", first), ("last", last)):
@@ -146,13 +146,13 @@ class Scans:
     def scan(
         self, name: str, place: BusPlace, first: int | None = None, last: int | None = None
     ) -> AsyncIterator[dict[str, Any]]:
-        """A row an address, as they are asked.
+        """A row for each address, as it is asked.
 
-        `result`: `silent`, `answers`, `exception` (somebody is there and says no), `garbled`. `device`: which
-        configured one it is, None if none. `reads_like`: the configured profiles whose reads a stranger
-        answers. `finding`: what is wrong there, None if nothing. A scan that cannot go on ends with a row
-        that has `error`. Raises `Refusal`: code 3 for a wrong range, 9 while another scan of the bus runs, 14
-        without a port.
+        `result`: `silent`, `answers`, `exception` (a device is there and refuses), `garbled`. `device`: which
+        configured one it is, None if none. `reads_like`: the configured profiles whose reads an unknown
+        device answers. `finding`: what is wrong there, None if nothing. A scan that cannot continue ends with
+        a row that has `error`. Raises `Refusal`: `INVALID_ARGUMENT` for a wrong range, `NOT_ALLOWED` while
+        another scan of the bus runs, `OFFLINE` without a port.
         """
         addresses = addresses_of(place, first, last)
         if name in self._running:
@@ -198,13 +198,15 @@ class Scans:
 
     @staticmethod
     async def _configured(place: BusPlace, device: Placed) -> Heard:
-        """Asked what it is asked every day: another question might find it silent, and in its daily work."""
+        """Sends the device's regular read: another request could get no answer and mark a working device
+        silent."""
         request = next(iter(reads_of(device.profile)), first_read(place))
         return await ask(place, device.address, request, device.profile.bus, TRIES)
 
     @staticmethod
     async def _stranger(place: BusPlace, address: int, needs: BusNeeds) -> tuple[Heard, Iterable[str]]:
-        """A silent address costs one time-out; who answers is asked what the configured profiles read."""
+        """A silent address costs one time-out; a device that answers is asked the reads of the configured
+        profiles."""
         heard = await ask(place, address, first_read(place), needs, 1)
         if heard.outcome not in ("answers", "exception") or not place.wire.startswith("modbus"):
             return heard, ()
@@ -217,7 +219,7 @@ class Scans:
 
 
 def first_read(place: BusPlace) -> Request:
-    """What is asked of an address on a bus where nothing is known of it."""
+    """The request to an address on a bus where nothing is known of it."""
     if place.wire == "modbus" or place.wire == "modbus-tcp":
         return FIRST_READ
     doors = next((device.profile.doors for device in place.devices if device.profile.doors), None)
@@ -238,7 +240,7 @@ def _finding(heard: Heard, device: Placed | None) -> str | None:
 
 
 def _forget_strangers(place: BusPlace, addresses: Iterable[int]) -> None:
-    """Addresses where nobody is, and which owe nothing any more, need no record."""
+    """Deletes the records of addresses without a device that owe nothing any more."""
     now_s = asyncio.get_running_loop().time()
     for address in addresses:
         record = place.bus.devices.get(address)

@@ -1,4 +1,4 @@
-"""What the buses tell a technician: counters and latencies, the frames as they pass, and the doors' contacts.
+"""What a technician sees of the buses: counters and latencies, the frames as they pass, the door contacts.
 
 Scanning and checking are in `bus_scan` and `bus_checks`.
 """
@@ -23,14 +23,14 @@ from edge_agent.runtime.clock import Clock
 from edge_agent.statemachine.inputs import HandCheck, Input
 
 QUEUE_FRAMES = 2000
-"""So many frames wait for a slow follower of a bus; those that come then are counted and not kept."""
+"""At most this many frames wait for a slow follower of a bus; later ones are counted and dropped."""
 LOOK_S = 0.05
-"""How often the doors' contacts are compared while somebody follows them."""
+"""How often the door contacts are compared while a client follows them."""
 
 
 @dataclass(frozen=True, slots=True)
 class Placed:
-    """A configured device: its name, address, and what its profile says of it."""
+    """A configured device: its name, its address, and its profile."""
 
     name: str
     address: int
@@ -40,10 +40,10 @@ class Placed:
 
 @dataclass(frozen=True, slots=True)
 class BusPlace:
-    """A bus and what the configuration says of it.
+    """A bus and its configuration.
 
-    `addresses`: the first and the last that there can be, and where a scan ends unless told otherwise.
-    `baud`: 0 for a network.
+    `addresses`: the first and last possible address, and where a scan ends by default. `baud`: 0 for a
+    network.
     """
 
     bus: BusOwner
@@ -60,7 +60,7 @@ class BusPlace:
 
 
 class Tap:
-    """Follows one bus: keeps the frames that were not fetched yet, and counts those it had no room for."""
+    """Follows one bus: keeps the frames that were not fetched yet, and counts those that had no room."""
 
     def __init__(self, bus: BusOwner, arrived: asyncio.Event) -> None:
         self._bus = bus
@@ -69,12 +69,12 @@ class Tap:
         self._dropped = 0
 
     def __enter__(self) -> Tap:
-        """Begins to listen."""
+        """Starts listening."""
         self._bus.taps.append(self._take)
         return self
 
     def __exit__(self, *_: object) -> None:
-        """Ends it."""
+        """Stops listening."""
         self._bus.taps.remove(self._take)
 
     def _take(self, passed: Passed) -> None:
@@ -85,7 +85,7 @@ class Tap:
         self._arrived.set()
 
     def fetch(self) -> tuple[list[Passed], int]:
-        """What has passed since the last call, and how many frames after that were lost."""
+        """The frames since the last call, and how many frames after them were lost."""
         frames, dropped = list(self._frames), self._dropped
         self._frames.clear()
         self._dropped = 0
@@ -93,7 +93,7 @@ class Tap:
 
 
 class BusService:
-    """Looks at the buses; what it shows holds no code."""
+    """Reads the buses for technicians; nothing that it shows holds a code."""
 
     def __init__(
         self,
@@ -103,14 +103,14 @@ class BusService:
         clock: Clock,
         submit: Callable[[Input], None] = lambda given: None,
     ) -> None:
-        """`submit` gets a `HandCheck` while somebody follows the doors."""
+        """`submit` gets a `HandCheck` while a client follows the doors."""
         self._submit = submit
         self._places = places
         self._doors = doors
         self._door_places = door_places
         self._clock = clock
         self.failing: dict[str, list[str]] = {}
-        """The names of the checks that each device failed last, see `bus_checks.Checks`."""
+        """The names of the checks that each device failed in the last run, see `bus_checks.Checks`."""
 
     @property
     def places(self) -> Mapping[str, BusPlace]:
@@ -118,17 +118,17 @@ class BusService:
         return self._places
 
     def place(self, name: str) -> BusPlace:
-        """A bus by its name. Raises `Refusal` code 5."""
+        """A bus by its name. Raises `Refusal` (`NOT_FOUND`)."""
         if name not in self._places:
             known = ", ".join(self._places)
             raise Refusal(Code.NOT_FOUND, f"no such bus: {name}; there are: {known}")
         return self._places[name]
 
     def stats(self) -> list[dict[str, Any]]:
-        """What has passed on each bus since the daemon's start, and how each configured device answers.
+        """Traffic on each bus since the daemon's start, and how each configured device answers.
 
-        `utilisation`: the share of the time in which bits passed; None over a network, where nobody can tell.
-        Latencies, in ms from a request's last bit to its whole reply, are bounds: not above the value.
+        `utilisation`: the share of the time in which bits passed; None over a network, where it cannot be
+        measured. Latencies, in ms from a request's last bit to its whole reply, are upper bounds.
         """
         return [self._bus_row(name, place) for name, place in self._places.items()]
 
@@ -181,11 +181,11 @@ class BusService:
         }
 
     def monitor(self, name: str | None, seconds: float | None = None) -> AsyncIterator[dict[str, Any]]:
-        """The frames of one bus, or of all, as they pass, for so many seconds or until the caller has enough.
+        """The frames of one bus, or of all, as they pass, for `seconds` or until the caller stops.
 
         A frame has `at` (UTC), `at_s` (a clock of the daemon, for differences), `bus`, `baud`, `protocol`,
-        `direction` (`sent`, `heard`), `hex`, `note` and `words`. Where the caller was too slow, a row of
-        direction `lost` says in `note` how many are missing. Raises `Refusal` code 5.
+        `direction` (`sent`, `heard`), `hex`, `note` and `words`. If the caller was too slow, a row of
+        direction `lost` gives the number of missing frames in `note`. Raises `Refusal` (`NOT_FOUND`).
         """
         chosen = dict(self._places) if name is None else {name: self.place(name)}
         return self._follow(chosen, seconds)
@@ -246,10 +246,10 @@ class BusService:
     async def doors(
         self, seconds: float | None = None, labels: Sequence[str] = ()
     ) -> AsyncIterator[dict[str, Any]]:
-        """Every door as it is believed to be now, and then each change, for so many seconds or until the
-        caller has enough. Meanwhile a door of `labels` (all, if none) that opens raises no doubt.
+        """Every door as it is believed to be now, and then each change, for `seconds` or until the caller
+        stops. Meanwhile the opening of a door of `labels` (all, if none) does not put its contact in doubt.
 
-        `level` is what its contact reads; None while nobody knows.
+        `level` is what its contact reads; None while that is unknown.
         """
         checked = tuple(label for label in self._door_places if label in labels or not labels)
         self._submit(HandCheck(checked, True))
@@ -273,7 +273,7 @@ class BusService:
 
 
 async def _happens_before(end_s: float | None, event: asyncio.Event) -> bool:
-    """Whether it happens before an instant of the loop (None: whenever)."""
+    """Whether the event happens before an instant of the loop (None: no limit)."""
     try:
         async with asyncio.timeout_at(end_s):
             await event.wait()

@@ -1,7 +1,7 @@
-"""What kind of board answers at an address: which profiles describe it, by harmless reads alone.
+"""Recognises the kind of board at an address: which profiles describe it, by harmless reads alone.
 
-A profile fits where the board answers its daily reads, its checks and its `[[signs]]` (and refuses those that
-it has to refuse). The more has held the likelier it is; two that hold as much are for a person to tell apart.
+A profile fits if the board answers its regular reads, its checks and its `[[signs]]` (and refuses those that
+it has to refuse). More successful reads make a profile likelier; between two equal ones a person decides.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from edge_agent.service.bus_service import BusPlace
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
-    """A profile that fits. `proofs`: how many reads went as they do there; `points`: how much those read."""
+    """A profile that fits. `proofs`: how many reads went as expected; `points`: how much those read."""
 
     profile: str
     proofs: int
@@ -25,24 +25,24 @@ class Candidate:
 
     @property
     def weight(self) -> tuple[int, int]:
-        """What candidates are ordered by."""
+        """The key by which candidates are ordered."""
         return self.proofs, self.points
 
 
 def likeliest(candidates: Iterable[Candidate]) -> list[str]:
-    """The profiles for which most speaks; one where the board is known, several where it is not."""
+    """The profiles with the most proof: one if the board is known, several if it is not."""
     found = list(candidates)
     most = max((one.weight for one in found), default=(0, 0))
     return [one.profile for one in found if one.weight == most]
 
 
 def speakers(profiles: Mapping[str, Profile], protocol: str) -> dict[str, Profile]:
-    """The profiles of boards that speak a protocol."""
+    """The profiles of boards that use a protocol."""
     return {name: profile for name, profile in profiles.items() if profile.bus.protocol == protocol}
 
 
 def openings(profiles: Mapping[str, Profile]) -> list[Request]:
-    """What an address is asked to see whether anybody of these is there, each harmless."""
+    """The harmless requests that find out whether any board of these profiles is at an address."""
     statuses: dict[int | None, LockStatus] = {}
     for profile in profiles.values():
         for read in reads_of(profile):
@@ -53,7 +53,7 @@ def openings(profiles: Mapping[str, Profile]) -> list[Request]:
 
 
 def _proofs(profile: Profile) -> list[tuple[Request, bool]]:
-    """Each read with whether it has to be answered (else: refused)."""
+    """Each read, and whether the board has to answer it (else: refuse it)."""
     found: dict[Request, bool] = dict.fromkeys(reads_of(profile), True)
     found |= {Read(check.function, check.address, check.count): True for check in profile.checks}
     found |= {Read(sign.function, sign.address, sign.count): sign.answers for sign in profile.signs}
@@ -61,7 +61,7 @@ def _proofs(profile: Profile) -> list[tuple[Request, bool]]:
 
 
 async def recognise(place: BusPlace, address: int, profiles: Mapping[str, Profile]) -> list[Candidate]:
-    """The profiles, all of the protocol of the bus, that fit whoever is at an address. Raises `PortLost`."""
+    """The profiles that fit the board at an address; all must be of the bus's protocol. Raises `PortLost`."""
     needs = slowest([profile.bus for profile in profiles.values()])
     heard: dict[Request, Heard] = {}
     found = []
@@ -70,7 +70,7 @@ async def recognise(place: BusPlace, address: int, profiles: Mapping[str, Profil
         for request, answered in proofs:
             if request not in heard:
                 heard[request] = await ask(place, address, request, needs, TRIES)
-            # Who keeps silent to what it does not know refuses that, too.
+            # A board that does not answer an unknown request counts as refusing it.
             if (heard[request].outcome == "answers") is not answered or heard[request].outcome == "garbled":
                 break
             points += _points(request) if answered else 0
@@ -87,7 +87,7 @@ def _points(request: Request) -> int:
 
 
 async def contacts(place: BusPlace, address: int, profile: Profile) -> list[int]:
-    """What the door contacts of a board read now, channel 1 first; empty where that is not known.
+    """What the door contacts of a board read now, channel 1 first; empty if that is unknown.
 
     Raises `PortLost`.
     """
@@ -104,5 +104,5 @@ async def contacts(place: BusPlace, address: int, profile: Profile) -> list[int]
 
 
 def _door_reads(profile: Profile) -> int:
-    """How many of its daily reads are about doors; they come first."""
+    """How many of its regular reads are about doors; they come first."""
     return len(reads_of(profile.model_copy(update={"scale": None, "temperature": None})))

@@ -1,4 +1,4 @@
-"""What the machine tells a person in front of it: tables of the local API. None of it holds a code."""
+"""What the machine shows a person in front of it: tables of the local API. None of it holds a code."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ class Report:
         self._followers: set[asyncio.Event] = set()
 
     def status(self) -> dict[str, Any]:
-        """The machine at a glance. Raises `StorageFault`."""
+        """The machine's summary. Raises `StorageFault`."""
         state, now = self._loop.state, self._clock.now()
         return {
             "machine_id": self._machine_id,
@@ -84,14 +84,14 @@ class Report:
         }
 
     def buses(self) -> dict[str, dict[str, int]]:
-        """The counters of each bus. Like all of telemetry it needs no journal."""
+        """The counters of each bus. Like all telemetry it needs no journal."""
         return {
             name: {counter: getattr(bus.counters, counter) for counter in BUS_COUNTERS}
             for name, bus in self._buses.items()
         }
 
     def health(self) -> Health:
-        """How the machine is, for those who look after many."""
+        """The machine's health, for operators of many machines."""
         state = self._loop.state
         down = [name for name, bus in self._buses.items() if not bus.up]
         out = sum(
@@ -126,9 +126,10 @@ class Report:
         return ", ".join(told)
 
     def alarms(self) -> list[dict[str, Any]]:
-        """The standing alarms, oldest first; `label` where it is about a cell, else `device` (or neither).
+        """The standing alarms, oldest first; `label` if the alarm is about a cell, else `device` (or
+        neither).
 
-        Both where it is about a part of a cell, such as its scale.
+        Both if it is about a part of a cell, such as its scale.
         """
         rows = []
         for standing in self._loop.state.alarms.values():
@@ -192,8 +193,8 @@ class Report:
     def reservations(self) -> list[dict[str, Any]]:
         """The reservations that hold a cell, oldest first: the API's fields without codes.
 
-        `overdue_s`: how many seconds a pending one is past its ETA, None where it is not or no clock can
-        tell. `grace_over`: picked up, the grace over, and the door not closed yet.
+        `overdue_s`: how many seconds a pending one is past its ETA; None if it is not, or if no clock is
+        valid. `grace_over`: picked up, the grace is over, and the door is not closed yet.
         """
         now = self._clock.now()
         rows = []
@@ -207,9 +208,9 @@ class Report:
         return rows
 
     def temperatures(self, reservation_id: str) -> dict[str, Any]:
-        """What a reservation that needs cold or warmth went through, also one that is over.
+        """The temperatures of a reservation that needs cold or warmth, also of one that is over.
 
-        Raises `Refusal`: code 5 for an unknown one, 9 for one that needs neither.
+        Raises `Refusal`: `NOT_FOUND` for an unknown one, `NOT_ALLOWED` for one that needs neither.
         """
         reservation = self._loop.state.reservations.get(reservation_id)
         reservation = reservation or self._store.reservation(reservation_id)
@@ -230,14 +231,14 @@ class Report:
         }
 
     def told(self, after: tuple[int, int] = (0, 0), limit: int = 100) -> list[dict[str, Any]]:
-        """Events and the ledger of unlocks in the order in which they happened, the newest `limit`.
+        """Events and lines of the unlock ledger in the order in which they happened, the newest `limit`.
 
-        `after`: sequence of an event and number of a ledger line behind which to begin.
+        `after`: sequence of an event and number of a ledger line after which to begin.
         """
         return [_row(row) for row in self._store.told(after, min(limit, LONGEST_LIST))]
 
     async def follow(self) -> AsyncIterator[dict[str, Any]]:
-        """What is told from now on, row by row, until the caller has enough."""
+        """New events and ledger lines, row by row, until the caller stops."""
         new = asyncio.Event()
         self._followers.add(new)
         try:
@@ -253,7 +254,7 @@ class Report:
             self._followers.discard(new)
 
     def wake_followers(self) -> None:
-        """Something was committed."""
+        """Wakes the followers after a commit."""
         for follower in self._followers:
             follower.set()
 
@@ -279,7 +280,7 @@ def _overdue_s(reservation: Reservation, now: Instant) -> int | None:
 
 
 def _row(row: dict[str, Any]) -> dict[str, Any]:
-    """One row for people and scripts: what it is (`what`), when, where, why."""
+    """One row for people and scripts: what happened (`what`), when, where, why."""
     if row["kind"] == "event":
         body = row["body"]
         detail: dict[str, Any] = next((v for k, v in body.items() if k.endswith("_event")), {})

@@ -1,1 +1,1 @@
-"""The self-test: what is looked at, what is found, and what a technician is told to do about it."""
+"""The self-test: what it checks, what it finds, and what it asks a technician to do."""

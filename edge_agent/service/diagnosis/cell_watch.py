@@ -1,8 +1,8 @@
-"""What thermometers and scales show for a while, and what a short spell of heat does: drift, dead probes, and
-heaters that do not go off.
+"""Watches thermometers and scales for a while, and during a short spell of heat: drift, dead probes, and
+heaters that do not switch off.
 
 A heater is tried only in a free cell that is closed and not in use for any climate, for `HEAT_S`; its relay
-goes off by itself should the daemon die (`ClimateOutputs`).
+goes off by itself if the daemon dies (`ClimateOutputs`).
 """
 
 from __future__ import annotations
@@ -20,17 +20,17 @@ from edge_agent.statemachine.outputs import SetClimate
 
 HEAT_FROM_S, HEAT_S = 2.0, 8.0
 AFTER_S = 8.0
-"""So long after a heater was switched off its temperature may still go up."""
+"""How long the temperature may still rise after a heater was switched off."""
 LOOK_S = 0.5
 DRIFTS_G = 5
-"""A weight that moves by more while the door is closed drifts (in the some 20 s that are watched)."""
+"""A weight that moves by more while the door is closed drifts (within the watch of about 20 s)."""
 LEAST_READINGS = 5
 WARMED_C = 0.5
 """A heater that has warmed its cell by less cannot be judged in this time."""
 WARMING_ON_C = 0.5
-"""A cell that goes on warming by more after the heater was switched off is still being heated."""
+"""A cell that warms by more than this after its heater was switched off is still being heated."""
 HOT_C = 40.0
-"""A free cell hotter than this has been heated, and has to cool down."""
+"""A free cell hotter than this has been heated and has to cool down."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +44,7 @@ class Sensors:
 
 @dataclass(slots=True)
 class _Series:
-    """What one sensor showed: seconds since the beginning, and the value."""
+    """Readings of one sensor: seconds since the start, and the value."""
 
     at_s: list[float] = field(default_factory=list)
     values: list[float] = field(default_factory=list)
@@ -54,7 +54,7 @@ class _Series:
         self.values.append(value)
 
     def at(self, when_s: float) -> float | None:
-        """The last value not after an instant."""
+        """The last value at or before an instant."""
         found = [value for at_s, value in zip(self.at_s, self.values, strict=True) if at_s <= when_s]
         return found[-1] if found else None
 
@@ -77,7 +77,7 @@ class CellWatch:
         self._tried: list[str] = []
 
     async def run(self, window_s: float, tell: Callable[[float], None]) -> None:
-        """Watches for so long; `tell` gets the seconds that have passed. No heater stays on for it."""
+        """Watches for `window_s`; `tell` gets the seconds that have passed. No heater stays on afterwards."""
         clock = asyncio.get_running_loop()
         begun_s = clock.time()
         heating = False
@@ -113,7 +113,7 @@ class CellWatch:
             else:
                 self._degrees.setdefault(label, _Series()).note(at_s, degrees)
 
-    # Heaters.
+    # Heating.
 
     def _heat(self) -> None:
         for label in self._sensors.heaters:
@@ -129,7 +129,7 @@ class CellWatch:
         return closed and unused and cell.blocked is None
 
     def _give_way(self) -> None:
-        """A cell that somebody got in the meantime is his."""
+        """Stops trying a cell that was taken by a reservation in the meantime."""
         for label in [label for label in self._tried if not self._free(label)]:
             self._tried.remove(label)
             self._as_wanted(label)
@@ -139,15 +139,16 @@ class CellWatch:
             self._as_wanted(label)
 
     def _as_wanted(self, label: str) -> None:
-        """What the core wants of a cell counts again."""
+        """Restores the outputs that the core wants for a cell."""
         wanted = self._loop.state.climate.get(label)
         running = None if wanted is None or not wanted.running else wanted.need
         self._climate.set(SetClimate(label, heating=running == "hot", cooling=running == "cold"))
 
-    # What it says.
+    # Verdicts.
 
     def judge(self, answering: Collection[str], window_s: float) -> Iterator[Found]:
-        """A row for each finding and one for all that is well; `answering`: the devices that answer."""
+        """A row for each finding, and one for everything that is well; `answering`: the devices that
+        answer."""
         yield from self._thermometers(answering)
         yield from self._scales(answering, window_s)
         yield from self._heaters(window_s)
@@ -220,7 +221,7 @@ class CellWatch:
         yield from _rest("heater", "heaters", self._sensors.heaters, judged, bad, why)
 
     def _stuck(self, label: str, series: _Series, window_s: float) -> tuple[str | None, bool]:
-        """Why a heater looks as if it did not go off; and whether that can be told at all."""
+        """Why a heater seems not to have switched off, and whether that can be judged at all."""
         climate = self._loop.state.climate.get(label)
         begin, end = series.values[0], series.values[-1]
         if label in self._tried:
@@ -242,7 +243,7 @@ class CellWatch:
 
 
 def _moved(series: _Series) -> float:
-    """How far a weight moved: the middle of the last readings against that of the first."""
+    """How far a weight moved: the median of the last readings against that of the first."""
     few = max(1, len(series.values) // 5)
     first, last = sorted(series.values[:few]), sorted(series.values[-few:])
     return last[few // 2] - first[few // 2]
@@ -256,7 +257,7 @@ def _rest(
     bad: Collection[str],
     why: str = "their boards do not answer, or are not sure to",
 ) -> Iterator[Found]:
-    """One row for those that are well, and one for those of which nothing can be said."""
+    """One row for the parts that are well, and one for those that cannot be judged."""
     good = [label for label in known if label not in bad]
     unknown = [label for label in there if label not in known and label not in bad]
     if good:

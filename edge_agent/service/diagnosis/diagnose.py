@@ -1,7 +1,8 @@
-"""The self-test: listens, looks and tries, and tells a row for each thing, as it comes.
+"""The self-test: listens, reads and tries, and yields a row for each finding as it comes.
 
-What is asked on a bus goes at poll priority, through its owner, so every command overtakes it; while the
-buses are listened to the machine serves as always. Without `doors` no door moves. One at a time.
+Its bus requests go at poll priority through the bus owner, so every command overtakes them; the machine
+serves as always while the buses are watched. Without `doors` no door moves. Only one self-test runs at a
+time.
 """
 
 from __future__ import annotations
@@ -30,20 +31,20 @@ from edge_agent.service.diagnosis.wire_watch import Passage, WireWatch
 from edge_agent.statemachine.state import StandingAlarm
 
 WINDOW_S = 20.0
-"""So long buses, scales and thermometers are watched."""
+"""How long buses, scales and thermometers are watched."""
 UNASKED_READS = 5
-"""So often a device is asked that is not asked day by day."""
+"""How often a device is asked that is not polled regularly."""
 PATIENCE_MS = 2000
-"""So long one answer is waited for, to tell one that is late from none."""
+"""How long one answer is awaited, to tell a late one from none."""
 PATIENT_PROBES = 4
-"""So many devices of a bus are waited for: if none of them answers, the others are not waited for either."""
+"""At most this many silent devices of a bus are awaited; the others are not."""
 PATIENT_TRIES = 3
 
 Row = dict[str, Any]
 
 
 class Diagnosis:
-    """Runs the self-test of one machine; `cells` makes what watches its cells, anew each time."""
+    """Runs the self-test of one machine; `cells` makes the watcher of its cells, a new one each time."""
 
     def __init__(
         self,
@@ -64,10 +65,10 @@ class Diagnosis:
         self._running = False
 
     def run(self, *, doors: bool, actor: str) -> AsyncGenerator[Row, None]:
-        """The rows (`findings.Found`) and how far it has come (`findings.progress`, `findings.ask`).
+        """Yields the rows (`findings.Found`) and the progress (`findings.progress`, `findings.ask`).
 
-        `doors`: also open every free cell, in the name of `actor`. Raises `Refusal` code 9 while another
-        self-test runs.
+        `doors`: also open every free cell, in the name of `actor`. Raises `Refusal` (`NOT_ALLOWED`) while
+        another self-test runs.
         """
         if self._running:
             raise Refusal(Code.NOT_ALLOWED, "a self-test is running already")
@@ -104,7 +105,7 @@ class Diagnosis:
             self._running = False
 
     def _behind(self, alarm: StandingAlarm) -> list[str]:
-        """The devices and buses that an alarm may only be the consequence of."""
+        """The devices and buses whose fault may be the only cause of an alarm."""
         label, _, part = alarm.place.partition("/")
         device: str | None = alarm.place
         if alarm.alarm is Alarm.SENSOR_FAULT:
@@ -127,7 +128,7 @@ class Diagnosis:
                 watch.stop()
 
     async def _watched(self, watch: CellWatch) -> AsyncGenerator[Row, None]:
-        """Watches for the window, and tells the seconds."""
+        """Watches for the window; reports the seconds."""
         passed: asyncio.Queue[float | None] = asyncio.Queue()
 
         async def run() -> None:
@@ -149,7 +150,7 @@ class Diagnosis:
             await asyncio.gather(watching, return_exceptions=True)
 
     async def _others(self, place: BusPlace) -> dict[str, Probe]:
-        """Asks those that are not asked day by day, and waits for those that did not answer."""
+        """Asks the devices that are not polled regularly, and waits for those that did not answer."""
         found: dict[str, Probe] = {}
         patient = 0
         for device in place.devices:
@@ -195,7 +196,7 @@ def _on(place: BusPlace, device: str | None) -> bool:
 
 
 async def _ask_often(place: BusPlace, device: Placed) -> Probe:
-    """A device that nobody asks day by day: whether it answers something harmless."""
+    """Whether a device that is not polled regularly answers a harmless request."""
     answered = 0
     for _ in range(UNASKED_READS):
         try:
@@ -209,10 +210,10 @@ async def _ask_often(place: BusPlace, device: Placed) -> Probe:
 
 
 async def _wait_for(place: BusPlace, device: Placed) -> Probe:
-    """Asks and listens long, so that an answer that nobody waits for in daily work is heard.
+    """Asks and listens for a long time, to hear an answer that regular polling would miss.
 
-    A command does not wait behind it: of a device that counts as dead the owner of the bus does not wait on
-    when there is something more urgent, and of another one nobody waits longer than usual.
+    No command waits behind it: BusOwner stops waiting for a dead device when a more urgent request
+    arrives, and it waits no longer than usual for any other device.
     """
     usual = reads_of(device.profile)
     request = usual[0] if usual else first_read(place)
@@ -227,7 +228,7 @@ async def _wait_for(place: BusPlace, device: Placed) -> Probe:
             try:
                 await place.bus.transact(device.address, request, needs, Priority.POLL)
             except DeviceFault:
-                break  # it says no, and so it is there
+                break  # it refuses, so it is there
             except PortLost:
                 return "silent"
             except BusFault:

@@ -1,8 +1,8 @@
 """Doors: what their contacts read, and with `--doors` what each lock, contact and coil does when it is tried.
 
-A contact that never changes and a bolt that never moves look the same from here; which of the two it is can
-only be seen at the door. One that opens and will not be closed again has a coil that stays energised, or
-nobody closed it.
+A contact that never changes and a lock that never moves look the same from here; only a look at the door
+tells which it is. If a door opens and is not closed again, either its coil stays energised or no one closed
+it.
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ from edge_agent.service.diagnosis.findings import Found, ask, progress
 
 REASON = "self-test"
 CLOSE_S = 60.0
-"""So long a door is waited for that somebody should close."""
+"""How long the self-test waits for a person to close a door."""
 SETTLE_S = 1.0
-"""So long a contact is watched after its door has moved."""
+"""How long a contact is watched after its door has moved."""
 AGAIN_S = 0.3
-"""A contact that changes back sooner than this chatters: no hand is so quick."""
+"""A contact that changes back sooner than this chatters: no person moves a door that fast."""
 
 
 @dataclass(slots=True)
@@ -38,7 +38,7 @@ class Contact:
     news: asyncio.Event = field(default_factory=asyncio.Event)
 
     def see(self, seen: Mapping[str, Door]) -> None:
-        """A board was read."""
+        """Takes one reading of a board."""
         door = seen.get(self.label)
         if door is None:
             return
@@ -48,7 +48,7 @@ class Contact:
         self.news.set()
 
     def chatter_s(self) -> float:
-        """How long it chattered at its worst: from a change through others that followed at once."""
+        """The longest time that it chattered: from a change through others that followed at once."""
         longest_s, begun_s = 0.0, None
         for earlier_s, later_s in zip(self.changes_s, self.changes_s[1:], strict=False):
             if later_s - earlier_s > AGAIN_S:
@@ -60,7 +60,7 @@ class Contact:
 
 
 class DoorChecks:
-    """Looks at the doors of one machine."""
+    """Checks the doors of one machine."""
 
     def __init__(self, desk: Desk, doors: Doors) -> None:
         self._desk = desk
@@ -71,7 +71,7 @@ class DoorChecks:
 
     def passive(self, answering: Collection[str], *, tried: bool) -> Iterator[Found]:
         """What the contacts read, without moving a door; `answering`: the devices that answer. `tried`: the
-        free ones are tried afterwards, and are told then."""
+        free ones are tried afterwards and reported then."""
         known = [cell for cell in self._cells() if self._doors.board_of(cell.label) in answering]
         readable = [cell for cell in known if cell.answering and cell.door is not Door.UNKNOWN]
         stand_open = [cell for cell in readable if cell.door is Door.OPEN]
@@ -109,7 +109,7 @@ class DoorChecks:
     async def tried(self, actor: str) -> AsyncGenerator[Found | dict[str, Any], None]:
         """Opens the free cells, one after the other, in `actor`'s name, and asks for each to be closed.
 
-        Rows of findings, of progress, and of what somebody has to close now.
+        Yields rows of findings, of progress, and of what a person has to close now.
         """
         free = [cell.label for cell in self._cells() if _free(cell)]
         others = [cell.label for cell in self._cells() if not _free(cell)]
@@ -170,7 +170,7 @@ class DoorChecks:
         return Found("lock", label, "fault", why, step, ("lock_crossed", "contact_crossed"))
 
     async def _closed(self, contact: Contact) -> bool:
-        """Whether somebody closes it in time."""
+        """Whether the door is closed in time."""
         try:
             async with asyncio.timeout(CLOSE_S):
                 while self._doors.believed(contact.label) is not Door.CLOSED:

@@ -1,4 +1,4 @@
-"""What a self-test tells: a row for each thing that was looked at, with a verdict and the next step."""
+"""The rows of a self-test: one for each thing that was checked, with a verdict and the next step."""
 
 from __future__ import annotations
 
@@ -6,14 +6,14 @@ from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
 Verdict = Literal["good", "warning", "fault", "unknown"]
-"""`unknown`: it could not be looked at, so nobody can say."""
+"""`unknown`: it could not be checked."""
 
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """One thing that was looked at.
+    """One thing that was checked.
 
-    `check`: what was looked at; `target`: of which part (a cell, a device, a bus, or none); `finding`: what
+    `check`: what was checked; `target`: on which part (a cell, a device, a bus, or none); `finding`: what
     was found, in plain words; `next_step`: what the technician does now; `kinds`: the names of the faults
     that look like this from here, the likeliest first.
     """
@@ -26,15 +26,15 @@ class Found:
     kinds: tuple[str, ...] = ()
 
     def row(self) -> dict[str, Any]:
-        """As JSON has it."""
+        """As a JSON object."""
         return asdict(self) | {"kinds": list(self.kinds)}
 
 
 def progress(number: int, of: int, doing: str) -> dict[str, Any]:
-    """How far a self-test has come."""
+    """The progress of a self-test."""
     return {"progress": number, "of": of, "doing": doing}
 
 
 def ask(number: int, of: int, cell: str, doing: str) -> dict[str, Any]:
-    """What somebody at the machine has to do now, for the self-test to go on."""
+    """What a person at the machine has to do now so that the self-test continues."""
     return progress(number, of, doing) | {"ask": "close", "cell": cell}

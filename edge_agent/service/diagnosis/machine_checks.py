@@ -1,4 +1,4 @@
-"""Disk, clock, broker and the daemon itself, and the alarms that stand: what a self-test says of them."""
+"""Self-test of disk, clock, broker and the daemon itself, and of the alarms that stand."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from edge_agent.statemachine.state import StandingAlarm, cell_of
 
 MEGABYTE = 1024 * 1024
 LARGE_WAL_BYTES = 64 * MEGABYTE
-"""A write-ahead log larger than this is not being taken over into the file."""
+"""A write-ahead log larger than this is not being checkpointed into the database file."""
 MANY_EVENTS = 1000
 STATM = Path("/proc/self/statm")
 
@@ -55,7 +55,7 @@ SWAPPED = "plug the adapters back as they were; if one was really changed, start
 
 @dataclass(frozen=True, slots=True)
 class Machine:
-    """What there is to look at. `aside` runs what blocks where it holds up nothing."""
+    """What the checks need. `aside` runs blocking calls where they hold up nothing."""
 
     loop: LockerLoop
     store: JournalStore
@@ -66,7 +66,7 @@ class Machine:
 
 
 async def check(machine: Machine) -> list[Found]:
-    """All of it but the alarms."""
+    """All checks except the alarms."""
     return [_daemon(machine), *await _disk(machine), _clock(machine), _broker(machine)]
 
 
@@ -163,9 +163,9 @@ def _broker(machine: Machine) -> Found:
 def alarms(
     machine: Machine, found: Collection[Found], behind: Callable[[StandingAlarm], Collection[str]]
 ) -> Iterator[Found]:
-    """The alarms that stand, but for those that another row tells already.
+    """The alarms that stand, except those that another row already shows.
 
-    `behind`: the devices and buses without which what an alarm is about cannot be well.
+    `behind`: the devices and buses that an alarm's subject depends on.
     """
     told = {(row.target, kind) for row in found for kind in row.kinds}
     ill = {row.target for row in found if row.check in ("bus", "device") and row.verdict != "good"}

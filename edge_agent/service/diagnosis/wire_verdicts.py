@@ -1,7 +1,7 @@
-"""What the passage on a bus says of its wires and devices: which faults it looks like, and how to tell.
+"""Judges a bus's wires and devices by its traffic: which faults it looks like, and how to tell them apart.
 
-The order is that of what hides what: an adapter that echoes makes everything else look wrong, late replies
-and devices that talk out of turn spoil the frames of others, and only what is left is noise.
+The order follows which fault hides which: an adapter that echoes makes everything else look wrong; late
+replies and devices that send out of turn spoil the frames of others; only what is left is noise.
 """
 
 from __future__ import annotations
@@ -16,43 +16,43 @@ from edge_agent.service.diagnosis.findings import Found, Verdict
 from edge_agent.service.diagnosis.wire_watch import Answers, Passage
 
 COMMON_LATE_S = 0.008
-"""A wire on which the quickest device is later than this has something in it that delays: a board of any kind
-answers within a few milliseconds, and no two kinds are equally slow by chance."""
+"""A bus whose quickest device is later than this has a delaying part in it: a board of any kind answers
+within a few milliseconds, and no two kinds are equally slow by chance."""
 OUTLIER_S = 0.010
-"""So much later than its likes is a board that has a trouble of its own."""
+"""A board that is later than boards of its kind by this much has a fault of its own."""
 CLOSE_TO_LIMIT = 0.5
-"""A device that takes more than this share of what its profile allows is close to being too late."""
+"""A device that takes more than this share of its profile's limit is close to being too late."""
 OUT_OF_TURN = 3
-"""So many frames out of turn are no chance."""
+"""This many frames out of turn are not chance."""
 SPEAK_UNASKED = ("8a", "wkly")
 OUT_OF_TURN_SPOKEN = 20
-"""Boards of these protocols tell by themselves that a door has moved; more than so many are no such tale."""
+"""Boards of these protocols report door movements unasked; more frames than this are no such reports."""
 OFTEN = 0.3
-"""A device that answers this share of its questions in time is not a late one."""
+"""A device that answers this share of its requests in time is not a late one."""
 MOSTLY = 0.9
-"""One that answers this share while another one spoils the line is well itself."""
+"""A device that answers this share while another one spoils the bus is itself well."""
 SPOILT = 2
-"""So many frames may be lost on a long day without anything being wrong."""
+"""This many frames may get lost on a long day without a fault."""
 
 Probe = Literal["answers", "late", "silent"]
-"""What came of listening patiently to one device: an answer in time, one too late, none."""
+"""The result of listening to one device for a long time: an answer in time, one too late, none."""
 
 
 @dataclass(frozen=True, slots=True)
 class Heard:
-    """All that is known of one bus after the listening."""
+    """What is known of one bus after the listening."""
 
     name: str
     place: BusPlace
     passage: Passage
     probes: Mapping[str, Probe]
-    """Of devices that did not answer, or are not asked day by day."""
+    """For devices that did not answer or are not polled regularly."""
     cells_of: Mapping[str, Collection[str]]
     """The cells whose doors each board reads."""
 
 
 def answering(heard: Heard) -> set[str]:
-    """The devices whose answers can be relied on, whatever else is wrong with them or their bus."""
+    """The devices whose answers are reliable, whatever else is wrong with them or their bus."""
     if not heard.passage.up or heard.passage.echoes:
         return set()
     devices = heard.passage.devices
@@ -122,7 +122,7 @@ def _not_asked(heard: Heard, why: str) -> Iterator[Found]:
 
 
 def _devices(heard: Heard) -> Iterator[Found]:
-    """A bus on which somebody is heard."""
+    """A bus on which at least one device is heard."""
     devices = heard.passage.devices
     late = [d for d in devices if _late(heard, d)]
     slow = [d for d in devices if d not in late and _slow(heard, d)]
@@ -146,21 +146,21 @@ def _devices(heard: Heard) -> Iterator[Found]:
 
 
 LOST_SHARE = 10
-"""A device that leaves one question in this many without an answer loses them regularly."""
+"""A device loses requests regularly if one in this many gets no answer."""
 
 
 def _late(heard: Heard, device: Answers) -> bool:
-    """Whether its answers come, and too late to be of use."""
+    """Whether its answers come, but too late to be of use."""
     if heard.probes.get(device.name) == "late":
         return True
     seldom = device.answered < OFTEN * max(1, device.requests)
-    # A reply that is late by the time between two questions is taken for the answer to the second one.
+    # A reply that is late by the time between two requests is taken for the answer to the second one.
     lost = device.timeouts * LOST_SHARE >= device.requests and device.out_of_turn == 0
     return (seldom or lost) and device.timeouts > 0 and device.late_replies + device.unasked > 0
 
 
 def _slow(heard: Heard, device: Answers) -> bool:
-    """Whether its answers come in time, and later than they should."""
+    """Whether its answers come in time, but later than they should."""
     late_s = device.least_late_s
     if late_s is None or not heard.place.baud:
         return False
@@ -190,7 +190,7 @@ def _talks_out_of_turn(device: Answers, least: int) -> bool:
 
 
 def _spoilt(heard: Heard, quiet: list[Answers]) -> bool:
-    """Whether frames get lost that no single device can be blamed for."""
+    """Whether frames get lost for which no single device is to blame."""
     others = [d for d in heard.passage.devices if d not in quiet]
     lost = sum(d.bad_replies + d.timeouts for d in others)
     hit = [d for d in others if d.bad_replies + d.timeouts]

@@ -1,5 +1,5 @@
-"""What passes on the buses for a while, device by device: who is asked, who answers, how late, and who talks
-unasked. It only listens; the polls and probes of the daemon are what is listened to."""
+"""Watches the traffic on the buses for a while, by device: requests, answers, how late they are, and frames
+that were not asked for. It only listens; the daemon's own polls and probes make the traffic."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ SILENCE_CHARACTERS = 3.5
 
 
 def address_in(wire: Wire, frame: bytes) -> int | None:
-    """The address of the device that a frame is for or from; None if it is too short to have one."""
+    """The address of the device that a frame is for or from; None if the frame is too short to have one."""
     at = {"modbus": 0, "modbus-tcp": 6, "wkly": 5}.get(wire, 1)
     if len(frame) <= at:
         return None
@@ -25,10 +25,10 @@ def address_in(wire: Wire, frame: bytes) -> int | None:
 
 @dataclass(slots=True)
 class Answers:
-    """How one device has answered in a while. Counts are those of `DeviceRecord`.
+    """How one device answered during the watch. Counts are those of `DeviceRecord`.
 
-    `heard`: sound frames from its address, asked for or not. `late_s`: how much later than bits take each
-    reply was.
+    `heard`: sound frames from its address, asked for or not. `late_s`: how much later than its bits take
+    each reply was.
     """
 
     name: str
@@ -42,17 +42,17 @@ class Answers:
     unasked: int = 0
     heard: int = 0
     out_of_turn: int = 0
-    """Frames from it while another one was asked."""
+    """Frames from it while another device was asked."""
     late_s: list[float] = field(default_factory=list)
 
     @property
     def answered(self) -> int:
-        """Requests that got an answer in time, if one that says no."""
+        """Requests that got an answer in time, refusals included."""
         return self.replies + self.exceptions
 
     @property
     def least_late_s(self) -> float | None:
-        """How late its quickest replies are (the first decile); None where there are none."""
+        """How late its quickest replies are (the first decile); None if there are none."""
         if not self.late_s:
             return None
         return sorted(self.late_s)[len(self.late_s) // 10]
@@ -60,14 +60,14 @@ class Answers:
 
 @dataclass(slots=True)
 class Passage:
-    """What passed on one bus."""
+    """The traffic on one bus."""
 
     up: bool
     devices: list[Answers]
     echoes: int = 0
-    """How often the first thing that was heard after a request was that request."""
+    """How often the first frame heard after a request was that request."""
     rubbish: int = 0
-    """Bytes that were no frame of anybody's."""
+    """Bytes that belonged to no frame."""
 
     def total(self, name: str) -> int:
         """The sum of one count over all devices."""
@@ -89,7 +89,7 @@ class WireWatch:
         self._echoes = 0
 
     def begin(self) -> None:
-        """From now on."""
+        """Starts listening."""
         self._before = {device.address: self._counts(device) for device in self._place.devices}
         self._rubbish_before = self._place.bus.counters.stray_bytes
         self._place.bus.taps.append(self._take)
@@ -105,7 +105,7 @@ class WireWatch:
         return Passage(self._place.bus.up, list(self._devices.values()), self._echoes, rubbish)
 
     def stop(self) -> None:
-        """Listens no more; harmless when repeated."""
+        """Stops listening; harmless when repeated."""
         if self._take in self._place.bus.taps:
             self._place.bus.taps.remove(self._take)
 
