@@ -1,1 +1,1 @@
-"""The way to the cloud: one MQTT 5 link, and what goes over it. Knows no drivers."""
+"""The connection to the cloud: one MQTT 5 link and its messages. Knows no drivers."""

@@ -1,4 +1,4 @@
-"""How long to wait before the broker is tried again. Shared by machine and gateway."""
+"""How long to wait before the broker is retried. Shared by machine and gateway."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from edge_agent.errors import LinkFault, LinkRefused, SessionTaken
 
 class Backoff:
     """Pauses that double up to a bound, each shortened at random ("full jitter"), so that a thousand machines
-    do not come back in one moment after their broker was away."""
+    do not reconnect in one moment after their broker was away."""
 
     def __init__(self, first_s: float, longest_s: float, jitter: random.Random) -> None:
         self._first_s = first_s
@@ -26,29 +26,30 @@ class Backoff:
         return self._jitter.uniform(self._first_s / 4, most_s)
 
     def reset(self) -> None:
-        """Begins anew: the broker was there."""
+        """Starts again with the first pause: the broker was there."""
         self._next_s = self._first_s
 
 
 LONGEST_TAKEN_S = 600.0
-"""Between attempts while another client takes our session again and again."""
+"""The longest pause between attempts while another client repeatedly takes our session."""
 OFTEN, WITHIN_S = 3, 600.0
-"""So many takeovers within so long are no accident."""
+"""This many takeovers within this time are no accident."""
 
 
 class Takeovers:
-    """When our session was taken over by another client; `clock` gives seconds."""
+    """Records when another client took over our session; `clock` gives seconds."""
 
     def __init__(self, clock: Callable[[], float]) -> None:
         self._clock = clock
         self._at_s: list[float] = []
         self._announced = False
         self.go_on = False
-        """Whether the other client has to be expected again: no connection of ours has stood since the last
-        takeover."""
+        """Whether the other client must be expected to return: no connection of ours has been steady since
+        the last takeover."""
 
     def note(self, *, announced: bool = False) -> None:
-        """One more. One that the broker has announced counts once, though its traces are found afterwards."""
+        """Records one takeover. One that the broker has announced counts once, though its traces are found
+        later."""
         self.go_on = True
         if self._announced and not announced:
             self._announced = False
@@ -65,8 +66,8 @@ class Takeovers:
 
 
 class Pauses:
-    """How long to wait after each way in which a connection can end: first and longest pause of each, in
-    seconds. Lives on the event loop."""
+    """The pause after each way in which a connection can end: first and longest pause of each, in seconds.
+    Belongs to the event loop."""
 
     def __init__(
         self,
@@ -81,7 +82,7 @@ class Pauses:
         self.takeovers = Takeovers(lambda: asyncio.get_running_loop().time())
 
     def after(self, fault: LinkFault, *, steady: bool) -> float:
-        """The pause in seconds; `steady`: the connection had stood for a while."""
+        """The pause in seconds; `steady`: the connection had been up for `STEADY_S` or longer."""
         if isinstance(fault, SessionTaken):
             self.takeovers.note(announced=True)
         if steady:
@@ -93,7 +94,7 @@ class Pauses:
 
 
 async def pause(pause_s: float, look_s: float, over: Callable[[], bool]) -> None:
-    """Waits so long, or until it is `over`, which is looked at every `look_s`."""
+    """Waits for `pause_s`, or until `over` returns true; checks it every `look_s`."""
     loop = asyncio.get_running_loop()
     end_s = loop.time() + pause_s
     while (left_s := end_s - loop.time()) > 0:

@@ -1,4 +1,4 @@
-"""Messages on their way to the broker over one connection: a window of them unacknowledged, events in order.
+"""Messages to the broker over one connection: a window of unacknowledged messages, events in order.
 
 The window counts every message with QoS 1 and is never wider than the broker's receive maximum (MQTT 5,
 4.9). A receipt (PUBACK) makes room for the next message at once, on the library's own thread: a backlog
@@ -19,7 +19,7 @@ from edge_agent.cloud.feed import Feed
 
 @dataclass(frozen=True, slots=True)
 class Message:
-    """Something to publish. Replies carry the Correlation Data of their command."""
+    """A message to publish. Replies carry the Correlation Data of their command."""
 
     topic: str
     payload: str
@@ -29,9 +29,9 @@ class Message:
 
 
 Receipt = Callable[[bool], None]
-"""Called when the broker has answered: whether it has taken the message."""
+"""Called when the broker has answered; the argument is whether it accepted the message."""
 TOO_BIG = 0
-"""No packet id (MQTT 5, 2.2.1): the broker would not take such an event."""
+"""Not a packet id (MQTT 5, 2.2.1): such an event is too big for the broker."""
 
 
 class _Receipt(NamedTuple):
@@ -39,13 +39,15 @@ class _Receipt(NamedTuple):
     reason: object
     accepted: bool
     roomed: bool
-    """Whether its room has been given back."""
+    """Whether its place in the window was freed."""
 
 
 class Channel:
-    """One connection's way out. `send` gives a message to the library and returns its packet id, `send_event`
-    the body of an event (or returns `TOO_BIG`); None if the connection cannot take it any more. `wake` is
-    called on the library's thread when there are receipts to be taken and nobody has been told yet.
+    """The sending side of one connection.
+
+    `send` gives a message to the library and returns its packet id, `send_event` the body of an event (or
+    returns `TOO_BIG`); None if the connection no longer accepts it. `wake` is called on the library's thread
+    when receipts are waiting and the event loop has not been woken yet.
 
     `put`, `feed`, `rest` and `take_receipts` belong to the event loop, `receipt` to the library's thread.
     """
@@ -66,22 +68,22 @@ class Channel:
         self._feed = Feed(0)
         self._in_flight: dict[int, Receipt | None] = {}
         self._events: dict[int, tuple[Feed, int]] = {}
-        """Events in flight by packet id: where their receipt is noted, and their sequence."""
+        """Events in flight by packet id: the feed that notes their receipt, and their sequence."""
         self._receipts: deque[_Receipt] = deque()
-        """Those that the event loop has to look at: of what was no event, or not yet known to be sent."""
+        """Receipts for the event loop: those of other messages, or of messages not yet known to be sent."""
         self._told = False
         self._came = 0
         self._resting = False
-        # Never waited for: the library calls `receipt` holding a lock that `send` needs.
+        # Never blocks: the library calls `receipt` while it holds a lock that `send` needs.
         self._sending = threading.Lock()
 
     @property
     def receipts(self) -> int | None:
-        """How many receipts came so far; None while none is awaited."""
+        """The number of receipts so far; None while none is awaited."""
         return self._came if self._in_flight or self._events else None
 
     def put(self, message: Message, on_acknowledged: Receipt | None = None) -> None:
-        """Sends now if there is room, else when there is; before any event that waits."""
+        """Sends now if there is room, else as soon as there is; before any event that waits."""
         if message.qos == 0:
             self._send(message)
             return
@@ -89,20 +91,21 @@ class Channel:
         self._pump(1)
 
     def feed(self, feed: Feed) -> None:
-        """There is more in it to be sent, from now on in place of what was in another one."""
+        """The feed has more events to send; it replaces any earlier feed."""
         self._feed = feed
-        # While much is under way a receipt comes soon, and sends on the library's thread; the event loop has
-        # better things to do than to empty a backlog. One message in flight is enough for that.
+        # While many messages are in flight a receipt arrives soon and sends from the library's thread, so the
+        # event loop need not drain the backlog. One message in flight is enough for that.
         if len(self._room) >= max(1, self._window // 2):
             self._pump(1)
 
     def rest(self, resting: bool) -> None:
-        """Whether events that are not sent yet wait until further notice."""
+        """`resting`: events that are not sent yet wait until further notice."""
         self._resting = resting
         self._pump(1)
 
     def receipt(self, packet_id: int, reason: object, accepted: bool) -> None:
-        """A PUBACK came; or the library says so of something that needs none, which makes no room."""
+        """Takes a PUBACK, or the library's report that a message without one was sent, which frees no
+        place."""
         self._came += 1
         event = self._events.pop(packet_id, None)
         if event is not None:
@@ -120,8 +123,8 @@ class Channel:
             self._wake()
 
     def take_receipts(self) -> Iterator[tuple[Receipt | None, object, bool]]:
-        """The receipts since the last call, apart from those of events: what was to be called, the reason
-        code, and whether that is a yes. What came of events is told to their feed."""
+        """The receipts since the last call, except those of events: the callback, the reason code, and
+        whether the broker accepted. Receipts of events are reported to their feed."""
         self._told = False
         while self._receipts:
             packet_id, reason, accepted, roomed = self._receipts.popleft()
@@ -132,7 +135,7 @@ class Channel:
                 event[0].answered(event[1], accepted)
             else:
                 receipt = self._in_flight.pop(packet_id)
-            if not roomed:  # it came before we had noted what was sent
+            if not roomed:  # it arrived before the message was recorded as sent
                 self._room.append(True)
                 self._pump(1)
             if event is None:
@@ -140,10 +143,10 @@ class Channel:
         self._feed.tell()
 
     def _pump(self, most: int) -> None:
-        """Sends so many at most while there is room; one thread at a time, so that nothing is overtaken.
+        """Sends at most `most` messages while there is room; one thread at a time, to keep the order.
 
-        Whoever finds the other one sending leaves it to him: what that one sends will have a receipt, and the
-        receipt sends on.
+        A thread that finds the other one sending returns: that message will get a receipt, and the receipt
+        sends on.
         """
         while most and self._room and (self._urgent or (self._feed and not self._resting)):
             if not self._sending.acquire(blocking=False):

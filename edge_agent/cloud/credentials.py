@@ -1,7 +1,7 @@
-"""The files a link authenticates with, judged before they are used. Shared by machine and gateway; no MQTT.
+"""The files a link authenticates with, checked before use. Shared by machine and gateway; no MQTT.
 
-Nothing here puts what is in a file into an error or a log, nor a file's name, which might be a secret that
-somebody wrote in the wrong place: errors name the key of the configuration and what is wrong with its file.
+No error or log here contains what is in a file, nor a file's name, which might be a secret written in the
+wrong place: errors name the key of the configuration and what is wrong with its file.
 """
 
 from __future__ import annotations
@@ -19,22 +19,22 @@ from edge_agent.errors import LinkFault, LinkRefused
 from edge_agent.protocol.broker import BrokerSection, secret_mask
 
 LONGEST_READ = 65_536
-"""So many bytes of a file are read at most; those of CAs apart."""
+"""At most this many bytes of a file are read; CA files are exempt."""
 CA_FILE, CERT_FILE, KEY_FILE = "mqtt.tls.ca_file", "mqtt.tls.cert_file", "mqtt.tls.key_file"
 PASSWORD_FILE = "mqtt.password_file"
-"""Keys of the configuration that name files, of a machine as of a gateway."""
+"""Configuration keys that name files, for a machine as for a gateway."""
 _FIRST_CERTIFICATE = re.compile("-----BEGIN CERTIFICATE-----.+?-----END CERTIFICATE-----", re.DOTALL)
 REFUSALS = frozenset({0x85, 0x86, 0x87, 0x8A, 0x8C})
-"""Reason codes by which a broker says that it will not have us (MQTT 5, 3.2.2.2): client identifier, user
-name or password, not authorized, banned, authentication method."""
+"""Reason codes by which a broker refuses us (MQTT 5, 3.2.2.2): client identifier, user name or password, not
+authorized, banned, authentication method."""
 
 Stamp = tuple[tuple[int, ...] | None, ...]
-"""Modification time, size, inode, mode and owner of each file; None for one that is not there."""
+"""Modification time, size, inode, mode and owner of each file; None for a missing one."""
 
 
 @dataclass(frozen=True, slots=True)
 class WallTime:
-    """Unix time, and whether it was synchronised (or is trusted to be right without)."""
+    """Unix time, and whether it was synchronised (or is trusted without that)."""
 
     wall_s: float
     synced: bool
@@ -42,7 +42,7 @@ class WallTime:
 
 @dataclass(frozen=True, slots=True)
 class Shown:
-    """Files that were found good: what TLS and CONNECT need of them."""
+    """Files that passed the checks: what TLS and CONNECT need from them."""
 
     context: ssl.SSLContext | None
     username: str | None
@@ -51,7 +51,7 @@ class Shown:
 
 @dataclass(frozen=True, slots=True)
 class Credentials:
-    """Whom we trust and what we show; absolute paths. `tls` alone trusts whom the system trusts."""
+    """What we trust and what we present; absolute paths. `tls` alone trusts what the system trusts."""
 
     tls: bool = False
     ca_file: Path | None = None
@@ -62,7 +62,7 @@ class Credentials:
 
     @classmethod
     def of(cls, section: BrokerSection) -> Credentials:
-        """What a configuration says, its files placed (`BrokerSection.placed`)."""
+        """From a configuration with its file paths resolved (`BrokerSection.placed`)."""
         tls = section.tls
 
         def path(name: str | None) -> Path | None:
@@ -78,11 +78,11 @@ class Credentials:
         )
 
     def stamp(self) -> Stamp:
-        """Changes whenever a file does; costs a stat of each."""
+        """Changes whenever a file does; costs one stat per file."""
         return tuple(_stamp(path) for path in self._files())
 
     def judge(self, now: WallTime) -> Shown:
-        """Reads the files. Raises `LinkRefused` naming the first that is no good."""
+        """Reads the files. Raises `LinkRefused` naming the first that is unusable."""
         password = None
         if self.password_file is not None:
             secret = read_secret(self.password_file, PASSWORD_FILE)
@@ -98,7 +98,7 @@ class Credentials:
                 yield path
 
     def _context(self, now: WallTime) -> ssl.SSLContext:
-        """A client's context: TLS 1.2 at least, certificate and name of the broker are verified."""
+        """A client's context: TLS 1.2 at least; verifies the broker's certificate and name."""
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
         context.minimum_version = ssl.TLSVersion.TLSv1_2
         if self.ca_file is None:
@@ -121,8 +121,8 @@ class Credentials:
     def demand_in_force(self, now: WallTime) -> None:
         """Raises `LinkRefused` if the certificate is not in force.
 
-        A clock that was never synchronised runs behind, if at all: that a certificate is over is believed of
-        it, that it is not yet valid is not.
+        A clock that was never synchronised can only be behind: it is believed when it shows a certificate as
+        expired, but not when it shows one as not yet valid.
         """
         if self.cert_file is None:
             return
@@ -135,7 +135,7 @@ class Credentials:
     @staticmethod
     def _load_pair(context: ssl.SSLContext, cert_file: Path, key_file: Path) -> None:
         def no_passphrase() -> str:
-            raise LinkRefused(f"{KEY_FILE} is encrypted")  # else OpenSSL asks at the terminal
+            raise LinkRefused(f"{KEY_FILE} is encrypted")  # otherwise OpenSSL prompts at the terminal
 
         try:
             context.load_cert_chain(cert_file, key_file, no_passphrase)
@@ -146,8 +146,8 @@ class Credentials:
 
 
 class Judge:
-    """Judges the same files for each attempt to connect. While they do not change only dates are looked at:
-    reading all that the system trusts takes tens of milliseconds, and the whole machine waits meanwhile."""
+    """Checks the same files for each attempt to connect. While they do not change it checks only dates:
+    reading all that the system trusts takes tens of milliseconds, which blocks the whole machine."""
 
     def __init__(self, credentials: Credentials) -> None:
         self._credentials = credentials
@@ -163,19 +163,19 @@ class Judge:
         return self._known[1]
 
     def forget(self) -> None:
-        """Reads everything anew the next time: what the system trusts may have changed as well."""
+        """Reads everything again the next time: what the system trusts may have changed as well."""
         self._known = None
 
 
 class FileWatch:
-    """Notices files that have changed since they had a `stamp`."""
+    """Notices files that changed since their `stamp`."""
 
     def __init__(self, credentials: Credentials, stamp: Stamp) -> None:
         self._credentials = credentials
         self._known = self._last_seen = stamp
 
     def changed(self) -> bool:
-        """True once for each change; files that still change are left for the next look."""
+        """True once for each change; files that are still changing wait for the next check."""
         stamp = self._credentials.stamp()
         settled = stamp == self._last_seen
         self._last_seen = stamp
@@ -190,12 +190,13 @@ NOTHING = Credentials()
 
 
 def read_secret(path: Path, key: str) -> bytes:
-    """What is in a file that nobody but us may read. Raises `LinkRefused` if others may, or we may not."""
+    """The content of a file that only our user may read. Raises `LinkRefused` if others may, or if we may
+    not."""
     return read_file(path, key, too_open=secret_mask(path, os.environ))
 
 
 def read_file(path: Path, key: str, too_open: int = 0) -> bytes:
-    """What is in a file, to some length; never waits, as a pipe would have us do.
+    """The content of a file, up to a length; never blocks, as a pipe would.
 
     Raises `LinkRefused` with its `key` of the configuration if it is no file, cannot be read, or is too open.
     """
@@ -234,7 +235,7 @@ def _stamp(path: Path) -> tuple[int, ...] | None:
 def validity_s(path: Path, key: str) -> tuple[float, float]:
     """Unix times between which the first certificate of a PEM file is valid (RFC 5280, 4.1.2.5).
 
-    The standard library has no public function that tells. Raises `LinkRefused` if it holds none.
+    The standard library has no public function for that. Raises `LinkRefused` if the file holds none.
     """
     try:
         found = _FIRST_CERTIFICATE.search(read_file(path, key).decode("utf-8", errors="replace"))
@@ -244,7 +245,7 @@ def validity_s(path: Path, key: str) -> tuple[float, float]:
         _, certificate, _ = _der(der, 0)
         tag, at, _ = _der(der, certificate)  # TBSCertificate
         tag, _, after = _der(der, at)
-        if tag == 0xA0:  # the version is left out where it is 1
+        if tag == 0xA0:  # the version is left out if it is 1
             _, _, after = _der(der, after)
         for _ in ("signature", "issuer"):
             _, _, after = _der(der, after)
@@ -256,7 +257,7 @@ def validity_s(path: Path, key: str) -> tuple[float, float]:
 
 
 def _der(der: bytes, at: int) -> tuple[int, int, int]:
-    """Tag of the element at a place, where its content begins, and where the next element does (X.690)."""
+    """Tag of the element at an offset, where its content begins, and where the next element does (X.690)."""
     tag, length, content = der[at], der[at + 1], at + 2
     if length >= 0x80:
         count = length & 0x7F
@@ -274,7 +275,7 @@ def _der_time_s(der: bytes, at: int) -> tuple[float, int]:
 
 
 def fault_of(error: BaseException | None) -> LinkFault:
-    """What an error of connecting means: `LinkRefused` where TLS says so, else a broker that is not there."""
+    """What a connection error means: `LinkRefused` if TLS reports it, else a broker that is not reachable."""
     if isinstance(error, ssl.SSLCertVerificationError):
         return LinkRefused(f"the broker's certificate is not accepted: {error.verify_message}")
     if isinstance(error, ssl.SSLError):
@@ -289,7 +290,7 @@ def _reason(error: ssl.SSLError) -> str:
 
 
 def alert_in(text: str) -> LinkRefused | None:
-    """The broker's TLS alert in the text of an error, if there is one: it does not accept our certificate."""
+    """The broker's TLS alert in the text of an error, if any: it does not accept our certificate."""
     found = re.search(r"_ALERT_(\w+)|alert ([a-z ]+)", text)
     if found is None:
         return None

@@ -1,6 +1,5 @@
-"""Events on their way to the broker: the event loop puts them in by the page, the library's thread takes them
-out and notes their receipts. Nothing is done on the event loop for a single one.
-"""
+"""Events on their way to the broker: the event loop adds them by the page, the library's thread takes them
+and records their receipts. The event loop does nothing for a single event."""
 
 from __future__ import annotations
 
@@ -20,16 +19,16 @@ class Feed:
 
     def __init__(self, through: int) -> None:
         self.through = through
-        """The broker has this event and all before it."""
+        """The broker has this event and all earlier ones."""
         self.refused = False
-        """The broker would not have one of them. What it said of others is noted all the same."""
+        """The broker refused one of the events. Receipts of others are recorded all the same."""
         self.on_progress: Callable[[], None] = lambda: None
         """Called on the event loop when `through` or `refused` have changed, once for many receipts."""
         self._waiting: deque[EventRow] = deque()
         self._flying: deque[int] = deque()
         """Sequences sent, from the first that the broker has not answered."""
         self._early: set[int] = set()
-        """Those of them that it has already taken."""
+        """Those of them that the broker has already accepted."""
         self._told = through, False
         self._noting = threading.Lock()
 
@@ -38,11 +37,11 @@ class Feed:
         return len(self._waiting)
 
     def fill(self, rows: Iterable[EventRow]) -> None:
-        """More of them, behind those that wait."""
+        """Adds events behind those that wait."""
         self._waiting.extend(rows)
 
     def next(self) -> EventRow | None:
-        """The next one to send, by one thread at a time; None where no more wait."""
+        """The next one to send, by one thread at a time; None if none waits."""
         if not self._waiting:
             return None
         row = self._waiting.popleft()
@@ -50,7 +49,7 @@ class Feed:
         return row
 
     def answered(self, sequence: int, accepted: bool) -> None:
-        """The broker's word on one that was sent."""
+        """Records the broker's answer to an event that was sent."""
         if not accepted:
             self.refused = True
             return
@@ -66,7 +65,7 @@ class Feed:
             self.through = sequence
 
     def tell(self) -> None:
-        """On the event loop: calls `on_progress` if there was any since the last time."""
+        """On the event loop: calls `on_progress` if there was progress since the last call."""
         now = self.through, self.refused
         if now != self._told:
             self._told = now

@@ -1,6 +1,6 @@
-"""Who sent a command: Ed25519 signatures, replays, challenges; the only file that imports PyNaCl.
+"""Checks the sender of a command: Ed25519 signatures, replays, challenges; the only file that imports PyNaCl.
 
-What is signed is told by `edge_agent.protocol.signing`. PyNaCl is imported only where keys are configured.
+`edge_agent.protocol.signing` defines what is signed. PyNaCl is imported only if keys are configured.
 """
 
 from __future__ import annotations
@@ -21,23 +21,24 @@ from edge_agent.runtime.ids import Ids
 from edge_agent.runtime.incoming import Incoming
 
 CHALLENGE_S = 15.0
-"""A challenge is renewed so often; the one before it counts for as long again."""
+"""A challenge is renewed this often; the previous one stays valid for as long again."""
 CHALLENGE_NS = round(CHALLENGE_S * 1e9)
 CHALLENGE_LIFE_NS = 2 * CHALLENGE_NS
 LOOK_S = 1.0
-"""A challenge that is due, and a clock that lost its time, are noticed within so long."""
+"""A challenge that is due, and a clock that lost its time, are noticed within this time."""
 UNDATED_LIFE_S = 3600.0
-"""How long the signature of a command is remembered that no clock can tell the age of."""
+"""How long the signature of a command is remembered whose age no clock can tell."""
 REMEMBERED = 4096
-"""Signatures remembered at most. Only a holder of a key can fill it; then those that end first go."""
+"""At most this many signatures are remembered. Only a holder of a key can fill the table; the signatures that
+end first are then dropped."""
 
 
 class Guard:
-    """Lets in what a configured key has signed, for this machine, once.
+    """Admits what a configured key has signed for this machine, once.
 
-    While the clock is not synchronised, how old a command is is told by the broker alone. Then one that does
-    more than ask has to repeat what this machine told everybody a moment ago: nobody could have signed it
-    earlier. Challenges are made all the time, so that a clock that loses its time finds one.
+    While the clock is not synchronised, only the broker shows a command's age. A command that does more than
+    query must then repeat a challenge that this machine published a moment ago: it cannot have been signed
+    earlier. Challenges are made all the time, so that one exists when the clock loses its time.
     """
 
     def __init__(self, keys: Mapping[str, str], machine_id: str, ids: Ids) -> None:
@@ -50,17 +51,18 @@ class Guard:
         self._topics = Topics(machine_id)
         self._ids = ids
         self._seen: dict[bytes, int] = {}
-        """Signatures, and the CLOCK_BOOTTIME from which their commands cannot act any more."""
+        """Signatures, and the CLOCK_BOOTTIME from which their commands can no longer act."""
         self._challenges: list[tuple[bytes, int]] = []
-        """The present one and the one before it, and when each was made."""
+        """The present one and the one before it, each with its time of creation."""
         self._told: str | None = None
 
     def challenge(self, now: Instant) -> str | None:
-        """What is told on `state/online`; None while the clock is synchronised."""
+        """The challenge for `state/online`; None while the clock is synchronised."""
         return None if now.synced or not self._challenges else self._challenges[0][0].decode("ascii")
 
     def renew(self, now: Instant) -> bool:
-        """Makes a new challenge if the present one has had its time; True if there is something to tell."""
+        """Makes a new challenge if the present one has expired; True if `state/online` has to be
+        published."""
         if not self._challenges or now.boottime_ns - self._challenges[0][1] >= CHALLENGE_NS:
             made = (self._ids.unique("challenge").encode("ascii"), now.boottime_ns)
             self._challenges = [made, *self._challenges[:1]]
@@ -68,10 +70,10 @@ class Guard:
         return self._told != before
 
     def admit(self, incoming: Incoming, now: Instant) -> bool:
-        """True for a command that is here for the first time, False for one that the broker delivers again.
+        """True for a command that is new, False for one that the broker delivers again.
 
-        Raises `Forged` for everything that is not signed for us by a known key, and for a message that was
-        here already and does not say so (MQTT's DUP).
+        Raises `Forged` for a command that no known key has signed for us, and for a repeated message without
+        MQTT's DUP flag.
         """
         signature = self._verified(incoming)
         self._forget(now)
@@ -80,14 +82,14 @@ class Guard:
                 raise Forged(Code.PERMISSION_DENIED, "it was sent before")
             return False
         ends_ns = now.boottime_ns + round(_life_s(incoming, now) * 1e9)
-        if ends_ns > now.boottime_ns:  # else it has expired, and never acts
+        if ends_ns > now.boottime_ns:  # otherwise it has expired, and never acts
             if len(self._seen) >= REMEMBERED:
                 del self._seen[min(self._seen, key=self._seen.__getitem__)]
             self._seen[signature] = ends_ns
         return True
 
     def demand_fresh(self, name: str, command: Command, now: Instant) -> None:
-        """Raises `Refusal` with code 4 for a command that would change something and may have been held
+        """Raises `Refusal` (`EXPIRED`) for a command that would change something and may have been held
         back."""
         if now.synced or name in QUERIES:
             return
@@ -99,7 +101,7 @@ class Guard:
             raise Refusal(Code.EXPIRED, "the command does not repeat the machine's present challenge")
 
     def _verified(self, incoming: Incoming) -> bytes:
-        """The signature. Raises `Forged` unless it is one."""
+        """The signature. Raises `Forged` unless it is valid."""
         if incoming.signature is None or incoming.signature_key is None:
             raise Forged(Code.PERMISSION_DENIED, "it is not signed")
         key = self._keys.get(incoming.signature_key)
@@ -121,13 +123,13 @@ class Guard:
 
 
 def _life_s(incoming: Incoming, now: Instant) -> float:
-    """For how many seconds, at most, the command could act, whatever else a broker says about it later."""
+    """For how many seconds, at most, the command can act, whatever a broker reports about it later."""
     try:
         command = decode(incoming.command, incoming.payload)
     except Refusal:
         return UNDATED_LIFE_S  # it never acts; the same again is a replay all the same
     if incoming.command in DOOR_OPENING:
-        # Unsynchronised, its challenge ends sooner.
+        # While the clock is unsynchronised, its challenge ends sooner.
         return DOOR_OPENING_LIFE_S
     if now.synced:
         return command.expires_at.timestamp() - now.wall_s

@@ -1,4 +1,4 @@
-"""A command as the desk takes it, from the message that the library gives; imports no MQTT library."""
+"""Turns a message from the library into a command for the desk; imports no MQTT library."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ PROPERTIES = (
     "CorrelationData",
     "UserProperty",
 )
-"""What a sender of MQTT 5 may say with a publication, as paho names it."""
+"""MQTT 5 properties that a sender may give a publication, as paho names them."""
 LONGEST_ID = 1024
-"""Characters of an X-Request-ID at most; as many as the API takes."""
+"""Longest X-Request-ID, in characters; the API takes the same length."""
 
 
 def incoming(message: Any, acknowledge: Callable[[], None], stalled_s: float) -> Incoming:
-    """What a message of paho's says. It may have waited for us unseen for `stalled_s`."""
+    """The content of a paho message. It may have waited for us unnoticed for `stalled_s`."""
     properties = message.properties
     expiry_s: int | None = getattr(properties, "MessageExpiryInterval", None)
     if expiry_s is not None:
@@ -47,5 +47,5 @@ def incoming(message: Any, acknowledge: Callable[[], None], stalled_s: float) ->
 
 
 def _printable(text: str | None) -> str | None:
-    """Where whoever reaches the broker may write anything: no longer than an id, and nothing but text."""
+    """For a field that any client of the broker may fill: no longer than an id, and printable text only."""
     return None if text is None else "".join(filter(str.isprintable, text[:LONGEST_ID]))

@@ -1,8 +1,8 @@
-"""Messages on their way from the library's thread to the event loop: in order, bounded, one in each turn.
+"""Messages on their way from the library's thread to the event loop: in order, bounded, one per turn.
 
 A flood of messages must not keep the loop from buses, doors and the local API, nor fill the memory. Messages
-with QoS 1 are bounded by our receive maximum (MQTT 5, 3.1.2.11.3), as they are acknowledged by us; those with
-QoS 0 are dropped and counted when too many wait.
+with QoS 1 are bounded by our receive maximum (MQTT 5, 3.1.2.11.3), as we acknowledge them; those with QoS 0
+are dropped and counted when too many wait.
 """
 
 from __future__ import annotations
@@ -18,13 +18,13 @@ import structlog
 log = structlog.get_logger()
 
 RECEIVE_MAXIMUM = 64
-"""Messages with QoS 1 that the broker may have given us without an acknowledgement."""
+"""Messages with QoS 1 that the broker may send us before we acknowledge one."""
 MOST_WAITING = 128
 """Messages that may wait for the loop; a message with QoS 0 beyond that is dropped."""
 
 
 class Received(Protocol):
-    """A message, as the library gives it."""
+    """A message as the library gives it."""
 
     qos: int
 
@@ -44,12 +44,12 @@ class Inflow(Generic[Message]):
         self._logged = 0
 
     def put(self, message: Message) -> None:
-        """Queues a message, or drops it where it may be dropped and too many wait."""
+        """Queues a message; drops one with QoS 0 if too many wait."""
         if message.qos == 0 and len(self._waiting) >= MOST_WAITING:
             self.dropped += 1
             return
         self._waiting.append(message)
-        with contextlib.suppress(RuntimeError):  # the loop has been closed: nobody is left to hear it
+        with contextlib.suppress(RuntimeError):  # the loop has been closed: there is no receiver any more
             self._loop.call_soon_threadsafe(self._start)
 
     def _start(self) -> None:

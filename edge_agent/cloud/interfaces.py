@@ -1,4 +1,4 @@
-"""What can be asked of a link to the cloud, whatever library or simulation is behind it."""
+"""The interface of a link to the cloud, for any library or simulation behind it."""
 
 from __future__ import annotations
 
@@ -11,33 +11,34 @@ from edge_agent.runtime.incoming import Incoming
 
 
 class Link(Protocol):
-    """What the rest of the agent needs of a link; a simulated one offers the same."""
+    """What the rest of the daemon needs of a link; a simulated one offers the same."""
 
     on_up: Callable[[], None]
     on_down: Callable[[], None]
     on_command: Callable[[Incoming], None]
     on_digest: Callable[[bytes], None]
-    """Gets the digest of this machine that the broker keeps, at every connecting, if it keeps one."""
+    """Gets the digest of this machine that the broker retains, at every connection, if it has one."""
     on_refusal: Callable[[str], None]
-    """Gets why our credentials or the broker's are no good, once for each cause; "" when the link is up."""
+    """Gets why our credentials or the broker's are refused, once for each cause; "" when the link is up."""
 
     @property
     def up(self) -> bool:
-        """Whether the broker is connected."""
+        """Whether the link is connected to the broker."""
 
     def publish(self, message: Message, on_acknowledged: Receipt | None = None) -> None:
-        """Sends on the present connection; without one it is dropped, and `on_acknowledged` never called."""
+        """Sends on the present connection; without one the message is dropped, and `on_acknowledged` is never
+        called."""
 
     def feed(self, feed: Feed) -> None:
-        """There are events in it, to be sent on the present connection behind everything else, in place of
-        what was in an earlier one. Called again after each `fill`; without a connection nothing happens."""
+        """Sends the feed's events on the present connection, behind everything else; it replaces an earlier
+        feed. Called again after each `fill`; does nothing without a connection."""
 
     def rest(self, resting: bool) -> None:
-        """Whether events wait until further notice."""
+        """`resting`: events wait until further notice."""
 
     def taken_over(self) -> None:
-        """Another client has spoken under our name since our last connection (a broker does not always say so
-        when it ends a connection)."""
+        """Another client has published under our name since our last connection (a broker does not always
+        give that reason when it ends a connection)."""
 
     async def run(self) -> None:
-        """Keeps a connection until cancelled, then says good-bye."""
+        """Keeps a connection until cancelled, then publishes a good-bye."""

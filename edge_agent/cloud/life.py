@@ -1,4 +1,5 @@
-"""Whether the link to the broker lives: its task, and the MQTT library's thread. Imports no MQTT library."""
+"""Whether the link to the broker is alive: its task, and the MQTT library's thread. Imports no MQTT
+library."""
 
 from __future__ import annotations
 
@@ -8,45 +9,45 @@ from typing import Any
 from edge_agent.runtime.vitality import Proof
 
 THREAD_SILENT_S, CONNECTING_SILENT_S = 30.0, 180.0
-"""The library's thread hangs: it turns once a second, but looking up a name and trying each of its addresses
-may take minutes."""
+"""When the library's thread counts as hanging: it turns once a second, but looking up a name and trying each
+of its addresses may take minutes."""
 LOOKS = 3
-"""The link's task looks at its connection, or whether its pause is over, every `look_s`; so many missing:
-it hangs."""
+"""The link's task checks its connection, or whether its pause is over, every `look_s`; it hangs if this many
+checks are missing."""
 
 
 class CountsTurns:
-    """Goes before paho's `Client` among the bases of a class: counts the turns of its thread once it is
-    connected (paho-mqtt 2.2, `Client._loop`)."""
+    """A base class before paho's `Client`: counts the turns of its thread once it is connected (paho-mqtt
+    2.2, `Client._loop`)."""
 
     turns = 0
 
     def loop_misc(self) -> Any:
-        """Called by the library with each turn."""
+        """The library calls this with each turn."""
         self.turns += 1
         return super().loop_misc()  # type: ignore[misc]
 
 
 class LinkLife:
-    """Proofs of life of one link. A link without a broker is alive as long as it goes on trying."""
+    """Proofs of life of one link. A link without a broker is alive while it keeps trying."""
 
     def __init__(self, look_s: Callable[[], float]) -> None:
-        """`look_s`: how often the link's task looks."""
+        """`look_s`: how often the link's task checks."""
         self._look_s = look_s
         self._turns = self._attempts = 0
         self._client: CountsTurns | None = None
 
     def turn(self) -> None:
-        """The link's task lives."""
+        """Records that the link's task is alive."""
         self._turns += 1
 
     def begin(self, client: CountsTurns) -> None:
-        """A client's thread begins to connect."""
+        """Records that a client's thread begins to connect."""
         self._client = client
         self._attempts += 1
 
     def end(self) -> None:
-        """There is no client any more."""
+        """Records that there is no client any more."""
         self._client = None
 
     def proofs(self) -> list[Proof]:

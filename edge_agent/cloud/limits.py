@@ -1,4 +1,4 @@
-"""What a broker takes at most (MQTT 5, 3.2.2.3), and what becomes of a message that is too big for it."""
+"""The limits of a broker (MQTT 5, 3.2.2.3), and how messages that are too big for it are handled."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ from edge_agent.protocol.topics import CONTENT_TYPE
 log = structlog.get_logger()
 
 OURS_BYTES = 262_144
-"""The longest packet that we take ourselves; a command has some thousand bytes."""
+"""The longest packet that we accept; a command has some thousand bytes."""
 AROUND_BYTES = 5 + 2 + 2 + 4 + 3 + len(CONTENT_TYPE) + 3
-"""Of a PUBLISH apart from topic, payload and Correlation Data, at most (MQTT 5, 3.3)."""
+"""Longest PUBLISH without topic, payload and Correlation Data (MQTT 5, 3.3)."""
 UTF8_BYTES = 4
-"""Of a character at most."""
+"""Longest encoding of a character."""
 
 
 class Limits:
-    """Those of one connection, from the properties of its CONNACK."""
+    """The limits of one connection, from the properties of its CONNACK."""
 
     def __init__(self, connack: Any) -> None:
         self.receive_maximum: int = getattr(connack, "ReceiveMaximum", 65_535)
@@ -32,10 +32,10 @@ class Limits:
         self._told: set[str] = set()
 
     def fitting(self, message: Message, replies: str) -> Message | None:
-        """The message, if the broker takes it; for a reply (its topic begins with `replies`) that is too big
-        an error in its place; else None, and it counts as refused.
+        """The message, if the broker accepts its size. A reply (its topic begins with `replies`) that is too
+        big is replaced by an error; for anything else the result is None, and the message counts as refused.
 
-        The broker would end the connection over it, each time anew.
+        The broker would end the connection over it, again at each attempt.
         """
         if self._takes(message):
             return message
@@ -50,7 +50,7 @@ class Limits:
         return error if is_reply and self._takes(error) else None
 
     def fits(self, topic: str, payload: str) -> bool:
-        """Whether the broker takes a message without Correlation Data."""
+        """Whether the broker accepts the size of a message without Correlation Data."""
         return self._packet_bytes is None or self.fitting(Message(topic, payload), "\0") is not None
 
     def _takes(self, message: Message) -> bool:

@@ -1,8 +1,8 @@
 """The MQTT 5 link to the broker; the only file that imports paho-mqtt.
 
-One paho client per connection, thrown away with it. Its thread does nothing but hand over to the event loop.
-The session is persistent (clean start off, session expiry), subscriptions ask for no retained messages, and
-a message is acknowledged (PUBACK) only when it is safe on our disk.
+One paho client per connection, discarded with it. Its thread only hands over to the event loop. The session
+is persistent (clean start off, session expiry), subscriptions ask for no retained messages, and a message is
+acknowledged (PUBACK) only when it is safe on our disk.
 """
 
 from __future__ import annotations
@@ -53,26 +53,26 @@ from edge_agent.runtime.incoming import Incoming
 log = structlog.get_logger()
 
 WINDOW = 20
-"""Messages of ours in flight at most; more brings nothing (docs/decisions/0004-link.md)."""
+"""At most this many of our messages are in flight; more gains nothing (docs/decisions/0004-link.md)."""
 FIRST_PAUSE_S = 0.2
-"""Before the second attempt at a broker that is not there; then they double."""
+"""Pause before the second attempt at a broker that is not there; later pauses double."""
 FIRST_REFUSED_S, LONGEST_REFUSED_S = 5.0, 60.0
-"""Between attempts while we are refused; a changed file ends the pause."""
+"""Pauses between attempts while the broker refuses us; a changed file ends the pause."""
 STEADY_S = 10.0
-"""A connection that stood for so long was a good one: the next pause is a short one again."""
+"""A connection that was up for this long was good: the next pause is short again."""
 CONNECT_TIMEOUT_S = 10.0
-"""For the TCP connection, and again from the broker's yes to its answer to our subscription."""
+"""For the TCP connection, and again from the broker's acceptance to its answer to our subscription."""
 RECEIPTS_S = 0.004
-"""The event loop looks at receipts so long after the first one: many together cost little more than one."""
+"""The event loop takes receipts this long after the first one: many together cost little more than one."""
 GOODBYE_S = 1.0
 SESSION_TAKEN_OVER = 0x8E
-"""Of a DISCONNECT (MQTT 5, 3.14.2.1)."""
+"""Reason code of a DISCONNECT (MQTT 5, 3.14.2.1)."""
 WITH_WILL = 0x04
-"""Of a DISCONNECT: the will is published all the same (MQTT 5, 3.14.2.1)."""
+"""Reason code of a DISCONNECT: the will is published all the same (MQTT 5, 3.14.2.1)."""
 
 
 class _Client(CountsTurns, QuickReceipts, ClosesSockets, mqtt.Client):
-    """Paho's, tidied up."""
+    """paho's client with our corrections."""
 
 
 class MqttLink:
@@ -86,7 +86,7 @@ class MqttLink:
         jitter: random.Random,
         clock: Clock | None = None,
     ) -> None:
-        """`online` gives what is published, retained, on `state/online`: birth, good-bye and will."""
+        """`online` gives the retained content of `state/online`: birth, good-bye and will."""
         self.on_up: Callable[[], None] = lambda: None
         self.on_down: Callable[[], None] = lambda: None
         self.on_command: Callable[[Incoming], None] = lambda command: None
@@ -133,7 +133,7 @@ class MqttLink:
             except LinkFault as fault:
                 self._tell_down(fault)
                 pause_s = self.pauses.after(fault, steady=connection.stood_s >= STEADY_S)
-            # No longer than until a file has changed: somebody may have mended it.
+            # At most until a file changes: it may have been repaired.
             await pause(pause_s, self.settings.look_s, functools.partial(self._changed, stamp))
 
     def _changed(self, stamp: Stamp) -> bool:
@@ -149,12 +149,12 @@ class MqttLink:
             log.info("link", state="down", reason=self._told)
 
     def judge(self) -> Shown:
-        """The credentials as their files are now. Raises `LinkRefused` if they are no good."""
+        """The credentials as their files are now. Raises `LinkRefused` if they are unusable."""
         now = self._clock.now()
         return self._judge.judge(WallTime(now.wall_s, now.synced))
 
     def refused(self, fault: LinkRefused) -> None:
-        """Credentials are no good: logged and told once for each cause."""
+        """Logs and reports unusable credentials, once for each cause."""
         self._judge.forget()
         if str(fault) != self._cause:
             self._cause = str(fault)
@@ -167,7 +167,8 @@ class MqttLink:
         self.refused(SessionTaken())
 
     def stands(self) -> None:
-        """The connection is good (called by it after `STEADY_S`): nobody takes it from us at present."""
+        """The connection is good (called by it after `STEADY_S`): no other client takes it from us at
+        present."""
         self.pauses.takeovers.go_on, self._cause = False, ""
         self.on_refusal("")
 
@@ -191,23 +192,24 @@ class MqttLink:
             self._channel.rest(resting)
 
     def begin(self, client: mqtt.Client, limits: Limits, wake: Callable[[], None]) -> Channel:
-        """The broker has taken us (called by the connection): asks for the commands. `wake` is the
+        """The broker has accepted us (called by the connection): subscribes to the commands. `wake` is the
         channel's."""
         self._client = client
         self._limits = limits
         send, event = functools.partial(_send, client), _event_sender(client, self._topics.events, limits)
         self._channel = Channel(min(WINDOW, limits.receive_maximum), send, event, wake)
-        # As published: else the broker takes the mark off a retained command that it passes on at once.
+        # Retain as published: otherwise the broker clears the flag of a retained command that it passes on at
+        # once.
         options = SubscribeOptions(
             qos=1, retainAsPublished=True, retainHandling=SubscribeOptions.RETAIN_DO_NOT_SEND
         )
-        # Retained only; our own publications of it are not sent back. Whether we get it is no condition.
+        # Retained only; our own publications of it are not sent back. The link does not depend on this one.
         kept = SubscribeOptions(qos=0, noLocal=True)
         client.subscribe([(self._topics.commands, options), (self._topics.digest, kept)])
         return self._channel
 
     def go_up(self) -> None:
-        """The broker gives us our commands (called by the connection): tells everybody."""
+        """The broker has granted the subscription (called by the connection): reports the link as up."""
         self._up = True
         self.publish(Message(self._topics.online, self._online(True), retain=True))
         log.info("link", state="up", host=self.settings.host, port=self.settings.port)
@@ -217,7 +219,7 @@ class MqttLink:
         self.on_up()
 
     def end(self) -> None:
-        """The connection is gone (called by it)."""
+        """The connection has ended (called by it)."""
         self.life.end()
         was_up, self._up, self._channel, self._client = self._up, False, None, None
         if was_up:
@@ -235,8 +237,8 @@ class MqttLink:
             reconnect_on_failure=False,
         )
         client.connect_timeout = CONNECT_TIMEOUT_S
-        client.reconnect_delay_set(0, 0)  # its thread would sleep a second after a failure, for nothing
-        client.max_inflight_messages_set(0)  # the channel counts, the receive maximum included
+        client.reconnect_delay_set(0, 0)  # otherwise its thread would sleep a second after a failure
+        client.max_inflight_messages_set(0)  # the channel counts, and obeys the receive maximum
         if settings.transport == "websockets":
             client.ws_set_options(path=settings.websocket_path)
         if shown.context is not None:
@@ -261,7 +263,7 @@ class MqttLink:
         client.loop_start()
 
     def received(self, client: mqtt.Client, message: mqtt.MQTTMessage) -> None:
-        """A message came on this connection."""
+        """Handles a message from this connection."""
         if message.topic == self._topics.digest:
             if message.retain:
                 self.on_digest(bytes(message.payload))
@@ -274,7 +276,7 @@ class MqttLink:
         self.on_command(incoming(message, acknowledge, self._stalls.stalled_s()))
 
     async def say_goodbye(self, client: mqtt.Client) -> None:
-        """A clean stop: offline is told by us; where that does not get through, by the will."""
+        """A clean stop: publishes offline; if that is not acknowledged, the will is published."""
         if not self.up:
             return
         told = asyncio.Event()
@@ -290,7 +292,7 @@ class MqttLink:
 
 
 def _send(client: mqtt.Client, message: Message) -> int | None:
-    """Gives a message to the library; its packet id, or None if the connection is gone."""
+    """Gives a message to the library; returns its packet id, or None if the connection is gone."""
     properties: Properties = _PLAIN
     if message.correlation is not None:
         properties = _properties(PacketTypes.PUBLISH)
@@ -313,13 +315,13 @@ def _event_sender(client: mqtt.Client, topic: str, limits: Limits) -> Callable[[
 
 
 def _properties(packet: int) -> Properties:
-    """Empty properties of a kind of packet; their names are set as attributes."""
+    """Empty properties for a kind of packet; they are set as attributes."""
     properties: Properties = Properties(packet)  # type: ignore[no-untyped-call]  # paho has no type here
     return properties
 
 
 class _Packed(Properties):
-    """Properties of almost every message, put into bytes once: the library would do it for each."""
+    """Properties of almost every message, packed once: the library would do it for each message."""
 
     def __init__(self) -> None:
         super().__init__(PacketTypes.PUBLISH)  # type: ignore[no-untyped-call]
@@ -337,18 +339,18 @@ class _Connection:
 
     def __init__(self, link: MqttLink, stamp: Stamp) -> None:
         self.stood_s = 0.0
-        """How long it stood, in seconds; connecting does not count."""
+        """How long it was up, in seconds; connecting does not count."""
         self._up_since_s: float | None = None
         self._link = link
         self._channel: Channel | None = None
         self._files = FileWatch(link.settings.credentials, stamp)
         self._fault = LinkFault("")
         self._receipts = ReceiptWatch(link.settings.look_s)
-        # An event, not a future: cancelling `live` must not make the last acknowledgements go unheard.
+        # An event, not a future: cancelling `live` must not lose the last acknowledgements.
         self._over = asyncio.Event()
 
     async def live(self, shown: Shown) -> None:
-        """Connects and stays until the connection ends. Raises `LinkFault` saying why it did."""
+        """Connects and stays until the connection ends. Raises `LinkFault` with the reason."""
         client = self._link.new_client(shown)
         self._hook(client)
         self._link.start(client)
@@ -358,7 +360,7 @@ class _Connection:
             await self._link.say_goodbye(client)
             raise
         except LinkFault:
-            shut(client.socket())  # else the library keeps the connection until all is acknowledged
+            shut(client.socket())  # otherwise the library keeps the connection until everything is acknowledged
             raise
         finally:
             if self._up_since_s is not None:
@@ -384,7 +386,7 @@ class _Connection:
         raise self._fault
 
     def _look_at_files(self) -> None:
-        """Raises `NewCredentials` if the files have changed for good ones. Bad ones are told, and the
+        """Raises `NewCredentials` if the files have changed and are good. Reports bad ones, and the
         connection stays."""
         if not self._files.changed():
             return
@@ -401,18 +403,18 @@ class _Connection:
         def hand_over(function: Callable[..., None], *arguments: Any) -> None:
             try:
                 loop.call_soon_threadsafe(function, *arguments)
-            except RuntimeError:  # the loop has been closed: nobody is left to hear it
+            except RuntimeError:  # the loop has been closed: there is no receiver any more
                 return
 
         def on_socket_open(_c: Any, _u: Any, sock: Any) -> None:
             if self._over.is_set():
-                sock.close()  # nobody waits for it any more; a CONNECT would take our session from us
+                sock.close()  # the attempt was given up; a CONNECT would take our session from us
             else:
                 send_at_once(sock)
 
         def on_connect(_c: Any, _u: Any, _f: Any, reason: ReasonCode, properties: Properties | None) -> None:
             client.on_log = None
-            # A broker may ask for less to be sent than we wish: a dead link would go unnoticed for longer.
+            # A broker may ask for a longer keep-alive than ours: a dead link would go unnoticed for longer.
             client._keepalive = min(client._keepalive, self._link.settings.keepalive_s)
             hand_over(self._connected, client, reason, Limits(properties))
 
@@ -423,7 +425,7 @@ class _Connection:
             hand_over(self._gone, SessionTaken() if taken else fault)
 
         def on_log(_c: Any, _u: Any, level: int, text: str) -> None:
-            # With TLS 1.3 the broker judges our certificate when our side of the handshake is over already.
+            # With TLS 1.3 the broker judges our certificate after our side of the handshake is complete.
             alert = alert_in(text) if level == mqtt.MQTT_LOG_ERR else None
             if alert is not None:
                 hand_over(self._gone, alert)
@@ -450,7 +452,7 @@ class _Connection:
         loop = asyncio.get_running_loop()
 
         def wake() -> None:
-            with contextlib.suppress(RuntimeError):  # the loop has been closed: nobody is left to hear it
+            with contextlib.suppress(RuntimeError):  # the loop has been closed: there is no receiver any more
                 loop.call_soon_threadsafe(loop.call_later, RECEIPTS_S, self._take_receipts)
 
         self._channel = self._link.begin(client, limits, wake)
@@ -483,7 +485,7 @@ class _Connection:
             self._link.received(client, message)
 
     def _published(self, _c: Any, _u: Any, mid: int, reason: ReasonCode, _p: Any) -> None:
-        """A PUBACK, on the library's thread; it makes room, and is told on the event loop."""
+        """Takes a PUBACK, on the library's thread; it frees a place and is reported on the event loop."""
         if self._channel is not None:
             # Below 0x80 is success, "no matching subscribers" included (MQTT 5, 3.4.2.1).
             self._channel.receipt(mid, reason, reason.value < 0x80)

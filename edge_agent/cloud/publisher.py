@@ -1,4 +1,4 @@
-"""What the machine tells the cloud: its digest, events in order from the outbox, replies, its own picture."""
+"""Publishes the machine's digest, its events in order from the outbox, its replies, and its state."""
 
 from __future__ import annotations
 
@@ -20,23 +20,24 @@ from edge_agent.runtime.vitality import Proof
 log = structlog.get_logger()
 
 STATE_PAUSE_S = 0.1
-"""`state/machine` is published at most this often, replies apart."""
+"""`state/machine` is published at most this often, apart from replies."""
 REPLY_LIFE_S = 10.0
-"""A reply is kept this long for a link that is down; then its sender has given up."""
+"""A reply is kept this long for a link that is down; by then its sender has given up."""
 MOST_REPLIES, MOST_REPLY_CHARACTERS = 1024, 16_000_000
-"""Replies that may wait for the broker at once, and their length together; one beyond that is dropped."""
+"""The most replies that wait for the broker at once, and their total length; any further one is dropped."""
 AHEAD = 200
-"""So many events wait in the link behind those in flight, so that none has to be fetched for its turn."""
+"""How many events wait in the link behind those in flight, so that none has to be fetched when its turn
+comes."""
 DIGEST_S = 30.0
-"""The digest is published anew this long after the broker took events."""
+"""The digest is published again this long after the broker accepted events."""
 REFUSED_S = 30.0
-"""Pause before a broker that refuses our events is tried again."""
+"""Pause before events are sent again to a broker that refused them."""
 PATIENCE_S = 3.0
-"""So long at most events wait for somebody who waits for a door."""
+"""How long at most events wait while a caller waits for a door."""
 SILENT_S = 30.0
-"""A task of the publisher that was nudged and has not turned for so long hangs."""
+"""A task of the publisher that was nudged and has not turned for this long hangs."""
 PAGE = 200
-"""So many events are read from the outbox at once; no more of them are ever in memory."""
+"""How many events are read from the outbox at once; more than this are never read ahead."""
 
 
 class Publisher:
@@ -67,7 +68,7 @@ class Publisher:
         self._wake = asyncio.Event()
         self._state_changed = asyncio.Event()
         self._noted = store.sent_through()
-        """The broker has every event up to this sequence, and the journal's writer knows."""
+        """The broker has every event up to this sequence, and the journal's writer knows it."""
         self._fetched = self._noted
         """The last event that was read from the outbox."""
         self._feed = self._new_feed()
@@ -98,10 +99,10 @@ class Publisher:
         ]
 
     def reply(self, topic: str, correlation: bytes | None, body: str) -> None:
-        """A command's reply; kept for a short while, until the broker has it.
+        """Sends a command's reply; keeps it for `REPLY_LIFE_S`, until the broker has it.
 
-        What the command changed about the machine goes before it, so that whoever has the answer and looks at
-        the machine sees its effect.
+        The change that the command made to the machine's state is published first, so that a caller that has
+        the reply and reads the state sees its effect.
         """
         now_s = asyncio.get_running_loop().time()
         self._replies = {n: kept for n, kept in self._replies.items() if kept[0] > now_s}
@@ -116,7 +117,7 @@ class Publisher:
             self._send_reply(number)
 
     def _has_room(self, characters: int) -> bool:
-        """Whether one more reply may wait for the broker: a flood of questions must not fill the memory."""
+        """Whether one more reply may wait for the broker: a flood of requests must not fill the memory."""
         kept = sum(len(message.payload) for _, message in self._replies.values())
         return len(self._replies) < MOST_REPLIES and kept + characters <= MOST_REPLY_CHARACTERS
 
@@ -153,7 +154,8 @@ class Publisher:
         self._link.publish(Message(self._topics.digest, digest, retain=True), acknowledged)
 
     def _door_work(self, busy: bool) -> None:
-        """A backlog lets the doors have the processor, but not for ever."""
+        """Events wait while a door command is under way, so that it gets the processor; for `PATIENCE_S` at
+        most."""
         if busy and self._patience is None:
             self._link.rest(True)
             self._patience = asyncio.get_running_loop().call_later(PATIENCE_S, self._door_work, False)
@@ -176,7 +178,7 @@ class Publisher:
                 self._wake.set()
 
     def _look_at_receipts(self) -> None:
-        """What the broker has said of the events in the feed since the last look."""
+        """Handles the broker's receipts for the events in the feed since the last call."""
         if self._feed.refused:
             self._hold_back()
         elif self._note_through() and self._refusal_told:
@@ -184,7 +186,7 @@ class Publisher:
             self._link.on_refusal("")
 
     def _note_through(self) -> bool:
-        """Whether the broker has more than was known."""
+        """Records the broker's progress; whether there was any."""
         through = self._feed.through
         if through <= self._noted:
             return False
@@ -195,13 +197,14 @@ class Publisher:
         return True
 
     def _digest_again(self) -> None:
-        """A link may stand for weeks: an older copy of the journal is found out by a recent digest only."""
+        """Publishes the digest again: a link may be up for weeks, and only a recent digest reveals an older
+        copy of the journal."""
         self._digest_due = None
         if self._link.up:
             self.tell_digest()
 
     def _send_on(self) -> None:
-        """Fetches and sends until there are no more, or enough are on their way."""
+        """Fetches and sends until there are no more events, or enough wait."""
         while self._link.up and self._refused is None and len(self._feed) < AHEAD:
             page = self._store.events_kept(self._fetched + 1, PAGE)
             if not page:
@@ -211,7 +214,7 @@ class Publisher:
             self._link.feed(self._feed)
 
     def _hold_back(self) -> None:
-        """The broker will not have what we tell: all of it from there on is sent again later."""
+        """The broker refused an event: that one and all later ones are sent again after a pause."""
         if not self._refusal_told:
             self._refusal_told = True
             log.error("the broker refuses our events")
@@ -220,7 +223,7 @@ class Publisher:
         self._refused = asyncio.get_running_loop().call_later(REFUSED_S, self._take_off)
 
     def _take_off(self) -> None:
-        """Begins behind the last event that the broker has."""
+        """Starts behind the last event that the broker has."""
         if self._refused is not None:
             self._refused.cancel()
             self._refused = None
@@ -236,13 +239,13 @@ class Publisher:
         self.tell_digest()
 
     def _begin_anew(self) -> None:
-        """What was fetched is forgotten; receipts of what was sent of it say nothing any more."""
+        """Discards what was fetched; receipts of what was sent of it no longer count."""
         self._note_through()
         self._feed = self._new_feed()
         self._link.feed(self._feed)
 
     def _new_feed(self) -> Feed:
-        """An empty one that begins behind what the broker has."""
+        """An empty feed that begins behind the last event that the broker has."""
         feed = Feed(self._noted)
         feed.on_progress = self._wake.set
         self._fetched = self._noted

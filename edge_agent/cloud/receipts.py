@@ -1,16 +1,16 @@
-"""Takes the usual receipt without the objects that the library makes for what is not there, which cost a
-third of an event (docs/decisions/0016-backlog.md)."""
+"""Handles the usual receipt without the objects that the library makes for absent parts, which cost a third
+of an event (docs/decisions/0016-backlog.md)."""
 
 from __future__ import annotations
 
 from typing import Any
 
 SHORTEST_BYTES = 2
-"""A PUBACK of a packet id alone says success and nothing else (MQTT 5, 3.4.2.1)."""
+"""A PUBACK with a packet id alone means success (MQTT 5, 3.4.2.1)."""
 
 
 class QuickReceipts:
-    """To be put before the library's client."""
+    """A base class before the library's client."""
 
     usual: tuple[Any, Any]
     """Reason code and properties of a receipt that has none."""

@@ -1,4 +1,4 @@
-"""What a link to a broker is told: where it is, and as whom we go there."""
+"""The settings of a link to a broker: its address, and our identity there."""
 
 from __future__ import annotations
 
@@ -11,7 +11,8 @@ from edge_agent.errors import LinkFault
 
 @dataclass(frozen=True, slots=True)
 class LinkSettings:
-    """The broker and our session with it. Files of `credentials` are looked at every `look_s` for changes."""
+    """The broker and our session with it. The files of `credentials` are checked every `look_s` for
+    changes."""
 
     host: str
     port: int
@@ -26,4 +27,4 @@ class LinkSettings:
 
 
 class NewCredentials(LinkFault):
-    """The connection was ended by us, to be made anew with files that have changed."""
+    """We ended the connection to make a new one with files that have changed."""

@@ -5,12 +5,12 @@ from __future__ import annotations
 from edge_agent.errors import LinkFault
 
 SILENT_S = 30.0
-"""A broker that owes us receipts and gives none for so long is no good."""
+"""A broker that owes us receipts and sends none for this long is useless."""
 
 
 class ReceiptWatch:
-    """Looked at every `look_s`. Looks are counted, not seconds: a process that was stopped for a minute has
-    made one look in it, and what came meanwhile is still to be read."""
+    """Checked every `look_s`. Checks are counted, not seconds: a process that was stopped for a minute has
+    made one check in it, and what arrived meanwhile is still to be read."""
 
     def __init__(self, look_s: float) -> None:
         self._look_s = look_s
@@ -18,7 +18,7 @@ class ReceiptWatch:
         self._silent_looks = 0
 
     def look(self, receipts: int | None) -> None:
-        """`receipts`: see `Channel.receipts`. Raises `LinkFault` if the broker gives none any more."""
+        """`receipts`: see `Channel.receipts`. Raises `LinkFault` if the broker sends none any more."""
         silent = receipts is not None and receipts == self._before
         self._silent_looks = self._silent_looks + 1 if silent else 0
         self._before = receipts

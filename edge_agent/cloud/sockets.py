@@ -13,8 +13,8 @@ from typing import Any
 
 
 class ClosesSockets:
-    """Goes before paho's `Client` among the bases of a class: the library itself leaves a socket whose TLS or
-    websocket handshake failed to the garbage collector."""
+    """A base class before paho's `Client`: closes a socket whose TLS or websocket handshake failed, which the
+    library leaves to the garbage collector."""
 
     _opened: socket.socket | None = None
 
@@ -45,11 +45,12 @@ class ClosesSockets:
 
 
 def send_at_once(sock: Any) -> None:
-    """Small packets must not wait for the acknowledgement of those before (Nagle): that costs 40 ms a hop.
+    """Sends small packets without waiting for the acknowledgement of earlier ones (Nagle), which costs 40 ms
+    a hop.
 
-    `sock`: what the library calls a socket; under websockets it holds the real one.
+    `sock`: the library's socket; under websockets it holds the real one.
     """
-    with contextlib.suppress(OSError):  # a socket that closes already; the link sees that by itself
+    with contextlib.suppress(OSError):  # the socket is closing; the link notices by itself
         getattr(sock, "_socket", sock).setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
 
 
@@ -64,12 +65,12 @@ THREAD_END_S = 1.0
 
 
 async def end_thread(client: Any) -> None:
-    """Ends the client's thread without keeping the loop from its work. One that is stuck in connecting is
-    left to itself: it closes what it opens, and ends."""
+    """Ends the client's thread without blocking the loop. A thread that is stuck in connecting is left
+    alone: it closes what it opens, and ends."""
     client._thread_terminate = True
     end_s = asyncio.get_running_loop().time() + THREAD_END_S
     while client._thread is not None:
         if asyncio.get_running_loop().time() > end_s:
             return
         await asyncio.sleep(0.01)
-    client._reset_sockets()  # else its wake-up sockets live until the object dies
+    client._reset_sockets()  # otherwise its wake-up sockets stay open until the object dies

@@ -1,7 +1,7 @@
-"""Notices that this process stood still (starved, stopped, swapped out): then messages waited unseen.
+"""Notices that this process stood still (starved, stopped, swapped out), so that messages waited unnoticed.
 
 A machine without a synchronised clock knows a command's age only from its Message Expiry Interval, which the
-broker no longer counts down once it has sent the message. What waited in our own socket while we stood still
+broker no longer counts down once it has sent the message. A message that waited in our own socket meanwhile
 is older than it looks.
 """
 
@@ -11,9 +11,9 @@ import asyncio
 
 BEAT_S = 0.25
 LATE_S = 0.5
-"""A beat this late is a stall and no mere jitter."""
+"""A beat this late is a stall, not jitter."""
 AFTERMATH_S = 1.0
-"""Messages read so soon after a stall are taken to have waited through it."""
+"""Messages read within this time after a stall are assumed to have waited through it."""
 
 
 class StallWatch:
@@ -26,13 +26,13 @@ class StallWatch:
         self._timer: asyncio.TimerHandle | None = None
 
     def start(self) -> None:
-        """Begins to beat."""
+        """Starts the beat."""
         loop = asyncio.get_running_loop()
         self._due_s = loop.time() + BEAT_S
         self._timer = loop.call_at(self._due_s, self._beat)
 
     def stop(self) -> None:
-        """Beats no more."""
+        """Stops the beat."""
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None

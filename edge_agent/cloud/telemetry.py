@@ -1,7 +1,7 @@
 """Telemetry (QoS 0): doors, weights and temperatures when they change, and everything at a slow beat.
 
-Nothing depends on it and nothing of it is kept; what a link that is down misses, the next beat tells. How the
-machine is stands, retained, in `state/online`; when that changes, it is published again.
+Nothing depends on it and nothing of it is stored; the next beat repeats what a link that was down missed. The
+machine's health is retained in `state/online` and published again when it changes.
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ from edge_agent.service.report import Report
 LOOK_S = 1.0
 SILENT_S = 30.0
 BEAT_S = 60.0
-"""How often everything is told, bus figures and overdue reservations included."""
+"""How often everything is published, bus figures and overdue reservations included."""
 HEALTH_PAUSE_S = 5.0
-"""The machine's health is told at most this often."""
+"""The machine's health is published at most this often."""
 DEADBAND = {"mass_g": 20.0, "temperature_c": 0.5}
-"""Smaller changes are told with the next beat only; a door's change always."""
+"""A smaller change is published with the next beat only; a door's change always at once."""
 FIGURES = ("label", "door", "mass_g", "temperature_c")
 
 
@@ -43,7 +43,7 @@ class Telemetry:
         """`now` gives the time, `online` the body of `state/online`."""
         self._online = online
         self.health_told: Health | None = None
-        """What stands in the last body of `state/online` that was made, by whomever."""
+        """The health in the last body of `state/online`, whichever caller made it."""
         self._health_s = 0.0
         self._link = link
         self._report = report
@@ -101,7 +101,7 @@ class Telemetry:
 
 
 def _apart(name: str, told: Any, found: Any) -> bool:
-    """Whether a figure has changed so much that it is told."""
+    """Whether a figure has changed enough to be published."""
     if told is None or found is None or name not in DEADBAND:
         return bool(told != found)
     return bool(abs(found - told) >= DEADBAND[name])
