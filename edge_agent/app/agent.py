@@ -1,4 +1,5 @@
-"""The composition root: the one place that names concrete classes, and the order of starting and stopping."""
+"""The composition root: the only module that names concrete classes, and the order of starting and
+stopping."""
 
 from __future__ import annotations
 
@@ -71,24 +72,23 @@ from edge_agent.statemachine.state import Layout
 log = structlog.get_logger()
 
 PORT_WAIT_S = 2.0
-"""How long a start waits for a serial port before it goes on without."""
+"""How long a start waits for a serial port before it continues without."""
 BUS_SILENT_S, POLLER_SILENT_S = 15.0, 30.0
-"""A bus, and who polls it, that have not turned for so long hang: the longest exchange is over in seconds."""
+"""A bus, or its poller, that makes no turn for this long hangs: the longest exchange takes seconds."""
 OFF_AT_STOP_S = 0.7
-"""How long boards are told at a stop to switch off: what does not hear it is on a timer of its own."""
-"""How often it is looked whether a full disk has room again."""
+"""How long boards are asked at a stop to switch off: an output that misses it has a timer of its own."""
 RECENT_S = 15.0
-"""Replies to requests not older than this are published again at a start: somebody may still wait."""
+"""Replies to requests not older than this are published again at a start: their callers may still wait."""
 
 
 async def inline(work: Callable[[], list[str]]) -> list[str]:
-    """Runs it at once: where there are no threads."""
+    """Runs the work at once, where there are no threads."""
     return work()
 
 
 @dataclass(frozen=True, slots=True)
 class Ports:
-    """What a machine is plugged into; a simulation plugs in its own."""
+    """The outside of a machine; a simulation provides its own."""
 
     clock: Clock
     ids: Ids
@@ -98,21 +98,21 @@ class Ports:
     console: Callable[[ConsolePort], Any] | None
     """Serves the local API until cancelled; None: no console."""
     scanner: bool = True
-    """Whether the configured scanner and keypad are there."""
+    """Whether the configured scanner and keypad are present."""
     confirmed: Confirmed = NOTHING
     """What a technician has confirmed with this start."""
     board: str = "unknown"
-    """The serial number of the board, which no copy of a card takes along."""
+    """The serial number of the board; a copied card does not carry it along."""
     sysfs: Path = SYSFS
-    """Where the kernel tells which adapter is behind a port."""
+    """Where the kernel shows which adapter is behind a port."""
     service: Reloads | None = None
-    """Who applies a new configuration, if anybody can."""
+    """Applies a new configuration; None: not possible."""
     supervisor: Supervisor | None = None
-    """Who is told that the service lives, if anybody."""
+    """Gets notice that the service is alive; None: no supervisor."""
     access: Access = field(default_factory=Access)
-    """Who may what on the local API."""
+    """The permissions on the local API."""
     aside: Aside = inline
-    """Runs what blocks where it holds up no door."""
+    """Runs blocking calls where they hold up no door."""
 
 
 def system_ports(settings: Settings) -> Ports:
@@ -163,11 +163,11 @@ class Agent:
         try:
             self._put_together(layout)
         except BaseException:
-            self.store.close()  # whoever comes in our place needs it
+            self.store.close()  # the next daemon needs it
             raise
 
     def _put_together(self, layout: Layout) -> None:
-        """Makes all the parts, on the journal that is ours by now."""
+        """Makes all the parts, on the journal that is now ours."""
         settings, ports = self.settings, self._ports
         self._writer = ports.writer(self.store)
         self._started = started = ports.clock.now()
@@ -255,7 +255,7 @@ class Agent:
         return self.bound_ports.guarded(name, bus.port, self._ports.transport(bus))
 
     def _make_guard(self) -> Guard | None:
-        """Where commands are signed: what lets them in."""
+        """Makes the guard that admits commands, where commands are signed."""
         keys = self.settings.mqtt.signing_keys
         if not keys:
             return None
@@ -279,7 +279,7 @@ class Agent:
 
     @functools.cached_property
     def diagnosis(self) -> Diagnosis:
-        """The self-test, made when somebody wants it."""
+        """The self-test, made on request."""
         sensors = self.field.sensors()
 
         def cells() -> CellWatch:
@@ -307,7 +307,7 @@ class Agent:
     async def run(self, on_ready: Callable[[], None] = lambda: None) -> None:
         """Runs until cancelled; ends with every output off and the journal closed.
 
-        Raises (in an exception group) `InvariantBroken` and whatever else must bring the daemon down.
+        Raises (in an exception group) `InvariantBroken` and every other error that must end the daemon.
         """
         for name, bus in self.field.buses.items():
             bus.on_port = functools.partial(self._bus_port, name)
@@ -345,13 +345,13 @@ class Agent:
         self.loop.submit(Condition(Alarm.LINK_REFUSED, "", bool(cause), cause))
 
     def _closed_meanwhile(self, seen: Mapping[str, Door]) -> list[str]:
-        """Cells whose door a drop-off had opened, and which is closed at the start: commands meet what that
-        concludes."""
+        """Cells whose door a drop-off had opened, and which is closed at the start: the closing takes effect
+        before commands are taken."""
         live = self.loop.state.reservations.values()
         return [r.cell for r in live if r.dropoff_opened and seen.get(r.cell) is Door.CLOSED]
 
     def _end_what_is_gone(self) -> None:
-        """Alarms of devices and buses that are not configured any more."""
+        """Clears alarms of devices and buses that are no longer configured."""
         for standing in self.loop.state.alarms.values():
             if standing.alarm is Alarm.DEVICE_SILENT and standing.place not in self.field.devices:
                 self.loop.submit(DeviceHealth(standing.place, True, ()))
@@ -397,7 +397,7 @@ class Agent:
                 group.create_task(self.watchdog.run(on_ready), name="watchdog")
 
     def _proofs(self, group: asyncio.TaskGroup) -> list[Proof]:
-        """How each loop that serves people shows that it lives."""
+        """A proof of life for each loop that serves callers."""
         buses = self.field.buses
         proofs = []
         for (name, bus), poller in zip(buses.items(), self.pollers, strict=True):

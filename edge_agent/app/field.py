@@ -1,4 +1,4 @@
-"""What hangs on the buses, made of the configuration and its profiles: here concrete drivers are named."""
+"""Makes the devices on the buses from the configuration and its profiles; names the concrete drivers."""
 
 from __future__ import annotations
 
@@ -39,10 +39,10 @@ OFF_TRIES = 3
 
 
 class Field:
-    """Everything that hangs on the buses."""
+    """All devices on the buses."""
 
     def __init__(self, settings: Settings, transport: Callable[[str, BusSection], Transport]) -> None:
-        """`transport` gives the line of a bus by its name and section."""
+        """`transport` gives a bus's transport by its name and section."""
         self._settings = settings
         self.values = FieldValues()
         self.buses = {name: owner_of(name, bus, transport(name, bus)) for name, bus in settings.buses.items()}
@@ -63,7 +63,7 @@ class Field:
         }
 
     def bus_places(self) -> dict[str, BusPlace]:
-        """Each bus and what the configuration says hangs there, for those who look after it."""
+        """Each bus and its configured devices, for the bus service."""
         found: dict[str, BusPlace] = {}
         for name, bus in self._settings.buses.items():
             devices = tuple(
@@ -109,7 +109,7 @@ class Field:
         return ClimateOutputs(self.held_outputs("heating"), self.held_outputs("cooling"), steered)
 
     def watch_those_who_speak(self, doors: Doors) -> None:
-        """A board that tells something unasked is looked at: what it tells is no reading."""
+        """Reads a board's doors when it sends a frame unasked: such a frame is no reading."""
         by_place = {
             (self._settings.devices[name].bus, self._settings.devices[name].address): name
             for name in self.door_boards
@@ -127,7 +127,7 @@ class Field:
             bus.on_unasked = spoken(name)
 
     def door_places(self) -> dict[str, DoorPlace]:
-        """Where each door's contact is."""
+        """Where each door's contact is wired."""
         default = self._settings.doors.closed_level
         return {
             cell.label: DoorPlace(
@@ -179,7 +179,7 @@ class Field:
         loop: LockerLoop,
         silent: list[str],
     ) -> list[Poller]:
-        """One poller for each bus; `silent`: devices that were told to be so before the start."""
+        """One poller for each bus; `silent`: devices that were reported silent before the start."""
         return [
             Poller(
                 doors,

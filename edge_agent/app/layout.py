@@ -1,4 +1,4 @@
-"""The configuration as the core needs it."""
+"""Converts the configuration into the core's form."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from edge_agent.statemachine.state import Layout
 
 
 def layout_of(settings: Settings) -> Layout:
-    """The configuration as the core needs it."""
+    """The configuration in the core's form."""
     unlock = settings.unlock
     return Layout(
         specs={spec.label: spec for spec in settings.cell_specs()},

@@ -1,4 +1,4 @@
-"""The line to a bus as the configuration says: here concrete transports and codecs are named."""
+"""Makes the transport to a bus from the configuration; names the concrete transports and codecs."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from edge_agent.drivers.tty import TtyTransport
 
 
 def transport_to(bus: BusSection) -> Transport:
-    """The line to a bus: a tty, or a connection over a network."""
+    """The transport to a bus: a tty, or a connection over a network."""
     if bus.link != "serial":
         return TcpTransport(*bus.place)
     assert bus.baud is not None  # checked by the configuration
@@ -23,7 +23,7 @@ def transport_to(bus: BusSection) -> Transport:
 
 
 def owner_of(name: str, bus: BusSection, transport: Transport) -> BusOwner:
-    """Who serialises what passes on a bus."""
+    """The owner that serialises all requests on a bus."""
     codec: Codec = TcpCodec() if bus.link == "tcp" else codec_of(bus.protocol)
     return BusOwner(
         name,
@@ -38,13 +38,14 @@ def owner_of(name: str, bus: BusSection, transport: Transport) -> BusOwner:
 
 
 def line_to(name: str, bus: BusSection) -> tuple[BusOwner, Transport]:
-    """The owner of a bus, and its line."""
+    """The owner of a bus, and its transport."""
     transport = transport_to(bus)
     return owner_of(name, bus, transport), transport
 
 
 async def fails_with(buses: list[asyncio.Task[None]]) -> None:
-    """Raises what a bus has ended with: a daemon that starts anew is better than doors that stay silent."""
+    """Raises the error that a bus has ended with: a daemon that restarts is better than doors that stay
+    silent."""
     if buses:
         ended, _ = await asyncio.wait(buses, return_when=asyncio.FIRST_COMPLETED)
         for bus in ended:

@@ -1,5 +1,5 @@
-"""The commissioning mark: a small file outside the journal's folder that says which journal a machine has,
-and how far it was."""
+"""The commissioning mark: a small file outside the journal's folder with the id of the machine's journal and
+its last event."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ log = structlog.get_logger()
 
 @dataclass(frozen=True, slots=True)
 class Mark:
-    """`machine_id` is None in a mark that cannot be read: something was there. `last_sequence`: the journal's
-    last event when the mark was written; 0 in a mark of an earlier version."""
+    """`machine_id` is None in a mark that cannot be read: there was one. `last_sequence`: the journal's last
+    event when the mark was written; 0 in a mark of an earlier version."""
 
     machine_id: str | None
     journal_id: str
@@ -24,7 +24,7 @@ class Mark:
 
 
 def read_mark(path: Path | None) -> Mark | None:
-    """The mark; None where there is none."""
+    """The mark; None if there is none."""
     if path is None:
         return None
     try:
@@ -38,7 +38,7 @@ def read_mark(path: Path | None) -> Mark | None:
 
 
 def write_mark(path: Path | None, mark: Mark) -> None:
-    """Writes it whole; a mark that cannot be written is logged, and the machine serves without."""
+    """Writes it as a whole; a mark that cannot be written is logged, and the machine serves without it."""
     if path is None or read_mark(path) == mark:
         return
     part = path.with_name(f"{path.name}.part")

@@ -1,7 +1,7 @@
-"""A bus is bound to its adapter: another one at the same name keeps the bus closed.
+"""Binds a bus to its adapter: another adapter at the same name keeps the bus closed.
 
-What a bus is bound to is in the journal, beside the wires, and compared at every opening of its port:
-adapters change places while the machine runs as well.
+The journal holds each bus's adapter, beside the wires. It is compared at every opening of the port, because
+adapters can also change places while the machine runs.
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ log = structlog.get_logger()
 
 
 class BoundPorts:
-    """What each bus of a machine is bound to. `on_another` is called with a bus when its
-    `problem` has changed."""
+    """The adapter of each bus of a machine. `on_another` is called with a bus when its `problem` has
+    changed."""
 
     def __init__(self, store: JournalStore, sysfs: Path, *, rewired: bool) -> None:
-        """`rewired`: the first adapter that each bus finds is accepted, whatever was there before."""
+        """`rewired`: the first adapter that each bus finds is accepted, whatever it was bound to before."""
         self._store = store
         self._sysfs = sysfs
         self._bound = dict(read_bound(store).ports)
@@ -35,7 +35,7 @@ class BoundPorts:
         self.on_another: Callable[[str], None] = lambda bus: None
 
     def guarded(self, bus: str, port: str, transport: Transport) -> Transport:
-        """The same line, which opens only on the adapter that the bus is bound to."""
+        """A transport that opens only on the adapter that the bus is bound to."""
         return _GuardedTransport(self, bus, port, transport)
 
     def problem(self, bus: str) -> str | None:
@@ -62,7 +62,7 @@ class BoundPorts:
             raise PortLost(problem)
 
     def opened(self, bus: str, port: str) -> None:
-        """The bus is open on its own adapter, or on the first one it ever had."""
+        """Records that the bus is open on its own adapter, or binds it to its first one."""
         self._told.pop(bus, None)
         self._accepted.add(bus)
         if bus in self._bound:
@@ -83,7 +83,7 @@ class BoundPorts:
 
 
 class _GuardedTransport:
-    """`Transport` that looks at who is at the port before and after it is opened."""
+    """A `Transport` that checks the adapter at the port before and after it is opened."""
 
     def __init__(self, ports: BoundPorts, bus: str, port: str, transport: Transport) -> None:
         self._ports, self._bus, self._port, self._transport = ports, bus, port, transport
@@ -98,7 +98,7 @@ class _GuardedTransport:
         self._ports.check(self._bus, self._port)
         self._transport.open(on_bytes, on_lost)
         try:
-            self._ports.check(self._bus, self._port)  # the name may have changed hands meanwhile
+            self._ports.check(self._bus, self._port)  # the name may have moved to another adapter meanwhile
         except PortLost:
             self._transport.close()
             raise

@@ -1,4 +1,4 @@
-"""Whether a new configuration may take the place of the one that runs (docs/decisions/0021-reload.md)."""
+"""Decides whether a new configuration may replace the running one (docs/decisions/0021-reload.md)."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ REWIRED = (
 def objections(
     before: Settings, after: Settings, state: LockerState, *, relabelled: bool = False
 ) -> list[Finding]:
-    """Why it may not, each with the key that is meant; an empty list if it may.
+    """Why it may not, each with the key concerned; an empty list if it may.
 
-    A reservation keeps its cell, its codes and its door on the same wires; what may still lie in a cell that
-    nobody has reserved must have been looked at before that cell goes. A cell is its `cell_id`: its label may
-    change. `relabelled`: `state` has the labels of `after` already.
+    A reservation keeps its cell, its codes and its door on the same wires. An unreserved cell that may still
+    hold something must be checked by a technician before it can be removed. A cell is identified by its
+    `cell_id`; its label may change. `relabelled`: `state` already has the labels of `after`.
     """
     findings = []
     if after.machine.machine_id != before.machine.machine_id:
@@ -60,7 +60,7 @@ class _Pair:
     new: dict[str, CellSection]
 
     def uncleared(self, cell_id: str, why: str) -> list[Finding]:
-        """Of a cell that nobody has looked into: it stays, on its wires."""
+        """For a cell that no technician has checked: it must stay, on its wires."""
         was, becomes = self.old[cell_id], self.new.get(cell_id)
         path = f"cells.{was.label}"
         if becomes is None:
@@ -68,7 +68,7 @@ class _Pair:
         return [Finding(f"{path}.{use}", why) for use in ("lock", "door") if self._moved(was, becomes, use)]
 
     def kept(self, cell_id: str, reservation: Reservation) -> list[Finding]:
-        """Of a cell that is reserved: it stays, on its wires, with what its parcel needs."""
+        """For a reserved cell: it must stay, on its wires, with the outputs that its parcel needs."""
         was, becomes = self.old[cell_id], self.new.get(cell_id)
         path, holds = f"cells.{was.label}", f"holds reservation {reservation.reservation_id}"
         if becomes is None:
@@ -92,9 +92,9 @@ class _Pair:
 
 
 def wires_of(settings: Settings) -> dict[str, str]:
-    """On which wires the lock and the contact of each cell are, by label, as the journal keeps it.
+    """The wires of each cell's lock and contact, by label, as stored in the journal.
 
-    The port counts only where there are several: an adapter that was replaced has another name.
+    The port counts only if there are several: a replaced adapter has another name.
     """
     found = {}
     for cell in settings.cells:
@@ -109,7 +109,7 @@ def wires_of(settings: Settings) -> dict[str, str]:
 
 
 def rewired(kept: dict[str, str], now: dict[str, str], state: LockerState) -> list[Finding]:
-    """The cells that hold something, or may, and are on other wires than at the last start (`kept`)."""
+    """The cells that hold or may hold something and are on other wires than at the last start (`kept`)."""
     return [
         Finding(f"cells.{label}", f"{_holds(cell)}, and {REWIRED} ({kept[label]} before, {now[label]} now)")
         for label, cell in state.cells.items()
@@ -124,7 +124,7 @@ def _holds(cell: Cell) -> str:
 
 
 def _wires(settings: Settings, cell: CellSection, use: str) -> tuple[Any, ...]:
-    """All that decides which bolt moves, or which contact is read and how."""
+    """Everything that decides which lock moves, or which contact is read and how."""
     reference = getattr(cell, use)
     device = settings.devices[reference.device]
     bus, profile = settings.buses[device.bus], settings.profile_of(reference.device)

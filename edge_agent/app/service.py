@@ -1,7 +1,7 @@
-"""The daemon on the real machine: one agent after the other, each with the configuration of its time.
+"""The daemon on the real machine: one agent after the other, each with its own configuration.
 
-A new configuration is applied by ending the agent as at a clean stop and building another one on the same
-journal, in the same process: nothing is half old and half new (docs/decisions/0021-reload.md).
+To apply a new configuration, the service ends the agent as at a clean stop and builds another one on the same
+journal, in the same process: no part mixes old and new (docs/decisions/0021-reload.md).
 """
 
 from __future__ import annotations
@@ -26,16 +26,16 @@ from edge_agent.protocol.api import rfc3339
 log = structlog.get_logger()
 
 QUIET_S = 10.0
-"""So long it is waited for doors that are being opened."""
+"""How long the service waits for doors that are being opened."""
 LOOK_S = 0.05
 PROBATION_S = 15.0
-"""A new configuration whose agent ends by itself within so long is given up."""
+"""A new configuration whose agent ends by itself within this time is given up."""
 
 
 @dataclass(frozen=True, slots=True)
 class Loaded:
-    """A configuration in use. `number` counts those of this process, from 1; `failed`: why the one that was
-    to follow it was given up again, if it was."""
+    """A configuration in use. `number` counts those of this process, from 1; `failed`: why its successor was
+    given up, if it was."""
 
     settings: Settings
     number: int
@@ -44,7 +44,7 @@ class Loaded:
 
 
 class Service:
-    """Runs agents with the configuration in a file until it is told to stop."""
+    """Runs agents with the configuration in a file until `stop` is set."""
 
     def __init__(
         self,
@@ -54,7 +54,7 @@ class Service:
         *,
         confirmed: Confirmed = NOTHING,
     ) -> None:
-        """`settings`: what stands in the file. `confirmed`: see `Ports.confirmed`."""
+        """`settings`: the content of the file. `confirmed`: see `Ports.confirmed`."""
         self._confirmed = confirmed
         self._file = file
         self._first = settings
@@ -65,13 +65,14 @@ class Service:
         self._wanted: Settings | None = None
         self._switch = asyncio.Event()
         self._applied = asyncio.Event()
-        """No new configuration is on its way."""
+        """Set while no new configuration is being applied."""
         self._applied.set()
         self._reloading = asyncio.Lock()
         self._asked: set[asyncio.Task[None]] = set()
 
     async def run(self, stop: asyncio.Event) -> None:
-        """Until `stop` is set. Raises what an agent ends with, and why the first one cannot be built."""
+        """Runs until `stop` is set. Raises the error that an agent ends with, and why the first one cannot be
+        built."""
         stopped = asyncio.create_task(stop.wait(), name="stop")
         try:
             self._build(self._first)
@@ -91,7 +92,7 @@ class Service:
         self._agent = Agent(settings, self._ports)
 
     async def _try_agent(self, stopped: asyncio.Task[bool], before: Loaded) -> None:
-        """Runs the agent; one that ends by itself at once gives way to one with the settings of before."""
+        """Runs the agent; if it ends by itself within `PROBATION_S`, runs one with the previous settings."""
         clock = asyncio.get_running_loop()
         begun_s = clock.time()
         try:
@@ -105,9 +106,9 @@ class Service:
             await self._run_agent(stopped)
 
     def _build_next(self, wanted: Settings) -> None:
-        """An agent with the new configuration; where that cannot be built, one with that of before.
+        """Builds an agent with the new configuration; if that fails, one with the previous configuration.
 
-        What the one before had still on its way to the disk when it was asked is known only now.
+        Changes that the previous agent was still writing when `reload` checked are known only now.
         """
         try:
             self._build(wanted)
@@ -124,7 +125,7 @@ class Service:
             log.info("the new configuration is in use", number=self._loaded.number)
 
     async def _run_agent(self, stopped: asyncio.Task[bool]) -> None:
-        """Until somebody wants it to stop, or a new configuration has to be applied."""
+        """Runs until `stop` is set or a new configuration has to be applied."""
         self._switch.clear()
         task = asyncio.create_task(self._agent.run(lambda: log.info("running")), name="agent")
         switch = asyncio.create_task(self._switch.wait(), name="switch")
@@ -155,14 +156,14 @@ class Service:
         }
 
     async def reload(self, actor: str) -> list[Change]:
-        """Looks at the file, and begins to apply what has changed in it. Returns what that is; nothing, if
-        nothing has.
+        """Reads the file and starts to apply its changes. Returns the changes; an empty list if there are
+        none.
 
-        Raises `Refusal`, and all stays as it is: code 3 with what is wrong in the file, 9 where a live
-        reservation would suffer or a door is being opened.
+        Raises `Refusal`, and nothing changes: `INVALID_ARGUMENT` with the faults of the file, `NOT_ALLOWED`
+        if a live reservation would suffer or a door is being opened.
         """
         async with self._reloading:
-            await self._applied.wait()  # else this is compared with what is just going
+            await self._applied.wait()  # else it compares with a configuration that is being replaced
             try:
                 new = await asyncio.to_thread(load_settings, self._file)
             except ConfigError as error:
@@ -194,7 +195,7 @@ class Service:
             raise Refusal(Code.NOT_ALLOWED, "doors are being opened all the time; try again") from None
 
     def hang_up(self) -> None:
-        """SIGHUP: somebody has changed the file."""
+        """SIGHUP: the file has changed."""
         task = asyncio.create_task(self._reload_and_tell(), name="reload")
         self._asked.add(task)
         task.add_done_callback(self._asked.discard)
@@ -210,7 +211,7 @@ class Service:
 
 
 def _in_words(problem: BaseException) -> str:
-    """What an agent has ended with: the first cause in it."""
+    """The first cause of the error that an agent has ended with."""
     while isinstance(problem, BaseExceptionGroup):
         problem = problem.exceptions[0]
     return str(problem) or type(problem).__name__

@@ -1,7 +1,7 @@
-"""What is settled between the journal and the configuration before anything moves.
+"""Compares the journal with the configuration before anything moves.
 
 A journal belongs to one machine; a cell is its `cell_id`, whatever its label; its lock and contact stay on
-their wires. Where they disagree the start is refused, and the journal stays as it was.
+their wires. If they disagree the start is refused, and the journal stays as it was.
 """
 
 from __future__ import annotations
@@ -50,12 +50,12 @@ def taken_up(
     now: Instant,
     signs: list[str],
 ) -> LockerState:
-    """The journal's state on the cells of this configuration; what the journal is bound to is noted anew.
+    """The journal's state on the cells of this configuration; records what the journal is now bound to.
 
     `signs`: companions that were there before the journal was opened.
 
-    Raises `ConfigError` where the journal is another machine's, where a cell that is in use has gone or is on
-    other wires; `StorageFault` if the journal cannot be written.
+    Raises `ConfigError` if the journal is another machine's, or if a cell in use has gone or is on other
+    wires; `StorageFault` if the journal cannot be written.
     """
     bound = read_bound(store)
     machine_id = settings.machine.machine_id
@@ -91,7 +91,7 @@ def taken_up(
 
 
 def companions_of(journal: Path) -> list[str]:
-    """Files that a journal leaves beside itself; to be asked for before it is opened."""
+    """Files that a journal leaves beside itself; must be called before the journal is opened."""
     return [
         f"{journal.name}{ending}"
         for ending in (".lock", ".reserve", "-wal")
@@ -102,10 +102,10 @@ def companions_of(journal: Path) -> list[str]:
 def history_at_start(
     settings: Settings, journal: Mark, signs: list[str], *, fresh: bool, known: Mapping[str, Doubted]
 ) -> dict[str, Doubted]:
-    """What to note about the machine's history: nothing where journal and mark agree.
+    """What to record about the machine's history: nothing if journal and mark agree.
 
     `journal`: the mark that this journal would leave; `signs`: companions of the journal that were there
-    before it; `fresh`: it never served; `known`: what was noted before.
+    before it; `fresh`: it never served; `known`: what was recorded before.
     """
     mark = read_mark(mark_file(settings))
     ours = mark is not None and mark.machine_id in (settings.machine.machine_id, None)
@@ -130,8 +130,8 @@ def history_at_start(
 
 
 def mark_file(settings: Settings) -> Path | None:
-    """Where the commissioning mark is; none where the journal is not at its usual place and no other place
-    is configured."""
+    """The path of the commissioning mark; None if the journal is not at its usual place and no other place is
+    configured."""
     if settings.paths.mark is not None:
         return settings.path(settings.paths.mark)
     usual = PathsSection().journal
@@ -139,12 +139,12 @@ def mark_file(settings: Settings) -> Path | None:
 
 
 def mark_this(settings: Settings, journal_id: str, last_sequence: int) -> None:
-    """Notes outside the journal's folder which journal this machine has, and how far it is."""
+    """Records outside the journal's folder which journal this machine has, and its last event."""
     write_mark(mark_file(settings), Mark(settings.machine.machine_id, journal_id, last_sequence))
 
 
 def moved_labels(labels: Mapping[str, str], settings: Settings) -> dict[str, str]:
-    """The labels that have changed, old to new, of the cells that the journal knows by their cell_id."""
+    """The changed labels, old to new, of cells that the journal knows by their cell_id."""
     return {
         labels[cell.cell_id]: cell.label
         for cell in settings.cells
@@ -153,8 +153,8 @@ def moved_labels(labels: Mapping[str, str], settings: Settings) -> dict[str, str
 
 
 def refuse_lost_cells(loaded: Loaded, labels: Mapping[str, str], settings: Settings) -> None:
-    """Raises `ConfigError` if a cell that holds a reservation, or that nobody has looked into, has gone, or
-    its label now belongs to a cell with another cell_id."""
+    """Raises `ConfigError` if a cell that holds a reservation, or that no technician has checked, has gone,
+    or its label now belongs to a cell with another cell_id."""
     ids = {label: cell_id for cell_id, label in labels.items()}
     configured = {cell.cell_id for cell in settings.cells}
     named = {cell.label for cell in settings.cells}
@@ -173,7 +173,7 @@ def refuse_lost_cells(loaded: Loaded, labels: Mapping[str, str], settings: Setti
 
 
 def in_use(cell: Cell) -> bool:
-    """Whether something lies in a cell, or may."""
+    """Whether a cell holds something, or may."""
     return cell.reservation_id is not None or cell.status is not CellStatus.IDLE
 
 

@@ -1,5 +1,4 @@
-"""What a running machine looks after by itself: room on the disk, its commissioning mark, its devices'
-settings."""
+"""Upkeep by the running machine: space on the disk, its commissioning mark, its devices' settings."""
 
 from __future__ import annotations
 
@@ -20,14 +19,14 @@ from edge_agent.statemachine.inputs import Condition
 log = structlog.get_logger()
 
 Aside = Callable[[Callable[[], list[str]]], Awaitable[list[str]]]
-"""Runs what blocks where it holds up nothing."""
+"""Runs blocking calls where they hold up nothing."""
 DISK_LOOK_S = 10.0
 MARK_S = 30.0
 """The commissioning mark is at most this much older than the journal."""
 
 
 async def watch_disk(loop: LockerLoop, store: JournalStore) -> None:
-    """After a full disk: takes the reserve again as soon as there is room, and ends the alarm."""
+    """After a full disk: takes the reserve again as soon as there is space, and clears the alarm."""
     while True:
         await asyncio.sleep(DISK_LOOK_S)
         stands = any(a.alarm is Alarm.STORAGE_FAULT for a in loop.state.alarms.values())
@@ -36,8 +35,8 @@ async def watch_disk(loop: LockerLoop, store: JournalStore) -> None:
 
 
 async def keep_mark(settings: Settings, loop: LockerLoop, store: JournalStore, aside: Aside) -> None:
-    """Notes in the commissioning mark how far the journal is, so that an older copy of it is found out
-    without a link too. A journal that is in doubt itself is not noted."""
+    """Records the journal's last event in the commissioning mark, so that an older copy of the journal is
+    found without a link too. A journal that is itself in doubt is not recorded."""
     noted: int | None = None
 
     def note() -> list[str]:
@@ -53,7 +52,7 @@ async def keep_mark(settings: Settings, loop: LockerLoop, store: JournalStore, a
 
 
 async def check_devices(checks: Checks) -> None:
-    """Logs each board that is not set as its profile wants it."""
+    """Logs each board whose settings differ from its profile."""
     for row in await checks.registers():
         if not row["ok"]:
             named = {key: row[key] for key in ("device", "check", "detail", "why")}

@@ -1,7 +1,7 @@
 """The service's watchdog: systemd is fed only while every loop of the daemon proves that it turns.
 
-The look and the feeding are done by the event loop itself, so that a loop that hangs feeds nobody; a thread
-that does nothing else then says where it hangs (docs/decisions/0017-watchdog.md).
+The event loop itself checks the loops and feeds the watchdog, so that a hanging event loop feeds nothing; a
+thread that does nothing else then logs where it hangs (docs/decisions/0017-watchdog.md).
 """
 
 from __future__ import annotations
@@ -20,27 +20,27 @@ from edge_agent.runtime.vitality import Proof, Vitality
 log = structlog.get_logger()
 
 LOOK_S = 5.0
-"""The longest time between two looks at the loops; a third of the watchdog's time if that is shorter."""
+"""The longest time between two checks of the loops; a third of the watchdog's time if that is shorter."""
 START_LOOK_S = 0.05
-"""Between two looks while it is waited for the first turn of every loop."""
+"""Time between two checks until every loop has made its first turn."""
 CALLS = 4
 STILL_LOOKS = 3
-"""So many looks of the witness without one of the event loop's mean that this hangs."""
+"""The event loop hangs if the witness checks this often without a check of the event loop in between."""
 
 
 class Watchdog:
-    """Watches the loops for as long as `run` runs. `status` gives how the machine is, in words."""
+    """Watches the loops until cancelled. `status` gives the machine's state in words."""
 
     def __init__(self, supervisor: Supervisor, proofs: list[Proof], status: Callable[[], str]) -> None:
         self._supervisor = supervisor
         self._proofs = proofs
         self._status = status
         self.looks = 0
-        """How often the event loop has looked."""
+        """How often the event loop has checked."""
 
     @property
     def look_s(self) -> float:
-        """The time between two looks, in seconds."""
+        """The time between two checks, in seconds."""
         watchdog_s = self._supervisor.watchdog_s
         return LOOK_S if watchdog_s is None else min(LOOK_S, watchdog_s / 3)
 
@@ -56,7 +56,7 @@ class Watchdog:
             witness.stop()
 
     async def _until_all_turn(self) -> None:
-        """How long that may take is up to systemd (`TimeoutStartSec`)."""
+        """Waits until all turn; systemd limits the time (`TimeoutStartSec`)."""
         vitality = Vitality(self._proofs, self.look_s)
         told: list[str] = []
         while unborn := vitality.unborn:
@@ -100,11 +100,11 @@ class Witness:
         self._thread = threading.Thread(target=self._watch, name="witness", daemon=True)
 
     def start(self) -> None:
-        """Begins to look."""
+        """Starts watching."""
         self._thread.start()
 
     def stop(self) -> None:
-        """Looks no more."""
+        """Stops watching."""
         self._over.set()
         self._thread.join()
 
