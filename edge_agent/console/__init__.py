@@ -1,1 +1,1 @@
-"""The way in for people and programs at the machine: HTTP on a Unix socket."""
+"""The interface for people and programs at the machine: HTTP on a Unix socket."""

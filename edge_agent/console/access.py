@@ -1,8 +1,8 @@
-"""Who may what on the local API: the kernel says whose process calls, a PIN says which technician.
+"""Permissions on the local API: the kernel shows whose process calls, a PIN shows which technician.
 
-A kiosk's user may only send codes. Every act is done in somebody's name: the technician's, if he has proven
-who he is, else that of the user whose process has called. Where the configuration names technicians, what
-opens a door, or gives a cell to the next customer, needs one of them (docs/decisions/0019).
+A kiosk's user may only send codes. Every action has an actor: the technician, if a PIN proved who it is, else
+the user of the calling process. If the configuration names technicians, actions that open a door or give a
+cell to the next customer need one of them (docs/decisions/0019).
 """
 
 from __future__ import annotations
@@ -39,30 +39,30 @@ from edge_agent.protocol.api import rpc_status
 log = structlog.get_logger()
 
 PEER = "peer"
-"""Under this name a connection's `Peer` stands in the state of its requests."""
+"""Key of a connection's `Peer` in the state of its requests."""
 ALIVE = "/v1/alive"
 NOBODY_KNOWN = 65_534
-"""The kernel's overflow uid: the caller is of a user that this process' user namespace does not know."""
+"""The kernel's overflow uid: the caller's user is unknown in this process's user namespace."""
 FREE_TRIES = 3
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 5.0, 300.0
-"""After so many wrong PINs of one user the next may come after a pause, doubling up to the longest."""
+"""After `FREE_TRIES` wrong PINs of one user the next try must wait; the pause doubles up to the longest."""
 FORGIVEN_S = 3600.0
 PROVEN_ACTS = frozenset({"open", "clear", "unblock", "resolve"})
-"""Acts on a cell that need a technician, where technicians are named."""
+"""Actions on a cell that need a technician, if technicians are named."""
 
 
 @dataclass(frozen=True, slots=True)
 class Peer:
-    """Whose process has made a connection, as the kernel says."""
+    """The user and process at the other end of a connection, from the kernel."""
 
     uid: int
     name: str
     known: bool = True
-    """Whether this machine has a name for the user; `name` is made up if not."""
+    """Whether this machine has a name for the user; otherwise `name` is made up."""
 
 
 def peer_of(connection: socket.socket) -> Peer | None:
-    """The other end of a Unix socket; None where it is none."""
+    """The other end of a Unix socket; None if it is no Unix socket."""
     if connection.family != socket.AF_UNIX:
         return None
     raw = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("3i"))
@@ -71,7 +71,7 @@ def peer_of(connection: socket.socket) -> Peer | None:
 
 
 def named(uid: int) -> Peer:
-    """A user by the machine's list of users; `uid 1234` where he is not in it."""
+    """A user from the machine's list of users; `uid 1234` if he is not in it."""
     try:
         return Peer(uid, pwd.getpwuid(uid).pw_name)
     except KeyError:
@@ -88,26 +88,27 @@ def _is_user(name: str) -> bool:
 
 @dataclass(slots=True)
 class _Tries:
-    """Wrong PINs in a row from one user's processes, and until when (loop's clock) no other is looked at."""
+    """Wrong PINs in a row from one user's processes, and until when (loop's clock) further ones are
+    refused."""
 
     wrong: int = 0
     until_s: float = 0.0
 
 
 class Access:
-    """What the configuration's `[access]` lets whom do."""
+    """The permissions of the configuration's `[access]`."""
 
     def __init__(self, kiosk_users: frozenset[str] = frozenset(), technicians: Path | None = None) -> None:
         self._kiosk_users = kiosk_users
         self._technicians = technicians
         self.connections = Counts()
-        """What became of the connections to the local API."""
+        """Counters of the connections to the local API."""
         self._tries: dict[int | None, _Tries] = {}
         self._one_at_a_time = asyncio.Lock()
 
     @classmethod
     def of(cls, settings: Settings) -> Access:
-        """As configured. Raises `ConfigError` where the socket cannot be given to the group."""
+        """As configured. Raises `ConfigError` if the socket cannot be given to the group."""
         access = settings.access
         if access.group is not None:
             group_of(access.group)
@@ -123,7 +124,7 @@ class Access:
         return cls(frozenset(access.kiosk_users), file)
 
     def may(self, peer: Peer | None, method: str, path: str) -> bool:
-        """Whether a caller may make this request at all; one that nobody knows counts as a kiosk.
+        """Whether a caller may make this request at all; an unknown caller counts as a kiosk.
 
         The daemon itself may always ask whether it is alive.
         """
@@ -135,10 +136,10 @@ class Access:
         return not kiosk or (method, path) == ("POST", "/v1/code") or (own and path == ALIVE)
 
     async def actor(self, request: Request, *, proven: bool) -> str:
-        """In whose name a request acts.
+        """The actor of a request.
 
-        Raises `Refusal`: code 16 where a technician is needed (`proven`) and no PIN came, 7 where it was
-        wrong, or too many were.
+        Raises `Refusal`: `UNAUTHENTICATED` if a technician is needed (`proven`) and no PIN came,
+        `PERMISSION_DENIED` if it was wrong, or if too many were.
         """
         peer = peer_in(request.scope)
         own = "" if peer is None else peer.name
@@ -154,7 +155,8 @@ class Access:
         return name
 
     async def _prove(self, name: str, pin: str, peer: Peer | None) -> None:
-        """Returns if it is the technician's PIN. One at a time, so that nobody tries many at once."""
+        """Returns if it is the technician's PIN. One check at a time, so that no caller can try many at
+        once."""
         assert self._technicians is not None
         async with self._one_at_a_time:
             now_s = asyncio.get_running_loop().time()
@@ -176,13 +178,13 @@ class Access:
             pause_s = FIRST_PAUSE_S * 2 ** max(0, min(wrong - FREE_TRIES, 16)) if wrong >= FREE_TRIES else 0.0
             ended_s = asyncio.get_running_loop().time() + min(pause_s, LONGEST_PAUSE_S)
             self._tries[uid] = _Tries(wrong, ended_s)
-            # A name that is nobody's might be a PIN that was typed in its place.
+            # An unknown name might be a PIN that was typed in the wrong field.
             log.warning("wrong PIN", name=name if name in known else "unknown", uid=uid, in_a_row=wrong)
             raise Refusal(Code.PERMISSION_DENIED, "no technician's name and PIN")
 
 
 def _is_right(known: Hashed | None, pin: str) -> bool:
-    """Whether this is a technician's PIN; of a name that nobody has, no PIN is, and it takes as long."""
+    """Whether this is the technician's PIN; never for an unknown name, but in the same time."""
     if known is None:
         hashed(pin)
         return False
@@ -190,20 +192,20 @@ def _is_right(known: Hashed | None, pin: str) -> bool:
 
 
 def peer_in(scope: Scope) -> Peer | None:
-    """Whose request it is; None where it did not come over our socket."""
+    """The peer of a request; None if it did not come over our socket."""
     found = scope.get("state", {}).get(PEER)
     return found if isinstance(found, Peer) else None
 
 
 class Gate:
-    """Lets through what a caller may ask for, and answers the rest with code 7."""
+    """Passes on permitted requests and answers the others with `PERMISSION_DENIED`."""
 
     def __init__(self, app: ASGIApp, access: Access) -> None:
         self._app = app
         self._access = access
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """One request (ASGI)."""
+        """Handles one request (ASGI)."""
         peer = peer_in(scope)
         if scope["type"] != "http" or self._access.may(peer, scope["method"], scope["path"]):
             await self._app(scope, receive, send)
@@ -214,12 +216,13 @@ class Gate:
 
 
 def _known(path: str) -> str:
-    """The beginning of a path, which is ours; the rest might be anything."""
+    """The beginning of a path, which is ours; the rest may be any text."""
     return "/".join(path.split("/")[:3])[:32]
 
 
 def group_of(name: str) -> int:
-    """The id of the group that may use the socket. Raises `ConfigError` if we cannot give it to that."""
+    """The id of the group that may use the socket. Raises `ConfigError` if the socket cannot be given to
+    it."""
     try:
         gid = grp.getgrnam(name).gr_gid
     except KeyError:
@@ -231,6 +234,6 @@ def group_of(name: str) -> int:
 
 
 def state_of(connection: Any) -> dict[str, Any]:
-    """What a connection's requests find in their state."""
+    """The initial state of a connection's requests."""
     peer = peer_of(connection)
     return {} if peer is None else {PEER: peer}

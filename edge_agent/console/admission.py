@@ -1,10 +1,10 @@
-"""Which connections to a local server are kept when there are more than it can hold.
+"""Decides which connections to a local server are kept when there are more than it can hold.
 
 Every peer (a user of the machine, or an address) and all peers together have a cap, far below the limit of
 open files, so that buses, journal and broker always get a descriptor. At a cap the connection that has waited
 longest for a complete request is closed in favour of the new one. A client that sends its request at once is
 therefore served, however many others hold half a request open. Connections whose request is being answered
-are never closed; if only such are left, the new one gets status 503.
+are never closed; if only such connections are left, the new one gets status 503.
 """
 
 from __future__ import annotations
@@ -27,32 +27,32 @@ DESCRIPTORS_KEPT = 96
 """File descriptors that connections never use: for buses, journal, broker, scanners and short-lived files."""
 MOST_CONNECTIONS, FEWEST_CONNECTIONS = 64, 8
 REQUEST_S = 10.0
-"""For a complete request head, and again for the complete body."""
+"""Time for a complete request head, and again for the complete body."""
 REPORT_S = 60.0
 """Connections that were closed or refused are logged at most this often, with their numbers."""
 
 Peer = tuple[str, int | str]
 Phase = Literal["head", "body", "answer"]
 OURSELVES: Peer = ("pid", "own")
-"""The daemon's own questions to its API: never refused, else the watchdog would end a daemon that serves."""
+"""The daemon's own requests to its API: never refused, else the watchdog would end a daemon that serves."""
 
 
 @dataclass(frozen=True, slots=True)
 class Caps:
-    """How many connections at once, in all and from one peer."""
+    """The most connections at once, in total and from one peer."""
 
     total: int
     each: int
 
 
 def caps_for(descriptors: int) -> Caps:
-    """The caps under a limit of open files. `each` leaves half of all connections to other peers."""
+    """The caps for a limit of open files. `each` leaves half of all connections to other peers."""
     total = max(FEWEST_CONNECTIONS, min(MOST_CONNECTIONS, descriptors - DESCRIPTORS_KEPT))
     return Caps(total, total // 2)
 
 
 def caps_here() -> Caps:
-    """The caps of this process; logs a limit of open files that is too low for all of them."""
+    """The caps of this process; logs a limit of open files that is too low for all connections."""
     soft = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
     descriptors = MOST_CONNECTIONS + DESCRIPTORS_KEPT if soft == resource.RLIM_INFINITY else soft
     if descriptors < MOST_CONNECTIONS + DESCRIPTORS_KEPT:
@@ -62,7 +62,7 @@ def caps_here() -> Caps:
 
 
 def peer_key(connection: socket.socket) -> Peer:
-    """Who is at the other end: the user by the kernel's word, or the address."""
+    """Identifies the other end: the user as the kernel reports it, or the address."""
     if connection.family == socket.AF_UNIX:
         raw = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("3i"))
         pid, uid, _ = struct.unpack("3i", raw)
@@ -72,8 +72,8 @@ def peer_key(connection: socket.socket) -> Peer:
 
 @dataclass(slots=True, eq=False)
 class Admitted:
-    """One connection that was let in. `close` ends it once it is set up; before that, `gone` says that it
-    must not be."""
+    """One admitted connection. `close` ends it once it is set up; before that, `gone` means that it must not
+    be set up."""
 
     peer: Peer
     close: Callable[[], None] | None = None
@@ -83,7 +83,7 @@ class Admitted:
 
 @dataclass(slots=True)
 class Counts:
-    """What became of connections since the start, for operators."""
+    """Counters of connections since the start, for operators."""
 
     accepted: int = 0
     displaced: int = 0
@@ -95,7 +95,7 @@ class Counts:
 
 @dataclass(slots=True)
 class Admission:
-    """Lets connections in and keeps their number below the caps. Oldest first in `_inside`."""
+    """Admits connections and keeps their number below the caps. Oldest first in `_inside`."""
 
     caps: Caps
     counts: Counts = field(default_factory=Counts)
@@ -105,7 +105,7 @@ class Admission:
     _logged: Counts = field(default_factory=Counts)
 
     def admit(self, peer: Peer) -> Admitted | None:
-        """Lets a connection in, in place of a waiting one where there is no room; None if it is refused."""
+        """Admits a connection, in place of a waiting one if there is no room; None if it is refused."""
         if peer != OURSELVES and not self._room_for(peer):
             self.counts.refused += 1
             self.report(peer)
@@ -138,7 +138,7 @@ class Admission:
         return False
 
     def enter_phase(self, admitted: Admitted, phase: Phase) -> None:
-        """Notes what a connection waits for. It waits anew after each answer."""
+        """Records what a connection waits for. Its waiting time starts again after each answer."""
         if phase == "head" and admitted.phase != "head" and admitted in self._inside:
             del self._inside[admitted]
             self._inside[admitted] = None
@@ -150,13 +150,13 @@ class Admission:
         self.report(admitted.peer)
 
     def accept_failed(self) -> None:
-        """Counts a connection that the kernel could not give us; one that waits makes room."""
+        """Counts a connection that the kernel could not give us; closes a waiting one to make room."""
         self.counts.accept_errors += 1
         self.displace()
         self.report(None)
 
     def leave(self, admitted: Admitted) -> None:
-        """The connection is gone."""
+        """Removes a connection that has ended."""
         self._inside.pop(admitted, None)
 
     def __len__(self) -> int:

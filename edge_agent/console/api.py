@@ -46,35 +46,35 @@ HTTP_STATUS = {
     Code.PERMISSION_DENIED: 403,
     Code.UNAUTHENTICATED: 401,
 }
-"""HTTP status for a refusal's code; 500 for the rest."""
+"""HTTP status for the code of a refusal; 500 for all others."""
 
 
 class CodeBody(Body):
-    """What the keypad or scanner read."""
+    """The input of the keypad or scanner."""
 
     text: Identifier = Field(repr=False)
 
 
 class ReasonBody(Body):
-    """Why a technician does something."""
+    """A technician's reason for an action."""
 
     reason: Identifier
 
 
 class VerdictBody(Body):
-    """What a technician says of a cell in doubt."""
+    """A technician's verdict on a cell in doubt."""
 
     verdict: Verdict
 
 
 class Reloads(Protocol):
-    """Who applies a new configuration."""
+    """Applies a new configuration."""
 
     def told(self) -> dict[str, Any]:
         """The configuration in use."""
 
     async def reload(self, actor: str) -> list[Change]:
-        """Begins to apply what has changed in the file, and returns that. Raises `Refusal`."""
+        """Starts to apply the file's changes and returns them. Raises `Refusal`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +85,7 @@ class ConsolePort:
     report: Report
     buses: BusService | None = None
     access: Access = field(default_factory=Access)
-    """Who may what."""
+    """The permissions of the callers."""
     service: Reloads | None = None
     diagnosis: Diagnosis | None = None
     """Without it there is no self-test."""
@@ -165,7 +165,7 @@ async def _reload(port: ConsolePort, request: Request) -> Response:
 
 
 async def _act(desk: Desk, name: str, label: str, actor: str, request: Request) -> Answer:
-    """What a technician does to a cell."""
+    """Carries out a technician's action on a cell."""
     match name:
         case "clear":
             return await desk.clear(label, actor)

@@ -1,4 +1,4 @@
-"""The part of the local API that looks after the buses."""
+"""The part of the local API for the buses."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ LONGEST_S = 86_400
 
 
 class RangeBody(Body):
-    """Which addresses of a bus are meant; None: as far as there are any."""
+    """The addresses of a bus to ask; None: the limit of the bus."""
 
     first: int | None = None
     last: int | None = None
 
 
 def bus_routes(service: BusService) -> list[Route]:
-    """What is served below `/v1/bus`."""
+    """The routes below `/v1/bus`."""
     scans, checks = Scans(), Checks(service)
 
     async def stats(_: Request) -> Response:
@@ -56,7 +56,7 @@ def bus_routes(service: BusService) -> list[Route]:
 
 
 def _seconds(text: str | None) -> float | None:
-    """How long to follow. Raises `Refusal` code 3."""
+    """How long to follow. Raises `Refusal` (`INVALID_ARGUMENT`)."""
     if text is None:
         return None
     try:

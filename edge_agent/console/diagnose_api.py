@@ -16,13 +16,13 @@ from edge_agent.service.diagnosis.diagnose import Diagnosis
 
 
 class DiagnoseBody(Body):
-    """`doors`: also open every free cell, which needs a technician where there are some."""
+    """`doors`: also open every free cell, which needs a technician if there are any."""
 
     doors: Annotated[bool, Field(strict=True)] = False
 
 
 def diagnose_routes(diagnosis: Diagnosis, access: Access) -> list[Route]:
-    """What is served at `/v1/diagnose`."""
+    """The route `/v1/diagnose`."""
 
     async def diagnose(request: Request) -> Response:
         body = await read_body(request, DiagnoseBody)

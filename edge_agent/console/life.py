@@ -1,4 +1,4 @@
-"""Whether the local API still answers: it is asked, over its own socket, as anybody would."""
+"""Checks whether the local API still answers: sends it a request over its own socket, like any client."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ log = structlog.get_logger()
 
 ASK_S = 10.0
 FIRST_S = 0.05
-"""Until it has answered once it is asked this often."""
+"""How often it is asked until it has answered once."""
 ANSWER_S = 10.0
 SILENT_S = 30.0
 REQUEST = b"GET /v1/alive HTTP/1.1\r\nHost: agent\r\nConnection: close\r\n\r\n"
 
 
 class ApiLife:
-    """Asks for as long as `run` runs; only an answer is a proof of life."""
+    """Asks until cancelled; only an answer is a proof of life."""
 
     def __init__(self, path: Path) -> None:
         self._path = path

@@ -1,7 +1,7 @@
-"""Numbers for operators, as OpenMetrics text: on the local API at `/metrics`, and on a port of the loopback
-interface where the configuration says so. The only file that imports prometheus-client, when it is asked.
+"""Metrics for operators, as OpenMetrics text: on the local API at `/metrics`, and on a port of the loopback
+interface if configured. The only file that imports prometheus-client, on the first request.
 
-No reservation, order or code is in it; a cell goes by its label.
+The metrics contain no reservation, order or code; a cell is identified by its label.
 """
 
 from __future__ import annotations
@@ -29,14 +29,14 @@ from edge_agent.service.report import Report
 log = structlog.get_logger()
 
 COUNTS = ("requests", "replies", "timeouts", "damaged", "exceptions", "late")
-"""Of a bus and of a device, see `BusService.stats`."""
+"""Counters of a bus and of a device, see `BusService.stats`."""
 AGAIN_S = 30.0
-"""Between attempts at a port that somebody else has."""
+"""Pause between attempts to open a port that another process has."""
 NAMESPACE = "edge_agent"
 
 
 class Numbers:
-    """Collects the figures anew for every scrape."""
+    """Collects the figures for every scrape."""
 
     def __init__(self, report: Report, buses: BusService | None, connections: Counts | None = None) -> None:
         self._report = report
@@ -46,7 +46,7 @@ class Numbers:
         self._content_type = ""
 
     def text(self) -> tuple[bytes, str]:
-        """The exposition and its content type. Raises `Refusal` code 12 where the library is missing."""
+        """The exposition and its content type. Raises `Refusal` (`NOT_BUILT`) if the library is missing."""
         if self._text is None:
             self._prepare()
         assert self._text is not None
@@ -79,7 +79,7 @@ class Numbers:
 
 
 def _gauge(name: str, about: str, rows: Any, labels: tuple[str, ...] = ()) -> Any:
-    """A family of gauges; rows of label values and the figure, those without a figure are left out."""
+    """A family of gauges; rows of label values and the figure. Rows without a figure are left out."""
     from prometheus_client.core import GaugeMetricFamily
 
     family = GaugeMetricFamily(f"{NAMESPACE}_{name}", about, labels=labels)
@@ -184,7 +184,7 @@ def metrics_route(numbers: Numbers) -> Route:
 
 
 async def serve_metrics(numbers: Numbers, address: tuple[str, int], serve: Callable[..., Any]) -> None:
-    """Serves them on a TCP port until cancelled; while it cannot be had, that is logged and tried again.
+    """Serves the metrics on a TCP port until cancelled; while the port is taken, that is logged and retried.
 
     `serve(app, listener)` does the serving, see `edge_agent.console.unix_server`.
     """

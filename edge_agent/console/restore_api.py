@@ -1,4 +1,4 @@
-"""Restoring after JOURNAL_LOST: what the gateway has offered, and a technician's word on it."""
+"""Restoring after JOURNAL_LOST: the gateway's offer, and a technician's decision on it."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ from edge_agent.runtime.desk import Desk
 
 
 class RestoreBody(Body):
-    """`none`: begin anew, with no reservation. `place`: the cell of a reservation, by its id, where the
-    gateway did not tell the right one."""
+    """`none`: start empty, with no reservation. `place`: the cell of a reservation, by its id, if the gateway
+    did not give the right one."""
 
     none: bool = False
     place: Annotated[dict[Identifier, Identifier], Field(default_factory=dict)]

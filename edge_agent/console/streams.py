@@ -1,4 +1,4 @@
-"""What the parts of the local API share: bodies that are checked, and rows told as they come."""
+"""Shared parts of the local API: bodies that are checked, and rows sent as they come."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from edge_agent.protocol.api import Body, refusal_from
 
 AnyBody = TypeVar("AnyBody", bound=Body)
 LONGEST_BODY = 65_536
-"""Bytes; whoever may only send codes must not fill the memory."""
+"""In bytes; a client that may only send codes must not fill the memory."""
 
 
 async def read_body(request: Request, model: type[AnyBody]) -> AnyBody:
-    """The request's body. Raises `Refusal` code 3 naming the field, also where it is longer than any, or
-    where the client went away before its end."""
+    """The request's body. Raises `Refusal` (`INVALID_ARGUMENT`) naming the field, also if the body is too
+    long or the client disconnected before its end."""
     body = bytearray()
     try:
         async for part in request.stream():
@@ -40,7 +40,7 @@ def _bad_body(problem: str) -> Refusal:
 
 
 def server_sent(rows: AsyncIterator[dict[str, Any]]) -> StreamingResponse:
-    """Rows as server-sent events (WHATWG HTML, 9.2), each one message."""
+    """Sends rows as server-sent events (WHATWG HTML, 9.2), one message each."""
     return StreamingResponse(_messages(rows), media_type="text/event-stream")
 
 

@@ -1,6 +1,7 @@
-"""An application served on a Unix socket that only our user and group may use.
+"""Serves an application on a Unix socket that only our user and group may use.
 
-uvicorn would make the socket 0666, take the signals, and accept without end; all three are kept from it.
+uvicorn would make the socket 0666, take the signals, and accept without limit; this module prevents all
+three.
 """
 
 from __future__ import annotations
@@ -28,17 +29,17 @@ from edge_agent.protocol.api import rpc_status
 ACCEPTED_AT_ONCE = 2
 """Connections accepted in one turn of the loop; those of earlier turns are read before the next ones come."""
 BACKLOG = 1024
-"""Connections that wait in the kernel; a client that does not wait is refused (EAGAIN) when it is full."""
+"""Connections that wait in the kernel; when it is full, a client that does not wait is refused (EAGAIN)."""
 ACCEPT_PAUSE_S = 0.1
-"""After a connection could not be accepted for want of descriptors."""
+"""Pause after a connection could not be accepted for want of descriptors."""
 LONGEST_HEAD = 16_384
-"""Bytes of a request's head."""
+"""Longest head of a request, in bytes."""
 BUSY = b"HTTP/1.1 503 Service Unavailable\r\nconnection: close\r\ncontent-length: 0\r\nretry-after: 1\r\n\r\n"
 LATE = b"HTTP/1.1 408 Request Timeout\r\nconnection: close\r\ncontent-length: 0\r\n\r\n"
 
 
 class _Protocol(H11Protocol):
-    """Gives each request the peer of its connection, which uvicorn does not, and each request a deadline."""
+    """Gives each request a deadline and the peer of its connection, which uvicorn does not."""
 
     def __init__(self, admission: Admission, admitted: Admitted, **options: Any) -> None:
         super().__init__(**options)
@@ -78,7 +79,7 @@ class _Protocol(H11Protocol):
         return "body" if self.cycle.more_body else "answer"
 
     def _note_phase(self) -> None:
-        """A deadline belongs to a phase: more bytes of the same head or body do not put it off."""
+        """Starts a deadline per phase: more bytes of the same head or body do not extend it."""
         phase = self._phase()
         if phase == self._admitted.phase:
             return
@@ -103,7 +104,7 @@ class _Protocol(H11Protocol):
         if self.cycle is None or self.cycle.response_complete:
             self.transport.write(LATE)
             self.transport.close()
-        else:  # the application is waiting for the body, and learns that it will not come
+        else:  # the application waits for the body, and is notified that it will not come
             self.transport.abort()
 
 
@@ -124,7 +125,8 @@ class _OneLength:
 
 
 class _Acceptor:
-    """Takes connections from a listening socket, a few in each turn of the loop, and asks `admission`."""
+    """Takes connections from a listening socket, a few in each turn of the loop, if `admission` admits
+    them."""
 
     def __init__(self, server: uvicorn.Server, listener: socket.socket, admission: Admission) -> None:
         self._server = server
@@ -137,7 +139,7 @@ class _Acceptor:
         self._watch()
 
     def stop(self) -> None:
-        """Takes no more connections."""
+        """Stops accepting."""
         if self._again is not None:
             self._again.cancel()
         self._loop.remove_reader(self._listener)
@@ -153,7 +155,7 @@ class _Acceptor:
                 connection, _address = self._listener.accept()
             except (BlockingIOError, InterruptedError, ConnectionAbortedError):
                 return
-            except OSError:  # no descriptor or no memory is left for it; it stays in the kernel's queue
+            except OSError:  # there is no descriptor or memory for it; it stays in the kernel's queue
                 self._loop.remove_reader(self._listener)
                 self._again = self._loop.call_later(ACCEPT_PAUSE_S, self._watch)
                 self._admission.accept_failed()
@@ -221,9 +223,9 @@ class _Server(uvicorn.Server):
 
 
 def bind_socket(path: Path, group: int | None = None) -> socket.socket:
-    """A listening Unix socket that only our user and our group, or the one given, may use.
+    """A listening Unix socket that only our user and our group, or the given one, may use.
 
-    An old one at its place is replaced.
+    Replaces an old socket at its path.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     _take_away(path)
@@ -245,7 +247,7 @@ def _take_away(path: Path) -> None:
 
 
 async def serve(app: Starlette, path: Path, group: int | None = None, access: Access | None = None) -> None:
-    """Serves an application until cancelled, then takes the socket away. Counts connections in `access`."""
+    """Serves an application until cancelled, then removes the socket. Counts connections in `access`."""
     try:
         counts = Counts() if access is None else access.connections
         await serve_on(app, bind_socket(path, group), Admission(caps_here(), counts))
@@ -254,7 +256,7 @@ async def serve(app: Starlette, path: Path, group: int | None = None, access: Ac
 
 
 async def serve_on(app: Starlette, listener: socket.socket, admission: Admission | None = None) -> None:
-    """Serves an application on a socket that listens, until cancelled."""
+    """Serves an application on a listening socket until cancelled."""
     config = uvicorn.Config(
         _OneLength(app),
         http=_Protocol,
