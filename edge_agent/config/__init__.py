@@ -1,7 +1,7 @@
-"""The machine's configuration: one TOML file and the device profiles it names, made into frozen settings.
+"""The machine's configuration: one TOML file and the device profiles it names, as frozen settings.
 
-Bounds stand at the field; an unknown key is an error with its path; what several keys must agree on is
-checked by `wiring_findings`.
+Bounds are declared at the field; an unknown key is an error with its path; `wiring_findings` checks what
+several keys must agree on.
 """
 
 from edge_agent.config.load import load_settings

@@ -1,5 +1,5 @@
-"""What a new configuration changes of the one that runs: key paths, what stood there and what does now.
-Cells go by their labels, wherever in the file they stand."""
+"""What a new configuration changes in the running one: key paths with old and new value. Cells go by their
+labels, wherever they are in the file."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from edge_agent.config.sections import Settings
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """One key: None where there is none before, or afterwards. Values as TOML has them."""
+    """One changed key: None where it is absent before or after. Values as in TOML."""
 
     path: str
     before: Any
@@ -38,7 +38,7 @@ def changes(before: Settings, after: Settings) -> list[Change]:
 def _flat(settings: Settings) -> dict[str, Any]:
     raw = settings.model_dump(mode="json")
     raw["cells"] = {cell.pop("label"): cell for cell in raw["cells"]}
-    # A profile's file may have changed below the same name.
+    # A profile's file may have changed under the same name.
     raw["profiles"] = {name: profile.model_dump(mode="json") for name, profile in settings._profiles.items()}
     found: dict[str, Any] = {}
     _flatten(raw, "", found)

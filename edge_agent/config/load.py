@@ -1,4 +1,5 @@
-"""From a file to frozen settings: read, validated, cross-checked with the device profiles it names."""
+"""Turns a file into frozen settings: reads, validates, and cross-checks it with the device profiles it
+names."""
 
 from __future__ import annotations
 
@@ -15,13 +16,13 @@ from edge_agent.errors import ConfigError, Finding
 from edge_agent.protocol.api import field_path
 
 SHIPPED_PROFILES = Path("/usr/share/edge-agent/devices")
-"""Profiles of the Debian package; one of the same name in the configuration's own folder goes before."""
+"""Profiles of the Debian package; one of the same name in the configuration's own folder takes precedence."""
 
 
 def load_settings(path: Path) -> Settings:
     """Reads, validates and cross-checks a configuration with its profiles.
 
-    Raises `ConfigError` holding every finding, each with its key path.
+    Raises `ConfigError` with every finding and its key path.
     """
     try:
         document = tomllib.loads(path.read_text(encoding="utf-8"))
@@ -34,7 +35,7 @@ def load_settings(path: Path) -> Settings:
     except ValidationError as error:
         raise ConfigError(_findings(error)) from None
     folder = path.parent.resolve()
-    # Raises what is found by itself: an environment that lacks credentials is no fault of the file.
+    # Raised separately: an environment without credentials is no fault of the file.
     settings = settings.model_copy(update={"mqtt": settings.mqtt.placed(folder, os.environ)})
     settings._folder = folder
     findings = _load_profiles(settings)

@@ -1,4 +1,4 @@
-"""Who may read and write the files of the daemon: codes and keys are in some of them."""
+"""Permissions of the daemon's files: some of them hold codes and keys."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from edge_agent.errors import Finding
 from edge_agent.protocol.broker import OTHERS, secret_mask
 
 UMASK = 0o077
-"""Of the daemon: what it creates, nobody else may read."""
+"""The daemon's umask: no other user may read what it creates."""
 OTHERS_WRITE = 0o002
 COMPANIONS = ("", "-wal", "-shm", ".lock", ".reserve")
-"""What the name of the journal ends with, for its files."""
+"""Endings of the journal's file names."""
 
 
 def close_journal(settings: Settings) -> list[Finding]:
-    """Leaves the journal's files, which hold live codes, to their owner alone. Returns what was open."""
+    """Makes the journal's files, which hold live codes, private to their owner. Returns what was open."""
     found = []
     for path, mode in _existing(_journal_files(settings)):
         if not mode & OTHERS:
@@ -68,7 +68,7 @@ def _secrets(settings: Settings) -> Iterator[tuple[str, str]]:
 
 
 def _trusted(settings: Settings, config: Path) -> Iterator[tuple[str, Path]]:
-    """What the daemon believes, and the folders that hold it."""
+    """The files that the daemon trusts, and the folders that hold them."""
     yield "configuration file", config
     yield "configuration folder", config.resolve().parent
     yield "paths.journal", settings.path(settings.paths.journal).parent

@@ -1,4 +1,4 @@
-"""The sections of a machine's configuration. Bounds stand at the field; an unknown key is an error."""
+"""The sections of a machine's configuration. Bounds are declared at the field; an unknown key is an error."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def _is_id(value: str) -> str:
 
 
 Id = Annotated[str, Field(strict=True, min_length=1, max_length=64), AfterValidator(_is_id)]
-"""Printable, and without what MQTT gives a meaning in topics and access lists."""
+"""Printable, without characters that have a meaning in MQTT topics and access lists."""
 Baud = Literal[1200, 2400, 4800, 9600, 19200, 38400, 57600, 115200]
 
 
@@ -37,7 +37,7 @@ class Section(BaseModel):
 
 
 class MachineSection(Section):
-    """Who and where the machine is; `clock = "rtc"` says that a battery-backed clock may be trusted."""
+    """Identity and place of the machine; `clock = "rtc"` means that a battery-backed clock may be trusted."""
 
     machine_id: Annotated[str, Field(strict=True, min_length=1, max_length=64, pattern=r"^[A-Za-z0-9_-]+$")]
     name: Text
@@ -50,9 +50,9 @@ class MachineSection(Section):
 class PathsSection(Section):
     """Files of the daemon; a relative path is relative to the configuration file.
 
-    `mark`: the commissioning mark, outside the journal's folder; left out, it is in
-    /var/lib/edge-agent-mark where the journal is at its usual place. `volatile`: the journal may be on a
-    filesystem that forgets at a power cut.
+    `mark`: the commissioning mark, outside the journal's folder; the default is /var/lib/edge-agent-mark if
+    the journal is at its usual place. `volatile`: the journal may be on a filesystem that loses its content
+    at a power cut.
     """
 
     journal: str = "/var/lib/edge-agent/journal.sqlite"
@@ -66,10 +66,10 @@ UserName = Annotated[str, Field(strict=True, min_length=1, max_length=64, patter
 
 
 class AccessSection(Section):
-    """Who may what on the local API (docs/decisions/0019).
+    """Permissions on the local API (docs/decisions/0019).
 
-    `group`: who may use the socket beside our own user. `kiosk_users` may only send codes. Where
-    `technicians_file` is named, what opens a door or gives a cell away by hand needs the PIN of one of them.
+    `group`: the group that may use the socket besides our own user. `kiosk_users` may only send codes. If
+    `technicians_file` is given, opening a door or giving a cell away by hand needs the PIN of a technician.
     """
 
     group: UserName | None = None
@@ -87,9 +87,9 @@ PublicKey = Annotated[str, Field(strict=True), AfterValidator(_public_key)]
 
 
 class MqttSection(BrokerSection):
-    """The broker and our session with it; `signing_keys`: who may send commands.
+    """The broker and our session with it; `signing_keys`: the keys that may sign commands.
 
-    paho-mqtt notices a dead link after twice `keepalive_s` at worst, and looks once a second: with 14 s that
+    paho-mqtt notices a dead link after twice `keepalive_s` at worst, and checks once a second: with 14 s that
     is within 30 s. With no key in `signing_keys` commands are not signed; several of them allow for rotation.
     """
 
@@ -100,7 +100,7 @@ class MqttSection(BrokerSection):
     username: (
         Annotated[str, Field(strict=True, min_length=1, max_length=1024), AfterValidator(_is_id)] | None
     ) = None
-    """It stands for `%u` in the broker's access list."""
+    """Stands for `%u` in the broker's access list."""
     signing_keys: Annotated[dict[Name, PublicKey], Field(default_factory=dict)]
 
 
@@ -123,7 +123,8 @@ class CodesSection(Section):
 
 
 class DoorsSection(Section):
-    """`closed_level`: what a door contact reads when the door is closed. Wiring decides, so no default.
+    """`closed_level`: what a door contact reads when the door is closed. It depends on the wiring, so there
+    is no default.
 
     A door open longer than `door_ajar_s` raises DOOR_AJAR.
     """
@@ -133,11 +134,11 @@ class DoorsSection(Section):
 
 
 class WeightSection(Section):
-    """What the scales in the cells are taken for; grams.
+    """How the readings of the scales are interpreted; grams.
 
     `empty_dropoff`: a drop-off that the scale finds empty raises an alarm, or with `hold` also leaves the
     reservation PENDING. Less than `empty_below_g` is nothing; more than `weight_change_g` is a change. A
-    scale's zero may creep by `drift_max_g` before it has to be tared.
+    scale's zero may drift by `drift_max_g` before it has to be tared.
     """
 
     empty_dropoff: Literal["alarm", "hold"] = "alarm"
@@ -151,11 +152,11 @@ Band = Annotated[float, Field(ge=0.1, le=20, allow_inf_nan=False)]
 
 
 class ClimateSection(Section):
-    """How cells are kept cold or hot, in degrees Celsius; what is left out is taken from `CLIMATE`.
+    """How cells are kept cold or hot, in degrees Celsius; missing keys come from `CLIMATE`.
 
     A cooler comes on `band_c` above the setpoint and goes off `band_c` below; a heater the other way round.
-    Food longer than `allowed_min` beyond `limit_c` (above where it is cold, below where it is hot) is out of
-    range. An output that moves the temperature by less than `least_change_c` in `no_effect_min` is faulty.
+    Food longer than `allowed_min` beyond `limit_c` (above it when cold, below it when hot) is out of range.
+    An output that moves the temperature by less than `least_change_c` in `no_effect_min` is faulty.
     """
 
     setpoint_c: Degrees | None = None
@@ -173,7 +174,7 @@ CLIMATE = {
     "cold": ClimateSection(setpoint_c=3.0, limit_c=5.0, allowed_min=30),
     "hot": ClimateSection(setpoint_c=65.0, limit_c=57.0, allowed_min=120),
 }
-"""What a cooled and a heated cell get where nothing else is said."""
+"""Defaults of a cooled and a heated cell."""
 
 
 def _reachable(port: str) -> str:
@@ -192,7 +193,7 @@ class BusSection(Section):
     """One pair of wires with one protocol on it.
 
     `port`: a serial device, or over a network `tcp://HOST:PORT` (Modbus TCP) or `rtu+tcp://HOST:PORT` (a
-    serial server that passes RTU bytes on). `local_echo`: the adapter lets us hear what we send.
+    serial server that passes RTU bytes on). `local_echo`: the adapter returns to us what we send.
     `latency_ms`: how much longer than the wire a network may take for a request and its reply.
     """
 
@@ -265,8 +266,7 @@ def _loopback(listen: str) -> str:
 
 
 class MetricsSection(Section):
-    """Where the numbers for operators are served beside the local API: loopback only, for whoever collects
-    them on this machine."""
+    """Where metrics are served beside the local API: loopback only, for a collector on this machine."""
 
     listen: Annotated[str, Field(strict=True), AfterValidator(_loopback)]
 
@@ -294,19 +294,19 @@ class ChannelReference(Section):
 
 
 class DoorReference(ChannelReference):
-    """A door contact; `closed_level` where one cell is wired otherwise than the rest."""
+    """A door contact; `closed_level` if one cell is wired differently from the rest."""
 
     closed_level: Literal[0, 1] | None = None
 
 
 class CoolingReference(ChannelReference):
-    """A cooler; `climate` names the section of `[climate]` that says how it is used."""
+    """A cooler; `climate` names the section of `[climate]` with its settings."""
 
     climate: Name = "cold"
 
 
 class HeatingReference(ChannelReference):
-    """A heater; `climate` names the section of `[climate]` that says how it is used."""
+    """A heater; `climate` names the section of `[climate]` with its settings."""
 
     climate: Name = "hot"
 

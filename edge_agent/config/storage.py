@@ -1,4 +1,4 @@
-"""Whether the journal is where it outlives a power cut."""
+"""Whether the journal is on a filesystem that survives a power cut."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ VOLATILE = "a power cut would take every reservation; move it, or say paths.vola
 
 
 def storage_findings(settings: Settings, mounts: Path = MOUNTS) -> tuple[list[Finding], list[Finding]]:
-    """What refuses a start, and what is only a warning, about the filesystem of the journal."""
+    """Findings that refuse a start, and warnings, about the filesystem of the journal."""
     if settings.paths.volatile:
         return [], []
     told = verdict(settings.path(settings.paths.journal).parent, mounts)

@@ -1,7 +1,7 @@
-"""Who may open doors by hand: a file of names and of what their PINs become under scrypt.
+"""Technicians who may open doors by hand: a file of names and the scrypt hashes of their PINs.
 
 One line each, `NAME:$scrypt$ln=14,r=8,p=1$SALT$HASH` (salt and hash in base64, RFC 7914 for the function);
-empty lines and those that begin with `#` say nothing. What a PIN is stands nowhere.
+empty lines and those that begin with `#` are ignored. The PINs themselves are not stored.
 """
 
 from __future__ import annotations
@@ -19,13 +19,14 @@ from pathlib import Path
 
 KEY = "access.technicians_file"
 NAME_HEADER, PIN_HEADER = "X-Technician", "X-Technician-PIN"
-"""With these a request shows who makes it, both percent-encoded. Without a name it is the calling user's."""
+"""Headers that identify a request's technician, both percent-encoded. Without a name the calling user's is
+used."""
 LOG2_N, R, P = 14, 8, 1
-"""What a new line costs: 16 MiB and some 60 ms, on a small board a quarter of a second."""
+"""The cost of a new line: 16 MiB and some 60 ms, on a small board a quarter of a second."""
 LEAST_LOG2_N, MOST_LOG2_N, MOST_R, MOST_P = 12, 17, 16, 4
-"""What a line may ask for: more would hold up whoever comes next."""
+"""The costs that a line may have: more would hold up the next caller."""
 MOST_BYTES = 64 * 1024 * 1024
-"""Memory that a line may ask for: the service has 256 MB in all, and is killed beyond."""
+"""Memory that a line may need: the service has 256 MB in all, and is killed beyond."""
 SALT_BYTES, HASH_BYTES = 16, 32
 SHORTEST_PIN, LONGEST_PIN = 6, 128
 LONGEST_FILE = 65_536
@@ -38,12 +39,12 @@ _LINE = re.compile(
 
 
 class TechniciansFault(Exception):
-    """The file is no good, and lets nobody in. Says what is wrong with it, and nothing that is in it."""
+    """The file is faulty, and admits no technician. Names the fault, but nothing from the file."""
 
 
 @dataclass(frozen=True, slots=True)
 class Hashed:
-    """What a PIN becomes, and how."""
+    """The hash of a PIN and its parameters."""
 
     log2_n: int
     r: int
@@ -52,18 +53,18 @@ class Hashed:
     digest: bytes
 
     def matches(self, pin: str) -> bool:
-        """Whether it is this PIN; takes as long as scrypt takes, and the same for any."""
+        """Whether the PIN matches; takes as long as scrypt takes, and equally long for any PIN."""
         return hmac.compare_digest(_scrypt(pin, self.salt, self.log2_n, self.r, self.p), self.digest)
 
 
 def hashed(pin: str) -> Hashed:
-    """A new salt and what the PIN becomes with it."""
+    """A new salt and the hash of the PIN with it."""
     salt = os.urandom(SALT_BYTES)
     return Hashed(LOG2_N, R, P, salt, _scrypt(pin, salt, LOG2_N, R, P))
 
 
 def line(name: str, pin: str) -> str:
-    """A line for the file, without its end. Raises `ValueError` for a name or a PIN that will not do."""
+    """A line for the file, without its end. Raises `ValueError` for an unsuitable name or PIN."""
     if not NAME.fullmatch(name):
         raise ValueError("a name is 1 to 64 letters, digits, _, ., @ and -")
     if not SHORTEST_PIN <= len(pin) <= LONGEST_PIN or not pin.isprintable():
@@ -74,7 +75,7 @@ def line(name: str, pin: str) -> str:
 
 
 def parse(text: str) -> dict[str, Hashed]:
-    """The technicians by name. Raises `TechniciansFault` naming the line that is none."""
+    """The technicians by name. Raises `TechniciansFault` naming the faulty line."""
     found: dict[str, Hashed] = {}
     for number, row in enumerate(text.splitlines(), 1):
         if not row.strip() or row.startswith("#"):
@@ -103,7 +104,7 @@ def _hashed_in(match: re.Match[str]) -> Hashed | None:
 
 
 def read(path: Path, *, ours: bool = True) -> Mapping[str, Hashed]:
-    """The technicians of a file that is `ours`, or root's, and that nobody else may read.
+    """The technicians of a file that is `ours`, or root's, and that no other user may read.
 
     Raises `TechniciansFault`.
     """

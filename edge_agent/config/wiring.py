@@ -1,4 +1,4 @@
-"""What the keys of a configuration must agree on: no two cells on one coil, every device there, and so on."""
+"""Cross-checks of a configuration's keys: no two cells on one coil, every device configured, and so on."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from edge_agent.statemachine.state import Need, Regime
 
 
 def wiring_findings(settings: Settings) -> list[Finding]:
-    """What the keys of a configuration must agree on; an empty list if all is well."""
+    """Cross-checks the keys of a configuration; an empty list if all is well."""
     findings: list[Finding] = []
     findings += _device_findings(settings)
     findings += _cell_findings(settings)
@@ -50,7 +50,7 @@ def _device_findings(settings: Settings) -> list[Finding]:
     if settings.scanner is not None:
         places.append(("scanner.port", settings.scanner.port))
     for place, port in places:
-        # Two names may lead to one device.
+        # Two names may refer to one device.
         real = port if "://" in port else os.path.realpath(port)
         other = ports.setdefault(real, place)
         if other != place:
@@ -60,7 +60,7 @@ def _device_findings(settings: Settings) -> list[Finding]:
 
 
 def _protocol_findings(settings: Settings, name: str, device: DeviceSection) -> list[Finding]:
-    """One pair of wires, one protocol; and the addresses that it has."""
+    """One protocol per pair of wires, and only addresses that the protocol has."""
     protocol, spoken = settings.profile_of(name).bus.protocol, settings.buses[device.bus].protocol
     if protocol != spoken:
         wrong = f"{device.profile!r} speaks {protocol}, bus {device.bus!r} is set to {spoken}"
@@ -72,7 +72,7 @@ def _protocol_findings(settings: Settings, name: str, device: DeviceSection) -> 
 
 
 ADDRESSES = {
-    "modbus": (1, 255),  # 248 to 255 are reserved, and yet the factory's address of some boards
+    "modbus": (1, 255),  # 248 to 255 are reserved, but they are the factory address of some boards
     "8a": (1, 32),
     "kerong-cu16": (0, 15),
     "kerong-cu48": (0, 255),
@@ -80,7 +80,7 @@ ADDRESSES = {
 }
 """First and last address of a board, by protocol."""
 LAST_SCANNED = {"modbus": 247}
-"""Where a scan ends unless told otherwise: 248 to 255 are reserved."""
+"""Where a scan ends by default: 248 to 255 are reserved."""
 
 _CAPABILITY = {
     "lock": "lock",
@@ -90,7 +90,7 @@ _CAPABILITY = {
     "heating": "relays",
     "cooling": "relays",
 }
-"""Which capability of a profile each channel of a cell needs."""
+"""The capability of a profile that each channel of a cell needs."""
 
 
 def _cell_findings(settings: Settings) -> list[Finding]:
@@ -133,7 +133,7 @@ def _channel_findings(
         return [Finding(f"{path}.device", f"{reference.device!r} ({profile}) has no {capability}")]
     if reference.channel > channels:
         return [Finding(f"{path}.channel", f"{reference.device!r} ({profile}) has channels 1 to {channels}")]
-    # Locks and relays of one board are the same coils.
+    # The locks and relays of one board are the same coils.
     kind = "coil" if capability in ("lock", "relays") else capability
     other = taken.setdefault((kind, reference.device, reference.channel), path)
     if other != path:
@@ -176,10 +176,10 @@ def _climate_findings(settings: Settings, place: str, cell: CellSection) -> list
 
 
 def _range_findings(settings: Settings, path: str, cell: CellSection, regime: Regime) -> list[Finding]:
-    """A limit that the cell's probe cannot measure would never be seen to be passed."""
+    """A limit beyond the range of the cell's probe could never be seen to be passed."""
     device = None if cell.temperature is None else settings.devices.get(cell.temperature.device)
     if cell.temperature is None or device is None:
-        return []  # told elsewhere
+        return []  # reported elsewhere
     probe = settings.profile_of(cell.temperature.device).temperature
     if probe is None:
         return []
@@ -212,7 +212,7 @@ def _output_findings(settings: Settings, path: str, device: str) -> list[Finding
     """A heater or cooler must go off when the daemon dies."""
     relays, profile = settings.profile_of(device).relays, settings.devices[device].profile
     if relays is None:
-        return []  # told already: it has no relays at all
+        return []  # reported already: it has no relays at all
     pulse = relays.pulse
     if pulse is None:
         if relays.communication_timeout_ms is not None:
