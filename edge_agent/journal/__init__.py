@@ -1,1 +1,1 @@
-"""What the machine must not forget: one SQLite file, one writer."""
+"""The machine's durable memory: one SQLite file, one writer."""

@@ -1,6 +1,6 @@
-"""What a journal is bound to: its machine, its cells by cell_id, the wires and the ports they are on.
+"""What a journal is bound to: its machine, its cells by cell_id, their wires and ports.
 
-Read and written at a start only, when nobody else writes.
+Read and written only at a start, when there is no other writer.
 """
 
 from __future__ import annotations
@@ -25,8 +25,9 @@ OTHERWISE = frozenset({"tickets", "alarms", "resting_codes", "guesses", "history
 
 @dataclass(frozen=True, slots=True)
 class Bound:
-    """`machine_id`: None in a journal that never served. `labels`: by cell_id, empty where a version without
-    them wrote the journal. `wires`: by label. `ports`: the identity of each bus's port, by the bus's name."""
+    """`machine_id`: None in a journal that never served. `labels`: by cell_id, empty if a version without
+    labels wrote the journal. `wires`: by label. `ports`: the identity of each bus's port, by the bus's
+    name."""
 
     machine_id: str | None = None
     labels: Mapping[str, str] = field(default_factory=dict)
@@ -51,10 +52,10 @@ def keep_bound(
     relabelled: Loaded | None = None,
     history: Mapping[str, Doubted] = NOTHING,
 ) -> None:
-    """Takes the place of what was kept before, in one transaction with the state under its new labels, if
-    any changed, and what was found out about the machine's history.
+    """Replaces what was stored before, in one transaction with the state under its new labels, if any
+    changed, and the findings about the machine's history.
 
-    Raises `StorageFault`, and then all is as it was.
+    Raises `StorageFault`, and then nothing has changed.
     """
     statements: list[Statement] = [
         ("DELETE FROM owner", [()]),
@@ -79,7 +80,7 @@ def keep_bound(
 
 
 def keep_port(store: JournalStore, bus: str, identity: str) -> None:
-    """Notes the identity of one bus's port. Raises `StorageFault`."""
+    """Stores the identity of one bus's port. Raises `StorageFault`."""
     store.write_all([("INSERT OR REPLACE INTO port VALUES (?, ?)", [(bus, identity)])])
 
 
@@ -99,10 +100,10 @@ def _rewritten(loaded: Loaded) -> list[Statement]:
 
 
 def relabelled(loaded: Loaded, labels: Mapping[str, str]) -> Loaded:
-    """The same state with every label of `labels` replaced by the one it leads to.
+    """The same state with every label of `labels` replaced by its new one.
 
-    Two cells may change labels with each other. What is not in `labels` stays, unless its label is taken by a
-    cell that moved there: that one must have been empty, and is dropped.
+    Two cells may swap their labels. A label that is not in `labels` stays, unless another cell has taken it:
+    then the old cell must have been empty, and is dropped.
     """
     taken = set(labels.values())
 
@@ -130,7 +131,7 @@ def relabelled(loaded: Loaded, labels: Mapping[str, str]) -> Loaded:
 
 
 def _moved(kind: str, key: str, value: Any, follow: Any) -> tuple[str, Any] | None:
-    """Key and value under the new label; None where the cell is dropped."""
+    """Key and value under the new label; None if the cell is dropped."""
     if kind == "cells":
         label = follow(key)
         return None if label is None else (label, replace(value, label=label))

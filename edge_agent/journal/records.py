@@ -1,4 +1,4 @@
-"""How the state machine's values look on disk: one JSON text each."""
+"""The form of the state machine's values on disk: one JSON text each."""
 
 from __future__ import annotations
 
@@ -23,17 +23,17 @@ ENTITIES: dict[str, TypeAdapter[Any]] = {
     "unconfirmed": TypeAdapter(UnconfirmedUnlock),
     "history": TypeAdapter(Doubted),
 }
-"""The maps of the state that lie in the table `entity`, by the name of their field; the others hold
+"""The maps of the state that are stored in the table `entity`, by the name of their field; the others hold
 reservations."""
 
 
 def dump(adapter: TypeAdapter[Any], value: Any) -> str:
-    """A value as JSON; fields at their default are left out."""
+    """A value as JSON; fields with their default value are left out."""
     return adapter.dump_json(value, exclude_defaults=True).decode()
 
 
 def load(adapter: TypeAdapter[Any], text: str, what: str) -> Any:
-    """A value back from JSON. Raises `StorageFault` naming `what` if the text is not one."""
+    """A value from JSON. Raises `StorageFault` naming `what` if the text is not valid."""
     try:
         return adapter.validate_json(text)
     except ValidationError as error:

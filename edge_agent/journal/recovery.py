@@ -1,4 +1,4 @@
-"""From what the journal holds to the state that the first input meets."""
+"""Restores the state for the first input from the journal."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Rows of the journal's tables, from the core's records and back."""
+"""Converts the core's records into rows of the journal's tables and back."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from edge_agent.statemachine.outputs import TemperatureRecord, UnlockRecord
 
 
 def told_row(sequence: int, body: str, sent: int) -> dict[str, Any]:
-    """An event as it is told."""
+    """An event as the API shows it."""
     return {"kind": "event", "sequence": sequence, "sent": bool(sent), "body": json.loads(body)}
 
 
@@ -35,7 +35,7 @@ LEDGER = (
 
 
 def ledger_line(row: tuple[Any, ...]) -> dict[str, Any]:
-    """A line of the ledger of unlocks as it is told."""
+    """A line of the unlock ledger as the API shows it."""
     return {"kind": "unlock", **dict(zip(LEDGER, row, strict=True))}
 
 
@@ -56,6 +56,6 @@ def reservation_row(reservation: Reservation, live: int) -> tuple[str, int, str,
 
 
 def unlock_row(after_sequence: int, u: UnlockRecord) -> tuple[Any, ...]:
-    """A row of the ledger of unlocks; `after_sequence` is of the last event before it."""
+    """A row of the unlock ledger; `after_sequence` is that of the last event before it."""
     who = (u.unlock_id, u.attempt, u.cell, u.reservation_id, u.purpose, u.source, u.request_key)
     return (*who, u.at.boottime_ns, u.at.wall_s, u.outcome, u.reason, u.pulsed, after_sequence, u.actor)

@@ -1,4 +1,4 @@
-"""The journal's file: what is committed here survives the power going off (WAL, `synchronous=FULL`)."""
+"""The journal's file: what is committed here survives a power cut (WAL, `synchronous=FULL`)."""
 
 from __future__ import annotations
 
@@ -29,36 +29,36 @@ from edge_agent.statemachine.outputs import TemperatureRecord, UnlockRecord
 from edge_agent.statemachine.state import LockerState
 
 Statement = tuple[str, list[tuple[Any, ...]]]
-"""Some SQL, and the rows that it is executed with."""
+"""SQL, and the rows that it is executed with."""
 OVER, LIVE, FORMER = 0, 1, 2
-"""What the column `live` of a reservation says; FORMER is over, and the last that had its cell."""
+"""Values of the column `live` of a reservation; FORMER is over, and was the last in its cell."""
 INBOX_KEPT_S = 7 * 24 * 3600
 """How long a request id and its reply are kept at least."""
 UPGRADE_STEPS = 10_000_000
-"""An upgrade tells that it goes on after so many of SQLite's instructions: about once a second."""
+"""An upgrade reports progress after this many of SQLite's instructions: about once a second."""
 RESERVE_BYTES = 4 * 1024 * 1024
-"""Room kept on the disk for the journal when everything else is full: for thousands of pick-ups."""
+"""Space reserved on the disk for the journal when everything else is full: for thousands of pick-ups."""
 RESERVE_WANTS_BYTES = 4 * RESERVE_BYTES
-"""So much has to be free before the reserve is taken (again)."""
+"""How much must be free before the reserve is taken (again)."""
 EVENTS_KEPT = 50_000
-"""So many events are kept after the broker has them, for the technician and for a cloud that lost some."""
+"""How many events are kept after the broker has them, for the technician and for a cloud that lost some."""
 PRUNED_EVENTS = 50
-"""So many events that are no longer kept are deleted with one commit at most."""
+"""At most this many events that are no longer kept are deleted with one commit."""
 
 TEMPERATURES_KEPT_S = 30 * 24 * 3600
-"""How long readings of temperatures are kept, as long as they are no more than `TEMPERATURES_KEPT`."""
+"""How long temperature readings are kept, while there are no more than `TEMPERATURES_KEPT`."""
 TEMPERATURES_KEPT = 500_000
-"""So many readings of temperatures are kept at most: some 50 MB, weeks of eight cells at work all day."""
+"""At most this many temperature readings are kept: some 50 MB, weeks of eight cells at work all day."""
 PRUNED_AT_ONCE = 100
-"""So many old readings at most are forgotten with one commit."""
+"""At most this many old readings are deleted with one commit."""
 
 
 @dataclass(frozen=True, slots=True)
 class InboxRow:
-    """A request that was taken, where its reply goes, and the reply once there is one (JSON).
+    """A request that was accepted, where its reply goes, and the reply once there is one (JSON).
 
-    `body_digest` tells the same bytes from another attempt under the same id; `synced`: whether `received_s`
-    (Unix time) was known to be right.
+    `body_digest` tells a repetition of the same bytes from a new attempt under the same id; `synced`: whether
+    `received_s` (Unix time) was known to be right.
     """
 
     request_id: str
@@ -72,12 +72,12 @@ class InboxRow:
 
 @dataclass(slots=True)
 class Batch:
-    """What one commit writes: the change from state `before` to `after` and all that goes with it."""
+    """The content of one commit: the change from state `before` to `after` and what belongs to it."""
 
     before: LockerState
     after: LockerState
     changed: dict[tuple[str, str], None] = field(default_factory=dict)
-    """What differs between the two, as (field of the state, key), in the order it first changed."""
+    """The differences between the two, as (field of the state, key), in the order of their first change."""
     ended: list[Reservation] = field(default_factory=list)
     unlocks: list[tuple[int, UnlockRecord]] = field(default_factory=list)
     """Lines of the ledger, each with the sequence of the last event before it."""
@@ -88,9 +88,9 @@ class Batch:
     """The broker has every event up to this sequence."""
     temperatures: list[TemperatureRecord] = field(default_factory=list)
     new_journal: tuple[str, int] | None = None
-    """The new id of the journal, and the last event of the old id: those after it are sent again."""
+    """The new id of the journal, and the last event of the old id: later ones are published again."""
     now_s: float | None = None
-    """Unix time; None while nobody knows it, and then nothing is too old to be kept."""
+    """Unix time; None while it is unknown, and then nothing expires."""
 
     @property
     def empty(self) -> bool:
@@ -110,15 +110,15 @@ class Batch:
 
 @dataclass(frozen=True, slots=True)
 class Loaded:
-    """What a journal held at the start."""
+    """The content of a journal at the start."""
 
     entities: Mapping[str, Mapping[str, Any]]
     reservations: Mapping[str, Reservation]
     former: Mapping[str, Reservation]
-    """Completed ones whose cell nobody got since, by the cell's label."""
+    """Completed reservations whose cell has not been given away since, by the cell's label."""
     last_sequence: int
     requests: list[InboxRow]
-    """Those without a reply, and recent ones with theirs."""
+    """Requests without a reply, and recent ones with theirs."""
 
 
 @contextmanager
@@ -130,13 +130,13 @@ def _as_storage_fault() -> Iterator[None]:
 
 
 class JournalStore:
-    """One journal. `commit` may run on another thread than the reads: they use connections of their own.
+    """One journal. `commit` may run on another thread than the reads: they use their own connections.
 
-    All methods raise `StorageFault` when the file cannot be used.
+    All methods raise `StorageFault` if the file cannot be used.
     """
 
     def __init__(self, path: Path, on_upgrade: Callable[[], object] = lambda: None) -> None:
-        """`on_upgrade` is called again and again while an older file is brought up to date."""
+        """`on_upgrade` is called repeatedly while an older file is upgraded."""
         self._path = path
         self._on_upgrade = on_upgrade
         self._reserve = path.with_name(f"{path.name}.reserve")
@@ -167,7 +167,7 @@ class JournalStore:
         return connection
 
     def _migrate(self) -> None:
-        """Brings an older file up to date: `schema/NNNN.sql`, each in one transaction."""
+        """Upgrades an older file: `schema/NNNN.sql`, each in one transaction."""
         (version,) = self._writer.execute("PRAGMA user_version").fetchone()
         scripts = sorted(
             (int(entry.name[:4]), entry)
@@ -186,7 +186,7 @@ class JournalStore:
                 try:
                     self._writer.executescript(whole)
                 except sqlite3.OperationalError:
-                    # A full disk must not keep the locker from starting: the room kept for it may do.
+                    # A full disk must not prevent a start: the reserved space may be enough.
                     if self._writer.in_transaction:
                         self._writer.execute("ROLLBACK")
                     if not self.use_reserve():
@@ -196,17 +196,17 @@ class JournalStore:
                     self._writer.set_progress_handler(None, 0)
 
     def _upgrades(self) -> int:
-        """Called by SQLite from within a statement; 0 lets it go on."""
+        """SQLite calls this from within a statement; 0 lets it continue."""
         self._on_upgrade()
         return 0
 
     @property
     def reserved(self) -> bool:
-        """Whether there is room kept on the disk for bad times."""
+        """Whether there is reserved space on the disk."""
         return self._reserve.exists()
 
     def keep_reserve(self) -> bool:
-        """Takes room on the disk for bad times, if there is enough for it; whether it is there now."""
+        """Reserves space on the disk, if enough is free; returns whether the reserve exists now."""
         try:
             if self.reserved:
                 return True
@@ -224,7 +224,7 @@ class JournalStore:
         return True
 
     def use_reserve(self) -> bool:
-        """Gives the reserved room to the journal; False if there was none left."""
+        """Gives the reserved space to the journal; False if there was none left."""
         try:
             self._reserve.unlink()
         except OSError:
@@ -232,7 +232,7 @@ class JournalStore:
         return True
 
     def quick_check(self) -> list[str]:
-        """What SQLite finds wrong with the file; nothing if it is sound. Reads it all: not for the loop."""
+        """The faults that SQLite finds in the file; empty if it is sound. Reads it all: not for the loop."""
         with _as_storage_fault():
             connection = self._connect()
             try:
@@ -243,17 +243,17 @@ class JournalStore:
 
     @property
     def path(self) -> Path:
-        """Where the file is; beside it lie its log (`-wal`) and its reserve."""
+        """The path of the file; its log (`-wal`) and its reserve are beside it."""
         return self._path
 
     def close(self) -> None:
-        """Closes the file and gives it free."""
+        """Closes the file and releases it."""
         self._reader.close()
         self._writer.close()
         os.close(self._lock)
 
     def load(self, replies_since_s: float) -> Loaded:
-        """Everything that is needed to go on; replies to requests received since a Unix time."""
+        """Everything that a start needs; replies to requests received since a Unix time."""
         with _as_storage_fault():
             entities: dict[str, dict[str, Any]] = {kind: {} for kind in ENTITIES}
             for kind, key, body in self._reader.execute("SELECT kind, key, body FROM entity"):
@@ -283,7 +283,7 @@ class JournalStore:
             self.journal_id = batch.new_journal[0]
 
     def _begin_journal(self, journal_id: str, through: int) -> None:
-        """From now on another journal counts the events, those behind `through` included."""
+        """Changes the journal's id; events after `through` belong to the new one."""
         execute = self._writer.execute
         execute("UPDATE journal SET journal_id = ?", (journal_id,))
         execute("DELETE FROM outbox WHERE sequence <= ?", (through,))
@@ -356,7 +356,7 @@ class JournalStore:
         if batch.acknowledged is not None:
             self._write_acknowledged(batch.acknowledged)
         if batch.requests and batch.now_s is not None:
-            # Those of a clock that was not set are as old as the moment at which it was.
+            # Requests received before the clock was synchronised count as received at the synchronisation.
             self._writer.execute(
                 "UPDATE inbox SET received_s = ?, synced = 1 WHERE NOT synced", (batch.now_s,)
             )
@@ -365,16 +365,17 @@ class JournalStore:
             self._write_temperatures(batch)
 
     def _write_acknowledged(self, through: int) -> None:
-        """Notes how far the broker has the events, and takes some of the oldest away if they are too many."""
+        """Stores the last event that the broker has; deletes some of the oldest events if there are too
+        many."""
         self._writer.execute("UPDATE sent SET through = max(through, ?)", (through,))
         (oldest,) = self._writer.execute("SELECT min(sequence) FROM outbox").fetchone()
         if oldest is not None and oldest <= through - EVENTS_KEPT:
-            # One bound: of two the database would take one to search by, and look at every row below it.
+            # One bound only: with two, the database would search by one and scan every row below it.
             first_kept = min(oldest + PRUNED_EVENTS, through - EVENTS_KEPT + 1)
             self._writer.execute("DELETE FROM outbox WHERE sequence < ?", (first_kept,))
 
     def _write_temperatures(self, batch: Batch) -> None:
-        """Adds to the log, and takes from its beginning what is too old or too much."""
+        """Adds readings to the log; deletes old or surplus ones from its beginning."""
         rows = [temperature_row(record) for record in batch.temperatures]
         self._writer.executemany("INSERT INTO temperature VALUES (NULL, ?, ?, ?, ?, ?, ?, ?, ?, ?)", rows)
         too_many = "DELETE FROM temperature WHERE n <= (SELECT max(n) FROM temperature) - ?"
@@ -391,12 +392,12 @@ class JournalStore:
             return list(self._reader.execute(query, (from_sequence, limit)))
 
     def rows(self, query: str, values: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
-        """What a query finds."""
+        """The rows that a query returns."""
         with _as_storage_fault():
             return list(self._reader.execute(query, values))
 
     def write_all(self, statements: list[Statement]) -> None:
-        """Writes all of it or nothing; for a start, when nobody writes yet."""
+        """Writes all statements or none; for a start, when there is no other writer."""
         with self._transaction():
             for statement, rows in statements:
                 self._writer.executemany(statement, rows)
@@ -411,15 +412,15 @@ class JournalStore:
         return int(through)
 
     def oldest_sequence(self) -> int | None:
-        """The sequence of the oldest event that is kept; None where none is."""
+        """The sequence of the oldest event that is kept; None if there is none."""
         with _as_storage_fault():
             (oldest,) = self._reader.execute("SELECT min(sequence) FROM outbox").fetchone()
             return None if oldest is None else int(oldest)
 
     def told(self, after: tuple[int, int], limit: int) -> list[dict[str, Any]]:
-        """Events kept and lines of the ledger of unlocks, in the order in which they happened.
+        """Kept events and lines of the unlock ledger, in the order in which they happened.
 
-        The `limit` newest behind the place `after`: the sequence of an event and the number of a ledger line.
+        The `limit` newest after the place `after`: the sequence of an event and the number of a ledger line.
         Rows of kind `event` hold `sequence`, `sent` and the event's `body`; those of kind `unlock` the
         ledger's columns.
         """
@@ -434,7 +435,7 @@ class JournalStore:
         return [row for _, row in sorted(ordered, key=lambda item: item[0])][-limit:]
 
     def newest_told(self) -> tuple[int, int]:
-        """The place behind everything that `told` holds now."""
+        """The place after everything that `told` holds now."""
         with _as_storage_fault():
             query = "SELECT ifnull(max(sequence), 0), (SELECT ifnull(max(n), 0) FROM unlock) FROM outbox"
             sequence, number = self._reader.execute(query).fetchone()
@@ -476,7 +477,7 @@ class JournalStore:
             return [dict(zip(TEMPERATURE, row, strict=True)) for row in rows]
 
     def ended_status(self, reservation_id: str) -> ReservationStatus | None:
-        """The last status of a reservation that is over; None if it lives or never was."""
+        """The last status of a reservation that is over; None if it is live or never existed."""
         with _as_storage_fault():
             query = "SELECT status FROM reservation WHERE reservation_id = ? AND live <> 1"
             row = self._reader.execute(query, (reservation_id,)).fetchone()

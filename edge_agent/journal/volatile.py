@@ -1,7 +1,7 @@
-"""Whether a folder is on a filesystem that forgets what was written when the power goes off.
+"""Whether a folder is on a filesystem that loses its content at a power cut.
 
 Facts: /proc/self/mountinfo (proc(5)) names for each mount its mount point, type and options; an overlay names
-its `upperdir`, where all that is written goes.
+its `upperdir`, where everything is written.
 """
 
 from __future__ import annotations
@@ -15,12 +15,12 @@ from pathlib import Path
 MOUNTS = Path("/proc/self/mountinfo")
 FORGETFUL = frozenset({"tmpfs", "ramfs", "rootfs", "devtmpfs"})
 DEEPEST = 8
-"""Overlays upon overlays are followed no further."""
+"""The deepest nesting of overlays that is followed."""
 
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """`volatile` is None where it cannot be told; `why` names the filesystem."""
+    """`volatile` is None if it is unknown; `why` names the filesystem."""
 
     volatile: bool | None
     why: str
@@ -34,7 +34,7 @@ class _Mount:
 
 
 def verdict(folder: Path, mounts: Path = MOUNTS) -> Verdict:
-    """Whether what is written in a folder, which need not be there yet, outlives a power cut."""
+    """Whether data written in a folder, which need not exist yet, survives a power cut."""
     try:
         found = list(_mounts(mounts.read_text(encoding="utf-8", errors="surrogateescape")))
     except OSError as error:
@@ -64,7 +64,7 @@ def _judge(place: str, mounts: list[_Mount], depth: int) -> Verdict:
 
 
 def _of(place: str, mounts: list[_Mount]) -> _Mount | None:
-    """The mount that holds a path; of several at one point the last one counts."""
+    """The mount that holds a path; if several share one mount point, the last one counts."""
     best: _Mount | None = None
     for mount in mounts:
         inside = mount.point == "/" or place == mount.point or place.startswith(f"{mount.point}/")
@@ -84,5 +84,5 @@ def _mounts(text: str) -> Iterator[_Mount]:
 
 
 def _plain(text: str) -> str:
-    """Blanks and the like are written as octal numbers."""
+    """Decodes blanks and the like, which are written as octal numbers."""
     return re.sub(r"\\([0-7]{3})", lambda found: chr(int(found[1], 8)), text)
