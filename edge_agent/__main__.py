@@ -1,6 +1,6 @@
-"""The console script: `edge-agent run` is the daemon; everything else is a command that talks to it.
+"""The console script: `edge-agent run` is the daemon; every other command talks to it.
 
-The daemon's way imports no library of the commands.
+The daemon's path imports no library of the commands.
 """
 
 from __future__ import annotations
@@ -16,14 +16,14 @@ from typing import Any
 from edge_agent.errors import ConfigError, EdgeAgentError, StorageFault
 
 SWITCH_S = 0.001
-"""A thread that computes gives way to the event loop after so long, not after Python's usual 5 ms."""
+"""A computing thread gives way to the event loop after this time, instead of Python's default 5 ms."""
 RUN_HELP = "Run the daemon in the foreground."
 RENAMED_HELP = "the machine has a new machine_id: take over the journal that it kept under the old one"
 REWIRED_HELP = "wires of cells that are not empty were really moved: start all the same, and note them anew"
 
 
 def main() -> None:
-    """Entrance of `edge-agent`; ends the process with the exit codes of the contract."""
+    """Entry point of `edge-agent`; ends the process with the documented exit codes."""
     if sys.argv[1:2] == ["run"]:
         parser = argparse.ArgumentParser(prog="edge-agent run", description=RUN_HELP)
         parser.add_argument("--config", type=Path, required=True, metavar="FILE", help="the machine's file")
@@ -41,21 +41,21 @@ def main() -> None:
 
 
 def _line(name: str, bus: Any) -> Any:
-    """A line to a bus for `edge-agent init`, which may not name drivers itself; imported when it is used."""
+    """The connection to a bus for `edge-agent init`, which may not name drivers itself; imported on use."""
     from edge_agent.app.lines import line_to
 
     return line_to(name, bus)
 
 
 def stay_lean() -> None:
-    """structlog takes rich along where it finds it: 4 MB for colours that a service has no use for."""
+    """Keeps structlog from importing rich, if installed: 4 MB for colours that a service does not need."""
     modules: dict[str, Any] = sys.modules
     modules.setdefault("rich", None)
 
 
 def _daemon(config: Path, *, rewired: bool, renamed: bool) -> int:
     stay_lean()
-    # Late, so that a wrong command line answers at once, and what is imported stays lean.
+    # Imported late: a wrong command line is answered at once, and the imports stay lean.
     import structlog
 
     from edge_agent.app import Service, system_ports

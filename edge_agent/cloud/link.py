@@ -360,7 +360,7 @@ class _Connection:
             await self._link.say_goodbye(client)
             raise
         except LinkFault:
-            shut(client.socket())  # otherwise the library keeps the connection until everything is acknowledged
+            shut(client.socket())  # else the library keeps it until everything is acknowledged
             raise
         finally:
             if self._up_since_s is not None:
