@@ -1,1 +1,1 @@
-"""Everything that touches the field: buses, boards, scales, sensors. Knows nothing of reservations."""
+"""Drivers of the field: buses, boards, scales, sensors. Know nothing of reservations."""

@@ -1,4 +1,4 @@
-"""Boards behind the interfaces; what is where comes from the profile."""
+"""Boards behind the interfaces; the profile gives the registers."""
 
 from __future__ import annotations
 
@@ -26,17 +26,17 @@ from edge_agent.errors import BusFault, DeviceFault, NotSent
 
 OFF_AGAIN_S = 0.1
 OFF_AGAIN_AT_LEAST_S = 1.0
-"""When a solenoid that could not be switched off is told again: soon, and at least so often."""
+"""When a solenoid that could not be switched off is switched off again: soon, and at least this often."""
 MEMORY_MARGIN_S = 1.0
-"""A board may repeat its last reply unasked, and that was made at its last reading."""
+"""A board may repeat its last reply unasked; that reply dates from its last reading."""
 BoardEnded = TimedPulse | FixedPulse | BoardPulse
 SLAVE_DEVICE_FAILURE = 4
-"""Modbus exception code that stands for an error the device reports in its data."""
+"""Modbus exception code for an error that the device reports in its data."""
 
 
 @dataclass(frozen=True, slots=True)
 class Device:
-    """A place on a bus."""
+    """A device's address on a bus."""
 
     name: str
     bus: BusOwner
@@ -49,7 +49,7 @@ class Device:
 
 
 class BoardLock:
-    """A solenoid on a board that ends the pulse itself."""
+    """A solenoid whose board ends the pulse itself."""
 
     def __init__(self, device: Device, pulse: BoardEnded, channel: int, pulse_ms: int) -> None:
         """Raises `ValueError` if the board cannot do a pulse of `pulse_ms`."""
@@ -70,10 +70,10 @@ class BoardLock:
 
 
 class SwitchedLock:
-    """A solenoid that is switched on and off from here, because its board cannot end a pulse.
+    """A solenoid that the daemon switches on and off, because its board cannot end a pulse.
 
-    Whatever becomes of the switching on, the switching off follows it and is repeated until the board has
-    taken it; a stop of the daemon switches everything off besides.
+    Whatever the result of switching on, switching off follows and is repeated until the board has accepted
+    it; a stop of the daemon also switches everything off.
     """
 
     def __init__(self, device: Device, pulse: SwitchedPulse, channel: int, pulse_ms: int) -> None:
@@ -86,7 +86,7 @@ class SwitchedLock:
         self._ending: asyncio.Task[None] | None = None
 
     async def pulse(self, deadline_s: float) -> None:
-        """See `Lock.pulse`. Returns once it is on; it goes off by itself."""
+        """See `Lock.pulse`. Returns once the solenoid is on; it is switched off later."""
         try:
             await self._device.ask(self._on, Priority.COMMAND, deadline_s)
         except NotSent:
@@ -98,7 +98,7 @@ class SwitchedLock:
 
     def _end_after(self, seconds: float) -> None:
         if self._ending is not None:
-            self._ending.cancel()  # the new one does the same, and later
+            self._ending.cancel()  # the new pulse does the same, and later
         self._ending = asyncio.get_running_loop().create_task(
             self._end(seconds), name=f"end {self._device.name}"
         )
@@ -124,8 +124,8 @@ def lock_on(device: Device, lock: LockCapability, channel: int, pulse_ms: int) -
 
 
 class TimedRelay:
-    """One relay held on by timed pulses, which the board itself ends, or by a board that switches off when it
-    hears nothing any more."""
+    """One relay held on by timed pulses that the board ends itself, or by a board that switches off when it
+    receives nothing any more."""
 
     def __init__(self, device: Device, relays: RelaysCapability, channel: int) -> None:
         self.board = device.name
@@ -135,7 +135,7 @@ class TimedRelay:
         self._channel = channel
 
     async def hold(self, ms: int) -> None:
-        """See `HeldOutput.hold`. A lost reply is harmless: the same again holds it on as well."""
+        """See `HeldOutput.hold`. A lost reply is harmless: a repetition also holds it on."""
         relays = self._relays
         request: Request = Write(relays.function, relays.address + self._channel - 1, relays.on)
         if relays.pulse is not None:
@@ -163,8 +163,8 @@ class Outputs:
 
 
 def outputs_of(device: Device, profile: Profile) -> Outputs | None:
-    """The outputs of a board that must be off when nobody asks for them; None where it has none, or only ends
-    its own pulses."""
+    """The outputs of a board that must be off when not in use; None if it has none, or only ends its own
+    pulses."""
     requests: list[Request] = []
     for part in (profile.lock, profile.relays):
         if part is None:
@@ -181,13 +181,13 @@ def outputs_of(device: Device, profile: Profile) -> Outputs | None:
 
 
 def blocks(function: int, address: int, count: int, bulk: int | None) -> list[Read]:
-    """The fewest reads of so many points together that the board bears."""
+    """The fewest reads of `count` points that the board allows."""
     most = bulk or count
     return [Read(function, address + first, min(most, count - first)) for first in range(0, count, most)]
 
 
 class DoorInputs:
-    """Door contacts on discrete inputs, or on a lock board that tells how they stand."""
+    """Door contacts on discrete inputs, or on a lock board that reports their state."""
 
     def __init__(self, device: Device, doors: DoorsCapability) -> None:
         self.name = device.name
@@ -213,7 +213,7 @@ class DoorInputs:
 
 
 class RegisterScale:
-    """A weight transmitter read as one block of registers, and its status by itself where it lies apart."""
+    """A weight transmitter read as one block of registers, and its status separately if it is elsewhere."""
 
     def __init__(self, device: Device, scale: ScaleCapability) -> None:
         self.name = device.name

@@ -1,9 +1,9 @@
 """The owner of one RS-485 pair (or of the connection to one): every transaction, one at a time.
 
 Commands overtake polls. Between frames the line is silent for 3.5 characters (Modbus over serial line 1.02,
-2.5.1.1: fixed 1.75 ms above 19200 baud) or longer where a device needs it. A device that did not answer in
-time rests, and what it owes is known when it comes late: it is never taken for the answer to another question
-(docs/decisions/0012-owed-replies.md). Nobody waits for a dead device when there is something else to do.
+2.5.1.1: fixed 1.75 ms above 19200 baud) or longer if a device needs it. A device that did not answer in time
+rests, and the owner records what it owes: a late reply is never taken for the answer to another request
+(docs/decisions/0012-owed-replies.md). The owner does not wait for a dead device when there is other work.
 """
 
 from __future__ import annotations
@@ -24,29 +24,29 @@ from edge_agent.drivers.transport import Transport
 from edge_agent.errors import BadReply, BusFault, BusTimeout, DeviceFault, NotSent, PortLost
 
 REOPEN_S = 0.5
-"""Pause between attempts to take a lost port again."""
+"""Pause between attempts to open a lost port again."""
 REDIAL_S = 0.02
 """Pause before a connection that the other side closed after a reply is dialled again."""
 COMMAND_FOLLOWS_S = 0.006
-"""After a reading at command priority polls wait so long: the pulse that it decides on is being journaled,
-and a poll that slipped in between would cost it a whole transaction."""
+"""How long polls wait after a reading at command priority: the pulse that depends on it is being journaled,
+and a poll in between would delay it by a whole transaction."""
 QUIET_S = 0.01
 """After a damaged reply: how long the line must be quiet."""
 LONGEST_DRAIN_S = 0.5
-"""How long a babbling line is listened to."""
+"""How long the owner listens to a line that does not fall silent."""
 SOONEST = 0.95
-"""An answer that is there before this share of its time on the wire was not given to our question."""
+"""A frame that arrives before this share of its time on the wire cannot be the answer to our request."""
 WATCHES_IN_A_ROW = 3
-"""So many watching reads may overtake a poll that waits."""
+"""At most this many watching reads overtake a poll that waits."""
 LONGEST_RUBBISH = 1024
 
 
 class BusOwner:
-    """Serialises transactions on one transport; `run` must be running for `transact` to get anywhere.
+    """Serialises transactions on one transport; `run` must be running for `transact` to work.
 
     `baud` 0: a network, where no silence is kept. `latency_s` is added to every time limit. `local_echo`: the
-    adapter lets us hear what we send. `redials`: the line is a connection, and one that the other side closes
-    after having replied is no lost port: it is dialled again, and nobody is told.
+    adapter returns to us what we send. `redials`: the line is a connection; one that the other side closes
+    after a reply is not a lost port, but is dialled again without a report.
     """
 
     def __init__(
@@ -65,15 +65,15 @@ class BusOwner:
         self.counters = Counters()
         self.devices: dict[int, DeviceRecord] = {}
         self.on_port: Callable[[bool], None] = lambda up: None
-        """Told when the port was taken, and when it was lost or cannot be taken."""
+        """Called when the port was opened, and when it was lost or cannot be opened."""
         self.on_unasked: Callable[[int], None] = lambda address: None
-        """Told when a device has spoken unasked: it has something to tell, and is worth a look."""
+        """Called when a device has sent a frame unasked: a change is likely, so it should be read."""
         self.taps: list[Callable[[Passed], None]] = []
-        """Get every frame."""
+        """Called with every frame."""
         self._transport = transport
         self._codec = codec or RtuCodec()
         self._latency_s = latency_s + 0.005
-        # Behind a network nobody knows how fast the wires really are.
+        # Behind a network the real speed of the wires is unknown.
         self._soonest_s = 0.0 if latency_s or not baud else SOONEST * bits_per_character / baud
         self._local_echo = local_echo
         self._redials, self._replied = redials, False
@@ -101,7 +101,7 @@ class BusOwner:
 
     @property
     def up(self) -> bool:
-        """Whether the port is ours."""
+        """Whether the port is open."""
         return self._open
 
     def utilisation(self) -> float | None:
@@ -112,7 +112,7 @@ class BusOwner:
         return min(1.0, self.counters.bytes_passed * self._character_s / elapsed_s) if elapsed_s else 0.0
 
     async def wait_open(self, timeout_s: float) -> bool:
-        """Waits until the port is taken; False if that did not happen in time."""
+        """Waits until the port is open; False if that takes longer than `timeout_s`."""
         try:
             async with asyncio.timeout(timeout_s):
                 await self._opened.wait()
@@ -121,7 +121,7 @@ class BusOwner:
         return True
 
     def record(self, address: int) -> DeviceRecord:
-        """What is known of a device."""
+        """The record of a device."""
         return self.devices.setdefault(address, DeviceRecord(address))
 
     def readings_needed(self, address: int) -> int:
@@ -142,11 +142,11 @@ class BusOwner:
         priority: Priority,
         deadline_s: float = float("inf"),
     ) -> list[int]:
-        """Sends a request that is not older than this call, and returns the bits or registers of its reply.
+        """Sends a request after this call, and returns the bits or registers of its reply.
 
-        After `deadline_s` (loop time) it is not sent any more. A poll is not sent either to a device that
-        rests; commands and watching reads wait for it. Raises `BusTimeout`, `BadReply`, `NotSent`, `PortLost`
-        (`BusFault`s) or `DeviceFault`.
+        After `deadline_s` (loop time) the request is not sent any more. A poll is not sent to a device that
+        rests either; commands and watching reads wait for it. Raises `BusTimeout`, `BadReply`, `NotSent`,
+        `PortLost` (`BusFault`s) or `DeviceFault`.
         """
         if not (self._open or self._redialling):
             raise PortLost(f"bus {self.name}: the port is not open")
@@ -161,18 +161,18 @@ class BusOwner:
         return await done
 
     def _hurry(self, job: _Job) -> None:
-        """Ends the waiting for a device that counts as dead, for a job that is more urgent."""
+        """Stops waiting for a dead device when a more urgent job for another one arrives."""
         waiting = self._waiting
         if waiting is None or waiting.patient or self._buffer:
             return
         other = job.question.address != waiting.job.question.address
         if other and job.priority < waiting.job.priority:
             waiting.gave_way = True
-            if not waiting.echo:  # else it is waited for: it would be taken for the next one's
+            if not waiting.echo:  # else the echo is awaited: it would be taken for the next reply
                 waiting.complete.set()
 
     async def run(self) -> None:
-        """Takes the port, carries out jobs in order, and takes the port again when it was lost."""
+        """Opens the port, carries out jobs in order, and opens the port again after a loss."""
         self._began_s = asyncio.get_running_loop().time()
         try:
             while True:
@@ -214,7 +214,7 @@ class BusOwner:
             await self._until(self._line_free_s)
             if not self._open:
                 return
-            # Chosen only now, so that a command that came during the silence overtakes.
+            # Chosen only now, so that a command that arrived during the silence overtakes.
             job, when_s = self._choose(loop.time())
             if job is None:
                 self._wake.clear()
@@ -224,10 +224,10 @@ class BusOwner:
             try:
                 await self._carry_out(job)
             finally:
-                self._give(job, PortLost(f"bus {self.name}: given up"))  # only where that was cut short
+                self._give(job, PortLost(f"bus {self.name}: given up"))  # only if it was cut short
 
     def _choose(self, now_s: float) -> tuple[_Job | None, float]:
-        """The job whose turn it is; else None and when to look again."""
+        """The job whose turn it is; else None and when to choose again."""
         again_s = now_s + LONGEST_DRAIN_S
         fair = self._watches >= WATCHES_IN_A_ROW
         best: tuple[tuple[int, int], _Job] | None = None
@@ -286,7 +286,7 @@ class BusOwner:
             self._give(job, fault)
         except PortLost as fault:
             self._open = False
-            self._owe(job, record)  # a serial server passes it on to the next connection
+            self._owe(job, record)  # a serial server passes the reply on to the next connection
             self._give(job, fault)
         except BusFault as fault:
             self.counters.glitches += reply is not None and reply[:1] in (b"\x00", b"\xff")
@@ -303,7 +303,7 @@ class BusOwner:
                 job.done.set_result(values)
 
     async def _failed(self, job: _Job, record: DeviceRecord, fault: BusFault) -> None:
-        """No usable reply came. One that came damaged is there; one that did not come is owed."""
+        """No usable reply came. A damaged reply has arrived; a missing one is owed."""
         record.failures += 1
         record.last_fault_s = asyncio.get_running_loop().time()
         if isinstance(fault, BusTimeout):
@@ -331,7 +331,7 @@ class BusOwner:
             job.done.set_exception(fault)
 
     async def _exchange(self, job: _Job, record: DeviceRecord) -> bytes | None:
-        """The bytes of the reply; None where none is given."""
+        """The bytes of the reply; None if the request has none."""
         loop = asyncio.get_running_loop()
         frame = self._codec.encode(job.question)
         self._throw_away()
@@ -364,7 +364,7 @@ class BusOwner:
             return None
         if not self._buffer or waiting.gave_way:
             raise BusTimeout(f"bus {self.name}: device {record.address} did not answer")
-        # Too short or garbled: judged as a reply, so that the fault says what came.
+        # Too short or garbled: parsed as a reply, so that the fault describes it.
         rest = bytes(self._buffer)
         self._buffer.clear()
         self._pass("heard", rest, "damaged")
@@ -379,10 +379,10 @@ class BusOwner:
             pass
 
     async def _drain(self) -> None:
-        """Waits until nothing has arrived for a moment; what arrives is thrown away.
+        """Waits until nothing has arrived for a moment; discards what arrives.
 
         A line that never falls silent is used again after a while: then requests fail, and their devices are
-        told to be silent, instead of hanging.
+        reported silent, instead of hanging.
         """
         loop = asyncio.get_running_loop()
         quiet_since_s = loop.time()
@@ -412,7 +412,7 @@ class BusOwner:
             self._throw_away()
 
     def _take_echo(self, waiting: _Waiting) -> bool:
-        """Takes out what we hear of our own sending; whether all of it has come."""
+        """Removes the echo of our own sending; returns whether all of it has arrived."""
         size = len(waiting.echo)
         if len(self._buffer) < size:
             return False
@@ -423,11 +423,11 @@ class BusOwner:
             if waiting.gave_way or not self._codec.reply_bytes(waiting.job.question.request):
                 waiting.complete.set()
             return True
-        waiting.complete.set()  # somebody talked at the same time
+        waiting.complete.set()  # another device sent at the same time
         return False
 
     def _take_frame(self, waiting: _Waiting | None) -> bool:
-        """Takes the first frame out of what was heard; False if there is none yet."""
+        """Takes the first frame out of the received bytes; False if there is none yet."""
         now_s = asyncio.get_running_loop().time()
         debts = [debt for record in self.devices.values() for debt in record.owed]
         owed = [question for question, barred_s in debts if barred_s > now_s]
@@ -456,7 +456,7 @@ class BusOwner:
             if frame.address is not None:
                 record = self.record(frame.address)
                 record.unasked += 1
-                record.last_fault_s = now_s  # what it says next may also be another's turn
+                record.last_fault_s = now_s  # its next frame may also come during another request
                 self.on_unasked(frame.address)
         return True
 

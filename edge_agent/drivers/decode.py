@@ -1,7 +1,8 @@
-"""Frames in words for people, and the questions that sent frames were.
+"""Describes frames in words for people, and decodes sent frames into requests.
 
-A reply says less than its question: which registers, how many inputs. So a `Decoder` remembers the last
-question of each kind to each address, and is given the frames in the order in which they passed.
+A reply carries less than its request, which gives the registers or the number of inputs. So a `Decoder`
+remembers the last request of each kind to each address, and needs the frames in the order in which they
+passed.
 """
 
 from __future__ import annotations
@@ -55,18 +56,18 @@ EXCEPTIONS = {
 """Modbus application protocol 1.1b3, section 7."""
 _WHAT = {1: "coils", 2: "inputs", 3: "registers", 4: "input registers"}
 USUAL_CHANNELS = {"8a": 8, "kerong-cu16": 16, "kerong-cu48": 48, "wkly": 1}
-"""What a status is taken to be of where nobody says how many channels a lock board has."""
+"""The number of channels assumed for a lock board's status if no profile gives it."""
 
 
 def codec_for(wire: Wire) -> Codec:
-    """A codec of its own for the monitor of the bus."""
+    """A separate codec for the monitor of the bus."""
     return TcpCodec() if wire == "modbus-tcp" else codec_of(wire)
 
 
 def question_of(wire: Wire, frame: bytes, channels: int | None = None) -> Question | None:
-    """The question that a sent frame was; None if it is none that this program sends.
+    """The request in a sent frame; None if it is none that this program sends.
 
-    `channels`: how many a lock board has, which its frames do not say.
+    `channels`: the number of channels of a lock board, which its frames do not contain.
     """
     if wire in ("modbus", "modbus-tcp"):
         return _modbus_question(wire, frame)
@@ -121,7 +122,7 @@ def _lock_question(codec: Codec, frame: bytes, channels: int) -> Question | None
 
 
 def values_in_words(request: Request, values: Sequence[int]) -> str:
-    """What an answer says; empty for an act that was acknowledged."""
+    """The values of an answer; empty for an acknowledged action."""
     if isinstance(request, LockStatus):
         return f"contacts {_high(values, 1)}"
     if not isinstance(request, Read):
@@ -138,7 +139,7 @@ def _high(values: Sequence[int], first: int) -> str:
 
 
 class Decoder:
-    """Puts what passes on one bus into words; channels are counted from 1, addresses from 0 as on the wire.
+    """Describes the traffic on one bus; channels are counted from 1, addresses from 0 as on the wire.
 
     `devices`: name and profile by address.
     """
@@ -151,7 +152,7 @@ class Decoder:
         self._last: Question | None = None
 
     def words(self, direction: Literal["sent", "heard"], data: bytes, note: str = "") -> str:
-        """One frame; `note` is what the owner of the bus made of it (`Passed.note`)."""
+        """One frame; `note` is the bus owner's classification (`Passed.note`)."""
         return f"-> {self._sent(data)}" if direction == "sent" else f"<- {self._heard(data, note)}"
 
     def _name(self, address: int) -> str:
@@ -159,7 +160,7 @@ class Decoder:
         return f"?({address})" if known is None else f"{known[0]}({address})"
 
     def _channels(self, data: bytes) -> int | None:
-        """How many channels the lock board has that a frame was sent to."""
+        """The number of channels of the lock board that a frame was sent to."""
         first = question_of(self._wire, data)
         profile = None if first is None else self._devices.get(first.address, ("", None))[1]
         doors = None if profile is None else profile.doors
@@ -200,7 +201,8 @@ class Decoder:
         return data[place] if len(data) > place else None
 
     def _whole(self, codec: FramedCodec, data: bytes) -> bool:
-        """Whether this is one frame; whoever took it out of what was heard may have waited for none."""
+        """Whether this is one frame; the bus owner may have cut it out without a request to compare it
+        with."""
         return bool(data) and len(data) in [codec.frame_length(data, q) for q in (self._last, None)]
 
     def _question_of_late(self, data: bytes) -> Question | None:
@@ -211,14 +213,14 @@ class Decoder:
 
 
 def _kind(request: Request) -> int:
-    """Tells questions apart whose answers differ."""
+    """Distinguishes requests whose answers differ."""
     if isinstance(request, Unlock):
         return 0x100
     return 0x101 if isinstance(request, LockStatus) else function_of(request)
 
 
 def request_in_words(request: Request, profile: Profile | None = None) -> str:
-    """A request; with the profile of its device also what it means there."""
+    """A request; with its device's profile also its effect there."""
     if isinstance(request, Read):
         return f"read {request.count} {_WHAT[request.function]} from {request.address}"
     if isinstance(request, LockStatus):
@@ -235,7 +237,7 @@ def request_in_words(request: Request, profile: Profile | None = None) -> str:
 
 
 def _meant(request: Write | WriteRegisters, profile: Profile) -> str | None:
-    """What a write does on a board of this profile; None if that is not known."""
+    """The effect of a write on a board of this profile; None if unknown."""
     for part in (profile.lock, profile.relays):
         if part is None:
             continue
@@ -275,7 +277,7 @@ def _is_constant(request: Write | WriteRegisters, constant: ConstantWrite | None
 
 
 def _pulse_ms(request: Write | WriteRegisters, pulse: TimedPulse, channel: int) -> int | None:
-    """How long a timed pulse on this channel was asked for; None if the request is not that."""
+    """The duration of a timed pulse requested on this channel; None if the request is no such pulse."""
     value = request.values[-1] if isinstance(request, WriteRegisters) else request.value
     ms = (value - pulse.base) * pulse.unit_ms
     return ms if ms > 0 and pulse.able(ms) and pulse.request(channel, ms) == request else None

@@ -1,7 +1,7 @@
-"""What the owner of a bus knows of each device there: what it owes, how it has answered, how quickly.
+"""The bus owner's record of each device: what it owes, how it answered, how quickly.
 
-A reply that did not come in time may still come. Until it has, or is older than the device is ever late, the
-device owes it: it is not asked anything whose answer could be mistaken for that one
+A reply that did not arrive in time may still arrive. Until it does, or is older than the device's longest
+delay, the device owes it: it is not sent any request whose answer could be mistaken for that one
 (docs/decisions/0012-owed-replies.md).
 """
 
@@ -14,7 +14,8 @@ from typing import Literal
 from edge_agent.drivers.requests import Question, repeatable
 
 DEAD_AFTER = 3
-"""Timeouts in a row after which a device counts as dead: it is asked, but nobody waits for it."""
+"""Timeouts in a row after which a device counts as dead: it is still asked, but other jobs do not wait for
+it."""
 DOUBT_S = 2.0
 """How long after a fault single readings of a device are not believed."""
 BOUNDS_MS = (2, 3, 5, 7, 10, 15, 20, 30, 50, 70, 100, 150, 200, 300, 500, 1000, 2000)
@@ -23,20 +24,20 @@ BOUNDS_MS = (2, 3, 5, 7, 10, 15, 20, 30, 50, 70, 100, 150, 200, 300, 500, 1000, 
 
 @dataclass(slots=True)
 class Histogram:
-    """How long something took, in classes of `BOUNDS_MS`."""
+    """Durations in classes of `BOUNDS_MS`."""
 
     counts: list[int] = field(default_factory=lambda: [0] * (len(BOUNDS_MS) + 1))
     longest_ms: float = 0.0
 
     def note(self, elapsed_s: float) -> None:
-        """One more."""
+        """Adds one."""
         elapsed_ms = elapsed_s * 1000
         self.counts[bisect_left(BOUNDS_MS, elapsed_ms)] += 1
         self.longest_ms = max(self.longest_ms, elapsed_ms)
 
     def quantile_ms(self, share: float) -> float | None:
-        """The upper bound of the class that this share lies within (of the last class: the longest); None if
-        there is nothing."""
+        """The upper bound of the class that holds this share (for the last class: the longest value); None if
+        empty."""
         total = sum(self.counts)
         if not total:
             return None
@@ -50,7 +51,7 @@ class Histogram:
 
 @dataclass(slots=True)
 class Counters:
-    """What has passed on the bus since the start."""
+    """Traffic on the bus since the start."""
 
     requests: int = 0
     replies: int = 0
@@ -60,15 +61,15 @@ class Counters:
     stray_bytes: int = 0
     late_replies: int = 0
     glitches: int = 0
-    """Damaged replies that began with a stray 00 or FF, as when a line is turned round."""
+    """Damaged replies that began with a stray 00 or FF, as when the line changes direction."""
     port_losses: int = 0
     bytes_passed: int = 0
-    """What we sent and what we heard; not twice where the adapter lets us hear ourselves."""
+    """Bytes sent and heard; an echo from the adapter is not counted twice."""
 
 
 @dataclass(frozen=True, slots=True)
 class Passed:
-    """A frame as it passed, for whoever watches; `at_s` on the loop's clock."""
+    """A frame as it passed, for observers; `at_s` on the loop's clock."""
 
     at_s: float
     direction: Literal["sent", "heard"]
@@ -80,17 +81,17 @@ class Passed:
 class DeviceRecord:
     """One device; times are the event loop's, in seconds.
 
-    `owed`: what it was asked in vain, with the time at which no answer can come any more. `rests_until_s`: it
-    is not asked before.
+    `owed`: requests without an answer, each with the time after which no answer can arrive. `rests_until_s`:
+    it is not asked before that time.
     """
 
     address: int
     owed: list[tuple[Question, float]] = field(default_factory=list)
     rests_until_s: float = 0.0
     failures: int = 0
-    """In a row."""
+    """Failures in a row."""
     unanswered: int = 0
-    """Timeouts in a row. A damaged reply ends the row: something was there to answer."""
+    """Timeouts in a row. A damaged reply ends the row: a device was there to answer."""
     last_fault_s: float = float("-inf")
     requests: int = 0
     replies: int = 0
@@ -108,12 +109,12 @@ class DeviceRecord:
         return self.unanswered >= DEAD_AFTER
 
     def forget_barred(self, now_s: float) -> None:
-        """Drops what is owed for so long that it will not come."""
+        """Drops owed replies that are too old to arrive."""
         if self.owed:
             self.owed = [debt for debt in self.owed if debt[1] > now_s]
 
     def pay(self, question: Question) -> None:
-        """A late answer has come."""
+        """Records that a late answer has arrived."""
         for debt in self.owed:
             if debt[0] == question:
                 self.owed.remove(debt)
@@ -123,7 +124,7 @@ class DeviceRecord:
             self.rests_until_s = 0.0
 
     def may_ask_s(self, question: Question, now_s: float) -> float:
-        """When a question may be asked: not while an answer to another one like it is owed."""
+        """When a request may be sent: not while an answer to a similar one is owed."""
         self.forget_barred(now_s)
         when_s = self.rests_until_s
         for other, barred_s in self.owed:
@@ -134,8 +135,8 @@ class DeviceRecord:
     def readings_needed(self, now_s: float) -> int:
         """How many readings from separate requests must agree before they are believed.
 
-        An answer that is owed may be taken for that to the same question asked again, and so on; one more
-        reading than answers are owed is from a request of now.
+        An owed answer may be taken for that of the same request sent again, and so on; with one more reading
+        than owed answers at least one is current.
         """
         self.forget_barred(now_s)
         doubt = 2 if now_s - self.last_fault_s < DOUBT_S else 1
@@ -145,6 +146,6 @@ class DeviceRecord:
 def _alike(one: Question, other: Question) -> bool:
     """Whether the answer to one could be taken for that to the other."""
     if not (repeatable(one.request) and repeatable(other.request)):
-        return False  # the answer to an act repeats it
+        return False  # the answer to an action repeats it
     kinds = [(type(q.request), getattr(q.request, "function", 0)) for q in (one, other)]
     return kinds[0] == kinds[1]

@@ -1,4 +1,4 @@
-"""What can be asked of the field, whatever board answers. The registers stand in the profiles."""
+"""Interfaces of the field, independent of the board. The profiles give the registers."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ class Lock(Protocol):
     """One solenoid."""
 
     async def pulse(self, deadline_s: float) -> None:
-        """Energises it once for the configured time; the board or a guard ends the pulse.
+        """Energises the solenoid once for the configured time; the board or a guard ends the pulse.
 
-        Raises `NotSent` if its turn on the wire did not come before `deadline_s` (loop time): then nothing
-        has moved. Raises any other `BusFault` when no acknowledgement came (the pulse may have been given),
-        and `DeviceFault` when the board says that it cannot.
+        Raises `NotSent` if it was not sent before `deadline_s` (loop time): then nothing has moved. Raises
+        any other `BusFault` if no acknowledgement came (the pulse may have been given), and `DeviceFault` if
+        the board refuses.
         """
 
 
 class OutputBoard(Protocol):
-    """A board with outputs that must be off when nobody asks for them."""
+    """A board with outputs that must be off when not in use."""
 
     name: str
 
@@ -30,14 +30,14 @@ class OutputBoard(Protocol):
 
 
 class HeldOutput(Protocol):
-    """One output that goes off by itself when nobody holds it on any more."""
+    """One output that goes off by itself when it is no longer held on."""
 
     board: str
     timed: bool
-    """A hold ends by itself; else only when the whole board hears nothing any more."""
+    """A hold ends by itself; otherwise only when the whole board receives nothing any more."""
 
     async def hold(self, ms: int) -> None:
-        """Switches on for so long from now, or prolongs that. Raises `BusFault` or `DeviceFault`."""
+        """Switches on for `ms` from now, or extends that. Raises `BusFault` or `DeviceFault`."""
 
     async def off(self) -> None:
         """Switches off at once. Raises `BusFault` or `DeviceFault`."""
@@ -48,9 +48,9 @@ class DoorBoard(Protocol):
 
     name: str
     least_readings: int
-    """How many readings must agree even where no reply can be a late one."""
+    """How many readings must agree even if no reply can be a late one."""
     memory_s: float
-    """A reply that comes now was made by the board no longer ago than this."""
+    """The board made any reply that arrives now at most this long ago."""
 
     async def read_levels(self, priority: Priority) -> list[int]:
         """The level (0 or 1) of each input, channel 1 first, from a request sent after this call.
@@ -59,12 +59,12 @@ class DoorBoard(Protocol):
         """
 
     def readings_needed(self) -> int:
-        """How many readings must agree just now before they are believed: 1, more after a fault."""
+        """How many readings must agree at present before they are believed: 1, more after a fault."""
 
 
 @dataclass(frozen=True, slots=True)
 class Weight:
-    """A weight in grams, and whether the scale says that it has settled."""
+    """A weight in grams, and whether the scale reports it as settled."""
 
     mass_g: int
     stable: bool
@@ -76,7 +76,7 @@ class Scale(Protocol):
     name: str
 
     async def read(self) -> Weight:
-        """The gross weight. Raises `BusFault` or `DeviceFault` (also where the scale reports an error)."""
+        """The gross weight. Raises `BusFault` or `DeviceFault` (also if the scale reports an error)."""
 
 
 class Thermometer(Protocol):
@@ -85,4 +85,4 @@ class Thermometer(Protocol):
     name: str
 
     async def read_all(self) -> list[float | None]:
-        """Degrees Celsius of each channel; None where no sensor is. Raises `BusFault` or `DeviceFault`."""
+        """Degrees Celsius of each channel; None if there is no sensor. Raises `BusFault` or `DeviceFault`."""

@@ -1,4 +1,4 @@
-"""What the owner of a bus has to do: questions that wait for their turn, and the one that is on the wire."""
+"""Jobs of a bus owner: requests that wait for their turn, and the one that is in progress."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from edge_agent.drivers.requests import Question
 
 
 class Priority(IntEnum):
-    """Who goes first; within one priority, who came first."""
+    """The order of jobs; within one priority, the order of arrival."""
 
     COMMAND = 0
     WATCH = 1
@@ -20,7 +20,7 @@ class Priority(IntEnum):
 
 @dataclass(eq=False, slots=True)
 class Job:
-    """A question that waits for its turn; `done` gets the values of its answer, or why there are none."""
+    """A request that waits for its turn; `done` gets the values of its answer, or the fault."""
 
     priority: Priority
     number: int
@@ -32,13 +32,13 @@ class Job:
 
 @dataclass(eq=False, slots=True)
 class Waiting:
-    """The question that is on the wire."""
+    """The request in progress."""
 
     job: Job
     patient: bool
     echo: bytes
     asked_s: float
-    """When the last bit of the question has passed."""
+    """When the last bit of the request has passed."""
     complete: asyncio.Event = field(default_factory=asyncio.Event)
     reply: bytes | None = None
     gave_way: bool = False

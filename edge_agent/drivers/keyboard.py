@@ -1,7 +1,7 @@
-"""A USB scanner or keypad that is a keyboard to Linux: an evdev device, taken for ourselves alone.
+"""A USB scanner or keypad that is a keyboard to Linux: an evdev device, grabbed for exclusive use.
 
 Layouts and numbers: Linux, `include/uapi/linux/input.h` and `input-event-codes.h`. The device types as on a
-US keyboard; Caps Lock is not followed. Enter ends a text; what is typed is logged nowhere.
+US keyboard; Caps Lock is ignored. Enter ends a text; what is typed is not logged.
 """
 
 from __future__ import annotations
@@ -17,10 +17,10 @@ from edge_agent.errors import PortLost
 
 EVENT = struct.Struct("@LLHHi")
 """`struct input_event`: seconds and microseconds as the kernel's unsigned long, type, code, value. 24 bytes
-where a long has 64 bits, 16 where it has 32 (there too if `time_t` is wider)."""
+if a long has 64 bits, 16 if it has 32 (then also with a wider `time_t`)."""
 EVIOCGRAB = 0x40044590
 HALF_TYPED_S = 5.0
-"""A text that goes no further for so long is forgotten: whoever typed it has gone."""
+"""An unfinished text is discarded after this time: the person who typed it has gone."""
 
 EV_SYN, EV_KEY = 0, 1
 SYN_REPORT, SYN_DROPPED = 0, 3
@@ -53,7 +53,7 @@ _LAYOUT = _layout()
 
 
 class KeyDecoder:
-    """Turns a stream of `struct input_event` into texts. `drop` is told why, whenever one is thrown away."""
+    """Turns a stream of `struct input_event` into texts. `drop` gets the reason for each discarded text."""
 
     def __init__(self, drop: Callable[[str], None]) -> None:
         self._drop = drop
@@ -65,7 +65,7 @@ class KeyDecoder:
 
     @property
     def patience_s(self) -> float | None:
-        """How long to wait for more before `forget`; None: nothing is begun."""
+        """How long to wait for more before `forget`; None: no text is begun."""
         return HALF_TYPED_S if self._typed else None
 
     def feed(self, data: bytes) -> list[str]:
@@ -76,7 +76,7 @@ class KeyDecoder:
         texts = []
         for _, _, kind, code, value in EVENT.iter_unpack(data[:whole]):
             if kind == EV_SYN and code == SYN_DROPPED:
-                # The kernel's buffer ran over: what stands here is not what was typed.
+                # The kernel's buffer overflowed: the content is not what was typed.
                 self._blind = True
                 self._shifts.clear()
                 self.forget("the kernel lost some of it")
@@ -87,7 +87,7 @@ class KeyDecoder:
         return texts
 
     def forget(self, reason: str) -> None:
-        """Throws away what is half typed, if anything."""
+        """Discards an unfinished text, if any."""
         if self._typed:
             self._drop(reason)
         self._typed.clear()
@@ -97,7 +97,7 @@ class KeyDecoder:
         if code in KEYS_SHIFT:
             (self._shifts.discard if value == RELEASED else self._shifts.add)(code)
         elif value != PRESSED:
-            pass  # let go, or repeated because it was held
+            pass  # released, or repeated because it was held
         elif code in KEYS_ENTER:
             return self._enter()
         elif code == KEY_ESC:
@@ -119,9 +119,9 @@ class KeyDecoder:
 
 
 def open_keyboard(path: str) -> int:
-    """A descriptor of an evdev device, non-blocking; no console or desktop gets its keys any more.
+    """A non-blocking descriptor of an evdev device; consoles and desktops no longer get its keys.
 
-    Raises `PortLost` if it is not there, may not be read, is no such device, or somebody else has it.
+    Raises `PortLost` if it is not there, may not be read, is no such device, or another process has it.
     """
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
@@ -136,9 +136,9 @@ def open_keyboard(path: str) -> int:
 
 
 class Keyboard:
-    """Reads one device for as long as `run` runs; takes it again when it was lost.
+    """Reads one device until cancelled; opens it again after a loss.
 
-    `open_device`: how a descriptor is got, see `open_keyboard`.
+    `open_device`: opens a descriptor, see `open_keyboard`.
     """
 
     def __init__(
@@ -152,7 +152,7 @@ class Keyboard:
         self.outlet = Outlet(path, on_text)
 
     async def run(self) -> None:
-        """Hands every text to `on_text`, one after the other. Raises what that raises."""
+        """Passes every text to `on_text`, one after the other. Raises what `on_text` raises."""
         async with asyncio.TaskGroup() as group:
             group.create_task(self.outlet.run(), name=f"texts of {self._path}")
             while True:

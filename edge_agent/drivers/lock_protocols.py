@@ -1,9 +1,9 @@
 """Lock boards with protocols of their own ("8A", Kerong CU16 and CU48, WKLY): codecs behind one interface.
 
-Their checksums are one byte, and none says which question an answer belongs to; so what a board tells of an
-unlock is only that it was heard, and whether the door moved is taken from its status. What comes unasked is
-no reading either, only a reason to look. After rubbish a codec goes on at the next byte that a frame may
-begin with. Sources: integrators' public code; each profile says its evidence.
+Their checksums are one byte, and no answer names its request. So a board's answer to an unlock only means
+that it was received; whether the door moved is read from the status. A frame sent unasked is no reading
+either, only a reason to read. After rubbish a codec continues at the next byte that a frame may begin with.
+Sources: integrators' public code; each profile names its evidence.
 """
 
 from __future__ import annotations
@@ -19,11 +19,11 @@ from edge_agent.drivers.requests import Codec, Frame, LockStatus, Question, Requ
 from edge_agent.errors import BadReply, DeviceFault
 
 DEVICE_FAILURE = 4
-"""The board's own word that it could not, as Modbus numbers it."""
+"""A board's report that it could not act, numbered as in Modbus."""
 
 
 class FramedCodec(ABC):
-    """What the four have in common: frames that begin with a known byte and end with a checksum."""
+    """The common part of the four: frames that begin with a known byte and end with a checksum."""
 
     tells_apart = False
     least_readings = 2  # one damaged frame in 256 has a right checksum of one byte
@@ -38,9 +38,9 @@ class FramedCodec(ABC):
 
     @abstractmethod
     def frame_length(self, heard: bytes, question: Question | None) -> int | None:
-        """How long the frame is that `heard` begins with; 0: none does; None: that cannot be told yet.
+        """The length of the frame at the beginning of `heard`; 0: no frame; None: not known yet.
 
-        Where its end can only be guessed, `question` says which status is waited for or owed.
+        Where the end can only be guessed, `question` gives the status that is awaited or owed.
         """
 
     @abstractmethod
@@ -53,7 +53,7 @@ class FramedCodec(ABC):
 
     @abstractmethod
     def values(self, question: Question, frame: bytes) -> list[int]:
-        """What a frame that answers says. Raises `DeviceFault`, `BadReply`."""
+        """The values of an answer frame. Raises `DeviceFault`, `BadReply`."""
 
     def first_frame(self, heard: bytes, wanted: Question | None, owed: Sequence[Question]) -> Frame | None:
         """See `Codec.first_frame`."""
@@ -70,8 +70,8 @@ class FramedCodec(ABC):
         return None
 
     def parse(self, question: Question, reply: bytes) -> list[int]:
-        """See `Codec.parse`. In what was heard until the time was over the answer may stand behind rubbish
-        that looked like the beginning of a longer frame."""
+        """See `Codec.parse`. In what was heard until the time limit the answer may follow rubbish that looked
+        like the beginning of a longer frame."""
         for start in range(len(reply)):
             length = self.frame_length(reply[start:], question)
             if length and self.answers(question, reply[start : start + length]):
@@ -102,9 +102,9 @@ def _other(request: Request) -> TypeError:
 class Xor8aCodec(FramedCodec):
     """The boards whose unlock begins with 8A: XOR checksum, boards and locks from 1.
 
-    An answer to a query of all has no length: it ends where the query's command byte and a right checksum
-    stand, not before every group of eight locks has come. One lock is never asked about: with some doors
-    open, that answer's five bytes are how the answer about all begins.
+    An answer to a query of all has no length field: it ends at the query's command byte and a right checksum,
+    but not before every group of eight locks has arrived. The codec never queries a single lock: with some
+    doors open, that answer's five bytes equal the beginning of the answer about all.
     """
 
     UNLOCK, STATUS, CHANGED = 0x8A, 0x80, 0x82
@@ -177,7 +177,7 @@ class KerongCodec(FramedCodec):
     STATUS_LENGTH = 0
 
     def frame_length(self, heard: bytes, question: Question | None) -> int | None:
-        """See `FramedCodec.frame_length`: a status, or what only repeats a command."""
+        """See `FramedCodec.frame_length`: a status, or a frame that only repeats a command."""
         if heard[0] != 0x02:
             return 0
         for length in (self.COMMAND_LENGTH, self.STATUS_LENGTH):

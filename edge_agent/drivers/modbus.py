@@ -34,7 +34,7 @@ _FRAMER = FramerRTU(_DECODER)
 
 
 class _RawCoil(WriteSingleCoilRequest):
-    """Function 05 with any 16-bit value, as boards with timed pulses want it."""
+    """Function 05 with any 16-bit value, as boards with timed pulses need it."""
 
     raw_value = 0
 
@@ -103,7 +103,7 @@ def parse_reply(device_id: int, request: Request, reply: bytes) -> list[int]:
     if reply[1] != function:
         raise BadReply(f"function {reply[1]} answered instead of {function}")
     if not isinstance(request, Read):
-        # Function 16 is answered with address and count, which its request begins with.
+        # The reply to function 16 has address and count, with which its request begins.
         if reply[:6] != build_frame(device_id, request)[:6]:
             raise BadReply("the echo of a write differs from the request")
         return []
@@ -118,9 +118,9 @@ def parse_reply(device_id: int, request: Request, reply: bytes) -> list[int]:
 
 
 class RtuCodec:
-    """Modbus RTU: an answer is known by device and function, its end by its length.
+    """Modbus RTU: identifies an answer by device and function, its end by its length.
 
-    Over a network (a serial server) it is the same bytes.
+    Over a network (a serial server) the bytes are the same.
     """
 
     tells_apart = False
@@ -135,7 +135,7 @@ class RtuCodec:
         return reply_length(request)
 
     def first_frame(self, heard: bytes, wanted: Question | None, owed: Sequence[Question]) -> Frame | None:
-        """See `Codec.first_frame`. A late answer is taken out by its own length, if its checksum holds."""
+        """See `Codec.first_frame`. A late answer is cut out by its own length, if its checksum holds."""
         if len(heard) < 2:
             return None
         if owed and wanted is not None and _fits(heard, wanted):
@@ -166,7 +166,7 @@ class TcpCodec:
     least_readings = 1
 
     def __init__(self, transaction: int = 0) -> None:
-        """`transaction`: the number of the last frame before the first."""
+        """`transaction`: the number before that of the first frame."""
         self._transaction = transaction
 
     def encode(self, question: Question) -> bytes:
@@ -180,7 +180,7 @@ class TcpCodec:
         return MBAP_LENGTH + reply_length(request) - 3
 
     def first_frame(self, heard: bytes, wanted: Question | None, owed: Sequence[Question]) -> Frame | None:
-        """See `Codec.first_frame`. A stream that lost its framing is thrown away whole."""
+        """See `Codec.first_frame`. A stream that lost its framing is discarded as a whole."""
         if len(heard) < MBAP_LENGTH:
             return None
         transaction, protocol, length, unit = struct.unpack(">HHHB", heard[:MBAP_LENGTH])
@@ -200,7 +200,8 @@ class TcpCodec:
 
 
 def _fits(heard: bytes, question: Question) -> bool:
-    """Whether this may be the beginning of the answer; that to a write repeats its address and value."""
+    """Whether this may be the beginning of the answer; the answer to a write repeats its address and
+    value."""
     if heard[0] != question.address or heard[1] & 0x7F != function_of(question.request):
         return False
     if isinstance(question.request, Read) or heard[1] & 0x80:

@@ -1,9 +1,9 @@
-"""Which adapter a serial port belongs to, as the kernel tells it in sysfs.
+"""Which adapter a serial port belongs to, from the kernel's sysfs.
 
-A name below /dev says little: `/dev/ttyUSB0` is the adapter that came first, and a `by-id` link of an adapter
-without a serial number is the same for all of its kind. Facts about sysfs: a tty has `class/tty/NAME/device`;
-above it stand the USB interface (`bInterfaceNumber`) and the USB device (`idVendor`, `idProduct`, `serial`,
-`devpath`).
+A name below /dev identifies little: `/dev/ttyUSB0` is the adapter that came first, and a `by-id` link of an
+adapter without a serial number is the same for all of its kind. Facts about sysfs: a tty has
+`class/tty/NAME/device`; above it are the USB interface (`bInterfaceNumber`) and the USB device (`idVendor`,
+`idProduct`, `serial`, `devpath`).
 """
 
 from __future__ import annotations
@@ -17,19 +17,19 @@ SYSFS = Path("/sys")
 SERIAL, PATH, NAME = "usb-serial", "usb-path", "name"
 """First word of an identity: what it is made of."""
 ANOTHER_ADAPTER = "another adapter"
-"""Begins what BUS_DOWN says of a bus that is kept closed."""
+"""The beginning of BUS_DOWN's detail for a bus that is kept closed."""
 NO_SERIALS = frozenset(
     {"0001", "00000001", "1234", "12345678", "123456789", "0123456789", "0123456789ABCDEF"}
 )
-"""Numbers that factories give to every piece."""
+"""Numbers that factories give to every unit."""
 
 
 @dataclass(frozen=True, slots=True)
 class PortIdentity:
-    """What is known of a port: `serial` where its adapter has a number of its own, `path` where it is on USB.
+    """The identities of a port: `serial` if its adapter has a number of its own, `path` if it is on USB.
     `there`: whether there is a device of that name at all.
 
-    Each is a whole identity as the journal keeps it; `name` is the configured one.
+    Each is a whole identity as the journal stores it; `name` is the configured one.
     """
 
     name: str
@@ -39,11 +39,11 @@ class PortIdentity:
 
     @property
     def best(self) -> str:
-        """What to bind a bus to."""
+        """The identity to bind a bus to."""
         return self.serial or self.path or self.name
 
     def like(self, expected: str) -> str:
-        """Of the same kind as `expected`, where there is one: what it is to be compared with."""
+        """The identity of the same kind as `expected`, if there is one: the one to compare with it."""
         kind = expected.partition(" ")[0]
         same = {SERIAL: self.serial, PATH: self.path, NAME: None if self.path else self.name}.get(kind)
         return same or self.best
@@ -76,7 +76,7 @@ def _device(sysfs: Path, tty: str) -> Path:
 
 
 def _usb(place: Path) -> tuple[Path, Path] | None:
-    """The USB interface and the USB device above a tty; None if it is on no USB."""
+    """The USB interface and the USB device above a tty; None if it is not on USB."""
     interface: Path | None = None
     for folder in (place, *place.parents):
         if interface is None and (folder / "bInterfaceNumber").exists():
@@ -87,7 +87,8 @@ def _usb(place: Path) -> tuple[Path, Path] | None:
 
 
 def _controller(device: Path) -> str:
-    """The name of what the USB tree hangs on (a PCI function, a SoC's block): bus numbers change."""
+    """The name of the controller of the USB tree (a PCI function, a SoC's block), because bus numbers
+    change."""
     for folder in device.parents:
         if folder.name.startswith("usb") and folder.name[3:].isdecimal():
             return folder.parent.name
@@ -102,7 +103,7 @@ def _serial(device: Path) -> str | None:
 
 
 def _carriers(sysfs: Path, serial: str) -> int:
-    """How many adapters that are plugged in now carry this number."""
+    """How many adapters that are plugged in now have this number."""
     return len({device for device in _usb_adapters(sysfs) if _serial(device) == serial})
 
 

@@ -1,9 +1,9 @@
-"""Device profiles: where things are on a board, as data (`config/devices/*.toml`).
+"""Device profiles: what is where on a board, as data (`config/devices/*.toml`).
 
-A profile says who made the board and how sure we are (`identity`), how it wants to be talked to (`bus`),
-what it can do (`lock`, `doors`, `relays`, `scale`, `temperature`) and gives request and reply frames that
-the tests run against the real codec (`vectors`). Addresses are those on the wire, counted from 0; channels
-of a board are counted from 1, as printed on it.
+A profile names the board's maker and the quality of its evidence (`identity`), the board's timing on the bus
+(`bus`) and its abilities (`lock`, `doors`, `relays`, `scale`, `temperature`), and gives request and reply
+frames that the tests run against the real codec (`vectors`). Addresses are those on the wire, counted from 0;
+channels of a board are counted from 1, as printed on it.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ Protocol = Literal["modbus", "8a", "kerong-cu16", "kerong-cu48", "wkly"]
 
 
 MOST_CHANNELS: dict[Protocol, int] = {"kerong-cu16": 16, "kerong-cu48": 48, "wkly": 54}
-"""What fits into the frames of a protocol; a channel beyond would be one of another board."""
+"""The most channels that fit into the frames of a protocol; a higher one would be another board's."""
 
 
 class ProfilePart(BaseModel):
@@ -36,7 +36,7 @@ class ProfilePart(BaseModel):
 
 
 class Identity(ProfilePart):
-    """Who made the board, and how sure we are of what stands here."""
+    """The board's maker, and how certain the profile is."""
 
     vendor: str
     models: list[str]
@@ -47,21 +47,21 @@ class Identity(ProfilePart):
 
 
 Bulk = Annotated[int, Field(strict=True, ge=1, le=125)] | None
-"""How many points the board bears to be asked for at once; None: all of them."""
+"""The most points that the board allows in one request; None: all of them."""
 
 
 class BusNeeds(ProfilePart):
-    """How the device wants to be talked to; times in milliseconds."""
+    """The device's timing on the bus, in milliseconds."""
 
     protocol: Protocol = "modbus"
     gap_ms: Milliseconds = 0
-    """Silence it needs before a request, where that is more than 3.5 characters."""
+    """Silence it needs before a request, if that is more than 3.5 characters."""
     turnaround_ms: Milliseconds = 50
     """Longest time from the end of a request to the start of its reply."""
     drain_ms: Milliseconds = 100
-    """After a timeout it is left alone for so long: a reply is hardly ever later."""
+    """How long the device rests after a timeout: a reply is hardly ever later."""
     late_ms: Milliseconds = 2000
-    """After so long no reply comes any more, however late the device is at its worst."""
+    """No reply arrives after this time, however late the device is at its worst."""
 
 
 class ChannelWrite(ProfilePart):
@@ -103,7 +103,7 @@ class ConstantWrite(ProfilePart):
 class TimedPulse(ProfilePart):
     """A pulse that the board itself ends: address + (channel - 1) × stride, `base` + time in units.
 
-    With function 16 the registers `before` stand in front of the time.
+    With function 16 the registers `before` precede the time.
     """
 
     kind: Literal["timed"] = "timed"
@@ -119,12 +119,12 @@ class TimedPulse(ProfilePart):
     idempotent: Literal[False] = False
 
     def able(self, ms: int) -> bool:
-        """Whether the board can do a pulse of exactly so long."""
+        """Whether the board can do a pulse of exactly this length."""
         return self.min_ms <= ms <= self.max_ms and ms % self.unit_ms == 0
 
     @property
     def ability(self) -> str:
-        """What it can do, for people."""
+        """Its possible pulses, for people."""
         return f"{self.min_ms} to {self.max_ms} ms in steps of {self.unit_ms} ms"
 
     def request(self, channel: int, ms: int) -> Write | WriteRegisters:
@@ -136,7 +136,7 @@ class TimedPulse(ProfilePart):
 
 
 class FixedPulse(ChannelWrite):
-    """A pulse that the board ends after a time that cannot be chosen."""
+    """A pulse of fixed length that the board ends."""
 
     kind: Literal["fixed"]
     ms: Milliseconds
@@ -153,10 +153,10 @@ class FixedPulse(ChannelWrite):
 
 
 class SwitchedPulse(ProfilePart):
-    """A pulse that is switched on and off from here: for boards that cannot end one themselves.
+    """A pulse that the daemon switches on and off: for boards that cannot end one themselves.
 
-    A daemon that dies in between leaves the solenoid energised until its next start; so such a board needs a
-    solenoid that bears it, or a fuse.
+    If the daemon dies in between, the solenoid stays energised until the next start; so such a board needs a
+    solenoid that withstands it, or a fuse.
     """
 
     kind: Literal["switched"]
@@ -182,7 +182,7 @@ class BoardPulse(ProfilePart):
     kind: Literal["board"]
     ms: Milliseconds
     command: Annotated[int, Field(strict=True, ge=0, le=0xFF)] | None = None
-    """Where dialects differ: the byte that means unlock."""
+    """The byte that means unlock, where dialects differ."""
     acknowledged: bool = True
     """Whether the board answers an unlock."""
     idempotent: Literal[False] = False
@@ -203,8 +203,8 @@ Pulse = Annotated[TimedPulse | FixedPulse | SwitchedPulse | BoardPulse, Field(di
 class LockCapability(ProfilePart):
     """Solenoids: every channel can be pulsed.
 
-    `all_off` switches all outputs off at once; `off` one of them, where there is no such thing; neither
-    stands here where the board only knows pulses.
+    `all_off` switches all outputs off at once; `off` one of them, if there is no such command; both are
+    absent if the board only knows pulses.
     """
 
     channels: Channels
@@ -224,7 +224,7 @@ class DoorsCapability(ProfilePart):
     address: Word = 0
     bulk: Bulk = None
     command: Annotated[int, Field(strict=True, ge=0, le=0xFF)] | None = None
-    """Where dialects differ: the byte that asks for the status."""
+    """The byte that asks for the status, where dialects differ."""
     feedback: Literal["lock", "sensor"] = "lock"
 
 
@@ -232,8 +232,8 @@ class RelaysCapability(ProfilePart):
     """Outputs switched by function 05 or 06: address + channel - 1; `on` and `off` are the values.
 
     An output that must not outlive the daemon (a heater, a cooler) needs `pulse`, which the board ends itself
-    and a new one prolongs, or `communication_timeout_ms`: after so long a silence the board switches off.
-    `cancel`: what must be written before `off` where a board ignores that while a pulse runs.
+    and a new one prolongs, or `communication_timeout_ms`: the board switches off after a silence of this
+    length. `cancel`: what must be written before `off` if a board ignores `off` while a pulse runs.
     """
 
     channels: Channels
@@ -247,7 +247,7 @@ class RelaysCapability(ProfilePart):
     communication_timeout_ms: Annotated[int, Field(strict=True, ge=1_000, le=600_000)] | None = None
 
     def switch_off(self, channel: int) -> list[Write]:
-        """The writes that switch a channel, counted from 1, off for sure."""
+        """The writes that certainly switch a channel, counted from 1, off."""
         values = [self.off] if self.cancel is None else [self.cancel, self.off]
         return [Write(self.function, self.address + channel - 1, value) for value in values]
 
@@ -255,7 +255,7 @@ class RelaysCapability(ProfilePart):
 class ScaleCapability(ProfilePart):
     """A weight transmitter read as one block of holding registers (function 03), or two.
 
-    Without `status_address` the status lies in the block, at `status_offset`; with it, it is read by itself.
+    Without `status_address` the status is in the block, at `status_offset`; with it, it is read separately.
     """
 
     function: Literal[3, 4]
@@ -268,7 +268,7 @@ class ScaleCapability(ProfilePart):
     """Two's complement; otherwise a magnitude whose sign is `negative_bit` of the status."""
     grams_per_count: Annotated[float, Field(gt=0)]
     decimals_mask: Word = 0
-    """Bits of the status that say how many decimals the weight has; 0: none do."""
+    """Bits of the status that give the number of decimals of the weight; 0: none do."""
     status_address: Word | None = None
     status_offset: Offset = 0
     stable_bit: Bit
@@ -295,12 +295,12 @@ class TemperatureCapability(ProfilePart):
     bulk: Bulk = None
     degrees_per_count: Annotated[float, Field(gt=0)]
     no_sensor: Word | None = None
-    """The register's value where no sensor is."""
+    """The register's value if there is no sensor."""
     above_c: Annotated[float, Field(allow_inf_nan=False)] = -55.0
     below_c: Annotated[float, Field(allow_inf_nan=False)] = 85.0
-    """A temperature is plausible above the one and below the other."""
+    """A temperature is plausible above `above_c` and below `below_c`."""
     no_sensor_c: tuple[Annotated[float, Field(allow_inf_nan=False)], ...] = (-127.0, 85.0)
-    """Temperatures that mean that no sensor is there: a broken wire, or the value at power-on."""
+    """Temperatures that mean that there is no sensor: a broken wire, or the value at power-on."""
 
     def plausible(self, temperature_c: float) -> bool:
         """Whether a sensor can have measured this."""
@@ -315,12 +315,12 @@ class Check(ProfilePart):
     address: Word
     count: Annotated[int, Field(strict=True, ge=1, le=125)] = 1
     values: tuple[Word, ...]
-    """Any of these."""
+    """The values that are allowed."""
     why: str
 
 
 class Sign(ProfilePart):
-    """A harmless read by which a board that was found on a bus is known: it answers that, or refuses it."""
+    """A harmless read that identifies a board found on a bus: it answers that read, or refuses it."""
 
     function: Literal[1, 2, 3, 4]
     address: Word
@@ -329,7 +329,7 @@ class Sign(ProfilePart):
 
 
 class Vector(ProfilePart):
-    """Bytes that were seen or published: a request and its reply, in hex; no reply where none is given."""
+    """Bytes that were seen or published: a request and its reply, in hex; no reply if there is none."""
 
     name: str
     request: str
@@ -349,9 +349,9 @@ class Profile(ProfilePart):
     scale: ScaleCapability | None = None
     temperature: TemperatureCapability | None = None
     checks: list[Check] = []
-    """What is looked at when the machine is commissioned."""
+    """Checked when the machine is commissioned."""
     signs: list[Sign] = []
-    """By what such a board is known, beside that it answers its daily reads and its checks."""
+    """Reads that identify such a board, besides its regular reads and its checks."""
     vectors: Annotated[list[Vector], Field(min_length=1)]
 
     @model_validator(mode="after")

@@ -1,4 +1,4 @@
-"""What can be asked of a device on a bus, whatever protocol is spoken there; the codecs make bytes of it."""
+"""Requests to a device on a bus, independent of the protocol; the codecs turn them into bytes."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ class Read:
 
 @dataclass(frozen=True, slots=True)
 class Write:
-    """Modbus: one coil (5) or register (6); `value` goes on the wire as it is, as vendors' coils want it."""
+    """Modbus: one coil (5) or register (6); `value` goes on the wire unchanged, as vendors' coils need it."""
 
     function: int
     address: int
@@ -49,7 +49,7 @@ class Unlock:
 class LockStatus:
     """A lock board with a protocol of its own: the contact of each channel, channel 1 first.
 
-    `sensor`: the second contact of each door, where the board has two.
+    `sensor`: the second contact of each door, if the board has two.
     """
 
     channels: int
@@ -61,13 +61,13 @@ Request = Read | Write | WriteRegisters | Unlock | LockStatus
 
 
 def repeatable(request: Request) -> bool:
-    """Whether asking twice is the same as asking once, and its answer a value."""
+    """Whether sending it twice has the same effect as once, and its answer is a value."""
     return isinstance(request, Read | LockStatus)
 
 
 @dataclass(frozen=True, slots=True)
 class Question:
-    """A request together with the device that it goes to."""
+    """A request together with its device."""
 
     address: int
     request: Request
@@ -77,8 +77,8 @@ class Question:
 class Frame:
     """The first frame in what was heard.
 
-    `skipped` bytes of rubbish stand before it. `answers` is the question that it is taken for the answer to;
-    None: one that nobody asked for, from the device `address`.
+    `skipped` bytes of rubbish precede it. `answers` is the request that it is taken to answer; None: a frame
+    that was not asked for, from the device `address`.
     """
 
     skipped: int
@@ -88,28 +88,28 @@ class Frame:
 
 
 class Codec(Protocol):
-    """One protocol: how a question is sent and its answer known."""
+    """One protocol: how a request is sent and its answer recognised."""
 
     tells_apart: bool
-    """An answer says to which question it belongs, so that a late one cannot be taken for another."""
+    """An answer names its request, so that a late one cannot be taken for another."""
     least_readings: int
-    """How many readings must agree at least: more than one where a checksum is weak."""
+    """How many readings must agree at least: more than one if the checksum is weak."""
 
     def encode(self, question: Question) -> bytes:
         """The bytes of a question. Raises `TypeError` for a request of another protocol."""
 
     def reply_bytes(self, request: Request) -> int:
-        """How long the usual answer is; 0 where none is given."""
+        """The length of the usual answer; 0 if there is none."""
 
     def first_frame(self, heard: bytes, wanted: Question | None, owed: Sequence[Question]) -> Frame | None:
-        """The first frame in `heard`; None while there is none yet.
+        """The first frame in `heard`; None if there is none yet.
 
-        `wanted` is waited for; `owed` are questions whose time is over, and whose answers may still come.
+        `wanted` is awaited; `owed` are requests past their time limit whose answers may still arrive.
         """
 
     def parse(self, question: Question, reply: bytes) -> list[int]:
-        """The bits or registers of an answer; empty for an act.
+        """The bits or registers of an answer; empty for an action.
 
-        Raises `BadReply` for what is no answer to this very question, `DeviceFault` where the device says
-        that it cannot.
+        Raises `BadReply` for anything that does not answer this very request, `DeviceFault` if the device
+        refuses.
         """

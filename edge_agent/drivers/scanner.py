@@ -1,7 +1,7 @@
 """A scanner or keypad that sends texts on a serial port of its own.
 
-GM65 and its like send the text and, when configured so, a carriage return; from the factory nothing, and then
-a pause ends it. Their replies to commands come in the same stream, as binary frames.
+GM65 and similar ones send the text and, if configured, a carriage return. With factory settings they send no
+end mark, and a pause ends the text. Their replies to commands are in the same stream, as binary frames.
 """
 
 from __future__ import annotations
@@ -19,17 +19,17 @@ Delimiter = Literal["any", "cr", "lf", "none"]
 
 IDLE_GAP_S = 0.1
 FORGET_S = 1.0
-"""Where a pause ends no text, one that goes no further for so long is forgotten: the rest of it was lost."""
+"""If a pause does not end a text, an unfinished one is discarded after this time: the rest of it was lost."""
 _ENDS: dict[Delimiter, bytes] = {"any": b"\r\n", "cr": b"\r", "lf": b"\n", "none": b""}
 
 
 class CommandReplies:
-    """Takes a GM65's command replies out of a stream, wherever they come and however they are cut.
+    """Removes a GM65's command replies from a stream, wherever they are and however they are cut.
 
     A reply is `02 00`, `00` for success, the number of data bytes, the data, and the CRC-16 (polynomial
-    0x1021, from 0, high byte first) of all that follows `02 00`: `02 00 00 01 00 33 31` says that a write
+    0x1021, from 0, high byte first) of everything after `02 00`: `02 00 00 01 00 33 31` means that a write
     succeeded. Source: integrators' code for the GM65, which agrees on that reply, and the CRC recomputed from
-    it; no reply to a read was at hand. What only begins like a reply is let through.
+    it; no reply to a read was at hand. Bytes that only begin like a reply are passed on.
     """
 
     HEAD = b"\x02\x00\x00"
@@ -38,7 +38,7 @@ class CommandReplies:
         self._held = bytearray()
 
     def feed(self, data: bytes) -> bytes:
-        """What is certainly no part of a reply."""
+        """The bytes that are certainly no part of a reply."""
         self._held += data
         passed = bytearray()
         while self._held:
@@ -57,7 +57,7 @@ class CommandReplies:
         return bytes(passed)
 
     def flush(self) -> bytes:
-        """What was held back for the rest of a reply that never came."""
+        """Bytes that were held back for the rest of a reply that never came."""
         passed = bytearray()
         while self._held:
             passed.append(self._held.pop(0))
@@ -66,11 +66,11 @@ class CommandReplies:
 
     @property
     def holding(self) -> bool:
-        """Whether something is held back."""
+        """Whether bytes are held back."""
         return bool(self._held)
 
     def _reply_length(self) -> int | None:
-        """How long the reply is that stands first; 0 if it is none, None if that cannot be told yet."""
+        """The length of the reply at the beginning; 0 if it is none, None if that is not known yet."""
         if self._held[:3] != self.HEAD[: len(self._held)]:
             return 0
         if len(self._held) < 4:
@@ -83,7 +83,7 @@ class CommandReplies:
 
 
 class TextFramer:
-    """Cuts a stream into texts. `drop` is told why, whenever a text is thrown away."""
+    """Cuts a stream into texts. `drop` gets the reason for each discarded text."""
 
     def __init__(self, delimiter: Delimiter, drop: Callable[[str], None]) -> None:
         self._ends = _ENDS[delimiter]
@@ -95,7 +95,7 @@ class TextFramer:
 
     @property
     def patience_s(self) -> float | None:
-        """How long to wait for more before `idle`; None: nothing is begun."""
+        """How long to wait for more before `idle`; None: no text is begun."""
         if not (self._buffer or self._overlong or self._replies.holding):
             return None
         return IDLE_GAP_S if self._pause_ends else FORGET_S
@@ -116,7 +116,7 @@ class TextFramer:
         return texts
 
     def idle(self) -> list[str]:
-        """Nothing has come for a while."""
+        """Called when nothing has arrived for `patience_s`."""
         texts = self._take(self._replies.flush())
         if self._pause_ends:
             return texts + self._finish()
@@ -127,7 +127,7 @@ class TextFramer:
         return texts
 
     def _finish(self) -> list[str]:
-        # A tail of two characters leaves one of them at the end or at the next beginning.
+        # An end mark of two characters leaves one of them at the end or at the next beginning.
         raw, overlong = bytes(self._buffer).strip(b" \r\n"), self._overlong
         self._buffer.clear()
         self._overlong = False
@@ -144,7 +144,7 @@ class TextFramer:
 
 
 class SerialScanner:
-    """Reads one port for as long as `run` runs; takes the port again when it was lost."""
+    """Reads one port until cancelled; opens the port again after a loss."""
 
     def __init__(
         self,
@@ -159,7 +159,7 @@ class SerialScanner:
         self.outlet = Outlet(port, on_text)
 
     async def run(self) -> None:
-        """Hands every text to `on_text`, one after the other. Raises what that raises."""
+        """Passes every text to `on_text`, one after the other. Raises what `on_text` raises."""
         async with asyncio.TaskGroup() as group:
             group.create_task(self.outlet.run(), name=f"texts of {self._port}")
             while True:

@@ -9,19 +9,20 @@ from collections.abc import Callable
 from edge_agent.errors import PortLost
 
 CONNECT_S = 3.0
-"""How long a connection may take."""
+"""The longest time for making a connection."""
 KEEPALIVE = (
     ("TCP_KEEPIDLE", 5),
     ("TCP_KEEPINTVL", 2),
     ("TCP_KEEPCNT", 3),
     ("TCP_USER_TIMEOUT", 11_000),
 )
-"""A peer that is gone without a word is noticed within 11 s, even when nothing is sent. Where something is,
-Linux sends no probes but the same bytes again, for a quarter of an hour unless there is a user timeout."""
+"""A peer that disappears without notice is detected within 11 s, even when nothing is sent. While data is
+unsent, Linux sends no probes but repeats the data, for a quarter of an hour unless there is a user
+timeout."""
 
 
 class _Peer(asyncio.Protocol):
-    """What the event loop tells of one connection."""
+    """Gets the event loop's callbacks for one connection."""
 
     def __init__(self, owner: TcpTransport) -> None:
         self._owner = owner
@@ -81,7 +82,7 @@ class TcpTransport:
             connection.abort()
 
     def heard(self, peer: _Peer, data: bytes) -> None:
-        """Bytes of a connection, which may be an earlier one."""
+        """Takes bytes of a connection, which may be an earlier one."""
         if peer is self._peer and self._on_bytes is not None:
             self._on_bytes(data)
 

@@ -1,6 +1,6 @@
-"""What scanners and keypads have in common: a descriptor that is read, and texts that are handed on.
+"""Common parts of scanners and keypads: reading a descriptor, and passing texts on.
 
-A text may be somebody's code: it is logged nowhere.
+A text may be a customer's code, so it is not logged.
 """
 
 from __future__ import annotations
@@ -12,20 +12,20 @@ from collections.abc import Awaitable, Callable
 import structlog
 
 LONGEST_TEXT = 1024
-"""Characters; a longer text is thrown away whole."""
+"""Characters; a longer text is discarded as a whole."""
 REOPEN_S = 1.0
-"""Pause before a lost device is taken again."""
+"""Pause before a lost device is opened again."""
 WAITING_TEXTS = 4
-"""How many texts may wait while an earlier one is being dealt with; who enters more enters them in vain."""
+"""How many texts may wait while an earlier one is handled; further ones are discarded."""
 
 OnText = Callable[[str, float], Awaitable[object]]
-"""Gets a text, and how many seconds ago it was read: earlier texts may have kept it waiting."""
+"""Gets a text, and how many seconds ago it was read: it may have waited for earlier texts."""
 
 log = structlog.get_logger()
 
 
 class Outlet:
-    """Hands texts on one after the other, while reading goes on; counts those that are not handed on."""
+    """Passes texts on one after the other, while reading continues; counts those that are discarded."""
 
     def __init__(self, source: str, on_text: OnText) -> None:
         self.dropped = 0
@@ -34,20 +34,20 @@ class Outlet:
         self._waiting: asyncio.Queue[tuple[str, float]] = asyncio.Queue(WAITING_TEXTS)
 
     def offer(self, text: str) -> None:
-        """Hands the text on when its turn comes."""
+        """Passes the text on when its turn comes."""
         try:
             self._waiting.put_nowait((text, asyncio.get_running_loop().time()))
         except asyncio.QueueFull:
             self.drop("too many at once")
 
     def drop(self, reason: str) -> None:
-        """A text that nobody shall have; told at the 1st, 2nd, 4th, 8th…"""
+        """Discards a text; logged at the 1st, 2nd, 4th, 8th…"""
         self.dropped += 1
         if self.dropped.bit_count() == 1:
             log.warning("entry dropped", source=self._source, reason=reason, dropped=self.dropped)
 
     async def run(self) -> None:
-        """Deals with the texts until cancelled. Raises what `on_text` raises."""
+        """Handles the texts until cancelled. Raises what `on_text` raises."""
         while True:
             text, read_s = await self._waiting.get()
             await self._on_text(text, asyncio.get_running_loop().time() - read_s)
@@ -62,7 +62,8 @@ class DescriptorReader:
         asyncio.get_running_loop().add_reader(descriptor, self._readable.set)
 
     async def read(self, patience_s: float | None) -> bytes | None:
-        """What has come; b"" if nothing did for so long (None: for ever); None when the line hung up."""
+        """The bytes that have arrived; b"" if none arrived within `patience_s` (None: no limit); None when
+        the line hung up."""
         while True:
             try:
                 async with asyncio.timeout(patience_s):
@@ -77,6 +78,6 @@ class DescriptorReader:
                 return None
 
     def close(self) -> None:
-        """Gives the device back."""
+        """Closes the device."""
         asyncio.get_running_loop().remove_reader(self._descriptor)
         os.close(self._descriptor)

@@ -1,8 +1,8 @@
 """Recorded frames: JSON lines as `edge-agent bus monitor --record` writes them.
 
 One line a frame: `{"at_s", "bus", "baud", "protocol", "direction", "hex", "note"}`; `at_s` seconds of a clock
-of the recording machine, `direction` `sent` or `heard`, `protocol` `modbus` where it is missing. A line of
-direction `lost` says that frames passed that were not recorded.
+of the recording machine, `direction` `sent` or `heard`, `protocol` `modbus` if it is missing. A line of
+direction `lost` means that frames passed that were not recorded.
 """
 
 from __future__ import annotations
@@ -43,12 +43,12 @@ class TraceFrame(BaseModel):
 
     @property
     def wire(self) -> Wire:
-        """What is spoken on its bus."""
+        """The protocol of its bus."""
         return self.protocol
 
 
 def read_trace(path: Path) -> list[TraceFrame]:
-    """A recording. Raises `ConfigError` with the number of each line that is none."""
+    """A recording. Raises `ConfigError` with the number of each invalid line."""
     try:
         lines = path.read_text(encoding="utf-8").splitlines()
     except (OSError, UnicodeDecodeError) as error:
@@ -68,7 +68,7 @@ def read_trace(path: Path) -> list[TraceFrame]:
 def exchanges(frames: Iterable[TraceFrame]) -> Iterator[tuple[TraceFrame, list[TraceFrame]]]:
     """Each sent frame of one bus with what was heard before the next one was sent.
 
-    What was heard before the first, or after frames were lost, belongs to none and is left out.
+    What was heard before the first, or after frames were lost, belongs to no request and is left out.
     """
     sent: TraceFrame | None = None
     heard: list[TraceFrame] = []

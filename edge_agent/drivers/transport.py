@@ -1,4 +1,4 @@
-"""What the bus owner needs of a serial line; a tty offers it, and so does a cable in memory."""
+"""The bus owner's interface to a serial line, implemented by a tty and by a cable in memory."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ class Transport(Protocol):
     """A line that carries bytes both ways. Everything happens on the event loop's thread."""
 
     async def dial(self) -> None:
-        """Makes the connection, where there is one to be made. Raises `PortLost`."""
+        """Makes the connection, if one is needed. Raises `PortLost`."""
 
     def open(self, on_bytes: Callable[[bytes], None], on_lost: Callable[[str], None]) -> None:
-        """Takes the line. `on_bytes` gets what arrives, in any pieces; `on_lost` gets a reason, once.
+        """Opens the line. `on_bytes` gets what arrives, in any pieces; `on_lost` gets a reason, once.
 
-        Raises `PortLost` if the line is not there or somebody else has it.
+        Raises `PortLost` if the line is not there or another process has it.
         """
 
     def write(self, frame: bytes) -> None:
         """Sends bytes. Raises `PortLost` if the line has gone."""
 
     def close(self) -> None:
-        """Gives the line back; harmless when it is not open."""
+        """Closes the line; harmless when it is not open."""

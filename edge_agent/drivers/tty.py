@@ -1,4 +1,4 @@
-"""A serial line of the kernel as a `Transport`: raw, non-blocking, taken for ourselves alone."""
+"""A serial line of the kernel as a `Transport`: raw, non-blocking, for exclusive use."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _PARITY = {"N": 0, "E": termios.PARENB, "O": termios.PARENB | termios.PARODD}
 def open_raw(port: str, baud: int, parity: str = "N", stop_bits: int = 1) -> int:
     """A descriptor of `port`, raw and non-blocking, locked against others (TIOCEXCL and flock).
 
-    Raises `PortLost` if the port is not there, is no terminal, or somebody else has it.
+    Raises `PortLost` if the port is not there, is no terminal, or another process has it.
     """
     try:
         descriptor = os.open(port, os.O_RDWR | os.O_NOCTTY | os.O_NONBLOCK | os.O_CLOEXEC)
@@ -31,7 +31,7 @@ def open_raw(port: str, baud: int, parity: str = "N", stop_bits: int = 1) -> int
         if stop_bits == 2:
             control |= termios.CSTOPB
         characters = termios.tcgetattr(descriptor)[6]
-        # At least one byte: then no data is EAGAIN, and nothing read means that the line hung up.
+        # At least one byte: then no data is EAGAIN, and an empty read means that the line hung up.
         characters[termios.VMIN], characters[termios.VTIME] = 1, 0
         settings = [0, 0, control, 0, speed, speed, characters]
         termios.tcsetattr(descriptor, termios.TCSANOW, settings)
@@ -62,7 +62,7 @@ class TtyTransport:
         asyncio.get_running_loop().add_reader(self._descriptor, self._readable)
 
     def write(self, frame: bytes) -> None:
-        """See `Transport.write`. A frame that the kernel cannot take whole counts as a lost line."""
+        """See `Transport.write`. If the kernel cannot take the whole frame, the line counts as lost."""
         if self._descriptor is None:
             raise PortLost(f"{self._port}: not open")
         try:
