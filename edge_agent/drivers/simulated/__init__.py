@@ -1,5 +1,5 @@
-"""A locker without metal: physics, boards that answer real frames, and the wires between.
+"""A simulated locker: physics, boards that answer real frames, and the wires between.
 
-Ordinary devices as far as anybody on the bus can tell. Nothing here reads a clock or sleeps; the time is
-given, so the same code serves a process on pseudo-terminals and a test that runs in virtual time.
+On the bus these behave like ordinary devices. Nothing here reads a clock or sleeps; the caller gives the
+time, so the same code serves a process on pseudo-terminals and a test that runs in virtual time.
 """

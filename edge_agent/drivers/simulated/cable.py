@@ -1,7 +1,7 @@
 """A serial line in memory: the bus owner on one end, simulated devices on the other.
 
-Bytes pass exactly as on a wire. It runs on an event loop's own timers, so on a loop with virtual time it is
-deterministic and takes no time.
+Bytes pass with the timing of a wire. It runs on an event loop's own timers, so on a loop with virtual time it
+is deterministic and takes no real time.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ class LoopTimers:
 
 
 class BadMedium:
-    """A wire that swallows or damages frames: each with its own probability, from a given generator."""
+    """A wire that loses or damages frames: each with its own probability, from a given generator."""
 
     def __init__(self, random: Random, *, loss: float = 0.0, damage: float = 0.0) -> None:
         self.random = random
@@ -47,7 +47,7 @@ class BadMedium:
         self.damage = damage
 
     def __call__(self, frame: bytes) -> bytes:
-        """The frame as it arrives: empty if lost, with one bit turned over if damaged."""
+        """The frame as it arrives: empty if lost, with one bit inverted if damaged."""
         if self.random.random() < self.loss:
             return b""
         if frame and self.random.random() < self.damage:
@@ -58,10 +58,10 @@ class BadMedium:
 class MemoryCable:
     """A `Transport` with a simulated bus on its other end.
 
-    `split`: replies arrive in pieces of so many bytes. `medium`: see `BadMedium`. `trouble`: the faults that
-    may begin and end while it runs. The line, its counters and its devices outlive `close` and a new `open`.
-    Closing cancels whatever is under way, also a request that has not wholly passed; a test of a crash just
-    lets go of the cable instead: then the request still acts.
+    `split`: replies arrive in pieces of this many bytes. `medium`: see `BadMedium`. `trouble`: the faults
+    that may begin and end while it runs. The line, its counters and its devices outlive `close` and a new
+    `open`. Closing cancels everything in progress, also a request that has not wholly passed; a test of a
+    crash calls `let_go` instead: then the request still acts.
     """
 
     def __init__(
@@ -102,7 +102,7 @@ class MemoryCable:
         """See `Transport.dial`: there is nothing to dial."""
 
     def open(self, on_bytes: Callable[[bytes], None], on_lost: Callable[[str], None]) -> None:
-        """Takes the line. Raises `PortLost` if it is unplugged or already open."""
+        """Opens the line. Raises `PortLost` if it is unplugged or already open."""
         if not self._plugged:
             raise PortLost("the cable is unplugged")
         if self._on_bytes is not None:
@@ -116,7 +116,7 @@ class MemoryCable:
         self._line.feed(frame)
 
     def close(self) -> None:
-        """Gives the line back and cancels every pending timer; harmless when it is not open."""
+        """Closes the line and cancels every pending timer; harmless when it is not open."""
         self._on_bytes = self._on_lost = None
         self._line.stop()
 
@@ -125,14 +125,14 @@ class MemoryCable:
         self._on_bytes = self._on_lost = None
 
     def unplug(self) -> None:
-        """Pulls the cable: whoever has the line open is told, once; what is under way is lost."""
+        """Pulls the cable: the bus owner is notified once; everything in progress is lost."""
         on_lost, self._plugged = self._on_lost, False
         self.close()
         if on_lost is not None:
             on_lost("the cable was unplugged")
 
     def plug(self) -> None:
-        """Puts the cable back; the line has to be opened anew."""
+        """Puts the cable back; the line has to be opened again."""
         self._plugged = True
 
     def figures(self) -> WireFigures:

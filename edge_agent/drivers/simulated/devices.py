@@ -1,4 +1,4 @@
-"""Which simulated device stands behind a profile name, and how it is wired to the world."""
+"""Which simulated device implements a profile, and how it is wired to the world."""
 
 from __future__ import annotations
 
@@ -30,14 +30,14 @@ from edge_agent.drivers.simulated.world import Load, Weighing
 from edge_agent.errors import ConfigError, Finding
 
 HUMIDITY = 546
-"""What an XY-MD02 reads besides the temperature: tenths of a percent."""
+"""An XY-MD02's humidity reading, in tenths of a percent."""
 
 
 @dataclass(slots=True)
 class Wiring:
-    """What is fastened to a device's terminals, by channel counted from 1.
+    """What is connected to a device's terminals, by channel counted from 1.
 
-    `uart` is what a board's own serial register reads, where it has one.
+    `uart` is the value of a board's own serial register, if it has one.
     """
 
     loads: dict[int, Load] = field(default_factory=dict)
@@ -87,14 +87,14 @@ _FRAMINGS: dict[Protocol, Framing] = {
 
 
 def framing_of(protocol: Protocol) -> Framing:
-    """How frames are told apart on a line that speaks this protocol."""
+    """The framing on a line with this protocol."""
     return _FRAMINGS[protocol]
 
 
 def build_device(name: str, profile: str, address: int, wiring: Wiring) -> LineDevice:
     """The device called `name` of a configuration.
 
-    Raises `ConfigError` if nothing that behaves like this profile has been built.
+    Raises `ConfigError` if there is no simulated device for this profile.
     """
     kind = _KINDS.get(profile)
     if kind is None:

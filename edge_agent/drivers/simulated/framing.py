@@ -1,4 +1,4 @@
-"""How frames are told apart on a wire: a part that every protocol plays its own way."""
+"""How frames are separated on a wire, for each protocol."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from edge_agent.drivers.simulated.slave import BROADCAST, intact, request_length
 
 
 class Framing(Protocol):
-    """What the wire must know of the protocol that is spoken on it."""
+    """What the wire must know of its protocol."""
 
     def intact(self, frame: bytes) -> bool:
-        """Whether these bytes are one whole frame, of either side, whose checksum holds."""
+        """Whether these bytes are one whole frame, of either side, with a right checksum."""
 
     def request_length(self, start: bytes) -> int | None:
-        """How long the request beginning like this is, checksum included; None if that cannot be told
+        """The length of the request that begins like this, checksum included; None if that is not known
         (yet)."""
 
     def addressee(self, request: bytes) -> int | None:

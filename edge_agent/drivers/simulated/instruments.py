@@ -19,7 +19,7 @@ from edge_agent.drivers.simulated.world import Weighing
 COMMAND = 5
 TARE, ZERO, SAVE, PERMANENT_ZERO = 7, 8, 99, 100
 ZERO_RANGE_G = 300
-"""How far from the calibrated zero the device lets itself be zeroed: an assumption, it is a menu setting."""
+"""How far from the calibrated zero the device can be zeroed: an assumption, it is a menu setting."""
 GROSS_NEGATIVE, NET_NEGATIVE, STABLE = 1 << 7, 1 << 8, 1 << 11
 
 PROBES = 8
@@ -121,8 +121,8 @@ class GenericTransmitter(Slave):
 class RegisterThermometer(Slave):
     """One sensor in tenths of a degree, signed, at `register`, read by `function`: XY-MD02, Dixell, Pixsys.
 
-    `constants`: what other registers read. Assumption: with a broken sensor the device says that it failed
-    (exception 4).
+    `constants`: the values of other registers. Assumption: with a broken sensor the device answers with an
+    exception (4).
     """
 
     def __init__(
@@ -141,7 +141,7 @@ class RegisterThermometer(Slave):
         self._functions: dict[int, Execute] = {function: self._read}
 
     def functions(self) -> Mapping[int, Execute]:
-        """The one function that reads."""
+        """The one function for reading."""
         return self._functions
 
     def _read(self, body: bytes, at_ns: int) -> bytes:

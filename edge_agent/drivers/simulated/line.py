@@ -1,8 +1,8 @@
-"""One RS-485 bus: bits take their time, frames are told apart by silence, two talkers spoil each other.
+"""One RS-485 bus: bits take their time, silence separates frames, two simultaneous senders spoil each other.
 
 Half duplex. 3.5 characters of silence end a frame; above 19200 baud that is fixed at 1.75 ms (Modbus serial
-line guide 1.02, 2.5.1.1; boards with protocols of their own are taken to keep it too). Whether a frame is
-sound and whom it is for is the `Framing`'s. All times are nanoseconds of the clock that was given.
+line guide 1.02, 2.5.1.1; boards with protocols of their own are assumed to keep it too). The `Framing`
+decides whether a frame is sound and whom it is for. All times are nanoseconds of the given clock.
 """
 
 from __future__ import annotations
@@ -33,20 +33,20 @@ class Cancellable(Protocol):
 
 
 class LineDevice(Protocol):
-    """Something that listens on the bus and may answer."""
+    """A device that listens on the bus and may answer."""
 
     address: int
 
     def answer(self, frame: bytes, at_ns: int) -> bytes | None:
-        """Acts on a frame at an instant; the reply's bytes, or None for silence."""
+        """Acts on a frame at an instant; the reply's bytes, or None for no reply."""
 
 
 @runtime_checkable
 class Talker(LineDevice, Protocol):
-    """A device that also speaks unasked: after a transaction, its own or another's."""
+    """A device that also sends unasked: after a transaction, its own or another's."""
 
     def unasked(self, at_ns: int) -> list[bytes]:
-        """The frames that it has to say at an instant; each is said once."""
+        """The frames that it sends at an instant; each is sent once."""
 
 
 CallAt = Callable[[int, Callable[[], None]], Cancellable]
@@ -54,7 +54,7 @@ CallAt = Callable[[int, Callable[[], None]], Cancellable]
 
 @dataclass(frozen=True, slots=True)
 class FrameSeen:
-    """A frame that passed (or, for a reply, is about to pass), for whoever watches the wire."""
+    """A frame that passed (or, for a reply, is about to pass), for observers."""
 
     direction: Literal["request", "reply"]
     start_ns: int
@@ -65,9 +65,9 @@ class FrameSeen:
 
 @dataclass(frozen=True, slots=True)
 class WireFigures:
-    """What passed since the start. `requests` counts every frame of the master, sound or not; `replies` every
-    frame of a device, asked for or not; `damaged` those, of either side, whose checksum does not hold;
-    `utilisation` is bit time over time."""
+    """Traffic since the start. `requests` counts every frame of the master, sound or not; `replies` every
+    frame of a device, asked for or not; `damaged` those, of either side, with a wrong checksum; `utilisation`
+    is bit time over time."""
 
     requests: int
     replies: int
@@ -102,13 +102,13 @@ class WireLine:
 
     - `bits_per_character`: start, eight data bits, parity if any, stop bits.
     - `clock_ns`, `call_at_ns`: the time, and a timer on it that may be late but not early.
-    - `turnaround_ns`: from a device's act (the end of the request's silence) to the first bit of its reply.
+    - `turnaround_ns`: from a device's action (the end of the request's silence) to the first bit of its reply.
     - `tolerance_ns`: how much shorter than t3.5 a silence may measure without counting as early.
     - `chunk_bytes`: replies arrive in pieces of this size, each when its last bit has passed.
-    - `medium`: what the wire makes of a frame on its way (b"": nothing arrives).
-    - `framing`: the protocol spoken here.
-    - `trouble`: the faults that stand. An adapter that echoes hears the master's bytes as they were written.
-    - `on_frame`: told of every frame; the line itself keeps none.
+    - `medium`: the wire's effect on a frame (b"": nothing arrives).
+    - `framing`: the protocol of the line.
+    - `trouble`: the present faults. An adapter that echoes hears the master's bytes as they were written.
+    - `on_frame`: called with every frame; the line itself keeps none.
     """
 
     def __init__(
@@ -157,7 +157,7 @@ class WireLine:
         self._counts = dict.fromkeys(("requests", "replies", "damaged", "bytes", "early", "collisions"), 0)
 
     def duration_ns(self, size: int) -> int:
-        """How long so many characters take."""
+        """The duration of `size` characters."""
         return size * self._bits * 10**9 // self._baud
 
     def figures(self) -> WireFigures:
@@ -176,12 +176,12 @@ class WireLine:
         )
 
     def feed(self, data: bytes) -> None:
-        """Bytes that the master wrote now; they pass when those before them have."""
+        """Bytes that the master wrote now; they pass after earlier ones."""
         if not data:
             return
         start_ns = max(self._clock_ns(), self._sent_until_ns)
         if self._frame and start_ns - self._sent_until_ns >= self._needed_silence_ns:
-            # The silence was there, only its timer is late.
+            # The silence was kept; only its timer is late.
             self._frame_over()
         if not self._frame:
             self._begin(start_ns)
@@ -202,7 +202,7 @@ class WireLine:
         self._frame_timer = self._call_at_ns(self._sent_until_ns + self.silence_ns, self._frame_over)
 
     def stop(self) -> None:
-        """Forgets what is under way and cancels every timer."""
+        """Discards everything in progress and cancels every timer."""
         if self._frame_timer is not None:
             self._frame_timer.cancel()
             self._frame_timer = None
@@ -220,7 +220,7 @@ class WireLine:
         self._replies.clear()
 
     def _echo(self, data: bytes, start_ns: int) -> None:
-        """An adapter that hears itself gives every byte back when it has passed."""
+        """An adapter that echoes returns every byte when it has passed."""
 
         def hear(piece: bytes) -> Callable[[], None]:
             def arrive() -> None:
@@ -233,7 +233,8 @@ class WireLine:
             self._echoes.append(self._call_at_ns(when_ns, hear(piece)))
 
     def _begin(self, start_ns: int) -> None:
-        """A new frame begins; too soon after the last one, the devices take it for a part of that."""
+        """A new frame begins; if it is too soon after the last one, the devices take it for a part of
+        that."""
         self._frame_start_ns = start_ns
         self._fate = "sound"
         ends = [reply.end_ns for reply in self._replies if reply.end_ns <= start_ns]
@@ -246,7 +247,7 @@ class WireLine:
         return any(reply.start_ns <= at_ns < reply.end_ns for reply in self._replies)
 
     def _notice_second_frame(self) -> None:
-        """A whole request followed by more without a silence: a second one came early, and spoils both."""
+        """A whole request followed by more without a silence: a second one came early and spoils both."""
         length = self._framing.request_length(bytes(self._frame))
         if length is None or len(self._frame) <= length or self._fate != "sound":
             return
@@ -265,7 +266,8 @@ class WireLine:
             self._counts["collisions"] += 1
 
     def _frame_over(self) -> None:
-        """The silence after a frame has passed: every device now knows that it was one, and acts."""
+        """The silence after a frame has passed: every device now knows that the frame is complete, and
+        acts."""
         if self._frame_timer is not None:
             self._frame_timer.cancel()
             self._frame_timer = None
@@ -305,21 +307,21 @@ class WireLine:
             self._send(reply, acts_ns + self._turnaround_ns + self._trouble.lateness_ns(address))
 
     def _haunt(self, asked: int | None, acts_ns: int) -> None:
-        """Devices that talk unasked say their last reply again, some time after this transaction."""
+        """Devices with a ghost fault send their last reply again, some time after this transaction."""
         for address, data in self._said.items():
             after_ns = None if address == asked else self._trouble.ghost_ns(address)
             if after_ns is not None:
                 self._send(data, self._quiet_ns(acts_ns) + self._turnaround_ns + after_ns)
 
     def _let_talk(self, acts_ns: int) -> None:
-        """Devices that have something to say say it, one after the other."""
+        """Devices with unasked frames send them, one after the other."""
         for device in self._talkers:
             if not self._trouble.silent(device.address):
                 for data in device.unasked(acts_ns):
                     self._send(data, self._quiet_ns(acts_ns) + self._turnaround_ns)
 
     def _quiet_ns(self, acts_ns: int) -> int:
-        """When the last reply that is under way has passed."""
+        """When the last reply in progress has passed."""
         return max([acts_ns, *(reply.end_ns for reply in self._replies)])
 
     def _send(self, data: bytes, start_ns: int) -> None:
@@ -347,7 +349,8 @@ class WireLine:
         reply.timers.append(self._call_at_ns(reply.end_ns, lambda: self._passed(reply, last)))
 
     def _pieces(self, data: bytes, start_ns: int) -> Iterator[tuple[int, bytes]]:
-        """What arrives together and when its last bit has passed; at least one piece, if an empty one."""
+        """The pieces that arrive together, each with the time of its last bit; at least one, which may be
+        empty."""
         step = self._chunk_bytes or max(1, len(data))
         for first in range(0, max(1, len(data)), step):
             piece = data[first : first + step]
@@ -396,7 +399,7 @@ class TextLine:
         self._free_ns = clock_ns()
 
     def send(self, text: str) -> int:
-        """Sends the text (UTF-8) and its tail after what is under way; returns when the last bit passes."""
+        """Sends the text (UTF-8) and its tail after earlier ones; returns when the last bit passes."""
         data = text.encode() + self._tail
         start_ns = max(self._clock_ns(), self._free_ns)
         for first in range(0, len(data), self.PIECE_BYTES):

@@ -1,9 +1,9 @@
 """Lock boards with protocols of their own: "8A", Kerong CU16 and CU48, WKLY.
 
-Written from the frames that integrators published, on their own, so that a mistake in the daemon's codecs is
-not repeated here. An unlock energises the solenoid for `PULSE_NS`, whatever the board answers. A channel that
-a board does not have is passed over in silence, except by WKLY, which says that it failed. Where the frames
-leave something open, the assumption is named at the place.
+Written independently from the frames that integrators published, so that a mistake in the daemon's codecs is
+not repeated here. An unlock energises the solenoid for `PULSE_NS`, whatever the board answers. A request for
+a channel that a board does not have gets no answer, except from WKLY, which reports a failure. Where the
+frames leave something open, the assumption is named at the place.
 """
 
 from __future__ import annotations
@@ -36,9 +36,9 @@ def _unwired(_: int) -> int:
 
 
 class LockBoard(ABC):
-    """Solenoids and door contacts, by channel counted from 1; an input with no wire reads 0.
+    """Solenoids and door contacts, by channel counted from 1; an unconnected input reads 0.
 
-    `tells_changes`: a door that moves is told unasked, where the protocol has words for it.
+    `tells_changes`: the board reports a door's change unasked, if the protocol can.
     """
 
     def __init__(
@@ -72,30 +72,30 @@ class LockBoard(ABC):
         return [word for word in words if word is not None]
 
     def change(self, channel: int, level: int) -> bytes | None:
-        """The frame that tells of a door; None where the protocol has none."""
+        """The frame that reports a door's change; None if the protocol has none."""
         return None
 
     def has(self, channel: int) -> bool:
-        """Whether there is such a channel."""
+        """Whether this channel exists."""
         return 1 <= channel <= self.channels
 
     def level(self, channel: int, at_ns: int) -> int:
-        """What a door contact reads."""
+        """The reading of a door contact."""
         return self._inputs.get(channel, _unwired)(at_ns)
 
     def levels(self, at_ns: int, inputs: Inputs | None = None) -> list[int]:
-        """What all door contacts read, or all of `inputs`; channel 1 first."""
+        """The readings of all door contacts, or of all `inputs`; channel 1 first."""
         wired = self._inputs if inputs is None else inputs
         return [wired.get(channel, _unwired)(at_ns) for channel in range(1, self.channels + 1)]
 
     def switch(self, channel: int, at_ns: int, until_ns: int | None) -> None:
-        """Energises a solenoid until an instant (None: for good); one not after `at_ns` ends that."""
+        """Energises a solenoid until an instant (None: no end); one not after `at_ns` switches it off."""
         load = self._loads.get(channel)
         if load is not None:
             load(at_ns, until_ns)
 
     def pulse(self, channel: int, at_ns: int) -> None:
-        """One unlock."""
+        """Gives one unlock pulse."""
         self.switch(channel, at_ns, at_ns + PULSE_NS)
 
 
@@ -111,7 +111,7 @@ class Framing8a:
     HEADERS = (0x80, 0x82, 0x8A, 0x9A, 0x9B)
 
     def intact(self, frame: bytes) -> bool:
-        """See `Framing.intact`; 50 locks are the most, seven groups."""
+        """See `Framing.intact`; 50 locks at most, seven groups."""
         return 5 <= len(frame) <= 11 and frame[0] in self.HEADERS and xor_of(frame) == 0
 
     def request_length(self, start: bytes) -> int | None:
@@ -126,8 +126,8 @@ class Framing8a:
 class Board8a(LockBoard):
     """An "8A" board: unlock 8A, query 80, hold 9A and 9B, a change 82; boards and locks from 1.
 
-    `unlock` and `query`: the byte in the place of the command, where dialects differ. A contact that reads 1
-    is told as 11. Assumptions: what ends a status is the query's own byte, and a hold is not answered.
+    `unlock` and `query`: the command bytes, where dialects differ. A contact that reads 1 is reported as 11.
+    Assumptions: a status ends with the query's own byte, and a hold is not answered.
     """
 
     def __init__(
@@ -200,9 +200,9 @@ CU16, CU48 = FramingKerong(5, 9), FramingKerong(6, 18)
 
 
 class KerongBoard(LockBoard):
-    """What both have in common: an unlock is not answered, a status has the locks and then the sensors.
+    """The common part of both: an unlock is not answered, a status has the locks and then the sensors.
 
-    `sensors`: the second contact of each door, by channel; one with no wire reads 0.
+    `sensors`: the second contact of each door, by channel; an unconnected one reads 0.
     """
 
     FRAMING: FramingKerong
@@ -224,8 +224,8 @@ class KerongBoard(LockBoard):
 class KerongCu16(KerongBoard):
     """Kerong CU16: 16 locks; 30 status, 31 unlock; boards and locks from 0.
 
-    Assumptions: 38, which clears a stuck busy, is done without an answer; 37, which sets the unlock time, is
-    not understood, for no frame of it was published.
+    Assumptions: 38, which clears a stuck busy state, is carried out without an answer; 37, which sets the
+    unlock time, is ignored, because no frame of it was published.
     """
 
     FRAMING, CHANNELS = CU16, 16
@@ -242,7 +242,7 @@ class KerongCu16(KerongBoard):
 
 
 class KerongCu48(KerongBoard):
-    """Kerong CU48: 48 locks; 60 status, 61 unlock; boards and locks from 0, lock 30 (hex) is all of them."""
+    """Kerong CU48: 48 locks; 60 status, 61 unlock; boards and locks from 0, lock 30 (hex) means all."""
 
     FRAMING, CHANNELS = CU48, 48
 
@@ -261,7 +261,7 @@ class KerongCu48(KerongBoard):
 
 
 class FramingWkly:
-    """`57 4B 4C 59 LEN BOARD CMD ... XOR`; LEN counts every byte, itself and the checksum too."""
+    """`57 4B 4C 59 LEN BOARD CMD ... XOR`; LEN counts every byte, including itself and the checksum."""
 
     HEADER = bytes.fromhex("57 4B 4C 59")
 
@@ -282,8 +282,8 @@ class FramingWkly:
 class WklyBoard(LockBoard):
     """WKLY with 12 or 24 locks: 82 unlock, 83 query one, 84 query all, 85 a change.
 
-    Boards count from 0, locks from 1. A contact that reads 1 is told as 01 (closed). Assumption: the answer
-    about one lock is like that to an unlock.
+    Boards count from 0, locks from 1. A contact that reads 1 is reported as 01 (closed). Assumption: the
+    answer about one lock is like that to an unlock.
     """
 
     DONE, FAILED = 0x00, 0xFF

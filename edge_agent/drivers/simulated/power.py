@@ -14,7 +14,7 @@ class Power:
         self.since_ns = 0
         self.until_ns: int | None = 0
         self.welds: Standing[None] = Standing()
-        """While one of these stands, what is on stays on, whatever is asked of it."""
+        """While there is one, the load stays on whatever is asked of it."""
         self._asked_until_ns: int | None = 0
 
     def on(self, at_ns: int) -> bool:
@@ -22,8 +22,8 @@ class Power:
         return self.until_ns is None or at_ns < self.until_ns
 
     def switch(self, at_ns: int, until_ns: int | None) -> bool:
-        """Asks for power until an instant; one not after `at_ns` is off. Returns whether this energised
-        something that was off."""
+        """Asks for power until an instant; one not after `at_ns` is off. Returns whether this energised a
+        load that was off."""
         was_on = self.on(at_ns)
         self._asked_until_ns = until_ns
         wanted = until_ns is None or until_ns > at_ns
@@ -33,7 +33,7 @@ class Power:
         return wanted and not was_on
 
     def settle(self, at_ns: int) -> None:
-        """After a change of what is asked of it or of `welds`: what becomes of it from this instant."""
+        """Applies a change of the request or of `welds` from this instant."""
         if self.on(at_ns):
             asked_ns = self._asked_until_ns
             self.until_ns = None if self.welds or asked_ns is None else max(asked_ns, at_ns)

@@ -95,7 +95,7 @@ class CoilBoard(Slave):
 
 class LcBoard(CoilBoard):
     """LC-Modbus-8R: eight coils and inputs, and a flash by function 16: registers 3 + 5 × (channel - 1) and
-    the next get the mode 4 and a time in tenths of a second, after which the board switches off itself.
+    the next get the mode 4 and a time in tenths of a second, after which the board switches off by itself.
 
     Assumption: a plain off ends a flash. The other mode, 2 (flash off), is rejected here.
     """
@@ -120,11 +120,11 @@ class LcBoard(CoilBoard):
 class EletechsupRelays(Slave):
     """eletechsup R4D8A08: function 06; the register is the channel (1 to 8; 0: all of them).
 
-    The value's high byte is the command: 1 on, 2 off, 3 toggle, 5 momentary (1 s), 6 delay of so many seconds
-    (0: cancel), 7 all on, 8 all off. Function 03 reads 1 for a relay that is on.
+    The value's high byte is the command: 1 on, 2 off, 3 toggle, 5 momentary (1 s), 6 delay by a number of
+    seconds (0: cancel), 7 all on, 8 all off. Function 03 reads 1 for a relay that is on.
 
-    A plain off is ignored while a delay runs. Assumptions: a cancel switches off what the delay held and
-    nothing else; every other command ends a delay; command 4, which holds one relay only, is rejected here.
+    A plain off is ignored while a delay runs. Assumptions: a cancel switches off only what the delay held;
+    every other command ends a delay; command 4, which holds one relay only, is rejected here.
     """
 
     CHANNELS = 8

@@ -1,6 +1,6 @@
 """A Modbus RTU slave: raw request bytes in, raw reply bytes out.
 
-Written from the Modbus application protocol 1.1b3 and the serial line guide 1.02, on its own, so that a
+Written independently from the Modbus application protocol 1.1b3 and the serial line guide 1.02, so that a
 mistake in the client's codec is not repeated here.
 """
 
@@ -41,17 +41,17 @@ def crc16(data: bytes) -> int:
 
 
 def with_crc(body: bytes) -> bytes:
-    """A frame ready for the wire."""
+    """A frame with its checksum."""
     return body + crc16(body).to_bytes(2, "little")
 
 
 def intact(frame: bytes) -> bool:
-    """Whether these bytes are one frame whose checksum holds."""
+    """Whether these bytes are one frame with a right checksum."""
     return 4 <= len(frame) <= 256 and crc16(frame[:-2]) == int.from_bytes(frame[-2:], "little")
 
 
 def request_length(start: bytes) -> int | None:
-    """How long the request beginning like this is, checksum included; None if that cannot be told (yet)."""
+    """The length of the request that begins like this, checksum included; None if that is not known (yet)."""
     if len(start) < 2:
         return None
     if start[1] in (1, 2, 3, 4, 5, 6):
@@ -97,7 +97,7 @@ def written_words(body: bytes) -> tuple[int, list[int]]:
 
 
 def written_bits(body: bytes, coils: int) -> tuple[int, list[int]]:
-    """First coil and levels of a function 15 request to a device with so many. Raises `Rejected`."""
+    """First coil and levels of a function 15 request to a device with `coils` coils. Raises `Rejected`."""
     if len(body) < 5:
         raise Rejected(ILLEGAL_VALUE)
     first, count, size = word(body, 0), word(body, 1), body[4]
@@ -124,7 +124,8 @@ def read_bits(body: bytes, at_ns: int, bits: list[Callable[[int], int]]) -> byte
 
 
 def read_words(body: bytes, register: Callable[[int], int | None]) -> bytes:
-    """The reply to functions 03 and 04; `register` gives a value or None where none is. Raises `Rejected`."""
+    """The reply to functions 03 and 04; `register` gives a value, or None if there is none. Raises
+    `Rejected`."""
     first, count = address_and_value(body)
     if not 1 <= count <= 125:
         raise Rejected(ILLEGAL_VALUE)
@@ -138,17 +139,18 @@ def read_words(body: bytes, register: Callable[[int], int | None]) -> bytes:
 
 
 class Slave(ABC):
-    """A device on the bus. A subclass gives its functions; this does address, checksum and exceptions."""
+    """A device on the bus. A subclass gives its functions; this class handles address, checksum and
+    exceptions."""
 
     def __init__(self, address: int) -> None:
         self.address = address
 
     @abstractmethod
     def functions(self) -> Mapping[int, Execute]:
-        """What the device can do, by function code."""
+        """The device's functions, by function code."""
 
     def answer(self, frame: bytes, at_ns: int) -> bytes | None:
-        """Carries a whole frame out at an instant (ns); None where a device keeps silent: a damaged frame,
+        """Carries out a whole frame at an instant (ns); None if the device does not answer: a damaged frame,
         another's address, a broadcast."""
         if not intact(frame) or frame[0] not in (BROADCAST, self.address):
             return None
@@ -160,5 +162,5 @@ class Slave(ABC):
             pdu = bytes([function]) + execute(frame[2:-2], at_ns)
         except Rejected as rejected:
             pdu = bytes([function | 0x80, rejected.exception_code])
-        # The address asked, for a write may just have changed ours.
+        # The address that was asked: a write may just have changed ours.
         return None if asked == BROADCAST else with_crc(bytes([asked]) + pdu)

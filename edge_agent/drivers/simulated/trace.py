@@ -1,6 +1,6 @@
-"""The devices of a recording: they answer what was asked then as they answered then.
+"""The devices of a recording: they answer each request as in the recording.
 
-So the owner of a bus runs against a captured trace, in virtual time or not, whatever protocol was spoken.
+So the bus owner can run against a captured trace, in virtual time or not, with any protocol.
 """
 
 from __future__ import annotations
@@ -16,9 +16,9 @@ from edge_agent.errors import PortLost
 class TraceCable:
     """A `Transport` with a recording of one bus on its other end.
 
-    To the n-th sending of a request it says what was heard after the n-th sending then, with the same delays
-    (also what came late from an earlier one, and noise); to one that was never sent, or not so often,
-    nothing. `unknown` counts those.
+    The n-th sending of a request gets what was heard after its n-th sending in the recording, with the same
+    delays (including late replies to an earlier one, and noise). A request that was not sent, or not as
+    often, in the recording gets nothing; `unknown` counts those.
     """
 
     def __init__(self, loop: asyncio.AbstractEventLoop, frames: Iterable[TraceFrame]) -> None:
@@ -33,7 +33,7 @@ class TraceCable:
 
     @property
     def left(self) -> int:
-        """How many recorded requests were not sent yet."""
+        """How many recorded requests have not been sent yet."""
         return sum(len(answers) for answers in self._answers.values())
 
     async def dial(self) -> None:
@@ -59,7 +59,7 @@ class TraceCable:
             self._timers.append(self._loop.call_later(delay_s, self._arrive, data))
 
     def close(self) -> None:
-        """See `Transport.close`; what was still to come does not."""
+        """See `Transport.close`; discards what has not arrived yet."""
         self._on_bytes = None
         for timer in self._timers:
             timer.cancel()

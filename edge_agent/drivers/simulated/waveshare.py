@@ -1,7 +1,8 @@
 """Waveshare's relay boards: Modbus RTU Relay 8CH and Modbus RTU IO 8CH.
 
 Register maps: Waveshare wiki, "Modbus RTU Relay" and "Modbus RTU IO 8CH", protocol sections. A channel mode
-other than 0 is kept and read back, but its inputs drive no relay here; the serial settings cannot be changed.
+other than 0 is stored and read back, but its inputs drive no relay here; the serial settings cannot be
+changed.
 """
 
 from __future__ import annotations
@@ -38,7 +39,7 @@ UART_CODES = {4800: 0, 9600: 1, 19200: 2, 38400: 3, 57600: 4, 115200: 5}
 
 
 class Relay:
-    """One relay contact and what hangs on it."""
+    """One relay contact and its load."""
 
     def __init__(self, load: Load | None) -> None:
         self._load = load
@@ -49,7 +50,7 @@ class Relay:
         return 1 if self._until_ns is None or at_ns < self._until_ns else 0
 
     def switch(self, at_ns: int, until_ns: int | None) -> None:
-        """Closes the contact until an instant (None: for good); one not after `at_ns` opens it."""
+        """Closes the contact until an instant (None: no end); one not after `at_ns` opens it."""
         self._until_ns = until_ns
         if self._load is not None:
             self._load(at_ns, until_ns)
@@ -142,7 +143,7 @@ class RelayBoard(Slave):
 class IoBoard(RelayBoard):
     """Waveshare Modbus RTU IO 8CH: the relays, and eight inputs read by function 02.
 
-    `inputs` by channel, counted from 1: the level (0 or 1) at an instant; an input with no wire reads 0.
+    `inputs` by channel, counted from 1: the level (0 or 1) at an instant; an unconnected input reads 0.
     """
 
     def __init__(

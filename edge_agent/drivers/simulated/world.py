@@ -1,8 +1,8 @@
 """The physics of a locker: doors with spring locks, parcels, warmth and cold.
 
 Time is given in nanoseconds of one monotonic clock. Nothing runs in the background: a cell is brought up to
-date when somebody looks at it or acts on it, and then everything that was due in between has happened at its
-own instant. Two worlds with the same seed and the same acts at the same times are equal.
+date when it is read or acted on, and then everything that was due in between happens at its own instant. Two
+worlds with the same seed and the same actions at the same times are equal.
 
 Constants here are assumptions for a bench, not measurements of a lock or a fridge.
 """
@@ -30,9 +30,9 @@ COOLING_LOWERS_C = 27.0
 DRIVEN_TAU_S = 60.0
 """Time constant while a heater or cooler works on a closed cell."""
 IDLE_TAU_S = 600.0
-"""Time constant of a closed cell left alone."""
+"""Time constant of an idle closed cell."""
 OPEN_TAU_S = 60.0
-"""Time constant with the door open; heater and cooler then do nothing against the room."""
+"""Time constant with the door open; heater and cooler then have no effect."""
 SETTLING_NS = 300_000_000
 """How long a weight swings after a change."""
 OPENING_MS = (40.0, 90.0)
@@ -40,22 +40,22 @@ OPENING_MS = (40.0, 90.0)
 ACTUATIONS_KEPT = 100_000
 
 Part = Literal["scale", "temperature", "heater"]
-"""What a cell may have."""
+"""Optional parts of a cell."""
 
 Load = Callable[[int, int | None], None]
-"""What an output drives: `load(at_ns, until_ns)` powers it from one instant until the other (None: until told
-otherwise); `until_ns <= at_ns` switches it off."""
+"""A load of an output: `load(at_ns, until_ns)` powers it from one instant until the other (None: until the
+next call); `until_ns <= at_ns` switches it off."""
 
 
 class NoSuchCell(Refusal):
-    """A label that no cell has."""
+    """No cell has this label."""
 
     def __init__(self, label: str) -> None:
         super().__init__(Code.NOT_FOUND, f"no such cell: {label}")
 
 
 class DoorIsClosed(Refusal):
-    """Hands do not go through a closed door."""
+    """A parcel cannot pass through a closed door."""
 
     def __init__(self, label: str) -> None:
         super().__init__(Code.NOT_ALLOWED, f"the door of {label} is closed")
@@ -63,7 +63,7 @@ class DoorIsClosed(Refusal):
 
 @dataclass(frozen=True, slots=True)
 class CellBuild:
-    """A cell as it stands when the world begins. `opening_ms`: its lock's own time; None: from the seed."""
+    """A cell as it is when the world begins. `opening_ms`: its lock's own time; None: from the seed."""
 
     label: str
     door: Door = Door.CLOSED
@@ -74,7 +74,7 @@ class CellBuild:
 
 @dataclass(frozen=True, slots=True)
 class CellState:
-    """A cell as it physically is, whatever any sensor says."""
+    """The physical state of a cell, whatever any sensor reads."""
 
     label: str
     door: Door
@@ -89,7 +89,7 @@ class CellState:
 class Actuation:
     """One energising of a solenoid. `at` is RFC 3339 UTC, `monotonic` seconds; `duration_ms` None while on.
 
-    A solenoid pulsed anew while it is on stays energised: that is one, longer, actuation.
+    A solenoid pulsed again while it is on stays energised: that is one, longer, actuation.
     """
 
     n: int
@@ -101,14 +101,14 @@ class Actuation:
 
 @dataclass(frozen=True, slots=True)
 class Weighing:
-    """What a scale says lies on it, and whether it has come to rest."""
+    """The reading of a scale, and whether it has settled."""
 
     grams: int
     settled: bool
 
 
 class _Cell:
-    """One compartment, true as of `at_ns`."""
+    """One cell, with its state as of `at_ns`."""
 
     def __init__(self, build: CellBuild, opening_ns: int, at_ns: int) -> None:
         self.label = build.label
@@ -126,7 +126,7 @@ class _Cell:
         self.cooler = Power()
 
     def advance(self, now_ns: int) -> int:
-        """Lets everything due by now happen; returns the instant that now holds (time never runs back)."""
+        """Carries out everything due by now; returns the instant that now holds (time never runs back)."""
         freed_ns = self._freed_ns()
         turns = {power.until_ns for power in (self.heater, self.cooler)} | {freed_ns}
         for turn_ns in sorted(t for t in turns if t is not None and self.at_ns < t <= now_ns):
@@ -137,13 +137,13 @@ class _Cell:
         return self.at_ns
 
     def move(self, door: Door) -> None:
-        """The door changes now, or stays as it is."""
+        """Moves the door now, or leaves it as it is."""
         if door is not self.door:
             self.door = door
             self.door_changed_ns = self.at_ns
 
     def reads_closed(self) -> bool:
-        """What the door's contact says now."""
+        """The present reading of the door's contact."""
         return self.trouble.reads_closed(self.door is Door.CLOSED, self.door_changed_ns, self.at_ns)
 
     def _freed_ns(self) -> int | None:
@@ -157,7 +157,7 @@ class _Cell:
         return freed_ns
 
     def _relax(self, to_ns: int) -> None:
-        """Exponential approach in closed form; nothing that drives it changes before `to_ns`."""
+        """Exponential approach in closed form; no input changes before `to_ns`."""
         target_c, tau_s = AMBIENT_C, OPEN_TAU_S
         if self.door is Door.CLOSED:
             heating, cooling = self.heater.on(self.at_ns), self.cooler.on(self.at_ns)
@@ -170,7 +170,7 @@ class _Cell:
 
 @dataclass(slots=True)
 class _Record:
-    """An actuation in the making: its end is the solenoid's until the next one begins."""
+    """An unfinished actuation: it ends with its solenoid until the next one begins."""
 
     n: int
     label: str
@@ -180,10 +180,10 @@ class _Record:
 
 
 class World:
-    """All cells of a locker, the hands of a person, and what wires can be fastened to.
+    """All cells of a locker, the actions of a person, and the terminals for wires.
 
-    `clock_ns` is the monotonic clock that the frames' instants belong to; `wall_s` is Unix time and only
-    dates the actuations.
+    `clock_ns` is the monotonic clock of the frames' instants; `wall_s` is Unix time and only dates the
+    actuations.
     """
 
     def __init__(
@@ -199,7 +199,7 @@ class World:
         start_ns = clock_ns()
         self._cells: dict[str, _Cell] = {}
         for build in cells:
-            # Seeded by the label too, so that adding a cell changes no other lock.
+            # Seeded by the label too, so that an added cell changes no other lock.
             drawn_ms = Random(f"{seed}/{build.label}").uniform(*OPENING_MS)
             opening_ms = drawn_ms if build.opening_ms is None else build.opening_ms
             self._cells[build.label] = _Cell(build, round(opening_ms * 1e6), start_ns)
@@ -208,15 +208,15 @@ class World:
         self._count = 0
         self._jams: dict[str, End] = {}
         self._lock_wires: dict[str, str] = {}
-        """To which other cell's solenoid the wires of a cell's lock lead."""
+        """The cell whose solenoid the wires of a cell's lock lead to, if swapped."""
         self._contact_wires: dict[str, str] = {}
-        """From which other cell's contact the wires of a cell's contact come."""
+        """The cell whose contact the wires of a cell's contact come from, if swapped."""
         self.pulses_seen: list[tuple[int, str, str]] = []
-        """When, by the wires of which cell, the solenoid of which cell was energised."""
+        """When a solenoid was energised: by the wires of which cell, and the solenoid of which cell."""
         self.levels_seen: list[tuple[int, str, bool]] = []
-        """When the contact wires of a cell were first read otherwise than before; true for closed."""
+        """When the contact wires of a cell first read differently than before; true for closed."""
 
-    # What is true.
+    # Physical state.
 
     def cells(self) -> list[CellState]:
         """All cells now, in the order they were built."""
@@ -237,7 +237,7 @@ class World:
         )
 
     def door_stands(self, label: str) -> tuple[Door, float]:
-        """How a door physically stands, and for how many seconds. Raises `NoSuchCell`."""
+        """The physical state of a door, and for how many seconds it has had it. Raises `NoSuchCell`."""
         cell = self._now(label)
         return cell.door, (cell.at_ns - cell.door_changed_ns) / 1e9
 
@@ -246,12 +246,12 @@ class World:
         now_ns = self._clock_ns()
         return [self._actuation(record, now_ns) for record in self._records if record.n > since]
 
-    # A person's hands.
+    # Actions of a person.
 
     def close(self, label: str) -> None:
-        """Pushes the door shut, and holds it there if the solenoid is still energised, until the latch
-        catches: a door that is closed stays closed. Where the solenoid cannot go off any more the latch never
-        catches, and the door springs open again. Raises `NoSuchCell`."""
+        """Pushes the door shut, and holds it there while the solenoid is energised, until the latch catches:
+        a closed door stays closed. If the solenoid can no longer go off, the latch never catches, and the
+        door springs open again. Raises `NoSuchCell`."""
         cell = self._now(label)
         if cell.trouble.jams or not (cell.solenoid.welds and cell.solenoid.on(cell.at_ns)):
             cell.move(Door.CLOSED)
@@ -261,7 +261,7 @@ class World:
         self._now(label).move(Door.OPEN)
 
     def place(self, label: str, grams: int) -> None:
-        """Puts a parcel beside what is there. Raises `NoSuchCell`, `DoorIsClosed`."""
+        """Adds a parcel to the cell. Raises `NoSuchCell`, `DoorIsClosed`."""
         cell = self._reachable(label)
         self._set_grams(cell, cell.grams + grams)
 
@@ -269,60 +269,60 @@ class World:
         """Takes everything out. Raises `NoSuchCell`, `DoorIsClosed`."""
         self._set_grams(self._reachable(label), 0)
 
-    # What breaks. A fault begins now and stands until what is returned is called; all raise `NoSuchCell`.
+    # Faults. A fault begins now and stands until the returned function is called; all raise `NoSuchCell`.
 
     def jam(self, label: str, jammed: bool) -> None:
-        """Makes the bolt stick, see `jam_lock`, or frees it from that."""
+        """Jams the lock, see `jam_lock`, or ends that."""
         self._find(label)
         self._jams.pop(label, lambda: None)()
         if jammed:
             self._jams[label] = self.jam_lock(label)
 
     def jam_lock(self, label: str) -> End:
-        """The bolt sticks: the solenoid moves nothing."""
+        """The lock is stuck: the solenoid moves nothing."""
         cell = self._now(label)
         end = cell.trouble.jams.begin(None)
 
         def free() -> None:
-            # What the solenoid did not move under the fault stays unmoved.
+            # A pulse that moved nothing during the fault has no later effect.
             cell.advance(self._clock_ns())
             end()
 
         return free
 
     def stick_contact(self, label: str, reads: Door | None = None) -> End:
-        """The door contact says this for good; None: what it says now."""
+        """The door contact always reads this; None: its present reading."""
         cell = self._now(label)
         return cell.trouble.stuck.begin(cell.reads_closed() if reads is None else reads is Door.CLOSED)
 
     def bounce_contact(self, label: str, for_ns: int) -> End:
-        """After each change of the door its contact chatters for so long."""
+        """The contact chatters for `for_ns` after each change of the door."""
         return self._find(label).trouble.bounces_ns.begin(for_ns)
 
     def chatter_contact(self, label: str, period_ns: int) -> End:
-        """Its contact goes open and closed with this period for good, whatever the door does."""
+        """The contact opens and closes with this period permanently, whatever the door does."""
         cell = self._now(label)
         return cell.trouble.chatters.begin(Chatter(cell.at_ns, period_ns))
 
     def drift_scale(self, label: str, grams_per_minute: float) -> End:
-        """The scale reads more and more, or less and less; when that ends it reads true again."""
+        """The reading of the scale drifts; when that ends it is right again."""
         cell = self._now(label)
         return cell.trouble.drifts.begin(Drift(cell.at_ns, grams_per_minute))
 
     def kill_probe(self, label: str, reads_c: float | None = None) -> End:
-        """The temperature sensor is torn off, or its converter goes on with a value that it makes up."""
+        """The temperature sensor is disconnected, or its converter continues with a made-up value."""
         return self._find(label).trouble.dead_probes.begin(reads_c)
 
     def lie_scale(self, label: str, reads: Callable[[int], int]) -> End:
-        """The scale reads this of the grams that lie on it."""
+        """The scale reads `reads` of the real grams."""
         return self._now(label).trouble.scale_lies.begin(reads)
 
     def lie_probe(self, label: str, reads: Callable[[float], float]) -> End:
-        """The temperature sensor reads this of the temperature that it has."""
+        """The temperature sensor reads `reads` of its real temperature."""
         return self._now(label).trouble.probe_lies.begin(reads)
 
     def weld_solenoid(self, label: str) -> End:
-        """Once energised the solenoid stays so."""
+        """Once energised the solenoid stays on."""
         cell = self._now(label)
         return self._weld(cell, cell.solenoid)
 
@@ -332,7 +332,7 @@ class World:
         return self._weld(cell, cell.heater)
 
     def spring_late(self, label: str, late_ns: int) -> End:
-        """A freed door sticks, and springs open this much later."""
+        """A freed door sticks, and springs open later by `late_ns`."""
         return self._now(label).trouble.late_springs_ns.begin(late_ns)
 
     def cross_locks(self, label: str, other: str) -> End:
@@ -355,7 +355,7 @@ class World:
         return end
 
     def fitted(self, label: str) -> frozenset[Part]:
-        """Which wires are fastened to a cell, of those that not every cell has. Raises `NoSuchCell`."""
+        """The optional parts that a cell has wires for. Raises `NoSuchCell`."""
         return frozenset(self._find(label).fitted)
 
     def _weld(self, cell: _Cell, power: Power) -> End:
@@ -378,7 +378,7 @@ class World:
         if cell.label in self._last_record:
             self._last_record[cell.label].until_ns = cell.solenoid.until_ns
 
-    # Where wires are fastened.
+    # Terminals for wires.
 
     def solenoid(self, label: str) -> Load:
         """The lock of a cell; every energising is recorded. Raises `NoSuchCell`."""
@@ -423,7 +423,7 @@ class World:
         return level
 
     def platform(self, label: str) -> Callable[[int], Weighing]:
-        """What the weighing platform says at an instant. Raises `NoSuchCell`."""
+        """The reading of the weighing platform at an instant. Raises `NoSuchCell`."""
         cell = self._find(label)
         cell.fitted.add("scale")
 
@@ -470,7 +470,7 @@ class World:
     def _record(self, cell: _Cell) -> None:
         self._count += 1
         since_ns = cell.solenoid.since_ns
-        # The instant lies a little back: the frame was acted on when its silence ended, not when we heard.
+        # The instant is slightly in the past: a frame is acted on when its silence ends, not when we hear it.
         wall_s = self._wall_s() - (self._clock_ns() - since_ns) / 1e9
         record = _Record(self._count, cell.label, wall_s, since_ns, cell.solenoid.until_ns)
         self._records.append(record)
