@@ -102,7 +102,7 @@ class WireLine:
 
     - `bits_per_character`: start, eight data bits, parity if any, stop bits.
     - `clock_ns`, `call_at_ns`: the time, and a timer on it that may be late but not early.
-    - `turnaround_ns`: from a device's action (the end of the request's silence) to the first bit of its reply.
+    - `turnaround_ns`: from a device's action (end of the request's silence) to the first bit of its reply.
     - `tolerance_ns`: how much shorter than t3.5 a silence may measure without counting as early.
     - `chunk_bytes`: replies arrive in pieces of this size, each when its last bit has passed.
     - `medium`: the wire's effect on a frame (b"": nothing arrives).
