@@ -1,14 +1,14 @@
-"""The taxonomy of what goes wrong. Every error raised on purpose is one of these.
+"""All errors that are raised on purpose.
 
 | class | means | what happens |
 |---|---|---|
-| `Refusal` | a wish cannot be granted | answered with its code, nothing changes |
+| `Refusal` | a command is refused | answered with its code, nothing changes |
 | `ConfigError` | the configuration is wrong | every finding with its key path, exit 2 |
 | `BusFault` | the wire or a device did not answer properly | retried where that is safe |
 | `DeviceFault` | a device answered that it cannot | becomes an observation |
 | `StorageFault` | the journal cannot be written | no new commands are taken |
-| `LinkFault` | the broker is gone or busy | the link is made anew, with a pause |
-| `LinkRefused` | our credentials or the broker's are no good | a longer pause, and an alarm |
+| `LinkFault` | the broker is gone or busy | reconnects after a pause |
+| `LinkRefused` | our credentials or the broker's are unusable | a longer pause, and an alarm |
 | `InvariantBroken` | the program is wrong | crash, restart, reconcile |
 """
 
@@ -36,7 +36,7 @@ class Code(IntEnum):
 
 @dataclass(frozen=True, slots=True)
 class FieldViolation:
-    """One field that was wrong: its path (`packaging.width`) and what was expected."""
+    """One wrong field: its path (`packaging.width`) and what was expected."""
 
     field: str
     description: str
@@ -44,19 +44,20 @@ class FieldViolation:
 
 @dataclass(frozen=True, slots=True)
 class ErrorInfo:
-    """Why a wish failed, for programs: a reason in capitals and what it is about (google.rpc.ErrorInfo)."""
+    """Why a command failed, for programs: a reason in capitals and what it is about
+    (google.rpc.ErrorInfo)."""
 
     reason: str
     metadata: Mapping[str, str]
 
 
 class EdgeAgentError(Exception):
-    """Base of everything this package raises on purpose."""
+    """Base of all errors that this package raises on purpose."""
 
 
 @dataclass(eq=False)
 class Refusal(EdgeAgentError):
-    """A wish that is not granted; the caller gets `code` and `message`, the machine stays as it was."""
+    """A command is refused; the caller gets `code` and `message`, and the machine stays as it was."""
 
     code: Code
     message: str
@@ -68,16 +69,16 @@ class Refusal(EdgeAgentError):
 
 
 class Unreadable(Refusal):
-    """A command whose bytes are no JSON object: nobody who speaks our language sent it."""
+    """A command whose bytes are no JSON object: it cannot come from a valid sender."""
 
 
 class Forged(Refusal):
-    """A command that is not from who may send one, is for somebody else, or is sent a second time."""
+    """A command from an unauthorised sender, for another machine, or sent a second time."""
 
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One thing wrong with a configuration: where (`cells[3].lock.channel`) and what."""
+    """One fault of a configuration: where (`cells[3].lock.channel`) and what."""
 
     path: str
     message: str
@@ -87,7 +88,7 @@ class Finding:
 
 
 class ConfigError(EdgeAgentError):
-    """The configuration or a device profile is not usable; `findings` lists all that was found."""
+    """The configuration or a device profile is unusable; `findings` lists all faults."""
 
     def __init__(self, findings: list[Finding]) -> None:
         super().__init__("; ".join(str(finding) for finding in findings))
@@ -107,7 +108,7 @@ class BadReply(BusFault):
 
 
 class NotSent(BusFault):
-    """The request's time was over before its turn on the wire came; nothing was sent."""
+    """The request's time limit passed before its turn; nothing was sent."""
 
 
 class PortLost(BusFault):
@@ -116,7 +117,7 @@ class PortLost(BusFault):
 
 ACKNOWLEDGE = 5
 SERVER_DEVICE_BUSY = 6
-"""Modbus exception codes of a device that works and has no time (application protocol 1.1b3, section 7)."""
+"""Modbus exception codes of a device that works but is busy (application protocol 1.1b3, section 7)."""
 
 
 @dataclass(eq=False)
@@ -128,7 +129,7 @@ class DeviceFault(EdgeAgentError):
 
     @property
     def accepted(self) -> bool:
-        """Exception 05: the device has taken the request and needs time for it."""
+        """Exception 05: the device has accepted the request and needs time for it."""
         return self.exception_code == ACKNOWLEDGE
 
     @property
@@ -145,19 +146,19 @@ class StorageFault(EdgeAgentError):
 
 
 class LinkFault(EdgeAgentError):
-    """The broker cannot be reached, has no time for us, or went away."""
+    """The broker cannot be reached, is busy, or went away."""
 
 
 class LinkRefused(LinkFault):
-    """Trying again as it is will not help: our credentials or the broker's are no good. Holds no secret."""
+    """A retry without changes is useless: our credentials or the broker's are unusable. Holds no secret."""
 
 
 class SessionTaken(LinkRefused):
-    """Another client came to the broker under our name."""
+    """Another client connected to the broker under our name."""
 
     def __init__(self) -> None:
         super().__init__("another client has our machine_id: two machines run under one name")
 
 
 class InvariantBroken(EdgeAgentError):
-    """The state contradicts itself; going on could open a wrong door."""
+    """The state contradicts itself; continuing could open a wrong door."""

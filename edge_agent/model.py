@@ -1,7 +1,7 @@
-"""The vocabulary of the house: identifiers, statuses and the things a locker is made of.
+"""The vocabulary of the program: identifiers, statuses and the parts of a locker.
 
-Reservation and API words are those of the delivery locker API; units stand at the end of a name
-(`_mm`, `_g`, `_s`, `_ns`). Everything here is immutable, so a state can be shared and compared freely.
+Reservation and API words are those of the delivery locker API; units are at the end of a name (`_mm`, `_g`,
+`_s`, `_ns`). Everything here is immutable, so a state can be shared and compared freely.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import Literal
 
 
 class ReservationStatus(StrEnum):
-    """Where a reservation stands; the values are the API's."""
+    """The status of a reservation; the values are the API's."""
 
     PENDING = "RESERVATION_STATUS_PENDING"
     DROPPED_OFF = "RESERVATION_STATUS_DROPPED_OFF"
@@ -23,7 +23,7 @@ class ReservationStatus(StrEnum):
 
 
 class CellStatus(StrEnum):
-    """What a cell is used for; whether it is blocked or faulty are flags beside it."""
+    """The use of a cell; blocked and faulty are separate flags."""
 
     IDLE = "IDLE"
     RESERVED = "RESERVED"
@@ -43,7 +43,7 @@ class Occupancy(StrEnum):
 
 
 class Door(StrEnum):
-    """A door as its sensor tells. UNKNOWN means that the sensor did not answer, never a third position."""
+    """A door as its contact reads. UNKNOWN means that the board did not answer, never a third position."""
 
     OPEN = "open"
     CLOSED = "closed"
@@ -51,7 +51,7 @@ class Door(StrEnum):
 
 
 class UnlockOutcome(StrEnum):
-    """The result of an unlock. UNKNOWN: the bus did not answer, so the door may or may not have moved."""
+    """The outcome of an unlock. UNKNOWN: the bus did not answer, so the door may or may not have moved."""
 
     OPENED = "OPENED"
     ALREADY_OPEN = "ALREADY_OPEN"
@@ -65,19 +65,19 @@ class Purpose(StrEnum):
     DROPOFF = "dropoff"
     PICKUP = "pickup"
     OPEN_DOOR = "open-door"
-    """Out of band, for support: moves no reservation."""
+    """Out of band, for support: does not move the reservation."""
     TECHNICIAN = "technician"
-    """Somebody who looks after the machine opens a cell, whosever it is: moves no reservation."""
+    """A technician opens a cell, whichever reservation holds it: does not move the reservation."""
     SELF_TEST = "self-test"
-    """The same, to see whether lock and contact work; only of a cell that is nobody's."""
+    """A technician tests lock and contact; only on a cell that no reservation holds."""
 
 
 BY_HAND = frozenset({Purpose.TECHNICIAN, Purpose.SELF_TEST})
-"""Purposes of a technician's own: they are about a cell, and no reservation's."""
+"""A technician's own purposes: they concern a cell, not a reservation."""
 
 
 class Verdict(StrEnum):
-    """What a technician says of a cell in doubt (`edge-agent resolve`)."""
+    """A technician's verdict on a cell in doubt (`edge-agent resolve`)."""
 
     DROPPED_OFF = "dropped-off"
     PICKED_UP = "picked-up"
@@ -86,14 +86,14 @@ class Verdict(StrEnum):
 
 
 class Source(StrEnum):
-    """Who caused something: a call to the API or somebody at the kiosk."""
+    """Who caused something: a request to the API or a person at the kiosk."""
 
     API = "SOURCE_TYPE_API"
     MACHINE = "SOURCE_TYPE_MACHINE"
 
 
 class Severity(StrEnum):
-    """How bad something is that maintenance is asked for; the words are the API's."""
+    """How urgent a maintenance request is; the words are the API's."""
 
     LOW = "LOW"
     MEDIUM = "MEDIUM"
@@ -102,38 +102,38 @@ class Severity(StrEnum):
 
 
 class CellCause(StrEnum):
-    """Why something about a cell changed, beside its reservation's own course."""
+    """Why a cell changed, apart from the course of its reservation."""
 
     RELEASED = "RELEASED"
-    """Its reservation is over and somebody has to look into it."""
+    """Its reservation is over and a person has to check it."""
     MOVED = "MOVED"
-    """A reservation with nothing in its cell got another one."""
+    """A reservation with nothing in its cell was given another one."""
     FAULT = "FAULT"
     REPAIRED = "REPAIRED"
     """The lock that was jammed opened again."""
     DOUBT = "DOUBT"
-    """Nobody could see what a pulse did."""
+    """The outcome of a pulse could not be read."""
     BLOCKED = "BLOCKED"
     UNBLOCKED = "UNBLOCKED"
     CLEARED = "CLEARED"
     OPENED = "OPENED"
-    """It was opened while nobody held it: somebody has to look into it."""
+    """It was opened while no reservation held it: a person has to check it."""
     PROVEN_EMPTY = "PROVEN_EMPTY"
     """Its scale shows that nothing was left in it when it was opened."""
     RESOLVED = "RESOLVED"
-    """A technician said what is in it."""
+    """A technician stated what is in it."""
     BOARD = "BOARD"
-    """Its fault was its board's, and stands there now."""
+    """Its fault was its board's, and is now recorded there."""
     LOST = "LOST"
-    """The journal was lost: nobody knows what lies in it."""
+    """The journal was lost: the content of the cell is unknown."""
     RESTORED = "RESTORED"
-    """A reservation that was lost holds it again; what lies in it is not verified."""
+    """A lost reservation holds it again; its content is not verified."""
     TARED = "TARED"
-    """What its scale shows was taken as nothing."""
+    """The present reading of its scale was taken as zero."""
 
 
 class Alarm(StrEnum):
-    """A condition somebody has to know of; raised once, cleared once."""
+    """A condition that an operator has to know; raised once, cleared once."""
 
     DOOR_AJAR = "DOOR_AJAR"
     DOOR_FORCED = "DOOR_FORCED"
@@ -152,9 +152,9 @@ class Alarm(StrEnum):
     CLIMATE_NO_EFFECT = "CLIMATE_NO_EFFECT"
     TEMPERATURE_OUT_OF_RANGE = "TEMPERATURE_OUT_OF_RANGE"
     LINK_REFUSED = "LINK_REFUSED"
-    """The link to the cloud is not made: our credentials or the broker's are no good."""
+    """The link to the cloud cannot be made: our credentials or the broker's were refused."""
     JOURNAL_LOST = "JOURNAL_LOST"
-    """The journal does not hold what this machine did before: nothing is granted until `restore`."""
+    """The journal does not hold what this machine did before: commands are refused until `restore`."""
     DEVICE_FAULT = "DEVICE_FAULT"
     """A whole board does not work: several of its locks failed, or its contacts changed at once."""
 
@@ -180,8 +180,8 @@ CELL_ALARMS = frozenset(
 class Instant:
     """One moment on both clocks of one boot.
 
-    `boottime_ns` is CLOCK_BOOTTIME and only comparable within one `boot_id`; `wall_s` is Unix time, worth
-    something across boots only when `synced`.
+    `boottime_ns` is CLOCK_BOOTTIME and only comparable within one `boot_id`; `wall_s` is Unix time, valid
+    across boots only when `synced`.
     """
 
     boot_id: str
@@ -190,7 +190,7 @@ class Instant:
     synced: bool
 
     def elapsed_ns(self, now: Instant) -> int | None:
-        """Nanoseconds from this moment to `now`; None if no clock can tell."""
+        """Nanoseconds from this moment to `now`; None if no clock can measure them."""
         if self.boot_id == now.boot_id:
             return now.boottime_ns - self.boottime_ns
         if self.synced and now.synced:
@@ -200,7 +200,7 @@ class Instant:
 
 @dataclass(frozen=True, slots=True)
 class CellSpec:
-    """A cell as it was built; lengths of the inside in millimetres, the weight limit in grams."""
+    """A cell as built; inside lengths in millimetres, the weight limit in grams."""
 
     label: str
     cell_id: str
@@ -220,7 +220,7 @@ class CellSpec:
 
 @dataclass(frozen=True, slots=True)
 class Packaging:
-    """What a parcel needs; millimetres and grams. The parcel stays upright (its height is vertical)."""
+    """A parcel's requirements; millimetres and grams. The parcel stays upright (its height is vertical)."""
 
     width_mm: int
     height_mm: int
@@ -250,17 +250,17 @@ class Reservation:
     grace_dropoff_s: int = 120
     first_dropoff: Instant | None = None
     dropoff_opened: bool = False
-    """A drop-off has the door open: when it closes, the parcel is dropped off."""
+    """The door is open for a drop-off: when it closes, the parcel is dropped off."""
     to_be_weighed: bool = False
-    """The door has been closed after a drop-off, and the scale has not yet told what lies behind it."""
+    """The door has been closed after a drop-off, and the scale has not yet settled."""
     dropped_off: Instant | None = None
     picked_up: Instant | None = None
     grace_unknown: bool = False
-    """No clock tells when its grace began: it may end some day, but opens no door."""
+    """No clock shows when its grace began: it may end in time, but it opens no door."""
     recovered: bool = False
     """The drop-off was concluded at a start, from a door that was journaled open and is now closed."""
     held: bool = False
-    """A technician said that the parcel is still inside: its cell is not freed before `clear`."""
+    """A technician stated that the parcel is still inside: its cell is not freed before `clear`."""
     codes_opened: tuple[Purpose, ...] = ()
     """Which of its two codes have opened the door by a pulse."""
 
@@ -270,51 +270,53 @@ TicketStage = Literal["waiting", "reading", "pulsing", "unresolved"]
 
 @dataclass(frozen=True, slots=True)
 class Ticket:
-    """One wish to open a door, from its acceptance to its outcome.
+    """One unlock attempt, from the acceptance of its command to its outcome.
 
-    `waiting`: in the queue for a free place; `reading`: a fresh look at the door has been asked for;
-    `pulsing`: the intent for pulse number `attempt` is journaled; `unresolved`: pulse number `attempt` may
-    have been given, and the door could not be read since. The next reading of the door decides.
+    `waiting`: in the queue for a free place; `reading`: a fresh reading of the door was requested; `pulsing`:
+    the intent for pulse number `attempt` is journaled; `unresolved`: pulse number `attempt` may have been
+    given, and the door could not be read since. The next reading of the door decides.
     """
 
     unlock_id: str
     reservation_id: str
-    """Empty for an opening by hand."""
+    """Empty if a technician opens the cell."""
     cell: str
     purpose: Purpose
     source: Source
     stage: TicketStage
     expires_ns: int | None
-    """CLOCK_BOOTTIME after which the wish never acts; None: no limit. A ticket never outlives the process."""
+    """CLOCK_BOOTTIME after which the command never acts; None: no limit. A ticket never outlives the
+    process."""
     attempt: int = 0
     counted: int = 0
-    """How many of its pulses count towards a jam: acknowledged ones where the board acknowledges."""
+    """How many of its pulses count towards a jam: only acknowledged ones if the board acknowledges."""
     doubtful: bool = False
     """The door read open before the pulse although this machine did not open it: the outcome is UNKNOWN."""
     stopped: bool = False
-    """Another door moved than this one: no further pulse."""
+    """Another door moved instead of this one: no further pulse."""
     wrong: tuple[str, ...] = ()
     """The labels of the cells whose doors opened at its pulses."""
     request_key: str | None = None
-    """The request to answer with the outcome (an open-door: to name in the event); None when nobody waits."""
+    """The request to answer with the outcome (for an open-door: to name in the event); None: no caller
+    waits."""
     reason: str = ""
-    """Why the door is opened, in the words of who asked for it."""
+    """Why the door is opened, in the caller's words."""
     platform_reference_id: str = ""
     echo_id: str | None = None
-    """The X-Request-ID of an open-door, which its event brings back."""
+    """The X-Request-ID of an open-door, which its event repeats."""
     moves: int = 0
-    """How often the reservation got another cell for the sake of this wish."""
+    """How often the reservation was given another cell during this attempt."""
     first_pulse_ns: int | None = None
     """CLOCK_BOOTTIME of the first pulse."""
     actor: str = ""
-    """The name of the technician whose act it is."""
+    """The name of the technician who acts."""
     told: bool = False
-    """The event of a technician's opening was sent already."""
+    """The event of a technician's opening was already published."""
 
 
 @dataclass(frozen=True, slots=True)
 class Block:
-    """Why a cell is blocked, and the maintenance ticket that did it, if one did."""
+    """Why a cell is blocked, and the maintenance ticket that blocked it, if any."""
 
     reason: str
     maintenance_ticket_id: str | None = None
@@ -329,40 +331,40 @@ class Cell:
     reservation_id: str | None = None
     door: Door = Door.UNKNOWN
     door_since: Instant | None = None
-    """When `door` was first seen as it is."""
+    """When `door` was first read in its present state."""
     open_since: Instant | None = None
-    """When the door was first seen open after it had last settled closed; None while it is settled closed."""
+    """When the door was first read open after it had last settled closed; None while it is settled closed."""
     answering: bool = False
-    """The board of this cell's door answered the last time it was asked."""
+    """The board of this cell's door answered its last request."""
     unread: bool = False
-    """The door has not been read since the start: nobody saw what happened to it before."""
+    """The door has not been read since the start: what happened before is unknown."""
     settled: bool = False
-    """It is closed, and every reading for 600 ms was; see `ClosingSettled`."""
+    """The door is closed, and every reading for 600 ms was; see `ClosingSettled`."""
     closing_unseen: bool = False
-    """It was closed while nobody watched: at a start, or while its board was silent."""
+    """The door closed unobserved: at a start, or while its board was silent."""
     opened_by_unlock: bool = False
     """This machine opened the door (journaled), and it has not settled closed since."""
     unexplained: Instant | None = None
-    """When it opened without a cause that is known; judged when it has been open for 200 ms."""
+    """When it opened without a known cause; judged when it has been open for 200 ms."""
     doubt: str | None = None
     """Why its contact is in doubt; None: it is believed."""
     quiet_from_ns: int | None = None
     """CLOCK_BOOTTIME of its last pulse or closing: changes of the contact shortly after are bounces."""
     changes_ns: tuple[int, ...] = ()
-    """CLOCK_BOOTTIME of the last changes of the contact that are no bounces."""
+    """CLOCK_BOOTTIME of the last changes of the contact that are not bounces."""
     opened_since_allocation: bool = False
     unlocked_since_allocation: bool = False
-    """A lock's pulse has opened it since, or may have."""
+    """A lock's pulse has opened it since its allocation, or may have."""
     suspect: bool = False
-    """An unlock of unknown outcome happened: look into the cell before it is allocated anew."""
+    """An unlock of unknown outcome happened: a person must check the cell before it is allocated again."""
     unverified: bool = False
-    """Its reservation was restored after the journal was lost, and nobody has verified what lies in it."""
+    """Its reservation was restored after the journal was lost, and its content has not been verified."""
     blocked: Block | None = None
     faulty: str | None = None
     inspect_unless_empty: bool = False
-    """It was opened where nobody knows by whom: it awaits inspection, unless a scale shows it empty."""
+    """It was opened by an unknown person: it awaits inspection, unless a scale shows it empty."""
     last_outcome: UnlockOutcome | None = None
-    """Of its last unlock, if that was NO_MOVEMENT or UNKNOWN and nobody has resolved it since."""
+    """The outcome of its last unlock, if it was NO_MOVEMENT or UNKNOWN and has not been resolved since."""
     failing: bool = False
     """Its lock did not move, and no lock of the same board has opened since."""
     board_down: bool = False
@@ -370,25 +372,25 @@ class Cell:
     opened_rightly: bool = False
     """A technician's `open` has moved this door since WRONG_DOOR was raised."""
     unlocks: int = 0
-    """How often this lock was pulsed in its life: the measure of wear."""
+    """How often this lock has been pulsed: the measure of wear."""
     usual_open_us: int | None = None
-    """How long from the first pulse to the open door, in microseconds: a mean over many openings."""
+    """The mean time from the first pulse to the open door over many openings, in microseconds."""
     recent_open_us: int | None = None
-    """The same over the last few."""
+    """The same over the last few openings."""
     mass_g: int | None = None
-    """What its scale last told since the door was closed, less `zero_g`; None while nobody knows."""
+    """The last weight since the door was closed, less `zero_g`; None while unknown."""
     empty: bool | None = None
-    """What that means: proven empty or not; None while nobody knows."""
+    """Whether the weight proves the cell empty; None while unknown."""
     worn: bool = False
-    """The lock became slow, and maintenance was asked for."""
+    """The lock became slow, and maintenance was requested."""
     tare_g: int = 0
-    """What its scale reads when it is empty, as a technician said."""
+    """The reading of its scale when empty, as a technician set it."""
     drift_g: int = 0
-    """How far that has crept since."""
+    """How far that has drifted since."""
 
     @property
     def zero_g(self) -> int:
-        """What its scale reads when it is empty, as far as anybody knows."""
+        """The expected reading of the empty scale."""
         return self.tare_g + self.drift_g
 
 

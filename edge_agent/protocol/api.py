@@ -1,8 +1,8 @@
 """Bodies of the delivery locker API, shared by the MQTT contract and the REST gateway.
 
 Bounds are those of the behaviour page; a value outside raises pydantic's `ValidationError`, which
-`refusal_from` turns into code 3 naming the field. Integers are JSON integers: `"10"` and `1.5` are refused.
-Unknown fields are ignored, so that a newer sender can talk to an older machine.
+`refusal_from` turns into `INVALID_ARGUMENT` naming the field. Integers are JSON integers: `"10"` and `1.5`
+are refused. Unknown fields are ignored, so that a newer sender can talk to an older machine.
 """
 
 from __future__ import annotations
@@ -34,10 +34,10 @@ _HOST_AND_PORT = re.compile(r"(?:\[[^\[\]]*\]|[^:\[\]]*)(?::([0-9]*))?")
 
 
 class FieldError(PydanticCustomError):
-    """A finding about one field that only shows when the others are known."""
+    """A finding about one field that needs the values of others."""
 
     def __new__(cls, field: str, problem: str) -> FieldError:
-        """`field` is the path that the answer names."""
+        """`field`: the path that the answer names."""
         return super().__new__(cls, "field", "{problem}", {"field": field, "problem": problem})
 
 
@@ -59,7 +59,7 @@ def _webhook_url(value: str) -> str:
         host, port = parts.hostname, parts.port
     except ValueError as error:
         raise ValueError(f"must be an https URL: {error}") from None
-    # `urlsplit` passes over what it does not expect; whoever calls the URL may read it otherwise.
+    # `urlsplit` ignores what it does not expect; the caller of the URL may read it differently.
     plain = _HOST_AND_PORT.fullmatch(parts.netloc.rpartition("@")[2])
     if plain is None or int(plain[1] or 1) != (1 if port is None else port) or port == 0:
         raise ValueError("must be an https URL: the port is a number from 1 to 65535")
@@ -104,7 +104,7 @@ class PackagingBody(Body):
     cooling_required: Flag = False
 
     def to_model(self) -> Packaging:
-        """The same in the house's vocabulary."""
+        """Converts to the program's model."""
         return Packaging(
             width_mm=self.width,
             height_mm=self.height,
@@ -136,7 +136,7 @@ class OpenDoorBody(Body):
 
 
 class MaintenanceBody(Body):
-    """Body of POST /maintenances; a cell that is to be blocked has to be named."""
+    """Body of POST /maintenances; a cell to be blocked must be named."""
 
     cell_id: Identifier | None = None
     machine_id: Identifier | None = None
@@ -152,14 +152,14 @@ class MaintenanceBody(Body):
 
 
 class CellReference(Body):
-    """How an answer names a cell; `description` is the label on the door."""
+    """The reference to a cell in an answer; `description` is the label on the door."""
 
     description: str
     cell_id: str | None = None
 
 
 class CellInformation(Body):
-    """The API's CellInformation: inside lengths in millimetres and what the cell can do."""
+    """The API's CellInformation: inside lengths in millimetres and the cell's abilities."""
 
     width: int
     height: int
@@ -170,7 +170,7 @@ class CellInformation(Body):
 
 
 class CellDetail(CellInformation):
-    """A cell of `all_cells`, with what operators need beside the API's fields."""
+    """A cell of `all_cells`, with fields for operators besides the API's."""
 
     cell_id: str
     description: str
@@ -178,9 +178,9 @@ class CellDetail(CellInformation):
     blocked: bool
     faulty: bool
     available: bool | None = None
-    """Whether a parcel could be given this cell just now; None from a machine that does not tell."""
+    """Whether a parcel could be given this cell now; None from a machine that does not report it."""
     max_weight: int | None = None
-    """What the cell may carry, in grams; None from a machine that does not tell."""
+    """The cell's weight limit in grams; None from a machine that does not report it."""
 
 
 class Machine(Body):
@@ -198,7 +198,7 @@ class Machine(Body):
 
 
 class ReservationView(Body):
-    """A reservation as the machine tells it in a command's reply; codes travel only there."""
+    """A reservation in a command's reply; codes are only sent there."""
 
     reservation_id: str
     machine_id: str
@@ -220,12 +220,12 @@ class ReservationView(Body):
 
 
 def rfc3339(wall_s: float) -> str:
-    """A Unix time as the API writes it: `2025-06-13T10:30:00Z`, whole seconds, UTC."""
+    """A Unix time in the API's format: `2025-06-13T10:30:00Z`, whole seconds, UTC."""
     return datetime.fromtimestamp(int(wall_s), UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 def field_path(location: tuple[int | str, ...]) -> str:
-    """A validation error's place as a path: `packaging.width`, `cells[3].label`."""
+    """The location of a validation error as a path: `packaging.width`, `cells[3].label`."""
     path = ""
     for part in location:
         path += f"[{part}]" if isinstance(part, int) else f".{part}" if path else part
@@ -233,7 +233,7 @@ def field_path(location: tuple[int | str, ...]) -> str:
 
 
 def refusal_from(error: ValidationError) -> Refusal:
-    """A pydantic finding as code 3; every wrong field is named, the first one in the message."""
+    """A pydantic finding as `INVALID_ARGUMENT`; names every wrong field, the first one in the message."""
     violations = tuple(
         FieldViolation(_field_of(item), _plain(item["msg"]))
         for item in error.errors(include_url=False, include_input=False)
@@ -253,8 +253,8 @@ def _plain(message: str) -> str:
 
 
 def rpc_status(refusal: Refusal) -> dict[str, Any]:
-    """A refusal as the API's rpcStatus; field findings in the shape of google.rpc.BadRequest, what a failed
-    wish is about in that of google.rpc.ErrorInfo."""
+    """A refusal as the API's rpcStatus; field findings in the form of google.rpc.BadRequest, the subject of a
+    failed command in that of google.rpc.ErrorInfo."""
     details: list[dict[str, Any]] = []
     if refusal.violations:
         found = [{"field": v.field, "description": v.description} for v in refusal.violations]

@@ -1,4 +1,5 @@
-"""The MQTT contract as an AsyncAPI 3.0 document, made from the models that encode and decode its messages."""
+"""The MQTT contract as an AsyncAPI 3.0 document, generated from the models that encode and decode its
+messages."""
 
 from __future__ import annotations
 
@@ -25,7 +26,7 @@ TOLD: dict[str, tuple[str, type[BaseModel], int, bool, str]] = {
     "digest": ("state/digest", Digest, 1, True, "What the machine holds, after every connecting."),
     "telemetry": ("telemetry", TelemetryBody, 0, False, "Figures from the field; nothing depends on them."),
 }
-"""What a machine tells: topic below its root, body, QoS, whether it is retained, and what it is."""
+"""What a machine publishes: topic below its root, body, QoS, whether it is retained, and a description."""
 
 
 def document(version: str) -> Json:

@@ -1,4 +1,4 @@
-"""How the broker is reached and who we are to it: the keys of `[mqtt]` that machine and gateway share."""
+"""The broker's address and our identity there: the keys of `[mqtt]` that machine and gateway share."""
 
 from __future__ import annotations
 
@@ -13,20 +13,20 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from edge_agent.errors import ConfigError, Finding
 
 CREDENTIAL = "credential:"
-"""Begins the name of a file that systemd hands to the service (systemd.exec(5), LoadCredential=)."""
+"""Prefix of the name of a file that systemd hands to the service (systemd.exec(5), LoadCredential=)."""
 CREDENTIALS_DIRECTORY = "CREDENTIALS_DIRECTORY"
 """Environment variable: the folder that holds those files."""
 OTHERS = 0o077
 CREDENTIAL_OTHERS = 0o027
 """For a file in systemd's credentials folder: its group bits are the mask of the ACL that lets us read it
-(systemd issue 29435); the folder is closed to everybody else."""
+(systemd issue 29435); the folder is closed to all others."""
 WEBSOCKET_PATH = "/mqtt"
-"""What a broker is usually asked for."""
+"""The usual path of a broker."""
 PORTS = {("tcp", False): 1883, ("tcp", True): 8883, ("websockets", False): 80, ("websockets", True): 443}
-"""The usual port by transport and whether TLS is spoken (the first two: IANA)."""
+"""The usual port by transport and whether TLS is used (the first two: IANA)."""
 
 FileName = Annotated[str, Field(strict=True, min_length=1, max_length=1024, pattern=r"^[^\x00]+$")]
-"""A file. A relative one counts from the configuration's folder; `credential:NAME` is systemd's."""
+"""A file. A relative one is relative to the configuration's folder; `credential:NAME` is systemd's."""
 
 
 def secret_mask(path: Path, environment: Mapping[str, str]) -> int:
@@ -36,7 +36,7 @@ def secret_mask(path: Path, environment: Mapping[str, str]) -> int:
 
 
 class TlsSection(BaseModel):
-    """TLS; without `ca_file` whom the system trusts is trusted, without the others we show no certificate."""
+    """TLS; without `ca_file` the system's CAs are trusted, without the others we present no certificate."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -52,7 +52,7 @@ class TlsSection(BaseModel):
 
 
 class BrokerSection(BaseModel):
-    """The broker: where it is, how it is reached, and what we show it."""
+    """The broker: its address, its transport, and our credentials."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -83,7 +83,7 @@ class BrokerSection(BaseModel):
     def placed(self, folder: Path, environment: Mapping[str, str]) -> Self:
         """The same with every file's name made absolute.
 
-        Raises `ConfigError` naming each `credential:` that cannot be had, with its key path below `mqtt`.
+        Raises `ConfigError` naming each missing `credential:`, with its key path below `mqtt`.
         """
         findings: list[Finding] = []
 
@@ -109,7 +109,7 @@ class BrokerSection(BaseModel):
 
 
 def file_at(folder: Path, name: str, environment: Mapping[str, str]) -> Path:
-    """The absolute path of a configured file. Raises `ValueError` if systemd hands us none of that name."""
+    """The absolute path of a configured file. Raises `ValueError` if systemd provides none of that name."""
     if not name.startswith(CREDENTIAL):
         return folder / name
     credential = name.removeprefix(CREDENTIAL)

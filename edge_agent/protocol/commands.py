@@ -1,4 +1,4 @@
-"""Commands to a machine: what may be in them, and how long they may act.
+"""Commands to a machine: their content, and how long they may act.
 
 Topic `cmd/{command}`; the body is the API's request fields plus `request_id`, `issued_at`, `expires_at`.
 """
@@ -27,7 +27,7 @@ from edge_agent.protocol.api import (
 )
 
 DOOR_OPENING_LIFE_S = 30.0
-"""Longest life of a command that opens a door, whatever its sender says."""
+"""Longest life of a command that opens a door, whatever its sender sets."""
 
 
 def _text_time(value: Any) -> Any:
@@ -37,7 +37,7 @@ def _text_time(value: Any) -> Any:
 
 
 FIRST_YEAR, LAST_YEAR = 1970, 2200
-"""Between them every time of a command has to be. A machine whose clock was never set began in 1970."""
+"""Every time in a command must be between them. A machine whose clock was never set starts in 1970."""
 
 
 def _plausible_time(value: datetime) -> datetime:
@@ -52,21 +52,21 @@ Rfc3339 = Annotated[AwareDatetime, BeforeValidator(_text_time), AfterValidator(_
 NewReservationId = Annotated[
     str, Field(strict=True, min_length=1, max_length=128, pattern=r"^[A-Za-z0-9_]+$")
 ]
-"""Goes into a QR text between dashes, so it has none."""
+"""Part of a QR text between dashes, so it contains none."""
 
 
 RequestId = Annotated[str, Field(strict=True, min_length=1, max_length=1024, pattern=r"^[^\x00-\x1f\x7f]+$")]
-"""Printable; the machine's own keys begin with a control character, so the two never meet."""
+"""Printable; the machine's own keys begin with a control character, so the two never collide."""
 
 
 class Command(Body):
-    """What every command carries. `request_id` is the idempotency key."""
+    """The fields of every command. `request_id` is the idempotency key."""
 
     request_id: RequestId
     issued_at: Rfc3339
     expires_at: Rfc3339
     challenge: OptionalText = ""
-    """The `challenge` of the machine's `state/online`, where it told one."""
+    """The `challenge` of the machine's `state/online`, if it published one."""
 
 
 class EchoCommand(Command):
@@ -76,7 +76,7 @@ class EchoCommand(Command):
 
 
 class ReserveCommand(Command, ReserveBody):
-    """Reserve a cell; `reservation_id` is made by the gateway, `platform` says whose it is."""
+    """Reserve a cell; the gateway makes `reservation_id`, `platform` names the owner."""
 
     reservation_id: NewReservationId
     platform: OptionalText = ""
@@ -89,11 +89,11 @@ class ReservationCommand(Command):
 
 
 class DropoffCommand(ReservationCommand):
-    """Open the cell for the rider."""
+    """Open the cell for the drop-off."""
 
 
 class PickupCommand(ReservationCommand):
-    """Open the cell for the consumer."""
+    """Open the cell for the pick-up."""
 
 
 class CancelCommand(ReservationCommand):
@@ -101,7 +101,7 @@ class CancelCommand(ReservationCommand):
 
 
 class AbandonCommand(ReservationCommand):
-    """The consumer will not come: the parcel stays for the operations team."""
+    """The customer will not come: the parcel stays for the operations team."""
 
 
 class OpenDoorCommand(ReservationCommand, OpenDoorBody):
@@ -109,7 +109,7 @@ class OpenDoorCommand(ReservationCommand, OpenDoorBody):
 
 
 class MaintenanceCommand(Command, MaintenanceBody):
-    """Somebody reports that a cell or the machine needs looking after."""
+    """Request maintenance of a cell or of the machine."""
 
 
 class CellCommand(Command):
@@ -125,11 +125,11 @@ class BlockCellCommand(CellCommand):
 
 
 class UnblockCellCommand(CellCommand):
-    """Give a blocked cell back to allocation."""
+    """Return a blocked cell to allocation."""
 
 
 class ClearCellCommand(CellCommand):
-    """Somebody looked into the cell: it is empty and in order."""
+    """A person has checked the cell: it is empty and in order."""
 
 
 class GetReservationCommand(ReservationCommand):
@@ -178,8 +178,8 @@ class LostReservation(Body):
 
 
 class RestoreCommand(Command):
-    """What the gateway holds of a machine that has told `history` lost or asking: how far it has the events
-    of each journal, by which journal it counts, and the live reservations. A technician has them restored."""
+    """What the gateway holds of a machine whose `history` is lost or asking: how far it has the events of
+    each journal, by which journal it counts, and the live reservations. A technician restores them."""
 
     journal_id: Text | None = None
     applied: Annotated[dict[Identifier, Count], Field(max_length=1000)]
@@ -208,14 +208,14 @@ COMMANDS: dict[str, type[Command]] = {
 
 DOOR_OPENING = frozenset({"dropoff", "pickup", "open-door"})
 QUERIES = frozenset({"echo", "get-machine", "get-reservation", "list-reservations", "sync"})
-"""Commands that change nothing, so nothing of them is kept."""
+"""Commands that change nothing, so nothing of them is stored."""
 
 
 def decode(name: str, payload: bytes) -> Command:
     """The command in `payload`.
 
-    Raises `Refusal`: code 12 for a command that is not built, code 3 naming the field otherwise; `Unreadable`
-    where there is no field to name.
+    Raises `Refusal`: `NOT_BUILT` for a command that is not built, otherwise `INVALID_ARGUMENT` naming the
+    field; `Unreadable` if there is no field to name.
     """
     model = COMMANDS.get(name)
     if model is None:
@@ -232,9 +232,10 @@ def decode(name: str, payload: bytes) -> Command:
 def life_ns(name: str, command: Command, now: Instant, message_expiry_s: int | None) -> int:
     """How many nanoseconds from `now` the command may still act.
 
-    With a synchronised wall clock the sender's `expires_at` counts; without one only what is left of the
-    Message Expiry Interval on arrival (MQTT 5, 3.3.2.3.3). A door-opening command lives 30 s at most.
-    Raises `Refusal`: code 4 if it has expired, code 3 if its life cannot be told and it would open a door.
+    With a synchronised wall clock the sender's `expires_at` counts; without one only the rest of the Message
+    Expiry Interval on arrival (MQTT 5, 3.3.2.3.3). A door-opening command lives 30 s at most. Raises
+    `Refusal`: `EXPIRED` if it has expired, `INVALID_ARGUMENT` if its life is unknown and it would open a
+    door.
     """
     lives: list[float] = []
     if message_expiry_s is not None:

@@ -10,7 +10,7 @@ from edge_agent.protocol.api import Body, CellReference
 
 
 class EventType(StrEnum):
-    """Every type of event that this version of the machine sends."""
+    """Every type of event that this version of the machine publishes."""
 
     RESERVATION_CREATED = "EVENT_TYPE_RESERVATION_CREATED"
     DROPOFF = "EVENT_TYPE_DROPOFF"
@@ -40,7 +40,7 @@ WEBHOOK_TYPES = frozenset(
 
 
 class MachineReference(Body):
-    """The machine, as a webhook names it."""
+    """The machine in a webhook."""
 
     machine_id: str
     name: str
@@ -54,17 +54,17 @@ class EventDetail(Body):
     machine: MachineReference
     cell: CellReference | None = None
     outcome: UnlockOutcome | None = None
-    """Of the unlock: where one failed, and of every open-door."""
+    """Outcome of the unlock: of a failed one, and of every open-door."""
     reason: str | None = None
     recovered: bool | None = None
-    """True when the machine concluded the fact at a start, from what it had journaled and what it saw."""
+    """True if the machine concluded the fact at a start, from the journal and the readings."""
     status: CellStatus | None = None
     blocked: bool | None = None
     faulty: bool | None = None
     cause: CellCause | None = None
     """Why `status`, `blocked` or `faulty` changed. MOVED comes with the reservation and its new cell."""
     request_id: str | None = None
-    """Of an open-door: the X-Request-ID it was asked for with."""
+    """The X-Request-ID of the open-door's request."""
     platform_reference_id: str | None = None
     maintenance_ticket_id: str | None = None
     description: str | None = None
@@ -72,8 +72,8 @@ class EventDetail(Body):
     alarm: Alarm | None = None
     device: str | None = None
     actor: str | None = None
-    """The name of the technician who did it at the machine. An OPEN_DOOR_FULFILLED with a name and without a
-    reservation is a technician's opening; `description` says why."""
+    """The name of the technician who acted at the machine. An OPEN_DOOR_FULFILLED with a name and without a
+    reservation is a technician's opening; `description` gives the reason."""
 
 
 DETAIL_KEY: dict[EventType, str] = {
@@ -93,7 +93,7 @@ DETAIL_KEY: dict[EventType, str] = {
 
 
 class Event(Body):
-    """One event on `evt`; exactly the detail of its type is present, absent fields are left out."""
+    """One event on `evt`; it has exactly the detail of its type, and absent fields are left out."""
 
     event_id: str
     idempotency_key: str
@@ -103,12 +103,12 @@ class Event(Body):
     machine_id: str
     sequence: int
     journal_id: str | None = None
-    """Which journal counts `sequence`: a machine with a new disk begins again at 1, under another id."""
+    """The journal that counts `sequence`: a machine with a new disk starts again at 1, under another id."""
     boot_id: str
     clock_synced: bool
     uptime_ms: int | None = None
-    """When it happened on the clock of the boot `boot_id`, in milliseconds. Dates given before the clock was
-    synchronised are corrected by it."""
+    """When it happened on the clock of the boot `boot_id`, in milliseconds. Dates from before the clock was
+    synchronised are corrected with it."""
     platform_order_id: str | None = None
     reservation_id: str | None = None
     request_id: str | None = None
@@ -133,40 +133,41 @@ class Event(Body):
 
 
 class Health(Body):
-    """How the machine is: `good`; `degraded` where something stands out, yet parcels come and go; `fault`
-    where they do not."""
+    """The machine's health: `good`; `degraded` if something is wrong but parcels still come and go; `fault`
+    if they do not."""
 
     verdict: Literal["good", "degraded", "fault"]
     alarms: dict[str, int]
     """How many alarms of each kind stand."""
     cells: int
     cells_out: int
-    """Blocked, faulty, or with a door that cannot be read."""
+    """Cells that are blocked, faulty, or have a door that cannot be read."""
     buses_down: list[str]
     journal_writable: bool
     clock_synced: bool
 
 
 HistoryState = Literal["sound", "asking", "lost"]
-"""Whether the journal holds all that the machine did. `asking`: it is new, or somebody knows of more than it
-holds; `lost`: JOURNAL_LOST stands. The gateway answers the last two with the command `restore`."""
+"""Whether the journal holds everything that the machine did. `asking`: it is new, or another party knows of
+more than it holds; `lost`: JOURNAL_LOST stands. The gateway answers the last two with the command
+`restore`."""
 
 
 class Online(Body):
-    """`state/online`: birth, will and clean good-bye, retained; told again when `health` changes."""
+    """`state/online`: birth, will and clean good-bye, retained; published again when `health` changes."""
 
     online: bool
     boot_id: str
     instance: str | None = None
-    """This very machine: the serial number of its board, and the id of its journal."""
+    """This machine's identity: the serial number of its board, and the id of its journal."""
     run: str | None = None
-    """This very start, at random: two that speak in turn are two machines with one name."""
+    """A random id of this start: two that publish in turn are two machines with one name."""
     history: HistoryState | None = None
-    """Absent from the will, the good-bye, and machines that do not tell."""
+    """Absent from the will, the good-bye, and machines that do not report it."""
     agent_version: str
     at: str
     challenge: str | None = None
-    """Where commands are signed and the machine's clock is not synchronised: what a command that changes
-    something has to repeat, to show that it was made just now."""
+    """If commands are signed and the machine's clock is not synchronised: a command that changes something
+    must repeat it, to prove that it was made just now."""
     health: Health | None = None
     """Absent from the will and the good-bye."""

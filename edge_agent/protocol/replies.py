@@ -1,4 +1,4 @@
-"""What a machine replies to each command: `{"result": …}` or `{"error": …}` on the Response Topic."""
+"""A machine's reply to each command: `{"result": …}` or `{"error": …}` on the Response Topic."""
 
 from __future__ import annotations
 
@@ -12,20 +12,21 @@ from edge_agent.protocol.sync import SyncAnswer
 
 
 class EchoResult(Body):
-    """What was sent."""
+    """The message that was sent."""
 
     message: str
 
 
 class ReservationResult(Body):
-    """The reservation as it stands after the command, and its cell: the one that opened, if one did."""
+    """The reservation as it stands after the command, and its cell: the one that opened, if any."""
 
     reservation: ReservationView
     cell: CellReference | None = None
 
 
 class AcceptedResult(Body):
-    """An open-door was taken on; `request_id` is the X-Request-ID under which its outcome will be told."""
+    """An open-door was accepted; `request_id` is the X-Request-ID that the event with its outcome will
+    carry."""
 
     request_id: str
     accepted_at: str
@@ -41,7 +42,7 @@ class TicketResult(Body):
 
 
 class CellResult(Body):
-    """The cell that the command was about."""
+    """The cell of the command."""
 
     cell: CellReference
 
@@ -65,13 +66,13 @@ class ReservationsResult(Body):
 
 
 class RestoreResult(Body):
-    """How the machine's history stands as the command came."""
+    """The state of the machine's history when the command arrived."""
 
     history: HistoryState
 
 
 class RpcStatus(Body):
-    """The API's error: a code of google.rpc.Code, words, and for code 3 the fields that were wrong."""
+    """The API's error: a code of google.rpc.Code, a message, and for `INVALID_ARGUMENT` the wrong fields."""
 
     code: int
     message: str

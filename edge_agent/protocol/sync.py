@@ -1,8 +1,8 @@
-"""How a gateway finds out what it lacks: the machine's digest, and the answer of `sync`.
+"""How a gateway finds out what it lacks: the machine's digest, and the reply to `sync`.
 
-Published on `state/digest` (QoS 1, retained) after every connecting, before the events that waited. Who holds
-less than it says asks `sync` from the first sequence that is missing, page by page, until a page reaches
-`last_sequence`; that page also tells every live reservation, with its codes.
+The digest is published on `state/digest` (QoS 1, retained) after every connection, before the events that
+waited. A gateway that holds less than the digest shows sends `sync` from the first missing sequence, page by
+page, until a page reaches `last_sequence`; that page also has every live reservation, with its codes.
 """
 
 from __future__ import annotations
@@ -12,13 +12,13 @@ from edge_agent.protocol.api import Body, ReservationView
 from edge_agent.protocol.events import Event
 
 SYNC_PAGE = 100
-"""So many events at most are in one answer of `sync`."""
+"""At most this many events are in one reply to `sync`."""
 
 
 class Digest(Body):
-    """What the machine holds after its event `last_sequence`; 0 where it never told one.
+    """What the machine holds after its event `last_sequence`; 0 if it never published one.
 
-    `oldest_sequence`: the first event that `sync` can still tell; `last_sequence` + 1 where there is none.
+    `oldest_sequence`: the first event that `sync` can still return; `last_sequence` + 1 if there is none.
     """
 
     machine_id: str
@@ -38,7 +38,7 @@ class Digest(Body):
 class SyncAnswer(Body):
     """Result of `sync`: events from `from_sequence` on, oldest first, at most `SYNC_PAGE`.
 
-    Events older than `oldest_sequence` are gone for good. `reservations` is there on the last page only: the
+    Events older than `oldest_sequence` are no longer available. `reservations` is on the last page only: the
     live ones as they stand after `last_sequence`.
     """
 

@@ -7,7 +7,7 @@ from edge_agent.protocol.api import Body
 
 
 class CellFigures(Body):
-    """One cell as its sensors have it; a figure is null where there is no sensor or no reading."""
+    """The sensor readings of one cell; a figure is null if there is no sensor or no reading."""
 
     label: str
     door: Door
@@ -23,7 +23,8 @@ class Overdue(Body):
 
 
 class TelemetryBody(Body):
-    """The cells that changed; at the beat all of them, the counters of each bus, and who is overdue."""
+    """The cells that changed; at the beat all of them, the counters of each bus, and the overdue
+    reservations."""
 
     at: str
     cells: list[CellFigures]

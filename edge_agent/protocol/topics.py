@@ -41,7 +41,7 @@ class Topics:
 
     @property
     def digest(self) -> str:
-        """What the machine holds, told after every connecting, retained."""
+        """What the machine holds, published after every connection, retained."""
         return f"{self.root}/state/digest"
 
     @property
