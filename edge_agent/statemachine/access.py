@@ -1,4 +1,4 @@
-"""Codes: chosen when a cell is reserved, compared when somebody stands at the kiosk."""
+"""Codes: chosen when a cell is reserved, compared when a code is entered at the kiosk."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from edge_agent.statemachine.turn import Turn
 
 
 def choose_codes(turn: Turn, candidates: Iterable[str]) -> tuple[str, str]:
-    """A drop-off and a pick-up code, unique among the live ones, fresh and two digits apart where possible.
+    """A drop-off and a pick-up code, unique among the live ones, fresh and two digits apart if possible.
 
-    Candidates are tried in their order, then codes that never lived or have rested; those that differ from
-    every live code in two digits at least come before the others, so that a slip of one digit opens no
-    stranger's door. At last comes the code that has been dead longest. Raises `Refusal` with code 8 if every
-    code is live.
+    Candidates are tried in their order, then codes that never lived or have rested. Codes that differ from
+    every live code in at least two digits come first, so that a typing error of one digit opens no other
+    door. The last choice is the code that has been dead longest. Raises `Refusal` (`NO_CELL`) if every code
+    is live.
     """
     live = turn.reservations.values()
     taken = _Taken(code for r in live for code in (r.drop_off_code, r.pickup_code))
@@ -40,7 +40,7 @@ def choose_codes(turn: Turn, candidates: Iterable[str]) -> tuple[str, str]:
 
 
 class _Taken:
-    """Codes that are given, and whether another one is two digits apart from all of them."""
+    """Codes in use, and whether another one is two digits apart from all of them."""
 
     def __init__(self, codes: Iterable[str]) -> None:
         self._codes: set[str] = set()
@@ -49,7 +49,7 @@ class _Taken:
             self.add(code)
 
     def add(self, code: str) -> None:
-        """One more is given."""
+        """Adds a code in use."""
         self._codes.add(code)
         self._masked.update(_masks(code))
 
@@ -63,12 +63,13 @@ class _Taken:
         return iter(self._codes)
 
     def leaves(self, code: str, *, apart: bool) -> bool:
-        """Whether a code can be given; `apart`: and differs from each given one in two digits at least."""
+        """Whether a code may be used; `apart`: and differs from each one in use in at least two digits."""
         return code not in self._codes and not (apart and any(m in self._masked for m in _masks(code)))
 
 
 def _masks(code: str) -> Iterator[tuple[int, str]]:
-    """A code with each of its digits left out: two codes share one if they differ in one digit at most."""
+    """The code with each one of its digits left out: two codes share a mask if they differ in at most one
+    digit."""
     return ((place, code[:place] + code[place + 1 :]) for place in range(len(code)))
 
 
@@ -77,7 +78,7 @@ def _drawn(turn: Turn, candidates: Iterable[str], taken: _Taken, *, apart: bool)
 
 
 def _some_fresh(turn: Turn, live: int) -> bool:
-    """Whether any code is neither live nor resting: else there is no need to look."""
+    """Whether any code is neither live nor resting; otherwise no search is needed."""
     if len(turn.resting_codes) + live < 10**turn.layout.code_digits:
         return True
     oldest = next(turn.resting_codes.oldest_first(), None)
@@ -90,7 +91,8 @@ def _fresh(turn: Turn, code: str) -> bool:
 
 
 def _another(turn: Turn, taken: _Taken, chosen: list[str], *, apart: bool) -> str | None:
-    """A code when luck found none: the longest dead of those that have rested, else one that never lived."""
+    """A code for when no candidate fits: the longest dead of those that have rested, else one that never
+    lived."""
     for code, died in turn.resting_codes.oldest_first():
         if not rested(died, turn.now):
             break
@@ -107,10 +109,10 @@ def _longest_dead(turn: Turn, taken: _Taken) -> str:
 
 
 def _never_lived(turn: Turn, taken: _Taken, chosen: list[str], *, apart: bool) -> str | None:
-    """Goes on where the last search ended, so that all searches together look at each code about once."""
+    """Continues where the last search ended, so that all searches together check each code about once."""
     resting, digits = turn.resting_codes, turn.layout.code_digits
     every = 10**digits
-    # Of the taken ones only those that were chosen just now may still rest.
+    # Of the codes in use only those chosen just now may still be resting.
     if len(resting) + len(taken) - sum(code in resting for code in chosen) >= every:
         return None
     for step in range(every):
@@ -123,7 +125,8 @@ def _never_lived(turn: Turn, taken: _Taken, chosen: list[str], *, apart: bool) -
 
 
 def forget_rested(turn: Turn) -> None:
-    """Drops the first few codes that have rested long enough, so that the list stays as short as a week."""
+    """Drops the first few codes that have rested long enough, so that the list never covers more than a
+    week."""
     oldest = turn.resting_codes.oldest_first()
     for code, died in tuple(islice(oldest, FORGOTTEN_AT_ONCE)):
         if not rested(died, turn.now):
@@ -132,9 +135,9 @@ def forget_rested(turn: Turn) -> None:
 
 
 def match_entry(turn: Turn, text: str) -> tuple[Reservation, Purpose] | None:
-    """The reservation and purpose that digits or a QR text stand for; None if there is none.
+    """The reservation and purpose of digits or a QR text; None if there is none.
 
-    Every live code is compared, in constant time, so that the time taken tells nothing.
+    Every live code is compared, in constant time, so that the duration reveals nothing.
     """
     parsed = parse_qr(text)
     digits = text if parsed is None else parsed[2]
@@ -152,8 +155,8 @@ def match_entry(turn: Turn, text: str) -> tuple[Reservation, Purpose] | None:
 
 
 def is_guess(turn: Turn, text: str) -> bool:
-    """Whether an invalid entry may have tried a code: any digits, or a QR text that names a live reservation
-    with another code than its own. Nobody hits a reservation whose id he does not know."""
+    """Whether an invalid entry may have been a guess: any digits, or a QR text that names a live reservation
+    with a wrong code. An unknown reservation id cannot be hit by chance."""
     parsed = parse_qr(text)
     if parsed is None:
         return True
@@ -165,5 +168,5 @@ def is_guess(turn: Turn, text: str) -> bool:
 
 
 def not_valid() -> Refusal:
-    """All that somebody at the kiosk is told of an entry that opens nothing."""
+    """The only answer at the kiosk to an entry that opens nothing."""
     return Refusal(Code.NOT_ALLOWED, "not valid")

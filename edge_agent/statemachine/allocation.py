@@ -1,4 +1,4 @@
-"""Which cell a parcel gets."""
+"""Chooses the cell for a parcel."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from edge_agent.statemachine.turn import Turn
 
 
 def fits(spec: CellSpec, packaging: Packaging) -> bool:
-    """Whether the parcel goes in, upright and turned about the vertical axis at will."""
+    """Whether the parcel fits, upright and turned freely about the vertical axis."""
     if packaging.height_mm > spec.height_mm or packaging.mass_g > spec.max_mass_g:
         return False
     if (packaging.heating_required and not spec.heating) or (packaging.cooling_required and not spec.cooling):
@@ -23,7 +23,7 @@ def fits(spec: CellSpec, packaging: Packaging) -> bool:
 
 
 def scarcity(spec: CellSpec, packaging: Packaging) -> int:
-    """How many abilities the cell has that this parcel does not ask for."""
+    """How many abilities the cell has that this parcel does not need."""
     spare = spec.heating and not packaging.heating_required
     return spare + (spec.cooling and not packaging.cooling_required) + spec.weight_sensor
 
@@ -31,7 +31,7 @@ def scarcity(spec: CellSpec, packaging: Packaging) -> int:
 def allocate(turn: Turn, packaging: Packaging) -> Cell:
     """The free cell that suits best: no scarcer than needed, then least volume, least worn, label.
 
-    Raises `Refusal` with code 8 saying whether nothing fits at all or all that fit are taken.
+    Raises `Refusal` (`NO_CELL`) with the reason: nothing fits at all, or all that fit are taken.
     """
     ranked = sorted(
         (scarcity(spec, packaging), spec.volume_mm3, labels)

@@ -1,6 +1,6 @@
 """A changed copy of an immutable value: `dataclasses.replace` at less than half its cost.
 
-A step makes several such copies; `replace` asks each of twenty fields by name whether it is to be changed.
+A step makes several such copies; `replace` checks each of twenty fields by name for a change.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ def _shape_of(kind: type[Any]) -> _Shape:
 
 
 def amend(value: T, **changes: Any) -> T:
-    """A copy of a dataclass with some fields changed. Raises `KeyError` for a field that it has not."""
+    """A copy of a dataclass with some fields changed. Raises `KeyError` for an unknown field."""
     kind = type(value)
     getter, places = _shapes.get(kind) or _shape_of(kind)
     values = list(getter(value))

@@ -1,7 +1,7 @@
-"""Moments of an earlier boot, brought over to the clock of this one as soon as that can be told.
+"""Converts moments of an earlier boot to the clock of this one as soon as that is possible.
 
 Elapsed time across a reboot is taken from the wall clock if both ends were synchronised. From then on it runs
-on the boot-time clock, so that a wall clock that steps, or is lost, changes nothing.
+on the boot-time clock, so that a step or loss of the wall clock changes nothing.
 """
 
 from __future__ import annotations
@@ -13,13 +13,13 @@ from edge_agent.statemachine.amend import amend
 from edge_agent.statemachine.turn import Turn
 
 GRACES = ("first_dropoff", "picked_up")
-"""When the graces of a reservation began."""
+"""The fields with the start of a reservation's graces."""
 
 
 def brought_over(moment: Instant | None, now: Instant) -> Instant | None:
-    """The same moment on this boot's clock, which may be before its zero; unchanged if no clock can tell.
+    """The same moment on this boot's clock, possibly before its zero; unchanged if no clock allows that.
 
-    One of this boot that was noted before the clock was synchronised gets its right date.
+    A moment of this boot from before the clock was synchronised gets its right date.
     """
     if moment is None:
         return None
@@ -34,7 +34,7 @@ def brought_over(moment: Instant | None, now: Instant) -> Instant | None:
 
 
 def bring_over(turn: Turn) -> None:
-    """Every moment on which something depends: graces, doors, climate, rests of the keypad. For a
+    """Converts every moment that something depends on: graces, doors, climate, rests of the keypad. For a
     synchronised clock."""
     now = turn.now
     for reservation in tuple(turn.reservations.values()):
@@ -60,9 +60,9 @@ def bring_over(turn: Turn) -> None:
 
 
 def _bring_over_reservation(turn: Turn, reservation: Reservation) -> None:
-    """A grace of which no clock will ever tell when it began is at least as old as this boot.
+    """A grace with an unknown start began at the latest with this boot.
 
-    That may end it, some day; it opens no door.
+    That can end it in time; it opens no door.
     """
     now = turn.now
     changes: dict[str, Any] = _changes(reservation, ("created", "dropped_off", *GRACES), now)

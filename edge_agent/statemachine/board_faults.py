@@ -14,8 +14,8 @@ FAILING_LOCKS = 3
 
 
 def lock_failed(turn: Turn, label: str) -> bool:
-    """A lock did not move. True if that is the fault of its board, or may be that of its contact's: then no
-    cell is marked for it, and the marks of the board's other cells are taken back."""
+    """A lock did not move. Returns True if that is the fault of its board, or may be that of its contact's:
+    then no cell is marked for it, and the marks of the board's other cells are removed."""
     turn.change_cell(label, failing=True)
     board = turn.layout.lock_boards.get(label)
     if board is None:
@@ -34,7 +34,7 @@ def lock_failed(turn: Turn, label: str) -> bool:
 
 
 def _take_back(turn: Turn, label: str) -> None:
-    """Takes back what a jam of this lock alone had marked."""
+    """Removes what a jam of this lock alone had marked."""
     key = f"{Alarm.LOCK_JAMMED}/{label}"
     if key not in turn.alarms:
         return
@@ -45,7 +45,7 @@ def _take_back(turn: Turn, label: str) -> None:
 
 
 def contacts_opened(turn: Turn, board: str, labels: list[str]) -> None:
-    """Several contacts of a board opened in one reading, and nobody had opened their doors."""
+    """Several contacts of a board opened in one reading, although no lock had opened their doors."""
     turn.raise_alarm(Alarm.DEVICE_FAULT, board, f"the contacts of {', '.join(labels)} opened in one reading")
     for mate in _cells_of(turn, board, locks=False):
         if not turn.cells[mate].board_down:
@@ -53,7 +53,7 @@ def contacts_opened(turn: Turn, board: str, labels: list[str]) -> None:
 
 
 def works(turn: Turn, label: str) -> None:
-    """A lock has opened its door, and its contact has shown it: the boards of both work."""
+    """A lock has opened its door, and its contact shows it: the boards of both work."""
     locks, contacts = turn.layout.lock_boards.get(label), turn.layout.contact_boards.get(label)
     for board in dict.fromkeys((locks, contacts)):
         if board is not None:
@@ -73,7 +73,8 @@ def _standing(turn: Turn, label: str) -> bool:
 
 
 def begin_anew(turn: Turn) -> None:
-    """At a start: alarms of boards that are not configured any more end, and cells follow their boards."""
+    """At a start: clears alarms of boards that are no longer configured, and updates cells from their
+    boards."""
     known = {*turn.layout.lock_boards.values(), *turn.layout.contact_boards.values()}
     for standing in tuple(turn.alarms.values()):
         if standing.alarm is Alarm.DEVICE_FAULT and standing.place not in known:

@@ -1,4 +1,4 @@
-"""What happens to cells: taken, given back, found faulty, blocked, cleared; and how full the locker is."""
+"""Changes of cells: allocated, released, found faulty, blocked, cleared; and how full the locker is."""
 
 from __future__ import annotations
 
@@ -35,14 +35,14 @@ from edge_agent.statemachine.turn import Turn
 
 AWAITING = (CellStatus.AWAITING_CLEANUP, CellStatus.AWAITING_INSPECTION)
 FAULT_ALARMS = (Alarm.LOCK_JAMMED, Alarm.WRONG_DOOR, Alarm.DOOR_FORCED, Alarm.PARCEL_LEFT_BEHIND)
-"""What `clear` acknowledges."""
+"""The alarms that `clear` acknowledges."""
 
 
 IDLE, CLOSED = CellStatus.IDLE, Door.CLOSED  # an enum's member is slow to look up
 
 
 def allocatable(cell: Cell) -> bool:
-    """Free, in order, and its door seen closed by a contact and a board that are believed."""
+    """Free, in order, and its door read closed by a contact and a board that are believed."""
     return (
         cell.status is IDLE
         and cell.blocked is None
@@ -79,8 +79,7 @@ def _known_empty(cell: Cell) -> bool:
 
 
 def move(turn: Turn, label: str, trigger: CellTrigger, **changes: Any) -> Cell:
-    """Moves a cell by the table, with `changes` to its other fields. Raises `Refusal` where the table
-    does."""
+    """Moves a cell by the table, with `changes` to its other fields. Raises `Refusal` if the table does."""
     cell = turn.cells[label]
     entry = CELL_TABLE[cell.status, trigger]
     if isinstance(entry, Refused):
@@ -96,7 +95,7 @@ def move(turn: Turn, label: str, trigger: CellTrigger, **changes: Any) -> Cell:
 
 
 def doubt(turn: Turn, label: str) -> None:
-    """Nobody saw what a pulse did: the cell is looked into before it is given to anybody else."""
+    """The outcome of a pulse could not be read: the cell is inspected before it is allocated again."""
     before = turn.cells[label]
     cell = move(turn, label, CellTrigger.DOUBTED)
     if cell.reservation_id is not None:
@@ -106,7 +105,7 @@ def doubt(turn: Turn, label: str) -> None:
 
 
 def inspect_opened(turn: Turn, label: str) -> None:
-    """A free cell was opened by somebody who may have put something into it."""
+    """A free cell was opened by a person who may have put something into it."""
     before = turn.cells[label].status
     cell = move(turn, label, CellTrigger.OPENED)
     if cell.status is not before:
@@ -115,7 +114,7 @@ def inspect_opened(turn: Turn, label: str) -> None:
 
 
 def weighed_empty(turn: Turn, label: str) -> None:
-    """The scale of a closed cell shows it empty: that ends an inspection which only an opening asked for."""
+    """The scale of a closed cell shows it empty: that ends an inspection that only an opening required."""
     before = turn.cells[label]
     if before.status is CellStatus.AWAITING_INSPECTION and before.inspect_unless_empty and before.settled:
         move(turn, label, CellTrigger.PROVEN_EMPTY, inspect_unless_empty=False)
@@ -123,7 +122,7 @@ def weighed_empty(turn: Turn, label: str) -> None:
 
 
 def see_door(turn: Turn, label: str, door: Door, *, unwatched: bool = False) -> None:
-    """A door was read by a board that answers. `unwatched`: nobody saw how it became as it is."""
+    """A door was read by a board that answers. `unwatched`: the change to this state was not observed."""
     cell = turn.cells[label]
     if cell.door is not door:
         closed = door is Door.CLOSED
@@ -148,20 +147,20 @@ def see_door(turn: Turn, label: str, door: Door, *, unwatched: bool = False) -> 
             turn.effects.append(Weigh(label))
         unspent = label in turn.pulses and turn.pulses[label].unspent
         if not closed and unspent and turn.cells[label].unexplained is None:
-            # Of an opening without a cause it is known later whether it was this lock's, or a glitch.
+            # Whether an opening without a cause was this lock's, or a glitch, is judged later.
             turn.put("pulses", label, amend(turn.pulses[label], unspent=0))
     elif not cell.answering or cell.unread:
         turn.change_cell(label, answering=True, unread=False)
 
 
 def settle_closed(turn: Turn, label: str) -> None:
-    """The door is settled closed: its opening, by this machine or not, is over."""
+    """The door is settled closed: this ends its opening, whether by this machine or not."""
     turn.change_cell(label, settled=True, opened_by_unlock=False, closing_unseen=False, open_since=None)
     turn.clear_alarm(Alarm.DOOR_AJAR, label, cell=label)
 
 
 def _flag(cell: Cell, flag: Flag, trigger: FlagTrigger) -> bool:
-    """What a flag becomes. Raises `Refusal` where the table does."""
+    """The new value of a flag. Raises `Refusal` if the table does."""
     is_set = (cell.blocked if flag is Flag.BLOCKED else cell.faulty) is not None
     entry = FLAG_TABLE.get((flag, is_set, trigger), is_set)
     if isinstance(entry, Refused):
@@ -170,7 +169,7 @@ def _flag(cell: Cell, flag: Flag, trigger: FlagTrigger) -> bool:
 
 
 def mark_faulty(turn: Turn, label: str, why: str, alarm: Alarm, ticket_id: str) -> None:
-    """Takes a cell out of allocation until it is cleared, and asks for maintenance once."""
+    """Takes a cell out of allocation until it is cleared, and requests maintenance once."""
     cell = turn.cells[label]
     if _flag(cell, Flag.FAULTY, FlagTrigger.FAULT) and cell.faulty is None:
         turn.change_cell(label, faulty=why)
@@ -189,7 +188,7 @@ def request_maintenance(
     source: Source = Source.MACHINE,
     request_key: str | None = None,
 ) -> None:
-    """Tells that somebody has to look after a cell, or the machine where `label` is None."""
+    """Publishes a maintenance request for a cell, or for the machine if `label` is None."""
     turn.tell(
         FactKind.MAINTENANCE_REQUESTED,
         cell=label,
@@ -204,7 +203,7 @@ def request_maintenance(
 
 def lock_works(turn: Turn, label: str) -> None:
     """A pulse opened a door that read closed before: the contact is believed, a jam and a fault of its board
-    are over. Any other fault stays until somebody looked."""
+    end. Any other fault stays until a person has checked the cell."""
     cell = turn.cells[label]
     contact.end_doubt(turn, label)
     board_faults.works(turn, label)
@@ -217,7 +216,7 @@ def lock_works(turn: Turn, label: str) -> None:
 
 
 def find(turn: Turn, label: str) -> Cell:
-    """The cell. Raises `Refusal` with code 5 if there is none of this label."""
+    """The cell. Raises `Refusal` (`NOT_FOUND`) if there is none with this label."""
     cell = turn.cells.get(label)
     if cell is None:
         raise Refusal(Code.NOT_FOUND, f"no such cell: {label}")
@@ -229,7 +228,7 @@ def block(
 ) -> None:
     """Takes a cell out of allocation until it is unblocked. A parcel in it stays reachable.
 
-    Raises `Refusal`: code 5 for an unknown cell, 9 where it is blocked already.
+    Raises `Refusal`: `NOT_FOUND` for an unknown cell, `NOT_ALLOWED` if it is already blocked.
     """
     cell = find(turn, label)
     if _flag(cell, Flag.BLOCKED, FlagTrigger.BLOCK):
@@ -238,7 +237,8 @@ def block(
 
 
 def unblock(turn: Turn, label: str, source: Source, actor: str = "") -> None:
-    """Takes blocked off. Raises `Refusal`: code 5 for an unknown cell, 9 where it is not blocked."""
+    """Unblocks a cell. Raises `Refusal`: `NOT_FOUND` for an unknown cell, `NOT_ALLOWED` if it is not
+    blocked."""
     cell = find(turn, label)
     if not _flag(cell, Flag.BLOCKED, FlagTrigger.UNBLOCK):
         turn.change_cell(label, blocked=None)
@@ -246,11 +246,11 @@ def unblock(turn: Turn, label: str, source: Source, actor: str = "") -> None:
 
 
 def clear(turn: Turn, label: str, source: Source, *, freed: bool = False, actor: str = "") -> None:
-    """Somebody looked: frees a cell that awaits clean-up or inspection and takes faulty off.
+    """A person has checked the cell: frees one that awaits clean-up or inspection and clears faulty.
 
     `freed`: the clearing has just ended the reservation that held it.
 
-    Raises `Refusal`: code 5 for an unknown cell, 9 where there is nothing to clear.
+    Raises `Refusal`: `NOT_FOUND` for an unknown cell, `NOT_ALLOWED` if there is nothing to clear.
     """
     cell = find(turn, label)
     if f"{Alarm.DOOR_FORCED}/{label}" in turn.alarms and cell.door is not Door.CLOSED:
@@ -272,7 +272,7 @@ def clear(turn: Turn, label: str, source: Source, *, freed: bool = False, actor:
 
 
 def occupancy(cells: Iterable[Cell]) -> Occupancy:
-    """How full the locker is: the share of cells that some reservation keeps from being allocated."""
+    """How full the locker is: the share of cells that reservations keep from being allocated."""
     statuses = [cell.status for cell in cells]
     percent = 100 * sum(status is not CellStatus.IDLE for status in statuses) / len(statuses)
     if percent <= 30:

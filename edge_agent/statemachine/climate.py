@@ -1,18 +1,19 @@
-"""Heating and cooling for the parcels that need it, and what their food went through.
+"""Heating and cooling for the parcels that need it, and the temperatures of their food.
 
-A cell whose holder needs warmth or cold has an entry, which becomes active when the time comes: at once for a
-reservation without an ETA, else `precondition_ns` before it, and while the parcel lies there. A parcel that
-asks for both is kept cold, as what spoils sooner. Minimum times bind the thermostat alone: an open door, a
-lost sensor, an output without effect and the end of the need switch off at once. An output without effect
-rests as long as it was tried and is tried again; its alarm clears when it has an effect or is needed no more.
+A cell whose reservation needs warmth or cold has an entry, which becomes active in time: at once for a
+reservation without an ETA, else `precondition_ns` before it, and while the parcel is in the cell. A parcel
+that asks for both is kept cold, because that spoils sooner. Minimum times bind the thermostat alone: an open
+door, a lost sensor, an output without effect and the end of the need switch off at once. An output without
+effect rests as long as it was tried and is then tried again; its alarm clears when it has an effect or is no
+longer needed.
 
-Food is taken to be within its limits up to its drop-off and then as long as measurements say so: up to the
-first one beyond the limit, if the one before was within and not long ago, else up to the last one within.
-What comes after counts as out of range until a measurement within: while the sensor is lost and while the
-machine has no power just as in plain sight. Two measurements within, on both sides of a stretch longer than
-allowed, prove nothing about it. If no clock can tell how long the machine was without power, that is decided
-when the clock is synchronised; until then the time that certainly passed counts, and a doubt that stands for
-as long as is allowed counts as out of range.
+Food counts as within its limits up to its drop-off and then as long as measurements show it: up to the first
+one beyond the limit if the one before was within and recent, else up to the last one within. The time after
+that counts as out of range until a measurement within, also while the sensor is lost or the machine has no
+power. Two measurements within, on both sides of a stretch longer than allowed, prove nothing about it. If no
+clock shows how long the machine was without power, that is decided when the clock is synchronised; until then
+the time that certainly passed counts, and a doubt that lasts as long as the allowed time counts as out of
+range.
 """
 
 from __future__ import annotations
@@ -27,17 +28,17 @@ from edge_agent.statemachine.state import Climate, Layout, LockerState, Need, Re
 from edge_agent.statemachine.turn import Turn
 
 UNBROKEN_NS = 60 * 10**9
-"""Measurements at most so far apart follow each other: twice the time between two that are told at least."""
+"""Measurements at most this far apart follow each other: twice the longest time between two reports."""
 MINUTE_NS = 60 * 10**9
 DROPPED_OFF = ReservationStatus.DROPPED_OFF
 STAYS = (ReservationStatus.PENDING, DROPPED_OFF)
 
 Act = Callable[[Turn, str], None]
-"""Something that happens to a cell's climate."""
+"""An action on a cell's climate."""
 
 
 def need_of(reservation: Reservation | None, regimes: Regimes) -> Need | None:
-    """What a reservation wants of the climate of its cell; None: nothing, or nothing any more."""
+    """What a reservation needs of its cell's climate now; None: nothing."""
     if reservation is None or reservation.status not in STAYS:
         return None
     if reservation.packaging.cooling_required and regimes.cold is not None:
@@ -48,13 +49,13 @@ def need_of(reservation: Reservation | None, regimes: Regimes) -> Need | None:
 
 
 def excess(regime: Regime, temperature_c: float, mark_c: float) -> float:
-    """How far a temperature lies beyond a mark on the side that the output works against."""
+    """How far a temperature is beyond a mark on the side that the output works against."""
     beyond_c = temperature_c - mark_c if regime.need == "cold" else mark_c - temperature_c
     return round(beyond_c, 3)
 
 
 def seen(turn: Turn, label: str, temperature_c: float | None) -> None:
-    """A sensor has told its temperature, or is lost (None)."""
+    """A sensor has reported its temperature, or is lost (None)."""
     if label not in turn.layout.thermometers:
         return
     if temperature_c is None:
@@ -91,7 +92,7 @@ def _log(turn: Turn, label: str, reservation: Reservation, temperature_c: float 
 
 
 def _prove(turn: Turn, label: str, temperature_c: float | None) -> None:
-    """What a measurement says about the food, with the one before it."""
+    """What a measurement proves about the food, together with the one before it."""
     climate, regime, now = turn.climate[label], _regime(turn.layout, turn.climate[label], label), turn.now
     good = _good(climate, _holder(turn, label))
     assert good is not None
@@ -106,9 +107,10 @@ def _prove(turn: Turn, label: str, temperature_c: float | None) -> None:
 
 
 def begin_anew(turn: Turn) -> None:
-    """At a start: every output is off, no temperature is known; what is not configured any more is forgotten.
+    """At a start: every output is off, no temperature is known; entries that are no longer configured are
+    dropped.
 
-    A stretch without power whose length no clock can tell is put aside until one can.
+    A stretch without power whose length no clock shows is set aside until one does.
     """
     for label, climate in tuple(turn.climate.items()):
         now, changes = turn.now, dict[str, Any](running=False, temperature_c=None, started_c=None)
@@ -130,7 +132,7 @@ def begin_anew(turn: Turn) -> None:
 
 
 def what_is_due(turn: Turn) -> None:
-    """Everything about the climate that depends on time, doors and reservations."""
+    """Carries out everything about the climate that depends on time, doors and reservations."""
     for label in turn.changed("cells"):
         if label in turn.layout.climate:
             _enter(turn, label)
@@ -143,7 +145,7 @@ def what_is_due(turn: Turn) -> None:
 
 
 def left_ns(state: LockerState, layout: Layout, now: Instant) -> list[int]:
-    """How long until `what_is_due` would do something, for everything that is waited for."""
+    """How long until `what_is_due` would act, for everything that is awaited."""
     return [left for label in state.climate for left, _ in _due(state, layout, now, label)]
 
 
@@ -154,7 +156,7 @@ def _enter(turn: Turn, label: str) -> None:
 
 
 def _due(state: LockerState | Turn, layout: Layout, now: Instant, label: str) -> Iterator[tuple[int, Act]]:
-    """What time will do to a cell, with how long that takes; 0 or less: it is due."""
+    """What time will do to a cell, and in how long; 0 or less: it is due."""
     climate, reservation = state.climate[label], _holder(state, label)
     need = need_of(reservation, layout.climate[label])
     if need is None:
@@ -176,7 +178,7 @@ def _due(state: LockerState | Turn, layout: Layout, now: Instant, label: str) ->
 
 
 def _start_ns(reservation: Reservation, regime: Regime, now: Instant) -> int:
-    """How long until a parcel's cell is heated or cooled; at once where no clock can tell."""
+    """How long until a parcel's cell is heated or cooled; at once if no clock shows the time."""
     if reservation.status is DROPPED_OFF or reservation.eta_minutes is None:
         return 0
     elapsed_ns = reservation.created.elapsed_ns(now)
@@ -227,7 +229,7 @@ def _start(turn: Turn, label: str) -> None:
 
 
 def _over(turn: Turn, label: str) -> None:
-    """Nobody needs it any more."""
+    """The climate is no longer needed."""
     if turn.climate[label].running:
         _off(turn, label)
     _change(turn, label, active=False, temperature_c=None, good=None, gap_from=None, gap_to=None)
@@ -262,10 +264,10 @@ def _with_effect(turn: Turn, label: str) -> None:
 
 
 def _gap_known(turn: Turn, label: str) -> None:
-    """A clock can tell how long the machine was without power."""
+    """A clock now shows how long the machine was without power."""
     climate, regime = turn.climate[label], _regime(turn.layout, turn.climate[label], label)
     assert climate.gap_from is not None
-    if climate.gap_to is None:  # it lasts: the food was last seen within its limits when it began
+    if climate.gap_to is None:  # it lasts: the food was last within its limits when it began
         _change(turn, label, gap_from=None, good=climate.gap_from)
         return
     if (climate.gap_from.elapsed_ns(climate.gap_to) or 0) > regime.allowed_ns:
@@ -274,7 +276,7 @@ def _gap_known(turn: Turn, label: str) -> None:
 
 
 def _out(turn: Turn, label: str) -> None:
-    """Latches, until the reservation ends."""
+    """Marks the food as out of range until the reservation ends."""
     regime, reservation = _regime(turn.layout, turn.climate[label], label), _holder(turn, label)
     assert reservation is not None
     how = "warmer" if regime.need == "cold" else "colder"
@@ -296,12 +298,12 @@ def _holder(state: LockerState | Turn, label: str) -> Reservation | None:
 
 def _regime(layout: Layout, climate: Climate, label: str) -> Regime:
     regime = layout.climate[label].of(climate.need)
-    assert regime is not None  # a cell whose regime is gone from the configuration has no entry
+    assert regime is not None  # a cell without a configured regime has no entry
     return regime
 
 
 def _good(climate: Climate, reservation: Reservation | None) -> Instant | None:
-    """Until when the food is known to have been within its limits; None: there is none yet."""
+    """Until when the food is known to have been within its limits; None: not yet."""
     if reservation is None or reservation.status is not DROPPED_OFF:
         return None
     return climate.good or reservation.dropped_off
@@ -312,7 +314,7 @@ def _inside(regime: Regime, temperature_c: float | None) -> bool:
 
 
 def _left(since: Instant | None, span_ns: int, now: Instant) -> int:
-    """What is left of a time that began then; nothing where it never began."""
+    """The rest of a time span; 0 if it never began."""
     return 0 if since is None else span_ns - (since.elapsed_ns(now) or 0)
 
 

@@ -17,7 +17,7 @@ UNEXPLAINED_NS = 200 * 10**6
 """An opening without a cause counts after it has lasted this time."""
 CHATTER_CHANGES = 4
 CHATTER_NS = 2 * 10**9
-"""This number of changes within this time are no person's."""
+"""This number of changes within this time cannot come from a person."""
 BOUNCE_NS = 600 * 10**6
 """Changes within this time after a pulse or a closing are bounces."""
 FORCED = "reads open although this machine did not open the door"
@@ -36,26 +36,26 @@ def believed_open(cell: Cell) -> bool:
 
 
 def doubt(turn: Turn, label: str, why: str) -> None:
-    """The contact is in doubt from now on, for the first reason that was found."""
+    """Puts the contact in doubt, for the first reason that was found."""
     if turn.cells[label].doubt is None:
         turn.change_cell(label, doubt=why)
     turn.raise_alarm(Alarm.SENSOR_FAULT, place_of(label), why, cell=label)
 
 
 def end_doubt(turn: Turn, label: str, *, at_once: bool = False) -> None:
-    """The contact is believed again. `at_once`: somebody says so, and the alarm does not stand any longer."""
+    """The contact is believed again. `at_once`: a person confirms it, and the alarm is cleared at once."""
     if turn.cells[label].doubt is not None:
         turn.change_cell(label, doubt=None, changes_ns=())
     turn.clear_alarm(Alarm.SENSOR_FAULT, place_of(label), cell=label, at_once=at_once)
 
 
 def pulsed(turn: Turn, label: str) -> None:
-    """The lock of this door is pulsed now: what its contact shows shortly after is the pulse's doing."""
+    """The lock of this door is pulsed now: changes of its contact shortly after are the pulse's effect."""
     turn.change_cell(label, quiet_from_ns=turn.now.boottime_ns)
 
 
 def changed(turn: Turn, before: Cell, door: Door) -> None:
-    """The contact reads `door` now, and read otherwise `before`. Finds chatter."""
+    """The contact reads `door` now, and read otherwise `before`. Detects chatter."""
     now_ns = turn.now.boottime_ns
     label = before.label
     if label in turn.hand_checked:

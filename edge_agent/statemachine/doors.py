@@ -1,8 +1,8 @@
-"""Doors that do what nobody asked for: opened without a cause, opened by another lock's pulse, left ajar.
+"""Unexpected doors: opened without a cause, opened by another lock's pulse, left ajar.
 
-None of this moves a reservation. An opening without a cause is judged when it has lasted: it may be a glitch
-of the contact. It is this lock's own, late; another lock's (WRONG_DOOR); a fault of the whole board; or
-somebody's who forced the door, which looks the same as a broken wire (DOOR_FORCED, and the contact is in
+None of this moves a reservation. An opening without a cause is judged when it has lasted, because it may be a
+glitch of the contact. The cause is this lock, late; another lock (WRONG_DOOR); a fault of the whole board; or
+a person who forced the door, which looks the same as a broken wire (DOOR_FORCED, and the contact is in
 doubt).
 """
 
@@ -22,14 +22,14 @@ OPEN = Door.OPEN
 
 
 def opened_unasked(turn: Turn, label: str) -> None:
-    """A door has opened that no ticket is at work on."""
+    """A door has opened that no ticket is working on."""
     if label in turn.hand_checked or outcome.opened_late(turn, label, turn.now):
         return
     turn.change_cell(label, unexplained=turn.now, opened_by_unlock=False)
 
 
 def _judge(turn: Turn, label: str, since: Instant) -> None:
-    """An opening without a cause has lasted: says what it was."""
+    """Judges the cause of an opening that has lasted."""
     late = outcome.opened_late(turn, label, since)
     turn.change_cell(label, unexplained=None)
     pulsed = wrong_door.suspects(turn, label, since)
@@ -60,7 +60,7 @@ def _forced(turn: Turn, label: str) -> None:
 
 
 def begin_anew(turn: Turn) -> None:
-    """At a start: a door of which no clock can tell since when it is as it is, counts from now."""
+    """At a start: a door whose last change no clock can date counts from now."""
     for label, place in tuple(turn.cells.items()):
         for name in ("door_since", "open_since"):
             moment = getattr(place, name)
@@ -71,8 +71,8 @@ def begin_anew(turn: Turn) -> None:
 
 
 def what_is_due(turn: Turn) -> None:
-    """Judges openings that have lasted; raises and clears what depends on how long a door has been as
-    it is."""
+    """Judges openings that have lasted; raises and clears alarms that depend on how long a door has been in
+    its state."""
     for label, place in tuple(turn.cells.items()):
         since = turn.cells[label].unexplained if place.unexplained is not None else None
         if since is not None and _lasted_left_ns(since, turn.now) <= 0:
@@ -87,7 +87,7 @@ def what_is_due(turn: Turn) -> None:
 
 
 def left_ns(state: LockerState, now: Instant, door_ajar_ns: int) -> list[int]:
-    """How long until `what_is_due` would do something, for each door that is waited for."""
+    """How long until `what_is_due` would act, for each door that is awaited."""
     lasting = [place.unexplained for place in state.cells.values() if place.unexplained is not None]
     ajar = [left for _, _, left in _pending(state, now, door_ajar_ns)]
     return [*(_lasted_left_ns(since, now) for since in lasting), *ajar]
@@ -99,7 +99,7 @@ def _lasted_left_ns(since: Instant, now: Instant) -> int:
 
 
 def _pending(state: LockerState | Turn, now: Instant, door_ajar_ns: int) -> Iterator[tuple[str, Alarm, int]]:
-    opened = OPEN  # an enum's member is slow to look up, and this looks at every cell at every step
+    opened = OPEN  # an enum's member is slow to look up, and every step checks every cell
     for place in [place for place in state.cells.values() if place.door is opened and place.answering]:
         if f"{Alarm.DOOR_AJAR}/{place.label}" not in state.alarms:
             yield place.label, Alarm.DOOR_AJAR, _left(place.open_since, now, door_ajar_ns)

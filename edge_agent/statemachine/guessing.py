@@ -1,12 +1,13 @@
-"""Somebody tries codes: after five invalid entries in five minutes the keypad rests, longer each time.
+"""Protection against guessed codes: after five invalid entries in five minutes the keypad rests, longer each
+time.
 
-A code that opens its door for the first time forgives the invalid entries of the minute before. It forgives
-nothing of two totals: twenty guesses in an hour, or sixty in a day, rest their way for an hour in any case,
-so that somebody's own valid code does not help him to guess a stranger's (docs/guessing.md).
+A code that opens its door for the first time forgives the invalid entries of the minute before, but nothing
+of two totals: twenty guesses in an hour, or sixty in a day, rest their way of entry for an hour in any case,
+so that a person's own valid code does not help to guess another one (docs/guessing.md).
 
-Digits and QR texts are counted on their own. What is counted, how often it rested and since when it rests are
-part of the state, so a restart helps nobody. After a reboot across which no clock can tell the time, a rest
-that was not over begins anew.
+Digits and QR texts are counted separately. The counts, the number of rests and the start of a rest are part
+of the state, so a restart does not help a guesser. After a reboot across which no clock shows the time, a
+rest that was not over starts again.
 """
 
 from __future__ import annotations
@@ -28,20 +29,20 @@ FORGIVEN_NS = 24 * 3600 * 10**9
 FORGIVEN_BY_SUCCESS_NS = 60 * 10**9
 HOUR_NS = 3600 * 10**9
 WRONG_IN_AN_HOUR, WRONG_IN_A_DAY = 20, 60
-"""That many guesses of one way rest it for an hour, whatever was forgiven."""
+"""This many guesses of one way rest it for an hour, whatever was forgiven."""
 
 Way = Literal["digits", "qr"]
 
 
 def rest_ns(guesses: Guesses) -> int:
-    """How long the last rest lasts."""
+    """The duration of the last rest."""
     if guesses.long:
         return LONGEST_REST_NS
     return min(LONGEST_REST_NS, FIRST_REST_NS << max(0, guesses.rests - 1))
 
 
 def rest_left_ns(guesses: Guesses, now: Instant) -> int:
-    """Nanoseconds until entries are looked at again; 0 or less: now."""
+    """Nanoseconds until entries are accepted again; 0 or less: now."""
     if guesses.resting_since is None:
         return 0
     elapsed_ns = guesses.resting_since.elapsed_ns(now)
@@ -49,7 +50,7 @@ def rest_left_ns(guesses: Guesses, now: Instant) -> int:
 
 
 def rests(turn: Turn, way: Way) -> bool:
-    """Whether entries of this way are not looked at now."""
+    """Whether entries of this way are ignored now."""
     guesses = turn.guesses.get(way)
     return guesses is not None and rest_left_ns(guesses, turn.now) > 0
 
@@ -63,7 +64,8 @@ def note_invalid(turn: Turn, way: Way, *, guess: bool) -> None:
     known = turn.guesses.get(way, Guesses())
     quiet_ns = None if known.last is None else known.last.elapsed_ns(now)
     if quiet_ns is not None and quiet_ns > FORGIVEN_NS:
-        # What is in the window stays counted: a clock that jumped may tell the last entry older than others.
+        # Entries in the window stay counted: a clock that jumped may show the last entry as older than
+        # others.
         known = Guesses(recent=known.recent, wrong=known.wrong)
     recent = (*(at for at in known.recent if _within(at, now, WINDOW_NS)), now)
     wrong = (
@@ -93,7 +95,7 @@ def _within(at: Instant, now: Instant, limit_ns: int) -> bool:
 
 
 def _surely_older(at: Instant, now: Instant, limit_ns: int) -> bool:
-    """Where no clock can tell, an entry counts as one of just now: a restart forgives nothing."""
+    """If no clock shows the time, an entry counts as recent: a restart forgives nothing."""
     elapsed_ns = at.elapsed_ns(now)
     return elapsed_ns is not None and elapsed_ns > limit_ns
 
@@ -110,7 +112,7 @@ def forgive(turn: Turn) -> None:
 
 
 def begin_anew(turn: Turn) -> None:
-    """At a start: a rest whose beginning no clock can tell begins now."""
+    """At a start: a rest whose start no clock can date begins now."""
     for way, guesses in tuple(turn.guesses.items()):
         since = guesses.resting_since
         if since is not None and since.elapsed_ns(turn.now) is None:

@@ -1,8 +1,9 @@
-"""What the machine does when its journal may not hold all that it did before.
+"""What the machine does when its journal may not hold everything that it did before.
 
-Two degrees. *Frozen*: somebody knows of more than the journal, and nothing is granted until the gateway has
-answered. *Lost*: JOURNAL_LOST stands; every cell whose content is not known for certain awaits inspection,
-and nothing is granted there until a technician restores the live reservations or begins anew.
+Two degrees. *Frozen*: another party knows of more than the journal, and commands are refused until the
+gateway has answered. *Lost*: JOURNAL_LOST stands; every cell whose content is not known for certain awaits
+inspection, and commands for them are refused until a technician restores the live reservations or starts
+empty.
 """
 
 from __future__ import annotations
@@ -28,10 +29,10 @@ from edge_agent.statemachine.turn import Turn
 
 LOST = f"{Alarm.JOURNAL_LOST}/"
 FROZEN, TO_LOSE, YOUNG = "frozen", "lost", "new"
-"""Keys of the state's `history`: nothing is granted; what a start has found and the core has yet to do;
-the journal is new, without a sign of a life before, and the gateway has not been heard yet."""
+"""Keys of the state's `history`: frozen; a loss that the start has found and the core has yet to handle; the
+journal is new, without a sign of an earlier one, and the gateway has not answered yet."""
 CALL_FOR_HELP = "this locker cannot open your door just now: please call for help"
-"""What the kiosk answers."""
+"""The answer at the kiosk."""
 WHY = "the machine does not know for certain what lies in its cells: `edge-agent restore` first"
 ASKING = "the machine waits for the gateway to say what happened before"
 UNVERIFIED = "what lies in it was restored and nobody has verified it"
@@ -40,17 +41,17 @@ HELD = {
     ReservationStatus.DROPPED_OFF: CellStatus.OCCUPIED,
     ReservationStatus.PICKED_UP: CellStatus.IN_GRACE,
 }
-"""What a cell is used for while a reservation holds it."""
+"""The use of a cell while a reservation holds it."""
 
 
 def former_key(journal_id: str) -> str:
-    """The key of `history` that says that the journal had this id before."""
+    """The key of `history` for a former id of the journal."""
     return f"former/{journal_id}"
 
 
 def held_back(turn: Turn, given: Input) -> bool:
-    """Whether an entry at the kiosk has been answered here. Raises `Refusal` (9) for a wish that has to wait
-    until the machine's history is known."""
+    """Whether an entry at the kiosk has been answered here. Raises `Refusal` (`NOT_ALLOWED`) for a command
+    that has to wait until the machine's history is known."""
     if isinstance(given, Clear):
         _refuse_clearing(turn, given)
         return False
@@ -69,9 +70,10 @@ def held_back(turn: Turn, given: Input) -> bool:
 
 
 def _at_the_kiosk(turn: Turn, given: EnterCode, *, frozen: bool) -> bool:
-    """A code that the journal still knows for certain goes on; any other may be a good one that it lost.
+    """A code that the journal still knows for certain is passed on; any other may be a valid one that it
+    lost.
 
-    It counts as wrong all the same where some codes are live, for it may be a guess at those.
+    If any codes are live it counts as wrong all the same, because it may be a guess at those.
     """
     way: guessing.Way = "digits" if parse_qr(given.text) is None else "qr"
     if guessing.rests(turn, way):
@@ -94,19 +96,19 @@ def _refuse_clearing(turn: Turn, given: Clear) -> None:
 
 
 def at_start(turn: Turn) -> None:
-    """Does what the start has found, once."""
+    """Handles, once, what the start has found."""
     found = turn.history.get(TO_LOSE)
     if found is not None:
         _lose(turn, found.why, frozenset())
 
 
 def lost(turn: Turn, given: HistoryLost) -> None:
-    """There was a life before of which the journal holds nothing."""
+    """There was an earlier journal, of which this one holds nothing."""
     _lose(turn, given.why, frozenset())
 
 
 def ahead(turn: Turn, given: HistoryAhead) -> None:
-    """Somebody knows of more than the journal does: nothing is granted until the gateway has answered."""
+    """Another party knows of more than the journal: commands are refused until the gateway has answered."""
     if FROZEN in turn.history or LOST in turn.alarms:
         return
     turn.put("history", FROZEN, Doubted(given.why))
@@ -116,7 +118,7 @@ def ahead(turn: Turn, given: HistoryAhead) -> None:
 
 
 def compared(turn: Turn, given: HistoryCompared) -> None:
-    """The gateway answered what it holds, to a machine that is frozen."""
+    """The gateway reported what it holds, to a machine that is frozen."""
     turn.put("history", YOUNG, None)
     doubted = turn.history.get(FROZEN)
     if doubted is None:
@@ -134,7 +136,7 @@ def compared(turn: Turn, given: HistoryCompared) -> None:
 
 
 def _lose(turn: Turn, why: str, agreed: frozenset[str]) -> None:
-    """Takes every cell out of use but those of the `agreed` reservations."""
+    """Takes every cell out of use except those of the `agreed` reservations."""
     for key in (FROZEN, TO_LOSE, YOUNG):
         turn.put("history", key, None)
     for label in tuple(turn.former):
@@ -154,7 +156,7 @@ def _lose(turn: Turn, why: str, agreed: frozenset[str]) -> None:
             status=uncertain,
             reservation_id=None,
             unverified=False,
-            # These concern the reservation that is gone. What is known of door and lock stands.
+            # These concern the reservation that is gone. The known state of door and lock stays.
             inspect_unless_empty=False,
             last_outcome=None,
             opened_since_allocation=False,
@@ -166,9 +168,10 @@ def _lose(turn: Turn, why: str, agreed: frozenset[str]) -> None:
 
 
 def restore(turn: Turn, given: Restore) -> None:
-    """A technician has the live reservations hold their cells again; with none of them he begins anew.
+    """A technician lets the live reservations hold their cells again; with none of them he starts empty.
 
-    Raises `Refusal`: 9 where nothing was lost, 3 where a reservation has no cell of its own here.
+    Raises `Refusal`: `NOT_ALLOWED` if nothing was lost, `INVALID_ARGUMENT` if a reservation has no cell of
+    its own here.
     """
     if LOST not in turn.alarms:
         if not given.place or given.reservations:
@@ -202,7 +205,7 @@ def _hold(turn: Turn, reservation: Reservation, label: str, actor: str) -> None:
 
 
 def _take(turn: Turn, reservation: Reservation, label: str, actor: str) -> None:
-    """A reservation holds a cell, and nobody has seen what lies in it: it is inspected when it is over."""
+    """A reservation takes a cell of unknown content: the cell is inspected when the reservation is over."""
     held = turn.change_reservation(reservation, cell=label)
     turn.change_cell(
         label,
@@ -219,7 +222,7 @@ def _take(turn: Turn, reservation: Reservation, label: str, actor: str) -> None:
 
 
 def _correct(turn: Turn, reservation_id: str, label: str, actor: str) -> None:
-    """A restored parcel lies in another cell than the gateway said."""
+    """A restored parcel is in another cell than the gateway reported."""
     reservation = turn.reservations.get(reservation_id)
     if reservation is None or not turn.cells[reservation.cell].unverified:
         raise _bad(reservation_id, "it is no restored reservation")

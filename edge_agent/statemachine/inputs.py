@@ -1,4 +1,4 @@
-"""Everything that can happen to a locker: wishes, observations, the passing of time, a start."""
+"""All inputs of a locker: commands, observations, the passing of time, a start."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class Reserve:
     grace_pickup_s: int = 120
     grace_dropoff_s: int = 120
     ended: ReservationStatus | None = None
-    """The status of a reservation of this id that is over; the loop fills it in from the journal."""
+    """The last status of an ended reservation with this id; the loop reads it from the journal."""
     expires_ns: int | None = None
     """CLOCK_BOOTTIME after which it must not act."""
 
@@ -44,8 +44,8 @@ class OpenFor:
     """A drop-off, pick-up or open-door by reservation id.
 
     `reason`, `platform_reference_id` and `echo_id` (the X-Request-ID) come with an open-door only. `ended` is
-    the status of a reservation that is over, None if it never was; the loop fills it in. `expires_ns` is
-    CLOCK_BOOTTIME after which it must not act.
+    the last status of a reservation that is over, None if it never existed; the loop fills it in.
+    `expires_ns` is CLOCK_BOOTTIME after which it must not act.
     """
 
     request_key: str
@@ -67,12 +67,12 @@ class EnterCode:
     text: str = field(repr=False)
     unlock_id: str
     entered_ns: int | None = None
-    """CLOCK_BOOTTIME at which it was made at the kiosk; None: now."""
+    """CLOCK_BOOTTIME of the entry at the kiosk; None: now."""
 
 
 @dataclass(frozen=True, slots=True)
 class OpenCell:
-    """A technician opens a cell, or tests its lock (`purpose` SELF_TEST), for the reason given."""
+    """A technician opens a cell, or tests its lock (`purpose` SELF_TEST), for the given reason."""
 
     request_key: str
     cell: str
@@ -81,12 +81,12 @@ class OpenCell:
     actor: str = ""
     purpose: Purpose = Purpose.TECHNICIAN
     asked_ns: int | None = None
-    """CLOCK_BOOTTIME at which he asked; None: now."""
+    """CLOCK_BOOTTIME of the technician's request; None: now."""
 
 
 @dataclass(frozen=True, slots=True)
 class Cancel:
-    """Give a reservation up before anything was dropped off. `ended`, `expires_ns`: see `OpenFor`."""
+    """End a reservation before anything was dropped off. `ended`, `expires_ns`: see `OpenFor`."""
 
     request_key: str
     reservation_id: str
@@ -96,7 +96,7 @@ class Cancel:
 
 @dataclass(frozen=True, slots=True)
 class Abandon:
-    """The consumer will not fetch the parcel. `ended`, `expires_ns`: see `OpenFor`."""
+    """The customer will not fetch the parcel. `ended`, `expires_ns`: see `OpenFor`."""
 
     request_key: str
     reservation_id: str
@@ -106,7 +106,7 @@ class Abandon:
 
 @dataclass(frozen=True, slots=True)
 class RequestMaintenance:
-    """Somebody reports that a cell, or the machine where `cell` is None, needs looking after."""
+    """Request maintenance of a cell, or of the machine if `cell` is None."""
 
     request_key: str
     maintenance_ticket_id: str
@@ -128,12 +128,12 @@ class BlockCell:
     source: Source = Source.API
     expires_ns: int | None = None
     actor: str = ""
-    """The name of the technician whose act it is."""
+    """The name of the technician who acts."""
 
 
 @dataclass(frozen=True, slots=True)
 class UnblockCell:
-    """Give a blocked cell back to allocation."""
+    """Return a blocked cell to allocation."""
 
     request_key: str
     cell: str
@@ -144,7 +144,7 @@ class UnblockCell:
 
 @dataclass(frozen=True, slots=True)
 class Clear:
-    """Somebody looked into the cell: it is empty and in order."""
+    """A person has checked the cell: it is empty and in order."""
 
     request_key: str
     cell: str
@@ -155,8 +155,8 @@ class Clear:
 
 @dataclass(frozen=True, slots=True)
 class Resolve:
-    """A technician says what is true of a cell whose last unlock has no certain outcome, or that is in
-    doubt."""
+    """A technician states what is true of a cell in doubt, or of one whose last unlock has no certain
+    outcome."""
 
     request_key: str
     cell: str
@@ -168,7 +168,7 @@ class Resolve:
 
 @dataclass(frozen=True, slots=True)
 class Tare:
-    """Somebody says that a free cell is empty: what its scale shows now is nothing from now on."""
+    """A technician confirms that a free cell is empty: the present reading of its scale becomes zero."""
 
     request_key: str
     cell: str
@@ -179,10 +179,10 @@ class Tare:
 
 @dataclass(frozen=True, slots=True)
 class Restore:
-    """A technician has lost reservations hold their cells again; none of them: he begins anew.
+    """A technician lets lost reservations hold their cells again; with none of them he starts empty.
 
-    `reservations` are those that the gateway has told, `place` the cells that it did not tell right, by
-    reservation id. Where nothing is lost any more, `place` alone corrects the cell of a restored one.
+    `reservations` come from the gateway; `place` has the cells that it reported wrongly, by reservation id.
+    When nothing is lost any more, `place` alone corrects the cell of a restored one.
     """
 
     request_key: str
@@ -193,35 +193,36 @@ class Restore:
 
 @dataclass(frozen=True, slots=True)
 class HistoryLost:
-    """The journal is new, and there are signs of a life before it."""
+    """The journal is new, and there are signs of an earlier one."""
 
     why: str
 
 
 @dataclass(frozen=True, slots=True)
 class HistoryAhead:
-    """Somebody knows of more than the journal holds: it may be an older copy."""
+    """Another party knows of more than the journal holds: it may be an older copy."""
 
     why: str
 
 
 @dataclass(frozen=True, slots=True)
 class HistoryCompared:
-    """The gateway has told what it holds of this machine.
+    """The gateway has reported what it holds of this machine.
 
-    `new_journal_id` is the id that the journal gets where the gateway holds more than it; None: it does not,
-    and the machine goes on. `reservations`: cell and status of those that the gateway thinks live, by id.
+    `new_journal_id` is the journal's new id if the gateway holds more than the journal; None: it does not,
+    and the machine continues. `reservations`: cell and status of those that the gateway counts as live, by
+    id.
     """
 
     reservations: Mapping[str, tuple[str, ReservationStatus]]
     new_journal_id: str | None = None
     journal_id: str = ""
-    """The id that it has until now."""
+    """The journal's present id."""
 
 
 @dataclass(frozen=True, slots=True)
 class DoorRead:
-    """The fresh reading that a ticket asked for before its first pulse."""
+    """The fresh reading that a ticket requested before its first pulse."""
 
     unlock_id: str
     door: Door
@@ -229,7 +230,7 @@ class DoorRead:
 
 @dataclass(frozen=True, slots=True)
 class PulseDone:
-    """A pulse was given and the door watched. `door` is what stood at the end of the watching.
+    """A pulse was given and the door watched. `door` is the state at the end of the watch.
 
     `given` is False for a pulse that came too late and was therefore never sent. `acknowledged` is False if
     the board acknowledges pulses and did not acknowledge this one: the lock may not have been energised.
@@ -244,16 +245,16 @@ class PulseDone:
 
 @dataclass(frozen=True, slots=True)
 class DoorsSeen:
-    """Doors whose reading differs from the last one told, or that are read for the first time."""
+    """Doors whose reading differs from the last report, or that are read for the first time."""
 
     doors: Mapping[str, Door]
 
 
 @dataclass(frozen=True, slots=True)
 class ClosingSettled:
-    """Every reading of a door for 600 ms was closed, after it had been seen open.
+    """Every reading of a door for 600 ms was closed, after it had been read open.
 
-    `since_ns` is CLOCK_BOOTTIME of the first of these readings; what the closing concludes is dated there.
+    `since_ns` is CLOCK_BOOTTIME of the first of these readings; the effects of the closing have that date.
     """
 
     cell: str
@@ -262,9 +263,9 @@ class ClosingSettled:
 
 @dataclass(frozen=True, slots=True)
 class Weighed:
-    """What a cell's scale reads, settled, in grams, before any tare.
+    """The settled reading of a cell's scale, in grams, before any tare.
 
-    None: it does not answer any more, or (`error`) it answers that it cannot weigh.
+    None: it no longer answers, or (`error`) it answers that it cannot weigh.
     """
 
     cell: str
@@ -282,7 +283,7 @@ class TemperatureSeen:
 
 @dataclass(frozen=True, slots=True)
 class DeviceHealth:
-    """A device began or ceased to answer; `cells` are those whose doors it reads."""
+    """A device began or stopped answering; `cells` are those whose doors it reads."""
 
     device: str
     answering: bool
@@ -291,8 +292,7 @@ class DeviceHealth:
 
 @dataclass(frozen=True, slots=True)
 class Condition:
-    """Something outside the core stands, or has ended: a lost port, a full disk, a command that makes no
-    sense."""
+    """A condition outside the core has begun or ended: a lost port, a full disk, an invalid command."""
 
     alarm: Alarm
     place: str
@@ -307,7 +307,8 @@ class Condition:
 
 @dataclass(frozen=True, slots=True)
 class HandCheck:
-    """Somebody begins or ends opening these cells by hand to check their wiring: no doubt comes of that."""
+    """A person starts or stops opening these cells by hand to check their wiring: that puts no contact in
+    doubt."""
 
     cells: tuple[str, ...]
     running: bool
@@ -315,14 +316,14 @@ class HandCheck:
 
 @dataclass(frozen=True, slots=True)
 class Boot:
-    """The daemon starts: outputs are off, these are fresh readings of every door (UNKNOWN: no answer)."""
+    """The daemon starts: outputs are off; fresh readings of every door (UNKNOWN: no answer)."""
 
     doors: Mapping[str, Door]
 
 
 @dataclass(frozen=True, slots=True)
 class Tick:
-    """Time has passed; whatever is due happens now."""
+    """Time has passed; everything that is due happens now."""
 
 
 Command = (

@@ -1,4 +1,4 @@
-"""What must hold after every step; a breach means that the program is wrong, not the world."""
+"""What must hold after every step; a violation means that the program is wrong, not the world."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ CELL_STATUS: dict[ReservationStatus, CellStatus] = {
     ReservationStatus.DROPPED_OFF: CellStatus.OCCUPIED,
     ReservationStatus.PICKED_UP: CellStatus.IN_GRACE,
 }
-"""What the cell of a live reservation is used for."""
+"""The use of a live reservation's cell."""
 
 JOINT = {
     "one to a cell": "A cell is held by at most one reservation; a live reservation holds exactly one cell.",
@@ -30,14 +30,14 @@ JOINT = {
     "last tenant": "Only a completed reservation is remembered as a cell's last, and only until the cell is "
     "given again.",
 }
-"""The joint rules, by the name that a breach is told with."""
+"""The joint rules, by the name that a violation is reported with."""
 
 
 def check(state: LockerState, layout: Layout, changed: Iterable[tuple[str, str]] | None = None) -> None:
     """Raises `InvariantBroken` if the state contradicts itself.
 
-    With `changed` only those entries are looked at, so that the cost follows the change and not the size of
-    the locker; without, everything is.
+    With `changed` only those entries are checked, so that the cost depends on the change and not on the size
+    of the locker; without it, everything is.
     """
     if changed is None:
         changed = [(kind, key) for kind in CHECKS for key in getattr(state, kind)]
@@ -80,7 +80,7 @@ def _check_reservation(state: LockerState, rid: str) -> None:
     _demand(reservation.status in CELL_STATUS, "one to a cell", f"reservation {rid} is over but lives")
     holder = state.cells[reservation.cell].reservation_id
     _demand(holder == rid, "one to a cell", f"reservation {rid} has lost its cell")
-    if reservation.first_dropoff is None:  # codes never change: enough to look while it is young
+    if reservation.first_dropoff is None:  # codes never change: checking them while it is young is enough
         _check_codes(state, reservation)
 
 

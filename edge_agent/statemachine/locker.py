@@ -1,4 +1,4 @@
-"""The entrance of the pure core: one input in, one `Step` out."""
+"""The entry point of the pure core: one input in, one `Step` out."""
 
 from __future__ import annotations
 
@@ -75,10 +75,10 @@ UNSYNCED = f"{Alarm.CLOCK_UNSYNCED}/"
 
 
 def step(state: LockerState, layout: Layout, given: Input, now: Instant) -> Step:
-    """What the locker becomes, does and tells when `given` happens at `now`.
+    """The new state, effects, facts and answers when `given` happens at `now`.
 
-    Raises `Refusal` for a command that is not granted, and then nothing has changed; `InvariantBroken` if
-    the result would contradict itself.
+    Raises `Refusal` for a command that is refused, and then nothing has changed; `InvariantBroken` if the
+    result would contradict itself.
     """
     turn = Turn(state, layout, now)
     if not history.held_back(turn, given):
@@ -148,7 +148,7 @@ def _take(turn: Turn, given: Input) -> None:
 def next_due_ns(state: LockerState, layout: Layout, now: Instant) -> int | None:
     """CLOCK_BOOTTIME at which a `Tick` would next do something; None if time alone does nothing.
 
-    A grace whose elapsed time no clock can tell is not due; it is asked about again when something happens.
+    A grace whose elapsed time no clock shows is not due; it is checked again when something happens.
     """
     left = [left_ns for _, left_ns in _running_out(state, layout, now)]
     left += [left_ns for _, left_ns in observing.held(state, layout, now)]
@@ -166,9 +166,9 @@ def next_due_ns(state: LockerState, layout: Layout, now: Instant) -> int | None:
 def _running_out(
     state: LockerState | Turn, layout: Layout, now: Instant
 ) -> Iterator[tuple[Reservation, int]]:
-    """Pick-up graces that end by time alone (door seen closed, nobody at work on it).
+    """Pick-up graces that end by time alone (door read closed, no ticket working on it).
 
-    With each what is left of it in nanoseconds; 0 or less means that it is over.
+    Each with its rest in nanoseconds; 0 or less means that it is over.
     """
     for reservation in state.reservations.values():
         if reservation.picked_up is None or reservation.held:
@@ -239,7 +239,7 @@ def _open_for(turn: Turn, given: OpenFor) -> None:
 
 
 def _open_cell(turn: Turn, given: OpenCell) -> None:
-    """A technician's wish is about the cell; whose parcel lies in it makes no difference."""
+    """A technician's command concerns the cell, whichever parcel is in it."""
     cell.find(turn, given.cell)
     asked_ns = turn.now.boottime_ns if given.asked_ns is None else given.asked_ns
     ticket = Ticket(
@@ -258,9 +258,9 @@ def _open_cell(turn: Turn, given: OpenCell) -> None:
 
 
 def _enter_code(turn: Turn, given: EnterCode) -> None:
-    """What is no right code says only "not valid" and is counted; a resting keypad looks at nothing.
+    """A wrong code is answered with "not valid" only and is counted; a resting keypad ignores entries.
 
-    A right code never counts as wrong: why its door does not open is answered as it is.
+    A valid code never counts as wrong: the answer gives the reason why its door does not open.
     """
     entered_ns = turn.now.boottime_ns if given.entered_ns is None else given.entered_ns
     expires_ns = entered_ns + ENTRY_LIFE_NS
@@ -294,7 +294,7 @@ def _enter_code(turn: Turn, given: EnterCode) -> None:
 
 
 ENTRY_LIFE_NS = 30 * 10**9
-"""How long an entry at the kiosk, or a technician's act, may act: then whoever made it has gone."""
+"""How long an entry at the kiosk, or a technician's request, may act: after that the person has gone."""
 LIKE = {Trigger.CANCEL: "cancelled", Trigger.ABANDON: "abandoned"}
 
 
@@ -351,15 +351,15 @@ def _look_after(turn: Turn, given: BlockCell | UnblockCell | Clear | Tare) -> No
 
 
 def _boot(turn: Turn, given: Boot) -> None:
-    """Reconciles what was journaled with what the doors show. What never had an intent is forgotten."""
+    """Reconciles the journal with the doors' readings. A ticket that never had an intent is dropped."""
     for standing in tuple(turn.alarms.values()):
         if standing.alarm in CELL_ALARMS and cell_of(standing.place) not in turn.cells:
             turn.clear_alarm(standing.alarm, standing.place, at_once=True)
-    # Before the tickets change: a pulse that was under way may have moved the wrong door.
+    # Before the tickets change: a pulse in progress may have moved the wrong door.
     observing.opened_unasked(turn, [label for label, door in given.doors.items() if door is Door.OPEN])
     for ticket in tuple(turn.tickets.values()):
         if ticket.stage == "pulsing":
-            # Nobody stands at the kiosk any more; its keys begin anew with each process.
+            # No caller waits at the kiosk any more; its keys start again with each process.
             waits = ticket.request_key if ticket.source is Source.API else None
             turn.change_ticket(ticket, stage="unresolved", request_key=waits)
         elif ticket.stage != "unresolved":
@@ -379,7 +379,7 @@ def _boot(turn: Turn, given: Boot) -> None:
 
 
 def _what_is_due(turn: Turn) -> None:
-    """Ends rests and the pick-up graces that have run out behind a closed door; notices the clock's state."""
+    """Ends rests, and pick-up graces that have run out behind a closed door; notices changes of the clock."""
     if turn.now.synced:
         if conditions.stands(turn, UNSYNCED):
             bring_over(turn)
@@ -401,17 +401,17 @@ def _what_is_due(turn: Turn) -> None:
 
 
 def lasting(ticket: Ticket) -> bool:
-    """Whether a ticket outlives the process: once a pulse is meant, it does; what only waits or looks does
-    not.
+    """Whether a ticket outlives the process: yes once a pulse is intended, no while it only waits or reads.
 
-    An open-door does from the beginning: its sender was told that it is accepted, and shall hear of its end.
+    An open-door does from the beginning: its sender was answered that it is accepted, and must get an
+    outcome.
     """
     return ticket.stage in ("pulsing", "unresolved") or ticket.purpose is Purpose.OPEN_DOOR
 
 
 def restored(state: LockerState, now: Instant) -> LockerState:
-    """A state as a restart finds it, made fit for this boot: pulses of another boot are forgotten, and so is
-    whose doors were being checked by hand."""
+    """A state from before a restart, adapted to this boot: drops pulses of another boot, and the record of
+    the doors that were being checked by hand."""
     tickets = {unlock_id: ticket for unlock_id, ticket in state.tickets.items() if lasting(ticket)}
     silent = {
         label: amend(place, answering=False, unread=True, settled=False, changes_ns=(), quiet_from_ns=None)

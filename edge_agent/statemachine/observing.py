@@ -1,6 +1,6 @@
-"""What the field shows: doors, closings, weights, devices; and what follows from it.
+"""Observations of the field: doors, closings, weights, devices; and their consequences.
 
-Physical facts win over wishes. An opening is a fact at once; a closing concludes when it has settled.
+Physical facts override commands. An opening is a fact at once; a closing takes effect when it has settled.
 """
 
 from __future__ import annotations
@@ -24,12 +24,12 @@ from edge_agent.statemachine.transitions import Trigger
 from edge_agent.statemachine.turn import Turn
 
 BOUNCE_NS = 10**9
-"""A door that opens again so soon after it was shown closed has not latched."""
+"""A door that opens again this soon after it was read closed has not latched."""
 
 
 def door_read(turn: Turn, given: DoorRead) -> None:
-    """A fresh reading. An open door is a fact whatever becomes of the wish that asked for the look; that one
-    is closed takes a second reading (docs/decisions/0003), so a look alone concludes no drop-off."""
+    """A fresh reading. An open door is a fact, whatever becomes of the command that requested the reading; a
+    closed door takes a second reading (docs/decisions/0003), so a single one concludes no drop-off."""
     ticket = turn.tickets.get(given.unlock_id)
     if ticket is not None and ticket.stage == "reading" and given.door is Door.OPEN:
         opened_unasked(turn, [ticket.cell])
@@ -38,15 +38,15 @@ def door_read(turn: Turn, given: DoorRead) -> None:
 
 
 def doors_seen(turn: Turn, given: DoorsSeen) -> None:
-    """What one poll showed. Who was being opened is judged before any of it is believed: the order of the
-    doors says nothing."""
+    """The result of one poll. Tickets are judged before any reading is believed: the order of the doors means
+    nothing."""
     opened_unasked(turn, [label for label, door in given.doors.items() if door is Door.OPEN])
     for label, door in given.doors.items():
         door_seen(turn, label, door)
 
 
 def opened_unasked(turn: Turn, open_now: list[str]) -> None:
-    """Finds among the doors that are open now those that nobody has pulsed."""
+    """Finds the doors among those now open that no lock's pulse explains."""
     for label in open_now:
         place = turn.cells[label]
         if place.door is Door.CLOSED and not _bounces(turn, place) and not _expected(turn, label):
@@ -54,7 +54,7 @@ def opened_unasked(turn: Turn, open_now: list[str]) -> None:
 
 
 def door_seen(turn: Turn, label: str, door: Door, *, recovered: bool = False) -> None:
-    """A door was read. Physical facts win; a closing concludes when it has settled, see
+    """A door was read. Physical facts override commands; a closing takes effect when it has settled, see
     `closing_settled`."""
     before = turn.cells[label]
     if door is Door.UNKNOWN:
@@ -73,7 +73,7 @@ def door_seen(turn: Turn, label: str, door: Door, *, recovered: bool = False) ->
 
 
 def closing_settled(turn: Turn, given: ClosingSettled) -> None:
-    """A door has stayed closed: what was opened for a drop-off is dropped off, dated at the closing."""
+    """A door has stayed closed: a drop-off that had opened it is concluded, dated at the closing."""
     label = given.cell
     before = turn.cells[label]
     if before.door is not Door.CLOSED or not before.answering or before.settled:
@@ -105,7 +105,8 @@ def dropped_off(
     to_be_weighed: bool,
     at: Instant | None = None,
 ) -> None:
-    """The parcel is in its cell since `at`, or from now on. `recovered`: nobody watched the closing."""
+    """The parcel has been in its cell since `at`, or from now on. `recovered`: the closing was not
+    observed."""
     when = turn.now if at is None else at
     apply(
         turn,
@@ -120,7 +121,7 @@ def dropped_off(
 
 
 def weighed(turn: Turn, given: Weighed) -> None:
-    """A scale has settled; what was dropped off just now is looked at with it."""
+    """A scale has settled; checks a drop-off that was just concluded."""
     empty = weight.weighed(turn, given.cell, given.mass_g, error=given.error)
     if empty:
         cell.weighed_empty(turn, given.cell)
@@ -145,7 +146,7 @@ def _dropoff_weighed(turn: Turn, label: str, *, empty: bool) -> None:
 
 
 def hand_check(turn: Turn, given: HandCheck) -> None:
-    """Somebody opens doors by hand to check their wiring, or has ended."""
+    """A person starts or stops opening doors by hand to check their wiring."""
     for label in given.cells:
         if label in turn.cells:
             turn.put("hand_checked", label, True if given.running else None)
@@ -159,12 +160,12 @@ def _bounces(turn: Turn, place: Cell) -> bool:
 
 
 def _expected(turn: Turn, label: str) -> bool:
-    """Whether some ticket has pulsed this cell's lock."""
+    """Whether a ticket has pulsed this cell's lock."""
     return any(t.cell == label and t.stage in ("pulsing", "unresolved") for t in turn.tickets.values())
 
 
 def device_health(turn: Turn, given: DeviceHealth) -> None:
-    """A device answers again, or does not answer any more: then nobody watches the doors that it reads."""
+    """A device answers again, or no longer answers: then the doors that it reads are not observed."""
     if given.answering:
         turn.clear_alarm(Alarm.DEVICE_SILENT, given.device)
         return
@@ -174,7 +175,7 @@ def device_health(turn: Turn, given: DeviceHealth) -> None:
 
 
 def held(state: LockerState | Turn, layout: Layout, now: Instant) -> Iterator[tuple[Reservation, int]]:
-    """Drop-offs that are closed and wait for their scale, with how long it is still waited for."""
+    """Drop-offs that are closed and wait for their scale, with the remaining waiting time."""
     if layout.hold_empty_dropoff:
         for reservation in state.reservations.values():
             if reservation.to_be_weighed and reservation.dropoff_opened:

@@ -1,8 +1,8 @@
-"""What becomes of an unlock: its outcome in the ledger, for the reservation, for the cell, and for the
+"""The end of an unlock attempt: its outcome in the ledger, for the reservation, for the cell, and for the
 sender.
 
-A door that a pulse opened is a fact whatever became of the wish. What nobody saw stays UNKNOWN, and is
-decided by the next reading of the door, by a later closing (see `unconfirmed`) or by a technician.
+A door that a pulse opened is a fact, whatever became of the command. What could not be read stays UNKNOWN;
+the next reading of the door, a later closing (see `unconfirmed`) or a technician decides it.
 """
 
 from __future__ import annotations
@@ -38,8 +38,8 @@ GRANTED = {Purpose.DROPOFF: Trigger.DROPOFF_OPENED, Purpose.PICKUP: Trigger.PICK
 
 
 def holder(turn: Turn, ticket: Ticket) -> Reservation | None:
-    """The reservation a ticket is for; one that is over only while nobody else got its cell. None where it
-    is opened by hand."""
+    """The reservation of a ticket; an ended one only while no other has got its cell. None if a technician
+    opens the cell."""
     if ticket.purpose in BY_HAND:
         return None
     try:
@@ -49,27 +49,27 @@ def holder(turn: Turn, ticket: Ticket) -> Reservation | None:
 
 
 def refuse_while_busy(turn: Turn, label: str, but: str = "") -> None:
-    """Raises `Refusal` with code 9 while some ticket is at work on the cell."""
+    """Raises `Refusal` (`NOT_ALLOWED`) while a ticket is working on the cell."""
     ticket = turn.at_work(label)
     if ticket is not None and ticket.unlock_id != but:
         raise Refusal(Code.NOT_ALLOWED, f"the door of cell {label} is being opened just now")
 
 
 def give_up(turn: Turn, ticket: Ticket, refusal: Refusal, reservation: Reservation | None = None) -> None:
-    """Ends a ticket that never had a pulse, or none that counts; whoever asked is told why."""
+    """Ends a ticket that had no pulse, or none that counts; the caller gets the reason."""
     turn.drop_ticket(ticket)
     tell_outcome(turn, ticket, UnlockOutcome.NO_MOVEMENT, reservation=reservation, refusal=refusal)
 
 
 def end_waiting(turn: Turn, reservation: Reservation, why: str) -> None:
-    """Ends every ticket that waits for a reservation whose cell is somebody else's from now on."""
+    """Ends every ticket that waits for a reservation whose cell is another's from now on."""
     for ticket in tuple(turn.tickets.values()):
         if ticket.reservation_id == reservation.reservation_id:
             give_up(turn, ticket, Refusal(Code.NOT_ALLOWED, why), reservation)
 
 
 def take_over(turn: Turn, label: str) -> None:
-    """A cell is given to somebody: whoever had it last has no window any more."""
+    """A cell is given to a new reservation: the previous one can no longer open it."""
     former = turn.former.get(label)
     if former is not None:
         end_waiting(turn, former, f"cell {label} was given to somebody else before its turn came")
@@ -85,7 +85,7 @@ def tell_outcome(
     refusal: Refusal | None = None,
     recovered: bool = False,
 ) -> None:
-    """The outcome for whoever waits for it: an answer, or the event of an open-door."""
+    """The outcome for the caller: an answer, or the event of an open-door."""
     if ticket.purpose in BY_HAND:
         _tell_by_hand(turn, ticket, outcome, refusal, recovered=recovered)
         return
@@ -112,7 +112,7 @@ def tell_outcome(
 def _tell_by_hand(
     turn: Turn, ticket: Ticket, outcome: UnlockOutcome, refusal: Refusal | None, *, recovered: bool
 ) -> None:
-    """The outcome of a technician's opening: an answer if he still waits, and in any case one event."""
+    """The outcome of a technician's opening: an answer if he still waits, and always one event."""
     turn.answer(ticket.request_key, cell=None if refusal is not None else ticket.cell, refusal=refusal)
     if not ticket.told:
         turn.tell(
@@ -128,15 +128,14 @@ def _tell_by_hand(
 
 
 def leave_unresolved(turn: Turn, ticket: Ticket) -> None:
-    """A pulse was given and nobody can see what it did: tell so, and let the next reading decide."""
+    """The outcome of a pulse could not be read: answers UNKNOWN, and lets the next reading decide."""
     turn.change_ticket(ticket, stage="unresolved", request_key=None, told=ticket.purpose in BY_HAND)
     cells.doubt(turn, ticket.cell)
     tell_outcome(turn, ticket, UnlockOutcome.UNKNOWN, refusal=_failed(ticket, UnlockOutcome.UNKNOWN))
 
 
 def leave_unconfirmed(turn: Turn, ticket: Ticket) -> None:
-    """A pulse was given in doubt: the sender is answered UNKNOWN, and a later closing may conclude the
-    wish."""
+    """A pulse was given in doubt: answers UNKNOWN, and a later closing may conclude the command."""
     turn.drop_ticket(ticket)
     turn.record(ticket, UnlockOutcome.UNKNOWN, pulsed=True)
     changes: dict[str, Any] = {"last_outcome": UnlockOutcome.UNKNOWN, "inspect_unless_empty": True}
@@ -152,10 +151,10 @@ def leave_unconfirmed(turn: Turn, ticket: Ticket) -> None:
 
 
 def settle(turn: Turn, label: str, door: Door, *, recovered: bool) -> None:
-    """A door has been read: conclude the ticket that waits for what it did to this door.
+    """A door has been read: concludes the ticket that waits for the effect of a pulse on this door.
 
-    A pulsed lock whose door is seen open has opened it; an unresolved one whose door is seen closed stays
-    UNKNOWN, and the cell is looked into before it is allocated anew.
+    A pulsed lock whose door reads open has opened it. An unresolved one whose door reads closed stays
+    UNKNOWN, and the cell is inspected before it is allocated again.
     """
     ticket = turn.at_work(label)
     if ticket is None or door is Door.UNKNOWN:
@@ -171,7 +170,7 @@ def settle(turn: Turn, label: str, door: Door, *, recovered: bool) -> None:
 
 
 def conclude(turn: Turn, ticket: Ticket, outcome: UnlockOutcome, *, recovered: bool = False) -> None:
-    """Ends a ticket with its outcome: ledger, reservation, cell, answer; then the next one's turn."""
+    """Ends a ticket with its outcome: ledger, reservation, cell, answer; then the next ticket's turn."""
     turn.drop_ticket(ticket)
     turn.record(ticket, outcome, pulsed=was_pulsed(ticket, outcome))
     unconfirmed.forget(turn, ticket.cell)
@@ -195,7 +194,7 @@ def conclude(turn: Turn, ticket: Ticket, outcome: UnlockOutcome, *, recovered: b
 
 
 def was_pulsed(ticket: Ticket, outcome: UnlockOutcome) -> bool | None:
-    """Whether the last pulse of a ticket was given; a restart leaves that open unless the door tells."""
+    """Whether the last pulse of a ticket was given; unknown after a restart unless the door shows it."""
     if ticket.attempt == 0:
         return False
     return True if ticket.stage == "pulsing" or outcome is UnlockOutcome.OPENED else None
@@ -257,7 +256,7 @@ def _granted(
     *,
     recovered: bool = False,
 ) -> Reservation:
-    """The door stands open for a drop-off or pick-up."""
+    """The door is open for a drop-off or pick-up."""
     changes: dict[str, Any] = {}
     if purpose is Purpose.DROPOFF and reservation.status is ReservationStatus.PENDING:
         changes["dropoff_opened"] = True
@@ -276,12 +275,12 @@ def _granted(
 
 
 def opened_late(turn: Turn, label: str, at: Instant) -> bool:
-    """Whether the door, which opened `at`, was opened by its own lock, so late that the wish was answered as
-    failed.
+    """Whether the door, which opened `at`, was opened by its own lock, so late that the command was answered
+    as failed.
 
-    What the wish wanted is true now: who stands there may take the parcel, or put one in. A pulse opens a
+    What the command asked for is now true: the customer may take the parcel, or put one in. A pulse opens a
     door once, and only within `LATE_NS`; and only if every other lock that was pulsed since has opened its
-    own door: else this door may be that lock's doing.
+    own door, else this opening may come from that lock.
     """
     own = turn.pulses.get(label)
     if own is None or own.doubtful or not wrong_door.may_open_late(own, at):
@@ -302,7 +301,7 @@ def opened_late(turn: Turn, label: str, at: Instant) -> bool:
     reservation = turn.reservations.get(own.reservation_id)
     still_there = reservation is not None and reservation.cell == label
     if own.reservation_id and not still_there:
-        cells.inspect_opened(turn, label)  # it has moved on, or is over: the cell keeps its fault
+        cells.inspect_opened(turn, label)  # it has moved on or is over: the cell keeps its fault
         return True
     cells.lock_works(turn, label)
     if reservation is not None and own.purpose is not Purpose.OPEN_DOOR:
@@ -311,7 +310,7 @@ def opened_late(turn: Turn, label: str, at: Instant) -> bool:
 
 
 def _event_key(ticket: Ticket) -> str | None:
-    """The request id that an event carries; entries at the kiosk have none."""
+    """The request id in an event; entries at the kiosk have none."""
     return ticket.request_key if ticket.source is Source.API else None
 
 
@@ -333,5 +332,5 @@ def _failed(ticket: Ticket, outcome: UnlockOutcome) -> Refusal:
 
 
 def end_unresolved(turn: Turn, ticket: Ticket) -> None:
-    """A technician decides what a pulse that nobody saw has done: its ticket ends as UNKNOWN."""
+    """A technician decides the unknown outcome of a pulse: its ticket ends as UNKNOWN."""
     conclude(turn, ticket, UnlockOutcome.UNKNOWN)

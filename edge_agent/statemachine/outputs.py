@@ -1,4 +1,4 @@
-"""What a step asks for: effects to carry out, facts to tell, answers to give."""
+"""The results of a step: effects to carry out, facts to publish, answers to send."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ from edge_agent.model import (
 
 @dataclass(frozen=True, slots=True)
 class ReadDoor:
-    """Read this door anew, with a request sent after this effect; the result comes back as `DoorRead`.
+    """Read this door with a request sent after this effect; the result comes back as `DoorRead`.
 
-    A reading that fails is tried again until `expires_ns` (CLOCK_BOOTTIME; None: no limit of the sender's).
+    A reading that fails is retried until `expires_ns` (CLOCK_BOOTTIME; None: no limit from the sender).
     """
 
     unlock_id: str
@@ -37,7 +37,7 @@ class PulseLock:
     """Energise this lock once and watch its door; the result comes back as `PulseDone`.
 
     Carried out at most once, and only after the intent is on disk. Never again after a restart, and not after
-    `expires_ns` (CLOCK_BOOTTIME; None: no limit of the sender's).
+    `expires_ns` (CLOCK_BOOTTIME; None: no limit from the sender).
     """
 
     unlock_id: str
@@ -48,7 +48,7 @@ class PulseLock:
 
 @dataclass(frozen=True, slots=True)
 class Weigh:
-    """Weigh a cell anew, now that its door is closed; the settled result comes back as `Weighed`."""
+    """Weigh a cell after its door was closed; the settled result comes back as `Weighed`."""
 
     cell: str
 
@@ -66,7 +66,7 @@ Effect = ReadDoor | PulseLock | Weigh | SetClimate
 
 
 class FactKind(StrEnum):
-    """What can be told to the cloud."""
+    """The kinds of fact that are published."""
 
     RESERVATION_CREATED = "RESERVATION_CREATED"
     DROPOFF = "DROPOFF"
@@ -84,7 +84,7 @@ class FactKind(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Fact:
-    """Something that happened, and when. Goes into the outbox in the transaction that made it true."""
+    """Something that happened, and when. It goes into the outbox in the transaction that made it true."""
 
     kind: FactKind
     at: Instant
@@ -100,7 +100,7 @@ class Fact:
     faulty: bool | None = None
     cause: CellCause | None = None
     echo_id: str | None = None
-    """The X-Request-ID that an open-door was asked for with."""
+    """The X-Request-ID of the open-door's request."""
     platform_reference_id: str | None = None
     maintenance_ticket_id: str | None = None
     description: str | None = None
@@ -108,15 +108,15 @@ class Fact:
     alarm: Alarm | None = None
     device: str | None = None
     actor: str | None = None
-    """The name of the technician who did it."""
+    """The name of the technician who acted."""
 
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What the sender of a request gets: the reservation and cell as they stand now, or a refusal.
+    """The answer to a request: the reservation and cell as they stand now, or a refusal.
 
-    `accepted` is set for an open-door: when it was, and the X-Request-ID under which its outcome will be
-    told.
+    `accepted` is set for an open-door: the time, and the X-Request-ID under which its outcome will be
+    published.
     """
 
     request_key: str
@@ -125,14 +125,14 @@ class Answer:
     refusal: Refusal | None = None
     accepted: tuple[str, Instant] | None = None
     maintenance: tuple[str, Instant] | None = None
-    """The id of the maintenance ticket that was made, and when."""
+    """The id of the new maintenance ticket, and its time."""
     tare_g: int | None = None
-    """Of a tare: what the scale reads of an empty cell."""
+    """For a tare: the scale's reading of the empty cell."""
 
 
 @dataclass(frozen=True, slots=True)
 class UnlockRecord:
-    """A line of the ledger of unlocks: one intent (`outcome` None) or what became of it."""
+    """A line of the unlock ledger: one intent (`outcome` None) or its outcome."""
 
     unlock_id: str
     attempt: int
@@ -144,19 +144,20 @@ class UnlockRecord:
     at: Instant
     outcome: UnlockOutcome | None
     pulsed: bool | None = None
-    """Of an outcome: whether a pulse was given; None where nobody knows, and of an intent."""
+    """Whether a pulse was given, for an outcome; None if unknown, and for an intent."""
     reason: str = ""
-    """Why, in the words of who asked."""
+    """Why, in the caller's words."""
     actor: str = ""
-    """The name of the technician whose act it is."""
+    """The name of the technician who acted."""
 
 
 @dataclass(frozen=True, slots=True)
 class TemperatureRecord:
-    """A line of the temperature log: what was told of a cell while its climate was at work for a reservation.
+    """A line of the temperature log: what was reported of a cell while its climate was at work for a
+    reservation.
 
-    Degrees Celsius; `temperature_c` None: the sensor is lost. `limit_c` bounds from above where the cell is
-    to be cold, from below where hot. `output` is what was commanded when the reading came.
+    Degrees Celsius; `temperature_c` None: the sensor is lost. `limit_c` bounds from above if the cell is to
+    be cold, from below if hot. `output` is what was commanded when the reading came.
     """
 
     reservation_id: str

@@ -1,4 +1,4 @@
-"""How a reservation moves: always by a rule of the table in `transitions`."""
+"""Moves a reservation: always by a rule of the table in `transitions`."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ FRESH = {
     "last_outcome": None,
     "unverified": False,
 }
-"""What is forgotten of a cell when it is given to somebody or given back."""
+"""Fields of a cell that are reset when it is allocated or released."""
 
 
 def within(since: Instant | None, grace_s: int, now: Instant) -> bool:
@@ -57,7 +57,7 @@ def within(since: Instant | None, grace_s: int, now: Instant) -> bool:
 
 
 def holds(guard: Guard, reservation: Reservation, cell: Cell, now: Instant) -> bool:
-    """Whether a guard of the table is met; `cell` is the reservation's, also where it is over."""
+    """Whether a guard of the table is met; `cell` is the reservation's, also if the reservation is over."""
     match guard:
         case Guard.DROPOFF_HAS_DOOR:
             return reservation.dropoff_opened
@@ -96,7 +96,7 @@ def open_window(reservation: Reservation, cell: Cell, now: Instant) -> Window | 
 
 
 def phase_in(reservation: Reservation, cell: Cell) -> Phase:
-    """Where a reservation stands; it is over when its cell is not held by it."""
+    """The phase of a reservation; it is over when it does not hold its cell."""
     if cell.reservation_id == reservation.reservation_id:
         return LIVE[reservation.status]
     return OVER[reservation.status]
@@ -114,7 +114,7 @@ def rule_for(turn: Turn, reservation: Reservation, trigger: Trigger) -> Rule | N
 
 
 def demand(turn: Turn, reservation: Reservation, trigger: Trigger) -> Rule:
-    """The rule for a wish. Raises `Refusal` that says what stands against it."""
+    """The rule for a command. Raises `Refusal` with the reason against it."""
     cell = turn.cells[reservation.cell]
     entry = TABLE[phase_in(reservation, cell), trigger]
     if not isinstance(entry, Rule):
@@ -125,8 +125,8 @@ def demand(turn: Turn, reservation: Reservation, trigger: Trigger) -> Rule:
 
 
 def live(turn: Turn, reservation_id: str, ended: ReservationStatus | None, wish: Trigger) -> Reservation:
-    """The reservation that a wish is about, living or, for an open-door, one whose cell is still as it left
-    it.
+    """The reservation of a command: a live one or, for an open-door, one whose cell has not changed since it
+    ended.
 
     `ended` is its last status if it is over. Raises `Refusal` with the table's reason if there is none.
     """
@@ -146,14 +146,14 @@ def live(turn: Turn, reservation_id: str, ended: ReservationStatus | None, wish:
 
 
 def refusal(wish: Trigger, why: str, code: Code | None = None) -> Refusal:
-    """A wish is not granted."""
+    """Makes the refusal of a command."""
     if code is Code.NOT_FOUND:
         return Refusal(Code.NOT_FOUND, why)
     return Refusal(Code.NOT_ALLOWED if code is None else code, f"{wish} not allowed: {why}")
 
 
 def enter(turn: Turn, reservation: Reservation, request_key: str) -> None:
-    """A new reservation takes its cell. Raises `Refusal` if the cell cannot be given."""
+    """A new reservation takes its cell. Raises `Refusal` if the cell cannot be allocated."""
     rule = TABLE[Phase.NONE, Trigger.RESERVE]
     assert isinstance(rule, Rule)
     assert rule.cell is not None
@@ -179,10 +179,9 @@ def apply(
 ) -> Reservation | None:
     """Moves a reservation by its rule, with `changes` to its fields; None if no rule applies.
 
-    `at` is when that happened, if not now; `actor` the technician whose word it is.
+    `at` is the time of the event, if not now; `actor` the technician who decided it.
 
-    Puts its cell where the rule wants it, tells the rule's fact, and ends the reservation where the rule says
-    so.
+    Also moves the cell, publishes the rule's fact, and ends the reservation if the rule requires it.
     """
     rule = rule_for(turn, reservation, trigger)
     if rule is None:
@@ -234,7 +233,7 @@ def move(
 ) -> Reservation | None:
     """Gives a reservation with nothing in its cell the free cell `label` instead; None if it may not move.
 
-    The cell that it leaves awaits inspection unless nothing about it is uncertain.
+    The old cell awaits inspection unless nothing about it is uncertain.
     """
     rule = rule_for(turn, reservation, trigger)
     if rule is None:

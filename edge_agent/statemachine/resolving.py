@@ -1,4 +1,4 @@
-"""A technician's word on a cell whose state no witness can tell (`edge-agent resolve`)."""
+"""A technician's verdict on a cell whose state no sensor can show (`edge-agent resolve`)."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from edge_agent.statemachine.turn import Turn
 
 
 def resolve(turn: Turn, given: Resolve) -> None:
-    """Moves the reservation of a cell in doubt as the technician says.
+    """Moves the reservation of a cell in doubt according to the technician's verdict.
 
-    Raises `Refusal`: NOT_FOUND for an unknown cell, NOT_ALLOWED where nothing is in doubt, no reservation
+    Raises `Refusal`: `NOT_FOUND` for an unknown cell, `NOT_ALLOWED` if nothing is in doubt, no reservation
     holds the cell, or its status does not fit the verdict.
     """
     place = cells.find(turn, given.cell)
@@ -56,7 +56,7 @@ def _uncertain(turn: Turn, place: Cell) -> bool:
 
 
 def _changes(turn: Turn, given: Resolve, reservation: Reservation) -> dict[str, Any]:
-    """What the verdict changes of the reservation, beside its status; and of its cell, before it is
+    """The verdict's changes to the reservation, besides its status; and to its cell, before it is
     released."""
     match given.verdict:
         case Verdict.DROPPED_OFF:
@@ -77,7 +77,7 @@ def _changes(turn: Turn, given: Resolve, reservation: Reservation) -> dict[str, 
 
 
 def _settle_cell(turn: Turn, given: Resolve) -> None:
-    """The last outcome is decided. A door that still reads open is not believed any more."""
+    """The last outcome is decided. A door that still reads open is no longer believed."""
     place = turn.change_cell(given.cell, last_outcome=None)
     if place.door is Door.OPEN:
         turn.change_cell(given.cell, opened_by_unlock=False)

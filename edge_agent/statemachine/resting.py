@@ -1,7 +1,7 @@
-"""Codes that died and are not given again for a while; shared between states, so that a step stays cheap.
+"""Codes that died and rest before they are used again; shared between states, so that a step stays cheap.
 
 The codes of a whole week may rest: thousands. A plain dictionary would be copied with every reservation that
-ends, and looked through whenever few are left; here the codes lie in buckets by their last digits, of which a
+ends, and searched whenever few are left. Here the codes are in buckets by their last digits, of which a
 change copies one, and in a queue in the order in which they died.
 """
 
@@ -14,17 +14,17 @@ from edge_agent.model import Instant
 from edge_agent.statemachine.amend import amend
 
 CODE_REST_NS = 7 * 24 * 3600 * 10**9
-"""How long a code that died is not given again while others are left."""
+"""How long a dead code is not used again while others are left."""
 BUCKET_DIGITS = 2
 CHUNK = 64
 FORGOTTEN_AT_ONCE = 4
-"""How many codes that have rested long enough are forgotten when another one dies."""
+"""How many codes that have rested long enough are dropped when another one dies."""
 
 Dead = tuple[str, Instant]
 
 
 def rested(died: Instant, now: Instant) -> bool:
-    """Whether a code that died then may be given again; not while no clock can tell."""
+    """Whether a code that died then may be used again; not while no clock shows the time."""
     elapsed_ns = died.elapsed_ns(now)
     return elapsed_ns is not None and elapsed_ns > CODE_REST_NS
 
@@ -33,9 +33,9 @@ def rested(died: Instant, now: Instant) -> bool:
 class RestingCodes:
     """When each resting code died, and in which order.
 
-    `chunks` is the queue, `first` and `after` the numbers of its oldest place and of the one behind its
-    youngest; a place whose code has been given again since is empty. `cursor` is where the search for a code
-    that never lived goes on.
+    `chunks` is the queue, `first` and `after` the numbers of its oldest place and of the one after its
+    youngest; the place of a code that has been used again is empty. `cursor` is where the search for a code
+    that never lived continues.
     """
 
     buckets: Mapping[str, Mapping[str, Instant]] = field(default_factory=dict)
@@ -61,14 +61,14 @@ class RestingCodes:
         return self.count
 
     def died(self, code: str, at: Instant) -> RestingCodes:
-        """With one more code, the youngest."""
+        """A copy with one more code, the youngest."""
         number = self.after // CHUNK
         chunks = {**self.chunks, number: (*self.chunks.get(number, ()), (code, at))}
         count = self.count + (code not in self)
         return amend(self, buckets=self._with(code, at), count=count, chunks=chunks, after=self.after + 1)
 
     def without(self, code: str) -> RestingCodes:
-        """Without one code; its place in the queue is empty from now on."""
+        """A copy without one code; its place in the queue is then empty."""
         if code not in self:
             return self
         return amend(self, buckets=self._with(code, None), count=self.count - 1)
@@ -92,12 +92,12 @@ class RestingCodes:
                 yield dead
 
     def _still(self, code: str, at: Instant) -> bool:
-        """Whether a place of the queue is not empty: the code rests, and since then."""
+        """Whether a place of the queue is not empty: the code has rested since then."""
         died = self.get(code)
-        return died is at or died == at  # mostly the very same: comparing them is slow
+        return died is at or died == at  # mostly the same object: comparing values is slow
 
     def trimmed(self) -> RestingCodes:
-        """Without the empty places at the head of the queue."""
+        """A copy without the empty places at the head of the queue."""
         first, chunks = self.first, self.chunks
         while first < self.after:
             code, at = chunks[first // CHUNK][first % CHUNK]

@@ -1,4 +1,4 @@
-"""The state of a whole locker, and what about it never changes while the daemon runs."""
+"""The state of a whole locker, and the facts that never change while the daemon runs."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from edge_agent.model import Alarm, Cell, CellSpec, Instant, Purpose, Reservatio
 from edge_agent.statemachine.resting import RestingCodes
 
 Need = Literal["cold", "hot"]
-"""What a parcel needs of its cell."""
+"""A parcel's climate in its cell."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +36,7 @@ class Regime:
 
 @dataclass(frozen=True, slots=True)
 class Regimes:
-    """What a cell can do: keep cold, keep hot, or either."""
+    """A cell's abilities: keep cold, keep hot, or either."""
 
     cold: Regime | None = None
     hot: Regime | None = None
@@ -67,13 +67,13 @@ class Layout:
     code_digits: int = 4
     door_ajar_ns: int = 120 * 10**9
     weighed: frozenset[str] = frozenset()
-    """Cells with a scale that is looked at."""
+    """Cells with a scale that is in use."""
     empty_below_g: int = 50
-    """Less than this is nothing."""
+    """A smaller weight is nothing."""
     weight_change_g: int = 100
-    """More than this is a change behind a closed door."""
+    """A bigger difference is a change behind a closed door."""
     drift_max_g: int = 300
-    """A scale's zero is followed so far from its tare, and no further."""
+    """A scale's zero is followed this far from its tare."""
     hold_empty_dropoff: bool = False
     """A drop-off that the scale finds empty leaves the reservation PENDING."""
     lock_boards: Mapping[str, str] = field(default_factory=dict)
@@ -85,7 +85,7 @@ class Layout:
     climate: Mapping[str, Regimes] = field(default_factory=dict)
     """Cells with a heater or cooler."""
     kinds: tuple[tuple[CellSpec, tuple[str, ...]], ...] = field(init=False, repr=False, compare=False)
-    """What `kinds_of` finds, once."""
+    """The result of `kinds_of`, computed once."""
 
     def __post_init__(self) -> None:
         """Groups the cells by kind."""
@@ -104,13 +104,13 @@ class StandingAlarm:
     since: Instant
     detail: str = ""
     count: int = 1
-    """How often its condition has begun while it stood: what flaps is one alarm that counts."""
+    """How often its condition has begun while it stood: a flapping condition is one alarm with a count."""
     gone: Instant | None = None
-    """Since when its condition has been gone; it is cleared when that has lasted."""
+    """Since when its condition has been gone; the alarm is cleared when that has lasted."""
 
 
 def cell_of(place: str) -> str:
-    """The cell's label of a place that is a cell or a part of one."""
+    """The cell's label in a place that is a cell or a part of one."""
     return place.partition("/")[0]
 
 
@@ -123,18 +123,18 @@ class Pulses:
     purpose: Purpose
     source: Source
     reservation_id: str
-    """What the last one was for."""
+    """The reservation of the last pulse."""
     unspent: int = 1
-    """How many of the last ones have not opened the door yet, and may still do so, if late."""
+    """How many of the last pulses have not opened the door yet, and may still do so late."""
     doubtful: bool = False
-    """The door read open before the last one: no opening proves that it did it."""
+    """The door read open before the last pulse: no opening proves that the pulse did it."""
 
 
 @dataclass(frozen=True, slots=True)
 class UnconfirmedUnlock:
-    """A lock was pulsed while its contact was in doubt; a closing of the door concludes the wish.
+    """A lock was pulsed while its contact was in doubt; a closing of the door concludes the command.
 
-    `since` is the moment of the pulse, `closed` that of the closing that is waited for to last.
+    `since` is the moment of the pulse, `closed` that of the closing that must last.
     """
 
     unlock_id: str
@@ -148,7 +148,7 @@ class UnconfirmedUnlock:
 
 @dataclass(frozen=True, slots=True)
 class Guesses:
-    """Invalid entries of one way in (digits or QR texts), oldest first.
+    """Invalid entries of one way (digits or QR texts), oldest first.
 
     `recent` are those of the last minutes that no success has forgiven, `wrong` all guesses of the last day.
     `rests` is how often it had to rest since the last quiet day, `resting_since` when the last rest began,
@@ -165,12 +165,12 @@ class Guesses:
 
 @dataclass(frozen=True, slots=True)
 class Climate:
-    """How a cell is heated or cooled for the reservation that holds it, and what its food went through.
+    """How a cell is heated or cooled for its reservation, and the state of its food.
 
-    `active`: the time for it has come, and the temperature is looked at. `running`: the output is commanded
-    on. `switched`: when that last changed; None: not since this began. `started_c`: the temperature then.
-    `good`: until when the food is known to have been within its limits; None: since its drop-off.
-    `gap_from`, `gap_to`: a stretch across a reboot of which no clock could tell the length yet.
+    `active`: the time for it has come, and the temperature is in use. `running`: the output is commanded on.
+    `switched`: when that last changed; None: not since this began. `started_c`: the temperature then. `good`:
+    until when the food is known to have been within its limits; None: since its drop-off. `gap_from`,
+    `gap_to`: a stretch across a reboot whose length no clock has shown yet.
     """
 
     need: Need
@@ -179,7 +179,7 @@ class Climate:
     switched: Instant | None = None
     started_c: float | None = None
     temperature_c: float | None = None
-    """As last told; None: not known."""
+    """As last reported; None: unknown."""
     good: Instant | None = None
     gap_from: Instant | None = None
     gap_to: Instant | None = None
@@ -196,8 +196,8 @@ class Doubted:
 class LockerState:
     """Everything the machine knows. Only reservations that hold a cell are here; ended ones are journaled.
 
-    `former` is, for a cell that nobody got since, the completed reservation that had it last. `queue` holds
-    the unlock ids of waiting tickets, oldest first. `resting_codes` are codes that died.
+    `former` is, for a cell that was not allocated since, the completed reservation that had it last. `queue`
+    holds the unlock ids of waiting tickets, oldest first. `resting_codes` are codes that died.
     """
 
     cells: Mapping[str, Cell]
@@ -213,20 +213,20 @@ class LockerState:
     unconfirmed: Mapping[str, UnconfirmedUnlock] = field(default_factory=dict)
     """By the cell's label."""
     hand_checked: Mapping[str, bool] = field(default_factory=dict)
-    """Cells whose doors somebody opens by hand to check the wiring (`edge-agent bus doors`). Not journaled.
-    """
+    """Cells whose doors a person opens by hand to check the wiring (`edge-agent bus doors`). Not
+    journaled."""
     history: Mapping[str, Doubted] = field(default_factory=dict)
     """Whether the journal holds all that this machine did before; see `edge_agent.statemachine.history`."""
 
     def at_work(self, label: str) -> Ticket | None:
-        """The ticket that is at work on a cell's lock, from its turn to its outcome."""
+        """The ticket that is working on a cell's lock, from its turn to its outcome."""
         for ticket in self.tickets.values():
             if ticket.cell == label and ticket.stage != "waiting":
                 return ticket
         return None
 
     def active_unlocks(self) -> int:
-        """How many tickets are at work with a lock now."""
+        """How many tickets are working on a lock now."""
         return sum(ticket.stage in ("reading", "pulsing") for ticket in self.tickets.values())
 
 

@@ -1,11 +1,12 @@
-"""THE tables: what each trigger does to a reservation in each phase, and to a cell in each status.
+"""The tables of the state machine: the effect of each trigger on a reservation in each phase, and on a cell
+in each status.
 
-They are total: every pair has an entry, and a refusal says its reason. Nothing moves outside them.
+They are total: every pair has an entry, and a refusal gives its reason. Nothing moves outside them.
 
-Triggers of a reservation are of three kinds. A *wish* (drop-off, pick-up, cancel, abandon, open-door) is
+Triggers of a reservation are of three kinds. A *command* (drop-off, pick-up, cancel, abandon, open-door) is
 granted or refused; granting an opening only starts an unlock. A *fact* (the door opened for it, the door
-closed, a grace ran out) moves the reservation whether anybody likes it or not. A *resolution* is a
-technician's word on a cell whose state no witness can tell; it is granted or refused.
+closed, a grace ran out) moves the reservation in any case. A *resolution* is a technician's verdict on a cell
+whose state no sensor can show; it is granted or refused.
 
 `tools/draw_statemachine` draws these tables into `docs/state-machine.md`.
 """
@@ -22,14 +23,14 @@ from edge_agent.statemachine.outputs import FactKind
 
 
 class Phase(StrEnum):
-    """Where a reservation stands, with what the status alone does not tell: none yet, or over."""
+    """The phase of a reservation: its status, and also none yet, or over."""
 
     NONE = "none"
     PENDING = "PENDING"
     DROPPED_OFF = "DROPPED_OFF"
     PICKED_UP = "PICKED_UP"
     COMPLETED = "COMPLETED"
-    """PICKED_UP, the grace over and the cell given back."""
+    """PICKED_UP, the grace over and the cell released."""
     CANCELLED = "CANCELLED"
     ABANDONED = "ABANDONED"
 
@@ -82,7 +83,7 @@ RESOLUTIONS = {
     Verdict.STILL_INSIDE: Trigger.RESOLVED_STILL_INSIDE,
     Verdict.EMPTY: Trigger.RESOLVED_EMPTY,
 }
-"""What a technician's verdict is to a reservation."""
+"""The trigger of each technician's verdict."""
 WISHES = (
     Trigger.RESERVE,
     Trigger.DROPOFF,
@@ -94,7 +95,7 @@ WISHES = (
 
 
 class Guard(StrEnum):
-    """Conditions beside the phase; `reservation.holds` tells whether one is met."""
+    """Conditions besides the phase; `reservation.holds` evaluates them."""
 
     DROPOFF_HAS_DOOR = "a drop-off opened the door"
     NO_DROPOFF_HAS_DOOR = "no drop-off has the door open"
@@ -122,11 +123,11 @@ WHY_NOT: dict[Guard, str] = {
     Guard.ENDS_BY_CLEAR: "the grace ends by itself",
     Guard.NEVER_UNLOCKED: "its cell was unlocked since the allocation",
 }
-"""What a refusal says when its guard is not met."""
+"""The reason of a refusal when its guard is not met."""
 
 
 class CellTrigger(StrEnum):
-    """What can happen to the use of a cell."""
+    """What can happen to a cell's use."""
 
     TAKEN = "given to a reservation"
     FILLED = "parcel dropped off"
@@ -141,7 +142,7 @@ class CellTrigger(StrEnum):
 
 
 class CellGuard(StrEnum):
-    """Conditions on a cell; `cell.holds` tells whether one is met."""
+    """Conditions on a cell; `cell.holds` evaluates them."""
 
     ALLOCATABLE = "in order, no unlock at work, and seen closed by a contact and a board that are believed"
     KNOWN_EMPTY = "never opened since the allocation, or proven empty by a scale"
@@ -153,8 +154,8 @@ class CellGuard(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Rule:
-    """One entry of the table: under `guard` the reservation goes `to`, `fact` is told, its cell gets
-    `cell`."""
+    """One entry of the table: under `guard` the reservation goes to `to`, `fact` is published, its cell gets
+    the trigger `cell`."""
 
     to: Phase
     guard: Guard | None = None
@@ -164,7 +165,7 @@ class Rule:
 
 @dataclass(frozen=True, slots=True)
 class Refused:
-    """One entry: a wish is not granted, for this reason, and nothing changes."""
+    """One entry: a command is refused, for this reason, and nothing changes."""
 
     why: str
     code: Code = Code.NOT_ALLOWED
@@ -172,14 +173,14 @@ class Refused:
 
 @dataclass(frozen=True, slots=True)
 class Nothing:
-    """One entry: a fact that changes nothing here, or cannot be."""
+    """One entry: a fact that changes nothing here, or cannot happen."""
 
     why: str
 
 
 @dataclass(frozen=True, slots=True)
 class CellRule:
-    """One entry for a cell: it goes `to`, or `otherwise` where the guard is not met (None: refused)."""
+    """One entry for a cell: it goes to `to`, or to `otherwise` if the guard is not met (None: refused)."""
 
     to: C
     guard: CellGuard | None = None
@@ -298,7 +299,7 @@ TABLE: dict[tuple[Phase, Trigger], Rule | Refused | Nothing] = {
 
 @dataclass(frozen=True, slots=True)
 class Window:
-    """One of the reference's five times at which a door may be opened out of band."""
+    """One of the API reference's five windows in which a door may be opened out of band."""
 
     number: int
     name: str
@@ -352,14 +353,14 @@ CELL_TABLE: dict[tuple[C, CellTrigger], CellRule | Refused | Nothing] = {
 
 
 class Flag(StrEnum):
-    """What can be said of a cell beside its status; either takes it out of allocation."""
+    """Flags of a cell besides its status; either takes it out of allocation."""
 
     BLOCKED = "blocked"
     FAULTY = "faulty"
 
 
 class FlagTrigger(StrEnum):
-    """What sets and takes off the flags of a cell."""
+    """What sets and clears the flags of a cell."""
 
     BLOCK = "block"
     UNBLOCK = "unblock"
@@ -380,5 +381,5 @@ FLAG_TABLE: dict[tuple[Flag, bool, FlagTrigger], bool | Refused] = {
     (Flag.FAULTY, False, FlagTrigger.CLEARED): False,
     (Flag.FAULTY, True, FlagTrigger.CLEARED): False,
 }
-"""Flags: what a trigger makes of them. A trigger that is not here leaves a flag as it is; a lock that opens
-takes FAULTY off only where a jam was the reason."""
+"""Flags: the effect of each trigger. A trigger that is not here leaves a flag as it is; a lock that opens
+clears FAULTY only if a jam was the reason."""

@@ -1,6 +1,6 @@
-"""One step in the making: the state so far, and what will be asked for and told.
+"""One step in progress: the state so far, and its effects, facts and answers.
 
-Lives for one call of `step` and is never seen outside; maps are copied on the first write to them.
+Exists for one call of `step` and is never seen outside; maps are copied on the first write to them.
 """
 
 from __future__ import annotations
@@ -36,9 +36,9 @@ CONDITIONS = frozenset(
         Alarm.LINK_REFUSED,
     }
 )
-"""Alarms that tell of a condition, which may come and go."""
+"""Alarms for a condition that may come and go."""
 GONE_NS = 5 * 10**9
-"""Such an alarm is cleared when its condition has been gone for so long."""
+"""Such an alarm is cleared when its condition has been gone for this time."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +87,7 @@ class Turn:
         self._changed: dict[tuple[str, str], None] = {}
 
     def changed(self, field: str) -> list[str]:
-        """The keys of a map of the state that were changed so far."""
+        """The keys of a map of the state that have changed so far."""
         return [key for name, key in self._changed if name == field]
 
     def put(self, field: str, key: str, value: Any) -> None:
@@ -111,14 +111,14 @@ class Turn:
         self._changed["resting_codes", code] = None
 
     def wake_code(self, code: str) -> None:
-        """A code lives again."""
+        """A code is live again."""
         left = self.resting_codes.without(code)
         if left is not self.resting_codes:
             self.resting_codes = left
             self._changed["resting_codes", code] = None
 
     def at_work(self, label: str) -> Ticket | None:
-        """The ticket that is at work on a cell's lock, from its turn to its outcome."""
+        """The ticket that is working on a cell's lock, from its turn to its outcome."""
         for ticket in self.tickets.values():
             if ticket.cell == label and ticket.stage != "waiting":
                 return ticket
@@ -143,13 +143,13 @@ class Turn:
         return changed
 
     def drop_ticket(self, ticket: Ticket) -> None:
-        """Forgets a ticket that is over."""
+        """Removes a ticket that is over."""
         self.put("tickets", ticket.unlock_id, None)
         if ticket.unlock_id in self.queue:
             self.queue = tuple(other for other in self.queue if other != ticket.unlock_id)
 
     def tell(self, kind: FactKind, reservation: Reservation | None = None, **details: Any) -> None:
-        """A fact for the outbox."""
+        """Adds a fact to the outbox."""
         if reservation is not None:
             details.setdefault("cell", reservation.cell)
         details.setdefault("at", self.now)
@@ -165,7 +165,7 @@ class Turn:
         reservation: Reservation | None = None,
         actor: str = "",
     ) -> None:
-        """Tells how a cell stands now, and why that changed."""
+        """Publishes how a cell stands now, and why that changed."""
         cell = self.cells[label]
         self.tell(
             FactKind.CELL_STATUS_CHANGED,
@@ -188,12 +188,12 @@ class Turn:
         refusal: Refusal | None = None,
         **details: Any,
     ) -> None:
-        """An answer, if somebody waits for it."""
+        """Adds an answer, if a caller waits for it."""
         if request_key is not None:
             self.answers.append(Answer(request_key, reservation, cell, refusal, **details))
 
     def record(self, ticket: Ticket, outcome: UnlockOutcome | None, *, pulsed: bool | None = None) -> None:
-        """A line of the ledger: an intent, or with `outcome` what became of it and whether a pulse was
+        """Adds a line to the ledger: an intent, or with `outcome` its outcome and whether a pulse was
         given."""
         self.unlocks.append(
             UnlockRecord(
@@ -213,8 +213,8 @@ class Turn:
         )
 
     def raise_alarm(self, alarm: Alarm, place: str, detail: str = "", *, cell: str | None = None) -> None:
-        """Raises an alarm unless it stands already; one whose condition was gone for a moment counts on. Of a
-        `place` that is a part of `cell`, the part is told as the device."""
+        """Raises an alarm unless it stands already; one whose condition was gone for a moment counts again.
+        For a `place` that is a part of `cell`, the part is published as the device."""
         key = f"{alarm}/{place}"
         standing = self.alarms.get(key)
         if standing is not None:
@@ -229,7 +229,7 @@ class Turn:
     def clear_alarm(
         self, alarm: Alarm, place: str, *, cell: str | None = None, at_once: bool = False
     ) -> None:
-        """Clears an alarm if it stands; that of a condition once the condition has been gone for
+        """Clears an alarm if it stands; an alarm for a condition only when the condition has been gone for
         `GONE_NS` (`conditions.what_is_due`), or `at_once`."""
         key = f"{alarm}/{place}"
         standing = self.alarms.get(key)
@@ -275,7 +275,7 @@ class Turn:
 
 
 def gone_left_ns(standing: StandingAlarm, now: Instant) -> int:
-    """How much longer the condition of an alarm has to stay away; across a reboot nothing is left."""
+    """How much longer the condition of an alarm must be absent; 0 across a reboot."""
     assert standing.gone is not None
     elapsed_ns = standing.gone.elapsed_ns(now)
     return 0 if elapsed_ns is None else GONE_NS - elapsed_ns

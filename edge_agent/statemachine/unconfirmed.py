@@ -1,8 +1,8 @@
-"""Unlocks whose contact was in doubt: the lock was pulsed, and nobody can say what the door did.
+"""Unlocks whose contact was in doubt: the lock was pulsed, and the door's reaction is unknown.
 
-The wish is answered UNKNOWN at once and the cell is not busy. A closing of the contact that comes later is
-evidence that somebody was at the door: it concludes a pick-up, and a drop-off if it lasts. Without one the
-wish has failed after ten minutes.
+The command is answered UNKNOWN at once and the cell is not busy. A closing of the contact that comes later is
+evidence that a person was at the door: it concludes a pick-up, and a drop-off if it lasts. Without one the
+command has failed after ten minutes.
 """
 
 from __future__ import annotations
@@ -17,18 +17,18 @@ from edge_agent.statemachine.transitions import Trigger
 from edge_agent.statemachine.turn import Turn
 
 PATIENCE_NS = 10 * 60 * 10**9
-"""How long a closing is waited for."""
+"""How long a closing is awaited."""
 DROPOFF_CLOSED_NS = 30 * 10**9
 """How long the door has to stay closed to conclude a drop-off."""
 CONCLUDES = {
     (Purpose.PICKUP, ReservationStatus.DROPPED_OFF),
     (Purpose.DROPOFF, ReservationStatus.PENDING),
 }
-"""Wishes that a closing can conclude, with the status of their reservation."""
+"""Commands that a closing can conclude, with the status of their reservation."""
 
 
 def begin(turn: Turn, ticket: Ticket, request_key: str | None) -> None:
-    """A lock was pulsed in doubt: from now on a closing concludes this wish, and no older one."""
+    """A lock was pulsed in doubt: from now on a closing concludes this command, and no older one."""
     reservation = turn.reservations.get(ticket.reservation_id)
     waits = None
     if reservation is not None and (ticket.purpose, reservation.status) in CONCLUDES:
@@ -43,7 +43,7 @@ def begin(turn: Turn, ticket: Ticket, request_key: str | None) -> None:
 
 
 def forget(turn: Turn, label: str) -> None:
-    """What a closing of this door would conclude is decided otherwise."""
+    """Drops what a closing of this door would conclude: it is decided otherwise."""
     turn.put("unconfirmed", label, None)
 
 
@@ -81,7 +81,7 @@ def closed(turn: Turn, label: str, since: Instant) -> None:
 
 
 def begin_anew(turn: Turn) -> None:
-    """At a start: where no clock can tell how long something is waited for, the time begins anew."""
+    """At a start: if no clock shows how long a closing has been awaited, the time starts again."""
     for label, waits in tuple(turn.unconfirmed.items()):
         if waits.since.elapsed_ns(turn.now) is None:
             turn.put("unconfirmed", label, amend(waits, since=turn.now, closed=None))
@@ -90,7 +90,7 @@ def begin_anew(turn: Turn) -> None:
 
 
 def what_is_due(turn: Turn) -> None:
-    """Concludes drop-offs whose closing has lasted, and gives up what was waited for too long."""
+    """Concludes drop-offs whose closing has lasted, and gives up after `PATIENCE_NS`."""
     for label, left_ns in tuple(_pending(turn, turn.now)):
         if left_ns > 0:
             continue
@@ -120,7 +120,7 @@ def what_is_due(turn: Turn) -> None:
 
 
 def left_ns(state: LockerState, now: Instant) -> list[int]:
-    """How long until `what_is_due` would do something, for each."""
+    """How long until `what_is_due` would act, for each."""
     return [left for _, left in _pending(state, now)]
 
 
@@ -131,5 +131,5 @@ def _pending(state: LockerState | Turn, now: Instant) -> Iterator[tuple[str, int
             if cell.door is Door.CLOSED and cell.answering:
                 yield label, DROPOFF_CLOSED_NS - (waits.closed.elapsed_ns(now) or 0)
         elif cell.door is not Door.CLOSED or not cell.answering or cell.settled:
-            # A closing in time that has not settled yet is waited for.
+            # A closing in time that has not settled yet may still settle.
             yield label, PATIENCE_NS - (waits.since.elapsed_ns(now) or 0)

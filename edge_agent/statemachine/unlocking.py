@@ -1,7 +1,7 @@
-"""The life of a ticket: accepted, judged when its turn comes, looked at, pulsed, concluded.
+"""The course of a ticket: accepted, judged when its turn comes, read, pulsed, concluded.
 
-No pulse is asked for before a fresh reading of the door, and each pulse is its own journaled intent. A ticket
-that waited is judged again; one whose outcome nobody could read stays `unresolved` until the door is read,
+No pulse is requested before a fresh reading of the door, and each pulse is its own journaled intent. A ticket
+that waited is judged again; one whose outcome could not be read stays `unresolved` until the door is read,
 and is never pulsed again. A door that reads open although this machine did not open it is pulsed once, and
 the outcome is UNKNOWN (docs/decisions/0031-doubt.md).
 """
@@ -41,11 +41,11 @@ from edge_agent.statemachine.turn import Turn
 from edge_agent.statemachine.wrong_door import maintenance_id
 
 MOVES = 3
-"""How many other cells one wish may be given when its own does not open."""
+"""How many other cells one command may be given when its own does not open."""
 
 
 def accept(turn: Turn, ticket: Ticket) -> None:
-    """Takes a wish to open a door into the queue. Raises `Refusal` if it is not allowed as things stand.
+    """Queues a command to open a door. Raises `Refusal` if it is not allowed at present.
 
     An open-door is answered at once; its outcome becomes an event.
     """
@@ -62,7 +62,7 @@ def accept(turn: Turn, ticket: Ticket) -> None:
 
 
 def _end_waits(turn: Turn, label: str) -> None:
-    """A technician is at the cell: nothing that happens to its door from now on concludes an older wish."""
+    """A technician is at the cell: no later change of its door concludes an older command."""
     unconfirmed.forget(turn, label)
     waiting = turn.at_work(label)
     if waiting is not None and waiting.stage == "unresolved":
@@ -70,7 +70,7 @@ def _end_waits(turn: Turn, label: str) -> None:
 
 
 def promote(turn: Turn) -> None:
-    """Lets waiting tickets go to work while there is room, oldest first, each judged again."""
+    """Starts waiting tickets while there is room, oldest first, each judged again."""
     while turn.queue:
         active = sum(ticket.stage in ("reading", "pulsing") for ticket in turn.tickets.values())
         if active >= turn.layout.max_concurrent_unlocks:
@@ -88,7 +88,7 @@ def promote(turn: Turn) -> None:
 
 
 def _judge(turn: Turn, ticket: Ticket) -> Reservation | None:
-    """The reservation that the ticket may open for now; None where it is opened by hand. Raises `Refusal`."""
+    """The reservation that the ticket may open for now; None if a technician opens. Raises `Refusal`."""
     if ticket.expires_ns is not None and turn.now.boottime_ns > ticket.expires_ns:
         raise Refusal(Code.EXPIRED, "the command expired before its turn came")
     if ticket.purpose in BY_HAND:
@@ -110,7 +110,7 @@ def _judge(turn: Turn, ticket: Ticket) -> Reservation | None:
 
 
 def door_read(turn: Turn, unlock_id: str, door: Door) -> None:
-    """The fresh reading has come: conclude, look again, or journal the intent for the first pulse."""
+    """The fresh reading has arrived: conclude, read again, or journal the intent for the first pulse."""
     ticket = turn.tickets.get(unlock_id)
     if ticket is None or ticket.stage != "reading":
         return
@@ -127,13 +127,13 @@ def door_read(turn: Turn, unlock_id: str, door: Door) -> None:
     elif door is Door.OPEN and contact.believed_open(place):
         conclude(turn, ticket, UnlockOutcome.ALREADY_OPEN)
     elif door is Door.OPEN and place.unexplained is not None:
-        # It may be a glitch: it is known when the opening has lasted.
+        # It may be a glitch: that is known when the opening has lasted.
         turn.effects.append(ReadDoor(ticket.unlock_id, ticket.cell, ticket.expires_ns))
     elif door is Door.OPEN:
         _pulse_in_doubt(turn, ticket, reservation)
     elif reservation is None or not _move_on(turn, ticket, reservation, UnlockOutcome.UNKNOWN):
         if ticket.purpose is Purpose.TECHNICIAN:
-            _intend(turn, ticket)  # he stands there and sees what no contact tells
+            _intend(turn, ticket)  # he is at the cell and sees what no contact shows
         else:
             conclude(turn, ticket, UnlockOutcome.UNKNOWN)
 
@@ -167,7 +167,7 @@ def _recent_pulses(turn: Turn, label: str) -> tuple[int, ...]:
 
 
 def _intend(turn: Turn, ticket: Ticket) -> None:
-    """Journals the intent for the next pulse and asks for it."""
+    """Journals the intent for the next pulse and requests it."""
     now_ns = turn.now.boottime_ns
     first_ns = now_ns if ticket.first_pulse_ns is None else ticket.first_pulse_ns
     ticket = turn.change_ticket(ticket, stage="pulsing", attempt=ticket.attempt + 1, first_pulse_ns=first_ns)
@@ -185,7 +185,7 @@ def _intend(turn: Turn, ticket: Ticket) -> None:
 
 
 def pulse_done(turn: Turn, unlock_id: str, attempt: int, door: Door, acknowledged: bool) -> None:
-    """The watching after a pulse is over. A report on another pulse than the last one is stale.
+    """The watch after a pulse is over. A report on another pulse than the last one is stale.
 
     A pulse that the board did not acknowledge may never have been given: it does not count towards a jam.
     """
@@ -210,14 +210,15 @@ def _unmoved(turn: Turn, ticket: Ticket, acknowledged: bool) -> None:
     elif ticket.counted >= turn.layout.attempts:
         _jammed(turn, ticket)
     elif ticket.counted == ticket.attempt or ticket.stopped:
-        conclude(turn, ticket, UnlockOutcome.NO_MOVEMENT)  # too few pulses to call it a jam
+        conclude(turn, ticket, UnlockOutcome.NO_MOVEMENT)  # too few pulses to count as a jam
     else:
         cells.doubt(turn, ticket.cell)
         conclude(turn, ticket, UnlockOutcome.UNKNOWN)
 
 
 def pulse_lapsed(turn: Turn, unlock_id: str, attempt: int) -> None:
-    """The pulse could not be sent in time and never will be: nothing has moved, and the sender is told so."""
+    """The pulse could not be sent in time and never will be: nothing has moved, and the sender gets
+    `EXPIRED`."""
     ticket = turn.tickets.get(unlock_id)
     if ticket is None or ticket.stage != "pulsing" or ticket.attempt != attempt:
         return
@@ -233,7 +234,7 @@ def _may_pulse_again(turn: Turn, ticket: Ticket) -> bool:
     if ticket.stopped or _expired(turn, ticket):
         return False
     if any(place.unexplained is not None for place in turn.cells.values()):
-        return False  # another door has just opened, and it is not known yet by what
+        return False  # another door has just opened, and the cause is not known yet
     return len(_recent_pulses(turn, ticket.cell)) < turn.layout.duty_pulses
 
 
@@ -260,7 +261,7 @@ def _move_on(
     outcome: UnlockOutcome,
     trigger: Trigger = Trigger.MOVED,
 ) -> bool:
-    """Gives a waiting reservation with nothing in its cell another one, which the same wish then opens.
+    """Gives a waiting reservation with nothing in its cell another one, which the same command then opens.
 
     False, and nothing is changed, if it may not move or nothing that fits is free.
     """

@@ -1,8 +1,8 @@
 """How long a lock takes to open, and whether it begins to fail.
 
 Two running means are kept for each lock: a slow one (what is usual) and a quick one (the last few openings).
-The time runs from the wish's first pulse, so that a lock that needs a second one counts as slow. When the
-recent openings take twice the usual time, maintenance is asked for, once, before the lock fails.
+The time runs from the command's first pulse, so that a lock that needs a second one counts as slow. When the
+recent openings take twice the usual time, maintenance is requested, once, before the lock fails.
 """
 
 from __future__ import annotations
@@ -14,13 +14,13 @@ from edge_agent.statemachine.turn import Turn
 USUAL_WEIGHT = 64
 RECENT_WEIGHT = 4
 CAP = 3
-"""One opening counts for no more than so many times the usual, so that somebody leaning on a door is no
+"""One opening counts as at most this many times the usual, so that one person leaning on a door is no
 trend."""
 SLOW = 2
 LEAST_US = 10_000
-"""No lock is quicker; a mean of nothing would make every opening slow."""
+"""The shortest time of a lock; with a mean of zero every opening would count as slow."""
 ENOUGH_UNLOCKS = 16
-"""Before so many pulses nothing is known to be usual, and the mean is a plain one."""
+"""Before this many pulses no time counts as usual, and the mean is a plain one."""
 
 
 def note_opening(turn: Turn, ticket: Ticket, maintenance_id: str) -> None:

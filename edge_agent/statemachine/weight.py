@@ -1,14 +1,12 @@
-"""What scales say: evidence beside the doors, never a gate, unless it is configured to hold an empty
-drop-off.
+"""Scales: evidence in addition to the doors, and never a gate, unless configured to hold an empty drop-off.
 
 A weight counts from the closing of the door on; an open door makes it unknown. A scale that does not answer,
-or takes too long to settle, says nothing and holds nothing up.
+or takes too long to settle, proves nothing and holds nothing up.
 
-What a scale reads of an empty cell is kept here, as the cell's `tare_g`: a transmitter forgets a tare of its
-own when the power goes, and its memory wears (docs/decisions/0011). While a cell is free, closed and known to
-be empty, a creep of that is followed, as its `drift_g`, up to `drift_max_g`. A zero that is further off, or
-has jumped, is a fault: such a scale proves no cell empty until it shows nothing in a free one again, or is
-tared.
+The scale's reading of an empty cell is stored here, as the cell's `tare_g`: a transmitter loses its own tare
+at a power cut, and its memory wears (docs/decisions/0011). While a cell is free, closed and known to be
+empty, a drift of that is followed, as its `drift_g`, up to `drift_max_g`. A zero that is further off, or has
+jumped, is a fault: such a scale proves no cell empty until it shows zero in a free one again, or is tared.
 """
 
 from __future__ import annotations
@@ -20,19 +18,19 @@ from edge_agent.statemachine.state import Layout
 from edge_agent.statemachine.turn import Turn
 
 PATIENCE_NS = 5 * 10**9
-"""How long after a door was closed its scale is waited for."""
+"""How long a scale is awaited after its door was closed."""
 SCALE, ZERO = "scale", "scale zero"
-"""The parts of a cell that SENSOR_FAULT names beside its temperature sensor: a scale that says it cannot
-weigh, and one that shows of an empty cell what cannot be."""
+"""The parts of a cell that SENSOR_FAULT names besides its temperature sensor: a scale that reports that it
+cannot weigh, and one with an impossible reading of an empty cell."""
 TARE_PERCENT = 20
-"""No more of a cell's weight limit is ever taken as nothing: that would be a parcel."""
+"""At most this share of a cell's weight limit can be tared: more would be a parcel."""
 
 
 def weighed(turn: Turn, label: str, reading_g: int | None, *, error: bool = False) -> bool | None:
-    """A scale has told what it reads, or an `error`. Returns whether that is nothing; None where it counts
-    for nothing.
+    """A scale has reported its reading, or an `error`. Returns whether the cell is empty; None if the reading
+    does not count.
 
-    A change is one from what was told last: what creeps is followed, however far it comes.
+    A change is measured from the last report: a slow drift is followed, however far it goes.
     """
     cell = turn.cells[label]
     if label in turn.layout.weighed:
@@ -64,9 +62,9 @@ def _place(label: str, part: str) -> str:
 
 
 def _follow_zero(turn: Turn, label: str, mass_g: int) -> int:
-    """Follows a creep of the zero in a cell known to be empty; returns what is left of `mass_g`.
+    """Follows a drift of the zero in a cell known to be empty; returns what is left of `mass_g`.
 
-    A creep is a change since the last telling of at most half of what is nothing, and moves the zero by no
+    A drift is a change since the last report of at most half of `empty_below_g`, and moves the zero by no
     more than that.
     """
     cell, step_g = turn.cells[label], turn.layout.empty_below_g // 2
@@ -80,7 +78,7 @@ def _follow_zero(turn: Turn, label: str, mass_g: int) -> int:
 
 
 def _judge_zero(turn: Turn, label: str, before: Cell, mass_g: int) -> None:
-    """Whether a free cell's scale shows what can be. `before` is the cell before this reading."""
+    """Whether a free cell's scale has a possible reading. `before` is the cell before this reading."""
     layout, why = turn.layout, None
     off_g = turn.cells[label].drift_g + mass_g
     if mass_g <= -layout.empty_below_g:
@@ -97,14 +95,14 @@ def _judge_zero(turn: Turn, label: str, before: Cell, mass_g: int) -> None:
 
 
 def _is_nothing(turn: Turn, label: str, mass_g: int) -> bool | None:
-    """Whether so much is nothing; None where the scale's zero is wrong, and so proves nothing."""
+    """Whether this mass is nothing; None if the scale's zero is wrong and so proves nothing."""
     if mass_g <= -turn.layout.empty_below_g or stands(turn, f"{Alarm.SENSOR_FAULT}/{_place(label, ZERO)}"):
         return None
     return mass_g < turn.layout.empty_below_g
 
 
 def begin_anew(turn: Turn) -> None:
-    """At a start: the faults of scales that are not configured any more are forgotten."""
+    """At a start: clears the faults of scales that are no longer configured."""
     for standing in tuple(turn.alarms.values()):
         label, _, part = standing.place.partition("/")
         if part in (SCALE, ZERO) and label in turn.cells and label not in turn.layout.weighed:
@@ -112,10 +110,10 @@ def begin_anew(turn: Turn) -> None:
 
 
 def tare(turn: Turn, label: str, source: Source, actor: str = "") -> int:
-    """Takes what the scale of a free, closed cell shows as nothing from now on; returns its reading in grams.
+    """Takes the scale's reading of a free, closed cell as zero from now on; returns the reading in grams.
 
-    Raises `Refusal` with code 9 where the cell has no scale or is not free, its door is not seen closed, its
-    scale has not settled since, or shows more than `TARE_PERCENT` of the cell's weight limit.
+    Raises `Refusal` (`NOT_ALLOWED`) if the cell has no scale or is not free, its door is not read closed, its
+    scale has not settled since, or reads more than `TARE_PERCENT` of the cell's weight limit.
     """
     cell, limit_g = turn.cells[label], turn.layout.specs[label].max_mass_g
     why = None
@@ -146,14 +144,14 @@ def empty_dropoff(turn: Turn, label: str) -> None:
 
 
 def left_behind(turn: Turn, label: str) -> None:
-    """The pick-up grace is over: tells if something is still there."""
+    """The pick-up grace is over: raises an alarm if something is still in the cell."""
     cell = turn.cells[label]
     if cell.empty is False:
         turn.raise_alarm(Alarm.PARCEL_LEFT_BEHIND, label, f"{cell.mass_g} g left behind", cell=label)
 
 
 def waits_ns(layout: Layout, cell: Cell, now: Instant) -> int:
-    """How long a closed cell's scale is still waited for; 0 or less: it has told, or is not waited for."""
+    """How long a closed cell's scale is still awaited; 0 or less: it has reported, or is not awaited."""
     if cell.label not in layout.weighed or cell.mass_g is not None or cell.door_since is None:
         return 0
     elapsed_ns = cell.door_since.elapsed_ns(now)

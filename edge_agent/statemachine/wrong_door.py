@@ -1,8 +1,8 @@
-"""Another door moved than the one commanded: crossed wires of locks or contacts.
+"""Another door moved than the commanded one: crossed wires of locks or contacts.
 
 Both cells are out of allocation, and neither is pulsed for the API, a code or a QR text until a technician
-has opened each of them rightly and cleared it. If the commanded door opens too while it is watched, the other
-one was forced, and what was marked is taken back.
+has opened each of them correctly and cleared it. If the commanded door opens too while it is watched, the
+other one was forced, and the marks are removed.
 """
 
 from __future__ import annotations
@@ -15,14 +15,13 @@ from edge_agent.statemachine.state import Pulses
 from edge_agent.statemachine.turn import Turn
 
 WATCHED_NS = 2_500_000_000
-"""How long after a pulse an opening of another door is taken for its doing, also when nobody watches any
-more."""
+"""An opening of another door within this time after a pulse counts as its effect, also after the watch."""
 LATE_NS = 10 * 10**9
-"""How long after its lock's last pulse a door may be opened by it."""
+"""How long after the last pulse of its lock a door may still open because of it."""
 
 
 def maintenance_id(ticket: Ticket, label: str) -> str:
-    """The id of the maintenance ticket that an unlock gave reason for: the same whenever it is made."""
+    """The id of the maintenance ticket that an unlock caused: always the same one."""
     return f"maint_{ticket.unlock_id.removeprefix('unl_')}_{label}"
 
 
@@ -34,8 +33,9 @@ def may_open_late(pulses: Pulses, at: Instant) -> bool:
 
 
 def suspects(turn: Turn, label: str, at: Instant) -> list[str]:
-    """The other cells whose locks may have opened this door at this moment, and were not seen to open their
-    own: being pulsed then, or just before, or since this door's own lock was, if that could still open it."""
+    """The other cells whose locks may have opened this door at this moment, and have not opened their own:
+    pulsed then, or just before, or since this door's own lock was pulsed, if that pulse could still open
+    it."""
     own = turn.pulses.get(label)
     own_ns = own.at_ns[-1] if own is not None and may_open_late(own, at) else None
     found = []
@@ -59,20 +59,20 @@ def unopened(turn: Turn, label: str, at: Instant) -> list[str]:
 
 
 def spend(turn: Turn, label: str) -> None:
-    """The door has opened: the pulses of its lock open no other one."""
+    """The door has opened: the pulses of its lock can open no other one."""
     known = turn.pulses.get(label)
     if known is not None and known.unspent:
         turn.put("pulses", label, amend(known, unspent=0))
 
 
 def found(turn: Turn, label: str, pulsed: list[str]) -> None:
-    """The door of `label` opened, and only locks of the cells `pulsed` can have done it."""
+    """The door of `label` opened, and only locks of the cells `pulsed` can have opened it."""
     names = ", ".join(pulsed)
     why = f"door {label} opened while the lock of {names} was pulsed"
     for other in pulsed:
         ticket = turn.at_work(other)
         if ticket is not None and ticket.stage == "pulsing":
-            # What an earlier pulse had marked is not taken back by this one.
+            # Marks of an earlier pulse are not removed by this one.
             marked = any(f"{Alarm.WRONG_DOOR}/{one}" in turn.alarms for one in (other, label))
             wrong = ticket.wrong if marked else (*ticket.wrong, label)
             turn.change_ticket(ticket, stopped=True, wrong=wrong)
@@ -85,7 +85,7 @@ def found(turn: Turn, label: str, pulsed: list[str]) -> None:
 
 
 def take_back(turn: Turn, ticket: Ticket) -> None:
-    """The commanded door has opened after all: the others were opened by somebody else."""
+    """The commanded door has opened after all: the others were opened by another cause."""
     for label in ticket.wrong:
         for marked in (ticket.cell, label):
             turn.clear_alarm(Alarm.WRONG_DOOR, marked, cell=marked)
@@ -94,7 +94,7 @@ def take_back(turn: Turn, ticket: Ticket) -> None:
                 turn.tell_cell(marked, CellCause.REPAIRED)
         if turn.cells[label].door is Door.OPEN:
             long_ago = amend(turn.now, boottime_ns=turn.now.boottime_ns - contact.UNEXPLAINED_NS)
-            turn.change_cell(label, unexplained=long_ago)  # judged anew, without this lock
+            turn.change_cell(label, unexplained=long_ago)  # judged again, without this lock
         else:
             turn.raise_alarm(Alarm.DOOR_FORCED, label, "opened without a pulse", cell=label)
             contact.doubt(turn, label, contact.FORCED)
