@@ -154,7 +154,7 @@ class Alarm(StrEnum):
     LINK_REFUSED = "LINK_REFUSED"
     """The link to the cloud cannot be made: our credentials or the broker's were refused."""
     JOURNAL_LOST = "JOURNAL_LOST"
-    """The journal does not hold what this machine did before: commands are refused until `restore`."""
+    """The journal does not hold what this machine did before: nothing is granted until `restore`."""
     DEVICE_FAULT = "DEVICE_FAULT"
     """A whole board does not work: several of its locks failed, or its contacts changed at once."""
 

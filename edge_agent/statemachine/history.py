@@ -1,9 +1,8 @@
 """What the machine does when its journal may not hold everything that it did before.
 
-Two degrees. *Frozen*: another party knows of more than the journal, and commands are refused until the
+Two degrees. *Frozen*: another party knows of more than the journal, and nothing is granted until the
 gateway has answered. *Lost*: JOURNAL_LOST stands; every cell whose content is not known for certain awaits
-inspection, and commands for them are refused until a technician restores the live reservations or starts
-empty.
+inspection, and nothing is granted there until a technician restores the live reservations or starts empty.
 """
 
 from __future__ import annotations
@@ -108,7 +107,7 @@ def lost(turn: Turn, given: HistoryLost) -> None:
 
 
 def ahead(turn: Turn, given: HistoryAhead) -> None:
-    """Another party knows of more than the journal: commands are refused until the gateway has answered."""
+    """Another party knows of more than the journal: nothing is granted until the gateway has answered."""
     if FROZEN in turn.history or LOST in turn.alarms:
         return
     turn.put("history", FROZEN, Doubted(given.why))

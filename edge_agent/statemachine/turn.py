@@ -282,5 +282,5 @@ def gone_left_ns(standing: StandingAlarm, now: Instant) -> int:
 
 
 def _device(place: str, cell: str | None) -> str | None:
-    """What of an alarm's place is not said by its cell."""
+    """The part of an alarm's place that its cell does not name."""
     return (place if cell is None else place.removeprefix(cell).lstrip("/")) or None
