@@ -37,7 +37,7 @@ PATIENCE_S = 3.0
 SILENT_S = 30.0
 """A task of the publisher that was nudged and has not turned for this long hangs."""
 PAGE = 200
-"""How many events are read from the outbox at once; more than this are never read ahead."""
+"""How many events are read from the outbox at once, which bounds the memory."""
 
 
 class Publisher:
