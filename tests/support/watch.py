@@ -158,7 +158,7 @@ class Watch:
         if door is Door.UNKNOWN:
             return
         if self.doors.get(label, Door.CLOSED) is not door:
-            self.moved[label] = self._may_open(label) and label not in self.settled
+            self.moved[label] = self._may_move(label, door) and label not in self.settled
             if label in self.settled:
                 self.settled.discard(label)
                 self.pulsed_cells.discard(label)
@@ -166,12 +166,12 @@ class Watch:
         self.unclear.discard(label)
         self.doors[label] = door
 
-    def _may_open(self, label: str) -> bool:
+    def _may_move(self, label: str, door: Door) -> bool:
         """Whether a door moves by the pulse of its lock: while it is under way, or nobody saw what it did, or
         in the 10 s after it; and while what it has opened has not settled closed."""
         if label not in self.pulsed_cells:
             return False
-        recent = label not in self.by_hand and any(
+        recent = (door is Door.CLOSED or label not in self.by_hand) and any(
             self.now_ns - at < LATE_NS for at in self.times.get(label, [])
         )
         at_work = label in self.unclear or label in self.under_way.values()
