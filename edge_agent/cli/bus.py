@@ -57,7 +57,7 @@ def monitor(
     as_json: AsJson = False,
     bus: Annotated[str | None, typer.Option(metavar="NAME", help="only this one")] = None,
     record: Annotated[Path | None, typer.Option(metavar="FILE", help="also write JSON lines there")] = None,
-    seconds: Annotated[float | None, typer.Option(min=0.1, help="end after so long")] = None,
+    seconds: Annotated[float | None, typer.Option(min=0.1, help="end after this time")] = None,
 ) -> None:
     """Show the frames as they pass, in words; until Ctrl-C."""
     query = [] if bus is None else [f"bus={quote(bus, safe='')}"]
@@ -154,7 +154,7 @@ def doors(
     labels: Annotated[list[str] | None, typer.Argument(metavar="[CELL]...", help="all, if none")] = None,
     socket: Socket = DEFAULT_SOCKET,
     as_json: AsJson = False,
-    seconds: Annotated[float | None, typer.Option(min=0.1, help="give up after so long")] = None,
+    seconds: Annotated[float | None, typer.Option(min=0.1, help="stop after this time")] = None,
 ) -> None:
     """Watch which contact changes while somebody opens and closes each door by hand.
 

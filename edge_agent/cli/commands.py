@@ -242,7 +242,7 @@ def code(
 
 def block(
     cell: CellLabel,
-    reason: Annotated[str, typer.Option(help="why, for whoever comes next")],
+    reason: Annotated[str, typer.Option(help="the reason, for the next person")],
     socket: Socket = DEFAULT_SOCKET,
 ) -> None:
     """Take a cell out of allocation; a parcel in it stays reachable."""

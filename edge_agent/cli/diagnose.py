@@ -88,6 +88,6 @@ def _print(rows: list[dict[str, Any]], everything: bool) -> None:
     counts = {verdict: sum(row["verdict"] == verdict for row in rows) for verdict in ORDER}
     words = (
         f"{counts['fault']} faults, {counts['warning']} warnings, {counts['good']} good,"
-        f" {counts['unknown']} of which nothing can be said"
+        f" {counts['unknown']} that could not be tested"
     )
     console.print(words, highlight=False, markup=False)

@@ -41,7 +41,7 @@ def reload(socket: Socket = DEFAULT_SOCKET, as_json: AsJson = False) -> None:
     else:
         console.print(_table(changes))
     if state is not None and state["failed"] is not None:
-        told = f"given up, the configuration of before goes on: {state['failed']}"
+        told = f"refused, the configuration of before stays in force: {state['failed']}"
         problems.print(told, style="red", highlight=False, markup=False)
         raise typer.Exit(REFUSED)
     if changes and not as_json:

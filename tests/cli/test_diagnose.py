@@ -65,7 +65,7 @@ def run(
 def test_a_healthy_machine_is_good(monkeypatch: pytest.MonkeyPatch) -> None:
     done = run(monkeypatch, told(PROGRESS, GOOD, UNKNOWN))
     assert done.exit_code == 0
-    assert "0 faults, 0 warnings, 1 good, 1 of which nothing can be said" in done.stdout
+    assert "0 faults, 0 warnings, 1 good, 1 that could not be tested" in done.stdout
     assert "synchronised" not in done.stdout
     assert "not tried" in done.stdout
     done = run(monkeypatch, told(GOOD, UNKNOWN), "--all")

@@ -274,7 +274,7 @@ def test_answers_that_will_not_do(tmp_path: Path, text: str, word: str) -> None:
         ("parities", "M", "must be some of"),
         ("last", "256", "must be 0 to 255"),
         ("devices", "bus0:1=toaster", "is no BUS:ADDRESS=PROFILE"),
-        ("devices", "bus0:4=laumas-tlb", "nobody answers at bus0:4"),
+        ("devices", "bus0:4=laumas-tlb", "no device answers at bus0:4"),
         ("devices", "bus0:1=kerong-cu16", "speaks kerong-cu16"),
         ("sizes", "small=1x2:3", "is no NAME="),
         ("sizes", "s=1x1x1:1,s=1x1x1:1", "each only once"),
@@ -315,7 +315,7 @@ def test_a_port_where_nobody_answers(tmp_path: Path) -> None:
     new, output = small(tmp_path), tmp_path / "locker.toml"
     done = new.init(*options(output, "/dev/nobody"))
     assert (done.exit_code, output.exists()) == (1, False)
-    assert "nobody answers: power, wires (A and B), addresses" in done.stderr
+    assert "no device answers: power, wires (A and B), addresses" in done.stderr
     assert "--thorough" in done.stderr
     done = new.init(*options(output, f"/dev/nobody,{new.ports}", last="5"))
     assert done.exit_code == 0

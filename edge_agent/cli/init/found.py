@@ -101,11 +101,11 @@ def _say(what: str, style: str) -> None:
 def _nobody(nobody: Nobody, wanted: Wanted) -> str:
     if nobody.garbled:
         return (
-            f"{nobody.port}: somebody answers, and is not understood: another speed or parity (--bauds,"
+            f"{nobody.port}: a device answers, but not in a known protocol: another speed or parity (--bauds,"
             " --parities), A and B swapped, no termination, or two boards on one address"
         )
     more = "" if wanted.thorough else "; boards with high addresses: --thorough"
-    return f"{nobody.port}: nobody answers: power, wires (A and B), addresses{more}"
+    return f"{nobody.port}: no device answers: power, wires (A and B), addresses{more}"
 
 
 def _show(bus: FoundBus) -> None:
@@ -132,7 +132,7 @@ def recognised(
     everybody = {f"{bus.name}:{device.address}": (bus, device) for bus in buses for device in bus.devices}
     stray = sorted(set(said) - set(everybody))
     if stray:
-        raise BadAnswer(f"devices: nobody answers at {', '.join(stray)}")
+        raise BadAnswer(f"devices: no device answers at {', '.join(stray)}")
     boards, unclear = [], []
     for place, (bus, device) in everybody.items():
         profile_name = said.get(place) or _which(interview, place, device, bus, profiles)

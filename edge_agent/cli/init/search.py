@@ -191,7 +191,7 @@ async def _on(
         await look.over(rest, f"{doing}: the other addresses")
         # One reply may be lost on any wire; a board that is missed is a row of doors that nobody can open.
         silent = [address for address in (*first, *rest) if address not in look.clean]
-        await look.over(silent, f"{doing}: once more those that said nothing")
+        await look.over(silent, f"{doing}: once more those that did not answer")
     found = FoundBus(name, section, [], sorted(set(look.garbled) - set(look.clean)))
     for address in sorted(look.clean):
         found.devices.append(await _device(place, address, spoken))

@@ -55,8 +55,8 @@ def _section(title: str, comment: str, *rows: str) -> list[str]:
 def document(site: Site, machine: Machine, notes: Iterable[str]) -> str:
     """The whole file."""
     lines = [
-        "# Written by `edge-agent init` from what it found on the buses and was told. Look at it, change",
-        "# what is wrong, and check it with",
+        "# Written by `edge-agent init` from its search of the buses and from the answers. Read it, change",
+        "# what is wrong, and validate it with",
         "#   edge-agent check --config /etc/edge-agent/locker.toml",
         "# which names whatever does not fit together, by its key. A key that is not known is an error. All",
         "# keys that there are stand in /usr/share/edge-agent/examples/locker.example.toml.",
@@ -146,8 +146,8 @@ def _habits(site: Site) -> list[str]:
         _row("pulse_ms", site.pulse_ms, "how long the solenoid is energised; every lock board can do this"),
         _row("watch_ms", 1500, "how long the door is watched after a pulse; at least pulse_ms"),
         _row("max_concurrent_unlocks", 2, "solenoids energised at once: what the power supply bears"),
-        _row("duty_pulses", 6, "a solenoid gets no more than so many pulses ..."),
-        _row("duty_window_s", 10, "... in so many seconds, or it burns"),
+        _row("duty_pulses", 6, "a solenoid gets at most this number of pulses ..."),
+        _row("duty_window_s", 10, "... in this number of seconds, or it burns"),
     )
     lines += _section(
         "access",
@@ -194,11 +194,15 @@ def _climate(kind: Kind) -> list[str]:
         _row(
             "band_c", usual.band_c, "it comes on so far beyond the setpoint, and goes off so far on this side"
         ),
-        _row("min_on_s", usual.min_on_s, "once on it stays on for so long: compressors need that"),
-        _row("min_off_s", usual.min_off_s, "once off it stays off for so long"),
+        _row("min_on_s", usual.min_on_s, "once on it stays on for this time: compressors need that"),
+        _row("min_off_s", usual.min_off_s, "once off it stays off for this time"),
         _row("limit_c", usual.limit_c, f"food {'above' if cold else 'below'} that ..."),
-        _row("allowed_min", usual.allowed_min, "... for so many minutes is out of range"),
-        _row("precondition_min", usual.precondition_min, "the cell is made ready so long before it is used"),
+        _row("allowed_min", usual.allowed_min, "... for longer than this is out of range"),
+        _row(
+            "precondition_min",
+            usual.precondition_min,
+            "the cell is cooled or heated this long before it is used",
+        ),
     )
 
 
