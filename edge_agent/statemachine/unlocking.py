@@ -133,7 +133,9 @@ def door_read(turn: Turn, unlock_id: str, door: Door) -> None:
         _pulse_in_doubt(turn, ticket, reservation)
     elif reservation is None or not _move_on(turn, ticket, reservation, UnlockOutcome.UNKNOWN):
         if ticket.purpose is Purpose.TECHNICIAN:
-            _intend(turn, ticket)  # he is at the cell and sees what no contact shows
+            # He is at the cell and sees what no contact shows. A door that read open before proves no opening.
+            was_closed = place.door is Door.CLOSED or contact.believed_open(place)
+            _intend(turn, turn.change_ticket(ticket, doubtful=not was_closed))
         else:
             conclude(turn, ticket, UnlockOutcome.UNKNOWN)
 
@@ -233,6 +235,8 @@ def pulse_lapsed(turn: Turn, unlock_id: str, attempt: int) -> None:
 def _may_pulse_again(turn: Turn, ticket: Ticket) -> bool:
     if ticket.stopped or _expired(turn, ticket):
         return False
+    if ticket.purpose not in BY_HAND and f"{Alarm.WRONG_DOOR}/{ticket.cell}" in turn.alarms:
+        return False  # it was this door that another lock opened, just before its own was pulsed
     if any(place.unexplained is not None for place in turn.cells.values()):
         return False  # another door has just opened, and the cause is not known yet
     return len(_recent_pulses(turn, ticket.cell)) < turn.layout.duty_pulses

@@ -279,3 +279,34 @@ def test_a_word_on_a_pulse_that_nobody_saw_records_it_as_unknown() -> None:
     core.unlocks.clear()
     core.feed(Resolve(core.key(), parcel.cell, Verdict.STILL_INSIDE))
     assert [record.outcome for record in core.unlocks] == [UnlockOutcome.UNKNOWN]
+
+
+@pytest.mark.parametrize("before", [Door.OPEN, Door.UNKNOWN])
+def test_a_technicians_pulse_proves_no_opening_of_a_door_that_was_not_read_closed(before: Door) -> None:
+    """Its contact may be broken: the board was silent at the fresh reading, and reads open afterwards."""
+    core = Core()
+    reservation = core.dropped_off()
+    label = reservation.cell
+    core.pass_s(11)
+    if before is Door.OPEN:
+        core.forced(label)
+    else:
+        cell = replace(core.state.cells[label], door=Door.UNKNOWN)
+        core.state = replace(core.state, cells={**core.state.cells, label: cell})
+    wish = OpenCell(core.key(), label, "why", "unl-t", actor="bob")
+    look = core.looks(core.feed(wish))
+    core.feed(DoorRead(look.unlock_id, Door.UNKNOWN))
+    assert len(core.pulses) == 2  # the drop-off's and his
+    core.feed(PulseDone(look.unlock_id, 1, Door.OPEN))
+    assert core.state.cells[label].opened_by_unlock is False
+    assert core.unlocks[-1].outcome is UnlockOutcome.UNKNOWN
+    assert core.live(reservation).status is ReservationStatus.DROPPED_OFF
+
+
+def test_a_technicians_pulse_opens_a_door_that_was_closed_when_its_board_fell_silent() -> None:
+    core = Core()
+    look = core.looks(core.feed(OpenCell(core.key(), "C01", "why", "unl-t", actor="bob")))
+    core.feed(DoorRead(look.unlock_id, Door.UNKNOWN))
+    core.feed(PulseDone(look.unlock_id, 1, Door.OPEN))
+    assert core.state.cells["C01"].opened_by_unlock is True
+    assert core.unlocks[-1].outcome is UnlockOutcome.OPENED

@@ -257,3 +257,24 @@ def test_a_door_that_has_not_latched_is_no_wrong_door(closed_s: float) -> None:
     core.lasts()
     assert alarms(core) == set()
     assert core.state.cells[first.cell].opened_by_unlock
+
+
+@pytest.mark.parametrize("by_hand", [False, True])
+def test_a_lock_whose_door_another_one_has_opened_is_not_pulsed_again(by_hand: bool) -> None:
+    """The door opened just before its own lock was pulsed; what had opened it is known a moment later."""
+    core = Core(Layout(specs={spec.label: spec for spec in specs()}, attempts=3))
+    first, second = core.dropped_off(), core.dropped_off()
+    core.pass_s(11)
+    look = core.looks(core.feed(core.wish(second, Purpose.PICKUP)))
+    core.feed(DoorRead(look.unlock_id, Door.CLOSED))
+    core.feed(DoorsSeen({first.cell: Door.OPEN}))
+    own = OpenCell(core.key(), first.cell, "why", "unl-own") if by_hand else core.wish(first, Purpose.PICKUP)
+    core.feed(own)
+    core.feed(DoorRead(own.unlock_id, Door.CLOSED))
+    core.lasts()
+    assert f"WRONG_DOOR/{first.cell}" in alarms(core)
+    core.feed(DoorsSeen({first.cell: Door.CLOSED}))
+    pulses = len(core.pulses)
+    core.feed(PulseDone(own.unlock_id, 1, Door.CLOSED))
+    assert len(core.pulses) - pulses == by_hand
+    assert (own.unlock_id in core.state.tickets) is by_hand

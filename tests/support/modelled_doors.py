@@ -57,6 +57,8 @@ class Doors(Locker):
         elif self.moves_on(t, place.opened):
             pass
         elif t.purpose is Purpose.TECHNICIAN:
+            ours = place.door is Door.OPEN and place.mine and not place.contact_doubted
+            t.doubtful = place.door is not Door.CLOSED and not ours
             self.pulse(t)
         else:
             self.finish(t, "UNKNOWN")
@@ -106,7 +108,8 @@ class Doors(Locker):
         """Seen closed after a pulse; only acknowledged ones count towards a jam."""
         elsewhere = any(place.unexplained is not None for place in self.places.values())
         jammed = t.counted >= self.layout.attempts
-        stops = jammed or t.halted or self.expired(t) or elsewhere
+        marked = t.purpose not in BY_HAND and self.stands("WRONG_DOOR", t.cell)
+        stops = jammed or t.halted or self.expired(t) or elsewhere or marked
         if not stops and self.rested(t.cell):
             self.pulse(t)
         elif not jammed and t.counted < t.attempt and not t.halted:

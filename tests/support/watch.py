@@ -53,6 +53,8 @@ def differing(before: dict[str, Any], after: dict[str, Any]) -> set[tuple[str, s
     return found
 
 
+BOUNCE_NS = 10**9
+"""A door that opens again so soon after it was seen closed has not latched."""
 LATE_NS = 10 * 10**9
 """A pulse may open its door for this long."""
 
@@ -77,6 +79,9 @@ class Watch:
         """Whether a contact has changed since the last pulse of its lock, before it settled closed."""
         self.settled: set[str] = set()
         self.latest: dict[str, tuple[str, int]] = {}
+        self.opened: set[str] = set()
+        """Cells whose door a pulse has opened, and which has not settled closed since."""
+        self.closed_ns: dict[str, int] = {}
         self.by_hand: set[str] = set()
         """Cells whose doors somebody moves by hand."""
         self.now_ns = 0
@@ -148,6 +153,8 @@ class Watch:
 
     def has_settled(self, label: str) -> None:
         """A closing has settled: the next opening without a pulse is not the last pulse's doing."""
+        if self.doors.get(label, Door.CLOSED) is Door.CLOSED:
+            self.opened.discard(label)
         if self.doors.get(label, Door.CLOSED) is Door.CLOSED and self.moved.get(label, True):
             pulsing = label in self.under_way.values()
             (self.settled_meanwhile if pulsing else self.settled).add(label)
@@ -159,6 +166,11 @@ class Watch:
             return
         if self.doors.get(label, Door.CLOSED) is not door:
             self.moved[label] = self._may_move(label, door) and label not in self.settled
+            if door is Door.CLOSED:
+                self.closed_ns[label] = self.now_ns
+            else:
+                bounces = self.now_ns - self.closed_ns.get(label, 0) < BOUNCE_NS and label in self.opened
+                (self.opened.add if bounces or self._may_open(label) else self.opened.discard)(label)
             if label in self.settled:
                 self.settled.discard(label)
                 self.pulsed_cells.discard(label)
@@ -167,15 +179,21 @@ class Watch:
         self.doors[label] = door
 
     def _may_move(self, label: str, door: Door) -> bool:
-        """Whether a door moves by the pulse of its lock: while it is under way, or nobody saw what it did, or
-        in the 10 s after it; and while what it has opened has not settled closed."""
+        """Whether a door moves by the pulse of its lock. It opens as `_may_open` says, or until what it has
+        opened has settled closed. It closes at any time: the core bounds what a closing concludes."""
+        if label not in self.pulsed_cells or door is Door.CLOSED:
+            return label in self.pulsed_cells
+        return self._may_open(label) or bool(self.moved.get(label))
+
+    def _may_open(self, label: str) -> bool:
+        """Whether the pulse of its lock may open a door: while it is under way, or nobody saw what it did, or
+        in the 10 s after it."""
         if label not in self.pulsed_cells:
             return False
-        recent = (door is Door.CLOSED or label not in self.by_hand) and any(
+        recent = label not in self.by_hand and any(
             self.now_ns - at < LATE_NS for at in self.times.get(label, [])
         )
-        at_work = label in self.unclear or label in self.under_way.values()
-        return recent or at_work or bool(self.moved.get(label))
+        return recent or label in self.unclear or label in self.under_way.values()
 
     def after(self, done: Step, now: Instant) -> None:
         """What the core made of it."""
@@ -254,7 +272,7 @@ class Watch:
         stands there."""
         before = self.seen_otherwise.get(key)
         if key not in self.seen_closed:
-            unasked = not self.moved.get(label)
+            unasked = label not in self.opened
             in_doubt = unasked or (Alarm.SENSOR_FAULT, label, "contact") in self.standing
             by_technician = before is Door.UNKNOWN and purpose == Purpose.TECHNICIAN
             assert (before is Door.OPEN and in_doubt) or by_technician, (
