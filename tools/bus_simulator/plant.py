@@ -48,7 +48,8 @@ def build_devices(settings: Settings, world: World) -> dict[str, list[LineDevice
             wirings[cell.cooling.device].loads[cell.cooling.channel] = world.cooler(cell.label)
     buses: dict[str, list[LineDevice]] = {name: [] for name in settings.buses}
     for name, device in settings.devices.items():
-        buses[device.bus].append(build_device(name, device.profile, device.address, wirings[name]))
+        described = settings.profile_of(name)
+        buses[device.bus].append(build_device(name, device.profile, device.address, wirings[name], described))
     return buses
 
 

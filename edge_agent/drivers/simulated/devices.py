@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
-from edge_agent.drivers.profiles import Protocol
+from edge_agent.drivers.profiles import Profile, Protocol
 from edge_agent.drivers.simulated.framing import Framing, ModbusRtu
+from edge_agent.drivers.simulated.from_profile import ProfiledBoard, Terminals
 from edge_agent.drivers.simulated.instruments import (
     GenericTransmitter,
     LaumasTransmitter,
@@ -91,14 +92,20 @@ def framing_of(protocol: Protocol) -> Framing:
     return _FRAMINGS[protocol]
 
 
-def build_device(name: str, profile: str, address: int, wiring: Wiring) -> LineDevice:
-    """The device called `name` of a configuration.
+def build_device(
+    name: str, profile: str, address: int, wiring: Wiring, described: Profile | None = None
+) -> LineDevice:
+    """The device called `name` of a configuration. A Modbus board without a simulated device of its own does
+    what its profile, `described`, says.
 
     Raises `ConfigError` if there is no simulated device for this profile.
     """
     kind = _KINDS.get(profile)
-    if kind is None:
-        known = ", ".join(sorted(_KINDS))
-        message = f"no simulated device for profile {profile!r}; there are: {known}"
-        raise ConfigError([Finding(f"devices.{name}.profile", message)])
-    return kind(address, wiring)
+    if kind is not None:
+        return kind(address, wiring)
+    if described is not None and described.bus.protocol == "modbus":
+        terminals = Terminals(wiring.loads, wiring.inputs, wiring.probes, wiring.weigh)
+        return ProfiledBoard(address, described, terminals)
+    known = ", ".join(sorted(_KINDS))
+    message = f"no simulated device for profile {profile!r}; there are: {known}"
+    raise ConfigError([Finding(f"devices.{name}.profile", message)])

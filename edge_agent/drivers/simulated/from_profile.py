@@ -1,0 +1,281 @@
+"""A Modbus board that does what its profile says: for boards that nobody has written a simulated device for.
+
+It knows the board from the same file as the driver, so it proves that a profile works on the bench, and not
+that the profile is right: that is what the vectors and recordings of a profile are for.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+
+from edge_agent.drivers.profiles import (
+    ChannelWrite,
+    ConstantWrite,
+    FixedPulse,
+    LockCapability,
+    Profile,
+    RelaysCapability,
+    ScaleCapability,
+    SwitchedPulse,
+    TemperatureCapability,
+    TimedPulse,
+)
+from edge_agent.drivers.simulated.slave import (
+    DEVICE_FAILURE,
+    ILLEGAL_ADDRESS,
+    ILLEGAL_VALUE,
+    Execute,
+    Rejected,
+    Slave,
+    address_and_value,
+    read_bits,
+    read_words,
+    written_words,
+)
+from edge_agent.drivers.simulated.waveshare import Relay
+from edge_agent.drivers.simulated.world import Load, Weighing
+
+MS = 1_000_000
+Write = Callable[[tuple[int, ...], int], None]
+"""Carries out values written at an instant (ns). Raises `Rejected`."""
+
+
+@dataclass(slots=True)
+class Terminals:
+    """What is fastened to the board, by channel counted from 1."""
+
+    loads: Mapping[int, Load]
+    inputs: Mapping[int, Callable[[int], int]]
+    probes: Mapping[int, Callable[[int], float | None]]
+    weigh: Callable[[int], Weighing] | None
+
+
+@dataclass(slots=True)
+class _Map:
+    """Where the board takes and gives what, by function and address."""
+
+    writes: dict[tuple[int, int], list[Write]] = field(default_factory=dict)
+    bits: dict[tuple[int, int], Callable[[int], int]] = field(default_factory=dict)
+    words: dict[tuple[int, int], Callable[[int], int]] = field(default_factory=dict)
+
+    def write(self, function: int, address: int, act: Write) -> None:
+        self.writes.setdefault((function, address), []).append(act)
+
+
+class ProfiledBoard(Slave):
+    """Locks, doors, relays, scale and temperatures of one Modbus profile. Every channel of `lock` and
+    `relays` is one relay. Registers of checks read their first right value, those of signs 0."""
+
+    def __init__(self, address: int, profile: Profile, terminals: Terminals) -> None:
+        super().__init__(address)
+        self._map = _Map()
+        count = max(profile.channels("lock"), profile.channels("relays"))
+        self._relays = [Relay(terminals.loads.get(channel)) for channel in range(1, count + 1)]
+        self._put_constants(profile)
+        if profile.lock is not None:
+            self._put_lock(profile.lock)
+        if profile.relays is not None:
+            self._put_relays(profile.relays)
+        if profile.doors is not None and profile.doors.function is not None:
+            for channel in range(1, profile.doors.channels + 1):
+                place = (profile.doors.function, profile.doors.address + channel - 1)
+                self._map.bits[place] = terminals.inputs.get(channel, _zero)
+        if profile.temperature is not None:
+            self._put_temperatures(profile.temperature, terminals.probes)
+        if profile.scale is not None:
+            self._put_scale(profile.scale, terminals.weigh or (lambda _: Weighing(0, settled=True)))
+        self._functions: dict[int, Execute] = {
+            function: self._execute(function)
+            for function, _ in (*self._map.bits, *self._map.words, *self._map.writes)
+        }
+
+    def functions(self) -> Mapping[int, Execute]:
+        """Those that the profile names."""
+        return self._functions
+
+    # What the board has.
+
+    def _put_constants(self, profile: Profile) -> None:
+        for sign in profile.signs:
+            if sign.answers:
+                self._put_constant(sign.function, sign.address, sign.count, 0)
+        for check in profile.checks:
+            self._put_constant(check.function, check.address, check.count, check.values[0])
+
+    def _put_constant(self, function: int, address: int, count: int, value: int) -> None:
+        where = self._map.bits if function in (1, 2) else self._map.words
+        for offset in range(count):
+            where[function, address + offset] = _constant(value)
+
+    def _put_lock(self, lock: LockCapability) -> None:
+        for channel, relay in enumerate(self._relays[: lock.channels], 1):
+            pulse = lock.pulse
+            if isinstance(pulse, TimedPulse):
+                self._put_timed(pulse, channel, relay)
+            elif isinstance(pulse, FixedPulse):
+                self._put_channel(pulse, channel, _switching(relay, pulse.ms * MS))
+            elif isinstance(pulse, SwitchedPulse):
+                self._put_channel(pulse.on, channel, _switching(relay, None))
+                self._put_channel(pulse.off, channel, _switching(relay, 0))
+            if lock.off is not None:
+                self._put_channel(lock.off, channel, _switching(relay, 0))
+        self._put_all_off(lock.all_off)
+
+    def _put_relays(self, relays: RelaysCapability) -> None:
+        for channel, relay in enumerate(self._relays[: relays.channels], 1):
+            address = relays.address + channel - 1
+            for value, until_ns in ((relays.on, None), (relays.off, 0), (relays.cancel, 0)):
+                if value is not None:
+                    act = _on_values((value,), _switching(relay, until_ns))
+                    self._map.write(relays.function, address, act)
+            if relays.pulse is not None:
+                self._put_timed(relays.pulse, channel, relay)
+        self._put_all_off(relays.all_off)
+
+    def _put_channel(self, write: ChannelWrite, channel: int, act: Callable[[int], None]) -> None:
+        address = write.address + (channel - 1) * write.stride
+        values = write.values if write.value is None else (write.value,)
+        self._map.write(write.function, address, _on_values(values, act))
+
+    def _put_timed(self, pulse: TimedPulse, channel: int, relay: Relay) -> None:
+        def act(values: tuple[int, ...], at_ns: int) -> None:
+            *before, last = values
+            ms = (last - pulse.base) * pulse.unit_ms
+            if tuple(before) != pulse.before or not pulse.able(ms):
+                raise Rejected(ILLEGAL_VALUE)
+            relay.switch(at_ns, at_ns + ms * MS)
+
+        self._map.write(pulse.function, pulse.address + (channel - 1) * pulse.stride, act)
+
+    def _put_all_off(self, all_off: ConstantWrite | None) -> None:
+        if all_off is not None:
+
+            def act(at_ns: int) -> None:
+                for relay in self._relays:
+                    relay.switch(at_ns, at_ns)
+
+            self._map.write(all_off.function, all_off.address, _on_values((all_off.value,), act))
+
+    def _put_temperatures(
+        self, part: TemperatureCapability, probes: Mapping[int, Callable[[int], float | None]]
+    ) -> None:
+        for channel in range(1, part.channels + 1):
+            read = _temperature(part, probes.get(channel))
+            self._map.words[part.function, part.address + channel - 1] = read
+
+    def _put_scale(self, part: ScaleCapability, weigh: Callable[[int], Weighing]) -> None:
+        for offset in range(part.count):
+            self._map.words.setdefault((part.function, part.address + offset), _zero)
+        high, low = (0, 1) if part.word_order == "high-first" else (1, 0)
+        for offset, shift in ((high, 16), (low, 0)):
+            place = (part.function, part.address + part.mass_offset + offset)
+            self._map.words[place] = _mass(part, weigh, shift)
+        status = part.status_address
+        if status is None:
+            status = part.address + part.status_offset
+        self._map.words[part.function, status] = _status(part, weigh)
+
+    # What it is asked.
+
+    def _execute(self, function: int) -> Execute:
+        if function in (1, 2):
+            return lambda body, at_ns: self._read_bits(function, body, at_ns)
+        if function in (3, 4):
+            return lambda body, at_ns: self._read_words(function, body, at_ns)
+        return lambda body, at_ns: self._write(function, body, at_ns)
+
+    def _read_words(self, function: int, body: bytes, at_ns: int) -> bytes:
+        def register(address: int) -> int | None:
+            found = self._map.words.get((function, address))
+            return None if found is None else found(at_ns)
+
+        return read_words(body, register)
+
+    def _read_bits(self, function: int, body: bytes, at_ns: int) -> bytes:
+        first, count = address_and_value(body)
+        bits = [self._map.bits.get((function, first + offset)) for offset in range(min(count, 2000))]
+        if None in bits:
+            raise Rejected(ILLEGAL_ADDRESS)
+        known = [bit for bit in bits if bit is not None]
+        return read_bits(b"\0\0" + body[2:], at_ns, known)
+
+    def _write(self, function: int, body: bytes, at_ns: int) -> bytes:
+        if function == 16:
+            address, several = written_words(body)
+            self._carry_out(function, address, tuple(several), at_ns)
+            return body[:4]
+        address, value = address_and_value(body)
+        self._carry_out(function, address, (value,), at_ns)
+        return body
+
+    def _carry_out(self, function: int, address: int, values: tuple[int, ...], at_ns: int) -> None:
+        """The first meaning of the values at this address that fits."""
+        acts = self._map.writes.get((function, address))
+        if acts is None:
+            raise Rejected(ILLEGAL_ADDRESS)
+        for act in acts:
+            try:
+                act(values, at_ns)
+            except Rejected:
+                continue
+            return
+        raise Rejected(ILLEGAL_VALUE)
+
+
+def _zero(_: int) -> int:
+    return 0
+
+
+def _constant(value: int) -> Callable[[int], int]:
+    return lambda _: value
+
+
+def _switching(relay: Relay, for_ns: int | None) -> Callable[[int], None]:
+    """Closes the relay for this time; None: until it is switched off; 0 opens it."""
+    return lambda at_ns: relay.switch(at_ns, None if for_ns is None else at_ns + for_ns)
+
+
+def _on_values(expected: Iterable[int], act: Callable[[int], None]) -> Write:
+    wanted = tuple(expected)
+
+    def write(values: tuple[int, ...], at_ns: int) -> None:
+        if values != wanted:
+            raise Rejected(ILLEGAL_VALUE)
+        act(at_ns)
+
+    return write
+
+
+def _temperature(
+    part: TemperatureCapability, probe: Callable[[int], float | None] | None
+) -> Callable[[int], int]:
+    def read(at_ns: int) -> int:
+        temperature_c = None if probe is None else probe(at_ns)
+        if temperature_c is not None:
+            return round(temperature_c / part.degrees_per_count) & 0xFFFF
+        if part.no_sensor is None:
+            raise Rejected(DEVICE_FAILURE)
+        return part.no_sensor
+
+    return read
+
+
+def _mass(part: ScaleCapability, weigh: Callable[[int], Weighing], shift: int) -> Callable[[int], int]:
+    def read(at_ns: int) -> int:
+        counts = round(weigh(at_ns).grams / part.grams_per_count)
+        return (counts if part.mass_signed else abs(counts)) >> shift & 0xFFFF
+
+    return read
+
+
+def _status(part: ScaleCapability, weigh: Callable[[int], Weighing]) -> Callable[[int], int]:
+    def read(at_ns: int) -> int:
+        weighing = weigh(at_ns)
+        status = (1 if weighing.settled else 0) ^ (1 - part.stable_level)
+        status <<= part.stable_bit
+        if part.negative_bit is not None and weighing.grams < 0:
+            status |= 1 << part.negative_bit
+        return status
+
+    return read
