@@ -170,7 +170,8 @@ class Watch:
                 self.closed_ns[label] = self.now_ns
             else:
                 bounces = self.now_ns - self.closed_ns.get(label, 0) < BOUNCE_NS and label in self.opened
-                (self.opened.add if bounces or self._may_open(label) else self.opened.discard)(label)
+                by_pulse = self._may_open(label) and label not in self.settled
+                (self.opened.add if bounces or by_pulse else self.opened.discard)(label)
             if label in self.settled:
                 self.settled.discard(label)
                 self.pulsed_cells.discard(label)
