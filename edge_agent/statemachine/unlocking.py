@@ -133,7 +133,7 @@ def door_read(turn: Turn, unlock_id: str, door: Door) -> None:
         _pulse_in_doubt(turn, ticket, reservation)
     elif reservation is None or not _move_on(turn, ticket, reservation, UnlockOutcome.UNKNOWN):
         if ticket.purpose is Purpose.TECHNICIAN:
-            # He is at the cell and sees what no contact shows. A door that read open before proves no opening.
+            # He is at the cell and sees what no contact shows. A door that read open proves no opening.
             was_closed = place.door is Door.CLOSED or contact.believed_open(place)
             _intend(turn, turn.change_ticket(ticket, doubtful=not was_closed))
         else:
