@@ -45,7 +45,7 @@ def main() -> int:
 
 
 async def serve(settings: Settings, listener: socket.socket) -> int:
-    """Serves on the listening socket until SIGTERM or SIGINT; gives the exit code."""
+    """Serves on the listening socket until SIGTERM or SIGINT; returns the exit code."""
     failed = False
     trusted = [str(network) for network in settings.trusted_proxies]
 

@@ -1,4 +1,4 @@
-"""Composition root: the one place that puts the gateway's parts together."""
+"""Composition root: the only place that assembles the gateway's parts."""
 
 from __future__ import annotations
 
@@ -45,10 +45,10 @@ def create_app(
     on_fatal: Callable[[], None] = lambda: None,
     webhooks_max: int = IN_ALL,
 ) -> FastAPI:
-    """The gateway as an ASGI application; its lifespan holds the broker, the database and the webhooks.
+    """The gateway as an ASGI application; its lifespan owns the broker link, the database and the webhooks.
 
-    `clock` gives Unix seconds. `on_fatal` is called when a part of it has died: the process should end.
-    `webhooks_max` are delivered at once.
+    `clock` gives Unix seconds. `on_fatal` is called when one of its parts has died: the process should end.
+    At most `webhooks_max` are delivered at once.
     """
     timing = timing or Timing()
 
@@ -78,10 +78,10 @@ def create_app(
 
 
 def listen(host: str, port: int) -> socket.socket:
-    """A listening TCP socket; port 0 means any. Raises `OSError` if it cannot be had.
+    """A listening TCP socket; port 0 means any. Raises `OSError` if it cannot be opened.
 
     The protocol is named because asyncio sets TCP_NODELAY on the accepted connections only then
-    (`base_events._set_nodelay`); without, an answer waits 40 ms for a delayed acknowledgement.
+    (`base_events._set_nodelay`); otherwise a response waits 40 ms for a delayed acknowledgement.
     """
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     listener = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
@@ -124,7 +124,7 @@ async def _running(
 
 @dataclass(frozen=True, slots=True)
 class _Works:
-    """What works on its own: each by its name."""
+    """The background parts, by name."""
 
     twins: Twins
     reconciler: Reconciler
@@ -134,7 +134,7 @@ class _Works:
 def _build(
     settings: Settings, timing: Timing, clock: Callable[[], float], webhooks_max: int
 ) -> tuple[Parts, _Works]:
-    """Everything, put together; nothing of it runs yet."""
+    """Assembles everything; nothing runs yet."""
     store = Store(settings.database_url)
     suffix = settings.mqtt.client_id
     machines = Machines(suffix, timing, clock)
@@ -188,14 +188,14 @@ def _build(
 
 
 async def _count_lines() -> None:
-    """Says now and then how many lines of the log were not written."""
+    """Logs periodically how many log lines were suppressed."""
     while True:
         await asyncio.sleep(WINDOW_S)
         log_what_was_not_written()
 
 
 def _start(name: str, work: Coroutine[Any, Any, None], on_fatal: Callable[[], None]) -> asyncio.Task[None]:
-    """A part that works until it is cancelled; if it dies, the process shall end and be started anew."""
+    """Starts a part that works until it is cancelled; if it dies, the process should end and restart."""
 
     def ended(task: asyncio.Task[None]) -> None:
         error = None if task.cancelled() else task.exception()

@@ -1,7 +1,7 @@
 """Bounds of everything that a machine sends: JSON first, then each field by its name. Pure.
 
-The models of the protocol say which fields there are; this module says how large a value may be. An error
-names the path of the field and never its value, which may hold a code.
+The protocol's models define the fields; this module limits their values. An error names the path of the field
+and never its value, which may hold a code.
 """
 
 from __future__ import annotations
@@ -26,14 +26,14 @@ UPTIME_MAX_MS = 10**12
 """31 years."""
 TEXT_MAX = 4096
 COLUMN_MAX = 1024
-"""What a text may have at most, and one that the database keeps in a column of its own."""
+"""The longest text, and the longest that the database keeps in a column of its own."""
 ID_MAX = 200
 NAME_MAX = 64
 LIST_MAX = 1024
 """Twice as many cells or reservations as a machine can have."""
 DEPTH_MAX = 12
 VALUES_MAX = 100_000
-"""So many values are at most in one document: the largest is an answer of `sync`."""
+"""The most values in one document: the largest document is a reply to `sync`."""
 DETAILS_MAX = 16
 
 _BRACKETS = bytes.maketrans(b"{}", b"[]")
@@ -44,12 +44,12 @@ _DIGITS = re.compile(r"[0-9]{1,16}")
 
 
 class OutOfBounds(ValueError):
-    """A value that no machine may send; the text names its path and what is wrong, and can be logged."""
+    """A value that no machine may send; the text names its path and the fault, and can be logged."""
 
 
 def read_json(payload: bytes, size_max: int, values_max: int = VALUES_MAX) -> Any:
-    """The document in a payload: UTF-8, finite numbers, no lone surrogates, bounded size, depth and number of
-    values. Raises `OutOfBounds`."""
+    """Parses the document in a payload: UTF-8, finite numbers, no lone surrogates, bounded size, depth and
+    number of values. Raises `OutOfBounds`."""
     if len(payload) > size_max:
         raise OutOfBounds(f"payload: larger than {size_max} bytes")
     bare = _without_texts(payload, values_max)
@@ -67,13 +67,13 @@ def read_json(payload: bytes, size_max: int, values_max: int = VALUES_MAX) -> An
 
 
 def is_shallow(payload: bytes) -> bool:
-    """Whether JSON is no deeper than `DEPTH_MAX`; to be asked before it is parsed, which may be recursive."""
+    """Whether JSON is no deeper than `DEPTH_MAX`; checked before parsing, which may be recursive."""
     return _is_shallow(_without_texts(payload, VALUES_MAX))
 
 
 def _without_texts(payload: bytes, values_max: int) -> bytes:
-    """JSON without what stands in quotes, in linear time whatever it holds. Raises `OutOfBounds` for more
-    texts than there may be."""
+    """JSON without its quoted texts, in linear time for any content. Raises `OutOfBounds` for more texts than
+    allowed."""
     plain = payload.replace(b"\\\\", b"").replace(b'\\"', b"")
     if plain.count(b'"') > 4 * values_max:
         raise OutOfBounds(f"payload: more than {values_max} values")
@@ -95,7 +95,7 @@ _DECODER = json.JSONDecoder(parse_constant=_no_constant)
 
 
 def check_text(path: str, text: str) -> None:
-    """Raises `OutOfBounds` for a text that is no UTF-8: it has a lone surrogate."""
+    """Raises `OutOfBounds` for a text that is not valid UTF-8: it has a lone surrogate."""
     if text.isascii():
         return
     try:
@@ -105,7 +105,7 @@ def check_text(path: str, text: str) -> None:
 
 
 def is_machine_id(text: str) -> bool:
-    """Whether a text can be a machine's id: the configuration of a machine takes no other."""
+    """Whether a text can be a machine's id: a machine's configuration accepts no other."""
     return _MACHINE_ID.fullmatch(text) is not None
 
 
@@ -129,8 +129,8 @@ def within_time(at_s: int) -> int:
 
 
 def shown_date(at_s: float) -> str:
-    """A stored date as the API writes it. One that no clock can have given, from a row that an earlier
-    version of ours took, is shown as the nearest that can be: the first second of 1970, or of 2100."""
+    """A stored date as the API writes it. An impossible date, from a row that an earlier version of ours
+    stored, is shown as the nearest possible one: the first second of 1970, or of 2100."""
     return rfc3339(min(max(at_s, TIME_MIN_S), TIME_MAX_S))
 
 
@@ -229,11 +229,11 @@ RULES: dict[str, Callable[[Any], str]] = {
     "drop_off_code": _code,
     "pickup_code": _code,
 }
-"""What a value has to be, by the name of its field; gives what is wrong, or an empty text."""
+"""The rule for a value, by the name of its field; returns what is wrong, or an empty text."""
 
 
 def check(model: BaseModel, path: str = "") -> None:
-    """Holds every value in a model against its bounds. Raises `OutOfBounds`."""
+    """Checks every value in a model against its bounds. Raises `OutOfBounds`."""
     for name, value in model.__dict__.items():
         if value is not None:
             _check(name, value, f"{path}.{name}" if path else name)
@@ -266,7 +266,8 @@ def _limit(count: int, most: int, path: str) -> None:
 
 
 def _plain(value: Any) -> str:
-    """A value without a rule of its own: a text of limited length, or a number that a database takes."""
+    """The rule for a value without a rule of its own: a text of limited length, or a number that a database
+    accepts."""
     if isinstance(value, str):
         return "" if len(value) <= TEXT_MAX else f"longer than {TEXT_MAX} characters"
     if isinstance(value, float) and not math.isfinite(value):
@@ -275,8 +276,8 @@ def _plain(value: Any) -> str:
 
 
 def check_free(value: Any, path: str) -> None:
-    """Holds a value without a model against the same bounds: what a caller gets word for word. Its depth is
-    bounded by `read_json`. Raises `OutOfBounds`."""
+    """Checks a value without a model against the same bounds; it is passed to a caller unchanged. `read_json`
+    bounds its depth. Raises `OutOfBounds`."""
     if isinstance(value, dict):
         _limit(len(value), LIST_MAX, path)
         for key, item in value.items():

@@ -1,1 +1,1 @@
-"""The REST API of the reference: routes, bodies, errors, the HTTP server with its bounds."""
+"""The REST API of the reference: routes, bodies, errors, the HTTP server with its limits."""

@@ -1,4 +1,4 @@
-"""Bodies that only the REST side has, and how a request's body is read."""
+"""Request and response bodies that only the REST side has, and the reading of request bodies."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from edge_agent.protocol.api import (
 
 BODY_MAX_BYTES = 64 * 1024
 DRAIN_MAX_BYTES = 8 * 1024 * 1024
-"""How much of a too large body is read away, so that its sender gets to read the answer."""
+"""How much of an oversized body is read and discarded, so that its sender can read the response."""
 
 AnyBody = TypeVar("AnyBody", bound=Body)
 
@@ -36,13 +36,14 @@ class EchoBody(Body):
 
 
 class EchoAnswer(Body):
-    """Answer of POST /echo."""
+    """Response to POST /echo."""
 
     message: str
 
 
 class SearchBody(Body):
-    """Body of POST /machines/search; degrees and metres. Without `limit` all within the radius are told."""
+    """Body of POST /machines/search; degrees and metres. Without `limit` all machines within the radius are
+    returned."""
 
     latitude: Annotated[Degrees, Field(ge=-90, le=90)]
     longitude: Annotated[Degrees, Field(ge=-180, le=180)]
@@ -53,32 +54,32 @@ class SearchBody(Body):
 
 
 class FoundMachine(Body):
-    """One machine of a search's answer."""
+    """One machine of a search result."""
 
     machine: Machine
     distance_in_metres: int
 
 
 class SearchAnswer(Body):
-    """Answer of POST /machines/search, nearest first."""
+    """Response to POST /machines/search, nearest first."""
 
     machines: list[FoundMachine]
 
 
 class MachineAnswer(Body):
-    """Answer of GET /machines/{machine_id}."""
+    """Response to GET /machines/{machine_id}."""
 
     machine: Machine
 
 
 class CellAnswer(Body):
-    """How the API names a cell: by the label on its door."""
+    """A cell, named by the label on its door."""
 
     description: str
 
 
 class OpenedAnswer(Body):
-    """Answer of a drop-off or pick-up: the cell that opened."""
+    """Response to a drop-off or pick-up: the cell that opened."""
 
     cell: CellAnswer
 
@@ -95,7 +96,7 @@ class Codes(Body):
 
 
 class ReservedAnswer(Codes):
-    """Answer of POST /reservations."""
+    """Response to POST /reservations."""
 
     reservation_id: str
     machine_id: str
@@ -103,7 +104,7 @@ class ReservedAnswer(Codes):
 
 
 class ListedReservation(Body):
-    """One reservation of a list; times as `2025-07-10T10:00:00Z`, absent until they are."""
+    """One reservation of a list; times as `2025-07-10T10:00:00Z`, absent until they have happened."""
 
     reservation_id: str
     machine_id: str
@@ -116,14 +117,14 @@ class ListedReservation(Body):
 
 
 class ReservationAnswer(ListedReservation, Codes):
-    """Answer of GET /reservations/{reservation_id}; `machine` is absent if it never told of itself."""
+    """Response to GET /reservations/{reservation_id}; `machine` is absent if it never published its state."""
 
     machine: Machine | None = None
     notes: str
 
 
 class ListAnswer(Body):
-    """Answer of GET /reservations; `next_page_token` is empty on the last page."""
+    """Response to GET /reservations; `next_page_token` is empty on the last page."""
 
     reservations: list[ListedReservation]
     next_page_token: str
@@ -135,14 +136,14 @@ class NothingAnswer(Body):
 
 
 class AcceptedAnswer(Body):
-    """Answer of POST …/open-door; `request_id` comes back with the webhook."""
+    """Response to POST …/open-door; the webhook carries the same `request_id`."""
 
     request_id: str
     accepted_at: str
 
 
 class MaintenanceAnswer(Body):
-    """Answer of POST /maintenances."""
+    """Response to POST /maintenances."""
 
     maintenance_ticket_id: Annotated[str, Field(strict=True, min_length=1, max_length=128)]
     created_at: str
@@ -150,7 +151,7 @@ class MaintenanceAnswer(Body):
 
 
 class HealthAnswer(Body):
-    """Answer of GET /healthz."""
+    """Response to GET /healthz."""
 
     status: str
 
@@ -170,11 +171,12 @@ def _digits(value: Any) -> Any:
 
 
 DIGITS = BeforeValidator(_digits)
-"""For an integer in a query: digits only, where pydantic alone would take `1_0` and `1.0`."""
+"""For an integer in a query: digits only; pydantic alone would accept `1_0` and `1.0`."""
 
 
 async def read_json(request: Request) -> Any:
-    """The request's body as JSON; an empty one is an empty object. Raises `Refusal` code 3."""
+    """Returns the request's body as JSON; an empty one is an empty object. Raises `Refusal`
+    INVALID_ARGUMENT."""
     body, size = bytearray(), 0
     async for chunk in request.stream():
         size += len(chunk)
@@ -198,7 +200,7 @@ async def read_json(request: Request) -> Any:
 
 
 def read_body(model: type[AnyBody], document: Any) -> AnyBody:
-    """The checked body. Raises `Refusal` code 3 naming every wrong field."""
+    """Returns the validated body. Raises `Refusal` INVALID_ARGUMENT naming every wrong field."""
     try:
         return model.model_validate(document)
     except ValidationError as error:

@@ -1,4 +1,4 @@
-"""What all routes of the API share: whose request it is, what they work with, and how a machine is asked."""
+"""What all routes of the API share: the caller's identity, the parts that they use, and sending commands."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ PREFIX = "/api/delivery/external/v1"
 
 @dataclass(frozen=True, slots=True)
 class Parts:
-    """What the routes work with; `clock` gives Unix seconds."""
+    """The objects that the routes use; `clock` gives Unix seconds."""
 
     settings: Settings
     store: Store
@@ -51,7 +51,7 @@ class Parts:
 
 
 def parts_of(request: Request) -> Parts:
-    """The parts, put there by the composition root."""
+    """Returns the parts that the composition root stored."""
     parts: Parts = request.app.state.parts
     return parts
 
@@ -60,13 +60,14 @@ _KEY = APIKeyHeader(name="X-API-Key", auto_error=False)
 
 
 def secret_hash(secret: str) -> bytes:
-    """What secrets are compared by: of equal length, whatever was given."""
+    """A hash for comparing secrets: of equal length for any input."""
     return hashlib.sha256(secret.encode("utf-8", "surrogateescape")).digest()
 
 
 async def platform_of(request: Request, api_key: Annotated[str | None, Security(_KEY)] = None) -> Platform:
-    """Whose request this is. Raises `Refusal` 16 without a key, 7 with a wrong one, 8 for too many of those,
-    or of the platform's requests."""
+    """Returns the platform that sent the request. Raises `Refusal` UNAUTHENTICATED without a key,
+    PERMISSION_DENIED with a wrong one, NO_CELL for too many wrong keys or too many requests of the
+    platform."""
     parts, address = parts_of(request), address_of(request)
     if not api_key:
         raise Refusal(Code.UNAUTHENTICATED, "the X-API-Key header is missing")
@@ -88,7 +89,7 @@ def address_of(request: Request) -> str | None:
 
 
 async def _parts(request: Request) -> Parts:
-    """`parts_of` as a dependency: the framework calls a plain function of these in a thread."""
+    """`parts_of` as a dependency; async, because the framework runs a plain function in a thread."""
     return parts_of(request)
 
 
@@ -98,7 +99,7 @@ WithParts = Annotated[Parts, Depends(_parts)]
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """One POST on its way to a machine: the request, who sent it, and its body."""
+    """One POST that is being sent to a machine: the request, its platform, and its body."""
 
     request: Request
     caller: Platform
@@ -108,8 +109,8 @@ class Call:
     async def once(
         self, act: Callable[[Attempt], Awaitable[Body]], new_id: Callable[[], str] = new_reservation_id
     ) -> Response:
-        """Runs `act` under the request's id; what the machine decided is the answer, also a no. `new_id`
-        makes the id of a reservation that `act` may ask for."""
+        """Runs `act` once for the request's id; the machine's decision is the answer, also a refusal.
+        `new_id` makes the id of a reservation that `act` may request."""
 
         async def decided(attempt: Attempt) -> Answer:
             try:
@@ -139,12 +140,12 @@ class Call:
 
 
 def misfit() -> Refusal:
-    """Code 13: a reply that cannot be the answer to what was asked."""
+    """INTERNAL: the reply does not fit the command."""
     return Refusal(Code.INTERNAL, "the machine's reply does not fit the request")
 
 
 async def machine_now(parts: Parts, machine_id: str) -> Machine:
-    """One machine as it stands now. Raises `Refusal` 5 if it never told of itself."""
+    """One machine in its present state. Raises `Refusal` NOT_FOUND if it never published its state."""
     machine = await parts.store.machine(machine_id)
     if machine is None:
         raise not_found("machine")
@@ -152,7 +153,7 @@ async def machine_now(parts: Parts, machine_id: str) -> Machine:
 
 
 def as_now(parts: Parts, machine: Machine) -> Machine:
-    """What a machine told, with what is known by now."""
+    """A machine's published state, updated with what is known now."""
     online = parts.machines.is_online(machine.machine_id)
     return machine.model_copy(update={"online": online, "preferred_cells": preferred_now(machine)})
 
@@ -161,7 +162,7 @@ Responses = dict[int | str, dict[str, Any]]
 
 
 def says(**codes: str) -> Responses:
-    """Error answers for /openapi.json: `says(s404="code 5")`."""
+    """Error responses for /openapi.json: `says(s404="code 5")`."""
     return {int(key[1:]): {"model": StatusAnswer, "description": text} for key, text in codes.items()}
 
 

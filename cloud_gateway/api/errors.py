@@ -30,28 +30,28 @@ HTTP_STATUS: dict[int, int] = {
 
 
 def refused(refusal: Refusal, http_status: int | None = None) -> JSONResponse:
-    """A refusal as the response."""
+    """Returns the response for a refusal."""
     return JSONResponse(rpc_status(refusal), http_status or HTTP_STATUS[refusal.code])
 
 
 def machine_refused(refusal: MachineRefusal) -> tuple[int, dict[str, Any]]:
-    """HTTP status and body for a machine's no."""
+    """HTTP status and body for a machine's refusal."""
     body = {"code": refusal.code, "message": refusal.message, "details": refusal.details}
     return HTTP_STATUS[refusal.code], body
 
 
 def invalid(field: str, problem: str) -> Refusal:
-    """Code 3 about one field."""
+    """INVALID_ARGUMENT about one field."""
     return Refusal(Code.INVALID_ARGUMENT, f"{field}: {problem}", (FieldViolation(field, problem),))
 
 
 def not_found(what: str) -> Refusal:
-    """Code 5."""
+    """NOT_FOUND."""
     return Refusal(Code.NOT_FOUND, f"{what} not found")
 
 
 def not_built() -> Refusal:
-    """Code 12, for what the reference has and this version has not."""
+    """NOT_BUILT, for what the reference has and this version does not."""
     return Refusal(Code.NOT_BUILT, "not built in this version")
 
 
@@ -81,7 +81,7 @@ async def _on_parameter(_request: Request, error: Exception) -> Response:
 
 
 async def _on_http(request: Request, error: Exception) -> Response:
-    """The framework's own 404 and 405, and the 401 of the pages for operations."""
+    """The framework's own 404 and 405, and the 401 of the operators' pages."""
     assert isinstance(error, HTTPException)
     if error.status_code == 405:
         refusal = Refusal(Code.NOT_BUILT, "method not allowed")
@@ -99,14 +99,14 @@ async def _on_http(request: Request, error: Exception) -> Response:
 
 
 def _allowed(request: Request) -> set[str]:
-    """The methods of a path over all its routes; the framework tells those of the first one only."""
+    """The methods of a path over all its routes; the framework lists those of the first one only."""
     path = request.scope["path"]
     there = [r for r in request.app.state.routes if isinstance(r, Route) and r.path_regex.match(path)]
     return {method for route in there if route.path == there[0].path for method in route.methods or ()}
 
 
 def install(app: FastAPI) -> None:
-    """Registers the handlers; an unexpected error is answered by `frame.Frame`."""
+    """Registers the handlers; `frame.Frame` answers an unexpected error."""
     app.add_exception_handler(Refusal, _on_refusal)
     app.add_exception_handler(MachineRefusal, _on_machine_refusal)
     app.add_exception_handler(RequestValidationError, _on_parameter)

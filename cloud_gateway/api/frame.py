@@ -1,4 +1,4 @@
-"""What stands around every request: its id, one log line, and the answer when the program is wrong."""
+"""What surrounds every request: its id, one log line, and the response to an internal error."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class Frame:
         self._app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """One request; anything else passes through."""
+        """Handles one request; anything else passes through."""
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
@@ -55,13 +55,13 @@ class Frame:
             else:
                 await self._app(scope, receive, send_with_id)
         except asyncio.CancelledError:
-            # Uvicorn cancels what is under way when the process ends, and would answer in its own words.
+            # Uvicorn cancels requests under way when the process ends, and would answer with its own text.
             if status:
                 raise
             stopped = Refusal(Code.INTERNAL, "the gateway was stopped before the outcome was known")
             await refused(stopped)(scope, receive, send_with_id)
         except ClientDisconnect:
-            pass  # there is nobody to answer
+            pass  # no client is left to answer
         except Exception as error:
             log().error("request_failed", **where(error))
             if status:
@@ -81,7 +81,7 @@ class Frame:
 
 
 def _has_two_lengths(scope: Scope) -> bool:
-    """Whether a request says its length in two ways, which two servers may read differently (RFC 9112,
+    """Whether a request gives its length in two ways, which two servers may read differently (RFC 9112,
     6.1)."""
     names = {name.lower() for name, _ in scope["headers"]}
     return {b"content-length", b"transfer-encoding"} <= names

@@ -1,10 +1,11 @@
-"""The HTTP server: uvicorn with bounds on what its clients can hold.
+"""The HTTP server: uvicorn with limits on what its clients can hold.
 
-Every connection has a deadline for its request's head, for the body and for taking the answer; there are so
-many connections for each address and in all, below the descriptor limit of the process. When all are taken,
-the one that has waited longest without a request is closed for the next. Facts about the library: uvicorn
-0.54, `H11Protocol`, `Server.startup`; asyncio's own accept loop takes as many as the backlog before any is
-looked at."""
+Every connection has a deadline for its request's head, for the body and for taking the response. The number
+of connections is capped for each address and in total, below the descriptor limit of the process. When all
+are taken, the one that has waited longest without a request is closed for the next. Facts about the library:
+uvicorn 0.54, `H11Protocol`, `Server.startup`; asyncio's own accept loop accepts up to the backlog before any
+connection is processed.
+"""
 
 from __future__ import annotations
 
@@ -28,11 +29,11 @@ from cloud_gateway.settings import Network
 HEAD_S = 10.0
 BODY_S = 10.0
 ANSWER_S = 20.0
-"""How long a client may take to send a request's head, its body, and to take what is written."""
+"""How long a client may take to send a request's head, its body, and to take the response."""
 ACCEPT_PAUSE_S = 0.1
-"""Before the next connection is accepted where none could be."""
+"""Pause before the next accept after one was impossible."""
 OWN_DESCRIPTORS = 64
-"""What the process itself needs: the database, the broker, its log."""
+"""Descriptors for the process itself: the database, the broker, its log."""
 CONNECTIONS_MAX = 4000
 WEBHOOKS_MAX = 200
 
@@ -46,21 +47,21 @@ class Descriptors:
 
     @classmethod
     def of_limit(cls, limit: int) -> Descriptors:
-        """Two thirds for clients and one for webhooks, of what the process does not need itself."""
+        """Two thirds for clients and one for webhooks, of what the process itself does not need."""
         free = max(30, limit - OWN_DESCRIPTORS)
         return cls(min(CONNECTIONS_MAX, free * 2 // 3), min(WEBHOOKS_MAX, free // 3))
 
     @classmethod
     def of_process(cls) -> Descriptors:
-        """Those of this process; its soft limit is raised to the hard one."""
+        """Those of this process; raises its soft limit to the hard one."""
         _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
         resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
         return cls.of_limit(CONNECTIONS_MAX * 2 if hard == resource.RLIM_INFINITY else hard)
 
 
 class Connections:
-    """The connections that are open, by the address that they come from. `proxies` are not counted by
-    address: behind one there are many clients."""
+    """The open connections, by the address that they come from. `proxies` are not counted by address: each
+    has many clients behind it."""
 
     def __init__(self, most: int, most_per_address: int, proxies: Sequence[Network] = ()) -> None:
         self._most = most
@@ -71,7 +72,7 @@ class Connections:
         self._idle: OrderedDict[BoundedProtocol, None] = OrderedDict()
         """Those without a request under way, the longest idle first."""
         self.room = asyncio.Event()
-        """Whether another one can be taken, if need be in the place of an idle one."""
+        """Set while another connection can be accepted, if necessary by closing an idle one."""
         self.room.set()
 
     def __len__(self) -> int:
@@ -83,7 +84,7 @@ class Connections:
         return len(self._idle)
 
     def admit(self, protocol: BoundedProtocol, address: str) -> bool:
-        """Whether a connection may stay; for a new one beyond the limit the longest idle one goes."""
+        """Whether a connection may stay; beyond the limit the longest idle one is closed for a new one."""
         place = "" if is_within(address, self._proxies) else place_of_address(address)
         if place and self._by_place[place] >= self._most_per_address:
             log().warning("connections_refused")
@@ -137,7 +138,7 @@ class BoundedProtocol(H11Protocol):
         self._phase = "head"
 
     def abort(self) -> None:
-        """Closes it at once; it counts no longer."""
+        """Closes it at once; it no longer counts."""
         self._connections.leave(self)
         self._stop(self._deadline)
         if self.transport is not None:
@@ -181,7 +182,7 @@ class BoundedProtocol(H11Protocol):
         self._stop(self._answer_deadline)
 
     def _look(self) -> None:
-        """Sets the deadline of what is waited for now."""
+        """Sets the deadline for the present stage."""
         state = self.conn.their_state
         phase = {h11.IDLE: "head", h11.SEND_BODY: "body"}.get(state, "answer")
         if phase != self._phase:
@@ -211,7 +212,7 @@ class BoundedProtocol(H11Protocol):
 
 class Server(uvicorn.Server):
     """Uvicorn without its signal handling, which would end the process by the signal, and with an accept loop
-    that takes one connection after the other."""
+    that accepts one connection after the other."""
 
     def __init__(self, config: uvicorn.Config, connections: Connections) -> None:
         super().__init__(config)
@@ -220,7 +221,7 @@ class Server(uvicorn.Server):
 
     @contextmanager
     def capture_signals(self) -> Iterator[None]:
-        """Nothing: the signals are the caller's."""
+        """Does nothing: the caller handles the signals."""
         yield
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
@@ -251,7 +252,7 @@ class Server(uvicorn.Server):
                 await asyncio.sleep(ACCEPT_PAUSE_S)
                 continue
             try:
-                await self._connections.room.wait()  # it may have been the last place
+                await self._connections.room.wait()  # it may have been the last free place
                 await loop.connect_accepted_socket(self._protocol, connection)
             except asyncio.CancelledError:
                 connection.close()
@@ -270,7 +271,7 @@ class Server(uvicorn.Server):
 
 
 def _log_loop_error(_loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
-    """What asyncio has nobody to report to: a line of the log, not a traceback."""
+    """Logs asyncio's unhandled errors as one line, not as a traceback."""
     error = context.get("exception")
     found = {} if error is None else where(error)
     log().error("loop_error", reason=str(context.get("message", "")), **found)

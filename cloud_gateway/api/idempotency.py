@@ -1,7 +1,7 @@
-"""`X-Request-ID`: the same request again gives the same answer and acts once, also after a restart.
+"""`X-Request-ID`: the same request again gets the same answer and acts once, also after a restart.
 
 Scoped by platform, method and path. Only the machine's decisions are kept; after any other answer the same
-request may be tried again and reaches the machine under the same ids, which acts once by itself.
+request may be retried and reaches the machine under the same ids, under which the machine acts once.
 """
 
 from __future__ import annotations
@@ -24,8 +24,8 @@ from edge_agent.errors import Code, FieldViolation, Refusal
 
 @dataclass(frozen=True, slots=True)
 class Scope:
-    """Where a request id counts; `request_id` is None when the caller sent none, `x_request_id` is then the
-    one that was made for it."""
+    """The scope of a request id; `request_id` is None if the caller sent none, and `x_request_id` is then the
+    generated one."""
 
     platform: str
     method: str
@@ -60,7 +60,8 @@ class _Running:
 
 
 class Idempotency:
-    """Runs each request once; every request is its own task, so that a caller who leaves breaks nothing."""
+    """Runs each request once; every request is a task of its own, so that a disconnecting caller does not
+    interrupt it."""
 
     def __init__(self, store: Store, clock: Callable[[], float]) -> None:
         self._store = store
@@ -70,14 +71,15 @@ class Idempotency:
     async def once(
         self, scope: Scope, body: Any, act: Act, new_id: Callable[[], str] = lambda: new_reservation_id()
     ) -> Answer:
-        """The kept answer, the one under way, or that of `act`; `new_id` makes the attempt's reservation id.
+        """Returns the kept answer, the result under way, or that of `act`; `new_id` makes the attempt's
+        reservation id.
 
-        Raises `Refusal` code 3 for the same id with another body, and whatever `act` raises.
+        Raises `Refusal` INVALID_ARGUMENT for the same id with another body, and whatever `act` raises.
         """
         digest = _digest(canonical(body))
         if scope.request_id is None:
             key = uuid.uuid4().hex
-            # The machine knows the call by the very id that its caller is told.
+            # The machine gets the same request id that the caller gets.
             work = act(Attempt(scope.x_request_id, new_id()))
         else:
             key = _digest("\0".join((scope.platform, scope.method, scope.path, scope.request_id)))
@@ -92,7 +94,7 @@ class Idempotency:
         return await asyncio.shield(task)
 
     async def close(self) -> None:
-        """Ends what is under way."""
+        """Cancels the requests under way."""
         tasks = [running.task for running in self._running.values()]
         for task in tasks:
             task.cancel()
@@ -105,7 +107,7 @@ class Idempotency:
         now_s = self._clock()
 
         def begin(db: Connection) -> Answer | str:
-            """The kept answer, or the reservation id under which to act; written down before acting."""
+            """Returns the kept answer, or the reservation id to use; it is stored before acting."""
             fresh = {
                 "key": key,
                 "body_digest": digest,
@@ -125,7 +127,7 @@ class Idempotency:
         answer = await act(Attempt(f"{COMMAND_PREFIX}{key}", begun))
 
         def keep(db: Connection) -> Answer:
-            """The first answer stands, also where another gateway asked at the same time."""
+            """Keeps the first answer, also if another gateway sent the same request at the same time."""
             mine = requests.c.key == key
             change = update(requests).where(mine, requests.c.answer.is_(None))
             if db.execute(change.values(status=answer.status, answer=answer.body)).rowcount == 1:
@@ -138,11 +140,11 @@ class Idempotency:
     def _ended(self, key: str, task: asyncio.Task[Answer]) -> None:
         del self._running[key]
         if not task.cancelled():
-            task.exception()  # The caller sees it; if he has left, nobody has to.
+            task.exception()  # The caller sees it; after a disconnect no one has to.
 
 
 def new_reservation_id() -> str:
-    """An unguessable reservation id without dashes (it stands between dashes in a QR text)."""
+    """An unguessable reservation id without dashes (in a QR text, dashes surround it)."""
     return f"res_{secrets.token_hex(12)}"
 
 

@@ -1,4 +1,4 @@
-"""QR images: drawn by one thread beside the event loop, and kept for who asks again."""
+"""QR images: drawn by one thread beside the event loop, and cached."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ TEXT_MAX = 256
 """Longer than any QR text of this API."""
 KEPT = 500
 WAITING_MAX = 16
-"""So many images at most wait to be drawn; drawing one takes some milliseconds."""
+"""The most images that wait to be drawn; drawing one takes some milliseconds."""
 RETRY_S = 1.0
 
 
@@ -29,7 +29,7 @@ class Drawer:
         self._waiting = 0
 
     async def image(self, text: str) -> bytes:
-        """The image of a text as PNG. Raises `TooMany` while too many wait."""
+        """Returns the PNG image of a text. Raises `TooMany` while too many wait."""
         known = self._kept.get(text)
         if known is not None:
             self._kept.move_to_end(text)
@@ -52,7 +52,7 @@ class Drawer:
 
 
 def draw(text: str) -> bytes:
-    """The image of a text as PNG."""
+    """Returns the PNG image of a text."""
     image = io.BytesIO()
     segno.make_qr(text, error="m").save(image, kind="png", scale=QR_SCALE)
     return image.getvalue()

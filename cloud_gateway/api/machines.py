@@ -78,13 +78,13 @@ async def search_machines(request: Request, caller: Caller, parts: WithParts) ->
     responses=MISSING,
 )
 async def get_machine(machine_id: str, caller: Caller, parts: WithParts) -> MachineAnswer:
-    """One machine, as it last told of itself."""
+    """Returns one machine with its last published state."""
     return MachineAnswer(machine=await machine_now(parts, machine_id))
 
 
 @router.post("/maintenances", response_model=MaintenanceAnswer, responses=ASKED)
 async def request_maintenance(request: Request, caller: Caller, parts: WithParts) -> Response:
-    """Reports that a cell or a machine needs looking after; the machine opens the ticket."""
+    """Reports that a cell or a machine needs maintenance; the machine opens the ticket."""
     document = await read_json(request)
     wish = read_body(MaintenanceBody, document)
     if wish.cell_id is None and wish.machine_id is None:
@@ -110,15 +110,16 @@ async def request_maintenance(request: Request, caller: Caller, parts: WithParts
 
 @dataclass(frozen=True, slots=True)
 class _Place:
-    """What is to be looked after: a machine, and one cell of it or none."""
+    """The subject of a maintenance request: a machine, and one cell of it or none."""
 
     machine_id: str
     cell: CellDetail | None
 
 
 async def _place(parts: Parts, wish: MaintenanceBody) -> _Place:
-    """What the wish is about. A cell id belongs to the machine that had it first. Raises `Refusal`: 5
-    unknown, 3 if several machines have such a cell and none is known to have had it first, 14."""
+    """Returns what the request is about. A cell id belongs to the machine that had it first. Raises
+    `Refusal`: NOT_FOUND if unknown, INVALID_ARGUMENT if several machines have such a cell and none is known
+    to have had it first, OFFLINE."""
     if not parts.machines.connected:
         raise Refusal(Code.OFFLINE, "the broker is not connected")
     if wish.machine_id is not None:
@@ -133,7 +134,7 @@ async def _place(parts: Parts, wish: MaintenanceBody) -> _Place:
         raise not_found("cell")
     if len(places) == 1:
         return places[0]
-    # A machine that names the cell of another one must not take its maintenance away.
+    # A machine that names another machine's cell must not divert its maintenance requests.
     owner = await parts.store.read(lambda db: owner_of(db, str(wish.cell_id)))
     owned = [place for place in places if place.machine_id == owner]
     if not owned:

@@ -1,7 +1,7 @@
-"""/openapi.json: what the framework finds, plus what the routes read themselves, corrected to the letter.
+"""/openapi.json: the framework's document, plus what the routes read themselves, corrected.
 
-The routes read bodies by hand (to answer in the API's own words), so the framework knows neither them nor
-X-Request-ID, and it would promise its own 422.
+The routes read bodies by hand (to answer with the API's own errors), so the framework knows neither the
+bodies nor X-Request-ID, and it would document its own 422.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ TAKEN: dict[str, type[Body]] = {
     "/reservations/{reservation_id}/open-door": OpenDoorBody,
     "/maintenances": MaintenanceBody,
 }
-"""The body of each POST that has fields; the others take an object and look at nothing in it."""
+"""The body of each POST that has fields; the others take an object and ignore its fields."""
 
 REFERENCE = "#/components/schemas/{model}"
 FRAMEWORK_ERRORS = ("HTTPValidationError", "ValidationError")
@@ -57,7 +57,7 @@ OPERATIONS_KEY: Json = {
 
 
 def describe(app: FastAPI) -> Json:
-    """The document, made once."""
+    """Returns the document, built once."""
     if app.openapi_schema is None:
         document = get_openapi(title=app.title, version=app.version, routes=app.routes)
         components = document["components"]
@@ -84,7 +84,7 @@ def _taken() -> Json:
     for schema in schemas.values():
         _may_be_null(schema)
     schemas["ReserveBody"]["properties"]["webhook_url"]["anyOf"][0]["pattern"] = WEBHOOK_URL
-    # A cell, or a machine; and what is to be blocked is a cell.
+    # Either a cell or a machine; only a cell can be blocked.
     schemas["MaintenanceBody"]["anyOf"] = [
         {"required": ["cell_id"], "properties": {"cell_id": {"type": "string"}}},
         {
@@ -99,7 +99,7 @@ def _taken() -> Json:
 
 
 def _may_be_null(schema: Json) -> None:
-    """In a request, null stands for every field that may be left out."""
+    """In a request, null is allowed for every optional field."""
     for name, field in schema.get("properties", {}).items():
         if name in schema.get("required", []) or "anyOf" in field:
             continue
@@ -108,7 +108,7 @@ def _may_be_null(schema: Json) -> None:
 
 
 def _never_null(schema: Json) -> None:
-    """In an answer, what is not known is left out."""
+    """In a response, unknown fields are left out."""
     for name, field in schema.get("properties", {}).items():
         schema["properties"][name] = _without_null(field)
 

@@ -1,4 +1,4 @@
-"""Tokens of a list's pages: an opaque place in the list, with a checksum that tells a token from a guess."""
+"""Page tokens of a list: an opaque position in the list, with a checksum that detects guessed tokens."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def token_after(row: ReservationRow) -> str:
 
 
 def place_of(token: str) -> tuple[int, int]:
-    """Creation time and position that a token stands for. Raises `Refusal` code 3."""
+    """Creation time and position that a token encodes. Raises `Refusal` INVALID_ARGUMENT."""
     try:
         text = base64.b64decode(token + "=" * (-len(token) % 4), altchars=b"-_", validate=True).decode(
             "ascii"

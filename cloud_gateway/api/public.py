@@ -1,4 +1,4 @@
-"""What needs no key: QR images, health, the wall."""
+"""Routes without a key: QR images, health, the wall."""
 
 from __future__ import annotations
 

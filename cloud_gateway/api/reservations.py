@@ -115,7 +115,7 @@ async def list_reservations(
     responses=MISSING,
 )
 async def get_reservation(reservation_id: str, caller: Caller, parts: WithParts) -> ReservationAnswer:
-    """One reservation, from the projection: the machine need not be there."""
+    """One reservation, from the projection; it works while the machine is offline, too."""
     row = await _own(parts, caller, reservation_id)
     stored = await parts.store.machine(row.machine_id)
     machine = None if stored is None else as_now(parts, stored)
@@ -124,19 +124,19 @@ async def get_reservation(reservation_id: str, caller: Caller, parts: WithParts)
 
 @router.post("/reservations/{reservation_id}/dropoffs", response_model=OpenedAnswer, responses=ASKED)
 async def drop_off(reservation_id: str, request: Request, caller: Caller, parts: WithParts) -> Response:
-    """Opens the cell for the rider; answers when the machine knows the outcome."""
+    """Opens the cell for the courier; answers when the machine knows the outcome."""
     return await _open(request, caller, parts, reservation_id, "dropoff")
 
 
 @router.post("/reservations/{reservation_id}/pickups", response_model=OpenedAnswer, responses=ASKED)
 async def pick_up(reservation_id: str, request: Request, caller: Caller, parts: WithParts) -> Response:
-    """Opens the cell for the consumer; answers when the machine knows the outcome."""
+    """Opens the cell for the customer; answers when the machine knows the outcome."""
     return await _open(request, caller, parts, reservation_id, "pickup")
 
 
 @router.post("/reservations/{reservation_id}/deletes", response_model=NothingAnswer, responses=ASKED)
 async def cancel(reservation_id: str, request: Request, caller: Caller, parts: WithParts) -> Response:
-    """Cancels a reservation before anything was dropped off."""
+    """Cancels a reservation before a parcel was dropped off."""
     return await _move(request, caller, parts, reservation_id, "cancel")
 
 
@@ -148,7 +148,7 @@ async def abandon(reservation_id: str, request: Request, caller: Caller, parts: 
 
 @router.post("/reservations/{reservation_id}/open-door", response_model=AcceptedAnswer, responses=ASKED)
 async def open_door(reservation_id: str, request: Request, caller: Caller, parts: WithParts) -> Response:
-    """Opens the cell for support; answers when accepted, the outcome comes as a webhook."""
+    """Opens the cell for support; answers when accepted, and a webhook reports the outcome."""
     document = await read_json(request)
     wish = read_body(OpenDoorBody, document)
     row = await _own(parts, caller, reservation_id)
@@ -168,10 +168,10 @@ async def open_door(reservation_id: str, request: Request, caller: Caller, parts
 
 
 async def _ask_to_reserve(call: Call, machine_id: str, fields: dict[str, Any], attempt: Attempt) -> Reply:
-    """Asks the machine for a cell; an earlier giving up of the same request is withdrawn first.
+    """Asks the machine for a cell; first withdraws an earlier give-up of the same request.
 
-    If the machine's word does not come in time, the reservation is given up: should the machine hold it all
-    the same, it is cancelled later.
+    If the machine's reply does not come in time, the reservation is given up: if the machine holds it
+    nevertheless, it is cancelled later.
     """
     parts, rid = call.parts, attempt.reservation_id
     may_be_cancelled = await parts.store.write(lambda db: withdraw(db, rid, parts.clock()))
@@ -221,7 +221,7 @@ async def _open(request: Request, caller: Platform, parts: Parts, reservation_id
 
 
 async def _own(parts: Parts, caller: Platform, reservation_id: str) -> ReservationRow:
-    """A reservation of this platform; another's is as unknown as none."""
+    """Returns a reservation of this platform; another platform's counts as unknown."""
     row = await parts.store.reservation(reservation_id)
     if row is None or row.platform != caller.name:
         raise not_found("reservation")

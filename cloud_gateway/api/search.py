@@ -20,8 +20,8 @@ def distance_m(latitude: float, longitude: float, machine: Machine) -> float:
 
 
 def fits(parcel: PackagingBody, cell: CellDetail) -> bool:
-    """Whether a parcel goes in upright, turned about the vertical axis at will, gets its climate and is not
-    too heavy; a machine that does not tell its weight limits checks them itself."""
+    """Whether a parcel fits upright (it may be turned about the vertical axis), gets its climate and is not
+    too heavy. A machine that does not publish its weight limits checks them itself."""
     if parcel.heating_required and not cell.heating:
         return False
     if parcel.cooling_required and not cell.cooling:
@@ -34,14 +34,14 @@ def fits(parcel: PackagingBody, cell: CellDetail) -> bool:
 
 
 def is_free(cell: CellDetail) -> bool:
-    """Whether a cell can be reserved, as far as the machine last told."""
+    """Whether a cell can be reserved, by the machine's last published state."""
     if cell.available is not None:
         return cell.available
     return cell.status is CellStatus.IDLE and not cell.blocked and not cell.faulty
 
 
 def suits(machine: Machine, parcel: PackagingBody | None, *, only_available: bool) -> bool:
-    """Whether a machine has a cell for the parcel (any parcel when None), now or at all."""
+    """Whether a machine has a cell for the parcel (for any parcel if None), now or in principle."""
     if only_available and not machine.online:
         return False
     return any(
@@ -51,7 +51,7 @@ def suits(machine: Machine, parcel: PackagingBody | None, *, only_available: boo
 
 
 def preferred_now(machine: Machine) -> list[CellInformation]:
-    """The preferred cells without those of a kind that has no free cell left."""
+    """The preferred cells without the kinds that have no free cell left."""
     free = {_kind(cell) for cell in machine.all_cells if cell.status is CellStatus.IDLE and is_free(cell)}
     return [cell for cell in machine.preferred_cells if _kind(cell) in free]
 

@@ -1,1 +1,1 @@
-"""The database: tables, migrations, the store that reads and writes, and what is deleted when it is old."""
+"""The database: tables, migrations, the store that reads and writes, and the deletion of old rows."""

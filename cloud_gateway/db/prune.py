@@ -1,4 +1,4 @@
-"""What is over and old enough is deleted, a little at a time. Never anything undelivered or ongoing."""
+"""Deletes finished rows that are old enough, a few at a time. Never anything undelivered or ongoing."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from cloud_gateway.settings import KeepSettings, Timing
 from edge_agent.model import ReservationStatus
 
 BATCH = 500
-"""So many rows at most are deleted in one transaction."""
+"""The most rows that one transaction deletes."""
 DAY_S = 86_400.0
 
 
 class Pruner:
-    """A slow beat."""
+    """Prunes at a slow beat."""
 
     def __init__(self, store: Store, keep: KeepSettings, timing: Timing, clock: Callable[[], float]) -> None:
         self._store = store
@@ -39,7 +39,7 @@ class Pruner:
                 log().error("database_failed", **where(error))
 
     async def once(self) -> dict[str, int]:
-        """Deletes all that is old; gives how many rows of which table."""
+        """Deletes all old rows; returns how many of which table."""
         deleted: dict[str, int] = {}
         for table, old in over(self._keep, self._clock()):
             count = await self._delete(table, old)
@@ -50,7 +50,7 @@ class Pruner:
         return deleted
 
     async def _delete(self, table: Table, old: ColumnElement[bool]) -> int:
-        """Deletes a table's old rows, which are looked for while nobody has to wait; gives how many."""
+        """Deletes a table's old rows, and searches them while no caller has to wait; returns how many."""
         key: Column[Any] = next(iter(table.primary_key))
         count = 0
 
@@ -65,7 +65,7 @@ class Pruner:
 
 
 def over(keep: KeepSettings, now_s: float) -> list[tuple[Table, ColumnElement[bool]]]:
-    """Which rows of which table may go, in the order in which they may."""
+    """Which rows of which table may be deleted, in the required order."""
     events_before = now_s - keep.events_days * DAY_S
     answered = and_(requests.c.answer.is_not(None), requests.c.created_s < now_s - keep.requests_days * DAY_S)
     # One that never got its answer is kept as long as an event that it may have caused.
@@ -96,16 +96,16 @@ def _over(before_s: float) -> ColumnElement[bool]:
 
 
 def _stub(before_s: float) -> ColumnElement[bool]:
-    """Reservations that a machine's events alone made, and that no reply has confirmed since. Their webhooks
-    were never sent: nobody knows where to."""
+    """Reservations that only a machine's events created, and that no reply has confirmed since. Their
+    webhooks were never sent, because their address is unknown."""
     return and_(reservations.c.complete.is_(False), reservations.c.learned_s < before_s)
 
 
 def _stubs(before_s: float) -> Select[tuple[str]]:
-    """The ids of those."""
+    """The ids of those reservations."""
     return select(reservations.c.reservation_id).where(_stub(before_s))
 
 
 def some(db: Connection, key: Column[Any], old: ColumnElement[bool]) -> list[Any]:
-    """The keys of some rows that may go; sorted, so that two gateways do not wait for each other."""
+    """The keys of some rows that may be deleted; sorted, so that two gateways do not deadlock."""
     return sorted(db.execute(select(key).where(old).limit(BATCH)).scalars())

@@ -1,4 +1,4 @@
-"""The gateways of one database: who is alive, and who died. Inside the caller's transaction."""
+"""The gateways of one database: which are alive, and which died. Inside the caller's transaction."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from cloud_gateway.db.tables import replicas
 
 
 def note_alive(db: Connection, name: str, now_s: float, lost_s: float) -> dict[str, float]:
-    """Writes that a gateway is alive; gives those that were not for `lost_s`, and when they last were."""
+    """Records that a gateway is alive; returns those that were not for `lost_s`, and when they last were."""
     if not insert_once(db, replicas, {"name": name, "seen_s": now_s}):
         db.execute(update(replicas).where(replicas.c.name == name).values(seen_s=now_s))
     query = select(replicas.c.name, replicas.c.seen_s)
@@ -20,5 +20,5 @@ def note_alive(db: Connection, name: str, now_s: float, lost_s: float) -> dict[s
 
 
 def end_of(db: Connection, names: Sequence[str]) -> None:
-    """Forgets gateways that are dead for good."""
+    """Deletes gateways that are permanently dead."""
     db.execute(delete(replicas).where(replicas.c.name.in_(names)))

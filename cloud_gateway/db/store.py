@@ -1,8 +1,8 @@
-"""The gateway's database: the engine, its transactions, and the questions asked of the projection.
+"""The gateway's database: the engine, its transactions, and the queries of the projection.
 
 SQLAlchemy is used synchronously in a few threads: its asyncio extension needs greenlet, which is not among
-the pinned packages, and a thread for SQLite is what an asynchronous driver would use as well. SQLite has one
-writer at a time; on PostgreSQL there are several, in this process and in others.
+the pinned packages, and an asynchronous driver for SQLite would use a thread as well. SQLite has one writer
+at a time; PostgreSQL has several, in this process and in others.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ READERS = 3
 WRITERS = 4
 """On PostgreSQL; SQLite has one."""
 TRIES = 5
-"""So often a transaction is begun anew because another one was in its way."""
+"""How often a transaction is retried after a conflict with another one."""
 OPEN_WITHIN_S = 30.0
 OPEN_PAUSE_S = 0.5
 PATIENCE = {
@@ -47,20 +47,21 @@ PATIENCE = {
     "keepalives_count": 3,
     "tcp_user_timeout": 15_000,
 }
-"""libpq's: a server that is silent for half a minute counts as gone (seconds; the last one milliseconds)."""
+"""libpq's settings: a server that is silent for half a minute counts as gone (seconds; the last one
+milliseconds)."""
 IN_THE_WAY = frozenset({"40001", "40P01"})
 """SQLSTATE of a serialization failure and of a deadlock."""
 OF_THE_DATA = ("22", "54")
 """Classes of SQLSTATE: wrong data, and too much of it."""
 
 DATABASE_GONE = (OperationalError, InterfaceError, InternalError)
-"""Errors of the database itself, not of what was to be written: the same may be tried again later."""
+"""Errors of the database itself, not of the data: the same write may be retried later."""
 
 UNUSABLE = (ValueError, OverflowError, DataError)
-"""Errors of what was to be written: it is the same again later."""
+"""Errors of the data: a retry gives the same error."""
 
 STORED_MAX = 4 * 1024 * 1024
-"""Bytes of a stored state that are read at all."""
+"""The largest stored state, in bytes, that is read."""
 
 FINISHED = (ReservationStatus.CANCELLED.value, ReservationStatus.ABANDONED.value)
 
@@ -101,12 +102,13 @@ class Store:
 
     def __init__(self, database_url: str) -> None:
         self._engine, self.writers = _engine(database_url)
-        self.shared = self.writers > 1  # with other gateways, perhaps
+        self.shared = self.writers > 1  # perhaps with other gateways
         self._writer = ThreadPoolExecutor(self.writers, "gateway-db-write")
         self._readers = ThreadPoolExecutor(READERS, "gateway-db-read")
 
     async def open(self) -> None:
-        """Brings the tables to their present shape; waits half a minute for a database that is not there yet.
+        """Migrates the tables to their present shape; waits half a minute for a database that is not
+        available yet.
 
         Raises SQLAlchemy's errors.
         """
@@ -122,7 +124,7 @@ class Store:
             await asyncio.sleep(OPEN_PAUSE_S)
 
     async def close(self) -> None:
-        """Waits for what is under way, then closes every connection."""
+        """Waits for transactions under way, then closes every connection."""
 
         def end() -> None:
             self._writer.shutdown()
@@ -134,7 +136,7 @@ class Store:
     async def write(self, work: Callable[[Connection], Result]) -> Result:
         """Runs `work` in one transaction: committed when it returns, undone by an error.
 
-        Where another transaction was in its way it is undone and `work` runs again. Once begun it goes on to
+        After a conflict with another transaction it is undone and `work` runs again. Once begun it runs to
         its end, even if the caller is cancelled.
         """
 
@@ -163,13 +165,13 @@ class Store:
         return await asyncio.get_running_loop().run_in_executor(self._readers, run)
 
     async def machine(self, machine_id: str) -> Machine | None:
-        """What the machine last told of itself; None also where that cannot be shown."""
+        """A machine's last published state; None also if that cannot be shown."""
         query = select(machines.c.document).where(machines.c.machine_id == machine_id)
         document = await self.read(lambda db: db.execute(query).scalar_one_or_none())
         return None if document is None else shown_machine(machine_id, document)
 
     async def all_machines(self) -> list[Machine]:
-        """Every machine that ever told of itself; not those whose state cannot be shown."""
+        """Every machine that ever published its state; without those whose state cannot be shown."""
         query = select(machines.c.machine_id, machines.c.document)
         rows = await self.read(lambda db: db.execute(query).all())
         found = (shown_machine(row.machine_id, row.document) for row in rows)
@@ -190,7 +192,7 @@ class Store:
         created_after_s: int | None,
     ) -> tuple[list[ReservationRow], int]:
         """At most `page_size` ongoing reservations of a platform after the place `after`, oldest first, and
-        how many there are in all."""
+        their total number."""
         wanted = and_(reservations.c.platform == platform, is_ongoing(now_s))
         if created_after_s is not None:
             wanted = and_(wanted, reservations.c.created_s > created_after_s)
@@ -210,8 +212,8 @@ class Store:
 
 
 def shown_machine(machine_id: str, document: str) -> Machine | None:
-    """A stored machine; None, with a line in the log, for one that an earlier version of ours took and that
-    cannot be shown."""
+    """A stored machine; None, with a log line, for one that an earlier version of ours stored and that cannot
+    be shown."""
     try:
         machine = Machine.model_validate(read_json(document.encode(), STORED_MAX))
         check(machine)
@@ -231,7 +233,7 @@ def find_reservation(db: Connection, reservation_id: str) -> ReservationRow | No
 
 
 def insert_once(db: Connection, table: Table, values: dict[str, Any]) -> bool:
-    """Inserts a row unless one with the same key is there; whether it was inserted.
+    """Inserts a row unless one with the same key exists; returns whether it was inserted.
 
     On PostgreSQL it waits for another transaction that is about to insert the same.
     """
@@ -252,7 +254,7 @@ def is_ongoing(now_s: float) -> ColumnElement[bool]:
     )
     return and_(
         reservations.c.complete.is_(True),
-        reservations.c.ended_s.is_(None),  # says no more than the others, but an index knows it
+        reservations.c.ended_s.is_(None),  # implied by the other conditions, but an index uses it
         reservations.c.status.not_in(FINISHED),
         or_(reservations.c.status != ReservationStatus.PICKED_UP.value, in_grace),
     )
@@ -263,7 +265,7 @@ def _row(row: Any) -> ReservationRow:
 
 
 def _engine(database_url: str) -> tuple[Engine, int]:
-    """The engine, and how many may write at once."""
+    """The engine, and the number of writers."""
     # hide_parameters: a database error must not carry codes into a log.
     if not database_url.startswith("sqlite"):
         size = WRITERS + READERS
@@ -272,7 +274,7 @@ def _engine(database_url: str) -> tuple[Engine, int]:
             hide_parameters=True,
             pool_size=size,
             max_overflow=0,
-            pool_pre_ping=True,  # a connection that broke meanwhile is made anew
+            pool_pre_ping=True,  # a connection that broke meanwhile is replaced
             connect_args=PATIENCE if "psycopg" in database_url.split(":", 1)[0] else {},
         )
         event.listen(engine, "handle_error", _blame_the_data)
@@ -284,12 +286,12 @@ def _engine(database_url: str) -> tuple[Engine, int]:
 
 
 def _in_the_way(error: DBAPIError) -> bool:
-    """Whether the transaction failed only because of another one."""
+    """Whether the transaction failed only because of a conflict with another one."""
     return isinstance(error, IntegrityError) or getattr(error.orig, "sqlstate", None) in IN_THE_WAY
 
 
 def _blame_the_data(context: ExceptionContext) -> DataError | None:
-    """A value too big for an index is an operational error to the driver; it is the same again later."""
+    """The driver reports a value too big for an index as an operational error; a retry gives the same."""
     error = context.original_exception
     if not (getattr(error, "sqlstate", None) or "").startswith(OF_THE_DATA):
         return None
@@ -306,6 +308,6 @@ def _prepare_sqlite(connection: Any, _record: Any) -> None:
 
 
 def _begin_sqlite(db: Connection) -> None:
-    # What is going to write says so at once, or it may find the database locked half-way.
+    # A writing transaction locks at its start; otherwise it may find the database locked half-way.
     writes = db.get_execution_options().get("writes", False)
     db.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")

@@ -14,7 +14,7 @@ metadata = MetaData()
 
 
 def _plain(value: Any, dialect: Dialect) -> Any:
-    """PostgreSQL keeps no NUL in a text."""
+    """PostgreSQL stores no NUL in a text."""
     if isinstance(value, str) and dialect.name == "postgresql":
         return value.replace("\0", "\ufffd")
     return value
@@ -27,7 +27,7 @@ class String(TypeDecorator[str]):
     cache_ok = True
 
     def process_bind_param(self, value: Any, dialect: Dialect) -> Any:
-        """What is written."""
+        """The value that is written."""
         return _plain(value, dialect)
 
 
@@ -38,12 +38,12 @@ class Text(TypeDecorator[str]):
     cache_ok = True
 
     def process_bind_param(self, value: Any, dialect: Dialect) -> Any:
-        """What is written."""
+        """The value that is written."""
         return _plain(value, dialect)
 
 
 Number = BigInteger().with_variant(Integer, "sqlite")
-"""A row's number. SQLite counts only what it calls INTEGER by itself, and that is as wide."""
+"""A row's number. SQLite autoincrements only what it calls INTEGER, and that is as wide."""
 
 machines = Table(
     "machines",
@@ -67,11 +67,11 @@ sources = Table(
     Column("audit_journal", String(1024)),
     Column("audit_mark", BigInteger, nullable=False, server_default="0"),
 )
-"""One row for each machine that ever sent something, locked by whoever writes what the machine told.
-`journal_id` is the journal it counts by at present (absent: none is known, empty: it tells none);
-`asked_until_s` is how long one gateway alone may ask it for what is missing, `verified_s` when it was
-last found that nothing is. `twins` is there while two machines answer to the name (JSON: the instances,
-and since when); `released_s` is when an operator last decided. After that `audit_from` is there until the
+"""One row for each machine that ever sent something, locked by whatever transaction writes the machine's
+messages. `journal_id` is the journal it counts by at present (absent: none is known, empty: the machine names
+none); until `asked_until_s` one gateway alone may ask it for missing events, and at `verified_s` it was last
+confirmed that none are missing. `twins` is present while two machines use the name (JSON: the instances, and
+since when); `released_s` is when an operator last decided. After that `audit_from` is present until the
 journal of the machine that runs now is compared with the stored events: the next sequence to compare, of
 `audit_journal`; `audit_mark` is the last stored event when the machine was asked."""
 
@@ -82,7 +82,7 @@ counts = Table(
     Column("journal_id", String(1024), primary_key=True),
     Column("applied_sequence", BigInteger),
 )
-"""How far the events of each journal are applied; absent while it is not known where to begin."""
+"""How far the events of each journal are applied; absent while the first sequence is not known."""
 
 reservations = Table(
     "reservations",
@@ -129,11 +129,11 @@ Index(
     sqlite_where=_LACKING,
     postgresql_where=_LACKING,
 )
-"""The projection. `complete` is false while a reservation is known from events only (no platform, no
-codes yet); `grace_from_s` is when the pick-up grace began on the clock that counts for it; `completed`
-when the machine told that the cell is free again; `ended_s` when we learned that it is over; `unknown_s`
-when its machine said that it knows nothing of it; `needs` is packaging, ETA and drop-off grace as JSON, for
-a machine that has lost it."""
+"""The projection. `complete` is false while a reservation is known from events only (no platform, no codes
+yet); `grace_from_s` is when the pick-up grace began on the clock that counts for it; `completed` when the
+machine reported that the cell is free again; `ended_s` when we learned that it is over; `unknown_s` when its
+machine reported that it does not know it; `needs` is packaging, ETA and drop-off grace as JSON, for a machine
+that has lost it."""
 
 events = Table(
     "events",
@@ -154,7 +154,7 @@ events = Table(
     Index("events_over", "state", "received_s"),
 )
 """Every event received, once. `state` is held while one before it is missing, then applied, or rejected for
-one that could not be; suspected for one that came while two machines answered to the name."""
+one that could not be; suspected for one that came while two machines used the name."""
 
 rejected = Table(
     "rejected",
@@ -166,7 +166,7 @@ rejected = Table(
     Column("received_s", Float, nullable=False),
     Index("rejected_by_topic", "topic", "position"),
 )
-"""Events and states that could not be used, for a person; the last ones of each topic."""
+"""Events and states that could not be used, for an operator; the last ones of each topic."""
 
 cell_owners = Table(
     "cell_owners",
@@ -176,7 +176,7 @@ cell_owners = Table(
     Column("since_s", Float, nullable=False),
     Index("cell_owners_by_machine", "machine_id"),
 )
-"""Whose a cell id is where several machines name it: the machine's that had it first and still has it."""
+"""The owner of a cell id that several machines name: the machine that had it first and still has it."""
 
 webhooks = Table(
     "webhooks",
@@ -198,8 +198,8 @@ webhooks = Table(
     Index("webhooks_due", "state", "next_attempt_s"),
     Index("webhooks_over", "state", "ended_s"),
 )
-"""The delivery queue; `state` is waiting, delivered, no_receiver, or dead for one that nobody took in days.
-Until `lease_until_s` it is in the hands of the gateway `lease_owner`; its age counts from `queued_s`."""
+"""The delivery queue; `state` is waiting, delivered, no_receiver, or dead for one that was not accepted for
+days. Until `lease_until_s` the gateway `lease_owner` handles it; its age counts from `queued_s`."""
 
 requests = Table(
     "requests",
@@ -213,7 +213,7 @@ requests = Table(
     Column("x_request_id", String(1024)),
     Index("requests_by_age", "created_s"),
 )
-"""Requests that came with an X-Request-ID; `answer` is there once the machine has decided."""
+"""Requests that came with an X-Request-ID; `answer` is present once the machine has decided."""
 
 tickets = Table(
     "maintenance_tickets",
@@ -230,7 +230,7 @@ tickets = Table(
     Column("closed_s", BigInteger),
     Index("maintenance_tickets_by_machine", "machine_id", "closed_s"),
 )
-"""Maintenance tickets; OPEN until `closed_s` is there, then CLOSED. `cell_label` and `cell_id` are absent
+"""Maintenance tickets; OPEN until `closed_s` is present, then CLOSED. `cell_label` and `cell_id` are absent
 for a whole machine."""
 
 abandonments = Table(
@@ -242,7 +242,7 @@ abandonments = Table(
     Column("cleared_s", BigInteger),
     Index("abandonments_waiting", "cleared_s", "machine_id"),
 )
-"""Parcels that nobody will fetch; `cleared_s` is when somebody cleared the cell."""
+"""Abandoned parcels; `cleared_s` is when the cell was cleared."""
 
 replicas = Table(
     "replicas",
@@ -264,8 +264,8 @@ given_up = Table(
     Column("given_up_s", Float, nullable=False),
     Index("given_up_waiting", "cancelled_s", "machine_id"),
 )
-"""Reservations whose caller was answered 4 or 14 before the machine had answered. One that turns up later is
-cancelled, not before `cancel_after_s`. Until `attempt_until_s` a cancel may still be under way."""
+"""Reservations whose caller was answered EXPIRED or OFFLINE before the machine had replied. One that turns up
+later is cancelled, not before `cancel_after_s`. Until `attempt_until_s` a cancel may still be under way."""
 
 undated = Table(
     "undated",
@@ -278,5 +278,5 @@ undated = Table(
     Column("noted_s", Float, nullable=False),
 )
 """Dates of reservations that a machine gave while its clock was not synchronised: the column of
-`reservations`, and when it was on the clock of that boot. Corrected once the boot knows the time; then
-`uptime_ms` is -1, and views of the machine do not change the date any more."""
+`reservations`, and the time on the clock of that boot. Corrected once the boot knows the time; then
+`uptime_ms` is -1, and views of the machine no longer change the date."""

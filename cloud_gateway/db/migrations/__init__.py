@@ -1,6 +1,6 @@
-"""The database's history: one revision after the other, applied at every start.
+"""The database's migrations: one revision after the other, applied at every start.
 
-A database of the first version has no note of its revision; what it has already is left as it is.
+A database of the first version records no revision; its existing tables are kept.
 """
 
 from __future__ import annotations
@@ -13,16 +13,16 @@ from alembic.config import Config
 from sqlalchemy import Connection, text
 
 LOCK = 0x6C6F636B6572
-"""Any number that no other program takes as an advisory lock of this database."""
+"""An arbitrary number that no other program uses as an advisory lock of this database."""
 
 _ONE_AT_A_TIME = threading.Lock()
-"""Alembic works with globals of its own."""
+"""Alembic uses globals."""
 
 
 def upgrade(db: Connection) -> None:
-    """Brings the database to the present revision, inside the caller's transaction.
+    """Upgrades the database to the present revision, inside the caller's transaction.
 
-    Of several gateways that start at once one does it, while the others wait. Raises SQLAlchemy's errors, and
+    If several gateways start at once, one does it while the others wait. Raises SQLAlchemy's errors, and
     alembic's `CommandError` for a database that is newer than this program.
     """
     with _ONE_AT_A_TIME:

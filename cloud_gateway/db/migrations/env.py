@@ -1,4 +1,4 @@
-"""Alembic's entry: runs the revisions over the connection that `upgrade` gives."""
+"""Alembic's entry: runs the revisions over the connection that `upgrade` passes."""
 
 from __future__ import annotations
 

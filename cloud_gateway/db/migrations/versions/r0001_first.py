@@ -1,4 +1,4 @@
-"""The tables of the first version, as far as they are not there: it made them without a note of it."""
+"""The tables of the first version, if absent: that version made them without recording a revision."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ down_revision = None
 
 
 def upgrade() -> None:
-    """Makes them."""
+    """Creates them."""
     _what_machines_told()
     _what_the_gateway_does()
     _what_people_look_after()

@@ -1,4 +1,4 @@
-"""Events in order, several gateways on one database, webhooks with an end, what is old goes."""
+"""Ordered events, several gateways on one database, final states of webhooks, deletion of old rows."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ ENDED = ("RESERVATION_STATUS_CANCELLED", "RESERVATION_STATUS_ABANDONED")
 
 
 def upgrade() -> None:
-    """Adds what is new; every event that is there was applied when it came."""
+    """Adds the new parts; every stored event was applied when it came."""
     _machines()
     _reservations_and_events()
     _webhooks_and_requests()
@@ -64,8 +64,8 @@ def _webhooks_and_requests() -> None:
 
 
 def _fill() -> None:
-    """Each machine's count goes on after the event that came last; ages count from the newest event, for
-    the first version kept no other time."""
+    """Each machine's count continues after its last event; ages count from the newest event, because the
+    first version kept no other time."""
     newest = "(SELECT MAX(received_s) FROM events)"
     op.execute("INSERT INTO sources (machine_id, journal_id) SELECT DISTINCT machine_id, '' FROM events")
     op.execute(

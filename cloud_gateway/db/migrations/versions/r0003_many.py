@@ -1,4 +1,4 @@
-"""Millions of rows: numbers that do not run out, and indexes for what is asked of them all the time."""
+"""Millions of rows: numbers that do not overflow, and indexes for frequent queries."""
 
 from __future__ import annotations
 

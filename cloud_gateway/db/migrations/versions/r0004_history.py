@@ -1,4 +1,4 @@
-"""What a machine needs to restore a reservation, and whether two machines answer to one name."""
+"""What a machine needs to restore a reservation, and whether two machines use one name."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Reservations whose callers were answered before the machine had; dates that wait for their correction."""
+"""Reservations whose callers got an answer before the machine replied; dates that wait for correction."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""When an operator decided between two machines of one name, and how far the comparison has come."""
+"""When an operator decided between two machines of one name, and how far the comparison has got."""
 
 from __future__ import annotations
 

@@ -1,5 +1,4 @@
-"""What one machine may leave behind: whose a cell id is, an index for what is kept of refusals, and dates
-that no clock can have given."""
+"""Limits on one machine's rows: owners of cell ids, an index for the kept refusals, and impossible dates."""
 
 from __future__ import annotations
 
@@ -19,7 +18,7 @@ DATES = {
 
 
 def upgrade() -> None:
-    """Adds the table and the index; brings impossible dates to the nearest possible one."""
+    """Adds the table and the index; changes impossible dates to the nearest possible one."""
     op.create_table(
         "cell_owners",
         sa.Column("cell_id", sa.String(1024), primary_key=True),
