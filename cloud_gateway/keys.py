@@ -1,7 +1,7 @@
 """`python -m cloud_gateway.keys --name NAME FILE`: makes a key pair with which a gateway signs its commands.
 
-The private half goes into FILE, which nobody else can read and must not be there yet; the public half is
-printed as the lines that gateway and machines need. Exit codes: 0 good, 2 the file cannot be made.
+The private half goes into FILE, which only its owner can read and which must not exist yet; the public half
+is printed as the lines that gateway and machines need. Exit codes: 0 good, 2 the file cannot be made.
 """
 
 from __future__ import annotations

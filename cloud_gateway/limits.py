@@ -1,4 +1,4 @@
-"""How much each platform and each stranger may ask: token buckets in this process's memory.
+"""Rate limits for each platform and each client without a key: token buckets in this process's memory.
 
 Every gateway counts for itself; with two of them a platform has twice its rate.
 """
@@ -17,14 +17,14 @@ from edge_agent.errors import Code, Refusal
 
 PAUSE_S = 1.0
 PAUSED_MAX = 200
-"""How long a refusal of a stranger is held back, and how many at once: each keeps a connection."""
+"""How long a refusal of a client without a key is delayed, and how many at once: each keeps a connection."""
 STRANGERS_MAX = 10_000
-"""So many addresses are remembered; the one that was quiet longest goes first."""
+"""The most addresses that are remembered; the one that was quiet longest goes first."""
 
 
 class TooMany(Refusal):
-    """Code 8: too many requests; `retry_after_s` is when there may be another one. `stranger`: they came
-    without a right key, and the refusal may be held back (`Pauses`)."""
+    """NO_CELL: too many requests; `retry_after_s` is when the next one may come. `stranger`: the client had
+    no right key, and the refusal may be delayed (`Pauses`)."""
 
     def __init__(self, message: str, retry_after_s: float, *, stranger: bool = False) -> None:
         super().__init__(Code.NO_CELL, message)
@@ -33,8 +33,8 @@ class TooMany(Refusal):
 
 
 class Pauses:
-    """Holds back refusals of strangers: a client that asks again at once after each refusal then costs one
-    request a second for each of its connections, and takes no time from others."""
+    """Delays refusals of clients without a key: a client that asks again at once after each refusal then
+    costs one request a second for each of its connections, and takes no time from others."""
 
     def __init__(self, pause_s: float = PAUSE_S, most: int = PAUSED_MAX) -> None:
         self._pause_s = pause_s
@@ -42,7 +42,7 @@ class Pauses:
         self._held = 0
 
     async def hold(self) -> None:
-        """Returns after the pause; at once while too many are held back already."""
+        """Returns after the pause; at once while too many are delayed already."""
         if self._held >= self._most:
             return
         self._held += 1
@@ -53,7 +53,7 @@ class Pauses:
 
 
 class Bucket:
-    """Holds `burst` tokens at most and gets `rate_per_s` new ones each second."""
+    """Holds at most `burst` tokens and gains `rate_per_s` new ones each second."""
 
     def __init__(self, rate_per_s: float, burst: int, now_s: float) -> None:
         self._rate_per_s = rate_per_s
@@ -62,13 +62,14 @@ class Bucket:
         self._at_s = now_s
 
     def wait_s(self, now_s: float, count: int = 1) -> float:
-        """Seconds until this number of tokens is there; 0 when it is."""
+        """Seconds until this number of tokens is available; 0 if it is."""
         self._tokens = min(self._burst, self._tokens + (now_s - self._at_s) * self._rate_per_s)
         self._at_s = now_s
         return 0.0 if self._tokens >= count else (count - self._tokens) / self._rate_per_s
 
     def take(self, now_s: float, count: int = 1) -> float:
-        """Takes this number of tokens and returns 0; else returns the seconds until they are there."""
+        """Takes this number of tokens and returns 0; otherwise returns the seconds until they are
+        available."""
         wait_s = self.wait_s(now_s, count)
         if not wait_s:
             self._tokens -= count
@@ -102,7 +103,7 @@ class Limits:
     def wrong_key(self, address: str | None) -> None:
         """Counts a wrong key. Raises `TooMany`.
 
-        Never asked of a right one: behind one address, perhaps a load balancer's, there may be others.
+        Not used for a right one: one address, perhaps a load balancer's, may serve other clients.
         """
         wait_s = self._take(
             self._strangers, address, self._settings.wrong_keys, self._settings.wrong_keys_per_min
@@ -111,7 +112,7 @@ class Limits:
             raise TooMany("too many wrong keys from this address", wait_s, stranger=True)
 
     def qr_image(self, address: str | None) -> None:
-        """Counts an image that was asked for without a key. Raises `TooMany`."""
+        """Counts an image request without a key. Raises `TooMany`."""
         wait_s = self._take(
             self._viewers, address, self._settings.qr_images, self._settings.qr_images_per_min
         )
@@ -121,7 +122,7 @@ class Limits:
     def _take(
         self, buckets: OrderedDict[str, Bucket], address: str | None, burst: int, rate_per_min: float
     ) -> float:
-        """Takes a token of an address; gives the seconds until there is one, else 0."""
+        """Takes a token of an address; returns the seconds until there is one, else 0."""
         place = place_of_address(address)
         bucket = buckets.get(place)
         if bucket is None:

@@ -1,8 +1,8 @@
 """The gateway's own log: one JSON object a line on stderr.
 
-Nothing logged here holds a key, a code or a QR text: requests are named by their route's template, errors by
-their type and place, webhooks by their receiver's host. Lines that repeat are counted instead of written, so
-that nobody fills a disk from outside.
+No log line holds a key, a code or a QR text: requests are named by their route's template, errors by their
+type and place, webhooks by their receiver's host. Repeated lines are counted instead of written, so that no
+client can fill the disk.
 """
 
 from __future__ import annotations
@@ -20,12 +20,13 @@ import structlog
 
 REPEATS_MAX = 20
 WINDOW_S = 60.0
-"""So many lines of one kind are written in a window; the first one after it says how many were not."""
+"""How many lines of one kind are written in a window; the first one after it counts the suppressed ones."""
 KINDS_MAX = 1000
 ALWAYS = frozenset({"command", "webhook_delivered", "lines_not_written"})
-"""Lines of which each is somebody's own act."""
+"""Lines that are never suppressed: each is the act of a known client or operator."""
 NAMES = ("machine_id", "topic", "platform", "route", "status", "host", "part")
-"""What makes lines of one event different kinds; never what a stranger chooses freely."""
+"""Fields that make lines of one event different kinds; never one that a client without a key chooses
+freely."""
 
 
 @dataclass(slots=True)
@@ -54,7 +55,7 @@ class Repeats:
         return {**line, "not_written": earlier} if earlier else line
 
     def passes(self, kind: tuple[object, ...]) -> int | None:
-        """None for a line too many; else how many of its kind were not written before it."""
+        """None for a line too many; else how many of its kind were suppressed before it."""
         now_s, earlier = self._clock(), 0
         found = self._kinds.get(kind)
         if found is None or now_s - found.began_s >= WINDOW_S:
@@ -70,7 +71,7 @@ class Repeats:
         return earlier
 
     def overdue(self) -> list[tuple[str, int]]:
-        """Kinds whose window is over and of which lines were not written: the event, and how many."""
+        """Kinds whose window is over and that had suppressed lines: the event, and how many."""
         now_s = self._clock()
         over = [(kind, found) for kind, found in self._kinds.items() if now_s - found.began_s >= WINDOW_S]
         for kind, _ in over:
@@ -94,7 +95,7 @@ REPEATS = Repeats()
 
 
 def configure() -> None:
-    """Sends this process's log to stderr; libraries only from WARNING on."""
+    """Sends this process's log to stderr; libraries from WARNING on only."""
     logging.basicConfig(stream=sys.stderr, level=logging.WARNING, format="%(levelname)s %(name)s %(message)s")
     for handler in logging.getLogger().handlers:
         handler.addFilter(_Filter(REPEATS))
@@ -115,13 +116,13 @@ def log() -> Any:
 
 
 def log_what_was_not_written() -> None:
-    """Writes how many lines were not, of each kind whose window is over. Called now and then."""
+    """Logs the number of suppressed lines of each kind whose window is over. Called periodically."""
     for event, count in REPEATS.overdue():
         log().warning("lines_not_written", line=event, count=count)
 
 
 def where(error: BaseException) -> dict[str, Any]:
-    """An error for the log: its type and place; never its message, which may quote what was sent."""
+    """An error for the log: its type and place; never its message, which may quote received data."""
     frames = traceback.extract_tb(error.__traceback__)
     return {
         "error": type(error).__name__,

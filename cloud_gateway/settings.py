@@ -64,7 +64,7 @@ Burst = Annotated[int, Field(strict=True, ge=1, le=1_000_000)]
 
 
 class Platform(Section):
-    """A customer of the API: its key, and where its webhooks go unless a reservation says otherwise.
+    """A client of the API: its key, and the address of its webhooks unless a reservation names another.
 
     `requests_per_s`: how many requests a second it may make in the long run (absent: any number), counted by
     each gateway for itself; `burst`: how many at once (absent: those of two seconds).
@@ -78,9 +78,9 @@ class Platform(Section):
 
 
 class WebhookSettings(Section):
-    """Delivery. Receivers have to have public addresses and port 443 or one of `ports`, or to be in one of
-    `allow_networks`, at any port; what
-    nobody took for `give_up_days`, in a dozen attempts at least, is put aside for a person."""
+    """Delivery. Receivers must have public addresses and port 443 or one of `ports`, or be in one of
+    `allow_networks`, at any port. A webhook that was not accepted for `give_up_days`, in at least a dozen
+    attempts, is put aside for an operator."""
 
     allow_networks: tuple[Network, ...] = ()
     ports: tuple[Port, ...] = ()
@@ -88,10 +88,10 @@ class WebhookSettings(Section):
 
 
 class LimitSettings(Section):
-    """What strangers may do: after `wrong_keys` wrong keys from one address more of them are told to wait; it
-    gets `wrong_keys_per_min` more each minute. A right key never waits for wrong ones. QR images, which need
-    no key, are limited in the same way; and so are the connections of one address that is no trusted
-    proxy."""
+    """Limits for clients without a key: after `wrong_keys` wrong keys from one address, more of them have to
+    wait; the address gets `wrong_keys_per_min` more each minute. A right key never waits for wrong ones. QR
+    images, which need no key, are limited in the same way; so are the connections of one address that is not
+    a trusted proxy."""
 
     wrong_keys: Burst = 30
     wrong_keys_per_min: Rate = 30.0
@@ -101,7 +101,8 @@ class LimitSettings(Section):
 
 
 class KeepSettings(Section):
-    """How long what is over is kept: applied events, answered requests, delivered webhooks, reservations."""
+    """How long finished things are kept: applied events, answered requests, delivered webhooks,
+    reservations."""
 
     events_days: Days = 30.0
     requests_days: Days = 7.0
@@ -111,9 +112,9 @@ class KeepSettings(Section):
 
 class Settings(Section):
     """The whole file. `public_url` is the base of the QR images' addresses, without a slash at its end;
-    without `operations_key` there is no page for operations. Of `trusted_proxies` the gateway believes in
-    X-Forwarded-For who asks. Gateways of one `share_group` behind one broker
-    share the machines' events among them; they also share one database."""
+    without `operations_key` there is no operators' page. From `trusted_proxies` the gateway accepts the
+    client's address in X-Forwarded-For. Gateways of one `share_group` behind one broker share the machines'
+    events among them; they also share one database."""
 
     listen_host: Name = "127.0.0.1"
     listen_port: Port
@@ -149,41 +150,43 @@ class Timing:
     wait_s: float = 10.0
     """How long a caller waits for the machine."""
     life_s: float = 8.0
-    """How long a command may begin to act. Less than `wait_s`: what begins late still ends in time, so
-    that a caller who was told 4 sees no door open afterwards."""
+    """How long a command may begin to act. Less than `wait_s`: a command that begins late still ends in time,
+    so that no door opens after its caller got EXPIRED."""
     webhook_timeout_s: float = 10.0
     connect_timeout_s: float = 3.0
     """How long one address of a receiver may be silent before the next one is tried."""
     retry_first_s: float = 1.0
     retry_max_s: float = 600.0
     storage_pause_s: float = 1.0
-    """Pause before the database is tried again after it failed."""
+    """Pause before the database is retried after a failure."""
     webhook_poll_s: float = 2.0
-    """Pause between two looks for webhooks that another gateway queued."""
+    """Pause between two searches for webhooks that another gateway queued."""
     completion_s: float = 15.0
-    """Age at which a reservation known only from events is asked for, and the pause between two asks."""
+    """Age at which a reservation known only from events is requested, and the pause between two requests."""
     beat_s: float = 1.0
-    """Pause between two looks for what is missing."""
+    """Pause between two checks for missing events."""
     grace_s: float = 3.0
     """How long nothing must move before something that is on its way counts as missing."""
     ask_again_s: float = 5.0
-    """Least pause before a machine is asked again for what it did not tell; it doubles up to ten minutes."""
+    """Shortest pause before a machine is asked again for what it did not send; it doubles up to ten
+    minutes."""
     sync_lease_s: float = 20.0
-    """How long one gateway alone may ask a machine for what is missing, from page to page."""
+    """How long one gateway alone may ask a machine for missing events, from page to page."""
     replica_lost_s: float = 15.0
-    """A gateway that was not alive for so long is dead; what the broker holds for it may be lost."""
+    """A gateway without a sign of life for this time is dead; what the broker holds for it may be lost."""
     session_s: float = 75.0
-    """So long after a gateway's death the broker may still put events aside for it."""
+    """For this time after a gateway's death the broker may still reserve events for it."""
     retry_patience_s: float = 5.0
-    """How long a reservation whose caller was answered 4 or 14 waits for a retry before it is cancelled."""
+    """How long a reservation whose caller was answered EXPIRED or OFFLINE waits for a retry before it is
+    cancelled."""
     give_up_beat_s: float = 0.5
-    """Pause between two looks for reservations that were given up and turned up."""
+    """Pause between two searches for given-up reservations that turned up."""
     prune_s: float = 600.0
-    """Pause between two rounds of deleting what is old."""
+    """Pause between two rounds of deleting old rows."""
 
 
 def load(path: Path) -> Settings:
-    """The settings in the file at `path`, the database beside it unless told.
+    """The settings in the file at `path`, with the database beside it by default.
 
     Raises `ConfigError` naming every wrong key.
     """
@@ -212,7 +215,7 @@ def load(path: Path) -> Settings:
 
 
 def signer_of(mqtt: MqttSettings) -> Signer | None:
-    """What signs commands; None where they are not signed. Raises `LinkRefused` if its key is no good."""
+    """The signer of commands; None if they are not signed. Raises `LinkRefused` if its key is bad."""
     if mqtt.signing_key_file is None or mqtt.signing_key_name is None:
         return None
     return Signer.from_file(Path(mqtt.signing_key_file), mqtt.signing_key_name)

@@ -1,6 +1,6 @@
-"""Signs commands (Ed25519). What is signed: `edge_agent.protocol.signing`.
+"""Signs commands (Ed25519). `edge_agent.protocol.signing` defines the signed content.
 
-PyNaCl is imported only where a key is configured.
+PyNaCl is imported only if a key is configured.
 """
 
 from __future__ import annotations

@@ -1,2 +1,1 @@
-"""What machines report: events in their order, the projection, reconciliation after gaps, lost
-histories, twins."""
+"""The machines' events in order, the projection, reconciliation after gaps, lost histories, twins."""

@@ -1,5 +1,5 @@
-"""After an operator's word on two machines of one name: the journal of the machine that runs now is compared
-with the stored events, number by number.
+"""The audit after an operator decided between two machines of one name: it compares the journal of the
+machine that runs now with the stored events, number by number.
 
 The journal decides. An event that it does not hold came from the other machine and is kept in `rejected`; one
 that is missing here, because the other machine had used its number, is applied. Every function works inside
@@ -33,7 +33,7 @@ OPEN = ("held", SUSPECTED)
 
 @dataclass(frozen=True, slots=True)
 class Audit:
-    """How far a comparison has come. `journal_id` is None before the machine has named its journal; `mark` is
+    """The progress of a comparison. `journal_id` is None before the machine has named its journal; `mark` is
     the position of the last event that was stored when the machine was asked."""
 
     next_sequence: int
@@ -48,7 +48,7 @@ def begin(db: Connection, machine_id: str, now_s: float) -> None:
 
 
 def audit_of(db: Connection, machine_id: str) -> Audit | None:
-    """The comparison that is to be done; None if there is none."""
+    """The pending comparison; None if there is none."""
     query = select(sources.c.audit_from, sources.c.audit_journal, sources.c.audit_mark)
     row = db.execute(query.where(sources.c.machine_id == machine_id)).one_or_none()
     if row is None or row.audit_from is None:
@@ -57,13 +57,14 @@ def audit_of(db: Connection, machine_id: str) -> Audit | None:
 
 
 def mark(db: Connection, machine_id: str) -> None:
-    """The machine is asked now: its answer covers every event of its own that is stored so far."""
+    """Records that the machine is asked now: its answer covers every event of its own that is stored by
+    then."""
     last = select(func.max(events.c.position)).where(events.c.machine_id == machine_id)
     _note(db, machine_id, audit_mark=db.execute(last).scalar_one() or 0)
 
 
 def restart(db: Connection, machine_id: str, journal_id: str) -> None:
-    """The machine has named its journal: the comparison begins at the first event that is stored of it."""
+    """The machine has named its journal: the comparison begins at that journal's first stored event."""
     db.execute(update(events).where(*_mine(machine_id, UNNAMED)).values(journal_id=journal_id))
     first = select(func.min(events.c.sequence)).where(*_mine(machine_id, journal_id))
     begin_at = (count_of(db, machine_id, journal_id) or 0) + 1
@@ -81,7 +82,7 @@ def compare(
     last: int,
     now_s: float,
 ) -> int:
-    """Compares the journal from one sequence to another; gives how many events were applied."""
+    """Compares the journal from one sequence to another; returns how many events were applied."""
     own = {one.number.idempotency_key: one for one in told}
     query = select(events.c.position, events.c.idempotency_key, events.c.payload)
     query = query.where(*_mine(machine_id, journal_id), events.c.sequence.between(first, last))
@@ -124,7 +125,8 @@ def finish(db: Connection, machine_id: str, journal_id: str, last: int, now_s: f
 
 
 def skip(db: Connection, machine_id: str, now_s: float) -> int:
-    """For a machine that cannot tell its journal: what waits is taken as its own; gives how many applied."""
+    """For a machine that cannot report its journal: waiting events count as its own; returns how many were
+    applied."""
     journal = lock_source(db, machine_id)
     if journal is None or audit_of(db, machine_id) is None:
         return 0

@@ -1,8 +1,8 @@
 """Dates that a machine gave while its clock was not synchronised, and their correction.
 
-Each event tells when it happened on the boot's own clock as well. The first event of the same boot that was
-dated by a synchronised clock gives the right date of all that came before. Every function works inside the
-caller's transaction.
+Each event also gives its time on the boot's own clock. The first event of the same boot that was dated by a
+synchronised clock gives the right date of all earlier ones. Every function works inside the caller's
+transaction.
 """
 
 from __future__ import annotations
@@ -17,20 +17,21 @@ from cloud_gateway.db.tables import abandonments, reservations, undated
 from edge_agent.protocol.events import Event, EventType
 
 CORRECTED = -1
-"""In place of the time on the boot's clock, once the date is corrected."""
+"""Replaces the time on the boot's clock once the date is corrected."""
 ABANDONED = "since_s"
-"""Of the abandonment, not of the reservation."""
+"""The date of the abandonment, not of the reservation."""
 FIELD = {
     EventType.RESERVATION_CREATED: "created_s",
     EventType.DROPOFF: "dropped_off_s",
     EventType.PICKUP: "picked_up_s",
     EventType.PICKUP_ABANDONED: ABANDONED,
 }
-"""The date that an event gives its reservation. A cancellation gives none: `ended_s` is the gateway's own."""
+"""The date that an event sets on its reservation. A cancellation sets none: `ended_s` is the gateway's
+own."""
 
 
 def note_undated(db: Connection, reservation_id: str, machine_event: Event, now_s: float) -> None:
-    """Remembers an event whose date is not known yet; one that cannot ever be dated is passed over."""
+    """Records an event whose date is not known yet; one that can never be dated is skipped."""
     field = FIELD.get(machine_event.event_type)
     if field is None or machine_event.clock_synced or machine_event.uptime_ms is None:
         return
@@ -46,7 +47,7 @@ def note_undated(db: Connection, reservation_id: str, machine_event: Event, now_
 
 
 def correct_dates(db: Connection, machine_event: Event) -> None:
-    """Dates what came before a rightly dated event of the same boot."""
+    """Dates the events before a correctly dated event of the same boot."""
     if not machine_event.clock_synced or machine_event.uptime_ms is None:
         return
     boot = (
@@ -74,6 +75,6 @@ def correct_dates(db: Connection, machine_event: Event) -> None:
 
 
 def corrected(db: Connection, reservation_id: str) -> set[str]:
-    """The dates of a reservation that were corrected. The machine's views go on with the wrong ones."""
+    """The corrected dates of a reservation. The machine's views continue to carry the wrong ones."""
     query = select(undated.c.field).where(undated.c.reservation_id == reservation_id)
     return set(db.execute(query.where(undated.c.uptime_ms == CORRECTED)).scalars())

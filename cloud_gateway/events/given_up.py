@@ -1,8 +1,8 @@
-"""Cancels reservations that nobody waits for: the caller was answered before the machine had.
+"""Cancels reservations without a waiting caller: the caller was answered before the machine had replied.
 
-A reserve that is answered 4 or 14 is written down as given up. If its reservation turns up afterwards, in an
-event, a late reply or `sync`, the gateway cancels it. A reservation that the gateway did not give up is never
-touched, nor one that is past PENDING. A retry under the same X-Request-ID withdraws the cancellation first.
+A reserve that is answered EXPIRED or OFFLINE is recorded as given up. If its reservation turns up afterwards,
+in an event, a late reply or `sync`, the gateway cancels it. It never cancels a reservation that it did not
+give up, nor one that is past PENDING. A retry under the same X-Request-ID withdraws the cancellation first.
 """
 
 from __future__ import annotations
@@ -22,15 +22,15 @@ from edge_agent.errors import Code, Refusal
 from edge_agent.model import ReservationStatus
 
 AT_ONCE = 20
-"""So many reservations at most are cancelled in one round."""
+"""The most reservations that one round cancels."""
 
 
 def note_given_up(
     db: Connection, reservation_id: str, machine_id: str, now_s: float, patience_s: float
 ) -> None:
-    """Writes down that the caller of a reserve was answered without the machine's word.
+    """Records that the caller of a reserve was answered without the machine's reply.
 
-    `patience_s` is how long a retry under the same id is waited for before a cancellation.
+    `patience_s` is how long a cancellation waits for a retry under the same id.
     """
     values = {
         "reservation_id": reservation_id,
@@ -42,10 +42,10 @@ def note_given_up(
 
 
 def withdraw(db: Connection, reservation_id: str, now_s: float) -> bool:
-    """Withdraws the cancellation of a reservation that its caller asks for again.
+    """Withdraws the cancellation of a reservation that its caller requests again.
 
-    Returns whether a cancel was sent before, whose outcome is not known. Raises `Refusal`: 4 while a cancel
-    is under way, 9 where the machine has carried one out.
+    Returns whether a cancel was sent before, whose outcome is not known. Raises `Refusal`: EXPIRED while a
+    cancel is under way, NOT_ALLOWED where the machine has carried one out.
     """
     mine = given_up.c.reservation_id == reservation_id
     row = db.execute(select(given_up).where(mine).with_for_update()).one_or_none()
@@ -60,13 +60,13 @@ def withdraw(db: Connection, reservation_id: str, now_s: float) -> bool:
 
 
 def cancelled_meanwhile() -> Refusal:
-    """Code 9: the reservation of this request was given up and cancelled."""
+    """NOT_ALLOWED: the reservation of this request was given up and cancelled."""
     why = "this request was answered without the machine, and its reservation is cancelled"
     return Refusal(Code.NOT_ALLOWED, f"{why}; send it under a new X-Request-ID")
 
 
 def _turned_up(db: Connection, now_s: float) -> list[tuple[str, str]]:
-    """(reservation id, machine id) of what was given up and holds a cell all the same, longest first."""
+    """(reservation id, machine id) of given-up reservations that hold a cell nevertheless, longest first."""
     query = select(given_up.c.reservation_id, given_up.c.machine_id)
     query = query.join(reservations, reservations.c.reservation_id == given_up.c.reservation_id)
     query = query.where(
@@ -82,7 +82,7 @@ def _turned_up(db: Connection, now_s: float) -> list[tuple[str, str]]:
 
 
 def _claim(db: Connection, reservation_id: str, now_s: float, until_s: float) -> bool:
-    """Whether this gateway may send a cancel now: nobody else does, and nobody withdrew it."""
+    """Whether this gateway may send a cancel now: no other gateway sends one, and no caller withdrew it."""
     free = (given_up.c.cancelled_s.is_(None), given_up.c.attempt_until_s <= now_s)
     mine = given_up.c.reservation_id == reservation_id
     values = {"attempt_until_s": until_s, "attempts": given_up.c.attempts + 1}
@@ -90,7 +90,7 @@ def _claim(db: Connection, reservation_id: str, now_s: float, until_s: float) ->
 
 
 class Canceller:
-    """Lives on the event loop and looks for what turned up."""
+    """Searches for given-up reservations that turned up, and cancels them; lives on the event loop."""
 
     def __init__(self, store: Store, machines: Machines, timing: Timing, clock: Callable[[], float]) -> None:
         self._store = store
@@ -115,7 +115,7 @@ class Canceller:
 
     async def _cancel(self, reservation_id: str, machine_id: str) -> None:
         now_s = self._clock()
-        # A cancel whose reply is lost may be carried out until its life ends; nobody retries before.
+        # A cancel whose reply is lost may be carried out until it expires; it is not retried before.
         until_s = now_s + 2 * self._timing.wait_s
         if not await self._store.write(lambda db: _claim(db, reservation_id, now_s, until_s)):
             return
@@ -131,7 +131,7 @@ class Canceller:
             )
         except MachineRefusal as refusal:
             log().warning("given_up_not_cancelled", machine_id=machine_id, code=refusal.code)
-            # The machine decided: nothing is under way. It is asked again after a while, as it stands then.
+            # The machine decided: nothing is under way. It is asked again after a while, by its state then.
             again_s = self._clock() + self._timing.completion_s
             await self._store.write(lambda db: _settle(db, reservation_id, again_s))
         except Refusal as refusal:
@@ -144,7 +144,7 @@ class Canceller:
 def _settle(
     db: Connection, reservation_id: str, again_s: float | None, cancelled_s: float | None = None
 ) -> None:
-    """Writes down that no cancel is under way any more."""
+    """Records that no cancel is under way any more."""
     values: dict[str, float | None] = {"attempt_until_s": 0.0, "cancelled_s": cancelled_s}
     if again_s is not None:
         values["cancel_after_s"] = again_s

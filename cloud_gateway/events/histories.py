@@ -1,7 +1,7 @@
-"""Answers machines that do not know what they did before: the command `restore`.
+"""Answers machines whose history is in doubt, with the command `restore`.
 
-A machine says so itself, in `state/online`. It is told how far we have its events, journal by journal, and
-the live reservations with their codes; what it does with them is its own and a technician's decision.
+A machine reports the doubt itself, in `state/online`. The reply states how far we have its events, journal by
+journal, and the live reservations with their codes; the machine and a technician decide what to do with them.
 """
 
 from __future__ import annotations
@@ -25,12 +25,12 @@ from edge_agent.errors import Code, Refusal
 
 JOURNALS_MAX = 1000
 PAUSE_S = 0.5
-"""Before a machine that has not taken our answer is answered again; it doubles."""
+"""Pause before a machine that has not taken our answer is answered again; it doubles."""
 PAUSE_MAX_S = 60.0
 
 
 class Histories:
-    """Lives on the event loop; one task for each machine that asks."""
+    """One task for each machine that asks; lives on the event loop."""
 
     def __init__(self, store: Store, machines: Machines) -> None:
         self._store = store
@@ -43,7 +43,7 @@ class Histories:
         """A machine has published that it is online.
 
         A retained state may arrive before the link to the broker counts as connected: the machine is answered
-        as soon as it does.
+        when it does.
         """
         if machine_id in self._answering:
             self._answering[machine_id].set()
@@ -59,10 +59,11 @@ class Histories:
                 group.create_task(self._answer(machine_id), name=f"restore {machine_id}")
 
     async def _answer(self, machine_id: str) -> None:
-        """Sends `restore` until the machine reports a sound history or is gone.
+        """Sends `restore` until the machine reports a sound history or goes offline.
 
-        One that is lost stays so until a technician comes: it gets an answer once. One that still asks after
-        it has answered us is sent another, because what it published in between may have been lost.
+        A machine with a lost history stays so until a technician comes: it gets one answer. One that still
+        asks after it has answered us gets another one, because what it published in between may have been
+        lost.
         """
         pause_s, again = PAUSE_S, self._answering[machine_id]
         try:

@@ -1,9 +1,9 @@
-"""Everything that machines send: written down, then acknowledged.
+"""Everything that machines send: stored, then acknowledged.
 
-A message is acknowledged to the broker only when its effect is committed; if the database fails it is tried
-again, and after a lost connection the broker sends it again. One that makes no sense is kept for a person.
-Each machine has its lane, in which its messages stay in order; there are as many lanes as the database takes
-writers. Events that wait together are committed together.
+A message is acknowledged to the broker only when its effect is committed; if the database fails it is
+retried, and after a lost connection the broker sends it again. An unusable one is kept for an operator. Each
+machine has a lane that keeps its messages in order; there are as many lanes as the database has writers.
+Events that wait together are committed together.
 """
 
 from __future__ import annotations
@@ -43,15 +43,15 @@ from edge_agent.protocol.sync import Digest
 from edge_agent.protocol.topics import ROOT, Topics, machine_of
 
 TOGETHER = 50
-"""So many events at most are committed together."""
+"""The most events that one transaction commits."""
 TOPIC_MAX = 200
-"""So much of a topic that is not one of ours is kept."""
+"""How many characters of an unknown topic are kept."""
 
 
 def subscriptions(suffix: str, share_group: str) -> list[str]:
-    """What the gateway listens to; `suffix` is this instance's part of the reply topics.
+    """The gateway's subscriptions; `suffix` is this instance's part of the reply topics.
 
-    Retained states do not come over a shared subscription, and each instance has to know them.
+    Retained states do not come over a shared subscription, and each instance needs them.
     """
     return [
         f"$share/{share_group}/{ROOT}/+/evt",
@@ -63,8 +63,9 @@ def subscriptions(suffix: str, share_group: str) -> list[str]:
 
 
 class Intake:
-    """The consumer of the machines' messages. `applied` is called when events were; `heard` with every
-    digest, and without one for every machine that comes online, and whether the word was a retained one."""
+    """The consumer of the machines' messages. `applied` is called when events were applied; `heard` with
+    every digest, and without one for every machine that comes online, and whether the message was a retained
+    one."""
 
     def __init__(
         self,
@@ -130,7 +131,7 @@ class Intake:
             link.acknowledge(message)
 
     async def _take(self, batch: list[Message], link: MqttLink) -> bool:
-        """Whether the messages are dealt with for good; False when the database could not be written."""
+        """Whether the messages are finished; False when the database could not be written."""
         try:
             if _is_event(batch[0]):
                 await self._take_events(batch)
@@ -155,7 +156,7 @@ class Intake:
             self._gate.count_refused(machine_id, kind)
 
     async def _take_events(self, batch: list[Message]) -> None:
-        """Several events in one transaction; if something in it is wrong, each in its own."""
+        """Takes several events in one transaction; if one of them is bad, each in its own."""
         told: list[Told] = []
         bad: list[tuple[Message, str]] = []
         for message in batch:
@@ -216,13 +217,13 @@ class Intake:
                 and state.run is not None
                 and last_run not in (None, state.run)
             ):
-                return  # the will of one that another run has replaced
+                return  # the will of a run that another one has replaced
             await self._twins.heard(machine_id, state, retained=message.retained)
         self._machines.set_online(machine_id, None)
         if state is not None:
             self._machines.set_online(machine_id, state)
             self._histories.heard(machine_id)
-            # One that was there all the time only tells of its health, or of a new challenge.
+            # A machine that was online already only updates its health or its challenge.
             if state.online and (message.retained or not there_before):
                 self._heard(machine_id, None, message.retained)
 
@@ -231,7 +232,7 @@ class Intake:
         await self._store.write(lambda db: put_machine(db, machine, now_s))
 
     async def _take_reply(self, machine_id: str, message: Message) -> None:
-        """Hands a reply to its caller. One that cannot be used is not kept, for it may hold codes."""
+        """Hands a reply to its caller. An unusable one is not kept, because it may hold codes."""
         asked = self._machines.asked(message.correlation)
         if asked is None or asked.machine_id != machine_id:
             self._gate.count_refused(machine_id, "reply")
@@ -250,12 +251,12 @@ class Intake:
             settle(asked, outcome)
 
     async def _take_view(self, asked: Pending, view: ReservationView) -> None:
-        """Writes a reservation as the reply to a command says. One that is new to us has to be what we asked
-        for: in this very command, or by the seal of its id. Raises `NotBelieved`."""
+        """Writes a reservation as the reply to a command states it. One that is new to us must be one that we
+        requested: by this very command, or by the seal of its id. Raises `NotBelieved`."""
         now_s, new = self._clock(), asked.name == "reserve"
         told = as_asked(view, asked.fields) if new else view
         sealed = new or self._seals.holds(view)
-        # A reserve's reply may be the stored one of long ago; so may one that nobody waits for.
+        # A reserve's reply may be a stored, old one; so may a reply without a waiting caller.
         fresh = not new and not asked.answer.done()
 
         def work(db: Connection) -> None:
@@ -284,7 +285,7 @@ def _is_event(message: Message) -> bool:
 
 
 def _reason(error: Exception) -> str:
-    """Why a message was put aside, without what it holds."""
+    """Why a message was put aside, without its content."""
     if not isinstance(error, ValueError):
         log().error("message_failed", **where(error))
     return reason_of(error)

@@ -1,7 +1,7 @@
 """Events in the order of their machine: stored as they come, applied one after the other without a gap.
 
-With shared subscriptions, lost queues and repeats they come in any order. One row per machine is locked by
-whoever writes what that machine told; every function works inside the caller's transaction.
+With shared subscriptions, lost queues and repeats they come in any order. The transaction that writes a
+machine's messages locks that machine's row; every function works inside the caller's transaction.
 """
 
 from __future__ import annotations
@@ -24,24 +24,24 @@ from edge_agent.protocol.events import Event
 from edge_agent.protocol.topics import Topics
 
 AT_ONCE = 200
-"""So many waiting events are read at a time."""
+"""How many waiting events are read at a time."""
 JOURNALS_MAX = 100
-"""So many journals one machine may have had; each new disk begins one."""
+"""The most journals that one machine may have had; each new disk begins one."""
 HELD_MAX = 20_000
-"""So many events of a machine may wait for one that is missing. What comes beyond is not stored, but asked
-for with `sync` when its turn has come."""
+"""The most events of a machine that may wait for a missing one. Further ones are not stored, but requested
+with `sync` when their turn has come."""
 REJECTED_MAX = 200
 REJECTED_CHARACTERS = 4096
-"""So much is kept for a person: the last ones of each topic, each up to that length."""
+"""How much is kept for an operator: the last ones of each topic, each up to that length."""
 
 UNNAMED = ""
 """The journal of a machine that names none."""
 SUSPECTED = "suspected"
-"""State of an event that came while two machines answered to one name."""
+"""State of an event that came while two machines used one name."""
 
 
 def take_events(db: Connection, told: Sequence[Told], now_s: float) -> int:
-    """Stores events, applies what is in order now, and gives how many were applied."""
+    """Stores events, applies what is in order now, and returns how many were applied."""
     applied = 0
     # Sorted, so that two transactions never wait for each other's machines.
     for machine_id, group in groupby(sorted(told, key=_machine), key=_machine):
@@ -67,7 +67,7 @@ def _machine(told: Told) -> str:
 
 
 def unknown(db: Connection, machine_id: str, told: Sequence[Told]) -> list[Told]:
-    """Those events of a locked machine that are not stored yet, each once."""
+    """The events of a locked machine that are not stored yet, each once."""
     by_key: dict[str, Told] = {}
     for one in told:
         by_key.setdefault(one.number.idempotency_key, one)
@@ -77,7 +77,7 @@ def unknown(db: Connection, machine_id: str, told: Sequence[Told]) -> list[Told]
 
 
 def lock_source(db: Connection, machine_id: str) -> str | None:
-    """Locks a machine's row until the transaction ends; gives the journal it counts by, if one is known."""
+    """Locks a machine's row until the transaction ends; returns the journal it counts by, if one is known."""
     query = select(sources.c.journal_id).where(sources.c.machine_id == machine_id).with_for_update()
     row = db.execute(query).one_or_none()
     if row is None:
@@ -88,7 +88,7 @@ def lock_source(db: Connection, machine_id: str) -> str | None:
 
 
 def is_suspected(db: Connection, machine_id: str) -> bool:
-    """Whether two machines answer to the name, or an operator's word on that is not carried out yet."""
+    """Whether two machines use the name, or an operator's decision on that is not carried out yet."""
     doubt = or_(sources.c.twins.is_not(None), sources.c.audit_from.is_not(None))
     query = select(sources.c.machine_id).where(sources.c.machine_id == machine_id, doubt)
     return db.execute(query).first() is not None
@@ -111,14 +111,14 @@ def _room(db: Connection, machine_id: str) -> int:
 
 
 def count_of(db: Connection, machine_id: str, journal_id: str) -> int | None:
-    """The last applied sequence of a journal; None while it is not known where to begin."""
+    """The last applied sequence of a journal; None while the first one is not known."""
     query = select(counts.c.applied_sequence).where(*_count(machine_id, journal_id))
     applied: int | None = db.execute(query).scalar_one_or_none()
     return applied
 
 
 def journal_for(db: Connection, machine_id: str, told: str | None, sequence: int) -> str:
-    """The journal of something that a locked machine told with a sequence; a new one is the present one."""
+    """The journal of a numbered message of a locked machine; a new journal becomes the present one."""
     present = present_journal(db, machine_id)
     if told is None:
         if present is None:
@@ -133,7 +133,7 @@ def journal_for(db: Connection, machine_id: str, told: str | None, sequence: int
         use_journal(db, machine_id, told)
     elif present != told:
         known = select(counts.c.journal_id).where(*_count(machine_id, told))
-        if db.execute(known).first() is None:  # else something late of an earlier journal
+        if db.execute(known).first() is None:  # otherwise it is a late message of an earlier journal
             _refuse_many_journals(db, machine_id)
             log().warning("journal_changed", machine_id=machine_id)
             use_journal(db, machine_id, told)
@@ -141,7 +141,7 @@ def journal_for(db: Connection, machine_id: str, told: str | None, sequence: int
 
 
 def _refuse_many_journals(db: Connection, machine_id: str) -> None:
-    """Raises `NotBelieved` for a machine that begins one journal after the other."""
+    """Raises `NotBelieved` for a machine that begins too many journals."""
     had = select(func.count()).where(counts.c.machine_id == machine_id)
     if db.execute(had).scalar_one() >= JOURNALS_MAX:
         raise NotBelieved("journal_id: one more than a machine can have had")
@@ -155,13 +155,13 @@ def present_journal(db: Connection, machine_id: str) -> str | None:
 
 
 def use_journal(db: Connection, machine_id: str, journal_id: str) -> None:
-    """From now on a locked machine counts by this journal."""
+    """Makes a locked machine count by this journal from now on."""
     db.execute(update(sources).where(sources.c.machine_id == machine_id).values(journal_id=journal_id))
     insert_once(db, counts, {"machine_id": machine_id, "journal_id": journal_id})
 
 
 def _name_journal(db: Connection, machine_id: str, journal_id: str) -> None:
-    """The journal that had no name so far has this one; its events too, or a repeat would count anew."""
+    """Gives the unnamed journal this name, and its events too; otherwise a repeat would count again."""
     db.execute(update(counts).where(*_count(machine_id, UNNAMED)).values(journal_id=journal_id))
     unnamed = (events.c.machine_id == machine_id, events.c.journal_id == UNNAMED, events.c.state == "held")
     db.execute(update(events).where(*unnamed).values(journal_id=journal_id))
@@ -178,7 +178,7 @@ class _Waiting:
     readable: bool
 
     def read(self) -> Event:
-        """The event. Raises `ValueError`."""
+        """Returns the event. Raises `ValueError`."""
         if self.told is not None and self.told.event is not None:
             return self.told.event
         return read_stored_event(self.payload)
@@ -187,10 +187,10 @@ class _Waiting:
 def advance(
     db: Connection, machine_id: str, journal_id: str, told: Sequence[Told], now_s: float, through: int = 0
 ) -> int:
-    """Takes new events of a locked machine's journal and applies all that waits as far as none is missing;
-    gives how many.
+    """Takes new events of a locked machine's journal and applies all waiting ones up to the first gap;
+    returns how many.
 
-    What is still missing up to the sequence `through` is gone for good and passed over.
+    What is still missing up to the sequence `through` is lost and skipped.
     """
     applied = before = count_of(db, machine_id, journal_id)
     fresh = _fitting(db, machine_id, journal_id, told, applied, now_s)
@@ -198,7 +198,7 @@ def advance(
     while True:
         stored = _stored(db, machine_id, journal_id, applied or 0)
         if len(stored) == AT_ONCE and fresh:
-            # There are more than these: what is new has to be read in its turn among them.
+            # There are more than these: the new events have to be read in order among them.
             _store(db, journal_id, fresh, {}, now_s)
             fresh = []
             continue
@@ -228,7 +228,7 @@ def _fitting(
     applied: int | None,
     now_s: float,
 ) -> list[_Waiting]:
-    """New events whose number is free; the others are kept for a person, as are those that cannot be read."""
+    """New events whose number is free; the others are kept for an operator, as are unreadable ones."""
     numbers = [one.number.sequence for one in told]
     mine = (events.c.machine_id == machine_id, events.c.journal_id == journal_id)
     query = select(events.c.sequence).where(*mine, events.c.sequence.in_(numbers))
@@ -247,7 +247,7 @@ def _fitting(
 
 
 def _stored(db: Connection, machine_id: str, journal_id: str, after: int) -> list[_Waiting]:
-    """The next stored events after a sequence; those that cannot be read only count."""
+    """The next stored events after a sequence; unreadable ones only count."""
     mine = (events.c.machine_id == machine_id, events.c.journal_id == journal_id)
     query = select(events.c.position, events.c.sequence, events.c.state, events.c.payload)
     query = query.where(*mine, events.c.state.in_(("held", "rejected")), events.c.sequence > after)
@@ -258,7 +258,7 @@ def _stored(db: Connection, machine_id: str, journal_id: str, after: int) -> lis
 def _run(
     machine_id: str, waiting: Sequence[_Waiting], applied: int | None, through: int
 ) -> tuple[list[_Waiting], int | None]:
-    """What is next without a gap, and how far the count is then."""
+    """The next events without a gap, and the count after them."""
     if applied is None and (through or (waiting and waiting[0].sequence == 1)):
         applied = 0
     run: list[_Waiting] = []
@@ -275,7 +275,7 @@ def _run(
 
 
 def _apply_run(db: Connection, machine_id: str, run: Sequence[_Waiting], now_s: float) -> dict[int, str]:
-    """Applies events one after the other; gives the state of each by its sequence."""
+    """Applies events one after the other; returns the state of each by its sequence."""
     try:
         with db.begin_nested():
             for one in run:
@@ -284,7 +284,7 @@ def _apply_run(db: Connection, machine_id: str, run: Sequence[_Waiting], now_s: 
     except DBAPIError as error:
         if not isinstance(error, DataError):
             raise
-    except Exception:  # whatever it is, the events beside it must not suffer
+    except Exception:  # whatever it is, the other events must not suffer
         log().warning("events_one_by_one", machine_id=machine_id, count=len(run))
     else:
         return {one.sequence: "applied" if one.readable else "rejected" for one in run}
@@ -292,7 +292,7 @@ def _apply_run(db: Connection, machine_id: str, run: Sequence[_Waiting], now_s: 
 
 
 def _apply(db: Connection, machine_id: str, one: _Waiting, now_s: float) -> str:
-    """Applies one event; what cannot be applied is kept for a person. Gives its state."""
+    """Applies one event and returns its state; one that cannot be applied is kept for an operator."""
     if not one.readable:
         return "rejected"
     return apply_or_reject(db, machine_id, one.read, one.payload, now_s)
@@ -301,7 +301,7 @@ def _apply(db: Connection, machine_id: str, one: _Waiting, now_s: float) -> str:
 def apply_or_reject(
     db: Connection, machine_id: str, read: Callable[[], Event], payload: str, now_s: float
 ) -> str:
-    """Applies an event; gives its state. One that cannot be applied is kept for a person."""
+    """Applies an event and returns its state. One that cannot be applied is kept for an operator."""
     try:
         with db.begin_nested():
             apply_event(db, read(), now_s)
@@ -327,7 +327,7 @@ def _mark(db: Connection, stored: Sequence[_Waiting], states: dict[int, str]) ->
 def _store(
     db: Connection, journal_id: str, fresh: Sequence[_Waiting], states: dict[int, str], now_s: float
 ) -> None:
-    """Stores new events, each with what became of it."""
+    """Stores new events, each with its resulting state."""
     rows: list[dict[str, Any]] = []
     waiting: list[dict[str, Any]] = []
     for one in sorted(fresh, key=_sequence):
@@ -358,7 +358,7 @@ def event_row(told: Told, journal_id: str, state: str, now_s: float) -> dict[str
 
 
 def _pass_over(machine_id: str, applied: int, through: int) -> int:
-    """Gives up what is missing up to `through`; gives the new end of what is dealt with."""
+    """Gives up what is missing up to `through`; returns the new end of the handled sequences."""
     if through <= applied:
         return applied
     log().error("events_lost", machine_id=machine_id, from_sequence=applied + 1, to_sequence=through)
@@ -366,7 +366,8 @@ def _pass_over(machine_id: str, applied: int, through: int) -> int:
 
 
 def go_on_without(db: Connection, machine_id: str, now_s: float) -> int:
-    """For a machine that cannot tell what is missing: goes on with the first event held; gives how many."""
+    """For a machine that cannot report what is missing: continues with the first event held; returns how many
+    were applied."""
     journal = lock_source(db, machine_id)
     if journal is None:
         return 0
@@ -383,7 +384,7 @@ def go_on_without(db: Connection, machine_id: str, now_s: float) -> int:
 
 def give_up_beyond(db: Connection, machine_id: str, journal_id: str, last: int, before_s: float) -> None:
     """Events of a locked machine with a number that its journal has not reached, held since before a moment,
-    are not the journal's: kept for a person, and their numbers are free again."""
+    do not belong to the journal: they are kept for an operator, and their numbers are free again."""
     mine = (events.c.machine_id == machine_id, events.c.journal_id == journal_id, events.c.state == "held")
     query = select(events.c.position, events.c.payload).where(*mine)
     query = query.where(events.c.sequence > last, events.c.received_s < before_s)
@@ -394,12 +395,12 @@ def give_up_beyond(db: Connection, machine_id: str, journal_id: str, last: int, 
 
 
 def reject(db: Connection, machine_id: str, payload: str, reason: str, now_s: float) -> None:
-    """Keeps an event that cannot be used for a person."""
+    """Keeps an unusable event for an operator."""
     keep_rejected(db, Topics(machine_id).events, payload, reason, now_s)
 
 
 def keep_rejected(db: Connection, topic: str, payload: str, reason: str, now_s: float) -> None:
-    """Keeps a message that cannot be used for a person: the last ones of each topic, none in full length."""
+    """Keeps an unusable message for an operator: the last ones of each topic, each truncated."""
     log().error("message_rejected", topic=topic, reason=reason)
     text = payload[:REJECTED_CHARACTERS].replace("\0", "\ufffd")
     db.execute(insert(rejected).values(topic=topic, payload=text, reason=reason, received_s=now_s))
@@ -410,7 +411,7 @@ def keep_rejected(db: Connection, topic: str, payload: str, reason: str, now_s: 
 
 
 def as_told(db: Connection, machine_id: str, documents: Sequence[Any], now_s: float) -> list[Told]:
-    """Events out of a reply; those that cannot even be counted are kept for a person."""
+    """Events out of a reply; those without a valid number are kept for an operator."""
     told = []
     for document in documents:
         payload = json.dumps(document)

@@ -1,8 +1,7 @@
 """What the gateway knows of reservations, from the machines' events and replies.
 
-The machine decides; here its words are only written down. Events come in order (see `order`), but replies
-overtake them or are told twice, so a status moves forward only. Every function works inside the caller's
-transaction.
+The machine decides; the projection only records. Events come in order (see `order`), but replies overtake
+them or are repeated, so a status moves forward only. Every function works inside the caller's transaction.
 """
 
 from __future__ import annotations
@@ -22,7 +21,7 @@ from edge_agent.protocol.api import Machine, ReservationView
 from edge_agent.protocol.events import DETAIL_KEY, WEBHOOK_TYPES, Event, EventType
 
 NEEDS = {"packaging", "eta_minutes", "grace_period_dropoff_in_seconds"}
-"""Fields of a view that only a machine that has lost a reservation wants back."""
+"""Fields of a view that only a machine that has lost a reservation needs back."""
 RANK = {
     ReservationStatus.PENDING.value: 0,
     ReservationStatus.DROPPED_OFF.value: 1,
@@ -30,7 +29,7 @@ RANK = {
     ReservationStatus.CANCELLED.value: 2,
     ReservationStatus.ABANDONED.value: 2,
 }
-"""A reservation goes to a higher rank or stays: the last three are ends."""
+"""A reservation goes to a higher rank or stays: the last three are final."""
 
 STATUS_AFTER = {
     EventType.RESERVATION_CREATED: ReservationStatus.PENDING,
@@ -40,7 +39,7 @@ STATUS_AFTER = {
     EventType.PICKUP_ABANDONED: ReservationStatus.ABANDONED,
     EventType.RESERVATION_COMPLETED: ReservationStatus.PICKED_UP,
 }
-"""What an event says about its reservation's status; the types that are not here say nothing."""
+"""The status that an event gives its reservation; other types do not change it."""
 
 WEBHOOK_FIELDS = (
     "event_id",
@@ -53,20 +52,21 @@ WEBHOOK_FIELDS = (
 )
 
 COMMAND_PREFIX = "req_"
-"""A command's request id is this and the key of its row in `requests`."""
+"""A command's request id is this prefix and the key of its row in `requests`."""
 
 STUBS_MAX = 1024
-"""So many reservations of a machine may be known from events only: twice the cells that it can have."""
+"""The most reservations of a machine that may be known from events only: twice its maximum of cells."""
 
 CLOSE_S = 60
-"""How far a machine's time in a reply may be from our own to be believed."""
+"""How far a machine's time in a reply may differ from our own to be believed."""
 
 DETAIL_FIELDS = frozenset({"source_type", "cell", "machine"})
 MORE_DETAIL = {
     EventType.PICKUP_FAILED: frozenset({"outcome", "reason"}),
     EventType.OPEN_DOOR_FULFILLED: frozenset({"request_id", "platform_reference_id", "outcome", "reason"}),
 }
-"""What a webhook's detail has beside `DETAIL_FIELDS`; an event may tell more, for the projection only."""
+"""The fields of a webhook's detail besides `DETAIL_FIELDS`; an event may have more, for the projection
+only."""
 
 
 def unix_s(text: str) -> int:
@@ -75,7 +75,7 @@ def unix_s(text: str) -> int:
 
 
 def put_machine(db: Connection, machine: Machine, now_s: float) -> None:
-    """Keeps what a machine tells of itself; written only where it is new, for every gateway hears it."""
+    """Stores a machine's published state; written only if it changed, because every gateway receives it."""
     document, mine = machine.model_dump_json(), machines.c.machine_id == machine.machine_id
     known = db.execute(select(machines.c.document).where(mine)).scalar_one_or_none()
     values = {"document": document, "updated_s": now_s}
@@ -87,8 +87,8 @@ def put_machine(db: Connection, machine: Machine, now_s: float) -> None:
 
 
 def _own_cells(db: Connection, machine: Machine, now_s: float) -> None:
-    """Cells that a machine has no more are free for others; a cell id that nobody has is its own from now
-    on."""
+    """Frees cells that a machine no longer has for other machines; an unowned cell id becomes its own from
+    now on."""
     owners, named = cell_owners.c, {cell.cell_id for cell in machine.all_cells}
     held = set(db.execute(select(owners.cell_id).where(owners.machine_id == machine.machine_id)).scalars())
     gone = sorted(held - named)
@@ -109,9 +109,9 @@ def owner_of(db: Connection, cell_id: str) -> str | None:
 
 
 def apply_event(db: Connection, machine_event: Event, now_s: float) -> None:
-    """Writes what an event says about its reservation, and the webhook it triggers.
+    """Writes an event's effect on its reservation, and the webhook that it triggers.
 
-    Raises `ValueError` for an event without what its type must have.
+    Raises `ValueError` for an event without the fields of its type.
     """
     kind, reservation_id = machine_event.event_type, machine_event.reservation_id
     correct_dates(db, machine_event)
@@ -129,12 +129,12 @@ def apply_event(db: Connection, machine_event: Event, now_s: float) -> None:
 
 
 def _moment_s(machine_event: Event, now_s: float) -> int:
-    """When it happened; when we learned of it, if the machine had not the right time."""
+    """When it happened; when we received it, if the machine's clock was not right."""
     return machine_event.event_time_unix_timestamp if machine_event.clock_synced else int(now_s)
 
 
 def _apply_cell_change(db: Connection, machine_event: Event, now_s: float) -> None:
-    """A reservation that moved to another cell, or a cell that somebody dealt with."""
+    """A reservation moved to another cell, or a technician handled a cell."""
     detail = machine_event.detail
     if detail is None or detail.cell is None:
         return
@@ -164,7 +164,7 @@ def _apply_event(db: Connection, reservation_id: str, machine_event: Event, now_
         values["dropped_off_s"] = at_s
     if kind is EventType.PICKUP:
         values["picked_up_s"] = at_s if row.picked_up_s is None else row.picked_up_s
-        # A machine without the right time: only our own moment of learning can be compared with our clock.
+        # A machine without a synchronised clock: only our own time of receipt can be compared with our clock.
         values["grace_from_s"] = float(at_s) if machine_event.clock_synced else row.grace_from_s or now_s
     if kind is EventType.RESERVATION_COMPLETED:
         values["completed"] = True
@@ -177,7 +177,7 @@ def _apply_event(db: Connection, reservation_id: str, machine_event: Event, now_
 
 
 def _row_for(db: Connection, reservation_id: str, machine_event: Event, now_s: float) -> ReservationRow:
-    """The reservation that an event is about. Raises `ValueError` if it is another machine's or order's."""
+    """The reservation of an event. Raises `ValueError` if it belongs to another machine or order."""
     row = find_reservation(db, reservation_id)
     if row is None:
         return _stub(db, reservation_id, machine_event, now_s)
@@ -189,8 +189,8 @@ def _row_for(db: Connection, reservation_id: str, machine_event: Event, now_s: f
 
 
 def _stub(db: Connection, reservation_id: str, machine_event: Event, now_s: float) -> ReservationRow:
-    """A row for a reservation that is known from events only; a reply completes it. Raises `ValueError` where
-    a machine has more of them than it has cells."""
+    """A row for a reservation that is known from events only; a reply completes it. Raises `ValueError` if a
+    machine has more of them than cells."""
     lacking = (reservations.c.machine_id == machine_event.machine_id, reservations.c.complete.is_(False))
     if db.execute(select(func.count()).where(*lacking)).scalar_one() >= STUBS_MAX:
         raise ValueError("more reservations known from events only than a machine can hold")
@@ -241,17 +241,17 @@ def _queue_webhook(db: Connection, reservation_id: str, machine_event: Event, no
 
 
 def _x_request_id(db: Connection, request_id: str | None) -> str | None:
-    """The X-Request-ID of the call that caused an event. A command's own id is made of the key of the call's
-    row; where the caller gave none, the command's id is the one that the call was answered with."""
+    """The X-Request-ID of the request that caused an event. A command's id is made of the key of the
+    request's row; if the caller gave none, the response carried the command's id."""
     if request_id is None or not request_id.isprintable():
-        return None  # nobody's, or the machine's own: those begin with a control character
+        return None  # no caller's, or the machine's own: those begin with a control character
     query = select(requests.c.x_request_id).where(requests.c.key == request_id.removeprefix(COMMAND_PREFIX))
     given: str | None = db.execute(query).scalar_one_or_none()
     return given or request_id
 
 
 def put_view(db: Connection, view: ReservationView, now_s: float, *, fresh: bool) -> None:
-    """Writes a reservation as a reply tells it; `fresh` is false for a reply that may be a stored, old one.
+    """Writes a reservation as a reply states it; `fresh` is false for a reply that may be a stored, old one.
 
     Raises `ValueError` for a bad time or another machine's reservation.
     """
@@ -275,7 +275,7 @@ def put_view(db: Connection, view: ReservationView, now_s: float, *, fresh: bool
         values["dropped_off_s"] = unix_s(view.dropped_off_at)
     if view.picked_up_at is not None and (row is None or row.picked_up_s is None):
         values["picked_up_s"] = unix_s(view.picked_up_at)
-        # A time far from ours may be an old reply's or a wrong clock's; the event will tell.
+        # A time far from ours may come from an old reply or a wrong clock; the event will give it.
         near = abs(now_s - values["picked_up_s"]) <= CLOSE_S
         values["grace_from_s"] = float(values["picked_up_s"]) if near else now_s
     if view.status is ReservationStatus.ABANDONED:
@@ -312,14 +312,14 @@ def restate(db: Connection, view: ReservationView) -> None:
 
 
 def put_over(db: Connection, reservation_id: str, now_s: float) -> None:
-    """A picked up reservation that holds no cell any more, where the event that said so is gone."""
+    """A picked up reservation that no longer holds a cell, while the event that reported it is lost."""
     mine = (reservations.c.reservation_id == reservation_id, reservations.c.completed.is_(False))
     picked = reservations.c.status == ReservationStatus.PICKED_UP.value
     db.execute(update(reservations).where(*mine, picked).values(completed=True, ended_s=now_s))
 
 
 def _lasting(view: ReservationView) -> dict[str, Any]:
-    """What never changes once it is known."""
+    """The fields that never change once they are known."""
     return {
         "complete": True,
         "platform": view.platform,

@@ -1,8 +1,9 @@
-"""Finds out what is missing, and asks the machines for it.
+"""Detects missing events, and requests them from the machines.
 
-Three things start it: a machine that comes online (or is found so after our own connecting) and tells its
-digest; an event that waits for one before it; and a gateway that died with events the broker had given it.
-What is merely on its way is given a moment; what then still lacks is asked for with `sync`, page by page.
+Three things start it: a machine that comes online (or is found online after our own connection) and publishes
+its digest; an event that waits for one before it; and a gateway that died with events the broker had given
+it. Events that are merely on their way get a moment; what is then still missing is requested with `sync`,
+page by page.
 """
 
 from __future__ import annotations
@@ -32,17 +33,17 @@ from edge_agent.errors import Code, Refusal
 from edge_agent.protocol.sync import Digest
 
 AT_ONCE = 4
-"""So many machines are asked at the same time."""
+"""How many machines are asked at the same time."""
 PAGES_MAX = 100_000
 INCOMPLETE_MAX = 1000
 PAUSE_MAX_S = 600.0
 PATIENCE = 10
-"""So many times the grace a machine that sends events without a pause is not asked what else there is."""
+"""A machine that sends events without a pause is not asked for more for this many times the grace."""
 
 
 @dataclass
 class _Check:
-    """A machine that is to be looked at. `must_ask`: only the machine itself can say whether anything is
+    """A machine that has to be checked. `must_ask`: only the machine itself knows whether anything is
     missing; `since` is when it was put here (wall clock), `began_s` and `moved_s` are on the loop's clock."""
 
     since: float
@@ -53,7 +54,7 @@ class _Check:
 
 @dataclass
 class _Moved:
-    """Where a machine stood when it was last seen to move, on the loop's clock."""
+    """The state of a machine when it last moved, on the loop's clock."""
 
     applied: int | None
     at_s: float
@@ -61,14 +62,14 @@ class _Moved:
 
 @dataclass
 class _Pause:
-    """When something may be asked again, on the loop's clock."""
+    """When a request may be repeated, on the loop's clock."""
 
     until_s: float
     length_s: float
 
 
 class Reconciler:
-    """Lives on the event loop. `applied` is called when events were; `name` is this gateway's own."""
+    """Lives on the event loop. `applied` is called when events were applied; `name` is this gateway's own."""
 
     def __init__(
         self,
@@ -99,13 +100,13 @@ class Reconciler:
         self._alive_s = self._completed_s = self._mourned_s = float("-inf")
 
     def heard(self, machine_id: str, digest: Digest | None, retained: bool) -> None:
-        """A digest came, or (None) the word that a machine is online; `retained`: from the broker's store, at
-        our own connecting, so that it says nothing of what was missed since."""
+        """A digest came, or (None) the message that a machine is online; `retained`: from the broker's store,
+        after our own connection, so that it shows nothing of what was missed since."""
         self._pauses.pop(machine_id, None)
         last = self._checks.get(machine_id)
         check = _Check(self._clock(), self._now_s())
         if digest is not None and not retained:
-            check.digest = digest  # a machine's connecting: it says itself what it holds
+            check.digest = digest  # a machine's connection: it reports itself what it holds
         else:
             known = None if last is None else last.digest
             check.digest = digest or known
@@ -116,7 +117,7 @@ class Reconciler:
 
     @property
     def unsure(self) -> frozenset[str]:
-        """The machines that are still to be looked at."""
+        """The machines that still have to be checked."""
         return frozenset(self._checks)
 
     async def run(self) -> None:
@@ -157,7 +158,7 @@ class Reconciler:
         if machine_id in self._asking or (pause is not None and now_s < pause.until_s):
             return
         if not self._machines.is_online(machine_id) or await self._machines.in_doubt(machine_id):
-            self._checks.pop(machine_id, None)  # it will be heard of again
+            self._checks.pop(machine_id, None)  # it will be heard again
             return
         still = now_s - moved.at_s >= grace_s
         since: float | None = None
@@ -167,7 +168,7 @@ class Reconciler:
             told_of_more = check.digest is not None and (stand.applied or 0) < check.digest.last_sequence
             patient = told_of_more or now_s - check.began_s < PATIENCE * grace_s
             if patient and not still:
-                return  # a backlog is coming in; it may bring all there is
+                return  # a backlog is coming in; it may bring everything
             since = await self._since(check, stand)
             if since is None:
                 self._checks.pop(machine_id, None)
@@ -208,7 +209,7 @@ class Reconciler:
         group.create_task(guarded())
 
     async def _sync(self, machine_id: str, since: float) -> None:
-        """Asks a machine for all that is missing."""
+        """Requests all that is missing from a machine."""
         lease_s, check = self._timing.sync_lease_s, self._checks.get(machine_id)
         begun = await self._store.write(
             lambda db: sync.begin_asking(db, machine_id, self._clock(), lease_s, since)
@@ -221,12 +222,12 @@ class Reconciler:
                     return
             finally:
                 await self._store.write(lambda db: sync.end_asking(db, machine_id))
-        self._wait(machine_id)  # if it does not move now, asking again at once would change nothing
+        self._wait(machine_id)  # if it does not move now, an immediate repeat would change nothing
         if check is not None and self._checks.get(machine_id) is check:
             del self._checks[machine_id]
 
     async def _pages(self, machine_id: str) -> bool:
-        """Page after page; whether it came to an end."""
+        """Requests page after page; returns whether it came to an end."""
         try:
             for _ in range(PAGES_MAX):
                 taken = await self._page(machine_id)
@@ -260,7 +261,7 @@ class Reconciler:
         )
 
     async def _without(self, machine_id: str) -> None:
-        """The machine's version knows no `sync`."""
+        """The machine's version does not know `sync`."""
         log().warning("sync_not_built", machine_id=machine_id)
         now_s = self._clock()
 
@@ -271,7 +272,7 @@ class Reconciler:
             self._applied()
 
     async def _ask_after(self, machine_id: str, reservation_id: str) -> None:
-        """What became of a reservation that we think live and the machine does not hold."""
+        """Asks for the state of a reservation that we think live and the machine does not hold."""
         now_s = self._clock()
         try:
             reply = await self._ask(machine_id, "get-reservation", {"reservation_id": reservation_id})
@@ -285,7 +286,7 @@ class Reconciler:
             await self._store.write(lambda db: sync.note_over(db, machine_id, reservation_id, now_s))
 
     async def _complete(self, group: asyncio.TaskGroup) -> None:
-        """Asks for reservations that are known from events only, because the reply was lost."""
+        """Requests reservations that are known from events only, because the reply was lost."""
         before_s = self._clock() - self._timing.completion_s
         online = self._machines.online()
         waiting = await self._store.read(lambda db: sync.incomplete(db, online, before_s, INCOMPLETE_MAX))
@@ -297,7 +298,7 @@ class Reconciler:
         self._learn_next(group)
 
     def _learn_next(self, group: asyncio.TaskGroup) -> None:
-        """Starts on the next ones, as far as there are places."""
+        """Starts on the next ones, while there are free places."""
         while self._to_learn and len(self._learning) < AT_ONCE:
             reservation_id, machine_id = self._to_learn.popleft()
             name = f"reservation {reservation_id}"
@@ -320,7 +321,7 @@ class Reconciler:
                 await self._store.write(lambda db: sync.note_unknown(db, machine_id, reservation_id, now_s))
 
     async def _look_after_others(self) -> None:
-        """Says that we are alive; where another gateway died, every machine is asked what we missed."""
+        """Records that we are alive; if another gateway died, every machine is asked for what we missed."""
         now_s, timing = self._clock(), self._timing
         dead = await self._store.write(lambda db: note_alive(db, self._name, now_s, timing.replica_lost_s))
         if not dead:
@@ -341,7 +342,7 @@ class Reconciler:
         )
 
     def _wait(self, name: str, first_s: float | None = None) -> None:
-        """It is not asked again for a while, twice as long as the last time if that was just now."""
+        """Pauses its requests for a while, twice as long as the last time if that was just now."""
         last, now_s = self._pauses.get(name), self._now_s()
         first_s = self._timing.ask_again_s if first_s is None else first_s
         again = last is not None and now_s < last.until_s + last.length_s + self._timing.completion_s

@@ -1,4 +1,4 @@
-"""What a gateway lacks of a machine, and what the answers of `sync` change.
+"""What a gateway lacks of a machine, and what the replies to `sync` change.
 
 Every function works inside the caller's transaction.
 """
@@ -33,18 +33,18 @@ from edge_agent.protocol.api import ReservationView
 from edge_agent.protocol.sync import Digest
 
 CLOCKS_DIFFER_S = 5.0
-"""How far the clocks of two gateways may be apart."""
+"""How far the clocks of two gateways may differ."""
 NAMES_MAX = 10_000
-"""So many values at most are in one question: a statement takes some ten thousands."""
+"""The most values in one query: a statement takes some ten thousands."""
 
 MayLearn = Callable[[ReservationView], bool]
-"""Whether a reservation that is new to this database is one that a platform asked for."""
+"""Whether a reservation that is new to this database is one that a platform requested."""
 
 
 @dataclass(frozen=True, slots=True)
 class Taken:
-    """What came of a page: how many events were applied, whether it was the last one, and the reservations
-    that the machine does not hold though we think it does."""
+    """The result of a page: how many events were applied, whether it was the last one, and the reservations
+    that the machine does not hold although we think it does."""
 
     applied: int
     last: bool
@@ -53,8 +53,8 @@ class Taken:
 
 @dataclass(frozen=True, slots=True)
 class Stand:
-    """How far a machine's events are applied (None: not known where to begin), and whether some wait, or its
-    journal has to be compared."""
+    """How far a machine's events are applied (None: the first one is not known), and whether some wait, or
+    its journal has to be compared."""
 
     journal_id: str | None
     applied: int | None
@@ -62,7 +62,7 @@ class Stand:
 
 
 def stands(db: Connection, machine_ids: Sequence[str] | None = None) -> dict[str, Stand]:
-    """Where machines stand; without ids, those of which events or a comparison wait."""
+    """The stand of each machine; without ids, of those whose events or comparison wait."""
     waiting = select(events.c.machine_id, func.count()).where(events.c.state == "held")
     if machine_ids is not None:
         waiting = waiting.where(events.c.machine_id.in_(machine_ids))
@@ -85,11 +85,11 @@ def stands(db: Connection, machine_ids: Sequence[str] | None = None) -> dict[str
 
 
 def differs(db: Connection, digest: Digest, stand: Stand) -> bool:
-    """Whether the machine told in its digest of something that we lack or see otherwise."""
+    """Whether a machine's digest shows something that we lack or record differently."""
     if stand.applied is None or stand.journal_id != digest.journal_id:
         return True
     if stand.applied != digest.last_sequence:
-        return stand.applied < digest.last_sequence  # else the digest is the older one
+        return stand.applied < digest.last_sequence  # otherwise the digest is the older one
     table = reservations.c
     query = select(table.reservation_id, table.status, table.complete)
     ours = {
@@ -108,7 +108,7 @@ def differs(db: Connection, digest: Digest, stand: Stand) -> bool:
 
 
 def first_missing(db: Connection, machine_id: str, until_s: float) -> int:
-    """The sequence that `sync` is to be asked from; nobody else asks until then."""
+    """The sequence from which `sync` is requested; no other gateway asks until then."""
     db.execute(update(sources).where(sources.c.machine_id == machine_id).values(asked_until_s=until_s))
     compared = audit.audit_of(db, machine_id)
     if compared is not None:
@@ -127,10 +127,11 @@ def take_page(
     now_s: float,
     may_learn: MayLearn,
 ) -> Taken:
-    """Takes one page that was asked for from a sequence at a moment. Raises `ValueError` for nonsense."""
+    """Takes one page that was requested from a sequence at a moment. Raises `ValueError` for invalid
+    content."""
     lock_source(db, machine_id)
     if twins_stand(db, machine_id):
-        return Taken(0, last=True)  # nobody knows whose page it is
+        return Taken(0, last=True)  # it is not known whose page it is
     journal = journal_for(db, machine_id, page.journal_id, page.last_sequence)
     use_journal(db, machine_id, journal)
     compared = audit.audit_of(db, machine_id)
@@ -140,7 +141,7 @@ def take_page(
         )
     applied = count_of(db, machine_id, journal)
     if from_sequence > (applied or 0) + 1:
-        return Taken(0, last=False)  # another journal than we thought: asked anew, from its own count
+        return Taken(0, last=False)  # another journal than we thought: asked again, from its own count
     told, through = _read(db, machine_id, page, from_sequence, now_s)
     done = advance(db, machine_id, journal, unknown(db, machine_id, told), now_s, through)
     if page.reservations is None:
@@ -160,7 +161,8 @@ def take_page(
 def _read(
     db: Connection, machine_id: str, page: SyncPage, from_sequence: int, now_s: float
 ) -> tuple[list[Told], int]:
-    """A page's events, and up to which sequence it tells everything. Raises `ValueError` for nonsense."""
+    """A page's events, and the sequence up to which it is complete. Raises `ValueError` for invalid
+    content."""
     told = as_told(db, machine_id, page.events, now_s)
     last = page.reservations is not None
     if any(one.number.journal_id not in (None, page.journal_id) for one in told):
@@ -199,7 +201,7 @@ def _take_compared(
 
 
 def twins_stand(db: Connection, machine_id: str) -> bool:
-    """Whether two machines answer to the name, and no operator has decided yet."""
+    """Whether two machines use the name, and no operator has decided yet."""
     query = select(sources.c.machine_id).where(
         sources.c.machine_id == machine_id, sources.c.twins.is_not(None)
     )
@@ -207,7 +209,7 @@ def twins_stand(db: Connection, machine_id: str) -> bool:
 
 
 def _finish_others(db: Connection, machine_id: str, journal: str, before_s: float, now_s: float) -> int:
-    """What waits in earlier journals of the machine waits in vain: they are gone. Gives how many applied."""
+    """Applies what waits in earlier journals of the machine: what it waits for is lost. Returns how many."""
     query = select(events.c.journal_id, func.max(events.c.sequence)).where(
         events.c.machine_id == machine_id,
         events.c.state == "held",
@@ -231,8 +233,8 @@ def _put_views(
     exact: bool,
     overrule: bool = False,
 ) -> None:
-    """The live reservations as the machine tells them; `exact` when nothing newer is known of any, `overrule`
-    when what is known may come from another machine."""
+    """Writes the live reservations as the machine reports them; `exact` if nothing newer is known of any,
+    `overrule` if what is known may come from another machine."""
     for document in documents:
         try:
             view = view_in(machine_id, document)
@@ -242,7 +244,7 @@ def _put_views(
             with db.begin_nested():
                 put_view(db, view, now_s, fresh=exact)
         except UNUSABLE as error:
-            # Without its words: they may hold codes.
+            # Without its text, which may hold codes.
             log().error("reservation_unusable", machine_id=machine_id, reason=reason_of(error))
             continue
         row = find_reservation(db, view.reservation_id)
@@ -259,7 +261,7 @@ def _put_views(
 
 
 def live_on(machine_id: str) -> ColumnElement[bool]:
-    """What holds a cell of a machine, as far as we know."""
+    """The reservations that hold a cell of a machine, as far as we know."""
     open_ones = (ReservationStatus.PENDING.value, ReservationStatus.DROPPED_OFF.value)
     picked = reservations.c.status == ReservationStatus.PICKED_UP.value
     return and_(
@@ -274,7 +276,7 @@ def live_on(machine_id: str) -> ColumnElement[bool]:
 def _missing(
     db: Connection, machine_id: str, documents: Sequence[dict[str, Any]], asked_s: float
 ) -> tuple[str, ...]:
-    """What is live for us and not for the machine; not what was only learned of since it was asked."""
+    """What is live for us and not for the machine; without what was only learned since it was asked."""
     table = reservations.c
     query = select(table.reservation_id).where(
         live_on(machine_id),
@@ -286,14 +288,14 @@ def _missing(
 
 
 def note_unknown(db: Connection, machine_id: str, reservation_id: str, now_s: float) -> None:
-    """The machine says that it knows nothing of a reservation: a person has to look."""
+    """The machine reports that it does not know a reservation: an operator has to look into it."""
     lock_source(db, machine_id)
     mine = (reservations.c.reservation_id == reservation_id, reservations.c.unknown_s.is_(None))
     db.execute(update(reservations).where(*mine).values(unknown_s=now_s))
 
 
 def note_over(db: Connection, machine_id: str, reservation_id: str, now_s: float) -> None:
-    """The machine holds no cell for a reservation any more."""
+    """The machine no longer holds a cell for a reservation."""
     lock_source(db, machine_id)
     put_over(db, reservation_id, now_s)
 
@@ -301,8 +303,8 @@ def note_over(db: Connection, machine_id: str, reservation_id: str, now_s: float
 def incomplete(
     db: Connection, machine_ids: Sequence[str], before_s: float, limit: int
 ) -> list[tuple[str, str]]:
-    """(reservation id, machine id) of what is known of these machines from events only since before a moment,
-    oldest first; not what the machine does not know."""
+    """(reservation id, machine id) of the reservations of these machines that have been known from events
+    only since before a moment, oldest first; without those that the machine does not know."""
     table = reservations.c
     query = select(table.position, table.reservation_id, table.machine_id)
     query = query.where(table.complete.is_(False), table.unknown_s.is_(None), table.learned_s < before_s)
@@ -315,23 +317,23 @@ def incomplete(
 
 
 class Asking(Enum):
-    """Whether a gateway may ask a machine for what is missing."""
+    """Whether a gateway may ask a machine for missing events."""
 
     MINE = "mine"
     BUSY = "busy"
-    """Another gateway does, or nobody may."""
+    """Another gateway is asking, or no gateway may ask."""
     DONE = "done"
-    """Another gateway did, and nothing was missing."""
+    """Another gateway asked, and nothing was missing."""
 
 
 def begin_asking(db: Connection, machine_id: str, now_s: float, lease_s: float, since_s: float) -> Asking:
-    """Whether this gateway may ask the machine now, for what is missing since a moment."""
+    """Whether this gateway may ask the machine now for what is missing since a moment."""
     lock_source(db, machine_id)
     if twins_stand(db, machine_id):
         return Asking.BUSY
     mine = sources.c.machine_id == machine_id
     row = db.execute(select(sources.c.asked_until_s, sources.c.verified_s).where(mine)).one()
-    # A time far ahead is of a clock that went wrong.
+    # A time far ahead comes from a clock that was wrong.
     if now_s < row.asked_until_s < now_s + 2 * lease_s:
         return Asking.BUSY
     if since_s <= row.verified_s < now_s + 2 * lease_s:
@@ -341,5 +343,5 @@ def begin_asking(db: Connection, machine_id: str, now_s: float, lease_s: float, 
 
 
 def end_asking(db: Connection, machine_id: str) -> None:
-    """Lets others ask."""
+    """Allows other gateways to ask."""
     db.execute(update(sources).where(sources.c.machine_id == machine_id).values(asked_until_s=0.0))

@@ -1,7 +1,7 @@
-"""Maintenance tickets and abandoned parcels: what people have to look after, from replies and events.
+"""Maintenance tickets and abandoned parcels for the operators, from replies and events.
 
-A ticket's reply and its event may come in either order, or twice; what is closed stays closed. Every
-function works inside the caller's transaction.
+A ticket's reply and its event may come in either order, or twice; what is closed stays closed. Every function
+works inside the caller's transaction.
 """
 
 from __future__ import annotations
@@ -16,12 +16,12 @@ from edge_agent.protocol.api import CellReference
 from edge_agent.protocol.events import Event
 
 OPEN_MAX = 1024
-"""So many open tickets one machine's events may make: two for each cell that it can have."""
+"""The most open tickets that one machine's events may make: two for each cell that it can have."""
 
 
 @dataclass(frozen=True, slots=True)
 class Ticket:
-    """What is known of a maintenance ticket; None is not told (or no cell, for a whole machine)."""
+    """What is known of a maintenance ticket; None is not given (or no cell, for a whole machine)."""
 
     ticket_id: str
     machine_id: str
@@ -35,7 +35,7 @@ class Ticket:
 
 
 def ticket_of(machine_event: Event, at_s: int) -> Ticket:
-    """The ticket that an event tells of. Raises `ValueError` if it has no id."""
+    """The ticket of an event. Raises `ValueError` if it has no id."""
     detail = machine_event.detail
     if detail is None or not detail.maintenance_ticket_id:
         raise ValueError("a request for maintenance without its ticket")
@@ -54,7 +54,7 @@ def ticket_of(machine_event: Event, at_s: int) -> Ticket:
 
 
 def put_ticket(db: Connection, ticket: Ticket, *, by_event: bool = False) -> None:
-    """Writes a ticket, or what of it was not known yet; what an event says outweighs the request's words.
+    """Writes a ticket, or its fields that were not known yet; an event takes precedence over the request.
 
     Raises `ValueError` for another machine's ticket, and for one open ticket too many.
     """
@@ -85,7 +85,7 @@ def close_ticket(db: Connection, ticket_id: str, at_s: int) -> bool:
 
 
 def close_tickets_of(db: Connection, machine_id: str, cell: CellReference, at_s: int) -> None:
-    """Somebody dealt with a cell: its open tickets are closed."""
+    """Closes the open tickets of a cell after a technician handled it."""
     same = tickets.c.cell_label == cell.description
     if cell.cell_id is not None:
         same = or_(same, tickets.c.cell_id == cell.cell_id)
@@ -96,7 +96,7 @@ def close_tickets_of(db: Connection, machine_id: str, cell: CellReference, at_s:
 def note_abandoned(
     db: Connection, reservation_id: str, machine_id: str, since_s: int, *, certain: bool
 ) -> None:
-    """A parcel was left for good; `certain` is the machine's own moment, else it is when we learned of it."""
+    """A parcel was abandoned; `certain`: at the machine's own moment, otherwise when we learned of it."""
     mine = abandonments.c.reservation_id == reservation_id
     if db.execute(select(abandonments).where(mine)).first() is None:
         values = {"reservation_id": reservation_id, "machine_id": machine_id, "since_s": since_s}
@@ -106,7 +106,7 @@ def note_abandoned(
 
 
 def note_cleared(db: Connection, machine_id: str, label: str, at_s: int) -> None:
-    """Somebody looked into a cell: the abandoned parcels that lay there are gone."""
+    """A technician looked into a cell: the abandoned parcels in it are gone."""
     there = select(reservations.c.reservation_id).where(
         reservations.c.machine_id == machine_id, reservations.c.cell_label == label
     )

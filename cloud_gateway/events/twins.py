@@ -1,6 +1,6 @@
 """Two machines under one name: a copied card.
 
-Each start of a machine has a `run` of its own. A run that speaks again after another one spoke shows that
+Each start of a machine has a `run` of its own. A run that publishes again after another one did shows that
 both are alive: nothing is granted there until an operator has decided.
 """
 
@@ -21,19 +21,19 @@ from edge_agent.protocol.api import Body, rfc3339
 from edge_agent.protocol.events import Online
 
 RUNS_KEPT = 50
-"""So many earlier runs of a machine are remembered."""
+"""How many earlier runs of a machine are remembered."""
 
 
 class TwinsFound(Body):
-    """Two machines that answer to one name: what each told of itself, and since when it is known."""
+    """Two machines that use one name: what each published of itself, and since when it is known."""
 
     instances: list[str]
     since: str
 
 
 class Twins:
-    """Lives on the event loop; what was found is in the database and stays until an operator's word. Where
-    several gateways share the database, it is what counts."""
+    """Lives on the event loop. The findings are in the database and stay until an operator's decision; if
+    several gateways share the database, it is authoritative."""
 
     def __init__(self, store: Store, clock: Callable[[], float]) -> None:
         self._store = store
@@ -42,26 +42,26 @@ class Twins:
         """Run and instance of a machine's births, the last one last."""
         self._found: dict[str, TwinsFound] = {}
         self._released: dict[str, float] = {}
-        """When an operator decided, as far as this gateway has followed."""
+        """When an operator decided, as far as this gateway has processed it."""
         self.on_release: Callable[[str], None] = lambda machine_id: None
 
     async def load(self) -> None:
-        """What was found before this start."""
+        """Loads the findings from before this start."""
         self._found = await self._store.read(kept)
 
     async def stand(self, machine_id: str) -> bool:
-        """Whether two machines answer to a name, and no operator has decided yet."""
+        """Whether two machines use a name, and no operator has decided yet."""
         if self._store.shared:
             await self._follow(machine_id)
         return machine_id in self._found
 
     def last_run(self, machine_id: str) -> str | None:
-        """The run that was born last."""
+        """The run of the last birth."""
         runs = self._runs.get(machine_id)
         return runs[-1][0] if runs else None
 
     async def heard(self, machine_id: str, state: Online, *, retained: bool) -> None:
-        """A machine was born, or told of itself again."""
+        """A machine was born, or published its state again."""
         if state.run is None or not state.online:
             return
         if self._store.shared:
@@ -80,8 +80,8 @@ class Twins:
         ]
 
     async def release(self, machine_id: str) -> bool:
-        """An operator says that only the right one runs now: its journal is compared with what came from both
-        (`audit`). False if there was nothing to decide."""
+        """An operator states that only the right machine runs now: its journal is compared with the events of
+        both (`audit`). False if there was nothing to decide."""
         now_s = self._clock()
         if not await self._store.write(lambda db: _release(db, machine_id, now_s)):
             return False
@@ -91,7 +91,7 @@ class Twins:
         return True
 
     async def _follow(self, machine_id: str) -> None:
-        """Takes over what other gateways have found and what operators have decided there."""
+        """Takes over the findings of other gateways and the operators' decisions there."""
         row = await self._store.read(lambda db: _row(db, machine_id))
         if row is not None:
             found = None if row.twins is None else TwinsFound.model_validate_json(row.twins)
@@ -113,7 +113,7 @@ class Twins:
 
 
 def kept(db: Connection) -> dict[str, TwinsFound]:
-    """What was found and not decided yet."""
+    """The findings that are not decided yet."""
     query = select(sources.c.machine_id, sources.c.twins).where(sources.c.twins.is_not(None))
     return {row.machine_id: TwinsFound.model_validate_json(row.twins) for row in db.execute(query)}
 

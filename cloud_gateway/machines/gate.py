@@ -1,9 +1,10 @@
 """The gate: everything that a machine sends is read here, or refused and counted.
 
 A machine is believed in its own matters only: its own topics, cells and reservations, within bounds
-(`bounds`), within its quota, and a reply only where it was asked. What passes is a checked model; nothing
-else of the gateway reads a machine's payload. A refusal is counted for its machine and shown at
-`/operations`."""
+(`bounds`), within its quota, and a reply only to a command that was sent. What passes is a validated model;
+nothing else of the gateway reads a machine's payload. A refusal is counted for its machine and shown at
+`/operations`.
+"""
 
 from __future__ import annotations
 
@@ -35,20 +36,21 @@ from edge_agent.protocol.topics import machine_of
 
 KIB = 1024
 PACKET_MAX = 4096 * KIB
-"""What the broker lets through at most; only an answer of `sync` needs that much."""
+"""The broker's largest packet; only a reply to `sync` needs that much."""
 EVENT_MAX = 32 * KIB
 STATE_MAX = {"online": 16 * KIB, "machine": 384 * KIB, "digest": 128 * KIB}
-"""Of a machine with 512 cells, with room to spare."""
+"""For a machine with 512 cells, with room to spare."""
 REPLY_MAX = 384 * KIB
 LONG_REPLIES = frozenset({"sync", "list-reservations"})
 QUOTA_BYTES = 64 * KIB * KIB
-"""What one machine's events may take at once, and in a day: some fifty thousand. What is beyond is not
-stored; an honest machine still has it in its journal and is asked for it later, at the pace of the quota."""
+"""The size of one machine's events at once, and in a day: some fifty thousand. Events beyond it are not
+stored; an honest machine still has them in its journal and is asked for them later, at the pace of the
+quota."""
 DAY_S = 86_400.0
 OVERHEAD_BYTES = 256
-"""What a row takes beside its payload."""
+"""The size of a row besides its payload."""
 MACHINES_MAX = 10_000
-"""So many machines are counted; the one that was quiet longest goes first."""
+"""The most machines that are counted; the one that was quiet longest goes first."""
 KNOWN_CODES = frozenset(int(code) for code in Code)
 
 Key = Annotated[str, Field(strict=True, pattern=r"^[ -~]{1,200}$")]
@@ -57,7 +59,7 @@ AnyBody = TypeVar("AnyBody", bound=Body)
 
 
 class Numbered(Body):
-    """What an event must have to be counted; with it, even one that cannot be read blocks nothing."""
+    """The fields that an event needs to be counted; with them, even an unreadable one blocks nothing."""
 
     machine_id: str
     sequence: Annotated[int, Field(strict=True, ge=1, le=SEQUENCE_MAX)]
@@ -67,7 +69,7 @@ class Numbered(Body):
 
 @dataclass(frozen=True, slots=True)
 class Told:
-    """One event as a machine sent it; `event` is None where it cannot be read, `problem` says why."""
+    """One event as a machine sent it; `event` is None if it is unreadable, and `problem` gives the reason."""
 
     number: Numbered
     event: Event | None
@@ -76,7 +78,7 @@ class Told:
 
 
 class SyncPage(Body):
-    """The answer of `sync`, its parts not yet read: one that cannot be read must not hide the others."""
+    """The reply to `sync`, its parts not yet read: an unreadable one must not hide the others."""
 
     journal_id: Key
     oldest_sequence: Annotated[int, Field(ge=0, le=SEQUENCE_MAX + 1)]
@@ -86,12 +88,12 @@ class SyncPage(Body):
 
 
 class NotBelieved(ValueError):
-    """Something that this machine may not say; the text names what, and can be logged."""
+    """Something that this machine is not entitled to state; the text names it, and can be logged."""
 
 
 @dataclass(slots=True)
 class _Account:
-    """What is counted of one machine."""
+    """The counters of one machine."""
 
     refused: Counter[str]
     quota: Bucket
@@ -111,11 +113,11 @@ class Gate:
         return 0 if account is None else account.refused.total()
 
     def count_refused(self, machine_id: str, kind: str) -> None:
-        """Counts a refused message; `kind` is what it was: event, state, reply, view, quota."""
+        """Counts a refused message; `kind` is its kind: event, state, reply, view, quota."""
         self._account(machine_id).refused[kind] += 1
 
     def has_room(self, machine_id: str, sizes: Sequence[int]) -> bool:
-        """Whether the machine's quota has room for events of these sizes in bytes; it is used up then."""
+        """Whether the machine's quota has room for events of these sizes in bytes; if so, it is used up."""
         return not self._account(machine_id).quota.take(
             self._clock(), sum(sizes) + OVERHEAD_BYTES * len(sizes)
         )
@@ -140,7 +142,7 @@ def sender_of(topic: str) -> str:
 
 
 def reason_of(error: Exception) -> str:
-    """Why something was refused, without what it holds."""
+    """Why a message was refused, without its content."""
     if isinstance(error, ValidationError):
         return refusal_from(error).message
     if isinstance(error, (OutOfBounds, NotBelieved)):
@@ -149,7 +151,7 @@ def reason_of(error: Exception) -> str:
 
 
 def read_event(machine_id: str, payload: bytes) -> Told:
-    """An event. Raises `ValueError` (pydantic's included) if it cannot even be counted."""
+    """Reads an event. Raises `ValueError` (pydantic's included) if it cannot even be counted."""
     document = read_json(payload, PACKET_MAX)
     number = Numbered.model_validate(document)
     if number.machine_id != machine_id:
@@ -171,12 +173,12 @@ def event_in(document: Any) -> Event:
 
 
 def read_stored_event(payload: str) -> Event:
-    """An event that was stored and waited. Raises `ValueError` (pydantic's included)."""
+    """Reads an event that was stored and waited. Raises `ValueError` (pydantic's included)."""
     return event_in(read_json(payload.encode(), EVENT_MAX))
 
 
 def read_state(machine_id: str, name: str, payload: bytes) -> Online | Machine | Digest:
-    """A state by the last part of its topic. Raises `ValueError` (pydantic's included)."""
+    """Reads a state by the last part of its topic. Raises `ValueError` (pydantic's included)."""
     models: dict[str, type[Online] | type[Machine] | type[Digest]] = {
         "online": Online,
         "machine": Machine,
@@ -195,7 +197,7 @@ def read_state(machine_id: str, name: str, payload: bytes) -> Online | Machine |
 
 
 def _check_cells(machine: Machine) -> None:
-    """Raises `OutOfBounds` where a machine names a cell twice, or with a label longer than any door's."""
+    """Raises `OutOfBounds` if a machine names a cell twice, or with a label longer than any door's."""
     for n, cell in enumerate(machine.all_cells):
         if len(cell.cell_id) > 64 or len(cell.description) > 64:
             raise OutOfBounds(f"all_cells[{n}]: cell_id or description longer than 64 characters")
@@ -204,8 +206,8 @@ def _check_cells(machine: Machine) -> None:
 
 
 def read_reply(asked: Pending, payload: bytes) -> Reply | MachineRefusal:
-    """The reply to a command. Raises `ValueError` (pydantic's included) if it is none, or about something
-    else than what was asked."""
+    """Reads the reply to a command. Raises `ValueError` (pydantic's included) if it is not one, or does not
+    fit the command."""
     document = read_json(payload, PACKET_MAX if asked.name in LONG_REPLIES else REPLY_MAX)
     if not isinstance(document, dict):
         raise OutOfBounds("payload: not an object")
@@ -245,6 +247,6 @@ def view_in(machine_id: str, document: Any) -> ReservationView:
 
 
 def as_asked(view: ReservationView, fields: dict[str, Any]) -> ReservationView:
-    """A reserve's reply with what the gateway itself asked for: the machine has no say in that."""
+    """A reserve's reply with the fields of the gateway's own request: the machine does not decide them."""
     own = ("platform", "platform_order_id", "notes", "webhook_url")
     return view.model_copy(update={name: fields.get(name, "") for name in own})

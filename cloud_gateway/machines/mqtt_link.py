@@ -1,9 +1,9 @@
 """The connection to the broker, and the only file that knows the MQTT library.
 
-One paho client object lives for one connection. Its thread does nothing but hand over to the event loop.
-What was not acknowledged by the broker dies with its connection; the broker's session (a minute) keeps what
-is on its way to us, and what is lost with it is asked for (see `reconcile`). Facts about the library:
-paho-mqtt 2.2, `Client.loop_stop`, `Client.ack`.
+One paho client object lives for one connection. Its thread only hands over to the event loop. What the broker
+did not acknowledge is lost with its connection; the broker's session (a minute) keeps what is on its way to
+us, and what is lost with it is requested (see `reconcile`). Facts about the library: paho-mqtt 2.2,
+`Client.loop_stop`, `Client.ack`.
 """
 
 from __future__ import annotations
@@ -33,10 +33,10 @@ from edge_agent.errors import LinkFault, LinkRefused
 from edge_agent.protocol.topics import CONTENT_TYPE
 
 CLIENT_PREFIX = "gateway:"
-"""Begins the client identifier of every gateway. No machine's id has a colon, so that none can take over the
-session of a gateway."""
+"""The beginning of every gateway's client identifier. No machine's id has a colon, so no machine can take
+over the session of a gateway."""
 SESSION_EXPIRY_S = 60
-"""Short: a broker that shares events among several of us puts them aside for a dead one as long."""
+"""Short: a broker that shares events among several gateways reserves them for a dead one that long."""
 KEEPALIVE_S = 5
 CONNECT_TIMEOUT_S = 2.0
 HANDSHAKE_TIMEOUT_S = 3.0
@@ -44,9 +44,9 @@ PAUSE_FIRST_S = 0.2
 PAUSE_MAX_S = 2.0
 REFUSED_FIRST_S = 2.0
 REFUSED_MAX_S = 30.0
-"""Between attempts while we are refused; a changed file ends the pause."""
+"""Pause between attempts while we are refused; a changed file ends it."""
 LOOK_S = 10.0
-"""How often the files of our credentials are looked at for changes."""
+"""How often our credential files are checked for changes."""
 IN_FLIGHT_MAX = 20
 """Commands not yet acknowledged by the broker; further ones wait on our side, where they can expire."""
 GOODBYE_S = 0.5
@@ -54,7 +54,7 @@ GOODBYE_S = 0.5
 
 @dataclass(frozen=True, slots=True)
 class Message:
-    """One received message; `connection` and `mid` are what its acknowledgement needs."""
+    """One received message; `connection` and `mid` are needed to acknowledge it."""
 
     topic: str
     payload: bytes
@@ -68,8 +68,8 @@ class Message:
 
 @dataclass(frozen=True, slots=True)
 class Handlers:
-    """What the link tells; all are called on the event loop. `refused` gets the correlation data of a
-    command that the broker did not hand to anybody, and why."""
+    """The link's callbacks, all called on the event loop. `refused` gets the correlation data of a command
+    that the broker did not deliver, and the reason."""
 
     message: Callable[[Message], None]
     down: Callable[[], None]
@@ -77,11 +77,11 @@ class Handlers:
 
 
 class _Client(ClosesSockets, paho.Client):
-    """Paho's, tidied up."""
+    """Paho's client, adapted."""
 
 
 class _Connection:
-    """What belongs to one connection and is thrown away with it."""
+    """The state of one connection, discarded with it."""
 
     def __init__(self, number: int, client: paho.Client, stamp: Stamp) -> None:
         loop = asyncio.get_running_loop()
@@ -116,13 +116,13 @@ class MqttLink:
         return self._current is not None and self._current.ready
 
     def is_current(self, message: Message) -> bool:
-        """Whether the message came over the connection that is there now (the broker sends what it kept
-        for us even before it has accepted our subscriptions)."""
+        """Whether the message came over the present connection (the broker sends what it kept for us even
+        before it has accepted our subscriptions)."""
         return self._current is not None and self._current.number == message.connection
 
     async def run(self) -> None:
-        """Connects, again and again with a pause of 2 s at most, until cancelled; while credentials are no
-        good the pauses are longer, until a file changes."""
+        """Connects, again and again with a pause of at most 2 s, until cancelled; while credentials are bad
+        the pauses are longer, until a file changes."""
         jitter = random.Random()
         unreachable = Backoff(PAUSE_FIRST_S, PAUSE_MAX_S, jitter)
         refused = Backoff(REFUSED_FIRST_S, REFUSED_MAX_S, jitter)
@@ -149,13 +149,14 @@ class MqttLink:
         return self._credentials.judge(WallTime(time(), synced=True))
 
     def _refused(self, fault: LinkRefused) -> None:
-        """Logged once for each cause."""
+        """Logs each cause once."""
         if str(fault) != self._refusal:
             self._refusal = str(fault)
             log().error("broker_refused", cause=self._refusal)
 
     def acknowledge(self, message: Message) -> None:
-        """Tells the broker that the message is safe here; one of an earlier connection comes again."""
+        """Acknowledges to the broker that the message is stored here; one of an earlier connection comes
+        again."""
         if message.qos == 1 and self.is_current(message) and self._current is not None:
             self._current.client.ack(message.mid, message.qos)
 
@@ -170,7 +171,7 @@ class MqttLink:
     ) -> None:
         """Sends a command at QoS 1 over the present connection or not at all.
 
-        `make_payload` is called when there is room, and gives the payload and its life in whole seconds.
+        `make_payload` is called when there is room, and returns the payload and its life in whole seconds.
         Raises `LinkFault` if there is no connection or it ends while waiting for room.
         """
         connection = self._current
@@ -195,7 +196,7 @@ class MqttLink:
         properties.UserProperty = user
         info = connection.client.publish(topic, payload, qos=1, properties=properties)
         if info.rc != paho.MQTT_ERR_SUCCESS:
-            # Paho keeps it for a later connection of this object, which there will not be.
+            # Paho keeps it for a later connection of this object, which will not exist.
             self._lost(connection, f"publish failed: {paho.error_string(info.rc)}")
             raise LinkFault("the connection ended")
         connection.unacknowledged[info.mid] = correlation
@@ -220,7 +221,7 @@ class MqttLink:
         return client
 
     async def _one_connection(self, shown: Shown, stamp: Stamp) -> None:
-        """From connecting to the connection's end. Raises `LinkFault` if it did not come about."""
+        """From connecting to the connection's end. Raises `LinkFault` if it was not made."""
         self._number += 1
         client = self._new_client(shown)
         connection = _Connection(self._number, client, stamp)
@@ -235,11 +236,12 @@ class MqttLink:
             log().warning("broker_lost", reason=reason)
         finally:
             self._lost(connection, "ended")
-            connection.room.release()  # each one waiting passes it on
+            connection.room.release()  # each waiter passes it on
             await _finish(asyncio.to_thread(_close, client))
 
     async def _until_ended(self, connection: _Connection) -> str:
-        """Why the connection ended. Ends it when files have changed for good ones, and stay so for a look."""
+        """Returns why the connection ended. Ends it when files have changed to good ones that stay the same
+        for one check."""
         last_seen = connection.stamp
         while True:
             await asyncio.wait((connection.ended,), timeout=LOOK_S)
@@ -278,7 +280,7 @@ class MqttLink:
                 if reason.is_failure:
                     kind = LinkRefused if reason.value in REFUSALS else LinkFault
                     raise kind(f"the broker refused us: {reason}")
-                # Retain Handling 0: retained states come at every subscribing, also into a kept session.
+                # Retain Handling 0: retained states come at every subscription, also into a kept session.
                 options = SubscribeOptions(qos=1, retainHandling=0)
                 client.subscribe([(topic, options) for topic in self._subscriptions])
                 reasons = await _unless_ended(connection.subscribed, connection)
@@ -337,7 +339,7 @@ class MqttLink:
     def _taken(self, connection: _Connection, mid: int, reason: ReasonCode) -> None:
         correlation = connection.unacknowledged.pop(mid, None)
         connection.room.release()
-        # 0x10 "no matching subscribers": the machine's session is gone, nobody will ever get it.
+        # 0x10 "no matching subscribers": the machine's session is gone, no machine will ever get it.
         if correlation is not None and (reason.is_failure or reason.value == 0x10):
             self._handlers.refused(correlation, str(reason))
 
@@ -359,7 +361,7 @@ def _settle(future: asyncio.Future[Any], value: Any) -> None:
 
 
 async def _unless_ended(future: asyncio.Future[Any], connection: _Connection) -> Any:
-    """What the broker answers. Raises `LinkFault` if the connection ends first."""
+    """Returns the broker's answer. Raises `LinkFault` if the connection ends first."""
     await asyncio.wait((future, connection.ended), return_when=asyncio.FIRST_COMPLETED)
     if future.done():
         return future.result()
@@ -379,14 +381,14 @@ async def _finish(work: Any) -> None:
 
 
 def _close(client: paho.Client) -> None:
-    """Says good-bye and ends the client's thread; blocks up to about a second."""
+    """Sends a DISCONNECT and ends the client's thread; blocks up to about a second."""
     client.disconnect()
     thread = client._thread
     if thread is not None:
         thread.join(timeout=GOODBYE_S)
     sock = getattr(client.socket(), "_socket", client.socket())  # under websockets the real one
     if isinstance(sock, socket.socket):
-        # A broker that is silent or still owes an acknowledgement: the thread only ends with the socket.
+        # The broker is silent or still owes an acknowledgement: the thread ends only with the socket.
         with contextlib.suppress(OSError):
             sock.shutdown(socket.SHUT_RDWR)
     client.loop_stop()
@@ -394,8 +396,8 @@ def _close(client: paho.Client) -> None:
 
 
 def _drop_socket(client: paho.Client) -> None:
-    """Closes what a client that never got a thread still holds."""
+    """Closes the sockets of a client that never got a thread."""
     sock = client.socket()
     if sock is not None:
         sock.close()
-    client._reset_sockets()  # the library's wake-up sockets too; else they live until the object dies
+    client._reset_sockets()  # the library's wake-up sockets too; otherwise they live until the object dies

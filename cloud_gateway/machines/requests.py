@@ -1,8 +1,8 @@
-"""Commands to machines and their replies: who is online, correlation, time-outs.
+"""Commands to machines and their replies: online state, correlation, time-outs.
 
-A command is sent over the connection that is up or not at all. What was told code 4 or 14 must open no door
-afterwards; therefore a command's life is shorter than the wait, and a door-opening command whose connection
-broke is waited for until its end: the reply comes over the next connection, the session being kept.
+A command is sent over the present connection or not at all. After EXPIRED or OFFLINE no door may open;
+therefore a command's life is shorter than the wait, and a door-opening command whose connection broke is
+waited for until its end: the reply comes over the next connection, because the session is kept.
 """
 
 from __future__ import annotations
@@ -30,13 +30,13 @@ UNGRANTED = QUERIES | {"restore"}
 """Commands that grant nothing."""
 LATE_MAX = 1000
 LATE_S = 120.0
-"""So many commands that are over are remembered, each for that time: a late reply was asked for, too, and the
-broker may deliver one twice."""
+"""How long finished commands are remembered, and the most of them: a late reply belongs to one of them, too,
+and the broker may deliver one twice."""
 
 
 @dataclass(eq=False)
 class MachineRefusal(EdgeAgentError):
-    """The machine's own no: its code, its message and its details."""
+    """The machine's own refusal: its code, its message and its details."""
 
     code: int
     message: str
@@ -47,13 +47,13 @@ class MachineRefusal(EdgeAgentError):
 
     @property
     def is_decision(self) -> bool:
-        """Whether it stands; after 4 or 14 the same may be asked again."""
+        """Whether it is final; after EXPIRED or OFFLINE the same request may be repeated."""
         return self.code not in (Code.EXPIRED, Code.OFFLINE)
 
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """A machine's result; `reservation` is read and checked where there is one."""
+    """A machine's result; `reservation` is parsed and validated if present."""
 
     result: dict[str, Any]
     reservation: ReservationView | None
@@ -69,7 +69,7 @@ class Pending:
     machine_id: str
     answer: asyncio.Future[Reply]
     fields: dict[str, Any] = field(default_factory=dict)
-    """What was asked."""
+    """The fields of the command."""
 
 
 class Machines:
@@ -84,53 +84,53 @@ class Machines:
         self._pending: dict[bytes, Pending] = {}
         self._late: OrderedDict[bytes, tuple[float, Pending]] = OrderedDict()
         self.in_doubt: Callable[[str], Awaitable[bool]] = _never
-        """Whether two machines answer to a name."""
+        """Whether two machines use a name."""
 
     def attach(self, link: MqttLink) -> None:
-        """Gives the link, which in turn needs this object's handlers."""
+        """Sets the link, which in turn needs this object's handlers."""
         self._link = link
 
     @property
     def connected(self) -> bool:
-        """Whether the broker is there."""
+        """Whether the broker is connected."""
         return self._link is not None and self._link.connected
 
     def is_online(self, machine_id: str) -> bool:
-        """Whether broker and machine are both there, as far as the broker knows."""
+        """Whether broker and machine are both online, as far as the broker knows."""
         state = self._online.get(machine_id)
         return self.connected and state is not None and state.online
 
     def said_online(self, machine_id: str) -> bool:
-        """Whether the last that was heard of a machine is that it is online."""
+        """Whether the last state of a machine says that it is online."""
         state = self._online.get(machine_id)
         return state is not None and state.online
 
     def health(self, machine_id: str) -> Health | None:
-        """How a machine that is there has said that it is; None if it is not there, or did not say."""
+        """The published health of a machine that is online; None if it is offline, or did not publish it."""
         state = self._online.get(machine_id)
         return state.health if state is not None and self.is_online(machine_id) else None
 
     def history(self, machine_id: str) -> HistoryState | None:
-        """What a machine that is there says of its history."""
+        """The published history state of a machine that is online."""
         state = self._online.get(machine_id)
         return state.history if state is not None and self.is_online(machine_id) else None
 
     def said_history(self, machine_id: str) -> HistoryState | None:
-        """What a machine last published of its history; None if it published that it is offline."""
+        """The last published history state of a machine; None if it published that it is offline."""
         state = self._online.get(machine_id)
         return state.history if state is not None and state.online else None
 
     def instance(self, machine_id: str) -> str | None:
-        """Which machine it is that is there."""
+        """The instance of the machine that is online."""
         state = self._online.get(machine_id)
         return None if state is None else state.instance
 
     def online(self) -> list[str]:
-        """Every machine that is there."""
+        """Every machine that is online."""
         return [machine_id for machine_id in self._online if self.is_online(machine_id)]
 
     def set_online(self, machine_id: str, state: Online | None) -> None:
-        """Notes a `state/online`; None for a cleared one."""
+        """Records a `state/online`; None for a cleared one."""
         if state is None:
             self._online.pop(machine_id, None)
         else:
@@ -141,8 +141,8 @@ class Machines:
     ) -> Reply:
         """Sends a command and waits for the reply, 10 s at most; one line in the log.
 
-        Raises `MachineRefusal` (the machine's no) or `Refusal`: 14 when broker or machine is not there, 4
-        when no reply came in time, 13 when the reply makes no sense.
+        Raises `MachineRefusal` (the machine's refusal) or `Refusal`: OFFLINE when broker or machine is
+        offline, EXPIRED when no reply came in time, INTERNAL when the reply is invalid.
         """
         started, code = perf_counter(), 0
         try:
@@ -201,7 +201,8 @@ class Machines:
                 pending.answer.exception()  # seen, even when the time-out came first
 
     async def _refuse_in_doubt(self, machine_id: str) -> None:
-        """Raises `Refusal` (14) where the machine may not be the one that we know, or not know itself."""
+        """Raises `Refusal` (OFFLINE) if the machine may not be the one that we know, or its history is in
+        doubt."""
         if await self.in_doubt(machine_id):
             raise Refusal(Code.OFFLINE, "two machines answer to this name: an operator has to decide")
         if self.history(machine_id) == "asking":
@@ -212,7 +213,7 @@ class Machines:
     ) -> tuple[bytes, int]:
         """The command and its life in whole seconds, when its caller waits `left_s` more.
 
-        It repeats the machine's challenge, if the machine told one.
+        It repeats the machine's challenge, if the machine published one.
         """
         life_s = left_s - (self._timing.wait_s - self._timing.life_s)
         if life_s < 1:
@@ -230,11 +231,11 @@ class Machines:
         return json.dumps(body).encode(), int(life_s)
 
     def pending(self, correlation: bytes | None) -> Pending | None:
-        """The command that a reply belongs to; None when nobody waits any more."""
+        """The command that a reply belongs to; None when no caller waits for it any more."""
         return None if correlation is None else self._pending.get(correlation)
 
     def asked(self, correlation: bytes | None) -> Pending | None:
-        """The same, and also a command whose caller waits no longer; None for one that was never sent."""
+        """The same, including a command whose caller no longer waits; None for one that was never sent."""
         pending = self.pending(correlation)
         if pending is not None or correlation is None:
             return pending
@@ -248,14 +249,14 @@ class Machines:
             self._late.popitem(last=False)
 
     def link_down(self) -> None:
-        """Nothing is known of any machine now; what opens no door is answered at once."""
+        """Forgets all machine states; commands that open no door are answered at once."""
         self._online.clear()
         for pending in self._pending.values():
             if pending.name not in DOOR_OPENING:
                 _fail(pending, Refusal(Code.OFFLINE, "the connection to the broker was lost"))
 
     def refused_by_broker(self, correlation: bytes, reason: str) -> None:
-        """The broker handed the command to nobody."""
+        """The broker delivered the command to no client."""
         pending = self._pending.get(correlation)
         log().warning("command_not_delivered", reason=reason)
         if pending is not None:
@@ -267,7 +268,7 @@ async def _never(machine_id: str) -> bool:
 
 
 def settle(pending: Pending, outcome: Reply | EdgeAgentError) -> None:
-    """Gives the waiting caller its answer."""
+    """Passes the answer to the waiting caller."""
     if isinstance(outcome, EdgeAgentError):
         _fail(pending, outcome)
     elif not pending.answer.done():

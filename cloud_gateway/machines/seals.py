@@ -1,8 +1,8 @@
-"""Reservation ids that carry a seal: which request of which platform they were made for.
+"""Reservation ids with a seal, which proves the platform's request that they were made for.
 
-A machine that holds a reservation says itself whose it is and where its webhooks go. After a lost database
-that is all there is; the seal shows whether this gateway asked for exactly that. The key is the platform's
-API key, so a machine cannot make one.
+A machine that holds a reservation states itself which platform it belongs to and where its webhooks go. After
+a lost database there is no other source; the seal shows whether this gateway requested exactly that. The key
+is the platform's API key, so a machine cannot make one.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ SEAL_BYTES = 6
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """What a seal stands for."""
+    """The content that a seal covers."""
 
     machine_id: str
     platform: str
@@ -40,13 +40,12 @@ class Seals:
         self._keys = {one.name: one.api_key.get_secret_value().encode() for one in platforms}
 
     def new_id(self, request: Request) -> str:
-        """An unguessable reservation id for a request, without dashes: it stands between dashes in a QR
-        text."""
+        """An unguessable reservation id for a request, without dashes: in a QR text, dashes surround it."""
         nonce = secrets.token_hex(NONCE_BYTES)
         return f"{PREFIX}{nonce}{self._seal(nonce, request)}"
 
     def holds(self, view: ReservationView) -> bool:
-        """Whether a reservation is one that a platform's request was given, word for word."""
+        """Whether the id of a reservation was made for exactly this request of a platform."""
         text = view.reservation_id.removeprefix(PREFIX)
         nonce, seal = text[: 2 * NONCE_BYTES], text[2 * NONCE_BYTES :]
         if view.platform not in self._keys or not seal.isascii():

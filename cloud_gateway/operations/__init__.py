@@ -1,1 +1,1 @@
-"""The pages for operations people."""
+"""The operators' pages."""

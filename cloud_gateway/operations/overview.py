@@ -1,4 +1,4 @@
-"""What operations people have to know, read from the projection in one go; no code is among it."""
+"""The operators' overview, read from the projection in one go; it contains no codes."""
 
 from __future__ import annotations
 
@@ -20,18 +20,18 @@ from edge_agent.protocol.api import Body
 from edge_agent.protocol.events import Health, HistoryState
 
 CLOSED_MAX = 100
-"""How many closed tickets are told, the last closed first."""
+"""How many closed tickets are listed, the last closed first."""
 
 NOT_SHOWN = "(what this machine published cannot be shown)"
 
 DEAD_MAX = 200
-"""How many webhooks that were given up are told."""
+"""How many given-up webhooks are listed."""
 
 URGENCY = {severity.value: n for n, severity in enumerate(reversed(Severity))}
 
 
 class NotedReservation(Body):
-    """An ongoing reservation with notes for the operations team."""
+    """An ongoing reservation with notes for the operators."""
 
     reservation_id: str
     platform: str
@@ -44,7 +44,7 @@ class NotedReservation(Body):
 
 
 class AbandonedParcel(Body):
-    """A parcel that nobody will fetch and that still lies in its cell."""
+    """An abandoned parcel that still lies in its cell."""
 
     reservation_id: str
     platform_order_id: str
@@ -70,28 +70,28 @@ class TicketView(Body):
 
 
 class MachineState(Body):
-    """A machine and whether it is there."""
+    """A machine and whether it is online."""
 
     machine_id: str
     name: str
     location: str
     online: bool
     health: Health | None = None
-    """As it told of itself; absent while it is offline, or where its agent is older than that."""
+    """Its published health; absent while it is offline, or if its agent is older than the field."""
     occupancy_information: Occupancy | None = None
-    """Absent where what the machine published of itself cannot be shown."""
+    """Absent if its published state cannot be shown."""
     refused_messages: int = 0
     """How many of its messages this gateway has refused since its start."""
     instance: str | None = None
-    """Which machine it is: serial number of its board, and id of its journal."""
+    """The hardware: serial number of its board, and id of its journal."""
     history: HistoryState | None = None
-    """`lost` or `asking` where it does not know for certain what it did before."""
+    """`lost` or `asking` while its history is in doubt."""
     twins: TwinsFound | None = None
-    """Two machines answer to the name: nothing is granted until an operator has decided."""
+    """Two machines use the name: nothing is granted until an operator has decided."""
 
 
 class DeadWebhook(Body):
-    """A webhook that its receiver did not take in days; `webhook_id` is for trying it again."""
+    """A webhook that its receiver did not accept for days; `webhook_id` is for retrying it."""
 
     webhook_id: int
     host: str
@@ -104,7 +104,7 @@ class DeadWebhook(Body):
 
 
 class UnknownReservation(Body):
-    """A reservation that we think live and of which its machine says that it knows nothing."""
+    """A reservation that we think live and that its machine does not know."""
 
     reservation_id: str
     platform: str
@@ -116,7 +116,7 @@ class UnknownReservation(Body):
 
 
 class Overview(Body):
-    """Everything at once: answer of GET /operations.json."""
+    """Everything at once: response to GET /operations.json."""
 
     reservations: list[NotedReservation]
     abandoned: list[AbandonedParcel]
@@ -129,7 +129,7 @@ class Overview(Body):
 async def overview(
     store: Store, live: Machines, gate: Gate, webhook_urls: Mapping[str, str], now_s: float
 ) -> Overview:
-    """The present state of things; `webhook_urls` are the platforms' own."""
+    """The present state; `webhook_urls` are the platforms' own."""
 
     def work(db: Connection) -> Overview:
         return Overview(
@@ -183,7 +183,7 @@ def _abandoned(db: Connection) -> list[AbandonedParcel]:
 
 
 def _tickets(db: Connection) -> list[TicketView]:
-    """The open ones, most urgent and oldest first; then those closed last."""
+    """The open tickets, most urgent and oldest first; then those closed last."""
     table = tickets.c
     urgency = case(URGENCY, value=table.severity, else_=len(URGENCY))
     unsolved = select(tickets).where(table.closed_s.is_(None))
@@ -233,7 +233,7 @@ def _machines(db: Connection, live: Machines, gate: Gate) -> list[MachineState]:
 
 
 def _dead(db: Connection, webhook_urls: Mapping[str, str]) -> list[DeadWebhook]:
-    """The last ones given up first."""
+    """The webhooks given up last come first."""
     same = reservations.c.reservation_id == webhooks.c.reservation_id
     query = select(webhooks, reservations.c.webhook_url, reservations.c.platform)
     query = query.join_from(webhooks, reservations, same).where(webhooks.c.state == "dead")

@@ -1,4 +1,4 @@
-"""The page for operations: plain HTML without scripts or anything from elsewhere; every text is escaped."""
+"""The operators' page: plain HTML without scripts or external resources; every text is escaped."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ _STATUS = "RESERVATION_STATUS_"
 
 
 def render(seen: Overview, at: str) -> str:
-    """The whole page; `at` is when it was made."""
+    """Renders the whole page; `at` is when it was made."""
     tables = (
         _tickets(seen.tickets),
         _dead(seen.dead_webhooks),
@@ -141,7 +141,7 @@ def _noted(found: Sequence[NotedReservation]) -> str:
 
 
 def _dead(found: Sequence[DeadWebhook]) -> str:
-    """Only there when there are any."""
+    """Present only if there are any."""
     if not found:
         return ""
     rows = [
@@ -168,7 +168,7 @@ def _retry_form(hook: DeadWebhook) -> str:
 
 
 def _unknown(found: Sequence[UnknownReservation]) -> str:
-    """Only there when there are any."""
+    """Present only if there are any."""
     if not found:
         return ""
     rows = [
@@ -188,7 +188,7 @@ def _unknown(found: Sequence[UnknownReservation]) -> str:
 
 
 def _health(health: Health | None) -> str:
-    """The verdict, and what it comes from."""
+    """The verdict and its reasons."""
     if health is None:
         return ""
     told = [
@@ -203,7 +203,7 @@ def _health(health: Health | None) -> str:
 
 
 def _doubt(machine: MachineState) -> str:
-    """That its history is lost, or that it has a twin, with the operator's word on it."""
+    """A lost history, or a twin with the form for the operator's decision."""
     html = ""
     if machine.history not in (None, "sound"):
         html += f" {_mark(f'history {machine.history}', bad=True)}"
@@ -218,7 +218,7 @@ def _doubt(machine: MachineState) -> str:
 
 
 def _refused(machine: MachineState) -> str:
-    """How many messages of it the gate refused; nothing where there were none."""
+    """How many of its messages the gate refused; nothing if none."""
     count = machine.refused_messages
     return f" {_mark(f'{count} messages refused', bad=True)}" if count else ""
 
@@ -242,7 +242,7 @@ def _machines(found: Sequence[MachineState]) -> str:
 def _table(anchor: str, title: str, names: Sequence[str], rows: Sequence[Sequence[str]], none: str) -> str:
     """A table whose first column heads its rows; `rows` hold HTML.
 
-    The roles are said aloud because a narrow screen gets `display: block`, which takes them away.
+    The roles are explicit because a narrow screen gets `display: block`, which removes them.
     """
     heads = "".join(f'<th role="columnheader" scope="col">{escape(name)}</th>' for name in names)
     lines = [_row(names, row) for row in rows]
@@ -269,7 +269,7 @@ def _text(value: str | None) -> str:
 
 
 def _visible(value: str) -> str:
-    """Without signs that change how what follows is read: controls, and marks of direction."""
+    """Removes characters that change how the following text is read: controls, and direction marks."""
     return "".join(sign if sign == " " or sign.isprintable() else "\ufffd" for sign in value)
 
 

@@ -1,4 +1,4 @@
-"""The pages for operations people, behind HTTP Basic; only there when the configuration has the key."""
+"""The operators' pages, behind HTTP Basic; present only if the configuration has the key."""
 
 from __future__ import annotations
 
@@ -26,7 +26,8 @@ CHALLENGE = {"WWW-Authenticate": 'Basic realm="Locker operations", charset="UTF-
 
 
 async def for_operations(request: Request) -> None:
-    """Lets in who has the operations key, under any user name. Raises 401, or `Refusal` 8 for too many."""
+    """Admits requests with the operations key, under any user name. Raises 401, or `Refusal` NO_CELL for too
+    many wrong ones."""
     parts, address = parts_of(request), address_of(request)
     key = parts.settings.operations_key
     given = _password(request.headers.get("authorization", ""))
@@ -63,7 +64,7 @@ router = APIRouter(
 
 @router.get("/operations", response_class=Response, responses={200: {"content": {"text/html": {}}}})
 async def operations_page(parts: WithParts) -> HTMLResponse:
-    """The page: tickets, abandoned parcels, notes, machines, and what went wrong with webhooks and syncs."""
+    """The page: tickets, abandoned parcels, notes, machines, and failed webhooks and syncs."""
     now_s = parts.clock()
     seen = await _seen(parts, now_s)
     return HTMLResponse(render(seen, rfc3339(now_s)), headers=HEADERS)
@@ -86,7 +87,8 @@ def same_site(
     sec_fetch_site: Annotated[str | None, Header(include_in_schema=False)] = None,
     origin: Annotated[str | None, Header(include_in_schema=False)] = None,
 ) -> None:
-    """Refuses what another site made a browser send; programs send neither header. Raises `Refusal` 7."""
+    """Refuses requests that another site made a browser send; programs send neither header. Raises `Refusal`
+    PERMISSION_DENIED."""
     if sec_fetch_site is not None:
         ours = sec_fetch_site in ("same-origin", "none")
     elif origin is not None:
@@ -111,7 +113,7 @@ def same_site(
     },
 )
 async def close(ticket_id: str, parts: WithParts) -> Response:
-    """Closes a maintenance ticket; twice is harmless."""
+    """Closes a maintenance ticket; a repeat is harmless."""
     now_s = int(parts.clock())
     if not await parts.store.write(lambda db: close_ticket(db, ticket_id, now_s)):
         raise not_found("ticket")
@@ -130,7 +132,8 @@ async def close(ticket_id: str, parts: WithParts) -> Response:
     },
 )
 async def release(machine_id: str, parts: WithParts) -> Response:
-    """Only the right one of two machines with one name runs now: it is granted to again."""
+    """Confirms that only the right one of two machines with one name runs now: it is granted commands
+    again."""
     if parts.twins is None or not await parts.twins.release(machine_id):
         raise not_found("machine with a twin")
     return RedirectResponse("/operations", 303)

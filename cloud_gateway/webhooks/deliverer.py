@@ -1,8 +1,8 @@
 """Delivery of webhooks from the queue in the database: at least once, in order for each reservation.
 
-2xx is delivered; anything else is tried again after 1 s, doubling up to 10 min, until it is, or until it is
-days old and was tried a dozen times: then it is put aside for a person. Redirects are not followed. Each
-receiver of a platform has its own few places, so that a dead one holds up nobody else.
+2xx is delivered; anything else is retried after 1 s, doubling up to 10 min, until it succeeds, or until it is
+days old and was tried a dozen times: then it is put aside for an operator. Redirects are not followed. Each
+receiver of a platform has its own few places, so that a dead one delays no other.
 """
 
 from __future__ import annotations
@@ -29,20 +29,20 @@ from cloud_gateway.webhooks.targets import TargetRefused, post, resolve
 
 PER_RECEIVER = 4
 IN_ALL = 200
-"""So many are under way at once; fewer where the process may open few descriptors."""
+"""The most deliveries under way at once; fewer if the process may open few descriptors."""
 ATTEMPTS_MIN = 12
-"""So many attempts at least before one is given up: its age alone may be that of an outage of ours."""
+"""The fewest attempts before one is given up: its age alone may come from an outage of ours."""
 AT_ONCE = 100
-"""So many are taken from the queue at a time."""
+"""How many are taken from the queue at a time."""
 RESOLVERS = 8
 DAY_S = 86_400.0
 
 Place = tuple[str, str, int | None]
-"""What has places of its own: a platform's receivers at one host and port."""
+"""The key of a set of places: a platform's receivers at one host and port."""
 
 
 class Deliverer:
-    """Works through the queue; `wake` tells it that there may be something new."""
+    """Works through the queue; `wake` signals that there may be new ones."""
 
     def __init__(
         self,
@@ -69,18 +69,18 @@ class Deliverer:
         self._under_way: dict[int, tuple[str, str]] = {}  # platform and URL by position
 
     def wake(self) -> None:
-        """There may be something to deliver."""
+        """Signals that there may be something to deliver."""
         self._news.set()
 
     async def run(self) -> None:
-        """Works until cancelled; what is under way then is sent again after the next start."""
+        """Works until cancelled; deliveries under way then are sent again after the next start."""
         try:
             await self._work()
         finally:
             self._resolvers.shutdown(wait=False, cancel_futures=True)
 
     async def _work(self) -> None:
-        # No environment proxies and no connection limit: the limits are ours, for each receiver.
+        # No environment proxies and no connection limit: we limit each receiver ourselves.
         limits = httpx.Limits(max_connections=None, max_keepalive_connections=0)
         timeout = httpx.Timeout(self._timing.webhook_timeout_s, connect=self._timing.connect_timeout_s)
         async with (
@@ -92,7 +92,7 @@ class Deliverer:
                 self._news.clear()
                 await self._until_written(lambda: self._start_due(client, group))
                 try:
-                    # Others may have queued something, or died with it.
+                    # Other gateways may have queued something, or died with it.
                     async with asyncio.timeout(self._timing.webhook_poll_s):
                         await self._news.wait()
                 except TimeoutError:
@@ -116,7 +116,7 @@ class Deliverer:
     async def _start_some(
         self, client: httpx.AsyncClient, group: asyncio.TaskGroup, after: int
     ) -> int | None:
-        """Starts some of what is due after a position; gives the one up to which it looked if there may be
+        """Starts some of what is due after a position; returns the last position it examined if there may be
         more."""
         if len(self._under_way) >= self._in_all:
             return None
@@ -148,12 +148,12 @@ class Deliverer:
         return pairs, [name for name, url in own if self._busy[_place(name, url)] >= PER_RECEIVER]
 
     def _choose(self, found: list[Due]) -> dict[int, str]:
-        """Positions and URLs of those for which there was a place; it is taken."""
+        """Takes the free places; returns positions and URLs of the webhooks that got one."""
         chosen = {}
         for due in found:
             url = due.webhook_url or self._default_url.get(due.platform, "")
             place = _place(due.platform, url)
-            # One that is under way already is not ours any more: its lease ended before we did.
+            # A webhook that is under way already is no longer ours: its lease ended before we did.
             fits = self._busy[place] < PER_RECEIVER and due.position not in self._under_way
             if fits and len(self._under_way) < self._in_all:
                 self._busy[place] += 1
@@ -206,7 +206,7 @@ class Deliverer:
         await self._note(webhook, values)
 
     async def _post(self, client: httpx.AsyncClient, url: str, webhook: Claimed) -> str | None:
-        """Sends one webhook; None when it was taken, else what went wrong."""
+        """Sends one webhook; None when it was accepted, else what went wrong."""
         try:
             async with asyncio.timeout(self._timing.webhook_timeout_s):
                 status = await post(
@@ -220,12 +220,12 @@ class Deliverer:
                 )
         except TargetRefused as refused:
             return str(refused)
-        except Exception as error:  # whatever a URL of a customer leads to must not end the work for all
+        except Exception as error:  # an error at a platform's URL must not end the work for all
             return type(error).__name__
         return None if 200 <= status < 300 else f"HTTP {status}"
 
     async def _note(self, webhook: Claimed, values: dict[str, Any], next_s: float | None = None) -> None:
-        """Writes what came of it, and when it is tried again."""
+        """Records the result, and when it is retried."""
 
         def work(db: Connection) -> bool:
             if next_s is None:
@@ -237,7 +237,7 @@ class Deliverer:
 
 
 def _place(platform: str, url: str) -> Place:
-    """Where a URL's places are counted: whatever its path is, it is the same server."""
+    """The key of a URL's places: the same server, whatever the path."""
     try:
         parts = urlsplit(url)
         return (
@@ -250,7 +250,7 @@ def _place(platform: str, url: str) -> Place:
 
 
 def _headers(webhook: Claimed) -> dict[str, str]:
-    """What goes with the body."""
+    """The headers of the request."""
     headers = {
         "Content-Type": "application/json",
         "X-Platform-Order-Id": quote(webhook.platform_order_id, safe=""),
@@ -261,7 +261,7 @@ def _headers(webhook: Claimed) -> dict[str, str]:
 
 
 def _told(webhook: Claimed, url: str) -> dict[str, Any]:
-    """What the log says of a webhook."""
+    """The log fields of a webhook."""
     body = json.loads(webhook.body)
     return {
         "host": host_of(url),
@@ -273,7 +273,7 @@ def _told(webhook: Claimed, url: str) -> dict[str, Any]:
 
 
 def host_of(url: str) -> str:
-    """The host of a URL; empty if it has none that can be read."""
+    """The host of a URL; empty if it has no readable one."""
     try:
         return urlsplit(url).hostname or ""
     except ValueError:

@@ -1,8 +1,8 @@
 """The queue of webhooks in the database, from which several gateways deliver.
 
-Who delivers one holds its lease meanwhile; a dead gateway's lease ends by itself. Only the first waiting one
-of a reservation is ever handed out, which keeps their order. Every function works inside the caller's
-transaction.
+The delivering gateway holds a lease meanwhile; a dead gateway's lease expires by itself. Only the first
+waiting one of a reservation is ever handed out, which keeps their order. Every function works inside the
+caller's transaction.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from cloud_gateway.db.tables import reservations, webhooks
 
 @dataclass(frozen=True, slots=True)
 class Due:
-    """A webhook that may be delivered now, and where it goes: its own URL, or that of the platform."""
+    """A webhook that may be delivered now, and its address: its own URL, or that of the platform."""
 
     position: int
     webhook_url: str
@@ -27,7 +27,7 @@ class Due:
 
 @dataclass(frozen=True, slots=True)
 class Claimed:
-    """A webhook in our hands."""
+    """A webhook that this gateway delivers."""
 
     position: int
     reservation_id: str
@@ -40,7 +40,8 @@ class Claimed:
 
 @dataclass(frozen=True, slots=True)
 class Pace:
-    """How far ahead a time can rightly be, in seconds; one further away is of a clock that was set back."""
+    """How far ahead a time can plausibly be, in seconds; one further away comes from a clock that was set
+    back."""
 
     retry_max_s: float
     lease_s: float
@@ -89,7 +90,7 @@ def due_webhooks(
 def claim(
     db: Connection, positions: Sequence[int], owner: str, now_s: float, pace: Pace
 ) -> dict[int, Claimed]:
-    """Takes webhooks into our hands; what another gateway takes or took meanwhile is not among them."""
+    """Leases webhooks to this gateway; without those that another gateway takes or took meanwhile."""
     table = webhooks.c
     query = (
         select(
@@ -116,14 +117,14 @@ def claim(
 
 
 def settle(db: Connection, position: int, owner: str, values: dict[str, Any]) -> bool:
-    """Writes what came of a delivery and gives the lease back; False if it was not ours any more."""
+    """Records the result of a delivery and returns the lease; False if it was no longer ours."""
     mine = (webhooks.c.position == position, webhooks.c.lease_owner == owner, webhooks.c.state == "waiting")
     change = update(webhooks).where(*mine).values(lease_owner=None, lease_until_s=0.0, **values)
     return db.execute(change).rowcount == 1
 
 
 def postpone(db: Connection, webhook: Claimed, owner: str, values: dict[str, Any], next_s: float) -> bool:
-    """The same for one that failed: it is due again at a time, and what waits behind it not before."""
+    """The same for a failed one: it is due again at a time, and those that wait behind it not before."""
     if not settle(db, webhook.position, owner, values | {"next_attempt_s": next_s}):
         return False
     behind = (webhooks.c.reservation_id == webhook.reservation_id, webhooks.c.state == "waiting")
@@ -133,7 +134,7 @@ def postpone(db: Connection, webhook: Claimed, owner: str, values: dict[str, Any
 
 
 def release(db: Connection, owner: str) -> None:
-    """Gives back what a gateway of this name held in an earlier life."""
+    """Releases the leases that a gateway of this name held in an earlier run."""
     mine = webhooks.c.lease_owner == owner
     db.execute(update(webhooks).where(mine).values(lease_owner=None, lease_until_s=0.0))
 

@@ -1,6 +1,6 @@
-"""Where a webhook may go: public addresses, or such as the configuration allows.
+"""Where a webhook may go: public addresses, or those that the configuration allows.
 
-A receiver's URL comes from a customer. Its host is resolved once, every address is checked, and the
+A receiver's URL comes from a platform. Its host is resolved once, every address is checked, and the
 connection goes to the very address that was checked: no second resolution can lead it into a private network.
 """
 
@@ -23,20 +23,20 @@ Network = IPv4Network | IPv6Network
 Resolve = Callable[[str, int], Awaitable[list[str]]]
 
 ADDRESSES_MAX = 3
-"""So many addresses of one host are tried at most."""
+"""The most addresses of one host that are tried."""
 UNICAST = ipaddress.ip_network("2000::/3")
-"""All of IPv6 that is global unicast; the rest is special or nobody's."""
+"""All of IPv6 that is global unicast; the rest is special or unassigned."""
 NAT64 = ipaddress.ip_network("64:ff9b::/96")
 """How a network without IPv4 reaches it (RFC 6052): judged by the IPv4 address inside."""
 SPECIAL: tuple[Network, ...] = tuple(
     ipaddress.ip_network(text)
     for text in (
-        # IANA IPv4 Special-Purpose Address Registry, with multicast and what is reserved.
+        # IANA IPv4 Special-Purpose Address Registry, with multicast and the reserved range.
         *("0.0.0.0/8", "10.0.0.0/8", "100.64.0.0/10", "127.0.0.0/8", "169.254.0.0/16", "172.16.0.0/12"),
         *("192.0.0.0/24", "192.0.2.0/24", "192.31.196.0/24", "192.52.193.0/24", "192.88.99.0/24"),
         *("192.168.0.0/16", "192.175.48.0/24", "198.18.0.0/15", "198.51.100.0/24", "203.0.113.0/24"),
         *("224.0.0.0/4", "240.0.0.0/4"),
-        # What a cloud's machines find at a public address: Azure's host.
+        # A service of cloud hosts at a public address: Azure's host.
         "168.63.129.16/32",
         # IANA IPv6 Special-Purpose Address Registry, as far as it lies in global unicast.
         *("2001::/23", "2001:db8::/32", "2002::/16", "2620:4f:8000::/48", "3fff::/20"),
@@ -47,11 +47,11 @@ HTTPS_PORT = 443
 
 
 class TargetRefused(Exception):
-    """The receiver may not be called; the text says why."""
+    """The receiver may not be called; the text gives the reason."""
 
 
 async def resolve(threads: Executor, host: str, port: int) -> list[str]:
-    """The addresses of a host, asked in one of `threads`. Raises `OSError`."""
+    """Resolves a host's addresses in one of `threads`. Raises `OSError`."""
     loop = asyncio.get_running_loop()
     ask = partial(socket.getaddrinfo, host, port, type=socket.SOCK_STREAM)
     found = await loop.run_in_executor(threads, ask)
@@ -61,8 +61,8 @@ async def resolve(threads: Executor, host: str, port: int) -> list[str]:
 async def addresses_of(
     url: httpx.URL, allowed: Sequence[Network], resolver: Resolve, ports: Sequence[int] = ()
 ) -> list[str]:
-    """The addresses that a URL's connection may go to: public ones at port 443 or one of `ports`, and any in
-    an allowed network. Raises `TargetRefused`, or `OSError` without any."""
+    """The addresses to which a URL's connection may go: public ones at port 443 or one of `ports`, and any in
+    an allowed network. Raises `TargetRefused`, or `OSError` if there are none."""
     host = url.raw_host.decode("ascii")
     if url.scheme not in ("https", "http") or not host:
         raise TargetRefused("not an https URL")
@@ -85,7 +85,7 @@ async def addresses_of(
 
 
 def may_go_to(address: Address, allowed: Sequence[Network]) -> bool:
-    """Whether an address is global unicast and not special-purpose, or in a network that is allowed."""
+    """Whether an address is global unicast and not special-purpose, or in an allowed network."""
     return is_allowed(address, allowed) or _is_public(address)
 
 
@@ -114,9 +114,9 @@ async def post(
     resolver: Resolve,
     ports: Sequence[int] = (),
 ) -> int:
-    """Sends a POST to a checked address of the target; gives the HTTP status.
+    """Sends a POST to a checked address of the target; returns the HTTP status.
 
-    Raises `TargetRefused`, and httpx's errors, `OSError` or `ValueError` (a URL that is none).
+    Raises `TargetRefused`, and httpx's errors, `OSError` or `ValueError` (an invalid URL).
     """
     url = httpx.URL(target)
     last: httpx.HTTPError | None = None
