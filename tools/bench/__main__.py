@@ -1,4 +1,4 @@
-"""`make demo`: starts everything, says when it answers, and ends everything with one Ctrl-C."""
+"""`make demo`: starts everything, prints when it is ready, and ends everything with one Ctrl-C."""
 
 from __future__ import annotations
 
@@ -150,8 +150,8 @@ def _processes(settings: BenchSettings, machine_id: str, broker: str) -> dict[st
 
 
 async def _start(processes: dict[str, Supervised], settings: BenchSettings, machine_id: str) -> None:
-    """Broker, simulator and gateway together; the agent as soon as its ports are there. Then
-    everybody learns how the doors stand, and the gateway answers that it knows of no earlier journal."""
+    """Starts broker, simulator and gateway together, and the agent when its ports exist. Then waits until
+    every door has been read and the gateway has answered that it knows of no earlier journal."""
 
     async def field() -> None:
         await processes["simulator"].start()
@@ -176,7 +176,7 @@ async def _until(answers: Callable[[], Awaitable[bool]], name: str, log: Path) -
 
 
 def _told(machine: dict[str, Any], cells: list[dict[str, Any]]) -> bool:
-    """Whether every door has been read, and the gateway knows which cells are free since."""
+    """Whether every door has been read, and the gateway has the free cells since."""
 
     def free(cell: dict[str, Any]) -> bool:
         flagged = cell["blocked"] or cell["faulty"]
@@ -188,7 +188,7 @@ def _told(machine: dict[str, Any], cells: list[dict[str, Any]]) -> bool:
 
 
 async def _local(socket_path: Path, name: str) -> Any:
-    """What the agent answers on its local API; None if it does not answer."""
+    """The agent's response on its local API; None if it does not answer."""
     transport = httpx.AsyncHTTPTransport(uds=str(socket_path))
     async with httpx.AsyncClient(timeout=2, transport=transport) as client:
         with contextlib.suppress(httpx.TransportError):
@@ -206,7 +206,7 @@ async def _status(url: str) -> int:
 
 
 async def _machine(settings: BenchSettings, machine_id: str) -> dict[str, Any]:
-    """The machine as the gateway shows it; nothing while it does not."""
+    """The machine as the gateway shows it; empty while it does not."""
     url = f"http://{HOST}:{settings.api_port}/api/delivery/external/v1/machines/{machine_id}"
     async with httpx.AsyncClient(timeout=2, headers={"X-API-Key": settings.api_key}) as client:
         with contextlib.suppress(httpx.TransportError):

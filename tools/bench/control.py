@@ -1,4 +1,4 @@
-"""Takes `/processes/{name}/{act}` on a Unix socket; the simulator's control API passes them on."""
+"""Serves `/processes/{name}/{act}` on a Unix socket; the simulator's control API forwards the requests."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ OF_OTHERS = ("agent", "broker", "gateway")
 
 
 def create_app(processes: Mapping[str, Supervised]) -> Starlette:
-    """The application behind the socket."""
+    """Returns the application behind the socket."""
 
     async def act(request: Request) -> Response:
         name, wish = request.path_params["name"], request.path_params["act"]

@@ -1,4 +1,4 @@
-"""What the bench is told by the environment, and the files it writes for its processes."""
+"""The bench's settings from the environment, and the files it writes for its processes."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ HOST = "127.0.0.1"
 
 
 class BadEnvironment(Exception):
-    """An environment variable has a value that cannot be used."""
+    """An environment variable has an unusable value."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +43,7 @@ class BenchSettings:
 
     @property
     def machine_file(self) -> Path:
-        """The machine's configuration with the bench's own ports and paths in it."""
+        """The machine's configuration with the bench's own ports and paths."""
         return self.folder / "machine.toml"
 
     @property
@@ -58,7 +58,7 @@ class BenchSettings:
 
     @property
     def control_socket(self) -> Path:
-        """Where the bench takes `/processes/…` calls."""
+        """The socket on which the bench serves `/processes/…`."""
         return self.folder / "bench.sock"
 
     @property
@@ -68,7 +68,7 @@ class BenchSettings:
 
 
 def from_environment(environment: Mapping[str, str]) -> BenchSettings:
-    """The settings. Raises `BadEnvironment` naming the variable."""
+    """Returns the settings. Raises `BadEnvironment` naming the variable."""
 
     def number(name: str, default: int | None) -> int | None:
         text = environment.get(name)
@@ -136,7 +136,7 @@ def _plug_in(machine: dict[str, Any], settings: BenchSettings) -> None:
         "mark": str(folder / "mark" / "commissioned.json"),
         "volatile": True,  # a bench works on any filesystem
     }
-    # Plain and unsigned, whatever the machine has: the bench holds none of its secrets.
+    # Plain and unsigned, whatever the machine's file has: the bench holds none of its secrets.
     session = {key: machine.get("mqtt", {}).get(key) for key in ("keepalive_s", "session_expiry_s")}
     kept = {key: value for key, value in session.items() if value is not None}
     machine["mqtt"] = {**kept, "host": HOST, "port": settings.mqtt_port}
@@ -147,7 +147,7 @@ def _plug_in(machine: dict[str, Any], settings: BenchSettings) -> None:
             bus["baud"] = settings.baud
     if "scanner" in machine:
         machine["scanner"]["port"] = str(folder / "tty-scanner")
-    machine.pop("keypad", None)  # the bench takes no keyboard of the machine it runs on
+    machine.pop("keypad", None)  # the bench uses no keyboard of the machine it runs on
 
 
 def _bench_port(port: str, terminal: Path) -> str:
@@ -169,12 +169,12 @@ def _write_broker_file(settings: BenchSettings) -> None:
         "allow_anonymous true",
         "persistence true",
         f"persistence_location {store}/",
-        "autosave_on_changes true",  # a killed broker has what it acknowledged
+        "autosave_on_changes true",  # a killed broker keeps what it acknowledged
         "autosave_interval 1",
         "max_queued_messages 0",
         "max_packet_size 4194304",  # as config/mosquitto/mosquitto.conf has it
         "set_tcp_nodelay true",
     ]
     if os.geteuid() == 0:
-        lines.append("user root")  # else it gives up root and can no longer write here
+        lines.append("user root")  # otherwise it drops root and can no longer write here
     settings.broker_file.write_text("\n".join(lines) + "\n", encoding="utf-8")

@@ -1,4 +1,4 @@
-"""Processes that are kept running: started, restarted a second after they die, ended together."""
+"""Supervised processes: started, restarted a second after they die, ended together."""
 
 from __future__ import annotations
 
@@ -42,11 +42,11 @@ class Supervised:
 
     @property
     def log(self) -> Path:
-        """Where its output goes."""
+        """The file of its output."""
         return self._log
 
     async def supervise(self) -> None:
-        """Keeps the process running while it is wanted; ends it when cancelled."""
+        """Keeps the process running while it should run; ends it when cancelled."""
         try:
             while True:
                 await self._wanted.wait()
@@ -60,7 +60,7 @@ class Supervised:
             await self._terminate()
 
     async def start(self) -> None:
-        """Wants it running and returns when it answers."""
+        """Starts it and returns when it answers."""
         self._wanted.set()
         await self._ready()
 
@@ -71,7 +71,7 @@ class Supervised:
         await self._ended.wait()
 
     async def kill(self) -> None:
-        """SIGKILL; it is started again after a second."""
+        """SIGKILL; it restarts after a second."""
         process = self._process
         if process is not None and process.returncode is None:
             process.kill()
@@ -82,7 +82,8 @@ class Supervised:
         self._ended.clear()
         self._log.parent.mkdir(parents=True, exist_ok=True)
         self._pid_file.parent.mkdir(parents=True, exist_ok=True)
-        # Its own session, so that Ctrl-C reaches the bench alone; with setpriv it does not outlive the bench.
+        # A session of its own, so that Ctrl-C reaches the bench alone; with setpriv it does not outlive the
+        # bench.
         setpriv = shutil.which("setpriv")
         guard = [setpriv, "--pdeathsig", "TERM", "--"] if setpriv else []
         with self._log.open("ab") as log:
@@ -96,7 +97,7 @@ class Supervised:
                 cwd=self._cwd,
                 env=os.environ,
             )
-        whole = self._pid_file.with_suffix(".new")  # whoever reads the file finds all of it or none
+        whole = self._pid_file.with_suffix(".new")  # a reader finds all of the file or none
         whole.write_text(f"{self._process.pid}\n", encoding="ascii")
         whole.replace(self._pid_file)
 

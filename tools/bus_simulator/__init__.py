@@ -1,1 +1,2 @@
-"""The locker's hardware as a process of its own: real frames on pseudo-terminals, a person over HTTP."""
+"""The locker's hardware as a process of its own: real frames on pseudo-terminals, a customer's acts over
+HTTP."""

@@ -1,4 +1,4 @@
-"""The control API: the hands of a person, and a look at what is physically true.
+"""The control API: a person's acts, and what is physically true.
 
 Every error is an rpcStatus, `{"code", "message", "details"}`.
 """
@@ -44,13 +44,13 @@ class PlaceBody(Body):
 
 
 class ScannerBody(Body):
-    """What the scanner reads; what ends it is the scanner's own."""
+    """The text that the scanner reads, without its terminator."""
 
     text: Annotated[str, Field(strict=True, min_length=1, max_length=1024, pattern=r"^[^\r\n]+\z")]
 
 
 class Controls(Protocol):
-    """What the API works on."""
+    """The objects that the API controls."""
 
     world: World
     faults: Faults
@@ -59,14 +59,14 @@ class Controls(Protocol):
         """The counters of every bus, by name."""
 
     def scan(self, text: str) -> None:
-        """The scanner reads a text. Raises `Refusal` if there is no scanner."""
+        """Makes the scanner read a text. Raises `Refusal` if there is no scanner."""
 
     def changed(self) -> None:
-        """A person has done something to a cell."""
+        """A person has changed something about a cell."""
 
 
 class Supervisor:
-    """Passes process acts on to the bench's supervisor, HTTP over its Unix socket."""
+    """Forwards process acts to the bench's supervisor, HTTP over its Unix socket."""
 
     def __init__(self, socket: Path | None) -> None:
         self._client = None
@@ -77,7 +77,7 @@ class Supervisor:
             )
 
     async def post(self, path: str) -> Response:
-        """The supervisor's own answer. Raises `Refusal` (14) if there is none."""
+        """Returns the supervisor's own response. Raises `Refusal` (OFFLINE) if there is none."""
         if self._client is None:
             raise Refusal(Code.OFFLINE, "this simulator runs without a supervisor")
         try:
@@ -88,13 +88,13 @@ class Supervisor:
         return Response(answer.content, status_code=answer.status_code, media_type=media_type)
 
     async def close(self) -> None:
-        """Gives the connection back."""
+        """Closes the connection."""
         if self._client is not None:
             await self._client.aclose()
 
 
 class Api:
-    """The calls. Everything runs on the loop's thread, between two frames."""
+    """The routes. Everything runs on the loop's thread, between two frames."""
 
     def __init__(self, controls: Controls, supervisor: Supervisor) -> None:
         self._controls = controls
@@ -123,7 +123,7 @@ class Api:
         return Starlette(routes=routes, exception_handlers=handlers)
 
     async def healthz(self, _: Request) -> Response:
-        """200 as long as the process answers."""
+        """200 as long as the process works."""
         return JSONResponse({"status": "ok"})
 
     async def cells(self, _: Request) -> Response:
@@ -131,7 +131,7 @@ class Api:
         return JSONResponse([cell_json(cell) for cell in self._world.cells()])
 
     async def act(self, request: Request) -> Response:
-        """A person's act on a cell; answers the cell."""
+        """A person's act on a cell; returns the cell."""
         label, act = request.path_params["label"], request.path_params["act"]
         self._world.cell(label)
         hands: dict[str, Callable[[], None]] = {
@@ -150,7 +150,7 @@ class Api:
         return JSONResponse(cell_json(self._world.cell(label)))
 
     async def scanner(self, request: Request) -> Response:
-        """Lets the scanner read a text."""
+        """Makes the scanner read a text."""
         body = await _body(request, ScannerBody)
         self._controls.scan(body.text)
         return JSONResponse({})
@@ -167,7 +167,7 @@ class Api:
         return JSONResponse({name: asdict(figures) for name, figures in self._controls.figures().items()})
 
     async def faults(self, _: Request) -> Response:
-        """The faults that stand."""
+        """The active faults."""
         return JSONResponse(self._controls.faults.all())
 
     async def raise_fault(self, request: Request) -> Response:

@@ -19,24 +19,24 @@ from tools.bus_simulator.terminal import PseudoTerminal
 
 
 class SimulatedBus(Protocol):
-    """A bus, however it is reached."""
+    """A bus of any kind."""
 
     trouble: LineTrouble
 
     def unplug(self) -> None:
-        """The port vanishes; what is under way is lost."""
+        """The port vanishes; data in flight is lost."""
 
     def plug(self) -> None:
-        """It is there again. Raises `OSError`."""
+        """The port returns. Raises `OSError`."""
 
     def figures(self) -> WireFigures:
         """The counters since the start."""
 
 
 class TerminalBus:
-    """A bus on a pseudo-terminal, or behind a serial server that passes its bytes on over TCP.
+    """A bus on a pseudo-terminal, or behind a serial server that forwards its bytes over TCP.
 
-    To be made on a running loop. Raises `OSError` if there can be no port.
+    Must be created on a running loop. Raises `OSError` if no port can be made.
     """
 
     def __init__(self, section: BusSection, devices: Sequence[LineDevice], random: Random) -> None:
@@ -56,12 +56,12 @@ class TerminalBus:
         )
 
     def unplug(self) -> None:
-        """The port vanishes; what is under way is lost."""
+        """The port vanishes; data in flight is lost."""
         self._port.unplug()
         self._line.stop()
 
     def plug(self) -> None:
-        """A fresh port stands under the same name. Raises `OSError`."""
+        """A new port appears under the same name. Raises `OSError`."""
         self._port.plug()
 
     def figures(self) -> WireFigures:
@@ -70,7 +70,7 @@ class TerminalBus:
 
 
 def open_bus(section: BusSection, devices: Sequence[LineDevice], random: Random) -> SimulatedBus:
-    """The bus that a configuration names, on a running loop. Raises `OSError` if there can be no port."""
+    """The bus that a configuration names, on a running loop. Raises `OSError` if no port can be made."""
     if section.link == "tcp":
         return ModbusTcpBus(section, devices, random)
     return TerminalBus(section, devices, random)

@@ -1,7 +1,7 @@
-"""The teeth of the field: faults that are raised and taken away by hand.
+"""Faults of the field, raised and cleared by hand.
 
-A bus is named; without a target a fault of a bus is on all of them. A device is named by its slave address,
-which stands for that address on every bus, or by `bus:address`. A fault raised twice stands until both are
+A bus is named; without a target a fault of a bus affects all of them. A device is named by its slave address,
+which means that address on every bus, or by `bus:address`. A fault raised twice stands until both are
 cleared.
 
 | kind | target | value | does |
@@ -10,19 +10,19 @@ cleared.
 | `coil_stuck` | cell | | once pulsed the solenoid stays energised |
 | `heater_stuck` | cell with a heater | | once switched on the heater stays on |
 | `door_sensor_stuck` | cell | 0, 1 or none | its contact reads open (0), closed (1), or what it reads now |
-| `door_bounce` | cell | ms | the contact chatters for so long after each change |
-| `door_chatter` | cell | ms | its contact goes open and closed with this period for good |
-| `late_spring` | cell | ms | its freed door springs open so much later |
+| `door_bounce` | cell | ms | the contact chatters for this time after each change |
+| `door_chatter` | cell | ms | its contact opens and closes with this period until cleared |
+| `late_spring` | cell | ms | its freed door springs open this much later |
 | `lock_crossed` | `A01,A02` | | the wires of these two locks are swapped |
 | `contact_crossed` | `A01,A02` | | the wires of these two door contacts are swapped |
 | `scale_drift` | cell with a scale | g/min | is added to what the scale reads, from now on |
 | `temperature_sensor_dead` | cell with a thermometer | | its board answers "no sensor" |
 | `device_silent` | device | | neither acts nor answers |
-| `late_reply` | device | ms | its replies come so much later |
+| `late_reply` | device | ms | its replies come this much later |
 | `ghost_reply` | device | 0 to 1 | how often it repeats its last reply unasked, after a request to another |
 | `noise` | bus | 0 to 1 | the probability that a frame, request or reply, is damaged |
-| `delay_ms` | bus | ms | every reply comes so much later |
-| `bus_unplugged` | bus | | the port is gone, and comes back under the same name |
+| `delay_ms` | bus | ms | every reply comes this much later |
+| `bus_unplugged` | bus | | the port vanishes; cleared, it returns under the same name |
 | `echo` | bus | | the master's adapter hears what it sends |
 """
 
@@ -55,7 +55,7 @@ class FaultBody(Body):
 
 
 class Bus(Protocol):
-    """What faults need of a bus; a `MemoryCable` is one."""
+    """The bus functions that faults need; a `MemoryCable` is one."""
 
     trouble: LineTrouble
 
@@ -63,7 +63,7 @@ class Bus(Protocol):
         """The master's port vanishes."""
 
     def plug(self) -> None:
-        """It is there again. Raises `OSError`."""
+        """The port returns. Raises `OSError`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,14 +86,15 @@ class Faults:
         self._count = 0
 
     def all(self) -> list[dict[str, Any]]:
-        """The standing faults, oldest first."""
+        """The active faults, oldest first."""
         return [
             {"id": fault_id, **fault.body.model_dump(exclude_none=True)}
             for fault_id, fault in self._standing.items()
         ]
 
     def raise_fault(self, body: FaultBody) -> str:
-        """Begins a fault; returns its id. Raises `Refusal`: 3 naming the field, 5 for no such target."""
+        """Begins a fault; returns its id. Raises `Refusal`: INVALID_ARGUMENT naming the field, NOT_FOUND for
+        no such target."""
         begin = _KINDS.get(body.kind)
         if begin is None:
             raise _invalid("kind", "no such kind of fault")
@@ -103,7 +104,7 @@ class Faults:
         return str(self._count)
 
     def clear(self, fault_id: str) -> None:
-        """Ends a fault. Raises `Refusal` code 5 if there is none of this id."""
+        """Ends a fault. Raises `Refusal` NOT_FOUND if there is none of this id."""
         fault = self._standing.pop(fault_id, None)
         if fault is None:
             raise Refusal(Code.NOT_FOUND, f"no such fault: {fault_id}")
@@ -192,7 +193,7 @@ class Faults:
         return _all([t.ghosts[address].begin(probability) for t, address in places])
 
     def _places(self, body: FaultBody) -> list[tuple[LineTrouble, int]]:
-        """Where the devices meant are: at most one on each bus."""
+        """The matching devices: at most one on each bus."""
         if body.target is None:
             raise _invalid("target", "the address of a slave")
         name, colon, number = str(body.target).rpartition(":")

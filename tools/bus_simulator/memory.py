@@ -1,4 +1,4 @@
-"""What lies in the cells outlives the simulator: doors and grams in a small JSON file."""
+"""Doors and grams of the cells in a small JSON file, which outlives the simulator."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _FILE = TypeAdapter(dict[str, _Kept])
 
 
 def load_contents(path: Path) -> Contents:
-    """Doors and grams by label; nothing if there is no file yet. Raises `ValueError` if it cannot be used."""
+    """Doors and grams by label; empty if there is no file yet. Raises `ValueError` if it is unusable."""
     try:
         kept = _FILE.validate_json(path.read_bytes())
     except FileNotFoundError:
@@ -34,7 +34,7 @@ def load_contents(path: Path) -> Contents:
 
 
 class StateFile:
-    """Writes the file when doors or grams have changed, whole or not at all."""
+    """Writes the file when doors or grams have changed, completely or not at all."""
 
     def __init__(self, path: Path, world: World) -> None:
         self._path = path
@@ -42,7 +42,7 @@ class StateFile:
         self._written = ""
 
     def save(self) -> None:
-        """Cheap where nothing changed. Raises `OSError`."""
+        """Saves changes; cheap if there are none. Raises `OSError`."""
         cells = {cell.label: {"door": cell.door, "grams": cell.grams} for cell in self._world.cells()}
         text = json.dumps(cells)
         if text == self._written:

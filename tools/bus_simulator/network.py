@@ -1,7 +1,7 @@
-"""Buses that are reached over a network: a TCP port on loopback, and Modbus TCP behind it.
+"""Network buses: a TCP port on loopback, and Modbus TCP behind it.
 
-Modbus TCP is written from "Messaging on TCP/IP 1.0b", on its own, so that a mistake in the daemon's codec is
-not repeated here.
+Modbus TCP is written from "Messaging on TCP/IP 1.0b", independently, so that a mistake in the daemon's codec
+is not repeated here.
 """
 
 from __future__ import annotations
@@ -26,22 +26,23 @@ READ_BYTES = 65_536
 
 
 class Connection:
-    """One peer of a port; `heard` is what it sent and nobody has made anything of yet."""
+    """One peer of a port; `heard` holds its received bytes that are not processed yet."""
 
     def __init__(self, peer: socket.socket) -> None:
         self.socket = peer
         self.heard = bytearray()
 
     def write(self, data: bytes) -> None:
-        """Sends without waiting; what a full buffer does not take is lost, and so is all after the end."""
+        """Sends without waiting; what a full buffer does not take is lost, as is everything after the end."""
         with suppress(OSError):
             self.socket.send(data)
 
 
 class ListeningPort:
-    """A TCP port on loopback, like a `PseudoTerminal`: whoever connects hears everything that is written.
+    """A TCP port on loopback, like a `PseudoTerminal`: every connected peer receives everything that is
+    written.
 
-    Raises `OSError` if it cannot be had, also for a host that is not this one.
+    Raises `OSError` if it cannot be opened, also for a host that is not this one.
     """
 
     def __init__(
@@ -58,7 +59,7 @@ class ListeningPort:
         self.plug()
 
     def plug(self) -> None:
-        """Listens; nothing happens while it does. Raises `OSError`."""
+        """Listens; without effect while it does. Raises `OSError`."""
         if self._listener is not None:
             return
         host, number = self._place
@@ -74,7 +75,7 @@ class ListeningPort:
         self._loop.add_reader(self._listener, self._somebody_calls, self._listener)
 
     def unplug(self) -> None:
-        """Nobody can connect any more, and whoever is connected is cut off."""
+        """Refuses new connections and ends the present ones."""
         if self._listener is not None:
             self._loop.remove_reader(self._listener)
             self._listener.close()
@@ -83,14 +84,14 @@ class ListeningPort:
             self.cut(connection)
 
     def cut(self, connection: Connection) -> None:
-        """Ends one connection; harmless when it has ended."""
+        """Ends one connection; harmless if it has ended."""
         if connection in self._connections:
             self._connections.remove(connection)
             self._loop.remove_reader(connection.socket)
             connection.socket.close()
 
     def write(self, data: bytes) -> None:
-        """To everybody who is connected."""
+        """Sends to all connected peers."""
         for connection in self._connections:
             connection.write(data)
 
@@ -117,11 +118,11 @@ class ListeningPort:
 
 
 class ModbusTcpBus:
-    """Devices behind Modbus TCP, to be made on a running loop. Raises `OSError` if there can be no port.
+    """Devices behind Modbus TCP; must be created on a running loop. Raises `OSError` if no port can be made.
 
-    A request is told by its header: transaction, protocol 0, length, unit. A unit that is not there or is
+    A request is identified by its header: transaction, protocol 0, length, unit. A unit that is absent or
     silent is not answered, and neither is a request or reply that noise has damaged, as on wires behind a
-    gateway. An echo is no fault of a network, and does nothing.
+    gateway. An echo is not a fault of a network, and does nothing.
     """
 
     HEADER = struct.Struct(">HHHB")
@@ -138,7 +139,7 @@ class ModbusTcpBus:
         self._port = ListeningPort(self._loop, section.place, self._heard)
 
     def unplug(self) -> None:
-        """The network is gone; what is under way is lost."""
+        """The network is gone; data in flight is lost."""
         self._port.unplug()
         for timer in self._sending:
             timer.cancel()
@@ -146,7 +147,7 @@ class ModbusTcpBus:
         self._said.clear()
 
     def plug(self) -> None:
-        """It is there again. Raises `OSError`."""
+        """The network returns. Raises `OSError`."""
         self._port.plug()
 
     def figures(self) -> WireFigures:
@@ -164,7 +165,8 @@ class ModbusTcpBus:
         )
 
     def _heard(self, connection: Connection, data: bytes) -> None:
-        """Takes whole requests out of what came. A peer that has lost the framing is cut off."""
+        """Takes complete requests out of the received bytes. A peer that has lost the framing is
+        disconnected."""
         heard = connection.heard
         heard += data
         while len(heard) >= self.HEADER.size:
@@ -199,7 +201,7 @@ class ModbusTcpBus:
                 self._send(listener, said, after_ns)
 
     def _passed(self, frame: bytes) -> bytes | None:
-        """A frame as it came through; None if it was damaged."""
+        """A frame after the noise; None if it was damaged."""
         passed = self.trouble.spoil(frame)
         if intact(passed):
             return passed

@@ -1,4 +1,4 @@
-"""From a machine's configuration to its simulated hardware, wired as the configuration says."""
+"""From a machine's configuration to its simulated hardware, wired as configured."""
 
 from __future__ import annotations
 
@@ -21,7 +21,8 @@ def build_world(
     seed: int = 0,
     saved: Mapping[str, tuple[Door, int]] | None = None,
 ) -> World:
-    """A world with the cells of a configuration, all doors closed and empty unless `saved` says otherwise."""
+    """A world with the cells of a configuration, all doors closed and empty unless `saved` has other
+    values."""
     builds = restored([CellBuild(cell.label) for cell in settings.cells], saved or {})
     return World(builds, clock_ns=clock_ns, wall_s=wall_s, seed=seed)
 
@@ -29,7 +30,7 @@ def build_world(
 def build_devices(settings: Settings, world: World) -> dict[str, list[LineDevice]]:
     """The devices of every bus, wired to the world.
 
-    Raises `ConfigError` for a profile that no simulated device behaves like.
+    Raises `ConfigError` for a profile without a simulated device.
     """
     wirings = {name: Wiring() for name in settings.devices}
     for name, device in settings.devices.items():
@@ -54,7 +55,7 @@ def build_devices(settings: Settings, world: World) -> dict[str, list[LineDevice
 
 
 def line_baud(bus: BusSection) -> int:
-    """Baud rate of a bus's wires; behind a network where nothing is said, a fast one."""
+    """Baud rate of a bus's wires; a fast one for a network bus without a baud rate."""
     return bus.baud or 115_200
 
 
@@ -64,7 +65,8 @@ def _uart(bus: BusSection) -> int:
 
 
 def restored(builds: Iterable[CellBuild], saved: Mapping[str, tuple[Door, int]]) -> list[CellBuild]:
-    """The same cells with the doors and grams of an earlier world; labels that are gone are passed over."""
+    """The same cells with the doors and grams of an earlier world; labels that no longer exist are
+    skipped."""
     result = []
     for build in builds:
         door, grams = saved.get(build.label, (build.door, build.grams))

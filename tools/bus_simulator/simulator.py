@@ -1,4 +1,4 @@
-"""The simulator put together: a world, its buses on pseudo-terminals or TCP ports, and the control API."""
+"""The assembled simulator: a world, its buses on pseudo-terminals or TCP ports, and the control API."""
 
 from __future__ import annotations
 
@@ -27,12 +27,12 @@ from tools.bus_simulator.terminal import PseudoTerminal
 
 SAVE_EVERY_S = 0.5
 TAILS: dict[Delimiter, bytes] = {"any": b"\r", "cr": b"\r", "lf": b"\n", "none": b""}
-"""What a scanner that is set up as configured sends after a text."""
+"""What a scanner with this setting sends after a text."""
 log = structlog.get_logger()
 
 
 class Simulator:
-    """Runs a world on its ports. To be used as a context on a running loop; raises `OSError`."""
+    """Runs a world on its ports. Use it as a context on a running loop; raises `OSError`."""
 
     def __init__(
         self,
@@ -55,7 +55,7 @@ class Simulator:
 
     @contextmanager
     def running(self) -> Iterator[None]:
-        """Opens the ports, and takes them away at the end."""
+        """Opens the ports, and removes them at the end."""
         try:
             for name, bus in self._settings.buses.items():
                 random = Random(f"{self._seed}/{name}")
@@ -83,7 +83,7 @@ class Simulator:
         self._scanner.send(text)
 
     def changed(self) -> None:
-        """Saves doors and grams if they are kept."""
+        """Saves doors and grams if a state file is configured."""
         if self._state is not None:
             self._state.save()
 
@@ -93,7 +93,7 @@ class Simulator:
             return
         loop = asyncio.get_running_loop()
         timers = LoopTimers(loop)
-        # A scanner of this kind understands commands too; this one is set up for good and ignores them.
+        # A real scanner of this kind also accepts commands; the simulated one ignores them.
         self._scanner_port = PseudoTerminal(loop, Path(section.port), lambda _: None)
         self._scanner = TextLine(
             baud=section.baud,
@@ -104,18 +104,18 @@ class Simulator:
         )
 
     def _keep_saving(self) -> None:
-        """Doors also open by their locks, so that a look now and then is needed."""
+        """Locks open doors too, so the state is saved periodically."""
         if self._state is not None:
             self._state.save()
             self._saving = asyncio.get_running_loop().call_later(SAVE_EVERY_S, self._keep_saving)
 
 
 class _Server(uvicorn.Server):
-    """uvicorn without a hold on the signals."""
+    """uvicorn without signal handling."""
 
     @contextmanager
     def capture_signals(self) -> Iterator[None]:
-        """The loop's own handlers stay."""
+        """Does nothing: the loop's own handlers stay."""
         yield
 
 

@@ -1,8 +1,9 @@
-"""A pseudo-terminal that looks like a serial port: a stable name, raw bytes, patient with its users.
+"""A pseudo-terminal that looks like a serial port: a stable name, raw bytes, tolerant of its users.
 
-We keep the terminal's own end open ourselves, so that a user who goes (or is killed) is no hang-up. The
-price: the exclusive lock that a user took (TIOCEXCL) then survives him, and would keep everybody but root
-out. So the kernel tells us (inotify) when somebody closes the terminal, and we take the lock off.
+We keep the terminal's own end open ourselves, so that a user that closes it (or is killed) causes no hang-up.
+The price: the exclusive lock that a user took (TIOCEXCL) then survives that user, and would keep out
+everybody but root. So the kernel notifies us (inotify) when a process closes the terminal, and we remove the
+lock.
 """
 
 from __future__ import annotations
@@ -24,9 +25,9 @@ READ_BYTES = 65_536
 
 
 class PseudoTerminal:
-    """One serial port. `link` leads to it; `on_bytes` gets what its user writes.
+    """One serial port. `link` points to it; `on_bytes` gets what its user writes.
 
-    Raises `OSError` if the link cannot be made, also where something stands that is not a link.
+    Raises `OSError` if the link cannot be made, also if its path is not a link.
     """
 
     def __init__(
@@ -40,7 +41,7 @@ class PseudoTerminal:
         self.plug()
 
     def plug(self) -> None:
-        """Puts a fresh port under the same name; nothing happens while one is there. Raises `OSError`."""
+        """Makes a new port under the same name; without effect while there is one. Raises `OSError`."""
         if self._master >= 0:
             return
         self._master, self._slave = os.openpty()
@@ -57,7 +58,8 @@ class PseudoTerminal:
         self._loop.add_reader(self._inotify, self._somebody_left)
 
     def unplug(self) -> None:
-        """Takes the port away, and its link if it still leads here: whoever has it open sees a hang-up."""
+        """Removes the port, and its link if it still points here: a process that has it open gets a
+        hang-up."""
         if self._master < 0:
             return
         self._loop.remove_reader(self._master)
@@ -68,8 +70,8 @@ class PseudoTerminal:
         self._close_descriptors()
 
     def write(self, data: bytes) -> None:
-        """Lets the port's user hear bytes; what a full buffer does not take is lost, as in an overrun, and
-        so is everything while the port is away."""
+        """Sends bytes to the port's user; what a full buffer does not take is lost, as in an overrun, and so
+        is everything while the port is removed."""
         if self._master >= 0:
             with suppress(BlockingIOError):
                 os.write(self._master, data)
@@ -81,7 +83,7 @@ class PseudoTerminal:
     def _somebody_left(self) -> None:
         with suppress(BlockingIOError):
             os.read(self._inotify, READ_BYTES)
-        # Whoever holds the lock keeps others than root from opening, so the one who left was its holder.
+        # The holder of the lock keeps others than root from opening, so the process that left was the holder.
         fcntl.ioctl(self._slave, termios.TIOCNXCL)
 
     def _close_descriptors(self) -> None:
@@ -92,7 +94,7 @@ class PseudoTerminal:
 
 
 def _watch_closing(path: str) -> int:
-    """An inotify descriptor that becomes readable when somebody closes the file."""
+    """An inotify descriptor that becomes readable when a process closes the file."""
     descriptor: int = _LIBC.inotify_init1(os.O_NONBLOCK | os.O_CLOEXEC)
     if descriptor < 0 or _LIBC.inotify_add_watch(descriptor, path.encode(), _IN_CLOSE) < 0:
         number = ctypes.get_errno()

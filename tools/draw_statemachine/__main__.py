@@ -10,7 +10,7 @@ DOCS = Path(__file__).resolve().parents[2] / "docs"
 
 
 def drawn() -> dict[Path, str]:
-    """Every file that is made, with what belongs into it."""
+    """Every generated file with its content."""
     return {
         DOCS / "state-machine.md": page() + "\n",
         DOCS / "state-machine-reservation.svg": reservation_picture(),

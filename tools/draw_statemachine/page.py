@@ -1,4 +1,4 @@
-"""The page and its pictures, made from the tables and nothing else."""
+"""The page and its pictures, made only from the tables."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ CELL_BOXES = [
     Box(C.AWAITING_CLEANUP, 960, 560),
 ]
 ARROW_CHARS, LOOP_CHARS = 30, 56
-"""Where the words of an arrow and of a loop are broken."""
+"""At how many characters the text of an arrow and of a loop is wrapped."""
 BENDS: dict[tuple[StrEnum, StrEnum], tuple[float, float]] = {
     (Phase.NONE, Phase.PENDING): (0, 0.42),
     (C.IDLE, C.RESERVED): (40, 0.45),
@@ -57,7 +57,8 @@ BENDS: dict[tuple[StrEnum, StrEnum], tuple[float, float]] = {
     (C.AWAITING_CLEANUP, C.IDLE): (-40, 0.28),
     (C.OCCUPIED, C.AWAITING_CLEANUP): (0, 0.82),
 }
-"""Where the pictures bend an arrow, and where its words stand; a way that is not here is straight."""
+"""The bends of arrows in the pictures, and the place of their text; an arrow that is not listed is
+straight."""
 
 
 def reservation_picture() -> str:
@@ -71,7 +72,7 @@ def reservation_picture() -> str:
 
 
 def cell_picture() -> str:
-    """Every rule of the table of cells that leads to another status."""
+    """Every rule of the table of cells that changes the status."""
     ways: dict[tuple[C, C], list[str]] = {}
     for (status, trigger), entry in CELL_TABLE.items():
         if not isinstance(entry, CellRule):
@@ -91,7 +92,7 @@ def _words(trigger: Trigger, rule: Rule) -> list[str]:
 
 
 def _wrapped(words: list[str], width: int) -> tuple[str, ...]:
-    """Each transition begins on a line of its own."""
+    """Each transition starts on a line of its own."""
     wrapper = TextWrapper(width, break_long_words=False, break_on_hyphens=False)
     return tuple(line for word in words for line in wrapper.wrap(word))
 

@@ -1,4 +1,4 @@
-"""States as boxes, transitions as arrows with their words: a small picture language for one purpose."""
+"""States as boxes, transitions as arrows with text: a small drawing library for one purpose."""
 
 from __future__ import annotations
 
@@ -33,7 +33,8 @@ class Box:
 
 @dataclass(frozen=True, slots=True)
 class Arrow:
-    """A way from one state to another, bent to its left by `bend`; `at` is where on it the words stand."""
+    """A transition from one state to another, bent to its left by `bend`; `at` is the position of the text on
+    it."""
 
     source: str
     target: str
@@ -44,7 +45,7 @@ class Arrow:
 
 @dataclass(frozen=True, slots=True)
 class Loop:
-    """What leaves a state as it is, written below its box (or above it)."""
+    """Transitions that keep a state, written below its box (or above it)."""
 
     state: str
     words: tuple[str, ...]
@@ -89,7 +90,7 @@ def _box(box: Box) -> str:
 
 
 def _edge(box: Box, towards_x: float, towards_y: float) -> tuple[float, float]:
-    """Where a straight line from the middle of a box to a point leaves it."""
+    """Where a straight line from the centre of a box to a point leaves the box."""
     dx, dy = towards_x - box.x, towards_y - box.y
     half_w, half_h = (9.0, 9.0) if box.dot else (BOX_W / 2 + 2, BOX_H / 2 + 2)
     scale = min(half_w / abs(dx) if dx else 1e9, half_h / abs(dy) if dy else 1e9)

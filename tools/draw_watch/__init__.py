@@ -1,1 +1,1 @@
-"""Draws what `edge-agent watch` shows of the demo locker in the middle of a simulated day."""
+"""Draws `edge-agent watch` for the demo locker in the middle of a simulated day."""

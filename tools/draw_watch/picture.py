@@ -1,4 +1,4 @@
-"""The wall as an SVG: the real application, fed with a scene over HTTP as the daemon would."""
+"""The wall as an SVG: the real application, which gets a scene over HTTP as from the daemon."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from tools.draw_watch.scene import Scene
 
 SIZE = (148, 44)
 FONT_FACE = re.compile(r"@font-face \{.*?\}\s*", re.DOTALL)
-"""The picture names a font from the network; a viewer's own monospaced one will do."""
+"""The picture names a font from the network; a viewer's own monospaced one is sufficient."""
 
 
 def transport_of(scene: Scene) -> httpx.MockTransport:
-    """Answers as the daemon's socket would, with nothing new to tell."""
+    """Answers as the daemon's socket would, without new events."""
     bodies: dict[str, Any] = {
         "/v1/status": scene.status,
         "/v1/cells": scene.cells,

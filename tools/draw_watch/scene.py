@@ -1,4 +1,4 @@
-"""The demo locker in virtual time with something of everything on its wall: what its local API says then."""
+"""The demo locker in virtual time with an example of everything on its wall: the bodies of its local API."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class Scene:
 
 
 def scene() -> Scene:
-    """Plays it; the same every time."""
+    """Plays the scene; the same every time."""
     structlog.configure(logger_factory=structlog.ReturnLoggerFactory())
     with (
         tempfile.TemporaryDirectory() as folder,

@@ -1,1 +1,1 @@
-"""Every single fault × every phase of a life × who acts, judged by what is physically true."""
+"""Every single fault × every phase of a reservation × every actor, judged by what is physically true."""

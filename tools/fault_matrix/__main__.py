@@ -1,7 +1,7 @@
 """`python -m tools.fault_matrix`: plays the fault matrix and writes its page.
 
 Without an option: every triple, then the planted bugs, then random pairs, then `docs/faults.md`. With
-`--only` or `--part` the triples chosen, and no page. Exit codes: 0 no red, 1 a red or a planted bug that was
+`--only` or `--part` the chosen triples, and no page. Exit codes: 0 no red, 1 a red or a planted bug that was
 not caught, 2 bad usage, 130 interrupted.
 """
 
@@ -35,7 +35,7 @@ PAIRS = 2000
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Runs what the options ask for; returns the exit code."""
+    """Runs what the options select; returns the exit code."""
     options = _parser().parse_args(arguments)
     if options.page:
         if not (RESULTS / "triples.jsonl").exists():

@@ -1,4 +1,4 @@
-"""Who acts after a fault has begun: a customer by the API, by code or by QR, a technician, or nobody."""
+"""The actor after a fault has begun: a customer by the API, by code or by QR, a technician, or no one."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ WAYS: dict[str, Way] = {"API": "API", "code": "code", "QR": "QR"}
 
 
 def way_of(actor: str) -> Way:
-    """How the customer of a phase makes his wishes."""
+    """By which means the customer of a phase asks for the door."""
     return WAYS.get(actor, "API")
 
 
 async def act(stage: Stage, phase: Phase, actor: str, pending: Wished | None) -> None:
-    """What is under way is finished; then the actor does what is next in this phase."""
+    """Finishes what is under way; then the actor does the next act of this phase."""
     if pending is not None:
         await hands(stage, CUSTOMER, await pending, drop_off=phase.next == "dropoff")
     if actor == "nobody":
@@ -49,13 +49,13 @@ async def _customer(stage: Stage, phase: Phase, way: Way) -> None:
 
 
 async def neighbour_acts(stage: Stage, actor: str) -> None:
-    """The stranger wants his parcel too, where a fault is about both cells and the actor is a customer."""
+    """The stranger asks for a parcel too, if a fault affects both cells and the actor is a customer."""
     if actor in WAYS:
         await hands(stage, STRANGER, await wish(stage, WAYS[actor], STRANGER, drop_off=False), drop_off=False)
 
 
 async def try_again(stage: Stage) -> None:
-    """Both customers ask again, by all ways, as people do; after a wrong door none of it may move a lock."""
+    """Both customers ask again, by all means, as people do; after a wrong door none of it may move a lock."""
     for rid in (CUSTOMER, STRANGER):
         if rid not in stage.codes:
             continue

@@ -1,4 +1,5 @@
-"""What really happened at a stage: who wished what, which parcel lies where, what the machine published."""
+"""What really happened at a stage: who asked for which door, which parcel lies where, what the machine
+published."""
 
 from __future__ import annotations
 
@@ -10,20 +11,20 @@ from typing import Any
 from edge_agent.drivers.simulated.world import World
 
 WISH_LIFE_S = 31.0
-"""How long after a wish a pulse may still be its doing."""
+"""For how long after a request it may still cause a pulse."""
 GRACE_NS = 600_000_000
-"""How long after a wrong opening the machine may not have seen it."""
+"""For how long after a wrong opening the machine may not have read it."""
 LATE_NS, SOON_NS = 10 * 10**9, 10**9
 BOUNCE_NS = 900_000_000
-"""A door that opens again so soon after a closing bounces, as far as its contact tells."""
+"""A door that opens again within this time after a closing bounces, as far as its contact shows."""
 CLOSED_S = 0.45
-"""A closing that concludes something has lasted this long at least."""
+"""The shortest duration of a closing that concludes something."""
 TECHNICIAN = "technician"
 
 
 @dataclass(frozen=True, slots=True)
 class Wish:
-    """Somebody asked for a door: of a reservation, or of a cell by hand."""
+    """A request for a door: of a reservation, or of a cell by hand."""
 
     at_s: float
     actor: str
@@ -35,31 +36,31 @@ class Wish:
 
 @dataclass(slots=True)
 class Books:
-    """Kept by the people of a stage; the judge reads them. Times are seconds of virtual time."""
+    """The actors of a stage write them; the judge reads them. Times are seconds of virtual time."""
 
     world: World
     wishes: list[Wish] = field(default_factory=list)
     parcels: dict[str, str] = field(default_factory=dict)
     """The reservation whose parcel lies in a cell, by the cell's label."""
     cells_of: dict[str, set[str]] = field(default_factory=dict)
-    """Every cell that a reservation was ever given."""
+    """Every cell that a reservation ever had."""
     created_s: dict[str, float] = field(default_factory=dict)
     closed_in_s: dict[str, float] = field(default_factory=dict)
     """When the door was closed on the parcel of a reservation."""
     cleared_s: list[tuple[float, str]] = field(default_factory=list)
     """When a technician's `clear` of a cell was granted."""
     resolved: set[str] = field(default_factory=set)
-    """Reservations on which a technician gave his word."""
+    """Reservations that a technician resolved."""
     events: list[dict[str, Any]] = field(default_factory=list)
     problems: list[str] = field(default_factory=list)
-    """What was found wrong: the letter of the demand, and what happened."""
+    """The problems found: the letter of the demand, and what happened."""
 
     def where(self, reservation_id: str) -> str | None:
         """The cell in which the parcel of a reservation lies."""
         return next((label for label, owner in self.parcels.items() if owner == reservation_id), None)
 
     def given(self, reservation_id: str, label: str, now_s: float) -> None:
-        """The machine says that a reservation has this cell from now on; judges whether it may (c)."""
+        """The machine reports that a reservation has this cell from now on; judges whether it may (c)."""
         owner = self.parcels.get(label)
         cells = self.cells_of.setdefault(reservation_id, set())
         if owner not in (None, reservation_id) and label not in cells:
@@ -68,7 +69,7 @@ class Books:
         self.created_s.setdefault(reservation_id, now_s)
 
     def heard(self, event: dict[str, Any], now_s: float) -> None:
-        """An event of the machine has arrived; judges what it claims (b, c)."""
+        """An event of the machine has arrived; judges its claims (b, c)."""
         self.events.append(event)
         kind = event["event_type"].removeprefix("EVENT_TYPE_")
         detail: dict[str, Any] = next((value for key, value in event.items() if key.endswith("_event")), {})
@@ -102,7 +103,7 @@ class Books:
         )
 
     def judge_pulses(self) -> Iterator[str]:
-        """Pulses that nobody asked for, and those after a wrong opening (a)."""
+        """Judges pulses without a request, and those after a wrong opening (a)."""
         wrong: dict[str, int] = {}
         """When a pulse of these lock wires, or of this door, opened a wrong door."""
         for at_ns, wires, moved in self.world.pulses_seen:
@@ -136,7 +137,8 @@ class Books:
         return label in self.cells_of.get(wish.reservation_id, ())
 
     def _equals_health(self, wires: str, moved: str, at_ns: int) -> bool:
-        """Whether both locks were pulsed and both contacts opened: nobody can tell which moved which."""
+        """Whether both locks were pulsed and both contacts opened: then no witness shows which lock moved
+        which door."""
         own = [
             at
             for at, pulsed, _ in self.world.pulses_seen
@@ -148,7 +150,8 @@ class Books:
         )
 
     def _opened_after(self, label: str, at_ns: int) -> bool:
-        """Whether a contact has shown that this door opened within 1.5 s. What had just closed may bounce."""
+        """Whether a contact has shown that this door opened within 1.5 s. One that had just closed may
+        bounce."""
         closed_ns = 0
         for seen_ns, wires, closed in self.world.levels_seen:
             if wires != label:

@@ -1,4 +1,4 @@
-"""Faults of process, journal, clock, ports and cloud: what is done to them, and how they are mended."""
+"""Faults of process, journal, clock, ports and cloud: how they are made, and how they are repaired."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ YEAR_S = 365 * 86_400.0
 
 
 def mended_by(*ends: Callable[[], object]) -> Mend:
-    """All of these undo it."""
+    """A repair made of all of these."""
 
     async def mend() -> None:
         for end in ends:
@@ -49,7 +49,8 @@ def kill_at(number: int, *, before: bool) -> Callable[[Stage], Awaitable[Mend]]:
 
 
 def power_cut_at(number: int, *, before: bool) -> Callable[[Stage], Awaitable[Mend]]:
-    """The machine loses its power there: it starts with another boot, and its clock is not synchronised."""
+    """The machine loses its power at that commit: it starts with another boot, and its clock is not
+    synchronised."""
     return lambda stage: _die_at(stage, number, before=before, reboots=True)
 
 
@@ -110,7 +111,7 @@ def _journal_files(stage: Stage) -> list[Any]:
 
 
 async def _gateway_tells(stage: Stage) -> None:
-    """The gateway answers the machine's birth with what it holds."""
+    """The gateway answers the machine's birth with its reservations."""
     last = max(stage.books.events, key=lambda event: int(event["sequence"]), default=None)
     if last is None:
         return
@@ -130,7 +131,7 @@ async def _restored(stage: Stage) -> None:
 
 
 async def empty_journal(stage: Stage) -> Mend:
-    """The journal is cut to nothing; its companions are left."""
+    """The journal is truncated to nothing; its companions stay."""
     await stage.hold_views()
     await stage.stop()
     for file in _journal_files(stage):
@@ -189,13 +190,13 @@ async def read_only_journal(stage: Stage) -> Mend:
 
     async def mend() -> None:
         lifeline.disk_full = False
-        await asyncio.sleep(12.0)  # the machine looks for room every ten seconds
+        await asyncio.sleep(12.0)  # the machine checks for room every ten seconds
 
     return mend
 
 
 async def stalled_journal(stage: Stage) -> Mend:
-    """A dying card: the next commits take longer than any entry at the kiosk lives."""
+    """A failing card: the next commits take longer than the life of any entry at the kiosk."""
     lifeline = stage.plant.lifeline
     lifeline.disk_stall_s = STALL_S
 
@@ -222,7 +223,7 @@ async def full_journal(stage: Stage) -> Mend:
 
 
 class RtcClock(VirtualClock):
-    """A clock that the configuration trusts, held against the senders of commands as the system's is."""
+    """A clock that the configuration trusts, compared with the senders of commands as the system's is."""
 
     def __init__(self, off_s: float) -> None:
         super().__init__()
@@ -256,7 +257,7 @@ async def step_clock(stage: Stage) -> Mend:
 
 
 async def stop_clock(stage: Stage) -> Mend:
-    """The wall clock stands at the year 2000, and nothing synchronises it."""
+    """The wall clock stands still in the year 2000, and nothing synchronises it."""
     clock = stage.plant.clock
     clock.stands_s, clock.synced = EPOCH_S - 25 * YEAR_S, False
 
@@ -287,7 +288,7 @@ async def wrong_clock(stage: Stage) -> Mend:
 
 
 async def swap_ports(stage: Stage) -> Mend:
-    """Between two starts the two adapters change their names."""
+    """Between two starts the two adapters swap their names."""
 
     async def swap(plugged: dict[str, str], sockets: tuple[int, int]) -> None:
         await stage.stop()
@@ -303,7 +304,7 @@ async def swap_ports(stage: Stage) -> Mend:
 
 
 async def broker_gone(stage: Stage) -> Mend:
-    """Nobody reaches the broker."""
+    """The broker is unreachable."""
     stage.plant.broker.leave()
     return mended_by(stage.plant.broker.come_back)
 
@@ -346,7 +347,7 @@ async def broker_twice(stage: Stage) -> Mend:
 
 
 async def broker_strips(stage: Stage) -> Mend:
-    """A bridge that speaks MQTT 3.1.1 is on the way."""
+    """A bridge that speaks MQTT 3.1.1 is in between."""
     stage.plant.broker.strips = True
 
     async def mend() -> None:
@@ -356,6 +357,6 @@ async def broker_strips(stage: Stage) -> Mend:
 
 
 async def gateway_forgot(stage: Stage) -> Mend:
-    """The gateway's database is gone: it holds nothing, and says so."""
+    """The gateway's database is lost: it is empty, and the gateway reports that."""
     await stage.call("restore", {"journal_id": None, "applied": {}, "reservations": []})
     return mended_by()

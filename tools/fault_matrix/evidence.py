@@ -14,12 +14,12 @@ LATE_S = 10.5
 AJAR_S = 12.0
 SEEN_S = 1.0
 CLOSING_S = 0.8
-"""What the machine takes for a closing has lasted 600 ms, and was read in time."""
+"""A closing that the machine accepts has lasted 600 ms, and was read in time."""
 JAM_PULSES = 3
 
 
 def never(stage: Stage, since_s: float) -> bool:
-    """It equals health at every witness."""
+    """It looks healthy to every witness."""
     return False
 
 
@@ -29,7 +29,7 @@ def soon(after_s: float) -> Shows:
 
 
 def pulses(world: World, label: str, since_s: float) -> list[tuple[float, str]]:
-    """When the lock wires of a cell were energised, and the cell whose solenoid that was."""
+    """When the lock wires of a cell were energised, and which cell that solenoid belongs to."""
     return [
         (at / 1e9, moved) for at, wires, moved in world.pulses_seen if wires == label and at >= since_s * 1e9
     ]
@@ -46,7 +46,8 @@ def opened_itself(world: World, label: str, open_s: float) -> bool:
 
 
 def openings(world: World, label: str) -> list[tuple[float, float]]:
-    """From when until when a contact read open; a closing too short to be one does not part them."""
+    """From when until when a contact read open; a closing that is too short to count does not split a
+    period."""
     found: list[tuple[float, float]] = []
     for at, wires, closed in world.levels_seen:
         if wires == label:
@@ -60,7 +61,7 @@ def openings(world: World, label: str) -> list[tuple[float, float]]:
 
 
 def reads_open(stage: Stage, since_s: float) -> bool:
-    """A contact reads open, and either this machine did not open the door or it did too long ago."""
+    """A contact reads open, and this machine did not open the door, or opened it too long ago."""
     label, world = stage.target, stage.plant.world
     if stage.agent is None or not openings(world, label):
         return False
@@ -70,20 +71,20 @@ def reads_open(stage: Stage, since_s: float) -> bool:
 
 
 def chatters(stage: Stage, since_s: float) -> bool:
-    """A contact changes faster than a person; where its closed moments are too
-    short, it reads as open for too long."""
+    """A contact changes faster than a person can move a door; if its closed moments are too short, it reads
+    as open for too long."""
     pulsed = [at for at, _ in pulses(stage.plant.world, stage.target, 0.0)]
     began_s = max([since_s, *pulsed])
     return stage.now_s - began_s > (AJAR_S + SEEN_S if pulsed else 3.0)
 
 
 def unread(stage: Stage, since_s: float) -> bool:
-    """The machine cannot read the contacts of the board, and has not for longer than a second."""
+    """The machine has not been able to read the contacts of the board for more than a second."""
     return stage.now_s - since_s > LATE_S / 2 and not stage.state.cells[stage.target].answering
 
 
 def unmoved(stage: Stage, since_s: float) -> bool:
-    """Three pulses of one wish moved nothing that the contact of the faulty cell shows."""
+    """Three pulses of one request moved nothing that the contact of the faulty cell shows."""
     return _unmoved_at(stage, stage.target, since_s)
 
 
@@ -123,7 +124,7 @@ def other_contact(stage: Stage, since_s: float) -> bool:
 
 
 def weight_contradicted(stage: Stage, since_s: float) -> bool:
-    """A parcel lay behind a settled door when the scale began to lie, and nobody opened since. Two readings
+    """A parcel lay behind a settled door when the scale became wrong, and no one opened since. Two readings
     that agree show it, each `SCALE_BEAT_S` after the one before."""
     label = stage.books.where(CUSTOMER)
     closed_s = stage.books.closed_in_s.get(CUSTOMER)
@@ -149,7 +150,7 @@ def closed_since(for_s: float) -> Shows:
 
 
 def gateway_answered(stage: Stage, since_s: float) -> bool:
-    """A machine in doubt has heard from the gateway what it holds."""
+    """A machine in doubt has received the gateway's reservations."""
     return stage.gateway_asked_s is not None and stage.gateway_asked_s >= since_s
 
 
@@ -159,13 +160,13 @@ def commit_refused(stage: Stage, since_s: float) -> bool:
 
 
 def anything_happened(stage: Stage, since_s: float) -> bool:
-    """The machine took something in, and so noticed its clock."""
+    """The machine received any input, and therefore noticed its clock."""
     sent = stage.commands_sent_s
     return any(at >= since_s for at in (*sent, *(wish.at_s for wish in stage.books.wishes)))
 
 
 def commands_sent(number: int) -> Shows:
-    """So many commands were sent by the cloud."""
+    """The cloud sent this many commands."""
     return lambda stage, since_s: sum(at >= since_s for at in stage.commands_sent_s) >= number
 
 

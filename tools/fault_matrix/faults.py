@@ -1,4 +1,4 @@
-"""The single faults: how each begins and is mended, and which alarms name it."""
+"""The single faults: how each begins and is repaired, and which alarms name it."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ BUSY = 6
 
 @dataclass(frozen=True, slots=True)
 class Fault:
-    """`begin` makes it and returns how it is mended. `shows`: whether a witness has contradicted health since
-    then; `equal`: why it may equal health. `alarms`: those that name it, without their places. `blocks`: no
-    command can reach a parcel before it is mended. `lingers`: alarms that may outlast it."""
+    """`begin` makes it and returns its repair. `shows`: whether a witness has contradicted health since then;
+    `equal`: why it may look healthy. `alarms`: those that name it, without their places. `blocks`: no command
+    can reach a parcel before the repair. `lingers`: alarms that may outlast it."""
 
     name: str
     group: str
@@ -38,11 +38,11 @@ class Fault:
     blocks: bool = False
     lingers: tuple[str, ...] = ()
     neighbour: bool = False
-    """The fault is about the neighbour's cell as well."""
+    """The fault affects the neighbour's cell as well."""
     bears: bool = False
-    """No alarm but those of the fault may stand: the machine bears it."""
+    """No alarm but those of the fault may stand: the machine tolerates it."""
     wait_s: float = 3.0
-    """How long after the acts its alarm is looked for."""
+    """How long after the acts its alarm is checked."""
 
 
 def _contact(reads: Door) -> Callable[[Stage], Awaitable[Mend]]:
@@ -135,7 +135,7 @@ async def _frames_damaged(stage: Stage) -> Mend:
 
 
 def _scale(reads: Callable[[int], int] | None) -> Callable[[Stage], Awaitable[Mend]]:
-    """`reads` None: it stays at what it reads now."""
+    """`reads` None: it stays at its present reading."""
 
     async def begin(stage: Stage) -> Mend:
         label = stage.target
@@ -146,7 +146,7 @@ def _scale(reads: Callable[[int], int] | None) -> Callable[[Stage], Awaitable[Me
 
 
 def _probe(reads: Callable[[float], float] | None) -> Callable[[Stage], Awaitable[Mend]]:
-    """`reads` None: it stays at what it reads now."""
+    """`reads` None: it stays at its present reading."""
 
     async def begin(stage: Stage) -> Mend:
         label = stage.target
@@ -157,8 +157,8 @@ def _probe(reads: Callable[[float], float] | None) -> Callable[[Stage], Awaitabl
 
 
 def _jumping(by_c: float | None) -> Callable[[Stage], Awaitable[Mend]]:
-    """A probe that reads otherwise from now on (None: it stays at what it reads); its way back is a jump too,
-    believed after a minute."""
+    """A probe that reads another value from now on (None: it stays at its present reading); its return is a
+    jump too, believed after a minute."""
     lie = _probe(None if by_c is None else lambda c: c + by_c)
 
     async def begin(stage: Stage) -> Mend:
@@ -466,11 +466,11 @@ ELSEWHERE: dict[str, tuple[str, str]] = {
         "tests/journal",
     ),
 }
-"""Faults that virtual time cannot have: the reason, and the tests that have them."""
+"""Faults that virtual time cannot simulate: the reason, and the tests that cover them."""
 
 
 async def begin(stage: Stage, fault: Fault) -> Mend:
-    """Begins a fault; from now on `alarms_seen` is counted."""
+    """Begins a fault; `alarms_seen` is collected from now on."""
     stage.alarms_seen.clear()
     stage.target = customer_cell(stage)
     mend = await fault.begin(stage)

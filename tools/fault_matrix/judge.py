@@ -1,4 +1,4 @@
-"""What must hold for a triple, (a) to (f), judged by what is physically true."""
+"""The demands (a) to (f) on a triple, judged by what is physically true."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ PLAIN: Kind = "plain"
 OPENS_S = 1.2
 REST_S = 4.0
 DUTY, DUTY_S = 3, 10.5
-"""A lock that was pulsed so often in this time may have to rest before it may be pulsed three times more."""
+"""A lock with this many pulses in this time may have to rest before it can be pulsed three times more."""
 
 
 async def others_ask(stage: Stage) -> None:
-    """Somebody else reserves a cell of each kind that the triple is about; the books judge what he gets (c).
-    No cell that holds a parcel may be there to be given."""
+    """Another customer reserves a cell of each kind that the triple affects; the books judge the cell (c). No
+    cell that holds a parcel may be available."""
     for kind in dict.fromkeys((stage.kind, PLAIN)):
         rid = f"{PROBE}_{len(stage.books.wishes)}_{kind}"
         if await stage.reserve(rid, kind=kind):
@@ -37,7 +37,7 @@ async def others_ask(stage: Stage) -> None:
 
 def alarms_wrong(stage: Stage, fault: Fault, *, observed: bool) -> list[str]:
     """Whether an alarm that names the fault stands from its first evidence on, and none that names another
-    one where the fault is to be borne (e)."""
+    one if the machine must tolerate the fault (e)."""
     if "start refused" in fault.alarms:
         return [] if stage.start_refused is not None else ["e: the start was not refused"]
     standing = {alarm.partition("/")[0] for alarm in stage.standing()}
@@ -49,7 +49,7 @@ def alarms_wrong(stage: Stage, fault: Fault, *, observed: bool) -> list[str]:
 
 
 async def reached(stage: Stage, label: str, rid: str) -> bool:
-    """Whether some documented command opens the door of a cell in which a parcel lies, and no other (d)."""
+    """Whether some documented command opens the door of a cell with a parcel, and no other (d)."""
     for way in ("pickup", "code", "open", "resolve"):
         stage.close_all()
         await asyncio.sleep(1.2)
@@ -71,7 +71,7 @@ async def reached(stage: Stage, label: str, rid: str) -> bool:
 
 
 async def rested(stage: Stage, label: str) -> None:
-    """Waits until the duty of a lock allows for a whole wish; for DOOR_AJAR too."""
+    """Waits until the duty of a lock allows a complete unlock attempt; for DOOR_AJAR too."""
     await asyncio.sleep(REST_S)
     while True:
         since_ns = (stage.now_s - DUTY_S) * 1e9
@@ -82,8 +82,8 @@ async def rested(stage: Stage, label: str) -> None:
 
 
 async def _give_word(stage: Stage, label: str, rid: str) -> None:
-    """A technician sees the parcel through the service door and says so; then its contact is believed no
-    more."""
+    """A technician sees the parcel through the service door and reports it; then its contact is no longer
+    believed."""
     if stage.agent is None:
         return
     reservation = stage.state.reservations.get(rid)
@@ -92,7 +92,7 @@ async def _give_word(stage: Stage, label: str, rid: str) -> None:
 
 
 async def reach_all(stage: Stage) -> list[str]:
-    """Reaches every parcel of the two customers; what was not reached."""
+    """Reaches every parcel of the two customers; returns those that were not reached."""
     missed = []
     for rid in (CUSTOMER, STRANGER):
         label = stage.books.where(rid)
@@ -107,7 +107,7 @@ async def reach_all(stage: Stage) -> list[str]:
 
 
 async def normal_again(stage: Stage, lingers: tuple[str, ...]) -> list[str]:
-    """After the mending: documented acts alone, and a new life (f)."""
+    """After the repair: documented acts alone, and a new reservation from start to end (f)."""
     left = await bring_to_order(stage, lingers)
     if left:
         return [f"f: {left}"]

@@ -42,7 +42,7 @@ opened, no witness can tell which lock moved which door.
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """What the page is about. `planted` and `pairs` are the rows of their own result files."""
+    """The data of the page. `planted` and `pairs` are the rows of their own result files."""
 
     results: Sequence[Result]
     seed: int
@@ -99,7 +99,7 @@ def render(run: Run, notes: Path = NOTES) -> str:
 
 
 def explained(result: Result, notes: Path = NOTES) -> bool:
-    """Whether the notes know of this red: of its fault, and of every demand that it breaks."""
+    """Whether the notes explain this red: its fault, and every demand that it breaks."""
     written = tomllib.loads(notes.read_text(encoding="utf-8")).get("red", [])
     known = {note["demand"] for note in written if note["fault"] == result.triple.fault}
     return {problem.partition(":")[0] for problem in result.problems} <= known

@@ -1,4 +1,4 @@
-"""Random pairs of faults: two at once may cost service, and never a wrong door or a parcel (a, c)."""
+"""Random pairs of faults: two at once may cost service, but never a wrong door or a parcel (a, c)."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ EQUAL = {
         "contact is expected, and no witness of a cell without a scale differs from health"
     )
 }
-"""Two faults that together equal health at every witness, and why; they are listed apart."""
+"""Two faults that together look healthy to every witness, and why; they are listed separately."""
 
 
 def draw(number: int, seed: int) -> list[Pair]:
-    """So many pairs; the kinds of cell of both faults agree."""
+    """Draws a number of pairs; the kinds of cell of both faults agree."""
     rng = random.Random(f"{seed}/pairs")
     names = list(FAULTS)
     found: list[Pair] = []
@@ -40,7 +40,7 @@ def draw(number: int, seed: int) -> list[Pair]:
 
 
 def run_all(number: int, seed: int, workers: int) -> dict[str, Any]:
-    """Plays them; what was found, for the page."""
+    """Plays them; returns the findings for the page."""
     began_s = time.monotonic()
     jobs = [(pair, seed) for pair in draw(number, seed)]
     rows = []

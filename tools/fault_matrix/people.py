@@ -1,4 +1,4 @@
-"""What a customer does at the locker: the wish, and the hands that follow it."""
+"""A customer's acts at the locker: the request, and the handling of the parcel after it."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ AT_THE_DOOR_S = 0.3
 
 
 async def wish(stage: Stage, way: Way, rid: str, *, drop_off: bool) -> str | None:
-    """Asks for the door; the cell that the machine says has opened."""
+    """Asks for the door; returns the cell that the machine reports open."""
     if way == "API":
         reply = await stage.ask("dropoff" if drop_off else "pickup", rid)
         cell = reply.get("result", {}).get("cell", {}).get("description")
@@ -26,7 +26,8 @@ async def wish(stage: Stage, way: Way, rid: str, *, drop_off: bool) -> str | Non
 
 
 async def hands(stage: Stage, rid: str, cell: str | None, *, drop_off: bool) -> None:
-    """The customer uses the open door of the cell that was named, else of the one that is known to be his."""
+    """The customer uses the open door of the cell that was named, else of the one known from the
+    reservation."""
     if drop_off:
         label = cell or stage.cell_of(rid)
         if label is not None and await stage.opened(label):
@@ -44,7 +45,7 @@ async def hands(stage: Stage, rid: str, cell: str | None, *, drop_off: bool) -> 
 
 
 async def live(stage: Stage, rid: str, way: Way = "API") -> bool:
-    """A whole healthy life; whether it went as it should."""
+    """Plays a complete healthy reservation; returns whether it went well."""
     if not await stage.reserve(rid, grace_s=1):
         return False
     if not await dropped_off(stage, rid, way):
@@ -63,6 +64,6 @@ async def dropped_off(stage: Stage, rid: str, way: Way = "API") -> bool:
 
 
 def customer_cell(stage: Stage) -> str:
-    """The cell that a phase is about; before a reservation, the one that it would get."""
+    """The cell that a phase affects; before a reservation, the one that would be allocated."""
     free = {"plain": "A2", "scale": "A4", "hot": "B1", "cold": "B2"}
     return stage.books.where(CUSTOMER) or stage.cell_of(CUSTOMER) or free[stage.kind]

@@ -1,4 +1,4 @@
-"""The phases of a life, each reached by what people really do."""
+"""The phases of a reservation, each reached by real acts."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ from tools.fault_matrix.stage import CUSTOMER, STRANGER, Stage, Unreached
 Wished = asyncio.Task[str | None]
 Next = Literal["reserve", "dropoff", "pickup", "over"]
 WISHED_S = 0.03
-"""This long after it was made a wish has been sent, and no lock moves yet."""
+"""This long after a request it has been sent, and no lock moves yet."""
 GRACE_S = 9
 """Pick-up grace of the phases after a pick-up."""
 
 
 @dataclass(frozen=True, slots=True)
 class Phase:
-    """`bring` takes a started stage there; it may leave a wish that is under way. `next`: what a customer
-    wishes then."""
+    """`bring` takes a started stage there; it may leave a request that is under way. `next`: the customer's
+    next request."""
 
     name: str
     bring: Callable[[Stage, Way], Awaitable[Wished | None]]
@@ -35,7 +35,7 @@ def _demand(done: bool, what: str) -> None:
 
 
 async def _free(stage: Stage, way: Way) -> None:
-    """Nobody has the cell."""
+    """The cell is free."""
 
 
 async def _reserved(stage: Stage, way: Way) -> None:
@@ -162,11 +162,11 @@ PHASES: dict[str, Phase] = {
 
 
 async def stranger(stage: Stage) -> None:
-    """Somebody else's parcel lies in the neighbour of the cell that a triple is about."""
+    """Another customer's parcel lies in the neighbour of the cell that a triple affects."""
     _demand(await stage.reserve(STRANGER, kind="plain"), "the stranger got no cell")
     _demand(await dropped_off(stage, STRANGER), "the stranger dropped nothing off")
 
 
 async def finish(stage: Stage, pending: Wished, *, drop_off: bool) -> None:
-    """The customer whose wish was under way acts on its answer."""
+    """The customer whose request was under way acts on its answer."""
     await hands(stage, CUSTOMER, await pending, drop_off=drop_off)

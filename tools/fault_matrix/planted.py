@@ -1,6 +1,6 @@
 """The judge's own test: bugs put into the production code, each in a process of its own, that it must find.
 
-A bug is one function of production code replaced. It is caught if a triple that is not red without it turns
+A bug is one replaced function of production code. It is caught if a triple that is not red without it turns
 red; the triples that are likely to show it are tried first.
 """
 
@@ -42,7 +42,7 @@ Tries = tuple[tuple[str, str, str], ...]
 
 @dataclass(frozen=True, slots=True)
 class Bug:
-    """`where` and `name`: the function; `becomes` gets it and gives what stands in its place."""
+    """`where` and `name`: the function; `becomes` gets it and returns its replacement."""
 
     what: str
     where: Any
@@ -312,7 +312,7 @@ BUGS = (
 
 
 def run_all(workers: int) -> list[dict[str, str]]:
-    """For each bug, the triple that caught it and what that found; empty where none did."""
+    """For each bug, the triple that caught it and the finding; empty if none did."""
     jobs = list(range(len(BUGS)))
     context = multiprocessing.get_context("spawn")
     with context.Pool(workers, initializer=silence_logs, maxtasksperchild=1) as pool:

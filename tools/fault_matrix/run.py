@@ -68,7 +68,7 @@ def digest(results: Iterable[Result]) -> str:
 
 
 class ResultFile:
-    """Takes results as they come, one line of JSON for each; what an interrupted run has found is kept."""
+    """Takes results as they come, one line of JSON for each; the results of an interrupted run are kept."""
 
     def __init__(self, file: Path) -> None:
         file.parent.mkdir(parents=True, exist_ok=True)
@@ -80,7 +80,7 @@ class ResultFile:
         self._out.flush()
 
     def close(self) -> None:
-        """Nothing more comes."""
+        """Closes the file."""
         self._out.close()
 
 
@@ -97,7 +97,7 @@ def read_results(file: Path) -> list[Result]:
 
 
 class Progress:
-    """Says now and then how far the run is, and every red at once."""
+    """Prints the progress periodically, and every red at once."""
 
     def __init__(self, total: int) -> None:
         self._total = total
@@ -105,7 +105,7 @@ class Progress:
         self._began_s = time.monotonic()
 
     def note(self, result: Result) -> None:
-        """One more is done."""
+        """Counts one more result."""
         self._done += 1
         if result.verdict == RED:
             print(f"RED {result.triple.name}", *result.problems, sep="\n    ", flush=True)

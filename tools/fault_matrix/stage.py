@@ -1,4 +1,4 @@
-"""One cabinet in virtual time, and what people do at it: customers, a stranger's parcel, a technician."""
+"""One cabinet in virtual time, and the people's acts at it: customers, a stranger's parcel, a technician."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ PACKAGING: dict[Kind, dict[str, Any]] = {
     "hot": {"width": 200, "height": 100, "depth": 300, "heating_required": True},
     "cold": {"width": 200, "height": 100, "depth": 300, "cooling_required": True},
 }
-"""What makes the machine choose a cell of this kind."""
+"""The packaging for which the machine chooses a cell of this kind."""
 STRANGER, CUSTOMER = "res_stranger", "res_customer"
 GRAMS = 700
 CALL_S = 4.0
@@ -34,7 +34,7 @@ ALARM_BEAT_S = 0.5
 
 
 class Unreached(Exception):
-    """A healthy stage did not get where it should."""
+    """A healthy stage did not reach its phase."""
 
 
 class Stage:
@@ -54,19 +54,19 @@ class Stage:
         self.codes: dict[str, tuple[str, str]] = {}
         """Drop-off and pick-up code of a reservation."""
         self.views: dict[str, dict[str, Any]] = {}
-        """What a gateway holds of each live reservation."""
+        """The gateway's record of each live reservation."""
         self.alarms_seen: set[str] = set()
         """Every alarm that stood at some time since this set was last emptied."""
         self.start_refused: str | None = None
         self.held: dict[str, dict[str, Any]] = {}
         """The live reservations as the gateway holds them."""
         self.gateway_asked_s: float | None = None
-        """When a machine in doubt last heard from the gateway what it holds."""
+        """When a machine in doubt last received the gateway's reservations."""
         self.commands_sent_s: list[float] = []
         self.late_s = 0.0
         """How much later than usual a lock may open its door."""
         self.target: str = ""
-        """The cell that a fault of one cell is in; chosen when the fault begins."""
+        """The cell of a single-cell fault; chosen when the fault begins."""
         self._requests = 0
         self._watching: asyncio.Task[None] | None = None
 
@@ -85,7 +85,7 @@ class Stage:
         await asyncio.sleep(1.0)
 
     async def kill(self) -> None:
-        """Ends the agent as SIGKILL would, if it runs."""
+        """Ends the agent like SIGKILL, if it runs."""
         if self.plant.agent is not None:
             await self.plant.kill()
 
@@ -100,7 +100,7 @@ class Stage:
             await self.plant.stop()
 
     async def hold_views(self) -> None:
-        """The gateway's projection follows the machine. Raises `Unreached` if none runs for a while."""
+        """The gateway's projection follows the machine. Raises `Unreached` if no agent runs for a while."""
         await self.until(lambda: self.agent is not None)
         self.held.clear()
         for rid in tuple(self.state.reservations):
@@ -109,7 +109,7 @@ class Stage:
                 self.held[rid] = reply["result"]["reservation"]
 
     async def end(self) -> None:
-        """Nothing of the stage runs any more."""
+        """Ends everything of the stage."""
         if self._watching is not None:
             self._watching.cancel()
         await self.kill()
@@ -121,7 +121,7 @@ class Stage:
 
     @property
     def state(self) -> LockerState:
-        """What the running agent believes. Raises `Unreached` while none runs."""
+        """The state of the running agent. Raises `Unreached` while none runs."""
         if self.plant.agent is None:
             raise Unreached("no agent runs")
         return self.plant.agent.loop.state
@@ -142,7 +142,7 @@ class Stage:
         return shown
 
     def granting_nothing(self) -> bool:
-        """Whether the machine waits for its history, and gives no cell to anybody."""
+        """Whether the machine waits for its history, and allocates no cell."""
         return "frozen" in self.state.history or "JOURNAL_LOST/" in self.state.alarms
 
     async def _watch_alarms(self) -> None:
@@ -161,17 +161,17 @@ class Stage:
             for e in self.books.events
         )
 
-    # Wishes.
+    # Requests.
 
     async def call(self, name: str, body: dict[str, Any]) -> dict[str, Any]:
-        """A command of the API; an error with code 4 where nothing answers."""
+        """Sends a command; returns an EXPIRED error if there is no reply."""
         self._requests += 1
         self.commands_sent_s.append(self.now_s)
         request = {"request_id": f"{name}-{self._requests}"}
         return await self.plant.broker.call(name, request | body, timeout_s=CALL_S)
 
     async def reserve(self, rid: str, *, grace_s: int = 3, kind: Kind | None = None) -> bool:
-        """Whether a cell was given."""
+        """Whether a cell was allocated."""
         body = {
             "reservation_id": rid,
             "machine_id": self.plant.settings.machine.machine_id,
@@ -189,7 +189,7 @@ class Stage:
         return True
 
     def cell_of(self, rid: str) -> str | None:
-        """The cell that a reservation has, as the machine believes; else as was said last."""
+        """The cell of a reservation by the machine's state; else the last reported one."""
         with contextlib.suppress(Unreached):
             found = self.state.reservations.get(rid)
             if found is not None:
@@ -216,7 +216,7 @@ class Stage:
             self.books.cells_of.setdefault(rid, set()).add(cell)
 
     async def enter(self, rid: str, *, drop_off: bool, qr: bool) -> Answer | None:
-        """A code or QR text at the kiosk; None where nothing answers."""
+        """A code or QR text at the kiosk; None if there is no answer."""
         if rid not in self.codes or self.plant.agent is None:
             return None
         self._wish("QR" if qr else "code", rid)
@@ -243,7 +243,7 @@ class Stage:
         return granted
 
     async def resolve(self, label: str, rid: str, verdict: Verdict) -> bool:
-        """A technician's word; whether it was taken."""
+        """A technician's `resolve`; whether it was accepted."""
         if self.plant.agent is None:
             return False
         self.books.resolved.add(rid)
@@ -258,7 +258,7 @@ class Stage:
             return None
         return answer
 
-    # Hands.
+    # Acts at the doors.
 
     def is_open(self, label: str | None) -> bool:
         """Whether a door physically stands open."""
@@ -278,13 +278,13 @@ class Stage:
             self.books.parcels[label] = rid
 
     def take_out(self, label: str) -> None:
-        """Somebody takes out what lies in an open cell."""
+        """A person takes out what lies in an open cell."""
         if self.is_open(label):
             self.plant.world.take(label)
             self.books.parcels.pop(label, None)
 
     def close(self, label: str) -> None:
-        """Somebody closes a door."""
+        """A person closes a door."""
         if self.is_open(label):
             self.plant.world.close(label)
             owner = self.books.parcels.get(label)
@@ -292,7 +292,7 @@ class Stage:
                 self.books.closed_in_s.setdefault(owner, self.now_s)
 
     def close_all(self) -> None:
-        """Somebody closes every door that stands open."""
+        """A person closes every open door."""
         for cell in self.plant.world.cells():
             self.close(cell.label)
 

@@ -16,7 +16,7 @@ ABOUT_A_CELL = (Alarm.DOOR_FORCED, Alarm.WRONG_DOOR, Alarm.LOCK_JAMMED, Alarm.PA
 
 
 def wrong_with(stage: Stage, lingers: tuple[str, ...]) -> str:
-    """What is not as on a free and healthy machine; empty if nothing."""
+    """The differences from a free and healthy machine; empty if there are none."""
     if stage.agent is None:
         return f"no agent runs: {stage.start_refused}"
     found = [f"{rid} is {r.status}" for rid, r in stage.state.reservations.items()]
@@ -30,7 +30,7 @@ def wrong_with(stage: Stage, lingers: tuple[str, ...]) -> str:
 
 
 async def bring_to_order(stage: Stage, lingers: tuple[str, ...]) -> str:
-    """Tends cells and ends reservations, round by round; what is still wrong at the end."""
+    """Handles cells and ends reservations, round by round; returns what is still wrong at the end."""
     for _ in range(ROUNDS):
         stage.close_all()
         await asyncio.sleep(CLOSING_S)
@@ -61,7 +61,7 @@ def _needs_a_look(stage: Stage, cell: Cell, alarms: set[str]) -> bool:
 
 
 async def _look_into(stage: Stage, label: str) -> None:
-    """Opens a cell, takes out what nobody waits for, closes it, and clears it."""
+    """Opens a cell, takes out parcels without a waiting customer, closes it, and clears it."""
     await stage.open_by_hand(label)
     if await stage.opened(label):
         owner = stage.books.parcels.get(label)

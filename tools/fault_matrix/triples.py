@@ -1,4 +1,4 @@
-"""The triples, and how one is played: phase, fault, act, judgement, mending, judgement."""
+"""The triples, and how one is played: phase, fault, act, judgement, repair, judgement."""
 
 from __future__ import annotations
 
@@ -26,16 +26,16 @@ GREEN, RED, UNOBSERVABLE, NOT_APPLICABLE = "green", "red", "unobservable", "not 
 LIMIT_S = 900.0
 MEMORY = Path("/dev/shm")
 SCRATCH = MEMORY if os.access(MEMORY, os.W_OK) else None
-"""Where journals lie while they are played: nobody cuts their power, and no disk makes them wait."""
+"""The folder of journals while they are played: their power is never cut, and no disk delays them."""
 JOURNAL = "journal"
 """The group of faults that a technician's `restore` ends."""
 SETTLED_S = 1.0
-"""What begins or ends has been read after this time."""
+"""A beginning or an end has been read after this time."""
 
 
 @dataclass(frozen=True, slots=True)
 class Triple:
-    """A fault in a phase, and who acts then."""
+    """A fault in a phase, and the actor."""
 
     fault: str
     phase: str
@@ -43,13 +43,13 @@ class Triple:
 
     @property
     def name(self) -> str:
-        """For people."""
+        """The name for people."""
         return f"{self.fault} × {self.phase} × {self.actor}"
 
 
 @dataclass(frozen=True, slots=True)
 class Pair:
-    """Two faults in a phase, the second some seconds after the first, and who acts then."""
+    """Two faults in a phase, the second some seconds after the first, and the actor."""
 
     first: str
     second: str
@@ -64,7 +64,7 @@ class Pair:
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """What a triple showed. `why`: the reason of one that is unobservable or not applicable."""
+    """The result of a triple. `why`: the reason of one that is unobservable or not applicable."""
 
     triple: Triple
     verdict: str
@@ -75,7 +75,7 @@ class Result:
     virtual_s: float
 
     def as_row(self) -> dict[str, Any]:
-        """For a line of the results."""
+        """The row of the results file."""
         return asdict(self)
 
 
@@ -139,7 +139,7 @@ def _result(stage: Stage, what: Triple, verdict: str, problems: list[str], why: 
 async def _bring(stage: Stage, phase: Phase, actor: str) -> Wished | None:
     """A healthy stage, in its phase. Raises `Unreached`."""
     await stage.start()
-    await gateway_forgot(stage)  # it is a new machine, and the gateway says that it knows of nothing
+    await gateway_forgot(stage)  # it is a new machine, and the gateway reports that it knows of nothing
     copy_journal(stage)
     await stranger(stage)
     return await phase.bring(stage, way_of(actor))

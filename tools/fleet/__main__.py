@@ -1,6 +1,6 @@
-"""`python -m tools.fleet`: so many machines against one Mosquitto and one gateway, and what that costs.
+"""`python -m tools.fleet`: many machines against one Mosquitto and one gateway, and what that costs.
 
-Exit codes: 0 done, 1 something did not do its part, 130 interrupted.
+Exit codes: 0 done, 1 a part failed, 130 interrupted.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ PATIENCE_S = 600.0
 
 
 class Fleet:
-    """Broker, gateway and machines, and what is known of them from outside."""
+    """Broker, gateway and machines, and what is visible of them from outside."""
 
     def __init__(self, rig: Rig, machines: int) -> None:
         self._rig = rig
@@ -37,7 +37,7 @@ class Fleet:
         self.url = f"http://{HOST}:{rig.files.api_port}"
 
     def start(self) -> float:
-        """Everything; the seconds until the gateway knows every machine to be online."""
+        """Starts everything; returns the seconds until the gateway knows every machine to be online."""
         self._broker_file()
         self._rig.start_broker()
         self._rig.start_gateway()
@@ -51,12 +51,12 @@ class Fleet:
         return self.all_online(began_s)
 
     def all_online(self, began_s: float) -> float:
-        """Waits for every machine; the seconds since."""
+        """Waits for every machine; returns the seconds that took."""
         self._until(lambda: self._online() == self._machines, "every machine online")
         return time.monotonic() - began_s
 
     def restart_broker(self) -> float:
-        """SIGKILL and a new one; the seconds from then until every machine is online again."""
+        """SIGKILL and a new one; returns the seconds from then until every machine is online again."""
         os.kill(self._rig.pid("broker"), signal.SIGKILL)
         self._rig.stop("broker")
         self._until(lambda: not self._rig.api.answers(), "the gateway notices")
@@ -84,7 +84,7 @@ class Fleet:
             return int(count)
 
     def resident_mb(self, name: str) -> float:
-        """What a process has resident, in MB; of several the mean."""
+        """The resident memory of a process in MB; the mean of several."""
         names = self._workers if name == "machines" else [name]
         return sum(self._resident_mb(self._rig.pid(one)) for one in names) / len(names)
 
@@ -115,7 +115,7 @@ class Fleet:
         return int(line.split()[1]) * 1024 / 1e6
 
     def _broker_file(self) -> None:
-        """Plain and on loopback like the bench's, but written down every five minutes only."""
+        """Plain and on loopback like the bench's, but saved every five minutes only."""
         file = self._rig.files.broker_file
         text = file.read_text(encoding="utf-8").replace(
             "autosave_on_changes true", "autosave_on_changes false"
@@ -147,7 +147,7 @@ def main() -> int:
 
 
 def measure(fleet: Fleet, options: argparse.Namespace) -> list[Figure]:
-    """Every phase after the other."""
+    """Runs every phase after the other."""
     machines, seconds = options.machines, options.seconds
     online_s = fleet.start()
     _say(f"{machines} machines online after {online_s:.1f} s")
@@ -197,7 +197,7 @@ def measure(fleet: Fleet, options: argparse.Namespace) -> list[Figure]:
 
 
 def _load(fleet: Fleet, work: object, machines: int) -> tuple[Tally, float]:
-    """People at work; what they met, and events a second meanwhile."""
+    """Simulates users; returns their results, and events a second meanwhile."""
     assert callable(work)
 
     async def run() -> Tally:

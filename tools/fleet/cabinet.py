@@ -1,4 +1,4 @@
-"""A cabinet in memory, in the place of the bus: locks and door contacts that answer as boards do."""
+"""A cabinet in memory instead of a bus: locks and door contacts that answer as boards do."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ READ_S = 0.012
 SPRINGS_S = 0.06
 """From a pulse to the open door."""
 STAYS_OPEN_S = (0.5, 1.5)
-"""How long somebody takes at an open door; then he closes it."""
+"""How long a customer takes at an open door before closing it."""
 
 
 class Cabinet:
-    """So many doors, all closed. Every open door is closed by somebody after a while."""
+    """A number of doors, all closed. A customer closes every open door after a while."""
 
     name = "cabinet"
     least_readings = 1
@@ -26,7 +26,7 @@ class Cabinet:
     def __init__(self, doors: int, rng: random.Random) -> None:
         self.pulses = 0
         self.on_change: Callable[[], None] = lambda: None
-        """A contact has changed."""
+        """Called when a contact has changed."""
         self._levels = [1] * doors
         self._rng = rng
 

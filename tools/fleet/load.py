@@ -1,4 +1,4 @@
-"""Lives by REST: riders and consumers of a whole fleet, and how long each call took."""
+"""Reservations by REST: couriers and customers of a whole fleet, and the duration of each request."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ PATIENCE_S = 30.0
 
 @dataclass(slots=True)
 class Tally:
-    """What came of it: seconds of each answered call by its kind, and how often which code was the answer."""
+    """The results: seconds of each answered request by its kind, and how often each code was the answer."""
 
     taken_s: dict[str, list[float]] = field(default_factory=lambda: defaultdict(list))
     refused: Counter[str] = field(default_factory=Counter)
@@ -34,7 +34,7 @@ class Tally:
 
 
 class People:
-    """Customers of a fleet of so many machines behind one gateway."""
+    """Customers of a fleet behind one gateway."""
 
     def __init__(self, base_url: str, machines: int, seed: int) -> None:
         self.tally = Tally()
@@ -46,7 +46,7 @@ class People:
         )
 
     async def at_a_rate(self, lives_per_s: float, seconds: float) -> Tally:
-        """Lives begin at random instants, so many a second on average; returns when the last has ended."""
+        """Starts lives at random instants, at an average rate a second; returns when the last has ended."""
         begin_s, tasks = monotonic(), []
         while monotonic() < begin_s + seconds:
             tasks.append(asyncio.create_task(self._life()))
@@ -56,7 +56,7 @@ class People:
         return self.tally
 
     async def as_fast_as_it_goes(self, at_once: int, seconds: float) -> Tally:
-        """So many people, each beginning a new life when the last is over."""
+        """Simulates a number of people, each starting a new life when the last is over."""
         begin_s = monotonic()
 
         async def person() -> None:
@@ -68,7 +68,7 @@ class People:
         return self.tally
 
     async def close(self) -> None:
-        """Gives the connections back."""
+        """Closes the connections."""
         await self._http.aclose()
 
     async def _life(self) -> None:

@@ -33,11 +33,11 @@ from tools.fleet.cabinet import Cabinet, CabinetLock
 
 VERSION = "fleet"
 LOOKS = 2 + round(SETTLE_S / DEBOUNCE_S)
-"""So many readings after a change show a closing settled."""
+"""How many readings after a change show a closing settled."""
 
 
 def settings_of(settings: Settings, machine_id: str, folder: Path, mqtt_port: int) -> Settings:
-    """The same locker as another machine, on a broker of its own choice."""
+    """The same locker as another machine, on a given broker."""
     other = settings.model_copy(
         update={
             "machine": settings.machine.model_copy(update={"machine_id": machine_id}),
@@ -125,14 +125,14 @@ class LightMachine:
             self._store.close()
 
     async def chatter(self, times: int) -> None:
-        """A technician blocks and unblocks the last cell, again and again."""
+        """A technician blocks and unblocks the last cell repeatedly."""
         *_, label = self.loop.layout.specs
         for _ in range(times):
             await self.desk.block(label, "a look")
             await self.desk.unblock(label)
 
     async def _look(self) -> None:
-        """What polling would see of a contact that has changed, until a closing has settled."""
+        """Reports what polling would read of a changed contact, until a closing has settled."""
         await self._doors.look("cabinet", Priority.POLL)
         for _ in range(LOOKS):
             await asyncio.sleep(DEBOUNCE_S)

@@ -1,4 +1,4 @@
-"""`python -m tools.fleet.worker FOLDER PORT FIRST COUNT`: so many light machines in one process."""
+"""`python -m tools.fleet.worker FOLDER PORT FIRST COUNT`: several light machines in one process."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from tools.bench.settings import REPOSITORY
 from tools.fleet.machine import LightMachine, settings_of
 
 CHATTER = 100
-"""SIGUSR1: every machine's technician blocks and unblocks a cell so many times; two events each."""
+"""SIGUSR1: every machine's technician blocks and unblocks a cell this many times; two events each."""
 START_PAUSE_S = 0.01
-"""Between two machines' starts: a thousand connections at one instant are nobody's fleet."""
+"""Between two machines' starts: a thousand connections at one instant are not realistic."""
 
 
 def machine_id(number: int) -> str:
@@ -26,7 +26,7 @@ def machine_id(number: int) -> str:
 
 
 async def main(folder: Path, port: int, first: int, count: int) -> None:
-    """Runs the machines until the process is told to stop."""
+    """Runs the machines until the process gets a signal."""
     stop = asyncio.Event()
     for ending in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(ending, stop.set)

@@ -1,1 +1,1 @@
-"""Damaged frames, by the million, into every codec."""
+"""Millions of damaged frames for every codec."""

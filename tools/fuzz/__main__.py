@@ -1,7 +1,7 @@
 """`python -m tools.fuzz [--frames N] [--seed S] [--codec NAME]`: damaged frames into every codec, as the bus
-owner hands them over: piece by piece, with what is owed, judged when the time is over.
+owner hands them over: piece by piece, with owed replies, judged when the time is over.
 
-Exit codes: 0 nothing but bus faults came of it, 1 something else did or memory grew, 2 bad usage.
+Exit codes: 0 only bus faults occurred, 1 another error occurred or memory grew, 2 bad usage.
 """
 
 from __future__ import annotations
@@ -19,17 +19,17 @@ from edge_agent.errors import BusFault, DeviceFault
 from tools.fuzz.cases import CASES, Case
 
 GROWTH_KIB = 256
-"""How much more memory may be held after the run than after its first tenth."""
+"""How much the memory may grow between the run's first tenth and its end."""
 
 
 @dataclass(slots=True)
 class Outcome:
-    """What became of the frames of one codec."""
+    """The results of the frames of one codec."""
 
     name: str
     frames: int = 0
     values: int = 0
-    """Taken for a good reply: damage that a checksum of 8 or 16 bits does not show, or none."""
+    """Accepted as a good reply: damage that a checksum of 8 or 16 bits does not detect, or none."""
     faults: int = 0
     others: list[str] = field(default_factory=list)
     longest_buffer: int = 0
@@ -38,12 +38,12 @@ class Outcome:
 
     @property
     def good(self) -> bool:
-        """Whether only bus faults came of it, and memory did not grow."""
+        """Whether only bus faults occurred, and memory did not grow."""
         return not self.others and self.grown_kib <= GROWTH_KIB and self.longest_buffer <= 2 * LONGEST_RUBBISH
 
 
 def damaged(rng: Random, frame: bytes) -> bytes:
-    """A frame as a bad wire hands it over."""
+    """A frame as a bad wire delivers it."""
     spoilt = bytearray(frame)
     for _ in range(rng.choice((1, 1, 1, 2, 4))):
         act, place = rng.randrange(7), rng.randrange(len(spoilt) + 1)
@@ -65,7 +65,7 @@ def damaged(rng: Random, frame: bytes) -> bytes:
 
 
 def judge(codec: Codec, heard: bytearray, wanted: Question, owed: list[Question]) -> bool:
-    """What the owner of a bus does with what it has heard; whether a reply was found. Raises what the codec
+    """Judges received bytes like the owner of a bus; returns whether a reply was found. Raises what the codec
     raises."""
     while True:
         found = codec.first_frame(bytes(heard), wanted, owed) if heard else None
@@ -81,7 +81,7 @@ def judge(codec: Codec, heard: bytearray, wanted: Question, owed: list[Question]
 
 
 def run(case: Case, frames: int, seed: int) -> Outcome:
-    """So many damaged frames into one codec."""
+    """Feeds a number of damaged frames into one codec."""
     rng, outcome = Random(f"{seed}/{case.name}"), Outcome(case.name)
     codec, heard, begun_s = case.codec(), bytearray(), time.monotonic()
     tracemalloc.start()
@@ -94,13 +94,13 @@ def run(case: Case, frames: int, seed: int) -> Outcome:
         outcome.longest_buffer = max(outcome.longest_buffer, len(heard))
         try:
             outcome.values += judge(codec, heard, wanted, owed)
-            if heard and rng.random() < 0.5:  # its time is over: what is there is judged
+            if heard and rng.random() < 0.5:  # its time is over: judge what has arrived
                 rest, heard = bytes(heard), bytearray()
                 codec.parse(wanted, rest)
                 outcome.values += 1
         except (BusFault, DeviceFault):
             outcome.faults += 1
-        except Exception as error:  # this is what is looked for
+        except Exception as error:  # this is the error that the run searches for
             outcome.others.append(f"{type(error).__name__}: {error} for {heard.hex()}")
         if len(heard) > LONGEST_RUBBISH:
             heard.clear()

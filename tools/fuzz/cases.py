@@ -1,5 +1,5 @@
-"""For each codec: questions, and replies that are sound before they are damaged (HARDWARE's published frames
-and their like)."""
+"""For each codec: requests, and replies that are sound before they are damaged (HARDWARE's published frames
+and similar ones)."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from edge_agent.drivers.requests import (
 
 @dataclass(frozen=True, slots=True)
 class Case:
-    """One codec with what it is asked and what it hears."""
+    """One codec with its request and reply."""
 
     name: str
     codec: Callable[[], Codec]

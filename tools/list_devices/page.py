@@ -1,4 +1,4 @@
-"""What each profile says, as a table for people."""
+"""The device profiles as a table for people."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the page is made of: the list of sentences, and the markers in the tests' syntax trees."""
+"""The page's sources: the list of sentences, and the markers in the tests' syntax trees."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class Shown:
 
     @property
     def place(self) -> str:
-        """`path::name`, as pytest takes it."""
+        """`path::name`, as pytest accepts it."""
         return f"{self.path}::{self.name}"
 
 
@@ -46,8 +46,8 @@ def sentences(path: Path = SENTENCES) -> list[Sentence]:
 
 
 def shown(folder: Path = TESTS) -> list[Shown]:
-    """Every test with a marker, by path and place in the file. Raises `ValueError` for a marker that says
-    nothing or stands where pytest does not see it."""
+    """Every test with a marker, by path and place in the file. Raises `ValueError` for a marker that is empty
+    or where pytest does not see it."""
     found: list[Shown] = []
     for path in sorted(folder.rglob("*.py")):
         name = path.relative_to(folder.parent).as_posix()

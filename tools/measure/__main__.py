@@ -1,6 +1,6 @@
 """`python -m tools.measure`: every benchmark, one table.
 
-Exit codes: 0 done, 1 a figure could not be had, 2 bad usage, 130 interrupted.
+Exit codes: 0 done, 1 a measurement failed, 2 bad usage, 130 interrupted.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ BENCHMARKS: dict[str, Callable[[Run], list[Figure]]] = {
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Runs what was asked for; returns the exit code."""
+    """Runs the selected benchmarks; returns the exit code."""
     options = _parser().parse_args(arguments)
     before = signal.signal(signal.SIGTERM, _interrupt)
     run = Run(options.quick, options.folder)

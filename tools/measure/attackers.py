@@ -1,8 +1,7 @@
 """`python -m tools.measure.attackers KIND …`: the attacker of a benchmark, until SIGTERM.
 
-It is a process of its own. It comes from another loopback address than those who are measured, as an
-attacker in the field would.
-Kinds: the rows X2, X5 and X6 of the cases in the field.
+It is a process of its own. It uses another loopback address than the measured clients, as an attacker in the
+field would. Kinds: the rows X2, X5 and X6 of the cases in the field.
 """
 
 from __future__ import annotations
@@ -35,8 +34,8 @@ HUGE_BYTES = 9_000_000
 
 
 async def half_sent(api_port: str, socket_path: str) -> None:
-    """X2: 300 connections to the gateway and 300 to the local API that send half a request; each is made anew
-    when it is closed."""
+    """X2: 300 connections to the gateway and 300 to the local API that send half a request; each is opened
+    again when it is closed."""
 
     async def hold(
         number: int, connect: Callable[[], Awaitable[tuple[asyncio.StreamReader, asyncio.StreamWriter]]]
@@ -61,7 +60,7 @@ async def half_sent(api_port: str, socket_path: str) -> None:
 
 
 async def drawing(api_port: str, _socket_path: str) -> None:
-    """X5: 60 clients that ask for QR images of long texts, without a pause."""
+    """X5: 60 clients that request QR images of long texts, without a pause."""
     texts = count()
 
     async def draw() -> None:
@@ -77,8 +76,8 @@ async def drawing(api_port: str, _socket_path: str) -> None:
 
 
 def growing(mqtt_port: str, machine_id: str) -> None:
-    """X6: a machine's credential leaves thousands of retained topics, sends huge events and states, and
-    claims the cells of another machine, again and again."""
+    """X6: with a machine's credential, leaves thousands of retained topics, sends huge events and states, and
+    claims the cells of another machine, repeatedly."""
     client = mqtt.Client(CallbackAPIVersion.VERSION2, client_id="thief", protocol=mqtt.MQTTv5)
     client.max_inflight_messages_set(20)
     client.connect(HOST, int(mqtt_port))
@@ -94,7 +93,7 @@ def growing(mqtt_port: str, machine_id: str) -> None:
         cells = [{"cell_id": f"cell_machine_123_a{n:02}"} for n in range(1, 9)]
         view = {"machine_id": machine_id, "all_cells": cells}
         sent = client.publish(f"{root}/state/machine", json.dumps(view), qos=1)
-        with contextlib.suppress(RuntimeError):  # not connected: paho tries again
+        with contextlib.suppress(RuntimeError):  # not connected: paho retries
             sent.wait_for_publish(AGAIN_S)
         if not client.is_connected():
             time.sleep(AGAIN_S)

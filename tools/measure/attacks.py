@@ -1,4 +1,5 @@
-"""What attackers cost others: a code at the kiosk and another platform's calls, quiet and under attack."""
+"""What attackers cost others: a code at the kiosk and another platform's requests, without and under
+attack."""
 
 from __future__ import annotations
 
@@ -17,15 +18,15 @@ from tools.measure.rig import API, MeasureFault, Rig, Run, rig_of
 
 THIEF = "machine_thief"
 BEGUN_S = 2.0
-"""An attack has this long to stand before it is measured."""
+"""How long an attack runs before the measurement."""
 SETTLES_S = 0.7
 """A door that was closed has settled after this time."""
 ROUNDS = 2
-"""Quiet and every attack are measured in turns, so that a slow minute of this machine meets them all."""
+"""Quiet and every attack are measured in turns, so that a slow minute of this machine affects them all."""
 
 
 def attacks(run: Run) -> list[Figure]:
-    """A code at the kiosk until its door is open, and REST calls of an honest platform: quiet, and under
+    """A code at the kiosk until its door is open, and REST requests of an honest platform: quiet, and under
     the attacks X2, X5 and X6, in turns."""
     lives, calls = run.pick(20, 2), run.pick(150, 10)
     codes: dict[str, list[float]] = {}
@@ -61,7 +62,7 @@ def attacks(run: Run) -> list[Figure]:
 
 @contextmanager
 def attacked(rig: Rig, kind: str) -> Iterator[None]:
-    """The attack stands for the length of a `with`; `quiet` is none."""
+    """The attack runs for the length of a `with`; `quiet` is none."""
     if kind == "quiet":
         yield
         return
@@ -87,7 +88,8 @@ class Customer:
         self._last = ""
 
     def live(self) -> list[float]:
-        """One life; how long each of its two codes took from the request to the open door, in seconds."""
+        """One reservation; returns how long each of its two codes took from the request to the open door, in
+        seconds."""
         body = {
             "machine_id": self._rig.machine_id,
             "platform_order_id": "attacked",
@@ -117,7 +119,7 @@ class Customer:
         return str(found["status"]).removeprefix("RESERVATION_STATUS_")
 
     def call(self) -> float:
-        """One REST call; how long it took, in seconds."""
+        """Sends one REST request; returns how long it took, in seconds."""
         began_s = time.monotonic()
         self._rig.api.call("GET", f"{API}/reservations/{self._last}")
         return time.monotonic() - began_s

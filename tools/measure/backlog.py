@@ -1,5 +1,5 @@
-"""How fast events that waited offline reach the broker, beside paho-mqtt alone; and what codes typed at the
-kiosk meanwhile notice of it."""
+"""How fast events that waited offline reach the broker, beside paho-mqtt alone; and how that delays codes
+typed at the kiosk meanwhile."""
 
 from __future__ import annotations
 
@@ -26,10 +26,10 @@ from tools.measure.rig import MeasureFault, Rig, Run, rig_of
 from tools.measure.tap import Tap
 
 CELLS = 8
-"""So many codes are used in turn: no lock works too often."""
+"""How many codes are used in turn: no lock works too often."""
 PAUSE_S = 0.12
 BUSY_PAUSE_S = 2.0
-"""Between two codes while it drains: 1,800 an hour are more than any kiosk sees. Events rest meanwhile."""
+"""Between two codes while it drains: 1,800 an hour are more than any kiosk sees. Events pause meanwhile."""
 
 
 @dataclass(slots=True)
@@ -95,7 +95,7 @@ def backlog(run: Run) -> list[Figure]:
 def _against(
     name: str, pairs: list[tuple[float, float]], peer_is: str, target: str = "", note: str = ""
 ) -> Figure:
-    """A rate beside another one that was had in the same round."""
+    """A rate beside another one from the same round."""
     return Figure(
         name,
         statistics.median(ours for ours, _ in pairs),
@@ -110,7 +110,8 @@ def _against(
 
 
 def _prepare(rig: Rig) -> list[str]:
-    """Reservations whose drop-off codes open again and again; gives the codes. The daemon runs then."""
+    """Makes reservations whose drop-off codes open again and again; returns the codes. The daemon runs
+    then."""
     topics = Topics(rig.machine_id)
     with (
         BareClient(rig.mqtt_port, "measure", topics.online, topics.reply("measure")) as client,
@@ -135,7 +136,8 @@ def _prepare(rig: Rig) -> list[str]:
 
 
 def _codes(rig: Rig, codes: list[str], count: int, tap: Tap | None = None) -> list[float]:
-    """Types codes in turn, so many or (with a tap) until it has heard all; seconds from code to coil."""
+    """Types codes in turn, a number of times or (with a tap) until it has received all; returns seconds from
+    code to coil."""
     found: list[float] = []
     known = len(rig.sim.call("GET", "/actuations"))
     with closing(http.client.HTTPConnection("agent", timeout=20)) as agent:
@@ -157,7 +159,7 @@ def _codes(rig: Rig, codes: list[str], count: int, tap: Tap | None = None) -> li
 
 
 def _drain(rig: Rig, codes: list[str], count: int) -> _Drain:
-    """Puts so many events into the journal and lets the daemon send them."""
+    """Puts a number of events into the journal and makes the daemon send them."""
     with closing(sqlite3.connect(rig.journal)) as journal:
         rows = _events(journal, count)
         with journal:
@@ -173,7 +175,7 @@ def _drain(rig: Rig, codes: list[str], count: int) -> _Drain:
 
 
 def _bare(rig: Rig, count: int, how: str) -> float:
-    """What paho alone reaches with the same bodies, events a second; `how`: see `bare_publisher`."""
+    """The rate of paho alone with the same bodies, in events a second; `how`: see `bare_publisher`."""
     file = rig.folder / "bodies"
     with closing(sqlite3.connect(rig.journal)) as journal:
         file.write_text("\n".join(body for _, body in _events(journal, count)), encoding="utf-8")
@@ -186,7 +188,7 @@ def _bare(rig: Rig, count: int, how: str) -> float:
 
 
 def _events(journal: sqlite3.Connection, count: int) -> list[tuple[int, str]]:
-    """So many events more, like the last one that the machine told: sequence and body."""
+    """Copies of the machine's last event under new numbers: sequence and body."""
     (text,) = journal.execute("SELECT body FROM outbox ORDER BY sequence DESC LIMIT 1").fetchone()
     (last,) = journal.execute("SELECT seq FROM sqlite_sequence WHERE name = 'outbox'").fetchone()
     like = json.loads(text)
@@ -197,7 +199,7 @@ def _events(journal: sqlite3.Connection, count: int) -> list[tuple[int, str]]:
 
 
 def _peak_mb(pid: int) -> float:
-    """The most memory that a process ever had resident, in MB."""
+    """The peak resident memory of a process, in MB."""
     text = Path(f"/proc/{pid}/status").read_text(encoding="ascii")
     (line,) = (line for line in text.splitlines() if line.startswith("VmHWM"))
     return int(line.split()[1]) * 1024 / 1e6

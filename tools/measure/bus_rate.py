@@ -1,4 +1,5 @@
-"""How fast and how legally our bus owner talks, against the barest loop that keeps the same silences."""
+"""The speed and protocol compliance of our bus owner, against the simplest loop that keeps the same
+silences."""
 
 from __future__ import annotations
 
@@ -124,7 +125,7 @@ def _ours(scan: Scan, port: str, seconds: float) -> tuple[int, float, float]:
 
 
 def _bare(scan: Scan, port: str, seconds: float) -> tuple[int, float, float]:
-    """Write, read exactly the reply, check its sum, sleep out the silence; frames are made beforehand."""
+    """Write, read exactly the reply, check its sum, sleep for the silence; frames are made beforehand."""
     plan = [(build_frame(q.device_id, q.request), reply_length(q.request), scan.gap_s(q)) for q in scan.once]
     with serial.Serial(port, scan.baud, timeout=0.5) as line:
         free_s = time.monotonic() + scan.silence_s

@@ -1,4 +1,4 @@
-"""A bare MQTT 5 client in the gateway's place: sends commands, and notes when it heard what."""
+"""A bare MQTT 5 client instead of the gateway: sends commands, and records when it received what."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class Heard:
 
 
 class BareClient:
-    """One connection of paho with its own thread, without Nagle's delay; to be used as a context."""
+    """One connection of paho with its own thread, without Nagle's delay; use it as a context."""
 
     def __init__(self, port: int, name: str, *topics: str) -> None:
         self.heard: list[Heard] = []
@@ -84,7 +84,7 @@ class BareClient:
         return began_s
 
     def first(self, wanted: Callable[[Heard], bool], since_s: float, what: str) -> Heard:
-        """The first message heard after an instant that is wanted; waits for it. Raises `MeasureFault`."""
+        """Waits for the first matching message received after an instant. Raises `MeasureFault`."""
         looked_at = 0
         end_s = time.monotonic() + PATIENCE_S
         with self._news:
@@ -97,13 +97,14 @@ class BareClient:
                     raise MeasureFault(f"never heard: {what}")
 
     def forget(self) -> None:
-        """Drops what was heard so far."""
+        """Drops the messages received so far."""
         with self._news:
             self.heard.clear()
 
 
 class Cloud:
-    """Commands to the machine, and the replies. `observer` is a second client that hears the commands."""
+    """Sends commands to the machine, and receives the replies. `observer` is a second client that receives
+    the commands."""
 
     def __init__(self, client: BareClient, observer: BareClient, topics: Topics) -> None:
         self.client = client
@@ -112,7 +113,7 @@ class Cloud:
         self._numbers = count(1)
 
     def command(self, name: str, **fields: object) -> tuple[float, float, Heard]:
-        """Sends a command; returns when it was sent, when the observer had it, and the reply.
+        """Sends a command; returns when it was sent, when the observer received it, and the reply.
 
         Raises `MeasureFault` for a refusal.
         """

@@ -1,4 +1,4 @@
-"""What one step of the pure core costs, in a locker of 64 cells, and whether that grows with its history."""
+"""The cost of one step of the pure core, in a locker of 64 cells, and whether it grows with its history."""
 
 from __future__ import annotations
 
@@ -28,7 +28,8 @@ from tools.measure.rig import Run
 CELLS, STANDING = 64, 40
 LIVES, QUICK_LIVES = 12_000, 300
 LIFE_S = 45.0
-"""How far apart lives begin: two thousand in a day, so that the codes of thousands rest."""
+"""The interval between beginnings of lives: two thousand in a day, so that thousands of codes are
+reserved."""
 PARCEL = Packaging(300, 200, 400, 1500)
 
 
@@ -46,7 +47,7 @@ class Locker:
         self.feed("boot", Boot(dict.fromkeys(labels, Door.CLOSED)))
 
     def feed(self, kind: str, given: Input) -> Step:
-        """One step, timed under `kind`."""
+        """Runs one step, timed under `kind`."""
         begun = time.perf_counter_ns()
         done = step(self.state, self.layout, given, self.now)
         self.spent_ns[kind].append(time.perf_counter_ns() - begun)
@@ -54,7 +55,7 @@ class Locker:
         return done
 
     def pass_s(self, seconds: float) -> None:
-        """Time goes on."""
+        """Advances the time."""
         after_ns = self.now.boottime_ns + round(seconds * 1e9)
         self.now = replace(self.now, boottime_ns=after_ns, wall_s=self.now.wall_s + seconds)
 
@@ -67,7 +68,7 @@ class Locker:
         return rid
 
     def open(self, kind: str, wish: OpenFor | EnterCode, label: str) -> None:
-        """A wish carried through until its door stands open, then the door closed again."""
+        """Carries out a request until its door stands open, then closes the door again."""
         self.feed(kind, wish)
         self.feed("fresh reading", DoorRead(wish.unlock_id, Door.CLOSED))
         self.pass_s(0.1)

@@ -1,4 +1,4 @@
-"""What the daemon costs: memory, start, CPU when idle, and the disk."""
+"""The daemon's costs: memory, start, CPU when idle, and the disk."""
 
 from __future__ import annotations
 
@@ -47,8 +47,8 @@ def memory(run: Run) -> list[Figure]:
 
 
 def start(run: Run) -> list[Figure]:
-    """From just before the process is made to its first frame, its first answered door reading, its birth
-    message; a journal is there (the first start, which makes it, is not counted)."""
+    """From just before the process starts to its first frame, its first answered door reading, its birth
+    message; a journal exists (the first start, which makes it, is not counted)."""
     first: list[float] = []
     polled: list[float] = []
     online: list[float] = []
@@ -74,9 +74,9 @@ def start(run: Run) -> list[Figure]:
 
 
 def _one_start(rig: Rig) -> tuple[float, float, float]:
-    """When the process was made, its first bytes were seen on the wire, and its first door board answered.
+    """When the process was started, its first bytes were seen on the wire, and its first door board answered.
 
-    The simulator is asked every 3 ms, so that the two are at most some 4 ms late.
+    The simulator is polled every 3 ms, so that the latter two are at most some 4 ms late.
     """
     before = rig.wire()
     boards = sum(
@@ -91,7 +91,7 @@ def _one_start(rig: Rig) -> tuple[float, float, float]:
 
 
 def idle(run: Run) -> list[Figure]:
-    """CPU and disk writes of the daemon while nobody comes and the bus is fully polled."""
+    """CPU and disk writes of the daemon without customers while the bus is fully polled."""
     shares, per_transaction, rates, written = [], [], [], []
     with _quiet_rig(run) as rig:
         topics = Topics(rig.machine_id)
@@ -129,7 +129,7 @@ def _quiet_rig(run: Run) -> Iterator[Rig]:
 
 
 def _bare_imports() -> dict[str, float]:
-    """Resident memory and time of a Python that does the daemon's imports of others' modules and no more."""
+    """Resident memory and time of a Python that only does the daemon's imports of others' modules."""
     lines = "\n".join(sorted(_imports()))
     program = (
         f"{lines}\nimport json, re\nstatus = open('/proc/self/status').read()\n"
@@ -141,7 +141,7 @@ def _bare_imports() -> dict[str, float]:
 
 
 def _imports() -> set[str]:
-    """Import statements of the daemon's sources, those of its own modules left out."""
+    """Import statements of the daemon's sources, without those of its own modules."""
     found: set[str] = set()
     for source in (REPOSITORY / "edge_agent").rglob("*.py"):
         if any(part in NOT_THE_DAEMON for part in source.parts):
@@ -166,6 +166,6 @@ def _cpu_s(pid: int) -> float:
 
 
 def written_bytes(pid: int) -> int:
-    """Bytes that a process has made the kernel write to a disk so far."""
+    """Bytes that a process has made the kernel write to a disk since its start."""
     lines = Path(f"/proc/{pid}/io").read_text().splitlines()
     return next(int(line.split()[1]) for line in lines if line.startswith("write_bytes"))

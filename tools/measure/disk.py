@@ -1,4 +1,4 @@
-"""What a reservation's life costs the disk, and what the disk can do at best."""
+"""What a reservation costs the disk, and the disk's best performance."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class Wal:
 
 
 def read_wal(data: bytes) -> Wal:
-    """Counts the frames that end a commit (SQLite file format, 4.1: their size field is not zero) and bear
+    """Counts the frames that end a commit (SQLite file format, 4.1: their size field is not zero) and have
     the log's present salt; those behind them are from before the restart."""
     if len(data) < WAL_HEADER:
         return Wal(b"", 0)

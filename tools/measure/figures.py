@@ -1,4 +1,4 @@
-"""What a benchmark tells: figures with their limits, the statistics behind them, table and JSON."""
+"""The result of a benchmark: figures with their limits, the statistics behind them, table and JSON."""
 
 from __future__ import annotations
 
@@ -12,7 +12,8 @@ from statistics import median
 @dataclass(frozen=True, slots=True)
 class Figure:
     """One measured value. `peer` is the limit or the other contestant, from the same run, in the same unit;
-    `peer_is` says what it is; `target` is what the project wants, as words; `note` from where to where."""
+    `peer_is` describes it; `target` is the project's goal, as words; `note` the start and end of the
+    measurement."""
 
     name: str
     value: float
@@ -23,11 +24,11 @@ class Figure:
     target: str = ""
     note: str = ""
     paired_ratio: float | None = None
-    """Median of the ratios of interleaved pairs, where there were pairs."""
+    """Median of the ratios of interleaved pairs, if there were pairs."""
 
     @property
     def ratio(self) -> float | None:
-        """Value over peer; of pairs the median of their ratios."""
+        """Value over peer; for pairs the median of their ratios."""
         if self.paired_ratio is not None:
             return self.paired_ratio
         return ratio(self.value, self.peer)
@@ -75,7 +76,7 @@ def p50_p99(
 
 
 def render(figures: Sequence[Figure]) -> str:
-    """A plain table, then what each figure is and what stands beside it."""
+    """A plain table, then a description of each figure and its peer."""
     head = ("figure", "value", "unit", "limit/peer", "ratio", "target", "n")
     rows = [head, *(_row(figure) for figure in figures)]
     widths = [max(len(row[column]) for row in rows) for column in range(len(head))]
@@ -118,5 +119,5 @@ def short(value: float) -> str:
 
 
 def as_json(figures: Sequence[Figure]) -> str:
-    """The same for scripts."""
+    """The same as JSON, for scripts."""
     return json.dumps([{**asdict(figure), "ratio": figure.ratio} for figure in figures], indent=2)

@@ -1,4 +1,4 @@
-"""How long commands, doors and REST calls take, against the wire's and the broker's own time."""
+"""Durations of commands, doors and REST requests, against the wire's and the broker's own time."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def commands(run: Run) -> list[Figure]:
 
 def rest(run: Run) -> list[Figure]:
     """POST …/dropoffs to solenoid with the whole bench running; the pick-ups of the same lives go by a bare
-    MQTT client and stand beside it."""
+    MQTT client and are shown beside it."""
     with rig_of(run) as rig, person_at(rig, gateway=True) as person:
         for _ in range(run.pick(40, 6)):
             person.live(rest_dropoff=True)

@@ -21,7 +21,7 @@ LONGEST_PULSE_NS = 10**9
 
 @dataclass(frozen=True, slots=True)
 class Opening:
-    """One door opened on command. `observed_s`: when a second client had the command (MQTT only)."""
+    """One door opened on command. `observed_s`: when a second client received the command (MQTT only)."""
 
     label: str
     sent_s: float
@@ -33,7 +33,7 @@ class Opening:
 
 @dataclass(frozen=True, slots=True)
 class Closing:
-    """One door closed on a parcel: the call to the simulator, its answer, the event."""
+    """One door closed on a parcel: the request to the simulator, its response, the event."""
 
     called_s: float
     closed_s: float
@@ -42,7 +42,7 @@ class Closing:
 
 @dataclass(slots=True)
 class Timings:
-    """What the lives so far gave."""
+    """The timings of the lives so far."""
 
     openings: list[Opening] = field(default_factory=list)
     by_rest: list[Opening] = field(default_factory=list)
@@ -66,7 +66,7 @@ def opening_time_s(label: str) -> float:
 
 
 class Person:
-    """Lives one reservation after the other; pauses are random, so that polling is met in every phase."""
+    """Runs one reservation after the other; pauses are random, so that polling is met in every phase."""
 
     def __init__(self, rig: Rig, cloud: Cloud) -> None:
         self.timings = Timings()
@@ -78,7 +78,7 @@ class Person:
         self._actuations = len(rig.sim.call("GET", "/actuations"))
 
     def live(self, *, rest_dropoff: bool = False) -> None:
-        """One whole life: reserved, dropped off (by REST if asked), picked up, completed."""
+        """One complete life: reserved, dropped off (by REST if requested), picked up, completed."""
         self._cloud.client.forget()
         rid = self._reserve(rest=rest_dropoff)
         opening = self._open("dropoff", rid, rest=rest_dropoff)
@@ -137,7 +137,7 @@ class Person:
 
 @contextmanager
 def person_at(rig: Rig, *, gateway: bool) -> Iterator[Person]:
-    """Starts everything and gives a person to live there; the first life is a warm-up and not counted."""
+    """Starts everything and yields a person to live there; the first life is a warm-up and not counted."""
     rig.start_broker()
     rig.start_simulator()
     if gateway:

@@ -1,4 +1,4 @@
-"""How many wishes are granted at the first call while frames are damaged, and how soon.
+"""How many requests are granted at the first attempt while frames are damaged, and how soon.
 
 The production composition on the simulated bus, paced to the wire, in virtual time: the same seed gives the
 same lives. Every request and every reply is damaged with the given probability.
@@ -26,26 +26,26 @@ from tools.simulate.virtual_loop import VirtualLoop
 PEOPLE = 2
 PARCEL = {"width": 200, "height": 100, "depth": 300}
 QUIET_S = 15.0
-"""So long after the noise every cell can be had again."""
+"""This long after the noise every cell must be available again."""
 LONGEST_LIFE_S = 120.0
 
 
 @dataclass(slots=True)
 class Lives:
-    """What became of the lives: per wish how long its first call took, and what it said if it failed."""
+    """The results of the lives: per request how long its first attempt took, and its answer if it failed."""
 
     drop_offs_s: list[float] = field(default_factory=list)
     pick_ups_s: list[float] = field(default_factory=list)
     failed: list[str] = field(default_factory=list)
     unfinished: list[str] = field(default_factory=list)
     lost_cells: list[str] = field(default_factory=list)
-    """Cells that cannot be had `QUIET_S` after the noise."""
+    """Cells that are not available `QUIET_S` after the noise."""
     alarms: dict[str, int] = field(default_factory=dict)
     """How often each was raised."""
     damaged_share: float = 0.0
 
     def right(self) -> int:
-        """How many wishes were granted at the first call."""
+        """How many requests were granted at the first attempt."""
         return len(self.drop_offs_s) + len(self.pick_ups_s)
 
 
@@ -107,7 +107,7 @@ class _Site:
             await asyncio.sleep(1)
 
     async def _open(self, wish: str, rid: str, times_s: list[float]) -> str:
-        """The label of the cell that opened, at the first call or at a later one."""
+        """Opens; returns the label of the cell that opened, at the first attempt or at a later one."""
         loop = asyncio.get_running_loop()
         attempt = 0
         while True:
@@ -159,7 +159,7 @@ async def _lived(plant: Plant, noise: float, lives: int, seed: int) -> Lives:
 
 
 def live_in_noise(noise: float, lives: int, seed: int, folder: Path) -> Lives:
-    """Lives so many reservations while frames are damaged with this probability."""
+    """Plays a number of reservations while frames are damaged with this probability."""
 
     async def run() -> Lives:
         settings = with_journal(load_settings(DEMO), folder / "journal.sqlite")
@@ -170,8 +170,8 @@ def live_in_noise(noise: float, lives: int, seed: int, folder: Path) -> Lives:
 
 
 def noise(run: Run) -> list[Figure]:
-    """First calls that were right, and how long they took, at 5 % and 15 % damaged frames: MQTT, 19200 baud,
-    24 cells, two people at once, virtual time."""
+    """Successful first attempts, and how long they took, at 5 % and 15 % damaged frames: MQTT, 19200 baud, 24
+    cells, two people at once, virtual time."""
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.CRITICAL))
     lives = run.pick(1000, 20)
     figures: list[Figure] = []

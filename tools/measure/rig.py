@@ -1,7 +1,7 @@
-"""The processes that are measured: broker, simulator, daemon and gateway as children of this process.
+"""The measured processes: broker, simulator, daemon and gateway as children of this process.
 
 They are the bench's own processes with the bench's own files, but started here one by one, so that each can
-be timed and looked at. They end with this process, however it ends.
+be timed and inspected. They end with this process, however it ends.
 """
 
 from __future__ import annotations
@@ -29,25 +29,25 @@ from tools.bench.settings import HOST, REPOSITORY, BenchSettings, write_files
 READY_S = 20.0
 STOP_S = 6.0
 KEEP_S = 2.0
-"""A connection unused for longer is made anew: servers end theirs after 5 s."""
+"""A connection unused for longer is opened again: servers close theirs after 5 s."""
 DEMO = REPOSITORY / "config" / "demo.toml"
 API = "/api/delivery/external/v1"
 API_KEY = "bench-key"
 
 
 class MeasureFault(Exception):
-    """Something that is measured did not do its part; there is no figure."""
+    """A measured part failed; there is no figure."""
 
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """How a benchmark is to be run: shortly or not, and on which folder's disk (None: the system's)."""
+    """How a benchmark runs: shortly or not, and on which folder's disk (None: the system's)."""
 
     quick: bool = False
     folder: Path | None = None
 
     def pick(self, full: int, quick: int) -> int:
-        """A number of samples."""
+        """Returns a number of samples."""
         return quick if self.quick else full
 
 
@@ -60,7 +60,7 @@ class Http:
         self._headers = {"Content-Type": "application/json", **headers}
 
     def call(self, method: str, path: str, body: object = None) -> Any:
-        """The answer's JSON. Raises `MeasureFault` unless there is one with status 200."""
+        """Returns the response's JSON. Raises `MeasureFault` unless there is one with status 200."""
         data = None if body is None else json.dumps(body)
         if time.monotonic() - self._used_s > KEEP_S:
             self._connection.close()
@@ -77,7 +77,7 @@ class Http:
         return json.loads(text)
 
     def answers(self) -> bool:
-        """Whether `/healthz` says that all is well."""
+        """Whether `/healthz` reports good health."""
         try:
             self.call("GET", "/healthz")
         except MeasureFault:
@@ -85,12 +85,12 @@ class Http:
         return True
 
     def close(self) -> None:
-        """Gives the connection back."""
+        """Closes the connection."""
         self._connection.close()
 
 
 class Rig:
-    """Processes on a folder and ports of their own."""
+    """Processes with a folder and ports of their own."""
 
     def __init__(self, folder: Path, baud: int | None, config: Path) -> None:
         api_port, sim_port, mqtt_port = _free_ports(3)
@@ -113,7 +113,7 @@ class Rig:
         return self._children[name].pid
 
     def start_broker(self) -> None:
-        """Mosquitto, until it takes connections."""
+        """Starts Mosquitto; returns when it accepts connections."""
         program = shutil.which("mosquitto", path=f"{os.environ.get('PATH', '')}:/usr/sbin")
         if program is None:
             raise MeasureFault("the Mosquitto broker is missing; install it with: apt install mosquitto")
@@ -128,7 +128,7 @@ class Rig:
         self.wait(listens, "broker")
 
     def start_simulator(self) -> None:
-        """The locker's hardware, until its control API answers. Seed 0."""
+        """Starts the locker's hardware; returns when its control API answers. Seed 0."""
         machine, port = str(self.files.machine_file), str(self.files.sim_port)
         self.spawn(
             "simulator",
@@ -137,13 +137,13 @@ class Rig:
         self.wait(self.sim.answers, "simulator")
 
     def start_gateway(self) -> None:
-        """The REST API, until it has its broker."""
+        """Starts the REST API; returns when it is connected to its broker."""
         gateway = [sys.executable, "-m", "cloud_gateway", "--config", str(self.files.gateway_file)]
         self.spawn("gateway", gateway)
         self.wait(self.api.answers, "gateway")
 
     def start_agent(self) -> float:
-        """The daemon; returns the CLOCK_MONOTONIC second just before its process began."""
+        """Starts the daemon; returns the CLOCK_MONOTONIC second just before its process began."""
         began_s = time.monotonic()
         machine = str(self.files.machine_file)
         self.spawn("agent", [sys.executable, "-m", "edge_agent", "run", "--config", machine])
@@ -162,7 +162,7 @@ class Rig:
             child.wait()
 
     def operations(self) -> dict[str, Any]:
-        """The gateway's page for operations. Raises `MeasureFault`."""
+        """Reads the gateway's operators' page. Raises `MeasureFault`."""
         token = base64.b64encode(f"measure:{API_KEY}".encode()).decode()
         page = Http(self.files.api_port, Authorization=f"Basic {token}")
         try:
@@ -177,7 +177,7 @@ class Rig:
         return found
 
     def silent_devices(self) -> int:
-        """How many devices the daemon says are silent, by its local API. Raises `MeasureFault`."""
+        """How many devices the daemon reports silent on its local API. Raises `MeasureFault`."""
         connection = http.client.HTTPConnection("agent", timeout=20)
         with contextlib.closing(connection):
             try:
@@ -190,7 +190,7 @@ class Rig:
         return sum(alarm["alarm"] == "DEVICE_SILENT" for alarm in alarms)
 
     def wait(self, condition: Callable[[], bool], name: str, pause_s: float = 0.02) -> None:
-        """Returns once it holds. Raises `MeasureFault` if a child ends or it takes too long."""
+        """Returns when the condition holds. Raises `MeasureFault` if a child ends or it takes too long."""
         end_s = time.monotonic() + READY_S
         while not condition():
             for child, process in self._children.items():
@@ -201,7 +201,7 @@ class Rig:
             time.sleep(pause_s)
 
     def close(self) -> None:
-        """Ends every child. A second Ctrl-C meanwhile changes nothing."""
+        """Ends every child. A second Ctrl-C meanwhile has no effect."""
         before = signal.signal(signal.SIGINT, signal.SIG_IGN)
         try:
             self.sim.close()
@@ -243,7 +243,7 @@ def _free_ports(count: int) -> list[int]:
 
 @contextlib.contextmanager
 def rig_of(run: Run, baud: int | None = None, config: Path = DEMO) -> Iterator[Rig]:
-    """An empty rig for the length of a `with`; nothing of it is left afterwards."""
+    """An empty rig for the length of a `with`; everything is removed afterwards."""
     parent = None if run.folder is None else str(run.folder)
     with tempfile.TemporaryDirectory(prefix="measure-", dir=parent) as folder:
         rig = Rig(Path(folder), baud, config)

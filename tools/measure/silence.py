@@ -1,4 +1,4 @@
-"""What two dead boards of six cost those who want something of the other four."""
+"""How two dead boards of six delay unlocks on the other four."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from tools.measure.rig import Rig, Run, rig_of
 
 BOARDS, DEAD = 6, (5, 6)
 BLOCKS = 4
-"""Healthy and faulty turn about, so that a noisy machine meets both."""
+"""Healthy and faulty blocks alternate, so that a noisy machine affects both."""
 
 
 def locker(boards: int = BOARDS) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""A subscriber that costs next to nothing: counts events as bytes pass, and notes when."""
+"""A subscriber with minimal costs: counts events as bytes pass, and records when."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from tools.measure.rig import MeasureFault
 MARK = b'"sequence":'
 CHUNK = 1 << 16
 EARLY = 0.05
-"""This share of the events is not timed: what starts slowly is not what is measured."""
+"""This share of the events is not timed: a slow start is not measured."""
 
 
 class Tap:
-    """Hears `count` events on a topic (QoS 0, MQTT 3.1.1 section 3); to be used as a context."""
+    """Receives `count` events on a topic (QoS 0, MQTT 3.1.1 section 3); use it as a context."""
 
     def __init__(self, port: int, topic: str, count: int) -> None:
         self.heard = 0
@@ -33,7 +33,7 @@ class Tap:
 
     @property
     def complete(self) -> bool:
-        """Whether every event was heard."""
+        """Whether every event was received."""
         return self.heard >= self._count
 
     def rate(self) -> float:

@@ -1,7 +1,8 @@
-"""The wire's own limits, computed: how long a transaction takes, and what waiting the polling order means.
+"""The wire's own limits, computed: how long a transaction takes, and how long the polling order makes
+requests wait.
 
-All from the baud rate, the mandatory t3.5, the simulator's turnaround of 1 ms and the gap that a device asks
-for; no computing time, no journal, no broker.
+All from the baud rate, the mandatory t3.5, the simulator's turnaround of 1 ms and the gap that a device
+requires; no computing time, no journal, no broker.
 """
 
 from __future__ import annotations
@@ -61,12 +62,12 @@ class Scan:
         return max(self.silence_s, question.needs.gap_ms / 1000)
 
     def to_sample_s(self, question: Question) -> float:
-        """From a transaction's begin (the line has just fallen silent) until the device acts."""
+        """From a transaction's start (the line has just fallen silent) until the device acts."""
         frame = build_frame(question.device_id, question.request)
         return self.gap_s(question) + len(frame) * self.character_s + self.silence_s
 
     def transaction_s(self, question: Question) -> float:
-        """From the line's falling silent to its falling silent after the reply."""
+        """From the line's silence before the request to its silence after the reply."""
         reply_s = reply_length(question.request) * self.character_s
         return self.to_sample_s(question) + TURNAROUND_S + reply_s
 
@@ -89,7 +90,7 @@ def scan_of(settings: Settings) -> Scan:
 
 def _cycle(scan: Scan) -> list[Question]:
     """The poller's order while every scale and thermometer is due, until it repeats; when they are not, doors
-    get their turns too, and what is computed from this is slower than need be."""
+    get their turns too, and the figures computed from this are pessimistic."""
     cycle, board = [], 0
     for _ in range(len(scan.doors)):
         for slow in scan.slow:
@@ -101,9 +102,9 @@ def _cycle(scan: Scan) -> list[Question]:
 
 
 def command_to_coil_s(scan: Scan) -> list[float]:
-    """From a command's arrival in the midst of polling: the transaction under way (none if it comes in the
-    silence before one), one fresh reading of a door board, the write's eight bytes and the t3.5 after which
-    the board acts."""
+    """From a command's arrival during polling: the transaction under way (none if it comes in the silence
+    before one), one fresh reading of a door board, the write's eight bytes and the t3.5 after which the board
+    acts."""
     cycle = _cycle(scan)
     turns = [0.0, *accumulate(scan.transaction_s(question) for question in cycle)]
     rest = scan.transaction_s(scan.doors[0]) + 2 * scan.silence_s + 8 * scan.character_s
@@ -125,8 +126,8 @@ def opening_to_reading_s(scan: Scan) -> list[float]:
 
 
 def closing_to_belief_s(scan: Scan) -> list[float]:
-    """From a door's closing in the midst of polling to the end of the second reply that shows it closed, the
-    debounce after the first one; mean over the boards."""
+    """From a door's closing during polling to the end of the second reply that shows it closed, the debounce
+    after the first one; mean over the boards."""
     cycle = _cycle(scan) * 2
     begins = [0.0, *accumulate(scan.transaction_s(question) for question in cycle)]
     found = []

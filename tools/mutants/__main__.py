@@ -16,7 +16,7 @@ from tools.mutants.page import UNWRITTEN, idle, rate, read_reasons, render, why
 from tools.mutants.results import forget_survivors, read_mutants
 
 LEAST = 98.0
-"""So many of a hundred must be noticed."""
+"""The percentage of mutants that must be noticed."""
 EFFORTS = ("least", "fast")
 """How long the random lives of the core search (`tests/statemachine/test_model.py`): most mutants are noticed
 by the other tests, and need no long search."""
@@ -51,7 +51,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def run(processes: int, *, anew: bool) -> int:
-    """Runs mutmut in the repository, then once more on what survived, with longer random lives; returns its
+    """Runs mutmut in the repository, then once more on the survivors, with longer random lives; returns its
     exit code."""
     if anew and FOLDER.is_dir():
         shutil.rmtree(FOLDER)

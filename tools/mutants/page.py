@@ -16,7 +16,7 @@ UNWRITTEN = "no reason written"
 
 @dataclass(frozen=True)
 class Reason:
-    """Why mutants survive. Each pattern is a text in which `*` stands for anything; none matches anything."""
+    """Why mutants survive. In each pattern `*` stands for any text; an empty list matches every mutant."""
 
     place: str
     why: str
@@ -24,13 +24,13 @@ class Reason:
     becomes: str = "*"
 
     def fits(self, mutant: Mutant) -> bool:
-        """Whether it is said of this mutant."""
+        """Whether the reason applies to this mutant."""
         pairs = ((self.place, mutant.place), (self.was, mutant.was), (self.becomes, mutant.becomes))
         return all(fnmatchcase(_plain(text), _plain(pattern)) for pattern, text in pairs)
 
 
 def _plain(text: str) -> str:
-    """Square brackets are only brackets here."""
+    """Escapes square brackets, which are plain characters here."""
     return text.replace("[", "(").replace("]", ")")
 
 
@@ -46,13 +46,13 @@ def why(mutant: Mutant, reasons: Iterable[Reason]) -> str:
 
 
 def idle(mutants: Iterable[Mutant], reasons: Iterable[Reason]) -> list[Reason]:
-    """Reasons that fit nothing any more."""
+    """Reasons that no longer apply to any mutant."""
     missed = [mutant for mutant in mutants if not mutant.noticed]
     return [reason for reason in reasons if not any(reason.fits(mutant) for mutant in missed)]
 
 
 def rate(mutants: Sequence[Mutant]) -> float:
-    """How many of a hundred mutants were noticed."""
+    """The percentage of noticed mutants."""
     return 100 * sum(mutant.noticed for mutant in mutants) / len(mutants)
 
 

@@ -1,4 +1,4 @@
-"""What mutmut left behind in its folder: every mutant with its verdict and its difference to the original."""
+"""mutmut's results in its folder: every mutant with its verdict and its difference to the original."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ NOTICED = ("killed", "timeout")
 
 @dataclass(frozen=True)
 class Mutant:
-    """One small fault: where, what became of it, and which lines it changed into which."""
+    """One small fault: its place, its verdict, and the changed lines."""
 
     module: str
     function: str
@@ -61,7 +61,7 @@ def read_mutants(folder: Path) -> Iterator[Mutant]:
 
 
 def forget_survivors(folder: Path) -> None:
-    """Lets mutmut's next run try again every mutant that no test has noticed."""
+    """Makes mutmut's next run retry every mutant that no test has noticed."""
     for meta in (folder / MUTATED).glob("*.py.meta"):
         content = json.loads(meta.read_text(encoding="utf-8"))
         codes = content["exit_code_by_key"]

@@ -49,7 +49,7 @@ def project_version() -> str:
 
 
 def make(name: str, version: str, output: Path) -> Path:
-    """Makes one package and gives its path. Raises `NoWheel`."""
+    """Makes one package and returns its path. Raises `NoWheel`."""
     architecture = ARCHITECTURES[name]
     with tempfile.TemporaryDirectory(prefix="package-") as folder:
         requirements = REPOSITORY / "requirements" / "device.txt"

@@ -1,4 +1,4 @@
-"""A tree and its control files, made into a `.deb` whose bytes depend on nothing but its contents."""
+"""Builds a `.deb` from a tree and its control files; its bytes depend only on its contents."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from tools.package.wheels import Architecture
 
 SCRIPTS = Path(__file__).parent / "debian"
 EPOCH = 1_767_225_600
-"""The date of every file: 2026-01-01. `SOURCE_DATE_EPOCH` of the environment goes before."""
+"""The date of every file: 2026-01-01. `SOURCE_DATE_EPOCH` of the environment takes precedence."""
 MAINTAINER = "edge-agent <edge-agent@localhost>"
 DESCRIPTION = """\
 Description: daemon of a parcel locker, and the technician's commands
@@ -38,7 +38,7 @@ def control_of(architecture: Architecture, version: str, size_kb: int) -> str:
 def build_deb(
     root: Path, architecture: Architecture, version: str, output: Path, packing: str = "xz"
 ) -> Path:
-    """Makes `edge-agent_VERSION_ARCH.deb` of a tree in a folder; gives its path. `packing`: its `-Z`."""
+    """Makes `edge-agent_VERSION_ARCH.deb` of a tree in a folder; returns its path. `packing`: its `-Z`."""
     control = root / "DEBIAN"
     files = sorted(path for path in root.rglob("*") if path.is_file() and not path.is_symlink())
     size_kb = sum(-(-path.stat().st_size // 1024) for path in files)
@@ -63,7 +63,7 @@ def _md5(path: Path) -> str:
 
 
 def _settle(root: Path, epoch: int) -> None:
-    """Gives every file its mode and its date, whatever the building machine's umask and clock say."""
+    """Sets every file's mode and date, whatever the building machine's umask and clock are."""
     scripts = {root / "DEBIAN" / name for name in ("postinst", "prerm", "postrm")}
     scripts.add(root / HOME / "bin" / "edge-agent")
     private = {root / "etc/edge-agent", root / "etc/edge-agent/devices"}

@@ -1,4 +1,4 @@
-"""What stands where on a machine that has the package."""
+"""The file layout of a machine with the package."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ HOME = Path("usr/lib/edge-agent")
 SHARE = Path("usr/share/edge-agent")
 DOC = Path("usr/share/doc/edge-agent")
 LEFT_OUT = {"__pycache__", "simulated"}
-"""Folders of the source that a machine has no use for."""
+"""Folders of the source that a machine does not need."""
 COMMAND = f"""#!/{HOME}/bin/python -I
 import sys
 
@@ -68,7 +68,7 @@ def _copy_source(target: Path, version: str) -> None:
 
 
 def _make_environment(root: Path) -> None:
-    """What `python3 -m venv --without-pip` makes, without a path of the building machine."""
+    """Makes what `python3 -m venv --without-pip` makes, without a path of the building machine."""
     home = root / HOME
     (home / "bin").mkdir()
     (home / "bin" / "python3").symlink_to(f"/usr/bin/python{PYTHON}")

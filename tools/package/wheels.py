@@ -1,4 +1,4 @@
-"""Ready wheels of pinned requirements for another architecture, unpacked as an installer would do it."""
+"""Wheels of pinned requirements for another architecture, unpacked as an installer would do it."""
 
 from __future__ import annotations
 
@@ -10,16 +10,17 @@ from dataclasses import dataclass
 from pathlib import Path
 
 PYTHON = "3.11"
-"""Of Debian 12."""
+"""Debian 12's version."""
 GLIBC = (36, 35, 34, 31, 28, 27, 24, 17)
 """Minor versions of glibc 2 that wheels are built for and Debian 12 (2.36) runs, newest first."""
 
 
 @dataclass(frozen=True, slots=True)
 class Architecture:
-    """One of Debian's; `from_debian`: what there is no ready wheel for, and the package that has it.
+    """One of Debian's architectures; `from_debian`: requirements without a wheel, and the package that has
+    them.
 
-    `links`: names below `dist-packages` that the private environment takes from there.
+    `links`: names below `dist-packages` that the private environment links from there.
     """
 
     name: str
@@ -45,7 +46,7 @@ ARCHITECTURES = {
             "arm-linux-gnueabihf",
             from_debian=(
                 ("cffi", "python3-cffi-backend"),
-                ("pycparser", ""),  # only cffi's compiler wants it
+                ("pycparser", ""),  # only cffi's compiler needs it
                 ("pynacl", "python3-nacl"),
                 ("pyyaml", "python3-yaml"),
             ),
@@ -56,11 +57,11 @@ ARCHITECTURES = {
 
 
 class NoWheel(Exception):
-    """A requirement has no ready wheel for an architecture; the message says which and what to do."""
+    """A requirement has no wheel for an architecture; the message names it and the remedy."""
 
 
 def requirements_for(text: str, architecture: Architecture) -> str:
-    """The pinned requirements without those that Debian gives."""
+    """The pinned requirements without those that Debian provides."""
     apart = {name for name, _ in architecture.from_debian}
     blocks = re.split(r"\n(?=\S)", text.strip())
     return "\n".join(b for b in blocks if b.split("==")[0].lower() not in apart) + "\n"
@@ -87,7 +88,7 @@ def download(requirements: Path, architecture: Architecture, folder: Path) -> li
 
 
 def unpack(wheel: Path, site_packages: Path) -> None:
-    """Puts what a wheel holds where Python finds it; scripts and headers are left out (PEP 427)."""
+    """Puts the contents of a wheel where Python finds them; scripts and headers are left out (PEP 427)."""
     with zipfile.ZipFile(wheel) as archive:
         for name in sorted(archive.namelist()):
             place = name

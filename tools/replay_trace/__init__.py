@@ -1,1 +1,1 @@
-"""Judges a recorded trace again: runs it through the codecs and says what each reply is taken for."""
+"""Judges a recorded trace again: runs it through the codecs and prints how each reply is classified."""

@@ -1,4 +1,4 @@
-"""`python -m tools.replay_trace FILE`: judges a recorded trace again, a line a request."""
+"""`python -m tools.replay_trace FILE`: judges a recorded trace again, one line for each request."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from tools.replay_trace.judge import LATE_S, Judged, judge
 
 
 def line_of(one: Judged) -> str:
-    """One request for people."""
+    """One request in readable form."""
     more = [one.words] if one.words else []
     more += [f"late: {words}" for words in one.late]
     more += [f"{one.unasked} unasked"] if one.unasked else []
@@ -24,7 +24,7 @@ def line_of(one: Judged) -> str:
 
 
 def main(arguments: list[str]) -> int:
-    """Prints what each reply was taken for. 0, or 2 where the file is no recording."""
+    """Prints how each reply was classified. Returns 0, or 2 if the file is not a recording."""
     parser = argparse.ArgumentParser(prog="python -m tools.replay_trace", description=__doc__)
     parser.add_argument("file", type=Path, metavar="FILE", help="from edge-agent bus monitor --record")
     parser.add_argument("--channels", type=int, help="of the lock boards, whose frames do not say it")

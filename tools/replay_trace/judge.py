@@ -1,4 +1,4 @@
-"""What the codecs make of a recording, request by request, as the owner of the bus would."""
+"""How the codecs classify a recording, request by request, as the owner of the bus would."""
 
 from __future__ import annotations
 
@@ -20,16 +20,16 @@ from edge_agent.drivers.trace import TraceFrame, exchanges
 from edge_agent.errors import BadReply, DeviceFault
 
 LATE_S = 2.0
-"""How long a reply is owed, as in a profile that says nothing else."""
+"""How long a reply is owed, as by a profile's default."""
 Taken = Literal["answer", "exception", "damaged", "silence", "no reply is given", "not a request"]
 
 
 @dataclass(frozen=True, slots=True)
 class Judged:
-    """One request of a recording, and what its reply was taken for.
+    """One request of a recording, and how its reply was classified.
 
-    `values`: what an answer says. `late`: replies to earlier requests that came meanwhile. `rest`: bytes that
-    were taken for nothing.
+    `values`: the values of an answer. `late`: replies to earlier requests that came meanwhile. `rest`:
+    unclassified bytes.
     """
 
     at_s: float
@@ -103,7 +103,8 @@ class _Line:
     def _sort(
         self, question: Question, heard: list[bytes]
     ) -> tuple[bytes | None, list[Question], int, bytes]:
-        """The reply, whose late replies came, how many frames nobody asked for, and what is left over."""
+        """The reply, the requests of late replies, the number of unrequested frames, and the remaining
+        bytes."""
         reply, late, unasked, rest, buffer = None, [], 0, b"", b""
         for arrived in heard:
             buffer += arrived
@@ -132,7 +133,8 @@ class _Line:
 
 
 def channels_told(wire: Wire, heard: bytes) -> int:
-    """How many channels a lock board's status seems to be of, by what was heard after it was asked."""
+    """The number of channels that a lock board's status seems to have, by the bytes heard after its
+    request."""
     if wire == "8a" and len(heard) > 4:
         return 8 * (len(heard) - 4)
     if wire == "wkly" and len(heard) > 8:

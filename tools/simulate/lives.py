@@ -1,8 +1,8 @@
-"""Riders and consumers who use one locker while its daemon is killed again and again, in virtual time.
+"""Couriers and customers who use one locker while its daemon is killed again and again, in virtual time.
 
 Locks jam for a while, support opens doors out of band, some parcels are cancelled or abandoned, a technician
-blocks and clears cells. The people know nothing of the kills: they try again, as people do. What they find at
-the end is held against what the world, the journal and the cloud recorded.
+blocks and clears cells. The people do not know of the kills: they retry, as people do. At the end their
+observations are compared with what the world, the journal and the cloud recorded.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ SEEN_S = 60.0
 MOST_TRIES = 90
 LEFT_OPEN_S = 20.0
 ASIDE = {"EVENT_TYPE_PICKUP_FAILED", "EVENT_TYPE_OPEN_DOOR_FULFILLED", "EVENT_TYPE_CELL_STATUS_CHANGED"}
-"""What may come at any time in a life."""
+"""Events that may come at any time in a life."""
 LIFE_EVENTS = [
     "EVENT_TYPE_RESERVATION_CREATED",
     "EVENT_TYPE_DROPOFF",
@@ -46,16 +46,16 @@ ABANDONED = [*LIFE_EVENTS[:2], "EVENT_TYPE_PICKUP_ABANDONED"]
 
 
 class Violation(AssertionError):
-    """The machine did what it must not."""
+    """The machine did something forbidden."""
 
 
 class Unseen(Violation):
-    """Nothing came of what was waited for."""
+    """An awaited event or state did not come."""
 
 
 @dataclass(slots=True)
 class Outcome:
-    """What a storm brought: the trace is the same for the same seed."""
+    """The result of a storm: the trace is the same for the same seed."""
 
     trace: list[str] = field(default_factory=list)
     kills: int = 0
@@ -72,7 +72,7 @@ class Outcome:
 
 
 class Storm:
-    """So many lives, several at a time, with kills at random instants."""
+    """A number of lives, several at a time, with kills at random instants."""
 
     def __init__(self, plant: Plant, seed: int, lives: int, at_once: int, kill_every_s: float | None) -> None:
         self._plant = plant
@@ -86,7 +86,7 @@ class Storm:
         self._sequences: dict[int, str] = {}
         self._cells: dict[str, set[str]] = defaultdict(set)
         self._moved: dict[str, str] = {}
-        """Where a reservation is now that was given another cell: people look at what they are told."""
+        """The present cell of a moved reservation: people go to the cell that they are shown."""
         self._accepted: set[str] = set()
         self._fulfilled: list[str] = []
         self._numbers_of_wishes = itertools.count(1)
@@ -96,7 +96,7 @@ class Storm:
         plant.broker.on_event = self._event
 
     async def run(self) -> None:
-        """Everything, to the last event. Raises `Violation`."""
+        """Runs everything, to the last event. Raises `Violation`."""
         self._plant.start()
         async with asyncio.TaskGroup() as group:
             killer = group.create_task(self._kill_now_and_then())
@@ -108,7 +108,7 @@ class Storm:
             for other in others:
                 other.cancel()
         if self._plant.agent is None:
-            self._plant.start()  # the people were done while it lay killed
+            self._plant.start()  # the people finished while it was killed
         await self._until(lambda: self._outbox_size() == 0)
         if sorted(self._fulfilled) != sorted(set(self._fulfilled)):
             raise Violation(f"an open-door was fulfilled twice: {self._fulfilled}")
@@ -163,8 +163,8 @@ class Storm:
             self._plant.start()
 
     async def _technician(self) -> None:
-        """Looks after cells that the machine does not trust any more, closes doors that somebody left open,
-        and blocks one now and then."""
+        """Handles cells that the machine no longer trusts, closes doors that were left open, and blocks one
+        now and then."""
         while True:
             await asyncio.sleep(5)
             agent = self._plant.agent
@@ -185,7 +185,7 @@ class Storm:
                     self._spawn(agent.desk.block(label, "a look"))
 
     async def _inspect(self, label: str) -> None:
-        """Says that a cell is in order; after a wrong door only when its own lock has opened it."""
+        """Clears a cell; after a wrong door only when its own lock has opened it."""
         agent = self._plant.agent
         somebody = self._plant.world.cell(label).door is Door.OPEN
         if agent is None or somebody or label in self._inspected:
@@ -203,10 +203,10 @@ class Storm:
             self._inspected.discard(label)
 
     async def _clean(self, label: str) -> None:
-        """Takes out what was abandoned and says so."""
+        """Takes out an abandoned parcel and clears the cell."""
         if self._plant.agent is not None:
             await self._plant.agent.desk.open_cell(label, "to clean up")
-        self._plant.world.open(label)  # with the key, where the lock does not
+        self._plant.world.open(label)  # with the key, if the lock does not open
         self._plant.world.take(label)
         await asyncio.sleep(0.5)
         self._plant.world.close(label)
@@ -225,7 +225,7 @@ class Storm:
             self._plant.world.jam(label, False)
 
     def _spawn(self, work: Coroutine[Any, Any, Any]) -> None:
-        """In the background; what a kill leaves unanswered is forgotten."""
+        """Runs in the background; what a kill leaves unanswered is forgotten."""
         task = asyncio.get_running_loop().create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
@@ -270,8 +270,8 @@ class Storm:
         return "COMPLETED"
 
     async def _until_seen(self, opening: tuple[str, str, str, str | None], told: Callable[[], bool]) -> None:
-        """Waits until it is told; where the machine was blind while the door was open, the door is opened and
-        closed once more."""
+        """Waits until an event reports it; if the machine was blind while the door was open, the door is
+        opened and closed once more."""
         for _ in range(MOST_TRIES):
             with contextlib.suppress(Unseen):
                 await self._until(told, SEEN_S)
@@ -289,7 +289,7 @@ class Storm:
             raise Violation(f"{rid}: told {self._told(rid)}")
 
     async def _give_up(self, wish: str, rid: str, life: list[str]) -> str:
-        """Asks until it is granted; the wish may find the cell busy, or a door open."""
+        """Asks until it is granted; the request may find the cell busy, or a door open."""
         for _ in range(MOST_TRIES):
             request = f"{wish}-{rid}-{next(self._numbers_of_wishes)}"
             reply = await self._plant.broker.call(wish, {"request_id": request, "reservation_id": rid})
@@ -301,8 +301,7 @@ class Storm:
         raise Violation(f"{wish} {rid}: never granted")
 
     async def _ask_support(self, rid: str) -> str | None:
-        """One out-of-band opening; returns the request's id where it was accepted. Its door is closed
-        again."""
+        """One out-of-band opening; returns the request's id if it was accepted. Its door is closed again."""
         request = f"support-{rid}-{next(self._numbers_of_wishes)}"
         reply = await self._plant.broker.call("open-door", {"request_id": request, "reservation_id": rid})
         if "result" not in reply:
@@ -313,7 +312,7 @@ class Storm:
         return request
 
     async def _support(self, rid: str, cell: str) -> str:
-        """Support opens a door before the rider is there, and he closes it."""
+        """Support opens a door before the courier is there, and the courier closes it."""
         await self._ask_support(rid)
         await asyncio.sleep(self._rng.uniform(0.5, 2.0))
         self._plant.world.close(cell)
@@ -338,12 +337,11 @@ class Storm:
             if reply["error"]["code"] not in (4, 8, 14):
                 raise Violation(f"reserve {number}: {reply['error']}")
             if reply["error"]["code"] == 8:
-                body["request_id"] += "'"  # a decision is kept: ask anew
+                body["request_id"] += "'"  # a decision is kept: use a new request id
             await asyncio.sleep(TRY_AGAIN_S)
 
     async def _open(self, name: str, rid: str, cell: str, code: str | None) -> str:
-        """Asks until a door stands open before us; returns its cell, which may be another than was
-        expected."""
+        """Asks until a door stands open here; returns its cell, which may be another than was expected."""
         tries, cell = 0, self._moved.get(rid, cell)
         while self._plant.world.cell(cell).door is not Door.OPEN or cell in self._inspected:
             if cell in self._inspected:
@@ -368,12 +366,12 @@ class Storm:
             if opened is None:
                 await asyncio.sleep(TRY_AGAIN_S)
                 cell = self._moved.get(rid, cell)
-        # Nobody puts a hand in before the machine knows that the door is open, but for a killed one.
+        # People reach in only when the machine knows that the door is open, unless it was killed.
         await asyncio.sleep(0.3)
         return cell
 
     async def _ask_again(self, name: str, body: dict[str, Any], first: dict[str, Any]) -> None:
-        """Now and then the same request id comes twice: it gets the same answer, and no second pulse."""
+        """Sometimes sends the same request id twice: it gets the same answer, and no second pulse."""
         if self._rng.random() > 0.2 or first.get("error", {}).get("code") in (4, 14):
             return
         again = await self._plant.broker.call(name, body)
@@ -381,7 +379,7 @@ class Storm:
             raise Violation(f"{body['request_id']} was answered {first} and then {again}")
 
     async def _enter(self, code: str) -> tuple[str, str | None]:
-        """What the keypad says, and the cell that opened."""
+        """The keypad's answer, and the cell that opened."""
         agent = self._plant.agent
         if agent is None:
             return "the keypad is dark", None
@@ -440,9 +438,9 @@ def run_storm(
     on_agent: Callable[[Agent], None] = lambda agent: None,
     weather: Weather | None = None,
 ) -> Outcome:
-    """One storm on a fresh journal, checked. Raises `Violation`, alone or in an exception group.
+    """Runs one storm on a fresh journal, with all checks. Raises `Violation`, alone or in an exception group.
 
-    `kill_every_s` None: the daemon is left alive. `weather`: what the wires go through meanwhile.
+    `kill_every_s` None: the daemon is not killed. `weather`: the faults of the wires meanwhile.
     """
 
     async def run() -> Outcome:

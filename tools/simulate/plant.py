@@ -1,4 +1,4 @@
-"""One simulated site: world, cables, broker and disk outlive the agents that come and go on it."""
+"""One simulated site: world, cables, broker and disk outlive the agents that run on it in turn."""
 
 from __future__ import annotations
 
@@ -35,15 +35,15 @@ from tools.bus_simulator.plant import build_devices, build_world, line_baud
 
 EPOCH_S = 1_750_000_000.0
 COMMIT_MS = (0.3, 8.0)
-"""How long a commit takes: between an SSD and a tired SD card."""
+"""How long a commit takes: from an SSD's to a worn SD card's time."""
 NETWORK_MS = (5.0, 60.0)
 
 
 class VirtualClock:
     """The clocks of one boot on the loop's virtual time.
 
-    `synced`, `off_s` (how far the wall clock is ahead) and `stands_s` (a wall clock that stands still shows
-    this) may be changed at any time.
+    `synced`, `off_s` (how far the wall clock is ahead) and `stands_s` (the value of a wall clock that stands
+    still) may be changed at any time.
     """
 
     def __init__(self) -> None:
@@ -54,7 +54,7 @@ class VirtualClock:
         self._booted_s = 0.0
 
     def reboot(self) -> None:
-        """The machine had no power; CLOCK_BOOTTIME begins anew."""
+        """The machine had no power; CLOCK_BOOTTIME starts again."""
         self._boot += 1
         self._booted_s = asyncio.get_running_loop().time()
 
@@ -66,7 +66,7 @@ class VirtualClock:
 
 
 class Severed(Exception):
-    """The agent this belonged to was killed."""
+    """The agent of this object was killed."""
 
 
 class Lifeline:
@@ -149,7 +149,7 @@ class _Command:
 
 @dataclass(slots=True)
 class Broker:
-    """Keeps a session's messages until they are acknowledged, as MQTT 5 says; and the cloud behind it."""
+    """Keeps a session's messages until they are acknowledged, as MQTT 5 demands; and the cloud behind it."""
 
     rng: random.Random
     commands: deque[_Command] = field(default_factory=deque)
@@ -160,26 +160,26 @@ class Broker:
     on_message: Callable[[Message], None] = lambda message: None
     link: SimulatedLink | None = None
     away: bool = False
-    """Nobody reaches it."""
+    """The broker is unreachable."""
     twice: bool = False
-    """It delivers every command again, at once and seconds later, without a word."""
+    """It delivers every command again, at once and seconds later, without the DUP mark."""
     strips: bool = False
-    """A bridge before it takes all MQTT 5 properties off the commands."""
+    """A bridge in front of it strips all MQTT 5 properties off the commands."""
 
     def leave(self) -> None:
-        """It is gone, until `come_back`; it keeps what it has."""
+        """It is unreachable, until `come_back`; it keeps its messages."""
         self.away = True
         if self.link is not None:
             self.link.lose()
 
     def come_back(self) -> None:
-        """It is there again, and the link of the machine that runs with it."""
+        """It is reachable again, and the link of the running machine connects."""
         self.away = False
         if self.link is not None:
             self.link.find()
 
     def delay_s(self) -> float:
-        """One way through the network."""
+        """The delay of one way through the network."""
         return self.rng.uniform(*NETWORK_MS) / 1000
 
     async def call(
@@ -191,10 +191,10 @@ class Broker:
         message_expiry: bool = True,
         x_request_id: str | None = None,
     ) -> dict[str, Any]:
-        """Sends a command and waits for its reply; a code 4 error if none comes.
+        """Sends a command and waits for its reply; an EXPIRED error if none comes.
 
-        Times that `body` holds are sent as they are. `message_expiry`: whether the message carries a Message
-        Expiry Interval.
+        Times in `body` are sent as they are. `message_expiry`: whether the message carries a Message Expiry
+        Interval.
         """
         loop = asyncio.get_running_loop()
         correlation = f"{len(self.replies)}/{self.rng.getrandbits(32):08x}".encode()
@@ -273,13 +273,13 @@ class SimulatedLink:
         self.on_refusal("another machine speaks under our name")
 
     def _stands(self, connection: int) -> None:
-        """The connection has been good for some time: nobody takes it from us at present."""
+        """The connection has been good for some time: no twin takes it from us at present."""
         if self._up and self._taken and connection == self._connections:
             self._taken = False
             self.on_refusal("")
 
     def lose(self) -> None:
-        """The connection breaks; what is on its way is lost."""
+        """The connection breaks; messages on their way are lost."""
         self._up = False
         self._out.clear()
         self._in_flight.clear()
@@ -303,12 +303,12 @@ class SimulatedLink:
         asyncio.get_running_loop().call_later(self._broker.delay_s(), self._arrive)
 
     def feed(self, feed: Feed) -> None:
-        """See `Link.feed`. What has a receipt makes the next page be fetched, as on the real way."""
+        """See `Link.feed`. Receipts make the next page be fetched, as in the real link."""
         while self._up and (row := feed.next()) is not None:
             self.publish(Message(self._events_topic, row[1]), functools.partial(_note, feed, row[0]))
 
     def rest(self, resting: bool) -> None:
-        """See `Link.rest`: in virtual time nobody waits for the processor."""
+        """See `Link.rest`: in virtual time no task waits for the processor."""
 
     def _arrive(self) -> None:
         if not self._out:
@@ -325,7 +325,7 @@ class SimulatedLink:
             on_acknowledged(True)
 
     def deliver_soon(self) -> None:
-        """Lets the broker deliver what it holds, after the network's delay."""
+        """Makes the broker deliver its messages, after the network's delay."""
         asyncio.get_running_loop().call_later(self._broker.delay_s(), self._deliver)
 
     def _deliver(self) -> None:
@@ -381,10 +381,10 @@ def _left_s(expires_s: float, now_s: float) -> int | None:
 
 
 class Plant:
-    """The site. `start` brings up an agent, `kill` ends it as SIGKILL would."""
+    """The site. `start` starts an agent, `kill` ends it like SIGKILL."""
 
     def __init__(self, settings: Settings, seed: int, *, split: int | None = None) -> None:
-        """`split`: replies arrive in pieces of so many bytes."""
+        """`split`: replies arrive in pieces of this many bytes."""
         loop = asyncio.get_running_loop()
         self.settings = settings
         self.rng = random.Random(f"{seed}/plant")
@@ -415,21 +415,21 @@ class Plant:
         self.clock = VirtualClock()
         self.starts = 0
         self.supervisor: Supervisor | None = None
-        """Who is told that the agents live, if anybody."""
+        """The supervisor that gets the agents' signs of life, if any."""
         self.ports: dict[str, Any] = {}
-        """What later agents get in place of the usual ports, by the names of `Ports`."""
+        """Replacements for the usual ports of later agents, by the names of `Ports`."""
         self.on_agent: Callable[[Agent], None] = lambda agent: None
-        """Gets every agent before it runs."""
+        """Called with every agent before it runs."""
         self.plugged: dict[str, str] = {}
-        """The buses at whose port another bus's wires are, and that other bus."""
+        """The buses whose port leads to another bus's wires, and that other bus."""
 
     @property
     def lifeline(self) -> Lifeline:
-        """Of the agent that runs now."""
+        """The lifeline of the running agent."""
         return self._lifeline
 
     def start(self) -> None:
-        """Starts an agent on the journal as it lies on the disk."""
+        """Starts an agent on the journal on the disk."""
         self._lifeline = lifeline = Lifeline()
         cables = {
             self.settings.buses[name].port: self.cables[self.plugged.get(name, name)] for name in self.cables
@@ -457,10 +457,10 @@ class Plant:
         self._task = asyncio.create_task(self.agent.run(), name=f"agent {self.starts}")
 
     async def kill(self) -> None:
-        """The agent is gone from this instant: nothing it still does reaches cable, disk or network."""
+        """The agent is gone from this instant: its further acts do not reach cable, disk or network."""
         assert self._task is not None
         if self._task.done():
-            self._task.result()  # it ended by itself: say why
+            self._task.result()  # it ended by itself: raise the cause
         self._lifeline.alive = False
         self.broker.link = None
         self.agent = None
@@ -471,7 +471,7 @@ class Plant:
             cable.let_go()
 
     async def stop(self) -> None:
-        """Ends the agent cleanly. Raises what brought it down before, if something did."""
+        """Ends the agent cleanly. Raises the error that ended it before, if any."""
         assert self._task is not None
         self._task.cancel()
         with contextlib.suppress(asyncio.CancelledError):

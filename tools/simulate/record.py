@@ -1,9 +1,8 @@
-"""Records what went into the core during a storm, so that it can be played again.
+"""Records the core's inputs during a storm for a replay.
 
 `python -m tools.simulate.record SEED FILE` writes one JSON document a line: the layout, then every input with
-its moment and every restart, and at the end the state that came of it and how many facts were told on the
-way. A later version of the core must come to the same state; one that does not has changed what the machine
-does.
+its moment and every restart, and at the end the final state and the number of facts. A later version of the
+core must reach the same state; otherwise it has changed the machine's behaviour.
 """
 
 from __future__ import annotations
@@ -39,14 +38,15 @@ CONFIG = Path(__file__).resolve().parents[2] / "config" / "demo.toml"
 
 
 class Recorder:
-    """Listens at the loops of the agents that come and go on one journal."""
+    """Listens to the loops of the agents that run in turn on one journal."""
 
     def __init__(self) -> None:
         self.layout: Layout | None = None
         self._entries: list[tuple[str, inputs.Input | None, Instant, LockerState]] = []
 
     def attach(self, loop: LockerLoop) -> None:
-        """A new agent has read the journal: what its predecessor did not bring to the disk never was."""
+        """A new agent has read the journal: its predecessor's inputs that did not reach the disk are
+        dropped."""
         self.layout = loop.layout
         if self._entries:
             self._cut(loop.state)
@@ -68,7 +68,7 @@ class Recorder:
         self._entries.append(("restart", None, now, found))
 
     def lines(self) -> Iterator[str]:
-        """The recording."""
+        """The lines of the recording."""
         assert self.layout is not None
         yield _line(layout=LAYOUT.dump_python(self.layout, mode="json", exclude_defaults=True))
         for kind, given, now, _ in self._entries:
@@ -92,7 +92,7 @@ class Player:
         self._digest = hashlib.sha256()
 
     def play(self, kind: str, given: inputs.Input | None, now: Instant) -> None:
-        """One entry."""
+        """Plays one entry."""
         if given is None:
             self.state = restored(self.state, now)
             return
@@ -103,14 +103,14 @@ class Player:
             self._digest.update(FACT.dump_json(fact, exclude_defaults=True))
 
     def end(self) -> dict[str, Any]:
-        """The state it came to, how many facts were told, and the digest of them all."""
+        """The final state, the number of facts, and the digest of them all."""
         state = STATE.dump_python(self.state, mode="json", exclude_defaults=True)
         state.get("resting_codes", {}).pop("chunks", None)
         return {"state": state, "facts": self.facts, "digest": self._digest.hexdigest()}
 
 
 def replay(lines: Iterator[str]) -> tuple[dict[str, Any], dict[str, Any]]:
-    """What a recording came to when it was made, and what it comes to now."""
+    """The end of a recording when it was made, and its end now."""
     player = Player(LAYOUT.validate_python(json.loads(next(lines))["layout"]))
     for line in lines:
         entry = json.loads(line)

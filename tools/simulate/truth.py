@@ -1,4 +1,4 @@
-"""Whether what a daemon believes of its doors is true."""
+"""Whether a daemon's beliefs about its doors are true."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from edge_agent.model import Door
 from edge_agent.statemachine.inputs import Boot, DoorRead, DoorsSeen, PulseDone
 
 STALE_S = 0.3
-"""How old a reading may be when it is told: its way over the wire, the debounce, a second reading."""
+"""How old a reading may be when it is reported: its way over the wire, the debounce, a second reading."""
 
 
 class Witness:
-    """Holds every door that an agent's core is told of against the door as it physically stands.
+    """Compares every door reading that an agent's core gets with the door's physical state.
 
-    `untrue` is what was told of a door that has stood otherwise for longer than `stale_s`.
+    `untrue` lists the readings of doors that have been in the other state for longer than `stale_s`.
     """
 
     def __init__(self, world: World, stale_s: float = STALE_S) -> None:

@@ -10,14 +10,14 @@ CONTROLLER = "devices/pci0000:00/0000:00:14.0/usb1"
 
 
 class UsbTree:
-    """Adapters by the name of their tty; `sysfs` is what code takes in place of /sys."""
+    """Adapters by the name of their tty; `sysfs` is used instead of /sys."""
 
     def __init__(self, sysfs: Path) -> None:
         self.sysfs = sysfs
         (sysfs / "class" / "tty").mkdir(parents=True, exist_ok=True)
 
     def plug(self, tty: str, socket: str, *, serial: str | None, interface: str = "00") -> None:
-        """An adapter of one kind at a USB socket such as `1.2`."""
+        """Plugs an adapter of one kind into a USB socket such as `1.2`."""
         device = self.sysfs / CONTROLLER / f"1-{socket}"
         line = device / f"1-{socket}:1.{int(interface)}"
         (line / tty).mkdir(parents=True)
@@ -32,7 +32,7 @@ class UsbTree:
         os.symlink(line / tty, about / "device")
 
     def unplug(self, tty: str) -> None:
-        """Takes it out."""
+        """Removes it."""
         link = self.sysfs / "class" / "tty" / tty / "device"
         device = link.resolve().parent.parent
         link.unlink()

@@ -1,4 +1,4 @@
-"""An event loop on which time passes only when nobody has anything to do."""
+"""An event loop whose time passes only when no task can run."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 
 
 class Deadlock(Exception):
-    """Everything waits for something that no timer will bring."""
+    """Every task waits, and no timer is pending."""
 
 
 class _JumpingSelector(selectors.BaseSelector):
@@ -21,7 +21,7 @@ class _JumpingSelector(selectors.BaseSelector):
 
     def register(self, fileobj: Any, events: int, data: Any = None) -> selectors.SelectorKey:
         key = selectors.SelectorKey(fileobj, fileobj if isinstance(fileobj, int) else -1, events, data)
-        self._keys[fileobj] = key  # the loop's own wake-up pipe; nobody writes to it here
+        self._keys[fileobj] = key  # the loop's own wake-up pipe; never written to here
         return key
 
     def unregister(self, fileobj: Any) -> selectors.SelectorKey:

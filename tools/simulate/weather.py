@@ -1,4 +1,4 @@
-"""What the wires of a simulated site go through while people use it."""
+"""Faults of a simulated site's wires during use."""
 
 from __future__ import annotations
 
@@ -12,20 +12,19 @@ from edge_agent.drivers.simulated.cable import MemoryCable
 from tools.simulate.plant import Plant
 
 RECOVERED_S = 2.0
-"""A port that is back is taken again within this."""
+"""A port that returns is opened again within this time."""
 
 
 class NotRecovered(AssertionError):
-    """A port that was back was not taken again in time."""
+    """A port that returned was not opened again in time."""
 
 
 @dataclass(frozen=True, slots=True)
 class Weather:
-    """Faults of every bus. `noise`: the probability that a frame is damaged. `delay_ms`: every reply comes so
-    much later. `ghosts`: the probability that a device speaks unasked after another's transaction. `echo`:
-    adapters that let us hear what we send. `unplug_every_s`, `silence_every_s`: how often, on average, a port
-    vanishes for a while, or a device falls silent.
-    """
+    """Faults of every bus. `noise`: the probability that a frame is damaged. `delay_ms`: every reply comes
+    this much later. `ghosts`: the probability that a device sends unasked after another's transaction.
+    `echo`: adapters that echo what we send. `unplug_every_s`, `silence_every_s`: how often, on average, a
+    port vanishes for a while, or a device falls silent."""
 
     noise: float = 0.0
     delay_ms: float = 0.0
@@ -35,7 +34,7 @@ class Weather:
     silence_every_s: float | None = None
 
     def troubles(self, plant: Plant, seed: int) -> list[Coroutine[Any, Any, None]]:
-        """Begins what stands all the time; what comes and goes is returned, to be run."""
+        """Begins the permanent faults; the temporary ones are returned, to be run."""
         rng = random.Random(f"{seed}/weather")
         coming: list[Coroutine[Any, Any, None]] = []
         for name, cable in plant.cables.items():

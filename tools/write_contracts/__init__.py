@@ -1,1 +1,1 @@
-"""Writes the contracts with the outside into the docs, from the models that the code uses."""
+"""Writes the external contracts into the docs, from the models that the code uses."""

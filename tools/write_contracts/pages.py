@@ -16,7 +16,7 @@ DOCS = Path(__file__).resolve().parents[2] / "docs"
 
 
 def openapi_yaml() -> str:
-    """The REST API as a gateway with every page describes it."""
+    """The REST API as described by a gateway with every page."""
     settings = Settings(
         listen_port=8080,
         public_url="https://gateway.example.org",
@@ -33,4 +33,4 @@ PAGES: dict[Path, Callable[[], str]] = {
     DOCS / "asyncapi.yaml": asyncapi_yaml,
     DOCS / "openapi.yaml": openapi_yaml,
 }
-"""Each document and what makes it."""
+"""Each document and its generator."""

@@ -1,1 +1,1 @@
-"""Makes the manual page of `edge-agent` out of the help of its commands."""
+"""Makes the manual page of `edge-agent` from the help of its commands."""

@@ -1,4 +1,4 @@
-"""The manual page (man(7)): every command with its arguments and options, as the help has them."""
+"""The manual page (man(7)): every command with its arguments and options, as in the help."""
 
 from __future__ import annotations
 
@@ -119,7 +119,7 @@ def _table(title: str, rows: dict[str, str]) -> Iterator[str]:
 
 
 def _prose(text: str) -> Iterator[str]:
-    """Paragraphs; what stands in backquotes is bold."""
+    """Paragraphs; text in backquotes is bold."""
     for number, paragraph in enumerate(re.split(r"\n\s*\n", text.strip())):
         if number:
             yield ".PP"
