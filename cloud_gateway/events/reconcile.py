@@ -38,7 +38,7 @@ PAGES_MAX = 100_000
 INCOMPLETE_MAX = 1000
 PAUSE_MAX_S = 600.0
 PATIENCE = 10
-"""A machine that sends events without a pause is not asked for more for this many times the grace."""
+"""For this many times the grace, a machine that sends events without a pause is not asked for more."""
 
 
 @dataclass

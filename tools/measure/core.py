@@ -28,8 +28,8 @@ from tools.measure.rig import Run
 CELLS, STANDING = 64, 40
 LIVES, QUICK_LIVES = 12_000, 300
 LIFE_S = 45.0
-"""The interval between beginnings of lives: two thousand in a day, so that thousands of codes are
-reserved."""
+"""The interval between beginnings of lives: two thousand in a day, so that the codes of thousands are
+resting."""
 PARCEL = Packaging(300, 200, 400, 1500)
 
 

@@ -67,7 +67,7 @@ class Scan:
         return self.gap_s(question) + len(frame) * self.character_s + self.silence_s
 
     def transaction_s(self, question: Question) -> float:
-        """From the line's silence before the request to its silence after the reply."""
+        """From the moment the line falls silent until it falls silent after the reply."""
         reply_s = reply_length(question.request) * self.character_s
         return self.to_sample_s(question) + TURNAROUND_S + reply_s
 

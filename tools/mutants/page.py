@@ -16,7 +16,7 @@ UNWRITTEN = "no reason written"
 
 @dataclass(frozen=True)
 class Reason:
-    """Why mutants survive. In each pattern `*` stands for any text; an empty list matches every mutant."""
+    """Why mutants survive. In each pattern `*` stands for any text; an omitted pattern matches any text."""
 
     place: str
     why: str
