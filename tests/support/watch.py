@@ -82,6 +82,8 @@ class Watch:
         self.opened: set[str] = set()
         """Cells whose door a pulse has opened, and which has not settled closed since."""
         self.closed_ns: dict[str, int] = {}
+        self.doubtful: set[str] = set()
+        """Cells whose last pulse was given in doubt: any closing after it counts."""
         self.by_hand: set[str] = set()
         """Cells whose doors somebody moves by hand."""
         self.now_ns = 0
@@ -167,6 +169,7 @@ class Watch:
         if self.doors.get(label, Door.CLOSED) is not door:
             self.moved[label] = self._may_move(label, door) and label not in self.settled
             if door is Door.CLOSED:
+                self.moved[label] |= label in self.doubtful
                 self.closed_ns[label] = self.now_ns
             else:
                 bounces = self.now_ns - self.closed_ns.get(label, 0) < BOUNCE_NS and label in self.opened
@@ -246,6 +249,7 @@ class Watch:
         assert intent.cell == pulse.cell
         self._may_be_pulsed(key, pulse.cell, intent.purpose)
         self.pulsed_cells.add(pulse.cell)
+        (self.doubtful.discard if key in self.seen_closed else self.doubtful.add)(pulse.cell)
         unsettled = pulse.cell not in self.settled  # an earlier pulse has opened it, and it bounces closed
         self.moved[pulse.cell] = unsettled and self.moved.get(pulse.cell, False)
         self.settled.discard(pulse.cell)
