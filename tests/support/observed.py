@@ -256,7 +256,8 @@ class Model(Doors):
         if waits.closed is not None:
             if (passed_ns(waits.closed, self.now) or 0) >= 30 * SECOND:
                 place.waits = None
-                self.dropped_off(waits.parcel, True, source)
+                if waits.parcel.status is S.PENDING:  # an earlier command may have concluded it meanwhile
+                    self.dropped_off(waits.parcel, True, source)
         elif place.door is Door.CLOSED and place.heard and not place.settled:
             pass  # a closing in time, which may settle
         elif waited >= 600 * SECOND:
