@@ -12,6 +12,7 @@ from edge_agent.statemachine.inputs import (
     DoorsSeen,
     HandCheck,
     Input,
+    OpenCell,
     PulseDone,
     Resolve,
     Weighed,
@@ -120,17 +121,20 @@ class Watch:
         self.resolved = isinstance(given, Resolve)
         self.weighed = given.cell if isinstance(given, Weighed) and given.mass_g is not None else None
         match given:
-            case DoorRead(unlock_id, Door.CLOSED):
-                if unlock_id in self.asked:
-                    self.seen_closed.add((unlock_id, 1))
-                if unlock_id in self.looking:
-                    self.doors[self.looking[unlock_id]] = Door.CLOSED
             case DoorRead(unlock_id, door):
-                self.seen_otherwise[unlock_id, 1] = door
-                if door is Door.OPEN and unlock_id in self.looking:
-                    self._seen(self.looking[unlock_id], door)
+                cell = self.looking.pop(unlock_id, None)  # None: nobody waits for it any more
+                if door is not Door.CLOSED:
+                    self.seen_otherwise[unlock_id, 1] = door
+                elif unlock_id in self.asked:
+                    self.seen_closed.add((unlock_id, 1))
+                if cell is not None and door is Door.CLOSED:
+                    self.doors[cell] = door
+                elif cell is not None and door is Door.OPEN:
+                    self._seen(cell, door)
             case ClosingSettled(label):
                 self.has_settled(label)
+            case OpenCell(cell=label) | Resolve(cell=label):
+                self.unclear.discard(label)  # a technician ends what is not decided
             case HandCheck(labels, running):
                 self.by_hand = self.by_hand | {*labels} if running else self.by_hand - {*labels}
             case PulseDone(unlock_id, attempt, _, _) if (unlock_id, attempt) != self.latest.get(unlock_id):
