@@ -162,22 +162,22 @@ Responses = dict[int | str, dict[str, Any]]
 
 
 def says(**codes: str) -> Responses:
-    """Error responses for /openapi.json: `says(s404="code 5")`."""
+    """Error responses for /openapi.json: `says(s404="NOT_FOUND (5)")`."""
     return {int(key[1:]): {"model": StatusAnswer, "description": text} for key, text in codes.items()}
 
 
 ERRORS = says(
-    s400="code 3: a field is wrong, or the X-Request-ID was used with another body",
-    s403="code 16 without a key, 7 with a wrong one",
-    s429="code 8: too many requests, or too many wrong keys from one address; Retry-After says for how long",
-    s500="code 13",
+    s400="INVALID_ARGUMENT (3): a field is wrong, or the X-Request-ID was used with another body",
+    s403="UNAUTHENTICATED (16) without a key, PERMISSION_DENIED (7) with a wrong one",
+    s429="NO_CELL (8): too many requests, or too many wrong keys from one address; Retry-After says how long",
+    s500="INTERNAL (13)",
 )
-MISSING = says(s404="code 5")
+MISSING = says(s404="NOT_FOUND (5)")
 ASKED: Responses = MISSING | says(
-    s400="code 3: a field is wrong, or the X-Request-ID was used with another body; "
-    "code 9: not allowed in this state or window",
-    s429="code 8: no cell fits or is free; with Retry-After: too many requests",
-    s501="code 12: the machine's version cannot do this",
-    s503="code 14: the machine is offline",
-    s504="code 4: the machine did not answer in time",
+    s400="INVALID_ARGUMENT (3): a field is wrong, or the X-Request-ID was used with another body; "
+    "NOT_ALLOWED (9): not allowed in this state or window",
+    s429="NO_CELL (8): no cell fits or is free; with Retry-After: too many requests",
+    s501="NOT_BUILT (12): the machine's version cannot do this",
+    s503="OFFLINE (14): the machine is offline",
+    s504="EXPIRED (4): the machine did not answer in time",
 )

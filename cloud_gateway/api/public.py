@@ -12,10 +12,12 @@ from cloud_gateway.api.images import TEXT_MAX
 from edge_agent.model import parse_qr
 
 SAID = MISSING | says(
-    s429="code 8: too many images for one address, or in all; Retry-After says for how long"
+    s429="NO_CELL (8): too many images for one address, or in all; Retry-After says for how long"
 )
 
-router = APIRouter(responses=says(s400="code 3: the X-Request-ID cannot be used", s500="code 13"))
+router = APIRouter(
+    responses=says(s400="INVALID_ARGUMENT (3): the X-Request-ID cannot be used", s500="INTERNAL (13)")
+)
 
 
 @router.get(
@@ -43,7 +45,7 @@ async def health(parts: WithParts) -> JSONResponse:
     return JSONResponse({"status": "ok" if up else "broker not connected"}, 200 if up else 503)
 
 
-@router.get("/", responses=says(s501="code 12: not built"), status_code=501)
+@router.get("/", responses=says(s501="NOT_BUILT (12): not built"), status_code=501)
 async def wall() -> Response:
     """The live page of the locker wall: not built in this version."""
     raise not_built()

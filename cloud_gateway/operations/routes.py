@@ -54,10 +54,10 @@ def _password(header: str) -> str | None:
 router = APIRouter(
     dependencies=[Depends(for_operations)],
     responses=says(
-        s400="code 3: the X-Request-ID cannot be used",
-        s401="code 16: the operations key is missing or wrong",
-        s429="code 8: too many wrong keys from one address; Retry-After says for how long",
-        s500="code 13",
+        s400="INVALID_ARGUMENT (3): the X-Request-ID cannot be used",
+        s401="UNAUTHENTICATED (16): the operations key is missing or wrong",
+        s429="NO_CELL (8): too many wrong keys from one address; Retry-After says for how long",
+        s500="INTERNAL (13)",
     ),
 )
 
@@ -109,7 +109,7 @@ def same_site(
     responses={
         303: {"description": "closed; the page is at Location"},
         **MISSING,
-        **says(s403="code 7: the request comes from another site"),
+        **says(s403="PERMISSION_DENIED (7): the request comes from another site"),
     },
 )
 async def close(ticket_id: str, parts: WithParts) -> Response:
@@ -128,7 +128,7 @@ async def close(ticket_id: str, parts: WithParts) -> Response:
     responses={
         303: {"description": "granted to again; the page is at Location"},
         **MISSING,
-        **says(s403="code 7: the request comes from another site"),
+        **says(s403="PERMISSION_DENIED (7): the request comes from another site"),
     },
 )
 async def release(machine_id: str, parts: WithParts) -> Response:
@@ -147,7 +147,7 @@ async def release(machine_id: str, parts: WithParts) -> Response:
     responses={
         303: {"description": "back in the queue; the page is at Location"},
         **MISSING,
-        **says(s403="code 7: the request comes from another site"),
+        **says(s403="PERMISSION_DENIED (7): the request comes from another site"),
     },
 )
 async def retry(position: Annotated[int, Path(ge=1, le=POSITION_MAX)], parts: WithParts) -> Response:

@@ -111,7 +111,7 @@ def _is_terminal() -> bool:
 
 
 def _append(path: Path, name: str, made: str) -> None:
-    """Adds the line; a new file is the service's own, if we may say so, and nobody else may read it."""
+    """Adds the line; a new file is owned by the service where possible, and only its owner may read it."""
     try:
         new = not path.exists()
         if not new and name in read(path, ours=False):  # the service's, and we may be root

@@ -231,7 +231,7 @@ def _written(path: Path) -> Iterator[TextIO]:
         with path.open("w", encoding="utf-8") as file:
             yield file
     except BrokenPipeError:
-        raise  # whoever read what we print has gone
+        raise  # the reader of the pipe has gone
     except OSError as error:
         problems.print(f"{path}: {error.strerror}", style="red", highlight=False, markup=False)
         raise typer.Exit(USAGE) from None

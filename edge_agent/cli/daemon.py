@@ -65,14 +65,14 @@ def _nobody(socket: Path, error: Exception) -> typer.Exit:
 
 
 class PinNeeded(Exception):
-    """The daemon wants to know which technician it is (code 16), and was told nothing. Says what it said."""
+    """The daemon asks which technician it is (UNAUTHENTICATED), and no PIN was sent. Holds its answer."""
 
 
 PIN_NEEDED = 16
 
 
 def _refused(response: httpx.Response, headers: dict[str, str] | None) -> Exception:
-    """What a refusal ends with; one that only wants a PIN is left to whoever can `headers`."""
+    """What a refusal ends with; one that only wants a PIN is left to the caller who can send `headers`."""
     told = refusal_in(response)
     if headers is not None and told["code"] == PIN_NEEDED:
         return PinNeeded(told["message"])

@@ -75,7 +75,7 @@ def known_pin(pin_file: Path | None) -> str | None:
 
 
 def headers_of(name: str | None, pin: str | None) -> dict[str, str]:
-    """How the local API is told which technician it is."""
+    """The headers that name the technician to the local API."""
     headers = {} if pin is None else {PIN_HEADER: quote(pin, safe="")}
     return headers if name is None else headers | {NAME_HEADER: quote(name, safe="")}
 

@@ -2,7 +2,7 @@
 
 An opening is believed at once, a closing when two readings `DEBOUNCE_S` apart agree; a closing takes effect
 only later (`Closings`). For a while after any fault of a board a change there needs more readings from
-separate requests, because a late reply cannot be told from a current one. One exception: the opening of a
+separate requests, because a late reply looks like a current one. One exception: the opening of a
 door that was closed for longer than any late reply can take is believed at once, because no older reply can
 report it (docs/decisions/0027-patience.md). Damaged frames and busy answers delay a reading; they do not make
 a board silent.

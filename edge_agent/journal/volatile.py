@@ -55,7 +55,7 @@ def _judge(place: str, mounts: list[_Mount], depth: int) -> Verdict:
     if "volatile" in mount.options:
         return Verdict(True, f"{named}, mounted volatile")
     if upper is None or depth == 0:
-        return Verdict(None, f"{named}, and where it writes cannot be told")
+        return Verdict(None, f"{named}, and where it writes is not known")
     below = _of(upper, mounts)
     if below is None or below.point == mount.point or not os.path.isdir(upper):
         return Verdict(None, f"{named}, and its upper layer {upper} is not in sight")

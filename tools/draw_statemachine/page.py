@@ -141,8 +141,8 @@ HEAD = """# The state machine
 Made from the tables in `edge_agent/statemachine/transitions.py` by `python -m tools.draw_statemachine`; a
 test fails when this page or a picture is stale. The tables are total, and nothing moves outside them.
 
-A *wish* is granted or refused, and a refusal changes nothing: code 9, or 5 where there is no such
-reservation. A *fact* happens whether anybody likes it or not; an entry with a dash changes nothing."""
+A *command* is granted or refused, and a refusal changes nothing: NOT_ALLOWED, or NOT_FOUND where there is no
+such reservation. A *fact* cannot be refused; an entry with a dash changes nothing."""
 
 
 def _grid(triggers: list[Trigger]) -> str:

@@ -39,7 +39,7 @@ class PortBusy(Exception):
 
 
 class Progress(Protocol):
-    """Who is told how far the search has come."""
+    """Gets the progress of the search."""
 
     def begin(self, doing: str, steps: int) -> None:
         """So many addresses come now."""

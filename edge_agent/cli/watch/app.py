@@ -79,7 +79,7 @@ class Tile(Static, can_focus=True):
             self.update(line(cell) if compact else tile(cell))
 
     def on_focus(self) -> None:
-        """Being chosen, it is told in full."""
+        """The chosen cell is shown in full."""
         self.app.query_one("#details", Static).update(details(self.cell))
 
 
@@ -195,7 +195,7 @@ class WatchApp(App[int]):
                 async for row in self._daemon.follow():
                     log.write(event_line(row))
             except (NoDaemon, Refused):
-                pass  # `_look` says so
+                pass  # `_look` reports it
             await asyncio.sleep(AGAIN_S)
 
     def _chosen(self) -> Tile | None:

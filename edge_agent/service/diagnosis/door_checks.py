@@ -210,7 +210,7 @@ def _not_opened(label: str, code: Code, message: str) -> Found:
     if code is not Code.INTERNAL or "NO_MOVEMENT" not in message:
         return Found("lock", label, "unknown", f"not tried: {message}", "look again later")
     step = (
-        "look at the door. It stands open and is told closed: its contact (door_sensor_stuck), look at magnet"
+        "look at the door. It stands open and is reported closed: its contact (door_sensor_stuck), magnet"
         " and wire. It is shut: the bolt (lock_jammed), listen whether it clicks: no click is wire, fuse"
         " or board, a click is a bent latch. It opened some seconds later (late_spring): a seal or a magnet"
         " that holds it; then `edge-agent clear`"

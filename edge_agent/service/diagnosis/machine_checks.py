@@ -37,7 +37,7 @@ STEPS: dict[Alarm, str] = {
     Alarm.DOOR_FORCED: "look into the cell and at the latch, close the door, then `edge-agent clear`",
     Alarm.WRONG_DOOR: "two locks or contacts are swapped: `edge-agent bus doors`; then `edge-agent clear`",
     Alarm.LOCK_JAMMED: "open it (`edge-agent open`) and look: if the bolt does not move, the lock or its"
-    " wires (lock_jammed); if the door stands open and is told closed, the contact (door_sensor_stuck)",
+    " wires (lock_jammed); if the door stands open and is reported closed, the contact (door_sensor_stuck)",
     Alarm.DEVICE_SILENT: "see the device above",
     Alarm.BUS_DOWN: "see the bus above",
     Alarm.CLOCK_UNSYNCED: "see the clock above",
