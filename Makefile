@@ -4,10 +4,14 @@ PYTHON ?= python3
 VENV := .venv
 PY := $(VENV)/bin/python
 STAMP := $(VENV)/.installed
+DEMO := $(VENV)/.demo
 
-.PHONY: demo test test-long check measure fleet campaign mutants docs lock clean fuzz fault-matrix attack deb deb-test
+.PHONY: help demo test test-long check measure fleet campaign mutants docs lock clean fuzz fault-matrix attack deb deb-test
 
-demo: $(STAMP) broker            ## the whole locker on this machine, until Ctrl-C
+help:                            ## what there is to make
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):[^#]*## (.*)/\1\t\2/' | expand -t 14
+
+demo: $(DEMO) broker             ## the whole locker on this machine, until Ctrl-C
 	@exec $(PY) -m tools.bench
 
 test: check broker postgres systemd      ## every check, and every test but the long ones
@@ -77,5 +81,9 @@ systemd:
 	@bash tools/setup/systemd.sh
 
 $(STAMP): requirements/all.txt pyproject.toml tools/setup/venv.sh
-	@PYTHON=$(PYTHON) bash tools/setup/venv.sh $(VENV)
+	@PYTHON=$(PYTHON) bash tools/setup/venv.sh $(VENV) requirements/all.txt
+	@touch $@ $(DEMO)
+
+$(DEMO): requirements/demo.txt pyproject.toml tools/setup/venv.sh
+	@PYTHON=$(PYTHON) bash tools/setup/venv.sh $(VENV) requirements/demo.txt
 	@touch $@

@@ -10,3 +10,6 @@ pins --output-file requirements/daemon.txt
 pins --all-extras --constraints requirements/daemon.txt --output-file requirements/all.txt
 # What the Debian package holds: the daemon, its numbers for operators and the technician's commands.
 pins --extra cli --extra metrics --constraints requirements/all.txt --output-file requirements/device.txt
+# What `make demo` needs: no linters, no tests.
+pins --extra cli --extra metrics --extra gateway --extra bench --constraints requirements/all.txt \
+    --output-file requirements/demo.txt

@@ -1,7 +1,9 @@
 #!/usr/bin/env bash
-# Creates the virtual environment given as $1 with every pinned dependency. PYTHON chooses the interpreter.
+# Creates the virtual environment given as $1 with the pinned dependencies of the file $2. PYTHON chooses the
+# interpreter.
 set -euo pipefail
 venv=$1
+pins=$2
 python=${PYTHON:-python3}
 
 fail() { echo "set-up: $*" >&2; exit 1; }
@@ -20,5 +22,5 @@ fi
 [ -x "$venv/bin/python" ] || "$python" -m venv "$venv"
 echo "set-up: installing pinned dependencies into $venv"
 export PIP_DISABLE_PIP_VERSION_CHECK=1
-"$venv/bin/pip" install --quiet --require-hashes -r requirements/all.txt
+"$venv/bin/pip" install --quiet --require-hashes -r "$pins"
 "$venv/bin/pip" install --quiet --no-deps --no-build-isolation --editable .
