@@ -229,7 +229,10 @@ def _greeting(settings: BenchSettings, machine_id: str) -> str:
         f"bench ready: api {api} simulator {sim} mqtt {HOST}:{settings.mqtt_port} (Ctrl-C ends all)\n"
         f"  curl -s {key} {api}/reservations -d '{order}'\n"
         f"  curl -s {key} -X POST {api}/reservations/RESERVATION_ID/dropoffs\n"
-        f"  curl -s {sim}/cells"
+        f"  curl -s {sim}/cells\n"
+        f"operations: http://{HOST}:{settings.api_port}/operations"
+        f" (any user name, password {settings.api_key})\n"
+        f"commands:   export EDGE_AGENT_SOCKET={settings.agent_socket}; .venv/bin/edge-agent status"
     )
 
 
