@@ -131,7 +131,7 @@ def test_the_walk_names_enough_to_be_followed() -> None:
 
 def test_pins_are_exact_hashed_and_name_no_index() -> None:
     pins = {}
-    for name in ("daemon", "device", "all"):
+    for name in ("daemon", "device", "demo", "all"):
         text = (ROOT / "requirements" / f"{name}.txt").read_text(encoding="utf-8")
         assert "://" not in text
         assert "--index" not in text
@@ -139,6 +139,7 @@ def test_pins_are_exact_hashed_and_name_no_index() -> None:
         assert all("--hash=sha256:" in line for line in lines)
         pins[name] = dict(re.findall(r"^([\w.-]+)==(\S+)", text, re.MULTILINE))
     assert pins["daemon"].items() <= pins["device"].items() <= pins["all"].items()
+    assert pins["device"].items() <= pins["demo"].items() <= pins["all"].items()
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     extras = [requirement for extra in project["optional-dependencies"].values() for requirement in extra]
     for requirement in [*project["dependencies"], *extras]:

@@ -18,7 +18,7 @@ from edge_agent.model import Alarm
 ROOT = Path(__file__).resolve().parents[2]
 MANUAL = ROOT / "docs" / "operations.md"
 TEXT = MANUAL.read_text(encoding="utf-8")
-PAGES = [MANUAL, ROOT / "docs" / "installation.md", ROOT / "README.md"]
+PAGES = [MANUAL, *(ROOT / "docs" / name for name in ("installation.md", "guide.md")), ROOT / "README.md"]
 SYSTEM = ("/dev/serial/by-id/", "/dev/ttyUSB0", "/etc/edge-agent/technicians", "/metrics", "/operations")
 """Places that are the system's, or made by hand; the package's stand in docs/installation.md."""
 

@@ -1,4 +1,4 @@
-"""The walk of the README, typed as it stands there, against a fresh bench."""
+"""The walk of the README and the guide, typed as it stands there, against a fresh bench."""
 
 from __future__ import annotations
 
@@ -17,8 +17,9 @@ LIMIT_S = 15.0
 
 
 def commands() -> list[tuple[str, str]]:
-    """Every `$ command` of the README's console blocks, with the output that stands below it."""
-    text = (REPOSITORY / "README.md").read_text(encoding="utf-8")
+    """Every `$ command` of the console blocks, with the output that stands below it."""
+    pages = (REPOSITORY / "README.md", REPOSITORY / "docs" / "guide.md")
+    text = "".join(page.read_text(encoding="utf-8") for page in pages)
     found: list[tuple[str, str]] = []
     for block in re.findall(r"```console\n(.*?)```", text, re.DOTALL):
         for part in re.split(r"^\$ ", block, flags=re.MULTILINE)[1:]:

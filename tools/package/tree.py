@@ -35,7 +35,7 @@ COMPLETIONS = {
     Shell.ZSH: "usr/share/zsh/vendor-completions/_edge-agent",
     Shell.FISH: "usr/share/fish/vendor_completions.d/edge-agent.fish",
 }
-PAGES = ("README.md", "docs/installation.md", "docs/operations.md", "docs/devices.md")
+PAGES = ("README.md", "docs/guide.md", "docs/installation.md", "docs/operations.md", "docs/devices.md")
 COPYRIGHT = """The files below /usr/lib/edge-agent/lib/python3.11/site-packages that do not belong to
 edge_agent itself are other people's work; the licence of each stands in its own *.dist-info folder there.
 """
