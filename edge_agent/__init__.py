@@ -1,3 +1,3 @@
 """The daemon inside a parcel locker; `docs/architecture.md` describes the code's structure."""
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
