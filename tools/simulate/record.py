@@ -70,7 +70,10 @@ class Recorder:
     def lines(self) -> Iterator[str]:
         """The lines of the recording."""
         assert self.layout is not None
-        yield _line(layout=LAYOUT.dump_python(self.layout, mode="json", exclude_defaults=True))
+        layout = LAYOUT.dump_python(self.layout, mode="json", exclude_defaults=True)
+        for name in ("weighed", "thermometers"):  # sets, whose order differs from run to run
+            layout[name] = sorted(layout[name])
+        yield _line(layout=layout)
         for kind, given, now, _ in self._entries:
             fields = (
                 {} if given is None else _adapter(kind).dump_python(given, mode="json", exclude_defaults=True)
