@@ -76,6 +76,8 @@ class Watch:
         self.seen_otherwise: dict[tuple[str, int], Door] = {}
         """Fresh readings that did not show the door closed."""
         self.doors: dict[str, Door] = {}
+        """As last read; `polled`: without readings that were asked for and showed a door closed."""
+        self.polled: dict[str, Door] = {}
         self.moved: dict[str, bool] = {}
         """Whether a contact has changed since the last pulse of its lock, before it settled closed."""
         self.settled: set[str] = set()
@@ -159,9 +161,10 @@ class Watch:
 
     def has_settled(self, label: str) -> None:
         """A closing has settled: the next opening without a pulse is not the last pulse's doing."""
-        if self.doors.get(label, Door.CLOSED) is Door.CLOSED:
-            self.opened.discard(label)
-        if self.doors.get(label, Door.CLOSED) is Door.CLOSED and self.moved.get(label, True):
+        if self.polled.get(label, Door.CLOSED) is not Door.CLOSED:
+            return  # one reading that it is closed is not believed
+        self.opened.discard(label)
+        if self.moved.get(label, True):
             pulsing = label in self.under_way.values()
             (self.settled_meanwhile if pulsing else self.settled).add(label)
             if self.moved.get(label):
@@ -184,7 +187,7 @@ class Watch:
                 self.pulsed_cells.discard(label)
             self.settled_meanwhile.discard(label)
         self.unclear.discard(label)
-        self.doors[label] = door
+        self.doors[label] = self.polled[label] = door
 
     def _may_move(self, label: str, door: Door) -> bool:
         """Whether a door moves by the pulse of its lock. It opens as `_may_open` says, or until what it has
