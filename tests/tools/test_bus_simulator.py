@@ -368,20 +368,16 @@ def test_a_file_where_the_port_should_be(tmp_path: Path) -> None:
 
 
 def test_bad_configuration(tmp_path: Path) -> None:
-    profile = (ROOT / "config" / "devices" / "r4dcb08.toml").read_text()
     write_config(tmp_path)
-    (tmp_path / "devices").mkdir()
-    for file in (ROOT / "config" / "devices").iterdir():
-        (tmp_path / "devices" / file.name).write_text(file.read_text())
-    (tmp_path / "devices" / "abacus.toml").write_text(profile)
     text = (tmp_path / "machine.toml").read_text().replace('"r4dcb08"', '"abacus"')
-    (tmp_path / "abacus.toml").write_text(text.replace(f"{ROOT}/config/devices", "devices"))
+    (tmp_path / "abacus.toml").write_text(text)
     command = [sys.executable, "-m", "tools.bus_simulator", "--config", str(tmp_path / "abacus.toml")]
     result = subprocess.run(
         command, cwd=ROOT, capture_output=True, text=True, timeout=DEADLINE_S, check=False
     )
     assert result.returncode == 2
-    assert "devices.thermometer.profile: no simulated device for profile 'abacus'" in result.stderr
+    assert "devices.thermometer.profile: " in result.stderr
+    assert "abacus.toml" in result.stderr
 
 
 def test_doors_and_parcels_outlive_a_restart(tmp_path: Path) -> None:
