@@ -52,10 +52,11 @@ from edge_agent.protocol.api import rfc3339
 from edge_agent.protocol.events import Online
 from edge_agent.protocol.topics import Topics
 from edge_agent.runtime.clock import Clock, SystemClock
-from edge_agent.runtime.desk import Desk
 from edge_agent.runtime.historian import Historian
 from edge_agent.runtime.ids import Ids
+from edge_agent.runtime.local_requests import LocalRequests
 from edge_agent.runtime.loop import LockerLoop
+from edge_agent.runtime.request_handler import RequestHandler
 from edge_agent.runtime.views import Identity, Views
 from edge_agent.runtime.vitality import Proof, Proven
 from edge_agent.runtime.writer import ThreadWriter, Writer
@@ -186,9 +187,8 @@ class Agent:
         self._guard = self._make_guard()
         self.link = ports.link(settings, self._online)
         self._topics = topics = Topics(machine.machine_id)
-        self.desk = Desk(
-            self.store, ports.clock, ports.ids, self.views, machine.machine_id, self._publish_reply
-        )
+        self.local = LocalRequests(ports.clock, ports.ids)
+        self.requests = self._make_request_handler()
         self.loop = LockerLoop(
             state,
             layout,
@@ -198,11 +198,11 @@ class Agent:
             self.views,
             history=self.store.ended_status,
             act=self._act,
-            on_answer=self.desk.answered,
+            on_answer=self.requests.answered,
             use_reserve=self.store.use_reserve,
         )
-        self.desk.loop = self.loop
-        self.desk.guard = self._guard
+        self.requests.serve(self.loop)
+        self.requests.guard = self._guard
         self._run = ports.ids.unique("run")
         self.historian = self._make_historian()
         self.report = self._make_report()
@@ -218,12 +218,17 @@ class Agent:
         )
         online = functools.partial(self._online, True)
         self._telemetry = Telemetry(self.link, self.report, topics, self._clock_text, online)
-        self.link.on_command = self.desk.handle
+        self.link.on_command = self.requests.handle
         self.link.on_digest = self.historian.digest_kept
         self.link.on_refusal = self._link_refused
         self._put_sensing(layout)
         self._executor = self._make_executor()
         self._group: asyncio.TaskGroup
+
+    def _make_request_handler(self) -> RequestHandler:
+        ports, machine_id = self._ports, self.settings.machine.machine_id
+        reply = self._publish_reply
+        return RequestHandler(self.store, ports.clock, ports.ids, self.views, machine_id, reply, self.local)
 
     def _put_sensing(self, layout: Layout) -> None:
         """Makes the parts that read doors and sensors."""
@@ -237,7 +242,7 @@ class Agent:
             self.field.bus_places(), self.doors, self.field.door_places(), ports.clock, self.loop.submit
         )
         self._weighing = Weighing(layout.weighed, self.loop.submit)
-        self.desk.weigh = self._weighing.tell
+        self.local.weigh = self._weighing.tell
         self.climate = self.field.climate_outputs(lambda: self.loop.storage_fault is None)
 
     def _make_historian(self) -> Historian:
@@ -246,8 +251,8 @@ class Agent:
             machine_id, self._run, lambda: store.journal_id, self.loop, ids, ended=store.ended_status
         )
         made.on_twin = self.link.taken_over
-        made.on_change = self.desk.history_changed = self._tell_online
-        self.desk.restore_told, self.desk.offered = made.told, made.offered
+        made.on_change = self.local.history_changed = self._tell_online
+        self.requests.restore_told, self.local.offered = made.told, made.offered
         self.loop.on_new_journal = self._new_journal
         return made
 
@@ -288,7 +293,7 @@ class Agent:
         machine = Machine(
             self.loop, self.store, self._ports.clock, self._started, lambda: self.link.up, self._ports.aside
         )
-        return Diagnosis(self.buses, self.desk, self.doors, machine, sensors, cells)
+        return Diagnosis(self.buses, self.local, self.doors, machine, sensors, cells)
 
     def _make_executor(self) -> Executor:
         unlock = self.settings.unlock
@@ -324,7 +329,7 @@ class Agent:
             self._end_what_is_gone()
             if not self.store.keep_reserve():
                 self.loop.submit(Condition(Alarm.STORAGE_FAULT, "", True, "the disk is all but full"))
-            self.desk.adopt(self._requests)
+            self.requests.adopt(self._requests)
             await self._serve(on_ready, buses)
         finally:
             try:
@@ -380,10 +385,10 @@ class Agent:
                 group.create_task(self._renew_challenges(self._guard), name="challenges")
             scanner = self.settings.scanner
             if scanner is not None and self._ports.scanner:
-                reader = SerialScanner(scanner.port, scanner.baud, self.desk.enter_code, scanner.delimiter)
+                reader = SerialScanner(scanner.port, scanner.baud, self.local.enter_code, scanner.delimiter)
                 group.create_task(reader.run(), name="scanner")
             if self.settings.keypad is not None and self._ports.scanner:
-                keyboard = Keyboard(self.settings.keypad.device, self.desk.enter_code)
+                keyboard = Keyboard(self.settings.keypad.device, self.local.enter_code)
                 group.create_task(keyboard.run(), name="keypad")
             if self._ports.console is not None:
                 group.create_task(self._ports.console(self._console()), name="console")
@@ -479,7 +484,7 @@ class Agent:
 
     def _console(self) -> ConsolePort:
         ports = self._ports
-        return ConsolePort(self.desk, self.report, self.buses, ports.access, ports.service, self.diagnosis)
+        return ConsolePort(self.local, self.report, self.buses, ports.access, ports.service, self.diagnosis)
 
 
 def _boottime_ns(clock: Clock) -> int:

@@ -1,4 +1,4 @@
-"""Turns a message from the library into a command for the desk; imports no MQTT library."""
+"""Turns a message from the library into a command for the request handler; imports no MQTT library."""
 
 from __future__ import annotations
 

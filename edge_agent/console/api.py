@@ -26,7 +26,7 @@ from edge_agent.console.streams import read_body, server_sent
 from edge_agent.errors import Code, FieldViolation, Refusal, StorageFault
 from edge_agent.model import Verdict
 from edge_agent.protocol.api import Body, Identifier, rpc_status
-from edge_agent.runtime.desk import Desk
+from edge_agent.runtime.local_requests import LocalRequests
 from edge_agent.runtime.loop import journal_fault
 from edge_agent.service.bus_service import BusService
 from edge_agent.service.diagnosis.diagnose import Diagnosis
@@ -81,7 +81,7 @@ class Reloads(Protocol):
 class ConsolePort:
     """What the console needs of the agent; without `buses` nothing below `/v1/bus` is served."""
 
-    desk: Desk
+    local: LocalRequests
     report: Report
     buses: BusService | None = None
     access: Access = field(default_factory=Access)
@@ -93,11 +93,11 @@ class ConsolePort:
 
 def create_app(port: ConsolePort) -> Starlette:
     """The application behind the socket."""
-    desk, report = port.desk, port.report
+    local, report = port.local, port.report
 
     async def code(request: Request) -> Response:
         body = await read_body(request, CodeBody)
-        return _answer(await desk.enter_code(body.text))
+        return _answer(await local.enter_code(body.text))
 
     async def events(request: Request) -> Response:
         limit = _limit(request.query_params.get("limit", "100"))
@@ -111,7 +111,7 @@ def create_app(port: ConsolePort) -> Starlette:
     async def act(request: Request) -> Response:
         name, label = request.path_params["act"], request.path_params["label"]
         actor = await port.access.actor(request, proven=name in PROVEN_ACTS)
-        return _answer(await _act(desk, name, label, actor, request))
+        return _answer(await _act(local, name, label, actor, request))
 
     def shows(what: Callable[[], Any]) -> Callable[[Request], Awaitable[Response]]:
         async def show(_: Request) -> Response:
@@ -141,7 +141,7 @@ def create_app(port: ConsolePort) -> Starlette:
             Route("/v1/cells/{label}/{act}", act, methods=["POST"]),
             metrics_route(Numbers(report, port.buses, port.access.connections)),
             *([] if port.buses is None else bus_routes(port.buses)),
-            *restore_routes(desk, port.access),
+            *restore_routes(local, port.access),
             *([] if port.diagnosis is None else diagnose_routes(port.diagnosis, port.access)),
         ],
         middleware=[Middleware(Gate, access=port.access)],
@@ -164,24 +164,24 @@ async def _reload(port: ConsolePort, request: Request) -> Response:
     return JSONResponse({"changes": rows, "number": number})
 
 
-async def _act(desk: Desk, name: str, label: str, actor: str, request: Request) -> Answer:
+async def _act(local: LocalRequests, name: str, label: str, actor: str, request: Request) -> Answer:
     """Carries out a technician's action on a cell."""
     match name:
         case "clear":
-            return await desk.clear(label, actor)
+            return await local.clear(label, actor)
         case "unblock":
-            return await desk.unblock(label, actor)
+            return await local.unblock(label, actor)
         case "tare":
-            return await desk.tare(label, actor)
+            return await local.tare(label, actor)
         case "resolve":
             said = await read_body(request, VerdictBody)
-            return await desk.resolve(label, said.verdict, actor)
+            return await local.resolve(label, said.verdict, actor)
         case "block":
             body = await read_body(request, ReasonBody)
-            return await desk.block(label, body.reason, actor)
+            return await local.block(label, body.reason, actor)
         case "open":
             body = await read_body(request, ReasonBody)
-            return await desk.open_cell(label, body.reason, actor)
+            return await local.open_cell(label, body.reason, actor)
     raise Refusal(Code.NOT_BUILT, f"{name} is not built in this version")
 
 

@@ -13,7 +13,7 @@ from edge_agent.console.access import Access
 from edge_agent.console.streams import read_body
 from edge_agent.model import Reservation
 from edge_agent.protocol.api import Body, Identifier
-from edge_agent.runtime.desk import Desk
+from edge_agent.runtime.local_requests import LocalRequests
 
 
 class RestoreBody(Body):
@@ -24,16 +24,16 @@ class RestoreBody(Body):
     place: Annotated[dict[Identifier, Identifier], Field(default_factory=dict)]
 
 
-def restore_routes(desk: Desk, access: Access) -> list[Route]:
+def restore_routes(local: LocalRequests, access: Access) -> list[Route]:
     """`GET` shows what would be restored, without codes; `POST` restores it."""
 
     async def show(_: Request) -> Response:
-        return JSONResponse({"reservations": [_row(one) for one in desk.offered()]})
+        return JSONResponse({"reservations": [_row(one) for one in local.offered()]})
 
     async def restore(request: Request) -> Response:
         actor = await access.actor(request, proven=True)
         body = await read_body(request, RestoreBody)
-        answer = await desk.restore(none=body.none, place=body.place, actor=actor)
+        answer = await local.restore(none=body.none, place=body.place, actor=actor)
         if answer.refusal is not None:
             raise answer.refusal
         return JSONResponse({"restored": True})

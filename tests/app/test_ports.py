@@ -28,7 +28,7 @@ def detail(site: Site) -> str | None:
 async def pulses_by_hand(site: Site) -> int:
     assert site.plant.agent is not None
     before = site.pulses()
-    await site.plant.agent.desk.open_cell("A01", "a look")
+    await site.plant.agent.local.open_cell("A01", "a look")
     pulses = site.pulses() - before
     site.plant.world.close("A01")
     await asyncio.sleep(2)

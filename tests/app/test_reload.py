@@ -167,7 +167,7 @@ def test_a_cell_that_was_not_looked_into_stays(tmp_path: Path, cleared: bool) ->
         await site.call("abandon", "res_1")
         await site.until(lambda: agent.report.cells()[0]["reservation_id"] is None)
         if cleared:
-            await agent.desk.clear("A01")
+            await agent.local.clear("A01")
         document = demo()
         drop(document, "A01")
         before = loaded(tmp_path, demo())
@@ -196,7 +196,7 @@ def test_a_cell_that_was_not_looked_into_keeps_its_wires(tmp_path: Path) -> None
             swap(document, "A01", "A02", use)
             after = loaded(tmp_path, document)
             assert [f.path for f in objections(before, after, agent.loop.state)] == [f"cells.A01.{use}"]
-        await agent.desk.clear("A01")
+        await agent.local.clear("A01")
         assert objections(before, after, agent.loop.state) == []
 
     at_site(tmp_path, run)

@@ -65,7 +65,7 @@ def test_w6_a_new_label_takes_the_cell_s_state_along(tmp_path: Path) -> None:
         agent = site.plant.agent
         assert agent is not None
         await site.until(lambda: agent.loop.state.cells["A01"].status is CellStatus.AWAITING_CLEANUP)
-        await agent.desk.block("A02", "loose hinge")
+        await agent.local.block("A02", "loose hinge")
         before = agent.loop.state
         await site.plant.stop()
         document = renamed(lambda d: cell(d, "A01").update(label="X01"))

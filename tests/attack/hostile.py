@@ -104,7 +104,7 @@ class Hostile:
         assert agent is not None
         self.agent = agent
         self.made = await self.site.reserve(1)
-        self.app = create_app(ConsolePort(agent.desk, agent.report, agent.buses, diagnosis=agent.diagnosis))
+        self.app = create_app(ConsolePort(agent.local, agent.report, agent.buses, diagnosis=agent.diagnosis))
 
     async def stop(self) -> None:
         await self.site.plant.stop()
@@ -172,13 +172,13 @@ class Hostile:
         return status[0]
 
     def handle(self, **fields: Any) -> None:
-        """One message for the desk, and what becomes of it until all is quiet."""
+        """One message for the request handler, and what becomes of it until all is quiet."""
         acknowledged: list[bool] = []
 
         async def work() -> None:
             command = fields.pop("command")
             incoming = Incoming(command=command, acknowledge=lambda: acknowledged.append(True), **fields)
-            self.agent.desk.handle(incoming)
+            self.agent.requests.handle(incoming)
             await asyncio.sleep(1)
 
         self.run(work)

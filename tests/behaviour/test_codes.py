@@ -103,7 +103,7 @@ def test_codes_open_with_the_link_down(tmp_path: Path) -> None:
         link.on_down()
         label = made["cell"]["description"]
         for code in (made["drop_off_code"], made["pickup_code"]):
-            assert (await agent.desk.enter_code(code)).refusal is None
+            assert (await agent.local.enter_code(code)).refusal is None
             site.plant.world.close(label)
             await site.until(lambda: agent.loop.state.cells[label].settled)
         assert agent.loop.state.reservations["res_1"].status is ReservationStatus.PICKED_UP
@@ -121,8 +121,8 @@ def test_a_right_code_whose_lock_jams_names_the_cell(tmp_path: Path) -> None:
         site.plant.world.close(made["cell"]["description"])
         await site.until(lambda: "DROPOFF" in site.types())
         site.plant.world.jam(made["cell"]["description"], True)
-        jammed = await agent.desk.enter_code(made["pickup_code"])
-        unknown = await agent.desk.enter_code("no code")
+        jammed = await agent.local.enter_code(made["pickup_code"])
+        unknown = await agent.local.enter_code("no code")
         await site.until(lambda: "PICKUP_FAILED" in site.types())
         said = [str(answer.refusal.message) for answer in (jammed, unknown) if answer.refusal is not None]
         assert said[0].startswith(f"the door of cell {made['cell']['description']} did not open")

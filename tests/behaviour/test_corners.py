@@ -143,7 +143,7 @@ def test_a_code_that_the_disk_held_up_opens_nothing_a_minute_later(tmp_path: Pat
         made = await site.reserve()
         agent = site.plant.agent
         assert agent is not None
-        entering = asyncio.create_task(agent.desk.enter_code(made["drop_off_code"]))
+        entering = asyncio.create_task(agent.local.enter_code(made["drop_off_code"]))
         await site.until(lambda: bool(agent.loop.state.tickets))
         site.plant.lifeline.disk_full = True
         await asyncio.sleep(60)

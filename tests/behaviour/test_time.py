@@ -111,7 +111,7 @@ def test_without_time_a_machine_works_as_any_other(tmp_path: Path) -> None:
         made = await site.reserve(2)
         agent = site.plant.agent
         assert agent is not None
-        assert (await agent.desk.enter_code(made["drop_off_code"])).refusal is None
+        assert (await agent.local.enter_code(made["drop_off_code"])).refusal is None
         assert standing(site) == ["CLOCK_UNSYNCED"]
         assert len(site.told("ALARM_RAISED")) == 1
         site.plant.clock.synced = True
@@ -217,12 +217,12 @@ def test_offline_the_locker_goes_on_and_tells_everything_in_order_later(tmp_path
         await site.until(lambda: agent.store.outbox_size() == 0)
         link._up = False
         link.on_down()
-        assert (await agent.desk.enter_code(made["drop_off_code"])).refusal is None
+        assert (await agent.local.enter_code(made["drop_off_code"])).refusal is None
         await asyncio.sleep(130)
         assert standing(site) == ["DOOR_AJAR"]
         site.plant.world.close(label)
         await asyncio.sleep(1)
-        assert (await agent.desk.enter_code(made["pickup_code"])).refusal is None
+        assert (await agent.local.enter_code(made["pickup_code"])).refusal is None
         site.plant.world.close(label)
         await asyncio.sleep(6)
         assert agent.loop.state.cells[label].status is CellStatus.IDLE
@@ -257,8 +257,8 @@ def test_no_event_is_dropped_however_long_the_link_is_down(
         link._up = False
         link.on_down()
         for _ in range(kept // 2 + 1):
-            await agent.desk.block("A01", "x")
-            await agent.desk.unblock("A01")
+            await agent.local.block("A01", "x")
+            await agent.local.unblock("A01")
         await site.plant.kill()
         site.plant.start()
         await site.until(lambda: len(site.events) > kept + 1)
@@ -295,7 +295,7 @@ def test_a_cancel_that_comes_after_an_offline_drop_off_is_refused_and_says_why(t
         link._up = False
         link.on_down()
         cancelling = asyncio.create_task(site.call("cancel", "res_1"))
-        assert (await agent.desk.enter_code(made["drop_off_code"])).refusal is None
+        assert (await agent.local.enter_code(made["drop_off_code"])).refusal is None
         site.plant.world.close(made["cell"]["description"])
         await asyncio.sleep(1)
         link._up = True

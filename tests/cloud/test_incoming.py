@@ -1,4 +1,4 @@
-"""A message of the library's as the desk takes it."""
+"""A message of the library's as the request handler takes it."""
 
 from __future__ import annotations
 

@@ -12,7 +12,7 @@ import pytest
 
 from edge_agent.cloud import publisher as publisher_module
 from edge_agent.cloud.inflow import MOST_WAITING, RECEIVE_MAXIMUM, Inflow
-from edge_agent.runtime import desk as desk_module
+from edge_agent.runtime import request_handler as handler_module
 from tests.cloud.test_link import make_link, running, until
 from tests.support.site import Site, at_site
 from tools.simulate.plant import rfc3339
@@ -70,7 +70,7 @@ async def test_x2_the_broker_is_asked_to_send_only_so_many_unacknowledged() -> N
 def test_x2_too_many_commands_that_wait_are_answered_14_and_never_act(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(desk_module, "MOST_WAITING", 3)
+    monkeypatch.setattr(handler_module, "MOST_WAITING", 3)
 
     async def test(site: Site) -> None:
         assert site.plant.agent is not None
@@ -96,14 +96,14 @@ def test_x2_too_many_commands_that_wait_are_answered_14_and_never_act(
 def test_x2_what_was_refused_is_remembered_within_bounds(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(desk_module, "MOST_REFUSED", 5)
+    monkeypatch.setattr(handler_module, "MOST_REFUSED", 5)
 
     async def test(site: Site) -> None:
         assert site.plant.agent is not None
-        desk = site.plant.agent.desk
+        handler = site.plant.agent.requests
         for number in range(20):
-            desk._remember_refused(f"r{number}", "d", "{}")
-        assert [key for key, _ in desk._refused] == [f"r{n}" for n in range(15, 20)]
+            handler._remember_refused(f"r{number}", "d", "{}")
+        assert [key for key, _ in handler._refused] == [f"r{n}" for n in range(15, 20)]
 
     at_site(tmp_path, test)
 

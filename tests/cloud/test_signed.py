@@ -13,7 +13,7 @@ import pytest
 from cloud_gateway.signer import Signer
 from edge_agent.model import Alarm
 from edge_agent.protocol.signing import SIGNATURE, SIGNATURE_KEY
-from edge_agent.runtime import desk as desk_module
+from edge_agent.runtime import request_handler as handler_module
 from edge_agent.runtime.incoming import Incoming
 from tests.support.real_site import RealSite, real_site
 from tests.support.secure import LOCALHOST, Keys, Recorder, SecureBroker
@@ -52,7 +52,7 @@ async def signed_site(
     folder: Path, monkeypatch: pytest.MonkeyPatch, *, synced: bool = False
 ) -> AsyncIterator[Signed]:
     logs: list[Any] = []
-    monkeypatch.setattr(desk_module, "log", Recorder(logs))
+    monkeypatch.setattr(handler_module, "log", Recorder(logs))
     keys = Keys.make(folder / "keys")
     broker = SecureBroker(folder / "broker", keys.server, keys.authority.file)
     broker.start()

@@ -98,11 +98,11 @@ def test_what_is_retained_of_its_health_is_true_in_the_end(tmp_path: Path) -> No
         topic = "locker/v1/machine_123/state/online"
         await site.until(lambda: topic in site.plant.broker.retained)
         await asyncio.sleep(HEALTH_PAUSE_S)
-        await agent.desk.block("C08", "hinge")
+        await agent.local.block("C08", "hinge")
         await site.until(lambda: json.loads(site.plant.broker.retained[topic])["health"]["cells_out"] == 1)
-        await agent.desk.unblock("C08")  # within the pause: it is not told yet
+        await agent.local.unblock("C08")  # within the pause: it is not told yet
         agent.link.publish(Message(topic, agent._online(True), retain=True))
-        await agent.desk.block("C08", "hinge")
+        await agent.local.block("C08", "hinge")
         await asyncio.sleep(2 * HEALTH_PAUSE_S)
         assert json.loads(site.plant.broker.retained[topic])["health"]["cells_out"] == 1
 

@@ -39,7 +39,7 @@ def samples(text: str) -> dict[tuple[str, tuple[tuple[str, str], ...]], float]:
 async def scraped(site: Site) -> str:
     agent = site.plant.agent
     assert agent is not None
-    app = create_app(ConsolePort(agent.desk, agent.report, agent.buses))
+    app = create_app(ConsolePort(agent.local, agent.report, agent.buses))
     async with httpx.AsyncClient(transport=httpx.ASGITransport(app=app), base_url="http://agent") as client:
         answer = (await client.get("/metrics")).raise_for_status()
     assert answer.headers["content-type"].startswith("application/openmetrics-text")
@@ -54,7 +54,7 @@ def test_the_figures_are_those_of_the_machine(tmp_path: Path) -> None:
         agent = site.plant.agent
         assert agent is not None
         await site.until(lambda: bool(agent.report.alarms()))
-        await agent.desk.block("C05", "hinge")
+        await agent.local.block("C05", "hinge")
         await site.until(lambda: agent.store.outbox_size() == 0)
         text = await scraped(site)
         found = samples(text)

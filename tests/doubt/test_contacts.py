@@ -75,20 +75,20 @@ def test_w1_a_broken_contact_wire_locks_no_parcel_in(tmp_path: Path, wish: str) 
             assert error["code"] == INTERNAL
             assert error["details"][0]["metadata"] == {"cell": label, "pulsed": "true"}
         elif wish == "code":
-            assert f"the lock of cell {label} was pulsed" in said(await agent_of(site).desk.enter_code(code))
+            assert f"the lock of cell {label} was pulsed" in said(await agent_of(site).local.enter_code(code))
         elif wish == "open-door":
             assert "result" in await site.call("open-door", "res_1", body={"reason": "r"})
             await site.until(lambda: bool(site.told("OPEN_DOOR_FULFILLED")))
             assert site.told("OPEN_DOOR_FULFILLED")[0]["open_door_fulfilled_event"]["outcome"] == "UNKNOWN"
         else:
-            assert label in said(await agent_of(site).desk.open_cell(label, "look", "bob"))
+            assert label in said(await agent_of(site).local.open_cell(label, "look", "bob"))
         assert await pulsed_for(site, label, before) == [label]
         assert site.plant.world.cell(label).door is Door.OPEN
         assert status(site) is ReservationStatus.DROPPED_OFF
         assert not agent_of(site).loop.state.tickets, "the cell is not busy"
         site.plant.world.take(label)
         site.plant.world.close(label)
-        answer = await agent_of(site).desk.resolve(label, Verdict.PICKED_UP, "bob")
+        answer = await agent_of(site).local.resolve(label, Verdict.PICKED_UP, "bob")
         assert answer.refusal is None
         assert status(site) is ReservationStatus.PICKED_UP
         await site.until(lambda: bool(site.told("PICKUP")))
@@ -208,17 +208,17 @@ def test_w2_crossed_lock_wires_open_one_wrong_door_and_no_second(tmp_path: Path)
         assert error["code"] == NOT_ALLOWED
         assert "call for help" in error["message"]
         code = agent_of(site).loop.state.reservations["res_2"].pickup_code
-        assert "call for help" in said(await agent_of(site).desk.enter_code(code))
+        assert "call for help" in said(await agent_of(site).local.enter_code(code))
         assert site.pulses() == opened
         assert status(site, "res_1") is status(site, "res_2") is ReservationStatus.DROPPED_OFF
-        assert said(await agent_of(site).desk.clear(first)).startswith(f"open cell {first} first")
+        assert said(await agent_of(site).local.clear(first)).startswith(f"open cell {first} first")
         mend()
         await asyncio.sleep(11)
         for label in (first, second):
-            assert (await agent_of(site).desk.open_cell(label, "check", "bob")).refusal is None
+            assert (await agent_of(site).local.open_cell(label, "check", "bob")).refusal is None
             site.plant.world.close(label)
             await settled(site, label)
-            assert (await agent_of(site).desk.clear(label, "bob")).refusal is None
+            assert (await agent_of(site).local.clear(label, "bob")).refusal is None
         await asyncio.sleep(11)
         for number in (1, 2):
             assert "result" in await site.call("pickup", f"res_{number}", f"again-{number}")
@@ -329,10 +329,10 @@ def test_an_open_door_of_a_free_cell_asks_for_inspection(tmp_path: Path) -> None
         assert agent_of(site).loop.state.cells["A05"].status is CellStatus.AWAITING_INSPECTION
         site.plant.world.close("A05")
         await asyncio.sleep(2)
-        assert (await agent_of(site).desk.clear("A05")).refusal is None
+        assert (await agent_of(site).local.clear("A05")).refusal is None
         assert agent_of(site).loop.state.cells["A05"].status is CellStatus.IDLE
         assert agent_of(site).loop.state.cells["A05"].doubt is None
-        answer = await agent_of(site).desk.open_cell("A06", "look", "bob", Purpose.TECHNICIAN)
+        answer = await agent_of(site).local.open_cell("A06", "look", "bob", Purpose.TECHNICIAN)
         assert answer.refusal is None
         site.plant.world.close("A06")
         await asyncio.sleep(2)

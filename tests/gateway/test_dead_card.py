@@ -65,7 +65,7 @@ async def parcel(gateway: Gateway, site: RealSite) -> tuple[dict[str, Any], str]
     response = await gateway.post("/reservations", ORDER)
     assert response.status_code == 200, response.text
     made = response.json()
-    answer = await site.agent.desk.enter_code(made["drop_off_code"])
+    answer = await site.agent.local.enter_code(made["drop_off_code"])
     assert answer.cell is not None
     site.plant.world.place(answer.cell, GRAMS)
     site.plant.world.close(answer.cell)
@@ -76,7 +76,7 @@ async def parcel(gateway: Gateway, site: RealSite) -> tuple[dict[str, Any], str]
 async def picks_up(site: RealSite, made: dict[str, Any], label: str) -> None:
     """The consumer's old code opens the door of the parcel's own cell, and of no other."""
     before = site.pulses()
-    answer = await site.agent.desk.enter_code(made["pickup_code"])
+    answer = await site.agent.local.enter_code(made["pickup_code"])
     assert (answer.refusal, answer.cell, site.pulses()) == (None, label, before + 1)
     site.plant.world.take(label)
     site.plant.world.close(label)
@@ -87,10 +87,10 @@ async def gives_nothing_away(gateway: Gateway, site: RealSite, codes: list[str])
     refused = await gateway.post("/reservations", ORDER)
     assert refused.json()["code"] in (9, 14), refused.text
     for code in codes:
-        answer = await site.agent.desk.enter_code(code)
+        answer = await site.agent.local.enter_code(code)
         assert answer.refusal is not None
         assert answer.refusal.message == CALL_FOR_HELP
-    assert (await site.agent.desk.clear(next(iter(site.agent.loop.state.cells)))).refusal is not None
+    assert (await site.agent.local.clear(next(iter(site.agent.loop.state.cells)))).refusal is not None
     assert site.pulses() == 0
 
 
@@ -196,7 +196,7 @@ async def test_w9_an_older_card_costs_one_visit_and_no_parcel(
             await site.until(lambda: LOST in site.agent.loop.state.alarms)
             assert site.pulses() == 0
             await picks_up(site, known, first)
-            refused = await site.agent.desk.enter_code(lost["pickup_code"])
+            refused = await site.agent.local.enter_code(lost["pickup_code"])
             assert refused.refusal is not None
             assert site.agent.loop.state.cells[second].status is CellStatus.AWAITING_INSPECTION
             await technician(tmp_path, "restore", "--yes")

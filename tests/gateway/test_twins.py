@@ -142,7 +142,7 @@ async def test_w21_a_cloned_card_is_granted_nothing_and_loses_no_event(
 
 async def serves_the_drop_off(site: RealSite, made: Any) -> None:
     """The codes of a machine whose link is refused go on."""
-    answer = await site.agent.desk.enter_code(made["drop_off_code"])
+    answer = await site.agent.local.enter_code(made["drop_off_code"])
     assert answer.refusal is None
     site.plant.world.close(site.agent.loop.state.reservations[made["reservation_id"]].cell)
     await site.until(lambda: site.held(made["reservation_id"]) == "DROPPED_OFF")

@@ -62,7 +62,7 @@ def write(site: Site, address: int, register: int, value: int) -> None:
 async def check(site: Site) -> list[dict[str, Any]]:
     agent = site.plant.agent
     assert agent is not None
-    transport = httpx.ASGITransport(app=create_app(ConsolePort(agent.desk, agent.report, agent.buses)))
+    transport = httpx.ASGITransport(app=create_app(ConsolePort(agent.local, agent.report, agent.buses)))
     async with httpx.AsyncClient(transport=transport, base_url="http://agent", timeout=None) as client:
         rows: list[dict[str, Any]] = (await client.post("/v1/bus/check")).json()
     return rows

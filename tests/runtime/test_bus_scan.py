@@ -75,7 +75,7 @@ async def scanned(place: BusPlace, *bounds: int | None) -> dict[int, dict[str, A
 async def post(site: Site, path: str, body: dict[str, Any]) -> httpx.Response:
     agent = site.plant.agent
     assert agent is not None
-    app = create_app(ConsolePort(agent.desk, agent.report, agent.buses))
+    app = create_app(ConsolePort(agent.local, agent.report, agent.buses))
     transport = httpx.ASGITransport(app=app)
     async with httpx.AsyncClient(transport=transport, base_url="http://agent", timeout=None) as client:
         return await client.post(path, json=body)

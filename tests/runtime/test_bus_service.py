@@ -23,7 +23,7 @@ def agent_of(site: Site) -> Agent:
 
 
 async def get(agent: Agent, path: str) -> httpx.Response:
-    app = create_app(ConsolePort(agent.desk, agent.report, agent.buses))
+    app = create_app(ConsolePort(agent.local, agent.report, agent.buses))
     async with httpx.AsyncClient(transport=httpx.ASGITransport(app=app), base_url="http://agent") as client:
         return await client.get(path)
 
@@ -57,7 +57,7 @@ def test_stats_count_what_passed_and_tell_the_dead_from_the_living(tmp_path: Pat
 def test_without_a_bus_service_nothing_is_served(tmp_path: Path) -> None:
     async def test(site: Site) -> None:
         agent = agent_of(site)
-        app = create_app(ConsolePort(agent.desk, agent.report))
+        app = create_app(ConsolePort(agent.local, agent.report))
         transport = httpx.ASGITransport(app=app)
         async with httpx.AsyncClient(transport=transport, base_url="http://agent") as client:
             assert (await client.get("/v1/bus")).status_code == 404

@@ -392,7 +392,7 @@ def test_a_parcel_that_was_fetched_has_a_log_of_its_temperatures(tmp_path: Path)
         await site.reserve(2)
         agent = site.plant.agent
         assert agent is not None
-        transport = httpx.ASGITransport(app=create_app(ConsolePort(agent.desk, agent.report)))
+        transport = httpx.ASGITransport(app=create_app(ConsolePort(agent.local, agent.report)))
         async with httpx.AsyncClient(transport=transport, base_url="http://agent") as console:
             log = (await console.get("/v1/reservations/res_1/temperatures")).json()
             unknown = await console.get("/v1/reservations/res_x/temperatures")

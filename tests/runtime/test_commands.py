@@ -184,7 +184,7 @@ def test_the_console_shows_what_happened_without_codes(tmp_path: Path) -> None:
         await asyncio.sleep(2)
         agent = site.plant.agent
         assert agent is not None
-        app = create_app(ConsolePort(agent.desk, agent.report))
+        app = create_app(ConsolePort(agent.local, agent.report))
         transport = httpx.ASGITransport(app=app)
         async with httpx.AsyncClient(transport=transport, base_url="http://agent") as console:
             rows = (await console.get("/v1/events")).json()
@@ -255,7 +255,7 @@ def test_a_command_for_a_cell_that_is_none_is_not_found(tmp_path: Path) -> None:
         agent = site.plant.agent
         assert agent is not None
         with pytest.raises(Refusal) as caught:
-            agent.desk._label("cell_nowhere")
+            agent.requests.translator.label_of("cell_nowhere")
         assert caught.value.code is Code.NOT_FOUND
 
     at_site(tmp_path, test)

@@ -131,7 +131,7 @@ class Technician:
         assert agent is not None
         for label in agent.loop.layout.specs:
             if label not in labels:
-                await agent.desk.block(label, "not for this test")
+                await agent.local.block(label, "not for this test")
 
     def bad(self) -> list[dict[str, Any]]:
         """What is not well."""
@@ -293,7 +293,7 @@ def test_one_at_a_time_and_a_caller_who_leaves_leaves_nothing_behind(tmp_path: P
     async def test(technician: Technician) -> None:
         agent = technician.site.plant.agent
         assert agent is not None
-        app = create_app(ConsolePort(agent.desk, agent.report, agent.buses, diagnosis=agent.diagnosis))
+        app = create_app(ConsolePort(agent.local, agent.report, agent.buses, diagnosis=agent.diagnosis))
         rows = agent.diagnosis.run(doors=False, actor="")
         assert (await anext(rows))["check"] == "daemon"
         async with httpx.AsyncClient(

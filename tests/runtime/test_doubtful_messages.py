@@ -1,4 +1,4 @@
-"""Commands that lost their properties, and a clock that commands contradict, at the desk."""
+"""Commands that lost their properties, and a clock that commands contradict, at the request handler."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def test_w17_a_command_without_any_property_changes_nothing(tmp_path: Path) -> N
         taken: list[bool] = []
         for number in range(3):
             payload = body(site, number)
-            agent.desk.handle(Incoming("reserve", payload, lambda: taken.append(True), stripped=True))
+            agent.requests.handle(Incoming("reserve", payload, lambda: taken.append(True), stripped=True))
         await site.until(lambda: bool(site.told("ALARM_RAISED")))
         assert len(taken) == 3
         assert not agent.loop.state.reservations
@@ -55,7 +55,7 @@ def test_w17_a_command_with_an_expiry_alone_is_carried_out_unanswered(tmp_path: 
     async def test(site: Site) -> None:
         agent = site.plant.agent
         assert agent is not None
-        agent.desk.handle(Incoming("reserve", body(site, 1), lambda: None, message_expiry_s=10))
+        agent.requests.handle(Incoming("reserve", body(site, 1), lambda: None, message_expiry_s=10))
         await site.until(lambda: "res_1" in agent.loop.state.reservations)
 
     at_site(tmp_path, test)
@@ -111,7 +111,7 @@ def test_w12_a_contradicted_clock_is_told_and_commands_live_by_their_expiry(
         judge: Any = SystemClock(trusted=True, mark=tmp_path / "none")
         judge._libc = SimpleNamespace(adjtimex=lambda _: 5)
         clock: Any = Wrong(judge, ahead_s)
-        agent.desk._clock = agent.loop._clock = clock
+        agent.requests._clock = agent.loop._clock = clock
         for number in range(6):
             await site.plant.broker.call("reserve", json.loads(body(site, number)))
         assert "res_5" in agent.loop.state.reservations

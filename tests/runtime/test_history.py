@@ -84,17 +84,17 @@ def test_w8_a_dead_card_gives_nothing_away_and_every_parcel_comes_out(tmp_path: 
         assert {cell.status for cell in state(site).cells.values()} == {CellStatus.AWAITING_INSPECTION}
         refused = await site.plant.broker.call("reserve", reserve_body())
         assert refused["error"]["code"] == 9
-        desk = site.plant.agent.desk  # type: ignore[union-attr]
+        local = site.plant.agent.local  # type: ignore[union-attr]
         for view in views:
-            answer = await desk.enter_code(view["pickup_code"])
+            answer = await local.enter_code(view["pickup_code"])
             assert answer.refusal is not None
             assert answer.refusal.message == CALL_FOR_HELP
-        assert (await desk.clear("A01")).refusal is not None
+        assert (await local.clear("A01")).refusal is not None
         before = site.pulses()
-        assert (await desk.restore(none=False, place={}, actor="bob")).refusal is None
+        assert (await local.restore(none=False, place={}, actor="bob")).refusal is None
         for label, view in zip(labels, views, strict=True):
-            assert (await desk.clear(label)).refusal is not None
-            assert (await desk.enter_code(view["pickup_code"])).cell == label
+            assert (await local.clear(label)).refusal is not None
+            assert (await local.enter_code(view["pickup_code"])).cell == label
         assert site.pulses() == before + 2
         await site.until(lambda: len(site.told("PICKUP")) == 2)
         await asyncio.sleep(1)
@@ -144,8 +144,8 @@ def test_w9_an_older_copy_is_frozen_and_goes_on_under_a_new_journal_id(tmp_path:
         shutil.copy(tmp_path / "copy", tmp_path / "journal.sqlite")
         site.plant.start()
         await asyncio.sleep(2)
-        desk = site.plant.agent.desk  # type: ignore[union-attr]
-        frozen = await desk.enter_code(views[0]["pickup_code"])
+        local = site.plant.agent.local  # type: ignore[union-attr]
+        frozen = await local.enter_code(views[0]["pickup_code"])
         assert frozen.refusal is not None
         assert frozen.refusal.message == CALL_FOR_HELP
         reply = await site.plant.broker.call("restore", offer(views, {journal_id: last}, journal_id))
@@ -154,9 +154,9 @@ def test_w9_an_older_copy_is_frozen_and_goes_on_under_a_new_journal_id(tmp_path:
         assert state(site).cells[first].status is CellStatus.OCCUPIED
         assert state(site).cells[second].status is CellStatus.AWAITING_INSPECTION
         assert LOST in state(site).alarms
-        assert (await desk.enter_code(views[0]["pickup_code"])).cell == first
-        assert (await desk.restore(none=False, place={}, actor="bob")).refusal is None
-        assert (await desk.enter_code(views[1]["pickup_code"])).cell == second
+        assert (await local.enter_code(views[0]["pickup_code"])).cell == first
+        assert (await local.restore(none=False, place={}, actor="bob")).refusal is None
+        assert (await local.enter_code(views[1]["pickup_code"])).cell == second
         await site.until(lambda: len(site.told("PICKUP")) == 2)
         later = [event for event in site.events if event["journal_id"] != journal_id]
         numbers = [event["sequence"] for event in later]

@@ -41,10 +41,10 @@ def test_w13_an_entry_older_than_30_s_opens_nothing(tmp_path: Path) -> None:
         made = await site.reserve()
         agent = site.plant.agent
         assert agent is not None
-        old = await agent.desk.enter_code(made["drop_off_code"], 30.1)
+        old = await agent.local.enter_code(made["drop_off_code"], 30.1)
         assert old.refusal is not None
         assert site.pulses() == 0
-        assert (await agent.desk.enter_code(made["drop_off_code"], 29.0)).refusal is None
+        assert (await agent.local.enter_code(made["drop_off_code"], 29.0)).refusal is None
         assert site.pulses() == 1
 
     at_site(tmp_path, test)
@@ -59,7 +59,7 @@ def test_w13_a_technician_s_open_is_as_old_as_his_asking(tmp_path: Path) -> None
         site.plant.lifeline.disk_stall_s = 14.0
         slow = asyncio.create_task(site.reserve())
         await asyncio.sleep(1)
-        answer = await agent.desk.open_cell("A05", "look", "bob")
+        answer = await agent.local.open_cell("A05", "look", "bob")
         assert answer.refusal is not None
         assert answer.refusal.code is Code.EXPIRED
         site.plant.lifeline.disk_stall_s = 0.0
@@ -79,7 +79,7 @@ def test_w13_a_commit_of_40_s_opens_nothing(tmp_path: Path) -> None:
         site.plant.lifeline.disk_stall_s = 40.0
         slow = asyncio.create_task(site.reserve(2))
         await asyncio.sleep(1)
-        entering = asyncio.create_task(agent.desk.enter_code(made["drop_off_code"]))
+        entering = asyncio.create_task(agent.local.enter_code(made["drop_off_code"]))
         with suppress(KeyError):
             await slow
         site.plant.lifeline.disk_stall_s = 0.0
@@ -98,7 +98,7 @@ def test_w19_an_alarm_that_cannot_be_journaled_is_shown_and_the_kiosk_blames_the
         agent = site.plant.agent
         assert agent is not None
         site.plant.lifeline.disk_full = True
-        answer = await agent.desk.enter_code(made["drop_off_code"])
+        answer = await agent.local.enter_code(made["drop_off_code"])
         assert answer.refusal is not None
         assert answer.refusal.code is Code.OFFLINE
         assert "machine" in answer.refusal.message
@@ -109,6 +109,6 @@ def test_w19_an_alarm_that_cannot_be_journaled_is_shown_and_the_kiosk_blames_the
         assert agent.report.status()["alarms"] == agent.report.alarms()
         site.plant.lifeline.disk_full = False
         await site.until(lambda: not agent.report.alarms())
-        assert (await agent.desk.enter_code(made["drop_off_code"])).refusal is None
+        assert (await agent.local.enter_code(made["drop_off_code"])).refusal is None
 
     at_site(tmp_path, test)

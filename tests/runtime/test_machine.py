@@ -317,7 +317,7 @@ def test_a_right_code_that_is_entered_again_says_that_the_door_is_being_opened(t
         made = await site.reserve()
         agent = site.plant.agent
         assert agent is not None
-        answers = await asyncio.gather(*(agent.desk.enter_code(made["drop_off_code"]) for _ in range(3)))
+        answers = await asyncio.gather(*(agent.local.enter_code(made["drop_off_code"]) for _ in range(3)))
         said = [answer.refusal.message for answer in answers if answer.refusal is not None]
         assert said == ["the door of cell A01 is being opened just now"] * 2
         assert site.pulses() == 1
@@ -413,8 +413,8 @@ def test_bytes_that_are_no_command_are_told_of(tmp_path: Path, payload: bytes) -
     async def test(site: Site) -> None:
         agent = site.plant.agent
         assert agent is not None
-        agent.desk.handle(Incoming("pickup", payload, lambda: None))
-        agent.desk.handle(Incoming("echo", b"{}", lambda: None))
+        agent.requests.handle(Incoming("pickup", payload, lambda: None))
+        agent.requests.handle(Incoming("echo", b"{}", lambda: None))
         await site.until(lambda: bool(site.told("ALARM_RAISED")))
         detail = site.told("ALARM_RAISED")[0]["alarm_raised_event"]
         assert detail["alarm"] == "COMMAND_REJECTED"
@@ -428,7 +428,7 @@ def test_after_an_hour_that_is_forgotten(tmp_path: Path) -> None:
     async def test(site: Site) -> None:
         agent = site.plant.agent
         assert agent is not None
-        agent.desk.handle(Incoming("pickup", b"{", lambda: None))
+        agent.requests.handle(Incoming("pickup", b"{", lambda: None))
         await site.until(lambda: bool(site.told("ALARM_RAISED")))
         await asyncio.sleep(3590)
         assert not site.told("ALARM_CLEARED")

@@ -45,7 +45,7 @@ def test_codes_sequences_and_parcels_move_with_it(tmp_path: Path) -> None:
         agent = plant.agent
         assert agent is not None
         await asyncio.sleep(3)
-        assert (await agent.desk.enter_code(made["pickup_code"])).refusal is None
+        assert (await agent.local.enter_code(made["pickup_code"])).refusal is None
         await site.until(lambda: bool(site.told("PICKUP")))
         later = [event["sequence"] for event in site.events if event["sequence"] > last]
         assert later == list(range(last + 1, last + 1 + len(later)))

@@ -18,7 +18,7 @@ def test_a_request_can_be_followed_to_its_pulse(tmp_path: Path) -> None:
         await site.call("dropoff", "res_1", "req_1", x_request_id="support-77")
         agent = site.plant.agent
         assert agent is not None
-        await agent.desk.enter_code(made["pickup_code"])  # refused, and logged
+        await agent.local.enter_code(made["pickup_code"])  # refused, and logged
 
     before = structlog.get_config()
     with structlog.testing.capture_logs() as told:

@@ -53,7 +53,7 @@ async def lay(site: Site, grams: int) -> None:
     """A technician opens the door, puts something in (0: takes all out), and closes it."""
     world = site.plant.world
     assert site.plant.agent is not None
-    answer = await site.plant.agent.desk.open_cell(LABEL, "to put something in")
+    answer = await site.plant.agent.local.open_cell(LABEL, "to put something in")
     assert answer.refusal is None
     world.place(LABEL, grams) if grams else world.take(LABEL)
     await asyncio.sleep(1)
@@ -65,7 +65,7 @@ def test_a_technician_tares_and_a_restart_knows_it(tmp_path: Path) -> None:
     async def test(site: Site) -> None:
         agent = site.plant.agent
         assert agent is not None
-        transport = httpx.ASGITransport(app=create_app(ConsolePort(agent.desk, agent.report)))
+        transport = httpx.ASGITransport(app=create_app(ConsolePort(agent.local, agent.report)))
         async with httpx.AsyncClient(transport=transport, base_url="http://agent") as console:
             await lay(site, 137)
             early = await console.post(f"/v1/cells/{LABEL}/tare")
@@ -102,7 +102,7 @@ def test_a_tare_takes_what_the_scale_reads_now(tmp_path: Path) -> None:
         drift(site, 13)
         await asyncio.sleep(5)
         assert agent.loop.state.cells[LABEL].mass_g == 0
-        answer = await agent.desk.tare(LABEL)
+        answer = await agent.local.tare(LABEL)
         assert answer.tare_g == 13
 
     at_site(tmp_path, test)
@@ -123,7 +123,7 @@ def test_a_drift_is_followed_until_it_is_too_much_and_a_tare_ends_it(tmp_path: P
         drift(site, 340)
         await site.until(lambda: bool(faults(site)), 10)
         assert faults(site) == [(Alarm.SENSOR_FAULT, LABEL, "scale zero")]
-        assert (await agent.desk.tare(LABEL)).tare_g == 340
+        assert (await agent.local.tare(LABEL)).tare_g == 340
         await site.until(lambda: faults(site) == [], 10)
         await site.until(lambda: bool(site.told("ALARM_CLEARED")))
         told = [e["alarm_raised_event"] for e in site.told("ALARM_RAISED")]

@@ -95,7 +95,7 @@ class VirtualStage:
     async def enter(self, code: str) -> bool:
         agent = self._site.plant.agent
         assert agent is not None
-        return (await agent.desk.enter_code(code)).refusal is None
+        return (await agent.local.enter_code(code)).refusal is None
 
     def hands(self, act: str, label: str) -> None:
         world = self._site.plant.world

@@ -74,7 +74,7 @@ class RealSite:
         made = self.agent.loop.state.reservations[rid]
         for code in (made.drop_off_code, made.pickup_code):
             before = self.pulses()
-            answer = await self.agent.desk.enter_code(code)
+            answer = await self.agent.local.enter_code(code)
             assert answer.refusal is None, answer.refusal
             assert self.pulses() == before + 1
             self.plant.world.close(made.cell)

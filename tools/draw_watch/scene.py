@@ -82,7 +82,7 @@ async def _play(folder: Path) -> Scene:
     opened = await reserve(4, PARCEL)
     await open_for("dropoff", 4)
     assert world.cell(opened).door == "open"
-    await agent.desk.block("C05", "hinge is bent", "maria")
+    await agent.local.block("C05", "hinge is bent", "maria")
     plant.cables["main"].trouble.silences[18].begin(None)
     await _until(lambda: report.alarms())
     await asyncio.sleep(2)

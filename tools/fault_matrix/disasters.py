@@ -127,7 +127,7 @@ async def _restored(stage: Stage) -> None:
     """The technician's part after a lost journal."""
     await _gateway_tells(stage)
     if stage.agent is not None and any(key.startswith("JOURNAL_LOST") for key in stage.standing()):
-        await stage.agent.desk.restore(none=False, place={}, actor="bob")
+        await stage.agent.local.restore(none=False, place={}, actor="bob")
 
 
 async def empty_journal(stage: Stage) -> Mend:

@@ -116,7 +116,7 @@ async def _blocked(stage: Stage, way: Way) -> None:
     assert stage.agent is not None
     label = stage.cell_of(CUSTOMER)
     assert label is not None
-    await stage.agent.desk.block(label, "matrix", "bob")
+    await stage.agent.local.block(label, "matrix", "bob")
 
 
 async def _inspected(stage: Stage, way: Way) -> None:

@@ -19,8 +19,8 @@ from edge_agent.field import closings
 from edge_agent.field.doors import Doors
 from edge_agent.journal import recovery, store
 from edge_agent.model import Alarm, CellStatus, Door, UnlockOutcome
-from edge_agent.runtime.desk import Desk
 from edge_agent.runtime.historian import Historian
+from edge_agent.runtime.request_handler import RequestHandler
 from edge_agent.statemachine import (
     board_faults,
     cell,
@@ -275,7 +275,7 @@ BUGS = (
     ),
     Bug(
         "a stripped command raises no alarm",
-        Desk,
+        RequestHandler,
         "_tell_rejected",
         _nothing,
         (("broker strips properties", DROPPED, "API"),),
@@ -289,7 +289,7 @@ BUGS = (
     ),
     Bug(
         "the clock is not held against commands",
-        Desk,
+        RequestHandler,
         "_witness_clock",
         _nothing,
         (("clock contradicts", DROPPED, "API"),),

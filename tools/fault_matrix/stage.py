@@ -223,20 +223,20 @@ class Stage:
         text = self.codes[rid][0 if drop_off else 1]
         if qr:
             text = qr_text(Purpose.DROPOFF if drop_off else Purpose.PICKUP, rid, text)
-        return await self._answered(self.plant.agent.desk.enter_code(text))
+        return await self._answered(self.plant.agent.local.enter_code(text))
 
     async def open_by_hand(self, label: str) -> Answer | None:
         """A technician's `open`."""
         if self.plant.agent is None:
             return None
         self._wish(TECHNICIAN, None, label)
-        return await self._answered(self.plant.agent.desk.open_cell(label, "matrix", "bob"))
+        return await self._answered(self.plant.agent.local.open_cell(label, "matrix", "bob"))
 
     async def clear(self, label: str) -> bool:
         """A technician's `clear`; whether it was granted."""
         if self.plant.agent is None:
             return False
-        answer = await self._answered(self.plant.agent.desk.clear(label, "bob"))
+        answer = await self._answered(self.plant.agent.local.clear(label, "bob"))
         granted = answer is not None and answer.refusal is None
         if granted:
             self.books.cleared_s.append((self.now_s, label))
@@ -247,7 +247,7 @@ class Stage:
         if self.plant.agent is None:
             return False
         self.books.resolved.add(rid)
-        answer = await self._answered(self.plant.agent.desk.resolve(label, verdict, "bob"))
+        answer = await self._answered(self.plant.agent.local.resolve(label, verdict, "bob"))
         return answer is not None and answer.refusal is None
 
     async def _answered(self, asking: Any) -> Answer | None:

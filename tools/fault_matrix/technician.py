@@ -47,7 +47,7 @@ async def _tend_cells(stage: Stage) -> None:
     alarms = stage.standing()
     for label, cell in tuple(stage.state.cells.items()):
         if cell.blocked is not None and stage.agent is not None:
-            await stage.agent.desk.unblock(label, "bob")
+            await stage.agent.local.unblock(label, "bob")
         if _needs_a_look(stage, cell, alarms):
             await _look_into(stage, label)
 

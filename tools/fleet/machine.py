@@ -1,4 +1,4 @@
-"""One light machine: the daemon's own loop, journal, desk, publisher and link, over a cabinet in memory."""
+"""One light machine: the daemon's loop, journal, request handler, publisher and link; a cabinet in memory."""
 
 from __future__ import annotations
 
@@ -23,8 +23,9 @@ from edge_agent.journal.store import JournalStore
 from edge_agent.protocol.api import rfc3339
 from edge_agent.protocol.events import Online
 from edge_agent.protocol.topics import Topics
-from edge_agent.runtime.desk import Desk
+from edge_agent.runtime.local_requests import LocalRequests
 from edge_agent.runtime.loop import LockerLoop
+from edge_agent.runtime.request_handler import RequestHandler
 from edge_agent.runtime.views import Identity, Views
 from edge_agent.runtime.writer import ThreadWriter
 from edge_agent.statemachine.inputs import Boot
@@ -67,7 +68,10 @@ class LightMachine:
         )
         views = Views(identity, layout, ports.ids, store.journal_id)
         self.link = ports.link(settings, self._online)
-        self.desk = Desk(store, ports.clock, ports.ids, views, machine.machine_id, self._reply)
+        self.local = LocalRequests(ports.clock, ports.ids)
+        self.requests = RequestHandler(
+            store, ports.clock, ports.ids, views, machine.machine_id, self._reply, self.local
+        )
         self.loop = LockerLoop(
             restore(loaded, layout, now),
             layout,
@@ -77,9 +81,9 @@ class LightMachine:
             views,
             history=store.ended_status,
             act=self._act,
-            on_answer=self.desk.answered,
+            on_answer=self.requests.answered,
         )
-        self.desk.loop = self.loop
+        self.requests.serve(self.loop)
         self._requests = loaded.requests
         self.publisher = Publisher(
             self.link,
@@ -90,7 +94,7 @@ class LightMachine:
             digest=lambda: self._digest(views),
             digest_taken=lambda payload: None,
         )
-        self.link.on_command = self.desk.handle
+        self.link.on_command = self.requests.handle
         self._furnish(settings, list(layout.specs), random.Random(seed))
         self._group: asyncio.TaskGroup
 
@@ -114,7 +118,7 @@ class LightMachine:
         """Works until cancelled."""
         try:
             self.loop.submit(Boot(await self._doors.read_at_start()))
-            self.desk.adopt(self._requests)
+            self.requests.adopt(self._requests)
             async with asyncio.TaskGroup() as group:
                 self._group = group
                 self._cabinet.on_change = lambda: self._spawn(self._look())
@@ -128,8 +132,8 @@ class LightMachine:
         """A technician blocks and unblocks the last cell repeatedly."""
         *_, label = self.loop.layout.specs
         for _ in range(times):
-            await self.desk.block(label, "a look")
-            await self.desk.unblock(label)
+            await self.local.block(label, "a look")
+            await self.local.unblock(label)
 
     async def _look(self) -> None:
         """Reports what polling would read of a changed contact, until a closing has settled."""

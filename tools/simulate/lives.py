@@ -180,9 +180,9 @@ class Storm:
                 elif cell.status is CellStatus.AWAITING_INSPECTION or cell.faulty or cell.doubt:
                     self._spawn(self._inspect(label))
                 elif cell.blocked is not None:
-                    self._spawn(agent.desk.unblock(label))
+                    self._spawn(agent.local.unblock(label))
                 elif self._rng.random() < 0.02:
-                    self._spawn(agent.desk.block(label, "a look"))
+                    self._spawn(agent.local.block(label, "a look"))
 
     async def _inspect(self, label: str) -> None:
         """Clears a cell; after a wrong door only when its own lock has opened it."""
@@ -193,26 +193,26 @@ class Storm:
         self._inspected.add(label)
         try:
             if f"{Alarm.WRONG_DOOR}/{label}" in agent.loop.state.alarms:
-                answer = await agent.desk.open_cell(label, "a wrong door opened")
+                answer = await agent.local.open_cell(label, "a wrong door opened")
                 if answer.refusal is None:
                     await asyncio.sleep(0.5)
                     self._plant.world.close(label)
                     await asyncio.sleep(1.0)
-            await agent.desk.clear(label)
+            await agent.local.clear(label)
         finally:
             self._inspected.discard(label)
 
     async def _clean(self, label: str) -> None:
         """Takes out an abandoned parcel and clears the cell."""
         if self._plant.agent is not None:
-            await self._plant.agent.desk.open_cell(label, "to clean up")
+            await self._plant.agent.local.open_cell(label, "to clean up")
         self._plant.world.open(label)  # with the key, if the lock does not open
         self._plant.world.take(label)
         await asyncio.sleep(0.5)
         self._plant.world.close(label)
         await asyncio.sleep(1.0)
         if self._plant.agent is not None:
-            await self._plant.agent.desk.clear(label)
+            await self._plant.agent.local.clear(label)
 
     async def _saboteur(self) -> None:
         """A lock jams, for a while."""
@@ -385,7 +385,7 @@ class Storm:
             return "the keypad is dark", None
         try:
             async with asyncio.timeout(10):
-                answer = await agent.desk.enter_code(code)
+                answer = await agent.local.enter_code(code)
         except TimeoutError:
             return "nothing happened", None
         return ("opened", answer.cell) if answer.refusal is None else (answer.refusal.message, None)

@@ -18,7 +18,7 @@ from edge_agent.drivers.bus import Priority
 from edge_agent.errors import BusFault, Code, DeviceFault, PortLost, Refusal
 from edge_agent.field.doors import Doors
 from edge_agent.model import Alarm
-from edge_agent.runtime.desk import Desk
+from edge_agent.runtime.local_requests import LocalRequests
 from edge_agent.service.bus_checks import Checks
 from edge_agent.service.bus_scan import TRIES, ask, first_read, reads_of
 from edge_agent.service.bus_service import BusPlace, BusService, Placed
@@ -49,7 +49,7 @@ class Diagnosis:
     def __init__(
         self,
         buses: BusService,
-        desk: Desk,
+        local: LocalRequests,
         doors: Doors,
         machine: Machine,
         sensors: Sensors,
@@ -61,7 +61,7 @@ class Diagnosis:
         self._sensors = sensors
         self._cells = cells
         self._checks = Checks(buses)
-        self._door_checks = DoorChecks(desk, doors)
+        self._door_checks = DoorChecks(local, doors)
         self._running = False
 
     def run(self, *, doors: bool, actor: str) -> AsyncGenerator[Row, None]:

@@ -16,7 +16,7 @@ from typing import Any
 from edge_agent.errors import Code
 from edge_agent.field.doors import Doors
 from edge_agent.model import Alarm, Cell, CellStatus, Door, Purpose
-from edge_agent.runtime.desk import Desk
+from edge_agent.runtime.local_requests import LocalRequests
 from edge_agent.service.diagnosis.findings import Found, ask, progress
 
 REASON = "self-test"
@@ -62,12 +62,12 @@ class Contact:
 class DoorChecks:
     """Checks the doors of one machine."""
 
-    def __init__(self, desk: Desk, doors: Doors) -> None:
-        self._desk = desk
+    def __init__(self, local: LocalRequests, doors: Doors) -> None:
+        self._local = local
         self._doors = doors
 
     def _cells(self) -> list[Cell]:
-        return list(self._desk.loop.state.cells.values())
+        return list(self._local.loop.state.cells.values())
 
     def passive(self, answering: Collection[str], *, tried: bool) -> Iterator[Found]:
         """What the contacts read, without moving a door; `answering`: the devices that answer. `tried`: the
@@ -96,7 +96,7 @@ class DoorChecks:
             yield Found("lock", "locks", "unknown", why, "`edge-agent diagnose --doors`, at the machine")
 
     def _open(self, cell: Cell) -> Found:
-        standing = self._desk.loop.state.alarms
+        standing = self._local.loop.state.alarms
         alarm = any(f"{one}/{cell.label}" in standing for one in (Alarm.DOOR_AJAR, Alarm.DOOR_FORCED))
         if cell.status is not CellStatus.IDLE and not alarm:
             return Found(
@@ -131,7 +131,7 @@ class DoorChecks:
     async def _try(
         self, label: str, number: int, of: int, actor: str
     ) -> AsyncGenerator[Found | dict[str, Any], None]:
-        if not _free(self._desk.loop.state.cells[label]):
+        if not _free(self._local.loop.state.cells[label]):
             yield Found("lock", label, "unknown", "somebody got it in the meantime: not tried")
             return
         contact = Contact(label)
@@ -143,8 +143,8 @@ class DoorChecks:
                     yield _reads_open(label, "fault")
                     return
                 contact.changes_s.clear()
-            answer = await self._desk.open_cell(label, REASON, actor, Purpose.SELF_TEST)
-            if answer.refusal is not None and f"{Alarm.WRONG_DOOR}/{label}" in self._desk.loop.state.alarms:
+            answer = await self._local.open_cell(label, REASON, actor, Purpose.SELF_TEST)
+            if answer.refusal is not None and f"{Alarm.WRONG_DOOR}/{label}" in self._local.loop.state.alarms:
                 yield self._wrong_door(label)
                 return
             if answer.refusal is not None:
@@ -161,7 +161,7 @@ class DoorChecks:
         yield _moved(label, contact)
 
     def _wrong_door(self, label: str) -> Found:
-        why = self._desk.loop.state.alarms[f"{Alarm.WRONG_DOOR}/{label}"].detail
+        why = self._local.loop.state.alarms[f"{Alarm.WRONG_DOOR}/{label}"].detail
         step = (
             "look which door stands open. The one that was tried: the wires of the contacts are crossed"
             " (contact_crossed), see `edge-agent bus doors`. The other one: those of the locks are crossed"

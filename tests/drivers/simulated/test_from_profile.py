@@ -190,7 +190,7 @@ def test_a_new_board_is_one_new_file(tmp_path: Path) -> None:
         world.close(label)
         await site.until(lambda: len(site.told("DROPOFF")) == 1)
         assert site.plant.agent is not None
-        answer = await site.plant.agent.desk.enter_code(made["pickup_code"])
+        answer = await site.plant.agent.local.enter_code(made["pickup_code"])
         assert (answer.refusal, answer.cell) == (None, label)
         await site.until(lambda: len(site.told("PICKUP")) == 1)
         assert [moved for _, wires, moved in world.pulses_seen if wires != moved] == []

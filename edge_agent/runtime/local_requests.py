@@ -1,0 +1,128 @@
+"""Requests at the machine: entries of the keypad and scanner, and technicians' actions."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+
+import structlog
+
+from edge_agent.model import Purpose, Reservation, Source, Verdict
+from edge_agent.runtime.clock import Clock
+from edge_agent.runtime.ids import Ids
+from edge_agent.runtime.loop import LOCAL, LockerLoop
+from edge_agent.statemachine.history import LOST
+from edge_agent.statemachine.inputs import (
+    BlockCell,
+    Clear,
+    EnterCode,
+    Input,
+    OpenCell,
+    Resolve,
+    Restore,
+    Tare,
+    UnblockCell,
+)
+from edge_agent.statemachine.outputs import Answer
+
+log = structlog.get_logger()
+
+
+class LocalRequests:
+    """Each waits for its outcome; nothing of it is stored. The composition root sets the attributes."""
+
+    def __init__(self, clock: Clock, ids: Ids) -> None:
+        self._clock = clock
+        self._ids = ids
+        self._waiting: dict[str, asyncio.Future[Answer]] = {}
+        self._numbers = 0
+        self.loop: LockerLoop
+        self.weigh: Callable[[str], None] = lambda cell: None
+        """Makes the weighing report the present reading of a cell's scale to the loop."""
+        self.offered: Callable[[], list[Reservation]] = list
+        """The reservations that the gateway has offered for restoring."""
+        self.history_changed: Callable[[], None] = lambda: None
+
+    async def enter_code(self, text: str, waited_s: float = 0.0) -> Answer:
+        """Takes digits or a QR text from the kiosk, read `waited_s` ago, to its outcome. The text is not
+        stored.
+
+        A wrong code is refused with "not valid" only; a valid code whose door does not open gets the reason.
+        """
+        key = self._key()
+        entered_ns = self._clock.now().boottime_ns - round(waited_s * 1e9)
+        answer = await self._submit(key, EnterCode(key, text, self._ids.unique("unl"), entered_ns))
+        if answer.refusal is not None:
+            log.info("entry at the kiosk refused", reason=answer.refusal.message)
+        return answer
+
+    async def open_cell(
+        self, cell: str, reason: str, actor: str = "", purpose: Purpose = Purpose.TECHNICIAN
+    ) -> Answer:
+        """A technician opens a cell, or tests its lock; returns the outcome. `actor`: the technician's name,
+        here and in all other actions."""
+        key = self._key()
+        asked_ns = self._clock.now().boottime_ns
+        given = OpenCell(key, cell, reason, self._ids.unique("unl"), actor, purpose, asked_ns)
+        return await self._submit(key, given)
+
+    async def clear(self, cell: str, actor: str = "") -> Answer:
+        """A technician has checked the cell."""
+        key = self._key()
+        return await self._submit(key, Clear(key, cell, Source.MACHINE, actor=actor))
+
+    async def block(self, cell: str, reason: str, actor: str = "") -> Answer:
+        """A technician takes a cell out of allocation."""
+        key = self._key()
+        return await self._submit(key, BlockCell(key, cell, reason, Source.MACHINE, actor=actor))
+
+    async def unblock(self, cell: str, actor: str = "") -> Answer:
+        """A technician returns a blocked cell to allocation."""
+        key = self._key()
+        return await self._submit(key, UnblockCell(key, cell, Source.MACHINE, actor=actor))
+
+    async def resolve(self, cell: str, verdict: Verdict, actor: str = "") -> Answer:
+        """A technician states what is true of a cell in doubt."""
+        key = self._key()
+        return await self._submit(key, Resolve(key, cell, verdict, Source.MACHINE, actor=actor))
+
+    async def restore(self, *, none: bool, place: dict[str, str], actor: str = "") -> Answer:
+        """A technician lets lost reservations hold their cells again; `none`: he restores none and starts
+        empty.
+
+        Raises `Refusal` (`OFFLINE`) if the gateway has not yet sent what it holds.
+        """
+        key = self._key()
+        lost = LOST in self.loop.state.alarms
+        restored = () if none or not lost else tuple(self.offered())
+        answer = await self._submit(key, Restore(key, restored, place, actor))
+        self.history_changed()
+        return answer
+
+    async def tare(self, cell: str, actor: str = "") -> Answer:
+        """A technician confirms that a cell is empty: the present reading of its scale becomes zero."""
+        key = self._key()
+        self.weigh(cell)
+        return await self._submit(key, Tare(key, cell, Source.MACHINE, actor=actor))
+
+    def _key(self) -> str:
+        self._numbers += 1
+        return f"{LOCAL}{self._numbers}"
+
+    async def _submit(self, key: str, given: Input) -> Answer:
+        future: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
+        self._waiting[key] = future
+        self.loop.submit(given)
+        try:
+            return await future
+        finally:
+            self._waiting.pop(key, None)
+
+    def answered(self, request_key: str, answer: Answer) -> bool:
+        """Called when an outcome is on the disk; returns whether the request was one of these."""
+        future = self._waiting.get(request_key)
+        if future is None:
+            return False
+        if not future.done():
+            future.set_result(answer)
+        return True

@@ -1,0 +1,265 @@
+"""Takes commands from the cloud, and sends their replies.
+
+A request id that was seen before gets its stored reply and acts only once, also after a restart; an expired
+request never acts.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable
+from typing import Any
+
+import structlog
+
+from edge_agent.errors import Code, Forged, Refusal, StorageFault, Unreadable
+from edge_agent.journal.store import InboxRow, JournalStore
+from edge_agent.model import Alarm
+from edge_agent.protocol.api import rpc_status
+from edge_agent.protocol.commands import (
+    QUERIES,
+    Command,
+    RestoreCommand,
+    decode,
+    life_ns,
+)
+from edge_agent.protocol.topics import Topics
+from edge_agent.runtime.clock import Clock, Witnessed
+from edge_agent.runtime.ids import Ids
+from edge_agent.runtime.incoming import Guard, Incoming
+from edge_agent.runtime.local_requests import LocalRequests
+from edge_agent.runtime.loop import LockerLoop, journal_fault
+from edge_agent.runtime.queries import Queries
+from edge_agent.runtime.translator import CommandTranslator
+from edge_agent.runtime.views import Views
+from edge_agent.statemachine.inputs import (
+    Condition,
+)
+from edge_agent.statemachine.outputs import Answer
+
+log = structlog.get_logger()
+
+UNDECIDED = (Code.EXPIRED, Code.OFFLINE)
+"""Codes that mean that the machine decided nothing: the same command may be sent again."""
+STRIPPED = "it carries no MQTT 5 property: something on its way, such as a bridge, speaks MQTT 3.1.1"
+REFUSED_KEPT_NS = 3600 * 10**9
+"""How long such a refusal is remembered outside the journal; no command lives longer."""
+MOST_REFUSED = 4096
+"""At most this many are remembered; the oldest are dropped first."""
+MOST_WAITING = 512
+"""At most this many commands wait for their outcome; any further one is answered `OFFLINE` and never acts."""
+
+
+Address = tuple[str | None, bytes | None]
+
+
+class RequestHandler:
+    """Decodes commands, answers duplicates, and submits the rest to the loop. `publish_reply` gets topic,
+    Correlation Data and JSON; `local` takes the outcomes of requests at the machine."""
+
+    def __init__(
+        self,
+        store: JournalStore,
+        clock: Clock,
+        ids: Ids,
+        views: Views,
+        machine_id: str,
+        publish_reply: Callable[[str, bytes | None, str], None],
+        local: LocalRequests,
+    ) -> None:
+        self._store = store
+        self._clock = clock
+        self._ids = ids
+        self._views = views
+        self._machine_id = machine_id
+        self._publish_reply = publish_reply
+        self._replies = Topics(machine_id).reply("")
+        self._waiting: dict[str, list[Address]] = {}
+        self._digests: dict[str, str] = {}
+        """Digests of the bodies of the commands that wait."""
+        self._refused: dict[tuple[str, str], tuple[int, str]] = {}
+        """Refusals with `EXPIRED` or `OFFLINE`: id and digest; until when (CLOCK_BOOTTIME) it is remembered;
+        the reply."""
+        self._local = local
+        self.loop: LockerLoop
+        self.queries: Queries
+        self.translator: CommandTranslator
+        self.guard: Guard | None = None
+        self.restore_told: Callable[[RestoreCommand], dict[str, Any]] = lambda command: {"history": "sound"}
+        """Takes what the gateway holds of this machine and returns the command's result."""
+
+    def serve(self, loop: LockerLoop) -> None:
+        """Takes commands for this loop from now on."""
+        self.loop = self._local.loop = loop
+        self.queries = Queries(loop, self._store, self._clock, self._views)
+        self.translator = CommandTranslator(loop.layout, self._ids, self._machine_id)
+
+    def adopt(self, requests: list[InboxRow]) -> None:
+        """Takes over requests from before a restart. An answered one gets its reply again, in case it had not
+        left. One whose unlock is still open is answered when the unlock ends. Any other never acted: it is
+        refused with `OFFLINE`, and its sender may retry."""
+        awaited = {ticket.request_key for ticket in self.loop.state.tickets.values()}
+        for row in requests:
+            address = (row.response_topic, row.correlation)
+            if row.reply is not None:
+                self._reply(address, row.reply)
+            elif row.request_id in awaited:
+                self._waiting[row.request_id] = [address]
+            else:
+                told = _error(Refusal(Code.OFFLINE, "the machine restarted before it acted"))
+                self._remember_refused(row.request_id, row.body_digest or "", told)
+                self.loop.refuse_request(row.request_id, told)
+                self._reply(address, told)
+
+    def handle(self, incoming: Incoming) -> None:
+        """Handles one command from the cloud. Never raises; every fault becomes an answer."""
+        if incoming.retained:
+            log.warning("retained command ignored", command=incoming.command[:64])
+            incoming.acknowledge()
+            return
+        address = (incoming.response_topic, incoming.correlation)
+        try:
+            if incoming.stripped:
+                raise Unreadable(Code.INVALID_ARGUMENT, STRIPPED)
+            if incoming.response_topic is not None and not self._is_ours(incoming.response_topic):
+                address = (None, None)  # a reply on such a topic could pass for another machine's
+                raise Forged(Code.PERMISSION_DENIED, "its Response Topic is not one of this machine's")
+            self._take(incoming, address)
+        except Refusal as refusal:
+            if isinstance(refusal, Unreadable | Forged):
+                self._tell_rejected(incoming, refusal)
+            # A forged message with the address of a command that is still awaited must not answer it.
+            if not (isinstance(refusal, Forged) and self._awaited(address)):
+                self._refuse(address, refusal)
+            incoming.acknowledge()
+        except StorageFault as fault:
+            log.error("journal cannot be read", error=str(fault))
+            self._refuse(address, journal_fault())
+            incoming.acknowledge()
+
+    def _is_ours(self, response_topic: str) -> bool:
+        below = response_topic.removeprefix(self._replies)
+        return below not in ("", response_topic) and not set(below) & set("+#\0")
+
+    def _awaited(self, address: Address) -> bool:
+        return any(address in addresses for addresses in self._waiting.values())
+
+    def _tell_rejected(self, incoming: Incoming, refusal: Refusal) -> None:
+        command = incoming.command[:64]
+        if isinstance(refusal, Forged):
+            key = (incoming.signature_key or "")[:64]
+            log.error("command rejected", command=command, key=key, reason=refusal.message)
+        detail = f"{command}: {refusal.message}"
+        self.loop.submit(Condition(Alarm.COMMAND_REJECTED, "", True, detail))
+
+    def _take(self, incoming: Incoming, address: Address) -> None:
+        now = self._clock.now()
+        first = self.guard is None or self.guard.admit(incoming, now)
+        command = decode(incoming.command, incoming.payload)
+        if incoming.command in QUERIES:
+            self._reply(address, json.dumps({"result": self.queries.result(command)}, ensure_ascii=False))
+            incoming.acknowledge()
+            return
+        if isinstance(command, RestoreCommand):
+            life_ns(incoming.command, command, now, incoming.message_expiry_s)
+            if self.guard is not None:
+                self.guard.demand_fresh(incoming.command, command, now)
+            self._reply(address, json.dumps({"result": self.restore_told(command)}))
+            incoming.acknowledge()
+            return
+        waiting = self._waiting.get(command.request_id)
+        if waiting is not None:
+            if address not in waiting:
+                waiting.append(address)
+            incoming.acknowledge()
+            return
+        digest = hashlib.sha256(incoming.payload).hexdigest()
+        told = self._told(command.request_id, digest)
+        if told is not None:
+            self._reply(address, told)
+            incoming.acknowledge()
+            return
+        if not first:
+            raise Refusal(Code.EXPIRED, "the command was refused before")
+        if len(self._waiting) >= MOST_WAITING:
+            refusal = Refusal(Code.OFFLINE, f"{MOST_WAITING} commands are waiting; try again later")
+            self._remember_refused(command.request_id, digest, _error(refusal))
+            raise refusal
+        self._witness_clock(command, incoming)
+        now = self._clock.now()
+        left_ns = life_ns(incoming.command, command, now, incoming.message_expiry_s)
+        if self.guard is not None:
+            self.guard.demand_fresh(incoming.command, command, now)
+        given = self.translator.to_input(command, now.boottime_ns + left_ns, incoming.x_request_id)
+        row = InboxRow(command.request_id, now.wall_s, *address, body_digest=digest, synced=now.synced)
+        self._waiting[command.request_id] = [address]
+        self._digests[command.request_id] = digest
+        log.info(
+            "command",
+            command=incoming.command,
+            request_id=command.request_id,
+            x_request_id=incoming.x_request_id,
+            unlock_id=getattr(given, "unlock_id", None),
+        )
+        self.loop.submit(given, request=row, taken=incoming.acknowledge)
+
+    def _witness_clock(self, command: Command, incoming: Incoming) -> None:
+        """Compares the clock with a command that arrived fresh from its sender."""
+        clock, left_s = self._clock, incoming.message_expiry_s
+        issued_s = command.issued_at.timestamp()
+        if not isinstance(clock, Witnessed) or incoming.duplicate or left_s is None:
+            return
+        if left_s < (command.expires_at.timestamp() - issued_s) / 2:
+            return
+        before = clock.contradicted
+        clock.heard(issued_s)
+        if clock.contradicted and not before:
+            detail = f"the clock differs by {clock.difference_s:+.0f} s from the senders of commands"
+            log.error("clock contradicted", difference_s=clock.difference_s)
+            self.loop.submit(Condition(Alarm.CLOCK_UNSYNCED, "", True, detail))
+
+    def _told(self, request_id: str, digest: str) -> str | None:
+        """The reply that a request got before, if it is still valid. After `EXPIRED` and `OFFLINE` the same
+        request may be sent again with a new body; the same bytes get the same refusal, because their sender
+        was promised that nothing will happen."""
+        remembered = self._refused.get((request_id, digest))
+        if remembered is not None and remembered[0] > self._clock.now().boottime_ns:
+            return remembered[1]
+        seen = self._store.request(request_id)
+        if seen is None or seen.reply is None:
+            return None
+        error = json.loads(seen.reply).get("error", {})
+        anew = error.get("code") in UNDECIDED and seen.body_digest != digest
+        return None if anew else seen.reply
+
+    def _remember_refused(self, request_id: str, digest: str, reply: str) -> None:
+        now_ns = self._clock.now().boottime_ns
+        self._refused = {key: value for key, value in self._refused.items() if value[0] > now_ns}
+        self._refused[request_id, digest] = now_ns + REFUSED_KEPT_NS, reply
+        if len(self._refused) > MOST_REFUSED:
+            del self._refused[next(iter(self._refused))]
+
+    def answered(self, request_key: str, reply: str, answer: Answer) -> None:
+        """Called when a request's outcome is on the disk."""
+        if self._local.answered(request_key, answer):
+            return
+        code = 0 if answer.refusal is None else int(answer.refusal.code)
+        digest = self._digests.pop(request_key, "")
+        if code in UNDECIDED:
+            self._remember_refused(request_key, digest, reply)
+        log.info("answered", request_id=request_key, code=code)
+        for address in self._waiting.pop(request_key, []):
+            self._reply(address, reply)
+
+    def _reply(self, address: Address, reply: str) -> None:
+        topic, correlation = address
+        if topic is not None:
+            self._publish_reply(topic, correlation, reply)
+
+    def _refuse(self, address: Address, refusal: Refusal) -> None:
+        self._reply(address, _error(refusal))
+
+
+def _error(refusal: Refusal) -> str:
+    return json.dumps({"error": rpc_status(refusal)}, ensure_ascii=False)
