@@ -90,6 +90,7 @@ class Watch:
         self.by_hand: set[str] = set()
         """Cells whose doors somebody moves by hand."""
         self.now_ns = 0
+        self.given: Input | None = None
         self.unclear: set[str] = set()
         """Cells with a pulse of which nobody saw what it did."""
         self.settled_meanwhile: set[str] = set()
@@ -108,6 +109,7 @@ class Watch:
     def restarted(self, doors: Mapping[str, Door], *, rebooted: bool) -> None:
         """The process died: nothing it had begun is ever pulsed. `doors` is what it reads then."""
         self.resolved = False
+        self.given = None
         self.unclear |= {*self.under_way.values()}
         self.by_hand.clear()
         for label, door in doors.items():
@@ -119,7 +121,7 @@ class Watch:
 
     def before(self, given: Input, now: Instant) -> None:
         """An input that the core is about to get."""
-        self.now_ns = now.boottime_ns
+        self.now_ns, self.given = now.boottime_ns, given
         self.resolved = isinstance(given, Resolve)
         self.weighed = given.cell if isinstance(given, Weighed) and given.mass_g is not None else None
         match given:
@@ -135,8 +137,6 @@ class Watch:
                     self._seen(cell, door)
             case ClosingSettled(label):
                 self.has_settled(label)
-            case OpenCell(cell=label) | Resolve(cell=label):
-                self.unclear.discard(label)  # a technician ends what is not decided
             case HandCheck(labels, running):
                 self.by_hand = self.by_hand | {*labels} if running else self.by_hand - {*labels}
             case PulseDone(unlock_id, attempt, _, _) if (unlock_id, attempt) != self.latest.get(unlock_id):
@@ -208,6 +208,9 @@ class Watch:
 
     def after(self, done: Step, now: Instant) -> None:
         """What the core made of it."""
+        match self.given:
+            case OpenCell(cell=label, purpose=Purpose.TECHNICIAN) | Resolve(cell=label):
+                self.unclear.discard(label)  # a technician ends what is not decided
         for fact in done.facts:
             self._book(fact)
         for over in done.ended:
