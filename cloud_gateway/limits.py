@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import ipaddress
 import math
+import random
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from time import monotonic
@@ -47,7 +48,8 @@ class Pauses:
             return
         self._held += 1
         try:
-            await asyncio.sleep(self._pause_s)
+            # Refusals that came together do not leave together.
+            await asyncio.sleep(self._pause_s * random.uniform(0.5, 1.5))
         finally:
             self._held -= 1
 

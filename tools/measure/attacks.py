@@ -28,7 +28,7 @@ ROUNDS = 2
 def attacks(run: Run) -> list[Figure]:
     """A code at the kiosk until its door is open, and REST requests of an honest platform: quiet, and under
     the attacks X2, X5 and X6, in turns."""
-    lives, calls = run.pick(20, 2), run.pick(150, 10)
+    lives, calls = run.pick(8, 2), run.pick(150, 10)
     codes: dict[str, list[float]] = {}
     answers: dict[str, list[float]] = {}
     with rig_of(run) as rig, person_at(rig, gateway=True):
