@@ -284,7 +284,7 @@ def _apply_run(db: Connection, machine_id: str, run: Sequence[_Waiting], now_s: 
     except DBAPIError as error:
         if not isinstance(error, DataError):
             raise
-    except Exception:  # whatever it is, the other events must not suffer
+    except Exception:  # any fault of one event must not stop the others
         log().warning("events_one_by_one", machine_id=machine_id, count=len(run))
     else:
         return {one.sequence: "applied" if one.readable else "rejected" for one in run}

@@ -41,8 +41,8 @@ def reload(socket: Socket = DEFAULT_SOCKET, as_json: AsJson = False) -> None:
     else:
         console.print(_table(changes))
     if state is not None and state["failed"] is not None:
-        told = f"refused, the configuration of before stays in force: {state['failed']}"
-        problems.print(told, style="red", highlight=False, markup=False)
+        failure = f"the new configuration failed, the one before stays in force: {state['failed']}"
+        problems.print(failure, style="red", highlight=False, markup=False)
         raise typer.Exit(REFUSED)
     if changes and not as_json:
         what = "1 change is" if len(changes) == 1 else f"{len(changes)} changes are"

@@ -13,7 +13,7 @@ import pytest
 ROOT = Path(__file__).resolve().parents[2]
 BETTER = {
     r"\bso (long|many|much)\b": "the number, or 'for this time', 'at most'",
-    r"\b(whoever|whosoever)\b": "the role: technician, caller, client",
+    r"\b([Ww]hoever|[Ww]hosoever)\b": "the role: technician, caller, client",
     r"\blooks whether\b": "checks whether",
     r"\bthought of again\b": "judged again",
     r"\bwhat was told\b": "what was published, answered, reported or logged",
@@ -76,6 +76,6 @@ def test_the_check_finds_what_it_should(tmp_path: Path, monkeypatch: pytest.Monk
     monkeypatch.setattr("tests.architecture.test_words.ROOT", tmp_path)
     page, code = tmp_path / "page.md", tmp_path / "code.py"
     page.write_text("It waits so long.\nThe caller is told 4 or 14 (code 9).\n")
-    code.write_text('"""Whoever asks is told."""\nso_long = 1  # so many\nx = f"so {so_long} much"\n')
+    code.write_text('"""Whoever asks first."""\nso_long = 1  # so many\nx = f"so {so_long} much"\n')
     assert len(stumbles(page)) == 4
     assert len(stumbles(code)) == 2
