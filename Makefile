@@ -47,10 +47,10 @@ docs: $(STAMP)                   ## the pages and pictures that are made from co
 	$(PY) -m tools.draw_watch
 	$(PY) -m tools.write_manual
 
-campaign: $(STAMP)               ## 20,000 random lives of the core beside its model; about ten minutes
+campaign: $(STAMP)               ## 20,000 random lives of the core beside its model; half an hour
 	CORE_EFFORT=20000 $(PY) -m pytest tests/statemachine/test_model.py
 
-mutants: $(STAMP)                ## small faults in the core, and which its tests notice; under an hour
+mutants: $(STAMP)                ## small faults in the core, and which its tests notice; some two hours
 	$(PY) -m tools.mutants
 
 fault-matrix: $(STAMP)           ## every fault x phase x actor, planted bugs, random pairs; about an hour
