@@ -70,13 +70,18 @@ def begin_anew(turn: Turn) -> None:
             turn.change_cell(label, open_since=turn.cells[label].door_since)
 
 
-def what_is_due(turn: Turn) -> None:
-    """Judges openings that have lasted; raises and clears alarms that depend on how long a door has been in
-    its state."""
+def judge_lasting(turn: Turn) -> None:
+    """Judges the openings that have lasted."""
     for label, place in tuple(turn.cells.items()):
         since = turn.cells[label].unexplained if place.unexplained is not None else None
         if since is not None and _lasted_left_ns(since, turn.now) <= 0:
             _judge(turn, label, since)
+
+
+def what_is_due(turn: Turn) -> None:
+    """Judges openings that have lasted; raises and clears alarms that depend on how long a door has been in
+    its state."""
+    judge_lasting(turn)
     for label, alarm, left_ns in tuple(_pending(turn, turn.now, turn.layout.door_ajar_ns)):
         if left_ns > 0:
             continue

@@ -29,7 +29,11 @@ BOUNCE_NS = 10**9
 
 def door_read(turn: Turn, given: DoorRead) -> None:
     """A fresh reading. An open door is a fact, whatever becomes of the command that requested the reading; a
-    closed door takes a second reading (docs/decisions/0003), so a single one concludes no drop-off."""
+    closed door takes a second reading (docs/decisions/0003), so a single one concludes no drop-off.
+
+    An opening that has lasted is judged first: it may forbid the pulse that this reading would allow.
+    """
+    doors.judge_lasting(turn)
     ticket = turn.tickets.get(given.unlock_id)
     if ticket is not None and ticket.stage == "reading" and given.door is Door.OPEN:
         opened_unasked(turn, [ticket.cell])

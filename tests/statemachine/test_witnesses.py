@@ -278,3 +278,25 @@ def test_a_lock_whose_door_another_one_has_opened_is_not_pulsed_again(by_hand: b
     core.feed(PulseDone(own.unlock_id, 1, Door.CLOSED))
     assert len(core.pulses) - pulses == by_hand
     assert (own.unlock_id in core.state.tickets) is by_hand
+
+
+@pytest.mark.parametrize("passed_s", [0.1, 0.3])
+def test_an_opening_that_has_lasted_is_judged_before_the_reading_that_would_allow_a_pulse(
+    passed_s: float,
+) -> None:
+    """The door opens while another lock is pulsed, and its own command reads it closed. No tick comes
+    between: the line is slow."""
+    core = Core(Layout(specs={spec.label: spec for spec in specs()}, attempts=3))
+    first, second = core.dropped_off(), core.dropped_off()
+    core.pass_s(11)
+    look = core.looks(core.feed(core.wish(second, Purpose.PICKUP)))
+    own = core.looks(core.feed(core.wish(first, Purpose.PICKUP)))
+    core.feed(DoorRead(look.unlock_id, Door.CLOSED))
+    core.feed(DoorsSeen({first.cell: Door.OPEN}))
+    core.now = replace(core.now, boottime_ns=core.now.boottime_ns + round(passed_s * 1e9))
+    pulses = len(core.pulses)
+    done = core.feed(DoorRead(own.unlock_id, Door.CLOSED))
+    judged = passed_s > 0.2
+    assert (f"WRONG_DOOR/{first.cell}" in alarms(core)) is judged
+    assert len(core.pulses) - pulses == (not judged)
+    assert any(answer.refusal is not None for answer in done.answers) is judged

@@ -33,6 +33,7 @@ class Doors(Locker):
 
     def look(self, uid: str, door: Door) -> None:
         """The fresh reading before the first pulse."""
+        self.judge_openings()  # one that has lasted may forbid the pulse
         t = self.tries.get(uid)
         if t is None or t.at != "looks":
             return
@@ -433,6 +434,13 @@ class Doors(Locker):
         if t.purpose not in BY_HAND:
             self.granted(t)
         return True
+
+    def judge_openings(self) -> None:
+        """Openings without a cause that have lasted are judged."""
+        for label, place in self.places.items():
+            lasted = None if place.unexplained is None else passed_ns(place.unexplained, self.now)
+            if place.unexplained is not None and (lasted is None or lasted >= SECOND // 5):
+                self.judge_opening(label)
 
     def judge_opening(self, label: str) -> None:
         """An opening without a cause has lasted."""

@@ -224,10 +224,7 @@ class Model(Doors):
             if standing.gone is not None and (gone is None or gone >= 5 * SECOND):
                 name, _, where = key.partition("/")
                 self.alarm(name, where, on=False, at_once=True)
-        for label, place in self.places.items():
-            lasted = None if place.unexplained is None else passed_ns(place.unexplained, self.now)
-            if place.unexplained is not None and (lasted is None or lasted >= SECOND // 5):
-                self.judge_opening(label)
+        self.judge_openings()
         for label in self.places:
             self.door_due(label)
             self.wait_due(label)
