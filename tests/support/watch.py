@@ -178,7 +178,7 @@ class Watch:
             if door is Door.CLOSED:
                 self.moved[label] |= label in self.doubtful
                 self.closed_ns[label] = self.now_ns
-            else:
+            elif self.polled.get(label) is not Door.OPEN or self._unlocking(label):
                 bounces = self.now_ns - self.closed_ns.get(label, 0) < BOUNCE_NS and label in self.opened
                 by_pulse = self._may_open(label) and label not in self.settled
                 (self.opened.add if bounces or by_pulse else self.opened.discard)(label)
@@ -188,6 +188,10 @@ class Watch:
             self.settled_meanwhile.discard(label)
         self.unclear.discard(label)
         self.doors[label] = self.polled[label] = door
+
+    def _unlocking(self, label: str) -> bool:
+        """Whether the outcome of a pulse of this lock is open."""
+        return label in self.unclear or label in self.under_way.values()
 
     def _may_move(self, label: str, door: Door) -> bool:
         """Whether a door moves by the pulse of its lock. It opens as `_may_open` says, or until what it has
@@ -204,7 +208,7 @@ class Watch:
         recent = label not in self.by_hand and any(
             self.now_ns - at < LATE_NS for at in self.times.get(label, [])
         )
-        return recent or label in self.unclear or label in self.under_way.values()
+        return recent or self._unlocking(label)
 
     def after(self, done: Step, now: Instant) -> None:
         """What the core made of it."""
