@@ -145,7 +145,7 @@ class Watch:
                 if unlock_id in self.under_way and door is Door.OPEN and carried_out:
                     self._seen(self.under_way[unlock_id], door)
                 cell = self.under_way.pop(unlock_id, None)
-                if cell is not None and door is Door.UNKNOWN:
+                if cell is not None and door is Door.UNKNOWN and carried_out:
                     self.unclear.add(cell)
                 if cell in self.settled_meanwhile and door is Door.CLOSED:
                     self.settled.add(cell)
