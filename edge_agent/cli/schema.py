@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import ast
+import inspect
+
 import typer
 import yaml
 
 from edge_agent import __version__
 from edge_agent.cli.daemon import print_json
 from edge_agent.config import Settings
+from edge_agent.drivers import profiles
 from edge_agent.protocol.asyncapi import document
 
 schema_app = typer.Typer(no_args_is_help=True, help="Print a schema.")
@@ -28,3 +32,37 @@ def asyncapi() -> None:
 def config() -> None:
     """The machine's configuration (JSON Schema)."""
     print_json(Settings.model_json_schema())
+
+
+@schema_app.command("profile")
+def profile() -> None:
+    """A device profile, config/devices/*.toml (JSON Schema)."""
+    print_json(profile_schema())
+
+
+def profile_schema() -> dict[str, object]:
+    """The JSON Schema of a device profile; the docstring of each key is its description.
+
+    pydantic would read the docstrings when the models are made, which each start of the daemon would pay for.
+    """
+    schema = profiles.Profile.model_json_schema()
+    described = _docstrings_of_fields(inspect.getsource(profiles))
+    for name, part in {"Profile": schema, **schema["$defs"]}.items():
+        for base in reversed(getattr(profiles, name).__mro__):
+            for key, text in described.get(base.__name__, {}).items():
+                part["properties"][key].setdefault("description", text)
+    return schema
+
+
+def _docstrings_of_fields(source: str) -> dict[str, dict[str, str]]:
+    """By class and field: the string that follows a field in the source."""
+    found: dict[str, dict[str, str]] = {}
+    for node in ast.parse(source).body:
+        if not isinstance(node, ast.ClassDef):
+            continue
+        for field, after in zip(node.body, node.body[1:], strict=False):
+            if isinstance(field, ast.AnnAssign) and isinstance(field.target, ast.Name):
+                match after:
+                    case ast.Expr(value=ast.Constant(value=str(text))):
+                        found.setdefault(node.name, {})[field.target.id] = inspect.cleandoc(text)
+    return found

@@ -39,11 +39,17 @@ class Identity(ProfilePart):
     """The board's maker, and how certain the profile is."""
 
     vendor: str
+    """Who makes or sells it."""
     models: list[str]
+    """Names under which it is sold."""
     evidence: Literal["official", "community", "single-source"]
+    """Where its registers are known from: the maker's paper, several users, or one source."""
     source: str
+    """The paper or page, so that others find it."""
     hw_verified: bool
+    """Whether somebody has tried the profile on a real board."""
     firmware: str = ""
+    """The firmware that the profile was tried on, or is limited to."""
 
 
 Bulk = Annotated[int, Field(strict=True, ge=1, le=125)] | None
@@ -54,6 +60,7 @@ class BusNeeds(ProfilePart):
     """The device's timing on the bus, in milliseconds."""
 
     protocol: Protocol = "modbus"
+    """How it is framed: Modbus, or a lock board's own protocol."""
     gap_ms: Milliseconds = 0
     """Silence it needs before a request, if that is more than 3.5 characters."""
     turnaround_ms: Milliseconds = 50
@@ -71,10 +78,15 @@ class ChannelWrite(ProfilePart):
     """
 
     function: Literal[5, 6, 16]
+    """The Modbus function of the write."""
     address: Word
+    """The address of channel 1, on the wire, counted from 0."""
     stride: Annotated[int, Field(strict=True, ge=0, le=64)] = 1
+    """How much the address grows from channel to channel."""
     value: Word | None = None
+    """The value for function 05 or 06."""
     values: tuple[Word, ...] = ()
+    """The registers for function 16."""
 
     @model_validator(mode="after")
     def _value_there(self) -> ChannelWrite:
@@ -96,8 +108,11 @@ class ConstantWrite(ProfilePart):
     """One write of a constant with function 05 or 06."""
 
     function: Literal[5, 6]
+    """The Modbus function of the write."""
     address: Word
+    """The address on the wire, counted from 0."""
     value: Word
+    """The value that is written."""
 
 
 class TimedPulse(ProfilePart):
@@ -107,16 +122,27 @@ class TimedPulse(ProfilePart):
     """
 
     kind: Literal["timed"] = "timed"
+    """A pulse whose length is written with it."""
     function: Literal[5, 6, 16]
+    """The Modbus function of the write."""
     address: Word
+    """The address of channel 1, on the wire, counted from 0."""
     stride: Annotated[int, Field(strict=True, ge=0, le=64)] = 1
+    """How much the address grows from channel to channel."""
     base: Word = 0
+    """What is added to the time in units."""
     before: tuple[Word, ...] = ()
+    """With function 16: the registers before the time, for instance the mode."""
     unit_ms: Annotated[int, Field(strict=True, ge=1, le=10_000)]
+    """The unit of the board's timer, in milliseconds."""
     min_ms: Milliseconds
+    """The shortest pulse that the board can give."""
     max_ms: Milliseconds
+    """The longest pulse that the board can give."""
     reply: Literal["echo"] = "echo"
+    """The board answers with an echo of the write."""
     idempotent: Literal[False] = False
+    """Always false: a pulse that is sent twice may open twice, so it is never repeated."""
 
     def able(self, ms: int) -> bool:
         """Whether the board can do a pulse of exactly this length."""
@@ -139,8 +165,11 @@ class FixedPulse(ChannelWrite):
     """A pulse of fixed length that the board ends."""
 
     kind: Literal["fixed"]
+    """A pulse whose length is set in the board."""
     ms: Milliseconds
+    """The length of the pulse."""
     idempotent: Literal[False] = False
+    """Always false, see `TimedPulse`."""
 
     def able(self, ms: int) -> bool:
         """See `TimedPulse.able`."""
@@ -160,11 +189,17 @@ class SwitchedPulse(ProfilePart):
     """
 
     kind: Literal["switched"]
+    """Switched on and off by two writes."""
     on: ChannelWrite
+    """The write that energises the solenoid."""
     off: ChannelWrite
+    """The write that releases it."""
     min_ms: Milliseconds = 100
+    """The shortest pulse that may be configured."""
     max_ms: Milliseconds = 2000
+    """The longest pulse that may be configured."""
     idempotent: Literal[False] = False
+    """Always false, see `TimedPulse`."""
 
     def able(self, ms: int) -> bool:
         """See `TimedPulse.able`."""
@@ -180,12 +215,15 @@ class BoardPulse(ProfilePart):
     """The unlock command of a board with a protocol of its own; the board ends the pulse."""
 
     kind: Literal["board"]
+    """The unlock command of the board's own protocol."""
     ms: Milliseconds
+    """The length of the pulse that the board gives."""
     command: Annotated[int, Field(strict=True, ge=0, le=0xFF)] | None = None
     """The byte that means unlock, where dialects differ."""
     acknowledged: bool = True
     """Whether the board answers an unlock."""
     idempotent: Literal[False] = False
+    """Always false, see `TimedPulse`."""
 
     def able(self, ms: int) -> bool:
         """See `TimedPulse.able`."""
@@ -208,9 +246,13 @@ class LockCapability(ProfilePart):
     """
 
     channels: Channels
+    """How many locks it drives."""
     pulse: Pulse
+    """How a lock is pulsed."""
     all_off: ConstantWrite | None = None
+    """The write that switches all outputs off."""
     off: ChannelWrite | None = None
+    """The write that switches one output off."""
 
 
 class DoorsCapability(ProfilePart):
@@ -220,12 +262,17 @@ class DoorsCapability(ProfilePart):
     """
 
     channels: Channels
+    """How many contacts it reads."""
     function: Literal[2] | None = None
+    """The Modbus function of the read; absent for a board with its own protocol."""
     address: Word = 0
+    """The address of contact 1, on the wire, counted from 0."""
     bulk: Bulk = None
+    """The most contacts in one read; absent: all of them."""
     command: Annotated[int, Field(strict=True, ge=0, le=0xFF)] | None = None
     """The byte that asks for the status, where dialects differ."""
     feedback: Literal["lock", "sensor"] = "lock"
+    """Which contact counts, where a lock board has two for each door."""
 
 
 class RelaysCapability(ProfilePart):
@@ -237,14 +284,23 @@ class RelaysCapability(ProfilePart):
     """
 
     channels: Channels
+    """How many outputs it has."""
     function: Literal[5, 6]
+    """The Modbus function that switches an output."""
     address: Word
+    """The address of output 1, on the wire, counted from 0."""
     on: Word = 0xFF00
+    """The value that switches an output on."""
     off: Word = 0x0000
+    """The value that switches an output off."""
     cancel: Word | None = None
+    """The value that ends a running pulse, where `off` alone does not."""
     all_off: ConstantWrite | None = None
+    """The write that switches all outputs off."""
     pulse: TimedPulse | None = None
+    """A pulse that the board ends itself, for outputs that must not outlive the daemon."""
     communication_timeout_ms: Annotated[int, Field(strict=True, ge=1_000, le=600_000)] | None = None
+    """After this silence on the bus the board switches its outputs off by itself."""
 
     def switch_off(self, channel: int) -> list[Write]:
         """The writes that certainly switch a channel, counted from 1, off."""
@@ -259,22 +315,33 @@ class ScaleCapability(ProfilePart):
     """
 
     function: Literal[3, 4]
+    """The Modbus function of the read."""
     address: Word
+    """The first register of the block, on the wire, counted from 0."""
     count: Annotated[int, Field(strict=True, ge=1, le=125)]
+    """How many registers the block has."""
     mass_offset: Offset = 0
     """Where in the block the 32-bit weight begins."""
     word_order: Literal["high-first", "low-first"] = "high-first"
+    """Which half of the 32-bit weight comes first."""
     mass_signed: bool
     """Two's complement; otherwise a magnitude whose sign is `negative_bit` of the status."""
     grams_per_count: Annotated[float, Field(gt=0)]
+    """How many grams one count is."""
     decimals_mask: Word = 0
     """Bits of the status that give the number of decimals of the weight; 0: none do."""
     status_address: Word | None = None
+    """The register of the status, if it is outside the block."""
     status_offset: Offset = 0
+    """Where in the block the status is, without `status_address`."""
     stable_bit: Bit
+    """The bit of the status that shows whether the weight is stable."""
     stable_level: Literal[0, 1]
+    """The value of that bit when the weight is stable."""
     error_mask: Word
+    """Bits of the status of which each is an error."""
     negative_bit: Bit | None = None
+    """The bit of the status that is the sign of a magnitude."""
 
     @model_validator(mode="after")
     def _inside(self) -> ScaleCapability:
@@ -290,15 +357,21 @@ class TemperatureCapability(ProfilePart):
     """Temperatures as signed 16-bit registers, one a channel, read in one block."""
 
     channels: Channels
+    """How many probes it reads."""
     function: Literal[3, 4]
+    """The Modbus function of the read."""
     address: Word
+    """The register of probe 1, on the wire, counted from 0."""
     bulk: Bulk = None
+    """The most registers in one read; absent: all of them."""
     degrees_per_count: Annotated[float, Field(gt=0)]
+    """How many degrees Celsius one count is."""
     no_sensor: Word | None = None
     """The register's value if there is no sensor."""
     above_c: Annotated[float, Field(allow_inf_nan=False)] = -55.0
+    """See `below_c`."""
     below_c: Annotated[float, Field(allow_inf_nan=False)] = 85.0
-    """A temperature is plausible above `above_c` and below `below_c`."""
+    """A temperature is plausible above `above_c` and below `below_c`, in degrees Celsius."""
     no_sensor_c: tuple[Annotated[float, Field(allow_inf_nan=False)], ...] = (-127.0, 85.0)
     """Temperatures that mean that there is no sensor: a broken wire, or the value at power-on."""
 
@@ -311,29 +384,41 @@ class Check(ProfilePart):
     """A register that must hold a value before the board may be trusted, and why."""
 
     name: str
+    """What is checked, for people."""
     function: Literal[1, 2, 3, 4]
+    """The Modbus function of the read."""
     address: Word
+    """The first point that is read, on the wire, counted from 0."""
     count: Annotated[int, Field(strict=True, ge=1, le=125)] = 1
+    """How many points are read."""
     values: tuple[Word, ...]
     """The values that are allowed."""
     why: str
+    """What happens if the board is set otherwise."""
 
 
 class Sign(ProfilePart):
     """A harmless read that identifies a board found on a bus: it answers that read, or refuses it."""
 
     function: Literal[1, 2, 3, 4]
+    """The Modbus function of the read."""
     address: Word
+    """The first point that is read, on the wire, counted from 0."""
     count: Annotated[int, Field(strict=True, ge=1, le=125)] = 1
+    """How many points are read."""
     answers: bool = True
+    """Whether such a board answers the read; otherwise it refuses it with an exception."""
 
 
 class Vector(ProfilePart):
     """Bytes that were seen or published: a request and its reply, in hex; no reply if there is none."""
 
     name: str
+    """What the frames do."""
     request: str
+    """The request in hex, with its checksum."""
     reply: str = ""
+    """The reply in hex; empty if there is none."""
     values: tuple[int, ...] | None = None
     """What the reply means: bits, registers, contacts."""
 
@@ -342,17 +427,25 @@ class Profile(ProfilePart):
     """One family of boards."""
 
     identity: Identity
+    """The board's maker, and the quality of the evidence."""
     bus: BusNeeds
+    """Its protocol and timing on the bus."""
     lock: LockCapability | None = None
+    """Its solenoids, if it drives locks."""
     doors: DoorsCapability | None = None
+    """Its door contacts, if it reads any."""
     relays: RelaysCapability | None = None
+    """Its outputs for heaters and coolers."""
     scale: ScaleCapability | None = None
+    """Its weight transmitter."""
     temperature: TemperatureCapability | None = None
+    """Its temperature probes."""
     checks: list[Check] = []
     """Checked when the machine is commissioned."""
     signs: list[Sign] = []
     """Reads that identify such a board, besides its regular reads and its checks."""
     vectors: Annotated[list[Vector], Field(min_length=1)]
+    """Frames that the tests run against the real codec."""
 
     @model_validator(mode="after")
     def _speaks_its_protocol(self) -> Profile:

@@ -29,7 +29,7 @@ pytestmark = [
     ),
 ]
 
-ALONE = {"init", "check", "technician", "completion", "schema asyncapi", "schema config"}
+ALONE = {"init", "check", "technician", "completion", "schema asyncapi", "schema config", "schema profile"}
 """Commands that need no daemon."""
 NEEDED: dict[str, tuple[str, ...]] = {
     "check": ("--config", str(CONFIG / "demo.toml")),

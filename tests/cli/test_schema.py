@@ -29,5 +29,24 @@ def test_the_configuration_schema_takes_the_examples_and_no_unknown_key() -> Non
     assert not validator.is_valid(machine | {"unknown": 1})
 
 
+def test_the_profile_schema_documents_every_key_and_takes_every_profile() -> None:
+    done = CliRunner().invoke(app, ["schema", "profile"])
+    assert done.exit_code == 0
+    schema = json.loads(done.output)
+    bare = [
+        f"{name}.{key}"
+        for name, part in {"Profile": schema, **schema["$defs"]}.items()
+        for key, field in part["properties"].items()
+        if not field.get("description")
+    ]
+    assert bare == []
+    validator = jsonschema.Draft202012Validator(schema)
+    boards = sorted((REPOSITORY / "config" / "devices").glob("*.toml"))
+    assert boards
+    for board in boards:
+        validator.validate(tomllib.loads(board.read_text(encoding="utf-8")))
+    assert not validator.is_valid(tomllib.loads(boards[0].read_text(encoding="utf-8")) | {"unknown": 1})
+
+
 def test_an_unknown_schema_is_bad_usage() -> None:
     assert CliRunner().invoke(app, ["schema", "nonsense"]).exit_code == 2
