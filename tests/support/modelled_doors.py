@@ -23,7 +23,7 @@ from tests.support.parcels import (
     passed_ns,
 )
 
-FORCED_S, LATE_S, PATIENCE_S = 600, 10, 5
+LATE_S = 10
 
 
 class Doors(Locker):
@@ -497,11 +497,3 @@ class Doors(Locker):
             else:
                 self.alarm("DOOR_FORCED", label)
                 self.doubt_contact(label)
-
-    def waits_for_scale(self, label: str) -> bool:
-        """Whether a door was closed so lately that its scale may still tell."""
-        place = self.places[label]
-        if label not in self.layout.weighed or place.mass_g is not None or place.since is None:
-            return False
-        stood = passed_ns(place.since, self.now)
-        return stood is not None and stood < PATIENCE_S * SECOND
