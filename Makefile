@@ -40,12 +40,12 @@ deb-test: $(STAMP) broker systemd  ## installs the package in a clean Debian, as
 	DEB_TEST=1 $(PY) -m pytest tests/package
 
 docs: $(STAMP)                   ## the pages and pictures that are made from code and tests
-	$(PY) -m tools.draw_statemachine
-	$(PY) -m tools.map_behaviour
-	$(PY) -m tools.list_devices
-	$(PY) -m tools.write_contracts
-	$(PY) -m tools.draw_watch
-	$(PY) -m tools.write_manual
+	$(PY) -m tools.pages.state_machine
+	$(PY) -m tools.pages.behaviour
+	$(PY) -m tools.pages.devices
+	$(PY) -m tools.pages.contracts
+	$(PY) -m tools.pages.watch
+	$(PY) -m tools.pages.manual
 
 campaign: $(STAMP)               ## 20,000 random lives of the core beside its model; half an hour
 	CORE_EFFORT=20000 $(PY) -m pytest tests/statemachine/test_model.py

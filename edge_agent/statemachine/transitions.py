@@ -8,7 +8,7 @@ granted or refused; granting an opening only starts an unlock. A *fact* (the doo
 closed, a grace ran out) moves the reservation in any case. A *resolution* is a technician's verdict on a cell
 whose state no sensor can show; it is granted or refused.
 
-`tools/draw_statemachine` draws these tables into `docs/state-machine.md`.
+`tools/pages/state_machine` draws these tables into `docs/state-machine.md`.
 """
 
 from __future__ import annotations

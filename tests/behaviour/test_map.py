@@ -6,8 +6,8 @@ from itertools import groupby
 
 import pytest
 
-from tools.map_behaviour.page import PAGE, page
-from tools.map_behaviour.sources import Sentence, Shown, sentences, shown, shown_in
+from tools.pages.behaviour.page import PAGE, page
+from tools.pages.behaviour.sources import Sentence, Shown, sentences, shown, shown_in
 
 TEST = """
 import pytest
@@ -18,7 +18,7 @@ def {name}() -> None: ...
 
 
 def test_the_page_is_not_stale() -> None:
-    again = "make it anew: python -m tools.map_behaviour"
+    again = "make it anew: python -m tools.pages.behaviour"
     assert PAGE.read_text(encoding="utf-8") == page(sentences(), shown()), again
 
 

@@ -18,8 +18,8 @@ from edge_agent import __version__
 from edge_agent.cli.commands import app
 from edge_agent.cli.completion import Shell, labels, script
 from tests.support.machines import CONFIG
-from tools.write_manual.__main__ import FILE
-from tools.write_manual.page import page
+from tools.pages.manual.__main__ import FILE
+from tools.pages.manual.page import page
 
 # The HTTP library leaves it to the collector to close a socket that could not be connected.
 pytestmark = [
@@ -184,7 +184,7 @@ def test_without_the_daemon_no_label_is_offered(tmp_path: Path, monkeypatch: pyt
 
 
 def test_the_manual_page_is_current_and_has_every_command() -> None:
-    assert FILE.read_text(encoding="utf-8") == page(), "make it anew: python -m tools.write_manual"
+    assert FILE.read_text(encoding="utf-8") == page(), "make it anew: python -m tools.pages.manual"
     text = page().replace("\\-", "-")
     for name in NAMES:
         assert f"\n.SS {name}" in text

@@ -19,9 +19,9 @@ from edge_agent.cli.watch.daemon import Daemon
 from edge_agent.cli.watch.dialogs import AskPin, Confirm
 from edge_agent.config.technicians import NAME_HEADER, PIN_HEADER
 from tests.support.wall import screen, shown, until
-from tools.draw_watch.__main__ import FILE
-from tools.draw_watch.picture import picture, transport_of
-from tools.draw_watch.scene import Scene, scene
+from tools.pages.watch.__main__ import FILE
+from tools.pages.watch.picture import picture, transport_of
+from tools.pages.watch.scene import Scene, scene
 
 
 @pytest.fixture(scope="module")
@@ -140,7 +140,7 @@ def test_every_cell_has_its_place_on_any_terminal(played: Scene, size: tuple[int
 
 
 def test_the_picture_in_the_docs_is_current(played: Scene) -> None:
-    assert FILE.read_text(encoding="utf-8") == picture(played), "make it anew: python -m tools.draw_watch"
+    assert FILE.read_text(encoding="utf-8") == picture(played), "make it anew: python -m tools.pages.watch"
 
 
 def test_without_a_terminal_it_says_what_else_there_is(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -21,7 +21,7 @@ from edge_agent.protocol.asyncapi import document
 from edge_agent.protocol.commands import COMMANDS
 from edge_agent.protocol.replies import RESULTS
 from tests.support.site import Site, at_site
-from tools.write_contracts.pages import DOCS
+from tools.pages.contracts.pages import DOCS
 
 SCHEMA = Path(__file__).with_name("asyncapi-3.0.0.json.gz")
 ROOT = "locker/v1/machine_123/"

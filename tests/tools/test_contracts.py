@@ -9,7 +9,7 @@ import pytest
 import yaml
 from openapi_spec_validator import OpenAPIV31SpecValidator
 
-from tools.write_contracts.pages import DOCS, PAGES
+from tools.pages.contracts.pages import DOCS, PAGES
 
 
 @pytest.mark.parametrize("path", PAGES, ids=lambda path: path.name)

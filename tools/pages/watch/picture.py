@@ -12,7 +12,7 @@ import httpx
 
 from edge_agent.cli.watch.app import WatchApp
 from edge_agent.cli.watch.daemon import Daemon
-from tools.draw_watch.scene import Scene
+from tools.pages.watch.scene import Scene
 
 SIZE = (148, 44)
 FONT_FACE = re.compile(r"@font-face \{.*?\}\s*", re.DOTALL)

@@ -24,7 +24,7 @@ from edge_agent.statemachine.transitions import (
     Rule,
     Trigger,
 )
-from tools.draw_statemachine.svg import Arrow, Box, Loop, picture
+from tools.pages.state_machine.svg import Arrow, Box, Loop, picture
 
 RESERVATION_BOXES = [
     Box(Phase.NONE, 40, 260, dot=True),
@@ -138,7 +138,7 @@ def page() -> str:
 
 HEAD = """# The state machine
 
-Made from the tables in `edge_agent/statemachine/transitions.py` by `python -m tools.draw_statemachine`; a
+Made from the tables in `edge_agent/statemachine/transitions.py` by `python -m tools.pages.state_machine`; a
 test fails when this page or a picture is stale. The tables are total, and nothing moves outside them.
 
 A *command* is granted or refused, and a refusal changes nothing: NOT_ALLOWED, or NOT_FOUND where there is no

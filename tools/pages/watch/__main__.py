@@ -1,10 +1,10 @@
-"""`python -m tools.draw_watch` writes the picture."""
+"""`python -m tools.pages.watch` writes the picture."""
 
 from __future__ import annotations
 
 from tools.bench.settings import REPOSITORY
-from tools.draw_watch.picture import picture
-from tools.draw_watch.scene import scene
+from tools.pages.watch.picture import picture
+from tools.pages.watch.scene import scene
 
 FILE = REPOSITORY / "docs" / "watch.svg"
 

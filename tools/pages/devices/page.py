@@ -6,7 +6,7 @@ from pathlib import Path
 
 from edge_agent.drivers.profiles import Profile, load_profile
 
-REPOSITORY = Path(__file__).resolve().parents[2]
+REPOSITORY = Path(__file__).resolve().parents[3]
 PROFILES = REPOSITORY / "config" / "devices"
 PAGE = REPOSITORY / "docs" / "devices.md"
 

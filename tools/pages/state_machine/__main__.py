@@ -1,12 +1,12 @@
-"""`python -m tools.draw_statemachine` writes the page and its pictures."""
+"""`python -m tools.pages.state_machine` writes the page and its pictures."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
-from tools.draw_statemachine.page import cell_picture, page, reservation_picture
+from tools.pages.state_machine.page import cell_picture, page, reservation_picture
 
-DOCS = Path(__file__).resolve().parents[2] / "docs"
+DOCS = Path(__file__).resolve().parents[3] / "docs"
 
 
 def drawn() -> dict[Path, str]:

@@ -1,9 +1,9 @@
-"""`python -m tools.write_manual` writes the page."""
+"""`python -m tools.pages.manual` writes the page."""
 
 from __future__ import annotations
 
 from tools.bench.settings import REPOSITORY
-from tools.write_manual.page import page
+from tools.pages.manual.page import page
 
 FILE = REPOSITORY / "docs" / "man" / "edge-agent.1"
 

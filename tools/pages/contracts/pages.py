@@ -12,7 +12,7 @@ from cloud_gateway.app import create_app
 from cloud_gateway.settings import MqttSettings, Platform, Settings
 from edge_agent.cli.schema import asyncapi_yaml
 
-DOCS = Path(__file__).resolve().parents[2] / "docs"
+DOCS = Path(__file__).resolve().parents[3] / "docs"
 
 
 def openapi_yaml() -> str:

@@ -1,8 +1,8 @@
-"""`python -m tools.write_contracts` writes docs/asyncapi.yaml and docs/openapi.yaml."""
+"""`python -m tools.pages.contracts` writes docs/asyncapi.yaml and docs/openapi.yaml."""
 
 from __future__ import annotations
 
-from tools.write_contracts.pages import PAGES
+from tools.pages.contracts.pages import PAGES
 
 if __name__ == "__main__":
     for path, make in PAGES.items():

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from itertools import groupby
 
-from tools.map_behaviour.sources import REPOSITORY, Sentence, Shown
+from tools.pages.behaviour.sources import REPOSITORY, Sentence, Shown
 
 PAGE = REPOSITORY / "docs" / "behaviour.md"
 HEAD = """# Behaviour, sentence by sentence
 
-Made from `tests/behaviour/sentences.toml` and the tests' markers by `python -m tools.map_behaviour`; a test
+Made from `tests/behaviour/sentences.toml` and the tests' markers by `python -m tools.pages.behaviour`; a test
 fails when this page is stale. A test names what it shows with `@pytest.mark.behaviour("opening-07")`."""
 
 

@@ -8,13 +8,13 @@ from xml.etree import ElementTree
 import pytest
 
 from edge_agent.statemachine.transitions import CELL_TABLE, TABLE, CellRule, Refused, Rule
-from tools.draw_statemachine.__main__ import drawn
-from tools.draw_statemachine.page import cell_picture, page, reservation_picture
+from tools.pages.state_machine.__main__ import drawn
+from tools.pages.state_machine.page import cell_picture, page, reservation_picture
 
 
 @pytest.mark.parametrize("path", list(drawn()), ids=lambda path: path.name)
 def test_what_is_drawn_is_not_stale(path: Path) -> None:
-    again = "make it anew: python -m tools.draw_statemachine"
+    again = "make it anew: python -m tools.pages.state_machine"
     assert path.read_text(encoding="utf-8") == drawn()[path], again
 
 

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-REPOSITORY = Path(__file__).resolve().parents[2]
+REPOSITORY = Path(__file__).resolve().parents[3]
 TESTS = REPOSITORY / "tests"
 SENTENCES = TESTS / "behaviour" / "sentences.toml"
 MARKER = "pytest.mark.behaviour"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
-from tools.list_devices.page import PAGE, PROFILES, render
+from tools.pages.devices.page import PAGE, PROFILES, render
 
 
 def test_the_page_is_current() -> None:

@@ -1,0 +1,1 @@
+"""The pages and pictures that are made from code and tests (`make docs`)."""
