@@ -219,7 +219,7 @@ tickets = Table(
     "maintenance_tickets",
     metadata,
     Column("ticket_id", String(128), primary_key=True),
-    Column("machine_id", String(1024), nullable=False),
+    Column("machine_id", String(1024), primary_key=True),
     Column("cell_label", String(1024)),
     Column("cell_id", String(1024)),
     Column("description", Text),

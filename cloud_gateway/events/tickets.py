@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import asdict, dataclass
 
-from sqlalchemy import Connection, func, insert, or_, select, update
+from sqlalchemy import Connection, and_, func, insert, or_, select, update
 
 from cloud_gateway.db.tables import abandonments, reservations, tickets
 from edge_agent.model import Severity, Source
@@ -56,32 +56,38 @@ def ticket_of(machine_event: Event, at_s: int) -> Ticket:
 def put_ticket(db: Connection, ticket: Ticket, *, by_event: bool = False) -> None:
     """Writes a ticket, or its fields that were not known yet; an event takes precedence over the request.
 
-    Raises `ValueError` for another machine's ticket, and for one open ticket too many.
+    A ticket belongs to its machine: two machines may use the same id. Raises `ValueError` for one open ticket
+    too many.
     """
+    mine = (tickets.c.ticket_id == ticket.ticket_id, tickets.c.machine_id == ticket.machine_id)
     told = {name: value for name, value in asdict(ticket).items() if value is not None}
-    row = db.execute(select(tickets).where(tickets.c.ticket_id == ticket.ticket_id)).one_or_none()
+    row = db.execute(select(tickets).where(*mine)).one_or_none()
     if row is None:
         unsolved = (tickets.c.machine_id == ticket.machine_id, tickets.c.closed_s.is_(None))
         if by_event and db.execute(select(func.count()).where(*unsolved)).scalar_one() >= OPEN_MAX:
             raise ValueError("more open tickets than a machine may have")
         db.execute(insert(tickets).values(told))
         return
-    if row.machine_id != ticket.machine_id:
-        raise ValueError("another machine's ticket")
     known = row._mapping
     fixed = ("ticket_id", "machine_id", "created_s")
     news = {n: v for n, v in told.items() if n not in fixed and (by_event or known[n] is None)}
     if news:
-        db.execute(update(tickets).where(tickets.c.ticket_id == ticket.ticket_id).values(news))
+        db.execute(update(tickets).where(*mine).values(news))
 
 
-def close_ticket(db: Connection, ticket_id: str, at_s: int) -> bool:
-    """Closes a ticket, once; False if there is none."""
-    mine = tickets.c.ticket_id == ticket_id
-    if db.execute(select(tickets.c.ticket_id).where(mine)).first() is None:
-        return False
-    db.execute(update(tickets).where(mine, tickets.c.closed_s.is_(None)).values(closed_s=at_s))
-    return True
+def close_ticket(db: Connection, ticket_id: str, at_s: int, machine_id: str | None = None) -> bool:
+    """Closes a ticket, once; False if there is none.
+
+    Raises `LookupError` if several machines have a ticket with this id and `machine_id` is not given.
+    """
+    named = tickets.c.ticket_id == ticket_id
+    if machine_id is not None:
+        named = and_(named, tickets.c.machine_id == machine_id)
+    found = db.execute(select(tickets.c.machine_id).where(named)).all()
+    if len(found) > 1:
+        raise LookupError("several machines have a ticket with this id")
+    db.execute(update(tickets).where(named, tickets.c.closed_s.is_(None)).values(closed_s=at_s))
+    return bool(found)
 
 
 def close_tickets_of(db: Connection, machine_id: str, cell: CellReference, at_s: int) -> None:

@@ -102,6 +102,7 @@ def _tickets(found: Sequence[TicketView]) -> str:
 
 def _close_form(ticket: TicketView) -> str:
     target = f"/operations/tickets/{quote(ticket.maintenance_ticket_id, safe='')}/close"
+    target += f"?machine_id={quote(ticket.machine_id, safe='')}"
     label = escape(f"Close ticket {ticket.maintenance_ticket_id}")
     button = f'<button type="submit" aria-label="{label}">Close</button>'
     return f'open <form method="post" action="{escape(target)}">{button}</form>'

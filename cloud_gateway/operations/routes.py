@@ -109,13 +109,21 @@ def same_site(
     responses={
         303: {"description": "closed; the page is at Location"},
         **MISSING,
-        **says(s403="PERMISSION_DENIED (7): the request comes from another site"),
+        **says(
+            s400="INVALID_ARGUMENT (3): several machines have a ticket with this id",
+            s403="PERMISSION_DENIED (7): the request comes from another site",
+        ),
     },
 )
-async def close(ticket_id: str, parts: WithParts) -> Response:
-    """Closes a maintenance ticket; a repeat is harmless."""
+async def close(ticket_id: str, parts: WithParts, machine_id: str | None = None) -> Response:
+    """Closes a maintenance ticket; a repeat is harmless. `machine_id` is needed where several machines have a
+    ticket with this id."""
     now_s = int(parts.clock())
-    if not await parts.store.write(lambda db: close_ticket(db, ticket_id, now_s)):
+    try:
+        found = await parts.store.write(lambda db: close_ticket(db, ticket_id, now_s, machine_id))
+    except LookupError as error:
+        raise Refusal(Code.INVALID_ARGUMENT, f"machine_id: {error}") from None
+    if not found:
         raise not_found("ticket")
     return RedirectResponse("/operations", 303)
 

@@ -261,7 +261,7 @@ async def test_the_form_closes_a_ticket(tmp_path: Path, broker: Broker) -> None:
             for tag, attributes in Page((await ask(gateway)).text).tags
             if tag == "form" and attributes["method"] == "post"
         ]
-        assert forms == [f"/operations/tickets/{one}/close", f"/operations/tickets/{other}/close"]
+        assert forms == [f"/operations/tickets/{each}/close?machine_id=machine_123" for each in (one, other)]
         for _ in range(2):
             response = await close(gateway, one, Sec_Fetch_Site="same-origin")
             assert (response.status_code, response.headers["location"]) == (303, "/operations")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -237,14 +238,28 @@ async def test_closing_by_hand_keeps_the_first_time(tmp_path: Path) -> None:
         assert found["closed_s"] == 5
 
 
-async def test_nobody_speaks_for_another_machines_ticket_or_without_one(tmp_path: Path) -> None:
+async def test_no_machine_changes_another_ones_ticket_or_cell(tmp_path: Path) -> None:
     async with opened(tmp_path) as store:
         await reply(store)
-        with pytest.raises(ValueError, match="another machine"):
-            await tell(store, asked(1).model_copy(update={"machine_id": "m2"}))
+        await tell(store, asked(1).model_copy(update={"machine_id": "m2"}))
+        assert [row["machine_id"] for row in await all_tickets(store)] == ["m1", "m2"]
         with pytest.raises(ValueError, match="without its ticket"):
             await tell(store, asked(2, maintenance_ticket_id=None))
         moved = changed(3, "MOVED", reservation_id="res_1", platform_order_id="o1", machine_id="m2")
         await tell(store, view())
         with pytest.raises(ValueError, match="another machine"):
             await tell(store, moved)
+
+
+async def test_x6_a_machine_cannot_claim_the_ticket_id_of_another_one(tmp_path: Path) -> None:
+    """Ids that a machine makes can be guessed: each machine has tickets of its own."""
+    async with opened(tmp_path) as store:
+        await reply(store, replace(REPLY, machine_id="thief", description="mine"))
+        await reply(store)
+        found = {row["machine_id"]: row["description"] for row in await all_tickets(store)}
+        assert found == {"thief": "mine", "m1": "it rattles"}
+        with pytest.raises(LookupError, match="several machines"):
+            await store.write(lambda db: close_ticket(db, "maint_1", NOW_S))
+        assert await store.write(lambda db: close_ticket(db, "maint_1", NOW_S, "m1"))
+        closed = {row["machine_id"]: row["closed_s"] for row in await all_tickets(store)}
+        assert closed == {"thief": None, "m1": NOW_S}
