@@ -13,3 +13,8 @@ pins --extra cli --extra metrics --constraints requirements/all.txt --output-fil
 # What `make demo` needs: no linters, no tests.
 pins --extra cli --extra metrics --extra gateway --extra bench --constraints requirements/all.txt \
     --output-file requirements/demo.txt
+# What a cloud gateway needs.
+pins --extra gateway --constraints requirements/all.txt --output-file requirements/gateway.txt
+# The program that writes the bills of materials, in an environment of its own (`make sbom`).
+uv pip compile requirements/sbom.in --quiet --universal --python-version 3.11 --generate-hashes \
+    --no-header --no-annotate --no-emit-index-url --output-file requirements/sbom.txt
