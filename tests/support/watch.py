@@ -98,6 +98,9 @@ class Watch:
         self.shut_after_pulse: set[str] = set()
         """Opened by a pulse, settled closed since, and its scale has said nothing: a drop-off may still be
         concluded, also if somebody opens the door again meanwhile."""
+        self.shut_in_doubt: set[str] = set()
+        """Doors whose closing has settled after a pulse in doubt: it concludes the command 30 s later,
+        also if another pulse is under way then."""
         self.pulsed_cells: set[str] = set()
         self.resolved = False
         self.weighed: str | None = None
@@ -169,16 +172,21 @@ class Watch:
             (self.settled_meanwhile if pulsing else self.settled).add(label)
             if self.moved.get(label):
                 self.shut_after_pulse.add(label)
+                if label in self.doubtful:
+                    self.shut_in_doubt.add(label)
 
     def _seen(self, label: str, door: Door) -> None:
         if door is Door.UNKNOWN:
             return
+        only_read = self.polled.get(label) is Door.OPEN and not self._unlocking(label)
+        if door is Door.OPEN and only_read:
+            self.doors[label] = door  # a single closed reading in between was not believed
         if self.doors.get(label, Door.CLOSED) is not door:
             self.moved[label] = self._may_move(label, door) and label not in self.settled
             if door is Door.CLOSED:
                 self.moved[label] |= label in self.doubtful
                 self.closed_ns[label] = self.now_ns
-            elif self.polled.get(label) is not Door.OPEN or self._unlocking(label):
+            else:
                 bounces = self.now_ns - self.closed_ns.get(label, 0) < BOUNCE_NS and label in self.opened
                 by_pulse = self._may_open(label) and label not in self.settled
                 (self.opened.add if bounces or by_pulse else self.opened.discard)(label)
@@ -186,6 +194,8 @@ class Watch:
                 self.settled.discard(label)
                 self.pulsed_cells.discard(label)
             self.settled_meanwhile.discard(label)
+        if door is Door.OPEN:
+            self.shut_in_doubt.discard(label)
         self.unclear.discard(label)
         self.doors[label] = self.polled[label] = door
 
@@ -195,9 +205,11 @@ class Watch:
 
     def _may_move(self, label: str, door: Door) -> bool:
         """Whether a door moves by the pulse of its lock. It opens as `_may_open` says, or until what it has
-        opened has settled closed. It closes at any time: the core bounds what a closing concludes."""
-        if label not in self.pulsed_cells or door is Door.CLOSED:
-            return label in self.pulsed_cells
+        opened has settled closed. A closing belongs to the pulse that opened it, or to one in doubt."""
+        if label not in self.pulsed_cells:
+            return False
+        if door is Door.CLOSED:
+            return label in self.doubtful or bool(self.moved.get(label))
         return self._may_open(label) or bool(self.moved.get(label))
 
     def _may_open(self, label: str) -> bool:
@@ -243,7 +255,11 @@ class Watch:
         if fact.kind in (FactKind.DROPOFF, FactKind.PICKUP) and not self.resolved:
             assert fact.cell is not None
             held = self.layout.hold_empty_dropoff and fact.cell in self.shut_after_pulse
-            shown = self.moved.get(fact.cell) or (held and fact.kind is FactKind.DROPOFF)
+            shown = (
+                self.moved.get(fact.cell)
+                or fact.cell in self.shut_in_doubt
+                or (held and fact.kind is FactKind.DROPOFF)
+            )
             assert shown, f"{fact.kind} although the contact showed nothing of a pulse"
         rid = None if fact.reservation is None else fact.reservation.reservation_id
         moved = fact.kind is FactKind.CELL_STATUS_CHANGED and fact.cause is CellCause.MOVED
@@ -251,6 +267,7 @@ class Watch:
             assert rid is not None
             assert fact.cell is not None
             assert fact.cell not in self.tenant, "a cell with two tenants"
+            self.shut_in_doubt.discard(fact.cell)
             self.tenant = {label: other for label, other in self.tenant.items() if other != rid}
             self.tenant[fact.cell] = rid
             self.former.pop(fact.cell, None)
