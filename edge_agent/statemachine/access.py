@@ -59,9 +59,6 @@ class _Taken:
     def __len__(self) -> int:
         return len(self._codes)
 
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._codes)
-
     def leaves(self, code: str, *, apart: bool) -> bool:
         """Whether a code may be used; `apart`: and differs from each one in use in at least two digits."""
         return code not in self._codes and not (apart and any(m in self._masked for m in _masks(code)))
