@@ -250,6 +250,8 @@ class Watch:
         alarm = (fact.alarm, fact.cell, fact.device)
         if fact.kind is FactKind.ALARM_RAISED:
             self.standing.add(alarm)
+            if fact.alarm is Alarm.WRONG_DOOR and fact.cell is not None:
+                self.opened.discard(fact.cell)  # another lock opened it
         elif fact.kind is FactKind.ALARM_CLEARED:
             self.standing.discard(alarm)
         if fact.kind in (FactKind.DROPOFF, FactKind.PICKUP) and not self.resolved:
@@ -309,7 +311,8 @@ class Watch:
         before = self.seen_otherwise.get(key)
         if key not in self.seen_closed:
             unasked = label not in self.opened
-            in_doubt = unasked or (Alarm.SENSOR_FAULT, label, "contact") in self.standing
+            faults = ((Alarm.SENSOR_FAULT, label, "contact"), (Alarm.WRONG_DOOR, label, None))
+            in_doubt = unasked or any(fault in self.standing for fault in faults)
             by_technician = before is Door.UNKNOWN and purpose == Purpose.TECHNICIAN
             assert (before is Door.OPEN and in_doubt) or by_technician, (
                 "pulsed without a reading that allows it"
