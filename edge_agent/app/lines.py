@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 
 from edge_agent.config import BusSection
 from edge_agent.drivers.bus import BusOwner
@@ -34,7 +35,16 @@ def owner_of(name: str, bus: BusSection, transport: Transport) -> BusOwner:
         latency_s=0.0 if bus.link == "serial" else bus.latency_ms / 1000,
         local_echo=bus.local_echo,
         redials=bus.link != "serial",
+        paced=lambda: keeps_pace(bus),
     )
+
+
+def keeps_pace(bus: BusSection) -> bool:
+    """Whether the line takes the time that its baud rate says: as configured, else all but boards that are on
+    USB themselves (CDC-ACM), for which a baud rate means nothing."""
+    if bus.pace is not None:
+        return bus.pace
+    return not os.path.basename(os.path.realpath(bus.port)).startswith("ttyACM")
 
 
 def line_to(name: str, bus: BusSection) -> tuple[BusOwner, Transport]:

@@ -195,6 +195,9 @@ class BusSection(Section):
     `port`: a serial device, or over a network `tcp://HOST:PORT` (Modbus TCP) or `rtu+tcp://HOST:PORT` (a
     serial server that passes RTU bytes on). `local_echo`: the adapter returns to us what we send.
     `latency_ms`: how much longer than the wire a network may take for a request and its reply.
+
+    `pace`: whether a reply takes the time that the baud rate says; then a sooner one is no reply. A board
+    that is on USB itself has no pace: `false`, which is the default on a ttyACM port.
     """
 
     port: Annotated[str, Field(strict=True, min_length=1), AfterValidator(_reachable)]
@@ -203,6 +206,7 @@ class BusSection(Section):
     parity: Literal["N", "E", "O"] = "N"
     stop_bits: Literal[1, 2] = 1
     local_echo: bool = False
+    pace: bool | None = None
     latency_ms: Annotated[int, Field(strict=True, ge=0, le=5000)] = 200
 
     @model_validator(mode="after")

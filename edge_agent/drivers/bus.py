@@ -14,6 +14,7 @@ from dataclasses import replace
 from typing import Literal
 
 from edge_agent.drivers.health import Counters, DeviceRecord, Passed
+from edge_agent.drivers.jobs import LONGEST_DRAIN_S, JobQueue
 from edge_agent.drivers.jobs import Job as _Job
 from edge_agent.drivers.jobs import Priority as Priority
 from edge_agent.drivers.jobs import Waiting as _Waiting
@@ -32,12 +33,8 @@ COMMAND_FOLLOWS_S = 0.006
 and a poll in between would delay it by a whole transaction."""
 QUIET_S = 0.01
 """After a damaged reply: how long the line must be quiet."""
-LONGEST_DRAIN_S = 0.5
-"""How long the owner listens to a line that does not fall silent."""
 SOONEST = 0.95
 """A frame that arrives before this share of its time on the wire cannot be the answer to our request."""
-WATCHES_IN_A_ROW = 3
-"""At most this many watching reads overtake a poll that waits."""
 LONGEST_RUBBISH = 1024
 
 
@@ -45,8 +42,9 @@ class BusOwner:
     """Serialises transactions on one transport; `run` must be running for `transact` to work.
 
     `baud` 0: a network, where no silence is kept. `latency_s` is added to every time limit. `local_echo`: the
-    adapter returns to us what we send. `redials`: the line is a connection; one that the other side closes
-    after a reply is not a lost port, but is dialled again without a report.
+    adapter returns to us what we send. `paced`: whether the line takes the time that its baud rate says,
+    called at each opening, because a port may change its adapter. `redials`: the line is a connection; one
+    that the other side closes after a reply is not a lost port, but is dialled again without a report.
     """
 
     def __init__(
@@ -60,6 +58,7 @@ class BusOwner:
         latency_s: float = 0.0,
         local_echo: bool = False,
         redials: bool = False,
+        paced: Callable[[], bool] = lambda: True,
     ) -> None:
         self.name = name
         self.counters = Counters()
@@ -74,21 +73,24 @@ class BusOwner:
         self._codec = codec or RtuCodec()
         self._latency_s = latency_s + 0.005
         # Behind a network the real speed of the wires is unknown.
-        self._soonest_s = 0.0 if latency_s or not baud else SOONEST * bits_per_character / baud
+        self._soonest_paced_s = 0.0 if latency_s or not baud else SOONEST * bits_per_character / baud
+        self._soonest_s = self._soonest_paced_s
+        self._paced = paced
         self._local_echo = local_echo
         self._redials, self._replied = redials, False
         self._character_s = bits_per_character / baud if baud else 0.0
         self._silence_s = (3.5 * self._character_s if baud <= 19200 else 0.00175) if baud else 0.0
-        self._jobs: list[_Job] = []
+        self._queue = JobQueue(name, self.devices)
         self._numbers = 0
-        self._watches = 0
         self._wake = asyncio.Event()
         self.turns, self.nudge = 0, self._wake.set
         """How often the loop in `run` has turned, and what makes it turn when it waits."""
         self._line_free_s = 0.0
-        self._held_until_s = 0.0
         self._buffer = bytearray()
         self._waiting: _Waiting | None = None
+        self._answered: DeviceRecord | None = None
+        """Whose answer was the last frame: bytes that follow it are stray bytes of this device."""
+        self._heard_s = float("-inf")
         self._open = False
         self._opened = asyncio.Event()
         self._told: bool | None = None
@@ -150,12 +152,13 @@ class BusOwner:
         """
         if not (self._open or self._redialling):
             raise PortLost(f"bus {self.name}: the port is not open")
-        if priority is Priority.POLL and not self._rested(Question(device_id, request)):
+        now_s = asyncio.get_running_loop().time()
+        if priority is Priority.POLL and not self._queue.has_rested(Question(device_id, request), now_s):
             raise NotSent(f"bus {self.name}: device {device_id} rests")
         done: asyncio.Future[list[int]] = asyncio.get_running_loop().create_future()
         self._numbers += 1
         job = _Job(priority, self._numbers, Question(device_id, request), needs, done, deadline_s)
-        self._jobs.append(job)
+        self._queue.jobs.append(job)
         self._wake.set()
         self._hurry(job)
         return await done
@@ -188,6 +191,7 @@ class BusOwner:
                     await asyncio.sleep(REOPEN_S)
                     continue
                 self._replied = False
+                self._soonest_s = self._soonest_paced_s if self._paced() else 0.0
                 self._open = True
                 self._opened.set()
                 self._tell(True)
@@ -207,7 +211,7 @@ class BusOwner:
         loop = asyncio.get_running_loop()
         while self._open:
             self.turns += 1
-            if not self._jobs:
+            if not self._queue.jobs:
                 self._wake.clear()
                 await self._wake.wait()
                 continue
@@ -215,54 +219,16 @@ class BusOwner:
             if not self._open:
                 return
             # Chosen only now, so that a command that arrived during the silence overtakes.
-            job, when_s = self._choose(loop.time())
+            job, when_s = self._queue.choose(loop.time())
             if job is None:
                 self._wake.clear()
                 await self._woken_within(when_s - loop.time())
                 continue
-            self._jobs.remove(job)
+            self._queue.jobs.remove(job)
             try:
                 await self._carry_out(job)
             finally:
-                self._give(job, PortLost(f"bus {self.name}: given up"))  # only if it was cut short
-
-    def _choose(self, now_s: float) -> tuple[_Job | None, float]:
-        """The job whose turn it is; else None and when to choose again."""
-        again_s = now_s + LONGEST_DRAIN_S
-        fair = self._watches >= WATCHES_IN_A_ROW
-        best: tuple[tuple[int, int], _Job] | None = None
-        for job in tuple(self._jobs):
-            if job.done.cancelled():
-                self._jobs.remove(job)
-            elif now_s >= job.deadline_s:
-                self._jobs.remove(job)
-                self._give(job, NotSent(f"bus {self.name}: too late for device {job.question.address}"))
-            elif job.priority is Priority.POLL and not self._rested(job.question):
-                self._jobs.remove(job)
-                self._give(job, NotSent(f"bus {self.name}: device {job.question.address} rests"))
-            else:
-                may_s = self._may_go_s(job, now_s)
-                turn = Priority.WATCH if fair and job.priority is Priority.POLL else job.priority
-                if may_s > now_s:
-                    again_s = min(again_s, may_s, job.deadline_s)
-                elif best is None or (turn, job.number) < best[0]:
-                    best = (turn, job.number), job
-        if best is None:
-            return None, again_s
-        self._watches = self._watches + 1 if best[1].priority is Priority.WATCH else 0
-        return best[1], now_s
-
-    def _rested(self, question: Question) -> bool:
-        record, now_s = self.devices.get(question.address), asyncio.get_running_loop().time()
-        return record is None or record.may_ask_s(question, now_s) <= now_s
-
-    def _may_go_s(self, job: _Job, now_s: float) -> float:
-        """When a job may be sent."""
-        held_s = 0.0 if job.priority is Priority.COMMAND else self._held_until_s
-        record = self.devices.get(job.question.address)
-        if record is None:
-            return held_s
-        return max(held_s, record.may_ask_s(job.question, now_s))
+                job.fail(PortLost(f"bus {self.name}: given up"))  # only if it was cut short
 
     async def _woken_within(self, limit_s: float) -> None:
         try:
@@ -283,13 +249,12 @@ class BusOwner:
             record.exceptions += 1
             record.failures = record.unanswered = 0
             self.counters.exceptions += 1
-            self._give(job, fault)
+            job.fail(fault)
         except PortLost as fault:
             self._open = False
             self._owe(job, record)  # a serial server passes the reply on to the next connection
-            self._give(job, fault)
+            job.fail(fault)
         except BusFault as fault:
-            self.counters.glitches += reply is not None and reply[:1] in (b"\x00", b"\xff")
             await self._failed(job, record, fault)
         else:
             if reply is not None:
@@ -298,7 +263,7 @@ class BusOwner:
                 record.failures = record.unanswered = 0
                 self.counters.replies += 1
             if job.priority is Priority.COMMAND and repeatable(job.question.request):
-                self._held_until_s = loop.time() + COMMAND_FOLLOWS_S
+                self._queue.held_until_s = loop.time() + COMMAND_FOLLOWS_S
             if not job.done.done():
                 job.done.set_result(values)
 
@@ -311,12 +276,13 @@ class BusOwner:
             record.unanswered += 1
             self.counters.timeouts += 1
             self._owe(job, record)
-            self._give(job, fault)
+            job.fail(fault)
             return
         record.bad_replies += 1
         record.unanswered = 0
         self.counters.bad_replies += 1
-        self._give(job, fault)
+        job.fail(fault)
+        self._answered = None
         await self._drain()
 
     def _owe(self, job: _Job, record: DeviceRecord) -> None:
@@ -325,16 +291,12 @@ class BusOwner:
             record.owed.append((job.question, now_s + job.needs.late_ms / 1000))
             record.rests_until_s = now_s + job.needs.drain_ms / 1000
 
-    @staticmethod
-    def _give(job: _Job, fault: Exception) -> None:
-        if not job.done.done():
-            job.done.set_exception(fault)
-
     async def _exchange(self, job: _Job, record: DeviceRecord) -> bytes | None:
         """The bytes of the reply; None if the request has none."""
         loop = asyncio.get_running_loop()
         frame = self._codec.encode(job.question)
         self._throw_away()
+        self._answered = None
         usual = self._codec.reply_bytes(job.question.request)
         asked_s = loop.time() + len(frame) * self._character_s
         waiting = _Waiting(job, not record.dead, frame if self._local_echo else b"", asked_s)
@@ -353,6 +315,8 @@ class BusOwner:
             await self._answered_by(sent_s + answer_s + self._silence_s + self._latency_s, waiting)
         finally:
             self._waiting = None
+            if waiting.silence is not None:
+                waiting.silence.cancel()
         if not self._open:
             raise PortLost(f"bus {self.name}: the port went away")
         if waiting.reply is not None:
@@ -385,8 +349,8 @@ class BusOwner:
         reported silent, instead of hanging.
         """
         loop = asyncio.get_running_loop()
-        quiet_since_s = loop.time()
-        end_s = quiet_since_s + LONGEST_DRAIN_S
+        quiet_since_s = self._heard_s
+        end_s = loop.time() + LONGEST_DRAIN_S
         while self._open and loop.time() < min(end_s, quiet_since_s + QUIET_S):
             if self._buffer:
                 self._throw_away()
@@ -401,7 +365,8 @@ class BusOwner:
     def _received(self, data: bytes) -> None:
         self._buffer += data
         self.counters.bytes_passed += len(data)
-        self._line_free_s = asyncio.get_running_loop().time() + self._silence_s
+        self._heard_s = asyncio.get_running_loop().time()
+        self._line_free_s = self._heard_s + self._silence_s
         waiting = self._waiting
         if waiting is not None and waiting.echo and not self._take_echo(waiting):
             return
@@ -410,6 +375,17 @@ class BusOwner:
                 break
         if waiting is None and len(self._buffer) > LONGEST_RUBBISH:
             self._throw_away()
+        elif waiting is not None and waiting.reply is None:
+            self._await_silence(waiting)
+
+    def _await_silence(self, waiting: _Waiting) -> None:
+        """Bytes without a frame, as many as the answer has: it is damaged, unless more bytes follow."""
+        if waiting.silence is not None:
+            waiting.silence.cancel()
+            waiting.silence = None
+        if not waiting.echo and self._codec.is_long_enough(waiting.job.question.request, bytes(self._buffer)):
+            loop, quiet_s = asyncio.get_running_loop(), QUIET_S + self._latency_s
+            waiting.silence = loop.call_later(quiet_s, waiting.complete.set)
 
     def _take_echo(self, waiting: _Waiting) -> bool:
         """Removes the echo of our own sending; returns whether all of it has arrived."""
@@ -435,14 +411,24 @@ class BusOwner:
         frame = self._codec.first_frame(bytes(self._buffer), wanted, owed) if self._buffer else None
         if frame is None:
             return False
-        self.counters.stray_bytes += frame.skipped
+        skipped = bytes(self._buffer[: frame.skipped])
         data = bytes(self._buffer[frame.skipped : frame.skipped + frame.length])
         del self._buffer[: frame.skipped + frame.length]
+        if skipped:
+            self.counters.stray_bytes += frame.skipped
+            self._pass("heard", skipped, "rubbish")
         soonest_s = 0.0 if waiting is None else waiting.asked_s + self._soonest_s * len(data)
         if now_s < soonest_s:
+            if wanted is not None and frame.answers == wanted:
+                self.record(wanted.address).early += 1
             frame = replace(frame, answers=None, address=wanted.address if wanted else None)
         if waiting is not None and frame.answers == wanted:
             self._pass("heard", data)
+            record = self.record(waiting.job.question.address)
+            self._answered = None if frame.skipped else record
+            if frame.skipped:
+                record.padded += 1
+                self.counters.glitches += bool(self._character_s) and skipped[:1] in (b"\x00", b"\xff")
             waiting.reply = data
             waiting.complete.set()
         elif frame.answers is not None:
@@ -463,6 +449,8 @@ class BusOwner:
     def _throw_away(self) -> None:
         if self._buffer:
             self._pass("heard", bytes(self._buffer), "rubbish")
+            if self._answered is not None:
+                self._answered.padded += 1
             self.counters.stray_bytes += len(self._buffer)
             self._buffer.clear()
 
@@ -487,6 +475,5 @@ class BusOwner:
         self._wake.set()
 
     def _fail_all(self) -> None:
-        jobs, self._jobs = self._jobs, []
-        for job in jobs:
-            self._give(job, PortLost(f"bus {self.name}: the port went away"))
+        for job in self._queue.take_all():
+            job.fail(PortLost(f"bus {self.name}: the port went away"))

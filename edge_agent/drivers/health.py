@@ -61,7 +61,8 @@ class Counters:
     stray_bytes: int = 0
     late_replies: int = 0
     glitches: int = 0
-    """Damaged replies that began with a stray 00 or FF, as when the line changes direction."""
+    """Replies with a stray 00 or FF before them, as when the line changes direction; over serial lines
+    only."""
     port_losses: int = 0
     bytes_passed: int = 0
     """Bytes sent and heard; an echo from the adapter is not counted twice."""
@@ -100,6 +101,10 @@ class DeviceRecord:
     exceptions: int = 0
     late_replies: int = 0
     unasked: int = 0
+    padded: int = 0
+    """Replies with stray bytes before or after them."""
+    early: int = 0
+    """Replies that arrived sooner than the line can carry them."""
     latency: Histogram = field(default_factory=Histogram)
     """From a request's last bit to its whole reply."""
 

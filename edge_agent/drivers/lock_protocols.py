@@ -69,6 +69,10 @@ class FramedCodec(ABC):
                 return Frame(start, length, whose, self.speaker(found))
         return None
 
+    def is_long_enough(self, request: Request, heard: bytes) -> bool:
+        """See `Codec.is_long_enough`; rubbish may look like the beginning of a longer frame."""
+        return False
+
     def parse(self, question: Question, reply: bytes) -> list[int]:
         """See `Codec.parse`. In what was heard until the time limit the answer may follow rubbish that looked
         like the beginning of a longer frame."""

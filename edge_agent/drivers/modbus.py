@@ -118,9 +118,10 @@ def parse_reply(device_id: int, request: Request, reply: bytes) -> list[int]:
 
 
 class RtuCodec:
-    """Modbus RTU: identifies an answer by device and function, its end by its length.
+    """Modbus RTU: an answer is where device, function, length and checksum agree.
 
-    Over a network (a serial server) the bytes are the same.
+    Bytes before and after it are stray: a transceiver that changes direction adds some
+    (docs/decisions/0037-framing-by-checksum.md). Over a network (a serial server) the bytes are the same.
     """
 
     tells_apart = False
@@ -135,21 +136,20 @@ class RtuCodec:
         return reply_length(request)
 
     def first_frame(self, heard: bytes, wanted: Question | None, owed: Sequence[Question]) -> Frame | None:
-        """See `Codec.first_frame`. A late answer is cut out by its own length, if its checksum holds."""
-        if len(heard) < 2:
-            return None
-        if owed and wanted is not None and _fits(heard, wanted):
-            owed = ()
-        for late in owed:
-            if _fits(heard, late):
-                length = complete_length(late.request, heard[:3])
-                if len(heard) < length:
-                    return None
-                if intact(heard[:length]):
-                    return Frame(0, length, late)
-        if wanted is not None and len(heard) >= complete_length(wanted.request, heard[:3]):
-            return Frame(0, len(heard), wanted)
+        """See `Codec.first_frame`."""
+        questions = [*([] if wanted is None else [wanted]), *owed]
+        for start in range(len(heard) - 1):
+            rest = heard[start:]
+            for question in questions:
+                if _fits(rest, question):
+                    length = complete_length(question.request, rest)
+                    if len(rest) >= length and intact(rest[:length]):
+                        return Frame(start, length, question)
         return None
+
+    def is_long_enough(self, request: Request, heard: bytes) -> bool:
+        """See `Codec.is_long_enough`."""
+        return len(heard) >= complete_length(request, heard)
 
     def parse(self, question: Question, reply: bytes) -> list[int]:
         """See `Codec.parse`."""
@@ -178,6 +178,10 @@ class TcpCodec:
     def reply_bytes(self, request: Request) -> int:
         """See `Codec.reply_bytes`."""
         return MBAP_LENGTH + reply_length(request) - 3
+
+    def is_long_enough(self, request: Request, heard: bytes) -> bool:
+        """See `Codec.is_long_enough`; the header gives the length."""
+        return False
 
     def first_frame(self, heard: bytes, wanted: Question | None, owed: Sequence[Question]) -> Frame | None:
         """See `Codec.first_frame`. A stream that lost its framing is discarded as a whole."""

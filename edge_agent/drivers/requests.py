@@ -107,6 +107,10 @@ class Codec(Protocol):
         `wanted` is awaited; `owed` are requests past their time limit whose answers may still arrive.
         """
 
+    def is_long_enough(self, request: Request, heard: bytes) -> bool:
+        """Whether `heard`, in which there is no frame, is as long as the answer: when the line falls silent
+        then, the answer was damaged."""
+
     def parse(self, question: Question, reply: bytes) -> list[int]:
         """The bits or registers of an answer; empty for an action.
 

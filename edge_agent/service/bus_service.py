@@ -171,6 +171,8 @@ class BusService:
             "exceptions": record.exceptions,
             "late": record.late_replies,
             "unasked": record.unasked,
+            "padded": record.padded,
+            "early": record.early,
             "owed": len(record.owed),
             "latency_ms": {
                 "p50": _rounded(latency.quantile_ms(0.5)),

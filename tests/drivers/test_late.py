@@ -173,7 +173,7 @@ def test_a_request_whose_time_runs_out_while_its_device_rests_is_given_up_in_tim
             await bus.transact(1, Read(3, 10, 1), NEEDS, Priority.COMMAND)
         end()
         looked = 0
-        choose = bus._choose
+        choose = bus._queue.choose
 
         def counting(now_s: float) -> Any:
             nonlocal looked
@@ -181,7 +181,7 @@ def test_a_request_whose_time_runs_out_while_its_device_rests_is_given_up_in_tim
             assert looked < 100, "it turns round and round"
             return choose(now_s)
 
-        bus._choose = counting  # type: ignore[method-assign]
+        bus._queue.choose = counting  # type: ignore[method-assign]
         deadline_s = loop.time() + 0.03
         with pytest.raises(NotSent):
             await bus.transact(1, Read(3, 10, 1), NEEDS, Priority.COMMAND, deadline_s)

@@ -249,9 +249,7 @@ FAULTS: dict[str, Fault] = {
         Fault("frames lost", "frame", _frames_lost, (), never, TOLERATED, bears=True),
         Fault("frames damaged", "frame", _frames_damaged, (), never, TOLERATED, bears=True),
         *(
-            Fault(
-                name, "frame", _replies(change), ("DEVICE_SILENT",), evidence.unread, TOLERATED, blocks=True
-            )
+            Fault(name, "frame", _replies(change), (), never, TOLERATED, bears=True)
             for name, change in STRAY_BYTES.items()
         ),
         Fault(

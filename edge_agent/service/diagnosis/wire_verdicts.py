@@ -124,7 +124,8 @@ def _not_asked(heard: Heard, why: str) -> Iterator[Found]:
 def _devices(heard: Heard) -> Iterator[Found]:
     """A bus on which at least one device is heard."""
     devices = heard.passage.devices
-    late = [d for d in devices if _late(heard, d)]
+    early = [d for d in devices if _too_early(d)]
+    late = [d for d in devices if d not in early and _late(heard, d)]
     slow = [d for d in devices if d not in late and _slow(heard, d)]
     least = OUT_OF_TURN_SPOKEN if heard.place.wire in SPEAK_UNASKED else OUT_OF_TURN
     ghosts = [d for d in devices if d not in late and _talks_out_of_turn(d, least)]
@@ -143,6 +144,13 @@ def _devices(heard: Heard) -> Iterator[Found]:
         yield Found("bus", heard.name, "unknown" if lost else "good", _line(heard, lost), _after(lost))
     for device in devices:
         yield _device(heard, device, late, slow, ghosts, quiet, certain=not (delayed or late or ghosts))
+
+
+def _too_early(device: Answers) -> bool:
+    """Whether its answers come, but sooner than the line can carry them. A board that repeats its reply also
+    answers in time."""
+    seldom = device.answered < OFTEN * max(1, device.requests)
+    return seldom and device.early >= OUT_OF_TURN and device.early >= OFTEN * device.requests
 
 
 LOST_SHARE = 10
@@ -243,6 +251,8 @@ def _device(
     certain: bool,
 ) -> Found:
     alone = len(heard.passage.devices) == 1
+    if _too_early(device):
+        return _early(heard, device)
     if device in late:
         kinds = ("late_reply", "delay_ms") if alone else ("late_reply",)
         step = _swap(
@@ -266,6 +276,28 @@ def _device(
     return _unremarkable(heard, device, certain)
 
 
+def _early(heard: Heard, device: Answers) -> Found:
+    finding = f"answers too early ({device.early} times): sooner than {heard.place.baud} baud can carry"
+    step = (
+        f"if the board is on USB itself, set pace = false for bus {heard.name}; else check that its baud rate"
+        f" is {heard.place.baud}, and that no other master is on the line"
+    )
+    return Found("device", device.name, "fault", finding, step, ("early_reply",))
+
+
+def _padded(heard: Heard, device: Answers) -> Found:
+    finding = f"{device.answered} answers, {device.padded} with extra bytes before or after them"
+    step = (
+        "the replies are taken by their checksum, so it works; the board or the adapter changes the line's"
+        " direction late: look at the bias and the 120 Ω, try another adapter"
+    )
+    return Found("device", device.name, "warning", finding, step, ("stray_bytes",))
+
+
+PADDED = 3
+"""This many replies with extra bytes are not chance."""
+
+
 def _unremarkable(heard: Heard, device: Answers, certain: bool) -> Found:
     answered = device.answered > 0 or heard.probes.get(device.name) == "answers"
     nearly_all = device.answered >= MOSTLY * device.requests
@@ -274,6 +306,8 @@ def _unremarkable(heard: Heard, device: Answers, certain: bool) -> Found:
         return Found(
             "device", device.name, "unknown", "its answers were lost", "look again when the rest is right"
         )
+    if verdict == "good" and device.padded >= PADDED:
+        return _padded(heard, device)
     lost = device.timeouts + device.bad_replies
     finding = f"{device.answered} answers" + (f", {lost} lost" if lost else "")
     return Found("device", device.name, verdict, finding, "" if verdict == "good" else _after(True))

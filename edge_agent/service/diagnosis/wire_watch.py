@@ -11,7 +11,17 @@ from edge_agent.drivers.health import Passed
 from edge_agent.drivers.modbus import intact
 from edge_agent.service.bus_service import BusPlace, Placed
 
-COUNTED = ("requests", "replies", "timeouts", "bad_replies", "exceptions", "late_replies", "unasked")
+COUNTED = (
+    "requests",
+    "replies",
+    "timeouts",
+    "bad_replies",
+    "exceptions",
+    "late_replies",
+    "unasked",
+    "padded",
+    "early",
+)
 SILENCE_CHARACTERS = 3.5
 
 
@@ -40,6 +50,8 @@ class Answers:
     exceptions: int = 0
     late_replies: int = 0
     unasked: int = 0
+    padded: int = 0
+    early: int = 0
     heard: int = 0
     out_of_turn: int = 0
     """Frames from it while another device was asked."""
@@ -117,7 +129,9 @@ class WireWatch:
         if passed.direction == "sent":
             self._asked = passed
             return
-        asked, self._asked = self._asked, None
+        asked = self._asked
+        if passed.note != "rubbish":  # which may precede the reply
+            self._asked = None
         echoed = asked is not None and len(asked.data) > 2 and passed.data.startswith(asked.data)
         self._echoes += echoed and passed.note != ""
         answers = self._devices.get(address_in(self._place.wire, passed.data) or -1)
@@ -125,10 +139,10 @@ class WireWatch:
         if answers is None or echoed or damaged:
             return
         answers.heard += passed.note not in ("damaged", "rubbish")
-        if asked is None or passed.note != "":
+        if asked is None or passed.note in ("late", "unasked"):
             return
         if address_in(self._place.wire, asked.data) != answers.address:
             answers.out_of_turn += 1
-        else:
+        elif passed.note == "":
             bits_s = (len(asked.data) + len(passed.data)) * self._character_s + self._silence_s
             answers.late_s.append(max(0.0, passed.at_s - asked.at_s - bits_s))

@@ -1,0 +1,110 @@
+"""Where a reply begins and ends: device, function, length and checksum agree; other bytes are stray.
+
+docs/decisions/0037-framing-by-checksum.md
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+
+import pytest
+
+from edge_agent.drivers.bus import BusOwner, Priority
+from edge_agent.drivers.modbus import RtuCodec, build_frame
+from edge_agent.drivers.requests import Question, Read, Write
+from edge_agent.drivers.simulated.cable import MemoryCable
+from edge_agent.drivers.simulated.line import FrameSeen
+from edge_agent.drivers.simulated.slave import with_crc
+from edge_agent.errors import BadReply, DeviceFault
+from tests.drivers.test_bus import NEEDS, Register, ask, on_bus
+
+DOORS = Question(1, Read(2, 0, 8))
+REPLY = bytes.fromhex("01 02 01 FF E1 C8")
+
+
+@pytest.mark.parametrize("before", ["", "00", "FF", "00 00", "01 02", "01 02 01", "FE 01"])
+@pytest.mark.parametrize("after", ["", "00", "00 00 00", "E1 C8", "FF", "01 02 01 00"])
+def test_f1_f2_a_reply_is_found_among_stray_bytes(before: str, after: str) -> None:
+    heard = bytes.fromhex(before) + REPLY + bytes.fromhex(after)
+    frame = RtuCodec().first_frame(heard, DOORS, [])
+    assert frame is not None
+    assert (frame.skipped, frame.length, frame.answers) == (len(bytes.fromhex(before)), len(REPLY), DOORS)
+
+
+def test_no_part_of_a_reply_is_one_and_no_damage_passes() -> None:
+    codec = RtuCodec()
+    for size in range(len(REPLY)):
+        assert codec.first_frame(REPLY[:size], DOORS, []) is None
+    for bit in range(8 * len(REPLY)):
+        damaged = bytearray(REPLY)
+        damaged[bit // 8] ^= 1 << bit % 8
+        assert codec.first_frame(b"\0" + damaged + b"\0", DOORS, []) is None
+
+
+def test_an_exception_and_an_echo_are_found_too() -> None:
+    codec, refused = RtuCodec(), with_crc(bytes([1, 0x82, 6]))
+    assert codec.first_frame(b"\0" + refused + b"\0\0", DOORS, []) is not None
+    pulse = Question(1, Write(5, 3, 0xFF00))
+    echo = build_frame(1, pulse.request)
+    frame = codec.first_frame(b"\xff" + echo + b"\0", pulse, [])
+    assert frame is not None
+    assert frame.skipped == 1
+    other = build_frame(1, Write(5, 2, 0xFF00))
+    assert codec.first_frame(b"\0" + other, pulse, []) is None
+
+
+@pytest.mark.parametrize(
+    ("pad", "glitches"),
+    [
+        (lambda reply: reply + b"\0", 0),
+        (lambda reply: reply + b"\0\0\0", 0),
+        (lambda reply: reply + reply[-2:], 0),
+        (lambda reply: b"\0" + reply, 1),
+        (lambda reply: b"\xff" + reply, 1),
+        (lambda reply: b"\x55" + reply + b"\0", 0),
+    ],
+)
+def test_f1_f2_a_board_with_stray_bytes_works_and_is_counted(
+    pad: Callable[[bytes], bytes], glitches: int
+) -> None:
+    class Padded(Register):
+        def answer(self, frame: bytes, at_ns: int) -> bytes | None:
+            reply = super().answer(frame, at_ns)
+            return reply if reply is None or self.address != 1 else pad(reply)
+
+    async def test(bus: BusOwner, cable: MemoryCable, _: list[Register], __: list[FrameSeen]) -> None:
+        for number in range(20):
+            assert await ask(bus, 1 + number % 2, number) == [number]
+        assert (bus.counters.bad_replies, bus.counters.timeouts) == (0, 0)
+        assert bus.counters.stray_bytes >= 10
+        assert (bus.devices[1].padded, bus.devices[2].padded) == (10, 0)
+        assert bus.counters.glitches == 10 * glitches
+        assert cable.figures().early_requests == 0
+
+    on_bus(test, kind=Padded)
+
+
+def test_a_damaged_reply_fails_when_the_line_falls_silent_not_at_the_time_limit() -> None:
+    async def test(bus: BusOwner, _: MemoryCable, devices: list[Register], __: list[FrameSeen]) -> None:
+        loop = asyncio.get_running_loop()
+        good = with_crc(bytes([1, 3, 2, 0, 20]))
+        devices[0].answers = [good[:-1] + bytes([good[-1] ^ 1])]
+        patient = NEEDS.model_copy(update={"turnaround_ms": 500})
+        began_s = loop.time()
+        with pytest.raises(BadReply, match="checksum"):
+            await bus.transact(1, Read(3, 20, 1), patient, Priority.POLL)
+        assert loop.time() - began_s < 0.05
+        assert await ask(bus, 1) == [20]
+
+    on_bus(test)
+
+
+def test_an_exception_with_stray_bytes_is_the_devices_refusal() -> None:
+    async def test(bus: BusOwner, _: MemoryCable, devices: list[Register], __: list[FrameSeen]) -> None:
+        devices[0].answers = [b"\0" + with_crc(bytes([1, 0x83, 6])) + b"\0"]
+        with pytest.raises(DeviceFault):
+            await ask(bus, 1)
+        assert await ask(bus, 1) == [20]
+
+    on_bus(test)
