@@ -73,8 +73,9 @@ class BusOwner:
         self._codec = codec or RtuCodec()
         self._latency_s = latency_s + 0.005
         # Behind a network the real speed of the wires is unknown.
-        self._soonest_paced_s = 0.0 if latency_s or not baud else SOONEST * bits_per_character / baud
-        self._soonest_s = self._soonest_paced_s
+        self._byte_s = 0.0 if latency_s or not baud else SOONEST * bits_per_character / baud
+        self._soonest_s: float | None = None
+        """The least time of a byte of a reply; None on a line without a pace."""
         self._paced = paced
         self._local_echo = local_echo
         self._redials, self._replied = redials, False
@@ -191,7 +192,7 @@ class BusOwner:
                     await asyncio.sleep(REOPEN_S)
                     continue
                 self._replied = False
-                self._soonest_s = self._soonest_paced_s if self._paced() else 0.0
+                self._soonest_s = self._byte_s if self._paced() else None
                 self._open = True
                 self._opened.set()
                 self._tell(True)
@@ -417,8 +418,8 @@ class BusOwner:
         if skipped:
             self.counters.stray_bytes += frame.skipped
             self._pass("heard", skipped, "rubbish")
-        soonest_s = 0.0 if waiting is None else waiting.asked_s + self._soonest_s * len(data)
-        if now_s < soonest_s:
+        pace_s = self._soonest_s
+        if waiting is not None and pace_s is not None and now_s < waiting.asked_s + pace_s * len(data):
             if wanted is not None and frame.answers == wanted:
                 self.record(wanted.address).early += 1
             frame = replace(frame, answers=None, address=wanted.address if wanted else None)

@@ -7,17 +7,22 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
 
 import pytest
 
+from edge_agent.app.lines import keeps_pace
+from edge_agent.config import BusSection
 from edge_agent.drivers.bus import BusOwner, Priority
 from edge_agent.drivers.modbus import RtuCodec, build_frame
 from edge_agent.drivers.requests import Question, Read, Write
 from edge_agent.drivers.simulated.cable import MemoryCable
 from edge_agent.drivers.simulated.line import FrameSeen
 from edge_agent.drivers.simulated.slave import with_crc
-from edge_agent.errors import BadReply, DeviceFault
+from edge_agent.errors import BadReply, BusTimeout, DeviceFault
 from tests.drivers.test_bus import NEEDS, Register, ask, on_bus
+from tools.simulate.virtual_loop import VirtualLoop
 
 DOORS = Question(1, Read(2, 0, 8))
 REPLY = bytes.fromhex("01 02 01 FF E1 C8")
@@ -108,3 +113,62 @@ def test_an_exception_with_stray_bytes_is_the_devices_refusal() -> None:
         assert await ask(bus, 1) == [20]
 
     on_bus(test)
+
+
+class AtOnce:
+    """A board that is on USB itself: its reply is there as soon as the request is."""
+
+    def __init__(self) -> None:
+        self._on_bytes: Callable[[bytes], None] = lambda data: None
+
+    async def dial(self) -> None:
+        """Nothing to dial."""
+
+    def open(self, on_bytes: Callable[[bytes], None], on_lost: Callable[[str], None]) -> None:
+        self._on_bytes = on_bytes
+
+    def write(self, data: bytes) -> None:
+        reply = with_crc(bytes([data[0], 3, 2]) + data[2:4])
+        asyncio.get_running_loop().call_soon(self._on_bytes, reply)
+
+    def close(self) -> None:
+        """Nothing to close."""
+
+
+@pytest.mark.parametrize("paced", [True, False])
+def test_f3_a_board_that_answers_at_once_works_on_a_line_without_a_pace(paced: bool) -> None:
+    async def run() -> None:
+        bus = BusOwner("main", AtOnce(), baud=9600, bits_per_character=10, paced=lambda: paced)
+        task = asyncio.create_task(bus.run())
+        await bus.wait_open(1)
+        if paced:
+            with pytest.raises(BusTimeout):
+                await ask(bus, 1)
+        else:
+            assert await ask(bus, 1) == [20]
+        assert bus.devices[1].early == paced
+        task.cancel()
+        with suppress(asyncio.CancelledError):
+            await task
+
+    with asyncio.Runner(loop_factory=VirtualLoop) as runner:
+        runner.run(run())
+
+
+@pytest.mark.parametrize(
+    ("port", "pace", "keeps"),
+    [
+        ("/dev/ttyUSB0", None, True),
+        ("/dev/ttyACM0", None, False),
+        ("/dev/ttyACM0", True, True),
+        ("/dev/ttyS0", False, False),
+    ],
+)
+def test_f3_a_ttyacm_port_has_no_pace_unless_configured(port: str, pace: bool | None, keeps: bool) -> None:
+    assert keeps_pace(BusSection(port=port, baud=9600, pace=pace)) is keeps
+
+
+def test_f3_a_link_to_a_ttyacm_port_has_no_pace_either(tmp_path: Path) -> None:
+    link = tmp_path / "usb-board"
+    link.symlink_to("/dev/ttyACM7")
+    assert not keeps_pace(BusSection(port=str(link), baud=9600))
