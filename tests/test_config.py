@@ -1,4 +1,4 @@
-"""A wrong configuration is told by key path, all findings at once, and nothing starts."""
+"""A wrong configuration is reported by key path, all findings at once, and nothing starts."""
 
 from __future__ import annotations
 
@@ -251,7 +251,7 @@ def test_a_pulse_must_last_as_long_as_an_output_is_held(
 
 
 @pytest.mark.behaviour("climate-11")
-def test_what_is_usual_is_used_where_nothing_else_is_said(tmp_path: Path) -> None:
+def test_defaults_are_used_where_nothing_is_configured(tmp_path: Path) -> None:
     document = demo()
     del document["climate"]
     plain = {cell.label: cell for cell in load_settings(write(tmp_path, document)).cells}
@@ -356,7 +356,7 @@ def test_a_plain_link_shows_nothing(tmp_path: Path) -> None:
     assert Credentials.of(load_settings(write(tmp_path, demo())).mqtt) == Credentials()
 
 
-def test_all_findings_come_at_once(tmp_path: Path) -> None:
+def test_all_findings_are_reported_at_once(tmp_path: Path) -> None:
     document = demo()
     one_coil(document)
     one_address(document)
@@ -372,7 +372,7 @@ def test_more_cells_than_codes_allow(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("text", "word"), [("[machine", "not TOML"), (None, "No such file")])
-def test_a_file_that_is_none(tmp_path: Path, text: str | None, word: str) -> None:
+def test_a_file_that_does_not_exist(tmp_path: Path, text: str | None, word: str) -> None:
     path = tmp_path / "machine.toml"
     if text is not None:
         path.write_text(text, encoding="utf-8")
@@ -380,7 +380,7 @@ def test_a_file_that_is_none(tmp_path: Path, text: str | None, word: str) -> Non
         load_settings(path)
 
 
-def test_the_demo_locker_is_what_the_contract_says() -> None:
+def test_the_demo_locker_is_what_the_contract_describes() -> None:
     settings = load_settings(CONFIG / "demo.toml")
     specs = settings.cell_specs()
     assert [s.label for s in specs] == [f"{row}{n:02}" for row in "ABC" for n in range(1, 9)]

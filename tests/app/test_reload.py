@@ -41,7 +41,7 @@ def cell(document: Document, label: str) -> Document:
     return found
 
 
-def test_changes_are_told_by_key_path_and_cells_by_their_labels(tmp_path: Path) -> None:
+def test_changes_are_named_by_key_path_and_cells_by_their_labels(tmp_path: Path) -> None:
     before, document = loaded(tmp_path, demo()), demo()
     document["unlock"]["attempts"] = 2
     document["keypad"] = {"device": "/dev/input/event0"}
@@ -57,7 +57,7 @@ def test_changes_are_told_by_key_path_and_cells_by_their_labels(tmp_path: Path) 
     assert changes(before, before) == []
 
 
-def test_a_profile_that_changed_below_its_name_is_a_change(tmp_path: Path) -> None:
+def test_a_profile_with_the_same_name_and_other_content_is_a_change(tmp_path: Path) -> None:
     before = loaded(tmp_path, demo())
     for file in (CONFIG / "devices").glob("*.toml"):
         (tmp_path / file.name).write_bytes(file.read_bytes())
@@ -127,7 +127,7 @@ def with_a_parcel(tmp_path: Path, test: Callable[[Site, Settings], None]) -> Non
     at_site(tmp_path, run)
 
 
-def test_what_harms_a_live_reservation_is_refused_with_its_key(tmp_path: Path) -> None:
+def test_a_change_that_harms_a_live_reservation_is_refused_with_its_key(tmp_path: Path) -> None:
     def test(site: Site, before: Settings) -> None:
         assert site.plant.agent is not None
         state = site.plant.agent.loop.state
@@ -142,7 +142,7 @@ def test_what_harms_a_live_reservation_is_refused_with_its_key(tmp_path: Path) -
     with_a_parcel(tmp_path, test)
 
 
-def test_what_harms_nobody_may_be_changed(tmp_path: Path) -> None:
+def test_a_change_that_harms_no_reservation_is_accepted(tmp_path: Path) -> None:
     def test(site: Site, before: Settings) -> None:
         assert site.plant.agent is not None
         for name, change in HARMLESS.items():
@@ -154,7 +154,7 @@ def test_what_harms_nobody_may_be_changed(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("cleared", [False, True])
-def test_a_cell_that_was_not_looked_into_stays(tmp_path: Path, cleared: bool) -> None:
+def test_a_cell_that_awaits_inspection_cannot_be_removed(tmp_path: Path, cleared: bool) -> None:
     async def run(site: Site) -> None:
         agent = site.plant.agent
         assert agent is not None
@@ -177,7 +177,7 @@ def test_a_cell_that_was_not_looked_into_stays(tmp_path: Path, cleared: bool) ->
     at_site(tmp_path, run)
 
 
-def test_a_cell_that_was_not_looked_into_keeps_its_wires(tmp_path: Path) -> None:
+def test_a_cell_that_awaits_inspection_keeps_its_wires(tmp_path: Path) -> None:
     """What lies in it would be behind the door of a free one."""
 
     async def run(site: Site) -> None:

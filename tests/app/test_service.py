@@ -126,7 +126,7 @@ def swap_the_first(document: dict[str, Any]) -> None:
 
 
 class SlowWriter(ThreadWriter):
-    """A disk that takes its time when it is told to."""
+    """A disk that is slow when the test asks for it."""
 
     held: ClassVar[threading.Event | None] = None
 
@@ -137,7 +137,7 @@ class SlowWriter(ThreadWriter):
 
 
 @pytest.mark.parametrize("harm", [lose_the_first, swap_the_first])
-async def test_a_reservation_that_was_on_its_way_to_the_disk_counts(
+async def test_a_reservation_that_is_being_journaled_counts(
     tmp_path: Path, harm: Callable[[dict[str, Any]], None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async with served(tmp_path, writer=SlowWriter) as site:
@@ -152,13 +152,13 @@ async def test_a_reservation_that_was_on_its_way_to_the_disk_counts(
         await site.until(lambda: site.agent is not old and site.agent.loop.state.reservations)
         await site.works()
         assert site.agent.loop.state.reservations["res_1"].cell == "01"
-        told = site.service.told()
-        assert told["number"] == 1
-        assert "res_1" in told["failed"]
+        answer = site.service.told()
+        assert answer["number"] == 1
+        assert "res_1" in answer["failed"]
         assert [cell.lock.channel for cell in site.agent.settings.cells] == [1, 2, 3, 4]
 
 
-async def test_a_configuration_with_which_the_agent_ends_at_once_is_given_up(tmp_path: Path) -> None:
+async def test_a_configuration_that_ends_the_daemon_at_once_is_given_up(tmp_path: Path) -> None:
     """A socket that cannot be made shows only when it is tried."""
 
     async def no_socket(_: Any) -> None:
@@ -179,7 +179,9 @@ async def test_a_configuration_with_which_the_agent_ends_at_once_is_given_up(tmp
         assert site.agent.settings.paths.socket == str(tmp_path / "agent.sock")
 
 
-async def test_what_is_asked_while_another_one_is_applied_is_compared_with_that(tmp_path: Path) -> None:
+async def test_a_reload_during_another_is_compared_with_the_newer_configuration(
+    tmp_path: Path,
+) -> None:
     async with served(tmp_path) as site:
         kept = site.file.read_text(encoding="utf-8")
         site.change(lambda d: d.update(doors={"closed_level": 1, "door_ajar_s": 77}))

@@ -44,7 +44,7 @@ async def dropped_off(site: Site, number: int = 1) -> str:
     site.plant.world.place(label, 900)
     await asyncio.sleep(1)
     site.plant.world.close(label)
-    await site.until(lambda: f"res_{number}" in {e["reservation_id"] for e in site.told("DROPOFF")})
+    await site.until(lambda: f"res_{number}" in {e["reservation_id"] for e in site.published("DROPOFF")})
     return label
 
 
@@ -55,7 +55,7 @@ def renamed(change: Callable[[Document], object]) -> Document:
 
 
 @pytest.mark.behaviour("cells-31")
-def test_w6_a_new_label_takes_the_cell_s_state_along(tmp_path: Path) -> None:
+def test_w6_a_new_label_keeps_the_cell_s_state(tmp_path: Path) -> None:
     """An abandoned parcel in A01, which becomes X01; a live one in A02; then back again."""
 
     async def run(site: Site) -> None:
@@ -94,9 +94,7 @@ def test_w6_a_new_label_takes_the_cell_s_state_along(tmp_path: Path) -> None:
 
 @pytest.mark.behaviour("cells-31")
 @pytest.mark.parametrize("change", ["gone", "another id"])
-def test_w6_a_cell_in_use_whose_id_has_gone_keeps_the_service_from_starting(
-    tmp_path: Path, change: str
-) -> None:
+def test_w6_removing_the_id_of_a_cell_in_use_prevents_the_start(tmp_path: Path, change: str) -> None:
     async def run(site: Site) -> None:
         await dropped_off(site)
         await site.call("abandon", "res_1")
@@ -164,7 +162,7 @@ def test_w10_a_journal_of_another_machine_is_refused_unless_renamed(tmp_path: Pa
     at_site(tmp_path, run)
 
 
-def test_a_journal_notes_whose_it_is_at_its_first_start(tmp_path: Path) -> None:
+def test_a_journal_records_its_machine_at_the_first_start(tmp_path: Path) -> None:
     async def run(site: Site) -> None:
         agent = site.plant.agent
         assert agent is not None
@@ -175,6 +173,6 @@ def test_a_journal_notes_whose_it_is_at_its_first_start(tmp_path: Path) -> None:
     at_site(tmp_path, run)
 
 
-def test_every_kind_of_entity_says_whether_its_key_is_a_label() -> None:
+def test_every_kind_of_entity_declares_whether_its_key_is_a_label() -> None:
     """A new kind whose key is a cell's label has to go with a changed label."""
     assert set(ENTITIES) == BY_LABEL | OTHERWISE

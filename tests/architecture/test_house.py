@@ -79,7 +79,7 @@ def test_one_file_for_each_protocol_library(library: str, files: set[str]) -> No
     assert found == files
 
 
-def test_every_public_thing_says_what_it_is() -> None:
+def test_every_public_name_has_a_docstring() -> None:
     mute = []
     for path, tree in [*trees("edge_agent"), *trees("cloud_gateway")]:
         if ast.get_docstring(tree) is None:

@@ -73,7 +73,7 @@ def test_every_command_and_option_exists(page: Path) -> None:
     assert wrong == {}
 
 
-def test_the_judge_can_say_no() -> None:
+def test_an_unknown_command_or_option_is_found() -> None:
     for line in ("edge-agent opne A01", "edge-agent open A01 --why x", "edge-agent status now"):
         assert judge(line, ROOT_COMMAND)
     assert judge("edge-agent reload --socket", ROOT_COMMAND)
@@ -84,13 +84,13 @@ def test_the_judge_can_say_no() -> None:
     ]
 
 
-def test_every_command_is_told() -> None:
-    told = {tuple(shlex.split(line)[1:3]) for line in command_lines(TEXT)}
+def test_every_command_is_in_the_manual() -> None:
+    shown = {tuple(shlex.split(line)[1:3]) for line in command_lines(TEXT)}
     for name, command in ROOT_COMMAND.commands.items():
         for child in getattr(command, "commands", {}):
             if name != "schema":
-                assert (name, child) in told, f"{name} {child}"
-        assert any(words[0] == name for words in told), name
+                assert (name, child) in shown, f"{name} {child}"
+        assert any(words[0] == name for words in shown), name
 
 
 @pytest.mark.parametrize("alarm", Alarm)
@@ -100,7 +100,7 @@ def test_every_alarm_has_its_section(alarm: Alarm) -> None:
         assert part in section.replace("\n", " ")
 
 
-def test_no_section_is_of_an_alarm_that_there_is_not() -> None:
+def test_no_section_is_about_an_unknown_alarm() -> None:
     assert set(re.findall(r"^### ([A-Z_]+)$", TEXT, re.MULTILINE)) == set(Alarm)
 
 

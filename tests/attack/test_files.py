@@ -58,7 +58,7 @@ def test_x8_what_a_daemon_started_by_hand_writes_is_its_own(tmp_path: Path) -> N
         p.name for p in written
     }
     open_ones = {str(path): f"{mode:04o}" for path, mode in written.items() if mode & OTHERS}
-    # The group may connect; the kernel tells the daemon which user does.
+    # The group may connect; the daemon learns from the kernel which user it is.
     assert open_ones == {str(tmp_path / "agent.sock"): "0660"}
     assert "could be read by others" not in log.read_text()
     (tmp_path / "journal.sqlite").chmod(0o644)
@@ -110,7 +110,7 @@ def test_x8_the_modes_of_every_file_are_checked(tmp_path: Path) -> None:
     assert str(journal.parent) not in done.stderr
 
 
-def test_x8_a_mode_that_cannot_be_changed_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_x8_a_mode_that_cannot_be_changed_is_logged(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "journal.sqlite").touch(0o644)
 
     def refused(*_: object) -> None:

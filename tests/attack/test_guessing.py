@@ -38,13 +38,13 @@ def test_x1_no_strategy_gets_more_guesses_in_a_day_than_the_rules_allow(plan: Pl
             assert guesser.alarms[way] > 0, "a full day's total and no CODE_GUESSING"
 
 
-def test_x1_the_bound_is_nearly_reached_so_that_the_search_is_a_search() -> None:
+def test_x1_the_best_strategy_found_nearly_reaches_the_bound() -> None:
     best = {way: max(plan.run().in_a_day(way) for plan in known_strategies()) for way in WAYS}
     assert best["digits"] >= bound_in_a_day() - 4
     assert best["qr"] >= bound_in_a_day() - 4
 
 
-def test_x1_ones_own_codes_bring_no_more_guesses_than_none() -> None:
+def test_x1_codes_of_one_s_own_give_no_more_guesses() -> None:
     plans = {plan.name: plan for plan in known_strategies()}
     without = max(
         plans[name].run().in_a_day("digits") for name in ("as fast as it goes", "four in every window")
@@ -67,7 +67,7 @@ def test_x1_expected_doors_of_24_reservations() -> None:
     assert expected_doors(guesses, 1, 4) < GOAL
 
 
-def test_x7_a_right_qr_text_opens_while_digits_rest_and_no_rest_is_prolonged() -> None:
+def test_x7_a_right_qr_text_opens_while_digits_rest_and_prolongs_no_rest() -> None:
     guesser = Guesser()
     core, victim = guesser.core, guesser.strangers[0]
     while guesser.guess():
@@ -87,7 +87,7 @@ def test_x7_a_right_qr_text_opens_while_digits_rest_and_no_rest_is_prolonged() -
 
 
 @pytest.mark.parametrize("plan", [*known_strategies()], ids=lambda plan: plan.name)
-def test_x7_no_attack_keeps_an_honest_person_waiting_longer_than_the_longest_rest(plan: Plan) -> None:
+def test_x7_no_attack_keeps_a_customer_waiting_longer_than_the_longest_rest(plan: Plan) -> None:
     guesser = plan.run(hours=6)
     for way in WAYS:
         assert guesser.rest_s(way) <= guessing.LONGEST_REST_NS / 1e9
@@ -96,7 +96,7 @@ def test_x7_no_attack_keeps_an_honest_person_waiting_longer_than_the_longest_res
     assert core.opens(core.entry(honest.drop_off_code)).cell == honest.cell
 
 
-def test_x7_four_slips_in_five_minutes_cost_nothing_and_the_fifth_a_minute() -> None:
+def test_x7_four_mistakes_in_five_minutes_cost_nothing_and_the_fifth_a_minute() -> None:
     guesser = Guesser()
     for _ in range(guessing.ENTRIES - 1):
         assert guesser.guess()

@@ -99,7 +99,7 @@ def test_an_integer_is_a_json_integer(value: Any) -> None:
 
 
 @pytest.mark.behaviour("reservation-35")
-def test_what_packaging_leaves_out_has_its_default() -> None:
+def test_missing_fields_of_packaging_have_their_defaults() -> None:
     command: Any = taken("reserve", **RESERVE)
     packaging = command.packaging.to_model()
     assert (packaging.mass_g, packaging.heating_required, packaging.cooling_required) == (0, False, False)

@@ -70,7 +70,7 @@ def test_either_flag_and_every_status_but_idle_takes_a_cell_out_of_allocation() 
 
 
 @pytest.mark.behaviour("cells-04", "cells-05")
-def test_a_door_has_to_be_seen_closed_by_a_board_that_answers() -> None:
+def test_a_cell_is_allocated_only_with_a_closed_reading_of_an_answering_board() -> None:
     free = Core().state.cells["A01"]
     assert [door.name for door in Door if allocatable(replace(free, door=door))] == ["CLOSED"]
     assert not allocatable(replace(free, answering=False))
@@ -121,7 +121,7 @@ def test_a_cell_that_was_opened_and_is_given_up_awaits_inspection_and_one_that_w
 
 
 @pytest.mark.behaviour("cells-13", "cells-14")
-def test_a_parcel_goes_in_up_to_the_last_millimetre_and_gram_and_is_never_laid_down() -> None:
+def test_a_parcel_may_fill_the_cell_to_the_last_millimetre_and_gram_and_is_never_turned_on_its_side() -> None:
     exact = Packaging(width_mm=350, height_mm=150, depth_mm=450, mass_g=5_000)
     for good in (exact, replace(exact, width_mm=450, depth_mm=350)):
         assert locker(small("A01")).reserve(good).cell == "A01"
@@ -138,7 +138,7 @@ def test_a_parcel_goes_in_up_to_the_last_millimetre_and_gram_and_is_never_laid_d
 
 @pytest.mark.behaviour("cells-15")
 @pytest.mark.parametrize("ability", ["heating", "cooling"])
-def test_what_has_to_be_warm_or_cold_gets_no_other_cell(ability: str) -> None:
+def test_a_heated_or_chilled_parcel_gets_no_other_cell(ability: str) -> None:
     other = {"heating": "cooling", "cooling": "heating"}[ability]
     parcel = replace(SMALL, **{f"{ability}_required": True})
     with pytest.raises(Exception, match="no cell of this machine fits"):
@@ -147,7 +147,7 @@ def test_what_has_to_be_warm_or_cold_gets_no_other_cell(ability: str) -> None:
 
 
 @pytest.mark.behaviour("cells-16")
-def test_what_a_parcel_does_not_need_is_kept_for_others_even_at_the_cost_of_room() -> None:
+def test_features_a_parcel_does_not_need_are_kept_free_even_if_the_cell_is_larger() -> None:
     large = CellSpec("C01", "id_c01", 900, 900, 900, 20_000)
     core = locker(
         small("A01", heating=True), small("A02", cooling=True), small("A03", weight_sensor=True), large
@@ -158,7 +158,7 @@ def test_what_a_parcel_does_not_need_is_kept_for_others_even_at_the_cost_of_room
 
 
 @pytest.mark.behaviour("cells-17", "cells-19")
-def test_then_the_least_volume_and_last_the_label() -> None:
+def test_then_the_smallest_volume_decides_and_last_the_label() -> None:
     flat = CellSpec("Z01", "id_z01", 350, 140, 450, 5_000)
     core = locker(small("B02"), small("B01"), flat)
     assert [core.reserve().cell for _ in range(3)] == ["Z01", "B01", "B02"]
@@ -182,23 +182,23 @@ def test_among_equals_the_least_worn_and_only_among_equals() -> None:
 def test_occupancy_counts_what_reservations_keep_and_nothing_else() -> None:
     core = locker(*(small(f"A{number:02}") for number in range(1, 11)))
 
-    def told() -> Occupancy:
+    def level() -> Occupancy:
         return occupancy(core.state.cells.values())
 
     core.feed(BlockCell(core.key(), "A09", "smells"))
     core.feed(DeviceHealth("locks_b", False, ("A10",)))
-    assert told() is Occupancy.LOW
+    assert level() is Occupancy.LOW
     reserved = [core.reserve() for _ in range(3)]
-    assert told() is Occupancy.LOW
+    assert level() is Occupancy.LOW
     core.reserve()
-    assert told() is Occupancy.MEDIUM
+    assert level() is Occupancy.MEDIUM
     core.opens(core.wish(reserved[0], Purpose.OPEN_DOOR))
     core.close(reserved[0].cell)
     core.feed(core.cancel(reserved[0]))
     assert core.state.cells[reserved[0].cell].status is CellStatus.AWAITING_INSPECTION
-    assert told() is Occupancy.MEDIUM
+    assert level() is Occupancy.MEDIUM
     core.clear(reserved[0].cell)
-    assert told() is Occupancy.LOW
+    assert level() is Occupancy.LOW
 
 
 @pytest.mark.behaviour("cells-21")

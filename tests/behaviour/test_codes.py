@@ -37,7 +37,7 @@ def test_codes_have_four_digits_or_as_many_as_configured(digits: int) -> None:
 
 
 @pytest.mark.behaviour("codes-02")
-def test_all_live_codes_differ_also_when_luck_draws_the_same_ones_again() -> None:
+def test_all_live_codes_differ_even_when_the_generator_repeats_itself() -> None:
     core = Core()
     unlucky = ("0011", "0022", "0033")
     made = [core.feed(Reserve("k", f"res_{n}", "p", "o", SMALL, unlucky)) for n in range(5)]
@@ -55,7 +55,7 @@ def test_the_machine_draws_from_the_kernels_generator() -> None:
 
 
 @pytest.mark.behaviour("codes-04")
-def test_a_dead_code_rests_for_seven_days() -> None:
+def test_an_ended_code_is_not_issued_again_for_seven_days() -> None:
     core = Core()
     dead = core.reserve()
     core.feed(core.cancel(dead))
@@ -71,7 +71,7 @@ def test_a_dead_code_rests_for_seven_days() -> None:
 
 
 @pytest.mark.behaviour("codes-07", "codes-08")
-def test_each_code_serves_in_its_states_and_no_longer() -> None:
+def test_each_code_is_valid_in_its_statuses_only() -> None:
     core = Core()
     reservation = core.reserve(grace_dropoff_s=60, grace_pickup_s=60)
     core.invalid(reservation.pickup_code)
@@ -133,7 +133,7 @@ def test_a_right_code_whose_lock_jams_names_the_cell(tmp_path: Path) -> None:
 
 
 @pytest.mark.behaviour("codes-11", "codes-18")
-def test_a_resting_keypad_says_only_not_valid() -> None:
+def test_a_resting_keypad_answers_only_not_valid() -> None:
     core = Core()
     reservation = core.reserve()
     for _ in range(5):
@@ -162,7 +162,7 @@ def test_the_first_opening_of_a_code_forgives_the_entries_of_a_minute() -> None:
 
 
 @pytest.mark.behaviour("codes-14")
-def test_w14_ones_own_code_does_not_switch_the_limit_off() -> None:
+def test_w14_a_code_of_one_s_own_does_not_switch_the_limit_off() -> None:
     """Four wrong codes, then one's own valid one, again and again; also with its door left open."""
     for closes in (True, False):
         core = Core()

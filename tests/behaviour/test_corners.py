@@ -136,7 +136,7 @@ def test_one_damaged_frame_moves_no_reservation(tmp_path: Path) -> None:
 
 
 @pytest.mark.behaviour("time-23")
-def test_a_code_that_the_disk_held_up_opens_nothing_a_minute_later(tmp_path: Path) -> None:
+def test_a_code_that_the_disk_delayed_by_a_minute_opens_nothing(tmp_path: Path) -> None:
     """Who typed it is gone; a wish that is late never moves a lock."""
 
     async def test(site: Site) -> None:
@@ -156,7 +156,7 @@ def test_a_code_that_the_disk_held_up_opens_nothing_a_minute_later(tmp_path: Pat
 
 
 @pytest.mark.behaviour("alarms-08")
-def test_a_device_that_answers_after_a_restart_is_silent_no_more(tmp_path: Path) -> None:
+def test_a_device_that_answers_after_a_restart_clears_its_silence(tmp_path: Path) -> None:
     async def test(site: Site) -> None:
         cable = site.plant.cables["main"]
         cable.unplug()
@@ -192,7 +192,7 @@ def test_a_cell_may_be_taken_out_of_the_configuration_while_its_alarm_stands(tmp
 
 
 @pytest.mark.behaviour("alarms-05")
-def test_a_jam_is_over_when_its_cell_is_gone(tmp_path: Path) -> None:
+def test_a_jam_ends_when_its_cell_is_removed(tmp_path: Path) -> None:
     core = Core()
     core.jams(core.feed(core.wish(core.reserve(), Purpose.DROPOFF)))
     assert stands(core, Alarm.LOCK_JAMMED, "A01")
@@ -201,7 +201,7 @@ def test_a_jam_is_over_when_its_cell_is_gone(tmp_path: Path) -> None:
 
 
 @pytest.mark.behaviour("reservation-37", "alarms-04")
-def test_a_silent_board_does_not_tell_that_a_forced_door_stays_closed() -> None:
+def test_a_silent_board_does_not_show_that_a_forced_door_stays_closed() -> None:
     core = Core()
     core.forced("A01")
     core.close("A01")
@@ -261,7 +261,7 @@ def test_another_door_that_is_found_open_after_a_kill_is_the_wrong_one() -> None
 
 
 @pytest.mark.behaviour("reservation-03")
-def test_the_drop_off_grace_begins_with_the_call_and_not_with_its_turn() -> None:
+def test_the_drop_off_grace_begins_with_the_call_and_not_with_the_pulse() -> None:
     core = Core(Layout(specs={spec.label: spec for spec in specs()}, max_concurrent_unlocks=1))
     busy, reservation = core.wish(core.reserve(), Purpose.DROPOFF), core.reserve()
     core.feed(busy)

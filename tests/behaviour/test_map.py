@@ -65,7 +65,7 @@ def test_a_marker_that_shows_nothing_is_an_error(path: str, text: str) -> None:
         shown_in(path, text)
 
 
-def test_the_page_says_what_is_shown_what_fails_and_what_is_not_built() -> None:
+def test_the_page_lists_what_is_shown_what_fails_and_what_is_not_built() -> None:
     made = page(
         [Sentence("a-01", "A", "x | y"), Sentence("a-02", "A", "z"), Sentence("b-01", "B", "w", "no time")],
         [

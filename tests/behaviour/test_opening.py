@@ -42,14 +42,16 @@ def test_a_jammed_lock_gets_three_pulses_with_the_door_watched_in_between(tmp_pa
 
         agent.doors.look = watched  # type: ignore[method-assign]
         assert (await site.call("open-door", "res_1")).get("result")
-        await site.until(lambda: bool(site.told("OPEN_DOOR_FULFILLED")))
+        await site.until(lambda: bool(site.published("OPEN_DOOR_FULFILLED")))
         pulses = site.plant.world.actuations()
         assert [pulse.label for pulse in pulses] == [label] * 3
         for number, pulse in enumerate(pulses, 1):
             after_s = [at_s - pulse.monotonic for count, at_s in looks if count == number]
             assert len(after_s) > 50
             assert after_s[-1] >= 1.4
-        assert site.told("OPEN_DOOR_FULFILLED")[0]["open_door_fulfilled_event"]["outcome"] == "NO_MOVEMENT"
+        assert (
+            site.published("OPEN_DOOR_FULFILLED")[0]["open_door_fulfilled_event"]["outcome"] == "NO_MOVEMENT"
+        )
 
     at_site(tmp_path, test)
 
@@ -140,7 +142,7 @@ def test_at_most_six_pulses_in_any_ten_seconds() -> None:
 
 
 @pytest.mark.behaviour("opening-08")
-def test_a_restart_does_not_cool_a_lock() -> None:
+def test_a_restart_does_not_reset_the_pulse_limit_of_a_lock() -> None:
     core = Core()
     reservation = core.reserve()
     for _ in range(6):
@@ -154,7 +156,7 @@ def test_a_restart_does_not_cool_a_lock() -> None:
 
 
 @pytest.mark.behaviour("opening-09", "opening-10")
-def test_those_that_wait_come_in_the_order_in_which_they_asked() -> None:
+def test_waiting_attempts_are_served_in_the_order_of_their_requests() -> None:
     core = Core()
     wishes = [core.wish(core.reserve(), Purpose.DROPOFF) for _ in range(5)]
     looked_at: list[str] = []
@@ -180,7 +182,7 @@ def take_state(core: Core) -> None:
 
 @pytest.mark.behaviour("opening-11", "opening-12")
 @pytest.mark.parametrize(("meanwhile", "code"), [(expire, Code.EXPIRED), (take_state, Code.NOT_ALLOWED)])
-def test_who_waited_is_judged_again_and_leaves_no_intent(
+def test_a_waiting_attempt_is_judged_again_and_leaves_no_intent(
     meanwhile: Callable[[Core], None], code: Code
 ) -> None:
     core = one_at_a_time()
@@ -192,15 +194,15 @@ def test_who_waited_is_judged_again_and_leaves_no_intent(
     core.unlocks.clear()
     meanwhile(core)
     done = core.feed(DoorRead(busy.unlock_id, Door.OPEN))
-    told = {answer.request_key: answer.refusal for answer in done.answers}
-    refusal = told[waiting.request_key]
+    refusals = {answer.request_key: answer.refusal for answer in done.answers}
+    refusal = refusals[waiting.request_key]
     assert refusal is not None
     assert refusal.code is code
     assert waiting.unlock_id not in {record.unlock_id for record in core.unlocks}
 
 
 @pytest.mark.behaviour("opening-12")
-def test_neither_waiting_nor_looking_is_an_intent() -> None:
+def test_neither_waiting_nor_reading_the_door_is_an_intent() -> None:
     core = one_at_a_time()
     first, second = (core.wish(core.reserve(), Purpose.DROPOFF) for _ in range(2))
     core.feed(first)
@@ -215,7 +217,7 @@ def test_neither_waiting_nor_looking_is_an_intent() -> None:
 
 
 @pytest.mark.behaviour("opening-13")
-def test_no_second_pulse_after_the_wish_has_expired() -> None:
+def test_no_second_pulse_after_the_command_has_expired() -> None:
     core = Core()
     wish = core.wish(core.dropped_off(), Purpose.PICKUP, life_s=2)
     core.feed(wish)
@@ -227,7 +229,7 @@ def test_no_second_pulse_after_the_wish_has_expired() -> None:
 
 
 @pytest.mark.behaviour("opening-14")
-def test_a_drop_off_that_was_told_14_opens_nothing_when_the_disk_is_back(tmp_path: Path) -> None:
+def test_a_drop_off_that_was_answered_offline_opens_nothing_when_the_disk_is_back(tmp_path: Path) -> None:
     async def test(site: Site) -> None:
         await site.reserve()
         site.plant.lifeline.disk_full = True
@@ -258,7 +260,7 @@ def test_a_drop_off_that_a_restart_interrupted_before_its_intent_opens_nothing(t
 
 
 @pytest.mark.behaviour("opening-15")
-def test_a_cell_whose_lock_did_not_move_is_given_to_nobody() -> None:
+def test_a_cell_whose_lock_did_not_move_is_not_allocated() -> None:
     core = Core()
     reservation = core.reserve()
     core.jams(core.feed(core.wish(reservation, Purpose.DROPOFF)))
@@ -267,7 +269,7 @@ def test_a_cell_whose_lock_did_not_move_is_given_to_nobody() -> None:
 
 
 @pytest.mark.behaviour("opening-18")
-def test_after_a_wrong_door_comes_no_further_pulse_and_both_cells_are_given_to_nobody() -> None:
+def test_after_a_wrong_door_there_is_no_further_pulse_and_neither_cell_is_allocated() -> None:
     core = Core()
     reservation = core.dropped_off()
     wish = core.wish(reservation, Purpose.PICKUP)
@@ -283,7 +285,7 @@ def test_after_a_wrong_door_comes_no_further_pulse_and_both_cells_are_given_to_n
 
 
 @pytest.mark.behaviour("opening-21")
-def test_how_long_each_lock_took_is_kept_and_shown(tmp_path: Path) -> None:
+def test_the_opening_time_of_each_lock_is_kept_and_shown(tmp_path: Path) -> None:
     async def test(site: Site) -> None:
         labels = [(await site.reserve(number))["cell"]["description"] for number in (1, 2)]
         await site.call("dropoff", "res_1")

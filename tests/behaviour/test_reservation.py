@@ -25,7 +25,7 @@ def intent(core: Core, reservation: Reservation, purpose: Purpose) -> str:
 
 
 @pytest.mark.behaviour("first-01", "reservation-10")
-def test_a_door_seen_open_was_open_whatever_is_told_later() -> None:
+def test_a_door_seen_open_was_open_whatever_is_reported_later() -> None:
     core = Core()
     reservation = core.dropped_off()
     unlock_id = intent(core, reservation, Purpose.PICKUP)
@@ -76,7 +76,7 @@ def test_the_drop_off_grace_runs_from_the_first_drop_off_call() -> None:
 
 
 @pytest.mark.behaviour("reservation-13")
-def test_picking_up_again_does_not_begin_the_grace_anew() -> None:
+def test_picking_up_again_does_not_restart_the_grace() -> None:
     core = Core()
     reservation = core.picked_up(grace_pickup_s=100)
     core.pass_s(60)
@@ -124,7 +124,7 @@ WISHES: dict[str, Callable[[Core, Reservation], Input]] = {
     ("status", "granted"),
     [("PENDING", "dropoff cancel"), ("DROPPED_OFF", "dropoff pickup abandon"), ("PICKED_UP", "pickup")],
 )
-def test_what_the_table_does_not_grant_is_refused_with_9(status: str, granted: str) -> None:
+def test_what_the_table_does_not_grant_is_refused_as_not_allowed(status: str, granted: str) -> None:
     made: dict[str, Callable[[Core], Reservation]] = {
         "PENDING": lambda core: core.reserve(),
         "DROPPED_OFF": lambda core: core.dropped_off(),
@@ -160,7 +160,7 @@ def test_the_fresh_reading_decides_and_not_the_last_poll() -> None:
 
 
 @pytest.mark.behaviour("reservation-25")
-def test_a_pending_reservation_waits_for_ever() -> None:
+def test_a_pending_reservation_never_ends_by_itself() -> None:
     core = Core()
     reservation = core.reserve(eta_minutes=10)
     for _ in range(100):
@@ -170,7 +170,7 @@ def test_a_pending_reservation_waits_for_ever() -> None:
 
 
 @pytest.mark.behaviour("reservation-36")
-def test_every_unlock_ends_with_one_of_four_results() -> None:
+def test_every_unlock_attempt_ends_with_one_of_four_outcomes() -> None:
     core = Core()
     reservation = core.dropped_off()
     core.unlocks.clear()
@@ -183,15 +183,15 @@ def test_every_unlock_ends_with_one_of_four_results() -> None:
     core.feed(DoorRead(unseen.unlock_id, Door.UNKNOWN))
     core.opens(core.wish(reservation, Purpose.OPEN_DOOR))
     core.opens(core.wish(reservation, Purpose.OPEN_DOOR))
-    told = [fact.outcome for fact in core.facts if fact.kind is FactKind.OPEN_DOOR_FULFILLED]
-    assert told == [
+    outcomes = [fact.outcome for fact in core.facts if fact.kind is FactKind.OPEN_DOOR_FULFILLED]
+    assert outcomes == [
         UnlockOutcome.NO_MOVEMENT,
         UnlockOutcome.UNKNOWN,
         UnlockOutcome.OPENED,
         UnlockOutcome.ALREADY_OPEN,
     ]
     last = {record.unlock_id: record.outcome for record in core.unlocks}
-    assert list(last.values()) == told
+    assert list(last.values()) == outcomes
 
 
 @pytest.mark.behaviour("reservation-37")

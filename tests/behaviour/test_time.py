@@ -103,17 +103,17 @@ def test_without_time_a_machine_works_as_any_other(tmp_path: Path) -> None:
         site.plant.clock.synced = False
         made = await site.reserve()
         label = made["cell"]["description"]
-        for name, told in (("dropoff", "DROPOFF"), ("pickup", "RESERVATION_COMPLETED")):
+        for name, event_type in (("dropoff", "DROPOFF"), ("pickup", "RESERVATION_COMPLETED")):
             assert "result" in await site.call(name, "res_1")
             await asyncio.sleep(1)
             site.plant.world.close(label)
-            await site.until(lambda told=told: bool(site.told(told)))  # type: ignore[misc]
+            await site.until(lambda event_type=event_type: bool(site.published(event_type)))  # type: ignore[misc]
         made = await site.reserve(2)
         agent = site.plant.agent
         assert agent is not None
         assert (await agent.local.enter_code(made["drop_off_code"])).refusal is None
         assert standing(site) == ["CLOCK_UNSYNCED"]
-        assert len(site.told("ALARM_RAISED")) == 1
+        assert len(site.published("ALARM_RAISED")) == 1
         site.plant.clock.synced = True
         await site.until(lambda: not standing(site))
 
@@ -142,7 +142,7 @@ def test_a_start_switches_every_output_off(tmp_path: Path) -> None:
 
 
 @pytest.mark.behaviour("time-09", "time-15")
-def test_a_command_that_waited_for_the_start_meets_the_doors_as_they_are(tmp_path: Path) -> None:
+def test_a_command_that_waited_for_the_start_is_judged_by_fresh_door_readings(tmp_path: Path) -> None:
     """The parcel was put in while the daemon was dead; the pick-up that waits at the broker sees that."""
 
     async def test(site: Site) -> None:
@@ -157,7 +157,7 @@ def test_a_command_that_waited_for_the_start_meets_the_doors_as_they_are(tmp_pat
         assert "result" in await asked
         await site.until(lambda: "PICKUP" in site.types())
         assert site.types() == ["RESERVATION_CREATED", "DROPOFF", "PICKUP"]
-        assert site.told("DROPOFF")[0]["drop_off_event"]["recovered"] is True
+        assert site.published("DROPOFF")[0]["drop_off_event"]["recovered"] is True
 
     at_site(tmp_path, test)
 
@@ -177,7 +177,7 @@ def test_a_pick_up_whose_door_is_found_open_at_the_start_was_not_forced() -> Non
 
 
 @pytest.mark.behaviour("time-12")
-def test_what_ended_unknown_at_a_start_is_not_pulsed_later_either() -> None:
+def test_an_attempt_that_ended_unknown_at_a_start_is_not_pulsed_later() -> None:
     core = Core()
     reservation = core.dropped_off()
     wish = core.wish(reservation, Purpose.PICKUP)
@@ -195,7 +195,9 @@ def test_what_ended_unknown_at_a_start_is_not_pulsed_later_either() -> None:
 
 @pytest.mark.behaviour("time-13")
 @pytest.mark.parametrize("purpose", [Purpose.DROPOFF, Purpose.OPEN_DOOR])
-def test_a_cell_whose_opening_nobody_saw_is_inspected_when_it_is_given_up(purpose: Purpose) -> None:
+def test_a_cell_whose_opening_was_not_observed_awaits_inspection_afterwards(
+    purpose: Purpose,
+) -> None:
     core = Core()
     reservation = core.reserve()
     wish = core.wish(reservation, purpose)
@@ -207,7 +209,7 @@ def test_a_cell_whose_opening_nobody_saw_is_inspected_when_it_is_given_up(purpos
 
 
 @pytest.mark.behaviour("time-16", "time-18")
-def test_offline_the_locker_goes_on_and_tells_everything_in_order_later(tmp_path: Path) -> None:
+def test_offline_the_locker_works_on_and_publishes_everything_in_order_later(tmp_path: Path) -> None:
     async def test(site: Site) -> None:
         made = await site.reserve()
         label = made["cell"]["description"]
@@ -279,14 +281,14 @@ def test_with_a_full_disk_no_cell_is_reserved(tmp_path: Path) -> None:
         assert not agent.loop.state.reservations
         site.plant.lifeline.disk_full = False
         # There is room again; the reserve is made anew, and the alarm ends.
-        await site.until(lambda: bool(site.told("ALARM_CLEARED")))
+        await site.until(lambda: bool(site.published("ALARM_CLEARED")))
         assert "result" in await site.plant.broker.call("reserve", wish)
 
     at_site(tmp_path, test)
 
 
 @pytest.mark.behaviour("time-22")
-def test_a_cancel_that_comes_after_an_offline_drop_off_is_refused_and_says_why(tmp_path: Path) -> None:
+def test_a_cancel_after_an_offline_drop_off_is_refused_with_the_reason(tmp_path: Path) -> None:
     async def test(site: Site) -> None:
         made = await site.reserve()
         agent, link = site.plant.agent, site.plant.broker.link
@@ -310,7 +312,7 @@ def test_a_cancel_that_comes_after_an_offline_drop_off_is_refused_and_says_why(t
 
 
 @pytest.mark.behaviour("time-23")
-def test_no_command_acts_after_its_life(tmp_path: Path) -> None:
+def test_no_command_acts_after_its_expiry(tmp_path: Path) -> None:
     async def test(site: Site) -> None:
         made = await site.reserve()
         agent = site.plant.agent
@@ -347,8 +349,8 @@ def test_an_alarm_is_raised_once_and_cleared_once() -> None:
         core.close(reservation.cell)
         core.feed(DeviceHealth("scale", True, ()))
         core.pass_s(5)
-    told = [(fact.kind.name, fact.alarm) for fact in core.facts if fact.alarm is not None]
-    assert sorted(told) == sorted(
+    event_type = [(fact.kind.name, fact.alarm) for fact in core.facts if fact.alarm is not None]
+    assert sorted(event_type) == sorted(
         (kind, alarm)
         for kind in ("ALARM_RAISED", "ALARM_CLEARED")
         for alarm in (Alarm.DOOR_AJAR, Alarm.DEVICE_SILENT, Alarm.CLOCK_UNSYNCED)

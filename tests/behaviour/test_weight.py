@@ -48,7 +48,7 @@ def test_a_scale_is_never_tared_at_a_start_nor_while_its_cell_is_used(tmp_path: 
             await asyncio.sleep(1)
             site.plant.world.close(label)
             await asyncio.sleep(1)
-        await site.until(lambda: bool(site.told("RESERVATION_COMPLETED")))
+        await site.until(lambda: bool(site.published("RESERVATION_COMPLETED")))
         assert not written
 
     at_site(tmp_path, test)

@@ -49,7 +49,7 @@ def run(*arguments: str, stdin: str | None = None) -> Result:
     return CliRunner().invoke(app, list(arguments), input=stdin)
 
 
-def test_an_opened_door_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_opened_door_is_shown(monkeypatch: pytest.MonkeyPatch) -> None:
     daemon = Daemon(monkeypatch, httpx.Response(200, json=DONE), httpx.Response(200, json=DONE))
     done = run("open", "B01", "--reason", "a look")
     assert (done.exit_code, done.stdout) == (0, "cell B01 is open\n")
@@ -60,7 +60,7 @@ def test_an_opened_door_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
     assert daemon.shown() == [(None, None)] * 2
 
 
-def test_a_refused_opening_says_why(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_refused_opening_shows_the_reason(monkeypatch: pytest.MonkeyPatch) -> None:
     refusal = {"code": 9, "message": "the door of cell B01 is being opened just now", "details": []}
     Daemon(monkeypatch, httpx.Response(400, json=refusal))
     done = run("open", "B01", "--reason", "a look")
@@ -105,7 +105,7 @@ def test_the_pin_comes_from_a_file_or_the_environment(
         (None, "", "No such file"),
     ],
 )
-def test_a_pin_file_that_is_no_good(
+def test_an_invalid_pin_file_is_refused(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, mode: int | None, text: str, why: str
 ) -> None:
     daemon = Daemon(monkeypatch)
@@ -120,7 +120,7 @@ def test_a_pin_file_that_is_no_good(
     assert daemon.asked == []
 
 
-def test_without_a_terminal_it_says_how_to_give_the_pin(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_a_terminal_the_error_explains_how_to_give_the_pin(monkeypatch: pytest.MonkeyPatch) -> None:
     daemon = Daemon(monkeypatch, httpx.Response(401, json=NEEDED))
     done = run("open", "B01", "--reason", "r")
     assert done.exit_code == 1
@@ -187,7 +187,7 @@ def test_a_technicians_line_is_added_to_the_file(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "given"), [("bob", "12345"), ("bob:x", PIN), ("", PIN), ("bob", "12345\x07")]
 )
-def test_what_will_not_do_is_refused(name: str, given: str) -> None:
+def test_invalid_names_and_pins_are_refused(name: str, given: str) -> None:
     done = run("technician", name, stdin=given + "\n")
     assert done.exit_code == 2
     assert given not in done.output

@@ -46,7 +46,7 @@ def content(file: Path) -> dict[str, str]:
         return read
 
 
-def test_it_holds_everything_and_the_names_of_what_could_not_be_had(
+def test_a_bundle_holds_every_part_and_names_the_missing_ones(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     file, log = tmp_path / "b.tar.gz", tmp_path / "agent.log"
@@ -71,17 +71,17 @@ def test_it_holds_everything_and_the_names_of_what_could_not_be_had(
     assert "Python" in held["system.txt"]
 
 
-def test_scripts_are_told_its_parts(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_json_output_lists_the_parts_of_a_bundle(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.chdir(tmp_path)
     done = bundle(monkeypatch, [], "--quick", "--json", "--config", str(CONFIG / "demo.toml"))
     assert done.exit_code == 0
-    told = json.loads(done.stdout)
-    assert set(told["parts"]) == set(content(tmp_path / told["file"]))
-    assert "diagnose.json" not in told["parts"]
-    assert told["missing"].keys() <= {"log.txt", "service.txt"}
+    answer = json.loads(done.stdout)
+    assert set(answer["parts"]) == set(content(tmp_path / answer["file"]))
+    assert "diagnose.json" not in answer["parts"]
+    assert answer["missing"].keys() <= {"log.txt", "service.txt"}
 
 
-def test_without_the_daemon_it_holds_the_rest_and_says_so(
+def test_without_the_daemon_a_bundle_holds_the_rest_and_names_what_is_missing(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     file = tmp_path / "b.tar.gz"
@@ -135,11 +135,11 @@ BLACK = blackout.BLACK
         ("dlv-drop-res_9-1234", BLACK),
     ],
 )
-def test_what_is_black(raw: str, clean: str) -> None:
+def test_secrets_are_blacked_out(raw: str, clean: str) -> None:
     assert blackout.text(raw) == clean
 
 
-def test_values_are_black_by_their_names_and_places_of_secrets_are_not() -> None:
+def test_values_are_blacked_out_by_their_keys_and_paths_of_secrets_are_not() -> None:
     assert blackout.value({"credentials": {"user": "u"}, "pass": ["p"]}) == {
         "credentials": BLACK,
         "pass": BLACK,

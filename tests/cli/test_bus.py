@@ -137,7 +137,7 @@ def found(address: int, result: str, device: str | None = None, **more: Any) -> 
     return row | nothing | {"finding": None} | more
 
 
-def test_a_scan_shows_who_is_there(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_scan_lists_the_devices_found(monkeypatch: pytest.MonkeyPatch) -> None:
     rows = [
         found(1, "answers", "locks_a"),
         found(2, "exception", exception="illegal data address", reads_like=["r4dcb08"]),
@@ -170,7 +170,7 @@ def checked(ok: bool, **more: Any) -> dict[str, Any]:
     return row | {"found": [0], "why": "an input would drive the relay", "detail": None} | more
 
 
-def test_a_failed_check_says_why_it_matters(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_failed_check_explains_why_it_matters(monkeypatch: pytest.MonkeyPatch) -> None:
     done = bus(monkeypatch, httpx.Response(200, json=[checked(True)]), "check")
     assert done.exit_code == 0
     assert "good" in done.stdout
@@ -184,12 +184,12 @@ def test_a_failed_check_says_why_it_matters(monkeypatch: pytest.MonkeyPatch) -> 
     assert (done.exit_code, json.loads(done.stdout)) == (1, rows)
 
 
-def at_doors(monkeypatch: pytest.MonkeyPatch, told: list[tuple[str, str]], *arguments: str) -> Result:
+def at_doors(monkeypatch: pytest.MonkeyPatch, doors: list[tuple[str, str]], *arguments: str) -> Result:
     """A command against a daemon with the cells A01 and A02 whose doors read so in turn."""
     levels = {"closed": 1, "open": 0, "unknown": None}
     rows = [
         {"label": label, "device": "locks_a", "channel": int(label[-1]), "door": door, "level": levels[door]}
-        for label, door in told
+        for label, door in doors
     ]
 
     def handler(request: httpx.Request) -> httpx.Response:
@@ -244,6 +244,6 @@ def test_check_with_doors_watches_them_too(monkeypatch: pytest.MonkeyPatch) -> N
     assert at_doors(monkeypatch, ONE, "check", "--doors").exit_code == 1
 
 
-def test_without_a_daemon_every_command_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_a_daemon_every_bus_command_reports_it(monkeypatch: pytest.MonkeyPatch) -> None:
     for command in ("stats", "monitor", "scan", "check", "doors"):
         assert bus(monkeypatch, httpx.ConnectError("nobody"), command).exit_code == 3

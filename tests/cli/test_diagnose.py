@@ -36,7 +36,7 @@ PROGRESS = {"progress": 3, "of": 20, "doing": "listening"}
 ASK = {"progress": 4, "of": 20, "doing": "door A03 is open: close it", "ask": "close", "cell": "A03"}
 
 
-def told(*rows: dict[str, Any]) -> httpx.Response:
+def answers(*rows: dict[str, Any]) -> httpx.Response:
     text = ": following\n\n" + "".join(f"data: {json.dumps(row)}\n\n" for row in rows)
     return httpx.Response(200, text=text, headers={"content-type": "text/event-stream"})
 
@@ -63,17 +63,17 @@ def run(
 
 
 def test_a_healthy_machine_is_good(monkeypatch: pytest.MonkeyPatch) -> None:
-    done = run(monkeypatch, told(PROGRESS, GOOD, UNKNOWN))
+    done = run(monkeypatch, answers(PROGRESS, GOOD, UNKNOWN))
     assert done.exit_code == 0
     assert "0 faults, 0 warnings, 1 good, 1 that could not be tested" in done.stdout
     assert "synchronised" not in done.stdout
     assert "not tried" in done.stdout
-    done = run(monkeypatch, told(GOOD, UNKNOWN), "--all")
+    done = run(monkeypatch, answers(GOOD, UNKNOWN), "--all")
     assert "synchronised" in done.stdout
 
 
 def test_a_fault_is_shown_first_with_its_next_step_and_ends_with_1(monkeypatch: pytest.MonkeyPatch) -> None:
-    done = run(monkeypatch, told(WARNING, FAULT, GOOD))
+    done = run(monkeypatch, answers(WARNING, FAULT, GOOD))
     assert done.exit_code == 1
     assert done.stdout.index("does not answer") < done.stdout.index("not synchronised")
     for words in ("locks_b", "(device_silent)", "look at its lamp [1]", "look at the network", "1 faults"):
@@ -82,18 +82,18 @@ def test_a_fault_is_shown_first_with_its_next_step_and_ends_with_1(monkeypatch: 
 
 
 def test_a_warning_alone_is_no_fault(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert run(monkeypatch, told(WARNING)).exit_code == 0
+    assert run(monkeypatch, answers(WARNING)).exit_code == 0
 
 
 def test_scripts_get_an_array_of_findings_and_nothing_else(monkeypatch: pytest.MonkeyPatch) -> None:
-    done = run(monkeypatch, told(PROGRESS, GOOD, FAULT, ASK), "--json")
+    done = run(monkeypatch, answers(PROGRESS, GOOD, FAULT, ASK), "--json")
     assert done.exit_code == 1
     assert json.loads(done.stdout) == [GOOD, FAULT]
 
 
-def test_what_has_to_be_closed_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_doors_that_must_be_closed_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[httpx.Request] = []
-    done = run(monkeypatch, told(PROGRESS, ASK, GOOD), "--doors", asked=asked)
+    done = run(monkeypatch, answers(PROGRESS, ASK, GOOD), "--doors", asked=asked)
     assert done.exit_code == 0
     assert "door A03 is open: close it" in done.stderr
     assert [json.loads(request.content) for request in asked] == [{"doors": True}]
@@ -102,7 +102,7 @@ def test_what_has_to_be_closed_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_doors_take_a_pin_where_technicians_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[httpx.Request] = []
     monkeypatch.setenv("EDGE_AGENT_PIN", "738291")
-    assert run(monkeypatch, told(GOOD), "--doors", asked=asked).exit_code == 0
+    assert run(monkeypatch, answers(GOOD), "--doors", asked=asked).exit_code == 0
     assert asked[0].headers[PIN_HEADER] == "738291"
     monkeypatch.delenv("EDGE_AGENT_PIN")
     needed = {"code": 16, "message": "a technician's PIN is needed for this", "details": []}
@@ -117,5 +117,5 @@ def test_without_a_daemon_while_another_runs_and_with_bad_arguments(monkeypatch:
     done = run(monkeypatch, httpx.Response(400, json=busy))
     assert (done.exit_code, done.stdout) == (1, "")
     assert "running already" in done.stderr
-    assert run(monkeypatch, told(GOOD), "A03").exit_code == 2
-    assert run(monkeypatch, told(GOOD), "--windows").exit_code == 2
+    assert run(monkeypatch, answers(GOOD), "A03").exit_code == 2
+    assert run(monkeypatch, answers(GOOD), "--windows").exit_code == 2

@@ -43,7 +43,7 @@ NEEDED: dict[str, tuple[str, ...]] = {
     "technician": ("maria",),
     "completion": ("bash",),
 }
-"""The least that a command wants to be told."""
+"""The fewest arguments that a command needs."""
 TERMINAL = {"watch"}
 """Commands that are nothing without a terminal: bad usage."""
 
@@ -74,7 +74,7 @@ def test_the_commands_of_the_contract_are_all_there() -> None:
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_help_says_what_it_does_and_what_each_argument_is(name: str) -> None:
+def test_help_describes_the_command_and_each_argument(name: str) -> None:
     command: Any = typer.main.get_command(app)
     for part in name.split():
         command = command.commands[part]
@@ -97,7 +97,7 @@ def test_bad_arguments_are_named_and_end_with_2(name: str, bad: str, tmp_path: P
 
 
 @pytest.mark.parametrize("name", [name for name in NEEDED if name not in ("check", "completion")])
-def test_what_has_to_be_said_is_asked_for(name: str, tmp_path: Path) -> None:
+def test_required_options_are_asked_for(name: str, tmp_path: Path) -> None:
     done = invoke(name, EDGE_AGENT_SOCKET=str(tmp_path / "none"))
     assert (done.exit_code, done.stdout) == (2, "")
     assert "Missing" in done.stderr
@@ -105,7 +105,7 @@ def test_what_has_to_be_said_is_asked_for(name: str, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", [name for name in NAMES if name not in ALONE | TERMINAL])
 @pytest.mark.parametrize("as_json", [False, True])
-def test_without_the_daemon_each_says_so_and_ends_with_3(
+def test_without_the_daemon_each_command_reports_it_and_exits_with_3(
     name: str, as_json: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
@@ -142,7 +142,7 @@ def test_version_and_nothing_at_all() -> None:
     assert "diagnose" in done.output
 
 
-def test_a_bad_configuration_is_told_key_by_key(tmp_path: Path) -> None:
+def test_a_bad_configuration_is_reported_key_by_key(tmp_path: Path) -> None:
     file = tmp_path / "machine.toml"
     file.write_text("[machine]\nmachine_id = 7\n", encoding="utf-8")
     done = invoke("check", "--config", str(file))
@@ -167,7 +167,7 @@ def test_each_shell_gets_a_script_that_it_can_read(shell: Shell, tmp_path: Path)
     ("typed", "offered"),
     [(["edge-agent", "b"], {"block", "bundle", "bus"}), (["edge-agent", "bus", "s"], {"stats", "scan"})],
 )
-def test_a_shell_is_offered_what_can_follow(typed: list[str], offered: set[str]) -> None:
+def test_completion_offers_what_can_follow(typed: list[str], offered: set[str]) -> None:
     environment = os.environ | {
         "COMP_WORDS": " ".join(typed),
         "COMP_CWORD": str(len(typed) - 1),
@@ -178,7 +178,7 @@ def test_a_shell_is_offered_what_can_follow(typed: list[str], offered: set[str])
     assert set(done.stdout.split()) == offered
 
 
-def test_without_the_daemon_no_label_is_offered(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_the_daemon_no_label_is_completed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("EDGE_AGENT_SOCKET", str(tmp_path / "none"))
     assert labels("A") == []
 

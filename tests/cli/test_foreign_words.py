@@ -62,7 +62,7 @@ def answer(request: httpx.Request) -> httpx.Response:
 
 
 @pytest.mark.parametrize("words", ["reservations", "events", "events --follow", "alarms", "unblock A01"])
-def test_what_is_shown_steers_no_terminal(words: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_shown_text_controls_the_terminal(words: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(httpx, "HTTPTransport", lambda uds: httpx.MockTransport(answer))
     monkeypatch.setenv("COLUMNS", "400")
     done = CliRunner().invoke(app, words.split())
@@ -73,7 +73,7 @@ def test_what_is_shown_steers_no_terminal(words: str, monkeypatch: pytest.Monkey
 
 
 @pytest.mark.parametrize("words", ["reservations", "events", "events --follow", "alarms"])
-def test_x9_json_holds_nothing_that_steers_a_terminal(words: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_x9_json_holds_no_terminal_control(words: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(httpx, "HTTPTransport", lambda uds: httpx.MockTransport(answer))
     done = CliRunner().invoke(app, [*words.split(), "--json"])
     parsed = json.loads(done.stdout)
@@ -83,7 +83,7 @@ def test_x9_json_holds_nothing_that_steers_a_terminal(words: str, monkeypatch: p
     assert not set(STEERS) & set(done.stdout)
 
 
-def test_x9_every_character_that_steers_is_replaced_and_every_other_is_kept() -> None:
+def test_x9_every_control_character_is_replaced_and_every_other_is_kept() -> None:
     steering = [
         *"\x00\x08\r\x1b\x7f\x85\x9b\xad\u061c\u200b\u200e\u200f\u2028\u2029",
         *"\u202a\u202b\u202c\u202d",
@@ -95,12 +95,12 @@ def test_x9_every_character_that_steers_is_replaced_and_every_other_is_kept() ->
     assert visible({"a\u202e": ["b\x1b", 1, None, 2.5, True]}) == {"a\ufffd": ["b\ufffd", 1, None, 2.5, True]}
 
 
-def test_the_wall_gets_none_of_it() -> None:
+def test_the_watch_screen_gets_no_control_characters() -> None:
     async def looked() -> str:
         daemon = Daemon(Path("agent.sock"), httpx.MockTransport(answer))
-        told = [*await daemon.last_events(), *[row async for row in daemon.follow()]]
+        rows = [*await daemon.last_events(), *[row async for row in daemon.follow()]]
         await daemon.close()
-        return "".join(row["reason"] for row in told)
+        return "".join(row["reason"] for row in rows)
 
     said = asyncio.run(looked())
     assert SHOWN in said
@@ -108,7 +108,7 @@ def test_the_wall_gets_none_of_it() -> None:
 
 
 @pytest.mark.parametrize("words", ["status", "events --follow", "unblock A01", "reload"])
-def test_a_daemon_that_fails_is_said_in_one_line(words: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_failing_daemon_is_reported_in_one_line(words: str, monkeypatch: pytest.MonkeyPatch) -> None:
     def fails(_: httpx.Request) -> httpx.Response:
         return httpx.Response(500, text="Internal Server Error")
 

@@ -121,9 +121,9 @@ def test_several_buses_with_different_speeds(tmp_path: Path) -> None:
     new, output = machine("food"), tmp_path / "locker.toml"
     done = new.init(*options(output, new.ports, last="20", protocols="modbus"), "--json")
     assert done.exit_code == 0, done.output
-    told = json.loads(done.stdout)
-    assert [(bus["bus"], bus["baud"]) for bus in told["buses"]] == [("bus0", 19200), ("bus1", 9600)]
-    assert [(row["bus"], row["address"], row["profile"]) for row in told["devices"]] == [
+    answer = json.loads(done.stdout)
+    assert [(bus["bus"], bus["baud"]) for bus in answer["buses"]] == [("bus0", 19200), ("bus1", 9600)]
+    assert [(row["bus"], row["address"], row["profile"]) for row in answer["devices"]] == [
         ("bus0", 1, "waveshare-io-8ch"),
         ("bus0", 2, "waveshare-io-8ch"),
         ("bus1", 1, "waveshare-relay-8ch"),
@@ -133,7 +133,7 @@ def test_several_buses_with_different_speeds(tmp_path: Path) -> None:
         ("bus1", 11, "laumas-tlb"),
         ("bus1", 12, "generic-transmitter"),
     ]
-    assert any("B05, B06, B07, B08 do not read 1" in note for note in told["notes"])
+    assert any("B05, B06, B07, B08 do not read 1" in note for note in answer["notes"])
     assert load_settings(output).cells[0].cooling is None  # nobody said what the relays switch
 
 
@@ -179,7 +179,7 @@ def unlocks_in(stream: bytes) -> list[bytes]:
     return found
 
 
-def test_the_judge_of_unlocks_knows_them() -> None:
+def test_the_unlock_finder_recognises_every_unlock_frame() -> None:
     for unlock in ("8A 01 01 11 9B", "02 00 31 03 36", "02 00 04 61 03 6A", "57 4B 4C 59 09 00 82 01 83"):
         assert unlocks_in(b"\x00" + bytes.fromhex(unlock) + bytes(9))
 
@@ -215,7 +215,7 @@ def test_at_a_terminal_everything_is_asked(tmp_path: Path, monkeypatch: pytest.M
     assert written.doors.closed_level == 1
 
 
-def test_who_says_no_at_the_end_gets_no_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_answering_no_at_the_end_writes_no_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(command, "terminal", lambda: True)
     new, output = small(tmp_path), tmp_path / "locker.toml"
     done = new.init(*options(output, new.ports, last="5"), typed=[""] * 30)
@@ -252,7 +252,7 @@ def test_answers_from_a_file(tmp_path: Path) -> None:
         ("closed_level = 2", "closed_level: must be 0 to 1"),
     ],
 )
-def test_answers_that_will_not_do(tmp_path: Path, text: str, word: str) -> None:
+def test_invalid_answers_are_refused(tmp_path: Path, text: str, word: str) -> None:
     new, output, answers = small(tmp_path), tmp_path / "locker.toml", tmp_path / "answers.toml"
     answers.write_text(text, encoding="utf-8")
     given = options(output, new.ports, last="3")
@@ -285,7 +285,7 @@ def test_answers_that_will_not_do(tmp_path: Path, text: str, word: str) -> None:
         ("tls", "maybe", "must be yes or no"),
     ],
 )
-def test_options_that_will_not_do(tmp_path: Path, option: str, value: str, word: str) -> None:
+def test_invalid_options_are_refused(tmp_path: Path, option: str, value: str, word: str) -> None:
     new, output = small(tmp_path), tmp_path / "locker.toml"
     done = new.init(*options(output, new.ports, last="5"), f"--{option}", value)
     assert done.exit_code == 2, done.output
@@ -293,7 +293,7 @@ def test_options_that_will_not_do(tmp_path: Path, option: str, value: str, word:
     assert not output.exists()
 
 
-def test_without_a_terminal_what_is_missing_is_said_before_anything_is_sent(tmp_path: Path) -> None:
+def test_without_a_terminal_missing_answers_are_listed_before_anything_is_sent(tmp_path: Path) -> None:
     new = small(tmp_path)
     done = new.init("--output", str(tmp_path / "locker.toml"), "--machine-id", "machine_1")
     assert done.exit_code == 2
@@ -302,7 +302,7 @@ def test_without_a_terminal_what_is_missing_is_said_before_anything_is_sent(tmp_
     assert not new.sent
 
 
-def test_a_port_that_the_service_holds(tmp_path: Path) -> None:
+def test_a_port_in_use_by_the_service(tmp_path: Path) -> None:
     new, output = small(tmp_path), tmp_path / "locker.toml"
     new.taken.add(new.ports)
     done = new.init(*options(output, new.ports))
@@ -322,21 +322,21 @@ def test_a_port_where_nobody_answers(tmp_path: Path) -> None:
     assert list(load_settings(output).buses) == ["bus0"]
 
 
-def test_a_line_that_is_not_understood(tmp_path: Path) -> None:
+def test_a_bus_with_unreadable_replies(tmp_path: Path) -> None:
     new, output = small(tmp_path), tmp_path / "locker.toml"
     new.on_cable = noisy
     done = new.init(*options(output, new.ports, last="5", protocols="modbus"))
     assert (done.exit_code, output.exists()) == (1, False)
 
 
-def test_no_board_with_doors_is_no_locker(tmp_path: Path) -> None:
+def test_without_a_board_with_doors_nothing_is_written(tmp_path: Path) -> None:
     new, output = small(tmp_path), tmp_path / "locker.toml"
     done = new.init(*options(output, new.ports, last="5"), "--devices", "bus0:1=none")
     assert (done.exit_code, output.exists()) == (1, False)
     assert "no board with locks and door contacts" in done.stderr
 
 
-def test_a_file_that_is_there_stays_unless_told(tmp_path: Path) -> None:
+def test_an_existing_file_stays_without_the_option_to_overwrite(tmp_path: Path) -> None:
     new, output = small(tmp_path), tmp_path / "locker.toml"
     output.write_text("mine", encoding="utf-8")
     done = new.init(*options(output, new.ports, last="5"))
@@ -349,7 +349,7 @@ def test_a_file_that_is_there_stays_unless_told(tmp_path: Path) -> None:
     assert [path.name for path in tmp_path.iterdir() if path.is_file()] == ["locker.toml"]
 
 
-def test_a_folder_that_is_not_there_is_bad_usage(tmp_path: Path) -> None:
+def test_a_missing_folder_is_bad_usage(tmp_path: Path) -> None:
     new = small(tmp_path)
     done = new.init(*options(tmp_path / "no" / "locker.toml", new.ports))
     assert done.exit_code == 2

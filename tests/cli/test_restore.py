@@ -80,7 +80,7 @@ def test_place_names_the_cell_of_a_parcel_and_is_shown(monkeypatch: pytest.Monke
 
 
 @pytest.mark.parametrize("text", ["res_1", "=A03", "res_1=", "="])
-def test_a_place_that_is_no_pair_is_named(monkeypatch: pytest.MonkeyPatch, text: str) -> None:
+def test_an_invalid_place_argument_is_named(monkeypatch: pytest.MonkeyPatch, text: str) -> None:
     daemon = Daemon(monkeypatch)
     done = run("restore", "--place", text, "--yes")
     assert done.exit_code == 2
@@ -95,7 +95,7 @@ def test_after_restore_place_corrects_without_a_question(monkeypatch: pytest.Mon
     assert body(daemon) == {"none": False, "place": {"res_1": "A03"}}
 
 
-def test_none_begins_anew_and_needs_a_yes(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_restore_none_starts_empty_and_needs_a_yes(monkeypatch: pytest.MonkeyPatch) -> None:
     daemon = Daemon(monkeypatch)
     done = run("restore", "--none")
     assert (done.exit_code, daemon.asked) == (2, [])
@@ -106,7 +106,7 @@ def test_none_begins_anew_and_needs_a_yes(monkeypatch: pytest.MonkeyPatch) -> No
     assert body(daemon) == {"none": True, "place": {}}
 
 
-def test_a_refused_restore_says_why(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_refused_restore_shows_the_reason(monkeypatch: pytest.MonkeyPatch) -> None:
     Daemon(monkeypatch, QUIET, httpx.Response(400, json=REFUSED))
     done = run("restore")
     assert (done.exit_code, done.stdout) == (1, "")
@@ -198,7 +198,7 @@ def test_exactly_one_verdict_is_needed(monkeypatch: pytest.MonkeyPatch, flags: t
     assert "exactly one" in done.stderr
 
 
-def test_a_refused_verdict_says_why(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_refused_verdict_shows_the_reason(monkeypatch: pytest.MonkeyPatch) -> None:
     refusal = {"code": 9, "message": "cell A01 is not in doubt", "details": []}
     Daemon(monkeypatch, httpx.Response(400, json=refusal))
     done = run("resolve", "A01", "--empty", "--json")

@@ -26,14 +26,14 @@ def tare(monkeypatch: pytest.MonkeyPatch, answer: httpx.Response | Exception, *a
     return CliRunner().invoke(app, ["tare", *arguments])
 
 
-def test_a_tare_says_what_is_nothing_now(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_tare_shows_the_new_zero(monkeypatch: pytest.MonkeyPatch) -> None:
     done = tare(monkeypatch, httpx.Response(200, json=DONE), "B01")
     assert (done.exit_code, done.stdout) == (0, "cell B01: a reading of 130 g is nothing now\n")
     done = tare(monkeypatch, httpx.Response(200, json=DONE), "B01", "--json")
     assert (done.exit_code, json.loads(done.stdout)) == (0, DONE)
 
 
-def test_a_refused_tare_says_why(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_refused_tare_shows_the_reason(monkeypatch: pytest.MonkeyPatch) -> None:
     refusal = {"code": 9, "message": "cell B01 is OCCUPIED: only a free one is tared", "details": []}
     done = tare(monkeypatch, httpx.Response(400, json=refusal), "B01")
     assert (done.exit_code, done.stdout) == (1, "")

@@ -57,7 +57,7 @@ def test_csv_has_a_line_a_reading_and_nothing_where_the_sensor_was_lost() -> Non
     assert as_csv(log()) == "time,temperature_c,setpoint_c,limit_c,door,output\n"
 
 
-def test_a_plot_of_nothing_says_so() -> None:
+def test_a_plot_without_readings_reports_it() -> None:
     svg = plot()
     assert texts(svg) == ["Reservation res_<1>, cell B03", "no reading"]
 
@@ -72,7 +72,7 @@ def test_a_plot_of_one_reading_is_one_dot() -> None:
     assert "°C" in texts(svg)
 
 
-def test_a_plot_breaks_where_nobody_knows() -> None:
+def test_a_plot_breaks_where_there_is_no_reading() -> None:
     times = [0, 0.5, 1, 1.5, 2, 10, 10.5]
     svg = plot(*(reading(minutes, None if minutes == 1 else 4.0) for minutes in times))
     lines = [points(line) for line in marks(svg, "temperature")]
@@ -138,7 +138,7 @@ def test_the_command_prints_csv_and_writes_the_plot(monkeypatch: pytest.MonkeyPa
     assert json.loads(done.stdout) == one
 
 
-def test_the_command_says_why_there_is_nothing(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_the_command_explains_why_there_is_no_log(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     refusal = {"code": 5, "message": "no such reservation: res_1", "details": []}
     done = run(monkeypatch, httpx.Response(404, json=refusal))
     assert (done.exit_code, done.stdout) == (1, "")

@@ -73,7 +73,7 @@ def test_where_technicians_have_pins_it_asks_for_one_and_shows_none(played: Scen
     assert asked == [first, first | {PIN_HEADER: "111111"}, first, first | {PIN_HEADER: "739154"}, first]
 
 
-def test_without_the_daemon_nothing_looks_alive_and_nothing_can_be_done(played: Scene) -> None:
+def test_without_the_daemon_watch_is_marked_stale_and_no_action_works(played: Scene) -> None:
     asyncio.run(_loses_the_daemon(played))
 
 
@@ -101,7 +101,7 @@ async def _loses_the_daemon(played: Scene) -> None:
     assert wall.return_code == 0
 
 
-async def test_cells_have_any_id_and_those_that_went_are_not_shown(played: Scene) -> None:
+async def test_cells_may_have_any_id_and_removed_ones_are_not_shown(played: Scene) -> None:
     cells = [cell | {"cell_id": f"Zelle {cell['label']}/ä"} for cell in played.cells]
     there = transport_of(replace(played, cells=cells))
     fewer = transport_of(replace(played, cells=cells[:-1]))
@@ -120,7 +120,7 @@ async def test_cells_have_any_id_and_those_that_went_are_not_shown(played: Scene
     await daemon.close()
 
 
-async def test_a_look_that_comes_while_the_wall_is_taken_down_shows_nothing(played: Scene) -> None:
+async def test_an_update_while_the_watch_screen_closes_shows_nothing(played: Scene) -> None:
     daemon = Daemon(Path("agent.sock"), transport_of(played))
     wall = WatchApp(daemon, first := await daemon.wall(), None, None)
     async with wall.run_test(size=(120, 40)) as pilot:
@@ -143,7 +143,7 @@ def test_the_picture_in_the_docs_is_current(played: Scene) -> None:
     assert FILE.read_text(encoding="utf-8") == picture(played), "make it anew: python -m tools.pages.watch"
 
 
-def test_without_a_terminal_it_says_what_else_there_is(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_a_terminal_watch_names_the_alternatives(monkeypatch: pytest.MonkeyPatch) -> None:
     done = CliRunner().invoke(app, ["watch"])
     assert (done.exit_code, done.stdout) == (2, "")
     assert "needs a terminal" in done.stderr

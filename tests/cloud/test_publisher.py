@@ -98,7 +98,7 @@ def test_one_failed_reading_of_the_journal_delays_events_and_no_more(tmp_path: P
         setattr(agent.store, method, failing_once(getattr(agent.store, method)))
         link.on_up()
         await site.reserve(2)
-        await site.until(lambda: len(site.told("RESERVATION_CREATED")) >= 2)
+        await site.until(lambda: len(site.published("RESERVATION_CREATED")) >= 2)
 
     at_site(tmp_path, test)
 

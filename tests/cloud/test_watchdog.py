@@ -56,11 +56,11 @@ class Watched:
 
     async def looks(self) -> int:
         """Waits for some looks of the watchdog; how often the service was fed meanwhile."""
-        self.supervisor.hear()
+        self.supervisor.receive()
         fed, end = 0, self.site.agent.watchdog.looks + LOOKS
         while self.site.agent.watchdog.looks < end:
             await asyncio.sleep(0.01)
-            fed += self.supervisor.hear().count("WATCHDOG=1")
+            fed += self.supervisor.receive().count("WATCHDOG=1")
         return fed
 
     async def is_named(self, name: str) -> None:
@@ -93,7 +93,7 @@ async def watched(tmp_path: Path, port: int, *, answers: bool = True) -> AsyncIt
         try:
             async with real_site(tmp_path, mqtt, supervisor=service, console=console) as site:
                 at = Watched(site, supervisor, entries)
-                await site.until(lambda: "READY=1" in supervisor.hear() + supervisor.told)
+                await site.until(lambda: "READY=1" in supervisor.receive() + supervisor.received)
                 yield at
         finally:
             service.close()
@@ -105,9 +105,11 @@ async def test_a_healthy_daemon_is_fed_and_ready_when_its_api_answers(tmp_path: 
         await at.up()
         assert await at.looks() >= LOOKS - 1
         assert silent(at.entries) == []
-        assert [line for line in at.supervisor.told if line.startswith("STATUS=starting")]
+        assert [line for line in at.supervisor.received if line.startswith("STATUS=starting")]
         await at.site.until(
-            lambda: any("broker connected" in line for line in at.supervisor.hear() + at.supervisor.told)
+            lambda: any(
+                "broker connected" in line for line in at.supervisor.receive() + at.supervisor.received
+            )
         )
 
 
@@ -214,7 +216,7 @@ def test_the_event_loop_itself_hangs(tmp_path: Path) -> None:
             entries = at.entries
             asyncio.get_running_loop().call_soon(hang_here)
             await asyncio.sleep(0.01)
-            heard.extend(at.supervisor.hear())  # what came while it stood still
+            heard.extend(at.supervisor.receive())  # what came while it stood still
 
     thread = threading.Thread(target=asyncio.run, args=(run(),))
     thread.start()

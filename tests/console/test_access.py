@@ -63,7 +63,7 @@ def label_of(site: RealSite) -> str:
     return next(iter(site.agent.loop.layout.specs))
 
 
-async def told(folder: Path) -> list[dict[str, Any]]:
+async def rows_of(folder: Path) -> list[dict[str, Any]]:
     async with client(folder) as api:
         found: list[dict[str, Any]] = (await api.get("/v1/events")).json()
         return found
@@ -78,7 +78,7 @@ async def test_every_act_is_journaled_under_the_name_of_the_calling_user(tmp_pat
         site.plant.world.close(label)
         assert (await api.post(f"/v1/cells/{label}/block", json={"reason": "dirt"})).status_code == 200
         assert (await api.post(f"/v1/cells/{label}/unblock")).status_code == 200
-        rows = await told(tmp_path)
+        rows = await rows_of(tmp_path)
         unlocks = [row for row in rows if row["kind"] == "unlock"]
         assert [(row["what"], row["actor"], row["reason"]) for row in unlocks] == [
             ("INTENT", ME, "a look"),
@@ -117,7 +117,7 @@ async def test_where_technicians_are_named_a_door_opens_for_one_of_them(
             # What opens nothing needs nobody; who has proven himself is named all the same.
             assert (await api.post(f"/v1/cells/{label}/block", json=body)).status_code == 200
             assert (await api.post(f"/v1/cells/{label}/unblock", headers=right)).status_code == 200
-            rows = await told(tmp_path)
+            rows = await rows_of(tmp_path)
     actors = [
         (row.get("detail", {}).get("cause") or row["what"], row["actor"]) for row in rows if row["actor"]
     ]
@@ -159,7 +159,7 @@ async def test_a_kiosk_may_only_send_codes(tmp_path: Path) -> None:
         assert site.pulses() == 0
 
 
-async def test_a_journal_that_cannot_be_read_is_an_answer(
+async def test_an_unreadable_journal_is_answered_with_an_error(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async with real_site(tmp_path, NO_BROKER, access={}) as site, client(tmp_path) as api:
@@ -173,7 +173,7 @@ async def test_a_journal_that_cannot_be_read_is_an_answer(
             assert (answer.status_code, answer.json()["code"]) == (503, 14), path
 
 
-async def test_no_more_of_a_body_is_kept_than_any_is_long() -> None:
+async def test_no_more_of_a_body_is_read_than_the_longest_valid_one() -> None:
     kept = 0
 
     async def receive() -> dict[str, Any]:
@@ -189,7 +189,7 @@ async def test_no_more_of_a_body_is_kept_than_any_is_long() -> None:
     assert kept <= LONGEST_BODY + 10_000
 
 
-def test_who_the_kernel_does_not_know_may_no_more_than_a_kiosk() -> None:
+def test_a_peer_without_kernel_credentials_may_do_no_more_than_a_kiosk() -> None:
     guarded = Access(frozenset({"kiosk"}))
     assert guarded.may(Peer(1000, "bob"), "GET", "/v1/status")
     for peer in (None, Peer(NOBODY_KNOWN, "nobody"), Peer(1001, "kiosk"), named(4_000_000_000)):
@@ -199,7 +199,7 @@ def test_who_the_kernel_does_not_know_may_no_more_than_a_kiosk() -> None:
     assert named(4_000_000_000) == Peer(4_000_000_000, "uid 4000000000", known=False)
 
 
-def test_the_daemon_may_ask_whether_it_is_alive_also_as_a_kiosks_user() -> None:
+def test_the_liveness_check_is_allowed_also_as_a_kiosk_s_user() -> None:
     guarded = Access(frozenset({ME}))
     own = named(os.geteuid())
     assert guarded.may(own, "GET", "/v1/alive")
@@ -209,7 +209,7 @@ def test_the_daemon_may_ask_whether_it_is_alive_also_as_a_kiosks_user() -> None:
     assert Access(frozenset({"kiosk"})).may(unnamed, "GET", "/v1/status")
 
 
-def test_a_kiosks_user_that_is_not_there_is_logged(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_unknown_kiosk_user_is_logged(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "log", structlog.wrap_logger(None, wrapper_class=structlog.BoundLogger))
     access = {"kiosk_users": [ME, "kisok"]}
     with structlog.testing.capture_logs() as logged:
@@ -239,7 +239,7 @@ async def refusal(guarded: Access, given: Request) -> str | None:
     return None
 
 
-def test_wrong_pins_are_slowed_down_and_lock_nobody_else_out(
+def test_wrong_pins_are_slowed_down_and_lock_out_no_other_technician(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(asyncio, "to_thread", _inline)
@@ -269,7 +269,7 @@ def test_wrong_pins_are_slowed_down_and_lock_nobody_else_out(
     assert grown[-1] == LONGEST_PAUSE_S
 
 
-async def test_many_at_once_are_judged_one_after_the_other(tmp_path: Path) -> None:
+async def test_concurrent_pins_are_checked_one_after_the_other(tmp_path: Path) -> None:
     guarded = Access(technicians=Path(technicians(tmp_path)))
     refused = await asyncio.gather(*(refusal(guarded, request(OTHER)) for _ in range(20)))
     assert [why for why in refused if why == "no technician's name and PIN"] == [
@@ -289,7 +289,7 @@ async def test_many_at_once_are_judged_one_after_the_other(tmp_path: Path) -> No
         ("", 0o600, "no technician's name and PIN"),
     ],
 )
-async def test_a_file_that_is_no_good_lets_nobody_in(tmp_path: Path, text: str, mode: int, why: str) -> None:
+async def test_an_invalid_file_admits_no_one(tmp_path: Path, text: str, mode: int, why: str) -> None:
     guarded = Access(technicians=Path(technicians(tmp_path, text, mode)))
     said = await refusal(guarded, request(PIN))
     assert said is not None
@@ -297,9 +297,7 @@ async def test_a_file_that_is_no_good_lets_nobody_in(tmp_path: Path, text: str, 
     assert PIN not in said
 
 
-async def test_a_file_of_somebody_else_lets_nobody_in(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_a_file_of_another_owner_admits_no_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Its owner could make himself a technician."""
     file = technicians(tmp_path)
     if os.geteuid() == 0:
@@ -311,7 +309,7 @@ async def test_a_file_of_somebody_else_lets_nobody_in(
     assert "somebody else's" in said
 
 
-async def test_without_its_file_nobody_is_let_in(tmp_path: Path) -> None:
+async def test_without_the_file_no_one_is_admitted(tmp_path: Path) -> None:
     guarded = Access(technicians=tmp_path / "none")
     assert "No such file" in str(await refusal(guarded, request(PIN)))
 
@@ -319,7 +317,7 @@ async def test_without_its_file_nobody_is_let_in(tmp_path: Path) -> None:
 # --- the socket ------------------------------------------------------------------------------------------
 
 
-def test_the_socket_is_for_our_user_and_the_group(tmp_path: Path) -> None:
+def test_the_socket_is_open_to_the_daemon_s_user_and_the_group(tmp_path: Path) -> None:
     gid = next(iter(os.getgroups()), os.getegid())
     path = tmp_path / "agent.sock"
     with closing(bind_socket(path, gid)):
@@ -328,7 +326,7 @@ def test_the_socket_is_for_our_user_and_the_group(tmp_path: Path) -> None:
         assert found.st_gid == gid
 
 
-def test_a_group_that_cannot_be_is_told_by_its_key(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_impossible_group_is_reported_by_its_key(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(ConfigError) as none:
         group_of("no-such-group")
     assert str(none.value.findings[0]) == "access.group: there is no group 'no-such-group'"

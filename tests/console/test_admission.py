@@ -133,7 +133,7 @@ def test_x2_a_limit_that_is_too_low_is_logged(monkeypatch: pytest.MonkeyPatch) -
     ]
 
 
-def test_x2_the_one_that_waited_longest_makes_room_and_only_of_the_peer_at_its_cap() -> None:
+def test_x2_the_longest_waiting_connection_of_the_peer_at_its_cap_is_closed() -> None:
     async def play() -> None:
         admission = Admission(Caps(4, 2))
         closed: list[str] = []
@@ -162,7 +162,7 @@ def test_x2_the_one_that_waited_longest_makes_room_and_only_of_the_peer_at_its_c
     asyncio.run(play())
 
 
-def test_x2_where_all_are_being_answered_the_new_one_is_refused_but_never_ourselves() -> None:
+def test_x2_with_every_connection_busy_a_new_one_is_refused_except_the_daemon_s_own() -> None:
     async def play() -> None:
         admission = Admission(Caps(2, 2))
         for _ in range(2):
@@ -191,8 +191,8 @@ def test_x2_closed_connections_are_one_line_a_minute_with_their_numbers(
 
     with structlog.testing.capture_logs() as logged, asyncio.Runner(loop_factory=VirtualLoop) as runner:
         runner.run(play())
-    told = [(line["peer"], line["displaced"], line["accept_errors"]) for line in logged]
-    assert told == [("uid 1001", 1, 0), ("uid 1001", 499, 1)]
+    closed = [(line["peer"], line["displaced"], line["accept_errors"]) for line in logged]
+    assert closed == [("uid 1001", 1, 0), ("uid 1001", 499, 1)]
 
 
 @pytest.mark.usefixtures("strangers")
@@ -217,7 +217,7 @@ async def test_x2_half_requests_are_closed_at_the_deadline(
 
 
 @pytest.mark.usefixtures("strangers")
-async def test_x2_a_slow_drip_of_bytes_does_not_put_the_deadline_off(
+async def test_x2_slowly_arriving_bytes_do_not_extend_the_deadline(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(unix_server, "REQUEST_S", 0.3)
@@ -255,7 +255,7 @@ async def test_x2_an_answer_may_take_longer_than_the_deadline(
 
 
 @pytest.mark.usefixtures("strangers")
-async def test_x2_a_whole_request_is_served_among_many_halves(tmp_path: Path) -> None:
+async def test_x2_a_whole_request_is_served_among_many_half_sent_ones(tmp_path: Path) -> None:
     async with served(tmp_path, Caps(16, 8)) as site:
         halves = []
         for n in range(60):
@@ -270,7 +270,7 @@ async def test_x2_a_whole_request_is_served_among_many_halves(tmp_path: Path) ->
 
 
 @pytest.mark.usefixtures("strangers")
-async def test_x2_where_nobody_can_be_closed_the_answer_is_503(tmp_path: Path) -> None:
+async def test_x2_where_no_connection_can_be_closed_the_answer_is_503(tmp_path: Path) -> None:
     async with served(tmp_path, Caps(2, 2)) as site:
         slow = [asyncio.create_task(site.answer(b"GET /slow HTTP/1.1\r\nHost: a\r\n\r\n")) for _ in range(2)]
         async with asyncio.timeout(10):
@@ -307,7 +307,9 @@ class NoDescriptors:
 
 
 @pytest.mark.usefixtures("strangers")
-async def test_x2_without_descriptors_accepting_pauses_and_one_that_waits_makes_room(tmp_path: Path) -> None:
+async def test_x2_without_descriptors_accepting_pauses_and_a_waiting_one_is_closed(
+    tmp_path: Path,
+) -> None:
     path = tmp_path / "agent.sock"
     site = Served(path, Admission(Caps(8, 8)))
     listener = NoDescriptors(unix_server.bind_socket(path))
@@ -327,7 +329,7 @@ async def test_x2_without_descriptors_accepting_pauses_and_one_that_waits_makes_
         await task
 
 
-def test_peers_are_told_apart(tmp_path: Path) -> None:
+def test_peers_are_distinguished(tmp_path: Path) -> None:
     with socket.socket() as listener, socket.socket() as client:
         listener.bind(("127.0.0.1", 0))
         listener.listen()

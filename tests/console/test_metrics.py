@@ -98,7 +98,7 @@ def test_every_figure_of_the_dashboard_is_there(tmp_path: Path) -> None:
     at_site(tmp_path, test)
 
 
-def test_without_the_library_it_says_what_is_missing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_the_library_the_package_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "find_spec", lambda name: None)
 
     async def test(site: Site) -> None:
@@ -149,6 +149,6 @@ def test_only_the_loopback_interface_will_do(listen: str) -> None:
         MetricsSection(listen=listen)
 
 
-def test_its_place() -> None:
+def test_where_the_metrics_are_served() -> None:
     assert MetricsSection(listen="127.0.0.1:9464").place == ("127.0.0.1", 9464)
     assert MetricsSection(listen="[::1]:9464").place == ("::1", 9464)

@@ -78,8 +78,10 @@ def test_w1_a_broken_contact_wire_locks_no_parcel_in(tmp_path: Path, wish: str) 
             assert f"the lock of cell {label} was pulsed" in said(await agent_of(site).local.enter_code(code))
         elif wish == "open-door":
             assert "result" in await site.call("open-door", "res_1", body={"reason": "r"})
-            await site.until(lambda: bool(site.told("OPEN_DOOR_FULFILLED")))
-            assert site.told("OPEN_DOOR_FULFILLED")[0]["open_door_fulfilled_event"]["outcome"] == "UNKNOWN"
+            await site.until(lambda: bool(site.published("OPEN_DOOR_FULFILLED")))
+            assert (
+                site.published("OPEN_DOOR_FULFILLED")[0]["open_door_fulfilled_event"]["outcome"] == "UNKNOWN"
+            )
         else:
             assert label in said(await agent_of(site).local.open_cell(label, "look", "bob"))
         assert await pulsed_for(site, label, before) == [label]
@@ -91,8 +93,8 @@ def test_w1_a_broken_contact_wire_locks_no_parcel_in(tmp_path: Path, wish: str) 
         answer = await agent_of(site).local.resolve(label, Verdict.PICKED_UP, "bob")
         assert answer.refusal is None
         assert status(site) is ReservationStatus.PICKED_UP
-        await site.until(lambda: bool(site.told("PICKUP")))
-        assert [_detail(event)["actor"] for event in site.told("PICKUP")] == ["bob"]
+        await site.until(lambda: bool(site.published("PICKUP")))
+        assert [_detail(event)["actor"] for event in site.published("PICKUP")] == ["bob"]
 
     at_site(tmp_path, test)
 
@@ -107,11 +109,11 @@ def test_w1_a_contact_that_closes_within_ten_minutes_concludes_the_pick_up(tmp_p
         site.plant.world.take(label)
         site.plant.world.close(label)
         await asyncio.sleep(300)
-        assert not site.told("PICKUP_FAILED")
+        assert not site.published("PICKUP_FAILED")
         mend()
         await site.until(lambda: status(site) is ReservationStatus.PICKED_UP)
-        await site.until(lambda: bool(site.told("PICKUP")))
-        (event,) = site.told("PICKUP")
+        await site.until(lambda: bool(site.published("PICKUP")))
+        (event,) = site.published("PICKUP")
         assert _detail(event)["recovered"] is True
         await site.until(lambda: not agent_of(site).loop.state.reservations)
         assert agent_of(site).loop.state.cells[label].status is CellStatus.AWAITING_INSPECTION
@@ -127,9 +129,9 @@ def test_w1_without_a_closing_the_pick_up_has_failed_after_ten_minutes(tmp_path:
         await in_doubt(site, label)
         assert (await site.call("pickup", "res_1"))["error"]["code"] == INTERNAL
         await asyncio.sleep(598)
-        assert not site.told("PICKUP_FAILED")
+        assert not site.published("PICKUP_FAILED")
         await asyncio.sleep(5)
-        assert len(site.told("PICKUP_FAILED")) == 1
+        assert len(site.published("PICKUP_FAILED")) == 1
         assert status(site) is ReservationStatus.DROPPED_OFF
 
     at_site(tmp_path, test)
@@ -149,7 +151,7 @@ def test_w1_a_first_drop_off_into_a_cell_in_doubt_opens_another_one(tmp_path: Pa
     at_site(tmp_path, test)
 
 
-def test_w1_a_door_that_the_machine_opened_is_open_however_long_it_stands(tmp_path: Path) -> None:
+def test_w1_a_door_that_the_machine_opened_counts_as_open_however_long_it_stands_open(tmp_path: Path) -> None:
     async def test(site: Site) -> None:
         made = await site.reserve()
         label = made["cell"]["description"]
@@ -272,7 +274,7 @@ def test_w5_a_contact_that_chatters_drops_nothing_off(tmp_path: Path, period_ms:
         assert "result" in await site.call("dropoff", "res_1")
         site.plant.world.chatter_contact(label, period_ms * 10**6)
         await asyncio.sleep(120 if period_ms <= 100 else 40)
-        assert not site.told("DROPOFF")
+        assert not site.published("DROPOFF")
         assert status(site) is ReservationStatus.PENDING
         # Closed moments shorter than 50 ms are never believed: such a door reads as open.
         alarm = f"DOOR_AJAR/{label}" if period_ms <= 100 else f"SENSOR_FAULT/{label}/contact"

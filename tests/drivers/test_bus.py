@@ -169,7 +169,7 @@ def test_a_device_that_needs_a_longer_gap_gets_it() -> None:
     on_bus(test)
 
 
-def test_a_babbling_line_hangs_no_request() -> None:
+def test_a_line_with_constant_noise_hangs_no_request() -> None:
     async def test(bus: BusOwner, cable: MemoryCable, _: list[Register], __: list[FrameSeen]) -> None:
         async def babble() -> None:
             while True:
@@ -203,7 +203,7 @@ def test_a_request_whose_time_is_over_is_not_sent() -> None:
     on_bus(test)
 
 
-def test_who_waits_for_a_bus_that_is_given_up_is_told_so() -> None:
+def test_requests_waiting_for_a_closed_bus_fail() -> None:
     async def run() -> None:
         cable = MemoryCable(asyncio.get_running_loop(), [Register(1)])
         bus = BusOwner("main", cable, baud=19200, bits_per_character=10)

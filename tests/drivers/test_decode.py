@@ -55,7 +55,7 @@ def test_relays_that_are_switched_and_boards_that_nobody_configured() -> None:
     assert said == "<- ?(1) registers from 6: 2048 0 1234 0 1234"
 
 
-def test_what_went_wrong_is_said() -> None:
+def test_errors_are_described() -> None:
     sent(IO, "01 02 00 00 00 08 79 CC")
     assert heard(IO, "01 82 02 C1 61") == "<- locks_a(1) exception 2: illegal data address"
     assert heard(IO, "01 02 01 60 60 60") == "<- locks_a(1) damaged: checksum is wrong"
@@ -96,7 +96,7 @@ def test_lock_boards_are_understood(
         assert words[1] is None or said.endswith(words[1])
 
 
-def test_a_late_status_of_a_lock_board_is_known_for_what_it_is() -> None:
+def test_a_late_status_of_a_lock_board_is_recognised_as_late() -> None:
     decoder = Decoder("kerong-cu16", {})
     sent(decoder, "02 00 30 03 35")
     sent(decoder, "02 0F 31 03 45")

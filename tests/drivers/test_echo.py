@@ -41,7 +41,7 @@ def ask(bus: BusOwner, device: int, priority: Priority) -> Awaitable[list[int]]:
 
 
 @pytest.mark.parametrize("after_ms", [0, 1, 3, 4, 5, 8, 12])
-def test_a_dead_device_that_has_to_give_way_owes_its_reply_however_early(after_ms: int) -> None:
+def test_a_silent_device_that_gives_way_owes_its_reply_however_early(after_ms: int) -> None:
     async def test(bus: BusOwner, cable: MemoryCable) -> None:
         cable.trouble.silences[1].begin(None)
         for _failure in range(DEAD_AFTER):
@@ -60,7 +60,7 @@ def test_a_dead_device_that_has_to_give_way_owes_its_reply_however_early(after_m
     on_echoing_bus(test)
 
 
-def test_where_nothing_at_all_was_heard_the_reply_may_still_come() -> None:
+def test_after_complete_silence_the_reply_may_still_arrive() -> None:
     async def test(bus: BusOwner, _: MemoryCable) -> None:
         with pytest.raises(BusTimeout):
             await ask(bus, 3, Priority.WATCH)

@@ -96,7 +96,7 @@ def test_backspace_escape_and_keys_that_type_nothing() -> None:
     assert decoded.feed(press(2, 3, ESC, ENTER, 4, ENTER)) == ["3"]
 
 
-def test_a_half_typed_text_is_forgotten() -> None:
+def test_a_half_typed_text_is_dropped() -> None:
     decoded = Decoded()
     assert decoded.decoder.patience_s is None
     decoded.feed(press(2, 3))
@@ -106,7 +106,7 @@ def test_a_half_typed_text_is_forgotten() -> None:
     assert decoded.feed(press(4, ENTER)) == ["3"]
 
 
-def test_what_the_kernel_lost_makes_no_text() -> None:
+def test_lost_kernel_events_make_no_text() -> None:
     decoded = Decoded()
     # Until the next end of a packet the events are fragments.
     lost = event(0, 3, 0) + event(1, 5, 1) + event(0, 0, 0)
@@ -121,7 +121,7 @@ def test_a_text_without_end_is_thrown_away_whole() -> None:
     assert decoded.feed(press(*[2] * LONGEST_TEXT, ENTER)) == ["1" * LONGEST_TEXT]
 
 
-def test_what_is_no_keyboard_is_not_taken(tmp_path: os.PathLike[str]) -> None:
+def test_a_device_that_is_not_a_keyboard_is_not_opened(tmp_path: os.PathLike[str]) -> None:
     with pytest.raises(PortLost, match="No such file"):
         open_keyboard(os.path.join(tmp_path, "event-kbd"))
     descriptors = len(os.listdir("/proc/self/fd"))
@@ -170,7 +170,7 @@ async def test_a_keyboard_is_read_lost_and_found_again(monkeypatch: pytest.Monke
         await task
 
 
-async def test_nobody_finishes_what_another_began(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_text_of_one_keyboard_is_not_finished_by_another(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(keyboard, "HALF_TYPED_S", 0.01)
     heard: list[str] = []
 

@@ -38,7 +38,7 @@ class Numbered(Register):
 
 
 @pytest.mark.parametrize("delay_ms", DELAYS_MS)
-def test_whatever_comes_late_is_nobody_elses(delay_ms: int) -> None:
+def test_a_late_reply_is_matched_to_no_other_request(delay_ms: int) -> None:
     rng = Random(delay_ms)
 
     async def test(bus: BusOwner, cable: MemoryCable, _: list[Register], __: list[FrameSeen]) -> None:
@@ -83,7 +83,7 @@ def test_whatever_comes_late_is_nobody_elses(delay_ms: int) -> None:
     on_bus(test, kind=Numbered)
 
 
-def test_a_question_like_the_one_whose_answer_is_owed_waits_for_it() -> None:
+def test_a_request_equal_to_one_with_an_owed_reply_waits_for_it() -> None:
     async def test(bus: BusOwner, cable: MemoryCable, _: list[Register], __: list[FrameSeen]) -> None:
         loop = asyncio.get_running_loop()
         end = cable.trouble.latenesses_ns[1].begin(900_000_000)
@@ -119,7 +119,7 @@ def test_the_same_question_again_needs_one_more_reading_than_replies_are_owed() 
     on_bus(test, kind=Numbered)
 
 
-def test_nobody_waits_for_a_dead_device_when_a_command_comes() -> None:
+def test_a_command_does_not_wait_for_a_silent_device() -> None:
     async def test(bus: BusOwner, cable: MemoryCable, _: list[Register], __: list[FrameSeen]) -> None:
         loop = asyncio.get_running_loop()
         cable.trouble.silences[1].begin(None)
@@ -210,7 +210,7 @@ def test_a_poll_that_waits_for_its_turn_is_let_go_when_its_device_comes_to_rest(
     on_bus(test, kind=Numbered)
 
 
-def test_a_reply_that_was_waited_for_when_the_port_was_lost_is_owed() -> None:
+def test_a_reply_awaited_when_the_port_was_lost_is_owed() -> None:
     """A serial server hands what it hears to whoever is connected by then."""
 
     async def test(bus: BusOwner, cable: MemoryCable, _: list[Register], __: list[FrameSeen]) -> None:
@@ -228,7 +228,7 @@ def test_a_reply_that_was_waited_for_when_the_port_was_lost_is_owed() -> None:
     on_bus(test, kind=Numbered)
 
 
-def test_an_unlock_that_is_never_answered_says_nothing_of_its_board() -> None:
+def test_an_unacknowledged_unlock_proves_nothing_about_its_board() -> None:
     async def run() -> None:
         cable = MemoryCable(asyncio.get_running_loop(), [])
         bus = BusOwner("main", cable, baud=19200, bits_per_character=10, codec=Cu16Codec())
@@ -248,7 +248,7 @@ def test_an_unlock_that_is_never_answered_says_nothing_of_its_board() -> None:
         runner.run(run())
 
 
-def test_an_answer_that_is_there_too_soon_is_nobodys() -> None:
+def test_a_reply_that_arrives_too_early_is_dropped() -> None:
     async def test(bus: BusOwner, cable: MemoryCable, _: list[Register], __: list[FrameSeen]) -> None:
         stale = with_crc(bytes([1, 3, 2, 0x0B, 0xAD]))
         asked = asyncio.create_task(bus.transact(1, Read(3, 10, 1), NEEDS, Priority.WATCH))

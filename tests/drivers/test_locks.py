@@ -87,7 +87,7 @@ def test_an_acknowledgement_that_is_lost_switches_it_off_at_once() -> None:
     with_lock(test)
 
 
-def test_switching_off_is_repeated_until_it_is_taken() -> None:
+def test_switching_off_is_retried_until_it_is_acknowledged() -> None:
     async def test(lock: SwitchedLock, solenoid: Solenoid, cable: MemoryCable) -> None:
         await lock.pulse(later_s())
         end = cable.trouble.silences[1].begin(None)
@@ -118,7 +118,7 @@ def test_a_time_that_the_profile_does_not_allow_is_refused(pulse_ms: int) -> Non
         lock_on(Device("relays", cast("BusOwner", None), 1, profile.bus), profile.lock, 1, pulse_ms)
 
 
-def test_points_are_asked_for_in_as_few_blocks_as_the_board_bears() -> None:
+def test_points_are_read_in_as_few_blocks_as_the_board_allows() -> None:
     assert blocks(2, 0, 16, None) == [Read(2, 0, 16)]
     assert blocks(2, 0, 16, 8) == [Read(2, 0, 8), Read(2, 8, 8)]
     assert blocks(3, 100, 10, 4) == [Read(3, 100, 4), Read(3, 104, 4), Read(3, 108, 2)]

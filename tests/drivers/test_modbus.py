@@ -31,12 +31,12 @@ GOOD = bytes.fromhex("01 02 01 05 61 8B")
         (GOOD[:-1] + b"\x00", "checksum"),
     ],
 )
-def test_what_is_no_reply(reply: bytes, word: str) -> None:
+def test_frames_that_are_not_a_reply(reply: bytes, word: str) -> None:
     with pytest.raises(BadReply, match=word):
         parse_reply(1, Read(2, 0, 8), reply)
 
 
-def test_anothers_answer_is_not_ours() -> None:
+def test_a_reply_of_another_device_is_not_accepted() -> None:
     with pytest.raises(BadReply, match="device 1 answered instead of 2"):
         parse_reply(2, Read(2, 0, 8), GOOD)
     with pytest.raises(BadReply, match="function 2 answered instead of 1"):
@@ -48,7 +48,7 @@ def test_anothers_answer_is_not_ours() -> None:
         parse_reply(1, Write(5, 0x200, 5), echo)
 
 
-def test_an_exception_is_the_devices_word() -> None:
+def test_a_modbus_exception_is_a_reply_of_the_device() -> None:
     with pytest.raises(DeviceFault, match="exception 2"):
         parse_reply(1, Read(3, 0, 1), bytes.fromhex("01 83 02 C0 F1"))
 

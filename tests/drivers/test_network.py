@@ -94,7 +94,7 @@ async def test_readings_and_a_refusal(link: str) -> None:
 
 
 @LINKS
-async def test_a_late_reply_is_never_taken_for_anothers(link: str) -> None:
+async def test_a_late_reply_is_never_matched_to_another_request(link: str) -> None:
     async with network(link) as (bus, simulated):
         for number in range(5):
             # The answer to the first comes while the second is waited for.
@@ -110,7 +110,7 @@ async def test_a_late_reply_is_never_taken_for_anothers(link: str) -> None:
         assert bus.counters.bad_replies == 0
 
 
-async def test_a_reply_with_an_old_number_is_nobodys() -> None:
+async def test_a_reply_with_an_old_transaction_number_is_dropped() -> None:
     async with network("tcp") as (bus, simulated):
         assert await ask(bus, 7, 2) == [7]
         simulated.trouble.ghosts[2].begin(1.0)
@@ -144,7 +144,7 @@ async def test_silence_noise_and_a_port_that_goes_and_comes(link: str) -> None:
         assert await ask(bus, 4, 2) == [4]
 
 
-async def test_a_stream_that_is_no_modbus_is_cut_off() -> None:
+async def test_a_stream_that_is_not_modbus_is_disconnected() -> None:
     async with network("tcp") as (bus, simulated):
         port = bus._transport._port  # type: ignore[attr-defined]
         reader, writer = await asyncio.open_connection("127.0.0.1", port)
@@ -187,7 +187,7 @@ async def test_a_peer_that_is_gone_while_it_is_asked_is_noticed_as_soon() -> Non
         assert line.getsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT) == 11_000
 
 
-async def test_w20_a_peer_that_closes_after_each_reply_is_no_lost_port() -> None:
+async def test_w20_a_peer_that_closes_after_each_reply_is_not_a_lost_port() -> None:
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         with suppress(asyncio.IncompleteReadError, ConnectionError):
             frame = await reader.readexactly(12)
@@ -206,8 +206,8 @@ async def test_w20_a_peer_that_closes_after_each_reply_is_no_lost_port() -> None
         latency_s=0.1,
         redials=True,
     )
-    told: list[bool] = []
-    bus.on_port = told.append
+    ups: list[bool] = []
+    bus.on_port = ups.append
     task = asyncio.create_task(bus.run())
     assert await bus.wait_open(5)
     got = 0
@@ -216,10 +216,10 @@ async def test_w20_a_peer_that_closes_after_each_reply_is_no_lost_port() -> None
             assert await ask(bus, register) == [register]
             got += 1
     assert got >= 15, "served, if slowly"
-    assert told == [True]
+    assert ups == [True]
     server.close()
     await server.wait_closed()
-    await until(lambda: told == [True, False])
+    await until(lambda: ups == [True, False])
     task.cancel()
     with suppress(asyncio.CancelledError):
         await task

@@ -16,7 +16,7 @@ def port(tmp_path: Path, tty: str) -> str:
 
 
 @pytest.mark.behaviour("port-01")
-def test_a_serial_number_of_its_own_goes_before_the_socket(tmp_path: Path) -> None:
+def test_a_unique_serial_number_takes_precedence_over_the_usb_socket(tmp_path: Path) -> None:
     tree = UsbTree(tmp_path / "sys")
     tree.plug("ttyUSB0", "1.1", serial="A10K5X2B")
     first = identify(port(tmp_path, "ttyUSB0"), tree.sysfs)
@@ -30,7 +30,7 @@ def test_a_serial_number_of_its_own_goes_before_the_socket(tmp_path: Path) -> No
 
 @pytest.mark.behaviour("port-01")
 @pytest.mark.parametrize("serial", [None, "0001", "00000000", "shared"])
-def test_without_a_unique_number_the_socket_counts(tmp_path: Path, serial: str | None) -> None:
+def test_without_a_unique_number_the_usb_socket_identifies_it(tmp_path: Path, serial: str | None) -> None:
     tree = UsbTree(tmp_path / "sys")
     tree.plug("ttyUSB0", "1.1", serial=serial)
     tree.plug("ttyUSB1", "1.2", serial=serial)
@@ -47,14 +47,14 @@ def test_a_bus_bound_to_a_number_that_two_adapters_have_is_not_recognised(tmp_pa
 
 
 @pytest.mark.behaviour("port-01")
-def test_what_is_on_no_usb_goes_by_its_configured_name(tmp_path: Path) -> None:
+def test_a_port_without_usb_is_identified_by_its_configured_name(tmp_path: Path) -> None:
     sysfs = UsbTree(tmp_path / "sys").sysfs
     (sysfs / "class" / "tty" / "ttyS0" / "device").mkdir(parents=True)
     for name in ("/dev/pts/3", "tcp://10.0.0.5:502", port(tmp_path, "ttyS0")):
         assert identify(name, sysfs).best == f"name {name}"
 
 
-def test_two_lines_of_one_adapter_are_told_apart(tmp_path: Path) -> None:
+def test_two_ports_of_one_adapter_are_distinguished(tmp_path: Path) -> None:
     tree = UsbTree(tmp_path / "sys")
     tree.plug("ttyUSB0", "1.1", serial="FT4232")
     tree.plug("ttyUSB1", "1.1", serial="FT4232", interface="01")

@@ -59,7 +59,7 @@ def test_a_relay_is_held_by_pulses_where_the_board_has_them(
     assert wire.sent == [(on, Priority.POLL), (off, Priority.WATCH)]
 
 
-def test_a_board_that_ignores_an_off_while_a_pulse_runs_is_told_to_cancel_it_first() -> None:
+def test_a_board_that_ignores_an_off_during_a_pulse_gets_a_cancel_first() -> None:
     relays = load_profile(PROFILE.with_name("eletechsup-r4d8a08.toml")).relays
     assert relays is not None
     wire = Wire()

@@ -79,7 +79,7 @@ def test_a_pause_ends_a_text_soon_and_forgets_late_where_it_ends_none() -> None:
         (b"x" * (LONGEST_TEXT + 1) + b"\r", "too long"),
     ],
 )
-def test_what_is_no_text_is_dropped_and_the_next_one_is_not(stream: bytes, reason: str) -> None:
+def test_unreadable_bytes_are_dropped_and_the_next_text_is_not(stream: bytes, reason: str) -> None:
     framed = Framed("any")
     texts = framed.feed(stream) + framed.framer.idle()
     assert (texts, framed.dropped) == ([], [reason])
@@ -113,7 +113,7 @@ TEXT = st.text(st.characters(min_codepoint=33, max_codepoint=126), min_size=1, m
     st.lists(st.one_of(st.binary(max_size=30), TEXT), max_size=6),
     st.lists(st.integers(0, 200), max_size=6),
 )
-def test_replies_never_cost_a_text(parts: list[bytes | str], places: list[int]) -> None:
+def test_scanner_replies_never_lose_a_text(parts: list[bytes | str], places: list[int]) -> None:
     stream = b"".join(part.encode() + b"\r" if isinstance(part, str) else reply(part) for part in parts)
     framed = Framed("cr")
     texts = framed.feed(*cut(stream, places))
@@ -131,7 +131,7 @@ def test_a_reply_may_come_in_the_middle_of_a_text(at: int) -> None:
 
 
 @given(st.lists(st.binary(max_size=20), max_size=8), st.sampled_from(["any", "cr", "lf", "none"]))
-def test_whatever_came_before_a_pause_the_next_text_is_read(junk: list[bytes], delimiter: Delimiter) -> None:
+def test_after_a_pause_the_next_text_is_read_in_any_case(junk: list[bytes], delimiter: Delimiter) -> None:
     framed = Framed(delimiter)
     framed.feed(*junk)
     framed.framer.idle()
@@ -194,7 +194,7 @@ async def test_a_port_is_read_and_found_again_when_it_was_lost(
             heard.clear()
 
 
-async def test_texts_wait_while_one_is_dealt_with_but_not_many() -> None:
+async def test_a_few_texts_wait_while_one_is_handled() -> None:
     heard: list[str] = []
     done = asyncio.Event()
 
@@ -222,10 +222,10 @@ def test_no_text_is_logged(monkeypatch: pytest.MonkeyPatch) -> None:
 
     outlet = Outlet("/dev/scanner", nobody)
     framer = TextFramer("any", outlet.drop)
-    told = structlog.testing.CapturingLogger()
-    monkeypatch.setattr(text_input, "log", told)
+    logger = structlog.testing.CapturingLogger()
+    monkeypatch.setattr(text_input, "log", logger)
     for _ in range(5):
         assert framer.feed(b"4711\x00\r") == []
     assert outlet.dropped == 5
-    assert [call.kwargs["dropped"] for call in told.calls] == [1, 2, 4]
-    assert "4711" not in str(told.calls)
+    assert [call.kwargs["dropped"] for call in logger.calls] == [1, 2, 4]
+    assert "4711" not in str(logger.calls)

@@ -49,14 +49,14 @@ def test_a_trace_is_judged_request_by_request() -> None:
     ]
 
 
-def test_a_reply_later_than_it_is_owed_is_not_taken_for_late() -> None:
+def test_a_reply_after_its_device_owes_none_is_not_taken_for_late() -> None:
     judged = judge(read_trace(TRACE), late_s=0.05)
     assert judged[2].late == ()
     assert judged[2].taken == "answer"
     assert judged[2].rest  # the late reply
 
 
-def test_the_owner_of_a_bus_lives_through_a_trace_as_it_was_judged() -> None:
+def test_the_daemon_handles_a_trace_as_it_was_judged() -> None:
     frames = read_trace(TRACE)
 
     async def run() -> None:
@@ -133,7 +133,7 @@ def test_a_network_is_judged_by_transaction() -> None:
     assert two.taken == "not a request"
 
 
-def test_what_was_lost_belongs_to_nobody() -> None:
+def test_lost_bytes_belong_to_no_request() -> None:
     frames = lines(
         "modbus",
         ("heard", "01"),

@@ -50,7 +50,7 @@ def write_until_full(store: JournalStore) -> None:
 
 
 @pytest.mark.behaviour("time-19", "time-21")
-def test_a_full_disk_takes_no_more_and_its_reserve_takes_some(small_disk: Path) -> None:
+def test_a_full_disk_accepts_nothing_and_the_reserve_accepts_some_writes(small_disk: Path) -> None:
     store = JournalStore(small_disk / "journal.sqlite")
     with closing(store):
         assert store.keep_reserve()

@@ -44,7 +44,7 @@ def batch_of(before: LockerState, done: Step, sequence: int = 0) -> Batch:
     )
 
 
-def test_a_state_comes_back_as_it_was(tmp_path: Path) -> None:
+def test_a_state_is_read_back_as_it_was_written(tmp_path: Path) -> None:
     core = Core()
     empty = empty_state(core.layout)
     first = core.reserve()
@@ -149,7 +149,7 @@ def test_a_request_taken_before_the_clock_was_set_is_kept_from_then_on(tmp_path:
         assert at(set_s + INBOX_KEPT_S + 1) is None
 
 
-def test_a_second_writer_is_kept_out(tmp_path: Path) -> None:
+def test_a_second_writer_is_refused(tmp_path: Path) -> None:
     with opened(tmp_path), pytest.raises(StorageFault, match="in use"):
         JournalStore(tmp_path / "journal.sqlite")
     with opened(tmp_path):
@@ -162,7 +162,7 @@ def test_it_is_durable_and_write_ahead(tmp_path: Path) -> None:
         assert store._writer.execute("PRAGMA synchronous").fetchone() == (2,)
 
 
-def test_a_file_that_is_no_journal_or_newer_is_refused(tmp_path: Path) -> None:
+def test_a_file_that_is_not_a_journal_or_is_newer_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "journal.sqlite"
     path.write_bytes(b"not a database" * 100)
     with pytest.raises(StorageFault):
@@ -212,8 +212,8 @@ def test_a_journal_of_the_first_schema_goes_on_where_it_was(tmp_path: Path) -> N
         store.commit(batch_of(state, done, loaded.last_sequence))
         assert done.state.reservations["res_2"].recovered
         assert done.unlocks[0].outcome is UnlockOutcome.UNKNOWN
-        told = store.told((0, 0), 100)
-        assert [row["kind"] for row in told].count("unlock") == 13 + 1
+        rows = store.told((0, 0), 100)
+        assert [row["kind"] for row in rows].count("unlock") == 13 + 1
         assert store.events_kept(0, 100)[-1][0] == loaded.last_sequence + len(done.facts)
 
 
@@ -288,7 +288,7 @@ def test_temperatures_are_kept_for_a_month_and_not_beyond_a_number(
         assert kept() == [70, 71]
 
 
-def test_a_completed_reservation_is_remembered_until_its_cell_is_given_again(tmp_path: Path) -> None:
+def test_a_completed_reservation_is_kept_until_its_cell_is_allocated_again(tmp_path: Path) -> None:
     core = Core(Layout(specs={"A01": specs()[0]}))
     with opened(tmp_path) as store:
 
@@ -310,7 +310,7 @@ def test_a_completed_reservation_is_remembered_until_its_cell_is_given_again(tmp
         assert store.ended_status(first.reservation_id) is ReservationStatus.PICKED_UP
 
 
-def test_an_open_door_that_only_waits_is_kept_and_a_dropoff_is_not(tmp_path: Path) -> None:
+def test_a_waiting_open_door_is_kept_and_a_waiting_drop_off_is_not(tmp_path: Path) -> None:
     core = Core()
     reservations = [core.reserve() for _ in range(4)]
     for reservation in reservations[:3]:
@@ -322,7 +322,7 @@ def test_an_open_door_that_only_waits_is_kept_and_a_dropoff_is_not(tmp_path: Pat
         assert list(store.load(0.0).entities["tickets"]) == [open_door.unlock_id]
 
 
-def test_what_was_told_is_kept_in_one_order_and_not_for_ever(tmp_path: Path) -> None:
+def test_events_and_outcomes_are_kept_in_one_order_and_up_to_a_limit(tmp_path: Path) -> None:
     core = Core()
     with opened(tmp_path) as store:
         many = [(n, json.dumps({"n": n})) for n in range(1, EVENTS_KEPT + 11)]

@@ -1,4 +1,4 @@
-"""A journal of every earlier version opens, tells what it told, and takes a technician's name."""
+"""A journal of every earlier version opens, still lists its outcomes, and accepts a technician's name."""
 
 from __future__ import annotations
 
@@ -50,11 +50,11 @@ def test_an_earlier_journal_goes_on(fixture: Path, tmp_path: Path) -> None:
     with closing(JournalStore(path)) as store:
         assert store._writer.execute("PRAGMA user_version").fetchone() == (len(SCHEMAS),)
         loaded = store.load(0.0)
-        told = [row for row in store.told((0, 0), 1000) if row["kind"] == "unlock"]
-        assert sorted((row["unlock_id"], str(row["outcome"])) for row in told) == sorted(
+        outcomes = [row for row in store.told((0, 0), 1000) if row["kind"] == "unlock"]
+        assert sorted((row["unlock_id"], str(row["outcome"])) for row in outcomes) == sorted(
             (unlock_id, str(outcome)) for unlock_id, outcome in ledger
         )
-        assert {row["actor"] for row in told} == {""}
+        assert {row["actor"] for row in outcomes} == {""}
         state = restore(loaded, layout, NOW)
         assert {rid: r.status.value for rid, r in state.reservations.items()} == live
         sequence = loaded.last_sequence

@@ -1,4 +1,4 @@
-"""A filesystem that forgets at a power cut is told from one that does not."""
+"""A filesystem that loses its files at a power cut is distinguished from one that keeps them."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ def mounts(tmp_path: Path, text: str) -> Path:
 
 @pytest.mark.behaviour("history-07")
 @pytest.mark.parametrize("kind", ["tmpfs", "ramfs"])
-def test_a_filesystem_in_memory_forgets(tmp_path: Path, kind: str) -> None:
-    told = verdict(Path("/data/x"), mounts(tmp_path, f"30 22 0:30 / /data rw - {kind} none rw\n"))
-    assert told.volatile is True
-    assert kind in told.why
+def test_a_filesystem_in_memory_is_volatile(tmp_path: Path, kind: str) -> None:
+    found = verdict(Path("/data/x"), mounts(tmp_path, f"30 22 0:30 / /data rw - {kind} none rw\n"))
+    assert found.volatile is True
+    assert kind in found.why
 
 
 @pytest.mark.behaviour("history-07")
-def test_w8_an_overlay_forgets_where_its_upper_layer_does(tmp_path: Path) -> None:
+def test_w8_an_overlay_is_volatile_where_its_upper_layer_is(tmp_path: Path) -> None:
     upper = tmp_path / "upper"
     upper.mkdir()
     kept = OVERLAY.format(upper=upper, more="")

@@ -57,8 +57,8 @@ def contents(deb: Path) -> dict[str, tarfile.TarInfo]:
 
 
 def fields(deb: Path) -> dict[str, str]:
-    told = subprocess.run(["dpkg-deb", "-f", str(deb)], capture_output=True, text=True, check=True).stdout
-    return dict(line.split(": ", 1) for line in told.splitlines() if ": " in line and line[0] != " ")
+    found = subprocess.run(["dpkg-deb", "-f", str(deb)], capture_output=True, text=True, check=True).stdout
+    return dict(line.split(": ", 1) for line in found.splitlines() if ": " in line and line[0] != " ")
 
 
 def test_a_wheel_is_unpacked_as_an_installer_would(tmp_path: Path) -> None:
@@ -70,7 +70,7 @@ def test_a_wheel_is_unpacked_as_an_installer_would(tmp_path: Path) -> None:
     assert not (tmp_path / "outside.py").exists()
 
 
-def test_what_debian_gives_is_not_fetched() -> None:
+def test_libraries_that_debian_has_are_not_packaged() -> None:
     text = (REPOSITORY / "requirements" / "device.txt").read_text(encoding="utf-8")
     for name, architecture in ARCHITECTURES.items():
         chosen = requirements_for(text, architecture)
@@ -136,20 +136,20 @@ def test_nothing_of_the_building_machine_is_in_it(tmp_path: Path) -> None:
     deb = build(tmp_path)
     unpacked = tmp_path / "unpacked"
     subprocess.run(["dpkg-deb", "-R", str(deb), str(unpacked)], check=True)
-    told = [p for p in unpacked.rglob("*") if p.is_file() and not p.is_symlink()]
-    assert len(told) > 100
+    found = [p for p in unpacked.rglob("*") if p.is_file() and not p.is_symlink()]
+    assert len(found) > 100
     places = (str(REPOSITORY).encode(), str(tmp_path).encode())
-    assert not [path for path in told if any(place in path.read_bytes() for place in places)]
+    assert not [path for path in found if any(place in path.read_bytes() for place in places)]
 
 
 @pytest.mark.parametrize("arch", sorted(ARCHITECTURES))
-def test_the_control_file_says_what_it_needs(tmp_path: Path, arch: str) -> None:
+def test_the_control_file_lists_the_dependencies(tmp_path: Path, arch: str) -> None:
     deb = build(tmp_path, arch)
     assert deb.name == f"edge-agent_1.2.3_{arch}.deb"
-    told = fields(deb)
-    assert (told["Package"], told["Version"], told["Architecture"]) == ("edge-agent", "1.2.3", arch)
-    assert "python3 (<< 3.12)" in told["Depends"]
-    assert ("python3-nacl" in told["Depends"]) is (arch == "armhf")
+    found = fields(deb)
+    assert (found["Package"], found["Version"], found["Architecture"]) == ("edge-agent", "1.2.3", arch)
+    assert "python3 (<< 3.12)" in found["Depends"]
+    assert ("python3-nacl" in found["Depends"]) is (arch == "armhf")
     link = contents(deb).get("/usr/lib/edge-agent/lib/python3.11/site-packages/nacl")
     assert (link is not None) is (arch == "armhf")
 

@@ -83,7 +83,7 @@ def configure(root: CleanRoot, rig: Rig) -> None:
 
 
 def command(root: CleanRoot, *arguments: str) -> Any:
-    """What a command tells a script."""
+    """The JSON output of a command."""
     return json.loads(root.run("edge-agent", *arguments, "--json").stdout)
 
 
@@ -179,7 +179,7 @@ def test_a_downgrade_leaves_a_newer_journal_alone(
     root.run("apt-get", "purge", "-y", "-qq", "edge-agent")
 
 
-def test_an_own_profile_goes_before_the_package_s(
+def test_a_local_profile_takes_precedence_over_the_packaged_one(
     root: CleanRoot, packages: tuple[Path, Path], rig: Rig
 ) -> None:
     root.add(packages[0])

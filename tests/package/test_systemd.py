@@ -126,8 +126,8 @@ def hardening(machine: Booted) -> None:
         machine.run("getent", "group", name).split(":")[2] for name in ("dialout", "input", "edge-agent")
     }
     assert set(facts["Groups"].split()) == groups
-    told = json.loads(machine.run("edge-agent", "status", "--json"))
-    assert told["clock_synced"] is False
+    status = json.loads(machine.run("edge-agent", "status", "--json"))
+    assert status["clock_synced"] is False
     machine.run("mkdir", "-p", "/run/systemd/timesync")
     machine.run("touch", "/run/systemd/timesync/synchronized")
     assert json.loads(machine.run("edge-agent", "status", "--json"))["clock_synced"] is True

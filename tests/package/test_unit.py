@@ -34,7 +34,7 @@ def here(folder: Path, text: str) -> Path:
     return unit
 
 
-def test_systemd_has_nothing_to_say_about_the_unit(tmp_path: Path) -> None:
+def test_systemd_analyze_accepts_the_unit(tmp_path: Path) -> None:
     done = analyze("verify", "--man=no", str(here(tmp_path, UNIT.read_text(encoding="utf-8"))))
     assert (done.returncode, done.stderr) == (0, "")
 
@@ -46,7 +46,7 @@ def test_a_misspelt_directive_is_noticed(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", DROP_INS)
-def test_systemd_has_nothing_to_say_about_the_examples(tmp_path: Path, name: str) -> None:
+def test_systemd_analyze_accepts_the_examples(tmp_path: Path, name: str) -> None:
     unit = here(tmp_path, UNIT.read_text(encoding="utf-8"))
     folder = tmp_path / "edge-agent.service.d"
     folder.mkdir()
@@ -55,7 +55,7 @@ def test_systemd_has_nothing_to_say_about_the_examples(tmp_path: Path, name: str
     assert (done.returncode, done.stderr) == (0, "")
 
 
-def test_the_unit_is_as_safe_as_it_promises() -> None:
+def test_the_unit_stays_below_its_exposure_limit() -> None:
     threshold = f"--threshold={round(WORST_EXPOSURE * 10)}"
     done = analyze("security", "--offline=yes", threshold, "--no-pager", str(UNIT))
     assert done.returncode == 0, done.stdout
@@ -81,7 +81,7 @@ def test_x2_the_unit_bounds_its_log_and_has_descriptors_for_what_the_daemon_keep
     assert int(service["UMask"], 8) == UMASK
 
 
-def test_a_locker_is_never_given_up_and_a_hang_is_noticed() -> None:
+def test_the_service_is_always_restarted_and_a_hang_is_noticed() -> None:
     parser = configparser.RawConfigParser(strict=False)
     parser.optionxform = str  # type: ignore[assignment,method-assign]
     parser.read(UNIT)
@@ -98,9 +98,9 @@ def test_a_locker_is_never_given_up_and_a_hang_is_noticed() -> None:
 
 
 def test_the_user_is_made_and_may_use_serial_ports() -> None:
-    told = (FOLDER / "edge-agent.sysusers").read_text(encoding="utf-8").splitlines()
-    assert told[0].split()[:2] == ["u", "edge-agent"]
-    assert {"m edge-agent dialout", "m edge-agent input"} <= set(told)
+    lines = (FOLDER / "edge-agent.sysusers").read_text(encoding="utf-8").splitlines()
+    assert lines[0].split()[:2] == ["u", "edge-agent"]
+    assert {"m edge-agent dialout", "m edge-agent input"} <= set(lines)
 
 
 def test_ftdi_adapters_answer_at_once() -> None:

@@ -64,7 +64,7 @@ RESERVE = {
         ({"issued_at": 5}, "issued_at"),
     ],
 )
-def test_a_wrong_field_is_code_3_by_its_path(wrong: dict[str, Any], field: str) -> None:
+def test_a_wrong_field_is_invalid_argument_by_its_path(wrong: dict[str, Any], field: str) -> None:
     with pytest.raises(Refusal) as caught:
         decode("reserve", body(**(RESERVE | wrong)))
     assert caught.value.code is Code.INVALID_ARGUMENT
@@ -89,7 +89,7 @@ def test_a_url_of_a_receiver_may_name_a_port(url: str) -> None:
     assert command.webhook_url == url
 
 
-def test_a_command_that_nobody_knows_is_not_built() -> None:
+def test_an_unknown_command_is_answered_not_built() -> None:
     with pytest.raises(Refusal) as caught:
         decode("fly", body(reservation_id="res_1"))
     assert caught.value.code is Code.NOT_BUILT
@@ -107,21 +107,21 @@ def test_a_command_that_nobody_knows_is_not_built() -> None:
         ({"block_cell_immediately": "true", "cell_id": "c"}, "block_cell_immediately"),
     ],
 )
-def test_a_maintenance_that_is_wrong_is_told_by_field(wrong: dict[str, Any], field: str) -> None:
+def test_an_invalid_maintenance_request_is_refused_by_field(wrong: dict[str, Any], field: str) -> None:
     with pytest.raises(Refusal) as caught:
         decode("maintenance", body(**({"description": "d"} | wrong)))
     assert caught.value.code is Code.INVALID_ARGUMENT
     assert caught.value.violations[0].field == field
 
 
-def test_what_a_maintenance_leaves_out_has_its_default() -> None:
+def test_missing_fields_of_a_maintenance_request_have_their_defaults() -> None:
     command: Any = decode("maintenance", body(description="d", severity=None, block_cell_immediately=None))
     assert (command.severity, command.block_cell_immediately) == (Severity.MEDIUM, False)
     assert (command.cell_id, command.machine_id) == (None, None)
 
 
 @given(st.binary(max_size=200) | st.text(max_size=100).map(str.encode), st.sampled_from(sorted(COMMANDS)))
-def test_garbage_is_refused_and_nothing_else(payload: bytes, name: str) -> None:
+def test_only_unreadable_bytes_are_rejected(payload: bytes, name: str) -> None:
     with pytest.raises(Refusal):
         decode(name, payload)
 
@@ -143,7 +143,7 @@ def test_garbage_is_refused_and_nothing_else(payload: bytes, name: str) -> None:
         ("pickup", False, 10, None, "INVALID_ARGUMENT"),
     ],
 )
-def test_how_long_a_command_lives(
+def test_the_expiry_of_a_command(
     name: str, synced: bool, expires_s: float, interval_s: int | None, left_s: float | str
 ) -> None:
     fields = RESERVE if name == "reserve" else {"reservation_id": "res_1"}

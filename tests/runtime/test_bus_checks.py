@@ -86,7 +86,7 @@ def test_boards_that_are_set_right_pass(tmp_path: Path) -> None:
     at_checked_site(tmp_path, test, MODE, before=nothing)
 
 
-def test_a_wrong_register_is_told_at_the_start_and_shown_until_it_is_right(
+def test_a_wrong_register_is_logged_at_the_start_and_shown_until_it_is_right(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async def test(site: Site) -> None:

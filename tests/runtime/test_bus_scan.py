@@ -88,7 +88,7 @@ def test_a_scan_finds_every_device_while_the_locker_works(tmp_path: Path) -> Non
         scanning = asyncio.create_task(post(site, "/v1/bus/main/scan", {}))
         await site.reserve()
         await site.call("open-door", "res_1", "od-1", body={"reason": "help"})
-        await site.until(lambda: bool(site.told("OPEN_DOOR_FULFILLED")))
+        await site.until(lambda: bool(site.published("OPEN_DOOR_FULFILLED")))
         assert not scanning.done()
         response = await scanning
         rows = [json.loads(line[6:]) for line in response.text.splitlines() if line.startswith("data: ")]
@@ -120,7 +120,7 @@ def test_a_silent_device_is_a_finding(tmp_path: Path) -> None:
     at_site(tmp_path, test)
 
 
-def test_ranges_and_buses_that_are_not_there_are_refused(tmp_path: Path) -> None:
+def test_unknown_buses_and_invalid_ranges_are_refused(tmp_path: Path) -> None:
     async def test(site: Site) -> None:
         assert (await post(site, "/v1/bus/up/scan", {})).json()["code"] == 5
         wrong: list[dict[str, Any]] = [{"first": 0}, {"last": 256}, {"first": 9, "last": 8}, {"first": "x"}]
@@ -135,7 +135,7 @@ def test_ranges_and_buses_that_are_not_there_are_refused(tmp_path: Path) -> None
     at_site(tmp_path, test)
 
 
-def test_strangers_are_told_from_silence_and_rubbish() -> None:
+def test_unknown_devices_are_distinguished_from_silence_and_noise() -> None:
     good = with_crc(bytes([9, 3, 2, 0, 1]))
     devices = [
         Talker(9, good),
@@ -163,7 +163,7 @@ def test_strangers_are_told_from_silence_and_rubbish() -> None:
     on_wire(test, lambda loop: MemoryCable(loop, devices), placed("locks", 1, "waveshare-io-8ch"))
 
 
-def test_a_stranger_reads_like_what_it_is() -> None:
+def test_an_unknown_device_is_described_by_what_it_answers() -> None:
     frames = [
         ("sent", bytes.fromhex("070300000001")),
         ("heard", bytes.fromhex("0703020007")),
@@ -200,7 +200,7 @@ def test_a_scan_goes_as_far_as_there_are_addresses() -> None:
     on_wire(test, lambda loop: MemoryCable(loop, []), *devices)
 
 
-def test_a_scan_whose_port_goes_away_says_so() -> None:
+def test_a_scan_whose_port_disappears_reports_it() -> None:
     cables: list[MemoryCable] = []
 
     def wire(loop: asyncio.AbstractEventLoop) -> MemoryCable:

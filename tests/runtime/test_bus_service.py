@@ -1,4 +1,4 @@
-"""What the daemon tells a technician of its buses, on simulated wires in virtual time."""
+"""What the daemon shows a technician of its buses, on simulated wires in virtual time."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ async def get(agent: Agent, path: str) -> httpx.Response:
         return await client.get(path)
 
 
-def test_stats_count_what_passed_and_tell_the_dead_from_the_living(tmp_path: Path) -> None:
+def test_stats_count_frames_and_separate_silent_devices_from_answering_ones(tmp_path: Path) -> None:
     async def test(site: Site) -> None:
         agent, cable = agent_of(site), site.plant.cables["main"]
         await asyncio.sleep(5)
@@ -65,7 +65,7 @@ def test_without_a_bus_service_nothing_is_served(tmp_path: Path) -> None:
     at_site(tmp_path, test)
 
 
-def test_the_monitor_tells_frames_in_words_and_only_while_somebody_listens(tmp_path: Path) -> None:
+def test_the_monitor_decodes_frames_only_while_a_client_follows(tmp_path: Path) -> None:
     async def test(site: Site) -> None:
         agent = agent_of(site)
         bus = agent.field.buses["main"]
@@ -99,7 +99,7 @@ def test_the_monitor_tells_frames_in_words_and_only_while_somebody_listens(tmp_p
     at_site(tmp_path, test)
 
 
-def test_a_slow_follower_loses_frames_and_is_told_how_many(tmp_path: Path) -> None:
+def test_a_slow_follower_loses_frames_and_gets_their_number(tmp_path: Path) -> None:
     async def test(site: Site) -> None:
         agent = agent_of(site)
         follower = agent.buses.monitor(None)
@@ -142,7 +142,7 @@ def test_an_unknown_bus_is_refused(tmp_path: Path) -> None:
     at_site(tmp_path, test)
 
 
-def test_a_tap_that_was_left_hears_nothing(tmp_path: Path) -> None:
+def test_a_closed_monitor_receives_no_frames(tmp_path: Path) -> None:
     async def test(site: Site) -> None:
         bus = agent_of(site).field.buses["main"]
         arrived = asyncio.Event()
@@ -157,7 +157,7 @@ def test_a_tap_that_was_left_hears_nothing(tmp_path: Path) -> None:
     at_site(tmp_path, test)
 
 
-def test_doors_are_told_as_they_change(tmp_path: Path) -> None:
+def test_door_changes_are_streamed_as_they_happen(tmp_path: Path) -> None:
     async def test(site: Site) -> None:
         agent = agent_of(site)
         rows: list[dict[str, Any]] = []

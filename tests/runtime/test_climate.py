@@ -44,7 +44,7 @@ async def chilled(site: Site) -> str:
 
 
 @pytest.mark.behaviour("climate-01", "climate-02", "climate-03", "climate-07")
-def test_a_chilled_parcel_gets_a_cold_cell_until_it_is_fetched(tmp_path: Path) -> None:
+def test_a_chilled_parcel_has_a_cold_cell_until_its_pick_up(tmp_path: Path) -> None:
     async def test(site: Site) -> None:
         world = site.plant.world
         label = await chilled(site)
@@ -89,7 +89,7 @@ def test_nothing_stays_on_when_the_daemon_dies(tmp_path: Path) -> None:
 
 
 @pytest.mark.behaviour("time-17")
-def test_without_the_cloud_it_stays_cold(tmp_path: Path) -> None:
+def test_cooling_goes_on_without_the_cloud(tmp_path: Path) -> None:
     async def test(site: Site) -> None:
         made = await site.reserve(packaging=CHILLED)
         label = made["cell"]["description"]
@@ -137,14 +137,14 @@ def test_a_silent_thermometer_switches_off_until_it_answers(tmp_path: Path) -> N
 
 @pytest.mark.behaviour("probe-01", "probe-02")
 @pytest.mark.parametrize("reads_c", [85.0, pytest.param(-127.0, marks=pytest.mark.long)])
-def test_w11_what_no_probe_measures_switches_off_and_counts_as_a_gap(tmp_path: Path, reads_c: float) -> None:
+def test_w11_a_reading_out_of_range_switches_off_and_counts_as_a_gap(tmp_path: Path, reads_c: float) -> None:
     async def test(site: Site) -> None:
         world = site.plant.world
         label = await chilled(site)
         await site.call("dropoff", "res_1")
         world.place(label, 900)
         world.close(label)
-        await site.until(lambda: len(site.told("DROPOFF")) == 1)
+        await site.until(lambda: len(site.published("DROPOFF")) == 1)
         await site.until(lambda: world.cell(label).cooling, 200)
         end = world.kill_probe(label, reads_c)
         await site.until(lambda: not world.cell(label).cooling, 10)
@@ -160,14 +160,14 @@ def test_w11_what_no_probe_measures_switches_off_and_counts_as_a_gap(tmp_path: P
 
 
 class Relay:
-    """Takes down what it is told, and when; `deaf`: the board does not answer."""
+    """Records its commands with their times; `deaf`: the board does not answer."""
 
-    def __init__(self, name: str, told: list[tuple[float, str]], *, timed: bool = True) -> None:
+    def __init__(self, name: str, commands: list[tuple[float, str]], *, timed: bool = True) -> None:
         self.board = name.partition(" ")[0]
         self.timed = timed
         self.deaf = False
         self._name = name
-        self._told = told
+        self._commands = commands
 
     async def hold(self, ms: int) -> None:
         assert ms == HOLD_MS
@@ -177,28 +177,28 @@ class Relay:
         self._note("off")
 
     def _note(self, word: str) -> None:
-        self._told.append((round(asyncio.get_running_loop().time(), 3), f"{self._name} {word}"))
+        self._commands.append((round(asyncio.get_running_loop().time(), 3), f"{self._name} {word}"))
         if self.deaf:
             raise BusTimeout("nothing")
 
 
 class Hands:
-    """One cell with a heater and a cooler, whose relays are in the hand."""
+    """One cell with a heater and a cooler, whose relays the test controls."""
 
     def __init__(self, *, timed: bool = True, board: str = "b") -> None:
-        self.told: list[tuple[float, str]] = []
+        self.commands: list[tuple[float, str]] = []
         self.steered = True
-        self.heater = Relay("b heater", self.told, timed=timed)
-        self.cooler = Relay(f"{board} cooler", self.told, timed=timed)
+        self.heater = Relay("b heater", self.commands, timed=timed)
+        self.cooler = Relay(f"{board} cooler", self.commands, timed=timed)
         self.outputs = ClimateOutputs({"X": self.heater}, {"X": self.cooler}, lambda: self.steered)
 
     def set(self, *, heating: bool = False, cooling: bool = False) -> None:
         self.outputs.set(SetClimate("X", heating, cooling))
 
     def take(self) -> list[tuple[float, str]]:
-        told = self.told.copy()
-        self.told.clear()
-        return told
+        commands = self.commands.copy()
+        self.commands.clear()
+        return commands
 
 
 def virtually(test: Callable[[Hands], Awaitable[None]], hands: Callable[[], Hands] = Hands) -> None:
@@ -212,7 +212,7 @@ def virtually(test: Callable[[Hands], Awaitable[None]], hands: Callable[[], Hand
         runner.run(run())
 
 
-def test_an_output_is_told_again_long_before_its_pulse_ends() -> None:
+def test_an_output_is_renewed_long_before_its_pulse_ends() -> None:
     async def test(hands: Hands) -> None:
         begin_s = asyncio.get_running_loop().time()
         hands.set(heating=True)
@@ -266,7 +266,7 @@ def test_a_board_that_does_not_answer_is_asked_once_a_second() -> None:
     virtually(test)
 
 
-def test_a_board_with_a_timeout_of_its_own_is_off_only_when_it_says_so() -> None:
+def test_a_board_with_a_timeout_of_its_own_is_off_only_when_it_reads_off() -> None:
     async def test(hands: Hands) -> None:
         hands.set(heating=True)
         await asyncio.sleep(1)
@@ -281,7 +281,7 @@ def test_a_board_with_a_timeout_of_its_own_is_off_only_when_it_says_so() -> None
     virtually(test, lambda: Hands(timed=False, board="c"))
 
 
-def test_what_nobody_steers_goes_off_and_comes_on_again() -> None:
+def test_an_output_without_control_goes_off_and_comes_on_again() -> None:
     async def test(hands: Hands) -> None:
         hands.set(heating=True)
         await asyncio.sleep(3)
@@ -295,7 +295,7 @@ def test_what_nobody_steers_goes_off_and_comes_on_again() -> None:
     virtually(test)
 
 
-def test_a_wish_for_a_cell_without_outputs_is_none() -> None:
+def test_an_output_request_for_a_cell_without_outputs_is_ignored() -> None:
     async def test(hands: Hands) -> None:
         hands.outputs.set(SetClimate("Y", heating=True, cooling=False))
         await asyncio.sleep(5)
@@ -306,19 +306,19 @@ def test_a_wish_for_a_cell_without_outputs_is_none() -> None:
 
 
 class Sensor:
-    """The telling of temperatures in the hand."""
+    """The reporting of temperatures, fed by the test."""
 
     def __init__(self) -> None:
-        self.told: list[Input] = []
+        self.reported: list[Input] = []
         self.active = False
-        self.temperatures = Temperatures(self.told.append, lambda label: self.active)
+        self.temperatures = Temperatures(self.reported.append, lambda label: self.active)
 
     def read(self, degrees: float | None) -> list[float | None]:
-        """What is told of a reading."""
+        """What is reported of a reading."""
         self.temperatures.read("F1", degrees)
-        told = [one.temperature_c for one in self.told if isinstance(one, TemperatureSeen)]
-        self.told.clear()
-        return told
+        temperatures = [one.temperature_c for one in self.reported if isinstance(one, TemperatureSeen)]
+        self.reported.clear()
+        return temperatures
 
 
 def sensing(test: Callable[[Sensor], Awaitable[None]]) -> None:
@@ -329,7 +329,7 @@ def sensing(test: Callable[[Sensor], Awaitable[None]]) -> None:
         runner.run(run())
 
 
-def test_a_temperature_that_counts_is_told_when_it_changes_and_every_half_minute() -> None:
+def test_a_temperature_in_use_is_reported_at_each_change_and_every_half_minute() -> None:
     async def test(sensor: Sensor) -> None:
         assert sensor.read(22.0) == [22.0]
         assert sensor.read(15.0) == []
@@ -351,7 +351,7 @@ def test_a_temperature_that_counts_is_told_when_it_changes_and_every_half_minute
     sensing(test)
 
 
-def test_a_sensor_that_answers_no_sensor_is_lost_at_once() -> None:
+def test_a_board_that_answers_no_sensor_makes_the_sensor_lost_at_once() -> None:
     async def test(sensor: Sensor) -> None:
         sensor.read(22.0)
         assert [sensor.read(None) for _ in range(3)] == [[None], [], []]
@@ -364,12 +364,12 @@ def test_a_sensor_that_was_never_there_is_lost() -> None:
     async def test(sensor: Sensor) -> None:
         sensor.temperatures.lost("F1")
         sensor.temperatures.lost("F1")
-        assert sensor.told == [TemperatureSeen("F1", None)]
+        assert sensor.reported == [TemperatureSeen("F1", None)]
 
     sensing(test)
 
 
-def test_a_parcel_that_was_fetched_has_a_log_of_its_temperatures(tmp_path: Path) -> None:
+def test_a_parcel_that_was_picked_up_has_a_temperature_log(tmp_path: Path) -> None:
     async def test(site: Site) -> None:
         world = site.plant.world
         label = await chilled(site)
@@ -388,7 +388,7 @@ def test_a_parcel_that_was_fetched_has_a_log_of_its_temperatures(tmp_path: Path)
         await asyncio.sleep(1)
         world.take(label)
         world.close(label)
-        await site.until(lambda: bool(site.told("RESERVATION_COMPLETED")))
+        await site.until(lambda: bool(site.published("RESERVATION_COMPLETED")))
         await site.reserve(2)
         agent = site.plant.agent
         assert agent is not None

@@ -1,4 +1,4 @@
-"""Whether the wall clock is right, as far as the kernel or the time service tells."""
+"""Whether the wall clock is right, as far as the kernel or the time service reports it."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import pytest
 from edge_agent.runtime.clock import MARK_COUNTS_S, SystemClock
 
 
-def clock_told(state: int, mark: Path) -> SystemClock:
+def clock_with(state: int, mark: Path) -> SystemClock:
     """A clock whose adjtimex(2) answers this."""
     clock: Any = SystemClock(mark=mark)
     clock._libc = SimpleNamespace(adjtimex=lambda _: state)
@@ -23,14 +23,14 @@ def clock_told(state: int, mark: Path) -> SystemClock:
 @pytest.mark.parametrize(("state", "synced"), [(0, True), (1, True), (4, True), (5, False)])
 def test_the_kernel_is_believed_where_it_may_be_asked(tmp_path: Path, state: int, synced: bool) -> None:
     mark = tmp_path / "synchronized"
-    assert clock_told(state, mark).now().synced is synced
+    assert clock_with(state, mark).now().synced is synced
     mark.touch()
-    assert clock_told(state, mark).now().synced is synced
+    assert clock_with(state, mark).now().synced is synced
 
 
 def test_where_the_kernel_may_not_be_asked_the_time_service_s_mark_counts(tmp_path: Path) -> None:
     mark = tmp_path / "synchronized"
-    clock = clock_told(-1, mark)
+    clock = clock_with(-1, mark)
     assert not clock.now().synced
     mark.touch()
     assert clock.now().synced
@@ -78,7 +78,7 @@ def test_w12_synchronisation_ends_the_contradiction(tmp_path: Path) -> None:
 
 
 def test_w12_a_clock_that_nobody_trusts_is_not_judged(tmp_path: Path) -> None:
-    clock = clock_told(5, tmp_path / "none")
+    clock = clock_with(5, tmp_path / "none")
     for _ in range(9):
         clock.heard(clock.now().wall_s - 9000)
     assert not clock.contradicted

@@ -87,14 +87,14 @@ def test_w5_a_closing_settles_once_and_is_dated_at_its_first_reading() -> None:
         assert settled.cell == "board1"
         assert 4.0 <= settled.since_ns / 1e9 < 4.05
         assert SETTLE_S <= at_s - settled.since_ns / 1e9 < SETTLE_S + 0.05
-        told = [(at_s, g.doors["board1"]) for at_s, g in watched.submitted if isinstance(g, DoorsSeen)]
-        assert [door for _, door in told] == [Door.CLOSED, Door.OPEN, Door.CLOSED]
-        assert told[-1][0] < 4.1, "the door is shown as before"
+        doors = [(at_s, g.doors["board1"]) for at_s, g in watched.submitted if isinstance(g, DoorsSeen)]
+        assert [door for _, door in doors] == [Door.CLOSED, Door.OPEN, Door.CLOSED]
+        assert doors[-1][0] < 4.1, "the door is shown as before"
 
     in_virtual_time(run)
 
 
-def test_w5_one_open_reading_begins_the_wait_anew() -> None:
+def test_w5_one_open_reading_restarts_the_wait() -> None:
     async def run() -> None:
         board = Contacts()
         board.closed = [lambda at_s: not (2.0 <= at_s < 4.0 or 4.5 <= at_s < 4.53)]
@@ -107,7 +107,7 @@ def test_w5_one_open_reading_begins_the_wait_anew() -> None:
     in_virtual_time(run)
 
 
-def test_w5_a_silent_spell_begins_the_wait_anew() -> None:
+def test_w5_a_silent_period_restarts_the_wait() -> None:
     async def run() -> None:
         board = Contacts()
         async with Watched([board]) as watched:

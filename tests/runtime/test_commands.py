@@ -1,4 +1,4 @@
-"""Commands over the production composition: what they answer, what they tell, what a kill makes of them."""
+"""Commands over the production composition: their replies, their events, and what a kill makes of them."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ def test_open_door_is_accepted_at_once_and_fulfilled_later(tmp_path: Path) -> No
         first = await site.call("open-door", "res_1", "od-1", body=asked, x_request_id="req_xyz789")
         assert first["result"]["request_id"] == "req_xyz789"
         assert first["result"]["accepted_at"].endswith("Z")
-        await site.until(lambda: bool(site.told("OPEN_DOOR_FULFILLED")))
-        (event,) = site.told("OPEN_DOOR_FULFILLED")
+        await site.until(lambda: bool(site.published("OPEN_DOOR_FULFILLED")))
+        (event,) = site.published("OPEN_DOOR_FULFILLED")
         assert (event["reservation_id"], event["request_id"]) == ("res_1", "od-1")
         detail = event["open_door_fulfilled_event"]
         assert (detail["request_id"], detail["platform_reference_id"]) == ("req_xyz789", "ticket_456")
@@ -58,8 +58,8 @@ def test_an_accepted_open_door_ends_with_an_event_also_when_the_machine_dies(tmp
         site.plant.start()
         assert "result" in await asking
         await asyncio.gather(*busy)
-        await site.until(lambda: bool(site.told("OPEN_DOOR_FULFILLED")))
-        (event,) = site.told("OPEN_DOOR_FULFILLED")
+        await site.until(lambda: bool(site.published("OPEN_DOOR_FULFILLED")))
+        (event,) = site.published("OPEN_DOOR_FULFILLED")
         detail = event["open_door_fulfilled_event"]
         assert (detail["outcome"], detail["reason"]) == (
             "NO_MOVEMENT",
@@ -81,11 +81,11 @@ def test_the_last_window_holds_over_a_restart_and_ends_with_the_next_parcel(tmp_
             await asyncio.sleep(1)
             site.plant.world.close(label)
             await asyncio.sleep(1)
-        await site.until(lambda: bool(site.told("RESERVATION_COMPLETED")))
+        await site.until(lambda: bool(site.published("RESERVATION_COMPLETED")))
         await site.plant.kill()
         site.plant.start()
         assert "result" in await site.call("open-door", "res_1")
-        await site.until(lambda: bool(site.told("OPEN_DOOR_FULFILLED")))
+        await site.until(lambda: bool(site.published("OPEN_DOOR_FULFILLED")))
         assert site.pulses() == 3
         site.plant.world.close(label)
         await asyncio.sleep(1)
@@ -112,7 +112,7 @@ def test_abandon_maintenance_block_unblock_and_clear(tmp_path: Path) -> None:
         await site.call("dropoff", "res_1")
         await asyncio.sleep(1)
         site.plant.world.close(label)
-        await site.until(lambda: bool(site.told("DROPOFF")))
+        await site.until(lambda: bool(site.published("DROPOFF")))
         done = await site.call("abandon", "res_1")
         assert done["result"]["reservation"]["status"] == "RESERVATION_STATUS_ABANDONED"
         assert (await site.call("pickup", "res_1"))["error"]["code"] == 9
@@ -120,8 +120,8 @@ def test_abandon_maintenance_block_unblock_and_clear(tmp_path: Path) -> None:
         ticket = (await site.on_cell("maintenance", cell_id, **fields))["result"]
         assert ticket["status"] == "OPEN"
         assert ticket["maintenance_ticket_id"].startswith("maint_")
-        await site.until(lambda: bool(site.told("MAINTENANCE_REQUESTED")))
-        (asked,) = site.told("MAINTENANCE_REQUESTED")
+        await site.until(lambda: bool(site.published("MAINTENANCE_REQUESTED")))
+        (asked,) = site.published("MAINTENANCE_REQUESTED")
         detail = asked["maintenance_requested_event"]
         assert detail["maintenance_ticket_id"] == ticket["maintenance_ticket_id"]
         assert (detail["description"], detail["severity"], detail["blocked"]) == ("smells", "HIGH", True)
@@ -135,21 +135,21 @@ def test_abandon_maintenance_block_unblock_and_clear(tmp_path: Path) -> None:
         assert "result" in await site.on_cell("block-cell", cell_id, reason="for me")
         assert (await site.on_cell("block-cell", "cell_x", reason="x"))["error"]["code"] == 5
         assert (await site.on_cell("block-cell", cell_id))["error"]["code"] == 3
-        await site.until(lambda: len(site.told("CELL_STATUS_CHANGED")) == 5)
-        causes = [e["cell_status_changed_event"]["cause"] for e in site.told("CELL_STATUS_CHANGED")]
+        await site.until(lambda: len(site.published("CELL_STATUS_CHANGED")) == 5)
+        causes = [e["cell_status_changed_event"]["cause"] for e in site.published("CELL_STATUS_CHANGED")]
         assert causes == ["RELEASED", "BLOCKED", "CLEARED", "UNBLOCKED", "BLOCKED"]
 
-        def told() -> tuple[object, ...]:
+        def flags_and_status() -> tuple[object, ...]:
             machine = json.loads(site.plant.broker.retained["locker/v1/machine_123/state/machine"])
             cell = {cell["description"]: cell for cell in machine["all_cells"]}[label]
             return cell["blocked"], cell["available"], cell["status"]
 
-        await site.until(lambda: told() == (True, False, "IDLE"))
+        await site.until(lambda: flags_and_status() == (True, False, "IDLE"))
 
     at_site(tmp_path, test)
 
 
-def test_what_a_command_changed_is_told_before_its_reply(tmp_path: Path) -> None:
+def test_the_events_of_a_command_are_published_before_its_reply(tmp_path: Path) -> None:
     async def test(site: Site) -> None:
         for number in range(1, 6):
             made = await site.reserve(number)
@@ -160,7 +160,7 @@ def test_what_a_command_changed_is_told_before_its_reply(tmp_path: Path) -> None
     at_site(tmp_path, test)
 
 
-def test_a_maintenance_for_another_machine_or_none_at_all(tmp_path: Path) -> None:
+def test_a_maintenance_request_for_another_or_no_machine_is_refused(tmp_path: Path) -> None:
     async def test(site: Site) -> None:
         async def ask(**fields: str) -> dict[str, object]:
             body = {"request_id": str(len(site.plant.broker.replies)), "description": "d"}
@@ -180,7 +180,7 @@ def test_the_console_shows_what_happened_without_codes(tmp_path: Path) -> None:
     async def test(site: Site) -> None:
         made = await site.reserve(eta_minutes=0, notes="[red]fragile")
         await site.call("open-door", "res_1", "od-1", body={"reason": "help"})
-        await site.until(lambda: bool(site.told("OPEN_DOOR_FULFILLED")))
+        await site.until(lambda: bool(site.published("OPEN_DOOR_FULFILLED")))
         await asyncio.sleep(2)
         agent = site.plant.agent
         assert agent is not None
@@ -222,7 +222,7 @@ def test_the_console_shows_what_happened_without_codes(tmp_path: Path) -> None:
     at_site(tmp_path, test)
 
 
-def test_following_tells_each_row_once_in_order(tmp_path: Path) -> None:
+def test_following_returns_each_row_once_in_order(tmp_path: Path) -> None:
     async def test(site: Site) -> None:
         agent = site.plant.agent
         assert agent is not None
@@ -250,7 +250,7 @@ def test_following_tells_each_row_once_in_order(tmp_path: Path) -> None:
     at_site(tmp_path, test)
 
 
-def test_a_command_for_a_cell_that_is_none_is_not_found(tmp_path: Path) -> None:
+def test_a_command_for_an_unknown_cell_is_not_found(tmp_path: Path) -> None:
     async def test(site: Site) -> None:
         agent = site.plant.agent
         assert agent is not None
@@ -264,7 +264,7 @@ def test_a_command_for_a_cell_that_is_none_is_not_found(tmp_path: Path) -> None:
 HEATED = {"width": 200, "height": 100, "depth": 300, "heating_required": True}
 
 
-def test_what_the_scales_say_of_a_dropoff_and_of_what_is_left(tmp_path: Path) -> None:
+def test_scales_reveal_an_empty_drop_off_and_a_parcel_left_behind(tmp_path: Path) -> None:
     async def test(site: Site) -> None:
         agent = site.plant.agent
         assert agent is not None
@@ -285,7 +285,7 @@ def test_what_the_scales_say_of_a_dropoff_and_of_what_is_left(tmp_path: Path) ->
         await asyncio.sleep(1)
         site.plant.world.close(label)
         await site.until(lambda: ("EMPTY_DROPOFF", label) in alarms())
-        assert site.told("DROPOFF")
+        assert site.published("DROPOFF")
         await site.call("pickup", rid)
         await asyncio.sleep(1)
         site.plant.world.place(label, 700)

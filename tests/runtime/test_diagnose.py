@@ -134,15 +134,15 @@ class Technician:
                 await agent.local.block(label, "not for this test")
 
     def bad(self) -> list[dict[str, Any]]:
-        """What is not well."""
+        """Faults and warnings."""
         return [row for row in self.rows if row["verdict"] in ("fault", "warning")]
 
-    def told(self) -> set[tuple[str, str]]:
-        """Each place with each name that was found there."""
+    def findings(self) -> set[tuple[str, str]]:
+        """Each target with each kind of fault found there."""
         return {(row["target"], kind) for row in self.rows for kind in row["kinds"]}
 
     def at(self, target: str) -> list[dict[str, Any]]:
-        """What is not well there."""
+        """Faults and warnings of one target."""
         return [row for row in self.bad() if row["target"] == target]
 
 
@@ -182,7 +182,7 @@ def test_each_fault_is_found_by_name(tmp_path: Path, case: Case) -> None:
         assert found[0]["verdict"] == case.verdict
         assert found[0]["finding"]
         assert found[0]["next_step"]
-        # Nothing else is blamed: whatever is told elsewhere has no name of a fault.
+        # Nothing else is blamed: other findings name no kind of fault.
         others = [row for row in technician.bad() if row["kinds"] and row["target"] != case.place]
         assert others == [], others
         if len(found[0]["kinds"]) > 1:  # which of them it is, is said
@@ -197,7 +197,7 @@ def test_a_healthy_machine_is_found_healthy(tmp_path: Path, doors: bool) -> None
         begun_s = asyncio.get_running_loop().time()
         await technician.diagnose(doors)
         assert technician.bad() == []
-        assert technician.told() == set()
+        assert technician.findings() == set()
         cells = list(technician.site.plant.world.cells())
         assert technician.asked == ([cell.label for cell in cells] if doors else [])
         assert technician.site.pulses() == (len(cells) if doors else 0)
@@ -256,7 +256,7 @@ def test_a_machine_in_use_is_served_and_its_doors_are_left_alone(tmp_path: Path)
     with_technician(tmp_path, test)
 
 
-def test_a_customer_does_not_wait_for_the_listening_to_a_dead_device(tmp_path: Path) -> None:
+def test_a_customer_does_not_wait_for_the_check_of_a_silent_device(tmp_path: Path) -> None:
     async def test(technician: Technician) -> None:
         site = technician.site
         await site.reserve(1)  # on the first board
@@ -289,7 +289,7 @@ def test_a_door_that_nobody_closes_does_not_hold_it_up(tmp_path: Path) -> None:
     with_technician(tmp_path, test)
 
 
-def test_one_at_a_time_and_a_caller_who_leaves_leaves_nothing_behind(tmp_path: Path) -> None:
+def test_one_diagnosis_at_a_time_and_a_disconnected_client_leaves_nothing_behind(tmp_path: Path) -> None:
     async def test(technician: Technician) -> None:
         agent = technician.site.plant.agent
         assert agent is not None
@@ -319,7 +319,7 @@ def test_one_at_a_time_and_a_caller_who_leaves_leaves_nothing_behind(tmp_path: P
     with_technician(tmp_path, test)
 
 
-def test_of_two_at_the_same_moment_one_says_that_it_found_out_nothing(tmp_path: Path) -> None:
+def test_of_two_diagnoses_at_the_same_moment_one_reports_that_it_did_not_run(tmp_path: Path) -> None:
     async def test(site: Site) -> None:
         assert site.plant.agent is not None
         first, second = (site.plant.agent.diagnosis.run(doors=False, actor="") for _ in range(2))

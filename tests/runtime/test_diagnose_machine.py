@@ -98,7 +98,7 @@ def test_what_is_wrong_with_the_machine_itself(
     with_technician(tmp_path, test)
 
 
-def test_an_alarm_that_nothing_else_explains_is_told_with_its_step(tmp_path: Path) -> None:
+def test_an_alarm_without_another_finding_is_reported_with_its_next_step(tmp_path: Path) -> None:
     async def test(technician: Technician) -> None:
         site = technician.site
         site.plant.world.open("A03")
@@ -152,7 +152,7 @@ def test_lost_history_swapped_ports_and_a_twin_are_named_with_what_to_do(
     with_technician(tmp_path, test)
 
 
-def test_an_open_door_in_use_is_nobodys_fault(tmp_path: Path) -> None:
+def test_an_open_door_of_a_cell_in_use_is_only_a_warning(tmp_path: Path) -> None:
     async def test(technician: Technician) -> None:
         held = (await technician.site.reserve(1))["cell"]["description"]
         await technician.site.call("dropoff", "res_1")

@@ -41,10 +41,10 @@ def test_w17_a_command_without_any_property_changes_nothing(tmp_path: Path) -> N
         for number in range(3):
             payload = body(site, number)
             agent.requests.handle(Incoming("reserve", payload, lambda: taken.append(True), stripped=True))
-        await site.until(lambda: bool(site.told("ALARM_RAISED")))
+        await site.until(lambda: bool(site.published("ALARM_RAISED")))
         assert len(taken) == 3
         assert not agent.loop.state.reservations
-        raised = site.told("ALARM_RAISED")[0]["alarm_raised_event"]
+        raised = site.published("ALARM_RAISED")[0]["alarm_raised_event"]
         assert raised["alarm"] == "COMMAND_REJECTED"
         assert "MQTT 3.1.1" in raised["reason"]
 
@@ -62,7 +62,7 @@ def test_w17_a_command_with_an_expiry_alone_is_carried_out_unanswered(tmp_path: 
 
 
 @pytest.mark.parametrize(("empty", "expiry_s"), [(True, None), (False, 10)])
-def test_w17_what_paho_hands_over_says_whether_there_was_a_property(
+def test_w17_what_paho_hands_over_shows_whether_there_was_a_property(
     empty: bool, expiry_s: int | None
 ) -> None:
     properties: Any = SimpleNamespace()
@@ -102,7 +102,7 @@ class Wrong:
 
 
 @pytest.mark.parametrize("ahead_s", [2.3e9, -8e8])
-def test_w12_a_contradicted_clock_is_told_and_commands_live_by_their_expiry(
+def test_w12_a_contradicted_clock_raises_an_alarm_and_commands_live_by_their_expiry(
     tmp_path: Path, ahead_s: float
 ) -> None:
     async def test(site: Site) -> None:

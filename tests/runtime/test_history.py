@@ -76,8 +76,8 @@ def test_w8_a_dead_card_gives_nothing_away_and_every_parcel_comes_out(tmp_path: 
         lose(tmp_path, sign, site)
         site.plant.start()
         await asyncio.sleep(2)
-        told = offer(views, {journal_id: last}, journal_id)
-        reply = await site.plant.broker.call("restore", told)
+        restored = offer(views, {journal_id: last}, journal_id)
+        reply = await site.plant.broker.call("restore", restored)
         await asyncio.sleep(1)
         assert reply["result"]["history"] == ("asking" if sign == "gateway" else "lost")
         assert LOST in state(site).alarms
@@ -96,10 +96,10 @@ def test_w8_a_dead_card_gives_nothing_away_and_every_parcel_comes_out(tmp_path: 
             assert (await local.clear(label)).refusal is not None
             assert (await local.enter_code(view["pickup_code"])).cell == label
         assert site.pulses() == before + 2
-        await site.until(lambda: len(site.told("PICKUP")) == 2)
+        await site.until(lambda: len(site.published("PICKUP")) == 2)
         await asyncio.sleep(1)
         assert json.loads(site.plant.broker.retained[ONLINE])["history"] == "sound"
-        assert {event["journal_id"] for event in site.told("PICKUP")} != {journal_id}
+        assert {event["journal_id"] for event in site.published("PICKUP")} != {journal_id}
 
     at_site(tmp_path, run)
 
@@ -111,7 +111,7 @@ def reserve_body() -> dict[str, Any]:
 
 
 @pytest.mark.behaviour("history-10")
-def test_a_first_start_is_simply_new(tmp_path: Path) -> None:
+def test_a_first_start_is_not_a_lost_history(tmp_path: Path) -> None:
     async def run(site: Site) -> None:
         assert YOUNG in state(site).history
         await dropped_off(site)  # it does not wait for a gateway that has nothing to say
@@ -157,7 +157,7 @@ def test_w9_an_older_copy_is_frozen_and_goes_on_under_a_new_journal_id(tmp_path:
         assert (await local.enter_code(views[0]["pickup_code"])).cell == first
         assert (await local.restore(none=False, place={}, actor="bob")).refusal is None
         assert (await local.enter_code(views[1]["pickup_code"])).cell == second
-        await site.until(lambda: len(site.told("PICKUP")) == 2)
+        await site.until(lambda: len(site.published("PICKUP")) == 2)
         later = [event for event in site.events if event["journal_id"] != journal_id]
         numbers = [event["sequence"] for event in later]
         assert numbers == list(range(numbers[0], numbers[0] + len(numbers)))
@@ -168,7 +168,7 @@ def test_w9_an_older_copy_is_frozen_and_goes_on_under_a_new_journal_id(tmp_path:
 
 @pytest.mark.behaviour("history-05")
 @pytest.mark.parametrize("forced", [0, 6])
-def test_w9_an_older_copy_is_frozen_whatever_its_own_start_has_numbered_anew(
+def test_w9_an_older_copy_is_frozen_although_its_start_numbered_events_of_its_own(
     tmp_path: Path, forced: int
 ) -> None:
     """The link was never renewed since the copy was made. With enough doors forced meanwhile, the older copy
@@ -192,8 +192,8 @@ def test_w9_an_older_copy_is_frozen_whatever_its_own_start_has_numbered_anew(
         await asyncio.sleep(3)
         assert state(site).history.keys() == {"frozen"}
         assert "error" in await site.plant.broker.call("reserve", reserve_body())
-        told = offer([view], {last["journal_id"]: last["sequence"]}, last["journal_id"])
-        await site.plant.broker.call("restore", told)
+        restored = offer([view], {last["journal_id"]: last["sequence"]}, last["journal_id"])
+        await site.plant.broker.call("restore", restored)
         await asyncio.sleep(1)
         assert LOST in state(site).alarms
         assert state(site).cells[label].status is CellStatus.AWAITING_INSPECTION
@@ -202,7 +202,7 @@ def test_w9_an_older_copy_is_frozen_whatever_its_own_start_has_numbered_anew(
 
 
 @pytest.mark.behaviour("history-05", "history-09")
-def test_w9_an_older_copy_is_found_out_by_the_mark_where_there_is_no_link(tmp_path: Path) -> None:
+def test_w9_an_older_copy_is_detected_by_the_mark_without_a_link(tmp_path: Path) -> None:
     """Neither digest nor gateway can be asked: the commissioning mark says how far the journal was."""
 
     async def run(site: Site) -> None:
@@ -232,8 +232,8 @@ def test_w9_an_older_copy_is_found_out_by_the_mark_where_there_is_no_link(tmp_pa
         site.plant.broker.come_back()
         await asyncio.sleep(3)
         assert "error" in await site.plant.broker.call("reserve", reserve_body())
-        told = offer([view], {last["journal_id"]: last["sequence"]}, last["journal_id"])
-        await site.plant.broker.call("restore", told)
+        restored = offer([view], {last["journal_id"]: last["sequence"]}, last["journal_id"])
+        await site.plant.broker.call("restore", restored)
         await asyncio.sleep(1)
         assert LOST in state(site).alarms
         assert state(site).cells[label].status is CellStatus.AWAITING_INSPECTION

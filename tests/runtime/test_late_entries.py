@@ -13,7 +13,7 @@ from tests.support.site import Site, at_site
 from tools.simulate.virtual_loop import VirtualLoop
 
 
-def test_w13_an_entry_says_how_long_it_waited_behind_another() -> None:
+def test_w13_an_entry_carries_how_long_it_waited_behind_another() -> None:
     async def run() -> None:
         waited_s: list[tuple[str, float]] = []
 
@@ -50,7 +50,7 @@ def test_w13_an_entry_older_than_30_s_opens_nothing(tmp_path: Path) -> None:
     at_site(tmp_path, test)
 
 
-def test_w13_a_technician_s_open_is_as_old_as_his_asking(tmp_path: Path) -> None:
+def test_w13_the_age_of_a_technician_s_opening_counts_from_the_request(tmp_path: Path) -> None:
     """It waits behind the commit of another wish; each commit takes 14 s."""
 
     async def test(site: Site) -> None:
@@ -71,7 +71,7 @@ def test_w13_a_technician_s_open_is_as_old_as_his_asking(tmp_path: Path) -> None
     at_site(tmp_path, test)
 
 
-def test_w13_a_commit_of_40_s_opens_nothing(tmp_path: Path) -> None:
+def test_w13_a_commit_that_takes_40_s_opens_nothing(tmp_path: Path) -> None:
     async def test(site: Site) -> None:
         made = await site.reserve()
         agent = site.plant.agent
@@ -90,7 +90,7 @@ def test_w13_a_commit_of_40_s_opens_nothing(tmp_path: Path) -> None:
     at_site(tmp_path, test)
 
 
-def test_w19_an_alarm_that_cannot_be_journaled_is_shown_and_the_kiosk_blames_the_machine(
+def test_w19_an_alarm_that_cannot_be_journaled_is_shown_and_the_kiosk_gets_internal_error(
     tmp_path: Path,
 ) -> None:
     async def test(site: Site) -> None:

@@ -108,11 +108,11 @@ def test_an_entry_has_its_message_its_level_and_a_field_for_each_key(journal: Jo
 )
 def test_levels_are_those_of_syslog(journal: Journal, level: str, priority: str) -> None:
     with configured(journal.stream, journal.environment, journal.path):
-        getattr(structlog.get_logger(), level)("told")
+        getattr(structlog.get_logger(), level)("noted")
     assert journal.entry()["PRIORITY"] == priority
 
 
-def test_nothing_that_is_told_can_forge_a_field(journal: Journal) -> None:
+def test_no_logged_value_can_forge_a_field(journal: Journal) -> None:
     """Line breaks stay within their value, and a traceback within its message."""
     with configured(journal.stream, journal.environment, journal.path):
         try:
@@ -132,13 +132,13 @@ def test_what_is_too_long_is_cut(journal: Journal) -> None:
     assert len(journal.entry()["EDGE_DETAIL"]) == LONGEST_VALUE
 
 
-def test_what_the_journal_does_not_take_goes_to_stderr(journal: Journal, tmp_path: Path) -> None:
+def test_entries_that_the_journal_does_not_accept_go_to_stderr(journal: Journal, tmp_path: Path) -> None:
     with configured(journal.stream, journal.environment, tmp_path / "nobody"):
-        structlog.get_logger().info("told", cell="A01")
-    assert "event='told' cell='A01'" in journal.file.read_text()
+        structlog.get_logger().info("noted", cell="A01")
+    assert "event='of_asyncio' cell='A01'" in journal.file.read_text()
 
 
-def test_a_journal_that_stands_still_holds_up_nobody_and_what_is_lost_is_told(tmp_path: Path) -> None:
+def test_a_blocked_log_socket_blocks_no_thread_and_lost_entries_are_counted(tmp_path: Path) -> None:
     path = tmp_path / "journal"
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as journal, ExitStack() as stack:
         journal.bind(str(path))
@@ -148,16 +148,16 @@ def test_a_journal_that_stands_still_holds_up_nobody_and_what_is_lost_is_told(tm
         stack.callback(theirs.close)  # before the stream, that nobody waits for it
         logger = JournalLogger(str(path), stream)
 
-        def tells() -> None:
+        def log_much() -> None:
             for _ in range(2500):  # more than both of them hold
-                logger.info({"event": "told", "level": "info", "detail": "x" * 1000})
+                logger.info({"event": "noted", "level": "info", "detail": "x" * 1000})
 
-        thread = threading.Thread(target=tells, daemon=True)
+        thread = threading.Thread(target=log_much, daemon=True)
         thread.start()
         thread.join(30)
         assert not thread.is_alive()
         theirs.setblocking(False)
-        assert b"event='told'" in theirs.recv(1 << 20)
+        assert b"event='of_asyncio'" in theirs.recv(1 << 20)
         journal.setblocking(False)
         with suppress(BlockingIOError):
             while True:
@@ -175,15 +175,15 @@ def test_a_journal_that_stands_still_holds_up_nobody_and_what_is_lost_is_told(tm
 def test_without_the_journal_lines_go_to_stderr(journal: Journal, found: str | None) -> None:
     environment = {} if found is None else {"JOURNAL_STREAM": found}
     with configured(journal.stream, environment, journal.path):
-        structlog.get_logger().info("told", cell="A01")
-    assert "level='info' event='told' cell='A01'" in journal.file.read_text()
+        structlog.get_logger().info("noted", cell="A01")
+    assert "level='info' event='of_asyncio' cell='A01'" in journal.file.read_text()
 
 
-def test_a_stream_that_is_no_file_is_not_the_journal(journal: Journal) -> None:
+def test_a_stream_without_a_file_is_not_the_journal(journal: Journal) -> None:
     stream = io.StringIO()
     with configured(stream, journal.environment, journal.path):
-        structlog.get_logger().info("told")
-    assert "event='told'" in stream.getvalue()
+        structlog.get_logger().info("noted")
+    assert "event='of_asyncio'" in stream.getvalue()
 
 
 def test_no_core_is_ever_dumped() -> None:
@@ -200,7 +200,7 @@ def test_no_core_is_ever_dumped() -> None:
     assert done.stdout == "(0, 0) 0\n"
 
 
-def test_x2_the_same_entry_again_and_again_is_written_a_few_times_and_counted() -> None:
+def test_x2_a_repeated_entry_is_written_a_few_times_and_then_counted() -> None:
     now_s = 0.0
     limit = RepeatLimit(lambda: now_s)
     written: list[Any] = []
@@ -241,9 +241,9 @@ def test_x2_what_libraries_log_is_an_entry_and_is_limited(tmp_path: Path) -> Non
         logging.getLogger("uvicorn.error").info("Started server process")
         structlog.get_logger().info("last")
     lines = stream.getvalue().splitlines()
-    told = [line for line in lines if "event='asyncio'" in line]
-    assert len(told) == BURST
-    assert "message='socket.accept() 0'" in told[0]
-    assert "Traceback" in told[0]
+    of_asyncio = [line for line in lines if "event='asyncio'" in line]
+    assert len(of_asyncio) == BURST
+    assert "message='socket.accept() 0'" in of_asyncio[0]
+    assert "Traceback" in of_asyncio[0]
     assert f"left_out='asyncio: {BURST}'" in lines[-1]
     assert "uvicorn" not in stream.getvalue()

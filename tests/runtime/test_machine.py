@@ -30,7 +30,7 @@ def test_the_same_request_twice_acts_once_also_after_a_kill(tmp_path: Path) -> N
     at_site(tmp_path, test)
 
 
-def test_one_request_that_comes_twice_at_once_acts_once(tmp_path: Path) -> None:
+def test_one_request_that_arrives_twice_at_once_acts_once(tmp_path: Path) -> None:
     async def test(site: Site) -> None:
         await site.reserve()
         first, second = await asyncio.gather(site.call("dropoff", "res_1"), site.call("dropoff", "res_1"))
@@ -42,7 +42,7 @@ def test_one_request_that_comes_twice_at_once_acts_once(tmp_path: Path) -> None:
 
 
 @pytest.mark.behaviour("opening-13", "time-23")
-def test_an_expired_command_acts_never_and_may_be_tried_again(tmp_path: Path) -> None:
+def test_an_expired_command_never_acts_and_may_be_retried(tmp_path: Path) -> None:
     async def test(site: Site) -> None:
         await site.reserve()
         now_s = asyncio.get_running_loop().time()
@@ -142,7 +142,7 @@ def test_a_door_forced_and_closed_changes_no_reservation(tmp_path: Path) -> None
         assert agent is not None
         assert agent.loop.state.cells[label].status is CellStatus.RESERVED
         assert site.types() == ["RESERVATION_CREATED", "ALARM_RAISED", "ALARM_RAISED"]
-        raised = [event["alarm_raised_event"] for event in site.told("ALARM_RAISED")]
+        raised = [event["alarm_raised_event"] for event in site.published("ALARM_RAISED")]
         assert [(one["alarm"], one["cell"]["description"]) for one in raised] == [
             ("DOOR_FORCED", label),
             ("SENSOR_FAULT", label),
@@ -154,7 +154,7 @@ def test_a_door_forced_and_closed_changes_no_reservation(tmp_path: Path) -> None
 @pytest.mark.behaviour("time-10", "time-12")
 @pytest.mark.parametrize("door", [Door.OPEN, Door.CLOSED])
 def test_killed_after_the_pulse_and_before_the_outcome(tmp_path: Path, door: Door) -> None:
-    """The requester that asks again with the same id gets what the door told, and no second pulse."""
+    """A client that retries with the same id gets the outcome of the door, and no second pulse."""
 
     async def test(site: Site) -> None:
         made = await site.reserve()
@@ -178,7 +178,7 @@ def test_killed_after_the_pulse_and_before_the_outcome(tmp_path: Path, door: Doo
     at_site(tmp_path, test)
 
 
-def test_queries_tell_what_stands(tmp_path: Path) -> None:
+def test_queries_show_the_present_state(tmp_path: Path) -> None:
     async def test(site: Site) -> None:
         made = await site.reserve()
         ask = site.plant.broker.call
@@ -200,7 +200,7 @@ def test_queries_tell_what_stands(tmp_path: Path) -> None:
     at_site(tmp_path, test)
 
 
-def test_an_id_that_was_reserved_and_cancelled_in_one_breath_is_not_reserved_again(tmp_path: Path) -> None:
+def test_an_id_that_was_reserved_and_cancelled_at_once_is_not_reserved_again(tmp_path: Path) -> None:
     async def test(site: Site) -> None:
         agent = site.plant.agent
         assert agent is not None
@@ -231,7 +231,7 @@ def test_an_id_that_was_reserved_and_cancelled_in_one_breath_is_not_reserved_aga
 
 
 @pytest.mark.behaviour("opening-13")
-def test_a_pulse_that_the_disk_held_up_too_long_is_not_given(tmp_path: Path) -> None:
+def test_a_pulse_that_the_disk_delayed_beyond_the_expiry_is_not_given(tmp_path: Path) -> None:
     async def test(site: Site) -> None:
         made = await site.reserve()
         asked = asyncio.create_task(site.call("dropoff", "res_1", timeout_s=2))
@@ -250,7 +250,7 @@ def test_a_pulse_that_the_disk_held_up_too_long_is_not_given(tmp_path: Path) -> 
     at_site(tmp_path, test)
 
 
-def test_a_cancel_that_the_disk_held_up_too_long_cancels_nothing(tmp_path: Path) -> None:
+def test_a_cancel_that_the_disk_delayed_beyond_the_expiry_cancels_nothing(tmp_path: Path) -> None:
     async def test(site: Site) -> None:
         await site.reserve()
         site.plant.lifeline.disk_stall_s = 3.0
@@ -312,7 +312,7 @@ def test_lost_readings_after_a_pulse_do_not_block_the_cell(tmp_path: Path) -> No
 
 
 @pytest.mark.behaviour("codes-11")
-def test_a_right_code_that_is_entered_again_says_that_the_door_is_being_opened(tmp_path: Path) -> None:
+def test_a_live_code_entered_again_is_answered_that_the_door_is_being_opened(tmp_path: Path) -> None:
     async def test(site: Site) -> None:
         made = await site.reserve()
         agent = site.plant.agent
@@ -326,7 +326,7 @@ def test_a_right_code_that_is_entered_again_says_that_the_door_is_being_opened(t
 
 
 @pytest.mark.behaviour("reservation-22")
-def test_a_door_that_was_open_a_moment_ago_is_not_taken_for_opened(tmp_path: Path) -> None:
+def test_a_door_that_was_open_just_before_does_not_count_as_opened(tmp_path: Path) -> None:
     """The closing of a door is believed after 50 ms; a pick-up that comes within them must see it open
     anew."""
 
@@ -361,7 +361,7 @@ def test_a_door_that_was_open_a_moment_ago_is_not_taken_for_opened(tmp_path: Pat
 
 
 @pytest.mark.behaviour("time-19", "time-20", "time-21", "alarms-12")
-def test_a_tight_disk_takes_no_parcels_and_gives_out_those_that_are_there(tmp_path: Path) -> None:
+def test_a_nearly_full_disk_refuses_new_parcels_and_gives_out_those_stored(tmp_path: Path) -> None:
     async def test(site: Site) -> None:
         made = await site.reserve()
         label = made["cell"]["description"]
@@ -375,15 +375,15 @@ def test_a_tight_disk_takes_no_parcels_and_gives_out_those_that_are_there(tmp_pa
         site.plant.lifeline.disk_tight = True
         assert "result" in await site.call("pickup", "res_1")
         assert not agent.store.reserved
-        await site.until(lambda: bool(site.told("ALARM_RAISED")))
-        raised = site.told("ALARM_RAISED")[0]["alarm_raised_event"]
+        await site.until(lambda: bool(site.published("ALARM_RAISED")))
+        raised = site.published("ALARM_RAISED")[0]["alarm_raised_event"]
         assert raised["alarm"] == "STORAGE_FAULT"
         body = {"reservation_id": "res_2", "machine_id": "machine_123", "platform_order_id": "o"}
         packaging = {"packaging": PARCEL, "request_id": "r2"}
         refused = await site.plant.broker.call("reserve", body | packaging)
         assert refused["error"]["code"] == 14
         site.plant.lifeline.disk_tight = False
-        await site.until(lambda: bool(site.told("ALARM_CLEARED")))
+        await site.until(lambda: bool(site.published("ALARM_CLEARED")))
         assert agent.store.reserved
         assert "result" in await site.plant.broker.call("reserve", body | packaging)
 
@@ -391,7 +391,7 @@ def test_a_tight_disk_takes_no_parcels_and_gives_out_those_that_are_there(tmp_pa
 
 
 @pytest.mark.behaviour("alarms-09")
-def test_a_lost_port_is_told_until_it_is_back(tmp_path: Path) -> None:
+def test_a_lost_port_raises_an_alarm_until_it_is_back(tmp_path: Path) -> None:
     async def test(site: Site) -> None:
         agent = site.plant.agent
         assert agent is not None
@@ -409,14 +409,14 @@ def test_a_lost_port_is_told_until_it_is_back(tmp_path: Path) -> None:
 
 @pytest.mark.behaviour("alarms-19")
 @pytest.mark.parametrize("payload", [b"\xff\x00", b"[]", b"{", b""])
-def test_bytes_that_are_no_command_are_told_of(tmp_path: Path, payload: bytes) -> None:
+def test_unreadable_bytes_raise_command_rejected(tmp_path: Path, payload: bytes) -> None:
     async def test(site: Site) -> None:
         agent = site.plant.agent
         assert agent is not None
         agent.requests.handle(Incoming("pickup", payload, lambda: None))
         agent.requests.handle(Incoming("echo", b"{}", lambda: None))
-        await site.until(lambda: bool(site.told("ALARM_RAISED")))
-        detail = site.told("ALARM_RAISED")[0]["alarm_raised_event"]
+        await site.until(lambda: bool(site.published("ALARM_RAISED")))
+        detail = site.published("ALARM_RAISED")[0]["alarm_raised_event"]
         assert detail["alarm"] == "COMMAND_REJECTED"
         assert detail["reason"].startswith("pickup: ")
 
@@ -424,23 +424,23 @@ def test_bytes_that_are_no_command_are_told_of(tmp_path: Path, payload: bytes) -
 
 
 @pytest.mark.behaviour("alarms-19")
-def test_after_an_hour_that_is_forgotten(tmp_path: Path) -> None:
+def test_command_rejected_clears_after_an_hour(tmp_path: Path) -> None:
     async def test(site: Site) -> None:
         agent = site.plant.agent
         assert agent is not None
         agent.requests.handle(Incoming("pickup", b"{", lambda: None))
-        await site.until(lambda: bool(site.told("ALARM_RAISED")))
+        await site.until(lambda: bool(site.published("ALARM_RAISED")))
         await asyncio.sleep(3590)
-        assert not site.told("ALARM_CLEARED")
+        assert not site.published("ALARM_CLEARED")
         await asyncio.sleep(15)
-        await site.until(lambda: bool(site.told("ALARM_CLEARED")))
-        assert len(site.told("ALARM_RAISED")) == 1
+        await site.until(lambda: bool(site.published("ALARM_CLEARED")))
+        assert len(site.published("ALARM_RAISED")) == 1
 
     at_site(tmp_path, test, baud=1200)  # an hour of polling is shorter on a slow wire
 
 
-def test_a_bus_that_dies_of_an_error_brings_the_daemon_down(tmp_path: Path) -> None:
-    """It is started anew; going on would leave every door of that bus dead, and nobody told."""
+def test_an_unexpected_error_of_a_bus_ends_the_daemon(tmp_path: Path) -> None:
+    """It is restarted; going on would leave every door of that bus dead, and nobody would know."""
 
     async def test(site: Site) -> None:
         agent, task = site.plant.agent, site.plant._task

@@ -18,10 +18,10 @@ def by_the_manual(folder: Path) -> list[str]:
     """Runs what the manual gives to Python, in another folder; what it prints."""
     text = MANUAL.read_text(encoding="utf-8")
     (lines,) = re.findall(r"python -I - <<'END'\n(.*?)\n   END", text, re.DOTALL)
-    told: list[str] = []
+    rows: list[str] = []
     program = re.sub(r"^   ", "", lines, flags=re.MULTILINE).replace(FOLDER, str(folder))
-    exec(program, {"print": lambda row: told.append(str(row))})
-    return told
+    exec(program, {"print": lambda row: rows.append(str(row))})
+    return rows
 
 
 def test_codes_sequences_and_parcels_move_with_it(tmp_path: Path) -> None:
@@ -33,7 +33,7 @@ def test_codes_sequences_and_parcels_move_with_it(tmp_path: Path) -> None:
         plant.world.place(label, 900)
         await asyncio.sleep(1)
         plant.world.close(label)
-        await site.until(lambda: bool(site.told("DROPOFF")))
+        await site.until(lambda: bool(site.published("DROPOFF")))
         last = max(event["sequence"] for event in site.events)
         await plant.stop()
         assert by_the_manual(tmp_path) == ["('ok',)"]
@@ -46,7 +46,7 @@ def test_codes_sequences_and_parcels_move_with_it(tmp_path: Path) -> None:
         assert agent is not None
         await asyncio.sleep(3)
         assert (await agent.local.enter_code(made["pickup_code"])).refusal is None
-        await site.until(lambda: bool(site.told("PICKUP")))
+        await site.until(lambda: bool(site.published("PICKUP")))
         later = [event["sequence"] for event in site.events if event["sequence"] > last]
         assert later == list(range(last + 1, last + 1 + len(later)))
         assert len({event["journal_id"] for event in site.events}) == 1

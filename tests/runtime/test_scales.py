@@ -61,7 +61,7 @@ async def lay(site: Site, grams: int) -> None:
 
 
 @pytest.mark.behaviour("weight-05", "weight-06")
-def test_a_technician_tares_and_a_restart_knows_it(tmp_path: Path) -> None:
+def test_a_tare_survives_a_restart(tmp_path: Path) -> None:
     async def test(site: Site) -> None:
         agent = site.plant.agent
         assert agent is not None
@@ -77,8 +77,8 @@ def test_a_technician_tares_and_a_restart_knows_it(tmp_path: Path) -> None:
             assert (await console.post("/v1/cells/A01/tare")).json()["message"] == "cell A01 has no scale"
             assert (await console.post("/v1/cells/Z9/tare")).status_code == 404
             assert cells is not agent.loop.state.cells
-        await site.until(lambda: bool(site.told("CELL_STATUS_CHANGED")))
-        detail = site.told("CELL_STATUS_CHANGED")[-1]["cell_status_changed_event"]
+        await site.until(lambda: bool(site.published("CELL_STATUS_CHANGED")))
+        detail = site.published("CELL_STATUS_CHANGED")[-1]["cell_status_changed_event"]
         assert (detail["cause"], detail["cell"]["description"]) == ("TARED", LABEL)
         assert detail["reason"] == "137 g more are nothing now: 137 g in all"
         assert (row(site)["mass_g"], row(site)["tare_g"]) == (0, 137)
@@ -93,7 +93,7 @@ def test_a_technician_tares_and_a_restart_knows_it(tmp_path: Path) -> None:
 
 
 def test_a_tare_takes_what_the_scale_reads_now(tmp_path: Path) -> None:
-    """A change too small to be told by itself is told before the tare."""
+    """A change too small to be reported by itself is reported before the tare."""
 
     async def test(site: Site) -> None:
         agent = site.plant.agent
@@ -125,9 +125,9 @@ def test_a_drift_is_followed_until_it_is_too_much_and_a_tare_ends_it(tmp_path: P
         assert faults(site) == [(Alarm.SENSOR_FAULT, LABEL, "scale zero")]
         assert (await agent.local.tare(LABEL)).tare_g == 340
         await site.until(lambda: faults(site) == [], 10)
-        await site.until(lambda: bool(site.told("ALARM_CLEARED")))
-        told = [e["alarm_raised_event"] for e in site.told("ALARM_RAISED")]
-        assert [(d["alarm"], d["cell"]["description"], d["device"]) for d in told] == [
+        await site.until(lambda: bool(site.published("ALARM_CLEARED")))
+        raised = [e["alarm_raised_event"] for e in site.published("ALARM_RAISED")]
+        assert [(d["alarm"], d["cell"]["description"], d["device"]) for d in raised] == [
             ("SENSOR_FAULT", LABEL, "scale zero")
         ]
 
@@ -163,69 +163,69 @@ def test_a_scale_that_answers_with_errors_is_a_fault_and_not_silent(tmp_path: Pa
     at_site(tmp_path, test)
 
 
-class Told:
-    """The weighing of one cell in the hand."""
+class WeighedCell:
+    """One cell whose readings the test feeds in."""
 
     def __init__(self) -> None:
         self.inputs: list[Input] = []
         self.weighing = Weighing(["X"], self.inputs.append)
 
     async def reads(self, *readings_g: int, every_s: float = 0.3) -> list[int | None]:
-        """What is told of these stable readings."""
+        """The masses reported for these stable readings."""
         for reading_g in readings_g:
             self.weighing.read("X", Weight(reading_g, stable=True))
             await asyncio.sleep(every_s)
-        told = [one.mass_g for one in self.inputs if isinstance(one, Weighed)]
+        masses = [one.mass_g for one in self.inputs if isinstance(one, Weighed)]
         self.inputs.clear()
-        return told
+        return masses
 
 
-def virtually(test: Callable[[Told], Awaitable[None]]) -> None:
+def virtually(test: Callable[[WeighedCell], Awaitable[None]]) -> None:
     async def run() -> None:
-        await test(Told())
+        await test(WeighedCell())
 
     with asyncio.Runner(loop_factory=VirtualLoop) as runner:
         runner.run(run())
 
 
 def test_a_single_wrong_reading_neither_counts_nor_delays() -> None:
-    async def test(told: Told) -> None:
-        assert await told.reads(500, 500) == []
-        assert await told.reads(500) == [500]
-        assert await told.reads(500, 9000, 500, 500, -40, 500) == []
-        assert await told.reads(800, 800, 800) == []
-        assert await told.reads(800) == [800]
-        told.weighing.anew("X")
-        assert await told.reads(800, 9000, 800) == [800]
+    async def test(cell: WeighedCell) -> None:
+        assert await cell.reads(500, 500) == []
+        assert await cell.reads(500) == [500]
+        assert await cell.reads(500, 9000, 500, 500, -40, 500) == []
+        assert await cell.reads(800, 800, 800) == []
+        assert await cell.reads(800) == [800]
+        cell.weighing.anew("X")
+        assert await cell.reads(800, 9000, 800) == [800]
 
     virtually(test)
 
 
-def test_a_weight_that_swings_is_not_told() -> None:
-    async def test(told: Told) -> None:
-        await told.reads(500, 500, 500)
+def test_a_swinging_weight_is_not_reported() -> None:
+    async def test(cell: WeighedCell) -> None:
+        await cell.reads(500, 500, 500)
         for reading_g in (900, 700, 800, 750) * 3:
-            told.weighing.read("X", Weight(reading_g, stable=False))
+            cell.weighing.read("X", Weight(reading_g, stable=False))
             await asyncio.sleep(0.3)
-        told.weighing.tell("X")
-        assert await told.reads(780, 780) == []
-        assert await told.reads(780) == [780]
+        cell.weighing.tell("X")
+        assert await cell.reads(780, 780) == []
+        assert await cell.reads(780) == [780]
 
     virtually(test)
 
 
-def test_a_scale_that_says_so_three_times_cannot_weigh() -> None:
-    async def test(told: Told) -> None:
-        await told.reads(500, 500, 500)
+def test_a_scale_that_answers_with_three_errors_in_a_row_cannot_weigh() -> None:
+    async def test(cell: WeighedCell) -> None:
+        await cell.reads(500, 500, 500)
         for _ in range(2):
-            told.weighing.error("X")
-        assert await told.reads(500, 500, 500) == []
+            cell.weighing.error("X")
+        assert await cell.reads(500, 500, 500) == []
         for _ in range(9):
-            told.weighing.error("X")
-        assert told.inputs == [Weighed("X", None, error=True)]
-        told.weighing.lost("X")
-        told.weighing.tell("X")
-        assert told.inputs == [Weighed("X", None, error=True)]
-        assert await told.reads(500, 500, 500) == [None, 500]
+            cell.weighing.error("X")
+        assert cell.inputs == [Weighed("X", None, error=True)]
+        cell.weighing.lost("X")
+        cell.weighing.tell("X")
+        assert cell.inputs == [Weighed("X", None, error=True)]
+        assert await cell.reads(500, 500, 500) == [None, 500]
 
     virtually(test)

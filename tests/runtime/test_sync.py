@@ -1,4 +1,4 @@
-"""What a gateway that lacks something is told: the digest after each connecting, and `sync`, page by page."""
+"""What a gateway that lacks events receives: the digest after each connect, and `sync`, page by page."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def digest(site: Site) -> Digest:
     return Digest.model_validate_json(site.plant.broker.retained[DIGEST])
 
 
-def test_after_every_connecting_the_machine_tells_what_it_holds(tmp_path: Path) -> None:
+def test_the_machine_publishes_its_digest_after_every_connect(tmp_path: Path) -> None:
     async def test(site: Site) -> None:
         first = digest(site)
         assert (first.machine_id, first.reservations) == ("machine_123", {})
@@ -55,7 +55,7 @@ def test_after_every_connecting_the_machine_tells_what_it_holds(tmp_path: Path) 
     at_site(tmp_path, test)
 
 
-def test_sync_tells_every_event_again_page_by_page_and_the_live_reservations(tmp_path: Path) -> None:
+def test_sync_returns_every_event_page_by_page_and_the_live_reservations(tmp_path: Path) -> None:
     async def test(site: Site) -> None:
         made = await site.reserve(1)
         await site.reserve(2)
@@ -64,8 +64,8 @@ def test_sync_tells_every_event_again_page_by_page_and_the_live_reservations(tmp
             await site.on_cell("block-cell", "cell_machine_123_c08", reason="a look")
             await site.on_cell("unblock-cell", "cell_machine_123_c08")
         await site.until(lambda: len(site.events) >= 2 * SYNC_PAGE + 3)
-        told, live = await everything(site, 1)
-        assert told == site.events
+        events, live = await everything(site, 1)
+        assert events == site.events
         assert live == ["res_1"]
         assert (await everything(site, 150))[0] == site.events[149:]
         first = await page(site, 1)
@@ -79,7 +79,7 @@ def test_sync_tells_every_event_again_page_by_page_and_the_live_reservations(tmp
     at_site(tmp_path, test)
 
 
-def test_sync_says_from_which_event_on_it_can_tell(tmp_path: Path) -> None:
+def test_sync_names_the_first_event_that_it_still_has(tmp_path: Path) -> None:
     async def test(site: Site) -> None:
         await site.reserve(1)
         await site.reserve(2)
@@ -94,7 +94,7 @@ def test_sync_says_from_which_event_on_it_can_tell(tmp_path: Path) -> None:
     at_site(tmp_path, test)
 
 
-def test_a_sequence_must_be_one(tmp_path: Path) -> None:
+def test_a_sequence_must_be_a_positive_integer(tmp_path: Path) -> None:
     async def test(site: Site) -> None:
         for wrong in (0, -1, "1", 1.5, None):
             reply = await site.plant.broker.call("sync", {"request_id": "s", "from_sequence": wrong})
@@ -131,7 +131,7 @@ def test_the_largest_answer_of_512_cells_fits_into_what_the_shipped_broker_takes
     at_site(tmp_path, test)
 
 
-def test_a_reply_is_written_as_it_was_said(tmp_path: Path) -> None:
+def test_a_reply_is_journaled_as_it_was_published(tmp_path: Path) -> None:
     async def test(site: Site) -> None:
         heard: list[str] = []
         site.plant.broker.on_message = lambda message: heard.append(message.payload)

@@ -58,23 +58,23 @@ class Watched:
         return self.site.plant.agent
 
     async def ready(self) -> None:
-        await self.until(lambda: "READY=1" in self.supervisor.told)
+        await self.until(lambda: "READY=1" in self.supervisor.received)
 
     async def until(self, condition: Callable[[], bool]) -> None:
-        """Waits for two minutes at most, and hears what is told meanwhile."""
+        """Waits for two minutes at most, and receives what is sent meanwhile."""
         async with asyncio.timeout(120):
             while not condition():
-                self.supervisor.hear()
+                self.supervisor.receive()
                 await asyncio.sleep(1)
 
     async def passes(self, seconds: float) -> int:
         """Lets time pass; how often the service was fed in it."""
-        self.supervisor.hear()
+        self.supervisor.receive()
         fed = 0
         end_s = asyncio.get_running_loop().time() + seconds
         while asyncio.get_running_loop().time() < end_s:
             await asyncio.sleep(1)
-            fed += self.supervisor.hear().count("WATCHDOG=1")
+            fed += self.supervisor.receive().count("WATCHDOG=1")
         return fed
 
 
@@ -153,13 +153,13 @@ def test_a_loop_that_hangs_is_named_and_starves_the_watchdog(
         hangs(at.agent, hang)
         await at.until(lambda: name in silent(at.entries))
         assert await at.passes(2 * WATCHDOG_S) == 0
-        assert any(line.startswith("STATUS=silent: ") and name in line for line in at.supervisor.told)
+        assert any(line.startswith("STATUS=silent: ") and name in line for line in at.supervisor.received)
         hang.end()
 
     watched(tmp_path, test)
 
 
-def test_telemetry_that_sleeps_for_ever_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_telemetry_that_hangs_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     async def test(at: Watched) -> None:
         monkeypatch.setattr(telemetry, "LOOK_S", 1e6)
         await at.until(lambda: "telemetry" in silent(at.entries))
@@ -168,39 +168,39 @@ def test_telemetry_that_sleeps_for_ever_is_named(tmp_path: Path, monkeypatch: py
     watched(tmp_path, test)
 
 
-def test_an_idle_locker_is_fed(tmp_path: Path) -> None:
+def test_an_idle_locker_feeds_the_watchdog(tmp_path: Path) -> None:
     async def test(at: Watched) -> None:
         assert await at.passes(600) >= 115
         assert silent(at.entries) == []
-        assert "STATUS=24 cells, 0 reservations, 0 alarms, broker connected" in at.supervisor.told
+        assert "STATUS=24 cells, 0 reservations, 0 alarms, broker connected" in at.supervisor.received
 
     watched(tmp_path, test)
 
 
-def test_a_busy_locker_is_fed_and_says_how_it_is(tmp_path: Path) -> None:
+def test_a_busy_locker_feeds_the_watchdog_and_reports_its_status(tmp_path: Path) -> None:
     async def test(at: Watched) -> None:
         made = await at.site.reserve()
         await at.site.call("dropoff", "res_1")
         assert await at.passes(200) >= 38
         assert silent(at.entries) == []
-        told = "STATUS=24 cells, 1 reservations, 1 alarms, broker connected"  # the door stands open
-        assert told in at.supervisor.told
+        status = "STATUS=24 cells, 1 reservations, 1 alarms, broker connected"  # the door stands open
+        assert status in at.supervisor.received
         at.site.plant.world.close(made["cell"]["description"])
 
     watched(tmp_path, test)
 
 
-def test_an_unplugged_bus_is_no_dead_one(tmp_path: Path) -> None:
+def test_an_unplugged_bus_does_not_count_as_hung(tmp_path: Path) -> None:
     async def test(at: Watched) -> None:
         at.site.plant.cables["main"].unplug()
         assert await at.passes(300) >= 58
         assert silent(at.entries) == []
-        assert any("bus main down" in line for line in at.supervisor.told)
+        assert any("bus main down" in line for line in at.supervisor.received)
 
     watched(tmp_path, test)
 
 
-def test_a_bus_on_which_nothing_is_understood_is_no_dead_one(tmp_path: Path) -> None:
+def test_a_bus_with_unreadable_replies_does_not_count_as_hung(tmp_path: Path) -> None:
     async def test(at: Watched) -> None:
         at.site.plant.cables["main"].trouble.noises.begin(1.0)
         assert await at.passes(300) >= 58
@@ -209,18 +209,18 @@ def test_a_bus_on_which_nothing_is_understood_is_no_dead_one(tmp_path: Path) -> 
     watched(tmp_path, test)
 
 
-def test_a_full_disk_is_no_dead_writer(tmp_path: Path) -> None:
+def test_a_full_disk_does_not_count_as_a_hung_writer(tmp_path: Path) -> None:
     async def test(at: Watched) -> None:
         at.site.plant.lifeline.disk_full = True
         at.site.plant.world.open("A01")
         assert await at.passes(300) >= 58
         assert silent(at.entries) == []
-        assert any("journal cannot be written" in line for line in at.supervisor.told)
+        assert any("journal cannot be written" in line for line in at.supervisor.received)
 
     watched(tmp_path, test)
 
 
-def test_a_loop_that_turns_again_is_fed_again(tmp_path: Path) -> None:
+def test_a_loop_that_recovers_feeds_the_watchdog_again(tmp_path: Path) -> None:
     async def test(at: Watched) -> None:
         at.site.plant.lifeline.disk_stall_s = 100.0
         at.site.plant.world.open("A01")
@@ -233,7 +233,7 @@ def test_a_loop_that_turns_again_is_fed_again(tmp_path: Path) -> None:
     watched(tmp_path, test)
 
 
-def test_a_process_that_stood_still_is_no_dead_one() -> None:
+def test_a_process_that_was_suspended_does_not_count_as_hung() -> None:
     """Looks are counted: whatever passed between two of them, each loop has its chance."""
     turns = {"a": 1}
     vitality = Vitality([Proof("a", lambda: turns["a"], 15.0)], look_s=5.0)
@@ -242,14 +242,14 @@ def test_a_process_that_stood_still_is_no_dead_one() -> None:
     assert vitality.look() == []
 
 
-def test_what_has_nothing_to_prove_is_not_silent() -> None:
+def test_a_part_with_nothing_to_prove_is_not_silent() -> None:
     vitality = Vitality([Proof("thread", lambda: None, 10.0)], look_s=5.0)
     assert [vitality.look() for _ in range(5)] == [[]] * 5
     assert vitality.unborn == []
 
 
 @pytest.mark.parametrize("address", ["", "@edge-agent-test"])
-def test_systemd_is_told_over_either_kind_of_socket(tmp_path: Path, address: str) -> None:
+def test_systemd_is_notified_over_either_kind_of_socket(tmp_path: Path, address: str) -> None:
     fake = FakeSupervisor(tmp_path, 12.5, f"{address}-{tmp_path.name}" if address else "")
     service = fake.service()
     assert service.watchdog_s == 12.5
@@ -257,7 +257,7 @@ def test_systemd_is_told_over_either_kind_of_socket(tmp_path: Path, address: str
     service.feed()
     service.extend("upgrading")
     service.stopping()
-    assert fake.hear() == [
+    assert fake.receive() == [
         *("READY=1", "STATUS=2 cells", "WATCHDOG=1"),
         *("EXTEND_TIMEOUT_USEC=120000000", "STATUS=upgrading", "STOPPING=1", "STATUS=stopping"),
     ]
@@ -286,7 +286,7 @@ def test_the_watchdog_is_meant_for_this_process_or_not(
 
 
 @pytest.mark.parametrize("address", [None, "", "relative/path"])
-def test_without_a_supervisor_there_is_nobody_to_tell(address: str | None) -> None:
+def test_without_a_supervisor_no_notification_is_sent(address: str | None) -> None:
     assert Supervisor.of({} if address is None else {"NOTIFY_SOCKET": address}, 1) is None
 
 

@@ -30,7 +30,7 @@ async def _dropped_off(stage: Stage, rid: str) -> str:
     stage.hands("place", label)
     await stage.pause(0.5)
     stage.hands("close", label)
-    await until(stage, lambda: "DROPOFF" in stage.told(rid))
+    await until(stage, lambda: "DROPOFF" in stage.published(rid))
     return label
 
 
@@ -39,7 +39,7 @@ async def _fetched(stage: Stage, rid: str, label: str) -> None:
     stage.hands("take", label)
     await stage.pause(0.5)
     stage.hands("close", label)
-    await until(stage, lambda: "RESERVATION_COMPLETED" in stage.told(rid))
+    await until(stage, lambda: "RESERVATION_COMPLETED" in stage.published(rid))
 
 
 async def a_life_by_the_api(stage: Stage) -> None:
@@ -48,7 +48,7 @@ async def a_life_by_the_api(stage: Stage) -> None:
     label = await _dropped_off(stage, rid)
     assert await _opened(stage, "pickup", rid) == label
     await _fetched(stage, rid, label)
-    assert [kind for kind in stage.told(rid) if kind in LIFE] == LIFE
+    assert [kind for kind in stage.published(rid) if kind in LIFE] == LIFE
     assert set(stage.pulses()) == {label}
 
 
@@ -69,7 +69,7 @@ async def a_life_by_codes(stage: Stage) -> None:
     await stage.pause(1.0)
     stage.hands("place", label)
     stage.hands("close", label)
-    await until(stage, lambda: "DROPOFF" in stage.told(rid))
+    await until(stage, lambda: "DROPOFF" in stage.published(rid))
     await entered(made["pickup_code"])
     await stage.pause(1.0)
     await _fetched(stage, rid, label)
@@ -77,28 +77,28 @@ async def a_life_by_codes(stage: Stage) -> None:
 
 
 async def a_jammed_lock(stage: Stage) -> None:
-    """The reservation moves within the same call, and the lock is told of."""
+    """The reservation moves within the same call, and an alarm names the lock."""
     made = await stage.reserve()
     rid, label = made["reservation_id"], made["cell"]["description"]
     end = stage.fault("lock_jammed", label)
     other = await _opened(stage, "dropoff", rid)
     assert other != label
-    await until(stage, lambda: "ALARM_RAISED:LOCK_JAMMED" in stage.told())
+    await until(stage, lambda: "ALARM_RAISED:LOCK_JAMMED" in stage.published())
     assert set(stage.pulses()) == {label, other}
     end()
     stage.hands("close", other)
 
 
 async def a_forced_door(stage: Stage) -> None:
-    """It is told of, and moves no reservation."""
+    """It raises an alarm, and moves no reservation."""
     made = await stage.reserve()
     rid, label = made["reservation_id"], made["cell"]["description"]
     stage.hands("open", label)
-    await until(stage, lambda: "ALARM_RAISED:DOOR_FORCED" in stage.told())
+    await until(stage, lambda: "ALARM_RAISED:DOOR_FORCED" in stage.published())
     await stage.pause(0.5)
     stage.hands("close", label)
     await stage.pause(1.0)
-    assert [kind for kind in stage.told(rid) if kind in LIFE] == LIFE[:1]
+    assert [kind for kind in stage.published(rid) if kind in LIFE] == LIFE[:1]
     assert stage.pulses() == []
 
 
@@ -112,24 +112,24 @@ async def a_silent_board(stage: Stage) -> None:
     reply = await stage.call("pickup", rid)
     assert reply["error"]["code"] == 13, reply
     assert stage.pulses() == before
-    await until(stage, lambda: "ALARM_RAISED:DEVICE_SILENT" in stage.told())
+    await until(stage, lambda: "ALARM_RAISED:DEVICE_SILENT" in stage.published())
     end()
-    await until(stage, lambda: "ALARM_CLEARED:DEVICE_SILENT" in stage.told())
+    await until(stage, lambda: "ALARM_CLEARED:DEVICE_SILENT" in stage.published())
     assert await _opened(stage, "pickup", rid) == label
     await _fetched(stage, rid, label)
 
 
 async def a_lost_port(stage: Stage) -> None:
-    """Told of, taken again by itself, and nothing was lost."""
+    """It raises an alarm, the port is opened again by itself, and nothing was lost."""
     made = await stage.reserve()
     rid = made["reservation_id"]
     label = await _dropped_off(stage, rid)
     end = stage.fault("bus_unplugged")
-    await until(stage, lambda: "ALARM_RAISED:BUS_DOWN" in stage.told())
+    await until(stage, lambda: "ALARM_RAISED:BUS_DOWN" in stage.published())
     reply = await stage.call("pickup", rid)
     assert reply["error"]["code"] == 13, reply
     end()
-    await until(stage, lambda: "ALARM_CLEARED:BUS_DOWN" in stage.told(), CLEARED_WITHIN_S)
+    await until(stage, lambda: "ALARM_CLEARED:BUS_DOWN" in stage.published(), CLEARED_WITHIN_S)
     assert await _opened(stage, "pickup", rid) == label
     await _fetched(stage, rid, label)
 

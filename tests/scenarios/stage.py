@@ -43,7 +43,7 @@ class Stage(Protocol):
     def fault(self, kind: str, target: str | int | None = None) -> Callable[[], None]:
         """Begins a fault; what is returned ends it."""
 
-    def told(self, rid: str | None = None) -> list[str]:
+    def published(self, rid: str | None = None) -> list[str]:
         """Types of the events so far (of one reservation), alarms as TYPE:ALARM."""
 
     def address_of(self, label: str) -> int:
@@ -124,7 +124,7 @@ class VirtualStage:
         plant.world.jam(label, True)
         return lambda: plant.world.jam(label, False)
 
-    def told(self, rid: str | None = None) -> list[str]:
+    def published(self, rid: str | None = None) -> list[str]:
         mine = [e for e in self._site.events if rid is None or e.get("reservation_id") == rid]
         return [kind_of(event) for event in mine]
 
@@ -144,7 +144,7 @@ class BenchStage:
         self.begin()
 
     def begin(self) -> None:
-        """From now on counts what is told and pulsed: a bench is played on more than once."""
+        """Counts from now on events and pulses: a bench is played on more than once."""
         self._events, self._pulses = len(self._bench.events()), len(self._bench.actuations())
 
     async def call(self, name: str, rid: str) -> dict[str, Any]:
@@ -178,7 +178,7 @@ class BenchStage:
 
         return end
 
-    def told(self, rid: str | None = None) -> list[str]:
+    def published(self, rid: str | None = None) -> list[str]:
         new = self._bench.events()[self._events :]
         return [kind_of(event) for event in new if rid is None or event.get("reservation_id") == rid]
 

@@ -27,12 +27,12 @@ def _reds(triples: list[Triple], workers: int) -> dict[str, tuple[str, ...]]:
     return {r.triple.name: r.problems for r in results if r.verdict == RED and not explained(r)}
 
 
-def test_the_part_of_today_has_no_red_but_explained_ones() -> None:
+def test_the_part_of_today_has_only_explained_failures() -> None:
     assert not _reds(chosen(None, Part(TODAY % SHORT_PARTS + 1, SHORT_PARTS)), 1)
 
 
 @pytest.mark.long
-def test_a_twentieth_of_the_matrix_has_no_red_but_explained_ones() -> None:
+def test_a_twentieth_of_the_matrix_has_only_explained_failures() -> None:
     assert not _reds(chosen(None, Part(TODAY % LONG_PARTS + 1, LONG_PARTS)), 2)
 
 
@@ -69,7 +69,7 @@ def test_pairs_are_drawn_from_the_seed_and_counted_by_demand() -> None:
     assert found["equal"] == ["gateway forgot × free × nobody: no witness differs"]
 
 
-def test_pairs_that_equal_health_are_faults_of_the_matrix() -> None:
+def test_pairs_that_equal_a_healthy_run_name_faults_of_the_matrix() -> None:
     assert all(names <= set(FAULTS) for names in EQUAL)
 
 

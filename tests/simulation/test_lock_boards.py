@@ -39,9 +39,7 @@ FAULTS = {
 
 @PROTOCOLS
 @pytest.mark.parametrize("kind", FAULTS)
-def test_only_doors_that_somebody_wanted_open_although_the_bus_bites(
-    tmp_path: Path, protocol: str, kind: str
-) -> None:
+def test_only_commanded_doors_open_on_a_bad_bus(tmp_path: Path, protocol: str, kind: str) -> None:
     async def run() -> None:
         plant = Plant(with_journal(machine_of(tmp_path, protocol), tmp_path / "journal.sqlite"), 5)
         site, faults = Site(plant), Faults(plant.world, plant.cables, plant.slaves)

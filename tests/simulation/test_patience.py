@@ -19,7 +19,7 @@ BOARD = 1
 
 
 @pytest.mark.parametrize(("noise", "longest_s"), [(0.05, 1.5), (0.15, 6.0)])
-def test_w15_noise_delays_and_fails_nobody(tmp_path: Path, noise: float, longest_s: float) -> None:
+def test_w15_noise_delays_no_command_and_fails_none(tmp_path: Path, noise: float, longest_s: float) -> None:
     found = live_in_noise(noise, 40, 3, tmp_path)
     assert found.damaged_share > 0.8 * noise
     assert not found.failed
@@ -66,7 +66,7 @@ def test_w16_a_board_that_is_busy_after_a_pulse_is_waited_for(
         assert all("result" in answer for answer in answers), answers
         assert busy.refused > 3
         assert site.pulses() == 2
-        assert not site.told("ALARM_RAISED")
+        assert not site.published("ALARM_RAISED")
 
     at_site(tmp_path, test)
 
@@ -91,7 +91,7 @@ def test_w16_a_board_that_is_busy_for_good_counts_as_silent(
     at_site(tmp_path, test)
 
 
-def test_w16_a_wish_for_a_board_that_dies_ends_and_frees_its_place(tmp_path: Path) -> None:
+def test_w16_an_attempt_on_a_board_that_goes_silent_ends_and_frees_its_place(tmp_path: Path) -> None:
     """Two wishes watch a dead board until they expire; wishes for other boards get their turn then."""
 
     async def test(site: Site) -> None:

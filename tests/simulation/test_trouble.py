@@ -43,7 +43,7 @@ async def drop_off(site: Site, number: int) -> str:
     await site.until(lambda: world.cell(label).door.value == "open")
     world.place(label, 500)
     world.close(label)
-    await site.until(lambda: any(e["reservation_id"] == rid for e in site.told("DROPOFF")))
+    await site.until(lambda: any(e["reservation_id"] == rid for e in site.published("DROPOFF")))
     return label
 
 
@@ -57,9 +57,7 @@ async def drop_off(site: Site, number: int) -> str:
     ],
     ids=lambda faults: faults[0]["kind"],
 )
-def test_parcels_go_in_where_they_should_although_the_bus_bites(
-    tmp_path: Path, faults: list[dict[str, Any]]
-) -> None:
+def test_parcels_go_into_their_cells_on_a_bad_bus(tmp_path: Path, faults: list[dict[str, Any]]) -> None:
     async def test(site: Site) -> None:
         biting = teeth(site)
         ids = [biting.raise_fault(FaultBody(**fault)) for fault in faults]
@@ -82,7 +80,7 @@ def test_parcels_go_in_where_they_should_although_the_bus_bites(
     at_site(tmp_path, test)
 
 
-def test_a_pulled_plug_is_an_alarm_until_it_is_back(tmp_path: Path) -> None:
+def test_an_unplugged_bus_raises_an_alarm_until_it_is_back(tmp_path: Path) -> None:
     async def test(site: Site) -> None:
         def down() -> bool:
             assert site.plant.agent is not None
@@ -148,7 +146,7 @@ def test_under_each_kind_of_fault_the_rest_works(tmp_path: Path, fault: dict[str
             world.take(label)
             await asyncio.sleep(0.5)
             world.close(label)
-        await site.until(lambda: len(site.told("RESERVATION_COMPLETED")) == len(labels))
+        await site.until(lambda: len(site.published("RESERVATION_COMPLETED")) == len(labels))
         pulsed = {actuation.label for actuation in site.plant.world.actuations(before)}
         assert pulsed == set(labels)
 
@@ -156,6 +154,6 @@ def test_under_each_kind_of_fault_the_rest_works(tmp_path: Path, fault: dict[str
 
 
 def machine(site: Site) -> dict[str, Any]:
-    """The machine as it tells of itself."""
-    told: dict[str, Any] = json.loads(site.plant.broker.retained["locker/v1/machine_123/state/machine"])
-    return told
+    """The machine's own retained state."""
+    machine: dict[str, Any] = json.loads(site.plant.broker.retained["locker/v1/machine_123/state/machine"])
+    return machine

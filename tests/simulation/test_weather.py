@@ -1,7 +1,7 @@
-"""Lives on wires as they are in the field: no wrong pulse, no door told otherwise than it stood.
+"""Lives on wires as they are in the field: no wrong pulse, no door reported otherwise than it was.
 
 `run_storm` holds every pulse against its journaled intent, every parcel against who put it in, and every door
-that the core was told of against the door itself; a port that is back is taken again within two seconds.
+that the core got against the door itself; a port that is back is opened again within two seconds.
 """
 
 from __future__ import annotations
@@ -53,7 +53,9 @@ def test_a_thousand_lives_under_five_per_cent_damaged_frames(tmp_path: Path) -> 
     ],
 )
 @pytest.mark.parametrize("kill_every_s", [None, 15.0], ids=["alive", "killed"])
-def test_fifty_lives_in_every_weather(tmp_path: Path, weather: Weather, kill_every_s: float | None) -> None:
+def test_fifty_lives_on_each_kind_of_bad_wire(
+    tmp_path: Path, weather: Weather, kill_every_s: float | None
+) -> None:
     outcome = run_storm(demo(), tmp_path / "journal.sqlite", 3, kill_every_s=kill_every_s, weather=weather)
     assert outcome.lives == 50
     assert outcome.doors_told > 300

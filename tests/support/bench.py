@@ -172,7 +172,7 @@ class Bench:
         return next(cell for cell in self.sim.get("/cells").json() if cell["label"] == label)
 
     def cell_status(self, label: str) -> str:
-        """A cell's status as the machine tells it."""
+        """A cell's status as the machine reports it."""
         machine = self.api.get("/machines/machine_123").json()["machine"]
         return str(next(c["status"] for c in machine["all_cells"] if c["description"] == label))
 

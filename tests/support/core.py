@@ -180,7 +180,7 @@ class Core:
         return changed
 
     def kinds(self) -> list[FactKind]:
-        """The facts told so far, by kind."""
+        """The facts so far, by kind."""
         return [fact.kind for fact in self.facts]
 
     def live(self, reservation: Reservation) -> Reservation:

@@ -87,7 +87,7 @@ def cooling() -> tuple[Core, Reservation]:
 
 
 def stored(degrees: float = 4.0) -> tuple[Core, Reservation]:
-    """A chilled parcel was dropped off in a fridge at `degrees`, which was told just then."""
+    """A chilled parcel was dropped off in a fridge at `degrees`, which was reported just then."""
     core = locker()
     reservation = core.reserve(CHILLED, grace_pickup_s=0)
     feels(core, degrees)

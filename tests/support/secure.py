@@ -53,7 +53,7 @@ class Keys:
 
 
 class SecureBroker(Broker):
-    """A Mosquitto that speaks TLS and demands a certificate, unless told otherwise."""
+    """A Mosquitto that speaks TLS and demands a certificate, unless an argument changes that."""
 
     def __init__(self, folder: Path, server: Pair, clients: Path, *more: str, required: bool = True) -> None:
         super().__init__(folder)
@@ -88,7 +88,7 @@ def password_file(folder: Path, **users: str) -> Path:
 
 @dataclass
 class Watched:
-    """A link that runs, and what it told."""
+    """A link that runs, and what it reported and logged."""
 
     link: MqttLink
     refusals: list[str]
@@ -101,7 +101,7 @@ class Watched:
                 await asyncio.sleep(0.01)
 
     async def refused(self, cause: str, attempts: int = 4) -> None:
-        """Waits until it was refused and then tried again some times: it must have told so exactly once."""
+        """Waits until it was refused and retried some times: it must have reported it exactly once."""
         await self.until(lambda: len(self.attempts) >= attempts and self.refusals)
         assert not self.link.up
         assert len(self.refusals) == 1, self.refusals
@@ -111,7 +111,7 @@ class Watched:
         assert [entry["log_level"] for entry in told] == ["error"]
 
     async def mended(self) -> None:
-        """Waits until it is up, and has told that it is."""
+        """Waits until it is up, and has reported it."""
         await self.until(lambda: self.link.up)
         assert self.refusals[-1] == ""
 
@@ -126,7 +126,7 @@ def make_link(port: int, credentials: Credentials, **changes: Any) -> MqttLink:
 
 
 class Recorder:
-    """A logger that keeps what it is told; the tests' own configuration drops everything."""
+    """A logger that keeps its entries; the tests' own configuration drops everything."""
 
     def __init__(self, kept: list[Any]) -> None:
         self._kept = kept

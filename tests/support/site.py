@@ -44,7 +44,7 @@ class Site:
         body = {"request_id": f"{name}-{cell_id}-{len(self.plant.broker.replies)}", "cell_id": cell_id}
         return await self.plant.broker.call(name, body | fields)
 
-    def told(self, kind: str) -> list[dict[str, Any]]:
+    def published(self, kind: str) -> list[dict[str, Any]]:
         """The events of one type."""
         return [e for e in self.events if e["event_type"] == f"EVENT_TYPE_{kind}"]
 

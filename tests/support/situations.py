@@ -179,7 +179,7 @@ def silent(build: Callable[[Core], Reservation], after_s: float = 0) -> Callable
 
 
 def no_clock(build: Callable[[Core], Reservation]) -> Callable[[Core], Reservation]:
-    """The same after a reboot across which no clock tells the time."""
+    """The same after a reboot across which no clock kept the time."""
 
     def built(core: Core) -> Reservation:
         reservation = build(core)

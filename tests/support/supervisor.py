@@ -1,4 +1,4 @@
-"""A supervisor in systemd's place: a datagram socket, and what a service tells it."""
+"""A fake systemd: a datagram socket that records what a service sends to it."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ class FakeSupervisor:
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
         self._socket.setblocking(False)
         self._socket.bind(self.address.replace("@", "\0", 1))
-        self.told: list[str] = []
+        self.received: list[str] = []
         """Every line, in order."""
 
     @property
@@ -58,16 +58,16 @@ class FakeSupervisor:
         assert made is not None
         return made
 
-    def hear(self) -> list[str]:
-        """The lines told since the last call."""
+    def receive(self) -> list[str]:
+        """The lines received since the last call."""
         new = []
         while True:
             try:
                 new += self._socket.recv(4096).decode().splitlines()
             except BlockingIOError:
-                self.told += new
+                self.received += new
                 return new
 
     def close(self) -> None:
-        """Hears no more."""
+        """Receives nothing more."""
         self._socket.close()

@@ -1,4 +1,4 @@
-"""What the core tells, as the model says it."""
+"""The facts of the core, in the form in which the model predicts them."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from edge_agent.statemachine.outputs import Fact, FactKind
 
 
 def told(fact: Fact) -> tuple[object, ...]:
-    """A fact as the model says it."""
+    """A fact in the model's form."""
     rid = None if fact.reservation is None else fact.reservation.reservation_id
     source = fact.source.removeprefix("SOURCE_TYPE_")
     match fact.kind:
@@ -27,5 +27,5 @@ def told(fact: Fact) -> tuple[object, ...]:
 
 
 def is_wear(fact: Fact) -> bool:
-    """Whether a lock is said to have become slow, which the model does not predict."""
+    """Whether a fact reports a lock that has become slow, which the model does not predict."""
     return fact.kind is FactKind.MAINTENANCE_REQUESTED and fact.severity is Severity.MEDIUM

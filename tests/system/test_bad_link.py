@@ -214,7 +214,7 @@ def test_a_bad_link_loses_nothing_and_nothing_acts_twice_or_late(tmp_path: Path)
             assert proxy.cuts >= 2 * POINTS
             assert min(proxy.doubled, proxy.doubled_receipts, proxy.swapped) > 10
             assert len(lives) >= POINTS
-            check_told(bench, ear, lives)
+            check_events(bench, ear, lives)
             for rid in lives:
                 wait_for(lambda rid=rid: webhooks.types(rid) == LIFE, 30, rid)  # type: ignore[misc]
         finally:
@@ -233,7 +233,7 @@ def check_order(ear: Ear) -> None:
     assert last > POINTS
 
 
-def check_told(bench: Bench, ear: Ear, lives: list[str]) -> None:
+def check_events(bench: Bench, ear: Ear, lives: list[str]) -> None:
     """Every event of the journal reached the broker, with one key, and the gateway has them in order."""
     with closing(sqlite3.connect(f"file:{bench.folder / 'journal.sqlite'}?mode=ro", uri=True)) as journal:
         (last,) = journal.execute("SELECT seq FROM sqlite_sequence WHERE name = 'outbox'").fetchone()
@@ -244,8 +244,8 @@ def check_told(bench: Bench, ear: Ear, lives: list[str]) -> None:
     first = min(by_sequence)
     assert sorted(by_sequence) == list(range(first, max(by_sequence) + 1))
     assert all(len(keys) == 1 for keys in by_sequence.values())
-    told = [event["sequence"] for event in bench.events()]
-    assert sorted(told) == list(range(1, len(told) + 1))
+    sequences = [event["sequence"] for event in bench.events()]
+    assert sorted(sequences) == list(range(1, len(sequences) + 1))
     for rid in lives:
         once = {e["sequence"]: e["event_type"] for e in bench.events() if e.get("reservation_id") == rid}
         assert [once[n] for n in sorted(once) if once[n] in LIFE] == LIFE

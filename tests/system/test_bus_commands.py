@@ -19,7 +19,7 @@ def bench(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bench]:
         yield running
 
 
-def test_what_passes_is_counted_shown_and_recorded(bench: Bench, tmp_path: Path) -> None:
+def test_frames_are_counted_shown_and_recorded(bench: Bench, tmp_path: Path) -> None:
     trace = tmp_path / "trace.jsonl"
     done = bench.command("bus", "monitor", "--seconds", "1", "--record", str(trace))
     assert done.returncode == 0
@@ -33,7 +33,7 @@ def test_what_passes_is_counted_shown_and_recorded(bench: Bench, tmp_path: Path)
     assert 0.1 < bus["utilisation"] < 1
 
 
-def test_a_scan_and_the_checks_find_the_one_that_is_gone(bench: Bench) -> None:
+def test_a_scan_and_the_checks_find_the_missing_device(bench: Bench) -> None:
     scan = bench.command("bus", "scan", "--bus", "main", "--last", "20", "--json")
     rows = json.loads(scan.stdout)
     assert scan.returncode == 0, rows

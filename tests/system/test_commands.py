@@ -30,7 +30,7 @@ LOOKS: dict[str, tuple[tuple[str, ...], str]] = {
     "bus scan": (("--first", "1", "--last", "3"), r"│ main │ 1 +│ locks_a +│ answers"),
     "bus monitor": (("--seconds", "0.5"), r"locks_a\(1\) read 8 inputs from 0"),
 }
-"""Commands that change nothing: what they are told beside, and what people see."""
+"""Commands that change nothing: their arguments, and what people see."""
 ELSEWHERE = {
     "diagnose": "tests/system/test_technician.py",
     "bus doors": "tests/system/test_bus_commands.py",
@@ -103,15 +103,15 @@ def test_a_terminal_gets_colours(bench: Bench) -> None:
     assert b"\x1b[32manswering" in seen
 
 
-def test_a_technician_s_acts_are_told_and_stand_in_the_ledger(bench: Bench) -> None:
+def test_a_technician_s_acts_are_published_and_listed_in_the_ledger(bench: Bench) -> None:
     done = command(bench, "open", "A07", "--reason", "cleaning")
     assert (done.exit_code, done.stdout) == (0, "cell A07 is open\n")
     bench.person("A07", "close")
     assert command(bench, "block", "A07", "--reason", "hinge").stdout == "cell A07 is blocked\n"
     assert "A07" in [c["label"] for c in json.loads(command(bench, "cells", "--json").stdout) if c["blocked"]]
     assert command(bench, "unblock", "A07").stdout == "cell A07 is not blocked any more\n"
-    told = command(bench, "events").stdout
-    assert re.search(r"unlock: OPENED +│ A07 .*cleaning", told)
+    table = command(bench, "events").stdout
+    assert re.search(r"unlock: OPENED +│ A07 .*cleaning", table)
     tare = command(bench, "tare", "C01", "--json")
     assert json.loads(tare.stdout)["tare_g"] == 0
     for name, arguments, why in (

@@ -46,13 +46,13 @@ def test_a_jammed_lock_moves_the_reservation_within_the_call(bench: Bench) -> No
     assert [a["label"] for a in bench.actuations(before)] == [label, label, label, other]
     alarms = shown(bench, "alarms")
     assert [(a["alarm"], a["label"]) for a in alarms if a["label"]] == [("LOCK_JAMMED", label)]
-    told = [row for row in shown(bench, "events") if row["reservation_id"] == rid]
-    assert [(row["what"], row["cell"]) for row in told if row["kind"] == "unlock"] == [
+    rows = [row for row in shown(bench, "events") if row["reservation_id"] == rid]
+    assert [(row["what"], row["cell"]) for row in rows if row["kind"] == "unlock"] == [
         *[("INTENT", label), ("NO_MOVEMENT", label)] * 3,
         ("INTENT", other),
         ("OPENED", other),
     ]
-    assert all(row["source"] == "SOURCE_TYPE_API" for row in told if row["kind"] == "unlock")
+    assert all(row["source"] == "SOURCE_TYPE_API" for row in rows if row["kind"] == "unlock")
 
     def asked() -> bool:
         seen = bench.gateway.get("/operations.json", auth=("a", "bench-key")).json()
@@ -107,7 +107,7 @@ def test_block_unblock_and_reservations_for_people_and_scripts(bench: Bench) -> 
     assert bench.command("events", "--limit", "0").returncode == 2
 
 
-def test_following_shows_what_happens(bench: Bench) -> None:
+def test_following_events_shows_them_as_they_happen(bench: Bench) -> None:
     following = subprocess.Popen(
         [Path(sys.executable).with_name("edge-agent"), "events", "--follow", "--json"],
         env=bench.environment | {"EDGE_AGENT_SOCKET": str(bench.folder / "agent.sock")},

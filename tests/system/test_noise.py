@@ -82,7 +82,7 @@ def test_thirty_lives_without_one_wrong_pulse(bench: Bench) -> None:
     pulses = [a["label"] for a in bench.actuations()]
     assert all(pulses.count(label) <= sum(cell == label for cell, _ in intents) for label in set(pulses))
     moved = {(rid, cell) for cell, rid in intents} - set(held)
-    told = {(e["reservation_id"], e["event_type"]) for e in bench.events() if "reservation_id" in e}
-    assert all((rid, "EVENT_TYPE_CELL_STATUS_CHANGED") in told for rid, _ in moved), moved
+    events = {(e["reservation_id"], e["event_type"]) for e in bench.events() if "reservation_id" in e}
+    assert all((rid, "EVENT_TYPE_CELL_STATUS_CHANGED") in events for rid, _ in moved), moved
     wrong = [e for e in bench.events() if any(alarm in str(e) for alarm in ("WRONG_DOOR", "DOOR_FORCED"))]
     assert not wrong

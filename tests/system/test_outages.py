@@ -152,9 +152,9 @@ class Person(threading.Thread):
     def _at_the_door(self, path: str, act: str, body: dict[str, Any]) -> None:
         label = self._insist("GET", path)["cell"]["description"]
         with httpx.Client(trust_env=False) as sim:
-            for what, told in ((act, body), ("close", {})):
+            for what, sent in ((act, body), ("close", {})):
                 url = f"http://{HOST}:{self._site.rig.files.sim_port}/cells/{label}/{what}"
-                sim.post(url, json=told).raise_for_status()
+                sim.post(url, json=sent).raise_for_status()
 
     def _until(self, path: str, status: str) -> None:
         def reached() -> bool:

@@ -104,13 +104,13 @@ def test_every_example_in_its_order(bench: Bench) -> None:
         wait_for(lambda: len(webhooks.types(rid)) == 3)
         for _, body in webhooks.got:
             check("webhook", body)
-        told = next(b for _, b in webhooks.got if b["event_type"] == "EVENT_TYPE_OPEN_DOOR_FULFILLED")
-        detail = told["open_door_fulfilled_event"]
+        event = next(b for _, b in webhooks.got if b["event_type"] == "EVENT_TYPE_OPEN_DOOR_FULFILLED")
+        detail = event["open_door_fulfilled_event"]
         assert (detail["request_id"], detail["platform_reference_id"]) == ("req_xyz789", "ticket_456")
         assert detail["outcome"] == "OPENED"
 
 
-def test_cancel_abandon_and_what_operations_then_see(bench: Bench) -> None:
+def test_cancel_abandon_and_what_the_operations_page_shows(bench: Bench) -> None:
     api = bench.api
     cancelled = good("reserve", api.post("/reservations", json=RESERVE))["reservation_id"]
     assert good("cancel", api.post(f"/reservations/{cancelled}/deletes")) == {}

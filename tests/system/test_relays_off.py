@@ -48,7 +48,7 @@ def test_after_a_stop(bench: Bench) -> None:
     assert running_outputs(bench) == []
 
 
-def test_after_a_kill_and_a_restart_and_never_long_without(bench: Bench) -> None:
+def test_after_a_kill_and_a_restart_cooling_resumes_within_a_minute(bench: Bench) -> None:
     label = cooled(bench)
     bench.act("agent", "kill")
     # The restart switches everything off before it does anything else; the fridge then rests.
@@ -64,7 +64,7 @@ def test_after_a_lost_sensor(bench: Bench) -> None:
     wait_for(lambda: bench.cell(label)["cooling"], 60)
 
 
-def test_after_a_lost_bus_as_soon_as_its_pulse_is_over(bench: Bench) -> None:
+def test_after_a_lost_bus_outputs_go_off_when_their_pulse_ends(bench: Bench) -> None:
     cooled(bench)
     bench.sim.post("/faults", json={"kind": "bus_unplugged"}).raise_for_status()
     wait_for(lambda: running_outputs(bench) == [], HELD_S)

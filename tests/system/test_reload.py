@@ -58,7 +58,7 @@ def test_a_change_is_applied_and_a_parcel_stays_reachable(bench: Bench) -> None:
     assert len(bench.actuations()) == 1
 
 
-def test_what_would_harm_a_reservation_changes_nothing(bench: Bench) -> None:
+def test_a_reload_that_would_harm_a_reservation_changes_nothing(bench: Bench) -> None:
     made = bench.reserve(SMALL)
     label = bench.reservation(made["reservation_id"])["cell"]["description"]
     before = configuration(bench)
@@ -80,7 +80,7 @@ def test_what_would_harm_a_reservation_changes_nothing(bench: Bench) -> None:
     (bench.folder / "machine.toml").write_text(kept, encoding="utf-8")
 
 
-def test_a_hang_up_does_the_same_and_logs_what_changes(bench: Bench) -> None:
+def test_sighup_reloads_and_logs_what_changes(bench: Bench) -> None:
     number = configuration(bench)["number"]
     change(bench, lambda d: d["doors"].update(door_ajar_s=77))
     os.kill(bench.pids()["agent"], signal.SIGHUP)
@@ -92,7 +92,7 @@ def test_a_hang_up_does_the_same_and_logs_what_changes(bench: Bench) -> None:
     assert configuration(bench)["number"] == number + 1
 
 
-def test_one_that_cannot_be_built_gives_way_to_the_one_before(bench: Bench) -> None:
+def test_a_configuration_that_cannot_be_applied_is_replaced_by_the_previous_one(bench: Bench) -> None:
     """A group that is gone is found only by trying."""
     number = configuration(bench)["number"]
     change(

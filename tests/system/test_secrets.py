@@ -141,7 +141,7 @@ def use(bench: Bench, planted: Planted, log: Path) -> None:
             planted.said[member.name] = held.read().decode()
 
 
-def test_no_secret_is_in_logs_events_bundles_or_what_commands_say(planted: Planted) -> None:
+def test_no_secret_is_in_logs_events_bundles_or_command_output(planted: Planted) -> None:
     assert len(planted.secrets) >= 15
     assert len(planted.said) > 20
     found = [
@@ -166,4 +166,4 @@ def test_a_daemon_that_dies_leaves_no_core_dump(planted: Planted) -> None:
     assert os.WTERMSIG(planted.status) == signal.SIGABRT
     assert not planted.status & CORE_DUMPED
     assert planted.said["core dumps"] == ""
-    assert "Fatal Python error: Aborted" in planted.said["logs"]  # where its threads were is told
+    assert "Fatal Python error: Aborted" in planted.said["logs"]  # the stacks of its threads

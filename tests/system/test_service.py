@@ -1,4 +1,4 @@
-"""`edge-agent run` as a service: what it tells its supervisor, and how soon it ends when it is told to."""
+"""`edge-agent run` as a service: what it sends to its supervisor, and how soon it ends on a stop."""
 
 from __future__ import annotations
 
@@ -43,18 +43,20 @@ class Service:
         wait_for(lambda: self.heard("READY=1"), what=self.log.read_text())
 
     def heard(self, line: str) -> bool:
-        """Whether it told this, now or before."""
-        self.supervisor.hear()
-        return any(told.startswith(line) for told in self.supervisor.told)
+        """Whether it sent this line, now or before."""
+        self.supervisor.receive()
+        return any(received.startswith(line) for received in self.supervisor.received)
 
     def says(self, words: str) -> bool:
-        """Whether it told these words about itself."""
-        self.supervisor.hear()
-        return any(told.startswith("STATUS=24 cells, ") and words in told for told in self.supervisor.told)
+        """Whether a status line of it had these words."""
+        self.supervisor.receive()
+        return any(
+            line.startswith("STATUS=24 cells, ") and words in line for line in self.supervisor.received
+        )
 
     def fed(self) -> bool:
         """Whether it has fed the watchdog since the last call."""
-        return "WATCHDOG=1" in self.supervisor.hear()
+        return "WATCHDOG=1" in self.supervisor.receive()
 
     @property
     def process(self) -> subprocess.Popen[bytes]:
@@ -98,7 +100,7 @@ def noise(at: Service) -> None:
 
 
 @pytest.mark.parametrize("trouble", [nothing, broker_stands_still, noise])
-def test_it_is_ready_is_fed_and_stops_within_two_seconds(
+def test_the_service_gets_ready_feeds_the_watchdog_and_stops_within_two_seconds(
     tmp_path: Path, trouble: Callable[[Service], None]
 ) -> None:
     with service(tmp_path) as at:
@@ -114,7 +116,7 @@ def test_it_is_ready_is_fed_and_stops_within_two_seconds(
             os.kill(at.rig.pid("broker"), signal.SIGCONT)
 
 
-def test_without_broker_and_bus_it_is_ready_fed_and_says_so(tmp_path: Path) -> None:
+def test_without_broker_and_bus_the_service_is_ready_and_reports_both(tmp_path: Path) -> None:
     with service(tmp_path) as at:
         at.start()
         wait_for(lambda: at.says("broker not connected, bus main down"))
@@ -122,7 +124,7 @@ def test_without_broker_and_bus_it_is_ready_fed_and_says_so(tmp_path: Path) -> N
         assert at.stop() == 0
 
 
-def test_a_service_that_is_stopped_is_not_fed_and_tells_where_it_was_when_it_is_killed(
+def test_a_hung_service_feeds_no_watchdog_and_dumps_its_stacks_when_it_is_killed(
     tmp_path: Path,
 ) -> None:
     """What systemd does when nobody feeds: SIGABRT. No dump is written, and the log names the lines."""
@@ -134,16 +136,16 @@ def test_a_service_that_is_stopped_is_not_fed_and_tells_where_it_was_when_it_is_
         assert "in run_forever" in at.log.read_text()
 
 
-def test_a_long_upgrade_of_the_journal_asks_for_time(tmp_path: Path) -> None:
+def test_a_long_upgrade_of_the_journal_extends_the_start_timeout(tmp_path: Path) -> None:
     fixture = REPOSITORY / "tests" / "journal" / "fixtures" / "schema-1.sql"
     with service(tmp_path) as at:
         with closing(sqlite3.connect(at.rig.journal)) as connection:
             connection.executescript(fixture.read_text(encoding="utf-8"))
         at.start()
-        told = at.supervisor.told
+        received = at.supervisor.received
         since = len(list((REPOSITORY / "edge_agent" / "journal" / "schema").glob("*.sql"))) - 1
-        assert told.count("STATUS=upgrading the journal") == since
-        assert told.index("EXTEND_TIMEOUT_USEC=120000000") < told.index("READY=1")
+        assert received.count("STATUS=upgrading the journal") == since
+        assert received.index("EXTEND_TIMEOUT_USEC=120000000") < received.index("READY=1")
         assert at.stop() == 0
 
 

@@ -75,7 +75,7 @@ class Keypad:
 
 
 class Person(threading.Thread):
-    """Lives reservation after reservation until told to stop; knows nothing of the kills."""
+    """Lives reservation after reservation until stopped; knows nothing of the kills."""
 
     def __init__(self, bench: Bench, ear: Ear, number: int, stop: threading.Event, hook: str) -> None:
         super().__init__(name=f"person {number}")
@@ -193,14 +193,14 @@ def test_a_hundred_kills_no_pulse_without_reason_no_event_lost(tmp_path: Path) -
             check_pulses(bench)
             for rid in lives:
                 wait_for(lambda rid=rid: len(webhooks.types(rid)) >= 2, 30)  # type: ignore[misc]
-                told = [kind for kind in webhooks.types(rid) if kind != "EVENT_TYPE_PICKUP_FAILED"]
-                assert told == ["EVENT_TYPE_DROPOFF", "EVENT_TYPE_PICKUP"]
+                types = [kind for kind in webhooks.types(rid) if kind != "EVENT_TYPE_PICKUP_FAILED"]
+                assert types == ["EVENT_TYPE_DROPOFF", "EVENT_TYPE_PICKUP"]
         finally:
             ear.close()
 
 
 def check_events(ear: Ear, lives: list[str]) -> None:
-    """From the first heard on every sequence is there, with one meaning; each life is told whole."""
+    """From the first event on, every sequence is there once; each life has all its events."""
     by_sequence: dict[int, set[str]] = defaultdict(set)
     for event in ear.events:
         by_sequence[event["sequence"]].add(event["idempotency_key"])

@@ -17,7 +17,7 @@ def bench(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bench]:
         yield running
 
 
-def test_he_opens_a_cell_in_use_and_no_platform_is_told(bench: Bench) -> None:
+def test_a_technician_opens_a_cell_in_use_and_no_platform_gets_an_event(bench: Bench) -> None:
     with receiving() as webhooks:
         made = bench.reserve(SMALL, webhook_url=webhooks.url)
         rid = made["reservation_id"]
@@ -43,7 +43,7 @@ def test_he_opens_a_cell_in_use_and_no_platform_is_told(bench: Bench) -> None:
     assert bench.command("open", "Z9", "--reason", "r").returncode == 1
 
 
-def test_the_self_test_names_the_board_that_is_gone(bench: Bench) -> None:
+def test_the_self_test_names_the_missing_board(bench: Bench) -> None:
     fault = bench.sim.post("/faults", json={"kind": "device_silent", "target": "2"}).json()
     done = bench.command("diagnose", "--json", limit_s=90)
     assert done.returncode == 1, done.stderr

@@ -106,7 +106,7 @@ def test_killed_while_the_dropoff_door_is_open_and_closed_while_dead(bench: Benc
 
 
 @pytest.mark.behaviour("opening-13")
-def test_a_daemon_that_stood_still_opens_nothing_after_its_caller_gave_up(bench: Bench) -> None:
+def test_a_suspended_daemon_opens_nothing_after_its_caller_gave_up(bench: Bench) -> None:
     before = last_actuation(bench)
     rid = bench.reserve()["reservation_id"]
     pid = bench.pids()["agent"]
@@ -116,7 +116,7 @@ def test_a_daemon_that_stood_still_opens_nothing_after_its_caller_gave_up(bench:
     finally:
         os.kill(pid, signal.SIGCONT)
     assert (answer.status_code, answer.json()["code"]) == (504, 4)
-    # What it found in its socket is decided before it can tell its status.
+    # What it found in its socket is decided before it can answer a status request.
     wait_for(lambda: bench.command("status").returncode == 0)
     assert not bench.actuations(before)
     wish = f"/reservations/{rid}/dropoffs"
@@ -127,7 +127,7 @@ def test_a_daemon_that_stood_still_opens_nothing_after_its_caller_gave_up(bench:
 
 
 @pytest.mark.behaviour("codes-09", "time-16", "time-18")
-def test_broker_down_codes_work_and_its_return_brings_every_event_once(bench: Bench) -> None:
+def test_codes_work_without_the_broker_and_its_return_delivers_every_event_once(bench: Bench) -> None:
     with receiving() as webhooks:
         made = [bench.reserve(webhook_url=webhooks.url) for _ in range(2)]
         labels = [bench.reservation(m["reservation_id"])["cell"]["description"] for m in made]
@@ -152,13 +152,13 @@ def test_broker_down_codes_work_and_its_return_brings_every_event_once(bench: Be
 
 
 def bench_cell(bench: Bench, label: str) -> dict[str, object]:
-    """A cell as `edge-agent cells --json` tells it."""
+    """A cell as `edge-agent cells --json` shows it."""
     rows = json.loads(bench.command("cells", "--json").stdout)
     found: dict[str, object] = next(row for row in rows if row["label"] == label)
     return found
 
 
-def test_what_is_wrong_is_told_by_code_and_field(bench: Bench) -> None:
+def test_errors_have_a_code_and_name_the_field(bench: Bench) -> None:
     wrong_key = bench.api.get("/reservations", headers={"X-API-Key": "nonsense"})
     assert (wrong_key.status_code, wrong_key.json()["code"]) == (403, 7)
     unknown = bench.api.get("/reservations/res_nobody")
@@ -180,7 +180,7 @@ def test_what_is_wrong_is_told_by_code_and_field(bench: Bench) -> None:
     assert (too_large.status_code, too_large.json()["code"]) == (429, 8)
 
 
-def test_what_is_not_built_says_so(bench: Bench) -> None:
+def test_what_is_not_built_is_answered_not_built(bench: Bench) -> None:
     assert bench.gateway.get("/").status_code == 501
     assert bench.command("watch").returncode == 2
 

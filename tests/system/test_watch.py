@@ -38,7 +38,7 @@ def first(pilot: Pilot[int]) -> Tile:
     return next(iter(pilot.app.query(Tile)))
 
 
-def test_it_opens_the_chosen_cell_once_somebody_has_said_why(bench: Bench) -> None:
+def test_watch_opens_the_chosen_cell_once_a_reason_is_given(bench: Bench) -> None:
     async def test() -> None:
         async with at_the_wall(bench.folder) as pilot:
             await pilot.press("right")
@@ -64,7 +64,7 @@ def test_it_opens_the_chosen_cell_once_somebody_has_said_why(bench: Bench) -> No
     asyncio.run(test())
 
 
-def test_it_blocks_unblocks_and_clears_with_a_confirmation(bench: Bench) -> None:
+def test_watch_blocks_unblocks_and_clears_with_a_confirmation(bench: Bench) -> None:
     async def test() -> None:
         async with at_the_wall(bench.folder) as pilot:
             await pilot.press("b")

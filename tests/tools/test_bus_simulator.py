@@ -322,10 +322,10 @@ def test_refusals(
 ) -> None:
     answer = refusing.http.request(method, path, content=body)
     assert answer.status_code == status
-    told = answer.json()
-    assert set(told) == {"code", "message", "details"}
-    assert (told["code"], told["details"]) == (code, [])
-    assert word in told["message"]
+    error = answer.json()
+    assert set(error) == {"code", "message", "details"}
+    assert (error["code"], error["details"]) == (code, [])
+    assert word in error["message"]
     assert refusing.http.get("/faults").json() == []
 
 

@@ -13,7 +13,7 @@ from tools.pages.contracts.pages import DOCS, PAGES
 
 
 @pytest.mark.parametrize("path", PAGES, ids=lambda path: path.name)
-def test_a_document_is_what_its_models_say(path: Path) -> None:
+def test_a_document_matches_its_models(path: Path) -> None:
     assert path.read_text(encoding="utf-8") == PAGES[path](), "stale: make docs"
 
 

@@ -199,7 +199,7 @@ def test_faults_of_a_bus(target: str | None) -> None:
     on_hardware(test)
 
 
-def test_an_unplugged_bus_comes_back_when_nobody_holds_the_plug_any_more() -> None:
+def test_an_unplugged_bus_returns_when_its_last_unplug_fault_ends() -> None:
     async def test(hardware: Hardware) -> None:
         faults = [hardware.begin("bus_unplugged", target=target) for target in ("main", None)]
         assert hardware.lost == ["the cable was unplugged"]

@@ -29,7 +29,7 @@ def test_damaged_frames_are_bus_faults_and_nothing_else(case: Case) -> None:
     assert outcome.faults > 1000
 
 
-def test_a_codec_that_stumbles_is_found() -> None:
+def test_a_codec_that_raises_is_found() -> None:
     class Stumbling(Cu16Codec):
         def values(self, question: Question, frame: bytes) -> list[int]:
             raise IndexError("stumbled")
@@ -43,7 +43,7 @@ def test_a_codec_that_stumbles_is_found() -> None:
     assert "IndexError" in outcome.others[0]
 
 
-def test_after_rubbish_the_reply_is_found() -> None:
+def test_the_reply_is_found_after_noise() -> None:
     question = Question(0, LockStatus(16))
     heard = bytearray(bytes.fromhex("55 02 00 35 FE FF 01 00 03 38"))
     assert judge(Cu16Codec(), heard, question, [])

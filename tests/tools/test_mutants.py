@@ -1,4 +1,4 @@
-"""The page about the mutants: what mutmut left behind, read and told."""
+"""The page about the mutants: what mutmut left behind, read and shown."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def test_other_verdicts(tmp_path: Path, code: int | None, verdict: str) -> None:
     assert mutant.noticed is (code == 3)
 
 
-def test_what_was_not_noticed_is_forgotten_for_another_run(tmp_path: Path) -> None:
+def test_surviving_mutants_are_cleared_for_another_run(tmp_path: Path) -> None:
     folder = left_behind(tmp_path, {})
     meta = folder / MUTATED / "m.py.meta"
     codes = {"killed": 1, "late": 36, "survived": 0, "no tests": 33, "broken": -9}

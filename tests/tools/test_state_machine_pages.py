@@ -13,7 +13,7 @@ from tools.pages.state_machine.page import cell_picture, page, reservation_pictu
 
 
 @pytest.mark.parametrize("path", list(drawn()), ids=lambda path: path.name)
-def test_what_is_drawn_is_not_stale(path: Path) -> None:
+def test_the_drawn_page_and_pictures_are_not_stale(path: Path) -> None:
     again = "make it anew: python -m tools.pages.state_machine"
     assert path.read_text(encoding="utf-8") == drawn()[path], again
 
@@ -24,16 +24,16 @@ def words(svg: str) -> str:
 
 
 def test_the_pictures_hold_every_transition() -> None:
-    told = words(reservation_picture())
+    drawn = words(reservation_picture())
     for (phase, trigger), entry in TABLE.items():
         if isinstance(entry, Rule):
-            assert phase == "none" or phase in told
-            assert entry.to in told
-            assert trigger in told
-    told = words(cell_picture())
+            assert phase == "none" or phase in drawn
+            assert entry.to in drawn
+            assert trigger in drawn
+    drawn = words(cell_picture())
     for (status, cell_trigger), cell_entry in CELL_TABLE.items():
         if isinstance(cell_entry, CellRule) and cell_entry.to is not status:
-            assert cell_trigger in told
+            assert cell_trigger in drawn
 
 
 def test_the_page_holds_every_reason() -> None:

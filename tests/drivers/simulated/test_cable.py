@@ -60,7 +60,7 @@ async def test_opening_twice_and_writing_when_closed() -> None:
     assert ear.lost == []
 
 
-async def test_unplugging_is_told_once_and_loses_what_is_under_way() -> None:
+async def test_unplugging_is_reported_once_and_loses_what_is_under_way() -> None:
     ear, cable = Ear(), make_cable()
     cable.open(ear.on_bytes, ear.lost.append)
     cable.write(READ)
@@ -82,7 +82,7 @@ async def test_unplugging_is_told_once_and_loses_what_is_under_way() -> None:
     cable.close()
 
 
-def test_bad_medium_is_drawn_from_its_generator() -> None:
+def test_damage_on_the_medium_is_drawn_from_its_generator() -> None:
     def pass_through(seed: int) -> list[bytes]:
         medium = BadMedium(Random(seed), loss=0.3, damage=0.3)
         return [medium(READ) for _ in range(200)]
@@ -97,7 +97,7 @@ def test_bad_medium_is_drawn_from_its_generator() -> None:
     assert set(changed_bits) == {1}
 
 
-async def test_a_deaf_cable_brings_nothing() -> None:
+async def test_a_cable_that_drops_everything_delivers_nothing() -> None:
     ear, seen = Ear(), asyncio.Event()
     medium = BadMedium(Random(0), loss=1.0)
     loop = asyncio.get_running_loop()

@@ -51,7 +51,7 @@ class Bench:
         reply = self.slave.answer(bytes.fromhex(request), self.clock.now)
         return "" if reply is None else reply.hex(" ").upper()
 
-    def tell(self, body: str) -> str:
+    def exchange(self, body: str) -> str:
         """The same with the checksum put on, and taken off the reply after a look at it."""
         reply = self.ask(with_crc(bytes.fromhex(body)).hex())
         assert not reply or intact(bytes.fromhex(reply))
@@ -70,7 +70,7 @@ def _weighed(grams: int, zero_g: int = 0) -> Bench:
     bench = Bench("laumas-tlb")
     bench.doors_open("A01")
     bench.world.place("A01", zero_g)
-    bench.tell("01 10 00 05 00 01 02 00 08")
+    bench.exchange("01 10 00 05 00 01 02 00 08")
     bench.world.take("A01")
     bench.world.place("A01", grams)
     bench.clock.advance(400 * MS)
@@ -87,7 +87,7 @@ def _generic(grams: int, tare_g: int = 0) -> Bench:
     bench = Bench("generic-transmitter")
     bench.doors_open("A01")
     bench.world.place("A01", tare_g)
-    assert bench.tell("01 10 00 54 00 02 04 7F FF FF FF") == "01 10 00 54 00 02"
+    assert bench.exchange("01 10 00 54 00 02 04 7F FF FF FF") == "01 10 00 54 00 02"
     bench.world.take("A01")
     bench.world.place("A01", grams)
     bench.clock.advance(400 * MS)
@@ -137,7 +137,7 @@ SCENES: dict[tuple[str, str], Callable[[], Bench]] = {
         WklyBoard(0, {}, _with_levels(0, 1, 1, 0), channels=4)
     ),
 }
-"""How the world stands where a published reply tells of it."""
+"""The state of the simulated world that a published reply describes."""
 VECTORS = [
     pytest.param(file.stem, load_profile(file), vector, id=f"{file.stem}: {vector.name}")
     for file in sorted(PROFILES.glob("*.toml"))
@@ -187,74 +187,74 @@ def test_io_board_published_frames() -> None:
     bench.doors_open(*(label for n, label in enumerate(LABELS, 1) if n not in (1, 3)))
     assert bench.ask("01 02 00 00 00 08 79 CC") == "01 02 01 05 61 8B"
     assert bench.ask("01 05 00 00 FF 00 8C 3A") == "01 05 00 00 FF 00 8C 3A"
-    assert bench.tell("01 01 00 00 00 08") == "01 01 01 01"
+    assert bench.exchange("01 01 00 00 00 08") == "01 01 01 01"
     assert bench.ask("01 01 00 00 00 08 3D CC")[:11] == "01 01 01 01"
     assert bench.ask("01 05 00 FF 00 00 FD FA") == "01 05 00 FF 00 00 FD FA"
-    assert bench.tell("01 01 00 00 00 08") == "01 01 01 00"
+    assert bench.exchange("01 01 00 00 00 08") == "01 01 01 00"
 
 
 def test_inputs_follow_the_wiring_of_the_site() -> None:
     bench = Bench("waveshare-io-8ch", closed_level=0)
     bench.doors_open("A02")
-    assert bench.tell("01 02 00 00 00 08") == "01 02 01 02"
+    assert bench.exchange("01 02 00 00 00 08") == "01 02 01 02"
 
 
 def test_timed_pulse_opens_and_ends_by_itself() -> None:
     bench = Bench("waveshare-io-8ch")
     assert bench.ask("01 05 02 00 00 05 0C 71") == "01 05 02 00 00 05 0C 71"
     assert bench.world.cell("A01").solenoid
-    assert bench.tell("01 01 00 00 00 08") == "01 01 01 01"
+    assert bench.exchange("01 01 00 00 00 08") == "01 01 01 01"
     bench.clock.advance(499 * MS)
     assert bench.world.cell("A01").solenoid
     bench.clock.advance(1 * MS)
-    assert bench.tell("01 01 00 00 00 08") == "01 01 01 00"
+    assert bench.exchange("01 01 00 00 00 08") == "01 01 01 00"
     assert bench.world.cell("A01").door is Door.OPEN
     assert [(a.label, a.duration_ms) for a in bench.world.actuations()] == [("A01", 500)]
 
 
 def test_off_ends_a_timed_pulse() -> None:
     bench = Bench("waveshare-io-8ch")
-    bench.tell("01 05 02 07 00 0A")
+    bench.exchange("01 05 02 07 00 0A")
     bench.clock.advance(30 * MS)
-    bench.tell("01 05 00 FF 00 00")
+    bench.exchange("01 05 00 FF 00 00")
     bench.clock.advance(2_000 * MS)
     assert [(a.label, a.duration_ms) for a in bench.world.actuations()] == [("A08", 30)]
 
 
 def test_coils_toggle_and_multiple() -> None:
     bench = Bench("waveshare-relay-8ch")
-    bench.tell("01 05 00 02 55 00")
-    assert bench.tell("01 01 00 00 00 08") == "01 01 01 04"
-    bench.tell("01 05 00 02 55 00")
-    assert bench.tell("01 01 00 00 00 08") == "01 01 01 00"
+    bench.exchange("01 05 00 02 55 00")
+    assert bench.exchange("01 01 00 00 00 08") == "01 01 01 04"
+    bench.exchange("01 05 00 02 55 00")
+    assert bench.exchange("01 01 00 00 00 08") == "01 01 01 00"
     # Published: Waveshare wiki, "write relay states": 01 0F 00 00 00 08 01 FF BE D5.
     assert bench.ask("01 0F 00 00 00 08 01 FF BE D5") == "01 0F 00 00 00 08 54 0D"
-    assert bench.tell("01 01 00 00 00 08") == "01 01 01 FF"
-    assert bench.tell("01 0F 00 02 00 03 01 02") == "01 0F 00 02 00 03"
-    assert bench.tell("01 01 00 00 00 08") == "01 01 01 EB"
-    bench.tell("01 05 00 FF FF 00")
-    assert bench.tell("01 01 00 02 00 02") == "01 01 01 03"
+    assert bench.exchange("01 01 00 00 00 08") == "01 01 01 FF"
+    assert bench.exchange("01 0F 00 02 00 03 01 02") == "01 0F 00 02 00 03"
+    assert bench.exchange("01 01 00 00 00 08") == "01 01 01 EB"
+    bench.exchange("01 05 00 FF FF 00")
+    assert bench.exchange("01 01 00 02 00 02") == "01 01 01 03"
 
 
 def test_holding_registers_of_the_boards() -> None:
     bench = Bench("waveshare-io-8ch")
-    assert bench.tell("01 03 10 00 00 08") == "01 03 10" + " 00" * 16
-    assert bench.tell("01 06 10 03 00 02") == "01 06 10 03 00 02"
-    assert bench.tell("01 03 10 03 00 01") == "01 03 02 00 02"
-    assert bench.tell("01 10 10 00 00 02 04 00 01 00 03") == "01 10 10 00 00 02"
-    assert bench.tell("01 03 10 00 00 02") == "01 03 04 00 01 00 03"
-    assert bench.tell("01 03 80 00 00 01") == "01 03 02 00 C8"
-    assert bench.tell("01 03 20 00 00 01") == "01 03 02 00 01"
-    assert bench.tell("01 03 40 00 00 01") == "01 03 02 00 01"
-    assert bench.tell("01 06 40 00 00 09") == "01 06 40 00 00 09"
-    assert bench.tell("01 03 40 00 00 01") == ""
-    assert bench.tell("09 03 40 00 00 01") == "09 03 02 00 09"
+    assert bench.exchange("01 03 10 00 00 08") == "01 03 10" + " 00" * 16
+    assert bench.exchange("01 06 10 03 00 02") == "01 06 10 03 00 02"
+    assert bench.exchange("01 03 10 03 00 01") == "01 03 02 00 02"
+    assert bench.exchange("01 10 10 00 00 02 04 00 01 00 03") == "01 10 10 00 00 02"
+    assert bench.exchange("01 03 10 00 00 02") == "01 03 04 00 01 00 03"
+    assert bench.exchange("01 03 80 00 00 01") == "01 03 02 00 C8"
+    assert bench.exchange("01 03 20 00 00 01") == "01 03 02 00 01"
+    assert bench.exchange("01 03 40 00 00 01") == "01 03 02 00 01"
+    assert bench.exchange("01 06 40 00 00 09") == "01 06 40 00 00 09"
+    assert bench.exchange("01 03 40 00 00 01") == ""
+    assert bench.exchange("09 03 40 00 00 01") == "09 03 02 00 09"
 
 
 def test_failed_multiple_write_changes_nothing() -> None:
     bench = Bench("waveshare-io-8ch")
-    assert bench.tell("01 10 10 00 00 02 04 00 01 00 04") == "01 90 03"
-    assert bench.tell("01 03 10 00 00 01") == "01 03 02 00 00"
+    assert bench.exchange("01 10 10 00 00 02 04 00 01 00 04") == "01 90 03"
+    assert bench.exchange("01 03 10 00 00 01") == "01 03 02 00 00"
 
 
 @pytest.mark.parametrize(
@@ -293,7 +293,7 @@ def test_failed_multiple_write_changes_nothing() -> None:
 def test_exceptions(profile: str, request_hex: str, exception_code: int) -> None:
     bench = Bench(profile)
     function = int(request_hex[3:5], 16) | 0x80
-    assert bench.tell(request_hex) == f"01 {function:02X} {exception_code:02X}"
+    assert bench.exchange(request_hex) == f"01 {function:02X} {exception_code:02X}"
     assert bench.world.actuations() == []
 
 
@@ -301,9 +301,9 @@ def test_scale_is_unstable_until_it_rests() -> None:
     bench = Bench("laumas-tlb")
     bench.doors_open("A01")
     bench.world.place("A01", 70_000)
-    assert bench.tell("01 03 00 06 00 05") == "01 03 0A 00 00 00 01 11 70 00 01 11 70"
+    assert bench.exchange("01 03 00 06 00 05") == "01 03 0A 00 00 00 01 11 70 00 01 11 70"
     bench.clock.advance(300 * MS)
-    assert bench.tell("01 03 00 06 00 05") == "01 03 0A 08 00 00 01 11 70 00 01 11 70"
+    assert bench.exchange("01 03 00 06 00 05") == "01 03 0A 08 00 00 01 11 70 00 01 11 70"
 
 
 def test_scale_tare_and_zero() -> None:
@@ -316,20 +316,20 @@ def test_scale_tare_and_zero() -> None:
     bench.world.place("A01", 200)
     bench.clock.advance(300 * MS)
     # Gross stays, net is below zero: bit 8.
-    assert bench.tell("01 03 00 06 00 05") == "01 03 0A 09 00 00 00 00 C8 00 00 01 2C"
+    assert bench.exchange("01 03 00 06 00 05") == "01 03 0A 09 00 00 00 00 C8 00 00 01 2C"
     bench.world.place("A01", 101)
-    assert bench.tell("01 10 00 05 00 01 02 00 08") == "01 90 03"
-    assert bench.tell("01 10 00 05 00 01 02 00 63") == "01 10 00 05 00 01"
+    assert bench.exchange("01 10 00 05 00 01 02 00 08") == "01 90 03"
+    assert bench.exchange("01 10 00 05 00 01 02 00 63") == "01 10 00 05 00 01"
 
 
 def test_silence_for_others_damage_and_broadcast() -> None:
     bench = Bench("waveshare-io-8ch")
-    assert bench.tell("02 05 00 00 FF 00") == ""
+    assert bench.exchange("02 05 00 00 FF 00") == ""
     assert bench.ask("01 05 00 00 FF 00 8C 3B") == ""
     assert bench.world.actuations() == []
-    assert bench.tell("00 05 00 03 FF 00") == ""
+    assert bench.exchange("00 05 00 03 FF 00") == ""
     assert [a.label for a in bench.world.actuations()] == ["A04"]
-    assert bench.tell("00 05 00 55 FF 00") == ""
+    assert bench.exchange("00 05 00 55 FF 00") == ""
 
 
 def test_unwired_channels() -> None:

@@ -188,11 +188,11 @@ def test_a_new_board_is_one_new_file(tmp_path: Path) -> None:
         assert world.cell(label).door is Door.OPEN
         world.place(label, 500)
         world.close(label)
-        await site.until(lambda: len(site.told("DROPOFF")) == 1)
+        await site.until(lambda: len(site.published("DROPOFF")) == 1)
         assert site.plant.agent is not None
         answer = await site.plant.agent.local.enter_code(made["pickup_code"])
         assert (answer.refusal, answer.cell) == (None, label)
-        await site.until(lambda: len(site.told("PICKUP")) == 1)
+        await site.until(lambda: len(site.published("PICKUP")) == 1)
         assert [moved for _, wires, moved in world.pulses_seen if wires != moved] == []
         assert len(world.pulses_seen) == 2
 

@@ -1,4 +1,4 @@
-"""Bits take their time; silence tells frames apart; two talkers spoil each other."""
+"""Bits take their time; silence separates frames; two senders at once damage each other's frames."""
 
 from __future__ import annotations
 
@@ -170,7 +170,7 @@ def test_early_request_is_seen_even_if_the_reply_s_timer_is_late() -> None:
     assert (len(rig.heard), rig.line.figures().early_requests) == (1, 1)
 
 
-def test_two_requests_without_silence_spoil_each_other() -> None:
+def test_two_requests_without_silence_damage_each_other() -> None:
     rig = Rig()
     rig.line.feed(PULSE + READ)
     rig.clock.advance(100_000_000)
@@ -207,7 +207,7 @@ def test_request_that_runs_into_a_reply_about_to_begin() -> None:
     assert (rig.heard, rig.line.figures().collisions) == ([], 1)
 
 
-def test_two_boards_with_one_address_talk_over_each_other() -> None:
+def test_replies_of_two_boards_with_one_address_collide() -> None:
     rig = Rig(addresses=(1, 1))
     rig.line.feed(READ)
     rig.clock.advance(100_000_000)

@@ -291,7 +291,7 @@ def test_noise_is_noticed_on_both_sides_of_the_wire(protocol: Protocol) -> None:
 
 
 @pytest.mark.parametrize("protocol", ["8a", "wkly"])
-def test_a_door_that_moves_is_told_unasked_where_the_board_does_that(protocol: Protocol) -> None:
+def test_a_moving_door_is_sent_unasked_by_boards_that_do_that(protocol: Protocol) -> None:
     async def test(bus: BusOwner, world: World, _: MemoryCable) -> None:
         unasked: list[int] = []
         bus.on_unasked = unasked.append
@@ -307,7 +307,7 @@ def test_a_door_that_moves_is_told_unasked_where_the_board_does_that(protocol: P
     on_wire(protocol, test, tells_changes=True)
 
 
-def test_a_channel_that_is_not_there_is_the_boards_word_or_silence() -> None:
+def test_a_missing_channel_is_answered_with_an_error_or_silence() -> None:
     async def refused(bus: BusOwner, world: World, _: MemoryCable) -> None:
         with pytest.raises(DeviceFault):
             await ask(bus, "wkly", unlock("wkly", 13))

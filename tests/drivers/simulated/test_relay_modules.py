@@ -38,35 +38,35 @@ class Direct:
 
 def test_a_plain_off_is_ignored_while_a_delay_runs_and_a_cancel_is_not() -> None:
     bench = Bench("eletechsup-r4d8a08")
-    bench.tell("01 06 00 01 06 05")
-    bench.tell("01 06 00 01 02 00")
-    bench.tell("01 06 00 00 08 00")
+    bench.exchange("01 06 00 01 06 05")
+    bench.exchange("01 06 00 01 02 00")
+    bench.exchange("01 06 00 00 08 00")
     bench.clock.advance(4_999 * MS)
-    assert bench.tell("01 03 00 01 00 01") == "01 03 02 00 01"
+    assert bench.exchange("01 03 00 01 00 01") == "01 03 02 00 01"
     bench.clock.advance(1 * MS)
-    assert bench.tell("01 03 00 01 00 01") == "01 03 02 00 00"
-    bench.tell("01 06 00 01 06 05")
+    assert bench.exchange("01 03 00 01 00 01") == "01 03 02 00 00"
+    bench.exchange("01 06 00 01 06 05")
     bench.clock.advance(1_000 * MS)
-    bench.tell("01 06 00 01 06 00")
+    bench.exchange("01 06 00 01 06 00")
     assert pulses(bench.world) == [("A01", 5000), ("A01", 1000)]
 
 
 def test_the_other_commands_of_the_eletechsup() -> None:
     bench = Bench("eletechsup-r4d8a08")
-    bench.tell("01 06 00 02 05 00")
+    bench.exchange("01 06 00 02 05 00")
     bench.clock.advance(1_000 * MS)
-    bench.tell("01 06 00 03 01 00")
-    bench.tell("01 06 00 03 06 00")  # nothing to cancel
-    bench.tell("01 06 00 04 03 00")
-    assert bench.tell("01 03 00 01 00 04") == "01 03 08 00 00 00 00 00 01 00 01"
+    bench.exchange("01 06 00 03 01 00")
+    bench.exchange("01 06 00 03 06 00")  # nothing to cancel
+    bench.exchange("01 06 00 04 03 00")
+    assert bench.exchange("01 03 00 01 00 04") == "01 03 08 00 00 00 00 00 01 00 01"
     bench.clock.advance(50 * MS)
-    bench.tell("01 06 00 03 02 00")
-    bench.tell("01 06 00 04 03 00")
+    bench.exchange("01 06 00 03 02 00")
+    bench.exchange("01 06 00 04 03 00")
     assert pulses(bench.world) == [("A02", 1000), ("A03", 50), ("A04", 50)]
-    bench.tell("01 06 00 00 07 00")
-    assert bench.tell("01 03 00 08 00 01") == "01 03 02 00 01"
-    bench.tell("01 06 00 00 08 00")
-    assert bench.tell("01 03 00 01 00 08") == "01 03 10" + " 00" * 16
+    bench.exchange("01 06 00 00 07 00")
+    assert bench.exchange("01 03 00 08 00 01") == "01 03 02 00 01"
+    bench.exchange("01 06 00 00 08 00")
+    assert bench.exchange("01 03 00 01 00 08") == "01 03 10" + " 00" * 16
 
 
 @pytest.mark.parametrize("profile", ["eletechsup-r4d8a08", "lc-modbus-8r", "waveshare-relay-8ch"])
@@ -93,8 +93,8 @@ def test_the_daemon_holds_a_relay_and_has_it_off_at_once(profile: str, channel: 
 def test_flash_of_the_lc_board() -> None:
     bench = Bench("lc-modbus-8r")
     bench.doors_open("A02")
-    assert bench.tell("01 02 00 00 00 08") == "01 02 01 FD"
-    assert bench.tell("01 10 00 26 00 02 04 00 04 00 05") == "01 10 00 26 00 02"
+    assert bench.exchange("01 02 00 00 00 08") == "01 02 01 FD"
+    assert bench.exchange("01 10 00 26 00 02 04 00 04 00 05") == "01 10 00 26 00 02"
     bench.clock.advance(500 * MS)
     assert pulses(bench.world) == [("A08", 500)]
     assert bench.world.cell("A08").door is Door.OPEN
@@ -107,9 +107,9 @@ def test_relays_that_are_switched_from_here() -> None:
         ("moxa-e1214", "01 0F 00 01 00 01 01 01", "01 0F 00 01 00 01 01 00"),
     ):
         bench = Bench(profile)
-        bench.tell(on)
+        bench.exchange(on)
         bench.clock.advance(300 * MS)
-        bench.tell(off)
+        bench.exchange(off)
         bench.clock.advance(1_000 * MS)
         assert pulses(bench.world) == [("A02", 300)]
 
@@ -140,7 +140,7 @@ def test_relays_that_are_switched_from_here() -> None:
 def test_exceptions(profile: str, request_hex: str, exception_code: int) -> None:
     bench = Bench(profile)
     function = int(request_hex[3:5], 16) | 0x80
-    assert bench.tell(request_hex) == f"01 {function:02X} {exception_code:02X}"
+    assert bench.exchange(request_hex) == f"01 {function:02X} {exception_code:02X}"
     assert pulses(bench.world) == []
 
 
@@ -154,24 +154,24 @@ def test_exceptions(profile: str, request_hex: str, exception_code: int) -> None
 )
 def test_thermometers_with_one_sensor(profile: str, body: str) -> None:
     bench = Bench(profile, first_c=-4.2)
-    assert bench.tell(body).endswith(" 02 FF D6")
+    assert bench.exchange(body).endswith(" 02 FF D6")
     end = bench.world.kill_probe("A01")
     function = int(body[3:5], 16) | 0x80
-    assert bench.tell(body) == f"01 {function:02X} 04"
+    assert bench.exchange(body) == f"01 {function:02X} 04"
     end()
-    assert bench.tell(body).endswith(" 02 FF D6")
+    assert bench.exchange(body).endswith(" 02 FF D6")
     unwired = Bench(profile, probes=0)
-    assert unwired.tell(body) == f"01 {function:02X} 04"
+    assert unwired.exchange(body) == f"01 {function:02X} 04"
 
 
 def test_the_generic_transmitter_swings_and_is_zeroed() -> None:
     bench = Bench("generic-transmitter")
     bench.doors_open("A01")
     bench.world.place("A01", 200)
-    assert bench.tell("01 03 00 08 00 01") == "01 03 02 00 20"
+    assert bench.exchange("01 03 00 08 00 01") == "01 03 02 00 20"
     bench.clock.advance(300 * MS)
-    assert bench.tell("01 03 00 08 00 01") == "01 03 02 00 00"
-    assert bench.tell("01 10 00 5E 00 01 02 00 01") == "01 10 00 5E 00 01"
+    assert bench.exchange("01 03 00 08 00 01") == "01 03 02 00 00"
+    assert bench.exchange("01 10 00 5E 00 01 02 00 01") == "01 10 00 5E 00 01"
     bench.world.take("A01")
-    assert bench.tell("01 03 00 50 00 02") == "01 03 04 FF FF FF 38"
+    assert bench.exchange("01 03 00 50 00 02") == "01 03 04 FF FF FF 38"
     assert bench.slave.answer(with_crc(bytes.fromhex("02030050 0002")), 0) is None

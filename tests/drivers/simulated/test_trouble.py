@@ -77,7 +77,7 @@ def test_a_jam_stands_until_all_that_raised_it_have_ended() -> None:
     assert cell.door() is Door.OPEN
 
 
-def test_a_stuck_contact_keeps_what_it_says_now() -> None:
+def test_a_stuck_contact_keeps_its_present_reading() -> None:
     cell = Cell()
     end = cell.world.stick_contact("A01")
     cell.world.open("A01")
@@ -141,7 +141,7 @@ def test_a_scale_drifts_with_the_time_and_reads_true_afterwards() -> None:
     assert cell.grams() == 500
 
 
-def test_a_dead_probe_is_no_sensor_to_its_board() -> None:
+def test_a_dead_probe_reads_as_no_sensor() -> None:
     cell = Cell()
     board = ThermometerBoard(1, {1: cell.world.probe("A01")})
     ask = with_crc(bytes.fromhex("010300000001"))
@@ -200,7 +200,7 @@ def test_a_stuck_heater_goes_on_heating() -> None:
     assert not cell.world.cell("A01").heating
 
 
-def test_what_is_fastened_to_a_cell() -> None:
+def test_a_cell_lists_its_fitted_sensors() -> None:
     world = World([CellBuild("A01"), CellBuild("A02")], clock_ns=lambda: 0, wall_s=lambda: 0.0)
     world.probe("A01")
     world.platform("A02")
@@ -338,7 +338,7 @@ def test_a_silent_address_neither_acts_nor_answers() -> None:
     assert wire.ask(READ_2) == DOORS_2
 
 
-def test_ghosts_say_their_last_reply_after_a_request_to_another() -> None:
+def test_a_ghost_repeats_its_last_reply_after_a_request_to_another() -> None:
     wire = Wire()
     end = wire.trouble.ghosts[1].begin(0.5)
     # It has said nothing yet.

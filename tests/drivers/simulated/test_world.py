@@ -117,7 +117,7 @@ def test_every_lock_has_its_own_time_from_the_seed() -> None:
     assert all(OPENING_MS[0] <= t <= OPENING_MS[1] + 1 for t in first)
 
 
-def test_hands_need_an_open_door() -> None:
+def test_putting_in_and_taking_out_need_an_open_door() -> None:
     clock = SteppedClock()
     world = make_world(clock)
     with pytest.raises(DoorIsClosed) as refused:
@@ -163,7 +163,7 @@ def test_actuations_are_numbered_and_dated() -> None:
     assert world.actuations(since=2) == []
 
 
-def test_pulsing_anew_while_energised_is_one_longer_actuation() -> None:
+def test_a_second_pulse_while_energised_is_one_longer_actuation() -> None:
     clock = SteppedClock()
     world = make_world(clock)
     pulse(world, clock, 500)

@@ -1,5 +1,5 @@
-"""Whoever was told 4 or 14 sees no door open afterwards: the broker may deliver the same bytes again, as it
-should when it never heard that we have them."""
+"""A client that was answered EXPIRED or OFFLINE sees no door open afterwards. The broker may deliver the same
+bytes again, as it should when it got no acknowledgement."""
 
 from __future__ import annotations
 
