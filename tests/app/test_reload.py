@@ -209,7 +209,7 @@ async def stopped_with_a_parcel(site: Site) -> None:
 
 
 def started_with(site: Site, settings: Settings, *, rewired: bool = False) -> Agent:
-    """An agent built anew on the site's journal."""
+    """A second agent on the site's journal."""
     journal = site.plant.settings.path(site.plant.settings.paths.journal)
     paths = settings.paths.model_copy(update={"journal": str(journal)})
     moved = settings.model_copy(update={"paths": paths})

@@ -32,7 +32,7 @@ from tests.support.core import SMALL, Core
 DAY_S = 24 * 3600.0
 HOUR_S, WINDOW_S = HOUR_NS / 1e9, WINDOW_NS / 1e9
 SECOND_ENTRY_S = 0.5
-"""Nobody types faster than that."""
+"""No person types faster than that."""
 
 
 class Guesser:

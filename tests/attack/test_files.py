@@ -1,4 +1,4 @@
-"""X8: what the daemon writes nobody else may read, and a start says what others may read or change."""
+"""X8: no other user may read what the daemon writes, and a start logs what others may read or change."""
 
 from __future__ import annotations
 

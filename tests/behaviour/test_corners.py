@@ -212,7 +212,7 @@ def test_a_silent_board_does_not_show_that_a_forced_door_stays_closed() -> None:
 
 @pytest.mark.behaviour("time-14")
 def test_a_drop_off_is_marked_recovered_also_where_the_board_answers_late() -> None:
-    """After a power cut the board needs longer than the daemon: nobody saw the door being closed."""
+    """After a power cut the board needs longer than the daemon: no reading showed the door being closed."""
     core = Core()
     reservation = core.reserve()
     core.opens(core.wish(reservation, Purpose.DROPOFF))

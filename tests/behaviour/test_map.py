@@ -18,7 +18,7 @@ def {name}() -> None: ...
 
 
 def test_the_page_is_not_stale() -> None:
-    again = "make it anew: python -m tools.pages.behaviour"
+    again = "run again: python -m tools.pages.behaviour"
     assert PAGE.read_text(encoding="utf-8") == page(sentences(), shown()), again
 
 

@@ -280,7 +280,7 @@ def test_with_a_full_disk_no_cell_is_reserved(tmp_path: Path) -> None:
         assert agent is not None
         assert not agent.loop.state.reservations
         site.plant.lifeline.disk_full = False
-        # There is room again; the reserve is made anew, and the alarm ends.
+        # There is room again; the reserve is written again, and the alarm is cleared.
         await site.until(lambda: bool(site.published("ALARM_CLEARED")))
         assert "result" in await site.plant.broker.call("reserve", wish)
 

@@ -219,7 +219,7 @@ def test_doors_must_be_seen_open_and_closed_again(monkeypatch: pytest.MonkeyPatc
     assert "not seen open and closed again: A02" in done.stderr
     done = at_doors(monkeypatch, ONE, "doors", "A01")
     assert done.exit_code == 0
-    assert "A02" not in done.stdout  # nobody asked, and it did not move
+    assert "A02" not in done.stdout  # it was not asked for, and it did not move
     other = [*ONE[:2], ("A02", "open"), *ONE[2:]]
     assert (
         "A02  open  locks_a 2 reads 0 (not asked for)" in at_doors(monkeypatch, other, "doors", "A01").stdout

@@ -184,7 +184,7 @@ def test_without_the_daemon_no_label_is_completed(tmp_path: Path, monkeypatch: p
 
 
 def test_the_manual_page_is_current_and_has_every_command() -> None:
-    assert FILE.read_text(encoding="utf-8") == page(), "make it anew: python -m tools.pages.manual"
+    assert FILE.read_text(encoding="utf-8") == page(), "run again: python -m tools.pages.manual"
     text = page().replace("\\-", "-")
     for name in NAMES:
         assert f"\n.SS {name}" in text

@@ -134,7 +134,7 @@ def test_several_buses_with_different_speeds(tmp_path: Path) -> None:
         ("bus1", 12, "generic-transmitter"),
     ]
     assert any("B05, B06, B07, B08 do not read 1" in note for note in answer["notes"])
-    assert load_settings(output).cells[0].cooling is None  # nobody said what the relays switch
+    assert load_settings(output).cells[0].cooling is None  # no answer said what the relays switch
 
 
 def test_every_key_has_a_comment_and_no_line_is_long(tmp_path: Path) -> None:

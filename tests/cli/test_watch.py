@@ -63,7 +63,7 @@ def test_where_technicians_have_pins_it_asks_for_one_and_shows_none(played: Scen
             await pilot.press("o")
             await until(pilot, lambda: isinstance(wall.screen, Confirm))
             await pilot.press(*"look", "enter")
-            await until(pilot, lambda: isinstance(wall.screen, AskPin))  # it is kept for nobody
+            await until(pilot, lambda: isinstance(wall.screen, AskPin))  # no PIN is cached
             await pilot.press("escape")
             await until(pilot, lambda: "not done" in shown(pilot, "#said"))
         await daemon.close()
@@ -140,7 +140,7 @@ def test_every_cell_has_its_place_on_any_terminal(played: Scene, size: tuple[int
 
 
 def test_the_picture_in_the_docs_is_current(played: Scene) -> None:
-    assert FILE.read_text(encoding="utf-8") == picture(played), "make it anew: python -m tools.pages.watch"
+    assert FILE.read_text(encoding="utf-8") == picture(played), "run again: python -m tools.pages.watch"
 
 
 def test_without_a_terminal_watch_names_the_alternatives(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -114,7 +114,7 @@ async def test_where_technicians_are_named_a_door_opens_for_one_of_them(
             right = {NAME_HEADER: "bob", PIN_HEADER: PIN}
             assert (await api.post(f"/v1/cells/{label}/open", json=body, headers=right)).status_code == 200
             assert site.pulses() == 1
-            # What opens nothing needs nobody; who has proven himself is named all the same.
+            # A request that opens nothing needs no technician; one with a right PIN is named all the same.
             assert (await api.post(f"/v1/cells/{label}/block", json=body)).status_code == 200
             assert (await api.post(f"/v1/cells/{label}/unblock", headers=right)).status_code == 200
             rows = await rows_of(tmp_path)
@@ -258,7 +258,7 @@ def test_wrong_pins_are_slowed_down_and_lock_out_no_other_technician(
             pauses.append(round(loop.time() - begun_s))
         assert await refusal(guarded, request(PIN)) is None  # the real one comes in after the pause
         assert await refusal(guarded, request(OTHER)) == "no technician's name and PIN"
-        assert await refusal(guarded, request(PIN)) is None  # and began anew
+        assert await refusal(guarded, request(PIN)) is None  # and the count restarted
         return pauses
 
     with asyncio.Runner(loop_factory=VirtualLoop) as runner:

@@ -151,7 +151,7 @@ def test_x2_the_longest_waiting_connection_of_the_peer_at_its_cap_is_closed() ->
         admission.enter_phase(first, "answer")
         assert enter(KIOSK, "third") is not None
         assert closed == ["second"]
-        admission.enter_phase(first, "head")  # answered: it waits anew, behind the third
+        admission.enter_phase(first, "head")  # answered: it waits again, behind the third
         assert enter(KIOSK, "fourth") is not None
         assert closed == ["second", "third"]
         enter(OTHER, "other 2")

@@ -1,4 +1,4 @@
-"""Frames in words: requests, replies, damage, what came late and what nobody asked for."""
+"""Frames described in words: requests, replies, damage, late and unexpected replies."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""An adapter that lets the bus owner hear itself, while devices are silent, dead or late."""
+"""An adapter that echoes the bus owner's own frames, while devices are silent, dead or late."""
 
 from __future__ import annotations
 

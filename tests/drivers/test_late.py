@@ -164,7 +164,7 @@ def test_polls_get_their_turn_between_watching_reads() -> None:
 
 
 def test_a_request_whose_time_runs_out_while_its_device_rests_is_given_up_in_time() -> None:
-    """At the very instant of its deadline: a bus that only looks again then would look for ever."""
+    """At the very instant of its deadline: a bus that only checked again then would loop without end."""
 
     async def test(bus: BusOwner, cable: MemoryCable, _: list[Register], __: list[FrameSeen]) -> None:
         loop = asyncio.get_running_loop()
@@ -211,7 +211,7 @@ def test_a_poll_that_waits_for_its_turn_is_let_go_when_its_device_comes_to_rest(
 
 
 def test_a_reply_awaited_when_the_port_was_lost_is_owed() -> None:
-    """A serial server hands what it hears to whoever is connected by then."""
+    """A serial server delivers what it receives to the client that is connected by then."""
 
     async def test(bus: BusOwner, cable: MemoryCable, _: list[Register], __: list[FrameSeen]) -> None:
         asking = asyncio.create_task(bus.transact(1, Read(3, 10, 1), NEEDS, Priority.WATCH))

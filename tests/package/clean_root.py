@@ -113,7 +113,7 @@ class CleanRoot:
         wait_for((self.folder / SOCKET).exists, 30, self.log())
 
     def log(self) -> str:
-        """What the daemon said so far."""
+        """What the daemon has logged so far."""
         with contextlib.suppress(FileNotFoundError):
             return (self.folder / "var/log/edge-agent.log").read_text()
         return ""

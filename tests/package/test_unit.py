@@ -111,7 +111,7 @@ def test_ftdi_adapters_answer_at_once() -> None:
 
 @pytest.mark.parametrize("script", ["postinst", "prerm", "postrm"])
 def test_the_maintainer_s_scripts_are_sound(script: str) -> None:
-    """They are shell, end at an error, know their calls, and speak to systemd only where it runs."""
+    """They are shell, end at an error, know their calls, and call systemd only where it runs."""
     path = SCRIPTS / script
     subprocess.run(["sh", "-n", str(path)], check=True)
     text = path.read_text(encoding="utf-8")

@@ -95,12 +95,12 @@ def test_what_a_machine_sends_fits_the_document(tmp_path: Path) -> None:
     places["telemetry"] = "telemetry"
 
     async def test(site: Site) -> None:
-        def hears(message: Message) -> None:
+        def check_message(message: Message) -> None:
             name = places.get(message.topic.removeprefix(ROOT))
             if name is not None:
                 judge.judge(name, message.payload)
 
-        site.plant.broker.on_message = hears
+        site.plant.broker.on_message = check_message
         abandoned: dict[str, Any] = {}
         for name, body in [("restore", {"applied": {}, "reservations": []}), *commands()]:
             if name == "clear-cell":

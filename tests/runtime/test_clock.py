@@ -48,8 +48,8 @@ class Rtc:
         clock._libc = SimpleNamespace(adjtimex=lambda _: self.state)
         self.clock: SystemClock = clock
 
-    def hears(self, *off_s: float) -> bool:
-        """Commands that say that the clock is ahead by so much; whether it counts as right after them."""
+    def takes(self, *off_s: float) -> bool:
+        """Commands whose times put the clock ahead by `off_s`; whether it counts as right after them."""
         for seconds in off_s:
             self.clock.heard(self.clock.now().wall_s - seconds)
         return self.clock.now().synced
@@ -60,19 +60,19 @@ def test_w12_five_commands_in_a_row_contradict_a_trusted_clock_and_five_clear_it
     tmp_path: Path, off_s: float
 ) -> None:
     rtc = Rtc(tmp_path)
-    assert rtc.hears(*[off_s] * 4, 0, *[off_s] * 4)
-    assert not rtc.hears(off_s)
+    assert rtc.takes(*[off_s] * 4, 0, *[off_s] * 4)
+    assert not rtc.takes(off_s)
     assert rtc.clock.difference_s == pytest.approx(off_s, abs=1)
-    assert not rtc.hears(*[0] * 4, off_s, *[299] * 4)
-    assert rtc.hears(-299)
+    assert not rtc.takes(*[0] * 4, off_s, *[299] * 4)
+    assert rtc.takes(-299)
 
 
 def test_w12_synchronisation_ends_the_contradiction(tmp_path: Path) -> None:
     rtc = Rtc(tmp_path)
-    assert not rtc.hears(*[9000] * 5)
+    assert not rtc.takes(*[9000] * 5)
     rtc.state = 0
     assert rtc.clock.now().synced
-    assert rtc.hears(*[9000] * 9), "under time synchronisation the difference is shown, nothing more"
+    assert rtc.takes(*[9000] * 9), "under time synchronisation the difference is shown, nothing more"
     rtc.state = 5
     assert rtc.clock.now().synced
 

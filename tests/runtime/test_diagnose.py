@@ -126,7 +126,7 @@ class Technician:
                     self.site.plant.world.close(row["cell"])
 
     async def only(self, *labels: str) -> None:
-        """All other cells are blocked: so many doors are enough."""
+        """All other cells are blocked: the test needs no more doors."""
         agent = self.site.plant.agent
         assert agent is not None
         for label in agent.loop.layout.specs:
@@ -185,7 +185,7 @@ def test_each_fault_is_found_by_name(tmp_path: Path, case: Case) -> None:
         # Nothing else is blamed: other findings name no kind of fault.
         others = [row for row in technician.bad() if row["kinds"] and row["target"] != case.place]
         assert others == [], others
-        if len(found[0]["kinds"]) > 1:  # which of them it is, is said
+        if len(found[0]["kinds"]) > 1:  # the next step names each of them
             assert all(kind in found[0]["next_step"] for kind in found[0]["kinds"])
 
     with_technician(tmp_path, test)

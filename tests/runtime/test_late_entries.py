@@ -1,5 +1,5 @@
-"""An entry at the kiosk is as old as its reading, wherever it waited (W13); and a journal that fails says so
-(W19)."""
+"""The age of an entry at the kiosk counts from its reading, wherever it waited (W13); and a failing journal
+raises an alarm (W19)."""
 
 from __future__ import annotations
 

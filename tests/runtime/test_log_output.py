@@ -145,7 +145,7 @@ def test_a_blocked_log_socket_blocks_no_thread_and_lost_entries_are_counted(tmp_
         journal.settimeout(5)
         ours, theirs = (stack.enter_context(end) for end in socket.socketpair())
         stream = stack.enter_context(ours.makefile("w", encoding="utf-8"))
-        stack.callback(theirs.close)  # before the stream, that nobody waits for it
+        stack.callback(theirs.close)  # before the stream, so that closing does not block
         logger = JournalLogger(str(path), stream)
 
         def log_much() -> None:

@@ -327,8 +327,7 @@ def test_a_live_code_entered_again_is_answered_that_the_door_is_being_opened(tmp
 
 @pytest.mark.behaviour("reservation-22")
 def test_a_door_that_was_open_just_before_does_not_count_as_opened(tmp_path: Path) -> None:
-    """The closing of a door is believed after 50 ms; a pick-up that comes within them must see it open
-    anew."""
+    """A closing of a door counts after 50 ms; a pick-up within them must read the door open again."""
 
     async def test(site: Site) -> None:
         made = await site.reserve(grace_period_dropoff_in_seconds=3600)

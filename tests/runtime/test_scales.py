@@ -40,7 +40,7 @@ def scale(site: Site) -> LaumasTransmitter:
 
 
 def drift(site: Site, grams: int) -> None:
-    """From now on the transmitter reads so much too much."""
+    """From now on the transmitter reads too much by this mass."""
     scale(site)._zero_g = -grams
 
 

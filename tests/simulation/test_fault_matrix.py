@@ -19,7 +19,7 @@ from tools.fault_matrix.triples import RED, Triple, all_triples, play
 
 TODAY = datetime.now(UTC).timetuple().tm_yday
 SHORT_PARTS, LONG_PARTS = 146, 20
-"""The whole matrix has been played after so many days by `make test`, or by `make test-long`."""
+"""The whole matrix has been played after this number of days by `make test`, or by `make test-long`."""
 
 
 def _reds(triples: list[Triple], workers: int) -> dict[str, tuple[str, ...]]:

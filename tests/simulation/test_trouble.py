@@ -121,7 +121,7 @@ IN_THE_WAY: list[dict[str, Any]] = [
 
 @pytest.mark.parametrize("fault", IN_THE_WAY, ids=lambda f: f"{f['kind']} {f.get('value', '')}".strip())
 def test_under_each_kind_of_fault_the_rest_works(tmp_path: Path, fault: dict[str, Any]) -> None:
-    """Cells of other boards live whole lives; the cell in trouble keeps nobody waiting who is elsewhere."""
+    """Cells of other boards live whole lives; the cell in trouble delays no customer at another cell."""
 
     async def test(site: Site) -> None:
         teeth(site).raise_fault(FaultBody(**fault))

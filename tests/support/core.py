@@ -59,7 +59,7 @@ def both(first: Step, second: Step) -> Step:
 
 
 class Core:
-    """One locker in the hand."""
+    """The core of one locker, fed by the test."""
 
     def __init__(self, layout: Layout | None = None) -> None:
         self.layout = layout or Layout(specs={spec.label: spec for spec in specs()})
@@ -171,7 +171,7 @@ class Core:
         return Abandon(self.key(), reservation.reservation_id)
 
     def clear(self, label: str) -> Step:
-        """Somebody looked into a cell."""
+        """A technician inspected a cell and clears it."""
         return self.feed(Clear(self.key(), label))
 
     def take_changed(self) -> dict[tuple[str, str], None]:

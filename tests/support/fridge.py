@@ -1,4 +1,4 @@
-"""A locker with a fridge and an oven in the hand, and short words for what happens to them."""
+"""The core of a locker with a fridge and an oven, and short names for what happens to them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A machine that nobody has configured yet: its true wiring in virtual time, and `edge-agent init` at it."""
+"""A machine that is not configured yet: its true wiring in virtual time, and `edge-agent init` at it."""
 
 from __future__ import annotations
 

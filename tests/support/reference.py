@@ -22,7 +22,7 @@ def text(value: Any) -> bool:
 
 
 def word(value: Any) -> bool:
-    """A string that says something."""
+    """A string that is not empty."""
     return isinstance(value, str) and value != ""
 
 

@@ -1,4 +1,4 @@
-"""Whoever sends commands in the tests of signatures: with the right key, a wrong one, or none."""
+"""A sender of commands for the tests of signatures: with the right key, a wrong one, or none."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def body_of(request_id: str, life_s: float = 8.0, **fields: Any) -> bytes:
 
 
 class Sender:
-    """A client that hears everything of one machine and sends what it likes."""
+    """A client that receives everything of one machine and may send anything."""
 
     def __init__(self, port: int, keys: Keys, machine_id: str = "m1", user: str = "gateway") -> None:
         self.topics = Topics(machine_id)
@@ -93,7 +93,7 @@ class Sender:
         return self.send(name, body, signer.properties(self.topics.command(name), body), **options)
 
     async def reply(self, correlation: bytes, count: int = 1) -> dict[str, Any]:
-        """The reply with this Correlation Data, once so many have come."""
+        """The reply with this Correlation Data, once that number of replies has come."""
         async with asyncio.timeout(15):
             while len(found := self.replies(correlation)) < count:
                 await asyncio.sleep(0.01)

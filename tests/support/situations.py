@@ -57,7 +57,7 @@ def _no_clock(core: Core) -> None:
 
 
 def fresh(core: Core) -> Reservation:
-    """Nobody came yet."""
+    """Reserved; no drop-off yet."""
     return core.reserve()
 
 
@@ -85,7 +85,7 @@ def lapsed(core: Core) -> Reservation:
 
 
 def doubtful(core: Core) -> Reservation:
-    """A drop-off's pulse was given, and nobody saw what it did."""
+    """A drop-off's pulse was given, and no reading showed what it did."""
     reservation = core.reserve()
     wish = core.wish(reservation, Purpose.DROPOFF)
     core.feed(wish)
@@ -145,7 +145,7 @@ def cancelled(core: Core) -> Reservation:
 
 
 def abandoned(core: Core) -> Reservation:
-    """The parcel is in the cell, and nobody will fetch it."""
+    """The parcel is in the cell, and will not be picked up."""
     (over,) = core.feed(core.abandon(core.dropped_off())).ended
     return over
 

@@ -28,7 +28,7 @@ from tests.system.test_sigkill import Ear, Keypad
 PEOPLE = 4
 PLATFORM = "bench"
 POINTS = int(os.environ.get("LINK_EFFORT", "40"))
-"""A life has some forty packets on this link; it is cut at so many, each once lost and once just passed."""
+"""A life has some forty packets on this link; it is cut at each, once lost and once just delivered."""
 LIFE = ["EVENT_TYPE_DROPOFF", "EVENT_TYPE_PICKUP"]
 AGAIN_S = 0.5
 """Between a call without a decision and the next one of the same wish: far longer than the slack."""
@@ -224,7 +224,7 @@ def test_a_bad_link_loses_nothing_and_nothing_acts_twice_or_late(tmp_path: Path)
 
 
 def check_order(ear: Ear) -> None:
-    """As long as nothing was swapped on the way, what is new comes in order, whatever comes again."""
+    """While nothing was swapped on the way, new events come in order, whatever is repeated."""
     last = 0
     came = [event["sequence"] for event in tuple(ear.events)]
     for place, sequence in enumerate(came):

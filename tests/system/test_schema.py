@@ -13,7 +13,7 @@ from tests.support.bench import running_bench
 
 EXAMPLES = 40
 LEAST = 1000
-"""So many requests at least, so that a run that asks nothing is noticed."""
+"""At least this number of requests, so that a run that sends nothing is noticed."""
 CHECKS = (
     "not_a_server_error",
     "status_code_conformance",

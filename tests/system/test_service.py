@@ -127,7 +127,7 @@ def test_without_broker_and_bus_the_service_is_ready_and_reports_both(tmp_path: 
 def test_a_hung_service_feeds_no_watchdog_and_dumps_its_stacks_when_it_is_killed(
     tmp_path: Path,
 ) -> None:
-    """What systemd does when nobody feeds: SIGABRT. No dump is written, and the log names the lines."""
+    """Systemd aborts a service that feeds no watchdog. No dump is written, and the log names the lines."""
     with service(tmp_path) as at:
         at.start()
         at.process.send_signal(signal.SIGABRT)

@@ -32,7 +32,7 @@ LIFE = [
 
 
 class Ear:
-    """Hears every event with a persistent session of its own."""
+    """Receives every event with a persistent session of its own."""
 
     def __init__(self, port: int) -> None:
         self.events: list[dict[str, Any]] = []

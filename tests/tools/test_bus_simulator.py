@@ -388,7 +388,7 @@ def test_doors_and_parcels_outlive_a_restart(tmp_path: Path) -> None:
         simulator.do("/cells/B01/close")
         os.write(bus, PULSE)
         wait_until(lambda: simulator.cell("A01")["door"] == "open")
-        # Nobody has touched that door by hand: the lock's own act is kept too, even if we are killed.
+        # No person has touched that door: the lock's own act is kept too, even if we are killed.
         wait_until(lambda: json.loads(Path(state).read_text())["A01"]["door"] == "open")
         simulator.process.kill()
         simulator.process.wait(timeout=DEADLINE_S)

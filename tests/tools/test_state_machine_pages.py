@@ -14,7 +14,7 @@ from tools.pages.state_machine.page import cell_picture, page, reservation_pictu
 
 @pytest.mark.parametrize("path", list(drawn()), ids=lambda path: path.name)
 def test_the_drawn_page_and_pictures_are_not_stale(path: Path) -> None:
-    again = "make it anew: python -m tools.pages.state_machine"
+    again = "run again: python -m tools.pages.state_machine"
     assert path.read_text(encoding="utf-8") == drawn()[path], again
 
 

@@ -17,7 +17,7 @@ DOORS = bytes.fromhex("01020100A188")
 
 
 class Ear:
-    """What a bus owner hears."""
+    """What a bus owner receives."""
 
     def __init__(self) -> None:
         self.pieces: list[bytes] = []

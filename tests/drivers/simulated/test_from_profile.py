@@ -1,4 +1,4 @@
-"""A board that nobody has written a simulated device for does what its profile says."""
+"""A board without a simulated device of its own does what its profile says."""
 
 from __future__ import annotations
 

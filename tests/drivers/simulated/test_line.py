@@ -31,7 +31,7 @@ CHAR_NS = 10 * 10**9 // 19_200
 
 
 class Rig:
-    """Two boards on a bus; what the master hears is kept with its instant."""
+    """Two boards on a bus; what the master receives is kept with its instant."""
 
     def __init__(self, baud: int = 19_200, *, addresses: tuple[int, ...] = (1, 2), **options: object) -> None:
         self.clock = SteppedClock()

@@ -313,7 +313,7 @@ def test_a_late_reply_in_the_silence_after_a_request_makes_one_frame_of_both(int
     wire.line.feed(READ)
     wire.clock.run_until(starts_ns - wire.line.duration_ns(len(READ_2)) - into_silence_ns)
     end()
-    # The master hears the late one whole, and nobody has understood its request.
+    # The master receives the late one whole, and no device has understood its request.
     assert wire.ask(READ_2) == DOORS
     assert (wire.line.figures().collisions, wire.frames[-1].fate) == (1, "collided")
     assert wire.ask(READ_2) == DOORS_2
@@ -375,7 +375,7 @@ def test_an_echo_is_heard_at_the_pace_of_the_wire_before_any_reply(chunk_bytes: 
             assert when_ns - start_ns == pytest.approx(wire.line.duration_ns(len(passed)), abs=2)
             last = when_ns
     assert last - start_ns == wire.line.duration_ns(len(READ))
-    # Also what nobody answers, and what is cut off by pulling the plug.
+    # Also what no device answers, and what is cut off by unplugging.
     nobody = with_crc(bytes.fromhex("090200000008"))
     assert wire.ask(nobody) == nobody
     wire.line.feed(READ)
