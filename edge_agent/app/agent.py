@@ -206,7 +206,7 @@ class Agent:
         self._run = ports.ids.unique("run")
         self.historian = self._make_historian()
         self.report = self._make_report()
-        self.loop.on_told = self.report.wake_followers
+        self.loop.on_committed = self.report.wake_followers
         self.publisher = Publisher(
             self.link,
             self.store,
@@ -242,7 +242,7 @@ class Agent:
             self.field.bus_places(), self.doors, self.field.door_places(), ports.clock, self.loop.submit
         )
         self._weighing = Weighing(layout.weighed, self.loop.submit)
-        self.local.weigh = self._weighing.tell
+        self.local.weigh = self._weighing.report
         self.climate = self.field.climate_outputs(lambda: self.loop.storage_fault is None)
 
     def _make_historian(self) -> Historian:
@@ -251,8 +251,8 @@ class Agent:
             machine_id, self._run, lambda: store.journal_id, self.loop, ids, ended=store.ended_status
         )
         made.on_twin = self.link.taken_over
-        made.on_change = self.local.history_changed = self._tell_online
-        self.requests.restore_told, self.local.offered = made.told, made.offered
+        made.on_change = self.local.history_changed = self._publish_online
+        self.requests.on_restore, self.local.offered = made.restore, made.offered
         self.loop.on_new_journal = self._new_journal
         return made
 
@@ -425,9 +425,9 @@ class Agent:
         while True:
             await asyncio.sleep(LOOK_S)
             if guard.renew(self._ports.clock.now()):
-                self._tell_online()
+                self._publish_online()
 
-    def _tell_online(self) -> None:
+    def _publish_online(self) -> None:
         self.link.publish(Message(self._topics.online, self._online(True), retain=True))
 
     def _new_journal(self) -> None:

@@ -31,7 +31,7 @@ class BoundPorts:
         self._bound = dict(read_bound(store).ports)
         self._accepted: set[str] = set()
         self._rewired = rewired
-        self._told: dict[str, str] = {}
+        self._problems: dict[str, str] = {}
         self.on_another: Callable[[str], None] = lambda bus: None
 
     def guarded(self, bus: str, port: str, transport: Transport) -> Transport:
@@ -40,13 +40,13 @@ class BoundPorts:
 
     def problem(self, bus: str) -> str | None:
         """Why a bus is kept closed; None if it is not."""
-        return self._told.get(bus)
+        return self._problems.get(bus)
 
     def check(self, bus: str, port: str) -> None:
         """Raises `PortLost` naming both if another adapter than the bus's own is at `port`."""
         found, expected = identify(port, self._sysfs), self._bound.get(bus)
         if expected is not None and not found.there and not expected.startswith(NAME):
-            if self._told.pop(bus, None) is not None:
+            if self._problems.pop(bus, None) is not None:
                 self.on_another(bus)
             raise PortLost(f"{port}: not there")
         like = found.best if expected is None else found.like(expected)
@@ -55,15 +55,15 @@ class BoundPorts:
                 f"{ANOTHER_ADAPTER} is at {port}: expected {expected}, found {like}; put it back, or "
                 "if it was really changed, start once with --rewired"
             )
-            if self._told.get(bus) != problem:
-                self._told[bus] = problem
+            if self._problems.get(bus) != problem:
+                self._problems[bus] = problem
                 log.error("bus kept closed", bus=bus, expected=expected, found=like, port=port)
                 self.on_another(bus)
             raise PortLost(problem)
 
     def opened(self, bus: str, port: str) -> None:
         """Records that the bus is open on its own adapter, or binds it to its first one."""
-        self._told.pop(bus, None)
+        self._problems.pop(bus, None)
         self._accepted.add(bus)
         if bus in self._bound:
             return

@@ -145,7 +145,7 @@ class Service:
             await task
         log.info("stopped")
 
-    def told(self) -> dict[str, Any]:
+    def in_use(self) -> dict[str, Any]:
         """The configuration in use, for `/v1/status`."""
         loaded = self._loaded
         return {
@@ -196,11 +196,11 @@ class Service:
 
     def hang_up(self) -> None:
         """SIGHUP: the file has changed."""
-        task = asyncio.create_task(self._reload_and_tell(), name="reload")
+        task = asyncio.create_task(self._reload_and_log(), name="reload")
         self._asked.add(task)
         task.add_done_callback(self._asked.discard)
 
-    async def _reload_and_tell(self) -> None:
+    async def _reload_and_log(self) -> None:
         try:
             found = await self.reload("SIGHUP")
         except Refusal as refusal:

@@ -58,10 +58,10 @@ class Watchdog:
     async def _until_all_turn(self) -> None:
         """Waits until all turn; systemd limits the time (`TimeoutStartSec`)."""
         vitality = Vitality(self._proofs, self.look_s)
-        told: list[str] = []
+        sent: list[str] = []
         while unborn := vitality.unborn:
-            if unborn != told:
-                told = unborn
+            if unborn != sent:
+                sent = unborn
                 self._supervisor.status(f"starting: {', '.join(unborn)}")
             await asyncio.sleep(START_LOOK_S)
             self.looks += 1
@@ -69,7 +69,7 @@ class Watchdog:
     async def _watch(self) -> None:
         vitality = Vitality(self._proofs, self.look_s)
         before: list[str] = []
-        told, ready = "", False
+        sent, ready = "", False
         while True:
             ready = ready or self._supervisor.ready(self._status())
             silent = vitality.look()
@@ -84,8 +84,8 @@ class Watchdog:
             if not silent:
                 self._supervisor.feed()
             status = f"silent: {', '.join(silent)}" if silent else self._status()
-            if status != told and self._supervisor.status(status):
-                told = status
+            if status != sent and self._supervisor.status(status):
+                sent = status
             await asyncio.sleep(self.look_s)
 
 

@@ -174,7 +174,7 @@ def _watch_doors(socket: Path, labels: list[str], seconds: float | None, as_json
     cycles = {label: DoorCycle() for label in labels or there}
     asked = [("cell", label) for label in labels]
     asked += [] if seconds is None else [("seconds", str(seconds))]
-    query, told = f"?{urlencode(asked)}" if asked else "", set[str]()
+    query, shown = f"?{urlencode(asked)}" if asked else "", set[str]()
     with suppress(KeyboardInterrupt):
         for row in rows_of(socket, "GET", f"/v1/bus/doors{query}"):
             cycle = cycles.get(row["label"])
@@ -182,9 +182,9 @@ def _watch_doors(socket: Path, labels: list[str], seconds: float | None, as_json
                 cycle.see(row["door"])
             if as_json:
                 print_json_line(row)
-            elif row["label"] in told or (cycle is not None and row["door"] != "closed"):
+            elif row["label"] in shown or (cycle is not None and row["door"] != "closed"):
                 console.print(_door_line(row, cycle), highlight=False)
-            told.add(row["label"])
+            shown.add(row["label"])
             if all(one.complete for one in cycles.values()):
                 break
     missing = [label for label, cycle in cycles.items() if not cycle.complete]

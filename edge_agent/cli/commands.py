@@ -35,12 +35,12 @@ from edge_agent.cli.daemon import (
     visible,
 )
 from edge_agent.cli.diagnose import diagnose
+from edge_agent.cli.event_rows import event_row, moment
 from edge_agent.cli.init.command import init
 from edge_agent.cli.pin import As, PinFile, act
 from edge_agent.cli.reload import reload
 from edge_agent.cli.restore import clear, restore
 from edge_agent.cli.schema import schema_app
-from edge_agent.cli.told import event_row, moment
 from edge_agent.cli.watch.command import watch
 from edge_agent.config import load_settings
 from edge_agent.config.modes import mode_findings
@@ -203,8 +203,8 @@ def _follow(socket: Path, as_json: bool) -> None:
             if as_json:
                 print_json_line(row)
             else:
-                told = "  ".join(cell for cell in event_row(row) if cell)
-                console.print(told, highlight=False, markup=False)
+                text = "  ".join(cell for cell in event_row(row) if cell)
+                console.print(text, highlight=False, markup=False)
 
 
 def _duration(seconds: int) -> str:

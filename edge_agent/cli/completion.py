@@ -21,7 +21,7 @@ VARIABLE = "_EDGE_AGENT_COMPLETE"
 PATIENCE_S = 1.0
 """A daemon that does not answer at once is no reason to keep somebody waiting at a prompt."""
 
-completion_init()  # tells typer of the shells; without it nothing is completed
+completion_init()  # registers the shells with typer; without it nothing is completed
 
 
 class Shell(StrEnum):

@@ -72,19 +72,19 @@ PIN_NEEDED = 16
 
 
 def _refused(response: httpx.Response, headers: dict[str, str] | None) -> Exception:
-    """What a refusal ends with; one that only wants a PIN is left to the caller who can send `headers`."""
-    told = refusal_in(response)
-    if headers is not None and told["code"] == PIN_NEEDED:
-        return PinNeeded(told["message"])
-    problems.print(told["message"], style="red", highlight=False, markup=False)
+    """The error to end with after a refusal; `PinNeeded` if a PIN is missing and `headers` could send it."""
+    refused = refusal_in(response)
+    if headers is not None and refused["code"] == PIN_NEEDED:
+        return PinNeeded(refused["message"])
+    problems.print(refused["message"], style="red", highlight=False, markup=False)
     return typer.Exit(REFUSED)
 
 
 def refusal_in(response: httpx.Response) -> dict[str, Any]:
-    """The code and the words of a daemon's no; of one that fails or is just ending there are none."""
+    """Code and message of a daemon's refusal; without a code if the daemon fails or is ending."""
     try:
-        told: dict[str, Any] = response.json()
-        return {"code": told["code"], "message": str(told["message"])}
+        body: dict[str, Any] = response.json()
+        return {"code": body["code"], "message": str(body["message"])}
     except (ValueError, TypeError, KeyError):
         return {
             "code": None,
@@ -121,7 +121,7 @@ def rows_of(
     body: dict[str, Any] | None = None,
     headers: dict[str, str] | None = None,
 ) -> Iterator[dict[str, Any]]:
-    """Rows that the daemon tells as they come (server-sent events), until it has no more.
+    """Rows that the daemon streams (server-sent events), until the stream ends.
 
     Ends the process where the daemon is not there or refuses; `headers`: see `call`.
     """

@@ -15,7 +15,7 @@ def storage_findings(settings: Settings, mounts: Path = MOUNTS) -> tuple[list[Fi
     """Findings that refuse a start, and warnings, about the filesystem of the journal."""
     if settings.paths.volatile:
         return [], []
-    told = verdict(settings.path(settings.paths.journal).parent, mounts)
-    if told.volatile is None:
-        return [], [Finding("paths.journal", f"it is not known whether it outlives a power cut: {told.why}")]
-    return ([Finding("paths.journal", f"{told.why}: {VOLATILE}")] if told.volatile else []), []
+    found = verdict(settings.path(settings.paths.journal).parent, mounts)
+    if found.volatile is None:
+        return [], [Finding("paths.journal", f"it is not known whether it outlives a power cut: {found.why}")]
+    return ([Finding("paths.journal", f"{found.why}: {VOLATILE}")] if found.volatile else []), []

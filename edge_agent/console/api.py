@@ -70,7 +70,7 @@ class VerdictBody(Body):
 class Reloads(Protocol):
     """Applies a new configuration."""
 
-    def told(self) -> dict[str, Any]:
+    def in_use(self) -> dict[str, Any]:
         """The configuration in use."""
 
     async def reload(self, actor: str) -> list[Change]:
@@ -102,7 +102,7 @@ def create_app(port: ConsolePort) -> Starlette:
     async def events(request: Request) -> Response:
         limit = _limit(request.query_params.get("limit", "100"))
         if request.query_params.get("follow") != "1":
-            return JSONResponse(report.told(limit=limit))
+            return JSONResponse(report.timeline(limit=limit))
         return server_sent(report.follow())
 
     async def temperatures(request: Request) -> Response:
@@ -151,14 +151,14 @@ def create_app(port: ConsolePort) -> Starlette:
 
 def _status(port: ConsolePort) -> dict[str, Any]:
     service = port.service
-    return port.report.status() | ({} if service is None else {"configuration": service.told()})
+    return port.report.status() | ({} if service is None else {"configuration": service.in_use()})
 
 
 async def _reload(port: ConsolePort, request: Request) -> Response:
     if port.service is None:
         raise Refusal(Code.NOT_BUILT, "this daemon has no file to load anew")
     actor = await port.access.actor(request, proven=False)
-    number = port.service.told()["number"]
+    number = port.service.in_use()["number"]
     found = await port.service.reload(actor)
     rows = [{"path": one.path, "before": one.before, "after": one.after} for one in found]
     return JSONResponse({"changes": rows, "number": number})

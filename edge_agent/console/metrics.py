@@ -189,7 +189,7 @@ async def serve_metrics(numbers: Numbers, address: tuple[str, int], serve: Calla
     `serve(app, listener)` does the serving, see `edge_agent.console.unix_server`.
     """
     app = Starlette(routes=[metrics_route(numbers)])
-    told = ""
+    logged = ""
     while True:
         listener = socket.socket(socket.AF_INET6 if ":" in address[0] else socket.AF_INET)
         with contextlib.closing(listener):
@@ -198,9 +198,9 @@ async def serve_metrics(numbers: Numbers, address: tuple[str, int], serve: Calla
                 listener.bind(address)
                 listener.listen()
             except OSError as error:
-                if told != str(error):
-                    told = str(error)
-                    log.error("no metrics", host=address[0], port=address[1], reason=told)
+                if logged != str(error):
+                    logged = str(error)
+                    log.error("no metrics", host=address[0], port=address[1], reason=logged)
                 await asyncio.sleep(AGAIN_S)
                 continue
             await serve(app, listener)

@@ -94,7 +94,7 @@ class BusOwner:
         self._heard_s = float("-inf")
         self._open = False
         self._opened = asyncio.Event()
-        self._told: bool | None = None
+        self._reported: bool | None = None
         self._began_s: float | None = None
 
     @property
@@ -187,7 +187,7 @@ class BusOwner:
                 except PortLost:
                     self.counters.port_losses += 1
                     self._replied = False
-                    self._tell(False)
+                    self._report(False)
                     self._fail_all()
                     await asyncio.sleep(REOPEN_S)
                     continue
@@ -195,7 +195,7 @@ class BusOwner:
                 self._soonest_s = self._byte_s if self._paced() else None
                 self._open = True
                 self._opened.set()
-                self._tell(True)
+                self._report(True)
                 self._line_free_s = asyncio.get_running_loop().time() + self._silence_s
                 await self._work()
                 self._opened.clear()
@@ -287,7 +287,7 @@ class BusOwner:
         await self._drain()
 
     def _owe(self, job: _Job, record: DeviceRecord) -> None:
-        if not self._codec.tells_apart:
+        if not self._codec.replies_identify_requests:
             now_s = asyncio.get_running_loop().time()
             record.owed.append((job.question, now_s + job.needs.late_ms / 1000))
             record.rests_until_s = now_s + job.needs.drain_ms / 1000
@@ -461,15 +461,15 @@ class BusOwner:
             for tap in self.taps:
                 tap(passed)
 
-    def _tell(self, up: bool) -> None:
-        if self._told is not up:
-            self._told = up
+    def _report(self, up: bool) -> None:
+        if self._reported is not up:
+            self._reported = up
             self.on_port(up)
 
     def _lost(self, reason: str) -> None:
         self._open = False
         if not self._redialling:
-            self._tell(False)
+            self._report(False)
         self.counters.port_losses += 1
         if self._waiting is not None:
             self._waiting.complete.set()

@@ -25,7 +25,7 @@ DEVICE_FAILURE = 4
 class FramedCodec(ABC):
     """The common part of the four: frames that begin with a known byte and end with a checksum."""
 
-    tells_apart = False
+    replies_identify_requests = False
     least_readings = 2  # one damaged frame in 256 has a right checksum of one byte
 
     @abstractmethod

@@ -124,7 +124,7 @@ class RtuCodec:
     (docs/decisions/0037-framing-by-checksum.md). Over a network (a serial server) the bytes are the same.
     """
 
-    tells_apart = False
+    replies_identify_requests = False
     least_readings = 1
 
     def encode(self, question: Question) -> bytes:
@@ -162,7 +162,7 @@ MBAP_LENGTH = 7
 class TcpCodec:
     """Modbus TCP (Messaging on TCP/IP 1.0b, 3.1): a header with a transaction number before the PDU."""
 
-    tells_apart = True
+    replies_identify_requests = True
     least_readings = 1
 
     def __init__(self, transaction: int = 0) -> None:

@@ -90,8 +90,8 @@ class Frame:
 class Codec(Protocol):
     """One protocol: how a request is sent and its answer recognised."""
 
-    tells_apart: bool
-    """An answer names its request, so that a late one cannot be taken for another."""
+    replies_identify_requests: bool
+    """A reply names its request, so that a late one cannot be taken for another."""
     least_readings: int
     """How many readings must agree at least: more than one if the checksum is weak."""
 

@@ -77,10 +77,10 @@ class ClimateOutputs:
         """See `Proven`."""
         return [Proof("climate", lambda: self._turns, SILENT_S, self._wake.set)]
 
-    def set(self, wish: SetClimate) -> None:
+    def set(self, given: SetClimate) -> None:
         """Sets the wanted outputs of a cell from now on."""
-        for outputs, wanted in ((self._heaters, wish.heating), (self._coolers, wish.cooling)):
-            output = outputs.get(wish.cell)
+        for outputs, wanted in ((self._heaters, given.heating), (self._coolers, given.cooling)):
+            output = outputs.get(given.cell)
             if output is not None and output.wanted is not wanted:
                 output.wanted, output.again_s = wanted, 0.0
                 self._wake.set()
@@ -113,21 +113,21 @@ class ClimateOutputs:
 
     async def _hold(self, output: _Output) -> None:
         output.on_until_s = inf  # unknown until the board has answered
-        done = await self._tell(output, output.driver.hold(HOLD_MS))
+        done = await self._send(output, output.driver.hold(HOLD_MS))
         now_s = asyncio.get_running_loop().time()
         output.on_until_s = now_s + HOLD_MS / 1000 + MARGIN_S if output.driver.timed else inf
         output.again_s = now_s + (AGAIN_S if done else RETRY_S)
 
     async def _switch_off(self, output: _Output) -> None:
-        if await self._tell(output, output.driver.off()):
+        if await self._send(output, output.driver.off()):
             output.on_until_s = output.again_s = 0.0
 
-    async def _tell(self, output: _Output, telling: Awaitable[None]) -> bool:
+    async def _send(self, output: _Output, sending: Awaitable[None]) -> bool:
         """Returns whether the board accepted the request. A board that failed rests for a while with all its
         outputs, so that it costs the bus at most one time-out a second."""
         board = output.driver.board
         try:
-            await telling
+            await sending
         except (BusFault, DeviceFault) as fault:
             if board not in self._rests_until_s:
                 log.warning("output not switched", output=output.place, fault=str(fault))

@@ -95,7 +95,7 @@ class Doors:
             )
             for name, board in boards.items()
         }
-        self._told: dict[str, Door] = dict.fromkeys(places, Door.UNKNOWN)
+        self._reported: dict[str, Door] = dict.fromkeys(places, Door.UNKNOWN)
         self._candidates: dict[str, _Candidate] = {}
         self._not_closed_s: dict[str, float] = {}
         """When each door was last read open, or not known to be closed."""
@@ -135,13 +135,13 @@ class Doors:
         """Whether a door of the board is open or has not settled: readings at even intervals could all meet
         the closed moments of a chattering contact."""
         return any(
-            self._told[label] is Door.OPEN or label in self._candidates or self._closings.settling(label)
+            self._reported[label] is Door.OPEN or label in self._candidates or self._closings.settling(label)
             for label in self._boards[board].labels
         )
 
     def believed(self, label: str) -> Door:
         """The door state as last reported to the loop."""
-        return self._told[label]
+        return self._reported[label]
 
     async def look(self, board: str, priority: Priority) -> dict[str, Door]:
         """Reads a board once, with a request sent after this call; reports changes.
@@ -158,8 +158,8 @@ class Doors:
             raise
         seen = {label: self._door(label, levels) for label in entry.labels}
         self._answered(board)
-        self._tell(board, seen)
-        self._closings.read(seen, self._told, asyncio.get_running_loop().time())
+        self._report(board, seen)
+        self._closings.read(seen, self._reported, asyncio.get_running_loop().time())
         for looker in tuple(self.lookers):
             looker(seen)
         return seen
@@ -194,7 +194,7 @@ class Doors:
             door, agreeing = seen, agreeing + 1 if seen is door else 1
             if agreeing < self._needed(label, door):
                 continue
-            if door is Door.OPEN or self._told[label] is not Door.OPEN:
+            if door is Door.OPEN or self._reported[label] is not Door.OPEN:
                 return door
             await asyncio.sleep(DEBOUNCE_S)
         return Door.UNKNOWN
@@ -207,15 +207,15 @@ class Doors:
         """How many readings of `door` are needed to believe it. Fewer suffice where no reading can be an old
         one, and where an old one does no harm: a door that is still closed only leads to a pulse."""
         board = self._boards[self._places[label].board].board
-        told, now_s = self._told[label], asyncio.get_running_loop().time()
-        same = door is Door.CLOSED and told is Door.CLOSED
+        reported, now_s = self._reported[label], asyncio.get_running_loop().time()
+        same = door is Door.CLOSED and reported is Door.CLOSED
         known_s = now_s - self._not_closed_s.get(label, float("-inf"))
-        new = door is Door.OPEN and told is Door.CLOSED and known_s > board.memory_s
+        new = door is Door.OPEN and reported is Door.CLOSED and known_s > board.memory_s
         return board.least_readings if same or new else board.readings_needed()
 
     def forget(self, label: str) -> None:
         """Discards what was reported of a door: its next believed reading is reported again."""
-        self._told[label] = Door.UNKNOWN
+        self._reported[label] = Door.UNKNOWN
         self._candidates.pop(label, None)
 
     def board_of(self, label: str) -> str:
@@ -231,7 +231,7 @@ class Doors:
                 doors = {self._door(label, reading) for reading in levels}
                 if len(doors) == 1:
                     seen[label] = doors.pop()
-        self._told.update(seen)
+        self._reported.update(seen)
         now_s = asyncio.get_running_loop().time()
         self._not_closed_s = dict.fromkeys(self._places, now_s)
         return seen
@@ -266,11 +266,11 @@ class Doors:
         place = self._places[label]
         return Door.CLOSED if levels[place.channel - 1] == place.closed_level else Door.OPEN
 
-    def _tell(self, board: str, seen: dict[str, Door]) -> None:
+    def _report(self, board: str, seen: dict[str, Door]) -> None:
         now_s = asyncio.get_running_loop().time()
         changed: dict[str, Door] = {}
         for label, door in seen.items():
-            if door is self._told[label]:
+            if door is self._reported[label]:
                 self._candidates.pop(label, None)
                 continue
             before = self._candidates.get(label)
@@ -281,10 +281,10 @@ class Doors:
             if settled and here.readings >= self._needed(label, door):
                 changed[label] = door
         for label, door in seen.items():
-            if door is Door.OPEN or self._told[label] is not Door.CLOSED:
+            if door is Door.OPEN or self._reported[label] is not Door.CLOSED:
                 self._not_closed_s[label] = now_s
         if changed:
-            self._told.update(changed)
+            self._reported.update(changed)
             for label in changed:
                 self._candidates.pop(label, None)
             self._closings.unknown(label for label, door in changed.items() if door is Door.OPEN)
@@ -307,7 +307,7 @@ class Doors:
         if entry.failures >= SILENT_AFTER and lasting and not entry.silent:
             entry.silent = True
             for label in entry.labels:
-                self._told[label] = Door.UNKNOWN
+                self._reported[label] = Door.UNKNOWN
                 self._candidates.pop(label, None)
             self._closings.unknown(entry.labels)
             self._submit(DeviceHealth(board, False, tuple(entry.labels)))

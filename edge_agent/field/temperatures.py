@@ -20,7 +20,7 @@ STEADY_S = 60.0
 
 
 @dataclass(slots=True)
-class _Told:
+class _Reported:
     temperature_c: float | None
     at_s: float
     active: bool
@@ -65,7 +65,7 @@ class Temperatures:
         self._submit = submit
         self._active = active
         self._closed = closed
-        self._told: dict[str, _Told] = {}
+        self._reported: dict[str, _Reported] = {}
         self._steadiness: dict[str, _Steadiness] = {}
 
     def read(self, label: str, temperature_c: float | None) -> None:
@@ -79,14 +79,14 @@ class Temperatures:
         if not steadiness.believed(temperature_c, asyncio.get_running_loop().time()):
             self._lose(label)
             return
-        told, active = self._told.get(label), self._active(label)
+        last, active = self._reported.get(label), self._active(label)
         now_s = asyncio.get_running_loop().time()
-        if told is not None and told.temperature_c is not None:
-            quiet = abs(temperature_c - told.temperature_c) < DEADBAND_C and now_s - told.at_s < AT_LEAST_S
-            if not active or (told.active and quiet):
-                told.active = active
+        if last is not None and last.temperature_c is not None:
+            quiet = abs(temperature_c - last.temperature_c) < DEADBAND_C and now_s - last.at_s < AT_LEAST_S
+            if not active or (last.active and quiet):
+                last.active = active
                 return
-        self._tell(label, temperature_c, now_s, active=active)
+        self._report(label, temperature_c, now_s, active=active)
 
     def lost(self, label: str) -> None:
         """The sensor no longer answers."""
@@ -95,10 +95,10 @@ class Temperatures:
         self._lose(label)
 
     def _lose(self, label: str) -> None:
-        told = self._told.get(label)
-        if told is None or told.temperature_c is not None:
-            self._tell(label, None, asyncio.get_running_loop().time(), active=self._active(label))
+        last = self._reported.get(label)
+        if last is None or last.temperature_c is not None:
+            self._report(label, None, asyncio.get_running_loop().time(), active=self._active(label))
 
-    def _tell(self, label: str, temperature_c: float | None, now_s: float, *, active: bool) -> None:
-        self._told[label] = _Told(temperature_c, now_s, active)
+    def _report(self, label: str, temperature_c: float | None, now_s: float, *, active: bool) -> None:
+        self._reported[label] = _Reported(temperature_c, now_s, active)
         self._submit(TemperatureSeen(label, temperature_c))

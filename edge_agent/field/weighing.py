@@ -27,8 +27,8 @@ class Weighing:
 
     def __init__(self, labels: Iterable[str], submit: Callable[[Input], None]) -> None:
         self._submit = submit
-        self._told: dict[str, int | None] = dict.fromkeys(labels)
-        self._recent: dict[str, deque[int]] = {label: deque(maxlen=MEDIAN_OF) for label in self._told}
+        self._reported: dict[str, int | None] = dict.fromkeys(labels)
+        self._recent: dict[str, deque[int]] = {label: deque(maxlen=MEDIAN_OF) for label in self._reported}
         self._candidates: dict[str, tuple[int, float]] = {}
         self._settled: dict[str, int] = {}
         self._errors: dict[str, int] = {}
@@ -48,22 +48,22 @@ class Weighing:
             self._settled.pop(label, None)
         elif now_s - candidate[1] >= SETTLED_S:
             self._settled[label] = mass_g
-            told = self._told[label]
-            if told is None or abs(told - mass_g) >= DEADBAND_G:
-                self.tell(label)
+            reported = self._reported[label]
+            if reported is None or abs(reported - mass_g) >= DEADBAND_G:
+                self.report(label)
 
-    def tell(self, label: str) -> None:
+    def report(self, label: str) -> None:
         """Reports the present reading, however small the change; nothing if it has not settled."""
         if label in self._settled:
-            self._told[label] = self._settled[label]
+            self._reported[label] = self._settled[label]
             self._submit(Weighed(label, self._settled[label]))
 
     def lost(self, label: str) -> None:
         """The scale no longer answers."""
         self._errors.pop(label, None)
         self._unsettle(label)
-        if self._told[label] is not None:
-            self._told[label] = None
+        if self._reported[label] is not None:
+            self._reported[label] = None
             self._submit(Weighed(label, None))
 
     def error(self, label: str) -> None:
@@ -71,12 +71,12 @@ class Weighing:
         self._unsettle(label)
         self._errors[label] = self._errors.get(label, 0) + 1
         if self._errors[label] == ERRORS:
-            self._told[label] = None
+            self._reported[label] = None
             self._submit(Weighed(label, None, error=True))
 
     def anew(self, label: str) -> None:
         """Discards the last report: the next settled weight, from readings after this call, is reported."""
-        self._told[label] = None
+        self._reported[label] = None
         self._unsettle(label)
 
     def awaited(self, label: str) -> bool:

@@ -10,7 +10,7 @@ from edge_agent.model import Reservation
 from edge_agent.statemachine.outputs import TemperatureRecord, UnlockRecord
 
 
-def told_row(sequence: int, body: str, sent: int) -> dict[str, Any]:
+def event_line(sequence: int, body: str, sent: int) -> dict[str, Any]:
     """An event as the API shows it."""
     return {"kind": "event", "sequence": sequence, "sent": bool(sent), "body": json.loads(body)}
 

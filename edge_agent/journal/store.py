@@ -17,10 +17,10 @@ from edge_agent.journal.records import ENTITIES, RESERVATION, dump, load
 from edge_agent.journal.rows import (
     LEDGER,
     TEMPERATURE,
+    event_line,
     ledger_line,
     reservation_row,
     temperature_row,
-    told_row,
     unlock_row,
 )
 from edge_agent.model import Reservation, ReservationStatus, Ticket
@@ -57,8 +57,8 @@ PRUNED_AT_ONCE = 100
 class InboxRow:
     """A request that was accepted, where its reply goes, and the reply once there is one (JSON).
 
-    `body_digest` tells a repetition of the same bytes from a new attempt under the same id; `synced`: whether
-    `received_s` (Unix time) was known to be right.
+    `body_digest` distinguishes a repetition of the same bytes from a new attempt under the same id; `synced`:
+    whether `received_s` (Unix time) was known to be right.
     """
 
     request_id: str
@@ -417,7 +417,7 @@ class JournalStore:
             (oldest,) = self._reader.execute("SELECT min(sequence) FROM outbox").fetchone()
             return None if oldest is None else int(oldest)
 
-    def told(self, after: tuple[int, int], limit: int) -> list[dict[str, Any]]:
+    def timeline(self, after: tuple[int, int], limit: int) -> list[dict[str, Any]]:
         """Kept events and lines of the unlock ledger, in the order in which they happened.
 
         The `limit` newest after the place `after`: the sequence of an event and the number of a ledger line.
@@ -427,15 +427,15 @@ class JournalStore:
         with _as_storage_fault():
             query = "SELECT sequence, body, sequence <= (SELECT through FROM sent) FROM outbox"
             query += " WHERE sequence > ? ORDER BY sequence DESC LIMIT ?"
-            events = [told_row(*row) for row in self._reader.execute(query, (after[0], limit))]
+            events = [event_line(*row) for row in self._reader.execute(query, (after[0], limit))]
             query = f"SELECT {', '.join(LEDGER)} FROM unlock WHERE n > ? ORDER BY n DESC LIMIT ?"
             unlocks = [ledger_line(row) for row in self._reader.execute(query, (after[1], limit))]
         ordered = [((row["after_sequence"], 1, row["n"]), row) for row in unlocks]
         ordered += [((row["sequence"], 0, 0), row) for row in events]
         return [row for _, row in sorted(ordered, key=lambda item: item[0])][-limit:]
 
-    def newest_told(self) -> tuple[int, int]:
-        """The place after everything that `told` holds now."""
+    def newest_place(self) -> tuple[int, int]:
+        """The place after everything that `timeline` holds now."""
         with _as_storage_fault():
             query = "SELECT ifnull(max(sequence), 0), (SELECT ifnull(max(n), 0) FROM unlock) FROM outbox"
             sequence, number = self._reader.execute(query).fetchone()

@@ -127,11 +127,12 @@ def entry_of(event: Mapping[str, Any]) -> bytes:
     """A log entry in the journal's format. The message holds everything, for people; the fields are for
     programs."""
     shown = {key: value for key, value in event.items() if key not in APART}
-    told = " ".join([str(event.get("event", "")), *(f"{key}={_text(value)}" for key, value in shown.items())])
+    pairs = [f"{key}={_text(value)}" for key, value in shown.items()]
+    message = " ".join([str(event.get("event", "")), *pairs])
     if "exception" in event:
-        told += f"\n{event['exception']}"
+        message += f"\n{event['exception']}"
     fields = {
-        "MESSAGE": told,
+        "MESSAGE": message,
         "PRIORITY": str(PRIORITIES.get(str(event.get("level")), 6)),
         "SYSLOG_IDENTIFIER": IDENTIFIER,
         "EDGE_EVENT": str(event.get("event", "")),

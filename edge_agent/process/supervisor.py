@@ -45,29 +45,29 @@ class Supervisor:
 
     def ready(self, status: str) -> bool:
         """The service works from now on; False if the notification failed."""
-        return self._tell(f"READY=1\nSTATUS={status}")
+        return self._send(f"READY=1\nSTATUS={status}")
 
     def feed(self) -> None:
         """Feeds the watchdog: all is well."""
-        self._tell("WATCHDOG=1")
+        self._send("WATCHDOG=1")
 
     def status(self, status: str) -> bool:
         """Sends the status in words; False if that failed."""
-        return self._tell(f"STATUS={status}")
+        return self._send(f"STATUS={status}")
 
     def stopping(self) -> None:
         """The service has begun to stop."""
-        self._tell("STOPPING=1\nSTATUS=stopping")
+        self._send("STOPPING=1\nSTATUS=stopping")
 
     def extend(self, status: str) -> None:
         """The start or stop takes longer: asks for `EXTEND_S` more from now."""
-        self._tell(f"EXTEND_TIMEOUT_USEC={EXTEND_S * 1_000_000}\nSTATUS={status}")
+        self._send(f"EXTEND_TIMEOUT_USEC={EXTEND_S * 1_000_000}\nSTATUS={status}")
 
     def close(self) -> None:
         """Closes the socket."""
         self._socket.close()
 
-    def _tell(self, text: str) -> bool:
+    def _send(self, text: str) -> bool:
         try:
             self._socket.sendto(text.encode(), self._address)
         except OSError as error:

@@ -54,8 +54,8 @@ def document(version: str) -> Json:
         "info": {
             "title": "Parcel locker machine",
             "version": version,
-            "description": "What a parcel locker's edge agent takes and tells over MQTT 5. `receive` and "
-            "`send` are said from the machine's side. Unknown fields are to be ignored.",
+            "description": "What a parcel locker's edge agent receives and publishes over MQTT 5. `receive` "
+            "and `send` are seen from the machine. Unknown fields are to be ignored.",
         },
         "defaultContentType": CONTENT_TYPE,
         "channels": channels,
@@ -156,12 +156,12 @@ def _message(name: str, schema: str, words: str) -> Json:
 
 def _schemas() -> Json:
     wanted: list[tuple[type[BaseModel], str]] = [(model, "validation") for model in COMMANDS.values()]
-    told: list[type[BaseModel]] = [
+    published: list[type[BaseModel]] = [
         *dict.fromkeys(RESULTS.values()),
         *(model for _, model, *_ in TOLD.values()),
         RpcStatus,
     ]
-    wanted += [(model, "serialization") for model in told]
+    wanted += [(model, "serialization") for model in published]
     _, found = models_json_schema(wanted, ref_template="#/components/schemas/{model}")  # type: ignore[arg-type]
     schemas: Json = found["$defs"]
     schemas["RpcError"] = {

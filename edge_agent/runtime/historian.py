@@ -120,7 +120,7 @@ class Historian:
             self._twins.add(digest.run)
         return digest.run in self._twins
 
-    def told(self, command: RestoreCommand) -> dict[str, Any]:
+    def restore(self, command: RestoreCommand) -> dict[str, Any]:
         """Takes what the gateway holds of this machine; returns the result of the command `restore`."""
         state = self._loop.state
         if self.state == "lost":
@@ -138,9 +138,9 @@ class Historian:
         beyond = not known or command.applied.get(ours, 0) > self._loop.last_sequence
         beyond = beyond or any(self._unknown(one) for one in command.reservations)
         new_id = self._ids.unique("j").removeprefix("j_") if beyond else None
-        told = {one.reservation_id: (one.cell, one.status) for one in command.reservations}
+        theirs = {one.reservation_id: (one.cell, one.status) for one in command.reservations}
         self.offer = command if beyond else None
-        given = HistoryCompared(told, new_id, ours)
+        given = HistoryCompared(theirs, new_id, ours)
         self._loop.submit(given, taken=self.on_change)
 
     def _unknown(self, offered: LostReservation) -> bool:
@@ -177,28 +177,28 @@ class Historian:
         return [_reservation(one) for one in offered if self._ended(one.reservation_id) is None]
 
 
-def _reservation(told: LostReservation) -> Reservation:
-    dropped_off = _moment(told.dropped_off_at)
-    created = _moment(told.created_at)
+def _reservation(lost: LostReservation) -> Reservation:
+    dropped_off = _moment(lost.dropped_off_at)
+    created = _moment(lost.created_at)
     assert created is not None
     return Reservation(
-        reservation_id=told.reservation_id,
-        platform=told.platform,
-        platform_order_id=told.platform_order_id,
-        packaging=SOME_PACKAGING if told.packaging is None else told.packaging.to_model(),
-        cell=told.cell,
-        drop_off_code=told.drop_off_code,
-        pickup_code=told.pickup_code,
+        reservation_id=lost.reservation_id,
+        platform=lost.platform,
+        platform_order_id=lost.platform_order_id,
+        packaging=SOME_PACKAGING if lost.packaging is None else lost.packaging.to_model(),
+        cell=lost.cell,
+        drop_off_code=lost.drop_off_code,
+        pickup_code=lost.pickup_code,
         created=created,
-        status=told.status,
-        notes=told.notes,
-        webhook_url=told.webhook_url,
-        eta_minutes=told.eta_minutes,
-        grace_pickup_s=told.grace_period_pickup_in_seconds,
-        grace_dropoff_s=told.grace_period_dropoff_in_seconds,
+        status=lost.status,
+        notes=lost.notes,
+        webhook_url=lost.webhook_url,
+        eta_minutes=lost.eta_minutes,
+        grace_pickup_s=lost.grace_period_pickup_in_seconds,
+        grace_dropoff_s=lost.grace_period_dropoff_in_seconds,
         first_dropoff=dropped_off,
         dropped_off=dropped_off,
-        picked_up=_moment(told.picked_up_at),
+        picked_up=_moment(lost.picked_up_at),
     )
 
 

@@ -101,7 +101,7 @@ class LockerLoop:
         self._fault_since: Instant | None = None
         self.on_events: Callable[[], None] = lambda: None
         self.on_state: Callable[[], None] = lambda: None
-        self.on_told: Callable[[], None] = lambda: None
+        self.on_committed: Callable[[], None] = lambda: None
         """Called when events or ledger lines were committed."""
         self.on_door_work: Callable[[bool], None] = lambda busy: None
         """Called with True at each input that waits for a door, and with False when none waits any more."""
@@ -136,8 +136,8 @@ class LockerLoop:
     def unjournaled_fault(self) -> tuple[Instant, str] | None:
         """Since when and why the journal cannot be written; None if an alarm of the state already shows
         it."""
-        told = f"{Alarm.STORAGE_FAULT}/" in self.state.alarms
-        if self.storage_fault is None or self._fault_since is None or told:
+        raised = f"{Alarm.STORAGE_FAULT}/" in self.state.alarms
+        if self.storage_fault is None or self._fault_since is None or raised:
             return None
         return self._fault_since, self.storage_fault
 
@@ -238,7 +238,7 @@ class LockerLoop:
             self._views.journal_id, self._acknowledged = batch.new_journal[0], None
         self.state, self.last_sequence = state, sequence
         if batch.events or batch.unlocks:
-            self.on_told()
+            self.on_committed()
         if batch.new_journal:
             self.on_new_journal()
         self._let_out(items, steps, replies, events=bool(batch.events), changed=bool(batch.changed))

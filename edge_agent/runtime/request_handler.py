@@ -86,7 +86,7 @@ class RequestHandler:
         self.queries: Queries
         self.translator: CommandTranslator
         self.guard: Guard | None = None
-        self.restore_told: Callable[[RestoreCommand], dict[str, Any]] = lambda command: {"history": "sound"}
+        self.on_restore: Callable[[RestoreCommand], dict[str, Any]] = lambda command: {"history": "sound"}
         """Takes what the gateway holds of this machine and returns the command's result."""
 
     def serve(self, loop: LockerLoop) -> None:
@@ -107,10 +107,10 @@ class RequestHandler:
             elif row.request_id in awaited:
                 self._waiting[row.request_id] = [address]
             else:
-                told = _error(Refusal(Code.OFFLINE, "the machine restarted before it acted"))
-                self._remember_refused(row.request_id, row.body_digest or "", told)
-                self.loop.refuse_request(row.request_id, told)
-                self._reply(address, told)
+                reply = _error(Refusal(Code.OFFLINE, "the machine restarted before it acted"))
+                self._remember_refused(row.request_id, row.body_digest or "", reply)
+                self.loop.refuse_request(row.request_id, reply)
+                self._reply(address, reply)
 
     def handle(self, incoming: Incoming) -> None:
         """Handles one command from the cloud. Never raises; every fault becomes an answer."""
@@ -128,7 +128,7 @@ class RequestHandler:
             self._take(incoming, address)
         except Refusal as refusal:
             if isinstance(refusal, Unreadable | Forged):
-                self._tell_rejected(incoming, refusal)
+                self._report_rejected(incoming, refusal)
             # A forged message with the address of a command that is still awaited must not answer it.
             if not (isinstance(refusal, Forged) and self._awaited(address)):
                 self._refuse(address, refusal)
@@ -145,7 +145,7 @@ class RequestHandler:
     def _awaited(self, address: Address) -> bool:
         return any(address in addresses for addresses in self._waiting.values())
 
-    def _tell_rejected(self, incoming: Incoming, refusal: Refusal) -> None:
+    def _report_rejected(self, incoming: Incoming, refusal: Refusal) -> None:
         command = incoming.command[:64]
         if isinstance(refusal, Forged):
             key = (incoming.signature_key or "")[:64]
@@ -165,7 +165,7 @@ class RequestHandler:
             life_ns(incoming.command, command, now, incoming.message_expiry_s)
             if self.guard is not None:
                 self.guard.demand_fresh(incoming.command, command, now)
-            self._reply(address, json.dumps({"result": self.restore_told(command)}))
+            self._reply(address, json.dumps({"result": self.on_restore(command)}))
             incoming.acknowledge()
             return
         waiting = self._waiting.get(command.request_id)
@@ -175,9 +175,9 @@ class RequestHandler:
             incoming.acknowledge()
             return
         digest = hashlib.sha256(incoming.payload).hexdigest()
-        told = self._told(command.request_id, digest)
-        if told is not None:
-            self._reply(address, told)
+        reply = self._earlier_reply(command.request_id, digest)
+        if reply is not None:
+            self._reply(address, reply)
             incoming.acknowledge()
             return
         if not first:
@@ -219,7 +219,7 @@ class RequestHandler:
             log.error("clock contradicted", difference_s=clock.difference_s)
             self.loop.submit(Condition(Alarm.CLOCK_UNSYNCED, "", True, detail))
 
-    def _told(self, request_id: str, digest: str) -> str | None:
+    def _earlier_reply(self, request_id: str, digest: str) -> str | None:
         """The reply that a request got before, if it is still valid. After `EXPIRED` and `OFFLINE` the same
         request may be sent again with a new body; the same bytes get the same refusal, because their sender
         was promised that nothing will happen."""

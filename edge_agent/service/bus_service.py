@@ -262,14 +262,14 @@ class BusService:
             self._submit(HandCheck(checked, False))
 
     async def _door_rows(self, seconds: float | None) -> AsyncIterator[dict[str, Any]]:
-        told: dict[str, Door | None] = dict.fromkeys(self._door_places)
+        shown: dict[str, Door | None] = dict.fromkeys(self._door_places)
         loop = asyncio.get_running_loop()
         end_s = float("inf") if seconds is None else loop.time() + seconds
         while loop.time() < end_s:
             for label, place in self._door_places.items():
                 door = self._doors.believed(label)
-                if door is not told[label]:
-                    told[label] = door
+                if door is not shown[label]:
+                    shown[label] = door
                     yield _door_row(label, place, door)
             await asyncio.sleep(LOOK_S)
 

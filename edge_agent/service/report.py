@@ -115,7 +115,7 @@ class Report:
         """The machine in one line, for `systemctl status`."""
         state = self._loop.state
         down = [name for name, bus in self._buses.items() if not bus.up]
-        told = [
+        parts = [
             f"{len(state.cells)} cells",
             f"{len(state.reservations)} reservations",
             f"{len(state.alarms)} alarms",
@@ -123,7 +123,7 @@ class Report:
             *(f"bus {name} down" for name in down),
             *(["journal cannot be written"] if self._loop.storage_fault is not None else []),
         ]
-        return ", ".join(told)
+        return ", ".join(parts)
 
     def alarms(self) -> list[dict[str, Any]]:
         """The standing alarms, oldest first; `label` if the alarm is about a cell, else `device` (or
@@ -230,21 +230,21 @@ class Report:
             ],
         }
 
-    def told(self, after: tuple[int, int] = (0, 0), limit: int = 100) -> list[dict[str, Any]]:
+    def timeline(self, after: tuple[int, int] = (0, 0), limit: int = 100) -> list[dict[str, Any]]:
         """Events and lines of the unlock ledger in the order in which they happened, the newest `limit`.
 
         `after`: sequence of an event and number of a ledger line after which to begin.
         """
-        return [_row(row) for row in self._store.told(after, min(limit, LONGEST_LIST))]
+        return [_row(row) for row in self._store.timeline(after, min(limit, LONGEST_LIST))]
 
     async def follow(self) -> AsyncIterator[dict[str, Any]]:
         """New events and ledger lines, row by row, until the caller stops."""
         new = asyncio.Event()
         self._followers.add(new)
         try:
-            place = self._store.newest_told()
+            place = self._store.newest_place()
             while True:
-                for row in self.told(place, LONGEST_LIST):
+                for row in self.timeline(place, LONGEST_LIST):
                     yield row
                     sequence, number = place
                     place = (row.get("sequence") or sequence, row.get("n") or number)

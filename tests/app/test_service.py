@@ -152,7 +152,7 @@ async def test_a_reservation_that_is_being_journaled_counts(
         await site.until(lambda: site.agent is not old and site.agent.loop.state.reservations)
         await site.works()
         assert site.agent.loop.state.reservations["res_1"].cell == "01"
-        answer = site.service.told()
+        answer = site.service.in_use()
         assert answer["number"] == 1
         assert "res_1" in answer["failed"]
         assert [cell.lock.channel for cell in site.agent.settings.cells] == [1, 2, 3, 4]
@@ -171,11 +171,11 @@ async def test_a_configuration_that_ends_the_daemon_at_once_is_given_up(tmp_path
         old = site.agent
         site.change(lambda d: d["paths"].update(socket="/nowhere/agent.sock"))
         await site.service.reload("somebody")
-        await site.until(lambda: site.service.told()["failed"])
+        await site.until(lambda: site.service.in_use()["failed"])
         await site.works()
         assert site.agent is not old
-        assert site.service.told()["number"] == 1
-        assert "the socket cannot be made" in site.service.told()["failed"]
+        assert site.service.in_use()["number"] == 1
+        assert "the socket cannot be made" in site.service.in_use()["failed"]
         assert site.agent.settings.paths.socket == str(tmp_path / "agent.sock")
 
 
@@ -188,5 +188,5 @@ async def test_a_reload_during_another_is_compared_with_the_newer_configuration(
         assert await site.service.reload("somebody")
         site.file.write_text(kept, encoding="utf-8")
         assert [change.after for change in await site.service.reload("somebody")] == [120]
-        await site.until(lambda: site.service.told()["number"] == 3)
+        await site.until(lambda: site.service.in_use()["number"] == 3)
         assert site.agent.settings.doors.door_ajar_s == 120

@@ -220,14 +220,14 @@ def test_the_intent_is_on_the_disk_before_the_lock_moves(tmp_path: Path) -> None
         lock, journaled = agent.field.locks[label].pulse, []
 
         async def pulse(deadline_s: float) -> None:
-            rows = [row for row in store.told((0, 0), 100) if row["kind"] == "unlock"]
+            rows = [row for row in store.timeline((0, 0), 100) if row["kind"] == "unlock"]
             journaled.append([(row["cell"], row["attempt"], row["outcome"]) for row in rows])
             await lock(deadline_s)
 
         agent.field.locks[label].pulse = pulse  # type: ignore[method-assign]
         assert "result" in await site.call("dropoff", "res_1")
         assert journaled == [[(label, 1, None)]]
-        outcome = store.told((0, 0), 100)[-1]
+        outcome = store.timeline((0, 0), 100)[-1]
         assert (outcome["outcome"], outcome["pulsed"]) == ("OPENED", 1)
 
     at_site(tmp_path, test)

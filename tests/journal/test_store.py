@@ -212,7 +212,7 @@ def test_a_journal_of_the_first_schema_goes_on_where_it_was(tmp_path: Path) -> N
         store.commit(batch_of(state, done, loaded.last_sequence))
         assert done.state.reservations["res_2"].recovered
         assert done.unlocks[0].outcome is UnlockOutcome.UNKNOWN
-        rows = store.told((0, 0), 100)
+        rows = store.timeline((0, 0), 100)
         assert [row["kind"] for row in rows].count("unlock") == 13 + 1
         assert store.events_kept(0, 100)[-1][0] == loaded.last_sequence + len(done.facts)
 
@@ -328,7 +328,7 @@ def test_events_and_outcomes_are_kept_in_one_order_and_up_to_a_limit(tmp_path: P
         many = [(n, json.dumps({"n": n})) for n in range(1, EVENTS_KEPT + 11)]
         store.commit(Batch(before=core.state, after=core.state, events=many))
         store.commit(Batch(before=core.state, after=core.state, acknowledged=len(many) - 1))
-        kept = store.told((0, 0), 2 * EVENTS_KEPT)
+        kept = store.timeline((0, 0), 2 * EVENTS_KEPT)
         assert [row["sequence"] for row in kept] == list(range(10, EVENTS_KEPT + 11))
         assert [row["sent"] for row in kept[-2:]] == [True, False]
         assert store.events_kept(store.sent_through() + 1, 10) == many[-1:]
@@ -337,10 +337,10 @@ def test_events_and_outcomes_are_kept_in_one_order_and_up_to_a_limit(tmp_path: P
         core.dropped_off()
         lines = [(EVENTS_KEPT + 9, core.unlocks[0]), (EVENTS_KEPT + 10, core.unlocks[1])]
         store.commit(Batch(before=before, after=core.state, unlocks=lines))
-        newest = [(row["kind"], row.get("sequence"), row.get("outcome")) for row in store.told((0, 0), 3)]
+        newest = [(row["kind"], row.get("sequence"), row.get("outcome")) for row in store.timeline((0, 0), 3)]
         assert newest == [
             ("unlock", None, None),
             ("event", EVENTS_KEPT + 10, None),
             ("unlock", None, "OPENED"),
         ]
-        assert store.told(store.newest_told(), 10) == []
+        assert store.timeline(store.newest_place(), 10) == []

@@ -50,7 +50,7 @@ def test_an_earlier_journal_goes_on(fixture: Path, tmp_path: Path) -> None:
     with closing(JournalStore(path)) as store:
         assert store._writer.execute("PRAGMA user_version").fetchone() == (len(SCHEMAS),)
         loaded = store.load(0.0)
-        outcomes = [row for row in store.told((0, 0), 1000) if row["kind"] == "unlock"]
+        outcomes = [row for row in store.timeline((0, 0), 1000) if row["kind"] == "unlock"]
         assert sorted((row["unlock_id"], str(row["outcome"])) for row in outcomes) == sorted(
             (unlock_id, str(outcome)) for unlock_id, outcome in ledger
         )
@@ -67,7 +67,7 @@ def test_an_earlier_journal_goes_on(fixture: Path, tmp_path: Path) -> None:
             done = step(state, layout, given, NOW)
             store.commit(batch_of(state, done, sequence))
             state, sequence = done.state, sequence + len(done.facts)
-        mine = [row for row in store.told((0, 0), 1000) if row.get("unlock_id") == "unl_new"]
+        mine = [row for row in store.timeline((0, 0), 1000) if row.get("unlock_id") == "unl_new"]
         assert [(row["outcome"], row["actor"]) for row in mine] == [(None, "bob"), ("OPENED", "bob")]
         assert {row["purpose"] for row in mine} == {Purpose.TECHNICIAN}
         assert mine[-1]["outcome"] == UnlockOutcome.OPENED

@@ -248,7 +248,7 @@ def test_a_machine_in_use_is_served_and_its_doors_are_left_alone(tmp_path: Path)
         assert held in left["target"]
         agent = site.plant.agent
         assert agent is not None
-        ledger = [row for row in agent.report.told(limit=1000) if row["kind"] == "unlock"]
+        ledger = [row for row in agent.report.timeline(limit=1000) if row["kind"] == "unlock"]
         tests = [row for row in ledger if row["purpose"] == Purpose.SELF_TEST]
         assert {(row["actor"], row["reason"]) for row in tests} == {("bob", "self-test")}
         assert held not in {row["cell"] for row in tests}

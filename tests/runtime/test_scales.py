@@ -207,7 +207,7 @@ def test_a_swinging_weight_is_not_reported() -> None:
         for reading_g in (900, 700, 800, 750) * 3:
             cell.weighing.read("X", Weight(reading_g, stable=False))
             await asyncio.sleep(0.3)
-        cell.weighing.tell("X")
+        cell.weighing.report("X")
         assert await cell.reads(780, 780) == []
         assert await cell.reads(780) == [780]
 
@@ -224,7 +224,7 @@ def test_a_scale_that_answers_with_three_errors_in_a_row_cannot_weigh() -> None:
             cell.weighing.error("X")
         assert cell.inputs == [Weighed("X", None, error=True)]
         cell.weighing.lost("X")
-        cell.weighing.tell("X")
+        cell.weighing.report("X")
         assert cell.inputs == [Weighed("X", None, error=True)]
         assert await cell.reads(500, 500, 500) == [None, 500]
 

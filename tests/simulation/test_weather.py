@@ -36,7 +36,7 @@ def test_a_thousand_lives_under_five_per_cent_damaged_frames(tmp_path: Path) -> 
         weather=Weather(noise=0.05),
     )
     assert outcome.lives == 1000
-    assert outcome.doors_told > 5000
+    assert outcome.doors_judged > 5000
     assert outcome.ends["COMPLETED"] > 700
 
 
@@ -58,7 +58,7 @@ def test_fifty_lives_on_each_kind_of_bad_wire(
 ) -> None:
     outcome = run_storm(demo(), tmp_path / "journal.sqlite", 3, kill_every_s=kill_every_s, weather=weather)
     assert outcome.lives == 50
-    assert outcome.doors_told > 300
+    assert outcome.doors_judged > 300
 
 
 def test_fifty_lives_behind_an_adapter_that_echoes(tmp_path: Path) -> None:

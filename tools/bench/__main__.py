@@ -160,7 +160,7 @@ async def _start(processes: dict[str, Supervised], settings: BenchSettings, mach
     async def doors_known() -> bool:
         status = await _local(settings.agent_socket, "status") or {}
         cells = await _local(settings.agent_socket, "cells") or []
-        return status.get("history") == "sound" and _told(await _machine(settings, machine_id), cells)
+        return status.get("history") == "sound" and _doors_known(await _machine(settings, machine_id), cells)
 
     await asyncio.gather(processes["broker"].start(), processes["gateway"].start(), field())
     await _until(doors_known, "the locker's wiring", settings.folder / "logs" / "agent.log")
@@ -175,7 +175,7 @@ async def _until(answers: Callable[[], Awaitable[bool]], name: str, log: Path) -
         raise NotReady(f"{name} does not answer; its log is {log}") from None
 
 
-def _told(machine: dict[str, Any], cells: list[dict[str, Any]]) -> bool:
+def _doors_known(machine: dict[str, Any], cells: list[dict[str, Any]]) -> bool:
     """Whether every door has been read, and the gateway has the free cells since."""
 
     def free(cell: dict[str, Any]) -> bool:

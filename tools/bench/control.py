@@ -20,14 +20,14 @@ def create_app(processes: Mapping[str, Supervised]) -> Starlette:
     """Returns the application behind the socket."""
 
     async def act(request: Request) -> Response:
-        name, wish = request.path_params["name"], request.path_params["act"]
+        name, action = request.path_params["name"], request.path_params["act"]
         if name not in OF_OTHERS:
             return JSONResponse(rpc_status(Refusal(Code.NOT_FOUND, f"no such process: {name}")), 404)
         process = processes[name]
         acts = {"kill": process.kill, "stop": process.stop, "start": process.start}
-        if wish not in acts:
-            return JSONResponse(rpc_status(Refusal(Code.NOT_FOUND, f"no such act: {wish}")), 404)
-        await acts[wish]()
+        if action not in acts:
+            return JSONResponse(rpc_status(Refusal(Code.NOT_FOUND, f"no such act: {action}")), 404)
+        await acts[action]()
         return JSONResponse({"name": name, "pid": process.pid})
 
     return Starlette(routes=[Route("/processes/{name}/{act}", act, methods=["POST"])])

@@ -110,7 +110,7 @@ def _journal_files(stage: Stage) -> list[Any]:
     return sorted(stage.folder.glob("journal.sqlite*"))
 
 
-async def _gateway_tells(stage: Stage) -> None:
+async def _gateway_restores(stage: Stage) -> None:
     """The gateway answers the machine's birth with its reservations."""
     last = max(stage.books.events, key=lambda event: int(event["sequence"]), default=None)
     if last is None:
@@ -125,7 +125,7 @@ async def _gateway_tells(stage: Stage) -> None:
 
 async def _restored(stage: Stage) -> None:
     """The technician's part after a lost journal."""
-    await _gateway_tells(stage)
+    await _gateway_restores(stage)
     if stage.agent is not None and any(key.startswith("JOURNAL_LOST") for key in stage.standing()):
         await stage.agent.local.restore(none=False, place={}, actor="bob")
 
@@ -139,7 +139,7 @@ async def empty_journal(stage: Stage) -> Mend:
             file.unlink()
     stage.journal.touch()
     await stage.start()
-    await _gateway_tells(stage)
+    await _gateway_restores(stage)
     return lambda: _restored(stage)
 
 
@@ -158,7 +158,7 @@ def older_journal(*, mark_too: bool) -> Callable[[Stage], Awaitable[Mend]]:
         if mark_too:
             shutil.copy(stage.folder / "copy.mark", _mark(stage))
         await stage.start()
-        await _gateway_tells(stage)
+        await _gateway_restores(stage)
         return lambda: _restored(stage)
 
     return begin

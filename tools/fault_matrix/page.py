@@ -36,7 +36,7 @@ triple it checks:
 
 *Unobservable*: up to the judgement the fault equalled health at every witness; (a) to (d) and (f) held all
 the same. A wrong opening counts from when a contact showed it. Where two locks were pulsed and both contacts
-opened, no witness can tell which lock moved which door.
+opened, no witness can show which lock moved which door.
 """
 
 

@@ -276,7 +276,7 @@ BUGS = (
     Bug(
         "a stripped command raises no alarm",
         RequestHandler,
-        "_tell_rejected",
+        "_report_rejected",
         _nothing,
         (("broker strips properties", DROPPED, "API"),),
     ),

@@ -70,7 +70,7 @@ class Fleet:
         for name in self._workers:
             os.kill(self._rig.pid(name), signal.SIGUSR1)
         wanted = before + 2 * CHATTER * self._machines
-        self._until(lambda: self._told() >= wanted, "the machines have told everything")
+        self._until(lambda: self._published() >= wanted, "the machines have published everything")
         self._rig.start_gateway()
         at, at_s = self.events(), time.monotonic()
         self._until(lambda: self.events() >= wanted, "the gateway has everything")
@@ -88,13 +88,13 @@ class Fleet:
         names = self._workers if name == "machines" else [name]
         return sum(self._resident_mb(self._rig.pid(one)) for one in names) / len(names)
 
-    def _told(self) -> int:
+    def _published(self) -> int:
         """How many events the broker has taken from the machines, by their journals."""
-        told = 0
+        count = 0
         for journal in (self._rig.folder / "journals").glob("*.sqlite"):
             with closing(sqlite3.connect(f"file:{journal}?mode=ro", uri=True)) as db:
-                told += db.execute("SELECT through FROM sent").fetchone()[0]
-        return told
+                count += db.execute("SELECT through FROM sent").fetchone()[0]
+        return count
 
     def _online(self) -> int:
         seen = self._rig.operations()

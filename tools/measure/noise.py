@@ -55,12 +55,12 @@ class _Site:
         self.found = Lives()
         self._left = lives
         self._rng = random.Random(f"{seed}/people")
-        self._told: dict[str, set[str]] = {}
+        self._published: dict[str, set[str]] = {}
         plant.broker.on_event = self._event
 
     def _event(self, event: dict[str, Any]) -> None:
         kind = str(event["event_type"]).removeprefix("EVENT_TYPE_")
-        self._told.setdefault(str(event.get("reservation_id")), set()).add(kind)
+        self._published.setdefault(str(event.get("reservation_id")), set()).add(kind)
         if kind == "ALARM_RAISED":
             raised = event["alarm_raised_event"]
             alarm = f"{raised['alarm']} {raised.get('device', '')}".strip()
@@ -106,14 +106,14 @@ class _Site:
                 return
             await asyncio.sleep(1)
 
-    async def _open(self, wish: str, rid: str, times_s: list[float]) -> str:
+    async def _open(self, command: str, rid: str, times_s: list[float]) -> str:
         """Opens; returns the label of the cell that opened, at the first attempt or at a later one."""
         loop = asyncio.get_running_loop()
         attempt = 0
         while True:
             began_s = loop.time()
-            body = {"request_id": f"{wish}-{rid}-{attempt}", "reservation_id": rid}
-            reply = await self.plant.broker.call(wish, body)
+            body = {"request_id": f"{command}-{rid}-{attempt}", "reservation_id": rid}
+            reply = await self.plant.broker.call(command, body)
             if "result" in reply:
                 if not attempt:
                     times_s.append(loop.time() - began_s)
@@ -122,12 +122,12 @@ class _Site:
                     await asyncio.sleep(0.01)
                 return label
             if not attempt:
-                self.found.failed.append(f"{wish}: {reply['error']['message']}")
+                self.found.failed.append(f"{command}: {reply['error']['message']}")
             attempt += 1
             await asyncio.sleep(1)
 
     async def _until(self, rid: str, kind: str) -> None:
-        while kind not in self._told.get(rid, ()):
+        while kind not in self._published.get(rid, ()):
             await asyncio.sleep(0.02)
 
     async def _pause(self) -> None:

@@ -68,7 +68,7 @@ class _Line:
     def _question(self, sent: bytes, heard: bytes) -> Question | None:
         channels = self._channels
         if channels is None and self._wire != "modbus" and self._wire != "modbus-tcp":
-            channels = channels_told(self._wire, heard)
+            channels = channels_in_status(self._wire, heard)
         return question_of(self._wire, sent, channels)
 
     def _one(self, sent: TraceFrame, heard: list[bytes]) -> Judged:
@@ -89,7 +89,7 @@ class _Line:
         if reply is None and not rest:
             if not self._codec.reply_bytes(question.request):
                 return judged("no reply is given")
-            if not self._codec.tells_apart:
+            if not self._codec.replies_identify_requests:
                 self._owed.append((question, sent.at_s + self._late_s))
             return judged("silence")
         try:
@@ -132,7 +132,7 @@ class _Line:
                 return
 
 
-def channels_told(wire: Wire, heard: bytes) -> int:
+def channels_in_status(wire: Wire, heard: bytes) -> int:
     """The number of channels that a lock board's status seems to have, by the bytes heard after its
     request."""
     if wire == "8a" and len(heard) > 4:

@@ -66,7 +66,7 @@ class Outcome:
     recovered: int = 0
     moves: int = 0
     open_doors: int = 0
-    doors_told: int = 0
+    doors_judged: int = 0
     ends: dict[str, int] = field(default_factory=lambda: defaultdict(int))
     """How many lives ended as COMPLETED, CANCELLED, ABANDONED."""
 
@@ -89,7 +89,7 @@ class Storm:
         """The present cell of a moved reservation: people go to the cell that they are shown."""
         self._accepted: set[str] = set()
         self._fulfilled: list[str] = []
-        self._numbers_of_wishes = itertools.count(1)
+        self._request_numbers = itertools.count(1)
         self._inspected: set[str] = set()
         self._tasks: set[asyncio.Task[Any]] = set()
         self.outcome = Outcome()
@@ -125,7 +125,7 @@ class Storm:
         sequence, body = event["sequence"], json.dumps(event, sort_keys=True)
         known = self._sequences.setdefault(sequence, body)
         if known != body:
-            raise Violation(f"sequence {sequence} told twice, differently")
+            raise Violation(f"sequence {sequence} published twice, differently")
         self._note(f"event {sequence} {event['event_type']} {event.get('reservation_id')}")
         reservation_id = event.get("reservation_id")
         if known is body and reservation_id is not None:
@@ -263,46 +263,46 @@ class Storm:
         self._plant.world.take(cell)
         await asyncio.sleep(self._rng.uniform(0.6, 3.0))
         self._plant.world.close(cell)
-        await self._until_seen(picking_up, lambda: self._told(rid)[-1:] == LIFE_EVENTS[-1:])
+        await self._until_seen(picking_up, lambda: self._events_of(rid)[-1:] == LIFE_EVENTS[-1:])
         self._demand(rid, LIFE_EVENTS)
         if self._rng.random() < 0.15:
             await self._ask_support(rid)
         return "COMPLETED"
 
-    async def _until_seen(self, opening: tuple[str, str, str, str | None], told: Callable[[], bool]) -> None:
+    async def _until_seen(self, opening: tuple[str, str, str, str | None], seen: Callable[[], bool]) -> None:
         """Waits until an event reports it; if the machine was blind while the door was open, the door is
         opened and closed once more."""
         for _ in range(MOST_TRIES):
             with contextlib.suppress(Unseen):
-                await self._until(told, SEEN_S)
+                await self._until(seen, SEEN_S)
                 return
             await self._open(*opening)
             await asyncio.sleep(0.6)
             self._plant.world.close(opening[2])
-        raise Violation(f"{opening[:3]}: never told")
+        raise Violation(f"{opening[:3]}: never published")
 
-    def _told(self, rid: str) -> list[str]:
+    def _events_of(self, rid: str) -> list[str]:
         return [kind for kind in self._heard[rid] if kind not in ASIDE]
 
     def _demand(self, rid: str, life: list[str]) -> None:
-        if self._told(rid) != life:
-            raise Violation(f"{rid}: told {self._told(rid)}")
+        if self._events_of(rid) != life:
+            raise Violation(f"{rid}: published {self._events_of(rid)}")
 
-    async def _give_up(self, wish: str, rid: str, life: list[str]) -> str:
+    async def _give_up(self, command: str, rid: str, life: list[str]) -> str:
         """Asks until it is granted; the request may find the cell busy, or a door open."""
         for _ in range(MOST_TRIES):
-            request = f"{wish}-{rid}-{next(self._numbers_of_wishes)}"
-            reply = await self._plant.broker.call(wish, {"request_id": request, "reservation_id": rid})
+            request = f"{command}-{rid}-{next(self._request_numbers)}"
+            reply = await self._plant.broker.call(command, {"request_id": request, "reservation_id": rid})
             if "result" in reply or life[-1] in self._heard[rid]:
                 await self._until(lambda: life[-1] in self._heard[rid])
                 self._demand(rid, life)
                 return life[-1].rpartition("_")[2]
             await asyncio.sleep(TRY_AGAIN_S)
-        raise Violation(f"{wish} {rid}: never granted")
+        raise Violation(f"{command} {rid}: never granted")
 
     async def _ask_support(self, rid: str) -> str | None:
         """One out-of-band opening; returns the request's id if it was accepted. Its door is closed again."""
-        request = f"support-{rid}-{next(self._numbers_of_wishes)}"
+        request = f"support-{rid}-{next(self._request_numbers)}"
         reply = await self._plant.broker.call("open-door", {"request_id": request, "reservation_id": rid})
         if "result" not in reply:
             return None
@@ -460,9 +460,9 @@ def run_storm(
             for task in spoiling:
                 task.cancel()
         if witness.untrue:
-            raise Violation(f"doors told otherwise than they stood: {witness.untrue}")
+            raise Violation(f"doors reported otherwise than they stood: {witness.untrue}")
         outcome = storm.outcome
-        outcome.doors_told = witness.told
+        outcome.doors_judged = witness.judged
         outcome.pulses = check_pulses(plant, journal, storm._cells)
         outcome.events = check_events(storm)
         outcome.trace += [

@@ -21,7 +21,7 @@ class Witness:
     """
 
     def __init__(self, world: World, stale_s: float = STALE_S) -> None:
-        self.told = 0
+        self.judged = 0
         self.untrue: list[str] = []
         self._world = world
         self._stale_s = stale_s
@@ -32,7 +32,7 @@ class Witness:
             setattr(place, name, self._listening(agent, getattr(place, name)))
 
     def _listening(self, agent: Agent, submit: Callable[..., None]) -> Callable[..., None]:
-        def told(given: Any, *others: Any, **named: Any) -> None:
+        def judged(given: Any, *others: Any, **named: Any) -> None:
             match given:
                 case DoorsSeen() | Boot():
                     for label, door in given.doors.items():
@@ -43,12 +43,12 @@ class Witness:
                     self._judge(self._cell_of(agent, given.unlock_id), given.door, "PulseDone")
             submit(given, *others, **named)
 
-        return told
+        return judged
 
     def _judge(self, label: str | None, door: Door, how: str) -> None:
         if label is None or door is Door.UNKNOWN:
             return
-        self.told += 1
+        self.judged += 1
         stands, for_s = self._world.door_stands(label)
         if stands is not door and for_s > self._stale_s:
             self.untrue.append(f"{label} {door} ({how}), but {stands} for {for_s:.3f} s")

@@ -57,9 +57,9 @@ def bundle(
         for part in progress.track(wanted, description="collecting"):
             try:
                 found[part.name] = part.collect().encode()
-            except Missing as told:
-                missing[part.name] = str(told)
-                no_daemon = no_daemon or (part.of_daemon and str(told).startswith("no daemon"))
+            except Missing as error:
+                missing[part.name] = str(error)
+                no_daemon = no_daemon or (part.of_daemon and str(error).startswith("no daemon"))
     found["missing.txt"] = "".join(f"{name}: {why}\n" for name, why in missing.items()).encode()
     _write(file, f"edge-agent-{stamp}", found, int(now_s))
     if as_json:

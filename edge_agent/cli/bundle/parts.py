@@ -1,4 +1,4 @@
-"""What goes into a bundle: what the daemon tells, its configuration and log, and the machine it runs on."""
+"""What goes into a bundle: what the daemon answers, its configuration and log, and the machine it runs on."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ class Missing(Exception):
 class Part:
     """One file of the bundle. `collect` gives its text, blacked out, or raises `Missing`.
 
-    `of_daemon`: only the daemon can tell.
+    `of_daemon`: only the daemon has it.
     """
 
     name: str
@@ -55,7 +55,7 @@ class Part:
 def parts(socket: Path, config: Path, log: Path | None, self_test: bool) -> list[Part]:
     """Everything, in the order in which it is collected. `self_test`: which takes half a minute."""
     return [
-        *_told_by(socket),
+        *_from_daemon(socket),
         *([Part("diagnose.json", lambda: _diagnosed(socket), True)] if self_test else []),
         Part("config.json", lambda: _config(config)),
         Part("config-check.txt", lambda: _check(config)),
@@ -66,7 +66,7 @@ def parts(socket: Path, config: Path, log: Path | None, self_test: bool) -> list
     ]
 
 
-def _told_by(socket: Path) -> Iterator[Part]:
+def _from_daemon(socket: Path) -> Iterator[Part]:
     asked = {
         "status": ("GET", "/v1/status"),
         "alarms": ("GET", "/v1/alarms"),
@@ -141,7 +141,7 @@ def _files(config: Path) -> str:
     try:
         settings = load_settings(config)
     except ConfigError:
-        pass  # told by `config-check.txt`
+        pass  # `config-check.txt` lists the faults
     else:
         folders.append(settings.path(settings.paths.journal).parent)
     return "".join(_ran("ls", "-la", str(folder)) + "\n" for folder in dict.fromkeys(folders))
@@ -159,13 +159,13 @@ def _log(file: Path | None) -> str:
 
 
 def _system() -> str:
-    told = [f"edge-agent {__version__}, Python {platform.python_version()}, {platform.platform()}\n"]
+    parts = [f"edge-agent {__version__}, Python {platform.python_version()}, {platform.platform()}\n"]
     for command in COMMANDS:
         try:
-            told.append(f"$ {' '.join(command)}\n{_ran(*command)}\n")
+            parts.append(f"$ {' '.join(command)}\n{_ran(*command)}\n")
         except Missing as missing:
-            told.append(f"$ {' '.join(command)}: {missing}\n")
-    return "\n".join(told)
+            parts.append(f"$ {' '.join(command)}: {missing}\n")
+    return "\n".join(parts)
 
 
 def _ran(*command: str) -> str:

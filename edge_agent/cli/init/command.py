@@ -114,24 +114,24 @@ def _write(
 ) -> None:
     folder = DEFAULT_PROFILES if profiles is None else str(profiles.resolve())
     site = site_of(interview, identity, machine, folder)
-    told = notes(machine, site.closed_level)
-    for note in told:
+    remarks = notes(machine, site.closed_level)
+    for note in remarks:
         problems.print(f"note: {note}", style="yellow", highlight=False, markup=False, soft_wrap=True)
     if not interview.sure(f"write {output}?"):
         raise typer.Exit(REFUSED)
     try:
-        settings = put(output, document(site, machine, told), force=force)
+        settings = put(output, document(site, machine, remarks), force=force)
     except ConfigError as error:
         raise _stop("\n".join(f"it does not fit together: {one}" for one in error.findings), USAGE) from None
     except OSError as error:
         raise _stop(f"{output}: {error.strerror}", USAGE) from None
     if as_json:
-        print_json(_summary(output, settings, machine, told))
+        print_json(_summary(output, settings, machine, remarks))
     else:
         _next_steps(output, settings)
 
 
-def _summary(output: Path, settings: Settings, machine: Machine, told: list[str]) -> dict[str, object]:
+def _summary(output: Path, settings: Settings, machine: Machine, remarks: list[str]) -> dict[str, object]:
     def line(bus: FoundBus) -> dict[str, object]:
         return {"bus": bus.name} | bus.section.model_dump(include={"port", "protocol", "baud", "parity"})
 
@@ -144,7 +144,7 @@ def _summary(output: Path, settings: Settings, machine: Machine, told: list[str]
             for name, board in boards
         ],
         "cells": [cell.label for cell in settings.cells],
-        "notes": told,
+        "notes": remarks,
     }
 
 

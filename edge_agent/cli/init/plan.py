@@ -138,24 +138,25 @@ def _letters(number: int) -> str:
 
 
 def notes(machine: Machine, level: int) -> list[str]:
-    """What a person has to look at, or add by hand."""
-    found: list[str] = []
+    """What a person has to check, or add by hand."""
+    otherwise: list[str] = []
     for cell in machine.cells:
         levels = machine.boards[cell.device].levels
         if cell.channel <= len(levels) and levels[cell.channel - 1] != level:
-            found.append(cell.label)
-    told = []
-    if found:
-        told.append(
-            f"the contacts of {', '.join(found)} do not read {level}: doors that stood open, channels without"
-            f" a door (take those cells out), or wired otherwise (closed_level = {1 - level} in their door)"
+            otherwise.append(cell.label)
+    found = []
+    if otherwise:
+        found.append(
+            f"the contacts of {', '.join(otherwise)} do not read {level}: doors that stood open,"
+            " channels without a door (take those cells out), or wired otherwise"
+            f" (closed_level = {1 - level} in their door)"
         )
     for name, board in machine.boards.items():
         if board.profile.channels("lock") and not board.doors:
-            told.append(f"{name} has locks and no door contacts: cells on it are to be written by hand")
+            found.append(f"{name} has locks and no door contacts: cells on it are to be written by hand")
         elif board.profile.relays is not None and not board.doors and not board.relays:
-            told.append(f"{name} cannot switch off by itself: no heater or cooler may hang on it")
+            found.append(f"{name} cannot switch off by itself: no heater or cooler may hang on it")
     weak = sorted({b.profile_name for b in machine.boards.values() if not b.profile.identity.hw_verified})
     if weak:
-        told.append(f"not yet confirmed on hardware: {', '.join(weak)}; look twice at what moves")
-    return told
+        found.append(f"not yet confirmed on hardware: {', '.join(weak)}; look twice at what moves")
+    return found

@@ -1,4 +1,4 @@
-"""The daemon as the wall sees it: what it tells, without ending the process where it does not answer."""
+"""The daemon as the watch screen reads it: no exit of the process where the daemon does not answer."""
 
 from __future__ import annotations
 

@@ -6,7 +6,7 @@ from typing import Any
 
 from rich.text import Text
 
-from edge_agent.cli.told import event_row
+from edge_agent.cli.event_rows import event_row
 
 STATUS_STYLE = {
     "IDLE": "dim",
@@ -40,17 +40,17 @@ def tile(cell: dict[str, Any]) -> Text:
 
 
 def line(cell: dict[str, Any]) -> Text:
-    """The same in one line, for a wall that would not fit."""
+    """The same in one line, for a screen that is too small for tiles."""
     door, colour = DOOR[cell["door"]]
-    told = Text.assemble(
+    text = Text.assemble(
         (f"{cell['label']:<4}", "bold"),
         (door[:2], colour),
         *((f"{flag.upper()} ", "bold red") for flag in _flags(cell)),
         *(() if _flags(cell) else (_status(cell), " ")),
         " ".join(_values(cell)).replace(" °C", "°"),
     )
-    told.no_wrap, told.overflow = True, "ellipsis"
-    return told
+    text.no_wrap, text.overflow = True, "ellipsis"
+    return text
 
 
 def _flags(cell: dict[str, Any]) -> list[str]:
@@ -71,7 +71,7 @@ def _values(cell: dict[str, Any]) -> list[str]:
 
 def details(cell: dict[str, Any]) -> Text:
     """All of the cell that is chosen, in one line."""
-    told = [
+    parts = [
         *([f"reservation {cell['reservation_id']}"] if cell["reservation_id"] else []),
         *([f"blocked: {cell['blocked_reason']}"] if cell["blocked"] else []),
         *([f"ticket {cell['maintenance_ticket_id']}"] if cell["maintenance_ticket_id"] else []),
@@ -80,11 +80,11 @@ def details(cell: dict[str, Any]) -> Text:
         f"{cell['unlocks']} unlocks",
         *([f"opens in {cell['usual_open_ms']} ms"] if cell["usual_open_ms"] else []),
     ]
-    return Text.assemble((f"{cell['label']} ", "bold"), ", ".join(told))
+    return Text.assemble((f"{cell['label']} ", "bold"), ", ".join(parts))
 
 
 def headline(status: dict[str, Any]) -> Text:
-    """Which machine, and what the whole of it suffers from."""
+    """The machine, and the alarms and faults of the whole machine."""
     broker = status["broker"]
     alarms = len(status["alarms"])
     return Text.assemble(

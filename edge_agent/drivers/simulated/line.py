@@ -283,7 +283,7 @@ class WireLine:
                 self._fate = "damaged"
         if self._fate == "damaged":
             self._counts["damaged"] += 1
-        self._tell("request", self._frame_start_ns, self._sent_until_ns, frame, self._fate)
+        self._report("request", self._frame_start_ns, self._sent_until_ns, frame, self._fate)
         if self._fate != "sound":
             return
         asked = self._framing.addressee(frame)
@@ -339,7 +339,7 @@ class WireLine:
             self._collide(reply)
         self._replies.append(reply)
         fate: Fate = "collided" if reply.lost else "sound" if self._framing.intact(reply.data) else "damaged"
-        self._tell("reply", start_ns, reply.end_ns, reply.data, fate)
+        self._report("reply", start_ns, reply.end_ns, reply.data, fate)
         self._schedule(reply)
 
     def _schedule(self, reply: _Reply) -> None:
@@ -369,7 +369,7 @@ class WireLine:
         if last and not reply.lost:
             self._deliver(last)
 
-    def _tell(
+    def _report(
         self, direction: Literal["request", "reply"], start_ns: int, end_ns: int, data: bytes, fate: Fate
     ) -> None:
         if self._on_frame is not None:

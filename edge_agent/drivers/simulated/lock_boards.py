@@ -38,7 +38,7 @@ def _unwired(_: int) -> int:
 class LockBoard(ABC):
     """Solenoids and door contacts, by channel counted from 1; an unconnected input reads 0.
 
-    `tells_changes`: the board reports a door's change unasked, if the protocol can.
+    `reports_changes`: the board reports a door's change unasked, if the protocol can.
     """
 
     def __init__(
@@ -48,14 +48,14 @@ class LockBoard(ABC):
         inputs: Inputs,
         *,
         channels: int,
-        tells_changes: bool = False,
+        reports_changes: bool = False,
     ) -> None:
         self.address = address
         self.channels = channels
         self._loads = dict(loads)
         self._inputs = dict(inputs)
-        self._tells_changes = tells_changes
-        self._told: list[int] | None = None
+        self._reports_changes = reports_changes
+        self._reported: list[int] | None = None
 
     @abstractmethod
     def answer(self, frame: bytes, at_ns: int) -> bytes | None:
@@ -63,10 +63,10 @@ class LockBoard(ABC):
 
     def unasked(self, at_ns: int) -> list[bytes]:
         """See `Talker.unasked`."""
-        if not self._tells_changes:
+        if not self._reports_changes:
             return []
-        levels, before = self.levels(at_ns), self._told
-        self._told = levels
+        levels, before = self.levels(at_ns), self._reported
+        self._reported = levels
         moved = [] if before is None else [n for n in range(self.channels) if levels[n] != before[n]]
         words = [self.change(n + 1, levels[n]) for n in moved]
         return [word for word in words if word is not None]
@@ -139,9 +139,9 @@ class Board8a(LockBoard):
         channels: int = 24,
         unlock: int = 0x11,
         query: int = 0x33,
-        tells_changes: bool = False,
+        reports_changes: bool = False,
     ) -> None:
-        super().__init__(address, loads, inputs, channels=channels, tells_changes=tells_changes)
+        super().__init__(address, loads, inputs, channels=channels, reports_changes=reports_changes)
         self._unlock = unlock
         self._query = query
 
@@ -157,18 +157,18 @@ class Board8a(LockBoard):
             return None
         if header == 0x8A and command == self._unlock:
             self.pulse(channel, at_ns)
-            return self._told_of(0x8A, channel, self.level(channel, at_ns))
+            return self._status_frame(0x8A, channel, self.level(channel, at_ns))
         if header == 0x80 and command == self._query:
-            return self._told_of(0x80, channel, self.level(channel, at_ns))
+            return self._status_frame(0x80, channel, self.level(channel, at_ns))
         if header in (0x9A, 0x9B) and command == 0x11:
             self.switch(channel, at_ns, None if header == 0x9A else at_ns)
         return None
 
     def change(self, channel: int, level: int) -> bytes:
         """See `LockBoard.change`."""
-        return self._told_of(0x82, channel, level)
+        return self._status_frame(0x82, channel, level)
 
-    def _told_of(self, header: int, channel: int, level: int) -> bytes:
+    def _status_frame(self, header: int, channel: int, level: int) -> bytes:
         return self._closed(bytes([header, self.address, channel, 0x11 if level else 0x00]))
 
     @staticmethod
@@ -295,9 +295,9 @@ class WklyBoard(LockBoard):
         inputs: Inputs,
         *,
         channels: int = 12,
-        tells_changes: bool = False,
+        reports_changes: bool = False,
     ) -> None:
-        super().__init__(address, loads, inputs, channels=channels, tells_changes=tells_changes)
+        super().__init__(address, loads, inputs, channels=channels, reports_changes=reports_changes)
 
     def answer(self, frame: bytes, at_ns: int) -> bytes | None:
         """See `LineDevice.answer`."""

@@ -76,15 +76,15 @@ class CellWatch:
         self._opened: set[str] = set()
         self._tried: list[str] = []
 
-    async def run(self, window_s: float, tell: Callable[[float], None]) -> None:
-        """Watches for `window_s`; `tell` gets the seconds that have passed. No heater stays on afterwards."""
+    async def run(self, window_s: float, report: Callable[[float], None]) -> None:
+        """Watches for `window_s`; `report` gets the seconds passed. No heater stays on afterwards."""
         clock = asyncio.get_running_loop()
         begun_s = clock.time()
         heating = False
         try:
             while (passed_s := clock.time() - begun_s) < window_s:
                 self._look(passed_s)
-                tell(passed_s)
+                report(passed_s)
                 if not heating and not self._tried and passed_s >= HEAT_FROM_S:
                     self._heat()
                     heating = True
@@ -181,7 +181,7 @@ class CellWatch:
         series = self._weights.get(label, _Series())
         if not series.values:
             step = f"look what lies on it and at the cable of the load cell; then swap {device}"
-            return Found("scale", label, "fault", "it answers, and has no settled weight to tell", step)
+            return Found("scale", label, "fault", "it answers, but the weight never settles", step)
         step = (
             f"empty cell {label} and close it: if the weight still moves, look what touches the platform and"
             f" at the load cell's cable, let it warm up, `edge-agent tare {label}`; then swap the load cell,"

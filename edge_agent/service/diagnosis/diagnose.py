@@ -35,7 +35,7 @@ WINDOW_S = 20.0
 UNASKED_READS = 5
 """How often a device is asked that is not polled regularly."""
 PATIENCE_MS = 2000
-"""How long one answer is awaited, to tell a late one from none."""
+"""How long one answer is awaited, to distinguish a late one from none."""
 PATIENT_PROBES = 4
 """At most this many silent devices of a bus are awaited; the others are not."""
 PATIENT_TRIES = 3
@@ -139,11 +139,11 @@ class Diagnosis:
 
         watching = asyncio.create_task(run(), name="watch cells")
         try:
-            told = -1
+            shown_s = -1
             while (at_s := await passed.get()) is not None:
-                if int(at_s) > told:
-                    told = int(at_s)
-                    yield progress(told, int(WINDOW_S), "listening to buses, scales and thermometers")
+                if int(at_s) > shown_s:
+                    shown_s = int(at_s)
+                    yield progress(shown_s, int(WINDOW_S), "listening to buses, scales and thermometers")
             await watching
         finally:
             watching.cancel()

@@ -1,7 +1,7 @@
 """Doors: what their contacts read, and with `--doors` what each lock, contact and coil does when it is tried.
 
 A contact that never changes and a lock that never moves look the same from here; only a look at the door
-tells which it is. If a door opens and is not closed again, either its coil stays energised or no person
+shows which it is. If a door opens and is not closed again, either its coil stays energised or no person
 closed it.
 """
 

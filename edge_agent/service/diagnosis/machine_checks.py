@@ -167,12 +167,12 @@ def alarms(
 
     `behind`: the devices and buses that an alarm's subject depends on.
     """
-    told = {(row.target, kind) for row in found for kind in row.kinds}
+    shown = {(row.target, kind) for row in found for kind in row.kinds}
     ill = {row.target for row in found if row.check in ("bus", "device") and row.verdict != "good"}
     stand = list(machine.loop.state.alarms.values())
     for alarm in stand:
         if _swapped(alarm) or not ill.intersection(behind(alarm)):
-            yield from _alarm(alarm, told)
+            yield from _alarm(alarm, shown)
     if not stand:
         yield Found("alarms", "", "good", "no alarm stands")
 
@@ -181,10 +181,10 @@ def _swapped(alarm: StandingAlarm) -> bool:
     return alarm.alarm is Alarm.BUS_DOWN and alarm.detail.startswith(ANOTHER_ADAPTER)
 
 
-def _alarm(alarm: StandingAlarm, told: Collection[tuple[str, str]]) -> Iterator[Found]:
+def _alarm(alarm: StandingAlarm, shown: Collection[tuple[str, str]]) -> Iterator[Found]:
     kinds = _kinds(alarm)
     where = cell_of(alarm.place)
-    covered = kinds and all((where, kind) in told for kind in kinds)
+    covered = kinds and all((where, kind) in shown for kind in kinds)
     if alarm.alarm is Alarm.CLOCK_UNSYNCED or covered:
         return
     step = _step(alarm)

@@ -1,4 +1,4 @@
-"""Judges a bus's wires and devices by its traffic: which faults it looks like, and how to tell them apart.
+"""Judges a bus's wires and devices by its traffic: which faults it looks like, and how to distinguish them.
 
 The order follows which fault hides which: an adapter that echoes makes everything else look wrong; late
 replies and devices that send out of turn spoil the frames of others; only what is left is noise.
@@ -68,7 +68,7 @@ def judge(heard: Heard) -> Iterator[Found]:
         yield from _not_asked(heard, "its bus has no port")
     elif passage.echoes:
         yield _echo(heard)
-        yield from _not_asked(heard, "while the adapter echoes, nobody can tell")
+        yield from _not_asked(heard, "while the adapter echoes, this cannot be judged")
     elif _all_silent(heard):
         yield _nobody(heard)
         yield from _not_asked(heard, "nothing is heard on its bus")
@@ -108,12 +108,12 @@ def _all_silent(heard: Heard) -> bool:
 def _nobody(heard: Heard) -> Found:
     alone = len(heard.passage.devices) == 1
     what = "the only device does not answer" if alone else "no device answers"
-    tell = (
+    step = (
         "look at the boards' lamps: dark is no power (device_silent). Lit: A and B swapped or broken, the"
         " baud rate, or a line so disturbed that nothing gets through (noise): unplug all boards but the"
         " nearest and look again"
     )
-    return Found("bus", heard.name, "fault", what, tell, ("device_silent", "noise"))
+    return Found("bus", heard.name, "fault", what, step, ("device_silent", "noise"))
 
 
 def _not_asked(heard: Heard, why: str) -> Iterator[Found]:
@@ -130,10 +130,10 @@ def _devices(heard: Heard) -> Iterator[Found]:
     least = OUT_OF_TURN_SPOKEN if heard.place.wire in SPEAK_UNASKED else OUT_OF_TURN
     ghosts = [d for d in devices if d not in late and _talks_out_of_turn(d, least)]
     quiet = [d for d in devices if d.heard == 0 and heard.probes.get(d.name) == "silent"]
-    told = [d for d in devices if d.heard or d in late]
-    common_s = min((d.least_late_s for d in told if d.least_late_s is not None), default=0.0)
+    timed = [d for d in devices if d.heard or d in late]
+    common_s = min((d.least_late_s for d in timed if d.least_late_s is not None), default=0.0)
     prompt = [d for d in devices if d.answered and d.answered >= OFTEN * d.requests]
-    delayed = len(told) > 1 and ((late and not prompt) or common_s > COMMON_LATE_S)
+    delayed = len(timed) > 1 and ((late and not prompt) or common_s > COMMON_LATE_S)
     if delayed:
         yield _delayed(heard, common_s, bool(late))
         late, slow, ghosts = [], [], []

@@ -304,7 +304,7 @@ def test_a_moving_door_is_sent_unasked_by_boards_that_do_that(protocol: Protocol
         await asyncio.sleep(0.1)
         assert len(unasked) == 1
 
-    on_wire(protocol, test, tells_changes=True)
+    on_wire(protocol, test, reports_changes=True)
 
 
 def test_a_missing_channel_is_answered_with_an_error_or_silence() -> None:

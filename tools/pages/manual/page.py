@@ -100,14 +100,14 @@ def _optional(metavar: str) -> str:
 
 
 def _about(option: Any) -> str:
-    told = [option.help or ""]
+    parts = [option.help or ""]
     if option.required:
-        told.append("has to be given")
+        parts.append("has to be given")
     elif option.default not in (None, False, ()) and not callable(option.default):
-        told.append(f"default {option.default}")
+        parts.append(f"default {option.default}")
     if option.envvar:
-        told.append(f"else {option.envvar} of the environment")
-    return "; ".join(part for part in told if part)
+        parts.append(f"else {option.envvar} of the environment")
+    return "; ".join(part for part in parts if part)
 
 
 def _table(title: str, rows: dict[str, str]) -> Iterator[str]:

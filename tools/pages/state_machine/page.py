@@ -86,9 +86,9 @@ def cell_picture() -> str:
 
 
 def _words(trigger: Trigger, rule: Rule) -> list[str]:
-    told = f" / {rule.fact}" if rule.fact is not None else ""
+    event = f" / {rule.fact}" if rule.fact is not None else ""
     guard = f" [{rule.guard}]" if rule.guard is not None else ""
-    return [f"{trigger}{guard}{told}"]
+    return [f"{trigger}{guard}{event}"]
 
 
 def _wrapped(words: list[str], width: int) -> tuple[str, ...]:
@@ -160,7 +160,7 @@ def _entry(phase: Phase, trigger: Trigger) -> str:
     if entry.guard is not None:
         text += f" if {entry.guard}"
     if entry.fact is not None:
-        text += f"; tells {entry.fact}"
+        text += f"; event {entry.fact}"
     if entry.cell is not None:
         text += f"; cell: {entry.cell}"
     return text

@@ -86,6 +86,6 @@ async def _play(folder: Path) -> Scene:
     plant.cables["main"].trouble.silences[18].begin(None)
     await _until(lambda: report.alarms())
     await asyncio.sleep(2)
-    seen = Scene(report.status(), report.cells(), agent.buses.stats(), report.told(limit=40))
+    seen = Scene(report.status(), report.cells(), agent.buses.stats(), report.timeline(limit=40))
     await plant.stop()
     return seen

@@ -1,4 +1,4 @@
-"""One event, or one line of the ledger of unlocks, in the words of a table."""
+"""One event, or one line of the ledger of unlocks, as a row of a table."""
 
 from __future__ import annotations
 
