@@ -53,7 +53,7 @@ class MqttSettings(BrokerSection):
     @model_validator(mode="after")
     def _both(self) -> MqttSettings:
         if (self.signing_key_file is None) != (self.signing_key_name is None):
-            raise ValueError("signing_key_file and signing_key_name: neither is of use without the other")
+            raise ValueError("signing_key_file and signing_key_name have to be set together")
         return self
 
 

@@ -93,7 +93,7 @@ class Source(StrEnum):
 
 
 class Severity(StrEnum):
-    """How urgent a maintenance request is; the words are the API's."""
+    """How urgent a maintenance request is; the values are the API's."""
 
     LOW = "LOW"
     MEDIUM = "MEDIUM"

@@ -169,7 +169,7 @@ def says(**codes: str) -> Responses:
 ERRORS = says(
     s400="INVALID_ARGUMENT (3): a field is wrong, or the X-Request-ID was used with another body",
     s403="UNAUTHENTICATED (16) without a key, PERMISSION_DENIED (7) with a wrong one",
-    s429="NO_CELL (8): too many requests, or too many wrong keys from one address; Retry-After says how long",
+    s429="NO_CELL (8): too many requests, or wrong keys from one address; Retry-After gives the seconds",
     s500="INTERNAL (13)",
 )
 MISSING = says(s404="NOT_FOUND (5)")

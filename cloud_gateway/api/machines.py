@@ -138,7 +138,7 @@ async def _place(parts: Parts, wish: MaintenanceBody) -> _Place:
     owner = await parts.store.read(lambda db: owner_of(db, str(wish.cell_id)))
     owned = [place for place in places if place.machine_id == owner]
     if not owned:
-        raise invalid("machine_id", "is needed, more than one machine has a cell with this cell_id")
+        raise invalid("machine_id", "is needed: more than one machine has a cell with this cell_id")
     return owned[0]
 
 

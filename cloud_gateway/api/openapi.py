@@ -39,8 +39,8 @@ REQUEST_ID: Json = {
     "name": HEADER,
     "in": "header",
     "required": False,
-    "description": "Idempotency key of a POST: the same again gives the same answer and acts once. "
-    "Made by the gateway if absent; comes back with every answer.",
+    "description": "Idempotency key of a POST: a repetition gets the same response and acts once. "
+    "Made by the gateway if absent; every response returns it.",
     "schema": {
         "type": "string",
         "minLength": 1,

@@ -12,7 +12,7 @@ from cloud_gateway.api.images import TEXT_MAX
 from edge_agent.model import parse_qr
 
 SAID = MISSING | says(
-    s429="NO_CELL (8): too many images for one address, or in all; Retry-After says for how long"
+    s429="NO_CELL (8): too many images for one address or altogether; Retry-After gives the seconds to wait"
 )
 
 router = APIRouter(

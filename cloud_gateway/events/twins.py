@@ -25,7 +25,7 @@ RUNS_KEPT = 50
 
 
 class TwinsFound(Body):
-    """Two machines that use one name: what each published of itself, and since when it is known."""
+    """Two machines that use one machine_id: what each published of itself, and since when it is known."""
 
     instances: list[str]
     since: str

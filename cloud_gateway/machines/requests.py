@@ -204,9 +204,9 @@ class Machines:
         """Raises `Refusal` (OFFLINE) if the machine may not be the one that we know, or its history is in
         doubt."""
         if await self.in_doubt(machine_id):
-            raise Refusal(Code.OFFLINE, "two machines answer to this name: an operator has to decide")
+            raise Refusal(Code.OFFLINE, "two machines use this machine_id: an operator has to decide")
         if self.history(machine_id) == "asking":
-            raise Refusal(Code.OFFLINE, "the machine is still learning what it did before")
+            raise Refusal(Code.OFFLINE, "the machine has not finished comparing its history with the gateway")
 
     def _payload(
         self, machine_id: str, fields: dict[str, Any], request_id: str, left_s: float

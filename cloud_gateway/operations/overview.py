@@ -22,7 +22,7 @@ from edge_agent.protocol.events import Health, HistoryState
 CLOSED_MAX = 100
 """How many closed tickets are listed, the last closed first."""
 
-NOT_SHOWN = "(what this machine published cannot be shown)"
+NOT_SHOWN = "(this machine's data cannot be shown)"
 
 DEAD_MAX = 200
 """How many given-up webhooks are listed."""
@@ -104,7 +104,7 @@ class DeadWebhook(Body):
 
 
 class UnknownReservation(Body):
-    """A reservation that we think live and that its machine does not know."""
+    """A reservation that is live in the gateway and unknown to its machine."""
 
     reservation_id: str
     platform: str

@@ -159,7 +159,7 @@ def _dead(found: Sequence[DeadWebhook]) -> str:
         for hook in found
     ]
     names = ("Receiver", "Order", "Event", "Attempts", "Last problem", "Since", "State", "Reservation")
-    return _table("webhooks", "Webhooks that were given up", names, rows, "None.")
+    return _table("webhooks", "Webhooks that failed for good", names, rows, "None.")
 
 
 def _retry_form(hook: DeadWebhook) -> str:
@@ -237,7 +237,7 @@ def _machines(found: Sequence[MachineState]) -> str:
         for machine in found
     ]
     names = ("Machine", "State", "Health", "Name", "Location", "Occupancy")
-    return _table("machines", "Machines", names, rows, "No machine told of itself yet.")
+    return _table("machines", "Machines", names, rows, "No machine has published yet.")
 
 
 def _table(anchor: str, title: str, names: Sequence[str], rows: Sequence[Sequence[str]], none: str) -> str:

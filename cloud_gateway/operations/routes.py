@@ -56,7 +56,7 @@ router = APIRouter(
     responses=says(
         s400="INVALID_ARGUMENT (3): the X-Request-ID cannot be used",
         s401="UNAUTHENTICATED (16): the operations key is missing or wrong",
-        s429="NO_CELL (8): too many wrong keys from one address; Retry-After says for how long",
+        s429="NO_CELL (8): too many wrong keys from one address; Retry-After gives the seconds to wait",
         s500="INTERNAL (13)",
     ),
 )
@@ -134,13 +134,13 @@ async def close(ticket_id: str, parts: WithParts, machine_id: str | None = None)
     status_code=303,
     response_class=Response,
     responses={
-        303: {"description": "granted to again; the page is at Location"},
+        303: {"description": "commands are sent to it again; the page is at Location"},
         **MISSING,
         **says(s403="PERMISSION_DENIED (7): the request comes from another site"),
     },
 )
 async def release(machine_id: str, parts: WithParts) -> Response:
-    """Confirms that only the right one of two machines with one name runs now: it is granted commands
+    """Confirms that only the right one of two machines with one machine_id runs now: it is granted commands
     again."""
     if parts.twins is None or not await parts.twins.release(machine_id):
         raise not_found("machine with a twin")
@@ -159,7 +159,7 @@ async def release(machine_id: str, parts: WithParts) -> Response:
     },
 )
 async def retry(position: Annotated[int, Path(ge=1, le=POSITION_MAX)], parts: WithParts) -> Response:
-    """Puts a webhook that was given up back into the queue."""
+    """Queues a failed webhook again."""
     now_s = parts.clock()
     if not await parts.store.write(lambda db: try_again(db, position, now_s)):
         raise not_found("webhook that was given up")

@@ -321,14 +321,14 @@ class Agent:
         try:
             for bus in self.field.buses.values():
                 if not await bus.wait_open(PORT_WAIT_S):
-                    log.error("serial port cannot be taken", bus=bus.name)
+                    log.error("serial port cannot be opened", bus=bus.name)
             await self.field.all_off()
             seen = await self.doors.read_at_start()
             self.loop.submit(Boot(seen))
             await self.doors.settle(self._closed_meanwhile(seen))
             self._end_what_is_gone()
             if not self.store.keep_reserve():
-                self.loop.submit(Condition(Alarm.STORAGE_FAULT, "", True, "the disk is all but full"))
+                self.loop.submit(Condition(Alarm.STORAGE_FAULT, "", True, "the disk is nearly full"))
             self.requests.adopt(self._requests)
             await self._serve(on_ready, buses)
         finally:

@@ -72,7 +72,7 @@ class BoundPorts:
         try:
             keep_port(self._store, bus, found)
         except StorageFault as fault:
-            log.error("the identity of a port is not noted", bus=bus, error=str(fault))
+            log.error("the adapter of a port cannot be recorded", bus=bus, error=str(fault))
 
     def _accepts(self, bus: str, expected: str, found: str) -> bool:
         if not self._rewired or bus in self._accepted:

@@ -100,7 +100,7 @@ class Service:
         except Exception as problem:
             if self._loaded.number == before.number or clock.time() - begun_s > PROBATION_S:
                 raise
-            log.exception("the new configuration is given up: the one before goes on")
+            log.exception("the new configuration failed: the previous one stays in use")
             self._loaded = replace(before, failed=_in_words(problem))
             self._build(before.settings)
             await self._run_agent(stopped)
@@ -117,7 +117,7 @@ class Service:
                 self._agent.close()
                 raise _refusal(Code.NOT_ALLOWED, against)
         except EdgeAgentError as problem:
-            log.error("the new configuration is given up: the one before goes on", reason=str(problem))
+            log.error("the new configuration failed: the previous one stays in use", reason=str(problem))
             self._loaded = replace(self._loaded, failed=str(problem))
             self._build(self._loaded.settings)
         else:

@@ -56,4 +56,4 @@ async def check_devices(checks: Checks) -> None:
     for row in await checks.registers():
         if not row["ok"]:
             named = {key: row[key] for key in ("device", "check", "detail", "why")}
-            log.warning("a device is not as its profile wants it", **named)
+            log.warning("a device is not set as its profile requires", **named)

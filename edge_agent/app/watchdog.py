@@ -79,7 +79,7 @@ class Watchdog:
                     log.error("a loop is silent, the watchdog is not fed", loop=name)
             for name in before:
                 if name not in silent:
-                    log.warning("a loop turns again", loop=name)
+                    log.warning("a loop responds again", loop=name)
             before = silent
             if not silent:
                 self._supervisor.feed()

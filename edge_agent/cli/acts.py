@@ -56,9 +56,9 @@ def resolve(
     pin_file: PinFile = None,
     name: As = None,
 ) -> None:
-    """Say what is true of a cell whose last unlock has no certain outcome, or whose contact is in doubt.
+    """Resolve a cell whose last unlock has no certain outcome, or whose contact is in doubt.
 
-    Look into the cell first. Its reservation is moved as you say; it is journaled under your name.
+    Look into the cell first. Its reservation moves by your answer; it is journaled under your name.
     """
     said = dict(zip(Verdict, (dropped_off, picked_up, still_inside, empty), strict=True))
     verdicts = [verdict for verdict, given in said.items() if given]
@@ -72,13 +72,13 @@ def resolve(
 
 
 def technician(
-    name: Annotated[str, typer.Argument(metavar="NAME", help="as it shall stand in the ledger")],
+    name: Annotated[str, typer.Argument(metavar="NAME", help="the name that the ledger shows")],
     append: Annotated[
         Path | None,
         typer.Option(metavar="FILE", help="add the line to this file (`access.technicians_file`)"),
     ] = None,
 ) -> None:
-    """Make somebody a technician: asks twice for a PIN and prints the line for `access.technicians_file`.
+    """Add a technician: asks twice for a PIN and prints the line for `access.technicians_file`.
 
     Where there is no terminal, the PIN is the first line of the standard input.
     """
@@ -115,7 +115,7 @@ def _append(path: Path, name: str, made: str) -> None:
     try:
         new = not path.exists()
         if not new and name in read(path, ours=False):  # the service's, and we may be root
-            raise _stop(f"{path}: {name} is in it already; take that line out first", REFUSED)
+            raise _stop(f"{path}: {name} is in it already; remove that line first", REFUSED)
         descriptor = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)
         with os.fdopen(descriptor, "r+b") as file:
             if new and os.geteuid() == 0:

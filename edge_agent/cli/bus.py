@@ -30,7 +30,7 @@ from edge_agent.cli.daemon import (
 )
 
 bus_app = typer.Typer(
-    no_args_is_help=True, help="Look after the buses: who answers, how quickly, and what passes."
+    no_args_is_help=True, help="Inspect the buses: which devices answer, how quickly, and every frame."
 )
 STATES = {"answering": "[green]answering[/]", "failing": "[yellow]failing[/]", "dead": "[red]dead[/]"}
 RECORDED = ("at_s", "bus", "baud", "protocol", "direction", "hex", "note")
@@ -59,7 +59,7 @@ def monitor(
     record: Annotated[Path | None, typer.Option(metavar="FILE", help="also write JSON lines there")] = None,
     seconds: Annotated[float | None, typer.Option(min=0.1, help="end after this time")] = None,
 ) -> None:
-    """Show the frames as they pass, in words; until Ctrl-C."""
+    """Show the frames as they pass, decoded; until Ctrl-C."""
     query = [] if bus is None else [f"bus={quote(bus, safe='')}"]
     query += [] if seconds is None else [f"seconds={seconds}"]
     with ExitStack() as stack:
@@ -83,7 +83,7 @@ def scan(
     first: Annotated[int | None, typer.Option(min=0, max=255, help="the first address to ask")] = None,
     last: Annotated[int | None, typer.Option(min=0, max=255, help="the last address to ask")] = None,
 ) -> None:
-    """Ask every address who is there, while the locker goes on working; exit 1 if a device is missing."""
+    """Ask every address for a device while the locker works on; exit 1 if a device is missing."""
     names = [bus] if bus is not None else [row["bus"] for row in call(socket, "GET", "/v1/bus")]
     rows: list[dict[str, Any]] = []
     with Progress(console=problems, transient=True, disable=not problems.is_terminal) as progress:
@@ -127,7 +127,7 @@ def check(
     as_json: AsJson = False,
     doors: Annotated[bool, typer.Option("--doors", help="then watch every door, see `bus doors`")] = False,
 ) -> None:
-    """Check how each device answers and whether it is set as its profile wants it; exit 1 if not."""
+    """Check how each device answers and whether it is set as its profile requires; exit 1 if not."""
     rows = call(socket, "POST", "/v1/bus/check")
     bad = any(not row["ok"] for row in rows)
     if as_json:

@@ -47,9 +47,7 @@ from edge_agent.config.modes import mode_findings
 from edge_agent.config.storage import storage_findings
 from edge_agent.errors import ConfigError
 
-HELP = (
-    "The software inside a parcel locker. `edge-agent run --config FILE` is the daemon; the rest talks to it."
-)
+HELP = "The software inside a parcel locker. `edge-agent run --config FILE` is the daemon; all others use it."
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -132,7 +130,7 @@ def reservations(
     as_json: AsJson = False,
     temperatures: Annotated[
         str | None,
-        typer.Option(metavar="RID", help="print the temperatures that this one went through, as CSV"),
+        typer.Option(metavar="RID", help="print the temperature log of this reservation, as CSV"),
     ] = None,
     svg: Annotated[
         Path | None, typer.Option(metavar="FILE", help="with --temperatures: also plot them")
@@ -181,7 +179,7 @@ def events(
     socket: Socket = DEFAULT_SOCKET,
     as_json: AsJson = False,
     limit: Annotated[int, typer.Option(min=1, max=1000, help="how many of the newest")] = 50,
-    follow: Annotated[bool, typer.Option("--follow", "-f", help="go on with what happens from now")] = False,
+    follow: Annotated[bool, typer.Option("--follow", "-f", help="also show new ones as they happen")] = False,
 ) -> None:
     """Show what happened: events, and the ledger of unlocks (intent, outcome, who asked and why)."""
     if follow:
@@ -255,12 +253,12 @@ def tare(
     socket: Socket = DEFAULT_SOCKET,
     as_json: AsJson = False,
 ) -> None:
-    """Say that a free cell is empty: what its scale reads now is nothing from now on."""
+    """Say that a free cell is empty: what its scale reads now counts as zero from now on."""
     done = call(socket, "POST", f"/v1/cells/{cell}/tare")
     if as_json:
         print_json(done)
         return
-    console.print(f"cell {cell}: a reading of {done['tare_g']} g is nothing now", highlight=False)
+    console.print(f"cell {cell}: a reading of {done['tare_g']} g counts as zero now", highlight=False)
 
 
 def unblock(

@@ -33,7 +33,7 @@ class Shell(StrEnum):
 
 
 def completion(shell: Annotated[Shell, typer.Argument(help="bash, zsh or fish")]) -> None:
-    """Print what makes a shell complete our commands; the Debian package has set bash up already.
+    """Print the script for completion in a shell; the Debian package has set bash up already.
 
     Such as: `edge-agent completion zsh > ~/.zfunc/_edge-agent`.
     """

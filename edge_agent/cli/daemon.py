@@ -88,7 +88,7 @@ def refusal_in(response: httpx.Response) -> dict[str, Any]:
     except (ValueError, TypeError, KeyError):
         return {
             "code": None,
-            "message": f"the daemon does not say why (HTTP {response.status_code}); try again",
+            "message": f"the daemon gave no reason (HTTP {response.status_code}); try again",
         }
 
 

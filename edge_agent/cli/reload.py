@@ -27,7 +27,7 @@ LOOKS, LOOK_S = 300, 0.1
 
 
 def reload(socket: Socket = DEFAULT_SOCKET, as_json: AsJson = False) -> None:
-    """Apply what has changed in the configuration; `edge-agent check` it first.
+    """Apply the changes of the configuration file; `edge-agent check` it first.
 
     It is refused, and nothing changes, where a live reservation would suffer: exit code 1.
     """
@@ -41,7 +41,7 @@ def reload(socket: Socket = DEFAULT_SOCKET, as_json: AsJson = False) -> None:
     else:
         console.print(_table(changes))
     if state is not None and state["failed"] is not None:
-        failure = f"the new configuration failed, the one before stays in force: {state['failed']}"
+        failure = f"the new configuration failed, the previous one stays in use: {state['failed']}"
         problems.print(failure, style="red", highlight=False, markup=False)
         raise typer.Exit(REFUSED)
     if changes and not as_json:

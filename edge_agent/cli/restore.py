@@ -27,7 +27,7 @@ INSPECTED = "AWAITING_INSPECTION"
 
 def restore(
     none: Annotated[
-        bool, typer.Option("--none", help="begin anew: no reservation is restored, every cell is inspected")
+        bool, typer.Option("--none", help="start empty: no reservation is restored, every cell is inspected")
     ] = False,
     place: Annotated[
         list[str] | None,
@@ -40,19 +40,19 @@ def restore(
 ) -> None:
     """After JOURNAL_LOST: have the live reservations hold their cells again, as the gateway knows them.
 
-    All other cells await inspection. What lies in the cells is not verified: look, and correct with
+    All other cells await inspection. What is in the cells is not verified: look, and correct with
     `--place`.
     """
     placed = _placed(place or [])
     if none:
-        _confirm("no reservation is restored: the codes of parcels that are here stay dead", yes=yes)
+        _confirm("no reservation is restored: the codes of the parcels stored here stay invalid", yes=yes)
     elif _lost(socket):
         _show(call(socket, "GET", "/v1/restore")["reservations"], placed)
         _confirm("these reservations hold their cells again", yes=yes)
     body = {"none": none, "place": placed}
     proven(lambda headers: call(socket, "POST", "/v1/restore", body, headers), pin_file, name)
     console.print(
-        "restored; look into every cell that awaits inspection, then `edge-agent clear`", markup=False
+        "restored; inspect every cell that awaits inspection, then `edge-agent clear`", markup=False
     )
 
 
@@ -62,13 +62,13 @@ def clear(
     ] = None,
     everything: Annotated[
         bool,
-        typer.Option("--all", help="every cell that awaits inspection: you have looked into all of them"),
+        typer.Option("--all", help="every cell that awaits inspection: you have inspected all of them"),
     ] = False,
     socket: Socket = DEFAULT_SOCKET,
     pin_file: PinFile = None,
     name: As = None,
 ) -> None:
-    """Say that a cell was looked into: it is empty and in order again."""
+    """Clear a cell after inspecting it: it is empty and in order again."""
     if everything == (cell is not None):
         raise _stop("Missing argument 'CELL', or --all", USAGE)
     if cell is not None:

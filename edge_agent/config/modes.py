@@ -48,7 +48,7 @@ def mode_findings(settings: Settings, config: Path) -> list[Finding]:
     for key, path in _trusted(settings, config):
         for _, mode in _existing([path]):
             if mode & OTHERS_WRITE and not mode & stat.S_ISVTX:
-                found.append(Finding(key, f"{path} can be changed by everybody (mode {mode:04o})"))
+                found.append(Finding(key, f"{path} can be changed by any user (mode {mode:04o})"))
     return found
 
 

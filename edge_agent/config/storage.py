@@ -8,7 +8,7 @@ from edge_agent.config.sections import Settings
 from edge_agent.errors import Finding
 from edge_agent.journal.volatile import MOUNTS, verdict
 
-VOLATILE = "a power cut would take every reservation; move it, or say paths.volatile = true"
+VOLATILE = "a power cut would take every reservation; move it, or set paths.volatile = true"
 
 
 def storage_findings(settings: Settings, mounts: Path = MOUNTS) -> tuple[list[Finding], list[Finding]]:

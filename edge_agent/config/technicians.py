@@ -68,7 +68,7 @@ def line(name: str, pin: str) -> str:
     if not NAME.fullmatch(name):
         raise ValueError("a name is 1 to 64 letters, digits, _, ., @ and -")
     if not SHORTEST_PIN <= len(pin) <= LONGEST_PIN or not pin.isprintable():
-        raise ValueError(f"a PIN is {SHORTEST_PIN} to {LONGEST_PIN} characters that can be printed")
+        raise ValueError(f"a PIN is {SHORTEST_PIN} to {LONGEST_PIN} printable characters")
     made = hashed(pin)
     salt, digest = (base64.b64encode(part).decode() for part in (made.salt, made.digest))
     return f"{name}:$scrypt$ln={made.log2_n},r={made.r},p={made.p}${salt}${digest}"
@@ -85,7 +85,7 @@ def parse(text: str) -> dict[str, Hashed]:
         if match is None or made is None:
             raise TechniciansFault(f"{KEY}: line {number} is no NAME:$scrypt$...")
         if match["name"] in found:
-            raise TechniciansFault(f"{KEY}: line {number} names somebody a second time")
+            raise TechniciansFault(f"{KEY}: line {number} names a technician a second time")
         found[match["name"]] = made
     return found
 
@@ -117,7 +117,7 @@ def read(path: Path, *, ours: bool = True) -> Mapping[str, Hashed]:
         if not stat.S_ISREG(about.st_mode):
             raise TechniciansFault(f"{KEY} is no file")
         if ours and about.st_uid not in (0, os.geteuid()):
-            raise TechniciansFault(f"{KEY} is somebody else's")
+            raise TechniciansFault(f"{KEY} belongs to another user")
         if about.st_mode & 0o077:
             raise TechniciansFault(f"{KEY} can be read by others (mode {stat.S_IMODE(about.st_mode):04o})")
         return parse(os.read(descriptor, LONGEST_FILE).decode())

@@ -63,7 +63,7 @@ def _protocol_findings(settings: Settings, name: str, device: DeviceSection) -> 
     """One protocol per pair of wires, and only addresses that the protocol has."""
     protocol, spoken = settings.profile_of(name).bus.protocol, settings.buses[device.bus].protocol
     if protocol != spoken:
-        wrong = f"{device.profile!r} speaks {protocol}, bus {device.bus!r} is set to {spoken}"
+        wrong = f"{device.profile!r} uses {protocol}, bus {device.bus!r} is set to {spoken}"
         return [Finding(f"devices.{name}.profile", wrong)]
     first, last = ADDRESSES[protocol]
     if first <= device.address <= last:

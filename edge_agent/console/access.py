@@ -114,13 +114,13 @@ class Access:
             group_of(access.group)
         for name in access.kiosk_users:
             if not _is_user(name):
-                log.error("a kiosk's user is not there: nobody is kept to codes for it", user=name)
+                log.error("unknown kiosk user: no process is restricted to codes by it", user=name)
         file = None if access.technicians_file is None else settings.path(access.technicians_file)
         if file is not None:
             try:
                 log.info("technicians", names=sorted(read(file)))
             except TechniciansFault as fault:
-                log.error("nobody can open a door by hand", reason=str(fault))
+                log.error("no technician can open a door", reason=str(fault))
         return cls(frozenset(access.kiosk_users), file)
 
     def may(self, peer: Peer | None, method: str, path: str) -> bool:
@@ -170,7 +170,7 @@ class Access:
             try:
                 known = read(self._technicians)
             except TechniciansFault as fault:
-                raise Refusal(Code.PERMISSION_DENIED, f"nobody is let in: {fault}") from None
+                raise Refusal(Code.PERMISSION_DENIED, f"no technician is admitted: {fault}") from None
             if await asyncio.to_thread(_is_right, known.get(name), pin):
                 self._tries.pop(uid, None)
                 return
@@ -180,7 +180,7 @@ class Access:
             self._tries[uid] = _Tries(wrong, ended_s)
             # An unknown name might be a PIN that was typed in the wrong field.
             log.warning("wrong PIN", name=name if name in known else "unknown", uid=uid, in_a_row=wrong)
-            raise Refusal(Code.PERMISSION_DENIED, "no technician's name and PIN")
+            raise Refusal(Code.PERMISSION_DENIED, "wrong name or PIN of a technician")
 
 
 def _is_right(known: Hashed | None, pin: str) -> bool:

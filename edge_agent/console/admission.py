@@ -57,7 +57,7 @@ def caps_here() -> Caps:
     descriptors = MOST_CONNECTIONS + DESCRIPTORS_KEPT if soft == resource.RLIM_INFINITY else soft
     if descriptors < MOST_CONNECTIONS + DESCRIPTORS_KEPT:
         needed = MOST_CONNECTIONS + DESCRIPTORS_KEPT
-        log.warning("few open files are allowed (LimitNOFILE)", limit=descriptors, needed=needed)
+        log.warning("the limit of open files is low (LimitNOFILE)", limit=descriptors, needed=needed)
     return caps_for(descriptors)
 
 

@@ -156,7 +156,7 @@ def _status(port: ConsolePort) -> dict[str, Any]:
 
 async def _reload(port: ConsolePort, request: Request) -> Response:
     if port.service is None:
-        raise Refusal(Code.NOT_BUILT, "this daemon has no file to load anew")
+        raise Refusal(Code.NOT_BUILT, "this daemon has no configuration file to reload")
     actor = await port.access.actor(request, proven=False)
     number = port.service.in_use()["number"]
     found = await port.service.reload(actor)

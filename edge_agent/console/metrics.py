@@ -101,7 +101,7 @@ def _counter(name: str, about: str, rows: Any, labels: tuple[str, ...]) -> Any:
 def _machine(status: dict[str, Any]) -> Iterator[Any]:
     names = ("machine_id", "version", "boot_id")
     info = (status["machine_id"], status["agent_version"], status["boot_id"], 1)
-    yield _gauge("build", "Which machine this is, and its version.", [info], names)
+    yield _gauge("build", "The machine's id and version.", [info], names)
     flags = {
         "broker_connected": ("Whether the broker is connected.", status["broker"] == "connected"),
         "clock_synced": ("Whether the wall clock is synchronised.", status["clock_synced"]),
@@ -111,8 +111,8 @@ def _machine(status: dict[str, Any]) -> Iterator[Any]:
         yield _gauge(name, about, [(flag,)])
     counts = {
         "reservations": ("Reservations that hold a cell.", "live_reservations"),
-        "unlocks_at_work": ("Locks that are being worked now.", "unlocks_at_work"),
-        "unlocks_waiting": ("Doors that wait for their turn.", "unlocks_waiting"),
+        "unlocks_at_work": ("Unlock attempts under way.", "unlocks_at_work"),
+        "unlocks_waiting": ("Unlock attempts that wait for their turn.", "unlocks_waiting"),
         "events_waiting": ("Events that the broker does not have yet.", "events_waiting"),
         "last_sequence": ("Sequence of the newest event.", "last_sequence"),
     }
@@ -122,10 +122,10 @@ def _machine(status: dict[str, Any]) -> Iterator[Any]:
 
 def _cells(cells: list[dict[str, Any]]) -> Iterator[Any]:
     use = Counter(cell["status"] for cell in cells)
-    yield _gauge("cells", "Cells by what they are used for.", use.items(), ("status",))
+    yield _gauge("cells", "Cells by status.", use.items(), ("status",))
     flags = {
-        "cells_blocked": ("Cells that somebody has blocked.", lambda cell: cell["blocked"]),
-        "cells_faulty": ("Cells that the machine has given up.", lambda cell: cell["faulty"]),
+        "cells_blocked": ("Cells that are blocked.", lambda cell: cell["blocked"]),
+        "cells_faulty": ("Cells that are faulty.", lambda cell: cell["faulty"]),
         "cells_worn": ("Cells whose lock opens ever more slowly.", lambda cell: cell["worn"]),
         "doors_open": ("Doors that read open.", lambda cell: cell["door"] == "open"),
         "doors_unknown": ("Doors that cannot be read.", lambda cell: cell["door"] == "unknown"),
@@ -200,7 +200,7 @@ async def serve_metrics(numbers: Numbers, address: tuple[str, int], serve: Calla
             except OSError as error:
                 if logged != str(error):
                     logged = str(error)
-                    log.error("no metrics", host=address[0], port=address[1], reason=logged)
+                    log.error("metrics are not served", host=address[0], port=address[1], reason=logged)
                 await asyncio.sleep(AGAIN_S)
                 continue
             await serve(app, listener)

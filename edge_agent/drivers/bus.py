@@ -324,7 +324,7 @@ class BusOwner:
             record.latency.note(max(0.0, loop.time() - sent_s))
             return waiting.reply
         if waiting.echo and (self._buffer or not usual):
-            raise BadReply("the adapter did not let us hear what we sent")
+            raise BadReply("the adapter did not echo what was sent")
         if not usual:
             return None
         if not self._buffer or waiting.gave_way:

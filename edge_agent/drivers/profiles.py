@@ -456,7 +456,7 @@ class Profile(ProfilePart):
             raise ValueError("doors.function is for Modbus boards, and needed there")
         most = MOST_CHANNELS.get(self.bus.protocol, 64)
         if max(self.channels("lock"), self.channels("doors")) > most:
-            raise ValueError(f"a board that speaks {self.bus.protocol} has {most} channels at most")
+            raise ValueError(f"a board that uses {self.bus.protocol} has {most} channels at most")
         if framed and (self.relays or self.scale or self.temperature or self.checks or self.signs):
             raise ValueError("a lock board with a protocol of its own has locks and doors only")
         return self

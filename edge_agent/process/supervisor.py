@@ -72,7 +72,7 @@ class Supervisor:
             self._socket.sendto(text.encode(), self._address)
         except OSError as error:
             if not self._failed:
-                log.error("the service's supervisor takes no word", reason=os.strerror(error.errno or 0))
+                log.error("systemd accepts no notification", reason=os.strerror(error.errno or 0))
             self._failed = True
             return False
         self._failed = False

@@ -86,7 +86,7 @@ class Historian:
             log.error("the retained digest cannot be read")
             return
         if self._is_a_twins(digest, payload):
-            log.error("another machine speaks under our name", run=digest.run)
+            log.error("another machine uses our machine_id", run=digest.run)
             self.on_twin()
             return  # its journal shows nothing about ours, which this start has written since
         if digest.run == self._run:
@@ -172,7 +172,7 @@ class Historian:
         Raises `Refusal` (`OFFLINE`) if it has not answered yet.
         """
         if self.offer is None:
-            raise Refusal(Code.OFFLINE, "the gateway has not said yet what it holds: is the link up?")
+            raise Refusal(Code.OFFLINE, "the gateway has not sent what it holds yet: is the link up?")
         offered = self.offer.reservations
         return [_reservation(one) for one in offered if self._ended(one.reservation_id) is None]
 

@@ -250,7 +250,7 @@ class LockerLoop:
         except StorageFault as fault:
             if not self._use_reserve():
                 raise
-            log.error("disk full: the journal goes on in its reserve", error=str(fault))
+            log.error("disk full: the journal uses its reserve", error=str(fault))
             await self._writer.commit(batch)
             self.submit(Condition(Alarm.STORAGE_FAULT, "", True, str(fault)))
 

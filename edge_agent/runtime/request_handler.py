@@ -42,7 +42,7 @@ log = structlog.get_logger()
 
 UNDECIDED = (Code.EXPIRED, Code.OFFLINE)
 """Codes that mean that the machine decided nothing: the same command may be sent again."""
-STRIPPED = "it carries no MQTT 5 property: something on its way, such as a bridge, speaks MQTT 3.1.1"
+STRIPPED = "it carries no MQTT 5 property: something on its way, such as a bridge, uses MQTT 3.1.1"
 REFUSED_KEPT_NS = 3600 * 10**9
 """How long such a refusal is remembered outside the journal; no command lives longer."""
 MOST_REFUSED = 4096

@@ -107,7 +107,7 @@ async def _cleanly(place: BusPlace, device: Placed) -> str | None:
         if heard.outcome == "silent":
             return "does not answer"
         if heard.outcome == "exception" and usual:
-            return f"refuses what its profile reads (exception {heard.code}): another kind of device?"
+            return f"refuses what its profile reads (exception {heard.code}): is it another kind of device?"
     if garbled >= GARBLED:
         return f"{garbled} garbled replies: two devices on address {device.address}, or a bad line?"
     return None

@@ -163,7 +163,7 @@ class Scans:
 
     async def _scan(self, name: str, place: BusPlace, addresses: list[int]) -> AsyncIterator[dict[str, Any]]:
         if name in self._running:
-            yield {"bus": name, "error": "another scan was quicker"}
+            yield {"bus": name, "error": "another scan was started first"}
             return
         self._running.add(name)
         try:
@@ -235,7 +235,7 @@ def _finding(heard: Heard, device: Placed | None) -> str | None:
     if device is not None and heard.outcome == "silent":
         return f"{device.name} does not answer"
     if device is not None and heard.outcome == "exception" and reads_of(device.profile):
-        return f"{device.name} refuses what its profile reads: another kind of device?"
+        return f"{device.name} refuses what its profile reads: is it another kind of device?"
     return None
 
 

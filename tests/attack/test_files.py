@@ -101,8 +101,8 @@ def test_x8_the_modes_of_every_file_are_checked(tmp_path: Path) -> None:
     journal.parent.chmod(0o777)
     file.chmod(0o666)
     assert [str(finding) for finding in mode_findings(settings, file)] == [
-        f"configuration file: {file} can be changed by everybody (mode 0666)",
-        f"paths.journal: {journal.parent} can be changed by everybody (mode 0777)",
+        f"configuration file: {file} can be changed by any user (mode 0666)",
+        f"paths.journal: {journal.parent} can be changed by any user (mode 0777)",
     ]
     journal.parent.chmod(0o1777)
     done = CliRunner().invoke(app, ["check", "--config", str(file)])

@@ -141,11 +141,11 @@ def test_at_a_terminal_it_is_asked_for_when_it_is_needed(monkeypatch: pytest.Mon
     assert run("open", "B01", "--reason", "r", "--as", "bob").exit_code == 0
     assert prompts == ["PIN of bob: "]
     assert daemon.shown() == [("bob", None), ("bob", PIN)]
-    wrong = {"code": 7, "message": "no technician's name and PIN", "details": []}
+    wrong = {"code": 7, "message": "wrong name or PIN of a technician", "details": []}
     Daemon(monkeypatch, httpx.Response(401, json=NEEDED), httpx.Response(403, json=wrong))
     done = run("clear", "B01", "--as", "bob")
     assert done.exit_code == 1
-    assert "no technician's name and PIN" in done.stderr
+    assert "wrong name or PIN of a technician" in done.stderr
 
 
 # --- becoming one ----------------------------------------------------------------------------------------

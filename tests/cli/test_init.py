@@ -275,7 +275,7 @@ def test_invalid_answers_are_refused(tmp_path: Path, text: str, word: str) -> No
         ("last", "256", "must be 0 to 255"),
         ("devices", "bus0:1=toaster", "is no BUS:ADDRESS=PROFILE"),
         ("devices", "bus0:4=laumas-tlb", "no device answers at bus0:4"),
-        ("devices", "bus0:1=kerong-cu16", "speaks kerong-cu16"),
+        ("devices", "bus0:1=kerong-cu16", "uses kerong-cu16"),
         ("sizes", "small=1x2:3", "is no NAME="),
         ("sizes", "s=1x1x1:1,s=1x1x1:1", "each only once"),
         ("cell-sizes", "large", "sizes are: medium"),

@@ -99,7 +99,7 @@ def test_restore_none_starts_empty_and_needs_a_yes(monkeypatch: pytest.MonkeyPat
     daemon = Daemon(monkeypatch)
     done = run("restore", "--none")
     assert (done.exit_code, daemon.asked) == (2, [])
-    assert "stay dead" in done.stderr
+    assert "stay invalid" in done.stderr
     daemon = Daemon(monkeypatch, DONE)
     assert run("restore", "--none", "--yes").exit_code == 0
     assert asked(daemon) == [("POST", "/v1/restore")]

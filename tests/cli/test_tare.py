@@ -28,7 +28,7 @@ def tare(monkeypatch: pytest.MonkeyPatch, answer: httpx.Response | Exception, *a
 
 def test_a_tare_shows_the_new_zero(monkeypatch: pytest.MonkeyPatch) -> None:
     done = tare(monkeypatch, httpx.Response(200, json=DONE), "B01")
-    assert (done.exit_code, done.stdout) == (0, "cell B01: a reading of 130 g is nothing now\n")
+    assert (done.exit_code, done.stdout) == (0, "cell B01: a reading of 130 g counts as zero now\n")
     done = tare(monkeypatch, httpx.Response(200, json=DONE), "B01", "--json")
     assert (done.exit_code, json.loads(done.stdout)) == (0, DONE)
 

@@ -94,7 +94,7 @@ async def _loses_the_daemon(played: Scene) -> None:
         await until(pilot, lambda: wall.has_class("stale"))
         assert "no daemon at agent.sock: Connection refused" in shown(pilot, "#said")
         await pilot.press("o")
-        assert shown(pilot, "#said") == "without the daemon nothing can be done"
+        assert shown(pilot, "#said") == "without the daemon no action is possible"
         gone.clear()
         await until(pilot, lambda: not wall.has_class("stale"))
         await pilot.press("q")

@@ -249,7 +249,7 @@ def test_wrong_pins_are_slowed_down_and_lock_out_no_other_technician(
     async def growing() -> list[float]:
         loop, pauses = asyncio.get_running_loop(), list[float]()
         for _ in range(14):
-            assert await refusal(guarded, request(OTHER, name="eve")) == "no technician's name and PIN"
+            assert await refusal(guarded, request(OTHER, name="eve")) == "wrong name or PIN of a technician"
             assert await refusal(guarded, request(PIN, uid=1001)) is None
             begun_s = loop.time()
             while guarded._tries[1000].until_s > loop.time():
@@ -257,7 +257,7 @@ def test_wrong_pins_are_slowed_down_and_lock_out_no_other_technician(
                 await asyncio.sleep(1)
             pauses.append(round(loop.time() - begun_s))
         assert await refusal(guarded, request(PIN)) is None  # the real one comes in after the pause
-        assert await refusal(guarded, request(OTHER)) == "no technician's name and PIN"
+        assert await refusal(guarded, request(OTHER)) == "wrong name or PIN of a technician"
         assert await refusal(guarded, request(PIN)) is None  # and the count restarted
         return pauses
 
@@ -272,8 +272,8 @@ def test_wrong_pins_are_slowed_down_and_lock_out_no_other_technician(
 async def test_concurrent_pins_are_checked_one_after_the_other(tmp_path: Path) -> None:
     guarded = Access(technicians=Path(technicians(tmp_path)))
     refused = await asyncio.gather(*(refusal(guarded, request(OTHER)) for _ in range(20)))
-    assert [why for why in refused if why == "no technician's name and PIN"] == [
-        "no technician's name and PIN"
+    assert [why for why in refused if why == "wrong name or PIN of a technician"] == [
+        "wrong name or PIN of a technician"
     ] * FREE_TRIES
     assert sum("too many" in str(why) for why in refused) == 20 - FREE_TRIES
 
@@ -283,10 +283,10 @@ async def test_concurrent_pins_are_checked_one_after_the_other(tmp_path: Path) -
     [
         (LINE, 0o640, "can be read by others (mode 0640)"),
         ("bob:123456\n", 0o600, "line 1 is no NAME:$scrypt$..."),
-        (f"{LINE}\n{LINE}\n", 0o600, "line 2 names somebody a second time"),
+        (f"{LINE}\n{LINE}\n", 0o600, "line 2 names a technician a second time"),
         (LINE.replace("ln=14", "ln=30"), 0o600, "line 1 is no NAME:$scrypt$..."),
         (LINE.replace("ln=14,r=8", "ln=17,r=16"), 0o600, "line 1 is no NAME:$scrypt$..."),  # 268 MB
-        ("", 0o600, "no technician's name and PIN"),
+        ("", 0o600, "wrong name or PIN of a technician"),
     ],
 )
 async def test_an_invalid_file_admits_no_one(tmp_path: Path, text: str, mode: int, why: str) -> None:
@@ -306,7 +306,7 @@ async def test_a_file_of_another_owner_admits_no_one(tmp_path: Path, monkeypatch
         monkeypatch.setattr(os, "geteuid", lambda: 4242)
     said = await refusal(Access(technicians=Path(file)), request(PIN))
     assert said is not None
-    assert "somebody else's" in said
+    assert "another user" in said
 
 
 async def test_without_the_file_no_one_is_admitted(tmp_path: Path) -> None:
@@ -368,7 +368,7 @@ async def test_a_technician_at_the_command_line(tmp_path: Path) -> None:
         assert "a technician's PIN is needed for this" in err
         code, out, err = await edge_agent(tmp_path, *act, "--as", "bob", EDGE_AGENT_PIN=OTHER)
         assert (code, out) == (1, "")
-        assert "no technician's name and PIN" in err
+        assert "wrong name or PIN of a technician" in err
         assert OTHER not in err
         assert site.pulses() == 0
         code, out, err = await edge_agent(tmp_path, *act, "--as", "bob", "--pin-file", str(file))

@@ -227,7 +227,7 @@ def test_one_scan_at_a_time() -> None:
         await anext(first)
         with pytest.raises(Refusal):
             scans.scan("main", place)
-        assert [row async for row in other] == [{"bus": "main", "error": "another scan was quicker"}]
+        assert [row async for row in other] == [{"bus": "main", "error": "another scan was started first"}]
         assert len([row async for row in first]) == 2
         assert len([row async for row in scans.scan("main", place, 1, 3)]) == 3
 

@@ -227,7 +227,7 @@ def test_a_loop_that_recovers_feeds_the_watchdog_again(tmp_path: Path) -> None:
         await at.until(lambda: "writer loop" in silent(at.entries))
         at.site.plant.lifeline.disk_stall_s = 0.0
         await at.passes(110)
-        assert any(e["event"] == "a loop turns again" and e["loop"] == "writer loop" for e in at.entries)
+        assert any(e["event"] == "a loop responds again" and e["loop"] == "writer loop" for e in at.entries)
         assert await at.passes(60) >= 11
 
     watched(tmp_path, test)

@@ -270,7 +270,7 @@ class SimulatedLink:
     def taken_over(self) -> None:
         """See `Link.taken_over`."""
         self._taken = True
-        self.on_refusal("another machine speaks under our name")
+        self.on_refusal("another machine uses our machine_id")
 
     def _stands(self, connection: int) -> None:
         """The connection has been good for some time: no twin takes it from us at present."""

@@ -36,7 +36,7 @@ def bundle(
     ] = None,
     config: Annotated[Path, typer.Option(metavar="FILE", help="the machine's file")] = DEFAULT_CONFIG,
     quick: Annotated[
-        bool, typer.Option("--quick", help="without the self-test, which takes half a minute")
+        bool, typer.Option("--quick", help="skip the self-test, which takes half a minute")
     ] = False,
     log: Annotated[
         Path | None, typer.Option(metavar="FILE", help="the daemon's log, where it is not in the journal")
@@ -44,7 +44,7 @@ def bundle(
 ) -> None:
     """Collect what support needs into an archive, every secret and code blacked out.
 
-    Without the daemon it holds what can be had, and the exit code is 3.
+    Without the daemon the archive holds only the other parts, and the exit code is 3.
     """
     now_s = SystemClock().now().wall_s
     stamp = datetime.fromtimestamp(now_s, UTC).strftime("%Y%m%dT%H%M%SZ")

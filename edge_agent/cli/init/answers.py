@@ -92,7 +92,7 @@ class Interview:
         if lacking and not self.somebody:
             options = ", ".join(f"--{key.replace('_', '-')}" for key in lacking)
             raise Missing(
-                f"no terminal, and no answer to: {', '.join(lacking)} ({options}, or --answers FILE)"
+                f"no terminal; these answers are missing: {', '.join(lacking)} ({options}, or --answers FILE)"
             )
 
     def ask(self, key: str, text: str, default: str, parse: Callable[[str], T]) -> T:

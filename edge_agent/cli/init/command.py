@@ -122,7 +122,7 @@ def _write(
     try:
         settings = put(output, document(site, machine, remarks), force=force)
     except ConfigError as error:
-        raise _stop("\n".join(f"it does not fit together: {one}" for one in error.findings), USAGE) from None
+        raise _stop("\n".join(f"not consistent: {one}" for one in error.findings), USAGE) from None
     except OSError as error:
         raise _stop(f"{output}: {error.strerror}", USAGE) from None
     if as_json:
@@ -155,7 +155,7 @@ def _next_steps(output: Path, settings: Settings) -> None:
         "Next:",
         f"  look at it, then     edge-agent check --config {output}",
         "  start the service    systemctl start edge-agent",
-        "  boards as wanted?    edge-agent bus check",
+        "  check the boards     edge-agent bus check",
         "  doors and polarity   edge-agent bus doors      (open and close each door by hand)",
         "  empty the scales     edge-agent tare CELL      (each cell with a scale)",
         "  everything           edge-agent diagnose, then edge-agent diagnose --doors",

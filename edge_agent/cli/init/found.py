@@ -78,7 +78,7 @@ def _where(interview: Interview, thorough: bool) -> tuple[list[str], Wanted]:
         _say("there is no serial port here; --ports PORT,... names one", "red")
         raise typer.Exit(REFUSED)
     if len(set(ports)) < len(ports):
-        raise BadAnswer("ports: one stands there twice")
+        raise BadAnswer("ports: one is given twice")
     protocols, rates = get_args(Protocol), [str(baud) for baud in get_args(Baud)]
     spoken = interview.ask("protocols", "protocols to try", ", ".join(protocols), words.chosen(protocols))
     bauds = interview.ask("bauds", "speeds to try", ", ".join(BAUDS), words.chosen(rates))
@@ -162,7 +162,7 @@ def _which(
 def _board(bus: FoundBus, device: FoundDevice, profile_name: str, profiles: Mapping[str, Profile]) -> Board:
     profile = profiles[profile_name]
     if profile.bus.protocol != bus.section.protocol:
-        wrong = f"{profile_name} speaks {profile.bus.protocol}, {bus.name} {bus.section.protocol}"
+        wrong = f"{profile_name} uses {profile.bus.protocol}, {bus.name} {bus.section.protocol}"
         raise BadAnswer(f"devices: {wrong}")
     return Board(bus.name, device.address, profile_name, profile, device.contacts.get(profile_name, ()))
 

@@ -39,14 +39,14 @@ def who_and_where(interview: Interview, hostname: str) -> Identity:
     """The questions that need no bus."""
     ask = interview.ask
     usual = re.sub(r"[^A-Za-z0-9_-]", "-", hostname)[:50] or "locker"
-    machine_id = ask("machine_id", "machine id, as the cloud knows it", usual, words.identifier)
+    machine_id = ask("machine_id", "machine_id in the cloud", usual, words.identifier)
     name = ask("name", "name, as people call it", machine_id, words.text())
     place = ask("place", "place, where it stands", name, words.text())
     latitude = ask("latitude", "latitude, degrees north", "0.0", words.degrees(90))
     longitude = ask("longitude", "longitude, degrees east", "0.0", words.degrees(180))
     broker = ask("broker", "MQTT broker, name or address", "127.0.0.1", words.host)
     local = broker in ("localhost", "127.0.0.1", "::1")
-    tls = ask("tls", "does the broker speak TLS", "no" if local else "yes", words.yes)
+    tls = ask("tls", "does the broker use TLS", "no" if local else "yes", words.yes)
     port = ask("broker_port", "its port", "8883" if tls else "1883", words.number(1, 65_535))
     return Identity(machine_id, name, place, latitude, longitude, broker, tls, port)
 
@@ -139,7 +139,7 @@ def site_of(interview: Interview, identity: Identity, machine: Machine, profiles
     keypad = interview.ask("keypad", text, words.NOTHING, words.port_or_none)
     pulse = pulse_ms(machine.boards.values())
     if pulse is None:
-        problems.print("these lock boards have no pulse in common: leave some out (--devices)", style="red")
+        problems.print("these lock boards share no pulse length: leave some out (--devices)", style="red")
         raise typer.Exit(REFUSED)
     return Site(
         machine_id=identity.machine_id,

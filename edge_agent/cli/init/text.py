@@ -114,16 +114,14 @@ def _site(site: Site) -> list[str]:
             "one line, readable by the service's user alone; credential:NAME is what",
         ),
         _line("", "systemd hands to the service (LoadCredential=NAME:...)"),
-        _line(
-            "# signing_keys = { NAME = KEY }", "only commands that one of these keys has signed are obeyed"
-        ),
+        _line("# signing_keys = { NAME = KEY }", "only commands signed with one of these keys are accepted"),
     )
     if site.tls:
         lines += _section(
             "mqtt.tls",
             "TLS 1.2 or newer; the broker's certificate and name are verified",
-            _line('# ca_file = "broker-ca.pem"', "whom to believe; left out: whom the system believes"),
-            _line('# cert_file = "credential:cert.pem"', "what we show"),
+            _line('# ca_file = "broker-ca.pem"', "the broker's authority; without it those of the system"),
+            _line('# cert_file = "credential:cert.pem"', "the certificate of this machine"),
             _line('# key_file = "credential:key.pem"', "its key, readable by the service's user alone"),
         )
     return lines
@@ -142,7 +140,7 @@ def _habits(site: Site) -> list[str]:
     lines += _section(
         "unlock",
         "how a door is opened",
-        _row("attempts", 3, "pulses for one wish, if the door does not move"),
+        _row("attempts", 3, "pulses for one unlock attempt, if the door does not move"),
         _row("pulse_ms", site.pulse_ms, "how long the solenoid is energised; every lock board can do this"),
         _row("watch_ms", 1500, "how long the door is watched after a pulse; at least pulse_ms"),
         _row("max_concurrent_unlocks", 2, "solenoids energised at once: what the power supply bears"),
@@ -190,7 +188,7 @@ def _climate(kind: Kind) -> list[str]:
     return _section(
         f"climate.{CLIMATE[kind]}",
         f"how cells with a {'cooler' if cold else 'heater'} are kept",
-        _row("setpoint_c", usual.setpoint_c, "what is aimed at, degrees Celsius"),
+        _row("setpoint_c", usual.setpoint_c, "the temperature to hold, degrees Celsius"),
         _row(
             "band_c", usual.band_c, "it comes on so far beyond the setpoint, and goes off so far on this side"
         ),
@@ -210,14 +208,14 @@ def _bus(bus: FoundBus) -> list[str]:
     section = bus.section
     rows = [
         _row("port", section.port, "which adapter"),
-        _row("protocol", section.protocol, "what is spoken; one protocol on a pair of wires"),
+        _row("protocol", section.protocol, "the protocol; one on a pair of wires"),
     ]
     if section.baud is not None:
         rows += [
             _row("baud", section.baud, "the same for every device on the pair"),
             _row("parity", section.parity, "N none, E even, O odd"),
             _row("stop_bits", section.stop_bits, "1 or 2"),
-            _row("local_echo", section.local_echo, "true for an adapter that lets us hear what we send"),
+            _row("local_echo", section.local_echo, "true for an adapter that echoes what is sent"),
         ]
     return _section(f"buses.{bus.name}", "one pair of wires; the name is yours", *rows)
 
@@ -241,7 +239,7 @@ def _size(size: Size) -> list[str]:
         _row("width_mm", size.width_mm, "inside, millimetres: across"),
         _row("height_mm", size.height_mm, "up"),
         _row("depth_mm", size.depth_mm, "to the back"),
-        _row("max_mass_g", size.max_mass_g, "the most it may bear, grams"),
+        _row("max_mass_g", size.max_mass_g, "the heaviest parcel, grams"),
     )
 
 

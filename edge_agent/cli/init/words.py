@@ -40,7 +40,7 @@ def text(most: int = 1024) -> Callable[[str], str]:
     def parse(answer: str) -> str:
         answer = answer.strip()
         if len(answer) > most or not answer.isprintable():
-            raise ValueError(f"must be at most {most} characters that can be printed")
+            raise ValueError(f"must be at most {most} printable characters")
         return answer
 
     return parse
@@ -197,7 +197,7 @@ def outputs(count: int, labels: Sequence[str]) -> Callable[[str], list[tuple[str
             elif label not in labels or kind not in KINDS:
                 raise ValueError(f"{word!r} is no CELL:cold or CELL:hot of a cell with a thermometer")
             elif (label, KINDS[kind]) in found:
-                raise ValueError(f"{word!r} stands there twice")
+                raise ValueError(f"{word!r} is given twice")
             else:
                 found.append((label, KINDS[kind]))
         if len(found) > count:

@@ -169,7 +169,7 @@ class WatchApp(App[int]):
     def _show(self, wall: Wall) -> None:
         if self.has_class("stale"):
             self.remove_class("stale")
-            self._say("the daemon is there again", "green")
+            self._say("the daemon answers again", "green")
         self._wall = wall
         if not self.query("#headline"):
             return  # the wall is being taken down
@@ -177,7 +177,7 @@ class WatchApp(App[int]):
         self.query_one("#health", Static).update(health(wall.status, wall.buses))
         tiles = {tile.cell["label"]: tile for tile in self.query(Tile)}
         if tiles.keys() != {cell["label"] for cell in wall.cells}:
-            self.exit(0, message="the machine was configured anew; start `edge-agent watch` again")
+            self.exit(0, message="the configuration has changed; start `edge-agent watch` again")
             return
         for cell in wall.cells:
             tiles[cell["label"]].show(cell, self._compact)
@@ -220,7 +220,7 @@ class WatchApp(App[int]):
         if chosen is None or len(self.screen_stack) > 1:
             return
         if self.has_class("stale"):
-            self._say("without the daemon nothing can be done", "bold red")
+            self._say("without the daemon no action is possible", "bold red")
             return
         self.run_worker(self._act(name, chosen.cell["label"]), name=f"{name} {chosen.cell['label']}")
 

@@ -12,7 +12,7 @@ from edge_agent.cli.pin import As, PinFile, known_pin
 
 
 def watch(socket: Socket = DEFAULT_SOCKET, pin_file: PinFile = None, name: As = None) -> None:
-    """Show the locker wall live: doors, parcels, weights, temperatures, buses, alarms and what happens.
+    """Show the locker live: doors, parcels, weights, temperatures, buses, alarms and events.
 
     Arrows choose a cell, `o` opens it, `b` blocks, `u` unblocks, `c` clears (each asks first), `q` ends.
     """

@@ -25,7 +25,7 @@ WISHES = {  # by the name that the local API has for it
     "open": Wish("Open the door of {label}? Somebody's parcel may be in it.", "{label} is open", True),
     "block": Wish("Take {label} out of allocation?", "{label} is blocked", True),
     "unblock": Wish("Give {label} back to allocation?", "{label} is not blocked any more", False),
-    "clear": Wish("Have you looked into {label}: is it empty and in order?", "{label} is clear", False),
+    "clear": Wish("Have you inspected {label}: is it empty and in order?", "{label} is clear", False),
 }
 
 

@@ -161,7 +161,7 @@ class CellWatch:
                 f"look at the probe's cable and plugs, in cell {label} and at"
                 f" {self._sensors.thermometers[label]}; swap the probe"
             )
-            why = "its board answers, and says that no temperature sensor is there"
+            why = "its board answers that no temperature sensor is connected"
             yield Found("temperature", label, "fault", why, step, ("temperature_sensor_dead",))
         yield from _rest("temperature", "thermometers", self._sensors.thermometers, known, dead)
 
@@ -180,7 +180,7 @@ class CellWatch:
     def _scale(self, label: str, device: str, window_s: float) -> Found | None:
         series = self._weights.get(label, _Series())
         if not series.values:
-            step = f"look what lies on it and at the cable of the load cell; then swap {device}"
+            step = f"check what is on it, and the cable of the load cell; then swap {device}"
             return Found("scale", label, "fault", "it answers, but the weight never settles", step)
         step = (
             f"empty cell {label} and close it: if the weight still moves, look what touches the platform and"
@@ -255,7 +255,7 @@ def _rest(
     there: Collection[str],
     known: Collection[str],
     bad: Collection[str],
-    why: str = "their boards do not answer, or are not sure to",
+    why: str = "their boards do not answer, or may not answer",
 ) -> Iterator[Found]:
     """One row for the parts that are well, and one for those that cannot be judged."""
     good = [label for label in known if label not in bad]

@@ -132,7 +132,7 @@ class DoorChecks:
         self, label: str, number: int, of: int, actor: str
     ) -> AsyncGenerator[Found | dict[str, Any], None]:
         if not _free(self._local.loop.state.cells[label]):
-            yield Found("lock", label, "unknown", "somebody got it in the meantime: not tried")
+            yield Found("lock", label, "unknown", "it was allocated in the meantime: not tried")
             return
         contact = Contact(label)
         self._doors.lookers.append(contact.see)
@@ -198,7 +198,7 @@ def _reads_open(label: str, verdict: Any) -> Found:
 
 def _not_closed(label: str) -> Found:
     step = (
-        "did anybody close it? If it will not latch, and its lock is warm or hums: the coil stays energised,"
+        "was it closed by hand? If it will not latch, and its lock is warm or hums: the coil stays energised,"
         " take the locks off their supply NOW and swap"
         " lock or board"
     )

@@ -41,9 +41,9 @@ STEPS: dict[Alarm, str] = {
     Alarm.DEVICE_SILENT: "see the device above",
     Alarm.BUS_DOWN: "see the bus above",
     Alarm.CLOCK_UNSYNCED: "see the clock above",
-    Alarm.CODE_GUESSING: "somebody tried codes; it ends by itself",
+    Alarm.CODE_GUESSING: "invalid codes were entered; it ends by itself",
     Alarm.STORAGE_FAULT: "see the disk above",
-    Alarm.COMMAND_REJECTED: "somebody who may not sends commands: look who may publish at the broker",
+    Alarm.COMMAND_REJECTED: "commands arrive without permission: check who may publish at the broker",
     Alarm.LINK_REFUSED: "look at the credentials of [mqtt] and at the broker's list of machines",
     Alarm.JOURNAL_LOST: "look into every cell, then `edge-agent restore` (field manual)",
     Alarm.PARCEL_LEFT_BEHIND: "look into the cell, then `edge-agent clear`",
@@ -95,13 +95,13 @@ async def _disk(machine: Machine) -> list[Found]:
     found = [_room(machine, about, room)]
     forgets = verdict(store.path.parent)
     if forgets.volatile is not False:
-        how = "forgets at a power cut" if forgets.volatile else "may forget at a power cut"
+        how = "loses its files at a power cut" if forgets.volatile else "may lose its files at a power cut"
         step = "put the journal on a disk or card (`paths.journal`); a test bench may stay as it is"
         found.append(Found("disk", "filesystem", "warning", f"{forgets.why}: {how}", step))
     if wal_bytes > LARGE_WAL_BYTES:
         why = f"the journal's log has grown to {wal_bytes // MEGABYTE} MB"
         found.append(
-            Found("disk", "log", "warning", why, "restart the service when nobody is at the machine")
+            Found("disk", "log", "warning", why, "restart the service when no customer is at the machine")
         )
     return [*found, await _journal(machine)]
 
@@ -136,7 +136,7 @@ async def _journal(machine: Machine) -> Found:
 def _clock(machine: Machine) -> Found:
     if machine.clock.now().synced:
         return Found("clock", "", "good", "synchronised")
-    step = "look at the network and at `timedatectl timesync-status`; without a network it needs a clock on"
+    step = "look at the network and at `timedatectl timesync-status`; without a network it needs a clock with"
     why = "not synchronised: graces across a reboot open and free nothing"
     return Found("clock", "", "warning", why, f'{step} a battery and clock = "rtc"')
 

@@ -93,7 +93,7 @@ def _echo(heard: Heard) -> Found:
         "bus",
         heard.name,
         "fault",
-        f"the adapter lets us hear what we send ({heard.passage.echoes} times)",
+        f"the adapter echoes what is sent ({heard.passage.echoes} times)",
         'switch its echo off (a jumper, often "RE"), or set local_echo = true for this bus',
         ("echo",),
     )
@@ -264,9 +264,9 @@ def _device(
     if device in ghosts:
         count = device.out_of_turn + device.unasked + device.late_replies
         step = _swap(
-            heard, device, "a board that speaks unasked spoils the others' replies: restart it (power)"
+            heard, device, "a board that sends unasked damages the replies of others: restart it (power)"
         )
-        finding = f"speaks out of turn ({count} times): it repeats what it said"
+        finding = f"sends unasked ({count} times): it repeats its last reply"
         return Found("device", device.name, "fault", finding, step, ("ghost_reply",))
     if device in slow:
         kinds = ("late_reply", "delay_ms") if alone else ("late_reply",)
