@@ -53,20 +53,20 @@ async def echo(request: Request, caller: Caller) -> EchoAnswer:
 @router.post("/machines/search", response_model=SearchAnswer, response_model_exclude_none=True)
 async def search_machines(request: Request, caller: Caller, parts: WithParts) -> SearchAnswer:
     """Finds machines by place and need, nearest first."""
-    wish = read_body(SearchBody, await read_json(request))
+    body = read_body(SearchBody, await read_json(request))
     found: list[tuple[float, Machine]] = []
     for stored in await parts.store.all_machines():
         machine = as_now(parts, stored)
-        distance = distance_m(wish.latitude, wish.longitude, machine)
-        if distance <= wish.radius and suits(
-            machine, wish.packaging, only_available=wish.only_available_lockers
+        distance = distance_m(body.latitude, body.longitude, machine)
+        if distance <= body.radius and suits(
+            machine, body.packaging, only_available=body.only_available_lockers
         ):
             found.append((distance, machine))
     found.sort(key=lambda item: (item[0], item[1].machine_id))
     return SearchAnswer(
         machines=[
             FoundMachine(machine=machine, distance_in_metres=round(distance))
-            for distance, machine in found[: wish.limit]
+            for distance, machine in found[: body.limit]
         ]
     )
 
@@ -86,19 +86,19 @@ async def get_machine(machine_id: str, caller: Caller, parts: WithParts) -> Mach
 async def request_maintenance(request: Request, caller: Caller, parts: WithParts) -> Response:
     """Reports that a cell or a machine needs maintenance; the machine opens the ticket."""
     document = await read_json(request)
-    wish = read_body(MaintenanceBody, document)
-    if wish.cell_id is None and wish.machine_id is None:
+    body = read_body(MaintenanceBody, document)
+    if body.cell_id is None and body.machine_id is None:
         problem = "cell_id or machine_id is needed"
         violations = tuple(FieldViolation(name, problem) for name in ("cell_id", "machine_id"))
         raise Refusal(Code.INVALID_ARGUMENT, problem, violations)
     call = Call(request, caller, parts, document)
 
     async def act(attempt: Attempt) -> Body:
-        place = await _place(parts, wish)
-        fields = wish.model_dump(mode="json", exclude_none=True) | {"machine_id": place.machine_id}
+        place = await _place(parts, body)
+        fields = body.model_dump(mode="json", exclude_none=True) | {"machine_id": place.machine_id}
         reply = await call.ask(place.machine_id, "maintenance", fields, attempt)
         answer = _ticket_answer(reply)
-        ticket = _ticket(wish, place, answer)
+        ticket = _ticket(body, place, answer)
         try:
             await parts.store.write(lambda db: put_ticket(db, ticket))
         except ValueError:
@@ -116,26 +116,26 @@ class _Place:
     cell: CellDetail | None
 
 
-async def _place(parts: Parts, wish: MaintenanceBody) -> _Place:
+async def _place(parts: Parts, body: MaintenanceBody) -> _Place:
     """Returns what the request is about. A cell id belongs to the machine that had it first. Raises
     `Refusal`: NOT_FOUND if unknown, INVALID_ARGUMENT if several machines have such a cell and none is known
     to have had it first, OFFLINE."""
     if not parts.machines.connected:
         raise Refusal(Code.OFFLINE, "the broker is not connected")
-    if wish.machine_id is not None:
-        machine = await machine_now(parts, wish.machine_id)
-        return _Place(wish.machine_id, _cell(machine, wish.cell_id))
+    if body.machine_id is not None:
+        machine = await machine_now(parts, body.machine_id)
+        return _Place(body.machine_id, _cell(machine, body.cell_id))
     places = [
         _Place(machine.machine_id, cell)
         for machine in await parts.store.all_machines()
-        if (cell := _cell(machine, wish.cell_id)) is not None
+        if (cell := _cell(machine, body.cell_id)) is not None
     ]
     if not places:
         raise not_found("cell")
     if len(places) == 1:
         return places[0]
     # A machine that names another machine's cell must not divert its maintenance requests.
-    owner = await parts.store.read(lambda db: owner_of(db, str(wish.cell_id)))
+    owner = await parts.store.read(lambda db: owner_of(db, str(body.cell_id)))
     owned = [place for place in places if place.machine_id == owner]
     if not owned:
         raise invalid("machine_id", "is needed: more than one machine has a cell with this cell_id")
@@ -155,15 +155,15 @@ def _ticket_answer(reply: Reply) -> MaintenanceAnswer:
     return answer
 
 
-def _ticket(wish: MaintenanceBody, place: _Place, answer: MaintenanceAnswer) -> Ticket:
+def _ticket(body: MaintenanceBody, place: _Place, answer: MaintenanceAnswer) -> Ticket:
     return Ticket(
         ticket_id=answer.maintenance_ticket_id,
         machine_id=place.machine_id,
         cell_label=None if place.cell is None else place.cell.description,
-        cell_id=wish.cell_id,
-        description=wish.description,
-        severity=wish.severity,
+        cell_id=body.cell_id,
+        description=body.description,
+        severity=body.severity,
         created_s=unix_s(answer.created_at),
         source=Source.API,
-        blocked=wish.block_cell_immediately,
+        blocked=body.block_cell_immediately,
     )

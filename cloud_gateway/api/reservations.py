@@ -57,15 +57,15 @@ router = APIRouter(prefix=PREFIX, responses=ERRORS)
 async def reserve(request: Request, caller: Caller, parts: WithParts) -> Response:
     """Reserves a cell; the machine chooses it and makes the codes."""
     document = await read_json(request)
-    wish = read_body(ReserveBody, document)
+    body = read_body(ReserveBody, document)
     call = Call(request, caller, parts, document)
 
     async def act(attempt: Attempt) -> Body:
         if parts.machines.connected:
-            await machine_now(parts, wish.machine_id)
-        fields = wish.model_dump(mode="json", exclude_none=True)
+            await machine_now(parts, body.machine_id)
+        fields = body.model_dump(mode="json", exclude_none=True)
         fields |= {"reservation_id": attempt.reservation_id, "platform": caller.name}
-        reply = await _ask_to_reserve(call, wish.machine_id, fields, attempt)
+        reply = await _ask_to_reserve(call, body.machine_id, fields, attempt)
         if reply.reservation is None or reply.reservation.reservation_id != attempt.reservation_id:
             raise misfit()
         row = await parts.store.reservation(attempt.reservation_id)
@@ -78,7 +78,7 @@ async def reserve(request: Request, caller: Caller, parts: WithParts) -> Respons
             **_codes(parts, row),
         )
 
-    asked = SealedRequest(wish.machine_id, caller.name, wish.platform_order_id, wish.notes, wish.webhook_url)
+    asked = SealedRequest(body.machine_id, caller.name, body.platform_order_id, body.notes, body.webhook_url)
     return await call.once(act, lambda: parts.seals.new_id(asked))
 
 
@@ -150,12 +150,12 @@ async def abandon(reservation_id: str, request: Request, caller: Caller, parts: 
 async def open_door(reservation_id: str, request: Request, caller: Caller, parts: WithParts) -> Response:
     """Opens the cell for support; answers when accepted, and a webhook reports the outcome."""
     document = await read_json(request)
-    wish = read_body(OpenDoorBody, document)
+    body = read_body(OpenDoorBody, document)
     row = await _own(parts, caller, reservation_id)
     call = Call(request, caller, parts, document)
 
     async def act(attempt: Attempt) -> Body:
-        fields = {"reservation_id": reservation_id, **wish.model_dump(mode="json")}
+        fields = {"reservation_id": reservation_id, **body.model_dump(mode="json")}
         reply = await call.ask(row.machine_id, "open-door", fields, attempt)
         accepted_at = reply.result.get("accepted_at")
         try:

@@ -25,7 +25,7 @@ from cloud_gateway.events.order import (
     lock_source,
     reject,
 )
-from cloud_gateway.machines.gate import Told
+from cloud_gateway.machines.gate import ReceivedEvent
 
 NOT_OURS = "another machine of this name sent it"
 OPEN = ("held", SUSPECTED)
@@ -77,13 +77,13 @@ def compare(
     db: Connection,
     machine_id: str,
     journal_id: str,
-    told: Sequence[Told],
+    received: Sequence[ReceivedEvent],
     first: int,
     last: int,
     now_s: float,
 ) -> int:
     """Compares the journal from one sequence to another; returns how many events were applied."""
-    own = {one.number.idempotency_key: one for one in told}
+    own = {one.number.idempotency_key: one for one in received}
     query = select(events.c.position, events.c.idempotency_key, events.c.payload)
     query = query.where(*_mine(machine_id, journal_id), events.c.sequence.between(first, last))
     _disown(db, machine_id, [row for row in db.execute(query) if row.idempotency_key not in own], now_s)
@@ -147,7 +147,7 @@ def skip(db: Connection, machine_id: str, now_s: float) -> int:
     return advance(db, machine_id, journal, (), now_s)
 
 
-def _apply(db: Connection, machine_id: str, one: Told, now_s: float) -> str:
+def _apply(db: Connection, machine_id: str, one: ReceivedEvent, now_s: float) -> str:
     event = one.event
     if event is None:
         reject(db, machine_id, one.payload, one.problem, now_s)

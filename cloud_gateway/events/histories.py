@@ -69,7 +69,7 @@ class Histories:
         try:
             while self._machines.said_history(machine_id) in ("asking", "lost"):
                 again.clear()
-                if await self._tell(machine_id) and self._machines.said_history(machine_id) == "lost":
+                if await self._restore(machine_id) and self._machines.said_history(machine_id) == "lost":
                     return
                 with contextlib.suppress(TimeoutError):
                     await asyncio.wait_for(again.wait(), pause_s)
@@ -77,11 +77,11 @@ class Histories:
         finally:
             del self._answering[machine_id]
 
-    async def _tell(self, machine_id: str) -> bool:
+    async def _restore(self, machine_id: str) -> bool:
         request_id = f"req_{uuid.uuid4().hex}"
         try:
             if await self._store.read(lambda db: is_suspected(db, machine_id)):
-                raise Refusal(Code.OFFLINE, "two machines answer to this name")
+                raise Refusal(Code.OFFLINE, "two machines use this machine_id")
             fields = await self._store.read(lambda db: held_of(db, machine_id))
             await self._machines.call(
                 machine_id, "restore", fields, request_id=request_id, x_request_id=request_id
@@ -92,7 +92,7 @@ class Histories:
         except DATABASE_GONE as error:
             log().error("database_failed", **where(error))
             return False
-        log().info("restore_told", machine_id=machine_id, reservations=len(fields["reservations"]))
+        log().info("restore_sent", machine_id=machine_id, reservations=len(fields["reservations"]))
         return True
 
 
@@ -106,12 +106,12 @@ def held_of(db: Connection, machine_id: str) -> dict[str, Any]:
     return {
         "journal_id": db.execute(journal).scalar_one_or_none() or None,
         "applied": {row.journal_id: row.applied_sequence for row in db.execute(applied.limit(JOURNALS_MAX))},
-        "reservations": [_told(row) for row in db.execute(live.order_by(reservations.c.position))],
+        "reservations": [_fields_of(row) for row in db.execute(live.order_by(reservations.c.position))],
     }
 
 
-def _told(row: Any) -> dict[str, Any]:
-    told = {
+def _fields_of(row: Any) -> dict[str, Any]:
+    fields = {
         "reservation_id": row.reservation_id,
         "platform": row.platform,
         "platform_order_id": row.platform_order_id,
@@ -127,5 +127,5 @@ def _told(row: Any) -> dict[str, Any]:
     }
     for name, moment_s in (("dropped_off_at", row.dropped_off_s), ("picked_up_at", row.picked_up_s)):
         if moment_s is not None:
-            told[name] = shown_date(moment_s)
-    return told
+            fields[name] = shown_date(moment_s)
+    return fields

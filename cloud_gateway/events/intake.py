@@ -24,7 +24,7 @@ from cloud_gateway.logs import log, where
 from cloud_gateway.machines.gate import (
     Gate,
     NotBelieved,
-    Told,
+    ReceivedEvent,
     as_asked,
     read_event,
     read_reply,
@@ -157,7 +157,7 @@ class Intake:
 
     async def _take_events(self, batch: list[Message]) -> None:
         """Takes several events in one transaction; if one of them is bad, each in its own."""
-        told: list[Told] = []
+        received: list[ReceivedEvent] = []
         bad: list[tuple[Message, str]] = []
         for message in batch:
             try:
@@ -165,8 +165,8 @@ class Intake:
                 if not self._gate.has_room(machine_id, [len(message.payload)]):
                     self._refuse(message.topic, "quota")
                     continue  # the machine is asked for it later, at the pace of its quota
-                told.append(read_event(machine_id, message.payload))
-                if told[-1].event is None:
+                received.append(read_event(machine_id, message.payload))
+                if received[-1].event is None:
                     self._refuse(message.topic, "event")
             except ValueError as error:
                 self._refuse(message.topic, "event")
@@ -176,7 +176,7 @@ class Intake:
         def work(db: Connection) -> int:
             for message, reason in bad:
                 _keep(db, message, reason, now_s)
-            return take_events(db, told, now_s)
+            return take_events(db, received, now_s)
 
         try:
             if await self._store.write(work):
@@ -254,17 +254,17 @@ class Intake:
         """Writes a reservation as the reply to a command states it. One that is new to us must be one that we
         requested: by this very command, or by the seal of its id. Raises `NotBelieved`."""
         now_s, new = self._clock(), asked.name == "reserve"
-        told = as_asked(view, asked.fields) if new else view
+        written = as_asked(view, asked.fields) if new else view
         sealed = new or self._seals.holds(view)
         # A reserve's reply may be a stored, old one; so may a reply without a waiting caller.
         fresh = not new and not asked.answer.done()
 
         def work(db: Connection) -> None:
-            lock_source(db, told.machine_id)
-            known = find_reservation(db, told.reservation_id)
+            lock_source(db, written.machine_id)
+            known = find_reservation(db, written.reservation_id)
             if not sealed and (known is None or not known.complete):
                 raise NotBelieved("result.reservation: not one that a platform asked for")
-            put_view(db, told, now_s, fresh=fresh)
+            put_view(db, written, now_s, fresh=fresh)
 
         await self._store.write(work)
         self._applied()

@@ -19,7 +19,7 @@ from cloud_gateway.db.store import insert_once
 from cloud_gateway.db.tables import counts, events, rejected, sources
 from cloud_gateway.events.projection import apply_event
 from cloud_gateway.logs import log, where
-from cloud_gateway.machines.gate import NotBelieved, Told, read_event, read_stored_event, reason_of
+from cloud_gateway.machines.gate import NotBelieved, ReceivedEvent, read_event, read_stored_event, reason_of
 from edge_agent.protocol.events import Event
 from edge_agent.protocol.topics import Topics
 
@@ -40,17 +40,17 @@ SUSPECTED = "suspected"
 """State of an event that came while two machines used one name."""
 
 
-def take_events(db: Connection, told: Sequence[Told], now_s: float) -> int:
+def take_events(db: Connection, received: Sequence[ReceivedEvent], now_s: float) -> int:
     """Stores events, applies what is in order now, and returns how many were applied."""
     applied = 0
     # Sorted, so that two transactions never wait for each other's machines.
-    for machine_id, group in groupby(sorted(told, key=_machine), key=_machine):
+    for machine_id, group in groupby(sorted(received, key=_machine), key=_machine):
         present = lock_source(db, machine_id)
         new = unknown(db, machine_id, list(group))
         if is_suspected(db, machine_id):
             hold(db, machine_id, present or UNNAMED, new, now_s)
             continue
-        by_journal: dict[str, list[Told]] = {}
+        by_journal: dict[str, list[ReceivedEvent]] = {}
         for one in new:
             journal = one.number.journal_id or present
             if journal is None or journal != present:
@@ -62,14 +62,14 @@ def take_events(db: Connection, told: Sequence[Told], now_s: float) -> int:
     return applied
 
 
-def _machine(told: Told) -> str:
-    return told.number.machine_id
+def _machine(received: ReceivedEvent) -> str:
+    return received.number.machine_id
 
 
-def unknown(db: Connection, machine_id: str, told: Sequence[Told]) -> list[Told]:
+def unknown(db: Connection, machine_id: str, received: Sequence[ReceivedEvent]) -> list[ReceivedEvent]:
     """The events of a locked machine that are not stored yet, each once."""
-    by_key: dict[str, Told] = {}
-    for one in told:
+    by_key: dict[str, ReceivedEvent] = {}
+    for one in received:
         by_key.setdefault(one.number.idempotency_key, one)
     mine = (events.c.machine_id == machine_id, events.c.idempotency_key.in_(list(by_key)))
     known = set(db.execute(select(events.c.idempotency_key).where(*mine)).scalars())
@@ -94,9 +94,11 @@ def is_suspected(db: Connection, machine_id: str) -> bool:
     return db.execute(query).first() is not None
 
 
-def hold(db: Connection, machine_id: str, present: str, told: Sequence[Told], now_s: float) -> None:
+def hold(
+    db: Connection, machine_id: str, present: str, received: Sequence[ReceivedEvent], now_s: float
+) -> None:
     """Stores events of a machine that may be another one; they take no number and are not applied."""
-    rows = [event_row(one, one.number.journal_id or present, SUSPECTED, now_s) for one in told]
+    rows = [event_row(one, one.number.journal_id or present, SUSPECTED, now_s) for one in received]
     rows = rows[: _room(db, machine_id)]
     if rows:
         db.execute(insert(events), rows)
@@ -117,27 +119,27 @@ def count_of(db: Connection, machine_id: str, journal_id: str) -> int | None:
     return applied
 
 
-def journal_for(db: Connection, machine_id: str, told: str | None, sequence: int) -> str:
+def journal_for(db: Connection, machine_id: str, named: str | None, sequence: int) -> str:
     """The journal of a numbered message of a locked machine; a new journal becomes the present one."""
     present = present_journal(db, machine_id)
-    if told is None:
+    if named is None:
         if present is None:
             use_journal(db, machine_id, UNNAMED)
         return present or UNNAMED
     if present is None:
-        use_journal(db, machine_id, told)
+        use_journal(db, machine_id, named)
     elif present == UNNAMED:
         applied = count_of(db, machine_id, UNNAMED)
         if applied is None or sequence >= applied:
-            _name_journal(db, machine_id, told)
-        use_journal(db, machine_id, told)
-    elif present != told:
-        known = select(counts.c.journal_id).where(*_count(machine_id, told))
+            _name_journal(db, machine_id, named)
+        use_journal(db, machine_id, named)
+    elif present != named:
+        known = select(counts.c.journal_id).where(*_count(machine_id, named))
         if db.execute(known).first() is None:  # otherwise it is a late message of an earlier journal
             _refuse_many_journals(db, machine_id)
             log().warning("journal_changed", machine_id=machine_id)
-            use_journal(db, machine_id, told)
-    return told
+            use_journal(db, machine_id, named)
+    return named
 
 
 def _refuse_many_journals(db: Connection, machine_id: str) -> None:
@@ -173,19 +175,24 @@ class _Waiting:
 
     sequence: int
     position: int | None
-    told: Told | None
+    received: ReceivedEvent | None
     payload: str
     readable: bool
 
     def read(self) -> Event:
         """Returns the event. Raises `ValueError`."""
-        if self.told is not None and self.told.event is not None:
-            return self.told.event
+        if self.received is not None and self.received.event is not None:
+            return self.received.event
         return read_stored_event(self.payload)
 
 
 def advance(
-    db: Connection, machine_id: str, journal_id: str, told: Sequence[Told], now_s: float, through: int = 0
+    db: Connection,
+    machine_id: str,
+    journal_id: str,
+    received: Sequence[ReceivedEvent],
+    now_s: float,
+    through: int = 0,
 ) -> int:
     """Takes new events of a locked machine's journal and applies all waiting ones up to the first gap;
     returns how many.
@@ -193,7 +200,7 @@ def advance(
     What is still missing up to the sequence `through` is lost and skipped.
     """
     applied = before = count_of(db, machine_id, journal_id)
-    fresh = _fitting(db, machine_id, journal_id, told, applied, now_s)
+    fresh = _fitting(db, machine_id, journal_id, received, applied, now_s)
     done = 0
     while True:
         stored = _stored(db, machine_id, journal_id, applied or 0)
@@ -224,17 +231,17 @@ def _fitting(
     db: Connection,
     machine_id: str,
     journal_id: str,
-    told: Sequence[Told],
+    received: Sequence[ReceivedEvent],
     applied: int | None,
     now_s: float,
 ) -> list[_Waiting]:
     """New events whose number is free; the others are kept for an operator, as are unreadable ones."""
-    numbers = [one.number.sequence for one in told]
+    numbers = [one.number.sequence for one in received]
     mine = (events.c.machine_id == machine_id, events.c.journal_id == journal_id)
     query = select(events.c.sequence).where(*mine, events.c.sequence.in_(numbers))
     taken = set(db.execute(query).scalars()) if numbers else set()
     fitting = []
-    for one in told:
+    for one in received:
         number = one.number.sequence
         if number in taken or number <= (applied or 0):
             reject(db, machine_id, one.payload, "another event has its number, or is behind it", now_s)
@@ -331,27 +338,27 @@ def _store(
     rows: list[dict[str, Any]] = []
     waiting: list[dict[str, Any]] = []
     for one in sorted(fresh, key=_sequence):
-        told = one.told
-        assert told is not None
+        received = one.received
+        assert received is not None
         state = states.get(one.sequence, "held" if one.readable else "rejected")
         place = rows if one.sequence in states else waiting
-        place.append(event_row(told, journal_id, state, now_s))
+        place.append(event_row(received, journal_id, state, now_s))
     if waiting:
         rows += waiting[: _room(db, waiting[0]["machine_id"])]
     if rows:
         db.execute(insert(events), rows)
 
 
-def event_row(told: Told, journal_id: str, state: str, now_s: float) -> dict[str, Any]:
+def event_row(received: ReceivedEvent, journal_id: str, state: str, now_s: float) -> dict[str, Any]:
     """The row of an event."""
     return {
-        "machine_id": told.number.machine_id,
-        "sequence": told.number.sequence,
-        "idempotency_key": told.number.idempotency_key,
-        "event_type": "" if told.event is None else told.event.event_type.value,
-        "reservation_id": None if told.event is None else told.event.reservation_id,
+        "machine_id": received.number.machine_id,
+        "sequence": received.number.sequence,
+        "idempotency_key": received.number.idempotency_key,
+        "event_type": "" if received.event is None else received.event.event_type.value,
+        "reservation_id": None if received.event is None else received.event.reservation_id,
         "received_s": now_s,
-        "payload": told.payload,
+        "payload": received.payload,
         "journal_id": journal_id,
         "state": state,
     }
@@ -410,16 +417,18 @@ def keep_rejected(db: Connection, topic: str, payload: str, reason: str, now_s: 
     db.execute(delete(rejected).where(same, rejected.c.position <= oldest.scalar_subquery()))
 
 
-def as_told(db: Connection, machine_id: str, documents: Sequence[Any], now_s: float) -> list[Told]:
+def events_in_reply(
+    db: Connection, machine_id: str, documents: Sequence[Any], now_s: float
+) -> list[ReceivedEvent]:
     """Events out of a reply; those without a valid number are kept for an operator."""
-    told = []
+    received = []
     for document in documents:
         payload = json.dumps(document)
         try:
-            told.append(read_event(machine_id, payload.encode()))
+            received.append(read_event(machine_id, payload.encode()))
         except ValueError as error:
             reject(db, machine_id, payload, reason_of(error), now_s)
-    return told
+    return received
 
 
 def _count(machine_id: str, journal_id: str) -> tuple[Any, Any]:

@@ -221,8 +221,8 @@ def _queue_webhook(db: Connection, reservation_id: str, machine_event: Event, no
     kind, detail = machine_event.event_type, machine_event.detail
     if machine_event.platform_order_id is None or detail is None:
         raise ValueError("a webhook event without order or detail")
-    told = machine_event.model_dump(mode="json")
-    body = {name: told[name] for name in WEBHOOK_FIELDS}
+    whole = machine_event.model_dump(mode="json")
+    body = {name: whole[name] for name in WEBHOOK_FIELDS}
     fields = DETAIL_FIELDS | MORE_DETAIL.get(kind, frozenset())
     body[DETAIL_KEY[kind]] = detail.model_dump(mode="json", include=set(fields), exclude_none=True)
     db.execute(
@@ -269,7 +269,7 @@ def put_view(db: Connection, view: ReservationView, now_s: float, *, fresh: bool
     if row is None or RANK[view.status.value] > RANK[row.status]:
         values["status"] = view.status.value
         values["ended_s"] = now_s if view.status.value in FINISHED else None
-    if row is None or _tells_cell(view, row, fresh):
+    if row is None or _has_newer_cell(view, row, fresh):
         values["cell_label"] = view.cell.description
     if view.dropped_off_at is not None and (row is None or row.dropped_off_s is None):
         values["dropped_off_s"] = unix_s(view.dropped_off_at)
@@ -336,17 +336,17 @@ def _lasting(view: ReservationView) -> dict[str, Any]:
 
 def _dates(view: ReservationView) -> dict[str, Any]:
     """The dates as the machine knows them now: it corrects those that a wrong clock gave."""
-    told = {"dropped_off_s": view.dropped_off_at, "picked_up_s": view.picked_up_at}
-    known = {name: unix_s(text) for name, text in told.items() if text is not None}
+    dates = {"dropped_off_s": view.dropped_off_at, "picked_up_s": view.picked_up_at}
+    known = {name: unix_s(text) for name, text in dates.items() if text is not None}
     return {"created_s": unix_s(view.created_at), **known}
 
 
-def _tells_cell(view: ReservationView, row: ReservationRow, fresh: bool) -> bool:
+def _has_newer_cell(view: ReservationView, row: ReservationRow, fresh: bool) -> bool:
     """Whether the view's cell is newer than the row's: a waiting reservation may have moved meanwhile."""
     if row.cell_label is None:
         return True
-    told, known = RANK[view.status.value], RANK[row.status]
-    return told > known or (fresh and told == known)
+    given, known = RANK[view.status.value], RANK[row.status]
+    return given > known or (fresh and given == known)
 
 
 def _update(db: Connection, reservation_id: str, values: dict[str, Any]) -> None:

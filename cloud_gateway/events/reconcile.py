@@ -165,8 +165,8 @@ class Reconciler:
         if stand.waiting and still:
             since = self._clock() + 1  # whatever was found before: something is missing now
         elif check is not None and now_s - check.began_s >= grace_s:
-            told_of_more = check.digest is not None and (stand.applied or 0) < check.digest.last_sequence
-            patient = told_of_more or now_s - check.began_s < PATIENCE * grace_s
+            more_announced = check.digest is not None and (stand.applied or 0) < check.digest.last_sequence
+            patient = more_announced or now_s - check.began_s < PATIENCE * grace_s
             if patient and not still:
                 return  # a backlog is coming in; it may bring everything
             since = await self._since(check, stand)

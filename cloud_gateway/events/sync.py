@@ -17,8 +17,8 @@ from cloud_gateway.db.tables import counts, events, reservations, sources
 from cloud_gateway.events import audit
 from cloud_gateway.events.order import (
     advance,
-    as_told,
     count_of,
+    events_in_reply,
     give_up_beyond,
     journal_for,
     lock_source,
@@ -27,7 +27,7 @@ from cloud_gateway.events.order import (
 )
 from cloud_gateway.events.projection import put_over, put_view, restate
 from cloud_gateway.logs import log
-from cloud_gateway.machines.gate import NotBelieved, SyncPage, Told, reason_of, view_in
+from cloud_gateway.machines.gate import NotBelieved, ReceivedEvent, SyncPage, reason_of, view_in
 from edge_agent.model import ReservationStatus
 from edge_agent.protocol.api import ReservationView
 from edge_agent.protocol.sync import Digest
@@ -97,14 +97,14 @@ def differs(db: Connection, digest: Digest, stand: Stand) -> bool:
         for row in db.execute(query.where(live_on(digest.machine_id), table.unknown_s.is_(None)))
         if row.complete
     }
-    told = {reservation_id: status.value for reservation_id, status in digest.reservations.items()}
-    if any(reservation_id not in told for reservation_id in ours):
+    reported = {reservation_id: status.value for reservation_id, status in digest.reservations.items()}
+    if any(reservation_id not in reported for reservation_id in ours):
         return True
     known = {
         row.reservation_id: row.status
-        for row in db.execute(query.where(table.reservation_id.in_(told), table.complete.is_(True)))
+        for row in db.execute(query.where(table.reservation_id.in_(reported), table.complete.is_(True)))
     }
-    return known != told
+    return known != reported
 
 
 def first_missing(db: Connection, machine_id: str, until_s: float) -> int:
@@ -142,8 +142,8 @@ def take_page(
     applied = count_of(db, machine_id, journal)
     if from_sequence > (applied or 0) + 1:
         return Taken(0, last=False)  # another journal than we thought: asked again, from its own count
-    told, through = _read(db, machine_id, page, from_sequence, now_s)
-    done = advance(db, machine_id, journal, unknown(db, machine_id, told), now_s, through)
+    received, through = _read(db, machine_id, page, from_sequence, now_s)
+    done = advance(db, machine_id, journal, unknown(db, machine_id, received), now_s, through)
     if page.reservations is None:
         return Taken(done, last=False)
     if applied is None:
@@ -160,17 +160,17 @@ def take_page(
 
 def _read(
     db: Connection, machine_id: str, page: SyncPage, from_sequence: int, now_s: float
-) -> tuple[list[Told], int]:
+) -> tuple[list[ReceivedEvent], int]:
     """A page's events, and the sequence up to which it is complete. Raises `ValueError` for invalid
     content."""
-    told = as_told(db, machine_id, page.events, now_s)
+    received = events_in_reply(db, machine_id, page.events, now_s)
     last = page.reservations is not None
-    if any(one.number.journal_id not in (None, page.journal_id) for one in told):
+    if any(one.number.journal_id not in (None, page.journal_id) for one in received):
         raise ValueError("events of several journals in one page")
-    through = page.last_sequence if last else max((one.number.sequence for one in told), default=0)
+    through = page.last_sequence if last else max((one.number.sequence for one in received), default=0)
     if not last and through < from_sequence:
         raise ValueError("a page that leads nowhere")
-    return told, through
+    return received, through
 
 
 def _take_compared(
@@ -190,9 +190,9 @@ def _take_compared(
         return Taken(0, last=False)
     if compared.next_sequence != from_sequence:
         return Taken(0, last=False)
-    told, through = _read(db, machine_id, page, from_sequence, now_s)
+    received, through = _read(db, machine_id, page, from_sequence, now_s)
     first = max(from_sequence, page.oldest_sequence)
-    done = audit.compare(db, machine_id, journal, told, first, through, now_s)
+    done = audit.compare(db, machine_id, journal, received, first, through, now_s)
     if page.reservations is None or not audit.finish(db, machine_id, journal, page.last_sequence, now_s):
         return Taken(done, last=False)
     _put_views(db, machine_id, page.reservations, now_s, may_learn, exact=True, overrule=True)
@@ -283,8 +283,8 @@ def _missing(
         table.unknown_s.is_(None),
         table.learned_s < asked_s,
     )
-    told = {str(document.get("reservation_id")) for document in documents}
-    return tuple(found for found in db.execute(query).scalars() if found not in told)
+    listed = {str(document.get("reservation_id")) for document in documents}
+    return tuple(found for found in db.execute(query).scalars() if found not in listed)
 
 
 def note_unknown(db: Connection, machine_id: str, reservation_id: str, now_s: float) -> None:

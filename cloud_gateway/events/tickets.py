@@ -60,17 +60,17 @@ def put_ticket(db: Connection, ticket: Ticket, *, by_event: bool = False) -> Non
     too many.
     """
     mine = (tickets.c.ticket_id == ticket.ticket_id, tickets.c.machine_id == ticket.machine_id)
-    told = {name: value for name, value in asdict(ticket).items() if value is not None}
+    given = {name: value for name, value in asdict(ticket).items() if value is not None}
     row = db.execute(select(tickets).where(*mine)).one_or_none()
     if row is None:
         unsolved = (tickets.c.machine_id == ticket.machine_id, tickets.c.closed_s.is_(None))
         if by_event and db.execute(select(func.count()).where(*unsolved)).scalar_one() >= OPEN_MAX:
             raise ValueError("more open tickets than a machine may have")
-        db.execute(insert(tickets).values(told))
+        db.execute(insert(tickets).values(given))
         return
     known = row._mapping
     fixed = ("ticket_id", "machine_id", "created_s")
-    news = {n: v for n, v in told.items() if n not in fixed and (by_event or known[n] is None)}
+    news = {n: v for n, v in given.items() if n not in fixed and (by_event or known[n] is None)}
     if news:
         db.execute(update(tickets).where(*mine).values(news))
 

@@ -68,7 +68,7 @@ class Numbered(Body):
 
 
 @dataclass(frozen=True, slots=True)
-class Told:
+class ReceivedEvent:
     """One event as a machine sent it; `event` is None if it is unreadable, and `problem` gives the reason."""
 
     number: Numbered
@@ -150,7 +150,7 @@ def reason_of(error: Exception) -> str:
     return type(error).__name__
 
 
-def read_event(machine_id: str, payload: bytes) -> Told:
+def read_event(machine_id: str, payload: bytes) -> ReceivedEvent:
     """Reads an event. Raises `ValueError` (pydantic's included) if it cannot even be counted."""
     document = read_json(payload, PACKET_MAX)
     number = Numbered.model_validate(document)
@@ -158,11 +158,11 @@ def read_event(machine_id: str, payload: bytes) -> Told:
         raise NotBelieved("machine_id: another machine's event")
     text = payload.decode()
     if len(payload) > EVENT_MAX:
-        return Told(number, None, text[:TEXT_MAX], f"payload: larger than {EVENT_MAX} bytes")
+        return ReceivedEvent(number, None, text[:TEXT_MAX], f"payload: larger than {EVENT_MAX} bytes")
     try:
-        return Told(number, event_in(document), text, "")
+        return ReceivedEvent(number, event_in(document), text, "")
     except ValueError as error:
-        return Told(number, None, text, reason_of(error))
+        return ReceivedEvent(number, None, text, reason_of(error))
 
 
 def event_in(document: Any) -> Event:

@@ -225,9 +225,9 @@ class Machines:
             "issued_at": _rfc3339_ms(now_s),
             "expires_at": _rfc3339_ms(now_s + life_s),
         }
-        told = self._online.get(machine_id)
-        if told is not None and told.challenge is not None:
-            body["challenge"] = told.challenge
+        online = self._online.get(machine_id)
+        if online is not None and online.challenge is not None:
+            body["challenge"] = online.challenge
         return json.dumps(body).encode(), int(life_s)
 
     def pending(self, correlation: bytes | None) -> Pending | None:

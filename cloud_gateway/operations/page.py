@@ -192,7 +192,7 @@ def _health(health: Health | None) -> str:
     """The verdict and its reasons."""
     if health is None:
         return ""
-    told = [
+    reasons = [
         *(f"{count} {alarm}" for alarm, count in health.alarms.items()),
         *([f"{health.cells_out} of {health.cells} cells out"] if health.cells_out else []),
         *(f"bus {name} down" for name in health.buses_down),
@@ -200,7 +200,7 @@ def _health(health: Health | None) -> str:
     ]
     good = health.verdict == "good"
     mark = _mark(health.verdict, bad=health.verdict == "fault", good=good)
-    return f"{mark} {_text(', '.join(told))}" if told else mark
+    return f"{mark} {_text(', '.join(reasons))}" if reasons else mark
 
 
 def _doubt(machine: MachineState) -> str:

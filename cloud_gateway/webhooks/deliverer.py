@@ -184,22 +184,22 @@ class Deliverer:
         started, attempts = perf_counter(), webhook.attempts + 1
         problem = await self._post(client, url, webhook)
         now_s = self._clock()
-        told = {
-            **_told(webhook, url),
+        entry = {
+            **_log_fields(webhook, url),
             "attempts": attempts,
             "ms": round((perf_counter() - started) * 1000, 1),
         }
         values: dict[str, Any] = {"attempts": attempts, "last_problem": problem or ""}
         if problem is None:
-            log().info("webhook_delivered", **told)
+            log().info("webhook_delivered", **entry)
             values |= {"state": "delivered", "next_attempt_s": 0.0, "ended_s": now_s}
         elif now_s - webhook.queued_s >= self._give_up_s and attempts >= ATTEMPTS_MIN:
-            log().error("webhook_given_up", problem=problem, **told)
+            log().error("webhook_given_up", problem=problem, **entry)
             values |= {"state": "dead", "next_attempt_s": 0.0, "ended_s": now_s}
         else:
             doubled_s = self._timing.retry_first_s * 2.0 ** min(attempts - 1, 60)
             pause_s = min(self._timing.retry_max_s, doubled_s)
-            log().warning("webhook_failed", problem=problem, pause_s=pause_s, **told)
+            log().warning("webhook_failed", problem=problem, pause_s=pause_s, **entry)
             asyncio.get_running_loop().call_later(pause_s, self.wake)
             await self._note(webhook, values, now_s + pause_s)
             return
@@ -260,7 +260,7 @@ def _headers(webhook: Claimed) -> dict[str, str]:
     return headers
 
 
-def _told(webhook: Claimed, url: str) -> dict[str, Any]:
+def _log_fields(webhook: Claimed, url: str) -> dict[str, Any]:
     """The log fields of a webhook."""
     body = json.loads(webhook.body)
     return {

@@ -106,7 +106,7 @@ def test_x8_the_modes_of_every_file_are_checked(tmp_path: Path) -> None:
     ]
     journal.parent.chmod(0o1777)
     done = CliRunner().invoke(app, ["check", "--config", str(file)])
-    assert f"{file}: warning: configuration file: {file} can be changed by everybody" in done.stderr
+    assert f"{file}: warning: configuration file: {file} can be changed by any user" in done.stderr
     assert str(journal.parent) not in done.stderr
 
 

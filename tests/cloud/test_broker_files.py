@@ -51,7 +51,7 @@ async def machine(broker: ProductionBroker, stack: ExitStack, name: str, **optio
 
 
 async def gateway(broker: ProductionBroker, stack: ExitStack) -> Client:
-    """A gateway that hears whatever it is allowed to."""
+    """A gateway that receives everything it is allowed to."""
     client = Client(broker, broker.gateways.issue("gateway"), port=broker.gateway_port)
     stack.callback(client.end)
     assert await client.let_in()
@@ -59,9 +59,7 @@ async def gateway(broker: ProductionBroker, stack: ExitStack) -> Client:
     return client
 
 
-async def test_a_machine_hears_its_own_commands_and_nothing_else(
-    broker: ProductionBroker, stack: ExitStack
-) -> None:
+async def test_a_machine_receives_its_own_commands_only(broker: ProductionBroker, stack: ExitStack) -> None:
     one, two = await machine(broker, stack, "m1"), await machine(broker, stack, "m2")
     for topic in ("#", f"{M1.root}/#", M1.commands, f"$share/x/{M1.commands}", f"{M1.root}/+/x", "$SYS/#"):
         await two.subscribe(topic)
@@ -85,9 +83,7 @@ FOREIGN = [
 ]
 
 
-async def test_a_machine_writes_its_own_topics_and_no_others(
-    broker: ProductionBroker, stack: ExitStack
-) -> None:
+async def test_a_machine_publishes_to_its_own_topics_only(broker: ProductionBroker, stack: ExitStack) -> None:
     boss = await gateway(broker, stack)
     victim = await machine(broker, stack, "m1")
     await victim.subscribe(M1.commands)
@@ -132,7 +128,7 @@ async def test_x6_what_is_larger_than_the_limit_is_neither_kept_nor_passed_on(
 
 
 @pytest.mark.parametrize("name", ["gateway", "gateway-1"])
-async def test_x9_a_machine_that_is_named_like_a_gateway_does_not_throw_it_off(
+async def test_x9_a_machine_named_like_a_gateway_does_not_disconnect_it(
     broker: ProductionBroker, stack: ExitStack, tmp_path: Path, name: str
 ) -> None:
     boss = broker.gateways.issue("gateway", file="true-gateway")
@@ -180,9 +176,9 @@ async def test_no_machine_takes_over_the_session_of_another(
         await seen.until(lambda: link.up)
         two = await machine(broker, stack, "m2", client_id="m1")
         await two.publish(M2.events)
-        told = asyncio.Event()
-        link.publish(Message(M1.events, "{}"), lambda _: told.set())
-        await asyncio.wait_for(told.wait(), 10)
+        acknowledged = asyncio.Event()
+        link.publish(Message(M1.events, "{}"), lambda _: acknowledged.set())
+        await asyncio.wait_for(acknowledged.wait(), 10)
         assert (link.up, downs) == (True, [])
 
 
@@ -190,7 +186,9 @@ def credentials(broker: ProductionBroker, cert: Path, key: Path) -> Credentials:
     return Credentials(tls=True, ca_file=broker.server.file, cert_file=cert, key_file=key)
 
 
-async def test_over_websockets_a_machine_is_who_it_is_too(broker: ProductionBroker, stack: ExitStack) -> None:
+async def test_over_websockets_a_machine_is_identified_too(
+    broker: ProductionBroker, stack: ExitStack
+) -> None:
     boss = await gateway(broker, stack)
     pair = broker.machines.issue("m1")
     link = make_link(broker.web_port, credentials(broker, pair.cert, pair.key), transport="websockets")
@@ -225,7 +223,7 @@ def web(broker: ProductionBroker, pair: Pair | None) -> str:
         return secure.recv(4096).decode().splitlines()[0]
 
 
-async def test_who_shows_no_certificate_or_one_of_the_other_side_is_not_let_in(
+async def test_a_client_without_the_right_certificate_is_refused(
     broker: ProductionBroker, stack: ExitStack
 ) -> None:
     pair = broker.machines.issue("gateway")  # the name is right, the authority is not
@@ -241,7 +239,7 @@ async def test_who_shows_no_certificate_or_one_of_the_other_side_is_not_let_in(
         assert not await client.let_in()
 
 
-async def test_a_gateway_reads_and_commands_but_speaks_for_no_machine(
+async def test_a_gateway_reads_and_commands_but_publishes_for_no_machine(
     broker: ProductionBroker, stack: ExitStack
 ) -> None:
     one, other = await machine(broker, stack, "m1"), await gateway(broker, stack)

@@ -63,7 +63,7 @@ def test_no_more_than_the_window_is_unacknowledged_and_a_receipt_makes_room_at_o
     assert woken == [True, True]
 
 
-def test_a_feed_s_watermark_is_the_last_before_the_first_that_is_unanswered() -> None:
+def test_the_watermark_is_the_last_event_before_the_first_unacknowledged() -> None:
     library = Library()
     way, woken = channel(library, 3)
     feed = events(way, 1, 2, 3, 4, 5)
@@ -82,7 +82,7 @@ def test_a_feed_s_watermark_is_the_last_before_the_first_that_is_unanswered() ->
     assert feed.through == 5
     assert list(way.take_receipts()) == []
     assert list(way.take_receipts()) == []
-    assert progress == [1, 5]  # told once for many, and not again
+    assert progress == [1, 5]  # called once for many, and not again
     assert way.receipts is None
 
 
@@ -91,15 +91,15 @@ def test_a_refused_event_holds_the_watermark() -> None:
     way, _ = channel(library, 5)
     feed = events(way, 1, 2, 3)
     way.receipt(1, "ok", True)
-    told: list[bool] = []
-    feed.on_progress = lambda: told.append(feed.refused)
+    refusals: list[bool] = []
+    feed.on_progress = lambda: refusals.append(feed.refused)
     way.receipt(2, "no", False)
     way.receipt(3, "ok", True)
     assert list(way.take_receipts()) == []
-    assert (feed.through, feed.refused, told) == (1, True, [True])
+    assert (feed.through, feed.refused, refusals) == (1, True, [True])
 
 
-def test_an_event_that_is_too_big_counts_as_refused_and_is_told_without_a_receipt() -> None:
+def test_an_event_that_is_too_big_counts_as_refused_without_an_acknowledgement() -> None:
     library = Library()
     way, woken = channel(library, 2)
     way._send_event = lambda body: TOO_BIG if body == "1" else library.send_event(body)
@@ -109,7 +109,7 @@ def test_an_event_that_is_too_big_counts_as_refused_and_is_told_without_a_receip
     assert (feed.through, feed.refused) == (0, True)
 
 
-def test_receipts_of_an_earlier_feed_say_nothing_of_the_next_one() -> None:
+def test_acknowledgements_of_an_earlier_feed_do_not_count_for_the_next() -> None:
     library = Library()
     way, _ = channel(library, 2)
     first = events(way, 1)
@@ -132,7 +132,7 @@ def test_what_is_urgent_passes_waiting_events_and_events_keep_their_order() -> N
     assert library.sent == ["1", "a", "b", "2", "3", "4"]
 
 
-def test_events_rest_while_somebody_waits_for_a_door_and_nothing_else_does() -> None:
+def test_only_events_pause_while_a_command_waits_for_a_door() -> None:
     library = Library()
     way, _ = channel(library, 1)
     events(way, 1, 2, 3, 4)
@@ -145,7 +145,7 @@ def test_events_rest_while_somebody_waits_for_a_door_and_nothing_else_does() -> 
     assert library.sent == ["1", "a", "2"]
 
 
-def test_what_needs_no_receipt_waits_for_no_room() -> None:
+def test_messages_without_acknowledgement_wait_for_no_room() -> None:
     library = Library()
     way, _ = channel(library, 1)
     events(way, 1)
@@ -153,7 +153,7 @@ def test_what_needs_no_receipt_waits_for_no_room() -> None:
     assert library.sent == ["1", "t"]
 
 
-def test_the_library_s_word_on_what_needs_no_receipt_makes_no_room() -> None:
+def test_the_library_s_callback_for_qos_0_makes_no_room() -> None:
     library = Library()
     way, _ = channel(library, 1)
     events(way, 1, 2)
@@ -189,7 +189,7 @@ def test_a_receipt_that_comes_before_its_packet_id_is_known_still_makes_room(kin
     assert kind == "reply" or feed.through == 1
 
 
-def test_a_connection_that_is_gone_takes_nothing_and_nothing_waits_for_it() -> None:
+def test_a_lost_connection_accepts_nothing_and_nothing_waits_for_it() -> None:
     library = Library()
     way, _ = channel(library, 2)
     library.gone = True

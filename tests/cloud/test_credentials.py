@@ -44,7 +44,7 @@ def test_the_validity_of_a_certificate_is_read_also_beyond_2050(keys: Keys, year
 
 
 @pytest.mark.parametrize("cut", [0, 30, 60, 100])
-def test_a_damaged_certificate_is_none(keys: Keys, cut: int) -> None:
+def test_a_damaged_certificate_has_no_validity(keys: Keys, cut: int) -> None:
     lines = keys.client.cert.read_text().splitlines()
     body = "".join(lines[1:-1])[:cut]
     keys.client.cert.write_text("\n".join([lines[0], body, lines[-1]]))
@@ -89,14 +89,14 @@ def test_a_credential_of_systemd_may_show_the_bits_of_its_acl(
             read_secret(secret, PASSWORD_FILE)
 
 
-def test_a_folder_is_no_secret(tmp_path: Path) -> None:
+def test_a_folder_is_not_accepted_as_a_secret(tmp_path: Path) -> None:
     (tmp_path / "folder").mkdir(mode=0o700)
     with pytest.raises(LinkRefused, match="is no file"):
         read_secret(tmp_path / "folder", PASSWORD_FILE)
 
 
 @pytest.mark.parametrize("key", ["ca_file", "cert_file", "key_file"])
-def test_a_pipe_in_the_place_of_a_file_keeps_nobody_waiting(keys: Keys, tmp_path: Path, key: str) -> None:
+def test_a_pipe_instead_of_a_file_does_not_block(keys: Keys, tmp_path: Path, key: str) -> None:
     pipe = tmp_path / "pipe"
     os.mkfifo(pipe, 0o600)
     with pytest.raises(LinkRefused, match=rf"^mqtt\.tls\.{key} is no file$"):
@@ -104,13 +104,13 @@ def test_a_pipe_in_the_place_of_a_file_keeps_nobody_waiting(keys: Keys, tmp_path
 
 
 @pytest.mark.parametrize("key", ["ca_file", "cert_file", "key_file", "password_file"])
-def test_a_secret_in_the_place_of_a_file_name_is_told_nobody(keys: Keys, key: str) -> None:
+def test_a_secret_instead_of_a_file_name_is_not_shown(keys: Keys, key: str) -> None:
     wrong = keys.credentials(username="m", **{key: Path("/etc/locker/hunter2-sesame")})
     with pytest.raises(LinkRefused, match=rf"^mqtt\.(tls\.)?{key}: No such file or directory$"):
         wrong.judge(WallTime(time(), synced=True))
 
 
-def test_a_secret_in_the_place_of_a_credentials_name_is_told_nobody(tmp_path: Path) -> None:
+def test_a_secret_instead_of_a_credential_s_name_is_not_shown(tmp_path: Path) -> None:
     for name in ("credential:hunter2", "credential:hunter2/sesame"):
         with pytest.raises(ValueError, match=r"LoadCredential|without a slash") as caught:
             file_at(tmp_path, name, {})
@@ -140,7 +140,7 @@ def test_the_stamp_changes_with_any_file(keys: Keys) -> None:
     assert len(seen) == 6
 
 
-def test_files_are_read_again_when_they_change_and_their_dates_looked_at_always(keys: Keys) -> None:
+def test_files_are_read_again_when_they_change_and_expiry_is_always_checked(keys: Keys) -> None:
     judge, now = Judge(keys.credentials()), datetime.now(UTC).timestamp()
     first = judge.judge(WallTime(now, synced=True))
     assert judge.judge(WallTime(now + 1, synced=True)) is first
@@ -157,7 +157,7 @@ def test_files_are_read_again_when_they_change_and_their_dates_looked_at_always(
     assert judge.judge(WallTime(now, synced=True)) is not second
 
 
-def test_what_an_error_of_connecting_means() -> None:
+def test_each_connection_error_has_its_meaning() -> None:
     assert type(fault_of(ConnectionRefusedError(111, "Connection refused"))) is LinkFault
     assert type(fault_of(ssl.SSLError(1, "[SSL: WRONG_VERSION_NUMBER] wrong version number"))) is LinkFault
     assert type(fault_of(None)) is LinkFault

@@ -27,7 +27,7 @@ SIGNER = Signer(SEED, "g")
 
 
 def at(passed_s: float = 0.0, *, synced: bool = True) -> Instant:
-    """A moment so long after now."""
+    """A moment `passed_s` after now."""
     wall_s = datetime.now(UTC).timestamp() + passed_s
     return Instant("boot", round((1000 + passed_s) * 1e9), wall_s, synced)
 
@@ -47,12 +47,12 @@ def dropoff(request_id: str = "d", life_s: float = 8.0, **changes: Any) -> Incom
     return signed("dropoff", body_of(request_id, life_s, reservation_id="r"), **changes)
 
 
-def test_a_command_for_another_machine_is_none_for_us_whoever_delivers_it() -> None:
+def test_a_command_for_another_machine_is_refused_on_any_topic() -> None:
     with pytest.raises(Forged, match="for another topic"):
         make().admit(dropoff(machine="m2"), at())
 
 
-def test_the_same_bytes_come_in_once_unless_they_are_marked_as_delivered_again() -> None:
+def test_the_same_bytes_are_accepted_once_unless_marked_as_redelivered() -> None:
     guard, incoming = make(), dropoff()
     assert guard.admit(incoming, at()) is True
     again = dropoff("other")
@@ -134,16 +134,16 @@ def test_a_challenge_counts_until_the_one_after_the_next(name: str) -> None:
         assert caught.value.code is Code.EXPIRED
 
 
-def test_a_challenge_ends_though_nobody_renewed_it() -> None:
+def test_a_challenge_expires_without_a_renewal() -> None:
     guard = make()
     guard.renew(at(synced=False))
-    told = guard.challenge(at(synced=False)) or ""
-    demand(guard, told, at(2 * CHALLENGE_S - 1, synced=False))
+    challenge = guard.challenge(at(synced=False)) or ""
+    demand(guard, challenge, at(2 * CHALLENGE_S - 1, synced=False))
     with pytest.raises(Refusal):
-        demand(guard, told, at(2 * CHALLENGE_S + 1, synced=False))
+        demand(guard, challenge, at(2 * CHALLENGE_S + 1, synced=False))
 
 
-def test_nothing_is_demanded_with_a_clock_or_of_who_only_asks() -> None:
+def test_no_challenge_is_demanded_with_a_clock_or_for_a_query() -> None:
     guard = make()
     for name in COMMANDS:
         demand(guard, "", at(synced=True), name)
@@ -153,7 +153,7 @@ def test_nothing_is_demanded_with_a_clock_or_of_who_only_asks() -> None:
         demand(guard, "", at(synced=False))
 
 
-def test_challenges_are_told_only_without_a_clock() -> None:
+def test_challenges_are_published_only_without_a_clock() -> None:
     guard = make()
     assert not guard.renew(at(synced=True))
     assert guard.challenge(at(synced=True)) is None
@@ -164,15 +164,15 @@ def test_challenges_are_told_only_without_a_clock() -> None:
     assert not guard.renew(at(CHALLENGE_S, synced=True))
 
 
-def test_a_clock_that_loses_its_time_finds_a_challenge_that_nobody_has_seen_yet() -> None:
+def test_a_clock_that_loses_its_time_gets_an_unused_challenge() -> None:
     guard = make()
     seen = set()
     for passed_s in (0.0, CHALLENGE_S, 2 * CHALLENGE_S):
         guard.renew(at(passed_s, synced=True))
-        told = guard.challenge(at(passed_s + 1, synced=False))  # as the birth message tells it
-        assert told is not None
-        demand(guard, told, at(passed_s + 1, synced=False))
-        seen.add(told)
+        challenge = guard.challenge(at(passed_s + 1, synced=False))  # as the birth message states it
+        assert challenge is not None
+        demand(guard, challenge, at(passed_s + 1, synced=False))
+        seen.add(challenge)
     assert len(seen) == 3
 
 

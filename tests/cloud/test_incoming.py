@@ -31,11 +31,11 @@ def test_an_id_from_the_wire_is_cut_and_printable(sent: str, taken: str) -> None
     assert came.x_request_id == taken
 
 
-def test_without_properties_nothing_is_told() -> None:
+def test_without_properties_there_are_no_details() -> None:
     came = incoming(message(), lambda: None, 5.0)
     assert (came.command, came.x_request_id, came.message_expiry_s) == ("echo", None, None)
 
 
-def test_what_waited_unseen_for_us_has_so_much_less_to_live() -> None:
+def test_the_time_waited_at_the_broker_counts_against_the_expiry() -> None:
     assert incoming(message(MessageExpiryInterval=8), lambda: None, 2.5).message_expiry_s == 5
     assert incoming(message(MessageExpiryInterval=8), lambda: None, 60.0).message_expiry_s == 0

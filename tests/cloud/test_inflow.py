@@ -24,7 +24,7 @@ class Sent:
     number: int
 
 
-async def test_x2_messages_are_taken_one_in_a_turn_in_their_order() -> None:
+async def test_x2_messages_are_handled_one_per_loop_turn_in_order() -> None:
     taken: list[int] = []
     turns: list[int] = []
     inflow: Inflow[Sent] = Inflow(lambda message: taken.append(message.number))
@@ -42,7 +42,7 @@ async def test_x2_messages_are_taken_one_in_a_turn_in_their_order() -> None:
     assert inflow.dropped == 0
 
 
-async def test_x2_of_qos_0_only_so_many_wait_and_the_rest_are_counted() -> None:
+async def test_x2_waiting_qos_0_messages_are_bounded_and_the_rest_counted() -> None:
     taken: list[int] = []
     inflow: Inflow[Sent] = Inflow(lambda message: taken.append(message.number))
     for number in range(10_000):
@@ -54,7 +54,7 @@ async def test_x2_of_qos_0_only_so_many_wait_and_the_rest_are_counted() -> None:
     assert inflow.dropped == 10_000 - MOST_WAITING
 
 
-async def test_x2_the_broker_is_asked_to_send_only_so_many_unacknowledged() -> None:
+async def test_x2_the_broker_is_asked_for_a_bounded_number_unacknowledged() -> None:
     connects: list[bytes] = []
 
     async def broker(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -67,7 +67,7 @@ async def test_x2_the_broker_is_asked_to_send_only_so_many_unacknowledged() -> N
     assert b"\x21" + RECEIVE_MAXIMUM.to_bytes(2, "big") in connects[0]  # MQTT 5, 3.1.2.11.3
 
 
-def test_x2_too_many_commands_that_wait_are_answered_14_and_never_act(
+def test_x2_too_many_waiting_commands_are_answered_offline_and_never_act(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(handler_module, "MOST_WAITING", 3)
@@ -93,9 +93,7 @@ def test_x2_too_many_commands_that_wait_are_answered_14_and_never_act(
     at_site(tmp_path, test)
 
 
-def test_x2_what_was_refused_is_remembered_within_bounds(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_x2_remembered_refusals_are_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(handler_module, "MOST_REFUSED", 5)
 
     async def test(site: Site) -> None:
@@ -108,7 +106,7 @@ def test_x2_what_was_refused_is_remembered_within_bounds(
     at_site(tmp_path, test)
 
 
-def test_x2_replies_that_the_broker_does_not_take_have_a_bound(
+def test_x2_replies_that_the_broker_does_not_accept_are_bounded(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(publisher_module, "MOST_REPLIES", 10)

@@ -33,7 +33,7 @@ async def until(condition: Callable[[], bool], limit_s: float = 15) -> None:
 
 
 class Peer:
-    """The cloud's end: hears everything of the machine, sends commands."""
+    """The cloud's end: receives everything of the machine, sends commands."""
 
     def __init__(self, port: int) -> None:
         self.heard: list[mqtt.MQTTMessage] = []
@@ -131,7 +131,7 @@ async def test_birth_command_reply_and_a_clean_goodbye(tmp_path: Path) -> None:
         await until(lambda: peer.online() == [True, False])
 
 
-async def test_a_goodbye_that_does_not_get_through_is_said_by_the_will(
+async def test_the_will_replaces_a_goodbye_that_does_not_get_through(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("edge_agent.cloud.link.GOODBYE_S", 0.1)
@@ -143,7 +143,7 @@ async def test_a_goodbye_that_does_not_get_through_is_said_by_the_will(
         await until(lambda: peer.online() == [True, False])
 
 
-async def test_an_unacknowledged_command_comes_again_and_a_retained_one_not_at_all(tmp_path: Path) -> None:
+async def test_an_unacknowledged_command_is_redelivered_and_a_retained_one_is_not(tmp_path: Path) -> None:
     async with site(tmp_path) as (broker, peer):
         peer.command("retained", retain=True)
         first = make_link(broker.port)
@@ -168,7 +168,7 @@ async def test_an_unacknowledged_command_comes_again_and_a_retained_one_not_at_a
         assert again == [b"one", b"two", b"three"]
 
 
-async def test_a_command_that_was_sent_retained_says_so_even_when_it_comes_at_once(tmp_path: Path) -> None:
+async def test_a_command_sent_retained_is_marked_even_when_it_arrives_at_once(tmp_path: Path) -> None:
     async with site(tmp_path) as (broker, peer):
         link = make_link(broker.port)
         got: list[Incoming] = []

@@ -1,4 +1,4 @@
-"""The link and brokers that are there, speak MQTT, and are no good all the same."""
+"""The link with brokers that answer in MQTT and misbehave."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def downs(seen: Watched) -> list[str]:
     return [entry["reason"] for entry in seen.logs if entry.get("state") == "down"]
 
 
-async def test_a_broker_that_keeps_the_commands_from_us_is_refused() -> None:
+async def test_a_broker_that_refuses_the_subscription_is_refused() -> None:
     """Mosquitto grants every subscription and then delivers nothing; other brokers say no (SUBACK 0x87)."""
     async with scripted(Script(suback=0x87)) as broker, watched(link_to(broker)) as seen:
         ups: list[int] = []
@@ -53,7 +53,7 @@ async def test_a_broker_that_keeps_the_commands_from_us_is_refused() -> None:
         assert ups == []
 
 
-async def test_a_broker_that_wishes_for_a_longer_keepalive_does_not_make_us_blind() -> None:
+async def test_a_longer_keepalive_of_the_broker_does_not_delay_detection() -> None:
     server_keep_alive = bytes((0x13, 2, 0x58))  # 600 s (MQTT 5, 3.2.2.3.14)
     script = Script(connack=server_keep_alive, pongs=False)
     async with scripted(script) as broker, watched(link_to(broker, keepalive_s=1)) as seen:
@@ -64,7 +64,9 @@ async def test_a_broker_that_wishes_for_a_longer_keepalive_does_not_make_us_blin
         await seen.until(lambda: gone, 4)
 
 
-async def test_a_broker_that_never_answers_our_subscription_is_left(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_broker_that_never_answers_the_subscription_is_disconnected(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     monkeypatch.setattr(link_module, "CONNECT_TIMEOUT_S", 0.3)
     async with scripted(Script(suback=None)) as broker, watched(link_to(broker, keepalive_s=1)) as seen:
         await seen.until(lambda: len(broker.of(SUBSCRIBE)) == 2)
@@ -75,23 +77,23 @@ async def test_a_broker_that_never_answers_our_subscription_is_left(monkeypatch:
         assert len(broker.of(CONNECT)) == 3
 
 
-async def test_a_broker_that_gives_no_receipts_is_left(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_broker_without_acknowledgements_is_disconnected(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(silence_module, "SILENT_S", 3 * LOOK_S)
     async with scripted(Script(receipts=False)) as broker, watched(link_to(broker)) as seen:
         await seen.until(lambda: len(broker.of(PUBLISH)) == 2)  # "online", over two connections
         assert downs(seen) == ["the broker acknowledges nothing that we send"]
         broker.receipts = True
-        told: list[bool] = []
+        receipts: list[bool] = []
         await seen.until(lambda: len(broker.of(CONNECT)) == 3 and seen.link.up)
-        seen.link.publish(Message(TOPICS.events, "{}"), told.append)
-        await seen.until(lambda: told)
+        seen.link.publish(Message(TOPICS.events, "{}"), receipts.append)
+        await seen.until(lambda: receipts)
 
 
 @pytest.mark.parametrize(
     ("receipts", "events", "farewell"),
     [(True, 0, b"\xe0\x00"), (False, 0, b"\xe0\x01\x04"), (False, 30, b"\xe0\x01\x04")],
 )
-async def test_who_leaves_is_offline_by_the_goodbye_or_else_by_the_will(
+async def test_a_leaving_machine_is_offline_by_its_goodbye_or_its_will(
     monkeypatch: pytest.MonkeyPatch, receipts: bool, events: int, farewell: bytes
 ) -> None:
     """Also with a full window, behind which the good-bye waits."""
@@ -108,8 +110,8 @@ async def test_who_leaves_is_offline_by_the_goodbye_or_else_by_the_will(
         )
 
 
-async def test_connecting_is_no_part_of_how_long_a_connection_stood(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Else a broker that takes long to answer and then hangs up is asked again at once, for ever."""
+async def test_the_time_to_connect_does_not_count_as_connected(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Else a broker that answers late and then disconnects is asked again at once, without end."""
     steady_s = 0.3
     monkeypatch.setattr(link_module, "STEADY_S", steady_s)
     async with scripted(Script()) as broker, watched(link_to(broker)) as seen:
@@ -137,7 +139,7 @@ async def test_connecting_is_no_part_of_how_long_a_connection_stood(monkeypatch:
         await seen.until(lambda: resets == [1])
 
 
-def test_only_a_broker_that_owes_receipts_and_gives_none_is_silent(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_only_a_broker_that_owes_acknowledgements_is_silent(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(silence_module, "SILENT_S", 30.0)
     watch = ReceiptWatch(look_s=10.0)
     for receipts in (None, 0, 0, 0, 1, 1, 1, None, None, None, None, 1, 2, 3, 3, 3):
@@ -155,18 +157,18 @@ def small(monkeypatch: pytest.MonkeyPatch, limit: int = SMALL_BYTES) -> tuple[Li
     return Limits(SimpleNamespace(MaximumPacketSize=limit)), logs
 
 
-async def test_what_is_too_big_for_the_broker_is_not_sent_and_the_connection_stays(
+async def test_a_message_too_big_for_the_broker_is_not_sent_and_the_connection_stays(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     _, logs = small(monkeypatch)
     maximum = bytes((0x27,)) + SMALL_BYTES.to_bytes(4, "big")  # Maximum Packet Size (MQTT 5, 3.2.2.3.6)
     async with scripted(Script(connack=maximum)) as broker, watched(link_to(broker)) as seen:
         await seen.until(lambda: seen.link.up)
-        told: list[bool] = []
+        receipts: list[bool] = []
         for topic in (TOPICS.events, TOPICS.reply("g")):
             for _ in range(2):
-                seen.link.publish(Message(topic, "x" * 400, correlation=b"c"), told.append)
-        await seen.until(lambda: told == [False, False, True, True])  # errors in the place of the replies
+                seen.link.publish(Message(topic, "x" * 400, correlation=b"c"), receipts.append)
+        await seen.until(lambda: receipts == [False, False, True, True])  # errors instead of the replies
         assert max(map(len, broker.of(PUBLISH))) <= SMALL_BYTES
         errors = [packet for packet in broker.of(PUBLISH) if b"/reply/g" in packet]
         assert [json.loads(packet[packet.index(b"{") :])["error"]["code"] for packet in errors] == [13, 13]
@@ -183,7 +185,7 @@ async def test_what_is_too_big_for_the_broker_is_not_sent_and_the_connection_sta
 
 @pytest.mark.parametrize("letter", ["x", "\u0e1d", "\U0001f600"])
 @pytest.mark.parametrize("correlation", [None, b"c" * 16])
-async def test_the_size_of_a_packet_is_told_from_above_and_closely(
+async def test_the_size_of_a_packet_is_estimated_from_above_and_closely(
     monkeypatch: pytest.MonkeyPatch, letter: str, correlation: bytes | None
 ) -> None:
     """Counted in bytes, and for a message that just fits, against what the library makes of it."""
@@ -198,7 +200,7 @@ async def test_the_size_of_a_packet_is_told_from_above_and_closely(
     assert 1980 < len(packet) <= 2000
 
 
-async def test_mosquitto_tells_its_limit_and_is_not_asked_for_more(
+async def test_the_limit_that_mosquitto_announces_is_respected(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     class Small(Broker):
@@ -211,10 +213,10 @@ async def test_mosquitto_tells_its_limit_and_is_not_asked_for_more(
     try:
         async with watched(make_link(broker.port, Credentials())) as seen:
             await seen.until(lambda: seen.link.up)
-            told: list[bool] = []
+            receipts: list[bool] = []
             seen.link.publish(Message(TOPICS.machine, "x" * 400))
-            seen.link.publish(Message(TOPICS.events, "{}"), told.append)
-            await seen.until(lambda: told)
+            seen.link.publish(Message(TOPICS.events, "{}"), receipts.append)
+            await seen.until(lambda: receipts)
             assert len(logs) == 1
             assert downs(seen) == []
     finally:

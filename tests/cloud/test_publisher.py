@@ -58,9 +58,7 @@ def test_a_journal_of_an_earlier_version_loses_no_event_that_waits(tmp_path: Pat
 
 
 @pytest.mark.parametrize(("version", "rows"), [(1, ROWS), (2, [(3, 0), (1005, 1), (1006, 0)])])
-def test_a_hole_in_the_outbox_stops_nothing(
-    tmp_path: Path, version: int, rows: list[tuple[int, int]]
-) -> None:
+def test_a_gap_in_the_outbox_stops_nothing(tmp_path: Path, version: int, rows: list[tuple[int, int]]) -> None:
     journal_of(tmp_path / "journal.sqlite", version, rows, rows[-1][0])
 
     async def test(site: Site) -> None:
@@ -68,9 +66,9 @@ def test_a_hole_in_the_outbox_stops_nothing(
         assert agent is not None
         await site.until(lambda: agent.store.sent_through() == agent.loop.last_sequence)
         waiting = {sequence for sequence, acknowledged in rows if not acknowledged}
-        told = [json.loads(event)["sequence"] for event in site.plant.broker.events]
-        assert waiting <= set(told)
-        assert told == sorted(told)
+        sequences = [json.loads(event)["sequence"] for event in site.plant.broker.events]
+        assert waiting <= set(sequences)
+        assert sequences == sorted(sequences)
 
     at_site(tmp_path, test)
 
@@ -121,7 +119,7 @@ def answering(site: Site, answers: Callable[[Message], bool | None]) -> None:
     link.publish = instead  # type: ignore[method-assign]
 
 
-def test_refused_events_are_kept_told_and_sent_again(tmp_path: Path) -> None:
+def test_refused_events_are_kept_reported_and_sent_again(tmp_path: Path) -> None:
     refusing = [True]
 
     async def test(site: Site) -> None:
@@ -145,7 +143,7 @@ def test_refused_events_are_kept_told_and_sent_again(tmp_path: Path) -> None:
     at_site(tmp_path, test)
 
 
-def test_a_reply_that_the_broker_never_had_is_told_again(tmp_path: Path) -> None:
+def test_a_reply_that_never_reached_the_broker_is_published_again(tmp_path: Path) -> None:
     lost: list[Message] = []
 
     async def test(site: Site) -> None:

@@ -62,7 +62,7 @@ CASES = {
 
 
 @pytest.mark.parametrize("name", CASES)
-async def test_it_is_told_once_and_the_locker_goes_on(
+async def test_a_refused_link_raises_one_alarm_and_the_locker_works_on(
     tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     spoil, mend, cause = CASES[name]
@@ -86,8 +86,8 @@ async def test_it_is_told_once_and_the_locker_goes_on(
             assert cause in (site.alarm(Alarm.LINK_REFUSED) or "")
             await site.serves_a_parcel_by_codes()  # seconds, with many attempts meanwhile
             assert not site.agent.link.up
-            told = [entry["cause"] for entry in logs if entry["event"] == "link refused"]
-            assert told == [site.alarm(Alarm.LINK_REFUSED)]
+            causes = [entry["cause"] for entry in logs if entry["event"] == "link refused"]
+            assert causes == [site.alarm(Alarm.LINK_REFUSED)]
             assert "sesame" not in repr(logs)
             mend(keys, tmp_path)
             await site.until(lambda: site.agent.link.up)
@@ -113,7 +113,7 @@ async def test_an_alarm_of_an_earlier_start_ends_with_the_first_connection(tmp_p
         broker.stop(kill=True)
 
 
-async def test_a_broker_that_is_not_there_raises_no_alarm(tmp_path: Path) -> None:
+async def test_an_unreachable_broker_raises_no_alarm(tmp_path: Path) -> None:
     keys = Keys.make(tmp_path / "keys")
     nobody = SecureBroker(tmp_path / "broker", keys.server, keys.authority.file)
     async with real_site(tmp_path, {"host": LOCALHOST, "port": nobody.port, "tls": {}}) as site:

@@ -52,13 +52,13 @@ def _short_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
 
 async def acknowledged(link: Any) -> None:
     """Sends an event and waits for its PUBACK."""
-    told = asyncio.Event()
-    link.publish(Message(TOPICS.events, "{}"), lambda _: told.set())
+    acknowledged = asyncio.Event()
+    link.publish(Message(TOPICS.events, "{}"), lambda _: acknowledged.set())
     async with asyncio.timeout(10):
-        await told.wait()
+        await acknowledged.wait()
 
 
-async def test_with_a_client_certificate_it_is_let_in(broker: SecureBroker, keys: Keys) -> None:
+async def test_a_client_certificate_is_accepted(broker: SecureBroker, keys: Keys) -> None:
     async with watched(make_link(broker.port, keys.credentials())) as seen:
         await seen.until(lambda: seen.link.up)
         await acknowledged(seen.link)
@@ -157,16 +157,14 @@ def empty_password(keys: Keys) -> Credentials:
         (empty_password, "mqtt.password_file is empty"),
     ],
 )
-async def test_files_that_are_no_good_are_not_shown_to_any_broker(
-    keys: Keys, spoil: Spoil, cause: str
-) -> None:
+async def test_invalid_files_are_sent_to_no_broker(keys: Keys, spoil: Spoil, cause: str) -> None:
     async with DeafProxy(1) as nobody, watched(make_link(nobody.port, spoil(keys))) as seen:
         await seen.refused(cause)
         assert nobody.accepted == 0
         assert "sesame" not in json.dumps([seen.refusals, seen.logs], default=repr)
 
 
-async def test_a_mended_file_is_taken_at_once_though_the_pause_is_long(
+async def test_a_corrected_file_is_used_at_once_during_a_long_pause(
     broker: SecureBroker, keys: Keys, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(link_module, "FIRST_REFUSED_S", 3600.0)
@@ -177,7 +175,7 @@ async def test_a_mended_file_is_taken_at_once_though_the_pause_is_long(
         await seen.mended()
 
 
-async def test_a_file_that_is_made_private_again_is_taken_at_once_too(
+async def test_a_file_that_is_made_private_again_is_used_at_once_too(
     broker: SecureBroker, keys: Keys, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(link_module, "FIRST_REFUSED_S", 3600.0)
@@ -192,7 +190,7 @@ async def test_a_file_that_is_made_private_again_is_taken_at_once_too(
         assert seen.link.up
 
 
-async def test_another_cause_is_told_anew(broker: SecureBroker, keys: Keys) -> None:
+async def test_another_cause_is_reported_again(broker: SecureBroker, keys: Keys) -> None:
     good = keys.client.key.read_bytes()
     keys.client.key.chmod(0o644)
     async with watched(make_link(broker.port, keys.credentials())) as seen:
@@ -265,7 +263,7 @@ async def test_a_password_that_the_broker_does_not_accept(tmp_path: Path, keys: 
         broker.stop(kill=True)
 
 
-async def test_a_broker_that_is_not_there_is_no_refusal(keys: Keys, broker: SecureBroker) -> None:
+async def test_an_unreachable_broker_is_not_a_refusal(keys: Keys, broker: SecureBroker) -> None:
     broker.stop(kill=True)
     async with watched(make_link(broker.port, keys.credentials())) as seen:
         await seen.until(lambda: len(seen.attempts) >= 3)
@@ -276,7 +274,7 @@ async def test_a_broker_that_is_not_there_is_no_refusal(keys: Keys, broker: Secu
         await seen.until(lambda: seen.link.up, 10)
 
 
-async def test_new_files_lead_to_a_new_connection_that_shows_them(broker: SecureBroker, keys: Keys) -> None:
+async def test_new_files_lead_to_a_new_connection_that_uses_them(broker: SecureBroker, keys: Keys) -> None:
     async with watched(make_link(broker.port, keys.credentials())) as seen:
         ups: list[int] = []
         seen.link.on_up = lambda: ups.append(1)
@@ -290,7 +288,7 @@ async def test_new_files_lead_to_a_new_connection_that_shows_them(broker: Secure
         assert [e["reason"] for e in seen.logs if e.get("state") == "down"] == ["new credentials"]
 
 
-async def test_bad_new_files_are_told_and_the_standing_connection_stays(
+async def test_invalid_new_files_are_reported_and_the_connection_stays(
     broker: SecureBroker, keys: Keys, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     looks: list[bool] = []
@@ -316,7 +314,7 @@ async def test_bad_new_files_are_told_and_the_standing_connection_stays(
         assert seen.refusals[2:] == [""]
 
 
-async def test_a_link_that_swallows_everything_is_dead_after_twice_the_keepalive(
+async def test_a_link_that_drops_everything_is_down_after_twice_the_keepalive(
     broker: SecureBroker, keys: Keys
 ) -> None:
     keepalive_s = 2
@@ -338,7 +336,7 @@ async def test_a_link_that_swallows_everything_is_dead_after_twice_the_keepalive
                 await seen.until(lambda: link.up, 20)
 
 
-async def test_the_loop_is_never_kept_waiting_by_a_broker_that_is_silent(keys: Keys) -> None:
+async def test_a_silent_broker_never_blocks_the_loop(keys: Keys) -> None:
     """Neither by a connection that is refused, nor by the end of one that is stuck in its handshake."""
     loop = asyncio.get_running_loop()
     longest_s = 0.0
@@ -352,7 +350,9 @@ async def test_the_loop_is_never_kept_waiting_by_a_broker_that_is_silent(keys: K
 
     beating = asyncio.create_task(beat())
     async with DeafProxy(1) as silent, watched(make_link(silent.port, keys.credentials())) as seen:
-        await seen.until(lambda: silent.accepted == 1)  # refused behind the proxy: its port has nobody
+        await seen.until(
+            lambda: silent.accepted == 1
+        )  # refused behind the proxy: nothing listens on its port
         await seen.until(lambda: len(seen.attempts) >= 3)
         silent.deaf = True
         count = silent.accepted

@@ -42,8 +42,8 @@ class Signed:
         return [entry for entry in self.logs if entry["event"] == "command rejected"]
 
     def body(self, rid: str, request_id: str, **fields: Any) -> bytes:
-        told = self.sender.online()
-        repeated = {"challenge": told["challenge"]} if "challenge" in told else {}
+        online = self.sender.online()
+        repeated = {"challenge": online["challenge"]} if "challenge" in online else {}
         return body_of(request_id, reservation_id=rid, **(repeated | fields))
 
 
@@ -69,7 +69,7 @@ async def signed_site(
         broker.stop(kill=True)
 
 
-async def test_without_a_clock_a_door_opens_for_who_repeats_the_challenge(
+async def test_without_a_clock_a_door_opens_for_a_command_with_the_challenge(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async with signed_site(tmp_path, monkeypatch) as at:
@@ -92,7 +92,7 @@ async def test_without_a_clock_a_door_opens_for_who_repeats_the_challenge(
         }
 
 
-async def test_without_a_clock_a_cancel_that_was_held_back_changes_nothing(
+async def test_without_a_clock_a_delayed_cancel_changes_nothing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async with signed_site(tmp_path, monkeypatch) as at:
@@ -105,7 +105,7 @@ async def test_without_a_clock_a_cancel_that_was_held_back_changes_nothing(
         assert "result" in reply
 
 
-async def test_with_a_clock_there_is_no_challenge_and_an_expired_command_is_code_4(
+async def test_with_a_clock_there_is_no_challenge_and_an_old_command_is_expired(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async with signed_site(tmp_path, monkeypatch, synced=True) as at:
@@ -181,7 +181,7 @@ FORGERIES: dict[str, tuple[Callable[[Sender, bytes], bytes], str, str]] = {
 
 
 @pytest.mark.behaviour("alarms-19")
-async def test_what_is_not_signed_as_it_should_be_opens_nothing(
+async def test_a_command_without_a_valid_signature_opens_nothing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async with signed_site(tmp_path, monkeypatch) as at:
@@ -189,17 +189,19 @@ async def test_what_is_not_signed_as_it_should_be_opens_nothing(
         for number, (forge, key, reason) in enumerate(FORGERIES.values()):
             reply = await at.sender.reply(forge(at.sender, at.body(rid, f"f-{number}")))
             assert reply["error"]["code"] == 7
-            told = at.rejected()
-            assert len(told) == number + 1
+            rejected = at.rejected()
+            assert len(rejected) == number + 1
             line = {"event": "command rejected", "log_level": "error", "command": "dropoff"}
-            assert told[-1] == line | {"key": key, "reason": reason}
+            assert rejected[-1] == line | {"key": key, "reason": reason}
             await at.site.until(lambda: at.site.alarm(Alarm.COMMAND_REJECTED) == f"dropoff: {reason}")  # noqa: B023
         assert at.site.pulses() == 0
         assert rid not in repr(at.rejected())
         await at.site.serves_a_parcel_by_codes()
 
 
-async def test_a_replay_is_refused_and_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_replay_is_refused_and_raises_an_alarm(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     async with signed_site(tmp_path, monkeypatch) as at:
         rid = await at.reserve()
         body = at.body(rid, "d-1")
@@ -212,7 +214,7 @@ async def test_a_replay_is_refused_and_told(tmp_path: Path, monkeypatch: pytest.
         assert at.site.pulses() == 1
 
 
-async def test_a_replay_of_what_is_still_under_way_does_not_answer_for_it(
+async def test_a_replay_of_a_command_under_way_does_not_answer_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async with signed_site(tmp_path, monkeypatch) as at:
@@ -232,7 +234,7 @@ async def test_a_replay_of_what_is_still_under_way_does_not_answer_for_it(
         assert at.site.pulses() == 1
 
 
-async def test_what_the_broker_delivers_again_gets_the_stored_reply(
+async def test_a_redelivered_command_gets_the_stored_reply(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async with signed_site(tmp_path, monkeypatch) as at:
@@ -256,7 +258,7 @@ async def test_what_the_broker_delivers_again_gets_the_stored_reply(
         assert at.rejected() == []
 
 
-async def test_what_was_refused_does_not_act_when_a_broker_delivers_it_again(
+async def test_a_refused_command_does_not_act_when_it_is_redelivered(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Nothing is kept of a code 4; its sender knows that nothing opens, whatever happens to the message."""
@@ -281,7 +283,7 @@ async def test_what_was_refused_does_not_act_when_a_broker_delivers_it_again(
         assert at.rejected() == []
 
 
-async def test_the_senders_own_retry_is_signed_anew_and_gets_the_stored_reply(
+async def test_the_sender_s_retry_is_signed_again_and_gets_the_stored_reply(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async with signed_site(tmp_path, monkeypatch) as at:

@@ -8,7 +8,7 @@ from edge_agent.cloud.stall import StallWatch
 from tools.simulate.virtual_loop import VirtualLoop
 
 
-def test_a_stall_is_seen_while_it_lasts_and_shortly_after() -> None:
+def test_a_stall_is_reported_while_it_lasts_and_shortly_after() -> None:
     async def run() -> None:
         loop = asyncio.get_running_loop()
         assert isinstance(loop, VirtualLoop)

@@ -1,4 +1,4 @@
-"""What telemetry tells, and when."""
+"""What telemetry publishes, and when."""
 
 from __future__ import annotations
 
@@ -19,16 +19,16 @@ def listening(site: Site) -> list[dict[str, Any]]:
     """What arrives on `telemetry` from now on."""
     heard: list[dict[str, Any]] = []
 
-    def hears(message: Message) -> None:
+    def note(message: Message) -> None:
         if message.topic.endswith("/telemetry"):
             assert (message.qos, message.retain) == (0, False)
             heard.append(json.loads(message.payload))
 
-    site.plant.broker.on_message = hears
+    site.plant.broker.on_message = note
     return heard
 
 
-def test_a_door_is_told_within_a_second_or_so_and_nothing_else_with_it(tmp_path: Path) -> None:
+def test_a_door_change_alone_is_published_within_about_a_second(tmp_path: Path) -> None:
     async def test(site: Site) -> None:
         await asyncio.sleep(5)
         heard = listening(site)
@@ -42,7 +42,7 @@ def test_a_door_is_told_within_a_second_or_so_and_nothing_else_with_it(tmp_path:
 
 
 @pytest.mark.behaviour("reservation-27")
-def test_the_beat_tells_everything_and_who_is_long_past_his_eta(tmp_path: Path) -> None:
+def test_the_beat_publishes_everything_and_overdue_reservations(tmp_path: Path) -> None:
     async def test(site: Site) -> None:
         await site.reserve(1, eta_minutes=1)
         await site.reserve(2, eta_minutes=600)
@@ -61,7 +61,7 @@ def test_the_beat_tells_everything_and_who_is_long_past_his_eta(tmp_path: Path) 
     at_site(tmp_path, test)
 
 
-def test_without_a_link_nothing_is_kept_and_the_next_beat_tells_all(tmp_path: Path) -> None:
+def test_without_a_link_nothing_is_kept_and_the_next_beat_publishes_all(tmp_path: Path) -> None:
     async def test(site: Site) -> None:
         heard = listening(site)
         await site.plant.kill()
@@ -74,7 +74,7 @@ def test_without_a_link_nothing_is_kept_and_the_next_beat_tells_all(tmp_path: Pa
     at_site(tmp_path, test)
 
 
-def test_it_needs_no_journal(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_telemetry_needs_no_journal(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     async def test(site: Site) -> None:
         assert site.plant.agent is not None
 
@@ -89,8 +89,8 @@ def test_it_needs_no_journal(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     at_site(tmp_path, test)
 
 
-def test_what_is_retained_of_its_health_is_true_in_the_end(tmp_path: Path) -> None:
-    """Also where a change was told with a new challenge or connection, and ended before the next look."""
+def test_the_retained_health_is_right_in_the_end(tmp_path: Path) -> None:
+    """Also if a change came with a new challenge or connection, and ended before the next look."""
 
     async def test(site: Site) -> None:
         agent = site.plant.agent
@@ -100,7 +100,7 @@ def test_what_is_retained_of_its_health_is_true_in_the_end(tmp_path: Path) -> No
         await asyncio.sleep(HEALTH_PAUSE_S)
         await agent.local.block("C08", "hinge")
         await site.until(lambda: json.loads(site.plant.broker.retained[topic])["health"]["cells_out"] == 1)
-        await agent.local.unblock("C08")  # within the pause: it is not told yet
+        await agent.local.unblock("C08")  # within the pause: it is not published yet
         agent.link.publish(Message(topic, agent._online(True), retain=True))
         await agent.local.block("C08", "hinge")
         await asyncio.sleep(2 * HEALTH_PAUSE_S)

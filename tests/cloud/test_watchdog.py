@@ -27,7 +27,7 @@ from tests.support.real_site import RealSite, real_site
 from tests.support.supervisor import Entries, FakeSupervisor, logged, silent
 
 LOOKS = 10
-"""So many looks of the watchdog without feeding are enough to see."""
+"""This number of looks of the watchdog without feeding is enough to see it."""
 
 
 @pytest.fixture(name="broker")
@@ -47,7 +47,7 @@ def _short_bounds(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 class Watched:
-    """A site with a supervisor, and what it was told."""
+    """A site with a supervisor, and what it received."""
 
     def __init__(self, site: RealSite, supervisor: FakeSupervisor, entries: Entries) -> None:
         self.site = site
@@ -73,7 +73,7 @@ class Watched:
 
 @asynccontextmanager
 async def watched(tmp_path: Path, port: int, *, answers: bool = True) -> AsyncIterator[Watched]:
-    """Runs the daemon until READY is told. `answers`: whether its local API does after a while."""
+    """Runs the daemon until READY is sent. `answers`: whether its local API answers after a while."""
     supervisor = FakeSupervisor(tmp_path, 0.3)
     service = supervisor.service()
     socket = tmp_path / "agent.sock"
@@ -100,7 +100,9 @@ async def watched(tmp_path: Path, port: int, *, answers: bool = True) -> AsyncIt
             supervisor.close()
 
 
-async def test_a_healthy_daemon_is_fed_and_ready_when_its_api_answers(tmp_path: Path, broker: Broker) -> None:
+async def test_a_healthy_daemon_feeds_and_is_ready_when_its_api_answers(
+    tmp_path: Path, broker: Broker
+) -> None:
     async with watched(tmp_path, broker.port) as at:
         await at.up()
         assert await at.looks() >= LOOKS - 1
@@ -113,7 +115,7 @@ async def test_a_healthy_daemon_is_fed_and_ready_when_its_api_answers(tmp_path: 
         )
 
 
-async def test_a_daemon_without_a_broker_is_fed(tmp_path: Path) -> None:
+async def test_a_daemon_without_a_broker_feeds_the_watchdog(tmp_path: Path) -> None:
     async with watched(tmp_path, free_port()) as at:
         assert await at.looks() >= LOOKS - 1
         assert silent(at.entries) == []
@@ -137,7 +139,7 @@ async def test_a_commit_that_never_returns(tmp_path: Path, broker: Broker) -> No
             over.set()
 
 
-async def test_a_writer_thread_that_is_dead_though_nobody_commits(tmp_path: Path, broker: Broker) -> None:
+async def test_a_dead_writer_thread_is_noticed_without_a_commit(tmp_path: Path, broker: Broker) -> None:
     over = threading.Event()
     async with watched(tmp_path, broker.port) as at:
         pool: Any = at.site.agent._writer

@@ -97,7 +97,7 @@ class Peer:
     names_journal: bool = False
     """Whether its events say which journal counts them."""
     log: dict[int, dict[str, Any]] = field(default_factory=dict)
-    """Its events by sequence, which `sync` tells."""
+    """Its events by sequence, which `sync` returns."""
     oldest: int = 1
     syncs: list[Received] = field(default_factory=list)
     """The `sync` commands, apart from the others."""
@@ -111,7 +111,7 @@ class Peer:
         self.topics = Topics(self.machine_id)
 
     def start(self) -> None:
-        """Connects (blocking) and tells of itself."""
+        """Connects (blocking) and publishes its state."""
         self.ready = threading.Event()
         self._client = client = paho.Client(
             CallbackAPIVersion.VERSION2, client_id=f"peer-{self.machine_id}", protocol=paho.MQTTv5
@@ -151,7 +151,7 @@ class Peer:
         client._reset_sockets()
 
     def healthy(self, **health: Any) -> None:
-        """Publishes `state/online` anew, with how the machine is."""
+        """Publishes `state/online` again, with its health."""
         body = json.loads(self._online(True)) | {"health": health}
         self._publish(self.topics.online, json.dumps(body).encode(), retain=True)
 
@@ -159,7 +159,7 @@ class Peer:
         """Publishes `state/online` and waits for the broker's receipt."""
         self._publish(self.topics.online, self._online(up), retain=True)
 
-    def tell(self, **changes: Any) -> None:
+    def publish_state(self, **changes: Any) -> None:
         """Publishes `state/machine`."""
         document = machine_document(self.machine_id, **changes)
         self._publish(self.topics.machine, json.dumps(document).encode(), retain=True)
@@ -239,14 +239,14 @@ class Peer:
         """The result of `sync`."""
         last = max(self.log, default=0)
         start = max(from_sequence, self.oldest)
-        told = [self.log[number] for number in sorted(self.log) if number >= start][:SYNC_PAGE]
+        events = [self.log[number] for number in sorted(self.log) if number >= start][:SYNC_PAGE]
         page: dict[str, Any] = {
             "journal_id": self.journal_id,
             "oldest_sequence": self.oldest,
             "last_sequence": last,
-            "events": told,
+            "events": events,
         }
-        if not told or told[-1]["sequence"] == last:
+        if not events or events[-1]["sequence"] == last:
             page["reservations"] = self.live()
         return page
 
@@ -301,7 +301,7 @@ class Peer:
         self._client.publish(received.response_topic, payload, qos=1, properties=properties)
 
     def obey(self, name: str, body: dict[str, Any], user: dict[str, str] | None = None) -> dict[str, Any]:
-        """The reply of a machine that does what it is told; the same request id gives the same reply."""
+        """The reply of a machine that accepts every command; the same request id gives the same reply."""
         if name == "sync":
             return {"result": self.sync(body["from_sequence"])}
         known = self.replies.get(body["request_id"])

@@ -132,8 +132,8 @@ class Gateway:
         async with asyncio.timeout(DEADLINE_S):
             while True:
                 response = await self.get(f"/machines/{machine_id}")
-                told = response.json().get("machine", {}) if response.status_code == 200 else {}
-                if told.get("online") and told["all_cells"] == cells:
+                machine = response.json().get("machine", {}) if response.status_code == 200 else {}
+                if machine.get("online") and machine["all_cells"] == cells:
                     return
                 await asyncio.sleep(0.01)
 

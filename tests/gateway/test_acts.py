@@ -98,7 +98,7 @@ async def test_kept_answers_need_no_machine(tmp_path: Path, broker: Broker) -> N
         assert (first.status_code, first.content) == (again.status_code, again.content)
 
 
-async def test_the_machines_no_is_passed_on(tmp_path: Path, broker: Broker) -> None:
+async def test_a_refusal_of_the_machine_is_passed_on(tmp_path: Path, broker: Broker) -> None:
     async with bench(tmp_path, broker.port) as (gateway, peer):
         rid = (await gateway.reserve())["reservation_id"]
         cases: list[tuple[str, str, Any]] = [
@@ -110,8 +110,8 @@ async def test_the_machines_no_is_passed_on(tmp_path: Path, broker: Broker) -> N
             for code, status in {3: 400, 5: 404, 9: 400, 12: 501, 13: 500}.items():
                 peer.scripts[name] = error(code, f"because {code}")
                 response = await gateway.post(path, body)
-                told = {"code": code, "message": f"because {code}", "details": []}
-                assert (response.status_code, response.json()) == (status, told)
+                expected = {"code": code, "message": f"because {code}", "details": []}
+                assert (response.status_code, response.json()) == (status, expected)
         assert (await gateway.get(f"/reservations/{rid}")).json()["status"] == "RESERVATION_STATUS_PENDING"
 
 
@@ -125,7 +125,7 @@ async def test_the_machines_no_is_passed_on(tmp_path: Path, broker: Broker) -> N
         {"maintenance_ticket_id": "maint_1", "created_at": "2026-01-01T00:00:00Z", "status": "CLOSED"},
     ],
 )
-async def test_a_reply_that_does_not_fit_is_code_13(
+async def test_a_reply_that_does_not_fit_is_an_internal_error(
     tmp_path: Path, broker: Broker, result: dict[str, Any]
 ) -> None:
     async with bench(tmp_path, broker.port) as (gateway, peer):
@@ -139,7 +139,7 @@ async def test_a_reply_that_does_not_fit_is_code_13(
             assert (response.status_code, response.json()["code"]) == (500, 13)
 
 
-async def test_offline_is_code_14_and_silence_code_4(tmp_path: Path, broker: Broker) -> None:
+async def test_an_offline_machine_is_offline_and_a_silent_one_expired(tmp_path: Path, broker: Broker) -> None:
     async with bench(tmp_path, broker.port) as (gateway, peer):
         rid = (await gateway.reserve())["reservation_id"]
         paths = (f"/reservations/{rid}/abandons", f"/reservations/{rid}/open-door", "/maintenances")
@@ -161,7 +161,7 @@ async def test_offline_is_code_14_and_silence_code_4(tmp_path: Path, broker: Bro
         await asyncio.to_thread(broker.start)
 
 
-async def test_maintenance_says_which_field_is_wrong(tmp_path: Path, broker: Broker) -> None:
+async def test_an_invalid_maintenance_request_names_the_field(tmp_path: Path, broker: Broker) -> None:
     cases: list[tuple[Any, set[str]]] = [
         ({"description": "d"}, {"cell_id", "machine_id"}),
         ({"description": "d", "cell_id": None, "machine_id": None}, {"cell_id", "machine_id"}),
@@ -189,7 +189,7 @@ async def test_a_cell_alone_finds_its_machine(tmp_path: Path, broker: Broker) ->
         await asyncio.to_thread(second.start)
         try:
             cells = [cell("B01"), cell("A03")]
-            await asyncio.to_thread(lambda: second.tell(all_cells=cells))
+            await asyncio.to_thread(lambda: second.publish_state(all_cells=cells))
             await gateway.knows("second", cells)
             response = await gateway.post("/maintenances", {"cell_id": "cell_b01", "description": "d"})
             check("maintenance", response.json())
@@ -206,7 +206,7 @@ async def test_a_cell_alone_finds_its_machine(tmp_path: Path, broker: Broker) ->
             await asyncio.to_thread(second.stop)
 
 
-async def test_what_nobody_knows_is_code_5(tmp_path: Path, broker: Broker) -> None:
+async def test_an_unknown_id_is_not_found(tmp_path: Path, broker: Broker) -> None:
     async with bench(tmp_path, broker.port) as (gateway, peer):
         rid = (await gateway.reserve())["reservation_id"]
         sent = len(peer.commands)

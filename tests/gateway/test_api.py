@@ -74,7 +74,7 @@ async def test_a_parcels_stay_from_reservation_to_pickup(tmp_path: Path, broker:
         assert picked["picked_up_at"].endswith("Z")
 
 
-async def test_a_command_carries_what_the_contract_says(tmp_path: Path, broker: Broker) -> None:
+async def test_a_command_carries_the_fields_of_the_contract(tmp_path: Path, broker: Broker) -> None:
     async with bench(tmp_path, broker.port) as (gateway, peer):
         response = await gateway.post("/reservations", RESERVE, X_Request_ID="my request 1")
         assert response.headers["x-request-id"] == "my request 1"
@@ -103,18 +103,18 @@ async def test_cancel_answers_an_empty_object(tmp_path: Path, broker: Broker) ->
 
 
 async def test_the_machines_refusals_pass_through(tmp_path: Path, broker: Broker) -> None:
-    expected = {3: 400, 4: 504, 5: 404, 8: 429, 9: 400, 12: 501, 13: 500, 99: 500}
+    statuses = {3: 400, 4: 504, 5: 404, 8: 429, 9: 400, 12: 501, 13: 500, 99: 500}
     async with bench(tmp_path, broker.port) as (gateway, peer):
         rid = (await gateway.reserve())["reservation_id"]
-        for code, status in expected.items():
+        for code, status in statuses.items():
             peer.scripts["dropoff"] = error(code, f"because {code}")
             response = await gateway.post(f"/reservations/{rid}/dropoffs")
             assert response.status_code == status
-            told = {"code": code if code < 99 else 13, "message": f"because {code}", "details": []}
-            assert response.json() == told
+            expected = {"code": code if code < 99 else 13, "message": f"because {code}", "details": []}
+            assert response.json() == expected
 
 
-async def test_without_key_or_with_a_wrong_one_nothing_is_told(tmp_path: Path, broker: Broker) -> None:
+async def test_without_a_valid_key_nothing_is_answered(tmp_path: Path, broker: Broker) -> None:
     async with bench(tmp_path, broker.port) as (gateway, _):
         del gateway.http.headers["X-API-Key"]
         for path in ("/reservations", f"/machines/{MACHINE}", "/reservations/res_1"):
@@ -159,7 +159,7 @@ async def test_machine_details_and_unknown_machines(tmp_path: Path, broker: Brok
         assert (await gateway.get(f"/machines/{MACHINE}")).json()["machine"]["online"] is False
 
 
-async def test_search_is_nearest_first_and_honours_every_wish(tmp_path: Path, broker: Broker) -> None:
+async def test_search_is_nearest_first_and_applies_every_condition(tmp_path: Path, broker: Broker) -> None:
     async with bench(tmp_path, broker.port) as (gateway, peer):
         for name, north, cells in (
             ("far", 0.02, [cell("A01")]),
@@ -174,8 +174,8 @@ async def test_search_is_nearest_first_and_honours_every_wish(tmp_path: Path, br
             await gateway.sees(name)
         here = {"latitude": -6.125556, "longitude": 106.655830}
 
-        async def search(**wish: Any) -> list[str]:
-            answer = (await gateway.post("/machines/search", {**here, "radius": 5000, **wish})).json()
+        async def search(**needs: Any) -> list[str]:
+            answer = (await gateway.post("/machines/search", {**here, "radius": 5000, **needs})).json()
             return [found["machine"]["machine_id"] for found in answer["machines"]]
 
         assert await search() == [MACHINE, "near", "warm", "far"]
@@ -197,10 +197,10 @@ async def test_search_heeds_weight_limits_and_what_is_available(tmp_path: Path, 
         here = {"latitude": -6.125556, "longitude": 106.655830, "radius": 10}
         light = {"width": 100, "height": 100, "depth": 100, "weight": 2000}
 
-        async def search(cells: list[dict[str, Any]], **wish: Any) -> int:
-            await asyncio.to_thread(lambda: peer.tell(all_cells=cells))
+        async def search(cells: list[dict[str, Any]], **needs: Any) -> int:
+            await asyncio.to_thread(lambda: peer.publish_state(all_cells=cells))
             await gateway.knows(MACHINE, cells)
-            response = await gateway.post("/machines/search", {**here, **wish})
+            response = await gateway.post("/machines/search", {**here, **needs})
             assert response.status_code == 200
             assert "null" not in response.text
             return len(response.json()["machines"])
@@ -225,9 +225,9 @@ async def test_preferred_cells_are_idle_ones(tmp_path: Path, broker: Broker) -> 
     async with bench(tmp_path, broker.port) as (gateway, peer):
 
         async def preferred(*cells: dict[str, Any]) -> list[dict[str, Any]]:
-            told = list(cells)
-            await asyncio.to_thread(lambda: peer.tell(all_cells=told, preferred_cells=kinds))
-            await gateway.knows(MACHINE, told)
+            expected = list(cells)
+            await asyncio.to_thread(lambda: peer.publish_state(all_cells=expected, preferred_cells=kinds))
+            await gateway.knows(MACHINE, expected)
             found: list[dict[str, Any]] = (await gateway.get(f"/machines/{MACHINE}")).json()["machine"][
                 "preferred_cells"
             ]
@@ -304,14 +304,14 @@ async def test_bad_bodies_name_the_field(tmp_path: Path, broker: Broker) -> None
         assert peer.commands == []
 
 
-async def test_echo_answers_with_the_machine_away(tmp_path: Path, broker: Broker) -> None:
+async def test_echo_answers_while_the_machine_is_offline(tmp_path: Path, broker: Broker) -> None:
     async with running_gateway(settings(tmp_path, broker.port)) as gateway:
         assert (await gateway.post("/echo", {"message": "test"})).json() == {"message": "test"}
         assert (await gateway.post("/echo")).json() == {"message": ""}
         assert (await gateway.http.get("/healthz")).status_code == 200
 
 
-async def test_what_is_not_there_says_so(tmp_path: Path, broker: Broker) -> None:
+async def test_unknown_paths_and_methods_are_refused_by_code(tmp_path: Path, broker: Broker) -> None:
     async with running_gateway(settings(tmp_path, broker.port)) as gateway:
         wall = await gateway.http.get("/")
         assert (wall.status_code, wall.json()["code"]) == (501, 12)
@@ -330,7 +330,7 @@ async def test_what_is_not_there_says_so(tmp_path: Path, broker: Broker) -> None
         assert (long.status_code, long.json()["code"]) == (400, 3)
 
 
-async def test_an_unexpected_error_tells_nothing(tmp_path: Path, broker: Broker) -> None:
+async def test_an_unexpected_error_reveals_nothing(tmp_path: Path, broker: Broker) -> None:
     async with bench(tmp_path, broker.port) as (gateway, _):
         gateway.app.state.parts.store._engine.dispose()
         (tmp_path / "gateway.db").unlink()
@@ -339,7 +339,9 @@ async def test_an_unexpected_error_tells_nothing(tmp_path: Path, broker: Broker)
         assert response.json() == {"code": 13, "message": "internal error", "details": []}
 
 
-async def test_offline_is_code_14_at_once_and_nothing_is_sent(tmp_path: Path, broker: Broker) -> None:
+async def test_an_offline_machine_is_answered_at_once_and_nothing_is_sent(
+    tmp_path: Path, broker: Broker
+) -> None:
     async with bench(tmp_path, broker.port) as (gateway, peer):
         rid = (await gateway.reserve())["reservation_id"]
         await asyncio.to_thread(peer.online, False)
@@ -355,7 +357,7 @@ async def test_offline_is_code_14_at_once_and_nothing_is_sent(tmp_path: Path, br
         assert [command.name for command in peer.commands] == ["reserve", "reserve"]
 
 
-async def test_no_reply_in_time_is_code_4_and_a_late_reply_still_counts(
+async def test_no_reply_in_time_is_expired_and_a_late_reply_still_counts(
     tmp_path: Path, broker: Broker
 ) -> None:
     async with bench(tmp_path, broker.port) as (gateway, peer):
@@ -367,7 +369,7 @@ async def test_no_reply_in_time_is_code_4_and_a_late_reply_still_counts(
         await gateway.until(rid, "PENDING")
 
 
-async def test_replies_that_make_no_sense_are_code_13(tmp_path: Path, broker: Broker) -> None:
+async def test_invalid_replies_are_internal_errors(tmp_path: Path, broker: Broker) -> None:
     async with bench(tmp_path, broker.port) as (gateway, peer):
         good = peer.obey
         strange: list[Any] = [

@@ -14,18 +14,18 @@ from cloud_gateway.events import audit
 from cloud_gateway.events.projection import put_view
 from cloud_gateway.events.sync import Asking, Taken, begin_asking, first_missing, stands, take_page
 from cloud_gateway.events.twins import Twins
-from cloud_gateway.machines.gate import SyncPage, Told
+from cloud_gateway.machines.gate import ReceivedEvent, SyncPage
 from edge_agent.protocol.events import EventType, Online
 from tests.gateway.test_order import _page as page_of
-from tests.gateway.test_order import applied, asked_for, life, opened, take, told, url
+from tests.gateway.test_order import applied, asked_for, life, opened, received, take, url
 from tests.gateway.test_projection import NOW_S, view
 
 __all__ = ["url"]
 
 
-def strange(kind: EventType, number: int) -> Told:
+def strange(kind: EventType, number: int) -> ReceivedEvent:
     """An event of the other machine under a number of the same journal."""
-    return told(kind, number, idempotency_key=f"other-{number}")
+    return received(kind, number, idempotency_key=f"other-{number}")
 
 
 def born(run: str) -> Online:
@@ -42,7 +42,7 @@ async def found(store: Store) -> Twins:
     return twins
 
 
-async def ask(store: Store, batch: list[Told], last: int, views: list[Any] | None) -> Taken:
+async def ask(store: Store, batch: list[ReceivedEvent], last: int, views: list[Any] | None) -> Taken:
     """One round of `sync`: the machine answers with these events."""
     start = await store.write(lambda db: first_missing(db, "m1", 0.0))
     page: SyncPage = page_of([one for one in batch if one.number.sequence >= start], last, views)
@@ -82,10 +82,10 @@ async def test_w21_the_journal_of_the_right_machine_replaces_what_the_other_one_
         assert (row.status, row.picked_up_s) == ("RESERVATION_STATUS_DROPPED_OFF", None)
         bodies = await store.read(lambda db: db.execute(select(webhooks.c.body)).scalars().all())
         assert [json.loads(body)["event_type"] for body in bodies][-1] == "EVENT_TYPE_DROPOFF"
-        assert await take(store, told(EventType.PICKUP, 3)) == 1
+        assert await take(store, received(EventType.PICKUP, 3)) == 1
 
 
-async def test_w21_nothing_is_applied_or_asked_before_the_operators_word(url: str) -> None:
+async def test_w21_nothing_is_applied_or_asked_before_the_operator_decides(url: str) -> None:
     async with opened(url) as store:
         created, dropped_off, picked_up = life()
         await take(store, created)
@@ -123,7 +123,7 @@ async def test_w21_events_that_come_while_the_journal_is_compared_are_compared_t
         assert not (await store.read(stands))
 
 
-async def test_w21_a_machine_that_cannot_tell_its_journal_goes_on_with_what_came(url: str) -> None:
+async def test_w21_a_machine_without_sync_goes_on_with_the_events_received(url: str) -> None:
     async with opened(url) as store:
         created, dropped_off, _ = life()
         await take(store, created)
@@ -135,7 +135,7 @@ async def test_w21_a_machine_that_cannot_tell_its_journal_goes_on_with_what_came
         assert await reasons(store) == {"other-2": audit.NOT_OURS}
 
 
-async def test_w21_another_gateway_follows_the_word_of_an_operator(tmp_path: Path, postgres: Any) -> None:
+async def test_w21_another_gateway_follows_the_operator_s_decision(tmp_path: Path, postgres: Any) -> None:
     url = postgres.database()
     async with opened(url) as one_store, opened(url) as two_store:
         one, two = await found(one_store), Twins(two_store, lambda: NOW_S + 1)

@@ -36,13 +36,13 @@ def unsynced(at_s: int, uptime_ms: int, boot_id: str = "boot-1") -> dict[str, An
 
 
 async def dates_of(gateway: Gateway, reservation_id: str) -> tuple[int | None, ...]:
-    """The three dates of a reservation in Unix seconds, as the API tells them."""
+    """The three dates of a reservation in Unix seconds, as the API shows them."""
     got = (await gateway.get(f"/reservations/{reservation_id}")).json()
     return tuple(None if got.get(name) is None else unix_s(got[name]) for name in DATES)
 
 
 async def until_dates(gateway: Gateway, reservation_id: str, expected: tuple[int | None, ...]) -> None:
-    """Waits until the API tells these dates."""
+    """Waits until the API shows these dates."""
     async with asyncio.timeout(10):
         while await dates_of(gateway, reservation_id) != expected:
             await asyncio.sleep(0.02)
@@ -146,7 +146,7 @@ async def test_w18_a_life_in_2020_is_dated_rightly_once_the_clock_is_synchronise
                 await asyncio.sleep(0.05)
         created_s, dropped_off_s, picked_up_s = await dates_of(gateway, rid)
         assert (created_s or 0) <= (dropped_off_s or 0) <= (picked_up_s or 0)
-        # A reply of the machine tells the old date again; it does not come back.
+        # A reply of the machine has the old date again; it is not restored.
         right = (await dates_of(gateway, left))[0]
         assert right is not None
         assert began_s - 1 <= right <= ended_s + 1

@@ -19,11 +19,11 @@ from cloud_gateway.webhooks.queue import Due
 from edge_agent.protocol.events import EventType
 from tests.gateway.receiver import receiver
 from tests.gateway.support import QUICK, eventually, settings
-from tests.gateway.test_projection import NOW_S, event, opened, tell, view
+from tests.gateway.test_projection import NOW_S, event, opened, put, view
 
 
 def deliverer(store: Store, folder: Path, timing: Timing = QUICK) -> Deliverer:
-    """One that nobody has started."""
+    """One that is not started."""
     return Deliverer(store, settings(folder, 1), timing, lambda: NOW_S + 1.0)
 
 
@@ -39,13 +39,13 @@ async def working(store: Store, folder: Path, timing: Timing = QUICK) -> AsyncIt
 
 
 async def queue(store: Store, number: int, url: str) -> None:
-    """A reservation whose drop-off waits to be told."""
+    """A reservation whose drop-off webhook waits."""
     name = f"res_{number}"
-    told = event(EventType.DROPOFF, number, reservation_id=name)
-    await tell(store, view(reservation_id=name, webhook_url=url), told)
+    dropped_off = event(EventType.DROPOFF, number, reservation_id=name)
+    await put(store, view(reservation_id=name, webhook_url=url), dropped_off)
 
 
-async def test_places_are_those_of_a_platform_at_a_host_and_port(tmp_path: Path) -> None:
+async def test_concurrent_deliveries_are_limited_per_platform_host_and_port(tmp_path: Path) -> None:
     async with opened(tmp_path) as store:
         one = deliverer(store, tmp_path)
         urls = [f"https://hooks.example{port}/{n}?x={n}" for n in range(5) for port in ("", ":443", ".:443")]
@@ -57,14 +57,14 @@ async def test_places_are_those_of_a_platform_at_a_host_and_port(tmp_path: Path)
         assert list(one._choose([Due(200, urls[0], "acme"), Due(201, urls[1], "acme")])) == [200]
 
 
-async def test_only_so_many_are_under_way_in_all(tmp_path: Path) -> None:
+async def test_the_number_of_deliveries_under_way_is_limited(tmp_path: Path) -> None:
     async with opened(tmp_path) as store:
         one = deliverer(store, tmp_path)
         chosen = one._choose([Due(n, f"https://h{n}.example/", "acme") for n in range(1, IN_ALL + 50)])
         assert len(chosen) == IN_ALL
 
 
-async def test_what_waits_behind_many_of_a_silent_receiver_goes_out(
+async def test_webhooks_behind_many_of_a_silent_receiver_are_delivered(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     calls: list[str] = []
@@ -94,7 +94,7 @@ async def test_after_a_silent_address_there_is_time_for_the_next(
     monkeypatch.setattr("cloud_gateway.webhooks.deliverer.resolve", resolve)
     timing = replace(QUICK, webhook_timeout_s=4.0, connect_timeout_s=0.2)
     async with receiver() as target, opened(tmp_path) as store:
-        # Nobody takes connections from this queue, and it is full: the next one gets no answer.
+        # No process accepts connections from this queue, and it is full: the next one gets no answer.
         with socket.create_server(("127.0.0.9", target.port), backlog=0), ExitStack() as waiting:
             for _ in range(4):
                 one = waiting.enter_context(socket.socket())

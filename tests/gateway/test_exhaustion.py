@@ -122,7 +122,7 @@ async def test_x2_a_slow_client_is_closed_at_its_deadline(
     assert {one["phase"] for one in lines if one["event"] == "client_too_slow"} == {phase}
 
 
-async def test_x2_who_waits_for_an_answer_is_not_slow(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_x2_a_client_waiting_for_an_answer_is_not_slow(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("HEAD_S", "BODY_S", "ANSWER_S"):
         monkeypatch.setattr(http_server, name, 0.1)
     async with serving() as (port, _), httpx.AsyncClient(trust_env=False, timeout=10) as http:
@@ -160,7 +160,7 @@ async def test_x2_a_request_under_way_is_never_closed_for_another() -> None:
 
 
 @pytest.mark.parametrize(("proxies", "stay"), [((), 3), (("127.0.0.0/8",), 8)])
-async def test_x2_one_address_has_so_many_connections_unless_it_is_a_proxy(
+async def test_x2_the_connections_of_one_address_are_limited_unless_it_is_a_proxy(
     proxies: tuple[str, ...], stay: int
 ) -> None:
     async with serving(most=20, per_address=3, proxies=proxies) as (port, connections):
@@ -184,7 +184,7 @@ def test_x2_connections_and_webhooks_fit_below_the_descriptor_limit() -> None:
 
 @asynccontextmanager
 async def limited(folder: Path, port: int, broker: Broker, descriptors: int) -> AsyncIterator[Path]:
-    """The gateway as a process that may open so many descriptors; gives its log."""
+    """The gateway as a process with a limit of descriptors; gives its log."""
     config, log = write_config(folder, port, broker.port), folder / "log"
 
     running = _popen(config, log, descriptors)
@@ -213,7 +213,7 @@ async def _is_healthy(http: httpx.AsyncClient, port: int) -> bool:
         return False
 
 
-async def test_x2_idle_connections_beyond_the_descriptor_limit_stop_nobody(
+async def test_x2_idle_connections_beyond_the_descriptor_limit_block_no_client(
     tmp_path: Path, broker: Broker
 ) -> None:
     port = free_port()
@@ -262,7 +262,7 @@ async def test_x9_a_request_with_two_lengths_is_refused_and_the_connection_close
 @pytest.mark.parametrize(
     "body", [b"[" * 900 + b"]" * 900, b'{"a":' * 900 + b"1" + b"}" * 900, b'{"a":' * 32_000]
 )
-async def test_x9_a_deep_body_is_code_3(tmp_path: Path, body: bytes) -> None:
+async def test_x9_a_deep_body_is_an_invalid_argument(tmp_path: Path, body: bytes) -> None:
     async with hostile(tmp_path) as site:
         for path in ("/echo", "/reservations", "/machines/search", "/reservations/r/dropoffs"):
             response = await site.http.post(f"{API}{path}", content=body, headers={"X-Request-ID": "x"})
@@ -282,7 +282,7 @@ async def test_x5_images_are_limited_by_address_and_kept(tmp_path: Path) -> None
         assert list(site.parts.drawer._kept) == [QR]
 
 
-async def test_x5_drawing_holds_up_nobody_and_no_more_than_a_few_wait(
+async def test_x5_drawing_delays_no_other_request_and_few_wait(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     may_draw = threading.Event()
@@ -312,7 +312,7 @@ async def test_x5_drawing_holds_up_nobody_and_no_more_than_a_few_wait(
         assert (await site.http.get(f"/qrcode/DLV-DROP-{'x' * 300}-1234")).status_code == 404
 
 
-def test_x2_lines_that_repeat_are_counted() -> None:
+def test_x2_repeated_log_lines_are_counted() -> None:
     now = [0.0]
     repeats = Repeats(lambda: now[0])
 
@@ -340,7 +340,7 @@ def test_x2_lines_that_repeat_are_counted() -> None:
     assert repeats.overdue() == []
 
 
-async def test_x2_an_accept_that_fails_is_a_line_and_is_tried_again(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_x2_a_failed_accept_is_logged_and_retried(monkeypatch: pytest.MonkeyPatch) -> None:
     loop = asyncio.get_running_loop()
     accept, failures = loop.sock_accept, [24] * 3
 

@@ -37,7 +37,7 @@ async def count(site: Hostile, table: Any) -> int:
     return await site.store.read(lambda db: db.execute(query).scalar_one())
 
 
-async def test_x3_a_reply_nobody_asked_for_is_dropped_and_counted(tmp_path: Path) -> None:
+async def test_x3_an_unrequested_reply_is_dropped_and_counted(tmp_path: Path) -> None:
     async with hostile(tmp_path) as site:
         view = site.view(site.request(), created_at=POISON)
         await site.send("reply/test", {"result": {"reservation": view}}, b"nobody asked")
@@ -48,13 +48,13 @@ async def test_x3_a_reply_nobody_asked_for_is_dropped_and_counted(tmp_path: Path
         await site.look()
 
 
-async def test_x3_a_reply_that_comes_twice_or_late_was_asked_for(tmp_path: Path) -> None:
+async def test_x3_a_repeated_or_late_reply_was_requested(tmp_path: Path) -> None:
     async with hostile(tmp_path) as site:
         pending = Pending("pickup", HOSTILE, asyncio.get_running_loop().create_future(), {})
         site.machines._remember(b"over", pending, asyncio.get_running_loop().time())
         await site.send("reply/test", {"error": {"code": 9, "message": "no", "details": []}}, b"over")
         assert site.gate.refused(HOSTILE) == 0
-        assert not pending.answer.done()  # nobody waits for it any more
+        assert not pending.answer.done()  # no caller waits for it any more
         for number in range(LATE_MAX):
             site.machines._remember(str(number).encode(), pending, 0.0)
         assert site.machines.asked(b"over") is None
@@ -103,7 +103,7 @@ async def test_x3_a_row_that_an_earlier_version_took_breaks_no_list(tmp_path: Pa
         assert page.count(HOSTILE) >= 2
 
 
-async def test_x3_signs_that_turn_text_round_do_not_reach_the_page(tmp_path: Path) -> None:
+async def test_x3_bidirectional_controls_do_not_reach_the_page(tmp_path: Path) -> None:
     async with hostile(tmp_path) as site:
         await plant(site.store, notes="left\u202edoor\x07<b>")
         page = (await site.http.get("/operations")).text

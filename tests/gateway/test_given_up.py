@@ -39,7 +39,7 @@ async def give_up(gateway: Gateway, peer: Peer, **headers: str) -> dict[str, Any
 
 @pytest.mark.behaviour("givenup-01")
 @pytest.mark.parametrize("headers", [{}, {"X_Request_ID": "r1"}])
-async def test_w17_what_was_given_up_and_turns_up_in_an_event_is_cancelled(
+async def test_w17_a_given_up_reservation_that_appears_in_an_event_is_cancelled(
     tmp_path: Path, broker: Broker, headers: dict[str, str]
 ) -> None:
     async with bench(tmp_path, broker.port, timing=IMPATIENT) as (gateway, peer):
@@ -51,7 +51,7 @@ async def test_w17_what_was_given_up_and_turns_up_in_an_event_is_cancelled(
         assert view["status"] == "RESERVATION_STATUS_CANCELLED"
 
 
-async def test_w17_what_was_given_up_and_turns_up_in_a_sync_is_cancelled(
+async def test_w17_a_given_up_reservation_that_appears_in_a_sync_is_cancelled(
     tmp_path: Path, broker: Broker
 ) -> None:
     async with bench(tmp_path, broker.port, timing=IMPATIENT) as (gateway, peer):
@@ -60,7 +60,7 @@ async def test_w17_what_was_given_up_and_turns_up_in_a_sync_is_cancelled(
         await eventually(lambda: cancels(peer) == [view["reservation_id"]])
 
 
-async def test_w17_what_was_given_up_and_turns_up_in_a_late_reply_is_cancelled(
+async def test_w17_a_given_up_reservation_that_appears_in_a_late_reply_is_cancelled(
     tmp_path: Path, broker: Broker
 ) -> None:
     async with bench(tmp_path, broker.port, timing=IMPATIENT) as (gateway, peer):
@@ -70,7 +70,9 @@ async def test_w17_what_was_given_up_and_turns_up_in_a_late_reply_is_cancelled(
         await eventually(lambda: cancels(peer) == list(peer.reservations))
 
 
-async def test_w17_what_the_gateway_does_not_know_is_never_cancelled(tmp_path: Path, broker: Broker) -> None:
+async def test_w17_a_reservation_unknown_to_the_gateway_is_never_cancelled(
+    tmp_path: Path, broker: Broker
+) -> None:
     async with bench(tmp_path, broker.port, timing=IMPATIENT) as (gateway, peer):
         view = await give_up(gateway, peer)
         foreign = dict(view, reservation_id="res_foreign", drop_off_code="1111", pickup_code="2222")

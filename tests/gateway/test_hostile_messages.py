@@ -92,7 +92,7 @@ def templates(site: Hostile, number: int) -> dict[str, tuple[str, dict[str, Any]
         "reservations": {"res_1": "RESERVATION_STATUS_PENDING"},
     }  # fmt: skip
     view = site.view(site.request())
-    told: dict[str, tuple[str, dict[str, Any]]] = {
+    documents: dict[str, tuple[str, dict[str, Any]]] = {
         "online": ("state/online", online | {"health": health, "instance": "i/j", "run": "r"}),
         "machine": ("state/machine", machine_document(HOSTILE)),
         "digest": ("state/digest", digest),
@@ -108,8 +108,8 @@ def templates(site: Hostile, number: int) -> dict[str, tuple[str, dict[str, Any]
     for kind in EventType:
         body = document_of(kind, number, uptime_ms=5)
         body[DETAIL_KEY[kind]] |= more
-        told[kind.value] = ("evt", body)
-    return told
+        documents[kind.value] = ("evt", body)
+    return documents
 
 
 @pytest.fixture(scope="module")
@@ -172,12 +172,12 @@ def test_x3_no_answer_of_sync_breaks_a_page(
     runner: asyncio.Runner, site: Hostile, data: st.DataObject
 ) -> None:
     number = next(NUMBERS)
-    told = [document_of(kind, number + n, journal_id="j") for n, kind in enumerate(EventType)]
+    documents = [document_of(kind, number + n, journal_id="j") for n, kind in enumerate(EventType)]
     page: Any = {
         "journal_id": "j",
         "oldest_sequence": 1,
-        "last_sequence": number + len(told),
-        "events": told,
+        "last_sequence": number + len(documents),
+        "events": documents,
         "reservations": [site.view(site.request()), site.view(site.request(), reservation_id="res_x")],
     }
     for _ in range(data.draw(st.integers(0, 3))):
@@ -229,7 +229,7 @@ async def _reply(site: Hostile, name: str, reservation_id: str, payload: bytes) 
         assert JSONResponse(body, status).body
 
 
-async def test_x6_journals_and_what_is_kept_of_refusals_are_bounded(
+async def test_x6_journals_and_kept_refusals_are_bounded(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(order, "JOURNALS_MAX", 10)
@@ -246,7 +246,7 @@ async def test_x6_journals_and_what_is_kept_of_refusals_are_bounded(
         assert await site.store.read(lambda db: db.execute(longest).scalar_one()) == 4096
 
 
-async def test_x6_what_is_beyond_the_quota_is_not_stored_and_honest_machines_are_served(
+async def test_x6_events_beyond_the_quota_are_not_stored_and_other_machines_are_served(
     tmp_path: Path,
 ) -> None:
     async with hostile(tmp_path) as site:
@@ -261,8 +261,8 @@ async def test_x6_what_is_beyond_the_quota_is_not_stored_and_honest_machines_are
 
 async def test_x6_a_page_beyond_the_quota_is_not_stored(tmp_path: Path) -> None:
     async with hostile(tmp_path) as site:
-        told = [document_of(EventType.ALARM_RAISED, n, journal_id="j") for n in range(1, 11)]
-        page = {"journal_id": "j", "oldest_sequence": 1, "last_sequence": 10, "events": told}
+        documents = [document_of(EventType.ALARM_RAISED, n, journal_id="j") for n in range(1, 11)]
+        page = {"journal_id": "j", "oldest_sequence": 1, "last_sequence": 10, "events": documents}
         payload = json.dumps({"result": page}).encode()
         site.gate._quota_bytes = len(payload)  # without the rows' own share
         await _sync(site, payload)

@@ -20,7 +20,9 @@ from tests.gateway.support import (
 from tests.support.broker import Broker
 
 
-async def test_the_same_again_gives_the_same_and_acts_once(tmp_path: Path, broker: Broker) -> None:
+async def test_a_repeated_request_gets_the_same_response_and_acts_once(
+    tmp_path: Path, broker: Broker
+) -> None:
     async with bench(tmp_path, broker.port) as (gateway, peer):
         first = await gateway.post("/reservations", RESERVE, X_Request_ID="r1")
         again = await gateway.post("/reservations", dict(reversed(RESERVE.items())), X_Request_ID="r1")
@@ -29,7 +31,7 @@ async def test_the_same_again_gives_the_same_and_acts_once(tmp_path: Path, broke
         assert len(peer.commands) == 1
 
 
-async def test_the_same_at_the_same_time_acts_once(tmp_path: Path, broker: Broker) -> None:
+async def test_concurrent_equal_requests_act_once(tmp_path: Path, broker: Broker) -> None:
     async with bench(tmp_path, broker.port) as (gateway, peer):
         calls = [gateway.post("/reservations", RESERVE, X_Request_ID="r1") for _ in range(5)]
         answers = await asyncio.gather(*calls)
@@ -38,7 +40,9 @@ async def test_the_same_at_the_same_time_acts_once(tmp_path: Path, broker: Broke
         assert len(peer.commands) == 1
 
 
-async def test_another_body_is_code_3_also_at_the_same_time(tmp_path: Path, broker: Broker) -> None:
+async def test_another_body_is_an_invalid_argument_also_at_the_same_time(
+    tmp_path: Path, broker: Broker
+) -> None:
     other = {**RESERVE, "notes": "other"}
     async with bench(tmp_path, broker.port) as (gateway, peer):
         first, second = await asyncio.gather(
@@ -91,7 +95,7 @@ async def test_answers_outlive_the_gateway(tmp_path: Path, broker: Broker) -> No
     assert len(peer.commands) == 1
 
 
-async def test_after_code_4_the_same_may_be_tried_again_under_the_same_ids(
+async def test_after_expired_the_request_may_be_retried_under_the_same_ids(
     tmp_path: Path, broker: Broker
 ) -> None:
     async with bench(tmp_path, broker.port) as (gateway, peer):
@@ -108,7 +112,7 @@ async def test_after_code_4_the_same_may_be_tried_again_under_the_same_ids(
         assert peer.commands[0].correlation != peer.commands[1].correlation
 
 
-async def test_after_code_14_the_same_may_be_tried_again(tmp_path: Path, broker: Broker) -> None:
+async def test_after_offline_the_request_may_be_retried(tmp_path: Path, broker: Broker) -> None:
     async with bench(tmp_path, broker.port) as (gateway, peer):
         await asyncio.to_thread(peer.online, False)
         await eventually(lambda: not gateway.machines.is_online(MACHINE))
@@ -120,7 +124,7 @@ async def test_after_code_14_the_same_may_be_tried_again(tmp_path: Path, broker:
         assert len(peer.commands) == 1
 
 
-async def test_the_machines_own_code_4_is_no_decision(tmp_path: Path, broker: Broker) -> None:
+async def test_expired_from_the_machine_is_not_final(tmp_path: Path, broker: Broker) -> None:
     async with bench(tmp_path, broker.port) as (gateway, peer):
         peer.scripts["reserve"] = error(4, "the command has expired")
         response = await gateway.post("/reservations", RESERVE, X_Request_ID="r1")
@@ -129,7 +133,7 @@ async def test_the_machines_own_code_4_is_no_decision(tmp_path: Path, broker: Br
         assert (await gateway.post("/reservations", RESERVE, X_Request_ID="r1")).status_code == 200
 
 
-async def test_a_restart_between_question_and_answer_acts_once(tmp_path: Path, broker: Broker) -> None:
+async def test_a_restart_between_request_and_response_acts_once(tmp_path: Path, broker: Broker) -> None:
     peer = Peer(broker.port, scripts={"reserve": silent})
     await asyncio.to_thread(peer.start)
     try:

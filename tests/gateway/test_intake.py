@@ -30,7 +30,7 @@ class FullDisk(Store):
     failures = 0
 
     async def write(self, work: Callable[[Connection], Result]) -> Result:
-        """Fails as a full disk does, as long as told."""
+        """Fails as a full disk does, while the test asks for it."""
         if self.failures:
             self.failures -= 1
             raise OperationalError("INSERT", None, Exception("database or disk is full"))
@@ -55,7 +55,7 @@ class Link:
         self.acknowledged.append((message.mid, count))
 
 
-async def test_acknowledged_after_the_commit_also_when_the_disk_was_full(tmp_path: Path) -> None:
+async def test_events_are_acknowledged_after_the_commit_also_when_the_disk_was_full(tmp_path: Path) -> None:
     store = FullDisk(f"sqlite:///{tmp_path}/gateway.db")
     await store.open()
     link: Any = Link(store)

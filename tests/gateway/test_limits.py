@@ -30,7 +30,7 @@ from tests.gateway.support import (
 )
 from tests.gateway.test_link import sequences
 from tests.gateway.test_operations import basic
-from tests.gateway.test_order import told
+from tests.gateway.test_order import received
 from tests.gateway.test_projection import NOW_S, opened, view
 from tests.support.broker import Broker
 
@@ -45,7 +45,7 @@ def test_a_bucket_gives_its_burst_and_then_its_rate() -> None:
     assert [bucket.take(100.0) for _ in range(4)] == [0, 0, 0, 0.5]
 
 
-def test_strangers_are_counted_by_address_and_network() -> None:
+def test_clients_without_a_key_are_counted_by_address_and_network() -> None:
     now = [0.0]
     limits = Limits([], LimitSettings(wrong_keys=2, wrong_keys_per_min=60), clock=lambda: now[0])
     for address in ("2001:db8::1", "2001:db8::2"):  # one customer's network
@@ -59,7 +59,7 @@ def test_strangers_are_counted_by_address_and_network() -> None:
     limits.wrong_key("2001:db8::3")
 
 
-def test_only_so_many_strangers_are_remembered() -> None:
+def test_the_number_of_remembered_addresses_is_limited() -> None:
     limits = Limits([], LimitSettings(wrong_keys=1, wrong_keys_per_min=1))
     for number in range(STRANGERS_MAX + 10):
         limits.wrong_key(f"10.{number >> 16}.{number >> 8 & 255}.{number & 255}")
@@ -76,7 +76,7 @@ def limited(folder: Path, broker: Broker, **changes: Any) -> Settings:
     return given.model_copy(update={"platforms": [acme, given.platforms[1]], **changes})
 
 
-async def test_a_platform_beyond_its_rate_waits_and_nobody_else(tmp_path: Path, broker: Broker) -> None:
+async def test_only_the_platform_beyond_its_rate_waits(tmp_path: Path, broker: Broker) -> None:
     async with running_gateway(limited(tmp_path, broker)) as gateway:
         answers = [await gateway.get("/reservations") for _ in range(4)]
         statuses = [answer.status_code for answer in answers]
@@ -119,15 +119,15 @@ async def counted(store: Store) -> dict[str, int]:
     )
 
 
-async def test_what_is_over_goes_and_what_is_not_stays(tmp_path: Path) -> None:
+async def test_only_ended_rows_are_pruned(tmp_path: Path) -> None:
     async with opened(tmp_path) as store:
         for number, status in enumerate(("PENDING", "CANCELLED", "CANCELLED", "ABANDONED", "PICKED_UP")):
             known = view(status, reservation_id=f"res_{number}")
             await store.write(lambda db, known=known: put_view(db, known, NOW_S, fresh=True))  # type: ignore[misc]
         # Of the second a webhook is still waiting; the fourth's parcel still lies there.
-        waiting = told(EventType.RESERVATION_CANCELLED, 1, reservation_id="res_1")
-        done = told(EventType.RESERVATION_CANCELLED, 2, reservation_id="res_2")
-        held = told(EventType.DROPOFF, 4, reservation_id="res_0")
+        waiting = received(EventType.RESERVATION_CANCELLED, 1, reservation_id="res_1")
+        done = received(EventType.RESERVATION_CANCELLED, 2, reservation_id="res_2")
+        held = received(EventType.DROPOFF, 4, reservation_id="res_0")
         await store.write(lambda db: take_events(db, [waiting, done, held], NOW_S))
         of_second = webhooks.c.reservation_id == "res_2"
         settle = update(webhooks).where(of_second).values(state="delivered", ended_s=NOW_S)
@@ -149,7 +149,7 @@ async def test_what_is_over_goes_and_what_is_not_stays(tmp_path: Path) -> None:
         states = await store.read(lambda db: list(db.execute(select(events.c.state)).scalars()))
         assert states == ["held"]
         # Known by its number, though its row is gone: a repeat is no new event.
-        again = told(EventType.RESERVATION_CANCELLED, 2, reservation_id="res_2")
+        again = received(EventType.RESERVATION_CANCELLED, 2, reservation_id="res_2")
         assert await store.write(lambda db: take_events(db, [again], NOW_S)) == 0
 
 
@@ -161,15 +161,15 @@ class _Reads(Store):
         raise AssertionError(f"nothing is to be written: {work}")
 
 
-async def test_where_nothing_is_old_nobody_waits_for_the_search(tmp_path: Path) -> None:
+async def test_pruning_without_old_rows_delays_no_request(tmp_path: Path) -> None:
     async with opened(tmp_path) as store:
-        await store.write(lambda db: take_events(db, [told(EventType.DROPOFF, 1)], NOW_S))
+        await store.write(lambda db: take_events(db, [received(EventType.DROPOFF, 1)], NOW_S))
     reads = _Reads(f"sqlite:///{tmp_path}/gateway.db")
     assert await Pruner(reads, KeepSettings(), Timing(), lambda: NOW_S).once() == {}
     await reads.close()
 
 
-async def test_many_go_in_small_batches(tmp_path: Path) -> None:
+async def test_many_rows_are_pruned_in_small_batches(tmp_path: Path) -> None:
     async with opened(tmp_path) as store:
         rows = [
             {"key": f"k{n}", "body_digest": "", "reservation_id": "", "answer": "{}", "created_s": 0.0}

@@ -116,7 +116,9 @@ async def test_a_repeated_event_is_applied_once(tmp_path: Path, broker: Broker) 
         assert sequences(tmp_path) == [1, 7]
 
 
-async def test_nonsense_is_kept_for_a_person_and_stops_nothing(tmp_path: Path, broker: Broker) -> None:
+async def test_an_unreadable_message_is_kept_for_an_operator_and_blocks_nothing(
+    tmp_path: Path, broker: Broker
+) -> None:
     async with bench(tmp_path, broker.port) as (_, peer):
         topic = peer.topics.events
         for payload in (b"{", b"\xff\xfe", b"[]", b'{"event_type": "EVENT_TYPE_NEW"}'):
@@ -131,7 +133,7 @@ async def test_nonsense_is_kept_for_a_person_and_stops_nothing(tmp_path: Path, b
         assert len(stored(tmp_path, "SELECT * FROM rejected")) == 8
 
 
-async def test_what_was_in_flight_is_answered_and_never_sent_again(tmp_path: Path, broker: Broker) -> None:
+async def test_commands_in_flight_are_answered_and_never_sent_again(tmp_path: Path, broker: Broker) -> None:
     async with bench(tmp_path, broker.port) as (gateway, peer):
         rid = (await gateway.reserve())["reservation_id"]
         peer.scripts = {"reserve": silent, "dropoff": silent}
@@ -164,7 +166,7 @@ async def test_a_reply_after_a_short_outage_still_answers(tmp_path: Path, broker
         assert (await call).status_code == 200
 
 
-async def test_a_broker_that_comes_later_is_found(tmp_path: Path, broker: Broker) -> None:
+async def test_a_broker_that_starts_later_is_found(tmp_path: Path, broker: Broker) -> None:
     await asyncio.to_thread(broker.stop)
     async with running_gateway(settings(tmp_path, broker.port), connected=False) as gateway:
         assert (await gateway.http.get("/healthz")).status_code == 503
@@ -182,7 +184,9 @@ async def test_a_burst_is_answered_in_full(tmp_path: Path, broker: Broker) -> No
         assert len(peer.reservations) == 60
 
 
-async def test_a_machine_whose_session_is_gone_is_code_14_at_once(tmp_path: Path, broker: Broker) -> None:
+async def test_a_machine_without_a_session_is_answered_offline_at_once(
+    tmp_path: Path, broker: Broker
+) -> None:
     async with running_gateway(settings(tmp_path, broker.port)) as gateway:
         peer = Peer(broker.port)
         await asyncio.to_thread(peer.start)

@@ -10,7 +10,7 @@ import pytest
 from edge_agent.protocol.api import rfc3339
 from edge_agent.protocol.events import EventType
 from tests.gateway.support import Gateway, Peer, bench
-from tests.gateway.test_projection import NOW_S, event, ongoing, opened, tell, view
+from tests.gateway.test_projection import NOW_S, event, ongoing, opened, put, view
 from tests.support.broker import Broker
 from tests.support.reference import check
 
@@ -92,25 +92,25 @@ async def test_created_after_is_exclusive(tmp_path: Path, broker: Broker) -> Non
 async def test_the_grace_counts_from_the_picked_up_at_that_is_shown(tmp_path: Path) -> None:
     picked = view("PICKED_UP", picked_up_at=rfc3339(NOW_S))
     async with opened(tmp_path) as store:
-        await tell(store, view(), picked, now_s=NOW_S + 0.9)
+        await put(store, view(), picked, now_s=NOW_S + 0.9)
         assert await ongoing(store, NOW_S + 120) == 1
         assert await ongoing(store, NOW_S + 120.5) == 0
-        await tell(store, event(EventType.PICKUP, 1), now_s=NOW_S + 1.5)
+        await put(store, event(EventType.PICKUP, 1), now_s=NOW_S + 1.5)
         assert await ongoing(store, NOW_S + 120) == 1
         assert await ongoing(store, NOW_S + 120.5) == 0
 
 
-async def test_an_old_reply_is_put_right_by_the_event(tmp_path: Path) -> None:
+async def test_an_old_reply_is_corrected_by_the_event(tmp_path: Path) -> None:
     picked = view("PICKED_UP", picked_up_at=rfc3339(NOW_S))
     async with opened(tmp_path) as store:
-        await tell(store, picked, now_s=NOW_S + 3600)
+        await put(store, picked, now_s=NOW_S + 3600)
         assert await ongoing(store, NOW_S + 3601) == 1
-        await tell(store, event(EventType.PICKUP, 1), now_s=NOW_S + 3601)
+        await put(store, event(EventType.PICKUP, 1), now_s=NOW_S + 3601)
         assert await ongoing(store, NOW_S + 3601) == 0
 
 
 @pytest.mark.behaviour("reservation-14")
-async def test_a_grace_of_nothing_is_over_at_once(tmp_path: Path) -> None:
+async def test_a_grace_of_0_ends_at_once(tmp_path: Path) -> None:
     async with opened(tmp_path) as store:
-        await tell(store, view(grace_period_pickup_in_seconds=0), event(EventType.PICKUP, 1))
+        await put(store, view(grace_period_pickup_in_seconds=0), event(EventType.PICKUP, 1))
         assert await ongoing(store, NOW_S + 0.1) == 0

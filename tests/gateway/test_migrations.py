@@ -24,7 +24,7 @@ from cloud_gateway.events.order import take_events
 from cloud_gateway.events.sync import incomplete
 from cloud_gateway.settings import KeepSettings
 from edge_agent.protocol.events import EventType
-from tests.gateway.test_order import told
+from tests.gateway.test_order import received
 from tests.gateway.test_projection import NOW_S, opened
 from tests.support.postgres import Postgres
 
@@ -70,7 +70,10 @@ async def test_an_old_database_keeps_its_rows_and_its_count(tmp_path: Path) -> N
         (queued,) = await store.read(lambda db: db.execute(select(webhooks.c.queued_s)).scalars().all())
         assert queued == NOW_S + 3
         # The machine goes on counting where it was; only now it says by which journal.
-        batch = [told(EventType.PICKUP, 4, journal_id="j1"), told(EventType.PICKUP, 3, journal_id="j1")]
+        batch = [
+            received(EventType.PICKUP, 4, journal_id="j1"),
+            received(EventType.PICKUP, 3, journal_id="j1"),
+        ]
         assert await store.write(lambda db: take_events(db, batch, NOW_S)) == 1
         count = await store.read(lambda db: [tuple(r) for r in db.execute(select(counts))])
         assert count == [("m1", "j1", 4)]
@@ -146,7 +149,7 @@ def plan(db: Connection, query: Select[Any]) -> str:
     return str(db.exec_driver_sql(f"EXPLAIN {asked}").all())
 
 
-def test_what_is_asked_all_the_time_has_its_index(url: str) -> None:
+def test_frequent_queries_have_an_index(url: str) -> None:
     table = reservations.c
     open_ones = and_(table.platform == "platform 7", is_ongoing(NOW_S))
     page = select(table.reservation_id).where(open_ones).order_by(table.created_s, table.position)

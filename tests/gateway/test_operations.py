@@ -1,4 +1,4 @@
-"""The page for operations people: who gets in, what it tells, and what it does not."""
+"""The page for operators: who gets in, what it shows, and what it does not show."""
 
 from __future__ import annotations
 
@@ -150,9 +150,7 @@ async def test_only_the_operations_key_opens_it(tmp_path: Path, broker: Broker) 
             assert (await gateway.http.get("/operations", headers=right)).status_code == 200
 
 
-async def test_without_a_key_in_the_configuration_there_is_no_such_path(
-    tmp_path: Path, broker: Broker
-) -> None:
+async def test_without_a_configured_key_the_path_does_not_exist(tmp_path: Path, broker: Broker) -> None:
     given = settings(tmp_path, broker.port).model_copy(update={"operations_key": None})
     async with running_gateway(given) as gateway:
         for method, path in (
@@ -171,29 +169,29 @@ async def test_without_a_key_in_the_configuration_there_is_no_such_path(
         assert not [path for path in paths if path.startswith("/operations")]
 
 
-async def test_the_page_and_the_json_tell_what_is_to_be_done(tmp_path: Path, broker: Broker) -> None:
+async def test_the_page_and_the_json_show_what_is_to_be_done(tmp_path: Path, broker: Broker) -> None:
     async with bench(tmp_path, broker.port) as (gateway, peer):
         secret = await lived(gateway, peer)
-        told = (await ask(gateway, "/operations.json")).json()
-        assert [one["notes"] for one in told["reservations"]] == [NASTY]
-        noted = told["reservations"][0]
+        shown = (await ask(gateway, "/operations.json")).json()
+        assert [one["notes"] for one in shown["reservations"]] == [NASTY]
+        noted = shown["reservations"][0]
         assert (noted["platform"], noted["platform_order_id"], noted["cell"]) == ("acme", "order <1>", "A03")
-        (parcel,) = told["abandoned"]
+        (parcel,) = shown["abandoned"]
         assert (parcel["machine_id"], parcel["cell"], parcel["platform_order_id"]) == (
             MACHINE,
             "A03",
             "order_2",
         )
         assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ", parcel["since"])
-        assert [(one["severity"], one["status"]) for one in told["tickets"]] == [
+        assert [(one["severity"], one["status"]) for one in shown["tickets"]] == [
             ("CRITICAL", "OPEN"),
             ("MEDIUM", "OPEN"),
             ("LOW", "OPEN"),
         ]
-        first = told["tickets"][0]
+        first = shown["tickets"][0]
         assert (first["cell"], first["cell_id"], first["blocked"]) == ("A03", "cell_a03", True)
-        assert "cell" not in told["tickets"][1]
-        assert [(one["machine_id"], one["online"]) for one in told["machines"]] == [(MACHINE, True)]
+        assert "cell" not in shown["tickets"][1]
+        assert [(one["machine_id"], one["online"]) for one in shown["machines"]] == [(MACHINE, True)]
 
         response = await ask(gateway)
         page = Page(response.text)
@@ -265,12 +263,12 @@ async def test_the_form_closes_a_ticket(tmp_path: Path, broker: Broker) -> None:
         for _ in range(2):
             response = await close(gateway, one, Sec_Fetch_Site="same-origin")
             assert (response.status_code, response.headers["location"]) == (303, "/operations")
-        told = (await ask(gateway, "/operations.json")).json()["tickets"]
-        assert [(found["maintenance_ticket_id"], found["status"]) for found in told] == [
+        shown = (await ask(gateway, "/operations.json")).json()["tickets"]
+        assert [(found["maintenance_ticket_id"], found["status"]) for found in shown] == [
             (other, "OPEN"),
             (one, "CLOSED"),
         ]
-        assert told[1]["closed_at"] >= told[1]["created_at"]
+        assert shown[1]["closed_at"] >= shown[1]["created_at"]
         page = Page((await ask(gateway)).text)
         assert len([tag for tag, _ in page.tags if tag == "form"]) == 1
         unknown = await close(gateway, "maint_x")
@@ -332,21 +330,21 @@ async def test_the_machines_own_tickets_and_what_people_do_at_the_cell_show(
         view = peer.reservations[made["reservation_id"]]
         await asyncio.to_thread(peer.event, EventType.PICKUP_ABANDONED, view)
         await gateway.until(made["reservation_id"], "ABANDONED")
-        told = (await ask(gateway, "/operations.json")).json()
-        assert [one["maintenance_ticket_id"] for one in told["tickets"]] == ["maint_own"]
-        assert told["tickets"][0]["source_type"] == "SOURCE_TYPE_MACHINE"
-        assert len(told["abandoned"]) == 1
+        shown = (await ask(gateway, "/operations.json")).json()
+        assert [one["maintenance_ticket_id"] for one in shown["tickets"]] == ["maint_own"]
+        assert shown["tickets"][0]["source_type"] == "SOURCE_TYPE_MACHINE"
+        assert len(shown["abandoned"]) == 1
         peer.event(EventType.CELL_STATUS_CHANGED, more={**a03, "cause": "CLEARED", "status": "IDLE"})
         await eventually(lambda: stored(tmp_path, "SELECT closed_s FROM maintenance_tickets") != [(None,)])
-        told = (await ask(gateway, "/operations.json")).json()
-        assert told["tickets"][0]["status"] == "CLOSED"
-        assert told["abandoned"] == []
-        told = {"alarms": {"LOCK_JAMMED": 2}, "cells": 24, "cells_out": 2, "buses_down": ["upper"]}
+        shown = (await ask(gateway, "/operations.json")).json()
+        assert shown["tickets"][0]["status"] == "CLOSED"
+        assert shown["abandoned"] == []
+        shown = {"alarms": {"LOCK_JAMMED": 2}, "cells": 24, "cells_out": 2, "buses_down": ["upper"]}
         flags = {"journal_writable": False, "clock_synced": True}
-        await asyncio.to_thread(lambda: peer.healthy(verdict="fault", **told, **flags))
+        await asyncio.to_thread(lambda: peer.healthy(verdict="fault", **shown, **flags))
         await eventually(lambda: gateway.machines.health(MACHINE) is not None)
         (machine,) = (await ask(gateway, "/operations.json")).json()["machines"]
-        assert machine["health"] == {"verdict": "fault", **told, **flags}
+        assert machine["health"] == {"verdict": "fault", **shown, **flags}
         rows = {caption: lines[1:] for caption, lines in Page((await ask(gateway)).text).tables.items()}
         why = "2 LOCK_JAMMED, 2 of 24 cells out, bus upper down, journal cannot be written"
         assert rows["Machines"][0][1:3] == ["online", f"fault {why}"]

@@ -19,7 +19,7 @@ from cloud_gateway.db.tables import counts, events, machines, rejected, reservat
 from cloud_gateway.events.order import go_on_without, take_events
 from cloud_gateway.events.projection import put_view
 from cloud_gateway.events.sync import Taken, stands, take_page
-from cloud_gateway.machines.gate import SyncPage, Told, read_event
+from cloud_gateway.machines.gate import ReceivedEvent, SyncPage, read_event
 from edge_agent.protocol.api import ReservationView, rfc3339
 from edge_agent.protocol.events import EventType
 from tests.gateway.test_projection import NOW_S, event, view
@@ -46,7 +46,7 @@ async def opened(url: str) -> AsyncIterator[Store]:
         await store.close()
 
 
-def told(kind: EventType, number: int, **changes: Any) -> Told:
+def received(kind: EventType, number: int, **changes: Any) -> ReceivedEvent:
     """An event as it comes over the broker."""
     payload = event(kind, number, **changes).model_dump_json(exclude_none=True)
     return read_event(changes.get("machine_id", "m1"), payload.encode())
@@ -57,13 +57,13 @@ def asked_for(_view: ReservationView) -> bool:
     return True
 
 
-def life(first: int = 1, **changes: Any) -> list[Told]:
+def life(first: int = 1, **changes: Any) -> list[ReceivedEvent]:
     """One reservation's events."""
     kinds = (EventType.RESERVATION_CREATED, EventType.DROPOFF, EventType.PICKUP)
-    return [told(kind, first + n, **changes) for n, kind in enumerate(kinds)]
+    return [received(kind, first + n, **changes) for n, kind in enumerate(kinds)]
 
 
-async def take(store: Store, *batch: Told) -> int:
+async def take(store: Store, *batch: ReceivedEvent) -> int:
     """Takes events in one transaction."""
     return await store.write(lambda db: take_events(db, batch, NOW_S))
 
@@ -117,19 +117,19 @@ async def test_a_first_event_that_is_not_the_machines_first_waits(url: str) -> N
     async with opened(url) as store:
         assert await take(store, *life(5)) == 0
         assert await applied(store) is None
-        # A machine that cannot tell what was before: from the first one held.
+        # A machine that does not have the earlier events: from the first one held.
         assert await store.write(lambda db: go_on_without(db, "m1", NOW_S)) == 3
         assert await applied(store) == 7
-        assert await take(store, told(EventType.PICKUP, 4)) == 0
+        assert await take(store, received(EventType.PICKUP, 4)) == 0
         assert await column(store, rejected.c.reason) == ["another event has its number, or is behind it"]
 
 
-async def test_what_cannot_be_applied_or_read_blocks_nothing(url: str) -> None:
+async def test_an_unreadable_or_inapplicable_event_blocks_nothing(url: str) -> None:
     async with opened(url) as store:
         one, two, three = life()
         bad = json.loads(two.payload) | {"platform_order_id": None}
         new = json.loads(three.payload) | {"event_type": "EVENT_TYPE_NEW", "idempotency_key": "k"}
-        last = told(EventType.PICKUP, 4)
+        last = received(EventType.PICKUP, 4)
         assert await take(store, last, _raw(new), _raw(bad)) == 0
         assert await take(store, one) == 2
         assert await queued(store) == ["PICKUP"]
@@ -142,10 +142,10 @@ async def test_what_cannot_be_applied_or_read_blocks_nothing(url: str) -> None:
         assert status == ["RESERVATION_STATUS_PICKED_UP"]
 
 
-async def test_nonsense_among_what_sync_tells_hides_nothing_else(url: str) -> None:
+async def test_an_unreadable_event_of_sync_hides_no_other(url: str) -> None:
     async with opened(url) as store:
-        good = json.loads(told(EventType.DROPOFF, 2, journal_id="j1").payload)
-        huge = json.loads(told(EventType.PICKUP, 3, journal_id="j1").payload)
+        good = json.loads(received(EventType.DROPOFF, 2, journal_id="j1").payload)
+        huge = json.loads(received(EventType.PICKUP, 3, journal_id="j1").payload)
         huge["event_time_unix_timestamp"] = 10**30
         page = SyncPage(
             journal_id="j1",
@@ -166,17 +166,17 @@ async def test_nonsense_among_what_sync_tells_hides_nothing_else(url: str) -> No
 @pytest.mark.parametrize("name", ["idempotency_key", "journal_id"])
 @pytest.mark.parametrize("key", ["k" * 201, "schlüssel", "a\tb", "a\n", ""])
 def test_a_key_that_fits_no_index_cannot_be_counted(name: str, key: str) -> None:
-    good = json.loads(told(EventType.DROPOFF, 1).payload)
+    good = json.loads(received(EventType.DROPOFF, 1).payload)
     assert _raw(good | {name: "~ " * 100}).number
     with pytest.raises(ValueError, match=name):
         _raw(good | {name: key})
 
 
-async def test_what_is_too_big_for_an_index_is_put_aside(postgres: Postgres) -> None:
+async def test_values_too_long_for_an_index_are_set_aside(postgres: Postgres) -> None:
     dice = random.Random("big")
     big = "".join(chr(dice.randint(0x4E00, 0x9FFF)) for _ in range(1024))
     async with opened(postgres.database()) as store:
-        one, two = told(EventType.DROPOFF, 1, reservation_id=big), told(EventType.DROPOFF, 2)
+        one, two = received(EventType.DROPOFF, 1, reservation_id=big), received(EventType.DROPOFF, 2)
         assert await take(store, one, two) == 1
         assert await column(store, events.c.state) == ["rejected", "applied"]
         row = {"machine_id": big, "document": "", "updated_s": 0.0}
@@ -184,26 +184,29 @@ async def test_what_is_too_big_for_an_index_is_put_aside(postgres: Postgres) -> 
             await store.write(lambda db: db.execute(insert(machines).values(row)))
 
 
-async def test_a_new_journal_counts_anew_and_the_old_one_goes_on(url: str) -> None:
+async def test_a_new_journal_counts_from_one_and_the_old_one_continues(url: str) -> None:
     async with opened(url) as store:
         await take(store, *life(journal_id="j1"))
         fresh = [
-            told(kind, n, journal_id="j2", idempotency_key=f"new_{n}", reservation_id="res_2")
+            received(kind, n, journal_id="j2", idempotency_key=f"new_{n}", reservation_id="res_2")
             for n, kind in enumerate((EventType.RESERVATION_CREATED, EventType.DROPOFF), 1)
         ]
         assert await take(store, *fresh) == 2
         assert await applied(store) == 2
-        late = told(EventType.PICKUP_FAILED, 4, journal_id="j1")
+        late = received(EventType.PICKUP_FAILED, 4, journal_id="j1")
         assert await take(store, late) == 1  # came late; the present journal is still the new one
         assert await applied(store) == 2
-        assert await take(store, told(EventType.PICKUP, 3, idempotency_key="new_3")) == 1
+        assert await take(store, received(EventType.PICKUP, 3, idempotency_key="new_3")) == 1
         assert await applied(store) == 3
 
 
 async def test_a_journal_that_gets_a_name_is_the_same_one(url: str) -> None:
     async with opened(url) as store:
         await take(store, *life()[:2])
-        named = [told(EventType.DROPOFF, 2, journal_id="j1"), told(EventType.PICKUP, 3, journal_id="j1")]
+        named = [
+            received(EventType.DROPOFF, 2, journal_id="j1"),
+            received(EventType.PICKUP, 3, journal_id="j1"),
+        ]
         assert await take(store, *named) == 1
         assert await queued(store) == ["DROPOFF", "PICKUP"]
         rows = await store.read(lambda db: [tuple(row) for row in db.execute(select(counts))])
@@ -215,7 +218,7 @@ async def test_a_page_fills_the_gap_and_repairs_the_projection(url: str) -> None
         one, _, three = life(journal_id="j1")
         await take(store, one, three)
         page = _page(
-            [told(EventType.DROPOFF, 2, journal_id="j1"), three],
+            [received(EventType.DROPOFF, 2, journal_id="j1"), three],
             3,
             [view("PICKED_UP", picked_up_at=rfc3339(NOW_S))],
         )
@@ -227,19 +230,19 @@ async def test_a_page_fills_the_gap_and_repairs_the_projection(url: str) -> None
         assert (row.status, row.drop_off_code) == ("RESERVATION_STATUS_PICKED_UP", "1234")
 
 
-async def test_what_the_machine_has_no_more_is_passed_over(url: str) -> None:
+async def test_events_the_machine_no_longer_has_are_skipped(url: str) -> None:
     async with opened(url) as store:
-        await take(store, told(EventType.RESERVATION_CREATED, 1, journal_id="j1"))
-        page = _page([told(EventType.PICKUP, 9, journal_id="j1")], 9, [], oldest=9)
+        await take(store, received(EventType.RESERVATION_CREATED, 1, journal_id="j1"))
+        page = _page([received(EventType.PICKUP, 9, journal_id="j1")], 9, [], oldest=9)
         assert (await _take_page(store, page, 2)).applied == 1
         assert await applied(store) == 9
         assert await queued(store) == ["PICKUP"]
 
 
-async def test_a_lost_database_is_made_again_page_by_page(url: str) -> None:
+async def test_a_lost_database_is_rebuilt_page_by_page(url: str) -> None:
     async with opened(url) as store:
         everything = [
-            told(EventType.CELL_STATUS_CHANGED, n, journal_id="j1", reservation_id=None)
+            received(EventType.CELL_STATUS_CHANGED, n, journal_id="j1", reservation_id=None)
             for n in range(1, 251)
         ]
         pages = 0
@@ -257,7 +260,7 @@ async def test_a_lost_database_is_made_again_page_by_page(url: str) -> None:
         assert row.pickup_code == "5678"
 
 
-async def test_what_the_machine_does_not_hold_is_asked_for(url: str) -> None:
+async def test_a_reservation_that_the_machine_does_not_hold_is_asked_for(url: str) -> None:
     async with opened(url) as store:
         for number in (1, 2):
             known = view(reservation_id=f"res_{number}")
@@ -266,13 +269,13 @@ async def test_what_the_machine_does_not_hold_is_asked_for(url: str) -> None:
         assert taken.missing == ("res_1",)
 
 
-async def test_a_page_of_a_new_journal_is_asked_anew(url: str) -> None:
+async def test_a_page_of_a_new_journal_is_requested_again(url: str) -> None:
     async with opened(url) as store:
         await take(store, *life(journal_id="j1"))
         taken = await _take_page(store, _page([], 1, [], journal="j2"), 4)
         assert not taken.last
         assert await applied(store) is None
-        fresh = told(EventType.DROPOFF, 1, journal_id="j2", idempotency_key="new")
+        fresh = received(EventType.DROPOFF, 1, journal_id="j2", idempotency_key="new")
         assert (await _take_page(store, _page([fresh], 1, [], journal="j2"), 1)).last
         assert await applied(store) == 1
 
@@ -280,11 +283,14 @@ async def test_a_page_of_a_new_journal_is_asked_anew(url: str) -> None:
 async def test_a_number_that_was_never_the_journals_is_free_again(url: str) -> None:
     async with opened(url) as store:
         await store.write(lambda db: put_view(db, view(), NOW_S, fresh=True))
-        await take(store, told(EventType.RESERVATION_CREATED, 1, journal_id="j1"))
-        await take(store, told(EventType.PICKUP, 3, journal_id="j1", idempotency_key="forged"))
+        await take(store, received(EventType.RESERVATION_CREATED, 1, journal_id="j1"))
+        await take(store, received(EventType.PICKUP, 3, journal_id="j1", idempotency_key="forged"))
         await _take_page(store, _page([], 1, [view()]), 2, now_s=NOW_S + 60)
         assert await column(store, rejected.c.reason) == ["the machine's journal ends before it"]
-        real = [told(EventType.DROPOFF, 2, journal_id="j1"), told(EventType.PICKUP, 3, journal_id="j1")]
+        real = [
+            received(EventType.DROPOFF, 2, journal_id="j1"),
+            received(EventType.PICKUP, 3, journal_id="j1"),
+        ]
         assert await take(store, *real) == 2
         assert await queued(store) == ["DROPOFF", "PICKUP"]
         assert await applied(store) == 3
@@ -293,24 +299,25 @@ async def test_a_number_that_was_never_the_journals_is_free_again(url: str) -> N
 async def test_many_that_wait_are_applied_at_once(url: str) -> None:
     async with opened(url) as store:
         many = [
-            told(EventType.OPEN_DOOR_FULFILLED, number, reservation_id="res_1") for number in range(2, 502)
+            received(EventType.OPEN_DOOR_FULFILLED, number, reservation_id="res_1")
+            for number in range(2, 502)
         ]
         random.Random("many").shuffle(many)
         for start in range(0, 500, 50):
             assert await take(store, *many[start : start + 50]) == 0
-        last = told(EventType.OPEN_DOOR_FULFILLED, 502, reservation_id="res_1")
-        assert await take(store, last, told(EventType.RESERVATION_CREATED, 1)) == 502
+        last = received(EventType.OPEN_DOOR_FULFILLED, 502, reservation_id="res_1")
+        assert await take(store, last, received(EventType.RESERVATION_CREATED, 1)) == 502
         bodies = [json.loads(body) for body in await column(store, webhooks.c.body)]
         assert [body["idempotency_key"] for body in bodies] == [f"idem_{n}" for n in range(2, 503)]
         assert await applied(store) == 502
 
 
-async def test_what_waits_in_a_journal_that_is_gone_waits_no_longer(url: str) -> None:
+async def test_events_waiting_in_a_lost_journal_stop_waiting(url: str) -> None:
     async with opened(url) as store:
         await store.write(lambda db: put_view(db, view(), NOW_S, fresh=True))
-        await take(store, told(EventType.RESERVATION_CREATED, 1, journal_id="j1"))
-        await take(store, told(EventType.PICKUP, 3, journal_id="j1"))
-        fresh = told(
+        await take(store, received(EventType.RESERVATION_CREATED, 1, journal_id="j1"))
+        await take(store, received(EventType.PICKUP, 3, journal_id="j1"))
+        fresh = received(
             EventType.CELL_STATUS_CHANGED, 1, journal_id="j2", idempotency_key="new", reservation_id=None
         )
         await take(store, fresh)
@@ -323,7 +330,7 @@ async def test_what_waits_in_a_journal_that_is_gone_waits_no_longer(url: str) ->
 
 
 async def test_writers_at_once_keep_the_order_of_each_machine(postgres: Postgres) -> None:
-    """Two gateways on one database, eight writers, every event told to both, ten machines."""
+    """Two gateways on one database, eight writers, every event sent to both, ten machines."""
     url = postgres.database()
     one, two = Store(url), Store(url)
     await one.open()
@@ -333,7 +340,7 @@ async def test_writers_at_once_keep_the_order_of_each_machine(postgres: Postgres
         batches = []
         for name in names:
             mine = [
-                told(
+                received(
                     EventType.OPEN_DOOR_FULFILLED,
                     n,
                     machine_id=name,
@@ -365,12 +372,12 @@ def _bodies(db: Connection, reservation_id: str) -> list[str]:
     return list(db.execute(query.order_by(webhooks.c.position)).scalars())
 
 
-def _raw(document: dict[str, Any]) -> Told:
+def _raw(document: dict[str, Any]) -> ReceivedEvent:
     return read_event("m1", json.dumps(document).encode())
 
 
 def _page(
-    batch: list[Told], last: int, views: list[Any] | None, *, oldest: int = 1, journal: str = "j1"
+    batch: list[ReceivedEvent], last: int, views: list[Any] | None, *, oldest: int = 1, journal: str = "j1"
 ) -> SyncPage:
     return SyncPage(
         journal_id=journal,

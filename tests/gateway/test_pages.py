@@ -78,14 +78,16 @@ async def described(folder: Path, broker: Broker) -> dict[str, Any]:
         return document
 
 
-async def test_openapi_tells_every_route_with_its_answers_and_bodies(tmp_path: Path, broker: Broker) -> None:
+async def test_openapi_describes_every_route_with_its_responses_and_bodies(
+    tmp_path: Path, broker: Broker
+) -> None:
     document = await described(tmp_path, broker)
     operations = {
         (method, path): operation
         for path, methods in document["paths"].items()
         for method, operation in methods.items()
     }
-    of_the_api = {(method, f"{API}{path}"): told for (method, path), told in ROUTES.items()}
+    of_the_api = {(method, f"{API}{path}"): route for (method, path), route in ROUTES.items()}
     assert set(operations) == set(of_the_api) | set(PAGES)
     for place, operation in operations.items():
         assert "X-Request-ID" in [parameter["name"] for parameter in operation["parameters"]]
@@ -109,7 +111,7 @@ async def test_openapi_tells_every_route_with_its_answers_and_bodies(tmp_path: P
         assert reference.rsplit("/", 1)[1] in document["components"]["schemas"]
 
 
-async def test_openapi_says_what_may_be_left_out_and_what_may_be_null(tmp_path: Path, broker: Broker) -> None:
+async def test_openapi_marks_optional_and_nullable_fields(tmp_path: Path, broker: Broker) -> None:
     document = await described(tmp_path, broker)
     paths, schemas = document["paths"], document["components"]["schemas"]
     needed = {
@@ -124,8 +126,8 @@ async def test_openapi_says_what_may_be_left_out_and_what_may_be_null(tmp_path: 
     }
     for name in ("EchoBody", "SearchBody", "ReserveBody", "PackagingBody", "OpenDoorBody", "MaintenanceBody"):
         schema = schemas[name]
-        for field, told in schema["properties"].items():
-            nullable = {"type": "null"} in told.get("anyOf", [])
+        for field, kind in schema["properties"].items():
+            nullable = {"type": "null"} in kind.get("anyOf", [])
             assert nullable is (field not in schema.get("required", [])), (name, field)
     for name, schema in schemas.items():
         if not name.endswith("Body"):
@@ -151,12 +153,12 @@ async def test_openapi_says_what_may_be_left_out_and_what_may_be_null(tmp_path: 
 )
 def test_the_pattern_of_webhook_urls_agrees_with_the_api(url: str, good: bool) -> None:
     assert (re.search(WEBHOOK_URL, url) is not None) is good
-    wish = {**RESERVE, "webhook_url": url}
+    body = {**RESERVE, "webhook_url": url}
     if good:
-        ReserveBody.model_validate(wish)
+        ReserveBody.model_validate(body)
     else:
         with pytest.raises(ValidationError):
-            ReserveBody.model_validate(wish)
+            ReserveBody.model_validate(body)
 
 
 def _references(node: Any) -> list[str]:

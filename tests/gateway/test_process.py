@@ -152,7 +152,7 @@ async def test_no_code_key_or_qr_text_is_ever_logged(tmp_path: Path, broker: Bro
 
 
 @pytest.mark.parametrize(("trusted", "status"), [('"127.0.0.1"', 403), ('"10.0.0.0/8"', 429), ("", 429)])
-async def test_behind_a_trusted_proxy_each_stranger_counts_alone(
+async def test_behind_a_trusted_proxy_clients_without_a_key_are_counted_separately(
     tmp_path: Path, broker: Broker, trusted: str, status: int
 ) -> None:
     port = free_port()

@@ -31,7 +31,7 @@ async def opened(folder: Path) -> AsyncIterator[Store]:
 
 
 def view(status: str = "PENDING", cell: str = "A03", **changes: Any) -> ReservationView:
-    """A reservation as a reply tells it."""
+    """A reservation as a reply states it."""
     return ReservationView.model_validate(
         {
             "reservation_id": "res_1",
@@ -77,11 +77,11 @@ def event(kind: EventType, number: int, *, at_s: int = NOW_S, cell: str = "A03",
     )
 
 
-async def tell(
-    store: Store, *told: Event | ReservationView, now_s: float = NOW_S, fresh: bool = True
+async def put(
+    store: Store, *items: Event | ReservationView, now_s: float = NOW_S, fresh: bool = True
 ) -> None:
     """Writes events and views in order."""
-    for item in told:
+    for item in items:
         if isinstance(item, Event):
             taken: Event = item
             await store.write(lambda db, taken=taken: apply_event(db, taken, now_s))  # type: ignore[misc]
@@ -109,40 +109,40 @@ async def ongoing(store: Store, now_s: float) -> int:
     return total
 
 
-async def test_a_late_message_turns_nothing_back(tmp_path: Path) -> None:
+async def test_a_late_message_reverts_nothing(tmp_path: Path) -> None:
     created, dropped = event(EventType.RESERVATION_CREATED, 1), event(EventType.DROPOFF, 2)
     picked = event(EventType.PICKUP, 3)
     async with opened(tmp_path) as store:
-        await tell(store, view(), view("PICKED_UP", picked_up_at=rfc3339(NOW_S)), created, dropped, picked)
-        await tell(store, view(), view("DROPPED_OFF", cell="B01"))
+        await put(store, view(), view("PICKED_UP", picked_up_at=rfc3339(NOW_S)), created, dropped, picked)
+        await put(store, view(), view("DROPPED_OFF", cell="B01"))
         now = await row(store)
         assert now.status == "RESERVATION_STATUS_PICKED_UP"
         assert now.cell_label == "A03"
         assert (now.dropped_off_s, now.picked_up_s) == (NOW_S, NOW_S)
 
 
-async def test_an_end_stays_an_end(tmp_path: Path) -> None:
+async def test_an_ended_reservation_stays_ended(tmp_path: Path) -> None:
     async with opened(tmp_path) as store:
-        await tell(store, view(), view("CANCELLED"), event(EventType.DROPOFF, 1), view("PICKED_UP"))
+        await put(store, view(), view("CANCELLED"), event(EventType.DROPOFF, 1), view("PICKED_UP"))
         assert (await row(store)).status == "RESERVATION_STATUS_CANCELLED"
 
 
 async def test_a_stored_old_reply_does_not_move_the_cell_back(tmp_path: Path) -> None:
     async with opened(tmp_path) as store:
-        await tell(store, view(), view(cell="B01"))
+        await put(store, view(), view(cell="B01"))
         assert (await row(store)).cell_label == "B01"
-        await tell(store, view(cell="A03"), fresh=False)
-        await tell(store, event(EventType.RESERVATION_CREATED, 1))
+        await put(store, view(cell="A03"), fresh=False)
+        await put(store, event(EventType.RESERVATION_CREATED, 1))
         assert (await row(store)).cell_label == "B01"
 
 
 async def test_events_before_the_reply_are_kept_and_completed_by_it(tmp_path: Path) -> None:
     async with opened(tmp_path) as store:
-        await tell(store, event(EventType.RESERVATION_CREATED, 1), event(EventType.DROPOFF, 2, cell="B01"))
+        await put(store, event(EventType.RESERVATION_CREATED, 1), event(EventType.DROPOFF, 2, cell="B01"))
         assert await store.reservation("res_1") is None
         assert await store.read(lambda db: incomplete(db, ["m1"], NOW_S + 1, 10)) == [("res_1", "m1")]
         assert await due(store) == []
-        await tell(store, view(), fresh=False)
+        await put(store, view(), fresh=False)
         now = await row(store)
         assert now.status == "RESERVATION_STATUS_DROPPED_OFF"
         assert (now.cell_label, now.drop_off_code) == ("B01", "1234")
@@ -152,7 +152,7 @@ async def test_events_before_the_reply_are_kept_and_completed_by_it(tmp_path: Pa
 @pytest.mark.behaviour("reservation-14")
 async def test_picked_up_is_ongoing_within_its_grace(tmp_path: Path) -> None:
     async with opened(tmp_path) as store:
-        await tell(store, view(), event(EventType.PICKUP, 1), now_s=NOW_S + 60)
+        await put(store, view(), event(EventType.PICKUP, 1), now_s=NOW_S + 60)
         assert await ongoing(store, NOW_S + 120) == 1
         assert await ongoing(store, NOW_S + 121) == 0
 
@@ -160,32 +160,32 @@ async def test_picked_up_is_ongoing_within_its_grace(tmp_path: Path) -> None:
 async def test_without_the_right_time_the_grace_counts_from_learning(tmp_path: Path) -> None:
     async with opened(tmp_path) as store:
         wrong = event(EventType.PICKUP, 1, at_s=1000, clock_synced=False)
-        await tell(store, view(created_at=rfc3339(900)), wrong, now_s=NOW_S)
-        await tell(store, view("PICKED_UP", picked_up_at=rfc3339(1000)), now_s=NOW_S + 50)
+        await put(store, view(created_at=rfc3339(900)), wrong, now_s=NOW_S)
+        await put(store, view("PICKED_UP", picked_up_at=rfc3339(1000)), now_s=NOW_S + 50)
         assert await ongoing(store, NOW_S + 120) == 1
         assert await ongoing(store, NOW_S + 121) == 0
 
 
 async def test_completed_is_not_ongoing(tmp_path: Path) -> None:
     async with opened(tmp_path) as store:
-        await tell(store, view(), event(EventType.PICKUP, 1), event(EventType.RESERVATION_COMPLETED, 2))
+        await put(store, view(), event(EventType.PICKUP, 1), event(EventType.RESERVATION_COMPLETED, 2))
         assert await ongoing(store, NOW_S) == 0
 
 
-async def test_nobody_speaks_for_another_machine(tmp_path: Path) -> None:
+async def test_no_machine_can_change_another_machine_s_reservations(tmp_path: Path) -> None:
     async with opened(tmp_path) as store:
-        await tell(store, view())
+        await put(store, view())
         with pytest.raises(ValueError, match="another machine"):
-            await tell(store, event(EventType.DROPOFF, 1, machine_id="m2"))
+            await put(store, event(EventType.DROPOFF, 1, machine_id="m2"))
         with pytest.raises(ValueError, match="another machine"):
-            await tell(store, view("CANCELLED", machine_id="m2"))
+            await put(store, view("CANCELLED", machine_id="m2"))
         assert (await row(store)).status == "RESERVATION_STATUS_PENDING"
 
 
-async def test_half_a_write_is_none(tmp_path: Path) -> None:
+async def test_a_failed_write_changes_nothing(tmp_path: Path) -> None:
     async with opened(tmp_path) as store:
-        await tell(store, view())
+        await put(store, view())
         bad = event(EventType.DROPOFF, 1, platform_order_id=None)
         with pytest.raises(ValueError, match="without order"):
-            await tell(store, bad)
+            await put(store, bad)
         assert (await row(store)).status == "RESERVATION_STATUS_PENDING"

@@ -127,7 +127,7 @@ async def test_a_reservation_from_first_to_last(tmp_path: Path, broker: Broker) 
         assert names == ["reserve", "dropoff", "open-door", "pickup"]
 
 
-async def test_the_other_ends(tmp_path: Path, broker: Broker) -> None:
+async def test_cancelled_and_abandoned_reservations(tmp_path: Path, broker: Broker) -> None:
     async with bench(tmp_path, broker.port) as (gateway, _):
         for end, name, status in (("deletes", "cancel", "CANCELLED"), ("abandons", "abandon", "ABANDONED")):
             path = f"/reservations/{(await post(gateway, '/reservations', RESERVE))['reservation_id']}"
@@ -140,7 +140,7 @@ async def test_the_other_ends(tmp_path: Path, broker: Broker) -> None:
 
 async def test_maintenance(tmp_path: Path, broker: Broker) -> None:
     async with bench(tmp_path, broker.port) as (gateway, peer):
-        peer.tell(all_cells=[cell("A03", cell_id="cell_unique_id_123")])
+        peer.publish_state(all_cells=[cell("A03", cell_id="cell_unique_id_123")])
         check("maintenance", await post(gateway, "/maintenances", MAINTENANCE))
         for name, value in json.loads(MAINTENANCE).items():
             assert peer.commands[0].body[name] == value
@@ -205,11 +205,11 @@ CELL_ANSWER = {"cell": {"description": "A03"}}
         ("webhook", {"event_type": "EVENT_TYPE_X"}, "without"),
     ],
 )
-def test_the_table_finds_what_is_wrong(name: str, answer: Any, problem: str) -> None:
+def test_the_table_finds_invalid_answers(name: str, answer: Any, problem: str) -> None:
     with pytest.raises(AssertionError, match=problem):
         check(name, answer)
 
 
-def test_the_table_takes_what_is_right() -> None:
+def test_the_table_accepts_valid_answers() -> None:
     check("dropoff", CELL_ANSWER)
     check("list", {"reservations": [], "next_page_token": "", "total_count": 0})

@@ -107,7 +107,7 @@ async def test_a_walk_that_alternates_between_them(
         await one.until(rid, "DROPPED_OFF")
         assert (await two.get(f"/reservations/{rid}")).json()["status"].endswith("DROPPED_OFF")
         assert (await one.post(f"/reservations/{rid}/pickups")).status_code == 200
-        # What an answered POST did, the other one's next GET tells.
+        # What an answered POST did, the other one's next GET shows.
         assert (await two.get(f"/reservations/{rid}")).json()["status"].endswith("PICKED_UP")
         for kind in LIFE[2:]:
             peer.event(kind, peer.reservations[rid])
@@ -261,7 +261,7 @@ async def _live_and_kill(other: Gateway, peer: Peer, victim: Any) -> list[str]:
 
 
 @pytest.mark.parametrize("kill", [True, False])
-async def test_a_database_that_goes_and_comes(
+async def test_a_database_that_is_lost_and_returns(
     tmp_path: Path, broker: Broker, postgres: Postgres, kill: bool
 ) -> None:
     url = postgres.database()

@@ -63,7 +63,7 @@ def secured(folder: Path, port: int, keys: Keys, **changes: Any) -> Settings:
     return settings(folder, port).model_copy(update={"mqtt": section})
 
 
-async def test_it_is_let_in_and_shows_new_files_as_soon_as_they_are_there(
+async def test_the_gateway_is_accepted_and_uses_new_files_at_once(
     tmp_path: Path, keys: Keys, broker: SecureBroker, logs: list[Any]
 ) -> None:
     async with running_gateway(secured(tmp_path, broker.port, keys)) as gateway:
@@ -87,7 +87,7 @@ async def test_over_websockets(tmp_path: Path, keys: Keys) -> None:
         broker.stop(kill=True)
 
 
-async def test_a_refusal_is_one_line_and_ends_when_the_file_is_mended(
+async def test_a_refusal_is_one_log_line_and_ends_when_the_file_is_corrected(
     tmp_path: Path, keys: Keys, broker: SecureBroker, logs: list[Any]
 ) -> None:
     keys.authority.issue("gateway", begins=-3 * DAY, ends=-DAY)
@@ -160,18 +160,18 @@ def keys_tool(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
     )
 
 
-def test_the_tool_makes_a_pair_that_fits_and_never_writes_over_one(tmp_path: Path) -> None:
+def test_the_tool_makes_a_matching_pair_and_never_overwrites_one(tmp_path: Path) -> None:
     done = keys_tool("--name", "gateway-2026", "seed", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert (tmp_path / "seed").stat().st_mode & 0o777 == 0o600
-    told = tomllib.loads(done.stdout)
+    made = tomllib.loads(done.stdout)
     secret = (tmp_path / "seed").read_text().strip()
     assert secret not in done.stdout
-    signer = Signer.from_file(tmp_path / told["signing_key_file"], told["signing_key_name"])
+    signer = Signer.from_file(tmp_path / made["signing_key_file"], made["signing_key_name"])
     topic = "locker/v1/m1/cmd/echo"
     user = dict(signer.properties(topic, b"body"))
     assert user[SIGNATURE_KEY] == "gateway-2026"
-    public = VerifyKey(base64.b64decode(told["signing_keys"]["gateway-2026"]))
+    public = VerifyKey(base64.b64decode(made["signing_keys"]["gateway-2026"]))
     public.verify(signed_bytes(topic, b"body"), base64.b64decode(user[SIGNATURE]))
     again = keys_tool("--name", "gateway-2026", "seed", cwd=tmp_path)
     assert (again.returncode, again.stderr) == (2, "keys: seed: File exists\n")

@@ -1,4 +1,4 @@
-"""What is missing is asked for: gaps, digests, new journals, lost databases, machines that cannot tell."""
+"""What is missing is asked for: gaps, digests, new journals, lost databases, machines without `sync`."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ async def test_a_gap_is_filled_and_its_webhooks_are_sent_in_order(tmp_path: Path
         assert sorted(sequences(tmp_path)) == [1, 2, 3]
 
 
-async def test_a_small_disorder_asks_nobody(tmp_path: Path, broker: Broker) -> None:
+async def test_slightly_disordered_events_request_no_sync(tmp_path: Path, broker: Broker) -> None:
     async with bench(tmp_path, broker.port) as (_, peer):
         await settled(tmp_path, peer)
         asked = len(peer.syncs)
@@ -72,7 +72,7 @@ async def test_a_small_disorder_asks_nobody(tmp_path: Path, broker: Broker) -> N
         assert len(peer.syncs) == asked
 
 
-async def test_a_digest_that_tells_of_more_is_followed_page_by_page(tmp_path: Path, broker: Broker) -> None:
+async def test_a_digest_that_is_ahead_is_followed_page_by_page(tmp_path: Path, broker: Broker) -> None:
     async with bench(tmp_path, broker.port) as (gateway, peer):
         await settled(tmp_path, peer)
         asked = len(peer.syncs)
@@ -81,7 +81,7 @@ async def test_a_digest_that_tells_of_more_is_followed_page_by_page(tmp_path: Pa
         await asyncio.to_thread(peer.digest)
         await eventually(lambda: len(sequences(tmp_path)) == 250)
         assert [call.body["from_sequence"] for call in peer.syncs[asked:]] == [1, 101, 201]
-        # What it says then is what we hold: nobody is asked.
+        # Its digest then equals the projection: no machine is asked.
         await eventually(lambda: verified(tmp_path) and MACHINE not in gateway.app.state.reconciler.unsure)
         asked = len(peer.syncs)
         peer.event(CHANGED)
@@ -96,13 +96,13 @@ async def test_a_digest_with_another_reservation_repairs_the_projection(
     async with bench(tmp_path, broker.port) as (gateway, peer):
         await settled(tmp_path, peer)
         rid = (await gateway.reserve())["reservation_id"]
-        # Its drop-off was told in an event that we have applied, they say; we know of none.
+        # By the digest its drop-off was in an applied event; the gateway knows of none.
         peer.reservations[rid]["status"] = "RESERVATION_STATUS_DROPPED_OFF"
         await asyncio.to_thread(peer.digest)
         await gateway.until(rid, "DROPPED_OFF")
 
 
-async def test_a_lost_database_is_made_again_from_the_machine(tmp_path: Path, broker: Broker) -> None:
+async def test_a_lost_database_is_rebuilt_from_the_machine(tmp_path: Path, broker: Broker) -> None:
     peer = Peer(broker.port, names_journal=True)
     await asyncio.to_thread(peer.start)
     try:
@@ -129,7 +129,9 @@ async def test_a_lost_database_is_made_again_from_the_machine(tmp_path: Path, br
         await asyncio.to_thread(peer.stop)
 
 
-async def test_a_new_disk_counts_anew_and_old_reservations_are_shown(tmp_path: Path, broker: Broker) -> None:
+async def test_a_new_disk_counts_from_one_and_old_reservations_are_shown(
+    tmp_path: Path, broker: Broker
+) -> None:
     async with bench(tmp_path, broker.port) as (gateway, peer):
         peer.names_journal = True
         await settled(tmp_path, peer)
@@ -143,8 +145,8 @@ async def test_a_new_disk_counts_anew_and_old_reservations_are_shown(tmp_path: P
         peer.event(CHANGED)
         await asyncio.to_thread(peer.digest)
         await eventually(lambda: sequences(tmp_path) == [1, 1])
-        told = await _shown(gateway, "unknown_reservations")
-        assert [(one["reservation_id"], one["machine_id"]) for one in told] == [(rid, MACHINE)]
+        rows = await _shown(gateway, "unknown_reservations")
+        assert [(one["reservation_id"], one["machine_id"]) for one in rows] == [(rid, MACHINE)]
         text = (await ask(gateway)).text
         assert "Reservations that their machine does not know" in text
         assert (await gateway.get(f"/reservations/{rid}")).json()["status"].endswith("_PENDING")
@@ -163,7 +165,7 @@ async def test_a_reservation_that_is_over_for_the_machine_is_over(tmp_path: Path
                 await asyncio.sleep(0.01)
 
 
-async def test_events_that_are_gone_for_good_are_said_once(tmp_path: Path, broker: Broker) -> None:
+async def test_events_that_are_lost_for_good_are_logged_once(tmp_path: Path, broker: Broker) -> None:
     with logged() as lines:
         async with bench(tmp_path, broker.port) as (_, peer):
             await settled(tmp_path, peer)
@@ -180,7 +182,7 @@ async def test_events_that_are_gone_for_good_are_said_once(tmp_path: Path, broke
     assert [(line["from_sequence"], line["to_sequence"]) for line in lost] == [(2, 4)]
 
 
-async def test_a_machine_without_sync_is_taken_from_the_first_event(tmp_path: Path, broker: Broker) -> None:
+async def test_a_machine_without_sync_counts_from_the_first_event(tmp_path: Path, broker: Broker) -> None:
     peer = Peer(broker.port, scripts={"sync": error(12, "not built")}, sequence=41)
     await asyncio.to_thread(peer.start)
     try:
@@ -196,7 +198,7 @@ async def test_a_machine_without_sync_is_taken_from_the_first_event(tmp_path: Pa
         await asyncio.to_thread(peer.stop)
 
 
-async def test_a_sync_that_fails_is_tried_again(tmp_path: Path, broker: Broker) -> None:
+async def test_a_failed_sync_is_retried(tmp_path: Path, broker: Broker) -> None:
     answers: list[dict[str, Any]] = [
         {"error": {"code": 13, "message": "no", "details": []}},
         {"result": {"nonsense": True}},
@@ -256,7 +258,7 @@ class _Machines:
         return Reply({}, None)
 
 
-async def test_what_cannot_be_learned_keeps_nothing_else_from_being_learned(
+async def test_an_unreadable_part_of_a_sync_blocks_no_other(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("cloud_gateway.events.reconcile.INCOMPLETE_MAX", 12)
@@ -280,9 +282,9 @@ async def _shown(gateway: Gateway, name: str) -> list[dict[str, Any]]:
     """What operations people see, once there is anything."""
     async with asyncio.timeout(10):
         while True:
-            told: list[dict[str, Any]] = (await ask(gateway, "/operations.json")).json()[name]
-            if told:
-                return told
+            rows: list[dict[str, Any]] = (await ask(gateway, "/operations.json")).json()[name]
+            if rows:
+                return rows
             await asyncio.sleep(0.01)
 
 

@@ -39,18 +39,18 @@ LOOPBACK = (ip_network("127.0.0.0/8"),)
     [
         *("10.0.0.1", "127.0.0.1", "169.254.169.254", "172.16.0.1", "192.168.1.1", "100.64.0.1", "0.0.0.0"),
         *("224.0.0.1", "255.255.255.255", "::", "::1", "fe80::1", "fc00::1", "ff02::1"),
-        # Nobody's, or of a meaning of their own.
+        # Unassigned, or with a special purpose.
         *("4000::1", "5f00::1", "::a00:1", "100:0:0:1::1", "1fff::1", "64:ff9b:1::101:101"),
         # IPv4 in IPv6's clothes: mapped, NAT64, 6to4.
         *("::ffff:10.0.0.1", "64:ff9b::a9fe:a9fe", "2002:0a00:0001::1"),
     ],
 )
-def test_no_private_address_is_gone_to(address: str) -> None:
+def test_no_private_address_is_contacted(address: str) -> None:
     assert not may_go_to(ip_address(address), ())
 
 
 @pytest.mark.parametrize("address", ["1.1.1.1", "2606:4700::1111", "64:ff9b::101:101"])
-def test_public_addresses_are(address: str) -> None:
+def test_public_addresses_are_contacted(address: str) -> None:
     assert may_go_to(ip_address(address), ())
 
 
@@ -69,7 +69,7 @@ inside."""
 
 
 @pytest.mark.parametrize("text", SPECIAL_PURPOSE.split())
-def test_x9_no_special_purpose_address_is_gone_to(text: str) -> None:
+def test_x9_no_special_purpose_address_is_contacted(text: str) -> None:
     network = ip_network(text)
     dice = random.Random(text)
     inside = [0, network.num_addresses - 1, network.num_addresses // 2]
@@ -91,7 +91,7 @@ def test_x9_no_special_purpose_address_is_gone_to(text: str) -> None:
         *("223.255.255.255", "2001:200::1", "2003::1", "2a00:1450::1", "2620:4f:8001::1", "3ffe:ffff::1"),
     ],
 )
-def test_x9_the_neighbours_of_special_ranges_are_gone_to(address: str) -> None:
+def test_x9_the_neighbours_of_special_ranges_are_contacted(address: str) -> None:
     assert may_go_to(ip_address(address), ())
 
 
@@ -151,9 +151,9 @@ async def test_what_is_not_https_or_not_public_is_refused(url: str) -> None:
 
 
 @pytest.mark.parametrize("place", ["[2606:4700:4700::1111]99999", "hooks.example:99999", "1.1.1.1:-1", "x:0"])
-async def test_a_port_that_is_none_is_refused(place: str) -> None:
+async def test_an_invalid_port_is_refused(place: str) -> None:
     async def resolver(_host: str, _port: int) -> list[str]:
-        raise AssertionError("nobody is to be asked")
+        raise AssertionError("no receiver may be asked")
 
     with pytest.raises(TargetRefused, match="port"):
         await addresses_of(httpx.URL(f"https://{place}/hook"), (), resolver)
@@ -236,7 +236,7 @@ async def test_the_name_is_resolved_once_and_its_certificate_checked(tmp_path: P
         assert len(heads) == 1
 
 
-async def test_the_next_address_is_tried_when_nobody_answers(tmp_path: Path) -> None:
+async def test_the_next_address_is_tried_when_one_does_not_answer(tmp_path: Path) -> None:
     server, client_context = _certificate(tmp_path, "hooks.example")
 
     async def resolver(_host: str, _port: int) -> list[str]:
@@ -262,12 +262,12 @@ async def test_a_refused_receiver_is_a_failure_with_its_reason(tmp_path: Path, b
         peer.event(EventType.DROPOFF, peer.reservations[made["reservation_id"]])
         problem = "SELECT last_problem, state FROM webhooks WHERE attempts > 0"
         await eventually(lambda: stored(tmp_path, problem))
-        told = ("10.1.2.3 is at 10.1.2.3, which is not a public address", "waiting")
-        assert stored(tmp_path, problem) == [told]
+        expected = ("10.1.2.3 is at 10.1.2.3, which is not a public address", "waiting")
+        assert stored(tmp_path, problem) == [expected]
         assert target.got == []
 
 
-async def test_whatever_goes_wrong_with_one_receiver_others_get_theirs(
+async def test_no_failure_of_one_receiver_affects_the_others(
     tmp_path: Path, broker: Broker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async def odd(client: httpx.AsyncClient, target: str, *given: Any, **named: Any) -> int:
@@ -306,7 +306,9 @@ async def test_loopback_has_to_be_allowed(tmp_path: Path, broker: Broker) -> Non
         await asyncio.to_thread(peer.stop)
 
 
-async def test_what_nobody_takes_is_given_up_shown_and_tried_again(tmp_path: Path, broker: Broker) -> None:
+async def test_an_undeliverable_webhook_is_given_up_shown_and_can_be_retried(
+    tmp_path: Path, broker: Broker
+) -> None:
     async with receiver() as target, bench(tmp_path, broker.port, webhook_url=target.url) as (_, peer):
         pass
     await asyncio.to_thread(peer.start)
@@ -347,7 +349,7 @@ async def test_what_nobody_takes_is_given_up_shown_and_tried_again(tmp_path: Pat
         await asyncio.to_thread(peer.stop)
 
 
-async def test_the_callers_request_id_comes_back_with_the_webhook(tmp_path: Path, broker: Broker) -> None:
+async def test_the_webhook_carries_the_caller_s_request_id(tmp_path: Path, broker: Broker) -> None:
     async with (
         receiver() as target,
         bench(tmp_path, broker.port, webhook_url=target.url) as (gateway, peer),

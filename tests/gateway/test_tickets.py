@@ -17,7 +17,7 @@ from cloud_gateway.events.tickets import Ticket, close_ticket, put_ticket
 from edge_agent.model import Severity, Source
 from edge_agent.protocol.api import ReservationView
 from edge_agent.protocol.events import DETAIL_KEY, Event, EventType
-from tests.gateway.test_projection import NOW_S, event, ongoing, opened, row, tell, view
+from tests.gateway.test_projection import NOW_S, event, ongoing, opened, put, row, view
 
 REPLY = Ticket(
     ticket_id="maint_1",
@@ -65,9 +65,9 @@ def detailed(kind: EventType, number: int, detail: dict[str, Any], **changes: An
     return Event.model_validate({**plain, key: known, **changes})
 
 
-async def reply(store: Store, told: Ticket = REPLY) -> None:
-    """What a reply says of a ticket."""
-    await store.write(lambda db: put_ticket(db, told))
+async def reply(store: Store, ticket: Ticket = REPLY) -> None:
+    """Stores a ticket as a reply states it."""
+    await store.write(lambda db: put_ticket(db, ticket))
 
 
 async def all_tickets(store: Store) -> list[dict[str, Any]]:
@@ -85,78 +85,78 @@ async def lying(store: Store) -> list[tuple[str, int]]:
 async def test_a_moved_reservation_is_where_the_event_says(tmp_path: Path) -> None:
     there = {"reservation_id": "res_1", "platform_order_id": "o1"}
     async with opened(tmp_path) as store:
-        await tell(store, view(), event(EventType.RESERVATION_CREATED, 1))
-        await tell(store, changed(2, "MOVED", cell="B02", **there))
+        await put(store, view(), event(EventType.RESERVATION_CREATED, 1))
+        await put(store, changed(2, "MOVED", cell="B02", **there))
         assert (await row(store)).cell_label == "B02"
-        await tell(store, view(), fresh=False)
+        await put(store, view(), fresh=False)
         assert (await row(store)).cell_label == "B02"
-        await tell(store, changed(3, "FAULT", cell="C03", **there))
+        await put(store, changed(3, "FAULT", cell="C03", **there))
         assert (await row(store)).cell_label == "B02"
-        await tell(store, event(EventType.DROPOFF, 4, cell="B02"))
-        await tell(store, changed(5, "MOVED", cell="D04", **there))
+        await put(store, event(EventType.DROPOFF, 4, cell="B02"))
+        await put(store, changed(5, "MOVED", cell="D04", **there))
         assert (await row(store)).cell_label == "B02"
         assert (await row(store)).status == "RESERVATION_STATUS_DROPPED_OFF"
 
 
 async def test_a_move_that_is_known_before_its_reservation_counts(tmp_path: Path) -> None:
     async with opened(tmp_path) as store:
-        await tell(store, changed(1, "MOVED", cell="B02", reservation_id="res_1", platform_order_id="o1"))
-        await tell(store, view(cell="A03"), fresh=False)
+        await put(store, changed(1, "MOVED", cell="B02", reservation_id="res_1", platform_order_id="o1"))
+        await put(store, view(cell="A03"), fresh=False)
         assert (await row(store)).cell_label == "B02"
 
 
 async def test_the_reply_of_a_drop_off_names_the_new_cell(tmp_path: Path) -> None:
     async with opened(tmp_path) as store:
-        await tell(store, view(cell="A03"))
-        await tell(store, view(cell="B02"))
-        await tell(store, changed(1, "MOVED", cell="B02", reservation_id="res_1", platform_order_id="o1"))
+        await put(store, view(cell="A03"))
+        await put(store, view(cell="B02"))
+        await put(store, changed(1, "MOVED", cell="B02", reservation_id="res_1", platform_order_id="o1"))
         assert (await row(store)).cell_label == "B02"
 
 
 @pytest.mark.parametrize("first", ["reply", "event"])
-async def test_abandoned_is_an_end_and_awaits_clean_up(tmp_path: Path, first: str) -> None:
-    told: list[tuple[Event | ReservationView, float]] = [
+async def test_an_abandoned_reservation_has_ended_and_awaits_clean_up(tmp_path: Path, first: str) -> None:
+    items: list[tuple[Event | ReservationView, float]] = [
         (view("ABANDONED"), NOW_S + 7.5),
         (event(EventType.PICKUP_ABANDONED, 2, at_s=NOW_S + 5), NOW_S + 9.0),
     ]
     async with opened(tmp_path) as store:
-        await tell(store, view(), event(EventType.DROPOFF, 1))
-        for item, now_s in told if first == "reply" else reversed(told):
-            await tell(store, item, now_s=now_s)
+        await put(store, view(), event(EventType.DROPOFF, 1))
+        for item, now_s in items if first == "reply" else reversed(items):
+            await put(store, item, now_s=now_s)
         assert (await row(store)).status == "RESERVATION_STATUS_ABANDONED"
         assert await ongoing(store, NOW_S + 10) == 0
         assert await lying(store) == [("res_1", NOW_S + 5)]
-        await tell(store, view("DROPPED_OFF"), event(EventType.PICKUP, 3))
+        await put(store, view("DROPPED_OFF"), event(EventType.PICKUP, 3))
         assert (await row(store)).status == "RESERVATION_STATUS_ABANDONED"
 
 
-async def test_clearing_the_cell_takes_its_abandoned_parcel_away(tmp_path: Path) -> None:
+async def test_clearing_the_cell_removes_its_abandoned_parcel(tmp_path: Path) -> None:
     async with opened(tmp_path) as store:
-        await tell(store, view(), event(EventType.DROPOFF, 1), event(EventType.PICKUP_ABANDONED, 2))
-        await tell(store, changed(3, "UNBLOCKED"), changed(4, "CLEARED", cell="B09"))
-        await tell(store, changed(5, "CLEARED", machine_id="m2"))
+        await put(store, view(), event(EventType.DROPOFF, 1), event(EventType.PICKUP_ABANDONED, 2))
+        await put(store, changed(3, "UNBLOCKED"), changed(4, "CLEARED", cell="B09"))
+        await put(store, changed(5, "CLEARED", machine_id="m2"))
         assert await lying(store) == [("res_1", NOW_S)]
-        await tell(store, changed(6, "CLEARED"))
+        await put(store, changed(6, "CLEARED"))
         assert await lying(store) == []
-        await tell(store, view("ABANDONED"), event(EventType.PICKUP_ABANDONED, 7))
+        await put(store, view("ABANDONED"), event(EventType.PICKUP_ABANDONED, 7))
         assert await lying(store) == []
 
 
 async def test_without_the_right_time_a_parcel_lies_since_we_know(tmp_path: Path) -> None:
     async with opened(tmp_path) as store:
         wrong = event(EventType.PICKUP_ABANDONED, 1, at_s=1000, clock_synced=False)
-        await tell(store, view(), wrong, now_s=NOW_S + 3)
+        await put(store, view(), wrong, now_s=NOW_S + 3)
         assert await lying(store) == [("res_1", NOW_S + 3)]
 
 
 @pytest.mark.parametrize("order", ["reply, event", "event, reply", "event", "reply, event, reply, event"])
-async def test_a_ticket_is_one_however_often_it_is_told(tmp_path: Path, order: str) -> None:
+async def test_a_repeated_ticket_is_stored_once(tmp_path: Path, order: str) -> None:
     async with opened(tmp_path) as store:
         for number, word in enumerate(order.split(", ")):
             if word == "reply":
                 await reply(store)
             else:
-                await tell(store, asked(number))
+                await put(store, asked(number))
         (found,) = await all_tickets(store)
         source = "SOURCE_TYPE_API"
         assert found == {
@@ -173,10 +173,10 @@ async def test_a_ticket_is_one_however_often_it_is_told(tmp_path: Path, order: s
         }
 
 
-async def test_what_the_machine_says_of_a_ticket_outweighs_the_wish(tmp_path: Path) -> None:
+async def test_the_machine_s_statement_of_a_ticket_overrides_the_request(tmp_path: Path) -> None:
     async with opened(tmp_path) as store:
         await reply(store)
-        await tell(store, asked(1, blocked=False))
+        await put(store, asked(1, blocked=False))
         await reply(store)
         (found,) = await all_tickets(store)
         assert found["blocked"] is False
@@ -184,26 +184,26 @@ async def test_what_the_machine_says_of_a_ticket_outweighs_the_wish(tmp_path: Pa
 
 async def test_a_ticket_of_the_machines_own(tmp_path: Path) -> None:
     async with opened(tmp_path) as store:
-        await tell(store, asked(1, cell=None, severity=None, blocked=None, source_type="SOURCE_TYPE_MACHINE"))
+        await put(store, asked(1, cell=None, severity=None, blocked=None, source_type="SOURCE_TYPE_MACHINE"))
         (found,) = await all_tickets(store)
         assert (found["cell_label"], found["severity"], found["blocked"]) == (None, None, None)
         assert found["source"] == "SOURCE_TYPE_MACHINE"
 
 
 @pytest.mark.parametrize("cause", ["CLEARED", "UNBLOCKED"])
-async def test_who_deals_with_a_cell_closes_its_tickets(tmp_path: Path, cause: str) -> None:
+async def test_clearing_or_unblocking_a_cell_closes_its_tickets(tmp_path: Path, cause: str) -> None:
     other = {"description": "B04", "cell_id": "cell_b04"}
     async with opened(tmp_path) as store:
-        await tell(store, asked(1), asked(2, maintenance_ticket_id="maint_2", cell=other))
-        await tell(store, asked(3, maintenance_ticket_id="maint_3", cell=None))
-        await tell(store, changed(4, "REPAIRED"), changed(5, cause, cell="C01"))
-        await tell(store, changed(6, cause, machine_id="m2"))
+        await put(store, asked(1), asked(2, maintenance_ticket_id="maint_2", cell=other))
+        await put(store, asked(3, maintenance_ticket_id="maint_3", cell=None))
+        await put(store, changed(4, "REPAIRED"), changed(5, cause, cell="C01"))
+        await put(store, changed(6, cause, machine_id="m2"))
         assert [found["closed_s"] for found in await all_tickets(store)] == [None, None, None]
-        await tell(store, changed(7, cause))
+        await put(store, changed(7, cause))
         closed = {found["ticket_id"]: found["closed_s"] for found in await all_tickets(store)}
         assert closed == {"maint_1": NOW_S, "maint_2": None, "maint_3": None}
         await reply(store)
-        await tell(store, asked(8))
+        await put(store, asked(8))
         closed = {found["ticket_id"]: found["closed_s"] for found in await all_tickets(store)}
         assert closed["maint_1"] == NOW_S
 
@@ -211,19 +211,19 @@ async def test_who_deals_with_a_cell_closes_its_tickets(tmp_path: Path, cause: s
 async def test_a_ticket_known_by_its_cell_id_only_is_closed_too(tmp_path: Path) -> None:
     async with opened(tmp_path) as store:
         await reply(store)
-        await tell(store, changed(1, "CLEARED"))
+        await put(store, changed(1, "CLEARED"))
         (found,) = await all_tickets(store)
         assert (found["cell_label"], found["closed_s"]) == (None, NOW_S)
 
 
-async def test_a_database_from_before_there_were_tickets_goes_on(tmp_path: Path) -> None:
+async def test_a_database_without_tickets_is_upgraded(tmp_path: Path) -> None:
     first = (Path(__file__).parent / "data" / "first_version.sql").read_text(encoding="utf-8")
     with closing(sqlite3.connect(tmp_path / "gateway.db")) as db:
         db.executescript(first)
         db.executescript("DROP TABLE maintenance_tickets; DROP TABLE abandonments")
     async with opened(tmp_path) as store:
         await reply(store)
-        await tell(store, view(), event(EventType.PICKUP_ABANDONED, 9))
+        await put(store, view(), event(EventType.PICKUP_ABANDONED, 9))
         assert len(await all_tickets(store)) == len(await lying(store)) == 1
 
 
@@ -233,22 +233,22 @@ async def test_closing_by_hand_keeps_the_first_time(tmp_path: Path) -> None:
         assert await store.write(lambda db: close_ticket(db, "maint_1", 5))
         assert await store.write(lambda db: close_ticket(db, "maint_1", 6))
         assert not await store.write(lambda db: close_ticket(db, "maint_2", 6))
-        await tell(store, changed(1, "CLEARED"))
+        await put(store, changed(1, "CLEARED"))
         (found,) = await all_tickets(store)
         assert found["closed_s"] == 5
 
 
-async def test_no_machine_changes_another_ones_ticket_or_cell(tmp_path: Path) -> None:
+async def test_no_machine_changes_another_machine_s_ticket_or_cell(tmp_path: Path) -> None:
     async with opened(tmp_path) as store:
         await reply(store)
-        await tell(store, asked(1).model_copy(update={"machine_id": "m2"}))
+        await put(store, asked(1).model_copy(update={"machine_id": "m2"}))
         assert [row["machine_id"] for row in await all_tickets(store)] == ["m1", "m2"]
         with pytest.raises(ValueError, match="without its ticket"):
-            await tell(store, asked(2, maintenance_ticket_id=None))
+            await put(store, asked(2, maintenance_ticket_id=None))
         moved = changed(3, "MOVED", reservation_id="res_1", platform_order_id="o1", machine_id="m2")
-        await tell(store, view())
+        await put(store, view())
         with pytest.raises(ValueError, match="another machine"):
-            await tell(store, moved)
+            await put(store, moved)
 
 
 async def test_x6_a_machine_cannot_claim_the_ticket_id_of_another_one(tmp_path: Path) -> None:

@@ -20,7 +20,7 @@ from edge_agent.protocol.events import DETAIL_KEY, EventType
 from tests.gateway.receiver import Receiver, receiver
 from tests.gateway.support import Gateway, Peer, bench, eventually, logged, running_gateway, settings
 from tests.gateway.test_link import sequences, stored
-from tests.gateway.test_projection import NOW_S, event, opened, tell, view
+from tests.gateway.test_projection import NOW_S, event, opened, put, view
 from tests.support.broker import Broker
 from tests.support.reference import check
 
@@ -37,7 +37,7 @@ FIELDS = {
 }
 
 
-async def test_body_and_header_are_those_of_the_facts(tmp_path: Path, broker: Broker) -> None:
+async def test_body_and_header_carry_the_facts_of_the_event(tmp_path: Path, broker: Broker) -> None:
     async with (
         receiver() as target,
         bench(tmp_path, broker.port, webhook_url=target.url) as (gateway, peer),
@@ -90,7 +90,7 @@ async def test_which_events_and_which_receiver(tmp_path: Path, broker: Broker) -
         assert stored(tmp_path, "SELECT * FROM rejected") == []
 
 
-async def test_a_webhook_tells_no_more_than_its_type_has(tmp_path: Path, broker: Broker) -> None:
+async def test_a_webhook_holds_only_the_fields_of_its_type(tmp_path: Path, broker: Broker) -> None:
     many = {**FULFILLED, "reason": "stuck", "recovered": True, "status": "OCCUPIED", "blocked": False}
     extra = {
         EventType.DROPOFF: set(),
@@ -130,7 +130,9 @@ async def test_an_order_id_of_any_kind_comes_through_the_header(tmp_path: Path, 
             assert "x-evil" not in hook.headers
 
 
-async def test_tries_again_until_taken_and_keeps_the_order(tmp_path: Path, broker: Broker) -> None:
+async def test_a_webhook_is_retried_until_accepted_and_keeps_the_order(
+    tmp_path: Path, broker: Broker
+) -> None:
     answers: list[int | None] = [500, 302, None, 404, 204]
     async with (
         receiver() as target,
@@ -168,7 +170,7 @@ async def test_pauses_double_up_to_the_longest(tmp_path: Path, broker: Broker) -
         assert least * 0.9 <= pause < least + 2
 
 
-async def test_a_dead_receiver_holds_up_nobody_else(tmp_path: Path, broker: Broker) -> None:
+async def test_a_dead_receiver_delays_no_other_receiver(tmp_path: Path, broker: Broker) -> None:
     async with (
         receiver() as dead,
         receiver() as good,
@@ -186,7 +188,7 @@ async def test_a_dead_receiver_holds_up_nobody_else(tmp_path: Path, broker: Brok
         await eventually(lambda: len({hook.body["reservation_id"] for hook in dead.got}) == 8)
 
 
-async def test_what_was_not_delivered_is_after_a_restart(tmp_path: Path, broker: Broker) -> None:
+async def test_undelivered_webhooks_are_delivered_after_a_restart(tmp_path: Path, broker: Broker) -> None:
     async with receiver() as target:
         target.status = lambda _: 500
         async with bench(tmp_path, broker.port, webhook_url=target.url) as (gateway, peer):
@@ -223,7 +225,7 @@ async def test_a_webhook_waits_for_its_reservation_to_be_known(tmp_path: Path, b
         assert got["drop_off_code"] == "9001"
 
 
-async def test_a_receiver_that_is_not_there_is_tried_again(tmp_path: Path, broker: Broker) -> None:
+async def test_an_unreachable_receiver_is_retried(tmp_path: Path, broker: Broker) -> None:
     async with bench(tmp_path, broker.port, webhook_url="http://127.0.0.1:9/") as (gateway, peer):
         rid = (await gateway.reserve())["reservation_id"]
         peer.event(EventType.DROPOFF, peer.reservations[rid])
@@ -261,10 +263,10 @@ async def test_one_id_can_be_followed_from_the_call_to_the_webhook(tmp_path: Pat
     assert min(line["ms"] for line in mine) > 0
 
 
-async def test_what_waits_behind_a_failed_one_is_not_looked_at(tmp_path: Path) -> None:
+async def test_webhooks_behind_a_failed_one_are_not_read(tmp_path: Path) -> None:
     pace = Pace(600.0, 30.0)
     async with opened(tmp_path) as store:
-        await tell(store, view(), event(EventType.DROPOFF, 1), event(EventType.PICKUP, 2))
+        await put(store, view(), event(EventType.DROPOFF, 1), event(EventType.PICKUP, 2))
         (first,) = await store.read(lambda db: due_webhooks(db, NOW_S, pace, 10))
         taken = (await store.write(lambda db: claim(db, [first.position], "one", NOW_S, pace)))[
             first.position

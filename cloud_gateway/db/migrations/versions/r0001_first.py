@@ -11,12 +11,12 @@ down_revision = None
 
 def upgrade() -> None:
     """Creates them."""
-    _what_machines_told()
+    _tables_of_machines()
     _what_the_gateway_does()
     _what_people_look_after()
 
 
-def _what_machines_told() -> None:
+def _tables_of_machines() -> None:
     op.create_table(
         "machines",
         sa.Column("machine_id", sa.String(1024), primary_key=True),
