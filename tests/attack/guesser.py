@@ -108,19 +108,19 @@ class Guesser:
         text = qr_text(purpose, mine.reservation_id, code) if qr else code
         self._carry_out(self.core.entry(text), mine.cell, close=close)
 
-    def _carry_out(self, wish: EnterCode | OpenFor, label: str, *, close: bool) -> None:
+    def _carry_out(self, given: EnterCode | OpenFor, label: str, *, close: bool) -> None:
         """What the lock and the door do, if the machine wants it to be opened."""
         try:
-            done = self.core.feed(wish)
+            done = self.core.feed(given)
         except Refusal:
             return
         if not any(isinstance(effect, ReadDoor) for effect in done.effects):
             return
         door = self.core.state.cells[label].door
-        done = self.core.feed(DoorRead(wish.unlock_id, door))
+        done = self.core.feed(DoorRead(given.unlock_id, door))
         if any(isinstance(effect, PulseLock) for effect in done.effects):
             self.core.feed(DoorsSeen({label: Door.OPEN}))
-            self.core.feed(PulseDone(wish.unlock_id, 1, Door.OPEN))
+            self.core.feed(PulseDone(given.unlock_id, 1, Door.OPEN))
             self.opened += 1
         if close:
             self.core.close(label)

@@ -61,8 +61,8 @@ async def pulsed_for(site: Site, label: str, before: int) -> list[str]:
     return [one.label for one in site.plant.world.actuations(before)]
 
 
-@pytest.mark.parametrize("wish", ["pickup", "code", "open-door", "technician"])
-def test_w1_a_broken_contact_wire_locks_no_parcel_in(tmp_path: Path, wish: str) -> None:
+@pytest.mark.parametrize("way", ["pickup", "code", "open-door", "technician"])
+def test_w1_a_broken_contact_wire_locks_no_parcel_in(tmp_path: Path, way: str) -> None:
     async def test(site: Site) -> None:
         label = await drop_off(site)
         code = agent_of(site).loop.state.reservations["res_1"].pickup_code
@@ -70,13 +70,13 @@ def test_w1_a_broken_contact_wire_locks_no_parcel_in(tmp_path: Path, wish: str) 
         await in_doubt(site, label)
         assert {f"SENSOR_FAULT/{label}/contact", f"DOOR_FORCED/{label}"} <= standing(site)
         before = site.pulses()
-        if wish == "pickup":
+        if way == "pickup":
             error = (await site.call("pickup", "res_1"))["error"]
             assert error["code"] == INTERNAL
             assert error["details"][0]["metadata"] == {"cell": label, "pulsed": "true"}
-        elif wish == "code":
+        elif way == "code":
             assert f"the lock of cell {label} was pulsed" in said(await agent_of(site).local.enter_code(code))
-        elif wish == "open-door":
+        elif way == "open-door":
             assert "result" in await site.call("open-door", "res_1", body={"reason": "r"})
             await site.until(lambda: bool(site.published("OPEN_DOOR_FULFILLED")))
             assert (

@@ -51,7 +51,7 @@ def test_w13_an_entry_older_than_30_s_opens_nothing(tmp_path: Path) -> None:
 
 
 def test_w13_the_age_of_a_technician_s_opening_counts_from_the_request(tmp_path: Path) -> None:
-    """It waits behind the commit of another wish; each commit takes 14 s."""
+    """It waits behind the commit of another command; each commit takes 14 s."""
 
     async def test(site: Site) -> None:
         agent = site.plant.agent

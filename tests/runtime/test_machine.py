@@ -210,10 +210,10 @@ def test_an_id_that_was_reserved_and_cancelled_at_once_is_not_reserved_again(tmp
             "platform_order_id": "o",
             "packaging": PARCEL,
         }
-        wishes = [("reserve", "a"), ("cancel", "b"), ("reserve", "c"), ("dropoff", "d")]
+        commands = [("reserve", "a"), ("cancel", "b"), ("reserve", "c"), ("dropoff", "d")]
         site.plant.lifeline.disk_stall_s = 0.5  # the first is being committed while the others arrive
         calls = []
-        for name, request_id in wishes:
+        for name, request_id in commands:
             fields = body if name == "reserve" else {"reservation_id": "res_1"}
             calls.append(
                 asyncio.create_task(site.plant.broker.call(name, fields | {"request_id": request_id}))

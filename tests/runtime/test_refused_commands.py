@@ -46,7 +46,7 @@ def test_a_restart_before_the_lock_moved(tmp_path: Path) -> None:
         site.plant.start()  # and once more
         await asyncio.sleep(8)
         assert site.pulses() == 0
-        assert "result" in await site.call("dropoff", "res_1")  # the same wish, asked anew
+        assert "result" in await site.call("dropoff", "res_1")  # the same request, retried
         assert site.pulses() == 1
 
     at_site(tmp_path, test)
@@ -83,12 +83,12 @@ def test_a_clock_that_is_set_forgets_no_request(tmp_path: Path) -> None:
         clock.now = behind  # type: ignore[method-assign]
         clock.synced = False
         label = (await site.reserve())["cell"]["description"]
-        assert "result" in await site.call("dropoff", "res_1", "wish-1")
+        assert "result" in await site.call("dropoff", "res_1", "attempt-1")
         site.plant.world.close(label)
         await asyncio.sleep(2)
         clock.synced = True
         await site.reserve(2)
-        assert "result" in await site.call("dropoff", "res_1", "wish-1")
+        assert "result" in await site.call("dropoff", "res_1", "attempt-1")
         await asyncio.sleep(3)
         assert site.pulses() == 1
 

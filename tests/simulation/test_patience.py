@@ -92,7 +92,7 @@ def test_w16_a_board_that_is_busy_for_good_counts_as_silent(
 
 
 def test_w16_an_attempt_on_a_board_that_goes_silent_ends_and_frees_its_place(tmp_path: Path) -> None:
-    """Two wishes watch a dead board until they expire; wishes for other boards get their turn then."""
+    """Two attempts watch a silent board until they expire; attempts on other boards get their turn then."""
 
     async def test(site: Site) -> None:
         labels: dict[int, Any] = {}

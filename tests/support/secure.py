@@ -106,9 +106,9 @@ class Watched:
         assert not self.link.up
         assert len(self.refusals) == 1, self.refusals
         assert cause in self.refusals[0], self.refusals
-        told = [entry for entry in self.logs if entry["event"] == "link refused"]
-        assert [entry["cause"] for entry in told] == self.refusals
-        assert [entry["log_level"] for entry in told] == ["error"]
+        refused = [entry for entry in self.logs if entry["event"] == "link refused"]
+        assert [entry["cause"] for entry in refused] == self.refusals
+        assert [entry["log_level"] for entry in refused] == ["error"]
 
     async def mended(self) -> None:
         """Waits until it is up, and has reported it."""

@@ -31,7 +31,7 @@ POINTS = int(os.environ.get("LINK_EFFORT", "40"))
 """A life has some forty packets on this link; it is cut at each, once lost and once just delivered."""
 LIFE = ["EVENT_TYPE_DROPOFF", "EVENT_TYPE_PICKUP"]
 AGAIN_S = 0.5
-"""Between a call without a decision and the next one of the same wish: far longer than the slack."""
+"""Between a call without a decision and the next one of the same request: far longer than the slack."""
 SLACK_S = 0.1
 """Between a moment in the journal and the caller's clock around it."""
 
@@ -39,7 +39,7 @@ SLACK_S = 0.1
 @dataclass(frozen=True)
 class Asked:
     """A call that could open a door, from its beginning to its answer (Unix seconds). `request_id`: the one
-    under which the machine knows the wish, and all calls of it."""
+    under which the machine knows the request, and all calls of it."""
 
     request_id: str
     began_s: float
@@ -48,9 +48,9 @@ class Asked:
 
 
 def machines_id_of(path: str, x_request_id: str) -> str:
-    """How the gateway names a wish to the machine (`cloud_gateway.api.idempotency`)."""
-    wish = "\0".join((PLATFORM, "POST", path, x_request_id))
-    return COMMAND_PREFIX + hashlib.sha256(wish.encode()).hexdigest()
+    """How the gateway names a request to the machine (`cloud_gateway.api.idempotency`)."""
+    source = "\0".join((PLATFORM, "POST", path, x_request_id))
+    return COMMAND_PREFIX + hashlib.sha256(source.encode()).hexdigest()
 
 
 class Person(threading.Thread):
@@ -105,26 +105,26 @@ class Person(threading.Thread):
         return str(found["status"]).removeprefix("RESERVATION_STATUS_")
 
     def _insist(self, path: str, body: dict[str, Any]) -> dict[str, Any]:
-        """Asks until the machine has decided; the same wish keeps its id."""
+        """Asks until the machine has decided; the same request keeps its id."""
         self._numbers += 1
-        wish = f"{self._name}-{self._numbers}"
+        request_id = f"{self._name}-{self._numbers}"
         while True:
             began_s = time()
-            answer = self._api.post(path, json=body, headers={"X-Request-ID": wish})
+            answer = self._api.post(path, json=body, headers={"X-Request-ID": request_id})
             found: dict[str, Any] = answer.json()
             code = 0 if answer.status_code == 200 else int(found["code"])
             if path.endswith(("dropoffs", "pickups")):
-                self.asked.append(Asked(machines_id_of(answer.url.path, wish), began_s, time(), code))
+                self.asked.append(Asked(machines_id_of(answer.url.path, request_id), began_s, time(), code))
             if code == 0:
                 return found
             assert code in (4, 8, 14), answer.text
             if code == 8:
-                wish += "'"  # that was a decision
+                request_id += "'"  # that was a decision
             sleep(AGAIN_S)
 
-    def _open(self, wish: str, rid: str, label: str, code: str | None) -> None:
+    def _open(self, act: str, rid: str, label: str, code: str | None) -> None:
         if code is None:
-            assert self._insist(f"/reservations/{rid}/{wish}", {})["cell"]["description"] == label
+            assert self._insist(f"/reservations/{rid}/{act}", {})["cell"]["description"] == label
         else:
             assert self._keypad.call("POST", "/v1/code", {"text": code})["cell"]["description"] == label
         assert self._bench.cell(label)["door"] == "open"
@@ -252,7 +252,7 @@ def check_events(bench: Bench, ear: Ear, lives: list[str]) -> None:
 
 
 def check_doors(bench: Bench, asked: list[Asked], lives: set[str]) -> None:
-    """Each wish opened once, and while somebody waited for the answer to that very wish."""
+    """Each request opened once, and while its caller waited for the answer."""
     with closing(sqlite3.connect(f"file:{bench.folder / 'journal.sqlite'}?mode=ro", uri=True)) as journal:
         query = "SELECT reservation_id, request_id, unlock_id, wall_s, outcome FROM unlock"
         rows = journal.execute(query + " WHERE source = 'SOURCE_TYPE_API' ORDER BY n").fetchall()
@@ -266,6 +266,6 @@ def check_doors(bench: Bench, asked: list[Asked], lives: set[str]) -> None:
             assert any(c.began_s - SLACK_S <= wall_s <= c.answered_s + SLACK_S for c in calls[request_id]), (
                 f"{rid}: a lock was meant to move at {wall_s}, outside of {calls[request_id]}"
             )
-    assert all(len(ids) == 1 for ids in unlocks.values()), "a wish acted twice"
+    assert all(len(ids) == 1 for ids in unlocks.values()), "a request acted twice"
     intents = [(r[0], r[2]) for r in rows if r[4] is None and r[0] in lives]
     assert len(set(intents)) >= len(lives)

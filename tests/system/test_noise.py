@@ -49,11 +49,11 @@ class Person(threading.Thread):
         wait_for(lambda: rid not in self._bench.ongoing(), 30)
         self.held.append((rid, label))
 
-    def _open(self, wish: str, rid: str) -> str:
+    def _open(self, act: str, rid: str) -> str:
         opened: list[str] = []
 
         def done() -> bool:
-            answer = self._bench.api.post(f"/reservations/{rid}/{wish}")
+            answer = self._bench.api.post(f"/reservations/{rid}/{act}")
             if answer.status_code == 200:
                 opened.append(answer.json()["cell"]["description"])
             else:

@@ -121,7 +121,7 @@ class Person(threading.Thread):
         self._site = site
         self._rng = random.Random(number)
         self._stop_asked = stop
-        self._wishes = 0
+        self._requests = 0
         self.lives: list[str] = []
         self.fault: BaseException | None = None
 
@@ -165,11 +165,11 @@ class Person(threading.Thread):
 
     def _insist(self, method: str, path: str, body: Any = None) -> dict[str, Any]:
         """Asks until there is a decision."""
-        self._wishes += 1
-        wish = f"{self.name} {self._wishes}"
+        self._requests += 1
+        request_id = f"{self.name} {self._requests}"
         while True:
             self._bases.reverse()
-            headers = {"X-Request-ID": wish} if method == "POST" else {}
+            headers = {"X-Request-ID": request_id} if method == "POST" else {}
             try:
                 answer = self._http.request(method, self._bases[0] + path, json=body, headers=headers)
             except httpx.TransportError:
@@ -180,7 +180,7 @@ class Person(threading.Thread):
                 return found
             assert found["code"] in (*NO_DECISION, 8), (path, answer.text)
             if found["code"] == 8:
-                wish += "'"  # that was a decision
+                request_id += "'"  # that was a decision
             sleep(0.1)
 
 

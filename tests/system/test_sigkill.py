@@ -120,20 +120,20 @@ class Person(threading.Thread):
             assert answer.json()["code"] in (4, 8, 14), answer.text
             sleep(0.2)
 
-    def _open(self, wish: str, rid: str, label: str, code: str | None) -> None:
+    def _open(self, act: str, rid: str, label: str, code: str | None) -> None:
         """Asks until the door stands open; then gives the machine a moment to know it."""
 
         def opened() -> bool:
             if self._bench.cell(label)["door"] == "open":
                 return True
             if code is None:
-                self._bench.api.post(f"/reservations/{rid}/{wish}")
+                self._bench.api.post(f"/reservations/{rid}/{act}")
             else:
                 self._keypad.call("POST", "/v1/code", {"text": code})
             sleep(0.1)
             return False
 
-        wait_for(opened, 90, f"{wish} {rid}")
+        wait_for(opened, 90, f"{act} {rid}")
         # A door closed before any reading of it was journaled leaves the outcome UNKNOWN, rightly; here
         # people are as slow as people.
         wait_for(lambda: self._known_open(label), 90, f"{label} known open")

@@ -119,8 +119,8 @@ def test_a_suspended_daemon_opens_nothing_after_its_caller_gave_up(bench: Bench)
     # What it found in its socket is decided before it can answer a status request.
     wait_for(lambda: bench.command("status").returncode == 0)
     assert not bench.actuations(before)
-    wish = f"/reservations/{rid}/dropoffs"
-    wait_for(lambda: bench.api.post(wish).status_code == 200)
+    path = f"/reservations/{rid}/dropoffs"
+    wait_for(lambda: bench.api.post(path).status_code == 200)
     label = bench.reservation(rid)["cell"]["description"]
     assert [a["label"] for a in bench.actuations(before)] == [label]
     bench.person(label, "close")

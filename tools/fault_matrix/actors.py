@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 
-from tools.fault_matrix.people import Way, customer_cell, hands, wish
-from tools.fault_matrix.phases import Phase, Wished
+from tools.fault_matrix.people import Way, ask_for_door, customer_cell, hands
+from tools.fault_matrix.phases import PendingDoor, Phase
 from tools.fault_matrix.stage import CUSTOMER, STRANGER, Stage
 
 ACTORS = ("API", "code", "QR", "technician", "nobody")
@@ -18,7 +18,7 @@ def way_of(actor: str) -> Way:
     return WAYS.get(actor, "API")
 
 
-async def act(stage: Stage, phase: Phase, actor: str, pending: Wished | None) -> None:
+async def act(stage: Stage, phase: Phase, actor: str, pending: PendingDoor | None) -> None:
     """Finishes what is under way; then the actor does the next act of this phase."""
     if pending is not None:
         await hands(stage, CUSTOMER, await pending, drop_off=phase.next == "dropoff")
@@ -41,17 +41,21 @@ async def _customer(stage: Stage, phase: Phase, way: Way) -> None:
             await stage.ask("open-door", CUSTOMER)
             await asyncio.sleep(1.0)
         else:
-            await wish(stage, way, CUSTOMER, drop_off=False)
+            await ask_for_door(stage, way, CUSTOMER, drop_off=False)
         stage.close_all()
         return
     drop_off = phase.next in ("reserve", "dropoff")
-    await hands(stage, CUSTOMER, await wish(stage, way, CUSTOMER, drop_off=drop_off), drop_off=drop_off)
+    await hands(
+        stage, CUSTOMER, await ask_for_door(stage, way, CUSTOMER, drop_off=drop_off), drop_off=drop_off
+    )
 
 
 async def neighbour_acts(stage: Stage, actor: str) -> None:
     """The stranger asks for a parcel too, if a fault affects both cells and the actor is a customer."""
     if actor in WAYS:
-        await hands(stage, STRANGER, await wish(stage, WAYS[actor], STRANGER, drop_off=False), drop_off=False)
+        await hands(
+            stage, STRANGER, await ask_for_door(stage, WAYS[actor], STRANGER, drop_off=False), drop_off=False
+        )
 
 
 async def try_again(stage: Stage) -> None:
@@ -60,6 +64,6 @@ async def try_again(stage: Stage) -> None:
         if rid not in stage.codes:
             continue
         for way in WAYS.values():
-            await hands(stage, rid, await wish(stage, way, rid, drop_off=False), drop_off=False)
+            await hands(stage, rid, await ask_for_door(stage, way, rid, drop_off=False), drop_off=False)
             stage.close_all()
             await asyncio.sleep(CLOSED_S)

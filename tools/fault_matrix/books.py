@@ -10,7 +10,7 @@ from typing import Any
 
 from edge_agent.drivers.simulated.world import World
 
-WISH_LIFE_S = 31.0
+REQUEST_LIFE_S = 31.0
 """For how long after a request it may still cause a pulse."""
 GRACE_NS = 600_000_000
 """For how long after a wrong opening the machine may not have read it."""
@@ -23,7 +23,7 @@ TECHNICIAN = "technician"
 
 
 @dataclass(frozen=True, slots=True)
-class Wish:
+class DoorRequest:
     """A request for a door: of a reservation, or of a cell by hand."""
 
     at_s: float
@@ -39,7 +39,7 @@ class Books:
     """The actors of a stage write them; the judge reads them. Times are seconds of virtual time."""
 
     world: World
-    wishes: list[Wish] = field(default_factory=list)
+    requests: list[DoorRequest] = field(default_factory=list)
     parcels: dict[str, str] = field(default_factory=dict)
     """The reservation whose parcel lies in a cell, by the cell's label."""
     cells_of: dict[str, set[str]] = field(default_factory=dict)
@@ -108,8 +108,10 @@ class Books:
         """When a pulse of these lock wires, or of this door, opened a wrong door."""
         for at_ns, wires, moved in self.world.pulses_seen:
             at_s = at_ns / 1e9
-            wishes = [w for w in self.wishes if 0 <= at_s - w.at_s <= WISH_LIFE_S and self._asks(w, wires)]
-            if not wishes:
+            requests = [
+                w for w in self.requests if 0 <= at_s - w.at_s <= REQUEST_LIFE_S and self._asks(w, wires)
+            ]
+            if not requests:
                 yield f"a: the lock of {wires} was pulsed at {at_s:.2f} s and nobody asked for it"
             for label in {wires, moved}:
                 since_ns = wrong.get(label)
@@ -118,7 +120,7 @@ class Books:
                 if self._cleared(label, since_ns, at_ns):
                     del wrong[label]
                     continue
-                if all(w.actor != TECHNICIAN for w in wishes):
+                if all(w.actor != TECHNICIAN for w in requests):
                     yield f"a: the lock of {wires} was pulsed at {at_s:.2f} s after a wrong door had opened"
             seen = self._opened_after(moved, at_ns) and not self._equals_health(wires, moved, at_ns)
             if moved != wires and seen:
@@ -129,12 +131,12 @@ class Books:
         """Whether a technician cleared a cell between two moments."""
         return any(label == cell and since_ns < at_s * 1e9 <= until_ns for at_s, label in self.cleared_s)
 
-    def _asks(self, wish: Wish, label: str) -> bool:
-        if wish.reservation_id is None:
-            return wish.cell == label
-        if wish.parcel_in is not None:
-            return wish.parcel_in == label
-        return label in self.cells_of.get(wish.reservation_id, ())
+    def _asks(self, request: DoorRequest, label: str) -> bool:
+        if request.reservation_id is None:
+            return request.cell == label
+        if request.parcel_in is not None:
+            return request.parcel_in == label
+        return label in self.cells_of.get(request.reservation_id, ())
 
     def _equals_health(self, wires: str, moved: str, at_ns: int) -> bool:
         """Whether both locks were pulsed and both contacts opened: then no witness shows which lock moved

@@ -162,7 +162,7 @@ def commit_refused(stage: Stage, since_s: float) -> bool:
 def anything_happened(stage: Stage, since_s: float) -> bool:
     """The machine received any input, and therefore noticed its clock."""
     sent = stage.commands_sent_s
-    return any(at >= since_s for at in (*sent, *(wish.at_s for wish in stage.books.wishes)))
+    return any(at >= since_s for at in (*sent, *(request.at_s for request in stage.books.requests)))
 
 
 def commands_sent(number: int) -> Shows:

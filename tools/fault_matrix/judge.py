@@ -7,7 +7,7 @@ import asyncio
 from edge_agent.model import CellStatus, ReservationStatus, Verdict
 from edge_agent.statemachine.cell import allocatable
 from tools.fault_matrix.faults import Fault
-from tools.fault_matrix.people import hands, live, wish
+from tools.fault_matrix.people import ask_for_door, hands, live
 from tools.fault_matrix.stage import CUSTOMER, STRANGER, Kind, Stage
 from tools.fault_matrix.technician import bring_to_order, wrong_with
 
@@ -23,7 +23,7 @@ async def others_ask(stage: Stage) -> None:
     """Another customer reserves a cell of each kind that the triple affects; the books judge the cell (c). No
     cell that holds a parcel may be available."""
     for kind in dict.fromkeys((stage.kind, PLAIN)):
-        rid = f"{PROBE}_{len(stage.books.wishes)}_{kind}"
+        rid = f"{PROBE}_{len(stage.books.requests)}_{kind}"
         if await stage.reserve(rid, kind=kind):
             await stage.call("cancel", {"reservation_id": rid})
     if stage.agent is None:
@@ -59,7 +59,7 @@ async def reached(stage: Stage, label: str, rid: str) -> bool:
         if way in ("open", "resolve"):
             await stage.open_by_hand(label)
         elif rid in stage.codes:
-            await wish(stage, "API" if way == "pickup" else "code", rid, drop_off=False)
+            await ask_for_door(stage, "API" if way == "pickup" else "code", rid, drop_off=False)
         opened = await stage.opened(label, OPENS_S + stage.late_s)
         for _, wires, moved in stage.plant.world.pulses_seen[before:]:
             if moved != label:

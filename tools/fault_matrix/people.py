@@ -12,7 +12,7 @@ AT_THE_DOOR_S = 0.3
 """How long a customer handles the parcel."""
 
 
-async def wish(stage: Stage, way: Way, rid: str, *, drop_off: bool) -> str | None:
+async def ask_for_door(stage: Stage, way: Way, rid: str, *, drop_off: bool) -> str | None:
     """Asks for the door; returns the cell that the machine reports open."""
     if way == "API":
         reply = await stage.ask("dropoff" if drop_off else "pickup", rid)
@@ -50,13 +50,13 @@ async def live(stage: Stage, rid: str, way: Way = "API") -> bool:
         return False
     if not await dropped_off(stage, rid, way):
         return False
-    await hands(stage, rid, await wish(stage, way, rid, drop_off=False), drop_off=False)
+    await hands(stage, rid, await ask_for_door(stage, way, rid, drop_off=False), drop_off=False)
     return await stage.until(lambda: stage.published("RESERVATION_COMPLETED", rid))
 
 
 async def dropped_off(stage: Stage, rid: str, way: Way = "API") -> bool:
     """A drop-off of a reservation, to its event."""
-    cell = await wish(stage, way, rid, drop_off=True)
+    cell = await ask_for_door(stage, way, rid, drop_off=True)
     if cell is None:
         return False
     await hands(stage, rid, cell, drop_off=True)

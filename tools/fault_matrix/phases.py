@@ -8,12 +8,12 @@ from dataclasses import dataclass
 from typing import Literal
 
 from edge_agent.model import CellStatus
-from tools.fault_matrix.people import AT_THE_DOOR_S, Way, dropped_off, hands, wish
+from tools.fault_matrix.people import AT_THE_DOOR_S, Way, ask_for_door, dropped_off, hands
 from tools.fault_matrix.stage import CUSTOMER, STRANGER, Stage, Unreached
 
-Wished = asyncio.Task[str | None]
+PendingDoor = asyncio.Task[str | None]
 Next = Literal["reserve", "dropoff", "pickup", "over"]
-WISHED_S = 0.03
+ASKED_S = 0.03
 """This long after a request it has been sent, and no lock moves yet."""
 GRACE_S = 9
 """Pick-up grace of the phases after a pick-up."""
@@ -25,7 +25,7 @@ class Phase:
     next request."""
 
     name: str
-    bring: Callable[[Stage, Way], Awaitable[Wished | None]]
+    bring: Callable[[Stage, Way], Awaitable[PendingDoor | None]]
     next: Next
 
 
@@ -42,16 +42,16 @@ async def _reserved(stage: Stage, way: Way) -> None:
     _demand(await stage.reserve(CUSTOMER), "no cell was given")
 
 
-async def _dropoff_wished(stage: Stage, way: Way) -> Wished:
+async def _dropoff_requested(stage: Stage, way: Way) -> PendingDoor:
     await _reserved(stage, way)
-    task = asyncio.create_task(wish(stage, way, CUSTOMER, drop_off=True))
-    await asyncio.sleep(WISHED_S)
+    task = asyncio.create_task(ask_for_door(stage, way, CUSTOMER, drop_off=True))
+    await asyncio.sleep(ASKED_S)
     return task
 
 
 async def _dropoff_open(stage: Stage, way: Way, grace_s: int = 3) -> None:
     _demand(await stage.reserve(CUSTOMER, grace_s=grace_s), "no cell was given")
-    cell = await wish(stage, way, CUSTOMER, drop_off=True)
+    cell = await ask_for_door(stage, way, CUSTOMER, drop_off=True)
     _demand(cell is not None and await stage.opened(cell), "the drop-off opened nothing")
     assert cell is not None
     stage.put_in(cell, CUSTOMER)
@@ -70,16 +70,16 @@ async def _dropped_off(stage: Stage, way: Way, grace_s: int = 3) -> None:
     await asyncio.sleep(2.0)
 
 
-async def _pickup_wished(stage: Stage, way: Way) -> Wished:
+async def _pickup_requested(stage: Stage, way: Way) -> PendingDoor:
     await _dropped_off(stage, way)
-    task = asyncio.create_task(wish(stage, way, CUSTOMER, drop_off=False))
-    await asyncio.sleep(WISHED_S)
+    task = asyncio.create_task(ask_for_door(stage, way, CUSTOMER, drop_off=False))
+    await asyncio.sleep(ASKED_S)
     return task
 
 
 async def _pickup_open(stage: Stage, way: Way, grace_s: int = 3) -> None:
     await _dropped_off(stage, way, grace_s)
-    cell = await wish(stage, way, CUSTOMER, drop_off=False)
+    cell = await ask_for_door(stage, way, CUSTOMER, drop_off=False)
     _demand(cell is not None and await stage.opened(cell), "the pick-up opened nothing")
     assert cell is not None
     stage.take_out(cell)
@@ -123,7 +123,7 @@ async def _inspected(stage: Stage, way: Way) -> None:
     """A cell with a scale keeps what was left in it; any other was opened and given up."""
     if stage.kind == "scale":
         await _dropped_off(stage, way, 0)
-        cell = await wish(stage, way, CUSTOMER, drop_off=False)
+        cell = await ask_for_door(stage, way, CUSTOMER, drop_off=False)
         _demand(cell is not None and await stage.opened(cell), "the pick-up opened nothing")
         stage.close_all()
     else:
@@ -145,11 +145,11 @@ PHASES: dict[str, Phase] = {
     for phase in (
         Phase("free", _free, "reserve"),
         Phase("reserved", _reserved, "dropoff"),
-        Phase("drop-off wished", _dropoff_wished, "dropoff"),
+        Phase("drop-off wished", _dropoff_requested, "dropoff"),
         Phase("drop-off open", _dropoff_open, "dropoff"),
         Phase("drop-off closed", _dropoff_closed, "pickup"),
         Phase("dropped off", _dropped_off, "pickup"),
-        Phase("pick-up wished", _pickup_wished, "pickup"),
+        Phase("pick-up wished", _pickup_requested, "pickup"),
         Phase("pick-up open", _pickup_open, "pickup"),
         Phase("pick-up closed", _pickup_closed, "pickup"),
         Phase("in grace", _in_grace, "pickup"),
@@ -167,6 +167,6 @@ async def stranger(stage: Stage) -> None:
     _demand(await dropped_off(stage, STRANGER), "the stranger dropped nothing off")
 
 
-async def finish(stage: Stage, pending: Wished, *, drop_off: bool) -> None:
+async def finish(stage: Stage, pending: PendingDoor, *, drop_off: bool) -> None:
     """The customer whose request was under way acts on its answer."""
     await hands(stage, CUSTOMER, await pending, drop_off=drop_off)

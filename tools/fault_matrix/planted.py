@@ -217,7 +217,7 @@ BUGS = (
     ),
     Bug("no stop after a wrong door", wrong_door, "found", _nothing, (("locks crossed", DROPPED, "API"),)),
     Bug(
-        "a wish pulses on after WRONG_DOOR",
+        "an attempt pulses on after WRONG_DOOR",
         unlocking,
         "_judge",
         _never_stops,

@@ -13,7 +13,7 @@ from edge_agent.errors import ConfigError
 from edge_agent.model import Door, Purpose, Verdict, qr_text
 from edge_agent.statemachine.outputs import Answer
 from edge_agent.statemachine.state import LockerState
-from tools.fault_matrix.books import TECHNICIAN, Books, Wish
+from tools.fault_matrix.books import TECHNICIAN, Books, DoorRequest
 from tools.simulate.plant import Plant, with_journal
 from tools.simulate.usb import UsbTree
 
@@ -198,13 +198,13 @@ class Stage:
         view = self.views.get(rid)
         return None if view is None else str(view["cell"]["description"])
 
-    def _wish(self, actor: str, rid: str | None, cell: str | None = None) -> None:
+    def _note_request(self, actor: str, rid: str | None, cell: str | None = None) -> None:
         parcel_in = None if rid is None else self.books.where(rid)
-        self.books.wishes.append(Wish(self.now_s, actor, cell, rid, parcel_in))
+        self.books.requests.append(DoorRequest(self.now_s, actor, cell, rid, parcel_in))
 
     async def ask(self, name: str, rid: str) -> dict[str, Any]:
         """A drop-off, pick-up or open-door by the API."""
-        self._wish("API", rid)
+        self._note_request("API", rid)
         why = {"reason": "matrix"} if name == "open-door" else {}
         reply = await self.call(name, {"reservation_id": rid} | why)
         self._moved(rid, reply)
@@ -219,7 +219,7 @@ class Stage:
         """A code or QR text at the kiosk; None if there is no answer."""
         if rid not in self.codes or self.plant.agent is None:
             return None
-        self._wish("QR" if qr else "code", rid)
+        self._note_request("QR" if qr else "code", rid)
         text = self.codes[rid][0 if drop_off else 1]
         if qr:
             text = qr_text(Purpose.DROPOFF if drop_off else Purpose.PICKUP, rid, text)
@@ -229,7 +229,7 @@ class Stage:
         """A technician's `open`."""
         if self.plant.agent is None:
             return None
-        self._wish(TECHNICIAN, None, label)
+        self._note_request(TECHNICIAN, None, label)
         return await self._answered(self.plant.agent.local.open_cell(label, "matrix", "bob"))
 
     async def clear(self, label: str) -> bool:

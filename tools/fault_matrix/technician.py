@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 
 from edge_agent.model import Alarm, Cell, CellStatus, Reservation, ReservationStatus, Verdict
-from tools.fault_matrix.people import hands, wish
+from tools.fault_matrix.people import ask_for_door, hands
 from tools.fault_matrix.stage import Stage, Unreached
 
 ROUNDS = 12
@@ -88,7 +88,7 @@ async def _end_pending(stage: Stage, rid: str, reservation: Reservation, label: 
     if label is None:
         await stage.call("cancel", {"reservation_id": rid})
     elif label == reservation.cell:
-        opened = await wish(stage, "API", rid, drop_off=True)
+        opened = await ask_for_door(stage, "API", rid, drop_off=True)
         await hands(stage, rid, opened, drop_off=True)
         done = await stage.until(lambda: stage.published("DROPOFF", rid), 3.0)
         if not done:
@@ -99,7 +99,7 @@ async def _end_pending(stage: Stage, rid: str, reservation: Reservation, label: 
 
 async def _end_dropped_off(stage: Stage, rid: str, reservation: Reservation, label: str | None) -> None:
     if label is None or label == reservation.cell:
-        opened = await wish(stage, "API", rid, drop_off=False)
+        opened = await ask_for_door(stage, "API", rid, drop_off=False)
         await hands(stage, rid, opened, drop_off=False)
         after = stage.state.reservations.get(rid)
         if (

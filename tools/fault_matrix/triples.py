@@ -18,7 +18,7 @@ from tools.fault_matrix.actors import ACTORS, act, neighbour_acts, try_again, wa
 from tools.fault_matrix.disasters import copy_journal, gateway_forgot
 from tools.fault_matrix.faults import FAULTS, Fault, begin
 from tools.fault_matrix.judge import PLAIN, alarms_wrong, normal_again, others_ask, reach_all
-from tools.fault_matrix.phases import PHASES, Phase, Wished, stranger
+from tools.fault_matrix.phases import PHASES, PendingDoor, Phase, stranger
 from tools.fault_matrix.stage import Kind, Stage, Unreached
 from tools.simulate.virtual_loop import VirtualLoop
 
@@ -136,7 +136,7 @@ def _result(stage: Stage, what: Triple, verdict: str, problems: list[str], why: 
     return Result(what, verdict, tuple(dict.fromkeys(problems)), why, pulses, events, round(stage.now_s, 3))
 
 
-async def _bring(stage: Stage, phase: Phase, actor: str) -> Wished | None:
+async def _bring(stage: Stage, phase: Phase, actor: str) -> PendingDoor | None:
     """A healthy stage, in its phase. Raises `Unreached`."""
     await stage.start()
     await gateway_forgot(stage)  # it is a new machine, and the gateway reports that it knows of nothing

@@ -67,13 +67,13 @@ class Locker:
         self.feed("reserve", Reserve(f"r{self._made}", rid, "p", "o", PARCEL, codes, grace_pickup_s=5))
         return rid
 
-    def open(self, kind: str, wish: OpenFor | EnterCode, label: str) -> None:
+    def open(self, kind: str, given: OpenFor | EnterCode, label: str) -> None:
         """Carries out a request until its door stands open, then closes the door again."""
-        self.feed(kind, wish)
-        self.feed("fresh reading", DoorRead(wish.unlock_id, Door.CLOSED))
+        self.feed(kind, given)
+        self.feed("fresh reading", DoorRead(given.unlock_id, Door.CLOSED))
         self.pass_s(0.1)
         self.feed("door opens", DoorsSeen({label: Door.OPEN}))
-        self.feed("pulse over", PulseDone(wish.unlock_id, 1, Door.OPEN))
+        self.feed("pulse over", PulseDone(given.unlock_id, 1, Door.OPEN))
         self.pass_s(5)
         self.feed("door closes", DoorsSeen({label: Door.CLOSED}))
 

@@ -18,7 +18,7 @@ from textual.worker import WorkerCancelled
 
 from edge_agent.cli.pin import headers_of
 from edge_agent.cli.watch.daemon import Daemon, NoDaemon, Refused, Wall
-from edge_agent.cli.watch.dialogs import WISHES, AskPin, Confirm
+from edge_agent.cli.watch.dialogs import ACTS, AskPin, Confirm
 from edge_agent.cli.watch.tiles import details, event_line, headline, health, line, tile
 
 LOOK_S = 0.5
@@ -225,11 +225,11 @@ class WatchApp(App[int]):
         self.run_worker(self._act(name, chosen.cell["label"]), name=f"{name} {chosen.cell['label']}")
 
     async def _act(self, name: str, label: str) -> None:
-        wish = WISHES[name]
-        reason = await self.push_screen_wait(Confirm(wish, label))
+        act = ACTS[name]
+        reason = await self.push_screen_wait(Confirm(act, label))
         if reason is None:
             return
-        given = reason if wish.with_reason else None
+        given = reason if act.with_reason else None
         self._say(f"{name} {label} …", "")
         try:
             try:
@@ -245,7 +245,7 @@ class WatchApp(App[int]):
         except (NoDaemon, Refused) as problem:
             self._say(f"{name} {label}: {problem}", "bold red")
         else:
-            self._say(wish.done.format(label=label), "green")
+            self._say(act.done.format(label=label), "green")
 
     def _say(self, what: str, style: str) -> None:
         for line_below in self.query("#said").results(Static):  # none while the wall is being taken down

@@ -13,7 +13,7 @@ from textual.widgets import Input, Label
 
 
 @dataclass(frozen=True, slots=True)
-class Wish:
+class Act:
     """One act of a technician: the question that goes before it, and what is said when it is done."""
 
     question: str
@@ -21,11 +21,11 @@ class Wish:
     with_reason: bool
 
 
-WISHES = {  # by the name that the local API has for it
-    "open": Wish("Open the door of {label}? Somebody's parcel may be in it.", "{label} is open", True),
-    "block": Wish("Take {label} out of allocation?", "{label} is blocked", True),
-    "unblock": Wish("Give {label} back to allocation?", "{label} is not blocked any more", False),
-    "clear": Wish("Have you inspected {label}: is it empty and in order?", "{label} is clear", False),
+ACTS = {  # by the name that the local API has for it
+    "open": Act("Open the door of {label}? Somebody's parcel may be in it.", "{label} is open", True),
+    "block": Act("Take {label} out of allocation?", "{label} is blocked", True),
+    "unblock": Act("Give {label} back to allocation?", "{label} is not blocked any more", False),
+    "clear": Act("Have you inspected {label}: is it empty and in order?", "{label} is clear", False),
 }
 
 
@@ -38,16 +38,16 @@ class Confirm(ModalScreen[str | None]):
         Binding("y", "agree", "yes", show=False),
     ]
 
-    def __init__(self, wish: Wish, label: str) -> None:
+    def __init__(self, act: Act, label: str) -> None:
         super().__init__()
-        self._wish = wish
+        self._act = act
         self._label = label
 
     def compose(self) -> ComposeResult:
         """The question, and a line for the reason."""
         with Vertical(id="dialog"):
-            yield Label(self._wish.question.format(label=self._label), id="question", markup=False)
-            if self._wish.with_reason:
+            yield Label(self._act.question.format(label=self._label), id="question", markup=False)
+            if self._act.with_reason:
                 yield Input(placeholder="the reason, for the journal", max_length=256, id="reason")
                 yield Label("Enter does it, Esc does not", classes="hint")
             else:
@@ -60,12 +60,12 @@ class Confirm(ModalScreen[str | None]):
 
     def action_agree(self) -> None:
         """A plain yes is enough where no reason is wanted."""
-        if not self._wish.with_reason:
+        if not self._act.with_reason:
             self.dismiss("")
 
     def action_refuse(self) -> None:
         """A plain no."""
-        if not self._wish.with_reason:
+        if not self._act.with_reason:
             self.dismiss(None)
 
 

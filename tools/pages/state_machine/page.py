@@ -117,7 +117,7 @@ def page() -> str:
         [
             HEAD,
             "## Reservations\n\n![How a reservation moves](state-machine-reservation.svg)",
-            "### What may be wished for, and what is refused",
+            "### What may be requested, and what is refused",
             _grid([t for t in Trigger if t in WISHES]),
             "### What happens",
             _grid([t for t in Trigger if t not in WISHES]),
