@@ -69,8 +69,8 @@ def act(
 
 
 def known_pin(pin_file: Path | None) -> str | None:
-    """The PIN from a file, else from the environment; None where nobody gave one. Ends the process where the
-    file is no good."""
+    """The PIN from a file, else from the environment; None where neither has one. Ends the process where the
+    file is invalid."""
     return os.environ.get(PIN_VARIABLE) if pin_file is None else _read(pin_file)
 
 

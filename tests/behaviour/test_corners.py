@@ -137,7 +137,7 @@ def test_one_damaged_frame_moves_no_reservation(tmp_path: Path) -> None:
 
 @pytest.mark.behaviour("time-23")
 def test_a_code_that_the_disk_delayed_by_a_minute_opens_nothing(tmp_path: Path) -> None:
-    """Who typed it is gone; a wish that is late never moves a lock."""
+    """The customer is gone; a late entry never moves a lock."""
 
     async def test(site: Site) -> None:
         made = await site.reserve()

@@ -17,7 +17,7 @@ from tests.support.site import Site, at_site
 
 
 def intent(core: Core, reservation: Reservation, purpose: Purpose) -> str:
-    """A wish whose first pulse is meant; its unlock id."""
+    """Starts an unlock attempt up to the intent of its first pulse; returns its unlock id."""
     wish = core.wish(reservation, purpose)
     core.feed(wish)
     core.feed(DoorRead(wish.unlock_id, Door.CLOSED))

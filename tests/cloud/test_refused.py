@@ -1,4 +1,4 @@
-"""Credentials that are no good, as the whole machine takes them: one line, an alarm, codes that work."""
+"""Invalid credentials in the whole machine: one log line, an alarm, and codes that still work."""
 
 from __future__ import annotations
 

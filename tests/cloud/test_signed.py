@@ -261,7 +261,7 @@ async def test_a_redelivered_command_gets_the_stored_reply(
 async def test_a_refused_command_does_not_act_when_it_is_redelivered(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Nothing is kept of a code 4; its sender knows that nothing opens, whatever happens to the message."""
+    """Nothing is kept of an EXPIRED; its sender knows that nothing opens, whatever happens to the message."""
     async with signed_site(tmp_path, monkeypatch) as at:
         rid = await at.reserve()
         link: Any = at.site.agent.link

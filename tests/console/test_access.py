@@ -231,7 +231,7 @@ def request(pin: str | None, name: str = "bob", uid: int = 1000) -> Request:
 
 
 async def refusal(guarded: Access, given: Request) -> str | None:
-    """Why a request is refused with code 7; None if it is let through."""
+    """Why a request is refused with PERMISSION_DENIED; None if it is let through."""
     try:
         await guarded.actor(given, proven=True)
     except Refusal as refused:

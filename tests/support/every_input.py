@@ -55,7 +55,7 @@ PURPOSES = {
 
 
 def asked(core: Core, reservation: Reservation, wish: Trigger) -> Input:
-    """A wish as an input."""
+    """The input of a request."""
     over = ended(core, reservation)
     rid = reservation.reservation_id
     if wish is Trigger.RESERVE:

@@ -53,7 +53,7 @@ class Keys:
 
 
 class SecureBroker(Broker):
-    """A Mosquitto that speaks TLS and demands a certificate, unless an argument changes that."""
+    """A Mosquitto that uses TLS and demands a certificate, unless an argument changes that."""
 
     def __init__(self, folder: Path, server: Pair, clients: Path, *more: str, required: bool = True) -> None:
         super().__init__(folder)

@@ -23,7 +23,7 @@ cleared.
 | `noise` | bus | 0 to 1 | the probability that a frame, request or reply, is damaged |
 | `delay_ms` | bus | ms | every reply comes this much later |
 | `bus_unplugged` | bus | | the port vanishes; cleared, it returns under the same name |
-| `echo` | bus | | the master's adapter hears what it sends |
+| `echo` | bus | | the master's adapter receives what it sends |
 """
 
 from __future__ import annotations

@@ -347,7 +347,7 @@ async def broker_twice(stage: Stage) -> Mend:
 
 
 async def broker_strips(stage: Stage) -> Mend:
-    """A bridge that speaks MQTT 3.1.1 is in between."""
+    """A bridge that uses MQTT 3.1.1 is in between."""
     stage.plant.broker.strips = True
 
     async def mend() -> None:

@@ -98,7 +98,7 @@ def _undamaged(frame: bytes) -> bytes:
 
 
 class WireLine:
-    """A bus with its devices. `feed` takes what the master writes; `deliver` gets what it hears.
+    """A bus with its devices. `feed` takes what the master writes; `deliver` gets what it receives.
 
     - `bits_per_character`: start, eight data bits, parity if any, stop bits.
     - `clock_ns`, `call_at_ns`: the time, and a timer on it that may be late but not early.
@@ -107,7 +107,7 @@ class WireLine:
     - `chunk_bytes`: replies arrive in pieces of this size, each when its last bit has passed.
     - `medium`: the wire's effect on a frame (b"": nothing arrives).
     - `framing`: the protocol of the line.
-    - `trouble`: the present faults. An adapter that echoes hears the master's bytes as they were written.
+    - `trouble`: the present faults. An adapter that echoes receives the master's bytes as they were written.
     - `on_frame`: called with every frame; the line itself keeps none.
     """
 

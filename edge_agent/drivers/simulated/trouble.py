@@ -129,7 +129,7 @@ class LineTrouble:
         self.delays_ns: Standing[int] = Standing()
         """How much later than usual every reply arrives."""
         self.echoes: Standing[None] = Standing()
-        """The master's adapter hears what it sends."""
+        """The master's adapter receives what it sends."""
         self.silences: defaultdict[int, Standing[None]] = defaultdict(Standing)
         """The device neither acts nor answers."""
         self.latenesses_ns: defaultdict[int, Standing[int]] = defaultdict(Standing)
