@@ -11,7 +11,7 @@ import yaml
 from edge_agent import __version__
 from edge_agent.cli.daemon import print_json
 from edge_agent.config import Settings
-from edge_agent.drivers import profiles
+from edge_agent.drivers import measuring, profiles
 from edge_agent.protocol.asyncapi import document
 
 schema_app = typer.Typer(no_args_is_help=True, help="Print a schema.")
@@ -46,7 +46,7 @@ def profile_schema() -> dict[str, object]:
     pydantic would read the docstrings when the models are made, which each start of the daemon would pay for.
     """
     schema = profiles.Profile.model_json_schema()
-    described = _docstrings_of_fields(inspect.getsource(profiles))
+    described = _docstrings_of_fields(inspect.getsource(profiles) + inspect.getsource(measuring))
     for name, part in {"Profile": schema, **schema["$defs"]}.items():
         for base in reversed(getattr(profiles, name).__mro__):
             for key, text in described.get(base.__name__, {}).items():

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import math
+from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -30,6 +32,8 @@ OFF_AGAIN_AT_LEAST_S = 1.0
 MEMORY_MARGIN_S = 1.0
 """A board may repeat its last reply unasked; that reply dates from its last reading."""
 BoardEnded = TimedPulse | FixedPulse | BoardPulse
+STABLE_READINGS = 3
+"""How many readings show that a weight is stable, if the transmitter does not report it."""
 SLAVE_DEVICE_FAILURE = 4
 """Modbus exception code for an error that the device reports in its data."""
 
@@ -186,26 +190,30 @@ def blocks(function: int, address: int, count: int, bulk: int | None) -> list[Re
     return [Read(function, address + first, min(most, count - first)) for first in range(0, count, most)]
 
 
+def door_reads(doors: DoorsCapability) -> list[Request]:
+    """The requests that read all door contacts of a board."""
+    if doors.function is None:
+        return [LockStatus(doors.channels, doors.command, doors.feedback == "sensor")]
+    return [*blocks(doors.function, doors.address, doors.points, doors.bulk)]
+
+
 class DoorInputs:
-    """Door contacts on discrete inputs, or on a lock board that reports their state."""
+    """Door contacts on inputs or in registers, or on a lock board that reports their state."""
 
     def __init__(self, device: Device, doors: DoorsCapability) -> None:
         self.name = device.name
         self.least_readings = device.bus.least_readings
         self.memory_s = device.needs.late_ms / 1000 + MEMORY_MARGIN_S
         self._device = device
-        self._requests: list[Request]
-        if doors.function is None:
-            self._requests = [LockStatus(doors.channels, doors.command, doors.feedback == "sensor")]
-        else:
-            self._requests = [*blocks(doors.function, doors.address, doors.channels, doors.bulk)]
+        self._doors = doors
+        self._requests = door_reads(doors)
 
     async def read_levels(self, priority: Priority) -> list[int]:
         """See `DoorBoard.read_levels`."""
-        levels: list[int] = []
+        values: list[int] = []
         for request in self._requests:
-            levels += await self._device.ask(request, priority)
-        return levels
+            values += await self._device.ask(request, priority)
+        return self._doors.levels(values)
 
     def readings_needed(self) -> int:
         """See `DoorBoard.readings_needed`."""
@@ -220,30 +228,35 @@ class RegisterScale:
         self._device = device
         self._scale = scale
         self._block = Read(scale.function, scale.address, scale.count)
+        self._recent_g: deque[float] = deque(maxlen=STABLE_READINGS)
         self._status = None
-        if scale.status_address is not None:
+        if scale.has_status and scale.status_address is not None:
             self._status = Read(scale.function, scale.status_address, 1)
 
     async def read(self) -> Weight:
         """See `Scale.read`."""
         scale = self._scale
         registers = await self._device.ask(self._block, Priority.POLL)
-        if self._status is None:
-            status = registers[scale.status_offset]
-        else:
+        status = 0
+        if self._status is not None:
             (status,) = await self._device.ask(self._status, Priority.POLL)
-        if status & scale.error_mask:
+        elif scale.has_status:
+            status = registers[scale.status_offset]
+        negative = scale.negative_bit is not None and bool(status >> scale.negative_bit & 1)
+        counts = scale.counts(registers, negative=negative)
+        if status & scale.error_mask or not math.isfinite(counts):
+            self._recent_g.clear()
             raise DeviceFault(self.name, SLAVE_DEVICE_FAILURE)
-        high, low = registers[scale.mass_offset], registers[scale.mass_offset + 1]
-        if scale.word_order == "low-first":
-            high, low = low, high
-        counts = high << 16 | low
-        if scale.mass_signed:
-            counts -= (counts >> 31) << 32
-        elif scale.negative_bit is not None and status >> scale.negative_bit & 1:
-            counts = -counts
-        stable = status >> scale.stable_bit & 1 == scale.stable_level
-        return Weight(round(counts * scale.grams_per_count / 10 ** self._decimals(status)), stable)
+        mass_g = counts * scale.grams_per_count / 10 ** self._decimals(status)
+        return Weight(round(mass_g), self._stable(mass_g, status))
+
+    def _stable(self, mass_g: float, status: int) -> bool:
+        scale = self._scale
+        if scale.stable_bit is not None:
+            return status >> scale.stable_bit & 1 == scale.stable_level
+        self._recent_g.append(mass_g)
+        spread_g = max(self._recent_g) - min(self._recent_g)
+        return len(self._recent_g) == STABLE_READINGS and spread_g <= scale.stable_within_g
 
     def _decimals(self, status: int) -> int:
         mask = self._scale.decimals_mask

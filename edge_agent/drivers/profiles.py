@@ -9,30 +9,23 @@ channels of a board are counted from 1, as printed on it.
 from __future__ import annotations
 
 import tomllib
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import Field, ValidationError, model_validator
 
+from edge_agent.drivers.measuring import ScaleCapability as ScaleCapability
+from edge_agent.drivers.measuring import TemperatureCapability as TemperatureCapability
+from edge_agent.drivers.profile_types import Bit, Bulk, Channels, Milliseconds, ProfilePart, Word
 from edge_agent.drivers.requests import Write, WriteRegisters
 from edge_agent.errors import ConfigError, Finding
 
-Word = Annotated[int, Field(strict=True, ge=0, le=0xFFFF)]
-Bit = Annotated[int, Field(strict=True, ge=0, le=15)]
-Channels = Annotated[int, Field(strict=True, ge=1, le=64)]
-Milliseconds = Annotated[int, Field(strict=True, ge=0, le=60_000)]
-Offset = Annotated[int, Field(strict=True, ge=0, le=124)]
 Protocol = Literal["modbus", "8a", "kerong-cu16", "kerong-cu48", "wkly"]
 
 
 MOST_CHANNELS: dict[Protocol, int] = {"kerong-cu16": 16, "kerong-cu48": 48, "wkly": 54}
 """The most channels that fit into the frames of a protocol; a higher one would be another board's."""
-
-
-class ProfilePart(BaseModel):
-    """Base of all parts: immutable, an unknown key is an error."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
 
 class Identity(ProfilePart):
@@ -50,10 +43,6 @@ class Identity(ProfilePart):
     """Whether somebody has tried the profile on a real board."""
     firmware: str = ""
     """The firmware that the profile was tried on, or is limited to."""
-
-
-Bulk = Annotated[int, Field(strict=True, ge=1, le=125)] | None
-"""The most points that the board allows in one request; None: all of them."""
 
 
 class BusNeeds(ProfilePart):
@@ -256,23 +245,45 @@ class LockCapability(ProfilePart):
 
 
 class DoorsCapability(ProfilePart):
-    """Door contacts, read together: discrete inputs (function 02), or the status of a lock board.
-
-    `feedback`: which of the contacts of a lock board with two for each door counts.
-    """
+    """Door contacts, read together: bits (functions 01 and 02), registers (03 and 04), or the status of a
+    lock board with its own protocol."""
 
     channels: Channels
     """How many contacts it reads."""
-    function: Literal[2] | None = None
+    function: Literal[1, 2, 3, 4] | None = None
     """The Modbus function of the read; absent for a board with its own protocol."""
     address: Word = 0
     """The address of contact 1, on the wire, counted from 0."""
+    registers: Literal["each", "mask"] | None = None
+    """For functions 03 and 04: a register for each contact (0 is low, any other value high), or a bit."""
+    first_bit: Bit = 0
+    """In a mask: the bit of contact 1 in the first register; contact 2 is the next higher bit."""
     bulk: Bulk = None
-    """The most contacts in one read; absent: all of them."""
+    """The most bits or registers in one read; absent: all of them."""
     command: Annotated[int, Field(strict=True, ge=0, le=0xFF)] | None = None
     """The byte that asks for the status, where dialects differ."""
     feedback: Literal["lock", "sensor"] = "lock"
     """Which contact counts, where a lock board has two for each door."""
+
+    @model_validator(mode="after")
+    def _form_known(self) -> DoorsCapability:
+        if (self.function in (3, 4)) is (self.registers is None):
+            raise ValueError("registers is for functions 3 and 4, and needed there")
+        if self.first_bit and self.registers != "mask":
+            raise ValueError('first_bit is for registers = "mask"')
+        return self
+
+    @property
+    def points(self) -> int:
+        """How many bits or registers are read."""
+        return self.channels if self.registers != "mask" else (self.first_bit + self.channels + 15) // 16
+
+    def levels(self, values: Sequence[int]) -> list[int]:
+        """The level (0 or 1) of each contact, from the bits or registers that were read."""
+        if self.registers == "mask":
+            mask = sum(value << 16 * place for place, value in enumerate(values)) >> self.first_bit
+            return [mask >> channel & 1 for channel in range(self.channels)]
+        return [int(value != 0) for value in values]
 
 
 class RelaysCapability(ProfilePart):
@@ -306,78 +317,6 @@ class RelaysCapability(ProfilePart):
         """The writes that certainly switch a channel, counted from 1, off."""
         values = [self.off] if self.cancel is None else [self.cancel, self.off]
         return [Write(self.function, self.address + channel - 1, value) for value in values]
-
-
-class ScaleCapability(ProfilePart):
-    """A weight transmitter read as one block of holding registers (function 03), or two.
-
-    Without `status_address` the status is in the block, at `status_offset`; with it, it is read separately.
-    """
-
-    function: Literal[3, 4]
-    """The Modbus function of the read."""
-    address: Word
-    """The first register of the block, on the wire, counted from 0."""
-    count: Annotated[int, Field(strict=True, ge=1, le=125)]
-    """How many registers the block has."""
-    mass_offset: Offset = 0
-    """Where in the block the 32-bit weight begins."""
-    word_order: Literal["high-first", "low-first"] = "high-first"
-    """Which half of the 32-bit weight comes first."""
-    mass_signed: bool
-    """Two's complement; otherwise a magnitude whose sign is `negative_bit` of the status."""
-    grams_per_count: Annotated[float, Field(gt=0)]
-    """How many grams one count is."""
-    decimals_mask: Word = 0
-    """Bits of the status that give the number of decimals of the weight; 0: none do."""
-    status_address: Word | None = None
-    """The register of the status, if it is outside the block."""
-    status_offset: Offset = 0
-    """Where in the block the status is, without `status_address`."""
-    stable_bit: Bit
-    """The bit of the status that shows whether the weight is stable."""
-    stable_level: Literal[0, 1]
-    """The value of that bit when the weight is stable."""
-    error_mask: Word
-    """Bits of the status of which each is an error."""
-    negative_bit: Bit | None = None
-    """The bit of the status that is the sign of a magnitude."""
-
-    @model_validator(mode="after")
-    def _inside(self) -> ScaleCapability:
-        inside = 0 if self.status_address is not None else self.status_offset + 1
-        if max(self.mass_offset + 2, inside) > self.count:
-            raise ValueError("mass_offset and status_offset must lie inside the block of count registers")
-        if not self.mass_signed and self.negative_bit is None:
-            raise ValueError("a magnitude needs negative_bit")
-        return self
-
-
-class TemperatureCapability(ProfilePart):
-    """Temperatures as signed 16-bit registers, one a channel, read in one block."""
-
-    channels: Channels
-    """How many probes it reads."""
-    function: Literal[3, 4]
-    """The Modbus function of the read."""
-    address: Word
-    """The register of probe 1, on the wire, counted from 0."""
-    bulk: Bulk = None
-    """The most registers in one read; absent: all of them."""
-    degrees_per_count: Annotated[float, Field(gt=0)]
-    """How many degrees Celsius one count is."""
-    no_sensor: Word | None = None
-    """The register's value if there is no sensor."""
-    above_c: Annotated[float, Field(allow_inf_nan=False)] = -55.0
-    """See `below_c`."""
-    below_c: Annotated[float, Field(allow_inf_nan=False)] = 85.0
-    """A temperature is plausible above `above_c` and below `below_c`, in degrees Celsius."""
-    no_sensor_c: tuple[Annotated[float, Field(allow_inf_nan=False)], ...] = (-127.0, 85.0)
-    """Temperatures that mean that there is no sensor: a broken wire, or the value at power-on."""
-
-    def plausible(self, temperature_c: float) -> bool:
-        """Whether a sensor can have measured this."""
-        return self.above_c < temperature_c < self.below_c and temperature_c not in self.no_sensor_c
 
 
 class Check(ProfilePart):
@@ -440,9 +379,9 @@ class Profile(ProfilePart):
     """Its weight transmitter."""
     temperature: TemperatureCapability | None = None
     """Its temperature probes."""
-    checks: list[Check] = []
+    checks: tuple[Check, ...] = ()
     """Checked when the machine is commissioned."""
-    signs: list[Sign] = []
+    signs: tuple[Sign, ...] = ()
     """Reads that identify such a board, besides its regular reads and its checks."""
     vectors: Annotated[list[Vector], Field(min_length=1)]
     """Frames that the tests run against the real codec."""

@@ -11,7 +11,7 @@ from collections.abc import AsyncIterator, Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
-from edge_agent.drivers.boards import blocks
+from edge_agent.drivers.boards import blocks, door_reads
 from edge_agent.drivers.bus import Priority
 from edge_agent.drivers.decode import EXCEPTIONS, USUAL_CHANNELS
 from edge_agent.drivers.profiles import BusNeeds, Profile
@@ -56,10 +56,8 @@ def reads_of(profile: Profile) -> list[Request]:
     """The regular reads of a device with this profile, each harmless."""
     found: list[Request] = []
     doors, scale, temperature = profile.doors, profile.scale, profile.temperature
-    if doors is not None and doors.function is not None:
-        found += blocks(doors.function, doors.address, doors.channels, doors.bulk)
-    elif doors is not None:
-        found.append(LockStatus(doors.channels, doors.command, doors.feedback == "sensor"))
+    if doors is not None:
+        found += door_reads(doors)
     if scale is not None:
         found.append(Read(scale.function, scale.address, scale.count))
     if temperature is not None:

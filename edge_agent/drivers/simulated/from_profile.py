@@ -6,12 +6,14 @@ that the profile is right: that is what the vectors and recordings of a profile 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+import struct
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from edge_agent.drivers.profiles import (
     ChannelWrite,
     ConstantWrite,
+    DoorsCapability,
     FixedPulse,
     LockCapability,
     Profile,
@@ -78,9 +80,7 @@ class ProfiledBoard(Slave):
         if profile.relays is not None:
             self._put_relays(profile.relays)
         if profile.doors is not None and profile.doors.function is not None:
-            for channel in range(1, profile.doors.channels + 1):
-                place = (profile.doors.function, profile.doors.address + channel - 1)
-                self._map.bits[place] = terminals.inputs.get(channel, _zero)
+            self._put_doors(profile.doors, profile.doors.function, terminals.inputs)
         if profile.temperature is not None:
             self._put_temperatures(profile.temperature, terminals.probes)
         if profile.scale is not None:
@@ -157,6 +157,18 @@ class ProfiledBoard(Slave):
 
             self._map.write(all_off.function, all_off.address, _on_values((all_off.value,), act))
 
+    def _put_doors(
+        self, doors: DoorsCapability, function: int, inputs: Mapping[int, Callable[[int], int]]
+    ) -> None:
+        levels = [inputs.get(channel, _zero) for channel in range(1, doors.channels + 1)]
+        if doors.registers == "mask":
+            for place in range(doors.points):
+                self._map.words[function, doors.address + place] = _mask(levels, 16 * place - doors.first_bit)
+            return
+        where = self._map.words if doors.registers == "each" else self._map.bits
+        for offset, level in enumerate(levels):
+            where[function, doors.address + offset] = level
+
     def _put_temperatures(
         self, part: TemperatureCapability, probes: Mapping[int, Callable[[int], float | None]]
     ) -> None:
@@ -167,14 +179,14 @@ class ProfiledBoard(Slave):
     def _put_scale(self, part: ScaleCapability, weigh: Callable[[int], Weighing]) -> None:
         for offset in range(part.count):
             self._map.words.setdefault((part.function, part.address + offset), _zero)
-        high, low = (0, 1) if part.word_order == "high-first" else (1, 0)
-        for offset, shift in ((high, 16), (low, 0)):
-            place = (part.function, part.address + part.mass_offset + offset)
-            self._map.words[place] = _mass(part, weigh, shift)
-        status = part.status_address
-        if status is None:
-            status = part.address + part.status_offset
-        self._map.words[part.function, status] = _status(part, weigh)
+        for place in range(1 if part.mass_format == "int16" else 2):
+            register = (part.function, part.address + part.mass_offset + place)
+            self._map.words[register] = _mass(part, weigh, place)
+        if part.has_status:
+            status = part.status_address
+            if status is None:
+                status = part.address + part.status_offset
+            self._map.words[part.function, status] = _status(part, weigh)
 
     # What it is asked.
 
@@ -261,10 +273,31 @@ def _temperature(
     return read
 
 
-def _mass(part: ScaleCapability, weigh: Callable[[int], Weighing], shift: int) -> Callable[[int], int]:
+def _mask(levels: Sequence[Callable[[int], int]], first: int) -> Callable[[int], int]:
+    """A register with the levels from number `first` on, the first in the lowest bit."""
+
     def read(at_ns: int) -> int:
-        counts = round(weigh(at_ns).grams / part.grams_per_count)
-        return (counts if part.mass_signed else abs(counts)) >> shift & 0xFFFF
+        mine = {bit: levels[first + bit] for bit in range(16) if 0 <= first + bit < len(levels)}
+        return sum(level(at_ns) << bit for bit, level in mine.items())
+
+    return read
+
+
+def _mass(part: ScaleCapability, weigh: Callable[[int], Weighing], place: int) -> Callable[[int], int]:
+    """The register at this place of the weight."""
+
+    def read(at_ns: int) -> int:
+        number = weigh(at_ns).grams / part.grams_per_count
+        if part.mass_format == "float32":
+            data = struct.pack(">f", number)
+        else:
+            counts = round(number) if part.mass_signed else abs(round(number))
+            size = 2 if part.mass_format == "int16" else 4
+            data = (counts % (1 << 8 * size)).to_bytes(size, "big")
+        words = [data[at : at + 2] for at in range(0, len(data), 2)]
+        if part.word_order == "low-first":
+            words.reverse()
+        return int.from_bytes(words[place], "little" if part.bytes_swapped else "big")
 
     return read
 
@@ -272,8 +305,9 @@ def _mass(part: ScaleCapability, weigh: Callable[[int], Weighing], shift: int) -
 def _status(part: ScaleCapability, weigh: Callable[[int], Weighing]) -> Callable[[int], int]:
     def read(at_ns: int) -> int:
         weighing = weigh(at_ns)
-        status = (1 if weighing.settled else 0) ^ (1 - part.stable_level)
-        status <<= part.stable_bit
+        status = 0
+        if part.stable_bit is not None:
+            status = ((1 if weighing.settled else 0) ^ (1 - part.stable_level)) << part.stable_bit
         if part.negative_bit is not None and weighing.grams < 0:
             status |= 1 << part.negative_bit
         return status
