@@ -74,6 +74,7 @@ def _protocol_findings(settings: Settings, name: str, device: DeviceSection) -> 
 ADDRESSES = {
     "modbus": (1, 255),  # 248 to 255 are reserved, but they are the factory address of some boards
     "8a": (1, 32),
+    "kerong-cu12": (0, 255),
     "kerong-cu16": (0, 15),
     "kerong-cu48": (0, 255),
     "wkly": (0, 255),

@@ -12,6 +12,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Literal
 
 from edge_agent.drivers.lock_protocols import (
+    Cu12Codec,
     Cu16Codec,
     Cu48Codec,
     FramedCodec,
@@ -55,7 +56,7 @@ EXCEPTIONS = {
 }
 """Modbus application protocol 1.1b3, section 7."""
 _WHAT = {1: "coils", 2: "inputs", 3: "registers", 4: "input registers"}
-USUAL_CHANNELS = {"8a": 8, "kerong-cu16": 16, "kerong-cu48": 48, "wkly": 1}
+USUAL_CHANNELS = {"8a": 8, "kerong-cu12": 12, "kerong-cu16": 16, "kerong-cu48": 48, "wkly": 1}
 """The number of channels assumed for a lock board's status if no profile gives it."""
 
 
@@ -106,6 +107,10 @@ def _lock_question(codec: Codec, frame: bytes, channels: int) -> Question | None
             return Question(frame[1], Unlock(frame[2], frame[3]))
         case Xor8aCodec(), 5 if frame[0] == Xor8aCodec.STATUS:
             return Question(frame[1], LockStatus(channels, frame[3]))
+        case Cu12Codec(), 8 if frame[3] == Cu12Codec.UNLOCK:
+            return Question(frame[1], Unlock(frame[2] + 1))
+        case Cu12Codec(), 8:
+            return Question(frame[1], LockStatus(channels))
         case Cu16Codec(), 5 if frame[2] == Cu16Codec.UNLOCK:
             return Question(frame[1] >> 4, Unlock((frame[1] & 15) + 1))
         case Cu16Codec(), 5:

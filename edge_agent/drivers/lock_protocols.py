@@ -1,4 +1,4 @@
-"""Lock boards with protocols of their own ("8A", Kerong CU16 and CU48, WKLY): codecs behind one interface.
+"""Lock boards with protocols of their own ("8A", Kerong CU12, CU16 and CU48, WKLY): codecs.
 
 Their checksums are one byte, and no answer names its request. So a board's answer to an unlock only means
 that it was received; whether the door moved is read from the status. A frame sent unasked is no reading
@@ -23,7 +23,7 @@ DEVICE_FAILURE = 4
 
 
 class FramedCodec(ABC):
-    """The common part of the four: frames that begin with a known byte and end with a checksum."""
+    """The common part: frames that begin with a known byte and end with a checksum."""
 
     replies_identify_requests = False
     least_readings = 2  # one damaged frame in 256 has a right checksum of one byte
@@ -275,6 +275,75 @@ class Cu48Codec(KerongCodec):
         return bits_of(frame[10:16] if request.sensor else frame[4:10], request.channels)
 
 
+class Cu12Codec(FramedCodec):
+    """Kerong CU12: `02 BOARD LOCK CMD ASK LEN 03 SUM DATA`, boards and locks from 0.
+
+    The sum covers what precedes it; the LEN bytes of a status follow it uncovered, so that three readings
+    must agree. A board that gives LEN as 0 in a status sends two bytes all the same. ASK is 0 in a request.
+    """
+
+    least_readings = 3
+    HEAD = 8
+    UNLOCK, STATUS = 0x81, 0x80
+    LEAST_DATA, MOST_DATA = 2, 8
+    REFUSED = (0x11, 0x12, 0x13, 0x14)
+    """Values of ASK in an answer: failed, timed out, unknown command, wrong checksum."""
+
+    def encode(self, question: Question) -> bytes:
+        """See `Codec.encode`."""
+        request = question.request
+        if isinstance(request, Unlock):
+            lock, command = request.channel - 1, self.UNLOCK
+        elif isinstance(request, LockStatus):
+            lock, command = 0, self.STATUS
+        else:
+            raise _other(request)
+        body = bytes([2, question.address, lock, command, 0, 0, 3])
+        return body + bytes([checksum_sum(body)])
+
+    def reply_bytes(self, request: Request) -> int:
+        """See `Codec.reply_bytes`."""
+        if isinstance(request, LockStatus):
+            return self.HEAD + (2 * self.LEAST_DATA if request.sensor else self.LEAST_DATA)
+        return self.HEAD if isinstance(request, Unlock) and request.acknowledged else 0
+
+    def frame_length(self, heard: bytes, question: Question | None) -> int | None:
+        """See `FramedCodec.frame_length`."""
+        if heard[0] != 0x02:
+            return 0
+        if len(heard) < self.HEAD:
+            return None
+        if heard[6] != 0x03 or checksum_sum(heard[:7]) != heard[7] or heard[5] > self.MOST_DATA:
+            return 0
+        data = max(heard[5], self.LEAST_DATA) if heard[3] == self.STATUS else heard[5]
+        return self.HEAD + data if len(heard) >= self.HEAD + data else None
+
+    def answers(self, question: Question, frame: bytes) -> bool:
+        """See `FramedCodec.answers`."""
+        request = question.request
+        if frame[1] != question.address:
+            return False
+        if isinstance(request, Unlock):
+            return frame[3] == self.UNLOCK and frame[2] == request.channel - 1
+        return isinstance(request, LockStatus) and frame[3] == self.STATUS
+
+    def speaker(self, frame: bytes) -> int:
+        """See `FramedCodec.speaker`."""
+        return frame[1]
+
+    def values(self, question: Question, frame: bytes) -> list[int]:
+        """See `FramedCodec.values`: 12 contacts of the locks in two bytes, then 12 sensors if it has any."""
+        if frame[4] in self.REFUSED:
+            raise DeviceFault(f"board {question.address}", DEVICE_FAILURE)
+        request = question.request
+        if not isinstance(request, LockStatus):
+            return []
+        data = frame[self.HEAD + 2 :] if request.sensor else frame[self.HEAD : self.HEAD + 2]
+        if len(data) < self.LEAST_DATA:
+            raise BadReply(f"{len(data)} bytes of sensors, not {self.LEAST_DATA}")
+        return bits_of(data[:2], request.channels)
+
+
 class WklyCodec(FramedCodec):
     """WKLY: `57 4B 4C 59 LEN BOARD CMD DATA XOR`; LEN counts all bytes, boards from 0, channels from 1."""
 
@@ -344,6 +413,7 @@ class WklyCodec(FramedCodec):
 _CODECS: dict[Protocol, type[Codec]] = {
     "modbus": RtuCodec,
     "8a": Xor8aCodec,
+    "kerong-cu12": Cu12Codec,
     "kerong-cu16": Cu16Codec,
     "kerong-cu48": Cu48Codec,
     "wkly": WklyCodec,

@@ -21,10 +21,10 @@ from edge_agent.drivers.profile_types import Bit, Bulk, Channels, Milliseconds, 
 from edge_agent.drivers.requests import Write, WriteRegisters
 from edge_agent.errors import ConfigError, Finding
 
-Protocol = Literal["modbus", "8a", "kerong-cu16", "kerong-cu48", "wkly"]
+Protocol = Literal["modbus", "8a", "kerong-cu12", "kerong-cu16", "kerong-cu48", "wkly"]
 
 
-MOST_CHANNELS: dict[Protocol, int] = {"kerong-cu16": 16, "kerong-cu48": 48, "wkly": 54}
+MOST_CHANNELS: dict[Protocol, int] = {"kerong-cu12": 12, "kerong-cu16": 16, "kerong-cu48": 48, "wkly": 54}
 """The most channels that fit into the frames of a protocol; a higher one would be another board's."""
 
 

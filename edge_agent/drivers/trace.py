@@ -25,7 +25,7 @@ class TraceFrame(BaseModel):
     at_s: float
     bus: str = ""
     baud: int = 0
-    protocol: Literal["modbus", "modbus-tcp", "8a", "kerong-cu16", "kerong-cu48", "wkly"] = "modbus"
+    protocol: Wire = "modbus"
     direction: Literal["sent", "heard", "lost"]
     hex: str
     note: str = ""

@@ -113,6 +113,8 @@ REQUESTS: list[tuple[Wire, Request]] = [
     ("modbus-tcp", WriteRegisters(5, (7,))),
     ("8a", Unlock(2, 0x33)),
     ("8a", LockStatus(8, 0x99)),
+    ("kerong-cu12", Unlock(12)),
+    ("kerong-cu12", LockStatus(12)),
     ("kerong-cu16", Unlock(16)),
     ("kerong-cu16", LockStatus(16)),
     ("kerong-cu48", Unlock(48)),
@@ -145,7 +147,9 @@ def test_a_network_is_decoded_too() -> None:
     assert decoder.words("heard", reply, "unasked") == "<- unasked from ?(7)"
 
 
-@pytest.mark.parametrize("wire", ["modbus", "modbus-tcp", "8a", "kerong-cu16", "kerong-cu48", "wkly"])
+@pytest.mark.parametrize(
+    "wire", ["modbus", "modbus-tcp", "8a", "kerong-cu12", "kerong-cu16", "kerong-cu48", "wkly"]
+)
 def test_nothing_that_passes_can_break_the_decoder(wire: Wire) -> None:
     random = Random(5)
     decoder = Decoder(wire, {3: ("locks", profile("waveshare-io-8ch"))})

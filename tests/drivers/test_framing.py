@@ -15,8 +15,9 @@ import pytest
 from edge_agent.app.lines import keeps_pace
 from edge_agent.config import BusSection
 from edge_agent.drivers.bus import BusOwner, Priority
+from edge_agent.drivers.lock_protocols import codec_of
 from edge_agent.drivers.modbus import RtuCodec, build_frame
-from edge_agent.drivers.requests import Question, Read, Write
+from edge_agent.drivers.requests import LockStatus, Question, Read, Unlock, Write
 from edge_agent.drivers.simulated.cable import MemoryCable
 from edge_agent.drivers.simulated.line import FrameSeen
 from edge_agent.drivers.simulated.slave import with_crc
@@ -172,3 +173,22 @@ def test_f3_a_link_to_a_ttyacm_port_has_no_pace_either(tmp_path: Path) -> None:
     link = tmp_path / "usb-board"
     link.symlink_to("/dev/ttyACM7")
     assert not keeps_pace(BusSection(port=str(link), baud=9600))
+
+
+def test_f6_a_cu12_is_read_with_its_status_bytes_behind_the_checksum() -> None:
+    codec = codec_of("kerong-cu12")
+    asked, pulse = Question(0, LockStatus(12)), Question(0, Unlock(5))
+    assert codec.encode(asked) == bytes.fromhex("02 00 00 80 00 00 03 85")
+    assert codec.encode(pulse) == bytes.fromhex("02 00 04 81 00 00 03 8A")
+    reply = bytes.fromhex("02 00 00 80 10 02 03 97 FE 07")
+    for size in range(len(reply)):
+        assert codec.first_frame(reply[:size], asked, []) is None
+    frame = codec.first_frame(b"\xff" + reply + b"\0", asked, [])
+    assert frame is not None
+    assert (frame.skipped, frame.length) == (1, 10)
+    assert codec.parse(asked, reply) == [0] + [1] * 10 + [0]
+    without_length = bytes.fromhex("02 00 00 80 00 00 03 85 FE 07")
+    assert codec.parse(asked, without_length) == [0] + [1] * 10 + [0]
+    with pytest.raises(DeviceFault):
+        codec.parse(pulse, bytes.fromhex("02 00 04 81 11 00 03 9B"))
+    assert codec.first_frame(bytes.fromhex("02 00 03 81 10 00 03 99"), pulse, []).answers is None  # type: ignore[union-attr]

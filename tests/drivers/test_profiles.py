@@ -36,6 +36,8 @@ VECTORS = [
     for vector in profile.vectors
 ]
 HOLD_MS = 20_000
+COVERED = {"kerong-cu12": 8}
+"""How many bytes of a reply the checksum covers, if not all: then three readings must agree."""
 
 
 def test_every_family_of_the_hardware_notes_has_a_profile() -> None:
@@ -43,7 +45,7 @@ def test_every_family_of_the_hardware_notes_has_a_profile() -> None:
         *("waveshare-io-8ch", "waveshare-relay-8ch", "eletechsup-r4d8a08", "lc-modbus-8r", "cheap-4-relay"),
         *("moxa-e1211", "moxa-e1214", "laumas-tlb", "generic-transmitter"),
         *("r4dcb08", "xy-md02", "dixell", "pixsys-atr142"),
-        *("lock-8a", "lock-8a-50", "lock-8a-9933", "kerong-cu16", "kerong-cu48", "wkly-12"),
+        *("lock-8a", "lock-8a-50", "lock-8a-9933", "kerong-cu12", "kerong-cu16", "kerong-cu48", "wkly-12"),
     }
 
 
@@ -78,7 +80,9 @@ def test_published_requests_and_replies(profile: Profile, vector: Vector) -> Non
 @pytest.mark.parametrize(("profile", "vector"), VECTORS)
 def test_a_published_reply_is_no_answer_once_a_bit_is_wrong(profile: Profile, vector: Vector) -> None:
     codec, asked = codec_of(profile.bus.protocol), asked_by(profile, vector)
-    for place in range(8 * len(bytes.fromhex(vector.reply))):
+    covered = COVERED.get(profile.bus.protocol, len(bytes.fromhex(vector.reply)))
+    assert profile.bus.protocol not in COVERED or codec.least_readings > 2
+    for place in range(8 * min(covered, len(bytes.fromhex(vector.reply)))):
         spoilt = bytearray.fromhex(vector.reply)
         spoilt[place // 8] ^= 1 << place % 8
         with pytest.raises(BadReply):
@@ -189,7 +193,9 @@ def test_what_the_daemon_sends_is_among_the_published_frames(name: str) -> None:
     assert done
 
 
-@pytest.mark.parametrize(("name", "channels"), [("kerong-cu16", 17), ("kerong-cu48", 49), ("wkly-12", 55)])
+@pytest.mark.parametrize(
+    ("name", "channels"), [("kerong-cu12", 13), ("kerong-cu16", 17), ("kerong-cu48", 49), ("wkly-12", 55)]
+)
 def test_a_profile_has_no_channel_that_its_protocol_would_take_for_another_boards(
     name: str, channels: int
 ) -> None:

@@ -18,6 +18,8 @@ def asked_by(profile: Profile, vector: Vector) -> Question:
     if protocol == "8a":
         asked = unlock(frame[2]) if frame[0] == 0x8A else status
         return Question(frame[1], asked)
+    if protocol == "kerong-cu12":
+        return Question(frame[1], unlock(frame[2] + 1) if frame[3] == 0x81 else status)
     if protocol == "kerong-cu16":
         return Question(frame[1] >> 4, unlock((frame[1] & 15) + 1) if frame[2] == 0x31 else status)
     if protocol == "kerong-cu48":

@@ -11,7 +11,13 @@ from edge_agent.config import Settings, load_settings
 from tools.bench.settings import REPOSITORY
 
 CONFIG = REPOSITORY / "config"
-LOCK_BOARDS = {"8a": "lock-8a", "kerong-cu16": "kerong-cu16", "kerong-cu48": "kerong-cu48", "wkly": "wkly-12"}
+LOCK_BOARDS = {
+    "8a": "lock-8a",
+    "kerong-cu12": "kerong-cu12",
+    "kerong-cu16": "kerong-cu16",
+    "kerong-cu48": "kerong-cu48",
+    "wkly": "wkly-12",
+}
 """A profile for each protocol of lock boards."""
 
 

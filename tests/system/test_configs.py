@@ -43,6 +43,7 @@ NETWORKS = {
     "a serial server": ("rtu+tcp://192.0.2.8:4001", "modbus", "lc-modbus-8r", 255),
     "a serial server with 8A boards": ("rtu+tcp://192.0.2.8:4001", "8a", "lock-8a", 3),
     "WKLY boards": ("/dev/ttyUSB0", "wkly", "wkly-12", 0),
+    "CU12 boards": ("/dev/ttyUSB0", "kerong-cu12", "kerong-cu12", 0),
     "CU48 boards": ("/dev/ttyUSB0", "kerong-cu48", "kerong-cu48", 0),
 }
 

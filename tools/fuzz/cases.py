@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from edge_agent.drivers.lock_protocols import Cu16Codec, Cu48Codec, WklyCodec, Xor8aCodec
+from edge_agent.drivers.lock_protocols import Cu12Codec, Cu16Codec, Cu48Codec, WklyCodec, Xor8aCodec
 from edge_agent.drivers.modbus import RtuCodec, TcpCodec
 from edge_agent.drivers.requests import (
     Codec,
@@ -78,6 +78,16 @@ CASES = [
             "80 01 00 00 00 33 B2",
             "82 01 01 11 93",
             "80 01 05 33 B7",
+        ),
+    ),
+    Case(
+        "kerong-cu12",
+        Cu12Codec,
+        _asked((0, 1), Unlock(1), LockStatus(12), LockStatus(12, sensor=True)),
+        _hex(
+            "02 00 00 80 10 02 03 97 FF 0F",
+            "02 01 00 80 10 04 03 9A FE 0F 00 00",
+            "02 00 00 81 10 00 03 96",
         ),
     ),
     Case(

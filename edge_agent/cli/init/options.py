@@ -29,7 +29,9 @@ Broker = Annotated[str | None, option("name or address of the MQTT broker", "HOS
 Tls = Annotated[str | None, option("whether the broker uses TLS", "yes|no")]
 BrokerPort = Annotated[str | None, option("its TCP port; else 8883, or 1883 without TLS", "N")]
 Ports = Annotated[str | None, option("where to look for boards; else every serial port", "PORT,...")]
-Protocols = Annotated[str | None, option("tried: modbus, 8a, kerong-cu16, kerong-cu48, wkly", "NAME,...")]
+Protocols = Annotated[
+    str | None, option("tried: modbus, 8a, kerong-cu12, kerong-cu16, kerong-cu48, wkly", "NAME,...")
+]
 Bauds = Annotated[str | None, option("which speeds are tried; else 9600 to 115200", "N,...")]
 Parities = Annotated[str | None, option("which are tried, of N, E and O; else N", "X,...")]
 Last = Annotated[str | None, option("no address beyond it is asked", "ADDRESS")]

@@ -23,9 +23,22 @@ from edge_agent.service.bus_scan import Heard, ask, slowest
 from edge_agent.service.bus_service import BusPlace
 from edge_agent.service.recognition import contacts, likeliest, openings, recognise, speakers
 
-FIRST_LOOK: dict[Spoken, int] = {"modbus": 32, "8a": 32, "kerong-cu16": 15, "kerong-cu48": 15, "wkly": 15}
+FIRST_LOOK: dict[Spoken, int] = {
+    "modbus": 32,
+    "8a": 32,
+    "kerong-cu12": 15,
+    "kerong-cu16": 15,
+    "kerong-cu48": 15,
+    "wkly": 15,
+}
 """So far addresses are asked at each speed; the others only where somebody has answered."""
-USUAL_BAUD: dict[Spoken, int] = {"8a": 9600, "kerong-cu16": 19200, "kerong-cu48": 19200, "wkly": 9600}
+USUAL_BAUD: dict[Spoken, int] = {
+    "8a": 9600,
+    "kerong-cu12": 19200,
+    "kerong-cu16": 19200,
+    "kerong-cu48": 19200,
+    "wkly": 9600,
+}
 """What lock boards with a protocol of their own are set to; another speed is tried last."""
 FACTORY: dict[Spoken, tuple[int, ...]] = {"modbus": (255,)}
 """Addresses beyond what is usually scanned that boards have from the factory."""

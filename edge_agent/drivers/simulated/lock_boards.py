@@ -260,6 +260,51 @@ class KerongCu48(KerongBoard):
         return None
 
 
+class FramingCu12:
+    """`02 BOARD LOCK CMD ASK LEN 03 SUM DATA`; LEN bytes of data follow the sum."""
+
+    HEAD = 8
+
+    def intact(self, frame: bytes) -> bool:
+        """See `Framing.intact`."""
+        if len(frame) < self.HEAD or len(frame) != self.HEAD + frame[5]:
+            return False
+        return frame[0] == 0x02 and frame[6] == 0x03 and low_sum(frame[:7]) == frame[7]
+
+    def request_length(self, start: bytes) -> int | None:
+        """See `Framing.request_length`."""
+        return self.HEAD if start[:1] == b"\x02" else None
+
+    def addressee(self, request: bytes) -> int | None:
+        """See `Framing.addressee`."""
+        return request[1]
+
+
+class KerongCu12(LockBoard):
+    """Kerong CU12: 12 locks; 80 status, 81 unlock; boards and locks from 0. An answer has ASK 10 (hex)."""
+
+    FRAMING = FramingCu12()
+
+    def __init__(self, address: int, loads: Mapping[int, Load], inputs: Inputs) -> None:
+        super().__init__(address, loads, inputs, channels=12)
+
+    def answer(self, frame: bytes, at_ns: int) -> bytes | None:
+        """See `LineDevice.answer`."""
+        if not self.FRAMING.intact(frame) or len(frame) != 8 or frame[1] != self.address:
+            return None
+        lock, command = frame[2], frame[3]
+        if command == 0x80:
+            return self._head(0, command, 2) + packed(self.levels(at_ns))
+        if command == 0x81 and self.has(lock + 1):
+            self.pulse(lock + 1, at_ns)
+            return self._head(lock, command, 0)
+        return None
+
+    def _head(self, lock: int, command: int, length: int) -> bytes:
+        body = bytes([0x02, self.address, lock, command, 0x10, length, 0x03])
+        return body + bytes([low_sum(body)])
+
+
 class FramingWkly:
     """`57 4B 4C 59 LEN BOARD CMD ... XOR`; LEN counts every byte, including itself and the checksum."""
 

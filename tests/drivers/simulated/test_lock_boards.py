@@ -20,6 +20,7 @@ from edge_agent.drivers.simulated.devices import framing_of
 from edge_agent.drivers.simulated.lock_boards import (
     PULSE_NS,
     Board8a,
+    KerongCu12,
     KerongCu16,
     KerongCu48,
     LockBoard,
@@ -35,6 +36,7 @@ from tools.simulate.virtual_loop import VirtualLoop
 Kind = Callable[..., LockBoard]
 KINDS: dict[Protocol, tuple[Kind, int]] = {
     "8a": (Board8a, 1),
+    "kerong-cu12": (KerongCu12, 0),
     "kerong-cu16": (KerongCu16, 0),
     "kerong-cu48": (KerongCu48, 0),
     "wkly": (WklyBoard, 0),
@@ -85,6 +87,9 @@ class Site:
         ("8a", (1,), 1, "80 01 01 33 B3", "80 01 01 00 80"),
         ("8a", (), 0, "80 01 00 33 B2", "80 01 00 00 00 33 B2"),
         ("8a", (1, 10), 0, "80 01 00 33 B2", "80 01 00 02 01 33 B1"),
+        ("kerong-cu12", (), 1, "02 00 00 80 00 00 03 85", "02 00 00 80 10 02 03 97 FF 0F"),
+        ("kerong-cu12", (1, 12), 1, "02 00 00 80 00 00 03 85", "02 00 00 80 10 02 03 97 FE 07"),
+        ("kerong-cu12", (), 1, "02 00 00 81 00 00 03 86", "02 00 00 81 10 00 03 96"),
         ("kerong-cu16", (), 1, "02 00 30 03 35", "02 00 35 FF 0F 00 00 03 48"),
         ("kerong-cu16", (), 1, "02 00 31 03 36", ""),
         ("kerong-cu16", (), 1, "02 00 38 03 3D", ""),
@@ -118,6 +123,8 @@ def test_the_published_status_with_second_contacts() -> None:
     ("protocol", "request_hex", "label"),
     [
         ("8a", "8A 01 01 11 9B", "A01"),
+        ("kerong-cu12", "02 00 00 81 00 00 03 86", "A01"),
+        ("kerong-cu12", "02 00 0B 81 00 00 03 91", "A12"),
         ("kerong-cu16", "02 00 31 03 36", "A01"),
         ("kerong-cu48", "02 00 00 61 03 66", "A01"),
         ("kerong-cu48", "02 00 04 61 03 6A", "A05"),
@@ -138,6 +145,8 @@ def test_unlocks_of_other_boards_and_channels_do_nothing() -> None:
         ("8a", "8A 02 01 11 98"),
         ("8a", "8A 01 01 33 B9"),
         ("8a", "8A 01 19 11 83"),
+        ("kerong-cu12", "02 01 00 81 00 00 03 87"),
+        ("kerong-cu12", "02 00 0C 81 00 00 03 92"),
         ("kerong-cu16", "02 10 31 03 46"),
         ("kerong-cu48", "02 01 00 61 03 67"),
         ("wkly", "57 4B 4C 59 09 01 82 01 82"),
@@ -282,7 +291,9 @@ def test_noise_is_noticed_on_both_sides_of_the_wire(protocol: Protocol) -> None:
         good = 0
         for _ in range(60):
             with suppress(BusTimeout, BadReply):
-                assert await ask(bus, protocol, LockStatus(12)) == [1] * 12
+                read = await ask(bus, protocol, LockStatus(12))
+                # The checksum of a CU12 does not cover its status.
+                assert read == [1] * 12 or (protocol == "kerong-cu12" and bus.least_readings == 3)
                 good += 1
         assert 0 < good < 60
         end()
