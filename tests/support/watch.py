@@ -98,6 +98,8 @@ class Watch:
         self.shut_after_pulse: set[str] = set()
         """Opened by a pulse, settled closed since, and its scale has said nothing: a drop-off may still be
         concluded, also if somebody opens the door again meanwhile."""
+        self.at_rest: set[str] = set()
+        """Doors whose last closing has settled: a weight concludes what is held."""
         self.shut_in_doubt: set[str] = set()
         """Doors whose closing has settled after a pulse in doubt: it concludes the command 30 s later,
         also if another pulse is under way then."""
@@ -167,6 +169,7 @@ class Watch:
         if self.polled.get(label, Door.CLOSED) is not Door.CLOSED:
             return  # one reading that it is closed is not believed
         self.opened.discard(label)
+        self.at_rest.add(label)
         if self.moved.get(label, True):
             pulsing = label in self.under_way.values()
             (self.settled_meanwhile if pulsing else self.settled).add(label)
@@ -190,6 +193,7 @@ class Watch:
                 bounces = self.now_ns - self.closed_ns.get(label, 0) < BOUNCE_NS and label in self.opened
                 by_pulse = self._may_open(label) and label not in self.settled
                 (self.opened.add if bounces or by_pulse else self.opened.discard)(label)
+            self.at_rest.discard(label)
             if label in self.settled:
                 self.settled.discard(label)
                 self.pulsed_cells.discard(label)
@@ -241,7 +245,7 @@ class Watch:
         looks = [effect for effect in done.effects if isinstance(effect, ReadDoor)]
         self.asked |= {effect.unlock_id for effect in looks}
         self.looking |= {effect.unlock_id: effect.cell for effect in looks}
-        if self.weighed is not None and self.doors.get(self.weighed, Door.CLOSED) is Door.CLOSED:
+        if self.weighed in self.at_rest:
             self.shut_after_pulse.discard(self.weighed)
         at_work = [t for t in done.state.tickets.values() if t.stage in ("reading", "pulsing")]
         assert len(at_work) <= self.layout.max_concurrent_unlocks
