@@ -98,6 +98,7 @@ class Watch:
         self.shut_after_pulse: set[str] = set()
         """Opened by a pulse, settled closed since, and its scale has said nothing: a drop-off may still be
         concluded, also if somebody opens the door again meanwhile."""
+        self.opened_since_pulse: set[str] = set()
         self.at_rest: set[str] = set()
         """Doors whose last closing has settled: a weight concludes what is held."""
         self.shut_in_doubt: set[str] = set()
@@ -170,13 +171,14 @@ class Watch:
             return  # one reading that it is closed is not believed
         self.opened.discard(label)
         self.at_rest.add(label)
-        if self.moved.get(label, True):
+        by_pulse = label in self.opened_since_pulse or label in self.doubtful
+        if self.moved.get(label, True) and (by_pulse or label not in self.pulsed_cells):
             pulsing = label in self.under_way.values()
             (self.settled_meanwhile if pulsing else self.settled).add(label)
-            if self.moved.get(label):
-                self.shut_after_pulse.add(label)
-                if label in self.doubtful:
-                    self.shut_in_doubt.add(label)
+        if self.moved.get(label):
+            self.shut_after_pulse.add(label)
+            if label in self.doubtful:
+                self.shut_in_doubt.add(label)
 
     def _seen(self, label: str, door: Door) -> None:
         if door is Door.UNKNOWN:
@@ -186,6 +188,8 @@ class Watch:
             self.doors[label] = door  # a single closed reading in between was not believed
         if self.doors.get(label, Door.CLOSED) is not door:
             self.moved[label] = self._may_move(label, door) and label not in self.settled
+            if door is Door.OPEN:
+                self.opened_since_pulse.add(label)
             if door is Door.CLOSED:
                 self.moved[label] |= label in self.doubtful
                 self.closed_ns[label] = self.now_ns
@@ -286,6 +290,7 @@ class Watch:
         assert intent.cell == pulse.cell
         self._may_be_pulsed(key, pulse.cell, intent.purpose)
         self.pulsed_cells.add(pulse.cell)
+        self.opened_since_pulse.discard(pulse.cell)
         (self.doubtful.discard if key in self.seen_closed else self.doubtful.add)(pulse.cell)
         unsettled = pulse.cell not in self.settled  # an earlier pulse has opened it, and it bounces closed
         self.moved[pulse.cell] = unsettled and self.moved.get(pulse.cell, False)
