@@ -10,6 +10,7 @@ import re
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Literal
+from unicodedata import decimal
 
 
 class ReservationStatus(StrEnum):
@@ -401,6 +402,13 @@ _TEXT = re.compile(r"DLV-(DROP|PICK)-([A-Za-z0-9_]{1,128})-([0-9]{1,9})", re.ASC
 def qr_text(purpose: Purpose, reservation_id: str, code: str) -> str:
     """The text that a QR code holds, as in the API reference: `DLV-DROP-res_789-1234`."""
     return f"DLV-{_WORD[purpose]}-{reservation_id}-{code}"
+
+
+def plain_digits(text: str) -> str:
+    """The text with decimal digits of every script (full-width, Arabic-Indic, …) as 0 to 9."""
+    if text.isascii():
+        return text
+    return "".join(str(decimal(character)) if character.isdecimal() else character for character in text)
 
 
 def parse_qr(text: str) -> tuple[Purpose, str, str] | None:

@@ -385,10 +385,22 @@ class Agent:
                 group.create_task(self._renew_challenges(self._guard), name="challenges")
             scanner = self.settings.scanner
             if scanner is not None and self._ports.scanner:
-                reader = SerialScanner(scanner.port, scanner.baud, self.local.enter_code, scanner.delimiter)
+                reader = SerialScanner(
+                    scanner.port,
+                    scanner.baud,
+                    self.local.enter_code,
+                    scanner.delimiter,
+                    scanner.prefix,
+                    scanner.suffix,
+                )
                 group.create_task(reader.run(), name="scanner")
             if self.settings.keypad is not None and self._ports.scanner:
-                keyboard = Keyboard(self.settings.keypad.device, self.local.enter_code)
+                keyboard = Keyboard(
+                    self.settings.keypad.device,
+                    self.local.enter_code,
+                    prefix=self.settings.keypad.prefix,
+                    suffix=self.settings.keypad.suffix,
+                )
                 group.create_task(keyboard.run(), name="keypad")
             if self._ports.console is not None:
                 group.create_task(self._ports.console(self._console()), name="console")

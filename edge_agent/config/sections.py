@@ -244,18 +244,27 @@ class DeviceSection(Section):
     profile: Name
 
 
+Affix = Annotated[str, Field(strict=True, max_length=32)]
+
+
 class ScannerSection(Section):
-    """A scanner or keypad that sends texts on a serial port of its own; `delimiter`: what ends one."""
+    """A scanner or keypad that sends texts on a serial port of its own; `delimiter`: what ends one; `prefix`
+    and `suffix`: what the device puts around each text."""
 
     port: Annotated[str, Field(strict=True, min_length=1)]
     baud: Baud = 9600
     delimiter: Delimiter = "any"
+    prefix: Affix = ""
+    suffix: Affix = ""
 
 
 class KeypadSection(Section):
-    """A USB keypad or scanner that is a keyboard, by its `/dev/input/by-id/…-event-kbd`."""
+    """A USB keypad or scanner that is a keyboard, by its `/dev/input/by-id/…-event-kbd`; `prefix` and
+    `suffix`: what the device puts around each text."""
 
     device: Annotated[str, Field(strict=True, min_length=1)]
+    prefix: Affix = ""
+    suffix: Affix = ""
 
 
 def _loopback(listen: str) -> str:

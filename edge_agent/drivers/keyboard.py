@@ -1,7 +1,10 @@
 """A USB scanner or keypad that is a keyboard to Linux: an evdev device, grabbed for exclusive use.
 
 Layouts and numbers: Linux, `include/uapi/linux/input.h` and `input-event-codes.h`. The device types as on a
-US keyboard; Caps Lock is ignored. Enter ends a text; what is typed is not logged.
+US keyboard; Caps Lock is ignored. Enter, Tab and `#` end a text; what is typed is not logged.
+
+A scanner without an end mark leaves its text unfinished, and somebody may type half a code and go. So what
+was typed before a pause, and is followed by characters as fast as a scanner's, is no part of that text.
 """
 
 from __future__ import annotations
@@ -12,7 +15,7 @@ import os
 import struct
 from collections.abc import Callable
 
-from edge_agent.drivers.text_input import LONGEST_TEXT, REOPEN_S, DescriptorReader, OnText, Outlet
+from edge_agent.drivers.text_input import LONGEST_TEXT, REOPEN_S, DescriptorReader, OnText, Outlet, clean
 from edge_agent.errors import PortLost
 
 EVENT = struct.Struct("@LLHHi")
@@ -26,7 +29,13 @@ EV_SYN, EV_KEY = 0, 1
 SYN_REPORT, SYN_DROPPED = 0, 3
 RELEASED, PRESSED = 0, 1
 KEY_ESC, KEY_BACKSPACE = 1, 14
-KEYS_ENTER = (28, 96)
+KEYS_END = (15, 28, 96)
+"""Tab, Enter, and Enter of the number block."""
+SCAN_GAP_S = 0.05
+"""A scanner's characters follow each other faster than this; a person's do not."""
+PAUSE_S = 0.3
+SCAN_LEAST = 4
+"""The fewest characters that are taken for a scan."""
 KEYS_SHIFT = (42, 54)
 
 
@@ -53,10 +62,14 @@ _LAYOUT = _layout()
 
 
 class KeyDecoder:
-    """Turns a stream of `struct input_event` into texts. `drop` gets the reason for each discarded text."""
+    """Turns a stream of `struct input_event` into texts. `drop` gets the reason for each discarded text;
+    `prefix` and `suffix` are removed from each text."""
 
-    def __init__(self, drop: Callable[[str], None]) -> None:
+    def __init__(self, drop: Callable[[str], None], prefix: str = "", suffix: str = "") -> None:
         self._drop = drop
+        self._around = (prefix, suffix)
+        self._at_s: list[float] = []
+        """When each character was typed, by the kernel's clock."""
         self._rest = b""
         self._typed: list[str] = []
         self._overlong = False
@@ -74,7 +87,7 @@ class KeyDecoder:
         whole = len(data) // EVENT.size * EVENT.size
         self._rest = data[whole:]
         texts = []
-        for _, _, kind, code, value in EVENT.iter_unpack(data[:whole]):
+        for seconds, microseconds, kind, code, value in EVENT.iter_unpack(data[:whole]):
             if kind == EV_SYN and code == SYN_DROPPED:
                 # The kernel's buffer overflowed: the content is not what was typed.
                 self._blind = True
@@ -83,39 +96,60 @@ class KeyDecoder:
             elif kind == EV_SYN and code == SYN_REPORT:
                 self._blind = False
             elif kind == EV_KEY and not self._blind:
-                texts += self._key(code, value)
+                texts += self._key(code, value, seconds + microseconds / 1e6)
         return texts
 
     def forget(self, reason: str) -> None:
         """Discards an unfinished text, if any."""
         if self._typed:
             self._drop(reason)
+        self._clear()
+
+    def _clear(self) -> None:
         self._typed.clear()
+        self._at_s.clear()
         self._overlong = False
 
-    def _key(self, code: int, value: int) -> list[str]:
+    def _key(self, code: int, value: int, at_s: float) -> list[str]:
         if code in KEYS_SHIFT:
             (self._shifts.discard if value == RELEASED else self._shifts.add)(code)
         elif value != PRESSED:
             pass  # released, or repeated because it was held
-        elif code in KEYS_ENTER:
+        elif code in KEYS_END:
             return self._enter()
         elif code == KEY_ESC:
-            self._typed.clear()
+            self._clear()
         elif code == KEY_BACKSPACE:
-            del self._typed[-1:]
+            del self._typed[-1:], self._at_s[-1:]
         elif code in _LAYOUT:
+            character = _LAYOUT[code][bool(self._shifts)]
+            if character == "#":
+                return self._enter()
             self._overlong = self._overlong or len(self._typed) >= LONGEST_TEXT
             if not self._overlong:
-                self._typed.append(_LAYOUT[code][bool(self._shifts)])
+                self._typed.append(character)
+                self._at_s.append(at_s)
         return []
 
     def _enter(self) -> list[str]:
         if self._overlong:
             self.forget("too long")
-        text = "".join(self._typed).strip(" ")
-        self._typed.clear()
+        begin = self._scan_begins()
+        if begin:
+            self._drop("unfinished before a scan")
+        text = clean("".join(self._typed[begin:]), *self._around)
+        self._clear()
         return [text] if text else []
+
+    def _scan_begins(self) -> int:
+        """Where the characters of a scan begin, if something else was typed before it; else 0."""
+        place = len(self._at_s) - 1
+        while place > 0 and 0 <= self._at_s[place] - self._at_s[place - 1] <= SCAN_GAP_S:
+            place -= 1
+        scanned = len(self._at_s) - place >= SCAN_LEAST
+        if place > 0 and scanned and self._at_s[place] - self._at_s[place - 1] >= PAUSE_S:
+            return place
+        return 0
 
 
 def open_keyboard(path: str) -> int:
@@ -146,8 +180,12 @@ class Keyboard:
         path: str,
         on_text: OnText,
         open_device: Callable[[str], int] = open_keyboard,
+        *,
+        prefix: str = "",
+        suffix: str = "",
     ) -> None:
         self._path = path
+        self._around = (prefix, suffix)
         self._open_device = open_device
         self.outlet = Outlet(path, on_text)
 
@@ -165,7 +203,7 @@ class Keyboard:
                 await asyncio.sleep(REOPEN_S)
 
     async def _read(self, descriptor: int) -> None:
-        decoder = KeyDecoder(self.outlet.drop)
+        decoder = KeyDecoder(self.outlet.drop, *self._around)
         reader = DescriptorReader(descriptor)
         try:
             while (data := await reader.read(decoder.patience_s)) is not None:

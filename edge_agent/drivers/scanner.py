@@ -10,17 +10,30 @@ import asyncio
 from collections.abc import Callable
 from typing import Literal
 
-from edge_agent.drivers.text_input import LONGEST_TEXT, REOPEN_S, DescriptorReader, OnText, Outlet
+from edge_agent.drivers.text_input import LONGEST_TEXT, REOPEN_S, DescriptorReader, OnText, Outlet, clean
 from edge_agent.drivers.tty import open_raw
 from edge_agent.errors import PortLost
 
-Delimiter = Literal["any", "cr", "lf", "none"]
-"""What ends a text: CR, LF or a pause ("any"), one of the two alone, or a pause alone ("none")."""
+Delimiter = Literal["any", "cr", "lf", "tab", "etx", "hash", "none"]
+"""What ends a text: CR, LF, TAB, ETX, EOT, `#` or a pause ("any"), one of them alone, or a pause alone
+("none")."""
 
 IDLE_GAP_S = 0.1
 FORGET_S = 1.0
 """If a pause does not end a text, an unfinished one is discarded after this time: the rest of it was lost."""
-_ENDS: dict[Delimiter, bytes] = {"any": b"\r\n", "cr": b"\r", "lf": b"\n", "none": b""}
+_ENDS: dict[Delimiter, bytes] = {
+    "any": b"\r\n\t\x03\x04#",
+    "cr": b"\r",
+    "lf": b"\n",
+    "tab": b"\t",
+    "etx": b"\x03",
+    "hash": b"#",
+    "none": b"",
+}
+
+
+BLANK = bytes(range(5)) + b"\t\n\r\x1c\x1d\x1e\x1f "
+"""Bytes that are no text of their own."""
 
 
 class CommandReplies:
@@ -83,9 +96,13 @@ class CommandReplies:
 
 
 class TextFramer:
-    """Cuts a stream into texts. `drop` gets the reason for each discarded text."""
+    """Cuts a stream into texts. `drop` gets the reason for each discarded text; `prefix` and `suffix` are
+    removed from each text."""
 
-    def __init__(self, delimiter: Delimiter, drop: Callable[[str], None]) -> None:
+    def __init__(
+        self, delimiter: Delimiter, drop: Callable[[str], None], prefix: str = "", suffix: str = ""
+    ) -> None:
+        self._around = (prefix, suffix)
         self._ends = _ENDS[delimiter]
         self._pause_ends = delimiter in ("any", "none")
         self._drop = drop
@@ -120,7 +137,7 @@ class TextFramer:
         texts = self._take(self._replies.flush())
         if self._pause_ends:
             return texts + self._finish()
-        if self._buffer.strip(b" \r\n"):
+        if self._buffer.strip(BLANK):
             self._drop("never ended")
         self._buffer.clear()
         self._overlong = False
@@ -128,13 +145,13 @@ class TextFramer:
 
     def _finish(self) -> list[str]:
         # An end mark of two characters leaves one of them at the end or at the next beginning.
-        raw, overlong = bytes(self._buffer).strip(b" \r\n"), self._overlong
+        raw, overlong = bytes(self._buffer).strip(BLANK), self._overlong
         self._buffer.clear()
         self._overlong = False
         if not raw:
             return []
         try:
-            text = raw.decode()
+            text = clean(raw.decode(), *self._around)
         except UnicodeDecodeError:
             text = ""
         if not overlong and text and text.isprintable():
@@ -152,8 +169,11 @@ class SerialScanner:
         baud: int,
         on_text: OnText,
         delimiter: Delimiter = "any",
+        prefix: str = "",
+        suffix: str = "",
     ) -> None:
         self._port = port
+        self._around = (prefix, suffix)
         self._baud = baud
         self._delimiter = delimiter
         self.outlet = Outlet(port, on_text)
@@ -172,7 +192,7 @@ class SerialScanner:
                 await asyncio.sleep(REOPEN_S)
 
     async def _read(self, descriptor: int) -> None:
-        framer = TextFramer(self._delimiter, self.outlet.drop)
+        framer = TextFramer(self._delimiter, self.outlet.drop, *self._around)
         reader = DescriptorReader(descriptor)
         try:
             while (data := await reader.read(framer.patience_s)) is not None:

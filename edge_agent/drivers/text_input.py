@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import re
 from collections.abc import Awaitable, Callable
 
 import structlog
@@ -22,6 +23,29 @@ OnText = Callable[[str, float], Awaitable[object]]
 """Gets a text, and how many seconds ago it was read: it may have waited for earlier texts."""
 
 log = structlog.get_logger()
+
+_FRONT = re.compile(
+    r"""
+    [\x00-\x04\t\n\r\x1c-\x20\ufeff]+  # STX, GS (FNC1 of GS1 codes), NUL, blanks, a byte order mark
+    | \][A-Za-z][0-9A-Za-z]   # AIM identifier of the symbology, such as ]Q1 (ISO/IEC 15424)
+    | \\[0-9]{6}              # ECI designator, such as \000026 for UTF-8 (AIM ECI)
+    """,
+    re.VERBOSE,
+)
+_END = re.compile(r"[\x00-\x04\t\n\r\x1c-\x20#]+\Z")
+
+
+def clean(text: str, prefix: str = "", suffix: str = "") -> str:
+    """The text without what a scanner or keypad puts around it: control characters, AIM identifier, ECI
+    designator, a final `#`, and the configured `prefix` and `suffix`."""
+    text = _END.sub("", text)
+    while found := _FRONT.match(text):
+        text = text[found.end() :]
+    if prefix and text.startswith(prefix):
+        text = text[len(prefix) :]
+    if suffix and text.endswith(suffix):
+        text = text[: -len(suffix)]
+    return text.strip(" ")
 
 
 class Outlet:

@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 import structlog
 
-from edge_agent.model import Purpose, Reservation, Source, Verdict
+from edge_agent.model import Purpose, Reservation, Source, Verdict, plain_digits
 from edge_agent.runtime.clock import Clock
 from edge_agent.runtime.ids import Ids
 from edge_agent.runtime.loop import LOCAL, LockerLoop
@@ -51,6 +51,7 @@ class LocalRequests:
         """
         key = self._key()
         entered_ns = self._clock.now().boottime_ns - round(waited_s * 1e9)
+        text = plain_digits(text)
         answer = await self._submit(key, EnterCode(key, text, self._ids.unique("unl"), entered_ns))
         if answer.refusal is not None:
             log.info("entry at the kiosk refused", reason=answer.refusal.message)

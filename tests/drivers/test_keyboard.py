@@ -64,7 +64,7 @@ def test_the_layout_of_an_event_is_the_kernel_s() -> None:
         (press(*range(16, 26), *range(30, 39), *range(44, 51)), "qwertyuiopasdfghjklzxcvbnm"),
         (shifted(*range(16, 26), *range(30, 39), *range(44, 51)), "QWERTYUIOPASDFGHJKLZXCVBNM"),
         (press(12, 13, 26, 27, 39, 40, 41, 43, 51, 52, 53), "-=[];'`\\,./"),
-        (shifted(2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13), "!@#$%^&*()_+"),
+        (shifted(2, 3, 5, 6, 7, 8, 9, 10, 11, 12, 13), "!@$%^&*()_+"),
         (shifted(26, 27, 39, 40, 41, 43, 51, 52, 53), '{}:"~|<>?'),
         (shifted(32, 38, 47) + press(12) + shifted(32, 19, 24, 25, shift=54), "DLV-DROP"),
         (press(2, 57, 3), "1 2"),
@@ -189,3 +189,43 @@ async def test_a_text_of_one_keyboard_is_not_finished_by_another(monkeypatch: py
     with suppress(asyncio.CancelledError):
         await task
     os.close(write)
+
+
+def typed(characters: str, at_s: float, gap_s: float) -> bytes:
+    """Digits typed one after the other from this time on, by the kernel's clock."""
+    keys = {"0": 11} | {str(digit): digit + 1 for digit in range(1, 10)}
+    stream = b""
+    for number, character in enumerate(characters):
+        moment_s = at_s + number * gap_s
+        seconds, microseconds = int(moment_s), int(moment_s % 1 * 1e6)
+        for value in (1, 0):
+            stream += EVENT.pack(seconds, microseconds, 1, keys[character], value)
+            stream += EVENT.pack(seconds, microseconds, 0, 0, 0)
+    return stream
+
+
+@pytest.mark.parametrize("end", [press(28), press(96), press(15), shifted(4)])
+def test_s2_enter_tab_and_hash_end_a_text(end: bytes) -> None:
+    decoded = Decoded()
+    assert decoded.feed(typed("1234", 10.0, 0.4) + end) == ["1234"]
+    assert decoded.feed(typed("56", 20.0, 0.4) + end) == ["56"]
+    assert decoded.dropped == []
+
+
+def test_s2_a_scan_does_not_join_an_unfinished_entry() -> None:
+    decoded = Decoded()
+    assert decoded.feed(typed("12", 10.0, 0.4) + typed("5678", 11.5, 0.01) + press(28)) == ["5678"]
+    assert decoded.dropped == ["unfinished before a scan"]
+
+
+def test_s2_a_scan_without_an_end_does_not_join_the_next_one() -> None:
+    decoded = Decoded()
+    assert decoded.feed(typed("123456", 10.0, 0.01) + typed("567890", 12.0, 0.01) + press(28)) == ["567890"]
+    assert decoded.dropped == ["unfinished before a scan"]
+
+
+def test_a_person_who_thinks_for_a_while_still_types_one_code() -> None:
+    decoded = Decoded()
+    assert decoded.feed(typed("12", 10.0, 0.2) + typed("34", 12.0, 0.2) + press(28)) == ["1234"]
+    assert decoded.feed(typed("1", 20.0, 0.2) + typed("234", 22.0, 0.12) + press(28)) == ["1234"]
+    assert decoded.dropped == []

@@ -16,7 +16,8 @@ from hypothesis import strategies as st
 
 from edge_agent.drivers import text_input
 from edge_agent.drivers.scanner import CommandReplies, Delimiter, SerialScanner, TextFramer
-from edge_agent.drivers.text_input import LONGEST_TEXT, WAITING_TEXTS, Outlet
+from edge_agent.drivers.text_input import LONGEST_TEXT, WAITING_TEXTS, Outlet, clean
+from edge_agent.model import plain_digits
 
 WRITTEN = bytes.fromhex("02000001003331")
 """A GM65's reply to a write that succeeded, as integrators publish it."""
@@ -46,6 +47,11 @@ class Framed:
         ("none", b"1234\r\n", [], ["1234"]),
         ("any", " Grüße\r".encode(), ["Grüße"], []),
         ("any", b"\r\n \r", [], []),
+        ("any", b"12\t34\r", ["12", "34"], []),
+        ("any", b"\x02\x00\x001234\r", [], ["1234"]),  # begins like a reply of a GM65
+        ("tab", b"1234\t5678\t", ["1234", "5678"], []),
+        ("etx", b"\x021234\x03\x025678\x03", ["1234", "5678"], []),
+        ("hash", b"1234#5678#", ["1234", "5678"], []),
     ],
 )
 def test_what_ends_a_text(delimiter: Delimiter, stream: bytes, texts: list[str], rest: list[str]) -> None:
@@ -55,6 +61,42 @@ def test_what_ends_a_text(delimiter: Delimiter, stream: bytes, texts: list[str],
         assert framed.framer.idle() == rest
         assert framed.framer.patience_s is None
         assert framed.dropped == (["never ended"] if stream.endswith(b"56") else [])
+
+
+@pytest.mark.parametrize(
+    "stream",
+    [
+        b"\x02DLV-PICK-res_1-1234\x03",
+        b"\x02DLV-PICK-res_1-1234\x03\r\n",
+        b"DLV-PICK-res_1-1234\x04",
+        b"DLV-PICK-res_1-1234\t\r",
+        b"DLV-PICK-res_1-1234\x00\r",
+        b"\x1dDLV-PICK-res_1-1234\r",
+        b"]Q1DLV-PICK-res_1-1234\r",
+        b"]Q1\x1dDLV-PICK-res_1-1234\r",
+        b"\\000026DLV-PICK-res_1-1234\r",
+        b"]Q2\\000026DLV-PICK-res_1-1234\r",
+        b"\xef\xbb\xbfDLV-PICK-res_1-1234\r",
+        b"DLV-PICK-res_1-1234#",
+    ],
+)
+def test_s1_a_text_is_read_without_what_scanners_put_around_it(stream: bytes) -> None:
+    for pieces in ([stream], [bytes([byte]) for byte in stream]):
+        framed = Framed()
+        assert framed.feed(*pieces) == ["DLV-PICK-res_1-1234"]
+        assert framed.framer.idle() == []
+        assert framed.dropped == []
+
+
+def test_s1_a_configured_prefix_and_suffix_are_removed() -> None:
+    framer = TextFramer("cr", lambda _: None, prefix="QR:", suffix="!")
+    assert framer.feed(b"\x02QR:1234!\x03\r5678\rQR:9\r") == ["1234", "5678", "9"]
+
+
+@pytest.mark.parametrize("text", ["１２３４", "١٢٣٤", "۱۲۳۴", "१२३४", "1２३4"])
+def test_s2_digits_of_every_script_are_digits(text: str) -> None:
+    assert plain_digits(text) == "1234"
+    assert plain_digits(f"DLV-{text}-é") == "DLV-1234-é"
 
 
 def test_a_pause_ends_a_text_soon_and_forgets_late_where_it_ends_none() -> None:
@@ -73,9 +115,7 @@ def test_a_pause_ends_a_text_soon_and_forgets_late_where_it_ends_none() -> None:
     [
         (b"12\x0034\r", "not a text"),
         (b"\x1b[A\r", "not a text"),
-        (b"12\t34\r", "not a text"),
         (b"\xff\xfe12\r", "not a text"),
-        (b"\x02\x00\x001234\r", "not a text"),
         (b"x" * (LONGEST_TEXT + 1) + b"\r", "too long"),
     ],
 )
@@ -106,7 +146,10 @@ def cut(stream: bytes, places: list[int]) -> list[bytes]:
     return [stream[a:b] for a, b in zip([0, *ends], ends, strict=False)]
 
 
-TEXT = st.text(st.characters(min_codepoint=33, max_codepoint=126), min_size=1, max_size=12)
+TEXT = st.text(st.characters(min_codepoint=33, max_codepoint=126), min_size=1, max_size=12).filter(
+    lambda text: clean(text) == text
+)
+"""Texts without anything that scanners put around them."""
 
 
 @given(
@@ -225,7 +268,7 @@ def test_no_text_is_logged(monkeypatch: pytest.MonkeyPatch) -> None:
     logger = structlog.testing.CapturingLogger()
     monkeypatch.setattr(text_input, "log", logger)
     for _ in range(5):
-        assert framer.feed(b"4711\x00\r") == []
+        assert framer.feed(b"47\x0011\r") == []
     assert outlet.dropped == 5
     assert [call.kwargs["dropped"] for call in logger.calls] == [1, 2, 4]
-    assert "4711" not in str(logger.calls)
+    assert "47" not in str(logger.calls)

@@ -26,7 +26,15 @@ from tools.bus_simulator.memory import StateFile
 from tools.bus_simulator.terminal import PseudoTerminal
 
 SAVE_EVERY_S = 0.5
-TAILS: dict[Delimiter, bytes] = {"any": b"\r", "cr": b"\r", "lf": b"\n", "none": b""}
+TAILS: dict[Delimiter, bytes] = {
+    "any": b"\r",
+    "cr": b"\r",
+    "lf": b"\n",
+    "tab": b"\t",
+    "etx": b"\x03",
+    "hash": b"#",
+    "none": b"",
+}
 """What a scanner with this setting sends after a text."""
 log = structlog.get_logger()
 
