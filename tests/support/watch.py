@@ -184,8 +184,8 @@ class Watch:
         if door is Door.UNKNOWN:
             return
         only_read = self.polled.get(label) is Door.OPEN and not self._unlocking(label)
-        if door is Door.OPEN and only_read:
-            self.doors[label] = door  # a single closed reading in between was not believed
+        if only_read or (door is Door.CLOSED and self.polled.get(label) is Door.OPEN):
+            self.doors[label] = Door.OPEN  # a single closed reading in between was not believed
         if self.doors.get(label, Door.CLOSED) is not door:
             self.moved[label] = self._may_move(label, door) and label not in self.settled
             if door is Door.OPEN:
@@ -213,11 +213,9 @@ class Watch:
 
     def _may_move(self, label: str, door: Door) -> bool:
         """Whether a door moves by the pulse of its lock. It opens as `_may_open` says, or until what it has
-        opened has settled closed. A closing belongs to the pulse that opened it, or to one in doubt."""
-        if label not in self.pulsed_cells:
-            return False
-        if door is Door.CLOSED:
-            return label in self.doubtful or bool(self.moved.get(label))
+        opened has settled closed. It closes at any time: the core bounds what a closing concludes."""
+        if label not in self.pulsed_cells or door is Door.CLOSED:
+            return label in self.pulsed_cells
         return self._may_open(label) or bool(self.moved.get(label))
 
     def _may_open(self, label: str) -> bool:
