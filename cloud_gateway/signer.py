@@ -8,8 +8,8 @@ from __future__ import annotations
 import base64
 from pathlib import Path
 
-from edge_agent.cloud.credentials import read_secret
 from edge_agent.errors import LinkRefused
+from edge_agent.mqtt.credentials import read_secret
 from edge_agent.protocol.broker import key_bytes
 from edge_agent.protocol.signing import SIGNATURE, SIGNATURE_KEY, signed_bytes
 

@@ -13,9 +13,9 @@ from typing import Any
 import pytest
 import tomli_w
 
-from edge_agent.cloud.credentials import Credentials
 from edge_agent.config import load_settings
 from edge_agent.errors import ConfigError
+from edge_agent.mqtt.credentials import Credentials
 
 CONFIG = Path(__file__).resolve().parents[1] / "config"
 

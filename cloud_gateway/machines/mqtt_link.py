@@ -26,10 +26,10 @@ from paho.mqtt.subscribeoptions import SubscribeOptions
 
 from cloud_gateway.logs import log
 from cloud_gateway.settings import MqttSettings, signer_of
-from edge_agent.cloud.backoff import Backoff
-from edge_agent.cloud.credentials import REFUSALS, Credentials, Shown, Stamp, WallTime, alert_in, fault_of
 from edge_agent.cloud.sockets import ClosesSockets, send_at_once
 from edge_agent.errors import LinkFault, LinkRefused
+from edge_agent.mqtt.backoff import Backoff
+from edge_agent.mqtt.credentials import REFUSALS, Credentials, Shown, Stamp, WallTime, alert_in, fault_of
 from edge_agent.protocol.topics import CONTENT_TYPE
 
 CLIENT_PREFIX = "gateway:"

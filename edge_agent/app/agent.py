@@ -22,13 +22,10 @@ from edge_agent.app.ports import BoundPorts
 from edge_agent.app.startup import NOTHING, Confirmed, companions_of, mark_this, taken_up
 from edge_agent.app.upkeep import Aside, check_devices, keep_mark, watch_disk
 from edge_agent.app.watchdog import Watchdog
-from edge_agent.cloud.channel import Message
-from edge_agent.cloud.credentials import Credentials
 from edge_agent.cloud.guard import LOOK_S, Guard
 from edge_agent.cloud.interfaces import Link
 from edge_agent.cloud.link import MqttLink
 from edge_agent.cloud.publisher import Publisher
-from edge_agent.cloud.session import LinkSettings
 from edge_agent.cloud.telemetry import Telemetry
 from edge_agent.config import BusSection, Settings
 from edge_agent.console.access import Access, group_of
@@ -46,6 +43,9 @@ from edge_agent.field.temperatures import Temperatures
 from edge_agent.field.weighing import Weighing
 from edge_agent.journal.store import JournalStore
 from edge_agent.model import Alarm, Door
+from edge_agent.mqtt.channel import Message
+from edge_agent.mqtt.credentials import Credentials
+from edge_agent.mqtt.settings import LinkSettings
 from edge_agent.process.board_serial import board_serial
 from edge_agent.process.supervisor import Supervisor
 from edge_agent.protocol.api import rfc3339

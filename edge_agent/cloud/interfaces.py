@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Protocol
 
-from edge_agent.cloud.channel import Message, Receipt
-from edge_agent.cloud.feed import Feed
+from edge_agent.mqtt.channel import Message, Receipt
+from edge_agent.mqtt.feed import Feed
 from edge_agent.runtime.incoming import Incoming
 
 

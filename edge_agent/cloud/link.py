@@ -23,9 +23,16 @@ from paho.mqtt.properties import Properties
 from paho.mqtt.reasoncodes import ReasonCode
 from paho.mqtt.subscribeoptions import SubscribeOptions
 
-from edge_agent.cloud.backoff import LONGEST_TAKEN_S, Pauses, pause
-from edge_agent.cloud.channel import TOO_BIG, Channel, Message, Receipt
-from edge_agent.cloud.credentials import (
+from edge_agent.cloud.incoming import incoming
+from edge_agent.cloud.life import CountsTurns, LinkLife
+from edge_agent.cloud.receipts import QuickReceipts
+from edge_agent.cloud.silence import ReceiptWatch
+from edge_agent.cloud.sockets import ClosesSockets, end_thread, send_at_once, shut
+from edge_agent.cloud.stall import StallWatch
+from edge_agent.errors import LinkFault, LinkRefused, SessionTaken
+from edge_agent.mqtt.backoff import LONGEST_TAKEN_S, Pauses, pause
+from edge_agent.mqtt.channel import TOO_BIG, Channel, Message, Receipt
+from edge_agent.mqtt.credentials import (
     REFUSALS,
     FileWatch,
     Judge,
@@ -35,17 +42,10 @@ from edge_agent.cloud.credentials import (
     alert_in,
     fault_of,
 )
-from edge_agent.cloud.feed import Feed
-from edge_agent.cloud.incoming import incoming
-from edge_agent.cloud.inflow import RECEIVE_MAXIMUM, Inflow
-from edge_agent.cloud.life import CountsTurns, LinkLife
-from edge_agent.cloud.limits import OURS_BYTES, Limits
-from edge_agent.cloud.receipts import QuickReceipts
-from edge_agent.cloud.session import LinkSettings, NewCredentials
-from edge_agent.cloud.silence import ReceiptWatch
-from edge_agent.cloud.sockets import ClosesSockets, end_thread, send_at_once, shut
-from edge_agent.cloud.stall import StallWatch
-from edge_agent.errors import LinkFault, LinkRefused, SessionTaken
+from edge_agent.mqtt.feed import Feed
+from edge_agent.mqtt.inflow import RECEIVE_MAXIMUM, Inflow
+from edge_agent.mqtt.limits import OURS_BYTES, Limits
+from edge_agent.mqtt.settings import LinkSettings, NewCredentials
 from edge_agent.protocol.topics import CONTENT_TYPE, Topics
 from edge_agent.runtime.clock import Clock, SystemClock
 from edge_agent.runtime.incoming import Incoming

@@ -8,11 +8,11 @@ from collections.abc import Callable
 
 import structlog
 
-from edge_agent.cloud.channel import Message
-from edge_agent.cloud.feed import Feed
 from edge_agent.cloud.interfaces import Link
 from edge_agent.errors import StorageFault
 from edge_agent.journal.store import JournalStore
+from edge_agent.mqtt.channel import Message
+from edge_agent.mqtt.feed import Feed
 from edge_agent.protocol.topics import Topics
 from edge_agent.runtime.loop import STORAGE_RETRY_S, LockerLoop
 from edge_agent.runtime.vitality import Proof

@@ -10,8 +10,8 @@ import asyncio
 from collections.abc import Callable
 from typing import Any
 
-from edge_agent.cloud.channel import Message
 from edge_agent.cloud.interfaces import Link
+from edge_agent.mqtt.channel import Message
 from edge_agent.protocol.events import Health
 from edge_agent.protocol.telemetry import TelemetryBody
 from edge_agent.protocol.topics import Topics

@@ -14,8 +14,8 @@ from typing import Any
 import pytest
 
 from cloud_gateway.settings import MqttSettings
-from edge_agent.cloud.channel import Message
-from edge_agent.cloud.credentials import Credentials
+from edge_agent.mqtt.channel import Message
+from edge_agent.mqtt.credentials import Credentials
 from edge_agent.protocol.topics import Topics
 from tests.gateway.support import MACHINE, eventually, running_gateway, settings
 from tests.support.pki import Pair, write_private

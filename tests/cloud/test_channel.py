@@ -6,8 +6,8 @@ import threading
 
 import pytest
 
-from edge_agent.cloud.channel import TOO_BIG, Channel, Message
-from edge_agent.cloud.feed import Feed
+from edge_agent.mqtt.channel import TOO_BIG, Channel, Message
+from edge_agent.mqtt.feed import Feed
 
 
 class Library:

@@ -11,8 +11,9 @@ from time import time
 
 import pytest
 
-from edge_agent.cloud.backoff import Backoff
-from edge_agent.cloud.credentials import (
+from edge_agent.errors import LinkFault, LinkRefused
+from edge_agent.mqtt.backoff import Backoff
+from edge_agent.mqtt.credentials import (
     CERT_FILE,
     PASSWORD_FILE,
     Credentials,
@@ -23,7 +24,6 @@ from edge_agent.cloud.credentials import (
     read_secret,
     validity_s,
 )
-from edge_agent.errors import LinkFault, LinkRefused
 from edge_agent.protocol.broker import file_at
 from tests.support.pki import DAY, write_private
 from tests.support.secure import Keys

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from edge_agent.cloud import publisher as publisher_module
-from edge_agent.cloud.inflow import MOST_WAITING, RECEIVE_MAXIMUM, Inflow
+from edge_agent.mqtt.inflow import MOST_WAITING, RECEIVE_MAXIMUM, Inflow
 from edge_agent.runtime import request_handler as handler_module
 from tests.cloud.test_link import make_link, running, until
 from tests.support.site import Site, at_site

@@ -16,9 +16,9 @@ from paho.mqtt.enums import CallbackAPIVersion
 from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 
-from edge_agent.cloud.channel import Message, Receipt
 from edge_agent.cloud.link import MqttLink
-from edge_agent.cloud.session import LinkSettings
+from edge_agent.mqtt.channel import Message, Receipt
+from edge_agent.mqtt.settings import LinkSettings
 from edge_agent.protocol.topics import Topics
 from edge_agent.runtime.incoming import Incoming
 from tests.support.broker import Broker, running_broker

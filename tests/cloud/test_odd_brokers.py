@@ -10,16 +10,16 @@ from typing import Any
 
 import pytest
 
-from edge_agent.cloud import limits as limits_module
 from edge_agent.cloud import link as link_module
 from edge_agent.cloud import silence as silence_module
-from edge_agent.cloud.channel import Message
-from edge_agent.cloud.credentials import Credentials
-from edge_agent.cloud.limits import OURS_BYTES, Limits
 from edge_agent.cloud.link import MqttLink
 from edge_agent.cloud.silence import ReceiptWatch
 from edge_agent.errors import LinkFault
 from edge_agent.model import Alarm
+from edge_agent.mqtt import limits as limits_module
+from edge_agent.mqtt.channel import Message
+from edge_agent.mqtt.credentials import Credentials
+from edge_agent.mqtt.limits import OURS_BYTES, Limits
 from edge_agent.protocol.topics import Topics
 from tests.support.broker import Broker
 from tests.support.real_site import real_site

@@ -15,10 +15,10 @@ from typing import Any
 import pytest
 
 from edge_agent.cloud import publisher as publisher_module
-from edge_agent.cloud.channel import Message, Receipt
 from edge_agent.errors import StorageFault
 from edge_agent.journal.store import JournalStore
 from edge_agent.model import Alarm
+from edge_agent.mqtt.channel import Message, Receipt
 from tests.support.site import Site, at_site
 from tools.simulate.plant import SimulatedLink
 

@@ -13,8 +13,8 @@ from typing import Any
 import pytest
 
 from edge_agent.cloud import link as link_module
-from edge_agent.cloud.channel import Message
-from edge_agent.cloud.credentials import Credentials, FileWatch, WallTime
+from edge_agent.mqtt.channel import Message
+from edge_agent.mqtt.credentials import Credentials, FileWatch, WallTime
 from edge_agent.protocol.topics import Topics
 from tests.support.broker import Broker, free_port
 from tests.support.pki import DAY, Authority, write_private

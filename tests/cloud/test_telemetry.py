@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 
-from edge_agent.cloud.channel import Message
 from edge_agent.cloud.telemetry import BEAT_S, HEALTH_PAUSE_S
 from edge_agent.errors import StorageFault
+from edge_agent.mqtt.channel import Message
 from tests.support.site import Site, at_site
 
 

@@ -16,9 +16,9 @@ from typing import Any
 from unittest.mock import patch
 
 from edge_agent.cloud import link as link_module
-from edge_agent.cloud.credentials import Credentials
 from edge_agent.cloud.link import MqttLink
-from edge_agent.cloud.session import LinkSettings
+from edge_agent.mqtt.credentials import Credentials
+from edge_agent.mqtt.settings import LinkSettings
 from edge_agent.protocol.topics import Topics
 from tests.support.broker import Broker
 from tests.support.pki import Authority, Pair

@@ -16,8 +16,6 @@ from pathlib import Path
 from typing import Any
 
 from edge_agent.app import Agent, Ports
-from edge_agent.cloud.channel import Message, Receipt
-from edge_agent.cloud.feed import Feed
 from edge_agent.cloud.interfaces import Link
 from edge_agent.cloud.link import STEADY_S
 from edge_agent.config import BusSection, Settings
@@ -27,6 +25,8 @@ from edge_agent.drivers.transport import Transport
 from edge_agent.errors import LinkFault, PortLost, StorageFault
 from edge_agent.journal.store import Batch, JournalStore
 from edge_agent.model import Instant
+from edge_agent.mqtt.channel import Message, Receipt
+from edge_agent.mqtt.feed import Feed
 from edge_agent.process.supervisor import Supervisor
 from edge_agent.protocol.topics import Topics
 from edge_agent.runtime.ids import Ids

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from edge_agent.cloud.credentials import NOTHING, Credentials
 from edge_agent.errors import LinkFault
+from edge_agent.mqtt.credentials import NOTHING, Credentials
 
 
 @dataclass(frozen=True, slots=True)

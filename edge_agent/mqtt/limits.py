@@ -8,8 +8,8 @@ from typing import Any
 
 import structlog
 
-from edge_agent.cloud.channel import Message
 from edge_agent.errors import Code, Refusal
+from edge_agent.mqtt.channel import Message
 from edge_agent.protocol.api import rpc_status
 from edge_agent.protocol.topics import CONTENT_TYPE
 

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from edge_agent.cloud.feed import Feed
+from edge_agent.mqtt.feed import Feed
 
 
 @dataclass(frozen=True, slots=True)
