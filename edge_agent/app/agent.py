@@ -18,6 +18,7 @@ from edge_agent import __version__
 from edge_agent.app.field import Field
 from edge_agent.app.layout import layout_of
 from edge_agent.app.lines import fails_with, transport_to
+from edge_agent.app.link_reports import LinkReports
 from edge_agent.app.ports import BoundPorts
 from edge_agent.app.startup import NOTHING, Confirmed, companions_of, mark_this, taken_up
 from edge_agent.app.upkeep import Aside, check_devices, keep_mark, watch_disk
@@ -43,8 +44,8 @@ from edge_agent.field.temperatures import Temperatures
 from edge_agent.field.weighing import Weighing
 from edge_agent.journal.store import JournalStore
 from edge_agent.model import Alarm, Door
-from edge_agent.mqtt.channel import Message
 from edge_agent.mqtt.credentials import Credentials
+from edge_agent.mqtt.messages import Message
 from edge_agent.mqtt.settings import LinkSettings
 from edge_agent.process.board_serial import board_serial
 from edge_agent.process.supervisor import Supervisor
@@ -116,23 +117,28 @@ class Ports:
     """Runs blocking calls where they hold up no door."""
 
 
+def link_settings(settings: Settings) -> LinkSettings:
+    """The broker of the configuration, and our session with it."""
+    mqtt = settings.mqtt
+    return LinkSettings(
+        mqtt.host,
+        mqtt.port,
+        settings.machine.machine_id,
+        mqtt.keepalive_s,
+        mqtt.session_expiry_s,
+        mqtt.transport,
+        mqtt.websocket_path,
+        Credentials.of(mqtt),
+        reconnect_max_s=mqtt.reconnect_max_s,
+    )
+
+
 def system_ports(settings: Settings) -> Ports:
     """The real machine: kernel clocks, ttys, a writer thread, the broker, the Unix socket, systemd."""
 
     def link(settings: Settings, online: Callable[[bool], str]) -> Link:
-        mqtt, machine_id = settings.mqtt, settings.machine.machine_id
-        session = LinkSettings(
-            mqtt.host,
-            mqtt.port,
-            machine_id,
-            mqtt.keepalive_s,
-            mqtt.session_expiry_s,
-            mqtt.transport,
-            mqtt.websocket_path,
-            Credentials.of(mqtt),
-            reconnect_max_s=mqtt.reconnect_max_s,
-        )
-        return MqttLink(session, Topics(machine_id), online, random.Random(), clock)
+        topics = Topics(settings.machine.machine_id)
+        return MqttLink(link_settings(settings), topics, online, random.Random(), clock)
 
     clock = SystemClock(trusted=settings.machine.clock == "rtc")
     access = Access.of(settings)
@@ -215,12 +221,11 @@ class Agent:
             machine=self._machine_json,
             digest=self._digest_json,
             digest_taken=self.historian.digest_taken,
+            on_refusal=lambda cause: self._reports.link_refused(cause),
         )
+        self._reports = LinkReports(self.publisher, self.requests, self.historian, self.loop.submit)
         online = functools.partial(self._online, True)
         self._telemetry = Telemetry(self.link, self.report, topics, self._clock_text, online)
-        self.link.on_command = self.requests.handle
-        self.link.on_digest = self.historian.digest_kept
-        self.link.on_refusal = self._link_refused
         self._put_sensing(layout)
         self._executor = self._make_executor()
         self._group: asyncio.TaskGroup
@@ -346,9 +351,6 @@ class Agent:
         why = "" if up else self.bound_ports.problem(name) or "its port is not there"
         self.loop.submit(Condition(Alarm.BUS_DOWN, name, not up, why))
 
-    def _link_refused(self, cause: str) -> None:
-        self.loop.submit(Condition(Alarm.LINK_REFUSED, "", bool(cause), cause))
-
     def _closed_meanwhile(self, seen: Mapping[str, Door]) -> list[str]:
         """Cells whose door a drop-off had opened, and which is closed at the start: the closing takes effect
         before commands are taken."""
@@ -380,7 +382,7 @@ class Agent:
             group.create_task(check_devices(Checks(self.buses)), name="checks")
             group.create_task(self.publisher.run(), name="publisher")
             group.create_task(self._telemetry.run(), name="telemetry")
-            group.create_task(self.link.run(), name="link")
+            group.create_task(self.link.run(self._reports), name="link")
             if self._guard is not None:
                 group.create_task(self._renew_challenges(self._guard), name="challenges")
             scanner = self.settings.scanner
@@ -421,7 +423,7 @@ class Agent:
             polls, turns = (functools.partial(getattr, part, "turns") for part in (poller, bus))
             proofs.append(Proof(f"bus {name}", turns, BUS_SILENT_S, bus.nudge))
             proofs.append(Proof(f"poller of {name}", polls, POLLER_SILENT_S))
-        parts = [self.loop, self._writer, getattr(self.link, "life", None), self.publisher, self._telemetry]
+        parts = [self.loop, self._writer, self.link, self.publisher, self._telemetry]
         if self._ports.console is not None:
             parts.append(api := ApiLife(self.settings.path(self.settings.paths.socket)))
             group.create_task(api.run(), name="asks the console")

@@ -1,48 +1,86 @@
-"""Turns a message from the library into a command for the request handler; imports no MQTT library."""
+"""Turns a message from the broker into a command for the request handler.
+
+A machine without a synchronised clock knows a command's age only from its Message Expiry Interval, which the
+broker no longer counts down once it has sent the message. A message that waited in our own socket because
+this process stood still (starved, stopped, swapped out) is older than it looks: `StallWatch` notices that.
+"""
 
 from __future__ import annotations
 
+import asyncio
 import math
 from collections.abc import Callable
-from typing import Any
 
+from edge_agent.mqtt.messages import Received
 from edge_agent.protocol.signing import SIGNATURE, SIGNATURE_KEY
 from edge_agent.runtime.incoming import Incoming
 
-PROPERTIES = (
-    "PayloadFormatIndicator",
-    "MessageExpiryInterval",
-    "ContentType",
-    "ResponseTopic",
-    "CorrelationData",
-    "UserProperty",
-)
-"""MQTT 5 properties that a sender may give a publication, as paho names them."""
 LONGEST_ID = 1024
 """Longest X-Request-ID, in characters; the API takes the same length."""
+BEAT_S = 0.25
+LATE_S = 0.5
+"""A beat this late is a stall, not jitter."""
+AFTERMATH_S = 1.0
+"""Messages read within this time after a stall are assumed to have waited through it."""
 
 
-def incoming(message: Any, acknowledge: Callable[[], None], stalled_s: float) -> Incoming:
-    """The content of a paho message. It may have waited for us unnoticed for `stalled_s`."""
-    properties = message.properties
-    expiry_s: int | None = getattr(properties, "MessageExpiryInterval", None)
+class StallWatch:
+    """Beats on the running event loop between `start` and `stop`."""
+
+    def __init__(self) -> None:
+        self._due_s = 0.0
+        self._stall_s = 0.0
+        self._stall_end_s = float("-inf")
+        self._timer: asyncio.TimerHandle | None = None
+
+    def start(self) -> None:
+        """Starts the beat."""
+        loop = asyncio.get_running_loop()
+        self._due_s = loop.time() + BEAT_S
+        self._timer = loop.call_at(self._due_s, self._beat)
+
+    def stop(self) -> None:
+        """Stops the beat."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    def stalled_s(self) -> float:
+        """How long, at most, a message that is read now may have waited for us; 0.0 without a stall."""
+        now_s = asyncio.get_running_loop().time()
+        late_s = now_s - self._due_s
+        if late_s > LATE_S:
+            return late_s + BEAT_S
+        return self._stall_s if now_s - self._stall_end_s < AFTERMATH_S else 0.0
+
+    def _beat(self) -> None:
+        now_s = asyncio.get_running_loop().time()
+        late_s = now_s - self._due_s
+        if late_s > LATE_S:
+            self._stall_s, self._stall_end_s = late_s + BEAT_S, now_s
+        self.start()
+
+
+def incoming(message: Received, acknowledge: Callable[[], None], stalled_s: float) -> Incoming:
+    """The command in a message. It may have waited for us unnoticed for `stalled_s`."""
+    expiry_s = message.expiry_s
     if expiry_s is not None:
         expiry_s = max(0, expiry_s - math.ceil(stalled_s))
-    user = dict(getattr(properties, "UserProperty", []))
+    user = dict(message.user)
     return Incoming(
         topic=message.topic,
         command=message.topic.rsplit("/", 1)[-1],
-        payload=bytes(message.payload),
+        payload=message.payload,
         acknowledge=acknowledge,
-        response_topic=getattr(properties, "ResponseTopic", None),
-        correlation=getattr(properties, "CorrelationData", None),
+        response_topic=message.response_topic,
+        correlation=message.correlation,
         message_expiry_s=expiry_s,
         x_request_id=_printable(user.get("x-request-id")),
-        retained=message.retain,
-        stripped=not any(hasattr(properties, name) for name in PROPERTIES),
+        retained=message.retained,
+        stripped=message.stripped,
         signature=user.get(SIGNATURE),
         signature_key=user.get(SIGNATURE_KEY),
-        duplicate=message.dup,
+        duplicate=message.duplicate,
     )
 
 

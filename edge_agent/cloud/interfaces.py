@@ -1,25 +1,32 @@
-"""The interface of a link to the cloud, for any library or simulation behind it."""
+"""The interface of a link to the cloud, for any library or simulation behind it, and of its user."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Protocol
 
-from edge_agent.mqtt.channel import Message, Receipt
 from edge_agent.mqtt.feed import Feed
+from edge_agent.mqtt.messages import Message, Receipt
 from edge_agent.runtime.incoming import Incoming
+
+
+class LinkUser(Protocol):
+    """What a link reports to the rest of the daemon; everything is called on the event loop."""
+
+    def link_is_up(self) -> None:
+        """The link is connected to the broker."""
+
+    def take_command(self, incoming: Incoming) -> None:
+        """A command has arrived."""
+
+    def take_digest(self, payload: bytes) -> None:
+        """The digest of this machine that the broker retains; comes at every connection, if there is one."""
+
+    def link_refused(self, cause: str) -> None:
+        """Why our credentials or the broker's are refused, once for each cause; "" when the link is up."""
 
 
 class Link(Protocol):
     """What the rest of the daemon needs of a link; a simulated one offers the same."""
-
-    on_up: Callable[[], None]
-    on_down: Callable[[], None]
-    on_command: Callable[[Incoming], None]
-    on_digest: Callable[[bytes], None]
-    """Gets the digest of this machine that the broker retains, at every connection, if it has one."""
-    on_refusal: Callable[[str], None]
-    """Gets why our credentials or the broker's are refused, once for each cause; "" when the link is up."""
 
     @property
     def up(self) -> bool:
@@ -40,5 +47,5 @@ class Link(Protocol):
         """Another client has published under our name since our last connection (a broker does not always
         give that reason when it ends a connection)."""
 
-    async def run(self) -> None:
-        """Keeps a connection until cancelled, then publishes a good-bye."""
+    async def run(self, user: LinkUser) -> None:
+        """Keeps a connection and reports to `user` until cancelled, then publishes a good-bye."""

@@ -11,8 +11,8 @@ import structlog
 from edge_agent.cloud.interfaces import Link
 from edge_agent.errors import StorageFault
 from edge_agent.journal.store import JournalStore
-from edge_agent.mqtt.channel import Message
 from edge_agent.mqtt.feed import Feed
+from edge_agent.mqtt.messages import Message
 from edge_agent.protocol.topics import Topics
 from edge_agent.runtime.loop import STORAGE_RETRY_S, LockerLoop
 from edge_agent.runtime.vitality import Proof
@@ -44,7 +44,8 @@ class Publisher:
     """Publishes events oldest first; one leaves the outbox only when it and all before it have their PUBACK.
 
     `machine` gives the body of `state/machine`, `digest` that of `state/digest`. `digest_taken` is
-    called with a digest once the broker has acknowledged it.
+    called with a digest once the broker has acknowledged it, `on_refusal` with why the broker refuses events,
+    and with "" when it accepts them again.
     """
 
     def __init__(
@@ -57,6 +58,7 @@ class Publisher:
         machine: Callable[[], str],
         digest: Callable[[], str],
         digest_taken: Callable[[bytes], None],
+        on_refusal: Callable[[str], None],
     ) -> None:
         self._link = link
         self._store = store
@@ -65,6 +67,7 @@ class Publisher:
         self._machine = machine
         self._digest = digest
         self._digest_taken = digest_taken
+        self._on_refusal = on_refusal
         self._wake = asyncio.Event()
         self._state_changed = asyncio.Event()
         self._noted = store.sent_through()
@@ -80,7 +83,6 @@ class Publisher:
         self._event_turns = self._state_turns = 0
         self._patience: asyncio.TimerHandle | None = None
         self._digest_due: asyncio.TimerHandle | None = None
-        link.on_up = self._up
         loop.on_events = self._wake.set
         loop.on_state = self._state_changed.set
         loop.on_door_work = self._door_work
@@ -129,7 +131,8 @@ class Publisher:
 
         self._link.publish(message, answered)
 
-    def _up(self) -> None:
+    def link_is_up(self) -> None:
+        """Publishes what the broker may not have: events, state, replies and the digest."""
         self._take_off()
         self._last_machine = ""
         self._state_changed.set()
@@ -183,7 +186,7 @@ class Publisher:
             self._hold_back()
         elif self._note_through() and self._refusal_told:
             self._refusal_told = False
-            self._link.on_refusal("")
+            self._on_refusal("")
 
     def _note_through(self) -> bool:
         """Records the broker's progress; whether there was any."""
@@ -218,7 +221,7 @@ class Publisher:
         if not self._refusal_told:
             self._refusal_told = True
             log.error("the broker refuses our events")
-            self._link.on_refusal("the broker refuses our events")
+            self._on_refusal("the broker refuses our events")
         self._begin_anew()
         self._refused = asyncio.get_running_loop().call_later(REFUSED_S, self._take_off)
 
@@ -246,10 +249,8 @@ class Publisher:
 
     def _new_feed(self) -> Feed:
         """An empty feed that begins behind the last event that the broker has."""
-        feed = Feed(self._noted)
-        feed.on_progress = self._wake.set
         self._fetched = self._noted
-        return feed
+        return Feed(self._noted, self._wake.set)
 
     async def _publish_state(self) -> None:
         while True:

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from typing import Any
 
 from edge_agent.cloud.interfaces import Link
-from edge_agent.mqtt.channel import Message
+from edge_agent.mqtt.messages import Message
 from edge_agent.protocol.events import Health
 from edge_agent.protocol.telemetry import TelemetryBody
 from edge_agent.protocol.topics import Topics

@@ -11,25 +11,12 @@ from __future__ import annotations
 import threading
 from collections import deque
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from typing import NamedTuple
 
+from edge_agent.errors import LinkFault
 from edge_agent.mqtt.feed import Feed
+from edge_agent.mqtt.messages import Message, OnAnswer
 
-
-@dataclass(frozen=True, slots=True)
-class Message:
-    """A message to publish. Replies carry the Correlation Data of their command."""
-
-    topic: str
-    payload: str
-    qos: int = 1
-    retain: bool = False
-    correlation: bytes | None = None
-
-
-Receipt = Callable[[bool], None]
-"""Called when the broker has answered; the argument is whether it accepted the message."""
 TOO_BIG = 0
 """Not a packet id (MQTT 5, 2.2.1): such an event is too big for the broker."""
 
@@ -64,9 +51,9 @@ class Channel:
         self._wake = wake
         self._window = window
         self._room = deque([True] * window)
-        self._urgent: deque[tuple[Message, Receipt | None]] = deque()
+        self._urgent: deque[tuple[Message, OnAnswer | None]] = deque()
         self._feed = Feed(0)
-        self._in_flight: dict[int, Receipt | None] = {}
+        self._in_flight: dict[int, OnAnswer | None] = {}
         self._events: dict[int, tuple[Feed, int]] = {}
         """Events in flight by packet id: the feed that notes their receipt, and their sequence."""
         self._receipts: deque[_Receipt] = deque()
@@ -82,13 +69,13 @@ class Channel:
         """The number of receipts so far; None while none is awaited."""
         return self._came if self._in_flight or self._events else None
 
-    def put(self, message: Message, on_acknowledged: Receipt | None = None) -> None:
-        """Sends now if there is room, else as soon as there is; before any event that waits."""
+    def put(self, message: Message, on_answer: OnAnswer | None = None) -> bool:
+        """Sends now if there is room, else as soon as there is; before any event that waits. False if the
+        connection no longer accepts it."""
         if message.qos == 0:
-            self._send(message)
-            return
-        self._urgent.append((message, on_acknowledged))
-        self._pump(1)
+            return self._send(message) is not None
+        self._urgent.append((message, on_answer))
+        return self._pump(1)
 
     def feed(self, feed: Feed) -> None:
         """The feed has more events to send; it replaces any earlier feed."""
@@ -122,7 +109,7 @@ class Channel:
             self._told = True
             self._wake()
 
-    def take_receipts(self) -> Iterator[tuple[Receipt | None, object, bool]]:
+    def take_receipts(self) -> Iterator[tuple[OnAnswer | None, object, bool]]:
         """The receipts since the last call, except those of events: the callback, the reason code, and
         whether the broker accepted. Receipts of events are reported to their feed."""
         self._told = False
@@ -142,36 +129,40 @@ class Channel:
                 yield receipt, reason, accepted
         self._feed.tell()
 
-    def _pump(self, most: int) -> None:
-        """Sends at most `most` messages while there is room; one thread at a time, to keep the order.
+    def _pump(self, most: int) -> bool:
+        """Sends at most `most` messages while there is room; one thread at a time, to keep the order. False
+        if the connection no longer accepts one.
 
         A thread that finds the other one sending returns: that message will get a receipt, and the receipt
         sends on.
         """
         while most and self._room and (self._urgent or (self._feed and not self._resting)):
             if not self._sending.acquire(blocking=False):
-                return
+                return True
             try:
-                self._send_next()
+                sent = self._send_next()
             finally:
                 self._sending.release()
+            if not sent:
+                return False
             most -= 1
+        return True
 
-    def _send_next(self) -> None:
+    def _send_next(self) -> bool:
         if not self._room:
-            return
+            return True
         if self._urgent:
-            message, on_acknowledged = self._urgent[0]
+            message, on_answer = self._urgent[0]
             packet_id = self._send(message)
             self._urgent.popleft()
             if packet_id is not None:
                 self._room.pop()
-                self._in_flight[packet_id] = on_acknowledged
-            return
+                self._in_flight[packet_id] = on_answer
+            return packet_id is not None
         feed = self._feed
         row = None if self._resting else feed.next()
         if row is None:
-            return
+            return True
         packet_id = self._send_event(row[1])
         if packet_id == TOO_BIG:
             feed.answered(row[0], False)
@@ -179,8 +170,31 @@ class Channel:
         elif packet_id is not None:
             self._room.pop()
             self._events[packet_id] = feed, row[0]
+        return packet_id is not None
 
     def _tell(self) -> None:
         if not self._told:
             self._told = True
             self._wake()
+
+
+SILENT_S = 30.0
+"""A broker that owes us receipts and sends none for this long is useless."""
+
+
+class ReceiptWatch:
+    """Checked every `look_s`. Checks are counted, not seconds: a process that was stopped for a minute has
+    made one check in it, and what arrived meanwhile is still to be read."""
+
+    def __init__(self, look_s: float) -> None:
+        self._look_s = look_s
+        self._before: int | None = None
+        self._silent_looks = 0
+
+    def look(self, receipts: int | None) -> None:
+        """`receipts`: see `Channel.receipts`. Raises `LinkFault` if the broker sends none any more."""
+        silent = receipts is not None and receipts == self._before
+        self._silent_looks = self._silent_looks + 1 if silent else 0
+        self._before = receipts
+        if self._silent_looks * self._look_s >= SILENT_S:
+            raise LinkFault("the broker acknowledges nothing that we send")

@@ -17,13 +17,14 @@ class Feed:
     `fill` belongs to the event loop; the rest may be called on any thread.
     """
 
-    def __init__(self, through: int) -> None:
+    def __init__(self, through: int, on_progress: Callable[[], None] = lambda: None) -> None:
+        """`on_progress` is called on the event loop when `through` or `refused` have changed, once for many
+        receipts."""
         self.through = through
         """The broker has this event and all earlier ones."""
         self.refused = False
         """The broker refused one of the events. Receipts of others are recorded all the same."""
-        self.on_progress: Callable[[], None] = lambda: None
-        """Called on the event loop when `through` or `refused` have changed, once for many receipts."""
+        self._on_progress = on_progress
         self._waiting: deque[EventRow] = deque()
         self._flying: deque[int] = deque()
         """Sequences sent, from the first that the broker has not answered."""
@@ -69,4 +70,4 @@ class Feed:
         now = self.through, self.refused
         if now != self._told:
             self._told = now
-            self.on_progress()
+            self._on_progress()

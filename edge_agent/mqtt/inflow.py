@@ -1,4 +1,4 @@
-"""Messages on their way from the library's thread to the event loop: in order, bounded, one per turn.
+"""Messages on their way from the library's thread to the event loop: in order, bounded, a few in each turn.
 
 A flood of messages must not keep the loop from buses, doors and the local API, nor fill the memory. Messages
 with QoS 1 are bounded by our receive maximum (MQTT 5, 3.1.2.11.3), as we acknowledge them; those with QoS 0
@@ -11,33 +11,27 @@ import asyncio
 import contextlib
 from collections import deque
 from collections.abc import Callable
-from typing import Generic, Protocol, TypeVar
+from typing import Generic, TypeVar
 
 import structlog
 
+from edge_agent.mqtt.interfaces import LibraryMessage
+
 log = structlog.get_logger()
 
-RECEIVE_MAXIMUM = 64
-"""Messages with QoS 1 that the broker may send us before we acknowledge one."""
-MOST_WAITING = 128
-"""Messages that may wait for the loop; a message with QoS 0 beyond that is dropped."""
-
-
-class Received(Protocol):
-    """A message as the library gives it."""
-
-    qos: int
-
-
-Message = TypeVar("Message", bound=Received)
+Message = TypeVar("Message", bound=LibraryMessage)
 
 
 class Inflow(Generic[Message]):
     """Gives each message to `take` on the event loop. `put` belongs to the library's thread."""
 
-    def __init__(self, take: Callable[[Message], None]) -> None:
+    def __init__(self, take: Callable[[Message], None], most_waiting: int | None, burst: int) -> None:
+        """A message with QoS 0 is dropped if `most_waiting` wait; None: none is dropped. `burst`: at most
+        this many are handled in one turn of the event loop."""
         self._loop = asyncio.get_running_loop()
         self._take = take
+        self._most_waiting = most_waiting
+        self._burst = burst
         self._waiting: deque[Message] = deque()
         self._running = False
         self.dropped = 0
@@ -45,7 +39,8 @@ class Inflow(Generic[Message]):
 
     def put(self, message: Message) -> None:
         """Queues a message; drops one with QoS 0 if too many wait."""
-        if message.qos == 0 and len(self._waiting) >= MOST_WAITING:
+        most = self._most_waiting
+        if message.qos == 0 and most is not None and len(self._waiting) >= most:
             self.dropped += 1
             return
         self._waiting.append(message)
@@ -65,4 +60,5 @@ class Inflow(Generic[Message]):
                 self._logged = self.dropped
             return
         self._loop.call_soon(self._next)
-        self._take(self._waiting.popleft())
+        for _ in range(min(self._burst, len(self._waiting))):
+            self._take(self._waiting.popleft())

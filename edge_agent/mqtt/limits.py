@@ -9,14 +9,12 @@ from typing import Any
 import structlog
 
 from edge_agent.errors import Code, Refusal
-from edge_agent.mqtt.channel import Message
+from edge_agent.mqtt.messages import Message
 from edge_agent.protocol.api import rpc_status
 from edge_agent.protocol.topics import CONTENT_TYPE
 
 log = structlog.get_logger()
 
-OURS_BYTES = 262_144
-"""The longest packet that we accept; a command has some thousand bytes."""
 AROUND_BYTES = 5 + 2 + 2 + 4 + 3 + len(CONTENT_TYPE) + 3
 """Longest PUBLISH without topic, payload and Correlation Data (MQTT 5, 3.3)."""
 UTF8_BYTES = 4

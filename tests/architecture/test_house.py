@@ -62,7 +62,7 @@ def test_a_clock_is_read_in_one_place_only() -> None:
     ("library", "files"),
     [
         ("pymodbus", {"edge_agent/drivers/modbus.py"}),
-        ("paho", {"edge_agent/cloud/link.py"}),
+        ("paho", {"edge_agent/mqtt/library.py", "edge_agent/mqtt/packets.py"}),
         ("sqlite3", {"edge_agent/journal/store.py"}),
         ("secrets", {"edge_agent/runtime/ids.py"}),
         ("nacl", {"edge_agent/cloud/guard.py"}),

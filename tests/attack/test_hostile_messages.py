@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from edge_agent.errors import Code
-from edge_agent.mqtt.channel import Message
+from edge_agent.mqtt.messages import Message
 from edge_agent.protocol.commands import COMMANDS
 from tests.attack.hostile import DEEP, EFFORT, Hostile, Text, Time, Value, hostile, json_bytes
 from tests.support.site import PARCEL

@@ -100,7 +100,6 @@ def test_codes_open_with_the_link_down(tmp_path: Path) -> None:
         assert agent is not None
         assert link is not None
         link._up = False
-        link.on_down()
         label = made["cell"]["description"]
         for code in (made["drop_off_code"], made["pickup_code"]):
             assert (await agent.local.enter_code(code)).refusal is None

@@ -218,7 +218,6 @@ def test_offline_the_locker_works_on_and_publishes_everything_in_order_later(tmp
         assert link is not None
         await site.until(lambda: agent.store.outbox_size() == 0)
         link._up = False
-        link.on_down()
         assert (await agent.local.enter_code(made["drop_off_code"])).refusal is None
         await asyncio.sleep(130)
         assert standing(site) == ["DOOR_AJAR"]
@@ -230,7 +229,7 @@ def test_offline_the_locker_works_on_and_publishes_everything_in_order_later(tmp
         assert agent.loop.state.cells[label].status is CellStatus.IDLE
         assert len(site.events) == 1
         link._up = True
-        link.on_up()
+        link.report_up()
         await site.until(lambda: "RESERVATION_COMPLETED" in site.types())
         assert site.types() == [
             "RESERVATION_CREATED",
@@ -257,7 +256,6 @@ def test_no_event_is_dropped_however_long_the_link_is_down(
         assert link is not None
         assert agent is not None
         link._up = False
-        link.on_down()
         for _ in range(kept // 2 + 1):
             await agent.local.block("A01", "x")
             await agent.local.unblock("A01")
@@ -295,13 +293,12 @@ def test_a_cancel_after_an_offline_drop_off_is_refused_with_the_reason(tmp_path:
         assert agent is not None
         assert link is not None
         link._up = False
-        link.on_down()
         cancelling = asyncio.create_task(site.call("cancel", "res_1"))
         assert (await agent.local.enter_code(made["drop_off_code"])).refusal is None
         site.plant.world.close(made["cell"]["description"])
         await asyncio.sleep(1)
         link._up = True
-        link.on_up()
+        link.report_up()
         link.deliver_soon()
         error = (await cancelling)["error"]
         assert error["code"] == 9

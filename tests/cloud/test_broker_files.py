@@ -14,8 +14,8 @@ from typing import Any
 import pytest
 
 from cloud_gateway.settings import MqttSettings
-from edge_agent.mqtt.channel import Message
 from edge_agent.mqtt.credentials import Credentials
+from edge_agent.mqtt.messages import Message
 from edge_agent.protocol.topics import Topics
 from tests.gateway.support import MACHINE, eventually, running_gateway, settings
 from tests.support.pki import Pair, write_private
@@ -170,8 +170,6 @@ async def test_no_machine_takes_over_the_session_of_another(
 ) -> None:
     pair = broker.machines.issue("m1")
     link = make_link(broker.port, credentials(broker, pair.cert, pair.key))
-    downs: list[int] = []
-    link.on_down = lambda: downs.append(1)
     async with watched(link) as seen:
         await seen.until(lambda: link.up)
         two = await machine(broker, stack, "m2", client_id="m1")
@@ -179,7 +177,7 @@ async def test_no_machine_takes_over_the_session_of_another(
         acknowledged = asyncio.Event()
         link.publish(Message(M1.events, "{}"), lambda _: acknowledged.set())
         await asyncio.wait_for(acknowledged.wait(), 10)
-        assert (link.up, downs) == (True, [])
+        assert (link.up, seen.user.ups) == (True, 1)
 
 
 def credentials(broker: ProductionBroker, cert: Path, key: Path) -> Credentials:
@@ -192,16 +190,14 @@ async def test_over_websockets_a_machine_is_identified_too(
     boss = await gateway(broker, stack)
     pair = broker.machines.issue("m1")
     link = make_link(broker.web_port, credentials(broker, pair.cert, pair.key), transport="websockets")
-    got: list[bytes] = []
-    link.on_command = lambda incoming: got.append(incoming.payload)
     async with watched(link) as seen:
         await seen.until(lambda: link.up)
         await boss.publish(M2.command("echo"), b"for two")
         await boss.publish(M1.command("echo"), b"for one")
-        await seen.until(lambda: got)
+        await seen.until(lambda: seen.user.commands)
         link.publish(Message(M1.events, "own"))
         await seen.until(lambda: (M1.events, b"own") in boss.heard)
-    assert got == [b"for one"]
+    assert seen.user.payloads() == [b"for one"]
     with pytest.raises(ssl.SSLError):
         web(broker, None)
     assert web(broker, pair) == "HTTP/1.1 101 Switching Protocols"

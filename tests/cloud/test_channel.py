@@ -6,8 +6,9 @@ import threading
 
 import pytest
 
-from edge_agent.mqtt.channel import TOO_BIG, Channel, Message
+from edge_agent.mqtt.channel import TOO_BIG, Channel
 from edge_agent.mqtt.feed import Feed
+from edge_agent.mqtt.messages import Answer, Message
 
 
 class Library:
@@ -57,7 +58,7 @@ def test_no_more_than_the_window_is_unacknowledged_and_a_receipt_makes_room_at_o
     for acknowledged, reason, accepted in way.take_receipts():
         assert (reason, accepted) == ("ok", True)
         assert acknowledged is not None
-        acknowledged(True)
+        acknowledged(Answer(accepted=True, reason="ok"))
     assert called == ["b", "a"]
     way.receipt(3, "ok", True)
     assert woken == [True, True]
@@ -66,9 +67,8 @@ def test_no_more_than_the_window_is_unacknowledged_and_a_receipt_makes_room_at_o
 def test_the_watermark_is_the_last_event_before_the_first_unacknowledged() -> None:
     library = Library()
     way, woken = channel(library, 3)
-    feed = events(way, 1, 2, 3, 4, 5)
     progress: list[int] = []
-    feed.on_progress = lambda: progress.append(feed.through)
+    feed = events(way, 1, 2, 3, 4, 5, feed=Feed(0, lambda: progress.append(feed.through)))
     way.receipt(1, "ok", True)
     assert library.sent == ["1", "2", "3", "4"]
     way.receipt(3, "ok", True)
@@ -89,10 +89,9 @@ def test_the_watermark_is_the_last_event_before_the_first_unacknowledged() -> No
 def test_a_refused_event_holds_the_watermark() -> None:
     library = Library()
     way, _ = channel(library, 5)
-    feed = events(way, 1, 2, 3)
-    way.receipt(1, "ok", True)
     refusals: list[bool] = []
-    feed.on_progress = lambda: refusals.append(feed.refused)
+    feed = events(way, 1, 2, 3, feed=Feed(0, lambda: refusals.append(feed.refused)))
+    way.receipt(1, "ok", True)
     way.receipt(2, "no", False)
     way.receipt(3, "ok", True)
     assert list(way.take_receipts()) == []

@@ -7,13 +7,21 @@ from types import SimpleNamespace
 import pytest
 
 from edge_agent.cloud.incoming import LONGEST_ID, incoming
+from edge_agent.mqtt.messages import Received
+from edge_agent.mqtt.packets import received_of
 
 
-def message(**properties: object) -> SimpleNamespace:
-    given = SimpleNamespace(**properties)
-    return SimpleNamespace(
-        topic="locker/v1/m1/cmd/echo", payload=bytearray(b"{}"), properties=given, retain=False, dup=False
+def message(**properties: object) -> Received:
+    given = SimpleNamespace(
+        topic="locker/v1/m1/cmd/echo",
+        payload=bytearray(b"{}"),
+        properties=SimpleNamespace(**properties),
+        mid=1,
+        qos=1,
+        retain=False,
+        dup=False,
     )
+    return received_of(given, 1)
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 
 from edge_agent.cloud import publisher as publisher_module
-from edge_agent.mqtt.inflow import MOST_WAITING, RECEIVE_MAXIMUM, Inflow
+from edge_agent.mqtt.inflow import Inflow
+from edge_agent.mqtt.settings import MOST_WAITING, RECEIVE_MAXIMUM
 from edge_agent.runtime import request_handler as handler_module
 from tests.cloud.test_link import make_link, running, until
 from tests.support.site import Site, at_site
@@ -27,7 +28,7 @@ class Sent:
 async def test_x2_messages_are_handled_one_per_loop_turn_in_order() -> None:
     taken: list[int] = []
     turns: list[int] = []
-    inflow: Inflow[Sent] = Inflow(lambda message: taken.append(message.number))
+    inflow: Inflow[Sent] = Inflow(lambda message: taken.append(message.number), MOST_WAITING, 1)
 
     def flood() -> None:
         for number in range(500):
@@ -44,7 +45,7 @@ async def test_x2_messages_are_handled_one_per_loop_turn_in_order() -> None:
 
 async def test_x2_waiting_qos_0_messages_are_bounded_and_the_rest_counted() -> None:
     taken: list[int] = []
-    inflow: Inflow[Sent] = Inflow(lambda message: taken.append(message.number))
+    inflow: Inflow[Sent] = Inflow(lambda message: taken.append(message.number), MOST_WAITING, 1)
     for number in range(10_000):
         inflow.put(Sent(0, number))
     inflow.put(Sent(1, -1))

@@ -16,12 +16,14 @@ from paho.mqtt.enums import CallbackAPIVersion
 from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 
+from edge_agent.cloud.interfaces import LinkUser
 from edge_agent.cloud.link import MqttLink
-from edge_agent.mqtt.channel import Message, Receipt
+from edge_agent.mqtt.messages import Message, Receipt
 from edge_agent.mqtt.settings import LinkSettings
 from edge_agent.protocol.topics import Topics
 from edge_agent.runtime.incoming import Incoming
 from tests.support.broker import Broker, running_broker
+from tests.support.link_user import RecordingUser
 
 TOPICS = Topics("m1")
 
@@ -74,8 +76,8 @@ def make_link(port: int) -> MqttLink:
 
 
 @asynccontextmanager
-async def running(link: MqttLink) -> AsyncIterator[asyncio.Task[None]]:
-    task = asyncio.create_task(link.run())
+async def running(link: MqttLink, user: LinkUser | None = None) -> AsyncIterator[asyncio.Task[None]]:
+    task = asyncio.create_task(link.run(user or RecordingUser()))
     try:
         yield task
     finally:
@@ -97,16 +99,17 @@ async def site(folder: Path) -> AsyncIterator[tuple[Broker, Peer]]:
 async def test_birth_command_reply_and_a_clean_goodbye(tmp_path: Path) -> None:
     async with site(tmp_path) as (broker, peer):
         link = make_link(broker.port)
-        taken: list[Incoming] = []
 
-        def on_command(incoming: Incoming) -> None:
-            taken.append(incoming)
-            assert incoming.response_topic is not None
-            link.publish(Message(incoming.response_topic, "pong", correlation=incoming.correlation))
-            incoming.acknowledge()
+        class Answering(RecordingUser):
+            def take_command(self, incoming: Incoming) -> None:
+                """Answers."""
+                assert incoming.response_topic is not None
+                link.publish(Message(incoming.response_topic, "pong", correlation=incoming.correlation))
+                super().take_command(incoming)
 
-        link.on_command = on_command
-        async with running(link):
+        user = Answering(acknowledges=True)
+        taken = user.commands
+        async with running(link, user):
             await until(lambda: peer.online() == [True])
             peer.command("ping", expiry_s=30)
             await until(lambda: bool(peer.payloads(TOPICS.reply("x"))))
@@ -147,33 +150,26 @@ async def test_an_unacknowledged_command_is_redelivered_and_a_retained_one_is_no
     async with site(tmp_path) as (broker, peer):
         peer.command("retained", retain=True)
         first = make_link(broker.port)
-        got: list[bytes] = []
-        first.on_command = lambda incoming: got.append(incoming.payload)  # dies before it is safe
-        async with running(first):
+        got = RecordingUser()  # dies before it is safe
+        async with running(first, got):
             await until(lambda: first.up)
             peer.command("one")
             peer.command("two")
-            await until(lambda: len(got) == 2)
+            await until(lambda: len(got.commands) == 2)
         second = make_link(broker.port)
-        again: list[bytes] = []
-
-        def acknowledge(incoming: Incoming) -> None:
-            again.append(incoming.payload)
-            incoming.acknowledge()
-
-        second.on_command = acknowledge
-        async with running(second):
+        again = RecordingUser(acknowledges=True)
+        async with running(second, again):
             peer.command("three")
-            await until(lambda: len(again) == 3)
-        assert again == [b"one", b"two", b"three"]
+            await until(lambda: len(again.commands) == 3)
+        assert again.payloads() == [b"one", b"two", b"three"]
 
 
 async def test_a_command_sent_retained_is_marked_even_when_it_arrives_at_once(tmp_path: Path) -> None:
     async with site(tmp_path) as (broker, peer):
         link = make_link(broker.port)
-        got: list[Incoming] = []
-        link.on_command = got.append
-        async with running(link):
+        user = RecordingUser()
+        got = user.commands
+        async with running(link, user):
             await until(lambda: link.up)
             await until(lambda: peer.online() == [True])
             peer.command("retained", retain=True)
@@ -185,16 +181,14 @@ async def test_a_command_sent_retained_is_marked_even_when_it_arrives_at_once(tm
 async def test_after_an_outage_of_the_broker_the_link_is_back_within_10_s(tmp_path: Path) -> None:
     async with site(tmp_path) as (broker, peer):
         link = make_link(broker.port)
-        changes: list[str] = []
-        link.on_up = lambda: changes.append("up")
-        link.on_down = lambda: changes.append("down")
-        async with running(link):
-            await until(lambda: changes == ["up"])
+        user = RecordingUser()
+        async with running(link, user):
+            await until(lambda: user.ups == 1)
             broker.stop(kill=True)
-            await until(lambda: changes == ["up", "down"])
+            await until(lambda: not link.up)
             link.publish(Message(TOPICS.events, "lost"))  # nothing is queued behind our back
             broker.start()
-            await until(lambda: changes == ["up", "down", "up"], 10)
+            await until(lambda: user.ups == 2, 10)
             await until(lambda: peer.subscribed == 2)
             confirmed: list[int] = []
             for number in range(50):
@@ -209,6 +203,6 @@ async def test_a_killed_machine_is_offline_by_its_will(tmp_path: Path) -> None:
         link = make_link(broker.port)
         async with running(link):
             await until(lambda: peer.online() == [True])
-            client: Any = link._client
+            client: Any = link.client.library
             client.socket().shutdown(2)  # the connection breaks without a DISCONNECT
             await until(lambda: peer.online()[:2] == [True, False])

@@ -11,15 +11,16 @@ from typing import Any
 import pytest
 
 from edge_agent.cloud import link as link_module
-from edge_agent.cloud import silence as silence_module
 from edge_agent.cloud.link import MqttLink
-from edge_agent.cloud.silence import ReceiptWatch
 from edge_agent.errors import LinkFault
 from edge_agent.model import Alarm
+from edge_agent.mqtt import channel as channel_module
 from edge_agent.mqtt import limits as limits_module
-from edge_agent.mqtt.channel import Message
+from edge_agent.mqtt.channel import ReceiptWatch
 from edge_agent.mqtt.credentials import Credentials
-from edge_agent.mqtt.limits import OURS_BYTES, Limits
+from edge_agent.mqtt.limits import Limits
+from edge_agent.mqtt.messages import Message
+from edge_agent.mqtt.settings import OURS_BYTES, WINDOW
 from edge_agent.protocol.topics import Topics
 from tests.support.broker import Broker
 from tests.support.real_site import real_site
@@ -47,21 +48,17 @@ def downs(seen: Watched) -> list[str]:
 async def test_a_broker_that_refuses_the_subscription_is_refused() -> None:
     """Mosquitto grants every subscription and then delivers nothing; other brokers say no (SUBACK 0x87)."""
     async with scripted(Script(suback=0x87)) as broker, watched(link_to(broker)) as seen:
-        ups: list[int] = []
-        seen.link.on_up = lambda: ups.append(1)
         await seen.refused("the broker keeps our commands from us: Not authorized")
-        assert ups == []
+        assert seen.user.ups == 0
 
 
 async def test_a_longer_keepalive_of_the_broker_does_not_delay_detection() -> None:
     server_keep_alive = bytes((0x13, 2, 0x58))  # 600 s (MQTT 5, 3.2.2.3.14)
     script = Script(connack=server_keep_alive, pongs=False)
     async with scripted(script) as broker, watched(link_to(broker, keepalive_s=1)) as seen:
-        gone: list[int] = []
-        seen.link.on_down = lambda: gone.append(1)
         await seen.until(lambda: seen.link.up)
         broker.receipts = False
-        await seen.until(lambda: gone, 4)
+        await seen.until(lambda: not seen.link.up, 4)
 
 
 async def test_a_broker_that_never_answers_the_subscription_is_disconnected(
@@ -78,7 +75,7 @@ async def test_a_broker_that_never_answers_the_subscription_is_disconnected(
 
 
 async def test_a_broker_without_acknowledgements_is_disconnected(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(silence_module, "SILENT_S", 3 * LOOK_S)
+    monkeypatch.setattr(channel_module, "SILENT_S", 3 * LOOK_S)
     async with scripted(Script(receipts=False)) as broker, watched(link_to(broker)) as seen:
         await seen.until(lambda: len(broker.of(PUBLISH)) == 2)  # "online", over two connections
         assert downs(seen) == ["the broker acknowledges nothing that we send"]
@@ -105,9 +102,7 @@ async def test_a_leaving_machine_is_offline_by_its_goodbye_or_its_will(
                 seen.link.publish(Message(TOPICS.events, str(number)))
         await seen.until(lambda: broker.of(DISCONNECT))
         assert broker.of(DISCONNECT) == [farewell]
-        assert bool([p for p in broker.of(PUBLISH) if b'{"online": false}' in p]) == (
-            events < link_module.WINDOW
-        )
+        assert bool([p for p in broker.of(PUBLISH) if b'{"online": false}' in p]) == (events < WINDOW)
 
 
 async def test_the_time_to_connect_does_not_count_as_connected(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -120,7 +115,7 @@ async def test_the_time_to_connect_does_not_count_as_connected(monkeypatch: pyte
         monkeypatch.setattr(link.pauses.unreachable, "reset", lambda: resets.append(1))
 
         async def fall() -> None:
-            client: Any = link._client
+            client: Any = link.client.library
             client.socket().shutdown(2)
             await seen.until(lambda: not link.up)
 
@@ -140,7 +135,7 @@ async def test_the_time_to_connect_does_not_count_as_connected(monkeypatch: pyte
 
 
 def test_only_a_broker_that_owes_acknowledgements_is_silent(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(silence_module, "SILENT_S", 30.0)
+    monkeypatch.setattr(channel_module, "SILENT_S", 30.0)
     watch = ReceiptWatch(look_s=10.0)
     for receipts in (None, 0, 0, 0, 1, 1, 1, None, None, None, None, 1, 2, 3, 3, 3):
         watch.look(receipts)

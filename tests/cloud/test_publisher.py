@@ -18,7 +18,7 @@ from edge_agent.cloud import publisher as publisher_module
 from edge_agent.errors import StorageFault
 from edge_agent.journal.store import JournalStore
 from edge_agent.model import Alarm
-from edge_agent.mqtt.channel import Message, Receipt
+from edge_agent.mqtt.messages import Message, Receipt
 from tests.support.site import Site, at_site
 from tools.simulate.plant import SimulatedLink
 
@@ -94,7 +94,7 @@ def test_one_failed_reading_of_the_journal_delays_events_and_no_more(tmp_path: P
         assert agent is not None
         assert link is not None
         setattr(agent.store, method, failing_once(getattr(agent.store, method)))
-        link.on_up()
+        link.report_up()
         await site.reserve(2)
         await site.until(lambda: len(site.published("RESERVATION_CREATED")) >= 2)
 
@@ -158,7 +158,7 @@ def test_a_reply_that_never_reached_the_broker_is_published_again(tmp_path: Path
         await site.until(lambda: bool(lost))
         link = site.plant.broker.link
         assert link is not None
-        link.on_up()  # the connection that had it died; here is another
+        link.report_up()  # the connection that had it died; here is another
         assert (await asking)["reservation_id"] == "res_1"
 
     at_site(tmp_path, test)

@@ -13,8 +13,8 @@ from typing import Any
 import pytest
 
 from edge_agent.cloud import link as link_module
-from edge_agent.mqtt.channel import Message
 from edge_agent.mqtt.credentials import Credentials, FileWatch, WallTime
+from edge_agent.mqtt.messages import Message
 from edge_agent.protocol.topics import Topics
 from tests.support.broker import Broker, free_port
 from tests.support.pki import DAY, Authority, write_private
@@ -62,7 +62,7 @@ async def test_a_client_certificate_is_accepted(broker: SecureBroker, keys: Keys
     async with watched(make_link(broker.port, keys.credentials())) as seen:
         await seen.until(lambda: seen.link.up)
         await acknowledged(seen.link)
-        client: Any = seen.link._client
+        client: Any = seen.link.client.library
         assert client.socket().version() in ("TLSv1.2", "TLSv1.3")
         assert seen.refusals == [""]
 
@@ -276,14 +276,12 @@ async def test_an_unreachable_broker_is_not_a_refusal(keys: Keys, broker: Secure
 
 async def test_new_files_lead_to_a_new_connection_that_uses_them(broker: SecureBroker, keys: Keys) -> None:
     async with watched(make_link(broker.port, keys.credentials())) as seen:
-        ups: list[int] = []
-        seen.link.on_up = lambda: ups.append(1)
         await seen.until(lambda: seen.link.up)
-        first: Any = seen.link._client
+        first: Any = seen.link.client.library
         keys.authority.issue("m1", ends=5 * DAY)
-        await seen.until(lambda: len(ups) == 2)
+        await seen.until(lambda: seen.user.ups == 2)
         await acknowledged(seen.link)
-        assert seen.link._client is not first
+        assert seen.link.client.library is not first
         assert seen.refusals == ["", ""]
         assert [e["reason"] for e in seen.logs if e.get("state") == "down"] == ["new credentials"]
 
@@ -301,16 +299,16 @@ async def test_invalid_new_files_are_reported_and_the_connection_stays(
     monkeypatch.setattr(FileWatch, "changed", counting)
     async with watched(make_link(broker.port, keys.credentials())) as seen:
         await seen.until(lambda: seen.link.up)
-        first: Any = seen.link._client
+        first: Any = seen.link.client.library
         keys.authority.issue("m1", begins=-3 * DAY, ends=-DAY)
         await seen.until(lambda: len(seen.refusals) == 2)
         assert "has expired" in seen.refusals[1]
         await seen.until(lambda: len(looks) > looks.index(True) + 4)  # it looks again, and leaves it at that
         await acknowledged(seen.link)
-        assert seen.link._client is first
+        assert seen.link.client.library is first
         assert len(seen.refusals) == 2
         keys.authority.issue("m1")
-        await seen.until(lambda: seen.link._client not in (None, first) and seen.link.up)
+        await seen.until(lambda: seen.link.client.library not in (None, first) and seen.link.up)
         assert seen.refusals[2:] == [""]
 
 

@@ -219,14 +219,14 @@ async def test_a_replay_of_a_command_under_way_does_not_answer_it(
 ) -> None:
     async with signed_site(tmp_path, monkeypatch) as at:
         rid = await at.reserve()
-        link: Any = at.site.agent.link
-        handle = link.on_command
+        requests: Any = at.site.agent.requests
+        handle = requests.handle
 
         def twice(incoming: Incoming) -> None:
             handle(incoming)
             handle(incoming)
 
-        link.on_command = twice
+        requests.handle = twice
         correlation = at.sender.signed("dropoff", at.body(rid, "d-1"), SIGNER)
         assert "result" in await at.sender.reply(correlation)
         assert len(at.rejected()) == 1
@@ -240,7 +240,8 @@ async def test_a_redelivered_command_gets_the_stored_reply(
     async with signed_site(tmp_path, monkeypatch) as at:
         rid = await at.reserve()
         link: Any = at.site.agent.link
-        handle = link.on_command
+        requests: Any = at.site.agent.requests
+        handle = requests.handle
         came: list[bool] = []
 
         def without_puback(incoming: Incoming) -> None:
@@ -248,10 +249,10 @@ async def test_a_redelivered_command_gets_the_stored_reply(
             first = len(came) == 1
             handle(replace(incoming, acknowledge=(lambda: None) if first else incoming.acknowledge))
 
-        link.on_command = without_puback
+        requests.handle = without_puback
         correlation = at.sender.signed("dropoff", at.body(rid, "d-1"), SIGNER)
         first = await at.sender.reply(correlation)
-        link._client.socket().shutdown(2)  # the connection breaks before the broker has our PUBACK
+        link.client.library.socket().shutdown(2)  # the connection breaks before the broker has our PUBACK
         assert await at.sender.reply(correlation, count=2) == first
         assert came == [False, True]
         assert at.site.pulses() == 1
@@ -264,15 +265,15 @@ async def test_a_refused_command_does_not_act_when_it_is_redelivered(
     """Nothing is kept of an EXPIRED; its sender knows that nothing opens, whatever happens to the message."""
     async with signed_site(tmp_path, monkeypatch) as at:
         rid = await at.reserve()
-        link: Any = at.site.agent.link
         came: list[Incoming] = []
-        handle = link.on_command
+        requests: Any = at.site.agent.requests
+        handle = requests.handle
 
         def noting(incoming: Incoming) -> None:
             came.append(incoming)
             handle(incoming)
 
-        link.on_command = noting
+        requests.handle = noting
         correlation = at.sender.signed("dropoff", at.body(rid, "d-1", challenge="stale"), SIGNER)
         assert (await at.sender.reply(correlation))["error"]["code"] == 4
         at.site.clock.synced = True  # now it needs no challenge, and by its own times it lives

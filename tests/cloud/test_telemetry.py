@@ -11,7 +11,7 @@ import pytest
 
 from edge_agent.cloud.telemetry import BEAT_S, HEALTH_PAUSE_S
 from edge_agent.errors import StorageFault
-from edge_agent.mqtt.channel import Message
+from edge_agent.mqtt.messages import Message
 from tests.support.site import Site, at_site
 
 

@@ -15,12 +15,12 @@ from typing import Any
 
 import pytest
 
-from edge_agent.cloud import life as link_life
 from edge_agent.cloud import link as link_module
 from edge_agent.cloud.link import MqttLink
 from edge_agent.console import life as console_life
 from edge_agent.console.api import ConsolePort, create_app
 from edge_agent.console.unix_server import serve
+from edge_agent.mqtt.library import LibraryClient
 from edge_agent.runtime import writer
 from tests.support.broker import Broker, free_port, running_broker
 from tests.support.real_site import RealSite, real_site
@@ -40,8 +40,8 @@ def _broker(tmp_path: Path) -> Iterator[Broker]:
 def _short_bounds(monkeypatch: pytest.MonkeyPatch) -> None:
     """As on the machine, but in fewer seconds."""
     monkeypatch.setattr(writer, "COMMIT_S", 0.5)
-    monkeypatch.setattr(link_life, "THREAD_SILENT_S", 3.0)
-    monkeypatch.setattr(link_life, "CONNECTING_SILENT_S", 1.0)
+    monkeypatch.setattr(link_module, "THREAD_SILENT_S", 3.0)
+    monkeypatch.setattr(link_module, "CONNECTING_SILENT_S", 1.0)
     for name, seconds in (("ASK_S", 0.05), ("ANSWER_S", 0.3), ("SILENT_S", 1.0)):
         monkeypatch.setattr(console_life, name, seconds)
 
@@ -157,7 +157,7 @@ async def test_the_library_s_thread_hangs(tmp_path: Path, broker: Broker) -> Non
         await at.up()
         link: Any = at.site.agent.link
         assert isinstance(link, MqttLink)
-        client: Any = link._client
+        client: Any = link.client.library
         client.loop_misc = over.wait
         try:
             await at.is_named("link's thread")
@@ -175,7 +175,7 @@ async def test_the_library_s_thread_hangs_while_it_connects(
         over.wait()
         raise OSError("given up")
 
-    monkeypatch.setattr(link_module._Client, "_create_socket_connection", stuck)
+    monkeypatch.setattr(LibraryClient, "_create_socket_connection", stuck)
     async with watched(tmp_path, free_port()) as at:
         try:
             await at.is_named("link's thread, connecting")
@@ -189,7 +189,7 @@ async def test_the_link_s_task_hangs_in_its_pause(tmp_path: Path, monkeypatch: p
         await asyncio.get_running_loop().create_future()
 
     async with watched(tmp_path, free_port()) as at:
-        monkeypatch.setattr(link_module, "pause", stuck)
+        monkeypatch.setattr("edge_agent.mqtt.client.pause", stuck)
         await at.is_named("link")
         assert await at.looks() == 0
 

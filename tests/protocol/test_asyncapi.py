@@ -16,7 +16,7 @@ import yaml
 
 from edge_agent import __version__
 from edge_agent.model import Source
-from edge_agent.mqtt.channel import Message
+from edge_agent.mqtt.messages import Message
 from edge_agent.protocol.asyncapi import document
 from edge_agent.protocol.commands import COMMANDS
 from edge_agent.protocol.replies import RESULTS

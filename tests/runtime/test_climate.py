@@ -95,11 +95,10 @@ def test_cooling_goes_on_without_the_cloud(tmp_path: Path) -> None:
         label = made["cell"]["description"]
         link, site.plant.broker.link = site.plant.broker.link, None
         assert link is not None
-        link.on_down()
         link._up = False
         await site.until(lambda: site.plant.world.cell(label).temperature_c < 2.5, 200)
         link._up = True
-        link.on_up()
+        link.report_up()
 
     at_site(tmp_path, test)
 

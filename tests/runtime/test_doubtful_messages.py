@@ -13,6 +13,7 @@ import pytest
 
 from edge_agent.cloud.incoming import incoming
 from edge_agent.model import Alarm
+from edge_agent.mqtt.packets import received_of
 from edge_agent.runtime.clock import SystemClock
 from edge_agent.runtime.incoming import Incoming
 from tests.support.site import PARCEL, Site, at_site
@@ -69,9 +70,9 @@ def test_w17_what_paho_hands_over_shows_whether_there_was_a_property(
     if expiry_s is not None:
         properties.MessageExpiryInterval = expiry_s
     message = SimpleNamespace(
-        properties=properties, topic="a/cmd/reserve", payload=b"{}", retain=False, dup=False
+        properties=properties, topic="a/cmd/reserve", payload=b"{}", mid=1, qos=1, retain=False, dup=False
     )
-    assert incoming(message, lambda: None, 0.0).stripped is empty
+    assert incoming(received_of(message, 1), lambda: None, 0.0).stripped is empty
 
 
 class Wrong:

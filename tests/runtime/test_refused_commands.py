@@ -25,7 +25,7 @@ def kept_by_the_broker(site: Site) -> list[Incoming]:
         kept.append(incoming)
         handle(replace(incoming, acknowledge=lambda: None))
 
-    agent.link.on_command = take
+    agent.requests.handle = take  # type: ignore[method-assign]
     return kept
 
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import random
 import tomllib
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -14,11 +15,12 @@ from uuid import uuid4
 import tomli_w
 
 from edge_agent.app import Agent
-from edge_agent.app.agent import system_ports
+from edge_agent.app.agent import link_settings, system_ports
 from edge_agent.cloud.link import MqttLink
-from edge_agent.config import load_settings
+from edge_agent.config import Settings, load_settings
 from edge_agent.drivers.simulated.cable import MemoryCable
 from edge_agent.model import Alarm, Instant, Packaging
+from edge_agent.protocol.topics import Topics
 from edge_agent.runtime.clock import SystemClock
 from edge_agent.runtime.loop import LOCAL
 from edge_agent.statemachine.inputs import Reserve
@@ -144,16 +146,19 @@ async def real_site(
     cables: dict[str, MemoryCable] = {settings.buses[name].port: c for name, c in plant.cables.items()}
     clock = KnownClock(synced=synced, behind_s=behind_s)
     system = system_ports(settings)
+
+    def link(settings: Settings, online: Callable[[bool], str]) -> MqttLink:
+        often = replace(link_settings(settings), look_s=0.1)
+        return MqttLink(often, Topics(settings.machine.machine_id), online, random.Random(), system.clock)
+
     ports = replace(
         system,
         clock=clock,
         transport=lambda bus: cables[bus.port],
+        link=link,
         **{"console": None if access is None else system.console, "scanner": False, **ports_changed},
     )
     agent = Agent(settings, ports)
-    link: Any = agent.link
-    assert isinstance(link, MqttLink)
-    link.settings = replace(link.settings, look_s=0.1)
     ready = asyncio.Event()
     task = asyncio.create_task(agent.run(ready.set))
     try:

@@ -21,6 +21,7 @@ from edge_agent.mqtt.credentials import Credentials
 from edge_agent.mqtt.settings import LinkSettings
 from edge_agent.protocol.topics import Topics
 from tests.support.broker import Broker
+from tests.support.link_user import RecordingUser
 from tests.support.pki import Authority, Pair
 
 LOCALHOST = "127.0.0.1"
@@ -91,9 +92,14 @@ class Watched:
     """A link that runs, and what it reported and logged."""
 
     link: MqttLink
-    refusals: list[str]
+    user: RecordingUser
     logs: list[Any]
     attempts: list[int]
+
+    @property
+    def refusals(self) -> list[str]:
+        """Every cause that was reported."""
+        return self.user.refusals
 
     async def until(self, condition: Any, limit_s: float = 15) -> None:
         async with asyncio.timeout(limit_s):
@@ -138,21 +144,20 @@ class Recorder:
 @asynccontextmanager
 async def watched(link: MqttLink) -> AsyncIterator[Watched]:
     """Runs a link for the length of a `with`, and takes what it logs meanwhile."""
-    refusals: list[str] = []
+    user = RecordingUser()
     attempts: list[int] = []
-    judge = link.judge
+    judge = link.client.judge
 
     def counting() -> Any:
         attempts.append(1)
         return judge()
 
-    link.judge = counting  # type: ignore[method-assign]
-    link.on_refusal = refusals.append
+    link.client.judge = counting  # type: ignore[method-assign]
     logs: list[Any] = []
     with patch.object(link_module, "log", Recorder(logs)):
-        task = asyncio.create_task(link.run())
+        task = asyncio.create_task(link.run(user))
         try:
-            yield Watched(link, refusals, logs, attempts)
+            yield Watched(link, user, logs, attempts)
         finally:
             task.cancel()
             with suppress(asyncio.CancelledError):

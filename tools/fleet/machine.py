@@ -23,6 +23,7 @@ from edge_agent.journal.store import JournalStore
 from edge_agent.protocol.api import rfc3339
 from edge_agent.protocol.events import Online
 from edge_agent.protocol.topics import Topics
+from edge_agent.runtime.incoming import Incoming
 from edge_agent.runtime.local_requests import LocalRequests
 from edge_agent.runtime.loop import LockerLoop
 from edge_agent.runtime.request_handler import RequestHandler
@@ -93,8 +94,8 @@ class LightMachine:
             machine=lambda: views.machine(self.loop.state).model_dump_json(exclude_none=True),
             digest=lambda: self._digest(views),
             digest_taken=lambda payload: None,
+            on_refusal=self.link_refused,
         )
-        self.link.on_command = self.requests.handle
         self._furnish(settings, list(layout.specs), random.Random(seed))
         self._group: asyncio.TaskGroup
 
@@ -122,7 +123,7 @@ class LightMachine:
             async with asyncio.TaskGroup() as group:
                 self._group = group
                 self._cabinet.on_change = lambda: self._spawn(self._look())
-                for work in (self.loop.run(), self.publisher.run(), self.link.run()):
+                for work in (self.loop.run(), self.publisher.run(), self.link.run(self)):
                     self._spawn(work)
         finally:
             self._writer.close()
@@ -141,6 +142,20 @@ class LightMachine:
         for _ in range(LOOKS):
             await asyncio.sleep(DEBOUNCE_S)
             await self._doors.look("cabinet", Priority.POLL)
+
+    def link_is_up(self) -> None:
+        """See `LinkUser`."""
+        self.publisher.link_is_up()
+
+    def take_command(self, incoming: Incoming) -> None:
+        """See `LinkUser`."""
+        self.requests.handle(incoming)
+
+    def take_digest(self, payload: bytes) -> None:
+        """See `LinkUser`: a light machine knows its history."""
+
+    def link_refused(self, cause: str) -> None:
+        """See `LinkUser`: a light machine has no alarms of its link."""
 
     def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
         self._group.create_task(work)

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from edge_agent.cloud.link import WINDOW
+from edge_agent.mqtt.settings import WINDOW
 from edge_agent.protocol.topics import Topics
 from tools.bench.settings import REPOSITORY
 from tools.measure.cloud import BareClient, Cloud

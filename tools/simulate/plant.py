@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from edge_agent.app import Agent, Ports
-from edge_agent.cloud.interfaces import Link
+from edge_agent.cloud.interfaces import Link, LinkUser
 from edge_agent.cloud.link import STEADY_S
 from edge_agent.config import BusSection, Settings
 from edge_agent.drivers.simulated.cable import MemoryCable
@@ -25,8 +25,8 @@ from edge_agent.drivers.transport import Transport
 from edge_agent.errors import LinkFault, PortLost, StorageFault
 from edge_agent.journal.store import Batch, JournalStore
 from edge_agent.model import Instant
-from edge_agent.mqtt.channel import Message, Receipt
 from edge_agent.mqtt.feed import Feed
+from edge_agent.mqtt.messages import Message, Receipt
 from edge_agent.process.supervisor import Supervisor
 from edge_agent.protocol.topics import Topics
 from edge_agent.runtime.ids import Ids
@@ -238,11 +238,7 @@ class SimulatedLink:
     def __init__(self, broker: Broker, lifeline: Lifeline, machine_id: str) -> None:
         self._reply_topic = Topics(machine_id).reply("plant")
         self._events_topic = Topics(machine_id).events
-        self.on_up: Callable[[], None] = lambda: None
-        self.on_down: Callable[[], None] = lambda: None
-        self.on_command: Callable[[Incoming], None] = lambda incoming: None
-        self.on_digest: Callable[[bytes], None] = lambda payload: None
-        self.on_refusal: Callable[[str], None] = lambda cause: None
+        self._user: LinkUser
         self._digest_topic = Topics(machine_id).digest
         self._broker = broker
         self._lifeline = lifeline
@@ -255,8 +251,9 @@ class SimulatedLink:
         """See `Link.up`."""
         return self._up
 
-    async def run(self) -> None:
+    async def run(self, user: LinkUser) -> None:
         """See `Link.run`."""
+        self._user = user
         await asyncio.sleep(self._broker.delay_s())
         self._broker.link = self
         if not self._broker.away:
@@ -270,20 +267,19 @@ class SimulatedLink:
     def taken_over(self) -> None:
         """See `Link.taken_over`."""
         self._taken = True
-        self.on_refusal("another machine uses our machine_id")
+        self._user.link_refused("another machine uses our machine_id")
 
     def _stands(self, connection: int) -> None:
         """The connection has been good for some time: no twin takes it from us at present."""
         if self._up and self._taken and connection == self._connections:
             self._taken = False
-            self.on_refusal("")
+            self._user.link_refused("")
 
     def lose(self) -> None:
         """The connection breaks; messages on their way are lost."""
         self._up = False
         self._out.clear()
         self._in_flight.clear()
-        self.on_down()
 
     def find(self) -> None:
         """The connection is made."""
@@ -291,9 +287,13 @@ class SimulatedLink:
         asyncio.get_running_loop().call_later(STEADY_S, self._stands, self._connections)
         kept = self._broker.retained.get(self._digest_topic)
         if kept is not None:
-            self.on_digest(kept.encode())
-        self.on_up()
+            self._user.take_digest(kept.encode())
+        self.report_up()
         self.deliver_soon()
+
+    def report_up(self) -> None:
+        """Reports that the connection is made."""
+        self._user.link_is_up()
 
     def publish(self, message: Message, on_acknowledged: Receipt | None = None) -> None:
         """See `Link.publish`. Messages keep their order."""
@@ -348,7 +348,7 @@ class SimulatedLink:
 
         def hand_over() -> None:
             if self._lifeline.alive and self._up:
-                self.on_command(incoming)
+                self._user.take_command(incoming)
 
         if after_s:
             asyncio.get_running_loop().call_later(after_s, hand_over)

@@ -1,0 +1,154 @@
+"""The client of a broker: keeps one connection, tries again when it ends, and watches the credential files.
+
+One connection object for each attempt, discarded with it: nothing is queued behind our back while there is
+no connection. The session is persistent (clean start off, session expiry), and a message is acknowledged
+(PUBACK) only when its user calls `acknowledge`.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+
+from edge_agent.errors import LinkFault, LinkRefused
+from edge_agent.mqtt.backoff import pause
+from edge_agent.mqtt.connection import Connection
+from edge_agent.mqtt.credentials import FileWatch, Judge, Shown, Stamp, WallTime
+from edge_agent.mqtt.feed import Feed
+from edge_agent.mqtt.interfaces import ClientUser
+from edge_agent.mqtt.library import LibraryClient
+from edge_agent.mqtt.limits import Limits
+from edge_agent.mqtt.messages import Message, OnAnswer, Received
+from edge_agent.mqtt.settings import Bounds, LinkSettings, NewCredentials, Traffic
+
+
+class MqttClient:
+    """Keeps one connection; `run` is its life. Everything belongs to the event loop of `run`."""
+
+    def __init__(
+        self,
+        settings: LinkSettings,
+        bounds: Bounds,
+        traffic: Traffic,
+        user: ClientUser,
+        wall: Callable[[], WallTime],
+    ) -> None:
+        """`wall` gives the time by which certificates are judged."""
+        self._settings = settings
+        self._bounds = bounds
+        self._traffic = traffic
+        self._user = user
+        self._wall = wall
+        self._judge = Judge(settings.credentials)
+        self._cause = ""
+        self._connection: Connection | None = None
+        self.turns = 0
+        """Turns of `run`: it checks its connection, or whether its pause is over, every `look_s`."""
+        self.attempts = 0
+        """How many connections were begun."""
+
+    @property
+    def up(self) -> bool:
+        """Whether the broker has accepted us and our subscriptions."""
+        return self._connection is not None and self._connection.up
+
+    @property
+    def limits(self) -> Limits | None:
+        """The broker's limits; None without a connection."""
+        return None if self._connection is None else self._connection.limits
+
+    @property
+    def library(self) -> LibraryClient | None:
+        """The library's client of the present connection."""
+        return None if self._connection is None else self._connection.library
+
+    async def run(self) -> None:
+        """Keeps a connection until cancelled."""
+        while True:
+            self.turns += 1
+            stamp = self._settings.credentials.stamp()
+            try:
+                pause_s = await self._connect(stamp)
+            except LinkRefused as fault:
+                pause_s = self._failed(fault, None)
+            # At most until a file changes: it may have been repaired.
+            await pause(pause_s, self._settings.look_s, functools.partial(self._changed, stamp))
+
+    async def _connect(self, stamp: Stamp) -> float:
+        """One connection, made with files that had this `stamp`; returns the pause after it. Raises
+        `LinkRefused` if the files are unusable."""
+        shown = self.judge()
+        self.attempts += 1
+        watch = FileWatch(self._settings.credentials, stamp)
+        parts = self._settings, self._bounds, self._traffic, self._user
+        connection = self._connection = Connection(self.attempts, *parts, shown)
+        try:
+            await connection.live(lambda: self._look(watch))
+        except LinkFault as fault:
+            return self._failed(fault, connection.stood_s)
+        finally:
+            self._connection = None
+        return 0.0
+
+    def _failed(self, fault: LinkFault, stood_s: float | None) -> float:
+        if isinstance(fault, LinkRefused):
+            self._judge.forget()
+        return self._user.failed(fault, stood_s)
+
+    def _changed(self, stamp: Stamp) -> bool:
+        self.turns += 1
+        return self._settings.credentials.stamp() != stamp
+
+    def _look(self, watch: FileWatch) -> None:
+        """Raises `NewCredentials` if the files have changed and are good. Reports bad ones, and the
+        connection stays."""
+        self.turns += 1
+        if not watch.changed():
+            return
+        try:
+            self.judge()
+        except LinkRefused as fault:
+            self._judge.forget()
+            self.refused(fault)
+        else:
+            raise NewCredentials("new credentials")
+
+    def judge(self) -> Shown:
+        """The credentials as their files are now. Raises `LinkRefused` if they are unusable."""
+        return self._judge.judge(self._wall())
+
+    def refused(self, fault: LinkRefused) -> None:
+        """Reports a refusal to the user, once for each cause."""
+        if str(fault) != self._cause:
+            self._cause = str(fault)
+            self._user.refused(self._cause)
+
+    def not_refused(self) -> None:
+        """The next refusal is reported whatever its cause."""
+        self._cause = ""
+
+    def publish(self, message: Message, on_answer: OnAnswer | None = None) -> bool:
+        """Sends on the present connection; False, and `on_answer` is never called, if there is none."""
+        connection = self._connection
+        return connection is not None and connection.up and connection.publish(message, on_answer)
+
+    def feed(self, feed: Feed) -> None:
+        """Sends the feed's events on the present connection, behind everything else; it replaces an earlier
+        feed. Does nothing without a connection."""
+        if self._connection is not None and self._connection.up and self._connection.channel is not None:
+            self._connection.channel.feed(feed)
+
+    def rest(self, resting: bool) -> None:
+        """`resting`: events wait until further notice."""
+        if self._connection is not None and self._connection.channel is not None:
+            self._connection.channel.rest(resting)
+
+    def is_current(self, message: Received) -> bool:
+        """Whether the message came over the present connection."""
+        connection = self._connection
+        return connection is not None and not connection.ended and connection.number == message.connection
+
+    def acknowledge(self, message: Received) -> None:
+        """Sends the PUBACK of a message; one of an earlier connection is delivered again by the broker."""
+        if self._connection is not None and self.is_current(message):
+            self._connection.acknowledge(message)

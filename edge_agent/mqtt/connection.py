@@ -1,0 +1,216 @@
+"""One connection to the broker, from its attempt to its end."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import structlog
+
+from edge_agent.errors import LinkFault
+from edge_agent.mqtt.channel import Channel, ReceiptWatch
+from edge_agent.mqtt.credentials import Shown
+from edge_agent.mqtt.inflow import Inflow
+from edge_agent.mqtt.interfaces import ClientUser, LibraryMessage
+from edge_agent.mqtt.library import LibraryClient
+from edge_agent.mqtt.limits import Limits
+from edge_agent.mqtt.messages import Message, OnAnswer, Received
+from edge_agent.mqtt.packets import answer_of, received_of
+from edge_agent.mqtt.settings import Bounds, LinkSettings, NewCredentials, Traffic
+
+log = structlog.get_logger()
+
+
+class Connection:
+    """The library's client, the channel to the broker and what the broker sends. Discarded at its end.
+
+    The library's thread only hands over to the event loop, and sends the next message when a receipt arrives.
+    """
+
+    def __init__(
+        self,
+        number: int,
+        settings: LinkSettings,
+        bounds: Bounds,
+        traffic: Traffic,
+        user: ClientUser,
+        shown: Shown,
+    ) -> None:
+        self.number = number
+        self.stood_s: float | None = None
+        """How long it was up, in seconds; connecting does not count. None: it never was."""
+        self.limits: Limits | None = None
+        """The broker's limits, once it has accepted us."""
+        self.library = LibraryClient(settings, bounds, shown, user.will())
+        self._settings = settings
+        self._bounds = bounds
+        self._traffic = traffic
+        self._user = user
+        self._loop = asyncio.get_running_loop()
+        self._up_since_s: float | None = None
+        self._channel: Channel | None = None
+        self._fault = LinkFault("")
+        self._receipts = ReceiptWatch(settings.look_s)
+        waiting = None if bounds.inbound is None else bounds.inbound.waiting
+        self._inflow: Inflow[LibraryMessage] = Inflow(self._received, waiting, bounds.burst)
+        # An event, not a future: cancelling `live` must not lose the last acknowledgements.
+        self._over = asyncio.Event()
+
+    @property
+    def up(self) -> bool:
+        """Whether the broker has accepted us and our subscriptions."""
+        return self._up_since_s is not None and not self._over.is_set()
+
+    async def live(self, look: Callable[[], None]) -> None:
+        """Connects and stays until the connection ends; `look` is called every `look_s`.
+
+        Raises `LinkFault` with the reason, or what `look` raises.
+        """
+        self.library.begin(self)
+        try:
+            await self._until_over(look)
+        except (asyncio.CancelledError, NewCredentials):
+            if self.up:
+                self.library.leave(with_will=not await self._user.say_goodbye())
+            raise
+        except LinkFault:
+            self.library.shut()  # else the library keeps it until everything is acknowledged
+            raise
+        finally:
+            if self._up_since_s is not None:
+                self.stood_s = self._loop.time() - self._up_since_s
+            self._over.set()
+            self._user.ended()
+            await self.library.end()
+
+    async def _until_over(self, look: Callable[[], None]) -> None:
+        while not self._over.is_set():
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(self._settings.look_s):
+                    await self._over.wait()
+            if self._over.is_set():
+                break
+            if not self.library.alive:
+                raise LinkFault("the library's thread died")
+            if self._channel is not None:
+                self._receipts.look(self._channel.receipts)
+            look()
+        raise self._fault
+
+    def publish(self, message: Message, on_answer: OnAnswer | None = None) -> bool:
+        """Sends as soon as there is room; False if the connection no longer accepts it."""
+        return self._channel is not None and self._channel.put(message, on_answer)
+
+    @property
+    def ended(self) -> bool:
+        """Whether the connection, or the attempt to make it, is over."""
+        return self._over.is_set()
+
+    @property
+    def channel(self) -> Channel | None:
+        """The sending side; None before the broker has accepted us and after the end."""
+        return None if self._over.is_set() else self._channel
+
+    def acknowledge(self, message: Received) -> None:
+        """Sends the PUBACK of a message that arrived over this connection."""
+        self.library.ack(message.mid, message.qos)
+
+    # The following are called on the library's thread (`LibraryEvents`).
+
+    def socket_opened(self) -> bool:
+        """See `LibraryEvents`."""
+        if self._over.is_set():
+            return False
+        if self._bounds.accept_s is not None:
+            self._hand_over(self._loop.call_later, self._bounds.accept_s, self._demand_accepted)
+        return True
+
+    def accepted(self, limits: Limits) -> None:
+        """See `LibraryEvents`."""
+        self._hand_over(self._take_acceptance, limits)
+
+    def subscribed(self, refusals: Sequence[str | None]) -> None:
+        """See `LibraryEvents`."""
+        self._hand_over(self._take_subscriptions, refusals)
+
+    def arrived(self, message: LibraryMessage) -> None:
+        """See `LibraryEvents`."""
+        self._inflow.put(message)
+
+    def answered(self, packet_id: int, reason: object, accepted: bool) -> None:
+        """See `LibraryEvents`. The receipt frees a place at once and is reported on the event loop."""
+        if self._channel is not None:
+            self._channel.receipt(packet_id, reason, accepted)
+
+    def over(self, fault: LinkFault) -> None:
+        """See `LibraryEvents`."""
+        self._hand_over(self._gone, fault)
+
+    def _wake(self) -> None:
+        """Receipts wait for the event loop."""
+        self._hand_over(self._loop.call_later, self._bounds.receipts_s, self._take_receipts)
+
+    def _hand_over(self, function: Callable[..., object], *arguments: Any) -> None:
+        with contextlib.suppress(RuntimeError):  # the loop has been closed: there is no receiver any more
+            self._loop.call_soon_threadsafe(function, *arguments)
+
+    # The following are called on the event loop.
+
+    def _take_acceptance(self, limits: Limits) -> None:
+        if self._over.is_set():
+            return
+        library, topic = self.library, self._traffic.feed_topic
+        self.limits = limits
+        window = min(self._bounds.window, limits.receive_maximum)
+        self._channel = Channel(window, library.give, library.event_sender(topic, limits), self._wake)
+        library.listen(self._traffic.subscriptions)
+        self._loop.call_later(self._bounds.subscribe_s, self._demand_subscribed)
+
+    def _take_subscriptions(self, refusals: Sequence[str | None]) -> None:
+        for subscription, refusal in zip(self._traffic.subscriptions, refusals, strict=False):
+            if refusal is not None and subscription.required:
+                self.library.leave()
+                self._gone(self._user.keeps_from_us(refusal))
+                return
+        if not self._over.is_set():
+            self._up_since_s = self._loop.time()
+            self._user.went_up()
+            self._loop.call_later(self._bounds.steady_s, self._stood)
+
+    def _stood(self) -> None:
+        if not self._over.is_set():
+            self._user.stood()
+
+    def _demand_accepted(self) -> None:
+        if self._channel is None:
+            self._gone(LinkFault("the broker does not answer"))
+
+    def _demand_subscribed(self) -> None:
+        if self._up_since_s is None:
+            self._gone(LinkFault("the broker does not answer our subscription"))
+
+    def _gone(self, fault: LinkFault) -> None:
+        if not self._over.is_set():
+            self._fault = fault
+            self._over.set()
+
+    def _received(self, message: LibraryMessage) -> None:
+        if self._over.is_set():
+            return
+        try:
+            received = received_of(message, self.number)
+        except UnicodeDecodeError:
+            log.error("a topic is not UTF-8")
+            return
+        self._user.received(received)
+
+    def _take_receipts(self) -> None:
+        if self._channel is None or self._over.is_set():
+            return
+        for on_answer, reason, accepted in self._channel.take_receipts():
+            if on_answer is not None:
+                on_answer(answer_of(reason, accepted))
+            elif not accepted:
+                log.error("the broker refused a publication", reason=str(reason))

@@ -1,0 +1,71 @@
+"""What the client of a broker asks of its user, and what its library reports."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Protocol
+
+from edge_agent.errors import LinkFault
+from edge_agent.mqtt.limits import Limits
+from edge_agent.mqtt.messages import Message, Received
+
+
+class ClientUser(Protocol):
+    """The user of an `MqttClient`. Everything is called on the event loop."""
+
+    def will(self) -> Message | None:
+        """The message that the broker publishes when a connection breaks."""
+
+    def went_up(self) -> None:
+        """The broker has accepted us and our subscriptions."""
+
+    def stood(self) -> None:
+        """The connection has been up for `Bounds.steady_s`."""
+
+    def received(self, message: Received) -> None:
+        """A message; the broker may send what it kept for us even before the connection is up."""
+
+    async def say_goodbye(self) -> bool:
+        """Called before a connection that is up is ended on purpose; False: the broker is to publish the
+        will."""
+
+    def ended(self) -> None:
+        """The connection, or the attempt to make one, is over."""
+
+    def failed(self, fault: LinkFault, stood_s: float | None) -> float:
+        """Why the connection ended, and for how many seconds it was up (None: it never was); returns the
+        pause in seconds before the next attempt."""
+
+    def refused(self, cause: str) -> None:
+        """Our credentials or the broker's are refused; called once for each cause."""
+
+    def keeps_from_us(self, reason: str) -> LinkFault:
+        """What it means that the broker refuses a required subscription."""
+
+
+class LibraryEvents(Protocol):
+    """What happens to one connection. Everything is called on the library's thread."""
+
+    def socket_opened(self) -> bool:
+        """False: the attempt was given up, the socket is to be closed."""
+
+    def accepted(self, limits: Limits) -> None:
+        """The broker has accepted us."""
+
+    def subscribed(self, refusals: Sequence[str | None]) -> None:
+        """The answer to each subscription: None, or why it is refused."""
+
+    def arrived(self, message: LibraryMessage) -> None:
+        """A message."""
+
+    def answered(self, packet_id: int, reason: object, accepted: bool) -> None:
+        """A PUBACK, or the library's report that a message with QoS 0 was sent."""
+
+    def over(self, fault: LinkFault) -> None:
+        """The connection could not be made, was refused, or has ended."""
+
+
+class LibraryMessage(Protocol):
+    """A message as the library gives it."""
+
+    qos: int

@@ -1,0 +1,38 @@
+"""A user of a link that keeps what the link reports."""
+
+from __future__ import annotations
+
+from edge_agent.runtime.incoming import Incoming
+
+
+class RecordingUser:
+    """A `LinkUser`; `acknowledges`: whether each command is acknowledged at once."""
+
+    def __init__(self, *, acknowledges: bool = False) -> None:
+        self.acknowledges = acknowledges
+        self.ups = 0
+        self.commands: list[Incoming] = []
+        self.digests: list[bytes] = []
+        self.refusals: list[str] = []
+
+    def payloads(self) -> list[bytes]:
+        """The payloads of the commands."""
+        return [incoming.payload for incoming in self.commands]
+
+    def link_is_up(self) -> None:
+        """See `LinkUser`."""
+        self.ups += 1
+
+    def take_command(self, incoming: Incoming) -> None:
+        """See `LinkUser`."""
+        self.commands.append(incoming)
+        if self.acknowledges:
+            incoming.acknowledge()
+
+    def take_digest(self, payload: bytes) -> None:
+        """See `LinkUser`."""
+        self.digests.append(payload)
+
+    def link_refused(self, cause: str) -> None:
+        """See `LinkUser`."""
+        self.refusals.append(cause)
