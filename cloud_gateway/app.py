@@ -29,12 +29,13 @@ from cloud_gateway.events.twins import Twins
 from cloud_gateway.limits import Limits
 from cloud_gateway.logs import WINDOW_S, log, log_what_was_not_written, where
 from cloud_gateway.machines.gate import Gate
-from cloud_gateway.machines.mqtt_link import Handlers, MqttLink
+from cloud_gateway.machines.mqtt_link import MqttLink
 from cloud_gateway.machines.requests import Machines
 from cloud_gateway.machines.seals import Seals
 from cloud_gateway.operations import routes as operations
 from cloud_gateway.settings import Settings, Timing
 from cloud_gateway.webhooks.deliverer import IN_ALL, Deliverer
+from edge_agent.mqtt.messages import Received
 
 
 def create_app(
@@ -131,20 +132,40 @@ class _Works:
     tasks: dict[str, Callable[[], Coroutine[Any, Any, None]]]
 
 
+@dataclass(frozen=True, slots=True)
+class LinkReports:
+    """Passes on what the link to the broker reports (`LinkUser`)."""
+
+    intake: Intake
+    machines: Machines
+
+    def take_message(self, message: Received) -> None:
+        """See `LinkUser`."""
+        self.intake.put(message)
+
+    def link_down(self) -> None:
+        """See `LinkUser`."""
+        self.machines.link_down()
+
+    def refused_by_broker(self, correlation: bytes, reason: str) -> None:
+        """See `LinkUser`."""
+        self.machines.refused_by_broker(correlation, reason)
+
+
 def _build(
     settings: Settings, timing: Timing, clock: Callable[[], float], webhooks_max: int
 ) -> tuple[Parts, _Works]:
     """Assembles everything; nothing runs yet."""
     store = Store(settings.database_url)
     suffix = settings.mqtt.client_id
-    machines = Machines(suffix, timing, clock)
+    link = MqttLink(settings.mqtt, subscriptions(suffix, settings.share_group))
+    twins = Twins(store, clock)
+    machines = Machines(suffix, timing, clock, link, twins.stand)
     deliverer = Deliverer(store, settings, timing, clock, webhooks_max)
     gate, seals = Gate(), Seals(settings.platforms)
     wake = deliverer.wake
     reconciler = Reconciler(store, machines, timing, clock, wake, suffix, gate=gate, seals=seals)
-    twins, histories = Twins(store, clock), Histories(store, machines)
-    machines.in_doubt = twins.stand
-    twins.on_release = lambda machine_id: reconciler.heard(machine_id, None, True)
+    histories = Histories(store, machines)
     intake = Intake(
         store,
         machines,
@@ -157,9 +178,6 @@ def _build(
         gate=gate,
         seals=seals,
     )
-    handlers = Handlers(intake.put, machines.link_down, machines.refused_by_broker)
-    link = MqttLink(settings.mqtt, subscriptions(suffix, settings.share_group), handlers)
-    machines.attach(link)
     parts = Parts(
         settings,
         store,
@@ -169,6 +187,7 @@ def _build(
         wake,
         clock,
         twins,
+        lambda machine_id: reconciler.heard(machine_id, None, True),
         timing,
         gate,
         seals,
@@ -181,7 +200,7 @@ def _build(
         "histories": histories.run,
         "canceller": Canceller(store, machines, timing, clock).run,
         "pruner": Pruner(store, settings.keep, timing, clock).run,
-        "link": link.run,
+        "link": lambda: link.run(LinkReports(intake, machines)),
         "log": _count_lines,
     }
     return parts, _Works(twins, reconciler, tasks)

@@ -44,6 +44,8 @@ class Parts:
     wake_webhooks: Callable[[], None]
     clock: Callable[[], float] = time.time
     twins: Twins | None = None
+    compare: Callable[[str], None] = lambda machine_id: None
+    """Compares a machine's events with ours once more, from its beginning or its last audit."""
     timing: Timing = field(default_factory=Timing)
     gate: Gate = field(default_factory=Gate)
     seals: Seals = field(default_factory=lambda: Seals(()))

@@ -32,11 +32,12 @@ from cloud_gateway.machines.gate import (
     reason_of,
     sender_of,
 )
-from cloud_gateway.machines.mqtt_link import Message, MqttLink
+from cloud_gateway.machines.mqtt_link import MqttLink
 from cloud_gateway.machines.requests import MachineRefusal, Machines, Pending, Reply, settle
 from cloud_gateway.machines.seals import Seals
 from cloud_gateway.settings import Timing
 from edge_agent.errors import Code, Refusal
+from edge_agent.mqtt.messages import Received
 from edge_agent.protocol.api import Machine, ReservationView
 from edge_agent.protocol.events import Online
 from edge_agent.protocol.sync import Digest
@@ -91,11 +92,11 @@ class Intake:
         self._histories = histories or Histories(store, machines)
         self._gate = gate or Gate()
         self._seals = seals or Seals(())
-        self._lanes: list[asyncio.Queue[Message]] = [asyncio.Queue() for _ in range(store.writers)]
-        self._unacknowledged: deque[Message] = deque()
+        self._lanes: list[asyncio.Queue[Received]] = [asyncio.Queue() for _ in range(store.writers)]
+        self._unacknowledged: deque[Received] = deque()
         self._done: set[int] = set()
 
-    def put(self, message: Message) -> None:
+    def put(self, message: Received) -> None:
         """Takes a message from the link; the broker's receive maximum bounds how many wait here."""
         machine_id = machine_of(message.topic) or ""
         self._unacknowledged.append(message)
@@ -107,8 +108,8 @@ class Intake:
             for lane in self._lanes:
                 group.create_task(self._work(lane, link))
 
-    async def _work(self, lane: asyncio.Queue[Message], link: MqttLink) -> None:
-        held: Message | None = None
+    async def _work(self, lane: asyncio.Queue[Received], link: MqttLink) -> None:
+        held: Received | None = None
         while True:
             first = await lane.get() if held is None else held
             held, batch = None, [first]
@@ -122,7 +123,7 @@ class Intake:
                 await asyncio.sleep(self._timing.storage_pause_s)
             self._acknowledge(batch, link)
 
-    def _acknowledge(self, batch: list[Message], link: MqttLink) -> None:
+    def _acknowledge(self, batch: list[Received], link: MqttLink) -> None:
         """Acknowledges in the order in which messages came (MQTT 5, 4.6), whatever the lanes' order."""
         self._done.update(id(message) for message in batch)
         while self._unacknowledged and id(self._unacknowledged[0]) in self._done:
@@ -130,7 +131,7 @@ class Intake:
             self._done.discard(id(message))
             link.acknowledge(message)
 
-    async def _take(self, batch: list[Message], link: MqttLink) -> bool:
+    async def _take(self, batch: list[Received], link: MqttLink) -> bool:
         """Whether the messages are finished; False when the database could not be written."""
         try:
             if _is_event(batch[0]):
@@ -142,7 +143,7 @@ class Intake:
             return False
         return True
 
-    async def _take_one(self, message: Message, link: MqttLink) -> None:
+    async def _take_one(self, message: Received, link: MqttLink) -> None:
         try:
             await self._dispatch(message, link)
         except DATABASE_GONE:
@@ -155,10 +156,10 @@ class Intake:
         if machine_id is not None:
             self._gate.count_refused(machine_id, kind)
 
-    async def _take_events(self, batch: list[Message]) -> None:
+    async def _take_events(self, batch: list[Received]) -> None:
         """Takes several events in one transaction; if one of them is bad, each in its own."""
         received: list[ReceivedEvent] = []
-        bad: list[tuple[Message, str]] = []
+        bad: list[tuple[Received, str]] = []
         for message in batch:
             try:
                 machine_id = sender_of(message.topic)
@@ -190,7 +191,7 @@ class Intake:
             for message in batch:
                 await self._take_events([message])
 
-    async def _dispatch(self, message: Message, link: MqttLink) -> None:
+    async def _dispatch(self, message: Received, link: MqttLink) -> None:
         machine_id = sender_of(message.topic)
         head, _, name = message.topic.removeprefix(f"{Topics(machine_id).root}/").partition("/")
         if head == "reply":
@@ -207,7 +208,7 @@ class Intake:
         elif isinstance(state, Digest):
             self._heard(machine_id, state, message.retained)
 
-    async def _take_online(self, machine_id: str, message: Message, state: Online | None) -> None:
+    async def _take_online(self, machine_id: str, message: Received, state: Online | None) -> None:
         there_before = self._machines.said_online(machine_id)
         if state is not None:
             last_run = self._twins.last_run(machine_id)
@@ -231,7 +232,7 @@ class Intake:
         now_s = self._clock()
         await self._store.write(lambda db: put_machine(db, machine, now_s))
 
-    async def _take_reply(self, machine_id: str, message: Message) -> None:
+    async def _take_reply(self, machine_id: str, message: Received) -> None:
         """Hands a reply to its caller. An unusable one is not kept, because it may hold codes."""
         asked = self._machines.asked(message.correlation)
         if asked is None or asked.machine_id != machine_id:
@@ -269,18 +270,18 @@ class Intake:
         await self._store.write(work)
         self._applied()
 
-    async def _reject(self, message: Message, reason: str) -> None:
+    async def _reject(self, message: Received, reason: str) -> None:
         now_s = self._clock()
         self._refuse(message.topic, "state")
         await self._store.write(lambda db: _keep(db, message, reason, now_s))
 
 
-def _keep(db: Connection, message: Message, reason: str, now_s: float) -> None:
+def _keep(db: Connection, message: Received, reason: str, now_s: float) -> None:
     payload = message.payload.decode("utf-8", "replace")
     keep_rejected(db, message.topic[:TOPIC_MAX], payload, reason, now_s)
 
 
-def _is_event(message: Message) -> bool:
+def _is_event(message: Received) -> bool:
     return message.topic.endswith("/evt") and message.topic.count("/") == 3
 
 

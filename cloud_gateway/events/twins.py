@@ -43,7 +43,6 @@ class Twins:
         self._found: dict[str, TwinsFound] = {}
         self._released: dict[str, float] = {}
         """When an operator decided, as far as this gateway has processed it."""
-        self.on_release: Callable[[str], None] = lambda machine_id: None
 
     async def load(self) -> None:
         """Loads the findings from before this start."""
@@ -87,7 +86,6 @@ class Twins:
             return False
         self._settle(machine_id, None, now_s)
         log().warning("twins_released", machine_id=machine_id)
-        self.on_release(machine_id)
         return True
 
     async def _follow(self, machine_id: str) -> None:

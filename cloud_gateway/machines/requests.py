@@ -15,10 +15,10 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from time import perf_counter
-from typing import Any
+from typing import Any, Protocol
 
 from cloud_gateway.logs import log
-from cloud_gateway.machines.mqtt_link import MqttLink
+from cloud_gateway.machines.mqtt_link import Command
 from cloud_gateway.settings import Timing
 from edge_agent.errors import Code, EdgeAgentError, LinkFault, Refusal
 from edge_agent.protocol.api import ReservationView
@@ -72,28 +72,50 @@ class Pending:
     """The fields of the command."""
 
 
+class CommandLink(Protocol):
+    """What sending commands needs of the link to the broker."""
+
+    @property
+    def connected(self) -> bool:
+        """Whether the broker has accepted us and our subscriptions."""
+
+    async def publish(self, command: Command, make_payload: Callable[[], tuple[bytes, int]]) -> None:
+        """See `MqttLink.publish`."""
+
+
+async def _never(machine_id: str) -> bool:
+    return False
+
+
 class Machines:
     """Sends commands and hands out the replies; lives on the event loop."""
 
-    def __init__(self, suffix: str, timing: Timing, clock: Callable[[], float]) -> None:
+    def __init__(
+        self,
+        suffix: str,
+        timing: Timing,
+        clock: Callable[[], float],
+        link: CommandLink,
+        in_doubt: Callable[[str], Awaitable[bool]] = _never,
+    ) -> None:
+        """`in_doubt`: whether two machines use a name."""
         self._suffix = suffix
         self._timing = timing
         self._clock = clock
-        self._link: MqttLink | None = None
+        self._link = link
+        self._in_doubt = in_doubt
         self._online: dict[str, Online] = {}
         self._pending: dict[bytes, Pending] = {}
         self._late: OrderedDict[bytes, tuple[float, Pending]] = OrderedDict()
-        self.in_doubt: Callable[[str], Awaitable[bool]] = _never
-        """Whether two machines use a name."""
 
-    def attach(self, link: MqttLink) -> None:
-        """Sets the link, which in turn needs this object's handlers."""
-        self._link = link
+    async def in_doubt(self, machine_id: str) -> bool:
+        """Whether two machines use a name."""
+        return await self._in_doubt(machine_id)
 
     @property
     def connected(self) -> bool:
         """Whether the broker is connected."""
-        return self._link is not None and self._link.connected
+        return self._link.connected
 
     def is_online(self, machine_id: str) -> bool:
         """Whether broker and machine are both online, as far as the broker knows."""
@@ -167,8 +189,7 @@ class Machines:
     async def _call(
         self, machine_id: str, name: str, fields: dict[str, Any], request_id: str, x_request_id: str
     ) -> Reply:
-        link = self._link
-        if link is None or not link.connected:
+        if not self.connected:
             raise Refusal(Code.OFFLINE, "the broker is not connected")
         if not self.is_online(machine_id):
             raise Refusal(Code.OFFLINE, "the machine is offline")
@@ -182,12 +203,9 @@ class Machines:
         topics = Topics(machine_id)
         try:
             async with asyncio.timeout_at(deadline):
-                await link.publish(
-                    topics.command(name),
+                await self._link.publish(
+                    Command(topics.command(name), topics.reply(self._suffix), correlation, x_request_id),
                     lambda: self._payload(machine_id, fields, request_id, deadline - loop.time()),
-                    response_topic=topics.reply(self._suffix),
-                    correlation=correlation,
-                    request_id=x_request_id,
                 )
                 return await pending.answer
         except TimeoutError:
@@ -261,10 +279,6 @@ class Machines:
         log().warning("command_not_delivered", reason=reason)
         if pending is not None:
             _fail(pending, Refusal(Code.OFFLINE, "the machine is offline"))
-
-
-async def _never(machine_id: str) -> bool:
-    return False
 
 
 def settle(pending: Pending, outcome: Reply | EdgeAgentError) -> None:

@@ -144,6 +144,7 @@ async def release(machine_id: str, parts: WithParts) -> Response:
     again."""
     if parts.twins is None or not await parts.twins.release(machine_id):
         raise not_found("machine with a twin")
+    parts.compare(machine_id)
     return RedirectResponse("/operations", 303)
 
 

@@ -143,11 +143,11 @@ async def test_x9_a_machine_named_like_a_gateway_does_not_disconnect_it(
     )
     given = settings(tmp_path, broker.gateway_port).model_copy(update={"mqtt": section})
     async with running_gateway(given) as api:
-        first = api.machines._link._current
+        first = api.machines._link.client.library
         false = await machine(broker, stack, name, client_id=f"gateway:{name}")
         assert not (await false.publish(Topics(name).events, b"{}")).is_failure
         assert (await api.http.get("/healthz")).status_code == 200
-        assert api.machines._link._current is first
+        assert api.machines._link.client.library is first
 
 
 async def test_a_machine_leaves_no_will_elsewhere(broker: ProductionBroker, stack: ExitStack) -> None:

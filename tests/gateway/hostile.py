@@ -26,9 +26,11 @@ from cloud_gateway.events.intake import Intake
 from cloud_gateway.events.twins import Twins
 from cloud_gateway.limits import Limits
 from cloud_gateway.machines.gate import Gate
-from cloud_gateway.machines.mqtt_link import Message
+from cloud_gateway.machines.mqtt_link import Command
 from cloud_gateway.machines.requests import Machines, Pending
 from cloud_gateway.machines.seals import Request, Seals
+from edge_agent.errors import LinkFault
+from edge_agent.mqtt.messages import Received
 from edge_agent.protocol.api import rfc3339
 from edge_agent.protocol.topics import Topics
 from tests.gateway.peer import MACHINE, machine_document
@@ -48,13 +50,19 @@ SEARCH = {"latitude": 0.0, "longitude": 0.0, "radius": 30_000_000.0}
 
 
 class NoLink:
-    """A link that is always there."""
+    """A link that connects nothing, and whose messages are always of the present connection."""
 
-    def is_current(self, _message: Message) -> bool:
+    connected = False
+
+    async def publish(self, _command: Command, _make_payload: Any) -> None:
+        """Nothing goes out."""
+        raise LinkFault("not connected")
+
+    def is_current(self, _message: Received) -> bool:
         """Yes."""
         return True
 
-    def acknowledge(self, _message: Message) -> None:
+    def acknowledge(self, _message: Received) -> None:
         """Nothing to do."""
 
 
@@ -83,7 +91,7 @@ class Hostile:
         raw = payload if isinstance(payload, bytes) else json.dumps(payload).encode()
         self._mid += 1
         topic = f"{Topics(machine_id).root}/{part}"
-        assert await self.intake._take([Message(topic, raw, correlation, 1, self._mid, 1)], self.link)
+        assert await self.intake._take([Received(topic, raw, correlation, 1, self._mid, 1)], self.link)
 
     def asks(self, name: str, machine_id: str = HOSTILE, **fields: Any) -> tuple[bytes, Pending]:
         """A command that waits for its reply."""
@@ -140,7 +148,7 @@ async def hostile(folder: Path) -> AsyncIterator[Hostile]:
     given = settings(folder, 1)
     store = Store(given.database_url)
     await store.open()
-    machines = Machines("test", QUICK, lambda: NOW_S)
+    machines = Machines("test", QUICK, lambda: NOW_S, NoLink())
     gate, seals = Gate(), Seals(given.platforms)
     parts = Parts(
         given,
@@ -151,9 +159,9 @@ async def hostile(folder: Path) -> AsyncIterator[Hostile]:
         lambda: None,
         lambda: NOW_S,
         Twins(store, lambda: NOW_S),
-        QUICK,
-        gate,
-        seals,
+        timing=QUICK,
+        gate=gate,
+        seals=seals,
     )
     app = create_app(given)
     app.state.parts = parts
@@ -164,7 +172,7 @@ async def hostile(folder: Path) -> AsyncIterator[Hostile]:
         made = Hostile(store, app, http, parts)
         honest = json.dumps(machine_document()).encode()
         topic = Topics(MACHINE).machine
-        assert await made.intake._take([Message(topic, honest, None, 1, 0, 1)], made.link)
+        assert await made.intake._take([Received(topic, honest, None, 1, 0, 1)], made.link)
         # All its threads are there before a test looks for strays.
         await asyncio.gather(*(store.read(lambda _: sleep(0.05)) for _ in range(READERS)))
         try:

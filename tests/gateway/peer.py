@@ -19,7 +19,7 @@ from paho.mqtt.enums import CallbackAPIVersion
 from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 
-from cloud_gateway.machines.mqtt_link import no_delay
+from edge_agent.mqtt.library import send_at_once
 from edge_agent.protocol.api import rfc3339
 from edge_agent.protocol.events import DETAIL_KEY, EventType
 from edge_agent.protocol.sync import SYNC_PAGE
@@ -120,7 +120,7 @@ class Peer:
         client.on_connect = self._on_connect
         client.on_subscribe = self._on_subscribe
         client.on_message = self._on_message
-        client.on_socket_open = no_delay
+        client.on_socket_open = lambda _c, _u, sock: send_at_once(sock)
         properties = Properties(PacketTypes.CONNECT)  # type: ignore[no-untyped-call]
         properties.SessionExpiryInterval = 3600
         client.will_set(self.topics.online, self._online(False), qos=1, retain=True)

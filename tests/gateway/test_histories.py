@@ -5,13 +5,13 @@ from __future__ import annotations
 import asyncio
 from pathlib import Path
 from time import time
-from typing import Any, cast
+from typing import Any
 
 import pytest
 
 from cloud_gateway.db.store import Store
 from cloud_gateway.events.histories import Histories
-from cloud_gateway.machines.mqtt_link import MqttLink
+from cloud_gateway.machines.mqtt_link import Command
 from cloud_gateway.machines.requests import Machines
 from edge_agent.protocol.events import HistoryState, Online
 from tests.gateway.peer import MACHINE
@@ -25,8 +25,8 @@ class RecordedLink:
         self.connected = False
         self.topics: list[str] = []
 
-    async def publish(self, topic: str, *_: Any, **__: Any) -> None:
-        self.topics.append(topic)
+    async def publish(self, command: Command, _: Any) -> None:
+        self.topics.append(command.topic)
 
 
 def online(history: HistoryState) -> Online:
@@ -37,9 +37,9 @@ def online(history: HistoryState) -> Online:
 async def test_a_retained_question_that_arrives_before_the_link_is_connected_is_answered(
     tmp_path: Path, history: HistoryState
 ) -> None:
-    store, machines, link = Store(f"sqlite:///{tmp_path}/db"), Machines("s", QUICK, time), RecordedLink()
+    store, link = Store(f"sqlite:///{tmp_path}/db"), RecordedLink()
+    machines = Machines("s", QUICK, time, link)
     await store.open()
-    machines.attach(cast(MqttLink, link))
     histories = Histories(store, machines)
     answering = asyncio.create_task(histories.run())
     machines.set_online(MACHINE, online(history))

@@ -14,8 +14,8 @@ from sqlalchemy.exc import OperationalError
 from cloud_gateway.db.store import Store
 from cloud_gateway.db.tables import events, rejected
 from cloud_gateway.events.intake import Intake
-from cloud_gateway.machines.mqtt_link import Message
 from cloud_gateway.machines.requests import Machines
+from edge_agent.mqtt.messages import Received
 from edge_agent.protocol.events import EventType
 from tests.gateway.support import QUICK, eventually
 from tests.gateway.test_projection import event
@@ -44,11 +44,11 @@ class Link:
         self._store = store
         self.acknowledged: list[tuple[int, int]] = []
 
-    def is_current(self, _message: Message) -> bool:
+    def is_current(self, _message: Received) -> bool:
         """Always."""
         return True
 
-    def acknowledge(self, message: Message) -> None:
+    def acknowledge(self, message: Received) -> None:
         """Looks into the database first."""
         with self._store._engine.connect() as db:
             count = db.execute(select(func.count()).select_from(events)).scalar_one()
@@ -59,13 +59,13 @@ async def test_events_are_acknowledged_after_the_commit_also_when_the_disk_was_f
     store = FullDisk(f"sqlite:///{tmp_path}/gateway.db")
     await store.open()
     link: Any = Link(store)
-    intake = Intake(store, Machines("test", QUICK, lambda: 0.0), QUICK, lambda: 0.0, lambda: None)
+    intake = Intake(store, Machines("test", QUICK, lambda: 0.0, link), QUICK, lambda: 0.0, lambda: None)
     store.failures = 3
     working = asyncio.create_task(intake.run(link))
     try:
         for number in (1, 2):
             payload = event(EventType.DROPOFF, number).model_dump_json(exclude_none=True).encode()
-            intake.put(Message("locker/v1/m1/evt", payload, None, 1, number, 1))
+            intake.put(Received("locker/v1/m1/evt", payload, None, 1, number, 1))
         await eventually(lambda: len(link.acknowledged) == 2)
         assert link.acknowledged == [(1, 2), (2, 2)]  # what waits together is committed together
         assert store.failures == 0
@@ -79,7 +79,7 @@ async def test_an_event_with_a_key_that_fits_no_index_blocks_nothing(postgres: P
     store = Store(postgres.database())
     await store.open()
     link: Any = Link(store)
-    intake = Intake(store, Machines("test", QUICK, lambda: 0.0), QUICK, lambda: 0.0, lambda: None)
+    intake = Intake(store, Machines("test", QUICK, lambda: 0.0, link), QUICK, lambda: 0.0, lambda: None)
     working = asyncio.create_task(intake.run(link))
     dice = random.Random("key")
     big = "".join(chr(dice.randint(0x4E00, 0x9FFF)) for _ in range(1024))
@@ -95,7 +95,7 @@ async def test_an_event_with_a_key_that_fits_no_index_blocks_nothing(postgres: P
             payload = (
                 event(EventType.DROPOFF, sequence, **changes).model_dump_json(exclude_none=True).encode()
             )
-            intake.put(Message("locker/v1/m1/evt", payload, None, 1, number, 1))
+            intake.put(Received("locker/v1/m1/evt", payload, None, 1, number, 1))
         await eventually(lambda: len(link.acknowledged) == 4)
         assert [mid for mid, _ in link.acknowledged] == [1, 2, 3, 4]
         count = select(func.count()).select_from(rejected)

@@ -68,10 +68,10 @@ async def test_the_gateway_is_accepted_and_uses_new_files_at_once(
 ) -> None:
     async with running_gateway(secured(tmp_path, broker.port, keys)) as gateway:
         link = gateway.machines._link
-        first = link._current
+        first = link.client.library
         assert (await gateway.http.get("/healthz")).status_code == 200
         keys.authority.issue("gateway", ends=5 * DAY)
-        await eventually(lambda: link.connected and link._current is not first)
+        await eventually(lambda: link.connected and link.client.library is not first)
         assert [e["reason"] for e in logs if e["event"] == "broker_lost"] == ["new credentials"]
 
 
