@@ -1,7 +1,8 @@
 """The composition root: the only place that names concrete classes."""
 
-from edge_agent.app.agent import Agent, Ports, system_ports
+from edge_agent.app.agent import Agent
 from edge_agent.app.layout import layout_of
+from edge_agent.app.outside import Ports, system_ports
 from edge_agent.app.service import Service
 
 __all__ = ["Agent", "Ports", "Service", "layout_of", "system_ports"]

@@ -5,37 +5,29 @@ from __future__ import annotations
 
 import asyncio
 import functools
-import os
-import random
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Any
 
 import structlog
 
 from edge_agent import __version__
 from edge_agent.app.field import Field
 from edge_agent.app.layout import layout_of
-from edge_agent.app.lines import fails_with, transport_to
-from edge_agent.app.link_reports import LinkReports
+from edge_agent.app.lines import fails_with
+from edge_agent.app.listeners import LinkReports, LoopReports, refusal
+from edge_agent.app.outside import Ports
 from edge_agent.app.ports import BoundPorts
-from edge_agent.app.startup import NOTHING, Confirmed, companions_of, mark_this, taken_up
-from edge_agent.app.upkeep import Aside, check_devices, keep_mark, watch_disk
+from edge_agent.app.startup import companions_of, mark_this, taken_up
+from edge_agent.app.upkeep import check_devices, keep_mark, watch_disk
 from edge_agent.app.watchdog import Watchdog
 from edge_agent.cloud.guard import LOOK_S, Guard
-from edge_agent.cloud.interfaces import Link
-from edge_agent.cloud.link import MqttLink
 from edge_agent.cloud.publisher import Publisher
 from edge_agent.cloud.telemetry import Telemetry
 from edge_agent.config import BusSection, Settings
-from edge_agent.console.access import Access, group_of
-from edge_agent.console.api import ConsolePort, Reloads, create_app
+from edge_agent.console.api import ConsolePort
 from edge_agent.console.life import ApiLife
 from edge_agent.console.metrics import Numbers, serve_metrics
-from edge_agent.console.unix_server import serve, serve_on
+from edge_agent.console.unix_server import serve_on
 from edge_agent.drivers.keyboard import Keyboard
-from edge_agent.drivers.port_identity import SYSFS
 from edge_agent.drivers.scanner import SerialScanner
 from edge_agent.drivers.transport import Transport
 from edge_agent.field.doors import Doors
@@ -44,23 +36,17 @@ from edge_agent.field.temperatures import Temperatures
 from edge_agent.field.weighing import Weighing
 from edge_agent.journal.store import JournalStore
 from edge_agent.model import Alarm, Door
-from edge_agent.mqtt.credentials import Credentials
 from edge_agent.mqtt.messages import Message
-from edge_agent.mqtt.settings import LinkSettings
-from edge_agent.process.board_serial import board_serial
-from edge_agent.process.supervisor import Supervisor
 from edge_agent.protocol.api import rfc3339
 from edge_agent.protocol.events import Online
 from edge_agent.protocol.topics import Topics
-from edge_agent.runtime.clock import Clock, SystemClock
+from edge_agent.runtime.clock import Clock
 from edge_agent.runtime.historian import Historian
-from edge_agent.runtime.ids import Ids
 from edge_agent.runtime.local_requests import LocalRequests
 from edge_agent.runtime.loop import LockerLoop
 from edge_agent.runtime.request_handler import RequestHandler
 from edge_agent.runtime.views import Identity, Views
 from edge_agent.runtime.vitality import Proof, Proven
-from edge_agent.runtime.writer import ThreadWriter, Writer
 from edge_agent.service.bus_checks import Checks
 from edge_agent.service.bus_service import BusService
 from edge_agent.service.diagnosis.cell_watch import CellWatch
@@ -81,80 +67,6 @@ OFF_AT_STOP_S = 0.7
 """How long boards are asked at a stop to switch off: an output that misses it has a timer of its own."""
 RECENT_S = 15.0
 """Replies to requests not older than this are published again at a start: their callers may still wait."""
-
-
-async def inline(work: Callable[[], list[str]]) -> list[str]:
-    """Runs the work at once, where there are no threads."""
-    return work()
-
-
-@dataclass(frozen=True, slots=True)
-class Ports:
-    """The outside of a machine; a simulation provides its own."""
-
-    clock: Clock
-    ids: Ids
-    transport: Callable[[BusSection], Transport]
-    writer: Callable[[JournalStore], Writer]
-    link: Callable[[Settings, Callable[[bool], str]], Link]
-    console: Callable[[ConsolePort], Any] | None
-    """Serves the local API until cancelled; None: no console."""
-    scanner: bool = True
-    """Whether the configured scanner and keypad are present."""
-    confirmed: Confirmed = NOTHING
-    """What a technician has confirmed with this start."""
-    board: str = "unknown"
-    """The serial number of the board; a copied card does not carry it along."""
-    sysfs: Path = SYSFS
-    """Where the kernel shows which adapter is behind a port."""
-    service: Reloads | None = None
-    """Applies a new configuration; None: not possible."""
-    supervisor: Supervisor | None = None
-    """Gets notice that the service is alive; None: no supervisor."""
-    access: Access = field(default_factory=Access)
-    """The permissions on the local API."""
-    aside: Aside = inline
-    """Runs blocking calls where they hold up no door."""
-
-
-def link_settings(settings: Settings) -> LinkSettings:
-    """The broker of the configuration, and our session with it."""
-    mqtt = settings.mqtt
-    return LinkSettings(
-        mqtt.host,
-        mqtt.port,
-        settings.machine.machine_id,
-        mqtt.keepalive_s,
-        mqtt.session_expiry_s,
-        mqtt.transport,
-        mqtt.websocket_path,
-        Credentials.of(mqtt),
-        reconnect_max_s=mqtt.reconnect_max_s,
-    )
-
-
-def system_ports(settings: Settings) -> Ports:
-    """The real machine: kernel clocks, ttys, a writer thread, the broker, the Unix socket, systemd."""
-
-    def link(settings: Settings, online: Callable[[bool], str]) -> Link:
-        topics = Topics(settings.machine.machine_id)
-        return MqttLink(link_settings(settings), topics, online, random.Random(), clock)
-
-    clock = SystemClock(trusted=settings.machine.clock == "rtc")
-    access = Access.of(settings)
-    group = None if settings.access.group is None else group_of(settings.access.group)
-    return Ports(
-        clock=clock,
-        ids=Ids(),
-        transport=transport_to,
-        writer=ThreadWriter,
-        link=link,
-        console=lambda port: serve(create_app(port), settings.path(settings.paths.socket), group, access),
-        supervisor=Supervisor.of(os.environ, os.getpid()),
-        board=board_serial(),
-        access=access,
-        aside=asyncio.to_thread,
-    )
 
 
 class Agent:
@@ -193,8 +105,6 @@ class Agent:
         self._guard = self._make_guard()
         self.link = ports.link(settings, self._online)
         self._topics = topics = Topics(machine.machine_id)
-        self.local = LocalRequests(ports.clock, ports.ids)
-        self.requests = self._make_request_handler()
         self.loop = LockerLoop(
             state,
             layout,
@@ -203,16 +113,11 @@ class Agent:
             ports.clock,
             self.views,
             history=self.store.ended_status,
-            act=self._act,
-            on_answer=self.requests.answered,
             use_reserve=self.store.use_reserve,
         )
-        self.requests.serve(self.loop)
-        self.requests.guard = self._guard
         self._run = ports.ids.unique("run")
         self.historian = self._make_historian()
         self.report = self._make_report()
-        self.loop.on_committed = self.report.wake_followers
         self.publisher = Publisher(
             self.link,
             self.store,
@@ -221,21 +126,44 @@ class Agent:
             machine=self._machine_json,
             digest=self._digest_json,
             digest_taken=self.historian.digest_taken,
-            on_refusal=lambda cause: self._reports.link_refused(cause),
+            on_refusal=lambda cause: self.loop.submit(refusal(cause)),
         )
-        self._reports = LinkReports(self.publisher, self.requests, self.historian, self.loop.submit)
+        self._weighing = Weighing(layout.weighed, self.loop.submit)
+        self._put_requests()
         online = functools.partial(self._online, True)
         self._telemetry = Telemetry(self.link, self.report, topics, self._clock_text, online)
-        self._put_sensing(layout)
+        self._put_sensing()
         self._executor = self._make_executor()
         self._group: asyncio.TaskGroup
 
-    def _make_request_handler(self) -> RequestHandler:
-        ports, machine_id = self._ports, self.settings.machine.machine_id
-        reply = self._publish_reply
-        return RequestHandler(self.store, ports.clock, ports.ids, self.views, machine_id, reply, self.local)
+    def _put_requests(self) -> None:
+        """Makes the parts that take requests, and what passes on reports to them."""
+        ports = self._ports
+        self.local = LocalRequests(
+            self.loop,
+            ports.clock,
+            ports.ids,
+            weigh=self._weighing.report,
+            offered=self.historian.offered,
+            history_changed=self._publish_online,
+        )
+        self.requests = RequestHandler(
+            self.loop,
+            self.store,
+            ports.clock,
+            ports.ids,
+            self.views,
+            self._topics.machine_id,
+            self.publisher.reply,
+            self.local,
+            restore=self.historian.restore,
+            guard=self._guard,
+        )
+        self._link_reports = LinkReports(self.publisher, self.requests, self.historian, self.loop)
+        wake = self.report.wake_followers
+        self._loop_reports = LoopReports(self.publisher, self.requests, self._act, wake, self._new_journal)
 
-    def _put_sensing(self, layout: Layout) -> None:
+    def _put_sensing(self) -> None:
         """Makes the parts that read doors and sensors."""
         ports, standing = self._ports, self.loop.state.alarms.values()
         self._silent = [alarm.place for alarm in standing if alarm.alarm is Alarm.DEVICE_SILENT]
@@ -246,20 +174,20 @@ class Agent:
         self.buses = BusService(
             self.field.bus_places(), self.doors, self.field.door_places(), ports.clock, self.loop.submit
         )
-        self._weighing = Weighing(layout.weighed, self.loop.submit)
-        self.local.weigh = self._weighing.report
         self.climate = self.field.climate_outputs(lambda: self.loop.storage_fault is None)
 
     def _make_historian(self) -> Historian:
         machine_id, ids, store = self._topics.machine_id, self._ports.ids, self.store
-        made = Historian(
-            machine_id, self._run, lambda: store.journal_id, self.loop, ids, ended=store.ended_status
+        return Historian(
+            machine_id,
+            self._run,
+            lambda: store.journal_id,
+            self.loop,
+            ids,
+            ended=store.ended_status,
+            on_change=self._publish_online,
+            on_twin=self.link.taken_over,
         )
-        made.on_twin = self.link.taken_over
-        made.on_change = self.local.history_changed = self._publish_online
-        self.requests.on_restore, self.local.offered = made.restore, made.offered
-        self.loop.on_new_journal = self._new_journal
-        return made
 
     def _line(self, name: str, bus: BusSection) -> Transport:
         return self.bound_ports.guarded(name, bus.port, self._ports.transport(bus))
@@ -369,7 +297,7 @@ class Agent:
         async with asyncio.TaskGroup() as group:
             self._group = group
             group.create_task(fails_with(buses), name="buses")
-            group.create_task(self.loop.run(), name="loop")
+            group.create_task(self.loop.run(self._loop_reports), name="loop")
             group.create_task(self.climate.run(), name="climate")
             temperatures = Temperatures(self.loop.submit, self._climate_active, self._door_closed)
             sensing = (self.doors, self._weighing, temperatures, self.loop, self._silent)
@@ -382,7 +310,7 @@ class Agent:
             group.create_task(check_devices(Checks(self.buses)), name="checks")
             group.create_task(self.publisher.run(), name="publisher")
             group.create_task(self._telemetry.run(), name="telemetry")
-            group.create_task(self.link.run(self._reports), name="link")
+            group.create_task(self.link.run(self._link_reports), name="link")
             if self._guard is not None:
                 group.create_task(self._renew_challenges(self._guard), name="challenges")
             scanner = self.settings.scanner
@@ -465,14 +393,11 @@ class Agent:
         climate = self.loop.state.climate.get(label)
         return climate is not None and climate.active
 
-    def _publish_reply(self, topic: str, correlation: bytes | None, body: str) -> None:
-        self.publisher.reply(topic, correlation, body)
-
     def _online(self, online: bool) -> str:
         now = self._ports.clock.now()
         health = self.report.health() if online else None
         if online:
-            self._telemetry.health_told = health
+            self._telemetry.note_health(health)
         body = Online(
             online=online,
             boot_id=now.boot_id,

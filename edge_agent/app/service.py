@@ -15,7 +15,8 @@ from typing import Any
 
 import structlog
 
-from edge_agent.app.agent import Agent, Ports
+from edge_agent.app.agent import Agent
+from edge_agent.app.outside import Ports
 from edge_agent.app.reload import objections
 from edge_agent.app.startup import NOTHING, Confirmed
 from edge_agent.config import Settings, load_settings

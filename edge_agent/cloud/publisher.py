@@ -83,9 +83,6 @@ class Publisher:
         self._event_turns = self._state_turns = 0
         self._patience: asyncio.TimerHandle | None = None
         self._digest_due: asyncio.TimerHandle | None = None
-        loop.on_events = self._wake.set
-        loop.on_state = self._state_changed.set
-        loop.on_door_work = self._door_work
 
     async def run(self) -> None:
         """Works until cancelled."""
@@ -156,12 +153,20 @@ class Publisher:
 
         self._link.publish(Message(self._topics.digest, digest, retain=True), acknowledged)
 
-    def _door_work(self, busy: bool) -> None:
+    def events_committed(self) -> None:
+        """The outbox has new events."""
+        self._wake.set()
+
+    def state_changed(self) -> None:
+        """The content of `state/machine` may have changed."""
+        self._state_changed.set()
+
+    def door_work(self, busy: bool) -> None:
         """Events wait while a door command is under way, so that it gets the processor; for `PATIENCE_S` at
         most."""
         if busy and self._patience is None:
             self._link.rest(True)
-            self._patience = asyncio.get_running_loop().call_later(PATIENCE_S, self._door_work, False)
+            self._patience = asyncio.get_running_loop().call_later(PATIENCE_S, self.door_work, False)
         elif not busy and self._patience is not None:
             self._patience.cancel()
             self._patience = None

@@ -42,7 +42,7 @@ class Telemetry:
     ) -> None:
         """`now` gives the time, `online` the body of `state/online`."""
         self._online = online
-        self.health_told: Health | None = None
+        self._health: Health | None = None
         """The health in the last body of `state/online`, whichever caller made it."""
         self._health_s = 0.0
         self._link = link
@@ -51,6 +51,10 @@ class Telemetry:
         self._now = now
         self._told: dict[str, dict[str, Any]] = {}
         self._turns = 0
+
+    def note_health(self, health: Health | None) -> None:
+        """Records the health in a body of `state/online` that is being published."""
+        self._health = health
 
     def proofs(self) -> list[Proof]:
         """See `Proven`."""
@@ -73,7 +77,7 @@ class Telemetry:
 
     def _tell_health(self, now_s: float) -> None:
         health = self._report.health()
-        if self._online is None or health == self.health_told or now_s < self._health_s:
+        if self._online is None or health == self._health or now_s < self._health_s:
             return
         self._health_s = now_s + HEALTH_PAUSE_S
         self._link.publish(Message(self._topics.online, self._online(), retain=True))

@@ -53,6 +53,8 @@ class Historian:
         ids: Ids,
         *,
         ended: Callable[[str], ReservationStatus | None],
+        on_change: Callable[[], None],
+        on_twin: Callable[[], None],
     ) -> None:
         """`ended`: the last status of a reservation that is over, None if the journal knows none."""
         self._machine_id = machine_id
@@ -66,8 +68,8 @@ class Historian:
         self._ids = ids
         self._ended = ended
         self.offer: RestoreCommand | None = None
-        self.on_change: Callable[[], None] = lambda: None
-        self.on_twin: Callable[[], None] = lambda: None
+        self._on_change = on_change
+        self._on_twin = on_twin
 
     @property
     def state(self) -> HistoryState:
@@ -87,7 +89,7 @@ class Historian:
             return
         if self._is_a_twins(digest, payload):
             log.error("another machine uses our machine_id", run=digest.run)
-            self.on_twin()
+            self._on_twin()
             return  # its journal shows nothing about ours, which this start has written since
         if digest.run == self._run:
             return
@@ -101,10 +103,10 @@ class Historian:
         kept = f"the broker keeps a digest of journal {digest.journal_id[:8]}, event {digest.last_sequence}"
         if YOUNG in state.history:
             why = f"the journal is new, and {kept}"
-            self._loop.submit(HistoryLost(why), taken=self.on_change)
+            self._loop.submit(HistoryLost(why), taken=self._on_change)
         else:
             why = f"{kept}; the journal is {ours[:8]} and ends at event {last}"
-            self._loop.submit(HistoryAhead(why), taken=self.on_change)
+            self._loop.submit(HistoryAhead(why), taken=self._on_change)
         log.error("history in doubt", reason=why)
 
     def digest_taken(self, payload: bytes) -> None:
@@ -141,7 +143,7 @@ class Historian:
         theirs = {one.reservation_id: (one.cell, one.status) for one in command.reservations}
         self.offer = command if beyond else None
         given = HistoryCompared(theirs, new_id, ours)
-        self._loop.submit(given, taken=self.on_change)
+        self._loop.submit(given, taken=self._on_change)
 
     def _unknown(self, offered: LostReservation) -> bool:
         """Whether the gateway has seen more of a reservation than the journal holds. The gateway may lag, but
@@ -162,9 +164,9 @@ class Historian:
             self.offer = command
             why = f"the journal is new, and the gateway holds {len(held)} reservations of this machine"
             log.error("history lost", reason=why)
-            self._loop.submit(HistoryLost(why), taken=self.on_change)
+            self._loop.submit(HistoryLost(why), taken=self._on_change)
         else:
-            self._loop.submit(HistoryCompared({}), taken=self.on_change)
+            self._loop.submit(HistoryCompared({}), taken=self._on_change)
 
     def offered(self) -> list[Reservation]:
         """The reservations that the gateway has offered and that have not ended here meanwhile.

@@ -29,19 +29,29 @@ log = structlog.get_logger()
 
 
 class LocalRequests:
-    """Each waits for its outcome; nothing of it is stored. The composition root sets the attributes."""
+    """Each waits for its outcome; nothing of it is stored."""
 
-    def __init__(self, clock: Clock, ids: Ids) -> None:
+    def __init__(
+        self,
+        loop: LockerLoop,
+        clock: Clock,
+        ids: Ids,
+        *,
+        weigh: Callable[[str], None] = lambda cell: None,
+        offered: Callable[[], list[Reservation]] = list,
+        history_changed: Callable[[], None] = lambda: None,
+    ) -> None:
+        """`weigh` makes the weighing report the present reading of a scale to the loop. `offered` gives
+        the reservations that the gateway has offered for restoring; `history_changed` is called when a
+        technician has decided about them."""
+        self.loop = loop
         self._clock = clock
         self._ids = ids
+        self._weigh = weigh
+        self.offered = offered
+        self._history_changed = history_changed
         self._waiting: dict[str, asyncio.Future[Answer]] = {}
         self._numbers = 0
-        self.loop: LockerLoop
-        self.weigh: Callable[[str], None] = lambda cell: None
-        """Makes the weighing report the present reading of a cell's scale to the loop."""
-        self.offered: Callable[[], list[Reservation]] = list
-        """The reservations that the gateway has offered for restoring."""
-        self.history_changed: Callable[[], None] = lambda: None
 
     async def enter_code(self, text: str, waited_s: float = 0.0) -> Answer:
         """Takes digits or a QR text from the kiosk, read `waited_s` ago, to its outcome. The text is not
@@ -97,13 +107,13 @@ class LocalRequests:
         lost = LOST in self.loop.state.alarms
         restored = () if none or not lost else tuple(self.offered())
         answer = await self._submit(key, Restore(key, restored, place, actor))
-        self.history_changed()
+        self._history_changed()
         return answer
 
     async def tare(self, cell: str, actor: str = "") -> Answer:
         """A technician confirms that a cell is empty: the present reading of its scale becomes zero."""
         key = self._key()
-        self.weigh(cell)
+        self._weigh(cell)
         return await self._submit(key, Tare(key, cell, Source.MACHINE, actor=actor))
 
     def _key(self) -> str:

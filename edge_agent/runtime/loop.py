@@ -11,7 +11,7 @@ import asyncio
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import get_args
+from typing import Protocol, get_args
 
 import structlog
 
@@ -69,8 +69,33 @@ def journal_fault() -> Refusal:
     return Refusal(Code.OFFLINE, "the machine's journal cannot be used just now")
 
 
+class LoopListener(Protocol):
+    """What the loop reports; all but `door_work` after the commit."""
+
+    def carry_out(self, effect: Effect) -> None:
+        """An effect of the core."""
+
+    def answered(self, request_key: str, reply: str, answer: Answer) -> None:
+        """The outcome of a request."""
+
+    def events_committed(self) -> None:
+        """The outbox has new events."""
+
+    def state_changed(self) -> None:
+        """The published state may have changed."""
+
+    def recorded(self) -> None:
+        """Events or ledger lines were committed."""
+
+    def new_journal(self) -> None:
+        """The journal has a new id; events since the start have to be published again under it."""
+
+    def door_work(self, busy: bool) -> None:
+        """True at each input that waits for a door, False when none waits any more."""
+
+
 class LockerLoop:
-    """Owns the state. `act` gets the effects and `on_answer` the replies, both after their commit.
+    """Owns the state, and reports to the listener that `run` gets.
 
     `use_reserve` gives the journal its reserved space on a full disk, once. `history` returns the last status
     of a reservation that is over, as far as it is on the disk.
@@ -86,8 +111,6 @@ class LockerLoop:
         views: Views,
         *,
         history: Callable[[str], ReservationStatus | None],
-        act: Callable[[Effect], None],
-        on_answer: Callable[[str, str, Answer], None],
         use_reserve: Callable[[], bool] = lambda: False,
     ) -> None:
         self.state = state
@@ -95,22 +118,13 @@ class LockerLoop:
         self.last_sequence = last_sequence
         self.started_sequence = last_sequence
         """The last event before this start."""
-        self.on_new_journal: Callable[[], None] = lambda: None
-        """The journal has a new id; events since the start have to be published again under it."""
         self.storage_fault: str | None = None
         self._fault_since: Instant | None = None
-        self.on_events: Callable[[], None] = lambda: None
-        self.on_state: Callable[[], None] = lambda: None
-        self.on_committed: Callable[[], None] = lambda: None
-        """Called when events or ledger lines were committed."""
-        self.on_door_work: Callable[[bool], None] = lambda busy: None
-        """Called with True at each input that waits for a door, and with False when none waits any more."""
+        self._listener: LoopListener | None = None
         self._writer = writer
         self._clock = clock
         self._views = views
         self._history = history
-        self._act = act
-        self._on_answer = on_answer
         self._use_reserve = use_reserve
         self._items: deque[_Item] = deque()
         self._acknowledged: int | None = None
@@ -129,7 +143,8 @@ class LockerLoop:
         """Queues an input. `request` goes into the inbox with it; `taken` is called after the commit."""
         if isinstance(given, OpenFor | OpenCell | EnterCode):
             self._door_work = True
-            self.on_door_work(True)
+            if self._listener is not None:
+                self._listener.door_work(True)
         self._items.append(_Item(given, request, taken))
         self._wake.set()
 
@@ -156,14 +171,18 @@ class LockerLoop:
         self._refused_requests[request_id] = reply
         self._wake.set()
 
-    async def run(self) -> None:
-        """Works until cancelled. Raises `InvariantBroken` if the core contradicts itself."""
+    async def run(self, listener: LoopListener) -> None:
+        """Works and reports to `listener` until cancelled. Raises `InvariantBroken` if the core contradicts
+        itself."""
+        self._listener = listener
+        if self._door_work:
+            listener.door_work(True)
         while True:
             await self._wait()
             items = [self._items.popleft() for _ in range(min(len(self._items), LONGEST_BATCH))]
             if not items:
                 items = [_Item(Tick(), None, None)]
-            await self._turn(items)
+            await self._turn(items, listener)
             self.turns += 1
 
     def proofs(self) -> list[Proof]:
@@ -188,7 +207,7 @@ class LockerLoop:
             except TimeoutError:
                 return
 
-    async def _turn(self, items: list[_Item]) -> None:
+    async def _turn(self, items: list[_Item], listener: LoopListener) -> None:
         """Steps through the items, commits once, then releases effects, answers and events."""
         before = self.state
         batch = Batch(before=before, after=before)
@@ -229,19 +248,20 @@ class LockerLoop:
             if not batch.empty:
                 await self._commit(batch)
         except StorageFault as fault:
-            await self._storage_failed(items, batch, refused, fault)
+            await self._storage_failed(items, listener, batch, refused, fault)
             return
         if self.storage_fault is not None:
             self.submit(Condition(Alarm.STORAGE_FAULT, "", True, self.storage_fault))
         self.storage_fault = None
         if batch.new_journal:
-            self._views.journal_id, self._acknowledged = batch.new_journal[0], None
+            self._views.take_journal_id(batch.new_journal[0])
+            self._acknowledged = None
         self.state, self.last_sequence = state, sequence
         if batch.events or batch.unlocks:
-            self.on_committed()
+            listener.recorded()
         if batch.new_journal:
-            self.on_new_journal()
-        self._let_out(items, steps, replies, events=bool(batch.events), changed=bool(batch.changed))
+            listener.new_journal()
+        self._let_out(items, listener, steps, replies, events=bool(batch.events), changed=bool(batch.changed))
 
     async def _commit(self, batch: Batch) -> None:
         """Commits; on a full disk with the reserved space. Raises `StorageFault`."""
@@ -282,6 +302,7 @@ class LockerLoop:
     def _let_out(
         self,
         items: list[_Item],
+        listener: LoopListener,
         steps: list[Step],
         replies: list[tuple[Answer, str]],
         *,
@@ -290,22 +311,27 @@ class LockerLoop:
     ) -> None:
         for done in steps:
             for effect in done.effects:
-                self._act(effect)
+                listener.carry_out(effect)
         for item in items:
             if item.taken is not None:
                 item.taken()
         if changed:
-            self.on_state()
+            listener.state_changed()
         for answer, reply in replies:
-            self._on_answer(answer.request_key, reply, answer)
+            listener.answered(answer.request_key, reply, answer)
         if events:
-            self.on_events()
+            listener.events_committed()
         if self._door_work and not (self._items or self.state.active_unlocks() or self.state.queue):
             self._door_work = False
-            self.on_door_work(False)
+            listener.door_work(False)
 
     async def _storage_failed(
-        self, items: list[_Item], batch: Batch, refused: dict[str, str], fault: StorageFault
+        self,
+        items: list[_Item],
+        listener: LoopListener,
+        batch: Batch,
+        refused: dict[str, str],
+        fault: StorageFault,
     ) -> None:
         """Nothing has happened: refuses the commands, keeps observations and acknowledgements."""
         if self.storage_fault is None:
@@ -319,7 +345,7 @@ class LockerLoop:
         for item in items:
             if isinstance(item.given, COMMANDS):
                 answer = Answer(item.given.request_key, refusal=journal_fault())
-                self._on_answer(answer.request_key, self._views.reply(answer), answer)
+                listener.answered(answer.request_key, self._views.reply(answer), answer)
                 if item.taken is not None:
                     item.taken()
             elif not isinstance(item.given, Tick):

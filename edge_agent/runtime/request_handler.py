@@ -56,10 +56,12 @@ Address = tuple[str | None, bytes | None]
 
 class RequestHandler:
     """Decodes commands, answers duplicates, and submits the rest to the loop. `publish_reply` gets topic,
-    Correlation Data and JSON; `local` takes the outcomes of requests at the machine."""
+    Correlation Data and JSON; `local` takes the outcomes of requests at the machine. `restore` takes what the
+    gateway holds of this machine and returns the command's result."""
 
     def __init__(
         self,
+        loop: LockerLoop,
         store: JournalStore,
         clock: Clock,
         ids: Ids,
@@ -67,12 +69,14 @@ class RequestHandler:
         machine_id: str,
         publish_reply: Callable[[str, bytes | None, str], None],
         local: LocalRequests,
+        *,
+        restore: Callable[[RestoreCommand], dict[str, Any]],
+        guard: Guard | None = None,
     ) -> None:
+        """`guard` judges the senders, where commands have to be signed."""
+        self._loop = loop
         self._store = store
         self._clock = clock
-        self._ids = ids
-        self._views = views
-        self._machine_id = machine_id
         self._publish_reply = publish_reply
         self._replies = Topics(machine_id).reply("")
         self._waiting: dict[str, list[Address]] = {}
@@ -82,24 +86,16 @@ class RequestHandler:
         """Refusals with `EXPIRED` or `OFFLINE`: id and digest; until when (CLOCK_BOOTTIME) it is remembered;
         the reply."""
         self._local = local
-        self.loop: LockerLoop
-        self.queries: Queries
-        self.translator: CommandTranslator
-        self.guard: Guard | None = None
-        self.on_restore: Callable[[RestoreCommand], dict[str, Any]] = lambda command: {"history": "sound"}
-        """Takes what the gateway holds of this machine and returns the command's result."""
-
-    def serve(self, loop: LockerLoop) -> None:
-        """Takes commands for this loop from now on."""
-        self.loop = self._local.loop = loop
-        self.queries = Queries(loop, self._store, self._clock, self._views)
-        self.translator = CommandTranslator(loop.layout, self._ids, self._machine_id)
+        self._restore = restore
+        self._guard = guard
+        self._queries = Queries(loop, store, clock, views)
+        self.translator = CommandTranslator(loop.layout, ids, machine_id)
 
     def adopt(self, requests: list[InboxRow]) -> None:
         """Takes over requests from before a restart. An answered one gets its reply again, in case it had not
         left. One whose unlock is still open is answered when the unlock ends. Any other never acted: it is
         refused with `OFFLINE`, and its sender may retry."""
-        awaited = {ticket.request_key for ticket in self.loop.state.tickets.values()}
+        awaited = {ticket.request_key for ticket in self._loop.state.tickets.values()}
         for row in requests:
             address = (row.response_topic, row.correlation)
             if row.reply is not None:
@@ -109,7 +105,7 @@ class RequestHandler:
             else:
                 reply = _error(Refusal(Code.OFFLINE, "the machine restarted before it acted"))
                 self._remember_refused(row.request_id, row.body_digest or "", reply)
-                self.loop.refuse_request(row.request_id, reply)
+                self._loop.refuse_request(row.request_id, reply)
                 self._reply(address, reply)
 
     def handle(self, incoming: Incoming) -> None:
@@ -151,21 +147,21 @@ class RequestHandler:
             key = (incoming.signature_key or "")[:64]
             log.error("command rejected", command=command, key=key, reason=refusal.message)
         detail = f"{command}: {refusal.message}"
-        self.loop.submit(Condition(Alarm.COMMAND_REJECTED, "", True, detail))
+        self._loop.submit(Condition(Alarm.COMMAND_REJECTED, "", True, detail))
 
     def _take(self, incoming: Incoming, address: Address) -> None:
         now = self._clock.now()
-        first = self.guard is None or self.guard.admit(incoming, now)
+        first = self._guard is None or self._guard.admit(incoming, now)
         command = decode(incoming.command, incoming.payload)
         if incoming.command in QUERIES:
-            self._reply(address, json.dumps({"result": self.queries.result(command)}, ensure_ascii=False))
+            self._reply(address, json.dumps({"result": self._queries.result(command)}, ensure_ascii=False))
             incoming.acknowledge()
             return
         if isinstance(command, RestoreCommand):
             life_ns(incoming.command, command, now, incoming.message_expiry_s)
-            if self.guard is not None:
-                self.guard.demand_fresh(incoming.command, command, now)
-            self._reply(address, json.dumps({"result": self.on_restore(command)}))
+            if self._guard is not None:
+                self._guard.demand_fresh(incoming.command, command, now)
+            self._reply(address, json.dumps({"result": self._restore(command)}))
             incoming.acknowledge()
             return
         waiting = self._waiting.get(command.request_id)
@@ -189,8 +185,8 @@ class RequestHandler:
         self._witness_clock(command, incoming)
         now = self._clock.now()
         left_ns = life_ns(incoming.command, command, now, incoming.message_expiry_s)
-        if self.guard is not None:
-            self.guard.demand_fresh(incoming.command, command, now)
+        if self._guard is not None:
+            self._guard.demand_fresh(incoming.command, command, now)
         given = self.translator.to_input(command, now.boottime_ns + left_ns, incoming.x_request_id)
         row = InboxRow(command.request_id, now.wall_s, *address, body_digest=digest, synced=now.synced)
         self._waiting[command.request_id] = [address]
@@ -202,7 +198,7 @@ class RequestHandler:
             x_request_id=incoming.x_request_id,
             unlock_id=getattr(given, "unlock_id", None),
         )
-        self.loop.submit(given, request=row, taken=incoming.acknowledge)
+        self._loop.submit(given, request=row, taken=incoming.acknowledge)
 
     def _witness_clock(self, command: Command, incoming: Incoming) -> None:
         """Compares the clock with a command that arrived fresh from its sender."""
@@ -217,7 +213,7 @@ class RequestHandler:
         if clock.contradicted and not before:
             detail = f"the clock differs by {clock.difference_s:+.0f} s from the senders of commands"
             log.error("clock contradicted", difference_s=clock.difference_s)
-            self.loop.submit(Condition(Alarm.CLOCK_UNSYNCED, "", True, detail))
+            self._loop.submit(Condition(Alarm.CLOCK_UNSYNCED, "", True, detail))
 
     def _earlier_reply(self, request_id: str, digest: str) -> str | None:
         """The reply that a request got before, if it is still valid. After `EXPIRED` and `OFFLINE` the same

@@ -43,12 +43,16 @@ class Views:
 
     def __init__(self, identity: Identity, layout: Layout, ids: Ids, journal_id: str) -> None:
         self._identity = identity
-        self.journal_id = journal_id
+        self._journal_id = journal_id
         self._layout = layout
         self._ids = ids
         self._reference = MachineReference(
             machine_id=identity.machine_id, name=identity.name, location=identity.location
         )
+
+    def take_journal_id(self, journal_id: str) -> None:
+        """The journal has a new id."""
+        self._journal_id = journal_id
 
     def cell(self, label: str) -> CellReference:
         """The reference to a cell in an answer."""
@@ -150,7 +154,7 @@ class Views:
             "event_type": kind,
             "machine_id": self._identity.machine_id,
             "sequence": sequence,
-            "journal_id": self.journal_id,
+            "journal_id": self._journal_id,
             "boot_id": fact.at.boot_id,
             "clock_synced": fact.at.synced,
             "uptime_ms": fact.at.boottime_ns // 1_000_000,
@@ -168,7 +172,7 @@ class Views:
         any."""
         return Digest(
             machine_id=self._identity.machine_id,
-            journal_id=self.journal_id,
+            journal_id=self._journal_id,
             boot_id=now.boot_id,
             at=rfc3339(now.wall_s),
             oldest_sequence=last + 1 if oldest is None else oldest,

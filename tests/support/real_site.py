@@ -15,7 +15,7 @@ from uuid import uuid4
 import tomli_w
 
 from edge_agent.app import Agent
-from edge_agent.app.agent import link_settings, system_ports
+from edge_agent.app.outside import link_settings, system_ports
 from edge_agent.cloud.link import MqttLink
 from edge_agent.config import Settings, load_settings
 from edge_agent.drivers.simulated.cable import MemoryCable

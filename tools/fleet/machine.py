@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from edge_agent.app import layout_of, system_ports
+from edge_agent.app.listeners import LoopReports
 from edge_agent.cloud.publisher import Publisher
 from edge_agent.config import Settings
 from edge_agent.drivers.bus import Priority
@@ -69,10 +70,6 @@ class LightMachine:
         )
         views = Views(identity, layout, ports.ids, store.journal_id)
         self.link = ports.link(settings, self._online)
-        self.local = LocalRequests(ports.clock, ports.ids)
-        self.requests = RequestHandler(
-            store, ports.clock, ports.ids, views, machine.machine_id, self._reply, self.local
-        )
         self.loop = LockerLoop(
             restore(loaded, layout, now),
             layout,
@@ -81,10 +78,7 @@ class LightMachine:
             ports.clock,
             views,
             history=store.ended_status,
-            act=self._act,
-            on_answer=self.requests.answered,
         )
-        self.requests.serve(self.loop)
         self._requests = loaded.requests
         self.publisher = Publisher(
             self.link,
@@ -96,6 +90,19 @@ class LightMachine:
             digest_taken=lambda payload: None,
             on_refusal=self.link_refused,
         )
+        self.local = LocalRequests(self.loop, ports.clock, ports.ids)
+        self.requests = RequestHandler(
+            self.loop,
+            store,
+            ports.clock,
+            ports.ids,
+            views,
+            machine.machine_id,
+            self.publisher.reply,
+            self.local,
+            restore=lambda command: {"history": "sound"},
+        )
+        self._loop_reports = LoopReports(self.publisher, self.requests, self._act, lambda: None, lambda: None)
         self._furnish(settings, list(layout.specs), random.Random(seed))
         self._group: asyncio.TaskGroup
 
@@ -123,7 +130,7 @@ class LightMachine:
             async with asyncio.TaskGroup() as group:
                 self._group = group
                 self._cabinet.on_change = lambda: self._spawn(self._look())
-                for work in (self.loop.run(), self.publisher.run(), self.link.run(self)):
+                for work in (self.loop.run(self._loop_reports), self.publisher.run(), self.link.run(self)):
                     self._spawn(work)
         finally:
             self._writer.close()
@@ -162,9 +169,6 @@ class LightMachine:
 
     def _act(self, effect: Effect) -> None:
         self._spawn(self._executor.carry_out(effect))
-
-    def _reply(self, topic: str, correlation: bytes | None, body: str) -> None:
-        self.publisher.reply(topic, correlation, body)
 
     def _digest(self, views: Views) -> str:
         last = self.loop.last_sequence

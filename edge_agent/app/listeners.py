@@ -1,0 +1,86 @@
+"""Passes on what the link to the broker and the loop report."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from edge_agent.cloud.publisher import Publisher
+from edge_agent.model import Alarm
+from edge_agent.runtime.historian import Historian
+from edge_agent.runtime.incoming import Incoming
+from edge_agent.runtime.loop import LockerLoop
+from edge_agent.runtime.request_handler import RequestHandler
+from edge_agent.statemachine.inputs import Condition
+from edge_agent.statemachine.outputs import Answer, Effect
+
+
+def refusal(cause: str) -> Condition:
+    """The condition of a broker that refuses us, our events, or nothing ("")."""
+    return Condition(Alarm.LINK_REFUSED, "", bool(cause), cause)
+
+
+@dataclass(frozen=True, slots=True)
+class LinkReports:
+    """The daemon's `LinkUser`."""
+
+    publisher: Publisher
+    requests: RequestHandler
+    historian: Historian
+    loop: LockerLoop
+
+    def link_is_up(self) -> None:
+        """See `LinkUser`."""
+        self.publisher.link_is_up()
+
+    def take_command(self, incoming: Incoming) -> None:
+        """See `LinkUser`."""
+        self.requests.handle(incoming)
+
+    def take_digest(self, payload: bytes) -> None:
+        """See `LinkUser`."""
+        self.historian.digest_kept(payload)
+
+    def link_refused(self, cause: str) -> None:
+        """See `LinkUser`."""
+        self.loop.submit(refusal(cause))
+
+
+@dataclass(frozen=True, slots=True)
+class LoopReports:
+    """The daemon's `LoopListener`. `wake` is called when something was recorded, `begin_journal` when the
+    journal has a new id."""
+
+    publisher: Publisher
+    requests: RequestHandler
+    act: Callable[[Effect], None]
+    wake: Callable[[], None]
+    begin_journal: Callable[[], None]
+
+    def carry_out(self, effect: Effect) -> None:
+        """See `LoopListener`."""
+        self.act(effect)
+
+    def answered(self, request_key: str, reply: str, answer: Answer) -> None:
+        """See `LoopListener`."""
+        self.requests.answered(request_key, reply, answer)
+
+    def events_committed(self) -> None:
+        """See `LoopListener`."""
+        self.publisher.events_committed()
+
+    def state_changed(self) -> None:
+        """See `LoopListener`."""
+        self.publisher.state_changed()
+
+    def recorded(self) -> None:
+        """See `LoopListener`."""
+        self.wake()
+
+    def new_journal(self) -> None:
+        """See `LoopListener`."""
+        self.begin_journal()
+
+    def door_work(self, busy: bool) -> None:
+        """See `LoopListener`."""
+        self.publisher.door_work(busy)
