@@ -13,7 +13,7 @@ from edge_agent import __version__
 from edge_agent.app.field import Field
 from edge_agent.app.layout import layout_of
 from edge_agent.app.lines import fails_with
-from edge_agent.app.listeners import LinkReports, LoopReports, refusal
+from edge_agent.app.listeners import BusReports, LinkReports, LoopReports, refusal
 from edge_agent.app.outside import Ports
 from edge_agent.app.ports import BoundPorts
 from edge_agent.app.startup import companions_of, mark_this, taken_up
@@ -100,7 +100,8 @@ class Agent:
             ports.ids,
             self.store.journal_id,
         )
-        self.bound_ports = BoundPorts(self.store, ports.sysfs, rewired=ports.confirmed.rewired)
+        rewired = ports.confirmed.rewired
+        self.bound_ports = BoundPorts(self.store, ports.sysfs, self._port_taken, rewired=rewired)
         self.field = Field(settings, self._line)
         self._guard = self._make_guard()
         self.link = ports.link(settings, self._online)
@@ -170,7 +171,6 @@ class Agent:
         places = self.field.door_places()
         boottime = functools.partial(_boottime_ns, ports.clock)
         self.doors = Doors(self.field.door_boards, places, self.loop.submit, self._silent, boottime)
-        self.field.watch_those_who_speak(self.doors)
         self.buses = BusService(
             self.field.bus_places(), self.doors, self.field.door_places(), ports.clock, self.loop.submit
         )
@@ -247,10 +247,10 @@ class Agent:
 
         Raises (in an exception group) `InvariantBroken` and every other error that must end the daemon.
         """
-        for name, bus in self.field.buses.items():
-            bus.on_port = functools.partial(self._bus_port, name)
-        self.bound_ports.on_another = lambda name: self._bus_port(name, False)
-        buses = [asyncio.create_task(bus.run(), name=f"bus {name}") for name, bus in self.field.buses.items()]
+        buses = [
+            asyncio.create_task(bus.run(self._bus_reports(name)), name=f"bus {name}")
+            for name, bus in self.field.buses.items()
+        ]
         try:
             for bus in self.field.buses.values():
                 if not await bus.wait_open(PORT_WAIT_S):
@@ -274,6 +274,14 @@ class Agent:
                 task.cancel()
             await asyncio.gather(*buses, return_exceptions=True)
             self.close()
+
+    def _bus_reports(self, name: str) -> BusReports:
+        return BusReports(
+            functools.partial(self._bus_port, name), self.field.door_boards_on(name), self.doors
+        )
+
+    def _port_taken(self, name: str) -> None:
+        self._bus_port(name, False)
 
     def _bus_port(self, name: str, up: bool) -> None:
         why = "" if up else self.bound_ports.problem(name) or "its port is not there"

@@ -108,23 +108,11 @@ class Field:
         """All heaters and coolers, see `ClimateOutputs`."""
         return ClimateOutputs(self.held_outputs("heating"), self.held_outputs("cooling"), steered)
 
-    def watch_those_who_speak(self, doors: Doors) -> None:
-        """Reads a board's doors when it sends a frame unasked: such a frame is no reading."""
-        by_place = {
-            (self._settings.devices[name].bus, self._settings.devices[name].address): name
-            for name in self.door_boards
+    def door_boards_on(self, bus: str) -> dict[int, str]:
+        """The boards with door contacts on one bus, by address."""
+        return {
+            self._settings.devices[name].address: name for name in self.door_boards if self._on(name, bus)
         }
-
-        def spoken(bus: str) -> Callable[[int], None]:
-            def look(address: int) -> None:
-                board = by_place.get((bus, address))
-                if board is not None:
-                    doors.expect(board)
-
-            return look
-
-        for name, bus in self.buses.items():
-            bus.on_unasked = spoken(name)
 
     def door_places(self) -> dict[str, DoorPlace]:
         """Where each door's contact is wired."""

@@ -1,11 +1,12 @@
-"""Passes on what the link to the broker and the loop report."""
+"""Passes on what the buses, the link to the broker and the loop report."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from edge_agent.cloud.publisher import Publisher
+from edge_agent.field.doors import Doors
 from edge_agent.model import Alarm
 from edge_agent.runtime.historian import Historian
 from edge_agent.runtime.incoming import Incoming
@@ -44,6 +45,25 @@ class LinkReports:
     def link_refused(self, cause: str) -> None:
         """See `LinkUser`."""
         self.loop.submit(refusal(cause))
+
+
+@dataclass(frozen=True, slots=True)
+class BusReports:
+    """The daemon's `BusListener` of one bus; `boards` are those with door contacts, by address."""
+
+    on_port: Callable[[bool], None]
+    boards: Mapping[int, str]
+    doors: Doors
+
+    def port_changed(self, up: bool) -> None:
+        """See `BusListener`."""
+        self.on_port(up)
+
+    def spoke_unasked(self, address: int) -> None:
+        """See `BusListener`. The doors of the board are read: an unasked frame is no reading."""
+        board = self.boards.get(address)
+        if board is not None:
+            self.doors.expect(board)
 
 
 @dataclass(frozen=True, slots=True)

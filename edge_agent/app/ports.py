@@ -24,7 +24,9 @@ class BoundPorts:
     """The adapter of each bus of a machine. `on_another` is called with a bus when its `problem` has
     changed."""
 
-    def __init__(self, store: JournalStore, sysfs: Path, *, rewired: bool) -> None:
+    def __init__(
+        self, store: JournalStore, sysfs: Path, on_another: Callable[[str], None], *, rewired: bool
+    ) -> None:
         """`rewired`: the first adapter that each bus finds is accepted, whatever it was bound to before."""
         self._store = store
         self._sysfs = sysfs
@@ -32,7 +34,7 @@ class BoundPorts:
         self._accepted: set[str] = set()
         self._rewired = rewired
         self._problems: dict[str, str] = {}
-        self.on_another: Callable[[str], None] = lambda bus: None
+        self._on_another = on_another
 
     def guarded(self, bus: str, port: str, transport: Transport) -> Transport:
         """A transport that opens only on the adapter that the bus is bound to."""
@@ -47,7 +49,7 @@ class BoundPorts:
         found, expected = identify(port, self._sysfs), self._bound.get(bus)
         if expected is not None and not found.there and not expected.startswith(NAME):
             if self._problems.pop(bus, None) is not None:
-                self.on_another(bus)
+                self._on_another(bus)
             raise PortLost(f"{port}: not there")
         like = found.best if expected is None else found.like(expected)
         if expected is not None and like != expected and not self._accepts(bus, expected, like):
@@ -58,7 +60,7 @@ class BoundPorts:
             if self._problems.get(bus) != problem:
                 self._problems[bus] = problem
                 log.error("bus kept closed", bus=bus, expected=expected, found=like, port=port)
-                self.on_another(bus)
+                self._on_another(bus)
             raise PortLost(problem)
 
     def opened(self, bus: str, port: str) -> None:

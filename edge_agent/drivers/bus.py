@@ -21,7 +21,7 @@ from edge_agent.drivers.jobs import Waiting as _Waiting
 from edge_agent.drivers.modbus import RtuCodec
 from edge_agent.drivers.profiles import BusNeeds
 from edge_agent.drivers.requests import Codec, Question, Request, repeatable
-from edge_agent.drivers.transport import Transport
+from edge_agent.drivers.transport import BusListener, Transport
 from edge_agent.errors import BadReply, BusFault, BusTimeout, DeviceFault, NotSent, PortLost
 
 REOPEN_S = 0.5
@@ -63,10 +63,7 @@ class BusOwner:
         self.name = name
         self.counters = Counters()
         self.devices: dict[int, DeviceRecord] = {}
-        self.on_port: Callable[[bool], None] = lambda up: None
-        """Called when the port was opened, and when it was lost or cannot be opened."""
-        self.on_unasked: Callable[[int], None] = lambda address: None
-        """Called when a device has sent a frame unasked: a change is likely, so it should be read."""
+        self._listener: BusListener | None = None
         self.taps: list[Callable[[Passed], None]] = []
         """Called with every frame."""
         self._transport = transport
@@ -175,8 +172,10 @@ class BusOwner:
             if not waiting.echo:  # else the echo is awaited: it would be taken for the next reply
                 waiting.complete.set()
 
-    async def run(self) -> None:
-        """Opens the port, carries out jobs in order, and opens the port again after a loss."""
+    async def run(self, listener: BusListener | None = None) -> None:
+        """Opens the port, carries out jobs in order, and opens the port again after a loss; reports to
+        `listener`."""
+        self._listener = listener
         self._began_s = asyncio.get_running_loop().time()
         try:
             while True:
@@ -444,7 +443,8 @@ class BusOwner:
                 record = self.record(frame.address)
                 record.unasked += 1
                 record.last_fault_s = now_s  # its next frame may also come during another request
-                self.on_unasked(frame.address)
+                if self._listener is not None:
+                    self._listener.spoke_unasked(frame.address)
         return True
 
     def _throw_away(self) -> None:
@@ -464,7 +464,8 @@ class BusOwner:
     def _report(self, up: bool) -> None:
         if self._reported is not up:
             self._reported = up
-            self.on_port(up)
+            if self._listener is not None:
+                self._listener.port_changed(up)
 
     def _lost(self, reason: str) -> None:
         self._open = False

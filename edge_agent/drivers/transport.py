@@ -1,4 +1,5 @@
-"""The bus owner's interface to a serial line, implemented by a tty and by a cable in memory."""
+"""The bus owner's interfaces: to a serial line, implemented by a tty and by a cable in memory, and to its
+listener."""
 
 from __future__ import annotations
 
@@ -23,3 +24,13 @@ class Transport(Protocol):
 
     def close(self) -> None:
         """Closes the line; harmless when it is not open."""
+
+
+class BusListener(Protocol):
+    """What a bus owner reports."""
+
+    def port_changed(self, up: bool) -> None:
+        """The port was opened, or was lost or cannot be opened."""
+
+    def spoke_unasked(self, address: int) -> None:
+        """A device has sent a frame unasked: a change is likely, so it should be read."""

@@ -21,6 +21,7 @@ from edge_agent.drivers.simulated.slave import with_crc
 from edge_agent.drivers.tcp import TcpTransport
 from edge_agent.errors import BusTimeout, DeviceFault, PortLost
 from tests.support.broker import free_port
+from tests.support.bus_listener import RecordingListener
 from tools.bus_simulator.bus import SimulatedBus, open_bus
 
 MS = 1_000_000
@@ -42,7 +43,9 @@ class Register:
 
 
 @asynccontextmanager
-async def network(link: str) -> AsyncIterator[tuple[BusOwner, SimulatedBus]]:
+async def network(
+    link: str, listener: RecordingListener | None = None
+) -> AsyncIterator[tuple[BusOwner, SimulatedBus]]:
     """A bus owner connected to the devices 1 and 2 of a simulated bus."""
     port = free_port()
     baud = {"baud": 115_200} if link == "rtu+tcp" else {}
@@ -58,7 +61,7 @@ async def network(link: str) -> AsyncIterator[tuple[BusOwner, SimulatedBus]]:
         latency_s=0.1,
         redials=True,
     )
-    task = asyncio.create_task(bus.run())
+    task = asyncio.create_task(bus.run(listener))
     try:
         assert await bus.wait_open(5)
         yield bus, simulated
@@ -122,7 +125,8 @@ async def test_a_reply_with_an_old_transaction_number_is_dropped() -> None:
 
 @LINKS
 async def test_silence_noise_and_a_port_that_goes_and_comes(link: str) -> None:
-    async with network(link) as (bus, simulated):
+    listener = RecordingListener()
+    async with network(link, listener) as (bus, simulated):
         end = simulated.trouble.silences[1].begin(None)
         with pytest.raises(BusTimeout):
             await ask(bus, 1, needs=HASTY)
@@ -132,15 +136,13 @@ async def test_silence_noise_and_a_port_that_goes_and_comes(link: str) -> None:
             await ask(bus, 2, 2, needs=HASTY)
         end()
         assert simulated.figures().damaged == 1
-        lost: list[bool] = []
-        bus.on_port = lost.append
         simulated.unplug()
-        await until(lambda: lost == [False])
+        await until(lambda: listener.ports == [True, False])
         with pytest.raises(PortLost):
             await ask(bus, 3)
         simulated.plug()
         simulated.plug()
-        await until(lambda: lost == [False, True])
+        await until(lambda: listener.ports == [True, False, True])
         assert await ask(bus, 4, 2) == [4]
 
 
@@ -206,9 +208,9 @@ async def test_w20_a_peer_that_closes_after_each_reply_is_not_a_lost_port() -> N
         latency_s=0.1,
         redials=True,
     )
-    ups: list[bool] = []
-    bus.on_port = ups.append
-    task = asyncio.create_task(bus.run())
+    listener = RecordingListener()
+    ups = listener.ports
+    task = asyncio.create_task(bus.run(listener))
     assert await bus.wait_open(5)
     got = 0
     for register in range(30):

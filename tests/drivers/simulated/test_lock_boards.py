@@ -30,6 +30,7 @@ from edge_agent.drivers.simulated.trouble import flip_a_bit
 from edge_agent.drivers.simulated.world import CellBuild, World
 from edge_agent.errors import BadReply, BusTimeout, DeviceFault
 from edge_agent.model import Door
+from tests.support.bus_listener import RecordingListener
 from tests.support.steps import SteppedClock
 from tools.simulate.virtual_loop import VirtualLoop
 
@@ -227,6 +228,7 @@ def question(protocol: Protocol, request: Request) -> Question:
 def on_wire(
     protocol: Protocol,
     test: Callable[[BusOwner, World, MemoryCable], Awaitable[None]],
+    listener: RecordingListener | None = None,
     **options: object,
 ) -> None:
     """Runs a test in virtual time against a bus with one board of twelve cells."""
@@ -244,7 +246,7 @@ def on_wire(
         board = kind(address, loads, contacts, **options)
         cable = MemoryCable(loop, [board], baud=9600, framing=framing_of(protocol), split=3)
         bus = BusOwner("locks", cable, baud=9600, bits_per_character=10, codec=codec_of(protocol))
-        task = asyncio.create_task(bus.run())
+        task = asyncio.create_task(bus.run(listener))
         await bus.wait_open(1)
         try:
             await test(bus, world, cable)
@@ -303,9 +305,10 @@ def test_noise_is_noticed_on_both_sides_of_the_wire(protocol: Protocol) -> None:
 
 @pytest.mark.parametrize("protocol", ["8a", "wkly"])
 def test_a_moving_door_is_sent_unasked_by_boards_that_do_that(protocol: Protocol) -> None:
+    listener = RecordingListener()
+    unasked = listener.unasked
+
     async def test(bus: BusOwner, world: World, _: MemoryCable) -> None:
-        unasked: list[int] = []
-        bus.on_unasked = unasked.append
         await ask(bus, protocol, LockStatus(12))
         world.open("A04")
         assert await ask(bus, protocol, LockStatus(12)) == [1, 1, 1, 0] + [1] * 8
@@ -315,7 +318,7 @@ def test_a_moving_door_is_sent_unasked_by_boards_that_do_that(protocol: Protocol
         await asyncio.sleep(0.1)
         assert len(unasked) == 1
 
-    on_wire(protocol, test, reports_changes=True)
+    on_wire(protocol, test, listener, reports_changes=True)
 
 
 def test_a_missing_channel_is_answered_with_an_error_or_silence() -> None:
