@@ -27,11 +27,13 @@ from edge_agent.console.api import ConsolePort
 from edge_agent.console.life import ApiLife
 from edge_agent.console.metrics import Numbers, serve_metrics
 from edge_agent.console.unix_server import serve_on
+from edge_agent.drivers.bus import BusOwner
 from edge_agent.drivers.keyboard import Keyboard
 from edge_agent.drivers.scanner import SerialScanner
 from edge_agent.drivers.transport import Transport
 from edge_agent.field.doors import Doors
 from edge_agent.field.executor import Executor
+from edge_agent.field.poller import Poller
 from edge_agent.field.temperatures import Temperatures
 from edge_agent.field.weighing import Weighing
 from edge_agent.journal.store import JournalStore
@@ -356,9 +358,8 @@ class Agent:
         buses = self.field.buses
         proofs = []
         for (name, bus), poller in zip(buses.items(), self.pollers, strict=True):
-            polls, turns = (functools.partial(getattr, part, "turns") for part in (poller, bus))
-            proofs.append(Proof(f"bus {name}", turns, BUS_SILENT_S, bus.nudge))
-            proofs.append(Proof(f"poller of {name}", polls, POLLER_SILENT_S))
+            proofs.append(Proof(f"bus {name}", _turns_of(bus), BUS_SILENT_S, bus.nudge))
+            proofs.append(Proof(f"poller of {name}", _turns_of(poller), POLLER_SILENT_S))
         parts = [self.loop, self._writer, self.link, self.publisher, self._telemetry]
         if self._ports.console is not None:
             parts.append(api := ApiLife(self.settings.path(self.settings.paths.socket)))
@@ -386,9 +387,7 @@ class Agent:
 
     def close(self) -> None:
         """Ends the writer and closes the journal."""
-        closing = getattr(self._writer, "close", None)
-        if closing is not None:
-            closing()
+        self._writer.close()
         self.store.close()
 
     def _act(self, effect: Effect) -> None:
@@ -432,6 +431,10 @@ class Agent:
     def _console(self) -> ConsolePort:
         ports = self._ports
         return ConsolePort(self.local, self.report, self.buses, ports.access, ports.service, self.diagnosis)
+
+
+def _turns_of(part: BusOwner | Poller) -> Callable[[], int]:
+    return lambda: part.turns
 
 
 def _boottime_ns(clock: Clock) -> int:

@@ -36,8 +36,7 @@ def load_settings(path: Path) -> Settings:
         raise ConfigError(_findings(error)) from None
     folder = path.parent.resolve()
     # Raised separately: an environment without credentials is no fault of the file.
-    settings = settings.model_copy(update={"mqtt": settings.mqtt.placed(folder, os.environ)})
-    settings._folder = folder
+    settings = settings.at(folder, os.environ)
     findings = _load_profiles(settings)
     if not findings:
         findings = wiring_findings(settings)

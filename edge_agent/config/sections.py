@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from ipaddress import ip_address
 from pathlib import Path
 from typing import Annotated, Literal
@@ -359,6 +360,12 @@ class Settings(Section):
     cells: Annotated[list[CellSection], Field(min_length=1, max_length=512)]
     _profiles: dict[str, Profile] = PrivateAttr(default_factory=dict)
     _folder: Path = PrivateAttr(default=Path())
+
+    def at(self, folder: Path, environment: Mapping[str, str]) -> Settings:
+        """The same settings, read from a file in `folder`: relative paths begin there."""
+        placed = self.model_copy(update={"mqtt": self.mqtt.placed(folder, environment)})
+        placed._folder = folder
+        return placed
 
     def profile_of(self, device: str) -> Profile:
         """The profile of a configured device."""

@@ -72,13 +72,30 @@ def peer_key(connection: socket.socket) -> Peer:
 
 @dataclass(slots=True, eq=False)
 class Admitted:
-    """One admitted connection. `close` ends it once it is set up; before that, `gone` means that it must not
-    be set up."""
+    """One admitted connection, which may be ended before it is set up."""
 
     peer: Peer
-    close: Callable[[], None] | None = None
     phase: Phase = "head"
-    gone: bool = False
+    _abort: Callable[[], None] | None = None
+    _gone: bool = False
+
+    def set_up(self, abort: Callable[[], None]) -> bool:
+        """Notes how the connection is ended; False, and it is ended, if it must not be set up any more."""
+        self._abort = abort
+        if self._gone:
+            abort()
+        return not self._gone
+
+    @property
+    def gone(self) -> bool:
+        """Whether it was ended."""
+        return self._gone
+
+    def end(self) -> None:
+        """Ends the connection, now or as soon as it is set up."""
+        self._gone = True
+        if self._abort is not None:
+            self._abort()
 
 
 @dataclass(slots=True)
@@ -131,9 +148,7 @@ class Admission:
                 self.leave(one)
                 self.counts.displaced += 1
                 self.report(one.peer)
-                one.gone = True
-                if one.close is not None:
-                    one.close()
+                one.end()
                 return True
         return False
 

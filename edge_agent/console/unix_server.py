@@ -51,11 +51,8 @@ class _Protocol(H11Protocol):
         """See `asyncio.BaseProtocol.connection_made`."""
         super().connection_made(transport)
         self.app_state = {**self.app_state, **state_of(transport.get_extra_info("socket"))}
-        if self._admitted.gone:
-            transport.abort()
-            return
-        self._admitted.close = transport.abort
-        self._restart_deadline()
+        if self._admitted.set_up(transport.abort):
+            self._restart_deadline()
 
     def connection_lost(self, exc: Exception | None) -> None:
         """See `asyncio.BaseProtocol.connection_lost`."""

@@ -25,8 +25,10 @@ from edge_agent.drivers.profiles import (
     ChannelWrite,
     ConstantWrite,
     FixedPulse,
+    LockCapability,
     Profile,
     Protocol,
+    RelaysCapability,
     SwitchedPulse,
     TimedPulse,
 )
@@ -256,7 +258,7 @@ def _meant(request: Write | WriteRegisters, profile: Profile) -> str | None:
                     return f"pulse channel {channel} for {ms} ms"
             elif isinstance(pulse, FixedPulse) and pulse.request(channel) == request:
                 return f"pulse channel {channel} for {pulse.ms} ms"
-            for switch, state in _switches(part, pulse):
+            for switch, state in _switches(part):
                 if switch.request(channel) == request:
                     return f"channel {channel} {state}"
     relays = profile.relays
@@ -268,10 +270,10 @@ def _meant(request: Write | WriteRegisters, profile: Profile) -> str | None:
     return None
 
 
-def _switches(part: object, pulse: object) -> Iterable[tuple[ChannelWrite, str]]:
-    off = getattr(part, "off", None)
-    if isinstance(off, ChannelWrite):
-        yield off, "off"
+def _switches(part: LockCapability | RelaysCapability) -> Iterable[tuple[ChannelWrite, str]]:
+    pulse = part.pulse
+    if isinstance(part, LockCapability) and part.off is not None:
+        yield part.off, "off"
     if isinstance(pulse, SwitchedPulse):
         yield pulse.on, "on"
         yield pulse.off, "off"

@@ -11,7 +11,7 @@ from bisect import bisect_left
 from dataclasses import dataclass, field
 from typing import Literal
 
-from edge_agent.drivers.requests import Question, repeatable
+from edge_agent.drivers.requests import Question, Read, Request, Write, repeatable
 
 DEAD_AFTER = 3
 """Timeouts in a row after which a device counts as dead: it is still asked, but other jobs do not wait for
@@ -152,5 +152,9 @@ def _alike(one: Question, other: Question) -> bool:
     """Whether the answer to one could be taken for that to the other."""
     if not (repeatable(one.request) and repeatable(other.request)):
         return False  # the answer to an action repeats it
-    kinds = [(type(q.request), getattr(q.request, "function", 0)) for q in (one, other)]
-    return kinds[0] == kinds[1]
+    return _kind(one.request) == _kind(other.request)
+
+
+def _kind(request: Request) -> tuple[type, int]:
+    """Its type, and its function where the type has several."""
+    return type(request), request.function if isinstance(request, Read | Write) else 0

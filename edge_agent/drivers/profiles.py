@@ -402,8 +402,17 @@ class Profile(ProfilePart):
 
     def channels(self, capability: str) -> int:
         """How many channels a capability has; 0 if the board lacks it."""
-        part = getattr(self, capability)
-        return 0 if part is None else getattr(part, "channels", 1)
+        parts = {
+            "lock": self.lock,
+            "doors": self.doors,
+            "relays": self.relays,
+            "scale": self.scale,
+            "temperature": self.temperature,
+        }
+        part = parts[capability]
+        if part is None:
+            return 0
+        return 1 if isinstance(part, ScaleCapability) else part.channels
 
 
 def load_profile(path: Path) -> Profile:

@@ -33,9 +33,7 @@ from edge_agent.runtime.loop import LockerLoop, journal_fault
 from edge_agent.runtime.queries import Queries
 from edge_agent.runtime.translator import CommandTranslator
 from edge_agent.runtime.views import Views
-from edge_agent.statemachine.inputs import (
-    Condition,
-)
+from edge_agent.statemachine.inputs import Condition, OpenCell, OpenFor
 from edge_agent.statemachine.outputs import Answer
 
 log = structlog.get_logger()
@@ -196,7 +194,7 @@ class RequestHandler:
             command=incoming.command,
             request_id=command.request_id,
             x_request_id=incoming.x_request_id,
-            unlock_id=getattr(given, "unlock_id", None),
+            unlock_id=given.unlock_id if isinstance(given, OpenFor | OpenCell) else None,
         )
         self._loop.submit(given, request=row, taken=incoming.acknowledge)
 

@@ -19,6 +19,9 @@ class Writer(Protocol):
     async def commit(self, batch: Batch) -> None:
         """Returns when the batch is on the disk. Raises `StorageFault` if it is not."""
 
+    def close(self) -> None:
+        """Ends after the last commit."""
+
 
 class ThreadWriter:
     """The production writer: a slow SD card never stalls the event loop."""

@@ -213,7 +213,6 @@ def started_with(site: Site, settings: Settings, *, rewired: bool = False) -> Ag
     journal = site.plant.settings.path(site.plant.settings.paths.journal)
     paths = settings.paths.model_copy(update={"journal": str(journal)})
     moved = settings.model_copy(update={"paths": paths})
-    moved._profiles.update(settings._profiles)
     return Agent(moved, replace(system_ports(moved), writer=ThreadWriter, confirmed=Confirmed(rewired)))
 
 

@@ -26,9 +26,7 @@ def at_journal_of(site: Site, settings: Settings) -> Settings:
     """The settings, on the journal of the site."""
     journal = site.plant.settings.path(site.plant.settings.paths.journal)
     paths = settings.paths.model_copy(update={"journal": str(journal)})
-    moved = settings.model_copy(update={"paths": paths})
-    moved._profiles.update(settings._profiles)
-    return moved
+    return settings.model_copy(update={"paths": paths})
 
 
 def built(site: Site, settings: Settings, confirmed: Confirmed = NOTHING) -> Agent:

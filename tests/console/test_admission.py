@@ -141,7 +141,7 @@ def test_x2_the_longest_waiting_connection_of_the_peer_at_its_cap_is_closed() ->
         def enter(peer: Peer, name: str) -> module.Admitted | None:
             made = admission.admit(peer)
             if made is not None:
-                made.close = lambda: closed.append(name)
+                assert made.set_up(lambda: closed.append(name))
             return made
 
         first, second = enter(KIOSK, "first"), enter(KIOSK, "second")

@@ -57,7 +57,6 @@ def marked(site: Site, tmp_path: Path) -> None:
     settings = site.plant.settings
     paths = settings.paths.model_copy(update={"mark": str(tmp_path / "mark" / "m.json")})
     moved = settings.model_copy(update={"paths": paths})
-    moved._profiles.update(settings._profiles)
     site.plant.settings = with_journal(moved, tmp_path / "journal.sqlite")
 
 

@@ -170,8 +170,6 @@ async def foreign_journal(stage: Stage) -> Mend:
     own = stage.plant.settings
     other = own.machine.model_copy(update={"machine_id": "machine_other"})
     moved = own.model_copy(update={"machine": other})
-    moved._profiles.update(own._profiles)
-    moved._folder = own._folder
     stage.plant.settings = moved
     await stage.start()
 

@@ -310,7 +310,4 @@ class Stage:
 def _marked(settings: Settings, folder: Path) -> Settings:
     """The same machine with its commissioning mark in the folder."""
     paths = settings.paths.model_copy(update={"mark": str(folder / "mark" / "mark.json")})
-    moved = settings.model_copy(update={"paths": paths})
-    moved._profiles.update(settings._profiles)
-    moved._folder = settings._folder
-    return moved
+    return settings.model_copy(update={"paths": paths})

@@ -41,16 +41,13 @@ LOOKS = 2 + round(SETTLE_S / DEBOUNCE_S)
 
 def settings_of(settings: Settings, machine_id: str, folder: Path, mqtt_port: int) -> Settings:
     """The same locker as another machine, on a given broker."""
-    other = settings.model_copy(
+    return settings.model_copy(
         update={
             "machine": settings.machine.model_copy(update={"machine_id": machine_id}),
             "mqtt": settings.mqtt.model_copy(update={"port": mqtt_port}),
             "paths": settings.paths.model_copy(update={"journal": str(folder / f"{machine_id}.sqlite")}),
         }
     )
-    other._profiles.update(settings._profiles)
-    other._folder = settings._folder
-    return other
 
 
 class LightMachine:

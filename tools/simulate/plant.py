@@ -111,6 +111,9 @@ class SimulatedDisk:
             raise Severed
         await asyncio.sleep(latency_s - before_s)
 
+    def close(self) -> None:
+        """See `Writer.close`: nothing runs on."""
+
 
 class MortalTransport:
     """A cable end that a dead agent no longer holds; what it had sent is still on the wire."""
@@ -482,7 +485,4 @@ class Plant:
 
 def with_journal(settings: Settings, path: Path) -> Settings:
     """The same machine with its journal elsewhere."""
-    moved = settings.model_copy(update={"paths": settings.paths.model_copy(update={"journal": str(path)})})
-    moved._profiles.update(settings._profiles)
-    moved._folder = settings._folder
-    return moved
+    return settings.model_copy(update={"paths": settings.paths.model_copy(update={"journal": str(path)})})

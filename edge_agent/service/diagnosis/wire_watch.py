@@ -4,7 +4,7 @@ that were not asked for. It only listens; the daemon's own polls and probes make
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from edge_agent.drivers.decode import Wire
 from edge_agent.drivers.health import Passed
@@ -109,12 +109,23 @@ class WireWatch:
     def end(self) -> Passage:
         """What has passed since `begin`."""
         self.stop()
-        for device in self._place.devices:
-            answers = self._devices[device.address]
-            for name, count in self._counts(device).items():
-                setattr(answers, name, count - self._before[device.address][name])
+        devices = [self._since_begin(device) for device in self._place.devices]
         rubbish = self._place.bus.counters.stray_bytes - self._rubbish_before
-        return Passage(self._place.bus.up, list(self._devices.values()), self._echoes, rubbish)
+        return Passage(self._place.bus.up, devices, self._echoes, rubbish)
+
+    def _since_begin(self, device: Placed) -> Answers:
+        before = self._before[device.address]
+        counts = {name: count - before[name] for name, count in self._counts(device).items()}
+        return replace(
+            self._devices[device.address],
+            requests=counts["requests"],
+            replies=counts["replies"],
+            timeouts=counts["timeouts"],
+            bad_replies=counts["bad_replies"],
+            exceptions=counts["exceptions"],
+            late_replies=counts["late_replies"],
+            unasked=counts["unasked"],
+        )
 
     def stop(self) -> None:
         """Stops listening; harmless when repeated."""
