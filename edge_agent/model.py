@@ -230,6 +230,26 @@ class Packaging:
     heating_required: bool = False
     cooling_required: bool = False
 
+    def fits(
+        self,
+        width_mm: int,
+        height_mm: int,
+        depth_mm: int,
+        *,
+        heating: bool,
+        cooling: bool,
+        max_mass_g: int | None,
+    ) -> bool:
+        """Whether the parcel fits into a cell, upright and turned freely about the vertical axis, gets its
+        climate there and is not too heavy. `max_mass_g` None: the limit is not known."""
+        if self.height_mm > height_mm or (max_mass_g is not None and self.mass_g > max_mass_g):
+            return False
+        if (self.heating_required and not heating) or (self.cooling_required and not cooling):
+            return False
+        straight = self.width_mm <= width_mm and self.depth_mm <= depth_mm
+        turned = self.width_mm <= depth_mm and self.depth_mm <= width_mm
+        return straight or turned
+
 
 @dataclass(frozen=True, slots=True)
 class Reservation:

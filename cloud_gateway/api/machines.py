@@ -54,13 +54,12 @@ async def echo(request: Request, caller: Caller) -> EchoAnswer:
 async def search_machines(request: Request, caller: Caller, parts: WithParts) -> SearchAnswer:
     """Finds machines by place and need, nearest first."""
     body = read_body(SearchBody, await read_json(request))
+    parcel = None if body.packaging is None else body.packaging.to_model()
     found: list[tuple[float, Machine]] = []
     for stored in await parts.store.all_machines():
         machine = as_now(parts, stored)
         distance = distance_m(body.latitude, body.longitude, machine)
-        if distance <= body.radius and suits(
-            machine, body.packaging, only_available=body.only_available_lockers
-        ):
+        if distance <= body.radius and suits(machine, parcel, only_available=body.only_available_lockers):
             found.append((distance, machine))
     found.sort(key=lambda item: (item[0], item[1].machine_id))
     return SearchAnswer(

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from math import asin, cos, radians, sin, sqrt
 
-from edge_agent.model import CellStatus
-from edge_agent.protocol.api import CellDetail, CellInformation, Machine, PackagingBody
+from edge_agent.model import CellStatus, Packaging
+from edge_agent.protocol.api import CellDetail, CellInformation, Machine
 
 EARTH_RADIUS_M = 6_371_008.8
 """Mean radius of the earth (IUGG)."""
@@ -19,18 +19,16 @@ def distance_m(latitude: float, longitude: float, machine: Machine) -> float:
     return 2 * EARTH_RADIUS_M * asin(sqrt(min(1.0, half)))
 
 
-def fits(parcel: PackagingBody, cell: CellDetail) -> bool:
-    """Whether a parcel fits upright (it may be turned about the vertical axis), gets its climate and is not
-    too heavy. A machine that does not publish its weight limits checks them itself."""
-    if parcel.heating_required and not cell.heating:
-        return False
-    if parcel.cooling_required and not cell.cooling:
-        return False
-    if cell.max_weight is not None and parcel.weight > cell.max_weight:
-        return False
-    straight = parcel.width <= cell.width and parcel.depth <= cell.depth
-    turned = parcel.depth <= cell.width and parcel.width <= cell.depth
-    return parcel.height <= cell.height and (straight or turned)
+def fits(parcel: Packaging, cell: CellDetail) -> bool:
+    """See `Packaging.fits`. A machine that does not publish its weight limits checks them itself."""
+    return parcel.fits(
+        cell.width,
+        cell.height,
+        cell.depth,
+        heating=cell.heating,
+        cooling=cell.cooling,
+        max_mass_g=cell.max_weight,
+    )
 
 
 def is_free(cell: CellDetail) -> bool:
@@ -40,7 +38,7 @@ def is_free(cell: CellDetail) -> bool:
     return cell.status is CellStatus.IDLE and not cell.blocked and not cell.faulty
 
 
-def suits(machine: Machine, parcel: PackagingBody | None, *, only_available: bool) -> bool:
+def suits(machine: Machine, parcel: Packaging | None, *, only_available: bool) -> bool:
     """Whether a machine has a cell for the parcel (for any parcel if None), now or in principle."""
     if only_available and not machine.online:
         return False
