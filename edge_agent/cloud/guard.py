@@ -14,7 +14,7 @@ from typing import Any
 from edge_agent.errors import Code, Forged, Refusal
 from edge_agent.model import Instant
 from edge_agent.protocol.broker import key_bytes
-from edge_agent.protocol.commands import DOOR_OPENING, DOOR_OPENING_LIFE_S, QUERIES, Command, decode
+from edge_agent.protocol.commands import QUERIES, UNDATED_LIFE_S, Command, decode, longest_life_s
 from edge_agent.protocol.signing import signed_bytes
 from edge_agent.protocol.topics import Topics
 from edge_agent.runtime.ids import Ids
@@ -26,8 +26,6 @@ CHALLENGE_NS = round(CHALLENGE_S * 1e9)
 CHALLENGE_LIFE_NS = 2 * CHALLENGE_NS
 LOOK_S = 1.0
 """A challenge that is due, and a clock that lost its time, are noticed within this time."""
-UNDATED_LIFE_S = 3600.0
-"""How long the signature of a command is remembered whose age no clock can tell."""
 REMEMBERED = 4096
 """At most this many signatures are remembered. Only a holder of a key can fill the table; the signatures that
 end first are then dropped."""
@@ -123,14 +121,10 @@ class Guard:
 
 
 def _life_s(incoming: Incoming, now: Instant) -> float:
-    """For how many seconds, at most, the command can act, whatever a broker reports about it later."""
+    """For how many seconds its signature is remembered."""
     try:
         command = decode(incoming.command, incoming.payload)
     except Refusal:
         return UNDATED_LIFE_S  # it never acts; the same again is a replay all the same
-    if incoming.command in DOOR_OPENING:
-        # While the clock is unsynchronised, its challenge ends sooner.
-        return DOOR_OPENING_LIFE_S
-    if now.synced:
-        return command.expires_at.timestamp() - now.wall_s
-    return UNDATED_LIFE_S
+    # Of a door-opening command with an unsynchronised clock the challenge ends sooner.
+    return longest_life_s(incoming.command, command, now)

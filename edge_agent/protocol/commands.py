@@ -27,6 +27,8 @@ from edge_agent.protocol.api import (
 )
 
 DOOR_OPENING_LIFE_S = 30.0
+UNDATED_LIFE_S = 3600.0
+"""The life of a command of unknown age. No command lives longer."""
 """Longest life of a command that opens a door, whatever its sender sets."""
 
 
@@ -251,8 +253,16 @@ def life_ns(name: str, command: Command, now: Instant, message_expiry_s: int | N
         if now.synced:
             lives.append(command.issued_at.timestamp() + DOOR_OPENING_LIFE_S - now.wall_s)
     if not lives:
-        return 3600 * 10**9
+        return round(UNDATED_LIFE_S * 1e9)
     left_s = min(lives)
     if left_s <= 0:
         raise Refusal(Code.EXPIRED, "the command has expired")
     return round(left_s * 1e9)
+
+
+def longest_life_s(name: str, command: Command, now: Instant) -> float:
+    """For how many seconds from `now`, at most, the command can act, whatever a broker reports about it
+    later."""
+    if name in DOOR_OPENING:
+        return DOOR_OPENING_LIFE_S
+    return command.expires_at.timestamp() - now.wall_s if now.synced else UNDATED_LIFE_S

@@ -19,6 +19,7 @@ from edge_agent.model import Alarm
 from edge_agent.protocol.api import rpc_status
 from edge_agent.protocol.commands import (
     QUERIES,
+    UNDATED_LIFE_S,
     Command,
     RestoreCommand,
     decode,
@@ -41,7 +42,7 @@ log = structlog.get_logger()
 UNDECIDED = (Code.EXPIRED, Code.OFFLINE)
 """Codes that mean that the machine decided nothing: the same command may be sent again."""
 STRIPPED = "it carries no MQTT 5 property: something on its way, such as a bridge, uses MQTT 3.1.1"
-REFUSED_KEPT_NS = 3600 * 10**9
+REFUSED_KEPT_NS = round(UNDATED_LIFE_S * 1e9)
 """How long such a refusal is remembered outside the journal; no command lives longer."""
 MOST_REFUSED = 4096
 """At most this many are remembered; the oldest are dropped first."""
