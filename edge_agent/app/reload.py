@@ -41,9 +41,9 @@ def objections(
     pair = _Pair(before, after, old, new)
     for label, cell in state.cells.items():
         known = ids.get(label)
-        if known not in old or cell.reservation_id is not None or cell.status is CellStatus.IDLE:
+        if known not in old or cell.reservation_id is not None or not in_use(cell):
             continue
-        findings += pair.uncleared(known, f"is {cell.status}: look into it and clear it first")
+        findings += pair.uncleared(known, f"{use_of(cell)}: look into it and clear it first")
     for reservation in state.reservations.values():
         if ids.get(reservation.cell) in old:
             findings += pair.kept(ids[reservation.cell], reservation)
@@ -111,16 +111,22 @@ def wires_of(settings: Settings) -> dict[str, str]:
 def rewired(kept: dict[str, str], now: dict[str, str], state: LockerState) -> list[Finding]:
     """The cells that hold or may hold something and are on other wires than at the last start (`kept`)."""
     return [
-        Finding(f"cells.{label}", f"{_holds(cell)}, and {REWIRED} ({kept[label]} before, {now[label]} now)")
+        Finding(f"cells.{label}", f"{use_of(cell)}, and {REWIRED} ({kept[label]} before, {now[label]} now)")
         for label, cell in state.cells.items()
-        if (cell.reservation_id is not None or cell.status is not CellStatus.IDLE)
-        and label in kept
-        and kept[label] != now[label]
+        if in_use(cell) and label in kept and kept[label] != now[label]
     ]
 
 
-def _holds(cell: Cell) -> str:
-    return f"is {cell.status}" if cell.reservation_id is None else f"holds reservation {cell.reservation_id}"
+def in_use(cell: Cell) -> bool:
+    """Whether a cell holds something, or may."""
+    return cell.reservation_id is not None or cell.status is not CellStatus.IDLE
+
+
+def use_of(cell: Cell) -> str:
+    """What a cell is used for, in words."""
+    if cell.reservation_id is not None:
+        return f"holds reservation {cell.reservation_id}"
+    return f"is {cell.status}"
 
 
 def _wires(settings: Settings, cell: CellSection, use: str) -> tuple[Any, ...]:

@@ -13,14 +13,14 @@ from pathlib import Path
 import structlog
 
 from edge_agent.app.mark import Mark, read_mark, write_mark
-from edge_agent.app.reload import rewired, wires_of
+from edge_agent.app.reload import in_use, rewired, use_of, wires_of
 from edge_agent.config import Settings
 from edge_agent.config.sections import PathsSection
 from edge_agent.errors import ConfigError, Finding
 from edge_agent.journal.binding import keep_bound, read_bound, relabelled
 from edge_agent.journal.recovery import restore
 from edge_agent.journal.store import JournalStore, Loaded
-from edge_agent.model import Cell, CellStatus, Instant
+from edge_agent.model import Instant
 from edge_agent.statemachine.history import FROZEN, TO_LOSE, YOUNG, former_key
 from edge_agent.statemachine.state import Doubted, Layout, LockerState
 
@@ -170,15 +170,3 @@ def refuse_lost_cells(loaded: Loaded, labels: Mapping[str, str], settings: Setti
             findings.append(Finding("cells", f"{label!r} {use_of(cell)} and must stay configured"))
     if findings:
         raise ConfigError(findings)
-
-
-def in_use(cell: Cell) -> bool:
-    """Whether a cell holds something, or may."""
-    return cell.reservation_id is not None or cell.status is not CellStatus.IDLE
-
-
-def use_of(cell: Cell) -> str:
-    """What a cell is used for, in words."""
-    if cell.reservation_id is not None:
-        return f"holds reservation {cell.reservation_id}"
-    return f"is {cell.status}"
