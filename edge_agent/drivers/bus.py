@@ -246,8 +246,7 @@ class BusOwner:
             reply = await self._exchange(job, record)
             values = [] if reply is None else self._codec.parse(job.question, reply)
         except DeviceFault as fault:
-            record.exceptions += 1
-            record.failures = record.unanswered = 0
+            record.refused()
             self.counters.exceptions += 1
             job.fail(fault)
         except PortLost as fault:
@@ -258,9 +257,8 @@ class BusOwner:
             await self._failed(job, record, fault)
         else:
             if reply is not None:
-                record.replies += 1
+                record.replied()
                 self._replied = True
-                record.failures = record.unanswered = 0
                 self.counters.replies += 1
             if job.priority is Priority.COMMAND and repeatable(job.question.request):
                 self._queue.held_until_s = loop.time() + COMMAND_FOLLOWS_S
@@ -269,17 +267,14 @@ class BusOwner:
 
     async def _failed(self, job: _Job, record: DeviceRecord, fault: BusFault) -> None:
         """No usable reply came. A damaged reply has arrived; a missing one is owed."""
-        record.failures += 1
-        record.last_fault_s = asyncio.get_running_loop().time()
+        now_s = asyncio.get_running_loop().time()
         if isinstance(fault, BusTimeout):
-            record.timeouts += 1
-            record.unanswered += 1
+            record.timed_out(now_s)
             self.counters.timeouts += 1
             self._owe(job, record)
             job.fail(fault)
             return
-        record.bad_replies += 1
-        record.unanswered = 0
+        record.replied_damaged(now_s)
         self.counters.bad_replies += 1
         job.fail(fault)
         self._answered = None
@@ -288,8 +283,8 @@ class BusOwner:
     def _owe(self, job: _Job, record: DeviceRecord) -> None:
         if not self._codec.replies_identify_requests:
             now_s = asyncio.get_running_loop().time()
-            record.owed.append((job.question, now_s + job.needs.late_ms / 1000))
-            record.rests_until_s = now_s + job.needs.drain_ms / 1000
+            late_s, drain_s = job.needs.late_ms / 1000, job.needs.drain_ms / 1000
+            record.owe(job.question, now_s + late_s, now_s + drain_s)
 
     async def _exchange(self, job: _Job, record: DeviceRecord) -> bytes | None:
         """The bytes of the reply; None if the request has none."""
@@ -440,9 +435,7 @@ class BusOwner:
             self._pass("heard", data, "unasked")
             self.counters.stray_bytes += len(data)
             if frame.address is not None:
-                record = self.record(frame.address)
-                record.unasked += 1
-                record.last_fault_s = now_s  # its next frame may also come during another request
+                self.record(frame.address).spoke_unasked(now_s)
                 if self._listener is not None:
                     self._listener.spoke_unasked(frame.address)
         return True

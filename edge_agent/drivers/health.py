@@ -113,6 +113,42 @@ class DeviceRecord:
         """Whether it counts as dead."""
         return self.unanswered >= DEAD_AFTER
 
+    def replied(self) -> None:
+        """Records a usable reply."""
+        self.replies += 1
+        self.failures = self.unanswered = 0
+
+    def refused(self) -> None:
+        """Records a reply that refuses the request (a Modbus exception)."""
+        self.exceptions += 1
+        self.failures = self.unanswered = 0
+
+    def timed_out(self, now_s: float) -> None:
+        """Records a request without a reply."""
+        self.timeouts += 1
+        self.unanswered += 1
+        self._failed(now_s)
+
+    def replied_damaged(self, now_s: float) -> None:
+        """Records a reply that could not be used."""
+        self.bad_replies += 1
+        self.unanswered = 0
+        self._failed(now_s)
+
+    def _failed(self, now_s: float) -> None:
+        self.failures += 1
+        self.last_fault_s = now_s
+
+    def spoke_unasked(self, now_s: float) -> None:
+        """Records a frame that was not asked for; the next one may also come during another request."""
+        self.unasked += 1
+        self.last_fault_s = now_s
+
+    def owe(self, question: Question, barred_s: float, rests_until_s: float) -> None:
+        """Records that no answer has come; after `barred_s` none can arrive any more."""
+        self.owed.append((question, barred_s))
+        self.rests_until_s = rests_until_s
+
     def forget_barred(self, now_s: float) -> None:
         """Drops owed replies that are too old to arrive."""
         if self.owed:
