@@ -8,6 +8,7 @@ import re
 import subprocess
 import sys
 import tomllib
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -77,6 +78,35 @@ def test_one_file_for_each_protocol_library(library: str, files: set[str]) -> No
         or (isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] == library)
     }
     assert found == files
+
+
+def _slots(tree: ast.Module) -> Iterator[str]:
+    """Attributes that wait to be filled from outside: a public callable that is nothing or a no-op at first,
+    and those that are filled: `other.on_event = ...`."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Attribute) and node.value:
+            empty = isinstance(node.value, ast.Lambda) or ast.unparse(node.value) == "None"
+            public = not node.target.attr.startswith("_")
+            if empty and public and ast.unparse(node.annotation).startswith("Callable"):
+                yield f"{node.lineno}: {ast.unparse(node)}"
+        if isinstance(node, ast.Assign):
+            for target in node.targets:
+                if not isinstance(target, ast.Attribute) or ast.unparse(target.value) == "self":
+                    continue
+                event = target.attr.startswith("on_") and not target.attr.endswith("_s")
+                if event or isinstance(node.value, ast.Lambda):
+                    yield f"{node.lineno}: {ast.unparse(node)}"
+
+
+def test_nothing_is_wired_after_it_is_made() -> None:
+    """What a part calls comes with its constructor, or with its `run` (docs/decisions/0038-wiring.md)."""
+    found = [
+        f"{path}:{slot}"
+        for path, tree in [*trees("edge_agent"), *trees("cloud_gateway")]
+        for slot in _slots(tree)
+        if "app.openapi = " not in slot  # as FastAPI's documentation asks for
+    ]
+    assert not found
 
 
 def test_every_public_name_has_a_docstring() -> None:
