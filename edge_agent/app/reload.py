@@ -83,7 +83,7 @@ class _Pair:
         packaging = reservation.packaging
         needs = (("cooling", packaging.cooling_required), ("heating", packaging.heating_required))
         for use, needed in needs:
-            if needed and getattr(becomes, use) is None:
+            if needed and becomes.channels()[use] is None:
                 findings.append(Finding(f"{path}.{use}", f"{holds}, which needs it"))
         return findings
 
@@ -99,8 +99,7 @@ def wires_of(settings: Settings) -> dict[str, str]:
     found = {}
     for cell in settings.cells:
         places = []
-        for use in ("lock", "door"):
-            reference = getattr(cell, use)
+        for use, reference in (("lock", cell.lock), ("door", cell.door)):
             device = settings.devices[reference.device]
             port = settings.buses[device.bus].port if len(settings.buses) > 1 else ""
             places.append([use, port, device.profile, device.address, reference.channel])
@@ -131,7 +130,7 @@ def use_of(cell: Cell) -> str:
 
 def _wires(settings: Settings, cell: CellSection, use: str) -> tuple[Any, ...]:
     """Everything that decides which lock moves, or which contact is read and how."""
-    reference = getattr(cell, use)
+    reference = cell.lock if use == "lock" else cell.door
     device = settings.devices[reference.device]
     bus, profile = settings.buses[device.bus], settings.profile_of(reference.device)
     capability = profile.lock if use == "lock" else profile.doors

@@ -338,6 +338,17 @@ class CellSection(Section):
     heating: HeatingReference | None = None
     cooling: CoolingReference | None = None
 
+    def channels(self) -> dict[str, ChannelReference | None]:
+        """The channel that serves each use of the cell; None if it has none for it."""
+        return {
+            "lock": self.lock,
+            "door": self.door,
+            "scale": self.scale,
+            "temperature": self.temperature,
+            "heating": self.heating,
+            "cooling": self.cooling,
+        }
+
 
 class Settings(Section):
     """The whole configuration, checked."""

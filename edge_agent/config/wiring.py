@@ -110,7 +110,7 @@ def _cell_findings(settings: Settings) -> list[Finding]:
         if cell.size not in settings.sizes:
             findings.append(Finding(f"{place}.size", f"no such size: {cell.size!r}"))
         for use, capability in _CAPABILITY.items():
-            reference: ChannelReference | None = getattr(cell, use)
+            reference = cell.channels()[use]
             if reference is not None:
                 path = f"{place}.{use}"
                 findings += _channel_findings(settings, path, reference, capability, taken)
