@@ -98,7 +98,7 @@ def one_port(d: dict[str, Any]) -> None:
 
 
 def odd_delimiter(d: dict[str, Any]) -> None:
-    d["scanner"]["delimiter"] = "tab"
+    d["scanner"]["delimiter"] = "space"
 
 
 def nameless_keypad(d: dict[str, Any]) -> None:

@@ -25,7 +25,9 @@ def transport_to(bus: BusSection) -> Transport:
 
 def owner_of(name: str, bus: BusSection, transport: Transport) -> BusOwner:
     """The owner that serialises all requests on a bus."""
-    codec: Codec = TcpCodec() if bus.link == "tcp" else codec_of(bus.protocol)
+    codec: Codec = codec_of(bus.protocol)
+    if bus.link == "tcp":
+        codec = TcpCodec(checks_transactions=bus.check_transaction)
     return BusOwner(
         name,
         transport,

@@ -199,6 +199,9 @@ class BusSection(Section):
 
     `pace`: whether a reply takes the time that the baud rate says; then a sooner one is no reply. A board
     that is on USB itself has no pace: `false`, which is the default on a ttyACM port.
+
+    `check_transaction`: over `tcp://`, a reply must carry the transaction number of its request; `false` for
+    a gateway that does not return it.
     """
 
     port: Annotated[str, Field(strict=True, min_length=1), AfterValidator(_reachable)]
@@ -208,6 +211,7 @@ class BusSection(Section):
     stop_bits: Literal[1, 2] = 1
     local_echo: bool = False
     pace: bool | None = None
+    check_transaction: bool = True
     latency_ms: Annotated[int, Field(strict=True, ge=0, le=5000)] = 200
 
     @model_validator(mode="after")

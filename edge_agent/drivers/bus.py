@@ -435,7 +435,9 @@ class BusOwner:
             self._pass("heard", data, "unasked")
             self.counters.stray_bytes += len(data)
             if frame.address is not None:
-                self.record(frame.address).spoke_unasked(now_s)
+                record = self.record(frame.address)
+                record.spoke_unasked(now_s)
+                record.foreign += frame.foreign
                 if self._listener is not None:
                     self._listener.spoke_unasked(frame.address)
         return True

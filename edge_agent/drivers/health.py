@@ -105,6 +105,8 @@ class DeviceRecord:
     """Replies with stray bytes before or after them."""
     early: int = 0
     """Replies that arrived sooner than the line can carry them."""
+    foreign: int = 0
+    """Replies that name a request that was never sent (Modbus TCP)."""
     latency: Histogram = field(default_factory=Histogram)
     """From a request's last bit to its whole reply."""
 

@@ -7,6 +7,7 @@ pymodbus gives PDUs, framing and the checksum. It checks neither a reply's lengt
 from __future__ import annotations
 
 import struct
+from collections import deque
 from collections.abc import Sequence
 
 from pymodbus.framer.rtu import FramerRTU
@@ -157,21 +158,29 @@ class RtuCodec:
 
 
 MBAP_LENGTH = 7
+LATE_TRANSACTIONS = 64
+"""A reply with one of this many last transaction numbers is late; one with another number is foreign."""
 
 
 class TcpCodec:
-    """Modbus TCP (Messaging on TCP/IP 1.0b, 3.1): a header with a transaction number before the PDU."""
+    """Modbus TCP (Messaging on TCP/IP 1.0b, 3.1): a header with a transaction number before the PDU.
 
-    replies_identify_requests = True
+    A reply with another number than its request's is refused, unless `checks_transactions` is off. Then a
+    reply is recognised by unit and function, as on a serial line.
+    """
+
     least_readings = 1
 
-    def __init__(self, transaction: int = 0) -> None:
+    def __init__(self, transaction: int = 0, *, checks_transactions: bool = True) -> None:
         """`transaction`: the number before that of the first frame."""
+        self.replies_identify_requests = checks_transactions
         self._transaction = transaction
+        self._recent: deque[int] = deque(maxlen=LATE_TRANSACTIONS)
 
     def encode(self, question: Question) -> bytes:
         """See `Codec.encode`; every frame gets the next transaction number."""
         self._transaction = (self._transaction + 1) & 0xFFFF
+        self._recent.append(self._transaction)
         pdu = build_frame(question.address, question.request)[1:-2]
         return struct.pack(">HHHB", self._transaction, 0, len(pdu) + 1, question.address) + pdu
 
@@ -192,7 +201,14 @@ class TcpCodec:
             return Frame(0, len(heard), wanted, unit)
         if len(heard) < length + 6:
             return None
-        return Frame(0, length + 6, wanted if transaction == self._transaction else None, unit)
+        size = length + 6
+        if transaction == self._transaction:
+            return Frame(0, size, wanted, unit)
+        if self.replies_identify_requests:
+            return Frame(0, size, None, unit, foreign=transaction not in self._recent)
+        body = heard[MBAP_LENGTH - 1 : size]
+        questions = [*([] if wanted is None else [wanted]), *owed]
+        return Frame(0, size, next((q for q in questions if _fits(body, q)), None), unit)
 
     def parse(self, question: Question, reply: bytes) -> list[int]:
         """See `Codec.parse`."""

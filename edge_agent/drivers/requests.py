@@ -78,13 +78,14 @@ class Frame:
     """The first frame in what was heard.
 
     `skipped` bytes of rubbish precede it. `answers` is the request that it is taken to answer; None: a frame
-    that was not asked for, from the device `address`.
+    that was not asked for, from the device `address`. `foreign`: it names a request that was never sent.
     """
 
     skipped: int
     length: int
     answers: Question | None
     address: int | None = None
+    foreign: bool = False
 
 
 class Codec(Protocol):

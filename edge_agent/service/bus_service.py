@@ -173,6 +173,7 @@ class BusService:
             "unasked": record.unasked,
             "padded": record.padded,
             "early": record.early,
+            "foreign": record.foreign,
             "owed": len(record.owed),
             "latency_ms": {
                 "p50": _rounded(latency.quantile_ms(0.5)),

@@ -16,7 +16,7 @@ from edge_agent.app.lines import keeps_pace
 from edge_agent.config import BusSection
 from edge_agent.drivers.bus import BusOwner, Priority
 from edge_agent.drivers.lock_protocols import codec_of
-from edge_agent.drivers.modbus import RtuCodec, build_frame
+from edge_agent.drivers.modbus import RtuCodec, TcpCodec, build_frame
 from edge_agent.drivers.requests import LockStatus, Question, Read, Unlock, Write
 from edge_agent.drivers.simulated.cable import MemoryCable
 from edge_agent.drivers.simulated.line import FrameSeen
@@ -192,3 +192,30 @@ def test_f6_a_cu12_is_read_with_its_status_bytes_behind_the_checksum() -> None:
     with pytest.raises(DeviceFault):
         codec.parse(pulse, bytes.fromhex("02 00 04 81 11 00 03 9B"))
     assert codec.first_frame(bytes.fromhex("02 00 03 81 10 00 03 99"), pulse, []).answers is None  # type: ignore[union-attr]
+
+
+def test_f7_a_wrong_transaction_number_is_refused_and_counted_or_allowed() -> None:
+    asked = Question(1, Read(3, 20, 1))
+    reply = bytes([0, 0, 0, 0, 0, 5, 1, 3, 2, 0, 20])
+    strict, lenient = TcpCodec(6), TcpCodec(6, checks_transactions=False)
+    for codec in (strict, lenient):
+        codec.encode(asked)
+    refused, taken = strict.first_frame(reply, asked, []), lenient.first_frame(reply, asked, [])
+    assert refused is not None
+    assert taken is not None
+    assert (refused.answers, refused.foreign) == (None, True)
+    assert (taken.answers, taken.foreign) == (asked, False)
+    assert lenient.parse(asked, reply) == [20]
+    assert (strict.replies_identify_requests, lenient.replies_identify_requests) == (True, False)
+    other = bytes([0, 0, 0, 0, 0, 5, 2, 3, 2, 0, 20])
+    assert lenient.first_frame(other, asked, []).answers is None  # type: ignore[union-attr]
+
+
+def test_f7_a_late_reply_is_not_foreign() -> None:
+    codec, asked = TcpCodec(), Question(1, Read(3, 20, 1))
+    first = codec.encode(asked)
+    codec.encode(asked)
+    late = first[:2] + bytes([0, 0, 0, 5, 1, 3, 2, 0, 20])
+    frame = codec.first_frame(late, asked, [])
+    assert frame is not None
+    assert (frame.answers, frame.foreign) == (None, False)

@@ -124,8 +124,8 @@ def _not_asked(heard: Heard, why: str) -> Iterator[Found]:
 def _devices(heard: Heard) -> Iterator[Found]:
     """A bus on which at least one device is heard."""
     devices = heard.passage.devices
-    early = [d for d in devices if _too_early(d)]
-    late = [d for d in devices if d not in early and _late(heard, d)]
+    refused = [d for d in devices if _too_early(d) or _foreign(d)]
+    late = [d for d in devices if d not in refused and _late(heard, d)]
     slow = [d for d in devices if d not in late and _slow(heard, d)]
     least = OUT_OF_TURN_SPOKEN if heard.place.wire in SPEAK_UNASKED else OUT_OF_TURN
     ghosts = [d for d in devices if d not in late and _talks_out_of_turn(d, least)]
@@ -151,6 +151,12 @@ def _too_early(device: Answers) -> bool:
     answers in time."""
     seldom = device.answered < OFTEN * max(1, device.requests)
     return seldom and device.early >= OUT_OF_TURN and device.early >= OFTEN * device.requests
+
+
+def _foreign(device: Answers) -> bool:
+    """Whether its answers name requests that were never sent."""
+    seldom = device.answered < OFTEN * max(1, device.requests)
+    return seldom and device.foreign >= OUT_OF_TURN and device.foreign >= OFTEN * device.requests
 
 
 LOST_SHARE = 10
@@ -253,6 +259,8 @@ def _device(
     alone = len(heard.passage.devices) == 1
     if _too_early(device):
         return _early(heard, device)
+    if _foreign(device):
+        return _other_transaction(heard, device)
     if device in late:
         kinds = ("late_reply", "delay_ms") if alone else ("late_reply",)
         step = _swap(
@@ -283,6 +291,15 @@ def _early(heard: Heard, device: Answers) -> Found:
         f" is {heard.place.baud}, and that no other master is on the line"
     )
     return Found("device", device.name, "fault", finding, step, ("early_reply",))
+
+
+def _other_transaction(heard: Heard, device: Answers) -> Found:
+    finding = f"answers with a wrong transaction number ({device.foreign} times)"
+    step = (
+        "the gateway does not return the transaction number of a request (Modbus TCP): look for newer"
+        f" firmware, or set check_transaction = false for bus {heard.name}"
+    )
+    return Found("device", device.name, "fault", finding, step, ("wrong_transaction",))
 
 
 def _padded(heard: Heard, device: Answers) -> Found:

@@ -21,6 +21,7 @@ COUNTED = (
     "unasked",
     "padded",
     "early",
+    "foreign",
 )
 SILENCE_CHARACTERS = 3.5
 
@@ -52,6 +53,7 @@ class Answers:
     unasked: int = 0
     padded: int = 0
     early: int = 0
+    foreign: int = 0
     heard: int = 0
     out_of_turn: int = 0
     """Frames from it while another device was asked."""
