@@ -35,13 +35,16 @@ class Frame:
         state = scope.setdefault("state", {})
         state["x_request_id"] = request_id
         state["x_request_id_given"] = given if usable else None
-        started, status = perf_counter(), 0
+        started, status, method = perf_counter(), 0, scope["method"]
+        _simplify(scope)
 
         async def send_with_id(message: Message) -> None:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
                 MutableHeaders(scope=message)[HEADER] = request_id
+            elif method == "HEAD":
+                message = {**message, "body": b""}
             await send(message)
 
         try:
@@ -52,6 +55,9 @@ class Frame:
             elif given is not None and not usable:
                 problem = f"must be 1 to {REQUEST_ID_MAX} printable ASCII characters"
                 await refused(invalid(HEADER, problem))(scope, receive, send_with_id)
+            elif coding := _coding(scope):
+                problem = f"must be absent: send the body as it is, not as {coding}"
+                await refused(invalid("Content-Encoding", problem), 415)(scope, receive, send_with_id)
             else:
                 await self._app(scope, receive, send_with_id)
         except asyncio.CancelledError:
@@ -71,13 +77,30 @@ class Frame:
         finally:
             log().info(
                 "request",
-                method=scope["method"],
+                method=method,
                 route=getattr(scope.get("route"), "path", "unmatched"),
                 status=status,
                 platform=state.get("platform_name"),
                 request_id=request_id,
                 ms=round((perf_counter() - started) * 1000, 1),
             )
+
+
+def _simplify(scope: Scope) -> None:
+    """HEAD is a GET whose body is not sent (RFC 9110, 9.3.2); a slash at the end of a path means nothing."""
+    if scope["method"] == "HEAD":
+        scope["method"] = "GET"
+    path = scope["path"]
+    if len(path) > 1 and path.endswith("/") and not path.endswith("//"):
+        scope["path"] = path[:-1]
+        if raw := scope.get("raw_path"):
+            scope["raw_path"] = raw.removesuffix(b"/")
+
+
+def _coding(scope: Scope) -> str:
+    """How a body is compressed, which no route accepts; empty if it is not (RFC 9110, 8.4)."""
+    given = Headers(scope=scope).get("Content-Encoding", "").strip().lower()
+    return "" if given == "identity" else given[:32]
 
 
 def _has_two_lengths(scope: Scope) -> bool:

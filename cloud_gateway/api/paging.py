@@ -9,6 +9,9 @@ import hmac
 from cloud_gateway.api.errors import invalid
 from cloud_gateway.db.store import ReservationRow
 
+LARGEST = 2**63 - 1
+"""The largest number of the database."""
+
 
 def token_after(row: ReservationRow) -> str:
     """The token of the page that begins after `row`."""
@@ -24,8 +27,9 @@ def place_of(token: str) -> tuple[int, int]:
         )
         place, _, checksum = text.rpartition(".")
         if hmac.compare_digest(checksum, _checksum(place)):
-            created_s, position = place.split(".")
-            return int(created_s), int(position)
+            created_s, position = (int(part) for part in place.split("."))
+            if 0 <= created_s <= LARGEST and 0 <= position <= LARGEST:
+                return created_s, position
     except ValueError:
         pass
     raise invalid("page_token", "is not a token of this API")

@@ -1,7 +1,8 @@
 """Delivery of webhooks from the queue in the database: at least once, in order for each reservation.
 
 2xx is delivered; anything else is retried after 1 s, doubling up to 10 min, until it succeeds, or until it is
-days old and was tried a dozen times: then it is put aside for an operator. Redirects are not followed. Each
+days old and was tried a dozen times: then it is put aside for an operator. The Retry-After of a 429 or 503 is
+waited for, up to 10 min (RFC 9110, 10.2.3); after a 410 there is no retry. Redirects are not followed. Each
 receiver of a platform has its own few places, so that a dead one delays no other.
 """
 
@@ -12,6 +13,7 @@ import json
 from collections import Counter
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from email.utils import parsedate_to_datetime
 from functools import partial
 from time import perf_counter
 from typing import Any
@@ -25,7 +27,7 @@ from cloud_gateway.db.store import Store
 from cloud_gateway.logs import log, where
 from cloud_gateway.settings import Settings, Timing
 from cloud_gateway.webhooks.queue import Claimed, Due, Pace, claim, due_webhooks, postpone, release, settle
-from cloud_gateway.webhooks.targets import TargetRefused, post, resolve
+from cloud_gateway.webhooks.targets import Reply, TargetRefused, post, resolve
 
 PER_RECEIVER = 4
 IN_ALL = 200
@@ -36,6 +38,7 @@ AT_ONCE = 100
 """How many are taken from the queue at a time."""
 RESOLVERS = 8
 DAY_S = 86_400.0
+GONE = 410
 
 Place = tuple[str, str, int | None]
 """The key of a set of places: a platform's receivers at one host and port."""
@@ -182,7 +185,8 @@ class Deliverer:
             await self._note(webhook, {"state": "no_receiver", "ended_s": self._clock()})
             return
         started, attempts = perf_counter(), webhook.attempts + 1
-        problem = await self._post(client, url, webhook)
+        reply = await self._post(client, url, webhook)
+        problem = _problem(reply)
         now_s = self._clock()
         entry = {
             **_log_fields(webhook, url),
@@ -193,23 +197,23 @@ class Deliverer:
         if problem is None:
             log().info("webhook_delivered", **entry)
             values |= {"state": "delivered", "next_attempt_s": 0.0, "ended_s": now_s}
-        elif now_s - webhook.queued_s >= self._give_up_s and attempts >= ATTEMPTS_MIN:
+        elif _is_gone(reply) or (now_s - webhook.queued_s >= self._give_up_s and attempts >= ATTEMPTS_MIN):
             log().error("webhook_given_up", problem=problem, **entry)
             values |= {"state": "dead", "next_attempt_s": 0.0, "ended_s": now_s}
         else:
             doubled_s = self._timing.retry_first_s * 2.0 ** min(attempts - 1, 60)
-            pause_s = min(self._timing.retry_max_s, doubled_s)
+            pause_s = min(self._timing.retry_max_s, max(doubled_s, _retry_after_s(reply, now_s)))
             log().warning("webhook_failed", problem=problem, pause_s=pause_s, **entry)
             asyncio.get_running_loop().call_later(pause_s, self.wake)
             await self._note(webhook, values, now_s + pause_s)
             return
         await self._note(webhook, values)
 
-    async def _post(self, client: httpx.AsyncClient, url: str, webhook: Claimed) -> str | None:
-        """Sends one webhook; None when it was accepted, else what went wrong."""
+    async def _post(self, client: httpx.AsyncClient, url: str, webhook: Claimed) -> Reply | str:
+        """Sends one webhook; the reply, or what went wrong."""
         try:
             async with asyncio.timeout(self._timing.webhook_timeout_s):
-                status = await post(
+                return await post(
                     client,
                     url,
                     webhook.body.encode(),
@@ -222,7 +226,6 @@ class Deliverer:
             return str(refused)
         except Exception as error:  # an error at a platform's URL must not end the work for all
             return type(error).__name__
-        return None if 200 <= status < 300 else f"HTTP {status}"
 
     async def _note(self, webhook: Claimed, values: dict[str, Any], next_s: float | None = None) -> None:
         """Records the result, and when it is retried."""
@@ -234,6 +237,31 @@ class Deliverer:
 
         if not await self._store.write(work):
             log().warning("webhook_lease_lost", position=webhook.position)
+
+
+def _problem(reply: Reply | str) -> str | None:
+    """What was wrong; None when the webhook was accepted."""
+    if isinstance(reply, str):
+        return reply
+    return None if 200 <= reply.status < 300 else f"HTTP {reply.status}"
+
+
+def _is_gone(reply: Reply | str) -> bool:
+    """Whether the receiver says that it will never take it (410, RFC 9110, 15.5.11)."""
+    return isinstance(reply, Reply) and reply.status == GONE
+
+
+def _retry_after_s(reply: Reply | str, now_s: float) -> float:
+    """How long the receiver asks us to wait; 0 if it does not, or not in a way that can be read."""
+    if isinstance(reply, str) or reply.status not in (429, 503) or reply.retry_after is None:
+        return 0.0
+    text = reply.retry_after.strip()
+    if text.isascii() and text.isdecimal():
+        return float(text[:9])
+    try:
+        return max(0.0, parsedate_to_datetime(text).timestamp() - now_s)
+    except (ValueError, OverflowError):
+        return 0.0
 
 
 def _place(platform: str, url: str) -> Place:

@@ -11,6 +11,7 @@ import ipaddress
 import socket
 from collections.abc import Awaitable, Callable, Sequence
 from concurrent.futures import Executor
+from dataclasses import dataclass
 from functools import partial
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
 
@@ -104,6 +105,14 @@ def _is_public(address: Address) -> bool:
     return not any(address.version == network.version and address in network for network in SPECIAL)
 
 
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """A receiver's reply: the HTTP status, and the Retry-After header if there is one."""
+
+    status: int
+    retry_after: str | None = None
+
+
 async def post(
     client: httpx.AsyncClient,
     target: str,
@@ -113,8 +122,8 @@ async def post(
     allowed: Sequence[Network],
     resolver: Resolve,
     ports: Sequence[int] = (),
-) -> int:
-    """Sends a POST to a checked address of the target; returns the HTTP status.
+) -> Reply:
+    """Sends a POST to a checked address of the target.
 
     Raises `TargetRefused`, and httpx's errors, `OSError` or `ValueError` (an invalid URL).
     """
@@ -130,7 +139,7 @@ async def post(
         )
         try:
             async with pinned as response:
-                return response.status_code
+                return Reply(response.status_code, response.headers.get("Retry-After"))
         except (httpx.ConnectError, httpx.ConnectTimeout) as error:
             last = error  # nothing was sent: the next address may be tried
     raise last or OSError("the host has no address")

@@ -29,6 +29,7 @@ class Receiver:
     got: list[Hook] = field(default_factory=list)
     status: Callable[[Hook], int | None] = lambda _: 200
     location: str = ""
+    retry_after: str = ""
 
     @property
     def url(self) -> str:
@@ -49,6 +50,7 @@ class Receiver:
                 await reader.read()  # until the other side gives up
                 return
             moved = f"Location: {self.location}\r\n" if self.location else ""
+            moved += f"Retry-After: {self.retry_after}\r\n" if self.retry_after else ""
             answer = f"HTTP/1.1 {status} X\r\n{moved}Content-Length: 0\r\nConnection: close\r\n\r\n"
             writer.write(answer.encode())
             await writer.drain()

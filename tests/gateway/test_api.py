@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import json
 from pathlib import Path
 from typing import Any
 
+import pytest
+
+from cloud_gateway.api import paging
 from edge_agent.protocol.events import EventType
 from tests.gateway.support import (
     API,
@@ -395,3 +399,41 @@ async def test_invalid_replies_are_internal_errors(tmp_path: Path, broker: Broke
 
 def _json(value: Any) -> bytes:
     return json.dumps(value).encode()
+
+
+async def test_l2_head_is_a_get_without_a_body(tmp_path: Path, broker: Broker) -> None:
+    async with running_gateway(settings(tmp_path, broker.port)) as gateway:
+        for path in ("/healthz", "/qrcode/DLV-PICK-res_1-1234", "/openapi.json"):
+            head, got = await gateway.http.head(path), await gateway.http.get(path)
+            assert (head.status_code, head.content) == (200, b"")
+            assert head.headers["content-length"] == str(len(got.content))
+            assert head.headers["content-type"] == got.headers["content-type"]
+        assert (await gateway.http.head("/nowhere")).status_code == 404
+
+
+async def test_l2_a_slash_at_the_end_of_a_path_means_nothing(tmp_path: Path, broker: Broker) -> None:
+    async with running_gateway(settings(tmp_path, broker.port)) as gateway:
+        assert (await gateway.http.get("/healthz/")).status_code == 200
+        assert (await gateway.post("/echo/", {"message": "x"})).json() == {"message": "x"}
+        assert (await gateway.get("/reservations/")).status_code == 200
+        assert (await gateway.http.get("/healthz//")).status_code == 404
+
+
+@pytest.mark.parametrize("coding", ["gzip", "br", "deflate", "gzip, gzip"])
+async def test_l2_a_compressed_body_is_refused_by_name(tmp_path: Path, broker: Broker, coding: str) -> None:
+    async with running_gateway(settings(tmp_path, broker.port)) as gateway:
+        response = await gateway.post("/echo", {"message": "x"}, Content_Encoding=coding)
+        assert (response.status_code, response.json()["code"]) == (415, 3)
+        assert "Content-Encoding" in response.json()["message"]
+        plain = await gateway.post("/echo", {"message": "x"}, Content_Encoding="identity")
+        assert plain.status_code == 200
+
+
+@pytest.mark.parametrize("place", [f"{2**63}.1", f"1.{2**63}", f"{10**30}.{10**30}", "-1.1", "1.-1"])
+async def test_l2_a_page_token_beyond_the_database_is_refused(
+    tmp_path: Path, broker: Broker, place: str
+) -> None:
+    token = base64.urlsafe_b64encode(f"{place}.{paging._checksum(place)}".encode()).decode().rstrip("=")
+    async with running_gateway(settings(tmp_path, broker.port)) as gateway:
+        response = await gateway.get(f"/reservations?page_token={token}")
+        assert (response.status_code, response.json()["code"]) == (400, 3)

@@ -11,11 +11,14 @@ from typing import Any
 from urllib.parse import unquote
 
 import httpx
+import pytest
 from sqlalchemy import select
 
 from cloud_gateway.db.tables import webhooks
 from cloud_gateway.machines.seals import Request
+from cloud_gateway.webhooks.deliverer import _retry_after_s
 from cloud_gateway.webhooks.queue import Pace, claim, due_webhooks, postpone, settle
+from cloud_gateway.webhooks.targets import Reply
 from edge_agent.protocol.events import DETAIL_KEY, EventType
 from tests.gateway.receiver import Receiver, receiver
 from tests.gateway.support import Gateway, Peer, bench, eventually, logged, running_gateway, settings
@@ -311,3 +314,57 @@ def _unheard_of(gateway: Gateway, peer: Peer, webhook_url: str) -> dict[str, Any
     }
     peer.reservations[rid] = view
     return view
+
+
+@pytest.mark.parametrize("status", [429, 503])
+async def test_l3_a_receiver_that_asks_for_time_gets_it(tmp_path: Path, broker: Broker, status: int) -> None:
+    """The longest pause of the tests is 0.4 s, which also bounds Retry-After."""
+    times: list[float] = []
+    async with (
+        receiver() as target,
+        bench(tmp_path, broker.port, webhook_url=target.url) as (gateway, peer),
+    ):
+
+        def answer(_: Any) -> int:
+            times.append(monotonic())
+            return status if len(times) < 3 else 200
+
+        target.status, target.retry_after = answer, "30"
+        peer.event(EventType.DROPOFF, peer.reservations[(await gateway.reserve())["reservation_id"]])
+        await eventually(lambda: len(times) == 3)
+    assert all(later - earlier >= 0.4 * 0.9 for earlier, later in pairwise(times))
+
+
+async def test_l3_a_receiver_that_is_gone_is_asked_once(tmp_path: Path, broker: Broker) -> None:
+    async with (
+        receiver() as target,
+        bench(tmp_path, broker.port, webhook_url=target.url) as (gateway, peer),
+    ):
+        target.status = lambda _: 410 if len(target.got) == 1 else 200
+        view = peer.reservations[(await gateway.reserve())["reservation_id"]]
+        first = peer.event(EventType.DROPOFF, view)
+        second = peer.event(EventType.PICKUP, view)
+        await eventually(lambda: len(target.got) == 2)
+        keys = [hook.body["idempotency_key"] for hook in target.got]
+        assert keys == [first["idempotency_key"], second["idempotency_key"]]
+        states = "SELECT state, last_problem FROM webhooks ORDER BY position"
+        await eventually(lambda: stored(tmp_path, states)[1][0] == "delivered")
+        assert stored(tmp_path, states) == [("dead", "HTTP 410"), ("delivered", "")]
+
+
+@pytest.mark.parametrize(
+    ("status", "retry_after", "waits_s"),
+    [
+        (429, "30", 30.0),
+        (503, " 7 ", 7.0),
+        (429, "Thu, 01 Jan 1970 00:01:40 GMT", 60.0),
+        (429, "Thu, 01 Jan 1970 00:00:01 GMT", 0.0),
+        (429, "soon", 0.0),
+        (429, "-5", 0.0),
+        (429, None, 0.0),
+        (429, "9" * 400, 999_999_999.0),
+        (500, "30", 0.0),
+    ],
+)
+def test_l3_what_a_receiver_asks_for(status: int, retry_after: str | None, waits_s: float) -> None:
+    assert _retry_after_s(Reply(status, retry_after), 40.0) == waits_s
