@@ -24,10 +24,6 @@ CA_FILE, CERT_FILE, KEY_FILE = "mqtt.tls.ca_file", "mqtt.tls.cert_file", "mqtt.t
 PASSWORD_FILE = "mqtt.password_file"
 """Configuration keys that name files, for a machine as for a gateway."""
 _FIRST_CERTIFICATE = re.compile("-----BEGIN CERTIFICATE-----.+?-----END CERTIFICATE-----", re.DOTALL)
-REFUSALS = frozenset({0x85, 0x86, 0x87, 0x8A, 0x8C})
-"""Reason codes by which a broker refuses us (MQTT 5, 3.2.2.2): client identifier, user name or password, not
-authorized, banned, authentication method."""
-
 Stamp = tuple[tuple[int, ...] | None, ...]
 """Modification time, size, inode, mode and owner of each file; None for a missing one."""
 

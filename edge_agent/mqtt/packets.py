@@ -11,7 +11,6 @@ from paho.mqtt.reasoncodes import ReasonCode
 from paho.mqtt.subscribeoptions import SubscribeOptions
 
 from edge_agent.errors import LinkFault, LinkRefused, SessionTaken
-from edge_agent.mqtt.credentials import REFUSALS
 from edge_agent.mqtt.messages import Answer, Message, Received
 from edge_agent.mqtt.settings import Bounds, LinkSettings, Subscription
 from edge_agent.protocol.topics import CONTENT_TYPE
@@ -24,6 +23,26 @@ NO_MATCHING_SUBSCRIBERS = 0x10
 """Reason code of a PUBACK (MQTT 5, 3.4.2.1)."""
 FIRST_FAILURE = 0x80
 """Reason codes below are successes."""
+MQTT_5 = "the broker must speak MQTT 5: look at its version, and at the settings of its listener"
+REFUSALS = {
+    0x81: MQTT_5,  # malformed packet
+    0x82: MQTT_5,  # protocol error
+    0x83: "look at the log of the broker",  # implementation specific error
+    0x84: MQTT_5,  # unsupported protocol version
+    0x85: "look at machine_id, and at the client identifiers that the broker accepts",
+    0x86: "look at the user name and password of [mqtt], and at the broker's list",
+    0x87: "look at the credentials of [mqtt], and at the broker's list of machines",
+    0x8A: "the broker has banned this machine: ask its operator",
+    0x8C: "the broker wants another way of authentication: set it to user names or certificates",
+    0x90: "the broker does not accept the topic of our will: look at its access list",
+    0x95: "the broker's longest packet is too short: allow 64 KiB at least",
+    0x99: "look at the log of the broker",  # payload format invalid
+    0x9A: "the broker must allow retained messages: retain_available true in Mosquitto",
+    0x9B: "the broker must allow QoS 1: max_qos 1 or 2 in Mosquitto",
+    0x9D: "the broker has moved: set host and port of [mqtt] to its new address",
+}
+"""Reason codes by which a broker refuses us for good (MQTT 5, 3.2.2.2), and what to do. The others pass:
+server unavailable or busy, quota or connection rate exceeded, use another server for now."""
 SENDERS = (
     "PayloadFormatIndicator",
     "MessageExpiryInterval",
@@ -133,15 +152,20 @@ def answer_of(reason: object, accepted: bool) -> Answer:
 
 def fault_of_refusal(reason: ReasonCode) -> LinkFault:
     """What the reason code of a failed CONNACK means."""
-    kind = LinkRefused if reason.value in REFUSALS else LinkFault
-    return kind(f"the broker refuses us: {reason}")
+    return _fault("the broker refuses us: ", reason)
 
 
 def fault_of_end(reason: ReasonCode) -> LinkFault:
     """What the reason code of the connection's end means."""
     if reason.value == SESSION_TAKEN_OVER:
         return SessionTaken()
-    return LinkRefused(f"refused: {reason}") if reason.value in REFUSALS else LinkFault(str(reason))
+    return _fault("refused: " if reason.value in REFUSALS else "", reason)
+
+
+def _fault(what: str, reason: ReasonCode) -> LinkFault:
+    """A refusal for good with its next step after a semicolon, or what passes."""
+    step = REFUSALS.get(reason.value)
+    return LinkFault(f"{what}{reason}") if step is None else LinkRefused(f"{what}{reason}; {step}")
 
 
 def disconnect_reason(*, with_will: bool) -> ReasonCode | None:

@@ -20,6 +20,7 @@ from edge_agent.mqtt.channel import ReceiptWatch
 from edge_agent.mqtt.credentials import Credentials
 from edge_agent.mqtt.limits import Limits
 from edge_agent.mqtt.messages import Message
+from edge_agent.mqtt.packets import REFUSALS
 from edge_agent.mqtt.settings import OURS_BYTES, WINDOW
 from edge_agent.protocol.topics import Topics
 from tests.support.broker import Broker
@@ -50,6 +51,56 @@ async def test_a_broker_that_refuses_the_subscription_is_refused() -> None:
     async with scripted(Script(suback=0x87)) as broker, watched(link_to(broker)) as seen:
         await seen.refused("the broker keeps our commands from us: Not authorized")
         assert seen.user.ups == 0
+
+
+PERMANENT = {
+    0x81: "Malformed packet",
+    0x82: "Protocol error",
+    0x83: "Implementation specific error",
+    0x84: "Unsupported protocol version",
+    0x85: "Client identifier not valid",
+    0x86: "Bad user name or password",
+    0x87: "Not authorized",
+    0x8A: "Banned",
+    0x8C: "Bad authentication method",
+    0x90: "Topic name invalid",
+    0x95: "Packet too large",
+    0x9A: "Retain not supported",
+    0x9B: "QoS not supported",
+    0x9D: "Server moved",
+}
+PASSING = (0x80, 0x88, 0x89, 0x97, 0x9C, 0x9F)
+
+
+@pytest.mark.parametrize("reason", PERMANENT)
+async def test_l1_a_permanent_refusal_is_reported_with_its_reason_and_a_step(reason: int) -> None:
+    async with scripted(Script(reason=reason)) as broker, watched(link_to(broker)) as seen:
+        await seen.until(lambda: seen.refusals != [])
+        (cause,) = seen.refusals
+        words, _, step = cause.partition("; ")
+        assert words == f"the broker refuses us: {PERMANENT[reason]}"
+        assert step == REFUSALS[reason]
+
+
+@pytest.mark.parametrize("reason", PASSING)
+async def test_l1_a_passing_refusal_is_tried_again_and_raises_no_alarm(reason: int) -> None:
+    async with scripted(Script(reason=reason)) as broker, watched(link_to(broker)) as seen:
+        await seen.until(lambda: len(broker.of(CONNECT)) >= 2)
+        assert seen.refusals == []
+        broker.reason = 0
+        await seen.until(lambda: seen.link.up)
+
+
+async def test_l1_a_broker_of_mqtt_3_is_named() -> None:
+    """It answers with return code 1 and no properties (MQTT 3.1.1, 3.2.2.3)."""
+
+    class Old(Script):
+        def answer(self, packet: bytes, body: int) -> bytes:
+            return bytes((0x20, 2, 0, 1)) if packet[0] >> 4 == CONNECT else b""
+
+    async with scripted(Old()) as broker, watched(link_to(broker)) as seen:
+        await seen.until(lambda: seen.refusals != [])
+        assert seen.refusals[0].startswith("the broker refuses us: Unsupported protocol version; ")
 
 
 async def test_a_longer_keepalive_of_the_broker_does_not_delay_detection() -> None:

@@ -10,6 +10,7 @@ import pytest
 
 from edge_agent.cloud import link as link_module
 from edge_agent.model import Alarm
+from edge_agent.mqtt.packets import REFUSALS
 from tests.support.pki import DAY, Authority, write_private
 from tests.support.real_site import real_site
 from tests.support.secure import LOCALHOST, Keys, Recorder, SecureBroker, password_file
@@ -57,7 +58,11 @@ CASES = {
     ),
     "an expired certificate": (expire, issue, "mqtt.tls.cert_file has expired"),
     "a wrong CA": (trust_another, trust_the_right_one, "the broker's certificate is not accepted"),
-    "a wrong password": (wrong_password, right_password, "the broker refuses us: Not authorized"),
+    "a wrong password": (
+        wrong_password,
+        right_password,
+        f"the broker refuses us: Not authorized; {REFUSALS[0x87]}",
+    ),
 }
 
 

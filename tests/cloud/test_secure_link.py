@@ -15,6 +15,7 @@ import pytest
 from edge_agent.cloud import link as link_module
 from edge_agent.mqtt.credentials import Credentials, FileWatch, WallTime
 from edge_agent.mqtt.messages import Message
+from edge_agent.mqtt.packets import REFUSALS
 from edge_agent.protocol.topics import Topics
 from tests.support.broker import Broker, free_port
 from tests.support.pki import DAY, Authority, write_private
@@ -255,7 +256,7 @@ async def test_a_password_that_the_broker_does_not_accept(tmp_path: Path, keys: 
     changes = {"cert_file": None, "key_file": None, "username": "m1", "password_file": secret}
     try:
         async with watched(make_link(broker.port, keys.credentials(**changes))) as seen:
-            await seen.refused("the broker refuses us: Not authorized")
+            await seen.refused(f"the broker refuses us: Not authorized; {REFUSALS[0x87]}")
             assert "wrong-sesame" not in json.dumps(seen.logs, default=repr)
             write_private(secret, b"right\n")
             await seen.mended()

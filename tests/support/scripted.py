@@ -14,9 +14,10 @@ CONNECT, PUBLISH, SUBSCRIBE, PINGREQ, DISCONNECT = 1, 3, 8, 12, 14
 
 @dataclass
 class Script:
-    """What it answers. `connack`: the properties of the CONNACK; `suback`: the reason of the SUBACK, None for
-    no SUBACK at all; `receipts`: whether publications get their PUBACK."""
+    """What it answers. `reason` and `connack`: reason code and properties of the CONNACK; `suback`: the
+    reason of the SUBACK, None for no SUBACK at all; `receipts`: whether publications get their PUBACK."""
 
+    reason: int = 0
     connack: bytes = b""
     suback: int | None = 1
     receipts: bool = True
@@ -35,7 +36,7 @@ class Script:
         """What it says to a packet whose variable header begins at `body`."""
         kind = packet[0] >> 4
         if kind == CONNECT:
-            return bytes((0x20, 3 + len(self.connack), 0, 0, len(self.connack))) + self.connack
+            return bytes((0x20, 3 + len(self.connack), 0, self.reason, len(self.connack))) + self.connack
         if kind == SUBSCRIBE and self.suback is not None:
             return bytes((0x90, 4)) + packet[body : body + 2] + bytes((0, self.suback))
         if kind == PUBLISH and self.receipts and packet[0] & 0b110:

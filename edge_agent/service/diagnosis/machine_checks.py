@@ -155,7 +155,8 @@ def _broker(machine: Machine) -> Found:
         return Found("broker", "", "good", f"connected, {finding}")
     refused = machine.loop.state.alarms.get(f"{Alarm.LINK_REFUSED}/")
     if refused is not None:
-        return Found("broker", "", "fault", f"refused: {refused.detail}; {finding}", _step(refused))
+        cause, _, _ = refused.detail.partition(STEP_AFTER)
+        return Found("broker", "", "fault", f"refused: {cause}; {finding}", _step(refused))
     step = "look at the network (cable, SIM, `ip route`), the name and port in [mqtt], the firewall"
     return Found("broker", "", "fault", f"not connected; {finding}; doors and codes work without", step)
 
@@ -193,11 +194,17 @@ def _alarm(alarm: StandingAlarm, shown: Collection[tuple[str, str]]) -> Iterator
     yield Found("alarm", alarm.place, verdict, f"{alarm.alarm}{detail}", step, kinds)
 
 
+STEP_AFTER = "; "
+"""Divides the cause of a refused link from what to do about it (`edge_agent.mqtt.packets`)."""
+
+
 def _step(alarm: StandingAlarm) -> str:
     if _swapped(alarm):
         return SWAPPED
     if alarm.alarm is Alarm.LINK_REFUSED and alarm.detail == str(SessionTaken()):
         return TWIN
+    if alarm.alarm is Alarm.LINK_REFUSED and STEP_AFTER in alarm.detail:
+        return alarm.detail.partition(STEP_AFTER)[2]
     return STEPS.get(alarm.alarm, "look into the cell")
 
 
