@@ -286,11 +286,11 @@ class Reservation:
     """Which of its two codes have opened the door by a pulse."""
 
 
-TicketStage = Literal["waiting", "reading", "pulsing", "unresolved"]
+UnlockStage = Literal["waiting", "reading", "pulsing", "unresolved"]
 
 
 @dataclass(frozen=True, slots=True)
-class Ticket:
+class UnlockAttempt:
     """One unlock attempt, from the acceptance of its command to its outcome.
 
     `waiting`: in the queue for a free place; `reading`: a fresh reading of the door was requested; `pulsing`:
@@ -304,10 +304,10 @@ class Ticket:
     cell: str
     purpose: Purpose
     source: Source
-    stage: TicketStage
+    stage: UnlockStage
     expires_ns: int | None
-    """CLOCK_BOOTTIME after which the command never acts; None: no limit. A ticket never outlives the
-    process."""
+    """CLOCK_BOOTTIME after which the command never acts; None: no limit. Before its first
+    pulse an attempt does not outlive the process."""
     attempt: int = 0
     counted: int = 0
     """How many of its pulses count towards a jam: only acknowledged ones if the board acknowledges."""
@@ -331,7 +331,7 @@ class Ticket:
     """CLOCK_BOOTTIME of the first pulse."""
     actor: str = ""
     """The name of the technician who acts."""
-    told: bool = False
+    reported: bool = False
     """The event of a technician's opening was already published."""
 
 

@@ -2,19 +2,44 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Annotated, Any
 
-from pydantic import TypeAdapter, ValidationError
+from pydantic import (
+    BeforeValidator,
+    SerializerFunctionWrapHandler,
+    TypeAdapter,
+    ValidationError,
+    WrapSerializer,
+)
 
 from edge_agent.errors import StorageFault
-from edge_agent.model import Cell, Instant, Reservation, Ticket
+from edge_agent.model import Cell, Instant, Reservation, UnlockAttempt
 from edge_agent.statemachine.state import Climate, Doubted, Guesses, Pulses, StandingAlarm, UnconfirmedUnlock
 
 RESERVATION: TypeAdapter[Reservation] = TypeAdapter(Reservation)
 
+UNLOCK_NAMES = {"reported": "told"}
+"""Fields of an unlock attempt that have another name in the journal."""
+
+
+def _to_journal(value: UnlockAttempt, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+    return {UNLOCK_NAMES.get(name, name): field for name, field in handler(value).items()}
+
+
+def _from_journal(fields: Any) -> Any:
+    if not isinstance(fields, dict):
+        return fields
+    names = {journaled: name for name, journaled in UNLOCK_NAMES.items()}
+    return {names.get(name, name): field for name, field in fields.items()}
+
+
+UNLOCK: TypeAdapter[UnlockAttempt] = TypeAdapter(
+    Annotated[UnlockAttempt, BeforeValidator(_from_journal), WrapSerializer(_to_journal)]
+)
+
 ENTITIES: dict[str, TypeAdapter[Any]] = {
     "cells": TypeAdapter(Cell),
-    "tickets": TypeAdapter(Ticket),
+    "tickets": UNLOCK,
     "alarms": TypeAdapter(StandingAlarm),
     "resting_codes": TypeAdapter(Instant),
     "pulses": TypeAdapter(Pulses),

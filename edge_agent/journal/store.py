@@ -23,7 +23,7 @@ from edge_agent.journal.rows import (
     temperature_row,
     unlock_row,
 )
-from edge_agent.model import Reservation, ReservationStatus, Ticket
+from edge_agent.model import Reservation, ReservationStatus, UnlockAttempt
 from edge_agent.statemachine.locker import lasting
 from edge_agent.statemachine.outputs import TemperatureRecord, UnlockRecord
 from edge_agent.statemachine.state import LockerState
@@ -307,7 +307,7 @@ class JournalStore:
         for kind, key in batch.changed:
             if kind in ENTITIES:
                 value = getattr(batch.after, kind).get(key)
-                if value is None or (isinstance(value, Ticket) and not lasting(value)):
+                if value is None or (isinstance(value, UnlockAttempt) and not lasting(value)):
                     gone.append((kind, key))
                 else:
                     put.append((kind, key, dump(ENTITIES[kind], value)))

@@ -40,7 +40,7 @@ from edge_agent.statemachine.inputs import (
 from edge_agent.statemachine.locker import UNSYNCED, next_due_ns, step
 from edge_agent.statemachine.outputs import Answer, Effect
 from edge_agent.statemachine.state import Layout, LockerState
-from edge_agent.statemachine.turn import Step
+from edge_agent.statemachine.step_builder import Step
 
 log = structlog.get_logger()
 

@@ -94,7 +94,7 @@ class RequestHandler:
         """Takes over requests from before a restart. An answered one gets its reply again, in case it had not
         left. One whose unlock is still open is answered when the unlock ends. Any other never acted: it is
         refused with `OFFLINE`, and its sender may retry."""
-        awaited = {ticket.request_key for ticket in self._loop.state.tickets.values()}
+        awaited = {unlock.request_key for unlock in self._loop.state.tickets.values()}
         for row in requests:
             address = (row.response_topic, row.correlation)
             if row.reply is not None:

@@ -10,10 +10,10 @@ from edge_agent.errors import Code, Refusal
 from edge_agent.model import Purpose, Reservation, parse_qr
 from edge_agent.statemachine.amend import amend
 from edge_agent.statemachine.resting import FORGOTTEN_AT_ONCE, rested
-from edge_agent.statemachine.turn import Turn
+from edge_agent.statemachine.step_builder import StepBuilder
 
 
-def choose_codes(turn: Turn, candidates: Iterable[str]) -> tuple[str, str]:
+def choose_codes(builder: StepBuilder, candidates: Iterable[str]) -> tuple[str, str]:
     """A drop-off and a pick-up code, unique among the live ones, fresh and two digits apart if possible.
 
     Candidates are tried in their order, then codes that never lived or have rested. Codes that differ from
@@ -21,18 +21,18 @@ def choose_codes(turn: Turn, candidates: Iterable[str]) -> tuple[str, str]:
     door. The last choice is the code that has been dead longest. Raises `Refusal` (`NO_CELL`) if every code
     is live.
     """
-    live = turn.reservations.values()
+    live = builder.reservations.values()
     taken = _Taken(code for r in live for code in (r.drop_off_code, r.pickup_code))
-    turn.resting_codes = turn.resting_codes.trimmed()
-    drawn = tuple(candidates) if _some_fresh(turn, len(taken)) else ()
+    builder.resting_codes = builder.resting_codes.trimmed()
+    drawn = tuple(candidates) if _some_fresh(builder, len(taken)) else ()
     chosen: list[str] = []
     for _ in ("drop-off", "pick-up"):
         code = (
-            _drawn(turn, drawn, taken, apart=True)
-            or _another(turn, taken, chosen, apart=True)
-            or _drawn(turn, drawn, taken, apart=False)
-            or _another(turn, taken, chosen, apart=False)
-            or _longest_dead(turn, taken)
+            _drawn(builder, drawn, taken, apart=True)
+            or _another(builder, taken, chosen, apart=True)
+            or _drawn(builder, drawn, taken, apart=False)
+            or _another(builder, taken, chosen, apart=False)
+            or _longest_dead(builder, taken)
         )
         taken.add(code)
         chosen.append(code)
@@ -70,44 +70,44 @@ def _masks(code: str) -> Iterator[tuple[int, str]]:
     return ((place, code[:place] + code[place + 1 :]) for place in range(len(code)))
 
 
-def _drawn(turn: Turn, candidates: Iterable[str], taken: _Taken, *, apart: bool) -> str | None:
-    return next((c for c in candidates if taken.leaves(c, apart=apart) and _fresh(turn, c)), None)
+def _drawn(builder: StepBuilder, candidates: Iterable[str], taken: _Taken, *, apart: bool) -> str | None:
+    return next((c for c in candidates if taken.leaves(c, apart=apart) and _fresh(builder, c)), None)
 
 
-def _some_fresh(turn: Turn, live: int) -> bool:
+def _some_fresh(builder: StepBuilder, live: int) -> bool:
     """Whether any code is neither live nor resting; otherwise no search is needed."""
-    if len(turn.resting_codes) + live < 10**turn.layout.code_digits:
+    if len(builder.resting_codes) + live < 10**builder.layout.code_digits:
         return True
-    oldest = next(turn.resting_codes.oldest_first(), None)
-    return oldest is not None and rested(oldest[1], turn.now)
+    oldest = next(builder.resting_codes.oldest_first(), None)
+    return oldest is not None and rested(oldest[1], builder.now)
 
 
-def _fresh(turn: Turn, code: str) -> bool:
-    died = turn.resting_codes.get(code)
-    return died is None or rested(died, turn.now)
+def _fresh(builder: StepBuilder, code: str) -> bool:
+    died = builder.resting_codes.get(code)
+    return died is None or rested(died, builder.now)
 
 
-def _another(turn: Turn, taken: _Taken, chosen: list[str], *, apart: bool) -> str | None:
+def _another(builder: StepBuilder, taken: _Taken, chosen: list[str], *, apart: bool) -> str | None:
     """A code for when no candidate fits: the longest dead of those that have rested, else one that never
     lived."""
-    for code, died in turn.resting_codes.oldest_first():
-        if not rested(died, turn.now):
+    for code, died in builder.resting_codes.oldest_first():
+        if not rested(died, builder.now):
             break
         if taken.leaves(code, apart=apart):
             return code
-    return _never_lived(turn, taken, chosen, apart=apart)
+    return _never_lived(builder, taken, chosen, apart=apart)
 
 
-def _longest_dead(turn: Turn, taken: _Taken) -> str:
-    oldest = next((code for code, _ in turn.resting_codes.oldest_first() if code not in taken), None)
+def _longest_dead(builder: StepBuilder, taken: _Taken) -> str:
+    oldest = next((code for code, _ in builder.resting_codes.oldest_first() if code not in taken), None)
     if oldest is None:
         raise Refusal(Code.NO_CELL, "every code is in use")
     return oldest
 
 
-def _never_lived(turn: Turn, taken: _Taken, chosen: list[str], *, apart: bool) -> str | None:
+def _never_lived(builder: StepBuilder, taken: _Taken, chosen: list[str], *, apart: bool) -> str | None:
     """Continues where the last search ended, so that all searches together check each code about once."""
-    resting, digits = turn.resting_codes, turn.layout.code_digits
+    resting, digits = builder.resting_codes, builder.layout.code_digits
     every = 10**digits
     # Of the codes in use only those chosen just now may still be resting.
     if len(resting) + len(taken) - sum(code in resting for code in chosen) >= every:
@@ -116,22 +116,22 @@ def _never_lived(turn: Turn, taken: _Taken, chosen: list[str], *, apart: bool) -
         number = (resting.cursor + step) % every
         code = f"{number:0{digits}d}"
         if taken.leaves(code, apart=apart) and code not in resting:
-            turn.resting_codes = amend(resting, cursor=number + 1)
+            builder.resting_codes = amend(resting, cursor=number + 1)
             return code
     return None
 
 
-def forget_rested(turn: Turn) -> None:
+def forget_rested(builder: StepBuilder) -> None:
     """Drops the first few codes that have rested long enough, so that the list never covers more than a
     week."""
-    oldest = turn.resting_codes.oldest_first()
+    oldest = builder.resting_codes.oldest_first()
     for code, died in tuple(islice(oldest, FORGOTTEN_AT_ONCE)):
-        if not rested(died, turn.now):
+        if not rested(died, builder.now):
             return
-        turn.wake_code(code)
+        builder.wake_code(code)
 
 
-def match_entry(turn: Turn, text: str) -> tuple[Reservation, Purpose] | None:
+def match_entry(builder: StepBuilder, text: str) -> tuple[Reservation, Purpose] | None:
     """The reservation and purpose of digits or a QR text; None if there is none.
 
     Every live code is compared, in constant time, so that the duration reveals nothing.
@@ -140,7 +140,7 @@ def match_entry(turn: Turn, text: str) -> tuple[Reservation, Purpose] | None:
     digits = text if parsed is None else parsed[2]
     entered = digits if digits.isascii() else ""
     found: tuple[Reservation, Purpose] | None = None
-    for reservation in turn.reservations.values():
+    for reservation in builder.reservations.values():
         drop = compare_digest(entered, reservation.drop_off_code)
         pick = compare_digest(entered, reservation.pickup_code)
         if drop or pick:
@@ -151,14 +151,14 @@ def match_entry(turn: Turn, text: str) -> tuple[Reservation, Purpose] | None:
     return found if found[0].reservation_id == reservation_id and found[1] is purpose else None
 
 
-def is_guess(turn: Turn, text: str) -> bool:
+def is_guess(builder: StepBuilder, text: str) -> bool:
     """Whether an invalid entry may have been a guess: any digits, or a QR text that names a live reservation
     with a wrong code. An unknown reservation id cannot be hit by chance."""
     parsed = parse_qr(text)
     if parsed is None:
         return True
     purpose, reservation_id, code = parsed
-    named = turn.reservations.get(reservation_id)
+    named = builder.reservations.get(reservation_id)
     if named is None:
         return False
     return not compare_digest(code, named.drop_off_code if purpose is Purpose.DROPOFF else named.pickup_code)

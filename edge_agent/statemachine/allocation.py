@@ -8,7 +8,7 @@ from operator import itemgetter
 from edge_agent.errors import Code, Refusal
 from edge_agent.model import Cell, CellSpec, Packaging
 from edge_agent.statemachine.cell import IDLE, allocatable
-from edge_agent.statemachine.turn import Turn
+from edge_agent.statemachine.step_builder import StepBuilder
 
 
 def fits(spec: CellSpec, packaging: Packaging) -> bool:
@@ -28,23 +28,23 @@ def scarcity(spec: CellSpec, packaging: Packaging) -> int:
     return spare + (spec.cooling and not packaging.cooling_required) + spec.weight_sensor
 
 
-def allocate(turn: Turn, packaging: Packaging) -> Cell:
+def allocate(builder: StepBuilder, packaging: Packaging) -> Cell:
     """The free cell that suits best: no scarcer than needed, then least volume, least worn, label.
 
     Raises `Refusal` (`NO_CELL`) with the reason: nothing fits at all, or all that fit are taken.
     """
     ranked = sorted(
         (scarcity(spec, packaging), spec.volume_mm3, labels)
-        for spec, labels in turn.layout.kinds
+        for spec, labels in builder.layout.kinds
         if fits(spec, packaging)
     )
-    busy = {ticket.cell for ticket in turn.tickets.values() if ticket.stage != "waiting"}
+    busy = {unlock.cell for unlock in builder.tickets.values() if unlock.stage != "waiting"}
     for _, alike in groupby(ranked, key=itemgetter(0, 1)):
-        cells = [turn.cells[label] for _, _, labels in alike for label in labels]
+        cells = [builder.cells[label] for _, _, labels in alike for label in labels]
         idle = [cell for cell in cells if cell.status is IDLE]
         free = [(cell.unlocks, cell.label) for cell in idle if allocatable(cell) and cell.label not in busy]
         if free:
-            return turn.cells[min(free)[1]]
+            return builder.cells[min(free)[1]]
     if ranked:
         raise Refusal(Code.NO_CELL, "every cell that fits the parcel is taken or out of order")
     raise Refusal(Code.NO_CELL, "no cell of this machine fits the parcel")

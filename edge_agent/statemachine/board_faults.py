@@ -8,82 +8,84 @@ the board opens its door.
 from __future__ import annotations
 
 from edge_agent.model import Alarm, CellCause
-from edge_agent.statemachine.turn import Turn
+from edge_agent.statemachine.step_builder import StepBuilder
 
 FAILING_LOCKS = 3
 
 
-def lock_failed(turn: Turn, label: str) -> bool:
+def lock_failed(builder: StepBuilder, label: str) -> bool:
     """A lock did not move. Returns True if that is the fault of its board, or may be that of its contact's:
     then no cell is marked for it, and the marks of the board's other cells are removed."""
-    turn.change_cell(label, failing=True)
-    board = turn.layout.lock_boards.get(label)
+    builder.change_cell(label, failing=True)
+    board = builder.layout.lock_boards.get(label)
     if board is None:
-        return turn.cells[label].board_down
-    mates = _cells_of(turn, board, locks=True)
-    failing = [mate for mate in mates if turn.cells[mate].failing]
-    if len(failing) < FAILING_LOCKS and f"{Alarm.DEVICE_FAULT}/{board}" not in turn.alarms:
-        return turn.cells[label].board_down
-    turn.raise_alarm(Alarm.DEVICE_FAULT, board, f"{len(failing)} locks in a row did not move")
+        return builder.cells[label].board_down
+    mates = _cells_of(builder, board, locks=True)
+    failing = [mate for mate in mates if builder.cells[mate].failing]
+    if len(failing) < FAILING_LOCKS and f"{Alarm.DEVICE_FAULT}/{board}" not in builder.alarms:
+        return builder.cells[label].board_down
+    builder.raise_alarm(Alarm.DEVICE_FAULT, board, f"{len(failing)} locks in a row did not move")
     for mate in mates:
-        if not turn.cells[mate].board_down:
-            turn.change_cell(mate, board_down=True)
+        if not builder.cells[mate].board_down:
+            builder.change_cell(mate, board_down=True)
     for mate in failing:
-        _take_back(turn, mate)
+        _remove_marks(builder, mate)
     return True
 
 
-def _take_back(turn: Turn, label: str) -> None:
+def _remove_marks(builder: StepBuilder, label: str) -> None:
     """Removes what a jam of this lock alone had marked."""
     key = f"{Alarm.LOCK_JAMMED}/{label}"
-    if key not in turn.alarms:
+    if key not in builder.alarms:
         return
-    turn.clear_alarm(Alarm.LOCK_JAMMED, label, cell=label)
-    if f"{Alarm.WRONG_DOOR}/{label}" not in turn.alarms and turn.cells[label].faulty is not None:
-        turn.change_cell(label, faulty=None)
-        turn.tell_cell(label, CellCause.BOARD)
+    builder.clear_alarm(Alarm.LOCK_JAMMED, label, cell=label)
+    if f"{Alarm.WRONG_DOOR}/{label}" not in builder.alarms and builder.cells[label].faulty is not None:
+        builder.change_cell(label, faulty=None)
+        builder.add_cell_fact(label, CellCause.BOARD)
 
 
-def contacts_opened(turn: Turn, board: str, labels: list[str]) -> None:
+def contacts_opened(builder: StepBuilder, board: str, labels: list[str]) -> None:
     """Several contacts of a board opened in one reading, although no lock had opened their doors."""
-    turn.raise_alarm(Alarm.DEVICE_FAULT, board, f"the contacts of {', '.join(labels)} opened in one reading")
-    for mate in _cells_of(turn, board, locks=False):
-        if not turn.cells[mate].board_down:
-            turn.change_cell(mate, board_down=True)
+    builder.raise_alarm(
+        Alarm.DEVICE_FAULT, board, f"the contacts of {', '.join(labels)} opened in one reading"
+    )
+    for mate in _cells_of(builder, board, locks=False):
+        if not builder.cells[mate].board_down:
+            builder.change_cell(mate, board_down=True)
 
 
-def works(turn: Turn, label: str) -> None:
+def works(builder: StepBuilder, label: str) -> None:
     """A lock has opened its door, and its contact shows it: the boards of both work."""
-    locks, contacts = turn.layout.lock_boards.get(label), turn.layout.contact_boards.get(label)
+    locks, contacts = builder.layout.lock_boards.get(label), builder.layout.contact_boards.get(label)
     for board in dict.fromkeys((locks, contacts)):
         if board is not None:
-            turn.clear_alarm(Alarm.DEVICE_FAULT, board)
-    same_locks = [label] if locks is None else _cells_of(turn, locks, locks=True)
+            builder.clear_alarm(Alarm.DEVICE_FAULT, board)
+    same_locks = [label] if locks is None else _cells_of(builder, locks, locks=True)
     for mate in same_locks:
-        if turn.cells[mate].failing:
-            turn.change_cell(mate, failing=False)
-    for mate, cell in tuple(turn.cells.items()):
-        if cell.board_down and not _standing(turn, mate):
-            turn.change_cell(mate, board_down=False)
+        if builder.cells[mate].failing:
+            builder.change_cell(mate, failing=False)
+    for mate, cell in tuple(builder.cells.items()):
+        if cell.board_down and not _standing(builder, mate):
+            builder.change_cell(mate, board_down=False)
 
 
-def _standing(turn: Turn, label: str) -> bool:
-    boards = (turn.layout.lock_boards.get(label), turn.layout.contact_boards.get(label))
-    return any(f"{Alarm.DEVICE_FAULT}/{board}" in turn.alarms for board in boards if board is not None)
+def _standing(builder: StepBuilder, label: str) -> bool:
+    boards = (builder.layout.lock_boards.get(label), builder.layout.contact_boards.get(label))
+    return any(f"{Alarm.DEVICE_FAULT}/{board}" in builder.alarms for board in boards if board is not None)
 
 
-def begin_anew(turn: Turn) -> None:
+def at_start(builder: StepBuilder) -> None:
     """At a start: clears alarms of boards that are no longer configured, and updates cells from their
     boards."""
-    known = {*turn.layout.lock_boards.values(), *turn.layout.contact_boards.values()}
-    for standing in tuple(turn.alarms.values()):
+    known = {*builder.layout.lock_boards.values(), *builder.layout.contact_boards.values()}
+    for standing in tuple(builder.alarms.values()):
         if standing.alarm is Alarm.DEVICE_FAULT and standing.place not in known:
-            turn.clear_alarm(standing.alarm, standing.place)
-    for label, cell in tuple(turn.cells.items()):
-        if cell.board_down is not _standing(turn, label):
-            turn.change_cell(label, board_down=not cell.board_down)
+            builder.clear_alarm(standing.alarm, standing.place)
+    for label, cell in tuple(builder.cells.items()):
+        if cell.board_down is not _standing(builder, label):
+            builder.change_cell(label, board_down=not cell.board_down)
 
 
-def _cells_of(turn: Turn, board: str, *, locks: bool) -> list[str]:
-    boards = turn.layout.lock_boards if locks else turn.layout.contact_boards
-    return [label for label in turn.cells if boards.get(label) == board]
+def _cells_of(builder: StepBuilder, board: str, *, locks: bool) -> list[str]:
+    boards = builder.layout.lock_boards if locks else builder.layout.contact_boards
+    return [label for label in builder.cells if boards.get(label) == board]

@@ -21,6 +21,7 @@ from edge_agent.model import (
 from edge_agent.statemachine import board_faults, contact
 from edge_agent.statemachine.amend import amend
 from edge_agent.statemachine.outputs import FactKind, Weigh
+from edge_agent.statemachine.step_builder import StepBuilder
 from edge_agent.statemachine.transitions import (
     CELL_TABLE,
     FLAG_TABLE,
@@ -31,7 +32,6 @@ from edge_agent.statemachine.transitions import (
     FlagTrigger,
     Refused,
 )
-from edge_agent.statemachine.turn import Turn
 
 AWAITING = (CellStatus.AWAITING_CLEANUP, CellStatus.AWAITING_INSPECTION)
 FAULT_ALARMS = (Alarm.LOCK_JAMMED, Alarm.WRONG_DOOR, Alarm.DOOR_FORCED, Alarm.PARCEL_LEFT_BEHIND)
@@ -54,11 +54,11 @@ def allocatable(cell: Cell) -> bool:
     )
 
 
-def holds(guard: CellGuard, turn: Turn, cell: Cell) -> bool:
+def holds(guard: CellGuard, builder: StepBuilder, cell: Cell) -> bool:
     """Whether a guard of the table of cells is met."""
     match guard:
         case CellGuard.ALLOCATABLE:
-            return allocatable(cell) and turn.at_work(cell.label) is None
+            return allocatable(cell) and builder.at_work(cell.label) is None
         case CellGuard.KNOWN_EMPTY:
             return _known_empty(cell)
         case CellGuard.UNTOUCHED:
@@ -69,7 +69,7 @@ def holds(guard: CellGuard, turn: Turn, cell: Cell) -> bool:
         case CellGuard.ONLY_OPENED:
             return cell.inspect_unless_empty
         case CellGuard.SOMETHING_TO_CLEAR:
-            forced = f"{Alarm.DOOR_FORCED}/{cell.label}" in turn.alarms
+            forced = f"{Alarm.DOOR_FORCED}/{cell.label}" in builder.alarms
             doubted = cell.doubt is not None and cell.door is Door.CLOSED
             return cell.faulty is not None or forced or cell.worn or doubted
 
@@ -78,60 +78,60 @@ def _known_empty(cell: Cell) -> bool:
     return not cell.suspect and (not cell.opened_since_allocation or cell.empty is True)
 
 
-def move(turn: Turn, label: str, trigger: CellTrigger, **changes: Any) -> Cell:
+def move(builder: StepBuilder, label: str, trigger: CellTrigger, **changes: Any) -> Cell:
     """Moves a cell by the table, with `changes` to its other fields. Raises `Refusal` if the table does."""
-    cell = turn.cells[label]
+    cell = builder.cells[label]
     entry = CELL_TABLE[cell.status, trigger]
     if isinstance(entry, Refused):
         raise Refusal(entry.code, f"cell {label}: {entry.why}")
     if not isinstance(entry, CellRule):
         return cell
     to: CellStatus | None = entry.to
-    if entry.guard is not None and not holds(entry.guard, turn, cell):
+    if entry.guard is not None and not holds(entry.guard, builder, cell):
         to = entry.otherwise
     if to is None:
         raise Refusal(Code.NOT_ALLOWED, f"cell {label} is {cell.status}, and not {entry.guard}")
-    return turn.change_cell(label, status=to, **changes)
+    return builder.change_cell(label, status=to, **changes)
 
 
-def doubt(turn: Turn, label: str) -> None:
+def doubt(builder: StepBuilder, label: str) -> None:
     """The outcome of a pulse could not be read: the cell is inspected before it is allocated again."""
-    before = turn.cells[label]
-    cell = move(turn, label, CellTrigger.DOUBTED)
+    before = builder.cells[label]
+    cell = move(builder, label, CellTrigger.DOUBTED)
     if cell.reservation_id is not None:
-        turn.change_cell(label, opened_since_allocation=True, unlocked_since_allocation=True, suspect=True)
+        builder.change_cell(label, opened_since_allocation=True, unlocked_since_allocation=True, suspect=True)
     elif cell.status is not before.status:
-        turn.tell_cell(label, CellCause.DOUBT)
+        builder.add_cell_fact(label, CellCause.DOUBT)
 
 
-def inspect_opened(turn: Turn, label: str) -> None:
+def inspect_opened(builder: StepBuilder, label: str) -> None:
     """A free cell was opened by a person who may have put something into it."""
-    before = turn.cells[label].status
-    cell = move(turn, label, CellTrigger.OPENED)
+    before = builder.cells[label].status
+    cell = move(builder, label, CellTrigger.OPENED)
     if cell.status is not before:
-        turn.change_cell(label, inspect_unless_empty=True)
-        turn.tell_cell(label, CellCause.OPENED)
+        builder.change_cell(label, inspect_unless_empty=True)
+        builder.add_cell_fact(label, CellCause.OPENED)
 
 
-def weighed_empty(turn: Turn, label: str) -> None:
+def weighed_empty(builder: StepBuilder, label: str) -> None:
     """The scale of a closed cell shows it empty: that ends an inspection that only an opening required."""
-    before = turn.cells[label]
+    before = builder.cells[label]
     if before.status is CellStatus.AWAITING_INSPECTION and before.inspect_unless_empty and before.settled:
-        move(turn, label, CellTrigger.PROVEN_EMPTY, inspect_unless_empty=False)
-        turn.tell_cell(label, CellCause.PROVEN_EMPTY)
+        move(builder, label, CellTrigger.PROVEN_EMPTY, inspect_unless_empty=False)
+        builder.add_cell_fact(label, CellCause.PROVEN_EMPTY)
 
 
-def see_door(turn: Turn, label: str, door: Door, *, unwatched: bool = False) -> None:
+def see_door(builder: StepBuilder, label: str, door: Door, *, unwatched: bool = False) -> None:
     """A door was read by a board that answers. `unwatched`: the change to this state was not observed."""
-    cell = turn.cells[label]
+    cell = builder.cells[label]
     if cell.door is not door:
         closed = door is Door.CLOSED
         opened = cell.opened_since_allocation or (not closed and cell.reservation_id is not None)
-        turn.change_cell(
+        builder.change_cell(
             label,
             door=door,
-            door_since=turn.now,
-            open_since=cell.open_since if closed or cell.open_since is not None else turn.now,
+            door_since=builder.now,
+            open_since=cell.open_since if closed or cell.open_since is not None else builder.now,
             answering=True,
             unread=False,
             settled=False,
@@ -142,21 +142,21 @@ def see_door(turn: Turn, label: str, door: Door, *, unwatched: bool = False) -> 
             empty=None,
         )
         if cell.door is not Door.UNKNOWN and not unwatched:
-            contact.changed(turn, cell, door)
-        if closed and label in turn.layout.weighed:
-            turn.effects.append(Weigh(label))
-        unspent = label in turn.pulses and turn.pulses[label].unspent
-        if not closed and unspent and turn.cells[label].unexplained is None:
+            contact.changed(builder, cell, door)
+        if closed and label in builder.layout.weighed:
+            builder.effects.append(Weigh(label))
+        unspent = label in builder.pulses and builder.pulses[label].unspent
+        if not closed and unspent and builder.cells[label].unexplained is None:
             # Whether an opening without a cause was this lock's, or a glitch, is judged later.
-            turn.put("pulses", label, amend(turn.pulses[label], unspent=0))
+            builder.put("pulses", label, amend(builder.pulses[label], unspent=0))
     elif not cell.answering or cell.unread:
-        turn.change_cell(label, answering=True, unread=False)
+        builder.change_cell(label, answering=True, unread=False)
 
 
-def settle_closed(turn: Turn, label: str) -> None:
+def settle_closed(builder: StepBuilder, label: str) -> None:
     """The door is settled closed: this ends its opening, whether by this machine or not."""
-    turn.change_cell(label, settled=True, opened_by_unlock=False, closing_unseen=False, open_since=None)
-    turn.clear_alarm(Alarm.DOOR_AJAR, label, cell=label)
+    builder.change_cell(label, settled=True, opened_by_unlock=False, closing_unseen=False, open_since=None)
+    builder.clear_alarm(Alarm.DOOR_AJAR, label, cell=label)
 
 
 def _flag(cell: Cell, flag: Flag, trigger: FlagTrigger) -> bool:
@@ -168,18 +168,18 @@ def _flag(cell: Cell, flag: Flag, trigger: FlagTrigger) -> bool:
     return entry
 
 
-def mark_faulty(turn: Turn, label: str, why: str, alarm: Alarm, ticket_id: str) -> None:
+def mark_faulty(builder: StepBuilder, label: str, why: str, alarm: Alarm, ticket_id: str) -> None:
     """Takes a cell out of allocation until it is cleared, and requests maintenance once."""
-    cell = turn.cells[label]
+    cell = builder.cells[label]
     if _flag(cell, Flag.FAULTY, FlagTrigger.FAULT) and cell.faulty is None:
-        turn.change_cell(label, faulty=why)
-        turn.tell_cell(label, CellCause.FAULT, reason=why)
-        request_maintenance(turn, ticket_id, why, Severity.HIGH, label)
-    turn.raise_alarm(alarm, label, why, cell=label)
+        builder.change_cell(label, faulty=why)
+        builder.add_cell_fact(label, CellCause.FAULT, reason=why)
+        request_maintenance(builder, ticket_id, why, Severity.HIGH, label)
+    builder.raise_alarm(alarm, label, why, cell=label)
 
 
 def request_maintenance(
-    turn: Turn,
+    builder: StepBuilder,
     ticket_id: str,
     description: str,
     severity: Severity,
@@ -189,7 +189,7 @@ def request_maintenance(
     request_key: str | None = None,
 ) -> None:
     """Publishes a maintenance request for a cell, or for the machine if `label` is None."""
-    turn.tell(
+    builder.add_fact(
         FactKind.MAINTENANCE_REQUESTED,
         cell=label,
         source=source,
@@ -197,78 +197,78 @@ def request_maintenance(
         maintenance_ticket_id=ticket_id,
         description=description,
         severity=severity,
-        blocked=None if label is None else turn.cells[label].blocked is not None,
+        blocked=None if label is None else builder.cells[label].blocked is not None,
     )
 
 
-def lock_works(turn: Turn, label: str) -> None:
+def lock_works(builder: StepBuilder, label: str) -> None:
     """A pulse opened a door that read closed before: the contact is believed, a jam and a fault of its board
     end. Any other fault stays until a person has checked the cell."""
-    cell = turn.cells[label]
-    contact.end_doubt(turn, label)
-    board_faults.works(turn, label)
-    turn.clear_alarm(Alarm.LOCK_JAMMED, label, cell=label)
-    if f"{Alarm.WRONG_DOOR}/{label}" in turn.alarms:
+    cell = builder.cells[label]
+    contact.end_doubt(builder, label)
+    board_faults.works(builder, label)
+    builder.clear_alarm(Alarm.LOCK_JAMMED, label, cell=label)
+    if f"{Alarm.WRONG_DOOR}/{label}" in builder.alarms:
         return
     if cell.faulty is not None and not _flag(cell, Flag.FAULTY, FlagTrigger.LOCK_OPENED):
-        turn.change_cell(label, faulty=None)
-        turn.tell_cell(label, CellCause.REPAIRED)
+        builder.change_cell(label, faulty=None)
+        builder.add_cell_fact(label, CellCause.REPAIRED)
 
 
-def find(turn: Turn, label: str) -> Cell:
+def find(builder: StepBuilder, label: str) -> Cell:
     """The cell. Raises `Refusal` (`NOT_FOUND`) if there is none with this label."""
-    cell = turn.cells.get(label)
+    cell = builder.cells.get(label)
     if cell is None:
         raise Refusal(Code.NOT_FOUND, f"no such cell: {label}")
     return cell
 
 
 def block(
-    turn: Turn, label: str, reason: str, ticket_id: str | None, source: Source, actor: str = ""
+    builder: StepBuilder, label: str, reason: str, ticket_id: str | None, source: Source, actor: str = ""
 ) -> None:
     """Takes a cell out of allocation until it is unblocked. A parcel in it stays reachable.
 
     Raises `Refusal`: `NOT_FOUND` for an unknown cell, `NOT_ALLOWED` if it is already blocked.
     """
-    cell = find(turn, label)
+    cell = find(builder, label)
     if _flag(cell, Flag.BLOCKED, FlagTrigger.BLOCK):
-        turn.change_cell(label, blocked=Block(reason, ticket_id))
-        turn.tell_cell(label, CellCause.BLOCKED, reason=reason, source=source, actor=actor)
+        builder.change_cell(label, blocked=Block(reason, ticket_id))
+        builder.add_cell_fact(label, CellCause.BLOCKED, reason=reason, source=source, actor=actor)
 
 
-def unblock(turn: Turn, label: str, source: Source, actor: str = "") -> None:
+def unblock(builder: StepBuilder, label: str, source: Source, actor: str = "") -> None:
     """Unblocks a cell. Raises `Refusal`: `NOT_FOUND` for an unknown cell, `NOT_ALLOWED` if it is not
     blocked."""
-    cell = find(turn, label)
+    cell = find(builder, label)
     if not _flag(cell, Flag.BLOCKED, FlagTrigger.UNBLOCK):
-        turn.change_cell(label, blocked=None)
-        turn.tell_cell(label, CellCause.UNBLOCKED, source=source, actor=actor)
+        builder.change_cell(label, blocked=None)
+        builder.add_cell_fact(label, CellCause.UNBLOCKED, source=source, actor=actor)
 
 
-def clear(turn: Turn, label: str, source: Source, *, freed: bool = False, actor: str = "") -> None:
+def clear(builder: StepBuilder, label: str, source: Source, *, freed: bool = False, actor: str = "") -> None:
     """A person has checked the cell: frees one that awaits clean-up or inspection and clears faulty.
 
     `freed`: the clearing has just ended the reservation that held it.
 
     Raises `Refusal`: `NOT_FOUND` for an unknown cell, `NOT_ALLOWED` if there is nothing to clear.
     """
-    cell = find(turn, label)
-    if f"{Alarm.DOOR_FORCED}/{label}" in turn.alarms and cell.door is not Door.CLOSED:
+    cell = find(builder, label)
+    if f"{Alarm.DOOR_FORCED}/{label}" in builder.alarms and cell.door is not Door.CLOSED:
         raise Refusal(Code.NOT_ALLOWED, f"the door of cell {label} was forced and is not closed")
-    if f"{Alarm.WRONG_DOOR}/{label}" in turn.alarms and not cell.opened_rightly:
+    if f"{Alarm.WRONG_DOOR}/{label}" in builder.alarms and not cell.opened_rightly:
         why = f"open cell {label} first: no `open` has moved its own door since the wrong door opened"
         raise Refusal(Code.NOT_ALLOWED, why)
-    moved = cell if freed and cell.status is CellStatus.IDLE else move(turn, label, CellTrigger.CLEARED)
+    moved = cell if freed and cell.status is CellStatus.IDLE else move(builder, label, CellTrigger.CLEARED)
     if not _flag(moved, Flag.FAULTY, FlagTrigger.CLEARED):
-        turn.change_cell(label, faulty=None, worn=False)
-    turn.change_cell(
+        builder.change_cell(label, faulty=None, worn=False)
+    builder.change_cell(
         label, inspect_unless_empty=False, last_outcome=None, failing=False, opened_rightly=False
     )
     if cell.door is Door.CLOSED:
-        contact.end_doubt(turn, label, at_once=True)
-    turn.tell_cell(label, CellCause.CLEARED, source=source, actor=actor)
+        contact.end_doubt(builder, label, at_once=True)
+    builder.add_cell_fact(label, CellCause.CLEARED, source=source, actor=actor)
     for alarm in FAULT_ALARMS:
-        turn.clear_alarm(alarm, label, cell=label)
+        builder.clear_alarm(alarm, label, cell=label)
 
 
 def occupancy(cells: Iterable[Cell]) -> Occupancy:

@@ -25,7 +25,7 @@ from edge_agent.model import Alarm, Door, Instant, Reservation, ReservationStatu
 from edge_agent.statemachine.amend import amend
 from edge_agent.statemachine.outputs import SetClimate, TemperatureRecord
 from edge_agent.statemachine.state import Climate, Layout, LockerState, Need, Regime, Regimes
-from edge_agent.statemachine.turn import Turn
+from edge_agent.statemachine.step_builder import StepBuilder
 
 UNBROKEN_NS = 60 * 10**9
 """Measurements at most this far apart follow each other: twice the longest time between two reports."""
@@ -33,7 +33,7 @@ MINUTE_NS = 60 * 10**9
 DROPPED_OFF = ReservationStatus.DROPPED_OFF
 STAYS = (ReservationStatus.PENDING, DROPPED_OFF)
 
-Act = Callable[[Turn, str], None]
+Act = Callable[[StepBuilder, str], None]
 """An action on a cell's climate."""
 
 
@@ -54,33 +54,33 @@ def excess(regime: Regime, temperature_c: float, mark_c: float) -> float:
     return round(beyond_c, 3)
 
 
-def seen(turn: Turn, label: str, temperature_c: float | None) -> None:
+def temperature_measured(builder: StepBuilder, label: str, temperature_c: float | None) -> None:
     """A sensor has reported its temperature, or is lost (None)."""
-    if label not in turn.layout.thermometers:
+    if label not in builder.layout.thermometers:
         return
     if temperature_c is None:
-        turn.raise_alarm(Alarm.SENSOR_FAULT, label, "the temperature sensor does not answer", cell=label)
+        builder.raise_alarm(Alarm.SENSOR_FAULT, label, "the temperature sensor does not answer", cell=label)
     else:
-        turn.clear_alarm(Alarm.SENSOR_FAULT, label, cell=label)
-    climate = turn.climate.get(label)
+        builder.clear_alarm(Alarm.SENSOR_FAULT, label, cell=label)
+    climate = builder.climate.get(label)
     if climate is None or not climate.active:
         return
-    reservation = _holder(turn, label)
+    reservation = _holder(builder, label)
     if reservation is not None:
-        _log(turn, label, reservation, temperature_c)
+        _log(builder, label, reservation, temperature_c)
         if reservation.status is DROPPED_OFF:
-            _prove(turn, label, temperature_c)
-    _change(turn, label, temperature_c=temperature_c)
+            _prove(builder, label, temperature_c)
+    _change(builder, label, temperature_c=temperature_c)
 
 
-def _log(turn: Turn, label: str, reservation: Reservation, temperature_c: float | None) -> None:
+def _log(builder: StepBuilder, label: str, reservation: Reservation, temperature_c: float | None) -> None:
     """A line for the reservation's temperature log."""
-    climate, cell = turn.climate[label], turn.cells[label]
-    regime = _regime(turn.layout, climate, label)
+    climate, cell = builder.climate[label], builder.cells[label]
+    regime = _regime(builder.layout, climate, label)
     on: Literal["heating", "cooling"] = "heating" if climate.need == "hot" else "cooling"
     record = TemperatureRecord(
         reservation_id=reservation.reservation_id,
-        at=turn.now,
+        at=builder.now,
         temperature_c=temperature_c,
         setpoint_c=regime.setpoint_c,
         limit_c=regime.limit_c,
@@ -88,74 +88,80 @@ def _log(turn: Turn, label: str, reservation: Reservation, temperature_c: float 
         door=cell.door if cell.answering else Door.UNKNOWN,
         output=on if climate.running else "off",
     )
-    turn.temperatures.append(record)
+    builder.temperatures.append(record)
 
 
-def _prove(turn: Turn, label: str, temperature_c: float | None) -> None:
+def _prove(builder: StepBuilder, label: str, temperature_c: float | None) -> None:
     """What a measurement proves about the food, together with the one before it."""
-    climate, regime, now = turn.climate[label], _regime(turn.layout, turn.climate[label], label), turn.now
-    good = _good(climate, _holder(turn, label))
+    climate, regime, now = (
+        builder.climate[label],
+        _regime(builder.layout, builder.climate[label], label),
+        builder.now,
+    )
+    good = _good(climate, _holder(builder, label))
     assert good is not None
     since_ns = good.elapsed_ns(now) or 0
     if since_ns > regime.allowed_ns:
-        _out(turn, label)
+        _out(builder, label)
     inside = _inside(regime, temperature_c)
     if inside or (_inside(regime, climate.temperature_c) and since_ns <= UNBROKEN_NS):
-        _change(turn, label, good=now)
+        _change(builder, label, good=now)
     if inside and climate.gap_from is not None and climate.gap_to is None:
-        _change(turn, label, gap_to=now)
+        _change(builder, label, gap_to=now)
 
 
-def begin_anew(turn: Turn) -> None:
+def at_start(builder: StepBuilder) -> None:
     """At a start: every output is off, no temperature is known; entries that are no longer configured are
     dropped.
 
     A stretch without power whose length no clock shows is set aside until one does.
     """
-    for label, climate in tuple(turn.climate.items()):
-        now, changes = turn.now, dict[str, Any](running=False, temperature_c=None, started_c=None)
+    for label, climate in tuple(builder.climate.items()):
+        now, changes = builder.now, dict[str, Any](running=False, temperature_c=None, started_c=None)
         switched = climate.switched
         if climate.running or (switched is not None and switched.elapsed_ns(now) is None):
             changes["switched"] = now
-        good = _good(climate, _holder(turn, label))
+        good = _good(climate, _holder(builder, label))
         if good is not None and good.elapsed_ns(now) is None:
             changes |= {"gap_from": climate.gap_from or good, "gap_to": None, "good": now}
-        _change(turn, label, **changes)
-    for standing in tuple(turn.alarms.values()):
+        _change(builder, label, **changes)
+    for standing in tuple(builder.alarms.values()):
         place = standing.place
-        of_cell = standing.alarm is Alarm.SENSOR_FAULT and place in turn.cells
-        lost = of_cell and place not in turn.layout.thermometers
-        if lost or (standing.alarm is Alarm.CLIMATE_NO_EFFECT and place not in turn.climate):
-            turn.clear_alarm(standing.alarm, place, cell=place, at_once=True)
-    for label in turn.layout.climate:
-        _enter(turn, label)
+        of_cell = standing.alarm is Alarm.SENSOR_FAULT and place in builder.cells
+        lost = of_cell and place not in builder.layout.thermometers
+        if lost or (standing.alarm is Alarm.CLIMATE_NO_EFFECT and place not in builder.climate):
+            builder.clear_alarm(standing.alarm, place, cell=place, at_once=True)
+    for label in builder.layout.climate:
+        _enter(builder, label)
 
 
-def what_is_due(turn: Turn) -> None:
+def apply_due(builder: StepBuilder) -> None:
     """Carries out everything about the climate that depends on time, doors and reservations."""
-    for label in turn.changed("cells"):
-        if label in turn.layout.climate:
-            _enter(turn, label)
-    for label in tuple(turn.climate):
-        while label in turn.climate:
-            now = [act for left, act in _due(turn, turn.layout, turn.now, label) if left <= 0]
+    for label in builder.changed("cells"):
+        if label in builder.layout.climate:
+            _enter(builder, label)
+    for label in tuple(builder.climate):
+        while label in builder.climate:
+            now = [act for left, act in _due(builder, builder.layout, builder.now, label) if left <= 0]
             if not now:
                 break
-            now[0](turn, label)
+            now[0](builder, label)
 
 
 def left_ns(state: LockerState, layout: Layout, now: Instant) -> list[int]:
-    """How long until `what_is_due` would act, for everything that is awaited."""
+    """How long until `apply_due` would act, for everything that is awaited."""
     return [left for label in state.climate for left, _ in _due(state, layout, now, label)]
 
 
-def _enter(turn: Turn, label: str) -> None:
-    need = need_of(_holder(turn, label), turn.layout.climate[label])
-    if need is not None and label not in turn.climate:
-        turn.put("climate", label, Climate(need))
+def _enter(builder: StepBuilder, label: str) -> None:
+    need = need_of(_holder(builder, label), builder.layout.climate[label])
+    if need is not None and label not in builder.climate:
+        builder.put("climate", label, Climate(need))
 
 
-def _due(state: LockerState | Turn, layout: Layout, now: Instant, label: str) -> Iterator[tuple[int, Act]]:
+def _due(
+    state: LockerState | StepBuilder, layout: Layout, now: Instant, label: str
+) -> Iterator[tuple[int, Act]]:
     """What time will do to a cell, and in how long; 0 or less: it is due."""
     climate, reservation = state.climate[label], _holder(state, label)
     need = need_of(reservation, layout.climate[label])
@@ -188,7 +194,7 @@ def _start_ns(reservation: Reservation, regime: Regime, now: Instant) -> int:
 
 
 def _thermostat(
-    state: LockerState | Turn, now: Instant, label: str, climate: Climate, regime: Regime
+    state: LockerState | StepBuilder, now: Instant, label: str, climate: Climate, regime: Regime
 ) -> Iterator[tuple[int, Act]]:
     temperature_c = climate.temperature_c
     blind = temperature_c is None or state.cells[label].door is Door.OPEN
@@ -223,75 +229,75 @@ def _food(
     yield _left(_good(climate, reservation), regime.allowed_ns, now) + 1, _out
 
 
-def _start(turn: Turn, label: str) -> None:
-    need = need_of(_holder(turn, label), turn.layout.climate[label])
-    _change(turn, label, need=need, active=True)
+def _start(builder: StepBuilder, label: str) -> None:
+    need = need_of(_holder(builder, label), builder.layout.climate[label])
+    _change(builder, label, need=need, active=True)
 
 
-def _over(turn: Turn, label: str) -> None:
+def _over(builder: StepBuilder, label: str) -> None:
     """The climate is no longer needed."""
-    if turn.climate[label].running:
-        _off(turn, label)
-    _change(turn, label, active=False, temperature_c=None, good=None, gap_from=None, gap_to=None)
-    turn.clear_alarm(Alarm.CLIMATE_NO_EFFECT, label, cell=label, at_once=True)
+    if builder.climate[label].running:
+        _off(builder, label)
+    _change(builder, label, active=False, temperature_c=None, good=None, gap_from=None, gap_to=None)
+    builder.clear_alarm(Alarm.CLIMATE_NO_EFFECT, label, cell=label, at_once=True)
 
 
-def _forget(turn: Turn, label: str) -> None:
-    turn.put("climate", label, None)
+def _forget(builder: StepBuilder, label: str) -> None:
+    builder.put("climate", label, None)
 
 
-def _on(turn: Turn, label: str) -> None:
-    climate = turn.climate[label]
-    _change(turn, label, running=True, switched=turn.now, started_c=climate.temperature_c)
-    turn.effects.append(SetClimate(label, heating=climate.need == "hot", cooling=climate.need == "cold"))
+def _on(builder: StepBuilder, label: str) -> None:
+    climate = builder.climate[label]
+    _change(builder, label, running=True, switched=builder.now, started_c=climate.temperature_c)
+    builder.effects.append(SetClimate(label, heating=climate.need == "hot", cooling=climate.need == "cold"))
 
 
-def _off(turn: Turn, label: str) -> None:
-    _change(turn, label, running=False, switched=turn.now, started_c=None)
-    turn.effects.append(SetClimate(label, heating=False, cooling=False))
+def _off(builder: StepBuilder, label: str) -> None:
+    _change(builder, label, running=False, switched=builder.now, started_c=None)
+    builder.effects.append(SetClimate(label, heating=False, cooling=False))
 
 
-def _without_effect(turn: Turn, label: str) -> None:
-    _off(turn, label)
-    climate = turn.climate[label]
+def _without_effect(builder: StepBuilder, label: str) -> None:
+    _off(builder, label)
+    climate = builder.climate[label]
     what = "cooler" if climate.need == "cold" else "heater"
     why = f"the {what} is on and the temperature stays at {climate.temperature_c} °C"
-    turn.raise_alarm(Alarm.CLIMATE_NO_EFFECT, label, why, cell=label)
+    builder.raise_alarm(Alarm.CLIMATE_NO_EFFECT, label, why, cell=label)
 
 
-def _with_effect(turn: Turn, label: str) -> None:
-    turn.clear_alarm(Alarm.CLIMATE_NO_EFFECT, label, cell=label)
+def _with_effect(builder: StepBuilder, label: str) -> None:
+    builder.clear_alarm(Alarm.CLIMATE_NO_EFFECT, label, cell=label)
 
 
-def _gap_known(turn: Turn, label: str) -> None:
+def _gap_known(builder: StepBuilder, label: str) -> None:
     """A clock now shows how long the machine was without power."""
-    climate, regime = turn.climate[label], _regime(turn.layout, turn.climate[label], label)
+    climate, regime = builder.climate[label], _regime(builder.layout, builder.climate[label], label)
     assert climate.gap_from is not None
     if climate.gap_to is None:  # it lasts: the food was last within its limits when it began
-        _change(turn, label, gap_from=None, good=climate.gap_from)
+        _change(builder, label, gap_from=None, good=climate.gap_from)
         return
     if (climate.gap_from.elapsed_ns(climate.gap_to) or 0) > regime.allowed_ns:
-        _out(turn, label)
-    _change(turn, label, gap_from=None, gap_to=None)
+        _out(builder, label)
+    _change(builder, label, gap_from=None, gap_to=None)
 
 
-def _out(turn: Turn, label: str) -> None:
+def _out(builder: StepBuilder, label: str) -> None:
     """Marks the food as out of range until the reservation ends."""
-    regime, reservation = _regime(turn.layout, turn.climate[label], label), _holder(turn, label)
+    regime, reservation = _regime(builder.layout, builder.climate[label], label), _holder(builder, label)
     assert reservation is not None
     how = "warmer" if regime.need == "cold" else "colder"
     minutes = regime.allowed_ns // MINUTE_NS
     why = (
         f"{reservation.reservation_id}: {how} than {regime.limit_c} °C, or not proven else, for {minutes} min"
     )
-    turn.raise_alarm(Alarm.TEMPERATURE_OUT_OF_RANGE, label, why, cell=label)
+    builder.raise_alarm(Alarm.TEMPERATURE_OUT_OF_RANGE, label, why, cell=label)
 
 
-def _change(turn: Turn, label: str, **changes: Any) -> None:
-    turn.put("climate", label, amend(turn.climate[label], **changes))
+def _change(builder: StepBuilder, label: str, **changes: Any) -> None:
+    builder.put("climate", label, amend(builder.climate[label], **changes))
 
 
-def _holder(state: LockerState | Turn, label: str) -> Reservation | None:
+def _holder(state: LockerState | StepBuilder, label: str) -> Reservation | None:
     rid = state.cells[label].reservation_id
     return None if rid is None else state.reservations[rid]
 
@@ -318,6 +324,6 @@ def _left(since: Instant | None, span_ns: int, now: Instant) -> int:
     return 0 if since is None else span_ns - (since.elapsed_ns(now) or 0)
 
 
-def _stands(state: LockerState | Turn, alarm: Alarm, label: str) -> bool:
+def _stands(state: LockerState | StepBuilder, alarm: Alarm, label: str) -> bool:
     standing = state.alarms.get(f"{alarm}/{label}")
     return standing is not None and standing.gone is None

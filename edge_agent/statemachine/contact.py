@@ -9,7 +9,7 @@ closed door (docs/decisions/0031-doubt.md).
 from __future__ import annotations
 
 from edge_agent.model import Alarm, Cell, Door
-from edge_agent.statemachine.turn import Turn
+from edge_agent.statemachine.step_builder import StepBuilder
 
 CONTACT = "contact"
 """The part of a cell that SENSOR_FAULT names for its door contact."""
@@ -35,48 +35,48 @@ def believed_open(cell: Cell) -> bool:
     return cell.opened_by_unlock and cell.doubt is None
 
 
-def doubt(turn: Turn, label: str, why: str) -> None:
+def doubt(builder: StepBuilder, label: str, why: str) -> None:
     """Puts the contact in doubt, for the first reason that was found."""
-    if turn.cells[label].doubt is None:
-        turn.change_cell(label, doubt=why)
-    turn.raise_alarm(Alarm.SENSOR_FAULT, place_of(label), why, cell=label)
+    if builder.cells[label].doubt is None:
+        builder.change_cell(label, doubt=why)
+    builder.raise_alarm(Alarm.SENSOR_FAULT, place_of(label), why, cell=label)
 
 
-def end_doubt(turn: Turn, label: str, *, at_once: bool = False) -> None:
+def end_doubt(builder: StepBuilder, label: str, *, at_once: bool = False) -> None:
     """The contact is believed again. `at_once`: a person confirms it, and the alarm is cleared at once."""
-    if turn.cells[label].doubt is not None:
-        turn.change_cell(label, doubt=None, changes_ns=())
-    turn.clear_alarm(Alarm.SENSOR_FAULT, place_of(label), cell=label, at_once=at_once)
+    if builder.cells[label].doubt is not None:
+        builder.change_cell(label, doubt=None, changes_ns=())
+    builder.clear_alarm(Alarm.SENSOR_FAULT, place_of(label), cell=label, at_once=at_once)
 
 
-def pulsed(turn: Turn, label: str) -> None:
+def pulsed(builder: StepBuilder, label: str) -> None:
     """The lock of this door is pulsed now: changes of its contact shortly after are the pulse's effect."""
-    turn.change_cell(label, quiet_from_ns=turn.now.boottime_ns)
+    builder.change_cell(label, quiet_from_ns=builder.now.boottime_ns)
 
 
-def changed(turn: Turn, before: Cell, door: Door) -> None:
+def changed(builder: StepBuilder, before: Cell, door: Door) -> None:
     """The contact reads `door` now, and read otherwise `before`. Detects chatter."""
-    now_ns = turn.now.boottime_ns
+    now_ns = builder.now.boottime_ns
     label = before.label
-    if label in turn.hand_checked:
+    if label in builder.hand_checked:
         return
     quiet_from_ns = before.quiet_from_ns
-    if door is Door.CLOSED and _stood_open(turn, before):
+    if door is Door.CLOSED and _stood_open(builder, before):
         quiet_from_ns = now_ns
     if quiet_from_ns is not None and now_ns - quiet_from_ns <= BOUNCE_NS:
         if quiet_from_ns != before.quiet_from_ns:
-            turn.change_cell(label, quiet_from_ns=quiet_from_ns)
+            builder.change_cell(label, quiet_from_ns=quiet_from_ns)
         return
     recent = (*(at for at in before.changes_ns if now_ns - at <= CHATTER_NS), now_ns)
-    turn.change_cell(label, changes_ns=recent[-CHATTER_CHANGES:], quiet_from_ns=None)
+    builder.change_cell(label, changes_ns=recent[-CHATTER_CHANGES:], quiet_from_ns=None)
     if len(recent) >= CHATTER_CHANGES:
-        doubt(turn, label, CHATTERS)
+        doubt(builder, label, CHATTERS)
 
 
-def _stood_open(turn: Turn, before: Cell) -> bool:
+def _stood_open(builder: StepBuilder, before: Cell) -> bool:
     """Whether the door stood open longer than any bounce: only then does a closing begin a time of
     bounces."""
     if before.door is not Door.OPEN or before.door_since is None:
         return False
-    elapsed_ns = before.door_since.elapsed_ns(turn.now)
+    elapsed_ns = before.door_since.elapsed_ns(builder.now)
     return elapsed_ns is None or elapsed_ns > BOUNCE_NS

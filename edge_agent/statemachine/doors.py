@@ -14,85 +14,87 @@ from edge_agent.model import Alarm, Door, Instant
 from edge_agent.statemachine import board_faults, contact, outcome, wrong_door
 from edge_agent.statemachine import cell as cells
 from edge_agent.statemachine.state import LockerState
-from edge_agent.statemachine.turn import Turn
+from edge_agent.statemachine.step_builder import StepBuilder
 
 FORCED_FORGOTTEN_NS = 10 * 60 * 10**9
 """The alarm of a forced door is cleared when the door has been closed for this time."""
 OPEN = Door.OPEN
 
 
-def opened_unasked(turn: Turn, label: str) -> None:
+def opened_unasked(builder: StepBuilder, label: str) -> None:
     """A door has opened that no ticket is working on."""
-    if label in turn.hand_checked or outcome.opened_late(turn, label, turn.now):
+    if label in builder.hand_checked or outcome.opened_late(builder, label, builder.now):
         return
-    turn.change_cell(label, unexplained=turn.now, opened_by_unlock=False)
+    builder.change_cell(label, unexplained=builder.now, opened_by_unlock=False)
 
 
-def _judge(turn: Turn, label: str, since: Instant) -> None:
+def _judge(builder: StepBuilder, label: str, since: Instant) -> None:
     """Judges the cause of an opening that has lasted."""
-    late = outcome.opened_late(turn, label, since)
-    turn.change_cell(label, unexplained=None)
-    pulsed = wrong_door.suspects(turn, label, since)
-    wrong_door.spend(turn, label)
+    late = outcome.opened_late(builder, label, since)
+    builder.change_cell(label, unexplained=None)
+    pulsed = wrong_door.suspects(builder, label, since)
+    wrong_door.spend(builder, label)
     if late:
         return
     if pulsed:
-        wrong_door.found(turn, label, pulsed)
+        wrong_door.found(builder, label, pulsed)
         return
-    board = turn.layout.contact_boards.get(label)
+    board = builder.layout.contact_boards.get(label)
     mates = [
         other
-        for other, place in turn.cells.items()
-        if place.unexplained == since and board is not None and turn.layout.contact_boards.get(other) == board
+        for other, place in builder.cells.items()
+        if place.unexplained == since
+        and board is not None
+        and builder.layout.contact_boards.get(other) == board
     ]
     if board is not None and mates:
         for mate in mates:
-            turn.change_cell(mate, unexplained=None)
-        board_faults.contacts_opened(turn, board, [label, *mates])
+            builder.change_cell(mate, unexplained=None)
+        board_faults.contacts_opened(builder, board, [label, *mates])
         return
-    _forced(turn, label)
+    _forced(builder, label)
 
 
-def _forced(turn: Turn, label: str) -> None:
-    turn.raise_alarm(Alarm.DOOR_FORCED, label, "opened without a pulse", cell=label)
-    contact.doubt(turn, label, contact.FORCED)
-    cells.inspect_opened(turn, label)
+def _forced(builder: StepBuilder, label: str) -> None:
+    builder.raise_alarm(Alarm.DOOR_FORCED, label, "opened without a pulse", cell=label)
+    contact.doubt(builder, label, contact.FORCED)
+    cells.inspect_opened(builder, label)
 
 
-def begin_anew(turn: Turn) -> None:
+def at_start(builder: StepBuilder) -> None:
     """At a start: a door whose last change no clock can date counts from now."""
-    for label, place in tuple(turn.cells.items()):
+    for label, place in tuple(builder.cells.items()):
         for name in ("door_since", "open_since"):
             moment = getattr(place, name)
-            if moment is not None and moment.elapsed_ns(turn.now) is None:
-                turn.change_cell(label, **{name: turn.now})
+            if moment is not None and moment.elapsed_ns(builder.now) is None:
+                builder.change_cell(label, **{name: builder.now})
         if place.door is OPEN and place.open_since is None:  # journaled by a version without `open_since`
-            turn.change_cell(label, open_since=turn.cells[label].door_since)
+            builder.change_cell(label, open_since=builder.cells[label].door_since)
 
 
-def judge_lasting(turn: Turn) -> None:
+def judge_lasting(builder: StepBuilder) -> None:
     """Judges the openings that have lasted."""
-    for label, place in tuple(turn.cells.items()):
-        since = turn.cells[label].unexplained if place.unexplained is not None else None
-        if since is not None and _lasted_left_ns(since, turn.now) <= 0:
-            _judge(turn, label, since)
+    for label, place in tuple(builder.cells.items()):
+        since = builder.cells[label].unexplained if place.unexplained is not None else None
+        if since is not None and _lasted_left_ns(since, builder.now) <= 0:
+            _judge(builder, label, since)
 
 
-def what_is_due(turn: Turn) -> None:
+def apply_due(builder: StepBuilder) -> None:
     """Judges openings that have lasted; raises and clears alarms that depend on how long a door has been in
     its state."""
-    judge_lasting(turn)
-    for label, alarm, left_ns in tuple(_pending(turn, turn.now, turn.layout.door_ajar_ns)):
+    judge_lasting(builder)
+    for label, alarm, left_ns in tuple(_pending(builder, builder.now, builder.layout.door_ajar_ns)):
         if left_ns > 0:
             continue
         if alarm is Alarm.DOOR_AJAR:
-            turn.raise_alarm(alarm, label, "door open too long", cell=label)
+            builder.raise_alarm(alarm, label, "door open too long", cell=label)
         else:
-            turn.clear_alarm(alarm, label, cell=label)
+            builder.clear_alarm(alarm, label, cell=label)
 
 
 def left_ns(state: LockerState, now: Instant, door_ajar_ns: int) -> list[int]:
-    """How long until `what_is_due` would act, for each door that is awaited."""
+    """How long until `apply_due` would act, for each door that is awaited."""
     lasting = [place.unexplained for place in state.cells.values() if place.unexplained is not None]
     ajar = [left for _, _, left in _pending(state, now, door_ajar_ns)]
     return [*(_lasted_left_ns(since, now) for since in lasting), *ajar]
@@ -103,7 +105,9 @@ def _lasted_left_ns(since: Instant, now: Instant) -> int:
     return 0 if elapsed_ns is None else contact.UNEXPLAINED_NS - elapsed_ns
 
 
-def _pending(state: LockerState | Turn, now: Instant, door_ajar_ns: int) -> Iterator[tuple[str, Alarm, int]]:
+def _pending(
+    state: LockerState | StepBuilder, now: Instant, door_ajar_ns: int
+) -> Iterator[tuple[str, Alarm, int]]:
     opened = OPEN  # an enum's member is slow to look up, and every step checks every cell
     for place in [place for place in state.cells.values() if place.door is opened and place.answering]:
         if f"{Alarm.DOOR_AJAR}/{place.label}" not in state.alarms:

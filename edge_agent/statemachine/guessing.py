@@ -17,7 +17,7 @@ from typing import Literal
 from edge_agent.model import Alarm, Instant
 from edge_agent.statemachine.amend import amend
 from edge_agent.statemachine.state import Guesses
-from edge_agent.statemachine.turn import Turn
+from edge_agent.statemachine.step_builder import StepBuilder
 
 ENTRIES = 5
 WINDOW_NS = 5 * 60 * 10**9
@@ -49,19 +49,19 @@ def rest_left_ns(guesses: Guesses, now: Instant) -> int:
     return rest_ns(guesses) - (elapsed_ns or 0)
 
 
-def rests(turn: Turn, way: Way) -> bool:
+def rests(builder: StepBuilder, way: Way) -> bool:
     """Whether entries of this way are ignored now."""
-    guesses = turn.guesses.get(way)
-    return guesses is not None and rest_left_ns(guesses, turn.now) > 0
+    guesses = builder.guesses.get(way)
+    return guesses is not None and rest_left_ns(guesses, builder.now) > 0
 
 
-def note_invalid(turn: Turn, way: Way, *, guess: bool) -> None:
+def count_invalid(builder: StepBuilder, way: Way, *, guess: bool) -> None:
     """Counts an entry that opened nothing; the fifth in the window, or one guess too many, begins a rest.
 
     `guess`: it may have tried a code (`access.is_guess`), and counts in the totals.
     """
-    now = turn.now
-    known = turn.guesses.get(way, Guesses())
+    now = builder.now
+    known = builder.guesses.get(way, Guesses())
     quiet_ns = None if known.last is None else known.last.elapsed_ns(now)
     if quiet_ns is not None and quiet_ns > FORGIVEN_NS:
         # Entries in the window stay counted: a clock that jumped may show the last entry as older than
@@ -78,15 +78,15 @@ def note_invalid(turn: Turn, way: Way, *, guess: bool) -> None:
     )
     wrong = wrong[-WRONG_IN_A_DAY:]
     if len(recent) < ENTRIES and not too_many:
-        turn.put("guesses", way, amend(known, recent=recent, wrong=wrong, last=now))
+        builder.put("guesses", way, amend(known, recent=recent, wrong=wrong, last=now))
         return
     resting = Guesses((), wrong, too_many, known.rests + 1, now, now)
-    turn.put("guesses", way, resting)
+    builder.put("guesses", way, resting)
     counted = f"{len(wrong)} wrong entries of {way} within a day" if too_many else f"{ENTRIES} of {way}"
     detail = f"{counted} opened nothing; resting for {rest_ns(resting) // 10**9} s"
     if way == "digits":
         detail += "; a full right QR text still opens"
-    turn.raise_alarm(Alarm.CODE_GUESSING, way, detail)
+    builder.raise_alarm(Alarm.CODE_GUESSING, way, detail)
 
 
 def _within(at: Instant, now: Instant, limit_ns: int) -> bool:
@@ -100,28 +100,28 @@ def _surely_older(at: Instant, now: Instant, limit_ns: int) -> bool:
     return elapsed_ns is not None and elapsed_ns > limit_ns
 
 
-def forgive(turn: Turn) -> None:
+def forgive(builder: StepBuilder) -> None:
     """A code has opened its door for the first time: invalid entries of the last minute are forgiven.
 
     Earlier ones, earlier rests and the totals stay.
     """
-    for way, known in tuple(turn.guesses.items()):
-        kept = tuple(at for at in known.recent if not _within(at, turn.now, FORGIVEN_BY_SUCCESS_NS))
+    for way, known in tuple(builder.guesses.items()):
+        kept = tuple(at for at in known.recent if not _within(at, builder.now, FORGIVEN_BY_SUCCESS_NS))
         if kept != known.recent:
-            turn.put("guesses", way, amend(known, recent=kept))
+            builder.put("guesses", way, amend(known, recent=kept))
 
 
-def begin_anew(turn: Turn) -> None:
+def at_start(builder: StepBuilder) -> None:
     """At a start: a rest whose start no clock can date begins now."""
-    for way, guesses in tuple(turn.guesses.items()):
+    for way, guesses in tuple(builder.guesses.items()):
         since = guesses.resting_since
-        if since is not None and since.elapsed_ns(turn.now) is None:
-            standing = f"{Alarm.CODE_GUESSING}/{way}" in turn.alarms
-            turn.put("guesses", way, amend(guesses, resting_since=turn.now if standing else None))
+        if since is not None and since.elapsed_ns(builder.now) is None:
+            standing = f"{Alarm.CODE_GUESSING}/{way}" in builder.alarms
+            builder.put("guesses", way, amend(guesses, resting_since=builder.now if standing else None))
 
 
-def end_rests(turn: Turn) -> None:
+def end_rests(builder: StepBuilder) -> None:
     """Clears the alarm of a way whose rest is over."""
-    for way, guesses in tuple(turn.guesses.items()):
-        if guesses.resting_since is not None and rest_left_ns(guesses, turn.now) <= 0:
-            turn.clear_alarm(Alarm.CODE_GUESSING, way)
+    for way, guesses in tuple(builder.guesses.items()):
+        if guesses.resting_since is not None and rest_left_ns(guesses, builder.now) <= 0:
+            builder.clear_alarm(Alarm.CODE_GUESSING, way)

@@ -24,7 +24,7 @@ from edge_agent.statemachine.inputs import (
     Restore,
 )
 from edge_agent.statemachine.state import Doubted
-from edge_agent.statemachine.turn import Turn
+from edge_agent.statemachine.step_builder import StepBuilder
 
 LOST = f"{Alarm.JOURNAL_LOST}/"
 FROZEN, TO_LOSE, YOUNG = "frozen", "lost", "new"
@@ -48,109 +48,109 @@ def former_key(journal_id: str) -> str:
     return f"former/{journal_id}"
 
 
-def held_back(turn: Turn, given: Input) -> bool:
+def held_back(builder: StepBuilder, given: Input) -> bool:
     """Whether an entry at the kiosk has been answered here. Raises `Refusal` (`NOT_ALLOWED`) for a command
     that has to wait until the machine's history is known."""
     if isinstance(given, Clear):
-        _refuse_clearing(turn, given)
+        _refuse_clearing(builder, given)
         return False
-    frozen, lost = FROZEN in turn.history, LOST in turn.alarms
+    frozen, lost = FROZEN in builder.history, LOST in builder.alarms
     if not (frozen or lost):
         return False
     why = ASKING if frozen else WHY
     if isinstance(given, Reserve):
         raise Refusal(Code.NOT_ALLOWED, why)
     if isinstance(given, OpenFor | Cancel | Abandon):
-        if frozen or given.reservation_id not in turn.reservations:
+        if frozen or given.reservation_id not in builder.reservations:
             raise Refusal(Code.NOT_ALLOWED, why)
     elif isinstance(given, EnterCode):
-        return _at_the_kiosk(turn, given, frozen=frozen)
+        return _at_the_kiosk(builder, given, frozen=frozen)
     return False
 
 
-def _at_the_kiosk(turn: Turn, given: EnterCode, *, frozen: bool) -> bool:
+def _at_the_kiosk(builder: StepBuilder, given: EnterCode, *, frozen: bool) -> bool:
     """A code that the journal still knows for certain is passed on; any other may be a valid one that it
     lost.
 
     If any codes are live it counts as wrong all the same, because it may be a guess at those.
     """
     way: guessing.Way = "digits" if parse_qr(given.text) is None else "qr"
-    if guessing.rests(turn, way):
+    if guessing.rests(builder, way):
         return False
-    if not frozen and access.match_entry(turn, given.text) is not None:
+    if not frozen and access.match_entry(builder, given.text) is not None:
         return False
-    if turn.reservations:
-        guessing.note_invalid(turn, way, guess=access.is_guess(turn, given.text))
-    turn.answer(given.request_key, refusal=Refusal(Code.NOT_ALLOWED, CALL_FOR_HELP))
+    if builder.reservations:
+        guessing.count_invalid(builder, way, guess=access.is_guess(builder, given.text))
+    builder.answer(given.request_key, refusal=Refusal(Code.NOT_ALLOWED, CALL_FOR_HELP))
     return True
 
 
-def _refuse_clearing(turn: Turn, given: Clear) -> None:
-    place = cell.find(turn, given.cell)
+def _refuse_clearing(builder: StepBuilder, given: Clear) -> None:
+    place = cell.find(builder, given.cell)
     if place.reservation_id is not None and place.unverified:
         raise Refusal(Code.NOT_ALLOWED, f"cell {given.cell}: {UNVERIFIED}")
     uncertain = place.status is CellStatus.AWAITING_INSPECTION
-    if uncertain and (LOST in turn.alarms or FROZEN in turn.history):
+    if uncertain and (LOST in builder.alarms or FROZEN in builder.history):
         raise Refusal(Code.NOT_ALLOWED, f"cell {given.cell}: {WHY}")
 
 
-def at_start(turn: Turn) -> None:
+def at_start(builder: StepBuilder) -> None:
     """Handles, once, what the start has found."""
-    found = turn.history.get(TO_LOSE)
+    found = builder.history.get(TO_LOSE)
     if found is not None:
-        _lose(turn, found.why, frozenset())
+        _lose(builder, found.why, frozenset())
 
 
-def lost(turn: Turn, given: HistoryLost) -> None:
+def lost(builder: StepBuilder, given: HistoryLost) -> None:
     """There was an earlier journal, of which this one holds nothing."""
-    _lose(turn, given.why, frozenset())
+    _lose(builder, given.why, frozenset())
 
 
-def ahead(turn: Turn, given: HistoryAhead) -> None:
+def ahead(builder: StepBuilder, given: HistoryAhead) -> None:
     """Another party knows of more than the journal: nothing is granted until the gateway has answered."""
-    if FROZEN in turn.history or LOST in turn.alarms:
+    if FROZEN in builder.history or LOST in builder.alarms:
         return
-    turn.put("history", FROZEN, Doubted(given.why))
-    for ticket in tuple(turn.tickets.values()):
-        if ticket.stage == "waiting" and ticket.reservation_id:
-            outcome.give_up(turn, ticket, Refusal(Code.NOT_ALLOWED, ASKING))
+    builder.put("history", FROZEN, Doubted(given.why))
+    for unlock in tuple(builder.tickets.values()):
+        if unlock.stage == "waiting" and unlock.reservation_id:
+            outcome.give_up(builder, unlock, Refusal(Code.NOT_ALLOWED, ASKING))
 
 
-def compared(turn: Turn, given: HistoryCompared) -> None:
+def compared(builder: StepBuilder, given: HistoryCompared) -> None:
     """The gateway reported what it holds, to a machine that is frozen."""
-    turn.put("history", YOUNG, None)
-    doubted = turn.history.get(FROZEN)
+    builder.put("history", YOUNG, None)
+    doubted = builder.history.get(FROZEN)
     if doubted is None:
         return
-    turn.put("history", FROZEN, None)
+    builder.put("history", FROZEN, None)
     if given.new_journal_id is None:
         return
-    turn.put("history", former_key(given.journal_id), Doubted("its id before"))
+    builder.put("history", former_key(given.journal_id), Doubted("its id before"))
     agreed = frozenset(
         reservation_id
-        for reservation_id, reservation in turn.reservations.items()
+        for reservation_id, reservation in builder.reservations.items()
         if given.reservations.get(reservation_id) == (reservation.cell, reservation.status)
     )
-    _lose(turn, doubted.why, agreed)
+    _lose(builder, doubted.why, agreed)
 
 
-def _lose(turn: Turn, why: str, agreed: frozenset[str]) -> None:
+def _lose(builder: StepBuilder, why: str, agreed: frozenset[str]) -> None:
     """Takes every cell out of use except those of the `agreed` reservations."""
     for key in (FROZEN, TO_LOSE, YOUNG):
-        turn.put("history", key, None)
-    for label in tuple(turn.former):
-        outcome.end_waiting(turn, turn.former[label], WHY)
-        turn.put("former", label, None)
-    for reservation in tuple(turn.reservations.values()):
+        builder.put("history", key, None)
+    for label in tuple(builder.former):
+        outcome.end_waiting(builder, builder.former[label], WHY)
+        builder.put("former", label, None)
+    for reservation in tuple(builder.reservations.values()):
         if reservation.reservation_id not in agreed:
-            outcome.end_waiting(turn, reservation, WHY)
-            turn.put("reservations", reservation.reservation_id, None)
-    for label, place in tuple(turn.cells.items()):
+            outcome.end_waiting(builder, reservation, WHY)
+            builder.put("reservations", reservation.reservation_id, None)
+    for label, place in tuple(builder.cells.items()):
         if place.reservation_id in agreed:
             continue
         uncertain = CellStatus.AWAITING_INSPECTION
-        turn.put("unconfirmed", label, None)
-        turn.change_cell(
+        builder.put("unconfirmed", label, None)
+        builder.change_cell(
             label,
             status=uncertain,
             reservation_id=None,
@@ -162,51 +162,51 @@ def _lose(turn: Turn, why: str, agreed: frozenset[str]) -> None:
             unlocked_since_allocation=False,
         )
         if place.status is not uncertain:
-            turn.tell_cell(label, CellCause.LOST)
-    turn.raise_alarm(Alarm.JOURNAL_LOST, "", why)
+            builder.add_cell_fact(label, CellCause.LOST)
+    builder.raise_alarm(Alarm.JOURNAL_LOST, "", why)
 
 
-def restore(turn: Turn, given: Restore) -> None:
+def restore(builder: StepBuilder, given: Restore) -> None:
     """A technician lets the live reservations hold their cells again; with none of them he starts empty.
 
     Raises `Refusal`: `NOT_ALLOWED` if nothing was lost, `INVALID_ARGUMENT` if a reservation has no cell of
     its own here.
     """
-    if LOST not in turn.alarms:
+    if LOST not in builder.alarms:
         if not given.place or given.reservations:
             raise Refusal(Code.NOT_ALLOWED, "no history was lost: there is nothing to restore")
         for reservation_id, label in given.place.items():
-            _correct(turn, reservation_id, label, given.actor)
-        turn.answer(given.request_key)
+            _correct(builder, reservation_id, label, given.actor)
+        builder.answer(given.request_key)
         return
     named = {reservation.reservation_id for reservation in given.reservations}
     for reservation_id in given.place:
         if reservation_id not in named:
             raise _bad(reservation_id, "it is not among those that can be restored")
     for reservation in given.reservations:
-        if reservation.reservation_id not in turn.reservations:
+        if reservation.reservation_id not in builder.reservations:
             label = given.place.get(reservation.reservation_id, reservation.cell)
-            _hold(turn, reservation, label, given.actor)
-    turn.clear_alarm(Alarm.JOURNAL_LOST, "")
-    turn.answer(given.request_key)
+            _hold(builder, reservation, label, given.actor)
+    builder.clear_alarm(Alarm.JOURNAL_LOST, "")
+    builder.answer(given.request_key)
 
 
-def _hold(turn: Turn, reservation: Reservation, label: str, actor: str) -> None:
+def _hold(builder: StepBuilder, reservation: Reservation, label: str, actor: str) -> None:
     rid = reservation.reservation_id
-    _demand_free(turn, rid, label)
+    _require_free(builder, rid, label)
     codes = {reservation.drop_off_code, reservation.pickup_code}
-    for other in turn.reservations.values():
+    for other in builder.reservations.values():
         if codes & {other.drop_off_code, other.pickup_code}:
             raise _bad(rid, f"it has a code of reservation {other.reservation_id}")
     for code in codes:
-        turn.wake_code(code)
-    _take(turn, reservation, label, actor)
+        builder.wake_code(code)
+    _take_cell(builder, reservation, label, actor)
 
 
-def _take(turn: Turn, reservation: Reservation, label: str, actor: str) -> None:
+def _take_cell(builder: StepBuilder, reservation: Reservation, label: str, actor: str) -> None:
     """A reservation takes a cell of unknown content: the cell is inspected when the reservation is over."""
-    held = turn.change_reservation(reservation, cell=label)
-    turn.change_cell(
+    held = builder.change_reservation(reservation, cell=label)
+    builder.change_cell(
         label,
         status=HELD[reservation.status],
         reservation_id=reservation.reservation_id,
@@ -217,19 +217,19 @@ def _take(turn: Turn, reservation: Reservation, label: str, actor: str) -> None:
         inspect_unless_empty=False,
         last_outcome=None,
     )
-    turn.tell_cell(label, CellCause.RESTORED, reservation=held, actor=actor)
+    builder.add_cell_fact(label, CellCause.RESTORED, reservation=held, actor=actor)
 
 
-def _correct(turn: Turn, reservation_id: str, label: str, actor: str) -> None:
+def _correct(builder: StepBuilder, reservation_id: str, label: str, actor: str) -> None:
     """A restored parcel is in another cell than the gateway reported."""
-    reservation = turn.reservations.get(reservation_id)
-    if reservation is None or not turn.cells[reservation.cell].unverified:
+    reservation = builder.reservations.get(reservation_id)
+    if reservation is None or not builder.cells[reservation.cell].unverified:
         raise _bad(reservation_id, "it is no restored reservation")
-    _demand_free(turn, reservation_id, label)
-    outcome.refuse_while_busy(turn, reservation.cell)
-    outcome.refuse_while_busy(turn, label)
+    _require_free(builder, reservation_id, label)
+    outcome.refuse_while_busy(builder, reservation.cell)
+    outcome.refuse_while_busy(builder, label)
     before = reservation.cell
-    turn.change_cell(
+    builder.change_cell(
         before,
         status=CellStatus.AWAITING_INSPECTION,
         reservation_id=None,
@@ -240,12 +240,12 @@ def _correct(turn: Turn, reservation_id: str, label: str, actor: str) -> None:
         opened_since_allocation=False,
         unlocked_since_allocation=False,
     )
-    _take(turn, reservation, label, actor)
-    turn.tell_cell(before, CellCause.LOST, actor=actor)
+    _take_cell(builder, reservation, label, actor)
+    builder.add_cell_fact(before, CellCause.LOST, actor=actor)
 
 
-def _demand_free(turn: Turn, reservation_id: str, label: str) -> None:
-    place = turn.cells.get(label)
+def _require_free(builder: StepBuilder, reservation_id: str, label: str) -> None:
+    place = builder.cells.get(label)
     if place is None:
         raise _bad(reservation_id, f"there is no cell {label}; name its cell with --place")
     if place.reservation_id is not None:

@@ -41,18 +41,18 @@ def check(state: LockerState, layout: Layout, changed: Iterable[tuple[str, str]]
     """
     if changed is None:
         changed = [(kind, key) for kind in CHECKS for key in getattr(state, kind)]
-        _check_tickets(state, layout)
-    tickets = False
+        _check_unlocks(state, layout)
+    unlocks_changed = False
     for kind, key in changed:
-        tickets = tickets or kind == "tickets"
+        unlocks_changed = unlocks_changed or kind == "tickets"
         looked_at = CHECKS.get(kind)
         if looked_at is not None and key in getattr(state, kind):
             looked_at(state, key)
-    if tickets:
-        _check_tickets(state, layout)
+    if unlocks_changed:
+        _check_unlocks(state, layout)
 
 
-def _demand(condition: bool, rule: str, message: str) -> None:
+def _require(condition: bool, rule: str, message: str) -> None:
     if not condition:
         raise InvariantBroken(f"{rule}: {message}")
 
@@ -61,25 +61,25 @@ def _check_cell(state: LockerState, label: str) -> None:
     cell = state.cells[label]
     if cell.reservation_id is None:
         free = (CellStatus.IDLE, *AWAITING)
-        _demand(cell.status in free, "cell follows", f"cell {label} is {cell.status} for nobody")
+        _require(cell.status in free, "cell follows", f"cell {label} is {cell.status} for nobody")
         return
     holder = state.reservations.get(cell.reservation_id)
-    _demand(
+    _require(
         holder is not None, "one to a cell", f"cell {label} is held by {cell.reservation_id}, which is over"
     )
     assert holder is not None
-    _demand(holder.cell == label, "one to a cell", f"cell {label} is held by one who has cell {holder.cell}")
+    _require(holder.cell == label, "one to a cell", f"cell {label} is held by one who has cell {holder.cell}")
     wanted = CELL_STATUS.get(holder.status)
-    _demand(
+    _require(
         cell.status is wanted, "cell follows", f"cell {label} is {cell.status}, its parcel {holder.status}"
     )
 
 
 def _check_reservation(state: LockerState, rid: str) -> None:
     reservation = state.reservations[rid]
-    _demand(reservation.status in CELL_STATUS, "one to a cell", f"reservation {rid} is over but lives")
+    _require(reservation.status in CELL_STATUS, "one to a cell", f"reservation {rid} is over but lives")
     holder = state.cells[reservation.cell].reservation_id
-    _demand(holder == rid, "one to a cell", f"reservation {rid} has lost its cell")
+    _require(holder == rid, "one to a cell", f"reservation {rid} has lost its cell")
     if reservation.first_dropoff is None:  # codes never change: checking them while it is young is enough
         _check_codes(state, reservation)
 
@@ -89,7 +89,7 @@ def _check_codes(state: LockerState, reservation: Reservation) -> None:
     if len({r.drop_off_code for r in live} | {r.pickup_code for r in live}) == 2 * len(live):
         return
     codes = (reservation.drop_off_code, reservation.pickup_code)
-    _demand(codes[0] != codes[1], "codes", f"reservation {reservation.reservation_id} has one code for both")
+    _require(codes[0] != codes[1], "codes", f"reservation {reservation.reservation_id} has one code for both")
     for other in live:
         if other is not reservation and (other.drop_off_code in codes or other.pickup_code in codes):
             both = f"{reservation.reservation_id} and {other.reservation_id}"
@@ -99,28 +99,30 @@ def _check_codes(state: LockerState, reservation: Reservation) -> None:
 def _check_former(state: LockerState, label: str) -> None:
     former = state.former[label]
     fits = former.cell == label and former.status is ReservationStatus.PICKED_UP
-    _demand(fits, "last tenant", f"cell {label} cannot have been left by {former.reservation_id}")
-    _demand(state.cells[label].reservation_id is None, "last tenant", f"cell {label} is somebody else's")
+    _require(fits, "last tenant", f"cell {label} cannot have been left by {former.reservation_id}")
+    _require(state.cells[label].reservation_id is None, "last tenant", f"cell {label} is somebody else's")
 
 
-def _check_tickets(state: LockerState, layout: Layout) -> None:
+def _check_unlocks(state: LockerState, layout: Layout) -> None:
     busy: set[str] = set()
-    for ticket in state.tickets.values():
-        if ticket.stage == "waiting":
-            queued = ticket.unlock_id in state.queue
-            _demand(queued, "concurrent unlocks", f"ticket {ticket.unlock_id} waits outside the queue")
+    for unlock in state.tickets.values():
+        if unlock.stage == "waiting":
+            queued = unlock.unlock_id in state.queue
+            _require(queued, "concurrent unlocks", f"ticket {unlock.unlock_id} waits outside the queue")
             continue
-        _demand(ticket.cell not in busy, "one unlock to a cell", f"two unlocks at work on cell {ticket.cell}")
-        busy.add(ticket.cell)
-        holder = state.cells[ticket.cell].reservation_id
-        if holder is None and ticket.cell in state.former:
-            holder = state.former[ticket.cell].reservation_id
-        own = holder == ticket.reservation_id or ticket.purpose in BY_HAND
-        _demand(own, "own parcel", f"an unlock of cell {ticket.cell} for another's parcel")
+        _require(
+            unlock.cell not in busy, "one unlock to a cell", f"two unlocks at work on cell {unlock.cell}"
+        )
+        busy.add(unlock.cell)
+        holder = state.cells[unlock.cell].reservation_id
+        if holder is None and unlock.cell in state.former:
+            holder = state.former[unlock.cell].reservation_id
+        own = holder == unlock.reservation_id or unlock.purpose in BY_HAND
+        _require(own, "own parcel", f"an unlock of cell {unlock.cell} for another's parcel")
     many = state.active_unlocks() <= layout.max_concurrent_unlocks
-    _demand(many, "concurrent unlocks", "more locks at work than allowed")
+    _require(many, "concurrent unlocks", "more locks at work than allowed")
     lost = [unlock_id for unlock_id in state.queue if unlock_id not in state.tickets]
-    _demand(not lost, "concurrent unlocks", f"the queue holds {lost}, which are over")
+    _require(not lost, "concurrent unlocks", f"the queue holds {lost}, which are over")
 
 
 CHECKS = {"cells": _check_cell, "reservations": _check_reservation, "former": _check_former}

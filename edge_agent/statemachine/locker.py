@@ -13,7 +13,7 @@ from edge_agent.model import (
     Purpose,
     Reservation,
     Source,
-    Ticket,
+    UnlockAttempt,
     parse_qr,
 )
 from edge_agent.statemachine import (
@@ -34,7 +34,6 @@ from edge_agent.statemachine import (
     weight,
 )
 from edge_agent.statemachine.amend import amend
-from edge_agent.statemachine.anchor import bring_over
 from edge_agent.statemachine.inputs import (
     Abandon,
     BlockCell,
@@ -66,10 +65,11 @@ from edge_agent.statemachine.inputs import (
     Weighed,
 )
 from edge_agent.statemachine.invariants import check
-from edge_agent.statemachine.reservation import NS, apply, demand, enter, live, rule_for
+from edge_agent.statemachine.redating import redate_moments
+from edge_agent.statemachine.reservation import NS, apply, enter, live, require_rule, rule_for
 from edge_agent.statemachine.state import Layout, LockerState, cell_of
+from edge_agent.statemachine.step_builder import Step, StepBuilder
 from edge_agent.statemachine.transitions import Trigger
-from edge_agent.statemachine.turn import Step, Turn
 
 UNSYNCED = f"{Alarm.CLOCK_UNSYNCED}/"
 
@@ -80,67 +80,67 @@ def step(state: LockerState, layout: Layout, given: Input, now: Instant) -> Step
     Raises `Refusal` for a command that is refused, and then nothing has changed; `InvariantBroken` if the
     result would contradict itself.
     """
-    turn = Turn(state, layout, now)
-    if not history.held_back(turn, given):
-        _take(turn, given)
-    _what_is_due(turn)
-    result = turn.result()
+    builder = StepBuilder(state, layout, now)
+    if not history.held_back(builder, given):
+        _dispatch(builder, given)
+    _apply_due(builder)
+    result = builder.result()
     check(result.state, layout, result.changed)
     return result
 
 
-def _take(turn: Turn, given: Input) -> None:
+def _dispatch(builder: StepBuilder, given: Input) -> None:
     match given:
         case Reserve():
-            _reserve(turn, given)
+            _reserve(builder, given)
         case OpenFor():
-            _open_for(turn, given)
+            _open_for(builder, given)
         case OpenCell():
-            _open_cell(turn, given)
+            _open_cell(builder, given)
         case EnterCode():
-            _enter_code(turn, given)
+            _enter_code(builder, given)
         case Cancel():
-            _give_up(turn, given, Trigger.CANCEL)
+            _give_up(builder, given, Trigger.CANCEL)
         case Abandon():
-            _give_up(turn, given, Trigger.ABANDON)
+            _give_up(builder, given, Trigger.ABANDON)
         case RequestMaintenance():
-            _request_maintenance(turn, given)
+            _request_maintenance(builder, given)
         case BlockCell() | UnblockCell() | Clear() | Tare():
-            _look_after(turn, given)
+            _maintain_cell(builder, given)
         case Resolve():
-            _refuse_expired(turn, given.expires_ns)
-            resolving.resolve(turn, given)
+            _refuse_expired(builder, given.expires_ns)
+            resolving.resolve(builder, given)
         case DoorRead():
-            observing.door_read(turn, given)
+            observing.door_read(builder, given)
         case PulseDone():
             if given.given:
-                unlocking.pulse_done(turn, given.unlock_id, given.attempt, given.door, given.acknowledged)
+                unlocking.pulse_done(builder, given.unlock_id, given.attempt, given.door, given.acknowledged)
             else:
-                unlocking.pulse_lapsed(turn, given.unlock_id, given.attempt)
+                unlocking.pulse_lapsed(builder, given.unlock_id, given.attempt)
         case DoorsSeen():
-            observing.doors_seen(turn, given)
+            observing.doors_seen(builder, given)
         case ClosingSettled():
-            observing.closing_settled(turn, given)
+            observing.closing_settled(builder, given)
         case Weighed():
-            observing.weighed(turn, given)
+            observing.weighed(builder, given)
         case TemperatureSeen():
-            climate.seen(turn, given.cell, given.temperature_c)
+            climate.temperature_measured(builder, given.cell, given.temperature_c)
         case DeviceHealth():
-            observing.device_health(turn, given)
+            observing.device_health(builder, given)
         case Condition():
-            conditions.note(turn, given)
+            conditions.condition_changed(builder, given)
         case HandCheck():
-            observing.hand_check(turn, given)
+            observing.hand_check(builder, given)
         case Restore():
-            history.restore(turn, given)
+            history.restore(builder, given)
         case HistoryLost():
-            history.lost(turn, given)
+            history.lost(builder, given)
         case HistoryAhead():
-            history.ahead(turn, given)
+            history.ahead(builder, given)
         case HistoryCompared():
-            history.compared(turn, given)
+            history.compared(builder, given)
         case Boot():
-            _boot(turn, given)
+            _boot(builder, given)
         case Tick():
             pass
 
@@ -164,7 +164,7 @@ def next_due_ns(state: LockerState, layout: Layout, now: Instant) -> int | None:
 
 
 def _running_out(
-    state: LockerState | Turn, layout: Layout, now: Instant
+    state: LockerState | StepBuilder, layout: Layout, now: Instant
 ) -> Iterator[tuple[Reservation, int]]:
     """Pick-up graces that end by time alone (door read closed, no ticket working on it).
 
@@ -184,22 +184,22 @@ def _running_out(
             yield reservation, max(left_ns, weight.waits_ns(layout, place, now))
 
 
-def _refuse_expired(turn: Turn, expires_ns: int | None) -> None:
-    if expires_ns is not None and turn.now.boottime_ns > expires_ns:
+def _refuse_expired(builder: StepBuilder, expires_ns: int | None) -> None:
+    if expires_ns is not None and builder.now.boottime_ns > expires_ns:
         raise Refusal(Code.EXPIRED, "the command expired before its turn came")
 
 
-def _reserve(turn: Turn, given: Reserve) -> None:
-    _refuse_expired(turn, given.expires_ns)
-    conditions.refuse_on_a_full_disk(turn)
-    if given.ended is not None or given.reservation_id in turn.reservations:
-        live_or_over = live(turn, given.reservation_id, given.ended, Trigger.RESERVE)
-        demand(turn, live_or_over, Trigger.RESERVE)
-    taken = allocation.allocate(turn, given.packaging)
-    drop_off_code, pickup_code = access.choose_codes(turn, given.candidate_codes)
-    access.forget_rested(turn)
+def _reserve(builder: StepBuilder, given: Reserve) -> None:
+    _refuse_expired(builder, given.expires_ns)
+    conditions.refuse_on_a_full_disk(builder)
+    if given.ended is not None or given.reservation_id in builder.reservations:
+        live_or_over = live(builder, given.reservation_id, given.ended, Trigger.RESERVE)
+        require_rule(builder, live_or_over, Trigger.RESERVE)
+    taken = allocation.allocate(builder, given.packaging)
+    drop_off_code, pickup_code = access.choose_codes(builder, given.candidate_codes)
+    access.forget_rested(builder)
     for code in (drop_off_code, pickup_code):
-        turn.wake_code(code)
+        builder.wake_code(code)
     reservation = Reservation(
         reservation_id=given.reservation_id,
         platform=given.platform,
@@ -208,21 +208,21 @@ def _reserve(turn: Turn, given: Reserve) -> None:
         cell=taken.label,
         drop_off_code=drop_off_code,
         pickup_code=pickup_code,
-        created=turn.now,
+        created=builder.now,
         notes=given.notes,
         webhook_url=given.webhook_url,
         eta_minutes=given.eta_minutes,
         grace_pickup_s=given.grace_pickup_s,
         grace_dropoff_s=given.grace_dropoff_s,
     )
-    enter(turn, reservation, given.request_key)
-    outcome.take_over(turn, taken.label)
-    turn.answer(given.request_key, reservation, taken.label)
+    enter(builder, reservation, given.request_key)
+    outcome.take_over(builder, taken.label)
+    builder.answer(given.request_key, reservation, taken.label)
 
 
-def _open_for(turn: Turn, given: OpenFor) -> None:
-    reservation = live(turn, given.reservation_id, given.ended, outcome.WISH[given.purpose])
-    ticket = Ticket(
+def _open_for(builder: StepBuilder, given: OpenFor) -> None:
+    reservation = live(builder, given.reservation_id, given.ended, outcome.COMMAND_FOR[given.purpose])
+    unlock = UnlockAttempt(
         unlock_id=given.unlock_id,
         reservation_id=reservation.reservation_id,
         cell=reservation.cell,
@@ -235,14 +235,14 @@ def _open_for(turn: Turn, given: OpenFor) -> None:
         platform_reference_id=given.platform_reference_id,
         echo_id=given.echo_id,
     )
-    unlocking.accept(turn, ticket)
+    unlocking.accept(builder, unlock)
 
 
-def _open_cell(turn: Turn, given: OpenCell) -> None:
+def _open_cell(builder: StepBuilder, given: OpenCell) -> None:
     """A technician's command concerns the cell, whichever parcel is in it."""
-    cell.find(turn, given.cell)
-    asked_ns = turn.now.boottime_ns if given.asked_ns is None else given.asked_ns
-    ticket = Ticket(
+    cell.find(builder, given.cell)
+    asked_ns = builder.now.boottime_ns if given.asked_ns is None else given.asked_ns
+    unlock = UnlockAttempt(
         unlock_id=given.unlock_id,
         reservation_id="",
         cell=given.cell,
@@ -254,30 +254,30 @@ def _open_cell(turn: Turn, given: OpenCell) -> None:
         reason=given.reason,
         actor=given.actor,
     )
-    unlocking.accept(turn, ticket)
+    unlocking.accept(builder, unlock)
 
 
-def _enter_code(turn: Turn, given: EnterCode) -> None:
+def _enter_code(builder: StepBuilder, given: EnterCode) -> None:
     """A wrong code is answered with "not valid" only and is counted; a resting keypad ignores entries.
 
     A valid code never counts as wrong: the answer gives the reason why its door does not open.
     """
-    entered_ns = turn.now.boottime_ns if given.entered_ns is None else given.entered_ns
+    entered_ns = builder.now.boottime_ns if given.entered_ns is None else given.entered_ns
     expires_ns = entered_ns + ENTRY_LIFE_NS
-    if turn.now.boottime_ns > expires_ns:
-        turn.answer(given.request_key, refusal=Refusal(Code.EXPIRED, "too late: enter the code again"))
+    if builder.now.boottime_ns > expires_ns:
+        builder.answer(given.request_key, refusal=Refusal(Code.EXPIRED, "too late: enter the code again"))
         return
     way: guessing.Way = "digits" if parse_qr(given.text) is None else "qr"
-    if guessing.rests(turn, way):
-        turn.answer(given.request_key, refusal=access.not_valid())
+    if guessing.rests(builder, way):
+        builder.answer(given.request_key, refusal=access.not_valid())
         return
-    found = access.match_entry(turn, given.text)
-    if found is None or rule_for(turn, found[0], outcome.WISH[found[1]]) is None:
-        guessing.note_invalid(turn, way, guess=access.is_guess(turn, given.text))
-        turn.answer(given.request_key, refusal=access.not_valid())
+    found = access.match_entry(builder, given.text)
+    if found is None or rule_for(builder, found[0], outcome.COMMAND_FOR[found[1]]) is None:
+        guessing.count_invalid(builder, way, guess=access.is_guess(builder, given.text))
+        builder.answer(given.request_key, refusal=access.not_valid())
         return
     reservation, purpose = found
-    ticket = Ticket(
+    unlock = UnlockAttempt(
         unlock_id=given.unlock_id,
         reservation_id=reservation.reservation_id,
         cell=reservation.cell,
@@ -288,9 +288,9 @@ def _enter_code(turn: Turn, given: EnterCode) -> None:
         request_key=given.request_key,
     )
     try:
-        unlocking.accept(turn, ticket)
+        unlocking.accept(builder, unlock)
     except Refusal as refusal:
-        turn.answer(given.request_key, refusal=refusal)
+        builder.answer(given.request_key, refusal=refusal)
 
 
 ENTRY_LIFE_NS = 30 * 10**9
@@ -298,28 +298,28 @@ ENTRY_LIFE_NS = 30 * 10**9
 LIKE = {Trigger.CANCEL: "cancelled", Trigger.ABANDON: "abandoned"}
 
 
-def _give_up(turn: Turn, given: Cancel | Abandon, wish: Trigger) -> None:
-    _refuse_expired(turn, given.expires_ns)
-    reservation = live(turn, given.reservation_id, given.ended, wish)
-    outcome.refuse_while_busy(turn, reservation.cell)
-    demand(turn, reservation, wish)
-    moved = apply(turn, reservation, wish, source=Source.API, request_key=given.request_key)
+def _give_up(builder: StepBuilder, given: Cancel | Abandon, command: Trigger) -> None:
+    _refuse_expired(builder, given.expires_ns)
+    reservation = live(builder, given.reservation_id, given.ended, command)
+    outcome.refuse_while_busy(builder, reservation.cell)
+    require_rule(builder, reservation, command)
+    moved = apply(builder, reservation, command, source=Source.API, request_key=given.request_key)
     assert moved is not None
-    turn.answer(given.request_key, moved, reservation.cell)
-    over = f"the reservation was {LIKE[wish]} before its turn came"
-    outcome.end_waiting(turn, moved, over)
+    builder.answer(given.request_key, moved, reservation.cell)
+    over = f"the reservation was {LIKE[command]} before its turn came"
+    outcome.end_waiting(builder, moved, over)
 
 
-def _request_maintenance(turn: Turn, given: RequestMaintenance) -> None:
-    _refuse_expired(turn, given.expires_ns)
+def _request_maintenance(builder: StepBuilder, given: RequestMaintenance) -> None:
+    _refuse_expired(builder, given.expires_ns)
     if given.cell is not None:
-        cell.find(turn, given.cell)
+        cell.find(builder, given.cell)
     if given.cell is not None and given.block:
-        outcome.refuse_while_busy(turn, given.cell)
-        if turn.cells[given.cell].blocked is None:
-            cell.block(turn, given.cell, given.description, given.maintenance_ticket_id, Source.API)
+        outcome.refuse_while_busy(builder, given.cell)
+        if builder.cells[given.cell].blocked is None:
+            cell.block(builder, given.cell, given.description, given.maintenance_ticket_id, Source.API)
     cell.request_maintenance(
-        turn,
+        builder,
         given.maintenance_ticket_id,
         given.description,
         given.severity,
@@ -327,95 +327,95 @@ def _request_maintenance(turn: Turn, given: RequestMaintenance) -> None:
         source=Source.API,
         request_key=given.request_key,
     )
-    made = (given.maintenance_ticket_id, turn.now)
-    turn.answer(given.request_key, cell=given.cell, maintenance=made)
+    made = (given.maintenance_ticket_id, builder.now)
+    builder.answer(given.request_key, cell=given.cell, maintenance=made)
 
 
-def _look_after(turn: Turn, given: BlockCell | UnblockCell | Clear | Tare) -> None:
-    _refuse_expired(turn, given.expires_ns)
-    found = cell.find(turn, given.cell)
-    outcome.refuse_while_busy(turn, given.cell)
+def _maintain_cell(builder: StepBuilder, given: BlockCell | UnblockCell | Clear | Tare) -> None:
+    _refuse_expired(builder, given.expires_ns)
+    found = cell.find(builder, given.cell)
+    outcome.refuse_while_busy(builder, given.cell)
     tare_g = None
     match given:
         case BlockCell():
-            cell.block(turn, given.cell, given.reason, None, given.source, given.actor)
+            cell.block(builder, given.cell, given.reason, None, given.source, given.actor)
         case UnblockCell():
-            cell.unblock(turn, given.cell, given.source, given.actor)
+            cell.unblock(builder, given.cell, given.source, given.actor)
         case Clear():
-            holder = None if found.reservation_id is None else turn.reservations[found.reservation_id]
-            freed = holder is not None and apply(turn, holder, Trigger.CLEARED, source=given.source)
-            cell.clear(turn, given.cell, given.source, freed=bool(freed), actor=given.actor)
+            holder = None if found.reservation_id is None else builder.reservations[found.reservation_id]
+            freed = holder is not None and apply(builder, holder, Trigger.CLEARED, source=given.source)
+            cell.clear(builder, given.cell, given.source, freed=bool(freed), actor=given.actor)
         case Tare():
-            tare_g = weight.tare(turn, given.cell, given.source, given.actor)
-    turn.answer(given.request_key, cell=given.cell, tare_g=tare_g)
+            tare_g = weight.tare(builder, given.cell, given.source, given.actor)
+    builder.answer(given.request_key, cell=given.cell, tare_g=tare_g)
 
 
-def _boot(turn: Turn, given: Boot) -> None:
+def _boot(builder: StepBuilder, given: Boot) -> None:
     """Reconciles the journal with the doors' readings. A ticket that never had an intent is dropped."""
-    for standing in tuple(turn.alarms.values()):
-        if standing.alarm in CELL_ALARMS and cell_of(standing.place) not in turn.cells:
-            turn.clear_alarm(standing.alarm, standing.place, at_once=True)
+    for standing in tuple(builder.alarms.values()):
+        if standing.alarm in CELL_ALARMS and cell_of(standing.place) not in builder.cells:
+            builder.clear_alarm(standing.alarm, standing.place, at_once=True)
     # Before the tickets change: a pulse in progress may have moved the wrong door.
-    observing.opened_unasked(turn, [label for label, door in given.doors.items() if door is Door.OPEN])
-    for ticket in tuple(turn.tickets.values()):
-        if ticket.stage == "pulsing":
+    observing.opened_unasked(builder, [label for label, door in given.doors.items() if door is Door.OPEN])
+    for unlock in tuple(builder.tickets.values()):
+        if unlock.stage == "pulsing":
             # No caller waits at the kiosk any more; its keys start again with each process.
-            waits = ticket.request_key if ticket.source is Source.API else None
-            turn.change_ticket(ticket, stage="unresolved", request_key=waits)
-        elif ticket.stage != "unresolved":
+            waits = unlock.request_key if unlock.source is Source.API else None
+            builder.change_unlock(unlock, stage="unresolved", request_key=waits)
+        elif unlock.stage != "unresolved":
             restarted = "the machine restarted before the lock was pulsed"
-            outcome.give_up(turn, ticket, Refusal(Code.OFFLINE, restarted))
-    if turn.now.synced:
-        bring_over(turn)
-    guessing.begin_anew(turn)
-    doors.begin_anew(turn)
-    unconfirmed.begin_anew(turn)
-    board_faults.begin_anew(turn)
-    climate.begin_anew(turn)
-    weight.begin_anew(turn)
-    history.at_start(turn)
-    for label in turn.cells:
-        observing.door_seen(turn, label, given.doors.get(label, Door.UNKNOWN), recovered=True)
+            outcome.give_up(builder, unlock, Refusal(Code.OFFLINE, restarted))
+    if builder.now.synced:
+        redate_moments(builder)
+    guessing.at_start(builder)
+    doors.at_start(builder)
+    unconfirmed.at_start(builder)
+    board_faults.at_start(builder)
+    climate.at_start(builder)
+    weight.at_start(builder)
+    history.at_start(builder)
+    for label in builder.cells:
+        observing.door_seen(builder, label, given.doors.get(label, Door.UNKNOWN), recovered=True)
 
 
-def _what_is_due(turn: Turn) -> None:
+def _apply_due(builder: StepBuilder) -> None:
     """Ends rests, and pick-up graces that have run out behind a closed door; notices changes of the clock."""
-    if turn.now.synced:
-        if conditions.stands(turn, UNSYNCED):
-            bring_over(turn)
-            turn.clear_alarm(Alarm.CLOCK_UNSYNCED, "")
+    if builder.now.synced:
+        if conditions.stands(builder, UNSYNCED):
+            redate_moments(builder)
+            builder.clear_alarm(Alarm.CLOCK_UNSYNCED, "")
     else:
-        turn.raise_alarm(Alarm.CLOCK_UNSYNCED, "")
-    guessing.end_rests(turn)
-    conditions.what_is_due(turn)
-    doors.what_is_due(turn)
-    unconfirmed.what_is_due(turn)
-    for reservation, left_ns in tuple(observing.held(turn, turn.layout, turn.now)):
+        builder.raise_alarm(Alarm.CLOCK_UNSYNCED, "")
+    guessing.end_rests(builder)
+    conditions.apply_due(builder)
+    doors.apply_due(builder)
+    unconfirmed.apply_due(builder)
+    for reservation, left_ns in tuple(observing.held(builder, builder.layout, builder.now)):
         if left_ns <= 0:
-            observing.dropped_off(turn, reservation, recovered=False, to_be_weighed=False)
-    for reservation, left_ns in tuple(_running_out(turn, turn.layout, turn.now)):
+            observing.dropped_off(builder, reservation, recovered=False, to_be_weighed=False)
+    for reservation, left_ns in tuple(_running_out(builder, builder.layout, builder.now)):
         if left_ns <= 0:
-            apply(turn, reservation, Trigger.GRACE_OVER)
-    climate.what_is_due(turn)
-    unlocking.promote(turn)
+            apply(builder, reservation, Trigger.GRACE_OVER)
+    climate.apply_due(builder)
+    unlocking.promote(builder)
 
 
-def lasting(ticket: Ticket) -> bool:
+def lasting(unlock: UnlockAttempt) -> bool:
     """Whether a ticket outlives the process: yes once a pulse is intended, no while it only waits or reads.
 
     An open-door does from the beginning: its sender was answered that it is accepted, and must get an
     outcome.
     """
-    return ticket.stage in ("pulsing", "unresolved") or ticket.purpose is Purpose.OPEN_DOOR
+    return unlock.stage in ("pulsing", "unresolved") or unlock.purpose is Purpose.OPEN_DOOR
 
 
 def restored(state: LockerState, now: Instant) -> LockerState:
     """A state from before a restart, adapted to this boot: drops pulses of another boot, and the record of
     the doors that were being checked by hand."""
-    tickets = {unlock_id: ticket for unlock_id, ticket in state.tickets.items() if lasting(ticket)}
+    unlocks = {unlock_id: unlock for unlock_id, unlock in state.tickets.items() if lasting(unlock)}
     silent = {
         label: amend(place, answering=False, unread=True, settled=False, changes_ns=(), quiet_from_ns=None)
         for label, place in state.cells.items()
     }
     recent = {label: pulses for label, pulses in state.pulses.items() if pulses.boot_id == now.boot_id}
-    return amend(state, cells=silent, tickets=tickets, queue=(), pulses=recent, hand_checked={})
+    return amend(state, cells=silent, tickets=unlocks, queue=(), pulses=recent, hand_checked={})

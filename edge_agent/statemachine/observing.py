@@ -20,89 +20,91 @@ from edge_agent.statemachine.inputs import (
 )
 from edge_agent.statemachine.reservation import apply, rule_for
 from edge_agent.statemachine.state import Layout, LockerState
+from edge_agent.statemachine.step_builder import StepBuilder
 from edge_agent.statemachine.transitions import Trigger
-from edge_agent.statemachine.turn import Turn
 
 BOUNCE_NS = 10**9
 """A door that opens again this soon after it was read closed has not latched."""
 
 
-def door_read(turn: Turn, given: DoorRead) -> None:
+def door_read(builder: StepBuilder, given: DoorRead) -> None:
     """A fresh reading. An open door is a fact, whatever becomes of the command that requested the reading; a
     closed door takes a second reading (docs/decisions/0003), so a single one concludes no drop-off.
 
     An opening that has lasted is judged first: it may forbid the pulse that this reading would allow.
     """
-    doors.judge_lasting(turn)
-    ticket = turn.tickets.get(given.unlock_id)
-    if ticket is not None and ticket.stage == "reading" and given.door is Door.OPEN:
-        opened_unasked(turn, [ticket.cell])
-        door_seen(turn, ticket.cell, Door.OPEN)
-    unlocking.door_read(turn, given.unlock_id, given.door)
+    doors.judge_lasting(builder)
+    unlock = builder.tickets.get(given.unlock_id)
+    if unlock is not None and unlock.stage == "reading" and given.door is Door.OPEN:
+        opened_unasked(builder, [unlock.cell])
+        door_seen(builder, unlock.cell, Door.OPEN)
+    unlocking.door_read(builder, given.unlock_id, given.door)
 
 
-def doors_seen(turn: Turn, given: DoorsSeen) -> None:
+def doors_seen(builder: StepBuilder, given: DoorsSeen) -> None:
     """The result of one poll. Tickets are judged before any reading is believed: the order of the doors means
     nothing."""
-    opened_unasked(turn, [label for label, door in given.doors.items() if door is Door.OPEN])
+    opened_unasked(builder, [label for label, door in given.doors.items() if door is Door.OPEN])
     for label, door in given.doors.items():
-        door_seen(turn, label, door)
+        door_seen(builder, label, door)
 
 
-def opened_unasked(turn: Turn, open_now: list[str]) -> None:
+def opened_unasked(builder: StepBuilder, open_now: list[str]) -> None:
     """Finds the doors among those now open that no lock's pulse explains."""
     for label in open_now:
-        place = turn.cells[label]
-        if place.door is Door.CLOSED and not _bounces(turn, place) and not _expected(turn, label):
-            doors.opened_unasked(turn, label)
+        place = builder.cells[label]
+        if place.door is Door.CLOSED and not _bounces(builder, place) and not _expected(builder, label):
+            doors.opened_unasked(builder, label)
 
 
-def door_seen(turn: Turn, label: str, door: Door, *, recovered: bool = False) -> None:
+def door_seen(builder: StepBuilder, label: str, door: Door, *, recovered: bool = False) -> None:
     """A door was read. Physical facts override commands; a closing takes effect when it has settled, see
     `closing_settled`."""
-    before = turn.cells[label]
+    before = builder.cells[label]
     if door is Door.UNKNOWN:
         if before.answering:
-            turn.change_cell(label, answering=False, settled=False)
-        unconfirmed.opened(turn, label)
+            builder.change_cell(label, answering=False, settled=False)
+        unconfirmed.opened(builder, label)
         return
     recovered = recovered or before.unread
-    cell.see_door(turn, label, door, unwatched=recovered or not before.answering)
-    outcome.settle(turn, label, door, recovered=recovered)
+    cell.see_door(builder, label, door, unwatched=recovered or not before.answering)
+    outcome.settle(builder, label, door, recovered=recovered)
     if door is Door.OPEN:
-        unconfirmed.opened(turn, label)
-        holder = turn.cells[label].reservation_id
-        if holder is not None and turn.reservations[holder].to_be_weighed:
-            turn.change_reservation(turn.reservations[holder], to_be_weighed=False)
+        unconfirmed.opened(builder, label)
+        holder = builder.cells[label].reservation_id
+        if holder is not None and builder.reservations[holder].to_be_weighed:
+            builder.change_reservation(builder.reservations[holder], to_be_weighed=False)
 
 
-def closing_settled(turn: Turn, given: ClosingSettled) -> None:
+def closing_settled(builder: StepBuilder, given: ClosingSettled) -> None:
     """A door has stayed closed: a drop-off that had opened it is concluded, dated at the closing."""
     label = given.cell
-    before = turn.cells[label]
+    before = builder.cells[label]
     if before.door is not Door.CLOSED or not before.answering or before.settled:
         return
-    ago_ns = max(0, turn.now.boottime_ns - given.since_ns)
-    since = amend(turn.now, boottime_ns=turn.now.boottime_ns - ago_ns, wall_s=turn.now.wall_s - ago_ns / 1e9)
-    cell.settle_closed(turn, label)
-    unconfirmed.closed(turn, label, since)
+    ago_ns = max(0, builder.now.boottime_ns - given.since_ns)
+    since = amend(
+        builder.now, boottime_ns=builder.now.boottime_ns - ago_ns, wall_s=builder.now.wall_s - ago_ns / 1e9
+    )
+    cell.settle_closed(builder, label)
+    unconfirmed.closed(builder, label, since)
     if before.empty:
-        cell.weighed_empty(turn, label)
-    holder = turn.cells[label].reservation_id
-    if holder is None or rule_for(turn, turn.reservations[holder], Trigger.DOOR_CLOSED) is None:
+        cell.weighed_empty(builder, label)
+    holder = builder.cells[label].reservation_id
+    if holder is None or rule_for(builder, builder.reservations[holder], Trigger.DOOR_CLOSED) is None:
         return
-    reservation = turn.reservations[holder]
-    waits = label in turn.layout.weighed
-    if waits and turn.layout.hold_empty_dropoff and not before.closing_unseen:
-        turn.change_reservation(reservation, to_be_weighed=True)
+    reservation = builder.reservations[holder]
+    waits = label in builder.layout.weighed
+    if waits and builder.layout.hold_empty_dropoff and not before.closing_unseen:
+        builder.change_reservation(reservation, to_be_weighed=True)
     else:
-        dropped_off(turn, reservation, recovered=before.closing_unseen, to_be_weighed=waits, at=since)
+        dropped_off(builder, reservation, recovered=before.closing_unseen, to_be_weighed=waits, at=since)
     if waits and before.empty is not None:
-        _dropoff_weighed(turn, label, empty=before.empty)
+        _dropoff_weighed(builder, label, empty=before.empty)
 
 
 def dropped_off(
-    turn: Turn,
+    builder: StepBuilder,
     reservation: Reservation,
     *,
     recovered: bool,
@@ -111,9 +113,9 @@ def dropped_off(
 ) -> None:
     """The parcel has been in its cell since `at`, or from now on. `recovered`: the closing was not
     observed."""
-    when = turn.now if at is None else at
+    when = builder.now if at is None else at
     apply(
-        turn,
+        builder,
         amend(reservation, recovered=recovered),
         Trigger.DOOR_CLOSED,
         recovered=recovered,
@@ -124,61 +126,61 @@ def dropped_off(
     )
 
 
-def weighed(turn: Turn, given: Weighed) -> None:
+def weighed(builder: StepBuilder, given: Weighed) -> None:
     """A scale has settled; checks a drop-off that was just concluded."""
-    empty = weight.weighed(turn, given.cell, given.mass_g, error=given.error)
+    empty = weight.weighed(builder, given.cell, given.mass_g, error=given.error)
     if empty:
-        cell.weighed_empty(turn, given.cell)
+        cell.weighed_empty(builder, given.cell)
     if empty is not None:
-        _dropoff_weighed(turn, given.cell, empty=empty)
+        _dropoff_weighed(builder, given.cell, empty=empty)
 
 
-def _dropoff_weighed(turn: Turn, label: str, *, empty: bool) -> None:
+def _dropoff_weighed(builder: StepBuilder, label: str, *, empty: bool) -> None:
     """What the scale shows of a drop-off whose closing has settled."""
-    holder = turn.cells[label].reservation_id
-    if holder is None or not turn.reservations[holder].to_be_weighed:
+    holder = builder.cells[label].reservation_id
+    if holder is None or not builder.reservations[holder].to_be_weighed:
         return
-    reservation = turn.reservations[holder]
+    reservation = builder.reservations[holder]
     if empty:
-        weight.empty_dropoff(turn, label)
+        weight.empty_dropoff(builder, label)
     if not reservation.dropoff_opened:
-        turn.change_reservation(reservation, to_be_weighed=False)
+        builder.change_reservation(reservation, to_be_weighed=False)
     elif empty:
-        apply(turn, reservation, Trigger.FOUND_EMPTY, dropoff_opened=False, to_be_weighed=False)
+        apply(builder, reservation, Trigger.FOUND_EMPTY, dropoff_opened=False, to_be_weighed=False)
     else:
-        dropped_off(turn, reservation, recovered=False, to_be_weighed=False)
+        dropped_off(builder, reservation, recovered=False, to_be_weighed=False)
 
 
-def hand_check(turn: Turn, given: HandCheck) -> None:
+def hand_check(builder: StepBuilder, given: HandCheck) -> None:
     """A person starts or stops opening doors by hand to check their wiring."""
     for label in given.cells:
-        if label in turn.cells:
-            turn.put("hand_checked", label, True if given.running else None)
+        if label in builder.cells:
+            builder.put("hand_checked", label, True if given.running else None)
 
 
-def _bounces(turn: Turn, place: Cell) -> bool:
+def _bounces(builder: StepBuilder, place: Cell) -> bool:
     """Whether a door was opened by its lock, and closed only a moment ago. On a slow or noisy line a closing
     settles late; an opening long after it needs a cause of its own."""
-    closed_ns = None if place.door_since is None else place.door_since.elapsed_ns(turn.now)
+    closed_ns = None if place.door_since is None else place.door_since.elapsed_ns(builder.now)
     return place.opened_by_unlock and closed_ns is not None and closed_ns < BOUNCE_NS
 
 
-def _expected(turn: Turn, label: str) -> bool:
+def _expected(builder: StepBuilder, label: str) -> bool:
     """Whether a ticket has pulsed this cell's lock."""
-    return any(t.cell == label and t.stage in ("pulsing", "unresolved") for t in turn.tickets.values())
+    return any(t.cell == label and t.stage in ("pulsing", "unresolved") for t in builder.tickets.values())
 
 
-def device_health(turn: Turn, given: DeviceHealth) -> None:
+def device_health(builder: StepBuilder, given: DeviceHealth) -> None:
     """A device answers again, or no longer answers: then the doors that it reads are not observed."""
     if given.answering:
-        turn.clear_alarm(Alarm.DEVICE_SILENT, given.device)
+        builder.clear_alarm(Alarm.DEVICE_SILENT, given.device)
         return
-    turn.raise_alarm(Alarm.DEVICE_SILENT, given.device)
+    builder.raise_alarm(Alarm.DEVICE_SILENT, given.device)
     for label in given.cells:
-        door_seen(turn, label, Door.UNKNOWN)
+        door_seen(builder, label, Door.UNKNOWN)
 
 
-def held(state: LockerState | Turn, layout: Layout, now: Instant) -> Iterator[tuple[Reservation, int]]:
+def held(state: LockerState | StepBuilder, layout: Layout, now: Instant) -> Iterator[tuple[Reservation, int]]:
     """Drop-offs that are closed and wait for their scale, with the remaining waiting time."""
     if layout.hold_empty_dropoff:
         for reservation in state.reservations.values():

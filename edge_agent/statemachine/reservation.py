@@ -19,6 +19,7 @@ from edge_agent.model import (
 )
 from edge_agent.statemachine import cell as cells
 from edge_agent.statemachine import weight
+from edge_agent.statemachine.step_builder import StepBuilder
 from edge_agent.statemachine.transitions import (
     LIVE,
     OVER,
@@ -34,7 +35,6 @@ from edge_agent.statemachine.transitions import (
     Trigger,
     Window,
 )
-from edge_agent.statemachine.turn import Turn
 
 NS = 10**9
 FRESH = {
@@ -102,70 +102,72 @@ def phase_in(reservation: Reservation, cell: Cell) -> Phase:
     return OVER[reservation.status]
 
 
-def rule_for(turn: Turn, reservation: Reservation, trigger: Trigger) -> Rule | None:
+def rule_for(builder: StepBuilder, reservation: Reservation, trigger: Trigger) -> Rule | None:
     """The rule that applies now; None if the table has none or its guard is not met."""
-    cell = turn.cells[reservation.cell]
+    cell = builder.cells[reservation.cell]
     entry = TABLE[phase_in(reservation, cell), trigger]
     if not isinstance(entry, Rule):
         return None
-    if entry.guard is not None and not holds(entry.guard, reservation, cell, turn.now):
+    if entry.guard is not None and not holds(entry.guard, reservation, cell, builder.now):
         return None
     return entry
 
 
-def demand(turn: Turn, reservation: Reservation, trigger: Trigger) -> Rule:
+def require_rule(builder: StepBuilder, reservation: Reservation, trigger: Trigger) -> Rule:
     """The rule for a command. Raises `Refusal` with the reason against it."""
-    cell = turn.cells[reservation.cell]
+    cell = builder.cells[reservation.cell]
     entry = TABLE[phase_in(reservation, cell), trigger]
     if not isinstance(entry, Rule):
         raise refusal(trigger, entry.why, entry.code if isinstance(entry, Refused) else None)
-    if entry.guard is not None and not holds(entry.guard, reservation, cell, turn.now):
+    if entry.guard is not None and not holds(entry.guard, reservation, cell, builder.now):
         raise refusal(trigger, WHY_NOT[entry.guard])
     return entry
 
 
-def live(turn: Turn, reservation_id: str, ended: ReservationStatus | None, wish: Trigger) -> Reservation:
+def live(
+    builder: StepBuilder, reservation_id: str, ended: ReservationStatus | None, command: Trigger
+) -> Reservation:
     """The reservation of a command: a live one or, for an open-door, one whose cell has not changed since it
     ended.
 
     `ended` is its last status if it is over. Raises `Refusal` with the table's reason if there is none.
     """
-    reservation = turn.reservations.get(reservation_id)
+    reservation = builder.reservations.get(reservation_id)
     if reservation is not None:
         return reservation
-    for former in turn.former.values():
+    for former in builder.former.values():
         if former.reservation_id == reservation_id:
-            demand(turn, former, wish)
+            require_rule(builder, former, command)
             return former
-    entry = TABLE[Phase.NONE if ended is None else OVER[ended], wish]
+    entry = TABLE[Phase.NONE if ended is None else OVER[ended], command]
     if isinstance(entry, Refused):
-        raise refusal(wish, entry.why, entry.code)
+        raise refusal(command, entry.why, entry.code)
     assert isinstance(entry, Rule)
     assert entry.guard is not None
-    raise refusal(wish, WHY_NOT[entry.guard])
+    raise refusal(command, WHY_NOT[entry.guard])
 
 
-def refusal(wish: Trigger, why: str, code: Code | None = None) -> Refusal:
+def refusal(command: Trigger, why: str, code: Code | None = None) -> Refusal:
     """Makes the refusal of a command."""
     if code is Code.NOT_FOUND:
         return Refusal(Code.NOT_FOUND, why)
-    return Refusal(Code.NOT_ALLOWED if code is None else code, f"{wish} not allowed: {why}")
+    return Refusal(Code.NOT_ALLOWED if code is None else code, f"{command} not allowed: {why}")
 
 
-def enter(turn: Turn, reservation: Reservation, request_key: str) -> None:
+def enter(builder: StepBuilder, reservation: Reservation, request_key: str) -> None:
     """A new reservation takes its cell. Raises `Refusal` if the cell cannot be allocated."""
     rule = TABLE[Phase.NONE, Trigger.RESERVE]
     assert isinstance(rule, Rule)
     assert rule.cell is not None
     assert rule.fact is not None
     rid = reservation.reservation_id
-    cells.move(turn, reservation.cell, rule.cell, reservation_id=rid, **FRESH)
-    turn.put("reservations", rid, reservation)
-    turn.tell(rule.fact, reservation, source=Source.API, request_key=request_key)
+    cells.move(builder, reservation.cell, rule.cell, reservation_id=rid, **FRESH)
+    builder.put("reservations", rid, reservation)
+    builder.add_fact(rule.fact, reservation, source=Source.API, request_key=request_key)
 
 
 def apply(
-    turn: Turn,
+    builder: StepBuilder,
     reservation: Reservation,
     trigger: Trigger,
     *,
@@ -183,15 +185,15 @@ def apply(
 
     Also moves the cell, publishes the rule's fact, and ends the reservation if the rule requires it.
     """
-    rule = rule_for(turn, reservation, trigger)
+    rule = rule_for(builder, reservation, trigger)
     if rule is None:
         return None
-    moved = turn.change_reservation(reservation, status=STATUS[rule.to], **changes)
+    moved = builder.change_reservation(reservation, status=STATUS[rule.to], **changes)
     if rule.fact is not None:
-        turn.tell(
+        builder.add_fact(
             rule.fact,
             moved,
-            at=turn.now if at is None else at,
+            at=builder.now if at is None else at,
             source=source,
             request_key=request_key,
             outcome=outcome,
@@ -199,51 +201,51 @@ def apply(
             actor=actor or None,
         )
     if rule.to in (Phase.COMPLETED, Phase.CANCELLED, Phase.ABANDONED):
-        _end(turn, moved, rule)
+        _end(builder, moved, rule)
     elif rule.cell is not None:
-        cells.move(turn, moved.cell, rule.cell)
+        cells.move(builder, moved.cell, rule.cell)
     return moved
 
 
-def _end(turn: Turn, reservation: Reservation, rule: Rule) -> None:
-    turn.put("reservations", reservation.reservation_id, None)
-    turn.ended.append(reservation)
-    turn.rest_code(reservation.drop_off_code)
-    turn.rest_code(reservation.pickup_code)
+def _end(builder: StepBuilder, reservation: Reservation, rule: Rule) -> None:
+    builder.put("reservations", reservation.reservation_id, None)
+    builder.ended.append(reservation)
+    builder.rest_code(reservation.drop_off_code)
+    builder.rest_code(reservation.pickup_code)
     if rule.to is Phase.COMPLETED:
-        turn.put("former", reservation.cell, reservation)
-        weight.left_behind(turn, reservation.cell)
+        builder.put("former", reservation.cell, reservation)
+        weight.left_behind(builder, reservation.cell)
     for alarm in (Alarm.EMPTY_DROPOFF, Alarm.WEIGHT_CHANGED, Alarm.TEMPERATURE_OUT_OF_RANGE):
-        turn.clear_alarm(alarm, reservation.cell, cell=reservation.cell)
+        builder.clear_alarm(alarm, reservation.cell, cell=reservation.cell)
     assert rule.cell is not None
     cell = cells.move(
-        turn,
+        builder,
         reservation.cell,
         rule.cell,
         reservation_id=None,
         **FRESH,
     )
-    turn.put("unconfirmed", reservation.cell, None)
+    builder.put("unconfirmed", reservation.cell, None)
     if cell.status is not CellStatus.IDLE:
-        turn.tell_cell(reservation.cell, CellCause.RELEASED)
+        builder.add_cell_fact(reservation.cell, CellCause.RELEASED)
 
 
 def move(
-    turn: Turn, reservation: Reservation, label: str, trigger: Trigger = Trigger.MOVED
+    builder: StepBuilder, reservation: Reservation, label: str, trigger: Trigger = Trigger.MOVED
 ) -> Reservation | None:
     """Gives a reservation with nothing in its cell the free cell `label` instead; None if it may not move.
 
     The old cell awaits inspection unless nothing about it is uncertain.
     """
-    rule = rule_for(turn, reservation, trigger)
+    rule = rule_for(builder, reservation, trigger)
     if rule is None:
         return None
     assert rule.cell is not None
-    left = cells.move(turn, reservation.cell, rule.cell, reservation_id=None, **FRESH)
-    turn.put("unconfirmed", reservation.cell, None)
+    left = cells.move(builder, reservation.cell, rule.cell, reservation_id=None, **FRESH)
+    builder.put("unconfirmed", reservation.cell, None)
     if left.status is not CellStatus.IDLE:
-        turn.tell_cell(reservation.cell, CellCause.RELEASED)
-    cells.move(turn, label, CellTrigger.TAKEN, reservation_id=reservation.reservation_id, **FRESH)
-    moved = turn.change_reservation(reservation, cell=label)
-    turn.tell_cell(label, CellCause.MOVED, reservation=moved)
+        builder.add_cell_fact(reservation.cell, CellCause.RELEASED)
+    cells.move(builder, label, CellTrigger.TAKEN, reservation_id=reservation.reservation_id, **FRESH)
+    moved = builder.change_reservation(reservation, cell=label)
+    builder.add_cell_fact(label, CellCause.MOVED, reservation=moved)
     return moved

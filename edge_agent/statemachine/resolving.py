@@ -9,64 +9,64 @@ from edge_agent.model import Alarm, Cell, CellCause, Door, Reservation, Reservat
 from edge_agent.statemachine import cell as cells
 from edge_agent.statemachine import contact, outcome, unconfirmed
 from edge_agent.statemachine.inputs import Resolve
-from edge_agent.statemachine.reservation import apply, demand
+from edge_agent.statemachine.reservation import apply, require_rule
+from edge_agent.statemachine.step_builder import StepBuilder
 from edge_agent.statemachine.transitions import RESOLUTIONS
-from edge_agent.statemachine.turn import Turn
 
 
-def resolve(turn: Turn, given: Resolve) -> None:
+def resolve(builder: StepBuilder, given: Resolve) -> None:
     """Moves the reservation of a cell in doubt according to the technician's verdict.
 
     Raises `Refusal`: `NOT_FOUND` for an unknown cell, `NOT_ALLOWED` if nothing is in doubt, no reservation
     holds the cell, or its status does not fit the verdict.
     """
-    place = cells.find(turn, given.cell)
-    working = turn.at_work(given.cell)
+    place = cells.find(builder, given.cell)
+    working = builder.at_work(given.cell)
     if working is not None and working.stage != "unresolved":
-        outcome.refuse_while_busy(turn, given.cell)
-    if working is None and not _uncertain(turn, place):
+        outcome.refuse_while_busy(builder, given.cell)
+    if working is None and not _uncertain(builder, place):
         raise Refusal(Code.NOT_ALLOWED, f"cell {given.cell}: nothing about it is in doubt")
     if place.reservation_id is None:
         raise Refusal(Code.NOT_ALLOWED, f"cell {given.cell}: no reservation holds it")
     trigger = RESOLUTIONS[given.verdict]
-    demand(turn, turn.reservations[place.reservation_id], trigger)
+    require_rule(builder, builder.reservations[place.reservation_id], trigger)
     if working is not None:
-        outcome.end_unresolved(turn, working)
-    unconfirmed.forget(turn, given.cell)
-    reservation = turn.reservations[place.reservation_id]
+        outcome.end_unresolved(builder, working)
+    unconfirmed.forget(builder, given.cell)
+    reservation = builder.reservations[place.reservation_id]
     moved = apply(
-        turn,
+        builder,
         reservation,
         trigger,
         source=given.source,
         actor=given.actor,
-        **_changes(turn, given, reservation),
+        **_changes(builder, given, reservation),
     )
-    _settle_cell(turn, given)
+    _settle_cell(builder, given)
     if moved is not None and moved.status is ReservationStatus.ABANDONED:
-        outcome.end_waiting(turn, moved, "the reservation's cell was found empty before its turn came")
-    turn.answer(given.request_key, cell=given.cell)
+        outcome.end_waiting(builder, moved, "the reservation's cell was found empty before its turn came")
+    builder.answer(given.request_key, cell=given.cell)
 
 
-def _uncertain(turn: Turn, place: Cell) -> bool:
+def _uncertain(builder: StepBuilder, place: Cell) -> bool:
     """Whether anything about the cell is in doubt that a technician can decide."""
     alarms = (Alarm.LOCK_JAMMED, Alarm.WRONG_DOOR, Alarm.DOOR_AJAR)
-    standing = any(f"{alarm}/{place.label}" in turn.alarms for alarm in alarms)
+    standing = any(f"{alarm}/{place.label}" in builder.alarms for alarm in alarms)
     return standing or place.doubt is not None or place.last_outcome is not None
 
 
-def _changes(turn: Turn, given: Resolve, reservation: Reservation) -> dict[str, Any]:
+def _changes(builder: StepBuilder, given: Resolve, reservation: Reservation) -> dict[str, Any]:
     """The verdict's changes to the reservation, besides its status; and to its cell, before it is
     released."""
     match given.verdict:
         case Verdict.DROPPED_OFF:
-            return {"dropped_off": turn.now, "dropoff_opened": False, "to_be_weighed": False}
+            return {"dropped_off": builder.now, "dropoff_opened": False, "to_be_weighed": False}
         case Verdict.PICKED_UP:
-            return {"picked_up": turn.now, "grace_unknown": False, "to_be_weighed": False}
+            return {"picked_up": builder.now, "grace_unknown": False, "to_be_weighed": False}
         case Verdict.STILL_INSIDE:
             return {"held": reservation.status is ReservationStatus.PICKED_UP}
         case Verdict.EMPTY:
-            turn.change_cell(
+            builder.change_cell(
                 given.cell,
                 opened_since_allocation=False,
                 unlocked_since_allocation=False,
@@ -76,12 +76,12 @@ def _changes(turn: Turn, given: Resolve, reservation: Reservation) -> dict[str, 
             return {"dropoff_opened": False, "to_be_weighed": False}
 
 
-def _settle_cell(turn: Turn, given: Resolve) -> None:
+def _settle_cell(builder: StepBuilder, given: Resolve) -> None:
     """The last outcome is decided. A door that still reads open is no longer believed."""
-    place = turn.change_cell(given.cell, last_outcome=None)
+    place = builder.change_cell(given.cell, last_outcome=None)
     if place.door is Door.OPEN:
-        turn.change_cell(given.cell, opened_by_unlock=False)
-        contact.doubt(turn, given.cell, "reads open, and a technician has resolved the cell")
-    turn.tell_cell(
+        builder.change_cell(given.cell, opened_by_unlock=False)
+        contact.doubt(builder, given.cell, "reads open, and a technician has resolved the cell")
+    builder.add_cell_fact(
         given.cell, CellCause.RESOLVED, reason=given.verdict, source=given.source, actor=given.actor
     )

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
-from edge_agent.model import Alarm, Cell, CellSpec, Instant, Purpose, Reservation, Source, Ticket
+from edge_agent.model import Alarm, Cell, CellSpec, Instant, Purpose, Reservation, Source, UnlockAttempt
 from edge_agent.statemachine.resting import RestingCodes
 
 Need = Literal["cold", "hot"]
@@ -202,7 +202,7 @@ class LockerState:
 
     cells: Mapping[str, Cell]
     reservations: Mapping[str, Reservation] = field(default_factory=dict)
-    tickets: Mapping[str, Ticket] = field(default_factory=dict)
+    tickets: Mapping[str, UnlockAttempt] = field(default_factory=dict)
     queue: tuple[str, ...] = ()
     former: Mapping[str, Reservation] = field(default_factory=dict)
     resting_codes: RestingCodes = field(default_factory=RestingCodes)
@@ -218,16 +218,16 @@ class LockerState:
     history: Mapping[str, Doubted] = field(default_factory=dict)
     """Whether the journal holds all that this machine did before; see `edge_agent.statemachine.history`."""
 
-    def at_work(self, label: str) -> Ticket | None:
+    def at_work(self, label: str) -> UnlockAttempt | None:
         """The ticket that is working on a cell's lock, from its turn to its outcome."""
-        for ticket in self.tickets.values():
-            if ticket.cell == label and ticket.stage != "waiting":
-                return ticket
+        for unlock in self.tickets.values():
+            if unlock.cell == label and unlock.stage != "waiting":
+                return unlock
         return None
 
     def active_unlocks(self) -> int:
         """How many tickets are working on a lock now."""
-        return sum(ticket.stage in ("reading", "pulsing") for ticket in self.tickets.values())
+        return sum(unlock.stage in ("reading", "pulsing") for unlock in self.tickets.values())
 
 
 def empty_state(layout: Layout) -> LockerState:

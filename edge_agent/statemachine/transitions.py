@@ -84,7 +84,7 @@ RESOLUTIONS = {
     Verdict.EMPTY: Trigger.RESOLVED_EMPTY,
 }
 """The trigger of each technician's verdict."""
-WISHES = (
+COMMANDS = (
     Trigger.RESERVE,
     Trigger.DROPOFF,
     Trigger.PICKUP,
@@ -249,9 +249,9 @@ _WHY: dict[tuple[Phase, Trigger], str] = {
     (P.DROPPED_OFF, T.RESOLVED_DROPPED_OFF): "it was dropped off already",
     (P.PICKED_UP, T.RESOLVED_DROPPED_OFF): "the parcel was picked up already",
     (P.PICKED_UP, T.RESOLVED_PICKED_UP): "the parcel was picked up already",
-    **{(P.COMPLETED, wish): "it is over: picked up, and the cell given back" for wish in WISHES},
-    **{(P.CANCELLED, wish): "it is over: cancelled" for wish in WISHES},
-    **{(P.ABANDONED, wish): "it is over: abandoned" for wish in WISHES},
+    **{(P.COMPLETED, command): "it is over: picked up, and the cell given back" for command in COMMANDS},
+    **{(P.CANCELLED, command): "it is over: cancelled" for command in COMMANDS},
+    **{(P.ABANDONED, command): "it is over: abandoned" for command in COMMANDS},
     **{(phase, T.RESERVE): "the reservation exists already" for phase in P if phase is not P.NONE},
 }
 
@@ -280,7 +280,7 @@ _NOTHING: dict[tuple[Phase, Trigger], str] = {
 def _entry(phase: Phase, trigger: Trigger) -> Rule | Refused | Nothing:
     if (phase, trigger) in _RULES:
         return _RULES[phase, trigger]
-    if trigger in WISHES:
+    if trigger in COMMANDS:
         if phase is P.NONE:
             return Refused("no such reservation", Code.NOT_FOUND)
         return Refused(_WHY[phase, trigger])

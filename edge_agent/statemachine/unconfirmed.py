@@ -9,12 +9,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from edge_agent.model import Door, Instant, Purpose, ReservationStatus, Ticket, UnlockOutcome
+from edge_agent.model import Door, Instant, Purpose, ReservationStatus, UnlockAttempt, UnlockOutcome
 from edge_agent.statemachine.amend import amend
 from edge_agent.statemachine.reservation import apply
 from edge_agent.statemachine.state import LockerState, UnconfirmedUnlock
+from edge_agent.statemachine.step_builder import StepBuilder
 from edge_agent.statemachine.transitions import Trigger
-from edge_agent.statemachine.turn import Turn
 
 PATIENCE_NS = 10 * 60 * 10**9
 """How long a closing is awaited."""
@@ -27,49 +27,49 @@ CONCLUDES = {
 """Commands that a closing can conclude, with the status of their reservation."""
 
 
-def begin(turn: Turn, ticket: Ticket, request_key: str | None) -> None:
+def begin(builder: StepBuilder, unlock: UnlockAttempt, request_key: str | None) -> None:
     """A lock was pulsed in doubt: from now on a closing concludes this command, and no older one."""
-    reservation = turn.reservations.get(ticket.reservation_id)
+    reservation = builder.reservations.get(unlock.reservation_id)
     waits = None
-    if reservation is not None and (ticket.purpose, reservation.status) in CONCLUDES:
-        pulsed = turn.now
-        if ticket.first_pulse_ns is not None:
-            ago_ns = turn.now.boottime_ns - ticket.first_pulse_ns
-            pulsed = amend(pulsed, boottime_ns=ticket.first_pulse_ns, wall_s=pulsed.wall_s - ago_ns / 1e9)
+    if reservation is not None and (unlock.purpose, reservation.status) in CONCLUDES:
+        pulsed = builder.now
+        if unlock.first_pulse_ns is not None:
+            ago_ns = builder.now.boottime_ns - unlock.first_pulse_ns
+            pulsed = amend(pulsed, boottime_ns=unlock.first_pulse_ns, wall_s=pulsed.wall_s - ago_ns / 1e9)
         waits = UnconfirmedUnlock(
-            ticket.unlock_id, ticket.reservation_id, ticket.purpose, ticket.source, pulsed, request_key
+            unlock.unlock_id, unlock.reservation_id, unlock.purpose, unlock.source, pulsed, request_key
         )
-    turn.put("unconfirmed", ticket.cell, waits)
+    builder.put("unconfirmed", unlock.cell, waits)
 
 
-def forget(turn: Turn, label: str) -> None:
+def forget(builder: StepBuilder, label: str) -> None:
     """Drops what a closing of this door would conclude: it is decided otherwise."""
-    turn.put("unconfirmed", label, None)
+    builder.put("unconfirmed", label, None)
 
 
-def opened(turn: Turn, label: str) -> None:
+def opened(builder: StepBuilder, label: str) -> None:
     """The contact reads open: a closing before that did not last."""
-    waits = turn.unconfirmed.get(label)
+    waits = builder.unconfirmed.get(label)
     if waits is not None and waits.closed is not None:
-        turn.put("unconfirmed", label, amend(waits, closed=None))
+        builder.put("unconfirmed", label, amend(waits, closed=None))
 
 
-def closed(turn: Turn, label: str, since: Instant) -> None:
+def closed(builder: StepBuilder, label: str, since: Instant) -> None:
     """The contact has settled closed: concludes a pick-up; a drop-off waits for `DROPOFF_CLOSED_NS`."""
-    waits = turn.unconfirmed.get(label)
+    waits = builder.unconfirmed.get(label)
     if waits is None:
         return
     after_ns = waits.since.elapsed_ns(since)
     if after_ns is not None and after_ns < 0:
         return  # it closed before the pulse
     if waits.purpose is Purpose.DROPOFF:
-        turn.put("unconfirmed", label, amend(waits, closed=since))
+        builder.put("unconfirmed", label, amend(waits, closed=since))
         return
-    turn.put("unconfirmed", label, None)
-    turn.change_cell(label, inspect_unless_empty=True)
+    builder.put("unconfirmed", label, None)
+    builder.change_cell(label, inspect_unless_empty=True)
     apply(
-        turn,
-        turn.reservations[waits.reservation_id],
+        builder,
+        builder.reservations[waits.reservation_id],
         Trigger.PICKUP_OPENED,
         source=waits.source,
         request_key=waits.request_key,
@@ -80,26 +80,26 @@ def closed(turn: Turn, label: str, since: Instant) -> None:
     )
 
 
-def begin_anew(turn: Turn) -> None:
+def at_start(builder: StepBuilder) -> None:
     """At a start: if no clock shows how long a closing has been awaited, the time starts again."""
-    for label, waits in tuple(turn.unconfirmed.items()):
-        if waits.since.elapsed_ns(turn.now) is None:
-            turn.put("unconfirmed", label, amend(waits, since=turn.now, closed=None))
+    for label, waits in tuple(builder.unconfirmed.items()):
+        if waits.since.elapsed_ns(builder.now) is None:
+            builder.put("unconfirmed", label, amend(waits, since=builder.now, closed=None))
         elif waits.closed is not None:
-            turn.put("unconfirmed", label, amend(waits, closed=None))
+            builder.put("unconfirmed", label, amend(waits, closed=None))
 
 
-def what_is_due(turn: Turn) -> None:
+def apply_due(builder: StepBuilder) -> None:
     """Concludes drop-offs whose closing has lasted, and gives up after `PATIENCE_NS`."""
-    for label, left_ns in tuple(_pending(turn, turn.now)):
+    for label, left_ns in tuple(_pending(builder, builder.now)):
         if left_ns > 0:
             continue
-        waits = turn.unconfirmed[label]
-        turn.put("unconfirmed", label, None)
-        reservation = turn.reservations[waits.reservation_id]
+        waits = builder.unconfirmed[label]
+        builder.put("unconfirmed", label, None)
+        reservation = builder.reservations[waits.reservation_id]
         if waits.closed is not None:
             apply(
-                turn,
+                builder,
                 reservation,
                 Trigger.DROPOFF_CONFIRMED,
                 source=waits.source,
@@ -110,7 +110,7 @@ def what_is_due(turn: Turn) -> None:
             )
         elif waits.purpose is Purpose.PICKUP:
             apply(
-                turn,
+                builder,
                 reservation,
                 Trigger.PICKUP_FAILED,
                 source=waits.source,
@@ -120,11 +120,11 @@ def what_is_due(turn: Turn) -> None:
 
 
 def left_ns(state: LockerState, now: Instant) -> list[int]:
-    """How long until `what_is_due` would act, for each."""
+    """How long until `apply_due` would act, for each."""
     return [left for _, left in _pending(state, now)]
 
 
-def _pending(state: LockerState | Turn, now: Instant) -> Iterator[tuple[str, int]]:
+def _pending(state: LockerState | StepBuilder, now: Instant) -> Iterator[tuple[str, int]]:
     for label, waits in state.unconfirmed.items():
         cell = state.cells[label]
         if waits.closed is not None:

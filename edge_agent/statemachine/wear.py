@@ -7,9 +7,9 @@ recent openings take twice the usual time, maintenance is requested, once, befor
 
 from __future__ import annotations
 
-from edge_agent.model import Severity, Ticket
+from edge_agent.model import Severity, UnlockAttempt
 from edge_agent.statemachine import cell as cells
-from edge_agent.statemachine.turn import Turn
+from edge_agent.statemachine.step_builder import StepBuilder
 
 USUAL_WEIGHT = 64
 RECENT_WEIGHT = 4
@@ -23,26 +23,26 @@ ENOUGH_UNLOCKS = 16
 """Before this many pulses no time counts as usual, and the mean is a plain one."""
 
 
-def note_opening(turn: Turn, ticket: Ticket, maintenance_id: str) -> None:
+def record_opening(builder: StepBuilder, unlock: UnlockAttempt, maintenance_id: str) -> None:
     """The lock of a ticket's cell has just opened."""
-    cell = turn.cells[ticket.cell]
-    if ticket.first_pulse_ns is None:
+    cell = builder.cells[unlock.cell]
+    if unlock.first_pulse_ns is None:
         return
-    taken_us = max(LEAST_US, (turn.now.boottime_ns - ticket.first_pulse_ns) // 1000)
+    taken_us = max(LEAST_US, (builder.now.boottime_ns - unlock.first_pulse_ns) // 1000)
     usual_us, recent_us = cell.usual_open_us, cell.recent_open_us
     if usual_us is None or recent_us is None:
-        turn.change_cell(ticket.cell, usual_open_us=taken_us, recent_open_us=taken_us)
+        builder.change_cell(unlock.cell, usual_open_us=taken_us, recent_open_us=taken_us)
         return
     if cell.unlocks < ENOUGH_UNLOCKS:
         usual_us += (taken_us - usual_us) // cell.unlocks
         recent_us += (taken_us - recent_us) // RECENT_WEIGHT
-        turn.change_cell(ticket.cell, usual_open_us=usual_us, recent_open_us=recent_us)
+        builder.change_cell(unlock.cell, usual_open_us=usual_us, recent_open_us=recent_us)
         return
     recent_us += (min(taken_us, CAP * usual_us) - recent_us) // RECENT_WEIGHT
     slow = recent_us > SLOW * usual_us
     usual_us += (min(taken_us, usual_us * 3 // 2) - usual_us) // USUAL_WEIGHT
-    turn.change_cell(ticket.cell, usual_open_us=usual_us, recent_open_us=recent_us, worn=cell.worn or slow)
+    builder.change_cell(unlock.cell, usual_open_us=usual_us, recent_open_us=recent_us, worn=cell.worn or slow)
     if slow and not cell.worn:
         slow_ms, usual_ms = recent_us // 1000, usual_us // 1000
-        what = f"the lock of cell {ticket.cell} opens after {slow_ms} ms, usually {usual_ms} ms"
-        cells.request_maintenance(turn, f"{maintenance_id}_worn", what, Severity.MEDIUM, ticket.cell)
+        what = f"the lock of cell {unlock.cell} opens after {slow_ms} ms, usually {usual_ms} ms"
+        cells.request_maintenance(builder, f"{maintenance_id}_worn", what, Severity.MEDIUM, unlock.cell)

@@ -7,12 +7,12 @@ other one was forced, and the marks are removed.
 
 from __future__ import annotations
 
-from edge_agent.model import Alarm, CellCause, Door, Instant, Ticket
+from edge_agent.model import Alarm, CellCause, Door, Instant, UnlockAttempt
 from edge_agent.statemachine import cell as cells
 from edge_agent.statemachine import contact
 from edge_agent.statemachine.amend import amend
 from edge_agent.statemachine.state import Pulses
-from edge_agent.statemachine.turn import Turn
+from edge_agent.statemachine.step_builder import StepBuilder
 
 WATCHED_NS = 2_500_000_000
 """An opening of another door within this time after a pulse counts as its effect, also after the watch."""
@@ -20,9 +20,9 @@ LATE_NS = 10 * 10**9
 """How long after the last pulse of its lock a door may still open because of it."""
 
 
-def maintenance_id(ticket: Ticket, label: str) -> str:
+def maintenance_id(unlock: UnlockAttempt, label: str) -> str:
     """The id of the maintenance ticket that an unlock caused: always the same one."""
-    return f"maint_{ticket.unlock_id.removeprefix('unl_')}_{label}"
+    return f"maint_{unlock.unlock_id.removeprefix('unl_')}_{label}"
 
 
 def may_open_late(pulses: Pulses, at: Instant) -> bool:
@@ -32,69 +32,71 @@ def may_open_late(pulses: Pulses, at: Instant) -> bool:
     return 0 <= at.boottime_ns - pulses.at_ns[-1] < LATE_NS
 
 
-def suspects(turn: Turn, label: str, at: Instant) -> list[str]:
+def suspects(builder: StepBuilder, label: str, at: Instant) -> list[str]:
     """The other cells whose locks may have opened this door at this moment, and have not opened their own:
     pulsed then, or just before, or since this door's own lock was pulsed, if that pulse could still open
     it."""
-    own = turn.pulses.get(label)
+    own = builder.pulses.get(label)
     own_ns = own.at_ns[-1] if own is not None and may_open_late(own, at) else None
     found = []
-    for other in unopened(turn, label, at):
-        ticket = turn.at_work(other)
-        pulsing = ticket is not None and ticket.stage == "pulsing"
-        last_ns = turn.pulses[other].at_ns[-1]
+    for other in unopened(builder, label, at):
+        unlock = builder.at_work(other)
+        pulsing = unlock is not None and unlock.stage == "pulsing"
+        last_ns = builder.pulses[other].at_ns[-1]
         since_own = own_ns is not None and last_ns >= own_ns
         if pulsing or since_own or at.boottime_ns - last_ns < WATCHED_NS:
             found.append(other)
     return found
 
 
-def unopened(turn: Turn, label: str, at: Instant) -> list[str]:
+def unopened(builder: StepBuilder, label: str, at: Instant) -> list[str]:
     """The other cells whose locks were pulsed in the 10 s before, and have not opened their own door."""
     return [
         other
-        for other, pulses in turn.pulses.items()
-        if other != label and turn.cells[other].unexplained is None and may_open_late(pulses, at)
+        for other, pulses in builder.pulses.items()
+        if other != label and builder.cells[other].unexplained is None and may_open_late(pulses, at)
     ]
 
 
-def spend(turn: Turn, label: str) -> None:
+def spend(builder: StepBuilder, label: str) -> None:
     """The door has opened: the pulses of its lock can open no other one."""
-    known = turn.pulses.get(label)
+    known = builder.pulses.get(label)
     if known is not None and known.unspent:
-        turn.put("pulses", label, amend(known, unspent=0))
+        builder.put("pulses", label, amend(known, unspent=0))
 
 
-def found(turn: Turn, label: str, pulsed: list[str]) -> None:
+def found(builder: StepBuilder, label: str, pulsed: list[str]) -> None:
     """The door of `label` opened, and only locks of the cells `pulsed` can have opened it."""
     names = ", ".join(pulsed)
     why = f"door {label} opened while the lock of {names} was pulsed"
     for other in pulsed:
-        ticket = turn.at_work(other)
-        if ticket is not None and ticket.stage == "pulsing":
+        unlock = builder.at_work(other)
+        if unlock is not None and unlock.stage == "pulsing":
             # Marks of an earlier pulse are not removed by this one.
-            marked = any(f"{Alarm.WRONG_DOOR}/{one}" in turn.alarms for one in (other, label))
-            wrong = ticket.wrong if marked else (*ticket.wrong, label)
-            turn.change_ticket(ticket, stopped=True, wrong=wrong)
+            marked = any(f"{Alarm.WRONG_DOOR}/{one}" in builder.alarms for one in (other, label))
+            wrong = unlock.wrong if marked else (*unlock.wrong, label)
+            builder.change_unlock(unlock, stopped=True, wrong=wrong)
         else:
-            turn.put("pulses", other, amend(turn.pulses[other], unspent=0))
+            builder.put("pulses", other, amend(builder.pulses[other], unspent=0))
     for faulty in (*pulsed, label):
-        turn.change_cell(faulty, opened_rightly=False)
-        cells.mark_faulty(turn, faulty, why, Alarm.WRONG_DOOR, f"maint_wrong_{turn.now.boottime_ns}_{faulty}")
-    cells.inspect_opened(turn, label)
+        builder.change_cell(faulty, opened_rightly=False)
+        cells.mark_faulty(
+            builder, faulty, why, Alarm.WRONG_DOOR, f"maint_wrong_{builder.now.boottime_ns}_{faulty}"
+        )
+    cells.inspect_opened(builder, label)
 
 
-def take_back(turn: Turn, ticket: Ticket) -> None:
+def remove_marks(builder: StepBuilder, unlock: UnlockAttempt) -> None:
     """The commanded door has opened after all: the others were opened by another cause."""
-    for label in ticket.wrong:
-        for marked in (ticket.cell, label):
-            turn.clear_alarm(Alarm.WRONG_DOOR, marked, cell=marked)
-            if turn.cells[marked].faulty is not None:
-                turn.change_cell(marked, faulty=None)
-                turn.tell_cell(marked, CellCause.REPAIRED)
-        if turn.cells[label].door is Door.OPEN:
-            long_ago = amend(turn.now, boottime_ns=turn.now.boottime_ns - contact.UNEXPLAINED_NS)
-            turn.change_cell(label, unexplained=long_ago)  # judged again, without this lock
+    for label in unlock.wrong:
+        for marked in (unlock.cell, label):
+            builder.clear_alarm(Alarm.WRONG_DOOR, marked, cell=marked)
+            if builder.cells[marked].faulty is not None:
+                builder.change_cell(marked, faulty=None)
+                builder.add_cell_fact(marked, CellCause.REPAIRED)
+        if builder.cells[label].door is Door.OPEN:
+            long_ago = amend(builder.now, boottime_ns=builder.now.boottime_ns - contact.UNEXPLAINED_NS)
+            builder.change_cell(label, unexplained=long_ago)  # judged again, without this lock
         else:
-            turn.raise_alarm(Alarm.DOOR_FORCED, label, "opened without a pulse", cell=label)
-            contact.doubt(turn, label, contact.FORCED)
+            builder.raise_alarm(Alarm.DOOR_FORCED, label, "opened without a pulse", cell=label)
+            contact.doubt(builder, label, contact.FORCED)

@@ -130,7 +130,7 @@ class Guesser:
         mine = self.core.state.reservations.get(self.own[number].reservation_id)
         if mine is not None:
             purpose = Purpose.DROPOFF if mine.dropped_off is None else Purpose.PICKUP
-            self._carry_out(self.core.wish(mine, purpose), mine.cell, close=True)
+            self._carry_out(self.core.command(mine, purpose), mine.cell, close=True)
 
     def restart(self, *, reboot: bool = False, off_s: float = 5.0) -> None:
         """Cuts the power for a time."""

@@ -32,10 +32,10 @@ def test_a_cell_goes_through_all_its_statuses() -> None:
     note()
     reservation = core.reserve(grace_pickup_s=5)
     note()
-    core.opens(core.wish(reservation, Purpose.DROPOFF))
+    core.opens(core.command(reservation, Purpose.DROPOFF))
     core.close("A01")
     note()
-    core.opens(core.wish(reservation, Purpose.PICKUP))
+    core.opens(core.command(reservation, Purpose.PICKUP))
     core.close("A01")
     note()
     core.pass_s(6)
@@ -44,7 +44,7 @@ def test_a_cell_goes_through_all_its_statuses() -> None:
     note()
     core.clear("A01")
     opened = core.reserve()
-    core.opens(core.wish(opened, Purpose.OPEN_DOOR))
+    core.opens(core.command(opened, Purpose.OPEN_DOOR))
     core.close("A01")
     core.feed(core.cancel(opened))
     note()
@@ -89,7 +89,7 @@ def test_a_cell_is_allocated_only_with_a_closed_reading_of_an_answering_board() 
 def test_clear_takes_faulty_off_and_leaves_blocked() -> None:
     core = Core()
     reservation = core.reserve()
-    core.jams(core.feed(core.wish(reservation, Purpose.DROPOFF)))
+    core.jams(core.feed(core.command(reservation, Purpose.DROPOFF)))
     core.feed(BlockCell(core.key(), reservation.cell, "smells"))
     core.feed(Clear(core.key(), reservation.cell))
     cell = core.state.cells[reservation.cell]
@@ -101,7 +101,7 @@ def test_clear_takes_faulty_off_and_leaves_blocked() -> None:
 def test_unblock_takes_blocked_off_and_leaves_faulty() -> None:
     core = Core()
     reservation = core.reserve()
-    core.jams(core.feed(core.wish(reservation, Purpose.DROPOFF)))
+    core.jams(core.feed(core.command(reservation, Purpose.DROPOFF)))
     core.feed(BlockCell(core.key(), reservation.cell, "smells"))
     core.feed(UnblockCell(core.key(), reservation.cell))
     cell = core.state.cells[reservation.cell]
@@ -112,7 +112,7 @@ def test_unblock_takes_blocked_off_and_leaves_faulty() -> None:
 def test_a_cell_that_was_opened_and_is_given_up_awaits_inspection_and_one_that_was_not_is_free() -> None:
     core = Core()
     opened, shut = core.reserve(), core.reserve()
-    core.opens(core.wish(opened, Purpose.OPEN_DOOR))
+    core.opens(core.command(opened, Purpose.OPEN_DOOR))
     core.close(opened.cell)
     for reservation in (opened, shut):
         core.feed(core.cancel(reservation))
@@ -171,7 +171,7 @@ def test_among_equals_the_least_worn_and_only_among_equals() -> None:
     worn = [core.reserve() for _ in range(2)]
     assert [reservation.cell for reservation in worn] == ["Z01", "A01"]
     for reservation in worn:
-        core.opens(core.wish(reservation, Purpose.OPEN_DOOR))
+        core.opens(core.command(reservation, Purpose.OPEN_DOOR))
         core.close(reservation.cell)
         core.feed(core.cancel(reservation))
         core.clear(reservation.cell)
@@ -192,7 +192,7 @@ def test_occupancy_counts_what_reservations_keep_and_nothing_else() -> None:
     assert level() is Occupancy.LOW
     core.reserve()
     assert level() is Occupancy.MEDIUM
-    core.opens(core.wish(reserved[0], Purpose.OPEN_DOOR))
+    core.opens(core.command(reserved[0], Purpose.OPEN_DOOR))
     core.close(reserved[0].cell)
     core.feed(core.cancel(reserved[0]))
     assert core.state.cells[reserved[0].cell].status is CellStatus.AWAITING_INSPECTION

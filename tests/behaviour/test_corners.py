@@ -194,7 +194,7 @@ def test_a_cell_may_be_taken_out_of_the_configuration_while_its_alarm_stands(tmp
 @pytest.mark.behaviour("alarms-05")
 def test_a_jam_ends_when_its_cell_is_removed(tmp_path: Path) -> None:
     core = Core()
-    core.jams(core.feed(core.wish(core.reserve(), Purpose.DROPOFF)))
+    core.jams(core.feed(core.command(core.reserve(), Purpose.DROPOFF)))
     assert stands(core, Alarm.LOCK_JAMMED, "A01")
     core.pass_s(60)
     assert not stands(without(core, "A01", tmp_path), Alarm.LOCK_JAMMED, "A01")
@@ -215,7 +215,7 @@ def test_a_drop_off_is_marked_recovered_also_where_the_board_answers_late() -> N
     """After a power cut the board needs longer than the daemon: no reading showed the door being closed."""
     core = Core()
     reservation = core.reserve()
-    core.opens(core.wish(reservation, Purpose.DROPOFF))
+    core.opens(core.command(reservation, Purpose.DROPOFF))
     core.restart({reservation.cell: Door.UNKNOWN}, boot_id="boot-2", off_s=60)
     core.close(reservation.cell)
     assert core.live(reservation).status is ReservationStatus.DROPPED_OFF
@@ -251,9 +251,9 @@ def test_another_door_that_is_found_open_after_a_kill_is_the_wrong_one() -> None
     """The daemon died between the pulse and the reading; the commanded door is shut, another one open."""
     core = Core()
     reservation = core.dropped_off()
-    wish = core.wish(reservation, Purpose.PICKUP)
-    core.feed(wish)
-    core.feed(DoorRead(wish.unlock_id, Door.CLOSED))
+    command = core.command(reservation, Purpose.PICKUP)
+    core.feed(command)
+    core.feed(DoorRead(command.unlock_id, Door.CLOSED))
     core.restart({"C01": Door.OPEN}, off_s=1)
     core.lasts()
     assert stands(core, Alarm.WRONG_DOOR, reservation.cell)
@@ -263,10 +263,10 @@ def test_another_door_that_is_found_open_after_a_kill_is_the_wrong_one() -> None
 @pytest.mark.behaviour("reservation-03")
 def test_the_drop_off_grace_begins_with_the_call_and_not_with_the_pulse() -> None:
     core = Core(Layout(specs={spec.label: spec for spec in specs()}, max_concurrent_unlocks=1))
-    busy, reservation = core.wish(core.reserve(), Purpose.DROPOFF), core.reserve()
+    busy, reservation = core.command(core.reserve(), Purpose.DROPOFF), core.reserve()
     core.feed(busy)
     called = core.now
-    core.feed(core.wish(reservation, Purpose.DROPOFF))
+    core.feed(core.command(reservation, Purpose.DROPOFF))
     core.pass_s(5)
     core.feed(DoorRead(busy.unlock_id, Door.OPEN))
     assert core.live(reservation).first_dropoff == called

@@ -131,8 +131,8 @@ def test_at_most_six_pulses_in_any_ten_seconds() -> None:
     for _ in range(400):
         core.pass_s(0.1)
         if core.state.at_work(reservation.cell) is None:
-            core.feed(wish := core.wish(reservation, Purpose.OPEN_DOOR))
-            core.feed(DoorRead(wish.unlock_id, Door.CLOSED))
+            core.feed(command := core.command(reservation, Purpose.OPEN_DOOR))
+            core.feed(DoorRead(command.unlock_id, Door.CLOSED))
         meant, core.pulses = core.pulses, []
         for pulse in meant:
             given.append(core.now.boottime_ns)
@@ -146,11 +146,11 @@ def test_a_restart_does_not_reset_the_pulse_limit_of_a_lock() -> None:
     core = Core()
     reservation = core.reserve()
     for _ in range(6):
-        core.opens(core.wish(reservation, Purpose.DROPOFF))
+        core.opens(core.command(reservation, Purpose.DROPOFF))
         core.restart({reservation.cell: Door.CLOSED}, off_s=1)
-    wish = core.wish(reservation, Purpose.DROPOFF)
-    core.feed(wish)
-    done = core.feed(DoorRead(wish.unlock_id, Door.CLOSED))
+    command = core.command(reservation, Purpose.DROPOFF)
+    core.feed(command)
+    done = core.feed(DoorRead(command.unlock_id, Door.CLOSED))
     assert done.answers[0].refusal is not None
     assert len(core.pulses) == 6
 
@@ -158,17 +158,19 @@ def test_a_restart_does_not_reset_the_pulse_limit_of_a_lock() -> None:
 @pytest.mark.behaviour("opening-09", "opening-10")
 def test_waiting_attempts_are_served_in_the_order_of_their_requests() -> None:
     core = Core()
-    wishes = [core.wish(core.reserve(), Purpose.DROPOFF) for _ in range(5)]
+    commands = [core.command(core.reserve(), Purpose.DROPOFF) for _ in range(5)]
     looked_at: list[str] = []
-    for wish in wishes:
-        looked_at += [effect.unlock_id for effect in core.feed(wish).effects if isinstance(effect, ReadDoor)]
-    assert looked_at == [wish.unlock_id for wish in wishes[:2]]
+    for command in commands:
+        looked_at += [
+            effect.unlock_id for effect in core.feed(command).effects if isinstance(effect, ReadDoor)
+        ]
+    assert looked_at == [command.unlock_id for command in commands[:2]]
     for number in range(5):
-        core.feed(DoorRead(wishes[number].unlock_id, Door.CLOSED))
-        done = core.feed(PulseDone(wishes[number].unlock_id, 1, Door.OPEN))
+        core.feed(DoorRead(commands[number].unlock_id, Door.CLOSED))
+        done = core.feed(PulseDone(commands[number].unlock_id, 1, Door.OPEN))
         looked_at += [effect.unlock_id for effect in done.effects if isinstance(effect, ReadDoor)]
         assert core.state.active_unlocks() <= 2
-    assert looked_at == [wish.unlock_id for wish in wishes]
+    assert looked_at == [command.unlock_id for command in commands]
 
 
 def expire(core: Core) -> None:
@@ -188,7 +190,7 @@ def test_a_waiting_attempt_is_judged_again_and_leaves_no_intent(
     core = one_at_a_time()
     other, reservation = core.reserve(), core.picked_up(grace_pickup_s=5)
     core.opened_by_hand(other.cell)
-    busy, waiting = core.wish(other, Purpose.DROPOFF), core.wish(reservation, Purpose.PICKUP)
+    busy, waiting = core.command(other, Purpose.DROPOFF), core.command(reservation, Purpose.PICKUP)
     core.feed(busy)
     core.feed(waiting)
     core.unlocks.clear()
@@ -204,7 +206,7 @@ def test_a_waiting_attempt_is_judged_again_and_leaves_no_intent(
 @pytest.mark.behaviour("opening-12")
 def test_neither_waiting_nor_reading_the_door_is_an_intent() -> None:
     core = one_at_a_time()
-    first, second = (core.wish(core.reserve(), Purpose.DROPOFF) for _ in range(2))
+    first, second = (core.command(core.reserve(), Purpose.DROPOFF) for _ in range(2))
     core.feed(first)
     core.feed(second)
     assert not core.unlocks
@@ -219,12 +221,12 @@ def test_neither_waiting_nor_reading_the_door_is_an_intent() -> None:
 @pytest.mark.behaviour("opening-13")
 def test_no_second_pulse_after_the_command_has_expired() -> None:
     core = Core()
-    wish = core.wish(core.dropped_off(), Purpose.PICKUP, life_s=2)
-    core.feed(wish)
-    core.feed(DoorRead(wish.unlock_id, Door.CLOSED))
+    command = core.command(core.dropped_off(), Purpose.PICKUP, life_s=2)
+    core.feed(command)
+    core.feed(DoorRead(command.unlock_id, Door.CLOSED))
     core.pulses.clear()
     core.now = replace(core.now, boottime_ns=core.now.boottime_ns + 3 * 10**9)
-    core.feed(PulseDone(wish.unlock_id, 1, Door.CLOSED))
+    core.feed(PulseDone(command.unlock_id, 1, Door.CLOSED))
     assert not core.pulses
 
 
@@ -263,7 +265,7 @@ def test_a_drop_off_that_a_restart_interrupted_before_its_intent_opens_nothing(t
 def test_a_cell_whose_lock_did_not_move_is_not_allocated() -> None:
     core = Core()
     reservation = core.reserve()
-    core.jams(core.feed(core.wish(reservation, Purpose.DROPOFF)))
+    core.jams(core.feed(core.command(reservation, Purpose.DROPOFF)))
     assert core.state.cells[reservation.cell].status is CellStatus.AWAITING_INSPECTION
     assert reservation.cell not in {core.reserve().cell for _ in range(3)}
 
@@ -272,12 +274,12 @@ def test_a_cell_whose_lock_did_not_move_is_not_allocated() -> None:
 def test_after_a_wrong_door_there_is_no_further_pulse_and_neither_cell_is_allocated() -> None:
     core = Core()
     reservation = core.dropped_off()
-    wish = core.wish(reservation, Purpose.PICKUP)
-    core.feed(wish)
-    core.feed(DoorRead(wish.unlock_id, Door.CLOSED))
+    command = core.command(reservation, Purpose.PICKUP)
+    core.feed(command)
+    core.feed(DoorRead(command.unlock_id, Door.CLOSED))
     core.forced("C01")
     core.pulses.clear()
-    core.feed(PulseDone(wish.unlock_id, 1, Door.CLOSED))
+    core.feed(PulseDone(command.unlock_id, 1, Door.CLOSED))
     assert not core.pulses
     core.close("C01")
     assert "C01" not in {core.reserve().cell for _ in range(3)}

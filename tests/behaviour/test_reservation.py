@@ -18,10 +18,10 @@ from tests.support.site import Site, at_site
 
 def intent(core: Core, reservation: Reservation, purpose: Purpose) -> str:
     """Starts an unlock attempt up to the intent of its first pulse; returns its unlock id."""
-    wish = core.wish(reservation, purpose)
-    core.feed(wish)
-    core.feed(DoorRead(wish.unlock_id, Door.CLOSED))
-    return wish.unlock_id
+    command = core.command(reservation, purpose)
+    core.feed(command)
+    core.feed(DoorRead(command.unlock_id, Door.CLOSED))
+    return command.unlock_id
 
 
 @pytest.mark.behaviour("first-01", "reservation-10")
@@ -43,14 +43,14 @@ def test_a_drop_off_is_always_granted_while_pending(way: str) -> None:
     core = Core()
     reservation = core.reserve(grace_dropoff_s=0)
     code = reservation.drop_off_code
-    wishes: dict[str, Callable[[], Input]] = {
-        "api": lambda: core.wish(reservation, Purpose.DROPOFF),
+    commands: dict[str, Callable[[], Input]] = {
+        "api": lambda: core.command(reservation, Purpose.DROPOFF),
         "code": lambda: core.entry(code),
         "qr": lambda: core.entry(qr_text(Purpose.DROPOFF, reservation.reservation_id, code)),
     }
     for _ in range(3):
         core.pass_s(24 * 3600)
-        unlock_id = core.looks(core.feed(wishes[way]())).unlock_id
+        unlock_id = core.looks(core.feed(commands[way]())).unlock_id
         core.feed(DoorRead(unlock_id, Door.CLOSED))
         core.feed(PulseDone(unlock_id, 1, Door.UNKNOWN))
         core.feed(DoorsSeen({reservation.cell: Door.CLOSED}))
@@ -63,16 +63,16 @@ def test_the_drop_off_grace_runs_from_the_first_drop_off_call() -> None:
     core = Core()
     reservation = core.reserve(grace_dropoff_s=100)
     first = core.now
-    core.opens(core.wish(reservation, Purpose.DROPOFF))
+    core.opens(core.command(reservation, Purpose.DROPOFF))
     core.pass_s(60)
-    core.opens(core.wish(reservation, Purpose.DROPOFF))
+    core.opens(core.command(reservation, Purpose.DROPOFF))
     assert core.live(reservation).first_dropoff == first
     core.close(reservation.cell)
     core.pass_s(40)
-    core.opens(core.wish(reservation, Purpose.DROPOFF))
+    core.opens(core.command(reservation, Purpose.DROPOFF))
     core.close(reservation.cell)
     core.pass_s(0.001)
-    assert core.refused(core.wish(reservation, Purpose.DROPOFF)).code is Code.NOT_ALLOWED
+    assert core.refused(core.command(reservation, Purpose.DROPOFF)).code is Code.NOT_ALLOWED
 
 
 @pytest.mark.behaviour("reservation-13")
@@ -80,11 +80,11 @@ def test_picking_up_again_does_not_restart_the_grace() -> None:
     core = Core()
     reservation = core.picked_up(grace_pickup_s=100)
     core.pass_s(60)
-    core.opens(core.wish(reservation, Purpose.PICKUP))
+    core.opens(core.command(reservation, Purpose.PICKUP))
     core.pass_s(40)
-    core.opens(core.wish(reservation, Purpose.PICKUP))
+    core.opens(core.command(reservation, Purpose.PICKUP))
     core.pass_s(0.001)
-    assert core.refused(core.wish(reservation, Purpose.PICKUP)).code is Code.NOT_ALLOWED
+    assert core.refused(core.command(reservation, Purpose.PICKUP)).code is Code.NOT_ALLOWED
     assert core.kinds().count(FactKind.PICKUP) == 1
 
 
@@ -110,10 +110,10 @@ def test_after_the_grace_it_is_not_listed_though_the_door_stands_open(tmp_path: 
     at_site(tmp_path, test)
 
 
-WISHES: dict[str, Callable[[Core, Reservation], Input]] = {
+COMMANDS: dict[str, Callable[[Core, Reservation], Input]] = {
     "reserve": lambda core, r: Reserve(core.key(), r.reservation_id, "p", "o", SMALL, ("0001", "0002")),
-    "dropoff": lambda core, r: core.wish(r, Purpose.DROPOFF),
-    "pickup": lambda core, r: core.wish(r, Purpose.PICKUP),
+    "dropoff": lambda core, r: core.command(r, Purpose.DROPOFF),
+    "pickup": lambda core, r: core.command(r, Purpose.PICKUP),
     "cancel": lambda core, r: core.cancel(r),
     "abandon": lambda core, r: core.abandon(r),
 }
@@ -130,14 +130,14 @@ def test_what_the_table_does_not_grant_is_refused_as_not_allowed(status: str, gr
         "DROPPED_OFF": lambda core: core.dropped_off(),
         "PICKED_UP": lambda core: core.picked_up(),
     }
-    for name, wish in WISHES.items():
+    for name, command in COMMANDS.items():
         core = Core()
         reservation = made[status](core)
         assert core.live(reservation).status.name == status
         if name in granted.split():
-            core.feed(wish(core, reservation))
+            core.feed(command(core, reservation))
         else:
-            assert core.refused(wish(core, reservation)).code is Code.NOT_ALLOWED
+            assert core.refused(command(core, reservation)).code is Code.NOT_ALLOWED
 
 
 @pytest.mark.behaviour("reservation-22")
@@ -146,16 +146,16 @@ def test_the_fresh_reading_decides_and_not_the_last_poll() -> None:
     reservation = core.reserve()
     core.opened_by_hand(reservation.cell)
     pulses = len(core.pulses)
-    wish = core.wish(reservation, Purpose.DROPOFF)
-    assert core.looks(core.feed(wish)).cell == reservation.cell
-    done = core.feed(DoorRead(wish.unlock_id, Door.OPEN))
+    command = core.command(reservation, Purpose.DROPOFF)
+    assert core.looks(core.feed(command)).cell == reservation.cell
+    done = core.feed(DoorRead(command.unlock_id, Door.OPEN))
     assert done.answers[0].cell == reservation.cell
     assert len(core.pulses) == pulses
     other = core.reserve()
     core.feed(DoorsSeen({other.cell: Door.OPEN}))
-    wish = core.wish(other, Purpose.DROPOFF)
-    core.feed(wish)
-    core.feed(DoorRead(wish.unlock_id, Door.CLOSED))
+    command = core.command(other, Purpose.DROPOFF)
+    core.feed(command)
+    core.feed(DoorRead(command.unlock_id, Door.CLOSED))
     assert [pulse.cell for pulse in core.pulses[pulses:]] == [other.cell]
 
 
@@ -174,15 +174,15 @@ def test_every_unlock_attempt_ends_with_one_of_four_outcomes() -> None:
     core = Core()
     reservation = core.dropped_off()
     core.unlocks.clear()
-    jammed = core.looks(core.feed(core.wish(reservation, Purpose.OPEN_DOOR))).unlock_id
+    jammed = core.looks(core.feed(core.command(reservation, Purpose.OPEN_DOOR))).unlock_id
     core.feed(DoorRead(jammed, Door.CLOSED))
     for attempt in (1, 2, 3):
         core.feed(PulseDone(jammed, attempt, Door.CLOSED))
-    unseen = core.wish(reservation, Purpose.OPEN_DOOR)
+    unseen = core.command(reservation, Purpose.OPEN_DOOR)
     core.feed(unseen)
     core.feed(DoorRead(unseen.unlock_id, Door.UNKNOWN))
-    core.opens(core.wish(reservation, Purpose.OPEN_DOOR))
-    core.opens(core.wish(reservation, Purpose.OPEN_DOOR))
+    core.opens(core.command(reservation, Purpose.OPEN_DOOR))
+    core.opens(core.command(reservation, Purpose.OPEN_DOOR))
     outcomes = [fact.outcome for fact in core.facts if fact.kind is FactKind.OPEN_DOOR_FULFILLED]
     assert outcomes == [
         UnlockOutcome.NO_MOVEMENT,
@@ -198,7 +198,7 @@ def test_every_unlock_attempt_ends_with_one_of_four_outcomes() -> None:
 def test_a_board_that_does_not_answer_neither_opens_nor_closes_a_door() -> None:
     core = Core()
     reservation = core.reserve()
-    core.opens(core.wish(reservation, Purpose.DROPOFF))
+    core.opens(core.command(reservation, Purpose.DROPOFF))
     core.facts.clear()
     core.feed(DoorsSeen({reservation.cell: Door.UNKNOWN}))
     core.feed(DeviceHealth("locks_a", False, tuple(core.layout.specs)))

@@ -36,7 +36,7 @@ def standing(site: Site) -> list[str]:
 def test_a_step_of_the_wall_clock_opens_and_closes_no_window(step_s: float) -> None:
     core = Core()
     reservation = core.reserve(grace_dropoff_s=60, grace_pickup_s=60)
-    core.opens(core.wish(reservation, Purpose.DROPOFF))
+    core.opens(core.command(reservation, Purpose.DROPOFF))
     core.close(reservation.cell)
 
     def window() -> int | None:
@@ -45,11 +45,11 @@ def test_a_step_of_the_wall_clock_opens_and_closes_no_window(step_s: float) -> N
 
     core.pass_s(60, wall_step_s=step_s)
     assert window() == 2
-    core.opens(core.wish(reservation, Purpose.DROPOFF))
+    core.opens(core.command(reservation, Purpose.DROPOFF))
     core.close(reservation.cell)
     core.pass_s(1)
     assert window() == 3
-    core.opens(core.wish(reservation, Purpose.PICKUP))
+    core.opens(core.command(reservation, Purpose.PICKUP))
     core.close(reservation.cell)
     core.pass_s(60, wall_step_s=-step_s)
     assert window() == 4
@@ -63,7 +63,7 @@ def test_a_grace_that_runs_across_a_reboot_still_opens_and_still_ends() -> None:
     core = Core()
     reservation = core.picked_up(grace_pickup_s=60)
     core.restart({}, boot_id="boot-2", off_s=30)
-    core.opens(core.wish(reservation, Purpose.PICKUP))
+    core.opens(core.command(reservation, Purpose.PICKUP))
     core.close(reservation.cell)
     core.pass_s(31)
     assert core.state.cells[reservation.cell].status is CellStatus.IDLE
@@ -78,9 +78,9 @@ def test_where_one_end_of_a_reboot_was_not_synchronised_no_grace_opens_a_door(un
     picked = core.picked_up(grace_pickup_s=3600)
     core.now = replace(core.now, synced=unsynchronised != "after")
     core.restart({}, boot_id="boot-2", off_s=1)
-    assert core.refused(core.wish(dropped, Purpose.DROPOFF)).code is Code.NOT_ALLOWED
-    assert core.refused(core.wish(picked, Purpose.PICKUP)).code is Code.NOT_ALLOWED
-    core.opens(core.wish(dropped, Purpose.PICKUP))
+    assert core.refused(core.command(dropped, Purpose.DROPOFF)).code is Code.NOT_ALLOWED
+    assert core.refused(core.command(picked, Purpose.PICKUP)).code is Code.NOT_ALLOWED
+    core.opens(core.command(dropped, Purpose.PICKUP))
 
 
 @pytest.mark.behaviour("time-05")
@@ -166,9 +166,9 @@ def test_a_command_that_waited_for_the_start_is_judged_by_fresh_door_readings(tm
 def test_a_pick_up_whose_door_is_found_open_at_the_start_was_not_forced() -> None:
     core = Core()
     reservation = core.dropped_off()
-    wish = core.wish(reservation, Purpose.PICKUP)
-    core.feed(wish)
-    core.feed(DoorRead(wish.unlock_id, Door.CLOSED))
+    command = core.command(reservation, Purpose.PICKUP)
+    core.feed(command)
+    core.feed(DoorRead(command.unlock_id, Door.CLOSED))
     core.restart({reservation.cell: Door.OPEN}, boot_id="boot-2", off_s=60)
     picked = core.live(reservation)
     assert (picked.status, picked.picked_up) == (ReservationStatus.PICKED_UP, core.now)
@@ -180,9 +180,9 @@ def test_a_pick_up_whose_door_is_found_open_at_the_start_was_not_forced() -> Non
 def test_an_attempt_that_ended_unknown_at_a_start_is_not_pulsed_later() -> None:
     core = Core()
     reservation = core.dropped_off()
-    wish = core.wish(reservation, Purpose.PICKUP)
-    core.feed(wish)
-    core.feed(DoorRead(wish.unlock_id, Door.CLOSED))
+    command = core.command(reservation, Purpose.PICKUP)
+    core.feed(command)
+    core.feed(DoorRead(command.unlock_id, Door.CLOSED))
     core.pulses.clear()
     core.restart({}, off_s=1)
     for _ in range(10):
@@ -200,9 +200,9 @@ def test_a_cell_whose_opening_was_not_observed_awaits_inspection_afterwards(
 ) -> None:
     core = Core()
     reservation = core.reserve()
-    wish = core.wish(reservation, purpose)
-    core.feed(wish)
-    core.feed(DoorRead(wish.unlock_id, Door.CLOSED))
+    command = core.command(reservation, purpose)
+    core.feed(command)
+    core.feed(DoorRead(command.unlock_id, Door.CLOSED))
     core.restart({})
     core.feed(core.cancel(reservation))
     assert core.state.cells[reservation.cell].status is CellStatus.AWAITING_INSPECTION
@@ -272,15 +272,15 @@ def test_with_a_full_disk_no_cell_is_reserved(tmp_path: Path) -> None:
     async def test(site: Site) -> None:
         site.plant.lifeline.disk_full = True
         body = {"reservation_id": "res_1", "machine_id": "machine_123", "platform_order_id": "o"}
-        wish = body | {"request_id": "r", "packaging": PARCEL}
-        assert (await site.plant.broker.call("reserve", wish))["error"]["code"] == 14
+        command = body | {"request_id": "r", "packaging": PARCEL}
+        assert (await site.plant.broker.call("reserve", command))["error"]["code"] == 14
         agent = site.plant.agent
         assert agent is not None
         assert not agent.loop.state.reservations
         site.plant.lifeline.disk_full = False
         # There is room again; the reserve is written again, and the alarm is cleared.
         await site.until(lambda: bool(site.published("ALARM_CLEARED")))
-        assert "result" in await site.plant.broker.call("reserve", wish)
+        assert "result" in await site.plant.broker.call("reserve", command)
 
     at_site(tmp_path, test)
 
@@ -336,7 +336,7 @@ def test_no_command_acts_after_its_expiry(tmp_path: Path) -> None:
 def test_an_alarm_is_raised_once_and_cleared_once() -> None:
     core = Core()
     reservation = core.reserve()
-    core.opens(core.wish(reservation, Purpose.DROPOFF))
+    core.opens(core.command(reservation, Purpose.DROPOFF))
     for _ in range(10):
         core.pass_s(120)
         core.feed(DeviceHealth("scale", False, ()))
@@ -360,16 +360,16 @@ def test_clear_ends_a_jam_and_a_wrong_door() -> None:
     core = Core()
     reservation = core.dropped_off()
     core.pass_s(11)
-    core.jams(core.feed(core.wish(reservation, Purpose.PICKUP)))
+    core.jams(core.feed(core.command(reservation, Purpose.PICKUP)))
     assert f"{Alarm.LOCK_JAMMED}/{reservation.cell}" in core.state.alarms
     core.clear(reservation.cell)
     assert not core.state.alarms
     core.pass_s(11)
-    wish = core.wish(reservation, Purpose.PICKUP)
-    core.feed(wish)
-    core.feed(DoorRead(wish.unlock_id, Door.CLOSED))
+    command = core.command(reservation, Purpose.PICKUP)
+    core.feed(command)
+    core.feed(DoorRead(command.unlock_id, Door.CLOSED))
     core.forced("C01")
-    core.feed(PulseDone(wish.unlock_id, 1, Door.CLOSED))
+    core.feed(PulseDone(command.unlock_id, 1, Door.CLOSED))
     for label in (reservation.cell, "C01"):
         assert f"{Alarm.WRONG_DOOR}/{label}" in core.state.alarms
         core.close(label)

@@ -20,7 +20,7 @@ from edge_agent.statemachine.inputs import Boot, ClosingSettled, DoorRead, Tempe
 from edge_agent.statemachine.locker import restored, step
 from edge_agent.statemachine.outputs import TemperatureRecord
 from edge_agent.statemachine.state import Layout, LockerState, empty_state
-from edge_agent.statemachine.turn import Step
+from edge_agent.statemachine.step_builder import Step
 from tests.support.core import Core, both, specs
 from tools.bench.settings import REPOSITORY
 
@@ -48,14 +48,14 @@ def test_a_state_is_read_back_as_it_was_written(tmp_path: Path) -> None:
     core = Core()
     empty = empty_state(core.layout)
     first = core.reserve()
-    core.opens(core.wish(first, Purpose.DROPOFF))
+    core.opens(core.command(first, Purpose.DROPOFF))
     core.close(first.cell)
     second = core.reserve()
     core.feed(core.cancel(second))
     third = core.reserve()
-    wish = core.wish(third, Purpose.DROPOFF)
-    core.feed(wish)
-    core.feed(DoorRead(wish.unlock_id, Door.CLOSED))
+    command = core.command(third, Purpose.DROPOFF)
+    core.feed(command)
+    core.feed(DoorRead(command.unlock_id, Door.CLOSED))
     with opened(tmp_path) as store:
         store.commit(Batch(before=empty, after=core.state, changed=core.take_changed()))
     with opened(tmp_path) as store:
@@ -314,8 +314,8 @@ def test_a_waiting_open_door_is_kept_and_a_waiting_drop_off_is_not(tmp_path: Pat
     core = Core()
     reservations = [core.reserve() for _ in range(4)]
     for reservation in reservations[:3]:
-        core.feed(core.wish(reservation, Purpose.DROPOFF))
-    open_door = core.wish(reservations[3], Purpose.OPEN_DOOR)
+        core.feed(core.command(reservation, Purpose.DROPOFF))
+    open_door = core.command(reservations[3], Purpose.OPEN_DOOR)
     core.feed(open_door)
     with opened(tmp_path) as store:
         store.commit(Batch(before=empty_state(core.layout), after=core.state, changed=core.take_changed()))

@@ -16,7 +16,7 @@ from edge_agent.model import Door, Instant, Purpose, UnlockOutcome
 from edge_agent.statemachine.inputs import Boot, DoorRead, DoorsSeen, OpenCell
 from edge_agent.statemachine.locker import step
 from edge_agent.statemachine.state import LockerState
-from edge_agent.statemachine.turn import Step
+from edge_agent.statemachine.step_builder import Step
 from tools.bench.settings import REPOSITORY
 
 FIXTURES = sorted((Path(__file__).parent / "fixtures").glob("schema-*.sql"))

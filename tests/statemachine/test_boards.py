@@ -40,14 +40,14 @@ def locker(
 def jams(core: Core, *parcels: Reservation) -> None:
     """The locks of these parcels do not move at their pick-up."""
     for parcel in parcels:
-        core.jams(core.feed(core.wish(parcel, Purpose.PICKUP)))
+        core.jams(core.feed(core.command(parcel, Purpose.PICKUP)))
 
 
 def opens(core: Core, *parcels: Reservation) -> None:
     """The locks of these parcels open after a rest."""
     core.pass_s(11)
     for parcel in parcels:
-        core.opens(core.wish(parcel, Purpose.PICKUP))
+        core.opens(core.command(parcel, Purpose.PICKUP))
 
 
 def down(core: Core) -> list[str]:

@@ -33,7 +33,7 @@ from edge_agent.statemachine.inputs import (
 )
 from edge_agent.statemachine.outputs import Fact, FactKind
 from edge_agent.statemachine.state import Layout, UnconfirmedUnlock
-from edge_agent.statemachine.turn import Turn
+from edge_agent.statemachine.step_builder import StepBuilder
 from tests.support.core import Core, specs
 
 LIFE_S = 30
@@ -80,7 +80,7 @@ def test_an_entry_lives_thirty_seconds_from_when_it_was_made(age_s: float, late:
 
 def test_a_technicians_act_expires_thirty_seconds_after_it_was_asked_for() -> None:
     core = Core(Layout(specs={spec.label: spec for spec in specs()}, max_concurrent_unlocks=1))
-    core.feed(core.wish(core.reserve(), Purpose.DROPOFF, life_s=100))
+    core.feed(core.command(core.reserve(), Purpose.DROPOFF, life_s=100))
     asked_ns = core.now.boottime_ns - 20 * 10**9
     core.feed(OpenCell("req-t", "C01", "why", "unl-t", asked_ns=asked_ns))
     assert core.state.tickets["unl-t"].expires_ns == asked_ns + LIFE_S * 10**9
@@ -122,13 +122,13 @@ def test_a_qr_text_with_the_own_code_of_a_reservation_is_no_guess(purpose: Purpo
     core = Core()
     reservation = core.reserve()
     codes = {Purpose.DROPOFF: reservation.drop_off_code, Purpose.PICKUP: reservation.pickup_code}
-    turn = Turn(core.state, core.layout, core.now)
+    builder = StepBuilder(core.state, core.layout, core.now)
     rid = reservation.reservation_id
-    assert not access.is_guess(turn, qr_text(purpose, rid, codes[purpose]))
+    assert not access.is_guess(builder, qr_text(purpose, rid, codes[purpose]))
     other = codes[Purpose.PICKUP if purpose is Purpose.DROPOFF else Purpose.DROPOFF]
-    assert access.is_guess(turn, qr_text(purpose, rid, other))
-    assert not access.is_guess(turn, qr_text(purpose, "res_unknown", other))
-    assert access.is_guess(turn, "1234")
+    assert access.is_guess(builder, qr_text(purpose, rid, other))
+    assert not access.is_guess(builder, qr_text(purpose, "res_unknown", other))
+    assert access.is_guess(builder, "1234")
 
 
 # --- contacts -----------------------------------------------------------------------------------------------
@@ -188,7 +188,7 @@ def test_an_opening_that_needs_a_cause_is_no_longer_this_machines() -> None:
     core = one_attempt()
     reservation = core.dropped_off()
     core.pass_s(11)
-    core.opens(core.wish(reservation, Purpose.PICKUP))
+    core.opens(core.command(reservation, Purpose.PICKUP))
     core.feed(DoorsSeen({reservation.cell: Door.CLOSED}))
     core.pass_s(5)
     core.feed(DoorsSeen({reservation.cell: Door.OPEN}))
@@ -208,10 +208,10 @@ def test_an_opening_whose_age_no_clock_can_tell_is_judged_at_once() -> None:
 
 
 def late(core: Core, purpose: Purpose = Purpose.PICKUP) -> tuple[Reservation, str]:
-    """A wish that has failed: its lock did not move while it was watched."""
+    """A command that has failed: its lock did not move while it was watched."""
     reservation = core.reserve() if purpose is Purpose.DROPOFF else core.dropped_off()
     core.pass_s(11)
-    core.jams(core.feed(core.wish(reservation, purpose)))
+    core.jams(core.feed(core.command(reservation, purpose)))
     return reservation, reservation.cell
 
 
@@ -233,9 +233,9 @@ def test_a_late_opening_is_known_as_this_machines(purpose: Purpose) -> None:
 def test_a_late_opening_while_a_wrong_door_stands_is_none() -> None:
     core = one_attempt()
     _, label = late(core)
-    turn = Turn(core.state, core.layout, core.now)
-    turn.raise_alarm(Alarm.WRONG_DOOR, label, "why", cell=label)
-    core.state = turn.result().state
+    builder = StepBuilder(core.state, core.layout, core.now)
+    builder.raise_alarm(Alarm.WRONG_DOOR, label, "why", cell=label)
+    core.state = builder.result().state
     core.pass_s(1)
     core.feed(DoorsSeen({label: Door.OPEN}))
     assert core.state.cells[label].opened_by_unlock is False
@@ -256,7 +256,7 @@ def test_a_judged_opening_leaves_the_pulses_of_the_lock_to_its_duty() -> None:
     core = one_attempt()
     first, label = late(core)
     second = core.dropped_off()
-    core.jams(core.feed(core.wish(second, Purpose.PICKUP)))
+    core.jams(core.feed(core.command(second, Purpose.PICKUP)))
     before = core.state.pulses[label].at_ns
     core.feed(DoorsSeen({label: Door.OPEN}))
     core.lasts()
@@ -268,9 +268,9 @@ def test_a_judged_opening_leaves_the_pulses_of_the_lock_to_its_duty() -> None:
 def test_the_door_itself_is_no_suspect_of_its_own_opening() -> None:
     core = one_attempt()
     _, label = late(core)
-    turn = Turn(core.state, core.layout, core.now)
-    assert wrong_door.unopened(turn, label, core.now) == []
-    assert wrong_door.suspects(turn, label, core.now) == []
+    builder = StepBuilder(core.state, core.layout, core.now)
+    assert wrong_door.unopened(builder, label, core.now) == []
+    assert wrong_door.suspects(builder, label, core.now) == []
 
 
 @pytest.mark.parametrize("still_open", [True, False])
@@ -278,8 +278,8 @@ def test_a_right_opening_after_all_says_that_the_other_door_was_forced(still_ope
     core = one_attempt()
     reservation = core.dropped_off()
     core.pass_s(11)
-    wish = core.wish(reservation, Purpose.PICKUP)
-    look = core.looks(core.feed(wish))
+    command = core.command(reservation, Purpose.PICKUP)
+    look = core.looks(core.feed(command))
     core.feed(DoorRead(look.unlock_id, Door.CLOSED))
     core.feed(DoorsSeen({"C01": Door.OPEN}))
     core.lasts()
@@ -298,7 +298,7 @@ def test_a_right_opening_after_all_says_that_the_other_door_was_forced(still_ope
 def test_a_drop_off_is_dated_at_its_first_closed_reading() -> None:
     core = Core()
     reservation = core.reserve()
-    core.opens(core.wish(reservation, Purpose.DROPOFF))
+    core.opens(core.command(reservation, Purpose.DROPOFF))
     core.feed(DoorsSeen({reservation.cell: Door.CLOSED}))
     closed = core.now
     core.pass_s(0.7)
@@ -323,9 +323,9 @@ def test_a_pick_up_again_within_its_grace_answers_with_the_reservation() -> None
     core = Core()
     reservation = core.picked_up(grace_pickup_s=600)
     core.pass_s(11)
-    wish = core.wish(reservation, Purpose.PICKUP)
-    answer = core.opens(wish)
-    assert (answer.request_key, answer.cell) == (wish.request_key, reservation.cell)
+    command = core.command(reservation, Purpose.PICKUP)
+    answer = core.opens(command)
+    assert (answer.request_key, answer.cell) == (command.request_key, reservation.cell)
     assert answer.reservation is not None
     assert answer.reservation.reservation_id == reservation.reservation_id
 
@@ -339,7 +339,7 @@ def test_a_technicians_opening_ends_the_wait_for_a_scale() -> None:
     )
     core = Core(layout)
     reservation = core.reserve()
-    core.opens(core.wish(reservation, Purpose.DROPOFF))
+    core.opens(core.command(reservation, Purpose.DROPOFF))
     core.close(reservation.cell)
     assert core.live(reservation).to_be_weighed is True
     core.opened_by_hand(reservation.cell)
@@ -348,12 +348,12 @@ def test_a_technicians_opening_ends_the_wait_for_a_scale() -> None:
 
 def test_an_alarm_that_comes_again_says_why_it_did() -> None:
     core = Core()
-    turn = Turn(core.state, core.layout, core.now)
+    builder = StepBuilder(core.state, core.layout, core.now)
     for detail in ("first", "second", ""):
-        turn.raise_alarm(Alarm.BUS_DOWN, "main", detail)
-        turn.clear_alarm(Alarm.BUS_DOWN, "main")
-    turn.raise_alarm(Alarm.BUS_DOWN, "main", "")
-    standing = turn.alarms[f"{Alarm.BUS_DOWN}/main"]
+        builder.raise_alarm(Alarm.BUS_DOWN, "main", detail)
+        builder.clear_alarm(Alarm.BUS_DOWN, "main")
+    builder.raise_alarm(Alarm.BUS_DOWN, "main", "")
+    standing = builder.alarms[f"{Alarm.BUS_DOWN}/main"]
     assert (standing.count, standing.detail, standing.gone) == (4, "second", None)
 
 
@@ -370,13 +370,13 @@ def test_an_abandoned_parcel_ends_what_a_closing_would_have_concluded() -> None:
     assert core.state.cells[reservation.cell].status is CellStatus.AWAITING_CLEANUP
 
 
-def test_a_new_wish_ends_what_an_older_one_waits_for() -> None:
+def test_a_new_command_ends_what_an_older_one_waits_for() -> None:
     core = Core()
     reservation = core.dropped_off()
     waits = UnconfirmedUnlock("unl-x", reservation.reservation_id, Purpose.PICKUP, Source.API, core.now, None)
     core.state = replace(core.state, unconfirmed={reservation.cell: waits})
     core.pass_s(11)
-    core.opens(core.wish(reservation, Purpose.PICKUP))
+    core.opens(core.command(reservation, Purpose.PICKUP))
     assert dict(core.state.unconfirmed) == {}
 
 
@@ -385,12 +385,12 @@ def test_an_unconfirmed_pick_up_counts_from_its_first_pulse_on_the_wall_clock_to
     reservation = core.dropped_off()
     core.pass_s(11)
     core.forced(reservation.cell)
-    wish = core.wish(reservation, Purpose.PICKUP)
-    look = core.looks(core.feed(wish))
+    command = core.command(reservation, Purpose.PICKUP)
+    look = core.looks(core.feed(command))
     core.feed(DoorRead(look.unlock_id, Door.OPEN))
     pulsed = core.now
     core.now = replace(core.now, boottime_ns=pulsed.boottime_ns + 2 * 10**9, wall_s=pulsed.wall_s + 2.0)
-    core.feed(PulseDone(wish.unlock_id, 1, Door.OPEN))
+    core.feed(PulseDone(command.unlock_id, 1, Door.OPEN))
     since = core.state.unconfirmed[reservation.cell].since
     assert since.boottime_ns == pulsed.boottime_ns
     assert since.wall_s == pytest.approx(pulsed.wall_s, abs=1e-10)

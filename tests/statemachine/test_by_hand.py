@@ -19,13 +19,13 @@ from edge_agent.statemachine.inputs import (
 )
 from edge_agent.statemachine.outputs import Fact, FactKind, PulseLock
 from edge_agent.statemachine.state import Layout
-from edge_agent.statemachine.turn import Step
+from edge_agent.statemachine.step_builder import Step
 from tests.support.core import Core, specs
 from tests.support.situations import LABEL, SITUATIONS, Situation, locker
 
 
 def by_hand(core: Core, cell: str = "A01", purpose: Purpose = Purpose.TECHNICIAN) -> OpenCell:
-    """A technician's wish."""
+    """A technician's command."""
     key = core.key()
     return OpenCell(key, cell, "the hinge squeaks", f"unl-{key}", "bob", purpose)
 
@@ -112,7 +112,7 @@ def test_a_dropoff_whose_scale_has_not_told_waits_until_the_door_is_closed_again
     )
     core = Core(layout)
     reservation = core.reserve()
-    core.opens(core.wish(reservation, Purpose.DROPOFF))
+    core.opens(core.command(reservation, Purpose.DROPOFF))
     core.close("A01")
     assert core.live(reservation).to_be_weighed
     asked = by_hand(core)
@@ -128,7 +128,7 @@ def test_a_dropoff_whose_scale_has_not_told_waits_until_the_door_is_closed_again
 def test_it_is_refused_while_the_door_is_being_opened_and_for_a_cell_that_is_none() -> None:
     core = Core()
     reservation = core.reserve()
-    core.feed(core.wish(reservation, Purpose.DROPOFF))
+    core.feed(core.command(reservation, Purpose.DROPOFF))
     refusal = core.refused(by_hand(core, reservation.cell))
     assert refusal.code is Code.NOT_ALLOWED
     assert "is being opened just now" in refusal.message

@@ -43,8 +43,8 @@ from tests.support.core import SMALL, Core, specs
 def test_an_empty_reservation_moves_from_a_jammed_lock_in_the_same_call() -> None:
     core = Core()
     reservation = core.reserve()
-    wish = core.wish(reservation, Purpose.DROPOFF)
-    done = core.jams(core.feed(wish))
+    command = core.command(reservation, Purpose.DROPOFF)
+    done = core.jams(core.feed(command))
     assert not done.answers
     look = core.looks(done)
     moved = core.live(reservation)
@@ -57,7 +57,7 @@ def test_an_empty_reservation_moves_from_a_jammed_lock_in_the_same_call() -> Non
     assert told.reservation == moved
     core.feed(DoorRead(look.unlock_id, Door.CLOSED))
     opened = core.feed(DoorsSeen({"A02": Door.OPEN}))
-    assert (opened.answers[0].cell, opened.answers[0].request_key) == ("A02", wish.request_key)
+    assert (opened.answers[0].cell, opened.answers[0].request_key) == ("A02", command.request_key)
     core.close("A02")
     assert core.live(reservation).status is ReservationStatus.DROPPED_OFF
     assert [(p.cell, p.attempt) for p in core.pulses] == [("A01", 1), ("A01", 2), ("A01", 3), ("A02", 1)]
@@ -70,7 +70,7 @@ def test_a_jam_asks_for_maintenance_once() -> None:
     reservation = core.dropped_off()
     for _ in range(2):
         core.pass_s(11)
-        core.jams(core.feed(core.wish(reservation, Purpose.PICKUP)))
+        core.jams(core.feed(core.command(reservation, Purpose.PICKUP)))
     asked = [f for f in core.facts if f.kind is FactKind.MAINTENANCE_REQUESTED]
     assert [(f.cell, f.severity, f.source) for f in asked] == [
         (reservation.cell, Severity.HIGH, Source.MACHINE)
@@ -83,9 +83,9 @@ def test_a_jam_asks_for_maintenance_once() -> None:
 def test_one_that_was_opened_since_its_allocation_does_not_move() -> None:
     core = Core()
     reservation = core.reserve()
-    core.opens(core.wish(reservation, Purpose.OPEN_DOOR))
+    core.opens(core.command(reservation, Purpose.OPEN_DOOR))
     core.close(reservation.cell)
-    done = core.jams(core.feed(core.wish(reservation, Purpose.DROPOFF)))
+    done = core.jams(core.feed(core.command(reservation, Purpose.DROPOFF)))
     assert done.answers[0].refusal is not None
     assert done.answers[0].refusal.code is Code.INTERNAL
     assert core.live(reservation).cell == reservation.cell
@@ -105,33 +105,33 @@ def test_a_forced_door_counts_as_opened() -> None:
 def test_with_no_other_cell_a_jam_is_refused_and_the_reservation_stays() -> None:
     core = Core(Layout(specs={"A01": specs()[0]}))
     reservation = core.reserve()
-    done = core.jams(core.feed(core.wish(reservation, Purpose.DROPOFF)))
+    done = core.jams(core.feed(core.command(reservation, Purpose.DROPOFF)))
     assert done.answers[0].refusal is not None
     assert core.live(reservation).status is ReservationStatus.PENDING
     core.pass_s(11)
-    opened = core.opens(core.wish(reservation, Purpose.DROPOFF))
+    opened = core.opens(core.command(reservation, Purpose.DROPOFF))
     assert opened.cell == "A01"
     assert core.state.cells["A01"].faulty is None
     assert f"{Alarm.LOCK_JAMMED}/A01" not in core.state.alarms
 
 
 @pytest.mark.behaviour("opening-13")
-def test_a_late_wish_moves_nothing() -> None:
+def test_a_late_command_moves_nothing() -> None:
     core = Core()
     reservation = core.reserve()
-    wish = core.wish(reservation, Purpose.DROPOFF, life_s=5)
-    done = core.feed(wish)
-    core.feed(DoorRead(wish.unlock_id, Door.CLOSED))
+    command = core.command(reservation, Purpose.DROPOFF, life_s=5)
+    done = core.feed(command)
+    core.feed(DoorRead(command.unlock_id, Door.CLOSED))
     core.now = replace(core.now, boottime_ns=core.now.boottime_ns + 6 * 10**9)
-    done = core.feed(PulseDone(wish.unlock_id, 1, Door.CLOSED))
+    done = core.feed(PulseDone(command.unlock_id, 1, Door.CLOSED))
     assert done.answers[0].refusal is not None
     assert core.live(reservation).cell == reservation.cell
 
 
-def test_one_wish_tries_so_many_other_cells_and_no_more() -> None:
+def test_one_command_tries_so_many_other_cells_and_no_more() -> None:
     core = Core()
     reservation = core.reserve()
-    done = core.feed(core.wish(reservation, Purpose.DROPOFF))
+    done = core.feed(core.command(reservation, Purpose.DROPOFF))
     for _ in range(MOVES):
         done = core.jams(done)
         assert not done.answers
@@ -146,9 +146,9 @@ def test_an_unopened_reservation_behind_a_silent_board_moves_at_its_dropoff() ->
     core = Core()
     reservation = core.reserve()
     core.feed(DeviceHealth("locks_a", False, ("A01", "A02")))
-    wish = core.wish(reservation, Purpose.DROPOFF)
-    core.feed(wish)
-    done = core.feed(DoorRead(wish.unlock_id, Door.UNKNOWN))
+    command = core.command(reservation, Purpose.DROPOFF)
+    core.feed(command)
+    done = core.feed(DoorRead(command.unlock_id, Door.UNKNOWN))
     assert not done.answers
     look = core.looks(done)
     assert look.cell not in ("A01", "A02")
@@ -165,9 +165,9 @@ def test_an_unopened_reservation_behind_a_silent_board_moves_at_its_dropoff() ->
 def test_only_a_dropoff_moves(purpose: Purpose) -> None:
     core = Core()
     reservation = core.dropped_off()
-    wish = core.wish(reservation, purpose)
-    core.feed(wish)
-    core.feed(DoorRead(wish.unlock_id, Door.UNKNOWN))
+    command = core.command(reservation, purpose)
+    core.feed(command)
+    core.feed(DoorRead(command.unlock_id, Door.UNKNOWN))
     assert core.live(reservation).cell == reservation.cell
 
 
@@ -189,7 +189,7 @@ def test_abandon_leaves_the_parcel_to_the_clean_up() -> None:
 def test_abandon_needs_the_door_closed_and_seen() -> None:
     core = Core()
     reservation = core.dropped_off()
-    core.opens(core.wish(reservation, Purpose.OPEN_DOOR))
+    core.opens(core.command(reservation, Purpose.OPEN_DOOR))
     refusal = core.refused(core.abandon(reservation))
     assert (refusal.code, refusal.message) == (
         Code.NOT_ALLOWED,
@@ -201,13 +201,13 @@ def test_abandon_needs_the_door_closed_and_seen() -> None:
 
 
 @pytest.mark.behaviour("opening-11")
-def test_waiting_wishes_are_answered_when_their_reservation_is_given_up() -> None:
+def test_waiting_commands_are_answered_when_their_reservation_is_given_up() -> None:
     core = Core(Layout(specs={s.label: s for s in specs()}, max_concurrent_unlocks=1))
     other, reservation = core.reserve(), core.dropped_off()
-    core.feed(core.wish(other, Purpose.DROPOFF))
-    waiting = [core.wish(reservation, purpose) for purpose in (Purpose.PICKUP, Purpose.OPEN_DOOR)]
-    for wish in waiting:
-        core.feed(wish)
+    core.feed(core.command(other, Purpose.DROPOFF))
+    waiting = [core.command(reservation, purpose) for purpose in (Purpose.PICKUP, Purpose.OPEN_DOOR)]
+    for command in waiting:
+        core.feed(command)
     core.facts.clear()
     done = core.feed(core.abandon(reservation))
     assert [(a.request_key, a.refusal and a.refusal.message) for a in done.answers[1:]] == [
@@ -226,7 +226,7 @@ def test_a_blocked_cell_is_given_to_nobody_and_keeps_its_parcel_reachable() -> N
     assert core.state.cells["A01"].blocked == Block("smells")
     told = core.facts[-1]
     assert (told.cause, told.blocked, told.reason) == (CellCause.BLOCKED, True, "smells")
-    assert core.opens(core.wish(reservation, Purpose.PICKUP)).cell == "A01"
+    assert core.opens(core.command(reservation, Purpose.PICKUP)).cell == "A01"
     core.close("A01")
     core.pass_s(1)
     with pytest.raises(Exception, match="taken or out of order"):
@@ -252,7 +252,7 @@ def test_what_cannot_be_done_to_a_cell_is_refused() -> None:
 def test_while_a_door_is_being_opened_nothing_else_is_done_to_its_cell() -> None:
     core = Core()
     reservation = core.dropped_off()
-    core.feed(core.wish(reservation, Purpose.PICKUP))
+    core.feed(core.command(reservation, Purpose.PICKUP))
     key, label = core.key(), reservation.cell
     for given in (
         BlockCell(key, label, "x"),
@@ -262,7 +262,7 @@ def test_while_a_door_is_being_opened_nothing_else_is_done_to_its_cell() -> None
         RequestMaintenance(key, "m", "d", Severity.LOW, label, block=True),
         core.abandon(reservation),
         Cancel(key, reservation.reservation_id),
-        core.wish(reservation, Purpose.OPEN_DOOR),
+        core.command(reservation, Purpose.OPEN_DOOR),
     ):
         refusal = core.refused(given)
         assert refusal.code is Code.NOT_ALLOWED
@@ -329,9 +329,9 @@ def test_a_lock_that_becomes_slow_asks_for_maintenance_before_it_fails() -> None
 
     def opens_after(ms: int) -> None:
         core.pass_s(20)
-        wish = core.wish(reservation, Purpose.OPEN_DOOR)
-        core.feed(wish)
-        core.feed(DoorRead(wish.unlock_id, Door.CLOSED))
+        command = core.command(reservation, Purpose.OPEN_DOOR)
+        core.feed(command)
+        core.feed(DoorRead(command.unlock_id, Door.CLOSED))
         core.now = replace(core.now, boottime_ns=core.now.boottime_ns + ms * 10**6)
         core.feed(DoorsSeen({reservation.cell: Door.OPEN}))
         core.close(reservation.cell)

@@ -74,7 +74,7 @@ def test_it_goes_on_while_the_parcel_lies_there_and_ends_with_the_pickup() -> No
     core, reservation = stored(8.0)
     wakes(core, 180 * S)
     assert climate(core).running
-    done = core.feed(core.wish(reservation, Purpose.PICKUP))
+    done = core.feed(core.command(reservation, Purpose.PICKUP))
     assert not [e for e in done.effects if isinstance(e, SetClimate)]
     core.feed(DoorsSeen({"F1": Door.OPEN}))
     assert not climate(core).running
@@ -83,7 +83,7 @@ def test_it_goes_on_while_the_parcel_lies_there_and_ends_with_the_pickup() -> No
 def test_a_drop_off_before_its_time_begins_at_once() -> None:
     core = locker()
     reservation = core.reserve(CHILLED, eta_minutes=600)
-    core.opens(core.wish(reservation, Purpose.DROPOFF))
+    core.opens(core.command(reservation, Purpose.DROPOFF))
     assert not climate(core).active
     core.close("F1")
     assert feels(core, 22.0) == (COOL_ON,)
@@ -154,7 +154,7 @@ def test_a_cell_that_can_do_both_does_one_after_the_other() -> None:
 
 def test_a_reservation_that_moves_takes_its_climate_along() -> None:
     core, reservation = cooling()
-    core.jams(core.feed(core.wish(reservation, Purpose.DROPOFF)))
+    core.jams(core.feed(core.command(reservation, Purpose.DROPOFF)))
     assert core.live(reservation).cell == "X1"
     assert not climate(core).running
     assert climate(core, "X1").active
@@ -243,7 +243,7 @@ def test_the_minimum_times_hold_across_a_change_of_mind_of_the_temperature() -> 
 @pytest.mark.behaviour("climate-07")
 def test_an_open_door_switches_off_without_an_alarm_of_its_own() -> None:
     core, reservation = cooling()
-    core.feed(core.wish(reservation, Purpose.DROPOFF))
+    core.feed(core.command(reservation, Purpose.DROPOFF))
     core.feed(DoorsSeen({"F1": Door.OPEN}))
     assert not climate(core).running
     alarms = {alarm.alarm for alarm in core.state.alarms.values()}

@@ -92,7 +92,7 @@ def test_on_a_full_disk_no_parcel_is_taken_and_each_one_is_given_out() -> None:
     refusal = core.refused(Reserve("k", "res_x", "p", "o", SMALL, ("1", "2")))
     assert refusal.code is Code.OFFLINE
     assert "disk is full" in refusal.message
-    picked = core.opens(core.wish(reservation, Purpose.PICKUP))
+    picked = core.opens(core.command(reservation, Purpose.PICKUP))
     assert picked.cell == reservation.cell
     core.feed(Condition(Alarm.STORAGE_FAULT, "", False))
     core.reserve()

@@ -11,7 +11,7 @@ from edge_agent.model import Alarm, CellStatus, Door, Purpose, Reservation, Rese
 from edge_agent.statemachine import access
 from edge_agent.statemachine.inputs import DoorRead, DoorsSeen, PulseDone
 from edge_agent.statemachine.invariants import check
-from tests.statemachine.test_codes import at, dead, turn
+from tests.statemachine.test_codes import at, builder, dead
 from tests.support.core import Core
 
 
@@ -20,20 +20,20 @@ def stands(core: Core, alarm: Alarm, place: str) -> bool:
 
 
 def pulsing(core: Core, reservation: Reservation, purpose: Purpose = Purpose.DROPOFF) -> str:
-    """A wish whose first pulse is under way."""
-    wish = core.wish(reservation, purpose)
-    core.feed(wish)
-    core.feed(DoorRead(wish.unlock_id, Door.CLOSED))
-    return wish.unlock_id
+    """A command whose first pulse is under way."""
+    command = core.command(reservation, purpose)
+    core.feed(command)
+    core.feed(DoorRead(command.unlock_id, Door.CLOSED))
+    return command.unlock_id
 
 
 def test_a_door_that_a_look_finds_open_was_opened_with_no_pulse() -> None:
     """A door that opens with no pulse is DOOR_FORCED, also if the fresh reading is the first to see it."""
     core = Core()
-    wish = core.wish(core.dropped_off(), Purpose.PICKUP)
+    command = core.command(core.dropped_off(), Purpose.PICKUP)
     core.pass_s(11)
-    core.feed(replace(wish, expires_ns=core.now.boottime_ns + 10**10))
-    core.feed(DoorRead(wish.unlock_id, Door.OPEN))
+    core.feed(replace(command, expires_ns=core.now.boottime_ns + 10**10))
+    core.feed(DoorRead(command.unlock_id, Door.OPEN))
     core.lasts()
     assert stands(core, Alarm.DOOR_FORCED, "A01")
 
@@ -42,20 +42,20 @@ def test_a_look_can_find_the_wrong_door_open() -> None:
     """Another door moves than the one commanded: stop, WRONG_DOOR, both cells out of allocation."""
     core = Core()
     first, second = core.reserve(), core.reserve()
-    core.feed(wish := core.wish(second, Purpose.DROPOFF))
+    core.feed(command := core.command(second, Purpose.DROPOFF))
     pulsing(core, first)
-    core.feed(DoorRead(wish.unlock_id, Door.OPEN))
+    core.feed(DoorRead(command.unlock_id, Door.OPEN))
     core.lasts()
     assert stands(core, Alarm.WRONG_DOOR, first.cell)
 
 
-def test_a_door_that_was_seen_open_was_open_also_for_a_wish_that_came_too_late() -> None:
-    """Physical facts win over wishes: a door that was seen open was open. Such a cell is inspected."""
+def test_a_door_that_was_seen_open_was_open_also_for_a_command_that_came_too_late() -> None:
+    """Physical facts win over commands: a door that was seen open was open. Such a cell is inspected."""
     core = Core()
     reservation = core.reserve()
-    core.feed(wish := core.wish(reservation, Purpose.DROPOFF, life_s=5))
+    core.feed(command := core.command(reservation, Purpose.DROPOFF, life_s=5))
     core.pass_s(6)
-    core.feed(DoorRead(wish.unlock_id, Door.OPEN))
+    core.feed(DoorRead(command.unlock_id, Door.OPEN))
     assert core.state.cells[reservation.cell].door is Door.OPEN
     assert core.state.cells[reservation.cell].opened_since_allocation
 
@@ -77,8 +77,8 @@ def test_pulses_that_were_never_sent_do_not_heat_a_lock() -> None:
     core.pass_s(11)
     for _ in range(core.layout.duty_pulses):
         core.feed(PulseDone(pulsing(core, reservation, Purpose.PICKUP), 1, Door.CLOSED, given=False))
-    core.feed(wish := core.wish(reservation, Purpose.PICKUP))
-    assert core.feed(DoorRead(wish.unlock_id, Door.CLOSED)).effects
+    core.feed(command := core.command(reservation, Purpose.PICKUP))
+    assert core.feed(DoorRead(command.unlock_id, Door.CLOSED)).effects
 
 
 def test_a_pulse_opens_a_door_once() -> None:
@@ -86,7 +86,7 @@ def test_a_pulse_opens_a_door_once() -> None:
     core = Core()
     reservation = core.dropped_off()
     core.pass_s(11)
-    core.opens(core.wish(reservation, Purpose.OPEN_DOOR))
+    core.opens(core.command(reservation, Purpose.OPEN_DOOR))
     core.close(reservation.cell)
     core.pass_s(5)
     core.forced(reservation.cell)
@@ -113,7 +113,7 @@ def test_a_jam_is_over_when_the_lock_opens_also_beside_a_wrong_door() -> None:
     reservation = core.dropped_off()
     label = reservation.cell
     core.pass_s(11)
-    core.jams(core.feed(core.wish(reservation, Purpose.PICKUP)))
+    core.jams(core.feed(core.command(reservation, Purpose.PICKUP)))
     core.pass_s(11)
     pulsing(core, reservation, Purpose.PICKUP)
     core.forced("C01")
@@ -144,7 +144,7 @@ def test_a_pulse_of_another_boot_is_no_excuse_for_an_open_door() -> None:
     core = Core()
     reservation = core.dropped_off()
     core.restart({}, boot_id="boot-2")
-    core.jams(core.feed(core.wish(reservation, Purpose.PICKUP)))
+    core.jams(core.feed(core.command(reservation, Purpose.PICKUP)))
     assert core.now.boottime_ns == 10**9
     core.restart({reservation.cell: Door.OPEN}, boot_id="boot-3", off_s=3600)
     assert core.now.boottime_ns == 10**9
@@ -191,7 +191,7 @@ def test_a_right_code_says_why_its_door_does_not_open() -> None:
     """A right code in its right state never counts as wrong, also while the door is being opened."""
     core = Core()
     reservation = core.reserve()
-    core.feed(core.wish(reservation, Purpose.DROPOFF))
+    core.feed(core.command(reservation, Purpose.DROPOFF))
     for _ in range(6):
         (answer,) = core.feed(core.entry(reservation.drop_off_code)).answers
         assert answer.refusal is not None
@@ -205,7 +205,7 @@ def test_a_code_that_never_lived_comes_before_one_that_died_lately() -> None:
     resting = dead("0")
     for code in "12345678":
         resting = resting.died(code, at(week_s))
-    assert access.choose_codes(turn(resting, week_s + 10), ()) == ("0", "9")
+    assert access.choose_codes(builder(resting, week_s + 10), ()) == ("0", "9")
 
 
 def test_a_live_reservation_that_is_over_breaks_an_invariant() -> None:
@@ -222,10 +222,10 @@ def test_a_lock_may_open_late_after_its_next_pulse_was_not_sent() -> None:
     core = Core()
     reservation = core.dropped_off()
     core.pass_s(11)
-    core.feed(wish := core.wish(reservation, Purpose.PICKUP))
-    core.feed(DoorRead(wish.unlock_id, Door.CLOSED))
-    core.feed(PulseDone(wish.unlock_id, 1, Door.CLOSED))
-    core.feed(PulseDone(wish.unlock_id, 2, Door.CLOSED, given=False))
+    core.feed(command := core.command(reservation, Purpose.PICKUP))
+    core.feed(DoorRead(command.unlock_id, Door.CLOSED))
+    core.feed(PulseDone(command.unlock_id, 1, Door.CLOSED))
+    core.feed(PulseDone(command.unlock_id, 2, Door.CLOSED, given=False))
     core.pass_s(1)
     core.feed(DoorsSeen({reservation.cell: Door.OPEN}))
     assert f"{Alarm.DOOR_FORCED}/{reservation.cell}" not in core.state.alarms

@@ -17,7 +17,7 @@ from edge_agent.model import (
     Reservation,
     Severity,
     Source,
-    Ticket,
+    UnlockAttempt,
 )
 from edge_agent.statemachine import cell as cells
 from edge_agent.statemachine import doors, wear
@@ -25,8 +25,8 @@ from edge_agent.statemachine.inputs import Boot, Clear, DoorRead, DoorsSeen, Pul
 from edge_agent.statemachine.outputs import FactKind
 from edge_agent.statemachine.reservation import refusal
 from edge_agent.statemachine.state import Layout
+from edge_agent.statemachine.step_builder import StepBuilder
 from edge_agent.statemachine.transitions import FLAG_TABLE, Flag, FlagTrigger, Refused, Trigger
-from edge_agent.statemachine.turn import Turn
 from edge_agent.statemachine.wrong_door import maintenance_id
 from tests.support.core import SMALL, START, Core, specs
 
@@ -44,11 +44,11 @@ def stands(core: Core, alarm: Alarm, place: str) -> bool:
 
 
 def pulsing(core: Core, reservation: Reservation, purpose: Purpose = Purpose.DROPOFF) -> str:
-    """A wish whose first pulse is under way."""
-    wish = core.wish(reservation, purpose)
-    core.feed(wish)
-    core.feed(DoorRead(wish.unlock_id, Door.CLOSED))
-    return wish.unlock_id
+    """A command whose first pulse is under way."""
+    command = core.command(reservation, purpose)
+    core.feed(command)
+    core.feed(DoorRead(command.unlock_id, Door.CLOSED))
+    return command.unlock_id
 
 
 def test_a_reservation_keeps_all_that_came_with_it() -> None:
@@ -83,13 +83,13 @@ def test_a_reservation_keeps_all_that_came_with_it() -> None:
         grace_pickup_s=7,
         grace_dropoff_s=8,
     )
-    core.opens(core.wish(made, Purpose.DROPOFF))
+    core.opens(core.command(made, Purpose.DROPOFF))
     assert core.live(made).first_dropoff == START
     core.pass_s(2)
     core.close("B01")
     dropped = core.live(made)
     assert (dropped.dropped_off, dropped.dropoff_opened, dropped.picked_up) == (core.now, False, None)
-    core.opens(core.wish(made, Purpose.PICKUP))
+    core.opens(core.command(made, Purpose.PICKUP))
     assert core.live(made).picked_up == core.now
 
 
@@ -108,11 +108,11 @@ def test_what_a_flag_becomes_where_the_table_says_nothing() -> None:
 def test_clearing_a_cell_that_nobody_freed_needs_something_to_clear() -> None:
     core = only("A01")
     with pytest.raises(Refusal):
-        cells.clear(Turn(core.state, core.layout, core.now), "A01", Source.API)
+        cells.clear(StepBuilder(core.state, core.layout, core.now), "A01", Source.API)
     worn = replace(core.state.cells["A01"], worn=True)
-    turn = Turn(replace(core.state, cells={"A01": worn}), core.layout, core.now)
-    cells.clear(turn, "A01", Source.API)
-    assert turn.cells["A01"].worn is False
+    builder = StepBuilder(replace(core.state, cells={"A01": worn}), core.layout, core.now)
+    cells.clear(builder, "A01", Source.API)
+    assert builder.cells["A01"].worn is False
 
 
 def test_a_door_of_which_nobody_knows_since_when_it_is_open_is_not_ajar_yet() -> None:
@@ -126,8 +126,8 @@ def test_a_door_that_opens_while_another_is_only_looked_at_was_forced() -> None:
     core = only("A01", "A02", "C01", concurrent=1)
     first, second = core.reserve(), core.reserve()
     for reservation in (first, second):
-        core.feed(core.wish(reservation, Purpose.DROPOFF))
-    assert [ticket.stage for ticket in core.state.tickets.values()] == ["reading", "waiting"]
+        core.feed(core.command(reservation, Purpose.DROPOFF))
+    assert [unlock.stage for unlock in core.state.tickets.values()] == ["reading", "waiting"]
     core.forced("C01")
     assert stands(core, Alarm.DOOR_FORCED, "C01")
     assert not stands(core, Alarm.WRONG_DOOR, "C01")
@@ -136,7 +136,7 @@ def test_a_door_that_opens_while_another_is_only_looked_at_was_forced() -> None:
 def test_a_lock_that_is_watched_for_long_may_open_its_door() -> None:
     core = only("A01", "A02")
     reservation = core.reserve()
-    core.feed(replace(core.wish(reservation, Purpose.DROPOFF), unlock_id="u", expires_ns=2**62))
+    core.feed(replace(core.command(reservation, Purpose.DROPOFF), unlock_id="u", expires_ns=2**62))
     core.feed(DoorRead("u", Door.CLOSED))
     core.pass_s(60)
     core.feed(DoorsSeen({"A01": Door.OPEN}))
@@ -170,15 +170,15 @@ def test_an_unlock_that_nobody_saw_lasts_through_a_start() -> None:
     uid = pulsing(core, reservation)
     core.feed(PulseDone(uid, 1, Door.UNKNOWN))
     core.restart({"A01": Door.UNKNOWN})
-    assert [ticket.stage for ticket in core.state.tickets.values()] == ["unresolved"]
+    assert [unlock.stage for unlock in core.state.tickets.values()] == ["unresolved"]
     core.feed(DoorsSeen({"A01": Door.OPEN}))
     assert core.live(reservation).dropoff_opened
 
 
-def test_a_wish_that_was_only_looked_at_is_told_14_at_a_start() -> None:
+def test_a_command_that_was_only_looked_at_is_told_14_at_a_start() -> None:
     core = only("A01")
-    wish = core.wish(core.reserve(), Purpose.DROPOFF)
-    core.feed(wish)
+    command = core.command(core.reserve(), Purpose.DROPOFF)
+    core.feed(command)
     (answer,) = core.feed(Boot({"A01": Door.CLOSED})).answers
     assert answer.refusal is not None
     assert answer.refusal.code is Code.OFFLINE
@@ -193,15 +193,15 @@ def test_an_open_door_that_a_start_finds_open_is_told_as_recovered() -> None:
     assert told.recovered
 
 
-def test_an_entry_at_the_kiosk_waits_for_its_turn_as_any_wish() -> None:
+def test_an_entry_at_the_kiosk_waits_for_its_turn_as_any_command() -> None:
     core = only("A01", "A02", concurrent=1)
     first, second = core.reserve(), core.reserve()
     core.opened_by_hand(first.cell)
-    busy = core.wish(first, Purpose.DROPOFF)
+    busy = core.command(first, Purpose.DROPOFF)
     core.feed(busy)
     entry = core.entry(second.drop_off_code)
     assert not core.feed(entry).effects
-    assert core.state.tickets[entry.unlock_id] == Ticket(
+    assert core.state.tickets[entry.unlock_id] == UnlockAttempt(
         unlock_id=entry.unlock_id,
         reservation_id=second.reservation_id,
         cell="A02",
@@ -214,13 +214,13 @@ def test_an_entry_at_the_kiosk_waits_for_its_turn_as_any_wish() -> None:
     assert core.looks(core.feed(DoorRead(busy.unlock_id, Door.OPEN))).unlock_id == entry.unlock_id
 
 
-def test_a_wish_that_waited_while_its_parcel_moved_opens_the_new_cell() -> None:
+def test_a_command_that_waited_while_its_parcel_moved_opens_the_new_cell() -> None:
     core = only("A01", "A02", "C01", concurrent=1)
     reservation, other = core.reserve(), core.reserve(replace(SMALL, height_mm=300))
     core.opened_by_hand(other.cell)
-    busy = core.wish(other, Purpose.DROPOFF)
+    busy = core.command(other, Purpose.DROPOFF)
     core.feed(busy)
-    first, second = (replace(core.wish(reservation, Purpose.DROPOFF), expires_ns=2**62) for _ in range(2))
+    first, second = (replace(core.command(reservation, Purpose.DROPOFF), expires_ns=2**62) for _ in range(2))
     core.feed(first)
     core.feed(replace(second, unlock_id="second"))
     look = core.feed(DoorRead(busy.unlock_id, Door.OPEN))
@@ -236,9 +236,9 @@ def test_a_pick_up_that_waits_beyond_its_grace_is_told_so() -> None:
     core = only("A01", "A02", concurrent=1)
     over, other = core.picked_up(grace_pickup_s=5), core.reserve()
     core.opened_by_hand(other.cell)
-    busy = core.wish(other, Purpose.DROPOFF, life_s=60)
+    busy = core.command(other, Purpose.DROPOFF, life_s=60)
     core.feed(busy)
-    late = core.wish(over, Purpose.PICKUP, life_s=60)
+    late = core.command(over, Purpose.PICKUP, life_s=60)
     core.feed(late)
     core.pass_s(10)
     assert over.reservation_id not in core.state.reservations
@@ -255,13 +255,13 @@ def test_the_grace_of_one_ends_whatever_the_others_are_at() -> None:
     core.reserve()
     left_open = core.dropped_off(grace_pickup_s=5)
     at_work = core.picked_up(grace_pickup_s=5)
-    core.opens(core.wish(left_open, Purpose.PICKUP))
+    core.opens(core.command(left_open, Purpose.PICKUP))
     due = core.picked_up(grace_pickup_s=5)
-    wish = core.wish(at_work, Purpose.OPEN_DOOR, life_s=60)
-    core.feed(wish)
+    command = core.command(at_work, Purpose.OPEN_DOOR, life_s=60)
+    core.feed(command)
     done = core.pass_s(6)
     assert [one.reservation_id for one in done.ended] == [due.reservation_id]
-    core.feed(DoorRead(wish.unlock_id, Door.UNKNOWN))
+    core.feed(DoorRead(command.unlock_id, Door.UNKNOWN))
     assert at_work.reservation_id not in core.state.reservations
     assert left_open.reservation_id in core.state.reservations
 
@@ -298,7 +298,7 @@ def test_a_cell_that_was_opened_for_its_last_holder_begins_anew() -> None:
     core = only("A01")
     former = core.picked_up(grace_pickup_s=0)
     core.pass_s(11)
-    core.opens(core.wish(former, Purpose.OPEN_DOOR))
+    core.opens(core.command(former, Purpose.OPEN_DOOR))
     core.close("A01")
     assert core.state.cells["A01"].opened_since_allocation
     assert core.state.cells["A01"].status is CellStatus.AWAITING_INSPECTION
@@ -334,8 +334,8 @@ def test_reports_on_another_pulse_than_the_last_one_are_stale() -> None:
 
 
 def test_a_maintenance_ticket_has_the_number_of_the_unlock() -> None:
-    ticket = Ticket("unl_7", "r", "A01", Purpose.PICKUP, Source.API, "pulsing", None)
-    assert maintenance_id(ticket, "A02") == "maint_7_A02"
+    unlock = UnlockAttempt("unl_7", "r", "A01", Purpose.PICKUP, Source.API, "pulsing", None)
+    assert maintenance_id(unlock, "A02") == "maint_7_A02"
 
 
 def test_the_time_to_open_runs_from_the_first_pulse() -> None:
@@ -360,16 +360,18 @@ def test_an_opening_that_nobody_watched_says_nothing_about_the_lock() -> None:
     assert other.state.cells["A01"].usual_open_us is None
 
 
-def opening(taken_us: int, **changes: object) -> Turn:
+def opening(taken_us: int, **changes: object) -> StepBuilder:
     """A lock opens so long after its pulse."""
     core = only("A01")
     cell = replace(core.state.cells["A01"], **changes)  # type: ignore[arg-type]
     now = replace(core.now, boottime_ns=core.now.boottime_ns + taken_us * 1000)
-    turn = Turn(replace(core.state, cells={"A01": cell}), core.layout, now)
+    builder = StepBuilder(replace(core.state, cells={"A01": cell}), core.layout, now)
     first_ns = core.now.boottime_ns
-    ticket = Ticket("u", "r", "A01", Purpose.PICKUP, Source.API, "pulsing", None, first_pulse_ns=first_ns)
-    wear.note_opening(turn, ticket, "m")
-    return turn
+    unlock = UnlockAttempt(
+        "u", "r", "A01", Purpose.PICKUP, Source.API, "pulsing", None, first_pulse_ns=first_ns
+    )
+    wear.record_opening(builder, unlock, "m")
+    return builder
 
 
 @pytest.mark.parametrize(
@@ -393,10 +395,10 @@ def test_the_two_means_of_a_lock(
     then_us: tuple[int, int],
     worn: bool,
 ) -> None:
-    turn = opening(taken_us, unlocks=unlocks, usual_open_us=usual_us, recent_open_us=recent_us)
-    cell = turn.cells["A01"]
+    builder = opening(taken_us, unlocks=unlocks, usual_open_us=usual_us, recent_open_us=recent_us)
+    cell = builder.cells["A01"]
     assert (cell.usual_open_us, cell.recent_open_us, cell.worn) == (*then_us, worn)
-    facts = turn.result().facts
+    facts = builder.result().facts
     assert [(f.maintenance_ticket_id, f.severity, f.cell) for f in facts] == [
         ("m_worn", Severity.MEDIUM, "A01")
     ] * worn

@@ -46,7 +46,7 @@ def test_a_forced_door_is_forgotten_after_ten_minutes_closed() -> None:
 def test_a_door_open_too_long_is_ajar_until_it_is_closed() -> None:
     core = Core()
     reservation = core.reserve()
-    core.opens(core.wish(reservation, Purpose.DROPOFF))
+    core.opens(core.command(reservation, Purpose.DROPOFF))
     assert next_due_ns(core.state, core.layout, core.now) == core.now.boottime_ns + 120 * 10**9
     core.pass_s(119)
     assert not core.state.alarms
@@ -62,7 +62,7 @@ def test_a_door_whose_contact_chatters_is_ajar_all_the_same() -> None:
     """A closing that does not settle ends no time of standing open."""
     core = Core()
     reservation = core.reserve()
-    core.opens(core.wish(reservation, Purpose.DROPOFF))
+    core.opens(core.command(reservation, Purpose.DROPOFF))
     for _ in range(119):
         core.feed(DoorsSeen({reservation.cell: Door.CLOSED}))
         core.pass_s(0.5)
@@ -87,14 +87,14 @@ def test_another_door_than_the_one_commanded_stops_the_unlock() -> None:
     core = Core()
     reservation = core.reserve()
     other = "C01"
-    wish = core.wish(reservation, Purpose.DROPOFF)
-    core.feed(wish)
-    core.feed(DoorRead(wish.unlock_id, Door.CLOSED))
+    command = core.command(reservation, Purpose.DROPOFF)
+    core.feed(command)
+    core.feed(DoorRead(command.unlock_id, Door.CLOSED))
     core.forced(other)
     for label in (reservation.cell, other):
         assert stands(core, Alarm.WRONG_DOOR, label)
         assert core.state.cells[label].faulty is not None
-    done = core.feed(PulseDone(wish.unlock_id, 1, Door.CLOSED))
+    done = core.feed(PulseDone(command.unlock_id, 1, Door.CLOSED))
     assert not done.effects
     assert done.answers[0].refusal is not None
     assert len(core.pulses) == 1
@@ -112,11 +112,11 @@ def test_another_door_than_the_one_commanded_stops_the_unlock() -> None:
 def test_a_lock_that_opens_late_was_not_forced() -> None:
     core = Core()
     reservation = core.reserve()
-    wish = core.wish(reservation, Purpose.DROPOFF)
-    core.feed(wish)
-    core.feed(DoorRead(wish.unlock_id, Door.CLOSED))
+    command = core.command(reservation, Purpose.DROPOFF)
+    core.feed(command)
+    core.feed(DoorRead(command.unlock_id, Door.CLOSED))
     for attempt in (1, 2, 3):
-        core.feed(PulseDone(wish.unlock_id, attempt, Door.CLOSED))
+        core.feed(PulseDone(command.unlock_id, attempt, Door.CLOSED))
     core.feed(DoorsSeen({reservation.cell: Door.OPEN}))
     assert not stands(core, Alarm.DOOR_FORCED, reservation.cell)
 

@@ -46,7 +46,7 @@ def test_cold_food_may_be_too_warm_for_half_an_hour_and_the_alarm_stays_until_th
     feels(core, 3.0)
     pass_ns(core, 90 * MIN)
     assert out_of_range(core)
-    core.opens(core.wish(reservation, Purpose.PICKUP))
+    core.opens(core.command(reservation, Purpose.PICKUP))
     assert out_of_range(core)
     core.close("F1")
     core.pass_s(1)
@@ -58,7 +58,7 @@ def test_hot_food_may_be_too_cold_for_two_hours() -> None:
     core = locker()
     reservation = core.reserve(WARM)
     feels(core, 66.0, "H1")
-    core.opens(core.wish(reservation, Purpose.DROPOFF))
+    core.opens(core.command(reservation, Purpose.DROPOFF))
     core.close("H1")
     feels(core, 57.0, "H1")
     pass_ns(core, 10 * S)
@@ -142,9 +142,9 @@ def test_before_the_drop_off_and_after_the_pickup_nothing_is_food() -> None:
     pass_ns(core, 60 * MIN)
     assert climate(core).good is None
     assert not out_of_range(core)
-    core.opens(core.wish(reservation, Purpose.DROPOFF))
+    core.opens(core.command(reservation, Purpose.DROPOFF))
     core.close("F1")
-    core.opens(core.wish(reservation, Purpose.PICKUP))
+    core.opens(core.command(reservation, Purpose.PICKUP))
     pass_ns(core, 60 * MIN)
     assert not out_of_range(core)
 
@@ -289,7 +289,7 @@ def test_what_was_proven_ends_with_the_reservation() -> None:
     core, reservation = stored()
     without_clock(core, 10)
     feels(core, 4.0)
-    core.opens(core.wish(reservation, Purpose.PICKUP))
+    core.opens(core.command(reservation, Purpose.PICKUP))
     after = climate(core)
     assert (after.active, after.good, after.gap_from, after.gap_to) == (False, None, None, None)
 
@@ -306,7 +306,7 @@ def test_an_empty_fridge_has_no_gap() -> None:
 def test_a_drop_off_before_a_gap_counts_also_without_any_measurement() -> None:
     core = locker()
     reservation = core.reserve(CHILLED)
-    core.opens(core.wish(reservation, Purpose.DROPOFF))
+    core.opens(core.command(reservation, Purpose.DROPOFF))
     core.close("F1")
     dropped_off = core.live(reservation).dropped_off
     without_clock(core, 10)

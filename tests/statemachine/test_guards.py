@@ -29,14 +29,14 @@ def test_no_pulse_is_repeated_while_another_opening_has_no_cause_yet(opens: bool
     core = three_pulses()
     first, second = core.dropped_off(), core.dropped_off()
     core.pass_s(11)
-    wish = core.wish(second, Purpose.PICKUP)
-    pulsed(core, wish)
+    command = core.command(second, Purpose.PICKUP)
+    pulsed(core, command)
     if opens:
         core.feed(DoorsSeen({first.cell: Door.OPEN}))
     pulses = len(core.pulses)
-    core.feed(PulseDone(wish.unlock_id, 1, Door.CLOSED))
+    core.feed(PulseDone(command.unlock_id, 1, Door.CLOSED))
     assert len(core.pulses) - pulses == (not opens)
-    assert (wish.unlock_id in core.state.tickets) is not opens
+    assert (command.unlock_id in core.state.tickets) is not opens
 
 
 def test_an_open_door_at_a_contact_in_doubt_ends_as_unknown() -> None:
@@ -45,9 +45,9 @@ def test_an_open_door_at_a_contact_in_doubt_ends_as_unknown() -> None:
     core.pass_s(11)
     core.forced(reservation.cell)
     core.facts.clear()
-    wish = core.wish(reservation, Purpose.OPEN_DOOR)
-    pulsed(core, wish)
-    core.feed(PulseDone(wish.unlock_id, 1, Door.OPEN))
+    command = core.command(reservation, Purpose.OPEN_DOOR)
+    pulsed(core, command)
+    core.feed(PulseDone(command.unlock_id, 1, Door.OPEN))
     (ended,) = [fact for fact in core.facts if fact.kind is FactKind.OPEN_DOOR_FULFILLED]
     assert ended.outcome is UnlockOutcome.UNKNOWN
 

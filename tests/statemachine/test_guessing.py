@@ -175,7 +175,7 @@ def test_x1_a_success_forgives_nothing_of_the_totals(by_code: bool) -> None:
     for number in range(19):
         if number in (4, 8, 12):
             own = mine.pop()
-            core.opens(core.entry(own.drop_off_code) if by_code else core.wish(own, Purpose.DROPOFF))
+            core.opens(core.entry(own.drop_off_code) if by_code else core.command(own, Purpose.DROPOFF))
             core.close(own.cell)
         guess(core, 1)
         core.pass_s(76)

@@ -51,9 +51,11 @@ def test_w8_lost_means_that_nothing_is_granted_and_every_cell_awaits_inspection(
     core, (parcel,) = lost_with("dropped")
     assert {cell.status for cell in core.state.cells.values()} == {CellStatus.AWAITING_INSPECTION}
     assert core.state.alarms[LOST].detail == "its file is new, and its lock file was there"
-    wishes = [core.wish(parcel, purpose) for purpose in (Purpose.DROPOFF, Purpose.PICKUP, Purpose.OPEN_DOOR)]
+    commands = [
+        core.command(parcel, purpose) for purpose in (Purpose.DROPOFF, Purpose.PICKUP, Purpose.OPEN_DOOR)
+    ]
     others: list[Input] = [reserve(core), core.cancel(parcel), core.abandon(parcel), Clear("k", "A01")]
-    assert {core.refused(given).code for given in [*wishes, *others]} == {Code.NOT_ALLOWED}
+    assert {core.refused(given).code for given in [*commands, *others]} == {Code.NOT_ALLOWED}
     for _ in range(20):  # nobody is counted as a guesser whose code was lost
         assert told_to_call(core, parcel.pickup_code)
     assert not [a for a in core.state.alarms.values() if a.alarm is Alarm.CODE_GUESSING]
@@ -166,10 +168,10 @@ def test_a_digest_ahead_freezes_codes_and_grants_until_the_gateway_has_told() ->
     parcel = core.dropped_off()
     core.feed(HistoryAhead("the broker keeps a digest of event 90, the journal ends at 60"))
     assert told_to_call(core, parcel.pickup_code)
-    for given in (reserve(core), core.wish(parcel, Purpose.PICKUP), core.abandon(parcel)):
+    for given in (reserve(core), core.command(parcel, Purpose.PICKUP), core.abandon(parcel)):
         assert core.refused(given).code == Code.NOT_ALLOWED
     core.restart({})
-    assert core.refused(core.wish(parcel, Purpose.PICKUP)).code == Code.NOT_ALLOWED
+    assert core.refused(core.command(parcel, Purpose.PICKUP)).code == Code.NOT_ALLOWED
     core.feed(HistoryCompared({}))  # it holds nothing beyond our last sequence
     core.opens(core.entry(parcel.pickup_code))
     assert LOST not in core.state.alarms
@@ -202,8 +204,8 @@ def test_w9_what_both_know_thaws_and_the_rest_is_lost() -> None:
 def test_a_door_at_work_when_its_reservation_is_lost_changes_nothing_more() -> None:
     core = Core()
     parcel = core.dropped_off()
-    wish = core.wish(parcel, Purpose.PICKUP)
-    core.feed(wish)
+    command = core.command(parcel, Purpose.PICKUP)
+    core.feed(command)
     done = core.feed(HistoryLost("signs"))
     assert [a.refusal.code for a in done.answers if a.refusal] == [Code.NOT_ALLOWED]
     assert core.state.tickets == {}

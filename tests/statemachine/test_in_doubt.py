@@ -41,16 +41,16 @@ def doubted(parcel: bool = True) -> tuple[Core, Reservation]:
     core = Core()
     reservation = core.dropped_off() if parcel else core.reserve()
     if not parcel:
-        core.opens(core.wish(reservation, Purpose.OPEN_DOOR))
+        core.opens(core.command(reservation, Purpose.OPEN_DOOR))
         core.close(reservation.cell)
     core.pass_s(11)
     core.forced(reservation.cell)
     return core, reservation
 
 
-def pulsed(core: Core, wish: OpenFor | EnterCode | OpenCell) -> Answer | None:
-    """Plays a wish whose lock is pulsed although its door reads open; its answer, if it has one."""
-    look = core.looks(core.feed(wish))
+def pulsed(core: Core, command: OpenFor | EnterCode | OpenCell) -> Answer | None:
+    """Plays a command whose lock is pulsed although its door reads open; its answer, if it has one."""
+    look = core.looks(core.feed(command))
     core.feed(DoorRead(look.unlock_id, Door.OPEN))
     core.pass_s(TOOK_S)
     answers = core.feed(PulseDone(look.unlock_id, 1, Door.OPEN)).answers
@@ -65,7 +65,7 @@ def told(core: Core, kind: FactKind) -> Fact:
 
 def test_the_answer_names_the_cell_that_it_was_pulsed_and_what_to_do() -> None:
     core, parcel = doubted()
-    answer = pulsed(core, core.wish(parcel, Purpose.PICKUP))
+    answer = pulsed(core, core.command(parcel, Purpose.PICKUP))
     assert answer is not None
     assert answer.refusal is not None
     assert answer.refusal.code is Code.INTERNAL
@@ -78,15 +78,15 @@ def test_the_answer_names_the_cell_that_it_was_pulsed_and_what_to_do() -> None:
 
 
 @pytest.mark.parametrize("by", ["API", "code"])
-def test_the_wish_waits_for_a_closing_from_its_first_pulse_on(by: str) -> None:
+def test_the_command_waits_for_a_closing_from_its_first_pulse_on(by: str) -> None:
     core, parcel = doubted()
-    wish = core.wish(parcel, Purpose.PICKUP) if by == "API" else core.entry(parcel.pickup_code)
+    command = core.command(parcel, Purpose.PICKUP) if by == "API" else core.entry(parcel.pickup_code)
     pulse_at = core.now
-    pulsed(core, wish)
-    source, key = (Source.API, wish.request_key) if by == "API" else (Source.MACHINE, None)
+    pulsed(core, command)
+    source, key = (Source.API, command.request_key) if by == "API" else (Source.MACHINE, None)
     assert core.state.unconfirmed == {
         parcel.cell: UnconfirmedUnlock(
-            wish.unlock_id, parcel.reservation_id, Purpose.PICKUP, source, pulse_at, key
+            command.unlock_id, parcel.reservation_id, Purpose.PICKUP, source, pulse_at, key
         )
     }
     record = core.unlocks[-1]
@@ -102,15 +102,15 @@ def test_the_wish_waits_for_a_closing_from_its_first_pulse_on(by: str) -> None:
     assert core.live(parcel).picked_up == closed_at
 
 
-def test_a_wish_fails_ten_minutes_after_its_first_pulse() -> None:
+def test_a_command_fails_ten_minutes_after_its_first_pulse() -> None:
     core, parcel = doubted()
-    wish = core.wish(parcel, Purpose.PICKUP)
-    pulsed(core, wish)
+    command = core.command(parcel, Purpose.PICKUP)
+    pulsed(core, command)
     core.pass_s(600 - TOOK_S - 0.001)
     assert FactKind.PICKUP_FAILED not in core.kinds()
     core.pass_s(0.001)
     failed = told(core, FactKind.PICKUP_FAILED)
-    assert (failed.source, failed.request_key) == (Source.API, wish.request_key)
+    assert (failed.source, failed.request_key) == (Source.API, command.request_key)
     assert failed.outcome is UnlockOutcome.UNKNOWN
     assert core.state.unconfirmed == {}
     assert core.live(parcel).status is ReservationStatus.DROPPED_OFF
@@ -118,7 +118,7 @@ def test_a_wish_fails_ten_minutes_after_its_first_pulse() -> None:
 
 def test_a_closing_before_the_pulse_concludes_nothing() -> None:
     core, parcel = doubted()
-    pulsed(core, core.wish(parcel, Purpose.PICKUP))
+    pulsed(core, core.command(parcel, Purpose.PICKUP))
     core.feed(DoorsSeen({parcel.cell: Door.CLOSED}))
     waits = core.state.unconfirmed[parcel.cell]
     later = replace(waits, since=replace(core.now, boottime_ns=core.now.boottime_ns + 1))
@@ -143,8 +143,8 @@ def test_an_open_door_in_a_free_cell_asks_for_inspection_and_waits_for_nothing()
             ),
         },
     )
-    wish = core.wish(parcel, Purpose.OPEN_DOOR)
-    pulsed(core, wish)
+    command = core.command(parcel, Purpose.OPEN_DOOR)
+    pulsed(core, command)
     cell = core.state.cells[parcel.cell]
     assert (cell.status, cell.last_outcome) == (CellStatus.AWAITING_INSPECTION, UnlockOutcome.UNKNOWN)
     assert core.state.unconfirmed == {}
@@ -152,8 +152,8 @@ def test_an_open_door_in_a_free_cell_asks_for_inspection_and_waits_for_nothing()
 
 def test_a_drop_off_in_doubt_is_concluded_by_a_closing_of_thirty_seconds() -> None:
     core, reservation = doubted(parcel=False)
-    wish = core.wish(reservation, Purpose.DROPOFF)
-    pulsed(core, wish)
+    command = core.command(reservation, Purpose.DROPOFF)
+    pulsed(core, command)
     core.pass_s(2)
     closed_at = core.now
     core.close(reservation.cell)
@@ -169,12 +169,12 @@ def test_a_moved_reservation_waits_for_no_closing_of_its_old_cell() -> None:
     core = Core()
     reservation = core.reserve()
     core.forced(reservation.cell)
-    wish = core.wish(reservation, Purpose.DROPOFF)
+    command = core.command(reservation, Purpose.DROPOFF)
     old = UnconfirmedUnlock(
         "unl-old", reservation.reservation_id, Purpose.DROPOFF, Source.API, core.now, None
     )
     core.state = replace(core.state, unconfirmed={reservation.cell: old})
-    look = core.looks(core.feed(wish))
+    look = core.looks(core.feed(command))
     core.feed(DoorRead(look.unlock_id, Door.OPEN))
     assert core.live(reservation).cell != reservation.cell
     assert core.state.unconfirmed == {}
@@ -218,8 +218,8 @@ def test_a_wrong_door_names_all_locks_that_may_have_opened_it() -> None:
     core = Core()
     first, second = core.reserve(), core.reserve()
     for reservation in (first, second):
-        wish = core.wish(reservation, Purpose.DROPOFF)
-        look = core.looks(core.feed(wish))
+        command = core.command(reservation, Purpose.DROPOFF)
+        look = core.looks(core.feed(command))
         core.feed(DoorRead(look.unlock_id, Door.CLOSED))
     core.forced("C01")
     detail = core.state.alarms[f"{Alarm.WRONG_DOOR}/C01"].detail
@@ -229,8 +229,8 @@ def test_a_wrong_door_names_all_locks_that_may_have_opened_it() -> None:
 def test_a_lock_that_opened_a_wrong_door_a_moment_ago_opens_no_other_one() -> None:
     core = Core()
     reservation = core.reserve()
-    wish = core.wish(reservation, Purpose.DROPOFF)
-    look = core.looks(core.feed(wish))
+    command = core.command(reservation, Purpose.DROPOFF)
+    look = core.looks(core.feed(command))
     core.feed(DoorRead(look.unlock_id, Door.CLOSED))
     for attempt in (1, 2, 3):
         core.feed(PulseDone(look.unlock_id, attempt, Door.CLOSED))
@@ -244,7 +244,7 @@ def test_a_lock_that_opened_a_wrong_door_a_moment_ago_opens_no_other_one() -> No
 @pytest.mark.parametrize("parcel", [True, False])
 def test_the_machine_wakes_when_a_wait_is_over(parcel: bool) -> None:
     core, reservation = doubted(parcel)
-    pulsed(core, core.wish(reservation, Purpose.PICKUP if parcel else Purpose.DROPOFF))
+    pulsed(core, core.command(reservation, Purpose.PICKUP if parcel else Purpose.DROPOFF))
     pulsed_ns = core.now.boottime_ns - round(TOOK_S * 1e9)
     core.pass_s(125)
     assert next_due_ns(core.state, core.layout, core.now) == pulsed_ns + 600 * 10**9
@@ -262,7 +262,7 @@ def test_a_technicians_opening_counts_for_the_wrong_door_of_now_and_not_of_befor
     core.close("C01")
     core.pass_s(11)
     reservation = core.reserve()
-    look = core.looks(core.feed(core.wish(reservation, Purpose.DROPOFF)))
+    look = core.looks(core.feed(core.command(reservation, Purpose.DROPOFF)))
     core.feed(DoorRead(look.unlock_id, Door.CLOSED))
     core.forced("C01")
     assert not core.state.cells["C01"].opened_rightly
@@ -272,8 +272,8 @@ def test_a_word_on_a_pulse_that_nobody_saw_records_it_as_unknown() -> None:
     core = Core()
     parcel = core.dropped_off()
     core.pass_s(11)
-    wish = core.wish(parcel, Purpose.PICKUP)
-    look = core.looks(core.feed(wish))
+    command = core.command(parcel, Purpose.PICKUP)
+    look = core.looks(core.feed(command))
     core.feed(DoorRead(look.unlock_id, Door.CLOSED))
     core.feed(PulseDone(look.unlock_id, 1, Door.UNKNOWN))
     core.unlocks.clear()
@@ -293,8 +293,8 @@ def test_a_technicians_pulse_proves_no_opening_of_a_door_that_was_not_read_close
     else:
         cell = replace(core.state.cells[label], door=Door.UNKNOWN)
         core.state = replace(core.state, cells={**core.state.cells, label: cell})
-    wish = OpenCell(core.key(), label, "why", "unl-t", actor="bob")
-    look = core.looks(core.feed(wish))
+    command = OpenCell(core.key(), label, "why", "unl-t", actor="bob")
+    look = core.looks(core.feed(command))
     core.feed(DoorRead(look.unlock_id, Door.UNKNOWN))
     assert len(core.pulses) == 2  # the drop-off's and his
     core.feed(PulseDone(look.unlock_id, 1, Door.OPEN))

@@ -8,12 +8,12 @@ from dataclasses import replace
 import pytest
 
 from edge_agent.errors import InvariantBroken
-from edge_agent.model import CellStatus, Purpose, Reservation, ReservationStatus, Source, Ticket
+from edge_agent.model import CellStatus, Purpose, Reservation, ReservationStatus, Source, UnlockAttempt
 from edge_agent.statemachine.invariants import JOINT, check
 from edge_agent.statemachine.state import Layout, LockerState
 from tests.support.core import SMALL, Core, specs
 
-TICKET = Ticket("u1", "res_1", "A01", Purpose.DROPOFF, Source.API, "reading", None)
+UNLOCK = UnlockAttempt("u1", "res_1", "A01", Purpose.DROPOFF, Source.API, "reading", None)
 
 
 def sound() -> tuple[Core, Reservation, Reservation]:
@@ -42,7 +42,7 @@ def with_former(state: LockerState, label: str, **changes: object) -> LockerStat
     return replace(state, former={**state.former, label: changed})
 
 
-def with_tickets(state: LockerState, *tickets: Ticket, queue: tuple[str, ...] = ()) -> LockerState:
+def with_unlocks(state: LockerState, *tickets: UnlockAttempt, queue: tuple[str, ...] = ()) -> LockerState:
     return replace(state, tickets={t.unlock_id: t for t in tickets}, queue=queue)
 
 
@@ -125,46 +125,46 @@ BREACHES: list[tuple[str, str, tuple[str, str], Broken]] = [
         "concurrent unlocks",
         "ticket u1 waits outside the queue",
         ("tickets", "u1"),
-        lambda s: with_tickets(s, replace(TICKET, stage="waiting")),
+        lambda s: with_unlocks(s, replace(UNLOCK, stage="waiting")),
     ),
     (
         "one unlock to a cell",
         "two unlocks at work on cell A01",
         ("tickets", "u1"),
-        lambda s: with_tickets(s, TICKET, replace(TICKET, unlock_id="u2", stage="unresolved")),
+        lambda s: with_unlocks(s, UNLOCK, replace(UNLOCK, unlock_id="u2", stage="unresolved")),
     ),
     (
         "own parcel",
         "an unlock of cell A02 for another's parcel",
         ("tickets", "u1"),
-        lambda s: with_tickets(s, replace(TICKET, cell="A02")),
+        lambda s: with_unlocks(s, replace(UNLOCK, cell="A02")),
     ),
     (
         "own parcel",
         "an unlock of cell B01 for another's parcel",
         ("tickets", "u1"),
-        lambda s: with_tickets(s, replace(TICKET, cell="B01", stage="pulsing")),
+        lambda s: with_unlocks(s, replace(UNLOCK, cell="B01", stage="pulsing")),
     ),
     (
         "concurrent unlocks",
         "more locks at work than allowed",
         ("tickets", "u1"),
-        lambda s: with_tickets(
+        lambda s: with_unlocks(
             s,
-            TICKET,
-            replace(TICKET, unlock_id="u2", cell="A02", reservation_id=FIRST, stage="pulsing"),
-            replace(TICKET, unlock_id="u3", cell=s.reservations[SECOND].cell, reservation_id=SECOND),
+            UNLOCK,
+            replace(UNLOCK, unlock_id="u2", cell="A02", reservation_id=FIRST, stage="pulsing"),
+            replace(UNLOCK, unlock_id="u3", cell=s.reservations[SECOND].cell, reservation_id=SECOND),
         ),
     ),
     (
         "one unlock to a cell",
         "two unlocks at work on cell A01",
         ("tickets", "u0"),
-        lambda s: with_tickets(
+        lambda s: with_unlocks(
             s,
-            replace(TICKET, unlock_id="u0", stage="waiting"),
-            TICKET,
-            replace(TICKET, unlock_id="u2"),
+            replace(UNLOCK, unlock_id="u0", stage="waiting"),
+            UNLOCK,
+            replace(UNLOCK, unlock_id="u2"),
             queue=("u0",),
         ),
     ),
@@ -172,7 +172,7 @@ BREACHES: list[tuple[str, str, tuple[str, str], Broken]] = [
         "concurrent unlocks",
         "the queue holds ['u9'], which are over",
         ("tickets", "u1"),
-        lambda s: with_tickets(s, TICKET, queue=("u9",)),
+        lambda s: with_unlocks(s, UNLOCK, queue=("u9",)),
     ),
 ]
 
@@ -196,10 +196,10 @@ def test_a_sound_state_passes_and_only_what_changed_is_looked_at() -> None:
     check(core.state, core.layout)
     broken = with_cell(core.state, "B02", status=CellStatus.RESERVED, reservation_id=None)
     check(broken, core.layout, [("cells", "A01"), ("cells", "gone"), ("alarms", "C01")])
-    busy = with_tickets(broken, replace(TICKET, stage="waiting"))
+    busy = with_unlocks(broken, replace(UNLOCK, stage="waiting"))
     check(busy, core.layout, [("cells", "A01")])
-    at_work = with_tickets(
-        core.state, TICKET, replace(TICKET, unlock_id="u2", stage="waiting"), queue=("u2",)
+    at_work = with_unlocks(
+        core.state, UNLOCK, replace(UNLOCK, unlock_id="u2", stage="waiting"), queue=("u2",)
     )
     check(at_work, core.layout)
 

@@ -7,7 +7,6 @@ from dataclasses import replace
 import pytest
 
 from edge_agent.model import Alarm, Cell, CellStatus, Door, Purpose, Reservation, ReservationStatus, Source
-from edge_agent.statemachine.anchor import brought_over
 from edge_agent.statemachine.inputs import (
     Boot,
     Condition,
@@ -21,6 +20,7 @@ from edge_agent.statemachine.inputs import (
     Weighed,
 )
 from edge_agent.statemachine.outputs import FactKind
+from edge_agent.statemachine.redating import redated
 from edge_agent.statemachine.state import Layout, StandingAlarm
 from edge_agent.statemachine.weight import waits_ns
 from tests.support.core import SMALL, START, Core, specs
@@ -40,28 +40,28 @@ def stands(core: Core, alarm: Alarm, place: str = "A01") -> bool:
     return f"{alarm}/{place}" in core.state.alarms
 
 
-def pulse(core: Core, wish: OpenFor | EnterCode) -> str:
-    """A wish whose first pulse is under way."""
-    core.feed(wish)
-    core.feed(DoorRead(wish.unlock_id, Door.CLOSED))
-    return wish.unlock_id
+def pulse(core: Core, command: OpenFor | EnterCode) -> str:
+    """A command whose first pulse is under way."""
+    core.feed(command)
+    core.feed(DoorRead(command.unlock_id, Door.CLOSED))
+    return command.unlock_id
 
 
-def jams(core: Core, wish: OpenFor | EnterCode) -> None:
+def jams(core: Core, command: OpenFor | EnterCode) -> None:
     """Three pulses, and the door stays shut."""
-    pulse(core, wish)
+    pulse(core, command)
     for attempt in (1, 2, 3):
-        core.feed(PulseDone(wish.unlock_id, attempt, Door.CLOSED))
+        core.feed(PulseDone(command.unlock_id, attempt, Door.CLOSED))
 
 
 def test_the_wrong_door_at_the_last_pulse_is_no_jam() -> None:
     core = only("A01", "C01")
-    wish = core.wish(core.dropped_off(), Purpose.PICKUP)
-    pulse(core, wish)
+    command = core.command(core.dropped_off(), Purpose.PICKUP)
+    pulse(core, command)
     for attempt in (1, 2):
-        core.feed(PulseDone(wish.unlock_id, attempt, Door.CLOSED))
+        core.feed(PulseDone(command.unlock_id, attempt, Door.CLOSED))
     core.forced("C01")
-    (answer,) = core.feed(PulseDone(wish.unlock_id, 3, Door.CLOSED)).answers
+    (answer,) = core.feed(PulseDone(command.unlock_id, 3, Door.CLOSED)).answers
     assert answer.refusal is not None
     assert answer.refusal.message == "the door of cell A01 did not open (NO_MOVEMENT)"
     assert stands(core, Alarm.WRONG_DOOR)
@@ -75,7 +75,7 @@ def test_a_parcel_may_be_taken_from_a_door_that_opens_late(source: Source) -> No
     reservation = core.dropped_off()
     core.pass_s(11)
     kiosk = source is Source.MACHINE
-    jams(core, core.entry(reservation.pickup_code) if kiosk else core.wish(reservation, Purpose.PICKUP))
+    jams(core, core.entry(reservation.pickup_code) if kiosk else core.command(reservation, Purpose.PICKUP))
     core.facts.clear()
     core.feed(DoorsSeen({"A01": Door.OPEN}))
     (told,) = (fact for fact in core.facts if fact.kind is FactKind.PICKUP)
@@ -88,7 +88,7 @@ def test_a_door_that_support_asked_for_and_that_opens_late_moves_nothing() -> No
     core = only("A01")
     reservation = core.dropped_off()
     core.pass_s(11)
-    jams(core, core.wish(reservation, Purpose.OPEN_DOOR))
+    jams(core, core.command(reservation, Purpose.OPEN_DOOR))
     core.feed(DoorsSeen({"A01": Door.OPEN}))
     assert core.live(reservation).status is ReservationStatus.DROPPED_OFF
     assert not stands(core, Alarm.DOOR_FORCED)
@@ -97,7 +97,7 @@ def test_a_door_that_support_asked_for_and_that_opens_late_moves_nothing() -> No
 def test_a_door_that_opens_late_is_nothing_to_one_that_moved_on() -> None:
     core = only("A01", "A02")
     reservation = core.reserve()
-    jams(core, core.wish(reservation, Purpose.DROPOFF))
+    jams(core, core.command(reservation, Purpose.DROPOFF))
     assert core.live(reservation).cell == "A02"
     core.feed(DoorsSeen({"A01": Door.OPEN}))
     assert not core.live(reservation).dropoff_opened
@@ -107,7 +107,7 @@ def test_a_door_that_opens_late_is_nothing_to_one_that_moved_on() -> None:
 def test_a_door_that_opens_late_is_nothing_to_one_that_is_over() -> None:
     core = only("A01")
     reservation = core.reserve()
-    jams(core, core.wish(reservation, Purpose.DROPOFF))
+    jams(core, core.command(reservation, Purpose.DROPOFF))
     core.feed(core.cancel(reservation))
     core.feed(DoorsSeen({"A01": Door.OPEN}))
     assert not core.state.reservations
@@ -118,7 +118,7 @@ def test_what_is_left_of_the_pulses_when_the_last_was_not_sent() -> None:
     core = only("A01")
     reservation = core.dropped_off()
     core.pass_s(11)
-    uid = pulse(core, core.wish(reservation, Purpose.PICKUP))
+    uid = pulse(core, core.command(reservation, Purpose.PICKUP))
     first_ns = core.now.boottime_ns
     core.pass_s(1)
     core.feed(PulseDone(uid, 1, Door.CLOSED))
@@ -131,7 +131,7 @@ def test_what_is_left_of_the_pulses_when_the_last_was_not_sent() -> None:
     core.feed(DoorsSeen({"A01": Door.OPEN}))
     assert core.state.pulses["A01"].unspent == 0
     core.close("A01")
-    core.feed(PulseDone(pulse(core, core.wish(reservation, Purpose.PICKUP)), 1, Door.CLOSED, given=False))
+    core.feed(PulseDone(pulse(core, core.command(reservation, Purpose.PICKUP)), 1, Door.CLOSED, given=False))
     assert (core.state.pulses["A01"].at_ns, core.state.pulses["A01"].unspent) == ((first_ns,), 0)
 
 
@@ -152,7 +152,7 @@ def test_a_grace_without_a_date_is_as_old_as_the_boot_and_opens_nothing() -> Non
     assert (began.boot_id, began.boottime_ns) == ("boot-2", 0)
     assert (reservation.first_dropoff and reservation.first_dropoff.boottime_ns) == 0
     assert reservation.grace_unknown is True
-    core.refused(core.wish(reservation, Purpose.PICKUP))
+    core.refused(core.command(reservation, Purpose.PICKUP))
     core.now = replace(core.now, boottime_ns=120 * 10**9)
     core.close("A01")
     assert reservation.reservation_id in core.state.reservations
@@ -176,7 +176,7 @@ def test_an_entry_that_was_invalid_begins_the_quiet_day_anew() -> None:
 def test_a_drop_off_that_waited_for_its_scale_is_a_plain_one() -> None:
     core = weighing(hold=True)
     reservation = core.reserve()
-    core.opens(core.wish(reservation, Purpose.DROPOFF))
+    core.opens(core.command(reservation, Purpose.DROPOFF))
     core.close("A01")
     assert core.live(reservation).to_be_weighed is True
     core.feed(Weighed("A01", 900))
@@ -218,16 +218,16 @@ def test_how_long_a_scale_is_waited_for() -> None:
 
 def test_a_moment_is_brought_over_to_this_boot_or_gets_its_date() -> None:
     now = replace(START, boot_id="boot-2", boottime_ns=7 * 10**9, wall_s=START.wall_s + 60)
-    assert brought_over(START, now) == replace(START, boot_id="boot-2", boottime_ns=-53 * 10**9)
+    assert redated(START, now) == replace(START, boot_id="boot-2", boottime_ns=-53 * 10**9)
     undated = replace(START, synced=False)
-    assert brought_over(undated, now) is undated
-    assert brought_over(START, replace(now, synced=False)) is START
-    assert brought_over(None, now) is None
+    assert redated(undated, now) is undated
+    assert redated(START, replace(now, synced=False)) is START
+    assert redated(None, now) is None
     early = replace(now, boottime_ns=4 * 10**9, wall_s=17.0, synced=False)
-    assert brought_over(early, now) == replace(early, wall_s=START.wall_s + 57, synced=True)
-    assert brought_over(early, replace(now, synced=False)) is early
+    assert redated(early, now) == replace(early, wall_s=START.wall_s + 57, synced=True)
+    assert redated(early, replace(now, synced=False)) is early
     dated = replace(early, synced=True)
-    assert brought_over(dated, now) is dated
+    assert redated(dated, now) is dated
 
 
 def test_a_door_of_nobodys_cell_is_not_opened_since_an_allocation() -> None:
@@ -239,7 +239,7 @@ def test_a_door_of_nobodys_cell_is_not_opened_since_an_allocation() -> None:
 def test_what_a_start_could_not_read_is_recovered_when_it_is_read() -> None:
     core = only("A01", "A02")
     reservation = core.reserve()
-    core.opens(core.wish(reservation, Purpose.DROPOFF))
+    core.opens(core.command(reservation, Purpose.DROPOFF))
     core.restart({"A01": Door.UNKNOWN, "A02": Door.OPEN})
     assert [core.state.cells[label].unread for label in ("A01", "A02")] == [True, False]
     core.close("A01")
@@ -253,7 +253,7 @@ def test_what_a_start_could_not_read_is_recovered_when_it_is_read() -> None:
 def test_a_start_recovers_also_what_no_restart_has_touched() -> None:
     core = only("A01")
     reservation = core.reserve()
-    core.opens(core.wish(reservation, Purpose.DROPOFF))
+    core.opens(core.command(reservation, Purpose.DROPOFF))
     core.feed(Boot({"A01": Door.CLOSED}))
     core.settle("A01")
     assert core.live(reservation).recovered is True
@@ -273,7 +273,7 @@ def test_a_start_clears_alarms_of_cells_that_are_gone() -> None:
 def test_a_door_that_nobody_saw_may_open_long_after() -> None:
     core = only("A01")
     reservation = core.reserve()
-    core.feed(PulseDone(pulse(core, core.wish(reservation, Purpose.DROPOFF)), 1, Door.UNKNOWN))
+    core.feed(PulseDone(pulse(core, core.command(reservation, Purpose.DROPOFF)), 1, Door.UNKNOWN))
     core.pass_s(60)
     core.feed(DoorsSeen({"A01": Door.OPEN}))
     assert not core.state.alarms
@@ -295,7 +295,7 @@ def test_the_alarm_of_a_resting_keypad_stands_to_the_last_nanosecond() -> None:
 def test_a_drop_off_is_not_held_longer_than_its_scale_is_waited_for() -> None:
     core = weighing(hold=True)
     reservation = core.reserve()
-    core.opens(core.wish(reservation, Purpose.DROPOFF))
+    core.opens(core.command(reservation, Purpose.DROPOFF))
     core.close("A01")
     core.now = replace(core.now, boottime_ns=core.now.boottime_ns + 5 * 10**9 - 1)
     core.feed(Tick())
@@ -311,10 +311,10 @@ def test_pulses_of_long_ago_open_no_door() -> None:
     core = only("A01")
     reservation = core.dropped_off()
     core.pass_s(11)
-    jams(core, core.wish(reservation, Purpose.PICKUP))
+    jams(core, core.command(reservation, Purpose.PICKUP))
     assert core.state.pulses["A01"].unspent == 3
     core.pass_s(11)
-    pulse(core, core.wish(reservation, Purpose.PICKUP))
+    pulse(core, core.command(reservation, Purpose.PICKUP))
     assert core.state.pulses["A01"].unspent == 1
 
 
@@ -331,7 +331,7 @@ def test_entries_from_before_a_reboot_count_on_this_boots_clock() -> None:
 def test_a_moment_of_long_ago_gets_its_exact_date() -> None:
     then = replace(START, wall_s=17.0, synced=False)
     now = replace(START, boottime_ns=START.boottime_ns + 10**16, wall_s=START.wall_s + 10**7)
-    dated = brought_over(then, now)
+    dated = redated(then, now)
     assert dated is not None
     assert dated.wall_s == START.wall_s
 
@@ -374,7 +374,9 @@ def test_a_door_is_ajar_to_the_nanosecond() -> None:
 
 def test_the_only_pulse_was_not_sent() -> None:
     core = only("A01")
-    core.feed(PulseDone(pulse(core, core.wish(core.reserve(), Purpose.DROPOFF)), 1, Door.CLOSED, given=False))
+    core.feed(
+        PulseDone(pulse(core, core.command(core.reserve(), Purpose.DROPOFF)), 1, Door.CLOSED, given=False)
+    )
     assert core.state.pulses["A01"].at_ns == ()
 
 

@@ -28,7 +28,7 @@ from edge_agent.statemachine.inputs import (
     Reserve,
 )
 from edge_agent.statemachine.locker import next_due_ns
-from edge_agent.statemachine.outcome import WISH
+from edge_agent.statemachine.outcome import COMMAND_FOR
 from edge_agent.statemachine.outputs import Answer, FactKind, PulseLock
 from edge_agent.statemachine.state import Layout
 from tests.support.core import SMALL, Core, specs
@@ -44,14 +44,14 @@ def test_a_whole_life_in_order() -> None:
     reservation = core.reserve()
     cell = reservation.cell
     assert core.state.cells[cell].status is CellStatus.RESERVED
-    opened = core.opens(core.wish(reservation, Purpose.DROPOFF))
+    opened = core.opens(core.command(reservation, Purpose.DROPOFF))
     assert opened.cell == cell
     assert opened.reservation is not None
     assert opened.reservation.status is ReservationStatus.PENDING
     core.pass_s(20)
     core.close(cell)
     assert core.state.cells[cell].status is CellStatus.OCCUPIED
-    picked = core.opens(core.wish(reservation, Purpose.PICKUP))
+    picked = core.opens(core.command(reservation, Purpose.PICKUP))
     assert picked.reservation is not None
     assert picked.reservation.status is ReservationStatus.PICKED_UP
     core.close(cell)
@@ -74,9 +74,9 @@ def test_a_whole_life_in_order() -> None:
 def test_grace_over_with_the_door_open_frees_only_when_it_closes() -> None:
     core = Core()
     reservation = core.reserve(grace_pickup_s=5)
-    core.opens(core.wish(reservation, Purpose.DROPOFF))
+    core.opens(core.command(reservation, Purpose.DROPOFF))
     core.close(reservation.cell)
-    core.opens(core.wish(reservation, Purpose.PICKUP))
+    core.opens(core.command(reservation, Purpose.PICKUP))
     core.pass_s(60)
     assert core.state.cells[reservation.cell].status is CellStatus.IN_GRACE
     assert next_due_ns(core.state, core.layout, core.now) == core.now.boottime_ns + 60 * 10**9  # ajar
@@ -88,13 +88,13 @@ def test_grace_over_with_the_door_open_frees_only_when_it_closes() -> None:
 def test_reopening_within_the_graces_moves_nothing_and_tells_nothing() -> None:
     core = Core()
     reservation = core.reserve()
-    core.opens(core.wish(reservation, Purpose.DROPOFF))
+    core.opens(core.command(reservation, Purpose.DROPOFF))
     core.close(reservation.cell)
-    core.opens(core.wish(reservation, Purpose.DROPOFF))
+    core.opens(core.command(reservation, Purpose.DROPOFF))
     core.close(reservation.cell)
-    core.opens(core.wish(reservation, Purpose.PICKUP))
+    core.opens(core.command(reservation, Purpose.PICKUP))
     core.close(reservation.cell)
-    core.opens(core.wish(reservation, Purpose.PICKUP))
+    core.opens(core.command(reservation, Purpose.PICKUP))
     core.close(reservation.cell)
     assert kinds(core) == [FactKind.RESERVATION_CREATED, FactKind.DROPOFF, FactKind.PICKUP]
 
@@ -103,26 +103,26 @@ def test_reopening_within_the_graces_moves_nothing_and_tells_nothing() -> None:
 def test_reopening_after_the_graces_is_refused_with_9() -> None:
     core = Core()
     reservation = core.reserve(grace_dropoff_s=10, grace_pickup_s=10)
-    core.opens(core.wish(reservation, Purpose.DROPOFF))
+    core.opens(core.command(reservation, Purpose.DROPOFF))
     core.close(reservation.cell)
     core.pass_s(11)
-    assert core.refused(core.wish(reservation, Purpose.DROPOFF)).code is Code.NOT_ALLOWED
-    core.opens(core.wish(reservation, Purpose.PICKUP))
+    assert core.refused(core.command(reservation, Purpose.DROPOFF)).code is Code.NOT_ALLOWED
+    core.opens(core.command(reservation, Purpose.PICKUP))
     core.pass_s(11)
-    assert core.refused(core.wish(reservation, Purpose.PICKUP)).code is Code.NOT_ALLOWED
+    assert core.refused(core.command(reservation, Purpose.PICKUP)).code is Code.NOT_ALLOWED
 
 
 @pytest.mark.behaviour("reservation-20", "reservation-21")
 def test_a_door_that_is_open_already_is_not_pulsed() -> None:
     core = Core()
     reservation = core.reserve()
-    core.opens(core.wish(reservation, Purpose.DROPOFF))
-    answer = core.opens(core.wish(reservation, Purpose.DROPOFF))
+    core.opens(core.command(reservation, Purpose.DROPOFF))
+    answer = core.opens(core.command(reservation, Purpose.DROPOFF))
     assert answer.refusal is None
     assert len(core.pulses) == 1
     core.close(reservation.cell)
-    core.opens(core.wish(reservation, Purpose.DROPOFF))  # re-opened, left open
-    picked = core.opens(core.wish(reservation, Purpose.PICKUP))
+    core.opens(core.command(reservation, Purpose.DROPOFF))  # re-opened, left open
+    picked = core.opens(core.command(reservation, Purpose.PICKUP))
     assert picked.reservation is not None
     assert picked.reservation.status is ReservationStatus.PICKED_UP
     assert len(core.pulses) == 2
@@ -139,19 +139,19 @@ def test_a_forced_door_makes_no_dropoff() -> None:
 
 
 @pytest.mark.behaviour("reservation-11", "opening-01", "opening-15", "alarms-05")
-@pytest.mark.parametrize("purpose", list(WISH))
+@pytest.mark.parametrize("purpose", list(COMMAND_FOR))
 def test_no_movement_after_all_attempts_is_a_jam(purpose: Purpose) -> None:
     core = Core()
     reservation = core.dropped_off()
     core.pass_s(60)
     core.facts.clear()
     core.pulses.clear()
-    wish = core.wish(reservation, purpose)
-    core.feed(wish)
-    core.feed(DoorRead(wish.unlock_id, Door.CLOSED))
+    command = core.command(reservation, purpose)
+    core.feed(command)
+    core.feed(DoorRead(command.unlock_id, Door.CLOSED))
     answers: list[Answer] = []
     for attempt in (1, 2, 3):
-        answers += core.feed(PulseDone(wish.unlock_id, attempt, Door.CLOSED)).answers
+        answers += core.feed(PulseDone(command.unlock_id, attempt, Door.CLOSED)).answers
     assert [p.attempt for p in core.pulses] == [1, 2, 3]
     if purpose is Purpose.OPEN_DOOR:
         assert not answers
@@ -173,13 +173,13 @@ def test_no_movement_after_all_attempts_is_a_jam(purpose: Purpose) -> None:
 def test_an_unreadable_door_after_a_pulse_is_unknown_and_never_pulsed_again() -> None:
     core = Core()
     reservation = core.reserve()
-    wish = core.wish(reservation, Purpose.DROPOFF)
-    core.feed(wish)
-    core.feed(DoorRead(wish.unlock_id, Door.CLOSED))
-    done = core.feed(PulseDone(wish.unlock_id, 1, Door.UNKNOWN))
+    command = core.command(reservation, Purpose.DROPOFF)
+    core.feed(command)
+    core.feed(DoorRead(command.unlock_id, Door.CLOSED))
+    done = core.feed(PulseDone(command.unlock_id, 1, Door.UNKNOWN))
     assert done.answers[0].refusal is not None
     assert "UNKNOWN" in done.answers[0].refusal.message
-    assert core.refused(core.wish(reservation, Purpose.DROPOFF)).code is Code.NOT_ALLOWED
+    assert core.refused(core.command(reservation, Purpose.DROPOFF)).code is Code.NOT_ALLOWED
     later = core.feed(DoorsSeen({reservation.cell: Door.OPEN}))
     assert not later.effects
     assert core.state.reservations[reservation.reservation_id].dropoff_opened
@@ -191,9 +191,9 @@ def test_an_unreadable_door_before_the_pulse_gets_no_pulse() -> None:
     core = Core()
     reservation = core.dropped_off()
     core.pulses.clear()
-    wish = core.wish(reservation, Purpose.PICKUP)
-    core.feed(wish)
-    done = core.feed(DoorRead(wish.unlock_id, Door.UNKNOWN))
+    command = core.command(reservation, Purpose.PICKUP)
+    core.feed(command)
+    done = core.feed(DoorRead(command.unlock_id, Door.UNKNOWN))
     assert done.answers[0].refusal is not None
     assert not core.pulses
 
@@ -202,12 +202,12 @@ def test_an_unreadable_door_before_the_pulse_gets_no_pulse() -> None:
 def test_from_the_look_to_the_outcome_other_commands_on_the_cell_are_refused() -> None:
     core = Core()
     reservation = core.reserve()
-    wish = core.wish(reservation, Purpose.DROPOFF)
-    core.feed(wish)
-    for other in (core.wish(reservation, Purpose.DROPOFF), core.cancel(reservation)):
+    command = core.command(reservation, Purpose.DROPOFF)
+    core.feed(command)
+    for other in (core.command(reservation, Purpose.DROPOFF), core.cancel(reservation)):
         assert core.refused(other).code is Code.NOT_ALLOWED
-    core.feed(DoorRead(wish.unlock_id, Door.CLOSED))
-    for other in (core.wish(reservation, Purpose.DROPOFF), core.cancel(reservation)):
+    core.feed(DoorRead(command.unlock_id, Door.CLOSED))
+    for other in (core.command(reservation, Purpose.DROPOFF), core.cancel(reservation)):
         assert core.refused(other).code is Code.NOT_ALLOWED
 
 
@@ -215,16 +215,16 @@ def test_from_the_look_to_the_outcome_other_commands_on_the_cell_are_refused() -
 def test_at_most_two_locks_at_once_and_the_third_is_judged_again() -> None:
     core = Core()
     reservations = [core.reserve() for _ in range(4)]
-    wishes = [core.wish(r, Purpose.DROPOFF, life_s=5) for r in reservations]
-    for wish in wishes:
-        core.feed(wish)
+    commands = [core.command(r, Purpose.DROPOFF, life_s=5) for r in reservations]
+    for command in commands:
+        core.feed(command)
     assert core.state.active_unlocks() == 2
-    assert core.state.queue == (wishes[2].unlock_id, wishes[3].unlock_id)
+    assert core.state.queue == (commands[2].unlock_id, commands[3].unlock_id)
     cancelled = core.feed(core.cancel(reservations[3]))
     assert [a.refusal is None for a in cancelled.answers] == [True, False]
     core.now = replace(core.now, boottime_ns=core.now.boottime_ns + 6 * 10**9)
-    done = core.feed(DoorRead(wishes[0].unlock_id, Door.OPEN))
-    expired = [a for a in done.answers if a.request_key == wishes[2].request_key]
+    done = core.feed(DoorRead(commands[0].unlock_id, Door.OPEN))
+    expired = [a for a in done.answers if a.request_key == commands[2].request_key]
     assert len(expired) == 1
     assert expired[0].refusal is not None
     assert expired[0].refusal.code is Code.EXPIRED
@@ -236,16 +236,16 @@ def test_a_lock_beyond_its_duty_rests() -> None:
     core = Core()
     reservation = core.reserve()
     for _ in range(6):
-        core.opens(core.wish(reservation, Purpose.DROPOFF))
+        core.opens(core.command(reservation, Purpose.DROPOFF))
         core.close(reservation.cell)
-    wish = core.wish(reservation, Purpose.DROPOFF)
-    core.feed(wish)
-    done = core.feed(DoorRead(wish.unlock_id, Door.CLOSED))
+    command = core.command(reservation, Purpose.DROPOFF)
+    core.feed(command)
+    done = core.feed(DoorRead(command.unlock_id, Door.CLOSED))
     assert done.answers[0].refusal is not None
     assert "rest" in done.answers[0].refusal.message
     assert len(core.pulses) == 6
     core.pass_s(11)
-    core.opens(core.wish(reservation, Purpose.DROPOFF))
+    core.opens(core.command(reservation, Purpose.DROPOFF))
 
 
 @pytest.mark.behaviour("reservation-06", "cells-08")
@@ -255,10 +255,10 @@ def test_cancel_frees_the_cell_unless_it_was_open() -> None:
     core.feed(core.cancel(reservation))
     assert core.state.cells[reservation.cell].status is CellStatus.IDLE
     again = core.reserve()
-    wish = core.wish(again, Purpose.DROPOFF)
-    core.feed(wish)
-    core.feed(DoorRead(wish.unlock_id, Door.CLOSED))
-    core.feed(PulseDone(wish.unlock_id, 1, Door.UNKNOWN))
+    command = core.command(again, Purpose.DROPOFF)
+    core.feed(command)
+    core.feed(DoorRead(command.unlock_id, Door.CLOSED))
+    core.feed(PulseDone(command.unlock_id, 1, Door.UNKNOWN))
     core.feed(DoorsSeen({again.cell: Door.CLOSED}))
     core.feed(core.cancel(again))
     assert core.state.cells[again.cell].status is CellStatus.AWAITING_INSPECTION
@@ -270,7 +270,7 @@ def test_cancel_frees_the_cell_unless_it_was_open() -> None:
 def test_cancel_while_a_dropoff_has_the_door_is_refused() -> None:
     core = Core()
     reservation = core.reserve()
-    core.opens(core.wish(reservation, Purpose.DROPOFF))
+    core.opens(core.command(reservation, Purpose.DROPOFF))
     assert core.refused(core.cancel(reservation)).code is Code.NOT_ALLOWED
 
 
@@ -385,10 +385,10 @@ def test_an_unclosed_door_is_not_given() -> None:
 def test_the_ledger_holds_intent_and_outcome() -> None:
     core = Core()
     reservation = core.reserve()
-    wish = core.wish(reservation, Purpose.DROPOFF)
-    core.feed(wish)
-    intent = core.feed(DoorRead(wish.unlock_id, Door.CLOSED))
+    command = core.command(reservation, Purpose.DROPOFF)
+    core.feed(command)
+    intent = core.feed(DoorRead(command.unlock_id, Door.CLOSED))
     assert [(u.attempt, u.outcome) for u in intent.unlocks] == [(1, None)]
-    assert intent.effects == (PulseLock(wish.unlock_id, reservation.cell, 1, wish.expires_ns),)
+    assert intent.effects == (PulseLock(command.unlock_id, reservation.cell, 1, command.expires_ns),)
     outcome = core.feed(DoorsSeen({reservation.cell: Door.OPEN}))
     assert [(u.attempt, u.outcome) for u in outcome.unlocks] == [(1, UnlockOutcome.OPENED)]

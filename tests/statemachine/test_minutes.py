@@ -60,24 +60,24 @@ def attempt(core: Minutes, given: Input) -> None:
 
 def support(core: Minutes, reservation: Reservation) -> OpenFor:
     """An open-door with all that may come with it."""
-    asked = core.wish(reservation, Purpose.OPEN_DOOR)
+    asked = core.command(reservation, Purpose.OPEN_DOOR)
     return replace(asked, reason="cannot open", platform_reference_id="ticket_456", echo_id="x-1")
 
 
-def look_closed(core: Minutes, wish: OpenFor) -> None:
+def look_closed(core: Minutes, command: OpenFor) -> None:
     """Asked, and seen closed: the first pulse is under way."""
-    core.feed(wish)
-    core.feed(DoorRead(wish.unlock_id, Door.CLOSED))
+    core.feed(command)
+    core.feed(DoorRead(command.unlock_id, Door.CLOSED))
 
 
 @scene
 def a_whole_life() -> Minutes:
     core = only("A01")
     reservation = core.reserve(notes="fragile", webhook_url="https://x", eta_minutes=5, grace_pickup_s=60)
-    core.opens(core.wish(reservation, Purpose.DROPOFF))
+    core.opens(core.command(reservation, Purpose.DROPOFF))
     core.pass_s(20)
     core.close("A01")
-    core.opens(core.wish(reservation, Purpose.PICKUP))
+    core.opens(core.command(reservation, Purpose.PICKUP))
     core.close("A01")
     core.pass_s(61)
     return core
@@ -107,7 +107,7 @@ def given_up() -> Minutes:
     core = only("A01", "A02")
     first, second = core.reserve(), core.reserve()
     core.feed(core.cancel(first))
-    core.opens(core.wish(second, Purpose.DROPOFF))
+    core.opens(core.command(second, Purpose.DROPOFF))
     attempt(core, core.cancel(second))
     attempt(core, core.abandon(second))
     core.close("A02")
@@ -125,16 +125,16 @@ def given_up() -> Minutes:
 def jammed_and_moved() -> Minutes:
     core = only("A01", "A02")
     reservation = core.reserve()
-    wish = core.wish(reservation, Purpose.DROPOFF)
-    done = core.jams(core.feed(replace(wish, reason="why")))
+    command = core.command(reservation, Purpose.DROPOFF)
+    done = core.jams(core.feed(replace(command, reason="why")))
     look = core.looks(done)
     core.feed(DoorRead(look.unlock_id, Door.CLOSED))
     core.feed(PulseDone(look.unlock_id, 1, Door.OPEN))
     core.close("A02")
     core.pass_s(11)
-    core.jams(core.feed(core.wish(reservation, Purpose.PICKUP)))
+    core.jams(core.feed(core.command(reservation, Purpose.PICKUP)))
     core.pass_s(11)
-    core.opens(core.wish(reservation, Purpose.PICKUP))
+    core.opens(core.command(reservation, Purpose.PICKUP))
     core.feed(Clear("k", "A01"))
     core.close("A02")
     core.pass_s(0.5)
@@ -153,16 +153,16 @@ def nobody_saw() -> Minutes:
         (Purpose.PICKUP, Door.OPEN),
     ):
         reservation = next(iter(core.state.reservations.values()), None) or core.reserve()
-        wish = replace(core.wish(reservation, purpose), echo_id="x-2")
-        look_closed(core, wish)
-        core.feed(PulseDone(wish.unlock_id, 1, Door.UNKNOWN))
+        command = replace(core.command(reservation, purpose), echo_id="x-2")
+        look_closed(core, command)
+        core.feed(PulseDone(command.unlock_id, 1, Door.UNKNOWN))
         core.feed(DoorsSeen({"A01": then}))
         core.close("A01")
     core.pass_s(121)
     core.feed(Clear("k", "A01"))
-    wish = support(core, core.state.former["A01"])
-    look_closed(core, wish)
-    core.feed(PulseDone(wish.unlock_id, 1, Door.UNKNOWN))
+    command = support(core, core.state.former["A01"])
+    look_closed(core, command)
+    core.feed(PulseDone(command.unlock_id, 1, Door.UNKNOWN))
     core.close("A01")
     return core
 
@@ -171,9 +171,9 @@ def nobody_saw() -> Minutes:
 def not_seen_before() -> Minutes:
     core = only("A01", "A02")
     reservation = core.reserve()
-    wish = core.wish(reservation, Purpose.DROPOFF)
-    core.feed(wish)
-    look = core.looks(core.feed(DoorRead(wish.unlock_id, Door.UNKNOWN)))
+    command = core.command(reservation, Purpose.DROPOFF)
+    core.feed(command)
+    look = core.looks(core.feed(DoorRead(command.unlock_id, Door.UNKNOWN)))
     core.feed(DoorRead(look.unlock_id, Door.OPEN))
     core.lasts()
     look = core.looks(core.feed(DoorRead(look.unlock_id, Door.OPEN)))
@@ -181,9 +181,9 @@ def not_seen_before() -> Minutes:
     core.feed(DoorsSeen({"A01": Door.OPEN}))
     core.close("A01")
     for purpose in (Purpose.DROPOFF, Purpose.PICKUP):
-        wish = core.wish(reservation, purpose)
-        core.feed(wish)
-        core.feed(DoorRead(wish.unlock_id, Door.UNKNOWN))
+        command = core.command(reservation, purpose)
+        core.feed(command)
+        core.feed(DoorRead(command.unlock_id, Door.UNKNOWN))
     return core
 
 
@@ -191,18 +191,18 @@ def not_seen_before() -> Minutes:
 def too_late() -> Minutes:
     core = only("A01", "A02", concurrent=1)
     first, second = core.reserve(), core.dropped_off()
-    wish = core.wish(first, Purpose.DROPOFF)
-    core.feed(wish)
-    core.feed(core.wish(second, Purpose.PICKUP, life_s=5))
+    command = core.command(first, Purpose.DROPOFF)
+    core.feed(command)
+    core.feed(core.command(second, Purpose.PICKUP, life_s=5))
     core.feed(replace(support(core, second), expires_ns=core.now.boottime_ns + 5 * 10**9))
-    core.feed(DoorRead(wish.unlock_id, Door.CLOSED))
+    core.feed(DoorRead(command.unlock_id, Door.CLOSED))
     core.pass_s(6)
-    core.feed(PulseDone(wish.unlock_id, 1, Door.CLOSED, given=False))
-    wish = core.wish(second, Purpose.PICKUP)
-    look_closed(core, wish)
+    core.feed(PulseDone(command.unlock_id, 1, Door.CLOSED, given=False))
+    command = core.command(second, Purpose.PICKUP)
+    look_closed(core, command)
     core.pass_s(11)
-    core.feed(PulseDone(wish.unlock_id, 1, Door.CLOSED))
-    attempt(core, core.wish(second, Purpose.PICKUP, life_s=-1))
+    core.feed(PulseDone(command.unlock_id, 1, Door.CLOSED))
+    attempt(core, core.command(second, Purpose.PICKUP, life_s=-1))
     attempt(core, replace(core.cancel(first), expires_ns=0))
     attempt(core, Reserve("k", "res_x", "p", "o", SMALL, (), expires_ns=0))
     return core
@@ -214,12 +214,12 @@ def a_lock_that_must_rest() -> Minutes:
     reservation = core.dropped_off()
     core.take()
     for _ in range(5):
-        core.opens(core.wish(reservation, Purpose.OPEN_DOOR))
+        core.opens(core.command(reservation, Purpose.OPEN_DOOR))
         core.close("A01")
         core.pass_s(0.25)
-    wish = core.wish(reservation, Purpose.PICKUP)
-    core.feed(wish)
-    core.feed(DoorRead(wish.unlock_id, Door.CLOSED))
+    command = core.command(reservation, Purpose.PICKUP)
+    core.feed(command)
+    core.feed(DoorRead(command.unlock_id, Door.CLOSED))
     return core
 
 
@@ -232,12 +232,12 @@ def doors_that_nobody_opened() -> Minutes:
     core.pass_s(120)
     core.close("A02")
     core.feed(Clear("k", "A02"))
-    wish = core.wish(reservation, Purpose.DROPOFF, life_s=300)
-    look_closed(core, wish)
+    command = core.command(reservation, Purpose.DROPOFF, life_s=300)
+    look_closed(core, command)
     core.forced("C01")
-    core.feed(PulseDone(wish.unlock_id, 1, Door.CLOSED))
+    core.feed(PulseDone(command.unlock_id, 1, Door.CLOSED))
     core.close("C01")
-    attempt(core, core.wish(reservation, Purpose.DROPOFF))
+    attempt(core, core.command(reservation, Purpose.DROPOFF))
     for label in ("C01", "A01"):
         attempt(core, Clear("k", label))
         core.opened_by_hand(label)
@@ -267,7 +267,7 @@ def looked_after() -> Minutes:
     attempt(core, Clear("k9", "A01"))
     attempt(core, Clear("k9", "Z9"))
     attempt(core, RequestMaintenance("k9", "m", "d", Severity.LOW, "Z9"))
-    attempt(core, core.wish(core.reserve(), Purpose.PICKUP))
+    attempt(core, core.command(core.reserve(), Purpose.PICKUP))
     attempt(core, Reserve("k", "res_x", "p", "o", SMALL, ("1", "2")))
     attempt(core, Reserve("k", "res_x", "p", "o", replace(SMALL, height_mm=9_000), ("1", "2")))
     return core
@@ -294,13 +294,13 @@ def support_that_comes_too_late() -> Minutes:
     core.pass_s(1)
     second = core.reserve(replace(SMALL, height_mm=350))
     core.take()
-    busy = core.wish(second, Purpose.DROPOFF)
+    busy = core.command(second, Purpose.DROPOFF)
     core.feed(busy)
     core.feed(support(core, first))
     core.reserve()
     third = next(r for r in core.state.reservations.values() if r.cell == "A01")
     core.feed(support(core, third))
-    core.feed(core.wish(third, Purpose.DROPOFF))
+    core.feed(core.command(third, Purpose.DROPOFF))
     core.feed(core.cancel(third))
     fourth = core.reserve()
     core.feed(support(core, fourth))
@@ -312,20 +312,20 @@ def support_that_comes_too_late() -> Minutes:
 def a_start() -> Minutes:
     core = only("A01", "A02", "C01")
     first, second, third = core.reserve(), core.dropped_off(), core.reserve()
-    core.opens(core.wish(first, Purpose.DROPOFF))
+    core.opens(core.command(first, Purpose.DROPOFF))
     core.take()
-    look_closed(core, core.wish(second, Purpose.PICKUP))
+    look_closed(core, core.command(second, Purpose.PICKUP))
     look_closed(core, support(core, third))
     core.restart({"A01": Door.CLOSED, "A02": Door.OPEN, "C01": Door.CLOSED}, off_s=30)
     core.close("A02")
     for label in ("A01", "A02"):
-        wish = core.wish(first if label == "A01" else second, Purpose.PICKUP)
-        look_closed(core, wish)
+        command = core.command(first if label == "A01" else second, Purpose.PICKUP)
+        look_closed(core, command)
     core.restart({"A01": Door.CLOSED, "A02": Door.UNKNOWN}, boot_id="boot-2", off_s=40)
     core.close("A02")
     core.now = replace(core.now, synced=False)
     core.restart({"A01": Door.OPEN}, boot_id="boot-3", off_s=500)
-    attempt(core, core.wish(second, Purpose.PICKUP))
+    attempt(core, core.command(second, Purpose.PICKUP))
     core.feed(Clear("k", "A02"))
     return core
 
@@ -338,8 +338,8 @@ def a_worn_lock() -> Minutes:
     while not core.state.cells["A01"].worn:
         core.pass_s(20)
         number += 1
-        wish = core.wish(reservation, Purpose.OPEN_DOOR)
-        look_closed(core, wish)
+        command = core.command(reservation, Purpose.OPEN_DOOR)
+        look_closed(core, command)
         core.now = replace(core.now, boottime_ns=core.now.boottime_ns + (100 if number < 60 else 250) * 10**6)
         core.take()
         core.feed(DoorsSeen({"A01": Door.OPEN}))
@@ -354,12 +354,12 @@ def a_worn_lock() -> Minutes:
 def what_scales_say() -> Minutes:
     core = Minutes(Layout(specs={"A01": specs()[0]}, weighed=frozenset({"A01"})))
     reservation = core.reserve(grace_pickup_s=5)
-    core.opens(core.wish(reservation, Purpose.DROPOFF))
+    core.opens(core.command(reservation, Purpose.DROPOFF))
     core.close("A01")
     core.feed(Weighed("A01", 20))
     core.feed(Weighed("A01", 900))
     core.feed(Weighed("A01", None))
-    core.opens(core.wish(reservation, Purpose.PICKUP))
+    core.opens(core.command(reservation, Purpose.PICKUP))
     core.close("A01")
     core.feed(Weighed("A01", 300))
     core.pass_s(6)
@@ -372,7 +372,7 @@ def held_by_a_scale() -> Minutes:
     core = Minutes(Layout(specs={"A01": specs()[0]}, weighed=frozenset({"A01"}), hold_empty_dropoff=True))
     reservation = core.reserve()
     for mass_g in (0, 900):
-        core.opens(core.wish(reservation, Purpose.DROPOFF))
+        core.opens(core.command(reservation, Purpose.DROPOFF))
         core.close("A01")
         core.feed(Weighed("A01", mass_g))
     core.feed(core.abandon(reservation))

@@ -43,7 +43,7 @@ from edge_agent.statemachine.inputs import (
     Weighed,
 )
 from edge_agent.statemachine.locker import next_due_ns, step
-from edge_agent.statemachine.outcome import WISH
+from edge_agent.statemachine.outcome import COMMAND_FOR
 from edge_agent.statemachine.outputs import PulseLock, ReadDoor
 from edge_agent.statemachine.state import Layout
 from tests.support.compared import Compared
@@ -157,15 +157,15 @@ class Lives(Compared):
             assert len({c for r in live for c in (r.drop_off_code, r.pickup_code)}) == 2 * len(live)
 
     def ask(self, parcel: Parcel, purpose: Purpose, life_s: float) -> str | None:
-        """A wish by the API; its unlock id if it was accepted."""
+        """A command by the API; its unlock id if it was accepted."""
         key, uid = self.core.key(), self.uid()
         expires_ns = self.core.now.boottime_ns + round(life_s * 1e9)
         given = OpenFor(key, parcel.rid, purpose, uid, expires_ns, ended=self.ended(parcel))
         granted = self.play(given, lambda: self.model.ask(key, parcel.rid, purpose, uid, expires_ns))
         return uid if granted else None
 
-    @rule(which=some, purpose=st.sampled_from(list(WISH)), life_s=st.sampled_from([30, 30, 4, -1]))
-    def wish(self, which: int, purpose: Purpose, life_s: float) -> None:
+    @rule(which=some, purpose=st.sampled_from(list(COMMAND_FOR)), life_s=st.sampled_from([30, 30, 4, -1]))
+    def command(self, which: int, purpose: Purpose, life_s: float) -> None:
         self.ask(self.pick(which), purpose, life_s)
 
     @rule(which=some, pick=st.booleans(), qr=st.booleans(), age_s=st.sampled_from([0, 0, 0, 29, 31]))
@@ -226,7 +226,7 @@ class Lives(Compared):
     # --- what the bus brings ------------------------------------------------------------------------------
 
     def at(self, stage: str) -> list[str]:
-        """The wishes at one stage."""
+        """The commands at one stage."""
         return [t.uid for t in self.model.tries.values() if t.at == stage]
 
     def look(self, uid: str, door: Door) -> None:

@@ -15,8 +15,8 @@ from edge_agent.statemachine.state import Layout
 from tests.support.core import SMALL, Core, specs
 
 
-def wish(core: Core, reservation: Reservation) -> OpenFor:
-    asked = core.wish(reservation, Purpose.OPEN_DOOR)
+def command(core: Core, reservation: Reservation) -> OpenFor:
+    asked = core.command(reservation, Purpose.OPEN_DOOR)
     return replace(asked, reason="cannot open", platform_reference_id="ticket_456", echo_id="req_xyz789")
 
 
@@ -33,7 +33,7 @@ def window(core: Core, reservation: Reservation) -> int | None:
 def test_it_is_answered_at_once_and_its_outcome_is_told() -> None:
     core = Core()
     reservation = core.reserve()
-    asked = wish(core, reservation)
+    asked = command(core, reservation)
     done = core.feed(asked)
     assert done.answers[0].accepted == ("req_xyz789", core.now)
     assert done.answers[0].request_key == asked.request_key
@@ -50,7 +50,7 @@ def test_it_is_answered_at_once_and_its_outcome_is_told() -> None:
 
 def test_without_an_x_request_id_the_commands_own_id_comes_back() -> None:
     core = Core()
-    asked = replace(wish(core, core.reserve()), echo_id=None)
+    asked = replace(command(core, core.reserve()), echo_id=None)
     assert core.opens(asked).accepted == (asked.request_key, core.now)
     assert told(core)[0].echo_id == asked.request_key
 
@@ -59,7 +59,7 @@ def test_without_an_x_request_id_the_commands_own_id_comes_back() -> None:
 def test_a_door_closed_after_it_makes_no_dropoff() -> None:
     core = Core()
     reservation = core.reserve()
-    core.opens(wish(core, reservation))
+    core.opens(command(core, reservation))
     core.close(reservation.cell)
     assert core.live(reservation).status is ReservationStatus.PENDING
     assert core.live(reservation).first_dropoff is None
@@ -69,8 +69,8 @@ def test_a_door_closed_after_it_makes_no_dropoff() -> None:
 def test_a_dropoff_accepted_while_it_stands_open_is_one_when_it_closes() -> None:
     core = Core()
     reservation = core.reserve()
-    core.opens(wish(core, reservation))
-    core.opens(core.wish(reservation, Purpose.DROPOFF))
+    core.opens(command(core, reservation))
+    core.opens(core.command(reservation, Purpose.DROPOFF))
     assert len(core.pulses) == 1
     core.close(reservation.cell)
     assert core.live(reservation).status is ReservationStatus.DROPPED_OFF
@@ -81,28 +81,28 @@ def test_the_five_windows() -> None:
     core = Core()
     reservation = core.reserve(grace_dropoff_s=60, grace_pickup_s=60)
     assert window(core, reservation) == 1
-    core.opens(wish(core, reservation))
+    core.opens(command(core, reservation))
     core.close(reservation.cell)
-    core.opens(core.wish(reservation, Purpose.DROPOFF))
+    core.opens(core.command(reservation, Purpose.DROPOFF))
     assert window(core, core.live(reservation)) == 2
     core.close(reservation.cell)
     assert window(core, core.live(reservation)) == 2
-    core.opens(wish(core, reservation))
+    core.opens(command(core, reservation))
     core.close(reservation.cell)
     core.pass_s(61)
     assert window(core, core.live(reservation)) == 3
-    core.opens(wish(core, reservation))
+    core.opens(command(core, reservation))
     core.close(reservation.cell)
-    core.opens(core.wish(reservation, Purpose.PICKUP))
+    core.opens(core.command(reservation, Purpose.PICKUP))
     core.close(reservation.cell)
     assert window(core, core.live(reservation)) == 4
-    core.opens(wish(core, reservation))
+    core.opens(command(core, reservation))
     core.pass_s(61)
     assert window(core, core.live(reservation)) == 5
-    core.opens(wish(core, reservation))
+    core.opens(command(core, reservation))
     core.close(reservation.cell)
     assert reservation.reservation_id not in core.state.reservations
-    core.opens(wish(core, reservation))
+    core.opens(command(core, reservation))
     core.close(reservation.cell)
     assert [f.outcome for f in told(core)] == [
         UnlockOutcome.OPENED,
@@ -119,7 +119,7 @@ def test_the_five_windows() -> None:
 def test_a_dropoff_long_ago_that_never_closed_is_in_the_last_window() -> None:
     core = Core()
     reservation = core.reserve(grace_dropoff_s=10)
-    core.opens(core.wish(reservation, Purpose.DROPOFF))
+    core.opens(core.command(reservation, Purpose.DROPOFF))
     core.pass_s(11)
     assert window(core, core.live(reservation)) == 5
 
@@ -132,7 +132,7 @@ def test_the_last_window_ends_when_the_cell_is_given_again() -> None:
     assert core.state.former["A01"].reservation_id == first.reservation_id
     core.reserve()
     assert "A01" not in core.state.former
-    late = replace(wish(core, first), ended=ReservationStatus.PICKED_UP)
+    late = replace(command(core, first), ended=ReservationStatus.PICKED_UP)
     refusal = core.refused(late)
     assert (refusal.code, refusal.message) == (
         Code.NOT_ALLOWED,
@@ -150,21 +150,21 @@ def test_never_after_cancelled_or_abandoned(ended: ReservationStatus) -> None:
     else:
         reservation = core.dropped_off()
         core.feed(core.abandon(reservation))
-    assert core.refused(replace(wish(core, reservation), ended=ended)).code is Code.NOT_ALLOWED
-    assert core.refused(wish(core, reservation)).code is Code.NOT_FOUND
+    assert core.refused(replace(command(core, reservation), ended=ended)).code is Code.NOT_ALLOWED
+    assert core.refused(command(core, reservation)).code is Code.NOT_FOUND
 
 
 @pytest.mark.behaviour("reservation-18")
 def test_what_fails_is_told_with_the_reason() -> None:
     core = Core()
     reservation = core.dropped_off()
-    core.jams(core.feed(wish(core, reservation)))
+    core.jams(core.feed(command(core, reservation)))
     (fact,) = told(core)
     assert fact.outcome is UnlockOutcome.NO_MOVEMENT
     assert fact.reason == f"the door of cell {reservation.cell} did not open (NO_MOVEMENT)"
     assert core.live(reservation).cell == reservation.cell
     other = core.dropped_off()
-    asked = wish(core, other)
+    asked = command(core, other)
     core.feed(asked)
     core.feed(DoorRead(asked.unlock_id, Door.CLOSED))
     core.feed(PulseDone(asked.unlock_id, 1, Door.UNKNOWN))
@@ -177,9 +177,9 @@ def test_what_fails_is_told_with_the_reason() -> None:
 def test_one_that_waits_too_long_is_told_to_have_failed() -> None:
     core = Core(Layout(specs={spec.label: spec for spec in specs()}, max_concurrent_unlocks=1))
     first, second = core.reserve(), core.reserve()
-    busy = core.wish(first, Purpose.DROPOFF)
+    busy = core.command(first, Purpose.DROPOFF)
     core.feed(busy)
-    core.feed(wish(core, second))
+    core.feed(command(core, second))
     core.now = replace(core.now, boottime_ns=core.now.boottime_ns + 11 * 10**9)
     core.feed(DoorRead(busy.unlock_id, Door.OPEN))
     (fact,) = told(core)
@@ -197,9 +197,9 @@ def test_one_that_waits_when_its_cell_is_given_again_is_told_so() -> None:
     core.pass_s(1)
     second = core.reserve(replace(SMALL, height_mm=350))
     assert (first.cell, second.cell) == ("A01", "C01")
-    busy = core.wish(second, Purpose.DROPOFF)
+    busy = core.command(second, Purpose.DROPOFF)
     core.feed(busy)
-    asked = wish(core, first)
+    asked = command(core, first)
     core.feed(asked)
     assert core.state.queue == (asked.unlock_id,)
     assert core.reserve().cell == "A01"
@@ -215,7 +215,7 @@ def test_one_that_waits_when_its_cell_is_given_again_is_told_so() -> None:
 def test_accepted_before_a_restart_it_opens_nothing_after_it_and_is_told_so() -> None:
     core = Core()
     reservation = core.reserve()
-    core.feed(wish(core, reservation))
+    core.feed(command(core, reservation))
     core.pulses.clear()
     core.restart({})
     (fact,) = told(core)
@@ -232,7 +232,7 @@ def test_no_cell_is_given_while_its_last_holders_door_is_being_opened() -> None:
     core = Core(Layout(specs={"A01": specs()[0]}))
     reservation = core.picked_up(grace_pickup_s=0)
     core.pass_s(1)
-    asked = wish(core, reservation)
+    asked = command(core, reservation)
     core.feed(asked)
     with pytest.raises(Exception, match="taken or out of order"):
         core.reserve()

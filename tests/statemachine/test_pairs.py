@@ -1,6 +1,6 @@
-"""Two wishes that conflict, in either order, on the only cell there is, from every phase.
+"""Two commands that conflict, in either order, on the only cell there is, from every phase.
 
-What is legal is said by the model alone. The first wish is judged as if the second were not there. The
+What is legal is said by the model alone. The first command is judged as if the second were not there. The
 second is judged where the first has left things; or, if the first has a door being opened just then, it may
 be refused (9; 8 for a reserve), and all ends as if it had never come. Nothing else is legal: status, cell,
 pulses, facts and codes must be those of one of these two courses.
@@ -74,7 +74,7 @@ NEW_CODES = {"reserve": ("7000", "7001"), "reserve another": ("8000", "8001")}
 
 @dataclass(frozen=True)
 class Course:
-    """What came of two wishes: with which codes each may have been answered, and how everything ended."""
+    """What came of two commands: with which codes each may have been answered, and how everything ended."""
 
     verdicts: tuple[Codes, ...]
     status: S | None
@@ -112,7 +112,7 @@ class Foreseen:
         self.facts += self.model.told
         self.model.begin(self.model.now)
 
-    def wish(self, name: str, key: str) -> None:
+    def give(self, name: str, key: str) -> None:
         """One command."""
         self.model.begin(self.model.now)
         try:
@@ -195,14 +195,14 @@ class Real:
             code = 0 if answer.refusal is None else int(answer.refusal.code)
             self.verdicts[answer.request_key] = frozenset({code})
 
-    def wish(self, name: str, key: str) -> None:
+    def give(self, name: str, key: str) -> None:
         """One command, as the loop would give it."""
         try:
-            self.feed(self.command(name, key))
+            self.feed(self.command_input(name, key))
         except Refusal as refusal:
             self.verdicts[key] = frozenset({int(refusal.code)})
 
-    def command(self, name: str, key: str) -> Input:
+    def command_input(self, name: str, key: str) -> Input:
         """One command as an input."""
         rid = self.reservation.reservation_id
         over = self.over.get(rid) if rid not in self.core.state.reservations else None
@@ -274,19 +274,19 @@ def stage(situation: Situation, fate: str) -> Real:
     return real
 
 
-def foresee(situation: Situation, fate: str, *wishes: str) -> Foreseen:
-    """One wish after the other, each carried through but the last."""
+def foresee(situation: Situation, fate: str, *commands: str) -> Foreseen:
+    """One command after the other, each carried through but the last."""
     core, reservation = built(situation)
     known = None if reservation is NOBODY else reservation
     course = Foreseen(mirrored(core, known), reservation.reservation_id, fate)
-    for name, key in zip(wishes, ("first", "second"), strict=False):
+    for name, key in zip(commands, ("first", "second"), strict=False):
         course.carry_through()
-        course.wish(name, key)
+        course.give(name, key)
     return course
 
 
 def legal(situation: Situation, fate: str, first: str, second: str, at_once: bool) -> Iterator[Course]:
-    """The courses that two wishes may take."""
+    """The courses that two commands may take."""
     both = foresee(situation, fate, first, second)
     both.carry_through()
     yield both.course()
@@ -300,14 +300,14 @@ def legal(situation: Situation, fate: str, first: str, second: str, at_once: boo
 
 @pytest.mark.parametrize("at_once", [True, False], ids=["at once", "one after the other"])
 @pytest.mark.parametrize(("first", "second"), PAIRS)
-def test_two_wishes_end_in_a_legal_course(first: str, second: str, at_once: bool) -> None:
+def test_two_commands_end_in_a_legal_course(first: str, second: str, at_once: bool) -> None:
     opening = {first, second} & OPENING
     for situation, fate in product(SITUATIONS, FATES if opening else ["opens"]):
         real = stage(situation, fate)
-        real.wish(first, "first")
+        real.give(first, "first")
         if not at_once:
             real.carry_through()
-        real.wish(second, "second")
+        real.give(second, "second")
         real.carry_through()
         found, courses = real.course(), list(legal(situation, fate, first, second, at_once))
         assert any(course.covers(found) for course in courses), (str(situation), fate, found, courses)

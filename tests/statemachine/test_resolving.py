@@ -138,8 +138,8 @@ def test_empty_ends_what_waits_for_a_reservation_that_it_abandons() -> None:
     reservation = uncertain(core, core.dropped_off())
     other = core.dropped_off()
     core.pass_s(11)
-    core.feed(core.wish(other, Purpose.PICKUP))
-    waiting = core.wish(reservation, Purpose.OPEN_DOOR)
+    core.feed(core.command(other, Purpose.PICKUP))
+    waiting = core.command(reservation, Purpose.OPEN_DOOR)
     core.feed(waiting)
     assert core.state.tickets[waiting.unlock_id].stage == "waiting"
     word(core, reservation, Verdict.EMPTY)
@@ -175,7 +175,7 @@ def test_a_doubted_contact_allows_a_word_on_its_cell() -> None:
 def test_a_door_that_reads_open_after_a_word_is_believed_no_more() -> None:
     core = Core()
     parcel = core.dropped_off()
-    core.opens(core.wish(parcel, Purpose.PICKUP))
+    core.opens(core.command(parcel, Purpose.PICKUP))
     changed(core, parcel.cell, last_outcome=UnlockOutcome.UNKNOWN)
     core.feed(Resolve("k", parcel.cell, Verdict.STILL_INSIDE))
     cell = core.state.cells[parcel.cell]
@@ -211,14 +211,14 @@ def test_clear_forgets_every_mark_and_names_who_did_it() -> None:
 
 
 def wrongly_opened(core: Core) -> tuple[OpenFor, str]:
-    """C01 opens while the lock of a reservation is pulsed; its wish and its cell."""
+    """C01 opens while the lock of a reservation is pulsed; its command and its cell."""
     reservation = core.reserve()
-    wish = core.wish(reservation, Purpose.DROPOFF)
-    look = core.looks(core.feed(wish))
+    command = core.command(reservation, Purpose.DROPOFF)
+    look = core.looks(core.feed(command))
     core.feed(DoorRead(look.unlock_id, Door.CLOSED))
     core.forced("C01")
     assert {f"{Alarm.WRONG_DOOR}/{label}" for label in (reservation.cell, "C01")} <= set(core.state.alarms)
-    return wish, reservation.cell
+    return command, reservation.cell
 
 
 @pytest.mark.parametrize("closed", [True, False])
@@ -243,7 +243,7 @@ def test_a_commanded_door_that_opens_after_all_makes_the_other_one_forced(closed
 def test_a_lock_that_is_being_pulsed_is_suspected_however_long_ago_its_pulse_was() -> None:
     core = Core()
     reservation = core.reserve()
-    look = core.looks(core.feed(core.wish(reservation, Purpose.DROPOFF)))
+    look = core.looks(core.feed(core.command(reservation, Purpose.DROPOFF)))
     core.feed(DoorRead(look.unlock_id, Door.CLOSED))
     core.pass_s(4)
     core.forced("C01")
@@ -255,7 +255,7 @@ def test_a_lock_whose_watch_is_over_is_suspected_for_a_moment_only() -> None:
         core = Core(Layout(specs={spec.label: spec for spec in specs()}, attempts=1))
         parcel = core.dropped_off()
         core.pass_s(11)
-        look = core.looks(core.feed(core.wish(parcel, Purpose.PICKUP)))
+        look = core.looks(core.feed(core.command(parcel, Purpose.PICKUP)))
         core.feed(DoorRead(look.unlock_id, Door.CLOSED))
         core.feed(PulseDone(look.unlock_id, 1, Door.CLOSED))
         core.pass_s(passed_s)
@@ -270,8 +270,8 @@ def test_pulses_that_no_board_acknowledged_end_unknown_and_ask_for_inspection() 
     core.opened_by_hand(parcel.cell)
     core.close(parcel.cell)
     core.pass_s(11)
-    wish = core.wish(parcel, Purpose.OPEN_DOOR, life_s=3)
-    look = core.looks(core.feed(wish))
+    command = core.command(parcel, Purpose.OPEN_DOOR, life_s=3)
+    look = core.looks(core.feed(command))
     core.feed(DoorRead(look.unlock_id, Door.CLOSED))
     core.pass_s(4)
     core.unlocks.clear()
@@ -287,7 +287,7 @@ def test_a_pulse_that_moved_nothing_is_recorded_with_what_its_board_said(acknowl
     core = Core()
     parcel = core.dropped_off()
     core.pass_s(11)
-    look = core.looks(core.feed(core.wish(parcel, Purpose.PICKUP)))
+    look = core.looks(core.feed(core.command(parcel, Purpose.PICKUP)))
     core.feed(DoorRead(look.unlock_id, Door.CLOSED))
     core.unlocks.clear()
     core.feed(PulseDone(look.unlock_id, 1, Door.CLOSED, acknowledged=acknowledged))
@@ -300,7 +300,7 @@ def test_a_technicians_opening_ends_an_older_wait_and_an_older_pulse() -> None:
     core = Core()
     parcel = core.dropped_off()
     core.pass_s(11)
-    look = core.looks(core.feed(core.wish(parcel, Purpose.PICKUP)))
+    look = core.looks(core.feed(core.command(parcel, Purpose.PICKUP)))
     core.feed(DoorRead(look.unlock_id, Door.CLOSED))
     core.feed(PulseDone(look.unlock_id, 1, Door.UNKNOWN))
     core.pass_s(11)

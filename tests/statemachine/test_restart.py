@@ -8,7 +8,7 @@ import pytest
 
 from edge_agent.model import Alarm, CellStatus, Door, Purpose, ReservationStatus, UnlockOutcome
 from edge_agent.statemachine.inputs import DoorRead, DoorsSeen, Tick
-from edge_agent.statemachine.outcome import WISH
+from edge_agent.statemachine.outcome import COMMAND_FOR
 from edge_agent.statemachine.outputs import FactKind
 from tests.support.core import Core
 
@@ -17,7 +17,7 @@ from tests.support.core import Core
 def test_a_dropoff_door_journaled_open_and_now_closed_is_dropped_off() -> None:
     core = Core()
     reservation = core.reserve()
-    core.opens(core.wish(reservation, Purpose.DROPOFF))
+    core.opens(core.command(reservation, Purpose.DROPOFF))
     core.restart({reservation.cell: Door.CLOSED}, off_s=30)
     live = core.state.reservations[reservation.reservation_id]
     assert live.status is ReservationStatus.DROPPED_OFF
@@ -29,7 +29,7 @@ def test_a_dropoff_door_journaled_open_and_now_closed_is_dropped_off() -> None:
 def test_a_dropoff_door_still_open_waits_for_its_closing() -> None:
     core = Core()
     reservation = core.reserve()
-    core.opens(core.wish(reservation, Purpose.DROPOFF))
+    core.opens(core.command(reservation, Purpose.DROPOFF))
     core.restart({reservation.cell: Door.OPEN})
     assert core.state.reservations[reservation.reservation_id].status is ReservationStatus.PENDING
     core.close(reservation.cell)
@@ -37,18 +37,18 @@ def test_a_dropoff_door_still_open_waits_for_its_closing() -> None:
 
 
 @pytest.mark.behaviour("time-10", "time-11", "time-12")
-@pytest.mark.parametrize("purpose", list(WISH))
+@pytest.mark.parametrize("purpose", list(COMMAND_FOR))
 @pytest.mark.parametrize("door", [Door.OPEN, Door.CLOSED, Door.UNKNOWN])
 def test_an_intent_without_outcome_is_never_pulsed_again(purpose: Purpose, door: Door) -> None:
     core = Core()
     reservation = core.reserve()
     if purpose is Purpose.PICKUP:
-        core.opens(core.wish(reservation, Purpose.DROPOFF))
+        core.opens(core.command(reservation, Purpose.DROPOFF))
         core.close(reservation.cell)
     before = core.state.reservations[reservation.reservation_id].status
-    wish = core.wish(reservation, purpose)
-    core.feed(wish)
-    core.feed(DoorRead(wish.unlock_id, Door.CLOSED))
+    command = core.command(reservation, purpose)
+    core.feed(command)
+    core.feed(DoorRead(command.unlock_id, Door.CLOSED))
     core.pulses.clear()
     answers = list(core.restart({reservation.cell: door}).answers)
     assert not core.pulses
@@ -64,10 +64,10 @@ def test_an_intent_without_outcome_is_never_pulsed_again(purpose: Purpose, door:
     if purpose is Purpose.OPEN_DOOR:
         told = [f for f in core.facts if f.kind is FactKind.OPEN_DOOR_FULFILLED]
         outcome = UnlockOutcome.OPENED if door is Door.OPEN else UnlockOutcome.UNKNOWN
-        assert [(f.request_key, f.outcome) for f in told] == [(wish.request_key, outcome)]
+        assert [(f.request_key, f.outcome) for f in told] == [(command.request_key, outcome)]
         assert not answers
     else:
-        assert [a.request_key for a in answers] == [wish.request_key]
+        assert [a.request_key for a in answers] == [command.request_key]
         assert (answers[0].refusal is None) == (door is Door.OPEN)
     if door is not Door.OPEN:
         assert core.state.cells[reservation.cell].suspect
@@ -79,23 +79,23 @@ def test_an_intent_without_outcome_is_never_pulsed_again(purpose: Purpose, door:
 def test_a_cell_of_unknown_outcome_is_inspected_before_it_is_given_again() -> None:
     core = Core()
     reservation = core.reserve(grace_pickup_s=1)
-    wish = core.wish(reservation, Purpose.DROPOFF)
-    core.feed(wish)
-    core.feed(DoorRead(wish.unlock_id, Door.CLOSED))
+    command = core.command(reservation, Purpose.DROPOFF)
+    core.feed(command)
+    core.feed(DoorRead(command.unlock_id, Door.CLOSED))
     core.restart({})
-    core.opens(core.wish(reservation, Purpose.DROPOFF))
+    core.opens(core.command(reservation, Purpose.DROPOFF))
     core.close(reservation.cell)
-    core.opens(core.wish(reservation, Purpose.PICKUP))
+    core.opens(core.command(reservation, Purpose.PICKUP))
     core.close(reservation.cell)
     core.pass_s(2)
     assert core.state.cells[reservation.cell].status is CellStatus.AWAITING_INSPECTION
 
 
-def test_a_wish_that_waited_or_looked_is_forgotten() -> None:
+def test_a_command_that_waited_or_looked_is_forgotten() -> None:
     core = Core()
-    wishes = [core.wish(core.reserve(), Purpose.DROPOFF) for _ in range(3)]
-    for wish in wishes:
-        core.feed(wish)
+    commands = [core.command(core.reserve(), Purpose.DROPOFF) for _ in range(3)]
+    for command in commands:
+        core.feed(command)
     core.restart({})
     assert not core.state.tickets
     assert not core.state.queue
@@ -104,9 +104,9 @@ def test_a_wish_that_waited_or_looked_is_forgotten() -> None:
 
 def picked_up_and_closed(core: Core) -> str:
     reservation = core.reserve(grace_pickup_s=60)
-    core.opens(core.wish(reservation, Purpose.DROPOFF))
+    core.opens(core.command(reservation, Purpose.DROPOFF))
     core.close(reservation.cell)
-    core.opens(core.wish(reservation, Purpose.PICKUP))
+    core.opens(core.command(reservation, Purpose.PICKUP))
     core.close(reservation.cell)
     return reservation.cell
 
@@ -140,7 +140,7 @@ def test_across_a_reboot_without_a_clock_no_grace_opens_or_frees() -> None:
     core.restart({}, boot_id="boot-2", off_s=3600)
     core.pass_s(3600)
     assert core.state.cells[cell].status is CellStatus.IN_GRACE
-    core.refused(core.wish(reservation, Purpose.PICKUP))
+    core.refused(core.command(reservation, Purpose.PICKUP))
     assert f"{Alarm.CLOCK_UNSYNCED}/" in core.state.alarms
     core.now = replace(core.now, synced=True)
     core.feed(Tick())

@@ -191,7 +191,7 @@ def test_only_a_restored_reservation_is_corrected_and_only_to_a_free_cell() -> N
 def test_a_cell_whose_door_is_being_opened_is_not_corrected() -> None:
     core, (parcel,) = lost()
     core.feed(Restore("k", (parcel,)))
-    core.feed(core.wish(parcel, Purpose.PICKUP))
+    core.feed(core.command(parcel, Purpose.PICKUP))
     assert core.refused(Restore("k", place={parcel.reservation_id: "C01"})).code is Code.NOT_ALLOWED
 
 
@@ -258,7 +258,7 @@ def test_a_frozen_machine_gives_up_who_waits_and_lets_a_technician_go_on() -> No
     core = Core(Layout(specs={spec.label: spec for spec in specs()}, max_concurrent_unlocks=1))
     parcels = [core.dropped_off() for _ in range(2)]
     core.pass_s(11)
-    first, second = (core.wish(parcel, Purpose.PICKUP) for parcel in parcels)
+    first, second = (core.command(parcel, Purpose.PICKUP) for parcel in parcels)
     core.feed(first)
     core.feed(second)
     core.feed(OpenCell("by-hand", "C01", "because", "unl-hand"))
@@ -268,7 +268,7 @@ def test_a_frozen_machine_gives_up_who_waits_and_lets_a_technician_go_on() -> No
     assert answer.request_key == second.request_key
     assert answer.refusal is not None
     assert (answer.refusal.code, answer.refusal.message) == (Code.NOT_ALLOWED, ASKING)
-    assert {ticket.unlock_id for ticket in core.state.tickets.values()} == {first.unlock_id, "unl-hand"}
+    assert {unlock.unlock_id for unlock in core.state.tickets.values()} == {first.unlock_id, "unl-hand"}
     core.feed(HistoryAhead("older still"))
     assert core.state.history == {FROZEN: Doubted("older")}
 
@@ -299,8 +299,8 @@ def test_what_is_lost_ends_waits_and_tells_of_each_cell_once() -> None:
     parcel, over = core.dropped_off(), core.picked_up(grace_pickup_s=30)
     core.pass_s(40)
     assert over.cell in core.state.former
-    core.feed(core.wish(parcel, Purpose.PICKUP))
-    after = core.wish(over, Purpose.OPEN_DOOR)
+    core.feed(core.command(parcel, Purpose.PICKUP))
+    after = core.command(over, Purpose.OPEN_DOOR)
     core.feed(after)
     waits = UnconfirmedUnlock("unl-old", parcel.reservation_id, Purpose.PICKUP, Source.API, core.now)
     held = replace(core.state.cells["C01"], unverified=True, unlocked_since_allocation=True)

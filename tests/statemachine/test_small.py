@@ -23,7 +23,7 @@ from edge_agent.statemachine.inputs import (
 from edge_agent.statemachine.locker import next_due_ns, restored
 from edge_agent.statemachine.outputs import FactKind, PulseLock
 from edge_agent.statemachine.state import Layout
-from edge_agent.statemachine.turn import Turn
+from edge_agent.statemachine.step_builder import StepBuilder
 from tests.support.core import SMALL, START, Core, specs
 
 S = 10**9
@@ -103,7 +103,7 @@ def test_abilities_that_are_not_asked_for() -> None:
 def test_the_least_worn_of_two_alike_is_taken() -> None:
     core = Core()
     first = core.reserve()
-    core.opens(core.wish(first, Purpose.OPEN_DOOR))
+    core.opens(core.command(first, Purpose.OPEN_DOOR))
     core.close("A01")
     core.feed(core.cancel(first))
     core.clear("A01")
@@ -139,17 +139,17 @@ def test_amending_works_for_a_kind_never_seen_before() -> None:
 def test_who_is_at_work_on_a_cell() -> None:
     core = Core(Layout(specs={spec.label: spec for spec in specs()}, max_concurrent_unlocks=1))
     first, second = core.reserve(), core.reserve()
-    wishes = [core.wish(one, Purpose.DROPOFF) for one in (first, second)]
-    for wish in wishes:
-        core.feed(wish)
+    commands = [core.command(one, Purpose.DROPOFF) for one in (first, second)]
+    for command in commands:
+        core.feed(command)
     at_work = core.state.at_work(first.cell)
     assert at_work is not None
-    assert at_work.unlock_id == wishes[0].unlock_id
+    assert at_work.unlock_id == commands[0].unlock_id
     assert core.state.at_work(second.cell) is None
     assert core.state.active_unlocks() == 1
-    core.feed(DoorRead(wishes[0].unlock_id, Door.CLOSED))
+    core.feed(DoorRead(commands[0].unlock_id, Door.CLOSED))
     assert core.state.active_unlocks() == 1
-    core.feed(PulseDone(wishes[0].unlock_id, 1, Door.UNKNOWN))
+    core.feed(PulseDone(commands[0].unlock_id, 1, Door.UNKNOWN))
     at_work = core.state.at_work(first.cell)
     assert at_work is not None
     assert at_work.stage == "unresolved"
@@ -162,12 +162,12 @@ def test_what_a_restart_finds() -> None:
     first, second, third = core.dropped_off(), core.reserve(), core.reserve()
     core.layout = replace(core.layout, max_concurrent_unlocks=9)
     for reservation, purpose in ((first, Purpose.PICKUP), (second, Purpose.DROPOFF)):
-        wish = core.wish(reservation, purpose)
-        core.feed(wish)
-        core.feed(DoorRead(wish.unlock_id, Door.CLOSED))
+        command = core.command(reservation, purpose)
+        core.feed(command)
+        core.feed(DoorRead(command.unlock_id, Door.CLOSED))
         if purpose is Purpose.PICKUP:
-            core.feed(PulseDone(wish.unlock_id, 1, Door.UNKNOWN))
-    core.feed(core.wish(third, Purpose.OPEN_DOOR))
+            core.feed(PulseDone(command.unlock_id, 1, Door.UNKNOWN))
+    core.feed(core.command(third, Purpose.OPEN_DOOR))
     found = restored(core.state, core.now)
     assert [t.stage for t in found.tickets.values()] == ["unresolved", "pulsing", "reading"]
     assert found.pulses == core.state.pulses
@@ -178,42 +178,42 @@ def test_what_a_restart_finds() -> None:
         for label, cell in core.state.cells.items()
     }
     core.layout = replace(core.layout, max_concurrent_unlocks=2)
-    core.feed(core.wish(core.reserve(), Purpose.DROPOFF))
+    core.feed(core.command(core.reserve(), Purpose.DROPOFF))
     assert core.state.queue
     found = restored(core.state, replace(core.now, boot_id="boot-2"))
     assert (found.queue, found.pulses, len(found.tickets)) == ((), {}, 3)
 
 
-def test_a_wish_lives_to_its_last_nanosecond() -> None:
+def test_a_command_lives_to_its_last_nanosecond() -> None:
     for late, code in ((0, None), (1, 4)):
         core = Core()
         reservation = core.reserve()
-        wish = core.wish(reservation, Purpose.DROPOFF, life_s=5)
-        cancel = Cancel("k", reservation.reservation_id, expires_ns=wish.expires_ns)
-        reserve = Reserve("k", "res_x", "p", "o", SMALL, ("1111", "2222"), expires_ns=wish.expires_ns)
+        command = core.command(reservation, Purpose.DROPOFF, life_s=5)
+        cancel = Cancel("k", reservation.reservation_id, expires_ns=command.expires_ns)
+        reserve = Reserve("k", "res_x", "p", "o", SMALL, ("1111", "2222"), expires_ns=command.expires_ns)
         ahead(core, 5 * S + late)
         if code is None:
             core.feed(reserve)
-            core.feed(wish)
-            pulses = core.feed(DoorRead(wish.unlock_id, Door.CLOSED)).effects
-            assert core.feed(PulseDone(wish.unlock_id, 1, Door.CLOSED)).effects != pulses
+            core.feed(command)
+            pulses = core.feed(DoorRead(command.unlock_id, Door.CLOSED)).effects
+            assert core.feed(PulseDone(command.unlock_id, 1, Door.CLOSED)).effects != pulses
             assert len(core.pulses) == 2
         else:
-            for given in (wish, cancel, reserve):
+            for given in (command, cancel, reserve):
                 assert core.refused(given).code == code
 
 
-def test_the_next_pulse_is_not_given_after_the_wishs_life() -> None:
+def test_the_next_pulse_is_not_given_after_the_commands_life() -> None:
     core = Core()
-    wish = core.wish(core.dropped_off(), Purpose.PICKUP, life_s=5)
-    core.feed(wish)
-    core.feed(DoorRead(wish.unlock_id, Door.CLOSED))
+    command = core.command(core.dropped_off(), Purpose.PICKUP, life_s=5)
+    core.feed(command)
+    core.feed(DoorRead(command.unlock_id, Door.CLOSED))
     core.pulses.clear()
     ahead(core, 5 * S)
-    core.feed(PulseDone(wish.unlock_id, 1, Door.CLOSED))
+    core.feed(PulseDone(command.unlock_id, 1, Door.CLOSED))
     assert [p.attempt for p in core.pulses] == [2]
     ahead(core, 1)
-    core.feed(PulseDone(wish.unlock_id, 2, Door.CLOSED))
+    core.feed(PulseDone(command.unlock_id, 2, Door.CLOSED))
     assert len(core.pulses) == 1
 
 
@@ -221,20 +221,20 @@ def test_graces_include_their_last_nanosecond() -> None:
     core = Core()
     reservation = core.dropped_off(grace_dropoff_s=10, grace_pickup_s=10)
     ahead(core, 10 * S)
-    core.opens(core.wish(reservation, Purpose.DROPOFF))
+    core.opens(core.command(reservation, Purpose.DROPOFF))
     core.close(reservation.cell)
     ahead(core, 1)
-    core.refused(core.wish(reservation, Purpose.DROPOFF))
-    core.opens(core.wish(reservation, Purpose.PICKUP))
+    core.refused(core.command(reservation, Purpose.DROPOFF))
+    core.opens(core.command(reservation, Purpose.PICKUP))
     core.close(reservation.cell)
     assert next_due_ns(core.state, core.layout, core.now) == core.now.boottime_ns + 10 * S + 1
     ahead(core, 10 * S)
     core.feed(Tick())
-    core.opens(core.wish(reservation, Purpose.PICKUP))
+    core.opens(core.command(reservation, Purpose.PICKUP))
     core.close(reservation.cell)
     assert reservation.reservation_id in core.state.reservations
     ahead(core, 1)
-    core.refused(core.wish(reservation, Purpose.PICKUP))
+    core.refused(core.command(reservation, Purpose.PICKUP))
     core.feed(Tick())
     assert core.facts[-1].kind is FactKind.RESERVATION_COMPLETED
 
@@ -293,28 +293,28 @@ def test_the_duty_of_a_lock_to_the_nanosecond() -> None:
         core = Core()
         reservation = core.dropped_off()
         for _ in range(5):
-            core.opens(core.wish(reservation, Purpose.OPEN_DOOR))
+            core.opens(core.command(reservation, Purpose.OPEN_DOOR))
             core.close(reservation.cell)
         ahead(core, 10 * S - early)
-        wish = core.wish(reservation, Purpose.PICKUP)
-        core.feed(wish)
-        effects = core.feed(DoorRead(wish.unlock_id, Door.CLOSED)).effects
+        command = core.command(reservation, Purpose.PICKUP)
+        core.feed(command)
+        effects = core.feed(DoorRead(command.unlock_id, Door.CLOSED)).effects
         assert bool(effects) is pulsed
         assert all(isinstance(effect, PulseLock) for effect in effects)
         assert len(core.state.pulses[reservation.cell].at_ns) == (1 if pulsed else 6)
 
 
-def test_a_lock_that_reaches_its_duty_is_not_pulsed_again_in_the_same_wish() -> None:
+def test_a_lock_that_reaches_its_duty_is_not_pulsed_again_in_the_same_command() -> None:
     core = Core()
     reservation = core.dropped_off()
     for _ in range(4):
-        core.opens(core.wish(reservation, Purpose.OPEN_DOOR))
+        core.opens(core.command(reservation, Purpose.OPEN_DOOR))
         core.close(reservation.cell)
     core.pulses.clear()
-    wish = core.wish(reservation, Purpose.PICKUP)
-    core.feed(wish)
-    core.feed(DoorRead(wish.unlock_id, Door.CLOSED))
-    done = core.feed(PulseDone(wish.unlock_id, 1, Door.CLOSED))
+    command = core.command(reservation, Purpose.PICKUP)
+    core.feed(command)
+    core.feed(DoorRead(command.unlock_id, Door.CLOSED))
+    done = core.feed(PulseDone(command.unlock_id, 1, Door.CLOSED))
     assert len(core.pulses) == 1
     assert done.answers[0].refusal is not None
 
@@ -324,7 +324,7 @@ def test_a_door_that_opens_ten_seconds_after_its_pulse_was_forced() -> None:
         core = Core()
         reservation = core.dropped_off()
         core.pass_s(11)
-        core.jams(core.feed(core.wish(reservation, Purpose.PICKUP)))
+        core.jams(core.feed(core.command(reservation, Purpose.PICKUP)))
         ahead(core, 10 * S - early)
         core.forced(reservation.cell)
         assert (f"{Alarm.DOOR_FORCED}/{reservation.cell}" in core.state.alarms) is forced
@@ -332,12 +332,12 @@ def test_a_door_that_opens_ten_seconds_after_its_pulse_was_forced() -> None:
 
 def test_nothing_changes_when_nothing_is_put() -> None:
     core = Core()
-    turn = Turn(core.state, core.layout, core.now)
-    turn.put("tickets", "none", None)
-    turn.wake_code("0000")
-    turn.clear_alarm(Alarm.DOOR_AJAR, "A01")
-    turn.answer(None)
-    done = turn.result()
+    builder = StepBuilder(core.state, core.layout, core.now)
+    builder.put("tickets", "none", None)
+    builder.wake_code("0000")
+    builder.clear_alarm(Alarm.DOOR_AJAR, "A01")
+    builder.answer(None)
+    done = builder.result()
     assert (done.changed, done.facts, done.answers) == ((), (), ())
     assert done.state == core.state
     assert done.state.tickets is core.state.tickets
@@ -347,7 +347,7 @@ def test_a_reservation_moves_into_a_cell_that_somebody_had_before() -> None:
     core = Core(Layout(specs={s.label: s for s in specs() if s.label in ("A01", "A02")}))
     former = core.picked_up(grace_pickup_s=0)
     core.pass_s(11)
-    core.opens(core.wish(former, Purpose.OPEN_DOOR))
+    core.opens(core.command(former, Purpose.OPEN_DOOR))
     core.close(former.cell)
     assert core.state.cells[former.cell].opened_since_allocation
     core.feed(BlockCell("k", former.cell, "b"))
@@ -356,18 +356,18 @@ def test_a_reservation_moves_into_a_cell_that_somebody_had_before() -> None:
     core.feed(UnblockCell("k", former.cell))
     core.clear(former.cell)
     core.pass_s(11)
-    core.jams(core.feed(core.wish(reservation, Purpose.DROPOFF)))
+    core.jams(core.feed(core.command(reservation, Purpose.DROPOFF)))
     assert core.live(reservation).cell == former.cell
     assert not core.state.former
     assert not core.state.cells[former.cell].opened_since_allocation
 
 
-def test_the_unlocks_of_one_wish_in_several_cells_are_numbered() -> None:
+def test_the_unlocks_of_one_command_in_several_cells_are_numbered() -> None:
     core = Core()
-    wish = core.wish(core.reserve(), Purpose.DROPOFF)
-    done = core.feed(wish)
+    command = core.command(core.reserve(), Purpose.DROPOFF)
+    done = core.feed(command)
     for _ in range(3):
         done = core.jams(done)
-    assert list(core.state.tickets) == [f"{wish.unlock_id}.3"]
-    ids = [f"{wish.unlock_id}{suffix}" for suffix in ("", ".1", ".2")]
+    assert list(core.state.tickets) == [f"{command.unlock_id}.3"]
+    ids = [f"{command.unlock_id}{suffix}" for suffix in ("", ".1", ".2")]
     assert list(dict.fromkeys(pulse.unlock_id for pulse in core.pulses)) == ids

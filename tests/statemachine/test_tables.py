@@ -20,7 +20,7 @@ from edge_agent.model import (
     Reservation,
     ReservationStatus,
     Source,
-    Ticket,
+    UnlockAttempt,
     UnlockOutcome,
     Verdict,
     qr_text,
@@ -36,14 +36,15 @@ from edge_agent.statemachine.inputs import (
 )
 from edge_agent.statemachine.outputs import ReadDoor
 from edge_agent.statemachine.reservation import apply, holds, move
+from edge_agent.statemachine.step_builder import StepBuilder
 from edge_agent.statemachine.transitions import (
     CELL_TABLE,
+    COMMANDS,
     FLAG_TABLE,
     RESOLUTIONS,
     STATUS,
     TABLE,
     WHY_NOT,
-    WISHES,
     CellGuard,
     CellRule,
     CellTrigger,
@@ -56,12 +57,11 @@ from edge_agent.statemachine.transitions import (
     Rule,
     Trigger,
 )
-from edge_agent.statemachine.turn import Turn
 from tests.support.core import Core
 from tests.support.every_input import PURPOSES, asked, inputs
 from tests.support.situations import LABEL, SITUATIONS, Situation, ended, locker, phase_of
 
-ASKED = (*WISHES, *RESOLUTIONS.values())
+ASKED = (*COMMANDS, *RESOLUTIONS.values())
 FACTS = tuple(trigger for trigger in Trigger if trigger not in ASKED)
 every_situation = pytest.mark.parametrize("situation", SITUATIONS, ids=str)
 
@@ -105,7 +105,7 @@ def verdict(situation: Situation, trigger: Trigger) -> Rule | Refused | Nothing:
     """What the table says, its guard looked up in what is known of the situation."""
     entry = TABLE[situation.phase, trigger]
     if isinstance(entry, Rule) and entry.guard is not None and entry.guard not in situation.met:
-        return Refused(WHY_NOT[entry.guard]) if trigger in WISHES else Nothing(WHY_NOT[entry.guard])
+        return Refused(WHY_NOT[entry.guard]) if trigger in COMMANDS else Nothing(WHY_NOT[entry.guard])
     return entry
 
 
@@ -128,28 +128,28 @@ def cell_after(cell: Cell, trigger: CellTrigger | None) -> CellStatus:
     return rule.otherwise
 
 
-@pytest.mark.parametrize("wish", WISHES)
+@pytest.mark.parametrize("command", COMMANDS)
 @every_situation
-def test_every_wish_in_every_situation(situation: Situation, wish: Trigger) -> None:
+def test_every_command_in_every_situation(situation: Situation, command: Trigger) -> None:
     core = locker()
     reservation = situation.build(core)
-    entry, given = verdict(situation, wish), asked(core, reservation, wish)
+    entry, given = verdict(situation, command), asked(core, reservation, command)
     if isinstance(entry, Refused):
         refusal = core.refused(given)
         not_found = entry.code is Code.NOT_FOUND
         assert refusal.code is entry.code
-        assert refusal.message == (entry.why if not_found else f"{wish} not allowed: {entry.why}")
+        assert refusal.message == (entry.why if not_found else f"{command} not allowed: {entry.why}")
         return
     assert isinstance(entry, Rule)
     before = core.state.cells[LABEL]
     done = core.feed(given)
-    if wish in PURPOSES:
+    if command in PURPOSES:
         assert isinstance(given, OpenFor)
         assert done.effects == (ReadDoor(given.unlock_id, LABEL, given.expires_ns),)
         assert not done.facts
         assert phase_of(core, reservation) is situation.phase
         assert [answer.accepted is not None for answer in done.answers] == [True] * (
-            wish is Trigger.OPEN_DOOR
+            command is Trigger.OPEN_DOOR
         )
         return
     assert not done.effects
@@ -158,18 +158,18 @@ def test_every_wish_in_every_situation(situation: Situation, wish: Trigger) -> N
     (answer,) = done.answers
     assert answer.reservation is not None
     assert answer.reservation.status is STATUS[entry.to]
-    assert [over.status for over in done.ended] == [STATUS[entry.to]] * (wish is not Trigger.RESERVE)
+    assert [over.status for over in done.ended] == [STATUS[entry.to]] * (command is not Trigger.RESERVE)
 
 
 @pytest.mark.parametrize("as_qr", [False, True], ids=["digits", "qr"])
-@pytest.mark.parametrize("wish", [Trigger.DROPOFF, Trigger.PICKUP])
+@pytest.mark.parametrize("command", [Trigger.DROPOFF, Trigger.PICKUP])
 @every_situation
-def test_every_code_in_every_situation(situation: Situation, wish: Trigger, as_qr: bool) -> None:
+def test_every_code_in_every_situation(situation: Situation, command: Trigger, as_qr: bool) -> None:
     core = locker()
     reservation = situation.build(core)
-    code = reservation.drop_off_code if wish is Trigger.DROPOFF else reservation.pickup_code
-    text = qr_text(PURPOSES[wish], reservation.reservation_id, code) if as_qr else code
-    if not isinstance(verdict(situation, wish), Rule):
+    code = reservation.drop_off_code if command is Trigger.DROPOFF else reservation.pickup_code
+    text = qr_text(PURPOSES[command], reservation.reservation_id, code) if as_qr else code
+    if not isinstance(verdict(situation, command), Rule):
         core.invalid(text)
         return
     done = core.feed(core.entry(text))
@@ -186,12 +186,12 @@ def test_every_fact_in_every_situation(situation: Situation, trigger: Trigger) -
     if situation.phase is Phase.NONE:
         assert isinstance(TABLE[situation.phase, trigger], Nothing)
         return
-    turn = Turn(core.state, core.layout, core.now)
+    builder = StepBuilder(core.state, core.layout, core.now)
     before = core.state.cells[LABEL]
     entry = verdict(situation, trigger)
     moves = trigger in (Trigger.MOVED, Trigger.MOVED_FROM_DOUBT)
-    moved = move(turn, reservation, "C01", trigger) if moves else apply(turn, reservation, trigger)
-    done = turn.result()
+    moved = move(builder, reservation, "C01", trigger) if moves else apply(builder, reservation, trigger)
+    done = builder.result()
     if isinstance(entry, Nothing):
         assert moved is None
         assert done.state == core.state
@@ -254,18 +254,18 @@ def bring(core: Core, reservation: Reservation, stage: str) -> bool:
     """An open-door of this reservation at that stage; False where none is granted."""
     if stage == "idle":
         return True
-    wish = replace(core.wish(reservation, Purpose.OPEN_DOOR), ended=ended(core, reservation))
+    command = replace(core.command(reservation, Purpose.OPEN_DOOR), ended=ended(core, reservation))
     if stage == "waiting":
         core.layout = replace(core.layout, max_concurrent_unlocks=0)
     try:
-        core.feed(wish)
+        core.feed(command)
     except Refusal:
         return False
     if stage in ("pulsing", "unresolved"):
-        core.feed(DoorRead(wish.unlock_id, Door.CLOSED))
+        core.feed(DoorRead(command.unlock_id, Door.CLOSED))
     if stage == "unresolved":
-        core.feed(PulseDone(wish.unlock_id, 1, Door.UNKNOWN))
-    assert [ticket.stage for ticket in core.state.tickets.values()] == [stage]
+        core.feed(PulseDone(command.unlock_id, 1, Door.UNKNOWN))
+    assert [unlock.stage for unlock in core.state.tickets.values()] == [stage]
     return True
 
 
@@ -347,50 +347,54 @@ def test_every_trigger_on_a_cell_in_every_status(status: CellStatus, trigger: Ce
     guard = entry.guard if isinstance(entry, CellRule) else None
     for met, changes in CIRCUMSTANCES[guard]:
         before = replace(core.state.cells[LABEL], status=status, **changes)  # type: ignore[arg-type]
-        turn = Turn(replace(core.state, cells={**core.state.cells, LABEL: before}), core.layout, core.now)
+        builder = StepBuilder(
+            replace(core.state, cells={**core.state.cells, LABEL: before}), core.layout, core.now
+        )
         to = None
         if isinstance(entry, CellRule):
             to = entry.to if met else entry.otherwise
         if isinstance(entry, Nothing):
-            assert cells.move(turn, LABEL, trigger) is before
+            assert cells.move(builder, LABEL, trigger) is before
         elif to is None:
             with pytest.raises(Refusal) as refused:
-                cells.move(turn, LABEL, trigger)
+                cells.move(builder, LABEL, trigger)
             why, code = f"cell {LABEL} is {status}, and not {guard}", Code.NOT_ALLOWED
             if isinstance(entry, Refused):
                 why, code = f"cell {LABEL}: {entry.why}", entry.code
             assert (refused.value.message, refused.value.code) == (why, code)
         else:
-            assert cells.move(turn, LABEL, trigger) == replace(before, status=to)
-        assert turn.result().changed == ((("cells", LABEL),) if to is not None else ())
+            assert cells.move(builder, LABEL, trigger) == replace(before, status=to)
+        assert builder.result().changed == ((("cells", LABEL),) if to is not None else ())
 
 
 def test_a_cell_at_work_is_not_taken_and_a_forced_door_can_be_cleared() -> None:
     core = locker()
-    at_work = Ticket("u", "r", LABEL, Purpose.OPEN_DOOR, Source.API, "reading", None)
-    turn = Turn(replace(core.state, tickets={"u": at_work}), core.layout, core.now)
+    at_work = UnlockAttempt("u", "r", LABEL, Purpose.OPEN_DOOR, Source.API, "reading", None)
+    builder = StepBuilder(replace(core.state, tickets={"u": at_work}), core.layout, core.now)
     with pytest.raises(Refusal, match="not in order"):
-        cells.move(turn, LABEL, CellTrigger.TAKEN)
-    turn = Turn(replace(core.state, tickets={"u": replace(at_work, stage="waiting")}), core.layout, core.now)
-    assert cells.move(turn, LABEL, CellTrigger.TAKEN).status is CellStatus.RESERVED
-    turn = Turn(core.state, core.layout, core.now)
-    turn.raise_alarm(Alarm.DOOR_FORCED, LABEL, cell=LABEL)
-    assert cells.move(turn, LABEL, CellTrigger.CLEARED).status is CellStatus.IDLE
+        cells.move(builder, LABEL, CellTrigger.TAKEN)
+    builder = StepBuilder(
+        replace(core.state, tickets={"u": replace(at_work, stage="waiting")}), core.layout, core.now
+    )
+    assert cells.move(builder, LABEL, CellTrigger.TAKEN).status is CellStatus.RESERVED
+    builder = StepBuilder(core.state, core.layout, core.now)
+    builder.raise_alarm(Alarm.DOOR_FORCED, LABEL, cell=LABEL)
+    assert cells.move(builder, LABEL, CellTrigger.CLEARED).status is CellStatus.IDLE
 
 
-def pull(turn: Turn, trigger: FlagTrigger) -> None:
+def pull(builder: StepBuilder, trigger: FlagTrigger) -> None:
     """Lets a trigger happen to a cell, by the function that the core uses for it."""
     match trigger:
         case FlagTrigger.BLOCK:
-            cells.block(turn, LABEL, "why", None, Source.API)
+            cells.block(builder, LABEL, "why", None, Source.API)
         case FlagTrigger.UNBLOCK:
-            cells.unblock(turn, LABEL, Source.API)
+            cells.unblock(builder, LABEL, Source.API)
         case FlagTrigger.FAULT:
-            cells.mark_faulty(turn, LABEL, "why", Alarm.LOCK_JAMMED, "m")
+            cells.mark_faulty(builder, LABEL, "why", Alarm.LOCK_JAMMED, "m")
         case FlagTrigger.LOCK_OPENED:
-            cells.lock_works(turn, LABEL)
+            cells.lock_works(builder, LABEL)
         case FlagTrigger.CLEARED:
-            cells.clear(turn, LABEL, Source.API)
+            cells.clear(builder, LABEL, Source.API)
 
 
 @pytest.mark.parametrize(("flag", "is_set", "trigger"), list(product(Flag, (False, True), FlagTrigger)))
@@ -400,28 +404,32 @@ def test_every_trigger_on_every_flag(flag: Flag, is_set: bool, trigger: FlagTrig
     if is_set:
         changes |= {"blocked": Block("b")} if flag is Flag.BLOCKED else {"faulty": "f"}  # type: ignore[dict-item]
     before = replace(core.state.cells[LABEL], **changes)  # type: ignore[arg-type]
-    turn = Turn(replace(core.state, cells={**core.state.cells, LABEL: before}), core.layout, core.now)
+    builder = StepBuilder(
+        replace(core.state, cells={**core.state.cells, LABEL: before}), core.layout, core.now
+    )
     entry = FLAG_TABLE.get((flag, is_set, trigger), is_set)
     if isinstance(entry, Refused):
         with pytest.raises(Refusal) as refused:
-            pull(turn, trigger)
+            pull(builder, trigger)
         assert (refused.value.code, refused.value.message) == (entry.code, f"cell {LABEL}: {entry.why}")
     elif trigger is FlagTrigger.UNBLOCK and flag is Flag.FAULTY:
         with pytest.raises(Refusal, match="not blocked"):  # the other flag's table says so
-            pull(turn, trigger)
+            pull(builder, trigger)
     else:
-        pull(turn, trigger)
-        after = turn.cells[LABEL]
+        pull(builder, trigger)
+        after = builder.cells[LABEL]
         assert ((after.blocked if flag is Flag.BLOCKED else after.faulty) is not None) == entry
 
 
 def test_a_lock_that_opens_takes_off_only_what_was_a_jam() -> None:
     core = locker()
     before = replace(core.state.cells[LABEL], faulty="f")
-    turn = Turn(replace(core.state, cells={**core.state.cells, LABEL: before}), core.layout, core.now)
-    turn.raise_alarm(Alarm.WRONG_DOOR, LABEL, cell=LABEL)
-    cells.lock_works(turn, LABEL)
-    assert turn.cells[LABEL].faulty == "f"
+    builder = StepBuilder(
+        replace(core.state, cells={**core.state.cells, LABEL: before}), core.layout, core.now
+    )
+    builder.raise_alarm(Alarm.WRONG_DOOR, LABEL, cell=LABEL)
+    cells.lock_works(builder, LABEL)
+    assert builder.cells[LABEL].faulty == "f"
 
 
 def test_a_live_reservation_has_the_status_of_its_phase() -> None:

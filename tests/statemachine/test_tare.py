@@ -38,7 +38,7 @@ def test_what_a_scale_reads_of_an_empty_cell_is_nothing_from_then_on() -> None:
     reservation = core.dropped_off()
     core.feed(Weighed("A01", 1180))
     assert weight(core) == (1000, False, 180)
-    core.opens(core.wish(reservation, Purpose.PICKUP))
+    core.opens(core.command(reservation, Purpose.PICKUP))
     core.close("A01")
     core.feed(Weighed("A01", 200))
     assert weight(core) == (20, True, 180)
@@ -93,11 +93,11 @@ def test_a_cell_is_not_tared_unless_it_is_free() -> None:
     core.feed(Weighed("A01", 10))
     reservation = core.reserve(grace_pickup_s=0)
     assert refused(core) == "cell A01 is RESERVED: only a free one is tared"
-    core.opens(core.wish(reservation, Purpose.DROPOFF))
+    core.opens(core.command(reservation, Purpose.DROPOFF))
     core.close("A01")
     core.feed(Weighed("A01", 900))
     assert refused(core) == "cell A01 is OCCUPIED: only a free one is tared"
-    core.opens(core.wish(reservation, Purpose.PICKUP))
+    core.opens(core.command(reservation, Purpose.PICKUP))
     core.close("A01")
     assert refused(core) == "cell A01 is IN_GRACE: only a free one is tared"
     core.feed(Weighed("A01", 900))
@@ -155,11 +155,11 @@ def test_what_is_dropped_off_is_judged_without_the_tare() -> None:
     core.feed(Weighed("A01", 300))
     core.feed(Tare("k", "A01"))
     reservation = core.reserve()
-    core.opens(core.wish(reservation, Purpose.DROPOFF))
+    core.opens(core.command(reservation, Purpose.DROPOFF))
     core.close("A01")
     core.feed(Weighed("A01", 340))
     assert f"{Alarm.EMPTY_DROPOFF}/A01" in core.state.alarms
-    core.opens(core.wish(reservation, Purpose.DROPOFF))
+    core.opens(core.command(reservation, Purpose.DROPOFF))
     core.close("A01")
     core.feed(Weighed("A01", 360))
     assert core.live(reservation).dropped_off == core.now

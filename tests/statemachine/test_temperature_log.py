@@ -28,7 +28,7 @@ def test_each_temperature_that_counts_is_logged_with_door_and_output() -> None:
     (record,) = logged(core, 8.0)
     assert record.reservation_id == reservation.reservation_id
     assert line(core, 7.9) == (7.9, 3.0, 5.0, "cold", Door.CLOSED, "cooling")
-    core.opens(core.wish(reservation, Purpose.DROPOFF))
+    core.opens(core.command(reservation, Purpose.DROPOFF))
     assert line(core, 9.0) == (9.0, 3.0, 5.0, "cold", Door.OPEN, "off")
     core.close("F1")
     core.feed(DeviceHealth("locks", False, ("F1",)))
@@ -55,16 +55,16 @@ def test_nothing_is_logged_before_the_time_nor_after_the_need() -> None:
     assert logged(core, 22.0) == ()
     core.pass_s(41 * 60)
     assert len(logged(core, 22.0)) == 1
-    core.opens(core.wish(waiting, Purpose.DROPOFF))
+    core.opens(core.command(waiting, Purpose.DROPOFF))
     core.close("F1")
     assert len(logged(core, 4.0)) == 1
-    core.opens(core.wish(waiting, Purpose.PICKUP))
+    core.opens(core.command(waiting, Purpose.PICKUP))
     assert logged(core, 5.0) == ()
 
 
 def test_a_parcel_that_needs_no_climate_has_no_log() -> None:
     core = locker()
     reservation = core.reserve(SMALL)
-    core.opens(core.wish(reservation, Purpose.DROPOFF))
+    core.opens(core.command(reservation, Purpose.DROPOFF))
     core.close(reservation.cell)
     assert [logged(core, 22.0, label) for label in core.layout.specs] == [(), (), (), ()]

@@ -31,7 +31,7 @@ def status(core: Core) -> str:
 
 def dropoff(core: Core, **details: object) -> Reservation:
     reservation = core.reserve(**details)  # type: ignore[arg-type]
-    core.opens(core.wish(reservation, Purpose.DROPOFF))
+    core.opens(core.command(reservation, Purpose.DROPOFF))
     done = core.close("A01")
     assert done.effects == (Weigh("A01"),)
     return reservation
@@ -48,7 +48,7 @@ def test_a_dropoff_without_a_parcel_raises_an_alarm_until_the_reservation_ends(
     core.feed(Weighed("A01", mass_g))
     assert stands(core, Alarm.EMPTY_DROPOFF) is empty
     assert core.state.cells["A01"].empty is empty
-    core.opens(core.wish(reservation, Purpose.PICKUP))
+    core.opens(core.command(reservation, Purpose.PICKUP))
     core.close("A01")
     core.feed(Weighed("A01", 0))
     core.pass_s(1)
@@ -74,7 +74,7 @@ def test_held_an_empty_dropoff_leaves_the_reservation_pending() -> None:
     core.feed(Weighed("A01", 10))
     assert core.live(reservation).status is ReservationStatus.PENDING
     assert stands(core, Alarm.EMPTY_DROPOFF)
-    core.opens(core.wish(reservation, Purpose.DROPOFF))
+    core.opens(core.command(reservation, Purpose.DROPOFF))
     core.close("A01")
     core.feed(Weighed("A01", 800))
     assert core.live(reservation).status is ReservationStatus.DROPPED_OFF
@@ -107,7 +107,7 @@ def test_held_a_door_that_is_opened_again_is_weighed_again() -> None:
     core = weighing(hold=True)
     reservation = dropoff(core)
     core.pass_s(1)
-    core.opens(core.wish(reservation, Purpose.DROPOFF))
+    core.opens(core.command(reservation, Purpose.DROPOFF))
     core.feed(Weighed("A01", 0))
     core.pass_s(60)
     assert core.live(reservation).status is ReservationStatus.PENDING
@@ -120,7 +120,7 @@ def test_held_a_door_that_is_opened_again_is_weighed_again() -> None:
 def test_held_a_start_loses_no_parcel() -> None:
     core = weighing(hold=True)
     reservation = core.reserve()
-    core.opens(core.wish(reservation, Purpose.DROPOFF))
+    core.opens(core.command(reservation, Purpose.DROPOFF))
     core.restart({"A01": Door.CLOSED})
     assert core.live(reservation).status is ReservationStatus.DROPPED_OFF
     assert core.live(reservation).recovered
@@ -131,7 +131,7 @@ def test_what_is_left_behind_after_the_grace_awaits_inspection() -> None:
     core = weighing()
     reservation = dropoff(core, grace_pickup_s=0)
     core.feed(Weighed("A01", 900))
-    core.opens(core.wish(reservation, Purpose.PICKUP))
+    core.opens(core.command(reservation, Purpose.PICKUP))
     core.close("A01")
     core.feed(Weighed("A01", 880))
     core.pass_s(1)
@@ -145,7 +145,7 @@ def test_what_is_left_behind_after_the_grace_awaits_inspection() -> None:
 def test_the_end_of_a_grace_waits_a_moment_for_the_scale() -> None:
     core = weighing()
     reservation = dropoff(core, grace_pickup_s=0)
-    core.opens(core.wish(reservation, Purpose.PICKUP))
+    core.opens(core.command(reservation, Purpose.PICKUP))
     core.close("A01")
     core.pass_s(1)
     assert status(core) == "IN_GRACE"
@@ -170,7 +170,7 @@ def test_a_change_in_a_free_cell_or_behind_an_open_door_is_none() -> None:
     core.feed(Weighed("A01", 0))
     core.feed(Weighed("A01", 900))
     reservation = core.reserve()
-    core.opens(core.wish(reservation, Purpose.DROPOFF))
+    core.opens(core.command(reservation, Purpose.DROPOFF))
     core.feed(Weighed("A01", 2000))
     assert core.state.cells["A01"].mass_g is None
     core.close("A01")
@@ -183,7 +183,7 @@ def opened_and_weighed(mass_g: int) -> tuple[Core, Reservation]:
     two = [specs()[0], specs()[4]]
     core = Core(Layout(specs={spec.label: spec for spec in two}, weighed=frozenset({"A01"})))
     reservation = core.reserve()
-    core.opens(core.wish(reservation, Purpose.OPEN_DOOR))
+    core.opens(core.command(reservation, Purpose.OPEN_DOOR))
     core.close("A01")
     core.feed(Weighed("A01", mass_g))
     core.pass_s(11)
@@ -202,7 +202,7 @@ def test_a_cell_proven_empty_is_free_at_once(mass_g: int, status: CellStatus) ->
 @pytest.mark.parametrize(("mass_g", "cell"), [(0, "C01"), (900, "A01")])
 def test_a_reservation_whose_cell_is_proven_empty_may_move(mass_g: int, cell: str) -> None:
     core, reservation = opened_and_weighed(mass_g)
-    core.jams(core.feed(core.wish(reservation, Purpose.DROPOFF)))
+    core.jams(core.feed(core.command(reservation, Purpose.DROPOFF)))
     assert core.live(reservation).cell == cell
 
 
@@ -228,9 +228,9 @@ def test_a_scale_that_tells_only_after_the_pick_up_says_nothing_of_the_dropoff()
     """EMPTY_DROPOFF: a weight cell that closes after a drop-off without a parcel. This one had one."""
     core = weighing()
     reservation = core.dropped_off()  # the scale is silent
-    core.feed(wish := core.wish(reservation, Purpose.PICKUP))
-    core.feed(DoorRead(wish.unlock_id, Door.CLOSED))
-    core.feed(PulseDone(wish.unlock_id, 1, Door.OPEN))
+    core.feed(command := core.command(reservation, Purpose.PICKUP))
+    core.feed(DoorRead(command.unlock_id, Door.CLOSED))
+    core.feed(PulseDone(command.unlock_id, 1, Door.OPEN))
     core.close("A01")
     core.feed(Weighed("A01", 0))
     assert not core.state.alarms
@@ -241,7 +241,7 @@ def test_a_scale_that_settles_slowly_proves_a_cell_empty() -> None:
     core = weighing()
     reservation = core.dropped_off()
     core.feed(Weighed("A01", 900))
-    core.opens(core.wish(reservation, Purpose.PICKUP))
+    core.opens(core.command(reservation, Purpose.PICKUP))
     core.close("A01")
     core.feed(Weighed("A01", 60))
     core.feed(Weighed("A01", 20))

@@ -26,9 +26,9 @@ def alarms(core: Core) -> set[str]:
     return set(core.state.alarms)
 
 
-def pulsed(core: Core, wish: OpenFor | OpenCell) -> None:
-    """The first pulse for a wish is under way."""
-    look = core.looks(core.feed(wish))
+def pulsed(core: Core, command: OpenFor | OpenCell) -> None:
+    """The first pulse for a command is under way."""
+    look = core.looks(core.feed(command))
     core.feed(DoorRead(look.unlock_id, core.state.cells[look.cell].door))
 
 
@@ -36,10 +36,10 @@ def test_an_opening_is_the_own_locks_late_one_once_the_other_lock_has_opened() -
     core = Core(Layout(specs={spec.label: spec for spec in specs()}, attempts=1))
     first, second = core.dropped_off(), core.dropped_off()
     core.pass_s(11)
-    late = core.wish(first, Purpose.PICKUP)
+    late = core.command(first, Purpose.PICKUP)
     pulsed(core, late)
     core.feed(PulseDone(late.unlock_id, 1, Door.CLOSED))
-    other = core.wish(second, Purpose.PICKUP)
+    other = core.command(second, Purpose.PICKUP)
     pulsed(core, other)
     core.feed(DoorsSeen({first.cell: Door.OPEN}))
     assert core.live(first).status is ReservationStatus.DROPPED_OFF
@@ -57,9 +57,9 @@ def test_an_opening_after_two_locks_failed_is_a_wrong_door(passed_s: float) -> N
     first, second = core.dropped_off(), core.dropped_off()
     core.pass_s(11)
     for reservation in (first, second):
-        wish = core.wish(reservation, Purpose.PICKUP)
-        pulsed(core, wish)
-        core.feed(PulseDone(wish.unlock_id, 1, Door.CLOSED))
+        command = core.command(reservation, Purpose.PICKUP)
+        pulsed(core, command)
+        core.feed(PulseDone(command.unlock_id, 1, Door.CLOSED))
     core.pass_s(passed_s)
     core.forced(first.cell)
     both = {f"{Alarm.WRONG_DOOR}/{reservation.cell}" for reservation in (first, second)}
@@ -74,9 +74,9 @@ def test_an_opening_after_the_other_lock_was_pulsed_first_is_its_own_locks() -> 
     first, second = core.dropped_off(), core.dropped_off()
     core.pass_s(11)
     for reservation in (first, second):
-        wish = core.wish(reservation, Purpose.PICKUP)
-        pulsed(core, wish)
-        core.feed(PulseDone(wish.unlock_id, 1, Door.CLOSED))
+        command = core.command(reservation, Purpose.PICKUP)
+        pulsed(core, command)
+        core.feed(PulseDone(command.unlock_id, 1, Door.CLOSED))
         core.pass_s(4)
     core.forced(second.cell)
     assert core.live(second).status is ReservationStatus.PICKED_UP
@@ -89,9 +89,9 @@ def test_a_closing_just_before_ten_minutes_is_waited_for(door: Door, *, failed: 
     reservation = core.dropped_off()
     core.pass_s(11)
     core.forced(reservation.cell)
-    wish = core.wish(reservation, Purpose.PICKUP)
-    pulsed(core, wish)
-    core.feed(PulseDone(wish.unlock_id, 1, Door.OPEN))
+    command = core.command(reservation, Purpose.PICKUP)
+    pulsed(core, command)
+    core.feed(PulseDone(command.unlock_id, 1, Door.OPEN))
     core.pass_s(599.8)
     core.feed(DoorsSeen({reservation.cell: Door.CLOSED}))
     closed_ns = core.now.boottime_ns
@@ -118,7 +118,7 @@ def test_a_contact_board_at_fault_blames_no_lock_and_no_lock_board() -> None:
     core.lasts()
     assert f"{Alarm.DEVICE_FAULT}/contacts" in alarms(core)
     core.pass_s(11)
-    core.jams(core.feed(core.wish(reservation, Purpose.PICKUP)))
+    core.jams(core.feed(core.command(reservation, Purpose.PICKUP)))
     assert alarms(core) == {f"{Alarm.DEVICE_FAULT}/contacts"}
     assert core.state.cells[reservation.cell].faulty is None
 
@@ -126,10 +126,10 @@ def test_a_contact_board_at_fault_blames_no_lock_and_no_lock_board() -> None:
 def test_an_earlier_wrong_door_is_not_taken_back_by_a_later_pulse() -> None:
     core = Core()
     reservation = core.reserve()
-    wish = core.wish(reservation, Purpose.DROPOFF)
-    pulsed(core, wish)
+    command = core.command(reservation, Purpose.DROPOFF)
+    pulsed(core, command)
     core.forced("C01")
-    core.feed(PulseDone(wish.unlock_id, 1, Door.CLOSED))
+    core.feed(PulseDone(command.unlock_id, 1, Door.CLOSED))
     core.close("C01")
     core.pass_s(11)
     pulsed(core, OpenCell("k", "A01", "because", "unl-k"))
@@ -157,14 +157,14 @@ def test_a_technicians_pulse_in_doubt_asks_for_no_inspection() -> None:
 def test_a_scale_proves_a_cell_empty_after_a_pick_up_in_doubt() -> None:
     core = Core(Layout(specs={"A01": specs()[0]}, weighed=frozenset({"A01"})))
     reservation = core.reserve(SMALL, grace_pickup_s=60)
-    core.opens(core.wish(reservation, Purpose.DROPOFF))
+    core.opens(core.command(reservation, Purpose.DROPOFF))
     core.close("A01")
     core.feed(Weighed("A01", 900))
     core.pass_s(11)
     core.forced("A01")
-    wish = core.wish(reservation, Purpose.PICKUP)
-    pulsed(core, wish)
-    core.feed(PulseDone(wish.unlock_id, 1, Door.OPEN))
+    command = core.command(reservation, Purpose.PICKUP)
+    pulsed(core, command)
+    core.feed(PulseDone(command.unlock_id, 1, Door.OPEN))
     core.close("A01")
     assert core.live(reservation).status is ReservationStatus.PICKED_UP
     core.feed(Weighed("A01", 0))
@@ -200,15 +200,15 @@ def test_a_held_drop_off_that_is_found_empty_waits_for_nothing_more() -> None:
     core = Core(Layout(specs={"A01": specs()[0]}, weighed=frozenset({"A01"}), hold_empty_dropoff=True))
     core.feed(Weighed("A01", 0))
     reservation = core.reserve()
-    core.opens(core.wish(reservation, Purpose.DROPOFF))
+    core.opens(core.command(reservation, Purpose.DROPOFF))
     core.close("A01")
     assert core.live(reservation).to_be_weighed is True
     core.feed(Weighed("A01", 0))
     live = core.live(reservation)
     assert (live.status, live.dropoff_opened, live.to_be_weighed) == (ReservationStatus.PENDING, False, False)
-    core.opens(core.wish(reservation, Purpose.DROPOFF))
+    core.opens(core.command(reservation, Purpose.DROPOFF))
     core.close("A01")
-    core.opens(core.wish(reservation, Purpose.DROPOFF))
+    core.opens(core.command(reservation, Purpose.DROPOFF))
     assert core.live(reservation).to_be_weighed is False
 
 
@@ -218,7 +218,7 @@ def test_a_cell_that_a_reservation_leaves_keeps_nothing_of_it() -> None:
     label = reservation.cell
     place = replace(core.state.cells[label], suspect=True, last_outcome=UnlockOutcome.UNKNOWN)
     core.state = replace(core.state, cells={**core.state.cells, label: place})
-    core.jams(core.feed(core.wish(reservation, Purpose.DROPOFF)))
+    core.jams(core.feed(core.command(reservation, Purpose.DROPOFF)))
     assert core.live(reservation).cell != label
     left = core.state.cells[label]
     assert (left.status, left.reservation_id) == (CellStatus.AWAITING_INSPECTION, None)
@@ -233,10 +233,10 @@ def test_a_closing_that_settles_late_does_not_excuse_a_wrong_door(closed_s: floa
     core = Core(Layout(specs={spec.label: spec for spec in specs()}, attempts=3))
     first, second = core.dropped_off(), core.dropped_off()
     core.pass_s(11)
-    core.opens(core.wish(first, Purpose.PICKUP))
+    core.opens(core.command(first, Purpose.PICKUP))
     core.feed(DoorsSeen({first.cell: Door.CLOSED}))  # and no ClosingSettled
     core.pass_s(closed_s)
-    pulsed(core, core.wish(second, Purpose.PICKUP))
+    pulsed(core, core.command(second, Purpose.PICKUP))
     core.feed(DoorsSeen({first.cell: Door.OPEN}))
     core.lasts()
     assert {f"WRONG_DOOR/{first.cell}", f"WRONG_DOOR/{second.cell}"} <= alarms(core)
@@ -248,11 +248,11 @@ def test_a_door_that_has_not_latched_is_no_wrong_door(closed_s: float) -> None:
     core = Core(Layout(specs={spec.label: spec for spec in specs()}, attempts=3))
     first, second = core.dropped_off(), core.dropped_off()
     core.pass_s(11)
-    core.opens(core.wish(first, Purpose.PICKUP))
+    core.opens(core.command(first, Purpose.PICKUP))
     core.feed(DoorsSeen({first.cell: Door.CLOSED}))
     core.pass_s(closed_s)
-    wish = core.wish(second, Purpose.PICKUP)
-    pulsed(core, wish)
+    command = core.command(second, Purpose.PICKUP)
+    pulsed(core, command)
     core.feed(DoorsSeen({first.cell: Door.OPEN}))
     core.lasts()
     assert alarms(core) == set()
@@ -265,10 +265,12 @@ def test_a_lock_whose_door_another_one_has_opened_is_not_pulsed_again(by_hand: b
     core = Core(Layout(specs={spec.label: spec for spec in specs()}, attempts=3))
     first, second = core.dropped_off(), core.dropped_off()
     core.pass_s(11)
-    look = core.looks(core.feed(core.wish(second, Purpose.PICKUP)))
+    look = core.looks(core.feed(core.command(second, Purpose.PICKUP)))
     core.feed(DoorRead(look.unlock_id, Door.CLOSED))
     core.feed(DoorsSeen({first.cell: Door.OPEN}))
-    own = OpenCell(core.key(), first.cell, "why", "unl-own") if by_hand else core.wish(first, Purpose.PICKUP)
+    own = (
+        OpenCell(core.key(), first.cell, "why", "unl-own") if by_hand else core.command(first, Purpose.PICKUP)
+    )
     core.feed(own)
     core.feed(DoorRead(own.unlock_id, Door.CLOSED))
     core.lasts()
@@ -289,8 +291,8 @@ def test_an_opening_that_has_lasted_is_judged_before_the_reading_that_would_allo
     core = Core(Layout(specs={spec.label: spec for spec in specs()}, attempts=3))
     first, second = core.dropped_off(), core.dropped_off()
     core.pass_s(11)
-    look = core.looks(core.feed(core.wish(second, Purpose.PICKUP)))
-    own = core.looks(core.feed(core.wish(first, Purpose.PICKUP)))
+    look = core.looks(core.feed(core.command(second, Purpose.PICKUP)))
+    own = core.looks(core.feed(core.command(first, Purpose.PICKUP)))
     core.feed(DoorRead(look.unlock_id, Door.CLOSED))
     core.feed(DoorsSeen({first.cell: Door.OPEN}))
     core.now = replace(core.now, boottime_ns=core.now.boottime_ns + round(passed_s * 1e9))

@@ -12,7 +12,7 @@ from edge_agent.statemachine.inputs import (
     Input,
 )
 from edge_agent.statemachine.outputs import PulseLock, ReadDoor, Weigh
-from edge_agent.statemachine.turn import Step
+from edge_agent.statemachine.step_builder import Step
 from tests.support.core import Core
 from tests.support.observed import Model
 from tests.support.parcels import No

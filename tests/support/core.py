@@ -27,7 +27,7 @@ from edge_agent.statemachine.invariants import check
 from edge_agent.statemachine.locker import restored, step
 from edge_agent.statemachine.outputs import Answer, Fact, FactKind, PulseLock, ReadDoor, UnlockRecord
 from edge_agent.statemachine.state import Layout, LockerState, empty_state
-from edge_agent.statemachine.turn import Step
+from edge_agent.statemachine.step_builder import Step
 
 SMALL = Packaging(width_mm=200, height_mm=100, depth_mm=300, mass_g=500)
 START = Instant("boot-1", 10**12, 1_750_000_000.0, True)
@@ -148,7 +148,7 @@ class Core:
         assert answer.reservation is not None
         return answer.reservation
 
-    def wish(self, reservation: Reservation, purpose: Purpose, life_s: float = 10.0) -> OpenFor:
+    def command(self, reservation: Reservation, purpose: Purpose, life_s: float = 10.0) -> OpenFor:
         """A drop-off or pick-up as the API sends it."""
         return OpenFor(
             request_key=self.key(),
@@ -190,14 +190,14 @@ class Core:
     def dropped_off(self, **details: object) -> Reservation:
         """A reservation whose parcel lies in its cell."""
         reservation = self.reserve(**details)  # type: ignore[arg-type]
-        self.opens(self.wish(reservation, Purpose.DROPOFF))
+        self.opens(self.command(reservation, Purpose.DROPOFF))
         self.close(reservation.cell)
         return self.live(reservation)
 
     def picked_up(self, **details: object) -> Reservation:
         """A reservation that was picked up and whose door is closed again."""
         reservation = self.dropped_off(**details)
-        self.opens(self.wish(reservation, Purpose.PICKUP))
+        self.opens(self.command(reservation, Purpose.PICKUP))
         self.close(reservation.cell)
         return self.live(reservation)
 
@@ -215,17 +215,17 @@ class Core:
             done = self.feed(PulseDone(look.unlock_id, attempt, Door.CLOSED))
         return done
 
-    def opens(self, wish: OpenFor | OpenCell | EnterCode) -> Answer:
+    def opens(self, command: OpenFor | OpenCell | EnterCode) -> Answer:
         """The whole unlock: fresh reading, pulse, the door springs open."""
-        first = self.feed(wish)
+        first = self.feed(command)
         looks = [effect for effect in first.effects if isinstance(effect, ReadDoor)]
         assert len(looks) == 1
         label = looks[0].cell
-        done = self.feed(DoorRead(wish.unlock_id, self.state.cells[label].door))
+        done = self.feed(DoorRead(command.unlock_id, self.state.cells[label].door))
         answers = list(done.answers)
-        if wish.unlock_id in self.state.tickets:
+        if command.unlock_id in self.state.tickets:
             answers += self.feed(DoorsSeen({label: Door.OPEN})).answers
-        stale = self.feed(PulseDone(wish.unlock_id, 1, Door.OPEN))
+        stale = self.feed(PulseDone(command.unlock_id, 1, Door.OPEN))
         assert not stale.effects
         assert not stale.facts
         answers += first.answers

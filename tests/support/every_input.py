@@ -41,7 +41,7 @@ from edge_agent.statemachine.inputs import (
     Weighed,
 )
 from edge_agent.statemachine.transitions import (
-    WISHES,
+    COMMANDS,
     Trigger,
 )
 from tests.support.core import SMALL, Core
@@ -54,24 +54,24 @@ PURPOSES = {
 }
 
 
-def asked(core: Core, reservation: Reservation, wish: Trigger) -> Input:
+def asked(core: Core, reservation: Reservation, command: Trigger) -> Input:
     """The input of a request."""
     over = ended(core, reservation)
     rid = reservation.reservation_id
-    if wish is Trigger.RESERVE:
+    if command is Trigger.RESERVE:
         codes = tuple(f"{n}" for n in range(7000, 7010))
         return Reserve(core.key(), rid, "p", "o", SMALL, codes, ended=over)
-    if wish is Trigger.CANCEL:
+    if command is Trigger.CANCEL:
         return replace(core.cancel(reservation), ended=over)
-    if wish is Trigger.ABANDON:
+    if command is Trigger.ABANDON:
         return replace(core.abandon(reservation), ended=over)
-    return replace(core.wish(reservation, PURPOSES[wish]), ended=over)
+    return replace(core.command(reservation, PURPOSES[command]), ended=over)
 
 
 def inputs(core: Core, reservation: Reservation) -> list[Input]:
     """Inputs of every class, several where they differ."""
     ids = [*core.state.tickets, "unl-none"]
-    found: list[Input] = [asked(core, reservation, wish) for wish in WISHES]
+    found: list[Input] = [asked(core, reservation, command) for command in COMMANDS]
     found += [core.entry(reservation.drop_off_code), core.entry(reservation.pickup_code), core.entry("x")]
     found += [core.entry(qr_text(Purpose.PICKUP, reservation.reservation_id, reservation.pickup_code))]
     found += [RequestMaintenance("k", "m", "d", Severity.LOW, label) for label in (None, LABEL, "Z9")]

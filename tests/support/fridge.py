@@ -9,7 +9,7 @@ from edge_agent.statemachine.inputs import TemperatureSeen, Tick
 from edge_agent.statemachine.locker import next_due_ns
 from edge_agent.statemachine.outputs import SetClimate
 from edge_agent.statemachine.state import Climate, Layout, Regime, Regimes
-from edge_agent.statemachine.turn import Step
+from edge_agent.statemachine.step_builder import Step
 from tests.support.core import Core
 
 S = 10**9
@@ -91,7 +91,7 @@ def stored(degrees: float = 4.0) -> tuple[Core, Reservation]:
     core = locker()
     reservation = core.reserve(CHILLED, grace_pickup_s=0)
     feels(core, degrees)
-    core.opens(core.wish(reservation, Purpose.DROPOFF))
+    core.opens(core.command(reservation, Purpose.DROPOFF))
     core.close("F1")
     feels(core, degrees)
     return core, core.live(reservation)

@@ -10,7 +10,7 @@ from edge_agent.errors import Refusal
 from edge_agent.model import Instant, Reservation
 from edge_agent.statemachine.inputs import Input
 from edge_agent.statemachine.state import Layout
-from edge_agent.statemachine.turn import Step
+from edge_agent.statemachine.step_builder import Step
 from tests.support.core import START, Core
 
 

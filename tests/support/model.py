@@ -102,7 +102,7 @@ class Locker(ABC):
         if t.key is not None and t.purpose is Purpose.OPEN_DOOR:
             self.tell("OPEN_DOOR_FULFILLED", t.parcel.rid, outcome, t.key)
 
-    # --- wishes -------------------------------------------------------------------------------------------
+    # --- commands -------------------------------------------------------------------------------------------
 
     def find(self, rid: str) -> Parcel:
         """The reservation."""
@@ -206,7 +206,7 @@ class Locker(ABC):
         return against
 
     def expired(self, t: Try) -> bool:
-        """Whether the wish's life is over."""
+        """Whether the command's life is over."""
         return t.expires_ns is not None and self.now.boottime_ns > t.expires_ns
 
     def ask(self, key: str, rid: str, purpose: Purpose, uid: str, expires_ns: int | None) -> None:
@@ -230,7 +230,7 @@ class Locker(ABC):
 
     @abstractmethod
     def finish(self, t: Try, outcome: str, *, recovered: bool = False) -> None:
-        """The outcome of a wish."""
+        """The outcome of a command."""
 
     def accept(self, t: Try) -> None:
         """Into the queue; an open-door is answered at once."""
@@ -262,7 +262,7 @@ class Locker(ABC):
             self.looks.append(t.cell)
 
     def fail(self, t: Try, *codes: int) -> None:
-        """A wish ends that never got a pulse that counts."""
+        """A command ends that never got a pulse that counts."""
         del self.tries[t.uid]
         if t.uid in self.queue:
             self.queue.remove(t.uid)

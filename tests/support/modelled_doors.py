@@ -200,7 +200,7 @@ class Doors(Locker):
             self.tell_cell(label, "DOUBT")
 
     def finish(self, t: Try, outcome: str, *, recovered: bool = False) -> None:
-        """The outcome of a wish."""
+        """The outcome of a command."""
         del self.tries[t.uid]
         parcel, source, place = t.parcel, "MACHINE" if t.kiosk else "API", self.places[t.cell]
         place.waits = None
@@ -211,7 +211,7 @@ class Doors(Locker):
                 place.mine = place.unlocked = True
                 place.unexplained = None
                 place.rightly = t.purpose is Purpose.TECHNICIAN and not recovered
-                self.take_back(t)
+                self.remove_marks(t)
                 self.lock_opened(t.cell)
                 self.forgive(t)
             if place.holder is not None:
@@ -228,7 +228,7 @@ class Doors(Locker):
         self.tell_open_door(t, outcome)
 
     def granted(self, t: Try, recovered: bool = False) -> None:
-        """The door stands open for this wish."""
+        """The door stands open for this command."""
         parcel = t.parcel
         if t.purpose is Purpose.DROPOFF and parcel.status is S.PENDING:
             parcel.dropping = True
@@ -418,7 +418,7 @@ class Doors(Locker):
         return just_before or (t is not None and t.at == "pulses")
 
     def late(self, label: str, at: Instant) -> bool:
-        """Whether the door was opened by its own lock, late; what its wish wanted is true then."""
+        """Whether the door was opened by its own lock, late; what its command wanted is true then."""
         place, t = self.places[label], self.places[label].pulsed_for
         if not self.may_open(label, at) or self.stands("WRONG_DOOR", label) or t is None or t.doubtful:
             return False
@@ -483,7 +483,7 @@ class Doors(Locker):
             self.fault(one, "WRONG_DOOR")
         self.inspect(label)
 
-    def take_back(self, t: Try) -> None:
+    def remove_marks(self, t: Try) -> None:
         """The commanded door opened after all: the other one was forced."""
         for label in t.wrong:
             for one in (t.cell, label):

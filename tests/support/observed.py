@@ -17,9 +17,9 @@ from tests.support.parcels import (
     No,
     Parcel,
     Place,
-    brought_over,
     dated,
     passed_ns,
+    redated,
 )
 
 FORCED_S, PATIENCE_S = 600, 5
@@ -172,13 +172,13 @@ class Model(Doors):
             else:
                 del self.tries[t.uid]  # the loop answers these with 14
         if self.now.synced:
-            self.bring_over()
+            self.redate_moments()
         for way, guessing in self.guessing.items():
             if guessing.since is not None and passed_ns(guessing.since, self.now) is None:
                 guessing.since = self.now if self.stands("CODE_GUESSING", way) else None
         for place in self.places.values():
-            place.since = None if place.since is None else brought_over(place.since, self.now)
-            place.ajar = None if place.ajar is None else brought_over(place.ajar, self.now)
+            place.since = None if place.since is None else redated(place.since, self.now)
+            place.ajar = None if place.ajar is None else redated(place.ajar, self.now)
             if place.waits is not None:
                 if passed_ns(place.waits.since, self.now) is None:
                     place.waits.since = self.now
@@ -186,7 +186,7 @@ class Model(Doors):
         for label in self.places:
             self.seen(label, doors.get(label, Door.UNKNOWN), starting=True)
 
-    def bring_over(self) -> None:
+    def redate_moments(self) -> None:
         """What began in another boot runs on this one's clock, as soon as that can be told."""
         for guessing in self.guessing.values():
             guessing.recent = [at for at in map(self.over_the_reboot, guessing.recent) if at is not None]
@@ -217,12 +217,12 @@ class Model(Doors):
             return since
         if since.boot_id == self.now.boot_id:
             return dated(since, self.now)
-        return brought_over(since, self.now)
+        return redated(since, self.now)
 
     def due(self) -> None:
         """What time brings, after every input."""
         if self.now.synced and self.lasts("CLOCK_UNSYNCED", ""):
-            self.bring_over()
+            self.redate_moments()
         self.alarm("CLOCK_UNSYNCED", "", on=not self.now.synced)
         for way, guessing in self.guessing.items():
             if self.rest_left_ns(guessing) <= 0:
@@ -252,7 +252,7 @@ class Model(Doors):
             self.alarm("DOOR_FORCED", label, on=False)
 
     def wait_due(self, label: str) -> None:
-        """A wish in doubt is concluded by a closing of 30 s, or has failed after 10 min."""
+        """A command in doubt is concluded by a closing of 30 s, or has failed after 10 min."""
         place, waits = self.places[label], self.places[label].waits
         if waits is None:
             return

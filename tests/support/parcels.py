@@ -1,4 +1,4 @@
-"""What the second model of a locker knows: parcels, places, wishes, and how time is told."""
+"""What the second model of a locker knows: parcels, places, commands, and how time is told."""
 
 from __future__ import annotations
 
@@ -131,7 +131,7 @@ class Place:
 
 @dataclass(eq=False)
 class Try:
-    """A wish to open a door on its way. `at`: waits, looks, pulses, or unclear after a pulse nobody saw."""
+    """An unlock attempt. `at`: waits, looks, pulses, or unclear after a pulse nobody saw."""
 
     uid: str
     key: str | None
@@ -158,7 +158,7 @@ class Try:
 
 @dataclass(eq=False)
 class Waits:
-    """A lock was pulsed in doubt for this wish; a closing concludes it."""
+    """A lock was pulsed in doubt for this command; a closing concludes it."""
 
     parcel: Parcel
     purpose: Purpose
@@ -201,7 +201,7 @@ def runs(since: Instant | None, seconds: int, now: Instant) -> bool:
     return passed is not None and passed <= seconds * SECOND
 
 
-def brought_over(since: Instant, now: Instant) -> Instant:
+def redated(since: Instant, now: Instant) -> Instant:
     """The same moment by the clock of this boot, if it can be told; else it counts from now."""
     passed = passed_ns(since, now)
     if passed is None:

@@ -41,7 +41,7 @@ class Situation:
 
 def _opened(core: Core, purpose: Purpose, *, closed: bool = True) -> Reservation:
     (reservation,) = core.state.reservations.values()
-    core.opens(core.wish(reservation, purpose))
+    core.opens(core.command(reservation, purpose))
     if closed:
         core.close(reservation.cell)
     return core.live(reservation)
@@ -77,20 +77,20 @@ def opened_for_support(core: Core) -> Reservation:
 def lapsed(core: Core) -> Reservation:
     """A drop-off was asked for, but the lock could not be reached in time."""
     reservation = core.reserve()
-    wish = core.wish(reservation, Purpose.DROPOFF)
-    core.feed(wish)
-    core.feed(DoorRead(wish.unlock_id, Door.CLOSED))
-    core.feed(PulseDone(wish.unlock_id, 1, Door.CLOSED, given=False))
+    command = core.command(reservation, Purpose.DROPOFF)
+    core.feed(command)
+    core.feed(DoorRead(command.unlock_id, Door.CLOSED))
+    core.feed(PulseDone(command.unlock_id, 1, Door.CLOSED, given=False))
     return core.live(reservation)
 
 
 def doubtful(core: Core) -> Reservation:
     """A drop-off's pulse was given, and no reading showed what it did."""
     reservation = core.reserve()
-    wish = core.wish(reservation, Purpose.DROPOFF)
-    core.feed(wish)
-    core.feed(DoorRead(wish.unlock_id, Door.CLOSED))
-    core.feed(PulseDone(wish.unlock_id, 1, Door.UNKNOWN))
+    command = core.command(reservation, Purpose.DROPOFF)
+    core.feed(command)
+    core.feed(DoorRead(command.unlock_id, Door.CLOSED))
+    core.feed(PulseDone(command.unlock_id, 1, Door.UNKNOWN))
     core.close(reservation.cell)
     return core.live(reservation)
 

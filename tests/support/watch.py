@@ -19,7 +19,7 @@ from edge_agent.statemachine.inputs import (
 )
 from edge_agent.statemachine.outputs import Fact, FactKind, PulseLock, ReadDoor, UnlockRecord
 from edge_agent.statemachine.state import Layout, LockerState
-from edge_agent.statemachine.turn import Step
+from edge_agent.statemachine.step_builder import Step
 
 MAPS = (
     "cells",
@@ -283,7 +283,7 @@ class Watch:
     def _pulse(self, pulse: PulseLock, intents: Mapping[tuple[str, int], UnlockRecord], now: Instant) -> None:
         key = (pulse.unlock_id, pulse.attempt)
         assert key not in self.pulsed, "pulsed twice"
-        assert pulse.unlock_id not in self.bygone, "pulsed for a wish from before the restart"
+        assert pulse.unlock_id not in self.bygone, "pulsed for a command from before the restart"
         intent = intents[key]
         assert intent.cell == pulse.cell
         self._may_be_pulsed(key, pulse.cell, intent.purpose)

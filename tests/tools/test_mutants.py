@@ -22,18 +22,18 @@ def x_fits__mutmut_1(width_mm: int) -> bool:
 def x_fits__mutmut_2(width_mm: int) -> bool:
     """Whether it fits."""
     return width_mm <= 4
-class Turn:
-    def xǁTurnǁput__mutmut_orig(self) -> None:
+class StepBuilder:
+    def xǁStepBuilderǁput__mutmut_orig(self) -> None:
         self.a = 1
         self.b = [2]
-    def xǁTurnǁput__mutmut_1(self) -> None:
+    def xǁStepBuilderǁput__mutmut_1(self) -> None:
         self.a = 1
         self.b = [None]
 '''
-VERDICTS = {"m.x_fits__mutmut_1": 0, "m.x_fits__mutmut_2": 1, "m.xǁTurnǁput__mutmut_1": -24}
+VERDICTS = {"m.x_fits__mutmut_1": 0, "m.x_fits__mutmut_2": 1, "m.xǁStepBuilderǁput__mutmut_1": -24}
 SURVIVED = Mutant("m", "fits", "survived", "return width_mm <= 3", "return width_mm < 3")
 KILLED = Mutant("m", "fits", "killed", "return width_mm <= 3", "return width_mm <= 4")
-ENDLESS = Mutant("m", "Turn.put", "timeout", "self.b = [2]", "self.b = [None]")
+ENDLESS = Mutant("m", "StepBuilder.put", "timeout", "self.b = [2]", "self.b = [None]")
 
 
 def left_behind(folder: Path, verdicts: Mapping[str, int | None]) -> Path:

@@ -18,7 +18,7 @@ from edge_agent.model import Instant
 from edge_agent.protocol.sync import Digest
 from edge_agent.protocol.topics import Topics
 from edge_agent.runtime.clock import IN_A_ROW, OFF_S
-from edge_agent.statemachine.turn import GONE_NS
+from edge_agent.statemachine.step_builder import GONE_NS
 from tools.fault_matrix.stage import Stage
 from tools.simulate.plant import EPOCH_S, Severed, VirtualClock
 

@@ -33,7 +33,7 @@ from edge_agent.statemachine import (
     wrong_door,
 )
 from edge_agent.statemachine.amend import amend
-from edge_agent.statemachine.turn import Turn
+from edge_agent.statemachine.step_builder import StepBuilder
 from tools.fault_matrix.triples import RED, Triple, play, silence_logs
 
 SEED = 1
@@ -60,48 +60,50 @@ def _always(value: Any) -> Callable[[Any], Any]:
 
 
 def _moved_is_open(real: Any) -> Any:
-    def pulse_done(turn: Turn, unlock_id: str, attempt: int, door: Door, acknowledged: bool) -> None:
-        real(turn, unlock_id, attempt, Door.OPEN, acknowledged)
+    def pulse_done(
+        builder: StepBuilder, unlock_id: str, attempt: int, door: Door, acknowledged: bool
+    ) -> None:
+        real(builder, unlock_id, attempt, Door.OPEN, acknowledged)
 
     return pulse_done
 
 
 def _never_stops(real: Any) -> Any:
-    def judge(turn: Turn, ticket: Any) -> Any:
-        alarms = turn.alarms
-        turn.alarms = {key: alarm for key, alarm in alarms.items() if not key.startswith("WRONG_DOOR")}
+    def judge(builder: StepBuilder, unlock: Any) -> Any:
+        alarms = builder.alarms
+        builder.alarms = {key: alarm for key, alarm in alarms.items() if not key.startswith("WRONG_DOOR")}
         try:
-            return real(turn, ticket)
+            return real(builder, unlock)
         finally:
-            turn.alarms = alarms
+            builder.alarms = alarms
 
     return judge
 
 
 def _credits_late(real: Any) -> Any:
-    def opened_late(turn: Turn, label: str, at: Any) -> bool:
+    def opened_late(builder: StepBuilder, label: str, at: Any) -> bool:
         with patch.object(wrong_door, "unopened", lambda *args: []):
-            return bool(real(turn, label, at))
+            return bool(real(builder, label, at))
 
     return opened_late
 
 
 def _only_alarm(real: Any) -> Any:
-    def lose(turn: Turn, why: str, agreed: frozenset[str]) -> None:
-        statuses = dict(turn.cells)
-        real(turn, why, agreed)
+    def lose(builder: StepBuilder, why: str, agreed: frozenset[str]) -> None:
+        statuses = dict(builder.cells)
+        real(builder, why, agreed)
         for label in statuses:
-            turn.change_cell(label, status=CellStatus.IDLE)
-        turn.clear_alarm(Alarm.JOURNAL_LOST, "")
+            builder.change_cell(label, status=CellStatus.IDLE)
+        builder.clear_alarm(Alarm.JOURNAL_LOST, "")
 
     return lose
 
 
 def _free_at_once(real: Any) -> Any:
-    def move(turn: Turn, label: str, trigger: Any, **changes: Any) -> Any:
-        moved = real(turn, label, trigger, **changes)
+    def move(builder: StepBuilder, label: str, trigger: Any, **changes: Any) -> Any:
+        moved = real(builder, label, trigger, **changes)
         left = moved.status is CellStatus.AWAITING_CLEANUP
-        return turn.change_cell(label, status=CellStatus.IDLE) if left else moved
+        return builder.change_cell(label, status=CellStatus.IDLE) if left else moved
 
     return move
 
@@ -120,7 +122,7 @@ def _clean_at_start(real: Any) -> Any:
 
 
 def _forgets_pulses(real: Any) -> Any:
-    return lambda ticket: False
+    return lambda unlock: False
 
 
 def _anybodys(real: Any) -> Any:
@@ -128,17 +130,17 @@ def _anybodys(real: Any) -> Any:
 
 
 def _no_jam(real: Any) -> Any:
-    return lambda turn, ticket: outcome.conclude(turn, ticket, UnlockOutcome.NO_MOVEMENT)
+    return lambda builder, unlock: outcome.conclude(builder, unlock, UnlockOutcome.NO_MOVEMENT)
 
 
 def _everywhere(real: Any) -> Any:
     """A first pick-up pulses the lock of the next cell too."""
 
-    def intend(turn: Turn, ticket: Any) -> None:
-        real(turn, ticket)
-        labels = list(turn.cells)
-        other = labels[(labels.index(ticket.cell) + 1) % len(labels)]
-        turn.effects.append(amend(turn.effects[-1], cell=other))
+    def intend(builder: StepBuilder, unlock: Any) -> None:
+        real(builder, unlock)
+        labels = list(builder.cells)
+        other = labels[(labels.index(unlock.cell) + 1) % len(labels)]
+        builder.effects.append(amend(builder.effects[-1], cell=other))
 
     return intend
 

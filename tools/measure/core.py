@@ -21,7 +21,7 @@ from edge_agent.statemachine.inputs import (
 )
 from edge_agent.statemachine.locker import step
 from edge_agent.statemachine.state import Layout, LockerState, empty_state
-from edge_agent.statemachine.turn import Step
+from edge_agent.statemachine.step_builder import Step
 from tools.measure.figures import Figure, quantile
 from tools.measure.rig import Run
 

@@ -71,7 +71,7 @@ def forget_survivors(folder: Path) -> None:
 
 
 def _plain(mangled: str) -> str:
-    """`x_step` is `step`, and `xǁTurnǁput` is `Turn.put`."""
+    """`x_step` is `step`, and `xǁStepBuilderǁput` is `StepBuilder.put`."""
     return mangled[2:].replace("ǁ", ".")
 
 

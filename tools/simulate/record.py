@@ -24,7 +24,7 @@ from edge_agent.statemachine import inputs
 from edge_agent.statemachine.locker import restored, step
 from edge_agent.statemachine.outputs import Fact
 from edge_agent.statemachine.state import Layout, LockerState, empty_state
-from edge_agent.statemachine.turn import Step
+from edge_agent.statemachine.step_builder import Step
 from tools.simulate.lives import run_storm
 
 KINDS: dict[str, type[Any]] = {

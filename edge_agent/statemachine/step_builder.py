@@ -10,7 +10,16 @@ from dataclasses import dataclass
 from typing import Any
 
 from edge_agent.errors import Refusal
-from edge_agent.model import Alarm, Cell, CellCause, Instant, Reservation, Source, Ticket, UnlockOutcome
+from edge_agent.model import (
+    Alarm,
+    Cell,
+    CellCause,
+    Instant,
+    Reservation,
+    Source,
+    UnlockAttempt,
+    UnlockOutcome,
+)
 from edge_agent.statemachine.amend import amend
 from edge_agent.statemachine.outputs import Answer, Effect, Fact, FactKind, TemperatureRecord, UnlockRecord
 from edge_agent.statemachine.resting import RestingCodes
@@ -58,7 +67,7 @@ class Step:
     temperatures: tuple[TemperatureRecord, ...] = ()
 
 
-class Turn:
+class StepBuilder:
     """Collects the changes of one step."""
 
     def __init__(self, state: LockerState, layout: Layout, now: Instant) -> None:
@@ -67,7 +76,7 @@ class Turn:
         self.before = state
         self.cells: Mapping[str, Cell] = state.cells
         self.reservations: Mapping[str, Reservation] = state.reservations
-        self.tickets: Mapping[str, Ticket] = state.tickets
+        self.tickets: Mapping[str, UnlockAttempt] = state.tickets
         self.queue = state.queue
         self.former: Mapping[str, Reservation] = state.former
         self.resting_codes: RestingCodes = state.resting_codes
@@ -117,11 +126,11 @@ class Turn:
             self.resting_codes = left
             self._changed["resting_codes", code] = None
 
-    def at_work(self, label: str) -> Ticket | None:
+    def at_work(self, label: str) -> UnlockAttempt | None:
         """The ticket that is working on a cell's lock, from its turn to its outcome."""
-        for ticket in self.tickets.values():
-            if ticket.cell == label and ticket.stage != "waiting":
-                return ticket
+        for unlock in self.tickets.values():
+            if unlock.cell == label and unlock.stage != "waiting":
+                return unlock
         return None
 
     def change_cell(self, label: str, **changes: Any) -> Cell:
@@ -136,26 +145,26 @@ class Turn:
         self.put("reservations", changed.reservation_id, changed)
         return changed
 
-    def change_ticket(self, ticket: Ticket, **changes: Any) -> Ticket:
+    def change_unlock(self, unlock: UnlockAttempt, **changes: Any) -> UnlockAttempt:
         """Replaces fields of a ticket."""
-        changed = amend(ticket, **changes)
+        changed = amend(unlock, **changes)
         self.put("tickets", changed.unlock_id, changed)
         return changed
 
-    def drop_ticket(self, ticket: Ticket) -> None:
+    def drop_unlock(self, unlock: UnlockAttempt) -> None:
         """Removes a ticket that is over."""
-        self.put("tickets", ticket.unlock_id, None)
-        if ticket.unlock_id in self.queue:
-            self.queue = tuple(other for other in self.queue if other != ticket.unlock_id)
+        self.put("tickets", unlock.unlock_id, None)
+        if unlock.unlock_id in self.queue:
+            self.queue = tuple(other for other in self.queue if other != unlock.unlock_id)
 
-    def tell(self, kind: FactKind, reservation: Reservation | None = None, **details: Any) -> None:
+    def add_fact(self, kind: FactKind, reservation: Reservation | None = None, **details: Any) -> None:
         """Adds a fact to the outbox."""
         if reservation is not None:
             details.setdefault("cell", reservation.cell)
         details.setdefault("at", self.now)
         self.facts.append(Fact(kind=kind, reservation=reservation, **details))
 
-    def tell_cell(
+    def add_cell_fact(
         self,
         label: str,
         cause: CellCause,
@@ -167,7 +176,7 @@ class Turn:
     ) -> None:
         """Publishes how a cell stands now, and why that changed."""
         cell = self.cells[label]
-        self.tell(
+        self.add_fact(
             FactKind.CELL_STATUS_CHANGED,
             reservation,
             cell=label,
@@ -192,23 +201,25 @@ class Turn:
         if request_key is not None:
             self.answers.append(Answer(request_key, reservation, cell, refusal, **details))
 
-    def record(self, ticket: Ticket, outcome: UnlockOutcome | None, *, pulsed: bool | None = None) -> None:
+    def record(
+        self, unlock: UnlockAttempt, outcome: UnlockOutcome | None, *, pulsed: bool | None = None
+    ) -> None:
         """Adds a line to the ledger: an intent, or with `outcome` its outcome and whether a pulse was
         given."""
         self.unlocks.append(
             UnlockRecord(
-                unlock_id=ticket.unlock_id,
-                attempt=ticket.attempt,
-                cell=ticket.cell,
-                reservation_id=ticket.reservation_id,
-                purpose=ticket.purpose,
-                source=ticket.source,
-                request_key=ticket.request_key,
+                unlock_id=unlock.unlock_id,
+                attempt=unlock.attempt,
+                cell=unlock.cell,
+                reservation_id=unlock.reservation_id,
+                purpose=unlock.purpose,
+                source=unlock.source,
+                request_key=unlock.request_key,
                 at=self.now,
                 outcome=outcome,
                 pulsed=pulsed,
-                reason=ticket.reason,
-                actor=ticket.actor,
+                reason=unlock.reason,
+                actor=unlock.actor,
             )
         )
 
@@ -224,13 +235,13 @@ class Turn:
             return
         self.put("alarms", key, StandingAlarm(alarm, place, self.now, detail))
         device = _device(place, cell)
-        self.tell(FactKind.ALARM_RAISED, alarm=alarm, cell=cell, device=device, reason=detail or None)
+        self.add_fact(FactKind.ALARM_RAISED, alarm=alarm, cell=cell, device=device, reason=detail or None)
 
     def clear_alarm(
         self, alarm: Alarm, place: str, *, cell: str | None = None, at_once: bool = False
     ) -> None:
         """Clears an alarm if it stands; an alarm for a condition only when the condition has been gone for
-        `GONE_NS` (`conditions.what_is_due`), or `at_once`."""
+        `GONE_NS` (`conditions.apply_due`), or `at_once`."""
         key = f"{alarm}/{place}"
         standing = self.alarms.get(key)
         if standing is None:
@@ -240,7 +251,7 @@ class Turn:
                 self.put("alarms", key, amend(standing, gone=self.now))
             return
         self.put("alarms", key, None)
-        self.tell(FactKind.ALARM_CLEARED, alarm=alarm, cell=cell, device=_device(place, cell))
+        self.add_fact(FactKind.ALARM_CLEARED, alarm=alarm, cell=cell, device=_device(place, cell))
 
     def _long_gone(self, standing: StandingAlarm) -> bool:
         return standing.gone is not None and gone_left_ns(standing, self.now) <= 0

@@ -10,13 +10,13 @@ from typing import Any
 
 from edge_agent.model import Instant, Reservation
 from edge_agent.statemachine.amend import amend
-from edge_agent.statemachine.turn import Turn
+from edge_agent.statemachine.step_builder import StepBuilder
 
 GRACES = ("first_dropoff", "picked_up")
 """The fields with the start of a reservation's graces."""
 
 
-def brought_over(moment: Instant | None, now: Instant) -> Instant | None:
+def redated(moment: Instant | None, now: Instant) -> Instant | None:
     """The same moment on this boot's clock, possibly before its zero; unchanged if no clock allows that.
 
     A moment of this boot from before the clock was synchronised gets its right date.
@@ -33,38 +33,38 @@ def brought_over(moment: Instant | None, now: Instant) -> Instant | None:
     return moment
 
 
-def bring_over(turn: Turn) -> None:
+def redate_moments(builder: StepBuilder) -> None:
     """Converts every moment that something depends on: graces, doors, climate, rests of the keypad. For a
     synchronised clock."""
-    now = turn.now
-    for reservation in tuple(turn.reservations.values()):
-        _bring_over_reservation(turn, reservation)
-    for label, cell in tuple(turn.cells.items()):
+    now = builder.now
+    for reservation in tuple(builder.reservations.values()):
+        _redate_reservation(builder, reservation)
+    for label, cell in tuple(builder.cells.items()):
         changes = _changes(cell, ("door_since", "open_since"), now)
         if changes:
-            turn.change_cell(label, **changes)
-    for label, climate in tuple(turn.climate.items()):
+            builder.change_cell(label, **changes)
+    for label, climate in tuple(builder.climate.items()):
         changes = _changes(climate, ("switched", "good", "gap_from", "gap_to"), now)
         if changes:
-            turn.put("climate", label, amend(climate, **changes))
-    for label, waits in tuple(turn.unconfirmed.items()):
+            builder.put("climate", label, amend(climate, **changes))
+    for label, waits in tuple(builder.unconfirmed.items()):
         changes = _changes(waits, ("since", "closed"), now)
         if changes:
-            turn.put("unconfirmed", label, amend(waits, **changes))
-    for way, guesses in tuple(turn.guesses.items()):
+            builder.put("unconfirmed", label, amend(waits, **changes))
+    for way, guesses in tuple(builder.guesses.items()):
         changes = _changes(guesses, ("resting_since", "last"), now)
-        recent = tuple(brought_over(at, now) for at in guesses.recent)
-        wrong = tuple(brought_over(at, now) for at in guesses.wrong)
+        recent = tuple(redated(at, now) for at in guesses.recent)
+        wrong = tuple(redated(at, now) for at in guesses.wrong)
         if changes or recent != guesses.recent or wrong != guesses.wrong:
-            turn.put("guesses", way, amend(guesses, recent=recent, wrong=wrong, **changes))
+            builder.put("guesses", way, amend(guesses, recent=recent, wrong=wrong, **changes))
 
 
-def _bring_over_reservation(turn: Turn, reservation: Reservation) -> None:
+def _redate_reservation(builder: StepBuilder, reservation: Reservation) -> None:
     """A grace with an unknown start began at the latest with this boot.
 
     That can end it in time; it opens no door.
     """
-    now = turn.now
+    now = builder.now
     changes: dict[str, Any] = _changes(reservation, ("created", "dropped_off", *GRACES), now)
     for name in GRACES:
         moment = getattr(reservation, name)
@@ -72,9 +72,9 @@ def _bring_over_reservation(turn: Turn, reservation: Reservation) -> None:
             changes[name] = amend(moment, boot_id=now.boot_id, boottime_ns=0)
             changes["grace_unknown"] = True
     if changes:
-        turn.change_reservation(reservation, **changes)
+        builder.change_reservation(reservation, **changes)
 
 
 def _changes(value: object, names: tuple[str, ...], now: Instant) -> dict[str, Instant | None]:
-    moved = {name: brought_over(getattr(value, name), now) for name in names}
+    moved = {name: redated(getattr(value, name), now) for name in names}
     return {name: moment for name, moment in moved.items() if moment is not getattr(value, name)}
