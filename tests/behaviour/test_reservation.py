@@ -50,7 +50,7 @@ def test_a_drop_off_is_always_granted_while_pending(way: str) -> None:
     }
     for _ in range(3):
         core.pass_s(24 * 3600)
-        unlock_id = core.looks(core.feed(commands[way]())).unlock_id
+        unlock_id = core.requested_reading(core.feed(commands[way]())).unlock_id
         core.feed(DoorRead(unlock_id, Door.CLOSED))
         core.feed(PulseDone(unlock_id, 1, Door.UNKNOWN))
         core.feed(DoorsSeen({reservation.cell: Door.CLOSED}))
@@ -147,7 +147,7 @@ def test_the_fresh_reading_decides_and_not_the_last_poll() -> None:
     core.opened_by_hand(reservation.cell)
     pulses = len(core.pulses)
     command = core.command(reservation, Purpose.DROPOFF)
-    assert core.looks(core.feed(command)).cell == reservation.cell
+    assert core.requested_reading(core.feed(command)).cell == reservation.cell
     done = core.feed(DoorRead(command.unlock_id, Door.OPEN))
     assert done.answers[0].cell == reservation.cell
     assert len(core.pulses) == pulses
@@ -174,7 +174,7 @@ def test_every_unlock_attempt_ends_with_one_of_four_outcomes() -> None:
     core = Core()
     reservation = core.dropped_off()
     core.unlocks.clear()
-    jammed = core.looks(core.feed(core.command(reservation, Purpose.OPEN_DOOR))).unlock_id
+    jammed = core.requested_reading(core.feed(core.command(reservation, Purpose.OPEN_DOOR))).unlock_id
     core.feed(DoorRead(jammed, Door.CLOSED))
     for attempt in (1, 2, 3):
         core.feed(PulseDone(jammed, attempt, Door.CLOSED))

@@ -279,7 +279,7 @@ def test_a_right_opening_after_all_says_that_the_other_door_was_forced(still_ope
     reservation = core.dropped_off()
     core.pass_s(11)
     command = core.command(reservation, Purpose.PICKUP)
-    look = core.looks(core.feed(command))
+    look = core.requested_reading(core.feed(command))
     core.feed(DoorRead(look.unlock_id, Door.CLOSED))
     core.feed(DoorsSeen({"C01": Door.OPEN}))
     core.lasts()
@@ -312,11 +312,19 @@ def test_a_drop_off_is_dated_at_its_first_closed_reading() -> None:
 def test_a_technicians_opening_is_reported_with_all_that_is_known() -> None:
     core = one_attempt()
     core.jams(core.feed(OpenCell("req-t", "C01", "the customer calls", "unl-t", actor="bob")))
-    told = fact(core, FactKind.OPEN_DOOR_FULFILLED)
-    assert (told.cell, told.source, told.outcome) == ("C01", Source.MACHINE, UnlockOutcome.NO_MOVEMENT)
-    assert (told.description, told.actor, told.recovered) == ("the customer calls", "bob", False)
-    assert told.reason is not None
-    assert told.reservation is None
+    published = fact(core, FactKind.OPEN_DOOR_FULFILLED)
+    assert (published.cell, published.source, published.outcome) == (
+        "C01",
+        Source.MACHINE,
+        UnlockOutcome.NO_MOVEMENT,
+    )
+    assert (published.description, published.actor, published.recovered) == (
+        "the customer calls",
+        "bob",
+        False,
+    )
+    assert published.reason is not None
+    assert published.reservation is None
 
 
 def test_a_pick_up_again_within_its_grace_answers_with_the_reservation() -> None:
@@ -386,7 +394,7 @@ def test_an_unconfirmed_pick_up_counts_from_its_first_pulse_on_the_wall_clock_to
     core.pass_s(11)
     core.forced(reservation.cell)
     command = core.command(reservation, Purpose.PICKUP)
-    look = core.looks(core.feed(command))
+    look = core.requested_reading(core.feed(command))
     core.feed(DoorRead(look.unlock_id, Door.OPEN))
     pulsed = core.now
     core.now = replace(core.now, boottime_ns=pulsed.boottime_ns + 2 * 10**9, wall_s=pulsed.wall_s + 2.0)

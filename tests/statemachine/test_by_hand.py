@@ -30,7 +30,7 @@ def by_hand(core: Core, cell: str = "A01", purpose: Purpose = Purpose.TECHNICIAN
     return OpenCell(key, cell, "the hinge squeaks", f"unl-{key}", "bob", purpose)
 
 
-def told(core: Core) -> list[Fact]:
+def outcome_facts(core: Core) -> list[Fact]:
     return [fact for fact in core.facts if fact.kind is FactKind.OPEN_DOOR_FULFILLED]
 
 
@@ -55,7 +55,7 @@ def test_whatever_is_in_a_cell_its_door_opens_and_no_reservation_moves(situation
     else:
         answer = core.opens(asked)
         assert (answer.cell, answer.reservation, answer.refusal) == (LABEL, None, None)
-    (fact,) = told(core)
+    (fact,) = outcome_facts(core)
     assert fact.reservation is None
     assert fact.request_key is None
     assert (fact.cell, fact.actor, fact.description) == (LABEL, "bob", "the hinge squeaks")
@@ -143,8 +143,11 @@ def test_it_waits_its_turn_and_is_judged_again() -> None:
     core.pass_s(31)  # whoever asked has gone
     core.feed(DoorRead(first.unlock_id, Door.UNKNOWN))
     assert core.state.tickets == {}
-    assert [(f.cell, f.outcome) for f in told(core)] == [("A02", "NO_MOVEMENT"), ("A01", "NO_MOVEMENT")]
-    assert all("expired" in str(f.reason) for f in told(core))
+    assert [(f.cell, f.outcome) for f in outcome_facts(core)] == [
+        ("A02", "NO_MOVEMENT"),
+        ("A01", "NO_MOVEMENT"),
+    ]
+    assert all("expired" in str(f.reason) for f in outcome_facts(core))
     assert core.pulses == []
 
 
@@ -167,7 +170,7 @@ def test_no_movement_is_a_jam_as_with_everybody() -> None:
     assert answer.refusal is not None
     assert answer.refusal.code is Code.INTERNAL
     assert f"{Alarm.LOCK_JAMMED}/A01" in done.state.alarms
-    assert [(f.outcome, f.actor) for f in told(core)] == [(UnlockOutcome.NO_MOVEMENT, "bob")]
+    assert [(f.outcome, f.actor) for f in outcome_facts(core)] == [(UnlockOutcome.NO_MOVEMENT, "bob")]
     core.pass_s(11)
     core.opens(by_hand(core))  # repaired: the technician opens it again
     assert core.state.cells["A01"].faulty is None
@@ -191,7 +194,7 @@ def test_what_nobody_saw_is_told_once_and_the_cell_is_inspected() -> None:
     done = core.feed(PulseDone(asked.unlock_id, 1, Door.UNKNOWN))
     assert done.answers[0].refusal is not None
     core.close("A01")
-    assert [f.outcome for f in told(core)] == [UnlockOutcome.UNKNOWN]
+    assert [f.outcome for f in outcome_facts(core)] == [UnlockOutcome.UNKNOWN]
     assert core.state.cells["A01"].status is CellStatus.AWAITING_INSPECTION
 
 
@@ -206,7 +209,7 @@ def test_after_a_crash_it_is_never_pulsed_again_and_its_outcome_is_told(door: Do
     assert not done.answers
     assert len(core.pulses) == pulsed
     outcome = UnlockOutcome.OPENED if door is Door.OPEN else UnlockOutcome.UNKNOWN
-    assert [(f.outcome, f.recovered, f.actor) for f in told(core)] == [(outcome, True, "bob")]
+    assert [(f.outcome, f.recovered, f.actor) for f in outcome_facts(core)] == [(outcome, True, "bob")]
     assert not any(alarm.alarm is Alarm.DOOR_FORCED for alarm in core.state.alarms.values())
 
 
@@ -246,5 +249,5 @@ def test_each_act_is_told_under_its_technician_s_name_and_without_one_under_none
         core = Core()
         core.feed(BlockCell(core.key(), "A01", "hinge", Source.MACHINE, actor=actor))
         core.feed(UnblockCell(core.key(), "A01", Source.MACHINE, actor=actor))
-        told = [fact.actor for fact in core.facts if fact.kind is FactKind.CELL_STATUS_CHANGED]
-        assert told == [actor or None] * 2
+        published = [fact.actor for fact in core.facts if fact.kind is FactKind.CELL_STATUS_CHANGED]
+        assert published == [actor or None] * 2

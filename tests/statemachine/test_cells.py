@@ -46,15 +46,19 @@ def test_an_empty_reservation_moves_from_a_jammed_lock_in_the_same_call() -> Non
     command = core.command(reservation, Purpose.DROPOFF)
     done = core.jams(core.feed(command))
     assert not done.answers
-    look = core.looks(done)
+    look = core.requested_reading(done)
     moved = core.live(reservation)
     assert look.cell == moved.cell == "A02"
     assert core.state.cells["A01"].status is CellStatus.AWAITING_INSPECTION
     assert core.state.cells["A01"].reservation_id is None
     assert core.state.cells["A01"].faulty == "no movement after 3 pulses"
-    told = core.facts[-1]
-    assert (told.kind, told.cause, told.cell) == (FactKind.CELL_STATUS_CHANGED, CellCause.MOVED, "A02")
-    assert told.reservation == moved
+    published = core.facts[-1]
+    assert (published.kind, published.cause, published.cell) == (
+        FactKind.CELL_STATUS_CHANGED,
+        CellCause.MOVED,
+        "A02",
+    )
+    assert published.reservation == moved
     core.feed(DoorRead(look.unlock_id, Door.CLOSED))
     opened = core.feed(DoorsSeen({"A02": Door.OPEN}))
     assert (opened.answers[0].cell, opened.answers[0].request_key) == ("A02", command.request_key)
@@ -150,7 +154,7 @@ def test_an_unopened_reservation_behind_a_silent_board_moves_at_its_dropoff() ->
     core.feed(command)
     done = core.feed(DoorRead(command.unlock_id, Door.UNKNOWN))
     assert not done.answers
-    look = core.looks(done)
+    look = core.requested_reading(done)
     assert look.cell not in ("A01", "A02")
     assert not core.pulses
     silent = core.unlocks[-1]
@@ -213,8 +217,8 @@ def test_waiting_commands_are_answered_when_their_reservation_is_given_up() -> N
     assert [(a.request_key, a.refusal and a.refusal.message) for a in done.answers[1:]] == [
         (waiting[0].request_key, "the reservation was abandoned before its turn came")
     ]
-    told = core.facts[-1]
-    assert (told.kind, told.request_key) == (FactKind.OPEN_DOOR_FULFILLED, waiting[1].request_key)
+    published = core.facts[-1]
+    assert (published.kind, published.request_key) == (FactKind.OPEN_DOOR_FULFILLED, waiting[1].request_key)
     assert not core.state.queue
 
 
@@ -224,8 +228,8 @@ def test_a_blocked_cell_is_given_to_nobody_and_keeps_its_parcel_reachable() -> N
     reservation = core.dropped_off(grace_pickup_s=0)
     core.feed(BlockCell(core.key(), "A01", "smells"))
     assert core.state.cells["A01"].blocked == Block("smells")
-    told = core.facts[-1]
-    assert (told.cause, told.blocked, told.reason) == (CellCause.BLOCKED, True, "smells")
+    published = core.facts[-1]
+    assert (published.cause, published.blocked, published.reason) == (CellCause.BLOCKED, True, "smells")
     assert core.opens(core.command(reservation, Purpose.PICKUP)).cell == "A01"
     core.close("A01")
     core.pass_s(1)
@@ -274,18 +278,23 @@ def test_maintenance_with_and_without_a_cell() -> None:
     core = Core()
     done = core.feed(RequestMaintenance("k1", "maint_1", "lamp broken", Severity.LOW))
     assert done.answers[0].maintenance == ("maint_1", core.now)
-    told = core.facts[-1]
-    assert (told.kind, told.cell, told.blocked) == (FactKind.MAINTENANCE_REQUESTED, None, None)
+    published = core.facts[-1]
+    assert (published.kind, published.cell, published.blocked) == (FactKind.MAINTENANCE_REQUESTED, None, None)
     core.feed(RequestMaintenance("k2", "maint_2", "door bent", Severity.HIGH, "A01", block=True))
     assert core.state.cells["A01"].blocked == Block("door bent", "maint_2")
     assert [f.cause for f in core.facts[-2:]] == [CellCause.BLOCKED, None]
-    told = core.facts[-1]
-    assert (told.description, told.severity, told.maintenance_ticket_id) == (
+    published = core.facts[-1]
+    assert (published.description, published.severity, published.maintenance_ticket_id) == (
         "door bent",
         Severity.HIGH,
         "maint_2",
     )
-    assert (told.cell, told.blocked, told.source, told.request_key) == ("A01", True, Source.API, "k2")
+    assert (published.cell, published.blocked, published.source, published.request_key) == (
+        "A01",
+        True,
+        Source.API,
+        "k2",
+    )
     core.feed(RequestMaintenance("k3", "maint_3", "again", Severity.HIGH, "A01", block=True))
     assert core.state.cells["A01"].blocked == Block("door bent", "maint_2")
     core.feed(RequestMaintenance("k4", "maint_4", "only a report", Severity.HIGH, "A02"))

@@ -33,8 +33,8 @@ def test_a_condition_is_told_once_and_ends(alarm: Alarm, place: str) -> None:
         core.feed(Condition(alarm, place, False))
     core.pass_s(5)
     assert not stands(core, alarm, place)
-    told = [(f.kind, f.alarm, f.device, f.reason) for f in core.facts]
-    assert told == [
+    published = [(f.kind, f.alarm, f.device, f.reason) for f in core.facts]
+    assert published == [
         (FactKind.ALARM_RAISED, alarm, place or None, "why"),
         (FactKind.ALARM_CLEARED, alarm, place or None, None),
     ]
@@ -51,8 +51,8 @@ def test_a_refused_link_is_told_once_with_its_present_cause() -> None:
         core.feed(Condition(Alarm.LINK_REFUSED, "", False))
     core.pass_s(5)
     assert not stands(core, Alarm.LINK_REFUSED)
-    told = [(f.kind, f.reason) for f in core.facts]
-    assert told == [
+    published = [(f.kind, f.reason) for f in core.facts]
+    assert published == [
         (FactKind.ALARM_RAISED, "the key can be read by others"),
         (FactKind.ALARM_CLEARED, None),
     ]

@@ -189,8 +189,8 @@ def test_an_open_door_that_a_start_finds_open_is_told_as_recovered() -> None:
     core = only("A01")
     pulsing(core, core.reserve(), Purpose.OPEN_DOOR)
     core.restart({"A01": Door.OPEN})
-    (told,) = (fact for fact in core.facts if fact.kind is FactKind.OPEN_DOOR_FULFILLED)
-    assert told.recovered
+    (published,) = (fact for fact in core.facts if fact.kind is FactKind.OPEN_DOOR_FULFILLED)
+    assert published.recovered
 
 
 def test_an_entry_at_the_kiosk_waits_for_its_turn_as_any_command() -> None:
@@ -211,7 +211,7 @@ def test_an_entry_at_the_kiosk_waits_for_its_turn_as_any_command() -> None:
         expires_ns=core.now.boottime_ns + 30 * 10**9,
         request_key=entry.request_key,
     )
-    assert core.looks(core.feed(DoorRead(busy.unlock_id, Door.OPEN))).unlock_id == entry.unlock_id
+    assert core.requested_reading(core.feed(DoorRead(busy.unlock_id, Door.OPEN))).unlock_id == entry.unlock_id
 
 
 def test_a_command_that_waited_while_its_parcel_moved_opens_the_new_cell() -> None:
@@ -226,10 +226,10 @@ def test_a_command_that_waited_while_its_parcel_moved_opens_the_new_cell() -> No
     look = core.feed(DoorRead(busy.unlock_id, Door.OPEN))
     look = core.jams(look)
     assert core.live(reservation).cell == "A02"
-    core.feed(DoorRead(core.looks(look).unlock_id, Door.CLOSED))
+    core.feed(DoorRead(core.requested_reading(look).unlock_id, Door.CLOSED))
     look = core.feed(DoorsSeen({"A02": Door.OPEN}))
-    assert core.looks(look).unlock_id == "second"
-    assert core.state.tickets["second"].cell == core.looks(look).cell == "A02"
+    assert core.requested_reading(look).unlock_id == "second"
+    assert core.state.tickets["second"].cell == core.requested_reading(look).cell == "A02"
 
 
 def test_a_pick_up_that_waits_beyond_its_grace_is_told_so() -> None:

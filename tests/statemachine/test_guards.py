@@ -20,7 +20,7 @@ def three_pulses() -> Core:
 
 def pulsed(core: Core, given: OpenFor | OpenCell) -> None:
     """The first pulse for a command is under way."""
-    look = core.looks(core.feed(given))
+    look = core.requested_reading(core.feed(given))
     core.feed(DoorRead(look.unlock_id, core.state.cells[look.cell].door))
 
 

@@ -50,14 +50,14 @@ def doubted(parcel: bool = True) -> tuple[Core, Reservation]:
 
 def pulsed(core: Core, command: OpenFor | EnterCode | OpenCell) -> Answer | None:
     """Plays a command whose lock is pulsed although its door reads open; its answer, if it has one."""
-    look = core.looks(core.feed(command))
+    look = core.requested_reading(core.feed(command))
     core.feed(DoorRead(look.unlock_id, Door.OPEN))
     core.pass_s(TOOK_S)
     answers = core.feed(PulseDone(look.unlock_id, 1, Door.OPEN)).answers
     return answers[0] if answers else None
 
 
-def told(core: Core, kind: FactKind) -> Fact:
+def only_fact(core: Core, kind: FactKind) -> Fact:
     """The one event of this kind."""
     (fact,) = [fact for fact in core.facts if fact.kind is kind]
     return fact
@@ -97,7 +97,7 @@ def test_the_command_waits_for_a_closing_from_its_first_pulse_on(by: str) -> Non
     core.pass_s(3)
     closed_at = core.now
     core.close(parcel.cell)
-    picked_up = told(core, FactKind.PICKUP)
+    picked_up = only_fact(core, FactKind.PICKUP)
     assert (picked_up.source, picked_up.request_key, picked_up.recovered) == (source, key, True)
     assert core.live(parcel).picked_up == closed_at
 
@@ -109,7 +109,7 @@ def test_a_command_fails_ten_minutes_after_its_first_pulse() -> None:
     core.pass_s(600 - TOOK_S - 0.001)
     assert FactKind.PICKUP_FAILED not in core.kinds()
     core.pass_s(0.001)
-    failed = told(core, FactKind.PICKUP_FAILED)
+    failed = only_fact(core, FactKind.PICKUP_FAILED)
     assert (failed.source, failed.request_key) == (Source.API, command.request_key)
     assert failed.outcome is UnlockOutcome.UNKNOWN
     assert core.state.unconfirmed == {}
@@ -162,7 +162,7 @@ def test_a_drop_off_in_doubt_is_concluded_by_a_closing_of_thirty_seconds() -> No
     core.pass_s(0.1)
     assert core.live(reservation).status is ReservationStatus.DROPPED_OFF
     assert core.live(reservation).dropped_off == closed_at
-    assert told(core, FactKind.DROPOFF).recovered
+    assert only_fact(core, FactKind.DROPOFF).recovered
 
 
 def test_a_moved_reservation_waits_for_no_closing_of_its_old_cell() -> None:
@@ -174,7 +174,7 @@ def test_a_moved_reservation_waits_for_no_closing_of_its_old_cell() -> None:
         "unl-old", reservation.reservation_id, Purpose.DROPOFF, Source.API, core.now, None
     )
     core.state = replace(core.state, unconfirmed={reservation.cell: old})
-    look = core.looks(core.feed(command))
+    look = core.requested_reading(core.feed(command))
     core.feed(DoorRead(look.unlock_id, Door.OPEN))
     assert core.live(reservation).cell != reservation.cell
     assert core.state.unconfirmed == {}
@@ -219,7 +219,7 @@ def test_a_wrong_door_names_all_locks_that_may_have_opened_it() -> None:
     first, second = core.reserve(), core.reserve()
     for reservation in (first, second):
         command = core.command(reservation, Purpose.DROPOFF)
-        look = core.looks(core.feed(command))
+        look = core.requested_reading(core.feed(command))
         core.feed(DoorRead(look.unlock_id, Door.CLOSED))
     core.forced("C01")
     detail = core.state.alarms[f"{Alarm.WRONG_DOOR}/C01"].detail
@@ -230,7 +230,7 @@ def test_a_lock_that_opened_a_wrong_door_a_moment_ago_opens_no_other_one() -> No
     core = Core()
     reservation = core.reserve()
     command = core.command(reservation, Purpose.DROPOFF)
-    look = core.looks(core.feed(command))
+    look = core.requested_reading(core.feed(command))
     core.feed(DoorRead(look.unlock_id, Door.CLOSED))
     for attempt in (1, 2, 3):
         core.feed(PulseDone(look.unlock_id, attempt, Door.CLOSED))
@@ -262,7 +262,7 @@ def test_a_technicians_opening_counts_for_the_wrong_door_of_now_and_not_of_befor
     core.close("C01")
     core.pass_s(11)
     reservation = core.reserve()
-    look = core.looks(core.feed(core.command(reservation, Purpose.DROPOFF)))
+    look = core.requested_reading(core.feed(core.command(reservation, Purpose.DROPOFF)))
     core.feed(DoorRead(look.unlock_id, Door.CLOSED))
     core.forced("C01")
     assert not core.state.cells["C01"].opened_rightly
@@ -273,7 +273,7 @@ def test_a_word_on_a_pulse_that_nobody_saw_records_it_as_unknown() -> None:
     parcel = core.dropped_off()
     core.pass_s(11)
     command = core.command(parcel, Purpose.PICKUP)
-    look = core.looks(core.feed(command))
+    look = core.requested_reading(core.feed(command))
     core.feed(DoorRead(look.unlock_id, Door.CLOSED))
     core.feed(PulseDone(look.unlock_id, 1, Door.UNKNOWN))
     core.unlocks.clear()
@@ -294,7 +294,7 @@ def test_a_technicians_pulse_proves_no_opening_of_a_door_that_was_not_read_close
         cell = replace(core.state.cells[label], door=Door.UNKNOWN)
         core.state = replace(core.state, cells={**core.state.cells, label: cell})
     command = OpenCell(core.key(), label, "why", "unl-t", actor="bob")
-    look = core.looks(core.feed(command))
+    look = core.requested_reading(core.feed(command))
     core.feed(DoorRead(look.unlock_id, Door.UNKNOWN))
     assert len(core.pulses) == 2  # the drop-off's and his
     core.feed(PulseDone(look.unlock_id, 1, Door.OPEN))
@@ -305,7 +305,7 @@ def test_a_technicians_pulse_proves_no_opening_of_a_door_that_was_not_read_close
 
 def test_a_technicians_pulse_opens_a_door_that_was_closed_when_its_board_fell_silent() -> None:
     core = Core()
-    look = core.looks(core.feed(OpenCell(core.key(), "C01", "why", "unl-t", actor="bob")))
+    look = core.requested_reading(core.feed(OpenCell(core.key(), "C01", "why", "unl-t", actor="bob")))
     core.feed(DoorRead(look.unlock_id, Door.UNKNOWN))
     core.feed(PulseDone(look.unlock_id, 1, Door.OPEN))
     assert core.state.cells["C01"].opened_by_unlock is True

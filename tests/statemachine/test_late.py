@@ -78,8 +78,8 @@ def test_a_parcel_may_be_taken_from_a_door_that_opens_late(source: Source) -> No
     jams(core, core.entry(reservation.pickup_code) if kiosk else core.command(reservation, Purpose.PICKUP))
     core.facts.clear()
     core.feed(DoorsSeen({"A01": Door.OPEN}))
-    (told,) = (fact for fact in core.facts if fact.kind is FactKind.PICKUP)
-    assert (told.source, told.recovered, told.request_key) == (source, False, None)
+    (published,) = (fact for fact in core.facts if fact.kind is FactKind.PICKUP)
+    assert (published.source, published.recovered, published.request_key) == (source, False, None)
     assert core.live(reservation).status is ReservationStatus.PICKED_UP
     assert not stands(core, Alarm.LOCK_JAMMED)
 
@@ -207,13 +207,13 @@ def test_how_long_a_scale_is_waited_for() -> None:
     cell = Cell("A01", door=Door.CLOSED, door_since=START)
     now = replace(START, boottime_ns=START.boottime_ns + 2 * 10**9)
     assert waits_ns(layout, cell, now) == 3 * 10**9
-    for told in (
+    for published in (
         replace(cell, mass_g=0),
         replace(cell, label="A02"),
         replace(cell, door_since=None),
         replace(cell, door_since=replace(START, boot_id="before", synced=False)),
     ):
-        assert waits_ns(layout, told, now) == 0
+        assert waits_ns(layout, published, now) == 0
 
 
 def test_a_moment_is_brought_over_to_this_boot_or_gets_its_date() -> None:

@@ -155,9 +155,12 @@ def test_no_movement_after_all_attempts_is_a_jam(purpose: Purpose) -> None:
     assert [p.attempt for p in core.pulses] == [1, 2, 3]
     if purpose is Purpose.OPEN_DOOR:
         assert not answers
-        told = core.facts[-1]
-        assert (told.kind, told.outcome) == (FactKind.OPEN_DOOR_FULFILLED, UnlockOutcome.NO_MOVEMENT)
-        assert told.reason is not None
+        published = core.facts[-1]
+        assert (published.kind, published.outcome) == (
+            FactKind.OPEN_DOOR_FULFILLED,
+            UnlockOutcome.NO_MOVEMENT,
+        )
+        assert published.reason is not None
     else:
         assert answers[0].refusal is not None
         assert answers[0].refusal.code is Code.INTERNAL

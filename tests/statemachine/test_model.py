@@ -110,8 +110,8 @@ class Lives(Compared):
         self.model = Model(self.core.layout, self.core.now)
         self.model.restart(dict.fromkeys(LABELS, Door.CLOSED))
         for label in LABELS:
-            self.model.settles(label, self.core.now.boottime_ns)
-        self.model.due()
+            self.model.closing_settled(label, self.core.now.boottime_ns)
+        self.model.apply_due()
         self.watch = Watch(self.core.layout)
         self.ids: list[str] = []
         self.boots = 1
@@ -161,7 +161,7 @@ class Lives(Compared):
         key, uid = self.core.key(), self.uid()
         expires_ns = self.core.now.boottime_ns + round(life_s * 1e9)
         given = OpenFor(key, parcel.rid, purpose, uid, expires_ns, ended=self.ended(parcel))
-        granted = self.play(given, lambda: self.model.ask(key, parcel.rid, purpose, uid, expires_ns))
+        granted = self.play(given, lambda: self.model.open_for(key, parcel.rid, purpose, uid, expires_ns))
         return uid if granted else None
 
     @rule(which=some, purpose=st.sampled_from(list(COMMAND_FOR)), life_s=st.sampled_from([30, 30, 4, -1]))
@@ -182,7 +182,7 @@ class Lives(Compared):
         key, uid = self.core.key(), self.uid()
         made_ns = self.core.now.boottime_ns - age_s * 10**9
         given = EnterCode(key, text, uid, entered_ns=made_ns)
-        self.play(given, lambda: self.model.enter(key, text, uid, made_ns))
+        self.play(given, lambda: self.model.enter_code(key, text, uid, made_ns))
 
     @rule(which=some, abandon=st.booleans())
     def give_up(self, which: int, abandon: bool) -> None:
@@ -227,17 +227,17 @@ class Lives(Compared):
 
     def at(self, stage: str) -> list[str]:
         """The commands at one stage."""
-        return [t.uid for t in self.model.tries.values() if t.at == stage]
+        return [t.uid for t in self.model.attempts.values() if t.stage == stage]
 
     def look(self, uid: str, door: Door) -> None:
         """The result of a fresh reading, a moment later: what was seen before is older than the pulse."""
         self.core.now = later(self.core.now, 1e-6)
-        self.play(DoorRead(uid, door), lambda: self.model.look(uid, door))
+        self.play(DoorRead(uid, door), lambda: self.model.fresh_reading(uid, door))
 
     def watched(self, uid: str, attempt: int, door: Door, given: bool = True, known: bool = True) -> None:
         """The result of a pulse; `known`: the board has acknowledged it."""
         result = PulseDone(uid, attempt, door, given, known)
-        self.play(result, lambda: self.model.watched(uid, attempt, door, given, known))
+        self.play(result, lambda: self.model.pulse_done(uid, attempt, door, given, known))
 
     def see(self, label: str, door: Door) -> None:
         """A poll shows a door anew."""
@@ -246,7 +246,7 @@ class Lives(Compared):
     def settle(self, label: str, ago_s: float = 0) -> None:
         """A door has stayed closed."""
         since_ns = self.core.now.boottime_ns - round(ago_s * 1e9)
-        self.play(ClosingSettled(label, since_ns), lambda: self.model.settles(label, since_ns))
+        self.play(ClosingSettled(label, since_ns), lambda: self.model.closing_settled(label, since_ns))
 
     def shut(self, label: str) -> None:
         """Somebody closes a door, and it stays closed."""
@@ -285,26 +285,26 @@ class Lives(Compared):
         key = self.core.key()
         self.play(Resolve(key, label, verdict), lambda: self.model.resolve(key, label, verdict))
 
-    @precondition(lambda self: self.at("looks"))
+    @precondition(lambda self: self.at("reading"))
     @rule(which=some, door=mostly_closed)
     def looked(self, which: int, door: Door) -> None:
-        uids = self.at("looks")
+        uids = self.at("reading")
         self.look(uids[which % len(uids)], door)
 
-    @precondition(lambda self: self.at("pulses"))
+    @precondition(lambda self: self.at("pulsing"))
     @rule(which=some, door=doors, given=usually, known=usually)
     def pulse_done(self, which: int, door: Door, given: bool, known: bool) -> None:
-        uids = self.at("pulses")
+        uids = self.at("pulsing")
         uid = uids[which % len(uids)]
-        self.watched(uid, self.model.tries[uid].attempt, door, given, known)
+        self.watched(uid, self.model.attempts[uid].attempt, door, given, known)
 
-    @precondition(lambda self: self.at("pulses"))
+    @precondition(lambda self: self.at("pulsing"))
     @rule(known=usually)
     def stays_shut(self, known: bool) -> None:
         """A lock that does not move at any pulse."""
-        uid = self.at("pulses")[0]
-        while uid in self.at("pulses"):
-            self.watched(uid, self.model.tries[uid].attempt, Door.CLOSED, known=known)
+        uid = self.at("pulsing")[0]
+        while uid in self.at("pulsing"):
+            self.watched(uid, self.model.attempts[uid].attempt, Door.CLOSED, known=known)
 
     @rule(which=some, result=mostly_closed)
     def begins(self, which: int, result: Door) -> None:
@@ -312,19 +312,19 @@ class Lives(Compared):
         parcel = self.pick(which)
         purpose = Purpose.DROPOFF if parcel.status is S.PENDING else Purpose.PICKUP
         uid = self.ask(parcel, purpose, 30)
-        if uid in self.at("looks"):
+        if uid in self.at("reading"):
             assert uid is not None
             self.look(uid, Door.CLOSED)
-            if result is Door.UNKNOWN and uid in self.at("pulses"):
+            if result is Door.UNKNOWN and uid in self.at("pulsing"):
                 self.watched(uid, 1, Door.UNKNOWN)
 
     @precondition(lambda self: self.ids)
     @rule(which=some, door=doors, attempt=st.integers(0, 3), look=st.booleans())
     def stale(self, which: int, door: Door, attempt: int, look: bool) -> None:
         uid = self.ids[-1 - which % len(self.ids)]
-        if look and uid not in self.at("looks"):
+        if look and uid not in self.at("reading"):
             self.look(uid, door)
-        elif uid not in self.model.tries or self.model.tries[uid].attempt != attempt:
+        elif uid not in self.model.attempts or self.model.attempts[uid].attempt != attempt:
             self.watched(uid, attempt, door)
 
     @rule(which=some, again=st.booleans(), closes=usually, polled=st.booleans(), kiosk=st.booleans())
@@ -361,11 +361,11 @@ class Lives(Compared):
 
     def opens(self, uid: str, closes: bool, polled: bool) -> None:
         """The door opens at the first pulse."""
-        if uid not in self.at("looks"):
+        if uid not in self.at("reading"):
             return
-        label = self.model.tries[uid].cell
+        label = self.model.attempts[uid].cell
         self.look(uid, self.model.places[label].door)
-        if uid in self.at("pulses"):
+        if uid in self.at("pulsing"):
             self.core.now = later(self.core.now, 0.2)
             if polled:
                 self.see(label, Door.OPEN)
@@ -433,16 +433,16 @@ class Lives(Compared):
         self.watch.restarted(seen, rebooted=rebooted)
         model.begin(core.now)
         model.restart(seen)
-        model.due()
+        model.apply_due()
         for label, door in seen.items():
             if door is Door.CLOSED:
-                model.settles(label, core.now.boottime_ns)
-                model.due()
+                model.closing_settled(label, core.now.boottime_ns)
+                model.apply_due()
         assert not any(isinstance(effect, PulseLock | ReadDoor) for effect in done.effects)
         self.watch.after(done, core.now)
         for label, door in seen.items():
             if door is Door.CLOSED:
-                self.watch.has_settled(label)
+                self.watch.closing_settled(label)
         self.compare(done)
 
 

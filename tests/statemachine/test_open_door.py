@@ -20,7 +20,7 @@ def command(core: Core, reservation: Reservation) -> OpenFor:
     return replace(asked, reason="cannot open", platform_reference_id="ticket_456", echo_id="req_xyz789")
 
 
-def told(core: Core) -> list[Fact]:
+def outcome_facts(core: Core) -> list[Fact]:
     return [fact for fact in core.facts if fact.kind is FactKind.OPEN_DOOR_FULFILLED]
 
 
@@ -37,11 +37,11 @@ def test_it_is_answered_at_once_and_its_outcome_is_told() -> None:
     done = core.feed(asked)
     assert done.answers[0].accepted == ("req_xyz789", core.now)
     assert done.answers[0].request_key == asked.request_key
-    assert core.looks(done).cell == reservation.cell
+    assert core.requested_reading(done).cell == reservation.cell
     core.feed(DoorRead(asked.unlock_id, Door.CLOSED))
     done = core.feed(DoorsSeen({reservation.cell: Door.OPEN}))
     assert not done.answers
-    (fact,) = told(core)
+    (fact,) = outcome_facts(core)
     assert (fact.outcome, fact.reason, fact.echo_id) == (UnlockOutcome.OPENED, None, "req_xyz789")
     assert (fact.platform_reference_id, fact.request_key) == ("ticket_456", asked.request_key)
     assert fact.reservation == core.live(reservation)
@@ -52,7 +52,7 @@ def test_without_an_x_request_id_the_commands_own_id_comes_back() -> None:
     core = Core()
     asked = replace(command(core, core.reserve()), echo_id=None)
     assert core.opens(asked).accepted == (asked.request_key, core.now)
-    assert told(core)[0].echo_id == asked.request_key
+    assert outcome_facts(core)[0].echo_id == asked.request_key
 
 
 @pytest.mark.behaviour("reservation-23")
@@ -104,7 +104,7 @@ def test_the_five_windows() -> None:
     assert reservation.reservation_id not in core.state.reservations
     core.opens(command(core, reservation))
     core.close(reservation.cell)
-    assert [f.outcome for f in told(core)] == [
+    assert [f.outcome for f in outcome_facts(core)] == [
         UnlockOutcome.OPENED,
         UnlockOutcome.OPENED,
         UnlockOutcome.OPENED,
@@ -159,7 +159,7 @@ def test_what_fails_is_told_with_the_reason() -> None:
     core = Core()
     reservation = core.dropped_off()
     core.jams(core.feed(command(core, reservation)))
-    (fact,) = told(core)
+    (fact,) = outcome_facts(core)
     assert fact.outcome is UnlockOutcome.NO_MOVEMENT
     assert fact.reason == f"the door of cell {reservation.cell} did not open (NO_MOVEMENT)"
     assert core.live(reservation).cell == reservation.cell
@@ -168,9 +168,9 @@ def test_what_fails_is_told_with_the_reason() -> None:
     core.feed(asked)
     core.feed(DoorRead(asked.unlock_id, Door.CLOSED))
     core.feed(PulseDone(asked.unlock_id, 1, Door.UNKNOWN))
-    assert told(core)[-1].outcome is UnlockOutcome.UNKNOWN
+    assert outcome_facts(core)[-1].outcome is UnlockOutcome.UNKNOWN
     core.feed(DoorsSeen({other.cell: Door.OPEN}))
-    assert len(told(core)) == 2
+    assert len(outcome_facts(core)) == 2
 
 
 @pytest.mark.behaviour("opening-11")
@@ -182,7 +182,7 @@ def test_one_that_waits_too_long_is_told_to_have_failed() -> None:
     core.feed(command(core, second))
     core.now = replace(core.now, boottime_ns=core.now.boottime_ns + 11 * 10**9)
     core.feed(DoorRead(busy.unlock_id, Door.OPEN))
-    (fact,) = told(core)
+    (fact,) = outcome_facts(core)
     assert (fact.outcome, fact.reason) == (
         UnlockOutcome.NO_MOVEMENT,
         "the command expired before its turn came",
@@ -203,7 +203,7 @@ def test_one_that_waits_when_its_cell_is_given_again_is_told_so() -> None:
     core.feed(asked)
     assert core.state.queue == (asked.unlock_id,)
     assert core.reserve().cell == "A01"
-    (fact,) = told(core)
+    (fact,) = outcome_facts(core)
     assert fact.reason == "cell A01 was given to somebody else before its turn came"
     assert fact.reservation is not None
     assert fact.reservation.reservation_id == first.reservation_id
@@ -218,7 +218,7 @@ def test_accepted_before_a_restart_it_opens_nothing_after_it_and_is_told_so() ->
     core.feed(command(core, reservation))
     core.pulses.clear()
     core.restart({})
-    (fact,) = told(core)
+    (fact,) = outcome_facts(core)
     assert (fact.outcome, fact.reason) == (
         UnlockOutcome.NO_MOVEMENT,
         "the machine restarted before the lock was pulsed",

@@ -40,10 +40,10 @@ from edge_agent.statemachine.inputs import (
 from edge_agent.statemachine.outputs import PulseLock
 from tests.support.core import SMALL, Core
 from tests.support.mirror import mirrored
+from tests.support.model_facts import as_model_fact
 from tests.support.observed import Model
-from tests.support.parcels import FULL, GRANTED, NOT_NOW, Codes, No
+from tests.support.parcels import FULL, GRANTED, NOT_NOW, Codes, Refused
 from tests.support.situations import LABEL, NOBODY, SITUATIONS, Situation, locker
-from tests.support.telling import told
 
 PURPOSES = {"drop-off": Purpose.DROPOFF, "pick-up": Purpose.PICKUP, "open-door": Purpose.OPEN_DOOR}
 OPENING = {*PURPOSES, "drop-off code", "pick-up code", "by hand"}
@@ -106,10 +106,10 @@ class Foreseen:
 
     def gather(self) -> None:
         """Keeps what the model has just said."""
-        self.model.due()
+        self.model.apply_due()
         self.verdicts.update(self.model.answers)
         self.pulses += self.model.pulsed
-        self.facts += self.model.told
+        self.facts += self.model.facts
         self.model.begin(self.model.now)
 
     def give(self, name: str, key: str) -> None:
@@ -117,8 +117,8 @@ class Foreseen:
         self.model.begin(self.model.now)
         try:
             self.predict(name, key)
-        except No as no:
-            self.verdicts[key] = no.codes
+        except Refused as refused:
+            self.verdicts[key] = refused.codes
             return
         self.gather()
 
@@ -129,9 +129,9 @@ class Foreseen:
             made = model.reserve(key, rid if name == "reserve" else "res_other", SMALL, 120, 120)
             made.drop_off_code, made.pickup_code = NEW_CODES[name]
         elif name in PURPOSES:
-            model.ask(key, rid, PURPOSES[name], f"unl-{key}", None)
+            model.open_for(key, rid, PURPOSES[name], f"unl-{key}", None)
         elif name.endswith("code"):
-            model.enter(key, text_of(name, model.parcels.get(rid)), f"unl-{key}")
+            model.enter_code(key, text_of(name, model.parcels.get(rid)), f"unl-{key}")
         elif name in ("cancel", "abandon"):
             model.give_up(key, rid, S.CANCELLED if name == "cancel" else S.ABANDONED)
         elif name == "clear":
@@ -146,16 +146,16 @@ class Foreseen:
     def carry_through(self) -> None:
         """Every door that is being opened meets its fate."""
         look, watch = FATES[self.fate]
-        while self.model.tries:
-            t = next(iter(self.model.tries.values()))
-            if t.at == "looks":
+        while self.model.attempts:
+            t = next(iter(self.model.attempts.values()))
+            if t.stage == "reading":
                 stands_open = self.model.places[t.cell].door is Door.OPEN
-                self.model.look(t.uid, Door.OPEN if stands_open else look)
-            elif t.at == "pulses":
-                self.model.watched(t.uid, t.attempt, watch, True)
+                self.model.fresh_reading(t.uid, Door.OPEN if stands_open else look)
+            elif t.stage == "pulsing":
+                self.model.pulse_done(t.uid, t.attempt, watch, True)
             else:
                 self.model.poll({t.cell: Door.CLOSED})
-                self.model.settles(t.cell, self.model.now.boottime_ns)
+                self.model.closing_settled(t.cell, self.model.now.boottime_ns)
             self.gather()
 
     def course(self) -> Course:
@@ -250,7 +250,7 @@ class Real:
             status=live.status if live else self.over.get(rid),
             cell=(cell.status, cell.reservation_id, cell.door, bool(cell.blocked), bool(cell.faulty)),
             pulses=tuple((pulse.cell, pulse.attempt) for pulse in pulses),
-            facts=Counter(told(fact) for fact in self.core.facts),
+            facts=Counter(as_model_fact(fact) for fact in self.core.facts),
         )
 
 
@@ -291,7 +291,7 @@ def legal(situation: Situation, fate: str, first: str, second: str, at_once: boo
     both.carry_through()
     yield both.course()
     alone = foresee(situation, fate, first)
-    if at_once and alone.model.tries:
+    if at_once and alone.model.attempts:
         alone.carry_through()
         busy = {"reserve another": {FULL}, "reserve": {FULL, NOT_NOW}}
         alone.verdicts["second"] = frozenset(busy.get(second, {NOT_NOW}))

@@ -80,9 +80,13 @@ def word(core: Core, reservation: Reservation, verdict: Verdict, actor: str = "b
     done = core.feed(Resolve("k", reservation.cell, verdict, source=Source.API, actor=actor))
     assert [(answer.request_key, answer.cell) for answer in done.answers] == [("k", reservation.cell)]
     assert core.state.unconfirmed == {}
-    told = [fact for fact in facts(core, FactKind.CELL_STATUS_CHANGED) if fact.cause is CellCause.RESOLVED]
-    assert [(fact.cell, fact.reason, fact.actor) for fact in told] == [(reservation.cell, verdict, actor)]
-    assert told[0].source is Source.API
+    published = [
+        fact for fact in facts(core, FactKind.CELL_STATUS_CHANGED) if fact.cause is CellCause.RESOLVED
+    ]
+    assert [(fact.cell, fact.reason, fact.actor) for fact in published] == [
+        (reservation.cell, verdict, actor)
+    ]
+    assert published[0].source is Source.API
     assert core.state.cells[reservation.cell].last_outcome is None
 
 
@@ -214,7 +218,7 @@ def wrongly_opened(core: Core) -> tuple[OpenFor, str]:
     """C01 opens while the lock of a reservation is pulsed; its command and its cell."""
     reservation = core.reserve()
     command = core.command(reservation, Purpose.DROPOFF)
-    look = core.looks(core.feed(command))
+    look = core.requested_reading(core.feed(command))
     core.feed(DoorRead(look.unlock_id, Door.CLOSED))
     core.forced("C01")
     assert {f"{Alarm.WRONG_DOOR}/{label}" for label in (reservation.cell, "C01")} <= set(core.state.alarms)
@@ -243,7 +247,7 @@ def test_a_commanded_door_that_opens_after_all_makes_the_other_one_forced(closed
 def test_a_lock_that_is_being_pulsed_is_suspected_however_long_ago_its_pulse_was() -> None:
     core = Core()
     reservation = core.reserve()
-    look = core.looks(core.feed(core.command(reservation, Purpose.DROPOFF)))
+    look = core.requested_reading(core.feed(core.command(reservation, Purpose.DROPOFF)))
     core.feed(DoorRead(look.unlock_id, Door.CLOSED))
     core.pass_s(4)
     core.forced("C01")
@@ -255,7 +259,7 @@ def test_a_lock_whose_watch_is_over_is_suspected_for_a_moment_only() -> None:
         core = Core(Layout(specs={spec.label: spec for spec in specs()}, attempts=1))
         parcel = core.dropped_off()
         core.pass_s(11)
-        look = core.looks(core.feed(core.command(parcel, Purpose.PICKUP)))
+        look = core.requested_reading(core.feed(core.command(parcel, Purpose.PICKUP)))
         core.feed(DoorRead(look.unlock_id, Door.CLOSED))
         core.feed(PulseDone(look.unlock_id, 1, Door.CLOSED))
         core.pass_s(passed_s)
@@ -271,7 +275,7 @@ def test_pulses_that_no_board_acknowledged_end_unknown_and_ask_for_inspection() 
     core.close(parcel.cell)
     core.pass_s(11)
     command = core.command(parcel, Purpose.OPEN_DOOR, life_s=3)
-    look = core.looks(core.feed(command))
+    look = core.requested_reading(core.feed(command))
     core.feed(DoorRead(look.unlock_id, Door.CLOSED))
     core.pass_s(4)
     core.unlocks.clear()
@@ -287,7 +291,7 @@ def test_a_pulse_that_moved_nothing_is_recorded_with_what_its_board_said(acknowl
     core = Core()
     parcel = core.dropped_off()
     core.pass_s(11)
-    look = core.looks(core.feed(core.command(parcel, Purpose.PICKUP)))
+    look = core.requested_reading(core.feed(core.command(parcel, Purpose.PICKUP)))
     core.feed(DoorRead(look.unlock_id, Door.CLOSED))
     core.unlocks.clear()
     core.feed(PulseDone(look.unlock_id, 1, Door.CLOSED, acknowledged=acknowledged))
@@ -300,7 +304,7 @@ def test_a_technicians_opening_ends_an_older_wait_and_an_older_pulse() -> None:
     core = Core()
     parcel = core.dropped_off()
     core.pass_s(11)
-    look = core.looks(core.feed(core.command(parcel, Purpose.PICKUP)))
+    look = core.requested_reading(core.feed(core.command(parcel, Purpose.PICKUP)))
     core.feed(DoorRead(look.unlock_id, Door.CLOSED))
     core.feed(PulseDone(look.unlock_id, 1, Door.UNKNOWN))
     core.pass_s(11)

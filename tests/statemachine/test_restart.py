@@ -62,9 +62,9 @@ def test_an_intent_without_outcome_is_never_pulsed_again(purpose: Purpose, door:
         assert not answers
         answers += core.feed(DoorsSeen({reservation.cell: Door.CLOSED})).answers
     if purpose is Purpose.OPEN_DOOR:
-        told = [f for f in core.facts if f.kind is FactKind.OPEN_DOOR_FULFILLED]
+        published = [f for f in core.facts if f.kind is FactKind.OPEN_DOOR_FULFILLED]
         outcome = UnlockOutcome.OPENED if door is Door.OPEN else UnlockOutcome.UNKNOWN
-        assert [(f.request_key, f.outcome) for f in told] == [(command.request_key, outcome)]
+        assert [(f.request_key, f.outcome) for f in published] == [(command.request_key, outcome)]
         assert not answers
     else:
         assert [a.request_key for a in answers] == [command.request_key]

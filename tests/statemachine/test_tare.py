@@ -30,9 +30,16 @@ def test_what_a_scale_reads_of_an_empty_cell_is_nothing_from_then_on() -> None:
     core.feed(Weighed("A01", 180))
     done = core.feed(Tare("k", "A01"))
     assert [(a.request_key, a.cell, a.tare_g) for a in done.answers] == [("k", "A01", 180)]
-    (told,) = done.facts
-    assert (told.kind, told.cause, told.cell) == (FactKind.CELL_STATUS_CHANGED, CellCause.TARED, "A01")
-    assert (told.reason, told.source) == ("180 g more are nothing now: 180 g in all", Source.MACHINE)
+    (published,) = done.facts
+    assert (published.kind, published.cause, published.cell) == (
+        FactKind.CELL_STATUS_CHANGED,
+        CellCause.TARED,
+        "A01",
+    )
+    assert (published.reason, published.source) == (
+        "180 g more are nothing now: 180 g in all",
+        Source.MACHINE,
+    )
     assert ("cells", "A01") in done.changed
     assert weight(core) == (0, True, 180)
     reservation = core.dropped_off()
@@ -49,10 +56,12 @@ def test_a_second_tare_counts_from_what_the_scale_reads_and_may_take_the_first_b
     core = weighing()
     for reading_g, more in ((180, "180"), (150, "-30"), (0, "-150"), (-40, "-40")):
         core.feed(Weighed("A01", reading_g))
-        (told,) = [f for f in core.feed(Tare("k", "A01", Source.API)).facts if f.cause is CellCause.TARED]
+        (published,) = [
+            f for f in core.feed(Tare("k", "A01", Source.API)).facts if f.cause is CellCause.TARED
+        ]
         assert weight(core) == (0, True, reading_g)
-        assert told.reason == f"{more} g more are nothing now: {reading_g} g in all"
-        assert told.source is Source.API
+        assert published.reason == f"{more} g more are nothing now: {reading_g} g in all"
+        assert published.source is Source.API
 
 
 @pytest.mark.parametrize(

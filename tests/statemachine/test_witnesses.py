@@ -28,7 +28,7 @@ def alarms(core: Core) -> set[str]:
 
 def pulsed(core: Core, command: OpenFor | OpenCell) -> None:
     """The first pulse for a command is under way."""
-    look = core.looks(core.feed(command))
+    look = core.requested_reading(core.feed(command))
     core.feed(DoorRead(look.unlock_id, core.state.cells[look.cell].door))
 
 
@@ -265,7 +265,7 @@ def test_a_lock_whose_door_another_one_has_opened_is_not_pulsed_again(by_hand: b
     core = Core(Layout(specs={spec.label: spec for spec in specs()}, attempts=3))
     first, second = core.dropped_off(), core.dropped_off()
     core.pass_s(11)
-    look = core.looks(core.feed(core.command(second, Purpose.PICKUP)))
+    look = core.requested_reading(core.feed(core.command(second, Purpose.PICKUP)))
     core.feed(DoorRead(look.unlock_id, Door.CLOSED))
     core.feed(DoorsSeen({first.cell: Door.OPEN}))
     own = (
@@ -291,8 +291,8 @@ def test_an_opening_that_has_lasted_is_judged_before_the_reading_that_would_allo
     core = Core(Layout(specs={spec.label: spec for spec in specs()}, attempts=3))
     first, second = core.dropped_off(), core.dropped_off()
     core.pass_s(11)
-    look = core.looks(core.feed(core.command(second, Purpose.PICKUP)))
-    own = core.looks(core.feed(core.command(first, Purpose.PICKUP)))
+    look = core.requested_reading(core.feed(core.command(second, Purpose.PICKUP)))
+    own = core.requested_reading(core.feed(core.command(first, Purpose.PICKUP)))
     core.feed(DoorRead(look.unlock_id, Door.CLOSED))
     core.feed(DoorsSeen({first.cell: Door.OPEN}))
     core.now = replace(core.now, boottime_ns=core.now.boottime_ns + round(passed_s * 1e9))

@@ -14,20 +14,18 @@ from edge_agent.statemachine.inputs import (
 from edge_agent.statemachine.outputs import PulseLock, ReadDoor, Weigh
 from edge_agent.statemachine.step_builder import Step
 from tests.support.core import Core
+from tests.support.model_facts import as_model_fact, is_wear
 from tests.support.observed import Model
-from tests.support.parcels import No
-from tests.support.telling import is_wear, told
+from tests.support.parcels import Refused
 from tests.support.watch import Watch, differing, snapshot
-
-STAGE = {"waits": "waiting", "looks": "reading", "pulses": "pulsing", "unclear": "unresolved"}
 
 
 def expected(predict: Callable[[], object]) -> frozenset[int]:
     """With which codes the model lets an input be refused; none if it is to be granted."""
     try:
         predict()
-    except No as no:
-        return no.codes
+    except Refused as refused:
+        return refused.codes
     return frozenset()
 
 
@@ -63,7 +61,7 @@ class Compared(RuleBasedStateMachine):
             assert core.state is begin
             return False
         assert not refused, f"granted, not refused with one of {sorted(refused)}"
-        model.due()
+        model.apply_due()
         assert differing(before, snapshot(done.state)) <= set(done.changed)
         self.watch.after(done, core.now)
         self.compare(done)
@@ -75,13 +73,13 @@ class Compared(RuleBasedStateMachine):
         for fact in filter(is_wear, done.facts):
             assert fact.cell is not None
             model.places[fact.cell].worn = True
-        assert Counter(told(f) for f in done.facts if not is_wear(f)) == Counter(model.told)
+        assert Counter(as_model_fact(f) for f in done.facts if not is_wear(f)) == Counter(model.facts)
         answers = dict(model.answers)
         assert sorted(answer.request_key for answer in done.answers) == sorted(answers)
         for answer in done.answers:
             code = 0 if answer.refusal is None else int(answer.refusal.code)
             assert code in answers[answer.request_key]
-        assert [e.cell for e in done.effects if isinstance(e, ReadDoor)] == model.looks
+        assert [e.cell for e in done.effects if isinstance(e, ReadDoor)] == model.readings
         assert [e.cell for e in done.effects if isinstance(e, Weigh)] == model.weighs
         assert [(e.cell, e.attempt) for e in done.effects if isinstance(e, PulseLock)] == model.pulsed
         self.compare_cells(done)
@@ -106,7 +104,7 @@ class Compared(RuleBasedStateMachine):
             rid: model.parcels[rid].status for rid in (r.reservation_id for r in done.ended)
         }
         work = {t.unlock_id: (t.stage, t.attempt, t.reservation_id) for t in state.tickets.values()}
-        assert work == {t.uid: (STAGE[t.at], t.attempt, t.parcel.rid) for t in model.tries.values()}
+        assert work == {t.uid: (t.stage, t.attempt, t.parcel.rid) for t in model.attempts.values()}
         assert list(state.queue) == model.queue
         assert set(state.alarms) == set(model.alarms)
 
@@ -116,23 +114,24 @@ class Compared(RuleBasedStateMachine):
             cell = done.state.cells[label]
             assert cell.status is place.use, label
             assert cell.reservation_id == (place.holder and place.holder.rid)
-            assert (cell.door, cell.answering) == (place.door, place.heard)
+            assert (cell.door, cell.answering) == (place.door, place.answering)
             assert (cell.mass_g, cell.empty) == (place.mass_g, place.empty)
             assert (cell.tare_g, cell.drift_g) == (place.tare_g, place.drift_g)
             assert (cell.blocked is not None, cell.faulty is not None) == (place.blocked, place.faulty)
             former = done.state.former.get(label)
             assert (former and former.reservation_id) == (place.last and place.last.rid)
-            assert (cell.settled, cell.opened_by_unlock) == (place.settled, place.mine), label
+            assert (cell.settled, cell.opened_by_unlock) == (place.settled, place.opened_by_machine), label
             assert (cell.doubt is not None) == place.contact_doubted, label
             assert cell.unexplained == place.unexplained, label
             assert (cell.last_outcome is not None) == place.uncertain, label
             assert (cell.failing, cell.board_down) == (place.failing, place.board_down), label
-            assert cell.opened_rightly == place.rightly, label
-            waits = done.state.unconfirmed.get(label)
-            assert (waits and (waits.reservation_id, waits.purpose, bool(waits.closed))) == (
-                place.waits and (place.waits.parcel.rid, place.waits.purpose, bool(place.waits.closed))
+            assert cell.opened_rightly == place.opened_rightly, label
+            awaited = done.state.unconfirmed.get(label)
+            assert (awaited and (awaited.reservation_id, awaited.purpose, bool(awaited.closed))) == (
+                place.awaited
+                and (place.awaited.parcel.rid, place.awaited.purpose, bool(place.awaited.closed))
             ), label
             if place.holder is not None:
-                assert (cell.opened_since_allocation, cell.suspect) == (place.opened, place.doubted)
+                assert (cell.opened_since_allocation, cell.suspect) == (place.opened, place.outcome_unknown)
                 assert cell.unlocked_since_allocation == place.unlocked, label
-                assert cell.inspect_unless_empty == place.opened_only, label
+                assert cell.inspect_unless_empty == place.inspect_unless_empty, label

@@ -201,7 +201,7 @@ class Core:
         self.close(reservation.cell)
         return self.live(reservation)
 
-    def looks(self, done: Step) -> ReadDoor:
+    def requested_reading(self, done: Step) -> ReadDoor:
         """The one fresh reading that a step asks for."""
         found = [effect for effect in done.effects if isinstance(effect, ReadDoor)]
         assert len(found) == 1
@@ -209,7 +209,7 @@ class Core:
 
     def jams(self, done: Step) -> Step:
         """The door that a step wants to look at is closed and does not move at any pulse; the last step."""
-        look = self.looks(done)
+        look = self.requested_reading(done)
         self.feed(DoorRead(look.unlock_id, Door.CLOSED))
         for attempt in range(1, self.layout.attempts + 1):
             done = self.feed(PulseDone(look.unlock_id, attempt, Door.CLOSED))

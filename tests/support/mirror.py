@@ -5,7 +5,7 @@ from __future__ import annotations
 from edge_agent.model import CellStatus, Reservation, Source
 from tests.support.core import Core
 from tests.support.observed import Model
-from tests.support.parcels import Parcel, Standing, Try
+from tests.support.parcels import Attempt, Parcel, Standing
 
 
 def mirrored(core: Core, known: Reservation | None) -> Model:
@@ -26,18 +26,18 @@ def mirrored(core: Core, known: Reservation | None) -> Model:
         place.last = model.parcels[former.reservation_id] if former else None
         awaiting = cell.status in (CellStatus.AWAITING_CLEANUP, CellStatus.AWAITING_INSPECTION)
         place.awaits = cell.status if awaiting else None
-        place.door, place.since, place.heard = cell.door, cell.door_since, cell.answering
-        place.ajar = cell.open_since
-        place.opened, place.doubted = cell.opened_since_allocation, cell.suspect
-        place.unlocked, place.opened_only = cell.unlocked_since_allocation, cell.inspect_unless_empty
+        place.door, place.since, place.answering = cell.door, cell.door_since, cell.answering
+        place.open_since = cell.open_since
+        place.opened, place.outcome_unknown = cell.opened_since_allocation, cell.suspect
+        place.unlocked, place.inspect_unless_empty = cell.unlocked_since_allocation, cell.inspect_unless_empty
         place.uncertain, place.settled = cell.last_outcome is not None, cell.settled
-        place.unseen, place.mine, place.unexplained = (
+        place.closing_unseen, place.opened_by_machine, place.unexplained = (
             cell.closing_unseen,
             cell.opened_by_unlock,
             cell.unexplained,
         )
         place.contact_doubted, place.quiet_ns = cell.doubt is not None, cell.quiet_from_ns
-        place.flips, place.rightly = list(cell.changes_ns), cell.opened_rightly
+        place.changes_ns, place.opened_rightly = list(cell.changes_ns), cell.opened_rightly
         place.failing, place.board_down = cell.failing, cell.board_down
         place.blocked, place.faulty, place.worn = cell.blocked is not None, cell.faulty is not None, cell.worn
         pulses = core.state.pulses.get(label)
@@ -47,7 +47,7 @@ def mirrored(core: Core, known: Reservation | None) -> Model:
             place.unspent = place.recent[-pulses.unspent :]
             whose = model.parcels[pulses.reservation_id]
             kiosk = pulses.source is Source.MACHINE
-            place.pulsed_for = Try("over", None, whose, pulses.purpose, kiosk, None, label)
+            place.pulsed_for = Attempt("over", None, whose, pulses.purpose, kiosk, None, label)
     model.alarms = {key: Standing(alarm.since, alarm.gone) for key, alarm in core.state.alarms.items()}
     assert not core.state.unconfirmed
     return model
@@ -68,7 +68,7 @@ def parcel(reservation: Reservation, *, over: bool) -> Parcel:
         first_dropoff=reservation.first_dropoff,
         picked_up=reservation.picked_up,
         dropping=reservation.dropoff_opened,
-        unsure=reservation.grace_unknown,
+        grace_unknown=reservation.grace_unknown,
         to_weigh=reservation.to_be_weighed,
         held=reservation.held,
         codes_used=set(reservation.codes_opened),

@@ -23,15 +23,15 @@ from tests.support.parcels import (
     NOT_NOW,
     SECOND,
     UNKNOWN_ID,
+    Attempt,
     Codes,
     Guessing,
-    No,
     Parcel,
     Place,
+    Refused,
     Standing,
-    Try,
-    passed_ns,
-    runs,
+    elapsed_ns,
+    within,
 )
 
 
@@ -43,7 +43,7 @@ class Locker(ABC):
         self.boot_id = now.boot_id
         self.places = {label: Place(spec) for label, spec in layout.specs.items()}
         self.parcels: dict[str, Parcel] = {}
-        self.tries: dict[str, Try] = {}
+        self.attempts: dict[str, Attempt] = {}
         self.queue: list[str] = []
         self.alarms: dict[str, Standing] = {}
         self.guessing = {"digits": Guessing(), "qr": Guessing()}
@@ -52,19 +52,19 @@ class Locker(ABC):
     def begin(self, now: Instant) -> None:
         """Before each input: nothing was said yet."""
         self.now: Instant = now
-        self.told: list[tuple[object, ...]] = []
+        self.facts: list[tuple[object, ...]] = []
         self.answers: list[tuple[str, Codes]] = []
-        self.looks: list[str] = []
+        self.readings: list[str] = []
         self.weighs: list[str] = []
         self.pulsed: list[tuple[str, int]] = []
 
-    def tell(self, kind: str, *details: object) -> None:
+    def add_fact(self, kind: str, *details: object) -> None:
         """A fact."""
-        self.told.append((kind, *details))
+        self.facts.append((kind, *details))
 
-    def tell_cell(self, label: str, cause: str) -> None:
+    def add_cell_fact(self, label: str, cause: str) -> None:
         """How a cell stands, and why that changed."""
-        self.tell("CELL_STATUS_CHANGED", label, cause, self.places[label].use)
+        self.add_fact("CELL_STATUS_CHANGED", label, cause, self.places[label].use)
 
     def alarm(self, name: str, place: str, on: bool = True, *, at_once: bool = False) -> None:
         """Raised once, cleared once; a condition's when it has been gone for 5 s."""
@@ -72,62 +72,62 @@ class Locker(ABC):
         known = self.alarms.get(key)
         if on and known is None:
             self.alarms[key] = Standing(self.now)
-            self.tell("ALARM_RAISED", name, place)
+            self.add_fact("ALARM_RAISED", name, place)
         elif on and known is not None:
             known.gone = None
         elif known is not None and name in CONDITIONS and not at_once:
             known.gone = known.gone or self.now
         elif known is not None:
             del self.alarms[key]
-            self.tell("ALARM_CLEARED", name, place)
+            self.add_fact("ALARM_CLEARED", name, place)
 
     def stands(self, name: str, place: str) -> bool:
         """Whether an alarm stands."""
         return f"{name}/{place}" in self.alarms
 
-    def lasts(self, name: str, place: str) -> bool:
+    def condition_stands(self, name: str, place: str) -> bool:
         """Whether the condition of an alarm stands just now."""
         known = self.alarms.get(f"{name}/{place}")
         return known is not None and known.gone is None
 
-    def say(self, t: Try, *codes: int) -> None:
+    def answer(self, t: Attempt, *codes: int) -> None:
         """The answer, if somebody still waits for one and it was not given at once."""
         if t.key is not None and t.purpose is not Purpose.OPEN_DOOR:
             self.answers.append((t.key, frozenset(codes)))
 
-    def tell_open_door(self, t: Try, outcome: str) -> None:
+    def add_outcome_fact(self, t: Attempt, outcome: str) -> None:
         """How an open-door ended, or an opening by hand."""
-        if t.purpose in BY_HAND and not t.told:
-            self.tell("OPEN_DOOR_FULFILLED", t.cell, outcome, t.actor)
+        if t.purpose in BY_HAND and not t.reported:
+            self.add_fact("OPEN_DOOR_FULFILLED", t.cell, outcome, t.actor)
         if t.key is not None and t.purpose is Purpose.OPEN_DOOR:
-            self.tell("OPEN_DOOR_FULFILLED", t.parcel.rid, outcome, t.key)
+            self.add_fact("OPEN_DOOR_FULFILLED", t.parcel.rid, outcome, t.key)
 
     # --- commands -------------------------------------------------------------------------------------------
 
     def find(self, rid: str) -> Parcel:
         """The reservation."""
         if rid not in self.parcels:
-            raise No(UNKNOWN_ID)
+            raise Refused(UNKNOWN_ID)
         return self.parcels[rid]
 
     def place(self, label: str) -> Place:
         """The cell."""
         if label not in self.places:
-            raise No(UNKNOWN_ID)
+            raise Refused(UNKNOWN_ID)
         return self.places[label]
 
-    def working(self, label: str) -> Try | None:
+    def working(self, label: str) -> Attempt | None:
         """Who is at work on a door, from the look to the outcome."""
-        at_work = [t for t in self.tries.values() if t.cell == label and t.at != "waits"]
+        at_work = [t for t in self.attempts.values() if t.cell == label and t.stage != "waiting"]
         assert len(at_work) <= 1
         return at_work[0] if at_work else None
 
-    def not_while_busy(self, label: str) -> None:
+    def refuse_while_busy(self, label: str) -> None:
         """Every command on a cell is refused while its door is being opened."""
         if self.working(label):
-            raise No(NOT_NOW)
+            raise Refused(NOT_NOW)
 
-    def best(self, size: Packaging) -> str:
+    def best_cell(self, size: Packaging) -> str:
         """The cell a parcel gets."""
 
         def fits(spec: CellSpec) -> bool:
@@ -147,21 +147,21 @@ class Locker(ABC):
 
         found = [k for k, p in self.places.items() if p.free and fits(p.spec) and not self.working(k)]
         if not found:
-            raise No(FULL)
+            raise Refused(FULL)
         return min(found, key=rank)
 
     def reserve(self, key: str, rid: str, size: Packaging, dropoff_s: int, pickup_s: int) -> Parcel:
         """Allocates a cell."""
         if rid in self.parcels:
-            raise No(NOT_NOW)
-        parcel = Parcel(rid, size, self.best(size), dropoff_s, pickup_s)
+            raise Refused(NOT_NOW)
+        parcel = Parcel(rid, size, self.best_cell(size), dropoff_s, pickup_s)
         self.parcels[rid] = parcel
-        self.give(parcel.cell, parcel)
-        self.tell("RESERVATION_CREATED", rid, parcel.cell)
+        self.take_cell(parcel.cell, parcel)
+        self.add_fact("RESERVATION_CREATED", rid, parcel.cell)
         self.answers.append((key, GRANTED))
         return parcel
 
-    def give(self, label: str, parcel: Parcel) -> None:
+    def take_cell(self, label: str, parcel: Parcel) -> None:
         """A cell is somebody's from now on; whoever had it last has no window any more."""
         place = self.places[label]
         if place.last is not None:
@@ -172,15 +172,17 @@ class Locker(ABC):
 
     def forget_use(self, place: Place) -> None:
         """What happened to a cell while it was somebody's does not matter to the next."""
-        place.opened = place.unlocked = place.doubted = place.opened_only = place.uncertain = False
+        place.opened = place.unlocked = place.outcome_unknown = place.inspect_unless_empty = (
+            place.uncertain
+        ) = False
 
     def end_waiting(self, parcel: Parcel) -> None:
         """Whoever waits for this parcel's door waits for nothing."""
-        for t in [t for t in self.tries.values() if t.parcel is parcel]:
-            assert t.at == "waits"
+        for t in [t for t in self.attempts.values() if t.parcel is parcel]:
+            assert t.stage == "waiting"
             self.fail(t, NOT_NOW)
 
-    def may(self, parcel: Parcel, purpose: Purpose) -> bool:
+    def is_allowed(self, parcel: Parcel, purpose: Purpose) -> bool:
         """Whether the door may be opened for this as things stand."""
         if purpose in BY_HAND:
             return purpose is Purpose.TECHNICIAN or self.places[parcel.cell].use is Use.IDLE
@@ -189,161 +191,163 @@ class Locker(ABC):
         if parcel.over:
             return False
         if purpose is Purpose.DROPOFF:
-            again = not parcel.unsure and runs(parcel.first_dropoff, parcel.grace_dropoff_s, self.now)
+            again = not parcel.grace_unknown and within(
+                parcel.first_dropoff, parcel.grace_dropoff_s, self.now
+            )
             return parcel.status is S.PENDING or (parcel.status is S.DROPPED_OFF and again)
-        again = not parcel.unsure and runs(parcel.picked_up, parcel.grace_pickup_s, self.now)
+        again = not parcel.grace_unknown and within(parcel.picked_up, parcel.grace_pickup_s, self.now)
         return parcel.status is S.DROPPED_OFF or (parcel.status is S.PICKED_UP and again)
 
-    def judge(self, t: Try) -> set[int]:
+    def judge(self, t: Attempt) -> set[int]:
         """What stands against opening this door now."""
         against = set()
         if self.expired(t):
             against.add(EXPIRED)
-        if not self.may(t.parcel, t.purpose) or self.working(t.parcel.cell) not in (None, t):
+        if not self.is_allowed(t.parcel, t.purpose) or self.working(t.parcel.cell) not in (None, t):
             against.add(NOT_NOW)
         if t.purpose not in BY_HAND and self.stands("WRONG_DOOR", t.parcel.cell):
             against.add(NOT_NOW)
         return against
 
-    def expired(self, t: Try) -> bool:
+    def expired(self, t: Attempt) -> bool:
         """Whether the command's life is over."""
         return t.expires_ns is not None and self.now.boottime_ns > t.expires_ns
 
-    def ask(self, key: str, rid: str, purpose: Purpose, uid: str, expires_ns: int | None) -> None:
+    def open_for(self, key: str, rid: str, purpose: Purpose, uid: str, expires_ns: int | None) -> None:
         """A drop-off, pick-up or open-door by reservation id."""
         parcel = self.find(rid)
-        self.accept(Try(uid, key, parcel, purpose, False, expires_ns, parcel.cell))
+        self.accept(Attempt(uid, key, parcel, purpose, False, expires_ns, parcel.cell))
 
     def by_hand(self, key: str, label: str, purpose: Purpose, uid: str, actor: str = "") -> None:
         """A technician opens a cell, whosever it is, or tests one that is nobody's."""
-        nobodys = Parcel("", Packaging(1, 1, 1), label, 0, 0, over=True)
+        no_reservation = Parcel("", Packaging(1, 1, 1), label, 0, 0, over=True)
         self.place(label)
         gone_ns = self.now.boottime_ns + 30 * SECOND
         if purpose is Purpose.TECHNICIAN:
             working = self.working(label)
-            if working is not None and working.at != "unclear":
-                raise No(NOT_NOW)
-            self.places[label].waits = None
+            if working is not None and working.stage != "unresolved":
+                raise Refused(NOT_NOW)
+            self.places[label].awaited = None
             if working is not None:
                 self.finish(working, "UNKNOWN")
-        self.accept(Try(uid, key, nobodys, purpose, True, gone_ns, label, actor=actor))
+        self.accept(Attempt(uid, key, no_reservation, purpose, True, gone_ns, label, actor=actor))
 
     @abstractmethod
-    def finish(self, t: Try, outcome: str, *, recovered: bool = False) -> None:
+    def finish(self, t: Attempt, outcome: str, *, recovered: bool = False) -> None:
         """The outcome of a command."""
 
-    def accept(self, t: Try) -> None:
+    def accept(self, t: Attempt) -> None:
         """Into the queue; an open-door is answered at once."""
         against = self.judge(t)
         if against:
-            raise No(*against)
+            raise Refused(*against)
         if t.purpose is Purpose.DROPOFF and t.parcel.first_dropoff is None:
             t.parcel.first_dropoff = self.now
         if t.purpose is Purpose.OPEN_DOOR:
             assert t.key is not None
             self.answers.append((t.key, GRANTED))
-        self.tries[t.uid] = t
+        self.attempts[t.uid] = t
         self.queue.append(t.uid)
 
-    def next_turns(self) -> None:
+    def start_waiting(self) -> None:
         """Whoever waited longest goes to work while there is room, judged again."""
         while self.queue:
             if (
-                sum(t.at in ("looks", "pulses") for t in self.tries.values())
+                sum(t.stage in ("reading", "pulsing") for t in self.attempts.values())
                 >= self.layout.max_concurrent_unlocks
             ):
                 return
-            t = self.tries[self.queue.pop(0)]
+            t = self.attempts[self.queue.pop(0)]
             against = self.judge(t)
             if against:
                 self.fail(t, *against)
                 continue
-            t.at, t.cell = "looks", t.parcel.cell
-            self.looks.append(t.cell)
+            t.stage, t.cell = "reading", t.parcel.cell
+            self.readings.append(t.cell)
 
-    def fail(self, t: Try, *codes: int) -> None:
+    def fail(self, t: Attempt, *codes: int) -> None:
         """A command ends that never got a pulse that counts."""
-        del self.tries[t.uid]
+        del self.attempts[t.uid]
         if t.uid in self.queue:
             self.queue.remove(t.uid)
-        self.say(t, *codes)
-        self.tell_open_door(t, "NO_MOVEMENT")
+        self.answer(t, *codes)
+        self.add_outcome_fact(t, "NO_MOVEMENT")
 
     def give_up(self, key: str, rid: str, status: S) -> None:
         """Cancel or abandon."""
         parcel = self.find(rid)
         if parcel.over or self.working(parcel.cell):
-            raise No(NOT_NOW)
+            raise Refused(NOT_NOW)
         place = self.places[parcel.cell]
         if status is S.CANCELLED and (parcel.status is not S.PENDING or parcel.dropping):
-            raise No(NOT_NOW)
-        closed = place.door is Door.CLOSED and place.heard
+            raise Refused(NOT_NOW)
+        closed = place.door is Door.CLOSED and place.answering
         if status is S.ABANDONED and not (parcel.status is S.DROPPED_OFF and closed):
-            raise No(NOT_NOW)
+            raise Refused(NOT_NOW)
         kind = "RESERVATION_CANCELLED" if status is S.CANCELLED else "PICKUP_ABANDONED"
         parcel.status = status
-        self.tell(kind, parcel.rid, parcel.cell)
+        self.add_fact(kind, parcel.rid, parcel.cell)
         if status is S.ABANDONED:
-            self.leave(parcel, Use.AWAITING_CLEANUP)
+            self.release_cell(parcel, Use.AWAITING_CLEANUP)
         else:
-            known_empty = not place.doubted and (not place.opened or place.empty is True)
-            self.leave(parcel, None if known_empty else Use.AWAITING_INSPECTION)
+            known_empty = not place.outcome_unknown and (not place.opened or place.empty is True)
+            self.release_cell(parcel, None if known_empty else Use.AWAITING_INSPECTION)
         self.answers.append((key, GRANTED))
         self.end_waiting(parcel)
 
-    def leave(self, parcel: Parcel, awaits: Use | None) -> None:
+    def release_cell(self, parcel: Parcel, awaits: Use | None) -> None:
         """A reservation is over; perhaps somebody has to look into its cell."""
         place = self.places[parcel.cell]
         parcel.over, place.holder, place.awaits = True, None, awaits
         for name in ("EMPTY_DROPOFF", "WEIGHT_CHANGED"):
             self.alarm(name, parcel.cell, on=False)
         self.forget_use(place)
-        place.waits = None
+        place.awaited = None
         if awaits:
-            self.tell_cell(parcel.cell, "RELEASED")
+            self.add_cell_fact(parcel.cell, "RELEASED")
 
     def complete(self, parcel: Parcel) -> None:
         """The grace is over, or somebody cleared the cell where no clock can tell."""
         place = self.places[parcel.cell]
-        self.tell("RESERVATION_COMPLETED", parcel.rid, parcel.cell)
+        self.add_fact("RESERVATION_COMPLETED", parcel.rid, parcel.cell)
         if place.empty is False:
             self.alarm("PARCEL_LEFT_BEHIND", parcel.cell)
-        unproven = place.opened_only and place.empty is not True
-        looked_into = place.doubted or place.empty is False or unproven
-        self.leave(parcel, Use.AWAITING_INSPECTION if looked_into else None)
+        unproven = place.inspect_unless_empty and place.empty is not True
+        looked_into = place.outcome_unknown or place.empty is False or unproven
+        self.release_cell(parcel, Use.AWAITING_INSPECTION if looked_into else None)
         place.last = parcel
 
     def block(self, key: str, label: str, on: bool) -> None:
         """Block or unblock."""
         place = self.place(label)
-        self.not_while_busy(label)
+        self.refuse_while_busy(label)
         if place.blocked is on:
-            raise No(NOT_NOW)
+            raise Refused(NOT_NOW)
         place.blocked = on
-        self.tell_cell(label, "BLOCKED" if on else "UNBLOCKED")
+        self.add_cell_fact(label, "BLOCKED" if on else "UNBLOCKED")
         self.answers.append((key, GRANTED))
 
     def clear(self, key: str, label: str) -> None:
         """Somebody looked into the cell."""
         place = self.place(label)
-        self.not_while_busy(label)
+        self.refuse_while_busy(label)
         forced = self.stands("DOOR_FORCED", label)
         if forced and place.door is not Door.CLOSED:
-            raise No(NOT_NOW)
-        if self.stands("WRONG_DOOR", label) and not place.rightly:
-            raise No(NOT_NOW)
+            raise Refused(NOT_NOW)
+        if self.stands("WRONG_DOOR", label) and not place.opened_rightly:
+            raise Refused(NOT_NOW)
         parcel, shut = place.holder, place.door is Door.CLOSED
         picked_up = None if parcel is None else parcel.picked_up
         something = place.awaits or place.faulty or place.worn or forced or (place.contact_doubted and shut)
-        if parcel is not None and picked_up and (parcel.held or passed_ns(picked_up, self.now) is None):
+        if parcel is not None and picked_up and (parcel.held or elapsed_ns(picked_up, self.now) is None):
             self.complete(parcel)
         elif not something:
-            raise No(NOT_NOW)
+            raise Refused(NOT_NOW)
         place.awaits, place.faulty, place.worn = None, False, False
-        place.opened_only = place.uncertain = place.failing = place.rightly = False
+        place.inspect_unless_empty = place.uncertain = place.failing = place.opened_rightly = False
         if shut:
             self.believe(label, at_once=True)
-        self.tell_cell(label, "CLEARED")
+        self.add_cell_fact(label, "CLEARED")
         for name in ("LOCK_JAMMED", "WRONG_DOOR", "DOOR_FORCED", "PARCEL_LEFT_BEHIND"):
             self.alarm(name, label, on=False)
         self.answers.append((key, GRANTED))
@@ -352,7 +356,7 @@ class Locker(ABC):
         """The contact is not in doubt any more."""
         place = self.places[label]
         if place.contact_doubted:
-            place.contact_doubted, place.flips = False, []
+            place.contact_doubted, place.changes_ns = False, []
         self.alarm("SENSOR_FAULT", f"{label}/contact", on=False, at_once=at_once)
 
     def maintenance(self, key: str, label: str | None, block: bool) -> None:
@@ -360,11 +364,11 @@ class Locker(ABC):
         if label is not None:
             place = self.place(label)
             if block:
-                self.not_while_busy(label)
+                self.refuse_while_busy(label)
                 if not place.blocked:
                     place.blocked = True
-                    self.tell_cell(label, "BLOCKED")
-        self.tell("MAINTENANCE_REQUESTED", label)
+                    self.add_cell_fact(label, "BLOCKED")
+        self.add_fact("MAINTENANCE_REQUESTED", label)
         self.answers.append((key, GRANTED))
 
     # --- the kiosk ----------------------------------------------------------------------------------------
@@ -374,9 +378,9 @@ class Locker(ABC):
         if guessing.since is None:
             return 0
         rest_s = 3600 if guessing.long else min(3600, 60 << max(0, guessing.rests - 1))
-        return rest_s * SECOND - (passed_ns(guessing.since, self.now) or 0)
+        return rest_s * SECOND - (elapsed_ns(guessing.since, self.now) or 0)
 
-    def enter(self, key: str, text: str, uid: str, made_ns: int | None = None) -> None:
+    def enter_code(self, key: str, text: str, uid: str, made_ns: int | None = None) -> None:
         """Digits or a QR text, made at the kiosk then."""
         gone_ns = (self.now.boottime_ns if made_ns is None else made_ns) + 30 * SECOND
         if self.now.boottime_ns > gone_ns:
@@ -394,8 +398,8 @@ class Locker(ABC):
             ):
                 word = "DROP" if purpose is Purpose.DROPOFF else "PICK"
                 wanted = f"DLV-{word}-{parcel.rid}-{code}" if qr else code
-                if text == wanted and self.may(parcel, purpose):
-                    t = Try(uid, key, parcel, purpose, True, gone_ns, parcel.cell)
+                if text == wanted and self.is_allowed(parcel, purpose):
+                    t = Attempt(uid, key, parcel, purpose, True, gone_ns, parcel.cell)
                     against = self.judge(t)
                     if against:
                         self.answers.append((key, frozenset(against)))
@@ -403,9 +407,9 @@ class Locker(ABC):
                         self.accept(t)
                     return
         self.answers.append((key, frozenset({NOT_NOW})))
-        self.invalid(guessing, "qr" if qr else "digits", guess=not qr or self.tries_a_code(text))
+        self.invalid(guessing, "qr" if qr else "digits", guess=not qr or self.is_guess(text))
 
-    def tries_a_code(self, text: str) -> bool:
+    def is_guess(self, text: str) -> bool:
         """Whether a QR text names a reservation that is not over, and not with its code."""
         _, word, rest = text.split("-", 2)
         rid, code = rest.rsplit("-", 1)
@@ -416,10 +420,10 @@ class Locker(ABC):
 
     def invalid(self, guessing: Guessing, way: str, *, guess: bool) -> None:
         """An entry that opened nothing; `guess`: it may have been meant to hit a code."""
-        quiet = None if guessing.last is None else passed_ns(guessing.last, self.now)
+        quiet = None if guessing.last is None else elapsed_ns(guessing.last, self.now)
         if quiet is not None and quiet > 24 * 3600 * SECOND:
             guessing.rests, guessing.since, guessing.long = 0, None, False
-        recent = [at for at in guessing.recent if runs(at, 300, self.now)]
+        recent = [at for at in guessing.recent if within(at, 300, self.now)]
         guessing.recent, guessing.last = [*recent, self.now], self.now
         of_the_day = [at for at in guessing.wrong if not self.surely_older(at, 24 * 3600)]
         guessing.wrong = [*of_the_day, *([self.now] if guess else [])][-60:]
@@ -433,16 +437,16 @@ class Locker(ABC):
 
     def surely_older(self, at: Instant, seconds: int) -> bool:
         """Whether an entry is surely older; where no clock can tell, it counts."""
-        passed = passed_ns(at, self.now)
+        passed = elapsed_ns(at, self.now)
         return passed is not None and passed > seconds * SECOND
 
-    def forgive(self, t: Try) -> None:
+    def forgive(self, t: Attempt) -> None:
         """A code has opened its door: the first time, the wrong entries of the last minute are forgiven."""
         if not t.kiosk or t.purpose in BY_HAND or t.parcel.over or t.purpose in t.parcel.codes_used:
             return
         t.parcel.codes_used.add(t.purpose)
         for guessing in self.guessing.values():
-            guessing.recent = [at for at in guessing.recent if not runs(at, 60, self.now)]
+            guessing.recent = [at for at in guessing.recent if not within(at, 60, self.now)]
 
     # --- a board ------------------------------------------------------------------------------------------
 
@@ -464,7 +468,7 @@ class Locker(ABC):
                 self.alarm("LOCK_JAMMED", mate, on=False)
                 if self.places[mate].faulty and not self.stands("WRONG_DOOR", mate):
                     self.places[mate].faulty = False
-                    self.tell_cell(mate, "BOARD")
+                    self.add_cell_fact(mate, "BOARD")
         return True
 
     def board_down(self, board: str) -> None:

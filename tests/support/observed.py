@@ -14,11 +14,11 @@ from tests.support.parcels import (
     NOT_NOW,
     OFFLINE,
     SECOND,
-    No,
     Parcel,
     Place,
+    Refused,
     dated,
-    passed_ns,
+    elapsed_ns,
     redated,
 )
 
@@ -33,7 +33,7 @@ class Model(Doors):
         place = self.places[label]
         if label not in self.layout.weighed or place.mass_g is not None or place.since is None:
             return False
-        stood = passed_ns(place.since, self.now)
+        stood = elapsed_ns(place.since, self.now)
         return stood is not None and stood < PATIENCE_S * SECOND
 
     def weighed(self, label: str, reading_g: int | None, error: bool = False) -> None:
@@ -48,7 +48,7 @@ class Model(Doors):
         if place.use is Use.IDLE:
             self.zero(place, label, reading_g)
         mass_g = reading_g - place.tare_g - place.drift_g
-        doubtful = self.lasts("SENSOR_FAULT", f"{label}/scale zero") or mass_g <= -nothing_g
+        doubtful = self.condition_stands("SENSOR_FAULT", f"{label}/scale zero") or mass_g <= -nothing_g
         empty = None if doubtful else mass_g < nothing_g
         place.mass_g, place.empty = mass_g, empty
         if parcel and before_g is not None and abs(mass_g - before_g) > self.layout.weight_change_g:
@@ -63,10 +63,10 @@ class Model(Doors):
         nothing_g, most_g = self.layout.empty_below_g, self.layout.drift_max_g
         shows_g, was_empty = reading_g - place.tare_g - place.drift_g, bool(place.empty)
         if was_empty and place.mass_g is not None and abs(shows_g - place.mass_g) <= nothing_g // 2:
-            creep_g = min(abs(shows_g), nothing_g // 2) * (1 if shows_g > 0 else -1)
-            if -most_g <= place.drift_g + creep_g <= most_g:
-                place.drift_g += creep_g
-                shows_g -= creep_g
+            step_g = min(abs(shows_g), nothing_g // 2) * (1 if shows_g > 0 else -1)
+            if -most_g <= place.drift_g + step_g <= most_g:
+                place.drift_g += step_g
+                shows_g -= step_g
         near = -nothing_g < shows_g < nothing_g
         if near and -most_g <= reading_g - place.tare_g <= most_g:
             self.alarm("SENSOR_FAULT", f"{label}/scale zero", on=False)
@@ -76,14 +76,14 @@ class Model(Doors):
     def tare(self, key: str, label: str) -> None:
         """What lies on a scale is nothing from now on."""
         place = self.place(label)
-        self.not_while_busy(label)
-        if place.mass_g is None or place.use is not Use.IDLE or not place.heard:
-            raise No(NOT_NOW)
+        self.refuse_while_busy(label)
+        if place.mass_g is None or place.use is not Use.IDLE or not place.answering:
+            raise Refused(NOT_NOW)
         reads_g = place.mass_g + place.tare_g + place.drift_g
         if abs(reads_g) > place.spec.max_mass_g // 5:
-            raise No(NOT_NOW)
+            raise Refused(NOT_NOW)
         place.tare_g, place.drift_g, place.mass_g, place.empty = reads_g, 0, 0, True
-        self.tell_cell(label, "TARED")
+        self.add_cell_fact(label, "TARED")
         self.alarm("SENSOR_FAULT", f"{label}/scale zero", on=False)
         self.answers.append((key, GRANTED))
 
@@ -94,10 +94,10 @@ class Model(Doors):
         place = self.place(label)
         t, parcel = self.working(label), place.holder
         alarms = any(self.stands(name, label) for name in ("LOCK_JAMMED", "WRONG_DOOR", "DOOR_AJAR"))
-        if t is not None and t.at != "unclear":
-            raise No(NOT_NOW)
+        if t is not None and t.stage != "unresolved":
+            raise Refused(NOT_NOW)
         if t is None and not (alarms or place.contact_doubted or place.uncertain):
-            raise No(NOT_NOW)
+            raise Refused(NOT_NOW)
         fits = {
             "dropped-off": (S.PENDING,),
             "picked-up": (S.DROPPED_OFF,),
@@ -105,46 +105,46 @@ class Model(Doors):
             "empty": (S.PENDING, S.DROPPED_OFF, S.PICKED_UP),
         }
         if parcel is None or parcel.status not in fits[verdict]:
-            raise No(NOT_NOW)
+            raise Refused(NOT_NOW)
         if t is not None:
             self.finish(t, "UNKNOWN")
-        place.waits = None
+        place.awaited = None
         if verdict != "still-inside":
             parcel.to_weigh = False
         if verdict == "dropped-off":
             self.dropped_off(parcel)
         elif verdict == "picked-up":
-            parcel.status, parcel.picked_up, parcel.unsure = S.PICKED_UP, self.now, False
-            self.tell("PICKUP", parcel.rid, label, "MACHINE", False)
+            parcel.status, parcel.picked_up, parcel.grace_unknown = S.PICKED_UP, self.now, False
+            self.add_fact("PICKUP", parcel.rid, label, "MACHINE", False)
         elif verdict == "still-inside":
             parcel.held = parcel.status is S.PICKED_UP
         else:
             self.found_empty(place, parcel)
         place.uncertain = False
         if place.door is Door.OPEN:
-            place.mine = False
+            place.opened_by_machine = False
             self.doubt_contact(label)
-        self.tell_cell(label, "RESOLVED")
+        self.add_cell_fact(label, "RESOLVED")
         self.answers.append((key, GRANTED))
 
     def found_empty(self, place: Place, parcel: Parcel) -> None:
         """A technician saw nothing in the cell."""
-        place.opened = place.unlocked = place.doubted = place.opened_only = False
+        place.opened = place.unlocked = place.outcome_unknown = place.inspect_unless_empty = False
         if parcel.status is S.PENDING:
             parcel.dropping = False
         elif parcel.status is S.PICKED_UP:
             self.complete(parcel)
         else:
             parcel.status = S.ABANDONED
-            self.tell("PICKUP_ABANDONED", parcel.rid, parcel.cell)
-            self.leave(parcel, Use.AWAITING_CLEANUP)
+            self.add_fact("PICKUP_ABANDONED", parcel.rid, parcel.cell)
+            self.release_cell(parcel, Use.AWAITING_CLEANUP)
             self.end_waiting(parcel)
 
     def health(self, device: str, answers: bool, labels: tuple[str, ...]) -> None:
         """A board ceases to answer, or answers again."""
         self.alarm("DEVICE_SILENT", device, on=not answers)
         for label in labels if not answers else ():
-            self.seen(label, Door.UNKNOWN)
+            self.read_door(label, Door.UNKNOWN)
 
     def hand_check(self, labels: Iterable[str], running: bool) -> None:
         """Somebody begins, or ends, to move doors by hand; a cell that is not there is none."""
@@ -158,119 +158,119 @@ class Model(Doors):
         """A start: what was meant is not done again; what the doors show decides."""
         rebooted, self.boot_id = self.boot_id != self.now.boot_id, self.now.boot_id
         for place in self.places.values():
-            place.heard, place.unread, place.settled = False, True, False
-            place.flips, place.quiet_ns, place.by_hand = [], None, False
+            place.answering, place.unread, place.settled = False, True, False
+            place.changes_ns, place.quiet_ns, place.by_hand = [], None, False
             if rebooted:
                 place.recent, place.unspent = [], []
-        self.open_unasked(doors)
+        self.find_unasked(doors)
         self.queue.clear()
-        for t in list(self.tries.values()):
-            if t.at in ("pulses", "unclear"):
-                t.at, t.key = "unclear", None if t.kiosk else t.key
+        for t in list(self.attempts.values()):
+            if t.stage in ("pulsing", "unresolved"):
+                t.stage, t.key = "unresolved", None if t.kiosk else t.key
             elif t.purpose is Purpose.OPEN_DOOR:
                 self.fail(t, OFFLINE)
             else:
-                del self.tries[t.uid]  # the loop answers these with 14
+                del self.attempts[t.uid]  # the loop answers these with 14
         if self.now.synced:
             self.redate_moments()
         for way, guessing in self.guessing.items():
-            if guessing.since is not None and passed_ns(guessing.since, self.now) is None:
+            if guessing.since is not None and elapsed_ns(guessing.since, self.now) is None:
                 guessing.since = self.now if self.stands("CODE_GUESSING", way) else None
         for place in self.places.values():
             place.since = None if place.since is None else redated(place.since, self.now)
-            place.ajar = None if place.ajar is None else redated(place.ajar, self.now)
-            if place.waits is not None:
-                if passed_ns(place.waits.since, self.now) is None:
-                    place.waits.since = self.now
-                place.waits.closed = None
+            place.open_since = None if place.open_since is None else redated(place.open_since, self.now)
+            if place.awaited is not None:
+                if elapsed_ns(place.awaited.since, self.now) is None:
+                    place.awaited.since = self.now
+                place.awaited.closed = None
         for label in self.places:
-            self.seen(label, doors.get(label, Door.UNKNOWN), starting=True)
+            self.read_door(label, doors.get(label, Door.UNKNOWN), starting=True)
 
     def redate_moments(self) -> None:
         """What began in another boot runs on this one's clock, as soon as that can be told."""
         for guessing in self.guessing.values():
-            guessing.recent = [at for at in map(self.over_the_reboot, guessing.recent) if at is not None]
-            guessing.wrong = [at for at in map(self.over_the_reboot, guessing.wrong) if at is not None]
-            guessing.last = self.over_the_reboot(guessing.last)
-            guessing.since = self.over_the_reboot(guessing.since)
+            guessing.recent = [at for at in map(self.converted, guessing.recent) if at is not None]
+            guessing.wrong = [at for at in map(self.converted, guessing.wrong) if at is not None]
+            guessing.last = self.converted(guessing.last)
+            guessing.since = self.converted(guessing.since)
         for parcel in self.parcels.values():
             if not parcel.over:
-                parcel.first_dropoff = self.at_least_as_old_as_this_boot(parcel, parcel.first_dropoff)
-                parcel.picked_up = self.at_least_as_old_as_this_boot(parcel, parcel.picked_up)
+                parcel.first_dropoff = self.converted_grace(parcel, parcel.first_dropoff)
+                parcel.picked_up = self.converted_grace(parcel, parcel.picked_up)
         for place in self.places.values():
-            place.since, place.ajar = self.over_the_reboot(place.since), self.over_the_reboot(place.ajar)
-            if place.waits is not None:
-                since = self.over_the_reboot(place.waits.since)
+            place.since, place.open_since = self.converted(place.since), self.converted(place.open_since)
+            if place.awaited is not None:
+                since = self.converted(place.awaited.since)
                 assert since is not None
-                place.waits.since, place.waits.closed = since, self.over_the_reboot(place.waits.closed)
+                place.awaited.since, place.awaited.closed = since, self.converted(place.awaited.closed)
 
-    def at_least_as_old_as_this_boot(self, parcel: Parcel, since: Instant | None) -> Instant | None:
+    def converted_grace(self, parcel: Parcel, since: Instant | None) -> Instant | None:
         """When a grace began; nobody will ever tell of one that has no date: it opens nothing any more."""
-        if since is None or passed_ns(since, self.now) is not None:
-            return self.over_the_reboot(since)
-        parcel.unsure = True
+        if since is None or elapsed_ns(since, self.now) is not None:
+            return self.converted(since)
+        parcel.grace_unknown = True
         return replace(since, boot_id=self.now.boot_id, boottime_ns=0)
 
-    def over_the_reboot(self, since: Instant | None) -> Instant | None:
+    def converted(self, since: Instant | None) -> Instant | None:
         """A moment by the clock of this boot; unchanged while no clock can tell."""
-        if since is None or passed_ns(since, self.now) is None:
+        if since is None or elapsed_ns(since, self.now) is None:
             return since
         if since.boot_id == self.now.boot_id:
             return dated(since, self.now)
         return redated(since, self.now)
 
-    def due(self) -> None:
+    def apply_due(self) -> None:
         """What time brings, after every input."""
-        if self.now.synced and self.lasts("CLOCK_UNSYNCED", ""):
+        if self.now.synced and self.condition_stands("CLOCK_UNSYNCED", ""):
             self.redate_moments()
         self.alarm("CLOCK_UNSYNCED", "", on=not self.now.synced)
         for way, guessing in self.guessing.items():
             if self.rest_left_ns(guessing) <= 0:
                 self.alarm("CODE_GUESSING", way, on=False)
         for key, standing in list(self.alarms.items()):
-            gone = None if standing.gone is None else passed_ns(standing.gone, self.now)
+            gone = None if standing.gone is None else elapsed_ns(standing.gone, self.now)
             if standing.gone is not None and (gone is None or gone >= 5 * SECOND):
                 name, _, where = key.partition("/")
                 self.alarm(name, where, on=False, at_once=True)
         self.judge_openings()
         for label in self.places:
-            self.door_due(label)
-            self.wait_due(label)
-            self.grace_due(label)
-        self.next_turns()
+            self.check_door(label)
+            self.check_awaited(label)
+            self.check_grace(label)
+        self.start_waiting()
 
-    def door_due(self, label: str) -> None:
+    def check_door(self, label: str) -> None:
         """A door that stands open for long, or a forced one that is closed for long."""
         place = self.places[label]
-        stood = 0 if place.since is None else passed_ns(place.since, self.now) or 0
-        if not place.heard:
+        stood = 0 if place.since is None else elapsed_ns(place.since, self.now) or 0
+        if not place.answering:
             pass  # what a silent board said last is not what is
-        elif place.door is Door.OPEN and place.ajar is not None:
-            if (passed_ns(place.ajar, self.now) or 0) >= self.layout.door_ajar_ns:
+        elif place.door is Door.OPEN and place.open_since is not None:
+            if (elapsed_ns(place.open_since, self.now) or 0) >= self.layout.door_ajar_ns:
                 self.alarm("DOOR_AJAR", label)
         elif place.door is Door.CLOSED and stood >= FORCED_S * SECOND:
             self.alarm("DOOR_FORCED", label, on=False)
 
-    def wait_due(self, label: str) -> None:
+    def check_awaited(self, label: str) -> None:
         """A command in doubt is concluded by a closing of 30 s, or has failed after 10 min."""
-        place, waits = self.places[label], self.places[label].waits
-        if waits is None:
+        place, awaited = self.places[label], self.places[label].awaited
+        if awaited is None:
             return
-        source = "MACHINE" if waits.kiosk else "API"
-        waited = passed_ns(waits.since, self.now) or 0
-        if waits.closed is not None:
-            if (passed_ns(waits.closed, self.now) or 0) >= 30 * SECOND:
-                place.waits = None
-                if waits.parcel.status is S.PENDING:  # an earlier command may have concluded it meanwhile
-                    self.dropped_off(waits.parcel, True, source)
-        elif place.door is Door.CLOSED and place.heard and not place.settled:
+        source = "MACHINE" if awaited.kiosk else "API"
+        waited = elapsed_ns(awaited.since, self.now) or 0
+        if awaited.closed is not None:
+            if (elapsed_ns(awaited.closed, self.now) or 0) >= 30 * SECOND:
+                place.awaited = None
+                if awaited.parcel.status is S.PENDING:  # an earlier command may have concluded it meanwhile
+                    self.dropped_off(awaited.parcel, True, source)
+        elif place.door is Door.CLOSED and place.answering and not place.settled:
             pass  # a closing in time, which may settle
         elif waited >= 600 * SECOND:
-            place.waits = None
-            if waits.purpose is Purpose.PICKUP:
-                self.tell("PICKUP_FAILED", waits.parcel.rid, label, source, False)
+            place.awaited = None
+            if awaited.purpose is Purpose.PICKUP:
+                self.add_fact("PICKUP_FAILED", awaited.parcel.rid, label, source, False)
 
-    def grace_due(self, label: str) -> None:
+    def check_grace(self, label: str) -> None:
         """A drop-off whose scale says nothing, and a pick-up grace that is over behind a closed door."""
         place = self.places[label]
         parcel, patient = place.holder, self.waits_for_scale(label)
@@ -279,7 +279,7 @@ class Model(Doors):
             self.dropped_off(parcel)
         if parcel is None or patient or parcel.picked_up is None or parcel.held or self.working(label):
             return
-        taken = passed_ns(parcel.picked_up, self.now)
-        shut = place.door is Door.CLOSED and place.heard and place.settled
+        taken = elapsed_ns(parcel.picked_up, self.now)
+        shut = place.door is Door.CLOSED and place.answering and place.settled
         if shut and taken is not None and taken > parcel.grace_pickup_s * SECOND:
             self.complete(parcel)

@@ -17,7 +17,7 @@ MOVES = 3
 CONDITIONS = ("DEVICE_SILENT", "BUS_DOWN", "SENSOR_FAULT", "CLOCK_UNSYNCED", "STORAGE_FAULT")
 
 
-class No(Exception):
+class Refused(Exception):
     """Refused, with one of these codes; nothing has changed."""
 
     def __init__(self, *codes: int) -> None:
@@ -37,7 +37,7 @@ class Parcel:
     drop_off_code: str = ""
     pickup_code: str = ""
     status: S = S.PENDING
-    unsure: bool = False
+    grace_unknown: bool = False
     """No clock tells when its grace began."""
     over: bool = False
     first_dropoff: Instant | None = None
@@ -63,23 +63,23 @@ class Place:
     awaits: Use | None = None
     door: Door = Door.UNKNOWN
     since: Instant | None = None
-    ajar: Instant | None = None
+    open_since: Instant | None = None
     """Seen open first then, and not settled closed since."""
-    heard: bool = False
+    answering: bool = False
     opened: bool = False
     unlocked: bool = False
     """A pulse has opened it since the allocation, or may have."""
-    doubted: bool = False
+    outcome_unknown: bool = False
     """Nobody saw what a pulse did."""
-    opened_only: bool = False
+    inspect_unless_empty: bool = False
     """It is to be inspected unless a scale shows it empty."""
     uncertain: bool = False
     """Its last outcome is NO_MOVEMENT or UNKNOWN."""
     settled: bool = False
     """Every reading for 600 ms was closed."""
-    unseen: bool = False
+    closing_unseen: bool = False
     """It closed while nobody watched."""
-    mine: bool = False
+    opened_by_machine: bool = False
     """This machine opened the door, and it has not settled closed since."""
     unexplained: Instant | None = None
     """It opened then without a cause, and that is not judged yet."""
@@ -87,13 +87,13 @@ class Place:
     by_hand: bool = False
     """Somebody moves the door by hand to check its wiring."""
     quiet_ns: int | None = None
-    flips: list[int] = field(default_factory=list)
+    changes_ns: list[int] = field(default_factory=list)
     failing: bool = False
     """Its lock failed, and none of its board has opened since."""
     board_down: bool = False
-    rightly: bool = False
+    opened_rightly: bool = False
     """A technician's `open` has moved it since the wrong door."""
-    waits: Waits | None = None
+    awaited: AwaitedClosing | None = None
     blocked: bool = False
     faulty: bool = False
     worn: bool = False
@@ -107,7 +107,7 @@ class Place:
     """When this lock was pulsed in this boot."""
     unspent: list[int] = field(default_factory=list)
     """Those of them since which the door was not seen open: one of them may still open it."""
-    pulsed_for: Try | None = None
+    pulsed_for: Attempt | None = None
     """Whose pulse was the last one."""
     unread: bool = False
     """Not read since the start."""
@@ -124,13 +124,13 @@ class Place:
     @property
     def free(self) -> bool:
         """Whether somebody may get it, as far as the cell itself goes."""
-        closed = self.heard and self.door is Door.CLOSED
+        closed = self.answering and self.door is Door.CLOSED
         in_order = not self.blocked and not self.faulty and not self.contact_doubted and not self.board_down
         return self.use is Use.IDLE and closed and in_order
 
 
 @dataclass(eq=False)
-class Try:
+class Attempt:
     """An unlock attempt. `at`: waits, looks, pulses, or unclear after a pulse nobody saw."""
 
     uid: str
@@ -140,24 +140,24 @@ class Try:
     kiosk: bool
     expires_ns: int | None
     cell: str
-    at: str = "waits"
+    stage: str = "waiting"
     attempt: int = 0
     counted: int = 0
     """How many pulses the board has acknowledged."""
     doubtful: bool = False
     """The door read open before the pulse, and nobody knows why."""
     began_ns: int | None = None
-    halted: bool = False
+    stopped: bool = False
     wrong: list[str] = field(default_factory=list)
     """Doors that its pulses seem to have opened instead."""
     moves: int = 0
     actor: str = ""
-    told: bool = False
+    reported: bool = False
     """The event of an opening by hand was told."""
 
 
 @dataclass(eq=False)
-class Waits:
+class AwaitedClosing:
     """A lock was pulsed in doubt for this command; a closing concludes it."""
 
     parcel: Parcel
@@ -188,22 +188,22 @@ class Guessing:
     last: Instant | None = None
 
 
-def passed_ns(then: Instant, now: Instant) -> int | None:
+def elapsed_ns(then: Instant, now: Instant) -> int | None:
     """How long ago that was; None if no clock can tell."""
     if then.boot_id == now.boot_id:
         return now.boottime_ns - then.boottime_ns
     return max(0, round((now.wall_s - then.wall_s) * 1e9)) if then.synced and now.synced else None
 
 
-def runs(since: Instant | None, seconds: int, now: Instant) -> bool:
+def within(since: Instant | None, seconds: int, now: Instant) -> bool:
     """Whether a grace that began then still runs; not if nobody can tell."""
-    passed = None if since is None else passed_ns(since, now)
+    passed = None if since is None else elapsed_ns(since, now)
     return passed is not None and passed <= seconds * SECOND
 
 
 def redated(since: Instant, now: Instant) -> Instant:
     """The same moment by the clock of this boot, if it can be told; else it counts from now."""
-    passed = passed_ns(since, now)
+    passed = elapsed_ns(since, now)
     if passed is None:
         return now
     return replace(since, boot_id=now.boot_id, boottime_ns=now.boottime_ns - passed)

@@ -67,13 +67,13 @@ class Watch:
         self.layout = layout
         self.tenant: dict[str, str] = {}
         self.former: dict[str, str] = {}
-        self.asked: set[str] = set()
-        self.seen_closed: set[tuple[str, int]] = set()
+        self.requested: set[str] = set()
+        self.read_closed: set[tuple[str, int]] = set()
         self.pulsed: set[tuple[str, int]] = set()
         self.under_way: dict[str, str] = {}
-        self.bygone: set[str] = set()
+        self.before_restart: set[str] = set()
         self.times: dict[str, list[int]] = {}
-        self.seen_otherwise: dict[tuple[str, int], Door] = {}
+        self.read_otherwise: dict[tuple[str, int], Door] = {}
         """Fresh readings that did not show the door closed."""
         self.doors: dict[str, Door] = {}
         """As last read; `polled`: without readings that were asked for and showed a door closed."""
@@ -91,17 +91,17 @@ class Watch:
         """Cells whose doors somebody moves by hand."""
         self.now_ns = 0
         self.given: Input | None = None
-        self.unclear: set[str] = set()
+        self.unresolved: set[str] = set()
         """Cells with a pulse of which nobody saw what it did."""
         self.settled_meanwhile: set[str] = set()
         """What was open before has settled closed while a pulse was under way, which may still open it."""
-        self.shut_after_pulse: set[str] = set()
+        self.closed_after_pulse: set[str] = set()
         """Opened by a pulse, settled closed since, and its scale has said nothing: a drop-off may still be
         concluded, also if somebody opens the door again meanwhile."""
         self.opened_since_pulse: set[str] = set()
         self.at_rest: set[str] = set()
         """Doors whose last closing has settled: a weight concludes what is held."""
-        self.shut_in_doubt: set[str] = set()
+        self.closed_in_doubt: set[str] = set()
         """Doors whose closing has settled after a pulse in doubt: it concludes the command 30 s later,
         also if another pulse is under way then."""
         self.pulsed_cells: set[str] = set()
@@ -110,17 +110,17 @@ class Watch:
         """The cell whose scale the input was about."""
         self.standing: set[tuple[str | None, str | None, str | None]] = set()
         """Alarms, by name, cell and device."""
-        self.looking: dict[str, str] = {}
+        self.reading_cells: dict[str, str] = {}
 
     def restarted(self, doors: Mapping[str, Door], *, rebooted: bool) -> None:
         """The process died: nothing it had begun is ever pulsed. `doors` is what it reads then."""
         self.resolved = False
         self.given = None
-        self.unclear |= {*self.under_way.values()}
+        self.unresolved |= {*self.under_way.values()}
         self.by_hand.clear()
         for label, door in doors.items():
-            self._seen(label, door)
-        self.bygone |= {*self.asked}
+            self._door_read(label, door)
+        self.before_restart |= {*self.requested}
         self.under_way.clear()
         if rebooted:
             self.times.clear()
@@ -132,40 +132,40 @@ class Watch:
         self.weighed = given.cell if isinstance(given, Weighed) and given.mass_g is not None else None
         match given:
             case DoorRead(unlock_id, door):
-                cell = self.looking.pop(unlock_id, None)  # None: nobody waits for it any more
+                cell = self.reading_cells.pop(unlock_id, None)  # None: nobody waits for it any more
                 if door is not Door.CLOSED:
-                    self.seen_otherwise[unlock_id, 1] = door
-                elif unlock_id in self.asked:
-                    self.seen_closed.add((unlock_id, 1))
+                    self.read_otherwise[unlock_id, 1] = door
+                elif unlock_id in self.requested:
+                    self.read_closed.add((unlock_id, 1))
                 if cell is not None and door is Door.CLOSED:
                     self.doors[cell] = door
                 elif cell is not None and door is Door.OPEN:
-                    self._seen(cell, door)
+                    self._door_read(cell, door)
             case ClosingSettled(label):
-                self.has_settled(label)
+                self.closing_settled(label)
             case HandCheck(labels, running):
                 self.by_hand = self.by_hand | {*labels} if running else self.by_hand - {*labels}
             case PulseDone(unlock_id, attempt, _, _) if (unlock_id, attempt) != self.latest.get(unlock_id):
                 pass  # of an earlier pulse
             case PulseDone(unlock_id, attempt, door, carried_out):
                 if unlock_id in self.under_way and door is Door.OPEN and carried_out:
-                    self._seen(self.under_way[unlock_id], door)
+                    self._door_read(self.under_way[unlock_id], door)
                 cell = self.under_way.pop(unlock_id, None)
                 if cell is not None and door is Door.UNKNOWN and carried_out:
-                    self.unclear.add(cell)
+                    self.unresolved.add(cell)
                 if cell in self.settled_meanwhile and door is Door.CLOSED:
                     self.settled.add(cell)
                 if cell is not None and not carried_out and (unlock_id, attempt) in self.pulsed:
                     self.times[cell].pop()  # never sent: it heats nothing
                 if door is Door.CLOSED and carried_out and (unlock_id, attempt) in self.pulsed:
-                    self.seen_closed.add((unlock_id, attempt + 1))
+                    self.read_closed.add((unlock_id, attempt + 1))
             case DoorsSeen(doors):
                 opened = {label for label, door in doors.items() if door is Door.OPEN}
                 for label, door in doors.items():
-                    self._seen(label, door)
+                    self._door_read(label, door)
                 self.under_way = {u: c for u, c in self.under_way.items() if c not in opened}
 
-    def has_settled(self, label: str) -> None:
+    def closing_settled(self, label: str) -> None:
         """A closing has settled: the next opening without a pulse is not the last pulse's doing."""
         if self.polled.get(label, Door.CLOSED) is not Door.CLOSED:
             return  # one reading that it is closed is not believed
@@ -176,11 +176,11 @@ class Watch:
             pulsing = label in self.under_way.values()
             (self.settled_meanwhile if pulsing else self.settled).add(label)
         if self.moved.get(label):
-            self.shut_after_pulse.add(label)
+            self.closed_after_pulse.add(label)
             if label in self.doubtful:
-                self.shut_in_doubt.add(label)
+                self.closed_in_doubt.add(label)
 
-    def _seen(self, label: str, door: Door) -> None:
+    def _door_read(self, label: str, door: Door) -> None:
         if door is Door.UNKNOWN:
             return
         only_read = self.polled.get(label) is Door.OPEN and not self._unlocking(label)
@@ -203,13 +203,13 @@ class Watch:
                 self.pulsed_cells.discard(label)
             self.settled_meanwhile.discard(label)
         if door is Door.OPEN:
-            self.shut_in_doubt.discard(label)
-        self.unclear.discard(label)
+            self.closed_in_doubt.discard(label)
+        self.unresolved.discard(label)
         self.doors[label] = self.polled[label] = door
 
     def _unlocking(self, label: str) -> bool:
         """Whether the outcome of a pulse of this lock is open."""
-        return label in self.unclear or label in self.under_way.values()
+        return label in self.unresolved or label in self.under_way.values()
 
     def _may_move(self, label: str, door: Door) -> bool:
         """Whether a door moves by the pulse of its lock. It opens as `_may_open` says, or until what it has
@@ -232,9 +232,9 @@ class Watch:
         """What the core made of it."""
         match self.given:
             case OpenCell(cell=label, purpose=Purpose.TECHNICIAN) | Resolve(cell=label):
-                self.unclear.discard(label)  # a technician ends what is not decided
+                self.unresolved.discard(label)  # a technician ends what is not decided
         for fact in done.facts:
-            self._book(fact)
+            self._record_fact(fact)
         for over in done.ended:
             assert self.tenant.pop(over.cell) == over.reservation_id
             if over.status is ReservationStatus.PICKED_UP:
@@ -244,15 +244,15 @@ class Watch:
         assert len(intents) == len(pulses), "an intent without its pulse"
         for pulse in pulses:
             self._pulse(pulse, intents, now)
-        looks = [effect for effect in done.effects if isinstance(effect, ReadDoor)]
-        self.asked |= {effect.unlock_id for effect in looks}
-        self.looking |= {effect.unlock_id: effect.cell for effect in looks}
+        readings = [effect for effect in done.effects if isinstance(effect, ReadDoor)]
+        self.requested |= {effect.unlock_id for effect in readings}
+        self.reading_cells |= {effect.unlock_id: effect.cell for effect in readings}
         if self.weighed in self.at_rest:
-            self.shut_after_pulse.discard(self.weighed)
+            self.closed_after_pulse.discard(self.weighed)
         at_work = [t for t in done.state.tickets.values() if t.stage in ("reading", "pulsing")]
         assert len(at_work) <= self.layout.max_concurrent_unlocks
 
-    def _book(self, fact: Fact) -> None:
+    def _record_fact(self, fact: Fact) -> None:
         alarm = (fact.alarm, fact.cell, fact.device)
         if fact.kind is FactKind.ALARM_RAISED:
             self.standing.add(alarm)
@@ -262,10 +262,10 @@ class Watch:
             self.standing.discard(alarm)
         if fact.kind in (FactKind.DROPOFF, FactKind.PICKUP) and not self.resolved:
             assert fact.cell is not None
-            held = self.layout.hold_empty_dropoff and fact.cell in self.shut_after_pulse
+            held = self.layout.hold_empty_dropoff and fact.cell in self.closed_after_pulse
             shown = (
                 self.moved.get(fact.cell)
-                or fact.cell in self.shut_in_doubt
+                or fact.cell in self.closed_in_doubt
                 or (held and fact.kind is FactKind.DROPOFF)
             )
             assert shown, f"{fact.kind} although the contact showed nothing of a pulse"
@@ -275,7 +275,7 @@ class Watch:
             assert rid is not None
             assert fact.cell is not None
             assert fact.cell not in self.tenant, "a cell with two tenants"
-            self.shut_in_doubt.discard(fact.cell)
+            self.closed_in_doubt.discard(fact.cell)
             self.tenant = {label: other for label, other in self.tenant.items() if other != rid}
             self.tenant[fact.cell] = rid
             self.former.pop(fact.cell, None)
@@ -283,13 +283,13 @@ class Watch:
     def _pulse(self, pulse: PulseLock, intents: Mapping[tuple[str, int], UnlockRecord], now: Instant) -> None:
         key = (pulse.unlock_id, pulse.attempt)
         assert key not in self.pulsed, "pulsed twice"
-        assert pulse.unlock_id not in self.bygone, "pulsed for a command from before the restart"
+        assert pulse.unlock_id not in self.before_restart, "pulsed for a command from before the restart"
         intent = intents[key]
         assert intent.cell == pulse.cell
         self._may_be_pulsed(key, pulse.cell, intent.purpose)
         self.pulsed_cells.add(pulse.cell)
         self.opened_since_pulse.discard(pulse.cell)
-        (self.doubtful.discard if key in self.seen_closed else self.doubtful.add)(pulse.cell)
+        (self.doubtful.discard if key in self.read_closed else self.doubtful.add)(pulse.cell)
         unsettled = pulse.cell not in self.settled  # an earlier pulse has opened it, and it bounces closed
         self.moved[pulse.cell] = unsettled and self.moved.get(pulse.cell, False)
         self.settled.discard(pulse.cell)
@@ -315,8 +315,8 @@ class Watch:
     def _may_be_pulsed(self, key: tuple[str, int], label: str, purpose: str) -> None:
         """It was seen closed before; or open, and its contact is in doubt; or not at all, and a technician
         stands there."""
-        before = self.seen_otherwise.get(key)
-        if key not in self.seen_closed:
+        before = self.read_otherwise.get(key)
+        if key not in self.read_closed:
             unasked = label not in self.opened
             faults = ((Alarm.SENSOR_FAULT, label, "contact"), (Alarm.WRONG_DOOR, label, None))
             in_doubt = unasked or any(fault in self.standing for fault in faults)

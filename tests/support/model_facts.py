@@ -6,7 +6,7 @@ from edge_agent.model import Severity
 from edge_agent.statemachine.outputs import Fact, FactKind
 
 
-def told(fact: Fact) -> tuple[object, ...]:
+def as_model_fact(fact: Fact) -> tuple[object, ...]:
     """A fact in the model's form."""
     rid = None if fact.reservation is None else fact.reservation.reservation_id
     source = fact.source.removeprefix("SOURCE_TYPE_")
