@@ -22,7 +22,7 @@ OPEN = Door.OPEN
 
 
 def opened_unasked(builder: StepBuilder, label: str) -> None:
-    """A door has opened that no ticket is working on."""
+    """A door has opened, and no unlock attempt is at work on it."""
     if label in builder.hand_checked or outcome.opened_late(builder, label, builder.now):
         return
     builder.change_cell(label, unexplained=builder.now, opened_by_unlock=False)

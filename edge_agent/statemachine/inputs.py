@@ -222,7 +222,7 @@ class HistoryCompared:
 
 @dataclass(frozen=True, slots=True)
 class DoorRead:
-    """The fresh reading that a ticket requested before its first pulse."""
+    """The fresh reading that an unlock attempt requested before its first pulse."""
 
     unlock_id: str
     door: Door

@@ -166,7 +166,7 @@ def next_due_ns(state: LockerState, layout: Layout, now: Instant) -> int | None:
 def _running_out(
     state: LockerState | StepBuilder, layout: Layout, now: Instant
 ) -> Iterator[tuple[Reservation, int]]:
-    """Pick-up graces that end by time alone (door read closed, no ticket working on it).
+    """Pick-up graces that end by time alone (door read closed, no unlock attempt at work on it).
 
     Each with its rest in nanoseconds; 0 or less means that it is over.
     """
@@ -258,7 +258,7 @@ def _open_cell(builder: StepBuilder, given: OpenCell) -> None:
 
 
 def _enter_code(builder: StepBuilder, given: EnterCode) -> None:
-    """A wrong code is answered with "not valid" only and is counted; a resting keypad ignores entries.
+    """A wrong code is counted and answered with "not valid" only; a resting keypad ignores entries.
 
     A valid code never counts as wrong: the answer gives the reason why its door does not open.
     """
@@ -351,11 +351,11 @@ def _maintain_cell(builder: StepBuilder, given: BlockCell | UnblockCell | Clear 
 
 
 def _boot(builder: StepBuilder, given: Boot) -> None:
-    """Reconciles the journal with the doors' readings. A ticket that never had an intent is dropped."""
+    """Reconciles the journal with the doors' readings. An attempt without an intent is dropped."""
     for standing in tuple(builder.alarms.values()):
         if standing.alarm in CELL_ALARMS and cell_of(standing.place) not in builder.cells:
             builder.clear_alarm(standing.alarm, standing.place, at_once=True)
-    # Before the tickets change: a pulse in progress may have moved the wrong door.
+    # Before the attempts change: a pulse in progress may have moved the wrong door.
     observing.opened_unasked(builder, [label for label, door in given.doors.items() if door is Door.OPEN])
     for unlock in tuple(builder.tickets.values()):
         if unlock.stage == "pulsing":
@@ -401,10 +401,10 @@ def _apply_due(builder: StepBuilder) -> None:
 
 
 def lasting(unlock: UnlockAttempt) -> bool:
-    """Whether a ticket outlives the process: yes once a pulse is intended, no while it only waits or reads.
+    """Whether an unlock attempt outlives the process: yes once a pulse is intended, no while it only waits or
+    reads.
 
-    An open-door does from the beginning: its sender was answered that it is accepted, and must get an
-    outcome.
+    An open-door does from the beginning: it was answered as accepted, and must get an outcome.
     """
     return unlock.stage in ("pulsing", "unresolved") or unlock.purpose is Purpose.OPEN_DOOR
 

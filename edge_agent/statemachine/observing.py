@@ -42,8 +42,8 @@ def door_read(builder: StepBuilder, given: DoorRead) -> None:
 
 
 def doors_seen(builder: StepBuilder, given: DoorsSeen) -> None:
-    """The result of one poll. Tickets are judged before any reading is believed: the order of the doors means
-    nothing."""
+    """The result of one poll. Unlock attempts are judged before any reading is believed: the order of
+    the doors means nothing."""
     opened_unasked(builder, [label for label, door in given.doors.items() if door is Door.OPEN])
     for label, door in given.doors.items():
         door_seen(builder, label, door)
@@ -166,7 +166,7 @@ def _bounces(builder: StepBuilder, place: Cell) -> bool:
 
 
 def _expected(builder: StepBuilder, label: str) -> bool:
-    """Whether a ticket has pulsed this cell's lock."""
+    """Whether an unlock attempt has pulsed this cell's lock."""
     return any(t.cell == label and t.stage in ("pulsing", "unresolved") for t in builder.tickets.values())
 
 

@@ -38,7 +38,7 @@ GRANTED = {Purpose.DROPOFF: Trigger.DROPOFF_OPENED, Purpose.PICKUP: Trigger.PICK
 
 
 def holder(builder: StepBuilder, unlock: UnlockAttempt) -> Reservation | None:
-    """The reservation of a ticket; an ended one only while no other has got its cell. None if a technician
+    """The reservation of an attempt; an ended one only while no other has its cell. None if a technician
     opens the cell."""
     if unlock.purpose in BY_HAND:
         return None
@@ -49,7 +49,7 @@ def holder(builder: StepBuilder, unlock: UnlockAttempt) -> Reservation | None:
 
 
 def refuse_while_busy(builder: StepBuilder, label: str, but: str = "") -> None:
-    """Raises `Refusal` (`NOT_ALLOWED`) while a ticket is working on the cell."""
+    """Raises `Refusal` (`NOT_ALLOWED`) while another attempt is at work on the cell."""
     unlock = builder.at_work(label)
     if unlock is not None and unlock.unlock_id != but:
         raise Refusal(Code.NOT_ALLOWED, f"the door of cell {label} is being opened just now")
@@ -58,13 +58,13 @@ def refuse_while_busy(builder: StepBuilder, label: str, but: str = "") -> None:
 def give_up(
     builder: StepBuilder, unlock: UnlockAttempt, refusal: Refusal, reservation: Reservation | None = None
 ) -> None:
-    """Ends a ticket that had no pulse, or none that counts; the caller gets the reason."""
+    """Ends an attempt that had no pulse, or none that counts; the caller gets the reason."""
     builder.drop_unlock(unlock)
     report_outcome(builder, unlock, UnlockOutcome.NO_MOVEMENT, reservation=reservation, refusal=refusal)
 
 
 def end_waiting(builder: StepBuilder, reservation: Reservation, why: str) -> None:
-    """Ends every ticket that waits for a reservation whose cell is another's from now on."""
+    """Ends every attempt that waits for a reservation whose cell another one has from now on."""
     for unlock in tuple(builder.tickets.values()):
         if unlock.reservation_id == reservation.reservation_id:
             give_up(builder, unlock, Refusal(Code.NOT_ALLOWED, why), reservation)
@@ -158,7 +158,7 @@ def leave_unconfirmed(builder: StepBuilder, unlock: UnlockAttempt) -> None:
 
 
 def settle(builder: StepBuilder, label: str, door: Door, *, recovered: bool) -> None:
-    """A door has been read: concludes the ticket that waits for the effect of a pulse on this door.
+    """A door has been read: concludes the attempt that waits for the effect of a pulse on this door.
 
     A pulsed lock whose door reads open has opened it. An unresolved one whose door reads closed stays
     UNKNOWN, and the cell is inspected before it is allocated again.
@@ -179,7 +179,7 @@ def settle(builder: StepBuilder, label: str, door: Door, *, recovered: bool) -> 
 def conclude(
     builder: StepBuilder, unlock: UnlockAttempt, outcome: UnlockOutcome, *, recovered: bool = False
 ) -> None:
-    """Ends a ticket with its outcome: ledger, reservation, cell, answer; then the next ticket's turn."""
+    """Ends an attempt with its outcome: ledger, reservation, cell, answer."""
     builder.drop_unlock(unlock)
     builder.record(unlock, outcome, pulsed=was_pulsed(unlock, outcome))
     unconfirmed.forget(builder, unlock.cell)
@@ -203,7 +203,7 @@ def conclude(
 
 
 def was_pulsed(unlock: UnlockAttempt, outcome: UnlockOutcome) -> bool | None:
-    """Whether the last pulse of a ticket was given; unknown after a restart unless the door shows it."""
+    """Whether the last pulse of an attempt was given; unknown after a restart unless the door shows it."""
     if unlock.attempt == 0:
         return False
     return True if unlock.stage == "pulsing" or outcome is UnlockOutcome.OPENED else None
@@ -343,5 +343,5 @@ def _failed(unlock: UnlockAttempt, outcome: UnlockOutcome) -> Refusal:
 
 
 def end_unresolved(builder: StepBuilder, unlock: UnlockAttempt) -> None:
-    """A technician decides the unknown outcome of a pulse: its ticket ends as UNKNOWN."""
+    """A technician decides the unknown outcome of a pulse: its attempt ends as UNKNOWN."""
     conclude(builder, unlock, UnlockOutcome.UNKNOWN)

@@ -1,7 +1,8 @@
-"""Converts moments of an earlier boot to the clock of this one as soon as that is possible.
+"""Converts moments of an earlier boot to the clock of this one, and dates moments of this one.
 
-Elapsed time across a reboot is taken from the wall clock if both ends were synchronised. From then on it runs
-on the boot-time clock, so that a step or loss of the wall clock changes nothing.
+This happens as soon as the clock is synchronised. Elapsed time across a reboot is taken from the wall clock
+if both ends were synchronised. From then on it runs on the boot-time clock, so that a step or loss of the
+wall clock changes nothing.
 """
 
 from __future__ import annotations

@@ -197,7 +197,8 @@ class LockerState:
     """Everything the machine knows. Only reservations that hold a cell are here; ended ones are journaled.
 
     `former` is, for a cell that was not allocated since, the completed reservation that had it last. `queue`
-    holds the unlock ids of waiting tickets, oldest first. `resting_codes` are codes that died.
+    holds the unlock ids of waiting attempts, oldest first. `resting_codes` are codes that died. `tickets` are
+    the unlock attempts in progress, by their ids; the name is that of the journal.
     """
 
     cells: Mapping[str, Cell]
@@ -219,14 +220,14 @@ class LockerState:
     """Whether the journal holds all that this machine did before; see `edge_agent.statemachine.history`."""
 
     def at_work(self, label: str) -> UnlockAttempt | None:
-        """The ticket that is working on a cell's lock, from its turn to its outcome."""
+        """The attempt at work on a cell's lock, from its first reading to its outcome."""
         for unlock in self.tickets.values():
             if unlock.cell == label and unlock.stage != "waiting":
                 return unlock
         return None
 
     def active_unlocks(self) -> int:
-        """How many tickets are working on a lock now."""
+        """How many attempts are at work on a lock now."""
         return sum(unlock.stage in ("reading", "pulsing") for unlock in self.tickets.values())
 
 

@@ -1,6 +1,6 @@
-"""One step in progress: the state so far, and its effects, facts and answers.
+"""Collects what one step changes: the state so far, its effects, facts and answers.
 
-Exists for one call of `step` and is never seen outside; maps are copied on the first write to them.
+A builder exists for one call of `step` only; maps are copied on the first write to them.
 """
 
 from __future__ import annotations
@@ -68,7 +68,7 @@ class Step:
 
 
 class StepBuilder:
-    """Collects the changes of one step."""
+    """The step in progress."""
 
     def __init__(self, state: LockerState, layout: Layout, now: Instant) -> None:
         self.layout = layout
@@ -127,7 +127,7 @@ class StepBuilder:
             self._changed["resting_codes", code] = None
 
     def at_work(self, label: str) -> UnlockAttempt | None:
-        """The ticket that is working on a cell's lock, from its turn to its outcome."""
+        """The attempt at work on a cell's lock, from its first reading to its outcome."""
         for unlock in self.tickets.values():
             if unlock.cell == label and unlock.stage != "waiting":
                 return unlock
@@ -146,13 +146,13 @@ class StepBuilder:
         return changed
 
     def change_unlock(self, unlock: UnlockAttempt, **changes: Any) -> UnlockAttempt:
-        """Replaces fields of a ticket."""
+        """Replaces fields of an unlock attempt."""
         changed = amend(unlock, **changes)
         self.put("tickets", changed.unlock_id, changed)
         return changed
 
     def drop_unlock(self, unlock: UnlockAttempt) -> None:
-        """Removes a ticket that is over."""
+        """Removes an unlock attempt that is over."""
         self.put("tickets", unlock.unlock_id, None)
         if unlock.unlock_id in self.queue:
             self.queue = tuple(other for other in self.queue if other != unlock.unlock_id)

@@ -1,9 +1,9 @@
-"""The course of a ticket: accepted, judged when its turn comes, read, pulsed, concluded.
+"""The course of an unlock attempt: accepted, queued, judged again, read, pulsed, concluded.
 
-No pulse is requested before a fresh reading of the door, and each pulse is its own journaled intent. A ticket
-that waited is judged again; one whose outcome could not be read stays `unresolved` until the door is read,
-and is never pulsed again. A door that reads open although this machine did not open it is pulsed once, and
-the outcome is UNKNOWN (docs/decisions/0031-doubt.md).
+No pulse is requested before a fresh reading of the door, and each pulse is its own journaled intent. An
+attempt that waited is judged again; one whose outcome could not be read stays `unresolved` until the door is
+read, and is never pulsed again. A door that reads open although this machine did not open it is pulsed once,
+and the outcome is UNKNOWN (docs/decisions/0031-doubt.md).
 """
 
 from __future__ import annotations
@@ -70,7 +70,7 @@ def _end_waits(builder: StepBuilder, label: str) -> None:
 
 
 def promote(builder: StepBuilder) -> None:
-    """Starts waiting tickets while there is room, oldest first, each judged again."""
+    """Starts waiting attempts while fewer than the limit are at work, oldest first, each judged again."""
     while builder.queue:
         active = sum(unlock.stage in ("reading", "pulsing") for unlock in builder.tickets.values())
         if active >= builder.layout.max_concurrent_unlocks:
@@ -88,7 +88,7 @@ def promote(builder: StepBuilder) -> None:
 
 
 def _judge(builder: StepBuilder, unlock: UnlockAttempt) -> Reservation | None:
-    """The reservation that the ticket may open for now; None if a technician opens. Raises `Refusal`."""
+    """The reservation that the attempt may open for now; None if a technician opens. Raises `Refusal`."""
     if unlock.expires_ns is not None and builder.now.boottime_ns > unlock.expires_ns:
         raise Refusal(Code.EXPIRED, "the command expired before its turn came")
     if unlock.purpose in BY_HAND:

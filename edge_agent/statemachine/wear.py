@@ -24,7 +24,7 @@ ENOUGH_UNLOCKS = 16
 
 
 def record_opening(builder: StepBuilder, unlock: UnlockAttempt, maintenance_id: str) -> None:
-    """The lock of a ticket's cell has just opened."""
+    """The lock of the attempt's cell has just opened."""
     cell = builder.cells[unlock.cell]
     if unlock.first_pulse_ns is None:
         return
