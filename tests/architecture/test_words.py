@@ -54,14 +54,7 @@ PAGES = [
 CODE = sorted(
     path for folder in ("edge_agent", "cloud_gateway", "tools") for path in (ROOT / folder).rglob("*.py")
 )
-MODEL = {"watch", "model", "modelled_doors", "observed", "compared", "mirror", "parcels", "core", "telling"}
-"""The second model of the core and its helpers, which still have words of their own."""
-TESTS = sorted(
-    path
-    for path in (ROOT / "tests").rglob("*.py")
-    if path.parent.name not in ("statemachine", "architecture")
-    and not (path.parent.name == "support" and path.stem in MODEL)
-)
+TESTS = sorted(path for path in (ROOT / "tests").rglob("*.py") if path.parent.name != "architecture")
 
 
 Reader = Callable[[Path], Iterator[tuple[int, str]]]

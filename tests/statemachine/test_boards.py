@@ -29,7 +29,7 @@ LOCK_FAULT, CONTACT_FAULT = f"{Alarm.DEVICE_FAULT}/locks", f"{Alarm.DEVICE_FAULT
 def locker(
     parcels: int, locks: dict[str, str] = LOCKS, contacts: dict[str, str] = CONTACTS
 ) -> tuple[Core, list[Reservation]]:
-    """A locker with so many parcels, from A01 on, whose locks have rested."""
+    """A locker with that number of parcels, from A01 on, whose locks have rested."""
     core = Core(Layout(SPECS, lock_boards=locks, contact_boards=contacts))
     made = [core.dropped_off() for _ in range(parcels)]
     core.pass_s(11)

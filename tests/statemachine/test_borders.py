@@ -196,7 +196,7 @@ def test_an_opening_that_needs_a_cause_is_no_longer_this_machines() -> None:
     assert (cell.opened_by_unlock, cell.unexplained) == (False, core.now)
 
 
-def test_an_opening_whose_age_no_clock_can_tell_is_judged_at_once() -> None:
+def test_an_opening_whose_age_no_clock_shows_is_judged_at_once() -> None:
     core = Core()
     core.feed(DoorsSeen({"A01": Door.OPEN}))
     changed(core, "A01", unexplained=replace(core.now, boot_id="boot-0", synced=False))
@@ -354,7 +354,7 @@ def test_a_technicians_opening_ends_the_wait_for_a_scale() -> None:
     assert core.live(reservation).to_be_weighed is False
 
 
-def test_an_alarm_that_comes_again_says_why_it_did() -> None:
+def test_an_alarm_that_returns_has_its_new_detail() -> None:
     core = Core()
     builder = StepBuilder(core.state, core.layout, core.now)
     for detail in ("first", "second", ""):

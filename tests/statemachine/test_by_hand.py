@@ -106,7 +106,7 @@ def test_a_technician_who_takes_a_parcel_out_of_the_scale_raises_no_alarm() -> N
     assert core.live(parcel).status is ReservationStatus.DROPPED_OFF
 
 
-def test_a_dropoff_whose_scale_has_not_told_waits_until_the_door_is_closed_again() -> None:
+def test_a_dropoff_whose_scale_has_not_reported_waits_until_the_door_is_closed_again() -> None:
     layout = Layout(
         specs={spec.label: spec for spec in specs()}, weighed=frozenset({"A01"}), hold_empty_dropoff=True
     )
@@ -140,7 +140,7 @@ def test_it_waits_its_turn_and_is_judged_again() -> None:
     first, second = by_hand(core, "A02"), by_hand(core, "A01")
     core.feed(first)
     assert not core.feed(second).effects
-    core.pass_s(31)  # whoever asked has gone
+    core.pass_s(31)  # the technician has gone
     core.feed(DoorRead(first.unlock_id, Door.UNKNOWN))
     assert core.state.tickets == {}
     assert [(f.cell, f.outcome) for f in outcome_facts(core)] == [
@@ -186,7 +186,7 @@ def test_a_door_that_opens_late_was_not_forced() -> None:
     assert core.live(parcel).status is ReservationStatus.DROPPED_OFF
 
 
-def test_what_nobody_saw_is_told_once_and_the_cell_is_inspected() -> None:
+def test_what_nobody_saw_is_published_once_and_the_cell_is_inspected() -> None:
     core = Core()
     asked = by_hand(core)
     core.feed(asked)
@@ -199,7 +199,7 @@ def test_what_nobody_saw_is_told_once_and_the_cell_is_inspected() -> None:
 
 
 @pytest.mark.parametrize("door", [Door.OPEN, Door.CLOSED])
-def test_after_a_crash_it_is_never_pulsed_again_and_its_outcome_is_told(door: Door) -> None:
+def test_after_a_crash_it_is_never_pulsed_again_and_its_outcome_is_published(door: Door) -> None:
     core = Core()
     asked = by_hand(core)
     core.feed(asked)
@@ -244,7 +244,7 @@ def test_a_cell_that_is_being_opened_by_hand_is_given_to_nobody() -> None:
     assert core.reserve().cell == "A02"
 
 
-def test_each_act_is_told_under_its_technician_s_name_and_without_one_under_none() -> None:
+def test_each_act_is_published_under_its_technician_s_name_and_without_one_under_none() -> None:
     for actor in ("maria", ""):
         core = Core()
         core.feed(BlockCell(core.key(), "A01", "hinge", Source.MACHINE, actor=actor))

@@ -132,7 +132,7 @@ def test_a_late_command_moves_nothing() -> None:
     assert core.live(reservation).cell == reservation.cell
 
 
-def test_one_command_tries_so_many_other_cells_and_no_more() -> None:
+def test_one_command_tries_three_other_cells_and_no_more() -> None:
     core = Core()
     reservation = core.reserve()
     done = core.feed(core.command(reservation, Purpose.DROPOFF))
@@ -365,7 +365,7 @@ def test_a_lock_that_becomes_slow_asks_for_maintenance_before_it_fails() -> None
 
 
 @pytest.mark.behaviour("cells-14", "cells-20")
-def test_heavy_or_tall_parcels_and_what_code_8_says() -> None:
+def test_heavy_or_tall_parcels_and_the_message_of_no_cell() -> None:
     core = Core()
     assert core.reserve(replace(SMALL, width_mm=450, depth_mm=350, height_mm=150)).cell == "A01"
     with pytest.raises(Exception, match="no cell of this machine fits"):

@@ -44,7 +44,7 @@ def test_without_an_eta_a_cell_is_prepared_at_once() -> None:
 
 @pytest.mark.behaviour("climate-02")
 @pytest.mark.parametrize(("eta_min", "wait_min"), [(21, 1), (120, 100)])
-def test_with_an_eta_it_begins_so_long_before(eta_min: int, wait_min: int) -> None:
+def test_with_an_eta_it_begins_that_long_before(eta_min: int, wait_min: int) -> None:
     core = locker()
     core.reserve(CHILLED, eta_minutes=eta_min)
     assert feels(core, 22.0) == ()
@@ -61,7 +61,7 @@ def test_an_eta_that_is_near_begins_at_once(eta_min: int) -> None:
     assert feels(core, 22.0) == (COOL_ON,)
 
 
-def test_an_eta_of_which_no_clock_can_tell_begins_at_once() -> None:
+def test_an_eta_of_which_no_clock_shows_the_time_begins_at_once() -> None:
     core = locker()
     core.reserve(CHILLED, eta_minutes=600)
     core.now = replace(core.now, synced=False)
@@ -399,7 +399,7 @@ def test_a_restart_of_the_daemon_does_not_lengthen_a_rest() -> None:
 
 
 @pytest.mark.parametrize("synced", [True, False])
-def test_a_rest_of_an_earlier_boot_runs_on_where_a_clock_can_tell(synced: bool) -> None:
+def test_a_rest_of_an_earlier_boot_runs_on_where_a_clock_shows_the_time(synced: bool) -> None:
     core, _ = cooling()
     feels(core, None)
     core.now = replace(core.now, synced=synced)

@@ -44,7 +44,7 @@ def dead(*codes: str, each_s: float = 1.0, since_s: float = 0.0) -> RestingCodes
     return resting
 
 
-def test_a_code_rests_for_a_week_and_while_no_clock_can_tell() -> None:
+def test_a_code_rests_for_a_week_and_while_no_clock_shows_the_time() -> None:
     died = at(0)
     assert not rested(died, at(WEEK_S))
     assert rested(died, replace(at(WEEK_S), boottime_ns=START.boottime_ns + CODE_REST_NS + 1))

@@ -22,7 +22,7 @@ def stands(core: Core, alarm: Alarm, place: str = "") -> bool:
 
 @pytest.mark.behaviour("alarms-09", "alarms-12", "time-19")
 @pytest.mark.parametrize(("alarm", "place"), [(Alarm.BUS_DOWN, "main"), (Alarm.STORAGE_FAULT, "")])
-def test_a_condition_is_told_once_and_ends(alarm: Alarm, place: str) -> None:
+def test_a_condition_is_raised_once_and_ends(alarm: Alarm, place: str) -> None:
     core = Core()
     for _ in range(2):
         core.feed(Condition(alarm, place, True, "why"))
@@ -40,7 +40,7 @@ def test_a_condition_is_told_once_and_ends(alarm: Alarm, place: str) -> None:
     ]
 
 
-def test_a_refused_link_is_told_once_with_its_present_cause() -> None:
+def test_a_refused_link_is_raised_once_with_its_present_cause() -> None:
     core = Core()
     core.feed(Condition(Alarm.LINK_REFUSED, "", True, "the key can be read by others"))
     raised = core.state.alarms["LINK_REFUSED/"]
@@ -59,7 +59,7 @@ def test_a_refused_link_is_told_once_with_its_present_cause() -> None:
 
 
 @pytest.mark.behaviour("alarms-19")
-def test_a_rejected_command_is_told_for_an_hour_after_the_last() -> None:
+def test_a_rejected_command_stands_for_an_hour_after_the_last() -> None:
     core = Core()
     core.feed(Condition(Alarm.COMMAND_REJECTED, "", True, "first"))
     core.pass_s(3000)
@@ -73,7 +73,7 @@ def test_a_rejected_command_is_told_for_an_hour_after_the_last() -> None:
     assert [f.kind for f in core.facts] == [FactKind.ALARM_RAISED, FactKind.ALARM_CLEARED]
 
 
-def test_a_rejected_command_of_a_boot_without_time_is_told_for_the_first_hour_of_the_next() -> None:
+def test_a_rejected_command_of_a_boot_without_time_stands_for_the_first_hour_of_the_next() -> None:
     core = Core()
     core.now = replace(core.now, synced=False)
     core.feed(Condition(Alarm.COMMAND_REJECTED, "", True))

@@ -209,7 +209,7 @@ def test_a_code_that_never_lived_comes_before_one_that_died_lately() -> None:
 
 
 def test_a_live_reservation_that_is_over_breaks_an_invariant() -> None:
-    """The whole check says so by the rule's name, as the check by change does."""
+    """The whole check reports it by the rule's name, as the check by change does."""
     core = Core()
     reservation = core.reserve()
     over = replace(reservation, status=ReservationStatus.CANCELLED)

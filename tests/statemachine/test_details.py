@@ -175,7 +175,7 @@ def test_an_unlock_that_nobody_saw_lasts_through_a_start() -> None:
     assert core.live(reservation).dropoff_opened
 
 
-def test_a_command_that_was_only_looked_at_is_told_14_at_a_start() -> None:
+def test_a_command_that_was_only_reading_is_answered_offline_at_a_start() -> None:
     core = only("A01")
     command = core.command(core.reserve(), Purpose.DROPOFF)
     core.feed(command)
@@ -185,7 +185,7 @@ def test_a_command_that_was_only_looked_at_is_told_14_at_a_start() -> None:
     assert answer.refusal.message == "the machine restarted before the lock was pulsed"
 
 
-def test_an_open_door_that_a_start_finds_open_is_told_as_recovered() -> None:
+def test_an_open_door_that_a_start_finds_open_is_published_as_recovered() -> None:
     core = only("A01")
     pulsing(core, core.reserve(), Purpose.OPEN_DOOR)
     core.restart({"A01": Door.OPEN})
@@ -232,7 +232,7 @@ def test_a_command_that_waited_while_its_parcel_moved_opens_the_new_cell() -> No
     assert core.state.tickets["second"].cell == core.requested_reading(look).cell == "A02"
 
 
-def test_a_pick_up_that_waits_beyond_its_grace_is_told_so() -> None:
+def test_a_pick_up_that_waits_beyond_its_grace_is_refused() -> None:
     core = only("A01", "A02", concurrent=1)
     over, other = core.picked_up(grace_pickup_s=5), core.reserve()
     core.opened_by_hand(other.cell)
@@ -266,7 +266,7 @@ def test_the_grace_of_one_ends_whatever_the_others_are_at() -> None:
     assert left_open.reservation_id in core.state.reservations
 
 
-def test_who_cleared_a_cell_is_told_with_what_it_ended() -> None:
+def test_who_cleared_a_cell_is_published_with_what_it_ended() -> None:
     core = only("A01")
     core.picked_up()
     core.now = replace(core.now, synced=False)
@@ -361,7 +361,7 @@ def test_an_opening_that_nobody_watched_says_nothing_about_the_lock() -> None:
 
 
 def opening(taken_us: int, **changes: object) -> StepBuilder:
-    """A lock opens so long after its pulse."""
+    """A lock opens that long after its pulse."""
     core = only("A01")
     cell = replace(core.state.cells["A01"], **changes)  # type: ignore[arg-type]
     now = replace(core.now, boottime_ns=core.now.boottime_ns + taken_us * 1000)
@@ -404,7 +404,7 @@ def test_the_two_means_of_a_lock(
     ] * worn
 
 
-def test_a_worn_lock_is_told_once_and_stays_worn() -> None:
+def test_a_worn_lock_is_reported_once_and_stays_worn() -> None:
     slow = opening(2_600_000, unlocks=16, usual_open_us=1_000_000, recent_open_us=2_200_000)
     (fact,) = slow.result().facts
     assert fact.description == "the lock of cell A01 opens after 2300 ms, usually 1007 ms"

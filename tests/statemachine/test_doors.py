@@ -122,7 +122,7 @@ def test_a_lock_that_opens_late_was_not_forced() -> None:
 
 
 @pytest.mark.behaviour("opening-19")
-def test_a_door_forced_while_the_daemon_was_dead_is_told_at_the_start() -> None:
+def test_a_door_forced_while_the_daemon_was_dead_is_reported_at_the_start() -> None:
     core = Core()
     core.restart({"A01": Door.OPEN}, off_s=60)
     core.lasts()

@@ -94,7 +94,7 @@ def test_qr_texts_are_counted_on_their_own() -> None:
 
 
 @pytest.mark.behaviour("codes-17")
-def test_a_rest_survives_a_restart_and_begins_anew_where_no_clock_tells() -> None:
+def test_a_rest_survives_a_restart_and_begins_anew_where_no_clock_shows_the_time() -> None:
     core = Core()
     reservation = core.reserve()
     guess(core)

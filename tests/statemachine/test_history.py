@@ -40,7 +40,7 @@ def status(core: Core, label: str) -> CellStatus:
     return core.state.cells[label].status
 
 
-def told_to_call(core: Core, text: str) -> bool:
+def asked_to_call(core: Core, text: str) -> bool:
     (answer,) = core.feed(core.entry(text)).answers
     assert answer.refusal is not None
     return answer.refusal.code == Code.NOT_ALLOWED and answer.refusal.message == CALL_FOR_HELP
@@ -57,7 +57,7 @@ def test_w8_lost_means_that_nothing_is_granted_and_every_cell_awaits_inspection(
     others: list[Input] = [reserve(core), core.cancel(parcel), core.abandon(parcel), Clear("k", "A01")]
     assert {core.refused(given).code for given in [*commands, *others]} == {Code.NOT_ALLOWED}
     for _ in range(20):  # nobody is counted as a guesser whose code was lost
-        assert told_to_call(core, parcel.pickup_code)
+        assert asked_to_call(core, parcel.pickup_code)
     assert not [a for a in core.state.alarms.values() if a.alarm is Alarm.CODE_GUESSING]
     core.opens(OpenCell("k2", "A01", "a look", "unl-hand"))  # a technician may look into any
 
@@ -163,11 +163,11 @@ def test_restore_none_starts_anew_once_cells_are_cleared() -> None:
 
 
 @pytest.mark.behaviour("history-05")
-def test_a_digest_ahead_freezes_codes_and_grants_until_the_gateway_has_told() -> None:
+def test_a_digest_ahead_freezes_codes_and_grants_until_the_gateway_has_answered() -> None:
     core = Core()
     parcel = core.dropped_off()
     core.feed(HistoryAhead("the broker keeps a digest of event 90, the journal ends at 60"))
-    assert told_to_call(core, parcel.pickup_code)
+    assert asked_to_call(core, parcel.pickup_code)
     for given in (reserve(core), core.command(parcel, Purpose.PICKUP), core.abandon(parcel)):
         assert core.refused(given).code == Code.NOT_ALLOWED
     core.restart({})
@@ -195,7 +195,7 @@ def test_w9_what_both_know_thaws_and_the_rest_is_lost() -> None:
     assert LOST in core.state.alarms
     core.opens(core.entry(same.pickup_code))
     for gone in (moved, changed, unknown):
-        assert told_to_call(core, gone.pickup_code)
+        assert asked_to_call(core, gone.pickup_code)
     core.feed(Restore("k", (replace(moved, cell="C01"),)))
     core.opens(core.entry(moved.pickup_code))
     assert core.pulses[-1].cell == "C01"

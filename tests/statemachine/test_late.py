@@ -336,7 +336,7 @@ def test_a_moment_of_long_ago_gets_its_exact_date() -> None:
     assert dated.wall_s == START.wall_s
 
 
-def test_a_door_of_another_boot_counts_from_the_start_if_no_clock_tells() -> None:
+def test_a_door_of_another_boot_counts_from_the_start_if_no_clock_shows_the_time() -> None:
     core = only("A01")
     core.now = replace(core.now, synced=False)
     core.restart({}, boot_id="boot-2", off_s=5)
@@ -353,7 +353,7 @@ def test_an_open_door_of_an_earlier_versions_journal_counts_from_its_opening() -
     assert core.state.cells["A01"].open_since == opened
 
 
-def test_a_door_open_since_another_boot_counts_from_the_start_if_no_clock_tells() -> None:
+def test_a_door_open_since_another_boot_counts_from_the_start_if_no_clock_shows_the_time() -> None:
     core = only("A01")
     core.feed(DoorsSeen({"A01": Door.OPEN}))
     core.now = replace(core.now, synced=False)
@@ -380,7 +380,7 @@ def test_the_only_pulse_was_not_sent() -> None:
     assert core.state.pulses["A01"].at_ns == ()
 
 
-def test_a_rejected_command_is_told_for_an_hour_from_the_last_one() -> None:
+def test_a_rejected_command_stands_for_an_hour_from_the_last_one() -> None:
     core = only("A01")
     for detail in ("first", "second"):
         core.pass_s(60)
@@ -395,7 +395,7 @@ def test_a_rejected_command_is_told_for_an_hour_from_the_last_one() -> None:
     assert key not in core.state.alarms
 
 
-def test_a_full_disk_is_told_to_who_reserves() -> None:
+def test_a_full_disk_refuses_reservations() -> None:
     core = only("A01")
     core.feed(Condition(Alarm.STORAGE_FAULT, "", True, "full"))
     refusal = core.refused(Reserve("k", "res_x", "p", "o", SMALL, ("1", "2")))

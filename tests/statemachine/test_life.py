@@ -85,7 +85,7 @@ def test_grace_over_with_the_door_open_frees_only_when_it_closes() -> None:
 
 
 @pytest.mark.behaviour("reservation-08", "reservation-13")
-def test_reopening_within_the_graces_moves_nothing_and_tells_nothing() -> None:
+def test_reopening_within_the_graces_moves_nothing_and_publishes_nothing() -> None:
     core = Core()
     reservation = core.reserve()
     core.opens(core.command(reservation, Purpose.DROPOFF))

@@ -1,4 +1,4 @@
-"""Word by word: what is told, answered, asked for and kept in the ledger in a dozen short scenes.
+"""Word by word: what is published, answered, requested and written to the ledger in a dozen short scenes.
 
 The minutes lie in `fixtures/minutes`; with `MINUTES=write` in the environment they are written anew, to be
 read before they are committed.
@@ -50,7 +50,7 @@ def only(*labels: str, concurrent: int = 2) -> Minutes:
 
 
 def attempt(core: Minutes, given: Input) -> None:
-    """An input that may be refused; the minutes tell."""
+    """An input that may be refused; the minutes show it."""
     before = core.state
     try:
         core.feed(given)

@@ -1,6 +1,6 @@
 """The core beside a second opinion: a small model written from the behaviour page, through random lives.
 
-After every input the two must agree on the answer, on what is told, looked at and pulsed, and on how every
+After every input the two must agree on the answer, on what is published, read and pulsed, and on how every
 reservation and cell stands; `tests/support/watch.py` says what must never happen whatever the model thinks.
 
 How long it searches is chosen by the environment variable `CORE_EFFORT`: unset for the ordinary suite,
@@ -410,7 +410,7 @@ class Lives(Compared):
         """A tick does something when the core says that it will, and not before."""
         core = self.core
         if self.boots > 1 and (self.stepped or not core.now.synced):
-            return  # how long ago something was in another boot, no clock tells reliably then
+            return  # how long ago something was in another boot, no clock shows reliably then
         due_ns = next_due_ns(core.state, core.layout, core.now)
         left_s = 10.0**8 if due_ns is None else (due_ns - core.now.boottime_ns) / 1e9
         for seconds, something in ((left_s - 0.001, False), (left_s + 0.001, due_ns is not None)):

@@ -30,7 +30,7 @@ def window(core: Core, reservation: Reservation) -> int | None:
 
 
 @pytest.mark.behaviour("reservation-18")
-def test_it_is_answered_at_once_and_its_outcome_is_told() -> None:
+def test_it_is_answered_at_once_and_its_outcome_is_published() -> None:
     core = Core()
     reservation = core.reserve()
     asked = command(core, reservation)
@@ -155,7 +155,7 @@ def test_never_after_cancelled_or_abandoned(ended: ReservationStatus) -> None:
 
 
 @pytest.mark.behaviour("reservation-18")
-def test_what_fails_is_told_with_the_reason() -> None:
+def test_what_fails_is_published_with_the_reason() -> None:
     core = Core()
     reservation = core.dropped_off()
     core.jams(core.feed(command(core, reservation)))
@@ -174,7 +174,7 @@ def test_what_fails_is_told_with_the_reason() -> None:
 
 
 @pytest.mark.behaviour("opening-11")
-def test_one_that_waits_too_long_is_told_to_have_failed() -> None:
+def test_one_that_waits_too_long_is_published_as_failed() -> None:
     core = Core(Layout(specs={spec.label: spec for spec in specs()}, max_concurrent_unlocks=1))
     first, second = core.reserve(), core.reserve()
     busy = core.command(first, Purpose.DROPOFF)
@@ -191,7 +191,7 @@ def test_one_that_waits_too_long_is_told_to_have_failed() -> None:
 
 
 @pytest.mark.behaviour("opening-11")
-def test_one_that_waits_when_its_cell_is_given_again_is_told_so() -> None:
+def test_one_that_waits_when_its_cell_is_given_again_fails() -> None:
     core = Core(Layout(specs={s.label: s for s in (specs()[0], specs()[4])}, max_concurrent_unlocks=1))
     first = core.picked_up(grace_pickup_s=0)
     core.pass_s(1)
@@ -212,7 +212,7 @@ def test_one_that_waits_when_its_cell_is_given_again_is_told_so() -> None:
     assert [p.cell for p in core.pulses] == ["A01", "A01", "C01"]
 
 
-def test_accepted_before_a_restart_it_opens_nothing_after_it_and_is_told_so() -> None:
+def test_accepted_before_a_restart_it_opens_nothing_after_it_and_fails() -> None:
     core = Core()
     reservation = core.reserve()
     core.feed(command(core, reservation))

@@ -137,7 +137,7 @@ def test_empty_forgets_what_was_opened_of_a_pending_reservation() -> None:
 
 
 def test_empty_ends_what_waits_for_a_reservation_that_it_abandons() -> None:
-    """Its outcome is reported with the reservation, so that the platform hears of it."""
+    """Its outcome is reported with the reservation, so that the platform gets it."""
     core = Core(Layout(specs={spec.label: spec for spec in specs()}, max_concurrent_unlocks=1))
     reservation = uncertain(core, core.dropped_off())
     other = core.dropped_off()

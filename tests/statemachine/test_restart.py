@@ -124,7 +124,7 @@ def test_a_grace_goes_on_over_a_restart_and_ignores_a_stepping_wall_clock() -> N
 
 
 @pytest.mark.behaviour("time-02")
-def test_across_a_reboot_synchronised_wall_clocks_tell() -> None:
+def test_across_a_reboot_synchronised_wall_clocks_show_the_time() -> None:
     core = Core()
     cell = picked_up_and_closed(core)
     core.restart({}, boot_id="boot-2", off_s=61)

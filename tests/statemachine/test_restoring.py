@@ -226,7 +226,7 @@ def test_while_some_codes_are_live_others_count_by_their_own_way() -> None:
     assert guessing(core) == []
     assert entered(core, gone.pickup_code) == CALL_FOR_HELP
     assert guessing(core) == ["digits"]
-    assert entered(core, gone.pickup_code) != CALL_FOR_HELP  # the keypad rests, and says so
+    assert entered(core, gone.pickup_code) != CALL_FOR_HELP  # the keypad rests: not valid
     assert len(core.state.guesses["digits"].wrong) == 5
     assert "qr" not in core.state.guesses
 
@@ -294,7 +294,7 @@ def test_a_new_journal_remembers_its_former_id_and_why() -> None:
     assert core.state.alarms[LOST].detail == "the broker keeps more"
 
 
-def test_what_is_lost_ends_waits_and_tells_of_each_cell_once() -> None:
+def test_what_is_lost_ends_waits_and_reports_each_cell_once() -> None:
     core = Core(Layout(specs={spec.label: spec for spec in specs()}, max_concurrent_unlocks=1))
     parcel, over = core.dropped_off(), core.picked_up(grace_pickup_s=30)
     core.pass_s(40)

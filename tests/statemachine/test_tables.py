@@ -413,7 +413,7 @@ def test_every_trigger_on_every_flag(flag: Flag, is_set: bool, trigger: FlagTrig
             pull(builder, trigger)
         assert (refused.value.code, refused.value.message) == (entry.code, f"cell {LABEL}: {entry.why}")
     elif trigger is FlagTrigger.UNBLOCK and flag is Flag.FAULTY:
-        with pytest.raises(Refusal, match="not blocked"):  # the other flag's table says so
+        with pytest.raises(Refusal, match="not blocked"):  # the other flag's table refuses it
             pull(builder, trigger)
     else:
         pull(builder, trigger)

@@ -56,7 +56,7 @@ def test_a_dropoff_without_a_parcel_raises_an_alarm_until_the_reservation_ends(
     assert not core.state.alarms
 
 
-def test_only_the_first_weight_after_the_closing_tells_of_an_empty_dropoff() -> None:
+def test_only_the_first_weight_after_the_closing_proves_an_empty_dropoff() -> None:
     core = weighing()
     dropoff(core)
     core.feed(Weighed("A01", 900))
@@ -179,7 +179,7 @@ def test_a_change_in_a_free_cell_or_behind_an_open_door_is_none() -> None:
 
 
 def opened_and_weighed(mass_g: int) -> tuple[Core, Reservation]:
-    """A reservation whose cell was opened by support, and closed again with so much in it."""
+    """A reservation whose cell was opened by support, and closed again with that mass in it."""
     two = [specs()[0], specs()[4]]
     core = Core(Layout(specs={spec.label: spec for spec in two}, weighed=frozenset({"A01"})))
     reservation = core.reserve()
@@ -224,7 +224,7 @@ def test_a_cell_whose_scale_is_not_looked_at_is_not_weighed() -> None:
     assert core.state.cells == before
 
 
-def test_a_scale_that_tells_only_after_the_pick_up_says_nothing_of_the_dropoff() -> None:
+def test_a_scale_that_reports_only_after_the_pick_up_proves_nothing_of_the_dropoff() -> None:
     """EMPTY_DROPOFF: a weight cell that closes after a drop-off without a parcel. This one had one."""
     core = weighing()
     reservation = core.dropped_off()  # the scale is silent

@@ -21,7 +21,7 @@ from tests.support.watch import Watch, differing, snapshot
 
 
 def expected(predict: Callable[[], object]) -> frozenset[int]:
-    """With which codes the model lets an input be refused; none if it is to be granted."""
+    """The codes with which an input may be refused; none if it must be granted."""
     try:
         predict()
     except Refused as refused:
@@ -54,7 +54,7 @@ class Compared(RuleBasedStateMachine):
         refused = expected(predict)
         self.watch.before(given, core.now)
         done, refusal = fed(core, given)
-        assert snapshot(begin) == before, "the state before was touched"
+        assert snapshot(begin) == before, "the state before was changed"
         if done is None:
             assert refusal is not None
             assert int(refusal.code) in refused, refusal
@@ -68,7 +68,7 @@ class Compared(RuleBasedStateMachine):
         return True
 
     def compare(self, done: Step) -> None:
-        """What was said and done, then how everything stands."""
+        """Compares facts, answers and effects, then the state."""
         model = self.model
         for fact in filter(is_wear, done.facts):
             assert fact.cell is not None
@@ -109,7 +109,7 @@ class Compared(RuleBasedStateMachine):
         assert set(state.alarms) == set(model.alarms)
 
     def compare_cells(self, done: Step) -> None:
-        """Every cell as it stands."""
+        """Compares every cell."""
         for label, place in self.model.places.items():
             cell = done.state.cells[label]
             assert cell.status is place.use, label

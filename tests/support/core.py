@@ -1,4 +1,4 @@
-"""A hand on the pure core: feeds inputs, keeps the state, moves the clock."""
+"""Drives the pure core in tests: feeds inputs, keeps the state, moves the clock."""
 
 from __future__ import annotations
 
@@ -97,7 +97,7 @@ class Core:
         raise AssertionError(f"{given} was not refused")
 
     def invalid(self, text: str) -> None:
-        """An entry at the kiosk that must open nothing and say only so."""
+        """An entry at the kiosk that must open nothing and be answered "not valid"."""
         done = self.feed(self.entry(text))
         assert not done.effects
         assert [a.refusal.message for a in done.answers if a.refusal] == ["not valid"]
@@ -116,7 +116,7 @@ class Core:
         return self.pass_s(0.2)
 
     def forced(self, label: str) -> Step:
-        """Somebody pulls a door open, or the wire of its contact breaks; the step in which it is judged."""
+        """A door is pulled open, or the wire of its contact breaks; the step in which it is judged."""
         self.feed(DoorsSeen({label: Door.OPEN}))
         return self.lasts()
 
@@ -202,13 +202,13 @@ class Core:
         return self.live(reservation)
 
     def requested_reading(self, done: Step) -> ReadDoor:
-        """The one fresh reading that a step asks for."""
+        """The one fresh reading that a step requests."""
         found = [effect for effect in done.effects if isinstance(effect, ReadDoor)]
         assert len(found) == 1
         return found[0]
 
     def jams(self, done: Step) -> Step:
-        """The door that a step wants to look at is closed and does not move at any pulse; the last step."""
+        """The door that a step reads is closed and moves at no pulse; the last step."""
         look = self.requested_reading(done)
         self.feed(DoorRead(look.unlock_id, Door.CLOSED))
         for attempt in range(1, self.layout.attempts + 1):
@@ -233,8 +233,7 @@ class Core:
         return answers[0]
 
     def close(self, label: str) -> Step:
-        """Somebody closes a door, and its contact settles; what both steps asked for, and what stands
-        then."""
+        """A door is closed, and its contact settles; both steps as one."""
         seen = self.feed(DoorsSeen({label: Door.CLOSED}))
         return both(seen, self.settle(label))
 
@@ -243,7 +242,7 @@ class Core:
         return self.feed(ClosingSettled(label, self.now.boottime_ns))
 
     def restart(self, doors: dict[str, Door], *, boot_id: str | None = None, off_s: float = 0.0) -> Step:
-        """The daemon dies and starts again, perhaps on another boot; `doors` is what it then reads."""
+        """The daemon dies and starts again, perhaps on another boot; `doors` are its first readings."""
         self.now = replace(
             self.now,
             boot_id=boot_id or self.now.boot_id,

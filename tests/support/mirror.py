@@ -1,4 +1,4 @@
-"""The model put where a core already is: the starting point of both is the same."""
+"""A model in the state of a core, so that both start alike."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from tests.support.parcels import Attempt, Parcel, Standing
 
 
 def mirrored(core: Core, known: Reservation | None) -> Model:
-    """A model that stands as the core does. `known` is a reservation that may be over."""
+    """A model in the core's state. `known` is a reservation that may be over."""
     model = Model(core.layout, core.now)
     model.boot_id = core.now.boot_id
     assert not core.state.tickets
@@ -54,7 +54,7 @@ def mirrored(core: Core, known: Reservation | None) -> Model:
 
 
 def parcel(reservation: Reservation, *, over: bool) -> Parcel:
-    """A reservation as the model has it."""
+    """A reservation in the model's form."""
     return Parcel(
         rid=reservation.reservation_id,
         size=reservation.packaging,

@@ -1,10 +1,10 @@
-"""What a locker should do, said a second time and otherwise: from the behaviour page, not from the code.
+"""A second model of a locker, written from the behaviour page and not from the code.
 
 A parcel knows its status and its cell, a place its parcel; what a cell is used for follows from the two.
-There are no tables. Each method is one input; it says how the machine must answer, what it must tell, which
-doors it looks at and which locks it pulses. Where two reasons to refuse meet, either may be given.
+There are no tables. Each method is one input; it predicts the answer, the facts, which doors are read and
+which locks are pulsed. Where two reasons to refuse apply, the core may give either.
 
-Not predicted, but taken as the core tells it: which codes it draws, and when a lock counts as worn.
+Two things are taken from the core and not predicted: the codes that it draws, and when a lock counts as worn.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ from tests.support.parcels import (
 
 
 class Locker(ABC):
-    """The machine as the behaviour page has it."""
+    """The machine as the behaviour page describes it."""
 
     def __init__(self, layout: Layout, now: Instant) -> None:
         self.layout = layout
@@ -50,7 +50,7 @@ class Locker(ABC):
         self.begin(now)
 
     def begin(self, now: Instant) -> None:
-        """Before each input: nothing was said yet."""
+        """Before each input: no fact and no answer yet."""
         self.now: Instant = now
         self.facts: list[tuple[object, ...]] = []
         self.answers: list[tuple[str, Codes]] = []
@@ -59,15 +59,15 @@ class Locker(ABC):
         self.pulsed: list[tuple[str, int]] = []
 
     def add_fact(self, kind: str, *details: object) -> None:
-        """A fact."""
+        """Predicts a fact."""
         self.facts.append((kind, *details))
 
     def add_cell_fact(self, label: str, cause: str) -> None:
-        """How a cell stands, and why that changed."""
+        """The fact of a changed cell, with the cause."""
         self.add_fact("CELL_STATUS_CHANGED", label, cause, self.places[label].use)
 
     def alarm(self, name: str, place: str, on: bool = True, *, at_once: bool = False) -> None:
-        """Raised once, cleared once; a condition's when it has been gone for 5 s."""
+        """Raises or clears an alarm; one for a condition is cleared when it has been gone for 5 s."""
         key = f"{name}/{place}"
         known = self.alarms.get(key)
         if on and known is None:
@@ -86,17 +86,17 @@ class Locker(ABC):
         return f"{name}/{place}" in self.alarms
 
     def condition_stands(self, name: str, place: str) -> bool:
-        """Whether the condition of an alarm stands just now."""
+        """Whether the condition of an alarm stands at present."""
         known = self.alarms.get(f"{name}/{place}")
         return known is not None and known.gone is None
 
     def answer(self, t: Attempt, *codes: int) -> None:
-        """The answer, if somebody still waits for one and it was not given at once."""
+        """The answer, if a caller waits for it; an open-door was answered at once."""
         if t.key is not None and t.purpose is not Purpose.OPEN_DOOR:
             self.answers.append((t.key, frozenset(codes)))
 
     def add_outcome_fact(self, t: Attempt, outcome: str) -> None:
-        """How an open-door ended, or an opening by hand."""
+        """The fact of the outcome of an open-door, or of an opening by hand."""
         if t.purpose in BY_HAND and not t.reported:
             self.add_fact("OPEN_DOOR_FULFILLED", t.cell, outcome, t.actor)
         if t.key is not None and t.purpose is Purpose.OPEN_DOOR:
@@ -117,18 +117,18 @@ class Locker(ABC):
         return self.places[label]
 
     def working(self, label: str) -> Attempt | None:
-        """Who is at work on a door, from the look to the outcome."""
+        """The attempt at work on a door, from its reading to its outcome."""
         at_work = [t for t in self.attempts.values() if t.cell == label and t.stage != "waiting"]
         assert len(at_work) <= 1
         return at_work[0] if at_work else None
 
     def refuse_while_busy(self, label: str) -> None:
-        """Every command on a cell is refused while its door is being opened."""
+        """Refuses every command on a cell while its door is being opened."""
         if self.working(label):
             raise Refused(NOT_NOW)
 
     def best_cell(self, size: Packaging) -> str:
-        """The cell a parcel gets."""
+        """The cell that a parcel gets."""
 
         def fits(spec: CellSpec) -> bool:
             across, along = sorted((size.width_mm, size.depth_mm))
@@ -162,7 +162,7 @@ class Locker(ABC):
         return parcel
 
     def take_cell(self, label: str, parcel: Parcel) -> None:
-        """A cell is somebody's from now on; whoever had it last has no window any more."""
+        """A reservation takes a cell; the one that had it last can no longer open it."""
         place = self.places[label]
         if place.last is not None:
             self.end_waiting(place.last)
@@ -171,19 +171,19 @@ class Locker(ABC):
         parcel.cell = label
 
     def forget_use(self, place: Place) -> None:
-        """What happened to a cell while it was somebody's does not matter to the next."""
+        """Resets what happened in the cell during the last reservation."""
         place.opened = place.unlocked = place.outcome_unknown = place.inspect_unless_empty = (
             place.uncertain
         ) = False
 
     def end_waiting(self, parcel: Parcel) -> None:
-        """Whoever waits for this parcel's door waits for nothing."""
+        """Ends the attempts that wait for this parcel's door."""
         for t in [t for t in self.attempts.values() if t.parcel is parcel]:
             assert t.stage == "waiting"
             self.fail(t, NOT_NOW)
 
     def is_allowed(self, parcel: Parcel, purpose: Purpose) -> bool:
-        """Whether the door may be opened for this as things stand."""
+        """Whether the door may be opened for this purpose now."""
         if purpose in BY_HAND:
             return purpose is Purpose.TECHNICIAN or self.places[parcel.cell].use is Use.IDLE
         if purpose is Purpose.OPEN_DOOR:
@@ -199,7 +199,7 @@ class Locker(ABC):
         return parcel.status is S.DROPPED_OFF or (parcel.status is S.PICKED_UP and again)
 
     def judge(self, t: Attempt) -> set[int]:
-        """What stands against opening this door now."""
+        """The codes against opening this door now; none if it may be opened."""
         against = set()
         if self.expired(t):
             against.add(EXPIRED)
@@ -210,7 +210,7 @@ class Locker(ABC):
         return against
 
     def expired(self, t: Attempt) -> bool:
-        """Whether the command's life is over."""
+        """Whether the command has expired."""
         return t.expires_ns is not None and self.now.boottime_ns > t.expires_ns
 
     def open_for(self, key: str, rid: str, purpose: Purpose, uid: str, expires_ns: int | None) -> None:
@@ -219,7 +219,7 @@ class Locker(ABC):
         self.accept(Attempt(uid, key, parcel, purpose, False, expires_ns, parcel.cell))
 
     def by_hand(self, key: str, label: str, purpose: Purpose, uid: str, actor: str = "") -> None:
-        """A technician opens a cell, whosever it is, or tests one that is nobody's."""
+        """A technician opens a cell, whichever reservation has it, or tests a free one."""
         no_reservation = Parcel("", Packaging(1, 1, 1), label, 0, 0, over=True)
         self.place(label)
         gone_ns = self.now.boottime_ns + 30 * SECOND
@@ -237,7 +237,7 @@ class Locker(ABC):
         """The outcome of a command."""
 
     def accept(self, t: Attempt) -> None:
-        """Into the queue; an open-door is answered at once."""
+        """Queues an attempt; an open-door is answered at once."""
         against = self.judge(t)
         if against:
             raise Refused(*against)
@@ -250,7 +250,7 @@ class Locker(ABC):
         self.queue.append(t.uid)
 
     def start_waiting(self) -> None:
-        """Whoever waited longest goes to work while there is room, judged again."""
+        """Starts waiting attempts while fewer than the limit are at work, oldest first, each judged again."""
         while self.queue:
             if (
                 sum(t.stage in ("reading", "pulsing") for t in self.attempts.values())
@@ -266,7 +266,7 @@ class Locker(ABC):
             self.readings.append(t.cell)
 
     def fail(self, t: Attempt, *codes: int) -> None:
-        """A command ends that never got a pulse that counts."""
+        """Ends an attempt without a pulse that counts."""
         del self.attempts[t.uid]
         if t.uid in self.queue:
             self.queue.remove(t.uid)
@@ -296,7 +296,7 @@ class Locker(ABC):
         self.end_waiting(parcel)
 
     def release_cell(self, parcel: Parcel, awaits: Use | None) -> None:
-        """A reservation is over; perhaps somebody has to look into its cell."""
+        """A reservation is over; its cell may await a person."""
         place = self.places[parcel.cell]
         parcel.over, place.holder, place.awaits = True, None, awaits
         for name in ("EMPTY_DROPOFF", "WEIGHT_CHANGED"):
@@ -307,7 +307,7 @@ class Locker(ABC):
             self.add_cell_fact(parcel.cell, "RELEASED")
 
     def complete(self, parcel: Parcel) -> None:
-        """The grace is over, or somebody cleared the cell where no clock can tell."""
+        """The grace is over, or the cell was cleared where no clock shows the time."""
         place = self.places[parcel.cell]
         self.add_fact("RESERVATION_COMPLETED", parcel.rid, parcel.cell)
         if place.empty is False:
@@ -328,7 +328,7 @@ class Locker(ABC):
         self.answers.append((key, GRANTED))
 
     def clear(self, key: str, label: str) -> None:
-        """Somebody looked into the cell."""
+        """A person has checked the cell."""
         place = self.place(label)
         self.refuse_while_busy(label)
         forced = self.stands("DOOR_FORCED", label)
@@ -353,14 +353,14 @@ class Locker(ABC):
         self.answers.append((key, GRANTED))
 
     def believe(self, label: str, *, at_once: bool = False) -> None:
-        """The contact is not in doubt any more."""
+        """The contact is no longer in doubt."""
         place = self.places[label]
         if place.contact_doubted:
             place.contact_doubted, place.changes_ns = False, []
         self.alarm("SENSOR_FAULT", f"{label}/contact", on=False, at_once=at_once)
 
     def maintenance(self, key: str, label: str | None, block: bool) -> None:
-        """Somebody reports something."""
+        """Maintenance is requested."""
         if label is not None:
             place = self.place(label)
             if block:
@@ -374,7 +374,7 @@ class Locker(ABC):
     # --- the kiosk ----------------------------------------------------------------------------------------
 
     def rest_left_ns(self, guessing: Guessing) -> int:
-        """How long entries are not looked at."""
+        """How long entries are ignored."""
         if guessing.since is None:
             return 0
         rest_s = 3600 if guessing.long else min(3600, 60 << max(0, guessing.rests - 1))
@@ -419,7 +419,7 @@ class Locker(ABC):
         return code != (parcel.drop_off_code if word == "DROP" else parcel.pickup_code)
 
     def invalid(self, guessing: Guessing, way: str, *, guess: bool) -> None:
-        """An entry that opened nothing; `guess`: it may have been meant to hit a code."""
+        """An entry that opened nothing; `guess`: it may have tried a code."""
         quiet = None if guessing.last is None else elapsed_ns(guessing.last, self.now)
         if quiet is not None and quiet > 24 * 3600 * SECOND:
             guessing.rests, guessing.since, guessing.long = 0, None, False
@@ -436,7 +436,7 @@ class Locker(ABC):
             self.alarm("CODE_GUESSING", way)
 
     def surely_older(self, at: Instant, seconds: int) -> bool:
-        """Whether an entry is surely older; where no clock can tell, it counts."""
+        """Whether an entry is surely older; not if no clock shows the time."""
         passed = elapsed_ns(at, self.now)
         return passed is not None and passed > seconds * SECOND
 
@@ -456,7 +456,7 @@ class Locker(ABC):
         return [mate for mate in self.places if label in boards and boards.get(mate) == boards[label]]
 
     def board_fails(self, label: str) -> bool:
-        """Whether a jam is one of three different locks in a row: then the board is at fault, no cell."""
+        """Whether a jam is the third of different locks in a row: then the board is at fault."""
         place = self.places[label]
         place.failing = True
         failing = [mate for mate in self.mates(label) if self.places[mate].failing]
@@ -472,7 +472,7 @@ class Locker(ABC):
         return True
 
     def board_down(self, board: str) -> None:
-        """One alarm for the whole board; its cells are not given to anybody."""
+        """One alarm for the whole board; its cells are not allocated."""
         self.alarm("DEVICE_FAULT", board)
         for label, place in self.places.items():
             place.board_down = place.board_down or self.layout.lock_boards.get(label) == board

@@ -1,4 +1,4 @@
-"""The facts of the core, in the form in which the model predicts them."""
+"""The facts of the core in the form in which the model predicts them."""
 
 from __future__ import annotations
 

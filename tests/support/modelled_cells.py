@@ -1,4 +1,4 @@
-"""What happens to a cell, its lock and its contact, as the second model has it."""
+"""Cells, locks and contacts in the second model."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ class Cells(Locker):
         return sum(at > begin for at in self.places[label].recent) < self.layout.duty_pulses
 
     def inspect(self, label: str) -> None:
-        """A free cell was opened; somebody may have put something in."""
+        """A free cell was opened: a person may have put something in."""
         place = self.places[label]
         if place.use is Use.IDLE:
             place.awaits, place.inspect_unless_empty = Use.AWAITING_INSPECTION, True
             self.add_cell_fact(label, "OPENED")
 
     def fault(self, label: str, alarm: str) -> None:
-        """Out of allocation; maintenance is asked for once."""
+        """Takes a cell out of allocation and requests maintenance once."""
         place = self.places[label]
         if not place.faulty:
             place.faulty = True
@@ -34,7 +34,7 @@ class Cells(Locker):
         self.alarm(alarm, label)
 
     def doubt(self, label: str) -> None:
-        """Nobody saw what a pulse did."""
+        """The outcome of a pulse is unknown."""
         place = self.places[label]
         if place.holder is not None:
             place.outcome_unknown = place.opened = place.unlocked = True
@@ -43,7 +43,7 @@ class Cells(Locker):
             self.add_cell_fact(label, "DOUBT")
 
     def granted(self, t: Attempt, recovered: bool = False) -> None:
-        """The door stands open for this command."""
+        """The door is open for this attempt."""
         parcel = t.parcel
         if t.purpose is Purpose.DROPOFF and parcel.status is S.PENDING:
             parcel.dropping = True
@@ -52,7 +52,7 @@ class Cells(Locker):
             self.add_fact("PICKUP", parcel.rid, parcel.cell, "MACHINE" if t.kiosk else "API", recovered)
 
     def lock_opened(self, label: str) -> None:
-        """Contact and board are believed and a jam is over; a wrong door waits for somebody to look."""
+        """Contact and board are believed and a jam is over; WRONG_DOOR stays until a technician clears it."""
         self.believe(label)
         self.board_works(label)
         place, wrong = self.places[label], self.stands("WRONG_DOOR", label)
@@ -62,7 +62,7 @@ class Cells(Locker):
         self.alarm("LOCK_JAMMED", label, on=False)
 
     def record_door(self, label: str, door: Door, *, unwatched: bool = False) -> None:
-        """How a door stands. `unwatched`: nobody saw how it became so."""
+        """Records a reading. `unwatched`: the change to it was not observed."""
         place = self.places[label]
         place.answering, place.unread = True, False
         if place.door is not door:
@@ -85,12 +85,12 @@ class Cells(Locker):
                 self.weighs += [label] * (label in self.layout.weighed)
 
     def bounces(self, place: Place) -> bool:
-        """A door of ours that was shown closed less than a second ago has not latched."""
+        """A door that this machine opened and that read closed less than a second ago has not latched."""
         passed = None if place.since is None else elapsed_ns(place.since, self.now)
         return place.opened_by_machine and passed is not None and passed < SECOND
 
     def contact_changed(self, label: str, was: Door, stood_since: Instant | None) -> None:
-        """A contact has changed: four changes in 2 s, bounces not counted, are no person's."""
+        """A contact has changed: four changes in 2 s, without bounces, cannot come from a person."""
         place, now_ns = self.places[label], self.now.boottime_ns
         if place.by_hand:
             return
@@ -108,19 +108,19 @@ class Cells(Locker):
             self.doubt_contact(label)
 
     def doubt_contact(self, label: str) -> None:
-        """The contact is not believed."""
+        """Puts the contact in doubt."""
         self.places[label].contact_doubted = True
         self.alarm("SENSOR_FAULT", f"{label}/contact")
 
     def proven_empty(self, label: str) -> None:
-        """A scale ends an inspection that only an opening asked for."""
+        """A scale ends an inspection that only an opening required."""
         place = self.places[label]
         if place.awaits is Use.AWAITING_INSPECTION and place.inspect_unless_empty and place.settled:
             place.awaits, place.inspect_unless_empty = None, False
             self.add_cell_fact(label, "PROVEN_EMPTY")
 
     def dropped_off(self, parcel: Parcel, recovered: bool = False, source: str = "MACHINE") -> None:
-        """The parcel is in."""
+        """The parcel has been dropped off."""
         parcel.status, parcel.dropping = S.DROPPED_OFF, False
         self.add_fact("DROPOFF", parcel.rid, parcel.cell, source, recovered)
 

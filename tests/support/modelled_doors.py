@@ -1,4 +1,4 @@
-"""What the doors do to a locker, as the second model has it."""
+"""Unlock attempts and doors in the second model."""
 
 from __future__ import annotations
 
@@ -78,7 +78,7 @@ class Doors(Cells):
         self.pulsed.append((t.cell, t.attempt))
 
     def pulse_done(self, uid: str, attempt: int, door: Door, given: bool, acknowledged: bool = True) -> None:
-        """What came of a pulse."""
+        """The result of a pulse."""
         t = self.attempts.get(uid)
         if t is None or t.stage != "pulsing" or t.attempt != attempt:
             return
@@ -102,7 +102,7 @@ class Doors(Cells):
             self.not_moved(t)
 
     def not_moved(self, t: Attempt) -> None:
-        """Seen closed after a pulse; only acknowledged ones count towards a jam."""
+        """The door read closed after a pulse; only acknowledged pulses count towards a jam."""
         elsewhere = any(place.unexplained is not None for place in self.places.values())
         jammed = t.counted >= self.layout.attempts
         marked = t.purpose not in BY_HAND and self.stands("WRONG_DOOR", t.cell)
@@ -120,7 +120,7 @@ class Doors(Cells):
                 self.finish(t, "NO_MOVEMENT")
 
     def unconfirmed(self, t: Attempt) -> None:
-        """A lock was pulsed although its contact is in doubt: a closing will tell, or a technician."""
+        """A lock was pulsed in doubt: a later closing or a technician decides."""
         del self.attempts[t.uid]
         place = self.places[t.cell]
         place.uncertain = True
@@ -142,7 +142,7 @@ class Doors(Cells):
         self.add_outcome_fact(t, "UNKNOWN")
 
     def move_to_other_cell(self, t: Attempt, touched: bool) -> bool:
-        """A drop-off of a parcel that has nothing in its cell gets another one, in the same call.
+        """A drop-off with nothing in its cell moves to another one, in the same command.
 
         `touched`: something may have been put in.
         """
@@ -203,13 +203,13 @@ class Doors(Cells):
     # --- doors --------------------------------------------------------------------------------------------
 
     def poll(self, doors: Mapping[str, Door]) -> None:
-        """How doors stand: which of them nobody opened is judged before any is believed."""
+        """One poll: openings without a pulse are found before any reading is believed."""
         self.find_unasked(doors)
         for label, door in doors.items():
             self.read_door(label, door)
 
     def find_unasked(self, doors: Mapping[str, Door]) -> None:
-        """Which of these doors nobody is opening."""
+        """Finds the doors that read open although no pulse explains it."""
         for label, door in doors.items():
             t = self.working(label)
             pulsed = t is not None and t.stage in ("pulsing", "unresolved")
@@ -218,7 +218,7 @@ class Doors(Cells):
                 self.opened_unasked(label)
 
     def read_door(self, label: str, door: Door, *, starting: bool = False) -> None:
-        """How one door stands."""
+        """One door was read."""
         place, t = self.places[label], self.working(label)
         if door is Door.UNKNOWN:
             if place.answering:
@@ -243,7 +243,7 @@ class Doors(Cells):
                 place.awaited.closed = None
 
     def closing_settled(self, label: str, since_ns: int) -> None:
-        """Every reading of the door for 600 ms was closed: now the closing concludes, dated at the first."""
+        """The door has settled closed: the closing takes effect, dated at its first reading."""
         place = self.places[label]
         if place.door is not Door.CLOSED or not place.answering or place.settled:
             return
@@ -280,12 +280,12 @@ class Doors(Cells):
                 self.dropoff_weighed(label, place.empty)
 
     def opened_unasked(self, label: str) -> None:
-        """A door opened that nobody is opening: its own lock may be late; else it is judged after 200 ms."""
+        """A door opened without a pulse: by its own lock, late; else it is judged after 200 ms."""
         if not self.places[label].by_hand and not self.opened_late(label, self.now):
             self.places[label].unexplained, self.places[label].opened_by_machine = self.now, False
 
     def may_open(self, label: str, at: Instant) -> bool:
-        """Whether a pulse of this lock in the 10 s before has not been seen to open its door."""
+        """Whether a pulse of this lock in the 10 s before has not opened its door yet."""
         place = self.places[label]
         if not place.unspent or at.boot_id != self.now.boot_id:
             return False  # pulses of another boot are forgotten
@@ -305,7 +305,7 @@ class Doors(Cells):
         return just_before or (t is not None and t.stage == "pulsing")
 
     def opened_late(self, label: str, at: Instant) -> bool:
-        """Whether the door was opened by its own lock, late; what its command wanted is true then."""
+        """Whether the door was opened by its own lock, late: then the command's purpose is fulfilled."""
         place, t = self.places[label], self.places[label].pulsed_for
         if not self.may_open(label, at) or self.stands("WRONG_DOOR", label) or t is None or t.doubtful:
             return False
@@ -330,7 +330,7 @@ class Doors(Cells):
                 self.judge_opening(label)
 
     def judge_opening(self, label: str) -> None:
-        """An opening without a cause has lasted."""
+        """Judges one opening that has lasted."""
         place = self.places[label]
         since = place.unexplained
         assert since is not None
@@ -356,7 +356,7 @@ class Doors(Cells):
             self.inspect(label)
 
     def wrong_door(self, label: str, pulsed: list[str]) -> None:
-        """Another door moved than the one commanded: both are out of use until a technician looked."""
+        """Another door moved than the commanded one: both are out of use until they are checked."""
         for other in pulsed:
             t = self.working(other)
             before = self.stands("WRONG_DOOR", other) or self.stands("WRONG_DOOR", label)
@@ -371,7 +371,7 @@ class Doors(Cells):
         self.inspect(label)
 
     def remove_marks(self, t: Attempt) -> None:
-        """The commanded door opened after all: the other one was forced."""
+        """The commanded door has opened after all: the other one was forced."""
         for label in t.wrong:
             for one in (t.cell, label):
                 self.alarm("WRONG_DOOR", one, on=False)

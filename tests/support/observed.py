@@ -1,4 +1,4 @@
-"""The other half of the model: what scales, technicians and the clock do to a locker."""
+"""The last part of the model: what scales, technicians and the clock do to a locker."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class Model(Doors):
     """The machine in time."""
 
     def waits_for_scale(self, label: str) -> bool:
-        """Whether a door was closed so lately that its scale may still tell."""
+        """Whether a closed cell's scale is still awaited."""
         place = self.places[label]
         if label not in self.layout.weighed or place.mass_g is not None or place.since is None:
             return False
@@ -37,7 +37,7 @@ class Model(Doors):
         return stood is not None and stood < PATIENCE_S * SECOND
 
     def weighed(self, label: str, reading_g: int | None, error: bool = False) -> None:
-        """A scale has settled, or does not answer any more, or says that it cannot weigh."""
+        """A scale has settled, no longer answers, or answers that it cannot weigh."""
         place = self.places[label]
         if label in self.layout.weighed and (error or reading_g is not None):
             self.alarm("SENSOR_FAULT", f"{label}/scale", on=error)
@@ -59,7 +59,7 @@ class Model(Doors):
             self.dropoff_weighed(label, empty)
 
     def zero(self, place: Place, label: str, reading_g: int) -> None:
-        """A free cell's scale: its zero creeps, or is wrong."""
+        """A free cell's scale: its zero drifts, or is wrong."""
         nothing_g, most_g = self.layout.empty_below_g, self.layout.drift_max_g
         shows_g, was_empty = reading_g - place.tare_g - place.drift_g, bool(place.empty)
         if was_empty and place.mass_g is not None and abs(shows_g - place.mass_g) <= nothing_g // 2:
@@ -74,7 +74,7 @@ class Model(Doors):
             self.alarm("SENSOR_FAULT", f"{label}/scale zero")
 
     def tare(self, key: str, label: str) -> None:
-        """What lies on a scale is nothing from now on."""
+        """The reading of the scale is zero from now on."""
         place = self.place(label)
         self.refuse_while_busy(label)
         if place.mass_g is None or place.use is not Use.IDLE or not place.answering:
@@ -87,10 +87,10 @@ class Model(Doors):
         self.alarm("SENSOR_FAULT", f"{label}/scale zero", on=False)
         self.answers.append((key, GRANTED))
 
-    # --- a technician's word ------------------------------------------------------------------------------
+    # --- a technician's verdict ---------------------------------------------------------------------------
 
     def resolve(self, key: str, label: str, verdict: str) -> None:
-        """What no witness can tell."""
+        """A technician's verdict on what no sensor shows."""
         place = self.place(label)
         t, parcel = self.working(label), place.holder
         alarms = any(self.stands(name, label) for name in ("LOCK_JAMMED", "WRONG_DOOR", "DOOR_AJAR"))
@@ -128,7 +128,7 @@ class Model(Doors):
         self.answers.append((key, GRANTED))
 
     def found_empty(self, place: Place, parcel: Parcel) -> None:
-        """A technician saw nothing in the cell."""
+        """A technician found the cell empty."""
         place.opened = place.unlocked = place.outcome_unknown = place.inspect_unless_empty = False
         if parcel.status is S.PENDING:
             parcel.dropping = False
@@ -141,13 +141,13 @@ class Model(Doors):
             self.end_waiting(parcel)
 
     def health(self, device: str, answers: bool, labels: tuple[str, ...]) -> None:
-        """A board ceases to answer, or answers again."""
+        """A board no longer answers, or answers again."""
         self.alarm("DEVICE_SILENT", device, on=not answers)
         for label in labels if not answers else ():
             self.read_door(label, Door.UNKNOWN)
 
     def hand_check(self, labels: Iterable[str], running: bool) -> None:
-        """Somebody begins, or ends, to move doors by hand; a cell that is not there is none."""
+        """A person starts or stops moving doors by hand; unknown cells are ignored."""
         for label in labels:
             if label in self.places:
                 self.places[label].by_hand = running
@@ -155,7 +155,7 @@ class Model(Doors):
     # --- time ---------------------------------------------------------------------------------------------
 
     def restart(self, doors: Mapping[str, Door]) -> None:
-        """A start: what was meant is not done again; what the doors show decides."""
+        """A start: no pulse is repeated; the readings of the doors decide."""
         rebooted, self.boot_id = self.boot_id != self.now.boot_id, self.now.boot_id
         for place in self.places.values():
             place.answering, place.unread, place.settled = False, True, False
@@ -187,7 +187,7 @@ class Model(Doors):
             self.read_door(label, doors.get(label, Door.UNKNOWN), starting=True)
 
     def redate_moments(self) -> None:
-        """What began in another boot runs on this one's clock, as soon as that can be told."""
+        """Moments of another boot are converted to this one's clock, if a clock allows that."""
         for guessing in self.guessing.values():
             guessing.recent = [at for at in map(self.converted, guessing.recent) if at is not None]
             guessing.wrong = [at for at in map(self.converted, guessing.wrong) if at is not None]
@@ -205,14 +205,14 @@ class Model(Doors):
                 place.awaited.since, place.awaited.closed = since, self.converted(place.awaited.closed)
 
     def converted_grace(self, parcel: Parcel, since: Instant | None) -> Instant | None:
-        """When a grace began; nobody will ever tell of one that has no date: it opens nothing any more."""
+        """The start of a grace on this boot's clock; a grace without a date opens nothing."""
         if since is None or elapsed_ns(since, self.now) is not None:
             return self.converted(since)
         parcel.grace_unknown = True
         return replace(since, boot_id=self.now.boot_id, boottime_ns=0)
 
     def converted(self, since: Instant | None) -> Instant | None:
-        """A moment by the clock of this boot; unchanged while no clock can tell."""
+        """A moment on the clock of this boot; unchanged while no clock shows it."""
         if since is None or elapsed_ns(since, self.now) is None:
             return since
         if since.boot_id == self.now.boot_id:
@@ -220,7 +220,7 @@ class Model(Doors):
         return redated(since, self.now)
 
     def apply_due(self) -> None:
-        """What time brings, after every input."""
+        """What is due, after every input."""
         if self.now.synced and self.condition_stands("CLOCK_UNSYNCED", ""):
             self.redate_moments()
         self.alarm("CLOCK_UNSYNCED", "", on=not self.now.synced)
@@ -244,7 +244,7 @@ class Model(Doors):
         place = self.places[label]
         stood = 0 if place.since is None else elapsed_ns(place.since, self.now) or 0
         if not place.answering:
-            pass  # what a silent board said last is not what is
+            pass  # the last reading of a silent board proves nothing
         elif place.door is Door.OPEN and place.open_since is not None:
             if (elapsed_ns(place.open_since, self.now) or 0) >= self.layout.door_ajar_ns:
                 self.alarm("DOOR_AJAR", label)
@@ -271,7 +271,7 @@ class Model(Doors):
                 self.add_fact("PICKUP_FAILED", awaited.parcel.rid, label, source, False)
 
     def check_grace(self, label: str) -> None:
-        """A drop-off whose scale says nothing, and a pick-up grace that is over behind a closed door."""
+        """A drop-off whose scale does not report, and a pick-up grace that is over behind a closed door."""
         place = self.places[label]
         parcel, patient = place.holder, self.waits_for_scale(label)
         if parcel is not None and parcel.to_weigh and parcel.dropping and not patient:

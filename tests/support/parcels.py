@@ -1,4 +1,4 @@
-"""What the second model of a locker knows: parcels, places, commands, and how time is told."""
+"""The values of the second model: parcels, cells, unlock attempts, and how time is measured."""
 
 from __future__ import annotations
 
@@ -38,18 +38,18 @@ class Parcel:
     pickup_code: str = ""
     status: S = S.PENDING
     grace_unknown: bool = False
-    """No clock tells when its grace began."""
+    """No clock shows when its grace began."""
     over: bool = False
     first_dropoff: Instant | None = None
     picked_up: Instant | None = None
     dropping: bool = False
     """A drop-off has the door open."""
     to_weigh: bool = False
-    """The door was closed after a drop-off, and the scale has not told yet."""
+    """The door was closed after a drop-off, and the scale has not reported yet."""
     held: bool = False
-    """A technician said that it is still inside."""
+    """A technician resolved it as still inside."""
     codes_used: set[Purpose] = field(default_factory=set)
-    """Whose first opening has forgiven wrong entries."""
+    """Purposes whose code has opened the door once, and forgave wrong entries."""
 
 
 @dataclass(eq=False)
@@ -59,46 +59,46 @@ class Place:
     spec: CellSpec
     holder: Parcel | None = None
     last: Parcel | None = None
-    """Who completed here, while nobody else got the cell."""
+    """The completed reservation that had the cell last, until the cell is given again."""
     awaits: Use | None = None
     door: Door = Door.UNKNOWN
     since: Instant | None = None
     open_since: Instant | None = None
-    """Seen open first then, and not settled closed since."""
+    """When the door was first read open after it had last settled closed."""
     answering: bool = False
     opened: bool = False
     unlocked: bool = False
     """A pulse has opened it since the allocation, or may have."""
     outcome_unknown: bool = False
-    """Nobody saw what a pulse did."""
+    """The outcome of a pulse is unknown: the cell is inspected before it is given again."""
     inspect_unless_empty: bool = False
-    """It is to be inspected unless a scale shows it empty."""
+    """It awaits inspection unless a scale shows it empty."""
     uncertain: bool = False
     """Its last outcome is NO_MOVEMENT or UNKNOWN."""
     settled: bool = False
-    """Every reading for 600 ms was closed."""
+    """The door is closed, and every reading for 600 ms was."""
     closing_unseen: bool = False
-    """It closed while nobody watched."""
+    """It closed unobserved."""
     opened_by_machine: bool = False
     """This machine opened the door, and it has not settled closed since."""
     unexplained: Instant | None = None
-    """It opened then without a cause, and that is not judged yet."""
+    """When it opened without a cause; judged after 200 ms."""
     contact_doubted: bool = False
     by_hand: bool = False
-    """Somebody moves the door by hand to check its wiring."""
+    """A person moves the door by hand to check its wiring."""
     quiet_ns: int | None = None
     changes_ns: list[int] = field(default_factory=list)
     failing: bool = False
-    """Its lock failed, and none of its board has opened since."""
+    """Its lock failed, and no lock of its board has opened since."""
     board_down: bool = False
     opened_rightly: bool = False
-    """A technician's `open` has moved it since the wrong door."""
+    """A technician's `open` has moved it since WRONG_DOOR was raised."""
     awaited: AwaitedClosing | None = None
     blocked: bool = False
     faulty: bool = False
     worn: bool = False
     mass_g: int | None = None
-    """What the scale showed last behind the closed door, less tare and drift."""
+    """The last weight behind the closed door, less tare and drift."""
     tare_g: int = 0
     drift_g: int = 0
     empty: bool | None = None
@@ -106,15 +106,15 @@ class Place:
     recent: list[int] = field(default_factory=list)
     """When this lock was pulsed in this boot."""
     unspent: list[int] = field(default_factory=list)
-    """Those of them since which the door was not seen open: one of them may still open it."""
+    """Those pulses that have not opened the door: one of them may still do so late."""
     pulsed_for: Attempt | None = None
-    """Whose pulse was the last one."""
+    """The attempt of the last pulse."""
     unread: bool = False
     """Not read since the start."""
 
     @property
     def use(self) -> Use:
-        """What the cell is used for follows from whose it is."""
+        """The use of the cell follows from its reservation."""
         if self.holder is not None:
             return {S.PENDING: Use.RESERVED, S.DROPPED_OFF: Use.OCCUPIED, S.PICKED_UP: Use.IN_GRACE}[
                 self.holder.status
@@ -123,7 +123,7 @@ class Place:
 
     @property
     def free(self) -> bool:
-        """Whether somebody may get it, as far as the cell itself goes."""
+        """Whether it may be allocated, as far as the cell itself is concerned."""
         closed = self.answering and self.door is Door.CLOSED
         in_order = not self.blocked and not self.faulty and not self.contact_doubted and not self.board_down
         return self.use is Use.IDLE and closed and in_order
@@ -131,7 +131,7 @@ class Place:
 
 @dataclass(eq=False)
 class Attempt:
-    """An unlock attempt. `at`: waits, looks, pulses, or unclear after a pulse nobody saw."""
+    """An unlock attempt, in one of the core's stages."""
 
     uid: str
     key: str | None
@@ -145,7 +145,7 @@ class Attempt:
     counted: int = 0
     """How many pulses the board has acknowledged."""
     doubtful: bool = False
-    """The door read open before the pulse, and nobody knows why."""
+    """The door read open before the pulse, without a known cause."""
     began_ns: int | None = None
     stopped: bool = False
     wrong: list[str] = field(default_factory=list)
@@ -153,12 +153,12 @@ class Attempt:
     moves: int = 0
     actor: str = ""
     reported: bool = False
-    """The event of an opening by hand was told."""
+    """The event of an opening by hand was published."""
 
 
 @dataclass(eq=False)
 class AwaitedClosing:
-    """A lock was pulsed in doubt for this command; a closing concludes it."""
+    """A lock was pulsed in doubt; a closing of the door concludes the command."""
 
     parcel: Parcel
     purpose: Purpose
@@ -189,20 +189,20 @@ class Guessing:
 
 
 def elapsed_ns(then: Instant, now: Instant) -> int | None:
-    """How long ago that was; None if no clock can tell."""
+    """Nanoseconds since then; None if no clock shows them."""
     if then.boot_id == now.boot_id:
         return now.boottime_ns - then.boottime_ns
     return max(0, round((now.wall_s - then.wall_s) * 1e9)) if then.synced and now.synced else None
 
 
 def within(since: Instant | None, seconds: int, now: Instant) -> bool:
-    """Whether a grace that began then still runs; not if nobody can tell."""
+    """Whether at most these seconds have passed since then; not if no clock shows it."""
     passed = None if since is None else elapsed_ns(since, now)
     return passed is not None and passed <= seconds * SECOND
 
 
 def redated(since: Instant, now: Instant) -> Instant:
-    """The same moment by the clock of this boot, if it can be told; else it counts from now."""
+    """The same moment on the clock of this boot; now if no clock shows it."""
     passed = elapsed_ns(since, now)
     if passed is None:
         return now

@@ -1,4 +1,4 @@
-"""What must never happen to a lock, watched from outside: inputs, effects, ledger and facts are looked at."""
+"""What must never happen to a lock: checks inputs, effects, ledger and facts from outside the core."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ MAPS = (
 
 
 def snapshot(state: LockerState) -> dict[str, Any]:
-    """A copy of all that a state holds; its entries are frozen."""
+    """A copy of the maps of a state; their entries are immutable."""
     resting = {code: state.resting_codes.get(code) for code in state.resting_codes}
     return {name: dict(getattr(state, name)) for name in MAPS} | {
         "resting_codes": resting,
@@ -55,13 +55,13 @@ def differing(before: dict[str, Any], after: dict[str, Any]) -> set[tuple[str, s
 
 
 BOUNCE_NS = 10**9
-"""A door that opens again so soon after it was seen closed has not latched."""
+"""A door that opens again within this time after it read closed has not latched."""
 LATE_NS = 10 * 10**9
 """A pulse may open its door for this long."""
 
 
 class Watch:
-    """Keeps its own books of who has which cell, and of every look and pulse."""
+    """Keeps its own record of who has which cell, and of every reading and pulse."""
 
     def __init__(self, layout: Layout) -> None:
         self.layout = layout
@@ -76,7 +76,7 @@ class Watch:
         self.read_otherwise: dict[tuple[str, int], Door] = {}
         """Fresh readings that did not show the door closed."""
         self.doors: dict[str, Door] = {}
-        """As last read; `polled`: without readings that were asked for and showed a door closed."""
+        """As last read; `polled` leaves out requested readings that showed a door closed."""
         self.polled: dict[str, Door] = {}
         self.moved: dict[str, bool] = {}
         """Whether a contact has changed since the last pulse of its lock, before it settled closed."""
@@ -88,16 +88,16 @@ class Watch:
         self.doubtful: set[str] = set()
         """Cells whose last pulse was given in doubt: any closing after it counts."""
         self.by_hand: set[str] = set()
-        """Cells whose doors somebody moves by hand."""
+        """Cells whose doors a person moves by hand."""
         self.now_ns = 0
         self.given: Input | None = None
         self.unresolved: set[str] = set()
-        """Cells with a pulse of which nobody saw what it did."""
+        """Cells with a pulse whose outcome is unknown."""
         self.settled_meanwhile: set[str] = set()
-        """What was open before has settled closed while a pulse was under way, which may still open it."""
+        """Doors that settled closed while a pulse was under way, which may still open them."""
         self.closed_after_pulse: set[str] = set()
-        """Opened by a pulse, settled closed since, and its scale has said nothing: a drop-off may still be
-        concluded, also if somebody opens the door again meanwhile."""
+        """Opened by a pulse, settled closed since, and the scale has not reported: a drop-off may still be
+        concluded, also if a person opens the door again meanwhile."""
         self.opened_since_pulse: set[str] = set()
         self.at_rest: set[str] = set()
         """Doors whose last closing has settled: a weight concludes what is held."""
@@ -107,13 +107,13 @@ class Watch:
         self.pulsed_cells: set[str] = set()
         self.resolved = False
         self.weighed: str | None = None
-        """The cell whose scale the input was about."""
+        """The cell of the scale in the input."""
         self.standing: set[tuple[str | None, str | None, str | None]] = set()
         """Alarms, by name, cell and device."""
         self.reading_cells: dict[str, str] = {}
 
     def restarted(self, doors: Mapping[str, Door], *, rebooted: bool) -> None:
-        """The process died: nothing it had begun is ever pulsed. `doors` is what it reads then."""
+        """The process has restarted: nothing begun before is ever pulsed. `doors` are its first readings."""
         self.resolved = False
         self.given = None
         self.unresolved |= {*self.under_way.values()}
@@ -126,13 +126,13 @@ class Watch:
             self.times.clear()
 
     def before(self, given: Input, now: Instant) -> None:
-        """An input that the core is about to get."""
+        """Before the core gets an input."""
         self.now_ns, self.given = now.boottime_ns, given
         self.resolved = isinstance(given, Resolve)
         self.weighed = given.cell if isinstance(given, Weighed) and given.mass_g is not None else None
         match given:
             case DoorRead(unlock_id, door):
-                cell = self.reading_cells.pop(unlock_id, None)  # None: nobody waits for it any more
+                cell = self.reading_cells.pop(unlock_id, None)  # None: no longer awaited
                 if door is not Door.CLOSED:
                     self.read_otherwise[unlock_id, 1] = door
                 elif unlock_id in self.requested:
@@ -166,9 +166,9 @@ class Watch:
                 self.under_way = {u: c for u, c in self.under_way.items() if c not in opened}
 
     def closing_settled(self, label: str) -> None:
-        """A closing has settled: the next opening without a pulse is not the last pulse's doing."""
+        """A closing has settled: the last pulse does not explain the next opening."""
         if self.polled.get(label, Door.CLOSED) is not Door.CLOSED:
-            return  # one reading that it is closed is not believed
+            return  # a single closed reading is not believed
         self.opened.discard(label)
         self.at_rest.add(label)
         by_pulse = label in self.opened_since_pulse or label in self.doubtful
@@ -212,14 +212,14 @@ class Watch:
         return label in self.unresolved or label in self.under_way.values()
 
     def _may_move(self, label: str, door: Door) -> bool:
-        """Whether a door moves by the pulse of its lock. It opens as `_may_open` says, or until what it has
-        opened has settled closed. It closes at any time: the core bounds what a closing concludes."""
+        """Whether the pulse of its lock explains that a door moves. It opens as in `_may_open`, or until the
+        opened door has settled closed. It closes at any time: the core bounds what a closing concludes."""
         if label not in self.pulsed_cells or door is Door.CLOSED:
             return label in self.pulsed_cells
         return self._may_open(label) or bool(self.moved.get(label))
 
     def _may_open(self, label: str) -> bool:
-        """Whether the pulse of its lock may open a door: while it is under way, or nobody saw what it did, or
+        """Whether the pulse of its lock may open a door: while it is under way, or its outcome is unknown, or
         in the 10 s after it."""
         if label not in self.pulsed_cells:
             return False
@@ -229,10 +229,10 @@ class Watch:
         return recent or self._unlocking(label)
 
     def after(self, done: Step, now: Instant) -> None:
-        """What the core made of it."""
+        """After the core's step."""
         match self.given:
             case OpenCell(cell=label, purpose=Purpose.TECHNICIAN) | Resolve(cell=label):
-                self.unresolved.discard(label)  # a technician ends what is not decided
+                self.unresolved.discard(label)  # a technician decides an unknown outcome
         for fact in done.facts:
             self._record_fact(fact)
         for over in done.ended:
@@ -297,10 +297,10 @@ class Watch:
         if holder is None and intent.purpose == Purpose.OPEN_DOOR:
             holder = self.former.get(pulse.cell)
         if intent.purpose in BY_HAND:
-            assert intent.reservation_id == "", "a technician's opening in somebody's name"
-            assert intent.purpose == Purpose.TECHNICIAN or holder is None, "somebody's cell was tested"
+            assert intent.reservation_id == "", "a technician's opening for a reservation"
+            assert intent.purpose == Purpose.TECHNICIAN or holder is None, "a reserved cell was tested"
         else:
-            assert intent.reservation_id == holder, "pulsed for somebody who has not this cell"
+            assert intent.reservation_id == holder, "pulsed for a reservation that does not have this cell"
         assert pulse.expires_ns is None or now.boottime_ns <= pulse.expires_ns, "pulsed after its life"
         self.pulsed.add(key)
         self.latest[pulse.unlock_id] = key
@@ -313,8 +313,8 @@ class Watch:
         assert len(recent) < self.layout.duty_pulses, "beyond the duty of the lock"
 
     def _may_be_pulsed(self, key: tuple[str, int], label: str, purpose: str) -> None:
-        """It was seen closed before; or open, and its contact is in doubt; or not at all, and a technician
-        stands there."""
+        """The door read closed before; or open, with its contact in doubt; or was not read, and a technician
+        opens it."""
         before = self.read_otherwise.get(key)
         if key not in self.read_closed:
             unasked = label not in self.opened
