@@ -10,6 +10,7 @@ import asyncio
 import os
 import signal
 import sys
+from io import TextIOWrapper
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +38,9 @@ def main() -> None:
         from edge_agent.process.event_loop import precise_loop
     except ModuleNotFoundError as error:
         sys.exit(f"edge-agent: the commands need the extra 'cli' of the package ({error})")
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, TextIOWrapper):
+            stream.reconfigure(errors="replace")  # a terminal may have another encoding than UTF-8
     app(obj=Wires(_line, precise_loop))
 
 

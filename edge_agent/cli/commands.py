@@ -7,7 +7,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated
+from time import sleep
+from typing import Annotated, Any
 from urllib.parse import quote
 
 import typer
@@ -22,6 +23,7 @@ from edge_agent.cli.bus import bus_app
 from edge_agent.cli.completion import CellLabel, completion
 from edge_agent.cli.daemon import (
     DEFAULT_SOCKET,
+    NO_DAEMON,
     USAGE,
     AsJson,
     Socket,
@@ -51,6 +53,7 @@ HELP = "The software inside a parcel locker. `edge-agent run --config FILE` is t
 
 app = typer.Typer(
     no_args_is_help=True,
+    context_settings={"help_option_names": ["-h", "--help"]},
     add_completion=False,
     pretty_exceptions_enable=False,
     help=HELP,
@@ -195,14 +198,35 @@ def events(
     console.print(table if found else "nothing has happened yet")
 
 
+AGAIN_S = 1.0
+"""Pause before a daemon that has ended is called again."""
+
+
 def _follow(socket: Path, as_json: bool) -> None:
+    """Goes on when the daemon restarts; a daemon that is not there at the beginning ends it."""
+    first, waiting = True, False
     with until_stopped():
-        for row in rows_of(socket, "GET", "/v1/events?follow=1"):
-            if as_json:
-                print_json_line(row)
-            else:
-                text = "  ".join(cell for cell in event_row(row) if cell)
-                console.print(text, highlight=False, markup=False)
+        while True:
+            try:
+                for row in rows_of(socket, "GET", "/v1/events?follow=1", quiet=not first):
+                    first = waiting = False
+                    _show(row, as_json)
+                first = False
+            except typer.Exit as ended:
+                if first or ended.exit_code != NO_DAEMON:
+                    raise
+            if not waiting:
+                problems.print("the daemon has ended; waiting until it runs again", highlight=False)
+            waiting = True
+            sleep(AGAIN_S)
+
+
+def _show(row: dict[str, Any], as_json: bool) -> None:
+    if as_json:
+        print_json_line(row)
+    else:
+        text = "  ".join(cell for cell in event_row(row) if cell)
+        console.print(text, highlight=False, markup=False)
 
 
 def _duration(seconds: int) -> str:

@@ -12,7 +12,10 @@ from typing import Annotated, Any
 import httpx
 import typer
 from rich.console import Console
+from rich.table import Table
 from rich.text import Text
+
+from edge_agent.cli.tables import fitting
 
 _STEERING = frozenset({"Cc", "Cf", "Cs", "Zl", "Zp"})
 """Unicode's categories of what steers a terminal, turns its text around, ends lines, or is no character."""
@@ -43,6 +46,11 @@ class _Console(Console):
     def render_str(self, text: str, **options: Any) -> Text:
         """See `rich.console.Console.render_str`."""
         return super().render_str(visible(text), **options)
+
+    def print(self, *objects: Any, **options: Any) -> None:
+        """See `rich.console.Console.print`; tables fit the terminal (`edge_agent.cli.tables`)."""
+        fit = [fitting(thing, self) if isinstance(thing, Table) else thing for thing in objects]
+        super().print(*fit, **options)
 
 
 console = _Console()
@@ -120,10 +128,13 @@ def rows_of(
     path: str,
     body: dict[str, Any] | None = None,
     headers: dict[str, str] | None = None,
+    *,
+    quiet: bool = False,
 ) -> Iterator[dict[str, Any]]:
     """Rows that the daemon streams (server-sent events), until the stream ends.
 
-    Ends the process where the daemon is not there or refuses; `headers`: see `call`.
+    Ends the process where the daemon is not there (without a message if `quiet`) or refuses; `headers`: see
+    `call`.
     """
     try:
         transport = httpx.HTTPTransport(uds=str(socket))
@@ -138,7 +149,7 @@ def rows_of(
                 if line.startswith("data: "):
                     yield json.loads(line.removeprefix("data: "))
     except httpx.TransportError as error:
-        raise _nobody(socket, error) from None
+        raise (typer.Exit(NO_DAEMON) if quiet else _nobody(socket, error)) from None
 
 
 @contextmanager

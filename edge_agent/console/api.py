@@ -109,7 +109,7 @@ def create_app(port: ConsolePort) -> Starlette:
         return JSONResponse(report.temperatures(request.path_params["rid"]))
 
     async def act(request: Request) -> Response:
-        name, label = request.path_params["act"], request.path_params["label"]
+        name, label = request.path_params["act"], local.label_of(request.path_params["label"])
         actor = await port.access.actor(request, proven=name in PROVEN_ACTS)
         return _answer(await _act(local, name, label, actor, request))
 

@@ -67,6 +67,13 @@ class LocalRequests:
             log.info("entry at the kiosk refused", reason=answer.refusal.message)
         return answer
 
+    def label_of(self, given: str) -> str:
+        """The label of a cell from what a person typed: upper and lower case are the same where no two labels
+        differ in that alone. Without a match, what was given."""
+        labels = self.loop.state.cells
+        alike = [label for label in labels if label.casefold() == given.casefold()]
+        return alike[0] if given not in labels and len(alike) == 1 else given
+
     async def open_cell(
         self, cell: str, reason: str, actor: str = "", purpose: Purpose = Purpose.TECHNICIAN
     ) -> Answer:

@@ -11,6 +11,7 @@ import httpx
 import pytest
 from typer.testing import CliRunner
 
+from edge_agent.cli import commands
 from edge_agent.cli.commands import app
 from edge_agent.cli.daemon import visible
 from edge_agent.cli.watch.daemon import Daemon
@@ -53,10 +54,23 @@ ANSWERS: dict[str, Any] = {
 }
 
 
+FOLLOWED: list[bool] = []
+
+
+@pytest.fixture(autouse=True)
+def _not_followed_yet(monkeypatch: pytest.MonkeyPatch) -> None:
+    FOLLOWED.clear()
+    monkeypatch.setattr(commands, "AGAIN_S", 0.0)
+
+
 def answer(request: httpx.Request) -> httpx.Response:
+    """What the daemon says; the second call for new events is the user's Ctrl-C."""
     if request.method == "POST":
         return httpx.Response(400, json={"code": 9, "message": FOREIGN, "details": []})
     if request.url.query == b"follow=1":
+        if FOLLOWED:
+            raise KeyboardInterrupt
+        FOLLOWED.append(True)
         return httpx.Response(200, text=f"data: {json.dumps(UNLOCK)}\n\n")
     return httpx.Response(200, json=ANSWERS[request.url.path])
 

@@ -279,7 +279,7 @@ def test_invalid_answers_are_refused(tmp_path: Path, text: str, word: str) -> No
         ("sizes", "small=1x2:3", "is no NAME="),
         ("sizes", "s=1x1x1:1,s=1x1x1:1", "each only once"),
         ("cell-sizes", "large", "sizes are: medium"),
-        ("cell-sizes", "medium*99", "must be for 1 to"),
+        ("cell-sizes", "medium*99", "these are 99 sizes for"),
         ("broker", "a b", "must be a name or an address"),
         ("broker-port", "0", "must be 1 to 65535"),
         ("tls", "maybe", "must be yes or no"),

@@ -107,7 +107,8 @@ class Interview:
             try:
                 return parse(answer)
             except ValueError as problem:
-                problems.print(str(problem), style="red", highlight=False, markup=False, soft_wrap=True)
+                said = f"{key}: {problem}"
+                problems.print(said, style="red", highlight=False, markup=False, soft_wrap=True)
 
     def sure(self, text: str) -> bool:
         """A last question, for people only."""

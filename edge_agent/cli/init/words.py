@@ -124,9 +124,13 @@ def host(answer: str) -> str:
 
 
 def port_or_none(answer: str) -> str | None:
-    """A device's file, or none."""
+    """A device's file below /dev, or none."""
     word = text()(answer)
-    return None if word in (NOTHING, "", "none") else word
+    if word in (NOTHING, "", "none"):
+        return None
+    if not re.fullmatch(r"/dev/[A-Za-z0-9_.:,@+/-]+", word):
+        raise ValueError(f"{word!r} is no device, such as /dev/ttyUSB1 or /dev/serial/by-id/…; - for none")
+    return word
 
 
 def sizes(answer: str) -> list[Size]:
@@ -146,17 +150,24 @@ def sizes(answer: str) -> list[Size]:
 
 
 def repeated(count: int, known: Sequence[str]) -> Callable[[str], list[str]]:
-    """`small*6, large`: one of them for each of `count` cells in their order; the last goes for the rest."""
+    """`small*6, large`: one of them for each of `count` cells in their order.
+
+    A single name goes for all; after names with counts, a last one without goes for the rest. Else there must
+    be one for each cell.
+    """
 
     def parse(answer: str) -> list[str]:
         found: list[str] = []
-        for word in listed(answer):
+        words = listed(answer)
+        for word in words:
             match = re.fullmatch(r"([A-Za-z0-9_-]+)(?:\*(\d{1,3}))?", word)
             if match is None or match[1] not in known:
                 raise ValueError(f"{word!r} is no SIZE or SIZE*COUNT; sizes are: {', '.join(known)}")
             found += [match[1]] * int(match[2] or 1)
-        if not found or len(found) > count:
-            raise ValueError(f"must be for 1 to {count} cells")
+        counted = any("*" in word for word in words[:-1]) or len(words) == 1
+        fills = bool(words) and "*" not in words[-1] and counted
+        if not found or len(found) > count or (len(found) < count and not fills):
+            raise ValueError(f"these are {len(found)} sizes for {count} cells: {answer.strip()!r}")
         return found + [found[-1]] * (count - len(found))
 
     return parse

@@ -1,0 +1,73 @@
+"""Tables that fit the terminal: no id and no name is cut, whatever the width.
+
+A word is never divided. Where the longest words of all columns do not fit beside each other, each row is
+shown as lines of "heading: value".
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from rich.console import Console, Group, RenderableType
+from rich.measure import Measurement
+from rich.table import Column, Table
+from rich.text import Text
+
+PADDING = 2
+"""Blanks beside a cell of a column."""
+
+
+def fitting(table: Table, console: Console) -> RenderableType:
+    """The table with a width for each column, or its rows as lines if the terminal is too narrow for it."""
+    if not table.show_header or not table.columns:
+        return table
+    borders = len(table.columns) + 1 if table.box is not None else 0
+    available = console.width - borders - PADDING * len(table.columns)
+    bounds = [_bounds(console, column) for column in table.columns]
+    if sum(least for least, _ in bounds) > available:
+        return _as_lines(table, console)
+    for column, width in zip(table.columns, _widths(bounds, available), strict=True):
+        column.width, column.overflow = width, "fold"
+    return table
+
+
+def _bounds(console: Console, column: Column) -> tuple[int, int]:
+    """The width of the longest word of a column, and of its longest line."""
+    cells = [column.header, *column.cells]
+    sizes = [Measurement.get(console, console.options, _text(console, cell)) for cell in cells]
+    longest = max(size.maximum for size in sizes)
+    return (longest if column.no_wrap else max(size.minimum for size in sizes)), longest
+
+
+def _text(console: Console, cell: RenderableType) -> RenderableType:
+    return console.render_str(cell) if isinstance(cell, str) else cell
+
+
+def _widths(bounds: Sequence[tuple[int, int]], available: int) -> list[int]:
+    """Shares the room: each column gets its longest word, then those that need most the rest."""
+    widths = [least for least, _ in bounds]
+    for _ in range(available - sum(widths)):
+        wanting = [longest - width for (_, longest), width in zip(bounds, widths, strict=True)]
+        most = max(wanting)
+        if most <= 0:
+            break
+        widths[wanting.index(most)] += 1
+    return widths
+
+
+def _as_lines(table: Table, console: Console) -> Group:
+    """One block of lines for each row, without what is empty."""
+    rows = zip(*(list(column.cells) for column in table.columns), strict=True)
+    lines: list[RenderableType] = []
+    for row in rows:
+        lines += [Text("")] if lines else []
+        for column, cell in zip(table.columns, row, strict=True):
+            value = _text(console, cell)
+            if not isinstance(value, Text) or not value.plain:
+                continue
+            heading = f"{column.header}: "
+            longest = max(map(len, value.plain.split()), default=0)
+            if len(heading) + longest > console.width:
+                heading = heading.rstrip() + "\n"
+            lines.append(Text.assemble((heading, "bold"), value, overflow="fold"))
+    return Group(*lines)

@@ -1,0 +1,51 @@
+"""Tables at any width: no id, no name and no heading is cut."""
+
+from __future__ import annotations
+
+import io
+from typing import Any
+
+import pytest
+from rich.table import Column, Table
+
+from edge_agent.cli.daemon import _Console
+
+IDS = ("res_0f8fad5b-d9cb-469f-a165-70867728950e", "ORDER-2026-11-30-0000017", "A03")
+WORDS = "the door opened although nobody had commanded it"
+
+
+def shown(width: int, encoding: str = "utf-8", **columns: Any) -> str:
+    raw = io.BytesIO()
+    stream = io.TextIOWrapper(raw, encoding=encoding, errors="replace")
+    console = _Console(file=stream, width=width, force_terminal=False)
+    table = Table("reservation", "order", "cell", Column("what happened", **columns))
+    for _ in range(2):
+        table.add_row(*IDS, WORDS)
+    console.print(table)
+    stream.flush()
+    return raw.getvalue().decode(encoding)
+
+
+@pytest.mark.parametrize("width", [40, 60, 80, 120, 132, 200, 400])
+def test_t2_every_id_and_name_is_whole_at_any_width(width: int) -> None:
+    text = shown(width)
+    for word in (*IDS, *WORDS.split(), "reservation", "order", "cell"):
+        assert word in text.replace("\n", " \n"), word
+    assert "\u2026" not in text
+    if width >= 50:
+        assert max(map(len, text.splitlines())) <= width
+
+
+def test_t2_a_wide_terminal_shows_a_table_and_a_narrow_one_lines() -> None:
+    wide, narrow = shown(200), shown(60)
+    assert len([line for line in wide.splitlines() if IDS[0] in line and IDS[1] in line]) == 2
+    assert len([line for line in narrow.splitlines() if IDS[0] in line]) == 2
+    assert not [line for line in narrow.splitlines() if IDS[0] in line and IDS[1] in line]
+
+
+@pytest.mark.parametrize("encoding", ["iso-8859-1", "ascii"])
+@pytest.mark.parametrize("width", [60, 80, 200])
+def test_t1_a_table_is_shown_in_any_encoding(encoding: str, width: int) -> None:
+    text = shown(width, encoding)
+    assert "?" not in text
+    assert IDS[0] in text
