@@ -9,13 +9,12 @@ was typed before a pause, and is followed by characters as fast as a scanner's, 
 
 from __future__ import annotations
 
-import asyncio
 import fcntl
 import os
 import struct
 from collections.abc import Callable
 
-from edge_agent.drivers.text_input import LONGEST_TEXT, REOPEN_S, DescriptorReader, OnText, Outlet, clean
+from edge_agent.drivers.text_input import LONGEST_TEXT, OnText, TextReader, clean
 from edge_agent.errors import PortLost
 
 EVENT = struct.Struct("@LLHHi")
@@ -78,7 +77,7 @@ class KeyDecoder:
 
     @property
     def patience_s(self) -> float | None:
-        """How long to wait for more before `forget`; None: no text is begun."""
+        """How long to wait for more before `idle`; None: no text is begun."""
         return HALF_TYPED_S if self._typed else None
 
     def feed(self, data: bytes) -> list[str]:
@@ -98,6 +97,11 @@ class KeyDecoder:
             elif kind == EV_KEY and not self._blind:
                 texts += self._key(code, value, seconds + microseconds / 1e6)
         return texts
+
+    def idle(self) -> list[str]:
+        """Discards a text that was never ended: a pause ends none."""
+        self.forget("never ended")
+        return []
 
     def forget(self, reason: str) -> None:
         """Discards an unfinished text, if any."""
@@ -169,11 +173,8 @@ def open_keyboard(path: str) -> int:
     return descriptor
 
 
-class Keyboard:
-    """Reads one device until cancelled; opens it again after a loss.
-
-    `open_device`: opens a descriptor, see `open_keyboard`.
-    """
+class Keyboard(TextReader):
+    """A keypad or scanner that is a keyboard; see `TextReader`. `open_device`: see `open_keyboard`."""
 
     def __init__(
         self,
@@ -184,32 +185,6 @@ class Keyboard:
         prefix: str = "",
         suffix: str = "",
     ) -> None:
-        self._path = path
-        self._around = (prefix, suffix)
-        self._open_device = open_device
-        self.outlet = Outlet(path, on_text)
-
-    async def run(self) -> None:
-        """Passes every text to `on_text`, one after the other. Raises what `on_text` raises."""
-        async with asyncio.TaskGroup() as group:
-            group.create_task(self.outlet.run(), name=f"texts of {self._path}")
-            while True:
-                try:
-                    descriptor = self._open_device(self._path)
-                except PortLost:
-                    await asyncio.sleep(REOPEN_S)
-                    continue
-                await self._read(descriptor)
-                await asyncio.sleep(REOPEN_S)
-
-    async def _read(self, descriptor: int) -> None:
-        decoder = KeyDecoder(self.outlet.drop, *self._around)
-        reader = DescriptorReader(descriptor)
-        try:
-            while (data := await reader.read(decoder.patience_s)) is not None:
-                if not data:
-                    decoder.forget("never ended")
-                for text in decoder.feed(data):
-                    self.outlet.offer(text)
-        finally:
-            reader.close()
+        super().__init__(
+            path, on_text, lambda: open_device(path), lambda drop: KeyDecoder(drop, prefix, suffix)
+        )

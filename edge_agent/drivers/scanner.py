@@ -6,13 +6,11 @@ end mark, and a pause ends the text. Their replies to commands are in the same s
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable
 from typing import Literal
 
-from edge_agent.drivers.text_input import LONGEST_TEXT, REOPEN_S, DescriptorReader, OnText, Outlet, clean
+from edge_agent.drivers.text_input import LONGEST_TEXT, OnText, TextReader, clean
 from edge_agent.drivers.tty import open_raw
-from edge_agent.errors import PortLost
 
 Delimiter = Literal["any", "cr", "lf", "tab", "etx", "hash", "none"]
 """What ends a text: CR, LF, TAB, ETX, EOT, `#` or a pause ("any"), one of them alone, or a pause alone
@@ -160,8 +158,8 @@ class TextFramer:
         return []
 
 
-class SerialScanner:
-    """Reads one port until cancelled; opens the port again after a loss."""
+class SerialScanner(TextReader):
+    """A scanner or keypad on a serial port; see `TextReader`."""
 
     def __init__(
         self,
@@ -172,34 +170,12 @@ class SerialScanner:
         prefix: str = "",
         suffix: str = "",
     ) -> None:
-        self._port = port
-        self._around = (prefix, suffix)
-        self._baud = baud
-        self._delimiter = delimiter
-        self.outlet = Outlet(port, on_text)
-
-    async def run(self) -> None:
-        """Passes every text to `on_text`, one after the other. Raises what `on_text` raises."""
-        async with asyncio.TaskGroup() as group:
-            group.create_task(self.outlet.run(), name=f"texts of {self._port}")
-            while True:
-                try:
-                    descriptor = open_raw(self._port, self._baud)
-                except PortLost:
-                    await asyncio.sleep(REOPEN_S)
-                    continue
-                await self._read(descriptor)
-                await asyncio.sleep(REOPEN_S)
-
-    async def _read(self, descriptor: int) -> None:
-        framer = TextFramer(self._delimiter, self.outlet.drop, *self._around)
-        reader = DescriptorReader(descriptor)
-        try:
-            while (data := await reader.read(framer.patience_s)) is not None:
-                for text in framer.feed(data) if data else framer.idle():
-                    self.outlet.offer(text)
-        finally:
-            reader.close()
+        super().__init__(
+            port,
+            on_text,
+            lambda: open_raw(port, baud),
+            lambda drop: TextFramer(delimiter, drop, prefix, suffix),
+        )
 
 
 def _crc16(data: bytes | bytearray) -> int:

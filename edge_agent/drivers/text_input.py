@@ -9,8 +9,11 @@ import asyncio
 import os
 import re
 from collections.abc import Awaitable, Callable
+from typing import Protocol
 
 import structlog
+
+from edge_agent.errors import PortLost
 
 LONGEST_TEXT = 1024
 """Characters; a longer text is discarded as a whole."""
@@ -105,3 +108,60 @@ class DescriptorReader:
         """Closes the device."""
         asyncio.get_running_loop().remove_reader(self._descriptor)
         os.close(self._descriptor)
+
+
+class Cutter(Protocol):
+    """Cuts what a device sends into texts."""
+
+    @property
+    def patience_s(self) -> float | None:
+        """How long to wait for more before `idle`; None: no text is begun."""
+
+    def feed(self, data: bytes) -> list[str]:
+        """The texts that `data` completes."""
+
+    def idle(self) -> list[str]:
+        """The texts that a pause of `patience_s` ends."""
+
+
+class TextReader:
+    """Reads texts from one device until cancelled; opens it again after a loss.
+
+    `open_device` gives a non-blocking descriptor, or raises `PortLost`; each opening gets a new cutter.
+    """
+
+    def __init__(
+        self,
+        source: str,
+        on_text: OnText,
+        open_device: Callable[[], int],
+        cutter: Callable[[Callable[[str], None]], Cutter],
+    ) -> None:
+        """`cutter` makes a cutter from what it calls with the reason for each discarded text."""
+        self._source = source
+        self._open_device = open_device
+        self._cutter = cutter
+        self.outlet = Outlet(source, on_text)
+
+    async def run(self) -> None:
+        """Passes every text to `on_text`, one after the other. Raises what `on_text` raises."""
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self.outlet.run(), name=f"texts of {self._source}")
+            while True:
+                try:
+                    descriptor = self._open_device()
+                except PortLost:
+                    await asyncio.sleep(REOPEN_S)
+                    continue
+                await self._read(descriptor)
+                await asyncio.sleep(REOPEN_S)
+
+    async def _read(self, descriptor: int) -> None:
+        cutter = self._cutter(self.outlet.drop)
+        reader = DescriptorReader(descriptor)
+        try:
+            while (data := await reader.read(cutter.patience_s)) is not None:
+                for text in cutter.feed(data) if data else cutter.idle():
+                    self.outlet.offer(text)
+        finally:
+            reader.close()

@@ -10,7 +10,7 @@ from contextlib import suppress
 
 import pytest
 
-from edge_agent.drivers import keyboard
+from edge_agent.drivers import keyboard, text_input
 from edge_agent.drivers.keyboard import EVENT, HALF_TYPED_S, Keyboard, KeyDecoder, open_keyboard
 from edge_agent.drivers.text_input import LONGEST_TEXT
 from edge_agent.errors import PortLost
@@ -137,7 +137,7 @@ async def until(condition: Callable[[], bool]) -> None:
 
 
 async def test_a_keyboard_is_read_lost_and_found_again(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(keyboard, "REOPEN_S", 0.01)
+    monkeypatch.setattr(text_input, "REOPEN_S", 0.01)
     heard: list[str] = []
     asked: list[str] = []
     plugged: list[int] = []

@@ -226,7 +226,7 @@ async def shown(master: int, stream: bytes, heard: list[str], texts: int) -> Non
 async def test_a_port_is_read_and_found_again_when_it_was_lost(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("edge_agent.drivers.scanner.REOPEN_S", 0.01)
+    monkeypatch.setattr("edge_agent.drivers.text_input.REOPEN_S", 0.01)
     heard: list[str] = []
     async with asyncio.timeout(20), scanning(tmp_path / "scanner", heard):
         for number in ("1234", "5678"):
