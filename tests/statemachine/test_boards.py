@@ -61,7 +61,7 @@ def faulty(core: Core) -> list[str]:
 
 
 def causes(core: Core) -> list[tuple[str | None, CellCause | None]]:
-    """What was said of cells."""
+    """The facts about cells."""
     return [(fact.cell, fact.cause) for fact in core.facts if fact.kind is FactKind.CELL_STATUS_CHANGED]
 
 

@@ -75,7 +75,7 @@ def test_an_entry_lives_thirty_seconds_from_when_it_was_made(age_s: float, late:
         Code.EXPIRED,
         "too late: enter the code again",
     )
-    assert not core.state.guesses  # nobody guessed
+    assert not core.state.guesses  # no entry was a guess
 
 
 def test_a_technicians_act_expires_thirty_seconds_after_it_was_asked_for() -> None:

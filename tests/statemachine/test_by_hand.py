@@ -87,7 +87,7 @@ def test_a_parcel_whose_door_a_technician_closes_stays_where_it_was() -> None:
     core.opens(by_hand(core, pending.cell))
     core.close(pending.cell)
     assert core.live(pending).status is ReservationStatus.PENDING
-    done = core.feed(core.cancel(pending))  # it was opened: somebody has to look what is in it
+    done = core.feed(core.cancel(pending))  # it was opened: the cell awaits inspection
     assert done.state.cells[pending.cell].status is CellStatus.AWAITING_INSPECTION
 
 
@@ -230,7 +230,7 @@ def test_only_a_free_cell_is_tested_and_that_is_judged_again() -> None:
     core.opened_by_hand("C01")
     core.feed(first)
     core.feed(test)
-    assert core.reserve().cell == "A02"  # somebody was quicker
+    assert core.reserve().cell == "A02"  # another reservation took it first
     done = core.feed(DoorRead(first.unlock_id, Door.OPEN))
     (answer,) = [answer for answer in done.answers if answer.refusal is not None]
     assert answer.request_key == test.request_key

@@ -1,4 +1,4 @@
-"""Cells that jam, are blocked, cleared, given up or given to somebody else."""
+"""Cells that jam, are blocked, cleared, given up or given to another reservation."""
 
 from __future__ import annotations
 
@@ -350,7 +350,7 @@ def test_a_lock_that_becomes_slow_asks_for_maintenance_before_it_fails() -> None
 
     for _ in range(60):
         opens_after(100)
-    opens_after(2000)  # somebody leant on the door, once
+    opens_after(2000)  # a person leant on the door, once
     for _ in range(20):
         opens_after(100)
     assert not worn()

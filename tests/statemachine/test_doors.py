@@ -1,4 +1,4 @@
-"""Doors that do what nobody asked for: alarms, and no reservation moves."""
+"""Doors that open or stay open unexpectedly: alarms, and no reservation moves."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Somebody tries codes: the keypad rests, doubling, also over a restart."""
+"""Guessed codes: the keypad rests, each time twice as long, also across a restart."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def guess(core: Core, times: int = 5) -> None:
 
 
 def opens(core: Core, reservation: Reservation) -> bool:
-    """Whether the drop-off code is looked at and works now."""
+    """Whether the drop-off code is accepted now."""
     before = len(core.pulses)
     entry = core.entry(reservation.drop_off_code)
     done = core.feed(entry)
@@ -125,7 +125,7 @@ def test_a_clock_that_jumped_a_day_over_a_reboot_forgets_no_entry_of_the_last_mi
 
 
 def seen(core: Core, way: str) -> bool:
-    """Whether entries of this way are looked at now."""
+    """Whether entries of this way are accepted now."""
     known = core.state.guesses.get(way)
     return known is None or rest_left_ns(known, core.now) <= 0
 

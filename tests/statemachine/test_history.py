@@ -56,7 +56,7 @@ def test_w8_lost_means_that_nothing_is_granted_and_every_cell_awaits_inspection(
     ]
     others: list[Input] = [reserve(core), core.cancel(parcel), core.abandon(parcel), Clear("k", "A01")]
     assert {core.refused(given).code for given in [*commands, *others]} == {Code.NOT_ALLOWED}
-    for _ in range(20):  # nobody is counted as a guesser whose code was lost
+    for _ in range(20):  # a lost code does not count as a guess
         assert asked_to_call(core, parcel.pickup_code)
     assert not [a for a in core.state.alarms.values() if a.alarm is Alarm.CODE_GUESSING]
     core.opens(OpenCell("k2", "A01", "a look", "unl-hand"))  # a technician may look into any

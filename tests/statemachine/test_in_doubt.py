@@ -37,7 +37,7 @@ TOOK_S = 1.5
 
 
 def doubted(parcel: bool = True) -> tuple[Core, Reservation]:
-    """A cell whose door reads open although nobody opened it; with its parcel, or reserved."""
+    """A cell whose door reads open although no lock was pulsed; with its parcel, or reserved."""
     core = Core()
     reservation = core.dropped_off() if parcel else core.reserve()
     if not parcel:

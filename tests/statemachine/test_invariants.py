@@ -17,7 +17,7 @@ UNLOCK = UnlockAttempt("u1", "res_1", "A01", Purpose.DROPOFF, Source.API, "readi
 
 
 def sound() -> tuple[Core, Reservation, Reservation]:
-    """Two reservations, and a cell with somebody who had it last."""
+    """Two reservations, and a cell with a former reservation."""
     core = Core(Layout(specs={spec.label: spec for spec in specs()}))
     over = core.picked_up(grace_pickup_s=0)
     core.pass_s(1)

@@ -1,4 +1,4 @@
-"""Word by word: what is published, answered, requested and written to the ledger in a dozen short scenes.
+"""Exact texts: what is published, answered, requested and written to the ledger in a dozen short scenes.
 
 The minutes lie in `fixtures/minutes`; with `MINUTES=write` in the environment they are written anew, to be
 read before they are committed.

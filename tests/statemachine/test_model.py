@@ -192,13 +192,13 @@ class Lives(Compared):
         self.play(given, lambda: self.model.give_up(key, parcel.rid, status))
 
     def guessed(self, label: str | None) -> str:
-        """A QR text of somebody who knows no code; where a cell is named, he knows its reservation's id."""
+        """A QR text with a guessed code; where a cell is named, with its reservation's id."""
         held = [parcel for parcel in self.model.parcels.values() if parcel.cell == label and not parcel.over]
         return f"DLV-PICK-{held[0].rid}-{held[0].drop_off_code}" if held else "DLV-DROP-res_never-1234"
 
     @rule(what=st.sampled_from(DESK), label=st.sampled_from([*LABELS, *LABELS, None, "Z9"]))
     def desk(self, what: str, label: str | None) -> None:
-        """Somebody looks after a cell, or tries codes."""
+        """A technician's command for a cell, or guessed codes."""
         key, model = self.core.key(), self.model
         if what.startswith("guess"):
             for _ in range(4 + (label is None)):
@@ -249,7 +249,7 @@ class Lives(Compared):
         self.play(ClosingSettled(label, since_ns), lambda: self.model.closing_settled(label, since_ns))
 
     def shut(self, label: str) -> None:
-        """Somebody closes a door, and it stays closed."""
+        """A door is closed, and it stays closed."""
         self.see(label, Door.CLOSED)
         self.core.now = later(self.core.now, 0.6)
         self.settle(label, 0.6)
@@ -260,7 +260,7 @@ class Lives(Compared):
 
     @rule(label=st.sampled_from(LABELS), lasts=usually, closes=usually)
     def forced(self, label: str, lasts: bool, closes: bool) -> None:
-        """Somebody pulls a door open, or a wire breaks."""
+        """A door is pulled open, or a wire breaks."""
         self.see(label, Door.OPEN)
         if lasts:
             self.time(0.2, 0.0, self.core.now.synced)
@@ -269,7 +269,7 @@ class Lives(Compared):
 
     @rule(labels=st.sampled_from([LABELS, LABELS[:1], (LABELS[1], "Z9")]), running=seldom)
     def hand_check(self, labels: tuple[str, ...], running: bool) -> None:
-        """Somebody checks the wiring of doors by hand, or has ended."""
+        """A person starts or stops checking the wiring of doors by hand."""
         self.play(HandCheck(labels, running), lambda: self.model.hand_check(labels, running))
 
     @rule(label=st.sampled_from(LABELS), changes=st.integers(2, 6), apart_s=st.sampled_from([0.1, 0.3, 0.6]))

@@ -1,8 +1,8 @@
 """Two commands that conflict, in either order, on the only cell there is, from every phase.
 
-What is legal is said by the model alone. The first command is judged as if the second were not there. The
+The model alone decides what is legal. The first command is judged as if the second were not there. The
 second is judged where the first has left things; or, if the first has a door being opened just then, it may
-be refused (9; 8 for a reserve), and all ends as if it had never come. Nothing else is legal: status, cell,
+be refused (9; 8 for a reserve), and everything ends as without it. Nothing else is legal: status, cell,
 pulses, facts and codes must be those of one of these two courses.
 """
 
@@ -105,7 +105,7 @@ class Foreseen:
     facts: list[tuple[object, ...]] = field(default_factory=list)
 
     def gather(self) -> None:
-        """Keeps what the model has just said."""
+        """Keeps what the model has just predicted."""
         self.model.apply_due()
         self.verdicts.update(self.model.answers)
         self.pulses += self.model.pulsed

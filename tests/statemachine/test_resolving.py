@@ -1,4 +1,4 @@
-"""A technician's word on a cell, and what ends marks and doubts: every field that it changes."""
+"""A technician's verdict on a cell, and what ends marks and doubts: every field that it changes."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ def uncertain(core: Core, reservation: Reservation) -> Reservation:
 
 
 def word(core: Core, reservation: Reservation, verdict: Verdict, actor: str = "bob") -> None:
-    """A technician says what lies in the cell of a reservation."""
+    """A technician resolves the cell of a reservation."""
     done = core.feed(Resolve("k", reservation.cell, verdict, source=Source.API, actor=actor))
     assert [(answer.request_key, answer.cell) for answer in done.answers] == [("k", reservation.cell)]
     assert core.state.unconfirmed == {}

@@ -62,7 +62,7 @@ def partly_lost() -> tuple[Core, Reservation, Reservation]:
 
 
 def cell_facts(core: Core) -> list[Fact]:
-    """What was said of cells."""
+    """The facts about cells."""
     return [fact for fact in core.facts if fact.kind is FactKind.CELL_STATUS_CHANGED]
 
 

@@ -1,4 +1,4 @@
-"""The tables, pair by pair, by generation: what they say is what the core does, and nothing is left open."""
+"""The tables, pair by pair: the core does what each entry states, and every pair has an entry."""
 
 from __future__ import annotations
 
@@ -102,7 +102,7 @@ def test_each_situation_is_what_it_says(situation: Situation) -> None:
 
 
 def verdict(situation: Situation, trigger: Trigger) -> Rule | Refused | Nothing:
-    """What the table says, its guard looked up in what is known of the situation."""
+    """The table's entry for the situation, with its guard applied."""
     entry = TABLE[situation.phase, trigger]
     if isinstance(entry, Rule) and entry.guard is not None and entry.guard not in situation.met:
         return Refused(WHY_NOT[entry.guard]) if trigger in COMMANDS else Nothing(WHY_NOT[entry.guard])

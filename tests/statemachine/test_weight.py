@@ -1,4 +1,4 @@
-"""What scales say of drop-offs, of what is left behind, and of changes behind a closed door."""
+"""What scales show of drop-offs, of what is left behind, and of changes behind a closed door."""
 
 from __future__ import annotations
 

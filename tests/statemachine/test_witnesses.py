@@ -1,4 +1,4 @@
-"""What several witnesses say together: late openings, wrong doors, scales."""
+"""What several sensors show together: late openings, wrong doors, scales."""
 
 from __future__ import annotations
 
