@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from time import sleep
+from threading import Event
 from typing import Annotated, Any
 from urllib.parse import quote
 
@@ -218,7 +218,7 @@ def _follow(socket: Path, as_json: bool) -> None:
             if not waiting:
                 problems.print("the daemon has ended; waiting until it runs again", highlight=False)
             waiting = True
-            sleep(AGAIN_S)
+            Event().wait(AGAIN_S)
 
 
 def _show(row: dict[str, Any], as_json: bool) -> None:
