@@ -148,7 +148,7 @@ def test_the_seed_must_be_a_secret_and_a_seed(tmp_path: Path, mode: int, content
 def test_a_key_without_its_name_is_an_error(tmp_path: Path) -> None:
     file = tmp_path / "gateway.toml"
     file.write_text(GOOD.replace('client_id = "gateway"', 'client_id = "g"\nsigning_key_name = "g"'))
-    with pytest.raises(ConfigError, match="neither is of use"):
+    with pytest.raises(ConfigError, match="have to be set together"):
         load(file)
 
 
