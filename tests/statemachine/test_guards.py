@@ -6,9 +6,18 @@ from dataclasses import replace
 
 import pytest
 
-from edge_agent.model import Door, Purpose, Source, UnlockOutcome
+from edge_agent.model import (
+    CellStatus,
+    Door,
+    Purpose,
+    Reservation,
+    ReservationStatus,
+    Source,
+    UnlockOutcome,
+    Verdict,
+)
 from edge_agent.statemachine import wrong_door
-from edge_agent.statemachine.inputs import DoorRead, DoorsSeen, OpenCell, OpenFor, PulseDone
+from edge_agent.statemachine.inputs import DoorRead, DoorsSeen, OpenCell, OpenFor, PulseDone, Resolve
 from edge_agent.statemachine.outputs import FactKind
 from edge_agent.statemachine.state import Layout, Pulses
 from tests.support.core import START, Core, specs
@@ -66,3 +75,61 @@ def test_a_pulse_of_another_boot_opens_nothing_late() -> None:
     assert wrong_door.may_open_late(given, START)
     assert not wrong_door.may_open_late(given, replace(START, boot_id="another"))
     assert not wrong_door.may_open_late(replace(given, unspent=0), START)
+
+
+def failed_drop_off(core: Core) -> tuple[Reservation, str]:
+    """A drop-off whose lock did not move, and that moved on to another cell; with the first cell."""
+    reservation = core.reserve()
+    command = core.command(reservation, Purpose.DROPOFF)
+    pulsed(core, command)
+    core.feed(PulseDone(command.unlock_id, 1, Door.CLOSED))
+    assert core.live(reservation).cell != reservation.cell
+    return reservation, reservation.cell
+
+
+def test_a_lock_that_opens_late_for_a_reservation_that_moved_on_forces_no_door() -> None:
+    core = Core(Layout(specs={spec.label: spec for spec in specs()}, attempts=1))
+    _, label = failed_drop_off(core)
+    core.pass_s(3)
+    core.feed(DoorsSeen({label: Door.OPEN}))
+    assert core.state.cells[label].unexplained is None
+    core.lasts()
+    assert f"DOOR_FORCED/{label}" not in core.state.alarms
+    assert core.state.cells[label].status is CellStatus.AWAITING_INSPECTION
+
+
+def test_a_late_opening_is_remembered_by_its_cell() -> None:
+    core = Core(Layout(specs={spec.label: spec for spec in specs()}, attempts=1))
+    reservation = core.dropped_off()
+    core.pass_s(11)
+    changed = replace(
+        core.state.cells[reservation.cell],
+        opened_since_allocation=False,
+        unlocked_since_allocation=False,
+        last_outcome=UnlockOutcome.NO_MOVEMENT,
+    )
+    core.state = replace(core.state, cells={**core.state.cells, reservation.cell: changed})
+    command = core.command(reservation, Purpose.PICKUP)
+    pulsed(core, command)
+    core.feed(PulseDone(command.unlock_id, 1, Door.CLOSED))
+    core.pass_s(3)
+    core.feed(DoorsSeen({reservation.cell: Door.OPEN}))
+    cell = core.state.cells[reservation.cell]
+    assert (cell.opened_since_allocation, cell.unlocked_since_allocation) == (True, True)
+    assert (cell.unexplained, cell.last_outcome, cell.opened_by_unlock) == (None, None, True)
+
+
+def test_a_technicians_word_ends_no_command_that_waits_unless_the_reservation_is_over() -> None:
+    core = Core(Layout(specs={spec.label: spec for spec in specs()}, attempts=1, max_concurrent_unlocks=1))
+    reservation = core.reserve()
+    command = core.command(reservation, Purpose.DROPOFF)
+    pulsed(core, command)
+    core.feed(PulseDone(command.unlock_id, 1, Door.UNKNOWN))
+    core.feed(DoorsSeen({reservation.cell: Door.CLOSED}))  # ends as UNKNOWN
+    core.feed(OpenCell(core.key(), "C01", "why", "unl-t"))  # the only one at a time
+    again = core.command(reservation, Purpose.DROPOFF)
+    core.feed(again)
+    assert again.unlock_id in core.state.queue
+    core.feed(Resolve(core.key(), reservation.cell, Verdict.DROPPED_OFF, Source.MACHINE))
+    assert core.live(reservation).status is ReservationStatus.DROPPED_OFF
+    assert again.unlock_id in core.state.queue
