@@ -17,9 +17,20 @@ from edge_agent.model import (
     Verdict,
 )
 from edge_agent.statemachine import wrong_door
-from edge_agent.statemachine.inputs import DoorRead, DoorsSeen, OpenCell, OpenFor, PulseDone, Resolve
+from edge_agent.statemachine.inputs import (
+    ClosingSettled,
+    DoorRead,
+    DoorsSeen,
+    HandCheck,
+    OpenCell,
+    OpenFor,
+    PulseDone,
+    Resolve,
+)
 from edge_agent.statemachine.outputs import FactKind
+from edge_agent.statemachine.reservation import holds
 from edge_agent.statemachine.state import Layout, Pulses
+from edge_agent.statemachine.transitions import Guard
 from tests.support.core import START, Core, specs
 
 
@@ -133,3 +144,124 @@ def test_a_technicians_word_ends_no_command_that_waits_unless_the_reservation_is
     core.feed(Resolve(core.key(), reservation.cell, Verdict.DROPPED_OFF, Source.MACHINE))
     assert core.live(reservation).status is ReservationStatus.DROPPED_OFF
     assert again.unlock_id in core.state.queue
+
+
+def only_cell(**changes: int) -> Core:
+    """A locker with one cell, so that no drop-off can move on."""
+    spec = specs()[0]
+    return Core(Layout(specs={spec.label: spec}, **changes))
+
+
+def closes(core: Core, label: str) -> None:
+    core.feed(DoorsSeen({label: Door.CLOSED}))
+    core.pass_s(0.6)
+    core.feed(ClosingSettled(label, core.now.boottime_ns - 600_000_000))
+
+
+def test_a_closing_that_does_not_last_concludes_no_drop_off_in_doubt() -> None:
+    core = only_cell()
+    reservation = core.reserve()
+    core.forced(reservation.cell)
+    command = core.command(reservation, Purpose.DROPOFF)
+    pulsed(core, command)
+    core.feed(PulseDone(command.unlock_id, 1, Door.OPEN))
+    closes(core, reservation.cell)
+    core.pass_s(10)
+    core.feed(DoorsSeen({reservation.cell: Door.OPEN}))
+    core.pass_s(40)
+    assert core.live(reservation).status is ReservationStatus.PENDING
+    closes(core, reservation.cell)
+    core.pass_s(20)
+    assert core.live(reservation).status is ReservationStatus.PENDING
+    core.pass_s(10)
+    assert core.live(reservation).status is ReservationStatus.DROPPED_OFF
+
+
+def test_an_opening_after_a_pulse_in_doubt_is_no_late_pick_up() -> None:
+    core = only_cell()
+    reservation = core.dropped_off()
+    core.pass_s(11)
+    core.forced(reservation.cell)
+    command = core.command(reservation, Purpose.PICKUP)
+    pulsed(core, command)
+    core.feed(PulseDone(command.unlock_id, 1, Door.OPEN))
+    core.feed(DoorsSeen({reservation.cell: Door.CLOSED}))
+    core.pass_s(2)
+    core.feed(DoorsSeen({reservation.cell: Door.OPEN}))
+    assert core.live(reservation).status is ReservationStatus.DROPPED_OFF
+
+
+def test_an_opening_that_is_read_late_answers_the_command_that_is_not_decided() -> None:
+    core = only_cell()
+    reservation = core.dropped_off()
+    core.pass_s(11)
+    command = core.command(reservation, Purpose.PICKUP)
+    pulsed(core, command)
+    core.feed(PulseDone(command.unlock_id, 1, Door.UNKNOWN))
+    core.facts.clear()
+    core.feed(DoorsSeen({reservation.cell: Door.OPEN}))
+    (picked_up,) = [fact for fact in core.facts if fact.kind is FactKind.PICKUP]
+    assert picked_up.source is Source.API
+    assert core.live(reservation).status is ReservationStatus.PICKED_UP
+    assert core.state.cells[reservation.cell].unexplained is None
+
+
+def test_a_lock_that_must_rest_is_not_pulsed_for_a_door_that_was_left_open() -> None:
+    core = only_cell(duty_pulses=1)
+    reservation = core.reserve()
+    command = core.command(reservation, Purpose.DROPOFF)
+    core.opens(command)
+    again = core.command(reservation, Purpose.DROPOFF)
+    look = core.requested_reading(core.feed(again))
+    pulses = len(core.pulses)
+    done = core.feed(DoorRead(look.unlock_id, Door.CLOSED))
+    assert len(core.pulses) == pulses
+    (answer,) = done.answers
+    assert answer.refusal is not None
+    assert "must rest" in answer.refusal.message
+
+
+def flips(core: Core, label: str, *at_s: float) -> bool:
+    """The door is read open, closed, … at these times; whether its contact is in doubt then."""
+    begin_ns, door = core.now.boottime_ns, Door.OPEN
+    for moment_s in at_s:
+        core.now = replace(core.now, boottime_ns=begin_ns + round(moment_s * 1e9))
+        core.feed(DoorsSeen({label: door}))
+        door = Door.CLOSED if door is Door.OPEN else Door.OPEN
+    return core.state.cells[label].doubt is not None
+
+
+@pytest.mark.parametrize(("last_s", "doubted"), [(2.0, True), (2.000_000_001, False)])
+def test_four_changes_in_two_seconds_are_chatter(last_s: float, doubted: bool) -> None:
+    core = only_cell()
+    core.feed(HandCheck(("A01",), running=False))
+    assert flips(core, "A01", 0.0, 0.1, last_s - 0.1, last_s) is doubted
+
+
+@pytest.mark.parametrize(("first_s", "doubted"), [(0.6, False), (0.600_000_001, True)])
+def test_changes_in_the_time_of_bounces_after_a_pulse_are_not_counted(first_s: float, doubted: bool) -> None:
+    core = only_cell()
+    act = OpenCell("req-t", "A01", "why", "unl-t")
+    pulsed(core, act)
+    assert flips(core, "A01", first_s, 0.7, 0.8, 0.9) is doubted
+
+
+@pytest.mark.parametrize(
+    ("unlocked", "empty", "suspect", "met"),
+    [
+        (False, None, False, True),
+        (True, None, False, False),
+        (True, True, False, True),
+        (True, False, False, False),
+        (True, True, True, False),
+    ],
+)
+def test_a_cell_that_was_unlocked_holds_nothing_only_if_its_scale_is_believed(
+    *, unlocked: bool, empty: bool | None, suspect: bool, met: bool
+) -> None:
+    core = only_cell()
+    reservation = core.reserve()
+    cell = replace(
+        core.state.cells[reservation.cell], unlocked_since_allocation=unlocked, empty=empty, suspect=suspect
+    )
+    assert holds(Guard.NEVER_UNLOCKED, core.live(reservation), cell, core.now) is met
