@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
@@ -146,7 +147,7 @@ def test_a_technicians_word_ends_no_command_that_waits_unless_the_reservation_is
     assert again.unlock_id in core.state.queue
 
 
-def only_cell(**changes: int) -> Core:
+def only_cell(**changes: Any) -> Core:
     """A locker with one cell, so that no drop-off can move on."""
     spec = specs()[0]
     return Core(Layout(specs={spec.label: spec}, **changes))
