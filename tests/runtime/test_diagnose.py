@@ -284,7 +284,7 @@ def test_a_door_that_nobody_closes_does_not_hold_it_up(tmp_path: Path) -> None:
         for label in technician.asked:
             (row,) = [row for row in technician.at(label) if row["check"] == "lock"]
             assert row["kinds"] == ["coil_stuck"]
-            assert "did anybody close it" in row["next_step"]
+            assert "was it closed by hand" in row["next_step"]
 
     with_technician(tmp_path, test)
 

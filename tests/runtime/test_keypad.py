@@ -34,7 +34,7 @@ class Typist:
 def test_a_code_from_the_keypad_opens_the_cell(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     typists: list[Typist] = []
 
-    def keyboard(path: str, on_text: Callable[[str, float], Awaitable[None]]) -> Typist:
+    def keyboard(path: str, on_text: Callable[[str, float], Awaitable[None]], **_: str) -> Typist:
         typists.append(Typist(path, on_text))
         return typists[-1]
 
