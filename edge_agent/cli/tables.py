@@ -18,17 +18,36 @@ PADDING = 2
 
 
 def fitting(table: Table, console: Console) -> RenderableType:
-    """The table with a width for each column, or its rows as lines if the terminal is too narrow for it."""
-    if not table.show_header or not table.columns:
+    """The table with a width for each column. If the terminal is too narrow for it: without borders and empty
+    columns; else its rows as lines."""
+    if not table.show_header or not table.columns or _fit(table, console):
         return table
-    borders = len(table.columns) + 1 if table.box is not None else 0
-    available = console.width - borders - PADDING * len(table.columns)
+    narrow = _without_borders(table)
+    return narrow if _fit(narrow, console) else _as_lines(table, console)
+
+
+def _fit(table: Table, console: Console) -> bool:
+    """Sets the widths of the columns; False if the longest words do not fit beside each other."""
+    count = len(table.columns)
+    beside = count - 1 if table.box is None else count + 1 + PADDING * count
+    available = console.width - beside
     bounds = [_bounds(console, column) for column in table.columns]
     if sum(least for least, _ in bounds) > available:
-        return _as_lines(table, console)
+        return False
     for column, width in zip(table.columns, _widths(bounds, available), strict=True):
         column.width, column.overflow = width, "fold"
-    return table
+    return True
+
+
+def _without_borders(table: Table) -> Table:
+    """The same rows without borders, and without the columns that are empty in each of them."""
+    narrow = Table(box=None, padding=(0, 1, 0, 0), pad_edge=False)
+    kept = [column for column in table.columns if any(cell not in ("", None) for cell in column.cells)]
+    for column in kept:
+        narrow.add_column(column.header, no_wrap=column.no_wrap, justify=column.justify)
+    for row in zip(*(list(column.cells) for column in kept), strict=True):
+        narrow.add_row(*row)
+    return narrow
 
 
 def _bounds(console: Console, column: Column) -> tuple[int, int]:

@@ -49,3 +49,16 @@ def test_t1_a_table_is_shown_in_any_encoding(encoding: str, width: int) -> None:
     text = shown(width, encoding)
     assert "?" not in text
     assert IDS[0] in text
+
+
+def test_t2_a_table_that_is_a_little_too_wide_loses_borders_and_empty_columns_first() -> None:
+    raw = io.StringIO()
+    console = _Console(file=raw, width=60, force_terminal=False)
+    table = Table("cell", "door", "status", "flags", "weight", "temperature", "climate", "reservation")
+    for number in range(3):
+        table.add_row(f"A{number:02}", "closed", "AWAITING_INSPECTION", "", "1250 g", "", "", "")
+    console.print(table)
+    lines = raw.getvalue().splitlines()
+    assert lines[0].split() == ["cell", "door", "status", "weight"]
+    assert [line.split()[0] for line in lines[1:]] == ["A00", "A01", "A02"]
+    assert max(map(len, lines)) <= 60
