@@ -415,14 +415,14 @@ class BusOwner:
         pace_s = self._soonest_s
         if waiting is not None and pace_s is not None and now_s < waiting.asked_s + pace_s * len(data):
             if wanted is not None and frame.answers == wanted:
-                self.record(wanted.address).early += 1
+                self.record(wanted.address).replied_early()
             frame = replace(frame, answers=None, address=wanted.address if wanted else None)
         if waiting is not None and frame.answers == wanted:
             self._pass("heard", data)
             record = self.record(waiting.job.question.address)
             self._answered = None if frame.skipped else record
             if frame.skipped:
-                record.padded += 1
+                record.replied_padded()
                 self.counters.glitches += bool(self._character_s) and skipped[:1] in (b"\x00", b"\xff")
             waiting.reply = data
             waiting.complete.set()
@@ -436,8 +436,7 @@ class BusOwner:
             self.counters.stray_bytes += len(data)
             if frame.address is not None:
                 record = self.record(frame.address)
-                record.spoke_unasked(now_s)
-                record.foreign += frame.foreign
+                record.spoke_unasked(now_s, foreign=frame.foreign)
                 if self._listener is not None:
                     self._listener.spoke_unasked(frame.address)
         return True
@@ -446,7 +445,7 @@ class BusOwner:
         if self._buffer:
             self._pass("heard", bytes(self._buffer), "rubbish")
             if self._answered is not None:
-                self._answered.padded += 1
+                self._answered.replied_padded()
             self.counters.stray_bytes += len(self._buffer)
             self._buffer.clear()
 

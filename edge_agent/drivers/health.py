@@ -141,10 +141,20 @@ class DeviceRecord:
         self.failures += 1
         self.last_fault_s = now_s
 
-    def spoke_unasked(self, now_s: float) -> None:
-        """Records a frame that was not asked for; the next one may also come during another request."""
+    def spoke_unasked(self, now_s: float, *, foreign: bool = False) -> None:
+        """Records a frame that was not asked for; the next one may also come during another request.
+        `foreign`: it names a request that was never sent."""
         self.unasked += 1
+        self.foreign += foreign
         self.last_fault_s = now_s
+
+    def replied_padded(self) -> None:
+        """Records stray bytes before or after a reply."""
+        self.padded += 1
+
+    def replied_early(self) -> None:
+        """Records a reply that the line cannot have carried yet."""
+        self.early += 1
 
     def owe(self, question: Question, barred_s: float, rests_until_s: float) -> None:
         """Records that no answer has come; after `barred_s` none can arrive any more."""
