@@ -9,7 +9,6 @@ import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
-from time import monotonic
 
 import httpx
 import pytest
@@ -87,10 +86,9 @@ async def test_a_signal_ends_it_cleanly_even_with_a_request_under_way(
             async with asyncio.timeout(10):
                 while not peer.late:
                     await asyncio.sleep(0.01)
-            started = monotonic()
             running.send_signal(number)
-            assert await asyncio.to_thread(running.wait, 10) == 0
-            assert monotonic() - started < 3
+            # The call itself would wait for 8 s.
+            assert await asyncio.to_thread(running.wait, 6) == 0
             answer = await call
             assert (answer.status_code, answer.json()["code"]) == (500, 13)
         assert "Traceback" not in (tmp_path / "log").read_text()

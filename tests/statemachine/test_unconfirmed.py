@@ -1,0 +1,176 @@
+"""A command that was pulsed in doubt: which closing concludes it, over re-openings and restarts."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from edge_agent.model import Door, Purpose, Reservation, ReservationStatus
+from edge_agent.statemachine.inputs import (
+    Boot,
+    ClosingSettled,
+    DoorRead,
+    DoorsSeen,
+    HistoryAhead,
+    HistoryLost,
+    OpenFor,
+    PulseDone,
+    Reserve,
+    Weighed,
+)
+from edge_agent.statemachine.locker import restored
+from edge_agent.statemachine.outputs import FactKind
+from edge_agent.statemachine.state import Layout, UnconfirmedUnlock
+from tests.support.core import SMALL, Core, specs
+
+
+def doubted(purpose: Purpose) -> tuple[Core, Reservation, OpenFor]:
+    """A cell whose contact is in doubt, with a command for it."""
+    core = Core()
+    if purpose is Purpose.PICKUP:
+        reservation = core.dropped_off()
+    else:
+        reservation = core.reserve()
+        core.opens(core.command(reservation, Purpose.OPEN_DOOR))
+        core.close(reservation.cell)
+    core.pass_s(11)
+    core.forced(reservation.cell)
+    return core, reservation, core.command(reservation, purpose)
+
+
+def waiting(purpose: Purpose) -> tuple[Core, Reservation]:
+    """A command whose lock was pulsed in doubt and that waits for a closing."""
+    core, reservation, command = doubted(purpose)
+    core.feed(command)
+    core.feed(DoorRead(command.unlock_id, Door.OPEN))
+    core.pass_s(1.5)
+    core.feed(PulseDone(command.unlock_id, 1, Door.OPEN))
+    return core, reservation
+
+
+def waits(core: Core, reservation: Reservation) -> UnconfirmedUnlock:
+    return core.state.unconfirmed[reservation.cell]
+
+
+@pytest.mark.parametrize("door", [Door.OPEN, Door.UNKNOWN])
+def test_a_door_that_does_not_stay_closed_for_thirty_seconds_concludes_no_drop_off(door: Door) -> None:
+    core, reservation = waiting(Purpose.DROPOFF)
+    before = waits(core, reservation)
+    core.close(reservation.cell)
+    assert waits(core, reservation) == replace(before, closed=core.now)
+    core.pass_s(20)
+    core.feed(DoorsSeen({reservation.cell: door}))
+    assert waits(core, reservation) == before
+    core.pass_s(20)
+    core.feed(DoorsSeen({reservation.cell: Door.CLOSED}))
+    core.pass_s(1)
+    assert core.live(reservation).status is ReservationStatus.PENDING
+    core.settle(reservation.cell)
+    core.pass_s(29.9)
+    assert core.live(reservation).status is ReservationStatus.PENDING
+    core.pass_s(0.1)
+    assert core.live(reservation).status is ReservationStatus.DROPPED_OFF
+
+
+def start(core: Core, boot_id: str, *, synced: bool) -> None:
+    """The daemon starts again and has read every door as closed; none has settled."""
+    core.now = replace(core.now, boot_id=boot_id, boottime_ns=core.now.boottime_ns + 10**9, synced=synced)
+    core.state = restored(core.state, core.now)
+    core.feed(Boot(dict.fromkeys(core.layout.specs, Door.CLOSED)))
+
+
+def test_a_restart_forgets_a_closing_that_has_not_lasted_and_keeps_the_waiting_time() -> None:
+    core, reservation = waiting(Purpose.DROPOFF)
+    before = waits(core, reservation)
+    core.close(reservation.cell)
+    start(core, core.now.boot_id, synced=True)
+    assert waits(core, reservation) == before
+
+
+def test_a_restart_keeps_a_command_without_a_closing_as_it_is() -> None:
+    core, reservation = waiting(Purpose.PICKUP)
+    before = waits(core, reservation)
+    core.feed(DoorsSeen({reservation.cell: Door.CLOSED}))
+    start(core, core.now.boot_id, synced=True)
+    assert waits(core, reservation) == before
+
+
+@pytest.mark.parametrize("closes", [True, False])
+def test_the_waiting_time_starts_again_when_no_clock_can_measure_it(closes: bool) -> None:
+    core, reservation = waiting(Purpose.DROPOFF)
+    before = waits(core, reservation)
+    if closes:
+        core.close(reservation.cell)
+    start(core, "boot-2", synced=False)
+    assert waits(core, reservation) == replace(before, since=core.now)
+
+
+def test_a_pick_up_in_doubt_is_dated_at_the_closing_and_has_a_known_grace() -> None:
+    core, parcel = waiting(Purpose.PICKUP)
+    unsure = replace(core.live(parcel), grace_unknown=True)
+    core.state = replace(core.state, reservations={**core.state.reservations, parcel.reservation_id: unsure})
+    core.pass_s(5)
+    closed_at = core.now
+    core.feed(DoorsSeen({parcel.cell: Door.CLOSED}))
+    core.pass_s(2)
+    core.feed(ClosingSettled(parcel.cell, closed_at.boottime_ns))
+    picked_up = core.live(parcel)
+    assert (picked_up.picked_up, picked_up.grace_unknown) == (closed_at, False)
+    (fact,) = [fact for fact in core.facts if fact.kind is FactKind.PICKUP]
+    assert fact.at == closed_at
+    assert core.state.cells[parcel.cell].inspect_unless_empty is True
+
+
+def test_a_pulse_in_doubt_that_a_restart_interrupts_waits_for_a_closing() -> None:
+    core, parcel, command = doubted(Purpose.PICKUP)
+    core.feed(command)
+    core.feed(DoorRead(command.unlock_id, Door.OPEN))
+    core.restart({parcel.cell: Door.OPEN})
+    assert command.unlock_id not in core.state.tickets
+    assert waits(core, parcel).unlock_id == command.unlock_id
+    assert core.live(parcel).status is ReservationStatus.DROPPED_OFF
+    core.close(parcel.cell)
+    assert core.live(parcel).status is ReservationStatus.PICKED_UP
+
+
+def test_a_scale_that_settles_before_the_door_does_concludes_the_drop_off() -> None:
+    core = Core(Layout(specs={"A01": specs()[0]}, weighed=frozenset({"A01"}), hold_empty_dropoff=True))
+    reservation = core.reserve()
+    core.opens(core.command(reservation, Purpose.DROPOFF))
+    core.feed(DoorsSeen({"A01": Door.CLOSED}))
+    core.feed(Weighed("A01", 500))
+    assert core.live(reservation).status is ReservationStatus.PENDING
+    core.settle("A01")
+    assert core.live(reservation).status is ReservationStatus.DROPPED_OFF
+    assert core.live(reservation).to_be_weighed is False
+
+
+def test_a_door_that_is_opened_again_is_not_weighed_as_it_was() -> None:
+    core = Core(Layout(specs={"A01": specs()[0]}, weighed=frozenset({"A01"})))
+    reservation = core.dropped_off()
+    assert core.live(reservation).to_be_weighed is True
+    core.pass_s(5)
+    core.forced("A01")
+    assert core.live(reservation).to_be_weighed is False
+
+
+@pytest.mark.parametrize(
+    ("known", "why"),
+    [
+        (True, "the machine waits for the gateway to say what happened before"),
+        (
+            False,
+            "the machine does not know for certain what lies in its cells: `edge-agent restore` first",
+        ),
+    ],
+)
+def test_a_command_that_waits_for_the_history_is_refused_with_the_reason(known: bool, why: str) -> None:
+    core = Core()
+    reservation = core.reserve()
+    core.feed(HistoryAhead("the gateway knows of more") if known else HistoryLost("its file is gone"))
+    given = core.command(reservation, Purpose.DROPOFF)
+    other = replace(given, reservation_id=given.reservation_id if known else "res_9")
+    assert core.refused(other).message == why
+    reserve = Reserve(core.key(), "res_8", "p", "order 8", SMALL, ("1111", "2222"))
+    assert core.refused(reserve).message == why
