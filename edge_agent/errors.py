@@ -108,7 +108,8 @@ class BadReply(BusFault):
 
 
 class NotSent(BusFault):
-    """The request's time limit passed before its turn; nothing was sent."""
+    """Nothing was sent: the request's time limit passed before its turn, or a poll was for a device that
+    rests."""
 
 
 class PortLost(BusFault):
@@ -122,7 +123,8 @@ SERVER_DEVICE_BUSY = 6
 
 @dataclass(eq=False)
 class DeviceFault(EdgeAgentError):
-    """The device answered with a Modbus exception (Modbus application protocol 1.1b3, section 7)."""
+    """The device answered that it cannot: with a Modbus exception (application protocol 1.1b3, section 7), or
+    a lock board with its own protocol, reported under such a number."""
 
     device: str
     exception_code: int

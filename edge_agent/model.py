@@ -1,7 +1,8 @@
 """The vocabulary of the program: identifiers, statuses and the parts of a locker.
 
 Reservation and API words are those of the delivery locker API; units are at the end of a name (`_mm`, `_g`,
-`_s`, `_ns`). Everything here is immutable, so a state can be shared and compared freely.
+`_s`, `_ns`). A field or argument `cell` of type `str` holds the label of a cell. Everything here is
+immutable, so a state can be shared and compared freely.
 """
 
 from __future__ import annotations
@@ -52,7 +53,8 @@ class Door(StrEnum):
 
 
 class UnlockOutcome(StrEnum):
-    """The outcome of an unlock. UNKNOWN: the bus did not answer, so the door may or may not have moved."""
+    """The outcome of an unlock attempt. UNKNOWN: the door could not be read, or its contact is in doubt; it
+    may or may not have moved."""
 
     OPENED = "OPENED"
     ALREADY_OPEN = "ALREADY_OPEN"
@@ -306,15 +308,15 @@ class UnlockAttempt:
     source: Source
     stage: UnlockStage
     expires_ns: int | None
-    """CLOCK_BOOTTIME after which the command never acts; None: no limit. Before its first
-    pulse an attempt does not outlive the process."""
+    """CLOCK_BOOTTIME after which the command never acts; None: no limit. After a restart an
+    attempt without an intent is given up, and one with an intent is not pulsed again."""
     attempt: int = 0
     counted: int = 0
     """How many of its pulses count towards a jam: only acknowledged ones if the board acknowledges."""
     doubtful: bool = False
     """The door read open before the pulse although this machine did not open it: the outcome is UNKNOWN."""
     stopped: bool = False
-    """Another door moved instead of this one: no further pulse."""
+    """Another door opened at one of its pulses: no further pulse is given."""
     wrong: tuple[str, ...] = ()
     """The labels of the cells whose doors opened at its pulses."""
     request_key: str | None = None

@@ -1,4 +1,4 @@
-"""The composition root: the only place that names concrete classes."""
+"""The composition root: makes the parts of the daemon, chooses the drivers, and connects the parts."""
 
 from edge_agent.app.agent import Agent
 from edge_agent.app.layout import layout_of

@@ -1,5 +1,4 @@
-"""The composition root: the only module that names concrete classes, and the order of starting and
-stopping."""
+"""Makes the parts of one machine's daemon and connects them; starts and stops them in order."""
 
 from __future__ import annotations
 
@@ -66,7 +65,8 @@ PORT_WAIT_S = 2.0
 BUS_SILENT_S, POLLER_SILENT_S = 15.0, 30.0
 """A bus, or its poller, that makes no turn for this long hangs: the longest exchange takes seconds."""
 OFF_AT_STOP_S = 0.7
-"""How long boards are asked at a stop to switch off: an output that misses it has a timer of its own."""
+"""How long boards are asked at a stop to switch off. Outputs with a timed pulse or a communication timeout go
+off by themselves later; a lock switched on and off by the daemon (`SwitchedPulse`) stays on."""
 RECENT_S = 15.0
 """Replies to requests not older than this are published again at a start: their callers may still wait."""
 
@@ -140,7 +140,7 @@ class Agent:
         self._group: asyncio.TaskGroup
 
     def _put_requests(self) -> None:
-        """Makes the parts that take requests, and what passes on reports to them."""
+        """Makes the parts that handle commands and entries, and the listeners that pass them on."""
         ports = self._ports
         self.local = LocalRequests(
             self.loop,
@@ -271,7 +271,7 @@ class Agent:
                 async with asyncio.timeout(OFF_AT_STOP_S):
                     await self.field.all_off()
             except TimeoutError:
-                log.error("outputs could not be switched off in time; they go off by themselves")
+                log.error("outputs could not be switched off in time; those without a timer stay on")
             for task in buses:
                 task.cancel()
             await asyncio.gather(*buses, return_exceptions=True)

@@ -56,8 +56,8 @@ def line_to(name: str, bus: BusSection) -> tuple[BusOwner, Transport]:
 
 
 async def fails_with(buses: list[asyncio.Task[None]]) -> None:
-    """Raises the error that a bus has ended with: a daemon that restarts is better than doors that stay
-    silent."""
+    """Waits until the task of a bus ends, and raises its error, which ends the daemon: it restarts, instead
+    of running on without that bus."""
     if buses:
         ended, _ = await asyncio.wait(buses, return_when=asyncio.FIRST_COMPLETED)
         for bus in ended:

@@ -17,7 +17,8 @@ from edge_agent.statemachine.outputs import Answer, Effect
 
 
 def refusal(cause: str) -> Condition:
-    """The condition of a broker that refuses us, our events, or nothing ("")."""
+    """The condition of LINK_REFUSED: `cause` says what the broker refuses; "": it refuses nothing, and the
+    alarm is cleared."""
     return Condition(Alarm.LINK_REFUSED, "", bool(cause), cause)
 
 
@@ -68,8 +69,8 @@ class BusReports:
 
 @dataclass(frozen=True, slots=True)
 class LoopReports:
-    """The daemon's `LoopListener`. `wake` is called when something was recorded, `begin_journal` when the
-    journal has a new id."""
+    """The daemon's `LoopListener`. `act` starts an effect (`Executor.carry_out`); `wake` is called when
+    something was recorded, `begin_journal` when the journal has a new id."""
 
     publisher: Publisher
     requests: RequestHandler

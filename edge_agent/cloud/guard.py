@@ -27,8 +27,8 @@ CHALLENGE_LIFE_NS = 2 * CHALLENGE_NS
 LOOK_S = 1.0
 """A challenge that is due, and a clock that lost its time, are noticed within this time."""
 REMEMBERED = 4096
-"""At most this many signatures are remembered. Only a holder of a key can fill the table; the signatures that
-end first are then dropped."""
+"""At most this many signatures are remembered. Only a holder of a key can fill the table; those of the
+commands that expire first are then dropped."""
 
 
 class Guard:
@@ -77,7 +77,7 @@ class Guard:
         self._forget(now)
         if signature in self._seen:
             if not incoming.duplicate:
-                raise Forged(Code.PERMISSION_DENIED, "it was sent before")
+                raise Forged(Code.PERMISSION_DENIED, "the same signed command was sent before")
             return False
         ends_ns = now.boottime_ns + round(_life_s(incoming, now) * 1e9)
         if ends_ns > now.boottime_ns:  # otherwise it has expired, and never acts
@@ -101,17 +101,17 @@ class Guard:
     def _verified(self, incoming: Incoming) -> bytes:
         """The signature. Raises `Forged` unless it is valid."""
         if incoming.signature is None or incoming.signature_key is None:
-            raise Forged(Code.PERMISSION_DENIED, "it is not signed")
+            raise Forged(Code.PERMISSION_DENIED, "the command is not signed")
         key = self._keys.get(incoming.signature_key)
         if key is None:
-            raise Forged(Code.PERMISSION_DENIED, "it is signed with a key that is not known here")
+            raise Forged(Code.PERMISSION_DENIED, "the command is signed with a key that is not configured")
         if incoming.topic != self._topics.command(incoming.command):
-            raise Forged(Code.PERMISSION_DENIED, "it is for another topic")
+            raise Forged(Code.PERMISSION_DENIED, "the command arrived on another topic than its own")
         try:
             signature = base64.b64decode(incoming.signature, validate=True)
             key.verify(signed_bytes(incoming.topic, incoming.payload), signature)
         except (self._bad, binascii.Error, ValueError):
-            raise Forged(Code.PERMISSION_DENIED, "its signature is wrong") from None
+            raise Forged(Code.PERMISSION_DENIED, "the signature is wrong") from None
         return signature
 
     def _forget(self, now: Instant) -> None:
@@ -125,6 +125,6 @@ def _life_s(incoming: Incoming, now: Instant) -> float:
     try:
         command = decode(incoming.command, incoming.payload)
     except Refusal:
-        return UNDATED_LIFE_S  # it never acts; the same again is a replay all the same
-    # Of a door-opening command with an unsynchronised clock the challenge ends sooner.
+        return UNDATED_LIFE_S  # it never acts, but a repetition is still a replay
+    # With an unsynchronised clock the challenge of a door-opening command expires earlier than this.
     return longest_life_s(incoming.command, command, now)

@@ -41,7 +41,7 @@ class Link(Protocol):
         feed. Called again after each `fill`; does nothing without a connection."""
 
     def rest(self, resting: bool) -> None:
-        """`resting`: events wait until further notice."""
+        """True: events that are not sent yet wait until the call with False."""
 
     def taken_over(self) -> None:
         """Another client has published under our name since our last connection (a broker does not always

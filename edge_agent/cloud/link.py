@@ -51,8 +51,7 @@ THREAD_SILENT_S, CONNECTING_SILENT_S = 30.0, 180.0
 """When the library's thread counts as hanging: it turns once a second, but looking up a name and trying each
 of its addresses may take minutes."""
 LOOKS = 3
-"""The link's task checks its connection, or whether its pause is over, every `look_s`; it hangs if this many
-checks are missing."""
+"""The link's task runs every `look_s`. It counts as hanging after this many runs are missed."""
 
 
 class MqttLink:
@@ -66,7 +65,8 @@ class MqttLink:
         jitter: random.Random,
         clock: Clock | None = None,
     ) -> None:
-        """`online` gives the retained content of `state/online`: birth, good-bye and will."""
+        """`online` gives the retained content of `state/online`; its argument: False for the good-bye and the
+        will."""
         self._settings = settings
         self._topics = topics
         self._online = online
@@ -162,7 +162,8 @@ class MqttLink:
             self._stands()
 
     def _stands(self) -> None:
-        """The connection is good: no other client takes it from us at present."""
+        """The connection is steady: takeovers and refusals count as over, and the alarm LINK_REFUSED is
+        cleared."""
         self.pauses.takeovers.end()
         self.client.not_refused()
         if self._user is not None:
@@ -215,7 +216,7 @@ class MqttLink:
 
     def keeps_from_us(self, reason: str) -> LinkFault:
         """See `ClientUser.keeps_from_us`."""
-        return LinkRefused(f"the broker keeps our commands from us: {reason}")
+        return LinkRefused(f"the broker refuses our subscription to commands: {reason}")
 
 
 def _bounds() -> Bounds:

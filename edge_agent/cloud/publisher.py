@@ -22,18 +22,17 @@ log = structlog.get_logger()
 STATE_PAUSE_S = 0.1
 """`state/machine` is published at most this often, apart from replies."""
 REPLY_LIFE_S = 10.0
-"""A reply is kept this long for a link that is down; by then its sender has given up."""
+"""A reply is kept this long for a link that is down; by then the sender of its command has given up."""
 MOST_REPLIES, MOST_REPLY_CHARACTERS = 1024, 16_000_000
 """The most replies that wait for the broker at once, and their total length; any further one is dropped."""
 AHEAD = 200
-"""How many events wait in the link behind those in flight, so that none has to be fetched when its turn
-comes."""
+"""This many events are read ahead from the outbox, so that none has to be fetched when its turn comes."""
 DIGEST_S = 30.0
 """The digest is published again this long after the broker accepted events."""
 REFUSED_S = 30.0
 """Pause before events are sent again to a broker that refused them."""
-PATIENCE_S = 3.0
-"""How long at most events wait while a caller waits for a door."""
+DOOR_FIRST_S = 3.0
+"""Events pause for at most this time while a command that opens a door is under way."""
 SILENT_S = 30.0
 """A task of the publisher that was nudged and has not turned for this long hangs."""
 PAGE = 200
@@ -41,7 +40,8 @@ PAGE = 200
 
 
 class Publisher:
-    """Publishes events oldest first; one leaves the outbox only when it and all before it have their PUBACK.
+    """Publishes events oldest first; an event counts as sent only when it and all before it have their
+    PUBACK.
 
     `machine` gives the body of `state/machine`, `digest` that of `state/digest`. `digest_taken` is
     called with a digest once the broker has acknowledged it, `on_refusal` with why the broker refuses events,
@@ -71,7 +71,7 @@ class Publisher:
         self._wake = asyncio.Event()
         self._state_changed = asyncio.Event()
         self._noted = store.sent_through()
-        """The broker has every event up to this sequence, and the journal's writer knows it."""
+        """The broker has every event up to this sequence, and `LockerLoop.acknowledge` was called for it."""
         self._fetched = self._noted
         """The last event that was read from the outbox."""
         self._feed = self._new_feed()
@@ -98,7 +98,7 @@ class Publisher:
         ]
 
     def reply(self, topic: str, correlation: bytes | None, body: str) -> None:
-        """Sends a command's reply; keeps it for `REPLY_LIFE_S`, until the broker has it.
+        """Sends a command's reply; keeps it until the broker has answered, at most for `REPLY_LIFE_S`.
 
         The change that the command made to the machine's state is published first, so that a caller that has
         the reply and reads the state sees its effect.
@@ -162,11 +162,11 @@ class Publisher:
         self._state_changed.set()
 
     def door_work(self, busy: bool) -> None:
-        """Events wait while a door command is under way, so that it gets the processor; for `PATIENCE_S` at
+        """Events wait while a door command is under way, so that it gets the processor; for `DOOR_FIRST_S` at
         most."""
         if busy and self._patience is None:
             self._link.rest(True)
-            self._patience = asyncio.get_running_loop().call_later(PATIENCE_S, self.door_work, False)
+            self._patience = asyncio.get_running_loop().call_later(DOOR_FIRST_S, self.door_work, False)
         elif not busy and self._patience is not None:
             self._patience.cancel()
             self._patience = None
@@ -231,7 +231,7 @@ class Publisher:
         self._refused = asyncio.get_running_loop().call_later(REFUSED_S, self._take_off)
 
     def _take_off(self) -> None:
-        """Starts behind the last event that the broker has."""
+        """Sends events again from the first one that the broker does not have."""
         if self._refused is not None:
             self._refused.cancel()
             self._refused = None
@@ -239,7 +239,7 @@ class Publisher:
         self._wake.set()
 
     def begin_behind(self, through: int) -> None:
-        """All events behind this one are sent again: the journal has another id."""
+        """All events after this one are sent again: the journal has a new id."""
         self._noted = through
         self._feed = self._new_feed()
         self._link.feed(self._feed)
@@ -253,7 +253,7 @@ class Publisher:
         self._link.feed(self._feed)
 
     def _new_feed(self) -> Feed:
-        """An empty feed that begins behind the last event that the broker has."""
+        """An empty feed that begins after the last event that the broker has."""
         self._fetched = self._noted
         return Feed(self._noted, self._wake.set)
 

@@ -1,4 +1,4 @@
-"""Boards behind the interfaces; the profile gives the registers."""
+"""Implements `drivers.interfaces` for boards; the profile of a board gives its registers."""
 
 from __future__ import annotations
 
@@ -30,17 +30,19 @@ OFF_AGAIN_S = 0.1
 OFF_AGAIN_AT_LEAST_S = 1.0
 """When a solenoid that could not be switched off is switched off again: soon, and at least this often."""
 MEMORY_MARGIN_S = 1.0
-"""A board may repeat its last reply unasked; that reply dates from its last reading."""
+"""Added to a device's `late_ms`: a board may repeat its last reply unasked, and that is as old as its last
+reading."""
 BoardEnded = TimedPulse | FixedPulse | BoardPulse
+"""A pulse that the board itself ends."""
 STABLE_READINGS = 3
 """How many readings show that a weight is stable, if the transmitter does not report it."""
-SLAVE_DEVICE_FAILURE = 4
+DEVICE_FAILURE = 4
 """Modbus exception code for an error that the device reports in its data."""
 
 
 @dataclass(frozen=True, slots=True)
 class Device:
-    """A device's address on a bus."""
+    """A configured device: its bus, its address there, and its timing."""
 
     name: str
     bus: BusOwner
@@ -246,7 +248,7 @@ class RegisterScale:
         counts = scale.counts(registers, negative=negative)
         if status & scale.error_mask or not math.isfinite(counts):
             self._recent_g.clear()
-            raise DeviceFault(self.name, SLAVE_DEVICE_FAILURE)
+            raise DeviceFault(self.name, DEVICE_FAILURE)
         mass_g = counts * scale.grams_per_count / 10 ** self._decimals(status)
         return Weight(round(mass_g), self._stable(mass_g, status))
 

@@ -1,4 +1,4 @@
-"""The owner of one RS-485 pair (or of the connection to one): every transaction, one at a time.
+"""The owner of one bus, serial or over a network: carries out every transaction on it, one at a time.
 
 Commands overtake polls. Between frames the line is silent for 3.5 characters (Modbus over serial line 1.02,
 2.5.1.1: fixed 1.75 ms above 19200 baud) or longer if a device needs it. A device that did not answer in time
@@ -69,25 +69,30 @@ class BusOwner:
         self._transport = transport
         self._codec = codec or RtuCodec()
         self._latency_s = latency_s + 0.005
-        # Behind a network the real speed of the wires is unknown.
+        # Over a network (serial server) the real speed of the bus is unknown.
         self._byte_s = 0.0 if latency_s or not baud else SOONEST * bits_per_character / baud
         self._soonest_s: float | None = None
         """The least time of a byte of a reply; None on a line without a pace."""
         self._paced = paced
         self._local_echo = local_echo
-        self._redials, self._replied = redials, False
+        self._redials = redials
+        self._replied = False
+        """Whether a device has replied on the present connection."""
         self._character_s = bits_per_character / baud if baud else 0.0
         self._silence_s = (3.5 * self._character_s if baud <= 19200 else 0.00175) if baud else 0.0
         self._queue = JobQueue(name, self.devices)
         self._numbers = 0
         self._wake = asyncio.Event()
-        self.turns, self.nudge = 0, self._wake.set
-        """How often the loop in `run` has turned, and what makes it turn when it waits."""
+        self.turns = 0
+        """How often the loop in `run` has turned; a proof of life."""
+        self.nudge: Callable[[], None] = self._wake.set
+        """Makes that loop turn when it waits for a job."""
         self._line_free_s = 0.0
         self._buffer = bytearray()
         self._waiting: _Waiting | None = None
         self._answered: DeviceRecord | None = None
-        """Whose answer was the last frame: bytes that follow it are stray bytes of this device."""
+        """The device that answered last, if nothing but its answer was heard since: further bytes count as
+        its stray bytes."""
         self._heard_s = float("-inf")
         self._open = False
         self._opened = asyncio.Event()
@@ -142,11 +147,12 @@ class BusOwner:
         priority: Priority,
         deadline_s: float = float("inf"),
     ) -> list[int]:
-        """Sends a request after this call, and returns the bits or registers of its reply.
+        """Sends a request and returns the bits or registers of its reply; never a reply to an earlier
+        request.
 
-        After `deadline_s` (loop time) the request is not sent any more. A poll is not sent to a device that
-        rests either; commands and watching reads wait for it. Raises `BusTimeout`, `BadReply`, `NotSent`,
-        `PortLost` (`BusFault`s) or `DeviceFault`.
+        After `deadline_s` (loop time) the request is not sent any more. A poll of a device that rests fails
+        at once (`NotSent`); requests of a higher priority wait until the device may be asked. Raises
+        `BusTimeout`, `BadReply`, `NotSent`, `PortLost` (`BusFault`s) or `DeviceFault`.
         """
         if not (self._open or self._redialling):
             raise PortLost(f"bus {self.name}: the port is not open")
@@ -228,7 +234,7 @@ class BusOwner:
             try:
                 await self._carry_out(job)
             finally:
-                job.fail(PortLost(f"bus {self.name}: given up"))  # only if it was cut short
+                job.fail(PortLost(f"bus {self.name}: given up"))  # only if `_carry_out` was cancelled
 
     async def _woken_within(self, limit_s: float) -> None:
         try:
@@ -251,7 +257,7 @@ class BusOwner:
             job.fail(fault)
         except PortLost as fault:
             self._open = False
-            self._owe(job, record)  # a serial server passes the reply on to the next connection
+            self._owe(job, record)  # a serial server may still deliver the reply, on the next connection
             job.fail(fault)
         except BusFault as fault:
             await self._failed(job, record, fault)

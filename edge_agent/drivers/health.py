@@ -177,7 +177,8 @@ class DeviceRecord:
             self.rests_until_s = 0.0
 
     def may_ask_s(self, question: Question, now_s: float) -> float:
-        """When a request may be sent: not while an answer to a similar one is owed."""
+        """When a request may be sent: after the rest, and not while a reply is owed that could be taken for
+        its own."""
         self.forget_barred(now_s)
         when_s = self.rests_until_s
         for other, barred_s in self.owed:

@@ -1,4 +1,4 @@
-"""Interfaces of the field, independent of the board. The profiles give the registers."""
+"""Interfaces to locks, door contacts, scales, sensors and outputs, independent of the board."""
 
 from __future__ import annotations
 
@@ -12,7 +12,8 @@ class Lock(Protocol):
     """One solenoid."""
 
     async def pulse(self, deadline_s: float) -> None:
-        """Energises the solenoid once for the configured time; the board or a guard ends the pulse.
+        """Energises the solenoid once for the configured time; the board ends the pulse, or the daemon if the
+        board cannot.
 
         Raises `NotSent` if it was not sent before `deadline_s` (loop time): then nothing has moved. Raises
         any other `BusFault` if no acknowledgement came (the pulse may have been given), and `DeviceFault` if

@@ -12,7 +12,8 @@ from edge_agent.drivers.requests import Question
 from edge_agent.errors import NotSent
 
 LONGEST_DRAIN_S = 0.5
-"""How long the owner listens to a line that does not fall silent."""
+"""How long the owner waits for a line to fall silent after a damaged reply; also the longest wait before jobs
+that may not be sent yet are checked again."""
 WATCHES_IN_A_ROW = 3
 """At most this many watching reads overtake a poll that waits."""
 
@@ -48,12 +49,15 @@ class Waiting:
 
     job: Job
     patient: bool
+    """Other jobs do not end the waiting: the device does not count as dead."""
     echo: bytes
+    """What the adapter will still echo of our sending; empty: nothing."""
     asked_s: float
     """When the last bit of the request has passed."""
     complete: asyncio.Event = field(default_factory=asyncio.Event)
     reply: bytes | None = None
     gave_way: bool = False
+    """A more urgent job for another device has ended the waiting."""
     silence: asyncio.TimerHandle | None = None
     """Ends the waiting when the line has been quiet after bytes that are no answer."""
 
@@ -79,7 +83,8 @@ class JobQueue:
         return record is None or record.may_ask_s(question, now_s) <= now_s
 
     def choose(self, now_s: float) -> tuple[Job | None, float]:
-        """The job that is next; else None and when to choose again. Drops jobs that are too late."""
+        """The job that is next; else None and when to choose again. Fails jobs after their deadline and polls
+        of devices that rest; removes cancelled ones."""
         again_s = now_s + LONGEST_DRAIN_S
         fair = self._watches >= WATCHES_IN_A_ROW
         best: tuple[tuple[int, int], Job] | None = None

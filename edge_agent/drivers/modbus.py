@@ -1,4 +1,5 @@
-"""Modbus requests and the checking of replies, RTU and TCP; the only file that imports pymodbus.
+"""Encodes Modbus requests and checks their replies, RTU and TCP; the only file of the daemon that imports
+pymodbus.
 
 pymodbus gives PDUs, framing and the checksum. It checks neither a reply's length nor, for writes, its echo
 (docs/decisions/0002-own-transport.md), so `parse_reply` does.

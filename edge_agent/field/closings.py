@@ -1,7 +1,7 @@
 """Which doors have been read closed long enough, without one open reading, for the closing to count.
 
 A contact that chatters reads closed now and then, also twice in a row. The consequences of a closing cannot
-be undone, so it counts only when every reading for `SETTLE_S` was closed (BEHAVIOUR.md, Doubt: Closing).
+be undone, so it counts only when every reading for `SETTLE_S` was closed (docs/decisions/0028-closings.md).
 """
 
 from __future__ import annotations

@@ -4,8 +4,8 @@ An opening is believed at once, a closing when two readings `DEBOUNCE_S` apart a
 only later (`Closings`). For a while after any fault of a board a change there needs more readings from
 separate requests, because a late reply looks like a current one. One exception: the opening of a
 door that was closed for longer than any late reply can take is believed at once, because no older reply can
-report it (docs/decisions/0027-patience.md). Damaged frames and busy answers delay a reading; they do not make
-a board silent.
+report it (docs/decisions/0027-patience.md). A board that sends damaged frames or answers that it is busy does
+not count as silent before `SILENT_AFTER` and `BUSY_LIMIT_S`.
 """
 
 from __future__ import annotations
@@ -30,8 +30,8 @@ PATIENCE_S = 10.0
 """How long a fresh reading is tried if the caller gives no limit."""
 SILENT_AFTER = 12
 SILENT_S = 1.0
-"""A board is silent after this many failed readings in a row that last this long: noise alone never causes
-that."""
+"""A board counts as silent when this many readings in a row have failed and the first failed at least this
+long ago: noise alone never causes that."""
 PULSE_EXCUSE_S = 1.0
 """A board may stay silent while it pulses a lock, and for this time afterwards."""
 BUSY_LIMIT_S = 30.0
@@ -39,7 +39,7 @@ BUSY_LIMIT_S = 30.0
 SETTLE_AT_START_S = 2.0
 """How long a start waits for doors to settle before it takes commands."""
 EXPECT_S = 2.0
-"""How long a board stays worth watching after something is expected of it."""
+"""How long a board is read more often after a lock there was pulsed, or after it sent a frame unasked."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +53,11 @@ class DoorPlace:
 
 @dataclass(slots=True)
 class _Board:
+    """A board, its cells, and how it has answered; times are the loop's, in seconds.
+
+    Until `excused_until_s` its silence does not count, because it may be pulsing a lock.
+    """
+
     board: DoorBoard
     labels: list[str]
     failures: int = 0

@@ -77,7 +77,8 @@ class Executor:
         """Pulses once and watches the door; the pulse is never sent again. A lost acknowledgement is
         reported, and the door decides.
 
-        Disk or bus may have taken long since the command was judged: a pulse that would be late is not given.
+        The commit and the bus may have taken long since the command was judged: after its expiry the pulse is
+        not sent.
         """
         await self._room(effect.cell)
         patience_s = PULSE_PATIENCE_S
@@ -91,10 +92,11 @@ class Executor:
         except NotSent as fault:
             log.warning("pulse not given", cell=effect.cell, fault=str(fault))
             self._ends_s.pop(effect.cell, None)
+            # The door was not read; the core ignores `door` of a pulse that was not sent.
             self._submit(PulseDone(effect.unlock_id, effect.attempt, Door.CLOSED, given=False))
             return
         except (BusFault, DeviceFault) as fault:
-            log.warning("pulse not acknowledged", cell=effect.cell, fault=str(fault))
+            log.warning("pulse answered with a fault, or not answered", cell=effect.cell, fault=str(fault))
             acknowledged = isinstance(fault, DeviceFault) and (fault.accepted or not fault.busy)
         self._ends_s[effect.cell] = asyncio.get_running_loop().time() + self._pulse_s
         self._doors.pulsed(board, self._pulse_s)

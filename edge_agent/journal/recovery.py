@@ -1,4 +1,4 @@
-"""Restores the state for the first input from the journal."""
+"""Makes the state of the last commit from the journal, before the first input."""
 
 from __future__ import annotations
 

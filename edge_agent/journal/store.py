@@ -31,7 +31,7 @@ from edge_agent.statemachine.state import LockerState
 Statement = tuple[str, list[tuple[Any, ...]]]
 """SQL, and the rows that it is executed with."""
 OVER, LIVE, FORMER = 0, 1, 2
-"""Values of the column `live` of a reservation; FORMER is over, and was the last in its cell."""
+"""Values of the column `live` of a reservation. FORMER: it is over, and its cell was not allocated since."""
 INBOX_KEPT_S = 7 * 24 * 3600
 """How long a request id and its reply are kept at least."""
 UPGRADE_STEPS = 10_000_000
@@ -55,7 +55,7 @@ PRUNED_AT_ONCE = 100
 
 @dataclass(frozen=True, slots=True)
 class InboxRow:
-    """A request that was accepted, where its reply goes, and the reply once there is one (JSON).
+    """A request that was given to the core, where its reply goes, and the reply once there is one (JSON).
 
     `body_digest` distinguishes a repetition of the same bytes from a new attempt under the same id; `synced`:
     whether `received_s` (Unix time) was known to be right.
@@ -449,7 +449,7 @@ class JournalStore:
             return int(count)
 
     def request(self, request_id: str) -> InboxRow | None:
-        """A request that was seen before."""
+        """The request with this id, if it was seen before; otherwise None."""
         with _as_storage_fault():
             query = f"SELECT {_INBOX} FROM inbox WHERE request_id = ?"
             row = self._reader.execute(query, (request_id,)).fetchone()

@@ -18,7 +18,7 @@ from edge_agent.mqtt.feed import Feed
 from edge_agent.mqtt.messages import Message, OnAnswer
 
 TOO_BIG = 0
-"""Not a packet id (MQTT 5, 2.2.1): such an event is too big for the broker."""
+"""Returned instead of a packet id, which is never 0 (MQTT 5, 2.2.1): the event is too big for the broker."""
 
 
 class _Receipt(NamedTuple):
@@ -91,8 +91,8 @@ class Channel:
         self._pump(1)
 
     def receipt(self, packet_id: int, reason: object, accepted: bool) -> None:
-        """Takes a PUBACK, or the library's report that a message without one was sent, which frees no
-        place."""
+        """Takes a PUBACK, or the library's report that a message with QoS 0 was sent; the latter frees no
+        place in the window."""
         self._came += 1
         event = self._events.pop(packet_id, None)
         if event is not None:
@@ -121,12 +121,12 @@ class Channel:
             if event is not None:
                 event[0].answered(event[1], accepted)
             else:
-                receipt = self._in_flight.pop(packet_id)
+                on_answer = self._in_flight.pop(packet_id)
             if not roomed:  # it arrived before the message was recorded as sent
                 self._room.append(True)
                 self._pump(1)
             if event is None:
-                yield receipt, reason, accepted
+                yield on_answer, reason, accepted
         self._feed.tell()
 
     def _pump(self, most: int) -> bool:

@@ -1,7 +1,7 @@
 """The client of a broker: keeps one connection, tries again when it ends, and watches the credential files.
 
-One connection object for each attempt, discarded with it: nothing is queued behind our back while there is
-no connection. The session is persistent (clean start off, session expiry), and a message is acknowledged
+One connection object for each attempt, discarded with it: the library queues nothing while there is no
+connection. The session is persistent (clean start off, session expiry), and a message is acknowledged
 (PUBACK) only when its user calls `acknowledge`.
 """
 
@@ -23,7 +23,7 @@ from edge_agent.mqtt.settings import Bounds, LinkSettings, NewCredentials, Traff
 
 
 class MqttClient:
-    """Keeps one connection; `run` is its life. Everything belongs to the event loop of `run`."""
+    """Keeps one connection while `run` runs. Every method must be called on the event loop of `run`."""
 
     def __init__(
         self,

@@ -24,7 +24,8 @@ log = structlog.get_logger()
 
 
 class Connection:
-    """The library's client, the channel to the broker and what the broker sends. Discarded at its end.
+    """One attempt and its connection: the library's client, the channel that sends, the queue that receives.
+    Discarded at its end.
 
     The library's thread only hands over to the event loop, and sends the next message when a receipt arrives.
     """

@@ -159,7 +159,8 @@ class Judge:
         return self._known[1]
 
     def forget(self) -> None:
-        """Reads everything again the next time: what the system trusts may have changed as well."""
+        """Discards the result: the next check reads every file again, as the system's CAs may have changed
+        too."""
         self._known = None
 
 

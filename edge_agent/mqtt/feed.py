@@ -27,9 +27,9 @@ class Feed:
         self._on_progress = on_progress
         self._waiting: deque[EventRow] = deque()
         self._flying: deque[int] = deque()
-        """Sequences sent, from the first that the broker has not answered."""
+        """Sequences that were sent, starting with the first one that the broker has not acknowledged."""
         self._early: set[int] = set()
-        """Those of them that the broker has already accepted."""
+        """Later ones in `_flying` that the broker has already acknowledged."""
         self._told = through, False
         self._noting = threading.Lock()
 

@@ -1,8 +1,8 @@
 """Messages on their way from the library's thread to the event loop: in order, bounded, a few in each turn.
 
-A flood of messages must not keep the loop from buses, doors and the local API, nor fill the memory. Messages
-with QoS 1 are bounded by our receive maximum (MQTT 5, 3.1.2.11.3), as we acknowledge them; those with QoS 0
-are dropped and counted when too many wait.
+A flood of messages must neither delay the other work of the event loop (buses, doors, local API) nor fill the
+memory. Messages with QoS 1 are bounded by our receive maximum (MQTT 5, 3.1.2.11.3), as we acknowledge them;
+those with QoS 0 are dropped and counted when too many wait.
 """
 
 from __future__ import annotations

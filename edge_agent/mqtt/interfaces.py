@@ -23,7 +23,8 @@ class ClientUser(Protocol):
         """The connection has been up for `Bounds.steady_s`."""
 
     def received(self, message: Received) -> None:
-        """A message; the broker may send what it kept for us even before the connection is up."""
+        """A message has arrived; the broker may send what it stored for our session before `went_up` is
+        called."""
 
     async def say_goodbye(self) -> bool:
         """Called before a connection that is up is ended on purpose; False: the broker is to publish the
@@ -40,7 +41,8 @@ class ClientUser(Protocol):
         """Our credentials or the broker's are refused; called once for each cause."""
 
     def keeps_from_us(self, reason: str) -> LinkFault:
-        """What it means that the broker refuses a required subscription."""
+        """The broker refuses a required subscription, for this reason; returns the fault to end the
+        connection with."""
 
 
 class LibraryEvents(Protocol):

@@ -27,7 +27,7 @@ from edge_agent.mqtt.messages import Message
 from edge_agent.mqtt.settings import Bounds, LinkSettings, Subscription
 
 THREAD_END_S = 1.0
-"""How long the end of a client waits for its thread at most, beyond `Bounds.goodbye_s`."""
+"""`LibraryClient.end` waits for the thread at most this long after `Bounds.goodbye_s`."""
 POLL_S = 0.01
 SHORTEST_PUBACK_BYTES = 2
 """A PUBACK with a packet id alone means success (MQTT 5, 3.4.2.1)."""

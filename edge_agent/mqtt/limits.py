@@ -42,8 +42,8 @@ class Limits:
         if kind not in self._told:
             self._told.add(kind)
             size = len(message.payload.encode())
-            log.error("the broker takes no message so big", topic=kind, bytes=size, limit=self._packet_bytes)
-        refusal = Refusal(Code.INTERNAL, "the answer is bigger than what the broker takes")
+            log.error("a message is too big for the broker", topic=kind, bytes=size, limit=self._packet_bytes)
+        refusal = Refusal(Code.INTERNAL, "the reply is bigger than the broker accepts")
         error = replace(message, payload=json.dumps({"error": rpc_status(refusal)}))
         return error if is_reply and self._takes(error) else None
 

@@ -1,4 +1,4 @@
-"""Messages as both sides of the library see them; no MQTT library."""
+"""Messages and the broker's answers, independent of the MQTT library."""
 
 from __future__ import annotations
 

@@ -41,8 +41,9 @@ REFUSALS = {
     0x9B: "the broker must allow QoS 1: max_qos 1 or 2 in Mosquitto",
     0x9D: "the broker has moved: set host and port of [mqtt] to its new address",
 }
-"""Reason codes by which a broker refuses us for good (MQTT 5, 3.2.2.2), and what to do. The others pass:
-server unavailable or busy, quota or connection rate exceeded, use another server for now."""
+"""Reason codes with which a broker refuses us until something is changed (MQTT 5, 3.2.2.2), and what to do.
+The others are temporary: server unavailable or busy, quota or connection rate exceeded, use another server
+for now."""
 SENDERS = (
     "PayloadFormatIndicator",
     "MessageExpiryInterval",
@@ -163,7 +164,8 @@ def fault_of_end(reason: ReasonCode) -> LinkFault:
 
 
 def _fault(what: str, reason: ReasonCode) -> LinkFault:
-    """A refusal for good with its next step after a semicolon, or what passes."""
+    """`LinkRefused` with what to do, for a reason code in `REFUSALS`; otherwise `LinkFault`, which is
+    retried."""
     step = REFUSALS.get(reason.value)
     return LinkFault(f"{what}{reason}") if step is None else LinkRefused(f"{what}{reason}; {step}")
 

@@ -27,9 +27,9 @@ from edge_agent.protocol.api import (
 )
 
 DOOR_OPENING_LIFE_S = 30.0
-UNDATED_LIFE_S = 3600.0
-"""The life of a command of unknown age. No command lives longer."""
 """Longest life of a command that opens a door, whatever its sender sets."""
+UNDATED_LIFE_S = 3600.0
+"""The life of a command of unknown age that opens no door."""
 
 
 def _text_time(value: Any) -> Any:
@@ -180,8 +180,9 @@ class LostReservation(Body):
 
 
 class RestoreCommand(Command):
-    """What the gateway holds of a machine whose `history` is lost or asking: how far it has the events of
-    each journal, by which journal it counts, and the live reservations. A technician restores them."""
+    """What the gateway holds of a machine whose `history` is lost or asking: up to which event it has each
+    journal (`applied`), which journal it takes as the present one (`journal_id`), and the live reservations,
+    which a technician restores."""
 
     journal_id: Text | None = None
     applied: Annotated[dict[Identifier, Count], Field(max_length=1000)]
@@ -261,8 +262,8 @@ def life_ns(name: str, command: Command, now: Instant, message_expiry_s: int | N
 
 
 def longest_life_s(name: str, command: Command, now: Instant) -> float:
-    """For how many seconds from `now`, at most, the command can act, whatever a broker reports about it
-    later."""
+    """For at most how many seconds from `now` the command can act, even if a broker delivers it again with a
+    new Message Expiry Interval."""
     if name in DOOR_OPENING:
         return DOOR_OPENING_LIFE_S
     return command.expires_at.timestamp() - now.wall_s if now.synced else UNDATED_LIFE_S

@@ -1,4 +1,4 @@
-"""What is signed of a command, and where its signature is sent (Ed25519, RFC 8032).
+"""Which bytes of a command are signed, and which user properties carry the signature (Ed25519, RFC 8032).
 
 The signature covers the topic, which names machine and command, and the exact body, which holds `request_id`,
 `issued_at` and `expires_at`: a command cannot be sent elsewhere, sent later or changed. The Message Expiry

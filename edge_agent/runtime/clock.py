@@ -30,7 +30,8 @@ class Clock(Protocol):
 
 
 IN_A_ROW = 5
-"""This many fresh commands in a row make a trusted clock count as contradicted, or end that."""
+"""After this many fresh commands in a row that disagree with it, a trusted clock counts as contradicted;
+after as many that agree, no longer."""
 OFF_S = 300.0
 """A clock that differs by more than this from a command's time of issue disagrees with its sender."""
 
@@ -53,8 +54,8 @@ class SystemClock:
     """The kernel's clocks.
 
     `trusted` (config `clock = "rtc"`): the wall clock counts as synchronised until commands contradict it
-    (BEHAVIOUR.md, Doubt: Clock). Where adjtimex(2) is forbidden, as in a hardened service, the age of `mark`
-    shows whether the clock is synchronised.
+    (docs/decisions/0030-witnesses.md). Where adjtimex(2) is forbidden, as in a hardened service, the age of
+    `mark` shows whether the clock is synchronised.
     """
 
     def __init__(self, *, trusted: bool = False, mark: Path = TIMESYNC_MARK) -> None:

@@ -12,7 +12,8 @@ from edge_agent.protocol.commands import Command
 
 @dataclass(frozen=True, slots=True)
 class Incoming:
-    """A command as it arrived. `acknowledge` confirms to the broker that the command is stored."""
+    """A command as it arrived. `acknowledge` sends its PUBACK: the broker does not deliver it again. Called
+    when the command is stored, or when it needs no storing (refused, rejected, a query, a duplicate)."""
 
     command: str
     payload: bytes = field(repr=False)
@@ -29,16 +30,17 @@ class Incoming:
     signature_key: str | None = None
     """The user properties that `edge_agent.protocol.signing` names."""
     stripped: bool = False
-    """It carries no MQTT 5 property at all."""
+    """It carries no property that a sender may give: a bridge with MQTT 3.1.1 may have dropped them."""
     duplicate: bool = False
     """MQTT's DUP flag: the broker may have sent this message before."""
 
 
 class Guard(Protocol):
-    """Judges the sender of a command, where commands are signed."""
+    """Checks the sender of a command, if the configuration requires signed commands."""
 
     def admit(self, incoming: Incoming, now: Instant) -> bool:
-        """False for a command that the broker delivers again. Raises `Forged`."""
+        """True for a new command, False for one that the broker delivers again. Raises `Forged` if no known
+        key has signed it for this machine."""
 
     def demand_fresh(self, name: str, command: Command, now: Instant) -> None:
         """Raises `Refusal` for a command that the broker may have held back."""

@@ -137,7 +137,8 @@ class LocalRequests:
             self._waiting.pop(key, None)
 
     def answered(self, request_key: str, answer: Answer) -> bool:
-        """Called when an outcome is on the disk; returns whether the request was one of these."""
+        """Called with every outcome, see `LoopListener.answered`; returns whether the request was made at the
+        machine."""
         future = self._waiting.get(request_key)
         if future is None:
             return False

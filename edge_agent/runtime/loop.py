@@ -52,6 +52,7 @@ LONGEST_WAIT_S = 30.0
 SILENT_S = COMMIT_S + 15.0
 """A loop that makes no turn for this long hangs: one commit alone may take `COMMIT_S`."""
 FROZEN_CHANGED = ("history", FROZEN)
+"""The entry of `Step.changed` when the machine is frozen or no longer frozen."""
 LOCAL = "\0"
 """First character of the key of a request made at the machine; such requests do not go into the inbox."""
 COMMANDS = get_args(Command)
@@ -70,7 +71,8 @@ def journal_fault() -> Refusal:
 
 
 class LoopListener(Protocol):
-    """What the loop reports; all but `door_work` after the commit."""
+    """What the loop reports: after the commit, except `door_work`, and the refusals when a commit has
+    failed."""
 
     def carry_out(self, effect: Effect) -> None:
         """An effect of the core."""
@@ -91,7 +93,8 @@ class LoopListener(Protocol):
         """The journal has a new id; events since the start have to be published again under it."""
 
     def door_work(self, busy: bool) -> None:
-        """True at each input that waits for a door, False when none waits any more."""
+        """True when a command that opens a door is queued, False when none is queued or under way any
+        more."""
 
 
 class LockerLoop:
@@ -140,7 +143,8 @@ class LockerLoop:
         request: InboxRow | None = None,
         taken: Callable[[], None] | None = None,
     ) -> None:
-        """Queues an input. `request` goes into the inbox with it; `taken` is called after the commit."""
+        """Queues an input. `request` goes into the inbox with it; `taken` is called after the commit, or when
+        the input is refused because the commit failed."""
         if isinstance(given, OpenFor | OpenCell | EnterCode):
             self._door_work = True
             if self._listener is not None:
@@ -197,7 +201,7 @@ class LockerLoop:
             self._wake.clear()
             now = self._clock.now()
             if now.synced is conditions.stands(self.state, UNSYNCED):
-                return  # the clock has changed, and the step that would have noted it was refused
+                return  # CLOCK_UNSYNCED is not up to date: the commit of the step that changed it failed
             due_ns = next_due_ns(self.state, self.layout, now)
             left_s = LONGEST_WAIT_S if due_ns is None else max(0.0, (due_ns - now.boottime_ns) / 1e9)
             longest_s = ACKNOWLEDGED_WAIT_S if self._acknowledged is not None else LONGEST_WAIT_S
@@ -261,7 +265,7 @@ class LockerLoop:
             listener.recorded()
         if batch.new_journal:
             listener.new_journal()
-        self._let_out(items, listener, steps, replies, events=bool(batch.events), changed=bool(batch.changed))
+        self._release(items, listener, steps, replies, events=bool(batch.events), changed=bool(batch.changed))
 
     async def _commit(self, batch: Batch) -> None:
         """Commits; on a full disk with the reserved space. Raises `StorageFault`."""
@@ -275,11 +279,12 @@ class LockerLoop:
             self.submit(Condition(Alarm.STORAGE_FAULT, "", True, str(fault)))
 
     def step(self, state: LockerState, given: Input, now: Instant) -> Step:
-        """One step of the core."""
+        """One step of the core; a method, so that `tools/simulate/record.py` can record the inputs."""
         return step(state, self.layout, given, now)
 
     def _with_history(self, given: Input, ended: list[Reservation]) -> Input:
-        """Adds to a command what became of its reservation, up to the input just before it.
+        """Fills in `ended` of a command: the last status of its reservation if that is over, including
+        reservations that ended earlier in this batch.
 
         Raises `Refusal` if the journal cannot be read.
         """
@@ -299,7 +304,7 @@ class LockerLoop:
         not served afterwards."""
         batch.replies |= {a.request_key: reply for a, reply in replies if not a.request_key.startswith(LOCAL)}
 
-    def _let_out(
+    def _release(
         self,
         items: list[_Item],
         listener: LoopListener,
@@ -333,7 +338,8 @@ class LockerLoop:
         refused: dict[str, str],
         fault: StorageFault,
     ) -> None:
-        """Nothing has happened: refuses the commands, keeps observations and acknowledgements."""
+        """The commit failed, and the state is unchanged: refuses the commands; keeps the observations and the
+        progress of sent events, and retries them after `STORAGE_RETRY_S`."""
         if self.storage_fault is None:
             log.error("journal cannot be written", error=str(fault))
             self._fault_since = self._clock.now()

@@ -58,7 +58,8 @@ class Queries:
         """A page of events; the last page also has the live reservations as they stand after it."""
         oldest, last = self._store.oldest_sequence(), self._loop.last_sequence
         rows = self._store.events_kept(from_sequence, SYNC_PAGE)
-        # Events that are on the disk but not yet in the state come with the next event.
+        # Events that are on the disk but not yet in `last_sequence` are left out: they are published in a
+        # moment.
         page = [json.loads(body) for sequence, body in rows if sequence <= last]
         answer: dict[str, Any] = {
             "journal_id": self._store.journal_id,

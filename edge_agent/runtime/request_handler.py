@@ -41,22 +41,27 @@ log = structlog.get_logger()
 
 UNDECIDED = (Code.EXPIRED, Code.OFFLINE)
 """Codes that mean that the machine decided nothing: the same command may be sent again."""
-STRIPPED = "it carries no MQTT 5 property: something on its way, such as a bridge, uses MQTT 3.1.1"
 REFUSED_KEPT_NS = round(UNDATED_LIFE_S * 1e9)
-"""How long such a refusal is remembered outside the journal; no command lives longer."""
+"""How long a refusal with such a code is kept in memory, for a broker that delivers the same bytes again."""
 MOST_REFUSED = 4096
-"""At most this many are remembered; the oldest are dropped first."""
+"""At most this many of these refusals are kept; the oldest are dropped first."""
+STRIPPED = "the command carries no MQTT 5 property: something on its way, such as a bridge, uses MQTT 3.1.1"
+"""The reason against a command without properties."""
 MOST_WAITING = 512
 """At most this many commands wait for their outcome; any further one is answered `OFFLINE` and never acts."""
 
 
 Address = tuple[str | None, bytes | None]
+"""Where a reply goes: Response Topic and Correlation Data."""
 
 
 class RequestHandler:
-    """Decodes commands, answers duplicates, and submits the rest to the loop. `publish_reply` gets topic,
-    Correlation Data and JSON; `local` takes the outcomes of requests at the machine. `restore` takes what the
-    gateway holds of this machine and returns the command's result."""
+    """Decodes commands, answers duplicates and queries, and submits the rest to the loop.
+
+    `publish_reply` is called with topic, Correlation Data and JSON. `local` is asked first for every outcome:
+    those of requests at the machine are its own. `restore` handles the command of that name and returns its
+    result.
+    """
 
     def __init__(
         self,
@@ -91,9 +96,9 @@ class RequestHandler:
         self.translator = CommandTranslator(loop.layout, ids, machine_id)
 
     def adopt(self, requests: list[InboxRow]) -> None:
-        """Takes over requests from before a restart. An answered one gets its reply again, in case it had not
-        left. One whose unlock is still open is answered when the unlock ends. Any other never acted: it is
-        refused with `OFFLINE`, and its sender may retry."""
+        """Takes over the journal's recent requests at a start. A request with a reply gets that again, in
+        case it was not sent. A request whose unlock attempt is not over is answered when that ends. Any other
+        never acted: it is refused with `OFFLINE`, and its sender may retry."""
         awaited = {unlock.request_key for unlock in self._loop.state.tickets.values()}
         for row in requests:
             address = (row.response_topic, row.correlation)
@@ -134,8 +139,9 @@ class RequestHandler:
             incoming.acknowledge()
 
     def _is_ours(self, response_topic: str) -> bool:
-        below = response_topic.removeprefix(self._replies)
-        return below not in ("", response_topic) and not set(below) & set("+#\0")
+        """Whether a Response Topic is a topic below this machine's `reply/`, without wildcards."""
+        suffix = response_topic.removeprefix(self._replies)
+        return suffix not in ("", response_topic) and not set(suffix) & set("+#\0")
 
     def _awaited(self, address: Address) -> bool:
         return any(address in addresses for addresses in self._waiting.values())
@@ -150,7 +156,7 @@ class RequestHandler:
 
     def _take(self, incoming: Incoming, address: Address) -> None:
         now = self._clock.now()
-        first = self._guard is None or self._guard.admit(incoming, now)
+        is_new = self._guard is None or self._guard.admit(incoming, now)
         command = decode(incoming.command, incoming.payload)
         if incoming.command in QUERIES:
             self._reply(address, json.dumps({"result": self._queries.result(command)}, ensure_ascii=False))
@@ -175,7 +181,7 @@ class RequestHandler:
             self._reply(address, reply)
             incoming.acknowledge()
             return
-        if not first:
+        if not is_new:  # its signature is known, and no reply of it: it was refused, and that is forgotten
             raise Refusal(Code.EXPIRED, "the command was refused before")
         if len(self._waiting) >= MOST_WAITING:
             refusal = Refusal(Code.OFFLINE, f"{MOST_WAITING} commands are waiting; try again later")
@@ -225,8 +231,8 @@ class RequestHandler:
         if seen is None or seen.reply is None:
             return None
         error = json.loads(seen.reply).get("error", {})
-        anew = error.get("code") in UNDECIDED and seen.body_digest != digest
-        return None if anew else seen.reply
+        is_new_attempt = error.get("code") in UNDECIDED and seen.body_digest != digest
+        return None if is_new_attempt else seen.reply
 
     def _remember_refused(self, request_id: str, digest: str, reply: str) -> None:
         now_ns = self._clock.now().boottime_ns
@@ -236,7 +242,8 @@ class RequestHandler:
             del self._refused[next(iter(self._refused))]
 
     def answered(self, request_key: str, reply: str, answer: Answer) -> None:
-        """Called when a request's outcome is on the disk."""
+        """Called when a request's outcome is on the disk, or when it is refused because the journal cannot be
+        written."""
         if self._local.answered(request_key, answer):
             return
         code = 0 if answer.refusal is None else int(answer.refusal.code)

@@ -1,4 +1,4 @@
-"""Renders the state for others: API bodies, events, tables. Reads only."""
+"""Renders the state and the core's facts and answers as JSON: API bodies, events, replies, the digest."""
 
 from __future__ import annotations
 

@@ -49,7 +49,7 @@ class Vitality:
 
     @property
     def unborn(self) -> list[str]:
-        """The loops that have not turned yet."""
+        """Names of the loops that have not made a turn yet."""
         return [proof.name for proof, _ in self._proofs if proof.turns() == 0]
 
     def look(self) -> list[str]:

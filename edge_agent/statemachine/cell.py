@@ -147,7 +147,8 @@ def see_door(builder: StepBuilder, label: str, door: Door, *, unwatched: bool = 
             builder.effects.append(Weigh(label))
         unspent = label in builder.pulses and builder.pulses[label].unspent
         if not closed and unspent and builder.cells[label].unexplained is None:
-            # Whether an opening without a cause was this lock's, or a glitch, is judged later.
+            # An opening that is still unexplained keeps its pulses: whether this lock caused it is judged
+            # later (`doors`).
             builder.put("pulses", label, amend(builder.pulses[label], unspent=0))
     elif not cell.answering or cell.unread:
         builder.change_cell(label, answering=True, unread=False)

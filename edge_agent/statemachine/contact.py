@@ -1,9 +1,9 @@
 """Whether a door contact can be believed.
 
 A contact is one witness: a broken wire reads as an open door. It is in doubt when it reads open although this
-machine did not open the door, or when it changes more often than a person can move a door. A contact in doubt
-decides nothing: see `unlocking`. Doubt ends when a pulse opens a door that read closed, or by `clear` on a
-closed door (docs/decisions/0031-doubt.md).
+machine did not open the door, or when it changes more often than a person can move a door. Its open readings
+then conclude nothing, and its closings only what `unconfirmed` allows: see `unlocking`. Doubt ends when a
+pulse opens a door that read closed, or by `clear` on a closed door (docs/decisions/0031-doubt.md).
 """
 
 from __future__ import annotations

@@ -22,7 +22,8 @@ OPEN = Door.OPEN
 
 
 def opened_unasked(builder: StepBuilder, label: str) -> None:
-    """A door has opened, and no unlock attempt is at work on it."""
+    """A door has opened without a pulse of its lock in progress: a late opening, or recorded as
+    unexplained."""
     if label in builder.hand_checked or outcome.opened_late(builder, label, builder.now):
         return
     builder.change_cell(label, unexplained=builder.now, opened_by_unlock=False)

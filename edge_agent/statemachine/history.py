@@ -49,8 +49,8 @@ def former_key(journal_id: str) -> str:
 
 
 def held_back(builder: StepBuilder, given: Input) -> bool:
-    """Whether an entry at the kiosk has been answered here. Raises `Refusal` (`NOT_ALLOWED`) for a command
-    that has to wait until the machine's history is known."""
+    """Refuses what must wait until the machine's history is known: raises `Refusal` (`NOT_ALLOWED`) for a
+    command, and answers an entry at the kiosk. True if the input is thereby done."""
     if isinstance(given, Clear):
         _refuse_clearing(builder, given)
         return False

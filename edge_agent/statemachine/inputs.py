@@ -230,10 +230,11 @@ class DoorRead:
 
 @dataclass(frozen=True, slots=True)
 class PulseDone:
-    """A pulse was given and the door watched. `door` is the state at the end of the watch.
+    """A pulse was sent and the door watched. `door` is its state at the end of the watch.
 
-    `given` is False for a pulse that came too late and was therefore never sent. `acknowledged` is False if
-    the board acknowledges pulses and did not acknowledge this one: the lock may not have been energised.
+    `given` is False for a pulse that was too late and therefore never sent; `door` then means nothing.
+    `acknowledged` is False if the board should have answered the pulse and did not, or answered that it is
+    busy: the lock may not have been energised. Any other refusal counts as acknowledged.
     """
 
     unlock_id: str
@@ -245,14 +246,16 @@ class PulseDone:
 
 @dataclass(frozen=True, slots=True)
 class DoorsSeen:
-    """Doors whose reading differs from the last report, or that are read for the first time."""
+    """Doors whose believed state differs from the last report, or that are believed for the first time. From
+    any reading: poll, watch or fresh one."""
 
     doors: Mapping[str, Door]
 
 
 @dataclass(frozen=True, slots=True)
 class ClosingSettled:
-    """Every reading of a door for 600 ms was closed, after it had been read open.
+    """Every reading of a door for 600 ms was closed, for the first time since it was read open, its board was
+    silent, or the daemon started.
 
     `since_ns` is CLOCK_BOOTTIME of the first of these readings; the effects of the closing have that date.
     """

@@ -1,4 +1,4 @@
-"""What must hold after every step; a violation means that the program is wrong, not the world."""
+"""What must be true after every step; a violation is a fault of the program."""
 
 from __future__ import annotations
 
@@ -61,14 +61,14 @@ def _check_cell(state: LockerState, label: str) -> None:
     cell = state.cells[label]
     if cell.reservation_id is None:
         free = (CellStatus.IDLE, *AWAITING)
-        _require(cell.status in free, "cell follows", f"cell {label} is {cell.status} for nobody")
+        _require(cell.status in free, "cell follows", f"cell {label} is {cell.status} without a reservation")
         return
     holder = state.reservations.get(cell.reservation_id)
     _require(
         holder is not None, "one to a cell", f"cell {label} is held by {cell.reservation_id}, which is over"
     )
     assert holder is not None
-    _require(holder.cell == label, "one to a cell", f"cell {label} is held by one who has cell {holder.cell}")
+    _require(holder.cell == label, "one to a cell", f"the holder of cell {label} has cell {holder.cell}")
     wanted = CELL_STATUS.get(holder.status)
     _require(
         cell.status is wanted, "cell follows", f"cell {label} is {cell.status}, its parcel {holder.status}"
@@ -77,7 +77,7 @@ def _check_cell(state: LockerState, label: str) -> None:
 
 def _check_reservation(state: LockerState, rid: str) -> None:
     reservation = state.reservations[rid]
-    _require(reservation.status in CELL_STATUS, "one to a cell", f"reservation {rid} is over but lives")
+    _require(reservation.status in CELL_STATUS, "one to a cell", f"reservation {rid} is over but not removed")
     holder = state.cells[reservation.cell].reservation_id
     _require(holder == rid, "one to a cell", f"reservation {rid} has lost its cell")
     if reservation.first_dropoff is None:  # codes never change: checking them while it is young is enough
@@ -100,7 +100,7 @@ def _check_former(state: LockerState, label: str) -> None:
     former = state.former[label]
     fits = former.cell == label and former.status is ReservationStatus.PICKED_UP
     _require(fits, "last tenant", f"cell {label} cannot have been left by {former.reservation_id}")
-    _require(state.cells[label].reservation_id is None, "last tenant", f"cell {label} is somebody else's")
+    _require(state.cells[label].reservation_id is None, "last tenant", f"cell {label} is held again")
 
 
 def _check_unlocks(state: LockerState, layout: Layout) -> None:
@@ -108,7 +108,7 @@ def _check_unlocks(state: LockerState, layout: Layout) -> None:
     for unlock in state.tickets.values():
         if unlock.stage == "waiting":
             queued = unlock.unlock_id in state.queue
-            _require(queued, "concurrent unlocks", f"ticket {unlock.unlock_id} waits outside the queue")
+            _require(queued, "concurrent unlocks", f"unlock {unlock.unlock_id} waits but is not queued")
             continue
         _require(
             unlock.cell not in busy, "one unlock to a cell", f"two unlocks at work on cell {unlock.cell}"
@@ -118,7 +118,7 @@ def _check_unlocks(state: LockerState, layout: Layout) -> None:
         if holder is None and unlock.cell in state.former:
             holder = state.former[unlock.cell].reservation_id
         own = holder == unlock.reservation_id or unlock.purpose in BY_HAND
-        _require(own, "own parcel", f"an unlock of cell {unlock.cell} for another's parcel")
+        _require(own, "own parcel", f"the unlock of cell {unlock.cell} is not for its holder")
     many = state.active_unlocks() <= layout.max_concurrent_unlocks
     _require(many, "concurrent unlocks", "more locks at work than allowed")
     lost = [unlock_id for unlock_id in state.queue if unlock_id not in state.tickets]

@@ -113,7 +113,7 @@ def _dispatch(builder: StepBuilder, given: Input) -> None:
         case DoorRead():
             observing.door_read(builder, given)
         case PulseDone():
-            if given.given:
+            if given.given:  # it was sent in time
                 unlocking.pulse_done(builder, given.unlock_id, given.attempt, given.door, given.acknowledged)
             else:
                 unlocking.pulse_lapsed(builder, given.unlock_id, given.attempt)
@@ -295,7 +295,7 @@ def _enter_code(builder: StepBuilder, given: EnterCode) -> None:
 
 ENTRY_LIFE_NS = 30 * 10**9
 """How long an entry at the kiosk, or a technician's request, may act: after that the person has gone."""
-LIKE = {Trigger.CANCEL: "cancelled", Trigger.ABANDON: "abandoned"}
+ENDED_AS = {Trigger.CANCEL: "cancelled", Trigger.ABANDON: "abandoned"}
 
 
 def _give_up(builder: StepBuilder, given: Cancel | Abandon, command: Trigger) -> None:
@@ -306,7 +306,7 @@ def _give_up(builder: StepBuilder, given: Cancel | Abandon, command: Trigger) ->
     moved = apply(builder, reservation, command, source=Source.API, request_key=given.request_key)
     assert moved is not None
     builder.answer(given.request_key, moved, reservation.cell)
-    over = f"the reservation was {LIKE[command]} before its turn came"
+    over = f"the reservation was {ENDED_AS[command]} before its turn came"
     outcome.end_waiting(builder, moved, over)
 
 
@@ -351,7 +351,8 @@ def _maintain_cell(builder: StepBuilder, given: BlockCell | UnblockCell | Clear 
 
 
 def _boot(builder: StepBuilder, given: Boot) -> None:
-    """Reconciles the journal with the doors' readings. An attempt without an intent is dropped."""
+    """Reconciles the journal with the doors' readings. An attempt without an intent is given up, and answered
+    `OFFLINE`."""
     for standing in tuple(builder.alarms.values()):
         if standing.alarm in CELL_ALARMS and cell_of(standing.place) not in builder.cells:
             builder.clear_alarm(standing.alarm, standing.place, at_once=True)
@@ -379,7 +380,8 @@ def _boot(builder: StepBuilder, given: Boot) -> None:
 
 
 def _apply_due(builder: StepBuilder) -> None:
-    """Ends rests, and pick-up graces that have run out behind a closed door; notices changes of the clock."""
+    """Does what is due after every input: updates CLOCK_UNSYNCED, ends rests, judges openings that have
+    lasted, concludes drop-offs and graces, controls the climate, and starts waiting unlock attempts."""
     if builder.now.synced:
         if conditions.stands(builder, UNSYNCED):
             redate_moments(builder)
@@ -410,8 +412,8 @@ def lasting(unlock: UnlockAttempt) -> bool:
 
 
 def restored(state: LockerState, now: Instant) -> LockerState:
-    """A state from before a restart, adapted to this boot: drops pulses of another boot, and the record of
-    the doors that were being checked by hand."""
+    """A state from before a restart, adapted to this boot: drops attempts that do not outlast the process,
+    the queue, pulses of another boot, and checks by hand; every door counts as unread."""
     unlocks = {unlock_id: unlock for unlock_id, unlock in state.tickets.items() if lasting(unlock)}
     silent = {
         label: amend(place, answering=False, unread=True, settled=False, changes_ns=(), quiet_from_ns=None)

@@ -31,7 +31,8 @@ def door_read(builder: StepBuilder, given: DoorRead) -> None:
     """A fresh reading. An open door is a fact, whatever becomes of the command that requested the reading; a
     closed door takes a second reading (docs/decisions/0003), so a single one concludes no drop-off.
 
-    An opening that has lasted is judged first: it may forbid the pulse that this reading would allow.
+    Openings of other doors that have lasted are judged first (`doors.judge_lasting`): a wrong door forbids
+    the pulse that this reading would allow.
     """
     doors.judge_lasting(builder)
     unlock = builder.tickets.get(given.unlock_id)
@@ -42,8 +43,8 @@ def door_read(builder: StepBuilder, given: DoorRead) -> None:
 
 
 def doors_seen(builder: StepBuilder, given: DoorsSeen) -> None:
-    """The result of one poll. Unlock attempts are judged before any reading is believed: the order of
-    the doors means nothing."""
+    """Doors have changed. Openings without a cause are looked for first, before any of these readings changes
+    a cell: the result must not depend on the order of the doors."""
     opened_unasked(builder, [label for label, door in given.doors.items() if door is Door.OPEN])
     for label, door in given.doors.items():
         door_seen(builder, label, door)

@@ -1,8 +1,9 @@
 """The end of an unlock attempt: its outcome in the ledger, for the reservation, for the cell, and for the
 sender.
 
-A door that a pulse opened is a fact, whatever became of the command. What could not be read stays UNKNOWN;
-the next reading of the door, a later closing (see `unconfirmed`) or a technician decides it.
+A door that a pulse opened counts as opened even if its command has failed. An outcome that could not be read
+stays UNKNOWN until the next reading of the door, a later closing (see `unconfirmed`) or a technician decides
+it.
 """
 
 from __future__ import annotations
@@ -38,8 +39,8 @@ GRANTED = {Purpose.DROPOFF: Trigger.DROPOFF_OPENED, Purpose.PICKUP: Trigger.PICK
 
 
 def holder(builder: StepBuilder, unlock: UnlockAttempt) -> Reservation | None:
-    """The reservation of an attempt; an ended one only while no other has its cell. None if a technician
-    opens the cell."""
+    """The reservation of an attempt: live, or completed and its cell not allocated since; None if there is
+    none, or if a technician opens the cell."""
     if unlock.purpose in BY_HAND:
         return None
     try:
@@ -58,13 +59,14 @@ def refuse_while_busy(builder: StepBuilder, label: str, but: str = "") -> None:
 def give_up(
     builder: StepBuilder, unlock: UnlockAttempt, refusal: Refusal, reservation: Reservation | None = None
 ) -> None:
-    """Ends an attempt that had no pulse, or none that counts; the caller gets the reason."""
+    """Ends an attempt without a pulse (or whose pulse was never sent); the caller gets the reason."""
     builder.drop_unlock(unlock)
     report_outcome(builder, unlock, UnlockOutcome.NO_MOVEMENT, reservation=reservation, refusal=refusal)
 
 
 def end_waiting(builder: StepBuilder, reservation: Reservation, why: str) -> None:
-    """Ends every attempt that waits for a reservation whose cell another one has from now on."""
+    """Ends every attempt of a reservation that no longer holds its cell; each caller gets the reason
+    `why`."""
     for unlock in tuple(builder.tickets.values()):
         if unlock.reservation_id == reservation.reservation_id:
             give_up(builder, unlock, Refusal(Code.NOT_ALLOWED, why), reservation)
@@ -252,7 +254,7 @@ def _code_has_opened(builder: StepBuilder, unlock: UnlockAttempt, reservation: R
 
 
 def _weighed_no_more(builder: StepBuilder, label: str) -> None:
-    """A drop-off that waits for its scale waits until the door is closed again."""
+    """The door is open again: a drop-off that was to be weighed is weighed after the next closing."""
     reservation_id = builder.cells[label].reservation_id
     if reservation_id is not None and builder.reservations[reservation_id].to_be_weighed:
         builder.change_reservation(builder.reservations[reservation_id], to_be_weighed=False)
@@ -289,9 +291,9 @@ def opened_late(builder: StepBuilder, label: str, at: Instant) -> bool:
     """Whether the door, which opened `at`, was opened by its own lock, so late that the command was answered
     as failed.
 
-    What the command asked for is now true: the customer may take the parcel, or put one in. A pulse opens a
-    door once, and only within `LATE_NS`; and only if every other lock that was pulsed since has opened its
-    own door, else this opening may come from that lock.
+    If so, the drop-off or pick-up counts as granted now. A pulse can open its door once, within
+    `wrong_door.LATE_NS`. The opening is taken for this lock's only if every other lock that was pulsed since
+    has opened its own door; otherwise that lock may have opened this door.
     """
     own = builder.pulses.get(label)
     if own is None or own.doubtful or not wrong_door.may_open_late(own, at):
@@ -312,7 +314,7 @@ def opened_late(builder: StepBuilder, label: str, at: Instant) -> bool:
     reservation = builder.reservations.get(own.reservation_id)
     still_there = reservation is not None and reservation.cell == label
     if own.reservation_id and not still_there:
-        cells.inspect_opened(builder, label)  # it has moved on or is over: the cell keeps its fault
+        cells.inspect_opened(builder, label)  # it has another cell now or is over: this one stays faulty
         return True
     cells.lock_works(builder, label)
     if reservation is not None and own.purpose is not Purpose.OPEN_DOOR:

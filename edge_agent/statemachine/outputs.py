@@ -24,7 +24,8 @@ from edge_agent.model import (
 class ReadDoor:
     """Read this door with a request sent after this effect; the result comes back as `DoorRead`.
 
-    A reading that fails is retried until `expires_ns` (CLOCK_BOOTTIME; None: no limit from the sender).
+    A reading that fails is retried until shortly before `expires_ns` (CLOCK_BOOTTIME; None: no limit from the
+    sender); on a board that already counts as silent three times only.
     """
 
     unlock_id: str

@@ -1,4 +1,4 @@
-"""Moves a reservation: always by a rule of the table in `transitions`."""
+"""Changes the status or the cell of a reservation: always by a rule of the table in `transitions`."""
 
 from __future__ import annotations
 
@@ -87,7 +87,7 @@ def holds(guard: Guard, reservation: Reservation, cell: Cell, now: Instant) -> b
 
 
 def open_window(reservation: Reservation, cell: Cell, now: Instant) -> Window | None:
-    """The first of the five windows in which the door may be opened out of band now."""
+    """The first of the API's five windows (`WINDOWS`) that is open for an open-door now; None if none is."""
     phase = phase_in(reservation, cell)
     for window in WINDOWS:
         if phase in window.phases and (window.guard is None or holds(window.guard, reservation, cell, now)):
@@ -127,8 +127,8 @@ def require_rule(builder: StepBuilder, reservation: Reservation, trigger: Trigge
 def live(
     builder: StepBuilder, reservation_id: str, ended: ReservationStatus | None, command: Trigger
 ) -> Reservation:
-    """The reservation of a command: a live one or, for an open-door, one whose cell has not changed since it
-    ended.
+    """The reservation of a command: a live one or, if the table allows the command then (open-door), a
+    completed one whose cell was not allocated since.
 
     `ended` is its last status if it is over. Raises `Refusal` with the table's reason if there is none.
     """

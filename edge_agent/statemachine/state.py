@@ -187,7 +187,8 @@ class Climate:
 
 @dataclass(frozen=True, slots=True)
 class Doubted:
-    """Why the machine's history is in doubt."""
+    """One entry of `LockerState.history`: why the journal may not hold everything; its key says which
+    kind."""
 
     why: str
 
@@ -196,9 +197,10 @@ class Doubted:
 class LockerState:
     """Everything the machine knows. Only reservations that hold a cell are here; ended ones are journaled.
 
-    `former` is, for a cell that was not allocated since, the completed reservation that had it last. `queue`
-    holds the unlock ids of waiting attempts, oldest first. `resting_codes` are codes that died. `tickets` are
-    the unlock attempts in progress, by their ids; the name is that of the journal.
+    `former` is the completed reservation that held a cell last, for cells that were not allocated since.
+    `queue` holds the unlock ids of waiting attempts, oldest first. `resting_codes` are codes of ended
+    reservations that are not used again yet. `tickets` are the unlock attempts in progress, by their ids; the
+    name is that of the journal.
     """
 
     cells: Mapping[str, Cell]
@@ -227,7 +229,8 @@ class LockerState:
         return None
 
     def active_unlocks(self) -> int:
-        """How many attempts are at work on a lock now."""
+        """How many attempts are reading or pulsing: these count towards `max_concurrent_unlocks`, unresolved
+        ones do not."""
         return sum(unlock.stage in ("reading", "pulsing") for unlock in self.tickets.values())
 
 

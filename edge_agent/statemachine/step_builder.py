@@ -47,7 +47,7 @@ CONDITIONS = frozenset(
 )
 """Alarms for a condition that may come and go."""
 GONE_NS = 5 * 10**9
-"""Such an alarm is cleared when its condition has been gone for this time."""
+"""An alarm of `CONDITIONS` is cleared when its condition has been gone for this time."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,7 +158,7 @@ class StepBuilder:
             self.queue = tuple(other for other in self.queue if other != unlock.unlock_id)
 
     def add_fact(self, kind: FactKind, reservation: Reservation | None = None, **details: Any) -> None:
-        """Adds a fact to the outbox."""
+        """Adds a fact to this step; the loop makes an event of it and puts that into the outbox."""
         if reservation is not None:
             details.setdefault("cell", reservation.cell)
         details.setdefault("at", self.now)
@@ -293,5 +293,6 @@ def gone_left_ns(standing: StandingAlarm, now: Instant) -> int:
 
 
 def _device(place: str, cell: str | None) -> str | None:
-    """The part of an alarm's place that its cell does not name."""
+    """The device of an alarm's event: the place, or what follows the cell's label in it; None if nothing
+    does."""
     return (place if cell is None else place.removeprefix(cell).lstrip("/")) or None

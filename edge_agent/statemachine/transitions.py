@@ -1,7 +1,7 @@
 """The tables of the state machine: the effect of each trigger on a reservation in each phase, and on a cell
 in each status.
 
-They are total: every pair has an entry, and a refusal gives its reason. Nothing moves outside them.
+They are total: every pair has an entry, and a refusal gives its reason. No status changes except by them.
 
 Triggers of a reservation are of three kinds. A *command* (drop-off, pick-up, cancel, abandon, open-door) is
 granted or refused; granting an opening only starts an unlock. A *fact* (the door opened for it, the door
@@ -65,7 +65,7 @@ class Trigger(StrEnum):
     PICKUP_OPENED = "door open for a pick-up"
     PICKUP_FAILED = "door did not open for a pick-up"
     DOOR_CLOSED = "door closed"
-    FOUND_EMPTY = "door closed, the scale shows nothing, and that is to be held"
+    FOUND_EMPTY = "door closed, the scale shows an empty cell, and the drop-off stays pending"
     MOVED = "its cell is of no use and another one fits"
     GRACE_OVER = "pick-up grace over, door closed"
     CLEARED = "its cell cleared by hand"
@@ -154,8 +154,8 @@ class CellGuard(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Rule:
-    """One entry of the table: under `guard` the reservation goes to `to`, `fact` is published, its cell gets
-    the trigger `cell`."""
+    """One entry of the table: if `guard` holds, the reservation goes to the phase `to`, `fact` is published,
+    and its cell gets the trigger `cell` (None: it stays)."""
 
     to: Phase
     guard: Guard | None = None

@@ -43,7 +43,7 @@ def begin(builder: StepBuilder, unlock: UnlockAttempt, request_key: str | None) 
 
 
 def forget(builder: StepBuilder, label: str) -> None:
-    """Drops what a closing of this door would conclude: it is decided otherwise."""
+    """Drops the unconfirmed unlock of a cell: its command was decided in another way."""
     builder.put("unconfirmed", label, None)
 
 

@@ -1,4 +1,5 @@
-"""The course of an unlock attempt: accepted, queued, judged again, read, pulsed, concluded.
+"""The course of an unlock attempt: it is accepted and queued, judged again when its turn comes, its door is
+read, its lock pulsed, and it is concluded.
 
 No pulse is requested before a fresh reading of the door, and each pulse is its own journaled intent. An
 attempt that waited is judged again; one whose outcome could not be read stays `unresolved` until the door is
@@ -62,7 +63,8 @@ def accept(builder: StepBuilder, unlock: UnlockAttempt) -> None:
 
 
 def _end_waits(builder: StepBuilder, label: str) -> None:
-    """A technician is at the cell: no later change of its door concludes an older command."""
+    """A technician opens the cell: ends older commands whose outcome the next change of its door would
+    decide."""
     unconfirmed.forget(builder, label)
     waiting = builder.at_work(label)
     if waiting is not None and waiting.stage == "unresolved":
@@ -88,7 +90,8 @@ def promote(builder: StepBuilder) -> None:
 
 
 def _judge(builder: StepBuilder, unlock: UnlockAttempt) -> Reservation | None:
-    """The reservation that the attempt may open for now; None if a technician opens. Raises `Refusal`."""
+    """The reservation for which the attempt may open the door now; None if a technician opens it. Raises
+    `Refusal` if it may not open."""
     if unlock.expires_ns is not None and builder.now.boottime_ns > unlock.expires_ns:
         raise Refusal(Code.EXPIRED, "the command expired before its turn came")
     if unlock.purpose in BY_HAND:
@@ -127,13 +130,15 @@ def door_read(builder: StepBuilder, unlock_id: str, door: Door) -> None:
     elif door is Door.OPEN and contact.believed_open(place):
         conclude(builder, unlock, UnlockOutcome.ALREADY_OPEN)
     elif door is Door.OPEN and place.unexplained is not None:
-        # It may be a glitch: that is known when the opening has lasted.
+        # It may be a glitch of the contact: read again until the opening has lasted UNEXPLAINED_NS and is
+        # judged.
         builder.effects.append(ReadDoor(unlock.unlock_id, unlock.cell, unlock.expires_ns))
     elif door is Door.OPEN:
         _pulse_in_doubt(builder, unlock, reservation)
     elif reservation is None or not _move_on(builder, unlock, reservation, UnlockOutcome.UNKNOWN):
         if unlock.purpose is Purpose.TECHNICIAN:
-            # He is at the cell and sees what no contact shows. A door that read open proves no opening.
+            # The technician is at the cell and sees the door. If it read open before, an open reading
+            # afterwards proves nothing.
             was_closed = place.door is Door.CLOSED or contact.believed_open(place)
             _intend(builder, builder.change_unlock(unlock, doubtful=not was_closed))
         else:
@@ -191,7 +196,7 @@ def _intend(builder: StepBuilder, unlock: UnlockAttempt) -> None:
 
 
 def pulse_done(builder: StepBuilder, unlock_id: str, attempt: int, door: Door, acknowledged: bool) -> None:
-    """The watch after a pulse is over. A report on another pulse than the last one is stale.
+    """The watch after a pulse is over. A report on any but the last pulse is ignored.
 
     A pulse that the board did not acknowledge may never have been given: it does not count towards a jam.
     """
@@ -240,7 +245,7 @@ def _may_pulse_again(builder: StepBuilder, unlock: UnlockAttempt) -> bool:
     if unlock.stopped or _expired(builder, unlock):
         return False
     if unlock.purpose not in BY_HAND and f"{Alarm.WRONG_DOOR}/{unlock.cell}" in builder.alarms:
-        return False  # it was this door that another lock opened, just before its own was pulsed
+        return False  # another lock opened this door just before its own lock was pulsed
     if any(place.unexplained is not None for place in builder.cells.values()):
         return False  # another door has just opened, and the cause is not known yet
     return len(_recent_pulses(builder, unlock.cell)) < builder.layout.duty_pulses

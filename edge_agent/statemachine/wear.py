@@ -20,7 +20,7 @@ SLOW = 2
 LEAST_US = 10_000
 """The shortest time of a lock; with a mean of zero every opening would count as slow."""
 ENOUGH_UNLOCKS = 16
-"""Before this many pulses no time counts as usual, and the mean is a plain one."""
+"""Until a lock has had this many pulses, its usual time is the plain mean and no opening counts as slow."""
 
 
 def record_opening(builder: StepBuilder, unlock: UnlockAttempt, maintenance_id: str) -> None:

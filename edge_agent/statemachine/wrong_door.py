@@ -33,9 +33,9 @@ def may_open_late(pulses: Pulses, at: Instant) -> bool:
 
 
 def suspects(builder: StepBuilder, label: str, at: Instant) -> list[str]:
-    """The other cells whose locks may have opened this door at this moment, and have not opened their own:
-    pulsed then, or just before, or since this door's own lock was pulsed, if that pulse could still open
-    it."""
+    """The other cells whose lock may have opened this door at `at`: it has not opened its own door, and it
+    was being pulsed then, or was pulsed less than `WATCHED_NS` before, or after this door's own lock while
+    that could still open late."""
     own = builder.pulses.get(label)
     own_ns = own.at_ns[-1] if own is not None and may_open_late(own, at) else None
     found = []

@@ -49,7 +49,7 @@ def downs(seen: Watched) -> list[str]:
 async def test_a_broker_that_refuses_the_subscription_is_refused() -> None:
     """Mosquitto grants every subscription and then delivers nothing; other brokers say no (SUBACK 0x87)."""
     async with scripted(Script(suback=0x87)) as broker, watched(link_to(broker)) as seen:
-        await seen.refused("the broker keeps our commands from us: Not authorized")
+        await seen.refused("the broker refuses our subscription to commands: Not authorized")
         assert seen.user.ups == 0
 
 
@@ -220,7 +220,7 @@ async def test_a_message_too_big_for_the_broker_is_not_sent_and_the_connection_s
         assert [json.loads(packet[packet.index(b"{") :])["error"]["code"] for packet in errors] == [13, 13]
         assert len(broker.of(CONNECT)) == 1
         line = {
-            "event": "the broker takes no message so big",
+            "event": "a message is too big for the broker",
             "log_level": "error",
             "bytes": 400,
             "limit": 300,

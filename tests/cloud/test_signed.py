@@ -161,16 +161,16 @@ def short(sender: Sender, body: bytes) -> bytes:
     return sender.send("dropoff", body, [(SIGNATURE, "AAAA"), (SIGNATURE_KEY, "gateway-2026")])
 
 
-WRONG = "its signature is wrong"
+WRONG = "the signature is wrong"
 FORGERIES: dict[str, tuple[Callable[[Sender, bytes], bytes], str, str]] = {
-    "unsigned": (unsigned, "", "it is not signed"),
-    "half signed": (half_signed, "", "it is not signed"),
+    "unsigned": (unsigned, "", "the command is not signed"),
+    "half signed": (half_signed, "", "the command is not signed"),
     "by another key": (by_another_key, "gateway-2026", WRONG),
     "by another name": (by_another_name, "gateway-2027", WRONG),
     "by an unknown key": (
         by_an_unknown_key,
         "gateway-1999",
-        "it is signed with a key that is not known here",
+        "the command is signed with a key that is not configured",
     ),
     "changed": (changed, "gateway-2026", WRONG),
     "of another command": (of_another_command, "gateway-2026", WRONG),
@@ -209,8 +209,12 @@ async def test_a_replay_is_refused_and_raises_an_alarm(
         at.site.plant.world.close(at.site.agent.loop.state.reservations[rid].cell)
         reply = await at.sender.reply(at.sender.signed("dropoff", body, SIGNER))
         assert reply["error"]["code"] == 7
-        assert [entry["reason"] for entry in at.rejected()] == ["it was sent before"]
-        await at.site.until(lambda: at.site.alarm(Alarm.COMMAND_REJECTED) == "dropoff: it was sent before")
+        assert [entry["reason"] for entry in at.rejected()] == ["the same signed command was sent before"]
+        await at.site.until(
+            lambda: (
+                at.site.alarm(Alarm.COMMAND_REJECTED) == "dropoff: the same signed command was sent before"
+            )
+        )
         assert at.site.pulses() == 1
 
 

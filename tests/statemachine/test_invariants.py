@@ -51,7 +51,7 @@ Broken = Callable[[LockerState], LockerState]
 BREACHES: list[tuple[str, str, tuple[str, str], Broken]] = [
     (
         "cell follows",
-        "cell B02 is RESERVED for nobody",
+        "cell B02 is RESERVED without a reservation",
         ("cells", "B02"),
         lambda s: with_cell(s, "B02", status=CellStatus.RESERVED, reservation_id=None),
     ),
@@ -63,7 +63,7 @@ BREACHES: list[tuple[str, str, tuple[str, str], Broken]] = [
     ),
     (
         "one to a cell",
-        "cell B01 is held by one who has cell A02",
+        "the holder of cell B01 has cell A02",
         ("cells", "B01"),
         lambda s: with_cell(s, "B01", status=CellStatus.RESERVED, reservation_id=FIRST),
     ),
@@ -75,7 +75,7 @@ BREACHES: list[tuple[str, str, tuple[str, str], Broken]] = [
     ),
     (
         "one to a cell",
-        f"reservation {FIRST} is over but lives",
+        f"reservation {FIRST} is over but not removed",
         ("reservations", FIRST),
         lambda s: with_reservation(s, FIRST, status=ReservationStatus.CANCELLED),
     ),
@@ -117,13 +117,13 @@ BREACHES: list[tuple[str, str, tuple[str, str], Broken]] = [
     ),
     (
         "last tenant",
-        "cell A02 is somebody else's",
+        "cell A02 is held again",
         ("former", "A02"),
         lambda s: replace(s, former={"A02": replace(s.former["A01"], cell="A02")}),
     ),
     (
         "concurrent unlocks",
-        "ticket u1 waits outside the queue",
+        "unlock u1 waits but is not queued",
         ("tickets", "u1"),
         lambda s: with_unlocks(s, replace(UNLOCK, stage="waiting")),
     ),
@@ -135,13 +135,13 @@ BREACHES: list[tuple[str, str, tuple[str, str], Broken]] = [
     ),
     (
         "own parcel",
-        "an unlock of cell A02 for another's parcel",
+        "the unlock of cell A02 is not for its holder",
         ("tickets", "u1"),
         lambda s: with_unlocks(s, replace(UNLOCK, cell="A02")),
     ),
     (
         "own parcel",
-        "an unlock of cell B01 for another's parcel",
+        "the unlock of cell B01 is not for its holder",
         ("tickets", "u1"),
         lambda s: with_unlocks(s, replace(UNLOCK, cell="B01", stage="pulsing")),
     ),
@@ -186,7 +186,7 @@ def test_every_breach_is_noticed(rule: str, message: str, changed: tuple[str, st
         check(state, core.layout, [("alarms", "x"), changed])
     assert str(found.value) == f"{rule}: {message}"
     assert rule in JOINT
-    if "is over but lives" not in message:
+    if "is over but not removed" not in message:
         with pytest.raises(InvariantBroken):
             check(state, core.layout)
 
