@@ -157,14 +157,14 @@ def _build(
 ) -> tuple[Parts, _Works]:
     """Assembles everything; nothing runs yet."""
     store = Store(settings.database_url)
-    suffix = settings.mqtt.client_id
-    link = MqttLink(settings.mqtt, subscriptions(suffix, settings.share_group))
+    gateway_name = settings.mqtt.client_id
+    link = MqttLink(settings.mqtt, subscriptions(gateway_name, settings.share_group))
     twins = Twins(store, clock)
-    machines = Machines(suffix, timing, clock, link, twins.stand)
+    machines = Machines(gateway_name, timing, clock, link, twins.stand)
     deliverer = Deliverer(store, settings, timing, clock, webhooks_max)
     gate, seals = Gate(), Seals(settings.platforms)
     wake = deliverer.wake
-    reconciler = Reconciler(store, machines, timing, clock, wake, suffix, gate=gate, seals=seals)
+    reconciler = Reconciler(store, machines, timing, clock, wake, gateway_name, gate=gate, seals=seals)
     histories = Histories(store, machines)
     intake = Intake(
         store,
@@ -187,7 +187,7 @@ def _build(
         wake,
         clock,
         twins,
-        lambda machine_id: reconciler.heard(machine_id, None, True),
+        lambda machine_id: reconciler.heard(machine_id, None, retained=True),
         timing,
         gate,
         seals,
@@ -201,12 +201,12 @@ def _build(
         "canceller": Canceller(store, machines, timing, clock).run,
         "pruner": Pruner(store, settings.keep, timing, clock).run,
         "link": lambda: link.run(LinkReports(intake, machines)),
-        "log": _count_lines,
+        "log": _log_suppressed_lines,
     }
     return parts, _Works(twins, reconciler, tasks)
 
 
-async def _count_lines() -> None:
+async def _log_suppressed_lines() -> None:
     """Logs periodically how many log lines were suppressed."""
     while True:
         await asyncio.sleep(WINDOW_S)

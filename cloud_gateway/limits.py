@@ -20,7 +20,7 @@ PAUSE_S = 1.0
 PAUSED_MAX = 200
 """How long a refusal of a client without a key is delayed, and how many at once: each keeps a connection."""
 STRANGERS_MAX = 10_000
-"""The most addresses that are remembered; the one that was quiet longest goes first."""
+"""The most addresses that are remembered; beyond that the one without a request for longest is forgotten."""
 
 
 class TooMany(Refusal):
@@ -48,7 +48,7 @@ class Pauses:
             return
         self._held += 1
         try:
-            # Refusals that came together do not leave together.
+            # Random, so that simultaneous refusals are not sent at the same moment.
             await asyncio.sleep(self._pause_s * random.uniform(0.5, 1.5))
         finally:
             self._held -= 1
@@ -105,7 +105,8 @@ class Limits:
     def wrong_key(self, address: str | None) -> None:
         """Counts a wrong key. Raises `TooMany`.
 
-        Not used for a right one: one address, perhaps a load balancer's, may serve other clients.
+        Requests with a right key are never refused for their address: behind it, perhaps a load balancer's,
+        may be many clients.
         """
         wait_s = self._take(
             self._strangers, address, self._settings.wrong_keys, self._settings.wrong_keys_per_min
@@ -143,7 +144,7 @@ def burst_of(platform: Platform) -> int:
 
 
 def place_of_address(address: str | None) -> str:
-    """What counts as one address: of IPv6 the network that one customer has."""
+    """The key that one client is counted by: an IPv4 address, or the /64 network of an IPv6 address."""
     try:
         found = ipaddress.ip_address((address or "").partition("%")[0])
     except ValueError:

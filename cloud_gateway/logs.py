@@ -80,7 +80,7 @@ class Repeats:
 
 
 class _Filter(logging.Filter):
-    """The same for the lines of libraries."""
+    """Suppresses repeated log lines of libraries, as `Repeats` does for ours."""
 
     def __init__(self, repeats: Repeats) -> None:
         super().__init__()

@@ -66,8 +66,8 @@ Burst = Annotated[int, Field(strict=True, ge=1, le=1_000_000)]
 class Platform(Section):
     """A client of the API: its key, and the address of its webhooks unless a reservation names another.
 
-    `requests_per_s`: how many requests a second it may make in the long run (absent: any number), counted by
-    each gateway for itself; `burst`: how many at once (absent: those of two seconds).
+    `requests_per_s`: how many requests a second it may make on average (absent: no limit), counted by each
+    gateway for itself; `burst`: how many at once (absent: as many as in two seconds).
     """
 
     name: Name
@@ -89,9 +89,9 @@ class WebhookSettings(Section):
 
 class LimitSettings(Section):
     """Limits for clients without a key: after `wrong_keys` wrong keys from one address, more of them have to
-    wait; the address gets `wrong_keys_per_min` more each minute. A right key never waits for wrong ones. QR
-    images, which need no key, are limited in the same way; so are the connections of one address that is not
-    a trusted proxy."""
+    wait; the address gets `wrong_keys_per_min` more each minute. Requests with a right key are never delayed.
+    QR images, which need no key, are limited in the same way; so are the connections of one address that is
+    not a trusted proxy."""
 
     wrong_keys: Burst = 30
     wrong_keys_per_min: Rate = 30.0
@@ -145,13 +145,13 @@ class Settings(Section):
 
 @dataclass(frozen=True, slots=True)
 class Timing:
-    """Every duration of the gateway, in seconds; tests make them short."""
+    """The durations that tests make short, in seconds; modules have others as constants."""
 
     wait_s: float = 10.0
     """How long a caller waits for the machine."""
     life_s: float = 8.0
-    """How long a command may begin to act. Less than `wait_s`: a command that begins late still ends in time,
-    so that no door opens after its caller got EXPIRED."""
+    """For how long after its request a command may begin to act. Less than `wait_s`: one that begins at the
+    last moment still ends before its caller gets EXPIRED, so no door opens after that answer."""
     webhook_timeout_s: float = 10.0
     connect_timeout_s: float = 3.0
     """How long one address of a receiver may be silent before the next one is tried."""
@@ -165,8 +165,9 @@ class Timing:
     """Age at which a reservation known only from events is requested, and the pause between two requests."""
     beat_s: float = 1.0
     """Pause between two checks for missing events."""
-    grace_s: float = 3.0
-    """How long nothing must move before something that is on its way counts as missing."""
+    missing_after_s: float = 3.0
+    """If no event of a machine was applied for this long, an event that is still awaited counts as
+    missing."""
     ask_again_s: float = 5.0
     """Shortest pause before a machine is asked again for what it did not send; it doubles up to ten
     minutes."""
@@ -204,7 +205,7 @@ def load(path: Path) -> Settings:
             [Finding(field_path(item["loc"]), item["msg"].removeprefix("Value error, ")) for item in found]
         ) from None
     url = settings.database_url or f"sqlite:///{path.resolve().parent / 'gateway.db'}"
-    # The store is synchronous; the asynchronous driver's spelling means the same file.
+    # The store is synchronous; a URL for the asynchronous driver names the same file.
     url = url.replace("sqlite+aiosqlite:", "sqlite:", 1)
     mqtt = settings.mqtt.placed(path.resolve().parent, os.environ)
     try:

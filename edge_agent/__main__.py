@@ -1,4 +1,4 @@
-"""The console script: `edge-agent run` is the daemon; every other command talks to it.
+"""The console script: `edge-agent run` is the daemon; most other commands talk to it.
 
 The daemon's path imports no library of the commands.
 """
@@ -19,8 +19,8 @@ from edge_agent.errors import ConfigError, EdgeAgentError, StorageFault
 SWITCH_S = 0.001
 """A computing thread gives way to the event loop after this time, instead of Python's default 5 ms."""
 RUN_HELP = "Run the daemon in the foreground."
-RENAMED_HELP = "the machine has a new machine_id: take over the journal that it kept under the old one"
-REWIRED_HELP = "wires of cells that are not empty were really moved: start all the same, and note them anew"
+RENAMED_HELP = "confirm a new machine_id: go on with the journal written under the old one"
+REWIRED_HELP = "confirm that cells that are not empty were rewired: start, and record the new wiring"
 
 
 def main() -> None:

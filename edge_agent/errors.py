@@ -20,7 +20,9 @@ from enum import IntEnum
 
 
 class Code(IntEnum):
-    """Answer codes of the API (the numbers of google.rpc.Code)."""
+    """Answer codes of the API, with the numbers of google.rpc.Code. EXPIRED is its DEADLINE_EXCEEDED, NO_CELL
+    its RESOURCE_EXHAUSTED (also too many requests), NOT_ALLOWED its FAILED_PRECONDITION, NOT_BUILT its
+    UNIMPLEMENTED, OFFLINE its UNAVAILABLE."""
 
     INVALID_ARGUMENT = 3
     EXPIRED = 4
@@ -156,7 +158,7 @@ class LinkRefused(LinkFault):
 
 
 class SessionTaken(LinkRefused):
-    """Another client connected to the broker under our name."""
+    """Another client connected to the broker with our client identifier (the machine_id)."""
 
     def __init__(self) -> None:
         super().__init__("another client has our machine_id: two machines run under one name")

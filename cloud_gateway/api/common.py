@@ -45,7 +45,7 @@ class Parts:
     clock: Callable[[], float] = time.time
     twins: Twins | None = None
     compare: Callable[[str], None] = lambda machine_id: None
-    """Compares a machine's events with ours once more, from its beginning or its last audit."""
+    """Has the reconciler check a machine again (`Reconciler.heard`); a pending audit starts."""
     timing: Timing = field(default_factory=Timing)
     gate: Gate = field(default_factory=Gate)
     seals: Seals = field(default_factory=lambda: Seals(()))
@@ -101,7 +101,7 @@ WithParts = Annotated[Parts, Depends(_parts)]
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """One POST that is being sent to a machine: the request, its platform, and its body."""
+    """One POST that is carried out by commands to a machine: the request, its platform, and its body."""
 
     request: Request
     caller: Platform
@@ -112,7 +112,7 @@ class Call:
         self, act: Callable[[Attempt], Awaitable[Body]], new_id: Callable[[], str] = new_reservation_id
     ) -> Response:
         """Runs `act` once for the request's id; the machine's decision is the answer, also a refusal.
-        `new_id` makes the id of a reservation that `act` may request."""
+        `new_id` makes the id of the reservation that a reserve creates; other requests do not use it."""
 
         async def decided(attempt: Attempt) -> Answer:
             try:
@@ -155,7 +155,8 @@ async def machine_now(parts: Parts, machine_id: str) -> Machine:
 
 
 def as_now(parts: Parts, machine: Machine) -> Machine:
-    """A machine's published state, updated with what is known now."""
+    """A machine's published state, with its present online state and the preferred cells that are still
+    free."""
     online = parts.machines.is_online(machine.machine_id)
     return machine.model_copy(update={"online": online, "preferred_cells": preferred_now(machine)})
 
@@ -171,7 +172,8 @@ def says(**codes: str) -> Responses:
 ERRORS = says(
     s400="INVALID_ARGUMENT (3): a field is wrong, or the X-Request-ID was used with another body",
     s403="UNAUTHENTICATED (16) without a key, PERMISSION_DENIED (7) with a wrong one",
-    s429="NO_CELL (8): too many requests, or wrong keys from one address; Retry-After gives the seconds",
+    s429="NO_CELL (8): too many requests, or too many wrong keys from one address; "
+    "Retry-After gives the seconds to wait",
     s500="INTERNAL (13)",
 )
 MISSING = says(s404="NOT_FOUND (5)")

@@ -20,12 +20,12 @@ HTTP_STATUS: dict[int, int] = {
     Code.EXPIRED: 504,
     Code.NOT_FOUND: 404,
     Code.PERMISSION_DENIED: 403,
-    Code.NO_CELL: 429,
+    Code.NO_CELL: 429,  # google.rpc RESOURCE_EXHAUSTED: no free cell, or too many requests
     Code.NOT_ALLOWED: 400,
     Code.NOT_BUILT: 501,
     Code.INTERNAL: 500,
     Code.OFFLINE: 503,
-    Code.UNAUTHENTICATED: 403,
+    Code.UNAUTHENTICATED: 403,  # unlike the local API of a machine, which answers 401
 }
 
 

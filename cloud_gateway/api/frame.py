@@ -1,4 +1,5 @@
-"""What surrounds every request: its id, one log line, and the response to an internal error."""
+"""Middleware around every request: its X-Request-ID, a normalised method and path, the refusal of ambiguous
+lengths and of compressed bodies, one log line, and the response to an internal error."""
 
 from __future__ import annotations
 
@@ -36,7 +37,7 @@ class Frame:
         state["x_request_id"] = request_id
         state["x_request_id_given"] = given if usable else None
         started, status, method = perf_counter(), 0, scope["method"]
-        _simplify(scope)
+        _normalise(scope)
 
         async def send_with_id(message: Message) -> None:
             nonlocal status
@@ -86,7 +87,7 @@ class Frame:
             )
 
 
-def _simplify(scope: Scope) -> None:
+def _normalise(scope: Scope) -> None:
     """HEAD is a GET whose body is not sent (RFC 9110, 9.3.2); a slash at the end of a path means nothing."""
     if scope["method"] == "HEAD":
         scope["method"] = "GET"
@@ -98,7 +99,7 @@ def _simplify(scope: Scope) -> None:
 
 
 def _coding(scope: Scope) -> str:
-    """How a body is compressed, which no route accepts; empty if it is not (RFC 9110, 8.4)."""
+    """The content coding of a body; empty if it is not compressed. No route accepts one (RFC 9110, 8.4)."""
     given = Headers(scope=scope).get("Content-Encoding", "").strip().lower()
     return "" if given == "identity" else given[:32]
 

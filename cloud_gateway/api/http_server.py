@@ -2,9 +2,10 @@
 
 Every connection has a deadline for its request's head, for the body and for taking the response. The number
 of connections is capped for each address and in total, below the descriptor limit of the process. When all
-are taken, the one that has waited longest without a request is closed for the next. Facts about the library:
-uvicorn 0.54, `H11Protocol`, `Server.startup`; asyncio's own accept loop accepts up to the backlog before any
-connection is processed.
+are taken, the one that has waited longest without a request is closed for the next.
+
+Relies on internals of uvicorn 0.54 (`H11Protocol`, `Server.startup`). Accepts by itself, because asyncio's
+accept loop takes up to the whole backlog before it processes any connection.
 """
 
 from __future__ import annotations
@@ -28,14 +29,14 @@ from cloud_gateway.settings import Network
 
 HEAD_S = 10.0
 BODY_S = 10.0
-ANSWER_S = 20.0
+RESPONSE_S = 20.0
 """How long a client may take to send a request's head, its body, and to take the response."""
 ACCEPT_PAUSE_S = 0.1
-"""Pause before the next accept after one was impossible."""
+"""Pause after a failed accept."""
 OWN_DESCRIPTORS = 64
 """Descriptors for the process itself: the database, the broker, its log."""
 CONNECTIONS_MAX = 4000
-WEBHOOKS_MAX = 200
+WEBHOOKS_MAX = 200  # at most what `Deliverer` uses
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +48,7 @@ class Descriptors:
 
     @classmethod
     def of_limit(cls, limit: int) -> Descriptors:
-        """Two thirds for clients and one for webhooks, of what the process itself does not need."""
+        """Of what the process itself does not need, two thirds are for clients and one third for webhooks."""
         free = max(30, limit - OWN_DESCRIPTORS)
         return cls(min(CONNECTIONS_MAX, free * 2 // 3), min(WEBHOOKS_MAX, free // 3))
 
@@ -68,7 +69,7 @@ class Connections:
         self._most_per_address = most_per_address
         self._proxies = proxies
         self._open: dict[BoundedProtocol, str] = {}
-        self._by_place: Counter[str] = Counter()
+        self._by_client: Counter[str] = Counter()
         self._idle: OrderedDict[BoundedProtocol, None] = OrderedDict()
         """Those without a request under way, the longest idle first."""
         self.room = asyncio.Event()
@@ -86,14 +87,14 @@ class Connections:
     def admit(self, protocol: BoundedProtocol, address: str) -> bool:
         """Whether a connection may stay; beyond the limit the longest idle one is closed for a new one."""
         place = "" if is_within(address, self._proxies) else place_of_address(address)
-        if place and self._by_place[place] >= self._most_per_address:
+        if place and self._by_client[place] >= self._most_per_address:
             log().warning("connections_refused")
             return False
         if len(self._open) >= self._most and self._idle:
             log().warning("connection_closed_for_another")
             next(iter(self._idle)).abort()
         self._open[protocol] = place
-        self._by_place[place] += 1
+        self._by_client[place] += 1
         self.went_idle(protocol)
         return True
 
@@ -103,24 +104,24 @@ class Connections:
         if place is None:
             return
         self._idle.pop(protocol, None)
-        self._by_place[place] -= 1
-        if not self._by_place[place]:
-            del self._by_place[place]
-        self._look()
+        self._by_client[place] -= 1
+        if not self._by_client[place]:
+            del self._by_client[place]
+        self._update_room()
 
     def went_idle(self, protocol: BoundedProtocol) -> None:
         """A connection waits for a request."""
         if protocol in self._open:
             self._idle[protocol] = None
             self._idle.move_to_end(protocol)
-        self._look()
+        self._update_room()
 
     def went_busy(self, protocol: BoundedProtocol) -> None:
         """A request is under way on a connection: it is not closed for another one."""
         self._idle.pop(protocol, None)
-        self._look()
+        self._update_room()
 
-    def _look(self) -> None:
+    def _update_room(self) -> None:
         if len(self._open) < self._most or self._idle:
             self.room.set()
         else:
@@ -174,7 +175,7 @@ class BoundedProtocol(H11Protocol):
         """See `asyncio.BaseProtocol.pause_writing`."""
         super().pause_writing()
         self._stop(self._answer_deadline)
-        self._answer_deadline = self.loop.call_later(ANSWER_S, self._late, "answer")
+        self._answer_deadline = self.loop.call_later(RESPONSE_S, self._late, "answer")
 
     def resume_writing(self) -> None:
         """See `asyncio.BaseProtocol.resume_writing`."""
@@ -182,7 +183,7 @@ class BoundedProtocol(H11Protocol):
         self._stop(self._answer_deadline)
 
     def _look(self) -> None:
-        """Sets the deadline for the present stage."""
+        """Starts the deadline of a new phase."""
         state = self.conn.their_state
         phase = {h11.IDLE: "head", h11.SEND_BODY: "body"}.get(state, "answer")
         if phase != self._phase:

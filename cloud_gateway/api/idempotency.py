@@ -1,4 +1,4 @@
-"""`X-Request-ID`: the same request again gets the same answer and acts once, also after a restart.
+"""`X-Request-ID`: a repeated request acts once and gets the same response, also after a restart.
 
 Scoped by platform, method and path. Only the machine's decisions are kept; after any other answer the same
 request may be retried and reaches the machine under the same ids, under which the machine acts once.
@@ -24,8 +24,8 @@ from edge_agent.errors import Code, FieldViolation, Refusal
 
 @dataclass(frozen=True, slots=True)
 class Scope:
-    """The scope of a request id; `request_id` is None if the caller sent none, and `x_request_id` is then the
-    generated one."""
+    """What an X-Request-ID is unique in. `given_id`: as the caller sent it, or None; `x_request_id`: the
+    same, or the one that the gateway generated."""
 
     platform: str
     method: str
@@ -71,8 +71,8 @@ class Idempotency:
     async def once(
         self, scope: Scope, body: Any, act: Act, new_id: Callable[[], str] = lambda: new_reservation_id()
     ) -> Answer:
-        """Returns the kept answer, the result under way, or that of `act`; `new_id` makes the attempt's
-        reservation id.
+        """Returns the stored response, that of the same request if it is still running, or that of `act`;
+        `new_id` makes the reservation id of a reserve.
 
         Raises `Refusal` INVALID_ARGUMENT for the same id with another body, and whatever `act` raises.
         """
@@ -111,7 +111,7 @@ class Idempotency:
             fresh = {
                 "key": key,
                 "body_digest": digest,
-                "reservation_id": new_id(),
+                "reservation_id": new_id(),  # used by a reserve only
                 "created_s": now_s,
                 "x_request_id": x_request_id,
             }
@@ -140,7 +140,7 @@ class Idempotency:
     def _ended(self, key: str, task: asyncio.Task[Answer]) -> None:
         del self._running[key]
         if not task.cancelled():
-            task.exception()  # The caller sees it; after a disconnect no one has to.
+            task.exception()  # retrieved: after a disconnect nobody awaits the task, and asyncio would log it
 
 
 def new_reservation_id() -> str:

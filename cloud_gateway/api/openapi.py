@@ -1,4 +1,5 @@
-"""/openapi.json: the framework's document, plus what the routes read themselves, corrected.
+"""/openapi.json: the framework's document, corrected and completed by the request bodies, which the routes
+read themselves.
 
 The routes read bodies by hand (to answer with the API's own errors), so the framework knows neither the
 bodies nor X-Request-ID, and it would document its own 422.

@@ -47,5 +47,5 @@ async def health(parts: WithParts) -> JSONResponse:
 
 @router.get("/", responses=says(s501="NOT_BUILT (12): not built"), status_code=501)
 async def wall() -> Response:
-    """The live page of the locker wall: not built in this version."""
+    """The live page of all cells: not built in this version."""
     raise not_built()

@@ -124,13 +124,14 @@ async def get_reservation(reservation_id: str, caller: Caller, parts: WithParts)
 
 @router.post("/reservations/{reservation_id}/dropoffs", response_model=OpenedAnswer, responses=ASKED)
 async def drop_off(reservation_id: str, request: Request, caller: Caller, parts: WithParts) -> Response:
-    """Opens the cell for the courier; answers when the machine knows the outcome."""
+    """Opens the cell for the courier; responds when the door is open or has failed to open. The status
+    becomes DROPPED_OFF later, when the door has been closed again."""
     return await _open(request, caller, parts, reservation_id, "dropoff")
 
 
 @router.post("/reservations/{reservation_id}/pickups", response_model=OpenedAnswer, responses=ASKED)
 async def pick_up(reservation_id: str, request: Request, caller: Caller, parts: WithParts) -> Response:
-    """Opens the cell for the customer; answers when the machine knows the outcome."""
+    """Opens the cell for the customer; responds when the door is open or has failed to open."""
     return await _open(request, caller, parts, reservation_id, "pickup")
 
 
@@ -170,8 +171,8 @@ async def open_door(reservation_id: str, request: Request, caller: Caller, parts
 async def _ask_to_reserve(call: Call, machine_id: str, fields: dict[str, Any], attempt: Attempt) -> Reply:
     """Asks the machine for a cell; first withdraws an earlier give-up of the same request.
 
-    If the machine's reply does not come in time, the reservation is given up: if the machine holds it
-    nevertheless, it is cancelled later.
+    Without a reply in time the reservation is recorded as given up (`events.given_up`): if the machine made
+    it nevertheless, the gateway cancels it later.
     """
     parts, rid = call.parts, attempt.reservation_id
     may_be_cancelled = await parts.store.write(lambda db: withdraw(db, rid, parts.clock()))
@@ -221,7 +222,8 @@ async def _open(request: Request, caller: Platform, parts: Parts, reservation_id
 
 
 async def _own(parts: Parts, caller: Platform, reservation_id: str) -> ReservationRow:
-    """Returns a reservation of this platform; another platform's counts as unknown."""
+    """Returns a reservation of this platform. Raises `Refusal` NOT_FOUND if there is none, or if it is
+    another platform's."""
     row = await parts.store.reservation(reservation_id)
     if row is None or row.platform != caller.name:
         raise not_found("reservation")

@@ -1,4 +1,5 @@
-"""Deletes finished rows that are old enough, a few at a time. Never anything undelivered or ongoing."""
+"""Deletes finished rows that are old enough, a few at a time. Never anything ongoing, and no undelivered
+webhook except those of reservations that no reply ever confirmed (`_stubs`)."""
 
 from __future__ import annotations
 
@@ -44,7 +45,7 @@ class Pruner:
         for table, old in over(self._keep, self._clock()):
             count = await self._delete(table, old)
             if count:
-                deleted[table.name] = count
+                deleted[table.name] = deleted.get(table.name, 0) + count
         if deleted:
             log().info("pruned", **deleted)
         return deleted
@@ -98,7 +99,7 @@ def _over(before_s: float) -> ColumnElement[bool]:
 def _stub(before_s: float) -> ColumnElement[bool]:
     """Reservations that only a machine's events created, and that no reply has confirmed since. Their
     webhooks were never sent, because their address is unknown."""
-    return and_(reservations.c.complete.is_(False), reservations.c.learned_s < before_s)
+    return and_(reservations.c.known_in_full.is_(False), reservations.c.learned_s < before_s)
 
 
 def _stubs(before_s: float) -> Select[tuple[str]]:

@@ -20,5 +20,5 @@ def note_alive(db: Connection, name: str, now_s: float, lost_s: float) -> dict[s
 
 
 def end_of(db: Connection, names: Sequence[str]) -> None:
-    """Deletes gateways that are permanently dead."""
+    """Forgets gateways that will not come back."""
     db.execute(delete(replicas).where(replicas.c.name.in_(names)))

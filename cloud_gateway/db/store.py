@@ -37,7 +37,7 @@ READERS = 3
 WRITERS = 4
 """On PostgreSQL; SQLite has one."""
 TRIES = 5
-"""How often a transaction is retried after a conflict with another one."""
+"""How often a transaction is tried in all, if it conflicts with others."""
 OPEN_WITHIN_S = 30.0
 OPEN_PAUSE_S = 0.5
 PATIENCE = {
@@ -75,7 +75,7 @@ class ReservationRow:
 
     position: int
     reservation_id: str
-    complete: bool
+    known_in_full: bool
     machine_id: str
     platform: str
     platform_order_id: str
@@ -178,9 +178,10 @@ class Store:
         return [machine for machine in found if machine is not None]
 
     async def reservation(self, reservation_id: str) -> ReservationRow | None:
-        """One complete reservation."""
+        """A reservation whose platform and codes are known; None if there is none, or it is known from events
+        only."""
         row = await self.read(lambda db: find_reservation(db, reservation_id))
-        return row if row is not None and row.complete else None
+        return row if row is not None and row.known_in_full else None
 
     async def ongoing(
         self,
@@ -253,7 +254,7 @@ def is_ongoing(now_s: float) -> ColumnElement[bool]:
         reservations.c.grace_from_s + reservations.c.grace_pickup_s >= now_s,
     )
     return and_(
-        reservations.c.complete.is_(True),
+        reservations.c.known_in_full.is_(True),
         reservations.c.ended_s.is_(None),  # implied by the other conditions, but an index uses it
         reservations.c.status.not_in(FINISHED),
         or_(reservations.c.status != ReservationStatus.PICKED_UP.value, in_grace),

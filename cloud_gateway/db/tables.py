@@ -67,7 +67,7 @@ sources = Table(
     Column("audit_journal", String(1024)),
     Column("audit_mark", BigInteger, nullable=False, server_default="0"),
 )
-"""One row for each machine that ever sent something, locked by whatever transaction writes the machine's
+"""One row for each machine that ever sent something, locked by each transaction that writes the machine's
 messages. `journal_id` is the journal it counts by at present (absent: none is known, empty: the machine names
 none); until `asked_until_s` one gateway alone may ask it for missing events, and at `verified_s` it was last
 confirmed that none are missing. `twins` is present while two machines use the name (JSON: the instances, and
@@ -82,14 +82,14 @@ counts = Table(
     Column("journal_id", String(1024), primary_key=True),
     Column("applied_sequence", BigInteger),
 )
-"""How far the events of each journal are applied; absent while the first sequence is not known."""
+"""The last applied sequence of each journal; absent while its first sequence is not known."""
 
 reservations = Table(
     "reservations",
     metadata,
     Column("position", Number, primary_key=True, autoincrement=True),
     Column("reservation_id", String(1024), nullable=False, unique=True),
-    Column("complete", Boolean, nullable=False),
+    Column("complete", Boolean, key="known_in_full", nullable=False),
     Column("machine_id", String(1024), nullable=False),
     Column("platform", String(1024), nullable=False),
     Column("platform_order_id", String(1024), nullable=False),
@@ -113,7 +113,7 @@ reservations = Table(
     Index("reservations_over", "ended_s"),
 )
 _OPEN = reservations.c.ended_s.is_(None)
-_LACKING = and_(reservations.c.complete.is_(False), reservations.c.unknown_s.is_(None))
+_LACKING = and_(reservations.c.known_in_full.is_(False), reservations.c.unknown_s.is_(None))
 Index(
     "reservations_open",
     reservations.c.platform,
@@ -130,7 +130,8 @@ Index(
     postgresql_where=_LACKING,
 )
 """The projection. `complete` is false while a reservation is known from events only (no platform, no codes
-yet); `grace_from_s` is when the pick-up grace began on the clock that counts for it; `completed` when the
+yet); `grace_from_s` is when the pick-up grace began, by the machine's clock if synchronised, else ours;
+`completed` when the
 machine reported that the cell is free again; `ended_s` when we learned that it is over; `unknown_s` when its
 machine reported that it does not know it; `needs` is packaging, ETA and drop-off grace as JSON, for a machine
 that has lost it."""
@@ -213,7 +214,9 @@ requests = Table(
     Column("x_request_id", String(1024)),
     Index("requests_by_age", "created_s"),
 )
-"""Requests that came with an X-Request-ID; `answer` is present once the machine has decided."""
+"""HTTP requests that came with an X-Request-ID. `status` and `answer` (the response's body) are present once
+the machine has decided; `reservation_id` is for a reserve only; `key` is a hash of platform, method, path and
+id."""
 
 tickets = Table(
     "maintenance_tickets",

@@ -31,7 +31,8 @@ own."""
 
 
 def note_undated(db: Connection, reservation_id: str, machine_event: Event, now_s: float) -> None:
-    """Records an event whose date is not known yet; one that can never be dated is skipped."""
+    """Records an event that was dated by an unsynchronised clock; skips one without a time on the boot's
+    clock, which can never be corrected."""
     field = FIELD.get(machine_event.event_type)
     if field is None or machine_event.clock_synced or machine_event.uptime_ms is None:
         return

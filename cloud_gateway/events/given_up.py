@@ -61,12 +61,13 @@ def withdraw(db: Connection, reservation_id: str, now_s: float) -> bool:
 
 def cancelled_meanwhile() -> Refusal:
     """NOT_ALLOWED: the reservation of this request was given up and cancelled."""
-    why = "this request was answered without the machine, and its reservation is cancelled"
-    return Refusal(Code.NOT_ALLOWED, f"{why}; send it under a new X-Request-ID")
+    why = "the machine's reply to this request came too late, and its reservation was cancelled"
+    return Refusal(Code.NOT_ALLOWED, f"{why}; send the request again with a new X-Request-ID")
 
 
 def _turned_up(db: Connection, now_s: float) -> list[tuple[str, str]]:
-    """(reservation id, machine id) of given-up reservations that hold a cell nevertheless, longest first."""
+    """(reservation id, machine id) of given-up reservations that hold a cell nevertheless, given up first
+    first."""
     query = select(given_up.c.reservation_id, given_up.c.machine_id)
     query = query.join(reservations, reservations.c.reservation_id == given_up.c.reservation_id)
     query = query.where(
@@ -82,7 +83,7 @@ def _turned_up(db: Connection, now_s: float) -> list[tuple[str, str]]:
 
 
 def _claim(db: Connection, reservation_id: str, now_s: float, until_s: float) -> bool:
-    """Whether this gateway may send a cancel now: no other gateway sends one, and no caller withdrew it."""
+    """Claims the sending of a cancel; False if another gateway sends one, or a caller has withdrawn it."""
     free = (given_up.c.cancelled_s.is_(None), given_up.c.attempt_until_s <= now_s)
     mine = given_up.c.reservation_id == reservation_id
     values = {"attempt_until_s": until_s, "attempts": given_up.c.attempts + 1}

@@ -1,8 +1,9 @@
-"""Everything that machines send: stored, then acknowledged.
+"""Takes in everything that machines send: stores it, then acknowledges it.
 
 A message is acknowledged to the broker only when its effect is committed; if the database fails it is
-retried, and after a lost connection the broker sends it again. An unusable one is kept for an operator. Each
-machine has a lane that keeps its messages in order; there are as many lanes as the database has writers.
+retried, and after a lost connection the broker sends it again. An unusable one is kept in the table
+`rejected` for an operator. The messages of one machine always go through the same lane, in order; there are
+as many lanes as the database has writers.
 Events that wait together are committed together.
 """
 
@@ -64,9 +65,11 @@ def subscriptions(suffix: str, share_group: str) -> list[str]:
 
 
 class Intake:
-    """The consumer of the machines' messages. `applied` is called when events were applied; `heard` with
-    every digest, and without one for every machine that comes online, and whether the message was a retained
-    one."""
+    """Takes in the machines' messages.
+
+    `applied` is called after events were applied. `heard` is called with a machine's id, its digest (None:
+    the machine came online) and whether the message was a retained one.
+    """
 
     def __init__(
         self,
@@ -165,7 +168,7 @@ class Intake:
                 machine_id = sender_of(message.topic)
                 if not self._gate.has_room(machine_id, [len(message.payload)]):
                     self._refuse(message.topic, "quota")
-                    continue  # the machine is asked for it later, at the pace of its quota
+                    continue  # `sync` requests it later, when the quota allows it
                 received.append(read_event(machine_id, message.payload))
                 if received[-1].event is None:
                     self._refuse(message.topic, "event")
@@ -237,7 +240,7 @@ class Intake:
         asked = self._machines.asked(message.correlation)
         if asked is None or asked.machine_id != machine_id:
             self._gate.count_refused(machine_id, "reply")
-            log().warning("reply_unasked", machine_id=machine_id)
+            log().warning("reply_to_no_command", machine_id=machine_id)
             return
         outcome: Reply | MachineRefusal | Refusal
         try:
@@ -263,7 +266,7 @@ class Intake:
         def work(db: Connection) -> None:
             lock_source(db, written.machine_id)
             known = find_reservation(db, written.reservation_id)
-            if not sealed and (known is None or not known.complete):
+            if not sealed and (known is None or not known.known_in_full):
                 raise NotBelieved("result.reservation: not one that a platform asked for")
             put_view(db, written, now_s, fresh=fresh)
 

@@ -1,7 +1,8 @@
-"""Events in the order of their machine: stored as they come, applied one after the other without a gap.
+"""Events are stored as they come, and applied in the order of their machine's sequence, without a gap.
 
-With shared subscriptions, lost queues and repeats they come in any order. The transaction that writes a
-machine's messages locks that machine's row; every function works inside the caller's transaction.
+They come in any order: several gateways share the subscription, a broker's session may be lost, and machines
+send events again. A transaction that writes messages of a machine locks that machine's row in `sources`.
+Every function works inside the caller's transaction.
 """
 
 from __future__ import annotations
@@ -244,7 +245,8 @@ def _fitting(
     for one in received:
         number = one.number.sequence
         if number in taken or number <= (applied or 0):
-            reject(db, machine_id, one.payload, "another event has its number, or is behind it", now_s)
+            why = "another event has its number, or a later one was applied"
+            reject(db, machine_id, one.payload, why, now_s)
             continue
         taken.add(number)
         if one.event is None:
@@ -365,7 +367,8 @@ def event_row(received: ReceivedEvent, journal_id: str, state: str, now_s: float
 
 
 def _pass_over(machine_id: str, applied: int, through: int) -> int:
-    """Gives up what is missing up to `through`; returns the new end of the handled sequences."""
+    """Skips the missing events up to `through`, which are lost; returns the last sequence that is dealt
+    with."""
     if through <= applied:
         return applied
     log().error("events_lost", machine_id=machine_id, from_sequence=applied + 1, to_sequence=through)
@@ -390,14 +393,14 @@ def go_on_without(db: Connection, machine_id: str, now_s: float) -> int:
 
 
 def give_up_beyond(db: Connection, machine_id: str, journal_id: str, last: int, before_s: float) -> None:
-    """Events of a locked machine with a number that its journal has not reached, held since before a moment,
-    do not belong to the journal: they are kept for an operator, and their numbers are free again."""
+    """Rejects held events of a locked machine with a sequence beyond `last`, the end of its journal,
+    that were received before a moment: they cannot be the journal's. Their numbers are free again."""
     mine = (events.c.machine_id == machine_id, events.c.journal_id == journal_id, events.c.state == "held")
     query = select(events.c.position, events.c.payload).where(*mine)
     query = query.where(events.c.sequence > last, events.c.received_s < before_s)
-    now_s = before_s
+    now_s = before_s  # close enough: a few seconds before now
     for row in db.execute(query).all():
-        reject(db, machine_id, row.payload, "the machine's journal ends before it", now_s)
+        reject(db, machine_id, row.payload, "its number is beyond the end of the machine's journal", now_s)
         db.execute(delete(events).where(events.c.position == row.position))
 
 

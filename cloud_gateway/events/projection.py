@@ -1,4 +1,4 @@
-"""What the gateway knows of reservations, from the machines' events and replies.
+"""The projection: writes what machines' events and replies state of reservations to the database.
 
 The machine decides; the projection only records. Events come in order (see `order`), but replies overtake
 them or are repeated, so a status moves forward only. Every function works inside the caller's transaction.
@@ -87,8 +87,8 @@ def put_machine(db: Connection, machine: Machine, now_s: float) -> None:
 
 
 def _own_cells(db: Connection, machine: Machine, now_s: float) -> None:
-    """Frees cells that a machine no longer has for other machines; an unowned cell id becomes its own from
-    now on."""
+    """Releases the ids of cells that a machine no longer has, so that another machine can own them; takes ids
+    that have no owner."""
     owners, named = cell_owners.c, {cell.cell_id for cell in machine.all_cells}
     held = set(db.execute(select(owners.cell_id).where(owners.machine_id == machine.machine_id)).scalars())
     gone = sorted(held - named)
@@ -191,13 +191,13 @@ def _row_for(db: Connection, reservation_id: str, machine_event: Event, now_s: f
 def _stub(db: Connection, reservation_id: str, machine_event: Event, now_s: float) -> ReservationRow:
     """A row for a reservation that is known from events only; a reply completes it. Raises `ValueError` if a
     machine has more of them than cells."""
-    lacking = (reservations.c.machine_id == machine_event.machine_id, reservations.c.complete.is_(False))
+    lacking = (reservations.c.machine_id == machine_event.machine_id, reservations.c.known_in_full.is_(False))
     if db.execute(select(func.count()).where(*lacking)).scalar_one() >= STUBS_MAX:
         raise ValueError("more reservations known from events only than a machine can hold")
     db.execute(
         insert(reservations).values(
             reservation_id=reservation_id,
-            complete=False,
+            known_in_full=False,
             machine_id=machine_event.machine_id,
             platform="",
             platform_order_id=machine_event.platform_order_id or "",
@@ -258,9 +258,13 @@ def put_view(db: Connection, view: ReservationView, now_s: float, *, fresh: bool
     row = find_reservation(db, view.reservation_id)
     if row is not None and row.machine_id != view.machine_id:
         raise ValueError("a reply about another machine's reservation")
-    if row is not None and not row.complete and row.platform_order_id not in ("", view.platform_order_id):
+    if (
+        row is not None
+        and not row.known_in_full
+        and row.platform_order_id not in ("", view.platform_order_id)
+    ):
         raise ValueError("events about another order than the reservation's")
-    values = _lasting(view) if row is None or not row.complete else {}
+    values = _lasting(view) if row is None or not row.known_in_full else {}
     if row is not None and row.unknown_s is not None:
         values["unknown_s"] = None
     if row is not None and fresh:
@@ -312,7 +316,7 @@ def restate(db: Connection, view: ReservationView) -> None:
 
 
 def put_over(db: Connection, reservation_id: str, now_s: float) -> None:
-    """A picked up reservation that no longer holds a cell, while the event that reported it is lost."""
+    """Completes a picked up reservation that no longer holds a cell; the event that reported it is lost."""
     mine = (reservations.c.reservation_id == reservation_id, reservations.c.completed.is_(False))
     picked = reservations.c.status == ReservationStatus.PICKED_UP.value
     db.execute(update(reservations).where(*mine, picked).values(completed=True, ended_s=now_s))
@@ -321,7 +325,7 @@ def put_over(db: Connection, reservation_id: str, now_s: float) -> None:
 def _lasting(view: ReservationView) -> dict[str, Any]:
     """The fields that never change once they are known."""
     return {
-        "complete": True,
+        "known_in_full": True,
         "platform": view.platform,
         "platform_order_id": view.platform_order_id,
         "notes": view.notes,
@@ -342,7 +346,8 @@ def _dates(view: ReservationView) -> dict[str, Any]:
 
 
 def _has_newer_cell(view: ReservationView, row: ReservationRow, fresh: bool) -> bool:
-    """Whether the view's cell is newer than the row's: a waiting reservation may have moved meanwhile."""
+    """Whether the view's cell is newer than the row's: a pending reservation may have been given another
+    cell."""
     if row.cell_label is None:
         return True
     given, known = RANK[view.status.value], RANK[row.status]

@@ -2,8 +2,8 @@
 
 Three things start it: a machine that comes online (or is found online after our own connection) and publishes
 its digest; an event that waits for one before it; and a gateway that died with events the broker had given
-it. Events that are merely on their way get a moment; what is then still missing is requested with `sync`,
-page by page.
+it. For `Timing.missing_after_s` events may still be on their way; what is missing then is requested with
+`sync`, page by page.
 """
 
 from __future__ import annotations
@@ -38,13 +38,14 @@ PAGES_MAX = 100_000
 INCOMPLETE_MAX = 1000
 PAUSE_MAX_S = 600.0
 PATIENCE = 10
-"""For this many times the grace, a machine that sends events without a pause is not asked for more."""
+"""A machine that sends events without a pause is asked at the latest after this many times
+`missing_after_s`."""
 
 
 @dataclass
 class _Check:
     """A machine that has to be checked. `must_ask`: only the machine itself knows whether anything is
-    missing; `since` is when it was put here (wall clock), `began_s` and `moved_s` are on the loop's clock."""
+    missing; `since` is when the check was requested (wall clock), `began_s` the same on the loop's clock."""
 
     since: float
     began_s: float
@@ -100,8 +101,8 @@ class Reconciler:
         self._alive_s = self._completed_s = self._mourned_s = float("-inf")
 
     def heard(self, machine_id: str, digest: Digest | None, retained: bool) -> None:
-        """A digest came, or (None) the message that a machine is online; `retained`: from the broker's store,
-        after our own connection, so that it shows nothing of what was missed since."""
+        """Schedules a check of a machine that published its digest, or (None) came online. `retained`: the
+        broker sent its stored copy after our own connection, which does not show what we missed meanwhile."""
         self._pauses.pop(machine_id, None)
         last = self._checks.get(machine_id)
         check = _Check(self._clock(), self._now_s())
@@ -148,7 +149,7 @@ class Reconciler:
 
     async def _look_at(self, group: asyncio.TaskGroup, machine_id: str, stand: Stand) -> None:
         """Decides on one machine, once nothing has moved for a moment."""
-        now_s, grace_s = self._now_s(), self._timing.grace_s
+        now_s, missing_after_s = self._now_s(), self._timing.missing_after_s
         moved = self._moved.get(machine_id)
         if moved is None or moved.applied != stand.applied:
             if moved is not None:
@@ -160,13 +161,13 @@ class Reconciler:
         if not self._machines.is_online(machine_id) or await self._machines.in_doubt(machine_id):
             self._checks.pop(machine_id, None)  # it will be heard again
             return
-        still = now_s - moved.at_s >= grace_s
+        still = now_s - moved.at_s >= missing_after_s
         since: float | None = None
         if stand.waiting and still:
-            since = self._clock() + 1  # whatever was found before: something is missing now
-        elif check is not None and now_s - check.began_s >= grace_s:
+            since = self._clock() + 1  # later than any `verified_s`: an earlier confirmation does not count
+        elif check is not None and now_s - check.began_s >= missing_after_s:
             more_announced = check.digest is not None and (stand.applied or 0) < check.digest.last_sequence
-            patient = more_announced or now_s - check.began_s < PATIENCE * grace_s
+            patient = more_announced or now_s - check.began_s < PATIENCE * missing_after_s
             if patient and not still:
                 return  # a backlog is coming in; it may bring everything
             since = await self._since(check, stand)
@@ -181,7 +182,7 @@ class Reconciler:
         if check.must_ask:
             return check.since
         if digest is not None and await self._store.read(lambda db: sync.differs(db, digest, stand)):
-            return self._clock() + 1
+            return self._clock() + 1  # see `_look_at`
         return None
 
     def _start(
@@ -342,7 +343,8 @@ class Reconciler:
         )
 
     def _wait(self, name: str, first_s: float | None = None) -> None:
-        """Pauses its requests for a while, twice as long as the last time if that was just now."""
+        """Pauses the requests of a machine (or reservation) for a while; twice as long as before if the last
+        pause has only just ended."""
         last, now_s = self._pauses.get(name), self._now_s()
         first_s = self._timing.ask_again_s if first_s is None else first_s
         again = last is not None and now_s < last.until_s + last.length_s + self._timing.completion_s

@@ -91,24 +91,25 @@ def differs(db: Connection, digest: Digest, stand: Stand) -> bool:
     if stand.applied != digest.last_sequence:
         return stand.applied < digest.last_sequence  # otherwise the digest is the older one
     table = reservations.c
-    query = select(table.reservation_id, table.status, table.complete)
+    query = select(table.reservation_id, table.status, table.known_in_full)
     ours = {
         row.reservation_id: row.status
         for row in db.execute(query.where(live_on(digest.machine_id), table.unknown_s.is_(None)))
-        if row.complete
+        if row.known_in_full
     }
     reported = {reservation_id: status.value for reservation_id, status in digest.reservations.items()}
     if any(reservation_id not in reported for reservation_id in ours):
         return True
     known = {
         row.reservation_id: row.status
-        for row in db.execute(query.where(table.reservation_id.in_(reported), table.complete.is_(True)))
+        for row in db.execute(query.where(table.reservation_id.in_(reported), table.known_in_full.is_(True)))
     }
     return known != reported
 
 
 def first_missing(db: Connection, machine_id: str, until_s: float) -> int:
-    """The sequence from which `sync` is requested; no other gateway asks until then."""
+    """The sequence from which to request `sync`. Extends this gateway's lease on asking the machine until
+    `until_s`."""
     db.execute(update(sources).where(sources.c.machine_id == machine_id).values(asked_until_s=until_s))
     compared = audit.audit_of(db, machine_id)
     if compared is not None:
@@ -127,8 +128,8 @@ def take_page(
     now_s: float,
     may_learn: MayLearn,
 ) -> Taken:
-    """Takes one page that was requested from a sequence at a moment. Raises `ValueError` for invalid
-    content."""
+    """Takes one page of the reply to `sync`; it was requested at `asked_s`, from `from_sequence` on. Raises
+    `ValueError` for invalid content."""
     lock_source(db, machine_id)
     if twins_stand(db, machine_id):
         return Taken(0, last=True)  # it is not known whose page it is
@@ -169,7 +170,7 @@ def _read(
         raise ValueError("events of several journals in one page")
     through = page.last_sequence if last else max((one.number.sequence for one in received), default=0)
     if not last and through < from_sequence:
-        raise ValueError("a page that leads nowhere")
+        raise ValueError("a page that makes no progress")
     return received, through
 
 
@@ -239,7 +240,7 @@ def _put_views(
         try:
             view = view_in(machine_id, document)
             known = find_reservation(db, view.reservation_id)
-            if (known is None or not known.complete) and not may_learn(view):
+            if (known is None or not known.known_in_full) and not may_learn(view):
                 raise NotBelieved("reservations: one that no platform asked for")
             with db.begin_nested():
                 put_view(db, view, now_s, fresh=exact)
@@ -276,7 +277,8 @@ def live_on(machine_id: str) -> ColumnElement[bool]:
 def _missing(
     db: Connection, machine_id: str, documents: Sequence[dict[str, Any]], asked_s: float
 ) -> tuple[str, ...]:
-    """What is live for us and not for the machine; without what was only learned since it was asked."""
+    """The reservations that are live in the projection and not on the machine; without those that were added
+    after the machine was asked."""
     table = reservations.c
     query = select(table.reservation_id).where(
         live_on(machine_id),
@@ -307,7 +309,7 @@ def incomplete(
     only since before a moment, oldest first; without those that the machine does not know."""
     table = reservations.c
     query = select(table.position, table.reservation_id, table.machine_id)
-    query = query.where(table.complete.is_(False), table.unknown_s.is_(None), table.learned_s < before_s)
+    query = query.where(table.known_in_full.is_(False), table.unknown_s.is_(None), table.learned_s < before_s)
     query = query.order_by(table.position).limit(limit)
     found: list[tuple[int, str, str]] = []
     for start in range(0, len(machine_ids), NAMES_MAX):

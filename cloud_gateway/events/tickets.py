@@ -112,7 +112,7 @@ def note_abandoned(
 
 
 def note_cleared(db: Connection, machine_id: str, label: str, at_s: int) -> None:
-    """A technician looked into a cell: the abandoned parcels in it are gone."""
+    """A technician has cleared a cell: marks the abandoned parcels in it as removed."""
     there = select(reservations.c.reservation_id).where(
         reservations.c.machine_id == machine_id, reservations.c.cell_label == label
     )

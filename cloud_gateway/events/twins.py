@@ -1,7 +1,8 @@
-"""Two machines under one name: a copied card.
+"""Detects two machines that use one machine_id, as after a copied SD card.
 
-Each start of a machine has a `run` of its own. A run that publishes again after another one did shows that
-both are alive: nothing is granted there until an operator has decided.
+Each start of a machine has a random id, its `run`. A run that publishes again after another run did shows
+that both machines are alive. No command that grants anything is sent to that machine_id until an operator has
+decided.
 """
 
 from __future__ import annotations
@@ -33,7 +34,7 @@ class TwinsFound(Body):
 
 class Twins:
     """Lives on the event loop. The findings are in the database and stay until an operator's decision; if
-    several gateways share the database, it is authoritative."""
+    several gateways share the database, the database is authoritative."""
 
     def __init__(self, store: Store, clock: Callable[[], float]) -> None:
         self._store = store
@@ -60,7 +61,7 @@ class Twins:
         return runs[-1][0] if runs else None
 
     async def heard(self, machine_id: str, state: Online, *, retained: bool) -> None:
-        """A machine was born, or published its state again."""
+        """A machine has published its birth, or its state again: detects a second one."""
         if state.run is None or not state.online:
             return
         if self._store.shared:

@@ -1,7 +1,7 @@
-"""The gate: everything that a machine sends is read here, or refused and counted.
+"""The gate: everything that a machine sends is validated and parsed here, or rejected and counted.
 
-A machine is believed in its own matters only: its own topics, cells and reservations, within bounds
-(`bounds`), within its quota, and a reply only to a command that was sent. What passes is a validated model;
+A machine is only believed about its own topics, cells and reservations, within bounds (`bounds`) and its
+quota; a reply only counts for a command that was sent. What passes is a validated model;
 nothing else of the gateway reads a machine's payload. A refusal is counted for its machine and shown at
 `/operations`.
 """
@@ -43,14 +43,14 @@ STATE_MAX = {"online": 16 * KIB, "machine": 384 * KIB, "digest": 128 * KIB}
 REPLY_MAX = 384 * KIB
 LONG_REPLIES = frozenset({"sync", "list-reservations"})
 QUOTA_BYTES = 64 * KIB * KIB
-"""The size of one machine's events at once, and in a day: some fifty thousand. Events beyond it are not
-stored; an honest machine still has them in its journal and is asked for them later, at the pace of the
-quota."""
+"""How many bytes of events one machine may send at once, and in a day (some fifty thousand events). Events
+beyond it are not stored. The machine has them in its journal and is asked for them when the quota allows
+it."""
 DAY_S = 86_400.0
 OVERHEAD_BYTES = 256
 """The size of a row besides its payload."""
 MACHINES_MAX = 10_000
-"""The most machines that are counted; the one that was quiet longest goes first."""
+"""The most machines that are counted; beyond that the one that sent nothing for longest is forgotten."""
 KNOWN_CODES = frozenset(int(code) for code in Code)
 
 Key = Annotated[str, Field(strict=True, pattern=r"^[ -~]{1,200}$")]
@@ -59,7 +59,8 @@ AnyBody = TypeVar("AnyBody", bound=Body)
 
 
 class Numbered(Body):
-    """The fields that an event needs to be counted; with them, even an unreadable one blocks nothing."""
+    """The fields that place an event in its machine's sequence. An event that has them, but is otherwise
+    unreadable, takes its number, so that it does not hold back later events."""
 
     machine_id: str
     sequence: Annotated[int, Field(strict=True, ge=1, le=SEQUENCE_MAX)]
@@ -113,11 +114,12 @@ class Gate:
         return 0 if account is None else account.refused.total()
 
     def count_refused(self, machine_id: str, kind: str) -> None:
-        """Counts a refused message; `kind` is its kind: event, state, reply, view, quota."""
+        """Counts a rejected message of a kind: event, state, reply or quota."""
         self._account(machine_id).refused[kind] += 1
 
     def has_room(self, machine_id: str, sizes: Sequence[int]) -> bool:
-        """Whether the machine's quota has room for events of these sizes in bytes; if so, it is used up."""
+        """Takes events of these sizes in bytes from the machine's quota; False, and nothing is taken, if it
+        has no room for them."""
         return not self._account(machine_id).quota.take(
             self._clock(), sum(sizes) + OVERHEAD_BYTES * len(sizes)
         )
@@ -221,7 +223,7 @@ def read_reply(asked: Pending, payload: bytes) -> Reply | MachineRefusal:
     given = result.get("reservation")
     view = None if given is None else view_in(asked.machine_id, given)
     if view is not None and view.reservation_id != asked.fields.get("reservation_id"):
-        raise NotBelieved("result.reservation: not the one that was asked for")
+        raise NotBelieved("result.reservation: another one than the command's")
     return Reply(result, view, len(payload))
 
 

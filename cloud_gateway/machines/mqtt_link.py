@@ -1,7 +1,8 @@
 """The gateway's link to the broker: commands with their life, and everything that machines send.
 
-What the broker did not acknowledge is lost with its connection; the broker's session (a minute) keeps what is
-on its way to us, and what is lost with it is requested (see `reconcile`). `edge_agent.mqtt` does the rest.
+A command that the broker did not acknowledge is lost when the connection ends. The broker keeps messages for
+us in our session for a minute after that; what an expired session loses is requested from the machines (see
+`events.reconcile`). `edge_agent.mqtt` is the MQTT client.
 """
 
 from __future__ import annotations
@@ -27,7 +28,8 @@ CLIENT_PREFIX = "gateway:"
 """The beginning of every gateway's client identifier. No machine's id has a colon, so no machine can take
 over the session of a gateway."""
 SESSION_EXPIRY_S = 60
-"""Short: a broker that shares events among several gateways reserves them for a dead one that long."""
+"""Short, because the broker reserves the events that it shares among several gateways for a dead one this
+long."""
 KEEPALIVE_S = 5
 CONNECT_TIMEOUT_S = 2.0
 HANDSHAKE_TIMEOUT_S = 3.0
@@ -37,9 +39,10 @@ PAUSE_MAX_S = 2.0
 REFUSED_FIRST_S = 2.0
 REFUSED_MAX_S = 30.0
 """Pause between attempts while we are refused; a changed file ends it."""
-LOOK_S = 10.0
+CHECK_S = 10.0
 """How often our credential files are checked for changes."""
 STEADY_S = 10.0
+"""A connection that was up for this long was good."""
 IN_FLIGHT_MAX = 20
 """Commands not yet acknowledged by the broker; further ones wait on our side, where they can expire."""
 BURST = 50
@@ -67,8 +70,8 @@ class Command:
     topic: str
     response_topic: str
     correlation: bytes
-    request_id: str
-    """The X-Request-ID of the call behind it."""
+    x_request_id: str
+    """The X-Request-ID of the REST request that caused it."""
 
 
 class MqttLink:
@@ -81,7 +84,7 @@ class MqttLink:
         self._unreachable = Backoff(PAUSE_FIRST_S, PAUSE_MAX_S, jitter)
         self._refused = Backoff(REFUSED_FIRST_S, REFUSED_MAX_S, jitter)
         self._room = asyncio.Semaphore(IN_FLIGHT_MAX)
-        """The room of the present connection for commands."""
+        """How many more commands may be in flight on the present connection."""
         # Retained states come at every subscription, also into a kept session.
         traffic = Traffic(tuple(Subscription(topic) for topic in subscriptions))
         self.client = MqttClient(_link_settings(settings), _bounds(), traffic, self, _wall)
@@ -122,7 +125,7 @@ class MqttLink:
             if room is not self._room or not self.connected:
                 raise LinkFault("the connection ended")
             payload, expiry_s = make_payload()
-            user = [("x-request-id", command.request_id)]
+            user = [("x-request-id", command.x_request_id)]
             if self._signer is not None:
                 user += self._signer.properties(command.topic, payload)
             message = Message(
@@ -141,7 +144,8 @@ class MqttLink:
 
     def _answered(self, room: asyncio.Semaphore, correlation: bytes, answer: Answer) -> None:
         room.release()
-        # Nobody subscribes: the machine's session is gone, no machine will ever get it.
+        # No client subscribes to the topic: the machine's session has expired, and it will never get this
+        # command.
         if self._user is not None and (not answer.accepted or answer.unheard):
             self._user.refused_by_broker(correlation, answer.reason)
 
@@ -172,7 +176,7 @@ class MqttLink:
 
     def ended(self) -> None:
         """See `ClientUser.ended`."""
-        self._room.release()  # each waiter passes it on
+        self._room.release()  # wakes a waiting `publish`; it fails and releases in turn, so all end
         if self._user is not None:
             self._user.link_down()
 
@@ -208,7 +212,7 @@ def _link_settings(settings: MqttSettings) -> LinkSettings:
         settings.transport,
         settings.websocket_path,
         Credentials.of(settings),
-        look_s=LOOK_S,
+        look_s=CHECK_S,
     )
 
 

@@ -1,8 +1,9 @@
 """Commands to machines and their replies: online state, correlation, time-outs.
 
 A command is sent over the present connection or not at all. After EXPIRED or OFFLINE no door may open;
-therefore a command's life is shorter than the wait, and a door-opening command whose connection broke is
-waited for until its end: the reply comes over the next connection, because the session is kept.
+therefore a command's life is shorter than the time that its caller waits. If the connection breaks, the
+caller of a door-opening command keeps waiting: the session is kept, so the reply comes over the next
+connection.
 """
 
 from __future__ import annotations
@@ -26,12 +27,13 @@ from edge_agent.protocol.commands import DOOR_OPENING, QUERIES
 from edge_agent.protocol.events import Health, HistoryState, Online
 from edge_agent.protocol.topics import Topics
 
-UNGRANTED = QUERIES | {"restore"}
-"""Commands that grant nothing."""
+ALLOWED_IN_DOUBT = QUERIES | {"restore"}
+"""Commands that are also sent while two machines may use the name, or the history is in doubt: they open no
+door and give no cell away."""
 LATE_MAX = 1000
 LATE_S = 120.0
-"""How long finished commands are remembered, and the most of them: a late reply belongs to one of them, too,
-and the broker may deliver one twice."""
+"""How many finished commands are remembered, and for how long: a reply may come late, or twice, and is then
+not counted as a reply to no command."""
 
 
 @dataclass(eq=False)
@@ -118,7 +120,7 @@ class Machines:
         return self._link.connected
 
     def is_online(self, machine_id: str) -> bool:
-        """Whether broker and machine are both online, as far as the broker knows."""
+        """Whether the broker is connected and the machine's last published state is online."""
         state = self._online.get(machine_id)
         return self.connected and state is not None and state.online
 
@@ -143,7 +145,8 @@ class Machines:
         return state.history if state is not None and state.online else None
 
     def instance(self, machine_id: str) -> str | None:
-        """The instance of the machine that is online."""
+        """The instance (board serial number and journal id) that the machine last published, online or
+        not."""
         state = self._online.get(machine_id)
         return None if state is None else state.instance
 
@@ -193,7 +196,7 @@ class Machines:
             raise Refusal(Code.OFFLINE, "the broker is not connected")
         if not self.is_online(machine_id):
             raise Refusal(Code.OFFLINE, "the machine is offline")
-        if name not in UNGRANTED:
+        if name not in ALLOWED_IN_DOUBT:
             await self._refuse_in_doubt(machine_id)
         loop = asyncio.get_running_loop()
         deadline = loop.time() + self._timing.wait_s
@@ -216,26 +219,28 @@ class Machines:
             del self._pending[correlation]
             self._remember(correlation, pending, loop.time())
             if not pending.answer.cancel() and not pending.answer.cancelled():
-                pending.answer.exception()  # seen, even when the time-out came first
+                pending.answer.exception()  # retrieved, or asyncio would log one that came with the time-out
 
     async def _refuse_in_doubt(self, machine_id: str) -> None:
         """Raises `Refusal` (OFFLINE) if the machine may not be the one that we know, or its history is in
         doubt."""
         if await self.in_doubt(machine_id):
-            raise Refusal(Code.OFFLINE, "two machines use this machine_id: an operator has to decide")
+            why = "two machines use this machine_id: an operator has to resolve it at /operations"
+            raise Refusal(Code.OFFLINE, why)
         if self.history(machine_id) == "asking":
             raise Refusal(Code.OFFLINE, "the machine has not finished comparing its history with the gateway")
 
     def _payload(
         self, machine_id: str, fields: dict[str, Any], request_id: str, left_s: float
     ) -> tuple[bytes, int]:
-        """The command and its life in whole seconds, when its caller waits `left_s` more.
+        """The payload of a command, and its life in whole seconds; `left_s`: how long its caller still waits.
 
-        It repeats the machine's challenge, if the machine published one.
+        The payload repeats the machine's challenge, if the machine published one. Raises `Refusal` EXPIRED if
+        too little time is left.
         """
         life_s = left_s - (self._timing.wait_s - self._timing.life_s)
         if life_s < 1:
-            raise Refusal(Code.EXPIRED, "the broker is too busy")
+            raise Refusal(Code.EXPIRED, "the broker is too busy: the command was not sent")
         now_s = self._clock()
         body = {
             **fields,
@@ -253,7 +258,8 @@ class Machines:
         return None if correlation is None else self._pending.get(correlation)
 
     def asked(self, correlation: bytes | None) -> Pending | None:
-        """The same, including a command whose caller no longer waits; None for one that was never sent."""
+        """The command that a reply belongs to, also one whose caller no longer waits (for `LATE_S`); None if
+        no such command was sent."""
         pending = self.pending(correlation)
         if pending is not None or correlation is None:
             return pending

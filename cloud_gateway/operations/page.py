@@ -159,7 +159,7 @@ def _dead(found: Sequence[DeadWebhook]) -> str:
         for hook in found
     ]
     names = ("Receiver", "Order", "Event", "Attempts", "Last problem", "Since", "State", "Reservation")
-    return _table("webhooks", "Webhooks that failed for good", names, rows, "None.")
+    return _table("webhooks", "Dead webhooks (no more retries)", names, rows, "None.")
 
 
 def _retry_form(hook: DeadWebhook) -> str:
@@ -213,7 +213,7 @@ def _doubt(machine: MachineState) -> str:
         action = f"/operations/machines/{quote(machine.machine_id, safe='')}/release"
         html += (
             f" {_mark('two machines', bad=True)} {named}"
-            f'<form method="post" action="{action}"><button>Only the right one runs now</button></form>'
+            f'<form method="post" action="{action}"><button>Only the right machine runs now</button></form>'
         )
     return html
 

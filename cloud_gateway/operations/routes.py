@@ -64,7 +64,7 @@ router = APIRouter(
 
 @router.get("/operations", response_class=Response, responses={200: {"content": {"text/html": {}}}})
 async def operations_page(parts: WithParts) -> HTMLResponse:
-    """The page: tickets, abandoned parcels, notes, machines, and failed webhooks and syncs."""
+    """The page: tickets, dead webhooks, unknown reservations, abandoned parcels, notes and machines."""
     now_s = parts.clock()
     seen = await _seen(parts, now_s)
     return HTMLResponse(render(seen, rfc3339(now_s)), headers=HEADERS)
@@ -143,7 +143,7 @@ async def release(machine_id: str, parts: WithParts) -> Response:
     """Confirms that only the right one of two machines with one machine_id runs now: it is granted commands
     again."""
     if parts.twins is None or not await parts.twins.release(machine_id):
-        raise not_found("machine with a twin")
+        raise not_found("second machine with this machine_id")
     parts.compare(machine_id)
     return RedirectResponse("/operations", 303)
 
@@ -160,9 +160,9 @@ async def release(machine_id: str, parts: WithParts) -> Response:
     },
 )
 async def retry(position: Annotated[int, Path(ge=1, le=POSITION_MAX)], parts: WithParts) -> Response:
-    """Queues a failed webhook again."""
+    """Queues a dead webhook again."""
     now_s = parts.clock()
     if not await parts.store.write(lambda db: try_again(db, position, now_s)):
-        raise not_found("webhook that was given up")
+        raise not_found("dead webhook with this number")
     parts.wake_webhooks()
     return RedirectResponse("/operations", 303)

@@ -1,9 +1,10 @@
 """Delivery of webhooks from the queue in the database: at least once, in order for each reservation.
 
-2xx is delivered; anything else is retried after 1 s, doubling up to 10 min, until it succeeds, or until it is
-days old and was tried a dozen times: then it is put aside for an operator. The Retry-After of a 429 or 503 is
-waited for, up to 10 min (RFC 9110, 10.2.3); after a 410 there is no retry. Redirects are not followed. Each
-receiver of a platform has its own few places, so that a dead one delays no other.
+A response 2xx means delivered. After any other the webhook is retried after 1 s, doubling up to 10 min, until
+it succeeds, or until it is older than `give_up_days` and was tried 12 times: then its state is `dead`, and an
+operator can retry it. A Retry-After with 429 or 503 is obeyed, up to 10 min (RFC 9110, 10.2.3); after a 410
+there is no retry. Redirects are not followed. Each receiver of a platform has 4 slots, so that one that does
+not answer delays no other.
 """
 
 from __future__ import annotations
@@ -141,7 +142,8 @@ class Deliverer:
         return found[-1].position if len(found) == AT_ONCE else None
 
     def _full(self) -> tuple[set[tuple[str, str]], list[str]]:
-        """What has no place left: platforms with URLs that are under way, and platforms by their own URL."""
+        """The receivers without a free slot: as (platform, URL) of deliveries under way, and as platforms
+        whose own URL leads to such a receiver."""
         pairs = {
             (platform, url)
             for platform, url in self._under_way.values()
@@ -156,7 +158,8 @@ class Deliverer:
         for due in found:
             url = due.webhook_url or self._default_url.get(due.platform, "")
             place = _place(due.platform, url)
-            # A webhook that is under way already is no longer ours: its lease ended before we did.
+            # One that is still under way here is due again because its lease expired: it is not started
+            # twice.
             fits = self._busy[place] < PER_RECEIVER and due.position not in self._under_way
             if fits and len(self._under_way) < self._in_all:
                 self._busy[place] += 1
@@ -247,7 +250,7 @@ def _problem(reply: Reply | str) -> str | None:
 
 
 def _is_gone(reply: Reply | str) -> bool:
-    """Whether the receiver says that it will never take it (410, RFC 9110, 15.5.11)."""
+    """Whether the receiver answered 410 Gone (RFC 9110, 15.5.11): it will never accept the webhook."""
     return isinstance(reply, Reply) and reply.status == GONE
 
 

@@ -74,9 +74,9 @@ def due_webhooks(
         .where(
             webhooks.c.state == "waiting",
             webhooks.c.position > after,
-            _past(webhooks.c.next_attempt_s, now_s, pace.retry_max_s),
-            _past(webhooks.c.lease_until_s, now_s, pace.lease_s),
-            reservations.c.complete.is_(True),
+            _is_due(webhooks.c.next_attempt_s, now_s, pace.retry_max_s),
+            _is_due(webhooks.c.lease_until_s, now_s, pace.lease_s),
+            reservations.c.known_in_full.is_(True),
             *(~and_(table.platform == platform, table.webhook_url == url) for platform, url in pairs),
             ~and_(default, reservations.c.platform.in_(platforms)),
             ~before.exists(),
@@ -105,8 +105,8 @@ def claim(
         .where(
             table.position.in_(positions),
             table.state == "waiting",
-            _past(table.next_attempt_s, now_s, pace.retry_max_s),
-            _past(table.lease_until_s, now_s, pace.lease_s),
+            _is_due(table.next_attempt_s, now_s, pace.retry_max_s),
+            _is_due(table.lease_until_s, now_s, pace.lease_s),
         )
         .with_for_update(skip_locked=True)
     )
@@ -124,7 +124,8 @@ def settle(db: Connection, position: int, owner: str, values: dict[str, Any]) ->
 
 
 def postpone(db: Connection, webhook: Claimed, owner: str, values: dict[str, Any], next_s: float) -> bool:
-    """The same for a failed one: it is due again at a time, and those that wait behind it not before."""
+    """Records a failed delivery and returns the lease: the webhook is due again at `next_s`, and the later
+    ones of its reservation not before it. False if the lease was no longer ours."""
     if not settle(db, webhook.position, owner, values | {"next_attempt_s": next_s}):
         return False
     behind = (webhooks.c.reservation_id == webhook.reservation_id, webhooks.c.state == "waiting")
@@ -146,5 +147,6 @@ def try_again(db: Connection, position: int, now_s: float) -> bool:
     return db.execute(update(webhooks).where(*dead).values(values)).rowcount == 1
 
 
-def _past(column: ColumnElement[float], now_s: float, ahead_s: float) -> ColumnElement[bool]:
+def _is_due(column: ColumnElement[float], now_s: float, ahead_s: float) -> ColumnElement[bool]:
+    """Whether a time is over, or so far ahead that it comes from a clock that was set back."""
     return or_(column <= now_s, column > now_s + 2 * ahead_s)

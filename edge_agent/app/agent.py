@@ -363,7 +363,7 @@ class Agent:
         parts = [self.loop, self._writer, self.link, self.publisher, self._telemetry]
         if self._ports.console is not None:
             parts.append(api := ApiLife(self.settings.path(self.settings.paths.socket)))
-            group.create_task(api.run(), name="asks the console")
+            group.create_task(api.run(), name="console check")
         for part in (*parts, self.climate):
             proofs += part.proofs() if isinstance(part, Proven) else []
         return proofs

@@ -11,7 +11,7 @@ def layout_of(settings: Settings) -> Layout:
     unlock = settings.unlock
     return Layout(
         specs={spec.label: spec for spec in settings.cell_specs()},
-        attempts=unlock.attempts,
+        max_pulses=unlock.attempts,
         max_concurrent_unlocks=unlock.max_concurrent_unlocks,
         duty_pulses=unlock.duty_pulses,
         duty_window_ns=unlock.duty_window_s * 10**9,

@@ -1,1 +1,2 @@
-"""The technician's commands. They talk to the daemon over its Unix socket and nothing else."""
+"""The technician's commands. Those about a running machine talk to its daemon over the Unix socket; `init`
+uses the buses itself, `check`, `schema`, `technician` and `completion` need no daemon."""

@@ -1,4 +1,4 @@
-"""What a technician does at a door, and how somebody becomes one."""
+"""The commands `open`, `resolve` and `technician`."""
 
 from __future__ import annotations
 
@@ -63,7 +63,8 @@ def resolve(
     said = dict(zip(Verdict, (dropped_off, picked_up, still_inside, empty), strict=True))
     verdicts = [verdict for verdict, given in said.items() if given]
     if len(verdicts) != 1:
-        raise typer.BadParameter("exactly one", param_hint=" | ".join(f"--{verdict}" for verdict in Verdict))
+        hint = " | ".join(f"--{verdict}" for verdict in Verdict)
+        raise typer.BadParameter("give exactly one of these", param_hint=hint)
     done = act(socket, cell, "resolve", {"verdict": verdicts[0]}, pin_file, name)
     if as_json:
         print_json(done)
@@ -80,7 +81,7 @@ def technician(
 ) -> None:
     """Add a technician: asks twice for a PIN and prints the line for `access.technicians_file`.
 
-    Where there is no terminal, the PIN is the first line of the standard input.
+    Without a terminal the PIN is read from the first line of the standard input.
     """
     try:
         made = line(name, _new_pin())
@@ -102,7 +103,7 @@ def _new_pin() -> str:
     except EOFError:
         raise typer.Exit(REFUSED) from None
     if pin != again:
-        raise _stop("these are two different PINs", REFUSED)
+        raise _stop("the two PINs differ", REFUSED)
     return pin
 
 

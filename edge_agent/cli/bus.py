@@ -1,4 +1,4 @@
-"""`edge-agent bus`: what a technician sees and does of the buses, through the running daemon."""
+"""`edge-agent bus`: inspects and tests the buses through the running daemon."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ COUNTS = ("requests", "replies", "timeouts", "damaged", "exceptions", "late")
 
 @bus_app.command()
 def stats(socket: Socket = DEFAULT_SOCKET, as_json: AsJson = False) -> None:
-    """Show what has passed since the daemon's start, and how each device answers."""
+    """Show the counters since the daemon's start, and how each device answers."""
     found = call(socket, "GET", "/v1/bus")
     if as_json:
         print_json(found)
@@ -83,7 +83,7 @@ def scan(
     first: Annotated[int | None, typer.Option(min=0, max=255, help="the first address to ask")] = None,
     last: Annotated[int | None, typer.Option(min=0, max=255, help="the last address to ask")] = None,
 ) -> None:
-    """Ask every address for a device while the locker works on; exit 1 if a device is missing."""
+    """Ask every address for a device while the locker keeps working; exit 1 if there is a finding."""
     names = [bus] if bus is not None else [row["bus"] for row in call(socket, "GET", "/v1/bus")]
     rows: list[dict[str, Any]] = []
     with Progress(console=problems, transient=True, disable=not problems.is_terminal) as progress:
@@ -104,15 +104,16 @@ def scan(
 def _print_scan(rows: list[dict[str, Any]]) -> None:
     asked = [row for row in rows if "error" not in row]
     worth = [row for row in asked if row["device"] is not None or row["result"] != "silent"]
-    table = Table("bus", "address", "device", "result", "more")
+    table = Table("bus", "address", "device", "grade", "result", "more")
     for row in worth:
         device = "[yellow]not configured[/]" if row["device"] is None else row["device"]
         colour = {"answers": "green", "exception": "green"}.get(row["result"], "red")
         result = f"[{colour}]{row['result']}[/]" + (f" ({row['exception']})" if row["exception"] else "")
         more = [row["finding"]] if row["finding"] else []
         more += [f"{row['damaged']} damaged"] if row["damaged"] else []
-        more += [f"reads like {', '.join(row['reads_like'])}"] if row["reads_like"] else []
-        table.add_row(row["bus"], str(row["address"]), device, result, escape("; ".join(more)))
+        more += [f"may be {', '.join(row['reads_like'])}"] if row["reads_like"] else []
+        grade = row.get("grade") or ""
+        table.add_row(row["bus"], str(row["address"]), device, grade, result, escape("; ".join(more)))
     if worth:
         console.print(table)
     console.print(f"{len(asked)} addresses asked, {len(asked) - len(worth)} silent as expected")
@@ -158,8 +159,8 @@ def doors(
 ) -> None:
     """Watch which contact changes while somebody opens and closes each door by hand.
 
-    Close every door first: one that reads open then is wired or configured the wrong way round. Ends well
-    when every door was closed, then seen open and closed again.
+    Close every door first: one that reads open then is wired or configured the wrong way round. Ends with
+    exit code 0 when every door was closed, then read open and closed again.
     """
     if not _watch_doors(socket, labels or [], seconds, as_json):
         raise typer.Exit(REFUSED)
@@ -208,7 +209,7 @@ class DoorCycle:
         self.complete = False
 
     def see(self, door: str) -> None:
-        """It reads so now; what is unknown counts for nothing."""
+        """Takes one reading; `unknown` does not count."""
         if door == "unknown":
             return
         self.first = self.first or door
@@ -220,7 +221,7 @@ def _door_line(row: dict[str, Any], cycle: DoorCycle | None) -> str:
     level = "cannot be read" if row["level"] is None else f"reads {row['level']}"
     colour = {"open": "yellow", "unknown": "red"}.get(row["door"], "green")
     note = "" if cycle is None else " (seen open and closed)" if cycle.complete else ""
-    note = " (not asked for)" if cycle is None else note
+    note = " (another cell than you chose)" if cycle is None else note
     return f"{row['label']}  [{colour}]{row['door']}[/]  {row['device']} {row['channel']} {level}{note}"
 
 
@@ -254,12 +255,12 @@ def _counts_line(row: dict[str, Any]) -> str:
     more = ("unasked", "glitches", "stray_bytes", "port_losses")
     counts = ", ".join(f"{row[key]} {key.replace('_', ' ')}" for key in (*COUNTS, *more))
     share = row["utilisation"]
-    return counts if share is None else f"{counts}; bits pass {share:.0%} of the time"
+    return counts if share is None else f"{counts}; {share:.0%} busy"
 
 
 def _device_table(devices: list[dict[str, Any]]) -> Table:
     table = Table("device", "address", "profile", "state")
-    for heading in (*COUNTS, "owed", "p50 ms", "p99 ms", "max ms"):
+    for heading in (*COUNTS, "replies owed", "p50 ms", "p99 ms", "max ms"):
         table.add_column(heading, justify="right")
     for device in devices:
         state = STATES.get(device["state"], device["state"])

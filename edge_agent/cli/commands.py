@@ -49,7 +49,7 @@ from edge_agent.config.modes import mode_findings
 from edge_agent.config.storage import storage_findings
 from edge_agent.errors import ConfigError
 
-HELP = "The software inside a parcel locker. `edge-agent run --config FILE` is the daemon; all others use it."
+HELP = "The software of a parcel locker. `edge-agent run --config FILE` is the daemon; most others ask it."
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -110,7 +110,7 @@ def status(socket: Socket = DEFAULT_SOCKET, as_json: AsJson = False) -> None:
     for alarm in found["alarms"]:
         where = alarm["label"] or alarm["device"]
         place = f" {where}" if where else ""
-        row = f"[yellow]{alarm['alarm']}{place}[/] since {alarm['since']} {escape(alarm['detail'])}"
+        row = f"[yellow]{alarm['alarm']}{place}[/] since {moment(alarm['since'])} {escape(alarm['detail'])}"
         table.add_row("alarm", row)
     console.print(table)
 
@@ -121,11 +121,11 @@ def alarms(socket: Socket = DEFAULT_SOCKET, as_json: AsJson = False) -> None:
     if as_json:
         print_json(found)
         return
-    table = Table("alarm", "cell", "device", "since", "times", "detail")
+    table = Table("alarm", "cell", "device", "since", "count", "detail")
     for alarm in found:
         name, since, times = f"[yellow]{alarm['alarm']}[/]", moment(alarm["since"]), str(alarm["count"])
         table.add_row(name, alarm["label"], alarm["device"], since, times, escape(alarm["detail"]))
-    console.print(table if found else "no alarm stands")
+    console.print(table if found else "no alarms")
 
 
 def reservations(
@@ -133,13 +133,14 @@ def reservations(
     as_json: AsJson = False,
     temperatures: Annotated[
         str | None,
-        typer.Option(metavar="RID", help="print the temperature log of this reservation, as CSV"),
+        typer.Option(metavar="RESERVATION", help="print the temperature log of this reservation, as CSV"),
     ] = None,
     svg: Annotated[
         Path | None, typer.Option(metavar="FILE", help="with --temperatures: also plot them")
     ] = None,
 ) -> None:
-    """Show the reservations that hold a cell, without their codes; or the temperatures of any one."""
+    """Show the reservations that hold a cell, without codes; with --temperatures the temperature log of
+    one."""
     if temperatures is not None:
         _temperatures(socket, as_json, temperatures, svg)
         return
@@ -203,7 +204,7 @@ AGAIN_S = 1.0
 
 
 def _follow(socket: Path, as_json: bool) -> None:
-    """Goes on when the daemon restarts; a daemon that is not there at the beginning ends it."""
+    """Continues when the daemon restarts; ends if there is no daemon at the beginning."""
     first, waiting = True, False
     with until_stopped():
         while True:
@@ -216,7 +217,7 @@ def _follow(socket: Path, as_json: bool) -> None:
                 if first or ended.exit_code != NO_DAEMON:
                     raise
             if not waiting:
-                problems.print("the daemon has ended; waiting until it runs again", highlight=False)
+                problems.print("the daemon does not answer; waiting until it does", highlight=False)
             waiting = True
             Event().wait(AGAIN_S)
 
@@ -277,7 +278,7 @@ def tare(
     socket: Socket = DEFAULT_SOCKET,
     as_json: AsJson = False,
 ) -> None:
-    """Say that a free cell is empty: what its scale reads now counts as zero from now on."""
+    """Confirm that a free cell is empty: the present reading of its scale counts as zero from now on."""
     done = call(socket, "POST", f"/v1/cells/{cell}/tare")
     if as_json:
         print_json(done)
@@ -296,7 +297,7 @@ def unblock(
     console.print(f"cell {cell} is not blocked any more", highlight=False)
 
 
-LOOK, ACT, KEEP = "Look", "Act", "Set up and keep up"
+LOOK, ACT, KEEP = "Look", "Act", "Set up and maintain"
 COMMANDS: dict[str, dict[str, Callable[..., None]]] = {
     LOOK: {
         "status": status,

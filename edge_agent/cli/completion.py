@@ -19,7 +19,7 @@ from edge_agent.cli.daemon import DEFAULT_SOCKET
 PROGRAM = "edge-agent"
 VARIABLE = "_EDGE_AGENT_COMPLETE"
 PATIENCE_S = 1.0
-"""A daemon that does not answer at once is no reason to keep somebody waiting at a prompt."""
+"""How long the shell waits for the daemon."""
 
 completion_init()  # registers the shells with typer; without it nothing is completed
 
@@ -35,19 +35,19 @@ class Shell(StrEnum):
 def completion(shell: Annotated[Shell, typer.Argument(help="bash, zsh or fish")]) -> None:
     """Print the script for completion in a shell; the Debian package has set bash up already.
 
-    Such as: `edge-agent completion zsh > ~/.zfunc/_edge-agent`.
+    Example: `edge-agent completion zsh > ~/.zfunc/_edge-agent`.
     """
     typer.echo(script(shell))
 
 
 def script(shell: Shell) -> str:
-    """What has to be read by the shell."""
+    """The completion script of a shell."""
     made: str = get_completion_script(prog_name=PROGRAM, complete_var=VARIABLE, shell=shell)
     return made
 
 
 def labels(incomplete: str) -> list[str]:
-    """The labels of cells that begin so; none where the daemon does not say."""
+    """The labels of cells that begin with `incomplete`; none if the daemon does not answer."""
     socket = Path(os.environ.get("EDGE_AGENT_SOCKET") or DEFAULT_SOCKET)
     try:
         transport = httpx.HTTPTransport(uds=str(socket))

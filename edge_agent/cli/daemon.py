@@ -18,9 +18,10 @@ from rich.text import Text
 from edge_agent.cli.tables import fitting
 
 _STEERING = frozenset({"Cc", "Cf", "Cs", "Zl", "Zp"})
-"""Unicode's categories of what steers a terminal, turns its text around, ends lines, or is no character."""
+"""Unicode categories that control a terminal, change the direction of text, end lines, or are no
+characters."""
 _KEPT = frozenset("\t\n\u200c\u200d")
-"""Of these what texts need: also the joiners of Persian and of Indian scripts."""
+"""Characters of these categories that texts need, such as the joiners of Persian and of Indian scripts."""
 
 
 def _shown(character: str) -> str:
@@ -29,8 +30,8 @@ def _shown(character: str) -> str:
 
 
 def visible(value: Any) -> Any:
-    """A value as JSON has it without what steers a terminal or turns its text around: orders, notes and
-    reasons are written by anybody."""
+    """A JSON value with the characters replaced that control a terminal or change the direction of text:
+    order ids, notes and reasons may hold any text."""
     if isinstance(value, str):
         return value if value.isascii() and value.isprintable() else "".join(map(_shown, value))
     if isinstance(value, list):
@@ -68,7 +69,7 @@ DEFAULT_SOCKET = Path("/run/edge-agent/agent.sock")
 
 
 def _nobody(socket: Path, error: Exception) -> typer.Exit:
-    problems.print(f"no daemon at {socket}: {error}", style="red", highlight=False)
+    problems.print(f"cannot reach the daemon at {socket}: {error}", style="red", highlight=False)
     return typer.Exit(NO_DAEMON)
 
 
@@ -109,7 +110,7 @@ def call(
 ) -> Any:
     """The daemon's answer; ends the process where there is none or it is a refusal.
 
-    With `headers` (see `edge_agent.cli.pin`) it raises `PinNeeded` where the daemon wants more than those.
+    With `headers` (see `edge_agent.cli.pin`) it raises `PinNeeded` if the daemon also needs a PIN.
     """
     try:
         transport = httpx.HTTPTransport(uds=str(socket))
@@ -154,7 +155,7 @@ def rows_of(
 
 @contextmanager
 def until_stopped() -> Iterator[None]:
-    """Ctrl-C ends the process well."""
+    """Ctrl-C ends the process with exit code 0."""
     try:
         yield
     except KeyboardInterrupt:
@@ -162,10 +163,10 @@ def until_stopped() -> Iterator[None]:
 
 
 def print_json(value: Any) -> None:
-    """A value as indented JSON, of texts what `visible` leaves of them."""
+    """Prints a value as indented JSON; see `visible`."""
     typer.echo(json.dumps(visible(value), indent=2, ensure_ascii=False))
 
 
 def print_json_line(row: Any) -> None:
-    """A row as JSON on a line of its own, of texts what `visible` leaves of them."""
+    """Prints a row as JSON on one line; see `visible`."""
     typer.echo(json.dumps(visible(row), ensure_ascii=False))

@@ -35,7 +35,7 @@ def diagnose(
             "--doors", help="also open every free cell, one after the other: be there to close them"
         ),
     ] = False,
-    everything: Annotated[bool, typer.Option("--all", help="show what is well, too")] = False,
+    everything: Annotated[bool, typer.Option("--all", help="also show what is good")] = False,
     pin_file: PinFile = None,
     name: As = None,
 ) -> None:
@@ -58,7 +58,7 @@ def diagnose(
 
 
 def _followed(rows: Iterator[dict[str, Any]]) -> list[dict[str, Any]]:
-    """The findings; meanwhile shows how far it has come, and says what has to be closed."""
+    """Returns the findings; meanwhile shows the progress, and which door has to be closed."""
     found: list[dict[str, Any]] = []
     with Progress(console=problems, transient=True, disable=not problems.is_terminal) as progress:
         task: TaskID | None = None

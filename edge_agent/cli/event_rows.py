@@ -32,7 +32,7 @@ def event_row(row: dict[str, Any]) -> EventRow:
             more = f"{more} (waits for the broker)".strip()
     else:
         what = f"unlock: {row['what']}"
-        pulse = {True: ", pulsed", False: ", no pulse", None: ""}[row["pulsed"]]
+        pulse = {True: " given", False: " not given", None: ""}[row["pulsed"]]
         more = f"{row['purpose']}, pulse {row['attempt']}" if row["attempt"] else row["purpose"]
         more += pulse + (f": {row['reason']}" if row["reason"] else "")
     return EventRow(moment(row["at"]), what, row["cell"] or "", row["reservation_id"] or "", who, more)

@@ -1,5 +1,5 @@
-"""Who the technician is: the PIN from a file, else the environment, else a hidden prompt; never an argument,
-for others can read those."""
+"""The technician's PIN: from a file, else from the environment, else from a hidden prompt. Never from an
+argument, because other users can read the arguments of a process."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ PinFile = Annotated[
     typer.Option(
         "--pin-file",
         metavar="FILE",
-        help=f"the technician's PIN; else {PIN_VARIABLE} in the environment, else it is asked for if needed",
+        help=f"file with the technician's PIN (default: {PIN_VARIABLE}; else a prompt if a PIN is needed)",
     ),
 ]
 As = Annotated[
     str | None,
     typer.Option(
-        "--as", metavar="NAME", envvar=NAME_VARIABLE, help="the technician; else the user's own name"
+        "--as", metavar="NAME", envvar=NAME_VARIABLE, help="name of the technician (default: your user name)"
     ),
 ]
 T = TypeVar("T")
@@ -45,7 +45,7 @@ def proven(ask: Callable[[dict[str, str]], T], pin_file: Path | None, name: str 
         return ask(headers_of(name, pin))
     except PinNeeded as needed:
         if not _somebody_there():
-            how = f"{needed}: --pin-file FILE or {PIN_VARIABLE}"
+            how = f"{needed}: give it with --pin-file FILE or in {PIN_VARIABLE}"
             problems.print(how, style="red", highlight=False, markup=False)
             raise typer.Exit(REFUSED) from None
     who = name or getuser()

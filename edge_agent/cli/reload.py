@@ -23,13 +23,13 @@ from edge_agent.cli.daemon import (
 )
 
 LOOKS, LOOK_S = 300, 0.1
-"""So often, and with such pauses, it is looked whether the daemon is there again."""
+"""How often, and with which pause, the daemon is asked whether the new configuration is in use."""
 
 
 def reload(socket: Socket = DEFAULT_SOCKET, as_json: AsJson = False) -> None:
     """Apply the changes of the configuration file; `edge-agent check` it first.
 
-    It is refused, and nothing changes, where a live reservation would suffer: exit code 1.
+    Refused, without any change, if a live reservation would be affected: exit code 1.
     """
     asked = call(socket, "POST", "/v1/reload")
     changes = asked["changes"]
@@ -74,5 +74,6 @@ def _applied(socket: Path, number: int) -> dict[str, Any]:
         if state["number"] != number or state["failed"] is not None:
             return state
         pause.wait(LOOK_S)
-    problems.print(f"no daemon at {socket}: it has not come back", style="red", highlight=False)
+    late = f"the daemon at {socket} does not answer: it has not restarted in time"
+    problems.print(late, style="red", highlight=False)
     raise typer.Exit(NO_DAEMON)

@@ -27,18 +27,18 @@ INSPECTED = "AWAITING_INSPECTION"
 
 def restore(
     none: Annotated[
-        bool, typer.Option("--none", help="start empty: no reservation is restored, every cell is inspected")
+        bool, typer.Option("--none", help="start empty: restore no reservation; every cell awaits inspection")
     ] = False,
     place: Annotated[
         list[str] | None,
-        typer.Option(metavar="RES=CELL", help="the parcel of this reservation lies in that cell"),
+        typer.Option(metavar="RESERVATION=CELL", help="the parcel of this reservation lies in that cell"),
     ] = None,
     yes: Annotated[bool, typer.Option("--yes", help="do not ask again")] = False,
     socket: Socket = DEFAULT_SOCKET,
     pin_file: PinFile = None,
     name: As = None,
 ) -> None:
-    """After JOURNAL_LOST: have the live reservations hold their cells again, as the gateway knows them.
+    """After the alarm JOURNAL_LOST: give the live reservations that the gateway knows their cells back.
 
     All other cells await inspection. What is in the cells is not verified: look, and correct with
     `--place`.
@@ -51,9 +51,9 @@ def restore(
         _confirm("these reservations hold their cells again", yes=yes)
     body = {"none": none, "place": placed}
     proven(lambda headers: call(socket, "POST", "/v1/restore", body, headers), pin_file, name)
-    console.print(
-        "restored; inspect every cell that awaits inspection, then `edge-agent clear`", markup=False
-    )
+    done = "no reservation is restored" if none else "restored"
+    what = "inspect every cell that awaits inspection, then `edge-agent clear CELL`"
+    console.print(f"{done}; {what}", markup=False)
 
 
 def clear(
@@ -113,7 +113,7 @@ def _confirm(what: str, *, yes: bool) -> None:
     if yes:
         return
     if not _somebody_there():
-        raise _stop(f"{what}: --yes confirms it", USAGE)
+        raise _stop(f"{what}: confirm with --yes", USAGE)
     if not typer.confirm(f"{what}. Go on?"):
         raise typer.Exit(REFUSED)
 

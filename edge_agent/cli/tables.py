@@ -63,7 +63,7 @@ def _text(console: Console, cell: RenderableType) -> RenderableType:
 
 
 def _widths(bounds: Sequence[tuple[int, int]], available: int) -> list[int]:
-    """Shares the room: each column gets its longest word, then those that need most the rest."""
+    """Shares the width: each column gets its longest word; the rest goes to the columns that need most."""
     widths = [least for least, _ in bounds]
     for _ in range(available - sum(widths)):
         wanting = [longest - width for (_, longest), width in zip(bounds, widths, strict=True)]

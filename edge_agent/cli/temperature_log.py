@@ -13,7 +13,8 @@ from xml.sax.saxutils import escape
 
 COLUMNS = ("time", "temperature_c", "setpoint_c", "limit_c", "door", "output")
 UNBROKEN_S = 90.0
-"""Readings at most so far apart are joined; of a cell at work they come every 30 s at least."""
+"""Readings no further apart are joined by a line; a cell that is heated or cooled has one every 30 s or more
+often."""
 WIDTH, HEIGHT = 860, 360
 LEFT, RIGHT, TOP, BOTTOM = 56, 844, 56, 300
 """The edges of the plot's area, in pixels."""
@@ -49,8 +50,8 @@ def as_csv(log: dict[str, Any]) -> str:
 def as_svg(log: dict[str, Any]) -> str:
     """A plot: temperature, setpoint and limit over time, open doors shaded, what was out of range in red.
 
-    A time without readings, or with a lost sensor, is a gap. What was beyond the limit before the drop-off
-    was no food's, and is not marked.
+    A time without readings, or with a lost sensor, is a gap. Readings beyond the limit are marked from the
+    drop-off on: before that there was no food in the cell.
     """
     return "\n".join(_Plot(log).lines()) + "\n"
 

@@ -18,6 +18,7 @@ from edge_agent.runtime.incoming import Incoming
 LONGEST_ID = 1024
 """Longest X-Request-ID, in characters; the API takes the same length."""
 BEAT_S = 0.25
+"""How often the event loop is expected to run the timer."""
 LATE_S = 0.5
 """A beat this late is a stall, not jitter."""
 AFTERMATH_S = 1.0

@@ -48,8 +48,8 @@ RECEIPTS_S = 0.004
 """The event loop takes receipts this long after the first one: many together cost little more than one."""
 GOODBYE_S = 1.0
 THREAD_SILENT_S, CONNECTING_SILENT_S = 30.0, 180.0
-"""When the library's thread counts as hanging: it turns once a second, but looking up a name and trying each
-of its addresses may take minutes."""
+"""After this time without a turn the library's thread counts as hanging: connected it turns once a second,
+but a name look-up and connecting to each address may take minutes."""
 LOOKS = 3
 """The link's task runs every `look_s`. It counts as hanging after this many runs are missed."""
 

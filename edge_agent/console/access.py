@@ -166,7 +166,7 @@ class Access:
                 tries = _Tries()
             if now_s < tries.until_s:
                 left = f"{tries.until_s - now_s:.0f} s"
-                raise Refusal(Code.PERMISSION_DENIED, f"too many wrong PINs: the next one in {left}")
+                raise Refusal(Code.PERMISSION_DENIED, f"too many wrong PINs: try again in {left}")
             try:
                 known = read(self._technicians)
             except TechniciansFault as fault:
@@ -184,7 +184,8 @@ class Access:
 
 
 def _is_right(known: Hashed | None, pin: str) -> bool:
-    """Whether this is the technician's PIN; never for an unknown name, but in the same time."""
+    """Whether this is the technician's PIN. An unknown name takes as long as a known one, and is never
+    right."""
     if known is None:
         hashed(pin)
         return False

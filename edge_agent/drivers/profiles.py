@@ -28,6 +28,10 @@ MOST_CHANNELS: dict[Protocol, int] = {"kerong-cu12": 12, "kerong-cu16": 16, "ker
 """The most channels that fit into the frames of a protocol; a higher one would be another board's."""
 
 
+Grade = Literal["bronze", "silver", "gold"]
+"""How far a profile was tried: written from documents, with frames of a real board, or on a board by us."""
+
+
 class Identity(ProfilePart):
     """The board's maker, and how certain the profile is."""
 
@@ -43,6 +47,15 @@ class Identity(ProfilePart):
     """Whether somebody has tried the profile on a real board."""
     firmware: str = ""
     """The firmware that the profile was tried on, or is limited to."""
+    recorded: str = ""
+    """Who recorded frames of a real board, and where they are published; empty if nobody is known to have."""
+
+    @property
+    def grade(self) -> Grade:
+        """How far the profile was tried; the criteria are in `docs/devices.md`."""
+        if self.hw_verified:
+            return "gold"
+        return "silver" if self.recorded else "bronze"
 
 
 class BusNeeds(ProfilePart):

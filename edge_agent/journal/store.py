@@ -41,7 +41,7 @@ RESERVE_BYTES = 4 * 1024 * 1024
 RESERVE_WANTS_BYTES = 4 * RESERVE_BYTES
 """How much must be free before the reserve is taken (again)."""
 EVENTS_KEPT = 50_000
-"""How many events are kept after the broker has them, for the technician and for a cloud that lost some."""
+"""How many events are kept after the broker has them, for the technician and for `sync`."""
 PRUNED_EVENTS = 50
 """At most this many events that are no longer kept are deleted with one commit."""
 

@@ -34,8 +34,8 @@ class ClientUser(Protocol):
         """The connection, or the attempt to make one, is over."""
 
     def failed(self, fault: LinkFault, stood_s: float | None) -> float:
-        """Why the connection ended, and for how many seconds it was up (None: it never was); returns the
-        pause in seconds before the next attempt."""
+        """The connection has ended; `stood_s`: for how many seconds it was up (None: it never was). Returns
+        the pause in seconds before the next attempt."""
 
     def refused(self, cause: str) -> None:
         """Our credentials or the broker's are refused; called once for each cause."""

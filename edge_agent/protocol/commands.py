@@ -210,6 +210,7 @@ COMMANDS: dict[str, type[Command]] = {
 """Every command, by the last word of its topic."""
 
 DOOR_OPENING = frozenset({"dropoff", "pickup", "open-door"})
+"""Commands that may open a door."""
 QUERIES = frozenset({"echo", "get-machine", "get-reservation", "list-reservations", "sync"})
 """Commands that change nothing, so nothing of them is stored."""
 

@@ -57,7 +57,7 @@ class EventDetail(Body):
     """Outcome of the unlock: of a failed one, and of every open-door."""
     reason: str | None = None
     recovered: bool | None = None
-    """True if the machine concluded the fact at a start, from the journal and the readings."""
+    """True if nobody observed it: the machine concluded it from the journal and later readings."""
     status: CellStatus | None = None
     blocked: bool | None = None
     faulty: bool | None = None
@@ -161,7 +161,8 @@ class Online(Body):
     instance: str | None = None
     """This machine's identity: the serial number of its board, and the id of its journal."""
     run: str | None = None
-    """A random id of this start: two that publish in turn are two machines with one name."""
+    """A random id of this start of the daemon. Two runs that publish by turns are two machines with one
+    machine_id."""
     history: HistoryState | None = None
     """Absent from the will, the good-bye, and machines that do not report it."""
     agent_version: str

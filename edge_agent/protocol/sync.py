@@ -1,4 +1,5 @@
-"""How a gateway finds out what it lacks: the machine's digest, and the reply to `sync`.
+"""The machine's digest and the reply to `sync`, by which a gateway finds and requests the events that it
+lacks.
 
 The digest is published on `state/digest` (QoS 1, retained) after every connection, before the events that
 waited. A gateway that holds less than the digest shows sends `sync` from the first missing sequence, page by

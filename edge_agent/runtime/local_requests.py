@@ -29,7 +29,8 @@ log = structlog.get_logger()
 
 
 class LocalRequests:
-    """Each waits for its outcome; nothing of it is stored."""
+    """Submits requests made at the machine to the loop, and waits for their outcomes. They are not stored in
+    the inbox."""
 
     def __init__(
         self,

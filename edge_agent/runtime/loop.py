@@ -1,4 +1,5 @@
-"""The single writer: one input at a time through the core, committed before anything acts.
+"""The loop that owns the state: passes one input at a time through the core, and commits before anything
+acts.
 
 Inputs that arrive during a commit go together into the next one. An effect, an answer or an event leaves only
 when the commit that holds it is on the disk. If it cannot be written, the state goes back to what the disk

@@ -1,4 +1,4 @@
-"""Takes commands from the cloud, and sends their replies.
+"""Takes commands from the gateway, and sends their replies.
 
 A request id that was seen before gets its stored reply and acts only once, also after a restart; an expired
 request never acts.
@@ -124,7 +124,8 @@ class RequestHandler:
                 raise Unreadable(Code.INVALID_ARGUMENT, STRIPPED)
             if incoming.response_topic is not None and not self._is_ours(incoming.response_topic):
                 address = (None, None)  # a reply on such a topic could pass for another machine's
-                raise Forged(Code.PERMISSION_DENIED, "its Response Topic is not one of this machine's")
+                why = "the Response Topic of the command is not one of this machine"
+                raise Forged(Code.PERMISSION_DENIED, why)
             self._take(incoming, address)
         except Refusal as refusal:
             if isinstance(refusal, Unreadable | Forged):

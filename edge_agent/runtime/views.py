@@ -29,7 +29,7 @@ from edge_agent.statemachine.state import Layout, LockerState
 
 @dataclass(frozen=True, slots=True)
 class Identity:
-    """Identifies this machine."""
+    """Id, name and place of this machine, from the configuration."""
 
     machine_id: str
     name: str

@@ -1,4 +1,4 @@
-"""Proofs of life: which loops of the daemon still turn.
+"""Detects loops of the daemon that hang.
 
 A loop only counts its turns. The watcher checks the counters at a steady beat. It nudges a loop that waits
 for input: a live loop wakes, finds nothing to do, and has turned. Checks are counted, not seconds, so that a

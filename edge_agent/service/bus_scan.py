@@ -147,7 +147,7 @@ class Scans:
         """A row for each address, as it is asked.
 
         `result`: `silent`, `answers`, `exception` (a device is there and refuses), `garbled`. `device`: which
-        configured one it is, None if none. `reads_like`: the configured profiles whose reads an unknown
+        configured one it is, None if none; `grade`: that of its profile. `reads_like`: the configured profiles whose reads an unknown
         device answers. `finding`: what is wrong there, None if nothing. A scan that cannot continue ends with
         a row that has `error`. Raises `Refusal`: `INVALID_ARGUMENT` for a wrong range, `NOT_ALLOWED` while
         another scan of the bus runs, `OFFLINE` without a port.
@@ -187,6 +187,7 @@ class Scans:
             "result": heard.outcome,
             "device": None if device is None else device.name,
             "profile": None if device is None else device.profile_name,
+            "grade": None if device is None else device.profile.identity.grade,
             "exception": None if heard.code is None else EXCEPTIONS.get(heard.code, str(heard.code)),
             "damaged": heard.garbled,
             "fault": heard.fault,

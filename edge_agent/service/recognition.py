@@ -94,13 +94,13 @@ async def contacts(place: BusPlace, address: int, profile: Profile) -> list[int]
     doors = profile.doors
     if doors is None:
         return []
-    levels: list[int] = []
+    values: list[int] = []
     for request in reads_of(profile)[: _door_reads(profile)]:
         heard = await ask(place, address, request, profile.bus, TRIES)
         if heard.outcome != "answers":
             return []
-        levels += heard.values
-    return levels[: doors.channels]
+        values += heard.values
+    return doors.levels(values[: doors.points])
 
 
 def _door_reads(profile: Profile) -> int:

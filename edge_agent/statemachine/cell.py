@@ -90,7 +90,7 @@ def move(builder: StepBuilder, label: str, trigger: CellTrigger, **changes: Any)
     if entry.guard is not None and not holds(entry.guard, builder, cell):
         to = entry.otherwise
     if to is None:
-        raise Refusal(Code.NOT_ALLOWED, f"cell {label} is {cell.status}, and not {entry.guard}")
+        raise Refusal(Code.NOT_ALLOWED, f"cell {label} is {cell.status} and not {entry.guard}")
     return builder.change_cell(label, status=to, **changes)
 
 

@@ -186,7 +186,7 @@ def _running_out(
 
 def _refuse_expired(builder: StepBuilder, expires_ns: int | None) -> None:
     if expires_ns is not None and builder.now.boottime_ns > expires_ns:
-        raise Refusal(Code.EXPIRED, "the command expired before its turn came")
+        raise Refusal(Code.EXPIRED, "the command expired before it was handled")
 
 
 def _reserve(builder: StepBuilder, given: Reserve) -> None:

@@ -1,4 +1,4 @@
-"""Observations of the field: doors, closings, weights, devices; and their consequences.
+"""Applies observations to the state: doors, closings, weights, devices.
 
 Physical facts override commands. An opening is a fact at once; a closing takes effect when it has settled.
 """

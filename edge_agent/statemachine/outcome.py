@@ -76,7 +76,8 @@ def take_over(builder: StepBuilder, label: str) -> None:
     """A cell is given to a new reservation: the previous one can no longer open it."""
     former = builder.former.get(label)
     if former is not None:
-        end_waiting(builder, former, f"cell {label} was given to somebody else before its turn came")
+        why = f"cell {label} was given to another reservation while the command waited"
+        end_waiting(builder, former, why)
         builder.put("former", label, None)
 
 
@@ -328,8 +329,8 @@ def _event_key(unlock: UnlockAttempt) -> str | None:
 
 
 def _in_doubt(unlock: UnlockAttempt) -> Refusal:
-    what = f"the lock of cell {unlock.cell} was pulsed, and its door contact is in doubt"
-    do = "look at the door; if it is shut, call for help"
+    what = f"the lock of cell {unlock.cell} was pulsed, but its door contact is not reliable"
+    do = "check the door; if it is closed, call for help"
     info = ErrorInfo("CONTACT_IN_DOUBT", {"cell": unlock.cell, "pulsed": "true"})
     return Refusal(Code.INTERNAL, f"{what} ({UnlockOutcome.UNKNOWN}): {do}", info=info)
 
@@ -338,7 +339,7 @@ def _failed(unlock: UnlockAttempt, outcome: UnlockOutcome) -> Refusal:
     if outcome is UnlockOutcome.NO_MOVEMENT:
         message = f"the door of cell {unlock.cell} did not open ({outcome})"
     else:
-        message = f"the door of cell {unlock.cell} could not be watched ({outcome})"
+        message = f"the door of cell {unlock.cell} could not be read after the pulse ({outcome})"
     if unlock.source is Source.MACHINE and unlock.purpose not in BY_HAND:
         message += "; push the door, enter the code again, or call for help"
     return Refusal(Code.INTERNAL, message)

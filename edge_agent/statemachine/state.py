@@ -60,7 +60,8 @@ class Layout:
     """The cells as built and the rules of opening them, from the configuration."""
 
     specs: Mapping[str, CellSpec]
-    attempts: int = 3
+    max_pulses: int = 3
+    """How many pulses one unlock attempt may give."""
     max_concurrent_unlocks: int = 2
     duty_pulses: int = 6
     duty_window_ns: int = 10 * 10**9

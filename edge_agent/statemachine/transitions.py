@@ -112,14 +112,14 @@ class Guard(StrEnum):
 
 WHY_NOT: dict[Guard, str] = {
     Guard.DROPOFF_HAS_DOOR: "no drop-off has opened the door",
-    Guard.NO_DROPOFF_HAS_DOOR: "a drop-off has the door open",
-    Guard.NO_DROPOFF_YET: "a drop-off was asked for already",
+    Guard.NO_DROPOFF_HAS_DOOR: "the door was opened for a drop-off and is not closed yet",
+    Guard.NO_DROPOFF_YET: "a drop-off was already requested",
     Guard.WITHIN_DROPOFF_GRACE: "the drop-off grace is over",
     Guard.WITHIN_PICKUP_GRACE: "the pick-up grace is over",
     Guard.DOOR_SEEN_CLOSED: "the door is not seen closed",
     Guard.NEVER_OPENED: "its cell was opened since the allocation",
-    Guard.CELL_NOT_GIVEN_AGAIN: "its cell was given to somebody else",
-    Guard.IN_A_WINDOW: "its cell was given to somebody else",
+    Guard.CELL_NOT_GIVEN_AGAIN: "its cell was given to another reservation",
+    Guard.IN_A_WINDOW: "its cell was given to another reservation",
     Guard.ENDS_BY_CLEAR: "the grace ends by itself",
     Guard.NEVER_UNLOCKED: "its cell was unlocked since the allocation",
 }
@@ -149,7 +149,7 @@ class CellGuard(StrEnum):
     UNTOUCHED = "known empty, not faulty, and its contact not in doubt"
     UNDOUBTED = "proven empty by a scale, or no unlock of unknown outcome and no scale that shows something"
     ONLY_OPENED = "it awaits inspection only because it was opened"
-    SOMETHING_TO_CLEAR = "faulty, worn, in doubt with its door closed, or its door was forced"
+    SOMETHING_TO_CLEAR = "in need of clearing: faulty, worn, in doubt with its door closed, or forced open"
 
 
 @dataclass(frozen=True, slots=True)
@@ -249,7 +249,10 @@ _WHY: dict[tuple[Phase, Trigger], str] = {
     (P.DROPPED_OFF, T.RESOLVED_DROPPED_OFF): "it was dropped off already",
     (P.PICKED_UP, T.RESOLVED_DROPPED_OFF): "the parcel was picked up already",
     (P.PICKED_UP, T.RESOLVED_PICKED_UP): "the parcel was picked up already",
-    **{(P.COMPLETED, command): "it is over: picked up, and the cell given back" for command in COMMANDS},
+    **{
+        (P.COMPLETED, command): "the reservation is over: picked up, and the cell is free again"
+        for command in COMMANDS
+    },
     **{(P.CANCELLED, command): "it is over: cancelled" for command in COMMANDS},
     **{(P.ABANDONED, command): "it is over: abandoned" for command in COMMANDS},
     **{(phase, T.RESERVE): "the reservation exists already" for phase in P if phase is not P.NONE},

@@ -93,7 +93,7 @@ def _judge(builder: StepBuilder, unlock: UnlockAttempt) -> Reservation | None:
     """The reservation for which the attempt may open the door now; None if a technician opens it. Raises
     `Refusal` if it may not open."""
     if unlock.expires_ns is not None and builder.now.boottime_ns > unlock.expires_ns:
-        raise Refusal(Code.EXPIRED, "the command expired before its turn came")
+        raise Refusal(Code.EXPIRED, "the command expired while it waited for other doors")
     if unlock.purpose in BY_HAND:
         refuse_while_busy(builder, unlock.cell, but=unlock.unlock_id)
         place = builder.cells[unlock.cell]
@@ -103,11 +103,11 @@ def _judge(builder: StepBuilder, unlock: UnlockAttempt) -> Reservation | None:
         return None
     reservation = holder(builder, unlock)
     if reservation is None:
-        raise Refusal(Code.NOT_ALLOWED, "the reservation ended before its turn came")
+        raise Refusal(Code.NOT_ALLOWED, "the reservation ended while the command waited")
     require_rule(builder, reservation, COMMAND_FOR[unlock.purpose])
     refuse_while_busy(builder, reservation.cell, but=unlock.unlock_id)
     if f"{Alarm.WRONG_DOOR}/{reservation.cell}" in builder.alarms:
-        why = f"another door opened than that of cell {reservation.cell}; call for help"
+        why = f"another door opened in place of that of cell {reservation.cell}; call for help"
         raise Refusal(Code.NOT_ALLOWED, why)
     return reservation
 
@@ -164,7 +164,7 @@ def _refuse_overheating(builder: StepBuilder, label: str) -> None:
         rest_s = (
             recent[-builder.layout.duty_pulses] + builder.layout.duty_window_ns - builder.now.boottime_ns
         ) / 1e9
-        raise Refusal(Code.NOT_ALLOWED, f"the lock of cell {label} must rest for {rest_s:.1f} s")
+        raise Refusal(Code.NOT_ALLOWED, f"the lock of cell {label} has to cool down for {rest_s:.1f} s")
 
 
 def _recent_pulses(builder: StepBuilder, label: str) -> tuple[int, ...]:
@@ -215,10 +215,10 @@ def pulse_done(builder: StepBuilder, unlock_id: str, attempt: int, door: Door, a
 
 def _unmoved(builder: StepBuilder, unlock: UnlockAttempt, acknowledged: bool) -> None:
     """The door is readable and has not moved: another pulse, or the end."""
-    if unlock.counted < builder.layout.attempts and _may_pulse_again(builder, unlock):
+    if unlock.counted < builder.layout.max_pulses and _may_pulse_again(builder, unlock):
         builder.record(unlock, UnlockOutcome.NO_MOVEMENT, pulsed=True if acknowledged else None)
         _intend(builder, unlock)
-    elif unlock.counted >= builder.layout.attempts:
+    elif unlock.counted >= builder.layout.max_pulses:
         _jammed(builder, unlock)
     elif unlock.counted == unlock.attempt or unlock.stopped:
         conclude(builder, unlock, UnlockOutcome.NO_MOVEMENT)  # too few pulses to count as a jam

@@ -123,7 +123,7 @@ def test_a_solenoid_is_on_for_pulse_ms_and_not_longer_also_over_a_restart(tmp_pa
 @pytest.mark.behaviour("opening-08")
 def test_at_most_six_pulses_in_any_ten_seconds() -> None:
     """Unlocks of four pulses each, so that the limit falls in the middle of one."""
-    core = Core(Layout(specs={spec.label: spec for spec in specs()}, attempts=4))
+    core = Core(Layout(specs={spec.label: spec for spec in specs()}, max_pulses=4))
     reservation = core.dropped_off()
     core.pass_s(60)
     core.pulses.clear()

@@ -88,10 +88,10 @@ def test_without_the_daemon_a_bundle_holds_the_rest_and_names_what_is_missing(
     gone = httpx.ConnectError("Connection refused")
     done = bundle(monkeypatch, gone, "-o", str(file), "--config", str(tmp_path / "none.toml"))
     assert done.exit_code == 3
-    assert "without status.json: no daemon at /run/edge-agent/agent.sock" in done.stderr
+    assert "without status.json: cannot reach the daemon at /run/edge-agent/agent.sock" in done.stderr
     held = content(file)
     assert "status.json" not in held
-    assert "status.json: no daemon" in held["missing.txt"]
+    assert "status.json: cannot reach the daemon" in held["missing.txt"]
     assert "none.toml" in held["missing.txt"]
     assert held["system.txt"]
 

@@ -118,7 +118,7 @@ def test_without_the_daemon_each_command_reports_it_and_exits_with_3(
     arguments = [*NEEDED.get(name, ()), *(["--json"] if as_json else [])]
     done = invoke(name, *arguments, EDGE_AGENT_SOCKET=str(socket), COLUMNS="300")
     assert done.exit_code == 3, done.output
-    assert f"no daemon at {socket}" in done.stderr + (done.stdout if name == "bundle" else "")
+    assert f"cannot reach the daemon at {socket}" in done.stderr + (done.stdout if name == "bundle" else "")
     assert done.stdout == "" or name == "bundle"
 
 

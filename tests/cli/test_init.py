@@ -245,7 +245,7 @@ def test_answers_from_a_file(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "word"),
     [
-        ("machine = 1", "unknown: machine"),
+        ("machine = 1", "unknown keys: machine"),
         ("machine_id = ", "not TOML"),
         ("ports = { a = 1 }", "ports: must be a text"),
         ("latitude = 91", "latitude: must be degrees"),
@@ -276,7 +276,7 @@ def test_invalid_answers_are_refused(tmp_path: Path, text: str, word: str) -> No
         ("devices", "bus0:1=toaster", "is no BUS:ADDRESS=PROFILE"),
         ("devices", "bus0:4=laumas-tlb", "no device answers at bus0:4"),
         ("devices", "bus0:1=kerong-cu16", "uses kerong-cu16"),
-        ("sizes", "small=1x2:3", "is no NAME="),
+        ("sizes", "small=1x2:3", "is not NAME="),
         ("sizes", "s=1x1x1:1,s=1x1x1:1", "each only once"),
         ("cell-sizes", "large", "sizes are: medium"),
         ("cell-sizes", "medium*99", "these are 99 sizes for"),
@@ -315,7 +315,7 @@ def test_a_port_where_nobody_answers(tmp_path: Path) -> None:
     new, output = small(tmp_path), tmp_path / "locker.toml"
     done = new.init(*options(output, "/dev/nobody"))
     assert (done.exit_code, output.exists()) == (1, False)
-    assert "no device answers: power, wires (A and B), addresses" in done.stderr
+    assert "no device answers: check power, wires (A and B), addresses" in done.stderr
     assert "--thorough" in done.stderr
     done = new.init(*options(output, f"/dev/nobody,{new.ports}", last="5"))
     assert done.exit_code == 0

@@ -46,7 +46,7 @@ def test_restore_shows_what_it_restores_and_needs_a_yes(monkeypatch: pytest.Monk
     daemon = Daemon(monkeypatch, LOST, offered(("res_1", "A03"), ("res_2", "A01")))
     done = run("restore")
     assert done.exit_code == 2
-    assert "--yes confirms it" in done.stderr
+    assert "confirm with --yes" in done.stderr
     assert asked(daemon) == [("GET", "/v1/alarms"), ("GET", "/v1/restore")]
     lines = [line.split()[:3] for line in done.stdout.splitlines()[1:]]
     assert lines == [["A01", "DROPPED_OFF", "res_2"], ["A03", "DROPPED_OFF", "res_1"]]
@@ -137,7 +137,7 @@ def test_the_pin_is_typed_hidden_where_it_is_needed(
     Daemon(monkeypatch, *before, needed)
     without = run(*arguments)
     assert without.exit_code == 1
-    assert "--pin-file FILE or EDGE_AGENT_PIN" in without.stderr
+    assert "--pin-file FILE or in EDGE_AGENT_PIN" in " ".join(without.stderr.split())
     monkeypatch.setattr(pin, "_somebody_there", lambda: True)
     monkeypatch.setattr(pin, "getpass", lambda prompt: PIN)
     daemon = Daemon(monkeypatch, *before, needed, httpx.Response(200, json=CELL))

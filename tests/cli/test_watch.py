@@ -92,7 +92,7 @@ async def _loses_the_daemon(played: Scene) -> None:
         assert not wall.has_class("stale")
         gone.append(True)
         await until(pilot, lambda: wall.has_class("stale"))
-        assert "no daemon at agent.sock: Connection refused" in shown(pilot, "#said")
+        assert "the daemon at agent.sock does not answer: Connection refused" in shown(pilot, "#said")
         await pilot.press("o")
         assert shown(pilot, "#said") == "without the daemon no action is possible"
         gone.clear()

@@ -322,7 +322,7 @@ async def test_a_reply_is_published_nowhere_but_below_our_own_root(
         rid = await at.reserve()
         elsewhere = at.sender.signed("dropoff", at.body(rid, "d-1"), SIGNER, reply_topic=topic)
         await at.site.until(at.rejected)
-        assert at.rejected()[0]["reason"] == "its Response Topic is not one of this machine's"
+        assert at.rejected()[0]["reason"] == "the Response Topic of the command is not one of this machine"
         assert "result" in await at.sender.reply(at.sender.signed("dropoff", at.body(rid, "d-2"), SIGNER))
         heard = [m for m in at.sender.heard if getattr(m.properties, "CorrelationData", None) == elsewhere]
         assert [m.topic for m in heard if "/cmd/" not in m.topic] == []

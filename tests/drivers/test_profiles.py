@@ -46,6 +46,12 @@ def test_every_family_of_the_hardware_notes_has_a_profile() -> None:
         *("moxa-e1211", "moxa-e1214", "laumas-tlb", "generic-transmitter"),
         *("r4dcb08", "xy-md02", "dixell", "pixsys-atr142"),
         *("lock-8a", "lock-8a-50", "lock-8a-9933", "kerong-cu12", "kerong-cu16", "kerong-cu48", "wkly-12"),
+        *("waveshare-relay-16ch", "waveshare-relay-32ch", "waveshare-poe-relay-8ch"),
+        *("waveshare-poe-relay-16ch", "waveshare-poe-relay-30ch", "waveshare-poe-relay-b"),
+        *("eletechsup-n4d8b08", "eletechsup-n4d3e16", "eletechsup-n4dsc08", "eletechsup-nt48c32"),
+        *("advantech-adam-4055", "advantech-adam-4056so", "advantech-adam-4068", "advantech-adam-4150"),
+        *("moxa-e1212", "moxa-e1213"),
+        *("wellpro-wp8025", "dini-argeo-dgt", "wkly-24"),
     }
 
 

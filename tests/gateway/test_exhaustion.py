@@ -171,7 +171,7 @@ async def test_x2_the_connections_of_one_address_are_limited_unless_it_is_a_prox
         for _, writer in held:
             writer.close()
         await eventually(lambda: len(connections) == 0)
-        assert not connections._by_place
+        assert not connections._by_client
 
 
 def test_x2_connections_and_webhooks_fit_below_the_descriptor_limit() -> None:

@@ -121,7 +121,9 @@ async def test_a_first_event_that_is_not_the_machines_first_waits(url: str) -> N
         assert await store.write(lambda db: go_on_without(db, "m1", NOW_S)) == 3
         assert await applied(store) == 7
         assert await take(store, received(EventType.PICKUP, 4)) == 0
-        assert await column(store, rejected.c.reason) == ["another event has its number, or is behind it"]
+        assert await column(store, rejected.c.reason) == [
+            "another event has its number, or a later one was applied"
+        ]
 
 
 async def test_an_unreadable_or_inapplicable_event_blocks_nothing(url: str) -> None:
@@ -286,7 +288,9 @@ async def test_a_number_that_was_never_the_journals_is_free_again(url: str) -> N
         await take(store, received(EventType.RESERVATION_CREATED, 1, journal_id="j1"))
         await take(store, received(EventType.PICKUP, 3, journal_id="j1", idempotency_key="forged"))
         await _take_page(store, _page([], 1, [view()]), 2, now_s=NOW_S + 60)
-        assert await column(store, rejected.c.reason) == ["the machine's journal ends before it"]
+        assert await column(store, rejected.c.reason) == [
+            "its number is beyond the end of the machine's journal"
+        ]
         real = [
             received(EventType.DROPOFF, 2, journal_id="j1"),
             received(EventType.PICKUP, 3, journal_id="j1"),

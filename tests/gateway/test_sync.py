@@ -226,7 +226,7 @@ async def test_a_number_that_the_journal_never_reached_is_put_aside(tmp_path: Pa
         peer.event(CHANGED)
         reason = "SELECT reason FROM rejected"
         await eventually(lambda: stored(tmp_path, reason), deadline_s=20)
-        assert stored(tmp_path, reason) == [("the machine's journal ends before it",)]
+        assert stored(tmp_path, reason) == [("its number is beyond the end of the machine's journal",)]
         assert sequences(tmp_path) == [1]
         assert forged["sequence"] == 1000
 

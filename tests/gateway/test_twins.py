@@ -21,7 +21,7 @@ from tests.gateway.test_operations import ask, basic
 from tests.support.broker import Broker, free_port
 from tests.support.real_site import RealSite, real_site
 
-NUMBER_TAKEN = "another event has its number, or is behind it"
+NUMBER_TAKEN = "another event has its number, or a later one was applied"
 PARCEL = {"width": 200, "height": 100, "depth": 300}
 ORDER = {
     "machine_id": "m1",

@@ -42,7 +42,7 @@ def known_as(name: str) -> tuple[list[str], list[int]]:
             wiring.probes[channel] = world.probe(label)
         spoken = profile.bus.protocol
         address = ADDRESSES[spoken][0] + 2
-        device = build_device("it", name, address, wiring)
+        device = build_device("it", name, address, wiring, profile)
         section = BusSection(port="/dev/x", protocol=spoken, baud=19200)
         bus = owner_of("main", section, MemoryCable(loop, [device], framing=framing_of(spoken)))
         task = asyncio.create_task(bus.run())

@@ -40,7 +40,7 @@ LIFE_S = 30
 
 
 def one_attempt(**changes: Any) -> Core:
-    return Core(Layout(specs={spec.label: spec for spec in specs()}, attempts=1, **changes))
+    return Core(Layout(specs={spec.label: spec for spec in specs()}, max_pulses=1, **changes))
 
 
 def fact(core: Core, kind: FactKind) -> Fact:

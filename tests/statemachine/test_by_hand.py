@@ -160,7 +160,7 @@ def test_beyond_the_duty_of_the_lock_it_is_refused() -> None:
     core.feed(asked)
     (answer,) = core.feed(DoorRead(asked.unlock_id, Door.CLOSED)).answers
     assert answer.refusal is not None
-    assert "must rest" in answer.refusal.message
+    assert "has to cool down" in answer.refusal.message
 
 
 def test_no_movement_is_a_jam_as_with_everybody() -> None:

@@ -246,7 +246,7 @@ def test_a_pick_up_that_waits_beyond_its_grace_is_refused() -> None:
     (answer,) = (answer for answer in done.answers if answer.request_key == late.request_key)
     assert answer.refusal is not None
     assert answer.refusal.code is Code.NOT_ALLOWED
-    assert answer.refusal.message == "the reservation ended before its turn came"
+    assert answer.refusal.message == "the reservation ended while the command waited"
 
 
 def test_the_grace_of_one_ends_whatever_the_others_are_at() -> None:

@@ -36,7 +36,7 @@ from tests.support.core import START, Core, specs
 
 
 def three_pulses() -> Core:
-    return Core(Layout(specs={spec.label: spec for spec in specs()}, attempts=3))
+    return Core(Layout(specs={spec.label: spec for spec in specs()}, max_pulses=3))
 
 
 def pulsed(core: Core, given: OpenFor | OpenCell) -> None:
@@ -100,7 +100,7 @@ def failed_drop_off(core: Core) -> tuple[Reservation, str]:
 
 
 def test_a_lock_that_opens_late_for_a_reservation_that_moved_on_forces_no_door() -> None:
-    core = Core(Layout(specs={spec.label: spec for spec in specs()}, attempts=1))
+    core = Core(Layout(specs={spec.label: spec for spec in specs()}, max_pulses=1))
     _, label = failed_drop_off(core)
     core.pass_s(3)
     core.feed(DoorsSeen({label: Door.OPEN}))
@@ -111,7 +111,7 @@ def test_a_lock_that_opens_late_for_a_reservation_that_moved_on_forces_no_door()
 
 
 def test_a_late_opening_is_remembered_by_its_cell() -> None:
-    core = Core(Layout(specs={spec.label: spec for spec in specs()}, attempts=1))
+    core = Core(Layout(specs={spec.label: spec for spec in specs()}, max_pulses=1))
     reservation = core.dropped_off()
     core.pass_s(11)
     changed = replace(
@@ -132,7 +132,7 @@ def test_a_late_opening_is_remembered_by_its_cell() -> None:
 
 
 def test_a_technicians_word_ends_no_command_that_waits_unless_the_reservation_is_over() -> None:
-    core = Core(Layout(specs={spec.label: spec for spec in specs()}, attempts=1, max_concurrent_unlocks=1))
+    core = Core(Layout(specs={spec.label: spec for spec in specs()}, max_pulses=1, max_concurrent_unlocks=1))
     reservation = core.reserve()
     command = core.command(reservation, Purpose.DROPOFF)
     pulsed(core, command)
@@ -219,7 +219,7 @@ def test_a_lock_that_must_rest_is_not_pulsed_for_a_door_that_was_left_open() -> 
     assert len(core.pulses) == pulses
     (answer,) = done.answers
     assert answer.refusal is not None
-    assert "must rest" in answer.refusal.message
+    assert "has to cool down" in answer.refusal.message
 
 
 def flips(core: Core, label: str, *at_s: float) -> bool:

@@ -70,8 +70,8 @@ def test_the_answer_names_the_cell_that_it_was_pulsed_and_what_to_do() -> None:
     assert answer.refusal is not None
     assert answer.refusal.code is Code.INTERNAL
     assert answer.refusal.message == (
-        f"the lock of cell {parcel.cell} was pulsed, and its door contact is in doubt (UNKNOWN): "
-        "look at the door; if it is shut, call for help"
+        f"the lock of cell {parcel.cell} was pulsed, but its door contact is not reliable (UNKNOWN): "
+        "check the door; if it is closed, call for help"
     )
     details = {"cell": parcel.cell, "pulsed": "true"}
     assert answer.refusal.info == ErrorInfo("CONTACT_IN_DOUBT", details)

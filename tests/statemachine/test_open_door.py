@@ -136,7 +136,7 @@ def test_the_last_window_ends_when_the_cell_is_given_again() -> None:
     refusal = core.refused(late)
     assert (refusal.code, refusal.message) == (
         Code.NOT_ALLOWED,
-        "open-door not allowed: its cell was given to somebody else",
+        "open-door not allowed: its cell was given to another reservation",
     )
 
 
@@ -185,7 +185,7 @@ def test_one_that_waits_too_long_is_published_as_failed() -> None:
     (fact,) = outcome_facts(core)
     assert (fact.outcome, fact.reason) == (
         UnlockOutcome.NO_MOVEMENT,
-        "the command expired before its turn came",
+        "the command expired while it waited for other doors",
     )
     assert not core.pulses
 
@@ -204,7 +204,7 @@ def test_one_that_waits_when_its_cell_is_given_again_fails() -> None:
     assert core.state.queue == (asked.unlock_id,)
     assert core.reserve().cell == "A01"
     (fact,) = outcome_facts(core)
-    assert fact.reason == "cell A01 was given to somebody else before its turn came"
+    assert fact.reason == "cell A01 was given to another reservation while the command waited"
     assert fact.reservation is not None
     assert fact.reservation.reservation_id == first.reservation_id
     assert not core.state.queue

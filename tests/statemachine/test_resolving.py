@@ -256,7 +256,7 @@ def test_a_lock_that_is_being_pulsed_is_suspected_however_long_ago_its_pulse_was
 
 def test_a_lock_whose_watch_is_over_is_suspected_for_a_moment_only() -> None:
     for passed_s, wrong in ((2.4, True), (2.5, False)):
-        core = Core(Layout(specs={spec.label: spec for spec in specs()}, attempts=1))
+        core = Core(Layout(specs={spec.label: spec for spec in specs()}, max_pulses=1))
         parcel = core.dropped_off()
         core.pass_s(11)
         look = core.requested_reading(core.feed(core.command(parcel, Purpose.PICKUP)))

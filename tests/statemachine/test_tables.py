@@ -358,7 +358,7 @@ def test_every_trigger_on_a_cell_in_every_status(status: CellStatus, trigger: Ce
         elif to is None:
             with pytest.raises(Refusal) as refused:
                 cells.move(builder, LABEL, trigger)
-            why, code = f"cell {LABEL} is {status}, and not {guard}", Code.NOT_ALLOWED
+            why, code = f"cell {LABEL} is {status} and not {guard}", Code.NOT_ALLOWED
             if isinstance(entry, Refused):
                 why, code = f"cell {LABEL}: {entry.why}", entry.code
             assert (refused.value.message, refused.value.code) == (why, code)

@@ -33,7 +33,7 @@ def pulsed(core: Core, command: OpenFor | OpenCell) -> None:
 
 
 def test_an_opening_is_the_own_locks_late_one_once_the_other_lock_has_opened() -> None:
-    core = Core(Layout(specs={spec.label: spec for spec in specs()}, attempts=1))
+    core = Core(Layout(specs={spec.label: spec for spec in specs()}, max_pulses=1))
     first, second = core.dropped_off(), core.dropped_off()
     core.pass_s(11)
     late = core.command(first, Purpose.PICKUP)
@@ -53,7 +53,7 @@ def test_an_opening_is_the_own_locks_late_one_once_the_other_lock_has_opened() -
 @pytest.mark.parametrize("passed_s", [1.0, 4.0, 9.0])
 def test_an_opening_after_two_locks_failed_is_a_wrong_door(passed_s: float) -> None:
     """The door's own lock was pulsed less than 10 s ago, another one since, and that one has not opened."""
-    core = Core(Layout(specs={spec.label: spec for spec in specs()}, attempts=1))
+    core = Core(Layout(specs={spec.label: spec for spec in specs()}, max_pulses=1))
     first, second = core.dropped_off(), core.dropped_off()
     core.pass_s(11)
     for reservation in (first, second):
@@ -70,7 +70,7 @@ def test_an_opening_after_two_locks_failed_is_a_wrong_door(passed_s: float) -> N
 
 
 def test_an_opening_after_the_other_lock_was_pulsed_first_is_its_own_locks() -> None:
-    core = Core(Layout(specs={spec.label: spec for spec in specs()}, attempts=1))
+    core = Core(Layout(specs={spec.label: spec for spec in specs()}, max_pulses=1))
     first, second = core.dropped_off(), core.dropped_off()
     core.pass_s(11)
     for reservation in (first, second):
@@ -230,7 +230,7 @@ def test_a_cell_that_a_reservation_leaves_keeps_nothing_of_it() -> None:
 def test_a_closing_that_settles_late_does_not_excuse_a_wrong_door(closed_s: float) -> None:
     """The line is slow, or the machine has just started: a door that was closed a while ago and has not
     settled opens while another lock is pulsed."""
-    core = Core(Layout(specs={spec.label: spec for spec in specs()}, attempts=3))
+    core = Core(Layout(specs={spec.label: spec for spec in specs()}, max_pulses=3))
     first, second = core.dropped_off(), core.dropped_off()
     core.pass_s(11)
     core.opens(core.command(first, Purpose.PICKUP))
@@ -245,7 +245,7 @@ def test_a_closing_that_settles_late_does_not_excuse_a_wrong_door(closed_s: floa
 
 @pytest.mark.parametrize("closed_s", [0.0, 0.999])
 def test_a_door_that_has_not_latched_is_no_wrong_door(closed_s: float) -> None:
-    core = Core(Layout(specs={spec.label: spec for spec in specs()}, attempts=3))
+    core = Core(Layout(specs={spec.label: spec for spec in specs()}, max_pulses=3))
     first, second = core.dropped_off(), core.dropped_off()
     core.pass_s(11)
     core.opens(core.command(first, Purpose.PICKUP))
@@ -262,7 +262,7 @@ def test_a_door_that_has_not_latched_is_no_wrong_door(closed_s: float) -> None:
 @pytest.mark.parametrize("by_hand", [False, True])
 def test_a_lock_whose_door_another_one_has_opened_is_not_pulsed_again(by_hand: bool) -> None:
     """The door opened just before its own lock was pulsed; what had opened it is known a moment later."""
-    core = Core(Layout(specs={spec.label: spec for spec in specs()}, attempts=3))
+    core = Core(Layout(specs={spec.label: spec for spec in specs()}, max_pulses=3))
     first, second = core.dropped_off(), core.dropped_off()
     core.pass_s(11)
     look = core.requested_reading(core.feed(core.command(second, Purpose.PICKUP)))
@@ -288,7 +288,7 @@ def test_an_opening_that_has_lasted_is_judged_before_the_reading_that_would_allo
 ) -> None:
     """The door opens while another lock is pulsed, and its own command reads it closed. No tick comes
     between: the line is slow."""
-    core = Core(Layout(specs={spec.label: spec for spec in specs()}, attempts=3))
+    core = Core(Layout(specs={spec.label: spec for spec in specs()}, max_pulses=3))
     first, second = core.dropped_off(), core.dropped_off()
     core.pass_s(11)
     look = core.requested_reading(core.feed(core.command(second, Purpose.PICKUP)))

@@ -211,7 +211,7 @@ class Core:
         """The door that a step reads is closed and moves at no pulse; the last step."""
         look = self.requested_reading(done)
         self.feed(DoorRead(look.unlock_id, Door.CLOSED))
-        for attempt in range(1, self.layout.attempts + 1):
+        for attempt in range(1, self.layout.max_pulses + 1):
             done = self.feed(PulseDone(look.unlock_id, attempt, Door.CLOSED))
         return done
 

@@ -104,7 +104,7 @@ class Doors(Cells):
     def not_moved(self, t: Attempt) -> None:
         """The door read closed after a pulse; only acknowledged pulses count towards a jam."""
         elsewhere = any(place.unexplained is not None for place in self.places.values())
-        jammed = t.counted >= self.layout.attempts
+        jammed = t.counted >= self.layout.max_pulses
         marked = t.purpose not in BY_HAND and self.stands("WRONG_DOOR", t.cell)
         stops = jammed or t.stopped or self.expired(t) or elsewhere or marked
         if not stops and self.rested(t.cell):

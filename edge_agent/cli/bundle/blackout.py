@@ -1,6 +1,6 @@
-"""What must not leave the kiosk is blacked out: codes, QR texts, PINs, passwords, keys, secret addresses.
+"""Blacks out what must not leave the kiosk: codes, QR texts, PINs, passwords, keys, secret addresses.
 
-Nothing of it should be in what is collected; this is the second lock on that door.
+The collected files should hold none of it anyway; this is a second safeguard.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ _RULES: tuple[tuple[re.Pattern[str], str | Callable[[re.Match[str]], str]], ...]
     (re.compile(r"-----BEGIN ([A-Z ]*PRIVATE KEY)-----.*?(?:-----END \1-----|\Z)", re.DOTALL), BLACK),
     (re.compile(r"DLV-(?:DROP|PICK)-[A-Za-z0-9_]{1,128}-[0-9]{1,9}", re.IGNORECASE), BLACK),
     (re.compile(r"\$?scrypt\$[^\s\"']+"), BLACK),
-    # Of an address who logs in and what stands behind the host may be a secret.
+    # In a URL the user information, and everything after the host, may be secret.
     (
         re.compile(
             r"\b([a-z][a-z0-9+.-]*://)(?:[^\s/@\"']*@)?([^\s/?#\"'<>]+)[/?#][^\s\"'<>]*", re.IGNORECASE
@@ -30,7 +30,7 @@ _RULES: tuple[tuple[re.Pattern[str], str | Callable[[re.Match[str]], str]], ...]
         rf"\1\2/{BLACK}",
     ),
     (re.compile(r"\b([a-z][a-z0-9+.-]*://)[^\s/@\"']*@([^\s/?#\"'<>]+)", re.IGNORECASE), rf"\1{BLACK}@\2"),
-    # These have several words, and without quotes nothing but the line ends them.
+    # Values of several words: without quotes they end with the line.
     (
         re.compile(
             rf"(?<![\w-])([\"']?(?:[\w-]*authorization|notes){_IS})(?:{_QUOTED}|[^\n]+)", re.IGNORECASE
@@ -44,7 +44,7 @@ _RULES: tuple[tuple[re.Pattern[str], str | Callable[[re.Match[str]], str]], ...]
 )
 _NAMES = re.compile(rf"(?:{_SECRET_NAME}|webhook_url)", re.IGNORECASE)
 _PLACES = re.compile(r".*_(?:file|path)$", re.IGNORECASE)
-"""Where a secret lies is no secret, and what support asks for first."""
+"""Paths of files are kept: they are no secret, and support needs them."""
 
 
 def text(raw: str) -> str:
@@ -55,7 +55,7 @@ def text(raw: str) -> str:
 
 
 def value(raw: Any, name: str = "") -> Any:
-    """A value as JSON or TOML has it without secrets: by the names of keys, then by what texts hold."""
+    """A JSON or TOML value without secrets: judged by the names of keys, then by the content of texts."""
     if raw is not None and _NAMES.fullmatch(name) and not _PLACES.fullmatch(name):
         return BLACK
     if isinstance(raw, dict):

@@ -12,7 +12,7 @@ from typing import Annotated
 import typer
 from rich.progress import Progress
 
-from edge_agent.cli.bundle.parts import Missing, parts
+from edge_agent.cli.bundle.parts import Missing, NoDaemon, parts
 from edge_agent.cli.daemon import (
     DEFAULT_SOCKET,
     NO_DAEMON,
@@ -32,14 +32,14 @@ def bundle(
     socket: Socket = DEFAULT_SOCKET,
     as_json: AsJson = False,
     output: Annotated[
-        Path | None, typer.Option("--output", "-o", metavar="FILE", help="a .tar.gz; else a new one here")
+        Path | None, typer.Option("--output", "-o", metavar="FILE", help="the .tar.gz to write")
     ] = None,
     config: Annotated[Path, typer.Option(metavar="FILE", help="the machine's file")] = DEFAULT_CONFIG,
     quick: Annotated[
         bool, typer.Option("--quick", help="skip the self-test, which takes half a minute")
     ] = False,
     log: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="the daemon's log, where it is not in the journal")
+        Path | None, typer.Option(metavar="FILE", help="the daemon's log, if it is not in systemd's journal")
     ] = None,
 ) -> None:
     """Collect what support needs into an archive, every secret and code blacked out.
@@ -59,7 +59,7 @@ def bundle(
                 found[part.name] = part.collect().encode()
             except Missing as error:
                 missing[part.name] = str(error)
-                no_daemon = no_daemon or (part.of_daemon and str(error).startswith("no daemon"))
+                no_daemon = no_daemon or isinstance(error, NoDaemon)
     found["missing.txt"] = "".join(f"{name}: {why}\n" for name, why in missing.items()).encode()
     _write(file, f"edge-agent-{stamp}", found, int(now_s))
     if as_json:

@@ -37,26 +37,26 @@ TIMEOUT_S = 30.0
 
 
 class Missing(Exception):
-    """A part that could not be had; says why."""
+    """A part that could not be collected; the text says why."""
+
+
+class NoDaemon(Missing):
+    """The daemon could not be reached."""
 
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """One file of the bundle. `collect` gives its text, blacked out, or raises `Missing`.
-
-    `of_daemon`: only the daemon has it.
-    """
+    """One file of the bundle. `collect` gives its text, blacked out, or raises `Missing`."""
 
     name: str
     collect: Callable[[], str]
-    of_daemon: bool = False
 
 
 def parts(socket: Path, config: Path, log: Path | None, self_test: bool) -> list[Part]:
-    """Everything, in the order in which it is collected. `self_test`: which takes half a minute."""
+    """All parts, in the order of collection; with `self_test` also its findings (half a minute)."""
     return [
         *_from_daemon(socket),
-        *([Part("diagnose.json", lambda: _diagnosed(socket), True)] if self_test else []),
+        *([Part("diagnose.json", lambda: _diagnosed(socket))] if self_test else []),
         Part("config.json", lambda: _config(config)),
         Part("config-check.txt", lambda: _check(config)),
         Part("files.txt", lambda: _files(config)),
@@ -77,7 +77,7 @@ def _from_daemon(socket: Path) -> Iterator[Part]:
         "bus-check": ("POST", "/v1/bus/check"),
     }
     for name, (method, path) in asked.items():
-        yield Part(f"{name}.json", lambda m=method, p=path: _asked(socket, m, p), True)  # type: ignore[misc]
+        yield Part(f"{name}.json", lambda m=method, p=path: _asked(socket, m, p))  # type: ignore[misc]
 
 
 def _asked(socket: Path, method: str, path: str) -> str:
@@ -86,7 +86,7 @@ def _asked(socket: Path, method: str, path: str) -> str:
         with httpx.Client(transport=transport, base_url="http://agent", timeout=TIMEOUT_S) as client:
             response = client.request(method, path)
     except httpx.TransportError as error:
-        raise Missing(f"no daemon at {socket}: {error}") from None
+        raise NoDaemon(f"cannot reach the daemon at {socket}: {error}") from None
     if response.is_error:
         raise Missing(refusal_in(response)["message"])
     return _json(response.json())
@@ -109,7 +109,7 @@ def _diagnosed(socket: Path) -> str:
                 if "verdict" in row:
                     rows.append(row)
     except httpx.TransportError as error:
-        raise Missing(f"no daemon at {socket}: {error}") from None
+        raise NoDaemon(f"cannot reach the daemon at {socket}: {error}") from None
     return _json(rows)
 
 
@@ -118,7 +118,7 @@ def _json(value: Any) -> str:
 
 
 def _config(file: Path) -> str:
-    """What stands in the configuration; its comments are left out, for anything may be in them."""
+    """The configuration without its comments, which may hold anything."""
     try:
         return _json(tomllib.loads(file.read_text(encoding="utf-8")))
     except OSError as error:
@@ -136,7 +136,7 @@ def _check(file: Path) -> str:
 
 
 def _files(config: Path) -> str:
-    """How big journal and configuration are, and whose; not what is in them."""
+    """Size and owner of the journal's and the configuration's files, not their content."""
     folders = [config.parent]
     try:
         settings = load_settings(config)
@@ -169,7 +169,7 @@ def _system() -> str:
 
 
 def _ran(*command: str) -> str:
-    """What a command of the system says, with its complaints. Raises `Missing` where there is no such."""
+    """The output of a system command, with its errors. Raises `Missing` if it is not installed."""
     if shutil.which(command[0]) is None:
         raise Missing(f"{command[0]} is not installed")
     try:

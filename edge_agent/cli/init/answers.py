@@ -39,7 +39,7 @@ KEYS = (
 )
 """What may stand in a file of answers; the options have the same names with hyphens."""
 NEEDED = ("machine_id", "latitude", "longitude", "broker", "closed_level")
-"""For these nobody but a person has a good answer: without a terminal they have to be given."""
+"""Answers without a usable default: without a terminal they have to be given."""
 
 
 class BadAnswer(Exception):
@@ -60,7 +60,7 @@ def read_answers(path: Path) -> dict[str, str]:
         raise BadAnswer(f"{path}: not TOML: {error}") from None
     unknown = sorted(set(document) - set(KEYS))
     if unknown:
-        raise BadAnswer(f"{path}: unknown: {', '.join(unknown)}; there are: {', '.join(KEYS)}")
+        raise BadAnswer(f"{path}: unknown keys: {', '.join(unknown)}; known keys: {', '.join(KEYS)}")
     return {key: _typed(path, key, value) for key, value in document.items()}
 
 
@@ -96,7 +96,8 @@ class Interview:
             )
 
     def ask(self, key: str, text: str, default: str, parse: Callable[[str], T]) -> T:
-        """The answer to one question. Raises `BadAnswer` where what was given beforehand will not do."""
+        """The answer to one question. Raises `BadAnswer` if the one that was given as an option or in the
+        file is invalid."""
         if key in self._given or not self.somebody:
             try:
                 return parse(self._given.get(key, default))
@@ -111,5 +112,5 @@ class Interview:
                 problems.print(said, style="red", highlight=False, markup=False, soft_wrap=True)
 
     def sure(self, text: str) -> bool:
-        """A last question, for people only."""
+        """Asks for confirmation; True without a terminal."""
         return not self.somebody or typer.confirm(text, default=True, err=True)

@@ -1,4 +1,4 @@
-"""Where boards are looked for, what was found in words, and which profile each of them gets."""
+"""Asks where to search for boards, shows what was found, and assigns a profile to each board."""
 
 from __future__ import annotations
 
@@ -101,11 +101,11 @@ def _say(what: str, style: str) -> None:
 def _nobody(nobody: Nobody, wanted: Wanted) -> str:
     if nobody.garbled:
         return (
-            f"{nobody.port}: a device answers, but not in a known protocol: another speed or parity (--bauds,"
-            " --parities), A and B swapped, no termination, or two boards on one address"
+            f"{nobody.port}: something answers, but cannot be understood. Possible causes: another speed or"
+            " parity (--bauds, --parities), A and B swapped, no termination, two boards on one address"
         )
     more = "" if wanted.thorough else "; boards with high addresses: --thorough"
-    return f"{nobody.port}: no device answers: power, wires (A and B), addresses{more}"
+    return f"{nobody.port}: no device answers: check power, wires (A and B), addresses{more}"
 
 
 def _show(bus: FoundBus) -> None:
@@ -127,7 +127,7 @@ def recognised(
 ) -> list[Board]:
     """The boards with one profile each: as found, as said, and where that is not enough, as asked."""
     said = interview.ask(
-        "devices", "boards that are another kind (BUS:ADDRESS=PROFILE)", "-", _overrides(profiles)
+        "devices", "boards with another profile than found (BUS:ADDRESS=PROFILE)", "-", _overrides(profiles)
     )
     everybody = {f"{bus.name}:{device.address}": (bus, device) for bus in buses for device in bus.devices}
     stray = sorted(set(said) - set(everybody))
@@ -155,7 +155,7 @@ def _which(
         return None if device.profiles else LEAVE_OUT
     known = [name for name, profile in profiles.items() if profile.bus.protocol == bus.section.protocol]
     default = device.profiles[0] if device.profiles else LEAVE_OUT
-    text = f"{place} is ({' or '.join(device.profiles) or 'no known board'}; none leaves it out)"
+    text = f"profile of the board at {place} ({' or '.join(device.profiles) or '?'}; none leaves it out)"
     return interview.ask(place, text, default, words.one_of([*known, LEAVE_OUT]))
 
 

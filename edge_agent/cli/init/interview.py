@@ -39,15 +39,15 @@ def who_and_where(interview: Interview, hostname: str) -> Identity:
     """The questions that need no bus."""
     ask = interview.ask
     usual = re.sub(r"[^A-Za-z0-9_-]", "-", hostname)[:50] or "locker"
-    machine_id = ask("machine_id", "machine_id in the cloud", usual, words.identifier)
+    machine_id = ask("machine_id", "machine_id, as the gateway knows it", usual, words.identifier)
     name = ask("name", "name, as people call it", machine_id, words.text())
-    place = ask("place", "place, where it stands", name, words.text())
+    place = ask("place", "location, where the machine stands", name, words.text())
     latitude = ask("latitude", "latitude, degrees north", "0.0", words.degrees(90))
     longitude = ask("longitude", "longitude, degrees east", "0.0", words.degrees(180))
     broker = ask("broker", "MQTT broker, name or address", "127.0.0.1", words.host)
     local = broker in ("localhost", "127.0.0.1", "::1")
     tls = ask("tls", "does the broker use TLS", "no" if local else "yes", words.yes)
-    port = ask("broker_port", "its port", "8883" if tls else "1883", words.number(1, 65_535))
+    port = ask("broker_port", "port of the broker", "8883" if tls else "1883", words.number(1, 65_535))
     return Identity(machine_id, name, place, latitude, longitude, broker, tls, port)
 
 
@@ -95,7 +95,7 @@ def _thermometers(interview: Interview, machine: Machine, labels: Sequence[str])
 
 
 def _climate(interview: Interview, machine: Machine) -> None:
-    """What the relays switch is no guess's business: a heater that is taken for a cooler is a fire."""
+    """Asks what the relays switch. It is never guessed: a heater taken for a cooler can cause a fire."""
     outputs = machine.outputs
     labels = [cell.label for cell in machine.cells if cell.temperature is not None]
     if not outputs or not labels:

@@ -13,32 +13,32 @@ def option(text: str, metavar: str = "TEXT") -> Any:
     return typer.Option(help=text, metavar=metavar, show_default=False)
 
 
-Output = Annotated[Path, typer.Option(metavar="FILE", help="where it is written")]
-AnswersFile = Annotated[Path | None, option("answers as TOML; options go before", "FILE")]
-Force = Annotated[bool, typer.Option("--force", help="replace a file that is there")]
+Output = Annotated[Path, typer.Option(metavar="FILE", help="the configuration to write")]
+AnswersFile = Annotated[Path | None, option("answers as TOML; options override them", "FILE")]
+Force = Annotated[bool, typer.Option("--force", help="replace an existing file")]
 Thorough = Annotated[
     bool, typer.Option("--thorough", help="ask every address at every speed; some minutes a port")
 ]
 Profiles = Annotated[Path | None, option("folder of device profiles, beside the package's own", "DIR")]
-MachineId = Annotated[str | None, option("as the cloud knows the machine")]
+MachineId = Annotated[str | None, option("id of the machine, as the gateway knows it")]
 Name = Annotated[str | None, option("what people call it")]
 Place = Annotated[str | None, option("where it stands")]
 Latitude = Annotated[str | None, option("degrees north", "DEGREES")]
 Longitude = Annotated[str | None, option("degrees east", "DEGREES")]
 Broker = Annotated[str | None, option("name or address of the MQTT broker", "HOST")]
 Tls = Annotated[str | None, option("whether the broker uses TLS", "yes|no")]
-BrokerPort = Annotated[str | None, option("its TCP port; else 8883, or 1883 without TLS", "N")]
-Ports = Annotated[str | None, option("where to look for boards; else every serial port", "PORT,...")]
+BrokerPort = Annotated[str | None, option("TCP port of the broker (default: 8883, or 1883 without TLS)", "N")]
+Ports = Annotated[str | None, option("ports to search for boards (default: every serial port)", "PORT,...")]
 Protocols = Annotated[
     str | None, option("tried: modbus, 8a, kerong-cu12, kerong-cu16, kerong-cu48, wkly", "NAME,...")
 ]
 Bauds = Annotated[str | None, option("which speeds are tried; else 9600 to 115200", "N,...")]
-Parities = Annotated[str | None, option("which are tried, of N, E and O; else N", "X,...")]
-Last = Annotated[str | None, option("no address beyond it is asked", "ADDRESS")]
+Parities = Annotated[str | None, option("parities to try, of N, E and O (default: N)", "X,...")]
+Last = Annotated[str | None, option("last address to ask", "ADDRESS")]
 Devices = Annotated[str | None, option("boards: BUS:ADDRESS=PROFILE, or =none to leave one out", "LIST")]
 ClosedLevel = Annotated[str | None, option("what the contact of a CLOSED door reads", "0|1")]
 Sizes = Annotated[str | None, option("kinds of cells: NAME=WIDTHxHEIGHTxDEPTH:GRAMS, in mm", "LIST")]
-CellSizes = Annotated[str | None, option("of the cells in order: small*6, large*2", "LIST")]
+CellSizes = Annotated[str | None, option("size of each cell in order, such as small*6, large*2", "LIST")]
 Scales = Annotated[str | None, option("the cell of each scale in order; - for none", "CELL,...")]
 Thermometers = Annotated[str | None, option("cell of each sensor channel in order; - for none", "CELL,...")]
 Climate = Annotated[str | None, option("what relays switch: CELL:cold or CELL:hot; - for nothing", "LIST")]

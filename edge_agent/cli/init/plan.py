@@ -26,7 +26,7 @@ class Board:
 
     @property
     def place(self) -> str:
-        """How it is called before it has a name."""
+        """Its bus and address, until it has a name."""
         return f"{self.bus}:{self.address}"
 
     @property
@@ -36,7 +36,8 @@ class Board:
 
     @property
     def relays(self) -> int:
-        """How many heaters or coolers may hang on it: none if they would outlive the daemon, or are locks."""
+        """How many of its relays may switch heaters or coolers: none if the board could not switch them off
+        without the daemon, or if they are locks."""
         part = self.profile.relays
         if part is None or self.doors:
             return 0
@@ -153,10 +154,10 @@ def notes(machine: Machine, level: int) -> list[str]:
         )
     for name, board in machine.boards.items():
         if board.profile.channels("lock") and not board.doors:
-            found.append(f"{name} has locks and no door contacts: cells on it are to be written by hand")
+            found.append(f"{name} has locks and no door contacts: add its cells to the file by hand")
         elif board.profile.relays is not None and not board.doors and not board.relays:
-            found.append(f"{name} cannot switch off by itself: no heater or cooler may hang on it")
+            found.append(f"{name} cannot switch off by itself: connect no heater or cooler to it")
     weak = sorted({b.profile_name for b in machine.boards.values() if not b.profile.identity.hw_verified})
     if weak:
-        found.append(f"not yet confirmed on hardware: {', '.join(weak)}; look twice at what moves")
+        found.append(f"profiles not tested on hardware: {', '.join(weak)}; check that the right locks move")
     return found

@@ -31,7 +31,7 @@ FIRST_LOOK: dict[Spoken, int] = {
     "kerong-cu48": 15,
     "wkly": 15,
 }
-"""So far addresses are asked at each speed; the others only where somebody has answered."""
+"""The last address that is asked at each speed; later ones are asked only if a board has answered."""
 USUAL_BAUD: dict[Spoken, int] = {
     "8a": 9600,
     "kerong-cu12": 19200,
@@ -44,7 +44,7 @@ FACTORY: dict[Spoken, tuple[int, ...]] = {"modbus": (255,)}
 """Addresses beyond what is usually scanned that boards have from the factory."""
 PORT_S = 2.0
 ECHOES = 3
-"""So often at the start, without exception, we hear our own question: it is the adapter that lets us."""
+"""If the first requests, this many, are all heard back, the adapter echoes what is sent."""
 
 
 class PortBusy(Exception):
@@ -63,7 +63,8 @@ class Progress(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Wires:
-    """How lines are made, and the event loop that they run on; handed in by who may name drivers."""
+    """Makes connections to buses, and their event loop. Comes from `__main__`: they are made in
+    `edge_agent.app`, above this package."""
 
     line: Callable[[str, BusSection], tuple[BusOwner, Transport]]
     loop: Callable[[], asyncio.AbstractEventLoop]
@@ -101,7 +102,7 @@ class FoundBus:
 
 @dataclass(frozen=True, slots=True)
 class Nobody:
-    """A port where nobody was understood. `garbled`: somebody said something at one of the speeds."""
+    """A port without a recognised device. `garbled`: there were damaged replies at one of the speeds."""
 
     port: str
     garbled: bool
@@ -202,7 +203,7 @@ async def _on(
     await look.over(first, doing)
     if look.clean:
         await look.over(rest, f"{doing}: the other addresses")
-        # One reply may be lost on any wire; a board that is missed is a row of doors that nobody can open.
+        # Replies can be lost on any bus, and a board that is missed has no cells in the configuration.
         silent = [address for address in (*first, *rest) if address not in look.clean]
         await look.over(silent, f"{doing}: once more those that did not answer")
     found = FoundBus(name, section, [], sorted(set(look.garbled) - set(look.clean)))
@@ -229,7 +230,7 @@ async def _device(place: BusPlace, address: int, spoken: Mapping[str, Profile]) 
 
 
 class Sweep:
-    """Asks addresses one after the other and keeps who said something, and how."""
+    """Asks addresses one after the other and records which answer, and which replies are damaged."""
 
     def __init__(self, place: BusPlace, spoken: Mapping[str, Profile], progress: Progress) -> None:
         self.clean: list[int] = []
@@ -245,7 +246,7 @@ class Sweep:
 
     @property
     def echoes(self) -> bool:
-        """Whether every time our own question was heard, too."""
+        """Whether each request was heard back: the adapter echoes."""
         return self._echoed == self.asked >= ECHOES
 
     async def over(self, addresses: Iterable[int], doing: str) -> None:

@@ -1,4 +1,4 @@
-"""Puts the configuration in its place: whole or not at all, and only if `edge-agent check` takes it."""
+"""Writes the configuration: whole or not at all, and only if it is valid."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ GROUP = "edge-agent"
 
 
 def obstacle(path: Path, *, force: bool) -> str | None:
-    """Why nothing can be written there; None if nothing stands against it."""
+    """Why the file cannot be written; None if it can."""
     folder = path.parent
     if not folder.is_dir():
         return f"{folder}: no such directory"

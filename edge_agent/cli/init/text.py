@@ -101,14 +101,14 @@ def _site(site: Site) -> list[str]:
             "/run/edge-agent/agent.sock",
             "the local API: console, kiosk screen, `edge-agent status`",
         ),
-        _row("profiles", site.profiles, "the folder of own device profiles, before those of the package"),
+        _row("profiles", site.profiles, "your own device profiles; they go before the package's"),
     )
     lines += _section(
         "mqtt",
         "the broker",
         _row("host", site.broker, "its name or address"),
         _line(port, "its TCP port"),
-        _line('# username = "NAME"', "with a password, or alone"),
+        _line('# username = "NAME"', "needed with password_file; may stand alone"),
         _line(
             '# password_file = "FILE"',
             "one line, readable by the service's user alone; credential:NAME is what",
@@ -120,7 +120,7 @@ def _site(site: Site) -> list[str]:
         lines += _section(
             "mqtt.tls",
             "TLS 1.2 or newer; the broker's certificate and name are verified",
-            _line('# ca_file = "broker-ca.pem"', "the broker's authority; without it those of the system"),
+            _line('# ca_file = "broker-ca.pem"', "certificate of the broker's CA; without it the system's"),
             _line('# cert_file = "credential:cert.pem"', "the certificate of this machine"),
             _line('# key_file = "credential:key.pem"', "its key, readable by the service's user alone"),
         )
@@ -149,16 +149,14 @@ def _habits(site: Site) -> list[str]:
     )
     lines += _section(
         "access",
-        "who may what at the machine, over the socket above",
+        "who may do what at the machine, over the socket above",
         _line('# group = "GROUP"', "beside the daemon's own user this group may use the socket"),
         _line('# kiosk_users = ["kiosk"]', "these users' processes may only send codes: no lists, no acts"),
         _line(
             "# technicians_file =",
-            "with it, acts that open doors or give cells away need the PIN of somebody",
+            "with this file, opening a door or giving a cell away needs a PIN that",
         ),
-        _line(
-            '# "/etc/edge-agent/technicians"', "in it; a line of it is made by `edge-agent technician NAME`"
-        ),
+        _line('# "/etc/edge-agent/technicians"', "is in it; `edge-agent technician NAME` makes its lines"),
     )
     lines += _section(
         "codes",
@@ -171,7 +169,7 @@ def _habits(site: Site) -> list[str]:
             "a QR scanner or keypad on a serial port of its own",
             _row("port", site.scanner, "a name that stays, whatever is plugged in first"),
             _row("baud", 9600, "as it is set up"),
-            _row("delimiter", "any", 'what ends a text: "cr", "lf", "any" of both, or "none": a pause does'),
+            _row("delimiter", "any", 'what ends a text: "cr", "lf", "any" (either), or "none" (a pause)'),
         )
     if site.keypad is not None:
         lines += _section(
@@ -190,7 +188,7 @@ def _climate(kind: Kind) -> list[str]:
         f"how cells with a {'cooler' if cold else 'heater'} are kept",
         _row("setpoint_c", usual.setpoint_c, "the temperature to hold, degrees Celsius"),
         _row(
-            "band_c", usual.band_c, "it comes on so far beyond the setpoint, and goes off so far on this side"
+            "band_c", usual.band_c, "on at this much beyond the setpoint, off at this much on its other side"
         ),
         _row("min_on_s", usual.min_on_s, "once on it stays on for this time: compressors need that"),
         _row("min_off_s", usual.min_off_s, "once off it stays off for this time"),
@@ -208,7 +206,7 @@ def _bus(bus: FoundBus) -> list[str]:
     section = bus.section
     rows = [
         _row("port", section.port, "which adapter"),
-        _row("protocol", section.protocol, "the protocol; one on a pair of wires"),
+        _row("protocol", section.protocol, "the protocol, the same for all boards of the bus"),
     ]
     if section.baud is not None:
         rows += [

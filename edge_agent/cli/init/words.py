@@ -1,4 +1,4 @@
-"""What people type in the interview, made into values; `ValueError` says what would have been right."""
+"""Parsers of the answers of the interview; a `ValueError` says what is expected."""
 
 from __future__ import annotations
 
@@ -129,7 +129,7 @@ def port_or_none(answer: str) -> str | None:
     if word in (NOTHING, "", "none"):
         return None
     if not re.fullmatch(r"/dev/[A-Za-z0-9_.:,@+/-]+", word):
-        raise ValueError(f"{word!r} is no device, such as /dev/ttyUSB1 or /dev/serial/by-id/…; - for none")
+        raise ValueError(f"{word!r} is not a device such as /dev/ttyUSB1 or /dev/serial/by-id/…; - for none")
     return word
 
 
@@ -139,7 +139,7 @@ def sizes(answer: str) -> list[Size]:
     for word in listed(answer):
         match = re.fullmatch(r"([A-Za-z0-9_-]{1,64})=(\d+)x(\d+)x(\d+):(\d+)", word)
         if match is None:
-            raise ValueError(f"{word!r} is no NAME=WIDTHxHEIGHTxDEPTH:GRAMS, such as small=350x150x450:5000")
+            raise ValueError(f"{word!r} is not NAME=WIDTHxHEIGHTxDEPTH:GRAMS, such as small=350x150x450:5000")
         width, height, depth, grams = (int(part) for part in match.groups()[1:])
         if not all(1 <= length <= 10_000 for length in (width, height, depth)) or not 1 <= grams <= 1_000_000:
             raise ValueError(f"{word!r}: lengths are 1 to 10000 mm, weights 1 to 1000000 g")

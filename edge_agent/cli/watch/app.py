@@ -22,7 +22,7 @@ from edge_agent.cli.watch.dialogs import ACTS, AskPin, Confirm
 from edge_agent.cli.watch.tiles import details, event_line, headline, health, line, tile
 
 LOOK_S = 0.5
-"""How often it is looked at everything."""
+"""How often everything is read."""
 AGAIN_S = 1.0
 """Between attempts at a daemon that is not there."""
 TILE_WIDTH = 22
@@ -30,7 +30,7 @@ TILE_WIDTH = 22
 TILE_HEIGHT = 6
 BELOW_HEIGHT = 13
 """What is not the wall: headline, what happens, keys."""
-LOOKS = """
+STYLE = """
 Screen { layout: vertical; }
 #headline { height: 1; padding: 0 1; background: $panel; }
 #middle { height: auto; max-height: 75%; }
@@ -84,11 +84,11 @@ class Tile(Static, can_focus=True):
 
 
 class WatchApp(App[int]):
-    """The wall. Nothing that is no longer true looks as if it were: without the daemon it turns grey."""
+    """The live view of all cells. Without an answer of the daemon it turns grey."""
 
     TITLE = "edge-agent"
     ENABLE_COMMAND_PALETTE = False
-    CSS = LOOKS
+    CSS = STYLE
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("o", "act('open')", "open"),
         Binding("b", "act('block')", "block"),
@@ -98,8 +98,8 @@ class WatchApp(App[int]):
     ]
 
     def __init__(self, daemon: Daemon, first: Wall, technician: str | None, pin: str | None) -> None:
-        """`first`: what the daemon said at the start. `technician`, `pin`: as whom one acts; None: as the
-        user who runs this, and with a PIN that is asked for where the daemon wants one."""
+        """`first`: the first answer of the daemon. `technician`: who acts; None: the user who runs this.
+        `pin`: None: it is asked for when the daemon needs it."""
         super().__init__()
         self._daemon = daemon
         self._wall = first
@@ -133,7 +133,7 @@ class WatchApp(App[int]):
         self.run_worker(self._follow(), name="follow")
 
     async def on_unmount(self) -> None:
-        """No question is left half asked."""
+        """Cancels the workers, also one that waits for a dialog."""
         self.workers.cancel_all()
         with contextlib.suppress(WorkerCancelled):
             await self.workers.wait_for_complete()
@@ -161,7 +161,7 @@ class WatchApp(App[int]):
                 self._show(await self._daemon.wall())
             except (NoDaemon, Refused) as problem:
                 self.add_class("stale")
-                self._say(f"no daemon at {self._daemon.socket}: {problem}", "bold red")
+                self._say(f"the daemon at {self._daemon.socket} does not answer: {problem}", "bold red")
                 await asyncio.sleep(AGAIN_S)
                 continue
             await asyncio.sleep(LOOK_S)

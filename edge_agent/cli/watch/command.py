@@ -34,7 +34,7 @@ async def _watch(socket: Socket, pin: str | None, name: str | None) -> int:
         first = await daemon.wall()
         return await WatchApp(daemon, first, name, pin).run_async() or 0
     except NoDaemon as nobody:
-        problems.print(f"no daemon at {socket}: {nobody}", style="red", highlight=False)
+        problems.print(f"cannot reach the daemon at {socket}: {nobody}", style="red", highlight=False)
         return NO_DAEMON
     except Refused as refused:
         problems.print(str(refused), style="red", highlight=False, markup=False)

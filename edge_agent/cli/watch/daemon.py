@@ -1,4 +1,5 @@
-"""The daemon as the watch screen reads it: no exit of the process where the daemon does not answer."""
+"""Asks the daemon for the watch screen; raises an error instead of ending the process if it does not
+answer."""
 
 from __future__ import annotations
 
@@ -18,11 +19,11 @@ LAST_EVENTS = 50
 
 
 class NoDaemon(Exception):
-    """Nobody answers at the socket, or not in time."""
+    """The daemon does not answer, or not in time."""
 
 
 class Refused(Exception):
-    """The daemon's no, in its words. `wants_pin`: it only wants to know which technician it is."""
+    """The daemon has refused; the text is its message. `wants_pin`: a technician's PIN is missing."""
 
     def __init__(self, message: str, *, wants_pin: bool = False) -> None:
         super().__init__(message)
@@ -66,7 +67,7 @@ class Daemon:
         await self._call("POST", path, body, headers, timeout_s=UNLOCK_TIMEOUT_S)
 
     async def follow(self) -> AsyncIterator[dict[str, Any]]:
-        """What happens from now on, until the daemon goes."""
+        """New events and ledger lines, until the daemon ends the stream."""
         try:
             async with self._client.stream("GET", "/v1/events?follow=1", timeout=None) as response:
                 if response.is_error:

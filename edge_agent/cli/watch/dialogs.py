@@ -30,7 +30,8 @@ ACTS = {  # by the name that the local API has for it
 
 
 class Confirm(ModalScreen[str | None]):
-    """Asks for a yes, and where it is wanted for the reason; gives the reason ("" without one), or None."""
+    """Asks for confirmation, and for a reason if the action needs one; returns the reason (or ""), or
+    None."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("escape", "dismiss(None)", "no"),
@@ -49,9 +50,9 @@ class Confirm(ModalScreen[str | None]):
             yield Label(self._act.question.format(label=self._label), id="question", markup=False)
             if self._act.with_reason:
                 yield Input(placeholder="the reason, for the journal", max_length=256, id="reason")
-                yield Label("Enter does it, Esc does not", classes="hint")
+                yield Label("Enter confirms, Esc cancels", classes="hint")
             else:
-                yield Label("y does it, n or Esc does not", classes="hint")
+                yield Label("y confirms, n or Esc cancels", classes="hint")
 
     def on_input_submitted(self, event: Input.Submitted) -> None:
         """Enter is a yes, if there is a reason."""
@@ -83,7 +84,7 @@ class AskPin(ModalScreen[str | None]):
         with Vertical(id="dialog"):
             yield Label(self._question, id="question", markup=False)
             yield Input(password=True, id="pin")
-            yield Label("Enter sends it, Esc does not", classes="hint")
+            yield Label("Enter sends the PIN, Esc cancels", classes="hint")
 
     def on_input_submitted(self, event: Input.Submitted) -> None:
         """Enter sends it."""

@@ -21,7 +21,7 @@ DOOR = {
     "open": ("□ OPEN", "bold yellow"),
     "unknown": ("? unknown", "bold red"),
 }
-"""A door reads so without colour, too."""
+"""Text and style of each door state; readable without colour."""
 
 
 def tile(cell: dict[str, Any]) -> Text:
@@ -92,7 +92,7 @@ def headline(status: dict[str, Any]) -> Text:
         "  broker ",
         (broker, "green" if broker == "connected" else "bold yellow"),
         "  clock ",
-        ("set", "green") if status["clock_synced"] else ("not set", "yellow"),
+        ("synchronised", "green") if status["clock_synced"] else ("not synchronised", "yellow"),
         f"  {status['live_reservations']} reservations",
         f"  {status['events_waiting']} events wait" if status["events_waiting"] else "",
         "  ",

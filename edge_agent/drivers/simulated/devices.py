@@ -80,6 +80,7 @@ _KINDS: dict[str, Kind] = {
     "kerong-cu16": lambda address, w: KerongCu16(address, w.loads, w.inputs),
     "kerong-cu48": lambda address, w: KerongCu48(address, w.loads, w.inputs),
     "wkly-12": lambda address, w: WklyBoard(address, w.loads, w.inputs),
+    "wkly-24": lambda address, w: WklyBoard(address, w.loads, w.inputs, channels=24),
 }
 _FRAMINGS: dict[Protocol, Framing] = {
     "modbus": ModbusRtu(),

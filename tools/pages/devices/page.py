@@ -13,9 +13,20 @@ PAGE = REPOSITORY / "docs" / "devices.md"
 HEAD = """# Devices
 
 Written by `make docs` from `config/devices/*.toml`. A board that is not here needs a file there, with frames
-to prove it (`tests/drivers/test_profiles.py` runs every frame against the codec). *Evidence* says how sure we
-are: official (the maker's own paper), community (several integrators' code), single-source. None was
-confirmed on hardware by us where the last column says no.
+to prove it (`tests/drivers/test_profiles.py` runs every frame against the codec). 
+*Evidence* says where the registers are known from: official (the maker's own paper), community (several
+integrators' code), single-source.
+
+The *grade* says how far the profile was tried. `edge-agent bus scan` shows it for each configured device.
+
+| grade | criteria |
+|---|---|
+| bronze | written from documents or other people's code; its vectors are published or computed frames |
+| silver | somebody recorded frames from a real board of this model; `identity.recorded` says who and where |
+| gold | tried by us on a real board: every capability, `bus check`, and a day of polling (`hw_verified = true`) |
+
+Before the first machine with a board below gold: watch each lock, relay and contact move as configured
+(`edge-agent init`, then `edge-agent bus doors`, then one `edge-agent open` for each cell).
 """
 
 
@@ -46,7 +57,7 @@ def render(folder: Path = PROFILES) -> str:
     """The page. Raises `ConfigError` for a profile that cannot be read."""
     lines = [
         HEAD,
-        "| profile | boards | protocol | can | looked at by `bus check` | evidence | on hardware |",
+        "| profile | grade | boards | protocol | can | checked by `bus check` | evidence |",
         "|---|---|---|---|---|---|---|",
     ]
     for path in sorted(folder.glob("*.toml")):
@@ -54,12 +65,12 @@ def render(folder: Path = PROFILES) -> str:
         identity = profile.identity
         cells = [
             f"`{path.stem}`",
+            identity.grade,
             f"{identity.vendor}: {', '.join(identity.models)}",
             profile.bus.protocol,
             "; ".join(abilities(profile)),
             "; ".join(check.name for check in profile.checks) or "-",
             f"{identity.evidence}: {identity.source}",
-            "yes" if identity.hw_verified else "no",
         ]
         lines.append("| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |")
     return "\n".join(lines) + "\n"
