@@ -6,10 +6,12 @@ from dataclasses import replace
 
 import pytest
 
-from edge_agent.model import Door, Purpose, Reservation, ReservationStatus
+from edge_agent.errors import Code
+from edge_agent.model import Alarm, Door, Purpose, Reservation, ReservationStatus, Source, Verdict
 from edge_agent.statemachine.inputs import (
     Boot,
     ClosingSettled,
+    DeviceHealth,
     DoorRead,
     DoorsSeen,
     HistoryAhead,
@@ -17,11 +19,14 @@ from edge_agent.statemachine.inputs import (
     OpenFor,
     PulseDone,
     Reserve,
+    Resolve,
+    Tick,
     Weighed,
 )
 from edge_agent.statemachine.locker import restored
 from edge_agent.statemachine.outputs import FactKind
 from edge_agent.statemachine.state import Layout, UnconfirmedUnlock
+from edge_agent.statemachine.step_builder import StepBuilder
 from tests.support.core import SMALL, Core, specs
 
 
@@ -174,3 +179,101 @@ def test_a_command_that_waits_for_the_history_is_refused_with_the_reason(known: 
     assert core.refused(other).message == why
     reserve = Reserve(core.key(), "res_8", "p", "order 8", SMALL, ("1111", "2222"))
     assert core.refused(reserve).message == why
+
+
+def test_a_drop_off_in_doubt_is_reported_for_its_sender_and_dated_at_the_closing() -> None:
+    core, reservation = waiting(Purpose.DROPOFF)
+    core.pass_s(3)
+    closed_at = core.now
+    core.close(reservation.cell)
+    core.pass_s(31)
+    (fact,) = [fact for fact in core.facts if fact.kind is FactKind.DROPOFF]
+    assert (fact.source, fact.at, fact.recovered) == (Source.API, closed_at, True)
+    assert core.live(reservation).dropoff_opened is False
+
+
+def test_a_command_that_still_waits_does_not_keep_another_one_from_its_end() -> None:
+    core, first = waiting(Purpose.PICKUP)
+    second = core.dropped_off()
+    later = replace(
+        waits(core, first),
+        unlock_id="unl-later",
+        reservation_id=second.reservation_id,
+        since=replace(core.now, boottime_ns=core.now.boottime_ns + 60 * 10**9),
+    )
+    core.feed(DoorsSeen({second.cell: Door.OPEN}))
+    core.state = replace(core.state, unconfirmed={second.cell: later, **core.state.unconfirmed})
+    core.pass_s(600)
+    assert list(core.state.unconfirmed) == [second.cell]
+
+
+@pytest.mark.parametrize(("left_ns", "over"), [(1, False), (0, True)])
+def test_a_command_fails_after_ten_minutes_and_not_before(left_ns: int, over: bool) -> None:
+    core, reservation = waiting(Purpose.PICKUP)
+    since = waits(core, reservation).since
+    core.now = replace(since, boottime_ns=since.boottime_ns + 600 * 10**9 - left_ns)
+    core.feed(Tick())
+    assert (FactKind.PICKUP_FAILED in core.kinds()) is over
+
+
+@pytest.mark.parametrize(("left_ns", "over"), [(1, False), (0, True)])
+def test_an_alarm_is_cleared_five_seconds_after_its_condition_and_not_before(
+    left_ns: int, over: bool
+) -> None:
+    core = Core()
+    core.feed(DeviceHealth("locks_a", answering=False, cells=()))
+    core.feed(DeviceHealth("locks_a", answering=True, cells=()))
+    gone = core.state.alarms["DEVICE_SILENT/locks_a"].gone
+    assert gone is not None
+    core.now = replace(gone, boottime_ns=gone.boottime_ns + 5 * 10**9 - left_ns)
+    core.feed(Tick())
+    assert ("DEVICE_SILENT/locks_a" not in core.state.alarms) is over
+
+
+def test_a_verdict_that_expired_is_refused() -> None:
+    core, reservation = waiting(Purpose.PICKUP)
+    late = Resolve(core.key(), reservation.cell, Verdict.PICKED_UP, expires_ns=core.now.boottime_ns - 1)
+    assert core.refused(late).code is Code.EXPIRED
+
+
+def test_a_pick_up_grace_waits_for_the_closing_to_settle() -> None:
+    core = Core()
+    parcel = core.picked_up(grace_pickup_s=30)
+    core.pass_s(10)
+    core.opened_by_hand(parcel.cell)
+    core.pass_s(10)
+    core.feed(DoorsSeen({parcel.cell: Door.CLOSED}))
+    core.pass_s(60)
+    assert core.live(parcel).status is ReservationStatus.PICKED_UP
+    core.settle(parcel.cell)
+    assert core.state.cells[parcel.cell].reservation_id is None
+
+
+def test_an_empty_cell_at_its_closing_is_no_drop_off() -> None:
+    core = Core(Layout(specs={"A01": specs()[0]}, weighed=frozenset({"A01"}), hold_empty_dropoff=True))
+    reservation = core.reserve()
+    core.opens(core.command(reservation, Purpose.DROPOFF))
+    core.feed(DoorsSeen({"A01": Door.CLOSED}))
+    core.feed(Weighed("A01", 0))
+    core.settle("A01")
+    live = core.live(reservation)
+    assert (live.status, live.dropoff_opened) == (ReservationStatus.PENDING, False)
+
+
+def test_an_opening_that_only_the_watch_has_read_counts_as_a_change_of_its_contact() -> None:
+    core = Core()
+    command = core.command(core.reserve(), Purpose.DROPOFF)
+    look = core.requested_reading(core.feed(command))
+    core.feed(DoorRead(look.unlock_id, Door.CLOSED))
+    core.pass_s(1)
+    core.feed(PulseDone(look.unlock_id, 1, Door.OPEN))
+    assert core.state.cells[look.cell].changes_ns == (core.now.boottime_ns,)
+
+
+def test_an_alarm_of_a_cell_that_is_gone_is_cleared_in_the_start() -> None:
+    core = Core()
+    builder = StepBuilder(core.state, core.layout, core.now)
+    builder.raise_alarm(Alarm.SENSOR_FAULT, "Z01/scale")
+    core.state = builder.result().state
+    core.feed(Boot(dict.fromkeys(core.layout.specs, Door.CLOSED)))
+    assert "SENSOR_FAULT/Z01/scale" not in core.state.alarms
