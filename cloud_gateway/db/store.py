@@ -75,7 +75,7 @@ class ReservationRow:
 
     position: int
     reservation_id: str
-    known_in_full: bool
+    complete: bool
     machine_id: str
     platform: str
     platform_order_id: str
@@ -181,7 +181,7 @@ class Store:
         """A reservation whose platform and codes are known; None if there is none, or it is known from events
         only."""
         row = await self.read(lambda db: find_reservation(db, reservation_id))
-        return row if row is not None and row.known_in_full else None
+        return row if row is not None and row.complete else None
 
     async def ongoing(
         self,
@@ -254,7 +254,7 @@ def is_ongoing(now_s: float) -> ColumnElement[bool]:
         reservations.c.grace_from_s + reservations.c.grace_pickup_s >= now_s,
     )
     return and_(
-        reservations.c.known_in_full.is_(True),
+        reservations.c.complete.is_(True),
         reservations.c.ended_s.is_(None),  # implied by the other conditions, but an index uses it
         reservations.c.status.not_in(FINISHED),
         or_(reservations.c.status != ReservationStatus.PICKED_UP.value, in_grace),

@@ -89,7 +89,7 @@ reservations = Table(
     metadata,
     Column("position", Number, primary_key=True, autoincrement=True),
     Column("reservation_id", String(1024), nullable=False, unique=True),
-    Column("complete", Boolean, key="known_in_full", nullable=False),
+    Column("complete", Boolean, nullable=False),
     Column("machine_id", String(1024), nullable=False),
     Column("platform", String(1024), nullable=False),
     Column("platform_order_id", String(1024), nullable=False),
@@ -113,7 +113,7 @@ reservations = Table(
     Index("reservations_over", "ended_s"),
 )
 _OPEN = reservations.c.ended_s.is_(None)
-_LACKING = and_(reservations.c.known_in_full.is_(False), reservations.c.unknown_s.is_(None))
+_LACKING = and_(reservations.c.complete.is_(False), reservations.c.unknown_s.is_(None))
 Index(
     "reservations_open",
     reservations.c.platform,

@@ -266,7 +266,7 @@ class Intake:
         def work(db: Connection) -> None:
             lock_source(db, written.machine_id)
             known = find_reservation(db, written.reservation_id)
-            if not sealed and (known is None or not known.known_in_full):
+            if not sealed and (known is None or not known.complete):
                 raise NotBelieved("result.reservation: not one that a platform asked for")
             put_view(db, written, now_s, fresh=fresh)
 

@@ -76,7 +76,7 @@ def due_webhooks(
             webhooks.c.position > after,
             _is_due(webhooks.c.next_attempt_s, now_s, pace.retry_max_s),
             _is_due(webhooks.c.lease_until_s, now_s, pace.lease_s),
-            reservations.c.known_in_full.is_(True),
+            reservations.c.complete.is_(True),
             *(~and_(table.platform == platform, table.webhook_url == url) for platform, url in pairs),
             ~and_(default, reservations.c.platform.in_(platforms)),
             ~before.exists(),

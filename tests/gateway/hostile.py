@@ -128,7 +128,7 @@ class Hostile:
     async def rows(self) -> dict[str, str]:
         """The complete reservations by id, with their platforms."""
         query = select(reservations.c.reservation_id, reservations.c.platform)
-        query = query.where(reservations.c.known_in_full.is_(True))
+        query = query.where(reservations.c.complete.is_(True))
         found = await self.store.read(lambda db: db.execute(query).all())
         return {row.reservation_id: row.platform for row in found}
 
@@ -186,7 +186,7 @@ async def plant(store: Store, **changes: Any) -> None:
     """A row as an earlier version took it."""
     row = {
         "reservation_id": "res_planted",
-        "known_in_full": True,
+        "complete": True,
         "machine_id": MACHINE,
         "platform": "acme",
         "platform_order_id": "o",

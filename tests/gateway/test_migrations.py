@@ -117,7 +117,7 @@ def fill(db: Connection) -> None:
         {
             **known,
             "reservation_id": f"res_{n}",
-            "known_in_full": n % 1000 > 0,
+            "complete": n % 1000 > 0,
             "machine_id": f"m{n % 50}",
             "platform": f"platform {n % 20}",
             "status": "RESERVATION_STATUS_PENDING" if n > 3000 else "RESERVATION_STATUS_CANCELLED",
