@@ -145,13 +145,20 @@ def see_door(builder: StepBuilder, label: str, door: Door, *, unwatched: bool = 
             contact.changed(builder, cell, door)
         if closed and label in builder.layout.weighed:
             builder.effects.append(Weigh(label))
-        unspent = label in builder.pulses and builder.pulses[label].unspent
-        if not closed and unspent and builder.cells[label].unexplained is None:
-            # An opening that is still unexplained keeps its pulses: whether this lock caused it is judged
-            # later (`doors`).
-            builder.put("pulses", label, amend(builder.pulses[label], unspent=0))
     elif not cell.answering or cell.unread:
         builder.change_cell(label, answering=True, unread=False)
+    if door is Door.OPEN:
+        _spend_pulses(builder, label)
+
+
+def _spend_pulses(builder: StepBuilder, label: str) -> None:
+    """A door that reads open explains every pulse of its lock so far: none of them opens it later.
+
+    An opening that is still unexplained keeps them: whether this lock caused it is judged later (`doors`).
+    """
+    pulses = builder.pulses.get(label)
+    if pulses is not None and pulses.unspent and builder.cells[label].unexplained is None:
+        builder.put("pulses", label, amend(pulses, unspent=0))
 
 
 def settle_closed(builder: StepBuilder, label: str) -> None:

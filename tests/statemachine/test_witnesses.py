@@ -302,3 +302,24 @@ def test_an_opening_that_has_lasted_is_judged_before_the_reading_that_would_allo
     assert (f"WRONG_DOOR/{first.cell}" in alarms(core)) is judged
     assert len(core.pulses) - pulses == (not judged)
     assert any(answer.refusal is not None for answer in done.answers) is judged
+
+
+@pytest.mark.parametrize("restarted", [False, True])
+def test_a_pulse_at_an_open_door_explains_no_opening_after_its_closing(restarted: bool) -> None:
+    core = Core()
+    reservation = core.reserve()
+    core.opens(core.command(reservation, Purpose.DROPOFF))
+    core.pass_s(1)
+    again = core.command(reservation, Purpose.DROPOFF)
+    core.feed(again)
+    core.feed(DoorRead(again.unlock_id, Door.CLOSED))  # a single reading, which is not believed
+    if restarted:
+        core.restart({reservation.cell: Door.OPEN})
+    else:
+        core.feed(PulseDone(again.unlock_id, 1, Door.OPEN))
+    assert core.state.pulses[reservation.cell].unspent == 0
+    core.close(reservation.cell)
+    assert core.live(reservation).status is ReservationStatus.DROPPED_OFF
+    core.pass_s(8)
+    core.forced(reservation.cell)
+    assert f"DOOR_FORCED/{reservation.cell}" in alarms(core)

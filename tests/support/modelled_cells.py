@@ -76,13 +76,13 @@ class Cells(Locker):
                 place.opened = True
             if door is Door.OPEN:
                 place.open_since = place.open_since or self.now
-                if place.unexplained is None:
-                    place.unspent.clear()
                 if place.holder:
                     place.holder.to_weigh = False
             else:
                 place.unexplained = None
                 self.weighs += [label] * (label in self.layout.weighed)
+        if door is Door.OPEN and place.unexplained is None:
+            place.unspent.clear()  # it explains every pulse so far
 
     def bounces(self, place: Place) -> bool:
         """A door that this machine opened and that read closed less than a second ago has not latched."""
