@@ -65,6 +65,7 @@ def create_app(
         docs_url=None,
         redoc_url=None,
         redirect_slashes=False,
+        servers=[{"url": settings.public_url}],
     )
     app.add_middleware(Frame)
     errors.install(app)

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Annotated
 
 from pydantic import (
+    AfterValidator,
     BaseModel,
     BeforeValidator,
     ConfigDict,
@@ -25,6 +26,7 @@ from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError, NoSuchModuleError
 
 from cloud_gateway.signer import Signer
+from cloud_gateway.webhook_signature import key_of
 from edge_agent.errors import ConfigError, Finding, LinkRefused
 from edge_agent.protocol.api import WebhookUrl, field_path
 from edge_agent.protocol.broker import BrokerSection, FileName
@@ -57,22 +59,30 @@ class MqttSettings(BrokerSection):
         return self
 
 
+def _checked_secret(secret: SecretStr) -> SecretStr:
+    key_of(secret.get_secret_value())
+    return secret
+
+
 Days = Annotated[float, Field(gt=0, le=3650, allow_inf_nan=False)]
 Rate = Annotated[float, Field(gt=0, le=1_000_000, allow_inf_nan=False)]
 Network = Annotated[IPv4Network | IPv6Network, BeforeValidator(lambda value: ip_network(value))]
+WebhookSecret = Annotated[SecretStr, AfterValidator(_checked_secret)]
 Burst = Annotated[int, Field(strict=True, ge=1, le=1_000_000)]
 
 
 class Platform(Section):
     """A client of the API: its key, and the address of its webhooks unless a reservation names another.
 
-    `requests_per_s`: how many requests a second it may make on average (absent: no limit), counted by each
-    gateway for itself; `burst`: how many at once (absent: as many as in two seconds).
+    `webhook_secrets`: its webhooks are signed with each of them (see `webhook_signature`); two while one is
+    replaced. `requests_per_s`: how many requests a second it may make on average (absent: no limit), counted
+    by each gateway for itself; `burst`: how many at once (absent: as many as in two seconds).
     """
 
     name: Name
     api_key: Annotated[SecretStr, Field(min_length=1, max_length=1024)]
     webhook_url: WebhookUrl = ""
+    webhook_secrets: Annotated[tuple[WebhookSecret, ...], Field(max_length=2)] = ()
     requests_per_s: Rate | None = None
     burst: Burst | None = None
 

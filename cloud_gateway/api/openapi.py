@@ -16,6 +16,7 @@ from pydantic.json_schema import models_json_schema
 from cloud_gateway.api.bodies import EchoBody, SearchBody
 from cloud_gateway.api.common import PREFIX
 from cloud_gateway.api.frame import HEADER, REQUEST_ID_MAX
+from cloud_gateway.api.webhook_schema import webhooks
 from edge_agent.protocol.api import Body, MaintenanceBody, OpenDoorBody, ReserveBody
 
 Json = dict[str, Any]
@@ -57,10 +58,43 @@ OPERATIONS_KEY: Json = {
 }
 
 
+DESCRIPTION = (
+    "Reserves cells of parcel lockers and opens their doors. `docs/integrate.md` leads from the key to the "
+    "first webhook. Repeat a call that got no answer with the same `X-Request-ID`: it acts once."
+)
+
+TAGS: list[Json] = [
+    {"name": "Reservations", "description": "Reserve a cell, open its door, cancel, look up."},
+    {
+        "name": "Machines",
+        "description": "Machines with their free cells, maintenance, and a test of the key.",
+    },
+    {"name": "Public", "description": "Needs no key: QR images, health, this document."},
+    {"name": "Operations", "description": "For the operator of the machines, with a key of its own."},
+    {"name": "Webhooks", "description": "What the gateway sends to a platform."},
+]
+
+
+def _tag(path: str) -> str:
+    """The group of a path."""
+    if path.startswith("/operations"):
+        return "Operations"
+    if not path.startswith(PREFIX):
+        return "Public"
+    return "Reservations" if path.removeprefix(PREFIX).startswith("/reservations") else "Machines"
+
+
 def describe(app: FastAPI) -> Json:
     """Returns the document, built once."""
     if app.openapi_schema is None:
-        document = get_openapi(title=app.title, version=app.version, routes=app.routes)
+        document = get_openapi(
+            title=app.title,
+            version=app.version,
+            description=DESCRIPTION,
+            routes=app.routes,
+            tags=TAGS,
+            servers=app.servers,
+        )
         components = document["components"]
         schemas: Json = components["schemas"]
         for name in FRAMEWORK_ERRORS:
@@ -68,6 +102,9 @@ def describe(app: FastAPI) -> Json:
         for schema in schemas.values():
             _never_null(schema)
         schemas.update(_taken())
+        document["webhooks"], referenced = webhooks()
+        for name, schema in referenced.items():
+            _never_null(schemas.setdefault(name, schema))
         for path, methods in document["paths"].items():
             for method, operation in methods.items():
                 _complete(operation, path, method)
@@ -128,6 +165,7 @@ def _complete(operation: Json, path: str, method: str) -> None:
     for parameter in operation.get("parameters", []):
         parameter["schema"] = _without_null(parameter["schema"])
     operation.setdefault("parameters", []).append(REQUEST_ID)
+    operation["tags"] = [_tag(path)]
     if path.startswith("/operations"):
         operation["security"] = [{"OperationsKey": []}]
     if method == "post" and path.startswith(PREFIX):

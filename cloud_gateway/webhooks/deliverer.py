@@ -27,6 +27,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from cloud_gateway.db.store import Store
 from cloud_gateway.logs import log, where
 from cloud_gateway.settings import Settings, Timing
+from cloud_gateway.webhook_signature import key_of, signed_headers
 from cloud_gateway.webhooks.queue import Claimed, Due, Pace, claim, due_webhooks, postpone, release, settle
 from cloud_gateway.webhooks.targets import Reply, TargetRefused, post, resolve
 
@@ -65,6 +66,10 @@ class Deliverer:
         self._ports = settings.webhooks.ports
         self._give_up_s = settings.webhooks.give_up_days * DAY_S
         self._default_url = {platform.name: platform.webhook_url for platform in settings.platforms}
+        self._keys = {
+            platform.name: [key_of(secret.get_secret_value()) for secret in platform.webhook_secrets]
+            for platform in settings.platforms
+        }
         self._pace = Pace(timing.retry_max_s, 3 * timing.webhook_timeout_s)
         # Names are resolved apart from everything else that needs a thread: it can take long.
         self._resolvers = ThreadPoolExecutor(RESOLVERS, "gateway-resolve")
@@ -137,8 +142,8 @@ class Deliverer:
             for position in chosen:
                 if position not in claimed:
                     self._leave(position)
-        for position, webhook in claimed.items():
-            group.create_task(self._handle(client, webhook, chosen[position]))
+        for webhook in claimed.values():
+            group.create_task(self._handle(client, webhook))
         return found[-1].position if len(found) == AT_ONCE else None
 
     def _full(self) -> tuple[set[tuple[str, str]], list[str]]:
@@ -173,9 +178,10 @@ class Deliverer:
         if not self._busy[place]:
             del self._busy[place]
 
-    async def _handle(self, client: httpx.AsyncClient, webhook: Claimed, url: str) -> None:
+    async def _handle(self, client: httpx.AsyncClient, webhook: Claimed) -> None:
+        platform, url = self._under_way[webhook.position]
         try:
-            await self._deliver(client, webhook, url)
+            await self._deliver(client, webhook, platform, url)
         except SQLAlchemyError as error:
             log().error("database_failed", **where(error))
             await asyncio.sleep(self._timing.storage_pause_s)  # it is sent again when its lease is over
@@ -183,12 +189,12 @@ class Deliverer:
             self._leave(webhook.position)
             self.wake()
 
-    async def _deliver(self, client: httpx.AsyncClient, webhook: Claimed, url: str) -> None:
+    async def _deliver(self, client: httpx.AsyncClient, webhook: Claimed, platform: str, url: str) -> None:
         if not url:
             await self._note(webhook, {"state": "no_receiver", "ended_s": self._clock()})
             return
         started, attempts = perf_counter(), webhook.attempts + 1
-        reply = await self._post(client, url, webhook)
+        reply = await self._post(client, platform, url, webhook)
         problem = _problem(reply)
         now_s = self._clock()
         entry = {
@@ -212,15 +218,19 @@ class Deliverer:
             return
         await self._note(webhook, values)
 
-    async def _post(self, client: httpx.AsyncClient, url: str, webhook: Claimed) -> Reply | str:
+    async def _post(
+        self, client: httpx.AsyncClient, platform: str, url: str, webhook: Claimed
+    ) -> Reply | str:
         """Sends one webhook; the reply, or what went wrong."""
+        body, keys = webhook.body.encode(), self._keys.get(platform, [])
+        signed = signed_headers(_webhook_id(webhook), body, int(self._clock()), keys)
         try:
             async with asyncio.timeout(self._timing.webhook_timeout_s):
                 return await post(
                     client,
                     url,
-                    webhook.body.encode(),
-                    _headers(webhook),
+                    body,
+                    _headers(webhook) | signed,
                     allowed=self._allowed,
                     resolver=partial(resolve, self._resolvers),
                     ports=self._ports,
@@ -278,6 +288,12 @@ def _place(platform: str, url: str) -> Place:
         )
     except ValueError:
         return platform, url, None
+
+
+def _webhook_id(webhook: Claimed) -> str:
+    """The event's `idempotency_key`: the same in every attempt, and where an event is queued twice."""
+    key = json.loads(webhook.body).get("idempotency_key")
+    return key if isinstance(key, str) and key.isascii() and key.isprintable() else str(webhook.position)
 
 
 def _headers(webhook: Claimed) -> dict[str, str]:

@@ -147,10 +147,10 @@ class Scans:
         """A row for each address, as it is asked.
 
         `result`: `silent`, `answers`, `exception` (a device is there and refuses), `garbled`. `device`: which
-        configured one it is, None if none; `grade`: that of its profile. `reads_like`: the configured profiles whose reads an unknown
-        device answers. `finding`: what is wrong there, None if nothing. A scan that cannot continue ends with
-        a row that has `error`. Raises `Refusal`: `INVALID_ARGUMENT` for a wrong range, `NOT_ALLOWED` while
-        another scan of the bus runs, `OFFLINE` without a port.
+        configured one it is, None if none; `grade`: that of its profile. `reads_like`: configured profiles
+        whose reads an unknown device answers. `finding`: what is wrong there, None if nothing. A scan that
+        cannot continue ends with a row that has `error`. Raises `Refusal`: `INVALID_ARGUMENT` for a wrong
+        range, `NOT_ALLOWED` while another scan of the bus runs, `OFFLINE` without a port.
         """
         addresses = addresses_of(place, first, last)
         if name in self._running:

@@ -19,6 +19,7 @@ class Hook:
     path: str
     headers: dict[str, str]
     body: dict[str, Any]
+    content: bytes = b""
 
 
 @dataclass
@@ -43,7 +44,7 @@ class Receiver:
             pairs = (line.split(": ", 1) for line in head[1:] if line)
             headers = {name.lower(): value for name, value in pairs}
             body = await reader.readexactly(int(headers.get("content-length", "0")))
-            hook = Hook(head[0].split(" ")[1], headers, json.loads(body))
+            hook = Hook(head[0].split(" ")[1], headers, json.loads(body), body)
             self.got.append(hook)
             status = self.status(hook)
             if status is None:

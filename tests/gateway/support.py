@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -148,7 +148,9 @@ class Gateway:
                 await asyncio.sleep(0.01)
 
 
-def settings(folder: Path, broker_port: int, webhook_url: str = "") -> Settings:
+def settings(
+    folder: Path, broker_port: int, webhook_url: str = "", webhook_secrets: Sequence[str] = ()
+) -> Settings:
     """Settings with two platforms and a database file in `folder`."""
     return Settings.model_validate(
         {
@@ -159,7 +161,12 @@ def settings(folder: Path, broker_port: int, webhook_url: str = "") -> Settings:
             "webhooks": {"allow_networks": ["127.0.0.0/8", "::1/128"]},
             "mqtt": {"host": "127.0.0.1", "port": broker_port, "client_id": "gateway-test"},
             "platforms": [
-                {"name": "acme", "api_key": KEY, "webhook_url": webhook_url},
+                {
+                    "name": "acme",
+                    "api_key": KEY,
+                    "webhook_url": webhook_url,
+                    "webhook_secrets": webhook_secrets,
+                },
                 {"name": "other", "api_key": OTHER_KEY},
             ],
         }
@@ -199,13 +206,19 @@ async def running_gateway(
 
 @asynccontextmanager
 async def bench(
-    folder: Path, broker_port: int, *, timing: Timing = QUICK, webhook_url: str = ""
+    folder: Path,
+    broker_port: int,
+    *,
+    timing: Timing = QUICK,
+    webhook_url: str = "",
+    webhook_secrets: Sequence[str] = (),
 ) -> AsyncIterator[tuple[Gateway, Peer]]:
     """A gateway that sees one machine."""
     peer = Peer(broker_port)
     await asyncio.to_thread(peer.start)
     try:
-        async with running_gateway(settings(folder, broker_port, webhook_url), timing=timing) as gateway:
+        given = settings(folder, broker_port, webhook_url, webhook_secrets)
+        async with running_gateway(given, timing=timing) as gateway:
             await gateway.sees()
             yield gateway, peer
     finally:

@@ -245,7 +245,7 @@ def test_a_lock_beyond_its_duty_rests() -> None:
     core.feed(command)
     done = core.feed(DoorRead(command.unlock_id, Door.CLOSED))
     assert done.answers[0].refusal is not None
-    assert "rest" in done.answers[0].refusal.message
+    assert "cool down" in done.answers[0].refusal.message
     assert len(core.pulses) == 6
     core.pass_s(11)
     core.opens(core.command(reservation, Purpose.DROPOFF))

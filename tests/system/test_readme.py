@@ -1,4 +1,5 @@
-"""The walk of the README and the guide, typed as it stands there, against a fresh bench."""
+"""The walks of the README, the guide and the page for integrators, typed as they stand there, on a fresh
+bench."""
 
 from __future__ import annotations
 
@@ -10,6 +11,7 @@ from pathlib import Path
 from time import monotonic
 
 from tests.support.bench import running_bench
+from tests.support.broker import free_port
 from tools.bench.settings import REPOSITORY
 
 END = "--end-of-output--"
@@ -18,7 +20,7 @@ LIMIT_S = 15.0
 
 def commands() -> list[tuple[str, str]]:
     """Every `$ command` of the console blocks, with the output that stands below it."""
-    pages = (REPOSITORY / "README.md", REPOSITORY / "docs" / "guide.md")
+    pages = (REPOSITORY / name for name in ("README.md", "docs/guide.md", "docs/integrate.md"))
     text = "".join(page.read_text(encoding="utf-8") for page in pages)
     found: list[tuple[str, str]] = []
     for block in re.findall(r"```console\n(.*?)```", text, re.DOTALL):
@@ -62,13 +64,15 @@ class Shell:
 
 def test_the_walk_shows_what_really_happens(tmp_path: Path) -> None:
     with running_bench(tmp_path) as bench:
-        shell = Shell()
+        shell, receiver_port = Shell(), free_port()
         try:
             for command, expected in commands():
                 typed = (
                     command.replace("127.0.0.1:8080", f"127.0.0.1:{bench.ports['BENCH_API_PORT']}")
                     .replace("127.0.0.1:8081", f"127.0.0.1:{bench.ports['BENCH_SIM_PORT']}")
                     .replace(".bench/", f"{tmp_path}/")
+                    .replace(" 9000 ", f" {receiver_port} ")
+                    .replace(":9000/", f":{receiver_port}/")
                 )
                 # A person types slower than a door closes: what only reads may be typed again.
                 end = monotonic() + LIMIT_S

@@ -14,6 +14,8 @@ import tomli_w
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 HOST = "127.0.0.1"
+WEBHOOK_SECRET = "whsec_YmVuY2ggc2VjcmV0LCBub3QgZm9yIHByb2R1Y3Rpb24="
+"""Signs the webhooks of the bench; public, as its API key is."""
 
 
 class BadEnvironment(Exception):
@@ -116,7 +118,9 @@ def write_files(settings: BenchSettings) -> str:
                 "operations_key": settings.api_key,
                 "webhooks": {"allow_networks": ["127.0.0.0/8", "::1/128"]},
                 "mqtt": {"host": HOST, "port": settings.mqtt_port, "client_id": "gateway"},
-                "platforms": [{"name": "bench", "api_key": settings.api_key}],
+                "platforms": [
+                    {"name": "bench", "api_key": settings.api_key, "webhook_secrets": [WEBHOOK_SECRET]}
+                ],
             }
         ),
         encoding="utf-8",

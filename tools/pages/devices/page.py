@@ -13,7 +13,8 @@ PAGE = REPOSITORY / "docs" / "devices.md"
 HEAD = """# Devices
 
 Written by `make docs` from `config/devices/*.toml`. A board that is not here needs a file there, with frames
-to prove it (`tests/drivers/test_profiles.py` runs every frame against the codec). 
+to prove it (`tests/drivers/test_profiles.py` runs every frame against the codec).
+
 *Evidence* says where the registers are known from: official (the maker's own paper), community (several
 integrators' code), single-source.
 
@@ -22,8 +23,8 @@ The *grade* says how far the profile was tried. `edge-agent bus scan` shows it f
 | grade | criteria |
 |---|---|
 | bronze | written from documents or other people's code; its vectors are published or computed frames |
-| silver | somebody recorded frames from a real board of this model; `identity.recorded` says who and where |
-| gold | tried by us on a real board: every capability, `bus check`, and a day of polling (`hw_verified = true`) |
+| silver | somebody recorded frames from a real board of this model; `identity.recorded` names them |
+| gold | tried by us on a board: each capability, `bus check`, a day of polling (`hw_verified = true`) |
 
 Before the first machine with a board below gold: watch each lock, relay and contact move as configured
 (`edge-agent init`, then `edge-agent bus doors`, then one `edge-agent open` for each cell).
