@@ -25,7 +25,8 @@ from edge_agent.statemachine.inputs import (
 )
 from edge_agent.statemachine.locker import restored
 from edge_agent.statemachine.outputs import FactKind
-from edge_agent.statemachine.state import Layout, UnconfirmedUnlock
+from edge_agent.statemachine.redating import redate_moments
+from edge_agent.statemachine.state import Guesses, Layout, UnconfirmedUnlock
 from edge_agent.statemachine.step_builder import StepBuilder
 from tests.support.core import SMALL, Core, specs
 
@@ -277,3 +278,46 @@ def test_an_alarm_of_a_cell_that_is_gone_is_cleared_in_the_start() -> None:
     core.state = builder.result().state
     core.feed(Boot(dict.fromkeys(core.layout.specs, Door.CLOSED)))
     assert "SENSOR_FAULT/Z01/scale" not in core.state.alarms
+
+
+@pytest.mark.parametrize("closes", [True, False])
+def test_a_waiting_command_gets_the_date_of_the_synchronised_clock(closes: bool) -> None:
+    core = Core()
+    reservation = core.reserve()
+    core.opens(core.command(reservation, Purpose.OPEN_DOOR))
+    core.close(reservation.cell)
+    core.pass_s(11)
+    core.forced(reservation.cell)
+    core.now = replace(core.now, synced=False)
+    core.pass_s(1)
+    command = core.command(reservation, Purpose.DROPOFF)
+    core.feed(command)
+    core.feed(DoorRead(command.unlock_id, Door.OPEN))
+    core.feed(PulseDone(command.unlock_id, 1, Door.OPEN))
+    core.pass_s(2)
+    if closes:
+        core.close(reservation.cell)
+    before = waits(core, reservation)
+    core.now = replace(core.now, synced=True, wall_s=core.now.wall_s + 1_000)
+    core.feed(Tick())
+    dated = replace(before.since, wall_s=before.since.wall_s + 1_000, synced=True)
+    closed = None
+    if before.closed is not None:
+        closed = replace(before.closed, wall_s=before.closed.wall_s + 1_000, synced=True)
+    assert waits(core, reservation) == replace(before, since=dated, closed=closed)
+    assert closes is (closed is not None)
+
+
+@pytest.mark.parametrize("field", ["recent", "wrong", "last", ""])
+def test_each_moment_of_wrong_entries_is_dated_alone(field: str) -> None:
+    core = Core()
+    unsynced = replace(core.now, synced=False, wall_s=0.0)
+    value = unsynced if field == "last" else (unsynced,)
+    guesses = Guesses(rests=1, **({field: value} if field else {}))  # type: ignore[arg-type]
+    builder = StepBuilder(replace(core.state, guesses={"digits": guesses}), core.layout, core.now)
+    redate_moments(builder)
+    if not field:
+        assert builder.guesses["digits"] is guesses
+        return
+    dated = core.now if field == "last" else (core.now,)
+    assert builder.guesses["digits"] == replace(guesses, **{field: dated})  # type: ignore[arg-type]
