@@ -68,7 +68,7 @@ def test_lock_protocols_over_bad_cables(tmp_path: Path, protocol: str, cable: st
 
 
 LONG = pytest.mark.long
-"""Benches take their time: one of each kind is enough for every run."""
+"""A bench takes about a minute: `make test` plays the pseudo-terminal at the highest speed."""
 
 
 @pytest.fixture(
@@ -94,7 +94,7 @@ NETWORKS = {
 }
 
 
-@pytest.fixture(scope="module", params=["Modbus TCP", pytest.param("RTU over TCP", marks=LONG)])
+@pytest.fixture(scope="module", params=NETWORKS)
 def network_stage(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[BenchStage]:
@@ -104,6 +104,7 @@ def network_stage(
         yield BenchStage(bench, load_settings(file))
 
 
+@LONG
 @pytest.mark.parametrize("play", PLAYS)
 def test_over_a_network(network_stage: BenchStage, play: str) -> None:
     network_stage.begin()

@@ -52,7 +52,10 @@ def test_a_thousand_lives_under_five_per_cent_damaged_frames(tmp_path: Path) -> 
         ),
     ],
 )
-@pytest.mark.parametrize("kill_every_s", [None, 15.0], ids=["alive", "killed"])
+@pytest.mark.parametrize(
+    "kill_every_s",
+    [pytest.param(None, id="alive"), pytest.param(15.0, id="killed", marks=pytest.mark.long)],
+)
 def test_fifty_lives_on_each_kind_of_bad_wire(
     tmp_path: Path, weather: Weather, kill_every_s: float | None
 ) -> None:

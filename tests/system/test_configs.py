@@ -48,7 +48,13 @@ NETWORKS = {
 }
 
 
-@pytest.mark.parametrize("name", NETWORKS)
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param(name, marks=() if name in ("Modbus TCP", "WKLY boards") else pytest.mark.long)
+        for name in NETWORKS
+    ],
+)
 def test_the_smallest_machine_on_other_boards_and_over_a_network(tmp_path: Path, name: str) -> None:
     port, protocol, profile, address = NETWORKS[name]
     file = smallest(tmp_path, port, protocol, profile, address)
