@@ -103,8 +103,9 @@ def describe(app: FastAPI) -> Json:
             _never_null(schema)
         schemas.update(_taken())
         document["webhooks"], referenced = webhooks()
-        for name, schema in referenced.items():
-            _never_null(schemas.setdefault(name, schema))
+        schemas.update({name: referenced[name] for name in referenced.keys() - schemas.keys()})
+        for name in referenced:
+            _never_null(schemas[name])
         for path, methods in document["paths"].items():
             for method, operation in methods.items():
                 _complete(operation, path, method)

@@ -6,6 +6,7 @@ Exit codes: 0 good, 1 refused or a fault found, 2 bad usage or configuration, 3 
 from __future__ import annotations
 
 from collections.abc import Callable
+from datetime import UTC, datetime
 from pathlib import Path
 from threading import Event
 from typing import Annotated, Any
@@ -37,6 +38,7 @@ from edge_agent.cli.daemon import (
     visible,
 )
 from edge_agent.cli.diagnose import diagnose
+from edge_agent.cli.event_filter import SEARCHED, EventFilter, moment_since
 from edge_agent.cli.event_rows import event_row, moment
 from edge_agent.cli.init.command import init
 from edge_agent.cli.pin import As, PinFile, act
@@ -184,26 +186,40 @@ def events(
     as_json: AsJson = False,
     limit: Annotated[int, typer.Option(min=1, max=1000, help="how many of the newest")] = 50,
     follow: Annotated[bool, typer.Option("--follow", "-f", help="also show new ones as they happen")] = False,
+    cell: Annotated[str | None, typer.Option(metavar="LABEL", help="only those of this cell")] = None,
+    order: Annotated[
+        str | None,
+        typer.Option(metavar="ID", help="only those of this order or reservation; a prefix is enough"),
+    ] = None,
+    alarm: Annotated[str | None, typer.Option(metavar="NAME", help="only this alarm")] = None,
+    since: Annotated[
+        str | None,
+        typer.Option(metavar="TIME", help="only later ones: 90m, 2h, 3d, or 2026-11-30T10:00 UTC"),
+    ] = None,
 ) -> None:
-    """Show what happened: events, and the ledger of unlocks (intent, outcome, who asked and why)."""
+    """Show events, and the ledger of unlocks: intent, outcome, actor, reason. Filters search the newest
+    1000."""
+    wanted = EventFilter(cell, order, alarm, moment_since(since, datetime.now(UTC)))
     if follow:
-        _follow(socket, as_json)
+        _follow(socket, as_json, wanted)
         return
-    found = call(socket, "GET", f"/v1/events?limit={limit}")
+    found = call(socket, "GET", f"/v1/events?limit={SEARCHED if wanted.limits else limit}")
+    found = wanted.choose(found)[-limit:]
     if as_json:
         print_json(found)
         return
     table = Table(Column("when (UTC)", no_wrap=True), "what", "cell", "reservation", "who", "more")
     for row in found:
         table.add_row(*map(escape, event_row(row)))
-    console.print(table if found else "nothing has happened yet")
+    nothing = f"nothing matches among the newest {SEARCHED}" if wanted.limits else "nothing has happened yet"
+    console.print(table if found else nothing)
 
 
 AGAIN_S = 1.0
 """Pause before a daemon that has ended is called again."""
 
 
-def _follow(socket: Path, as_json: bool) -> None:
+def _follow(socket: Path, as_json: bool, wanted: EventFilter) -> None:
     """Continues when the daemon restarts; ends if there is no daemon at the beginning."""
     first, waiting = True, False
     with until_stopped():
@@ -211,7 +227,8 @@ def _follow(socket: Path, as_json: bool) -> None:
             try:
                 for row in rows_of(socket, "GET", "/v1/events?follow=1", quiet=not first):
                     first = waiting = False
-                    _show(row, as_json)
+                    if wanted.matches(row):
+                        _show(row, as_json)
                 first = False
             except typer.Exit as ended:
                 if first or ended.exit_code != NO_DAEMON:

@@ -291,6 +291,7 @@ def _row(row: dict[str, Any]) -> dict[str, Any]:
             "what": body["event_type"],
             "cell": (detail.get("cell") or {}).get("description"),
             "reservation_id": body.get("reservation_id"),
+            "platform_order_id": body.get("platform_order_id"),
             "source": detail.get("source_type"),
             "actor": detail.get("actor"),
             "request_id": body.get("request_id"),
