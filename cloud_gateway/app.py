@@ -135,21 +135,21 @@ class _Works:
 
 @dataclass(frozen=True, slots=True)
 class LinkReports:
-    """Passes on what the link to the broker reports (`LinkUser`)."""
+    """Passes on what the link to the broker reports (`GatewayLinkListener`)."""
 
     intake: Intake
     machines: Machines
 
     def take_message(self, message: Received) -> None:
-        """See `LinkUser`."""
+        """See `GatewayLinkListener`."""
         self.intake.put(message)
 
     def link_down(self) -> None:
-        """See `LinkUser`."""
+        """See `GatewayLinkListener`."""
         self.machines.link_down()
 
     def refused_by_broker(self, correlation: bytes, reason: str) -> None:
-        """See `LinkUser`."""
+        """See `GatewayLinkListener`."""
         self.machines.refused_by_broker(correlation, reason)
 
 

@@ -21,7 +21,7 @@ from edge_agent.errors import LinkFault, LinkRefused
 from edge_agent.mqtt.backoff import Backoff
 from edge_agent.mqtt.client import MqttClient
 from edge_agent.mqtt.credentials import Credentials, WallTime
-from edge_agent.mqtt.messages import Answer, Message, Received
+from edge_agent.mqtt.messages import Message, Puback, Received
 from edge_agent.mqtt.settings import Bounds, LinkSettings, Subscription, Traffic
 
 CLIENT_PREFIX = "gateway:"
@@ -50,7 +50,7 @@ BURST = 50
 GOODBYE_S = 0.5
 
 
-class LinkUser(Protocol):
+class GatewayLinkListener(Protocol):
     """What the link reports; everything is called on the event loop."""
 
     def take_message(self, message: Received) -> None:
@@ -78,7 +78,7 @@ class MqttLink:
     """Keeps one connection; `run` is its life, everything else is called on the same event loop."""
 
     def __init__(self, settings: MqttSettings, subscriptions: list[str]) -> None:
-        self._user: LinkUser | None = None
+        self._listener: GatewayLinkListener | None = None
         self._signer = signer_of(settings)
         jitter = random.Random()
         self._unreachable = Backoff(PAUSE_FIRST_S, PAUSE_MAX_S, jitter)
@@ -105,10 +105,10 @@ class MqttLink:
         if message.qos == 1:
             self.client.acknowledge(message)
 
-    async def run(self, user: LinkUser) -> None:
-        """Connects, again and again with a pause of at most 2 s, and reports to `user` until cancelled; while
+    async def run(self, listener: GatewayLinkListener) -> None:
+        """Connects, again and again with a pause of at most 2 s, and reports to `listener` until cancelled; while
         credentials are bad the pauses are longer, until a file changes."""
-        self._user = user
+        self._listener = listener
         await self.client.run()
 
     async def publish(self, command: Command, make_payload: Callable[[], tuple[bytes, int]]) -> None:
@@ -142,33 +142,33 @@ class MqttLink:
             room.release()
             raise
 
-    def _answered(self, room: asyncio.Semaphore, correlation: bytes, answer: Answer) -> None:
+    def _answered(self, room: asyncio.Semaphore, correlation: bytes, answer: Puback) -> None:
         room.release()
         # No client subscribes to the topic: the machine's session has expired, and it will never get this
         # command.
-        if self._user is not None and (not answer.accepted or answer.unheard):
-            self._user.refused_by_broker(correlation, answer.reason)
+        if self._listener is not None and (not answer.accepted or answer.without_subscribers):
+            self._listener.refused_by_broker(correlation, answer.reason)
 
     # The following are called by the client (`ClientUser`).
 
     def will(self) -> None:
         """See `ClientUser.will`: a gateway has none."""
 
-    def went_up(self) -> None:
-        """See `ClientUser.went_up`."""
+    def came_up(self) -> None:
+        """See `ClientUser.came_up`."""
         limits = self.client.limits
         most = IN_FLIGHT_MAX if limits is None else min(IN_FLIGHT_MAX, limits.receive_maximum)
         self._room = asyncio.Semaphore(most)
         self.client.not_refused()
         log().info("broker_connected", connection=self.client.attempts)
 
-    def stood(self) -> None:
-        """See `ClientUser.stood`."""
+    def became_steady(self) -> None:
+        """See `ClientUser.became_steady`."""
 
     def received(self, message: Received) -> None:
         """See `ClientUser.received`."""
-        if self._user is not None:
-            self._user.take_message(message)
+        if self._listener is not None:
+            self._listener.take_message(message)
 
     async def say_goodbye(self) -> bool:
         """See `ClientUser.say_goodbye`."""
@@ -177,12 +177,12 @@ class MqttLink:
     def ended(self) -> None:
         """See `ClientUser.ended`."""
         self._room.release()  # wakes a waiting `publish`; it fails and releases in turn, so all end
-        if self._user is not None:
-            self._user.link_down()
+        if self._listener is not None:
+            self._listener.link_down()
 
-    def failed(self, fault: LinkFault, stood_s: float | None) -> float:
+    def failed(self, fault: LinkFault, up_for_s: float | None) -> float:
         """See `ClientUser.failed`."""
-        if stood_s is not None:
+        if up_for_s is not None:
             log().warning("broker_lost", reason=str(fault))
             self._unreachable.reset()
             self._refused.reset()
@@ -197,8 +197,8 @@ class MqttLink:
         """See `ClientUser.refused`."""
         log().error("broker_refused", cause=cause)
 
-    def keeps_from_us(self, reason: str) -> LinkFault:
-        """See `ClientUser.keeps_from_us`."""
+    def subscription_refused(self, reason: str) -> LinkFault:
+        """See `ClientUser.subscription_refused`."""
         return LinkFault(f"the broker refused a subscription: {reason}")
 
 
@@ -212,7 +212,7 @@ def _link_settings(settings: MqttSettings) -> LinkSettings:
         settings.transport,
         settings.websocket_path,
         Credentials.of(settings),
-        look_s=CHECK_S,
+        check_s=CHECK_S,
     )
 
 

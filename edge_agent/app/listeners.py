@@ -24,7 +24,7 @@ def refusal(cause: str) -> Condition:
 
 @dataclass(frozen=True, slots=True)
 class LinkReports:
-    """The daemon's `LinkUser`."""
+    """The daemon's `LinkListener`."""
 
     publisher: Publisher
     requests: RequestHandler
@@ -32,19 +32,19 @@ class LinkReports:
     loop: LockerLoop
 
     def link_is_up(self) -> None:
-        """See `LinkUser`."""
+        """See `LinkListener`."""
         self.publisher.link_is_up()
 
     def take_command(self, incoming: Incoming) -> None:
-        """See `LinkUser`."""
+        """See `LinkListener`."""
         self.requests.handle(incoming)
 
     def take_digest(self, payload: bytes) -> None:
-        """See `LinkUser`."""
+        """See `LinkListener`."""
         self.historian.digest_kept(payload)
 
     def link_refused(self, cause: str) -> None:
-        """See `LinkUser`."""
+        """See `LinkListener`."""
         self.loop.submit(refusal(cause))
 
 

@@ -52,7 +52,7 @@ class Guard:
         """Signatures, and the CLOCK_BOOTTIME from which their commands can no longer act."""
         self._challenges: list[tuple[bytes, int]] = []
         """The present one and the one before it, each with its time of creation."""
-        self._told: str | None = None
+        self._published: str | None = None
 
     def challenge(self, now: Instant) -> str | None:
         """The challenge for `state/online`; None while the clock is synchronised."""
@@ -64,8 +64,8 @@ class Guard:
         if not self._challenges or now.boottime_ns - self._challenges[0][1] >= CHALLENGE_NS:
             made = (self._ids.unique("challenge").encode("ascii"), now.boottime_ns)
             self._challenges = [made, *self._challenges[:1]]
-        before, self._told = self._told, self.challenge(now)
-        return self._told != before
+        before, self._published = self._published, self.challenge(now)
+        return self._published != before
 
     def admit(self, incoming: Incoming, now: Instant) -> bool:
         """True for a command that is new, False for one that the broker delivers again.

@@ -78,7 +78,7 @@ def incoming(message: Received, acknowledge: Callable[[], None], stalled_s: floa
         message_expiry_s=expiry_s,
         x_request_id=_printable(user.get("x-request-id")),
         retained=message.retained,
-        stripped=message.stripped,
+        without_properties=message.without_properties,
         signature=user.get(SIGNATURE),
         signature_key=user.get(SIGNATURE_KEY),
         duplicate=message.duplicate,

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import Protocol
 
-from edge_agent.mqtt.feed import Feed
-from edge_agent.mqtt.messages import Message, Receipt
+from edge_agent.mqtt.event_queue import EventQueue
+from edge_agent.mqtt.messages import Message, OnAcknowledged
 from edge_agent.runtime.incoming import Incoming
 
 
-class LinkUser(Protocol):
+class LinkListener(Protocol):
     """What a link reports to the rest of the daemon; everything is called on the event loop."""
 
     def link_is_up(self) -> None:
@@ -32,20 +32,20 @@ class Link(Protocol):
     def up(self) -> bool:
         """Whether the link is connected to the broker."""
 
-    def publish(self, message: Message, on_acknowledged: Receipt | None = None) -> None:
+    def publish(self, message: Message, on_acknowledged: OnAcknowledged | None = None) -> None:
         """Sends on the present connection; without one the message is dropped, and `on_acknowledged` is never
         called."""
 
-    def feed(self, feed: Feed) -> None:
-        """Sends the feed's events on the present connection, behind everything else; it replaces an earlier
-        feed. Called again after each `fill`; does nothing without a connection."""
+    def send_events(self, events: EventQueue) -> None:
+        """Sends the events of the queue on the present connection, behind everything else; it replaces an
+        earlier queue. Called again after each `fill`; does nothing without a connection."""
 
-    def rest(self, resting: bool) -> None:
+    def pause_events(self, paused: bool) -> None:
         """True: events that are not sent yet wait until the call with False."""
 
     def taken_over(self) -> None:
         """Another client has published under our name since our last connection (a broker does not always
         give that reason when it ends a connection)."""
 
-    async def run(self, user: LinkUser) -> None:
-        """Keeps a connection and reports to `user` until cancelled, then publishes a good-bye."""
+    async def run(self, listener: LinkListener) -> None:
+        """Keeps a connection and reports to `listener` until cancelled, then publishes a good-bye."""

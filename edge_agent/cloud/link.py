@@ -13,16 +13,16 @@ from collections.abc import Callable
 import structlog
 
 from edge_agent.cloud.incoming import StallWatch, incoming
-from edge_agent.cloud.interfaces import LinkUser
+from edge_agent.cloud.interfaces import LinkListener
 from edge_agent.cloud.takeovers import LONGEST_TAKEN_S, Pauses
 from edge_agent.errors import LinkFault, LinkRefused, SessionTaken
 from edge_agent.mqtt.client import MqttClient
 from edge_agent.mqtt.credentials import WallTime
-from edge_agent.mqtt.feed import Feed
-from edge_agent.mqtt.messages import Message, Receipt, Received
+from edge_agent.mqtt.event_queue import EventQueue
+from edge_agent.mqtt.messages import Message, OnAcknowledged, Received
 from edge_agent.mqtt.settings import (
-    MOST_WAITING,
-    OURS_BYTES,
+    LONGEST_PACKET_BYTES,
+    MOST_WAITING_MESSAGES,
     RECEIVE_MAXIMUM,
     Bounds,
     InboundLimits,
@@ -44,14 +44,14 @@ STEADY_S = 10.0
 """A connection that was up for this long was good: the next pause is short again."""
 CONNECT_TIMEOUT_S = 10.0
 """For the TCP connection, and again from the broker's acceptance to its answer to our subscription."""
-RECEIPTS_S = 0.004
+RECEIPTS_DELAY_S = 0.004
 """The event loop takes receipts this long after the first one: many together cost little more than one."""
 GOODBYE_S = 1.0
 THREAD_SILENT_S, CONNECTING_SILENT_S = 30.0, 180.0
 """After this time without a turn the library's thread counts as hanging: connected it turns once a second,
 but a name look-up and connecting to each address may take minutes."""
-LOOKS = 3
-"""The link's task runs every `look_s`. It counts as hanging after this many runs are missed."""
+CHECKS_MISSED = 3
+"""The link's task runs every `check_s`. It counts as hanging after this many runs are missed."""
 
 
 class MqttLink:
@@ -74,7 +74,7 @@ class MqttLink:
         refused, taken = (FIRST_REFUSED_S, LONGEST_REFUSED_S), (LONGEST_REFUSED_S, LONGEST_TAKEN_S)
         self.pauses = Pauses((FIRST_PAUSE_S, settings.reconnect_max_s), refused, taken, jitter)
         self._why_down = ""
-        self._user: LinkUser | None = None
+        self._listener: LinkListener | None = None
         self._stalls = StallWatch()
         self.client = MqttClient(settings, _bounds(), _traffic(topics), self, self._wall)
 
@@ -83,16 +83,16 @@ class MqttLink:
         """See `Link.up`."""
         return self.client.up
 
-    async def run(self, user: LinkUser) -> None:
+    async def run(self, listener: LinkListener) -> None:
         """See `Link.run`."""
-        self._user = user
+        self._listener = listener
         self._stalls.start()
         try:
             await self.client.run()
         finally:
             self._stalls.stop()
 
-    def publish(self, message: Message, on_acknowledged: Receipt | None = None) -> None:
+    def publish(self, message: Message, on_acknowledged: OnAcknowledged | None = None) -> None:
         """See `Link.publish`. A message that is too big for the broker is not sent: see `Limits.fitting`."""
         limits = self.client.limits
         if limits is None or not self.up:
@@ -106,13 +106,13 @@ class MqttLink:
         else:
             on_acknowledged(False)
 
-    def feed(self, feed: Feed) -> None:
-        """See `Link.feed`."""
-        self.client.feed(feed)
+    def send_events(self, events: EventQueue) -> None:
+        """See `Link.send_events`."""
+        self.client.send_events(events)
 
-    def rest(self, resting: bool) -> None:
-        """See `Link.rest`."""
-        self.client.rest(resting)
+    def pause_events(self, paused: bool) -> None:
+        """See `Link.pause_events`."""
+        self.client.pause_events(paused)
 
     def taken_over(self) -> None:
         """See `Link.taken_over`."""
@@ -123,7 +123,7 @@ class MqttLink:
         """See `edge_agent.runtime.vitality.Proven`. A link without a broker lives while it keeps trying."""
         client = self.client
         return [
-            Proof("link", lambda: client.turns, LOOKS * self._settings.look_s),
+            Proof("link", lambda: client.turns, CHECKS_MISSED * self._settings.check_s),
             Proof("link's thread", self._thread_turns, THREAD_SILENT_S),
             Proof("link's thread, connecting", self._connecting, CONNECTING_SILENT_S),
         ]
@@ -146,42 +146,42 @@ class MqttLink:
         """See `ClientUser.will`."""
         return Message(self._topics.online, self._online(False), retain=True)
 
-    def went_up(self) -> None:
-        """See `ClientUser.went_up`."""
+    def came_up(self) -> None:
+        """See `ClientUser.came_up`."""
         self.publish(Message(self._topics.online, self._online(True), retain=True))
         log.info("link", state="up", host=self._settings.host, port=self._settings.port)
         self._why_down = ""
         if not self.pauses.takeovers.go_on:
-            self._stands()
-        if self._user is not None:
-            self._user.link_is_up()
+            self._report_steady()
+        if self._listener is not None:
+            self._listener.link_is_up()
 
-    def stood(self) -> None:
-        """See `ClientUser.stood`."""
+    def became_steady(self) -> None:
+        """See `ClientUser.became_steady`."""
         if self.pauses.takeovers.go_on:
-            self._stands()
+            self._report_steady()
 
-    def _stands(self) -> None:
+    def _report_steady(self) -> None:
         """The connection is steady: takeovers and refusals count as over, and the alarm LINK_REFUSED is
         cleared."""
         self.pauses.takeovers.end()
         self.client.not_refused()
-        if self._user is not None:
-            self._user.link_refused("")
+        if self._listener is not None:
+            self._listener.link_refused("")
 
     def received(self, message: Received) -> None:
         """See `ClientUser.received`."""
-        if self._user is None:
+        if self._listener is None:
             return
         if message.topic == self._topics.digest:
             if message.retained:
-                self._user.take_digest(message.payload)
+                self._listener.take_digest(message.payload)
             return
 
         def acknowledge() -> None:
             self.client.acknowledge(message)  # never a packet id of an earlier connection
 
-        self._user.take_command(incoming(message, acknowledge, self._stalls.stalled_s()))
+        self._listener.take_command(incoming(message, acknowledge, self._stalls.stalled_s()))
 
     async def say_goodbye(self) -> bool:
         """See `ClientUser.say_goodbye`: publishes offline."""
@@ -199,23 +199,23 @@ class MqttLink:
     def ended(self) -> None:
         """See `ClientUser.ended`."""
 
-    def failed(self, fault: LinkFault, stood_s: float | None) -> float:
+    def failed(self, fault: LinkFault, up_for_s: float | None) -> float:
         """See `ClientUser.failed`. Logged once for each reason: a broker may be away for days."""
         if isinstance(fault, LinkRefused):
             self.client.refused(fault)
         elif str(fault) != self._why_down:
             self._why_down = str(fault)
             log.info("link", state="down", reason=self._why_down)
-        return self.pauses.after(fault, steady=stood_s is not None and stood_s >= STEADY_S)
+        return self.pauses.after(fault, steady=up_for_s is not None and up_for_s >= STEADY_S)
 
     def refused(self, cause: str) -> None:
         """See `ClientUser.refused`."""
         log.error("link refused", cause=cause)
-        if self._user is not None:
-            self._user.link_refused(cause)
+        if self._listener is not None:
+            self._listener.link_refused(cause)
 
-    def keeps_from_us(self, reason: str) -> LinkFault:
-        """See `ClientUser.keeps_from_us`."""
+    def subscription_refused(self, reason: str) -> LinkFault:
+        """See `ClientUser.subscription_refused`."""
         return LinkRefused(f"the broker refuses our subscription to commands: {reason}")
 
 
@@ -224,8 +224,8 @@ def _bounds() -> Bounds:
         connect_s=CONNECT_TIMEOUT_S,
         subscribe_s=CONNECT_TIMEOUT_S,
         steady_s=STEADY_S,
-        receipts_s=RECEIPTS_S,
-        inbound=InboundLimits(RECEIVE_MAXIMUM, OURS_BYTES, MOST_WAITING),
+        receipts_delay_s=RECEIPTS_DELAY_S,
+        inbound=InboundLimits(RECEIVE_MAXIMUM, LONGEST_PACKET_BYTES, MOST_WAITING_MESSAGES),
     )
 
 
@@ -235,4 +235,4 @@ def _traffic(topics: Topics) -> Traffic:
     commands = Subscription(topics.commands, retain_as_published=True, send_retained=False)
     # Retained only; our own publications of it are not sent back. The link does not depend on this one.
     digest = Subscription(topics.digest, qos=0, no_local=True, required=False)
-    return Traffic((commands, digest), feed_topic=topics.events)
+    return Traffic((commands, digest), events_topic=topics.events)

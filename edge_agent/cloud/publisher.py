@@ -11,7 +11,7 @@ import structlog
 from edge_agent.cloud.interfaces import Link
 from edge_agent.errors import StorageFault
 from edge_agent.journal.store import JournalStore
-from edge_agent.mqtt.feed import Feed
+from edge_agent.mqtt.event_queue import EventQueue
 from edge_agent.mqtt.messages import Message
 from edge_agent.protocol.topics import Topics
 from edge_agent.runtime.loop import STORAGE_RETRY_S, LockerLoop
@@ -74,7 +74,7 @@ class Publisher:
         """The broker has every event up to this sequence, and `LockerLoop.acknowledge` was called for it."""
         self._fetched = self._noted
         """The last event that was read from the outbox."""
-        self._feed = self._new_feed()
+        self._event_queue = self._new_queue()
         self._refused: asyncio.TimerHandle | None = None
         self._refusal_told = False
         self._replies: dict[int, tuple[float, Message]] = {}
@@ -165,12 +165,12 @@ class Publisher:
         """Events wait while a door command is under way, so that it gets the processor; for `DOOR_FIRST_S` at
         most."""
         if busy and self._patience is None:
-            self._link.rest(True)
+            self._link.pause_events(True)
             self._patience = asyncio.get_running_loop().call_later(DOOR_FIRST_S, self.door_work, False)
         elif not busy and self._patience is not None:
             self._patience.cancel()
             self._patience = None
-            self._link.rest(False)
+            self._link.pause_events(False)
 
     async def _publish_events(self) -> None:
         while True:
@@ -186,8 +186,8 @@ class Publisher:
                 self._wake.set()
 
     def _look_at_receipts(self) -> None:
-        """Handles the broker's receipts for the events in the feed since the last call."""
-        if self._feed.refused:
+        """Handles the broker's receipts for the events in the queue since the last call."""
+        if self._event_queue.refused:
             self._hold_back()
         elif self._note_through() and self._refusal_told:
             self._refusal_told = False
@@ -195,7 +195,7 @@ class Publisher:
 
     def _note_through(self) -> bool:
         """Records the broker's progress; whether there was any."""
-        through = self._feed.through
+        through = self._event_queue.through
         if through <= self._noted:
             return False
         self._noted = through
@@ -213,13 +213,13 @@ class Publisher:
 
     def _send_on(self) -> None:
         """Fetches and sends until there are no more events, or enough wait."""
-        while self._link.up and self._refused is None and len(self._feed) < AHEAD:
+        while self._link.up and self._refused is None and len(self._event_queue) < AHEAD:
             page = self._store.events_kept(self._fetched + 1, PAGE)
             if not page:
                 return
             self._fetched = page[-1][0]
-            self._feed.fill(page)
-            self._link.feed(self._feed)
+            self._event_queue.fill(page)
+            self._link.send_events(self._event_queue)
 
     def _hold_back(self) -> None:
         """The broker refused an event: that one and all later ones are sent again after a pause."""
@@ -241,21 +241,21 @@ class Publisher:
     def begin_behind(self, through: int) -> None:
         """All events after this one are sent again: the journal has a new id."""
         self._noted = through
-        self._feed = self._new_feed()
-        self._link.feed(self._feed)
+        self._event_queue = self._new_queue()
+        self._link.send_events(self._event_queue)
         self._wake.set()
         self.tell_digest()
 
     def _begin_anew(self) -> None:
         """Discards what was fetched; receipts of what was sent of it no longer count."""
         self._note_through()
-        self._feed = self._new_feed()
-        self._link.feed(self._feed)
+        self._event_queue = self._new_queue()
+        self._link.send_events(self._event_queue)
 
-    def _new_feed(self) -> Feed:
-        """An empty feed that begins after the last event that the broker has."""
+    def _new_queue(self) -> EventQueue:
+        """An empty queue that begins after the last event that the broker has."""
         self._fetched = self._noted
-        return Feed(self._noted, self._wake.set)
+        return EventQueue(self._noted, self._wake.set)
 
     async def _publish_state(self) -> None:
         while True:

@@ -49,7 +49,7 @@ class Telemetry:
         self._report = report
         self._topics = topics
         self._now = now
-        self._told: dict[str, dict[str, Any]] = {}
+        self._published: dict[str, dict[str, Any]] = {}
         self._turns = 0
 
     def note_health(self, health: Health | None) -> None:
@@ -86,7 +86,7 @@ class Telemetry:
         return [{name: row[name] for name in FIGURES} for row in self._report.cells()]
 
     def _differs(self, cell: dict[str, Any]) -> bool:
-        told = self._told.get(cell["label"], {})
+        told = self._published.get(cell["label"], {})
         return any(_apart(name, told.get(name), cell[name]) for name in FIGURES)
 
     def _at_the_beat(self) -> dict[str, Any]:
@@ -98,7 +98,7 @@ class Telemetry:
         return {"buses": self._report.buses(), "overdue": overdue}
 
     def _tell(self, cells: list[dict[str, Any]], more: dict[str, Any]) -> None:
-        self._told |= {cell["label"]: cell for cell in cells}
+        self._published |= {cell["label"]: cell for cell in cells}
         body = TelemetryBody.model_validate({"at": self._now(), "cells": cells, **more})
         told = body.model_dump_json(exclude_unset=True)
         self._link.publish(Message(self._topics.telemetry, told, qos=0))

@@ -28,11 +28,11 @@ class Backoff:
         self._next_s = self._first_s
 
 
-async def pause(pause_s: float, look_s: float, over: Callable[[], bool]) -> None:
-    """Waits for `pause_s`, or until `over` returns true; checks it every `look_s`."""
+async def pause(pause_s: float, check_s: float, over: Callable[[], bool]) -> None:
+    """Waits for `pause_s`, or until `over` returns true; checks it every `check_s`."""
     loop = asyncio.get_running_loop()
     end_s = loop.time() + pause_s
     while (left_s := end_s - loop.time()) > 0:
-        await asyncio.sleep(min(left_s, look_s))
+        await asyncio.sleep(min(left_s, check_s))
         if over():
             return

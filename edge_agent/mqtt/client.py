@@ -13,12 +13,12 @@ from collections.abc import Callable
 from edge_agent.errors import LinkFault, LinkRefused
 from edge_agent.mqtt.backoff import pause
 from edge_agent.mqtt.connection import Connection
-from edge_agent.mqtt.credentials import FileWatch, Judge, Shown, Stamp, WallTime
-from edge_agent.mqtt.feed import Feed
+from edge_agent.mqtt.credentials import CheckedCredentials, CredentialCheck, FileWatch, Stamp, WallTime
+from edge_agent.mqtt.event_queue import EventQueue
 from edge_agent.mqtt.interfaces import ClientUser
 from edge_agent.mqtt.library import LibraryClient
 from edge_agent.mqtt.limits import Limits
-from edge_agent.mqtt.messages import Message, OnAnswer, Received
+from edge_agent.mqtt.messages import Message, OnPuback, Received
 from edge_agent.mqtt.settings import Bounds, LinkSettings, NewCredentials, Traffic
 
 
@@ -31,19 +31,19 @@ class MqttClient:
         bounds: Bounds,
         traffic: Traffic,
         user: ClientUser,
-        wall: Callable[[], WallTime],
+        wall_clock: Callable[[], WallTime],
     ) -> None:
-        """`wall` gives the time by which certificates are judged."""
+        """`wall_clock` gives the time by which certificates are checked."""
         self._settings = settings
         self._bounds = bounds
         self._traffic = traffic
         self._user = user
-        self._wall = wall
-        self._judge = Judge(settings.credentials)
+        self._wall_clock = wall_clock
+        self._credential_check = CredentialCheck(settings.credentials)
         self._cause = ""
         self._connection: Connection | None = None
         self.turns = 0
-        """Turns of `run`: it checks its connection, or whether its pause is over, every `look_s`."""
+        """Turns of `run`: it checks its connection, or whether its pause is over, every `check_s`."""
         self.attempts = 0
         """How many connections were begun."""
 
@@ -72,50 +72,50 @@ class MqttClient:
             except LinkRefused as fault:
                 pause_s = self._failed(fault, None)
             # At most until a file changes: it may have been repaired.
-            await pause(pause_s, self._settings.look_s, functools.partial(self._changed, stamp))
+            await pause(pause_s, self._settings.check_s, functools.partial(self._changed, stamp))
 
     async def _connect(self, stamp: Stamp) -> float:
         """One connection, made with files that had this `stamp`; returns the pause after it. Raises
         `LinkRefused` if the files are unusable."""
-        shown = self.judge()
+        checked = self.check_credentials()
         self.attempts += 1
         watch = FileWatch(self._settings.credentials, stamp)
         parts = self._settings, self._bounds, self._traffic, self._user
-        connection = self._connection = Connection(self.attempts, *parts, shown)
+        connection = self._connection = Connection(self.attempts, *parts, checked)
         try:
-            await connection.live(lambda: self._look(watch))
+            await connection.run(lambda: self._check_files(watch))
         except LinkFault as fault:
-            return self._failed(fault, connection.stood_s)
+            return self._failed(fault, connection.up_for_s)
         finally:
             self._connection = None
         return 0.0
 
-    def _failed(self, fault: LinkFault, stood_s: float | None) -> float:
+    def _failed(self, fault: LinkFault, up_for_s: float | None) -> float:
         if isinstance(fault, LinkRefused):
-            self._judge.forget()
-        return self._user.failed(fault, stood_s)
+            self._credential_check.forget()
+        return self._user.failed(fault, up_for_s)
 
     def _changed(self, stamp: Stamp) -> bool:
         self.turns += 1
         return self._settings.credentials.stamp() != stamp
 
-    def _look(self, watch: FileWatch) -> None:
+    def _check_files(self, watch: FileWatch) -> None:
         """Raises `NewCredentials` if the files have changed and are good. Reports bad ones, and the
         connection stays."""
         self.turns += 1
         if not watch.changed():
             return
         try:
-            self.judge()
+            self.check_credentials()
         except LinkRefused as fault:
-            self._judge.forget()
+            self._credential_check.forget()
             self.refused(fault)
         else:
             raise NewCredentials("new credentials")
 
-    def judge(self) -> Shown:
+    def check_credentials(self) -> CheckedCredentials:
         """The credentials as their files are now. Raises `LinkRefused` if they are unusable."""
-        return self._judge.judge(self._wall())
+        return self._credential_check.check(self._wall_clock())
 
     def refused(self, fault: LinkRefused) -> None:
         """Reports a refusal to the user, once for each cause."""
@@ -127,21 +127,21 @@ class MqttClient:
         """The next refusal is reported whatever its cause."""
         self._cause = ""
 
-    def publish(self, message: Message, on_answer: OnAnswer | None = None) -> bool:
-        """Sends on the present connection; False, and `on_answer` is never called, if there is none."""
+    def publish(self, message: Message, on_puback: OnPuback | None = None) -> bool:
+        """Sends on the present connection; False, and `on_puback` is never called, if there is none."""
         connection = self._connection
-        return connection is not None and connection.up and connection.publish(message, on_answer)
+        return connection is not None and connection.up and connection.publish(message, on_puback)
 
-    def feed(self, feed: Feed) -> None:
-        """Sends the feed's events on the present connection, behind everything else; it replaces an earlier
-        feed. Does nothing without a connection."""
-        if self._connection is not None and self._connection.up and self._connection.channel is not None:
-            self._connection.channel.feed(feed)
+    def send_events(self, events: EventQueue) -> None:
+        """Sends the events of the queue on the present connection, behind everything else; it replaces an
+        earlier queue. Does nothing without a connection."""
+        if self._connection is not None and self._connection.up and self._connection.send_window is not None:
+            self._connection.send_window.send_events(events)
 
-    def rest(self, resting: bool) -> None:
-        """`resting`: events wait until further notice."""
-        if self._connection is not None and self._connection.channel is not None:
-            self._connection.channel.rest(resting)
+    def pause_events(self, paused: bool) -> None:
+        """`paused`: events wait until further notice."""
+        if self._connection is not None and self._connection.send_window is not None:
+            self._connection.send_window.pause_events(paused)
 
     def is_current(self, message: Received) -> bool:
         """Whether the message came over the present connection."""

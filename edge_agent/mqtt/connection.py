@@ -10,21 +10,21 @@ from typing import Any
 import structlog
 
 from edge_agent.errors import LinkFault
-from edge_agent.mqtt.channel import Channel, ReceiptWatch
-from edge_agent.mqtt.credentials import Shown
-from edge_agent.mqtt.inflow import Inflow
+from edge_agent.mqtt.credentials import CheckedCredentials
 from edge_agent.mqtt.interfaces import ClientUser, LibraryMessage
 from edge_agent.mqtt.library import LibraryClient
 from edge_agent.mqtt.limits import Limits
-from edge_agent.mqtt.messages import Message, OnAnswer, Received
-from edge_agent.mqtt.packets import answer_of, received_of
+from edge_agent.mqtt.messages import Message, OnPuback, Received
+from edge_agent.mqtt.packets import puback_of, received_of
+from edge_agent.mqtt.receive_queue import ReceiveQueue
+from edge_agent.mqtt.send_window import ReceiptWatch, SendWindow
 from edge_agent.mqtt.settings import Bounds, LinkSettings, NewCredentials, Traffic
 
 log = structlog.get_logger()
 
 
 class Connection:
-    """One attempt and its connection: the library's client, the channel that sends, the queue that receives.
+    """One attempt and its connection: the library's client, the window that sends, the queue that receives.
     Discarded at its end.
 
     The library's thread only hands over to the event loop, and sends the next message when a receipt arrives.
@@ -37,26 +37,28 @@ class Connection:
         bounds: Bounds,
         traffic: Traffic,
         user: ClientUser,
-        shown: Shown,
+        checked: CheckedCredentials,
     ) -> None:
         self.number = number
-        self.stood_s: float | None = None
+        self.up_for_s: float | None = None
         """How long it was up, in seconds; connecting does not count. None: it never was."""
         self.limits: Limits | None = None
         """The broker's limits, once it has accepted us."""
-        self.library = LibraryClient(settings, bounds, shown, user.will())
+        self.library = LibraryClient(settings, bounds, checked, user.will())
         self._settings = settings
         self._bounds = bounds
         self._traffic = traffic
         self._user = user
         self._loop = asyncio.get_running_loop()
         self._up_since_s: float | None = None
-        self._channel: Channel | None = None
+        self._send_window: SendWindow | None = None
         self._fault = LinkFault("")
-        self._receipts = ReceiptWatch(settings.look_s)
+        self._receipt_watch = ReceiptWatch(settings.check_s)
         waiting = None if bounds.inbound is None else bounds.inbound.waiting
-        self._inflow: Inflow[LibraryMessage] = Inflow(self._received, waiting, bounds.burst)
-        # An event, not a future: cancelling `live` must not lose the last acknowledgements.
+        self._receive_queue: ReceiveQueue[LibraryMessage] = ReceiveQueue(
+            self._received, waiting, bounds.burst
+        )
+        # An event, not a future: cancelling `run` must not lose the last acknowledgements.
         self._over = asyncio.Event()
 
     @property
@@ -64,45 +66,45 @@ class Connection:
         """Whether the broker has accepted us and our subscriptions."""
         return self._up_since_s is not None and not self._over.is_set()
 
-    async def live(self, look: Callable[[], None]) -> None:
-        """Connects and stays until the connection ends; `look` is called every `look_s`.
+    async def run(self, check: Callable[[], None]) -> None:
+        """Connects and stays until the connection ends; `check` is called every `check_s`.
 
-        Raises `LinkFault` with the reason, or what `look` raises.
+        Raises `LinkFault` with the reason, or what `check` raises.
         """
-        self.library.begin(self)
+        self.library.start(self)
         try:
-            await self._until_over(look)
+            await self._until_over(check)
         except (asyncio.CancelledError, NewCredentials):
             if self.up:
-                self.library.leave(with_will=not await self._user.say_goodbye())
+                self.library.send_disconnect(with_will=not await self._user.say_goodbye())
             raise
         except LinkFault:
-            self.library.shut()  # else the library keeps it until everything is acknowledged
+            self.library.shut_down_socket()  # else the library keeps it until everything is acknowledged
             raise
         finally:
             if self._up_since_s is not None:
-                self.stood_s = self._loop.time() - self._up_since_s
+                self.up_for_s = self._loop.time() - self._up_since_s
             self._over.set()
             self._user.ended()
-            await self.library.end()
+            await self.library.stop()
 
-    async def _until_over(self, look: Callable[[], None]) -> None:
+    async def _until_over(self, check: Callable[[], None]) -> None:
         while not self._over.is_set():
             with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(self._settings.look_s):
+                async with asyncio.timeout(self._settings.check_s):
                     await self._over.wait()
             if self._over.is_set():
                 break
             if not self.library.alive:
                 raise LinkFault("the library's thread died")
-            if self._channel is not None:
-                self._receipts.look(self._channel.receipts)
-            look()
+            if self._send_window is not None:
+                self._receipt_watch.check(self._send_window.receipt_count)
+            check()
         raise self._fault
 
-    def publish(self, message: Message, on_answer: OnAnswer | None = None) -> bool:
+    def publish(self, message: Message, on_puback: OnPuback | None = None) -> bool:
         """Sends as soon as there is room; False if the connection no longer accepts it."""
-        return self._channel is not None and self._channel.put(message, on_answer)
+        return self._send_window is not None and self._send_window.put(message, on_puback)
 
     @property
     def ended(self) -> bool:
@@ -110,9 +112,9 @@ class Connection:
         return self._over.is_set()
 
     @property
-    def channel(self) -> Channel | None:
+    def send_window(self) -> SendWindow | None:
         """The sending side; None before the broker has accepted us and after the end."""
-        return None if self._over.is_set() else self._channel
+        return None if self._over.is_set() else self._send_window
 
     def acknowledge(self, message: Received) -> None:
         """Sends the PUBACK of a message that arrived over this connection."""
@@ -138,12 +140,12 @@ class Connection:
 
     def arrived(self, message: LibraryMessage) -> None:
         """See `LibraryEvents`."""
-        self._inflow.put(message)
+        self._receive_queue.put(message)
 
     def answered(self, packet_id: int, reason: object, accepted: bool) -> None:
         """See `LibraryEvents`. The receipt frees a place at once and is reported on the event loop."""
-        if self._channel is not None:
-            self._channel.receipt(packet_id, reason, accepted)
+        if self._send_window is not None:
+            self._send_window.receipt(packet_id, reason, accepted)
 
     def over(self, fault: LinkFault) -> None:
         """See `LibraryEvents`."""
@@ -151,7 +153,7 @@ class Connection:
 
     def _wake(self) -> None:
         """Receipts wait for the event loop."""
-        self._hand_over(self._loop.call_later, self._bounds.receipts_s, self._take_receipts)
+        self._hand_over(self._loop.call_later, self._bounds.receipts_delay_s, self._take_receipts)
 
     def _hand_over(self, function: Callable[..., object], *arguments: Any) -> None:
         with contextlib.suppress(RuntimeError):  # the loop has been closed: there is no receiver any more
@@ -162,30 +164,32 @@ class Connection:
     def _take_acceptance(self, limits: Limits) -> None:
         if self._over.is_set():
             return
-        library, topic = self.library, self._traffic.feed_topic
+        library, topic = self.library, self._traffic.events_topic
         self.limits = limits
         window = min(self._bounds.window, limits.receive_maximum)
-        self._channel = Channel(window, library.give, library.event_sender(topic, limits), self._wake)
-        library.listen(self._traffic.subscriptions)
+        self._send_window = SendWindow(
+            window, library.publish_message, library.event_sender(topic, limits), self._wake
+        )
+        library.subscribe_all(self._traffic.subscriptions)
         self._loop.call_later(self._bounds.subscribe_s, self._demand_subscribed)
 
     def _take_subscriptions(self, refusals: Sequence[str | None]) -> None:
         for subscription, refusal in zip(self._traffic.subscriptions, refusals, strict=False):
             if refusal is not None and subscription.required:
-                self.library.leave()
-                self._gone(self._user.keeps_from_us(refusal))
+                self.library.send_disconnect()
+                self._gone(self._user.subscription_refused(refusal))
                 return
         if not self._over.is_set():
             self._up_since_s = self._loop.time()
-            self._user.went_up()
-            self._loop.call_later(self._bounds.steady_s, self._stood)
+            self._user.came_up()
+            self._loop.call_later(self._bounds.steady_s, self._became_steady)
 
-    def _stood(self) -> None:
+    def _became_steady(self) -> None:
         if not self._over.is_set():
-            self._user.stood()
+            self._user.became_steady()
 
     def _demand_accepted(self) -> None:
-        if self._channel is None:
+        if self._send_window is None:
             self._gone(LinkFault("the broker does not answer"))
 
     def _demand_subscribed(self) -> None:
@@ -208,10 +212,10 @@ class Connection:
         self._user.received(received)
 
     def _take_receipts(self) -> None:
-        if self._channel is None or self._over.is_set():
+        if self._send_window is None or self._over.is_set():
             return
-        for on_answer, reason, accepted in self._channel.take_receipts():
-            if on_answer is not None:
-                on_answer(answer_of(reason, accepted))
+        for on_puback, reason, accepted in self._send_window.take_receipts():
+            if on_puback is not None:
+                on_puback(puback_of(reason, accepted))
             elif not accepted:
                 log.error("the broker refused a publication", reason=str(reason))

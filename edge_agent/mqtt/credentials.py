@@ -37,7 +37,7 @@ class WallTime:
 
 
 @dataclass(frozen=True, slots=True)
-class Shown:
+class CheckedCredentials:
     """Files that passed the checks: what TLS and CONNECT need from them."""
 
     context: ssl.SSLContext | None
@@ -77,7 +77,7 @@ class Credentials:
         """Changes whenever a file does; costs one stat per file."""
         return tuple(_stamp(path) for path in self._files())
 
-    def judge(self, now: WallTime) -> Shown:
+    def check(self, now: WallTime) -> CheckedCredentials:
         """Reads the files. Raises `LinkRefused` naming the first that is unusable."""
         password = None
         if self.password_file is not None:
@@ -86,7 +86,7 @@ class Credentials:
             if not password:
                 raise LinkRefused(f"{PASSWORD_FILE} is empty")
         context = self._context(now) if self.tls else None
-        return Shown(context, self.username, password)
+        return CheckedCredentials(context, self.username, password)
 
     def _files(self) -> Iterator[Path]:
         for path in (self.ca_file, self.cert_file, self.key_file, self.password_file):
@@ -141,21 +141,21 @@ class Credentials:
             raise LinkRefused(f"{CERT_FILE} and {KEY_FILE} cannot be used: {_reason(error)}") from None
 
 
-class Judge:
+class CredentialCheck:
     """Checks the same files for each attempt to connect. While they do not change it checks only dates:
     reading all that the system trusts takes tens of milliseconds, which blocks the whole machine."""
 
     def __init__(self, credentials: Credentials) -> None:
         self._credentials = credentials
-        self._known: tuple[Stamp, Shown] | None = None
+        self._known: tuple[Stamp, CheckedCredentials] | None = None
 
-    def judge(self, now: WallTime) -> Shown:
-        """See `Credentials.judge`."""
+    def check(self, now: WallTime) -> CheckedCredentials:
+        """See `Credentials.check`."""
         stamp = self._credentials.stamp()
         if self._known is not None and self._known[0] == stamp:
             self._credentials.demand_in_force(now)
         else:
-            self._known = (stamp, self._credentials.judge(now))
+            self._known = (stamp, self._credentials.check(now))
         return self._known[1]
 
     def forget(self) -> None:

@@ -16,14 +16,14 @@ class ClientUser(Protocol):
     def will(self) -> Message | None:
         """The message that the broker publishes when a connection breaks."""
 
-    def went_up(self) -> None:
+    def came_up(self) -> None:
         """The broker has accepted us and our subscriptions."""
 
-    def stood(self) -> None:
+    def became_steady(self) -> None:
         """The connection has been up for `Bounds.steady_s`."""
 
     def received(self, message: Received) -> None:
-        """A message has arrived; the broker may send what it stored for our session before `went_up` is
+        """A message has arrived; the broker may send what it stored for our session before `came_up` is
         called."""
 
     async def say_goodbye(self) -> bool:
@@ -33,14 +33,14 @@ class ClientUser(Protocol):
     def ended(self) -> None:
         """The connection, or the attempt to make one, is over."""
 
-    def failed(self, fault: LinkFault, stood_s: float | None) -> float:
-        """The connection has ended; `stood_s`: for how many seconds it was up (None: it never was). Returns
+    def failed(self, fault: LinkFault, up_for_s: float | None) -> float:
+        """The connection has ended; `up_for_s`: for how many seconds it was up (None: it never was). Returns
         the pause in seconds before the next attempt."""
 
     def refused(self, cause: str) -> None:
         """Our credentials or the broker's are refused; called once for each cause."""
 
-    def keeps_from_us(self, reason: str) -> LinkFault:
+    def subscription_refused(self, reason: str) -> LinkFault:
         """The broker refuses a required subscription, for this reason; returns the fault to end the
         connection with."""
 

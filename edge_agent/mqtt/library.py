@@ -19,21 +19,21 @@ from paho.mqtt.properties import Properties
 from paho.mqtt.reasoncodes import ReasonCode
 
 from edge_agent.mqtt import packets
-from edge_agent.mqtt.channel import TOO_BIG
-from edge_agent.mqtt.credentials import Shown, alert_in, fault_of
+from edge_agent.mqtt.credentials import CheckedCredentials, alert_in, fault_of
 from edge_agent.mqtt.interfaces import LibraryEvents
 from edge_agent.mqtt.limits import Limits
 from edge_agent.mqtt.messages import Message
+from edge_agent.mqtt.send_window import TOO_BIG
 from edge_agent.mqtt.settings import Bounds, LinkSettings, Subscription
 
 THREAD_END_S = 1.0
-"""`LibraryClient.end` waits for the thread at most this long after `Bounds.goodbye_s`."""
+"""`LibraryClient.stop` waits for the thread at most this long after `Bounds.goodbye_s`."""
 POLL_S = 0.01
 SHORTEST_PUBACK_BYTES = 2
 """A PUBACK with a packet id alone means success (MQTT 5, 3.4.2.1)."""
 
 
-class _Sockets(mqtt.Client):
+class _ClosesFailedSockets(mqtt.Client):
     """Closes a socket whose TLS or websocket handshake failed, which the library leaves to the garbage
     collector (`Client._create_socket`)."""
 
@@ -65,13 +65,15 @@ class _Sockets(mqtt.Client):
             self._half_open = None
 
 
-class LibraryClient(_Sockets):
+class LibraryClient(_ClosesFailedSockets):
     """A client for one connection. Everything but `alive` and `turns` belongs to the event loop."""
 
     turns = 0
     """Turns of its thread since it is connected (`Client._loop`)."""
 
-    def __init__(self, settings: LinkSettings, bounds: Bounds, shown: Shown, will: Message | None) -> None:
+    def __init__(
+        self, settings: LinkSettings, bounds: Bounds, checked: CheckedCredentials, will: Message | None
+    ) -> None:
         super().__init__(
             CallbackAPIVersion.VERSION2,
             client_id=settings.client_id,
@@ -84,13 +86,13 @@ class LibraryClient(_Sockets):
         self._link_bounds = bounds
         self.connect_timeout = bounds.connect_s
         self.reconnect_delay_set(0, 0)  # otherwise its thread would sleep a second after a failure
-        self.max_inflight_messages_set(0)  # the channel counts, and obeys the receive maximum
+        self.max_inflight_messages_set(0)  # `SendWindow` counts, and obeys the receive maximum
         if settings.transport == "websockets":
             self.ws_set_options(path=settings.websocket_path)
-        if shown.context is not None:
-            self.tls_set_context(shown.context)
-        if shown.username is not None:
-            self.username_pw_set(shown.username, shown.password)
+        if checked.context is not None:
+            self.tls_set_context(checked.context)
+        if checked.username is not None:
+            self.username_pw_set(checked.username, checked.password)
         if will is not None:
             properties = packets.will_properties()
             self.will_set(will.topic, will.payload, will.qos, will.retain, properties)
@@ -100,7 +102,7 @@ class LibraryClient(_Sockets):
         """Whether its thread runs."""
         return self._thread is not None
 
-    def begin(self, events: LibraryEvents) -> None:
+    def start(self, events: LibraryEvents) -> None:
         """Starts the thread, which connects and reports to `events`."""
         self._report_to(events)
         settings = self._link_settings
@@ -113,18 +115,18 @@ class LibraryClient(_Sockets):
         )
         self.loop_start()
 
-    def listen(self, subscriptions: tuple[Subscription, ...]) -> None:
+    def subscribe_all(self, subscriptions: tuple[Subscription, ...]) -> None:
         """Subscribes, in one packet."""
         self.subscribe([(one.topic, packets.subscribe_options(one)) for one in subscriptions])
 
-    def give(self, message: Message) -> int | None:
+    def publish_message(self, message: Message) -> int | None:
         """Gives a message to the library; returns its packet id, or None if the connection is gone."""
         properties = packets.publish_properties(message)
         info = self.publish(message.topic, message.payload, message.qos, message.retain, properties)
         return packets.packet_id_of(info)
 
     def event_sender(self, topic: str, limits: Limits) -> Callable[[str], int | None]:
-        """Gives bodies of events to the library; see `Channel`."""
+        """Gives bodies of events to the library; see `SendWindow`."""
 
         def send(body: str) -> int | None:
             if not limits.fits(topic, body):
@@ -134,24 +136,24 @@ class LibraryClient(_Sockets):
 
         return send
 
-    def leave(self, *, with_will: bool = False) -> None:
+    def send_disconnect(self, *, with_will: bool = False) -> None:
         """Sends a DISCONNECT."""
         self.disconnect(packets.disconnect_reason(with_will=with_will))
 
-    def shut(self) -> None:
+    def shut_down_socket(self) -> None:
         """Ends the connection at once; the thread notices."""
         sock = _real(self.socket())
         if sock is not None:
             with contextlib.suppress(OSError):
                 sock.shutdown(socket.SHUT_RDWR)
 
-    async def end(self) -> None:
+    async def stop(self) -> None:
         """Ends the thread without blocking the loop. A broker that is silent or still owes an acknowledgement
         loses its connection. A thread that is stuck in connecting is left alone: it closes what it opens,
         and ends."""
         self._thread_terminate = True
         if not await self._ends_within(self._link_bounds.goodbye_s):
-            self.shut()
+            self.shut_down_socket()
             if not await self._ends_within(THREAD_END_S):
                 return
         self._reset_sockets()  # otherwise its wake-up sockets stay open until the object dies

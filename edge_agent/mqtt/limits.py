@@ -15,7 +15,7 @@ from edge_agent.protocol.topics import CONTENT_TYPE
 
 log = structlog.get_logger()
 
-AROUND_BYTES = 5 + 2 + 2 + 4 + 3 + len(CONTENT_TYPE) + 3
+OVERHEAD_BYTES = 5 + 2 + 2 + 4 + 3 + len(CONTENT_TYPE) + 3
 """Longest PUBLISH without topic, payload and Correlation Data (MQTT 5, 3.3)."""
 UTF8_BYTES = 4
 """Longest encoding of a character."""
@@ -27,7 +27,7 @@ class Limits:
     def __init__(self, connack: Any) -> None:
         self.receive_maximum: int = getattr(connack, "ReceiveMaximum", 65_535)
         self._packet_bytes: int | None = getattr(connack, "MaximumPacketSize", None)
-        self._told: set[str] = set()
+        self._logged: set[str] = set()
 
     def fitting(self, message: Message, replies: str) -> Message | None:
         """The message, if the broker accepts its size. A reply (its topic begins with `replies`) that is too
@@ -39,8 +39,8 @@ class Limits:
             return message
         is_reply = message.topic.startswith(replies)
         kind = replies if is_reply else message.topic
-        if kind not in self._told:
-            self._told.add(kind)
+        if kind not in self._logged:
+            self._logged.add(kind)
             size = len(message.payload.encode())
             log.error("a message is too big for the broker", topic=kind, bytes=size, limit=self._packet_bytes)
         refusal = Refusal(Code.INTERNAL, "the reply is bigger than the broker accepts")
@@ -54,6 +54,6 @@ class Limits:
     def _takes(self, message: Message) -> bool:
         if self._packet_bytes is None:
             return True
-        around = AROUND_BYTES + len(message.topic.encode()) + len(message.correlation or b"")
+        around = OVERHEAD_BYTES + len(message.topic.encode()) + len(message.correlation or b"")
         left = self._packet_bytes - around
         return len(message.payload) * UTF8_BYTES <= left or len(message.payload.encode()) <= left

@@ -49,20 +49,20 @@ class Received:
     response_topic: str | None = None
     expiry_s: int | None = None
     user: tuple[tuple[str, str], ...] = ()
-    stripped: bool = False
+    without_properties: bool = False
     """It carries no property that a sender may give."""
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
+class Puback:
     """The broker's answer to a message with QoS 1 (PUBACK)."""
 
     accepted: bool
     reason: str
-    unheard: bool = False
+    without_subscribers: bool = False
     """Accepted, but no client subscribes to its topic."""
 
 
-OnAnswer = Callable[[Answer], None]
-Receipt = Callable[[bool], None]
+OnPuback = Callable[[Puback], None]
+OnAcknowledged = Callable[[bool], None]
 """Called when the broker has answered; the argument is whether it accepted the message."""

@@ -11,7 +11,7 @@ from paho.mqtt.reasoncodes import ReasonCode
 from paho.mqtt.subscribeoptions import SubscribeOptions
 
 from edge_agent.errors import LinkFault, LinkRefused, SessionTaken
-from edge_agent.mqtt.messages import Answer, Message, Received
+from edge_agent.mqtt.messages import Message, Puback, Received
 from edge_agent.mqtt.settings import Bounds, LinkSettings, Subscription
 from edge_agent.protocol.topics import CONTENT_TYPE
 
@@ -44,7 +44,7 @@ REFUSALS = {
 """Reason codes with which a broker refuses us until something is changed (MQTT 5, 3.2.2.2), and what to do.
 The others are temporary: server unavailable or busy, quota or connection rate exceeded, use another server
 for now."""
-SENDERS = (
+SENDER_PROPERTIES = (
     "PayloadFormatIndicator",
     "MessageExpiryInterval",
     "ContentType",
@@ -141,14 +141,14 @@ def received_of(message: Any, connection: int) -> Received:
         response_topic=getattr(properties, "ResponseTopic", None),
         expiry_s=getattr(properties, "MessageExpiryInterval", None),
         user=tuple(getattr(properties, "UserProperty", ())),
-        stripped=not any(hasattr(properties, name) for name in SENDERS),
+        without_properties=not any(hasattr(properties, name) for name in SENDER_PROPERTIES),
     )
 
 
-def answer_of(reason: object, accepted: bool) -> Answer:
+def puback_of(reason: object, accepted: bool) -> Puback:
     """The broker's answer from the library's reason code."""
-    unheard = isinstance(reason, ReasonCode) and reason.value == NO_MATCHING_SUBSCRIBERS
-    return Answer(accepted, str(reason), unheard)
+    without_subscribers = isinstance(reason, ReasonCode) and reason.value == NO_MATCHING_SUBSCRIBERS
+    return Puback(accepted, str(reason), without_subscribers)
 
 
 def fault_of_refusal(reason: ReasonCode) -> LinkFault:

@@ -8,11 +8,11 @@ from typing import Literal
 from edge_agent.errors import LinkFault
 from edge_agent.mqtt.credentials import NOTHING, Credentials
 
-OURS_BYTES = 262_144
+LONGEST_PACKET_BYTES = 262_144
 """The longest packet that a machine accepts; a command has some thousand bytes."""
 RECEIVE_MAXIMUM = 64
 """Messages with QoS 1 that the broker may send a machine before it acknowledges one."""
-MOST_WAITING = 128
+MOST_WAITING_MESSAGES = 128
 """Messages that may wait for a machine's event loop; a message with QoS 0 beyond that is dropped."""
 WINDOW = 20
 """At most this many of our messages are in flight; more gains nothing (docs/decisions/0004-link.md)."""
@@ -20,7 +20,7 @@ WINDOW = 20
 
 @dataclass(frozen=True, slots=True)
 class LinkSettings:
-    """The broker and our session with it. The files of `credentials` are checked every `look_s` for
+    """The broker and our session with it. The files of `credentials` are checked every `check_s` for
     changes."""
 
     host: str
@@ -31,7 +31,7 @@ class LinkSettings:
     transport: Literal["tcp", "websockets"] = "tcp"
     websocket_path: str = "/mqtt"
     credentials: Credentials = NOTHING
-    look_s: float = 10.0
+    check_s: float = 10.0
     reconnect_max_s: float = 8.0
 
 
@@ -50,10 +50,10 @@ class Subscription:
 
 @dataclass(frozen=True, slots=True)
 class Traffic:
-    """What a connection carries: its subscriptions, and the topic of the events of a `Feed`."""
+    """What a connection carries: its subscriptions, and the topic of the events of an `EventQueue`."""
 
     subscriptions: tuple[Subscription, ...]
-    feed_topic: str = ""
+    events_topic: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +79,7 @@ class Bounds:
     """From the open socket to the broker's acceptance; None: the keep-alive alone bounds it."""
     goodbye_s: float = 1.0
     """For the library's thread to end by itself; then its socket is shut down."""
-    receipts_s: float = 0.0
+    receipts_delay_s: float = 0.0
     """The event loop takes receipts this long after the first one: many together cost little more than
     one."""
     window: int = WINDOW

@@ -29,7 +29,7 @@ class Incoming:
     signature: str | None = None
     signature_key: str | None = None
     """The user properties that `edge_agent.protocol.signing` names."""
-    stripped: bool = False
+    without_properties: bool = False
     """It carries no property that a sender may give: a bridge with MQTT 3.1.1 may have dropped them."""
     duplicate: bool = False
     """MQTT's DUP flag: the broker may have sent this message before."""

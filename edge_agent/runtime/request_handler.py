@@ -120,7 +120,7 @@ class RequestHandler:
             return
         address = (incoming.response_topic, incoming.correlation)
         try:
-            if incoming.stripped:
+            if incoming.without_properties:
                 raise Unreadable(Code.INVALID_ARGUMENT, STRIPPED)
             if incoming.response_topic is not None and not self._is_ours(incoming.response_topic):
                 address = (None, None)  # a reply on such a topic could pass for another machine's

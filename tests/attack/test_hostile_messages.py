@@ -109,7 +109,7 @@ def send(machine: Hostile, command: str, payload: bytes, **fields: Any) -> None:
             "message_expiry_s": st.one_of(st.none(), st.integers(0, 2**32 - 1)),
             "x_request_id": st.one_of(st.none(), Text),
             "retained": st.booleans(),
-            "stripped": st.booleans(),
+            "without_properties": st.booleans(),
             "duplicate": st.booleans(),
             "signature": st.one_of(st.none(), Text),
             "signature_key": st.one_of(st.none(), Text),

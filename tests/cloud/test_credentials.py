@@ -1,4 +1,4 @@
-"""The judge of credential files, apart from any broker."""
+"""The check of credential files, apart from any broker."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from edge_agent.mqtt.backoff import Backoff
 from edge_agent.mqtt.credentials import (
     CERT_FILE,
     PASSWORD_FILE,
+    CredentialCheck,
     Credentials,
-    Judge,
     WallTime,
     alert_in,
     fault_of,
@@ -67,10 +67,10 @@ def test_a_clock_that_was_never_synchronised_is_believed_only_that_time_has_pass
 ) -> None:
     now = WallTime((datetime.now(UTC) + offset).timestamp(), synced)
     if not problem:
-        assert keys.credentials().judge(now).context is not None
+        assert keys.credentials().check(now).context is not None
         return
     with pytest.raises(LinkRefused, match=problem):
-        keys.credentials().judge(now)
+        keys.credentials().check(now)
 
 
 def test_a_credential_of_systemd_may_show_the_bits_of_its_acl(
@@ -100,14 +100,14 @@ def test_a_pipe_instead_of_a_file_does_not_block(keys: Keys, tmp_path: Path, key
     pipe = tmp_path / "pipe"
     os.mkfifo(pipe, 0o600)
     with pytest.raises(LinkRefused, match=rf"^mqtt\.tls\.{key} is no file$"):
-        keys.credentials(**{key: pipe}).judge(WallTime(time(), synced=True))
+        keys.credentials(**{key: pipe}).check(WallTime(time(), synced=True))
 
 
 @pytest.mark.parametrize("key", ["ca_file", "cert_file", "key_file", "password_file"])
 def test_a_secret_instead_of_a_file_name_is_not_shown(keys: Keys, key: str) -> None:
     wrong = keys.credentials(username="m", **{key: Path("/etc/locker/hunter2-sesame")})
     with pytest.raises(LinkRefused, match=rf"^mqtt\.(tls\.)?{key}: No such file or directory$"):
-        wrong.judge(WallTime(time(), synced=True))
+        wrong.check(WallTime(time(), synced=True))
 
 
 def test_a_secret_instead_of_a_credential_s_name_is_not_shown(tmp_path: Path) -> None:
@@ -121,10 +121,10 @@ def test_a_password_is_one_line_and_text(tmp_path: Path) -> None:
     secret = tmp_path / "password"
     credentials = Credentials(username="m", password_file=secret)
     write_private(secret, "pass wörd \r\n".encode())
-    assert credentials.judge(WallTime(0, synced=False)).password == "pass wörd "
+    assert credentials.check(WallTime(0, synced=False)).password == "pass wörd "
     write_private(secret, b"\xff\xfe")
     with pytest.raises(LinkRefused, match="is not UTF-8"):
-        credentials.judge(WallTime(0, synced=False))
+        credentials.check(WallTime(0, synced=False))
 
 
 def test_the_stamp_changes_with_any_file(keys: Keys) -> None:
@@ -141,20 +141,20 @@ def test_the_stamp_changes_with_any_file(keys: Keys) -> None:
 
 
 def test_files_are_read_again_when_they_change_and_expiry_is_always_checked(keys: Keys) -> None:
-    judge, now = Judge(keys.credentials()), datetime.now(UTC).timestamp()
-    first = judge.judge(WallTime(now, synced=True))
-    assert judge.judge(WallTime(now + 1, synced=True)) is first
+    check, now = CredentialCheck(keys.credentials()), datetime.now(UTC).timestamp()
+    first = check.check(WallTime(now, synced=True))
+    assert check.check(WallTime(now + 1, synced=True)) is first
     with pytest.raises(LinkRefused, match="has expired"):
-        judge.judge(WallTime(now + 2 * 86_400, synced=True))
+        check.check(WallTime(now + 2 * 86_400, synced=True))
     keys.client.key.chmod(0o644)
     with pytest.raises(LinkRefused, match="read by others"):
-        judge.judge(WallTime(now, synced=True))
+        check.check(WallTime(now, synced=True))
     keys.client.key.chmod(0o600)
     keys.authority.issue("m1")
-    second = judge.judge(WallTime(now, synced=True))
+    second = check.check(WallTime(now, synced=True))
     assert second is not first
-    judge.forget()
-    assert judge.judge(WallTime(now, synced=True)) is not second
+    check.forget()
+    assert check.check(WallTime(now, synced=True)) is not second
 
 
 def test_each_connection_error_has_its_meaning() -> None:

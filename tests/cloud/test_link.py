@@ -16,9 +16,9 @@ from paho.mqtt.enums import CallbackAPIVersion
 from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 
-from edge_agent.cloud.interfaces import LinkUser
+from edge_agent.cloud.interfaces import LinkListener
 from edge_agent.cloud.link import MqttLink
-from edge_agent.mqtt.messages import Message, Receipt
+from edge_agent.mqtt.messages import Message, OnAcknowledged
 from edge_agent.mqtt.settings import LinkSettings
 from edge_agent.protocol.topics import Topics
 from edge_agent.runtime.incoming import Incoming
@@ -76,7 +76,7 @@ def make_link(port: int) -> MqttLink:
 
 
 @asynccontextmanager
-async def running(link: MqttLink, user: LinkUser | None = None) -> AsyncIterator[asyncio.Task[None]]:
+async def running(link: MqttLink, user: LinkListener | None = None) -> AsyncIterator[asyncio.Task[None]]:
     task = asyncio.create_task(link.run(user or RecordingUser()))
     try:
         yield task
@@ -121,7 +121,7 @@ async def test_birth_command_reply_and_a_clean_goodbye(tmp_path: Path) -> None:
             acknowledged: list[str] = []
             publish = link.publish
 
-            def noting(message: Message, on_acknowledged: Receipt | None = None) -> None:
+            def noting(message: Message, on_acknowledged: OnAcknowledged | None = None) -> None:
                 def note(accepted: bool) -> None:
                     acknowledged.append(message.topic)
                     if on_acknowledged is not None:

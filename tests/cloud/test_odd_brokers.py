@@ -14,14 +14,14 @@ from edge_agent.cloud import link as link_module
 from edge_agent.cloud.link import MqttLink
 from edge_agent.errors import LinkFault
 from edge_agent.model import Alarm
-from edge_agent.mqtt import channel as channel_module
 from edge_agent.mqtt import limits as limits_module
-from edge_agent.mqtt.channel import ReceiptWatch
+from edge_agent.mqtt import send_window as send_window_module
 from edge_agent.mqtt.credentials import Credentials
 from edge_agent.mqtt.limits import Limits
 from edge_agent.mqtt.messages import Message
 from edge_agent.mqtt.packets import REFUSALS
-from edge_agent.mqtt.settings import OURS_BYTES, WINDOW
+from edge_agent.mqtt.send_window import ReceiptWatch
+from edge_agent.mqtt.settings import LONGEST_PACKET_BYTES, WINDOW
 from edge_agent.protocol.topics import Topics
 from tests.support.broker import Broker
 from tests.support.real_site import real_site
@@ -126,7 +126,7 @@ async def test_a_broker_that_never_answers_the_subscription_is_disconnected(
 
 
 async def test_a_broker_without_acknowledgements_is_disconnected(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(channel_module, "SILENT_S", 3 * LOOK_S)
+    monkeypatch.setattr(send_window_module, "SILENT_S", 3 * LOOK_S)
     async with scripted(Script(receipts=False)) as broker, watched(link_to(broker)) as seen:
         await seen.until(lambda: len(broker.of(PUBLISH)) == 2)  # "online", over two connections
         assert downs(seen) == ["the broker acknowledges nothing that we send"]
@@ -186,12 +186,12 @@ async def test_the_time_to_connect_does_not_count_as_connected(monkeypatch: pyte
 
 
 def test_only_a_broker_that_owes_acknowledgements_is_silent(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(channel_module, "SILENT_S", 30.0)
-    watch = ReceiptWatch(look_s=10.0)
+    monkeypatch.setattr(send_window_module, "SILENT_S", 30.0)
+    watch = ReceiptWatch(check_s=10.0)
     for receipts in (None, 0, 0, 0, 1, 1, 1, None, None, None, None, 1, 2, 3, 3, 3):
-        watch.look(receipts)
+        watch.check(receipts)
     with pytest.raises(LinkFault):
-        watch.look(3)
+        watch.check(3)
 
 
 SMALL_BYTES = 300
@@ -226,7 +226,7 @@ async def test_a_message_too_big_for_the_broker_is_not_sent_and_the_connection_s
             "limit": 300,
         }
         assert logs == [line | {"topic": TOPICS.events}, line | {"topic": TOPICS.reply("")}]
-        assert bytes((0x27,)) + OURS_BYTES.to_bytes(4, "big") in broker.of(CONNECT)[0]
+        assert bytes((0x27,)) + LONGEST_PACKET_BYTES.to_bytes(4, "big") in broker.of(CONNECT)[0]
 
 
 @pytest.mark.parametrize("letter", ["x", "\u0e1d", "\U0001f600"])

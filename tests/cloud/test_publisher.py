@@ -18,7 +18,7 @@ from edge_agent.cloud import publisher as publisher_module
 from edge_agent.errors import StorageFault
 from edge_agent.journal.store import JournalStore
 from edge_agent.model import Alarm
-from edge_agent.mqtt.messages import Message, Receipt
+from edge_agent.mqtt.messages import Message, OnAcknowledged
 from tests.support.site import Site, at_site
 from tools.simulate.plant import SimulatedLink
 
@@ -107,7 +107,7 @@ def answering(site: Site, answers: Callable[[Message], bool | None]) -> None:
     assert isinstance(link, SimulatedLink)
     publish = link.publish
 
-    def instead(message: Message, on_acknowledged: Receipt | None = None) -> None:
+    def instead(message: Message, on_acknowledged: OnAcknowledged | None = None) -> None:
         answer = answers(message)
         if answer is None:
             return

@@ -362,7 +362,7 @@ async def test_a_silent_broker_never_blocks_the_loop(keys: Keys) -> None:
 
 
 def test_tls_1_2_is_the_least(keys: Keys) -> None:
-    context = keys.credentials().judge(WallTime(0.0, synced=False)).context
+    context = keys.credentials().check(WallTime(0.0, synced=False)).context
     assert context is not None
     assert context.minimum_version is ssl.TLSVersion.TLSv1_2
     assert context.verify_mode is ssl.CERT_REQUIRED

@@ -41,7 +41,9 @@ def test_w17_a_command_without_any_property_changes_nothing(tmp_path: Path) -> N
         taken: list[bool] = []
         for number in range(3):
             payload = body(site, number)
-            agent.requests.handle(Incoming("reserve", payload, lambda: taken.append(True), stripped=True))
+            agent.requests.handle(
+                Incoming("reserve", payload, lambda: taken.append(True), without_properties=True)
+            )
         await site.until(lambda: bool(site.published("ALARM_RAISED")))
         assert len(taken) == 3
         assert not agent.loop.state.reservations
@@ -72,7 +74,7 @@ def test_w17_what_paho_hands_over_shows_whether_there_was_a_property(
     message = SimpleNamespace(
         properties=properties, topic="a/cmd/reserve", payload=b"{}", mid=1, qos=1, retain=False, dup=False
     )
-    assert incoming(received_of(message, 1), lambda: None, 0.0).stripped is empty
+    assert incoming(received_of(message, 1), lambda: None, 0.0).without_properties is empty
 
 
 class Wrong:

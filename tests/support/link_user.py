@@ -6,7 +6,7 @@ from edge_agent.runtime.incoming import Incoming
 
 
 class RecordingUser:
-    """A `LinkUser`; `acknowledges`: whether each command is acknowledged at once."""
+    """A `LinkListener`; `acknowledges`: whether each command is acknowledged at once."""
 
     def __init__(self, *, acknowledges: bool = False) -> None:
         self.acknowledges = acknowledges
@@ -20,19 +20,19 @@ class RecordingUser:
         return [incoming.payload for incoming in self.commands]
 
     def link_is_up(self) -> None:
-        """See `LinkUser`."""
+        """See `LinkListener`."""
         self.ups += 1
 
     def take_command(self, incoming: Incoming) -> None:
-        """See `LinkUser`."""
+        """See `LinkListener`."""
         self.commands.append(incoming)
         if self.acknowledges:
             incoming.acknowledge()
 
     def take_digest(self, payload: bytes) -> None:
-        """See `LinkUser`."""
+        """See `LinkListener`."""
         self.digests.append(payload)
 
     def link_refused(self, cause: str) -> None:
-        """See `LinkUser`."""
+        """See `LinkListener`."""
         self.refusals.append(cause)

@@ -148,7 +148,7 @@ async def real_site(
     system = system_ports(settings)
 
     def link(settings: Settings, online: Callable[[bool], str]) -> MqttLink:
-        often = replace(link_settings(settings), look_s=0.1)
+        often = replace(link_settings(settings), check_s=0.1)
         return MqttLink(often, Topics(settings.machine.machine_id), online, random.Random(), system.clock)
 
     ports = replace(

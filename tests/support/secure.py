@@ -124,7 +124,7 @@ class Watched:
 
 def make_link(port: int, credentials: Credentials, **changes: Any) -> MqttLink:
     """A link of machine m1 that looks at its files often."""
-    given: dict[str, Any] = {"keepalive_s": 10, "session_expiry_s": 600, "look_s": LOOK_S}
+    given: dict[str, Any] = {"keepalive_s": 10, "session_expiry_s": 600, "check_s": LOOK_S}
     settings = LinkSettings(
         changes.pop("host", LOCALHOST), port, "m1", credentials=credentials, **(given | changes)
     )
@@ -146,13 +146,13 @@ async def watched(link: MqttLink) -> AsyncIterator[Watched]:
     """Runs a link for the length of a `with`, and takes what it logs meanwhile."""
     user = RecordingUser()
     attempts: list[int] = []
-    judge = link.client.judge
+    check = link.client.check_credentials
 
     def counting() -> Any:
         attempts.append(1)
-        return judge()
+        return check()
 
-    link.client.judge = counting  # type: ignore[method-assign]
+    link.client.check_credentials = counting  # type: ignore[method-assign]
     logs: list[Any] = []
     with patch.object(link_module, "log", Recorder(logs)):
         task = asyncio.create_task(link.run(user))

@@ -148,18 +148,18 @@ class LightMachine:
             await self._doors.look("cabinet", Priority.POLL)
 
     def link_is_up(self) -> None:
-        """See `LinkUser`."""
+        """See `LinkListener`."""
         self.publisher.link_is_up()
 
     def take_command(self, incoming: Incoming) -> None:
-        """See `LinkUser`."""
+        """See `LinkListener`."""
         self.requests.handle(incoming)
 
     def take_digest(self, payload: bytes) -> None:
-        """See `LinkUser`: a light machine knows its history."""
+        """See `LinkListener`: a light machine knows its history."""
 
     def link_refused(self, cause: str) -> None:
-        """See `LinkUser`: a light machine has no alarms of its link."""
+        """See `LinkListener`: a light machine has no alarms of its link."""
 
     def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
         self._group.create_task(work)

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from edge_agent.app import Agent, Ports
-from edge_agent.cloud.interfaces import Link, LinkUser
+from edge_agent.cloud.interfaces import Link, LinkListener
 from edge_agent.cloud.link import STEADY_S
 from edge_agent.config import BusSection, Settings
 from edge_agent.drivers.simulated.cable import MemoryCable
@@ -25,8 +25,8 @@ from edge_agent.drivers.transport import Transport
 from edge_agent.errors import LinkFault, PortLost, StorageFault
 from edge_agent.journal.store import Batch, JournalStore
 from edge_agent.model import Instant
-from edge_agent.mqtt.feed import Feed
-from edge_agent.mqtt.messages import Message, Receipt
+from edge_agent.mqtt.event_queue import EventQueue
+from edge_agent.mqtt.messages import Message, OnAcknowledged
 from edge_agent.process.supervisor import Supervisor
 from edge_agent.protocol.topics import Topics
 from edge_agent.runtime.ids import Ids
@@ -241,12 +241,12 @@ class SimulatedLink:
     def __init__(self, broker: Broker, lifeline: Lifeline, machine_id: str) -> None:
         self._reply_topic = Topics(machine_id).reply("plant")
         self._events_topic = Topics(machine_id).events
-        self._user: LinkUser
+        self._listener: LinkListener
         self._digest_topic = Topics(machine_id).digest
         self._broker = broker
         self._lifeline = lifeline
         self._up, self._connections, self._taken = False, 0, False
-        self._out: deque[tuple[Message, Receipt | None]] = deque()
+        self._out: deque[tuple[Message, OnAcknowledged | None]] = deque()
         self._in_flight: set[bytes] = set()
 
     @property
@@ -254,9 +254,9 @@ class SimulatedLink:
         """See `Link.up`."""
         return self._up
 
-    async def run(self, user: LinkUser) -> None:
+    async def run(self, listener: LinkListener) -> None:
         """See `Link.run`."""
-        self._user = user
+        self._listener = listener
         await asyncio.sleep(self._broker.delay_s())
         self._broker.link = self
         if not self._broker.away:
@@ -270,13 +270,13 @@ class SimulatedLink:
     def taken_over(self) -> None:
         """See `Link.taken_over`."""
         self._taken = True
-        self._user.link_refused("another machine uses our machine_id")
+        self._listener.link_refused("another machine uses our machine_id")
 
-    def _stands(self, connection: int) -> None:
+    def _report_steady(self, connection: int) -> None:
         """The connection has been good for some time: no twin takes it from us at present."""
         if self._up and self._taken and connection == self._connections:
             self._taken = False
-            self._user.link_refused("")
+            self._listener.link_refused("")
 
     def lose(self) -> None:
         """The connection breaks; messages on their way are lost."""
@@ -287,31 +287,31 @@ class SimulatedLink:
     def find(self) -> None:
         """The connection is made."""
         self._up, self._connections = True, self._connections + 1
-        asyncio.get_running_loop().call_later(STEADY_S, self._stands, self._connections)
+        asyncio.get_running_loop().call_later(STEADY_S, self._report_steady, self._connections)
         kept = self._broker.retained.get(self._digest_topic)
         if kept is not None:
-            self._user.take_digest(kept.encode())
+            self._listener.take_digest(kept.encode())
         self.report_up()
         self.deliver_soon()
 
     def report_up(self) -> None:
         """Reports that the connection is made."""
-        self._user.link_is_up()
+        self._listener.link_is_up()
 
-    def publish(self, message: Message, on_acknowledged: Receipt | None = None) -> None:
+    def publish(self, message: Message, on_acknowledged: OnAcknowledged | None = None) -> None:
         """See `Link.publish`. Messages keep their order."""
         if not self._up or not self._lifeline.alive:
             return
         self._out.append((message, on_acknowledged))
         asyncio.get_running_loop().call_later(self._broker.delay_s(), self._arrive)
 
-    def feed(self, feed: Feed) -> None:
-        """See `Link.feed`. Receipts make the next page be fetched, as in the real link."""
-        while self._up and (row := feed.next()) is not None:
-            self.publish(Message(self._events_topic, row[1]), functools.partial(_note, feed, row[0]))
+    def send_events(self, events: EventQueue) -> None:
+        """See `Link.send_events`. Receipts make the next page be fetched, as in the real link."""
+        while self._up and (row := events.next()) is not None:
+            self.publish(Message(self._events_topic, row[1]), functools.partial(_note, events, row[0]))
 
-    def rest(self, resting: bool) -> None:
-        """See `Link.rest`: in virtual time no task waits for the processor."""
+    def pause_events(self, paused: bool) -> None:
+        """See `Link.pause_events`: in virtual time no task waits for the processor."""
 
     def _arrive(self) -> None:
         if not self._out:
@@ -323,7 +323,7 @@ class SimulatedLink:
         if on_acknowledged is not None:
             asyncio.get_running_loop().call_later(self._broker.delay_s(), self._acknowledged, on_acknowledged)
 
-    def _acknowledged(self, on_acknowledged: Receipt) -> None:
+    def _acknowledged(self, on_acknowledged: OnAcknowledged) -> None:
         if self._lifeline.alive:
             on_acknowledged(True)
 
@@ -346,12 +346,16 @@ class SimulatedLink:
     def _hand_over_after(self, after_s: float, incoming: Incoming) -> None:
         if self._broker.strips:
             incoming = replace(
-                incoming, response_topic=None, correlation=None, message_expiry_s=None, stripped=True
+                incoming,
+                response_topic=None,
+                correlation=None,
+                message_expiry_s=None,
+                without_properties=True,
             )
 
         def hand_over() -> None:
             if self._lifeline.alive and self._up:
-                self._user.take_command(incoming)
+                self._listener.take_command(incoming)
 
         if after_s:
             asyncio.get_running_loop().call_later(after_s, hand_over)
@@ -374,9 +378,9 @@ class SimulatedLink:
         )
 
 
-def _note(feed: Feed, sequence: int, accepted: bool) -> None:
-    feed.answered(sequence, accepted)
-    feed.tell()
+def _note(events: EventQueue, sequence: int, accepted: bool) -> None:
+    events.answered(sequence, accepted)
+    events.report_progress()
 
 
 def _left_s(expires_s: float, now_s: float) -> int | None:

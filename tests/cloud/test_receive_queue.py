@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 
 from edge_agent.cloud import publisher as publisher_module
-from edge_agent.mqtt.inflow import Inflow
-from edge_agent.mqtt.settings import MOST_WAITING, RECEIVE_MAXIMUM
+from edge_agent.mqtt.receive_queue import ReceiveQueue
+from edge_agent.mqtt.settings import MOST_WAITING_MESSAGES, RECEIVE_MAXIMUM
 from edge_agent.runtime import request_handler as handler_module
 from tests.cloud.test_link import make_link, running, until
 from tests.support.site import Site, at_site
@@ -28,11 +28,13 @@ class Sent:
 async def test_x2_messages_are_handled_one_per_loop_turn_in_order() -> None:
     taken: list[int] = []
     turns: list[int] = []
-    inflow: Inflow[Sent] = Inflow(lambda message: taken.append(message.number), MOST_WAITING, 1)
+    receive_queue: ReceiveQueue[Sent] = ReceiveQueue(
+        lambda message: taken.append(message.number), MOST_WAITING_MESSAGES, 1
+    )
 
     def flood() -> None:
         for number in range(500):
-            inflow.put(Sent(1, number))
+            receive_queue.put(Sent(1, number))
 
     await asyncio.to_thread(flood)
     while len(taken) < 500:
@@ -40,19 +42,21 @@ async def test_x2_messages_are_handled_one_per_loop_turn_in_order() -> None:
         await asyncio.sleep(0)
     assert taken == list(range(500))
     assert max(after - before for before, after in pairwise(turns)) == 1
-    assert inflow.dropped == 0
+    assert receive_queue.dropped == 0
 
 
 async def test_x2_waiting_qos_0_messages_are_bounded_and_the_rest_counted() -> None:
     taken: list[int] = []
-    inflow: Inflow[Sent] = Inflow(lambda message: taken.append(message.number), MOST_WAITING, 1)
+    receive_queue: ReceiveQueue[Sent] = ReceiveQueue(
+        lambda message: taken.append(message.number), MOST_WAITING_MESSAGES, 1
+    )
     for number in range(10_000):
-        inflow.put(Sent(0, number))
-    inflow.put(Sent(1, -1))
+        receive_queue.put(Sent(0, number))
+    receive_queue.put(Sent(1, -1))
     while not taken or taken[-1] != -1:
         await asyncio.sleep(0)
-    assert taken == [*range(MOST_WAITING), -1]
-    assert inflow.dropped == 10_000 - MOST_WAITING
+    assert taken == [*range(MOST_WAITING_MESSAGES), -1]
+    assert receive_queue.dropped == 10_000 - MOST_WAITING_MESSAGES
 
 
 async def test_x2_the_broker_is_asked_for_a_bounded_number_unacknowledged() -> None:

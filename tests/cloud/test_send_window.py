@@ -6,9 +6,9 @@ import threading
 
 import pytest
 
-from edge_agent.mqtt.channel import TOO_BIG, Channel
-from edge_agent.mqtt.feed import Feed
-from edge_agent.mqtt.messages import Answer, Message
+from edge_agent.mqtt.event_queue import EventQueue
+from edge_agent.mqtt.messages import Message, Puback
+from edge_agent.mqtt.send_window import TOO_BIG, SendWindow
 
 
 class Library:
@@ -30,22 +30,22 @@ class Library:
             return len(self.sent)
 
 
-def channel(library: Library, window: int) -> tuple[Channel, list[bool]]:
+def send_window(library: Library, window: int) -> tuple[SendWindow, list[bool]]:
     woken: list[bool] = []
-    return Channel(window, library.send, library.send_event, lambda: woken.append(True)), woken
+    return SendWindow(window, library.send, library.send_event, lambda: woken.append(True)), woken
 
 
-def events(way: Channel, *numbers: int, feed: Feed | None = None) -> Feed:
-    """Puts events into the way, sequence and body the same; into a new feed unless one is given."""
-    feed = Feed(numbers[0] - 1) if feed is None else feed
-    feed.fill((number, str(number)) for number in numbers)
-    way.feed(feed)
-    return feed
+def events(way: SendWindow, *numbers: int, queue: EventQueue | None = None) -> EventQueue:
+    """Puts events into the way, sequence and body the same; into a new queue unless one is given."""
+    queue = EventQueue(numbers[0] - 1) if queue is None else queue
+    queue.fill((number, str(number)) for number in numbers)
+    way.send_events(queue)
+    return queue
 
 
 def test_no_more_than_the_window_is_unacknowledged_and_a_receipt_makes_room_at_once() -> None:
     library = Library()
-    way, woken = channel(library, 3)
+    way, woken = send_window(library, 3)
     called: list[str] = []
     for name in ("a", "b", "c", "d"):
         way.put(Message("reply", name), lambda _, n=name: called.append(n))  # type: ignore[misc]
@@ -58,7 +58,7 @@ def test_no_more_than_the_window_is_unacknowledged_and_a_receipt_makes_room_at_o
     for acknowledged, reason, accepted in way.take_receipts():
         assert (reason, accepted) == ("ok", True)
         assert acknowledged is not None
-        acknowledged(Answer(accepted=True, reason="ok"))
+        acknowledged(Puback(accepted=True, reason="ok"))
     assert called == ["b", "a"]
     way.receipt(3, "ok", True)
     assert woken == [True, True]
@@ -66,51 +66,51 @@ def test_no_more_than_the_window_is_unacknowledged_and_a_receipt_makes_room_at_o
 
 def test_the_watermark_is_the_last_event_before_the_first_unacknowledged() -> None:
     library = Library()
-    way, woken = channel(library, 3)
+    way, woken = send_window(library, 3)
     progress: list[int] = []
-    feed = events(way, 1, 2, 3, 4, 5, feed=Feed(0, lambda: progress.append(feed.through)))
+    queue = events(way, 1, 2, 3, 4, 5, queue=EventQueue(0, lambda: progress.append(queue.through)))
     way.receipt(1, "ok", True)
     assert library.sent == ["1", "2", "3", "4"]
     way.receipt(3, "ok", True)
-    assert (feed.through, library.sent) == (1, ["1", "2", "3", "4", "5"])
+    assert (queue.through, library.sent) == (1, ["1", "2", "3", "4", "5"])
     assert woken == [True]
     assert list(way.take_receipts()) == []
     way.receipt(2, "ok", True)
-    assert feed.through == 3
+    assert queue.through == 3
     for packet_id in (5, 4):
         way.receipt(packet_id, "ok", True)
-    assert feed.through == 5
+    assert queue.through == 5
     assert list(way.take_receipts()) == []
     assert list(way.take_receipts()) == []
     assert progress == [1, 5]  # called once for many, and not again
-    assert way.receipts is None
+    assert way.receipt_count is None
 
 
 def test_a_refused_event_holds_the_watermark() -> None:
     library = Library()
-    way, _ = channel(library, 5)
+    way, _ = send_window(library, 5)
     refusals: list[bool] = []
-    feed = events(way, 1, 2, 3, feed=Feed(0, lambda: refusals.append(feed.refused)))
+    queue = events(way, 1, 2, 3, queue=EventQueue(0, lambda: refusals.append(queue.refused)))
     way.receipt(1, "ok", True)
     way.receipt(2, "no", False)
     way.receipt(3, "ok", True)
     assert list(way.take_receipts()) == []
-    assert (feed.through, feed.refused, refusals) == (1, True, [True])
+    assert (queue.through, queue.refused, refusals) == (1, True, [True])
 
 
 def test_an_event_that_is_too_big_counts_as_refused_without_an_acknowledgement() -> None:
     library = Library()
-    way, woken = channel(library, 2)
+    way, woken = send_window(library, 2)
     way._send_event = lambda body: TOO_BIG if body == "1" else library.send_event(body)
-    feed = events(way, 1, 2)
+    queue = events(way, 1, 2)
     assert woken == [True]
     assert list(way.take_receipts()) == []
-    assert (feed.through, feed.refused) == (0, True)
+    assert (queue.through, queue.refused) == (0, True)
 
 
-def test_acknowledgements_of_an_earlier_feed_do_not_count_for_the_next() -> None:
+def test_acknowledgements_of_an_earlier_queue_do_not_count_for_the_next() -> None:
     library = Library()
-    way, _ = channel(library, 2)
+    way, _ = send_window(library, 2)
     first = events(way, 1)
     second = events(way, 1, 2)
     assert library.sent == ["1", "1"]
@@ -122,7 +122,7 @@ def test_acknowledgements_of_an_earlier_feed_do_not_count_for_the_next() -> None
 
 def test_what_is_urgent_passes_waiting_events_and_events_keep_their_order() -> None:
     library = Library()
-    way, _ = channel(library, 1)
+    way, _ = send_window(library, 1)
     events(way, 1, 2, 3, 4)
     way.put(Message("reply", "a"))
     way.put(Message("reply", "b"))
@@ -133,20 +133,20 @@ def test_what_is_urgent_passes_waiting_events_and_events_keep_their_order() -> N
 
 def test_only_events_pause_while_a_command_waits_for_a_door() -> None:
     library = Library()
-    way, _ = channel(library, 1)
+    way, _ = send_window(library, 1)
     events(way, 1, 2, 3, 4)
-    way.rest(True)
+    way.pause_events(True)
     way.receipt(1, None, True)
     way.put(Message("reply", "a"))
     way.receipt(2, None, True)
     assert library.sent == ["1", "a"]
-    way.rest(False)
+    way.pause_events(False)
     assert library.sent == ["1", "a", "2"]
 
 
 def test_messages_without_acknowledgement_wait_for_no_room() -> None:
     library = Library()
-    way, _ = channel(library, 1)
+    way, _ = send_window(library, 1)
     events(way, 1)
     way.put(Message("telemetry", "t", qos=0))
     assert library.sent == ["1", "t"]
@@ -154,7 +154,7 @@ def test_messages_without_acknowledgement_wait_for_no_room() -> None:
 
 def test_the_library_s_callback_for_qos_0_makes_no_room() -> None:
     library = Library()
-    way, _ = channel(library, 1)
+    way, _ = send_window(library, 1)
     events(way, 1, 2)
     for _ in range(5):
         way.put(Message("telemetry", "t", qos=0))
@@ -167,7 +167,7 @@ def test_the_library_s_callback_for_qos_0_makes_no_room() -> None:
 @pytest.mark.parametrize("kind", ["reply", "event"])
 def test_a_receipt_that_comes_before_its_packet_id_is_known_still_makes_room(kind: str) -> None:
     library = Library()
-    way, _ = channel(library, 1)
+    way, _ = send_window(library, 1)
 
     def acknowledged_at_once(body: str) -> int | None:
         packet_id = library.send_event(body)
@@ -181,30 +181,30 @@ def test_a_receipt_that_comes_before_its_packet_id_is_known_still_makes_room(kin
         way.put(Message("reply", "1"))
         way.put(Message("reply", "2"))
     else:
-        feed = events(way, 1, 2)
+        queue = events(way, 1, 2)
     assert library.sent == ["1"]
     assert len(list(way.take_receipts())) == (kind == "reply")
     assert library.sent == ["1", "2"]
-    assert kind == "reply" or feed.through == 1
+    assert kind == "reply" or queue.through == 1
 
 
 def test_a_lost_connection_accepts_nothing_and_nothing_waits_for_it() -> None:
     library = Library()
-    way, _ = channel(library, 2)
+    way, _ = send_window(library, 2)
     library.gone = True
     way.put(Message("reply", "a"))
-    feed = events(way, 1)
+    queue = events(way, 1)
     library.gone = False
-    events(way, 2, feed=feed)
+    events(way, 2, queue=queue)
     assert library.sent == ["2"]
     way.receipt(1, None, True)
-    assert feed.through == 0  # the first never went
+    assert queue.through == 0  # the first never went
 
 
 def test_two_threads_send_everything_once_and_in_order() -> None:
     """The library's thread acknowledges under the lock that sending needs, as paho does."""
     library = Library()
-    way, _ = channel(library, 7)
+    way, _ = send_window(library, 7)
     count, over = 20_000, threading.Event()
 
     def acknowledge() -> None:
@@ -218,11 +218,11 @@ def test_two_threads_send_everything_once_and_in_order() -> None:
 
     thread = threading.Thread(target=acknowledge)
     thread.start()
-    feed = events(way, 1)
+    queue = events(way, 1)
     replies = 0
     for number in range(2, count + 1):
         if number % 10:
-            events(way, number, feed=feed)
+            events(way, number, queue=queue)
         else:
             way.put(Message("reply", "r"))
             replies += 1
@@ -234,5 +234,5 @@ def test_two_threads_send_everything_once_and_in_order() -> None:
     list(way.take_receipts())
     assert [body for body in library.sent if body != "r"] == [str(n) for n in range(1, count + 1) if n % 10]
     assert library.sent.count("r") == replies
-    assert way.receipts is None
-    assert feed.through == count - 1
+    assert way.receipt_count is None
+    assert queue.through == count - 1

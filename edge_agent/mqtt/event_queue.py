@@ -11,7 +11,7 @@ EventRow = tuple[int, str]
 """The sequence of an event and its body."""
 
 
-class Feed:
+class EventQueue:
     """Events from one point of the outbox on, in order.
 
     `fill` belongs to the event loop; the rest may be called on any thread.
@@ -26,12 +26,12 @@ class Feed:
         """The broker refused one of the events. Receipts of others are recorded all the same."""
         self._on_progress = on_progress
         self._waiting: deque[EventRow] = deque()
-        self._flying: deque[int] = deque()
+        self._in_flight: deque[int] = deque()
         """Sequences that were sent, starting with the first one that the broker has not acknowledged."""
         self._early: set[int] = set()
-        """Later ones in `_flying` that the broker has already acknowledged."""
-        self._told = through, False
-        self._noting = threading.Lock()
+        """Later ones in `_in_flight` that the broker has already acknowledged."""
+        self._reported = through, False
+        self._lock = threading.Lock()
 
     def __len__(self) -> int:
         """How many wait to be sent."""
@@ -46,7 +46,7 @@ class Feed:
         if not self._waiting:
             return None
         row = self._waiting.popleft()
-        self._flying.append(row[0])
+        self._in_flight.append(row[0])
         return row
 
     def answered(self, sequence: int, accepted: bool) -> None:
@@ -54,20 +54,20 @@ class Feed:
         if not accepted:
             self.refused = True
             return
-        with self._noting:
-            flying = self._flying
-            if flying[0] != sequence:
+        with self._lock:
+            in_flight = self._in_flight
+            if in_flight[0] != sequence:
                 self._early.add(sequence)
                 return
-            flying.popleft()
-            while flying and flying[0] in self._early:
-                sequence = flying.popleft()
+            in_flight.popleft()
+            while in_flight and in_flight[0] in self._early:
+                sequence = in_flight.popleft()
                 self._early.discard(sequence)
             self.through = sequence
 
-    def tell(self) -> None:
+    def report_progress(self) -> None:
         """On the event loop: calls `on_progress` if there was progress since the last call."""
         now = self.through, self.refused
-        if now != self._told:
-            self._told = now
+        if now != self._reported:
+            self._reported = now
             self._on_progress()

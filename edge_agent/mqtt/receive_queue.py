@@ -22,7 +22,7 @@ log = structlog.get_logger()
 Message = TypeVar("Message", bound=LibraryMessage)
 
 
-class Inflow(Generic[Message]):
+class ReceiveQueue(Generic[Message]):
     """Gives each message to `take` on the event loop. `put` belongs to the library's thread."""
 
     def __init__(self, take: Callable[[Message], None], most_waiting: int | None, burst: int) -> None:

@@ -14,8 +14,8 @@ from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 from edge_agent.errors import LinkFault
-from edge_agent.mqtt.feed import Feed
-from edge_agent.mqtt.messages import Message, OnAnswer
+from edge_agent.mqtt.event_queue import EventQueue
+from edge_agent.mqtt.messages import Message, OnPuback
 
 TOO_BIG = 0
 """Returned instead of a packet id, which is never 0 (MQTT 5, 2.2.1): the event is too big for the broker."""
@@ -25,18 +25,19 @@ class _Receipt(NamedTuple):
     packet_id: int
     reason: object
     accepted: bool
-    roomed: bool
+    freed_place: bool
     """Whether its place in the window was freed."""
 
 
-class Channel:
+class SendWindow:
     """The sending side of one connection.
 
     `send` gives a message to the library and returns its packet id, `send_event` the body of an event (or
     returns `TOO_BIG`); None if the connection no longer accepts it. `wake` is called on the library's thread
     when receipts are waiting and the event loop has not been woken yet.
 
-    `put`, `feed`, `rest` and `take_receipts` belong to the event loop, `receipt` to the library's thread.
+    `put`, `send_events`, `pause_events` and `take_receipts` belong to the event loop, `receipt` to the
+    library's thread.
     """
 
     def __init__(
@@ -51,43 +52,43 @@ class Channel:
         self._wake = wake
         self._window = window
         self._room = deque([True] * window)
-        self._urgent: deque[tuple[Message, OnAnswer | None]] = deque()
-        self._feed = Feed(0)
-        self._in_flight: dict[int, OnAnswer | None] = {}
-        self._events: dict[int, tuple[Feed, int]] = {}
-        """Events in flight by packet id: the feed that notes their receipt, and their sequence."""
-        self._receipts: deque[_Receipt] = deque()
+        self._urgent: deque[tuple[Message, OnPuback | None]] = deque()
+        self._event_queue = EventQueue(0)
+        self._in_flight: dict[int, OnPuback | None] = {}
+        self._events: dict[int, tuple[EventQueue, int]] = {}
+        """Events in flight by packet id: the queue that records their receipt, and their sequence."""
+        self._receipt_queue: deque[_Receipt] = deque()
         """Receipts for the event loop: those of other messages, or of messages not yet known to be sent."""
-        self._told = False
+        self._loop_woken = False
         self._came = 0
-        self._resting = False
+        self._events_paused = False
         # Never blocks: the library calls `receipt` while it holds a lock that `send` needs.
         self._sending = threading.Lock()
 
     @property
-    def receipts(self) -> int | None:
+    def receipt_count(self) -> int | None:
         """The number of receipts so far; None while none is awaited."""
         return self._came if self._in_flight or self._events else None
 
-    def put(self, message: Message, on_answer: OnAnswer | None = None) -> bool:
+    def put(self, message: Message, on_puback: OnPuback | None = None) -> bool:
         """Sends now if there is room, else as soon as there is; before any event that waits. False if the
         connection no longer accepts it."""
         if message.qos == 0:
             return self._send(message) is not None
-        self._urgent.append((message, on_answer))
+        self._urgent.append((message, on_puback))
         return self._pump(1)
 
-    def feed(self, feed: Feed) -> None:
-        """The feed has more events to send; it replaces any earlier feed."""
-        self._feed = feed
+    def send_events(self, events: EventQueue) -> None:
+        """The queue has more events to send; it replaces any earlier queue."""
+        self._event_queue = events
         # While many messages are in flight a receipt arrives soon and sends from the library's thread, so the
         # event loop need not drain the backlog. One message in flight is enough for that.
         if len(self._room) >= max(1, self._window // 2):
             self._pump(1)
 
-    def rest(self, resting: bool) -> None:
-        """`resting`: events that are not sent yet wait until further notice."""
-        self._resting = resting
+    def pause_events(self, paused: bool) -> None:
+        """`paused`: events that are not sent yet wait until further notice."""
+        self._events_paused = paused
         self._pump(1)
 
     def receipt(self, packet_id: int, reason: object, accepted: bool) -> None:
@@ -101,33 +102,33 @@ class Channel:
             self._pump(self._window)
         else:
             known = packet_id in self._in_flight
-            self._receipts.append(_Receipt(packet_id, reason, accepted, known))
+            self._receipt_queue.append(_Receipt(packet_id, reason, accepted, known))
             if known:
                 self._room.append(True)
                 self._pump(self._window)
-        if not self._told:
-            self._told = True
+        if not self._loop_woken:
+            self._loop_woken = True
             self._wake()
 
-    def take_receipts(self) -> Iterator[tuple[OnAnswer | None, object, bool]]:
+    def take_receipts(self) -> Iterator[tuple[OnPuback | None, object, bool]]:
         """The receipts since the last call, except those of events: the callback, the reason code, and
-        whether the broker accepted. Receipts of events are reported to their feed."""
-        self._told = False
-        while self._receipts:
-            packet_id, reason, accepted, roomed = self._receipts.popleft()
+        whether the broker accepted. Receipts of events are reported to their queue."""
+        self._loop_woken = False
+        while self._receipt_queue:
+            packet_id, reason, accepted, freed_place = self._receipt_queue.popleft()
             event = self._events.pop(packet_id, None)
             if event is None and packet_id not in self._in_flight:
                 continue
             if event is not None:
                 event[0].answered(event[1], accepted)
             else:
-                on_answer = self._in_flight.pop(packet_id)
-            if not roomed:  # it arrived before the message was recorded as sent
+                on_puback = self._in_flight.pop(packet_id)
+            if not freed_place:  # it arrived before the message was recorded as sent
                 self._room.append(True)
                 self._pump(1)
             if event is None:
-                yield on_answer, reason, accepted
-        self._feed.tell()
+                yield on_puback, reason, accepted
+        self._event_queue.report_progress()
 
     def _pump(self, most: int) -> bool:
         """Sends at most `most` messages while there is room; one thread at a time, to keep the order. False
@@ -136,7 +137,7 @@ class Channel:
         A thread that finds the other one sending returns: that message will get a receipt, and the receipt
         sends on.
         """
-        while most and self._room and (self._urgent or (self._feed and not self._resting)):
+        while most and self._room and (self._urgent or (self._event_queue and not self._events_paused)):
             if not self._sending.acquire(blocking=False):
                 return True
             try:
@@ -152,29 +153,29 @@ class Channel:
         if not self._room:
             return True
         if self._urgent:
-            message, on_answer = self._urgent[0]
+            message, on_puback = self._urgent[0]
             packet_id = self._send(message)
             self._urgent.popleft()
             if packet_id is not None:
                 self._room.pop()
-                self._in_flight[packet_id] = on_answer
+                self._in_flight[packet_id] = on_puback
             return packet_id is not None
-        feed = self._feed
-        row = None if self._resting else feed.next()
+        events = self._event_queue
+        row = None if self._events_paused else events.next()
         if row is None:
             return True
         packet_id = self._send_event(row[1])
         if packet_id == TOO_BIG:
-            feed.answered(row[0], False)
-            self._tell()
+            events.answered(row[0], False)
+            self._wake_loop()
         elif packet_id is not None:
             self._room.pop()
-            self._events[packet_id] = feed, row[0]
+            self._events[packet_id] = events, row[0]
         return packet_id is not None
 
-    def _tell(self) -> None:
-        if not self._told:
-            self._told = True
+    def _wake_loop(self) -> None:
+        if not self._loop_woken:
+            self._loop_woken = True
             self._wake()
 
 
@@ -183,18 +184,18 @@ SILENT_S = 30.0
 
 
 class ReceiptWatch:
-    """Checked every `look_s`. Checks are counted, not seconds: a process that was stopped for a minute has
+    """Checked every `check_s`. Checks are counted, not seconds: a process that was stopped for a minute has
     made one check in it, and what arrived meanwhile is still to be read."""
 
-    def __init__(self, look_s: float) -> None:
-        self._look_s = look_s
+    def __init__(self, check_s: float) -> None:
+        self._check_s = check_s
         self._before: int | None = None
-        self._silent_looks = 0
+        self._silent_checks = 0
 
-    def look(self, receipts: int | None) -> None:
-        """`receipts`: see `Channel.receipts`. Raises `LinkFault` if the broker sends none any more."""
-        silent = receipts is not None and receipts == self._before
-        self._silent_looks = self._silent_looks + 1 if silent else 0
-        self._before = receipts
-        if self._silent_looks * self._look_s >= SILENT_S:
+    def check(self, receipt_count: int | None) -> None:
+        """See `SendWindow.receipt_count`. Raises `LinkFault` if the broker sends none any more."""
+        silent = receipt_count is not None and receipt_count == self._before
+        self._silent_checks = self._silent_checks + 1 if silent else 0
+        self._before = receipt_count
+        if self._silent_checks * self._check_s >= SILENT_S:
             raise LinkFault("the broker acknowledges nothing that we send")
