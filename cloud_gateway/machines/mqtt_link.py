@@ -106,8 +106,8 @@ class MqttLink:
             self.client.acknowledge(message)
 
     async def run(self, listener: GatewayLinkListener) -> None:
-        """Connects, again and again with a pause of at most 2 s, and reports to `listener` until cancelled; while
-        credentials are bad the pauses are longer, until a file changes."""
+        """Connects, again and again with a pause of at most 2 s, and reports to `listener` until cancelled;
+        while credentials are bad the pauses are longer, until a file changes."""
         self._listener = listener
         await self.client.run()
 

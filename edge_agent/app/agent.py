@@ -18,8 +18,8 @@ from edge_agent.app.ports import BoundPorts
 from edge_agent.app.startup import companions_of, mark_this, taken_up
 from edge_agent.app.upkeep import check_devices, keep_mark, watch_disk
 from edge_agent.app.watchdog import Watchdog
-from edge_agent.cloud.guard import LOOK_S, Guard
 from edge_agent.cloud.publisher import Publisher
+from edge_agent.cloud.signature_check import CHALLENGE_CHECK_S, SignatureCheck
 from edge_agent.cloud.telemetry import Telemetry
 from edge_agent.config import BusSection, Settings
 from edge_agent.console.api import ConsolePort
@@ -105,7 +105,7 @@ class Agent:
         rewired = ports.confirmed.rewired
         self.bound_ports = BoundPorts(self.store, ports.sysfs, self._port_taken, rewired=rewired)
         self.field = Field(settings, self._line)
-        self._guard = self._make_guard()
+        self._signature_check = self._make_signature_check()
         self.link = ports.link(settings, self._online)
         self._topics = topics = Topics(machine.machine_id)
         self.loop = LockerLoop(
@@ -128,7 +128,7 @@ class Agent:
             topics,
             machine=self._machine_json,
             digest=self._digest_json,
-            digest_taken=self.historian.digest_taken,
+            on_digest_acknowledged=self.historian.digest_acknowledged,
             on_refusal=lambda cause: self.loop.submit(refusal(cause)),
         )
         self._weighing = Weighing(layout.weighed, self.loop.submit)
@@ -160,7 +160,7 @@ class Agent:
             self.publisher.reply,
             self.local,
             restore=self.historian.restore,
-            guard=self._guard,
+            sender_check=self._signature_check,
         )
         self._link_reports = LinkReports(self.publisher, self.requests, self.historian, self.loop)
         wake = self.report.wake_followers
@@ -194,15 +194,15 @@ class Agent:
     def _line(self, name: str, bus: BusSection) -> Transport:
         return self.bound_ports.guarded(name, bus.port, self._ports.transport(bus))
 
-    def _make_guard(self) -> Guard | None:
-        """Makes the guard that admits commands, where commands are signed."""
+    def _make_signature_check(self) -> SignatureCheck | None:
+        """Makes the check of the senders, where commands are signed."""
         keys = self.settings.mqtt.signing_keys
         if not keys:
             return None
         log.info("commands have to be signed", keys=list(keys))
-        guard = Guard(keys, self.settings.machine.machine_id, self._ports.ids)
-        guard.renew(self._ports.clock.now())
-        return guard
+        signature_check = SignatureCheck(keys, self.settings.machine.machine_id, self._ports.ids)
+        signature_check.renew(self._ports.clock.now())
+        return signature_check
 
     def _make_report(self) -> Report:
         return Report(
@@ -321,8 +321,8 @@ class Agent:
             group.create_task(self.publisher.run(), name="publisher")
             group.create_task(self._telemetry.run(), name="telemetry")
             group.create_task(self.link.run(self._link_reports), name="link")
-            if self._guard is not None:
-                group.create_task(self._renew_challenges(self._guard), name="challenges")
+            if self._signature_check is not None:
+                group.create_task(self._renew_challenges(self._signature_check), name="challenges")
             scanner = self.settings.scanner
             if scanner is not None and self._ports.scanner:
                 reader = SerialScanner(
@@ -372,10 +372,10 @@ class Agent:
         if self._supervisor is not None:
             self._supervisor.extend("upgrading the journal")
 
-    async def _renew_challenges(self, guard: Guard) -> None:
+    async def _renew_challenges(self, signature_check: SignatureCheck) -> None:
         while True:
-            await asyncio.sleep(LOOK_S)
-            if guard.renew(self._ports.clock.now()):
+            await asyncio.sleep(CHALLENGE_CHECK_S)
+            if signature_check.renew(self._ports.clock.now()):
                 self._publish_online()
 
     def _publish_online(self) -> None:
@@ -383,7 +383,7 @@ class Agent:
 
     def _new_journal(self) -> None:
         mark_this(self.settings, self.store.journal_id, self.loop.last_sequence)
-        self.publisher.begin_behind(self.loop.started_sequence)
+        self.publisher.resend_after(self.loop.started_sequence)
 
     def close(self) -> None:
         """Ends the writer and closes the journal."""
@@ -413,7 +413,9 @@ class Agent:
             history=self.historian.state if online else None,
             agent_version=__version__,
             at=rfc3339(now.wall_s),
-            challenge=self._guard.challenge(now) if online and self._guard is not None else None,
+            challenge=self._signature_check.challenge(now)
+            if online and self._signature_check is not None
+            else None,
             health=health,
         )
         return body.model_dump_json(exclude_none=True)

@@ -102,6 +102,6 @@ class LoopReports:
         """See `LoopListener`."""
         self.begin_journal()
 
-    def door_work(self, busy: bool) -> None:
+    def doors_busy(self, busy: bool) -> None:
         """See `LoopListener`."""
-        self.publisher.door_work(busy)
+        self.publisher.doors_busy(busy)

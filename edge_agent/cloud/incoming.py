@@ -62,7 +62,7 @@ class StallWatch:
         self.start()
 
 
-def incoming(message: Received, acknowledge: Callable[[], None], stalled_s: float) -> Incoming:
+def incoming_of(message: Received, acknowledge: Callable[[], None], stalled_s: float) -> Incoming:
     """The command in a message. It may have waited for us unnoticed for `stalled_s`."""
     expiry_s = message.expiry_s
     if expiry_s is not None:

@@ -12,7 +12,7 @@ from collections.abc import Callable
 
 import structlog
 
-from edge_agent.cloud.incoming import StallWatch, incoming
+from edge_agent.cloud.incoming import StallWatch, incoming_of
 from edge_agent.cloud.interfaces import LinkListener
 from edge_agent.cloud.takeovers import LONGEST_TAKEN_S, Pauses
 from edge_agent.errors import LinkFault, LinkRefused, SessionTaken
@@ -151,14 +151,14 @@ class MqttLink:
         self.publish(Message(self._topics.online, self._online(True), retain=True))
         log.info("link", state="up", host=self._settings.host, port=self._settings.port)
         self._why_down = ""
-        if not self.pauses.takeovers.go_on:
+        if not self.pauses.takeovers.may_return:
             self._report_steady()
         if self._listener is not None:
             self._listener.link_is_up()
 
     def became_steady(self) -> None:
         """See `ClientUser.became_steady`."""
-        if self.pauses.takeovers.go_on:
+        if self.pauses.takeovers.may_return:
             self._report_steady()
 
     def _report_steady(self) -> None:
@@ -181,7 +181,7 @@ class MqttLink:
         def acknowledge() -> None:
             self.client.acknowledge(message)  # never a packet id of an earlier connection
 
-        self._listener.take_command(incoming(message, acknowledge, self._stalls.stalled_s()))
+        self._listener.take_command(incoming_of(message, acknowledge, self._stalls.stalled_s()))
 
     async def say_goodbye(self) -> bool:
         """See `ClientUser.say_goodbye`: publishes offline."""

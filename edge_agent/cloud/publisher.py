@@ -43,7 +43,7 @@ class Publisher:
     """Publishes events oldest first; an event counts as sent only when it and all before it have their
     PUBACK.
 
-    `machine` gives the body of `state/machine`, `digest` that of `state/digest`. `digest_taken` is
+    `machine` gives the body of `state/machine`, `digest` that of `state/digest`. `on_digest_acknowledged` is
     called with a digest once the broker has acknowledged it, `on_refusal` with why the broker refuses events,
     and with "" when it accepts them again.
     """
@@ -57,7 +57,7 @@ class Publisher:
         *,
         machine: Callable[[], str],
         digest: Callable[[], str],
-        digest_taken: Callable[[bytes], None],
+        on_digest_acknowledged: Callable[[bytes], None],
         on_refusal: Callable[[str], None],
     ) -> None:
         self._link = link
@@ -66,22 +66,22 @@ class Publisher:
         self._topics = topics
         self._machine = machine
         self._digest = digest
-        self._digest_taken = digest_taken
+        self._on_digest_acknowledged = on_digest_acknowledged
         self._on_refusal = on_refusal
         self._wake = asyncio.Event()
         self._state_changed = asyncio.Event()
-        self._noted = store.sent_through()
+        self._sent_through = store.sent_through()
         """The broker has every event up to this sequence, and `LockerLoop.acknowledge` was called for it."""
-        self._fetched = self._noted
+        self._fetched = self._sent_through
         """The last event that was read from the outbox."""
         self._event_queue = self._new_queue()
         self._refused: asyncio.TimerHandle | None = None
-        self._refusal_told = False
+        self._refusal_reported = False
         self._replies: dict[int, tuple[float, Message]] = {}
         self._numbers = itertools.count()
         self._last_machine = ""
         self._event_turns = self._state_turns = 0
-        self._patience: asyncio.TimerHandle | None = None
+        self._doors_pause: asyncio.TimerHandle | None = None
         self._digest_due: asyncio.TimerHandle | None = None
 
     async def run(self) -> None:
@@ -112,7 +112,7 @@ class Publisher:
         self._replies[number] = now_s + REPLY_LIFE_S, Message(topic, body, correlation=correlation)
         if self._link.up:
             if self._state_changed.is_set():
-                self._tell_state()
+                self._publish_machine()
             self._send_reply(number)
 
     def _has_room(self, characters: int) -> bool:
@@ -130,16 +130,16 @@ class Publisher:
 
     def link_is_up(self) -> None:
         """Publishes what the broker may not have: events, state, replies and the digest."""
-        self._take_off()
+        self._restart_events()
         self._last_machine = ""
         self._state_changed.set()
         now_s = asyncio.get_running_loop().time()
         for number, (expires_s, _) in tuple(self._replies.items()):
             if expires_s > now_s:
                 self._send_reply(number)
-        self.tell_digest()
+        self.publish_digest()
 
-    def tell_digest(self) -> None:
+    def publish_digest(self) -> None:
         """Publishes what the machine holds."""
         try:
             digest = self._digest()
@@ -149,7 +149,7 @@ class Publisher:
 
         def acknowledged(taken: bool) -> None:
             if taken:
-                self._digest_taken(digest.encode())
+                self._on_digest_acknowledged(digest.encode())
 
         self._link.publish(Message(self._topics.digest, digest, retain=True), acknowledged)
 
@@ -161,15 +161,15 @@ class Publisher:
         """The content of `state/machine` may have changed."""
         self._state_changed.set()
 
-    def door_work(self, busy: bool) -> None:
+    def doors_busy(self, busy: bool) -> None:
         """Events wait while a door command is under way, so that it gets the processor; for `DOOR_FIRST_S` at
         most."""
-        if busy and self._patience is None:
+        if busy and self._doors_pause is None:
             self._link.pause_events(True)
-            self._patience = asyncio.get_running_loop().call_later(DOOR_FIRST_S, self.door_work, False)
-        elif not busy and self._patience is not None:
-            self._patience.cancel()
-            self._patience = None
+            self._doors_pause = asyncio.get_running_loop().call_later(DOOR_FIRST_S, self.doors_busy, False)
+        elif not busy and self._doors_pause is not None:
+            self._doors_pause.cancel()
+            self._doors_pause = None
             self._link.pause_events(False)
 
     async def _publish_events(self) -> None:
@@ -177,28 +177,28 @@ class Publisher:
             self._event_turns += 1
             await self._wake.wait()
             self._wake.clear()
-            self._look_at_receipts()
+            self._handle_receipts()
             try:
-                self._send_on()
+                self._fill_queue()
             except StorageFault as fault:
                 log.error("no events: the journal cannot be read", error=str(fault))
                 await asyncio.sleep(STORAGE_RETRY_S)
                 self._wake.set()
 
-    def _look_at_receipts(self) -> None:
+    def _handle_receipts(self) -> None:
         """Handles the broker's receipts for the events in the queue since the last call."""
         if self._event_queue.refused:
-            self._hold_back()
-        elif self._note_through() and self._refusal_told:
-            self._refusal_told = False
+            self._pause_after_refusal()
+        elif self._record_progress() and self._refusal_reported:
+            self._refusal_reported = False
             self._on_refusal("")
 
-    def _note_through(self) -> bool:
+    def _record_progress(self) -> bool:
         """Records the broker's progress; whether there was any."""
         through = self._event_queue.through
-        if through <= self._noted:
+        if through <= self._sent_through:
             return False
-        self._noted = through
+        self._sent_through = through
         self._loop.acknowledge(through)
         if self._digest_due is None:
             self._digest_due = asyncio.get_running_loop().call_later(DIGEST_S, self._digest_again)
@@ -209,9 +209,9 @@ class Publisher:
         copy of the journal."""
         self._digest_due = None
         if self._link.up:
-            self.tell_digest()
+            self.publish_digest()
 
-    def _send_on(self) -> None:
+    def _fill_queue(self) -> None:
         """Fetches and sends until there are no more events, or enough wait."""
         while self._link.up and self._refused is None and len(self._event_queue) < AHEAD:
             page = self._store.events_kept(self._fetched + 1, PAGE)
@@ -221,53 +221,53 @@ class Publisher:
             self._event_queue.fill(page)
             self._link.send_events(self._event_queue)
 
-    def _hold_back(self) -> None:
+    def _pause_after_refusal(self) -> None:
         """The broker refused an event: that one and all later ones are sent again after a pause."""
-        if not self._refusal_told:
-            self._refusal_told = True
+        if not self._refusal_reported:
+            self._refusal_reported = True
             log.error("the broker refuses our events")
             self._on_refusal("the broker refuses our events")
-        self._begin_anew()
-        self._refused = asyncio.get_running_loop().call_later(REFUSED_S, self._take_off)
+        self._discard_queue()
+        self._refused = asyncio.get_running_loop().call_later(REFUSED_S, self._restart_events)
 
-    def _take_off(self) -> None:
+    def _restart_events(self) -> None:
         """Sends events again from the first one that the broker does not have."""
         if self._refused is not None:
             self._refused.cancel()
             self._refused = None
-        self._begin_anew()
+        self._discard_queue()
         self._wake.set()
 
-    def begin_behind(self, through: int) -> None:
+    def resend_after(self, through: int) -> None:
         """All events after this one are sent again: the journal has a new id."""
-        self._noted = through
+        self._sent_through = through
         self._event_queue = self._new_queue()
         self._link.send_events(self._event_queue)
         self._wake.set()
-        self.tell_digest()
+        self.publish_digest()
 
-    def _begin_anew(self) -> None:
+    def _discard_queue(self) -> None:
         """Discards what was fetched; receipts of what was sent of it no longer count."""
-        self._note_through()
+        self._record_progress()
         self._event_queue = self._new_queue()
         self._link.send_events(self._event_queue)
 
     def _new_queue(self) -> EventQueue:
         """An empty queue that begins after the last event that the broker has."""
-        self._fetched = self._noted
-        return EventQueue(self._noted, self._wake.set)
+        self._fetched = self._sent_through
+        return EventQueue(self._sent_through, self._wake.set)
 
     async def _publish_state(self) -> None:
         while True:
             self._state_turns += 1
             await self._state_changed.wait()
             if self._link.up:
-                self._tell_state()
+                self._publish_machine()
             else:
                 self._state_changed.clear()
             await asyncio.sleep(STATE_PAUSE_S)
 
-    def _tell_state(self) -> None:
+    def _publish_machine(self) -> None:
         self._state_changed.clear()
         body = self._machine()
         if body != self._last_machine:

@@ -23,12 +23,12 @@ class Takeovers:
         self._clock = clock
         self._at_s: list[float] = []
         self._announced = False
-        self._go_on = False
+        self._may_return = False
 
     def note(self, *, announced: bool = False) -> None:
         """Records one takeover. One that the broker has announced counts once, though its traces are found
         later."""
-        self._go_on = True
+        self._may_return = True
         if self._announced and not announced:
             self._announced = False
             return
@@ -38,13 +38,13 @@ class Takeovers:
 
     def end(self) -> None:
         """A connection of ours has been steady."""
-        self._go_on = False
+        self._may_return = False
 
     @property
-    def go_on(self) -> bool:
+    def may_return(self) -> bool:
         """Whether the other client must be expected to return: no connection of ours has been steady since
         the last takeover."""
-        return self._go_on
+        return self._may_return
 
     @property
     def often(self) -> bool:
@@ -79,6 +79,6 @@ class Pauses:
         if steady:
             self.unreachable.reset()
             self._refused.reset()
-        if self.takeovers.go_on:
+        if self.takeovers.may_return:
             return (self._taken if self.takeovers.often else self._refused).pause_s()
         return (self._refused if isinstance(fault, LinkRefused) else self.unreachable).pause_s()

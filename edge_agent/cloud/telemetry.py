@@ -67,15 +67,15 @@ class Telemetry:
             self._turns += 1
             now_s = asyncio.get_running_loop().time()
             if self._link.up:
-                self._tell_health(now_s)
+                self._publish_health(now_s)
                 if now_s >= beat_s:
                     beat_s = now_s + BEAT_S
-                    self._tell(self._cells(), self._at_the_beat())
+                    self._publish(self._cells(), self._at_the_beat())
                 elif changed := [cell for cell in self._cells() if self._differs(cell)]:
-                    self._tell(changed, {})
+                    self._publish(changed, {})
             await asyncio.sleep(LOOK_S)
 
-    def _tell_health(self, now_s: float) -> None:
+    def _publish_health(self, now_s: float) -> None:
         health = self._report.health()
         if self._online is None or health == self._health or now_s < self._health_s:
             return
@@ -86,8 +86,8 @@ class Telemetry:
         return [{name: row[name] for name in FIGURES} for row in self._report.cells()]
 
     def _differs(self, cell: dict[str, Any]) -> bool:
-        told = self._published.get(cell["label"], {})
-        return any(_apart(name, told.get(name), cell[name]) for name in FIGURES)
+        last = self._published.get(cell["label"], {})
+        return any(_apart(name, last.get(name), cell[name]) for name in FIGURES)
 
     def _at_the_beat(self) -> dict[str, Any]:
         overdue = [
@@ -97,15 +97,15 @@ class Telemetry:
         ]
         return {"buses": self._report.buses(), "overdue": overdue}
 
-    def _tell(self, cells: list[dict[str, Any]], more: dict[str, Any]) -> None:
+    def _publish(self, cells: list[dict[str, Any]], more: dict[str, Any]) -> None:
         self._published |= {cell["label"]: cell for cell in cells}
         body = TelemetryBody.model_validate({"at": self._now(), "cells": cells, **more})
-        told = body.model_dump_json(exclude_unset=True)
-        self._link.publish(Message(self._topics.telemetry, told, qos=0))
+        text = body.model_dump_json(exclude_unset=True)
+        self._link.publish(Message(self._topics.telemetry, text, qos=0))
 
 
-def _apart(name: str, told: Any, found: Any) -> bool:
+def _apart(name: str, last: Any, found: Any) -> bool:
     """Whether a figure has changed enough to be published."""
-    if told is None or found is None or name not in DEADBAND:
-        return bool(told != found)
-    return bool(abs(found - told) >= DEADBAND[name])
+    if last is None or found is None or name not in DEADBAND:
+        return bool(last != found)
+    return bool(abs(found - last) >= DEADBAND[name])

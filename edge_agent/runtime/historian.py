@@ -109,7 +109,7 @@ class Historian:
             self._loop.submit(HistoryAhead(why), taken=self._on_change)
         log.error("history in doubt", reason=why)
 
-    def digest_taken(self, payload: bytes) -> None:
+    def digest_acknowledged(self, payload: bytes) -> None:
         """The broker has acknowledged a digest of this start and retains it from now on."""
         self._kept = payload
 

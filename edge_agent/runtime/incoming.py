@@ -35,7 +35,7 @@ class Incoming:
     """MQTT's DUP flag: the broker may have sent this message before."""
 
 
-class Guard(Protocol):
+class SenderCheck(Protocol):
     """Checks the sender of a command, if the configuration requires signed commands."""
 
     def admit(self, incoming: Incoming, now: Instant) -> bool:

@@ -72,7 +72,7 @@ def journal_fault() -> Refusal:
 
 
 class LoopListener(Protocol):
-    """What the loop reports: after the commit, except `door_work`, and the refusals when a commit has
+    """What the loop reports: after the commit, except `doors_busy`, and the refusals when a commit has
     failed."""
 
     def carry_out(self, effect: Effect) -> None:
@@ -93,7 +93,7 @@ class LoopListener(Protocol):
     def new_journal(self) -> None:
         """The journal has a new id; events since the start have to be published again under it."""
 
-    def door_work(self, busy: bool) -> None:
+    def doors_busy(self, busy: bool) -> None:
         """True when a command that opens a door is queued, False when none is queued or under way any
         more."""
 
@@ -134,7 +134,7 @@ class LockerLoop:
         self._acknowledged: int | None = None
         self._refused_requests: dict[str, str] = {}
         self._wake = asyncio.Event()
-        self._door_work = False
+        self._doors_busy = False
         self.turns = 0
         """Turns of the loop in `run`, each with its commit; a proof of life."""
 
@@ -147,9 +147,9 @@ class LockerLoop:
         """Queues an input. `request` goes into the inbox with it; `taken` is called after the commit, or when
         the input is refused because the commit failed."""
         if isinstance(given, OpenFor | OpenCell | EnterCode):
-            self._door_work = True
+            self._doors_busy = True
             if self._listener is not None:
-                self._listener.door_work(True)
+                self._listener.doors_busy(True)
         self._items.append(_Item(given, request, taken))
         self._wake.set()
 
@@ -180,8 +180,8 @@ class LockerLoop:
         """Works and reports to `listener` until cancelled. Raises `InvariantBroken` if the core contradicts
         itself."""
         self._listener = listener
-        if self._door_work:
-            listener.door_work(True)
+        if self._doors_busy:
+            listener.doors_busy(True)
         while True:
             await self._wait()
             items = [self._items.popleft() for _ in range(min(len(self._items), LONGEST_BATCH))]
@@ -327,9 +327,9 @@ class LockerLoop:
             listener.answered(answer.request_key, reply, answer)
         if events:
             listener.events_committed()
-        if self._door_work and not (self._items or self.state.active_unlocks() or self.state.queue):
-            self._door_work = False
-            listener.door_work(False)
+        if self._doors_busy and not (self._items or self.state.active_unlocks() or self.state.queue):
+            self._doors_busy = False
+            listener.doors_busy(False)
 
     async def _storage_failed(
         self,

@@ -28,7 +28,7 @@ from edge_agent.protocol.commands import (
 from edge_agent.protocol.topics import Topics
 from edge_agent.runtime.clock import Clock, Witnessed
 from edge_agent.runtime.ids import Ids
-from edge_agent.runtime.incoming import Guard, Incoming
+from edge_agent.runtime.incoming import Incoming, SenderCheck
 from edge_agent.runtime.local_requests import LocalRequests
 from edge_agent.runtime.loop import LockerLoop, journal_fault
 from edge_agent.runtime.queries import Queries
@@ -75,9 +75,9 @@ class RequestHandler:
         local: LocalRequests,
         *,
         restore: Callable[[RestoreCommand], dict[str, Any]],
-        guard: Guard | None = None,
+        sender_check: SenderCheck | None = None,
     ) -> None:
-        """`guard` judges the senders, where commands have to be signed."""
+        """`sender_check` judges the senders, where commands have to be signed."""
         self._loop = loop
         self._store = store
         self._clock = clock
@@ -91,7 +91,7 @@ class RequestHandler:
         the reply."""
         self._local = local
         self._restore = restore
-        self._guard = guard
+        self._sender_check = sender_check
         self._queries = Queries(loop, store, clock, views)
         self.translator = CommandTranslator(loop.layout, ids, machine_id)
 
@@ -157,7 +157,7 @@ class RequestHandler:
 
     def _take(self, incoming: Incoming, address: Address) -> None:
         now = self._clock.now()
-        is_new = self._guard is None or self._guard.admit(incoming, now)
+        is_new = self._sender_check is None or self._sender_check.admit(incoming, now)
         command = decode(incoming.command, incoming.payload)
         if incoming.command in QUERIES:
             self._reply(address, json.dumps({"result": self._queries.result(command)}, ensure_ascii=False))
@@ -165,8 +165,8 @@ class RequestHandler:
             return
         if isinstance(command, RestoreCommand):
             life_ns(incoming.command, command, now, incoming.message_expiry_s)
-            if self._guard is not None:
-                self._guard.demand_fresh(incoming.command, command, now)
+            if self._sender_check is not None:
+                self._sender_check.demand_fresh(incoming.command, command, now)
             self._reply(address, json.dumps({"result": self._restore(command)}))
             incoming.acknowledge()
             return
@@ -191,8 +191,8 @@ class RequestHandler:
         self._witness_clock(command, incoming)
         now = self._clock.now()
         left_ns = life_ns(incoming.command, command, now, incoming.message_expiry_s)
-        if self._guard is not None:
-            self._guard.demand_fresh(incoming.command, command, now)
+        if self._sender_check is not None:
+            self._sender_check.demand_fresh(incoming.command, command, now)
         given = self.translator.to_input(command, now.boottime_ns + left_ns, incoming.x_request_id)
         row = InboxRow(command.request_id, now.wall_s, *address, body_digest=digest, synced=now.synced)
         self._waiting[command.request_id] = [address]

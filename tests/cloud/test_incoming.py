@@ -6,7 +6,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from edge_agent.cloud.incoming import LONGEST_ID, incoming
+from edge_agent.cloud.incoming import LONGEST_ID, incoming_of
 from edge_agent.mqtt.messages import Received
 from edge_agent.mqtt.packets import received_of
 
@@ -35,15 +35,15 @@ def message(**properties: object) -> Received:
     ],
 )
 def test_an_id_from_the_wire_is_cut_and_printable(sent: str, taken: str) -> None:
-    came = incoming(message(UserProperty=[("x-request-id", sent)]), lambda: None, 0.0)
+    came = incoming_of(message(UserProperty=[("x-request-id", sent)]), lambda: None, 0.0)
     assert came.x_request_id == taken
 
 
 def test_without_properties_there_are_no_details() -> None:
-    came = incoming(message(), lambda: None, 5.0)
+    came = incoming_of(message(), lambda: None, 5.0)
     assert (came.command, came.x_request_id, came.message_expiry_s) == ("echo", None, None)
 
 
 def test_the_time_waited_at_the_broker_counts_against_the_expiry() -> None:
-    assert incoming(message(MessageExpiryInterval=8), lambda: None, 2.5).message_expiry_s == 5
-    assert incoming(message(MessageExpiryInterval=8), lambda: None, 60.0).message_expiry_s == 0
+    assert incoming_of(message(MessageExpiryInterval=8), lambda: None, 2.5).message_expiry_s == 5
+    assert incoming_of(message(MessageExpiryInterval=8), lambda: None, 60.0).message_expiry_s == 0

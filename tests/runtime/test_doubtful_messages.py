@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from edge_agent.cloud.incoming import incoming
+from edge_agent.cloud.incoming import incoming_of
 from edge_agent.model import Alarm
 from edge_agent.mqtt.packets import received_of
 from edge_agent.runtime.clock import SystemClock
@@ -74,7 +74,7 @@ def test_w17_what_paho_hands_over_shows_whether_there_was_a_property(
     message = SimpleNamespace(
         properties=properties, topic="a/cmd/reserve", payload=b"{}", mid=1, qos=1, retain=False, dup=False
     )
-    assert incoming(received_of(message, 1), lambda: None, 0.0).without_properties is empty
+    assert incoming_of(received_of(message, 1), lambda: None, 0.0).without_properties is empty
 
 
 class Wrong:

@@ -84,7 +84,7 @@ class LightMachine:
             Topics(machine.machine_id),
             machine=lambda: views.machine(self.loop.state).model_dump_json(exclude_none=True),
             digest=lambda: self._digest(views),
-            digest_taken=lambda payload: None,
+            on_digest_acknowledged=lambda payload: None,
             on_refusal=self.link_refused,
         )
         self.local = LocalRequests(self.loop, ports.clock, ports.ids)

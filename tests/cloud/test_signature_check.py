@@ -1,4 +1,4 @@
-"""Who may send commands: the guard by itself, with time as the test wants it."""
+"""Who may send commands: the check of signatures by itself, with time as the test wants it."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 
 from cloud_gateway.signer import Signer
-from edge_agent.cloud import guard as guard_module
-from edge_agent.cloud.guard import CHALLENGE_S, Guard
+from edge_agent.cloud import signature_check as signature_check_module
+from edge_agent.cloud.signature_check import CHALLENGE_S, SignatureCheck
 from edge_agent.errors import Code, Forged, Refusal
 from edge_agent.model import Instant
 from edge_agent.protocol.commands import COMMANDS, QUERIES, Command
@@ -32,8 +32,8 @@ def at(passed_s: float = 0.0, *, synced: bool = True) -> Instant:
     return Instant("boot", round((1000 + passed_s) * 1e9), wall_s, synced)
 
 
-def make() -> Guard:
-    return Guard({"g": public_key(SEED)}, "m1", Ids(random.Random(3)))
+def make() -> SignatureCheck:
+    return SignatureCheck({"g": public_key(SEED)}, "m1", Ids(random.Random(3)))
 
 
 def signed(name: str, body: bytes, machine: str = "m1", **changes: Any) -> Incoming:
@@ -53,10 +53,10 @@ def test_a_command_for_another_machine_is_refused_on_any_topic() -> None:
 
 
 def test_the_same_bytes_are_accepted_once_unless_marked_as_redelivered() -> None:
-    guard, incoming = make(), dropoff()
-    assert guard.admit(incoming, at()) is True
+    signature_check, incoming = make(), dropoff()
+    assert signature_check.admit(incoming, at()) is True
     again = dropoff("other")
-    assert guard.admit(again, at()) is True
+    assert signature_check.admit(again, at()) is True
     marked = Incoming(
         "dropoff",
         incoming.payload,
@@ -66,9 +66,9 @@ def test_the_same_bytes_are_accepted_once_unless_marked_as_redelivered() -> None
         signature_key="g",
         duplicate=True,
     )
-    assert guard.admit(marked, at(1)) is False
+    assert signature_check.admit(marked, at(1)) is False
     with pytest.raises(Forged, match="the same signed command was sent before") as caught:
-        guard.admit(incoming, at(1))
+        signature_check.admit(incoming, at(1))
     assert caught.value.code is Code.PERMISSION_DENIED
 
 
@@ -85,98 +85,102 @@ def test_the_same_bytes_are_accepted_once_unless_marked_as_redelivered() -> None
 def test_a_signature_is_remembered_as_long_as_its_command_could_act(
     name: str, life_s: float, synced: bool, remembered_s: float
 ) -> None:
-    guard = make()
-    guard.admit(signed(name, body_of("r", life_s, reservation_id="r")), at(synced=synced))
+    signature_check = make()
+    signature_check.admit(signed(name, body_of("r", life_s, reservation_id="r")), at(synced=synced))
     other = signed("echo", body_of("e", 1e6, message=""))
-    guard.admit(other, at(remembered_s - 1, synced=synced))
-    assert len(guard._seen) == 2
+    signature_check.admit(other, at(remembered_s - 1, synced=synced))
+    assert len(signature_check._seen) == 2
     with pytest.raises(Forged):
-        guard.admit(other, at(remembered_s + 1, synced=synced))
-    assert len(guard._seen) == 1
+        signature_check.admit(other, at(remembered_s + 1, synced=synced))
+    assert len(signature_check._seen) == 1
 
 
 def test_an_expired_command_takes_no_room_and_the_room_has_a_bound(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(guard_module, "REMEMBERED", 3)
-    guard = make()
-    assert guard.admit(signed("cancel", body_of("r", -1.0, reservation_id="r")), at()) is True
-    assert len(guard._seen) == 0
+    monkeypatch.setattr(signature_check_module, "REMEMBERED", 3)
+    signature_check = make()
+    assert signature_check.admit(signed("cancel", body_of("r", -1.0, reservation_id="r")), at()) is True
+    assert len(signature_check._seen) == 0
     many = [signed("cancel", body_of(str(n), 100.0 - n, reservation_id="r")) for n in range(5)]
     for incoming in many:
-        assert guard.admit(incoming, at()) is True
-    assert len(guard._seen) == 3
+        assert signature_check.admit(incoming, at()) is True
+    assert len(signature_check._seen) == 3
     for kept in (many[0], many[1], many[4]):  # what could act the longest, and the newest
         with pytest.raises(Forged):
-            guard.admit(kept, at())
+            signature_check.admit(kept, at())
 
 
-def demand(guard: Guard, challenge: str, now: Instant, name: str = "dropoff") -> None:
+def demand(signature_check: SignatureCheck, challenge: str, now: Instant, name: str = "dropoff") -> None:
     body = body_of("r", reservation_id="r", challenge=challenge)
-    guard.demand_fresh(name, Command.model_validate_json(body), now)
+    signature_check.demand_fresh(name, Command.model_validate_json(body), now)
 
 
 @pytest.mark.parametrize("name", sorted(set(COMMANDS) - QUERIES))
 def test_a_challenge_counts_until_the_one_after_the_next(name: str) -> None:
-    guard = make()
-    assert guard.renew(at(synced=False))
-    first = guard.challenge(at(synced=False))
+    signature_check = make()
+    assert signature_check.renew(at(synced=False))
+    first = signature_check.challenge(at(synced=False))
     assert first is not None
-    demand(guard, first, at(1, synced=False), name)
-    assert not guard.renew(at(CHALLENGE_S - 1, synced=False))
-    assert guard.renew(at(CHALLENGE_S, synced=False))
-    second = guard.challenge(at(CHALLENGE_S, synced=False))
+    demand(signature_check, first, at(1, synced=False), name)
+    assert not signature_check.renew(at(CHALLENGE_S - 1, synced=False))
+    assert signature_check.renew(at(CHALLENGE_S, synced=False))
+    second = signature_check.challenge(at(CHALLENGE_S, synced=False))
     assert second not in (None, first)
-    demand(guard, first, at(CHALLENGE_S + 1, synced=False), name)
-    demand(guard, second or "", at(CHALLENGE_S + 1, synced=False), name)
-    guard.renew(at(2 * CHALLENGE_S, synced=False))
+    demand(signature_check, first, at(CHALLENGE_S + 1, synced=False), name)
+    demand(signature_check, second or "", at(CHALLENGE_S + 1, synced=False), name)
+    signature_check.renew(at(2 * CHALLENGE_S, synced=False))
     for wrong in (first, "", first.upper(), f"{second}x"):
         with pytest.raises(Refusal) as caught:
-            demand(guard, wrong, at(2 * CHALLENGE_S + 1, synced=False), name)
+            demand(signature_check, wrong, at(2 * CHALLENGE_S + 1, synced=False), name)
         assert caught.value.code is Code.EXPIRED
 
 
 def test_a_challenge_expires_without_a_renewal() -> None:
-    guard = make()
-    guard.renew(at(synced=False))
-    challenge = guard.challenge(at(synced=False)) or ""
-    demand(guard, challenge, at(2 * CHALLENGE_S - 1, synced=False))
+    signature_check = make()
+    signature_check.renew(at(synced=False))
+    challenge = signature_check.challenge(at(synced=False)) or ""
+    demand(signature_check, challenge, at(2 * CHALLENGE_S - 1, synced=False))
     with pytest.raises(Refusal):
-        demand(guard, challenge, at(2 * CHALLENGE_S + 1, synced=False))
+        demand(signature_check, challenge, at(2 * CHALLENGE_S + 1, synced=False))
 
 
 def test_no_challenge_is_demanded_with_a_clock_or_for_a_query() -> None:
-    guard = make()
+    signature_check = make()
     for name in COMMANDS:
-        demand(guard, "", at(synced=True), name)
+        demand(signature_check, "", at(synced=True), name)
     for name in QUERIES:
-        demand(guard, "", at(synced=False), name)
+        demand(signature_check, "", at(synced=False), name)
     with pytest.raises(Refusal):  # before the first challenge none counts, not even no challenge
-        demand(guard, "", at(synced=False))
+        demand(signature_check, "", at(synced=False))
 
 
 def test_challenges_are_published_only_without_a_clock() -> None:
-    guard = make()
-    assert not guard.renew(at(synced=True))
-    assert guard.challenge(at(synced=True)) is None
-    assert guard.renew(at(1, synced=False))
-    assert not guard.renew(at(2, synced=False))
-    assert guard.renew(at(3, synced=True))
-    assert guard.challenge(at(3, synced=True)) is None
-    assert not guard.renew(at(CHALLENGE_S, synced=True))
+    signature_check = make()
+    assert not signature_check.renew(at(synced=True))
+    assert signature_check.challenge(at(synced=True)) is None
+    assert signature_check.renew(at(1, synced=False))
+    assert not signature_check.renew(at(2, synced=False))
+    assert signature_check.renew(at(3, synced=True))
+    assert signature_check.challenge(at(3, synced=True)) is None
+    assert not signature_check.renew(at(CHALLENGE_S, synced=True))
 
 
 def test_a_clock_that_loses_its_time_gets_an_unused_challenge() -> None:
-    guard = make()
+    signature_check = make()
     seen = set()
     for passed_s in (0.0, CHALLENGE_S, 2 * CHALLENGE_S):
-        guard.renew(at(passed_s, synced=True))
-        challenge = guard.challenge(at(passed_s + 1, synced=False))  # as the birth message states it
+        signature_check.renew(at(passed_s, synced=True))
+        challenge = signature_check.challenge(
+            at(passed_s + 1, synced=False)
+        )  # as the birth message states it
         assert challenge is not None
-        demand(guard, challenge, at(passed_s + 1, synced=False))
+        demand(signature_check, challenge, at(passed_s + 1, synced=False))
         seen.add(challenge)
     assert len(seen) == 3
 
 
 def test_pynacl_is_imported_only_where_there_are_keys() -> None:
-    script = "import sys, edge_agent.cloud.guard, cloud_gateway.signer; print('nacl' in sys.modules)"
+    script = (
+        "import sys, edge_agent.cloud.signature_check, cloud_gateway.signer; print('nacl' in sys.modules)"
+    )
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "False"

@@ -24,14 +24,14 @@ CHALLENGE_S = 15.0
 """A challenge is renewed this often; the previous one stays valid for as long again."""
 CHALLENGE_NS = round(CHALLENGE_S * 1e9)
 CHALLENGE_LIFE_NS = 2 * CHALLENGE_NS
-LOOK_S = 1.0
+CHALLENGE_CHECK_S = 1.0
 """A challenge that is due, and a clock that lost its time, are noticed within this time."""
 REMEMBERED = 4096
 """At most this many signatures are remembered. Only a holder of a key can fill the table; those of the
 commands that expire first are then dropped."""
 
 
-class Guard:
+class SignatureCheck:
     """Admits what a configured key has signed for this machine, once.
 
     While the clock is not synchronised, only the broker shows a command's age. A command that does more than
@@ -44,7 +44,7 @@ class Guard:
         from nacl.exceptions import BadSignatureError
         from nacl.signing import VerifyKey
 
-        self._bad: type[Exception] = BadSignatureError
+        self._bad_signature_error: type[Exception] = BadSignatureError
         self._keys: dict[str, Any] = {name: VerifyKey(key_bytes(text)) for name, text in keys.items()}
         self._topics = Topics(machine_id)
         self._ids = ids
@@ -91,10 +91,10 @@ class Guard:
         back."""
         if now.synced or name in QUERIES:
             return
-        told, fresh = command.challenge.encode(), False
+        repeated, fresh = command.challenge.encode(), False
         for challenge, made_ns in self._challenges:
             lives = now.boottime_ns - made_ns < CHALLENGE_LIFE_NS
-            fresh |= hmac.compare_digest(challenge, told) and lives
+            fresh |= hmac.compare_digest(challenge, repeated) and lives
         if not fresh:
             raise Refusal(Code.EXPIRED, "the command does not repeat the machine's present challenge")
 
@@ -110,7 +110,7 @@ class Guard:
         try:
             signature = base64.b64decode(incoming.signature, validate=True)
             key.verify(signed_bytes(incoming.topic, incoming.payload), signature)
-        except (self._bad, binascii.Error, ValueError):
+        except (self._bad_signature_error, binascii.Error, ValueError):
             raise Forged(Code.PERMISSION_DENIED, "the signature is wrong") from None
         return signature
 
