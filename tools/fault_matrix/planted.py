@@ -299,7 +299,7 @@ BUGS = (
     Bug(
         "a port that is gone raises no alarm",
         conditions,
-        "note",
+        "condition_changed",
         _nothing,
         (("port gone", DROPPED, "nobody"),),
     ),
