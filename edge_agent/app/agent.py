@@ -42,10 +42,10 @@ from edge_agent.protocol.api import rfc3339
 from edge_agent.protocol.events import Online
 from edge_agent.protocol.topics import Topics
 from edge_agent.runtime.clock import Clock
-from edge_agent.runtime.historian import Historian
+from edge_agent.runtime.command_handler import CommandHandler
+from edge_agent.runtime.history_check import HistoryCheck
 from edge_agent.runtime.local_requests import LocalRequests
 from edge_agent.runtime.loop import LockerLoop
-from edge_agent.runtime.request_handler import RequestHandler
 from edge_agent.runtime.views import Identity, Views
 from edge_agent.runtime.vitality import Proof, Proven
 from edge_agent.service.bus_checks import Checks
@@ -94,7 +94,7 @@ class Agent:
         self._started = started = ports.clock.now()
         loaded = self.store.load(started.wall_s - RECENT_S)
         state = taken_up(self.store, loaded, settings, layout, ports.confirmed, started, self._signs)
-        self._requests = loaded.requests
+        self._journaled_requests = loaded.requests
         machine = settings.machine
         self.views = Views(
             Identity(machine.machine_id, machine.name, machine.location, machine.latitude, machine.longitude),
@@ -115,11 +115,11 @@ class Agent:
             self._writer,
             ports.clock,
             self.views,
-            history=self.store.ended_status,
-            use_reserve=self.store.use_reserve,
+            ended_status=self.store.ended_status,
+            use_spare_space=self.store.use_spare_space,
         )
-        self._run = ports.ids.unique("run")
-        self.historian = self._make_historian()
+        self._run_id = ports.ids.unique("run")
+        self.history_check = self._make_history_check()
         self.report = self._make_report()
         self.publisher = Publisher(
             self.link,
@@ -128,7 +128,7 @@ class Agent:
             topics,
             machine=self._machine_json,
             digest=self._digest_json,
-            on_digest_acknowledged=self.historian.digest_acknowledged,
+            on_digest_acknowledged=self.history_check.digest_acknowledged,
             on_refusal=lambda cause: self.loop.submit(refusal(cause)),
         )
         self._weighing = Weighing(layout.weighed, self.loop.submit)
@@ -147,10 +147,10 @@ class Agent:
             ports.clock,
             ports.ids,
             weigh=self._weighing.report,
-            offered=self.historian.offered,
+            offered=self.history_check.offered,
             history_changed=self._publish_online,
         )
-        self.requests = RequestHandler(
+        self.commands = CommandHandler(
             self.loop,
             self.store,
             ports.clock,
@@ -159,12 +159,12 @@ class Agent:
             self._topics.machine_id,
             self.publisher.reply,
             self.local,
-            restore=self.historian.restore,
+            restore=self.history_check.restore,
             sender_check=self._signature_check,
         )
-        self._link_reports = LinkReports(self.publisher, self.requests, self.historian, self.loop)
+        self._link_reports = LinkReports(self.publisher, self.commands, self.history_check, self.loop)
         wake = self.report.wake_followers
-        self._loop_reports = LoopReports(self.publisher, self.requests, self._act, wake, self._new_journal)
+        self._loop_reports = LoopReports(self.publisher, self.commands, self._act, wake, self._new_journal)
 
     def _put_sensing(self) -> None:
         """Makes the parts that read doors and sensors."""
@@ -178,11 +178,11 @@ class Agent:
         )
         self.climate = self.field.climate_outputs(lambda: self.loop.storage_fault is None)
 
-    def _make_historian(self) -> Historian:
+    def _make_history_check(self) -> HistoryCheck:
         machine_id, ids, store = self._topics.machine_id, self._ports.ids, self.store
-        return Historian(
+        return HistoryCheck(
             machine_id,
-            self._run,
+            self._run_id,
             lambda: store.journal_id,
             self.loop,
             ids,
@@ -214,7 +214,7 @@ class Agent:
             values=self.field.values,
             buses=self.field.buses,
             broker_up=lambda: self.link.up,
-            history=lambda: self.historian.state,
+            history=lambda: self.history_check.state,
         )
 
     @functools.cached_property
@@ -262,9 +262,9 @@ class Agent:
             self.loop.submit(Boot(seen))
             await self.doors.settle(self._closed_meanwhile(seen))
             self._end_what_is_gone()
-            if not self.store.keep_reserve():
+            if not self.store.keep_spare_space():
                 self.loop.submit(Condition(Alarm.STORAGE_FAULT, "", True, "the disk is nearly full"))
-            self.requests.adopt(self._requests)
+            self.commands.adopt(self._journaled_requests)
             await self._serve(on_ready, buses)
         finally:
             try:
@@ -409,8 +409,8 @@ class Agent:
             online=online,
             boot_id=now.boot_id,
             instance=f"{self._ports.board}/{self.store.journal_id}",
-            run=self._run,
-            history=self.historian.state if online else None,
+            run=self._run_id,
+            history=self.history_check.state if online else None,
             agent_version=__version__,
             at=rfc3339(now.wall_s),
             challenge=self._signature_check.challenge(now)
@@ -428,7 +428,7 @@ class Agent:
 
     def _digest_json(self) -> str:
         oldest, last, now = self.store.oldest_sequence(), self.loop.last_sequence, self._ports.clock.now()
-        return self.views.digest(self.loop.state, oldest, last, now, self._run).model_dump_json()
+        return self.views.digest(self.loop.state, oldest, last, now, self._run_id).model_dump_json()
 
     def _console(self) -> ConsolePort:
         ports = self._ports

@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from edge_agent.cloud.publisher import Publisher
 from edge_agent.field.doors import Doors
 from edge_agent.model import Alarm
-from edge_agent.runtime.historian import Historian
+from edge_agent.runtime.command_handler import CommandHandler
+from edge_agent.runtime.history_check import HistoryCheck
 from edge_agent.runtime.incoming import Incoming
 from edge_agent.runtime.loop import LockerLoop
-from edge_agent.runtime.request_handler import RequestHandler
 from edge_agent.statemachine.inputs import Condition
 from edge_agent.statemachine.outputs import Answer, Effect
 
@@ -27,8 +27,8 @@ class LinkReports:
     """The daemon's `LinkListener`."""
 
     publisher: Publisher
-    requests: RequestHandler
-    historian: Historian
+    commands: CommandHandler
+    history_check: HistoryCheck
     loop: LockerLoop
 
     def link_is_up(self) -> None:
@@ -37,11 +37,11 @@ class LinkReports:
 
     def take_command(self, incoming: Incoming) -> None:
         """See `LinkListener`."""
-        self.requests.handle(incoming)
+        self.commands.handle(incoming)
 
     def take_digest(self, payload: bytes) -> None:
         """See `LinkListener`."""
-        self.historian.digest_kept(payload)
+        self.history_check.digest_kept(payload)
 
     def link_refused(self, cause: str) -> None:
         """See `LinkListener`."""
@@ -73,7 +73,7 @@ class LoopReports:
     something was recorded, `begin_journal` when the journal has a new id."""
 
     publisher: Publisher
-    requests: RequestHandler
+    commands: CommandHandler
     act: Callable[[Effect], None]
     wake: Callable[[], None]
     begin_journal: Callable[[], None]
@@ -84,7 +84,7 @@ class LoopReports:
 
     def answered(self, request_key: str, reply: str, answer: Answer) -> None:
         """See `LoopListener`."""
-        self.requests.answered(request_key, reply, answer)
+        self.commands.answered(request_key, reply, answer)
 
     def events_committed(self) -> None:
         """See `LoopListener`."""

@@ -30,7 +30,7 @@ async def watch_disk(loop: LockerLoop, store: JournalStore) -> None:
     while True:
         await asyncio.sleep(DISK_LOOK_S)
         stands = any(a.alarm is Alarm.STORAGE_FAULT for a in loop.state.alarms.values())
-        if stands and store.keep_reserve():
+        if stands and store.keep_spare_space():
             loop.submit(Condition(Alarm.STORAGE_FAULT, "", False))
 
 

@@ -71,7 +71,7 @@ class Publisher:
         self._wake = asyncio.Event()
         self._state_changed = asyncio.Event()
         self._sent_through = store.sent_through()
-        """The broker has every event up to this sequence, and `LockerLoop.acknowledge` was called for it."""
+        """The broker has every event up to this sequence, and `LockerLoop.events_sent` was called for it."""
         self._fetched = self._sent_through
         """The last event that was read from the outbox."""
         self._event_queue = self._new_queue()
@@ -199,7 +199,7 @@ class Publisher:
         if through <= self._sent_through:
             return False
         self._sent_through = through
-        self._loop.acknowledge(through)
+        self._loop.events_sent(through)
         if self._digest_due is None:
             self._digest_due = asyncio.get_running_loop().call_later(DIGEST_S, self._digest_again)
         return True

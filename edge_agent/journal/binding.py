@@ -74,7 +74,7 @@ def keep_bound(
     try:
         store.write_all(statements)
     except StorageFault:
-        if not store.use_reserve():
+        if not store.use_spare_space():
             raise
         store.write_all(statements)
 

@@ -36,9 +36,9 @@ INBOX_KEPT_S = 7 * 24 * 3600
 """How long a request id and its reply are kept at least."""
 UPGRADE_STEPS = 10_000_000
 """An upgrade reports progress after this many of SQLite's instructions: about once a second."""
-RESERVE_BYTES = 4 * 1024 * 1024
+SPARE_BYTES = 4 * 1024 * 1024
 """Space reserved on the disk for the journal when everything else is full: for thousands of pick-ups."""
-RESERVE_WANTS_BYTES = 4 * RESERVE_BYTES
+FREE_FOR_SPARE_BYTES = 4 * SPARE_BYTES
 """How much must be free before the reserve is taken (again)."""
 EVENTS_KEPT = 50_000
 """How many events are kept after the broker has them, for the technician and for `sync`."""
@@ -84,7 +84,7 @@ class Batch:
     events: list[tuple[int, str]] = field(default_factory=list)
     requests: list[InboxRow] = field(default_factory=list)
     replies: dict[str, str] = field(default_factory=dict)
-    acknowledged: int | None = None
+    sent_through: int | None = None
     """The broker has every event up to this sequence."""
     temperatures: list[TemperatureRecord] = field(default_factory=list)
     new_journal: tuple[str, int] | None = None
@@ -102,7 +102,7 @@ class Batch:
             or self.events
             or self.requests
             or self.replies
-            or self.acknowledged is not None
+            or self.sent_through is not None
             or self.temperatures
             or self.new_journal is not None
         )
@@ -139,7 +139,7 @@ class JournalStore:
         """`on_upgrade` is called repeatedly while an older file is upgraded."""
         self._path = path
         self._on_upgrade = on_upgrade
-        self._reserve = path.with_name(f"{path.name}.reserve")
+        self._spare_file = path.with_name(f"{path.name}.reserve")
         with _as_storage_fault():
             path.parent.mkdir(parents=True, exist_ok=True)
             self._lock = os.open(f"{path}.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
@@ -189,7 +189,7 @@ class JournalStore:
                     # A full disk must not prevent a start: the reserved space may be enough.
                     if self._writer.in_transaction:
                         self._writer.execute("ROLLBACK")
-                    if not self.use_reserve():
+                    if not self.use_spare_space():
                         raise
                     self._writer.executescript(whole)
                 finally:
@@ -201,32 +201,32 @@ class JournalStore:
         return 0
 
     @property
-    def reserved(self) -> bool:
-        """Whether there is reserved space on the disk."""
-        return self._reserve.exists()
+    def has_spare_space(self) -> bool:
+        """Whether spare space is reserved on the disk."""
+        return self._spare_file.exists()
 
-    def keep_reserve(self) -> bool:
+    def keep_spare_space(self) -> bool:
         """Reserves space on the disk, if enough is free; returns whether the reserve exists now."""
         try:
-            if self.reserved:
+            if self.has_spare_space:
                 return True
             disk = os.statvfs(self._path.parent)
-            if disk.f_bavail * disk.f_frsize < RESERVE_WANTS_BYTES:
+            if disk.f_bavail * disk.f_frsize < FREE_FOR_SPARE_BYTES:
                 return False
-            taken = os.open(self._reserve, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+            taken = os.open(self._spare_file, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
             try:
-                os.posix_fallocate(taken, 0, RESERVE_BYTES)
+                os.posix_fallocate(taken, 0, SPARE_BYTES)
             finally:
                 os.close(taken)
         except OSError:
-            self.use_reserve()
+            self.use_spare_space()
             return False
         return True
 
-    def use_reserve(self) -> bool:
+    def use_spare_space(self) -> bool:
         """Gives the reserved space to the journal; False if there was none left."""
         try:
-            self._reserve.unlink()
+            self._spare_file.unlink()
         except OSError:
             return False
         return True
@@ -353,8 +353,8 @@ class JournalStore:
             "UPDATE inbox SET reply = ? WHERE request_id = ?",
             [(reply, request_id) for request_id, reply in batch.replies.items()],
         )
-        if batch.acknowledged is not None:
-            self._write_acknowledged(batch.acknowledged)
+        if batch.sent_through is not None:
+            self._write_sent_through(batch.sent_through)
         if batch.requests and batch.now_s is not None:
             # Requests received before the clock was synchronised count as received at the synchronisation.
             self._writer.execute(
@@ -364,7 +364,7 @@ class JournalStore:
         if batch.temperatures:
             self._write_temperatures(batch)
 
-    def _write_acknowledged(self, through: int) -> None:
+    def _write_sent_through(self, through: int) -> None:
         """Stores the last event that the broker has; deletes some of the oldest events if there are too
         many."""
         self._writer.execute("UPDATE sent SET through = max(through, ?)", (through,))

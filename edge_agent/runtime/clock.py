@@ -37,7 +37,7 @@ OFF_S = 300.0
 
 
 @runtime_checkable
-class Witnessed(Protocol):
+class ComparedClock(Protocol):
     """A clock that is compared with the times at which senders issued their commands."""
 
     difference_s: float | None
@@ -46,7 +46,7 @@ class Witnessed(Protocol):
     """The wall clock is trusted, the kernel does not confirm it, and the senders' times show that it is
     wrong."""
 
-    def heard(self, issued_s: float) -> None:
+    def compare(self, issued_s: float) -> None:
         """Takes the time of issue of a fresh command, in Unix time."""
 
 
@@ -62,7 +62,7 @@ class SystemClock:
         self._trusted = trusted
         self.difference_s: float | None = None
         self.contradicted = False
-        self._turning = 0
+        self._disagreeing = 0
         """How many commands in a row disagreed with `contradicted`."""
         self._mark = mark
         self._boot_id = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
@@ -75,20 +75,20 @@ class SystemClock:
         boottime_ns = time.clock_gettime_ns(time.CLOCK_BOOTTIME)
         synced = self._synchronised()
         if synced:
-            self.contradicted, self._turning = False, 0
+            self.contradicted, self._disagreeing = False, 0
         return Instant(
             self._boot_id, boottime_ns, time.time(), synced or (self._trusted and not self.contradicted)
         )
 
-    def heard(self, issued_s: float) -> None:
-        """See `Witnessed.heard`."""
+    def compare(self, issued_s: float) -> None:
+        """See `ComparedClock.compare`."""
         self.difference_s = time.time() - issued_s
         if not self._trusted or self._synchronised():
             return
         wrong = abs(self.difference_s) > OFF_S
-        self._turning = self._turning + 1 if wrong is not self.contradicted else 0
-        if self._turning >= IN_A_ROW:
-            self.contradicted, self._turning = wrong, 0
+        self._disagreeing = self._disagreeing + 1 if wrong is not self.contradicted else 0
+        if self._disagreeing >= IN_A_ROW:
+            self.contradicted, self._disagreeing = wrong, 0
 
     def _synchronised(self) -> bool:
         state: int = self._libc.adjtimex(self._timex)

@@ -10,7 +10,7 @@ import structlog
 from edge_agent.model import Purpose, Reservation, Source, Verdict, plain_digits
 from edge_agent.runtime.clock import Clock
 from edge_agent.runtime.ids import Ids
-from edge_agent.runtime.loop import LOCAL, LockerLoop
+from edge_agent.runtime.loop import LOCAL_KEY_PREFIX, LockerLoop
 from edge_agent.statemachine.history import LOST
 from edge_agent.statemachine.inputs import (
     BlockCell,
@@ -126,7 +126,7 @@ class LocalRequests:
 
     def _key(self) -> str:
         self._numbers += 1
-        return f"{LOCAL}{self._numbers}"
+        return f"{LOCAL_KEY_PREFIX}{self._numbers}"
 
     async def _submit(self, key: str, given: Input) -> Answer:
         future: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()

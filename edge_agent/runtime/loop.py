@@ -22,7 +22,7 @@ from edge_agent.model import Alarm, Instant, Reservation, ReservationStatus
 from edge_agent.runtime.clock import Clock
 from edge_agent.runtime.views import Views
 from edge_agent.runtime.vitality import Proof
-from edge_agent.runtime.writer import COMMIT_S, Writer
+from edge_agent.runtime.writer import LONGEST_COMMIT_S, Writer
 from edge_agent.statemachine import conditions
 from edge_agent.statemachine.history import FROZEN
 from edge_agent.statemachine.inputs import (
@@ -47,23 +47,23 @@ log = structlog.get_logger()
 
 STORAGE_RETRY_S = 1.0
 LONGEST_BATCH = 64
-ACKNOWLEDGED_WAIT_S = 1.0
+SENT_WAIT_S = 1.0
 LONGEST_WAIT_S = 30.0
 """The core reads the clock at least this often: no event reports that the clock was synchronised."""
-SILENT_S = COMMIT_S + 15.0
-"""A loop that makes no turn for this long hangs: one commit alone may take `COMMIT_S`."""
+SILENT_S = LONGEST_COMMIT_S + 15.0
+"""A loop that makes no turn for this long hangs: one commit alone may take `LONGEST_COMMIT_S`."""
 FROZEN_CHANGED = ("history", FROZEN)
 """The entry of `Step.changed` when the machine is frozen or no longer frozen."""
-LOCAL = "\0"
+LOCAL_KEY_PREFIX = "\0"
 """First character of the key of a request made at the machine; such requests do not go into the inbox."""
-COMMANDS = get_args(Command)
+ANSWERED_INPUTS = get_args(Command)
 
 
 @dataclass(frozen=True, slots=True)
 class _Item:
     given: Input
     request: InboxRow | None
-    taken: Callable[[], None] | None
+    on_done: Callable[[], None] | None
 
 
 def journal_fault() -> Refusal:
@@ -101,8 +101,8 @@ class LoopListener(Protocol):
 class LockerLoop:
     """Owns the state, and reports to the listener that `run` gets.
 
-    `use_reserve` gives the journal its reserved space on a full disk, once. `history` returns the last status
-    of a reservation that is over, as far as it is on the disk.
+    `use_spare_space` gives the journal its reserved space on a full disk, once. `ended_status` returns the
+    last status of a reservation that is over, as far as it is on the disk.
     """
 
     def __init__(
@@ -114,8 +114,8 @@ class LockerLoop:
         clock: Clock,
         views: Views,
         *,
-        history: Callable[[str], ReservationStatus | None],
-        use_reserve: Callable[[], bool] = lambda: False,
+        ended_status: Callable[[str], ReservationStatus | None],
+        use_spare_space: Callable[[], bool] = lambda: False,
     ) -> None:
         self.state = state
         self.layout = layout
@@ -128,10 +128,10 @@ class LockerLoop:
         self._writer = writer
         self._clock = clock
         self._views = views
-        self._history = history
-        self._use_reserve = use_reserve
+        self._ended_status = ended_status
+        self._use_spare_space = use_spare_space
         self._items: deque[_Item] = deque()
-        self._acknowledged: int | None = None
+        self._sent_through: int | None = None
         self._refused_requests: dict[str, str] = {}
         self._wake = asyncio.Event()
         self._doors_busy = False
@@ -142,15 +142,15 @@ class LockerLoop:
         self,
         given: Input,
         request: InboxRow | None = None,
-        taken: Callable[[], None] | None = None,
+        on_done: Callable[[], None] | None = None,
     ) -> None:
-        """Queues an input. `request` goes into the inbox with it; `taken` is called after the commit, or when
-        the input is refused because the commit failed."""
+        """Queues an input. `request` goes into the inbox with it; `on_done` is called after the commit, or
+        when the input is refused because the commit failed."""
         if isinstance(given, OpenFor | OpenCell | EnterCode):
             self._doors_busy = True
             if self._listener is not None:
                 self._listener.doors_busy(True)
-        self._items.append(_Item(given, request, taken))
+        self._items.append(_Item(given, request, on_done))
         self._wake.set()
 
     def unjournaled_fault(self) -> tuple[Instant, str] | None:
@@ -161,15 +161,15 @@ class LockerLoop:
             return None
         return self._fault_since, self.storage_fault
 
-    def acknowledge(self, through: int) -> None:
+    def events_sent(self, through: int) -> None:
         """The broker has every event up to this one; journaled with the next commit, within a second.
 
         A crash before that sends them again with the same sequences. That is harmless and saves one commit
         per event.
         """
-        if self._acknowledged is None:
+        if self._sent_through is None:
             self._wake.set()  # so that the loop waits no longer than it should
-        self._acknowledged = max(through, self._acknowledged or 0)
+        self._sent_through = max(through, self._sent_through or 0)
 
     def refuse_request(self, request_id: str, reply: str) -> None:
         """Journals the reply of a request that was never acted on."""
@@ -205,7 +205,7 @@ class LockerLoop:
                 return  # CLOCK_UNSYNCED is not up to date: the commit of the step that changed it failed
             due_ns = next_due_ns(self.state, self.layout, now)
             left_s = LONGEST_WAIT_S if due_ns is None else max(0.0, (due_ns - now.boottime_ns) / 1e9)
-            longest_s = ACKNOWLEDGED_WAIT_S if self._acknowledged is not None else LONGEST_WAIT_S
+            longest_s = SENT_WAIT_S if self._sent_through is not None else LONGEST_WAIT_S
             try:
                 async with asyncio.timeout(min(left_s, longest_s)):
                     await self._wake.wait()
@@ -225,10 +225,10 @@ class LockerLoop:
             if item.request is not None:
                 batch.requests.append(item.request)
             try:
-                given = self._with_history(item.given, batch.ended)
+                given = self._with_ended_status(item.given, batch.ended)
                 done = self.step(state, given, self._clock.now())
             except Refusal as refusal:
-                assert isinstance(item.given, COMMANDS)
+                assert isinstance(item.given, ANSWERED_INPUTS)
                 answers.append(Answer(item.given.request_key, refusal=refusal))
                 continue
             if isinstance(given, HistoryCompared) and given.new_journal_id and FROZEN_CHANGED in done.changed:
@@ -246,7 +246,7 @@ class LockerLoop:
         batch.after = state
         replies = [(answer, self._views.reply(answer)) for answer in answers]
         self._keep_replies(batch, replies)
-        batch.acknowledged, self._acknowledged = self._acknowledged, None
+        batch.sent_through, self._sent_through = self._sent_through, None
         refused, self._refused_requests = self._refused_requests, {}
         batch.replies |= refused
         try:
@@ -260,7 +260,7 @@ class LockerLoop:
         self.storage_fault = None
         if batch.new_journal:
             self._views.take_journal_id(batch.new_journal[0])
-            self._acknowledged = None
+            self._sent_through = None
         self.state, self.last_sequence = state, sequence
         if batch.events or batch.unlocks:
             listener.recorded()
@@ -273,7 +273,7 @@ class LockerLoop:
         try:
             await self._writer.commit(batch)
         except StorageFault as fault:
-            if not self._use_reserve():
+            if not self._use_spare_space():
                 raise
             log.error("disk full: the journal uses its reserve", error=str(fault))
             await self._writer.commit(batch)
@@ -283,7 +283,7 @@ class LockerLoop:
         """One step of the core; a method, so that `tools/simulate/record.py` can record the inputs."""
         return step(state, self.layout, given, now)
 
-    def _with_history(self, given: Input, ended: list[Reservation]) -> Input:
+    def _with_ended_status(self, given: Input, ended: list[Reservation]) -> Input:
         """Fills in `ended` of a command: the last status of its reservation if that is over, including
         reservations that ended earlier in this batch.
 
@@ -295,7 +295,7 @@ class LockerLoop:
             if reservation.reservation_id == given.reservation_id:
                 return replace(given, ended=reservation.status)
         try:
-            return replace(given, ended=self._history(given.reservation_id))
+            return replace(given, ended=self._ended_status(given.reservation_id))
         except StorageFault:
             raise journal_fault() from None
 
@@ -303,7 +303,9 @@ class LockerLoop:
     def _keep_replies(batch: Batch, replies: list[tuple[Answer, str]]) -> None:
         """Stores every answer with its request, also `EXPIRED` and `OFFLINE`: a caller that was refused is
         not served afterwards."""
-        batch.replies |= {a.request_key: reply for a, reply in replies if not a.request_key.startswith(LOCAL)}
+        batch.replies |= {
+            a.request_key: reply for a, reply in replies if not a.request_key.startswith(LOCAL_KEY_PREFIX)
+        }
 
     def _release(
         self,
@@ -319,8 +321,8 @@ class LockerLoop:
             for effect in done.effects:
                 listener.carry_out(effect)
         for item in items:
-            if item.taken is not None:
-                item.taken()
+            if item.on_done is not None:
+                item.on_done()
         if changed:
             listener.state_changed()
         for answer, reply in replies:
@@ -345,16 +347,16 @@ class LockerLoop:
             log.error("journal cannot be written", error=str(fault))
             self._fault_since = self._clock.now()
         self.storage_fault = str(fault)
-        if batch.acknowledged is not None:
-            self._acknowledged = max(batch.acknowledged, self._acknowledged or 0)
+        if batch.sent_through is not None:
+            self._sent_through = max(batch.sent_through, self._sent_through or 0)
         self._refused_requests = refused | self._refused_requests
         kept = []
         for item in items:
-            if isinstance(item.given, COMMANDS):
+            if isinstance(item.given, ANSWERED_INPUTS):
                 answer = Answer(item.given.request_key, refusal=journal_fault())
                 listener.answered(answer.request_key, self._views.reply(answer), answer)
-                if item.taken is not None:
-                    item.taken()
+                if item.on_done is not None:
+                    item.on_done()
             elif not isinstance(item.given, Tick):
                 kept.append(item)
         self._items.extendleft(reversed(kept))

@@ -9,7 +9,7 @@ from typing import Protocol
 from edge_agent.journal.store import Batch, JournalStore
 from edge_agent.runtime.vitality import Proof
 
-COMMIT_S = 45.0
+LONGEST_COMMIT_S = 45.0
 """A commit that takes longer counts as lost; a worn SD card has been seen to take many seconds."""
 
 
@@ -29,20 +29,20 @@ class ThreadWriter:
     def __init__(self, store: JournalStore) -> None:
         self._store = store
         self._pool = ThreadPoolExecutor(max_workers=1, thread_name_prefix="journal")
-        self._asked = self._turns = 1
+        self._submitted = self._turns = 1
 
     async def commit(self, batch: Batch) -> None:
         """See `Writer.commit`."""
-        self._asked += 1
+        self._submitted += 1
         await asyncio.get_running_loop().run_in_executor(self._pool, self._work, batch)
 
     def proofs(self) -> list[Proof]:
         """See `Proven`."""
-        return [Proof("journal writer", lambda: self._turns, COMMIT_S, self._nudge)]
+        return [Proof("journal writer", lambda: self._turns, LONGEST_COMMIT_S, self._nudge)]
 
     def _nudge(self) -> None:
-        if self._asked == self._turns:  # otherwise it has work to do, and that is its proof
-            self._asked += 1
+        if self._submitted == self._turns:  # otherwise it has work to do, and that is its proof
+            self._submitted += 1
             self._pool.submit(self._work, None)
 
     def _work(self, batch: Batch | None) -> None:

@@ -15,7 +15,7 @@ from edge_agent.journal.store import JournalStore
 from edge_agent.model import Alarm, Instant, Reservation, ReservationStatus
 from edge_agent.protocol.api import rfc3339
 from edge_agent.protocol.events import Health, HistoryState
-from edge_agent.runtime.clock import Clock, Witnessed
+from edge_agent.runtime.clock import Clock, ComparedClock
 from edge_agent.runtime.loop import LockerLoop
 from edge_agent.runtime.views import Views
 from edge_agent.statemachine.reservation import within
@@ -69,7 +69,9 @@ class Report:
             "agent_version": __version__,
             "boot_id": now.boot_id,
             "clock_synced": now.synced,
-            "clock_difference_s": self._clock.difference_s if isinstance(self._clock, Witnessed) else None,
+            "clock_difference_s": self._clock.difference_s
+            if isinstance(self._clock, ComparedClock)
+            else None,
             "broker": "connected" if self._broker_up() else "disconnected",
             "history": self._history(),
             "storage_fault": self._loop.storage_fault,

@@ -19,7 +19,7 @@ from edge_agent.app import Agent, Ports, Service, system_ports
 from edge_agent.config import Settings, load_settings
 from edge_agent.journal.store import Batch, JournalStore
 from edge_agent.model import Packaging
-from edge_agent.runtime.loop import LOCAL
+from edge_agent.runtime.loop import LOCAL_KEY_PREFIX
 from edge_agent.runtime.writer import ThreadWriter, Writer
 from edge_agent.statemachine.inputs import Reserve
 from tests.support.machines import CONFIG
@@ -54,7 +54,7 @@ class Served:
     def reserve(self, rid: str = "res_1") -> None:
         self.agent.loop.submit(
             Reserve(
-                request_key=f"{LOCAL}{rid}",
+                request_key=f"{LOCAL_KEY_PREFIX}{rid}",
                 reservation_id=rid,
                 platform="p",
                 platform_order_id="o",

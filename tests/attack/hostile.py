@@ -178,7 +178,7 @@ class Hostile:
         async def work() -> None:
             command = fields.pop("command")
             incoming = Incoming(command=command, acknowledge=lambda: acknowledged.append(True), **fields)
-            self.agent.requests.handle(incoming)
+            self.agent.commands.handle(incoming)
             await asyncio.sleep(1)
 
         self.run(work)

@@ -13,7 +13,7 @@ import pytest
 from edge_agent.cloud import publisher as publisher_module
 from edge_agent.mqtt.receive_queue import ReceiveQueue
 from edge_agent.mqtt.settings import MOST_WAITING_MESSAGES, RECEIVE_MAXIMUM
-from edge_agent.runtime import request_handler as handler_module
+from edge_agent.runtime import command_handler as handler_module
 from tests.cloud.test_link import make_link, running, until
 from tests.support.site import Site, at_site
 from tools.simulate.plant import rfc3339
@@ -75,7 +75,7 @@ async def test_x2_the_broker_is_asked_for_a_bounded_number_unacknowledged() -> N
 def test_x2_too_many_waiting_commands_are_answered_offline_and_never_act(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(handler_module, "MOST_WAITING", 3)
+    monkeypatch.setattr(handler_module, "MOST_WAITING_COMMANDS", 3)
 
     async def test(site: Site) -> None:
         assert site.plant.agent is not None
@@ -103,7 +103,7 @@ def test_x2_remembered_refusals_are_bounded(tmp_path: Path, monkeypatch: pytest.
 
     async def test(site: Site) -> None:
         assert site.plant.agent is not None
-        handler = site.plant.agent.requests
+        handler = site.plant.agent.commands
         for number in range(20):
             handler._remember_refused(f"r{number}", "d", "{}")
         assert [key for key, _ in handler._refused] == [f"r{n}" for n in range(15, 20)]

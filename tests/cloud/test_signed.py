@@ -13,7 +13,7 @@ import pytest
 from cloud_gateway.signer import Signer
 from edge_agent.model import Alarm
 from edge_agent.protocol.signing import SIGNATURE, SIGNATURE_KEY
-from edge_agent.runtime import request_handler as handler_module
+from edge_agent.runtime import command_handler as handler_module
 from edge_agent.runtime.incoming import Incoming
 from tests.support.real_site import RealSite, real_site
 from tests.support.secure import LOCALHOST, Keys, Recorder, SecureBroker
@@ -223,7 +223,7 @@ async def test_a_replay_of_a_command_under_way_does_not_answer_it(
 ) -> None:
     async with signed_site(tmp_path, monkeypatch) as at:
         rid = await at.reserve()
-        requests: Any = at.site.agent.requests
+        requests: Any = at.site.agent.commands
         handle = requests.handle
 
         def twice(incoming: Incoming) -> None:
@@ -244,7 +244,7 @@ async def test_a_redelivered_command_gets_the_stored_reply(
     async with signed_site(tmp_path, monkeypatch) as at:
         rid = await at.reserve()
         link: Any = at.site.agent.link
-        requests: Any = at.site.agent.requests
+        requests: Any = at.site.agent.commands
         handle = requests.handle
         came: list[bool] = []
 
@@ -270,7 +270,7 @@ async def test_a_refused_command_does_not_act_when_it_is_redelivered(
     async with signed_site(tmp_path, monkeypatch) as at:
         rid = await at.reserve()
         came: list[Incoming] = []
-        requests: Any = at.site.agent.requests
+        requests: Any = at.site.agent.commands
         handle = requests.handle
 
         def noting(incoming: Incoming) -> None:

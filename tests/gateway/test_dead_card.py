@@ -160,7 +160,7 @@ async def test_w8_a_dead_card_costs_one_visit_and_no_parcel(
         async with machine(tmp_path, broker, *(label for _, label in parcels)) as site:
             await gateway.sees("m1")
             await site.until(lambda: LOST in site.agent.loop.state.alarms)
-            await site.until(lambda: site.agent.historian.offer is not None)
+            await site.until(lambda: site.agent.history_check.offer is not None)
             assert {cell.status for cell in state_of(site)} == {CellStatus.AWAITING_INSPECTION}
             await gives_nothing_away(gateway, site, [made["pickup_code"] for made, _ in parcels])
             shown = await technician(tmp_path, "restore", "--yes")
@@ -184,7 +184,7 @@ async def test_w9_an_older_card_costs_one_visit_and_no_parcel(
         async with machine(tmp_path, broker) as site:
             await gateway.sees("m1")
             known, first = await parcel(gateway, site)
-            await site.until(lambda: site.agent.historian.state == "sound")
+            await site.until(lambda: site.agent.history_check.state == "sound")
             copy_journal(card / "journal.sqlite", older)
             lost, second = await parcel(gateway, site)
             await until_digest(broker, site.agent.loop.last_sequence)

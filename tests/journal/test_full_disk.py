@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from edge_agent.errors import StorageFault
-from edge_agent.journal.store import RESERVE_BYTES, Batch, JournalStore
+from edge_agent.journal.store import SPARE_BYTES, Batch, JournalStore
 from tests.support.core import Core
 
 
@@ -53,26 +53,26 @@ def write_until_full(store: JournalStore) -> None:
 def test_a_full_disk_accepts_nothing_and_the_reserve_accepts_some_writes(small_disk: Path) -> None:
     store = JournalStore(small_disk / "journal.sqlite")
     with closing(store):
-        assert store.keep_reserve()
-        assert store.reserved
+        assert store.keep_spare_space()
+        assert store.has_spare_space
         hog = fill(small_disk)
         with pytest.raises(StorageFault):
             write_until_full(store)
         kept = store.outbox_size()
-        assert store.use_reserve()
-        assert not store.use_reserve()
+        assert store.use_spare_space()
+        assert not store.use_spare_space()
         store.commit(events(100_000))
         assert store.outbox_size() == kept + 50
-        assert not store.keep_reserve()
+        assert not store.keep_spare_space()
         hog.unlink()
-        assert store.keep_reserve()
+        assert store.keep_spare_space()
     reserve = small_disk / "journal.sqlite.reserve"
-    assert reserve.stat().st_blocks * 512 >= RESERVE_BYTES
+    assert reserve.stat().st_blocks * 512 >= SPARE_BYTES
 
 
 def test_a_disk_with_too_little_room_keeps_no_reserve(small_disk: Path) -> None:
     with (small_disk / "big").open("wb") as file:
         os.posix_fallocate(file.fileno(), 0, 16 * 1024 * 1024)
     with closing(JournalStore(small_disk / "journal.sqlite")) as store:
-        assert not store.keep_reserve()
-        assert not store.reserved
+        assert not store.keep_spare_space()
+        assert not store.has_spare_space

@@ -88,7 +88,7 @@ def test_events_keep_their_sequence_over_deletion_and_restart(tmp_path: Path) ->
     with opened(tmp_path) as store:
         events = [(n, f"{n}") for n in range(1, 6)]
         store.commit(Batch(before=core.state, after=core.state, events=events))
-        store.commit(Batch(before=core.state, after=core.state, acknowledged=5))
+        store.commit(Batch(before=core.state, after=core.state, sent_through=5))
         assert store.outbox_size() == 0
     with opened(tmp_path) as store:
         assert store.load(0.0).last_sequence == 5
@@ -327,7 +327,7 @@ def test_events_and_outcomes_are_kept_in_one_order_and_up_to_a_limit(tmp_path: P
     with opened(tmp_path) as store:
         many = [(n, json.dumps({"n": n})) for n in range(1, EVENTS_KEPT + 11)]
         store.commit(Batch(before=core.state, after=core.state, events=many))
-        store.commit(Batch(before=core.state, after=core.state, acknowledged=len(many) - 1))
+        store.commit(Batch(before=core.state, after=core.state, sent_through=len(many) - 1))
         kept = store.timeline((0, 0), 2 * EVENTS_KEPT)
         assert [row["sequence"] for row in kept] == list(range(10, EVENTS_KEPT + 11))
         assert [row["sent"] for row in kept[-2:]] == [True, False]

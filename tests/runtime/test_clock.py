@@ -51,7 +51,7 @@ class Rtc:
     def takes(self, *off_s: float) -> bool:
         """Commands whose times put the clock ahead by `off_s`; whether it counts as right after them."""
         for seconds in off_s:
-            self.clock.heard(self.clock.now().wall_s - seconds)
+            self.clock.compare(self.clock.now().wall_s - seconds)
         return self.clock.now().synced
 
 
@@ -80,6 +80,6 @@ def test_w12_synchronisation_ends_the_contradiction(tmp_path: Path) -> None:
 def test_w12_a_clock_that_nobody_trusts_is_not_judged(tmp_path: Path) -> None:
     clock = clock_with(5, tmp_path / "none")
     for _ in range(9):
-        clock.heard(clock.now().wall_s - 9000)
+        clock.compare(clock.now().wall_s - 9000)
     assert not clock.contradicted
     assert not clock.now().synced

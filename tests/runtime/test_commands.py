@@ -255,7 +255,7 @@ def test_a_command_for_an_unknown_cell_is_not_found(tmp_path: Path) -> None:
         agent = site.plant.agent
         assert agent is not None
         with pytest.raises(Refusal) as caught:
-            agent.requests.translator.label_of("cell_nowhere")
+            agent.commands.translator.label_of("cell_nowhere")
         assert caught.value.code is Code.NOT_FOUND
 
     at_site(tmp_path, test)

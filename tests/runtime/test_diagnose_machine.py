@@ -42,13 +42,13 @@ async def refused(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 async def full_disk(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
-    agent_of(site).store.use_reserve()
+    agent_of(site).store.use_spare_space()
     site.plant.lifeline.disk_full = True
     site.plant.world.open("A01")
 
 
 async def no_reserve(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
-    agent_of(site).store.use_reserve()
+    agent_of(site).store.use_spare_space()
 
 
 async def damaged(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -41,7 +41,7 @@ def test_w17_a_command_without_any_property_changes_nothing(tmp_path: Path) -> N
         taken: list[bool] = []
         for number in range(3):
             payload = body(site, number)
-            agent.requests.handle(
+            agent.commands.handle(
                 Incoming("reserve", payload, lambda: taken.append(True), without_properties=True)
             )
         await site.until(lambda: bool(site.published("ALARM_RAISED")))
@@ -58,7 +58,7 @@ def test_w17_a_command_with_an_expiry_alone_is_carried_out_unanswered(tmp_path: 
     async def test(site: Site) -> None:
         agent = site.plant.agent
         assert agent is not None
-        agent.requests.handle(Incoming("reserve", body(site, 1), lambda: None, message_expiry_s=10))
+        agent.commands.handle(Incoming("reserve", body(site, 1), lambda: None, message_expiry_s=10))
         await site.until(lambda: "res_1" in agent.loop.state.reservations)
 
     at_site(tmp_path, test)
@@ -91,10 +91,10 @@ class Wrong:
     def contradicted(self) -> bool:
         return self._judge.contradicted
 
-    def heard(self, issued_s: float) -> None:
+    def compare(self, issued_s: float) -> None:
         true_s = self._judge.now().wall_s
         ahead_s = self.now().wall_s - issued_s
-        self._judge.heard(true_s - ahead_s)
+        self._judge.compare(true_s - ahead_s)
 
     def now(self) -> Any:
         at_s = asyncio.get_running_loop().time()
@@ -114,7 +114,7 @@ def test_w12_a_contradicted_clock_raises_an_alarm_and_commands_live_by_their_exp
         judge: Any = SystemClock(trusted=True, mark=tmp_path / "none")
         judge._libc = SimpleNamespace(adjtimex=lambda _: 5)
         clock: Any = Wrong(judge, ahead_s)
-        agent.requests._clock = agent.loop._clock = clock
+        agent.commands._clock = agent.loop._clock = clock
         for number in range(6):
             await site.plant.broker.call("reserve", json.loads(body(site, number)))
         assert "res_5" in agent.loop.state.reservations

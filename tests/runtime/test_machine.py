@@ -370,10 +370,10 @@ def test_a_nearly_full_disk_refuses_new_parcels_and_gives_out_those_stored(tmp_p
         await site.until(lambda: "DROPOFF" in site.types())
         agent = site.plant.agent
         assert agent is not None
-        assert agent.store.reserved
+        assert agent.store.has_spare_space
         site.plant.lifeline.disk_tight = True
         assert "result" in await site.call("pickup", "res_1")
-        assert not agent.store.reserved
+        assert not agent.store.has_spare_space
         await site.until(lambda: bool(site.published("ALARM_RAISED")))
         raised = site.published("ALARM_RAISED")[0]["alarm_raised_event"]
         assert raised["alarm"] == "STORAGE_FAULT"
@@ -383,7 +383,7 @@ def test_a_nearly_full_disk_refuses_new_parcels_and_gives_out_those_stored(tmp_p
         assert refused["error"]["code"] == 14
         site.plant.lifeline.disk_tight = False
         await site.until(lambda: bool(site.published("ALARM_CLEARED")))
-        assert agent.store.reserved
+        assert agent.store.has_spare_space
         assert "result" in await site.plant.broker.call("reserve", body | packaging)
 
     at_site(tmp_path, test)
@@ -412,8 +412,8 @@ def test_unreadable_bytes_raise_command_rejected(tmp_path: Path, payload: bytes)
     async def test(site: Site) -> None:
         agent = site.plant.agent
         assert agent is not None
-        agent.requests.handle(Incoming("pickup", payload, lambda: None))
-        agent.requests.handle(Incoming("echo", b"{}", lambda: None))
+        agent.commands.handle(Incoming("pickup", payload, lambda: None))
+        agent.commands.handle(Incoming("echo", b"{}", lambda: None))
         await site.until(lambda: bool(site.published("ALARM_RAISED")))
         detail = site.published("ALARM_RAISED")[0]["alarm_raised_event"]
         assert detail["alarm"] == "COMMAND_REJECTED"
@@ -427,7 +427,7 @@ def test_command_rejected_clears_after_an_hour(tmp_path: Path) -> None:
     async def test(site: Site) -> None:
         agent = site.plant.agent
         assert agent is not None
-        agent.requests.handle(Incoming("pickup", b"{", lambda: None))
+        agent.commands.handle(Incoming("pickup", b"{", lambda: None))
         await site.until(lambda: bool(site.published("ALARM_RAISED")))
         await asyncio.sleep(3590)
         assert not site.published("ALARM_CLEARED")

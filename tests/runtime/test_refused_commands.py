@@ -19,13 +19,13 @@ def kept_by_the_broker(site: Site) -> list[Incoming]:
     agent = site.plant.agent
     assert agent is not None
     kept: list[Incoming] = []
-    handle = agent.requests.handle
+    handle = agent.commands.handle
 
     def take(incoming: Incoming) -> None:
         kept.append(incoming)
         handle(replace(incoming, acknowledge=lambda: None))
 
-    agent.requests.handle = take  # type: ignore[method-assign]
+    agent.commands.handle = take  # type: ignore[method-assign]
     return kept
 
 
@@ -63,7 +63,7 @@ def test_a_journal_that_could_not_be_written(tmp_path: Path) -> None:
         assert (await site.call("dropoff", "res_1"))["error"]["code"] == 14
         site.plant.lifeline.disk_full = False
         await asyncio.sleep(2)
-        agent.requests.handle(replace(kept[-1], duplicate=True, message_expiry_s=5))
+        agent.commands.handle(replace(kept[-1], duplicate=True, message_expiry_s=5))
         await asyncio.sleep(5)
         assert site.pulses() == 0
         assert "result" in await site.call("dropoff", "res_1")

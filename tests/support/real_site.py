@@ -22,7 +22,7 @@ from edge_agent.drivers.simulated.cable import MemoryCable
 from edge_agent.model import Alarm, Instant, Packaging
 from edge_agent.protocol.topics import Topics
 from edge_agent.runtime.clock import SystemClock
-from edge_agent.runtime.loop import LOCAL
+from edge_agent.runtime.loop import LOCAL_KEY_PREFIX
 from edge_agent.statemachine.inputs import Reserve
 from tests.support.machines import CONFIG
 from tools.simulate.plant import Plant
@@ -59,7 +59,7 @@ class RealSite:
         rid = f"res_{uuid4().hex}"
         self.agent.loop.submit(
             Reserve(
-                request_key=f"{LOCAL}{rid}",
+                request_key=f"{LOCAL_KEY_PREFIX}{rid}",
                 reservation_id=rid,
                 platform="p",
                 platform_order_id="o",

@@ -228,20 +228,20 @@ class RtcClock(VirtualClock):
         self.off_s = off_s
         self.difference_s: float | None = None
         self.contradicted = False
-        self._turning = 0
+        self._disagreeing = 0
 
     def now(self) -> Instant:
         """See `Clock.now`."""
         self.synced = not self.contradicted
         return super().now()
 
-    def heard(self, issued_s: float) -> None:
-        """See `Witnessed.heard`."""
+    def compare(self, issued_s: float) -> None:
+        """See `ComparedClock.compare`."""
         self.difference_s = self.now().wall_s - issued_s
         wrong = abs(self.difference_s) > OFF_S
-        self._turning = self._turning + 1 if wrong is not self.contradicted else 0
-        if self._turning >= IN_A_ROW:
-            self.contradicted, self._turning = wrong, 0
+        self._disagreeing = self._disagreeing + 1 if wrong is not self.contradicted else 0
+        if self._disagreeing >= IN_A_ROW:
+            self.contradicted, self._disagreeing = wrong, 0
 
 
 async def step_clock(stage: Stage) -> Mend:

@@ -19,8 +19,8 @@ from edge_agent.field import closings
 from edge_agent.field.doors import Doors
 from edge_agent.journal import recovery, store
 from edge_agent.model import Alarm, CellStatus, Door, UnlockOutcome
-from edge_agent.runtime.historian import Historian
-from edge_agent.runtime.request_handler import RequestHandler
+from edge_agent.runtime.command_handler import CommandHandler
+from edge_agent.runtime.history_check import HistoryCheck
 from edge_agent.statemachine import (
     board_faults,
     cell,
@@ -186,7 +186,7 @@ BUGS = (
     ),
     Bug(
         "nobody compares the digest",
-        Historian,
+        HistoryCheck,
         "digest_kept",
         _nothing,
         (("card an older image", DROPPED, "API"), ("card an older image", DROPPED, "nobody")),
@@ -277,7 +277,7 @@ BUGS = (
     ),
     Bug(
         "a stripped command raises no alarm",
-        RequestHandler,
+        CommandHandler,
         "_report_rejected",
         _nothing,
         (("broker strips properties", DROPPED, "API"),),
@@ -291,8 +291,8 @@ BUGS = (
     ),
     Bug(
         "the clock is not held against commands",
-        RequestHandler,
-        "_witness_clock",
+        CommandHandler,
+        "_compare_clock",
         _nothing,
         (("clock contradicts", DROPPED, "API"),),
     ),

@@ -24,10 +24,10 @@ from edge_agent.journal.store import JournalStore
 from edge_agent.protocol.api import rfc3339
 from edge_agent.protocol.events import Online
 from edge_agent.protocol.topics import Topics
+from edge_agent.runtime.command_handler import CommandHandler
 from edge_agent.runtime.incoming import Incoming
 from edge_agent.runtime.local_requests import LocalRequests
 from edge_agent.runtime.loop import LockerLoop
-from edge_agent.runtime.request_handler import RequestHandler
 from edge_agent.runtime.views import Identity, Views
 from edge_agent.runtime.writer import ThreadWriter
 from edge_agent.statemachine.inputs import Boot
@@ -74,9 +74,9 @@ class LightMachine:
             self._writer,
             ports.clock,
             views,
-            history=store.ended_status,
+            ended_status=store.ended_status,
         )
-        self._requests = loaded.requests
+        self._journaled_requests = loaded.requests
         self.publisher = Publisher(
             self.link,
             store,
@@ -88,7 +88,7 @@ class LightMachine:
             on_refusal=self.link_refused,
         )
         self.local = LocalRequests(self.loop, ports.clock, ports.ids)
-        self.requests = RequestHandler(
+        self.commands = CommandHandler(
             self.loop,
             store,
             ports.clock,
@@ -99,7 +99,7 @@ class LightMachine:
             self.local,
             restore=lambda command: {"history": "sound"},
         )
-        self._loop_reports = LoopReports(self.publisher, self.requests, self._act, lambda: None, lambda: None)
+        self._loop_reports = LoopReports(self.publisher, self.commands, self._act, lambda: None, lambda: None)
         self._furnish(settings, list(layout.specs), random.Random(seed))
         self._group: asyncio.TaskGroup
 
@@ -123,7 +123,7 @@ class LightMachine:
         """Works until cancelled."""
         try:
             self.loop.submit(Boot(await self._doors.read_at_start()))
-            self.requests.adopt(self._requests)
+            self.commands.adopt(self._journaled_requests)
             async with asyncio.TaskGroup() as group:
                 self._group = group
                 self._cabinet.on_change = lambda: self._spawn(self._look())
@@ -153,7 +153,7 @@ class LightMachine:
 
     def take_command(self, incoming: Incoming) -> None:
         """See `LinkListener`."""
-        self.requests.handle(incoming)
+        self.commands.handle(incoming)
 
     def take_digest(self, payload: bytes) -> None:
         """See `LinkListener`: a light machine knows its history."""

@@ -102,7 +102,7 @@ class SimulatedDisk:
         self._lifeline.at_commit(True)
         if not self._lifeline.alive:
             raise Severed
-        if self._lifeline.disk_full or (self._lifeline.disk_tight and self._store.reserved):
+        if self._lifeline.disk_full or (self._lifeline.disk_tight and self._store.has_spare_space):
             self._lifeline.refused += 1
             raise StorageFault("journal: database or disk is full")
         self._store.commit(batch)

@@ -11,7 +11,7 @@ from typing import Any
 from edge_agent import __version__
 from edge_agent.drivers.port_identity import ANOTHER_ADAPTER
 from edge_agent.errors import SessionTaken, StorageFault
-from edge_agent.journal.store import RESERVE_WANTS_BYTES, JournalStore
+from edge_agent.journal.store import FREE_FOR_SPARE_BYTES, JournalStore
 from edge_agent.journal.volatile import verdict
 from edge_agent.model import Alarm, Instant
 from edge_agent.runtime.clock import Clock
@@ -115,9 +115,9 @@ def _room(machine: Machine, about: os.statvfs_result, room: str) -> Found:
         )
     share = about.f_bavail / about.f_blocks if about.f_blocks else 0.0
     finding = f"{free // MEGABYTE} MB free ({share:.0%})"
-    if not machine.store.reserved:
+    if not machine.store.has_spare_space:
         return Found("disk", "", "fault", f"{finding}; the room kept for a full disk is gone", room)
-    if free < RESERVE_WANTS_BYTES:
+    if free < FREE_FOR_SPARE_BYTES:
         return Found("disk", "", "warning", finding, room)
     return Found("disk", "", "good", finding)
 

@@ -37,17 +37,17 @@ BEFORE = "before the journal was lost"
 """Boot id of moments that come from the gateway."""
 
 
-class Historian:
+class HistoryCheck:
     """Compares histories; keeps the gateway's offer until a technician takes it.
 
     `on_change`: the content of `state/online` has changed. `on_twin`: another machine publishes under our
-    name. `run` identifies this start.
+    name. `run_id` identifies this start.
     """
 
     def __init__(
         self,
         machine_id: str,
-        run: str,
+        run_id: str,
         journal_id: Callable[[], str],
         loop: LockerLoop,
         ids: Ids,
@@ -58,7 +58,7 @@ class Historian:
     ) -> None:
         """`ended`: the last status of a reservation that is over, None if the journal knows none."""
         self._machine_id = machine_id
-        self._run = run
+        self._run_id = run_id
         self._kept: bytes | None = None
         """The digest that the broker last reported as retained."""
         self._twins: set[str] = set()
@@ -91,7 +91,7 @@ class Historian:
             log.error("another machine uses our machine_id", run=digest.run)
             self._on_twin()
             return  # its journal shows nothing about ours, which this start has written since
-        if digest.run == self._run:
+        if digest.run == self._run_id:
             return
         # A digest of an earlier run: events since this start do not count, since an older copy numbers them
         # anew.
@@ -103,10 +103,10 @@ class Historian:
         kept = f"the broker keeps a digest of journal {digest.journal_id[:8]}, event {digest.last_sequence}"
         if YOUNG in state.history:
             why = f"the journal is new, and {kept}"
-            self._loop.submit(HistoryLost(why), taken=self._on_change)
+            self._loop.submit(HistoryLost(why), on_done=self._on_change)
         else:
             why = f"{kept}; the journal is {ours[:8]} and ends at event {last}"
-            self._loop.submit(HistoryAhead(why), taken=self._on_change)
+            self._loop.submit(HistoryAhead(why), on_done=self._on_change)
         log.error("history in doubt", reason=why)
 
     def digest_acknowledged(self, payload: bytes) -> None:
@@ -116,7 +116,7 @@ class Historian:
     def _is_a_twins(self, digest: Digest, payload: bytes) -> bool:
         """Whether another start has published a digest since this one first connected."""
         before, self._kept = self._kept, payload
-        if digest.run is None or digest.run == self._run:
+        if digest.run is None or digest.run == self._run_id:
             return False
         if before not in (None, payload):
             self._twins.add(digest.run)
@@ -130,7 +130,7 @@ class Historian:
         elif FROZEN in state.history:
             self._compare(command)
         elif YOUNG in state.history:
-            self._first_word(command)
+            self._compare_new_journal(command)
         return {"history": self.state}
 
     def _compare(self, command: RestoreCommand) -> None:
@@ -143,7 +143,7 @@ class Historian:
         theirs = {one.reservation_id: (one.cell, one.status) for one in command.reservations}
         self.offer = command if beyond else None
         given = HistoryCompared(theirs, new_id, ours)
-        self._loop.submit(given, taken=self._on_change)
+        self._loop.submit(given, on_done=self._on_change)
 
     def _unknown(self, offered: LostReservation) -> bool:
         """Whether the gateway has seen more of a reservation than the journal holds. The gateway may lag, but
@@ -153,7 +153,7 @@ class Historian:
             return self._ended(offered.reservation_id) is None
         return COURSE.get(offered.status, 0) > COURSE.get(ours.status, 0)
 
-    def _first_word(self, command: RestoreCommand) -> None:
+    def _compare_new_journal(self, command: RestoreCommand) -> None:
         """Handles the first message of a gateway to a machine with a new journal and no sign of an earlier
         one."""
         earlier = [
@@ -164,9 +164,9 @@ class Historian:
             self.offer = command
             why = f"the journal is new, and the gateway holds {len(held)} reservations of this machine"
             log.error("history lost", reason=why)
-            self._loop.submit(HistoryLost(why), taken=self._on_change)
+            self._loop.submit(HistoryLost(why), on_done=self._on_change)
         else:
-            self._loop.submit(HistoryCompared({}), taken=self._on_change)
+            self._loop.submit(HistoryCompared({}), on_done=self._on_change)
 
     def offered(self) -> list[Reservation]:
         """The reservations that the gateway has offered and that have not ended here meanwhile.

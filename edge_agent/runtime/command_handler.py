@@ -26,7 +26,7 @@ from edge_agent.protocol.commands import (
     life_ns,
 )
 from edge_agent.protocol.topics import Topics
-from edge_agent.runtime.clock import Clock, Witnessed
+from edge_agent.runtime.clock import Clock, ComparedClock
 from edge_agent.runtime.ids import Ids
 from edge_agent.runtime.incoming import Incoming, SenderCheck
 from edge_agent.runtime.local_requests import LocalRequests
@@ -45,9 +45,11 @@ REFUSED_KEPT_NS = round(UNDATED_LIFE_S * 1e9)
 """How long a refusal with such a code is kept in memory, for a broker that delivers the same bytes again."""
 MOST_REFUSED = 4096
 """At most this many of these refusals are kept; the oldest are dropped first."""
-STRIPPED = "the command carries no MQTT 5 property: something on its way, such as a bridge, uses MQTT 3.1.1"
+WITHOUT_PROPERTIES = (
+    "the command carries no MQTT 5 property: something on its way, such as a bridge, uses MQTT 3.1.1"
+)
 """The reason against a command without properties."""
-MOST_WAITING = 512
+MOST_WAITING_COMMANDS = 512
 """At most this many commands wait for their outcome; any further one is answered `OFFLINE` and never acts."""
 
 
@@ -55,7 +57,7 @@ Address = tuple[str | None, bytes | None]
 """Where a reply goes: Response Topic and Correlation Data."""
 
 
-class RequestHandler:
+class CommandHandler:
     """Decodes commands, answers duplicates and queries, and submits the rest to the loop.
 
     `publish_reply` is called with topic, Correlation Data and JSON. `local` is asked first for every outcome:
@@ -121,12 +123,12 @@ class RequestHandler:
         address = (incoming.response_topic, incoming.correlation)
         try:
             if incoming.without_properties:
-                raise Unreadable(Code.INVALID_ARGUMENT, STRIPPED)
+                raise Unreadable(Code.INVALID_ARGUMENT, WITHOUT_PROPERTIES)
             if incoming.response_topic is not None and not self._is_ours(incoming.response_topic):
                 address = (None, None)  # a reply on such a topic could pass for another machine's
                 why = "the Response Topic of the command is not one of this machine"
                 raise Forged(Code.PERMISSION_DENIED, why)
-            self._take(incoming, address)
+            self._answer_or_submit(incoming, address)
         except Refusal as refusal:
             if isinstance(refusal, Unreadable | Forged):
                 self._report_rejected(incoming, refusal)
@@ -155,7 +157,7 @@ class RequestHandler:
         detail = f"{command}: {refusal.message}"
         self._loop.submit(Condition(Alarm.COMMAND_REJECTED, "", True, detail))
 
-    def _take(self, incoming: Incoming, address: Address) -> None:
+    def _answer_or_submit(self, incoming: Incoming, address: Address) -> None:
         now = self._clock.now()
         is_new = self._sender_check is None or self._sender_check.admit(incoming, now)
         command = decode(incoming.command, incoming.payload)
@@ -184,11 +186,11 @@ class RequestHandler:
             return
         if not is_new:  # its signature is known, and no reply of it: it was refused, and that is forgotten
             raise Refusal(Code.EXPIRED, "the command was refused before")
-        if len(self._waiting) >= MOST_WAITING:
-            refusal = Refusal(Code.OFFLINE, f"{MOST_WAITING} commands are waiting; try again later")
+        if len(self._waiting) >= MOST_WAITING_COMMANDS:
+            refusal = Refusal(Code.OFFLINE, f"{MOST_WAITING_COMMANDS} commands are waiting; try again later")
             self._remember_refused(command.request_id, digest, _error(refusal))
             raise refusal
-        self._witness_clock(command, incoming)
+        self._compare_clock(command, incoming)
         now = self._clock.now()
         left_ns = life_ns(incoming.command, command, now, incoming.message_expiry_s)
         if self._sender_check is not None:
@@ -204,18 +206,18 @@ class RequestHandler:
             x_request_id=incoming.x_request_id,
             unlock_id=given.unlock_id if isinstance(given, OpenFor | OpenCell) else None,
         )
-        self._loop.submit(given, request=row, taken=incoming.acknowledge)
+        self._loop.submit(given, request=row, on_done=incoming.acknowledge)
 
-    def _witness_clock(self, command: Command, incoming: Incoming) -> None:
+    def _compare_clock(self, command: Command, incoming: Incoming) -> None:
         """Compares the clock with a command that arrived fresh from its sender."""
         clock, left_s = self._clock, incoming.message_expiry_s
         issued_s = command.issued_at.timestamp()
-        if not isinstance(clock, Witnessed) or incoming.duplicate or left_s is None:
+        if not isinstance(clock, ComparedClock) or incoming.duplicate or left_s is None:
             return
         if left_s < (command.expires_at.timestamp() - issued_s) / 2:
             return
         before = clock.contradicted
-        clock.heard(issued_s)
+        clock.compare(issued_s)
         if clock.contradicted and not before:
             detail = f"the clock differs by {clock.difference_s:+.0f} s from the senders of commands"
             log.error("clock contradicted", difference_s=clock.difference_s)
