@@ -2,7 +2,7 @@
 
 from edge_agent.app.agent import Agent
 from edge_agent.app.layout import layout_of
-from edge_agent.app.outside import Ports, system_ports
+from edge_agent.app.outside import Outside, system_outside
 from edge_agent.app.service import Service
 
-__all__ = ["Agent", "Ports", "Service", "layout_of", "system_ports"]
+__all__ = ["Agent", "Outside", "Service", "layout_of", "system_outside"]

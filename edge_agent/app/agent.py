@@ -9,13 +9,13 @@ from collections.abc import Callable, Mapping
 import structlog
 
 from edge_agent import __version__
-from edge_agent.app.field import Field
+from edge_agent.app.adapters import BoundAdapters
+from edge_agent.app.devices import Devices
 from edge_agent.app.layout import layout_of
-from edge_agent.app.lines import fails_with
-from edge_agent.app.listeners import BusReports, LinkReports, LoopReports, refusal
-from edge_agent.app.outside import Ports
-from edge_agent.app.ports import BoundPorts
-from edge_agent.app.startup import companions_of, mark_this, taken_up
+from edge_agent.app.listeners import DaemonBusListener, DaemonLinkListener, DaemonLoopListener, refusal
+from edge_agent.app.outside import Outside
+from edge_agent.app.startup import files_beside, load_state, mark_this
+from edge_agent.app.transports import fails_with
 from edge_agent.app.upkeep import check_devices, keep_mark, watch_disk
 from edge_agent.app.watchdog import Watchdog
 from edge_agent.cloud.publisher import Publisher
@@ -74,51 +74,53 @@ RECENT_S = 15.0
 class Agent:
     """One machine's daemon, built but not yet running."""
 
-    def __init__(self, settings: Settings, ports: Ports) -> None:
+    def __init__(self, settings: Settings, outside: Outside) -> None:
         self.settings = settings
-        self._ports = ports
+        self._outside = outside
         layout = layout_of(settings)
-        self._supervisor = ports.supervisor
-        self._signs = companions_of(settings.path(settings.paths.journal))
+        self._supervisor = outside.supervisor
+        self._files_beside_journal = files_beside(settings.path(settings.paths.journal))
         self.store = JournalStore(settings.path(settings.paths.journal), self._upgrading)
         try:
-            self._put_together(layout)
+            self._make_parts(layout)
         except BaseException:
             self.store.close()  # the next daemon needs it
             raise
 
-    def _put_together(self, layout: Layout) -> None:
+    def _make_parts(self, layout: Layout) -> None:
         """Makes all the parts, on the journal that is now ours."""
-        settings, ports = self.settings, self._ports
-        self._writer = ports.writer(self.store)
-        self._started = started = ports.clock.now()
+        settings, outside = self.settings, self._outside
+        self._writer = outside.writer(self.store)
+        self._started = started = outside.clock.now()
         loaded = self.store.load(started.wall_s - RECENT_S)
-        state = taken_up(self.store, loaded, settings, layout, ports.confirmed, started, self._signs)
+        state = load_state(
+            self.store, loaded, settings, layout, outside.confirmed, started, self._files_beside_journal
+        )
         self._journaled_requests = loaded.requests
         machine = settings.machine
         self.views = Views(
             Identity(machine.machine_id, machine.name, machine.location, machine.latitude, machine.longitude),
             layout,
-            ports.ids,
+            outside.ids,
             self.store.journal_id,
         )
-        rewired = ports.confirmed.rewired
-        self.bound_ports = BoundPorts(self.store, ports.sysfs, self._port_taken, rewired=rewired)
-        self.field = Field(settings, self._line)
+        rewired = outside.confirmed.rewired
+        self.bound_adapters = BoundAdapters(self.store, outside.sysfs, self._adapter_changed, rewired=rewired)
+        self.devices = Devices(settings, self._transport)
         self._signature_check = self._make_signature_check()
-        self.link = ports.link(settings, self._online)
+        self.link = outside.link(settings, self._online)
         self._topics = topics = Topics(machine.machine_id)
         self.loop = LockerLoop(
             state,
             layout,
             loaded.last_sequence,
             self._writer,
-            ports.clock,
+            outside.clock,
             self.views,
             ended_status=self.store.ended_status,
             use_spare_space=self.store.use_spare_space,
         )
-        self._run_id = ports.ids.unique("run")
+        self._run_id = outside.ids.unique("run")
         self.history_check = self._make_history_check()
         self.report = self._make_report()
         self.publisher = Publisher(
@@ -132,20 +134,20 @@ class Agent:
             on_refusal=lambda cause: self.loop.submit(refusal(cause)),
         )
         self._weighing = Weighing(layout.weighed, self.loop.submit)
-        self._put_requests()
+        self._make_command_handling()
         online = functools.partial(self._online, True)
         self._telemetry = Telemetry(self.link, self.report, topics, self._clock_text, online)
-        self._put_sensing()
+        self._make_door_reading()
         self._executor = self._make_executor()
         self._group: asyncio.TaskGroup
 
-    def _put_requests(self) -> None:
+    def _make_command_handling(self) -> None:
         """Makes the parts that handle commands and entries, and the listeners that pass them on."""
-        ports = self._ports
+        outside = self._outside
         self.local = LocalRequests(
             self.loop,
-            ports.clock,
-            ports.ids,
+            outside.clock,
+            outside.ids,
             weigh=self._weighing.report,
             offered=self.history_check.offered,
             history_changed=self._publish_online,
@@ -153,8 +155,8 @@ class Agent:
         self.commands = CommandHandler(
             self.loop,
             self.store,
-            ports.clock,
-            ports.ids,
+            outside.clock,
+            outside.ids,
             self.views,
             self._topics.machine_id,
             self.publisher.reply,
@@ -162,24 +164,26 @@ class Agent:
             restore=self.history_check.restore,
             sender_check=self._signature_check,
         )
-        self._link_reports = LinkReports(self.publisher, self.commands, self.history_check, self.loop)
+        self._link_listener = DaemonLinkListener(self.publisher, self.commands, self.history_check, self.loop)
         wake = self.report.wake_followers
-        self._loop_reports = LoopReports(self.publisher, self.commands, self._act, wake, self._new_journal)
-
-    def _put_sensing(self) -> None:
-        """Makes the parts that read doors and sensors."""
-        ports, standing = self._ports, self.loop.state.alarms.values()
-        self._silent = [alarm.place for alarm in standing if alarm.alarm is Alarm.DEVICE_SILENT]
-        places = self.field.door_places()
-        boottime = functools.partial(_boottime_ns, ports.clock)
-        self.doors = Doors(self.field.door_boards, places, self.loop.submit, self._silent, boottime)
-        self.buses = BusService(
-            self.field.bus_places(), self.doors, self.field.door_places(), ports.clock, self.loop.submit
+        self._loop_listener = DaemonLoopListener(
+            self.publisher, self.commands, self._start_effect, wake, self._new_journal
         )
-        self.climate = self.field.climate_outputs(lambda: self.loop.storage_fault is None)
+
+    def _make_door_reading(self) -> None:
+        """Makes the parts that read doors and sensors."""
+        outside, standing = self._outside, self.loop.state.alarms.values()
+        self._silent = [alarm.place for alarm in standing if alarm.alarm is Alarm.DEVICE_SILENT]
+        places = self.devices.door_places()
+        boottime = functools.partial(_boottime_ns, outside.clock)
+        self.doors = Doors(self.devices.door_boards, places, self.loop.submit, self._silent, boottime)
+        self.buses = BusService(
+            self.devices.bus_places(), self.doors, self.devices.door_places(), outside.clock, self.loop.submit
+        )
+        self.climate = self.devices.climate_outputs(lambda: self.loop.storage_fault is None)
 
     def _make_history_check(self) -> HistoryCheck:
-        machine_id, ids, store = self._topics.machine_id, self._ports.ids, self.store
+        machine_id, ids, store = self._topics.machine_id, self._outside.ids, self.store
         return HistoryCheck(
             machine_id,
             self._run_id,
@@ -191,8 +195,8 @@ class Agent:
             on_twin=self.link.taken_over,
         )
 
-    def _line(self, name: str, bus: BusSection) -> Transport:
-        return self.bound_ports.guarded(name, bus.port, self._ports.transport(bus))
+    def _transport(self, name: str, bus: BusSection) -> Transport:
+        return self.bound_adapters.bound(name, bus.port, self._outside.transport(bus))
 
     def _make_signature_check(self) -> SignatureCheck | None:
         """Makes the check of the senders, where commands are signed."""
@@ -200,8 +204,8 @@ class Agent:
         if not keys:
             return None
         log.info("commands have to be signed", keys=list(keys))
-        signature_check = SignatureCheck(keys, self.settings.machine.machine_id, self._ports.ids)
-        signature_check.renew(self._ports.clock.now())
+        signature_check = SignatureCheck(keys, self.settings.machine.machine_id, self._outside.ids)
+        signature_check.renew(self._outside.clock.now())
         return signature_check
 
     def _make_report(self) -> Report:
@@ -210,9 +214,9 @@ class Agent:
             self.loop,
             self.store,
             self.views,
-            self._ports.clock,
-            values=self.field.values,
-            buses=self.field.buses,
+            self._outside.clock,
+            values=self.devices.values,
+            buses=self.devices.buses,
             broker_up=lambda: self.link.up,
             history=lambda: self.history_check.state,
         )
@@ -220,23 +224,28 @@ class Agent:
     @functools.cached_property
     def diagnosis(self) -> Diagnosis:
         """The self-test, made on request."""
-        sensors = self.field.sensors()
+        sensors = self.devices.sensors()
 
         def cells() -> CellWatch:
-            return CellWatch(sensors, self.loop, self.field.values, self.climate)
+            return CellWatch(sensors, self.loop, self.devices.values, self.climate)
 
         machine = Machine(
-            self.loop, self.store, self._ports.clock, self._started, lambda: self.link.up, self._ports.aside
+            self.loop,
+            self.store,
+            self._outside.clock,
+            self._started,
+            lambda: self.link.up,
+            self._outside.aside,
         )
         return Diagnosis(self.buses, self.local, self.doors, machine, sensors, cells)
 
     def _make_executor(self) -> Executor:
         unlock = self.settings.unlock
         return Executor(
-            self.field.locks,
+            self.devices.locks,
             self.doors,
             self.loop.submit,
-            self._ports.clock,
+            self._outside.clock,
             self._weighing,
             self.climate,
             watch_s=unlock.watch_ms / 1000,
@@ -250,14 +259,14 @@ class Agent:
         Raises (in an exception group) `InvariantBroken` and every other error that must end the daemon.
         """
         buses = [
-            asyncio.create_task(bus.run(self._bus_reports(name)), name=f"bus {name}")
-            for name, bus in self.field.buses.items()
+            asyncio.create_task(bus.run(self._bus_listener(name)), name=f"bus {name}")
+            for name, bus in self.devices.buses.items()
         ]
         try:
-            for bus in self.field.buses.values():
+            for bus in self.devices.buses.values():
                 if not await bus.wait_open(PORT_WAIT_S):
                     log.error("serial port cannot be opened", bus=bus.name)
-            await self.field.all_off()
+            await self.devices.all_off()
             seen = await self.doors.read_at_start()
             self.loop.submit(Boot(seen))
             await self.doors.settle(self._closed_meanwhile(seen))
@@ -269,7 +278,7 @@ class Agent:
         finally:
             try:
                 async with asyncio.timeout(OFF_AT_STOP_S):
-                    await self.field.all_off()
+                    await self.devices.all_off()
             except TimeoutError:
                 log.error("outputs could not be switched off in time; those without a timer stay on")
             for task in buses:
@@ -277,16 +286,16 @@ class Agent:
             await asyncio.gather(*buses, return_exceptions=True)
             self.close()
 
-    def _bus_reports(self, name: str) -> BusReports:
-        return BusReports(
-            functools.partial(self._bus_port, name), self.field.door_boards_on(name), self.doors
+    def _bus_listener(self, name: str) -> DaemonBusListener:
+        return DaemonBusListener(
+            functools.partial(self._bus_port, name), self.devices.door_boards_on(name), self.doors
         )
 
-    def _port_taken(self, name: str) -> None:
+    def _adapter_changed(self, name: str) -> None:
         self._bus_port(name, False)
 
     def _bus_port(self, name: str, up: bool) -> None:
-        why = "" if up else self.bound_ports.problem(name) or "its port is not there"
+        why = "" if up else self.bound_adapters.problem(name) or "its port is not there"
         self.loop.submit(Condition(Alarm.BUS_DOWN, name, not up, why))
 
     def _closed_meanwhile(self, seen: Mapping[str, Door]) -> list[str]:
@@ -298,33 +307,33 @@ class Agent:
     def _end_what_is_gone(self) -> None:
         """Clears alarms of devices and buses that are no longer configured."""
         for standing in self.loop.state.alarms.values():
-            if standing.alarm is Alarm.DEVICE_SILENT and standing.place not in self.field.devices:
+            if standing.alarm is Alarm.DEVICE_SILENT and standing.place not in self.devices.by_name:
                 self.loop.submit(DeviceHealth(standing.place, True, ()))
-            elif standing.alarm is Alarm.BUS_DOWN and standing.place not in self.field.buses:
+            elif standing.alarm is Alarm.BUS_DOWN and standing.place not in self.devices.buses:
                 self.loop.submit(Condition(standing.alarm, standing.place, False))
 
     async def _serve(self, on_ready: Callable[[], None], buses: list[asyncio.Task[None]]) -> None:
         async with asyncio.TaskGroup() as group:
             self._group = group
             group.create_task(fails_with(buses), name="buses")
-            group.create_task(self.loop.run(self._loop_reports), name="loop")
+            group.create_task(self.loop.run(self._loop_listener), name="loop")
             group.create_task(self.climate.run(), name="climate")
             temperatures = Temperatures(self.loop.submit, self._climate_active, self._door_closed)
             sensing = (self.doors, self._weighing, temperatures, self.loop, self._silent)
-            self.pollers = self.field.pollers(*sensing)
+            self.pollers = self.devices.pollers(*sensing)
             for poller in self.pollers:
                 group.create_task(poller.run(), name="poller")
             group.create_task(watch_disk(self.loop, self.store), name="disk")
-            mark = keep_mark(self.settings, self.loop, self.store, self._ports.aside)
+            mark = keep_mark(self.settings, self.loop, self.store, self._outside.aside)
             group.create_task(mark, name="mark")
             group.create_task(check_devices(Checks(self.buses)), name="checks")
             group.create_task(self.publisher.run(), name="publisher")
             group.create_task(self._telemetry.run(), name="telemetry")
-            group.create_task(self.link.run(self._link_reports), name="link")
+            group.create_task(self.link.run(self._link_listener), name="link")
             if self._signature_check is not None:
                 group.create_task(self._renew_challenges(self._signature_check), name="challenges")
             scanner = self.settings.scanner
-            if scanner is not None and self._ports.scanner:
+            if scanner is not None and self._outside.scanner:
                 reader = SerialScanner(
                     scanner.port,
                     scanner.baud,
@@ -334,7 +343,7 @@ class Agent:
                     scanner.suffix,
                 )
                 group.create_task(reader.run(), name="scanner")
-            if self.settings.keypad is not None and self._ports.scanner:
+            if self.settings.keypad is not None and self._outside.scanner:
                 keyboard = Keyboard(
                     self.settings.keypad.device,
                     self.local.enter_code,
@@ -342,10 +351,10 @@ class Agent:
                     suffix=self.settings.keypad.suffix,
                 )
                 group.create_task(keyboard.run(), name="keypad")
-            if self._ports.console is not None:
-                group.create_task(self._ports.console(self._console()), name="console")
+            if self._outside.console is not None:
+                group.create_task(self._outside.console(self._console()), name="console")
                 if (metrics := self.settings.metrics) is not None:
-                    numbers = Numbers(self.report, self.buses, self._ports.access.connections)
+                    numbers = Numbers(self.report, self.buses, self._outside.access.connections)
                     group.create_task(serve_metrics(numbers, metrics.place, serve_on), name="metrics")
             if self._supervisor is None:
                 on_ready()
@@ -355,13 +364,13 @@ class Agent:
 
     def _proofs(self, group: asyncio.TaskGroup) -> list[Proof]:
         """A proof of life for each loop that serves callers."""
-        buses = self.field.buses
+        buses = self.devices.buses
         proofs = []
         for (name, bus), poller in zip(buses.items(), self.pollers, strict=True):
             proofs.append(Proof(f"bus {name}", _turns_of(bus), BUS_SILENT_S, bus.nudge))
             proofs.append(Proof(f"poller of {name}", _turns_of(poller), POLLER_SILENT_S))
         parts = [self.loop, self._writer, self.link, self.publisher, self._telemetry]
-        if self._ports.console is not None:
+        if self._outside.console is not None:
             parts.append(api := ApiLife(self.settings.path(self.settings.paths.socket)))
             group.create_task(api.run(), name="console check")
         for part in (*parts, self.climate):
@@ -375,7 +384,7 @@ class Agent:
     async def _renew_challenges(self, signature_check: SignatureCheck) -> None:
         while True:
             await asyncio.sleep(CHALLENGE_CHECK_S)
-            if signature_check.renew(self._ports.clock.now()):
+            if signature_check.renew(self._outside.clock.now()):
                 self._publish_online()
 
     def _publish_online(self) -> None:
@@ -390,7 +399,7 @@ class Agent:
         self._writer.close()
         self.store.close()
 
-    def _act(self, effect: Effect) -> None:
+    def _start_effect(self, effect: Effect) -> None:
         self._group.create_task(self._executor.carry_out(effect), name=f"effect {effect.cell}")
 
     def _door_closed(self, label: str) -> bool:
@@ -401,14 +410,14 @@ class Agent:
         return climate is not None and climate.active
 
     def _online(self, online: bool) -> str:
-        now = self._ports.clock.now()
+        now = self._outside.clock.now()
         health = self.report.health() if online else None
         if online:
             self._telemetry.note_health(health)
         body = Online(
             online=online,
             boot_id=now.boot_id,
-            instance=f"{self._ports.board}/{self.store.journal_id}",
+            instance=f"{self._outside.board}/{self.store.journal_id}",
             run=self._run_id,
             history=self.history_check.state if online else None,
             agent_version=__version__,
@@ -421,18 +430,20 @@ class Agent:
         return body.model_dump_json(exclude_none=True)
 
     def _clock_text(self) -> str:
-        return rfc3339(self._ports.clock.now().wall_s)
+        return rfc3339(self._outside.clock.now().wall_s)
 
     def _machine_json(self) -> str:
         return self.views.machine(self.loop.state).model_dump_json(exclude_none=True)
 
     def _digest_json(self) -> str:
-        oldest, last, now = self.store.oldest_sequence(), self.loop.last_sequence, self._ports.clock.now()
+        oldest, last, now = self.store.oldest_sequence(), self.loop.last_sequence, self._outside.clock.now()
         return self.views.digest(self.loop.state, oldest, last, now, self._run_id).model_dump_json()
 
     def _console(self) -> ConsolePort:
-        ports = self._ports
-        return ConsolePort(self.local, self.report, self.buses, ports.access, ports.service, self.diagnosis)
+        outside = self._outside
+        return ConsolePort(
+            self.local, self.report, self.buses, outside.access, outside.service, self.diagnosis
+        )
 
 
 def _turns_of(part: BusOwner | Poller) -> Callable[[], int]:

@@ -23,7 +23,7 @@ def refusal(cause: str) -> Condition:
 
 
 @dataclass(frozen=True, slots=True)
-class LinkReports:
+class DaemonLinkListener:
     """The daemon's `LinkListener`."""
 
     publisher: Publisher
@@ -49,7 +49,7 @@ class LinkReports:
 
 
 @dataclass(frozen=True, slots=True)
-class BusReports:
+class DaemonBusListener:
     """The daemon's `BusListener` of one bus; `boards` are those with door contacts, by address."""
 
     on_port: Callable[[bool], None]
@@ -68,19 +68,19 @@ class BusReports:
 
 
 @dataclass(frozen=True, slots=True)
-class LoopReports:
-    """The daemon's `LoopListener`. `act` starts an effect (`Executor.carry_out`); `wake` is called when
-    something was recorded, `begin_journal` when the journal has a new id."""
+class DaemonLoopListener:
+    """The daemon's `LoopListener`. `start_effect` starts an effect (`Executor.carry_out`); `wake` is called
+    when something was recorded, `begin_journal` when the journal has a new id."""
 
     publisher: Publisher
     commands: CommandHandler
-    act: Callable[[Effect], None]
+    start_effect: Callable[[Effect], None]
     wake: Callable[[], None]
     begin_journal: Callable[[], None]
 
     def carry_out(self, effect: Effect) -> None:
         """See `LoopListener`."""
-        self.act(effect)
+        self.start_effect(effect)
 
     def answered(self, request_key: str, reply: str, answer: Answer) -> None:
         """See `LoopListener`."""

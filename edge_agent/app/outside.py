@@ -10,8 +10,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from edge_agent.app.lines import transport_to
 from edge_agent.app.startup import NOTHING, Confirmed
+from edge_agent.app.transports import transport_to
 from edge_agent.app.upkeep import Aside
 from edge_agent.cloud.interfaces import Link
 from edge_agent.cloud.link import MqttLink
@@ -38,7 +38,7 @@ async def inline(work: Callable[[], list[str]]) -> list[str]:
 
 
 @dataclass(frozen=True, slots=True)
-class Ports:
+class Outside:
     """The outside of a machine; a simulation provides its own."""
 
     clock: Clock
@@ -82,7 +82,7 @@ def link_settings(settings: Settings) -> LinkSettings:
     )
 
 
-def system_ports(settings: Settings) -> Ports:
+def system_outside(settings: Settings) -> Outside:
     """The real machine: kernel clocks, ttys, a writer thread, the broker, the Unix socket, systemd."""
 
     def link(settings: Settings, online: Callable[[bool], str]) -> Link:
@@ -92,7 +92,7 @@ def system_ports(settings: Settings) -> Ports:
     clock = SystemClock(trusted=settings.machine.clock == "rtc")
     access = Access.of(settings)
     group = None if settings.access.group is None else group_of(settings.access.group)
-    return Ports(
+    return Outside(
         clock=clock,
         ids=Ids(),
         transport=transport_to,

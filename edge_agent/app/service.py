@@ -16,7 +16,7 @@ from typing import Any
 import structlog
 
 from edge_agent.app.agent import Agent
-from edge_agent.app.outside import Ports
+from edge_agent.app.outside import Outside
 from edge_agent.app.reload import objections
 from edge_agent.app.startup import NOTHING, Confirmed
 from edge_agent.config import Settings, load_settings
@@ -51,17 +51,17 @@ class Service:
         self,
         file: Path,
         settings: Settings,
-        ports: Callable[[Settings], Ports],
+        outside: Callable[[Settings], Outside],
         *,
         confirmed: Confirmed = NOTHING,
     ) -> None:
-        """`settings`: the content of the file. `confirmed`: see `Ports.confirmed`."""
+        """`settings`: the content of the file. `confirmed`: see `Outside.confirmed`."""
         self._confirmed = confirmed
         self._file = file
         self._first = settings
-        self._ports_of = ports
+        self._outside_of = outside
         self._loaded: Loaded
-        self._ports: Ports
+        self._outside: Outside
         self._agent: Agent
         self._wanted: Settings | None = None
         self._switch = asyncio.Event()
@@ -77,7 +77,7 @@ class Service:
         stopped = asyncio.create_task(stop.wait(), name="stop")
         try:
             self._build(self._first)
-            self._loaded = Loaded(self._first, 1, self._ports.clock.now().wall_s)
+            self._loaded = Loaded(self._first, 1, self._outside.clock.now().wall_s)
             await self._run_agent(stopped)
             while self._wanted is not None and not stop.is_set():
                 before = self._loaded
@@ -89,8 +89,8 @@ class Service:
             stopped.cancel()
 
     def _build(self, settings: Settings) -> None:
-        self._ports = replace(self._ports_of(settings), service=self, confirmed=self._confirmed)
-        self._agent = Agent(settings, self._ports)
+        self._outside = replace(self._outside_of(settings), service=self, confirmed=self._confirmed)
+        self._agent = Agent(settings, self._outside)
 
     async def _try_agent(self, stopped: asyncio.Task[bool], before: Loaded) -> None:
         """Runs the agent; if it ends by itself within `PROBATION_S`, runs one with the previous settings."""
@@ -122,7 +122,7 @@ class Service:
             self._loaded = replace(self._loaded, failed=str(problem))
             self._build(self._loaded.settings)
         else:
-            self._loaded = Loaded(wanted, self._loaded.number + 1, self._ports.clock.now().wall_s)
+            self._loaded = Loaded(wanted, self._loaded.number + 1, self._outside.clock.now().wall_s)
             log.info("the new configuration is in use", number=self._loaded.number)
 
     async def _run_agent(self, stopped: asyncio.Task[bool]) -> None:
@@ -132,7 +132,7 @@ class Service:
         switch = asyncio.create_task(self._switch.wait(), name="switch")
         await asyncio.wait({task, stopped, switch}, return_when=asyncio.FIRST_COMPLETED)
         switch.cancel()
-        supervisor = self._ports.supervisor
+        supervisor = self._outside.supervisor
         if supervisor is not None:
             if self._switch.is_set() and not stopped.done():
                 supervisor.status("applying a new configuration")

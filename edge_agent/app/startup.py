@@ -41,18 +41,18 @@ class Confirmed:
 NOTHING = Confirmed()
 
 
-def taken_up(
+def load_state(
     store: JournalStore,
     loaded: Loaded,
     settings: Settings,
     layout: Layout,
     confirmed: Confirmed,
     now: Instant,
-    signs: list[str],
+    files_beside_journal: list[str],
 ) -> LockerState:
     """The journal's state on the cells of this configuration; records what the journal is now bound to.
 
-    `signs`: companions that were there before the journal was opened.
+    `files_beside_journal`: companions that were there before the journal was opened.
 
     Raises `ConfigError` if the journal is another machine's, or if a cell in use has gone or is on other
     wires; `StorageFault` if the journal cannot be written.
@@ -80,7 +80,7 @@ def taken_up(
     for finding in found:
         log.warning("rewired", cell=finding.path, by="--rewired")
     now_at = Mark(machine_id, store.journal_id, loaded.last_sequence)
-    history = history_at_start(settings, now_at, signs, fresh=fresh, known=state.history)
+    history = history_at_start(settings, now_at, files_beside_journal, fresh=fresh, known=state.history)
     labels = {cell.cell_id: cell.label for cell in settings.cells}
     settled = replace(bound, machine_id=machine_id, labels=labels, wires=wires)
     if settled != bound or history:
@@ -90,7 +90,7 @@ def taken_up(
     return replace(state, history={**state.history, **history})
 
 
-def companions_of(journal: Path) -> list[str]:
+def files_beside(journal: Path) -> list[str]:
     """Files that a journal leaves beside itself; must be called before the journal is opened."""
     return [
         f"{journal.name}{ending}"
@@ -100,17 +100,22 @@ def companions_of(journal: Path) -> list[str]:
 
 
 def history_at_start(
-    settings: Settings, journal: Mark, signs: list[str], *, fresh: bool, known: Mapping[str, Doubted]
+    settings: Settings,
+    journal: Mark,
+    files_beside_journal: list[str],
+    *,
+    fresh: bool,
+    known: Mapping[str, Doubted],
 ) -> dict[str, Doubted]:
     """What to record about the machine's history: nothing if journal and mark agree.
 
-    `journal`: the mark that this journal would leave; `signs`: companions of the journal that were there
-    before it; `fresh`: it never served; `known`: what was recorded before.
+    `journal`: the mark that this journal would leave; `files_beside_journal`: its companions
+    that were there before it; `fresh`: it never served; `known`: what was recorded before.
     """
     mark = read_mark(mark_file(settings))
     ours = mark is not None and mark.machine_id in (settings.machine.machine_id, None)
     if fresh:
-        found = [*signs, *(["the commissioning mark"] if ours else [])]
+        found = [*files_beside_journal, *(["the commissioning mark"] if ours else [])]
         if not found:
             return {YOUNG: Doubted("the journal is new")}
         why = f"the journal is new or empty, yet there was one before: {', '.join(found)}"

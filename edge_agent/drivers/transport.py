@@ -1,5 +1,5 @@
 """The bus owner's interfaces: to the line below it (implemented by `TtyTransport`, `TcpTransport`, the
-adapter check in `app/ports.py` and a simulated cable), and to the listener above it."""
+adapter check in `app/adapters.py` and a simulated cable), and to the listener above it."""
 
 from __future__ import annotations
 

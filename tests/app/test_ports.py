@@ -44,7 +44,7 @@ def test_w7_another_adapter_at_the_same_name_keeps_the_bus_closed(tmp_path: Path
     async def run(site: Site) -> None:
         await site.plant.stop()
         site.plant.settings = with_journal(site.plant.settings, tmp_path / "new" / "journal.sqlite")
-        site.plant.ports = {"sysfs": tree.sysfs}
+        site.plant.replaced = {"sysfs": tree.sysfs}
         tree.plug(tty, "1.1", serial=None)
         site.plant.start()
         await asyncio.sleep(3)
@@ -72,13 +72,13 @@ def test_w7_another_adapter_at_the_same_name_keeps_the_bus_closed(tmp_path: Path
         await site.plant.stop()
         tree.unplug(tty)
         tree.plug(tty, "1.2", serial=None)
-        site.plant.ports |= {"confirmed": Confirmed(rewired=True)}
+        site.plant.replaced |= {"confirmed": Confirmed(rewired=True)}
         site.plant.start()
         await asyncio.sleep(5)
         assert detail(site) is None
         assert await pulses_by_hand(site) == 1
         await site.plant.stop()
-        site.plant.ports.pop("confirmed")
+        site.plant.replaced.pop("confirmed")
         site.plant.start()  # accepted once, it is the bus's own
         await asyncio.sleep(5)
         assert detail(site) is None
@@ -94,7 +94,7 @@ def test_w7_adapters_that_change_places_while_the_machine_runs(tmp_path: Path) -
     async def run(site: Site) -> None:
         await site.plant.stop()
         site.plant.settings = with_journal(site.plant.settings, tmp_path / "new" / "journal.sqlite")
-        site.plant.ports = {"sysfs": tree.sysfs}
+        site.plant.replaced = {"sysfs": tree.sysfs}
         tree.plug(tty, "1.1", serial="A1")
         site.plant.start()
         await asyncio.sleep(3)

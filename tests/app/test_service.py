@@ -15,7 +15,7 @@ from typing import Any, ClassVar
 import pytest
 import tomli_w
 
-from edge_agent.app import Agent, Ports, Service, system_ports
+from edge_agent.app import Agent, Outside, Service, system_outside
 from edge_agent.config import Settings, load_settings
 from edge_agent.journal.store import Batch, JournalStore
 from edge_agent.model import Packaging
@@ -93,8 +93,8 @@ async def served(
     plant = Plant(settings, 1)
     cables = {settings.buses[name].port: cable for name, cable in plant.cables.items()}
 
-    def ports(settings: Settings) -> Ports:
-        system = system_ports(settings)
+    def outside(settings: Settings) -> Outside:
+        system = system_outside(settings)
         return replace(
             system,
             transport=lambda bus: cables[bus.port],
@@ -103,7 +103,7 @@ async def served(
             scanner=False,
         )
 
-    service, stop = Service(file, settings, ports), asyncio.Event()
+    service, stop = Service(file, settings, outside), asyncio.Event()
     task = asyncio.create_task(service.run(stop))
     await asyncio.sleep(0)
     site = Served(file, service, task, stop)

@@ -88,7 +88,7 @@ def lose_one_reading(site: Site) -> None:
     """The next reading of a door board that is asked for at a command's priority gets no answer."""
     agent = site.plant.agent
     assert agent is not None
-    for board in agent.field.door_boards.values():
+    for board in agent.devices.door_boards.values():
 
         def losing(real: ReadLevels) -> ReadLevels:
             lost = False

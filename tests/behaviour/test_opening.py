@@ -65,7 +65,7 @@ def test_a_pulse_whose_acknowledgement_is_lost_is_judged_by_the_door(tmp_path: P
         made = await site.reserve()
         agent = site.plant.agent
         assert agent is not None
-        lock = agent.field.locks[made["cell"]["description"]]
+        lock = agent.devices.locks[made["cell"]["description"]]
         pulse, times = lock.pulse, 0
 
         async def unheard(deadline_s: float) -> None:

@@ -217,14 +217,14 @@ def test_the_intent_is_on_the_disk_before_the_lock_moves(tmp_path: Path) -> None
         agent = site.plant.agent
         assert agent is not None
         label, store = made["cell"]["description"], agent.store
-        lock, journaled = agent.field.locks[label].pulse, []
+        lock, journaled = agent.devices.locks[label].pulse, []
 
         async def pulse(deadline_s: float) -> None:
             rows = [row for row in store.timeline((0, 0), 100) if row["kind"] == "unlock"]
             journaled.append([(row["cell"], row["attempt"], row["outcome"]) for row in rows])
             await lock(deadline_s)
 
-        agent.field.locks[label].pulse = pulse  # type: ignore[method-assign]
+        agent.devices.locks[label].pulse = pulse  # type: ignore[method-assign]
         assert "result" in await site.call("dropoff", "res_1")
         assert journaled == [[(label, 1, None)]]
         outcome = store.timeline((0, 0), 100)[-1]

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from edge_agent.app.lines import keeps_pace
+from edge_agent.app.transports import keeps_pace
 from edge_agent.config import BusSection
 from edge_agent.drivers.bus import BusOwner, Priority
 from edge_agent.drivers.lock_protocols import codec_of

@@ -98,7 +98,7 @@ def test_a_scan_finds_every_device_while_the_locker_works(tmp_path: Path) -> Non
         assert there == dict.fromkeys(agent.settings.devices, "answers") | {"climate": "exception"}
         assert all(row["finding"] is None for row in rows)
         assert agent.loop.state.alarms == {}
-        bus = agent.field.buses["main"]
+        bus = agent.devices.buses["main"]
         assert bus.counters.timeouts == 247 - 13  # a silent address costs one time-out
         configured = [device.address for device in agent.settings.devices.values()]
         assert all(bus.record(address).timeouts == 0 for address in configured)

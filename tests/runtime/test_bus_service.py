@@ -68,7 +68,7 @@ def test_without_a_bus_service_nothing_is_served(tmp_path: Path) -> None:
 def test_the_monitor_decodes_frames_only_while_a_client_follows(tmp_path: Path) -> None:
     async def test(site: Site) -> None:
         agent = agent_of(site)
-        bus = agent.field.buses["main"]
+        bus = agent.devices.buses["main"]
         assert not bus.taps
         rows: list[dict[str, Any]] = []
 
@@ -104,7 +104,7 @@ def test_a_slow_follower_loses_frames_and_gets_their_number(tmp_path: Path) -> N
         agent = agent_of(site)
         follower = agent.buses.monitor(None)
         first = await anext(follower)
-        bus = agent.field.buses["main"]
+        bus = agent.devices.buses["main"]
         for number in range(QUEUE_FRAMES + 7):
             bus.taps[0](Passed(asyncio.get_running_loop().time(), "heard", bytes([number & 255]), "rubbish"))
         rows = [first]
@@ -144,7 +144,7 @@ def test_an_unknown_bus_is_refused(tmp_path: Path) -> None:
 
 def test_a_closed_monitor_receives_no_frames(tmp_path: Path) -> None:
     async def test(site: Site) -> None:
-        bus = agent_of(site).field.buses["main"]
+        bus = agent_of(site).devices.buses["main"]
         arrived = asyncio.Event()
         with Tap(bus, arrived) as tap:
             await arrived.wait()
@@ -168,7 +168,7 @@ def test_door_changes_are_streamed_as_they_happen(tmp_path: Path) -> None:
 
         listening = asyncio.create_task(listen())
         await asyncio.sleep(0.2)
-        assert {row["label"] for row in rows} == set(agent.field.locks)
+        assert {row["label"] for row in rows} == set(agent.devices.locks)
         assert {(row["door"], row["level"]) for row in rows} == {("closed", 1)}
         rows.clear()
         await site.reserve()

@@ -39,7 +39,7 @@ def test_a_code_from_the_keypad_opens_the_cell(tmp_path: Path, monkeypatch: pyte
         return typists[-1]
 
     def with_hands(agent: Agent) -> None:
-        agent._ports = replace(agent._ports, scanner=True)
+        agent._outside = replace(agent._outside, scanner=True)
 
     async def run() -> None:
         settings = load_settings(REPOSITORY / "config" / "demo.toml")

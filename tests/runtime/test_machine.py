@@ -449,7 +449,7 @@ def test_an_unexpected_error_of_a_bus_ends_the_daemon(tmp_path: Path) -> None:
         def broken(question: Question, reply: bytes) -> list[int]:
             raise ZeroDivisionError
 
-        agent.field.buses["main"]._codec.parse = broken  # type: ignore[method-assign]
+        agent.devices.buses["main"]._codec.parse = broken  # type: ignore[method-assign]
         await site.until(task.done, 5)
         with pytest.raises(ExceptionGroup) as caught:
             task.result()

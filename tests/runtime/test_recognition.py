@@ -7,7 +7,7 @@ from contextlib import suppress
 
 import pytest
 
-from edge_agent.app.lines import owner_of
+from edge_agent.app.transports import owner_of
 from edge_agent.config import BusSection
 from edge_agent.config.wiring import ADDRESSES
 from edge_agent.drivers.profiles import load_profile

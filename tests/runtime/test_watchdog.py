@@ -104,7 +104,7 @@ def watched(tmp_path: Path, test: Callable[[Watched], Awaitable[None]]) -> None:
 
 
 def hang_bus(agent: Any, hang: Hang) -> None:
-    agent.field.buses["main"]._carry_out = hang
+    agent.devices.buses["main"]._carry_out = hang
 
 
 def hang_poller(agent: Any, hang: Hang) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from typer.testing import CliRunner, Result
 
-from edge_agent.app.lines import owner_of
+from edge_agent.app.transports import owner_of
 from edge_agent.cli.commands import app
 from edge_agent.cli.init.search import Wires
 from edge_agent.config import BusSection, Settings

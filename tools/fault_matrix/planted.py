@@ -13,7 +13,7 @@ from typing import Any
 from unittest.mock import patch
 
 from edge_agent.app import startup
-from edge_agent.app.ports import BoundPorts
+from edge_agent.app.adapters import BoundAdapters
 from edge_agent.drivers import profiles
 from edge_agent.field import closings
 from edge_agent.field.doors import Doors
@@ -175,7 +175,11 @@ BUGS = (
         ),
     ),
     Bug(
-        "the wires of a bus are forgotten", BoundPorts, "check", _nothing, (("port swapped", DROPPED, "API"),)
+        "the wires of a bus are forgotten",
+        BoundAdapters,
+        "check",
+        _nothing,
+        (("port swapped", DROPPED, "API"),),
     ),
     Bug(
         "an empty journal is a new locker",

@@ -48,7 +48,7 @@ class Stage:
         self.usb = UsbTree(folder / "sys")
         for number, name in enumerate(self.plant.cables):
             self.usb.plug(f"ttyUSB{number}", f"1.{number}", serial=f"{name}-7")
-        self.plant.ports["sysfs"] = self.usb.sysfs
+        self.plant.replaced["sysfs"] = self.usb.sysfs
         self.books = Books(self.plant.world)
         self.plant.broker.on_event = self._event
         self.codes: dict[str, tuple[str, str]] = {}

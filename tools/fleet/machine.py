@@ -9,8 +9,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from edge_agent.app import layout_of, system_ports
-from edge_agent.app.listeners import LoopReports
+from edge_agent.app import layout_of, system_outside
+from edge_agent.app.listeners import DaemonLoopListener
 from edge_agent.cloud.publisher import Publisher
 from edge_agent.config import Settings
 from edge_agent.drivers.bus import Priority
@@ -54,25 +54,25 @@ class LightMachine:
     """Runs on the event loop beside many others; its cells have neither scales nor climate."""
 
     def __init__(self, settings: Settings, seed: int) -> None:
-        ports = system_ports(settings)
-        self._clock = ports.clock
+        outside = system_outside(settings)
+        self._clock = outside.clock
         machine = settings.machine
         layout = replace(layout_of(settings), climate={}, thermometers=frozenset(), weighed=frozenset())
         self._store = store = JournalStore(settings.path(settings.paths.journal))
         self._writer = ThreadWriter(store)
-        now = ports.clock.now()
+        now = outside.clock.now()
         loaded = store.load(now.wall_s)
         identity = Identity(
             machine.machine_id, machine.name, machine.location, machine.latitude, machine.longitude
         )
-        views = Views(identity, layout, ports.ids, store.journal_id)
-        self.link = ports.link(settings, self._online)
+        views = Views(identity, layout, outside.ids, store.journal_id)
+        self.link = outside.link(settings, self._online)
         self.loop = LockerLoop(
             restore(loaded, layout, now),
             layout,
             loaded.last_sequence,
             self._writer,
-            ports.clock,
+            outside.clock,
             views,
             ended_status=store.ended_status,
         )
@@ -87,19 +87,21 @@ class LightMachine:
             on_digest_acknowledged=lambda payload: None,
             on_refusal=self.link_refused,
         )
-        self.local = LocalRequests(self.loop, ports.clock, ports.ids)
+        self.local = LocalRequests(self.loop, outside.clock, outside.ids)
         self.commands = CommandHandler(
             self.loop,
             store,
-            ports.clock,
-            ports.ids,
+            outside.clock,
+            outside.ids,
             views,
             machine.machine_id,
             self.publisher.reply,
             self.local,
             restore=lambda command: {"history": "sound"},
         )
-        self._loop_reports = LoopReports(self.publisher, self.commands, self._act, lambda: None, lambda: None)
+        self._loop_listener = DaemonLoopListener(
+            self.publisher, self.commands, self._start_effect, lambda: None, lambda: None
+        )
         self._furnish(settings, list(layout.specs), random.Random(seed))
         self._group: asyncio.TaskGroup
 
@@ -127,7 +129,7 @@ class LightMachine:
             async with asyncio.TaskGroup() as group:
                 self._group = group
                 self._cabinet.on_change = lambda: self._spawn(self._look())
-                for work in (self.loop.run(self._loop_reports), self.publisher.run(), self.link.run(self)):
+                for work in (self.loop.run(self._loop_listener), self.publisher.run(), self.link.run(self)):
                     self._spawn(work)
         finally:
             self._writer.close()
@@ -164,7 +166,7 @@ class LightMachine:
     def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
         self._group.create_task(work)
 
-    def _act(self, effect: Effect) -> None:
+    def _start_effect(self, effect: Effect) -> None:
         self._spawn(self._executor.carry_out(effect))
 
     def _digest(self, views: Views) -> str:

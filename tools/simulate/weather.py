@@ -64,7 +64,7 @@ class Weather:
             agent = plant.agent
             if agent is None:
                 continue
-            taken = await agent.field.buses[name].wait_open(RECOVERED_S)
+            taken = await agent.devices.buses[name].wait_open(RECOVERED_S)
             if not taken and plant.agent is agent:
                 raise NotRecovered(f"bus {name} was not taken again within {RECOVERED_S} s")
 

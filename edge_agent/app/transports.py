@@ -49,7 +49,7 @@ def keeps_pace(bus: BusSection) -> bool:
     return not os.path.basename(os.path.realpath(bus.port)).startswith("ttyACM")
 
 
-def line_to(name: str, bus: BusSection) -> tuple[BusOwner, Transport]:
+def bus_with_transport(name: str, bus: BusSection) -> tuple[BusOwner, Transport]:
     """The owner of a bus, and its transport."""
     transport = transport_to(bus)
     return owner_of(name, bus, transport), transport

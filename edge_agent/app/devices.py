@@ -7,7 +7,7 @@ from typing import Literal
 
 import structlog
 
-from edge_agent.app.lines import owner_of
+from edge_agent.app.transports import owner_of
 from edge_agent.config import BusSection, Settings
 from edge_agent.config.wiring import ADDRESSES, LAST_SCANNED
 from edge_agent.drivers.boards import (
@@ -38,7 +38,7 @@ log = structlog.get_logger()
 OFF_TRIES = 3
 
 
-class Field:
+class Devices:
     """All devices on the buses."""
 
     def __init__(self, settings: Settings, transport: Callable[[str, BusSection], Transport]) -> None:
@@ -46,18 +46,18 @@ class Field:
         self._settings = settings
         self.values = FieldValues()
         self.buses = {name: owner_of(name, bus, transport(name, bus)) for name, bus in settings.buses.items()}
-        self.devices = {
+        self.by_name = {
             name: Device(name, self.buses[device.bus], device.address, settings.profile_of(name).bus)
             for name, device in settings.devices.items()
         }
         self.locks = {cell.label: self._lock(cell.label) for cell in settings.cells}
         self.outputs: list[OutputBoard] = [
             board
-            for name, device in self.devices.items()
+            for name, device in self.by_name.items()
             if (board := outputs_of(device, settings.profile_of(name))) is not None
         ]
         self.door_boards = {
-            name: DoorInputs(self.devices[name], doors)
+            name: DoorInputs(self.by_name[name], doors)
             for name in dict.fromkeys(cell.door.device for cell in settings.cells)
             if (doors := settings.profile_of(name).doors) is not None
         }
@@ -90,7 +90,7 @@ class Field:
         lock = self._settings.profile_of(cell.lock.device).lock
         assert lock is not None  # checked by the configuration
         return lock_on(
-            self.devices[cell.lock.device], lock, cell.lock.channel, self._settings.unlock.pulse_ms
+            self.by_name[cell.lock.device], lock, cell.lock.channel, self._settings.unlock.pulse_ms
         )
 
     def held_outputs(self, which: Literal["heating", "cooling"]) -> dict[str, HeldOutput]:
@@ -101,7 +101,7 @@ class Field:
             if place is not None:
                 relays = self._settings.profile_of(place.device).relays
                 assert relays is not None  # checked by the configuration
-                found[cell.label] = TimedRelay(self.devices[place.device], relays, place.channel)
+                found[cell.label] = TimedRelay(self.by_name[place.device], relays, place.channel)
         return found
 
     def climate_outputs(self, steered: Callable[[], bool]) -> ClimateOutputs:
@@ -134,7 +134,7 @@ class Field:
             if cell.scale is not None and self._on(cell.scale.device, bus):
                 scale = self._settings.profile_of(cell.scale.device).scale
                 assert scale is not None
-                driver = RegisterScale(self.devices[cell.scale.device], scale)
+                driver = RegisterScale(self.by_name[cell.scale.device], scale)
                 device = scale_of(driver, cell.label, self.values, weighing)
                 found.append(hearing_errors(device, cell.label, self.values, weighing))
             if cell.temperature is not None and self._on(cell.temperature.device, bus):
@@ -143,7 +143,7 @@ class Field:
         for name, channels in probes.items():
             temperature = self._settings.profile_of(name).temperature
             assert temperature is not None
-            board = TemperatureInputs(self.devices[name], temperature)
+            board = TemperatureInputs(self.by_name[name], temperature)
             found.append(thermometer_of(board, channels, self.values, temperatures))
         return found
 

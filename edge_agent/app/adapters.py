@@ -20,7 +20,7 @@ from edge_agent.journal.store import JournalStore
 log = structlog.get_logger()
 
 
-class BoundPorts:
+class BoundAdapters:
     """The adapter of each bus of a machine. `on_another` is called with a bus when its `problem` has
     changed."""
 
@@ -36,9 +36,9 @@ class BoundPorts:
         self._problems: dict[str, str] = {}
         self._on_another = on_another
 
-    def guarded(self, bus: str, port: str, transport: Transport) -> Transport:
+    def bound(self, bus: str, port: str, transport: Transport) -> Transport:
         """A transport that opens only on the adapter that the bus is bound to."""
-        return _GuardedTransport(self, bus, port, transport)
+        return _BoundTransport(self, bus, port, transport)
 
     def problem(self, bus: str) -> str | None:
         """Why a bus is kept closed; None if it is not."""
@@ -84,27 +84,28 @@ class BoundPorts:
         return True
 
 
-class _GuardedTransport:
+class _BoundTransport:
     """A `Transport` that checks the adapter at the port before and after it is opened."""
 
-    def __init__(self, ports: BoundPorts, bus: str, port: str, transport: Transport) -> None:
-        self._ports, self._bus, self._port, self._transport = ports, bus, port, transport
+    def __init__(self, adapters: BoundAdapters, bus: str, port: str, transport: Transport) -> None:
+        self._adapters, self._bus, self._port, self._transport = adapters, bus, port, transport
 
     async def dial(self) -> None:
         """See `Transport.dial`."""
-        self._ports.check(self._bus, self._port)
+        self._adapters.check(self._bus, self._port)
         await self._transport.dial()
 
     def open(self, on_bytes: Callable[[bytes], None], on_lost: Callable[[str], None]) -> None:
         """See `Transport.open`."""
-        self._ports.check(self._bus, self._port)
+        self._adapters.check(self._bus, self._port)
         self._transport.open(on_bytes, on_lost)
         try:
-            self._ports.check(self._bus, self._port)  # the name may have moved to another adapter meanwhile
+            # The name may have moved to another adapter meanwhile.
+            self._adapters.check(self._bus, self._port)
         except PortLost:
             self._transport.close()
             raise
-        self._ports.opened(self._bus, self._port)
+        self._adapters.opened(self._bus, self._port)
 
     def write(self, frame: bytes) -> None:
         """See `Transport.write`."""
