@@ -250,7 +250,7 @@ class Agent:
             self.climate,
             watch_s=unlock.watch_ms / 1000,
             pulse_s=unlock.pulse_ms / 1000,
-            at_once=unlock.max_concurrent_unlocks,
+            most_energised=unlock.max_concurrent_unlocks,
         )
 
     async def run(self, on_ready: Callable[[], None] = lambda: None) -> None:

@@ -64,7 +64,7 @@ class DaemonBusListener:
         """See `BusListener`. The doors of the board are read: an unasked frame is no reading."""
         board = self.boards.get(address)
         if board is not None:
-            self.doors.expect(board)
+            self.doors.expect_change(board)
 
 
 @dataclass(frozen=True, slots=True)

@@ -205,7 +205,7 @@ class DoorInputs:
     def __init__(self, device: Device, doors: DoorsCapability) -> None:
         self.name = device.name
         self.least_readings = device.bus.least_readings
-        self.memory_s = device.needs.late_ms / 1000 + MEMORY_MARGIN_S
+        self.oldest_reply_s = device.needs.late_ms / 1000 + MEMORY_MARGIN_S
         self._device = device
         self._doors = doors
         self._requests = door_reads(doors)

@@ -50,7 +50,7 @@ class DoorBoard(Protocol):
     name: str
     least_readings: int
     """How many readings must agree even if no reply can be a late one."""
-    memory_s: float
+    oldest_reply_s: float
     """The board made any reply that arrives now at most this long ago."""
 
     async def read_levels(self, priority: Priority) -> list[int]:

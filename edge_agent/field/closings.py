@@ -42,34 +42,34 @@ class Closings:
         """`now_ns` reads CLOCK_BOOTTIME."""
         self._submit = submit
         self._now_ns = now_ns
-        self._open: dict[str, _Run | None] = dict.fromkeys(labels)
+        self._unsettled: dict[str, _Run | None] = dict.fromkeys(labels)
         """Doors whose closing has not settled, each with its run of closed readings, if any."""
 
     def settling(self, label: str) -> bool:
         """Whether a door has not been closed for long enough yet."""
-        return label in self._open
+        return label in self._unsettled
 
-    def unknown(self, labels: Iterable[str]) -> None:
+    def restart(self, labels: Iterable[str]) -> None:
         """These doors are open or their board is silent: a run of closed readings starts again."""
-        self._open.update(dict.fromkeys(labels))
+        self._unsettled.update(dict.fromkeys(labels))
 
-    def read(self, seen: Mapping[str, Door], believed: Mapping[str, Door], now_s: float) -> None:
+    def take_reading(self, seen: Mapping[str, Door], believed: Mapping[str, Door], now_s: float) -> None:
         """Takes one reading of some doors at `now_s` (loop time). A closing settles only when it is also
         believed."""
-        if self._open.keys().isdisjoint(seen):
+        if self._unsettled.keys().isdisjoint(seen):
             return
         for label, door in seen.items():
-            if label not in self._open:
+            if label not in self._unsettled:
                 continue
             if door is not Door.CLOSED:
-                self._open[label] = None
+                self._unsettled[label] = None
                 continue
-            run = self._open[label]
+            run = self._unsettled[label]
             if run is None or now_s - run.last_s > BROKEN_S:
-                self._open[label] = _Run(self._now_ns(), now_s)
+                self._unsettled[label] = _Run(self._now_ns(), now_s)
                 continue
             run.covered_s += min(now_s - run.last_s, CREDIT_S)
             run.last_s = now_s
             if run.covered_s >= SETTLE_S and believed[label] is Door.CLOSED:
-                del self._open[label]
+                del self._unsettled[label]
                 self._submit(ClosingSettled(label, run.since_ns))

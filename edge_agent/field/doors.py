@@ -22,11 +22,11 @@ from edge_agent.model import Door
 from edge_agent.statemachine.inputs import DeviceHealth, DoorsSeen, Input
 
 DEBOUNCE_S = 0.05
-LOOKS = 3
+SILENT_TRIES = 3
 """How often a fresh reading of a silent board is tried."""
-LOOK_AGAIN_S, LOOK_AGAIN_AT_LEAST_S = 0.02, 0.1
+RETRY_S, LONGEST_RETRY_S = 0.02, 0.1
 """Pause before a failed reading is retried; it doubles, so that a dead board leaves the bus to others."""
-PATIENCE_S = 10.0
+LONGEST_READING_S = 10.0
 """How long a fresh reading is tried if the caller gives no limit."""
 SILENT_AFTER = 12
 SILENT_S = 1.0
@@ -105,7 +105,7 @@ class Doors:
         self._not_closed_s: dict[str, float] = {}
         """When each door was last read open, or not known to be closed."""
         self._closings = Closings(places, submit, now_ns or _loop_ns)
-        self.lookers: list[Callable[[Mapping[str, Door]], None]] = []
+        self.reading_observers: list[Callable[[Mapping[str, Door]], None]] = []
         """Called with every reading of a board, believed or not."""
 
     @property
@@ -121,22 +121,22 @@ class Doors:
         """How many readings of a board failed in a row; busy answers do not count."""
         return self._boards[board].failures
 
-    def expect(self, board: str) -> None:
+    def expect_change(self, board: str) -> None:
         """A change is expected at a board: a lock there was pulsed, or the board sent a frame unasked."""
         self._boards[board].expected_until_s = asyncio.get_running_loop().time() + EXPECT_S
 
-    def pulsed(self, board: str, pulse_s: float) -> None:
+    def expect_pulse(self, board: str, pulse_s: float) -> None:
         """A lock of the board is energised for `pulse_s` from now; some boards do not answer meanwhile."""
-        self.expect(board)
+        self.expect_change(board)
         until_s = asyncio.get_running_loop().time() + pulse_s + PULSE_EXCUSE_S
         self._boards[board].excused_until_s = max(until_s, self._boards[board].excused_until_s)
 
-    def worth_watching(self, board: str) -> bool:
+    def is_active(self, board: str) -> bool:
         """Whether a door of the board is open, may be changing, or is expected to change."""
         entry = self._boards[board]
-        return asyncio.get_running_loop().time() < entry.expected_until_s or self.uneven(board)
+        return asyncio.get_running_loop().time() < entry.expected_until_s or self.needs_uneven_readings(board)
 
-    def uneven(self, board: str) -> bool:
+    def needs_uneven_readings(self, board: str) -> bool:
         """Whether a door of the board is open or has not settled: readings at even intervals could all meet
         the closed moments of a chattering contact."""
         return any(
@@ -148,7 +148,7 @@ class Doors:
         """The door state as last reported to the loop."""
         return self._reported[label]
 
-    async def look(self, board: str, priority: Priority) -> dict[str, Door]:
+    async def read_board(self, board: str, priority: Priority) -> dict[str, Door]:
         """Reads a board once, with a request sent after this call; reports changes.
 
         Raises `BusFault` or `DeviceFault` if there was no reading.
@@ -164,40 +164,40 @@ class Doors:
         seen = {label: self._door(label, levels) for label in entry.labels}
         self._answered(board)
         self._report(board, seen)
-        self._closings.read(seen, self._reported, asyncio.get_running_loop().time())
-        for looker in tuple(self.lookers):
-            looker(seen)
+        self._closings.take_reading(seen, self._reported, asyncio.get_running_loop().time())
+        for observer in tuple(self.reading_observers):
+            observer(seen)
         return seen
 
-    async def look_closely(self, label: str, priority: Priority, until_s: float | None = None) -> Door:
+    async def read_fresh(self, label: str, priority: Priority, until_s: float | None = None) -> Door:
         """A door's fresh reading; several that agree where readings are in doubt. Tried until `until_s` (loop
-        time; None: for `PATIENCE_S`), then UNKNOWN; on a silent board only `LOOKS` times.
+        time; None: for `LONGEST_READING_S`), then UNKNOWN; on a silent board only `SILENT_TRIES` times.
 
         A door that was reported open and now reads closed is read until that is believed or a reading
         differs. Otherwise the caller could take the earlier opening for an effect of its pulse.
         """
         if until_s is None:
-            until_s = asyncio.get_running_loop().time() + PATIENCE_S
+            until_s = asyncio.get_running_loop().time() + LONGEST_READING_S
         try:
             async with asyncio.timeout_at(until_s):
-                return await self._settled(label, self._places[label].board, priority)
+                return await self._read_until_agreed(label, self._places[label].board, priority)
         except TimeoutError:
             return Door.UNKNOWN
 
-    async def _settled(self, label: str, board: str, priority: Priority) -> Door:
+    async def _read_until_agreed(self, label: str, board: str, priority: Priority) -> Door:
         door, agreeing, failures = Door.UNKNOWN, 0, 0
-        pause_s = LOOK_AGAIN_S
-        while failures < LOOKS or not self._boards[board].silent:
+        pause_s = RETRY_S
+        while failures < SILENT_TRIES or not self._boards[board].silent:
             try:
-                seen = (await self.look(board, priority))[label]
+                seen = (await self.read_board(board, priority))[label]
             except (BusFault, DeviceFault):
                 failures += 1
                 await asyncio.sleep(pause_s)
-                pause_s = min(2 * pause_s, LOOK_AGAIN_AT_LEAST_S)
+                pause_s = min(2 * pause_s, LONGEST_RETRY_S)
                 continue
-            failures, pause_s = 0, LOOK_AGAIN_S
+            failures, pause_s = 0, RETRY_S
             door, agreeing = seen, agreeing + 1 if seen is door else 1
-            if agreeing < self._needed(label, door):
+            if agreeing < self._readings_needed_for(label, door):
                 continue
             if door is Door.OPEN or self._reported[label] is not Door.OPEN:
                 return door
@@ -208,17 +208,17 @@ class Doors:
         """How many readings of a door must agree at present before a change is believed."""
         return self._boards[self._places[label].board].board.readings_needed()
 
-    def _needed(self, label: str, door: Door) -> int:
+    def _readings_needed_for(self, label: str, door: Door) -> int:
         """How many readings of `door` are needed to believe it. Fewer suffice where no reading can be an old
         one, and where an old one does no harm: a door that is still closed only leads to a pulse."""
         board = self._boards[self._places[label].board].board
         reported, now_s = self._reported[label], asyncio.get_running_loop().time()
         same = door is Door.CLOSED and reported is Door.CLOSED
         known_s = now_s - self._not_closed_s.get(label, float("-inf"))
-        new = door is Door.OPEN and reported is Door.CLOSED and known_s > board.memory_s
+        new = door is Door.OPEN and reported is Door.CLOSED and known_s > board.oldest_reply_s
         return board.least_readings if same or new else board.readings_needed()
 
-    def forget(self, label: str) -> None:
+    def report_again(self, label: str) -> None:
         """Discards what was reported of a door: its next believed reading is reported again."""
         self._reported[label] = Door.UNKNOWN
         self._candidates.pop(label, None)
@@ -248,11 +248,11 @@ class Doors:
         while waiting and asyncio.get_running_loop().time() < end_s:
             for board in dict.fromkeys(self.board_of(label) for label in waiting):
                 try:
-                    await self.look(board, Priority.COMMAND)
+                    await self.read_board(board, Priority.COMMAND)
                 except (BusFault, DeviceFault):
                     continue
             waiting = [label for label in waiting if self._closings.settling(label)]
-            await asyncio.sleep(LOOK_AGAIN_S)
+            await asyncio.sleep(RETRY_S)
 
     @staticmethod
     async def _readings(board: DoorBoard) -> list[list[int]]:
@@ -282,8 +282,8 @@ class Doors:
             if before is None or before.door is not door:
                 before = _Candidate(door, now_s, 0)
             here = self._candidates[label] = replace(before, readings=before.readings + 1)
-            settled = door is Door.OPEN or (here.readings > 1 and now_s - here.since_s >= DEBOUNCE_S)
-            if settled and here.readings >= self._needed(label, door):
+            long_enough = door is Door.OPEN or (here.readings > 1 and now_s - here.since_s >= DEBOUNCE_S)
+            if long_enough and here.readings >= self._readings_needed_for(label, door):
                 changed[label] = door
         for label, door in seen.items():
             if door is Door.OPEN or self._reported[label] is not Door.CLOSED:
@@ -292,7 +292,7 @@ class Doors:
             self._reported.update(changed)
             for label in changed:
                 self._candidates.pop(label, None)
-            self._closings.unknown(label for label, door in changed.items() if door is Door.OPEN)
+            self._closings.restart(label for label, door in changed.items() if door is Door.OPEN)
             self._submit(DoorsSeen(changed))
 
     def _failed(self, board: str, *, busy: bool) -> None:
@@ -314,7 +314,7 @@ class Doors:
             for label in entry.labels:
                 self._reported[label] = Door.UNKNOWN
                 self._candidates.pop(label, None)
-            self._closings.unknown(entry.labels)
+            self._closings.restart(entry.labels)
             self._submit(DeviceHealth(board, False, tuple(entry.labels)))
 
     def _answered(self, board: str) -> None:

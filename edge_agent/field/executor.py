@@ -11,7 +11,7 @@ from edge_agent.drivers.bus import Priority
 from edge_agent.drivers.interfaces import Lock
 from edge_agent.errors import BusFault, DeviceFault, NotSent
 from edge_agent.field.climate_outputs import ClimateOutputs
-from edge_agent.field.doors import LOOK_AGAIN_AT_LEAST_S, LOOK_AGAIN_S, PATIENCE_S, Doors
+from edge_agent.field.doors import LONGEST_READING_S, LONGEST_RETRY_S, RETRY_S, Doors
 from edge_agent.field.weighing import Weighing
 from edge_agent.model import Door
 from edge_agent.runtime.clock import Clock
@@ -20,9 +20,9 @@ from edge_agent.statemachine.outputs import Effect, PulseLock, ReadDoor, SetClim
 
 log = structlog.get_logger()
 
-PULSE_PATIENCE_S = 5.0
+LONGEST_BUS_WAIT_S = 5.0
 """How long a pulse may wait for the bus."""
-ROOM_LOOK_S = 0.01
+SOLENOID_CHECK_S = 0.01
 """How often a waiting pulse checks whether it may start."""
 ANSWER_S = 0.5
 """A watch ends this long before its command expires, so that the caller gets an answer in time."""
@@ -45,7 +45,7 @@ class Executor:
         *,
         watch_s: float,
         pulse_s: float,
-        at_once: int,
+        most_energised: int,
     ) -> None:
         self._weighing = weighing
         self._climate = climate
@@ -55,8 +55,8 @@ class Executor:
         self._submit = submit
         self._watch_s = watch_s
         self._pulse_s = pulse_s
-        self._at_once = at_once
-        self._ends_s: dict[str, float] = {}
+        self._most_energised = most_energised
+        self._off_at_s: dict[str, float] = {}
         """When each energised solenoid goes off, on the loop's clock."""
 
     async def carry_out(self, effect: Effect) -> None:
@@ -64,12 +64,12 @@ class Executor:
         match effect:
             case ReadDoor():
                 until_s = self._until_s(effect.expires_ns)
-                door = await self._doors.look_closely(effect.cell, Priority.COMMAND, until_s)
+                door = await self._doors.read_fresh(effect.cell, Priority.COMMAND, until_s)
                 self._submit(DoorRead(effect.unlock_id, door))
             case PulseLock():
                 await self._pulse(effect)
             case Weigh():
-                self._weighing.anew(effect.cell)
+                self._weighing.weigh_again(effect.cell)
             case SetClimate():
                 self._climate.set(effect)
 
@@ -80,26 +80,26 @@ class Executor:
         The commit and the bus may have taken long since the command was judged: after its expiry the pulse is
         not sent.
         """
-        await self._room(effect.cell)
-        patience_s = PULSE_PATIENCE_S
+        await self._wait_for_free_solenoid(effect.cell)
+        longest_wait_s = LONGEST_BUS_WAIT_S
         if effect.expires_ns is not None:
             left_s = (effect.expires_ns - self._clock.now().boottime_ns) / 1e9
-            patience_s = min(patience_s, left_s)
+            longest_wait_s = min(longest_wait_s, left_s)
         board, acknowledged = self._doors.board_of(effect.cell), True
-        self._doors.pulsed(board, self._pulse_s)
+        self._doors.expect_pulse(board, self._pulse_s)
         try:
-            await self._locks[effect.cell].pulse(asyncio.get_running_loop().time() + patience_s)
+            await self._locks[effect.cell].pulse(asyncio.get_running_loop().time() + longest_wait_s)
         except NotSent as fault:
             log.warning("pulse not given", cell=effect.cell, fault=str(fault))
-            self._ends_s.pop(effect.cell, None)
+            self._off_at_s.pop(effect.cell, None)
             # The door was not read; the core ignores `door` of a pulse that was not sent.
             self._submit(PulseDone(effect.unlock_id, effect.attempt, Door.CLOSED, given=False))
             return
         except (BusFault, DeviceFault) as fault:
             log.warning("pulse answered with a fault, or not answered", cell=effect.cell, fault=str(fault))
             acknowledged = isinstance(fault, DeviceFault) and (fault.accepted or not fault.busy)
-        self._ends_s[effect.cell] = asyncio.get_running_loop().time() + self._pulse_s
-        self._doors.pulsed(board, self._pulse_s)
+        self._off_at_s[effect.cell] = asyncio.get_running_loop().time() + self._pulse_s
+        self._doors.expect_pulse(board, self._pulse_s)
         watch_s = self._watch_s
         if not acknowledged:
             watch_s = min(watch_s, self._pulse_s + UNACKNOWLEDGED_S)
@@ -114,9 +114,9 @@ class Executor:
         )
         self._submit(PulseDone(effect.unlock_id, effect.attempt, door, acknowledged=acknowledged))
         if door is Door.UNKNOWN:
-            self._doors.forget(effect.cell)  # so that the next reading is reported, and decides
+            self._doors.report_again(effect.cell)  # so that the next reading is reported, and decides
 
-    async def _room(self, cell: str) -> None:
+    async def _wait_for_free_solenoid(self, cell: str) -> None:
         """Waits until this solenoid is off and fewer than the allowed number are on.
 
         An unlock ends when its door is read open; its solenoid stays on until the pulse ends.
@@ -124,18 +124,18 @@ class Executor:
         loop = asyncio.get_running_loop()
         while True:
             now_s = loop.time()
-            self._ends_s = {other: end_s for other, end_s in self._ends_s.items() if end_s > now_s}
-            if cell not in self._ends_s and len(self._ends_s) < self._at_once:
+            self._off_at_s = {other: end_s for other, end_s in self._off_at_s.items() if end_s > now_s}
+            if cell not in self._off_at_s and len(self._off_at_s) < self._most_energised:
                 # Reserved before the pulse is sent, so that two pulses cannot take the same place.
-                self._ends_s[cell] = now_s + PULSE_PATIENCE_S + self._pulse_s
+                self._off_at_s[cell] = now_s + LONGEST_BUS_WAIT_S + self._pulse_s
                 return
-            await asyncio.sleep(ROOM_LOOK_S)
+            await asyncio.sleep(SOLENOID_CHECK_S)
 
     def _until_s(self, expires_ns: int | None) -> float:
         """Until when (loop time) a door is watched for a command that expires at `expires_ns`."""
         now_s = asyncio.get_running_loop().time()
         if expires_ns is None:
-            return now_s + PATIENCE_S
+            return now_s + LONGEST_READING_S
         left_s = (expires_ns - self._clock.now().boottime_ns) / 1e9
         return now_s + max(0.0, left_s - min(ANSWER_S, left_s / 2))
 
@@ -145,17 +145,17 @@ class Executor:
         loop = asyncio.get_running_loop()
         end_s = loop.time() + watch_s
         board = self._doors.board_of(cell)
-        closed, pause_s = 0, LOOK_AGAIN_S  # closed readings in a row, each from a request after the pulse
+        closed, pause_s = 0, RETRY_S  # closed readings in a row, each from a request after the pulse
         try:
             async with asyncio.timeout_at(max(until_s, end_s)):
                 while True:
                     try:
-                        seen = (await self._doors.look(board, Priority.WATCH))[cell]
+                        seen = (await self._doors.read_board(board, Priority.WATCH))[cell]
                     except (BusFault, DeviceFault):
                         await asyncio.sleep(pause_s)
-                        pause_s = min(2 * pause_s, LOOK_AGAIN_AT_LEAST_S)
+                        pause_s = min(2 * pause_s, LONGEST_RETRY_S)
                         continue
-                    pause_s = LOOK_AGAIN_S
+                    pause_s = RETRY_S
                     believed = self._doors.believed(cell)
                     if seen is Door.OPEN and believed is Door.OPEN:
                         return Door.OPEN

@@ -161,7 +161,7 @@ class Poller:
     def _next_board(self, now_s: float) -> str | None:
         """The board whose turn it is; None if none can be asked."""
         ready = [board for board in self._boards if self._ask_after_s[board] <= now_s]
-        watched = [board for board in ready if self._doors.worth_watching(board)]
+        watched = [board for board in ready if self._doors.is_active(board)]
         others = [board for board in ready if board not in watched]
         if watched and (self._watched_in_a_row < self._watched_at_most or not others):
             self._watched_in_a_row += 1
@@ -175,13 +175,13 @@ class Poller:
         self._boards.append(board)
         now_s = asyncio.get_running_loop().time()
         try:
-            await self._doors.look(board, Priority.POLL)
+            await self._doors.read_board(board, Priority.POLL)
         except (NotSent, PortLost):
             self._ask_after_s[board] = now_s + RESTING_S  # asking costs the bus nothing
         except (BusFault, DeviceFault):
             self._ask_after_s[board] = asyncio.get_running_loop().time() + self._pause_s(board)
         else:
-            if self._doors.uneven(board):
+            if self._doors.needs_uneven_readings(board):
                 pause_s = self._random.uniform(0.0, UNEVEN_S)
                 self._ask_after_s[board] = asyncio.get_running_loop().time() + pause_s
 

@@ -74,7 +74,7 @@ class Weighing:
             self._reported[label] = None
             self._submit(Weighed(label, None, error=True))
 
-    def anew(self, label: str) -> None:
+    def weigh_again(self, label: str) -> None:
         """Discards the last report: the next settled weight, from readings after this call, is reported."""
         self._reported[label] = None
         self._unsettle(label)

@@ -34,13 +34,13 @@ def test_a_jammed_lock_gets_three_pulses_with_the_door_watched_in_between(tmp_pa
         agent = site.plant.agent
         assert agent is not None
         looks: list[tuple[int, float]] = []
-        look = agent.doors.look
+        look = agent.doors.read_board
 
         async def watched(board: str, priority: Priority) -> dict[str, Door]:
             looks.append((site.pulses(), asyncio.get_running_loop().time()))
             return await look(board, priority)
 
-        agent.doors.look = watched  # type: ignore[method-assign]
+        agent.doors.read_board = watched  # type: ignore[method-assign]
         assert (await site.call("open-door", "res_1")).get("result")
         await site.until(lambda: bool(site.published("OPEN_DOOR_FULFILLED")))
         pulses = site.plant.world.actuations()

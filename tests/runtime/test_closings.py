@@ -26,7 +26,7 @@ class Contacts:
     """A board with contacts that follow a function of time; each reading takes `READ_S`."""
 
     least_readings = 1
-    memory_s = 3.0
+    oldest_reply_s = 3.0
 
     def __init__(self, name: str = "board", channels: int = 1) -> None:
         self.name = name

@@ -195,7 +195,7 @@ def test_a_single_wrong_reading_neither_counts_nor_delays() -> None:
         assert await cell.reads(500, 9000, 500, 500, -40, 500) == []
         assert await cell.reads(800, 800, 800) == []
         assert await cell.reads(800) == [800]
-        cell.weighing.anew("X")
+        cell.weighing.weigh_again("X")
         assert await cell.reads(800, 9000, 800) == [800]
 
     virtually(test)

@@ -212,7 +212,7 @@ BUGS = (
     Bug(
         "a closing settles at once",
         closings.Closings,
-        "read",
+        "take_reading",
         _settles_at_once,
         (
             ("contact chatters, 400 ms", OPEN, "nobody"),

@@ -21,7 +21,7 @@ class Cabinet:
 
     name = "cabinet"
     least_readings = 1
-    memory_s = 0.0
+    oldest_reply_s = 0.0
 
     def __init__(self, doors: int, rng: random.Random) -> None:
         self.pulses = 0

@@ -118,7 +118,7 @@ class LightMachine:
             ClimateOutputs({}, {}, lambda: True),
             watch_s=settings.unlock.watch_ms / 1000,
             pulse_s=settings.unlock.pulse_ms / 1000,
-            at_once=settings.unlock.max_concurrent_unlocks,
+            most_energised=settings.unlock.max_concurrent_unlocks,
         )
 
     async def run(self) -> None:
@@ -144,10 +144,10 @@ class LightMachine:
 
     async def _look(self) -> None:
         """Reports what polling would read of a changed contact, until a closing has settled."""
-        await self._doors.look("cabinet", Priority.POLL)
+        await self._doors.read_board("cabinet", Priority.POLL)
         for _ in range(LOOKS):
             await asyncio.sleep(DEBOUNCE_S)
-            await self._doors.look("cabinet", Priority.POLL)
+            await self._doors.read_board("cabinet", Priority.POLL)
 
     def link_is_up(self) -> None:
         """See `LinkListener`."""

@@ -135,7 +135,7 @@ class DoorChecks:
             yield Found("lock", label, "unknown", "it was allocated in the meantime: not tried")
             return
         contact = Contact(label)
-        self._doors.lookers.append(contact.see)
+        self._doors.reading_observers.append(contact.see)
         try:
             if self._doors.believed(label) is Door.OPEN:
                 yield ask(number, of, label, f"close door {label}")
@@ -157,7 +157,7 @@ class DoorChecks:
                 return
             await asyncio.sleep(SETTLE_S)
         finally:
-            self._doors.lookers.remove(contact.see)
+            self._doors.reading_observers.remove(contact.see)
         yield _moved(label, contact)
 
     def _wrong_door(self, label: str) -> Found:
