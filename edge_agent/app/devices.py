@@ -16,7 +16,7 @@ from edge_agent.drivers.boards import (
     RegisterScale,
     TemperatureInputs,
     TimedRelay,
-    lock_on,
+    lock_at,
     outputs_of,
 )
 from edge_agent.drivers.decode import Wire
@@ -89,7 +89,7 @@ class Devices:
         cell = next(cell for cell in self._settings.cells if cell.label == label)
         lock = self._settings.profile_of(cell.lock.device).lock
         assert lock is not None  # checked by the configuration
-        return lock_on(
+        return lock_at(
             self.by_name[cell.lock.device], lock, cell.lock.channel, self._settings.unlock.pulse_ms
         )
 

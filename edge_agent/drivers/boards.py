@@ -122,7 +122,7 @@ class SwitchedLock:
                 return
 
 
-def lock_on(device: Device, lock: LockCapability, channel: int, pulse_ms: int) -> BoardLock | SwitchedLock:
+def lock_at(device: Device, lock: LockCapability, channel: int, pulse_ms: int) -> BoardLock | SwitchedLock:
     """The solenoid on a channel. Raises `ValueError` if the board cannot do a pulse of `pulse_ms`."""
     if isinstance(lock.pulse, SwitchedPulse):
         return SwitchedLock(device, lock.pulse, channel, pulse_ms)

@@ -13,7 +13,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Literal
 
-from edge_agent.drivers.health import Counters, DeviceRecord, Passed
+from edge_agent.drivers.health import Counters, DeviceRecord, ObservedFrame
 from edge_agent.drivers.jobs import LONGEST_DRAIN_S, JobQueue
 from edge_agent.drivers.jobs import Job as _Job
 from edge_agent.drivers.jobs import Priority as Priority
@@ -35,7 +35,7 @@ QUIET_S = 0.01
 """After a damaged reply: how long the line must be quiet."""
 SOONEST = 0.95
 """A frame that arrives before this share of its time on the wire cannot be the answer to our request."""
-LONGEST_RUBBISH = 1024
+LONGEST_UNFRAMED = 1024
 
 
 class BusOwner:
@@ -64,7 +64,7 @@ class BusOwner:
         self.counters = Counters()
         self.devices: dict[int, DeviceRecord] = {}
         self._listener: BusListener | None = None
-        self.taps: list[Callable[[Passed], None]] = []
+        self.frame_observers: list[Callable[[ObservedFrame], None]] = []
         """Called with every frame."""
         self._transport = transport
         self._codec = codec or RtuCodec()
@@ -141,7 +141,7 @@ class BusOwner:
 
     async def transact(
         self,
-        device_id: int,
+        address: int,
         request: Request,
         needs: BusNeeds,
         priority: Priority,
@@ -157,17 +157,17 @@ class BusOwner:
         if not (self._open or self._redialling):
             raise PortLost(f"bus {self.name}: the port is not open")
         now_s = asyncio.get_running_loop().time()
-        if priority is Priority.POLL and not self._queue.has_rested(Question(device_id, request), now_s):
-            raise NotSent(f"bus {self.name}: device {device_id} rests")
+        if priority is Priority.POLL and not self._queue.may_ask(Question(address, request), now_s):
+            raise NotSent(f"bus {self.name}: device {address} rests")
         done: asyncio.Future[list[int]] = asyncio.get_running_loop().create_future()
         self._numbers += 1
-        job = _Job(priority, self._numbers, Question(device_id, request), needs, done, deadline_s)
+        job = _Job(priority, self._numbers, Question(address, request), needs, done, deadline_s)
         self._queue.jobs.append(job)
         self._wake.set()
-        self._hurry(job)
+        self._preempt(job)
         return await done
 
-    def _hurry(self, job: _Job) -> None:
+    def _preempt(self, job: _Job) -> None:
         """Stops waiting for a dead device when a more urgent job for another one arrives."""
         waiting = self._waiting
         if waiting is None or waiting.patient or self._buffer:
@@ -290,13 +290,13 @@ class BusOwner:
         if not self._codec.replies_identify_requests:
             now_s = asyncio.get_running_loop().time()
             late_s, drain_s = job.needs.late_ms / 1000, job.needs.drain_ms / 1000
-            record.owe(job.question, now_s + late_s, now_s + drain_s)
+            record.add_owed(job.question, now_s + late_s, now_s + drain_s)
 
     async def _exchange(self, job: _Job, record: DeviceRecord) -> bytes | None:
         """The bytes of the reply; None if the request has none."""
         loop = asyncio.get_running_loop()
         frame = self._codec.encode(job.question)
-        self._throw_away()
+        self._discard_buffer()
         self._answered = None
         usual = self._codec.reply_bytes(job.question.request)
         asked_s = loop.time() + len(frame) * self._character_s
@@ -307,13 +307,13 @@ class BusOwner:
         try:
             self._transport.write(frame)
             self.counters.bytes_passed += len(frame)
-            self._pass("sent", frame)
+            self._report_frame("sent", frame)
             sent_s = loop.time() + len(frame) * self._character_s
             self._line_free_s = sent_s + self._silence_s
             if self._waiting is None:
                 return None
             answer_s = usual * self._character_s + job.needs.turnaround_ms / 1000 if usual else 0.0
-            await self._answered_by(sent_s + answer_s + self._silence_s + self._latency_s, waiting)
+            await self._wait_complete(sent_s + answer_s + self._silence_s + self._latency_s, waiting)
         finally:
             self._waiting = None
             if waiting.silence is not None:
@@ -332,11 +332,11 @@ class BusOwner:
         # Too short or garbled: parsed as a reply, so that the fault describes it.
         rest = bytes(self._buffer)
         self._buffer.clear()
-        self._pass("heard", rest, "damaged")
+        self._report_frame("heard", rest, "damaged")
         return rest
 
     @staticmethod
-    async def _answered_by(when_s: float, waiting: _Waiting) -> None:
+    async def _wait_complete(when_s: float, waiting: _Waiting) -> None:
         try:
             async with asyncio.timeout_at(when_s):
                 await waiting.complete.wait()
@@ -354,7 +354,7 @@ class BusOwner:
         end_s = loop.time() + LONGEST_DRAIN_S
         while self._open and loop.time() < min(end_s, quiet_since_s + QUIET_S):
             if self._buffer:
-                self._throw_away()
+                self._discard_buffer()
                 quiet_since_s = loop.time()
             await asyncio.sleep(max(0.001, quiet_since_s + QUIET_S - loop.time()))
 
@@ -374,8 +374,8 @@ class BusOwner:
         while waiting is None or waiting.reply is None:
             if not self._take_frame(waiting):
                 break
-        if waiting is None and len(self._buffer) > LONGEST_RUBBISH:
-            self._throw_away()
+        if waiting is None and len(self._buffer) > LONGEST_UNFRAMED:
+            self._discard_buffer()
         elif waiting is not None and waiting.reply is None:
             self._await_silence(waiting)
 
@@ -406,8 +406,8 @@ class BusOwner:
     def _take_frame(self, waiting: _Waiting | None) -> bool:
         """Takes the first frame out of the received bytes; False if there is none yet."""
         now_s = asyncio.get_running_loop().time()
-        debts = [debt for record in self.devices.values() for debt in record.owed]
-        owed = [question for question, barred_s in debts if barred_s > now_s]
+        entries = [entry for record in self.devices.values() for entry in record.owed]
+        owed = [question for question, latest_s in entries if latest_s > now_s]
         wanted = None if waiting is None else waiting.job.question
         frame = self._codec.first_frame(bytes(self._buffer), wanted, owed) if self._buffer else None
         if frame is None:
@@ -417,14 +417,14 @@ class BusOwner:
         del self._buffer[: frame.skipped + frame.length]
         if skipped:
             self.counters.stray_bytes += frame.skipped
-            self._pass("heard", skipped, "rubbish")
+            self._report_frame("heard", skipped, "rubbish")
         pace_s = self._soonest_s
         if waiting is not None and pace_s is not None and now_s < waiting.asked_s + pace_s * len(data):
-            if wanted is not None and frame.answers == wanted:
+            if wanted is not None and frame.question == wanted:
                 self.record(wanted.address).replied_early()
-            frame = replace(frame, answers=None, address=wanted.address if wanted else None)
-        if waiting is not None and frame.answers == wanted:
-            self._pass("heard", data)
+            frame = replace(frame, question=None, address=wanted.address if wanted else None)
+        if waiting is not None and frame.question == wanted:
+            self._report_frame("heard", data)
             record = self.record(waiting.job.question.address)
             self._answered = None if frame.skipped else record
             if frame.skipped:
@@ -432,13 +432,13 @@ class BusOwner:
                 self.counters.glitches += bool(self._character_s) and skipped[:1] in (b"\x00", b"\xff")
             waiting.reply = data
             waiting.complete.set()
-        elif frame.answers is not None:
-            self._pass("heard", data, "late")
+        elif frame.question is not None:
+            self._report_frame("heard", data, "late")
             self.counters.late_replies += 1
-            self.record(frame.answers.address).pay(frame.answers)
+            self.record(frame.question.address).late_reply_came(frame.question)
             self._wake.set()
         else:
-            self._pass("heard", data, "unasked")
+            self._report_frame("heard", data, "unasked")
             self.counters.stray_bytes += len(data)
             if frame.address is not None:
                 record = self.record(frame.address)
@@ -447,19 +447,19 @@ class BusOwner:
                     self._listener.spoke_unasked(frame.address)
         return True
 
-    def _throw_away(self) -> None:
+    def _discard_buffer(self) -> None:
         if self._buffer:
-            self._pass("heard", bytes(self._buffer), "rubbish")
+            self._report_frame("heard", bytes(self._buffer), "rubbish")
             if self._answered is not None:
                 self._answered.replied_padded()
             self.counters.stray_bytes += len(self._buffer)
             self._buffer.clear()
 
-    def _pass(self, direction: Literal["sent", "heard"], data: bytes, note: str = "") -> None:
-        if self.taps:
-            passed = Passed(asyncio.get_running_loop().time(), direction, data, note)
-            for tap in self.taps:
-                tap(passed)
+    def _report_frame(self, direction: Literal["sent", "heard"], data: bytes, note: str = "") -> None:
+        if self.frame_observers:
+            frame = ObservedFrame(asyncio.get_running_loop().time(), direction, data, note)
+            for observer in self.frame_observers:
+                observer(frame)
 
     def _report(self, up: bool) -> None:
         if self._reported is not up:

@@ -159,7 +159,7 @@ class Decoder:
         self._last: Question | None = None
 
     def words(self, direction: Literal["sent", "heard"], data: bytes, note: str = "") -> str:
-        """One frame; `note` is the bus owner's classification (`Passed.note`)."""
+        """One frame; `note` is the bus owner's classification (`ObservedFrame.note`)."""
         return f"-> {self._sent(data)}" if direction == "sent" else f"<- {self._heard(data, note)}"
 
     def _name(self, address: int) -> str:

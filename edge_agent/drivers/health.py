@@ -69,7 +69,7 @@ class Counters:
 
 
 @dataclass(frozen=True, slots=True)
-class Passed:
+class ObservedFrame:
     """A frame as it passed, for observers; `at_s` on the loop's clock."""
 
     at_s: float
@@ -156,21 +156,21 @@ class DeviceRecord:
         """Records a reply that the line cannot have carried yet."""
         self.early += 1
 
-    def owe(self, question: Question, barred_s: float, rests_until_s: float) -> None:
-        """Records that no answer has come; after `barred_s` none can arrive any more."""
-        self.owed.append((question, barred_s))
+    def add_owed(self, question: Question, latest_s: float, rests_until_s: float) -> None:
+        """Records that no answer has come; after `latest_s` none can arrive any more."""
+        self.owed.append((question, latest_s))
         self.rests_until_s = rests_until_s
 
-    def forget_barred(self, now_s: float) -> None:
+    def drop_too_late(self, now_s: float) -> None:
         """Drops owed replies that are too old to arrive."""
         if self.owed:
-            self.owed = [debt for debt in self.owed if debt[1] > now_s]
+            self.owed = [entry for entry in self.owed if entry[1] > now_s]
 
-    def pay(self, question: Question) -> None:
+    def late_reply_came(self, question: Question) -> None:
         """Records that a late answer has arrived."""
-        for debt in self.owed:
-            if debt[0] == question:
-                self.owed.remove(debt)
+        for entry in self.owed:
+            if entry[0] == question:
+                self.owed.remove(entry)
                 self.late_replies += 1
                 break
         if not self.owed:
@@ -179,11 +179,11 @@ class DeviceRecord:
     def may_ask_s(self, question: Question, now_s: float) -> float:
         """When a request may be sent: after the rest, and not while a reply is owed that could be taken for
         its own."""
-        self.forget_barred(now_s)
+        self.drop_too_late(now_s)
         when_s = self.rests_until_s
-        for other, barred_s in self.owed:
+        for other, latest_s in self.owed:
             if other != question and _alike(other, question):
-                when_s = max(when_s, barred_s)
+                when_s = max(when_s, latest_s)
         return when_s
 
     def readings_needed(self, now_s: float) -> int:
@@ -192,7 +192,7 @@ class DeviceRecord:
         An owed answer may be taken for that of the same request sent again, and so on; with one more reading
         than owed answers at least one is current.
         """
-        self.forget_barred(now_s)
+        self.drop_too_late(now_s)
         doubt = 2 if now_s - self.last_fault_s < DOUBT_S else 1
         return max(doubt, 1 + len(self.owed))
 

@@ -77,7 +77,7 @@ class JobQueue:
         jobs, self.jobs = self.jobs, []
         return jobs
 
-    def has_rested(self, question: Question, now_s: float) -> bool:
+    def may_ask(self, question: Question, now_s: float) -> bool:
         """Whether a device may be asked now."""
         record = self._devices.get(question.address)
         return record is None or record.may_ask_s(question, now_s) <= now_s
@@ -95,7 +95,7 @@ class JobQueue:
             elif now_s >= job.deadline_s:
                 self.jobs.remove(job)
                 job.fail(NotSent(f"bus {self._bus}: too late for device {device}"))
-            elif job.priority is Priority.POLL and not self.has_rested(job.question, now_s):
+            elif job.priority is Priority.POLL and not self.may_ask(job.question, now_s):
                 self.jobs.remove(job)
                 job.fail(NotSent(f"bus {self._bus}: device {device} rests"))
             else:

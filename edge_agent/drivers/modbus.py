@@ -53,22 +53,22 @@ def function_of(request: Request) -> int:
     raise TypeError(f"not a Modbus request: {request}")
 
 
-def build_frame(device_id: int, request: Request) -> bytes:
+def build_frame(address: int, request: Request) -> bytes:
     """The bytes of a request, checksum included."""
     pdu: ModbusPDU
     if isinstance(request, Read):
-        pdu = READS[request.function](dev_id=device_id, address=request.address, count=request.count)
+        pdu = READS[request.function](dev_id=address, address=request.address, count=request.count)
     elif isinstance(request, WriteRegisters):
         values = list(request.values)
-        pdu = WriteMultipleRegistersRequest(dev_id=device_id, address=request.address, registers=values)
+        pdu = WriteMultipleRegistersRequest(dev_id=address, address=request.address, registers=values)
     elif not isinstance(request, Write):
         raise TypeError(f"not a Modbus request: {request}")
     elif request.function == 5:
-        pdu = _RawCoil(dev_id=device_id, address=request.address)
+        pdu = _RawCoil(dev_id=address, address=request.address)
         pdu.raw_value = request.value
     else:
         registers = [request.value]
-        pdu = WriteSingleRegisterRequest(dev_id=device_id, address=request.address, registers=registers)
+        pdu = WriteSingleRegisterRequest(dev_id=address, address=request.address, registers=registers)
     return bytes(_FRAMER.buildFrame(pdu))
 
 
@@ -87,7 +87,7 @@ def complete_length(request: Request, received: bytes) -> int:
     return reply_length(request)
 
 
-def parse_reply(device_id: int, request: Request, reply: bytes) -> list[int]:
+def parse_reply(address: int, request: Request, reply: bytes) -> list[int]:
     """The bits or registers read; an empty list for a write whose echo is right.
 
     Raises `DeviceFault` for an exception reply, `BadReply` for anything that is not the reply to this very
@@ -97,16 +97,16 @@ def parse_reply(device_id: int, request: Request, reply: bytes) -> list[int]:
         raise BadReply(f"{len(reply)} bytes, not {complete_length(request, reply)}")
     if not intact(reply):
         raise BadReply("checksum is wrong")
-    if reply[0] != device_id:
-        raise BadReply(f"device {reply[0]} answered instead of {device_id}")
+    if reply[0] != address:
+        raise BadReply(f"device {reply[0]} answered instead of {address}")
     function = function_of(request)
     if reply[1] == function | 0x80:
-        raise DeviceFault(f"address {device_id}", reply[2])
+        raise DeviceFault(f"address {address}", reply[2])
     if reply[1] != function:
         raise BadReply(f"function {reply[1]} answered instead of {function}")
     if not isinstance(request, Read):
         # The reply to function 16 has address and count, with which its request begins.
-        if reply[:6] != build_frame(device_id, request)[:6]:
+        if reply[:6] != build_frame(address, request)[:6]:
             raise BadReply("the echo of a write differs from the request")
         return []
     if reply[2] != len(reply) - 5:

@@ -77,13 +77,13 @@ class Question:
 class Frame:
     """The first frame in what was heard.
 
-    `skipped` bytes of rubbish precede it. `answers` is the request that it is taken to answer; None: a frame
+    `skipped` bytes of rubbish precede it. `question` is the request that it is taken to answer; None: a frame
     that was not asked for, from the device `address`. `foreign`: it names a request that was never sent.
     """
 
     skipped: int
     length: int
-    answers: Question | None
+    question: Question | None
     address: int | None = None
     foreign: bool = False
 

@@ -245,6 +245,6 @@ def _forget_strangers(place: BusPlace, addresses: Iterable[int]) -> None:
         record = place.bus.devices.get(address)
         if record is None or place.device_at(address) is not None:
             continue
-        record.forget_barred(now_s)
+        record.drop_too_late(now_s)
         if not record.owed and not record.replies and not record.exceptions:
             del place.bus.devices[address]

@@ -13,7 +13,7 @@ from typing import Any
 
 from edge_agent.drivers.bus import BusOwner
 from edge_agent.drivers.decode import Decoder, Wire
-from edge_agent.drivers.health import DeviceRecord, Passed
+from edge_agent.drivers.health import DeviceRecord, ObservedFrame
 from edge_agent.drivers.profiles import Profile
 from edge_agent.errors import Code, Refusal
 from edge_agent.field.doors import DoorPlace, Doors
@@ -65,26 +65,26 @@ class Tap:
     def __init__(self, bus: BusOwner, arrived: asyncio.Event) -> None:
         self._bus = bus
         self._arrived = arrived
-        self._frames: deque[Passed] = deque()
+        self._frames: deque[ObservedFrame] = deque()
         self._dropped = 0
 
     def __enter__(self) -> Tap:
         """Starts listening."""
-        self._bus.taps.append(self._take)
+        self._bus.frame_observers.append(self._take)
         return self
 
     def __exit__(self, *_: object) -> None:
         """Stops listening."""
-        self._bus.taps.remove(self._take)
+        self._bus.frame_observers.remove(self._take)
 
-    def _take(self, passed: Passed) -> None:
+    def _take(self, passed: ObservedFrame) -> None:
         if len(self._frames) >= QUEUE_FRAMES:
             self._dropped += 1
         else:
             self._frames.append(passed)
         self._arrived.set()
 
-    def fetch(self) -> tuple[list[Passed], int]:
+    def fetch(self) -> tuple[list[ObservedFrame], int]:
         """The frames since the last call, and how many frames after them were lost."""
         frames, dropped = list(self._frames), self._dropped
         self._frames.clear()
@@ -157,7 +157,7 @@ class BusService:
 
     def _device_row(self, place: BusPlace, device: Placed) -> dict[str, Any]:
         record = place.bus.record(device.address)
-        record.forget_barred(asyncio.get_running_loop().time())
+        record.drop_too_late(asyncio.get_running_loop().time())
         latency = record.latency
         return {
             "device": device.name,
@@ -236,7 +236,9 @@ class BusService:
             "protocol": place.wire,
         }
 
-    def _frame_row(self, place: BusPlace, name: str, frame: Passed, decoder: Decoder) -> dict[str, Any]:
+    def _frame_row(
+        self, place: BusPlace, name: str, frame: ObservedFrame, decoder: Decoder
+    ) -> dict[str, Any]:
         words = decoder.words(frame.direction, frame.data, frame.note)
         said = {
             "direction": frame.direction,

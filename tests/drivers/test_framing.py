@@ -35,7 +35,7 @@ def test_f1_f2_a_reply_is_found_among_stray_bytes(before: str, after: str) -> No
     heard = bytes.fromhex(before) + REPLY + bytes.fromhex(after)
     frame = RtuCodec().first_frame(heard, DOORS, [])
     assert frame is not None
-    assert (frame.skipped, frame.length, frame.answers) == (len(bytes.fromhex(before)), len(REPLY), DOORS)
+    assert (frame.skipped, frame.length, frame.question) == (len(bytes.fromhex(before)), len(REPLY), DOORS)
 
 
 def test_no_part_of_a_reply_is_one_and_no_damage_passes() -> None:
@@ -191,7 +191,7 @@ def test_f6_a_cu12_is_read_with_its_status_bytes_behind_the_checksum() -> None:
     assert codec.parse(asked, without_length) == [0] + [1] * 10 + [0]
     with pytest.raises(DeviceFault):
         codec.parse(pulse, bytes.fromhex("02 00 04 81 11 00 03 9B"))
-    assert codec.first_frame(bytes.fromhex("02 00 03 81 10 00 03 99"), pulse, []).answers is None  # type: ignore[union-attr]
+    assert codec.first_frame(bytes.fromhex("02 00 03 81 10 00 03 99"), pulse, []).question is None  # type: ignore[union-attr]
 
 
 def test_f7_a_wrong_transaction_number_is_refused_and_counted_or_allowed() -> None:
@@ -203,12 +203,12 @@ def test_f7_a_wrong_transaction_number_is_refused_and_counted_or_allowed() -> No
     refused, taken = strict.first_frame(reply, asked, []), lenient.first_frame(reply, asked, [])
     assert refused is not None
     assert taken is not None
-    assert (refused.answers, refused.foreign) == (None, True)
-    assert (taken.answers, taken.foreign) == (asked, False)
+    assert (refused.question, refused.foreign) == (None, True)
+    assert (taken.question, taken.foreign) == (asked, False)
     assert lenient.parse(asked, reply) == [20]
     assert (strict.replies_identify_requests, lenient.replies_identify_requests) == (True, False)
     other = bytes([0, 0, 0, 0, 0, 5, 2, 3, 2, 0, 20])
-    assert lenient.first_frame(other, asked, []).answers is None  # type: ignore[union-attr]
+    assert lenient.first_frame(other, asked, []).question is None  # type: ignore[union-attr]
 
 
 def test_f7_a_late_reply_is_not_foreign() -> None:
@@ -218,4 +218,4 @@ def test_f7_a_late_reply_is_not_foreign() -> None:
     late = first[:2] + bytes([0, 0, 0, 5, 1, 3, 2, 0, 20])
     frame = codec.first_frame(late, asked, [])
     assert frame is not None
-    assert (frame.answers, frame.foreign) == (None, False)
+    assert (frame.question, frame.foreign) == (None, False)

@@ -10,7 +10,7 @@ from typing import cast
 
 import pytest
 
-from edge_agent.drivers.boards import Device, SwitchedLock, blocks, lock_on, outputs_of
+from edge_agent.drivers.boards import Device, SwitchedLock, blocks, lock_at, outputs_of
 from edge_agent.drivers.bus import BusOwner
 from edge_agent.drivers.profiles import load_profile
 from edge_agent.drivers.requests import Read, Write
@@ -48,7 +48,7 @@ def with_lock(test: Callable[[SwitchedLock, Solenoid, MemoryCable], Awaitable[No
         task = asyncio.create_task(bus.run())
         await bus.wait_open(1)
         assert profile.lock is not None
-        lock = lock_on(Device("relays", bus, 1, profile.bus), profile.lock, 2, PULSE_MS)
+        lock = lock_at(Device("relays", bus, 1, profile.bus), profile.lock, 2, PULSE_MS)
         assert isinstance(lock, SwitchedLock)
         await test(lock, solenoid, cable)
         task.cancel()
@@ -115,7 +115,7 @@ def test_a_time_that_the_profile_does_not_allow_is_refused(pulse_ms: int) -> Non
     profile = load_profile(PROFILE)
     assert profile.lock is not None
     with pytest.raises(ValueError, match="can do 100 to 2000 ms"):
-        lock_on(Device("relays", cast("BusOwner", None), 1, profile.bus), profile.lock, 1, pulse_ms)
+        lock_at(Device("relays", cast("BusOwner", None), 1, profile.bus), profile.lock, 1, pulse_ms)
 
 
 def test_points_are_read_in_as_few_blocks_as_the_board_allows() -> None:

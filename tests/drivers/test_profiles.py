@@ -17,7 +17,7 @@ from edge_agent.drivers.boards import (
     RegisterScale,
     TemperatureInputs,
     TimedRelay,
-    lock_on,
+    lock_at,
     outputs_of,
 )
 from edge_agent.drivers.bus import BusOwner, Priority
@@ -73,7 +73,7 @@ def test_published_requests_and_replies(profile: Profile, vector: Vector) -> Non
     reply = bytes.fromhex(vector.reply)
     frame = codec.first_frame(reply, asked, [])
     assert frame is not None
-    assert (frame.skipped, frame.length, frame.answers) == (0, len(reply), asked)
+    assert (frame.skipped, frame.length, frame.question) == (0, len(reply), asked)
     values = codec.parse(asked, reply)
     if vector.values is not None:
         assert values == list(vector.values)
@@ -106,9 +106,9 @@ class Recorder:
         self.device = Device("board", cast("BusOwner", self), address, profile.bus)
 
     async def transact(
-        self, device_id: int, request: Request, needs: BusNeeds, priority: Priority, deadline_s: float
+        self, address: int, request: Request, needs: BusNeeds, priority: Priority, deadline_s: float
     ) -> list[int]:
-        self.sent.append(self._codec.encode(Question(device_id, request)).hex(" ").upper())
+        self.sent.append(self._codec.encode(Question(address, request)).hex(" ").upper())
         count = request.count if isinstance(request, Read) else 0
         return [0] * (request.channels if isinstance(request, LockStatus) else count)
 
@@ -153,7 +153,7 @@ def acts(profile: Profile, recorder: Recorder) -> Iterator[tuple[str, list[list[
 
 async def pulse(device: Device, profile: Profile, ms: int) -> None:
     assert profile.lock is not None
-    await lock_on(device, profile.lock, 1, ms).pulse(float("inf"))
+    await lock_at(device, profile.lock, 1, ms).pulse(float("inf"))
     for task in asyncio.all_tasks() - {cast("asyncio.Task[None]", asyncio.current_task())}:
         await task  # a pulse that is switched off from here
 

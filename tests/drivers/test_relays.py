@@ -24,10 +24,10 @@ class Wire:
         self.sent: list[tuple[str, Priority]] = []
 
     async def transact(
-        self, device_id: int, request: Request, needs: BusNeeds, priority: Priority, deadline_s: float
+        self, address: int, request: Request, needs: BusNeeds, priority: Priority, deadline_s: float
     ) -> list[int]:
         assert deadline_s == float("inf")
-        self.sent.append((build_frame(device_id, request)[:-2].hex(" ").upper(), priority))
+        self.sent.append((build_frame(address, request)[:-2].hex(" ").upper(), priority))
         return []
 
 

@@ -12,7 +12,7 @@ import pytest
 
 from edge_agent.app import Agent
 from edge_agent.console.api import ConsolePort, create_app
-from edge_agent.drivers.health import Passed
+from edge_agent.drivers.health import ObservedFrame
 from edge_agent.service.bus_service import QUEUE_FRAMES, Tap
 from tests.support.site import Site, at_site
 
@@ -69,7 +69,7 @@ def test_the_monitor_decodes_frames_only_while_a_client_follows(tmp_path: Path) 
     async def test(site: Site) -> None:
         agent = agent_of(site)
         bus = agent.devices.buses["main"]
-        assert not bus.taps
+        assert not bus.frame_observers
         rows: list[dict[str, Any]] = []
 
         async def listen() -> None:
@@ -82,10 +82,10 @@ def test_the_monitor_decodes_frames_only_while_a_client_follows(tmp_path: Path) 
         await site.call("open-door", "res_1", "od-1", body={"reason": "help"})
         await site.until(lambda: any("pulse" in row["words"] for row in rows))
         await asyncio.sleep(1)
-        assert len(bus.taps) == 1
+        assert len(bus.frame_observers) == 1
         listening.cancel()
         await asyncio.gather(listening, return_exceptions=True)
-        assert not bus.taps
+        assert not bus.frame_observers
         words = [row["words"] for row in rows]
         assert label == "A01"
         pulse = words.index("-> locks_a(1) pulse channel 1 for 300 ms")
@@ -106,7 +106,9 @@ def test_a_slow_follower_loses_frames_and_gets_their_number(tmp_path: Path) -> N
         first = await anext(follower)
         bus = agent.devices.buses["main"]
         for number in range(QUEUE_FRAMES + 7):
-            bus.taps[0](Passed(asyncio.get_running_loop().time(), "heard", bytes([number & 255]), "rubbish"))
+            bus.frame_observers[0](
+                ObservedFrame(asyncio.get_running_loop().time(), "heard", bytes([number & 255]), "rubbish")
+            )
         rows = [first]
         while rows[-1]["direction"] != "lost":
             rows.append(await anext(follower))
@@ -114,7 +116,7 @@ def test_a_slow_follower_loses_frames_and_gets_their_number(tmp_path: Path) -> N
         assert len(rows) <= QUEUE_FRAMES + 2 + 2
         assert rows[-2]["words"] == "<- rubbish, 1 bytes"
         await follower.aclose()  # type: ignore[attr-defined]
-        assert not bus.taps
+        assert not bus.frame_observers
 
     at_site(tmp_path, test)
 

@@ -308,7 +308,7 @@ def test_one_diagnosis_at_a_time_and_a_disconnected_client_leaves_nothing_behind
             await rows.aclose()
             await asyncio.sleep(1)
             assert not any(cell.heating for cell in technician.site.plant.world.cells())
-            assert all(not place.bus.taps for place in agent.buses.places.values())
+            assert all(not place.bus.frame_observers for place in agent.buses.places.values())
             done = await client.post("/v1/diagnose", json={})
             assert done.status_code == 200
             found = [json.loads(line[6:]) for line in done.text.splitlines() if line.startswith("data: ")]

@@ -13,7 +13,7 @@ from edge_agent.cli.commands import app
 from edge_agent.cli.init.search import Wires
 from edge_agent.config import BusSection, Settings
 from edge_agent.drivers.bus import BusOwner
-from edge_agent.drivers.health import Passed
+from edge_agent.drivers.health import ObservedFrame
 from edge_agent.drivers.simulated.cable import MemoryCable
 from edge_agent.drivers.simulated.devices import framing_of
 from edge_agent.drivers.transport import Transport
@@ -77,7 +77,7 @@ class NewMachine:
         if section.port not in self.taken:
             transport = self._cable(section.port)
         bus = owner_of(name, section, transport)
-        bus.taps.append(self._tap)
+        bus.frame_observers.append(self._tap)
         return bus, transport
 
     def _cable(self, port: str) -> MemoryCable:
@@ -101,7 +101,7 @@ class NewMachine:
             self.cables["/dev/nobody"] = MemoryCable(loop, [])
         return self.cables[port]
 
-    def _tap(self, passed: Passed) -> None:
+    def _tap(self, passed: ObservedFrame) -> None:
         if passed.direction == "sent":
             self.sent.append(passed.data)
 

@@ -71,7 +71,7 @@ def test_the_table() -> None:
 
 def test_the_wire_s_limits_at_19200() -> None:
     scan = scan_of(load_settings(REPOSITORY / "config" / "demo.toml"))
-    assert [question.device_id for question in scan.once] == [1, 2, 3, 5, *range(11, 19)]
+    assert [question.address for question in scan.once] == [1, 2, 3, 5, *range(11, 19)]
     character, silence = 10 / 19200, 35 / 19200
     board = 14 * character + 2 * silence + 0.001
     assert scan.transaction_s(scan.doors[0]) == pytest.approx(board)

@@ -13,7 +13,7 @@ import tracemalloc
 from dataclasses import dataclass, field
 from random import Random
 
-from edge_agent.drivers.bus import LONGEST_RUBBISH
+from edge_agent.drivers.bus import LONGEST_UNFRAMED
 from edge_agent.drivers.requests import Codec, Question
 from edge_agent.errors import BusFault, DeviceFault
 from tools.fuzz.cases import CASES, Case
@@ -39,7 +39,9 @@ class Outcome:
     @property
     def good(self) -> bool:
         """Whether only bus faults occurred, and memory did not grow."""
-        return not self.others and self.grown_kib <= GROWTH_KIB and self.longest_buffer <= 2 * LONGEST_RUBBISH
+        return (
+            not self.others and self.grown_kib <= GROWTH_KIB and self.longest_buffer <= 2 * LONGEST_UNFRAMED
+        )
 
 
 def damaged(rng: Random, frame: bytes) -> bytes:
@@ -75,7 +77,7 @@ def judge(codec: Codec, heard: bytearray, wanted: Question, owed: list[Question]
         del heard[: found.skipped + found.length]
         if found.skipped + found.length == 0:
             raise AssertionError("a frame of no length")
-        if found.answers == wanted:
+        if found.question == wanted:
             codec.parse(wanted, data)
             return True
 
@@ -102,7 +104,7 @@ def run(case: Case, frames: int, seed: int) -> Outcome:
             outcome.faults += 1
         except Exception as error:  # this is the error that the run searches for
             outcome.others.append(f"{type(error).__name__}: {error} for {heard.hex()}")
-        if len(heard) > LONGEST_RUBBISH:
+        if len(heard) > LONGEST_UNFRAMED:
             heard.clear()
         outcome.frames += 1
         if number == frames // 10:

@@ -107,13 +107,13 @@ def _ours(scan: Scan, port: str, seconds: float) -> tuple[int, float, float]:
             if not await owner.wait_open(5):
                 raise MeasureFault(f"{port} could not be taken")
             await owner.transact(
-                scan.doors[0].device_id, scan.doors[0].request, scan.doors[0].needs, Priority.POLL
+                scan.doors[0].address, scan.doors[0].request, scan.doors[0].needs, Priority.POLL
             )
             begin_s, cpu_s, done = time.monotonic(), time.process_time(), 0
             for question in cycle(scan.once):
                 if time.monotonic() - begin_s >= seconds:
                     break
-                await owner.transact(question.device_id, question.request, question.needs, Priority.POLL)
+                await owner.transact(question.address, question.request, question.needs, Priority.POLL)
                 done += 1
             return done, time.monotonic() - begin_s, time.process_time() - cpu_s
         finally:
@@ -126,7 +126,7 @@ def _ours(scan: Scan, port: str, seconds: float) -> tuple[int, float, float]:
 
 def _bare(scan: Scan, port: str, seconds: float) -> tuple[int, float, float]:
     """Write, read exactly the reply, check its sum, sleep for the silence; frames are made beforehand."""
-    plan = [(build_frame(q.device_id, q.request), reply_length(q.request), scan.gap_s(q)) for q in scan.once]
+    plan = [(build_frame(q.address, q.request), reply_length(q.request), scan.gap_s(q)) for q in scan.once]
     with serial.Serial(port, scan.baud, timeout=0.5) as line:
         free_s = time.monotonic() + scan.silence_s
         begin_s, cpu_s, done = time.monotonic(), time.process_time(), 0

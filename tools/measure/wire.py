@@ -28,7 +28,7 @@ TURNAROUND_S = TURNAROUND_NS / 1e9
 class Question:
     """One request of the scan."""
 
-    device_id: int
+    address: int
     request: Request
     needs: BusNeeds
 
@@ -63,7 +63,7 @@ class Scan:
 
     def to_sample_s(self, question: Question) -> float:
         """From a transaction's start (the line has just fallen silent) until the device acts."""
-        frame = build_frame(question.device_id, question.request)
+        frame = build_frame(question.address, question.request)
         return self.gap_s(question) + len(frame) * self.character_s + self.silence_s
 
     def transaction_s(self, question: Question) -> float:

@@ -78,7 +78,7 @@ class _Line:
         if self._wire == "modbus-tcp":
             self._codec = TcpCodec(int.from_bytes(sent.data[:2], "big") - 1)
             self._codec.encode(question)
-        self._owed = [debt for debt in self._owed if debt[1] > sent.at_s]
+        self._owed = [entry for entry in self._owed if entry[1] > sent.at_s]
         reply, late, unasked, rest = self._sort(question, heard)
         asked = f"{question.address}: {request_in_words(question.request)}"
         words = tuple(f"{q.address}: {request_in_words(q.request)}" for q in late)
@@ -110,25 +110,25 @@ class _Line:
             buffer += arrived
             while buffer:
                 wanted = question if reply is None else None
-                found = self._codec.first_frame(buffer, wanted, [debt[0] for debt in self._owed])
+                found = self._codec.first_frame(buffer, wanted, [entry[0] for entry in self._owed])
                 if found is None:
                     break
                 data = buffer[found.skipped : found.skipped + found.length]
                 rest += buffer[: found.skipped]
                 buffer = buffer[found.skipped + found.length :]
-                if found.answers is None:
+                if found.question is None:
                     unasked += 1
-                elif found.answers == wanted:
+                elif found.question == wanted:
                     reply = data
                 else:
-                    late.append(found.answers)
-                    self._pay(found.answers)
+                    late.append(found.question)
+                    self._late_reply_came(found.question)
         return reply, late, unasked, rest + buffer
 
-    def _pay(self, question: Question) -> None:
-        for debt in self._owed:
-            if debt[0] == question:
-                self._owed.remove(debt)
+    def _late_reply_came(self, question: Question) -> None:
+        for entry in self._owed:
+            if entry[0] == question:
+                self._owed.remove(entry)
                 return
 
 

@@ -14,7 +14,7 @@ from typing import Protocol
 from edge_agent.config import BusSection
 from edge_agent.config.wiring import ADDRESSES, LAST_SCANNED
 from edge_agent.drivers.bus import BusOwner
-from edge_agent.drivers.health import Passed
+from edge_agent.drivers.health import ObservedFrame
 from edge_agent.drivers.profiles import Profile
 from edge_agent.drivers.profiles import Protocol as Spoken
 from edge_agent.drivers.transport import Transport
@@ -238,7 +238,7 @@ class Sweep:
         self.asked = 0
         self._echoed = 0
         self._sent = self._heard = b""
-        place.bus.taps.append(self._tap)
+        place.bus.frame_observers.append(self._tap)
         self._place = place
         self._openings = openings(spoken)
         self._needs = slowest([profile.bus for profile in spoken.values()])
@@ -273,7 +273,7 @@ class Sweep:
             return stray == len(self._sent)
         return self._heard.startswith(self._sent)
 
-    def _tap(self, passed: Passed) -> None:
+    def _tap(self, passed: ObservedFrame) -> None:
         if passed.direction == "sent":
             self._sent, self._heard = passed.data, b""
         else:

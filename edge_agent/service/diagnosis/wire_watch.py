@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
 from edge_agent.drivers.decode import Wire
-from edge_agent.drivers.health import Passed
+from edge_agent.drivers.health import ObservedFrame
 from edge_agent.drivers.modbus import intact
 from edge_agent.service.bus_service import BusPlace, Placed
 
@@ -99,14 +99,14 @@ class WireWatch:
         self._devices = {d.address: Answers(d.name, d.address) for d in place.devices}
         self._before: Mapping[int, dict[str, int]] = {}
         self._rubbish_before = 0
-        self._asked: Passed | None = None
+        self._asked: ObservedFrame | None = None
         self._echoes = 0
 
     def begin(self) -> None:
         """Starts listening."""
         self._before = {device.address: self._counts(device) for device in self._place.devices}
         self._rubbish_before = self._place.bus.counters.stray_bytes
-        self._place.bus.taps.append(self._take)
+        self._place.bus.frame_observers.append(self._take)
 
     def end(self) -> Passage:
         """What has passed since `begin`."""
@@ -131,14 +131,14 @@ class WireWatch:
 
     def stop(self) -> None:
         """Stops listening; harmless when repeated."""
-        if self._take in self._place.bus.taps:
-            self._place.bus.taps.remove(self._take)
+        if self._take in self._place.bus.frame_observers:
+            self._place.bus.frame_observers.remove(self._take)
 
     def _counts(self, device: Placed) -> dict[str, int]:
         record = self._place.bus.record(device.address)
         return {name: getattr(record, name) for name in COUNTED}
 
-    def _take(self, passed: Passed) -> None:
+    def _take(self, passed: ObservedFrame) -> None:
         if passed.direction == "sent":
             self._asked = passed
             return

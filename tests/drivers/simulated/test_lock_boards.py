@@ -214,7 +214,7 @@ def test_however_the_doors_stand_the_daemon_reads_them(protocol: Protocol, doors
         assert codec.first_frame(reply[:size], asked, []) is None
     frame = codec.first_frame(reply, asked, [])
     assert frame is not None
-    assert (frame.skipped, frame.length, frame.answers) == (0, len(reply), asked)
+    assert (frame.skipped, frame.length, frame.question) == (0, len(reply), asked)
     assert codec.parse(asked, reply) == [doors >> n & 1 for n in range(board.channels)]
 
 

@@ -29,11 +29,11 @@ class Direct:
         self.bench = bench
 
     async def transact(
-        self, device_id: int, request: Request, needs: BusNeeds, priority: Priority, deadline_s: float
+        self, address: int, request: Request, needs: BusNeeds, priority: Priority, deadline_s: float
     ) -> list[int]:
-        reply = self.bench.slave.answer(build_frame(device_id, request), self.bench.clock.now)
+        reply = self.bench.slave.answer(build_frame(address, request), self.bench.clock.now)
         assert reply is not None
-        return parse_reply(device_id, request, reply)
+        return parse_reply(address, request, reply)
 
 
 def test_a_plain_off_is_ignored_while_a_delay_runs_and_a_cancel_is_not() -> None:
