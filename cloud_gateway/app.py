@@ -15,9 +15,9 @@ from fastapi import FastAPI
 from cloud_gateway.api import errors, public, reservations
 from cloud_gateway.api import machines as machine_routes
 from cloud_gateway.api.common import Parts
-from cloud_gateway.api.frame import Frame
 from cloud_gateway.api.idempotency import Idempotency
-from cloud_gateway.api.images import Drawer
+from cloud_gateway.api.images import QrImages
+from cloud_gateway.api.middleware import RequestMiddleware
 from cloud_gateway.api.openapi import describe
 from cloud_gateway.db.prune import Pruner
 from cloud_gateway.db.store import Store
@@ -27,14 +27,14 @@ from cloud_gateway.events.intake import Intake, subscriptions
 from cloud_gateway.events.reconcile import Reconciler
 from cloud_gateway.events.twins import Twins
 from cloud_gateway.limits import Limits
-from cloud_gateway.logs import WINDOW_S, log, log_what_was_not_written, where
-from cloud_gateway.machines.gate import Gate
+from cloud_gateway.logs import WINDOW_S, error_fields, log, log_suppressed_counts
+from cloud_gateway.machines.gate import MachineQuotas
 from cloud_gateway.machines.mqtt_link import MqttLink
-from cloud_gateway.machines.requests import Machines
+from cloud_gateway.machines.requests import MachineCommands
 from cloud_gateway.machines.seals import Seals
 from cloud_gateway.operations import routes as operations
 from cloud_gateway.settings import Settings, Timing
-from cloud_gateway.webhooks.deliverer import IN_ALL, Deliverer
+from cloud_gateway.webhooks.deliverer import DELIVERIES_MAX, Deliverer
 from edge_agent.mqtt.messages import Received
 
 
@@ -44,7 +44,7 @@ def create_app(
     timing: Timing | None = None,
     clock: Callable[[], float] = time.time,
     on_fatal: Callable[[], None] = lambda: None,
-    webhooks_max: int = IN_ALL,
+    webhooks_max: int = DELIVERIES_MAX,
 ) -> FastAPI:
     """The gateway as an ASGI application; its lifespan owns the broker link, the database and the webhooks.
 
@@ -67,7 +67,7 @@ def create_app(
         redirect_slashes=False,
         servers=[{"url": settings.public_url}],
     )
-    app.add_middleware(Frame)
+    app.add_middleware(RequestMiddleware)
     errors.install(app)
     routers = [machine_routes.router, reservations.router, public.router]
     if settings.operations_key is not None:
@@ -106,13 +106,13 @@ async def _running(
     on_fatal: Callable[[], None],
     webhooks_max: int,
 ) -> AsyncIterator[None]:
-    parts, works = _build(settings, timing, clock, webhooks_max)
+    parts, background = _build(settings, timing, clock, webhooks_max)
     tasks: list[asyncio.Task[None]] = []
     try:
         await parts.store.open()
-        await works.twins.load()
-        app.state.parts, app.state.reconciler = parts, works.reconciler
-        tasks = [_start(name, work(), on_fatal) for name, work in works.tasks.items()]
+        await background.twins.load()
+        app.state.parts, app.state.reconciler = parts, background.reconciler
+        tasks = [_start(name, work(), on_fatal) for name, work in background.tasks.items()]
         yield
     finally:
         await parts.idempotency.close()
@@ -121,11 +121,11 @@ async def _running(
         if tasks:
             await asyncio.wait(tasks)
         await parts.store.close()
-        parts.drawer.close()
+        parts.qr_images.close()
 
 
 @dataclass(frozen=True, slots=True)
-class _Works:
+class _Background:
     """The background parts, by name."""
 
     twins: Twins
@@ -134,11 +134,11 @@ class _Works:
 
 
 @dataclass(frozen=True, slots=True)
-class LinkReports:
+class LinkForwarder:
     """Passes on what the link to the broker reports (`GatewayLinkListener`)."""
 
     intake: Intake
-    machines: Machines
+    machines: MachineCommands
 
     def take_message(self, message: Received) -> None:
         """See `GatewayLinkListener`."""
@@ -155,17 +155,17 @@ class LinkReports:
 
 def _build(
     settings: Settings, timing: Timing, clock: Callable[[], float], webhooks_max: int
-) -> tuple[Parts, _Works]:
+) -> tuple[Parts, _Background]:
     """Assembles everything; nothing runs yet."""
     store = Store(settings.database_url)
     gateway_name = settings.mqtt.client_id
     link = MqttLink(settings.mqtt, subscriptions(gateway_name, settings.share_group))
     twins = Twins(store, clock)
-    machines = Machines(gateway_name, timing, clock, link, twins.stand)
+    machines = MachineCommands(gateway_name, timing, clock, link, twins.has_unresolved)
     deliverer = Deliverer(store, settings, timing, clock, webhooks_max)
-    gate, seals = Gate(), Seals(settings.platforms)
+    quotas, seals = MachineQuotas(), Seals(settings.platforms)
     wake = deliverer.wake
-    reconciler = Reconciler(store, machines, timing, clock, wake, gateway_name, gate=gate, seals=seals)
+    reconciler = Reconciler(store, machines, timing, clock, wake, gateway_name, quotas=quotas, seals=seals)
     histories = Histories(store, machines)
     intake = Intake(
         store,
@@ -173,10 +173,10 @@ def _build(
         timing,
         clock,
         wake,
-        reconciler.heard,
+        reconciler.check_machine,
         twins=twins,
         histories=histories,
-        gate=gate,
+        quotas=quotas,
         seals=seals,
     )
     parts = Parts(
@@ -188,11 +188,11 @@ def _build(
         wake,
         clock,
         twins,
-        lambda machine_id: reconciler.heard(machine_id, None, retained=True),
+        lambda machine_id: reconciler.check_machine(machine_id, None, retained=True),
         timing,
-        gate,
+        quotas,
         seals,
-        Drawer(),
+        QrImages(),
     )
     tasks = {
         "intake": lambda: intake.run(link),
@@ -201,17 +201,17 @@ def _build(
         "histories": histories.run,
         "canceller": Canceller(store, machines, timing, clock).run,
         "pruner": Pruner(store, settings.keep, timing, clock).run,
-        "link": lambda: link.run(LinkReports(intake, machines)),
+        "link": lambda: link.run(LinkForwarder(intake, machines)),
         "log": _log_suppressed_lines,
     }
-    return parts, _Works(twins, reconciler, tasks)
+    return parts, _Background(twins, reconciler, tasks)
 
 
 async def _log_suppressed_lines() -> None:
     """Logs periodically how many log lines were suppressed."""
     while True:
         await asyncio.sleep(WINDOW_S)
-        log_what_was_not_written()
+        log_suppressed_counts()
 
 
 def _start(name: str, work: Coroutine[Any, Any, None], on_fatal: Callable[[], None]) -> asyncio.Task[None]:
@@ -220,7 +220,7 @@ def _start(name: str, work: Coroutine[Any, Any, None], on_fatal: Callable[[], No
     def ended(task: asyncio.Task[None]) -> None:
         error = None if task.cancelled() else task.exception()
         if error is not None:
-            log().critical("part_died", part=name, **where(error))
+            log().critical("part_died", part=name, **error_fields(error))
             on_fatal()
 
     task = asyncio.create_task(work, name=f"gateway {name}")

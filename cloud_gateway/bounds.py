@@ -275,18 +275,18 @@ def _plain(value: Any) -> str:
     return "" if -SEQUENCE_MAX <= value <= SEQUENCE_MAX else "too large a number"
 
 
-def check_free(value: Any, path: str) -> None:
+def check_unmodelled(value: Any, path: str) -> None:
     """Checks a value without a model against the same bounds; it is passed to a caller unchanged. `read_json`
     bounds its depth. Raises `OutOfBounds`."""
     if isinstance(value, dict):
         _limit(len(value), LIST_MAX, path)
         for key, item in value.items():
-            check_free(key, path)
-            check_free(item, f"{path}.{key}")
+            check_unmodelled(key, path)
+            check_unmodelled(item, f"{path}.{key}")
     elif isinstance(value, list):
         _limit(len(value), LIST_MAX, path)
         for n, item in enumerate(value):
-            check_free(item, f"{path}[{n}]")
+            check_unmodelled(item, f"{path}[{n}]")
     elif value is not None and not isinstance(value, bool):
         if problem := _plain(value):
             raise OutOfBounds(f"{path}: {problem}")

@@ -19,18 +19,18 @@ from edge_agent.errors import Code, Refusal
 PAUSE_S = 1.0
 PAUSED_MAX = 200
 """How long a refusal of a client without a key is delayed, and how many at once: each keeps a connection."""
-STRANGERS_MAX = 10_000
+CLIENTS_MAX = 10_000
 """The most addresses that are remembered; beyond that the one without a request for longest is forgotten."""
 
 
 class TooMany(Refusal):
-    """NO_CELL: too many requests; `retry_after_s` is when the next one may come. `stranger`: the client had
-    no right key, and the refusal may be delayed (`Pauses`)."""
+    """NO_CELL: too many requests; `retry_after_s` is when the next one may come. `without_key`: the client
+    had no right key, and the refusal may be delayed (`Pauses`)."""
 
-    def __init__(self, message: str, retry_after_s: float, *, stranger: bool = False) -> None:
+    def __init__(self, message: str, retry_after_s: float, *, without_key: bool = False) -> None:
         super().__init__(Code.NO_CELL, message)
         self.retry_after_s = max(1, math.ceil(retry_after_s))
-        self.stranger = stranger
+        self.without_key = without_key
 
 
 class Pauses:
@@ -91,7 +91,7 @@ class Limits:
             for platform in platforms
             if platform.requests_per_s is not None
         }
-        self._strangers: OrderedDict[str, Bucket] = OrderedDict()
+        self._wrong_keys: OrderedDict[str, Bucket] = OrderedDict()
         self._viewers: OrderedDict[str, Bucket] = OrderedDict()
         self.pauses = Pauses()
 
@@ -109,10 +109,10 @@ class Limits:
         may be many clients.
         """
         wait_s = self._take(
-            self._strangers, address, self._settings.wrong_keys, self._settings.wrong_keys_per_min
+            self._wrong_keys, address, self._settings.wrong_keys, self._settings.wrong_keys_per_min
         )
         if wait_s:
-            raise TooMany("too many wrong keys from this address", wait_s, stranger=True)
+            raise TooMany("too many wrong keys from this address", wait_s, without_key=True)
 
     def qr_image(self, address: str | None) -> None:
         """Counts an image request without a key. Raises `TooMany`."""
@@ -120,18 +120,18 @@ class Limits:
             self._viewers, address, self._settings.qr_images, self._settings.qr_images_per_min
         )
         if wait_s:
-            raise TooMany("too many images for this address", wait_s, stranger=True)
+            raise TooMany("too many images for this address", wait_s, without_key=True)
 
     def _take(
         self, buckets: OrderedDict[str, Bucket], address: str | None, burst: int, rate_per_min: float
     ) -> float:
         """Takes a token of an address; returns the seconds until there is one, else 0."""
-        place = place_of_address(address)
+        place = client_key(address)
         bucket = buckets.get(place)
         if bucket is None:
             bucket = buckets[place] = Bucket(rate_per_min / 60, burst, self._clock())
         buckets.move_to_end(place)
-        if len(buckets) > STRANGERS_MAX:
+        if len(buckets) > CLIENTS_MAX:
             buckets.popitem(last=False)
         return bucket.take(self._clock())
 
@@ -143,7 +143,7 @@ def burst_of(platform: Platform) -> int:
     return max(1, math.ceil(2 * (platform.requests_per_s or 0)))
 
 
-def place_of_address(address: str | None) -> str:
+def client_key(address: str | None) -> str:
     """The key that one client is counted by: an IPv4 address, or the /64 network of an IPv6 address."""
     try:
         found = ipaddress.ip_address((address or "").partition("%")[0])

@@ -115,13 +115,13 @@ def log() -> Any:
     return structlog.get_logger()
 
 
-def log_what_was_not_written() -> None:
+def log_suppressed_counts() -> None:
     """Logs the number of suppressed lines of each kind whose window is over. Called periodically."""
     for event, count in REPEATS.overdue():
         log().warning("lines_not_written", line=event, count=count)
 
 
-def where(error: BaseException) -> dict[str, Any]:
+def error_fields(error: BaseException) -> dict[str, Any]:
     """An error for the log: its type and place; never its message, which may quote received data."""
     frames = traceback.extract_tb(error.__traceback__)
     return {

@@ -173,7 +173,7 @@ class Timing:
     """Pause between two searches for webhooks that another gateway queued."""
     completion_s: float = 15.0
     """Age at which a reservation known only from events is requested, and the pause between two requests."""
-    beat_s: float = 1.0
+    check_pause_s: float = 1.0
     """Pause between two checks for missing events."""
     missing_after_s: float = 3.0
     """If no event of a machine was applied for this long, an event that is still awaited counts as
@@ -190,7 +190,7 @@ class Timing:
     retry_patience_s: float = 5.0
     """How long a reservation whose caller was answered EXPIRED or OFFLINE waits for a retry before it is
     cancelled."""
-    give_up_beat_s: float = 0.5
+    cancel_pause_s: float = 0.5
     """Pause between two searches for given-up reservations that turned up."""
     prune_s: float = 600.0
     """Pause between two rounds of deleting old rows."""

@@ -16,14 +16,20 @@ from fastapi.security import APIKeyHeader
 
 from cloud_gateway.api.bodies import StatusAnswer
 from cloud_gateway.api.errors import machine_refused, not_found
-from cloud_gateway.api.idempotency import Answer, Attempt, Idempotency, Scope, new_reservation_id
-from cloud_gateway.api.images import Drawer
+from cloud_gateway.api.idempotency import (
+    CommandIds,
+    Idempotency,
+    RequestScope,
+    StoredResponse,
+    new_reservation_id,
+)
+from cloud_gateway.api.images import QrImages
 from cloud_gateway.api.search import preferred_now
 from cloud_gateway.db.store import Store
 from cloud_gateway.events.twins import Twins
 from cloud_gateway.limits import Limits
-from cloud_gateway.machines.gate import Gate
-from cloud_gateway.machines.requests import MachineRefusal, Machines, Reply
+from cloud_gateway.machines.gate import MachineQuotas
+from cloud_gateway.machines.requests import MachineCommands, MachineRefusal, Reply
 from cloud_gateway.machines.seals import Seals
 from cloud_gateway.settings import Platform, Settings, Timing
 from edge_agent.errors import Code, Refusal
@@ -38,18 +44,18 @@ class Parts:
 
     settings: Settings
     store: Store
-    machines: Machines
+    machines: MachineCommands
     idempotency: Idempotency
     limits: Limits
     wake_webhooks: Callable[[], None]
     clock: Callable[[], float] = time.time
     twins: Twins | None = None
-    compare: Callable[[str], None] = lambda machine_id: None
-    """Has the reconciler check a machine again (`Reconciler.heard`); a pending audit starts."""
+    check_machine: Callable[[str], None] = lambda machine_id: None
+    """Has the reconciler check a machine again (`Reconciler.check_machine`); a pending audit starts."""
     timing: Timing = field(default_factory=Timing)
-    gate: Gate = field(default_factory=Gate)
+    quotas: MachineQuotas = field(default_factory=MachineQuotas)
     seals: Seals = field(default_factory=lambda: Seals(()))
-    drawer: Drawer = field(default_factory=Drawer)
+    qr_images: QrImages = field(default_factory=QrImages)
 
 
 def parts_of(request: Request) -> Parts:
@@ -109,34 +115,36 @@ class Call:
     document: Any
 
     async def once(
-        self, act: Callable[[Attempt], Awaitable[Body]], new_id: Callable[[], str] = new_reservation_id
+        self, act: Callable[[CommandIds], Awaitable[Body]], new_id: Callable[[], str] = new_reservation_id
     ) -> Response:
         """Runs `act` once for the request's id; the machine's decision is the answer, also a refusal.
         `new_id` makes the id of the reservation that a reserve creates; other requests do not use it."""
 
-        async def decided(attempt: Attempt) -> Answer:
+        async def decided(command_ids: CommandIds) -> StoredResponse:
             try:
-                done = await act(attempt)
-                return Answer(200, done.model_dump_json(exclude_none=True))
+                done = await act(command_ids)
+                return StoredResponse(200, done.model_dump_json(exclude_none=True))
             except MachineRefusal as refusal:
                 if not refusal.is_decision:
                     raise
                 status, body = machine_refused(refusal)
-                return Answer(status, json.dumps(body))
+                return StoredResponse(status, json.dumps(body))
 
         request = self.request
         given, made = request.state.x_request_id_given, request.state.x_request_id
-        scope = Scope(self.caller.name, request.method, request.url.path, given, made)
+        scope = RequestScope(self.caller.name, request.method, request.url.path, given, made)
         answer = await self.parts.idempotency.once(scope, self.document, decided, new_id)
         return Response(answer.body, answer.status, media_type="application/json")
 
-    async def ask(self, machine_id: str, name: str, fields: dict[str, Any], attempt: Attempt) -> Reply:
+    async def send_command(
+        self, machine_id: str, name: str, fields: dict[str, Any], command_ids: CommandIds
+    ) -> Reply:
         """Sends a command under the ids of this attempt and waits for the reply."""
         return await self.parts.machines.call(
             machine_id,
             name,
             fields,
-            request_id=attempt.request_id,
+            request_id=command_ids.request_id,
             x_request_id=self.request.state.x_request_id,
         )
 
@@ -164,20 +172,20 @@ def as_now(parts: Parts, machine: Machine) -> Machine:
 Responses = dict[int | str, dict[str, Any]]
 
 
-def says(**codes: str) -> Responses:
-    """Error responses for /openapi.json: `says(s404="NOT_FOUND (5)")`."""
+def error_responses(**codes: str) -> Responses:
+    """Error responses for /openapi.json: `error_responses(s404="NOT_FOUND (5)")`."""
     return {int(key[1:]): {"model": StatusAnswer, "description": text} for key, text in codes.items()}
 
 
-ERRORS = says(
+COMMON_ERRORS = error_responses(
     s400="INVALID_ARGUMENT (3): a field is wrong, or the X-Request-ID was used with another body",
     s403="UNAUTHENTICATED (16) without a key, PERMISSION_DENIED (7) with a wrong one",
     s429="NO_CELL (8): too many requests, or too many wrong keys from one address; "
     "Retry-After gives the seconds to wait",
     s500="INTERNAL (13)",
 )
-MISSING = says(s404="NOT_FOUND (5)")
-ASKED: Responses = MISSING | says(
+NOT_FOUND_ERRORS = error_responses(s404="NOT_FOUND (5)")
+COMMAND_ERRORS: Responses = NOT_FOUND_ERRORS | error_responses(
     s400="INVALID_ARGUMENT (3): a field is wrong, or the X-Request-ID was used with another body; "
     "NOT_ALLOWED (9): not allowed in this state or window",
     s429="NO_CELL (8): no cell fits or is free; with Retry-After: too many requests",

@@ -57,7 +57,7 @@ def not_built() -> Refusal:
 
 async def _on_refusal(request: Request, error: Exception) -> Response:
     assert isinstance(error, Refusal)
-    if isinstance(error, TooMany) and error.stranger:
+    if isinstance(error, TooMany) and error.without_key:
         limits: Limits = request.app.state.parts.limits
         await limits.pauses.hold()
     response = refused(error)
@@ -106,7 +106,7 @@ def _allowed(request: Request) -> set[str]:
 
 
 def install(app: FastAPI) -> None:
-    """Registers the handlers; `frame.Frame` answers an unexpected error."""
+    """Registers the handlers; `middleware.RequestMiddleware` answers an unexpected error."""
     app.add_exception_handler(Refusal, _on_refusal)
     app.add_exception_handler(MachineRefusal, _on_machine_refusal)
     app.add_exception_handler(RequestValidationError, _on_parameter)

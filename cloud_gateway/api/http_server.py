@@ -23,8 +23,8 @@ import h11
 import uvicorn
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
-from cloud_gateway.limits import is_within, place_of_address
-from cloud_gateway.logs import log, where
+from cloud_gateway.limits import client_key, is_within
+from cloud_gateway.logs import error_fields, log
 from cloud_gateway.settings import Network
 
 HEAD_S = 10.0
@@ -86,7 +86,7 @@ class Connections:
 
     def admit(self, protocol: BoundedProtocol, address: str) -> bool:
         """Whether a connection may stay; beyond the limit the longest idle one is closed for a new one."""
-        place = "" if is_within(address, self._proxies) else place_of_address(address)
+        place = "" if is_within(address, self._proxies) else client_key(address)
         if place and self._by_client[place] >= self._most_per_address:
             log().warning("connections_refused")
             return False
@@ -259,7 +259,7 @@ class Server(uvicorn.Server):
                 connection.close()
                 raise
             except OSError as error:
-                log().warning("connection_failed", **where(error))
+                log().warning("connection_failed", **error_fields(error))
                 connection.close()
 
     def _protocol(self) -> BoundedProtocol:
@@ -274,7 +274,7 @@ class Server(uvicorn.Server):
 def _log_loop_error(_loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
     """Logs asyncio's unhandled errors as one line, not as a traceback."""
     error = context.get("exception")
-    found = {} if error is None else where(error)
+    found = {} if error is None else error_fields(error)
     log().error("loop_error", reason=str(context.get("message", "")), **found)
 
 

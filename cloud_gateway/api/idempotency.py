@@ -23,7 +23,7 @@ from edge_agent.errors import Code, FieldViolation, Refusal
 
 
 @dataclass(frozen=True, slots=True)
-class Scope:
+class RequestScope:
     """What an X-Request-ID is unique in. `given_id`: as the caller sent it, or None; `x_request_id`: the
     same, or the one that the gateway generated."""
 
@@ -35,7 +35,7 @@ class Scope:
 
 
 @dataclass(frozen=True, slots=True)
-class Attempt:
+class CommandIds:
     """The ids under which a request reaches the machine."""
 
     request_id: str
@@ -43,20 +43,20 @@ class Attempt:
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
+class StoredResponse:
     """A machine's decision as the caller gets it: HTTP status and JSON text."""
 
     status: int
     body: str
 
 
-Act = Callable[[Attempt], Awaitable[Answer]]
+Act = Callable[[CommandIds], Awaitable[StoredResponse]]
 
 
 @dataclass(frozen=True, slots=True)
 class _Running:
     body_digest: str
-    task: asyncio.Task[Answer]
+    task: asyncio.Task[StoredResponse]
 
 
 class Idempotency:
@@ -69,8 +69,12 @@ class Idempotency:
         self._running: dict[str, _Running] = {}
 
     async def once(
-        self, scope: Scope, body: Any, act: Act, new_id: Callable[[], str] = lambda: new_reservation_id()
-    ) -> Answer:
+        self,
+        scope: RequestScope,
+        body: Any,
+        act: Act,
+        new_id: Callable[[], str] = lambda: new_reservation_id(),
+    ) -> StoredResponse:
         """Returns the stored response, that of the same request if it is still running, or that of `act`;
         `new_id` makes the reservation id of a reserve.
 
@@ -80,15 +84,15 @@ class Idempotency:
         if scope.request_id is None:
             key = uuid.uuid4().hex
             # The machine gets the same request id that the caller gets.
-            work = act(Attempt(scope.x_request_id, new_id()))
+            work = act(CommandIds(scope.x_request_id, new_id()))
         else:
             key = _digest("\0".join((scope.platform, scope.method, scope.path, scope.request_id)))
             running = self._running.get(key)
             if running is not None:
-                _same(running.body_digest, digest)
+                _require_same_body(running.body_digest, digest)
                 return await asyncio.shield(running.task)
-            work = self._remembered(key, digest, scope.x_request_id, act, new_id)
-        task: asyncio.Task[Answer] = asyncio.ensure_future(work)
+            work = self._run_stored(key, digest, scope.x_request_id, act, new_id)
+        task: asyncio.Task[StoredResponse] = asyncio.ensure_future(work)
         self._running[key] = _Running(digest, task)
         task.add_done_callback(lambda _: self._ended(key, task))
         return await asyncio.shield(task)
@@ -101,12 +105,12 @@ class Idempotency:
         if tasks:
             await asyncio.wait(tasks)
 
-    async def _remembered(
+    async def _run_stored(
         self, key: str, digest: str, x_request_id: str, act: Act, new_id: Callable[[], str]
-    ) -> Answer:
+    ) -> StoredResponse:
         now_s = self._clock()
 
-        def begin(db: Connection) -> Answer | str:
+        def begin(db: Connection) -> StoredResponse | str:
             """Returns the kept answer, or the reservation id to use; it is stored before acting."""
             fresh = {
                 "key": key,
@@ -117,27 +121,27 @@ class Idempotency:
             }
             insert_once(db, requests, fresh)  # another gateway may do the same just now
             row = db.execute(select(requests).where(requests.c.key == key)).one()
-            _same(row.body_digest, digest)
+            _require_same_body(row.body_digest, digest)
             kept: str = row.reservation_id
-            return kept if row.answer is None else Answer(row.status, row.answer)
+            return kept if row.answer is None else StoredResponse(row.status, row.answer)
 
         begun = await self._store.write(begin)
-        if isinstance(begun, Answer):
+        if isinstance(begun, StoredResponse):
             return begun
-        answer = await act(Attempt(f"{COMMAND_PREFIX}{key}", begun))
+        answer = await act(CommandIds(f"{COMMAND_PREFIX}{key}", begun))
 
-        def keep(db: Connection) -> Answer:
+        def keep(db: Connection) -> StoredResponse:
             """Keeps the first answer, also if another gateway sent the same request at the same time."""
             mine = requests.c.key == key
             change = update(requests).where(mine, requests.c.answer.is_(None))
             if db.execute(change.values(status=answer.status, answer=answer.body)).rowcount == 1:
                 return answer
             row = db.execute(select(requests).where(mine)).one_or_none()
-            return answer if row is None or row.answer is None else Answer(row.status, row.answer)
+            return answer if row is None or row.answer is None else StoredResponse(row.status, row.answer)
 
         return await self._store.write(keep)
 
-    def _ended(self, key: str, task: asyncio.Task[Answer]) -> None:
+    def _ended(self, key: str, task: asyncio.Task[StoredResponse]) -> None:
         del self._running[key]
         if not task.cancelled():
             task.exception()  # retrieved: after a disconnect nobody awaits the task, and asyncio would log it
@@ -148,7 +152,7 @@ def new_reservation_id() -> str:
     return f"res_{secrets.token_hex(12)}"
 
 
-def _same(kept: str, digest: str) -> None:
+def _require_same_body(kept: str, digest: str) -> None:
     if kept != digest:
         problem = "was used before with another body"
         violation = FieldViolation("X-Request-ID", problem)

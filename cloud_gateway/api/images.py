@@ -20,7 +20,7 @@ WAITING_MAX = 16
 RETRY_S = 1.0
 
 
-class Drawer:
+class QrImages:
     """Draws QR images in one thread and caches them; belongs to the event loop."""
 
     def __init__(self) -> None:

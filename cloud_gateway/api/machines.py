@@ -19,9 +19,9 @@ from cloud_gateway.api.bodies import (
     read_json,
 )
 from cloud_gateway.api.common import (
-    ASKED,
-    ERRORS,
-    MISSING,
+    COMMAND_ERRORS,
+    COMMON_ERRORS,
+    NOT_FOUND_ERRORS,
     PREFIX,
     Call,
     Caller,
@@ -32,7 +32,7 @@ from cloud_gateway.api.common import (
     misfit,
 )
 from cloud_gateway.api.errors import invalid, not_found
-from cloud_gateway.api.idempotency import Attempt
+from cloud_gateway.api.idempotency import CommandIds
 from cloud_gateway.api.search import distance_m, suits
 from cloud_gateway.events.projection import owner_of, unix_s
 from cloud_gateway.events.tickets import Ticket, put_ticket
@@ -41,7 +41,7 @@ from edge_agent.errors import Code, FieldViolation, Refusal
 from edge_agent.model import Source
 from edge_agent.protocol.api import Body, CellDetail, Machine, MaintenanceBody
 
-router = APIRouter(prefix=PREFIX, responses=ERRORS)
+router = APIRouter(prefix=PREFIX, responses=COMMON_ERRORS)
 
 
 @router.post("/echo", response_model=EchoAnswer)
@@ -74,14 +74,14 @@ async def search_machines(request: Request, caller: Caller, parts: WithParts) ->
     "/machines/{machine_id}",
     response_model=MachineAnswer,
     response_model_exclude_none=True,
-    responses=MISSING,
+    responses=NOT_FOUND_ERRORS,
 )
 async def get_machine(machine_id: str, caller: Caller, parts: WithParts) -> MachineAnswer:
     """Returns one machine with its last published state."""
     return MachineAnswer(machine=await machine_now(parts, machine_id))
 
 
-@router.post("/maintenances", response_model=MaintenanceAnswer, responses=ASKED)
+@router.post("/maintenances", response_model=MaintenanceAnswer, responses=COMMAND_ERRORS)
 async def request_maintenance(request: Request, caller: Caller, parts: WithParts) -> Response:
     """Reports that a cell or a machine needs maintenance; the machine opens the ticket."""
     document = await read_json(request)
@@ -92,12 +92,12 @@ async def request_maintenance(request: Request, caller: Caller, parts: WithParts
         raise Refusal(Code.INVALID_ARGUMENT, problem, violations)
     call = Call(request, caller, parts, document)
 
-    async def act(attempt: Attempt) -> Body:
-        place = await _place(parts, body)
-        fields = body.model_dump(mode="json", exclude_none=True) | {"machine_id": place.machine_id}
-        reply = await call.ask(place.machine_id, "maintenance", fields, attempt)
+    async def act(command_ids: CommandIds) -> Body:
+        subject = await _subject(parts, body)
+        fields = body.model_dump(mode="json", exclude_none=True) | {"machine_id": subject.machine_id}
+        reply = await call.send_command(subject.machine_id, "maintenance", fields, command_ids)
         answer = _ticket_answer(reply)
-        ticket = _ticket(body, place, answer)
+        ticket = _ticket(body, subject, answer)
         try:
             await parts.store.write(lambda db: put_ticket(db, ticket))
         except ValueError:
@@ -108,14 +108,14 @@ async def request_maintenance(request: Request, caller: Caller, parts: WithParts
 
 
 @dataclass(frozen=True, slots=True)
-class _Place:
+class _Subject:
     """The subject of a maintenance request: a machine, and one cell of it or none."""
 
     machine_id: str
     cell: CellDetail | None
 
 
-async def _place(parts: Parts, body: MaintenanceBody) -> _Place:
+async def _subject(parts: Parts, body: MaintenanceBody) -> _Subject:
     """Returns what the request is about. A cell id belongs to the machine that had it first. Raises
     `Refusal`: NOT_FOUND if unknown, INVALID_ARGUMENT if several machines have such a cell and none is known
     to have had it first, OFFLINE."""
@@ -123,19 +123,19 @@ async def _place(parts: Parts, body: MaintenanceBody) -> _Place:
         raise Refusal(Code.OFFLINE, "the broker is not connected")
     if body.machine_id is not None:
         machine = await machine_now(parts, body.machine_id)
-        return _Place(body.machine_id, _cell(machine, body.cell_id))
-    places = [
-        _Place(machine.machine_id, cell)
+        return _Subject(body.machine_id, _cell(machine, body.cell_id))
+    subjects = [
+        _Subject(machine.machine_id, cell)
         for machine in await parts.store.all_machines()
         if (cell := _cell(machine, body.cell_id)) is not None
     ]
-    if not places:
+    if not subjects:
         raise not_found("cell")
-    if len(places) == 1:
-        return places[0]
+    if len(subjects) == 1:
+        return subjects[0]
     # A machine that names another machine's cell must not divert its maintenance requests.
     owner = await parts.store.read(lambda db: owner_of(db, str(body.cell_id)))
-    owned = [place for place in places if place.machine_id == owner]
+    owned = [subject for subject in subjects if subject.machine_id == owner]
     if not owned:
         raise invalid("machine_id", "is needed: more than one machine has a cell with this cell_id")
     return owned[0]
@@ -154,11 +154,11 @@ def _ticket_answer(reply: Reply) -> MaintenanceAnswer:
     return answer
 
 
-def _ticket(body: MaintenanceBody, place: _Place, answer: MaintenanceAnswer) -> Ticket:
+def _ticket(body: MaintenanceBody, subject: _Subject, answer: MaintenanceAnswer) -> Ticket:
     return Ticket(
         ticket_id=answer.maintenance_ticket_id,
-        machine_id=place.machine_id,
-        cell_label=None if place.cell is None else place.cell.description,
+        machine_id=subject.machine_id,
+        cell_label=None if subject.cell is None else subject.cell.description,
         cell_id=body.cell_id,
         description=body.description,
         severity=body.severity,

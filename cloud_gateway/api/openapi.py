@@ -15,13 +15,13 @@ from pydantic.json_schema import models_json_schema
 
 from cloud_gateway.api.bodies import EchoBody, SearchBody
 from cloud_gateway.api.common import PREFIX
-from cloud_gateway.api.frame import HEADER, REQUEST_ID_MAX
+from cloud_gateway.api.middleware import HEADER, REQUEST_ID_MAX
 from cloud_gateway.api.webhook_schema import webhooks
 from edge_agent.protocol.api import Body, MaintenanceBody, OpenDoorBody, ReserveBody
 
 Json = dict[str, Any]
 
-TAKEN: dict[str, type[Body]] = {
+REQUEST_BODIES: dict[str, type[Body]] = {
     "/echo": EchoBody,
     "/machines/search": SearchBody,
     "/reservations": ReserveBody,
@@ -34,8 +34,8 @@ REFERENCE = "#/components/schemas/{model}"
 FRAMEWORK_ERRORS = ("HTTPValidationError", "ValidationError")
 
 HOST = r"[A-Za-z0-9]([A-Za-z0-9.-]*[A-Za-z0-9])?"
-REST = r"(:[1-9][0-9]{0,3})?(/[A-Za-z0-9._~/-]*)?(\?[A-Za-z0-9._~/=&-]*)?"
-WEBHOOK_URL = rf"^(https://{HOST}{REST}|http://(localhost|127\.0\.0\.1|\[::1\]){REST})?$"
+AFTER_HOST = r"(:[1-9][0-9]{0,3})?(/[A-Za-z0-9._~/-]*)?(\?[A-Za-z0-9._~/=&-]*)?"
+WEBHOOK_URL = rf"^(https://{HOST}{AFTER_HOST}|http://(localhost|127\.0\.0\.1|\[::1\]){AFTER_HOST})?$"
 
 REQUEST_ID: Json = {
     "name": HEADER,
@@ -101,7 +101,7 @@ def describe(app: FastAPI) -> Json:
             schemas.pop(name, None)
         for schema in schemas.values():
             _never_null(schema)
-        schemas.update(_taken())
+        schemas.update(_request_body_schemas())
         document["webhooks"], referenced = webhooks()
         schemas.update({name: referenced[name] for name in referenced.keys() - schemas.keys()})
         for name in referenced:
@@ -115,9 +115,9 @@ def describe(app: FastAPI) -> Json:
     return app.openapi_schema
 
 
-def _taken() -> Json:
+def _request_body_schemas() -> Json:
     """The schemas of the request bodies."""
-    models = [(model, "validation") for model in TAKEN.values()]
+    models = [(model, "validation") for model in REQUEST_BODIES.values()]
     _, found = models_json_schema(models, ref_template=REFERENCE)  # type: ignore[arg-type]
     schemas: Json = found["$defs"]
     for schema in schemas.values():
@@ -170,7 +170,7 @@ def _complete(operation: Json, path: str, method: str) -> None:
     if path.startswith("/operations"):
         operation["security"] = [{"OperationsKey": []}]
     if method == "post" and path.startswith(PREFIX):
-        model = TAKEN.get(path.removeprefix(PREFIX))
+        model = REQUEST_BODIES.get(path.removeprefix(PREFIX))
         named = None if model is None else {"$ref": REFERENCE.format(model=model.__name__)}
         content = {"application/json": {"schema": named or {"type": "object"}}}
         needed = model is not None and any(field.is_required() for field in model.model_fields.values())

@@ -19,7 +19,7 @@ def token_after(row: ReservationRow) -> str:
     return base64.urlsafe_b64encode(f"{place}.{_checksum(place)}".encode()).decode().rstrip("=")
 
 
-def place_of(token: str) -> tuple[int, int]:
+def position_of(token: str) -> tuple[int, int]:
     """Creation time and position that a token encodes. Raises `Refusal` INVALID_ARGUMENT."""
     try:
         text = base64.b64decode(token + "=" * (-len(token) % 4), altchars=b"-_", validate=True).decode(

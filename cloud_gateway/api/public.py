@@ -1,4 +1,4 @@
-"""Routes without a key: QR images, health, the wall."""
+"""Routes without a key: QR images, health, the page of the cells."""
 
 from __future__ import annotations
 
@@ -6,31 +6,33 @@ from fastapi import APIRouter, Request
 from fastapi.responses import JSONResponse, Response
 
 from cloud_gateway.api.bodies import HealthAnswer
-from cloud_gateway.api.common import MISSING, WithParts, address_of, says
+from cloud_gateway.api.common import NOT_FOUND_ERRORS, WithParts, address_of, error_responses
 from cloud_gateway.api.errors import not_built, not_found
 from cloud_gateway.api.images import TEXT_MAX
 from edge_agent.model import parse_qr
 
-SAID = MISSING | says(
+QR_ERRORS = NOT_FOUND_ERRORS | error_responses(
     s429="NO_CELL (8): too many images for one address or altogether; Retry-After gives the seconds to wait"
 )
 
 router = APIRouter(
-    responses=says(s400="INVALID_ARGUMENT (3): the X-Request-ID cannot be used", s500="INTERNAL (13)")
+    responses=error_responses(
+        s400="INVALID_ARGUMENT (3): the X-Request-ID cannot be used", s500="INTERNAL (13)"
+    )
 )
 
 
 @router.get(
     "/qrcode/{text}",
     response_class=Response,
-    responses={200: {"content": {"image/png": {}}}, **SAID},
+    responses={200: {"content": {"image/png": {}}}, **QR_ERRORS},
 )
 async def qr_image(text: str, request: Request, parts: WithParts) -> Response:
     """The QR image (PNG) of a QR text of this API; needs no key."""
     parts.limits.qr_image(address_of(request))
     if len(text) > TEXT_MAX or parse_qr(text) is None:
         raise not_found("QR code")
-    image = await parts.drawer.image(text)
+    image = await parts.qr_images.image(text)
     return Response(image, media_type="image/png", headers={"Cache-Control": "private, no-store"})
 
 
@@ -45,7 +47,7 @@ async def health(parts: WithParts) -> JSONResponse:
     return JSONResponse({"status": "ok" if up else "broker not connected"}, 200 if up else 503)
 
 
-@router.get("/", responses=says(s501="NOT_BUILT (12): not built"), status_code=501)
+@router.get("/", responses=error_responses(s501="NOT_BUILT (12): not built"), status_code=501)
 async def wall() -> Response:
     """The live page of all cells: not built in this version."""
     raise not_built()

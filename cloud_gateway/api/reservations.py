@@ -22,9 +22,9 @@ from cloud_gateway.api.bodies import (
     read_json,
 )
 from cloud_gateway.api.common import (
-    ASKED,
-    ERRORS,
-    MISSING,
+    COMMAND_ERRORS,
+    COMMON_ERRORS,
+    NOT_FOUND_ERRORS,
     PREFIX,
     Call,
     Caller,
@@ -35,14 +35,14 @@ from cloud_gateway.api.common import (
     misfit,
 )
 from cloud_gateway.api.errors import not_found
-from cloud_gateway.api.idempotency import Attempt
-from cloud_gateway.api.paging import place_of, token_after
+from cloud_gateway.api.idempotency import CommandIds
+from cloud_gateway.api.paging import position_of, token_after
 from cloud_gateway.bounds import shown_date
 from cloud_gateway.db.store import ReservationRow
 from cloud_gateway.events.given_up import cancelled_meanwhile, note_given_up, withdraw
 from cloud_gateway.events.projection import unix_s
 from cloud_gateway.machines.requests import Reply
-from cloud_gateway.machines.seals import Request as SealedRequest
+from cloud_gateway.machines.seals import SealedRequest
 from cloud_gateway.settings import Platform
 from edge_agent.errors import Code, Refusal
 from edge_agent.model import Purpose, ReservationStatus, qr_text
@@ -50,25 +50,25 @@ from edge_agent.protocol.api import Body, OpenDoorBody, ReserveBody
 
 INT64_MAX = 2**63 - 1
 
-router = APIRouter(prefix=PREFIX, responses=ERRORS)
+router = APIRouter(prefix=PREFIX, responses=COMMON_ERRORS)
 
 
-@router.post("/reservations", response_model=ReservedAnswer, responses=ASKED)
+@router.post("/reservations", response_model=ReservedAnswer, responses=COMMAND_ERRORS)
 async def reserve(request: Request, caller: Caller, parts: WithParts) -> Response:
     """Reserves a cell; the machine chooses it and makes the codes."""
     document = await read_json(request)
     body = read_body(ReserveBody, document)
     call = Call(request, caller, parts, document)
 
-    async def act(attempt: Attempt) -> Body:
+    async def act(command_ids: CommandIds) -> Body:
         if parts.machines.connected:
             await machine_now(parts, body.machine_id)
         fields = body.model_dump(mode="json", exclude_none=True)
-        fields |= {"reservation_id": attempt.reservation_id, "platform": caller.name}
-        reply = await _ask_to_reserve(call, body.machine_id, fields, attempt)
-        if reply.reservation is None or reply.reservation.reservation_id != attempt.reservation_id:
+        fields |= {"reservation_id": command_ids.reservation_id, "platform": caller.name}
+        reply = await _ask_to_reserve(call, body.machine_id, fields, command_ids)
+        if reply.reservation is None or reply.reservation.reservation_id != command_ids.reservation_id:
             raise misfit()
-        row = await parts.store.reservation(attempt.reservation_id)
+        row = await parts.store.reservation(command_ids.reservation_id)
         if row is None:
             raise Refusal(Code.INTERNAL, "the reservation was not stored")
         return ReservedAnswer(
@@ -99,7 +99,7 @@ async def list_reservations(
         caller.name,
         now_s=parts.clock(),
         page_size=page_size + 1,
-        after=place_of(page_token) if page_token else None,
+        after=position_of(page_token) if page_token else None,
         created_after_s=created_after,
     )
     page = rows[:page_size]
@@ -112,52 +112,56 @@ async def list_reservations(
     "/reservations/{reservation_id}",
     response_model=ReservationAnswer,
     response_model_exclude_none=True,
-    responses=MISSING,
+    responses=NOT_FOUND_ERRORS,
 )
 async def get_reservation(reservation_id: str, caller: Caller, parts: WithParts) -> ReservationAnswer:
     """One reservation, from the projection; it works while the machine is offline, too."""
-    row = await _own(parts, caller, reservation_id)
+    row = await _reservation_of(parts, caller, reservation_id)
     stored = await parts.store.machine(row.machine_id)
     machine = None if stored is None else as_now(parts, stored)
     return ReservationAnswer(machine=machine, notes=row.notes, **_common(row), **_codes(parts, row))
 
 
-@router.post("/reservations/{reservation_id}/dropoffs", response_model=OpenedAnswer, responses=ASKED)
+@router.post("/reservations/{reservation_id}/dropoffs", response_model=OpenedAnswer, responses=COMMAND_ERRORS)
 async def drop_off(reservation_id: str, request: Request, caller: Caller, parts: WithParts) -> Response:
     """Opens the cell for the courier; responds when the door is open or has failed to open. The status
     becomes DROPPED_OFF later, when the door has been closed again."""
     return await _open(request, caller, parts, reservation_id, "dropoff")
 
 
-@router.post("/reservations/{reservation_id}/pickups", response_model=OpenedAnswer, responses=ASKED)
+@router.post("/reservations/{reservation_id}/pickups", response_model=OpenedAnswer, responses=COMMAND_ERRORS)
 async def pick_up(reservation_id: str, request: Request, caller: Caller, parts: WithParts) -> Response:
     """Opens the cell for the customer; responds when the door is open or has failed to open."""
     return await _open(request, caller, parts, reservation_id, "pickup")
 
 
-@router.post("/reservations/{reservation_id}/deletes", response_model=NothingAnswer, responses=ASKED)
+@router.post("/reservations/{reservation_id}/deletes", response_model=NothingAnswer, responses=COMMAND_ERRORS)
 async def cancel(reservation_id: str, request: Request, caller: Caller, parts: WithParts) -> Response:
     """Cancels a reservation before a parcel was dropped off."""
-    return await _move(request, caller, parts, reservation_id, "cancel")
+    return await _end_reservation(request, caller, parts, reservation_id, "cancel")
 
 
-@router.post("/reservations/{reservation_id}/abandons", response_model=NothingAnswer, responses=ASKED)
+@router.post(
+    "/reservations/{reservation_id}/abandons", response_model=NothingAnswer, responses=COMMAND_ERRORS
+)
 async def abandon(reservation_id: str, request: Request, caller: Caller, parts: WithParts) -> Response:
     """Marks a dropped off parcel as abandoned; the cell awaits clean-up."""
-    return await _move(request, caller, parts, reservation_id, "abandon")
+    return await _end_reservation(request, caller, parts, reservation_id, "abandon")
 
 
-@router.post("/reservations/{reservation_id}/open-door", response_model=AcceptedAnswer, responses=ASKED)
+@router.post(
+    "/reservations/{reservation_id}/open-door", response_model=AcceptedAnswer, responses=COMMAND_ERRORS
+)
 async def open_door(reservation_id: str, request: Request, caller: Caller, parts: WithParts) -> Response:
     """Opens the cell for support; answers when accepted, and a webhook reports the outcome."""
     document = await read_json(request)
     body = read_body(OpenDoorBody, document)
-    row = await _own(parts, caller, reservation_id)
+    row = await _reservation_of(parts, caller, reservation_id)
     call = Call(request, caller, parts, document)
 
-    async def act(attempt: Attempt) -> Body:
+    async def act(command_ids: CommandIds) -> Body:
         fields = {"reservation_id": reservation_id, **body.model_dump(mode="json")}
-        reply = await call.ask(row.machine_id, "open-door", fields, attempt)
+        reply = await call.send_command(row.machine_id, "open-door", fields, command_ids)
         accepted_at = reply.result.get("accepted_at")
         try:
             unix_s(accepted_at if isinstance(accepted_at, str) else "")
@@ -168,19 +172,21 @@ async def open_door(reservation_id: str, request: Request, caller: Caller, parts
     return await call.once(act)
 
 
-async def _ask_to_reserve(call: Call, machine_id: str, fields: dict[str, Any], attempt: Attempt) -> Reply:
+async def _ask_to_reserve(
+    call: Call, machine_id: str, fields: dict[str, Any], command_ids: CommandIds
+) -> Reply:
     """Asks the machine for a cell; first withdraws an earlier give-up of the same request.
 
     Without a reply in time the reservation is recorded as given up (`events.given_up`): if the machine made
     it nevertheless, the gateway cancels it later.
     """
-    parts, rid = call.parts, attempt.reservation_id
+    parts, rid = call.parts, command_ids.reservation_id
     may_be_cancelled = await parts.store.write(lambda db: withdraw(db, rid, parts.clock()))
     try:
-        reply = await call.ask(machine_id, "reserve", fields, attempt)
+        reply = await call.send_command(machine_id, "reserve", fields, command_ids)
         if may_be_cancelled:  # the reply may be the stored one from before that cancel
-            second = Attempt(f"req_{uuid.uuid4().hex}", rid)
-            reply = await call.ask(machine_id, "get-reservation", {"reservation_id": rid}, second)
+            second = CommandIds(f"req_{uuid.uuid4().hex}", rid)
+            reply = await call.send_command(machine_id, "get-reservation", {"reservation_id": rid}, second)
             if reply.reservation is not None and reply.reservation.status is ReservationStatus.CANCELLED:
                 raise cancelled_meanwhile()
     except Refusal as refusal:
@@ -192,14 +198,16 @@ async def _ask_to_reserve(call: Call, machine_id: str, fields: dict[str, Any], a
     return reply
 
 
-async def _move(request: Request, caller: Platform, parts: Parts, reservation_id: str, name: str) -> Response:
+async def _end_reservation(
+    request: Request, caller: Platform, parts: Parts, reservation_id: str, name: str
+) -> Response:
     """A command on a reservation that is answered with `{}`."""
     document = await read_json(request)
-    row = await _own(parts, caller, reservation_id)
+    row = await _reservation_of(parts, caller, reservation_id)
     call = Call(request, caller, parts, document)
 
-    async def act(attempt: Attempt) -> Body:
-        await call.ask(row.machine_id, name, {"reservation_id": reservation_id}, attempt)
+    async def act(command_ids: CommandIds) -> Body:
+        await call.send_command(row.machine_id, name, {"reservation_id": reservation_id}, command_ids)
         return NothingAnswer()
 
     return await call.once(act)
@@ -208,11 +216,11 @@ async def _move(request: Request, caller: Platform, parts: Parts, reservation_id
 async def _open(request: Request, caller: Platform, parts: Parts, reservation_id: str, name: str) -> Response:
     """A command on a reservation that is answered with the cell that opened."""
     document = await read_json(request)
-    row = await _own(parts, caller, reservation_id)
+    row = await _reservation_of(parts, caller, reservation_id)
     call = Call(request, caller, parts, document)
 
-    async def act(attempt: Attempt) -> Body:
-        reply = await call.ask(row.machine_id, name, {"reservation_id": reservation_id}, attempt)
+    async def act(command_ids: CommandIds) -> Body:
+        reply = await call.send_command(row.machine_id, name, {"reservation_id": reservation_id}, command_ids)
         cell = reply.result.get("cell")
         if not isinstance(cell, dict) or not isinstance(cell.get("description"), str):
             raise misfit()
@@ -221,7 +229,7 @@ async def _open(request: Request, caller: Platform, parts: Parts, reservation_id
     return await call.once(act)
 
 
-async def _own(parts: Parts, caller: Platform, reservation_id: str) -> ReservationRow:
+async def _reservation_of(parts: Parts, caller: Platform, reservation_id: str) -> ReservationRow:
     """Returns a reservation of this platform. Raises `Refusal` NOT_FOUND if there is none, or if it is
     another platform's."""
     row = await parts.store.reservation(reservation_id)

@@ -12,7 +12,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from cloud_gateway.db.store import Store
 from cloud_gateway.db.tables import abandonments, events, given_up, requests, reservations, undated, webhooks
-from cloud_gateway.logs import log, where
+from cloud_gateway.logs import error_fields, log
 from cloud_gateway.settings import KeepSettings, Timing
 from edge_agent.model import ReservationStatus
 
@@ -37,7 +37,7 @@ class Pruner:
             try:
                 await self.once()
             except SQLAlchemyError as error:
-                log().error("database_failed", **where(error))
+                log().error("database_failed", **error_fields(error))
 
     async def once(self) -> dict[str, int]:
         """Deletes all old rows; returns how many of which table."""
@@ -59,7 +59,7 @@ class Pruner:
             return db.execute(delete(table).where(key.in_(keys), old)).rowcount
 
         while True:
-            keys = await self._store.read(lambda db: some(db, key, old))
+            keys = await self._store.read(lambda db: some_keys(db, key, old))
             count += await self._store.write(delete_some) if keys else 0
             if len(keys) < BATCH:
                 return count
@@ -107,6 +107,6 @@ def _stubs(before_s: float) -> Select[tuple[str]]:
     return select(reservations.c.reservation_id).where(_stub(before_s))
 
 
-def some(db: Connection, key: Column[Any], old: ColumnElement[bool]) -> list[Any]:
+def some_keys(db: Connection, key: Column[Any], old: ColumnElement[bool]) -> list[Any]:
     """The keys of some rows that may be deleted; sorted, so that two gateways do not deadlock."""
     return sorted(db.execute(select(key).where(old).limit(BATCH)).scalars())

@@ -29,7 +29,7 @@ from sqlalchemy.exc import (
 from cloud_gateway.bounds import OutOfBounds, check, read_json
 from cloud_gateway.db import migrations
 from cloud_gateway.db.tables import machines, reservations
-from cloud_gateway.logs import log, where
+from cloud_gateway.logs import error_fields, log
 from edge_agent.model import ReservationStatus
 from edge_agent.protocol.api import Machine
 
@@ -40,7 +40,7 @@ TRIES = 5
 """How often a transaction is tried in all, if it conflicts with others."""
 OPEN_WITHIN_S = 30.0
 OPEN_PAUSE_S = 0.5
-PATIENCE = {
+LIBPQ_SETTINGS = {
     "connect_timeout": 5,
     "keepalives_idle": 10,
     "keepalives_interval": 5,
@@ -49,7 +49,7 @@ PATIENCE = {
 }
 """libpq's settings: a server that is silent for half a minute counts as gone (seconds; the last one
 milliseconds)."""
-IN_THE_WAY = frozenset({"40001", "40P01"})
+CONFLICTS = frozenset({"40001", "40P01"})
 """SQLSTATE of a serialization failure and of a deadlock."""
 OF_THE_DATA = ("22", "54")
 """Classes of SQLSTATE: wrong data, and too much of it."""
@@ -120,7 +120,7 @@ class Store:
             except OperationalError as error:
                 if asyncio.get_running_loop().time() > end_s:
                     raise
-                log().error("database_failed", **where(error))
+                log().error("database_failed", **error_fields(error))
             await asyncio.sleep(OPEN_PAUSE_S)
 
     async def close(self) -> None:
@@ -149,7 +149,7 @@ class Store:
                 try:
                     return once()
                 except DBAPIError as error:
-                    if not _in_the_way(error):
+                    if not _is_conflict(error):
                         raise
             return once()
 
@@ -221,7 +221,7 @@ def shown_machine(machine_id: str, document: str) -> Machine | None:
         if machine.machine_id != machine_id:
             raise OutOfBounds("machine_id: another machine's")
     except ValueError as error:
-        log().error("machine_not_shown", machine_id=machine_id, **where(error))
+        log().error("machine_not_shown", machine_id=machine_id, **error_fields(error))
         return None
     return machine
 
@@ -276,9 +276,9 @@ def _engine(database_url: str) -> tuple[Engine, int]:
             pool_size=size,
             max_overflow=0,
             pool_pre_ping=True,  # a connection that broke meanwhile is replaced
-            connect_args=PATIENCE if "psycopg" in database_url.split(":", 1)[0] else {},
+            connect_args=LIBPQ_SETTINGS if "psycopg" in database_url.split(":", 1)[0] else {},
         )
-        event.listen(engine, "handle_error", _blame_the_data)
+        event.listen(engine, "handle_error", _as_data_error)
         return engine, WRITERS
     engine = create_engine(database_url, hide_parameters=True)
     event.listen(engine, "connect", _prepare_sqlite)
@@ -286,12 +286,12 @@ def _engine(database_url: str) -> tuple[Engine, int]:
     return engine, 1
 
 
-def _in_the_way(error: DBAPIError) -> bool:
+def _is_conflict(error: DBAPIError) -> bool:
     """Whether the transaction failed only because of a conflict with another one."""
-    return isinstance(error, IntegrityError) or getattr(error.orig, "sqlstate", None) in IN_THE_WAY
+    return isinstance(error, IntegrityError) or getattr(error.orig, "sqlstate", None) in CONFLICTS
 
 
-def _blame_the_data(context: ExceptionContext) -> DataError | None:
+def _as_data_error(context: ExceptionContext) -> DataError | None:
     """The driver reports a value too big for an index as an operational error; a retry gives the same."""
     error = context.original_exception
     if not (getattr(error, "sqlstate", None) or "").startswith(OF_THE_DATA):

@@ -19,10 +19,10 @@ from cloud_gateway.events.order import (
     SUSPECTED,
     UNNAMED,
     advance,
+    applied_sequence,
     apply_or_reject,
-    count_of,
     event_row,
-    lock_source,
+    lock_machine,
     reject,
 )
 from cloud_gateway.machines.gate import ReceivedEvent
@@ -43,7 +43,7 @@ class Audit:
 
 def begin(db: Connection, machine_id: str, now_s: float) -> None:
     """An operator has decided: the machine that answers from now on is the right one."""
-    lock_source(db, machine_id)
+    lock_machine(db, machine_id)
     _note(db, machine_id, twins=None, released_s=now_s, audit_from=1, audit_journal=None)
 
 
@@ -56,7 +56,7 @@ def audit_of(db: Connection, machine_id: str) -> Audit | None:
     return Audit(row.audit_from, row.audit_journal, row.audit_mark)
 
 
-def mark(db: Connection, machine_id: str) -> None:
+def record_position(db: Connection, machine_id: str) -> None:
     """Records that the machine is asked now: its answer covers every event of its own that is stored by
     then."""
     last = select(func.max(events.c.position)).where(events.c.machine_id == machine_id)
@@ -67,7 +67,7 @@ def restart(db: Connection, machine_id: str, journal_id: str) -> None:
     """The machine has named its journal: the comparison begins at that journal's first stored event."""
     db.execute(update(events).where(*_mine(machine_id, UNNAMED)).values(journal_id=journal_id))
     first = select(func.min(events.c.sequence)).where(*_mine(machine_id, journal_id))
-    begin_at = (count_of(db, machine_id, journal_id) or 0) + 1
+    begin_at = (applied_sequence(db, machine_id, journal_id) or 0) + 1
     stored = db.execute(first).scalar_one()
     begin_at = begin_at if stored is None else min(begin_at, stored)
     _note(db, machine_id, audit_from=begin_at, audit_journal=journal_id)
@@ -127,7 +127,7 @@ def finish(db: Connection, machine_id: str, journal_id: str, last: int, now_s: f
 def skip(db: Connection, machine_id: str, now_s: float) -> int:
     """For a machine that cannot report its journal: waiting events count as its own; returns how many were
     applied."""
-    journal = lock_source(db, machine_id)
+    journal = lock_machine(db, machine_id)
     if journal is None or audit_of(db, machine_id) is None:
         return 0
     waiting = (events.c.machine_id == machine_id, events.c.state == SUSPECTED)

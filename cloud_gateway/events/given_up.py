@@ -15,8 +15,8 @@ from sqlalchemy import Connection, delete, select, update
 
 from cloud_gateway.db.store import DATABASE_GONE, Store, insert_once
 from cloud_gateway.db.tables import given_up, reservations
-from cloud_gateway.logs import log, where
-from cloud_gateway.machines.requests import MachineRefusal, Machines
+from cloud_gateway.logs import error_fields, log
+from cloud_gateway.machines.requests import MachineCommands, MachineRefusal
 from cloud_gateway.settings import Timing
 from edge_agent.errors import Code, Refusal
 from edge_agent.model import ReservationStatus
@@ -93,7 +93,9 @@ def _claim(db: Connection, reservation_id: str, now_s: float, until_s: float) ->
 class Canceller:
     """Searches for given-up reservations that turned up, and cancels them; lives on the event loop."""
 
-    def __init__(self, store: Store, machines: Machines, timing: Timing, clock: Callable[[], float]) -> None:
+    def __init__(
+        self, store: Store, machines: MachineCommands, timing: Timing, clock: Callable[[], float]
+    ) -> None:
         self._store = store
         self._machines = machines
         self._timing = timing
@@ -105,8 +107,8 @@ class Canceller:
             try:
                 await self._round()
             except DATABASE_GONE as error:
-                log().error("database_failed", **where(error))
-            await asyncio.sleep(self._timing.give_up_beat_s)
+                log().error("database_failed", **error_fields(error))
+            await asyncio.sleep(self._timing.cancel_pause_s)
 
     async def _round(self) -> None:
         now_s = self._clock()

@@ -19,8 +19,8 @@ from cloud_gateway.db.store import DATABASE_GONE, Store
 from cloud_gateway.db.tables import counts, reservations, sources
 from cloud_gateway.events.order import is_suspected
 from cloud_gateway.events.sync import live_on
-from cloud_gateway.logs import log, where
-from cloud_gateway.machines.requests import MachineRefusal, Machines
+from cloud_gateway.logs import error_fields, log
+from cloud_gateway.machines.requests import MachineCommands, MachineRefusal
 from edge_agent.errors import Code, Refusal
 
 JOURNALS_MAX = 1000
@@ -32,7 +32,7 @@ PAUSE_MAX_S = 60.0
 class Histories:
     """Sends `restore` to machines whose history is in doubt, one task for each; belongs to the event loop."""
 
-    def __init__(self, store: Store, machines: Machines) -> None:
+    def __init__(self, store: Store, machines: MachineCommands) -> None:
         self._store = store
         self._machines = machines
         self._asking: asyncio.Queue[str] = asyncio.Queue()
@@ -47,7 +47,7 @@ class Histories:
         """
         if machine_id in self._answering:
             self._answering[machine_id].set()
-        elif self._machines.said_history(machine_id) in ("asking", "lost"):
+        elif self._machines.last_published_history(machine_id) in ("asking", "lost"):
             self._answering[machine_id] = asyncio.Event()
             self._asking.put_nowait(machine_id)
 
@@ -67,9 +67,12 @@ class Histories:
         """
         pause_s, again = PAUSE_S, self._answering[machine_id]
         try:
-            while self._machines.said_history(machine_id) in ("asking", "lost"):
+            while self._machines.last_published_history(machine_id) in ("asking", "lost"):
                 again.clear()
-                if await self._restore(machine_id) and self._machines.said_history(machine_id) == "lost":
+                if (
+                    await self._restore(machine_id)
+                    and self._machines.last_published_history(machine_id) == "lost"
+                ):
                     return
                 with contextlib.suppress(TimeoutError):
                     await asyncio.wait_for(again.wait(), pause_s)
@@ -90,7 +93,7 @@ class Histories:
             log().warning("restore_refused", machine_id=machine_id, code=int(refusal.code))
             return False
         except DATABASE_GONE as error:
-            log().error("database_failed", **where(error))
+            log().error("database_failed", **error_fields(error))
             return False
         log().info("restore_sent", machine_id=machine_id, reservations=len(fields["reservations"]))
         return True

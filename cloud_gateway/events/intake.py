@@ -18,23 +18,23 @@ from sqlalchemy import Connection
 
 from cloud_gateway.db.store import DATABASE_GONE, UNUSABLE, Store, find_reservation
 from cloud_gateway.events.histories import Histories
-from cloud_gateway.events.order import keep_rejected, lock_source, take_events
+from cloud_gateway.events.order import keep_rejected, lock_machine, take_events
 from cloud_gateway.events.projection import put_machine, put_view
 from cloud_gateway.events.twins import Twins
-from cloud_gateway.logs import log, where
+from cloud_gateway.logs import error_fields, log
 from cloud_gateway.machines.gate import (
-    Gate,
-    NotBelieved,
+    MachineQuotas,
+    NotEntitled,
     ReceivedEvent,
-    as_asked,
     read_event,
     read_reply,
     read_state,
     reason_of,
     sender_of,
+    with_own_fields,
 )
 from cloud_gateway.machines.mqtt_link import MqttLink
-from cloud_gateway.machines.requests import MachineRefusal, Machines, Pending, Reply, settle
+from cloud_gateway.machines.requests import MachineCommands, MachineRefusal, Pending, Reply, hand_to_caller
 from cloud_gateway.machines.seals import Seals
 from cloud_gateway.settings import Timing
 from edge_agent.errors import Code, Refusal
@@ -67,33 +67,33 @@ def subscriptions(suffix: str, share_group: str) -> list[str]:
 class Intake:
     """Takes in the machines' messages.
 
-    `applied` is called after events were applied. `heard` is called with a machine's id, its digest (None:
-    the machine came online) and whether the message was a retained one.
+    `wake_webhooks` is called after events were applied. `check_machine` is called with a machine's id,
+    its digest (None: the machine came online) and whether the message was a retained one.
     """
 
     def __init__(
         self,
         store: Store,
-        machines: Machines,
+        machines: MachineCommands,
         timing: Timing,
         clock: Callable[[], float],
-        applied: Callable[[], None],
-        heard: Callable[[str, Digest | None, bool], None] = lambda _machine, _digest, _retained: None,
+        wake_webhooks: Callable[[], None],
+        check_machine: Callable[[str, Digest | None, bool], None] = lambda _machine, _digest, _retained: None,
         *,
         twins: Twins | None = None,
         histories: Histories | None = None,
-        gate: Gate | None = None,
+        quotas: MachineQuotas | None = None,
         seals: Seals | None = None,
     ) -> None:
         self._store = store
         self._machines = machines
         self._timing = timing
         self._clock = clock
-        self._applied = applied
-        self._heard = heard
+        self._wake_webhooks = wake_webhooks
+        self._check_machine = check_machine
         self._twins = twins or Twins(store, clock)
         self._histories = histories or Histories(store, machines)
-        self._gate = gate or Gate()
+        self._quotas = quotas or MachineQuotas()
         self._seals = seals or Seals(())
         self._lanes: list[asyncio.Queue[Received]] = [asyncio.Queue() for _ in range(store.writers)]
         self._unacknowledged: deque[Received] = deque()
@@ -142,7 +142,7 @@ class Intake:
             else:
                 await self._take_one(batch[0], link)
         except DATABASE_GONE as error:
-            log().error("database_failed", **where(error))
+            log().error("database_failed", **error_fields(error))
             return False
         return True
 
@@ -157,7 +157,7 @@ class Intake:
     def _refuse(self, topic: str, kind: str) -> None:
         machine_id = machine_of(topic)
         if machine_id is not None:
-            self._gate.count_refused(machine_id, kind)
+            self._quotas.count_refused(machine_id, kind)
 
     async def _take_events(self, batch: list[Received]) -> None:
         """Takes several events in one transaction; if one of them is bad, each in its own."""
@@ -166,7 +166,7 @@ class Intake:
         for message in batch:
             try:
                 machine_id = sender_of(message.topic)
-                if not self._gate.has_room(machine_id, [len(message.payload)]):
+                if not self._quotas.has_room(machine_id, [len(message.payload)]):
                     self._refuse(message.topic, "quota")
                     continue  # `sync` requests it later, when the quota allows it
                 received.append(read_event(machine_id, message.payload))
@@ -184,7 +184,7 @@ class Intake:
 
         try:
             if await self._store.write(work):
-                self._applied()
+                self._wake_webhooks()
         except DATABASE_GONE:
             raise
         except Exception as error:
@@ -201,7 +201,7 @@ class Intake:
             await self._take_reply(machine_id, message)
             return
         if head != "state":
-            raise NotBelieved("not one of our topics")
+            raise NotEntitled("not one of our topics")
         state = read_state(machine_id, name, message.payload) if message.payload else None
         if name == "online" and not isinstance(state, (Machine, Digest)):
             if link.is_current(message):
@@ -209,10 +209,10 @@ class Intake:
         elif isinstance(state, Machine):
             await self._take_machine(state)
         elif isinstance(state, Digest):
-            self._heard(machine_id, state, message.retained)
+            self._check_machine(machine_id, state, message.retained)
 
     async def _take_online(self, machine_id: str, message: Received, state: Online | None) -> None:
-        there_before = self._machines.said_online(machine_id)
+        there_before = self._machines.last_published_online(machine_id)
         if state is not None:
             last_run = self._twins.last_run(machine_id)
             if (
@@ -229,7 +229,7 @@ class Intake:
             self._histories.heard(machine_id)
             # A machine that was online already only updates its health or its challenge.
             if state.online and (message.retained or not there_before):
-                self._heard(machine_id, None, message.retained)
+                self._check_machine(machine_id, None, message.retained)
 
     async def _take_machine(self, machine: Machine) -> None:
         now_s = self._clock()
@@ -237,41 +237,41 @@ class Intake:
 
     async def _take_reply(self, machine_id: str, message: Received) -> None:
         """Hands a reply to its caller. An unusable one is not kept, because it may hold codes."""
-        asked = self._machines.asked(message.correlation)
-        if asked is None or asked.machine_id != machine_id:
-            self._gate.count_refused(machine_id, "reply")
+        sent = self._machines.sent_command(message.correlation)
+        if sent is None or sent.machine_id != machine_id:
+            self._quotas.count_refused(machine_id, "reply")
             log().warning("reply_to_no_command", machine_id=machine_id)
             return
         outcome: Reply | MachineRefusal | Refusal
         try:
-            outcome = read_reply(asked, message.payload)
+            outcome = read_reply(sent, message.payload)
             if isinstance(outcome, Reply) and outcome.reservation is not None:
-                await self._take_view(asked, outcome.reservation)
+                await self._take_view(sent, outcome.reservation)
         except UNUSABLE as error:
-            self._gate.count_refused(machine_id, "reply")
+            self._quotas.count_refused(machine_id, "reply")
             log().error("reply_unreadable", machine_id=machine_id, reason=reason_of(error))
             outcome = Refusal(Code.INTERNAL, "the machine's reply could not be read")
-        if self._machines.pending(message.correlation) is asked:
-            settle(asked, outcome)
+        if self._machines.pending(message.correlation) is sent:
+            hand_to_caller(sent, outcome)
 
-    async def _take_view(self, asked: Pending, view: ReservationView) -> None:
+    async def _take_view(self, sent: Pending, view: ReservationView) -> None:
         """Writes a reservation as the reply to a command states it. One that is new to us must be one that we
-        requested: by this very command, or by the seal of its id. Raises `NotBelieved`."""
-        now_s, new = self._clock(), asked.name == "reserve"
-        written = as_asked(view, asked.fields) if new else view
+        requested: by this very command, or by the seal of its id. Raises `NotEntitled`."""
+        now_s, new = self._clock(), sent.name == "reserve"
+        written = with_own_fields(view, sent.fields) if new else view
         sealed = new or self._seals.holds(view)
         # A reserve's reply may be a stored, old one; so may a reply without a waiting caller.
-        fresh = not new and not asked.answer.done()
+        fresh = not new and not sent.reply.done()
 
         def work(db: Connection) -> None:
-            lock_source(db, written.machine_id)
+            lock_machine(db, written.machine_id)
             known = find_reservation(db, written.reservation_id)
             if not sealed and (known is None or not known.complete):
-                raise NotBelieved("result.reservation: not one that a platform asked for")
+                raise NotEntitled("result.reservation: not one that a platform asked for")
             put_view(db, written, now_s, fresh=fresh)
 
         await self._store.write(work)
-        self._applied()
+        self._wake_webhooks()
 
     async def _reject(self, message: Received, reason: str) -> None:
         now_s = self._clock()
@@ -291,5 +291,5 @@ def _is_event(message: Received) -> bool:
 def _reason(error: Exception) -> str:
     """Why a message was put aside, without its content."""
     if not isinstance(error, ValueError):
-        log().error("message_failed", **where(error))
+        log().error("message_failed", **error_fields(error))
     return reason_of(error)

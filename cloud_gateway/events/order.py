@@ -19,8 +19,8 @@ from sqlalchemy.exc import DataError, DBAPIError
 from cloud_gateway.db.store import insert_once
 from cloud_gateway.db.tables import counts, events, rejected, sources
 from cloud_gateway.events.projection import apply_event
-from cloud_gateway.logs import log, where
-from cloud_gateway.machines.gate import NotBelieved, ReceivedEvent, read_event, read_stored_event, reason_of
+from cloud_gateway.logs import error_fields, log
+from cloud_gateway.machines.gate import NotEntitled, ReceivedEvent, read_event, read_stored_event, reason_of
 from edge_agent.protocol.events import Event
 from edge_agent.protocol.topics import Topics
 
@@ -46,10 +46,10 @@ def take_events(db: Connection, received: Sequence[ReceivedEvent], now_s: float)
     applied = 0
     # Sorted, so that two transactions never wait for each other's machines.
     for machine_id, group in groupby(sorted(received, key=_machine), key=_machine):
-        present = lock_source(db, machine_id)
+        present = lock_machine(db, machine_id)
         new = unknown(db, machine_id, list(group))
         if is_suspected(db, machine_id):
-            hold(db, machine_id, present or UNNAMED, new, now_s)
+            store_suspected(db, machine_id, present or UNNAMED, new, now_s)
             continue
         by_journal: dict[str, list[ReceivedEvent]] = {}
         for one in new:
@@ -77,7 +77,7 @@ def unknown(db: Connection, machine_id: str, received: Sequence[ReceivedEvent]) 
     return [one for key, one in by_key.items() if key not in known]
 
 
-def lock_source(db: Connection, machine_id: str) -> str | None:
+def lock_machine(db: Connection, machine_id: str) -> str | None:
     """Locks a machine's row until the transaction ends; returns the journal it counts by, if one is known."""
     query = select(sources.c.journal_id).where(sources.c.machine_id == machine_id).with_for_update()
     row = db.execute(query).one_or_none()
@@ -95,7 +95,7 @@ def is_suspected(db: Connection, machine_id: str) -> bool:
     return db.execute(query).first() is not None
 
 
-def hold(
+def store_suspected(
     db: Connection, machine_id: str, present: str, received: Sequence[ReceivedEvent], now_s: float
 ) -> None:
     """Stores events of a machine that may be another one; they take no number and are not applied."""
@@ -113,7 +113,7 @@ def _room(db: Connection, machine_id: str) -> int:
     return max(0, HELD_MAX - int(db.execute(waiting).scalar_one()))
 
 
-def count_of(db: Connection, machine_id: str, journal_id: str) -> int | None:
+def applied_sequence(db: Connection, machine_id: str, journal_id: str) -> int | None:
     """The last applied sequence of a journal; None while the first one is not known."""
     query = select(counts.c.applied_sequence).where(*_count(machine_id, journal_id))
     applied: int | None = db.execute(query).scalar_one_or_none()
@@ -130,7 +130,7 @@ def journal_for(db: Connection, machine_id: str, named: str | None, sequence: in
     if present is None:
         use_journal(db, machine_id, named)
     elif present == UNNAMED:
-        applied = count_of(db, machine_id, UNNAMED)
+        applied = applied_sequence(db, machine_id, UNNAMED)
         if applied is None or sequence >= applied:
             _name_journal(db, machine_id, named)
         use_journal(db, machine_id, named)
@@ -144,10 +144,10 @@ def journal_for(db: Connection, machine_id: str, named: str | None, sequence: in
 
 
 def _refuse_many_journals(db: Connection, machine_id: str) -> None:
-    """Raises `NotBelieved` for a machine that begins too many journals."""
+    """Raises `NotEntitled` for a machine that begins too many journals."""
     had = select(func.count()).where(counts.c.machine_id == machine_id)
     if db.execute(had).scalar_one() >= JOURNALS_MAX:
-        raise NotBelieved("journal_id: one more than a machine can have had")
+        raise NotEntitled("journal_id: one more than a machine can have had")
 
 
 def present_journal(db: Connection, machine_id: str) -> str | None:
@@ -200,8 +200,8 @@ def advance(
 
     What is still missing up to the sequence `through` is lost and skipped.
     """
-    applied = before = count_of(db, machine_id, journal_id)
-    fresh = _fitting(db, machine_id, journal_id, received, applied, now_s)
+    applied = before = applied_sequence(db, machine_id, journal_id)
+    fresh = _with_free_number(db, machine_id, journal_id, received, applied, now_s)
     done = 0
     while True:
         stored = _stored(db, machine_id, journal_id, applied or 0)
@@ -210,7 +210,9 @@ def advance(
             _store(db, journal_id, fresh, {}, now_s)
             fresh = []
             continue
-        run, applied = _run(machine_id, sorted([*stored, *fresh], key=_sequence), applied, through)
+        run, applied = _next_without_gap(
+            machine_id, sorted([*stored, *fresh], key=_sequence), applied, through
+        )
         states = _apply_run(db, machine_id, run, now_s)
         done += sum(state == "applied" for state in states.values())
         _mark(db, stored, states)
@@ -228,7 +230,7 @@ def _sequence(waiting: _Waiting) -> int:
     return waiting.sequence
 
 
-def _fitting(
+def _with_free_number(
     db: Connection,
     machine_id: str,
     journal_id: str,
@@ -264,7 +266,7 @@ def _stored(db: Connection, machine_id: str, journal_id: str, after: int) -> lis
     return [_Waiting(row.sequence, row.position, None, row.payload, row.state == "held") for row in rows]
 
 
-def _run(
+def _next_without_gap(
     machine_id: str, waiting: Sequence[_Waiting], applied: int | None, through: int
 ) -> tuple[list[_Waiting], int | None]:
     """The next events without a gap, and the count after them."""
@@ -319,7 +321,7 @@ def apply_or_reject(
             raise
         problem = reason_of(error)
         if problem == type(error).__name__:
-            problem = f"{problem} at {where(error)['at'][-1]}"
+            problem = f"{problem} at {error_fields(error)['at'][-1]}"
         reject(db, machine_id, payload, problem, now_s)
         return "rejected"
     return "applied"
@@ -375,13 +377,13 @@ def _pass_over(machine_id: str, applied: int, through: int) -> int:
     return through
 
 
-def go_on_without(db: Connection, machine_id: str, now_s: float) -> int:
+def skip_to_first_held(db: Connection, machine_id: str, now_s: float) -> int:
     """For a machine that cannot report what is missing: continues with the first event held; returns how many
     were applied."""
-    journal = lock_source(db, machine_id)
+    journal = lock_machine(db, machine_id)
     if journal is None:
         return 0
-    applied = count_of(db, machine_id, journal)
+    applied = applied_sequence(db, machine_id, journal)
     stored = _stored(db, machine_id, journal, applied or 0)
     if not stored:
         return 0

@@ -57,7 +57,7 @@ COMMAND_PREFIX = "req_"
 STUBS_MAX = 1024
 """The most reservations of a machine that may be known from events only: twice its maximum of cells."""
 
-CLOSE_S = 60
+TIME_TOLERANCE_S = 60
 """How far a machine's time in a reply may differ from our own to be believed."""
 
 DETAIL_FIELDS = frozenset({"source_type", "cell", "machine"})
@@ -116,11 +116,11 @@ def apply_event(db: Connection, machine_event: Event, now_s: float) -> None:
     kind, reservation_id = machine_event.event_type, machine_event.reservation_id
     correct_dates(db, machine_event)
     if kind is EventType.MAINTENANCE_REQUESTED:
-        put_ticket(db, ticket_of(machine_event, _moment_s(machine_event, now_s)), by_event=True)
+        put_ticket(db, ticket_of(machine_event, _event_time_s(machine_event, now_s)), by_event=True)
     elif kind is EventType.CELL_STATUS_CHANGED:
         _apply_cell_change(db, machine_event, now_s)
     if reservation_id is not None and kind in STATUS_AFTER:
-        _apply_event(db, reservation_id, machine_event, now_s)
+        _apply_status(db, reservation_id, machine_event, now_s)
         note_undated(db, reservation_id, machine_event, now_s)
     if reservation_id is not None and kind in WEBHOOK_TYPES:
         if kind not in STATUS_AFTER:
@@ -128,7 +128,7 @@ def apply_event(db: Connection, machine_event: Event, now_s: float) -> None:
         _queue_webhook(db, reservation_id, machine_event, now_s)
 
 
-def _moment_s(machine_event: Event, now_s: float) -> int:
+def _event_time_s(machine_event: Event, now_s: float) -> int:
     """When it happened; when we received it, if the machine's clock was not right."""
     return machine_event.event_time_unix_timestamp if machine_event.clock_synced else int(now_s)
 
@@ -138,7 +138,7 @@ def _apply_cell_change(db: Connection, machine_event: Event, now_s: float) -> No
     detail = machine_event.detail
     if detail is None or detail.cell is None:
         return
-    machine_id, at_s = machine_event.machine_id, _moment_s(machine_event, now_s)
+    machine_id, at_s = machine_event.machine_id, _event_time_s(machine_event, now_s)
     if detail.cause is CellCause.MOVED and machine_event.reservation_id is not None:
         row = _row_for(db, machine_event.reservation_id, machine_event, now_s)
         if row.status == ReservationStatus.PENDING.value:
@@ -149,7 +149,7 @@ def _apply_cell_change(db: Connection, machine_event: Event, now_s: float) -> No
         note_cleared(db, machine_id, detail.cell.description, at_s)
 
 
-def _apply_event(db: Connection, reservation_id: str, machine_event: Event, now_s: float) -> None:
+def _apply_status(db: Connection, reservation_id: str, machine_event: Event, now_s: float) -> None:
     kind, at_s = machine_event.event_type, machine_event.event_time_unix_timestamp
     status = STATUS_AFTER[kind].value
     row = _row_for(db, reservation_id, machine_event, now_s)
@@ -171,7 +171,7 @@ def _apply_event(db: Connection, reservation_id: str, machine_event: Event, now_
     if row.ended_s is None and (kind is EventType.RESERVATION_COMPLETED or values.get("status") in FINISHED):
         values["ended_s"] = now_s
     if kind is EventType.PICKUP_ABANDONED:
-        since_s = _moment_s(machine_event, now_s)
+        since_s = _event_time_s(machine_event, now_s)
         note_abandoned(db, reservation_id, row.machine_id, since_s, certain=machine_event.clock_synced)
     _update(db, reservation_id, values)
 
@@ -276,7 +276,7 @@ def put_view(db: Connection, view: ReservationView, now_s: float, *, fresh: bool
     if view.picked_up_at is not None and (row is None or row.picked_up_s is None):
         values["picked_up_s"] = unix_s(view.picked_up_at)
         # A time far from ours may come from an old reply or a wrong clock; the event will give it.
-        near = abs(now_s - values["picked_up_s"]) <= CLOSE_S
+        near = abs(now_s - values["picked_up_s"]) <= TIME_TOLERANCE_S
         values["grace_from_s"] = float(values["picked_up_s"]) if near else now_s
     if view.status is ReservationStatus.ABANDONED:
         note_abandoned(db, view.reservation_id, view.machine_id, int(now_s), certain=False)

@@ -22,11 +22,11 @@ from sqlalchemy.exc import SQLAlchemyError
 from cloud_gateway.db.replicas import end_of, note_alive
 from cloud_gateway.db.store import Store
 from cloud_gateway.events import audit, sync
-from cloud_gateway.events.order import go_on_without
-from cloud_gateway.events.sync import Asking, Stand
-from cloud_gateway.logs import log, where
-from cloud_gateway.machines.gate import Gate, SyncPage
-from cloud_gateway.machines.requests import MachineRefusal, Machines, Reply
+from cloud_gateway.events.order import skip_to_first_held
+from cloud_gateway.events.sync import Asking, EventProgress
+from cloud_gateway.logs import error_fields, log
+from cloud_gateway.machines.gate import MachineQuotas, SyncPage
+from cloud_gateway.machines.requests import MachineCommands, MachineRefusal, Reply
 from cloud_gateway.machines.seals import Seals
 from cloud_gateway.settings import Timing
 from edge_agent.errors import Code, Refusal
@@ -70,27 +70,27 @@ class _Pause:
 
 
 class Reconciler:
-    """Lives on the event loop. `applied` is called when events were applied; `name` is this gateway's own."""
+    """Lives on the event loop. `wake_webhooks` is called when events were applied."""
 
     def __init__(
         self,
         store: Store,
-        machines: Machines,
+        machines: MachineCommands,
         timing: Timing,
         clock: Callable[[], float],
-        applied: Callable[[], None],
-        name: str,
+        wake_webhooks: Callable[[], None],
+        gateway_name: str,
         *,
-        gate: Gate | None = None,
+        quotas: MachineQuotas | None = None,
         seals: Seals | None = None,
     ) -> None:
         self._store = store
         self._machines = machines
         self._timing = timing
         self._clock = clock
-        self._applied = applied
-        self._name = name
-        self._gate = gate or Gate()
+        self._wake_webhooks = wake_webhooks
+        self._gateway_name = gateway_name
+        self._quotas = quotas or MachineQuotas()
         self._seals = seals or Seals(())
         self._checks: dict[str, _Check] = {}
         self._moved: dict[str, _Moved] = {}
@@ -98,9 +98,9 @@ class Reconciler:
         self._asking: set[str] = set()
         self._learning: set[str] = set()
         self._to_learn: deque[tuple[str, str]] = deque()
-        self._alive_s = self._completed_s = self._mourned_s = float("-inf")
+        self._alive_s = self._completed_s = self._losses_handled_s = float("-inf")
 
-    def heard(self, machine_id: str, digest: Digest | None, retained: bool) -> None:
+    def check_machine(self, machine_id: str, digest: Digest | None, retained: bool) -> None:
         """Schedules a check of a machine that published its digest, or (None) came online. `retained`: the
         broker sent its stored copy after our own connection, which does not show what we missed meanwhile."""
         self._pauses.pop(machine_id, None)
@@ -128,33 +128,35 @@ class Reconciler:
                 try:
                     await self._beat(group)
                 except SQLAlchemyError as error:
-                    log().error("database_failed", **where(error))
-                await asyncio.sleep(self._timing.beat_s)
+                    log().error("database_failed", **error_fields(error))
+                await asyncio.sleep(self._timing.check_pause_s)
 
     async def _beat(self, group: asyncio.TaskGroup) -> None:
         now_s = self._now_s()
         if self._store.shared and now_s - self._alive_s >= self._timing.replica_lost_s / 3:
             self._alive_s = now_s
-            await self._look_after_others()
+            await self._check_other_gateways()
         if now_s - self._completed_s >= self._timing.completion_s:
             self._completed_s = now_s
             await self._complete(group)
         if not self._machines.connected:
             return
         checked = tuple(self._checks)
-        found = await self._store.read(lambda db: sync.stands(db, checked) | sync.stands(db))
+        found = await self._store.read(lambda db: sync.progress_of(db, checked) | sync.progress_of(db))
         self._moved = {name: moved for name, moved in self._moved.items() if name in found}
-        for machine_id, stand in found.items():
-            await self._look_at(group, machine_id, stand)
+        for machine_id, progress in found.items():
+            await self._check_progress(group, machine_id, progress)
 
-    async def _look_at(self, group: asyncio.TaskGroup, machine_id: str, stand: Stand) -> None:
+    async def _check_progress(
+        self, group: asyncio.TaskGroup, machine_id: str, progress: EventProgress
+    ) -> None:
         """Decides on one machine, once nothing has moved for a moment."""
         now_s, missing_after_s = self._now_s(), self._timing.missing_after_s
         moved = self._moved.get(machine_id)
-        if moved is None or moved.applied != stand.applied:
+        if moved is None or moved.applied != progress.applied:
             if moved is not None:
                 self._pauses.pop(machine_id, None)
-            moved = self._moved[machine_id] = _Moved(stand.applied, now_s)
+            moved = self._moved[machine_id] = _Moved(progress.applied, now_s)
         pause, check = self._pauses.get(machine_id), self._checks.get(machine_id)
         if machine_id in self._asking or (pause is not None and now_s < pause.until_s):
             return
@@ -163,26 +165,26 @@ class Reconciler:
             return
         still = now_s - moved.at_s >= missing_after_s
         since: float | None = None
-        if stand.waiting and still:
+        if progress.waiting and still:
             since = self._clock() + 1  # later than any `verified_s`: an earlier confirmation does not count
         elif check is not None and now_s - check.began_s >= missing_after_s:
-            more_announced = check.digest is not None and (stand.applied or 0) < check.digest.last_sequence
+            more_announced = check.digest is not None and (progress.applied or 0) < check.digest.last_sequence
             patient = more_announced or now_s - check.began_s < PATIENCE * missing_after_s
             if patient and not still:
                 return  # a backlog is coming in; it may bring everything
-            since = await self._since(check, stand)
+            since = await self._since(check, progress)
             if since is None:
                 self._checks.pop(machine_id, None)
         if since is not None and len(self._asking) < AT_ONCE:
             self._start(group, self._asking, machine_id, partial(self._sync, machine_id, since))
 
-    async def _since(self, check: _Check, stand: Stand) -> float | None:
+    async def _since(self, check: _Check, progress: EventProgress) -> float | None:
         """Since when a machine has to be asked; None if nothing is missing."""
         digest = check.digest
         if check.must_ask:
             return check.since
-        if digest is not None and await self._store.read(lambda db: sync.differs(db, digest, stand)):
-            return self._clock() + 1  # see `_look_at`
+        if digest is not None and await self._store.read(lambda db: sync.differs(db, digest, progress)):
+            return self._clock() + 1  # see `_check_progress`
         return None
 
     def _start(
@@ -197,10 +199,10 @@ class Reconciler:
             try:
                 await work()
             except SQLAlchemyError as error:
-                log().error("database_failed", **where(error))
+                log().error("database_failed", **error_fields(error))
                 self._wait(name)
             except Exception as error:  # one machine's answers must not end the work for all
-                log().error("reconcile_failed", machine_id=name, **where(error))
+                log().error("reconcile_failed", machine_id=name, **error_fields(error))
                 self._wait(name)
             finally:
                 busy.discard(name)
@@ -233,18 +235,18 @@ class Reconciler:
             for _ in range(PAGES_MAX):
                 taken = await self._page(machine_id)
                 if taken.applied:
-                    self._applied()
+                    self._wake_webhooks()
                 if taken.last:
                     for reservation_id in taken.missing:
                         await self._ask_after(machine_id, reservation_id)
                     return True
         except (MachineRefusal, Refusal) as refusal:
             if refusal.code == Code.NOT_BUILT:
-                await self._without(machine_id)
+                await self._continue_without_sync(machine_id)
                 return True
             log().warning("sync_refused", machine_id=machine_id, code=int(refusal.code))
         except ValueError as error:
-            log().error("sync_unreadable", machine_id=machine_id, **where(error))
+            log().error("sync_unreadable", machine_id=machine_id, **error_fields(error))
         self._wait(machine_id)
         return False
 
@@ -253,24 +255,24 @@ class Reconciler:
         start = await self._store.write(lambda db: sync.first_missing(db, machine_id, asked_s + lease_s))
         reply = await self._ask(machine_id, "sync", {"from_sequence": start})
         page = SyncPage.model_validate(reply.result)
-        if not self._gate.has_room(machine_id, [reply.size, *([0] * len(page.events))]):
-            self._gate.count_refused(machine_id, "quota")
+        if not self._quotas.has_room(machine_id, [reply.size, *([0] * len(page.events))]):
+            self._quotas.count_refused(machine_id, "quota")
             raise Refusal(Code.NO_CELL, "the machine has used up its quota")
         now_s, may_learn = self._clock(), self._seals.holds
         return await self._store.write(
             lambda db: sync.take_page(db, machine_id, page, start, asked_s, now_s, may_learn)
         )
 
-    async def _without(self, machine_id: str) -> None:
+    async def _continue_without_sync(self, machine_id: str) -> None:
         """The machine's version does not know `sync`."""
         log().warning("sync_not_built", machine_id=machine_id)
         now_s = self._clock()
 
         def work(db: Connection) -> int:
-            return audit.skip(db, machine_id, now_s) + go_on_without(db, machine_id, now_s)
+            return audit.skip(db, machine_id, now_s) + skip_to_first_held(db, machine_id, now_s)
 
         if await self._store.write(work):
-            self._applied()
+            self._wake_webhooks()
 
     async def _ask_after(self, machine_id: str, reservation_id: str) -> None:
         """Asks for the state of a reservation that we think live and the machine does not hold."""
@@ -321,17 +323,19 @@ class Reconciler:
                 now_s = self._clock()
                 await self._store.write(lambda db: sync.note_unknown(db, machine_id, reservation_id, now_s))
 
-    async def _look_after_others(self) -> None:
+    async def _check_other_gateways(self) -> None:
         """Records that we are alive; if another gateway died, every machine is asked for what we missed."""
         now_s, timing = self._clock(), self._timing
-        dead = await self._store.write(lambda db: note_alive(db, self._name, now_s, timing.replica_lost_s))
+        dead = await self._store.write(
+            lambda db: note_alive(db, self._gateway_name, now_s, timing.replica_lost_s)
+        )
         if not dead:
             return
-        if self._now_s() - self._mourned_s >= timing.replica_lost_s:
-            self._mourned_s = self._now_s()
+        if self._now_s() - self._losses_handled_s >= timing.replica_lost_s:
+            self._losses_handled_s = self._now_s()
             log().warning("gateway_lost", names=sorted(dead))
             for machine_id in self._machines.online():
-                self.heard(machine_id, None, retained=True)
+                self.check_machine(machine_id, None, retained=True)
         over = [name for name, seen_s in dead.items() if now_s - seen_s > timing.session_s]
         if over:
             await self._store.write(lambda db: end_of(db, over))

@@ -17,17 +17,17 @@ from cloud_gateway.db.tables import counts, events, reservations, sources
 from cloud_gateway.events import audit
 from cloud_gateway.events.order import (
     advance,
-    count_of,
+    applied_sequence,
     events_in_reply,
     give_up_beyond,
     journal_for,
-    lock_source,
+    lock_machine,
     unknown,
     use_journal,
 )
 from cloud_gateway.events.projection import put_over, put_view, restate
 from cloud_gateway.logs import log
-from cloud_gateway.machines.gate import NotBelieved, ReceivedEvent, SyncPage, reason_of, view_in
+from cloud_gateway.machines.gate import NotEntitled, ReceivedEvent, SyncPage, reason_of, view_in
 from edge_agent.model import ReservationStatus
 from edge_agent.protocol.api import ReservationView
 from edge_agent.protocol.sync import Digest
@@ -52,7 +52,7 @@ class Taken:
 
 
 @dataclass(frozen=True, slots=True)
-class Stand:
+class EventProgress:
     """How far a machine's events are applied (None: the first one is not known), and whether some wait, or
     its journal has to be compared."""
 
@@ -61,8 +61,8 @@ class Stand:
     waiting: bool
 
 
-def stands(db: Connection, machine_ids: Sequence[str] | None = None) -> dict[str, Stand]:
-    """The stand of each machine; without ids, of those whose events or comparison wait."""
+def progress_of(db: Connection, machine_ids: Sequence[str] | None = None) -> dict[str, EventProgress]:
+    """The progress of each machine; without ids, of those whose events or comparison wait."""
     waiting = select(events.c.machine_id, func.count()).where(events.c.state == "held")
     if machine_ids is not None:
         waiting = waiting.where(events.c.machine_id.in_(machine_ids))
@@ -78,18 +78,18 @@ def stands(db: Connection, machine_ids: Sequence[str] | None = None) -> dict[str
     query = select(sources.c.machine_id, sources.c.journal_id, counts.c.applied_sequence)
     query = query.join_from(sources, counts, same, isouter=True).where(sources.c.machine_id.in_(wanted))
     found = {
-        row.machine_id: Stand(row.journal_id, row.applied_sequence, row.machine_id in held)
+        row.machine_id: EventProgress(row.journal_id, row.applied_sequence, row.machine_id in held)
         for row in db.execute(query)
     }
-    return {name: found.get(name, Stand(None, None, name in held)) for name in wanted}
+    return {name: found.get(name, EventProgress(None, None, name in held)) for name in wanted}
 
 
-def differs(db: Connection, digest: Digest, stand: Stand) -> bool:
+def differs(db: Connection, digest: Digest, progress: EventProgress) -> bool:
     """Whether a machine's digest shows something that we lack or record differently."""
-    if stand.applied is None or stand.journal_id != digest.journal_id:
+    if progress.applied is None or progress.journal_id != digest.journal_id:
         return True
-    if stand.applied != digest.last_sequence:
-        return stand.applied < digest.last_sequence  # otherwise the digest is the older one
+    if progress.applied != digest.last_sequence:
+        return progress.applied < digest.last_sequence  # otherwise the digest is the older one
     table = reservations.c
     query = select(table.reservation_id, table.status, table.complete)
     ours = {
@@ -111,12 +111,12 @@ def first_missing(db: Connection, machine_id: str, until_s: float) -> int:
     """The sequence from which to request `sync`. Extends this gateway's lease on asking the machine until
     `until_s`."""
     db.execute(update(sources).where(sources.c.machine_id == machine_id).values(asked_until_s=until_s))
-    compared = audit.audit_of(db, machine_id)
-    if compared is not None:
-        lock_source(db, machine_id)
-        audit.mark(db, machine_id)
-        return compared.next_sequence
-    return (stands(db, [machine_id])[machine_id].applied or 0) + 1
+    audit_state = audit.audit_of(db, machine_id)
+    if audit_state is not None:
+        lock_machine(db, machine_id)
+        audit.record_position(db, machine_id)
+        return audit_state.next_sequence
+    return (progress_of(db, [machine_id])[machine_id].applied or 0) + 1
 
 
 def take_page(
@@ -130,17 +130,17 @@ def take_page(
 ) -> Taken:
     """Takes one page of the reply to `sync`; it was requested at `asked_s`, from `from_sequence` on. Raises
     `ValueError` for invalid content."""
-    lock_source(db, machine_id)
-    if twins_stand(db, machine_id):
+    lock_machine(db, machine_id)
+    if has_unresolved_twins(db, machine_id):
         return Taken(0, last=True)  # it is not known whose page it is
     journal = journal_for(db, machine_id, page.journal_id, page.last_sequence)
     use_journal(db, machine_id, journal)
-    compared = audit.audit_of(db, machine_id)
-    if compared is not None:
+    audit_state = audit.audit_of(db, machine_id)
+    if audit_state is not None:
         return _take_compared(
-            db, machine_id, journal, page, from_sequence, compared, asked_s, now_s, may_learn
+            db, machine_id, journal, page, from_sequence, audit_state, asked_s, now_s, may_learn
         )
-    applied = count_of(db, machine_id, journal)
+    applied = applied_sequence(db, machine_id, journal)
     if from_sequence > (applied or 0) + 1:
         return Taken(0, last=False)  # another journal than we thought: asked again, from its own count
     received, through = _read(db, machine_id, page, from_sequence, now_s)
@@ -153,7 +153,7 @@ def take_page(
         db.execute(update(counts).where(begin, nothing).values(applied_sequence=0))
     give_up_beyond(db, machine_id, journal, page.last_sequence, asked_s - CLOCKS_DIFFER_S)
     done += _finish_others(db, machine_id, journal, asked_s - CLOCKS_DIFFER_S, now_s)
-    exact = count_of(db, machine_id, journal) == page.last_sequence
+    exact = applied_sequence(db, machine_id, journal) == page.last_sequence
     _put_views(db, machine_id, page.reservations, now_s, may_learn, exact=exact)
     db.execute(update(sources).where(sources.c.machine_id == machine_id).values(verified_s=now_s))
     return Taken(done, last=True, missing=_missing(db, machine_id, page.reservations, asked_s))
@@ -180,16 +180,16 @@ def _take_compared(
     journal: str,
     page: SyncPage,
     from_sequence: int,
-    compared: audit.Audit,
+    audit_state: audit.Audit,
     asked_s: float,
     now_s: float,
     may_learn: MayLearn,
 ) -> Taken:
     """Takes one page of a machine whose journal decides between two machines of one name."""
-    if compared.journal_id != journal:
+    if audit_state.journal_id != journal:
         audit.restart(db, machine_id, journal)
         return Taken(0, last=False)
-    if compared.next_sequence != from_sequence:
+    if audit_state.next_sequence != from_sequence:
         return Taken(0, last=False)
     received, through = _read(db, machine_id, page, from_sequence, now_s)
     first = max(from_sequence, page.oldest_sequence)
@@ -201,7 +201,7 @@ def _take_compared(
     return Taken(done, last=True, missing=_missing(db, machine_id, page.reservations, asked_s))
 
 
-def twins_stand(db: Connection, machine_id: str) -> bool:
+def has_unresolved_twins(db: Connection, machine_id: str) -> bool:
     """Whether two machines use the name, and no operator has decided yet."""
     query = select(sources.c.machine_id).where(
         sources.c.machine_id == machine_id, sources.c.twins.is_not(None)
@@ -241,7 +241,7 @@ def _put_views(
             view = view_in(machine_id, document)
             known = find_reservation(db, view.reservation_id)
             if (known is None or not known.complete) and not may_learn(view):
-                raise NotBelieved("reservations: one that no platform asked for")
+                raise NotEntitled("reservations: one that no platform asked for")
             with db.begin_nested():
                 put_view(db, view, now_s, fresh=exact)
         except UNUSABLE as error:
@@ -291,14 +291,14 @@ def _missing(
 
 def note_unknown(db: Connection, machine_id: str, reservation_id: str, now_s: float) -> None:
     """The machine reports that it does not know a reservation: an operator has to look into it."""
-    lock_source(db, machine_id)
+    lock_machine(db, machine_id)
     mine = (reservations.c.reservation_id == reservation_id, reservations.c.unknown_s.is_(None))
     db.execute(update(reservations).where(*mine).values(unknown_s=now_s))
 
 
 def note_over(db: Connection, machine_id: str, reservation_id: str, now_s: float) -> None:
     """The machine no longer holds a cell for a reservation."""
-    lock_source(db, machine_id)
+    lock_machine(db, machine_id)
     put_over(db, reservation_id, now_s)
 
 
@@ -330,8 +330,8 @@ class Asking(Enum):
 
 def begin_asking(db: Connection, machine_id: str, now_s: float, lease_s: float, since_s: float) -> Asking:
     """Whether this gateway may ask the machine now for what is missing since a moment."""
-    lock_source(db, machine_id)
-    if twins_stand(db, machine_id):
+    lock_machine(db, machine_id)
+    if has_unresolved_twins(db, machine_id):
         return Asking.BUSY
     mine = sources.c.machine_id == machine_id
     row = db.execute(select(sources.c.asked_until_s, sources.c.verified_s).where(mine)).one()

@@ -16,7 +16,7 @@ from sqlalchemy import Connection, select, update
 from cloud_gateway.db.store import Store
 from cloud_gateway.db.tables import sources
 from cloud_gateway.events import audit
-from cloud_gateway.events.order import lock_source
+from cloud_gateway.events.order import lock_machine
 from cloud_gateway.logs import log
 from edge_agent.protocol.api import Body, rfc3339
 from edge_agent.protocol.events import Online
@@ -49,7 +49,7 @@ class Twins:
         """Loads the findings from before this start."""
         self._found = await self._store.read(kept)
 
-    async def stand(self, machine_id: str) -> bool:
+    async def has_unresolved(self, machine_id: str) -> bool:
         """Whether two machines use a name, and no operator has decided yet."""
         if self._store.shared:
             await self._follow(machine_id)
@@ -123,13 +123,13 @@ def _row(db: Connection, machine_id: str) -> Any:
 
 
 def _keep(db: Connection, machine_id: str, found: TwinsFound) -> None:
-    lock_source(db, machine_id)
+    lock_machine(db, machine_id)
     mine = (sources.c.machine_id == machine_id, sources.c.twins.is_(None))
     db.execute(update(sources).where(*mine).values(twins=json.dumps(found.model_dump())))
 
 
 def _release(db: Connection, machine_id: str, now_s: float) -> bool:
-    lock_source(db, machine_id)
+    lock_machine(db, machine_id)
     row = _row(db, machine_id)
     if row is None or row.twins is None:
         return False

@@ -22,7 +22,7 @@ from cloud_gateway.bounds import (
     TEXT_MAX,
     OutOfBounds,
     check,
-    check_free,
+    check_unmodelled,
     is_machine_id,
     read_json,
 )
@@ -58,7 +58,7 @@ Key = Annotated[str, Field(strict=True, pattern=r"^[ -~]{1,200}$")]
 AnyBody = TypeVar("AnyBody", bound=Body)
 
 
-class Numbered(Body):
+class EventNumber(Body):
     """The fields that place an event in its machine's sequence. An event that has them, but is otherwise
     unreadable, takes its number, so that it does not hold back later events."""
 
@@ -72,7 +72,7 @@ class Numbered(Body):
 class ReceivedEvent:
     """One event as a machine sent it; `event` is None if it is unreadable, and `problem` gives the reason."""
 
-    number: Numbered
+    number: EventNumber
     event: Event | None
     payload: str
     problem: str
@@ -88,7 +88,7 @@ class SyncPage(Body):
     reservations: Annotated[list[dict[str, Any]], Field(max_length=1024)] | None = None
 
 
-class NotBelieved(ValueError):
+class NotEntitled(ValueError):
     """Something that this machine is not entitled to state; the text names it, and can be logged."""
 
 
@@ -100,7 +100,7 @@ class _Account:
     quota: Bucket
 
 
-class Gate:
+class MachineQuotas:
     """Counts what each machine sends; lives on the event loop. `clock` is monotonic, in seconds."""
 
     def __init__(self, clock: Callable[[], float] = monotonic, quota_bytes: int = QUOTA_BYTES) -> None:
@@ -136,10 +136,10 @@ class Gate:
 
 
 def sender_of(topic: str) -> str:
-    """The machine that a topic belongs to. Raises `NotBelieved`."""
+    """The machine that a topic belongs to. Raises `NotEntitled`."""
     machine_id = machine_of(topic)
     if machine_id is None or not is_machine_id(machine_id):
-        raise NotBelieved("not a topic of a machine")
+        raise NotEntitled("not a topic of a machine")
     return machine_id
 
 
@@ -147,7 +147,7 @@ def reason_of(error: Exception) -> str:
     """Why a message was refused, without its content."""
     if isinstance(error, ValidationError):
         return refusal_from(error).message
-    if isinstance(error, (OutOfBounds, NotBelieved)):
+    if isinstance(error, (OutOfBounds, NotEntitled)):
         return str(error)
     return type(error).__name__
 
@@ -155,9 +155,9 @@ def reason_of(error: Exception) -> str:
 def read_event(machine_id: str, payload: bytes) -> ReceivedEvent:
     """Reads an event. Raises `ValueError` (pydantic's included) if it cannot even be counted."""
     document = read_json(payload, PACKET_MAX)
-    number = Numbered.model_validate(document)
+    number = EventNumber.model_validate(document)
     if number.machine_id != machine_id:
-        raise NotBelieved("machine_id: another machine's event")
+        raise NotEntitled("machine_id: another machine's event")
     text = payload.decode()
     if len(payload) > EVENT_MAX:
         return ReceivedEvent(number, None, text[:TEXT_MAX], f"payload: larger than {EVENT_MAX} bytes")
@@ -188,11 +188,11 @@ def read_state(machine_id: str, name: str, payload: bytes) -> Online | Machine |
     }
     model = models.get(name)
     if model is None:
-        raise NotBelieved("not one of the three states")
+        raise NotEntitled("not one of the three states")
     state = model.model_validate(read_json(payload, STATE_MAX[name]))
     check(state)
     if not isinstance(state, Online) and state.machine_id != machine_id:
-        raise NotBelieved("machine_id: another machine's state")
+        raise NotEntitled("machine_id: another machine's state")
     if isinstance(state, Machine):
         _check_cells(state)
     return state
@@ -219,11 +219,11 @@ def read_reply(asked: Pending, payload: bytes) -> Reply | MachineRefusal:
     if not isinstance(result, dict):
         raise OutOfBounds("payload: neither result nor error")
     if asked.name not in LONG_REPLIES:
-        check_free(result, "result")
+        check_unmodelled(result, "result")
     given = result.get("reservation")
     view = None if given is None else view_in(asked.machine_id, given)
     if view is not None and view.reservation_id != asked.fields.get("reservation_id"):
-        raise NotBelieved("result.reservation: another one than the command's")
+        raise NotEntitled("result.reservation: another one than the command's")
     return Reply(result, view, len(payload))
 
 
@@ -231,11 +231,11 @@ def _refusal_in(error: dict[str, Any]) -> MachineRefusal:
     code, message, details = error.get("code"), error.get("message"), error.get("details")
     if isinstance(code, bool) or not isinstance(code, int) or not isinstance(message, str):
         raise OutOfBounds("error: without code and message")
-    check_free(message, "error.message")
+    check_unmodelled(message, "error.message")
     details = details if isinstance(details, list) else []
     if len(details) > DETAILS_MAX:
         raise OutOfBounds(f"error.details: more than {DETAILS_MAX}")
-    check_free(details, "error.details")
+    check_unmodelled(details, "error.details")
     return MachineRefusal(code if code in KNOWN_CODES else int(Code.INTERNAL), message, details)
 
 
@@ -244,11 +244,11 @@ def view_in(machine_id: str, document: Any) -> ReservationView:
     view = ReservationView.model_validate(document)
     check(view)
     if view.machine_id != machine_id:
-        raise NotBelieved("machine_id: another machine's reservation")
+        raise NotEntitled("machine_id: another machine's reservation")
     return view
 
 
-def as_asked(view: ReservationView, fields: dict[str, Any]) -> ReservationView:
+def with_own_fields(view: ReservationView, fields: dict[str, Any]) -> ReservationView:
     """A reserve's reply with the fields of the gateway's own request: the machine does not decide them."""
     own = ("platform", "platform_order_id", "notes", "webhook_url")
     return view.model_copy(update={name: fields.get(name, "") for name in own})

@@ -64,7 +64,7 @@ class GatewayLinkListener(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class Command:
+class OutgoingCommand:
     """A command to publish at QoS 1."""
 
     topic: str
@@ -111,7 +111,7 @@ class MqttLink:
         self._listener = listener
         await self.client.run()
 
-    async def publish(self, command: Command, make_payload: Callable[[], tuple[bytes, int]]) -> None:
+    async def publish(self, command: OutgoingCommand, make_payload: Callable[[], tuple[bytes, int]]) -> None:
         """Sends a command over the present connection or not at all.
 
         `make_payload` is called when there is room, and returns the payload and its life in whole seconds.

@@ -19,7 +19,7 @@ from time import perf_counter
 from typing import Any, Protocol
 
 from cloud_gateway.logs import log
-from cloud_gateway.machines.mqtt_link import Command
+from cloud_gateway.machines.mqtt_link import OutgoingCommand
 from cloud_gateway.settings import Timing
 from edge_agent.errors import Code, EdgeAgentError, LinkFault, Refusal
 from edge_agent.protocol.api import ReservationView
@@ -69,7 +69,7 @@ class Pending:
 
     name: str
     machine_id: str
-    answer: asyncio.Future[Reply]
+    reply: asyncio.Future[Reply]
     fields: dict[str, Any] = field(default_factory=dict)
     """The fields of the command."""
 
@@ -81,7 +81,7 @@ class CommandLink(Protocol):
     def connected(self) -> bool:
         """Whether the broker has accepted us and our subscriptions."""
 
-    async def publish(self, command: Command, make_payload: Callable[[], tuple[bytes, int]]) -> None:
+    async def publish(self, command: OutgoingCommand, make_payload: Callable[[], tuple[bytes, int]]) -> None:
         """See `MqttLink.publish`."""
 
 
@@ -89,19 +89,19 @@ async def _never(machine_id: str) -> bool:
     return False
 
 
-class Machines:
+class MachineCommands:
     """Sends commands and hands out the replies; lives on the event loop."""
 
     def __init__(
         self,
-        suffix: str,
+        gateway_name: str,
         timing: Timing,
         clock: Callable[[], float],
         link: CommandLink,
         in_doubt: Callable[[str], Awaitable[bool]] = _never,
     ) -> None:
         """`in_doubt`: whether two machines use a name."""
-        self._suffix = suffix
+        self._gateway_name = gateway_name
         self._timing = timing
         self._clock = clock
         self._link = link
@@ -124,7 +124,7 @@ class Machines:
         state = self._online.get(machine_id)
         return self.connected and state is not None and state.online
 
-    def said_online(self, machine_id: str) -> bool:
+    def last_published_online(self, machine_id: str) -> bool:
         """Whether the last state of a machine says that it is online."""
         state = self._online.get(machine_id)
         return state is not None and state.online
@@ -139,7 +139,7 @@ class Machines:
         state = self._online.get(machine_id)
         return state.history if state is not None and self.is_online(machine_id) else None
 
-    def said_history(self, machine_id: str) -> HistoryState | None:
+    def last_published_history(self, machine_id: str) -> HistoryState | None:
         """The last published history state of a machine; None if it published that it is offline."""
         state = self._online.get(machine_id)
         return state.history if state is not None and state.online else None
@@ -207,10 +207,12 @@ class Machines:
         try:
             async with asyncio.timeout_at(deadline):
                 await self._link.publish(
-                    Command(topics.command(name), topics.reply(self._suffix), correlation, x_request_id),
+                    OutgoingCommand(
+                        topics.command(name), topics.reply(self._gateway_name), correlation, x_request_id
+                    ),
                     lambda: self._payload(machine_id, fields, request_id, deadline - loop.time()),
                 )
-                return await pending.answer
+                return await pending.reply
         except TimeoutError:
             raise Refusal(Code.EXPIRED, "the machine did not answer in time") from None
         except LinkFault:
@@ -218,8 +220,8 @@ class Machines:
         finally:
             del self._pending[correlation]
             self._remember(correlation, pending, loop.time())
-            if not pending.answer.cancel() and not pending.answer.cancelled():
-                pending.answer.exception()  # retrieved, or asyncio would log one that came with the time-out
+            if not pending.reply.cancel() and not pending.reply.cancelled():
+                pending.reply.exception()  # retrieved, or asyncio would log one that came with the time-out
 
     async def _refuse_in_doubt(self, machine_id: str) -> None:
         """Raises `Refusal` (OFFLINE) if the machine may not be the one that we know, or its history is in
@@ -257,7 +259,7 @@ class Machines:
         """The command that a reply belongs to; None when no caller waits for it any more."""
         return None if correlation is None else self._pending.get(correlation)
 
-    def asked(self, correlation: bytes | None) -> Pending | None:
+    def sent_command(self, correlation: bytes | None) -> Pending | None:
         """The command that a reply belongs to, also one whose caller no longer waits (for `LATE_S`); None if
         no such command was sent."""
         pending = self.pending(correlation)
@@ -287,17 +289,17 @@ class Machines:
             _fail(pending, Refusal(Code.OFFLINE, "the machine is offline"))
 
 
-def settle(pending: Pending, outcome: Reply | EdgeAgentError) -> None:
+def hand_to_caller(pending: Pending, outcome: Reply | EdgeAgentError) -> None:
     """Passes the answer to the waiting caller."""
     if isinstance(outcome, EdgeAgentError):
         _fail(pending, outcome)
-    elif not pending.answer.done():
-        pending.answer.set_result(outcome)
+    elif not pending.reply.done():
+        pending.reply.set_result(outcome)
 
 
 def _fail(pending: Pending, error: EdgeAgentError) -> None:
-    if not pending.answer.done():
-        pending.answer.set_exception(error)
+    if not pending.reply.done():
+        pending.reply.set_exception(error)
 
 
 def _rfc3339_ms(wall_s: float) -> str:

@@ -23,7 +23,7 @@ SEAL_BYTES = 6
 
 
 @dataclass(frozen=True, slots=True)
-class Request:
+class SealedRequest:
     """The content that a seal covers."""
 
     machine_id: str
@@ -39,7 +39,7 @@ class Seals:
     def __init__(self, platforms: Sequence[Platform]) -> None:
         self._keys = {one.name: one.api_key.get_secret_value().encode() for one in platforms}
 
-    def new_id(self, request: Request) -> str:
+    def new_id(self, request: SealedRequest) -> str:
         """An unguessable reservation id for a request, without dashes: in a QR text, dashes surround it."""
         nonce = secrets.token_hex(NONCE_BYTES)
         return f"{PREFIX}{nonce}{self._seal(nonce, request)}"
@@ -50,12 +50,12 @@ class Seals:
         nonce, seal = text[: 2 * NONCE_BYTES], text[2 * NONCE_BYTES :]
         if view.platform not in self._keys or not seal.isascii():
             return False
-        request = Request(
+        request = SealedRequest(
             view.machine_id, view.platform, view.platform_order_id, view.notes, view.webhook_url
         )
         return hmac.compare_digest(seal, self._seal(nonce, request))
 
-    def _seal(self, nonce: str, request: Request) -> str:
+    def _seal(self, nonce: str, request: SealedRequest) -> str:
         parts = (
             nonce,
             request.machine_id,

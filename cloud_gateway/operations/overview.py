@@ -12,8 +12,8 @@ from cloud_gateway.bounds import shown_date
 from cloud_gateway.db.store import FINISHED, Store, is_ongoing, shown_machine
 from cloud_gateway.db.tables import abandonments, machines, reservations, tickets, webhooks
 from cloud_gateway.events.twins import TwinsFound, kept
-from cloud_gateway.machines.gate import Gate
-from cloud_gateway.machines.requests import Machines
+from cloud_gateway.machines.gate import MachineQuotas
+from cloud_gateway.machines.requests import MachineCommands
 from cloud_gateway.webhooks.deliverer import host_of
 from edge_agent.model import Occupancy, Severity
 from edge_agent.protocol.api import Body
@@ -127,7 +127,7 @@ class Overview(Body):
 
 
 async def overview(
-    store: Store, live: Machines, gate: Gate, webhook_urls: Mapping[str, str], now_s: float
+    store: Store, live: MachineCommands, quotas: MachineQuotas, webhook_urls: Mapping[str, str], now_s: float
 ) -> Overview:
     """The present state; `webhook_urls` are the platforms' own."""
 
@@ -136,7 +136,7 @@ async def overview(
             reservations=_noted(db, now_s),
             abandoned=_abandoned(db),
             tickets=_tickets(db),
-            machines=_machines(db, live, gate),
+            machines=_machines(db, live, quotas),
             dead_webhooks=_dead(db, webhook_urls),
             unknown_reservations=_unknown(db),
         )
@@ -209,7 +209,7 @@ def _ticket(row: Any) -> TicketView:
     )
 
 
-def _machines(db: Connection, live: Machines, gate: Gate) -> list[MachineState]:
+def _machines(db: Connection, live: MachineCommands, quotas: MachineQuotas) -> list[MachineState]:
     query = select(machines.c.machine_id, machines.c.document).order_by(machines.c.machine_id)
     found = kept(db)
     states = []
@@ -223,7 +223,7 @@ def _machines(db: Connection, live: Machines, gate: Gate) -> list[MachineState]:
                 online=live.is_online(machine_id),
                 health=live.health(machine_id),
                 occupancy_information=None if machine is None else machine.occupancy_information,
-                refused_messages=gate.refused(machine_id),
+                refused_messages=quotas.refused(machine_id),
                 instance=live.instance(machine_id),
                 history=live.history(machine_id),
                 twins=found.get(machine_id),

@@ -12,12 +12,20 @@ from fastapi import APIRouter, Depends, Header, Path, Request
 from fastapi.responses import HTMLResponse, RedirectResponse, Response
 from starlette.exceptions import HTTPException
 
-from cloud_gateway.api.common import MISSING, Parts, WithParts, address_of, parts_of, says, secret_hash
+from cloud_gateway.api.common import (
+    NOT_FOUND_ERRORS,
+    Parts,
+    WithParts,
+    address_of,
+    error_responses,
+    parts_of,
+    secret_hash,
+)
 from cloud_gateway.api.errors import not_found
 from cloud_gateway.events.tickets import close_ticket
 from cloud_gateway.operations.overview import Overview, overview
 from cloud_gateway.operations.page import HEADERS, render
-from cloud_gateway.webhooks.queue import try_again
+from cloud_gateway.webhooks.queue import requeue
 from edge_agent.errors import Code, Refusal
 from edge_agent.protocol.api import rfc3339
 
@@ -53,7 +61,7 @@ def _password(header: str) -> str | None:
 
 router = APIRouter(
     dependencies=[Depends(for_operations)],
-    responses=says(
+    responses=error_responses(
         s400="INVALID_ARGUMENT (3): the X-Request-ID cannot be used",
         s401="UNAUTHENTICATED (16): the operations key is missing or wrong",
         s429="NO_CELL (8): too many wrong keys from one address; Retry-After gives the seconds to wait",
@@ -79,7 +87,7 @@ async def operations_json(parts: WithParts, response: Response) -> Overview:
 
 async def _seen(parts: Parts, now_s: float) -> Overview:
     urls = {platform.name: platform.webhook_url for platform in parts.settings.platforms}
-    return await overview(parts.store, parts.machines, parts.gate, urls, now_s)
+    return await overview(parts.store, parts.machines, parts.quotas, urls, now_s)
 
 
 def same_site(
@@ -108,8 +116,8 @@ def same_site(
     response_class=Response,
     responses={
         303: {"description": "closed; the page is at Location"},
-        **MISSING,
-        **says(
+        **NOT_FOUND_ERRORS,
+        **error_responses(
             s400="INVALID_ARGUMENT (3): several machines have a ticket with this id",
             s403="PERMISSION_DENIED (7): the request comes from another site",
         ),
@@ -135,8 +143,8 @@ async def close(ticket_id: str, parts: WithParts, machine_id: str | None = None)
     response_class=Response,
     responses={
         303: {"description": "commands are sent to it again; the page is at Location"},
-        **MISSING,
-        **says(s403="PERMISSION_DENIED (7): the request comes from another site"),
+        **NOT_FOUND_ERRORS,
+        **error_responses(s403="PERMISSION_DENIED (7): the request comes from another site"),
     },
 )
 async def release(machine_id: str, parts: WithParts) -> Response:
@@ -144,7 +152,7 @@ async def release(machine_id: str, parts: WithParts) -> Response:
     again."""
     if parts.twins is None or not await parts.twins.release(machine_id):
         raise not_found("second machine with this machine_id")
-    parts.compare(machine_id)
+    parts.check_machine(machine_id)
     return RedirectResponse("/operations", 303)
 
 
@@ -155,14 +163,14 @@ async def release(machine_id: str, parts: WithParts) -> Response:
     response_class=Response,
     responses={
         303: {"description": "back in the queue; the page is at Location"},
-        **MISSING,
-        **says(s403="PERMISSION_DENIED (7): the request comes from another site"),
+        **NOT_FOUND_ERRORS,
+        **error_responses(s403="PERMISSION_DENIED (7): the request comes from another site"),
     },
 )
 async def retry(position: Annotated[int, Path(ge=1, le=POSITION_MAX)], parts: WithParts) -> Response:
     """Queues a dead webhook again."""
     now_s = parts.clock()
-    if not await parts.store.write(lambda db: try_again(db, position, now_s)):
+    if not await parts.store.write(lambda db: requeue(db, position, now_s)):
         raise not_found("dead webhook with this number")
     parts.wake_webhooks()
     return RedirectResponse("/operations", 303)

@@ -25,14 +25,23 @@ from sqlalchemy import Connection
 from sqlalchemy.exc import SQLAlchemyError
 
 from cloud_gateway.db.store import Store
-from cloud_gateway.logs import log, where
+from cloud_gateway.logs import error_fields, log
 from cloud_gateway.settings import Settings, Timing
 from cloud_gateway.webhook_signature import key_of, signed_headers
-from cloud_gateway.webhooks.queue import Claimed, Due, Pace, claim, due_webhooks, postpone, release, settle
-from cloud_gateway.webhooks.targets import Reply, TargetRefused, post, resolve
+from cloud_gateway.webhooks.queue import (
+    Claimed,
+    Due,
+    PlausibleAhead,
+    claim,
+    due_webhooks,
+    postpone,
+    record_result,
+    release,
+)
+from cloud_gateway.webhooks.targets import ReceiverResponse, TargetRefused, post, resolve
 
 PER_RECEIVER = 4
-IN_ALL = 200
+DELIVERIES_MAX = 200
 """The most deliveries under way at once; fewer if the process may open few descriptors."""
 ATTEMPTS_MIN = 12
 """The fewest attempts before one is given up: its age alone may come from an outage of ours."""
@@ -42,8 +51,8 @@ RESOLVERS = 8
 DAY_S = 86_400.0
 GONE = 410
 
-Place = tuple[str, str, int | None]
-"""The key of a set of places: a platform's receivers at one host and port."""
+ReceiverKey = tuple[str, str, int | None]
+"""A platform and a host and port: receivers that share `PER_RECEIVER` slots."""
 
 
 class Deliverer:
@@ -55,9 +64,9 @@ class Deliverer:
         settings: Settings,
         timing: Timing,
         clock: Callable[[], float],
-        in_all: int = IN_ALL,
+        deliveries_max: int = DELIVERIES_MAX,
     ) -> None:
-        self._in_all = in_all
+        self._deliveries_max = deliveries_max
         self._store = store
         self._timing = timing
         self._clock = clock
@@ -70,11 +79,11 @@ class Deliverer:
             platform.name: [key_of(secret.get_secret_value()) for secret in platform.webhook_secrets]
             for platform in settings.platforms
         }
-        self._pace = Pace(timing.retry_max_s, 3 * timing.webhook_timeout_s)
+        self._plausible_ahead = PlausibleAhead(timing.retry_max_s, 3 * timing.webhook_timeout_s)
         # Names are resolved apart from everything else that needs a thread: it can take long.
         self._resolvers = ThreadPoolExecutor(RESOLVERS, "gateway-resolve")
         self._news = asyncio.Event()
-        self._busy: Counter[Place] = Counter()
+        self._busy: Counter[ReceiverKey] = Counter()
         self._under_way: dict[int, tuple[str, str]] = {}  # platform and URL by position
 
     def wake(self) -> None:
@@ -113,11 +122,11 @@ class Deliverer:
                 await work()
                 return
             except SQLAlchemyError as error:
-                log().error("database_failed", **where(error))
+                log().error("database_failed", **error_fields(error))
             await asyncio.sleep(self._timing.storage_pause_s)
 
     async def _start_due(self, client: httpx.AsyncClient, group: asyncio.TaskGroup) -> None:
-        """Starts what is due, as far as its receivers have places."""
+        """Starts what is due, as far as its receivers have free slots."""
         after: int | None = 0
         while after is not None:
             after = await self._start_some(client, group, after)
@@ -127,21 +136,23 @@ class Deliverer:
     ) -> int | None:
         """Starts some of what is due after a position; returns the last position it examined if there may be
         more."""
-        if len(self._under_way) >= self._in_all:
+        if len(self._under_way) >= self._deliveries_max:
             return None
         now_s, full = self._clock(), self._full()
-        found = await self._store.read(lambda db: due_webhooks(db, now_s, self._pace, AT_ONCE, full, after))
+        found = await self._store.read(
+            lambda db: due_webhooks(db, now_s, self._plausible_ahead, AT_ONCE, full, after)
+        )
         chosen = self._choose(found)
         claimed: dict[int, Claimed] = {}
         try:
             if chosen:
                 claimed = await self._store.write(
-                    lambda db: claim(db, sorted(chosen), self._owner, now_s, self._pace)
+                    lambda db: claim(db, sorted(chosen), self._owner, now_s, self._plausible_ahead)
                 )
         finally:
             for position in chosen:
                 if position not in claimed:
-                    self._leave(position)
+                    self._free_slot(position)
         for webhook in claimed.values():
             group.create_task(self._handle(client, webhook))
         return found[-1].position if len(found) == AT_ONCE else None
@@ -152,41 +163,41 @@ class Deliverer:
         pairs = {
             (platform, url)
             for platform, url in self._under_way.values()
-            if self._busy[_place(platform, url)] >= PER_RECEIVER
+            if self._busy[_receiver_key(platform, url)] >= PER_RECEIVER
         }
         own = self._default_url.items()
-        return pairs, [name for name, url in own if self._busy[_place(name, url)] >= PER_RECEIVER]
+        return pairs, [name for name, url in own if self._busy[_receiver_key(name, url)] >= PER_RECEIVER]
 
     def _choose(self, found: list[Due]) -> dict[int, str]:
-        """Takes the free places; returns positions and URLs of the webhooks that got one."""
+        """Takes the free slots; returns positions and URLs of the webhooks that got one."""
         chosen = {}
         for due in found:
             url = due.webhook_url or self._default_url.get(due.platform, "")
-            place = _place(due.platform, url)
+            receiver = _receiver_key(due.platform, url)
             # One that is still under way here is due again because its lease expired: it is not started
             # twice.
-            fits = self._busy[place] < PER_RECEIVER and due.position not in self._under_way
-            if fits and len(self._under_way) < self._in_all:
-                self._busy[place] += 1
+            fits = self._busy[receiver] < PER_RECEIVER and due.position not in self._under_way
+            if fits and len(self._under_way) < self._deliveries_max:
+                self._busy[receiver] += 1
                 self._under_way[due.position] = due.platform, url
                 chosen[due.position] = url
         return chosen
 
-    def _leave(self, position: int) -> None:
-        place = _place(*self._under_way.pop(position))
-        self._busy[place] -= 1
-        if not self._busy[place]:
-            del self._busy[place]
+    def _free_slot(self, position: int) -> None:
+        receiver = _receiver_key(*self._under_way.pop(position))
+        self._busy[receiver] -= 1
+        if not self._busy[receiver]:
+            del self._busy[receiver]
 
     async def _handle(self, client: httpx.AsyncClient, webhook: Claimed) -> None:
         platform, url = self._under_way[webhook.position]
         try:
             await self._deliver(client, webhook, platform, url)
         except SQLAlchemyError as error:
-            log().error("database_failed", **where(error))
+            log().error("database_failed", **error_fields(error))
             await asyncio.sleep(self._timing.storage_pause_s)  # it is sent again when its lease is over
         finally:
-            self._leave(webhook.position)
+            self._free_slot(webhook.position)
             self.wake()
 
     async def _deliver(self, client: httpx.AsyncClient, webhook: Claimed, platform: str, url: str) -> None:
@@ -194,8 +205,8 @@ class Deliverer:
             await self._note(webhook, {"state": "no_receiver", "ended_s": self._clock()})
             return
         started, attempts = perf_counter(), webhook.attempts + 1
-        reply = await self._post(client, platform, url, webhook)
-        problem = _problem(reply)
+        response = await self._post(client, platform, url, webhook)
+        problem = _problem(response)
         now_s = self._clock()
         entry = {
             **_log_fields(webhook, url),
@@ -206,12 +217,12 @@ class Deliverer:
         if problem is None:
             log().info("webhook_delivered", **entry)
             values |= {"state": "delivered", "next_attempt_s": 0.0, "ended_s": now_s}
-        elif _is_gone(reply) or (now_s - webhook.queued_s >= self._give_up_s and attempts >= ATTEMPTS_MIN):
+        elif _is_gone(response) or (now_s - webhook.queued_s >= self._give_up_s and attempts >= ATTEMPTS_MIN):
             log().error("webhook_given_up", problem=problem, **entry)
             values |= {"state": "dead", "next_attempt_s": 0.0, "ended_s": now_s}
         else:
             doubled_s = self._timing.retry_first_s * 2.0 ** min(attempts - 1, 60)
-            pause_s = min(self._timing.retry_max_s, max(doubled_s, _retry_after_s(reply, now_s)))
+            pause_s = min(self._timing.retry_max_s, max(doubled_s, _retry_after_s(response, now_s)))
             log().warning("webhook_failed", problem=problem, pause_s=pause_s, **entry)
             asyncio.get_running_loop().call_later(pause_s, self.wake)
             await self._note(webhook, values, now_s + pause_s)
@@ -220,8 +231,8 @@ class Deliverer:
 
     async def _post(
         self, client: httpx.AsyncClient, platform: str, url: str, webhook: Claimed
-    ) -> Reply | str:
-        """Sends one webhook; the reply, or what went wrong."""
+    ) -> ReceiverResponse | str:
+        """Sends one webhook; the response, or what went wrong."""
         body, keys = webhook.body.encode(), self._keys.get(platform, [])
         signed = signed_headers(_webhook_id(webhook), body, int(self._clock()), keys)
         try:
@@ -245,30 +256,30 @@ class Deliverer:
 
         def work(db: Connection) -> bool:
             if next_s is None:
-                return settle(db, webhook.position, self._owner, values)
+                return record_result(db, webhook.position, self._owner, values)
             return postpone(db, webhook, self._owner, values, next_s)
 
         if not await self._store.write(work):
             log().warning("webhook_lease_lost", position=webhook.position)
 
 
-def _problem(reply: Reply | str) -> str | None:
+def _problem(response: ReceiverResponse | str) -> str | None:
     """What was wrong; None when the webhook was accepted."""
-    if isinstance(reply, str):
-        return reply
-    return None if 200 <= reply.status < 300 else f"HTTP {reply.status}"
+    if isinstance(response, str):
+        return response
+    return None if 200 <= response.status < 300 else f"HTTP {response.status}"
 
 
-def _is_gone(reply: Reply | str) -> bool:
+def _is_gone(response: ReceiverResponse | str) -> bool:
     """Whether the receiver answered 410 Gone (RFC 9110, 15.5.11): it will never accept the webhook."""
-    return isinstance(reply, Reply) and reply.status == GONE
+    return isinstance(response, ReceiverResponse) and response.status == GONE
 
 
-def _retry_after_s(reply: Reply | str, now_s: float) -> float:
+def _retry_after_s(response: ReceiverResponse | str, now_s: float) -> float:
     """How long the receiver asks us to wait; 0 if it does not, or not in a way that can be read."""
-    if isinstance(reply, str) or reply.status not in (429, 503) or reply.retry_after is None:
+    if isinstance(response, str) or response.status not in (429, 503) or response.retry_after is None:
         return 0.0
-    text = reply.retry_after.strip()
+    text = response.retry_after.strip()
     if text.isascii() and text.isdecimal():
         return float(text[:9])
     try:
@@ -277,8 +288,8 @@ def _retry_after_s(reply: Reply | str, now_s: float) -> float:
         return 0.0
 
 
-def _place(platform: str, url: str) -> Place:
-    """The key of a URL's places: the same server, whatever the path."""
+def _receiver_key(platform: str, url: str) -> ReceiverKey:
+    """The key of a URL's receiver: the same server, whatever the path."""
     try:
         parts = urlsplit(url)
         return (

@@ -39,7 +39,7 @@ class Claimed:
 
 
 @dataclass(frozen=True, slots=True)
-class Pace:
+class PlausibleAhead:
     """How far ahead a time can plausibly be, in seconds; one further away comes from a clock that was set
     back."""
 
@@ -50,7 +50,7 @@ class Pace:
 def due_webhooks(
     db: Connection,
     now_s: float,
-    pace: Pace,
+    plausible_ahead: PlausibleAhead,
     limit: int,
     full: tuple[Collection[tuple[str, str]], Collection[str]] = ((), ()),
     after: int = 0,
@@ -74,8 +74,8 @@ def due_webhooks(
         .where(
             webhooks.c.state == "waiting",
             webhooks.c.position > after,
-            _is_due(webhooks.c.next_attempt_s, now_s, pace.retry_max_s),
-            _is_due(webhooks.c.lease_until_s, now_s, pace.lease_s),
+            _is_due(webhooks.c.next_attempt_s, now_s, plausible_ahead.retry_max_s),
+            _is_due(webhooks.c.lease_until_s, now_s, plausible_ahead.lease_s),
             reservations.c.complete.is_(True),
             *(~and_(table.platform == platform, table.webhook_url == url) for platform, url in pairs),
             ~and_(default, reservations.c.platform.in_(platforms)),
@@ -88,7 +88,7 @@ def due_webhooks(
 
 
 def claim(
-    db: Connection, positions: Sequence[int], owner: str, now_s: float, pace: Pace
+    db: Connection, positions: Sequence[int], owner: str, now_s: float, plausible_ahead: PlausibleAhead
 ) -> dict[int, Claimed]:
     """Leases webhooks to this gateway; without those that another gateway takes or took meanwhile."""
     table = webhooks.c
@@ -105,18 +105,18 @@ def claim(
         .where(
             table.position.in_(positions),
             table.state == "waiting",
-            _is_due(table.next_attempt_s, now_s, pace.retry_max_s),
-            _is_due(table.lease_until_s, now_s, pace.lease_s),
+            _is_due(table.next_attempt_s, now_s, plausible_ahead.retry_max_s),
+            _is_due(table.lease_until_s, now_s, plausible_ahead.lease_s),
         )
         .with_for_update(skip_locked=True)
     )
     ours = {row.position: Claimed(**row._mapping) for row in db.execute(query)}
-    lease = {"lease_owner": owner, "lease_until_s": now_s + pace.lease_s}
+    lease = {"lease_owner": owner, "lease_until_s": now_s + plausible_ahead.lease_s}
     db.execute(update(webhooks).where(table.position.in_(list(ours))).values(lease))
     return ours
 
 
-def settle(db: Connection, position: int, owner: str, values: dict[str, Any]) -> bool:
+def record_result(db: Connection, position: int, owner: str, values: dict[str, Any]) -> bool:
     """Records the result of a delivery and returns the lease; False if it was no longer ours."""
     mine = (webhooks.c.position == position, webhooks.c.lease_owner == owner, webhooks.c.state == "waiting")
     change = update(webhooks).where(*mine).values(lease_owner=None, lease_until_s=0.0, **values)
@@ -126,7 +126,7 @@ def settle(db: Connection, position: int, owner: str, values: dict[str, Any]) ->
 def postpone(db: Connection, webhook: Claimed, owner: str, values: dict[str, Any], next_s: float) -> bool:
     """Records a failed delivery and returns the lease: the webhook is due again at `next_s`, and the later
     ones of its reservation not before it. False if the lease was no longer ours."""
-    if not settle(db, webhook.position, owner, values | {"next_attempt_s": next_s}):
+    if not record_result(db, webhook.position, owner, values | {"next_attempt_s": next_s}):
         return False
     behind = (webhooks.c.reservation_id == webhook.reservation_id, webhooks.c.state == "waiting")
     later = webhooks.c.position > webhook.position
@@ -140,7 +140,7 @@ def release(db: Connection, owner: str) -> None:
     db.execute(update(webhooks).where(mine).values(lease_owner=None, lease_until_s=0.0))
 
 
-def try_again(db: Connection, position: int, now_s: float) -> bool:
+def requeue(db: Connection, position: int, now_s: float) -> bool:
     """Puts a dead webhook back into the queue as if it were new; False if there is no dead one."""
     dead = (webhooks.c.position == position, webhooks.c.state == "dead")
     values = {"state": "waiting", "attempts": 0, "next_attempt_s": now_s, "queued_s": now_s, "ended_s": None}

@@ -106,8 +106,8 @@ def _is_public(address: Address) -> bool:
 
 
 @dataclass(frozen=True, slots=True)
-class Reply:
-    """A receiver's reply: the HTTP status, and the Retry-After header if there is one."""
+class ReceiverResponse:
+    """A receiver's response: the HTTP status, and the Retry-After header if there is one."""
 
     status: int
     retry_after: str | None = None
@@ -122,7 +122,7 @@ async def post(
     allowed: Sequence[Network],
     resolver: Resolve,
     ports: Sequence[int] = (),
-) -> Reply:
+) -> ReceiverResponse:
     """Sends a POST to a checked address of the target.
 
     Raises `TargetRefused`, and httpx's errors, `OSError` or `ValueError` (an invalid URL).
@@ -139,7 +139,7 @@ async def post(
         )
         try:
             async with pinned as response:
-                return Reply(response.status_code, response.headers.get("Retry-After"))
+                return ReceiverResponse(response.status_code, response.headers.get("Retry-After"))
         except (httpx.ConnectError, httpx.ConnectTimeout) as error:
             last = error  # nothing was sent: the next address may be tried
     raise last or OSError("the host has no address")

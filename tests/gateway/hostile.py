@@ -25,10 +25,10 @@ from cloud_gateway.db.tables import reservations
 from cloud_gateway.events.intake import Intake
 from cloud_gateway.events.twins import Twins
 from cloud_gateway.limits import Limits
-from cloud_gateway.machines.gate import Gate
-from cloud_gateway.machines.mqtt_link import Command
-from cloud_gateway.machines.requests import Machines, Pending
-from cloud_gateway.machines.seals import Request, Seals
+from cloud_gateway.machines.gate import MachineQuotas
+from cloud_gateway.machines.mqtt_link import OutgoingCommand
+from cloud_gateway.machines.requests import MachineCommands, Pending
+from cloud_gateway.machines.seals import SealedRequest, Seals
 from edge_agent.errors import LinkFault
 from edge_agent.mqtt.messages import Received
 from edge_agent.protocol.api import rfc3339
@@ -54,7 +54,7 @@ class NoLink:
 
     connected = False
 
-    async def publish(self, _command: Command, _make_payload: Any) -> None:
+    async def publish(self, _command: OutgoingCommand, _make_payload: Any) -> None:
         """Nothing goes out."""
         raise LinkFault("not connected")
 
@@ -71,10 +71,10 @@ class Hostile:
 
     def __init__(self, store: Store, app: FastAPI, http: httpx.AsyncClient, parts: Parts) -> None:
         self.store, self.app, self.http, self.parts = store, app, http, parts
-        self.gate, self.machines, self.seals = parts.gate, parts.machines, parts.seals
+        self.quotas, self.machines, self.seals = parts.quotas, parts.machines, parts.seals
         self.link: Any = NoLink()
         self.intake = Intake(
-            store, parts.machines, QUICK, lambda: NOW_S, lambda: None, gate=parts.gate, seals=parts.seals
+            store, parts.machines, QUICK, lambda: NOW_S, lambda: None, quotas=parts.quotas, seals=parts.seals
         )
         self._mid = 0
 
@@ -100,12 +100,12 @@ class Hostile:
         self.machines._pending[correlation] = pending
         return correlation, pending
 
-    def request(self, machine_id: str = HOSTILE, **changes: Any) -> Request:
+    def request(self, machine_id: str = HOSTILE, **changes: Any) -> SealedRequest:
         """What a platform asks for."""
         given = {"platform": "acme", "platform_order_id": "order_1", "notes": "", "webhook_url": ""}
-        return Request(machine_id, **(given | changes))
+        return SealedRequest(machine_id, **(given | changes))
 
-    def view(self, request: Request, **changes: Any) -> dict[str, Any]:
+    def view(self, request: SealedRequest, **changes: Any) -> dict[str, Any]:
         """A reservation as a machine would report it, with a seal."""
         return {
             "reservation_id": self.seals.new_id(request),
@@ -148,8 +148,8 @@ async def hostile(folder: Path) -> AsyncIterator[Hostile]:
     given = settings(folder, 1)
     store = Store(given.database_url)
     await store.open()
-    machines = Machines("test", QUICK, lambda: NOW_S, NoLink())
-    gate, seals = Gate(), Seals(given.platforms)
+    machines = MachineCommands("test", QUICK, lambda: NOW_S, NoLink())
+    quotas, seals = MachineQuotas(), Seals(given.platforms)
     parts = Parts(
         given,
         store,
@@ -160,7 +160,7 @@ async def hostile(folder: Path) -> AsyncIterator[Hostile]:
         lambda: NOW_S,
         Twins(store, lambda: NOW_S),
         timing=QUICK,
-        gate=gate,
+        quotas=quotas,
         seals=seals,
     )
     app = create_app(given)
@@ -178,7 +178,7 @@ async def hostile(folder: Path) -> AsyncIterator[Hostile]:
         try:
             yield made
         finally:
-            parts.drawer.close()
+            parts.qr_images.close()
             await store.close()
 
 

@@ -12,7 +12,7 @@ from cloud_gateway.db.store import Store, find_reservation
 from cloud_gateway.db.tables import events, rejected, webhooks
 from cloud_gateway.events import audit
 from cloud_gateway.events.projection import put_view
-from cloud_gateway.events.sync import Asking, Taken, begin_asking, first_missing, stands, take_page
+from cloud_gateway.events.sync import Asking, Taken, begin_asking, first_missing, progress_of, take_page
 from cloud_gateway.events.twins import Twins
 from cloud_gateway.machines.gate import ReceivedEvent, SyncPage
 from edge_agent.protocol.events import EventType, Online
@@ -38,7 +38,7 @@ async def found(store: Store) -> Twins:
     twins = Twins(store, lambda: NOW_S)
     for run in ("run-a", "run-b", "run-a"):
         await twins.heard("m1", born(run), retained=False)
-    assert await twins.stand("m1")
+    assert await twins.has_unresolved("m1")
     return twins
 
 
@@ -109,7 +109,7 @@ async def test_w21_events_that_come_while_the_journal_is_compared_are_compared_t
         twins = await found(store)
         await take(store, strange(EventType.PICKUP, 2))
         await twins.release("m1")
-        assert (await store.read(stands))["m1"].waiting
+        assert (await store.read(progress_of))["m1"].waiting
         assert not (await ask(store, ours, 2, [])).last  # it names its journal
         start = await store.write(lambda db: first_missing(db, "m1", 0.0))
         await take(store, picked_up)
@@ -120,7 +120,7 @@ async def test_w21_events_that_come_while_the_journal_is_compared_are_compared_t
         assert await applied(store) == 3
         assert set((await states(store)).values()) == {"applied"}
         assert await reasons(store) == {"other-2": audit.NOT_OURS}
-        assert not (await store.read(stands))
+        assert not (await store.read(progress_of))
 
 
 async def test_w21_a_machine_without_sync_goes_on_with_the_events_received(url: str) -> None:
@@ -139,16 +139,16 @@ async def test_w21_another_gateway_follows_the_operator_s_decision(tmp_path: Pat
     url = postgres.database()
     async with opened(url) as one_store, opened(url) as two_store:
         one, two = await found(one_store), Twins(two_store, lambda: NOW_S + 1)
-        assert await two.stand("m1")
+        assert await two.has_unresolved("m1")
         for run in ("run-a", "run-b", "run-c"):
             await two.heard("m1", born(run), retained=False)
         assert await one.release("m1")
-        assert not await two.stand("m1")
+        assert not await two.has_unresolved("m1")
         # What it had heard before the operator's word proves nothing any more.
         await two.heard("m1", born("run-a"), retained=False)
-        assert not await two.stand("m1")
+        assert not await two.has_unresolved("m1")
         assert not await two.release("m1")
         await two.heard("m1", born("run-c"), retained=False)
-        assert await one.stand("m1")
+        assert await one.has_unresolved("m1")
         assert await two.release("m1")
-        assert not await one.stand("m1")
+        assert not await one.has_unresolved("m1")

@@ -14,7 +14,7 @@ import pytest
 
 from cloud_gateway.db.store import Store
 from cloud_gateway.settings import Timing
-from cloud_gateway.webhooks.deliverer import AT_ONCE, IN_ALL, PER_RECEIVER, Deliverer
+from cloud_gateway.webhooks.deliverer import AT_ONCE, DELIVERIES_MAX, PER_RECEIVER, Deliverer
 from cloud_gateway.webhooks.queue import Due
 from edge_agent.protocol.events import EventType
 from tests.gateway.receiver import receiver
@@ -53,15 +53,17 @@ async def test_concurrent_deliveries_are_limited_per_platform_host_and_port(tmp_
         assert list(first) == list(range(1, PER_RECEIVER + 1))
         others = [("https://hooks.example/", "other"), ("https://hooks.example:8443/", "acme")]
         assert len(one._choose([Due(100 + n, *other) for n, other in enumerate(others)])) == 2
-        one._leave(1)
+        one._free_slot(1)
         assert list(one._choose([Due(200, urls[0], "acme"), Due(201, urls[1], "acme")])) == [200]
 
 
 async def test_the_number_of_deliveries_under_way_is_limited(tmp_path: Path) -> None:
     async with opened(tmp_path) as store:
         one = deliverer(store, tmp_path)
-        chosen = one._choose([Due(n, f"https://h{n}.example/", "acme") for n in range(1, IN_ALL + 50)])
-        assert len(chosen) == IN_ALL
+        chosen = one._choose(
+            [Due(n, f"https://h{n}.example/", "acme") for n in range(1, DELIVERIES_MAX + 50)]
+        )
+        assert len(chosen) == DELIVERIES_MAX
 
 
 async def test_webhooks_behind_many_of_a_silent_receiver_are_delivered(

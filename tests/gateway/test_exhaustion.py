@@ -279,7 +279,7 @@ async def test_x5_images_are_limited_by_address_and_kept(tmp_path: Path) -> None
         assert 1 <= int(answers[-1].headers["Retry-After"]) <= 10
         assert answers[-1].json()["code"] == 8
         assert len({one.content for one in answers[:5]}) == 1
-        assert list(site.parts.drawer._kept) == [QR]
+        assert list(site.parts.qr_images._kept) == [QR]
 
 
 async def test_x5_drawing_delays_no_other_request_and_few_wait(
@@ -302,7 +302,7 @@ async def test_x5_drawing_delays_no_other_request_and_few_wait(
             await eventually(lambda: sum(one.done() for one in crowd) == 60 - images.WAITING_MAX)
             # The others are served meanwhile, and so is an image that is known.
             assert (await site.http.get("/healthz")).status_code == 503
-            site.parts.drawer._kept[QR] = b"known"
+            site.parts.qr_images._kept[QR] = b"known"
             assert (await site.http.get(f"/qrcode/{QR}")).content == b"known"
         finally:
             may_draw.set()

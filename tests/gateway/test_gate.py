@@ -44,7 +44,7 @@ async def test_x3_an_unrequested_reply_is_dropped_and_counted(tmp_path: Path) ->
         await site.send("reply/test", {"result": {"reservation": view}})
         assert await site.rows() == {}
         assert await count(site, rejected) == 0
-        assert site.gate.refused(HOSTILE) == 2
+        assert site.quotas.refused(HOSTILE) == 2
         await site.look()
 
 
@@ -53,11 +53,11 @@ async def test_x3_a_repeated_or_late_reply_was_requested(tmp_path: Path) -> None
         pending = Pending("pickup", HOSTILE, asyncio.get_running_loop().create_future(), {})
         site.machines._remember(b"over", pending, asyncio.get_running_loop().time())
         await site.send("reply/test", {"error": {"code": 9, "message": "no", "details": []}}, b"over")
-        assert site.gate.refused(HOSTILE) == 0
-        assert not pending.answer.done()  # no caller waits for it any more
+        assert site.quotas.refused(HOSTILE) == 0
+        assert not pending.reply.done()  # no caller waits for it any more
         for number in range(LATE_MAX):
             site.machines._remember(str(number).encode(), pending, 0.0)
-        assert site.machines.asked(b"over") is None
+        assert site.machines.sent_command(b"over") is None
 
 
 async def test_x3_a_time_that_no_clock_can_give_is_refused_and_breaks_no_page(tmp_path: Path) -> None:
@@ -73,11 +73,11 @@ async def test_x3_a_time_that_no_clock_can_give_is_refused_and_breaks_no_page(tm
         after[DETAIL_KEY[EventType.MAINTENANCE_REQUESTED]] |= detail
         await site.send("evt", after)
         assert await count(site, tickets) == 1
-        assert site.gate.refused(HOSTILE) == 1
+        assert site.quotas.refused(HOSTILE) == 1
         correlation, pending = site.asks("reserve", reservation_id="res_1", platform="acme")
         view = site.view(site.request(), reservation_id="res_1", created_at=POISON)
         await site.send("reply/test", {"result": {"reservation": view}}, correlation)
-        assert pending.answer.exception() is not None
+        assert pending.reply.exception() is not None
         assert await site.rows() == {}
         await site.look()
         shown = (await site.http.get("/operations.json")).json()["machines"]
@@ -116,13 +116,13 @@ async def test_x4_a_view_of_another_command_or_reservation_is_not_stored(tmp_pat
         correlation, pending = site.asks("pickup", reservation_id="res_mine")
         await site.send("reply/test", {"result": {"reservation": other}}, correlation)
         assert await site.rows() == {}
-        assert pending.answer.exception() is not None
+        assert pending.reply.exception() is not None
         # The reply to another machine's command is not this machine's to give.
         correlation, pending = site.asks("reserve", MACHINE, reservation_id=other["reservation_id"])
         await site.send("reply/test", {"result": {"reservation": other}}, correlation)
         assert await site.rows() == {}
-        assert not pending.answer.done()
-        assert site.gate.refused(HOSTILE) == 2
+        assert not pending.reply.done()
+        assert site.quotas.refused(HOSTILE) == 2
 
 
 async def test_x4_platform_and_webhook_come_from_the_gateways_own_request(tmp_path: Path) -> None:
@@ -138,7 +138,7 @@ async def test_x4_platform_and_webhook_come_from_the_gateways_own_request(tmp_pa
             webhook_url="https://evil.example/",
         )
         await site.send("reply/test", {"result": {"reservation": forged}}, correlation)
-        assert pending.answer.done()
+        assert pending.reply.done()
         row = await site.store.reservation(rid)
         assert row is not None
         assert (row.platform, row.platform_order_id, row.notes) == ("acme", "order_1", "n")
@@ -191,7 +191,7 @@ async def test_x9_a_deep_reply_is_answered_and_dropped(tmp_path: Path) -> None:
         for payload in (b"[" * 100_000 + b"]" * 100_000, b'{"result":' * 5000 + b"1" + b"}" * 5000):
             correlation, pending = site.asks("pickup", reservation_id="r")
             await site.send("reply/test", payload, correlation)
-            assert pending.answer.exception() is not None
+            assert pending.reply.exception() is not None
             assert await count(site, rejected) == 0
 
 

@@ -16,7 +16,7 @@ from edge_agent.protocol.events import EventType
 from tests.gateway.support import MACHINE, QUICK, RESERVE, Gateway, Peer, bench, eventually, silent
 from tests.support.broker import Broker
 
-IMPATIENT = replace(QUICK, retry_patience_s=0.3, give_up_beat_s=0.05)
+IMPATIENT = replace(QUICK, retry_patience_s=0.3, cancel_pause_s=0.05)
 PATIENT = replace(IMPATIENT, retry_patience_s=60.0)
 
 

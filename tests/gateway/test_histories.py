@@ -11,8 +11,8 @@ import pytest
 
 from cloud_gateway.db.store import Store
 from cloud_gateway.events.histories import Histories
-from cloud_gateway.machines.mqtt_link import Command
-from cloud_gateway.machines.requests import Machines
+from cloud_gateway.machines.mqtt_link import OutgoingCommand
+from cloud_gateway.machines.requests import MachineCommands
 from edge_agent.protocol.events import HistoryState, Online
 from tests.gateway.peer import MACHINE
 from tests.gateway.support import QUICK, eventually
@@ -25,7 +25,7 @@ class RecordedLink:
         self.connected = False
         self.topics: list[str] = []
 
-    async def publish(self, command: Command, _: Any) -> None:
+    async def publish(self, command: OutgoingCommand, _: Any) -> None:
         self.topics.append(command.topic)
 
 
@@ -38,7 +38,7 @@ async def test_a_retained_question_that_arrives_before_the_link_is_connected_is_
     tmp_path: Path, history: HistoryState
 ) -> None:
     store, link = Store(f"sqlite:///{tmp_path}/db"), RecordedLink()
-    machines = Machines("s", QUICK, time, link)
+    machines = MachineCommands("s", QUICK, time, link)
     await store.open()
     histories = Histories(store, machines)
     answering = asyncio.create_task(histories.run())

@@ -197,7 +197,7 @@ class _Syncs:
         self._payloads = [payload]
 
     async def call(self, machine_id: str, name: str, fields: dict[str, Any], **_ids: str) -> Reply:
-        """See `Machines.call`."""
+        """See `MachineCommands.call`."""
         if not self._payloads or name != "sync":
             raise Refusal(Code.EXPIRED, "no more")
         future: asyncio.Future[Reply] = asyncio.get_running_loop().create_future()
@@ -213,7 +213,7 @@ async def _sync(site: Hostile, payload: bytes) -> None:
     """Asks the hostile machine for what is missing; it answers with this."""
     machines: Any = _Syncs(payload)
     reconciler = Reconciler(
-        site.store, machines, QUICK, lambda: NOW_S, lambda: None, "one", gate=site.gate, seals=site.seals
+        site.store, machines, QUICK, lambda: NOW_S, lambda: None, "one", quotas=site.quotas, seals=site.seals
     )
     await reconciler._pages(HOSTILE)
     assert "res_x" not in await site.rows()
@@ -223,7 +223,7 @@ async def _reply(site: Hostile, name: str, reservation_id: str, payload: bytes) 
     """A reply to a command; a refusal reaches the caller word for word, and has to be JSON for that."""
     correlation, pending = site.asks(name, reservation_id=reservation_id, platform="acme")
     await site.send("reply/test", payload, correlation)
-    error = pending.answer.exception()
+    error = pending.reply.exception()
     if isinstance(error, MachineRefusal):
         status, body = machine_refused(error)
         assert JSONResponse(body, status).body
@@ -250,13 +250,13 @@ async def test_x6_events_beyond_the_quota_are_not_stored_and_other_machines_are_
     tmp_path: Path,
 ) -> None:
     async with hostile(tmp_path) as site:
-        site.gate._quota_bytes = 10_000
+        site.quotas._quota_bytes = 10_000
         for number in range(1, 60):
             await site.send("evt", document_of(EventType.ALARM_RAISED, number, reservation_id=None))
         kept = await count(site, events)
         assert 5 < kept < 20
-        assert site.gate.refused(HOSTILE) == 59 - kept
-        assert site.gate.has_room(MACHINE, [5000])
+        assert site.quotas.refused(HOSTILE) == 59 - kept
+        assert site.quotas.has_room(MACHINE, [5000])
 
 
 async def test_x6_a_page_beyond_the_quota_is_not_stored(tmp_path: Path) -> None:
@@ -264,10 +264,10 @@ async def test_x6_a_page_beyond_the_quota_is_not_stored(tmp_path: Path) -> None:
         documents = [document_of(EventType.ALARM_RAISED, n, journal_id="j") for n in range(1, 11)]
         page = {"journal_id": "j", "oldest_sequence": 1, "last_sequence": 10, "events": documents}
         payload = json.dumps({"result": page}).encode()
-        site.gate._quota_bytes = len(payload)  # without the rows' own share
+        site.quotas._quota_bytes = len(payload)  # without the rows' own share
         await _sync(site, payload)
         assert await count(site, events) == 0
-        assert site.gate.refused(HOSTILE) == 1
+        assert site.quotas.refused(HOSTILE) == 1
 
 
 async def test_x6_events_that_wait_for_a_missing_one_are_bounded(
@@ -319,5 +319,5 @@ async def test_x6_a_large_state_is_refused(tmp_path: Path) -> None:
         for number in range(50):
             await site.send(f"state/{number}", machine_document(HOSTILE))
         assert await count(site, machines) == 1
-        assert site.gate.refused(HOSTILE) == 52
+        assert site.quotas.refused(HOSTILE) == 52
         assert (await site.http.get(f"{API}/machines/{HOSTILE}")).status_code == 404

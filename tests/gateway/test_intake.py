@@ -14,7 +14,7 @@ from sqlalchemy.exc import OperationalError
 from cloud_gateway.db.store import Store
 from cloud_gateway.db.tables import events, rejected
 from cloud_gateway.events.intake import Intake
-from cloud_gateway.machines.requests import Machines
+from cloud_gateway.machines.requests import MachineCommands
 from edge_agent.mqtt.messages import Received
 from edge_agent.protocol.events import EventType
 from tests.gateway.support import QUICK, eventually
@@ -59,7 +59,9 @@ async def test_events_are_acknowledged_after_the_commit_also_when_the_disk_was_f
     store = FullDisk(f"sqlite:///{tmp_path}/gateway.db")
     await store.open()
     link: Any = Link(store)
-    intake = Intake(store, Machines("test", QUICK, lambda: 0.0, link), QUICK, lambda: 0.0, lambda: None)
+    intake = Intake(
+        store, MachineCommands("test", QUICK, lambda: 0.0, link), QUICK, lambda: 0.0, lambda: None
+    )
     store.failures = 3
     working = asyncio.create_task(intake.run(link))
     try:
@@ -79,7 +81,9 @@ async def test_an_event_with_a_key_that_fits_no_index_blocks_nothing(postgres: P
     store = Store(postgres.database())
     await store.open()
     link: Any = Link(store)
-    intake = Intake(store, Machines("test", QUICK, lambda: 0.0, link), QUICK, lambda: 0.0, lambda: None)
+    intake = Intake(
+        store, MachineCommands("test", QUICK, lambda: 0.0, link), QUICK, lambda: 0.0, lambda: None
+    )
     working = asyncio.create_task(intake.run(link))
     dice = random.Random("key")
     big = "".join(chr(dice.randint(0x4E00, 0x9FFF)) for _ in range(1024))

@@ -16,7 +16,7 @@ from cloud_gateway.db.store import Store
 from cloud_gateway.db.tables import events, metadata, requests, reservations, webhooks
 from cloud_gateway.events.order import take_events
 from cloud_gateway.events.projection import put_view
-from cloud_gateway.limits import STRANGERS_MAX, Bucket, Limits, Pauses, TooMany
+from cloud_gateway.limits import CLIENTS_MAX, Bucket, Limits, Pauses, TooMany
 from cloud_gateway.settings import KeepSettings, LimitSettings, Settings, Timing
 from edge_agent.protocol.events import EventType
 from tests.gateway.support import (
@@ -61,9 +61,9 @@ def test_clients_without_a_key_are_counted_by_address_and_network() -> None:
 
 def test_the_number_of_remembered_addresses_is_limited() -> None:
     limits = Limits([], LimitSettings(wrong_keys=1, wrong_keys_per_min=1))
-    for number in range(STRANGERS_MAX + 10):
+    for number in range(CLIENTS_MAX + 10):
         limits.wrong_key(f"10.{number >> 16}.{number >> 8 & 255}.{number & 255}")
-    assert len(limits._strangers) == STRANGERS_MAX
+    assert len(limits._wrong_keys) == CLIENTS_MAX
     with pytest.raises(TooMany):
         limits.wrong_key("10.0.0.255")
     limits.wrong_key("10.0.0.0")

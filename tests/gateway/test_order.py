@@ -16,9 +16,9 @@ from sqlalchemy.exc import DataError
 
 from cloud_gateway.db.store import Store
 from cloud_gateway.db.tables import counts, events, machines, rejected, reservations, webhooks
-from cloud_gateway.events.order import go_on_without, take_events
+from cloud_gateway.events.order import skip_to_first_held, take_events
 from cloud_gateway.events.projection import put_view
-from cloud_gateway.events.sync import Taken, stands, take_page
+from cloud_gateway.events.sync import Taken, progress_of, take_page
 from cloud_gateway.machines.gate import ReceivedEvent, SyncPage, read_event
 from edge_agent.protocol.api import ReservationView, rfc3339
 from edge_agent.protocol.events import EventType
@@ -82,7 +82,7 @@ async def queued(store: Store) -> list[str]:
 
 async def applied(store: Store, machine_id: str = "m1") -> int | None:
     """How far the machine's present journal is applied."""
-    found = await store.read(lambda db: stands(db, [machine_id]))
+    found = await store.read(lambda db: progress_of(db, [machine_id]))
     return found[machine_id].applied
 
 
@@ -118,7 +118,7 @@ async def test_a_first_event_that_is_not_the_machines_first_waits(url: str) -> N
         assert await take(store, *life(5)) == 0
         assert await applied(store) is None
         # A machine that does not have the earlier events: from the first one held.
-        assert await store.write(lambda db: go_on_without(db, "m1", NOW_S)) == 3
+        assert await store.write(lambda db: skip_to_first_held(db, "m1", NOW_S)) == 3
         assert await applied(store) == 7
         assert await take(store, received(EventType.PICKUP, 4)) == 0
         assert await column(store, rejected.c.reason) == [

@@ -12,7 +12,7 @@ import pytest
 from cloud_gateway.db.store import ReservationRow, Store
 from cloud_gateway.events.projection import apply_event, put_view
 from cloud_gateway.events.sync import incomplete
-from cloud_gateway.webhooks.queue import Due, Pace, due_webhooks
+from cloud_gateway.webhooks.queue import Due, PlausibleAhead, due_webhooks
 from edge_agent.protocol.api import ReservationView, rfc3339
 from edge_agent.protocol.events import DETAIL_KEY, Event, EventType
 
@@ -99,7 +99,7 @@ async def row(store: Store) -> ReservationRow:
 
 async def due(store: Store) -> list[Due]:
     """The webhooks that may be delivered."""
-    return await store.read(lambda db: due_webhooks(db, NOW_S + 1, Pace(600, 30), 10))
+    return await store.read(lambda db: due_webhooks(db, NOW_S + 1, PlausibleAhead(600, 30), 10))
 
 
 async def ongoing(store: Store, now_s: float) -> int:

@@ -22,7 +22,7 @@ from cryptography.x509.oid import NameOID
 
 from cloud_gateway.settings import Settings
 from cloud_gateway.webhooks.deliverer import ATTEMPTS_MIN
-from cloud_gateway.webhooks.targets import Reply, TargetRefused, addresses_of, may_go_to, post
+from cloud_gateway.webhooks.targets import ReceiverResponse, TargetRefused, addresses_of, may_go_to, post
 from edge_agent.protocol.events import EventType
 from tests.gateway.receiver import receiver
 from tests.gateway.support import OPERATIONS_KEY, bench, eventually, running_gateway, settings
@@ -272,7 +272,7 @@ async def test_a_refused_receiver_is_a_failure_with_its_reason(tmp_path: Path, b
 async def test_no_failure_of_one_receiver_affects_the_others(
     tmp_path: Path, broker: Broker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    async def odd(client: httpx.AsyncClient, target: str, *given: Any, **named: Any) -> Reply:
+    async def odd(client: httpx.AsyncClient, target: str, *given: Any, **named: Any) -> ReceiverResponse:
         if "odd" in target:
             raise ExceptionGroup("all addresses", [OverflowError("port")])
         return await post(client, target, *given, **named)

@@ -15,10 +15,10 @@ import pytest
 from sqlalchemy import select
 
 from cloud_gateway.db.tables import webhooks
-from cloud_gateway.machines.seals import Request
+from cloud_gateway.machines.seals import SealedRequest
 from cloud_gateway.webhooks.deliverer import _retry_after_s
-from cloud_gateway.webhooks.queue import Pace, claim, due_webhooks, postpone, settle
-from cloud_gateway.webhooks.targets import Reply
+from cloud_gateway.webhooks.queue import PlausibleAhead, claim, due_webhooks, postpone, record_result
+from cloud_gateway.webhooks.targets import ReceiverResponse
 from edge_agent.protocol.events import DETAIL_KEY, EventType
 from tests.gateway.receiver import Receiver, receiver
 from tests.gateway.support import Gateway, Peer, bench, eventually, logged, running_gateway, settings
@@ -267,7 +267,7 @@ async def test_one_id_can_be_followed_from_the_call_to_the_webhook(tmp_path: Pat
 
 
 async def test_webhooks_behind_a_failed_one_are_not_read(tmp_path: Path) -> None:
-    pace = Pace(600.0, 30.0)
+    pace = PlausibleAhead(600.0, 30.0)
     async with opened(tmp_path) as store:
         await put(store, view(), event(EventType.DROPOFF, 1), event(EventType.PICKUP, 2))
         (first,) = await store.read(lambda db: due_webhooks(db, NOW_S, pace, 10))
@@ -284,7 +284,7 @@ async def test_webhooks_behind_a_failed_one_are_not_read(tmp_path: Path) -> None
         (again,) = await store.read(lambda db: due_webhooks(db, NOW_S + 60, pace, 10))
         assert again.position == first.position
         assert await store.write(lambda db: claim(db, [again.position], "two", NOW_S + 60, pace))
-        assert await store.write(lambda db: settle(db, again.position, "two", {"state": "delivered"}))
+        assert await store.write(lambda db: record_result(db, again.position, "two", {"state": "delivered"}))
         (second,) = await store.read(lambda db: due_webhooks(db, NOW_S + 60, pace, 10))
         assert second.position > first.position
 
@@ -295,7 +295,7 @@ async def _count(target: Receiver, number: int) -> None:
 
 def _unheard_of(gateway: Gateway, peer: Peer, webhook_url: str) -> dict[str, Any]:
     """A reservation that the machine has and the gateway, which once asked for it, does not know."""
-    asked = Request(peer.machine_id, "acme", "order_9", "", webhook_url)
+    asked = SealedRequest(peer.machine_id, "acme", "order_9", "", webhook_url)
     rid = gateway.app.state.parts.seals.new_id(asked)
     view: dict[str, Any] = {
         "reservation_id": rid,
@@ -367,4 +367,4 @@ async def test_l3_a_receiver_that_is_gone_is_asked_once(tmp_path: Path, broker: 
     ],
 )
 def test_l3_what_a_receiver_asks_for(status: int, retry_after: str | None, waits_s: float) -> None:
-    assert _retry_after_s(Reply(status, retry_after), 40.0) == waits_s
+    assert _retry_after_s(ReceiverResponse(status, retry_after), 40.0) == waits_s

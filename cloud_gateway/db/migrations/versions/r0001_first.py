@@ -12,8 +12,8 @@ down_revision = None
 def upgrade() -> None:
     """Creates them."""
     _tables_of_machines()
-    _what_the_gateway_does()
-    _what_people_look_after()
+    _tables_of_webhooks_and_requests()
+    _tables_for_operators()
 
 
 def _tables_of_machines() -> None:
@@ -77,7 +77,7 @@ def _tables_of_machines() -> None:
     )
 
 
-def _what_the_gateway_does() -> None:
+def _tables_of_webhooks_and_requests() -> None:
     op.create_table(
         "webhooks",
         sa.Column("position", sa.Integer, primary_key=True, autoincrement=True),
@@ -105,7 +105,7 @@ def _what_the_gateway_does() -> None:
     )
 
 
-def _what_people_look_after() -> None:
+def _tables_for_operators() -> None:
     op.create_table(
         "maintenance_tickets",
         sa.Column("ticket_id", sa.String(128), primary_key=True),

@@ -12,14 +12,14 @@ from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from cloud_gateway.api.errors import invalid, refused
-from cloud_gateway.logs import log, where
+from cloud_gateway.logs import error_fields, log
 from edge_agent.errors import Code, Refusal
 
 HEADER = "X-Request-ID"
 REQUEST_ID_MAX = 1024
 
 
-class Frame:
+class RequestMiddleware:
     """ASGI middleware. The log gets the route's template, never the path, which may hold a code."""
 
     def __init__(self, app: ASGIApp) -> None:
@@ -70,7 +70,7 @@ class Frame:
         except ClientDisconnect:
             pass  # no client is left to answer
         except Exception as error:
-            log().error("request_failed", **where(error))
+            log().error("request_failed", **error_fields(error))
             if status:
                 raise
             failure = Refusal(Code.INTERNAL, "internal error")
