@@ -51,14 +51,14 @@ def _line(name: str, bus: Any) -> Any:
     return bus_with_transport(name, bus)
 
 
-def stay_lean() -> None:
+def keep_rich_out() -> None:
     """Keeps structlog from importing rich, if installed: 4 MB for colours that a service does not need."""
     modules: dict[str, Any] = sys.modules
     modules.setdefault("rich", None)
 
 
 def _daemon(config: Path, *, rewired: bool, renamed: bool) -> int:
-    stay_lean()
+    keep_rich_out()
     # Imported late: a wrong command line is answered at once, and the imports stay lean.
     import structlog
 

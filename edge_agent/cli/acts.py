@@ -95,7 +95,7 @@ def technician(
 
 
 def _new_pin() -> str:
-    if not _is_terminal():
+    if not _is_interactive():
         return sys.stdin.readline().rstrip("\r\n")
     try:
         pin = getpass("new PIN: ")
@@ -107,7 +107,7 @@ def _new_pin() -> str:
     return pin
 
 
-def _is_terminal() -> bool:
+def _is_interactive() -> bool:
     return sys.stdin.isatty()
 
 

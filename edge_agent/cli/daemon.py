@@ -68,7 +68,7 @@ AsJson = Annotated[bool, typer.Option("--json", help="print JSON, for scripts")]
 DEFAULT_SOCKET = Path("/run/edge-agent/agent.sock")
 
 
-def _nobody(socket: Path, error: Exception) -> typer.Exit:
+def _no_daemon(socket: Path, error: Exception) -> typer.Exit:
     problems.print(f"cannot reach the daemon at {socket}: {error}", style="red", highlight=False)
     return typer.Exit(NO_DAEMON)
 
@@ -117,7 +117,7 @@ def call(
         with httpx.Client(transport=transport, base_url="http://agent", timeout=UNLOCK_TIMEOUT_S) as client:
             response = client.request(method, path, json=body, headers=headers)
     except httpx.TransportError as error:
-        raise _nobody(socket, error) from None
+        raise _no_daemon(socket, error) from None
     if response.is_error:
         raise _refused(response, headers)
     return response.json()
@@ -150,7 +150,7 @@ def rows_of(
                 if line.startswith("data: "):
                     yield json.loads(line.removeprefix("data: "))
     except httpx.TransportError as error:
-        raise (typer.Exit(NO_DAEMON) if quiet else _nobody(socket, error)) from None
+        raise (typer.Exit(NO_DAEMON) if quiet else _no_daemon(socket, error)) from None
 
 
 @contextmanager

@@ -20,7 +20,7 @@ from edge_agent.cli.daemon import (
     problems,
     rows_of,
 )
-from edge_agent.cli.pin import As, PinFile, proven
+from edge_agent.cli.pin import As, PinFile, with_pin
 
 COLOURS = {"good": "green", "warning": "yellow", "fault": "red", "unknown": "cyan"}
 ORDER = ("fault", "warning", "unknown", "good")
@@ -48,7 +48,7 @@ def diagnose(
     def run(headers: dict[str, str]) -> list[dict[str, Any]]:
         return _followed(rows_of(socket, "POST", "/v1/diagnose", body, headers))
 
-    rows = proven(run, pin_file, name)
+    rows = with_pin(run, pin_file, name)
     if as_json:
         print_json(rows)
     else:

@@ -35,7 +35,7 @@ As = Annotated[
 T = TypeVar("T")
 
 
-def proven(ask: Callable[[dict[str, str]], T], pin_file: Path | None, name: str | None) -> T:
+def with_pin(ask: Callable[[dict[str, str]], T], pin_file: Path | None, name: str | None) -> T:
     """What `ask` gives with the headers it needs: those that are known, or a PIN typed at the terminal.
 
     `ask` raises `PinNeeded` where they are not enough. Ends the process where there is no PIN to be had.
@@ -44,7 +44,7 @@ def proven(ask: Callable[[dict[str, str]], T], pin_file: Path | None, name: str 
     try:
         return ask(headers_of(name, pin))
     except PinNeeded as needed:
-        if not _somebody_there():
+        if not _is_interactive():
             how = f"{needed}: give it with --pin-file FILE or in {PIN_VARIABLE}"
             problems.print(how, style="red", highlight=False, markup=False)
             raise typer.Exit(REFUSED) from None
@@ -65,7 +65,7 @@ def act(
 ) -> Any:
     """A technician's act on a cell."""
     path = f"/v1/cells/{quote(cell, safe='')}/{name}"
-    return proven(lambda headers: call(socket, "POST", path, body, headers), pin_file, technician)
+    return with_pin(lambda headers: call(socket, "POST", path, body, headers), pin_file, technician)
 
 
 def known_pin(pin_file: Path | None) -> str | None:
@@ -80,7 +80,7 @@ def headers_of(name: str | None, pin: str | None) -> dict[str, str]:
     return headers if name is None else headers | {NAME_HEADER: quote(name, safe="")}
 
 
-def _somebody_there() -> bool:
+def _is_interactive() -> bool:
     return sys.stdin.isatty() and sys.stderr.isatty()
 
 

@@ -20,7 +20,7 @@ from edge_agent.cli.daemon import (
     console,
     problems,
 )
-from edge_agent.cli.pin import As, PinFile, act, proven
+from edge_agent.cli.pin import As, PinFile, act, with_pin
 
 INSPECTED = "AWAITING_INSPECTION"
 
@@ -50,7 +50,7 @@ def restore(
         _show(call(socket, "GET", "/v1/restore")["reservations"], placed)
         _confirm("these reservations hold their cells again", yes=yes)
     body = {"none": none, "place": placed}
-    proven(lambda headers: call(socket, "POST", "/v1/restore", body, headers), pin_file, name)
+    with_pin(lambda headers: call(socket, "POST", "/v1/restore", body, headers), pin_file, name)
     done = "no reservation is restored" if none else "restored"
     what = "inspect every cell that awaits inspection, then `edge-agent clear CELL`"
     console.print(f"{done}; {what}", markup=False)
@@ -82,7 +82,7 @@ def clear(
             call(socket, "POST", f"/v1/cells/{quote(labels[0], safe='')}/clear", None, headers)
             console.print(f"cell {labels.pop(0)} is clear", highlight=False)
 
-    proven(clear_all, pin_file, name)
+    with_pin(clear_all, pin_file, name)
 
 
 def _lost(socket: Path) -> bool:
@@ -112,13 +112,13 @@ def _confirm(what: str, *, yes: bool) -> None:
     """Ends the process unless somebody there says yes."""
     if yes:
         return
-    if not _somebody_there():
+    if not _is_interactive():
         raise _stop(f"{what}: confirm with --yes", USAGE)
     if not typer.confirm(f"{what}. Go on?"):
         raise typer.Exit(REFUSED)
 
 
-def _somebody_there() -> bool:
+def _is_interactive() -> bool:
     return sys.stdin.isatty()
 
 

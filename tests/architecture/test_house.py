@@ -194,7 +194,7 @@ def test_the_daemon_imports_no_library_of_the_tools() -> None:
     extras |= {"nacl", "cryptography"}  # PyNaCl only where commands are signed
     extras |= {"prometheus_client"}  # only when somebody asks for the numbers
     script = (
-        "from edge_agent.__main__ import stay_lean; stay_lean(); import edge_agent.app, sys; "
+        "from edge_agent.__main__ import keep_rich_out; keep_rich_out(); import edge_agent.app, sys; "
         "print(*{m.split('.')[0] for m, there in sys.modules.items() if there is not None}); "
         "assert not [m for m in sys.modules if m.startswith('edge_agent.cli')]"
     )

@@ -129,7 +129,7 @@ def test_without_a_terminal_the_error_explains_how_to_give_the_pin(monkeypatch: 
 
 
 def test_at_a_terminal_it_is_asked_for_when_it_is_needed(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(pin, "_somebody_there", lambda: True)
+    monkeypatch.setattr(pin, "_is_interactive", lambda: True)
     prompts: list[str] = []
 
     def typed(prompt: str) -> str:
@@ -198,7 +198,7 @@ def test_invalid_names_and_pins_are_refused(name: str, given: str) -> None:
 def test_a_pin_is_typed_twice_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
     typed = iter([PIN, PIN, PIN, "another one"])
     monkeypatch.setattr(acts, "getpass", lambda prompt: next(typed))
-    monkeypatch.setattr(acts, "_is_terminal", lambda: True)
+    monkeypatch.setattr(acts, "_is_interactive", lambda: True)
     assert matching(parse(run("technician", "bob").stdout)["bob"])
     done = run("technician", "bob")
     assert done.exit_code == 1

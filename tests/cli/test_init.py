@@ -201,7 +201,7 @@ def test_an_adapter_with_an_echo_is_noticed(tmp_path: Path) -> None:
 
 
 def test_at_a_terminal_everything_is_asked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(command, "terminal", lambda: True)
+    monkeypatch.setattr(command, "is_interactive", lambda: True)
     new, output = small(tmp_path), tmp_path / "locker.toml"
     typed = ["ma chine", "machine_9", "Riverside", "", "north", "52.4", "4.9", "", "", "", new.ports]
     typed += ["modbus", "19200", "N", "5", "", "", "", "", "", "", "y"]
@@ -216,7 +216,7 @@ def test_at_a_terminal_everything_is_asked(tmp_path: Path, monkeypatch: pytest.M
 
 
 def test_answering_no_at_the_end_writes_no_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(command, "terminal", lambda: True)
+    monkeypatch.setattr(command, "is_interactive", lambda: True)
     new, output = small(tmp_path), tmp_path / "locker.toml"
     done = new.init(*options(output, new.ports, last="5"), typed=[""] * 30)
     assert done.exit_code == 0

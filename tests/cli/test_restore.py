@@ -65,7 +65,7 @@ def test_restore_with_a_yes_restores(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_at_a_terminal_restore_asks(
     monkeypatch: pytest.MonkeyPatch, answer: str, code: int, requests: int
 ) -> None:
-    monkeypatch.setattr(restore, "_somebody_there", lambda: True)
+    monkeypatch.setattr(restore, "_is_interactive", lambda: True)
     daemon = Daemon(monkeypatch, LOST, offered(("res_1", "A03")), DONE)
     assert run("restore", stdin=answer).exit_code == code
     assert len(daemon.asked) == requests
@@ -138,7 +138,7 @@ def test_the_pin_is_typed_hidden_where_it_is_needed(
     without = run(*arguments)
     assert without.exit_code == 1
     assert "--pin-file FILE or in EDGE_AGENT_PIN" in " ".join(without.stderr.split())
-    monkeypatch.setattr(pin, "_somebody_there", lambda: True)
+    monkeypatch.setattr(pin, "_is_interactive", lambda: True)
     monkeypatch.setattr(pin, "getpass", lambda prompt: PIN)
     daemon = Daemon(monkeypatch, *before, needed, httpx.Response(200, json=CELL))
     done = run(*arguments, "--as", "bob")

@@ -74,7 +74,7 @@ def _typed(path: Path, key: str, value: Any) -> str:
     raise BadAnswer(f"{path}: {key}: must be a text, a number, true or false, or a list of these")
 
 
-def terminal() -> bool:
+def is_interactive() -> bool:
     """Whether somebody can be asked."""
     return sys.stdin.isatty() and sys.stderr.isatty()
 

@@ -9,7 +9,7 @@ import typer
 
 from edge_agent.cli.daemon import REFUSED, USAGE, AsJson, console, print_json, problems
 from edge_agent.cli.init import options
-from edge_agent.cli.init.answers import KEYS, BadAnswer, Interview, Missing, read_answers, terminal
+from edge_agent.cli.init.answers import KEYS, BadAnswer, Interview, Missing, is_interactive, read_answers
 from edge_agent.cli.init.found import look, recognised
 from edge_agent.cli.init.interview import Identity, machine_of, site_of, who_and_where
 from edge_agent.cli.init.plan import Machine, notes
@@ -63,7 +63,9 @@ def init(
     """
     said = {key: value for key, value in context.params.items() if key in KEYS and value is not None}
     try:
-        interview = Interview(({} if answers is None else read_answers(answers)) | said, somebody=terminal())
+        interview = Interview(
+            ({} if answers is None else read_answers(answers)) | said, somebody=is_interactive()
+        )
         interview.check()
         _ready(output, force=force)
         known = _profiles(output, profiles)

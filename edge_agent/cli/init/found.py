@@ -17,7 +17,7 @@ from edge_agent.cli.init import words
 from edge_agent.cli.init.answers import BadAnswer, Interview, Missing
 from edge_agent.cli.init.plan import Board
 from edge_agent.cli.init.ports import serial_ports
-from edge_agent.cli.init.search import FoundBus, FoundDevice, Nobody, PortBusy, Wanted, Wires, search
+from edge_agent.cli.init.search import FoundBus, FoundDevice, NothingFound, PortBusy, Wanted, Wires, search
 from edge_agent.config.sections import Baud
 from edge_agent.drivers.profiles import Profile, Protocol
 
@@ -61,8 +61,8 @@ def look(
             except PortBusy as busy:
                 _say(f"{busy}: if the service runs, `systemctl stop edge-agent` first", "red")
                 continue
-            if isinstance(result, Nobody):
-                _say(_nobody(result, wanted), "yellow")
+            if isinstance(result, NothingFound):
+                _say(_nothing_found(result, wanted), "yellow")
             else:
                 found.append(result)
                 _show(result)
@@ -98,14 +98,14 @@ def _say(what: str, style: str) -> None:
     problems.print(what, style=style, highlight=False, markup=False, soft_wrap=True)
 
 
-def _nobody(nobody: Nobody, wanted: Wanted) -> str:
-    if nobody.garbled:
+def _nothing_found(nothing: NothingFound, wanted: Wanted) -> str:
+    if nothing.garbled:
         return (
-            f"{nobody.port}: something answers, but cannot be understood. Possible causes: another speed or"
+            f"{nothing.port}: something answers, but cannot be understood. Possible causes: another speed or"
             " parity (--bauds, --parities), A and B swapped, no termination, two boards on one address"
         )
     more = "" if wanted.thorough else "; boards with high addresses: --thorough"
-    return f"{nobody.port}: no device answers: check power, wires (A and B), addresses{more}"
+    return f"{nothing.port}: no device answers: check power, wires (A and B), addresses{more}"
 
 
 def _show(bus: FoundBus) -> None:

@@ -101,7 +101,7 @@ class FoundBus:
 
 
 @dataclass(frozen=True, slots=True)
-class Nobody:
+class NothingFound:
     """A port without a recognised device. `garbled`: there were damaged replies at one of the speeds."""
 
     port: str
@@ -110,7 +110,7 @@ class Nobody:
 
 async def search(
     wires: Wires, name: str, port: str, wanted: Wanted, profiles: Mapping[str, Profile], progress: Progress
-) -> FoundBus | Nobody:
+) -> FoundBus | NothingFound:
     """Tries one speed and protocol after the other until a board is recognised; where none is, the first
     setting counts with which somebody was understood.
 
@@ -131,7 +131,7 @@ async def search(
         if found.devices and strangers is None:
             strangers = found
         garbled = garbled or bool(found.garbled)
-    return Nobody(port, garbled and not echo) if strangers is None else strangers
+    return NothingFound(port, garbled and not echo) if strangers is None else strangers
 
 
 async def _tried(

@@ -62,7 +62,7 @@ def document(site: Site, machine: Machine, notes: Iterable[str]) -> str:
         "# keys that there are stand in /usr/share/edge-agent/examples/locker.example.toml.",
         *(f"# NOTE: {note}" for note in notes),
         *_site(site),
-        *_habits(site),
+        *_settings_sections(site),
     ]
     for kind in dict.fromkeys(kind for cell in machine.cells for kind in cell.outputs):
         lines += _climate(kind)
@@ -127,7 +127,7 @@ def _site(site: Site) -> list[str]:
     return lines
 
 
-def _habits(site: Site) -> list[str]:
+def _settings_sections(site: Site) -> list[str]:
     lines = _section(
         "doors",
         "the contacts of all doors",
