@@ -154,4 +154,4 @@ async def test_without_the_daemon_it_does_not_start(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert await _watch(tmp_path / "agent.sock", None, None) == 3
-    assert "no daemon at" in capsys.readouterr().err
+    assert "cannot reach the daemon at" in capsys.readouterr().err

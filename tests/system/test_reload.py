@@ -110,4 +110,4 @@ def test_its_usage(bench: Bench, tmp_path: Path) -> None:
     assert bench.command("reload", "now").returncode == 2
     done = bench.command("reload", "--socket", str(tmp_path / "none.sock"))
     assert done.returncode == 3
-    assert "no daemon at" in done.stderr
+    assert "cannot reach the daemon at" in done.stderr

@@ -11,7 +11,9 @@ from hypothesis import strategies as st
 
 from edge_agent.drivers.lock_protocols import codec_of
 from edge_agent.drivers.profiles import Profile, Vector, load_profile
+from edge_agent.drivers.requests import Read
 from edge_agent.drivers.simulated.devices import Wiring, build_device, framing_of
+from edge_agent.drivers.simulated.from_profile import ProfiledBoard
 from edge_agent.drivers.simulated.instruments import LaumasTransmitter, ThermometerBoard
 from edge_agent.drivers.simulated.line import LineDevice
 from edge_agent.drivers.simulated.lock_boards import KerongCu16, WklyBoard
@@ -44,7 +46,9 @@ class Bench:
             probes={n: self.world.probe(label) for n, label in enumerate(LABELS[:probes], 1)},
             weigh=self.world.platform("A01"),
         )
-        self.slave = build_device("board", profile, address, self.wiring)
+        self.slave = build_device(
+            "board", profile, address, self.wiring, load_profile(PROFILES / f"{profile}.toml")
+        )
 
     def ask(self, request: str) -> str:
         """The reply in hex; empty if none came."""
@@ -136,6 +140,10 @@ SCENES: dict[tuple[str, str], Callable[[], Bench]] = {
     ("wkly-12", "all contacts, of a board with four locks: 2 and 3 are closed"): lambda: _other_board(
         WklyBoard(0, {}, _with_levels(0, 1, 1, 0), channels=4)
     ),
+    ("wkly-24", "unlock lock 1; its door reads open"): lambda: _open_first("wkly-24", 0),
+    ("wkly-24", "all contacts: all open"): lambda: _other_board(
+        WklyBoard(0, {}, _with_levels(*[0] * 24), channels=24)
+    ),
 }
 """The state of the simulated world that a published reply describes."""
 VECTORS = [
@@ -148,7 +156,8 @@ VECTORS = [
 @pytest.mark.parametrize(("name", "profile", "vector"), VECTORS)
 def test_vectors_of_the_profiles(name: str, profile: Profile, vector: Vector) -> None:
     """The published reply where there is one, else a sound one that the daemon can read, or silence where the
-    device gives none."""
+    device gives none. What a board reads that is made from its profile depends on the world, so only the
+    size of its reply is compared."""
     request = bytes.fromhex(vector.request)
     address = framing_of(profile.bus.protocol).addressee(request)
     assert address is not None
@@ -156,7 +165,10 @@ def test_vectors_of_the_profiles(name: str, profile: Profile, vector: Vector) ->
     reply = bench.ask(vector.request)
     asked = asked_by(profile, vector)
     codec = codec_of(profile.bus.protocol)
-    if vector.reply:
+    if vector.reply and isinstance(bench.slave, ProfiledBoard) and isinstance(asked.request, Read):
+        codec.parse(asked, bytes.fromhex(reply))
+        assert len(reply) == len(vector.reply)
+    elif vector.reply:
         assert reply == vector.reply
     elif codec.reply_bytes(asked.request):
         codec.parse(asked, bytes.fromhex(reply))
@@ -170,8 +182,7 @@ MODBUS = sorted(file.stem for file in PROFILES.glob("*.toml") if load_profile(fi
 
 def test_every_profile_has_a_device() -> None:
     for file in PROFILES.glob("*.toml"):
-        load_profile(file)
-        assert build_device("x", file.stem, 9, Wiring()).address == 9
+        assert build_device("x", file.stem, 9, Wiring(), load_profile(file)).address == 9
 
 
 def test_unknown_profile() -> None:

@@ -107,9 +107,13 @@ def test_every_door_reads_as_it_stands(name: str) -> None:
     assert doors is not None
     assert doors.function is not None
     bench.world.open("A02")
-    reply = bench.ask(doors.function, doors.address, doors.channels)
-    levels = int.from_bytes(reply[2:], "little")
-    assert [levels >> n & 1 for n in range(doors.channels)] == [1, 0, *[1] * (doors.channels - 2)]
+    reply = bench.ask(doors.function, doors.address, doors.points)
+    data = reply[2:]
+    if doors.function < 3:
+        values = [data[n // 8] >> n % 8 & 1 for n in range(doors.points)]
+    else:
+        values = [int.from_bytes(data[n : n + 2], "big") for n in range(0, len(data), 2)]
+    assert doors.levels(values) == [1, 0, *[1] * (doors.channels - 2)]
 
 
 @pytest.mark.parametrize(
