@@ -50,6 +50,7 @@ from edge_agent.config import load_settings
 from edge_agent.config.modes import mode_findings
 from edge_agent.config.storage import storage_findings
 from edge_agent.errors import ConfigError
+from edge_agent.runtime.clock import SystemClock
 
 HELP = "The software of a parcel locker. `edge-agent run --config FILE` is the daemon; most others ask it."
 
@@ -105,7 +106,7 @@ def status(socket: Socket = DEFAULT_SOCKET, as_json: AsJson = False) -> None:
     table = Table(show_header=False, box=None)
     for key, value in found.items():
         if key not in ("alarms", "buses"):
-            table.add_row(key.replace("_", " "), "-" if value is None else str(value))
+            table.add_row(key.replace("_", " "), escape(_readable(value)))
     for name, bus in found["buses"].items():
         counts = ", ".join(f"{count} {key.replace('_', ' ')}" for key, count in bus.items() if count)
         table.add_row(f"bus {name}", counts)
@@ -115,6 +116,17 @@ def status(socket: Socket = DEFAULT_SOCKET, as_json: AsJson = False) -> None:
         row = f"[yellow]{alarm['alarm']}{place}[/] since {moment(alarm['since'])} {escape(alarm['detail'])}"
         table.add_row("alarm", row)
     console.print(table)
+
+
+def _readable(value: Any) -> str:
+    """A value of `/v1/status` for people."""
+    if value is None:
+        return "-"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, dict):
+        return ", ".join(f"{key.replace('_', ' ')} {_readable(one)}" for key, one in value.items())
+    return ", ".join(map(_readable, value)) if isinstance(value, list) else str(value)
 
 
 def alarms(socket: Socket = DEFAULT_SOCKET, as_json: AsJson = False) -> None:
@@ -199,7 +211,9 @@ def events(
 ) -> None:
     """Show events, and the ledger of unlocks: intent, outcome, actor, reason. Filters search the newest
     1000."""
-    wanted = EventFilter(cell, order, alarm, moment_since(since, datetime.now(UTC)))
+    wanted = EventFilter(
+        cell, order, alarm, moment_since(since, datetime.fromtimestamp(SystemClock().now().wall_s, UTC))
+    )
     if follow:
         _follow(socket, as_json, wanted)
         return

@@ -108,3 +108,9 @@ def test_a_time_that_is_none_is_bad_usage() -> None:
     done = CliRunner().invoke(app, ["events", "--since", "yesterday"])
     assert done.exit_code == 2
     assert "neither an age such as 90m" in " ".join(done.stderr.split())
+
+
+def test_status_shows_values_as_people_write_them() -> None:
+    value = {"file": "/etc/locker.toml", "number": 2, "loaded_at": "2026-11-30", "failed": None}
+    assert commands._readable(value) == "file /etc/locker.toml, number 2, loaded at 2026-11-30, failed -"
+    assert [commands._readable(one) for one in (True, False, None, ["a", "b"])] == ["yes", "no", "-", "a, b"]
