@@ -27,7 +27,7 @@ LOOKS: dict[str, tuple[tuple[str, ...], str]] = {
     "events": ((), r"unlock: OPENED +│ B03"),
     "bus stats": ((), r"main .*modbus at 19200 baud, up"),
     "bus check": ((), r"│ main │ locks_a"),
-    "bus scan": (("--first", "1", "--last", "3"), r"│ main │ 1 +│ locks_a +│ answers"),
+    "bus scan": (("--first", "1", "--last", "3"), r"│ main │ 1 +│ locks_a +│ bronze +│ answers"),
     "bus monitor": (("--seconds", "0.5"), r"locks_a\(1\) read 8 inputs from 0"),
 }
 """Commands that change nothing: their arguments, and what people see."""
