@@ -103,8 +103,8 @@ def describe(app: FastAPI) -> Json:
             _never_null(schema)
         schemas.update(_request_body_schemas())
         document["webhooks"], referenced = webhooks()
-        schemas.update({name: referenced[name] for name in referenced.keys() - schemas.keys()})
-        for name in referenced:
+        for name, schema in referenced.items():
+            schemas.setdefault(name, schema)
             _never_null(schemas[name])
         for path, methods in document["paths"].items():
             for method, operation in methods.items():

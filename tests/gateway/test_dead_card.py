@@ -147,7 +147,9 @@ def die(folder: Path, broker: Broker, sign: str) -> None:
 
 
 @pytest.mark.behaviour("history-01", "history-02", "history-09")
-@pytest.mark.parametrize("sign", ["companions", pytest.param("mark", marks=pytest.mark.long), "gateway"])
+@pytest.mark.parametrize(
+    "sign", [*(pytest.param(sign, marks=pytest.mark.long) for sign in ("companions", "mark")), "gateway"]
+)
 async def test_w8_a_dead_card_costs_one_visit_and_no_parcel(
     tmp_path: Path, broker: Broker, sign: str
 ) -> None:

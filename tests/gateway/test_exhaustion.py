@@ -107,7 +107,7 @@ async def ended(reader: asyncio.StreamReader) -> bytes:
 async def test_x2_a_slow_client_is_closed_at_its_deadline(
     monkeypatch: pytest.MonkeyPatch, sent: bytes, phase: str
 ) -> None:
-    for name in ("HEAD_S", "BODY_S", "ANSWER_S"):
+    for name in ("HEAD_S", "BODY_S", "RESPONSE_S"):
         monkeypatch.setattr(http_server, name, 0.3)
     with logged() as lines:
         async with serving() as (port, connections):
@@ -123,7 +123,7 @@ async def test_x2_a_slow_client_is_closed_at_its_deadline(
 
 
 async def test_x2_a_client_waiting_for_an_answer_is_not_slow(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("HEAD_S", "BODY_S", "ANSWER_S"):
+    for name in ("HEAD_S", "BODY_S", "RESPONSE_S"):
         monkeypatch.setattr(http_server, name, 0.1)
     async with serving() as (port, _), httpx.AsyncClient(trust_env=False, timeout=10) as http:
         assert (await http.get(f"http://127.0.0.1:{port}/pause")).text == "done"

@@ -200,6 +200,7 @@ def _config(folder: Path, broker: Broker, url: str, number: int, webhook_url: st
     return path, port
 
 
+@pytest.mark.long
 async def test_one_of_two_is_killed_under_load(tmp_path: Path, broker: Broker, postgres: Postgres) -> None:
     url, peer = postgres.database(), Peer(broker.port, names_journal=True)
     await asyncio.to_thread(peer.start)

@@ -368,6 +368,7 @@ def test_a_sensor_that_was_never_there_is_lost() -> None:
     sensing(test)
 
 
+@pytest.mark.long
 def test_a_parcel_that_was_picked_up_has_a_temperature_log(tmp_path: Path) -> None:
     async def test(site: Site) -> None:
         world = site.plant.world

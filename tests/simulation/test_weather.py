@@ -44,9 +44,9 @@ def test_a_thousand_lives_under_five_per_cent_damaged_frames(tmp_path: Path) -> 
     "weather",
     [
         pytest.param(Weather(unplug_every_s=6), id="unplugged"),
-        pytest.param(Weather(silence_every_s=5), id="silent devices"),
+        pytest.param(Weather(silence_every_s=5), id="silent devices", marks=pytest.mark.long),
         pytest.param(Weather(ghosts=0.003), id="ghosts"),
-        pytest.param(Weather(delay_ms=40), id="delayed"),
+        pytest.param(Weather(delay_ms=40), id="delayed", marks=pytest.mark.long),
         pytest.param(
             Weather(noise=0.03, unplug_every_s=20, silence_every_s=20, delay_ms=10, ghosts=0.001), id="all"
         ),

@@ -5,11 +5,14 @@ from __future__ import annotations
 import tomllib
 from pathlib import Path
 
+import pytest
+
 from edge_agent.config import load_settings
 from tests.support.bench import running_bench
 from tests.support.new_machine import options
 
 
+@pytest.mark.long
 def test_the_boards_are_found_once_the_service_has_let_go_of_the_port(tmp_path: Path) -> None:
     output = tmp_path / "locker.toml"
     with running_bench(tmp_path / "bench") as bench:

@@ -81,6 +81,10 @@ def command(bench: Bench, planted: Planted, *arguments: str, **environment: str)
     return done
 
 
+pytestmark = pytest.mark.long
+"""A whole life of every interface with every secret: about a minute."""
+
+
 @pytest.fixture(scope="module")
 def planted(tmp_path_factory: pytest.TempPathFactory) -> Planted:
     """Everything that was said, and the secrets."""

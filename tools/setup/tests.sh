@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
-# Every test, in three parts side by side: whole processes; the cloud's two ends and the scenarios; and the
-# rest; without those that `make test-long` runs. Usage: tests.sh PYTHON. All parts are always run to their end;
-# what they wrote comes part by part.
+# Every test but those that `make test-long` runs, in three parts side by side that take about the same time: whole
+# processes with attacks, doubt and behaviour; the cloud's two ends and the scenarios; the rest.
+# Usage: tests.sh PYTHON. All parts are always run to their end; what they wrote comes part by part.
 set -uo pipefail
 python=$1
 logs=$(mktemp -d)
@@ -17,9 +17,11 @@ finish() {
 }
 trap finish EXIT
 trap 'exit 130' INT TERM
-part system tests/system
+part system tests/system tests/attack tests/doubt tests/behaviour
 part cloud tests/cloud tests/gateway tests/scenarios
-"$python" -m pytest --durations=20 -m "not long" --ignore=tests/system --ignore=tests/cloud --ignore=tests/gateway --ignore=tests/scenarios
+elsewhere=()
+for folder in system attack doubt behaviour cloud gateway scenarios; do elsewhere+=("--ignore=tests/$folder"); done
+"$python" -m pytest --durations=20 -m "not long" "${elsewhere[@]}"
 code=$?
 for pid in "${pids[@]}"; do
     wait "$pid" || { ended=$?; code=$((code > ended ? code : ended)); }
