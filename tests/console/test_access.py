@@ -355,6 +355,7 @@ async def edge_agent(folder: Path, *arguments: str, **environment: str) -> tuple
     return process.returncode, out.decode(), err.decode()
 
 
+@pytest.mark.long
 async def test_a_technician_at_the_command_line(tmp_path: Path) -> None:
     access = {"technicians_file": technicians(tmp_path)}
     file = tmp_path / "pin"

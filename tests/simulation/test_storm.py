@@ -12,9 +12,8 @@ from tools.simulate.lives import run_storm
 
 
 @pytest.mark.behaviour("opening-02")
-@pytest.mark.parametrize(
-    ("seed", "kill_every_s", "kills"), [pytest.param(1, 4.0, 25, marks=pytest.mark.long), (4, 12.0, 5)]
-)
+@pytest.mark.long
+@pytest.mark.parametrize(("seed", "kill_every_s", "kills"), [(1, 4.0, 25), (4, 12.0, 5)])
 def test_fifty_lives_with_kills_twice_with_identical_traces(
     tmp_path: Path, seed: int, kill_every_s: float, kills: int
 ) -> None:

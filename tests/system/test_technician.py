@@ -43,6 +43,7 @@ def test_a_technician_opens_a_cell_in_use_and_no_platform_gets_an_event(bench: B
     assert bench.command("open", "Z9", "--reason", "r").returncode == 1
 
 
+@pytest.mark.long
 def test_the_self_test_names_the_missing_board(bench: Bench) -> None:
     fault = bench.sim.post("/faults", json={"kind": "device_silent", "target": "2"}).json()
     done = bench.command("diagnose", "--json", limit_s=90)

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Every test but those that `make test-long` runs, in three parts side by side that take about the same time: whole
-# processes with attacks, doubt and behaviour; the cloud's two ends and the scenarios; the rest.
+# processes with attacks, doubt, behaviour and the local API; the cloud's two ends and the scenarios; the rest.
 # Usage: tests.sh PYTHON. All parts are always run to their end; what they wrote comes part by part.
 set -uo pipefail
 python=$1
@@ -17,10 +17,10 @@ finish() {
 }
 trap finish EXIT
 trap 'exit 130' INT TERM
-part system tests/system tests/attack tests/doubt tests/behaviour
+part system tests/system tests/attack tests/doubt tests/behaviour tests/console
 part cloud tests/cloud tests/gateway tests/scenarios
 elsewhere=()
-for folder in system attack doubt behaviour cloud gateway scenarios; do elsewhere+=("--ignore=tests/$folder"); done
+for folder in system attack doubt behaviour console cloud gateway scenarios; do elsewhere+=("--ignore=tests/$folder"); done
 "$python" -m pytest --durations=20 -m "not long" "${elsewhere[@]}"
 code=$?
 for pid in "${pids[@]}"; do
