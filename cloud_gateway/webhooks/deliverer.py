@@ -234,7 +234,7 @@ class Deliverer:
     ) -> ReceiverResponse | str:
         """Sends one webhook; the response, or what went wrong."""
         body, keys = webhook.body.encode(), self._keys.get(platform, [])
-        signed = signed_headers(_webhook_id(webhook), body, int(self._clock()), keys)
+        signed = signed_headers(_webhook_id(webhook), body, int(self._clock()), keys) if keys else {}
         try:
             async with asyncio.timeout(self._timing.webhook_timeout_s):
                 return await post(

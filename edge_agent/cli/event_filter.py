@@ -20,7 +20,7 @@ class EventFilter:
     """What is wanted; None: any. Labels and alarms match in upper and lower case.
 
     `order` is an order id, a reservation id, or the beginning of either. Lines of the unlock ledger have no
-    order id: they match by the reservations whose events matched before.
+    order id: they match by the reservations whose events match.
     """
 
     cell: str | None = None
