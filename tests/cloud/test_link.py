@@ -28,7 +28,7 @@ from tests.support.link_user import RecordingUser
 TOPICS = Topics("m1")
 
 
-async def until(condition: Callable[[], bool], limit_s: float = 15) -> None:
+async def until(condition: Callable[[], bool], limit_s: float = 60) -> None:
     async with asyncio.timeout(limit_s):
         while not condition():
             await asyncio.sleep(0.01)

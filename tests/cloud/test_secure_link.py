@@ -327,7 +327,7 @@ async def test_a_link_that_drops_everything_is_down_after_twice_the_keepalive(
                 proxy.deaf = True
                 began_s = loop.time()
                 while link.up:  # also a link that goes on sending must notice that nothing comes back
-                    assert loop.time() - began_s < 2 * keepalive_s + 2
+                    assert loop.time() - began_s < 2 * keepalive_s + 10
                     if talking:
                         link.publish(Message(TOPICS.telemetry, "{}", qos=0))
                     await asyncio.sleep(0.1)
@@ -358,7 +358,7 @@ async def test_a_silent_broker_never_blocks_the_loop(keys: Keys) -> None:
         await seen.until(lambda: silent.accepted > count)
     beating.cancel()
     await asyncio.wait([beating])
-    assert longest_s < 0.3
+    assert longest_s < 2  # a connection attempt that blocks takes 5 s and more
 
 
 def test_tls_1_2_is_the_least(keys: Keys) -> None:

@@ -26,7 +26,7 @@ from edge_agent.protocol.sync import SYNC_PAGE
 from edge_agent.protocol.topics import Topics
 
 MACHINE = "machine_123"
-DEADLINE_S = 10.0
+DEADLINE_S = 60.0
 
 
 def cell(label: str, *, cooling: bool = True, **changes: Any) -> dict[str, Any]:

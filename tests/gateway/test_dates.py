@@ -43,7 +43,7 @@ async def dates_of(gateway: Gateway, reservation_id: str) -> tuple[int | None, .
 
 async def until_dates(gateway: Gateway, reservation_id: str, expected: tuple[int | None, ...]) -> None:
     """Waits until the API shows these dates."""
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         while await dates_of(gateway, reservation_id) != expected:
             await asyncio.sleep(0.02)
 
@@ -79,7 +79,7 @@ async def until_dates_of_stub(gateway: Gateway, reservation_id: str) -> None:
 async def eventually_row(gateway: Gateway, reservation_id: str, expected: tuple[int, ...]) -> None:
     """Waits for a row of the projection."""
     store = gateway.app.state.parts.store
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         while True:
             row = await store.read(lambda db: find_reservation(db, reservation_id))
             if row is not None and (row.created_s, row.dropped_off_s, row.picked_up_s) == expected:
@@ -165,7 +165,7 @@ async def test_w18_an_abandonment_is_dated_rightly(tmp_path: Path, broker: Broke
         now_s = int(time())
         peer.event(EventType.ALARM_CLEARED, uptime_ms=115_000, event_time_unix_timestamp=now_s)
         store = gateway.app.state.parts.store
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             while await store.read(lambda db: db.execute(select(abandonments.c.since_s)).scalars().all()) != [
                 now_s - 100
             ]:

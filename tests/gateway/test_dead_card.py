@@ -120,7 +120,7 @@ def copy_journal(source: Path, target: Path) -> None:
 async def until_digest(broker: Broker, sequence: int) -> None:
     """Waits until the broker keeps a digest of this sequence."""
     topic = "locker/v1/m1/state/digest"
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         while True:
             kept = await asyncio.to_thread(
                 paho.mqtt.subscribe.simple, topic, hostname="127.0.0.1", port=broker.port

@@ -89,7 +89,7 @@ def applied(folder: Path) -> list[str]:
 
 async def until_named(gateway: Gateway) -> Any:
     """The twins, once `/operations` names them."""
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         while (found := await named_twins(gateway)) is None:
             await asyncio.sleep(0.02)
     return found
@@ -133,7 +133,7 @@ async def test_w21_a_cloned_card_is_granted_nothing_and_loses_no_event(
             assert (await named_twins(gateway)) is None
             assert (await gateway.until(mine["reservation_id"], "DROPPED_OFF"))["dropped_off_at"]
             assert ours in known(tmp_path)
-            async with asyncio.timeout(20):
+            async with asyncio.timeout(60):
                 while (made := await gateway.post("/reservations", ORDER)).status_code == 503:
                     await asyncio.sleep(0.1)
             assert made.status_code == 200, made.text

@@ -27,7 +27,7 @@ PARCEL = {"width": 300, "height": 200, "depth": 400, "weight": 1500, "cooling_re
 SMALL = {"width": 200, "height": 100, "depth": 300, "weight": 900}
 
 
-def wait_for(found: Callable[[], T], limit_s: float = 15, what: str = "") -> T:
+def wait_for(found: Callable[[], T], limit_s: float = 60, what: str = "") -> T:
     """The first true value of `found`; fails when there is none in time."""
     end = monotonic() + limit_s
     while True:
@@ -85,11 +85,11 @@ class Bench:
             **environment,
         }
         api = f"http://127.0.0.1:{self.ports['BENCH_API_PORT']}"
-        self.gateway = httpx.Client(base_url=api, timeout=20)
+        self.gateway = httpx.Client(base_url=api, timeout=60)
         self.api = httpx.Client(
             base_url=f"{api}/api/delivery/external/v1", headers={"X-API-Key": "bench-key"}, timeout=20
         )
-        self.sim = httpx.Client(base_url=f"http://127.0.0.1:{self.ports['BENCH_SIM_PORT']}", timeout=20)
+        self.sim = httpx.Client(base_url=f"http://127.0.0.1:{self.ports['BENCH_SIM_PORT']}", timeout=60)
         self.process: subprocess.Popen[str] | None = None
         self.greeting = ""
 
@@ -115,7 +115,7 @@ class Bench:
             env=self.environment,
             capture_output=True,
             text=True,
-            timeout=30,
+            timeout=60,
             check=False,
         )
         self.close()
@@ -125,7 +125,7 @@ class Bench:
         """One Ctrl-C; returns the exit code."""
         assert self.process is not None
         self.process.send_signal(signal.SIGINT)
-        code = self.process.wait(timeout=20)
+        code = self.process.wait(timeout=60)
         assert self.process.stdout is not None
         self.process.stdout.close()
         self.process = None
@@ -197,7 +197,7 @@ class Bench:
         """Shows something to the scanner."""
         self.sim.post("/scanner", json={"text": text}).raise_for_status()
 
-    def command(self, *arguments: str, limit_s: float = 30) -> subprocess.CompletedProcess[str]:
+    def command(self, *arguments: str, limit_s: float = 60) -> subprocess.CompletedProcess[str]:
         """An `edge-agent` command against this bench's daemon."""
         return subprocess.run(
             [Path(sys.executable).with_name("edge-agent"), *arguments],

@@ -36,7 +36,7 @@ class RealSite:
     agent: Agent
     clock: KnownClock
 
-    async def until(self, condition: Any, limit_s: float = 20) -> None:
+    async def until(self, condition: Any, limit_s: float = 60) -> None:
         async with asyncio.timeout(limit_s):
             while not condition():
                 await asyncio.sleep(0.01)

@@ -101,7 +101,7 @@ class Watched:
         """Every cause that was reported."""
         return self.user.refusals
 
-    async def until(self, condition: Any, limit_s: float = 15) -> None:
+    async def until(self, condition: Any, limit_s: float = 60) -> None:
         async with asyncio.timeout(limit_s):
             while not condition():
                 await asyncio.sleep(0.01)

@@ -14,7 +14,7 @@ from textual.widgets import Static
 async def until(pilot: Pilot[Any], condition: Callable[[], Any]) -> None:
     """Returns when it is so; fails if that takes too long."""
     try:
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             while not condition():
                 await pilot.pause(0.02)
     except TimeoutError:
