@@ -80,6 +80,7 @@ def _besieged(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Bench,
             yield bench, log, agent.pid
 
 
+@pytest.mark.long
 def test_x2_a_code_opens_its_door_among_300_half_sent_requests(besieged: tuple[Bench, Path, int]) -> None:
     bench, log, pid = besieged
     made = bench.reserve(SMALL)

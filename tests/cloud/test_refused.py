@@ -66,7 +66,13 @@ CASES = {
 }
 
 
-@pytest.mark.parametrize("name", CASES)
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param(name, marks=pytest.mark.long if "certificate" in name or "CA" in name else ())
+        for name in CASES
+    ],
+)
 async def test_a_refused_link_raises_one_alarm_and_the_locker_works_on(
     tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -99,6 +99,7 @@ def test_w1_a_broken_contact_wire_locks_no_parcel_in(tmp_path: Path, way: str) -
     at_site(tmp_path, test)
 
 
+@pytest.mark.long
 def test_w1_a_contact_that_closes_within_ten_minutes_concludes_the_pick_up(tmp_path: Path) -> None:
     async def test(site: Site) -> None:
         label = await drop_off(site)
@@ -266,7 +267,10 @@ def test_w4_a_door_that_opens_late_after_its_reservation_moved_awaits_inspection
     at_site(tmp_path, test)
 
 
-@pytest.mark.parametrize("period_ms", [100, 170, 250, 333, 400, 500])
+@pytest.mark.parametrize(
+    "period_ms",
+    [100, 333, 500, *(pytest.param(ms, marks=pytest.mark.long) for ms in (170, 250, 400))],
+)
 def test_w5_a_contact_that_chatters_drops_nothing_off(tmp_path: Path, period_ms: int) -> None:
     async def test(site: Site) -> None:
         made = await site.reserve()

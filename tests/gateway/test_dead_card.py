@@ -176,6 +176,7 @@ async def test_w8_a_dead_card_costs_one_visit_and_no_parcel(
 
 
 @pytest.mark.behaviour("history-05", "history-06")
+@pytest.mark.long
 async def test_w9_an_older_card_costs_one_visit_and_no_parcel(
     tmp_path: Path, broker: Broker, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -139,6 +139,7 @@ async def test_the_same_request_at_both_at_once_acts_once_with_one_answer(
         assert (await two.post("/reservations", RESERVE, X_Request_ID="no")).content == both[0].content
 
 
+@pytest.mark.long
 async def test_under_load_no_event_and_no_webhook_twice(
     tmp_path: Path, broker: Broker, postgres: Postgres
 ) -> None:

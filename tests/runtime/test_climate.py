@@ -44,6 +44,7 @@ async def chilled(site: Site) -> str:
 
 
 @pytest.mark.behaviour("climate-01", "climate-02", "climate-03", "climate-07")
+@pytest.mark.long
 def test_a_chilled_parcel_has_a_cold_cell_until_its_pick_up(tmp_path: Path) -> None:
     async def test(site: Site) -> None:
         world = site.plant.world

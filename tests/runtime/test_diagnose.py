@@ -273,6 +273,7 @@ def test_a_customer_does_not_wait_for_the_check_of_a_silent_device(tmp_path: Pat
     with_technician(tmp_path, test)
 
 
+@pytest.mark.long
 def test_a_door_that_nobody_closes_does_not_hold_it_up(tmp_path: Path) -> None:
     async def test(technician: Technician) -> None:
         site = technician.site

@@ -423,6 +423,7 @@ def test_unreadable_bytes_raise_command_rejected(tmp_path: Path, payload: bytes)
 
 
 @pytest.mark.behaviour("alarms-19")
+@pytest.mark.long
 def test_command_rejected_clears_after_an_hour(tmp_path: Path) -> None:
     async def test(site: Site) -> None:
         agent = site.plant.agent

@@ -68,7 +68,9 @@ def test_lock_protocols_over_bad_cables(tmp_path: Path, protocol: str, cable: st
 
 
 LONG = pytest.mark.long
-"""A bench takes about a minute: `make test` plays the pseudo-terminal at the highest speed."""
+"""A bench takes about a minute: `make test` plays the pseudo-terminal at the highest speed, without the plays
+that wait for timeouts."""
+SLOW_PLAYS = ("a silent board", "a lost port")
 
 
 @pytest.fixture(
@@ -82,7 +84,9 @@ def bench_stage(
         yield BenchStage(bench, load_settings(CONFIG / "demo.toml"))
 
 
-@pytest.mark.parametrize("play", PLAYS)
+@pytest.mark.parametrize(
+    "play", [pytest.param(play, marks=LONG if play in SLOW_PLAYS else ()) for play in PLAYS]
+)
 def test_on_the_pseudo_terminal(bench_stage: BenchStage, play: str) -> None:
     bench_stage.begin()
     asyncio.run(PLAYS[play](bench_stage))

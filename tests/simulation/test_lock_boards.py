@@ -19,7 +19,10 @@ from tools.simulate.virtual_loop import VirtualLoop
 PROTOCOLS = pytest.mark.parametrize("protocol", LOCK_BOARDS)
 
 
-@PROTOCOLS
+@pytest.mark.parametrize(
+    "protocol",
+    [pytest.param(name, marks=pytest.mark.long if name.startswith("kerong") else ()) for name in LOCK_BOARDS],
+)
 def test_lives_with_kills(tmp_path: Path, protocol: str) -> None:
     outcome = run_storm(
         machine_of(tmp_path, protocol), tmp_path / "journal.sqlite", 3, lives=30, kill_every_s=6.0

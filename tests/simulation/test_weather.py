@@ -43,9 +43,9 @@ def test_a_thousand_lives_under_five_per_cent_damaged_frames(tmp_path: Path) -> 
 @pytest.mark.parametrize(
     "weather",
     [
-        pytest.param(Weather(unplug_every_s=6), id="unplugged"),
+        pytest.param(Weather(unplug_every_s=6), id="unplugged", marks=pytest.mark.long),
         pytest.param(Weather(silence_every_s=5), id="silent devices", marks=pytest.mark.long),
-        pytest.param(Weather(ghosts=0.003), id="ghosts"),
+        pytest.param(Weather(ghosts=0.003), id="ghosts", marks=pytest.mark.long),
         pytest.param(Weather(delay_ms=40), id="delayed", marks=pytest.mark.long),
         pytest.param(
             Weather(noise=0.03, unplug_every_s=20, silence_every_s=20, delay_ms=10, ghosts=0.001), id="all"
@@ -64,6 +64,7 @@ def test_fifty_lives_on_each_kind_of_bad_wire(
     assert outcome.doors_judged > 300
 
 
+@pytest.mark.long
 def test_fifty_lives_behind_an_adapter_that_echoes(tmp_path: Path) -> None:
     weather = Weather(echo=True, noise=0.01)
     settings = demo(local_echo=True)

@@ -53,7 +53,7 @@ from tests.support.parcels import Parcel
 from tests.support.watch import Watch
 
 EFFORT = os.environ.get("CORE_EFFORT", "")
-LIVES, LENGTH = {"": (250, 50), "fast": (50, 40), "least": (10, 30)}.get(
+LIVES, LENGTH = {"": (150, 50), "fast": (50, 40), "least": (10, 30)}.get(
     EFFORT, (int(EFFORT) if EFFORT.isdigit() else 0, 80)
 )
 LOCKS = {"A01": "locks", "A02": "locks", "B01": "locks"}

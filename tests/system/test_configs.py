@@ -26,7 +26,13 @@ def test_every_machine_among_the_configurations_is_tried() -> None:
     assert {path.name for path in CONFIG.glob("*.toml")} == set(MACHINES) | OTHERS
 
 
-@pytest.mark.parametrize("name", MACHINES)
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param(name, marks=() if name in ("tiny.toml", "food.toml") else pytest.mark.long)
+        for name in MACHINES
+    ],
+)
 def test_a_parcel_goes_through_the_example_machines(tmp_path: Path, name: str) -> None:
     machine_id, cells, packaging = MACHINES[name]
     with running_bench(tmp_path, BENCH_CONFIG=str(CONFIG / name)) as bench:
@@ -50,10 +56,7 @@ NETWORKS = {
 
 @pytest.mark.parametrize(
     "name",
-    [
-        pytest.param(name, marks=() if name in ("Modbus TCP", "WKLY boards") else pytest.mark.long)
-        for name in NETWORKS
-    ],
+    [pytest.param(name, marks=() if name == "Modbus TCP" else pytest.mark.long) for name in NETWORKS],
 )
 def test_the_smallest_machine_on_other_boards_and_over_a_network(tmp_path: Path, name: str) -> None:
     port, protocol, profile, address = NETWORKS[name]

@@ -64,6 +64,7 @@ def test_after_a_lost_sensor(bench: Bench) -> None:
     wait_for(lambda: bench.cell(label)["cooling"], 60)
 
 
+@pytest.mark.long
 def test_after_a_lost_bus_outputs_go_off_when_their_pulse_ends(bench: Bench) -> None:
     cooled(bench)
     bench.sim.post("/faults", json={"kind": "bus_unplugged"}).raise_for_status()

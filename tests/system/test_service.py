@@ -99,7 +99,9 @@ def noise(at: Service) -> None:
     wait_for(at.rig.silent_devices, 30)
 
 
-@pytest.mark.parametrize("trouble", [nothing, broker_stands_still, noise])
+@pytest.mark.parametrize(
+    "trouble", [nothing, broker_stands_still, pytest.param(noise, marks=pytest.mark.long)]
+)
 def test_the_service_gets_ready_feeds_the_watchdog_and_stops_within_two_seconds(
     tmp_path: Path, trouble: Callable[[Service], None]
 ) -> None:
