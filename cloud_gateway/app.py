@@ -8,11 +8,12 @@ import time
 from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 from fastapi import FastAPI
 
-from cloud_gateway.api import errors, public, reservations
+from cloud_gateway.api import errors, public, reference_page, reservations
 from cloud_gateway.api import machines as machine_routes
 from cloud_gateway.api.common import Parts
 from cloud_gateway.api.idempotency import Idempotency
@@ -76,6 +77,7 @@ def create_app(
         app.include_router(router)
     app.state.routes = [route for router in routers for route in router.routes]
     app.openapi = lambda: describe(app)  # type: ignore[method-assign]
+    app.state.reference_page = cache(lambda: reference_page.render(describe(app)))
     return app
 
 

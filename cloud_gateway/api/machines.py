@@ -83,7 +83,8 @@ async def get_machine(machine_id: str, caller: Caller, parts: WithParts) -> Mach
 
 @router.post("/maintenances", response_model=MaintenanceAnswer, responses=COMMAND_ERRORS)
 async def request_maintenance(request: Request, caller: Caller, parts: WithParts) -> Response:
-    """Reports that a cell or a machine needs maintenance; the machine opens the ticket."""
+    """Reports that a cell or a machine needs maintenance; the machine opens the ticket. Where `machine_id` is
+    given, `cell_id` may also be the label on the door."""
     document = await read_json(request)
     body = read_body(MaintenanceBody, document)
     if body.cell_id is None and body.machine_id is None:
@@ -94,7 +95,10 @@ async def request_maintenance(request: Request, caller: Caller, parts: WithParts
 
     async def act(command_ids: CommandIds) -> Body:
         subject = await _subject(parts, body)
-        fields = body.model_dump(mode="json", exclude_none=True) | {"machine_id": subject.machine_id}
+        named = {"machine_id": subject.machine_id}
+        if subject.cell is not None:
+            named["cell_id"] = subject.cell.cell_id
+        fields = body.model_dump(mode="json", exclude_none=True) | named
         reply = await call.send_command(subject.machine_id, "maintenance", fields, command_ids)
         answer = _ticket_answer(reply)
         ticket = _ticket(body, subject, answer)
@@ -123,7 +127,7 @@ async def _subject(parts: Parts, body: MaintenanceBody) -> _Subject:
         raise Refusal(Code.OFFLINE, "the broker is not connected")
     if body.machine_id is not None:
         machine = await machine_now(parts, body.machine_id)
-        return _Subject(body.machine_id, _cell(machine, body.cell_id))
+        return _Subject(body.machine_id, _cell(machine, body.cell_id) or _labelled(machine, body.cell_id))
     subjects = [
         _Subject(machine.machine_id, cell)
         for machine in await parts.store.all_machines()
@@ -145,6 +149,12 @@ def _cell(machine: Machine, cell_id: str | None) -> CellDetail | None:
     return next((cell for cell in machine.all_cells if cell.cell_id == cell_id), None)
 
 
+def _labelled(machine: Machine, label: str | None) -> CellDetail | None:
+    """The cell with this label on its door, in capitals or not."""
+    wanted = (label or "").casefold()
+    return next((cell for cell in machine.all_cells if cell.description.casefold() == wanted), None)
+
+
 def _ticket_answer(reply: Reply) -> MaintenanceAnswer:
     try:
         answer = MaintenanceAnswer.model_validate(reply.result)
@@ -159,7 +169,7 @@ def _ticket(body: MaintenanceBody, subject: _Subject, answer: MaintenanceAnswer)
         ticket_id=answer.maintenance_ticket_id,
         machine_id=subject.machine_id,
         cell_label=None if subject.cell is None else subject.cell.description,
-        cell_id=body.cell_id,
+        cell_id=body.cell_id if subject.cell is None else subject.cell.cell_id,
         description=body.description,
         severity=body.severity,
         created_s=unix_s(answer.created_at),

@@ -15,6 +15,7 @@ from pydantic.json_schema import models_json_schema
 
 from cloud_gateway.api.bodies import EchoBody, SearchBody
 from cloud_gateway.api.common import PREFIX
+from cloud_gateway.api.field_texts import explain_fields, explain_parameter
 from cloud_gateway.api.middleware import HEADER, REQUEST_ID_MAX
 from cloud_gateway.api.webhook_schema import webhooks
 from edge_agent.protocol.api import Body, MaintenanceBody, OpenDoorBody, ReserveBody
@@ -60,7 +61,8 @@ OPERATIONS_KEY: Json = {
 
 DESCRIPTION = (
     "Reserves cells of parcel lockers and opens their doors. `docs/integrate.md` leads from the key to the "
-    "first webhook. Repeat a call that got no answer with the same `X-Request-ID`: it acts once."
+    "first webhook, and `/docs` shows this document as a page. Repeat a call that got no answer with the "
+    "same `X-Request-ID`: it acts once."
 )
 
 TAGS: list[Json] = [
@@ -106,6 +108,9 @@ def describe(app: FastAPI) -> Json:
         for name, schema in referenced.items():
             schemas.setdefault(name, schema)
             _never_null(schemas[name])
+        for name, schema in schemas.items():
+            explain_fields(name, schema)
+            _join_lines(schema)
         for path, methods in document["paths"].items():
             for method, operation in methods.items():
                 _complete(operation, path, method)
@@ -159,12 +164,20 @@ def _without_null(field: Json) -> Json:
     return {**({"title": field["title"]} if "title" in field else {}), **kinds[0]}
 
 
+def _join_lines(described: Json) -> None:
+    """A docstring of several lines as one text."""
+    if "description" in described:
+        described["description"] = " ".join(described["description"].split())
+
+
 def _complete(operation: Json, path: str, method: str) -> None:
+    _join_lines(operation)
     operation["responses"].pop("422", None)
     for answer in operation["responses"].values():
         answer["headers"] = {HEADER: {"schema": {"type": "string"}}}
     for parameter in operation.get("parameters", []):
         parameter["schema"] = _without_null(parameter["schema"])
+        explain_parameter(parameter)
     operation.setdefault("parameters", []).append(REQUEST_ID)
     operation["tags"] = [_tag(path)]
     if path.startswith("/operations"):

@@ -1,10 +1,11 @@
-"""Routes without a key: QR images, health, the page of the cells."""
+"""Routes without a key: QR images, health, the API's reference, the page of the cells."""
 
 from __future__ import annotations
 
 from fastapi import APIRouter, Request
-from fastapi.responses import JSONResponse, Response
+from fastapi.responses import HTMLResponse, JSONResponse, Response
 
+from cloud_gateway.api import reference_page
 from cloud_gateway.api.bodies import HealthAnswer
 from cloud_gateway.api.common import NOT_FOUND_ERRORS, WithParts, address_of, error_responses
 from cloud_gateway.api.errors import not_built, not_found
@@ -45,6 +46,12 @@ async def health(parts: WithParts) -> JSONResponse:
     """200 while the broker is connected, else 503."""
     up = parts.machines.connected
     return JSONResponse({"status": "ok" if up else "broker not connected"}, 200 if up else 503)
+
+
+@router.get("/docs", response_class=HTMLResponse)
+async def reference(request: Request) -> HTMLResponse:
+    """The OpenAPI document as a page for people."""
+    return HTMLResponse(request.app.state.reference_page(), headers=reference_page.HEADERS)
 
 
 @router.get("/", responses=error_responses(s501="NOT_BUILT (12): not built"), status_code=501)

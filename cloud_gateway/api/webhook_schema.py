@@ -6,6 +6,7 @@ from typing import Any
 
 from pydantic.json_schema import models_json_schema
 
+from cloud_gateway.api.field_texts import add_text, explain_fields
 from cloud_gateway.events.projection import DETAIL_FIELDS, MORE_DETAIL, WEBHOOK_FIELDS
 from edge_agent.protocol.events import DETAIL_KEY, WEBHOOK_TYPES, Event, EventDetail, EventType
 
@@ -21,13 +22,16 @@ SUMMARIES = {
     EventType.OPEN_DOOR_FULFILLED: "The outcome of an open-door call.",
 }
 FIELDS = {
-    "event_id": "The id of the event.",
-    "idempotency_key": "The same in every attempt: receivers drop repetitions by it.",
-    "event_time_unix_timestamp": "When it happened, in seconds since 1970.",
-    "event_time_timestamp": "The same moment, in UTC (RFC 3339).",
-    "event_type": "Names the object that holds the details.",
-    "platform_order_id": "The order, as the reservation named it.",
-    "reservation_id": "The reservation.",
+    "event_id": ("The id of the event.", "evt_5d1f7c0a9b3e4d2f8a6c1b0e7f9d3c52"),
+    "idempotency_key": (
+        "The same in every attempt: receivers drop repetitions by it.",
+        "6b0e9c1a-2f4d-4b7e-9a53-0c8d7e6f5a41",
+    ),
+    "event_time_unix_timestamp": ("When it happened, in seconds since 1970.", 1752141600),
+    "event_time_timestamp": ("The same moment, in UTC (RFC 3339).", "2025-07-10T10:00:00Z"),
+    "event_type": ("Names the object that holds the details.", None),
+    "platform_order_id": ("The order, as the reservation named it.", "order-1234"),
+    "reservation_id": ("The reservation.", "res_1f0a6c2e9b7d4c53a8e60b7d2f4c9e15"),
 }
 HEADERS = {
     "X-Platform-Order-Id": ("The order, percent-encoded.", True),
@@ -81,14 +85,18 @@ def _operation(kind: EventType, event: Json, detail: Json) -> Json:
 
 
 def _body(kind: EventType, event: Json, detail: Json) -> Json:
-    fields = {name: event["properties"][name] | {"description": FIELDS[name]} for name in WEBHOOK_FIELDS}
+    fields = {name: dict(event["properties"][name]) for name in WEBHOOK_FIELDS}
     for name in ("platform_order_id", "reservation_id"):
-        fields[name] = {"type": "string", "description": FIELDS[name]}
-    fields["event_type"] = {"type": "string", "const": kind.value, "description": FIELDS["event_type"]}
+        fields[name] = {"type": "string"}
+    fields["event_type"] = {"type": "string", "const": kind.value}
+    for name, (text, example) in FIELDS.items():
+        add_text(fields[name], text, example)
     wanted = sorted(DETAIL_FIELDS | MORE_DETAIL.get(kind, frozenset()))
-    inner = {name: _given(detail["properties"][name]) for name in wanted}
+    inner = {name: dict(_given(detail["properties"][name])) for name in wanted}
+    explain_fields("EventDetail", {"properties": inner})
     fields[DETAIL_KEY[kind]] = {
         "type": "object",
+        "description": "The details of this kind of event.",
         "properties": inner,
         "required": ["source_type", "machine"],
     }

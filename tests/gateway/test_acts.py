@@ -183,6 +183,19 @@ async def test_an_invalid_maintenance_request_names_the_field(tmp_path: Path, br
         assert peer.commands == []
 
 
+async def test_with_its_machine_a_cell_may_be_named_by_the_label_on_its_door(
+    tmp_path: Path, broker: Broker
+) -> None:
+    async with bench(tmp_path, broker.port) as (gateway, peer):
+        for name in ("A03", "a03", "cell_a03"):
+            named = {"machine_id": MACHINE, "cell_id": name, "description": "d"}
+            assert (await gateway.post("/maintenances", named)).status_code == 200
+            assert peer.commands[-1].body["cell_id"] == "cell_a03"
+        alone = await gateway.post("/maintenances", {"cell_id": "A03", "description": "d"})
+        assert (alone.status_code, alone.json()["code"]) == (404, 5)
+        assert len(peer.commands) == 3
+
+
 async def test_a_cell_alone_finds_its_machine(tmp_path: Path, broker: Broker) -> None:
     async with bench(tmp_path, broker.port) as (gateway, peer):
         second = Peer(broker.port, machine_id="second")

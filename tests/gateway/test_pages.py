@@ -1,4 +1,4 @@
-"""What is not under the API's prefix: QR images, health, OpenAPI."""
+"""What is not under the API's prefix: QR images, health, OpenAPI and its page."""
 
 from __future__ import annotations
 
@@ -13,8 +13,10 @@ import pytest
 import segno
 from pydantic import ValidationError
 
+from cloud_gateway.api import reference_page
+from cloud_gateway.api.bodies import EchoBody, SearchBody
 from cloud_gateway.api.openapi import WEBHOOK_URL
-from edge_agent.protocol.api import ReserveBody
+from edge_agent.protocol.api import Body, MaintenanceBody, OpenDoorBody, ReserveBody
 from tests.gateway.support import API, RESERVE, running_gateway, settings
 from tests.support.broker import Broker
 
@@ -62,6 +64,7 @@ OF_OPERATIONS = {"303", "400", "401", "403", "404", "429", "500"}
 PAGES: dict[tuple[str, str], set[str]] = {
     ("get", "/qrcode/{text}"): {"200", "400", "404", "429", "500"},
     ("get", "/healthz"): {"200", "400", "500", "503"},
+    ("get", "/docs"): {"200", "400", "500"},
     ("get", "/"): {"400", "500", "501"},
     ("get", "/operations"): {"200", "400", "401", "429", "500"},
     ("get", "/operations.json"): {"200", "400", "401", "429", "500"},
@@ -109,6 +112,51 @@ async def test_openapi_describes_every_route_with_its_responses_and_bodies(
             assert schema == (None if body is None else {"$ref": f"#/components/schemas/{body}"}), place
     for reference in _references(document):
         assert reference.rsplit("/", 1)[1] in document["components"]["schemas"]
+
+
+async def test_every_field_of_openapi_has_a_description_and_an_example(
+    tmp_path: Path, broker: Broker
+) -> None:
+    document = await described(tmp_path, broker)
+    schemas = dict(document["components"]["schemas"])
+    for kind, methods in document["webhooks"].items():
+        schemas[kind] = methods["post"]["requestBody"]["content"]["application/json"]["schema"]
+    page = reference_page.ReferencePage(document)
+    for name, schema in schemas.items():
+        for field, kind in schema.get("properties", {}).items():
+            assert kind["description"], (name, field)
+            assert page.example(kind) is not None, (name, field)
+    for methods in document["paths"].values():
+        for operation in methods.values():
+            assert all(parameter["description"] for parameter in operation["parameters"])
+    bodies: tuple[type[Body], ...] = (EchoBody, SearchBody, ReserveBody, OpenDoorBody, MaintenanceBody)
+    for model in bodies:
+        example = page.example(schemas[model.__name__])
+        model.model_validate(example)
+        assert set(example) == set(schemas[model.__name__]["properties"])
+
+
+async def test_the_reference_is_one_page_without_scripts_or_other_hosts(
+    tmp_path: Path, broker: Broker
+) -> None:
+    async with running_gateway(settings(tmp_path, broker.port)) as gateway:
+        del gateway.http.headers["X-API-Key"]
+        response = await gateway.http.get("/docs")
+        document = (await gateway.http.get("/openapi.json")).json()
+    page = response.text
+    assert response.headers["content-type"] == "text/html; charset=utf-8"
+    assert response.headers["Content-Security-Policy"].startswith("default-src 'none'; style-src 'sha256-")
+    assert not re.search(r"<(script|img|link|iframe)|src=", page)
+    assert {url.split("/")[0] for url in re.findall(r'href="([^"#]*)', page)} == {""}
+    for path, methods in document["paths"].items():
+        for method in methods:
+            assert f"{method.upper()} {path}</code></h3>" in page
+    for kind in document["webhooks"]:
+        assert f"WEBHOOK {kind}</code></h3>" in page
+    anchors = re.findall(r'id="([^"]+)"', page)
+    assert len(anchors) == len(set(anchors))
+    assert set(re.findall(r'href="#([^"]+)"', page)) <= set(anchors)
+    assert set(document["components"]["schemas"]) <= set(anchors)
 
 
 async def test_openapi_marks_optional_and_nullable_fields(tmp_path: Path, broker: Broker) -> None:
