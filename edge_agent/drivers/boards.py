@@ -233,7 +233,7 @@ class RegisterScale:
         self._recent_g: deque[float] = deque(maxlen=STABLE_READINGS)
         self._status = None
         if scale.has_status and scale.status_address is not None:
-            self._status = Read(scale.function, scale.status_address, 1)
+            self._status = Read(scale.status_function or scale.function, scale.status_address, 1)
 
     async def read(self) -> Weight:
         """See `Scale.read`."""
@@ -246,7 +246,7 @@ class RegisterScale:
             status = registers[scale.status_offset]
         negative = scale.negative_bit is not None and bool(status >> scale.negative_bit & 1)
         counts = scale.counts(registers, negative=negative)
-        if status & scale.error_mask or not math.isfinite(counts):
+        if scale.fails(status) or not math.isfinite(counts):
             self._recent_g.clear()
             raise DeviceFault(self.name, DEVICE_FAILURE)
         mass_g = counts * scale.grams_per_count / 10 ** self._decimals(status)
@@ -266,25 +266,19 @@ class RegisterScale:
 
 
 class TemperatureInputs:
-    """Temperature sensors, one signed register each."""
+    """Temperature sensors, each in registers of its own."""
 
     def __init__(self, device: Device, temperature: TemperatureCapability) -> None:
         self.name = device.name
         self._device = device
         self._temperature = temperature
         part = temperature
-        self._requests = blocks(part.function, part.address, part.channels, part.bulk)
+        self._requests = blocks(part.function, part.address, part.registers, part.bulk)
 
     async def read_all(self) -> list[float | None]:
         """See `Thermometer.read_all`."""
         registers: list[int] = []
         for request in self._requests:
             registers += await self._device.ask(request, Priority.POLL)
-        return [self._degrees(register) for register in registers]
-
-    def _degrees(self, register: int) -> float | None:
-        if register == self._temperature.no_sensor:
-            return None
-        signed = register - 0x10000 if register >= 0x8000 else register
-        degrees_c = round(signed * self._temperature.degrees_per_count, 2)
-        return degrees_c if self._temperature.plausible(degrees_c) else None
+        part = self._temperature
+        return [part.temperature_c(registers, channel) for channel in range(1, part.channels + 1)]

@@ -1,4 +1,4 @@
-"""What the registers of a board mean: door contacts and weights in every form that a profile can name."""
+"""What the registers of a board mean: door contacts, weights and temperatures in every form of a profile."""
 
 from __future__ import annotations
 
@@ -10,9 +10,14 @@ from typing import Any, cast
 import pytest
 from pydantic import ValidationError
 
-from edge_agent.drivers.boards import Device, DoorInputs, RegisterScale
+from edge_agent.drivers.boards import Device, DoorInputs, RegisterScale, TemperatureInputs
 from edge_agent.drivers.bus import BusOwner, Priority
-from edge_agent.drivers.profiles import BusNeeds, DoorsCapability, ScaleCapability
+from edge_agent.drivers.profiles import (
+    BusNeeds,
+    DoorsCapability,
+    ScaleCapability,
+    TemperatureCapability,
+)
 from edge_agent.drivers.requests import Read, Request
 from edge_agent.errors import DeviceFault
 
@@ -139,8 +144,106 @@ def test_f5_no_number_is_a_fault_of_the_scale(number: float) -> None:
         ({"mass_format": "float32", "mass_signed": False, "negative_bit": 3}, "a magnitude is an integer"),
         ({"mass_signed": False}, "negative_bit"),
         ({"mass_format": "double"}, "mass_format"),
+        ({"status_function": 4}, "status_function is for a status at status_address"),
     ],
 )
 def test_f5_a_scale_that_does_not_fit_is_refused_by_its_key(keys: dict[str, Any], named: str) -> None:
     with pytest.raises(ValidationError, match=named):
         scale(**keys)
+
+
+def test_f5_a_bit_that_is_set_while_the_scale_works_is_an_error_when_it_is_clear() -> None:
+    part = scale(count=2, mass_format="int16", status_offset=1, ok_mask=0x0003, error_mask=0x0100)
+    assert asyncio.run(RegisterScale(Registers([50, 0x0003]).device, part).read()).mass_g == 50
+    for status in (0x0001, 0x0002, 0x0000, 0x0103):
+        with pytest.raises(DeviceFault):
+            asyncio.run(RegisterScale(Registers([50, status]).device, part).read())
+
+
+def test_f5_a_status_may_be_read_by_another_function() -> None:
+    part = scale(count=1, mass_format="int16", status_address=7, status_function=2, stable_bit=0)
+    bus = Registers([50], [1], [50], [0])
+    driver = RegisterScale(bus.device, part)
+    assert [asyncio.run(driver.read()).stable for _ in range(2)] == [True, False]
+    assert bus.asked[:2] == [Read(3, 0, 1), Read(2, 7, 1)]
+
+
+def temperature(**keys: Any) -> TemperatureCapability:
+    return TemperatureCapability.model_validate(
+        {"channels": 2, "function": 4, "address": 0, "degrees_per_count": 0.1, **keys}
+    )
+
+
+def read_temperatures(part: TemperatureCapability, *answers: Sequence[int]) -> list[float | None]:
+    return asyncio.run(TemperatureInputs(Registers(*answers).device, part).read_all())
+
+
+@pytest.mark.parametrize(
+    ("no_sensor", "missing"),
+    [
+        (None, []),
+        (0x8000, [0x8000]),
+        ([0x8000, 0x7FFF], [0x8000, 0x7FFF]),
+        ([[0x0258, 0x7FFF], 0x8000], [0x0258, 0x0300, 0x7FFF, 0x8000]),
+    ],
+)
+def test_several_values_and_ranges_mean_that_there_is_no_sensor(no_sensor: Any, missing: list[int]) -> None:
+    part = temperature(channels=3, no_sensor=no_sensor)
+    for register in (0x0258, 0x0300, 0x7FFF, 0x8000):
+        # Beside the named values only what no sensor can measure is left out.
+        plausible = None if register in missing or register > 850 else register / 10
+        assert read_temperatures(part, [215, register, 0xFFE0]) == [21.5, plausible, -3.2]
+
+
+@pytest.mark.parametrize("bytes_swapped", [False, True])
+@pytest.mark.parametrize("word_order", ["high-first", "low-first"])
+@pytest.mark.parametrize("number_format", ["int16", "int32", "float32"])
+def test_temperatures_are_read_in_every_format_and_order(
+    number_format: Any, word_order: Any, *, bytes_swapped: bool
+) -> None:
+    def stored(temperature_c: float) -> list[int]:
+        number: Any = temperature_c if number_format == "float32" else round(temperature_c * 10)
+        return registers_of(number, number_format, word_order, bytes_swapped=bytes_swapped)
+
+    size = len(stored(0))
+    part = temperature(
+        stride=size + 1,
+        number_format=number_format,
+        word_order=word_order,
+        bytes_swapped=bytes_swapped,
+        degrees_per_count=1.0 if number_format == "float32" else 0.1,
+    )
+    # Between the probes is a register of something else; after the last one nothing is read.
+    assert part.registers == 2 * size + 1
+    assert read_temperatures(part, [*stored(21.5), 0x1234, *stored(-18.25 if size > 1 else -18.2)]) == [
+        21.5,
+        pytest.approx(-18.2, abs=0.06),
+    ]
+
+
+def test_a_temperature_may_have_an_offset_and_no_sign() -> None:
+    part = temperature(number_format="uint16", offset_c=-40.0)
+    assert read_temperatures(part, [0, 615]) == [-40.0, 21.5]
+
+
+@pytest.mark.parametrize("number", [float("nan"), float("inf")])
+def test_no_number_is_no_sensor(number: float) -> None:
+    words = registers_of(number, "float32", "high-first", bytes_swapped=False)
+    part = temperature(channels=1, stride=2, number_format="float32", degrees_per_count=1.0)
+    assert read_temperatures(part, words) == [None]
+
+
+@pytest.mark.parametrize(
+    ("keys", "named"),
+    [
+        ({"number_format": "float32"}, "stride must be at least 2"),
+        ({"stride": 4, "bulk": 6}, "bulk must be a multiple of stride"),
+        ({"channels": 64, "stride": 2}, "bulk is needed"),
+        ({"number_format": "int32", "stride": 2, "no_sensor": 1}, "no_sensor is the value of one register"),
+        ({"no_sensor": [[5, 4]]}, "a range is"),
+        ({"no_sensor": 0x10000}, "no_sensor"),
+    ],
+)
+def test_a_thermometer_that_does_not_fit_is_refused_by_its_key(keys: dict[str, Any], named: str) -> None:
+    with pytest.raises(ValidationError, match=named):
+        temperature(**keys)

@@ -6,10 +6,11 @@ that the profile is right: that is what the vectors and recordings of a profile 
 
 from __future__ import annotations
 
-import struct
+import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
+from edge_agent.drivers.measuring import size_of, words_of
 from edge_agent.drivers.profiles import (
     ChannelWrite,
     ConstantWrite,
@@ -173,20 +174,25 @@ class ProfiledBoard(Slave):
         self, part: TemperatureCapability, probes: Mapping[int, Callable[[int], float | None]]
     ) -> None:
         for channel in range(1, part.channels + 1):
-            read = _temperature(part, probes.get(channel))
-            self._map.words[part.function, part.address + channel - 1] = read
+            first = part.address + (channel - 1) * part.stride
+            for place in range(size_of(part.number_format)):
+                read = _temperature(part, probes.get(channel), place)
+                self._map.words[part.function, first + place] = read
+        for register in range(part.address, part.address + part.registers):
+            self._map.words.setdefault((part.function, register), _zero)
 
     def _put_scale(self, part: ScaleCapability, weigh: Callable[[int], Weighing]) -> None:
         for offset in range(part.count):
             self._map.words.setdefault((part.function, part.address + offset), _zero)
-        for place in range(1 if part.mass_format == "int16" else 2):
+        for place in range(size_of(part.mass_format)):
             register = (part.function, part.address + part.mass_offset + place)
             self._map.words[register] = _mass(part, weigh, place)
         if part.has_status:
-            status = part.status_address
-            if status is None:
-                status = part.address + part.status_offset
-            self._map.words[part.function, status] = _status(part, weigh)
+            status: tuple[int, int] = (part.function, part.address + part.status_offset)
+            if part.status_address is not None:
+                status = (part.status_function or part.function, part.status_address)
+            where = self._map.bits if status[0] in (1, 2) else self._map.words
+            where[status] = _status(part, weigh)
 
     # What it is asked.
 
@@ -260,15 +266,22 @@ def _on_values(expected: Iterable[int], act: Callable[[int], None]) -> Write:
 
 
 def _temperature(
-    part: TemperatureCapability, probe: Callable[[int], float | None] | None
+    part: TemperatureCapability, probe: Callable[[int], float | None] | None, place: int
 ) -> Callable[[int], int]:
+    """The register at this place of a probe's temperature."""
+
     def read(at_ns: int) -> int:
         temperature_c = None if probe is None else probe(at_ns)
         if temperature_c is not None:
-            return round(temperature_c / part.degrees_per_count) & 0xFFFF
-        if part.no_sensor is None:
+            counts = (temperature_c - part.offset_c) / part.degrees_per_count
+        elif part.no_sensor_ranges:
+            return part.no_sensor_ranges[0][0]
+        elif part.number_format == "float32":
+            counts = math.nan
+        else:
             raise Rejected(DEVICE_FAILURE)
-        return part.no_sensor
+        words = words_of(counts, part.number_format, part.word_order, bytes_swapped=part.bytes_swapped)
+        return words[place]
 
     return read
 
@@ -288,16 +301,9 @@ def _mass(part: ScaleCapability, weigh: Callable[[int], Weighing], place: int) -
 
     def read(at_ns: int) -> int:
         number = weigh(at_ns).grams / part.grams_per_count
-        if part.mass_format == "float32":
-            data = struct.pack(">f", number)
-        else:
-            counts = round(number) if part.mass_signed else abs(round(number))
-            size = 2 if part.mass_format == "int16" else 4
-            data = (counts % (1 << 8 * size)).to_bytes(size, "big")
-        words = [data[at : at + 2] for at in range(0, len(data), 2)]
-        if part.word_order == "low-first":
-            words.reverse()
-        return int.from_bytes(words[place], "little" if part.bytes_swapped else "big")
+        shown = number if part.mass_signed else abs(number)
+        words = words_of(shown, part.stored_format, part.word_order, bytes_swapped=part.bytes_swapped)
+        return words[place]
 
     return read
 
@@ -305,9 +311,9 @@ def _mass(part: ScaleCapability, weigh: Callable[[int], Weighing], place: int) -
 def _status(part: ScaleCapability, weigh: Callable[[int], Weighing]) -> Callable[[int], int]:
     def read(at_ns: int) -> int:
         weighing = weigh(at_ns)
-        status = 0
+        status = part.ok_mask
         if part.stable_bit is not None:
-            status = ((1 if weighing.settled else 0) ^ (1 - part.stable_level)) << part.stable_bit
+            status |= ((1 if weighing.settled else 0) ^ (1 - part.stable_level)) << part.stable_bit
         if part.negative_bit is not None and weighing.grams < 0:
             status |= 1 << part.negative_bit
         return status
