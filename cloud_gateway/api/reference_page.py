@@ -11,6 +11,8 @@ from collections.abc import Sequence
 from html import escape
 from typing import Any
 
+from cloud_gateway.api.common import PREFIX
+
 Json = dict[str, Any]
 
 STYLE = """
@@ -18,14 +20,17 @@ STYLE = """
 @media (prefers-color-scheme: dark) { :root { --line: #454a50; --soft: #23272b; --link: #a8c7fa; } }
 body { font: 1rem/1.5 system-ui, sans-serif; margin: 0 auto; max-width: 72rem; padding: 1rem; }
 h1 { font-size: 1.6rem; } h2 { border-bottom: 2px solid var(--line); margin-top: 3rem; }
-h3 { margin: 2rem 0 .3rem; overflow-wrap: anywhere; }
+h3 { margin: 2.5rem 0 .3rem; overflow-wrap: anywhere; } h3 code { font-size: 1.1rem; font-weight: bold; }
 a { color: var(--link); }
-nav ul { columns: 20rem; list-style: none; padding: 0; } nav li { overflow-wrap: anywhere; }
+nav h2 { border: 0; font-size: 1rem; margin: 1rem 0 0; }
+nav ul { columns: 25rem; list-style: none; margin: 0; padding: 0; }
+nav li { break-inside: avoid; overflow-wrap: anywhere; }
 table { border-collapse: collapse; margin: .5rem 0; width: 100%; }
 caption { font-weight: bold; padding: .4rem 0; text-align: left; }
 th, td { border-bottom: 1px solid var(--line); overflow-wrap: anywhere; padding: .3rem .6rem;
   text-align: left; vertical-align: top; }
-thead th { background: var(--soft); }
+thead th { background: var(--soft); white-space: nowrap; }
+tbody th { font-weight: normal; }
 code, pre { font: .9rem ui-monospace, monospace; }
 pre { background: var(--soft); overflow-x: auto; padding: .8rem; }
 @media (max-width: 40rem) {
@@ -88,6 +93,7 @@ class ReferencePage:
         return (
             f"<header>\n<h1>{escape(info['title'])}, version {escape(info['version'])}</h1>\n"
             f"<p>{_text(info['description'])}</p>\n<p>Server: <code>{escape(self._server)}</code>. "
+            f"The calls about reservations and machines are below <code>{escape(PREFIX)}</code>. "
             'For programs: <a href="/openapi.json">openapi.json</a>.</p>\n'
             f'<nav aria-label="Contents">\n{links}</nav>\n</header>'
         )
@@ -214,8 +220,8 @@ def _anchor(method: str, path: str) -> str:
 
 
 def _link(method: str, path: str, _operation: Json) -> str:
-    text = f"{method} {path}"
-    return f'<li><a href="#{_anchor(method, path)}"><code>{escape(text)}</code></a></li>'
+    shown = f"{method} {path.removeprefix(PREFIX)}"
+    return f'<li><a href="#{_anchor(method, path)}"><code>{escape(shown)}</code></a></li>'
 
 
 def _text(text: str) -> str:
