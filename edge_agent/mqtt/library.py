@@ -191,7 +191,11 @@ class LibraryClient(_ClosesFailedSockets):
             else:
                 sock.close()  # a CONNECT would take our session from us
 
+        answered = False
+
         def on_connect(_c: Any, _u: Any, _f: Any, reason: ReasonCode, properties: Properties | None) -> None:
+            nonlocal answered
+            answered = True
             self.on_log = None
             # A broker may ask for a longer keep-alive than ours: a dead link would go unnoticed for longer.
             self._keepalive = min(self._keepalive, self._link_settings.keepalive_s)
@@ -206,6 +210,10 @@ class LibraryClient(_ClosesFailedSockets):
         def on_publish(_c: Any, _u: Any, mid: int, reason: ReasonCode, _p: Any) -> None:
             events.answered(mid, reason, reason.value < packets.FIRST_FAILURE)
 
+        def on_disconnect(_c: Any, _u: Any, flags: mqtt.DisconnectFlags, reason: ReasonCode, _p: Any) -> None:
+            sent = flags.is_disconnect_packet_from_server
+            events.over(packets.fault_of_end(reason, sent=sent, answered=answered))
+
         def on_log(_c: Any, _u: Any, level: int, text: str) -> None:
             # With TLS 1.3 the broker judges our certificate after our side of the handshake is complete.
             alert = alert_in(text) if level == mqtt.MQTT_LOG_ERR else None
@@ -217,7 +225,7 @@ class LibraryClient(_ClosesFailedSockets):
         self.on_connect = on_connect
         self.on_connect_fail = lambda _c, _u: events.over(fault_of(sys.exception()))
         self.on_subscribe = on_subscribe
-        self.on_disconnect = lambda _c, _u, _f, reason, _p: events.over(packets.fault_of_end(reason))
+        self.on_disconnect = on_disconnect
         self.on_message = lambda _c, _u, message: events.arrived(message)
         self.on_publish = on_publish
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import paho.mqtt.client as mqtt
@@ -44,6 +45,12 @@ REFUSALS = {
 """Reason codes with which a broker refuses us until something is changed (MQTT 5, 3.2.2.2), and what to do.
 The others are temporary: server unavailable or busy, quota or connection rate exceeded, use another server
 for now."""
+LATER_STEPS = REFUSALS | dict.fromkeys(
+    (0x81, 0x82), "look at the log of the broker: its limit for one message may be too low"
+)
+"""The same for a DISCONNECT. Mosquitto answers a message beyond message_size_limit with "protocol error"."""
+BROKE_OFF = "the connection broke off"
+NO_ANSWER = "the broker closed the connection without an answer: its log says why"
 SENDER_PROPERTIES = (
     "PayloadFormatIndicator",
     "MessageExpiryInterval",
@@ -156,17 +163,20 @@ def fault_of_refusal(reason: ReasonCode) -> LinkFault:
     return _fault("the broker refuses us: ", reason)
 
 
-def fault_of_end(reason: ReasonCode) -> LinkFault:
-    """What the reason code of the connection's end means."""
+def fault_of_end(reason: ReasonCode, *, sent: bool, answered: bool) -> LinkFault:
+    """What the end of a connection means. `sent`: the broker sent a DISCONNECT; else the connection broke,
+    and the library may report no more than "unspecified error". `answered`: a CONNACK came before."""
+    if not sent and reason.value == FIRST_FAILURE:
+        return LinkFault(BROKE_OFF if answered else NO_ANSWER)
     if reason.value == SESSION_TAKEN_OVER:
         return SessionTaken()
-    return _fault("refused: " if reason.value in REFUSALS else "", reason)
+    return _fault("refused: " if reason.value in REFUSALS else "", reason, LATER_STEPS)
 
 
-def _fault(what: str, reason: ReasonCode) -> LinkFault:
-    """`LinkRefused` with what to do, for a reason code in `REFUSALS`; otherwise `LinkFault`, which is
+def _fault(what: str, reason: ReasonCode, steps: Mapping[int, str] = REFUSALS) -> LinkFault:
+    """`LinkRefused` with what to do, for a reason code in `steps`; otherwise `LinkFault`, which is
     retried."""
-    step = REFUSALS.get(reason.value)
+    step = steps.get(reason.value)
     return LinkFault(f"{what}{reason}") if step is None else LinkRefused(f"{what}{reason}; {step}")
 
 
