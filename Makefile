@@ -46,6 +46,7 @@ docs: $(STAMP)                   ## the pages and pictures that are made from co
 	$(PY) -m tools.pages.contracts
 	$(PY) -m tools.pages.watch
 	$(PY) -m tools.pages.manual
+	$(PY) -m tools.pages.explanations
 
 campaign: $(STAMP)               ## 20,000 random lives of the core beside its model; half an hour
 	CORE_EFFORT=20000 $(PY) -m pytest tests/statemachine/test_model.py

@@ -1,2 +1,3 @@
 """The technician's commands. Those about a running machine talk to its daemon over the Unix socket; `init`
-uses the buses itself, `check`, `schema`, `technician` and `completion` need no daemon."""
+uses the buses itself, `check`, `explain`, `schema`, `technician` and `completion` need no
+daemon."""

@@ -40,6 +40,7 @@ from edge_agent.cli.daemon import (
 from edge_agent.cli.diagnose import diagnose
 from edge_agent.cli.event_filter import SEARCHED, EventFilter, moment_since
 from edge_agent.cli.event_rows import event_row, moment
+from edge_agent.cli.explain.command import explain
 from edge_agent.cli.init.command import init
 from edge_agent.cli.pin import As, PinFile, act
 from edge_agent.cli.reload import reload
@@ -337,6 +338,7 @@ COMMANDS: dict[str, dict[str, Callable[..., None]]] = {
         "alarms": alarms,
         "events": events,
         "watch": watch,
+        "explain": explain,
     },
     ACT: {
         "code": code,

@@ -29,7 +29,8 @@ pytestmark = [
     ),
 ]
 
-ALONE = {"init", "check", "technician", "completion", "schema asyncapi", "schema config", "schema profile"}
+ALONE = {"init", "check", "explain", "technician", "completion"}
+ALONE |= {"schema asyncapi", "schema config", "schema profile"}
 """Commands that need no daemon."""
 NEEDED: dict[str, tuple[str, ...]] = {
     "check": ("--config", str(CONFIG / "demo.toml")),
@@ -40,6 +41,7 @@ NEEDED: dict[str, tuple[str, ...]] = {
     "clear": ("A01",),
     "resolve": ("A01", "--empty"),
     "tare": ("A01",),
+    "explain": ("DOOR_AJAR",),
     "technician": ("maria",),
     "completion": ("bash",),
 }
@@ -165,7 +167,11 @@ def test_each_shell_gets_a_script_that_it_can_read(shell: Shell, tmp_path: Path)
 
 @pytest.mark.parametrize(
     ("typed", "offered"),
-    [(["edge-agent", "b"], {"block", "bundle", "bus"}), (["edge-agent", "bus", "s"], {"stats", "scan"})],
+    [
+        (["edge-agent", "b"], {"block", "bundle", "bus"}),
+        (["edge-agent", "bus", "s"], {"stats", "scan"}),
+        (["edge-agent", "explain", "door_"], {"door_ajar", "door_forced"}),
+    ],
 )
 def test_completion_offers_what_can_follow(typed: list[str], offered: set[str]) -> None:
     environment = os.environ | {
