@@ -21,6 +21,7 @@ from edge_agent.app.reload import objections
 from edge_agent.app.startup import NOTHING, Confirmed
 from edge_agent.config import Settings, load_settings
 from edge_agent.config.changes import Change, changes
+from edge_agent.config.effective import effective
 from edge_agent.errors import Code, ConfigError, EdgeAgentError, FieldViolation, Finding, Refusal
 from edge_agent.protocol.api import rfc3339
 
@@ -155,6 +156,10 @@ class Service:
             "loaded_at": rfc3339(loaded.at_s),
             "failed": loaded.failed,
         }
+
+    def effective(self) -> list[dict[str, Any]]:
+        """Every key of the configuration in use, see `edge_agent.config.effective`."""
+        return effective(self._loaded.settings)
 
     async def reload(self, actor: str) -> list[Change]:
         """Reads the file and starts to apply its changes. Returns the changes; an empty list if there are

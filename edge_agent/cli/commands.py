@@ -22,6 +22,7 @@ from edge_agent.cli.acts import open_cell, resolve, technician
 from edge_agent.cli.bundle.command import bundle
 from edge_agent.cli.bus import bus_app
 from edge_agent.cli.completion import CellLabel, completion
+from edge_agent.cli.config import check, config_app
 from edge_agent.cli.daemon import (
     DEFAULT_SOCKET,
     NO_DAEMON,
@@ -47,10 +48,6 @@ from edge_agent.cli.reload import reload
 from edge_agent.cli.restore import clear, restore
 from edge_agent.cli.schema import schema_app
 from edge_agent.cli.watch.command import watch
-from edge_agent.config import load_settings
-from edge_agent.config.modes import mode_findings
-from edge_agent.config.storage import storage_findings
-from edge_agent.errors import ConfigError
 from edge_agent.runtime.clock import SystemClock
 
 HELP = "The software of a parcel locker. `edge-agent run --config FILE` is the daemon; most others ask it."
@@ -77,25 +74,6 @@ def _main(
     ] = False,
 ) -> None:
     pass
-
-
-def check(
-    config: Annotated[Path, typer.Option("--config", metavar="FILE", help="the machine's file")],
-) -> None:
-    """Validate a configuration and its device profiles."""
-    try:
-        settings = load_settings(config)
-        refused, warned = storage_findings(settings)
-        if refused:
-            raise ConfigError(refused)
-    except ConfigError as error:
-        for finding in error.findings:
-            problems.print(f"{config}: {finding}", highlight=False, markup=False, soft_wrap=True)
-        raise typer.Exit(USAGE) from None
-    for finding in [*warned, *mode_findings(settings, config)]:
-        problems.print(f"{config}: warning: {finding}", highlight=False, markup=False, soft_wrap=True)
-    what = f"{len(settings.cells)} cells, {len(settings.devices)} devices, {len(settings.buses)} bus(es)"
-    console.print(f"{config}: good: {what}", highlight=False, markup=False, soft_wrap=True)
 
 
 def status(socket: Socket = DEFAULT_SOCKET, as_json: AsJson = False) -> None:
@@ -366,4 +344,5 @@ for _panel, _commands in COMMANDS.items():
     for _name, _command in _commands.items():
         app.command(_name, rich_help_panel=_panel)(_command)
 app.add_typer(bus_app, name="bus", rich_help_panel=KEEP)
+app.add_typer(config_app, name="config", rich_help_panel=KEEP)
 app.add_typer(schema_app, name="schema", rich_help_panel=KEEP)

@@ -66,6 +66,7 @@ Socket = Annotated[
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="print JSON, for scripts")]
 DEFAULT_SOCKET = Path("/run/edge-agent/agent.sock")
+DEFAULT_CONFIG = Path("/etc/edge-agent/locker.toml")
 
 
 def _no_daemon(socket: Path, error: Exception) -> typer.Exit:
@@ -107,8 +108,11 @@ def call(
     path: str,
     body: dict[str, Any] | None = None,
     headers: dict[str, str] | None = None,
+    *,
+    quiet: bool = False,
 ) -> Any:
-    """The daemon's answer; ends the process where there is none or it is a refusal.
+    """The daemon's answer; ends the process where there is none (without a message if `quiet`) or it is a
+    refusal.
 
     With `headers` (see `edge_agent.cli.pin`) it raises `PinNeeded` if the daemon also needs a PIN.
     """
@@ -117,7 +121,7 @@ def call(
         with httpx.Client(transport=transport, base_url="http://agent", timeout=UNLOCK_TIMEOUT_S) as client:
             response = client.request(method, path, json=body, headers=headers)
     except httpx.TransportError as error:
-        raise _no_daemon(socket, error) from None
+        raise (typer.Exit(NO_DAEMON) if quiet else _no_daemon(socket, error)) from None
     if response.is_error:
         raise _refused(response, headers)
     return response.json()

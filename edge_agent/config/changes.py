@@ -6,6 +6,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+from edge_agent.config.paths import flat
 from edge_agent.config.sections import Settings
 
 
@@ -37,17 +38,6 @@ def changes(before: Settings, after: Settings) -> list[Change]:
 
 def _flat(settings: Settings) -> dict[str, Any]:
     raw = settings.model_dump(mode="json")
-    raw["cells"] = {cell.pop("label"): cell for cell in raw["cells"]}
     # A profile's file may have changed under the same name.
     raw["profiles"] = {name: profile.model_dump(mode="json") for name, profile in settings._profiles.items()}
-    found: dict[str, Any] = {}
-    _flatten(raw, "", found)
-    return found
-
-
-def _flatten(raw: Any, path: str, found: dict[str, Any]) -> None:
-    if isinstance(raw, dict):
-        for key, value in raw.items():
-            _flatten(value, f"{path}.{key}" if path else str(key), found)
-    elif raw is not None:
-        found[path] = raw
+    return flat(raw)

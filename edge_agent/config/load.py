@@ -9,6 +9,7 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
+from edge_agent.config.paths import flat
 from edge_agent.config.sections import Settings
 from edge_agent.config.wiring import wiring_findings
 from edge_agent.drivers.profiles import load_profile
@@ -37,6 +38,7 @@ def load_settings(path: Path) -> Settings:
     folder = path.parent.resolve()
     # Raised separately: an environment without credentials is no fault of the file.
     settings = settings.at(folder, os.environ)
+    settings._given = frozenset(flat(document))
     findings = _load_profiles(settings)
     if not findings:
         findings = wiring_findings(settings)

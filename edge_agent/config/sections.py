@@ -375,12 +375,18 @@ class Settings(Section):
     cells: Annotated[list[CellSection], Field(min_length=1, max_length=512)]
     _profiles: dict[str, Profile] = PrivateAttr(default_factory=dict)
     _folder: Path = PrivateAttr(default=Path())
+    _given: frozenset[str] = PrivateAttr(default=frozenset())
 
     def at(self, folder: Path, environment: Mapping[str, str]) -> Settings:
         """The same settings, read from a file in `folder`: relative paths begin there."""
         placed = self.model_copy(update={"mqtt": self.mqtt.placed(folder, environment)})
         placed._folder = folder
         return placed
+
+    @property
+    def given(self) -> frozenset[str]:
+        """The key paths that the file gives; every other key has its default."""
+        return self._given
 
     def profile_of(self, device: str) -> Profile:
         """The profile of a configured device."""
@@ -418,22 +424,35 @@ class Settings(Section):
         hot = None if cell.heating is None else self._regime("hot", cell.heating.climate)
         return Regimes(cold, hot)
 
-    def _regime(self, need: Need, name: str) -> Regime:
+    def climates(self) -> dict[str, ClimateSection]:
+        """The sections of `[climate]` and those that cells use without one, with defaults filled in."""
+        found = dict(self.climate)
+        for cell in self.cells:
+            if cell.cooling is not None:
+                found[cell.cooling.climate] = self._climate("cold", cell.cooling.climate)
+            if cell.heating is not None:
+                found[cell.heating.climate] = self._climate("hot", cell.heating.climate)
+        return found
+
+    def _climate(self, need: Need, name: str) -> ClimateSection:
+        """A section of `[climate]`; `CLIMATE` gives the keys that it leaves out."""
         usual, chosen = CLIMATE[need], self.climate.get(name, CLIMATE[need])
-        setpoint_c = usual.setpoint_c if chosen.setpoint_c is None else chosen.setpoint_c
-        limit_c = usual.limit_c if chosen.limit_c is None else chosen.limit_c
-        allowed_min = usual.allowed_min if chosen.allowed_min is None else chosen.allowed_min
-        assert setpoint_c is not None
-        assert limit_c is not None
-        assert allowed_min is not None
+        missing = [key for key in ("setpoint_c", "limit_c", "allowed_min") if getattr(chosen, key) is None]
+        return chosen.model_copy(update={key: getattr(usual, key) for key in missing})
+
+    def _regime(self, need: Need, name: str) -> Regime:
+        chosen = self._climate(need, name)
+        assert chosen.setpoint_c is not None
+        assert chosen.limit_c is not None
+        assert chosen.allowed_min is not None
         return Regime(
             need=need,
-            setpoint_c=setpoint_c,
+            setpoint_c=chosen.setpoint_c,
             band_c=chosen.band_c,
             min_on_ns=chosen.min_on_s * 10**9,
             min_off_ns=chosen.min_off_s * 10**9,
-            limit_c=limit_c,
-            allowed_ns=allowed_min * 60 * 10**9,
+            limit_c=chosen.limit_c,
+            allowed_ns=chosen.allowed_min * 60 * 10**9,
             precondition_ns=chosen.precondition_min * 60 * 10**9,
             no_effect_ns=chosen.no_effect_min * 60 * 10**9,
             least_change_c=chosen.least_change_c,

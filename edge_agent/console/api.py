@@ -71,7 +71,10 @@ class Reloads(Protocol):
     """Applies a new configuration."""
 
     def in_use(self) -> dict[str, Any]:
-        """The configuration in use."""
+        """Which configuration is in use."""
+
+    def effective(self) -> list[dict[str, Any]]:
+        """Every key of the configuration in use: `key`, `value`, and `from`, `file` or `default`."""
 
     async def reload(self, actor: str) -> list[Change]:
         """Starts to apply the file's changes and returns them. Raises `Refusal`."""
@@ -132,6 +135,7 @@ def create_app(port: ConsolePort) -> Starlette:
             Route("/v1/code", code, methods=["POST"]),
             Route("/v1/alive", shows(lambda: {"alive": True})),
             Route("/v1/status", shows(partial(_status, port))),
+            Route("/v1/configuration", shows(partial(_configuration, port))),
             Route("/v1/reload", partial(_reload, port), methods=["POST"]),
             Route("/v1/cells", shows(report.cells)),
             Route("/v1/alarms", shows(report.alarms)),
@@ -154,12 +158,21 @@ def _status(port: ConsolePort) -> dict[str, Any]:
     return port.report.status() | ({} if service is None else {"configuration": service.in_use()})
 
 
-async def _reload(port: ConsolePort, request: Request) -> Response:
+def _service(port: ConsolePort) -> Reloads:
     if port.service is None:
-        raise Refusal(Code.NOT_BUILT, "this daemon has no configuration file to reload")
+        raise Refusal(Code.NOT_BUILT, "this daemon has no configuration file")
+    return port.service
+
+
+def _configuration(port: ConsolePort) -> list[dict[str, Any]]:
+    return _service(port).effective()
+
+
+async def _reload(port: ConsolePort, request: Request) -> Response:
+    service = _service(port)
     actor = await port.access.actor(request, proven=False)
-    number = port.service.in_use()["number"]
-    found = await port.service.reload(actor)
+    number = service.in_use()["number"]
+    found = await service.reload(actor)
     rows = [{"path": one.path, "before": one.before, "after": one.after} for one in found]
     return JSONResponse({"changes": rows, "number": number})
 

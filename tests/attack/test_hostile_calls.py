@@ -18,6 +18,7 @@ PATHS = [
     "/v1/code",
     "/v1/alive",
     "/v1/status",
+    "/v1/configuration",
     "/v1/reload",
     "/v1/cells",
     "/v1/alarms",

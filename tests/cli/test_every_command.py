@@ -30,7 +30,7 @@ pytestmark = [
 ]
 
 ALONE = {"init", "check", "explain", "technician", "completion"}
-ALONE |= {"schema asyncapi", "schema config", "schema profile"}
+ALONE |= {"config show", "schema asyncapi", "schema config", "schema profile"}
 """Commands that need no daemon."""
 NEEDED: dict[str, tuple[str, ...]] = {
     "check": ("--config", str(CONFIG / "demo.toml")),
@@ -42,6 +42,7 @@ NEEDED: dict[str, tuple[str, ...]] = {
     "resolve": ("A01", "--empty"),
     "tare": ("A01",),
     "explain": ("DOOR_AJAR",),
+    "config show": ("--config", str(CONFIG / "demo.toml")),
     "technician": ("maria",),
     "completion": ("bash",),
 }
@@ -98,7 +99,9 @@ def test_bad_arguments_are_named_and_end_with_2(name: str, bad: str, tmp_path: P
     assert bad in done.stderr
 
 
-@pytest.mark.parametrize("name", [name for name in NEEDED if name not in ("check", "completion")])
+@pytest.mark.parametrize(
+    "name", [name for name in NEEDED if name not in ("check", "completion", "config show")]
+)
 def test_required_options_are_asked_for(name: str, tmp_path: Path) -> None:
     done = invoke(name, EDGE_AGENT_SOCKET=str(tmp_path / "none"))
     assert (done.exit_code, done.stdout) == (2, "")

@@ -25,6 +25,7 @@ LOOKS: dict[str, tuple[tuple[str, ...], str]] = {
     "reservations": ((), r"│ res_\w+ +│ order 1/ü │ B03 +│ DROPPED_OFF"),
     "alarms": ((), r"│ CLOCK_UNSYNCED|no alarm stands"),
     "events": ((), r"unlock: OPENED +│ B03"),
+    "config show": (("unlock.pulse_ms",), r"│ unlock.pulse_ms │ 300 +│ file"),
     "bus stats": ((), r"main .*modbus at 19200 baud, up"),
     "bus check": ((), r"│ main │ locks_a"),
     "bus scan": (("--first", "1", "--last", "3"), r"│ main │ 1 +│ locks_a +│ bronze +│ answers"),

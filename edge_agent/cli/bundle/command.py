@@ -14,6 +14,7 @@ from rich.progress import Progress
 
 from edge_agent.cli.bundle.parts import Missing, NoDaemon, parts
 from edge_agent.cli.daemon import (
+    DEFAULT_CONFIG,
     DEFAULT_SOCKET,
     NO_DAEMON,
     USAGE,
@@ -24,8 +25,6 @@ from edge_agent.cli.daemon import (
     problems,
 )
 from edge_agent.runtime.clock import SystemClock
-
-DEFAULT_CONFIG = Path("/etc/edge-agent/locker.toml")
 
 
 def bundle(

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import typer
 
-from edge_agent.cli.daemon import REFUSED, USAGE, AsJson, console, print_json, problems
+from edge_agent.cli.daemon import DEFAULT_CONFIG, REFUSED, USAGE, AsJson, console, print_json, problems
 from edge_agent.cli.init import options
 from edge_agent.cli.init.answers import KEYS, BadAnswer, Interview, Missing, is_interactive, read_answers
 from edge_agent.cli.init.found import look, recognised
@@ -21,13 +21,12 @@ from edge_agent.config.load import SHIPPED_PROFILES
 from edge_agent.drivers.profiles import Profile, load_profile
 from edge_agent.errors import ConfigError
 
-DEFAULT_OUTPUT = Path("/etc/edge-agent/locker.toml")
 DEFAULT_PROFILES = "devices"
 
 
 def init(
     context: typer.Context,
-    output: options.Output = DEFAULT_OUTPUT,
+    output: options.Output = DEFAULT_CONFIG,
     answers: options.AnswersFile = None,
     force: options.Force = False,
     thorough: options.Thorough = False,
