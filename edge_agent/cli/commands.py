@@ -10,14 +10,12 @@ from datetime import UTC, datetime
 from pathlib import Path
 from threading import Event
 from typing import Annotated, Any
-from urllib.parse import quote
 
 import typer
 from rich.markup import escape
 from rich.table import Column, Table
 
 from edge_agent import __version__
-from edge_agent.cli import temperature_log
 from edge_agent.cli.acts import open_cell, resolve, technician
 from edge_agent.cli.bundle.command import bundle
 from edge_agent.cli.bus import bus_app
@@ -26,7 +24,6 @@ from edge_agent.cli.config import check, config_app
 from edge_agent.cli.daemon import (
     DEFAULT_SOCKET,
     NO_DAEMON,
-    USAGE,
     AsJson,
     Socket,
     call,
@@ -36,7 +33,6 @@ from edge_agent.cli.daemon import (
     problems,
     rows_of,
     until_stopped,
-    visible,
 )
 from edge_agent.cli.diagnose import diagnose
 from edge_agent.cli.event_filter import SEARCHED, EventFilter, moment_since
@@ -45,6 +41,7 @@ from edge_agent.cli.explain.command import explain
 from edge_agent.cli.init.command import init
 from edge_agent.cli.pin import As, PinFile, act
 from edge_agent.cli.reload import reload
+from edge_agent.cli.reservations import reservations
 from edge_agent.cli.restore import clear, restore
 from edge_agent.cli.schema import schema_app
 from edge_agent.cli.watch.command import watch
@@ -121,57 +118,6 @@ def alarms(socket: Socket = DEFAULT_SOCKET, as_json: AsJson = False) -> None:
     console.print(table if found else "no alarms")
 
 
-def reservations(
-    socket: Socket = DEFAULT_SOCKET,
-    as_json: AsJson = False,
-    temperatures: Annotated[
-        str | None,
-        typer.Option(metavar="RESERVATION", help="print the temperature log of this reservation, as CSV"),
-    ] = None,
-    svg: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="with --temperatures: also plot them")
-    ] = None,
-) -> None:
-    """Show the reservations that hold a cell, without codes; with --temperatures the temperature log of
-    one."""
-    if temperatures is not None:
-        _temperatures(socket, as_json, temperatures, svg)
-        return
-    if svg is not None:
-        raise typer.BadParameter("only together with --temperatures", param_hint="--svg")
-    found = call(socket, "GET", "/v1/reservations")
-    if as_json:
-        print_json(found)
-        return
-    table = Table("reservation", "order", "cell", "status", "created", "dropped off", "picked up", "notes")
-    for row in found:
-        status = row["status"].removeprefix("RESERVATION_STATUS_")
-        if row["overdue_s"] is not None:
-            status = f"[yellow]{status}, {_duration(row['overdue_s'])} late[/]"
-        elif row["grace_over"]:
-            status = f"[yellow]{status}, grace over, door open[/]"
-        order = escape(row["platform_order_id"])
-        times = map(moment, (row["created_at"], row["dropped_off_at"], row["picked_up_at"]))
-        table.add_row(
-            row["reservation_id"], order, row["cell"]["description"], status, *times, escape(row["notes"])
-        )
-    console.print(table if found else "no reservation holds a cell")
-
-
-def _temperatures(socket: Path, as_json: bool, reservation_id: str, svg: Path | None) -> None:
-    log = call(socket, "GET", f"/v1/reservations/{quote(reservation_id, safe='')}/temperatures")
-    if svg is not None:
-        try:
-            svg.write_text(temperature_log.as_svg(log), encoding="utf-8")
-        except OSError as error:
-            problems.print(f"{svg}: {error.strerror}", style="red", highlight=False, markup=False)
-            raise typer.Exit(USAGE) from None
-    if as_json:
-        print_json(log)
-    else:
-        typer.echo(visible(temperature_log.as_csv(log)), nl=False)
-
-
 def events(
     socket: Socket = DEFAULT_SOCKET,
     as_json: AsJson = False,
@@ -238,10 +184,6 @@ def _show(row: dict[str, Any], as_json: bool) -> None:
     else:
         text = "  ".join(cell for cell in event_row(row) if cell)
         console.print(text, highlight=False, markup=False)
-
-
-def _duration(seconds: int) -> str:
-    return f"{seconds // 60} min" if seconds < 7200 else f"{seconds // 3600} h"
 
 
 def cells(socket: Socket = DEFAULT_SOCKET, as_json: AsJson = False) -> None:

@@ -17,7 +17,7 @@ AGES = {"m": "minutes", "h": "hours", "d": "days"}
 
 @dataclass(slots=True)
 class EventFilter:
-    """What is wanted; None: any. Labels and alarms match in upper and lower case.
+    """What is wanted; None: any. Upper and lower case are the same.
 
     `order` is an order id, a reservation id, or the beginning of either. Lines of the unlock ledger have no
     order id: they match by the reservations whose events match.
@@ -58,7 +58,12 @@ class EventFilter:
 
     def _is_of_order(self, row: dict[str, Any]) -> bool:
         ids = (row.get("platform_order_id"), row["reservation_id"])
-        return any(one is not None and one.startswith(self.order or "") for one in ids)
+        return any(begins(one, self.order or "") for one in ids if one is not None)
+
+
+def begins(text: str, wanted: str | None) -> bool:
+    """Whether an id begins with what was asked for, in upper or lower case; None: any."""
+    return wanted is None or text.casefold().startswith(wanted.casefold())
 
 
 def moment_since(text: str | None, now: datetime) -> datetime | None:

@@ -139,7 +139,7 @@ def create_app(port: ConsolePort) -> Starlette:
             Route("/v1/reload", partial(_reload, port), methods=["POST"]),
             Route("/v1/cells", shows(report.cells)),
             Route("/v1/alarms", shows(report.alarms)),
-            Route("/v1/reservations", shows(report.reservations)),
+            Route("/v1/reservations", partial(_reservations, report)),
             Route("/v1/reservations/{rid:path}/temperatures", temperatures),
             Route("/v1/events", events),
             Route("/v1/cells/{label}/{act}", act, methods=["POST"]),
@@ -175,6 +175,13 @@ async def _reload(port: ConsolePort, request: Request) -> Response:
     found = await service.reload(actor)
     rows = [{"path": one.path, "before": one.before, "after": one.after} for one in found]
     return JSONResponse({"changes": rows, "number": number})
+
+
+async def _reservations(report: Report, request: Request) -> Response:
+    if request.query_params.get("all") != "1":
+        return JSONResponse(report.reservations())
+    limit = _limit(request.query_params.get("limit", "100"))
+    return JSONResponse(await report.all_reservations(limit))
 
 
 async def _act(local: LocalRequests, name: str, label: str, actor: str, request: Request) -> Answer:

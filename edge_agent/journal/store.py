@@ -465,6 +465,16 @@ class JournalStore:
         reservation: Reservation = load(RESERVATION, row[0], f"reservation {reservation_id}")
         return reservation
 
+    def ended_reservations(self, before: int | None, limit: int) -> list[tuple[int, Reservation]]:
+        """The reservations that are over, with their places in the journal: the newest `limit` of those whose
+        place is below `before` (None: of all), newest first."""
+        query = (
+            "SELECT rowid, body FROM reservation WHERE live <> 1 AND (?1 IS NULL OR rowid < ?1)"
+            " ORDER BY rowid DESC LIMIT ?2"
+        )
+        found = self.rows(query, (before, limit))
+        return [(place, load(RESERVATION, body, f"reservation at {place}")) for place, body in found]
+
     def temperatures(self, reservation_id: str) -> list[dict[str, Any]]:
         """The temperature log of a reservation, also of one that is over, oldest first.
 

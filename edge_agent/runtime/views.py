@@ -55,8 +55,10 @@ class Views:
         self._journal_id = journal_id
 
     def cell(self, label: str) -> CellReference:
-        """The reference to a cell in an answer."""
-        return CellReference(description=label, cell_id=self._layout.specs[label].cell_id)
+        """The reference to a cell in an answer; without an id if the configuration has no such cell any
+        more."""
+        spec = self._layout.specs.get(label)
+        return CellReference(description=label, cell_id=None if spec is None else spec.cell_id)
 
     def reservation(self, reservation: Reservation) -> ReservationView:
         """A reservation with its codes, for a command's reply."""

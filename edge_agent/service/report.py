@@ -22,6 +22,8 @@ from edge_agent.statemachine.reservation import within
 from edge_agent.statemachine.state import Climate, cell_of
 
 LONGEST_LIST = 1000
+PART = 50
+"""How many reservations of the journal are read at once."""
 SECRETS = {"drop_off_code", "pickup_code"}
 BUS_COUNTERS = (
     "requests",
@@ -196,18 +198,41 @@ class Report:
         """The reservations that hold a cell, oldest first: the API's fields without codes.
 
         `overdue_s`: how many seconds a pending one is past its ETA; None if it is not, or if no clock is
-        valid. `grace_over`: picked up, the grace is over, and the door is not closed yet.
+        valid. `grace_over`: picked up, the grace is over, and the door is not closed yet. `live`: true.
         """
         now = self._clock.now()
-        rows = []
-        for reservation in self._loop.state.reservations.values():
-            view = self._views.reservation(reservation).model_dump(mode="json", exclude=SECRETS)
-            picked_up = reservation.status is ReservationStatus.PICKED_UP
-            in_grace = within(reservation.picked_up, reservation.grace_pickup_s, now)
-            rows.append(
-                {**view, "overdue_s": _overdue_s(reservation, now), "grace_over": picked_up and not in_grace}
-            )
-        return rows
+        return [self._reservation(one, now, live=True) for one in self._loop.state.reservations.values()]
+
+    def _reservation(self, reservation: Reservation, now: Instant, *, live: bool) -> dict[str, Any]:
+        view = self._views.reservation(reservation).model_dump(mode="json", exclude=SECRETS)
+        picked_up = reservation.status is ReservationStatus.PICKED_UP
+        in_grace = within(reservation.picked_up, reservation.grace_pickup_s, now)
+        grace_over = live and picked_up and not in_grace
+        return view | {
+            "overdue_s": _overdue_s(reservation, now) if live else None,
+            "grace_over": grace_over,
+            "live": live,
+        }
+
+    async def all_reservations(self, limit: int) -> list[dict[str, Any]]:
+        """The newest `limit` reservations that are over, oldest first, then those that hold a cell.
+
+        Gives way to others between parts of `PART`: a long history holds up no door. Raises `StorageFault`.
+        """
+        over: dict[str, dict[str, Any]] = {}
+        before: int | None = None
+        while (wanted := min(PART, limit - len(over))) > 0:
+            part = self._store.ended_reservations(before, wanted)
+            now = self._clock.now()
+            over |= {one.reservation_id: self._reservation(one, now, live=False) for _, one in part}
+            if len(part) < wanted:
+                break
+            before = part[-1][0]
+            await asyncio.sleep(0)
+        live = self.reservations()
+        for row in live:
+            over.pop(row["reservation_id"], None)
+        return [*reversed(over.values()), *live]
 
     def temperatures(self, reservation_id: str) -> dict[str, Any]:
         """The temperatures of a reservation that needs cold or warmth, also of one that is over.

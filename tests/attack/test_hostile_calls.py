@@ -54,7 +54,16 @@ Bodies = st.one_of(
 Queries = st.one_of(
     st.just(""),
     st.sampled_from(
-        ["follow=1", "limit=1000", "limit=\u0661", "limit=-1", "limit=99999999999", "seconds=nan"]
+        [
+            "follow=1",
+            "all=1",
+            "all=1&limit=1000",
+            "limit=1000",
+            "limit=\u0661",
+            "limit=-1",
+            "limit=99999999999",
+            "seconds=nan",
+        ]
     ),
     st.sampled_from(
         ["seconds=1e308", "bus=main", "bus=\x00", "cell=A01&cell=A01", "cell=", "%ff=%00", "&&=;"]

@@ -57,6 +57,7 @@ ROWS = [
         (EventFilter(cell="b02"), [3, 4]),
         (EventFilter(order="order 1"), [1, 2]),
         (EventFilter(order="order"), [1, 2, 3, 4]),
+        (EventFilter(order="ORDER 1"), [1, 2]),
         (EventFilter(order="res_2"), [3, 4]),
         (EventFilter(alarm="door_ajar"), [5]),
         (EventFilter(since=datetime(2026, 11, 30, 11, 4, tzinfo=UTC)), [4, 5]),

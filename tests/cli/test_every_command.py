@@ -34,6 +34,7 @@ ALONE |= {"config show", "schema asyncapi", "schema config", "schema profile"}
 """Commands that need no daemon."""
 NEEDED: dict[str, tuple[str, ...]] = {
     "check": ("--config", str(CONFIG / "demo.toml")),
+    "reservations": ("res_1",),
     "code": ("1234",),
     "open": ("A01", "--reason", "r"),
     "block": ("A01", "--reason", "r"),
@@ -46,7 +47,9 @@ NEEDED: dict[str, tuple[str, ...]] = {
     "technician": ("maria",),
     "completion": ("bash",),
 }
-"""The fewest arguments that a command needs."""
+"""Arguments with which a command does something."""
+UNASKED = {"check", "completion", "config show", "reservations"}
+"""Those of them that need none, or ask in other words."""
 TERMINAL = {"watch"}
 """Commands that are nothing without a terminal: bad usage."""
 
@@ -99,9 +102,7 @@ def test_bad_arguments_are_named_and_end_with_2(name: str, bad: str, tmp_path: P
     assert bad in done.stderr
 
 
-@pytest.mark.parametrize(
-    "name", [name for name in NEEDED if name not in ("check", "completion", "config show")]
-)
+@pytest.mark.parametrize("name", [name for name in NEEDED if name not in UNASKED])
 def test_required_options_are_asked_for(name: str, tmp_path: Path) -> None:
     done = invoke(name, EDGE_AGENT_SOCKET=str(tmp_path / "none"))
     assert (done.exit_code, done.stdout) == (2, "")

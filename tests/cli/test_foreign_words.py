@@ -27,6 +27,7 @@ RESERVATION = {
     "status": "RESERVATION_STATUS_PENDING",
     "overdue_s": None,
     "grace_over": False,
+    "live": True,
     "created_at": "2026-01-01T00:00:00Z",
     "dropped_off_at": None,
     "picked_up_at": None,

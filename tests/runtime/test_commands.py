@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from pathlib import Path
+from typing import cast
 
 import httpx
 import pytest
@@ -12,6 +13,10 @@ import pytest
 from edge_agent.console.api import ConsolePort, create_app
 from edge_agent.errors import Code, Refusal
 from edge_agent.model import CellStatus
+from edge_agent.runtime.ids import Ids
+from edge_agent.runtime.views import Identity, Views
+from edge_agent.service import report
+from edge_agent.statemachine.state import Layout
 from tests.support.site import Site, at_site
 
 
@@ -220,6 +225,45 @@ def test_the_console_shows_what_happened_without_codes(tmp_path: Path) -> None:
             assert (await console.post(f"/v1/cells/{label}/paint")).status_code == 501
 
     at_site(tmp_path, test)
+
+
+def test_reservations_that_are_over_are_shown_on_request(tmp_path: Path) -> None:
+    async def test(site: Site) -> None:
+        for number in range(1, 6):
+            made = await site.reserve(number)
+            if number < 5:
+                assert "result" in await site.call("cancel", f"res_{number}")
+        agent = site.plant.agent
+        assert agent is not None
+        transport = httpx.ASGITransport(app=create_app(ConsolePort(agent.local, agent.report)))
+        async with httpx.AsyncClient(transport=transport, base_url="http://agent") as console:
+
+            async def shown(query: str) -> list[tuple[str, bool]]:
+                rows = (await console.get(f"/v1/reservations{query}")).json()
+                assert not {"drop_off_code", "pickup_code"} & rows[0].keys()
+                return [(row["reservation_id"], row["live"]) for row in rows]
+
+            everything = [*((f"res_{number}", False) for number in range(1, 5)), ("res_5", True)]
+            assert await shown("") == await shown("?all=0") == everything[4:]
+            assert await shown("?all=1") == everything
+            assert await shown("?all=1&limit=2") == everything[2:]
+            with pytest.MonkeyPatch.context() as patch:
+                patch.setattr(report, "PART", 3)
+                assert await shown("?all=1&limit=1000") == everything
+            row = (await console.get("/v1/reservations?all=1&limit=1")).json()[0]
+            assert row["status"] == "RESERVATION_STATUS_CANCELLED"
+            assert (row["overdue_s"], row["grace_over"]) == (None, False)
+            refused = await console.get("/v1/reservations?all=1&limit=1001")
+            assert (refused.status_code, refused.json()["message"]) == (400, "limit: must be 1 to 1000")
+        assert made["status"] == "RESERVATION_STATUS_PENDING"
+
+    at_site(tmp_path, test)
+
+
+def test_a_reservation_whose_cell_was_removed_is_shown_without_the_cell_s_id() -> None:
+    identity = Identity("machine_123", "n", "l", 0.0, 0.0)
+    views = Views(identity, Layout({}), cast(Ids, None), "journal")
+    assert views.cell("Z9").model_dump() == {"description": "Z9", "cell_id": None}
 
 
 def test_following_returns_each_row_once_in_order(tmp_path: Path) -> None:

@@ -1,0 +1,114 @@
+"""`edge-agent reservations`: those that hold a cell, those that are over, and the temperatures of one."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+from urllib.parse import quote
+
+import typer
+from rich.markup import escape
+from rich.table import Table
+
+from edge_agent.cli import temperature_log
+from edge_agent.cli.daemon import (
+    DEFAULT_SOCKET,
+    USAGE,
+    AsJson,
+    Socket,
+    call,
+    console,
+    print_json,
+    problems,
+    visible,
+)
+from edge_agent.cli.event_filter import begins
+from edge_agent.cli.event_rows import moment
+
+SEARCHED = 1000
+"""How many of the newest reservations that are over are shown: the most that the daemon returns at once."""
+
+
+def reservations(
+    reservation: Annotated[
+        str | None,
+        typer.Argument(metavar="ID", help="only this reservation; the beginning of its id will do"),
+    ] = None,
+    socket: Socket = DEFAULT_SOCKET,
+    as_json: AsJson = False,
+    over: Annotated[bool, typer.Option("--all", help="also those that are over, the newest 1000")] = False,
+    order: Annotated[
+        str | None, typer.Option(metavar="TEXT", help="only orders whose id begins with this")
+    ] = None,
+    temperatures: Annotated[
+        str | None,
+        typer.Option(metavar="RESERVATION", help="print the temperature log of this reservation, as CSV"),
+    ] = None,
+    svg: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="with --temperatures: also plot them")
+    ] = None,
+) -> None:
+    """Show the reservations that hold a cell, without codes; with --temperatures the temperature log of one.
+
+    Ids are found in upper and lower case.
+    """
+    if temperatures is not None:
+        _temperatures(socket, as_json, temperatures, svg)
+        return
+    if svg is not None:
+        raise typer.BadParameter("only together with --temperatures", param_hint="--svg")
+    rows = call(socket, "GET", f"/v1/reservations?all=1&limit={SEARCHED}" if over else "/v1/reservations")
+    found = [
+        row
+        for row in rows
+        if begins(row["reservation_id"], reservation) and begins(row["platform_order_id"], order)
+    ]
+    if as_json:
+        print_json(found)
+    else:
+        console.print(_table(found) if found else _nothing(over, limited=bool(rows)))
+
+
+def _nothing(over: bool, *, limited: bool) -> str:
+    if not limited:
+        return "no reservation" if over else "no reservation holds a cell"
+    if over:
+        return f"no reservation matches; of those that are over, the newest {SEARCHED} were searched"
+    return "no reservation that holds a cell matches; `--all` also searches those that are over"
+
+
+def _table(rows: list[dict[str, Any]]) -> Table:
+    table = Table("reservation", "order", "cell", "status", "created", "dropped off", "picked up", "notes")
+    for row in rows:
+        order, notes = escape(row["platform_order_id"]), escape(row["notes"])
+        times = map(moment, (row["created_at"], row["dropped_off_at"], row["picked_up_at"]))
+        cell = row["cell"]["description"]
+        table.add_row(row["reservation_id"], order, cell, _status(row), *times, notes)
+    return table
+
+
+def _status(row: dict[str, Any]) -> str:
+    status: str = row["status"].removeprefix("RESERVATION_STATUS_")
+    if row["overdue_s"] is not None:
+        return f"[yellow]{status}, {_duration(row['overdue_s'])} late[/]"
+    if row["grace_over"]:
+        return f"[yellow]{status}, grace over, door open[/]"
+    return status if row["live"] else f"{status}, over"
+
+
+def _duration(seconds: int) -> str:
+    return f"{seconds // 60} min" if seconds < 7200 else f"{seconds // 3600} h"
+
+
+def _temperatures(socket: Path, as_json: bool, reservation_id: str, svg: Path | None) -> None:
+    log = call(socket, "GET", f"/v1/reservations/{quote(reservation_id, safe='')}/temperatures")
+    if svg is not None:
+        try:
+            svg.write_text(temperature_log.as_svg(log), encoding="utf-8")
+        except OSError as error:
+            problems.print(f"{svg}: {error.strerror}", style="red", highlight=False, markup=False)
+            raise typer.Exit(USAGE) from None
+    if as_json:
+        print_json(log)
+    else:
+        typer.echo(visible(temperature_log.as_csv(log)), nl=False)
