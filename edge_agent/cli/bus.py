@@ -28,6 +28,7 @@ from edge_agent.cli.daemon import (
     rows_of,
     until_stopped,
 )
+from edge_agent.cli.times import Utc, time_of_day
 
 bus_app = typer.Typer(
     no_args_is_help=True, help="Inspect the buses: which devices answer, how quickly, and every frame."
@@ -58,6 +59,7 @@ def monitor(
     bus: Annotated[str | None, typer.Option(metavar="NAME", help="only this one")] = None,
     record: Annotated[Path | None, typer.Option(metavar="FILE", help="also write JSON lines there")] = None,
     seconds: Annotated[float | None, typer.Option(min=0.1, help="end after this time")] = None,
+    utc: Utc = False,
 ) -> None:
     """Show the frames as they pass, decoded; until Ctrl-C."""
     query = [] if bus is None else [f"bus={quote(bus, safe='')}"]
@@ -72,7 +74,7 @@ def monitor(
             if as_json:
                 print_json_line(row)
             else:
-                console.print(_frame_line(row), highlight=False, soft_wrap=True)
+                console.print(_frame_line(row, utc), highlight=False, soft_wrap=True)
 
 
 @bus_app.command()
@@ -238,8 +240,8 @@ def _written(path: Path) -> Iterator[TextIO]:
         raise typer.Exit(USAGE) from None
 
 
-def _frame_line(row: dict[str, Any]) -> str:
-    time = row["at"].partition("T")[2].rstrip("Z")
+def _frame_line(row: dict[str, Any], utc: bool) -> str:
+    time = time_of_day(row["at"], utc=utc)
     bad = row["note"] or "damaged" in row["words"] or "exception" in row["words"]
     words = f"[yellow]{escape(row['words'])}[/]" if bad else escape(row["words"])
     return f"{time}  {row['bus']}  {row['hex']:<23}  {words}"

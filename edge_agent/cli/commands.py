@@ -36,7 +36,7 @@ from edge_agent.cli.daemon import (
 )
 from edge_agent.cli.diagnose import diagnose
 from edge_agent.cli.event_filter import SEARCHED, EventFilter, moment_since
-from edge_agent.cli.event_rows import event_row, moment
+from edge_agent.cli.event_rows import event_row
 from edge_agent.cli.explain.command import explain
 from edge_agent.cli.init.command import init
 from edge_agent.cli.pin import As, PinFile, act
@@ -44,6 +44,7 @@ from edge_agent.cli.reload import reload
 from edge_agent.cli.reservations import reservations
 from edge_agent.cli.restore import clear, restore
 from edge_agent.cli.schema import schema_app
+from edge_agent.cli.times import Utc, moment
 from edge_agent.cli.watch.command import watch
 from edge_agent.runtime.clock import SystemClock
 
@@ -73,7 +74,7 @@ def _main(
     pass
 
 
-def status(socket: Socket = DEFAULT_SOCKET, as_json: AsJson = False) -> None:
+def status(socket: Socket = DEFAULT_SOCKET, as_json: AsJson = False, utc: Utc = False) -> None:
     """Show the machine at a glance."""
     found = call(socket, "GET", "/v1/status")
     if as_json:
@@ -82,30 +83,33 @@ def status(socket: Socket = DEFAULT_SOCKET, as_json: AsJson = False) -> None:
     table = Table(show_header=False, box=None)
     for key, value in found.items():
         if key not in ("alarms", "buses"):
-            table.add_row(key.replace("_", " "), escape(_readable(value)))
+            table.add_row(key.replace("_", " "), escape(_readable(value, utc)))
     for name, bus in found["buses"].items():
         counts = ", ".join(f"{count} {key.replace('_', ' ')}" for key, count in bus.items() if count)
         table.add_row(f"bus {name}", counts)
     for alarm in found["alarms"]:
         where = alarm["label"] or alarm["device"]
         place = f" {where}" if where else ""
-        row = f"[yellow]{alarm['alarm']}{place}[/] since {moment(alarm['since'])} {escape(alarm['detail'])}"
-        table.add_row("alarm", row)
+        since = moment(alarm["since"], utc=utc)
+        table.add_row("alarm", f"[yellow]{alarm['alarm']}{place}[/] since {since} {escape(alarm['detail'])}")
     console.print(table)
 
 
-def _readable(value: Any) -> str:
-    """A value of `/v1/status` for people."""
+def _readable(value: Any, utc: bool, key: str = "") -> str:
+    """A value of `/v1/status` for people; a time has a key that ends with `_at`."""
     if value is None:
         return "-"
     if isinstance(value, bool):
         return "yes" if value else "no"
     if isinstance(value, dict):
-        return ", ".join(f"{key.replace('_', ' ')} {_readable(one)}" for key, one in value.items())
-    return ", ".join(map(_readable, value)) if isinstance(value, list) else str(value)
+        parts = (f"{name.replace('_', ' ')} {_readable(one, utc, name)}" for name, one in value.items())
+        return ", ".join(parts)
+    if isinstance(value, list):
+        return ", ".join(_readable(one, utc) for one in value)
+    return moment(value, utc=utc) if key.endswith("_at") else str(value)
 
 
-def alarms(socket: Socket = DEFAULT_SOCKET, as_json: AsJson = False) -> None:
+def alarms(socket: Socket = DEFAULT_SOCKET, as_json: AsJson = False, utc: Utc = False) -> None:
     """Show the standing alarms."""
     found = call(socket, "GET", "/v1/alarms")
     if as_json:
@@ -113,7 +117,11 @@ def alarms(socket: Socket = DEFAULT_SOCKET, as_json: AsJson = False) -> None:
         return
     table = Table("alarm", "cell", "device", "since", "count", "detail")
     for alarm in found:
-        name, since, times = f"[yellow]{alarm['alarm']}[/]", moment(alarm["since"]), str(alarm["count"])
+        name, since, times = (
+            f"[yellow]{alarm['alarm']}[/]",
+            moment(alarm["since"], utc=utc),
+            str(alarm["count"]),
+        )
         table.add_row(name, alarm["label"], alarm["device"], since, times, escape(alarm["detail"]))
     console.print(table if found else "no alarms")
 
@@ -131,25 +139,27 @@ def events(
     alarm: Annotated[str | None, typer.Option(metavar="NAME", help="only this alarm")] = None,
     since: Annotated[
         str | None,
-        typer.Option(metavar="TIME", help="only later ones: 90m, 2h, 3d, or 2026-11-30T10:00 UTC"),
+        typer.Option(metavar="TIME", help="only later ones: 90m, 2h, 3d, or 2026-11-30T10:00"),
     ] = None,
+    utc: Utc = False,
 ) -> None:
-    """Show events, and the ledger of unlocks: intent, outcome, actor, reason. Filters search the newest
-    1000."""
-    wanted = EventFilter(
-        cell, order, alarm, moment_since(since, datetime.fromtimestamp(SystemClock().now().wall_s, UTC))
-    )
+    """Show events, and the ledger of unlocks: intent, outcome, actor, reason.
+
+    Filters search the newest 1000. A time without a zone is local, with --utc it is UTC.
+    """
+    now = datetime.fromtimestamp(SystemClock().now().wall_s, UTC)
+    wanted = EventFilter(cell, order, alarm, moment_since(since, now, utc=utc))
     if follow:
-        _follow(socket, as_json, wanted)
+        _follow(socket, as_json, wanted, utc)
         return
     found = call(socket, "GET", f"/v1/events?limit={SEARCHED if wanted.limits else limit}")
     found = wanted.choose(found)[-limit:]
     if as_json:
         print_json(found)
         return
-    table = Table(Column("when (UTC)", no_wrap=True), "what", "cell", "reservation", "who", "more")
+    table = Table(Column("when", no_wrap=True), "what", "cell", "reservation", "who", "more")
     for row in found:
-        table.add_row(*map(escape, event_row(row)))
+        table.add_row(*map(escape, event_row(row, utc=utc)))
     nothing = f"nothing matches among the newest {SEARCHED}" if wanted.limits else "nothing has happened yet"
     console.print(table if found else nothing)
 
@@ -158,7 +168,7 @@ AGAIN_S = 1.0
 """Pause before a daemon that has ended is called again."""
 
 
-def _follow(socket: Path, as_json: bool, wanted: EventFilter) -> None:
+def _follow(socket: Path, as_json: bool, wanted: EventFilter, utc: bool) -> None:
     """Continues when the daemon restarts; ends if there is no daemon at the beginning."""
     first, waiting = True, False
     with until_stopped():
@@ -167,7 +177,7 @@ def _follow(socket: Path, as_json: bool, wanted: EventFilter) -> None:
                 for row in rows_of(socket, "GET", "/v1/events?follow=1", quiet=not first):
                     first = waiting = False
                     if wanted.matches(row):
-                        _show(row, as_json)
+                        _show(row, as_json, utc)
                 first = False
             except typer.Exit as ended:
                 if first or ended.exit_code != NO_DAEMON:
@@ -178,11 +188,11 @@ def _follow(socket: Path, as_json: bool, wanted: EventFilter) -> None:
             Event().wait(AGAIN_S)
 
 
-def _show(row: dict[str, Any], as_json: bool) -> None:
+def _show(row: dict[str, Any], as_json: bool, utc: bool) -> None:
     if as_json:
         print_json_line(row)
     else:
-        text = "  ".join(cell for cell in event_row(row) if cell)
+        text = "  ".join(cell for cell in event_row(row, utc=utc) if cell)
         console.print(text, highlight=False, markup=False)
 
 

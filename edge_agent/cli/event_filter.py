@@ -66,19 +66,21 @@ def begins(text: str, wanted: str | None) -> bool:
     return wanted is None or text.casefold().startswith(wanted.casefold())
 
 
-def moment_since(text: str | None, now: datetime) -> datetime | None:
-    """The moment in an option such as `90m`, `2h`, `3d` (that long ago) or `2026-11-30T10:00` (UTC unless it
-    has a zone). Raises `typer.BadParameter`."""
+def moment_since(text: str | None, now: datetime, *, utc: bool) -> datetime | None:
+    """The moment in an option such as `90m`, `2h`, `3d` (that long ago), `2026-11-30T10:00` (local time, or
+    UTC with `utc`, unless it has a zone) or a time as tables show it. Raises `typer.BadParameter`."""
     if text is None:
         return None
     age = re.fullmatch(r"([0-9]{1,5})([mhd])", text.strip())
     if age is not None:
         return now - timedelta(**{AGES[age[2]]: int(age[1])})
     try:
-        at = datetime.fromisoformat(text.strip())
+        at = datetime.fromisoformat(re.sub(r" (?=[+-]|UTC$)", "", text.strip()).replace("UTC", "Z"))
     except ValueError:
         raise typer.BadParameter(
             f"{text!r} is neither an age such as 90m, 2h or 3d nor a time such as 2026-11-30T10:00",
             param_hint="--since",
         ) from None
-    return at if at.tzinfo is not None else at.replace(tzinfo=UTC)
+    if at.tzinfo is not None:
+        return at
+    return at.replace(tzinfo=UTC) if utc else at.astimezone()

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
+from edge_agent.cli.times import moment
+
 
 class EventRow(NamedTuple):
     """The columns; empty where there is nothing to say. Markup is not escaped."""
@@ -16,13 +18,8 @@ class EventRow(NamedTuple):
     more: str
 
 
-def moment(at: str | None) -> str:
-    """An RFC 3339 time of the local API as people read it: UTC, to the second."""
-    return "" if at is None else at[:19].replace("T", " ")
-
-
-def event_row(row: dict[str, Any]) -> EventRow:
-    """A row of `/v1/events`."""
+def event_row(row: dict[str, Any], *, utc: bool) -> EventRow:
+    """A row of `/v1/events`; its time in local time or in UTC."""
     source = {"SOURCE_TYPE_API": "API", "SOURCE_TYPE_MACHINE": "machine"}.get(row["source"], "")
     who = row["actor"] or source
     if row["kind"] == "event":
@@ -35,4 +32,6 @@ def event_row(row: dict[str, Any]) -> EventRow:
         pulse = {True: " given", False: " not given", None: ""}[row["pulsed"]]
         more = f"{row['purpose']}, pulse {row['attempt']}" if row["attempt"] else row["purpose"]
         more += pulse + (f": {row['reason']}" if row["reason"] else "")
-    return EventRow(moment(row["at"]), what, row["cell"] or "", row["reservation_id"] or "", who, more)
+    return EventRow(
+        moment(row["at"], utc=utc), what, row["cell"] or "", row["reservation_id"] or "", who, more
+    )

@@ -23,7 +23,7 @@ from edge_agent.cli.daemon import (
     visible,
 )
 from edge_agent.cli.event_filter import begins
-from edge_agent.cli.event_rows import moment
+from edge_agent.cli.times import Utc, moment
 
 SEARCHED = 1000
 """How many of the newest reservations that are over are shown: the most that the daemon returns at once."""
@@ -47,10 +47,11 @@ def reservations(
     svg: Annotated[
         Path | None, typer.Option(metavar="FILE", help="with --temperatures: also plot them")
     ] = None,
+    utc: Utc = False,
 ) -> None:
     """Show the reservations that hold a cell, without codes; with --temperatures the temperature log of one.
 
-    Ids are found in upper and lower case.
+    Ids are found in upper and lower case. The temperature log and its plot are always in UTC.
     """
     if temperatures is not None:
         _temperatures(socket, as_json, temperatures, svg)
@@ -66,7 +67,7 @@ def reservations(
     if as_json:
         print_json(found)
     else:
-        console.print(_table(found) if found else _nothing(over, limited=bool(rows)))
+        console.print(_table(found, utc) if found else _nothing(over, limited=bool(rows)))
 
 
 def _nothing(over: bool, *, limited: bool) -> str:
@@ -77,11 +78,11 @@ def _nothing(over: bool, *, limited: bool) -> str:
     return "no reservation that holds a cell matches; `--all` also searches those that are over"
 
 
-def _table(rows: list[dict[str, Any]]) -> Table:
+def _table(rows: list[dict[str, Any]], utc: bool) -> Table:
     table = Table("reservation", "order", "cell", "status", "created", "dropped off", "picked up", "notes")
     for row in rows:
         order, notes = escape(row["platform_order_id"]), escape(row["notes"])
-        times = map(moment, (row["created_at"], row["dropped_off_at"], row["picked_up_at"]))
+        times = (moment(row[key], utc=utc) for key in ("created_at", "dropped_off_at", "picked_up_at"))
         cell = row["cell"]["description"]
         table.add_row(row["reservation_id"], order, cell, _status(row), *times, notes)
     return table

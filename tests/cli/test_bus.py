@@ -100,9 +100,9 @@ FRAME = {
 
 def test_the_monitor_prints_frames_and_records_them(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     trace = tmp_path / "trace.jsonl"
-    done = bus(monkeypatch, streamed(FRAME), "monitor", "--record", str(trace), "--bus", "main")
+    done = bus(monkeypatch, streamed(FRAME), "monitor", "--record", str(trace), "--bus", "main", "--utc")
     assert done.exit_code == 0
-    words = ["10:00:00.250", "main", "01 02 00 00 00 08 79 CC", FRAME["words"]]
+    words = ["10:00:00.250 UTC", "main", "01 02 00 00 00 08 79 CC", FRAME["words"]]
     assert done.stdout == "  ".join(str(word) for word in words) + "\n"
     (line,) = trace.read_text(encoding="utf-8").splitlines()
     assert json.loads(line) == {key: FRAME[key] for key in FRAME if key not in ("at", "words")}

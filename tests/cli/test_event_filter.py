@@ -86,7 +86,7 @@ def test_a_ledger_line_before_the_first_event_of_its_order_matches() -> None:
     ],
 )
 def test_a_moment_is_an_age_or_a_time(text: str | None, at: datetime | None) -> None:
-    assert moment_since(text, NOW) == at
+    assert moment_since(text, NOW, utc=True) == at
 
 
 def test_the_command_asks_for_as_much_as_the_filter_may_search(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -112,6 +112,13 @@ def test_a_time_that_is_none_is_bad_usage() -> None:
 
 
 def test_status_shows_values_as_people_write_them() -> None:
-    value = {"file": "/etc/locker.toml", "number": 2, "loaded_at": "2026-11-30", "failed": None}
-    assert commands._readable(value) == "file /etc/locker.toml, number 2, loaded at 2026-11-30, failed -"
-    assert [commands._readable(one) for one in (True, False, None, ["a", "b"])] == ["yes", "no", "-", "a, b"]
+    value = {
+        "file": "/etc/locker.toml",
+        "number": 2,
+        "loaded_at": "2026-11-30T10:00:00Z",
+        "failed": None,
+    }
+    shown = "file /etc/locker.toml, number 2, loaded at 2026-11-30 10:00:00 UTC, failed -"
+    assert commands._readable(value, utc=True) == shown
+    values = [commands._readable(one, utc=True) for one in (True, False, None, ["a", "b"])]
+    assert values == ["yes", "no", "-", "a, b"]

@@ -47,7 +47,14 @@ UNLOCK = {
     "attempt": 1,
     "reason": FOREIGN,
 }
-ALARM = {"alarm": "X", "label": "A01", "device": FOREIGN, "since": "2026", "count": 1, "detail": FOREIGN}
+ALARM = {
+    "alarm": "X",
+    "label": "A01",
+    "device": FOREIGN,
+    "since": "2026-01-01T00:00:00Z",
+    "count": 1,
+    "detail": FOREIGN,
+}
 ANSWERS: dict[str, Any] = {
     "/v1/reservations": [RESERVATION],
     "/v1/events": [UNLOCK],

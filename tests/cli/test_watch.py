@@ -153,5 +153,5 @@ def test_without_a_terminal_watch_names_the_alternatives(monkeypatch: pytest.Mon
 async def test_without_the_daemon_it_does_not_start(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert await _watch(tmp_path / "agent.sock", None, None) == 3
+    assert await _watch(tmp_path / "agent.sock", None, None, False) == 3
     assert "cannot reach the daemon at" in capsys.readouterr().err

@@ -97,14 +97,17 @@ class WatchApp(App[int]):
         Binding("q", "quit", "quit"),
     ]
 
-    def __init__(self, daemon: Daemon, first: Wall, technician: str | None, pin: str | None) -> None:
+    def __init__(
+        self, daemon: Daemon, first: Wall, technician: str | None, pin: str | None, *, utc: bool = False
+    ) -> None:
         """`first`: the first answer of the daemon. `technician`: who acts; None: the user who runs this.
-        `pin`: None: it is asked for when the daemon needs it."""
+        `pin`: None: it is asked for when the daemon needs it. `utc`: times in UTC, else in local time."""
         super().__init__()
         self._daemon = daemon
         self._wall = first
         self._technician = technician
         self._pin = pin
+        self._utc = utc
         self._columns = 1
         self._compact = False
 
@@ -191,9 +194,9 @@ class WatchApp(App[int]):
             try:
                 log.clear()
                 for row in await self._daemon.last_events():
-                    log.write(event_line(row))
+                    log.write(event_line(row, utc=self._utc))
                 async for row in self._daemon.follow():
-                    log.write(event_line(row))
+                    log.write(event_line(row, utc=self._utc))
             except (NoDaemon, Refused):
                 pass  # `_look` reports it
             await asyncio.sleep(AGAIN_S)

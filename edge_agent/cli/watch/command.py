@@ -9,9 +9,12 @@ import typer
 
 from edge_agent.cli.daemon import DEFAULT_SOCKET, NO_DAEMON, REFUSED, USAGE, Socket, problems
 from edge_agent.cli.pin import As, PinFile, known_pin
+from edge_agent.cli.times import Utc
 
 
-def watch(socket: Socket = DEFAULT_SOCKET, pin_file: PinFile = None, name: As = None) -> None:
+def watch(
+    socket: Socket = DEFAULT_SOCKET, pin_file: PinFile = None, name: As = None, utc: Utc = False
+) -> None:
     """Show the locker live: doors, parcels, weights, temperatures, buses, alarms and events.
 
     Arrows choose a cell, `o` opens it, `b` blocks, `u` unblocks, `c` clears (each asks first), `q` ends.
@@ -21,10 +24,10 @@ def watch(socket: Socket = DEFAULT_SOCKET, pin_file: PinFile = None, name: As = 
             "watch needs a terminal; scripts use `cells --json` and `events --follow`", style="red"
         )
         raise typer.Exit(USAGE)
-    raise typer.Exit(asyncio.run(_watch(socket, known_pin(pin_file), name)))
+    raise typer.Exit(asyncio.run(_watch(socket, known_pin(pin_file), name, utc)))
 
 
-async def _watch(socket: Socket, pin: str | None, name: str | None) -> int:
+async def _watch(socket: Socket, pin: str | None, name: str | None, utc: bool) -> int:
     # Late: the library is large, and no other command needs it.
     from edge_agent.cli.watch.app import WatchApp
     from edge_agent.cli.watch.daemon import Daemon, NoDaemon, Refused
@@ -32,7 +35,7 @@ async def _watch(socket: Socket, pin: str | None, name: str | None) -> int:
     daemon = Daemon(socket)
     try:
         first = await daemon.wall()
-        return await WatchApp(daemon, first, name, pin).run_async() or 0
+        return await WatchApp(daemon, first, name, pin, utc=utc).run_async() or 0
     except NoDaemon as nobody:
         problems.print(f"cannot reach the daemon at {socket}: {nobody}", style="red", highlight=False)
         return NO_DAEMON

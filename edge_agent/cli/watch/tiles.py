@@ -120,9 +120,9 @@ def health(status: dict[str, Any], buses: list[dict[str, Any]]) -> Text:
     return text
 
 
-def event_line(row: dict[str, Any]) -> Text:
-    """One event or line of the ledger."""
-    at, what, cell, reservation, who, more = event_row(row)
+def event_line(row: dict[str, Any], *, utc: bool) -> Text:
+    """One event or line of the ledger; its time in local time or in UTC, without the date."""
+    at, what, cell, reservation, who, more = event_row(row, utc=utc)
     time = at.partition(" ")[2]
     rest = "  ".join(part for part in (reservation, who, more) if part)
     return Text.assemble((time, "dim"), f" {cell:<4}" if cell else " " * 5, " ", (what, "bold"), f"  {rest}")

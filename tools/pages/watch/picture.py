@@ -38,7 +38,7 @@ def transport_of(scene: Scene) -> httpx.MockTransport:
 
 async def _draw(scene: Scene, size: tuple[int, int]) -> str:
     daemon = Daemon(Path("agent.sock"), transport_of(scene))
-    app = WatchApp(daemon, await daemon.wall(), None, None)
+    app = WatchApp(daemon, await daemon.wall(), None, None, utc=True)
     async with app.run_test(size=size) as pilot:
         await pilot.pause()
         log = app.query_one("#events")
