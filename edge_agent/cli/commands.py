@@ -39,6 +39,7 @@ from edge_agent.cli.event_filter import SEARCHED, EventFilter, moment_since
 from edge_agent.cli.event_rows import event_row
 from edge_agent.cli.explain.command import explain
 from edge_agent.cli.init.command import init
+from edge_agent.cli.logs import logs
 from edge_agent.cli.pin import As, PinFile, act
 from edge_agent.cli.reload import reload
 from edge_agent.cli.reservations import reservations
@@ -267,6 +268,7 @@ COMMANDS: dict[str, dict[str, Callable[..., None]]] = {
         "reservations": reservations,
         "alarms": alarms,
         "events": events,
+        "logs": logs,
         "watch": watch,
         "explain": explain,
     },

@@ -32,6 +32,8 @@ pytestmark = [
 ALONE = {"init", "check", "explain", "technician", "completion"}
 ALONE |= {"config show", "schema asyncapi", "schema config", "schema profile"}
 """Commands that need no daemon."""
+OF_THE_SYSTEM = {"logs"}
+"""Commands that ask systemd instead of the daemon."""
 NEEDED: dict[str, tuple[str, ...]] = {
     "check": ("--config", str(CONFIG / "demo.toml")),
     "reservations": ("res_1",),
@@ -109,7 +111,7 @@ def test_required_options_are_asked_for(name: str, tmp_path: Path) -> None:
     assert "Missing" in done.stderr
 
 
-@pytest.mark.parametrize("name", [name for name in NAMES if name not in ALONE | TERMINAL])
+@pytest.mark.parametrize("name", [name for name in NAMES if name not in ALONE | TERMINAL | OF_THE_SYSTEM])
 @pytest.mark.parametrize("as_json", [False, True])
 def test_without_the_daemon_each_command_reports_it_and_exits_with_3(
     name: str, as_json: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

@@ -20,7 +20,7 @@ from edge_agent.cli.times import moment, time_of_day
 from edge_agent.cli.watch.tiles import event_line
 
 AT = "2026-11-30T20:30:05Z"
-TIMED = ("status", "alarms", "reservations", "events", "watch", "bus monitor")
+TIMED = ("status", "alarms", "reservations", "events", "logs", "watch", "bus monitor")
 """Every command that shows times."""
 
 

@@ -37,6 +37,7 @@ ELSEWHERE = {
     "bus doors": "tests/system/test_bus_commands.py",
     "watch": "tests/system/test_watch.py",
     "bundle": "tests/system/test_secrets.py",
+    "logs": "tests/cli/test_logs.py",
     "reload": "tests/system/test_reload.py",
     "resolve": "tests/cli/test_every_command.py",
     "restore": "tests/cli/test_every_command.py",
