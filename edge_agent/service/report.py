@@ -71,9 +71,7 @@ class Report:
             "agent_version": __version__,
             "boot_id": now.boot_id,
             "clock_synced": now.synced,
-            "clock_difference_s": self._clock.difference_s
-            if isinstance(self._clock, ComparedClock)
-            else None,
+            "clock_difference_s": self._clock_difference_s(),
             "broker": "connected" if self._broker_up() else "disconnected",
             "history": self._history(),
             "storage_fault": self._loop.storage_fault,
@@ -86,6 +84,11 @@ class Report:
             "alarms": self.alarms(),
             "buses": self.buses(),
         }
+
+    def _clock_difference_s(self) -> float | None:
+        """How far the clock is ahead of the senders of commands; milliseconds are as fine as it is known."""
+        difference_s = self._clock.difference_s if isinstance(self._clock, ComparedClock) else None
+        return None if difference_s is None else round(difference_s, 3)
 
     def buses(self) -> dict[str, dict[str, int]]:
         """The counters of each bus. Like all telemetry it needs no journal."""
