@@ -19,7 +19,7 @@ from edge_agent.drivers.interfaces import DoorBoard
 from edge_agent.errors import BusFault, DeviceFault, NotSent
 from edge_agent.field.closings import Closings
 from edge_agent.model import Door
-from edge_agent.statemachine.inputs import DeviceHealth, DoorsSeen, Input
+from edge_agent.statemachine.inputs import DeviceHealth, DoorsChanged, Input
 
 DEBOUNCE_S = 0.05
 SILENT_TRIES = 3
@@ -293,7 +293,7 @@ class Doors:
             for label in changed:
                 self._candidates.pop(label, None)
             self._closings.restart(label for label, door in changed.items() if door is Door.OPEN)
-            self._submit(DoorsSeen(changed))
+            self._submit(DoorsChanged(changed))
 
     def _failed(self, board: str, *, busy: bool) -> None:
         """A reading failed. `busy`: the board answered that it is busy."""

@@ -7,7 +7,7 @@ from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from edge_agent.statemachine.inputs import Input, TemperatureSeen
+from edge_agent.statemachine.inputs import Input, TemperatureMeasured
 
 DEADBAND_C = 0.2
 AT_LEAST_S = 30.0
@@ -101,4 +101,4 @@ class Temperatures:
 
     def _report(self, label: str, temperature_c: float | None, now_s: float, *, active: bool) -> None:
         self._reported[label] = _Reported(temperature_c, now_s, active)
-        self._submit(TemperatureSeen(label, temperature_c))
+        self._submit(TemperatureMeasured(label, temperature_c))

@@ -121,7 +121,7 @@ def weighed_empty(builder: StepBuilder, label: str) -> None:
         builder.add_cell_fact(label, CellCause.PROVEN_EMPTY)
 
 
-def see_door(builder: StepBuilder, label: str, door: Door, *, unwatched: bool = False) -> None:
+def record_door(builder: StepBuilder, label: str, door: Door, *, unwatched: bool = False) -> None:
     """A door was read by a board that answers. `unwatched`: the change to this state was not observed."""
     cell = builder.cells[label]
     if cell.door is not door:

@@ -245,7 +245,7 @@ class PulseDone:
 
 
 @dataclass(frozen=True, slots=True)
-class DoorsSeen:
+class DoorsChanged:
     """Doors whose believed state differs from the last report, or that are believed for the first time. From
     any reading: poll, watch or fresh one."""
 
@@ -277,7 +277,7 @@ class Weighed:
 
 
 @dataclass(frozen=True, slots=True)
-class TemperatureSeen:
+class TemperatureMeasured:
     """The temperature in a cell, in degrees Celsius; None: its sensor is lost."""
 
     cell: str
@@ -347,10 +347,10 @@ Command = (
 Observation = (
     DoorRead
     | PulseDone
-    | DoorsSeen
+    | DoorsChanged
     | ClosingSettled
     | Weighed
-    | TemperatureSeen
+    | TemperatureMeasured
     | DeviceHealth
     | Condition
     | HandCheck

@@ -44,7 +44,7 @@ from edge_agent.statemachine.inputs import (
     Condition,
     DeviceHealth,
     DoorRead,
-    DoorsSeen,
+    DoorsChanged,
     EnterCode,
     HandCheck,
     HistoryAhead,
@@ -59,7 +59,7 @@ from edge_agent.statemachine.inputs import (
     Resolve,
     Restore,
     Tare,
-    TemperatureSeen,
+    TemperatureMeasured,
     Tick,
     UnblockCell,
     Weighed,
@@ -117,13 +117,13 @@ def _dispatch(builder: StepBuilder, given: Input) -> None:
                 unlocking.pulse_done(builder, given.unlock_id, given.attempt, given.door, given.acknowledged)
             else:
                 unlocking.pulse_lapsed(builder, given.unlock_id, given.attempt)
-        case DoorsSeen():
-            observing.doors_seen(builder, given)
+        case DoorsChanged():
+            observing.doors_changed(builder, given)
         case ClosingSettled():
             observing.closing_settled(builder, given)
         case Weighed():
             observing.weighed(builder, given)
-        case TemperatureSeen():
+        case TemperatureMeasured():
             climate.temperature_measured(builder, given.cell, given.temperature_c)
         case DeviceHealth():
             observing.device_health(builder, given)
@@ -376,7 +376,7 @@ def _boot(builder: StepBuilder, given: Boot) -> None:
     weight.at_start(builder)
     history.at_start(builder)
     for label in builder.cells:
-        observing.door_seen(builder, label, given.doors.get(label, Door.UNKNOWN), recovered=True)
+        observing.apply_reading(builder, label, given.doors.get(label, Door.UNKNOWN), recovered=True)
 
 
 def _apply_due(builder: StepBuilder) -> None:

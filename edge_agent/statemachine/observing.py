@@ -14,7 +14,7 @@ from edge_agent.statemachine.inputs import (
     ClosingSettled,
     DeviceHealth,
     DoorRead,
-    DoorsSeen,
+    DoorsChanged,
     HandCheck,
     Weighed,
 )
@@ -38,16 +38,16 @@ def door_read(builder: StepBuilder, given: DoorRead) -> None:
     unlock = builder.tickets.get(given.unlock_id)
     if unlock is not None and unlock.stage == "reading" and given.door is Door.OPEN:
         opened_unasked(builder, [unlock.cell])
-        door_seen(builder, unlock.cell, Door.OPEN)
-    unlocking.door_read(builder, given.unlock_id, given.door)
+        apply_reading(builder, unlock.cell, Door.OPEN)
+    unlocking.judge_fresh_reading(builder, given.unlock_id, given.door)
 
 
-def doors_seen(builder: StepBuilder, given: DoorsSeen) -> None:
+def doors_changed(builder: StepBuilder, given: DoorsChanged) -> None:
     """Doors have changed. Openings without a cause are looked for first, before any of these readings changes
     a cell: the result must not depend on the order of the doors."""
     opened_unasked(builder, [label for label, door in given.doors.items() if door is Door.OPEN])
     for label, door in given.doors.items():
-        door_seen(builder, label, door)
+        apply_reading(builder, label, door)
 
 
 def opened_unasked(builder: StepBuilder, open_now: list[str]) -> None:
@@ -58,7 +58,7 @@ def opened_unasked(builder: StepBuilder, open_now: list[str]) -> None:
             doors.opened_unasked(builder, label)
 
 
-def door_seen(builder: StepBuilder, label: str, door: Door, *, recovered: bool = False) -> None:
+def apply_reading(builder: StepBuilder, label: str, door: Door, *, recovered: bool = False) -> None:
     """A door was read. Physical facts override commands; a closing takes effect when it has settled, see
     `closing_settled`."""
     before = builder.cells[label]
@@ -68,7 +68,7 @@ def door_seen(builder: StepBuilder, label: str, door: Door, *, recovered: bool =
         unconfirmed.opened(builder, label)
         return
     recovered = recovered or before.unread
-    cell.see_door(builder, label, door, unwatched=recovered or not before.answering)
+    cell.record_door(builder, label, door, unwatched=recovered or not before.answering)
     outcome.settle(builder, label, door, recovered=recovered)
     if door is Door.OPEN:
         unconfirmed.opened(builder, label)
@@ -178,7 +178,7 @@ def device_health(builder: StepBuilder, given: DeviceHealth) -> None:
         return
     builder.raise_alarm(Alarm.DEVICE_SILENT, given.device)
     for label in given.cells:
-        door_seen(builder, label, Door.UNKNOWN)
+        apply_reading(builder, label, Door.UNKNOWN)
 
 
 def held(state: LockerState | StepBuilder, layout: Layout, now: Instant) -> Iterator[tuple[Reservation, int]]:

@@ -220,7 +220,7 @@ def _opened(
     *,
     recovered: bool,
 ) -> Reservation | None:
-    cells.see_door(builder, unlock.cell, Door.OPEN)
+    cells.record_door(builder, unlock.cell, Door.OPEN)
     changes: dict[str, Any] = {"opened_since_allocation": True, "last_outcome": None}
     if outcome is UnlockOutcome.OPENED:
         changes |= {"opened_by_unlock": True, "unexplained": None, "unlocked_since_allocation": True}

@@ -112,7 +112,7 @@ def _judge(builder: StepBuilder, unlock: UnlockAttempt) -> Reservation | None:
     return reservation
 
 
-def door_read(builder: StepBuilder, unlock_id: str, door: Door) -> None:
+def judge_fresh_reading(builder: StepBuilder, unlock_id: str, door: Door) -> None:
     """The fresh reading has arrived: conclude, read again, or journal the intent for the first pulse."""
     unlock = builder.tickets.get(unlock_id)
     if unlock is None or unlock.stage != "reading":

@@ -24,7 +24,7 @@ from edge_agent.statemachine.guessing import (
     Way,
     rest_left_ns,
 )
-from edge_agent.statemachine.inputs import DoorRead, DoorsSeen, EnterCode, OpenFor, PulseDone, Reserve
+from edge_agent.statemachine.inputs import DoorRead, DoorsChanged, EnterCode, OpenFor, PulseDone, Reserve
 from edge_agent.statemachine.outputs import PulseLock, ReadDoor
 from edge_agent.statemachine.state import Layout
 from tests.support.core import SMALL, Core
@@ -119,7 +119,7 @@ class Guesser:
         door = self.core.state.cells[label].door
         done = self.core.feed(DoorRead(given.unlock_id, door))
         if any(isinstance(effect, PulseLock) for effect in done.effects):
-            self.core.feed(DoorsSeen({label: Door.OPEN}))
+            self.core.feed(DoorsChanged({label: Door.OPEN}))
             self.core.feed(PulseDone(given.unlock_id, 1, Door.OPEN))
             self.opened += 1
         if close:

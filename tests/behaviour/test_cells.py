@@ -8,7 +8,7 @@ import pytest
 
 from edge_agent.model import Block, CellSpec, CellStatus, Door, Occupancy, Packaging, Purpose
 from edge_agent.statemachine.cell import allocatable, occupancy
-from edge_agent.statemachine.inputs import BlockCell, Clear, DeviceHealth, DoorsSeen, UnblockCell
+from edge_agent.statemachine.inputs import BlockCell, Clear, DeviceHealth, DoorsChanged, UnblockCell
 from edge_agent.statemachine.state import Layout
 from tests.support.core import SMALL, Core
 
@@ -81,7 +81,7 @@ def test_a_cell_is_allocated_only_with_a_closed_reading_of_an_answering_board() 
     core.feed(DeviceHealth("locks_a", True, ("A01",)))
     with pytest.raises(Exception, match="taken or out of order"):
         core.reserve()
-    core.feed(DoorsSeen({"A01": Door.CLOSED}))
+    core.feed(DoorsChanged({"A01": Door.CLOSED}))
     core.reserve()
 
 

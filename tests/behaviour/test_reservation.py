@@ -10,7 +10,7 @@ import pytest
 
 from edge_agent.errors import Code
 from edge_agent.model import Door, Purpose, Reservation, ReservationStatus, UnlockOutcome, qr_text
-from edge_agent.statemachine.inputs import DeviceHealth, DoorRead, DoorsSeen, Input, PulseDone, Reserve
+from edge_agent.statemachine.inputs import DeviceHealth, DoorRead, DoorsChanged, Input, PulseDone, Reserve
 from edge_agent.statemachine.outputs import FactKind
 from tests.support.core import SMALL, Core
 from tests.support.site import Site, at_site
@@ -29,8 +29,8 @@ def test_a_door_seen_open_was_open_whatever_is_reported_later() -> None:
     core = Core()
     reservation = core.dropped_off()
     unlock_id = intent(core, reservation, Purpose.PICKUP)
-    core.feed(DoorsSeen({reservation.cell: Door.OPEN}))
-    core.feed(DoorsSeen({reservation.cell: Door.CLOSED}))
+    core.feed(DoorsChanged({reservation.cell: Door.OPEN}))
+    core.feed(DoorsChanged({reservation.cell: Door.CLOSED}))
     core.feed(PulseDone(unlock_id, 1, Door.CLOSED))
     picked = core.live(reservation)
     assert (picked.status, picked.picked_up) == (ReservationStatus.PICKED_UP, core.now)
@@ -53,7 +53,7 @@ def test_a_drop_off_is_always_granted_while_pending(way: str) -> None:
         unlock_id = core.requested_reading(core.feed(commands[way]())).unlock_id
         core.feed(DoorRead(unlock_id, Door.CLOSED))
         core.feed(PulseDone(unlock_id, 1, Door.UNKNOWN))
-        core.feed(DoorsSeen({reservation.cell: Door.CLOSED}))
+        core.feed(DoorsChanged({reservation.cell: Door.CLOSED}))
     assert len(core.pulses) == 3
     assert core.live(reservation).status is ReservationStatus.PENDING
 
@@ -152,7 +152,7 @@ def test_the_fresh_reading_decides_and_not_the_last_poll() -> None:
     assert done.answers[0].cell == reservation.cell
     assert len(core.pulses) == pulses
     other = core.reserve()
-    core.feed(DoorsSeen({other.cell: Door.OPEN}))
+    core.feed(DoorsChanged({other.cell: Door.OPEN}))
     command = core.command(other, Purpose.DROPOFF)
     core.feed(command)
     core.feed(DoorRead(command.unlock_id, Door.CLOSED))
@@ -200,7 +200,7 @@ def test_a_board_that_does_not_answer_neither_opens_nor_closes_a_door() -> None:
     reservation = core.reserve()
     core.opens(core.command(reservation, Purpose.DROPOFF))
     core.facts.clear()
-    core.feed(DoorsSeen({reservation.cell: Door.UNKNOWN}))
+    core.feed(DoorsChanged({reservation.cell: Door.UNKNOWN}))
     core.feed(DeviceHealth("locks_a", False, tuple(core.layout.specs)))
     assert core.live(reservation).status is ReservationStatus.PENDING
     assert core.live(reservation).dropoff_opened

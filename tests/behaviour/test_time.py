@@ -15,7 +15,7 @@ from edge_agent.config import load_settings
 from edge_agent.errors import Code
 from edge_agent.model import Alarm, CellStatus, Door, Purpose, ReservationStatus
 from edge_agent.runtime.clock import SystemClock
-from edge_agent.statemachine.inputs import DeviceHealth, DoorRead, DoorsSeen, PulseDone
+from edge_agent.statemachine.inputs import DeviceHealth, DoorRead, DoorsChanged, PulseDone
 from edge_agent.statemachine.outputs import FactKind
 from edge_agent.statemachine.reservation import open_window
 from tests.support.core import Core
@@ -187,7 +187,7 @@ def test_an_attempt_that_ended_unknown_at_a_start_is_not_pulsed_later() -> None:
     core.restart({}, off_s=1)
     for _ in range(10):
         core.pass_s(600)
-        core.feed(DoorsSeen(dict.fromkeys(core.layout.specs, Door.CLOSED)))
+        core.feed(DoorsChanged(dict.fromkeys(core.layout.specs, Door.CLOSED)))
         core.restart({}, off_s=1)
     assert not core.pulses
     assert core.live(reservation).status is ReservationStatus.DROPPED_OFF

@@ -16,7 +16,7 @@ from edge_agent.errors import ConfigError, StorageFault
 from edge_agent.journal.recovery import restore
 from edge_agent.journal.store import EVENTS_KEPT, INBOX_KEPT_S, Batch, InboxRow, JournalStore
 from edge_agent.model import Door, Instant, Purpose, ReservationStatus, UnlockOutcome
-from edge_agent.statemachine.inputs import Boot, ClosingSettled, DoorRead, TemperatureSeen
+from edge_agent.statemachine.inputs import Boot, ClosingSettled, DoorRead, TemperatureMeasured
 from edge_agent.statemachine.locker import restored, step
 from edge_agent.statemachine.outputs import TemperatureRecord
 from edge_agent.statemachine.state import Layout, LockerState, empty_state
@@ -237,7 +237,7 @@ def test_a_journal_of_the_second_schema_goes_on_where_it_was(tmp_path: Path) -> 
         assert store.temperatures("res_1") == []
         done = step(state, layout, Boot(dict.fromkeys(layout.specs, Door.CLOSED)), now)
         store.commit(batch_of(state, done, loaded.last_sequence))
-        seen = step(done.state, layout, TemperatureSeen("B03", 3.5), now)
+        seen = step(done.state, layout, TemperatureMeasured("B03", 3.5), now)
         store.commit(batch_of(done.state, seen))
         assert store.temperatures("res_1") == [
             {

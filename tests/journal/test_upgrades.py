@@ -13,7 +13,7 @@ from edge_agent.config import load_settings
 from edge_agent.journal.recovery import restore
 from edge_agent.journal.store import Batch, JournalStore
 from edge_agent.model import Door, Instant, Purpose, UnlockOutcome
-from edge_agent.statemachine.inputs import Boot, DoorRead, DoorsSeen, OpenCell
+from edge_agent.statemachine.inputs import Boot, DoorRead, DoorsChanged, OpenCell
 from edge_agent.statemachine.locker import step
 from edge_agent.statemachine.state import LockerState
 from edge_agent.statemachine.step_builder import Step
@@ -62,7 +62,7 @@ def test_an_earlier_journal_goes_on(fixture: Path, tmp_path: Path) -> None:
             Boot(dict.fromkeys(layout.specs, Door.CLOSED)),
             OpenCell("key", "C08", "a look", "unl_new", "bob"),
             DoorRead("unl_new", Door.CLOSED),
-            DoorsSeen({"C08": Door.OPEN}),
+            DoorsChanged({"C08": Door.OPEN}),
         ):
             done = step(state, layout, given, NOW)
             store.commit(batch_of(state, done, sequence))

@@ -17,7 +17,7 @@ from edge_agent.field.climate_outputs import AGAIN_S, HOLD_MS, MARGIN_S, RETRY_S
 from edge_agent.field.temperatures import AT_LEAST_S, Temperatures
 from edge_agent.model import Alarm
 from edge_agent.statemachine.climate import UNBROKEN_NS
-from edge_agent.statemachine.inputs import Input, TemperatureSeen
+from edge_agent.statemachine.inputs import Input, TemperatureMeasured
 from edge_agent.statemachine.outputs import SetClimate
 from tests.support.site import PARCEL, Site, at_site
 from tools.simulate.virtual_loop import VirtualLoop
@@ -316,7 +316,7 @@ class Sensor:
     def read(self, degrees: float | None) -> list[float | None]:
         """What is reported of a reading."""
         self.temperatures.read("F1", degrees)
-        temperatures = [one.temperature_c for one in self.reported if isinstance(one, TemperatureSeen)]
+        temperatures = [one.temperature_c for one in self.reported if isinstance(one, TemperatureMeasured)]
         self.reported.clear()
         return temperatures
 
@@ -364,7 +364,7 @@ def test_a_sensor_that_was_never_there_is_lost() -> None:
     async def test(sensor: Sensor) -> None:
         sensor.temperatures.lost("F1")
         sensor.temperatures.lost("F1")
-        assert sensor.reported == [TemperatureSeen("F1", None)]
+        assert sensor.reported == [TemperatureMeasured("F1", None)]
 
     sensing(test)
 

@@ -16,7 +16,7 @@ from edge_agent.field.closings import SETTLE_S
 from edge_agent.field.doors import DoorPlace, Doors
 from edge_agent.field.poller import Poller
 from edge_agent.model import Door
-from edge_agent.statemachine.inputs import ClosingSettled, DoorsSeen, Input
+from edge_agent.statemachine.inputs import ClosingSettled, DoorsChanged, Input
 from tools.simulate.virtual_loop import VirtualLoop
 
 READ_S = 0.012
@@ -87,7 +87,7 @@ def test_w5_a_closing_settles_once_and_is_dated_at_its_first_reading() -> None:
         assert settled.cell == "board1"
         assert 4.0 <= settled.since_ns / 1e9 < 4.05
         assert SETTLE_S <= at_s - settled.since_ns / 1e9 < SETTLE_S + 0.05
-        doors = [(at_s, g.doors["board1"]) for at_s, g in watched.submitted if isinstance(g, DoorsSeen)]
+        doors = [(at_s, g.doors["board1"]) for at_s, g in watched.submitted if isinstance(g, DoorsChanged)]
         assert [door for _, door in doors] == [Door.CLOSED, Door.OPEN, Door.CLOSED]
         assert doors[-1][0] < 4.1, "the door is shown as before"
 

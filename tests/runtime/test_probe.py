@@ -9,7 +9,7 @@ import pytest
 
 from edge_agent.drivers.profiles import TemperatureCapability
 from edge_agent.field.temperatures import Temperatures
-from edge_agent.statemachine.inputs import Input, TemperatureSeen
+from edge_agent.statemachine.inputs import Input, TemperatureMeasured
 from tools.simulate.virtual_loop import VirtualLoop
 
 PROBE = TemperatureCapability(channels=1, function=3, address=0, degrees_per_count=0.1)
@@ -40,7 +40,7 @@ class Sensor:
         self.temperatures = Temperatures(self._submit, lambda label: True, lambda label: self.closed)
 
     def _submit(self, given: Input) -> None:
-        assert isinstance(given, TemperatureSeen)
+        assert isinstance(given, TemperatureMeasured)
         self.reported.append(given.temperature_c)
 
     async def reads(self, temperature_c: float | None, for_s: float = 2.0) -> None:

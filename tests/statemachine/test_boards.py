@@ -8,7 +8,7 @@ import pytest
 
 from edge_agent.model import Alarm, CellCause, CellSpec, Door, Purpose, Reservation
 from edge_agent.statemachine.cell import allocatable
-from edge_agent.statemachine.inputs import DoorsSeen
+from edge_agent.statemachine.inputs import DoorsChanged
 from edge_agent.statemachine.outputs import FactKind
 from edge_agent.statemachine.state import Layout, StandingAlarm
 from tests.support.core import Core
@@ -67,7 +67,7 @@ def causes(core: Core) -> list[tuple[str | None, CellCause | None]]:
 
 def contacts_open(core: Core, *labels: str) -> None:
     """These contacts open in one reading, uncaused, and close again."""
-    core.feed(DoorsSeen(dict.fromkeys(labels, Door.OPEN)))
+    core.feed(DoorsChanged(dict.fromkeys(labels, Door.OPEN)))
     core.lasts()
     for label in labels:
         core.close(label)
@@ -166,7 +166,7 @@ def test_a_wrong_door_is_not_taken_back_with_the_jams() -> None:
 
 def test_contacts_that_open_in_one_reading_take_their_boards_cells_out() -> None:
     core, _ = locker(0)
-    core.feed(DoorsSeen({"A01": Door.OPEN, "A02": Door.OPEN}))
+    core.feed(DoorsChanged({"A01": Door.OPEN, "A02": Door.OPEN}))
     core.lasts()
     assert list(core.state.alarms) == [CONTACT_FAULT]
     assert core.state.alarms[CONTACT_FAULT].detail == "the contacts of A01, A02 opened in one reading"
@@ -177,7 +177,7 @@ def test_contacts_that_open_in_one_reading_take_their_boards_cells_out() -> None
 @pytest.mark.parametrize("labels", [("A01", "B01"), ("A04", "A01"), ("A01",)])
 def test_contacts_of_several_boards_or_of_none_are_no_boards_fault(labels: tuple[str, ...]) -> None:
     core, _ = locker(0)
-    core.feed(DoorsSeen(dict.fromkeys(labels, Door.OPEN)))
+    core.feed(DoorsChanged(dict.fromkeys(labels, Door.OPEN)))
     core.lasts()
     assert down(core) == []
     assert {f"{Alarm.DOOR_FORCED}/{label}" for label in labels} <= set(core.state.alarms)
@@ -185,9 +185,9 @@ def test_contacts_of_several_boards_or_of_none_are_no_boards_fault(labels: tuple
 
 def test_contacts_that_open_one_after_the_other_are_no_boards_fault() -> None:
     core, _ = locker(0)
-    core.feed(DoorsSeen({"A01": Door.OPEN}))
+    core.feed(DoorsChanged({"A01": Door.OPEN}))
     core.pass_s(0.1)
-    core.feed(DoorsSeen({"A02": Door.OPEN}))
+    core.feed(DoorsChanged({"A02": Door.OPEN}))
     core.lasts()
     assert down(core) == []
 
@@ -255,7 +255,7 @@ def test_a_jam_is_taken_back_once_its_boards_contacts_are_at_fault_too() -> None
     jams(core, first)
     assert faulty(core) == ["A01"]
     core.pass_s(11)
-    core.feed(DoorsSeen({"A03": Door.OPEN, "A04": Door.OPEN}))
+    core.feed(DoorsChanged({"A03": Door.OPEN, "A04": Door.OPEN}))
     core.lasts()
     jams(core, second)
     assert faulty(core) == []

@@ -24,7 +24,7 @@ from edge_agent.statemachine.inputs import (
     Abandon,
     ClosingSettled,
     DoorRead,
-    DoorsSeen,
+    DoorsChanged,
     EnterCode,
     HandCheck,
     OpenCell,
@@ -138,14 +138,14 @@ def test_doubt_that_was_cleared_begins_from_nothing() -> None:
     """The changes that made the doubt count no longer."""
     core = Core()
     for number in range(4):
-        core.feed(DoorsSeen({"A01": Door.CLOSED if number % 2 else Door.OPEN}))
+        core.feed(DoorsChanged({"A01": Door.CLOSED if number % 2 else Door.OPEN}))
         core.pass_s(0.1)
     assert core.state.cells["A01"].doubt is not None
     core.settle("A01")
     core.clear("A01")
     assert core.state.cells["A01"].changes_ns == ()
     assert core.state.cells["A01"].doubt is None
-    core.feed(DoorsSeen({"A01": Door.OPEN}))
+    core.feed(DoorsChanged({"A01": Door.OPEN}))
     assert core.state.cells["A01"].doubt is None
 
 
@@ -153,11 +153,11 @@ def test_doubt_that_was_cleared_begins_from_nothing() -> None:
 def test_what_follows_a_closing_after_a_real_opening_is_bouncing(open_s: float, doubted: bool) -> None:
     core = Core()
     core.feed(HandCheck(("A01",), True))
-    core.feed(DoorsSeen({"A01": Door.OPEN}))
+    core.feed(DoorsChanged({"A01": Door.OPEN}))
     core.feed(HandCheck(("A01",), False))
     core.pass_s(open_s)
     for number in range(5):
-        core.feed(DoorsSeen({"A01": Door.OPEN if number % 2 else Door.CLOSED}))
+        core.feed(DoorsChanged({"A01": Door.OPEN if number % 2 else Door.CLOSED}))
         core.pass_s(0.1)
     assert (core.state.cells["A01"].doubt is not None) is doubted
 
@@ -168,14 +168,14 @@ def test_a_closing_of_a_door_that_opened_in_another_boot_begins_a_time_of_bounce
     core.now = replace(core.now, synced=False)
     core.restart({"A01": Door.OPEN}, boot_id="boot-2")
     changed(core, "A01", door_since=replace(core.now, boot_id="boot-1"))
-    core.feed(DoorsSeen({"A01": Door.CLOSED}))
+    core.feed(DoorsChanged({"A01": Door.CLOSED}))
     assert core.state.cells["A01"].quiet_from_ns == core.now.boottime_ns
 
 
 def test_a_restart_forgets_the_changes_of_a_contact() -> None:
     core = Core()
     for number in range(3):
-        core.feed(DoorsSeen({"A01": Door.CLOSED if number % 2 else Door.OPEN}))
+        core.feed(DoorsChanged({"A01": Door.CLOSED if number % 2 else Door.OPEN}))
         core.pass_s(0.1)
     assert len(core.state.cells["A01"].changes_ns) == 3
     changed(core, "A01", quiet_from_ns=core.now.boottime_ns)
@@ -189,18 +189,18 @@ def test_an_opening_that_needs_a_cause_is_no_longer_this_machines() -> None:
     reservation = core.dropped_off()
     core.pass_s(11)
     core.opens(core.command(reservation, Purpose.PICKUP))
-    core.feed(DoorsSeen({reservation.cell: Door.CLOSED}))
+    core.feed(DoorsChanged({reservation.cell: Door.CLOSED}))
     core.pass_s(5)
-    core.feed(DoorsSeen({reservation.cell: Door.OPEN}))
+    core.feed(DoorsChanged({reservation.cell: Door.OPEN}))
     cell = core.state.cells[reservation.cell]
     assert (cell.opened_by_unlock, cell.unexplained) == (False, core.now)
 
 
 def test_an_opening_whose_age_no_clock_shows_is_judged_at_once() -> None:
     core = Core()
-    core.feed(DoorsSeen({"A01": Door.OPEN}))
+    core.feed(DoorsChanged({"A01": Door.OPEN}))
     changed(core, "A01", unexplained=replace(core.now, boot_id="boot-0", synced=False))
-    core.feed(DoorsSeen({"A02": Door.CLOSED}))
+    core.feed(DoorsChanged({"A02": Door.CLOSED}))
     assert f"{Alarm.DOOR_FORCED}/A01" in core.state.alarms
 
 
@@ -221,7 +221,7 @@ def test_a_late_opening_is_known_as_this_machines(purpose: Purpose) -> None:
     reservation, label = late(core, purpose)
     assert core.state.cells[label].last_outcome is not None
     core.pass_s(1)
-    core.feed(DoorsSeen({label: Door.OPEN}))
+    core.feed(DoorsChanged({label: Door.OPEN}))
     cell = core.state.cells[label]
     assert (cell.opened_by_unlock, cell.unexplained, cell.last_outcome) == (True, None, None)
     assert (cell.opened_since_allocation, cell.unlocked_since_allocation) == (True, True)
@@ -237,7 +237,7 @@ def test_a_late_opening_while_a_wrong_door_stands_is_none() -> None:
     builder.raise_alarm(Alarm.WRONG_DOOR, label, "why", cell=label)
     core.state = builder.result().state
     core.pass_s(1)
-    core.feed(DoorsSeen({label: Door.OPEN}))
+    core.feed(DoorsChanged({label: Door.OPEN}))
     assert core.state.cells[label].opened_by_unlock is False
     assert core.state.cells[label].unexplained == core.now
 
@@ -247,7 +247,7 @@ def test_a_late_opening_leaves_the_pulses_of_the_lock_to_its_duty() -> None:
     _, label = late(core)
     before = core.state.pulses[label].at_ns
     core.pass_s(1)
-    core.feed(DoorsSeen({label: Door.OPEN}))
+    core.feed(DoorsChanged({label: Door.OPEN}))
     assert (core.state.pulses[label].at_ns, core.state.pulses[label].unspent) == (before, 0)
 
 
@@ -258,7 +258,7 @@ def test_a_judged_opening_leaves_the_pulses_of_the_lock_to_its_duty() -> None:
     second = core.dropped_off()
     core.jams(core.feed(core.command(second, Purpose.PICKUP)))
     before = core.state.pulses[label].at_ns
-    core.feed(DoorsSeen({label: Door.OPEN}))
+    core.feed(DoorsChanged({label: Door.OPEN}))
     core.lasts()
     assert f"{Alarm.WRONG_DOOR}/{label}" in core.state.alarms
     assert (core.state.pulses[label].at_ns, core.state.pulses[label].unspent) == (before, 0)
@@ -281,12 +281,12 @@ def test_a_right_opening_after_all_says_that_the_other_door_was_forced(still_ope
     command = core.command(reservation, Purpose.PICKUP)
     look = core.requested_reading(core.feed(command))
     core.feed(DoorRead(look.unlock_id, Door.CLOSED))
-    core.feed(DoorsSeen({"C01": Door.OPEN}))
+    core.feed(DoorsChanged({"C01": Door.OPEN}))
     core.lasts()
     assert f"{Alarm.WRONG_DOOR}/C01" in core.state.alarms
     if not still_open:
-        core.feed(DoorsSeen({"C01": Door.CLOSED}))
-    core.feed(DoorsSeen({reservation.cell: Door.OPEN}))
+        core.feed(DoorsChanged({"C01": Door.CLOSED}))
+    core.feed(DoorsChanged({reservation.cell: Door.OPEN}))
     assert f"{Alarm.WRONG_DOOR}/C01" not in core.state.alarms
     assert f"{Alarm.DOOR_FORCED}/C01" in core.state.alarms
     assert core.state.cells["C01"].faulty is None
@@ -299,7 +299,7 @@ def test_a_drop_off_is_dated_at_its_first_closed_reading() -> None:
     core = Core()
     reservation = core.reserve()
     core.opens(core.command(reservation, Purpose.DROPOFF))
-    core.feed(DoorsSeen({reservation.cell: Door.CLOSED}))
+    core.feed(DoorsChanged({reservation.cell: Door.CLOSED}))
     closed = core.now
     core.pass_s(0.7)
     core.feed(ClosingSettled(reservation.cell, closed.boottime_ns))

@@ -11,7 +11,7 @@ from edge_agent.model import Alarm, CellStatus, Door, Purpose, ReservationStatus
 from edge_agent.statemachine.inputs import (
     BlockCell,
     DoorRead,
-    DoorsSeen,
+    DoorsChanged,
     OpenCell,
     PulseDone,
     UnblockCell,
@@ -77,7 +77,7 @@ def test_each_pulse_is_an_intent_first_and_has_one_outcome() -> None:
     done = core.feed(DoorRead(asked.unlock_id, Door.CLOSED))
     assert [(u.attempt, u.outcome) for u in done.unlocks] == [(1, None)]
     assert len(pulses(done)) == 1
-    done = core.feed(DoorsSeen({"A01": Door.OPEN}))
+    done = core.feed(DoorsChanged({"A01": Door.OPEN}))
     assert [(u.attempt, u.outcome, u.pulsed) for u in done.unlocks] == [(1, UnlockOutcome.OPENED, True)]
 
 
@@ -181,7 +181,7 @@ def test_a_door_that_opens_late_was_not_forced() -> None:
     parcel = core.dropped_off()
     core.jams(core.feed(by_hand(core, parcel.cell)))
     core.pass_s(1)
-    core.feed(DoorsSeen({parcel.cell: Door.OPEN}))
+    core.feed(DoorsChanged({parcel.cell: Door.OPEN}))
     assert not any(alarm.alarm is Alarm.DOOR_FORCED for alarm in core.state.alarms.values())
     assert core.live(parcel).status is ReservationStatus.DROPPED_OFF
 

@@ -27,7 +27,7 @@ from edge_agent.statemachine.inputs import (
     Clear,
     DeviceHealth,
     DoorRead,
-    DoorsSeen,
+    DoorsChanged,
     PulseDone,
     RequestMaintenance,
     Tare,
@@ -60,7 +60,7 @@ def test_an_empty_reservation_moves_from_a_jammed_lock_in_the_same_call() -> Non
     )
     assert published.reservation == moved
     core.feed(DoorRead(look.unlock_id, Door.CLOSED))
-    opened = core.feed(DoorsSeen({"A02": Door.OPEN}))
+    opened = core.feed(DoorsChanged({"A02": Door.OPEN}))
     assert (opened.answers[0].cell, opened.answers[0].request_key) == ("A02", command.request_key)
     core.close("A02")
     assert core.live(reservation).status is ReservationStatus.DROPPED_OFF
@@ -99,7 +99,7 @@ def test_one_that_was_opened_since_its_allocation_does_not_move() -> None:
 def test_a_forced_door_counts_as_opened() -> None:
     core = Core()
     reservation = core.reserve()
-    core.feed(DoorsSeen({reservation.cell: Door.OPEN}))
+    core.feed(DoorsChanged({reservation.cell: Door.OPEN}))
     core.close(reservation.cell)
     core.feed(core.cancel(reservation))
     assert core.state.cells[reservation.cell].status is CellStatus.AWAITING_INSPECTION
@@ -161,7 +161,7 @@ def test_an_unopened_reservation_behind_a_silent_board_moves_at_its_dropoff() ->
     assert (silent.cell, silent.outcome, silent.pulsed) == ("A01", UnlockOutcome.UNKNOWN, False)
     assert core.state.cells["A01"].status is CellStatus.IDLE
     core.feed(DoorRead(look.unlock_id, Door.CLOSED))
-    core.feed(DoorsSeen({look.cell: Door.OPEN}))
+    core.feed(DoorsChanged({look.cell: Door.OPEN}))
     assert core.live(reservation).dropoff_opened
 
 
@@ -342,7 +342,7 @@ def test_a_lock_that_becomes_slow_asks_for_maintenance_before_it_fails() -> None
         core.feed(command)
         core.feed(DoorRead(command.unlock_id, Door.CLOSED))
         core.now = replace(core.now, boottime_ns=core.now.boottime_ns + ms * 10**6)
-        core.feed(DoorsSeen({reservation.cell: Door.OPEN}))
+        core.feed(DoorsChanged({reservation.cell: Door.OPEN}))
         core.close(reservation.cell)
 
     def worn() -> list[str | None]:

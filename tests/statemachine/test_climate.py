@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from edge_agent.model import Alarm, Door, Purpose
-from edge_agent.statemachine.inputs import DoorsSeen, TemperatureSeen
+from edge_agent.statemachine.inputs import DoorsChanged, TemperatureMeasured
 from edge_agent.statemachine.outputs import FactKind, SetClimate
 from edge_agent.statemachine.state import Climate, Regimes
 from tests.support.core import SMALL
@@ -76,7 +76,7 @@ def test_it_goes_on_while_the_parcel_lies_there_and_ends_with_the_pickup() -> No
     assert climate(core).running
     done = core.feed(core.command(reservation, Purpose.PICKUP))
     assert not [e for e in done.effects if isinstance(e, SetClimate)]
-    core.feed(DoorsSeen({"F1": Door.OPEN}))
+    core.feed(DoorsChanged({"F1": Door.OPEN}))
     assert not climate(core).running
 
 
@@ -244,7 +244,7 @@ def test_the_minimum_times_hold_across_a_change_of_mind_of_the_temperature() -> 
 def test_an_open_door_switches_off_without_an_alarm_of_its_own() -> None:
     core, reservation = cooling()
     core.feed(core.command(reservation, Purpose.DROPOFF))
-    core.feed(DoorsSeen({"F1": Door.OPEN}))
+    core.feed(DoorsChanged({"F1": Door.OPEN}))
     assert not climate(core).running
     alarms = {alarm.alarm for alarm in core.state.alarms.values()}
     assert alarms <= {Alarm.DOOR_FORCED}
@@ -255,7 +255,7 @@ def test_an_open_door_switches_off_without_an_alarm_of_its_own() -> None:
 
 def test_a_door_that_cannot_be_read_is_not_open() -> None:
     core, _ = cooling()
-    core.feed(DoorsSeen({"F1": Door.UNKNOWN}))
+    core.feed(DoorsChanged({"F1": Door.UNKNOWN}))
     assert climate(core).running
     core.restart({"F1": Door.UNKNOWN})
     pass_ns(core, 180 * S)
@@ -277,12 +277,12 @@ def test_a_lost_sensor_switches_off_and_raises_an_alarm_until_it_answers() -> No
 @pytest.mark.behaviour("alarms-10")
 def test_a_sensor_is_missed_also_where_nothing_is_heated_or_cooled() -> None:
     core = locker()
-    done = core.feed(TemperatureSeen("P1", None))
+    done = core.feed(TemperatureMeasured("P1", None))
     (fact,) = done.facts
     assert (fact.alarm, fact.cell) == (Alarm.SENSOR_FAULT, "P1")
     assert fact.reason == "the temperature sensor does not answer"
-    assert not core.feed(TemperatureSeen("P1", None)).facts
-    assert not core.feed(TemperatureSeen("P1", 20.0)).facts
+    assert not core.feed(TemperatureMeasured("P1", None)).facts
+    assert not core.feed(TemperatureMeasured("P1", 20.0)).facts
     (fact,) = wakes(core, 5 * S).facts
     assert (fact.alarm, fact.cell) == (Alarm.SENSOR_FAULT, "P1")
     assert not core.state.alarms

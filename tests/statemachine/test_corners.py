@@ -9,7 +9,7 @@ import pytest
 from edge_agent.errors import InvariantBroken
 from edge_agent.model import Alarm, CellStatus, Door, Purpose, Reservation, ReservationStatus
 from edge_agent.statemachine import access
-from edge_agent.statemachine.inputs import DoorRead, DoorsSeen, PulseDone
+from edge_agent.statemachine.inputs import DoorRead, DoorsChanged, PulseDone
 from edge_agent.statemachine.invariants import check
 from tests.statemachine.test_codes import at, builder, dead
 from tests.support.core import Core
@@ -101,7 +101,7 @@ def test_the_order_of_the_doors_in_one_poll_decides_nothing() -> None:
         reservation = core.reserve()
         pulsing(core, reservation)
         seen = [(reservation.cell, Door.OPEN), ("C01", Door.OPEN)]
-        core.feed(DoorsSeen(dict(reversed(seen) if turned else seen)))
+        core.feed(DoorsChanged(dict(reversed(seen) if turned else seen)))
         alarms.append(set(core.state.alarms))
     assert alarms[0] == alarms[1]
 
@@ -119,7 +119,7 @@ def test_a_jam_is_over_when_the_lock_opens_also_beside_a_wrong_door() -> None:
     core.forced("C01")
     assert core.state.cells[label].faulty is not None
     assert stands(core, Alarm.WRONG_DOOR, label)
-    core.feed(DoorsSeen({label: Door.OPEN}))
+    core.feed(DoorsChanged({label: Door.OPEN}))
     assert core.state.cells[label].faulty is None
     assert not stands(core, Alarm.WRONG_DOOR, label)
     assert not stands(core, Alarm.LOCK_JAMMED, label)
@@ -180,7 +180,7 @@ def test_a_grace_from_before_a_reboot_ends_without_a_clock() -> None:
 def test_a_door_open_since_before_a_reboot_is_ajar_without_a_clock() -> None:
     """A door open longer than `door_ajar_s` is DOOR_AJAR: it was, in this boot alone."""
     core = Core()
-    core.feed(DoorsSeen({"A01": Door.OPEN}))
+    core.feed(DoorsChanged({"A01": Door.OPEN}))
     core.restart({"A01": Door.OPEN}, boot_id="boot-2", off_s=5)
     core.now = replace(core.now, synced=False)
     core.pass_s(3600)
@@ -227,5 +227,5 @@ def test_a_lock_may_open_late_after_its_next_pulse_was_not_sent() -> None:
     core.feed(PulseDone(command.unlock_id, 1, Door.CLOSED))
     core.feed(PulseDone(command.unlock_id, 2, Door.CLOSED, given=False))
     core.pass_s(1)
-    core.feed(DoorsSeen({reservation.cell: Door.OPEN}))
+    core.feed(DoorsChanged({reservation.cell: Door.OPEN}))
     assert f"{Alarm.DOOR_FORCED}/{reservation.cell}" not in core.state.alarms

@@ -21,7 +21,7 @@ from edge_agent.model import (
 )
 from edge_agent.statemachine import cell as cells
 from edge_agent.statemachine import doors, wear
-from edge_agent.statemachine.inputs import Boot, Clear, DoorRead, DoorsSeen, PulseDone, Reserve
+from edge_agent.statemachine.inputs import Boot, Clear, DoorRead, DoorsChanged, PulseDone, Reserve
 from edge_agent.statemachine.outputs import FactKind
 from edge_agent.statemachine.reservation import refusal
 from edge_agent.statemachine.state import Layout
@@ -139,7 +139,7 @@ def test_a_lock_that_is_watched_for_long_may_open_its_door() -> None:
     core.feed(replace(core.command(reservation, Purpose.DROPOFF), unlock_id="u", expires_ns=2**62))
     core.feed(DoorRead("u", Door.CLOSED))
     core.pass_s(60)
-    core.feed(DoorsSeen({"A01": Door.OPEN}))
+    core.feed(DoorsChanged({"A01": Door.OPEN}))
     assert not core.state.alarms
     assert core.live(reservation).dropoff_opened
 
@@ -157,7 +157,7 @@ def test_the_keypad_rests_to_its_last_nanosecond() -> None:
 
 def test_a_start_that_reads_nothing_changes_no_door() -> None:
     core = only("A01", "A02")
-    core.feed(DoorsSeen({"A02": Door.OPEN}))
+    core.feed(DoorsChanged({"A02": Door.OPEN}))
     before = core.state.cells
     core.feed(Boot({}))
     silent = {label: replace(cell, answering=False, settled=False) for label, cell in before.items()}
@@ -171,7 +171,7 @@ def test_an_unlock_that_nobody_saw_lasts_through_a_start() -> None:
     core.feed(PulseDone(uid, 1, Door.UNKNOWN))
     core.restart({"A01": Door.UNKNOWN})
     assert [unlock.stage for unlock in core.state.tickets.values()] == ["unresolved"]
-    core.feed(DoorsSeen({"A01": Door.OPEN}))
+    core.feed(DoorsChanged({"A01": Door.OPEN}))
     assert core.live(reservation).dropoff_opened
 
 
@@ -227,7 +227,7 @@ def test_a_command_that_waited_while_its_parcel_moved_opens_the_new_cell() -> No
     look = core.jams(look)
     assert core.live(reservation).cell == "A02"
     core.feed(DoorRead(core.requested_reading(look).unlock_id, Door.CLOSED))
-    look = core.feed(DoorsSeen({"A02": Door.OPEN}))
+    look = core.feed(DoorsChanged({"A02": Door.OPEN}))
     assert core.requested_reading(look).unlock_id == "second"
     assert core.state.tickets["second"].cell == core.requested_reading(look).cell == "A02"
 
@@ -352,7 +352,7 @@ def test_an_opening_that_nobody_watched_says_nothing_about_the_lock() -> None:
     uid = pulsing(core, core.reserve())
     core.feed(PulseDone(uid, 1, Door.UNKNOWN))
     core.pass_s(2)
-    core.feed(DoorsSeen({"A01": Door.OPEN}))
+    core.feed(DoorsChanged({"A01": Door.OPEN}))
     assert core.state.cells["A01"].usual_open_us is None
     other = only("A01")
     pulsing(other, other.reserve())

@@ -6,7 +6,7 @@ import pytest
 
 from edge_agent.errors import Code
 from edge_agent.model import Alarm, Door, Purpose, ReservationStatus
-from edge_agent.statemachine.inputs import Clear, DoorRead, DoorsSeen, PulseDone
+from edge_agent.statemachine.inputs import Clear, DoorRead, DoorsChanged, PulseDone
 from edge_agent.statemachine.locker import next_due_ns
 from tests.support.core import Core
 
@@ -64,20 +64,20 @@ def test_a_door_whose_contact_chatters_is_ajar_all_the_same() -> None:
     reservation = core.reserve()
     core.opens(core.command(reservation, Purpose.DROPOFF))
     for _ in range(119):
-        core.feed(DoorsSeen({reservation.cell: Door.CLOSED}))
+        core.feed(DoorsChanged({reservation.cell: Door.CLOSED}))
         core.pass_s(0.5)
-        core.feed(DoorsSeen({reservation.cell: Door.OPEN}))
+        core.feed(DoorsChanged({reservation.cell: Door.OPEN}))
         core.pass_s(0.5)
     assert not stands(core, Alarm.DOOR_AJAR, reservation.cell)
     core.pass_s(1)
     assert stands(core, Alarm.DOOR_AJAR, reservation.cell)
-    core.feed(DoorsSeen({reservation.cell: Door.CLOSED}))
+    core.feed(DoorsChanged({reservation.cell: Door.CLOSED}))
     core.pass_s(10)
     assert stands(core, Alarm.DOOR_AJAR, reservation.cell)
     core.settle(reservation.cell)
     core.pass_s(5)
     assert not stands(core, Alarm.DOOR_AJAR, reservation.cell)
-    core.feed(DoorsSeen({reservation.cell: Door.OPEN}))
+    core.feed(DoorsChanged({reservation.cell: Door.OPEN}))
     core.pass_s(119)
     assert not stands(core, Alarm.DOOR_AJAR, reservation.cell)
 
@@ -117,7 +117,7 @@ def test_a_lock_that_opens_late_was_not_forced() -> None:
     core.feed(DoorRead(command.unlock_id, Door.CLOSED))
     for attempt in (1, 2, 3):
         core.feed(PulseDone(command.unlock_id, attempt, Door.CLOSED))
-    core.feed(DoorsSeen({reservation.cell: Door.OPEN}))
+    core.feed(DoorsChanged({reservation.cell: Door.OPEN}))
     assert not stands(core, Alarm.DOOR_FORCED, reservation.cell)
 
 

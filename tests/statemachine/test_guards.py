@@ -21,7 +21,7 @@ from edge_agent.statemachine import wrong_door
 from edge_agent.statemachine.inputs import (
     ClosingSettled,
     DoorRead,
-    DoorsSeen,
+    DoorsChanged,
     HandCheck,
     OpenCell,
     OpenFor,
@@ -53,7 +53,7 @@ def test_no_pulse_is_repeated_while_another_opening_has_no_cause_yet(opens: bool
     command = core.command(second, Purpose.PICKUP)
     pulsed(core, command)
     if opens:
-        core.feed(DoorsSeen({first.cell: Door.OPEN}))
+        core.feed(DoorsChanged({first.cell: Door.OPEN}))
     pulses = len(core.pulses)
     core.feed(PulseDone(command.unlock_id, 1, Door.CLOSED))
     assert len(core.pulses) - pulses == (not opens)
@@ -103,7 +103,7 @@ def test_a_lock_that_opens_late_for_a_reservation_that_moved_on_forces_no_door()
     core = Core(Layout(specs={spec.label: spec for spec in specs()}, max_pulses=1))
     _, label = failed_drop_off(core)
     core.pass_s(3)
-    core.feed(DoorsSeen({label: Door.OPEN}))
+    core.feed(DoorsChanged({label: Door.OPEN}))
     assert core.state.cells[label].unexplained is None
     core.lasts()
     assert f"DOOR_FORCED/{label}" not in core.state.alarms
@@ -125,7 +125,7 @@ def test_a_late_opening_is_remembered_by_its_cell() -> None:
     pulsed(core, command)
     core.feed(PulseDone(command.unlock_id, 1, Door.CLOSED))
     core.pass_s(3)
-    core.feed(DoorsSeen({reservation.cell: Door.OPEN}))
+    core.feed(DoorsChanged({reservation.cell: Door.OPEN}))
     cell = core.state.cells[reservation.cell]
     assert (cell.opened_since_allocation, cell.unlocked_since_allocation) == (True, True)
     assert (cell.unexplained, cell.last_outcome, cell.opened_by_unlock) == (None, None, True)
@@ -137,7 +137,7 @@ def test_a_technicians_word_ends_no_command_that_waits_unless_the_reservation_is
     command = core.command(reservation, Purpose.DROPOFF)
     pulsed(core, command)
     core.feed(PulseDone(command.unlock_id, 1, Door.UNKNOWN))
-    core.feed(DoorsSeen({reservation.cell: Door.CLOSED}))  # ends as UNKNOWN
+    core.feed(DoorsChanged({reservation.cell: Door.CLOSED}))  # ends as UNKNOWN
     core.feed(OpenCell(core.key(), "C01", "why", "unl-t"))  # the only one at a time
     again = core.command(reservation, Purpose.DROPOFF)
     core.feed(again)
@@ -154,7 +154,7 @@ def only_cell(**changes: Any) -> Core:
 
 
 def closes(core: Core, label: str) -> None:
-    core.feed(DoorsSeen({label: Door.CLOSED}))
+    core.feed(DoorsChanged({label: Door.CLOSED}))
     core.pass_s(0.6)
     core.feed(ClosingSettled(label, core.now.boottime_ns - 600_000_000))
 
@@ -168,7 +168,7 @@ def test_a_closing_that_does_not_last_concludes_no_drop_off_in_doubt() -> None:
     core.feed(PulseDone(command.unlock_id, 1, Door.OPEN))
     closes(core, reservation.cell)
     core.pass_s(10)
-    core.feed(DoorsSeen({reservation.cell: Door.OPEN}))
+    core.feed(DoorsChanged({reservation.cell: Door.OPEN}))
     core.pass_s(40)
     assert core.live(reservation).status is ReservationStatus.PENDING
     closes(core, reservation.cell)
@@ -186,9 +186,9 @@ def test_an_opening_after_a_pulse_in_doubt_is_no_late_pick_up() -> None:
     command = core.command(reservation, Purpose.PICKUP)
     pulsed(core, command)
     core.feed(PulseDone(command.unlock_id, 1, Door.OPEN))
-    core.feed(DoorsSeen({reservation.cell: Door.CLOSED}))
+    core.feed(DoorsChanged({reservation.cell: Door.CLOSED}))
     core.pass_s(2)
-    core.feed(DoorsSeen({reservation.cell: Door.OPEN}))
+    core.feed(DoorsChanged({reservation.cell: Door.OPEN}))
     assert core.live(reservation).status is ReservationStatus.DROPPED_OFF
 
 
@@ -200,7 +200,7 @@ def test_an_opening_that_is_read_late_answers_the_command_that_is_not_decided() 
     pulsed(core, command)
     core.feed(PulseDone(command.unlock_id, 1, Door.UNKNOWN))
     core.facts.clear()
-    core.feed(DoorsSeen({reservation.cell: Door.OPEN}))
+    core.feed(DoorsChanged({reservation.cell: Door.OPEN}))
     (picked_up,) = [fact for fact in core.facts if fact.kind is FactKind.PICKUP]
     assert picked_up.source is Source.API
     assert core.live(reservation).status is ReservationStatus.PICKED_UP
@@ -227,7 +227,7 @@ def flips(core: Core, label: str, *at_s: float) -> bool:
     begin_ns, door = core.now.boottime_ns, Door.OPEN
     for moment_s in at_s:
         core.now = replace(core.now, boottime_ns=begin_ns + round(moment_s * 1e9))
-        core.feed(DoorsSeen({label: door}))
+        core.feed(DoorsChanged({label: door}))
         door = Door.CLOSED if door is Door.OPEN else Door.OPEN
     return core.state.cells[label].doubt is not None
 

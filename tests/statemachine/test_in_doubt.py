@@ -20,7 +20,7 @@ from edge_agent.model import (
 )
 from edge_agent.statemachine.inputs import (
     DoorRead,
-    DoorsSeen,
+    DoorsChanged,
     EnterCode,
     OpenCell,
     OpenFor,
@@ -119,7 +119,7 @@ def test_a_command_fails_ten_minutes_after_its_first_pulse() -> None:
 def test_a_closing_before_the_pulse_concludes_nothing() -> None:
     core, parcel = doubted()
     pulsed(core, core.command(parcel, Purpose.PICKUP))
-    core.feed(DoorsSeen({parcel.cell: Door.CLOSED}))
+    core.feed(DoorsChanged({parcel.cell: Door.CLOSED}))
     waits = core.state.unconfirmed[parcel.cell]
     later = replace(waits, since=replace(core.now, boottime_ns=core.now.boottime_ns + 1))
     core.state = replace(core.state, unconfirmed={parcel.cell: later})

@@ -11,7 +11,7 @@ from edge_agent.statemachine.inputs import (
     Boot,
     Condition,
     DoorRead,
-    DoorsSeen,
+    DoorsChanged,
     EnterCode,
     OpenFor,
     PulseDone,
@@ -77,7 +77,7 @@ def test_a_parcel_may_be_taken_from_a_door_that_opens_late(source: Source) -> No
     kiosk = source is Source.MACHINE
     jams(core, core.entry(reservation.pickup_code) if kiosk else core.command(reservation, Purpose.PICKUP))
     core.facts.clear()
-    core.feed(DoorsSeen({"A01": Door.OPEN}))
+    core.feed(DoorsChanged({"A01": Door.OPEN}))
     (published,) = (fact for fact in core.facts if fact.kind is FactKind.PICKUP)
     assert (published.source, published.recovered, published.request_key) == (source, False, None)
     assert core.live(reservation).status is ReservationStatus.PICKED_UP
@@ -89,7 +89,7 @@ def test_a_door_that_support_asked_for_and_that_opens_late_moves_nothing() -> No
     reservation = core.dropped_off()
     core.pass_s(11)
     jams(core, core.command(reservation, Purpose.OPEN_DOOR))
-    core.feed(DoorsSeen({"A01": Door.OPEN}))
+    core.feed(DoorsChanged({"A01": Door.OPEN}))
     assert core.live(reservation).status is ReservationStatus.DROPPED_OFF
     assert not stands(core, Alarm.DOOR_FORCED)
 
@@ -99,7 +99,7 @@ def test_a_door_that_opens_late_is_nothing_to_one_that_moved_on() -> None:
     reservation = core.reserve()
     jams(core, core.command(reservation, Purpose.DROPOFF))
     assert core.live(reservation).cell == "A02"
-    core.feed(DoorsSeen({"A01": Door.OPEN}))
+    core.feed(DoorsChanged({"A01": Door.OPEN}))
     assert not core.live(reservation).dropoff_opened
     assert not stands(core, Alarm.DOOR_FORCED)
 
@@ -109,7 +109,7 @@ def test_a_door_that_opens_late_is_nothing_to_one_that_is_over() -> None:
     reservation = core.reserve()
     jams(core, core.command(reservation, Purpose.DROPOFF))
     core.feed(core.cancel(reservation))
-    core.feed(DoorsSeen({"A01": Door.OPEN}))
+    core.feed(DoorsChanged({"A01": Door.OPEN}))
     assert not core.state.reservations
     assert not stands(core, Alarm.DOOR_FORCED)
 
@@ -128,7 +128,7 @@ def test_what_is_left_of_the_pulses_when_the_last_was_not_sent() -> None:
     )
     core.feed(PulseDone(uid, 2, Door.CLOSED, given=False))
     assert (core.state.pulses["A01"].at_ns, core.state.pulses["A01"].unspent) == ((first_ns,), 1)
-    core.feed(DoorsSeen({"A01": Door.OPEN}))
+    core.feed(DoorsChanged({"A01": Door.OPEN}))
     assert core.state.pulses["A01"].unspent == 0
     core.close("A01")
     core.feed(PulseDone(pulse(core, core.command(reservation, Purpose.PICKUP)), 1, Door.CLOSED, given=False))
@@ -232,7 +232,7 @@ def test_a_moment_is_brought_over_to_this_boot_or_gets_its_date() -> None:
 
 def test_a_door_of_nobodys_cell_is_not_opened_since_an_allocation() -> None:
     core = only("A01")
-    core.feed(DoorsSeen({"A01": Door.OPEN}))
+    core.feed(DoorsChanged({"A01": Door.OPEN}))
     assert core.state.cells["A01"].opened_since_allocation is False
 
 
@@ -275,7 +275,7 @@ def test_a_door_that_nobody_saw_may_open_long_after() -> None:
     reservation = core.reserve()
     core.feed(PulseDone(pulse(core, core.command(reservation, Purpose.DROPOFF)), 1, Door.UNKNOWN))
     core.pass_s(60)
-    core.feed(DoorsSeen({"A01": Door.OPEN}))
+    core.feed(DoorsChanged({"A01": Door.OPEN}))
     assert not core.state.alarms
     assert core.live(reservation).dropoff_opened
 
@@ -345,7 +345,7 @@ def test_a_door_of_another_boot_counts_from_the_start_if_no_clock_shows_the_time
 
 def test_an_open_door_of_an_earlier_versions_journal_counts_from_its_opening() -> None:
     core = only("A01")
-    core.feed(DoorsSeen({"A01": Door.OPEN}))
+    core.feed(DoorsChanged({"A01": Door.OPEN}))
     opened = core.now
     core.state = replace(core.state, cells={"A01": replace(core.state.cells["A01"], open_since=None)})
     core.pass_s(20)
@@ -355,7 +355,7 @@ def test_an_open_door_of_an_earlier_versions_journal_counts_from_its_opening() -
 
 def test_a_door_open_since_another_boot_counts_from_the_start_if_no_clock_shows_the_time() -> None:
     core = only("A01")
-    core.feed(DoorsSeen({"A01": Door.OPEN}))
+    core.feed(DoorsChanged({"A01": Door.OPEN}))
     core.now = replace(core.now, synced=False)
     core.restart({"A01": Door.OPEN}, boot_id="boot-2", off_s=5)
     assert core.state.cells["A01"].open_since == core.now
@@ -363,7 +363,7 @@ def test_a_door_open_since_another_boot_counts_from_the_start_if_no_clock_shows_
 
 def test_a_door_is_ajar_to_the_nanosecond() -> None:
     core = only("A01")
-    core.feed(DoorsSeen({"A01": Door.OPEN}))
+    core.feed(DoorsChanged({"A01": Door.OPEN}))
     core.now = replace(core.now, boottime_ns=core.now.boottime_ns + 120 * 10**9 - 1)
     core.feed(Tick())
     assert not stands(core, Alarm.DOOR_AJAR)

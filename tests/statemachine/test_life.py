@@ -22,7 +22,7 @@ from edge_agent.statemachine.inputs import (
     Clear,
     DeviceHealth,
     DoorRead,
-    DoorsSeen,
+    DoorsChanged,
     OpenFor,
     PulseDone,
     Reserve,
@@ -132,7 +132,7 @@ def test_a_door_that_is_open_already_is_not_pulsed() -> None:
 def test_a_forced_door_makes_no_dropoff() -> None:
     core = Core()
     reservation = core.reserve()
-    core.feed(DoorsSeen({reservation.cell: Door.OPEN}))
+    core.feed(DoorsChanged({reservation.cell: Door.OPEN}))
     core.close(reservation.cell)
     live = core.state.reservations[reservation.reservation_id]
     assert live.status is ReservationStatus.PENDING
@@ -183,7 +183,7 @@ def test_an_unreadable_door_after_a_pulse_is_unknown_and_never_pulsed_again() ->
     assert done.answers[0].refusal is not None
     assert "UNKNOWN" in done.answers[0].refusal.message
     assert core.refused(core.command(reservation, Purpose.DROPOFF)).code is Code.NOT_ALLOWED
-    later = core.feed(DoorsSeen({reservation.cell: Door.OPEN}))
+    later = core.feed(DoorsChanged({reservation.cell: Door.OPEN}))
     assert not later.effects
     assert core.state.reservations[reservation.reservation_id].dropoff_opened
     assert len(core.pulses) == 1
@@ -262,7 +262,7 @@ def test_cancel_frees_the_cell_unless_it_was_open() -> None:
     core.feed(command)
     core.feed(DoorRead(command.unlock_id, Door.CLOSED))
     core.feed(PulseDone(command.unlock_id, 1, Door.UNKNOWN))
-    core.feed(DoorsSeen({again.cell: Door.CLOSED}))
+    core.feed(DoorsChanged({again.cell: Door.CLOSED}))
     core.feed(core.cancel(again))
     assert core.state.cells[again.cell].status is CellStatus.AWAITING_INSPECTION
     core.feed(Clear(core.key(), again.cell))
@@ -371,7 +371,7 @@ def test_cells_of_a_silent_board_are_not_given() -> None:
     assert core.reserve().cell == "C01"
     assert f"{Alarm.DEVICE_SILENT}/locks_a" in core.state.alarms
     core.feed(DeviceHealth("locks_a", True, ("A01", "A02")))
-    core.feed(DoorsSeen({"A01": Door.CLOSED, "A02": Door.CLOSED}))
+    core.feed(DoorsChanged({"A01": Door.CLOSED, "A02": Door.CLOSED}))
     assert core.reserve().cell == "A01"
     core.pass_s(5)
     assert not core.state.alarms
@@ -380,7 +380,7 @@ def test_cells_of_a_silent_board_are_not_given() -> None:
 @pytest.mark.behaviour("cells-04")
 def test_an_unclosed_door_is_not_given() -> None:
     core = Core()
-    core.feed(DoorsSeen({"A01": Door.OPEN}))
+    core.feed(DoorsChanged({"A01": Door.OPEN}))
     assert core.reserve().cell == "A02"
 
 
@@ -393,5 +393,5 @@ def test_the_ledger_holds_intent_and_outcome() -> None:
     intent = core.feed(DoorRead(command.unlock_id, Door.CLOSED))
     assert [(u.attempt, u.outcome) for u in intent.unlocks] == [(1, None)]
     assert intent.effects == (PulseLock(command.unlock_id, reservation.cell, 1, command.expires_ns),)
-    outcome = core.feed(DoorsSeen({reservation.cell: Door.OPEN}))
+    outcome = core.feed(DoorsChanged({reservation.cell: Door.OPEN}))
     assert [(u.attempt, u.outcome) for u in outcome.unlocks] == [(1, UnlockOutcome.OPENED)]

@@ -20,7 +20,7 @@ from edge_agent.statemachine.inputs import (
     Clear,
     DeviceHealth,
     DoorRead,
-    DoorsSeen,
+    DoorsChanged,
     Input,
     OpenFor,
     PulseDone,
@@ -156,7 +156,7 @@ def nobody_saw() -> Minutes:
         command = replace(core.command(reservation, purpose), echo_id="x-2")
         look_closed(core, command)
         core.feed(PulseDone(command.unlock_id, 1, Door.UNKNOWN))
-        core.feed(DoorsSeen({"A01": then}))
+        core.feed(DoorsChanged({"A01": then}))
         core.close("A01")
     core.pass_s(121)
     core.feed(Clear("k", "A01"))
@@ -178,7 +178,7 @@ def not_seen_before() -> Minutes:
     core.lasts()
     look = core.requested_reading(core.feed(DoorRead(look.unlock_id, Door.OPEN)))
     core.feed(DoorRead(look.unlock_id, Door.CLOSED))
-    core.feed(DoorsSeen({"A01": Door.OPEN}))
+    core.feed(DoorsChanged({"A01": Door.OPEN}))
     core.close("A01")
     for purpose in (Purpose.DROPOFF, Purpose.PICKUP):
         command = core.command(reservation, purpose)
@@ -227,7 +227,7 @@ def a_lock_that_must_rest() -> Minutes:
 def doors_that_nobody_opened() -> Minutes:
     core = only("A01", "A02", "C01")
     reservation = core.reserve()
-    core.feed(DoorsSeen({"A02": Door.OPEN}))
+    core.feed(DoorsChanged({"A02": Door.OPEN}))
     attempt(core, Clear("k", "A02"))
     core.pass_s(120)
     core.close("A02")
@@ -342,7 +342,7 @@ def a_worn_lock() -> Minutes:
         look_closed(core, command)
         core.now = replace(core.now, boottime_ns=core.now.boottime_ns + (100 if number < 60 else 250) * 10**6)
         core.take()
-        core.feed(DoorsSeen({"A01": Door.OPEN}))
+        core.feed(DoorsChanged({"A01": Door.OPEN}))
         core.close("A01")
     cell = core.state.cells["A01"]
     core.lines.append(f"after {number}: {cell.unlocks} {cell.usual_open_us} {cell.recent_open_us}")

@@ -27,7 +27,7 @@ from edge_agent.statemachine.inputs import (
     ClosingSettled,
     DeviceHealth,
     DoorRead,
-    DoorsSeen,
+    DoorsChanged,
     EnterCode,
     HandCheck,
     Input,
@@ -241,7 +241,7 @@ class Lives(Compared):
 
     def see(self, label: str, door: Door) -> None:
         """A poll shows a door anew."""
-        self.play(DoorsSeen({label: door}), lambda: self.model.poll({label: door}))
+        self.play(DoorsChanged({label: door}), lambda: self.model.poll({label: door}))
 
     def settle(self, label: str, ago_s: float = 0) -> None:
         """A door has stayed closed."""
@@ -375,7 +375,7 @@ class Lives(Compared):
 
     @rule(seen=st.dictionaries(st.sampled_from(LABELS), doors, min_size=1, max_size=3))
     def people(self, seen: dict[str, Door]) -> None:
-        self.play(DoorsSeen(seen), lambda: self.model.poll(seen))
+        self.play(DoorsChanged(seen), lambda: self.model.poll(seen))
 
     @rule(mass_g=masses, error=st.booleans())
     def scale(self, mass_g: int | None, error: bool) -> None:

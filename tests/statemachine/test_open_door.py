@@ -8,7 +8,7 @@ import pytest
 
 from edge_agent.errors import Code
 from edge_agent.model import CellStatus, Door, Purpose, Reservation, ReservationStatus, UnlockOutcome
-from edge_agent.statemachine.inputs import DoorRead, DoorsSeen, OpenFor, PulseDone
+from edge_agent.statemachine.inputs import DoorRead, DoorsChanged, OpenFor, PulseDone
 from edge_agent.statemachine.outputs import Fact, FactKind
 from edge_agent.statemachine.reservation import open_window
 from edge_agent.statemachine.state import Layout
@@ -39,7 +39,7 @@ def test_it_is_answered_at_once_and_its_outcome_is_published() -> None:
     assert done.answers[0].request_key == asked.request_key
     assert core.requested_reading(done).cell == reservation.cell
     core.feed(DoorRead(asked.unlock_id, Door.CLOSED))
-    done = core.feed(DoorsSeen({reservation.cell: Door.OPEN}))
+    done = core.feed(DoorsChanged({reservation.cell: Door.OPEN}))
     assert not done.answers
     (fact,) = outcome_facts(core)
     assert (fact.outcome, fact.reason, fact.echo_id) == (UnlockOutcome.OPENED, None, "req_xyz789")
@@ -169,7 +169,7 @@ def test_what_fails_is_published_with_the_reason() -> None:
     core.feed(DoorRead(asked.unlock_id, Door.CLOSED))
     core.feed(PulseDone(asked.unlock_id, 1, Door.UNKNOWN))
     assert outcome_facts(core)[-1].outcome is UnlockOutcome.UNKNOWN
-    core.feed(DoorsSeen({other.cell: Door.OPEN}))
+    core.feed(DoorsChanged({other.cell: Door.OPEN}))
     assert len(outcome_facts(core)) == 2
 
 
@@ -239,7 +239,7 @@ def test_no_cell_is_given_while_its_last_holders_door_is_being_opened() -> None:
     core.feed(DoorRead(asked.unlock_id, Door.CLOSED))
     core.feed(PulseDone(asked.unlock_id, 1, Door.UNKNOWN))
     assert core.state.cells["A01"].status is CellStatus.AWAITING_INSPECTION
-    core.feed(DoorsSeen({"A01": Door.CLOSED}))
+    core.feed(DoorsChanged({"A01": Door.CLOSED}))
     with pytest.raises(Exception, match="taken or out of order"):
         core.reserve()
     core.clear("A01")

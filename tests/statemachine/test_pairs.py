@@ -27,7 +27,7 @@ from edge_agent.statemachine.inputs import (
     Clear,
     ClosingSettled,
     DoorRead,
-    DoorsSeen,
+    DoorsChanged,
     EnterCode,
     Input,
     OpenCell,
@@ -236,7 +236,7 @@ class Real:
             elif t.stage == "pulsing":
                 self.feed(PulseDone(t.unlock_id, t.attempt, watch))
             else:
-                self.feed(DoorsSeen({t.cell: Door.CLOSED}))
+                self.feed(DoorsChanged({t.cell: Door.CLOSED}))
                 self.feed(ClosingSettled(t.cell, self.core.now.boottime_ns))
 
     def course(self) -> Course:

@@ -31,7 +31,7 @@ def test_the_recordings_hold_something_of_everything() -> None:
         "Clear",
         "DoorRead",
         "PulseDone",
-        "DoorsSeen",
+        "DoorsChanged",
         "Boot",
         "Tick",
         "restart",

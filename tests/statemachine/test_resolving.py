@@ -25,7 +25,7 @@ from edge_agent.statemachine.contact import FORCED
 from edge_agent.statemachine.inputs import (
     Clear,
     DoorRead,
-    DoorsSeen,
+    DoorsChanged,
     HandCheck,
     OpenFor,
     PulseDone,
@@ -230,9 +230,9 @@ def test_a_commanded_door_that_opens_after_all_makes_the_other_one_forced(closed
     core = Core()
     _, label = wrongly_opened(core)
     if closed:
-        core.feed(DoorsSeen({"C01": Door.CLOSED}))
+        core.feed(DoorsChanged({"C01": Door.CLOSED}))
     core.facts.clear()
-    core.feed(DoorsSeen({label: Door.OPEN}))
+    core.feed(DoorsChanged({label: Door.OPEN}))
     cleared = {(fact.alarm, fact.cell) for fact in facts(core, FactKind.ALARM_CLEARED)}
     assert cleared == {(Alarm.WRONG_DOOR, label), (Alarm.WRONG_DOOR, "C01")}
     repaired = [fact.cell for fact in core.facts if fact.cause is CellCause.REPAIRED]
@@ -325,9 +325,9 @@ def test_doors_that_are_checked_by_hand_are_forced_by_nobody_until_the_check_end
     core.feed(HandCheck(("A01", "Z9"), running=True))
     assert core.state.hand_checked == {"A01": True}
     for _ in range(6):
-        core.feed(DoorsSeen({"A01": Door.OPEN}))
+        core.feed(DoorsChanged({"A01": Door.OPEN}))
         core.pass_s(0.3)
-        core.feed(DoorsSeen({"A01": Door.CLOSED}))
+        core.feed(DoorsChanged({"A01": Door.CLOSED}))
         core.pass_s(0.3)
     assert core.state.alarms == {}
     core.restart({})

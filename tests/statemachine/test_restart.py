@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from edge_agent.model import Alarm, CellStatus, Door, Purpose, ReservationStatus, UnlockOutcome
-from edge_agent.statemachine.inputs import DoorRead, DoorsSeen, Tick
+from edge_agent.statemachine.inputs import DoorRead, DoorsChanged, Tick
 from edge_agent.statemachine.outcome import COMMAND_FOR
 from edge_agent.statemachine.outputs import FactKind
 from tests.support.core import Core
@@ -60,7 +60,7 @@ def test_an_intent_without_outcome_is_never_pulsed_again(purpose: Purpose, door:
         assert live.status is before
     if door is Door.UNKNOWN:
         assert not answers
-        answers += core.feed(DoorsSeen({reservation.cell: Door.CLOSED})).answers
+        answers += core.feed(DoorsChanged({reservation.cell: Door.CLOSED})).answers
     if purpose is Purpose.OPEN_DOOR:
         published = [f for f in core.facts if f.kind is FactKind.OPEN_DOOR_FULFILLED]
         outcome = UnlockOutcome.OPENED if door is Door.OPEN else UnlockOutcome.UNKNOWN

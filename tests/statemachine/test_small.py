@@ -14,7 +14,7 @@ from edge_agent.statemachine.inputs import (
     BlockCell,
     Cancel,
     DoorRead,
-    DoorsSeen,
+    DoorsChanged,
     PulseDone,
     Reserve,
     Tick,
@@ -66,7 +66,7 @@ def test_one_free_cell_of_each_kind_is_named() -> None:
     core = Core(Layout(specs=layout))
     kinds = ["A01", "B01", "B02", "C01", "B03", "A03", "A04", "A05", "A06", "A07"]
     assert [spec.label for spec in cells.preferred(layout, core.state.cells)] == kinds
-    core.feed(DoorsSeen({"A01": Door.OPEN}))
+    core.feed(DoorsChanged({"A01": Door.OPEN}))
     assert [spec.label for spec in cells.preferred(layout, core.state.cells)] == ["A02", *kinds[1:]]
 
 

@@ -8,7 +8,7 @@ import pytest
 
 from edge_agent.errors import Code
 from edge_agent.model import Alarm, CellCause, CellStatus, Door, Purpose, Source
-from edge_agent.statemachine.inputs import BlockCell, DeviceHealth, DoorsSeen, Tare, Weighed
+from edge_agent.statemachine.inputs import BlockCell, DeviceHealth, DoorsChanged, Tare, Weighed
 from edge_agent.statemachine.outputs import FactKind
 from edge_agent.statemachine.state import Layout
 from edge_agent.statemachine.weight import TARE_PERCENT
@@ -131,7 +131,7 @@ def test_a_cell_is_not_tared_unless_its_door_is_seen_closed() -> None:
     core.feed(Weighed("A01", 10))
     core.feed(DeviceHealth("locks", False, ("A01",)))
     assert refused(core) == "cell A01 is not seen closed"
-    core.feed(DoorsSeen({"A01": Door.OPEN}))
+    core.feed(DoorsChanged({"A01": Door.OPEN}))
     core.feed(Weighed("A01", 10))
     assert refused(core) == "cell A01 is not seen closed"
     core.close("A01")

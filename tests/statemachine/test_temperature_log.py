@@ -5,14 +5,14 @@ from __future__ import annotations
 import pytest
 
 from edge_agent.model import Door, Purpose, Reservation
-from edge_agent.statemachine.inputs import DeviceHealth, DoorsSeen, TemperatureSeen
+from edge_agent.statemachine.inputs import DeviceHealth, DoorsChanged, TemperatureMeasured
 from edge_agent.statemachine.outputs import TemperatureRecord
 from tests.support.core import SMALL, Core
 from tests.support.fridge import BOTH, CHILLED, WARM, locker
 
 
 def logged(core: Core, degrees: float | None, label: str = "F1") -> tuple[TemperatureRecord, ...]:
-    return core.feed(TemperatureSeen(label, degrees)).temperatures
+    return core.feed(TemperatureMeasured(label, degrees)).temperatures
 
 
 def line(core: Core, degrees: float | None, label: str = "F1") -> tuple[object, ...]:
@@ -33,7 +33,7 @@ def test_each_temperature_that_counts_is_logged_with_door_and_output() -> None:
     core.close("F1")
     core.feed(DeviceHealth("locks", False, ("F1",)))
     assert line(core, None) == (None, 3.0, 5.0, "cold", Door.UNKNOWN, "off")
-    core.feed(DoorsSeen({"F1": Door.CLOSED}))
+    core.feed(DoorsChanged({"F1": Door.CLOSED}))
     core.feed(core.abandon(reservation))
     assert logged(core, 3.0) == ()
 

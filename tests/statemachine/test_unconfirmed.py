@@ -13,7 +13,7 @@ from edge_agent.statemachine.inputs import (
     ClosingSettled,
     DeviceHealth,
     DoorRead,
-    DoorsSeen,
+    DoorsChanged,
     HistoryAhead,
     HistoryLost,
     OpenFor,
@@ -66,10 +66,10 @@ def test_a_door_that_does_not_stay_closed_for_thirty_seconds_concludes_no_drop_o
     core.close(reservation.cell)
     assert waits(core, reservation) == replace(before, closed=core.now)
     core.pass_s(20)
-    core.feed(DoorsSeen({reservation.cell: door}))
+    core.feed(DoorsChanged({reservation.cell: door}))
     assert waits(core, reservation) == before
     core.pass_s(20)
-    core.feed(DoorsSeen({reservation.cell: Door.CLOSED}))
+    core.feed(DoorsChanged({reservation.cell: Door.CLOSED}))
     core.pass_s(1)
     assert core.live(reservation).status is ReservationStatus.PENDING
     core.settle(reservation.cell)
@@ -97,7 +97,7 @@ def test_a_restart_forgets_a_closing_that_has_not_lasted_and_keeps_the_waiting_t
 def test_a_restart_keeps_a_command_without_a_closing_as_it_is() -> None:
     core, reservation = waiting(Purpose.PICKUP)
     before = waits(core, reservation)
-    core.feed(DoorsSeen({reservation.cell: Door.CLOSED}))
+    core.feed(DoorsChanged({reservation.cell: Door.CLOSED}))
     start(core, core.now.boot_id, synced=True)
     assert waits(core, reservation) == before
 
@@ -118,7 +118,7 @@ def test_a_pick_up_in_doubt_is_dated_at_the_closing_and_has_a_known_grace() -> N
     core.state = replace(core.state, reservations={**core.state.reservations, parcel.reservation_id: unsure})
     core.pass_s(5)
     closed_at = core.now
-    core.feed(DoorsSeen({parcel.cell: Door.CLOSED}))
+    core.feed(DoorsChanged({parcel.cell: Door.CLOSED}))
     core.pass_s(2)
     core.feed(ClosingSettled(parcel.cell, closed_at.boottime_ns))
     picked_up = core.live(parcel)
@@ -144,7 +144,7 @@ def test_a_scale_that_settles_before_the_door_does_concludes_the_drop_off() -> N
     core = Core(Layout(specs={"A01": specs()[0]}, weighed=frozenset({"A01"}), hold_empty_dropoff=True))
     reservation = core.reserve()
     core.opens(core.command(reservation, Purpose.DROPOFF))
-    core.feed(DoorsSeen({"A01": Door.CLOSED}))
+    core.feed(DoorsChanged({"A01": Door.CLOSED}))
     core.feed(Weighed("A01", 500))
     assert core.live(reservation).status is ReservationStatus.PENDING
     core.settle("A01")
@@ -202,7 +202,7 @@ def test_a_command_that_still_waits_does_not_keep_another_one_from_its_end() -> 
         reservation_id=second.reservation_id,
         since=replace(core.now, boottime_ns=core.now.boottime_ns + 60 * 10**9),
     )
-    core.feed(DoorsSeen({second.cell: Door.OPEN}))
+    core.feed(DoorsChanged({second.cell: Door.OPEN}))
     core.state = replace(core.state, unconfirmed={second.cell: later, **core.state.unconfirmed})
     core.pass_s(600)
     assert list(core.state.unconfirmed) == [second.cell]
@@ -243,7 +243,7 @@ def test_a_pick_up_grace_waits_for_the_closing_to_settle() -> None:
     core.pass_s(10)
     core.opened_by_hand(parcel.cell)
     core.pass_s(10)
-    core.feed(DoorsSeen({parcel.cell: Door.CLOSED}))
+    core.feed(DoorsChanged({parcel.cell: Door.CLOSED}))
     core.pass_s(60)
     assert core.live(parcel).status is ReservationStatus.PICKED_UP
     core.settle(parcel.cell)
@@ -254,7 +254,7 @@ def test_an_empty_cell_at_its_closing_is_no_drop_off() -> None:
     core = Core(Layout(specs={"A01": specs()[0]}, weighed=frozenset({"A01"}), hold_empty_dropoff=True))
     reservation = core.reserve()
     core.opens(core.command(reservation, Purpose.DROPOFF))
-    core.feed(DoorsSeen({"A01": Door.CLOSED}))
+    core.feed(DoorsChanged({"A01": Door.CLOSED}))
     core.feed(Weighed("A01", 0))
     core.settle("A01")
     live = core.live(reservation)

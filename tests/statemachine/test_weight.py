@@ -8,7 +8,14 @@ import pytest
 
 from edge_agent.errors import Code
 from edge_agent.model import Alarm, CellStatus, Door, Purpose, Reservation, ReservationStatus
-from edge_agent.statemachine.inputs import DoorRead, DoorsSeen, PulseDone, Tare, TemperatureSeen, Weighed
+from edge_agent.statemachine.inputs import (
+    DoorRead,
+    DoorsChanged,
+    PulseDone,
+    Tare,
+    TemperatureMeasured,
+    Weighed,
+)
 from edge_agent.statemachine.locker import next_due_ns
 from edge_agent.statemachine.outputs import FactKind, Weigh
 from edge_agent.statemachine.state import Layout
@@ -210,7 +217,7 @@ def test_an_opened_door_makes_the_weight_unknown() -> None:
     core = weighing()
     core.feed(Weighed("A01", 0))
     assert core.state.cells["A01"].empty is True
-    core.feed(DoorsSeen({"A01": Door.OPEN}))
+    core.feed(DoorsChanged({"A01": Door.OPEN}))
     cell = core.state.cells["A01"]
     assert (cell.mass_g, cell.empty) == (None, None)
 
@@ -293,7 +300,7 @@ def test_the_zero_moves_by_no_more_than_a_step_and_only_with_a_creep() -> None:
 def test_the_first_weight_behind_a_closed_door_moves_no_zero() -> None:
     core = weighing()
     for _ in range(3):
-        core.feed(DoorsSeen({"A01": Door.OPEN}))
+        core.feed(DoorsChanged({"A01": Door.OPEN}))
         core.close("A01")
         core.feed(Weighed("A01", 20))
     assert scale(core) == (20, True, 0)
@@ -330,7 +337,7 @@ def test_what_cannot_be_in_a_free_cell_is_a_fault_of_its_scale(reading_g: int, d
     raised = core.facts[-1]
     assert (raised.alarm, raised.cell, raised.device) == (Alarm.SENSOR_FAULT, "A01", "scale zero")
     assert scale(core) == (reading_g, None, 0)
-    core.feed(DoorsSeen({"A01": Door.OPEN}))
+    core.feed(DoorsChanged({"A01": Door.OPEN}))
     core.close("A01")
     core.feed(Weighed("A01", reading_g))
     assert faults(core)
@@ -348,7 +355,7 @@ def test_what_cannot_be_in_a_free_cell_is_a_fault_of_its_scale(reading_g: int, d
 def test_what_lies_in_a_free_cell_that_was_opened_is_no_fault() -> None:
     core = weighing()
     creeps(core, 0)
-    core.feed(DoorsSeen({"A01": Door.OPEN}))
+    core.feed(DoorsChanged({"A01": Door.OPEN}))
     core.close("A01")
     creeps(core, 900, 880, 700)
     assert faults(core) == {}
@@ -409,14 +416,14 @@ def test_a_scale_that_cannot_weigh_is_a_fault_beside_its_cells_thermometer() -> 
     core = Core(layout)
     creeps(core, 0)
     core.feed(Weighed("A01", None, error=True))
-    core.feed(TemperatureSeen("A01", None))
+    core.feed(TemperatureMeasured("A01", None))
     assert set(faults(core)) == {"scale", "A01"}
     assert faults(core)["scale"] == "the scale answers that it cannot weigh"
     assert scale(core) == (None, None, 0)
     core.restart({})
     assert set(faults(core)) == {"scale", "A01"}
     core.feed(Weighed("A01", None))
-    core.feed(TemperatureSeen("A01", 20.0))
+    core.feed(TemperatureMeasured("A01", 20.0))
     core.pass_s(5)
     assert set(faults(core)) == {"scale"}
     core.feed(Weighed("A01", 900))

@@ -10,7 +10,7 @@ from edge_agent.model import Alarm, CellCause, CellStatus, Door, Purpose, Reserv
 from edge_agent.statemachine.inputs import (
     ClosingSettled,
     DoorRead,
-    DoorsSeen,
+    DoorsChanged,
     OpenCell,
     OpenFor,
     PulseDone,
@@ -41,9 +41,9 @@ def test_an_opening_is_the_own_locks_late_one_once_the_other_lock_has_opened() -
     core.feed(PulseDone(late.unlock_id, 1, Door.CLOSED))
     other = core.command(second, Purpose.PICKUP)
     pulsed(core, other)
-    core.feed(DoorsSeen({first.cell: Door.OPEN}))
+    core.feed(DoorsChanged({first.cell: Door.OPEN}))
     assert core.live(first).status is ReservationStatus.DROPPED_OFF
-    core.feed(DoorsSeen({second.cell: Door.OPEN}))
+    core.feed(DoorsChanged({second.cell: Door.OPEN}))
     core.lasts()
     assert core.live(first).status is ReservationStatus.PICKED_UP
     assert core.live(second).status is ReservationStatus.PICKED_UP
@@ -93,10 +93,10 @@ def test_a_closing_just_before_ten_minutes_is_waited_for(door: Door, *, failed: 
     pulsed(core, command)
     core.feed(PulseDone(command.unlock_id, 1, Door.OPEN))
     core.pass_s(599.8)
-    core.feed(DoorsSeen({reservation.cell: Door.CLOSED}))
+    core.feed(DoorsChanged({reservation.cell: Door.CLOSED}))
     closed_ns = core.now.boottime_ns
     if door is not Door.CLOSED:
-        core.feed(DoorsSeen({reservation.cell: door}))
+        core.feed(DoorsChanged({reservation.cell: door}))
     core.pass_s(0.6)
     assert (FactKind.PICKUP_FAILED in core.kinds()) is failed
     if not failed:
@@ -114,7 +114,7 @@ def test_a_contact_board_at_fault_blames_no_lock_and_no_lock_board() -> None:
     core = Core(Layout({spec.label: spec for spec in specs()}, lock_boards=locks, contact_boards=contacts))
     reservation = core.dropped_off()
     others = [label for label in labels if label != reservation.cell][:2]
-    core.feed(DoorsSeen(dict.fromkeys(others, Door.OPEN)))
+    core.feed(DoorsChanged(dict.fromkeys(others, Door.OPEN)))
     core.lasts()
     assert f"{Alarm.DEVICE_FAULT}/contacts" in alarms(core)
     core.pass_s(11)
@@ -134,7 +134,7 @@ def test_an_earlier_wrong_door_is_not_taken_back_by_a_later_pulse() -> None:
     core.pass_s(11)
     pulsed(core, OpenCell("k", "A01", "because", "unl-k"))
     core.forced("C01")
-    core.feed(DoorsSeen({"A01": Door.OPEN}))
+    core.feed(DoorsChanged({"A01": Door.OPEN}))
     assert {f"{Alarm.WRONG_DOOR}/A01", f"{Alarm.WRONG_DOOR}/C01"} <= alarms(core)
 
 
@@ -142,10 +142,10 @@ def test_a_technicians_pulse_in_doubt_asks_for_no_inspection() -> None:
     core = Core()
     core.opened_by_hand("A01")
     core.pass_s(1)
-    core.feed(DoorsSeen({"A01": Door.CLOSED}))
+    core.feed(DoorsChanged({"A01": Door.CLOSED}))
     core.pass_s(0.7)
     for door in (Door.OPEN, Door.CLOSED, Door.OPEN, Door.CLOSED, Door.OPEN):
-        core.feed(DoorsSeen({"A01": door}))
+        core.feed(DoorsChanged({"A01": door}))
         core.pass_s(0.1)
     assert f"{Alarm.SENSOR_FAULT}/A01/contact" in alarms(core)
     pulsed(core, OpenCell("k", "A01", "because", "unl-k"))
@@ -177,7 +177,7 @@ def test_a_scale_ends_the_inspection_of_a_free_cell_that_was_forced() -> None:
     core.feed(Weighed("A01", 0))
     core.forced("A01")
     assert core.state.cells["A01"].status is CellStatus.AWAITING_INSPECTION
-    core.feed(DoorsSeen({"A01": Door.CLOSED}))
+    core.feed(DoorsChanged({"A01": Door.CLOSED}))
     core.feed(Weighed("A01", 0))
     assert core.state.cells["A01"].status is CellStatus.AWAITING_INSPECTION  # it has not settled yet
     core.facts.clear()
@@ -234,10 +234,10 @@ def test_a_closing_that_settles_late_does_not_excuse_a_wrong_door(closed_s: floa
     first, second = core.dropped_off(), core.dropped_off()
     core.pass_s(11)
     core.opens(core.command(first, Purpose.PICKUP))
-    core.feed(DoorsSeen({first.cell: Door.CLOSED}))  # and no ClosingSettled
+    core.feed(DoorsChanged({first.cell: Door.CLOSED}))  # and no ClosingSettled
     core.pass_s(closed_s)
     pulsed(core, core.command(second, Purpose.PICKUP))
-    core.feed(DoorsSeen({first.cell: Door.OPEN}))
+    core.feed(DoorsChanged({first.cell: Door.OPEN}))
     core.lasts()
     assert {f"WRONG_DOOR/{first.cell}", f"WRONG_DOOR/{second.cell}"} <= alarms(core)
     assert core.live(second).status is ReservationStatus.DROPPED_OFF
@@ -249,11 +249,11 @@ def test_a_door_that_has_not_latched_is_no_wrong_door(closed_s: float) -> None:
     first, second = core.dropped_off(), core.dropped_off()
     core.pass_s(11)
     core.opens(core.command(first, Purpose.PICKUP))
-    core.feed(DoorsSeen({first.cell: Door.CLOSED}))
+    core.feed(DoorsChanged({first.cell: Door.CLOSED}))
     core.pass_s(closed_s)
     command = core.command(second, Purpose.PICKUP)
     pulsed(core, command)
-    core.feed(DoorsSeen({first.cell: Door.OPEN}))
+    core.feed(DoorsChanged({first.cell: Door.OPEN}))
     core.lasts()
     assert alarms(core) == set()
     assert core.state.cells[first.cell].opened_by_unlock
@@ -267,7 +267,7 @@ def test_a_lock_whose_door_another_one_has_opened_is_not_pulsed_again(by_hand: b
     core.pass_s(11)
     look = core.requested_reading(core.feed(core.command(second, Purpose.PICKUP)))
     core.feed(DoorRead(look.unlock_id, Door.CLOSED))
-    core.feed(DoorsSeen({first.cell: Door.OPEN}))
+    core.feed(DoorsChanged({first.cell: Door.OPEN}))
     own = (
         OpenCell(core.key(), first.cell, "why", "unl-own") if by_hand else core.command(first, Purpose.PICKUP)
     )
@@ -275,7 +275,7 @@ def test_a_lock_whose_door_another_one_has_opened_is_not_pulsed_again(by_hand: b
     core.feed(DoorRead(own.unlock_id, Door.CLOSED))
     core.lasts()
     assert f"WRONG_DOOR/{first.cell}" in alarms(core)
-    core.feed(DoorsSeen({first.cell: Door.CLOSED}))
+    core.feed(DoorsChanged({first.cell: Door.CLOSED}))
     pulses = len(core.pulses)
     core.feed(PulseDone(own.unlock_id, 1, Door.CLOSED))
     assert len(core.pulses) - pulses == by_hand
@@ -294,7 +294,7 @@ def test_an_opening_that_has_lasted_is_judged_before_the_reading_that_would_allo
     look = core.requested_reading(core.feed(core.command(second, Purpose.PICKUP)))
     own = core.requested_reading(core.feed(core.command(first, Purpose.PICKUP)))
     core.feed(DoorRead(look.unlock_id, Door.CLOSED))
-    core.feed(DoorsSeen({first.cell: Door.OPEN}))
+    core.feed(DoorsChanged({first.cell: Door.OPEN}))
     core.now = replace(core.now, boottime_ns=core.now.boottime_ns + round(passed_s * 1e9))
     pulses = len(core.pulses)
     done = core.feed(DoorRead(own.unlock_id, Door.CLOSED))

@@ -14,7 +14,7 @@ from edge_agent.statemachine.inputs import (
     Clear,
     ClosingSettled,
     DoorRead,
-    DoorsSeen,
+    DoorsChanged,
     EnterCode,
     Input,
     OpenCell,
@@ -117,7 +117,7 @@ class Core:
 
     def forced(self, label: str) -> Step:
         """A door is pulled open, or the wire of its contact breaks; the step in which it is judged."""
-        self.feed(DoorsSeen({label: Door.OPEN}))
+        self.feed(DoorsChanged({label: Door.OPEN}))
         return self.lasts()
 
     def opened_by_hand(self, label: str) -> None:
@@ -224,7 +224,7 @@ class Core:
         done = self.feed(DoorRead(command.unlock_id, self.state.cells[label].door))
         answers = list(done.answers)
         if command.unlock_id in self.state.tickets:
-            answers += self.feed(DoorsSeen({label: Door.OPEN})).answers
+            answers += self.feed(DoorsChanged({label: Door.OPEN})).answers
         stale = self.feed(PulseDone(command.unlock_id, 1, Door.OPEN))
         assert not stale.effects
         assert not stale.facts
@@ -234,7 +234,7 @@ class Core:
 
     def close(self, label: str) -> Step:
         """A door is closed, and its contact settles; both steps as one."""
-        seen = self.feed(DoorsSeen({label: Door.CLOSED}))
+        seen = self.feed(DoorsChanged({label: Door.CLOSED}))
         return both(seen, self.settle(label))
 
     def settle(self, label: str) -> Step:

@@ -22,7 +22,7 @@ from edge_agent.statemachine.inputs import (
     Condition,
     DeviceHealth,
     DoorRead,
-    DoorsSeen,
+    DoorsChanged,
     HandCheck,
     HistoryAhead,
     HistoryCompared,
@@ -35,7 +35,7 @@ from edge_agent.statemachine.inputs import (
     Resolve,
     Restore,
     Tare,
-    TemperatureSeen,
+    TemperatureMeasured,
     Tick,
     UnblockCell,
     Weighed,
@@ -83,14 +83,14 @@ def inputs(core: Core, reservation: Reservation) -> list[Input]:
         found += [Resolve("k", label, one) for one in Verdict]
     found += [HandCheck((LABEL, "Z9"), running) for running in (True, False)]
     for door in Door:
-        found += [DoorsSeen({LABEL: door}), DoorsSeen({LABEL: door, "C01": Door.OPEN})]
+        found += [DoorsChanged({LABEL: door}), DoorsChanged({LABEL: door, "C01": Door.OPEN})]
         found += [Boot({}), Boot({LABEL: door, "C01": Door.CLOSED})]
         found += [DoorRead(unlock_id, door) for unlock_id in ids]
         for unlock_id, attempt, given in product(ids, (0, 1, 2), (True, False)):
             found += [PulseDone(unlock_id, attempt, door, given, seen) for seen in (True, False)]
     found += [ClosingSettled(label, core.now.boottime_ns) for label in (LABEL, "C01")]
     found += [Weighed(label, mass_g) for label in (LABEL, "C01") for mass_g in (None, 0, 900)]
-    found += [TemperatureSeen(label, degrees) for label in (LABEL, "C01") for degrees in (None, -3.5, 20.0)]
+    found += [TemperatureMeasured(label, read_c) for label in (LABEL, "C01") for read_c in (None, -3.5, 20.0)]
     outside = (Alarm.BUS_DOWN, Alarm.STORAGE_FAULT, Alarm.COMMAND_REJECTED, Alarm.LINK_REFUSED)
     found += [Condition(alarm, "", stands) for alarm in outside for stands in (True, False)]
     found += [DeviceHealth("locks", answering, (LABEL,)) for answering in (True, False)]

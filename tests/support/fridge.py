@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from edge_agent.model import Alarm, CellSpec, Packaging, Purpose, Reservation
-from edge_agent.statemachine.inputs import TemperatureSeen, Tick
+from edge_agent.statemachine.inputs import TemperatureMeasured, Tick
 from edge_agent.statemachine.locker import next_due_ns
 from edge_agent.statemachine.outputs import SetClimate
 from edge_agent.statemachine.state import Climate, Layout, Regime, Regimes
@@ -42,7 +42,7 @@ def locker() -> Core:
 
 
 def feels(core: Core, degrees: float | None, label: str = "F1") -> tuple[object, ...]:
-    return core.feed(TemperatureSeen(label, degrees)).effects
+    return core.feed(TemperatureMeasured(label, degrees)).effects
 
 
 def stands(core: Core, alarm: Alarm, label: str = "F1") -> bool:

@@ -9,7 +9,7 @@ from edge_agent.model import BY_HAND, Alarm, CellCause, Door, Instant, Purpose, 
 from edge_agent.statemachine.inputs import (
     ClosingSettled,
     DoorRead,
-    DoorsSeen,
+    DoorsChanged,
     HandCheck,
     Input,
     OpenCell,
@@ -159,7 +159,7 @@ class Watch:
                     self.times[cell].pop()  # never sent: it heats nothing
                 if door is Door.CLOSED and carried_out and (unlock_id, attempt) in self.pulsed:
                     self.read_closed.add((unlock_id, attempt + 1))
-            case DoorsSeen(doors):
+            case DoorsChanged(doors):
                 opened = {label for label, door in doors.items() if door is Door.OPEN}
                 for label, door in doors.items():
                     self._door_read(label, door)

@@ -11,7 +11,7 @@ from edge_agent.model import CellSpec, Door, Instant, Packaging, Purpose
 from edge_agent.statemachine.inputs import (
     Boot,
     DoorRead,
-    DoorsSeen,
+    DoorsChanged,
     EnterCode,
     Input,
     OpenFor,
@@ -72,10 +72,10 @@ class Locker:
         self.feed(kind, given)
         self.feed("fresh reading", DoorRead(given.unlock_id, Door.CLOSED))
         self.pass_s(0.1)
-        self.feed("door opens", DoorsSeen({label: Door.OPEN}))
+        self.feed("door opens", DoorsChanged({label: Door.OPEN}))
         self.feed("pulse over", PulseDone(given.unlock_id, 1, Door.OPEN))
         self.pass_s(5)
-        self.feed("door closes", DoorsSeen({label: Door.CLOSED}))
+        self.feed("door closes", DoorsChanged({label: Door.CLOSED}))
 
     def life(self) -> None:
         """One reservation from the beginning to the end."""

@@ -8,7 +8,7 @@ from typing import Any
 from edge_agent.app import Agent
 from edge_agent.drivers.simulated.world import World
 from edge_agent.model import Door
-from edge_agent.statemachine.inputs import Boot, DoorRead, DoorsSeen, PulseDone
+from edge_agent.statemachine.inputs import Boot, DoorRead, DoorsChanged, PulseDone
 
 STALE_S = 0.3
 """How old a reading may be when it is reported: its way over the wire, the debounce, a second reading."""
@@ -34,7 +34,7 @@ class Witness:
     def _listening(self, agent: Agent, submit: Callable[..., None]) -> Callable[..., None]:
         def judged(given: Any, *others: Any, **named: Any) -> None:
             match given:
-                case DoorsSeen() | Boot():
+                case DoorsChanged() | Boot():
                     for label, door in given.doors.items():
                         self._judge(label, door, type(given).__name__)
                 case DoorRead():
