@@ -296,8 +296,8 @@ class UnlockAttempt:
     """One unlock attempt, from the acceptance of its command to its outcome.
 
     `waiting`: in the queue for a free place; `reading`: a fresh reading of the door was requested; `pulsing`:
-    the intent for pulse number `attempt` is journaled; `unresolved`: pulse number `attempt` may have been
-    given, and the door could not be read since. The next reading of the door decides.
+    the intent for pulse number `pulse_number` is journaled; `unresolved`: that pulse may have been given, and
+    the door could not be read since. The next reading of the door decides.
     """
 
     unlock_id: str
@@ -310,7 +310,8 @@ class UnlockAttempt:
     expires_ns: int | None
     """CLOCK_BOOTTIME after which the command never acts; None: no limit. After a restart an
     attempt without an intent is given up, and one with an intent is not pulsed again."""
-    attempt: int = 0
+    pulse_number: int = 0
+    """The number of its last intended pulse, from 1; 0: none yet."""
     counted: int = 0
     """How many of its pulses count towards a jam: only acknowledged ones if the board acknowledges."""
     doubtful: bool = False
@@ -327,7 +328,7 @@ class UnlockAttempt:
     platform_reference_id: str = ""
     echo_id: str | None = None
     """The X-Request-ID of an open-door, which its event repeats."""
-    moves: int = 0
+    other_cells_tried: int = 0
     """How often the reservation was given another cell during this attempt."""
     first_pulse_ns: int | None = None
     """CLOCK_BOOTTIME of the first pulse."""

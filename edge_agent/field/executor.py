@@ -93,7 +93,7 @@ class Executor:
             log.warning("pulse not given", cell=effect.cell, fault=str(fault))
             self._off_at_s.pop(effect.cell, None)
             # The door was not read; the core ignores `door` of a pulse that was not sent.
-            self._submit(PulseDone(effect.unlock_id, effect.attempt, Door.CLOSED, given=False))
+            self._submit(PulseDone(effect.unlock_id, effect.pulse_number, Door.CLOSED, sent=False))
             return
         except (BusFault, DeviceFault) as fault:
             log.warning("pulse answered with a fault, or not answered", cell=effect.cell, fault=str(fault))
@@ -108,11 +108,11 @@ class Executor:
             "pulse",
             unlock_id=effect.unlock_id,
             cell=effect.cell,
-            attempt=effect.attempt,
+            attempt=effect.pulse_number,
             door=str(door),
             acknowledged=acknowledged,
         )
-        self._submit(PulseDone(effect.unlock_id, effect.attempt, door, acknowledged=acknowledged))
+        self._submit(PulseDone(effect.unlock_id, effect.pulse_number, door, acknowledged=acknowledged))
         if door is Door.UNKNOWN:
             self._doors.report_again(effect.cell)  # so that the next reading is reported, and decides
 

@@ -57,5 +57,5 @@ def reservation_row(reservation: Reservation, live: int) -> tuple[str, int, str,
 
 def unlock_row(after_sequence: int, u: UnlockRecord) -> tuple[Any, ...]:
     """A row of the unlock ledger; `after_sequence` is that of the last event before it."""
-    who = (u.unlock_id, u.attempt, u.cell, u.reservation_id, u.purpose, u.source, u.request_key)
+    who = (u.unlock_id, u.pulse_number, u.cell, u.reservation_id, u.purpose, u.source, u.request_key)
     return (*who, u.at.boottime_ns, u.at.wall_s, u.outcome, u.reason, u.pulsed, after_sequence, u.actor)

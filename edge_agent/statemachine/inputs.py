@@ -232,15 +232,15 @@ class DoorRead:
 class PulseDone:
     """A pulse was sent and the door watched. `door` is its state at the end of the watch.
 
-    `given` is False for a pulse that was too late and therefore never sent; `door` then means nothing.
+    `sent` is False for a pulse that was too late; `door` then means nothing.
     `acknowledged` is False if the board should have answered the pulse and did not, or answered that it is
     busy: the lock may not have been energised. Any other refusal counts as acknowledged.
     """
 
     unlock_id: str
-    attempt: int
+    pulse_number: int
     door: Door
-    given: bool = True
+    sent: bool = True
     acknowledged: bool = True
 
 

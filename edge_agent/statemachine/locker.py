@@ -113,10 +113,12 @@ def _dispatch(builder: StepBuilder, given: Input) -> None:
         case DoorRead():
             observing.door_read(builder, given)
         case PulseDone():
-            if given.given:  # it was sent in time
-                unlocking.pulse_done(builder, given.unlock_id, given.attempt, given.door, given.acknowledged)
+            if given.sent:
+                unlocking.pulse_done(
+                    builder, given.unlock_id, given.pulse_number, given.door, given.acknowledged
+                )
             else:
-                unlocking.pulse_lapsed(builder, given.unlock_id, given.attempt)
+                unlocking.pulse_lapsed(builder, given.unlock_id, given.pulse_number)
         case DoorsChanged():
             observing.doors_changed(builder, given)
         case ClosingSettled():

@@ -207,7 +207,7 @@ def conclude(
 
 def was_pulsed(unlock: UnlockAttempt, outcome: UnlockOutcome) -> bool | None:
     """Whether the last pulse of an attempt was given; unknown after a restart unless the door shows it."""
-    if unlock.attempt == 0:
+    if unlock.pulse_number == 0:
         return False
     return True if unlock.stage == "pulsing" or outcome is UnlockOutcome.OPENED else None
 

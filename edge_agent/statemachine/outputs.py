@@ -43,7 +43,7 @@ class PulseLock:
 
     unlock_id: str
     cell: str
-    attempt: int
+    pulse_number: int
     expires_ns: int | None = None
 
 
@@ -136,7 +136,7 @@ class UnlockRecord:
     """A line of the unlock ledger: one intent (`outcome` None) or its outcome."""
 
     unlock_id: str
-    attempt: int
+    pulse_number: int
     cell: str
     reservation_id: str
     purpose: str

@@ -209,7 +209,7 @@ class StepBuilder:
         self.unlocks.append(
             UnlockRecord(
                 unlock_id=unlock.unlock_id,
-                attempt=unlock.attempt,
+                pulse_number=unlock.pulse_number,
                 cell=unlock.cell,
                 reservation_id=unlock.reservation_id,
                 purpose=unlock.purpose,

@@ -41,7 +41,7 @@ from edge_agent.statemachine.step_builder import StepBuilder
 from edge_agent.statemachine.transitions import Trigger
 from edge_agent.statemachine.wrong_door import maintenance_id
 
-MOVES = 3
+MOST_OTHER_CELLS = 3
 """How many other cells one command may be given when its own does not open."""
 
 
@@ -126,7 +126,7 @@ def judge_fresh_reading(builder: StepBuilder, unlock_id: str, door: Door) -> Non
         give_up(builder, unlock, refusal)
         return
     if door is Door.CLOSED:
-        _intend(builder, unlock)
+        _request_pulse(builder, unlock)
     elif door is Door.OPEN and contact.believed_open(place):
         conclude(builder, unlock, UnlockOutcome.ALREADY_OPEN)
     elif door is Door.OPEN and place.unexplained is not None:
@@ -135,12 +135,12 @@ def judge_fresh_reading(builder: StepBuilder, unlock_id: str, door: Door) -> Non
         builder.effects.append(ReadDoor(unlock.unlock_id, unlock.cell, unlock.expires_ns))
     elif door is Door.OPEN:
         _pulse_in_doubt(builder, unlock, reservation)
-    elif reservation is None or not _move_on(builder, unlock, reservation, UnlockOutcome.UNKNOWN):
+    elif reservation is None or not _try_other_cell(builder, unlock, reservation, UnlockOutcome.UNKNOWN):
         if unlock.purpose is Purpose.TECHNICIAN:
             # The technician is at the cell and sees the door. If it read open before, an open reading
             # afterwards proves nothing.
             was_closed = place.door is Door.CLOSED or contact.believed_open(place)
-            _intend(builder, builder.change_unlock(unlock, doubtful=not was_closed))
+            _request_pulse(builder, builder.change_unlock(unlock, doubtful=not was_closed))
         else:
             conclude(builder, unlock, UnlockOutcome.UNKNOWN)
 
@@ -151,11 +151,11 @@ def _pulse_in_doubt(builder: StepBuilder, unlock: UnlockAttempt, reservation: Re
     A drop-off moves to another cell if nothing can be in this one yet. Otherwise the lock is pulsed once, so
     that a parcel behind a broken contact can be reached.
     """
-    moves = reservation is not None and _move_on(
+    has_other_cell = reservation is not None and _try_other_cell(
         builder, unlock, reservation, UnlockOutcome.UNKNOWN, Trigger.MOVED_FROM_DOUBT
     )
-    if not moves:
-        _intend(builder, builder.change_unlock(unlock, doubtful=True))
+    if not has_other_cell:
+        _request_pulse(builder, builder.change_unlock(unlock, doubtful=True))
 
 
 def _refuse_overheating(builder: StepBuilder, label: str) -> None:
@@ -175,12 +175,12 @@ def _recent_pulses(builder: StepBuilder, label: str) -> tuple[int, ...]:
     return tuple(at for at in known.at_ns if at > begin)
 
 
-def _intend(builder: StepBuilder, unlock: UnlockAttempt) -> None:
+def _request_pulse(builder: StepBuilder, unlock: UnlockAttempt) -> None:
     """Journals the intent for the next pulse and requests it."""
     now_ns = builder.now.boottime_ns
     first_ns = now_ns if unlock.first_pulse_ns is None else unlock.first_pulse_ns
     unlock = builder.change_unlock(
-        unlock, stage="pulsing", attempt=unlock.attempt + 1, first_pulse_ns=first_ns
+        unlock, stage="pulsing", pulse_number=unlock.pulse_number + 1, first_pulse_ns=first_ns
     )
     label = unlock.cell
     at_ns = (*_recent_pulses(builder, label), now_ns)
@@ -192,16 +192,18 @@ def _intend(builder: StepBuilder, unlock: UnlockAttempt) -> None:
     builder.change_cell(label, unlocks=builder.cells[label].unlocks + 1)
     contact.pulsed(builder, label)
     builder.record(unlock, None)
-    builder.effects.append(PulseLock(unlock.unlock_id, label, unlock.attempt, unlock.expires_ns))
+    builder.effects.append(PulseLock(unlock.unlock_id, label, unlock.pulse_number, unlock.expires_ns))
 
 
-def pulse_done(builder: StepBuilder, unlock_id: str, attempt: int, door: Door, acknowledged: bool) -> None:
+def pulse_done(
+    builder: StepBuilder, unlock_id: str, pulse_number: int, door: Door, acknowledged: bool
+) -> None:
     """The watch after a pulse is over. A report on any but the last pulse is ignored.
 
     A pulse that the board did not acknowledge may never have been given: it does not count towards a jam.
     """
     unlock = builder.tickets.get(unlock_id)
-    if unlock is None or unlock.stage != "pulsing" or unlock.attempt != attempt:
+    if unlock is None or unlock.stage != "pulsing" or unlock.pulse_number != pulse_number:
         return
     if unlock.doubtful:
         leave_unconfirmed(builder, unlock)
@@ -217,21 +219,21 @@ def _unmoved(builder: StepBuilder, unlock: UnlockAttempt, acknowledged: bool) ->
     """The door is readable and has not moved: another pulse, or the end."""
     if unlock.counted < builder.layout.max_pulses and _may_pulse_again(builder, unlock):
         builder.record(unlock, UnlockOutcome.NO_MOVEMENT, pulsed=True if acknowledged else None)
-        _intend(builder, unlock)
+        _request_pulse(builder, unlock)
     elif unlock.counted >= builder.layout.max_pulses:
         _jammed(builder, unlock)
-    elif unlock.counted == unlock.attempt or unlock.stopped:
+    elif unlock.counted == unlock.pulse_number or unlock.stopped:
         conclude(builder, unlock, UnlockOutcome.NO_MOVEMENT)  # too few pulses to count as a jam
     else:
         cells.doubt(builder, unlock.cell)
         conclude(builder, unlock, UnlockOutcome.UNKNOWN)
 
 
-def pulse_lapsed(builder: StepBuilder, unlock_id: str, attempt: int) -> None:
+def pulse_lapsed(builder: StepBuilder, unlock_id: str, pulse_number: int) -> None:
     """The pulse could not be sent in time and never will be: nothing has moved, and the sender gets
     `EXPIRED`."""
     unlock = builder.tickets.get(unlock_id)
-    if unlock is None or unlock.stage != "pulsing" or unlock.attempt != attempt:
+    if unlock is None or unlock.stage != "pulsing" or unlock.pulse_number != pulse_number:
         return
     builder.record(unlock, UnlockOutcome.NO_MOVEMENT, pulsed=False)
     label = unlock.cell
@@ -263,11 +265,11 @@ def _jammed(builder: StepBuilder, unlock: UnlockAttempt) -> None:
     why = f"no movement after {unlock.counted} pulses"
     cells.mark_faulty(builder, unlock.cell, why, Alarm.LOCK_JAMMED, maintenance_id(unlock, unlock.cell))
     reservation = holder(builder, unlock)
-    if reservation is None or not _move_on(builder, unlock, reservation, UnlockOutcome.NO_MOVEMENT):
+    if reservation is None or not _try_other_cell(builder, unlock, reservation, UnlockOutcome.NO_MOVEMENT):
         conclude(builder, unlock, UnlockOutcome.NO_MOVEMENT)
 
 
-def _move_on(
+def _try_other_cell(
     builder: StepBuilder,
     unlock: UnlockAttempt,
     reservation: Reservation,
@@ -278,7 +280,11 @@ def _move_on(
 
     False, and nothing is changed, if it may not move or nothing that fits is free.
     """
-    if unlock.purpose is not Purpose.DROPOFF or unlock.moves >= MOVES or _expired(builder, unlock):
+    if (
+        unlock.purpose is not Purpose.DROPOFF
+        or unlock.other_cells_tried >= MOST_OTHER_CELLS
+        or _expired(builder, unlock)
+    ):
         return False
     try:
         target = allocation.allocate(builder, reservation.packaging)
@@ -291,7 +297,7 @@ def _move_on(
     builder.drop_unlock(unlock)
     builder.record(unlock, outcome, pulsed=was_pulsed(unlock, outcome))
     again = UnlockAttempt(
-        unlock_id=f"{unlock.unlock_id.partition('.')[0]}.{unlock.moves + 1}",
+        unlock_id=f"{unlock.unlock_id.partition('.')[0]}.{unlock.other_cells_tried + 1}",
         reservation_id=unlock.reservation_id,
         cell=moved.cell,
         purpose=unlock.purpose,
@@ -300,7 +306,7 @@ def _move_on(
         expires_ns=unlock.expires_ns,
         request_key=unlock.request_key,
         reason=unlock.reason,
-        moves=unlock.moves + 1,
+        other_cells_tried=unlock.other_cells_tried + 1,
     )
     builder.put("tickets", again.unlock_id, again)
     builder.effects.append(ReadDoor(again.unlock_id, again.cell, again.expires_ns))

@@ -18,7 +18,9 @@ JOURNALED = {
     "source": "SOURCE_TYPE_MACHINE",
     "stage": "unresolved",
     "expires_ns": None,
+    "attempt": 2,
     "wrong": ["A02"],
+    "moves": 1,
     "told": True,
 }
 
@@ -32,7 +34,9 @@ def test_an_unlock_attempt_keeps_its_names_in_the_journal() -> None:
         Source.MACHINE,
         "unresolved",
         None,
+        pulse_number=2,
         wrong=("A02",),
+        other_cells_tried=1,
         reported=True,
     )
     assert json.loads(dump(ENTITIES["tickets"], unlock)) == JOURNALED

@@ -75,10 +75,10 @@ def test_each_pulse_is_an_intent_first_and_has_one_outcome() -> None:
     asked = by_hand(core)
     core.feed(asked)
     done = core.feed(DoorRead(asked.unlock_id, Door.CLOSED))
-    assert [(u.attempt, u.outcome) for u in done.unlocks] == [(1, None)]
+    assert [(u.pulse_number, u.outcome) for u in done.unlocks] == [(1, None)]
     assert len(pulses(done)) == 1
     done = core.feed(DoorsChanged({"A01": Door.OPEN}))
-    assert [(u.attempt, u.outcome, u.pulsed) for u in done.unlocks] == [(1, UnlockOutcome.OPENED, True)]
+    assert [(u.pulse_number, u.outcome, u.pulsed) for u in done.unlocks] == [(1, UnlockOutcome.OPENED, True)]
 
 
 def test_a_parcel_whose_door_a_technician_closes_stays_where_it_was() -> None:

@@ -35,7 +35,7 @@ from edge_agent.statemachine.inputs import (
 )
 from edge_agent.statemachine.outputs import FactKind
 from edge_agent.statemachine.state import Layout
-from edge_agent.statemachine.unlocking import MOVES
+from edge_agent.statemachine.unlocking import MOST_OTHER_CELLS
 from tests.support.core import SMALL, Core, specs
 
 
@@ -64,8 +64,8 @@ def test_an_empty_reservation_moves_from_a_jammed_lock_in_the_same_call() -> Non
     assert (opened.answers[0].cell, opened.answers[0].request_key) == ("A02", command.request_key)
     core.close("A02")
     assert core.live(reservation).status is ReservationStatus.DROPPED_OFF
-    assert [(p.cell, p.attempt) for p in core.pulses] == [("A01", 1), ("A01", 2), ("A01", 3), ("A02", 1)]
-    assert len({(p.unlock_id, p.attempt) for p in core.pulses}) == 4
+    assert [(p.cell, p.pulse_number) for p in core.pulses] == [("A01", 1), ("A01", 2), ("A01", 3), ("A02", 1)]
+    assert len({(p.unlock_id, p.pulse_number) for p in core.pulses}) == 4
 
 
 @pytest.mark.behaviour("opening-15")
@@ -136,13 +136,13 @@ def test_one_command_tries_three_other_cells_and_no_more() -> None:
     core = Core()
     reservation = core.reserve()
     done = core.feed(core.command(reservation, Purpose.DROPOFF))
-    for _ in range(MOVES):
+    for _ in range(MOST_OTHER_CELLS):
         done = core.jams(done)
         assert not done.answers
     done = core.jams(done)
     assert done.answers[0].refusal is not None
-    assert len({p.cell for p in core.pulses}) == MOVES + 1
-    assert len({(p.unlock_id, p.attempt) for p in core.pulses}) == 3 * (MOVES + 1)
+    assert len({p.cell for p in core.pulses}) == MOST_OTHER_CELLS + 1
+    assert len({(p.unlock_id, p.pulse_number) for p in core.pulses}) == 3 * (MOST_OTHER_CELLS + 1)
 
 
 @pytest.mark.behaviour("cells-06")

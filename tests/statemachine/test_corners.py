@@ -64,7 +64,7 @@ def test_a_pulse_that_was_never_sent_opens_no_door() -> None:
     """A door that opens with no pulse is DOOR_FORCED; and a lock is not worn by what was not sent."""
     core = Core()
     reservation = core.reserve()
-    core.feed(PulseDone(pulsing(core, reservation), 1, Door.CLOSED, given=False))
+    core.feed(PulseDone(pulsing(core, reservation), 1, Door.CLOSED, sent=False))
     assert core.state.cells[reservation.cell].unlocks == 0
     core.forced(reservation.cell)
     assert stands(core, Alarm.DOOR_FORCED, reservation.cell)
@@ -76,7 +76,7 @@ def test_pulses_that_were_never_sent_do_not_heat_a_lock() -> None:
     reservation = core.dropped_off()
     core.pass_s(11)
     for _ in range(core.layout.duty_pulses):
-        core.feed(PulseDone(pulsing(core, reservation, Purpose.PICKUP), 1, Door.CLOSED, given=False))
+        core.feed(PulseDone(pulsing(core, reservation, Purpose.PICKUP), 1, Door.CLOSED, sent=False))
     core.feed(command := core.command(reservation, Purpose.PICKUP))
     assert core.feed(DoorRead(command.unlock_id, Door.CLOSED)).effects
 
@@ -225,7 +225,7 @@ def test_a_lock_may_open_late_after_its_next_pulse_was_not_sent() -> None:
     core.feed(command := core.command(reservation, Purpose.PICKUP))
     core.feed(DoorRead(command.unlock_id, Door.CLOSED))
     core.feed(PulseDone(command.unlock_id, 1, Door.CLOSED))
-    core.feed(PulseDone(command.unlock_id, 2, Door.CLOSED, given=False))
+    core.feed(PulseDone(command.unlock_id, 2, Door.CLOSED, sent=False))
     core.pass_s(1)
     core.feed(DoorsChanged({reservation.cell: Door.OPEN}))
     assert f"{Alarm.DOOR_FORCED}/{reservation.cell}" not in core.state.alarms

@@ -328,7 +328,7 @@ def test_reports_on_another_pulse_than_the_last_one_are_stale() -> None:
     before = core.state
     for door in Door:
         core.feed(PulseDone(uid, 2, door))
-        core.feed(PulseDone(uid, 2, door, given=False))
+        core.feed(PulseDone(uid, 2, door, sent=False))
         core.feed(DoorRead(uid, door))
     assert core.state == before
 

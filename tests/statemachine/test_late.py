@@ -126,12 +126,12 @@ def test_what_is_left_of_the_pulses_when_the_last_was_not_sent() -> None:
         (first_ns, core.now.boottime_ns),
         2,
     )
-    core.feed(PulseDone(uid, 2, Door.CLOSED, given=False))
+    core.feed(PulseDone(uid, 2, Door.CLOSED, sent=False))
     assert (core.state.pulses["A01"].at_ns, core.state.pulses["A01"].unspent) == ((first_ns,), 1)
     core.feed(DoorsChanged({"A01": Door.OPEN}))
     assert core.state.pulses["A01"].unspent == 0
     core.close("A01")
-    core.feed(PulseDone(pulse(core, core.command(reservation, Purpose.PICKUP)), 1, Door.CLOSED, given=False))
+    core.feed(PulseDone(pulse(core, core.command(reservation, Purpose.PICKUP)), 1, Door.CLOSED, sent=False))
     assert (core.state.pulses["A01"].at_ns, core.state.pulses["A01"].unspent) == ((first_ns,), 0)
 
 
@@ -375,7 +375,7 @@ def test_a_door_is_ajar_to_the_nanosecond() -> None:
 def test_the_only_pulse_was_not_sent() -> None:
     core = only("A01")
     core.feed(
-        PulseDone(pulse(core, core.command(core.reserve(), Purpose.DROPOFF)), 1, Door.CLOSED, given=False)
+        PulseDone(pulse(core, core.command(core.reserve(), Purpose.DROPOFF)), 1, Door.CLOSED, sent=False)
     )
     assert core.state.pulses["A01"].at_ns == ()
 

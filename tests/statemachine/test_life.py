@@ -152,7 +152,7 @@ def test_no_movement_after_all_attempts_is_a_jam(purpose: Purpose) -> None:
     answers: list[Answer] = []
     for attempt in (1, 2, 3):
         answers += core.feed(PulseDone(command.unlock_id, attempt, Door.CLOSED)).answers
-    assert [p.attempt for p in core.pulses] == [1, 2, 3]
+    assert [p.pulse_number for p in core.pulses] == [1, 2, 3]
     if purpose is Purpose.OPEN_DOOR:
         assert not answers
         published = core.facts[-1]
@@ -391,7 +391,7 @@ def test_the_ledger_holds_intent_and_outcome() -> None:
     command = core.command(reservation, Purpose.DROPOFF)
     core.feed(command)
     intent = core.feed(DoorRead(command.unlock_id, Door.CLOSED))
-    assert [(u.attempt, u.outcome) for u in intent.unlocks] == [(1, None)]
+    assert [(u.pulse_number, u.outcome) for u in intent.unlocks] == [(1, None)]
     assert intent.effects == (PulseLock(command.unlock_id, reservation.cell, 1, command.expires_ns),)
     outcome = core.feed(DoorsChanged({reservation.cell: Door.OPEN}))
-    assert [(u.attempt, u.outcome) for u in outcome.unlocks] == [(1, UnlockOutcome.OPENED)]
+    assert [(u.pulse_number, u.outcome) for u in outcome.unlocks] == [(1, UnlockOutcome.OPENED)]

@@ -197,7 +197,7 @@ def too_late() -> Minutes:
     core.feed(replace(support(core, second), expires_ns=core.now.boottime_ns + 5 * 10**9))
     core.feed(DoorRead(command.unlock_id, Door.CLOSED))
     core.pass_s(6)
-    core.feed(PulseDone(command.unlock_id, 1, Door.CLOSED, given=False))
+    core.feed(PulseDone(command.unlock_id, 1, Door.CLOSED, sent=False))
     command = core.command(second, Purpose.PICKUP)
     look_closed(core, command)
     core.pass_s(11)

@@ -234,7 +234,7 @@ class Real:
                 stands_open = self.core.state.cells[t.cell].door is Door.OPEN
                 self.feed(DoorRead(t.unlock_id, Door.OPEN if stands_open else look))
             elif t.stage == "pulsing":
-                self.feed(PulseDone(t.unlock_id, t.attempt, watch))
+                self.feed(PulseDone(t.unlock_id, t.pulse_number, watch))
             else:
                 self.feed(DoorsChanged({t.cell: Door.CLOSED}))
                 self.feed(ClosingSettled(t.cell, self.core.now.boottime_ns))
@@ -249,7 +249,7 @@ class Real:
             verdicts=tuple(self.verdicts[key] for key in ("first", "second")),
             status=live.status if live else self.over.get(rid),
             cell=(cell.status, cell.reservation_id, cell.door, bool(cell.blocked), bool(cell.faulty)),
-            pulses=tuple((pulse.cell, pulse.attempt) for pulse in pulses),
+            pulses=tuple((pulse.cell, pulse.pulse_number) for pulse in pulses),
             facts=Counter(as_model_fact(fact) for fact in self.core.facts),
         )
 

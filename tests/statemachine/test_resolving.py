@@ -297,7 +297,7 @@ def test_a_pulse_that_moved_nothing_is_recorded_with_what_its_board_said(acknowl
     core.feed(PulseDone(look.unlock_id, 1, Door.CLOSED, acknowledged=acknowledged))
     outcome, intent = core.unlocks
     assert (outcome.outcome, outcome.pulsed) == (UnlockOutcome.NO_MOVEMENT, True if acknowledged else None)
-    assert (intent.outcome, intent.attempt) == (None, 2)
+    assert (intent.outcome, intent.pulse_number) == (None, 2)
 
 
 def test_a_technicians_opening_ends_an_older_wait_and_an_older_pulse() -> None:

@@ -211,7 +211,7 @@ def test_the_next_pulse_is_not_given_after_the_commands_life() -> None:
     core.pulses.clear()
     ahead(core, 5 * S)
     core.feed(PulseDone(command.unlock_id, 1, Door.CLOSED))
-    assert [p.attempt for p in core.pulses] == [2]
+    assert [p.pulse_number for p in core.pulses] == [2]
     ahead(core, 1)
     core.feed(PulseDone(command.unlock_id, 2, Door.CLOSED))
     assert len(core.pulses) == 1

@@ -81,7 +81,7 @@ class Compared(RuleBasedStateMachine):
             assert code in answers[answer.request_key]
         assert [e.cell for e in done.effects if isinstance(e, ReadDoor)] == model.readings
         assert [e.cell for e in done.effects if isinstance(e, Weigh)] == model.weighs
-        assert [(e.cell, e.attempt) for e in done.effects if isinstance(e, PulseLock)] == model.pulsed
+        assert [(e.cell, e.pulse_number) for e in done.effects if isinstance(e, PulseLock)] == model.pulsed
         self.compare_cells(done)
         state = done.state
         live = {
@@ -103,7 +103,7 @@ class Compared(RuleBasedStateMachine):
         assert {r.reservation_id: r.status for r in done.ended} == {
             rid: model.parcels[rid].status for rid in (r.reservation_id for r in done.ended)
         }
-        work = {t.unlock_id: (t.stage, t.attempt, t.reservation_id) for t in state.tickets.values()}
+        work = {t.unlock_id: (t.stage, t.pulse_number, t.reservation_id) for t in state.tickets.values()}
         assert work == {t.uid: (t.stage, t.attempt, t.parcel.rid) for t in model.attempts.values()}
         assert list(state.queue) == model.queue
         assert set(state.alarms) == set(model.alarms)

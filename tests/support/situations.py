@@ -80,7 +80,7 @@ def lapsed(core: Core) -> Reservation:
     command = core.command(reservation, Purpose.DROPOFF)
     core.feed(command)
     core.feed(DoorRead(command.unlock_id, Door.CLOSED))
-    core.feed(PulseDone(command.unlock_id, 1, Door.CLOSED, given=False))
+    core.feed(PulseDone(command.unlock_id, 1, Door.CLOSED, sent=False))
     return core.live(reservation)
 
 

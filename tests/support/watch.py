@@ -239,7 +239,7 @@ class Watch:
             assert self.tenant.pop(over.cell) == over.reservation_id
             if over.status is ReservationStatus.PICKED_UP:
                 self.former[over.cell] = over.reservation_id
-        intents = {(line.unlock_id, line.attempt): line for line in done.unlocks if line.outcome is None}
+        intents = {(line.unlock_id, line.pulse_number): line for line in done.unlocks if line.outcome is None}
         pulses = [effect for effect in done.effects if isinstance(effect, PulseLock)]
         assert len(intents) == len(pulses), "an intent without its pulse"
         for pulse in pulses:
@@ -281,7 +281,7 @@ class Watch:
             self.former.pop(fact.cell, None)
 
     def _pulse(self, pulse: PulseLock, intents: Mapping[tuple[str, int], UnlockRecord], now: Instant) -> None:
-        key = (pulse.unlock_id, pulse.attempt)
+        key = (pulse.unlock_id, pulse.pulse_number)
         assert key not in self.pulsed, "pulsed twice"
         assert pulse.unlock_id not in self.before_restart, "pulsed for a command from before the restart"
         intent = intents[key]

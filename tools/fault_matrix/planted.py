@@ -61,9 +61,9 @@ def _always(value: Any) -> Callable[[Any], Any]:
 
 def _moved_is_open(real: Any) -> Any:
     def pulse_done(
-        builder: StepBuilder, unlock_id: str, attempt: int, door: Door, acknowledged: bool
+        builder: StepBuilder, unlock_id: str, pulse_number: int, door: Door, acknowledged: bool
     ) -> None:
-        real(builder, unlock_id, attempt, Door.OPEN, acknowledged)
+        real(builder, unlock_id, pulse_number, Door.OPEN, acknowledged)
 
     return pulse_done
 
@@ -275,7 +275,7 @@ BUGS = (
     Bug(
         "the next lock is pulsed too",
         unlocking,
-        "_intend",
+        "_request_pulse",
         _everywhere,
         (("gateway forgot", DROPPED, "API"),),
     ),

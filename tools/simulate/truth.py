@@ -39,7 +39,7 @@ class Witness:
                         self._judge(label, door, type(given).__name__)
                 case DoorRead():
                     self._judge(self._cell_of(agent, given.unlock_id), given.door, "DoorRead")
-                case PulseDone() if given.given:
+                case PulseDone() if given.sent:
                     self._judge(self._cell_of(agent, given.unlock_id), given.door, "PulseDone")
             submit(given, *others, **named)
 
