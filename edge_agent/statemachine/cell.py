@@ -154,7 +154,7 @@ def record_door(builder: StepBuilder, label: str, door: Door, *, unwatched: bool
 def _spend_pulses(builder: StepBuilder, label: str) -> None:
     """A door that reads open explains every pulse of its lock so far: none of them opens it later.
 
-    An opening that is still unexplained keeps them: whether this lock caused it is judged later (`doors`).
+    An opening that is still unexplained keeps them: whether this lock caused it is found later (`doors`).
     """
     pulses = builder.pulses.get(label)
     if pulses is not None and pulses.unspent and builder.cells[label].unexplained is None:

@@ -1,9 +1,9 @@
 """Unexpected doors: opened without a cause, opened by another lock's pulse, left ajar.
 
-None of this moves a reservation. An opening without a cause is judged when it has lasted, because it may be a
-glitch of the contact. The cause is this lock, late; another lock (WRONG_DOOR); a fault of the whole board; or
-a person who forced the door, which looks the same as a broken wire (DOOR_FORCED, and the contact is in
-doubt).
+None of this moves a reservation. An opening without a known cause is explained when it has lasted, because
+it may be a glitch of the contact. The cause is this lock, late; another lock (WRONG_DOOR); a fault of the
+whole board; or a person who forced the door, which looks the same as a broken wire (DOOR_FORCED, and the
+contact is in doubt).
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ FORCED_FORGOTTEN_NS = 10 * 60 * 10**9
 OPEN = Door.OPEN
 
 
-def opened_unasked(builder: StepBuilder, label: str) -> None:
+def record_unexplained_opening(builder: StepBuilder, label: str) -> None:
     """A door has opened without a pulse of its lock in progress: a late opening, or recorded as
     unexplained."""
     if label in builder.hand_checked or outcome.opened_late(builder, label, builder.now):
@@ -29,11 +29,11 @@ def opened_unasked(builder: StepBuilder, label: str) -> None:
     builder.change_cell(label, unexplained=builder.now, opened_by_unlock=False)
 
 
-def _judge(builder: StepBuilder, label: str, since: Instant) -> None:
-    """Judges the cause of an opening that has lasted."""
+def _explain_opening(builder: StepBuilder, label: str, since: Instant) -> None:
+    """Finds the cause of an opening that has lasted."""
     late = outcome.opened_late(builder, label, since)
     builder.change_cell(label, unexplained=None)
-    pulsed = wrong_door.suspects(builder, label, since)
+    pulsed = wrong_door.possible_openers(builder, label, since)
     wrong_door.spend(builder, label)
     if late:
         return
@@ -73,18 +73,18 @@ def at_start(builder: StepBuilder) -> None:
             builder.change_cell(label, open_since=builder.cells[label].door_since)
 
 
-def judge_lasting(builder: StepBuilder) -> None:
-    """Judges the openings that have lasted."""
+def explain_lasting_openings(builder: StepBuilder) -> None:
+    """Finds the causes of the openings that have lasted."""
     for label, place in tuple(builder.cells.items()):
         since = builder.cells[label].unexplained if place.unexplained is not None else None
         if since is not None and _lasted_left_ns(since, builder.now) <= 0:
-            _judge(builder, label, since)
+            _explain_opening(builder, label, since)
 
 
 def apply_due(builder: StepBuilder) -> None:
-    """Judges openings that have lasted; raises and clears alarms that depend on how long a door has been in
+    """Explains openings that have lasted; raises and clears alarms that depend on how long a door has been in
     its state."""
-    judge_lasting(builder)
+    explain_lasting_openings(builder)
     for label, alarm, left_ns in tuple(_pending(builder, builder.now, builder.layout.door_ajar_ns)):
         if left_ns > 0:
             continue

@@ -359,7 +359,8 @@ def _boot(builder: StepBuilder, given: Boot) -> None:
         if standing.alarm in CELL_ALARMS and cell_of(standing.place) not in builder.cells:
             builder.clear_alarm(standing.alarm, standing.place, at_once=True)
     # Before the attempts change: a pulse in progress may have moved the wrong door.
-    observing.opened_unasked(builder, [label for label, door in given.doors.items() if door is Door.OPEN])
+    open_now = [label for label, door in given.doors.items() if door is Door.OPEN]
+    observing.find_unexplained_openings(builder, open_now)
     for unlock in tuple(builder.tickets.values()):
         if unlock.stage == "pulsing":
             # No caller waits at the kiosk any more; its keys start again with each process.
@@ -382,7 +383,7 @@ def _boot(builder: StepBuilder, given: Boot) -> None:
 
 
 def _apply_due(builder: StepBuilder) -> None:
-    """Does what is due after every input: updates CLOCK_UNSYNCED, ends rests, judges openings that have
+    """Does what is due after every input: updates CLOCK_UNSYNCED, ends rests, explains openings that have
     lasted, concludes drop-offs and graces, controls the climate, and starts waiting unlock attempts."""
     if builder.now.synced:
         if conditions.stands(builder, UNSYNCED):

@@ -31,13 +31,13 @@ def door_read(builder: StepBuilder, given: DoorRead) -> None:
     """A fresh reading. An open door is a fact, whatever becomes of the command that requested the reading; a
     closed door takes a second reading (docs/decisions/0003), so a single one concludes no drop-off.
 
-    Openings of other doors that have lasted are judged first (`doors.judge_lasting`): a wrong door forbids
-    the pulse that this reading would allow.
+    Openings of other doors that have lasted are explained first (`doors.explain_lasting_openings`): a wrong
+    door forbids the pulse that this reading would allow.
     """
-    doors.judge_lasting(builder)
+    doors.explain_lasting_openings(builder)
     unlock = builder.tickets.get(given.unlock_id)
     if unlock is not None and unlock.stage == "reading" and given.door is Door.OPEN:
-        opened_unasked(builder, [unlock.cell])
+        find_unexplained_openings(builder, [unlock.cell])
         apply_reading(builder, unlock.cell, Door.OPEN)
     unlocking.judge_fresh_reading(builder, given.unlock_id, given.door)
 
@@ -45,17 +45,17 @@ def door_read(builder: StepBuilder, given: DoorRead) -> None:
 def doors_changed(builder: StepBuilder, given: DoorsChanged) -> None:
     """Doors have changed. Openings without a cause are looked for first, before any of these readings changes
     a cell: the result must not depend on the order of the doors."""
-    opened_unasked(builder, [label for label, door in given.doors.items() if door is Door.OPEN])
+    find_unexplained_openings(builder, [label for label, door in given.doors.items() if door is Door.OPEN])
     for label, door in given.doors.items():
         apply_reading(builder, label, door)
 
 
-def opened_unasked(builder: StepBuilder, open_now: list[str]) -> None:
+def find_unexplained_openings(builder: StepBuilder, open_now: list[str]) -> None:
     """Finds the doors among those now open that no lock's pulse explains."""
     for label in open_now:
         place = builder.cells[label]
         if place.door is Door.CLOSED and not _bounces(builder, place) and not _expected(builder, label):
-            doors.opened_unasked(builder, label)
+            doors.record_unexplained_opening(builder, label)
 
 
 def apply_reading(builder: StepBuilder, label: str, door: Door, *, recovered: bool = False) -> None:

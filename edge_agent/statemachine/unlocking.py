@@ -131,7 +131,7 @@ def judge_fresh_reading(builder: StepBuilder, unlock_id: str, door: Door) -> Non
         conclude(builder, unlock, UnlockOutcome.ALREADY_OPEN)
     elif door is Door.OPEN and place.unexplained is not None:
         # It may be a glitch of the contact: read again until the opening has lasted UNEXPLAINED_NS and is
-        # judged.
+        # explained.
         builder.effects.append(ReadDoor(unlock.unlock_id, unlock.cell, unlock.expires_ns))
     elif door is Door.OPEN:
         _pulse_in_doubt(builder, unlock, reservation)

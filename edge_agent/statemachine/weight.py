@@ -46,7 +46,7 @@ def weighed(builder: StepBuilder, label: str, reading_g: int | None, *, error: b
     mass_g = reading_g - cell.zero_g
     if cell.status is CellStatus.IDLE:
         mass_g = _follow_zero(builder, label, mass_g)
-        _judge_zero(builder, label, cell, mass_g)
+        _check_zero(builder, label, cell, mass_g)
     stepped = cell.mass_g is not None and abs(mass_g - cell.mass_g) > builder.layout.weight_change_g
     if stepped and cell.reservation_id is not None:
         changed = f"{cell.mass_g} g became {mass_g} g behind the closed door"
@@ -77,7 +77,7 @@ def _follow_zero(builder: StepBuilder, label: str, mass_g: int) -> int:
     return mass_g - moved_g
 
 
-def _judge_zero(builder: StepBuilder, label: str, before: Cell, mass_g: int) -> None:
+def _check_zero(builder: StepBuilder, label: str, before: Cell, mass_g: int) -> None:
     """Whether a free cell's scale has a possible reading. `before` is the cell before this reading."""
     layout, why = builder.layout, None
     off_g = builder.cells[label].drift_g + mass_g

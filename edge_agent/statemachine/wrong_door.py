@@ -32,7 +32,7 @@ def may_open_late(pulses: Pulses, at: Instant) -> bool:
     return 0 <= at.boottime_ns - pulses.at_ns[-1] < LATE_NS
 
 
-def suspects(builder: StepBuilder, label: str, at: Instant) -> list[str]:
+def possible_openers(builder: StepBuilder, label: str, at: Instant) -> list[str]:
     """The other cells whose lock may have opened this door at `at`: it has not opened its own door, and it
     was being pulsed then, or was pulsed less than `WATCHED_NS` before, or after this door's own lock while
     that could still open late."""
@@ -96,7 +96,7 @@ def remove_marks(builder: StepBuilder, unlock: UnlockAttempt) -> None:
                 builder.add_cell_fact(marked, CellCause.REPAIRED)
         if builder.cells[label].door is Door.OPEN:
             long_ago = amend(builder.now, boottime_ns=builder.now.boottime_ns - contact.UNEXPLAINED_NS)
-            builder.change_cell(label, unexplained=long_ago)  # judged again, without this lock
+            builder.change_cell(label, unexplained=long_ago)  # explained again, without this lock
         else:
             builder.raise_alarm(Alarm.DOOR_FORCED, label, "opened without a pulse", cell=label)
             contact.doubt(builder, label, contact.FORCED)

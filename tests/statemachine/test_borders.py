@@ -270,7 +270,7 @@ def test_the_door_itself_is_no_suspect_of_its_own_opening() -> None:
     _, label = late(core)
     builder = StepBuilder(core.state, core.layout, core.now)
     assert wrong_door.unopened(builder, label, core.now) == []
-    assert wrong_door.suspects(builder, label, core.now) == []
+    assert wrong_door.possible_openers(builder, label, core.now) == []
 
 
 @pytest.mark.parametrize("still_open", [True, False])
