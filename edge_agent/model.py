@@ -75,7 +75,7 @@ class Purpose(StrEnum):
     """A technician tests lock and contact; only on a cell that no reservation holds."""
 
 
-BY_HAND = frozenset({Purpose.TECHNICIAN, Purpose.SELF_TEST})
+TECHNICIAN_PURPOSES = frozenset({Purpose.TECHNICIAN, Purpose.SELF_TEST})
 """A technician's own purposes: they concern a cell, not a reservation."""
 
 

@@ -48,7 +48,7 @@ def former_key(journal_id: str) -> str:
     return f"former/{journal_id}"
 
 
-def held_back(builder: StepBuilder, given: Input) -> bool:
+def refuse_while_in_doubt(builder: StepBuilder, given: Input) -> bool:
     """Refuses what must wait until the machine's history is known: raises `Refusal` (`NOT_ALLOWED`) for a
     command, and answers an entry at the kiosk. True if the input is thereby done."""
     if isinstance(given, Clear):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from edge_agent.errors import InvariantBroken
-from edge_agent.model import BY_HAND, CellStatus, Reservation, ReservationStatus
+from edge_agent.model import TECHNICIAN_PURPOSES, CellStatus, Reservation, ReservationStatus
 from edge_agent.statemachine.cell import AWAITING
 from edge_agent.statemachine.state import Layout, LockerState
 
@@ -117,7 +117,7 @@ def _check_unlocks(state: LockerState, layout: Layout) -> None:
         holder = state.cells[unlock.cell].reservation_id
         if holder is None and unlock.cell in state.former:
             holder = state.former[unlock.cell].reservation_id
-        own = holder == unlock.reservation_id or unlock.purpose in BY_HAND
+        own = holder == unlock.reservation_id or unlock.purpose in TECHNICIAN_PURPOSES
         _require(own, "own parcel", f"the unlock of cell {unlock.cell} is not for its holder")
     many = state.active_unlocks() <= layout.max_concurrent_unlocks
     _require(many, "concurrent unlocks", "more locks at work than allowed")

@@ -81,7 +81,7 @@ def step(state: LockerState, layout: Layout, given: Input, now: Instant) -> Step
     result would contradict itself.
     """
     builder = StepBuilder(state, layout, now)
-    if not history.held_back(builder, given):
+    if not history.refuse_while_in_doubt(builder, given):
         _dispatch(builder, given)
     _apply_due(builder)
     result = builder.result()
@@ -100,9 +100,9 @@ def _dispatch(builder: StepBuilder, given: Input) -> None:
         case EnterCode():
             _enter_code(builder, given)
         case Cancel():
-            _give_up(builder, given, Trigger.CANCEL)
+            _end_reservation(builder, given, Trigger.CANCEL)
         case Abandon():
-            _give_up(builder, given, Trigger.ABANDON)
+            _end_reservation(builder, given, Trigger.ABANDON)
         case RequestMaintenance():
             _request_maintenance(builder, given)
         case BlockCell() | UnblockCell() | Clear() | Tare():
@@ -152,8 +152,8 @@ def next_due_ns(state: LockerState, layout: Layout, now: Instant) -> int | None:
 
     A grace whose elapsed time no clock shows is not due; it is checked again when something happens.
     """
-    left = [left_ns for _, left_ns in _running_out(state, layout, now)]
-    left += [left_ns for _, left_ns in observing.held(state, layout, now)]
+    left = [left_ns for _, left_ns in _graces_left(state, layout, now)]
+    left += [left_ns for _, left_ns in observing.dropoffs_to_weigh(state, layout, now)]
     left += doors.left_ns(state, now, layout.door_ajar_ns)
     left += unconfirmed.left_ns(state, now)
     left += climate.left_ns(state, layout, now)
@@ -165,7 +165,7 @@ def next_due_ns(state: LockerState, layout: Layout, now: Instant) -> int | None:
     return min(due, default=None)
 
 
-def _running_out(
+def _graces_left(
     state: LockerState | StepBuilder, layout: Layout, now: Instant
 ) -> Iterator[tuple[Reservation, int]]:
     """Pick-up graces that end by time alone (door read closed, no unlock attempt at work on it).
@@ -300,7 +300,7 @@ ENTRY_LIFE_NS = 30 * 10**9
 ENDED_AS = {Trigger.CANCEL: "cancelled", Trigger.ABANDON: "abandoned"}
 
 
-def _give_up(builder: StepBuilder, given: Cancel | Abandon, command: Trigger) -> None:
+def _end_reservation(builder: StepBuilder, given: Cancel | Abandon, command: Trigger) -> None:
     _refuse_expired(builder, given.expires_ns)
     reservation = live(builder, given.reservation_id, given.ended, command)
     outcome.refuse_while_busy(builder, reservation.cell)
@@ -364,8 +364,8 @@ def _boot(builder: StepBuilder, given: Boot) -> None:
     for unlock in tuple(builder.tickets.values()):
         if unlock.stage == "pulsing":
             # No caller waits at the kiosk any more; its keys start again with each process.
-            waits = unlock.request_key if unlock.source is Source.API else None
-            builder.change_unlock(unlock, stage="unresolved", request_key=waits)
+            awaited_key = unlock.request_key if unlock.source is Source.API else None
+            builder.change_unlock(unlock, stage="unresolved", request_key=awaited_key)
         elif unlock.stage != "unresolved":
             restarted = "the machine restarted before the lock was pulsed"
             outcome.give_up(builder, unlock, Refusal(Code.OFFLINE, restarted))
@@ -395,10 +395,10 @@ def _apply_due(builder: StepBuilder) -> None:
     conditions.apply_due(builder)
     doors.apply_due(builder)
     unconfirmed.apply_due(builder)
-    for reservation, left_ns in tuple(observing.held(builder, builder.layout, builder.now)):
+    for reservation, left_ns in tuple(observing.dropoffs_to_weigh(builder, builder.layout, builder.now)):
         if left_ns <= 0:
             observing.dropped_off(builder, reservation, recovered=False, to_be_weighed=False)
-    for reservation, left_ns in tuple(_running_out(builder, builder.layout, builder.now)):
+    for reservation, left_ns in tuple(_graces_left(builder, builder.layout, builder.now)):
         if left_ns <= 0:
             apply(builder, reservation, Trigger.GRACE_OVER)
     climate.apply_due(builder)

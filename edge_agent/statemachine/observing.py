@@ -69,7 +69,7 @@ def apply_reading(builder: StepBuilder, label: str, door: Door, *, recovered: bo
         return
     recovered = recovered or before.unread
     cell.record_door(builder, label, door, unwatched=recovered or not before.answering)
-    outcome.settle(builder, label, door, recovered=recovered)
+    outcome.conclude_by_reading(builder, label, door, recovered=recovered)
     if door is Door.OPEN:
         unconfirmed.opened(builder, label)
         holder = builder.cells[label].reservation_id
@@ -95,12 +95,12 @@ def closing_settled(builder: StepBuilder, given: ClosingSettled) -> None:
     if holder is None or rule_for(builder, builder.reservations[holder], Trigger.DOOR_CLOSED) is None:
         return
     reservation = builder.reservations[holder]
-    waits = label in builder.layout.weighed
-    if waits and builder.layout.hold_empty_dropoff and not before.closing_unseen:
+    has_scale = label in builder.layout.weighed
+    if has_scale and builder.layout.hold_empty_dropoff and not before.closing_unseen:
         builder.change_reservation(reservation, to_be_weighed=True)
     else:
-        dropped_off(builder, reservation, recovered=before.closing_unseen, to_be_weighed=waits, at=since)
-    if waits and before.empty is not None:
+        dropped_off(builder, reservation, recovered=before.closing_unseen, to_be_weighed=has_scale, at=since)
+    if has_scale and before.empty is not None:
         _dropoff_weighed(builder, label, empty=before.empty)
 
 
@@ -181,7 +181,9 @@ def device_health(builder: StepBuilder, given: DeviceHealth) -> None:
         apply_reading(builder, label, Door.UNKNOWN)
 
 
-def held(state: LockerState | StepBuilder, layout: Layout, now: Instant) -> Iterator[tuple[Reservation, int]]:
+def dropoffs_to_weigh(
+    state: LockerState | StepBuilder, layout: Layout, now: Instant
+) -> Iterator[tuple[Reservation, int]]:
     """Drop-offs that are closed and wait for their scale, with the remaining waiting time."""
     if layout.hold_empty_dropoff:
         for reservation in state.reservations.values():

@@ -12,7 +12,7 @@ from typing import Any
 
 from edge_agent.errors import Code, ErrorInfo, Refusal
 from edge_agent.model import (
-    BY_HAND,
+    TECHNICIAN_PURPOSES,
     Alarm,
     Door,
     Instant,
@@ -35,13 +35,13 @@ COMMAND_FOR = {
     Purpose.PICKUP: Trigger.PICKUP,
     Purpose.OPEN_DOOR: Trigger.OPEN_DOOR,
 }
-GRANTED = {Purpose.DROPOFF: Trigger.DROPOFF_OPENED, Purpose.PICKUP: Trigger.PICKUP_OPENED}
+OPENED_TRIGGER = {Purpose.DROPOFF: Trigger.DROPOFF_OPENED, Purpose.PICKUP: Trigger.PICKUP_OPENED}
 
 
 def holder(builder: StepBuilder, unlock: UnlockAttempt) -> Reservation | None:
     """The reservation of an attempt: live, or completed and its cell not allocated since; None if there is
     none, or if a technician opens the cell."""
-    if unlock.purpose in BY_HAND:
+    if unlock.purpose in TECHNICIAN_PURPOSES:
         return None
     try:
         return live(builder, unlock.reservation_id, None, COMMAND_FOR[unlock.purpose])
@@ -91,8 +91,8 @@ def report_outcome(
     recovered: bool = False,
 ) -> None:
     """The outcome for the caller: an answer, or the event of an open-door."""
-    if unlock.purpose in BY_HAND:
-        _report_by_hand(builder, unlock, outcome, refusal, recovered=recovered)
+    if unlock.purpose in TECHNICIAN_PURPOSES:
+        _report_to_technician(builder, unlock, outcome, refusal, recovered=recovered)
         return
     if unlock.request_key is None:
         return
@@ -114,7 +114,7 @@ def report_outcome(
     )
 
 
-def _report_by_hand(
+def _report_to_technician(
     builder: StepBuilder,
     unlock: UnlockAttempt,
     outcome: UnlockOutcome,
@@ -139,7 +139,8 @@ def _report_by_hand(
 
 def leave_unresolved(builder: StepBuilder, unlock: UnlockAttempt) -> None:
     """The outcome of a pulse could not be read: answers UNKNOWN, and lets the next reading decide."""
-    builder.change_unlock(unlock, stage="unresolved", request_key=None, reported=unlock.purpose in BY_HAND)
+    reported = unlock.purpose in TECHNICIAN_PURPOSES
+    builder.change_unlock(unlock, stage="unresolved", request_key=None, reported=reported)
     cells.doubt(builder, unlock.cell)
     report_outcome(builder, unlock, UnlockOutcome.UNKNOWN, refusal=_failed(unlock, UnlockOutcome.UNKNOWN))
 
@@ -151,7 +152,7 @@ def leave_unconfirmed(builder: StepBuilder, unlock: UnlockAttempt) -> None:
     changes: dict[str, Any] = {"last_outcome": UnlockOutcome.UNKNOWN, "inspect_unless_empty": True}
     if builder.cells[unlock.cell].reservation_id is None:
         changes.pop("inspect_unless_empty")
-        if unlock.purpose not in BY_HAND:
+        if unlock.purpose not in TECHNICIAN_PURPOSES:
             cells.inspect_opened(builder, unlock.cell)
     else:
         changes |= {"opened_since_allocation": True, "unlocked_since_allocation": True}
@@ -160,7 +161,7 @@ def leave_unconfirmed(builder: StepBuilder, unlock: UnlockAttempt) -> None:
     report_outcome(builder, unlock, UnlockOutcome.UNKNOWN, refusal=_in_doubt(unlock))
 
 
-def settle(builder: StepBuilder, label: str, door: Door, *, recovered: bool) -> None:
+def conclude_by_reading(builder: StepBuilder, label: str, door: Door, *, recovered: bool) -> None:
     """A door has been read: concludes the attempt that waits for the effect of a pulse on this door.
 
     A pulsed lock whose door reads open has opened it. An unresolved one whose door reads closed stays
@@ -235,13 +236,13 @@ def _opened(
             wear.record_opening(builder, unlock, wrong_door.maintenance_id(unlock, unlock.cell))
     if reservation is not None and reservation.to_be_weighed:
         reservation = builder.change_reservation(reservation, to_be_weighed=False)
-    if unlock.purpose in BY_HAND:
+    if unlock.purpose in TECHNICIAN_PURPOSES:
         _weighed_no_more(builder, unlock.cell)
     elif builder.cells[unlock.cell].reservation_id is None:
         cells.inspect_opened(builder, unlock.cell)
     if reservation is None or unlock.purpose is Purpose.OPEN_DOOR:
         return reservation
-    return _granted(
+    return _apply_opening(
         builder, reservation, unlock.purpose, unlock.source, _event_key(unlock), recovered=recovered
     )
 
@@ -261,7 +262,7 @@ def _weighed_no_more(builder: StepBuilder, label: str) -> None:
         builder.change_reservation(builder.reservations[reservation_id], to_be_weighed=False)
 
 
-def _granted(
+def _apply_opening(
     builder: StepBuilder,
     reservation: Reservation,
     purpose: Purpose,
@@ -279,7 +280,7 @@ def _granted(
     moved = apply(
         builder,
         reservation,
-        GRANTED[purpose],
+        OPENED_TRIGGER[purpose],
         source=source,
         request_key=request_key,
         recovered=recovered,
@@ -319,7 +320,7 @@ def opened_late(builder: StepBuilder, label: str, at: Instant) -> bool:
         return True
     cells.lock_works(builder, label)
     if reservation is not None and own.purpose is not Purpose.OPEN_DOOR:
-        _granted(builder, reservation, own.purpose, own.source, None)
+        _apply_opening(builder, reservation, own.purpose, own.source, None)
     return True
 
 
@@ -340,7 +341,7 @@ def _failed(unlock: UnlockAttempt, outcome: UnlockOutcome) -> Refusal:
         message = f"the door of cell {unlock.cell} did not open ({outcome})"
     else:
         message = f"the door of cell {unlock.cell} could not be read after the pulse ({outcome})"
-    if unlock.source is Source.MACHINE and unlock.purpose not in BY_HAND:
+    if unlock.source is Source.MACHINE and unlock.purpose not in TECHNICIAN_PURPOSES:
         message += "; push the door, enter the code again, or call for help"
     return Refusal(Code.INTERNAL, message)
 

@@ -48,10 +48,10 @@ def redate_moments(builder: StepBuilder) -> None:
         changes = _changes(climate, ("switched", "good", "gap_from", "gap_to"), now)
         if changes:
             builder.put("climate", label, amend(climate, **changes))
-    for label, waits in tuple(builder.unconfirmed.items()):
-        changes = _changes(waits, ("since", "closed"), now)
+    for label, pending in tuple(builder.unconfirmed.items()):
+        changes = _changes(pending, ("since", "closed"), now)
         if changes:
-            builder.put("unconfirmed", label, amend(waits, **changes))
+            builder.put("unconfirmed", label, amend(pending, **changes))
     for way, guesses in tuple(builder.guesses.items()):
         changes = _changes(guesses, ("resting_since", "last"), now)
         recent = tuple(redated(at, now) for at in guesses.recent)

@@ -30,16 +30,16 @@ CONCLUDES = {
 def begin(builder: StepBuilder, unlock: UnlockAttempt, request_key: str | None) -> None:
     """A lock was pulsed in doubt: from now on a closing concludes this command, and no older one."""
     reservation = builder.reservations.get(unlock.reservation_id)
-    waits = None
+    pending = None
     if reservation is not None and (unlock.purpose, reservation.status) in CONCLUDES:
         pulsed = builder.now
         if unlock.first_pulse_ns is not None:
             ago_ns = builder.now.boottime_ns - unlock.first_pulse_ns
             pulsed = amend(pulsed, boottime_ns=unlock.first_pulse_ns, wall_s=pulsed.wall_s - ago_ns / 1e9)
-        waits = UnconfirmedUnlock(
+        pending = UnconfirmedUnlock(
             unlock.unlock_id, unlock.reservation_id, unlock.purpose, unlock.source, pulsed, request_key
         )
-    builder.put("unconfirmed", unlock.cell, waits)
+    builder.put("unconfirmed", unlock.cell, pending)
 
 
 def forget(builder: StepBuilder, label: str) -> None:
@@ -49,30 +49,30 @@ def forget(builder: StepBuilder, label: str) -> None:
 
 def opened(builder: StepBuilder, label: str) -> None:
     """The contact reads open: a closing before that did not last."""
-    waits = builder.unconfirmed.get(label)
-    if waits is not None and waits.closed is not None:
-        builder.put("unconfirmed", label, amend(waits, closed=None))
+    pending = builder.unconfirmed.get(label)
+    if pending is not None and pending.closed is not None:
+        builder.put("unconfirmed", label, amend(pending, closed=None))
 
 
 def closed(builder: StepBuilder, label: str, since: Instant) -> None:
     """The contact has settled closed: concludes a pick-up; a drop-off waits for `DROPOFF_CLOSED_NS`."""
-    waits = builder.unconfirmed.get(label)
-    if waits is None:
+    pending = builder.unconfirmed.get(label)
+    if pending is None:
         return
-    after_ns = waits.since.elapsed_ns(since)
+    after_ns = pending.since.elapsed_ns(since)
     if after_ns is not None and after_ns < 0:
         return  # it closed before the pulse
-    if waits.purpose is Purpose.DROPOFF:
-        builder.put("unconfirmed", label, amend(waits, closed=since))
+    if pending.purpose is Purpose.DROPOFF:
+        builder.put("unconfirmed", label, amend(pending, closed=since))
         return
     builder.put("unconfirmed", label, None)
     builder.change_cell(label, inspect_unless_empty=True)
     apply(
         builder,
-        builder.reservations[waits.reservation_id],
+        builder.reservations[pending.reservation_id],
         Trigger.PICKUP_OPENED,
-        source=waits.source,
-        request_key=waits.request_key,
+        source=pending.source,
+        request_key=pending.request_key,
         recovered=True,
         at=since,
         picked_up=since,
@@ -82,11 +82,11 @@ def closed(builder: StepBuilder, label: str, since: Instant) -> None:
 
 def at_start(builder: StepBuilder) -> None:
     """At a start: if no clock shows how long a closing has been awaited, the time starts again."""
-    for label, waits in tuple(builder.unconfirmed.items()):
-        if waits.since.elapsed_ns(builder.now) is None:
-            builder.put("unconfirmed", label, amend(waits, since=builder.now, closed=None))
-        elif waits.closed is not None:
-            builder.put("unconfirmed", label, amend(waits, closed=None))
+    for label, pending in tuple(builder.unconfirmed.items()):
+        if pending.since.elapsed_ns(builder.now) is None:
+            builder.put("unconfirmed", label, amend(pending, since=builder.now, closed=None))
+        elif pending.closed is not None:
+            builder.put("unconfirmed", label, amend(pending, closed=None))
 
 
 def apply_due(builder: StepBuilder) -> None:
@@ -94,27 +94,27 @@ def apply_due(builder: StepBuilder) -> None:
     for label, left_ns in tuple(_pending(builder, builder.now)):
         if left_ns > 0:
             continue
-        waits = builder.unconfirmed[label]
+        pending = builder.unconfirmed[label]
         builder.put("unconfirmed", label, None)
-        reservation = builder.reservations[waits.reservation_id]
-        if waits.closed is not None:
+        reservation = builder.reservations[pending.reservation_id]
+        if pending.closed is not None:
             apply(
                 builder,
                 reservation,
                 Trigger.DROPOFF_CONFIRMED,
-                source=waits.source,
+                source=pending.source,
                 recovered=True,
-                at=waits.closed,
-                dropped_off=waits.closed,
+                at=pending.closed,
+                dropped_off=pending.closed,
                 dropoff_opened=False,
             )
-        elif waits.purpose is Purpose.PICKUP:
+        elif pending.purpose is Purpose.PICKUP:
             apply(
                 builder,
                 reservation,
                 Trigger.PICKUP_FAILED,
-                source=waits.source,
-                request_key=waits.request_key,
+                source=pending.source,
+                request_key=pending.request_key,
                 outcome=UnlockOutcome.UNKNOWN,
             )
 
@@ -125,11 +125,11 @@ def left_ns(state: LockerState, now: Instant) -> list[int]:
 
 
 def _pending(state: LockerState | StepBuilder, now: Instant) -> Iterator[tuple[str, int]]:
-    for label, waits in state.unconfirmed.items():
+    for label, pending in state.unconfirmed.items():
         cell = state.cells[label]
-        if waits.closed is not None:
+        if pending.closed is not None:
             if cell.door is Door.CLOSED and cell.answering:
-                yield label, DROPOFF_CLOSED_NS - (waits.closed.elapsed_ns(now) or 0)
+                yield label, DROPOFF_CLOSED_NS - (pending.closed.elapsed_ns(now) or 0)
         elif cell.door is not Door.CLOSED or not cell.answering or cell.settled:
             # A closing in time that has not settled yet may still settle.
-            yield label, PATIENCE_NS - (waits.since.elapsed_ns(now) or 0)
+            yield label, PATIENCE_NS - (pending.since.elapsed_ns(now) or 0)

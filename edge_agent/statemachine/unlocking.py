@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from edge_agent.errors import Code, Refusal
 from edge_agent.model import (
-    BY_HAND,
+    TECHNICIAN_PURPOSES,
     Alarm,
     CellStatus,
     Door,
@@ -94,7 +94,7 @@ def _judge(builder: StepBuilder, unlock: UnlockAttempt) -> Reservation | None:
     `Refusal` if it may not open."""
     if unlock.expires_ns is not None and builder.now.boottime_ns > unlock.expires_ns:
         raise Refusal(Code.EXPIRED, "the command expired while it waited for other doors")
-    if unlock.purpose in BY_HAND:
+    if unlock.purpose in TECHNICIAN_PURPOSES:
         refuse_while_busy(builder, unlock.cell, but=unlock.unlock_id)
         place = builder.cells[unlock.cell]
         if unlock.purpose is Purpose.SELF_TEST and place.status is not CellStatus.IDLE:
@@ -246,7 +246,7 @@ def pulse_lapsed(builder: StepBuilder, unlock_id: str, pulse_number: int) -> Non
 def _may_pulse_again(builder: StepBuilder, unlock: UnlockAttempt) -> bool:
     if unlock.stopped or _expired(builder, unlock):
         return False
-    if unlock.purpose not in BY_HAND and f"{Alarm.WRONG_DOOR}/{unlock.cell}" in builder.alarms:
+    if unlock.purpose not in TECHNICIAN_PURPOSES and f"{Alarm.WRONG_DOOR}/{unlock.cell}" in builder.alarms:
         return False  # another lock opened this door just before its own lock was pulsed
     if any(place.unexplained is not None for place in builder.cells.values()):
         return False  # another door has just opened, and the cause is not known yet

@@ -17,7 +17,7 @@ from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import initialize, precondition, rule
 
-from edge_agent.model import BY_HAND, Door, Instant, Packaging, Purpose, Severity, Verdict
+from edge_agent.model import TECHNICIAN_PURPOSES, Door, Instant, Packaging, Purpose, Severity, Verdict
 from edge_agent.model import ReservationStatus as S
 from edge_agent.statemachine.inputs import (
     Abandon,
@@ -346,7 +346,7 @@ class Lives(Compared):
 
     @rule(
         label=st.sampled_from([*LABELS, *LABELS, "Z9"]),
-        purpose=st.sampled_from(sorted(BY_HAND)),
+        purpose=st.sampled_from(sorted(TECHNICIAN_PURPOSES)),
         goes_on=usually,
         closes=usually,
         polled=st.booleans(),

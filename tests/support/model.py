@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 
-from edge_agent.model import BY_HAND, CellSpec, Door, Instant, Packaging, Purpose
+from edge_agent.model import TECHNICIAN_PURPOSES, CellSpec, Door, Instant, Packaging, Purpose
 from edge_agent.model import CellStatus as Use
 from edge_agent.model import ReservationStatus as S
 from edge_agent.statemachine.state import Layout
@@ -97,7 +97,7 @@ class Locker(ABC):
 
     def add_outcome_fact(self, t: Attempt, outcome: str) -> None:
         """The fact of the outcome of an open-door, or of an opening by hand."""
-        if t.purpose in BY_HAND and not t.reported:
+        if t.purpose in TECHNICIAN_PURPOSES and not t.reported:
             self.add_fact("OPEN_DOOR_FULFILLED", t.cell, outcome, t.actor)
         if t.key is not None and t.purpose is Purpose.OPEN_DOOR:
             self.add_fact("OPEN_DOOR_FULFILLED", t.parcel.rid, outcome, t.key)
@@ -184,7 +184,7 @@ class Locker(ABC):
 
     def is_allowed(self, parcel: Parcel, purpose: Purpose) -> bool:
         """Whether the door may be opened for this purpose now."""
-        if purpose in BY_HAND:
+        if purpose in TECHNICIAN_PURPOSES:
             return purpose is Purpose.TECHNICIAN or self.places[parcel.cell].use is Use.IDLE
         if purpose is Purpose.OPEN_DOOR:
             return not parcel.over or self.places[parcel.cell].last is parcel
@@ -205,7 +205,7 @@ class Locker(ABC):
             against.add(EXPIRED)
         if not self.is_allowed(t.parcel, t.purpose) or self.working(t.parcel.cell) not in (None, t):
             against.add(NOT_NOW)
-        if t.purpose not in BY_HAND and self.stands("WRONG_DOOR", t.parcel.cell):
+        if t.purpose not in TECHNICIAN_PURPOSES and self.stands("WRONG_DOOR", t.parcel.cell):
             against.add(NOT_NOW)
         return against
 
@@ -442,7 +442,12 @@ class Locker(ABC):
 
     def forgive(self, t: Attempt) -> None:
         """A code has opened its door: the first time, the wrong entries of the last minute are forgiven."""
-        if not t.kiosk or t.purpose in BY_HAND or t.parcel.over or t.purpose in t.parcel.codes_used:
+        if (
+            not t.kiosk
+            or t.purpose in TECHNICIAN_PURPOSES
+            or t.parcel.over
+            or t.purpose in t.parcel.codes_used
+        ):
             return
         t.parcel.codes_used.add(t.purpose)
         for guessing in self.guessing.values():

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import replace
 
-from edge_agent.model import BY_HAND, Door, Instant, Purpose
+from edge_agent.model import TECHNICIAN_PURPOSES, Door, Instant, Purpose
 from edge_agent.model import CellStatus as Use
 from edge_agent.model import ReservationStatus as S
 from tests.support.modelled_cells import Cells
@@ -105,7 +105,7 @@ class Doors(Cells):
         """The door read closed after a pulse; only acknowledged pulses count towards a jam."""
         elsewhere = any(place.unexplained is not None for place in self.places.values())
         jammed = t.counted >= self.layout.max_pulses
-        marked = t.purpose not in BY_HAND and self.stands("WRONG_DOOR", t.cell)
+        marked = t.purpose not in TECHNICIAN_PURPOSES and self.stands("WRONG_DOOR", t.cell)
         stops = jammed or t.stopped or self.expired(t) or elsewhere or marked
         if not stops and self.rested(t.cell):
             self.pulse(t)
@@ -126,14 +126,14 @@ class Doors(Cells):
         place.uncertain = True
         if place.holder is not None:
             place.opened = place.unlocked = place.inspect_unless_empty = True
-        elif t.purpose not in BY_HAND:
+        elif t.purpose not in TECHNICIAN_PURPOSES:
             self.inspect(t.cell)
         concludes = (t.purpose, t.parcel.status) in (
             (Purpose.PICKUP, S.DROPPED_OFF),
             (Purpose.DROPOFF, S.PENDING),
         )
         place.awaited = None
-        if concludes and not t.parcel.over and t.purpose not in BY_HAND:
+        if concludes and not t.parcel.over and t.purpose not in TECHNICIAN_PURPOSES:
             assert t.began_ns is not None
             ago_ns = self.now.boottime_ns - t.began_ns
             since = replace(self.now, boottime_ns=t.began_ns, wall_s=self.now.wall_s - ago_ns / 1e9)
@@ -189,7 +189,7 @@ class Doors(Cells):
                 self.forgive(t)
             if place.holder is not None:
                 place.holder.to_weigh = False
-            elif t.purpose not in BY_HAND:
+            elif t.purpose not in TECHNICIAN_PURPOSES:
                 self.inspect(t.cell)
             self.granted(t, recovered)
             self.answer(t, 0)
@@ -314,11 +314,11 @@ class Doors(Cells):
             return False
         place.opened_by_machine = place.opened = place.unlocked = True
         place.unexplained, place.uncertain = None, False
-        if t.purpose not in BY_HAND and (t.parcel.over or t.parcel.cell != label):
+        if t.purpose not in TECHNICIAN_PURPOSES and (t.parcel.over or t.parcel.cell != label):
             self.inspect(label)
             return True
         self.lock_opened(label)
-        if t.purpose not in BY_HAND:
+        if t.purpose not in TECHNICIAN_PURPOSES:
             self.granted(t)
         return True
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from edge_agent.model import BY_HAND, Alarm, CellCause, Door, Instant, Purpose, ReservationStatus
+from edge_agent.model import TECHNICIAN_PURPOSES, Alarm, CellCause, Door, Instant, Purpose, ReservationStatus
 from edge_agent.statemachine.inputs import (
     ClosingSettled,
     DoorRead,
@@ -296,7 +296,7 @@ class Watch:
         holder = self.tenant.get(pulse.cell)
         if holder is None and intent.purpose == Purpose.OPEN_DOOR:
             holder = self.former.get(pulse.cell)
-        if intent.purpose in BY_HAND:
+        if intent.purpose in TECHNICIAN_PURPOSES:
             assert intent.reservation_id == "", "a technician's opening for a reservation"
             assert intent.purpose == Purpose.TECHNICIAN or holder is None, "a reserved cell was tested"
         else:
@@ -324,7 +324,7 @@ class Watch:
             assert (before is Door.OPEN and in_doubt) or by_technician, (
                 "pulsed without a reading that allows it"
             )
-        if purpose not in BY_HAND:
+        if purpose not in TECHNICIAN_PURPOSES:
             assert (Alarm.WRONG_DOOR, label, None) not in self.standing, (
                 "pulsed although the wrong door moved"
             )
