@@ -78,8 +78,9 @@ def _known_empty(cell: Cell) -> bool:
     return not cell.suspect and (not cell.opened_since_allocation or cell.empty is True)
 
 
-def move(builder: StepBuilder, label: str, trigger: CellTrigger, **changes: Any) -> Cell:
-    """Moves a cell by the table, with `changes` to its other fields. Raises `Refusal` if the table does."""
+def change_status(builder: StepBuilder, label: str, trigger: CellTrigger, **changes: Any) -> Cell:
+    """Changes a cell's status by the table, with `changes` to its other fields. Raises `Refusal` if the table
+    does."""
     cell = builder.cells[label]
     entry = CELL_TABLE[cell.status, trigger]
     if isinstance(entry, Refused):
@@ -94,10 +95,10 @@ def move(builder: StepBuilder, label: str, trigger: CellTrigger, **changes: Any)
     return builder.change_cell(label, status=to, **changes)
 
 
-def doubt(builder: StepBuilder, label: str) -> None:
+def record_unknown_outcome(builder: StepBuilder, label: str) -> None:
     """The outcome of a pulse could not be read: the cell is inspected before it is allocated again."""
     before = builder.cells[label]
-    cell = move(builder, label, CellTrigger.DOUBTED)
+    cell = change_status(builder, label, CellTrigger.DOUBTED)
     if cell.reservation_id is not None:
         builder.change_cell(label, opened_since_allocation=True, unlocked_since_allocation=True, suspect=True)
     elif cell.status is not before.status:
@@ -107,7 +108,7 @@ def doubt(builder: StepBuilder, label: str) -> None:
 def inspect_opened(builder: StepBuilder, label: str) -> None:
     """A free cell was opened by a person who may have put something into it."""
     before = builder.cells[label].status
-    cell = move(builder, label, CellTrigger.OPENED)
+    cell = change_status(builder, label, CellTrigger.OPENED)
     if cell.status is not before:
         builder.change_cell(label, inspect_unless_empty=True)
         builder.add_cell_fact(label, CellCause.OPENED)
@@ -117,7 +118,7 @@ def weighed_empty(builder: StepBuilder, label: str) -> None:
     """The scale of a closed cell shows it empty: that ends an inspection that only an opening required."""
     before = builder.cells[label]
     if before.status is CellStatus.AWAITING_INSPECTION and before.inspect_unless_empty and before.settled:
-        move(builder, label, CellTrigger.PROVEN_EMPTY, inspect_unless_empty=False)
+        change_status(builder, label, CellTrigger.PROVEN_EMPTY, inspect_unless_empty=False)
         builder.add_cell_fact(label, CellCause.PROVEN_EMPTY)
 
 
@@ -266,8 +267,12 @@ def clear(builder: StepBuilder, label: str, source: Source, *, freed: bool = Fal
     if f"{Alarm.WRONG_DOOR}/{label}" in builder.alarms and not cell.opened_rightly:
         why = f"open cell {label} first: no `open` has moved its own door since the wrong door opened"
         raise Refusal(Code.NOT_ALLOWED, why)
-    moved = cell if freed and cell.status is CellStatus.IDLE else move(builder, label, CellTrigger.CLEARED)
-    if not _flag(moved, Flag.FAULTY, FlagTrigger.CLEARED):
+    cleared = (
+        cell
+        if freed and cell.status is CellStatus.IDLE
+        else change_status(builder, label, CellTrigger.CLEARED)
+    )
+    if not _flag(cleared, Flag.FAULTY, FlagTrigger.CLEARED):
         builder.change_cell(label, faulty=None, worn=False)
     builder.change_cell(
         label, inspect_unless_empty=False, last_outcome=None, failing=False, opened_rightly=False

@@ -1,6 +1,6 @@
 """Unexpected doors: opened without a cause, opened by another lock's pulse, left ajar.
 
-None of this moves a reservation. An opening without a known cause is explained when it has lasted, because
+None of this changes a reservation. An opening without a known cause is explained when it has lasted, because
 it may be a glitch of the contact. The cause is this lock, late; another lock (WRONG_DOOR); a fault of the
 whole board; or a person who forced the door, which looks the same as a broken wire (DOOR_FORCED, and the
 contact is in doubt).

@@ -66,7 +66,14 @@ from edge_agent.statemachine.inputs import (
 )
 from edge_agent.statemachine.invariants import check
 from edge_agent.statemachine.redating import redate_moments
-from edge_agent.statemachine.reservation import NS, apply, enter, live, require_rule, rule_for
+from edge_agent.statemachine.reservation import (
+    NS,
+    apply_rule,
+    enter,
+    find_for_command,
+    require_rule,
+    rule_for,
+)
 from edge_agent.statemachine.state import Layout, LockerState, cell_of
 from edge_agent.statemachine.step_builder import Step, StepBuilder
 from edge_agent.statemachine.transitions import Trigger
@@ -195,7 +202,7 @@ def _reserve(builder: StepBuilder, given: Reserve) -> None:
     _refuse_expired(builder, given.expires_ns)
     conditions.refuse_on_a_full_disk(builder)
     if given.ended is not None or given.reservation_id in builder.reservations:
-        live_or_over = live(builder, given.reservation_id, given.ended, Trigger.RESERVE)
+        live_or_over = find_for_command(builder, given.reservation_id, given.ended, Trigger.RESERVE)
         require_rule(builder, live_or_over, Trigger.RESERVE)
     taken = allocation.allocate(builder, given.packaging)
     drop_off_code, pickup_code = access.choose_codes(builder, given.candidate_codes)
@@ -223,7 +230,9 @@ def _reserve(builder: StepBuilder, given: Reserve) -> None:
 
 
 def _open_for(builder: StepBuilder, given: OpenFor) -> None:
-    reservation = live(builder, given.reservation_id, given.ended, outcome.COMMAND_FOR[given.purpose])
+    reservation = find_for_command(
+        builder, given.reservation_id, given.ended, outcome.COMMAND_FOR[given.purpose]
+    )
     unlock = UnlockAttempt(
         unlock_id=given.unlock_id,
         reservation_id=reservation.reservation_id,
@@ -302,14 +311,14 @@ ENDED_AS = {Trigger.CANCEL: "cancelled", Trigger.ABANDON: "abandoned"}
 
 def _end_reservation(builder: StepBuilder, given: Cancel | Abandon, command: Trigger) -> None:
     _refuse_expired(builder, given.expires_ns)
-    reservation = live(builder, given.reservation_id, given.ended, command)
+    reservation = find_for_command(builder, given.reservation_id, given.ended, command)
     outcome.refuse_while_busy(builder, reservation.cell)
     require_rule(builder, reservation, command)
-    moved = apply(builder, reservation, command, source=Source.API, request_key=given.request_key)
-    assert moved is not None
-    builder.answer(given.request_key, moved, reservation.cell)
+    ended = apply_rule(builder, reservation, command, source=Source.API, request_key=given.request_key)
+    assert ended is not None
+    builder.answer(given.request_key, ended, reservation.cell)
     over = f"the reservation was {ENDED_AS[command]} before its turn came"
-    outcome.end_waiting(builder, moved, over)
+    outcome.end_waiting(builder, ended, over)
 
 
 def _request_maintenance(builder: StepBuilder, given: RequestMaintenance) -> None:
@@ -345,7 +354,7 @@ def _maintain_cell(builder: StepBuilder, given: BlockCell | UnblockCell | Clear 
             cell.unblock(builder, given.cell, given.source, given.actor)
         case Clear():
             holder = None if found.reservation_id is None else builder.reservations[found.reservation_id]
-            freed = holder is not None and apply(builder, holder, Trigger.CLEARED, source=given.source)
+            freed = holder is not None and apply_rule(builder, holder, Trigger.CLEARED, source=given.source)
             cell.clear(builder, given.cell, given.source, freed=bool(freed), actor=given.actor)
         case Tare():
             tare_g = weight.tare(builder, given.cell, given.source, given.actor)
@@ -400,7 +409,7 @@ def _apply_due(builder: StepBuilder) -> None:
             observing.dropped_off(builder, reservation, recovered=False, to_be_weighed=False)
     for reservation, left_ns in tuple(_graces_left(builder, builder.layout, builder.now)):
         if left_ns <= 0:
-            apply(builder, reservation, Trigger.GRACE_OVER)
+            apply_rule(builder, reservation, Trigger.GRACE_OVER)
     climate.apply_due(builder)
     unlocking.promote(builder)
 

@@ -18,7 +18,7 @@ from edge_agent.statemachine.inputs import (
     HandCheck,
     Weighed,
 )
-from edge_agent.statemachine.reservation import apply, rule_for
+from edge_agent.statemachine.reservation import apply_rule, rule_for
 from edge_agent.statemachine.state import Layout, LockerState
 from edge_agent.statemachine.step_builder import StepBuilder
 from edge_agent.statemachine.transitions import Trigger
@@ -115,7 +115,7 @@ def dropped_off(
     """The parcel has been in its cell since `at`, or from now on. `recovered`: the closing was not
     observed."""
     when = builder.now if at is None else at
-    apply(
+    apply_rule(
         builder,
         amend(reservation, recovered=recovered),
         Trigger.DOOR_CLOSED,
@@ -147,7 +147,7 @@ def _dropoff_weighed(builder: StepBuilder, label: str, *, empty: bool) -> None:
     if not reservation.dropoff_opened:
         builder.change_reservation(reservation, to_be_weighed=False)
     elif empty:
-        apply(builder, reservation, Trigger.FOUND_EMPTY, dropoff_opened=False, to_be_weighed=False)
+        apply_rule(builder, reservation, Trigger.FOUND_EMPTY, dropoff_opened=False, to_be_weighed=False)
     else:
         dropped_off(builder, reservation, recovered=False, to_be_weighed=False)
 

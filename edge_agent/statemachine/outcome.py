@@ -26,7 +26,7 @@ from edge_agent.model import (
 from edge_agent.statemachine import cell as cells
 from edge_agent.statemachine import guessing, unconfirmed, wear, wrong_door
 from edge_agent.statemachine.outputs import FactKind
-from edge_agent.statemachine.reservation import apply, live
+from edge_agent.statemachine.reservation import apply_rule, find_for_command
 from edge_agent.statemachine.step_builder import StepBuilder
 from edge_agent.statemachine.transitions import Trigger
 
@@ -44,7 +44,7 @@ def holder(builder: StepBuilder, unlock: UnlockAttempt) -> Reservation | None:
     if unlock.purpose in TECHNICIAN_PURPOSES:
         return None
     try:
-        return live(builder, unlock.reservation_id, None, COMMAND_FOR[unlock.purpose])
+        return find_for_command(builder, unlock.reservation_id, None, COMMAND_FOR[unlock.purpose])
     except Refusal:
         return None
 
@@ -141,7 +141,7 @@ def leave_unresolved(builder: StepBuilder, unlock: UnlockAttempt) -> None:
     """The outcome of a pulse could not be read: answers UNKNOWN, and lets the next reading decide."""
     reported = unlock.purpose in TECHNICIAN_PURPOSES
     builder.change_unlock(unlock, stage="unresolved", request_key=None, reported=reported)
-    cells.doubt(builder, unlock.cell)
+    cells.record_unknown_outcome(builder, unlock.cell)
     report_outcome(builder, unlock, UnlockOutcome.UNKNOWN, refusal=_failed(unlock, UnlockOutcome.UNKNOWN))
 
 
@@ -176,7 +176,7 @@ def conclude_by_reading(builder: StepBuilder, label: str, door: Door, *, recover
     elif door is Door.OPEN and unlock.stage in ("pulsing", "unresolved"):
         conclude(builder, unlock, UnlockOutcome.OPENED, recovered=recovered)
     elif door is Door.CLOSED and unlock.stage == "unresolved":
-        cells.doubt(builder, label)
+        cells.record_unknown_outcome(builder, label)
         conclude(builder, unlock, UnlockOutcome.UNKNOWN, recovered=recovered)
 
 
@@ -189,12 +189,12 @@ def conclude(
     unconfirmed.forget(builder, unlock.cell)
     reservation = holder(builder, unlock)
     if outcome in (UnlockOutcome.OPENED, UnlockOutcome.ALREADY_OPEN):
-        moved = _opened(builder, unlock, reservation, outcome, recovered=recovered)
-        report_outcome(builder, unlock, outcome, reservation=moved, recovered=recovered)
+        opened = _opened(builder, unlock, reservation, outcome, recovered=recovered)
+        report_outcome(builder, unlock, outcome, reservation=opened, recovered=recovered)
     else:
         builder.change_cell(unlock.cell, last_outcome=outcome)
         if unlock.purpose is Purpose.PICKUP and reservation is not None:
-            apply(
+            apply_rule(
                 builder,
                 reservation,
                 Trigger.PICKUP_FAILED,
@@ -277,7 +277,7 @@ def _apply_opening(
         changes["dropoff_opened"] = True
     if purpose is Purpose.PICKUP and reservation.picked_up is None:
         changes |= {"picked_up": builder.now, "grace_unknown": False}
-    moved = apply(
+    changed = apply_rule(
         builder,
         reservation,
         OPENED_TRIGGER[purpose],
@@ -286,7 +286,7 @@ def _apply_opening(
         recovered=recovered,
         **changes,
     )
-    return reservation if moved is None else moved
+    return reservation if changed is None else changed
 
 
 def opened_late(builder: StepBuilder, label: str, at: Instant) -> bool:

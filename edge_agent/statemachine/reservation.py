@@ -124,7 +124,7 @@ def require_rule(builder: StepBuilder, reservation: Reservation, trigger: Trigge
     return entry
 
 
-def live(
+def find_for_command(
     builder: StepBuilder, reservation_id: str, ended: ReservationStatus | None, command: Trigger
 ) -> Reservation:
     """The reservation of a command: a live one or, if the table allows the command then (open-door), a
@@ -161,12 +161,12 @@ def enter(builder: StepBuilder, reservation: Reservation, request_key: str) -> N
     assert rule.cell is not None
     assert rule.fact is not None
     rid = reservation.reservation_id
-    cells.move(builder, reservation.cell, rule.cell, reservation_id=rid, **FRESH)
+    cells.change_status(builder, reservation.cell, rule.cell, reservation_id=rid, **FRESH)
     builder.put("reservations", rid, reservation)
     builder.add_fact(rule.fact, reservation, source=Source.API, request_key=request_key)
 
 
-def apply(
+def apply_rule(
     builder: StepBuilder,
     reservation: Reservation,
     trigger: Trigger,
@@ -179,20 +179,20 @@ def apply(
     actor: str = "",
     **changes: Any,
 ) -> Reservation | None:
-    """Moves a reservation by its rule, with `changes` to its fields; None if no rule applies.
+    """Changes a reservation by its rule, with `changes` to its fields; None if no rule applies.
 
     `at` is the time of the event, if not now; `actor` the technician who decided it.
 
-    Also moves the cell, publishes the rule's fact, and ends the reservation if the rule requires it.
+    Also changes the cell's status, adds the rule's fact, and ends the reservation if the rule requires it.
     """
     rule = rule_for(builder, reservation, trigger)
     if rule is None:
         return None
-    moved = builder.change_reservation(reservation, status=STATUS[rule.to], **changes)
+    changed = builder.change_reservation(reservation, status=STATUS[rule.to], **changes)
     if rule.fact is not None:
         builder.add_fact(
             rule.fact,
-            moved,
+            changed,
             at=builder.now if at is None else at,
             source=source,
             request_key=request_key,
@@ -201,10 +201,10 @@ def apply(
             actor=actor or None,
         )
     if rule.to in (Phase.COMPLETED, Phase.CANCELLED, Phase.ABANDONED):
-        _end(builder, moved, rule)
+        _end(builder, changed, rule)
     elif rule.cell is not None:
-        cells.move(builder, moved.cell, rule.cell)
-    return moved
+        cells.change_status(builder, changed.cell, rule.cell)
+    return changed
 
 
 def _end(builder: StepBuilder, reservation: Reservation, rule: Rule) -> None:
@@ -218,7 +218,7 @@ def _end(builder: StepBuilder, reservation: Reservation, rule: Rule) -> None:
     for alarm in (Alarm.EMPTY_DROPOFF, Alarm.WEIGHT_CHANGED, Alarm.TEMPERATURE_OUT_OF_RANGE):
         builder.clear_alarm(alarm, reservation.cell, cell=reservation.cell)
     assert rule.cell is not None
-    cell = cells.move(
+    cell = cells.change_status(
         builder,
         reservation.cell,
         rule.cell,
@@ -230,7 +230,7 @@ def _end(builder: StepBuilder, reservation: Reservation, rule: Rule) -> None:
         builder.add_cell_fact(reservation.cell, CellCause.RELEASED)
 
 
-def move(
+def give_other_cell(
     builder: StepBuilder, reservation: Reservation, label: str, trigger: Trigger = Trigger.MOVED
 ) -> Reservation | None:
     """Gives a reservation with nothing in its cell the free cell `label` instead; None if it may not move.
@@ -241,11 +241,11 @@ def move(
     if rule is None:
         return None
     assert rule.cell is not None
-    left = cells.move(builder, reservation.cell, rule.cell, reservation_id=None, **FRESH)
+    left = cells.change_status(builder, reservation.cell, rule.cell, reservation_id=None, **FRESH)
     builder.put("unconfirmed", reservation.cell, None)
     if left.status is not CellStatus.IDLE:
         builder.add_cell_fact(reservation.cell, CellCause.RELEASED)
-    cells.move(builder, label, CellTrigger.TAKEN, reservation_id=reservation.reservation_id, **FRESH)
+    cells.change_status(builder, label, CellTrigger.TAKEN, reservation_id=reservation.reservation_id, **FRESH)
     moved = builder.change_reservation(reservation, cell=label)
     builder.add_cell_fact(label, CellCause.MOVED, reservation=moved)
     return moved

@@ -9,13 +9,13 @@ from edge_agent.model import Alarm, Cell, CellCause, Door, Reservation, Reservat
 from edge_agent.statemachine import cell as cells
 from edge_agent.statemachine import contact, outcome, unconfirmed
 from edge_agent.statemachine.inputs import Resolve
-from edge_agent.statemachine.reservation import apply, require_rule
+from edge_agent.statemachine.reservation import apply_rule, require_rule
 from edge_agent.statemachine.step_builder import StepBuilder
 from edge_agent.statemachine.transitions import RESOLUTIONS
 
 
 def resolve(builder: StepBuilder, given: Resolve) -> None:
-    """Moves the reservation of a cell in doubt according to the technician's verdict.
+    """Changes the reservation of a cell in doubt according to the technician's verdict.
 
     Raises `Refusal`: `NOT_FOUND` for an unknown cell, `NOT_ALLOWED` if nothing is in doubt, no reservation
     holds the cell, or its status does not fit the verdict.
@@ -34,7 +34,7 @@ def resolve(builder: StepBuilder, given: Resolve) -> None:
         outcome.end_unresolved(builder, working)
     unconfirmed.forget(builder, given.cell)
     reservation = builder.reservations[place.reservation_id]
-    moved = apply(
+    changed = apply_rule(
         builder,
         reservation,
         trigger,
@@ -43,8 +43,8 @@ def resolve(builder: StepBuilder, given: Resolve) -> None:
         **_changes(builder, given, reservation),
     )
     _settle_cell(builder, given)
-    if moved is not None and moved.status is ReservationStatus.ABANDONED:
-        outcome.end_waiting(builder, moved, "the reservation's cell was found empty before its turn came")
+    if changed is not None and changed.status is ReservationStatus.ABANDONED:
+        outcome.end_waiting(builder, changed, "the reservation's cell was found empty before its turn came")
     builder.answer(given.request_key, cell=given.cell)
 
 

@@ -5,8 +5,8 @@ They are total: every pair has an entry, and a refusal gives its reason. No stat
 
 Triggers of a reservation are of three kinds. A *command* (drop-off, pick-up, cancel, abandon, open-door) is
 granted or refused; granting an opening only starts an unlock. A *fact* (the door opened for it, the door
-closed, a grace ran out) moves the reservation in any case. A *resolution* is a technician's verdict on a cell
-whose state no sensor can show; it is granted or refused.
+closed, a grace ran out) changes the reservation in any case. A *resolution* is a technician's verdict on a
+cell whose state no sensor can show; it is granted or refused.
 
 `tools/pages/state_machine` draws these tables into `docs/state-machine.md`.
 """

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 
 from edge_agent.model import Door, Instant, Purpose, ReservationStatus, UnlockAttempt, UnlockOutcome
 from edge_agent.statemachine.amend import amend
-from edge_agent.statemachine.reservation import apply
+from edge_agent.statemachine.reservation import apply_rule
 from edge_agent.statemachine.state import LockerState, UnconfirmedUnlock
 from edge_agent.statemachine.step_builder import StepBuilder
 from edge_agent.statemachine.transitions import Trigger
@@ -67,7 +67,7 @@ def closed(builder: StepBuilder, label: str, since: Instant) -> None:
         return
     builder.put("unconfirmed", label, None)
     builder.change_cell(label, inspect_unless_empty=True)
-    apply(
+    apply_rule(
         builder,
         builder.reservations[pending.reservation_id],
         Trigger.PICKUP_OPENED,
@@ -98,7 +98,7 @@ def apply_due(builder: StepBuilder) -> None:
         builder.put("unconfirmed", label, None)
         reservation = builder.reservations[pending.reservation_id]
         if pending.closed is not None:
-            apply(
+            apply_rule(
                 builder,
                 reservation,
                 Trigger.DROPOFF_CONFIRMED,
@@ -109,7 +109,7 @@ def apply_due(builder: StepBuilder) -> None:
                 dropoff_opened=False,
             )
         elif pending.purpose is Purpose.PICKUP:
-            apply(
+            apply_rule(
                 builder,
                 reservation,
                 Trigger.PICKUP_FAILED,

@@ -35,7 +35,7 @@ from edge_agent.statemachine.outcome import (
     was_pulsed,
 )
 from edge_agent.statemachine.outputs import PulseLock, ReadDoor
-from edge_agent.statemachine.reservation import move, require_rule
+from edge_agent.statemachine.reservation import give_other_cell, require_rule
 from edge_agent.statemachine.state import Pulses
 from edge_agent.statemachine.step_builder import StepBuilder
 from edge_agent.statemachine.transitions import Trigger
@@ -225,7 +225,7 @@ def _unmoved(builder: StepBuilder, unlock: UnlockAttempt, acknowledged: bool) ->
     elif unlock.counted == unlock.pulse_number or unlock.stopped:
         conclude(builder, unlock, UnlockOutcome.NO_MOVEMENT)  # too few pulses to count as a jam
     else:
-        cells.doubt(builder, unlock.cell)
+        cells.record_unknown_outcome(builder, unlock.cell)
         conclude(builder, unlock, UnlockOutcome.UNKNOWN)
 
 
@@ -290,7 +290,7 @@ def _try_other_cell(
         target = allocation.allocate(builder, reservation.packaging)
     except Refusal:
         return False
-    moved = move(builder, reservation, target.label, trigger)
+    moved = give_other_cell(builder, reservation, target.label, trigger)
     if moved is None:
         return False
     take_over(builder, target.label)

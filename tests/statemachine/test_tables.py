@@ -35,7 +35,7 @@ from edge_agent.statemachine.inputs import (
     Resolve,
 )
 from edge_agent.statemachine.outputs import ReadDoor
-from edge_agent.statemachine.reservation import apply, holds, move
+from edge_agent.statemachine.reservation import apply_rule, give_other_cell, holds
 from edge_agent.statemachine.step_builder import StepBuilder
 from edge_agent.statemachine.transitions import (
     CELL_TABLE,
@@ -189,8 +189,12 @@ def test_every_fact_in_every_situation(situation: Situation, trigger: Trigger) -
     builder = StepBuilder(core.state, core.layout, core.now)
     before = core.state.cells[LABEL]
     entry = verdict(situation, trigger)
-    moves = trigger in (Trigger.MOVED, Trigger.MOVED_FROM_DOUBT)
-    moved = move(builder, reservation, "C01", trigger) if moves else apply(builder, reservation, trigger)
+    replaces = trigger in (Trigger.MOVED, Trigger.MOVED_FROM_DOUBT)
+    moved = (
+        give_other_cell(builder, reservation, "C01", trigger)
+        if replaces
+        else apply_rule(builder, reservation, trigger)
+    )
     done = builder.result()
     if isinstance(entry, Nothing):
         assert moved is None
@@ -203,7 +207,7 @@ def test_every_fact_in_every_situation(situation: Situation, trigger: Trigger) -
     assert [fact.kind for fact in done.facts[:1]] == [kind for kind in (entry.fact,) if kind is not None]
     assert done.state.cells[LABEL].status is cell_after(before, entry.cell)
     assert (reservation.reservation_id in done.state.reservations) == (entry.to is not Phase.COMPLETED)
-    if moves:
+    if replaces:
         assert (moved.cell, done.state.cells["C01"].status) == ("C01", CellStatus.RESERVED)
         assert done.state.cells[LABEL].reservation_id is None
 
@@ -354,16 +358,16 @@ def test_every_trigger_on_a_cell_in_every_status(status: CellStatus, trigger: Ce
         if isinstance(entry, CellRule):
             to = entry.to if met else entry.otherwise
         if isinstance(entry, Nothing):
-            assert cells.move(builder, LABEL, trigger) is before
+            assert cells.change_status(builder, LABEL, trigger) is before
         elif to is None:
             with pytest.raises(Refusal) as refused:
-                cells.move(builder, LABEL, trigger)
+                cells.change_status(builder, LABEL, trigger)
             why, code = f"cell {LABEL} is {status} and not {guard}", Code.NOT_ALLOWED
             if isinstance(entry, Refused):
                 why, code = f"cell {LABEL}: {entry.why}", entry.code
             assert (refused.value.message, refused.value.code) == (why, code)
         else:
-            assert cells.move(builder, LABEL, trigger) == replace(before, status=to)
+            assert cells.change_status(builder, LABEL, trigger) == replace(before, status=to)
         assert builder.result().changed == ((("cells", LABEL),) if to is not None else ())
 
 
@@ -372,14 +376,14 @@ def test_a_cell_at_work_is_not_taken_and_a_forced_door_can_be_cleared() -> None:
     at_work = UnlockAttempt("u", "r", LABEL, Purpose.OPEN_DOOR, Source.API, "reading", None)
     builder = StepBuilder(replace(core.state, tickets={"u": at_work}), core.layout, core.now)
     with pytest.raises(Refusal, match="not in order"):
-        cells.move(builder, LABEL, CellTrigger.TAKEN)
+        cells.change_status(builder, LABEL, CellTrigger.TAKEN)
     builder = StepBuilder(
         replace(core.state, tickets={"u": replace(at_work, stage="waiting")}), core.layout, core.now
     )
-    assert cells.move(builder, LABEL, CellTrigger.TAKEN).status is CellStatus.RESERVED
+    assert cells.change_status(builder, LABEL, CellTrigger.TAKEN).status is CellStatus.RESERVED
     builder = StepBuilder(core.state, core.layout, core.now)
     builder.raise_alarm(Alarm.DOOR_FORCED, LABEL, cell=LABEL)
-    assert cells.move(builder, LABEL, CellTrigger.CLEARED).status is CellStatus.IDLE
+    assert cells.change_status(builder, LABEL, CellTrigger.CLEARED).status is CellStatus.IDLE
 
 
 def pull(builder: StepBuilder, trigger: FlagTrigger) -> None:

@@ -239,7 +239,7 @@ BUGS = (
     Bug(
         "an abandoned parcel's cell is free at once",
         cell,
-        "move",
+        "change_status",
         _free_at_once,
         (("gateway forgot", DROPPED, "API"), ("gateway forgot", "abandoned", "nobody")),
     ),
