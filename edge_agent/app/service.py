@@ -194,7 +194,7 @@ class Service:
         try:
             async with asyncio.timeout(QUIET_S):
                 while True:
-                    if not self._agent.loop.state.tickets:
+                    if not self._agent.loop.state.unlock_attempts:
                         return
                     await asyncio.sleep(LOOK_S)
         except TimeoutError:

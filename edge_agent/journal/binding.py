@@ -20,7 +20,7 @@ BY_LABEL = frozenset({"cells", "pulses", "climate", "unconfirmed"})
 """Kinds of entity whose key is a cell's label."""
 NOTHING: Mapping[str, Doubted] = MappingProxyType({})
 OTHERWISE = frozenset({"tickets", "alarms", "resting_codes", "guesses", "history"})
-"""Kinds with another key; unlock attempts (`tickets`) and alarms name their cell in the value."""
+"""Kinds with another key; `tickets` (unlock attempts) and alarms name their cell in the value."""
 
 
 @dataclass(frozen=True, slots=True)

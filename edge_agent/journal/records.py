@@ -48,8 +48,11 @@ ENTITIES: dict[str, TypeAdapter[Any]] = {
     "unconfirmed": TypeAdapter(UnconfirmedUnlock),
     "history": TypeAdapter(Doubted),
 }
-"""The maps of the state that are stored in the table `entity`, by the name of their field; the others hold
+"""The maps of the state that are stored in the table `entity`, by their kind there; the others hold
 reservations."""
+
+KINDS = {"unlock_attempts": "tickets"}
+"""Kinds of the table `entity` that are not named as the map of the state."""
 
 
 def dump(adapter: TypeAdapter[Any], value: Any) -> str:

@@ -35,7 +35,7 @@ def restore(loaded: Loaded, layout: Layout, now: Instant) -> LockerState:
         fresh,
         cells=cells,
         reservations=dict(loaded.reservations),
-        tickets={k: t for k, t in loaded.entities["tickets"].items() if t.cell in cells},
+        unlock_attempts={k: t for k, t in loaded.entities["tickets"].items() if t.cell in cells},
         alarms=dict(loaded.entities["alarms"]),
         former={label: left for label, left in loaded.former.items() if label in cells},
         resting_codes=resting,
@@ -49,5 +49,5 @@ def restore(loaded: Loaded, layout: Layout, now: Instant) -> LockerState:
             if label in layout.climate and layout.climate[label].of(climate.need) is not None
         },
     )
-    check(replace(state, tickets={}), layout)
+    check(replace(state, unlock_attempts={}), layout)
     return restored(state, now)

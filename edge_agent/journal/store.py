@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from edge_agent.errors import StorageFault
-from edge_agent.journal.records import ENTITIES, RESERVATION, dump, load
+from edge_agent.journal.records import ENTITIES, KINDS, RESERVATION, dump, load
 from edge_agent.journal.rows import (
     LEDGER,
     TEMPERATURE,
@@ -79,7 +79,7 @@ class Batch:
     changed: dict[tuple[str, str], None] = field(default_factory=dict)
     """The differences between the two, as (field of the state, key), in the order of their first change."""
     ended: list[Reservation] = field(default_factory=list)
-    unlocks: list[tuple[int, UnlockRecord]] = field(default_factory=list)
+    ledger_lines: list[tuple[int, UnlockRecord]] = field(default_factory=list)
     """Lines of the ledger, each with the sequence of the last event before it."""
     events: list[tuple[int, str]] = field(default_factory=list)
     requests: list[InboxRow] = field(default_factory=list)
@@ -98,7 +98,7 @@ class Batch:
         return not (
             self.changed
             or self.ended
-            or self.unlocks
+            or self.ledger_lines
             or self.events
             or self.requests
             or self.replies
@@ -304,9 +304,10 @@ class JournalStore:
 
     def _write_state(self, batch: Batch) -> None:
         put, gone = [], []
-        for kind, key in batch.changed:
+        for name, key in batch.changed:
+            kind = KINDS.get(name, name)
             if kind in ENTITIES:
-                value = getattr(batch.after, kind).get(key)
+                value = getattr(batch.after, name).get(key)
                 if value is None or (isinstance(value, UnlockAttempt) and not lasting(value)):
                     gone.append((kind, key))
                 else:
@@ -342,7 +343,7 @@ class JournalStore:
         execute = self._writer.executemany
         execute(
             "INSERT INTO unlock VALUES (NULL, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
-            [unlock_row(after, record) for after, record in batch.unlocks],
+            [unlock_row(after, record) for after, record in batch.ledger_lines],
         )
         execute("INSERT INTO outbox (sequence, body) VALUES (?, ?)", batch.events)
         execute(

@@ -101,7 +101,7 @@ class CommandHandler:
         """Takes over the journal's recent requests at a start. A request with a reply gets that again, in
         case it was not sent. A request whose unlock attempt is not over is answered when that ends. Any other
         never acted: it is refused with `OFFLINE`, and its sender may retry."""
-        awaited = {unlock.request_key for unlock in self._loop.state.tickets.values()}
+        awaited = {unlock.request_key for unlock in self._loop.state.unlock_attempts.values()}
         for row in requests:
             address = (row.response_topic, row.correlation)
             if row.reply is not None:

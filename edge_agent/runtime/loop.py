@@ -237,7 +237,7 @@ class LockerLoop:
             batch.changed |= dict.fromkeys(done.changed)
             steps.append(done)
             answers += done.answers
-            batch.unlocks += [(sequence, record) for record in done.unlocks]
+            batch.ledger_lines += [(sequence, record) for record in done.ledger_lines]
             for fact in done.facts:
                 sequence += 1
                 batch.events.append((sequence, self._views.event(fact, sequence)))
@@ -262,7 +262,7 @@ class LockerLoop:
             self._views.take_journal_id(batch.new_journal[0])
             self._sent_through = None
         self.state, self.last_sequence = state, sequence
-        if batch.events or batch.unlocks:
+        if batch.events or batch.ledger_lines:
             listener.recorded()
         if batch.new_journal:
             listener.new_journal()

@@ -24,7 +24,7 @@ from edge_agent.protocol.sync import Digest
 from edge_agent.runtime.ids import Ids
 from edge_agent.statemachine.cell import allocatable, occupancy, preferred
 from edge_agent.statemachine.outputs import Answer, Fact
-from edge_agent.statemachine.state import Layout, LockerState
+from edge_agent.statemachine.state import Layout, LockerState, attempt_on
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,7 +119,7 @@ class Views:
                 "status": cell.status,
                 "blocked": cell.blocked is not None,
                 "faulty": cell.faulty is not None,
-                "available": allocatable(cell) and state.at_work(spec.label) is None,
+                "available": allocatable(cell) and attempt_on(state.unlock_attempts, spec.label) is None,
                 "max_weight": spec.max_mass_g,
             }
         )

@@ -38,7 +38,7 @@ def allocate(builder: StepBuilder, packaging: Packaging) -> Cell:
         for spec, labels in builder.layout.kinds
         if fits(spec, packaging)
     )
-    busy = {unlock.cell for unlock in builder.tickets.values() if unlock.stage != "waiting"}
+    busy = {unlock.cell for unlock in builder.unlock_attempts.values() if unlock.stage != "waiting"}
     for _, alike in groupby(ranked, key=itemgetter(0, 1)):
         cells = [builder.cells[label] for _, _, labels in alike for label in labels]
         idle = [cell for cell in cells if cell.status is IDLE]

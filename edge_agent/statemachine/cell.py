@@ -21,6 +21,7 @@ from edge_agent.model import (
 from edge_agent.statemachine import board_faults, contact
 from edge_agent.statemachine.amend import amend
 from edge_agent.statemachine.outputs import FactKind, Weigh
+from edge_agent.statemachine.state import attempt_on
 from edge_agent.statemachine.step_builder import StepBuilder
 from edge_agent.statemachine.transitions import (
     CELL_TABLE,
@@ -58,7 +59,7 @@ def holds(guard: CellGuard, builder: StepBuilder, cell: Cell) -> bool:
     """Whether a guard of the table of cells is met."""
     match guard:
         case CellGuard.ALLOCATABLE:
-            return allocatable(cell) and builder.at_work(cell.label) is None
+            return allocatable(cell) and attempt_on(builder.unlock_attempts, cell.label) is None
         case CellGuard.KNOWN_EMPTY:
             return _known_empty(cell)
         case CellGuard.UNTOUCHED:

@@ -111,7 +111,7 @@ def ahead(builder: StepBuilder, given: HistoryAhead) -> None:
     if FROZEN in builder.history or LOST in builder.alarms:
         return
     builder.put("history", FROZEN, Doubted(given.why))
-    for unlock in tuple(builder.tickets.values()):
+    for unlock in tuple(builder.unlock_attempts.values()):
         if unlock.stage == "waiting" and unlock.reservation_id:
             outcome.give_up(builder, unlock, Refusal(Code.NOT_ALLOWED, ASKING))
 

@@ -44,7 +44,7 @@ def check(state: LockerState, layout: Layout, changed: Iterable[tuple[str, str]]
         _check_unlocks(state, layout)
     unlocks_changed = False
     for kind, key in changed:
-        unlocks_changed = unlocks_changed or kind == "tickets"
+        unlocks_changed = unlocks_changed or kind == "unlock_attempts"
         looked_at = CHECKS.get(kind)
         if looked_at is not None and key in getattr(state, kind):
             looked_at(state, key)
@@ -105,7 +105,7 @@ def _check_former(state: LockerState, label: str) -> None:
 
 def _check_unlocks(state: LockerState, layout: Layout) -> None:
     busy: set[str] = set()
-    for unlock in state.tickets.values():
+    for unlock in state.unlock_attempts.values():
         if unlock.stage == "waiting":
             queued = unlock.unlock_id in state.queue
             _require(queued, "concurrent unlocks", f"unlock {unlock.unlock_id} waits but is not queued")
@@ -121,7 +121,7 @@ def _check_unlocks(state: LockerState, layout: Layout) -> None:
         _require(own, "own parcel", f"the unlock of cell {unlock.cell} is not for its holder")
     many = state.active_unlocks() <= layout.max_concurrent_unlocks
     _require(many, "concurrent unlocks", "more locks at work than allowed")
-    lost = [unlock_id for unlock_id in state.queue if unlock_id not in state.tickets]
+    lost = [unlock_id for unlock_id in state.queue if unlock_id not in state.unlock_attempts]
     _require(not lost, "concurrent unlocks", f"the queue holds {lost}, which are over")
 
 

@@ -74,7 +74,7 @@ from edge_agent.statemachine.reservation import (
     require_rule,
     rule_for,
 )
-from edge_agent.statemachine.state import Layout, LockerState, cell_of
+from edge_agent.statemachine.state import Layout, LockerState, attempt_on, cell_of
 from edge_agent.statemachine.step_builder import Step, StepBuilder
 from edge_agent.statemachine.transitions import Trigger
 
@@ -185,7 +185,7 @@ def _graces_left(
         place = state.cells[reservation.cell]
         if place.door is not Door.CLOSED or not place.answering or not place.settled:
             continue
-        if state.at_work(place.label) is not None:
+        if attempt_on(state.unlock_attempts, place.label) is not None:
             continue
         elapsed_ns = reservation.picked_up.elapsed_ns(now)
         if elapsed_ns is not None:
@@ -370,7 +370,7 @@ def _boot(builder: StepBuilder, given: Boot) -> None:
     # Before the attempts change: a pulse in progress may have moved the wrong door.
     open_now = [label for label, door in given.doors.items() if door is Door.OPEN]
     observing.find_unexplained_openings(builder, open_now)
-    for unlock in tuple(builder.tickets.values()):
+    for unlock in tuple(builder.unlock_attempts.values()):
         if unlock.stage == "pulsing":
             # No caller waits at the kiosk any more; its keys start again with each process.
             awaited_key = unlock.request_key if unlock.source is Source.API else None
@@ -426,10 +426,10 @@ def lasting(unlock: UnlockAttempt) -> bool:
 def restored(state: LockerState, now: Instant) -> LockerState:
     """A state from before a restart, adapted to this boot: drops attempts that do not outlast the process,
     the queue, pulses of another boot, and checks by hand; every door counts as unread."""
-    unlocks = {unlock_id: unlock for unlock_id, unlock in state.tickets.items() if lasting(unlock)}
+    unlocks = {unlock_id: unlock for unlock_id, unlock in state.unlock_attempts.items() if lasting(unlock)}
     silent = {
         label: amend(place, answering=False, unread=True, settled=False, changes_ns=(), quiet_from_ns=None)
         for label, place in state.cells.items()
     }
     recent = {label: pulses for label, pulses in state.pulses.items() if pulses.boot_id == now.boot_id}
-    return amend(state, cells=silent, tickets=unlocks, queue=(), pulses=recent, hand_checked={})
+    return amend(state, cells=silent, unlock_attempts=unlocks, queue=(), pulses=recent, hand_checked={})

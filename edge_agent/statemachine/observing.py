@@ -35,7 +35,7 @@ def door_read(builder: StepBuilder, given: DoorRead) -> None:
     door forbids the pulse that this reading would allow.
     """
     doors.explain_lasting_openings(builder)
-    unlock = builder.tickets.get(given.unlock_id)
+    unlock = builder.unlock_attempts.get(given.unlock_id)
     if unlock is not None and unlock.stage == "reading" and given.door is Door.OPEN:
         find_unexplained_openings(builder, [unlock.cell])
         apply_reading(builder, unlock.cell, Door.OPEN)
@@ -168,7 +168,9 @@ def _bounces(builder: StepBuilder, place: Cell) -> bool:
 
 def _expected(builder: StepBuilder, label: str) -> bool:
     """Whether an unlock attempt has pulsed this cell's lock."""
-    return any(t.cell == label and t.stage in ("pulsing", "unresolved") for t in builder.tickets.values())
+    return any(
+        t.cell == label and t.stage in ("pulsing", "unresolved") for t in builder.unlock_attempts.values()
+    )
 
 
 def device_health(builder: StepBuilder, given: DeviceHealth) -> None:

@@ -27,6 +27,7 @@ from edge_agent.statemachine import cell as cells
 from edge_agent.statemachine import guessing, unconfirmed, wear, wrong_door
 from edge_agent.statemachine.outputs import FactKind
 from edge_agent.statemachine.reservation import apply_rule, find_for_command
+from edge_agent.statemachine.state import attempt_on
 from edge_agent.statemachine.step_builder import StepBuilder
 from edge_agent.statemachine.transitions import Trigger
 
@@ -51,7 +52,7 @@ def holder(builder: StepBuilder, unlock: UnlockAttempt) -> Reservation | None:
 
 def refuse_while_busy(builder: StepBuilder, label: str, but: str = "") -> None:
     """Raises `Refusal` (`NOT_ALLOWED`) while another attempt is at work on the cell."""
-    unlock = builder.at_work(label)
+    unlock = attempt_on(builder.unlock_attempts, label)
     if unlock is not None and unlock.unlock_id != but:
         raise Refusal(Code.NOT_ALLOWED, f"the door of cell {label} is being opened just now")
 
@@ -67,7 +68,7 @@ def give_up(
 def end_waiting(builder: StepBuilder, reservation: Reservation, why: str) -> None:
     """Ends every attempt of a reservation that no longer holds its cell; each caller gets the reason
     `why`."""
-    for unlock in tuple(builder.tickets.values()):
+    for unlock in tuple(builder.unlock_attempts.values()):
         if unlock.reservation_id == reservation.reservation_id:
             give_up(builder, unlock, Refusal(Code.NOT_ALLOWED, why), reservation)
 
@@ -167,7 +168,7 @@ def conclude_by_reading(builder: StepBuilder, label: str, door: Door, *, recover
     A pulsed lock whose door reads open has opened it. An unresolved one whose door reads closed stays
     UNKNOWN, and the cell is inspected before it is allocated again.
     """
-    unlock = builder.at_work(label)
+    unlock = attempt_on(builder.unlock_attempts, label)
     if unlock is None or door is Door.UNKNOWN:
         return
     if unlock.doubtful:

@@ -10,6 +10,7 @@ from edge_agent.statemachine import cell as cells
 from edge_agent.statemachine import contact, outcome, unconfirmed
 from edge_agent.statemachine.inputs import Resolve
 from edge_agent.statemachine.reservation import apply_rule, require_rule
+from edge_agent.statemachine.state import attempt_on
 from edge_agent.statemachine.step_builder import StepBuilder
 from edge_agent.statemachine.transitions import RESOLUTIONS
 
@@ -21,7 +22,7 @@ def resolve(builder: StepBuilder, given: Resolve) -> None:
     holds the cell, or its status does not fit the verdict.
     """
     place = cells.find(builder, given.cell)
-    working = builder.at_work(given.cell)
+    working = attempt_on(builder.unlock_attempts, given.cell)
     if working is not None and working.stage != "unresolved":
         outcome.refuse_while_busy(builder, given.cell)
     if working is None and not _uncertain(builder, place):

@@ -194,19 +194,34 @@ class Doubted:
     why: str
 
 
+MapName = Literal[
+    "cells",
+    "reservations",
+    "unlock_attempts",
+    "former",
+    "alarms",
+    "pulses",
+    "guesses",
+    "climate",
+    "unconfirmed",
+    "hand_checked",
+    "history",
+]
+"""The maps of `LockerState` that `StepBuilder.put` changes."""
+
+
 @dataclass(frozen=True, slots=True)
 class LockerState:
     """Everything the machine knows. Only reservations that hold a cell are here; ended ones are journaled.
 
     `former` is the completed reservation that held a cell last, for cells that were not allocated since.
     `queue` holds the unlock ids of waiting attempts, oldest first. `resting_codes` are codes of ended
-    reservations that are not used again yet. `tickets` are the unlock attempts in progress, by their ids; the
-    name is that of the journal.
+    reservations that are not used again yet. `unlock_attempts` are those in progress, by their ids.
     """
 
     cells: Mapping[str, Cell]
     reservations: Mapping[str, Reservation] = field(default_factory=dict)
-    tickets: Mapping[str, UnlockAttempt] = field(default_factory=dict)
+    unlock_attempts: Mapping[str, UnlockAttempt] = field(default_factory=dict)
     queue: tuple[str, ...] = ()
     former: Mapping[str, Reservation] = field(default_factory=dict)
     resting_codes: RestingCodes = field(default_factory=RestingCodes)
@@ -222,17 +237,18 @@ class LockerState:
     history: Mapping[str, Doubted] = field(default_factory=dict)
     """Whether the journal holds all that this machine did before; see `edge_agent.statemachine.history`."""
 
-    def at_work(self, label: str) -> UnlockAttempt | None:
-        """The attempt at work on a cell's lock, from its first reading to its outcome."""
-        for unlock in self.tickets.values():
-            if unlock.cell == label and unlock.stage != "waiting":
-                return unlock
-        return None
-
     def active_unlocks(self) -> int:
         """How many attempts are reading or pulsing: these count towards `max_concurrent_unlocks`, unresolved
         ones do not."""
-        return sum(unlock.stage in ("reading", "pulsing") for unlock in self.tickets.values())
+        return sum(unlock.stage in ("reading", "pulsing") for unlock in self.unlock_attempts.values())
+
+
+def attempt_on(unlock_attempts: Mapping[str, UnlockAttempt], label: str) -> UnlockAttempt | None:
+    """The attempt at work on a cell's lock, from its first reading to its outcome."""
+    for unlock in unlock_attempts.values():
+        if unlock.cell == label and unlock.stage != "waiting":
+            return unlock
+    return None
 
 
 def empty_state(layout: Layout) -> LockerState:

@@ -29,6 +29,7 @@ from edge_agent.statemachine.state import (
     Guesses,
     Layout,
     LockerState,
+    MapName,
     Pulses,
     StandingAlarm,
     UnconfirmedUnlock,
@@ -61,7 +62,7 @@ class Step:
     effects: tuple[Effect, ...]
     facts: tuple[Fact, ...]
     answers: tuple[Answer, ...]
-    unlocks: tuple[UnlockRecord, ...]
+    ledger_lines: tuple[UnlockRecord, ...]
     ended: tuple[Reservation, ...]
     changed: tuple[tuple[str, str], ...]
     temperatures: tuple[TemperatureRecord, ...] = ()
@@ -76,7 +77,7 @@ class StepBuilder:
         self.before = state
         self.cells: Mapping[str, Cell] = state.cells
         self.reservations: Mapping[str, Reservation] = state.reservations
-        self.tickets: Mapping[str, UnlockAttempt] = state.tickets
+        self.unlock_attempts: Mapping[str, UnlockAttempt] = state.unlock_attempts
         self.queue = state.queue
         self.former: Mapping[str, Reservation] = state.former
         self.resting_codes: RestingCodes = state.resting_codes
@@ -90,16 +91,16 @@ class StepBuilder:
         self.effects: list[Effect] = []
         self.facts: list[Fact] = []
         self.answers: list[Answer] = []
-        self.unlocks: list[UnlockRecord] = []
+        self.ledger_lines: list[UnlockRecord] = []
         self.ended: list[Reservation] = []
         self.temperatures: list[TemperatureRecord] = []
         self._changed: dict[tuple[str, str], None] = {}
 
-    def changed(self, field: str) -> list[str]:
+    def changed(self, field: MapName) -> list[str]:
         """The keys of a map of the state that have changed so far."""
         return [key for name, key in self._changed if name == field]
 
-    def put(self, field: str, key: str, value: Any) -> None:
+    def put(self, field: MapName, key: str, value: Any) -> None:
         """Sets (or with None removes) one entry of a map of the state."""
         current: Mapping[str, Any] = getattr(self, field)
         if value is None and key not in current:
@@ -126,13 +127,6 @@ class StepBuilder:
             self.resting_codes = left
             self._changed["resting_codes", code] = None
 
-    def at_work(self, label: str) -> UnlockAttempt | None:
-        """The attempt at work on a cell's lock, from its first reading to its outcome."""
-        for unlock in self.tickets.values():
-            if unlock.cell == label and unlock.stage != "waiting":
-                return unlock
-        return None
-
     def change_cell(self, label: str, **changes: Any) -> Cell:
         """Replaces fields of a cell."""
         cell = amend(self.cells[label], **changes)
@@ -148,12 +142,12 @@ class StepBuilder:
     def change_unlock(self, unlock: UnlockAttempt, **changes: Any) -> UnlockAttempt:
         """Replaces fields of an unlock attempt."""
         changed = amend(unlock, **changes)
-        self.put("tickets", changed.unlock_id, changed)
+        self.put("unlock_attempts", changed.unlock_id, changed)
         return changed
 
     def drop_unlock(self, unlock: UnlockAttempt) -> None:
         """Removes an unlock attempt that is over."""
-        self.put("tickets", unlock.unlock_id, None)
+        self.put("unlock_attempts", unlock.unlock_id, None)
         if unlock.unlock_id in self.queue:
             self.queue = tuple(other for other in self.queue if other != unlock.unlock_id)
 
@@ -206,7 +200,7 @@ class StepBuilder:
     ) -> None:
         """Adds a line to the ledger: an intent, or with `outcome` its outcome and whether a pulse was
         given."""
-        self.unlocks.append(
+        self.ledger_lines.append(
             UnlockRecord(
                 unlock_id=unlock.unlock_id,
                 pulse_number=unlock.pulse_number,
@@ -261,7 +255,7 @@ class StepBuilder:
         state = LockerState(
             cells=self.cells,
             reservations=self.reservations,
-            tickets=self.tickets,
+            unlock_attempts=self.unlock_attempts,
             queue=self.queue,
             former=self.former,
             resting_codes=self.resting_codes,
@@ -278,7 +272,7 @@ class StepBuilder:
             tuple(self.effects),
             tuple(self.facts),
             tuple(self.answers),
-            tuple(self.unlocks),
+            tuple(self.ledger_lines),
             tuple(self.ended),
             tuple(self._changed),
             tuple(self.temperatures),

@@ -36,7 +36,7 @@ from edge_agent.statemachine.outcome import (
 )
 from edge_agent.statemachine.outputs import PulseLock, ReadDoor
 from edge_agent.statemachine.reservation import give_other_cell, require_rule
-from edge_agent.statemachine.state import Pulses
+from edge_agent.statemachine.state import Pulses, attempt_on
 from edge_agent.statemachine.step_builder import StepBuilder
 from edge_agent.statemachine.transitions import Trigger
 from edge_agent.statemachine.wrong_door import maintenance_id
@@ -58,7 +58,7 @@ def accept(builder: StepBuilder, unlock: UnlockAttempt) -> None:
     if unlock.purpose is Purpose.OPEN_DOOR and unlock.request_key is not None:
         accepted = (unlock.echo_id or unlock.request_key, builder.now)
         builder.answer(unlock.request_key, cell=unlock.cell, accepted=accepted)
-    builder.put("tickets", unlock.unlock_id, unlock)
+    builder.put("unlock_attempts", unlock.unlock_id, unlock)
     builder.queue = (*builder.queue, unlock.unlock_id)
 
 
@@ -66,7 +66,7 @@ def _end_waits(builder: StepBuilder, label: str) -> None:
     """A technician opens the cell: ends older commands whose outcome the next change of its door would
     decide."""
     unconfirmed.forget(builder, label)
-    waiting = builder.at_work(label)
+    waiting = attempt_on(builder.unlock_attempts, label)
     if waiting is not None and waiting.stage == "unresolved":
         conclude(builder, waiting, UnlockOutcome.UNKNOWN)
 
@@ -74,10 +74,10 @@ def _end_waits(builder: StepBuilder, label: str) -> None:
 def promote(builder: StepBuilder) -> None:
     """Starts waiting attempts while fewer than the limit are at work, oldest first, each judged again."""
     while builder.queue:
-        active = sum(unlock.stage in ("reading", "pulsing") for unlock in builder.tickets.values())
+        active = sum(unlock.stage in ("reading", "pulsing") for unlock in builder.unlock_attempts.values())
         if active >= builder.layout.max_concurrent_unlocks:
             return
-        unlock = builder.tickets[builder.queue[0]]
+        unlock = builder.unlock_attempts[builder.queue[0]]
         builder.queue = builder.queue[1:]
         try:
             reservation = _judge(builder, unlock)
@@ -114,7 +114,7 @@ def _judge(builder: StepBuilder, unlock: UnlockAttempt) -> Reservation | None:
 
 def judge_fresh_reading(builder: StepBuilder, unlock_id: str, door: Door) -> None:
     """The fresh reading has arrived: conclude, read again, or journal the intent for the first pulse."""
-    unlock = builder.tickets.get(unlock_id)
+    unlock = builder.unlock_attempts.get(unlock_id)
     if unlock is None or unlock.stage != "reading":
         return
     place = builder.cells[unlock.cell]
@@ -202,7 +202,7 @@ def pulse_done(
 
     A pulse that the board did not acknowledge may never have been given: it does not count towards a jam.
     """
-    unlock = builder.tickets.get(unlock_id)
+    unlock = builder.unlock_attempts.get(unlock_id)
     if unlock is None or unlock.stage != "pulsing" or unlock.pulse_number != pulse_number:
         return
     if unlock.doubtful:
@@ -232,7 +232,7 @@ def _unmoved(builder: StepBuilder, unlock: UnlockAttempt, acknowledged: bool) ->
 def pulse_lapsed(builder: StepBuilder, unlock_id: str, pulse_number: int) -> None:
     """The pulse could not be sent in time and never will be: nothing has moved, and the sender gets
     `EXPIRED`."""
-    unlock = builder.tickets.get(unlock_id)
+    unlock = builder.unlock_attempts.get(unlock_id)
     if unlock is None or unlock.stage != "pulsing" or unlock.pulse_number != pulse_number:
         return
     builder.record(unlock, UnlockOutcome.NO_MOVEMENT, pulsed=False)
@@ -308,6 +308,6 @@ def _try_other_cell(
         reason=unlock.reason,
         other_cells_tried=unlock.other_cells_tried + 1,
     )
-    builder.put("tickets", again.unlock_id, again)
+    builder.put("unlock_attempts", again.unlock_id, again)
     builder.effects.append(ReadDoor(again.unlock_id, again.cell, again.expires_ns))
     return True

@@ -11,7 +11,7 @@ from edge_agent.model import Alarm, CellCause, Door, Instant, UnlockAttempt
 from edge_agent.statemachine import cell as cells
 from edge_agent.statemachine import contact
 from edge_agent.statemachine.amend import amend
-from edge_agent.statemachine.state import Pulses
+from edge_agent.statemachine.state import Pulses, attempt_on
 from edge_agent.statemachine.step_builder import StepBuilder
 
 WATCHED_NS = 2_500_000_000
@@ -40,7 +40,7 @@ def possible_openers(builder: StepBuilder, label: str, at: Instant) -> list[str]
     own_ns = own.at_ns[-1] if own is not None and may_open_late(own, at) else None
     found = []
     for other in unopened(builder, label, at):
-        unlock = builder.at_work(other)
+        unlock = attempt_on(builder.unlock_attempts, other)
         pulsing = unlock is not None and unlock.stage == "pulsing"
         last_ns = builder.pulses[other].at_ns[-1]
         since_own = own_ns is not None and last_ns >= own_ns
@@ -70,7 +70,7 @@ def found(builder: StepBuilder, label: str, pulsed: list[str]) -> None:
     names = ", ".join(pulsed)
     why = f"door {label} opened while the lock of {names} was pulsed"
     for other in pulsed:
-        unlock = builder.at_work(other)
+        unlock = attempt_on(builder.unlock_attempts, other)
         if unlock is not None and unlock.stage == "pulsing":
             # Marks of an earlier pulse are not removed by this one.
             marked = any(f"{Alarm.WRONG_DOOR}/{one}" in builder.alarms for one in (other, label))

@@ -144,7 +144,7 @@ def test_a_code_that_the_disk_delayed_by_a_minute_opens_nothing(tmp_path: Path) 
         agent = site.plant.agent
         assert agent is not None
         entering = asyncio.create_task(agent.local.enter_code(made["drop_off_code"]))
-        await site.until(lambda: bool(agent.loop.state.tickets))
+        await site.until(lambda: bool(agent.loop.state.unlock_attempts))
         site.plant.lifeline.disk_full = True
         await asyncio.sleep(60)
         site.plant.lifeline.disk_full = False

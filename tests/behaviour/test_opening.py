@@ -15,7 +15,7 @@ from edge_agent.errors import BusTimeout, Code
 from edge_agent.model import CellStatus, Door, Purpose
 from edge_agent.statemachine.inputs import DoorRead, PulseDone
 from edge_agent.statemachine.outputs import ReadDoor
-from edge_agent.statemachine.state import Layout
+from edge_agent.statemachine.state import Layout, attempt_on
 from tests.support.core import Core, specs
 from tests.support.site import Site, at_site
 from tools.bench.settings import REPOSITORY
@@ -130,7 +130,7 @@ def test_at_most_six_pulses_in_any_ten_seconds() -> None:
     given: list[int] = []
     for _ in range(400):
         core.pass_s(0.1)
-        if core.state.at_work(reservation.cell) is None:
+        if attempt_on(core.state.unlock_attempts, reservation.cell) is None:
             core.feed(command := core.command(reservation, Purpose.OPEN_DOOR))
             core.feed(DoorRead(command.unlock_id, Door.CLOSED))
         meant, core.pulses = core.pulses, []
@@ -193,14 +193,14 @@ def test_a_waiting_attempt_is_judged_again_and_leaves_no_intent(
     busy, waiting = core.command(other, Purpose.DROPOFF), core.command(reservation, Purpose.PICKUP)
     core.feed(busy)
     core.feed(waiting)
-    core.unlocks.clear()
+    core.ledger_lines.clear()
     meanwhile(core)
     done = core.feed(DoorRead(busy.unlock_id, Door.OPEN))
     refusals = {answer.request_key: answer.refusal for answer in done.answers}
     refusal = refusals[waiting.request_key]
     assert refusal is not None
     assert refusal.code is code
-    assert waiting.unlock_id not in {record.unlock_id for record in core.unlocks}
+    assert waiting.unlock_id not in {record.unlock_id for record in core.ledger_lines}
 
 
 @pytest.mark.behaviour("opening-12")
@@ -209,13 +209,13 @@ def test_neither_waiting_nor_reading_the_door_is_an_intent() -> None:
     first, second = (core.command(core.reserve(), Purpose.DROPOFF) for _ in range(2))
     core.feed(first)
     core.feed(second)
-    assert not core.unlocks
+    assert not core.ledger_lines
     core.feed(DoorRead(first.unlock_id, Door.CLOSED))
-    assert [record.unlock_id for record in core.unlocks] == [first.unlock_id]
+    assert [record.unlock_id for record in core.ledger_lines] == [first.unlock_id]
     core.feed(PulseDone(first.unlock_id, 1, Door.OPEN))
-    assert second.unlock_id not in {record.unlock_id for record in core.unlocks}
+    assert second.unlock_id not in {record.unlock_id for record in core.ledger_lines}
     core.feed(DoorRead(second.unlock_id, Door.CLOSED))
-    assert (core.unlocks[-1].unlock_id, core.unlocks[-1].outcome) == (second.unlock_id, None)
+    assert (core.ledger_lines[-1].unlock_id, core.ledger_lines[-1].outcome) == (second.unlock_id, None)
 
 
 @pytest.mark.behaviour("opening-13")
@@ -251,7 +251,7 @@ def test_a_drop_off_that_a_restart_interrupted_before_its_intent_opens_nothing(t
         asked = asyncio.create_task(site.call("dropoff", "res_1"))
         agent = site.plant.agent
         assert agent is not None
-        await site.until(lambda: bool(agent.loop.state.tickets))
+        await site.until(lambda: bool(agent.loop.state.unlock_attempts))
         await site.plant.kill()
         site.plant.start()
         assert (await asked)["error"]["code"] == 14

@@ -34,7 +34,7 @@ def test_a_door_seen_open_was_open_whatever_is_reported_later() -> None:
     core.feed(PulseDone(unlock_id, 1, Door.CLOSED))
     picked = core.live(reservation)
     assert (picked.status, picked.picked_up) == (ReservationStatus.PICKED_UP, core.now)
-    assert core.unlocks[-1].outcome is UnlockOutcome.OPENED
+    assert core.ledger_lines[-1].outcome is UnlockOutcome.OPENED
 
 
 @pytest.mark.behaviour("reservation-02")
@@ -173,7 +173,7 @@ def test_a_pending_reservation_never_ends_by_itself() -> None:
 def test_every_unlock_attempt_ends_with_one_of_four_outcomes() -> None:
     core = Core()
     reservation = core.dropped_off()
-    core.unlocks.clear()
+    core.ledger_lines.clear()
     jammed = core.requested_reading(core.feed(core.command(reservation, Purpose.OPEN_DOOR))).unlock_id
     core.feed(DoorRead(jammed, Door.CLOSED))
     for attempt in (1, 2, 3):
@@ -190,7 +190,7 @@ def test_every_unlock_attempt_ends_with_one_of_four_outcomes() -> None:
         UnlockOutcome.OPENED,
         UnlockOutcome.ALREADY_OPEN,
     ]
-    last = {record.unlock_id: record.outcome for record in core.unlocks}
+    last = {record.unlock_id: record.outcome for record in core.ledger_lines}
     assert list(last.values()) == outcomes
 
 

@@ -318,7 +318,7 @@ def test_no_command_acts_after_its_expiry(tmp_path: Path) -> None:
         def stands() -> object:
             state = agent.loop.state
             cells = [(cell.status, cell.blocked, cell.unlocks) for cell in state.cells.values()]
-            return state.reservations, state.tickets, cells
+            return state.reservations, state.unlock_attempts, cells
 
         before = stands()
         old = {"issued_at": "2020-01-01T00:00:00Z", "expires_at": "2020-01-01T00:00:10Z"}

@@ -87,7 +87,7 @@ def test_w1_a_broken_contact_wire_locks_no_parcel_in(tmp_path: Path, way: str) -
         assert await pulsed_for(site, label, before) == [label]
         assert site.plant.world.cell(label).door is Door.OPEN
         assert status(site) is ReservationStatus.DROPPED_OFF
-        assert not agent_of(site).loop.state.tickets, "the cell is not busy"
+        assert not agent_of(site).loop.state.unlock_attempts, "the cell is not busy"
         site.plant.world.take(label)
         site.plant.world.close(label)
         answer = await agent_of(site).local.resolve(label, Verdict.PICKED_UP, "bob")

@@ -38,7 +38,7 @@ def batch_of(before: LockerState, done: Step, sequence: int = 0) -> Batch:
         after=done.state,
         changed=dict.fromkeys(done.changed),
         ended=list(done.ended),
-        unlocks=[(sequence, record) for record in done.unlocks],
+        ledger_lines=[(sequence, record) for record in done.ledger_lines],
         temperatures=list(done.temperatures),
         events=[(sequence + n, f'{{"n": {n}}}') for n in range(1, len(done.facts) + 1)],
     )
@@ -211,7 +211,7 @@ def test_a_journal_of_the_first_schema_goes_on_where_it_was(tmp_path: Path) -> N
         done = both(done, settled)
         store.commit(batch_of(state, done, loaded.last_sequence))
         assert done.state.reservations["res_2"].recovered
-        assert done.unlocks[0].outcome is UnlockOutcome.UNKNOWN
+        assert done.ledger_lines[0].outcome is UnlockOutcome.UNKNOWN
         rows = store.timeline((0, 0), 100)
         assert [row["kind"] for row in rows].count("unlock") == 13 + 1
         assert store.events_kept(0, 100)[-1][0] == loaded.last_sequence + len(done.facts)
@@ -335,8 +335,8 @@ def test_events_and_outcomes_are_kept_in_one_order_and_up_to_a_limit(tmp_path: P
         assert store.outbox_size() == 1
         before = core.state
         core.dropped_off()
-        lines = [(EVENTS_KEPT + 9, core.unlocks[0]), (EVENTS_KEPT + 10, core.unlocks[1])]
-        store.commit(Batch(before=before, after=core.state, unlocks=lines))
+        lines = [(EVENTS_KEPT + 9, core.ledger_lines[0]), (EVENTS_KEPT + 10, core.ledger_lines[1])]
+        store.commit(Batch(before=before, after=core.state, ledger_lines=lines))
         newest = [(row["kind"], row.get("sequence"), row.get("outcome")) for row in store.timeline((0, 0), 3)]
         assert newest == [
             ("unlock", None, None),

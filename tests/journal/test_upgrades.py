@@ -30,7 +30,7 @@ def batch_of(before: LockerState, done: Step, sequence: int) -> Batch:
         after=done.state,
         changed=dict.fromkeys(done.changed),
         ended=list(done.ended),
-        unlocks=[(sequence, record) for record in done.unlocks],
+        ledger_lines=[(sequence, record) for record in done.ledger_lines],
         events=[(sequence + n, "{}") for n in range(1, len(done.facts) + 1)],
     )
 

@@ -55,7 +55,7 @@ def test_an_accepted_open_door_ends_with_an_event_also_when_the_machine_dies(tmp
         loop = agent.loop
 
         def queued() -> list[str | None]:
-            return [loop.state.tickets[unlock_id].request_key for unlock_id in loop.state.queue]
+            return [loop.state.unlock_attempts[unlock_id].request_key for unlock_id in loop.state.queue]
 
         await site.until(lambda: "od-1" in queued())
         assert agent.store.request("od-1") is not None

@@ -237,13 +237,13 @@ def test_a_pulse_that_the_disk_delayed_beyond_the_expiry_is_not_given(tmp_path: 
         asked = asyncio.create_task(site.call("dropoff", "res_1", timeout_s=2))
         agent = site.plant.agent
         assert agent is not None
-        await site.until(lambda: bool(agent.loop.state.tickets))
+        await site.until(lambda: bool(agent.loop.state.unlock_attempts))
         site.plant.lifeline.disk_stall_s = 3.0
         assert (await asked)["error"]["code"] == 4
         await asyncio.sleep(8)
         site.plant.lifeline.disk_stall_s = 0.0
         assert site.pulses() == 0
-        await site.until(lambda: not agent.loop.state.tickets)
+        await site.until(lambda: not agent.loop.state.unlock_attempts)
         assert agent.loop.state.cells[made["cell"]["description"]].faulty is None
         assert "result" in await site.call("dropoff", "res_1")
 
@@ -305,7 +305,7 @@ def test_lost_readings_after_a_pulse_do_not_block_the_cell(tmp_path: Path) -> No
         assert asyncio.get_running_loop().time() - begun_s > 5, "watched until the command expired"
         end_silence()
         assert (await asked)["error"]["code"] == 13
-        await site.until(lambda: not agent.loop.state.tickets)
+        await site.until(lambda: not agent.loop.state.unlock_attempts)
         assert "result" in await site.call("dropoff", "res_1", "again")
 
     at_site(tmp_path, test)

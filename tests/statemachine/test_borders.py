@@ -83,7 +83,7 @@ def test_a_technicians_act_expires_thirty_seconds_after_it_was_asked_for() -> No
     core.feed(core.command(core.reserve(), Purpose.DROPOFF, life_s=100))
     asked_ns = core.now.boottime_ns - 20 * 10**9
     core.feed(OpenCell("req-t", "C01", "why", "unl-t", asked_ns=asked_ns))
-    assert core.state.tickets["unl-t"].expires_ns == asked_ns + LIFE_S * 10**9
+    assert core.state.unlock_attempts["unl-t"].expires_ns == asked_ns + LIFE_S * 10**9
 
 
 # --- codes --------------------------------------------------------------------------------------------------

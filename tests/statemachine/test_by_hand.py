@@ -44,7 +44,7 @@ def test_whatever_is_in_a_cell_its_door_opens_and_no_reservation_moves(situation
     situation.build(core)
     core.pass_s(11)  # the lock has rested
     before = core.state
-    core.facts, core.unlocks = [], []
+    core.facts, core.ledger_lines = [], []
     asked = by_hand(core)
     if core.state.cells[LABEL].doubt is not None:
         core.feed(asked)
@@ -65,7 +65,7 @@ def test_whatever_is_in_a_cell_its_door_opens_and_no_reservation_moves(situation
     assert core.state.cells[LABEL].status is before.cells[LABEL].status
     forced = {key for key in core.state.alarms if key.startswith(Alarm.DOOR_FORCED)}
     assert forced <= set(before.alarms)
-    assert {(u.actor, u.reason, u.purpose) for u in core.unlocks} == {
+    assert {(u.actor, u.reason, u.purpose) for u in core.ledger_lines} == {
         ("bob", "the hinge squeaks", "technician")
     }
 
@@ -75,10 +75,12 @@ def test_each_pulse_is_an_intent_first_and_has_one_outcome() -> None:
     asked = by_hand(core)
     core.feed(asked)
     done = core.feed(DoorRead(asked.unlock_id, Door.CLOSED))
-    assert [(u.pulse_number, u.outcome) for u in done.unlocks] == [(1, None)]
+    assert [(u.pulse_number, u.outcome) for u in done.ledger_lines] == [(1, None)]
     assert len(pulses(done)) == 1
     done = core.feed(DoorsChanged({"A01": Door.OPEN}))
-    assert [(u.pulse_number, u.outcome, u.pulsed) for u in done.unlocks] == [(1, UnlockOutcome.OPENED, True)]
+    assert [(u.pulse_number, u.outcome, u.pulsed) for u in done.ledger_lines] == [
+        (1, UnlockOutcome.OPENED, True)
+    ]
 
 
 def test_a_parcel_whose_door_a_technician_closes_stays_where_it_was() -> None:
@@ -142,7 +144,7 @@ def test_it_waits_its_turn_and_is_judged_again() -> None:
     assert not core.feed(second).effects
     core.pass_s(31)  # the technician has gone
     core.feed(DoorRead(first.unlock_id, Door.UNKNOWN))
-    assert core.state.tickets == {}
+    assert core.state.unlock_attempts == {}
     assert [(f.cell, f.outcome) for f in outcome_facts(core)] == [
         ("A02", "NO_MOVEMENT"),
         ("A01", "NO_MOVEMENT"),
@@ -217,7 +219,7 @@ def test_what_waited_or_looked_is_forgotten_with_the_process() -> None:
     core = Core()
     core.feed(by_hand(core))
     core.restart({})
-    assert core.state.tickets == {}
+    assert core.state.unlock_attempts == {}
     assert core.pulses == []
 
 
@@ -235,7 +237,7 @@ def test_only_a_free_cell_is_tested_and_that_is_judged_again() -> None:
     (answer,) = [answer for answer in done.answers if answer.refusal is not None]
     assert answer.request_key == test.request_key
     core.opens(replace(by_hand(core, "B01", Purpose.SELF_TEST), reason="self-test"))
-    assert {u.purpose for u in core.unlocks[-2:]} == {"self-test"}
+    assert {u.purpose for u in core.ledger_lines[-2:]} == {"self-test"}
 
 
 def test_a_cell_that_is_being_opened_by_hand_is_given_to_nobody() -> None:

@@ -157,7 +157,7 @@ def test_an_unopened_reservation_behind_a_silent_board_moves_at_its_dropoff() ->
     look = core.requested_reading(done)
     assert look.cell not in ("A01", "A02")
     assert not core.pulses
-    silent = core.unlocks[-1]
+    silent = core.ledger_lines[-1]
     assert (silent.cell, silent.outcome, silent.pulsed) == ("A01", UnlockOutcome.UNKNOWN, False)
     assert core.state.cells["A01"].status is CellStatus.IDLE
     core.feed(DoorRead(look.unlock_id, Door.CLOSED))

@@ -127,7 +127,7 @@ def test_a_door_that_opens_while_another_is_only_looked_at_was_forced() -> None:
     first, second = core.reserve(), core.reserve()
     for reservation in (first, second):
         core.feed(core.command(reservation, Purpose.DROPOFF))
-    assert [unlock.stage for unlock in core.state.tickets.values()] == ["reading", "waiting"]
+    assert [unlock.stage for unlock in core.state.unlock_attempts.values()] == ["reading", "waiting"]
     core.forced("C01")
     assert stands(core, Alarm.DOOR_FORCED, "C01")
     assert not stands(core, Alarm.WRONG_DOOR, "C01")
@@ -170,7 +170,7 @@ def test_an_unlock_that_nobody_saw_lasts_through_a_start() -> None:
     uid = pulsing(core, reservation)
     core.feed(PulseDone(uid, 1, Door.UNKNOWN))
     core.restart({"A01": Door.UNKNOWN})
-    assert [unlock.stage for unlock in core.state.tickets.values()] == ["unresolved"]
+    assert [unlock.stage for unlock in core.state.unlock_attempts.values()] == ["unresolved"]
     core.feed(DoorsChanged({"A01": Door.OPEN}))
     assert core.live(reservation).dropoff_opened
 
@@ -201,7 +201,7 @@ def test_an_entry_at_the_kiosk_waits_for_its_turn_as_any_command() -> None:
     core.feed(busy)
     entry = core.entry(second.drop_off_code)
     assert not core.feed(entry).effects
-    assert core.state.tickets[entry.unlock_id] == UnlockAttempt(
+    assert core.state.unlock_attempts[entry.unlock_id] == UnlockAttempt(
         unlock_id=entry.unlock_id,
         reservation_id=second.reservation_id,
         cell="A02",
@@ -229,7 +229,7 @@ def test_a_command_that_waited_while_its_parcel_moved_opens_the_new_cell() -> No
     core.feed(DoorRead(core.requested_reading(look).unlock_id, Door.CLOSED))
     look = core.feed(DoorsChanged({"A02": Door.OPEN}))
     assert core.requested_reading(look).unlock_id == "second"
-    assert core.state.tickets["second"].cell == core.requested_reading(look).cell == "A02"
+    assert core.state.unlock_attempts["second"].cell == core.requested_reading(look).cell == "A02"
 
 
 def test_a_pick_up_that_waits_beyond_its_grace_is_refused() -> None:
@@ -344,7 +344,7 @@ def test_the_time_to_open_runs_from_the_first_pulse() -> None:
     begin_ns = core.now.boottime_ns
     core.pass_s(1)
     core.feed(PulseDone(uid, 1, Door.CLOSED))
-    assert core.state.tickets[uid].first_pulse_ns == begin_ns
+    assert core.state.unlock_attempts[uid].first_pulse_ns == begin_ns
 
 
 def test_an_opening_that_nobody_watched_says_nothing_about_the_lock() -> None:

@@ -57,7 +57,7 @@ def test_no_pulse_is_repeated_while_another_opening_has_no_cause_yet(opens: bool
     pulses = len(core.pulses)
     core.feed(PulseDone(command.unlock_id, 1, Door.CLOSED))
     assert len(core.pulses) - pulses == (not opens)
-    assert (command.unlock_id in core.state.tickets) is not opens
+    assert (command.unlock_id in core.state.unlock_attempts) is not opens
 
 
 def test_an_open_door_at_a_contact_in_doubt_ends_as_unknown() -> None:

@@ -26,7 +26,7 @@ def opens(core: Core, reservation: Reservation) -> bool:
     done = core.feed(entry)
     if done.answers:
         return False
-    core.state = replace(core.state, tickets={})
+    core.state = replace(core.state, unlock_attempts={})
     assert len(core.pulses) == before
     return True
 

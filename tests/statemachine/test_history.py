@@ -208,7 +208,7 @@ def test_a_door_at_work_when_its_reservation_is_lost_changes_nothing_more() -> N
     core.feed(command)
     done = core.feed(HistoryLost("signs"))
     assert [a.refusal.code for a in done.answers if a.refusal] == [Code.NOT_ALLOWED]
-    assert core.state.tickets == {}
+    assert core.state.unlock_attempts == {}
 
 
 def test_guesses_at_codes_that_are_still_live_are_counted() -> None:

@@ -89,7 +89,7 @@ def test_the_command_waits_for_a_closing_from_its_first_pulse_on(by: str) -> Non
             command.unlock_id, parcel.reservation_id, Purpose.PICKUP, source, pulse_at, key
         )
     }
-    record = core.unlocks[-1]
+    record = core.ledger_lines[-1]
     assert (record.outcome, record.pulsed) == (UnlockOutcome.UNKNOWN, True)
     cell = core.state.cells[parcel.cell]
     assert (cell.last_outcome, cell.inspect_unless_empty) == (UnlockOutcome.UNKNOWN, True)
@@ -276,9 +276,9 @@ def test_a_word_on_a_pulse_that_nobody_saw_records_it_as_unknown() -> None:
     look = core.requested_reading(core.feed(command))
     core.feed(DoorRead(look.unlock_id, Door.CLOSED))
     core.feed(PulseDone(look.unlock_id, 1, Door.UNKNOWN))
-    core.unlocks.clear()
+    core.ledger_lines.clear()
     core.feed(Resolve(core.key(), parcel.cell, Verdict.STILL_INSIDE))
-    assert [record.outcome for record in core.unlocks] == [UnlockOutcome.UNKNOWN]
+    assert [record.outcome for record in core.ledger_lines] == [UnlockOutcome.UNKNOWN]
 
 
 @pytest.mark.parametrize("before", [Door.OPEN, Door.UNKNOWN])
@@ -299,7 +299,7 @@ def test_a_technicians_pulse_proves_no_opening_of_a_door_that_was_not_read_close
     assert len(core.pulses) == 2  # the drop-off's and his
     core.feed(PulseDone(look.unlock_id, 1, Door.OPEN))
     assert core.state.cells[label].opened_by_unlock is False
-    assert core.unlocks[-1].outcome is UnlockOutcome.UNKNOWN
+    assert core.ledger_lines[-1].outcome is UnlockOutcome.UNKNOWN
     assert core.live(reservation).status is ReservationStatus.DROPPED_OFF
 
 
@@ -309,4 +309,4 @@ def test_a_technicians_pulse_opens_a_door_that_was_closed_when_its_board_fell_si
     core.feed(DoorRead(look.unlock_id, Door.UNKNOWN))
     core.feed(PulseDone(look.unlock_id, 1, Door.OPEN))
     assert core.state.cells["C01"].opened_by_unlock is True
-    assert core.unlocks[-1].outcome is UnlockOutcome.OPENED
+    assert core.ledger_lines[-1].outcome is UnlockOutcome.OPENED

@@ -42,8 +42,8 @@ def with_former(state: LockerState, label: str, **changes: object) -> LockerStat
     return replace(state, former={**state.former, label: changed})
 
 
-def with_unlocks(state: LockerState, *tickets: UnlockAttempt, queue: tuple[str, ...] = ()) -> LockerState:
-    return replace(state, tickets={t.unlock_id: t for t in tickets}, queue=queue)
+def with_unlocks(state: LockerState, *attempts: UnlockAttempt, queue: tuple[str, ...] = ()) -> LockerState:
+    return replace(state, unlock_attempts={t.unlock_id: t for t in attempts}, queue=queue)
 
 
 FIRST, SECOND = "res_7", "res_9"
@@ -124,31 +124,31 @@ BREACHES: list[tuple[str, str, tuple[str, str], Broken]] = [
     (
         "concurrent unlocks",
         "unlock u1 waits but is not queued",
-        ("tickets", "u1"),
+        ("unlock_attempts", "u1"),
         lambda s: with_unlocks(s, replace(UNLOCK, stage="waiting")),
     ),
     (
         "one unlock to a cell",
         "two unlocks at work on cell A01",
-        ("tickets", "u1"),
+        ("unlock_attempts", "u1"),
         lambda s: with_unlocks(s, UNLOCK, replace(UNLOCK, unlock_id="u2", stage="unresolved")),
     ),
     (
         "own parcel",
         "the unlock of cell A02 is not for its holder",
-        ("tickets", "u1"),
+        ("unlock_attempts", "u1"),
         lambda s: with_unlocks(s, replace(UNLOCK, cell="A02")),
     ),
     (
         "own parcel",
         "the unlock of cell B01 is not for its holder",
-        ("tickets", "u1"),
+        ("unlock_attempts", "u1"),
         lambda s: with_unlocks(s, replace(UNLOCK, cell="B01", stage="pulsing")),
     ),
     (
         "concurrent unlocks",
         "more locks at work than allowed",
-        ("tickets", "u1"),
+        ("unlock_attempts", "u1"),
         lambda s: with_unlocks(
             s,
             UNLOCK,
@@ -159,7 +159,7 @@ BREACHES: list[tuple[str, str, tuple[str, str], Broken]] = [
     (
         "one unlock to a cell",
         "two unlocks at work on cell A01",
-        ("tickets", "u0"),
+        ("unlock_attempts", "u0"),
         lambda s: with_unlocks(
             s,
             replace(UNLOCK, unlock_id="u0", stage="waiting"),
@@ -171,7 +171,7 @@ BREACHES: list[tuple[str, str, tuple[str, str], Broken]] = [
     (
         "concurrent unlocks",
         "the queue holds ['u9'], which are over",
-        ("tickets", "u1"),
+        ("unlock_attempts", "u1"),
         lambda s: with_unlocks(s, UNLOCK, queue=("u9",)),
     ),
 ]

@@ -66,7 +66,7 @@ def test_the_wrong_door_at_the_last_pulse_is_no_jam() -> None:
     assert answer.refusal.message == "the door of cell A01 did not open (NO_MOVEMENT)"
     assert stands(core, Alarm.WRONG_DOOR)
     assert not stands(core, Alarm.LOCK_JAMMED)
-    assert not core.state.tickets
+    assert not core.state.unlock_attempts
 
 
 @pytest.mark.parametrize("source", Source)

@@ -391,7 +391,7 @@ def test_the_ledger_holds_intent_and_outcome() -> None:
     command = core.command(reservation, Purpose.DROPOFF)
     core.feed(command)
     intent = core.feed(DoorRead(command.unlock_id, Door.CLOSED))
-    assert [(u.pulse_number, u.outcome) for u in intent.unlocks] == [(1, None)]
+    assert [(u.pulse_number, u.outcome) for u in intent.ledger_lines] == [(1, None)]
     assert intent.effects == (PulseLock(command.unlock_id, reservation.cell, 1, command.expires_ns),)
     outcome = core.feed(DoorsChanged({reservation.cell: Door.OPEN}))
-    assert [(u.pulse_number, u.outcome) for u in outcome.unlocks] == [(1, UnlockOutcome.OPENED)]
+    assert [(u.pulse_number, u.outcome) for u in outcome.ledger_lines] == [(1, UnlockOutcome.OPENED)]

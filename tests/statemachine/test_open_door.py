@@ -45,7 +45,7 @@ def test_it_is_answered_at_once_and_its_outcome_is_published() -> None:
     assert (fact.outcome, fact.reason, fact.echo_id) == (UnlockOutcome.OPENED, None, "req_xyz789")
     assert (fact.platform_reference_id, fact.request_key) == ("ticket_456", asked.request_key)
     assert fact.reservation == core.live(reservation)
-    assert [u.reason for u in core.unlocks] == ["cannot open", "cannot open"]
+    assert [u.reason for u in core.ledger_lines] == ["cannot open", "cannot open"]
 
 
 def test_without_an_x_request_id_the_commands_own_id_comes_back() -> None:
@@ -224,7 +224,7 @@ def test_accepted_before_a_restart_it_opens_nothing_after_it_and_fails() -> None
         "the machine restarted before the lock was pulsed",
     )
     assert not core.pulses
-    assert not core.state.tickets
+    assert not core.state.unlock_attempts
 
 
 @pytest.mark.behaviour("reservation-24")

@@ -228,8 +228,8 @@ class Real:
     def carry_through(self) -> None:
         """Every door that is being opened meets its fate."""
         look, watch = FATES[self.fate]
-        while self.core.state.tickets:
-            t = next(iter(self.core.state.tickets.values()))
+        while self.core.state.unlock_attempts:
+            t = next(iter(self.core.state.unlock_attempts.values()))
             if t.stage == "reading":
                 stands_open = self.core.state.cells[t.cell].door is Door.OPEN
                 self.feed(DoorRead(t.unlock_id, Door.OPEN if stands_open else look))

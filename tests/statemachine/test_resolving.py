@@ -145,9 +145,9 @@ def test_empty_ends_what_waits_for_a_reservation_that_it_abandons() -> None:
     core.feed(core.command(other, Purpose.PICKUP))
     waiting = core.command(reservation, Purpose.OPEN_DOOR)
     core.feed(waiting)
-    assert core.state.tickets[waiting.unlock_id].stage == "waiting"
+    assert core.state.unlock_attempts[waiting.unlock_id].stage == "waiting"
     word(core, reservation, Verdict.EMPTY)
-    assert waiting.unlock_id not in core.state.tickets
+    assert waiting.unlock_id not in core.state.unlock_attempts
     (fact,) = [f for f in facts(core, FactKind.OPEN_DOOR_FULFILLED) if f.request_key == waiting.request_key]
     assert fact.reservation is not None
     assert fact.reservation.reservation_id == reservation.reservation_id
@@ -278,9 +278,9 @@ def test_pulses_that_no_board_acknowledged_end_unknown_and_ask_for_inspection() 
     look = core.requested_reading(core.feed(command))
     core.feed(DoorRead(look.unlock_id, Door.CLOSED))
     core.pass_s(4)
-    core.unlocks.clear()
+    core.ledger_lines.clear()
     core.feed(PulseDone(look.unlock_id, 1, Door.CLOSED, acknowledged=False))
-    assert [record.outcome for record in core.unlocks] == [UnlockOutcome.UNKNOWN]
+    assert [record.outcome for record in core.ledger_lines] == [UnlockOutcome.UNKNOWN]
     assert core.state.cells[parcel.cell].status is CellStatus.AWAITING_INSPECTION
     (fact,) = facts(core, FactKind.OPEN_DOOR_FULFILLED)[-1:]
     assert fact.outcome is UnlockOutcome.UNKNOWN
@@ -293,9 +293,9 @@ def test_a_pulse_that_moved_nothing_is_recorded_with_what_its_board_said(acknowl
     core.pass_s(11)
     look = core.requested_reading(core.feed(core.command(parcel, Purpose.PICKUP)))
     core.feed(DoorRead(look.unlock_id, Door.CLOSED))
-    core.unlocks.clear()
+    core.ledger_lines.clear()
     core.feed(PulseDone(look.unlock_id, 1, Door.CLOSED, acknowledged=acknowledged))
-    outcome, intent = core.unlocks
+    outcome, intent = core.ledger_lines
     assert (outcome.outcome, outcome.pulsed) == (UnlockOutcome.NO_MOVEMENT, True if acknowledged else None)
     assert (intent.outcome, intent.pulse_number) == (None, 2)
 
@@ -308,9 +308,9 @@ def test_a_technicians_opening_ends_an_older_wait_and_an_older_pulse() -> None:
     core.feed(DoorRead(look.unlock_id, Door.CLOSED))
     core.feed(PulseDone(look.unlock_id, 1, Door.UNKNOWN))
     core.pass_s(11)
-    core.unlocks.clear()
+    core.ledger_lines.clear()
     core.opened_by_hand(parcel.cell)
-    assert core.unlocks[0].outcome is UnlockOutcome.UNKNOWN
+    assert core.ledger_lines[0].outcome is UnlockOutcome.UNKNOWN
     assert core.live(parcel).status is ReservationStatus.DROPPED_OFF
     waits = UnconfirmedUnlock("unl-old", parcel.reservation_id, Purpose.PICKUP, Source.API, core.now)
     core.close(parcel.cell)

@@ -72,7 +72,7 @@ def test_an_intent_without_outcome_is_never_pulsed_again(purpose: Purpose, door:
     if door is not Door.OPEN:
         assert core.state.cells[reservation.cell].suspect
     assert not core.pulses
-    assert not core.state.tickets
+    assert not core.state.unlock_attempts
 
 
 @pytest.mark.behaviour("time-13")
@@ -97,7 +97,7 @@ def test_a_command_that_waited_or_looked_is_forgotten() -> None:
     for command in commands:
         core.feed(command)
     core.restart({})
-    assert not core.state.tickets
+    assert not core.state.unlock_attempts
     assert not core.state.queue
     assert not core.pulses
 

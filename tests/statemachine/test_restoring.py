@@ -268,7 +268,10 @@ def test_a_frozen_machine_gives_up_who_waits_and_lets_a_technician_go_on() -> No
     assert answer.request_key == second.request_key
     assert answer.refusal is not None
     assert (answer.refusal.code, answer.refusal.message) == (Code.NOT_ALLOWED, ASKING)
-    assert {unlock.unlock_id for unlock in core.state.tickets.values()} == {first.unlock_id, "unl-hand"}
+    assert {unlock.unlock_id for unlock in core.state.unlock_attempts.values()} == {
+        first.unlock_id,
+        "unl-hand",
+    }
     core.feed(HistoryAhead("older still"))
     assert core.state.history == {FROZEN: Doubted("older")}
 

@@ -22,7 +22,7 @@ from edge_agent.statemachine.inputs import (
 )
 from edge_agent.statemachine.locker import next_due_ns, restored
 from edge_agent.statemachine.outputs import FactKind, PulseLock
-from edge_agent.statemachine.state import Layout
+from edge_agent.statemachine.state import Layout, attempt_on
 from edge_agent.statemachine.step_builder import StepBuilder
 from tests.support.core import SMALL, START, Core, specs
 
@@ -142,18 +142,18 @@ def test_who_is_at_work_on_a_cell() -> None:
     commands = [core.command(one, Purpose.DROPOFF) for one in (first, second)]
     for command in commands:
         core.feed(command)
-    at_work = core.state.at_work(first.cell)
+    at_work = attempt_on(core.state.unlock_attempts, first.cell)
     assert at_work is not None
     assert at_work.unlock_id == commands[0].unlock_id
-    assert core.state.at_work(second.cell) is None
+    assert attempt_on(core.state.unlock_attempts, second.cell) is None
     assert core.state.active_unlocks() == 1
     core.feed(DoorRead(commands[0].unlock_id, Door.CLOSED))
     assert core.state.active_unlocks() == 1
     core.feed(PulseDone(commands[0].unlock_id, 1, Door.UNKNOWN))
-    at_work = core.state.at_work(first.cell)
+    at_work = attempt_on(core.state.unlock_attempts, first.cell)
     assert at_work is not None
     assert at_work.stage == "unresolved"
-    assert [t.stage for t in core.state.tickets.values()] == ["unresolved", "reading"]
+    assert [t.stage for t in core.state.unlock_attempts.values()] == ["unresolved", "reading"]
     assert core.state.active_unlocks() == 1
 
 
@@ -169,7 +169,7 @@ def test_what_a_restart_finds() -> None:
             core.feed(PulseDone(command.unlock_id, 1, Door.UNKNOWN))
     core.feed(core.command(third, Purpose.OPEN_DOOR))
     found = restored(core.state, core.now)
-    assert [t.stage for t in found.tickets.values()] == ["unresolved", "pulsing", "reading"]
+    assert [t.stage for t in found.unlock_attempts.values()] == ["unresolved", "pulsing", "reading"]
     assert found.pulses == core.state.pulses
     assert not any(cell.answering for cell in found.cells.values())
     assert all(cell.unread for cell in found.cells.values())
@@ -181,7 +181,7 @@ def test_what_a_restart_finds() -> None:
     core.feed(core.command(core.reserve(), Purpose.DROPOFF))
     assert core.state.queue
     found = restored(core.state, replace(core.now, boot_id="boot-2"))
-    assert (found.queue, found.pulses, len(found.tickets)) == ((), {}, 3)
+    assert (found.queue, found.pulses, len(found.unlock_attempts)) == ((), {}, 3)
 
 
 def test_a_command_lives_to_its_last_nanosecond() -> None:
@@ -333,14 +333,14 @@ def test_a_door_that_opens_ten_seconds_after_its_pulse_was_forced() -> None:
 def test_nothing_changes_when_nothing_is_put() -> None:
     core = Core()
     builder = StepBuilder(core.state, core.layout, core.now)
-    builder.put("tickets", "none", None)
+    builder.put("unlock_attempts", "none", None)
     builder.wake_code("0000")
     builder.clear_alarm(Alarm.DOOR_AJAR, "A01")
     builder.answer(None)
     done = builder.result()
     assert (done.changed, done.facts, done.answers) == ((), (), ())
     assert done.state == core.state
-    assert done.state.tickets is core.state.tickets
+    assert done.state.unlock_attempts is core.state.unlock_attempts
 
 
 def test_a_reservation_moves_into_a_cell_that_somebody_had_before() -> None:
@@ -368,6 +368,6 @@ def test_the_unlocks_of_one_command_in_several_cells_are_numbered() -> None:
     done = core.feed(command)
     for _ in range(3):
         done = core.jams(done)
-    assert list(core.state.tickets) == [f"{command.unlock_id}.3"]
+    assert list(core.state.unlock_attempts) == [f"{command.unlock_id}.3"]
     ids = [f"{command.unlock_id}{suffix}" for suffix in ("", ".1", ".2")]
     assert list(dict.fromkeys(pulse.unlock_id for pulse in core.pulses)) == ids

@@ -175,7 +175,7 @@ def test_every_code_in_every_situation(situation: Situation, command: Trigger, a
     done = core.feed(core.entry(text))
     (effect,) = done.effects
     assert isinstance(effect, ReadDoor)
-    assert core.state.tickets[effect.unlock_id].source is Source.MACHINE
+    assert core.state.unlock_attempts[effect.unlock_id].source is Source.MACHINE
 
 
 @pytest.mark.parametrize("trigger", FACTS)
@@ -269,7 +269,7 @@ def bring(core: Core, reservation: Reservation, stage: str) -> bool:
         core.feed(DoorRead(command.unlock_id, Door.CLOSED))
     if stage == "unresolved":
         core.feed(PulseDone(command.unlock_id, 1, Door.UNKNOWN))
-    assert [unlock.stage for unlock in core.state.tickets.values()] == [stage]
+    assert [unlock.stage for unlock in core.state.unlock_attempts.values()] == [stage]
     return True
 
 
@@ -374,11 +374,11 @@ def test_every_trigger_on_a_cell_in_every_status(status: CellStatus, trigger: Ce
 def test_a_cell_at_work_is_not_taken_and_a_forced_door_can_be_cleared() -> None:
     core = locker()
     at_work = UnlockAttempt("u", "r", LABEL, Purpose.OPEN_DOOR, Source.API, "reading", None)
-    builder = StepBuilder(replace(core.state, tickets={"u": at_work}), core.layout, core.now)
+    builder = StepBuilder(replace(core.state, unlock_attempts={"u": at_work}), core.layout, core.now)
     with pytest.raises(Refusal, match="not in order"):
         cells.change_status(builder, LABEL, CellTrigger.TAKEN)
     builder = StepBuilder(
-        replace(core.state, tickets={"u": replace(at_work, stage="waiting")}), core.layout, core.now
+        replace(core.state, unlock_attempts={"u": replace(at_work, stage="waiting")}), core.layout, core.now
     )
     assert cells.change_status(builder, LABEL, CellTrigger.TAKEN).status is CellStatus.RESERVED
     builder = StepBuilder(core.state, core.layout, core.now)

@@ -133,7 +133,7 @@ def test_a_pulse_in_doubt_that_a_restart_interrupts_waits_for_a_closing() -> Non
     core.feed(command)
     core.feed(DoorRead(command.unlock_id, Door.OPEN))
     core.restart({parcel.cell: Door.OPEN})
-    assert command.unlock_id not in core.state.tickets
+    assert command.unlock_id not in core.state.unlock_attempts
     assert waits(core, parcel).unlock_id == command.unlock_id
     assert core.live(parcel).status is ReservationStatus.DROPPED_OFF
     core.close(parcel.cell)

@@ -279,7 +279,7 @@ def test_a_lock_whose_door_another_one_has_opened_is_not_pulsed_again(by_hand: b
     pulses = len(core.pulses)
     core.feed(PulseDone(own.unlock_id, 1, Door.CLOSED))
     assert len(core.pulses) - pulses == by_hand
-    assert (own.unlock_id in core.state.tickets) is by_hand
+    assert (own.unlock_id in core.state.unlock_attempts) is by_hand
 
 
 @pytest.mark.parametrize("passed_s", [0.1, 0.199_999_999, 0.2, 0.3])

@@ -103,7 +103,9 @@ class Compared(RuleBasedStateMachine):
         assert {r.reservation_id: r.status for r in done.ended} == {
             rid: model.parcels[rid].status for rid in (r.reservation_id for r in done.ended)
         }
-        work = {t.unlock_id: (t.stage, t.pulse_number, t.reservation_id) for t in state.tickets.values()}
+        work = {
+            t.unlock_id: (t.stage, t.pulse_number, t.reservation_id) for t in state.unlock_attempts.values()
+        }
         assert work == {t.uid: (t.stage, t.attempt, t.parcel.rid) for t in model.attempts.values()}
         assert list(state.queue) == model.queue
         assert set(state.alarms) == set(model.alarms)

@@ -51,7 +51,7 @@ def both(first: Step, second: Step) -> Step:
         first.effects + second.effects,
         first.facts + second.facts,
         first.answers + second.answers,
-        first.unlocks + second.unlocks,
+        first.ledger_lines + second.ledger_lines,
         first.ended + second.ended,
         tuple(dict.fromkeys(first.changed + second.changed)),
         first.temperatures + second.temperatures,
@@ -67,7 +67,7 @@ class Core:
         self.now = START
         self.facts: list[Fact] = []
         self.pulses: list[PulseLock] = []
-        self.unlocks: list[UnlockRecord] = []
+        self.ledger_lines: list[UnlockRecord] = []
         self.changed: dict[tuple[str, str], None] = {}
         self._numbers = count(1)
         self.feed(Boot(dict.fromkeys(self.layout.specs, Door.CLOSED)))
@@ -82,7 +82,7 @@ class Core:
         check(self.state, self.layout)
         self.facts += done.facts
         self.pulses += [effect for effect in done.effects if isinstance(effect, PulseLock)]
-        self.unlocks += done.unlocks
+        self.ledger_lines += done.ledger_lines
         self.changed |= dict.fromkeys(done.changed)
         return done
 
@@ -223,7 +223,7 @@ class Core:
         label = looks[0].cell
         done = self.feed(DoorRead(command.unlock_id, self.state.cells[label].door))
         answers = list(done.answers)
-        if command.unlock_id in self.state.tickets:
+        if command.unlock_id in self.state.unlock_attempts:
             answers += self.feed(DoorsChanged({label: Door.OPEN})).answers
         stale = self.feed(PulseDone(command.unlock_id, 1, Door.OPEN))
         assert not stale.effects

@@ -70,7 +70,7 @@ def asked(core: Core, reservation: Reservation, command: Trigger) -> Input:
 
 def inputs(core: Core, reservation: Reservation) -> list[Input]:
     """Inputs of every class, several where they differ."""
-    ids = [*core.state.tickets, "unl-none"]
+    ids = [*core.state.unlock_attempts, "unl-none"]
     found: list[Input] = [asked(core, reservation, command) for command in COMMANDS]
     found += [core.entry(reservation.drop_off_code), core.entry(reservation.pickup_code), core.entry("x")]
     found += [core.entry(qr_text(Purpose.PICKUP, reservation.reservation_id, reservation.pickup_code))]

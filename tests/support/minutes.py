@@ -63,7 +63,7 @@ class Minutes(Core):
             self.lines.append(line(fact, "at"))
         self.lines += [line(one) for one in done.effects]
         self.lines += [line(one) for one in done.answers]
-        for one in done.unlocks:
+        for one in done.ledger_lines:
             assert one.at == self.now
             self.lines.append(line(one, "at"))
         self.lines += [f"over: {brief(one)}" for one in done.ended]

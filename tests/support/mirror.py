@@ -12,7 +12,7 @@ def mirrored(core: Core, known: Reservation | None) -> Model:
     """A model in the core's state. `known` is a reservation that may be over."""
     model = Model(core.layout, core.now)
     model.boot_id = core.now.boot_id
-    assert not core.state.tickets
+    assert not core.state.unlock_attempts
     live = {r.reservation_id: r for r in core.state.reservations.values()}
     over = {r.reservation_id: r for r in (*core.state.former.values(), *([known] if known else ()))}
     for reservation in (over | live).values():

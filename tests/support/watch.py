@@ -24,7 +24,7 @@ from edge_agent.statemachine.step_builder import Step
 MAPS = (
     "cells",
     "reservations",
-    "tickets",
+    "unlock_attempts",
     "former",
     "alarms",
     "pulses",
@@ -239,7 +239,9 @@ class Watch:
             assert self.tenant.pop(over.cell) == over.reservation_id
             if over.status is ReservationStatus.PICKED_UP:
                 self.former[over.cell] = over.reservation_id
-        intents = {(line.unlock_id, line.pulse_number): line for line in done.unlocks if line.outcome is None}
+        intents = {
+            (line.unlock_id, line.pulse_number): line for line in done.ledger_lines if line.outcome is None
+        }
         pulses = [effect for effect in done.effects if isinstance(effect, PulseLock)]
         assert len(intents) == len(pulses), "an intent without its pulse"
         for pulse in pulses:
@@ -249,7 +251,7 @@ class Watch:
         self.reading_cells |= {effect.unlock_id: effect.cell for effect in readings}
         if self.weighed in self.at_rest:
             self.closed_after_pulse.discard(self.weighed)
-        at_work = [t for t in done.state.tickets.values() if t.stage in ("reading", "pulsing")]
+        at_work = [t for t in done.state.unlock_attempts.values() if t.stage in ("reading", "pulsing")]
         assert len(at_work) <= self.layout.max_concurrent_unlocks
 
     def _record_fact(self, fact: Fact) -> None:

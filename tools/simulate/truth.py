@@ -55,5 +55,5 @@ class Witness:
 
     @staticmethod
     def _cell_of(agent: Agent, unlock_id: str) -> str | None:
-        unlock = agent.loop.state.tickets.get(unlock_id)
+        unlock = agent.loop.state.unlock_attempts.get(unlock_id)
         return None if unlock is None else unlock.cell
