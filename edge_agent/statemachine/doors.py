@@ -43,8 +43,8 @@ def _explain_opening(builder: StepBuilder, label: str, since: Instant) -> None:
     board = builder.layout.contact_boards.get(label)
     mates = [
         other
-        for other, place in builder.cells.items()
-        if place.unexplained == since
+        for other, cell in builder.cells.items()
+        if cell.unexplained == since
         and board is not None
         and builder.layout.contact_boards.get(other) == board
     ]
@@ -64,19 +64,19 @@ def _forced(builder: StepBuilder, label: str) -> None:
 
 def at_start(builder: StepBuilder) -> None:
     """At a start: a door whose last change no clock can date counts from now."""
-    for label, place in tuple(builder.cells.items()):
+    for label, cell in tuple(builder.cells.items()):
         for name in ("door_since", "open_since"):
-            moment = getattr(place, name)
+            moment = getattr(cell, name)
             if moment is not None and moment.elapsed_ns(builder.now) is None:
                 builder.change_cell(label, **{name: builder.now})
-        if place.door is OPEN and place.open_since is None:  # journaled by a version without `open_since`
+        if cell.door is OPEN and cell.open_since is None:  # journaled by a version without `open_since`
             builder.change_cell(label, open_since=builder.cells[label].door_since)
 
 
 def explain_lasting_openings(builder: StepBuilder) -> None:
     """Finds the causes of the openings that have lasted."""
-    for label, place in tuple(builder.cells.items()):
-        since = builder.cells[label].unexplained if place.unexplained is not None else None
+    for label, cell in tuple(builder.cells.items()):
+        since = builder.cells[label].unexplained if cell.unexplained is not None else None
         if since is not None and _lasted_left_ns(since, builder.now) <= 0:
             _explain_opening(builder, label, since)
 
@@ -96,7 +96,7 @@ def apply_due(builder: StepBuilder) -> None:
 
 def left_ns(state: LockerState, now: Instant, door_ajar_ns: int) -> list[int]:
     """How long until `apply_due` would act, for each door that is awaited."""
-    lasting = [place.unexplained for place in state.cells.values() if place.unexplained is not None]
+    lasting = [cell.unexplained for cell in state.cells.values() if cell.unexplained is not None]
     ajar = [left for _, _, left in _pending(state, now, door_ajar_ns)]
     return [*(_lasted_left_ns(since, now) for since in lasting), *ajar]
 
@@ -110,13 +110,13 @@ def _pending(
     state: LockerState | StepBuilder, now: Instant, door_ajar_ns: int
 ) -> Iterator[tuple[str, Alarm, int]]:
     opened = OPEN  # an enum's member is slow to look up, and every step checks every cell
-    for place in [place for place in state.cells.values() if place.door is opened and place.answering]:
-        if f"{Alarm.DOOR_AJAR}/{place.label}" not in state.alarms:
-            yield place.label, Alarm.DOOR_AJAR, _left(place.open_since, now, door_ajar_ns)
+    for cell in [cell for cell in state.cells.values() if cell.door is opened and cell.answering]:
+        if f"{Alarm.DOOR_AJAR}/{cell.label}" not in state.alarms:
+            yield cell.label, Alarm.DOOR_AJAR, _left(cell.open_since, now, door_ajar_ns)
     for standing in [one for one in state.alarms.values() if one.alarm is Alarm.DOOR_FORCED]:
-        place = state.cells[standing.place]
-        if place.door is Door.CLOSED and place.answering:
-            yield place.label, Alarm.DOOR_FORCED, _left(place.door_since, now, FORCED_FORGOTTEN_NS)
+        cell = state.cells[standing.place]
+        if cell.door is Door.CLOSED and cell.answering:
+            yield cell.label, Alarm.DOOR_FORCED, _left(cell.door_since, now, FORCED_FORGOTTEN_NS)
 
 
 def _left(since: Instant | None, now: Instant, limit_ns: int) -> int:

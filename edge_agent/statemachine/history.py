@@ -9,7 +9,8 @@ from __future__ import annotations
 
 from edge_agent.errors import Code, FieldViolation, Refusal
 from edge_agent.model import Alarm, CellCause, CellStatus, Reservation, ReservationStatus, parse_qr
-from edge_agent.statemachine import access, cell, guessing, outcome
+from edge_agent.statemachine import access, guessing, outcome
+from edge_agent.statemachine import cell as cells
 from edge_agent.statemachine.inputs import (
     Abandon,
     Cancel,
@@ -86,10 +87,10 @@ def _at_the_kiosk(builder: StepBuilder, given: EnterCode, *, frozen: bool) -> bo
 
 
 def _refuse_clearing(builder: StepBuilder, given: Clear) -> None:
-    place = cell.find(builder, given.cell)
-    if place.reservation_id is not None and place.unverified:
+    cell = cells.find(builder, given.cell)
+    if cell.reservation_id is not None and cell.unverified:
         raise Refusal(Code.NOT_ALLOWED, f"cell {given.cell}: {UNVERIFIED}")
-    uncertain = place.status is CellStatus.AWAITING_INSPECTION
+    uncertain = cell.status is CellStatus.AWAITING_INSPECTION
     if uncertain and (LOST in builder.alarms or FROZEN in builder.history):
         raise Refusal(Code.NOT_ALLOWED, f"cell {given.cell}: {WHY}")
 
@@ -145,8 +146,8 @@ def _lose(builder: StepBuilder, why: str, agreed: frozenset[str]) -> None:
         if reservation.reservation_id not in agreed:
             outcome.end_waiting(builder, reservation, WHY)
             builder.put("reservations", reservation.reservation_id, None)
-    for label, place in tuple(builder.cells.items()):
-        if place.reservation_id in agreed:
+    for label, cell in tuple(builder.cells.items()):
+        if cell.reservation_id in agreed:
             continue
         uncertain = CellStatus.AWAITING_INSPECTION
         builder.put("unconfirmed", label, None)
@@ -161,7 +162,7 @@ def _lose(builder: StepBuilder, why: str, agreed: frozenset[str]) -> None:
             opened_since_allocation=False,
             unlocked_since_allocation=False,
         )
-        if place.status is not uncertain:
+        if cell.status is not uncertain:
             builder.add_cell_fact(label, CellCause.LOST)
     builder.raise_alarm(Alarm.JOURNAL_LOST, "", why)
 
@@ -245,14 +246,14 @@ def _correct(builder: StepBuilder, reservation_id: str, label: str, actor: str) 
 
 
 def _require_free(builder: StepBuilder, reservation_id: str, label: str) -> None:
-    place = builder.cells.get(label)
-    if place is None:
+    cell = builder.cells.get(label)
+    if cell is None:
         raise _bad(reservation_id, f"there is no cell {label}; name its cell with --place")
-    if place.reservation_id is not None:
-        whose = f"cell {label} is held by {place.reservation_id}"
+    if cell.reservation_id is not None:
+        whose = f"cell {label} is held by {cell.reservation_id}"
         raise _bad(reservation_id, f"{whose}; name its cell with --place")
-    if place.status is not CellStatus.AWAITING_INSPECTION:
-        raise _bad(reservation_id, f"cell {label} is {place.status}, and does not await inspection")
+    if cell.status is not CellStatus.AWAITING_INSPECTION:
+        raise _bad(reservation_id, f"cell {label} is {cell.status}, and does not await inspection")
 
 
 def _bad(reservation_id: str, problem: str) -> Refusal:

@@ -20,7 +20,6 @@ from edge_agent.statemachine import (
     access,
     allocation,
     board_faults,
-    cell,
     climate,
     conditions,
     doors,
@@ -33,6 +32,7 @@ from edge_agent.statemachine import (
     unlocking,
     weight,
 )
+from edge_agent.statemachine import cell as cells
 from edge_agent.statemachine.amend import amend
 from edge_agent.statemachine.inputs import (
     Abandon,
@@ -182,15 +182,15 @@ def _graces_left(
     for reservation in state.reservations.values():
         if reservation.picked_up is None or reservation.held:
             continue
-        place = state.cells[reservation.cell]
-        if place.door is not Door.CLOSED or not place.answering or not place.settled:
+        cell = state.cells[reservation.cell]
+        if cell.door is not Door.CLOSED or not cell.answering or not cell.settled:
             continue
-        if attempt_on(state.unlock_attempts, place.label) is not None:
+        if attempt_on(state.unlock_attempts, cell.label) is not None:
             continue
         elapsed_ns = reservation.picked_up.elapsed_ns(now)
         if elapsed_ns is not None:
             left_ns = reservation.grace_pickup_s * NS - elapsed_ns + 1
-            yield reservation, max(left_ns, weight.waits_ns(layout, place, now))
+            yield reservation, max(left_ns, weight.waits_ns(layout, cell, now))
 
 
 def _refuse_expired(builder: StepBuilder, expires_ns: int | None) -> None:
@@ -251,7 +251,7 @@ def _open_for(builder: StepBuilder, given: OpenFor) -> None:
 
 def _open_cell(builder: StepBuilder, given: OpenCell) -> None:
     """A technician's command concerns the cell, whichever parcel is in it."""
-    cell.find(builder, given.cell)
+    cells.find(builder, given.cell)
     asked_ns = builder.now.boottime_ns if given.asked_ns is None else given.asked_ns
     unlock = UnlockAttempt(
         unlock_id=given.unlock_id,
@@ -324,12 +324,12 @@ def _end_reservation(builder: StepBuilder, given: Cancel | Abandon, command: Tri
 def _request_maintenance(builder: StepBuilder, given: RequestMaintenance) -> None:
     _refuse_expired(builder, given.expires_ns)
     if given.cell is not None:
-        cell.find(builder, given.cell)
+        cells.find(builder, given.cell)
     if given.cell is not None and given.block:
         outcome.refuse_while_busy(builder, given.cell)
         if builder.cells[given.cell].blocked is None:
-            cell.block(builder, given.cell, given.description, given.maintenance_ticket_id, Source.API)
-    cell.request_maintenance(
+            cells.block(builder, given.cell, given.description, given.maintenance_ticket_id, Source.API)
+    cells.request_maintenance(
         builder,
         given.maintenance_ticket_id,
         given.description,
@@ -344,18 +344,18 @@ def _request_maintenance(builder: StepBuilder, given: RequestMaintenance) -> Non
 
 def _maintain_cell(builder: StepBuilder, given: BlockCell | UnblockCell | Clear | Tare) -> None:
     _refuse_expired(builder, given.expires_ns)
-    found = cell.find(builder, given.cell)
+    found = cells.find(builder, given.cell)
     outcome.refuse_while_busy(builder, given.cell)
     tare_g = None
     match given:
         case BlockCell():
-            cell.block(builder, given.cell, given.reason, None, given.source, given.actor)
+            cells.block(builder, given.cell, given.reason, None, given.source, given.actor)
         case UnblockCell():
-            cell.unblock(builder, given.cell, given.source, given.actor)
+            cells.unblock(builder, given.cell, given.source, given.actor)
         case Clear():
             holder = None if found.reservation_id is None else builder.reservations[found.reservation_id]
             freed = holder is not None and apply_rule(builder, holder, Trigger.CLEARED, source=given.source)
-            cell.clear(builder, given.cell, given.source, freed=bool(freed), actor=given.actor)
+            cells.clear(builder, given.cell, given.source, freed=bool(freed), actor=given.actor)
         case Tare():
             tare_g = weight.tare(builder, given.cell, given.source, given.actor)
     builder.answer(given.request_key, cell=given.cell, tare_g=tare_g)
@@ -428,8 +428,8 @@ def restored(state: LockerState, now: Instant) -> LockerState:
     the queue, pulses of another boot, and checks by hand; every door counts as unread."""
     unlocks = {unlock_id: unlock for unlock_id, unlock in state.unlock_attempts.items() if lasting(unlock)}
     silent = {
-        label: amend(place, answering=False, unread=True, settled=False, changes_ns=(), quiet_from_ns=None)
-        for label, place in state.cells.items()
+        label: amend(cell, answering=False, unread=True, settled=False, changes_ns=(), quiet_from_ns=None)
+        for label, cell in state.cells.items()
     }
     recent = {label: pulses for label, pulses in state.pulses.items() if pulses.boot_id == now.boot_id}
     return amend(state, cells=silent, unlock_attempts=unlocks, queue=(), pulses=recent, hand_checked={})

@@ -8,7 +8,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from edge_agent.model import Alarm, Cell, Door, Instant, Reservation
-from edge_agent.statemachine import cell, doors, outcome, unconfirmed, unlocking, weight
+from edge_agent.statemachine import cell as cells
+from edge_agent.statemachine import doors, outcome, unconfirmed, unlocking, weight
 from edge_agent.statemachine.amend import amend
 from edge_agent.statemachine.inputs import (
     ClosingSettled,
@@ -53,8 +54,8 @@ def doors_changed(builder: StepBuilder, given: DoorsChanged) -> None:
 def find_unexplained_openings(builder: StepBuilder, open_now: list[str]) -> None:
     """Finds the doors among those now open that no lock's pulse explains."""
     for label in open_now:
-        place = builder.cells[label]
-        if place.door is Door.CLOSED and not _bounces(builder, place) and not _expected(builder, label):
+        cell = builder.cells[label]
+        if cell.door is Door.CLOSED and not _bounces(builder, cell) and not _expected(builder, label):
             doors.record_unexplained_opening(builder, label)
 
 
@@ -68,7 +69,7 @@ def apply_reading(builder: StepBuilder, label: str, door: Door, *, recovered: bo
         unconfirmed.opened(builder, label)
         return
     recovered = recovered or before.unread
-    cell.record_door(builder, label, door, unwatched=recovered or not before.answering)
+    cells.record_door(builder, label, door, unwatched=recovered or not before.answering)
     outcome.conclude_by_reading(builder, label, door, recovered=recovered)
     if door is Door.OPEN:
         unconfirmed.opened(builder, label)
@@ -87,10 +88,10 @@ def closing_settled(builder: StepBuilder, given: ClosingSettled) -> None:
     since = amend(
         builder.now, boottime_ns=builder.now.boottime_ns - ago_ns, wall_s=builder.now.wall_s - ago_ns / 1e9
     )
-    cell.settle_closed(builder, label)
+    cells.settle_closed(builder, label)
     unconfirmed.closed(builder, label, since)
     if before.empty:
-        cell.weighed_empty(builder, label)
+        cells.weighed_empty(builder, label)
     holder = builder.cells[label].reservation_id
     if holder is None or rule_for(builder, builder.reservations[holder], Trigger.DOOR_CLOSED) is None:
         return
@@ -131,7 +132,7 @@ def weighed(builder: StepBuilder, given: Weighed) -> None:
     """A scale has settled; checks a drop-off that was just concluded."""
     empty = weight.weighed(builder, given.cell, given.mass_g, error=given.error)
     if empty:
-        cell.weighed_empty(builder, given.cell)
+        cells.weighed_empty(builder, given.cell)
     if empty is not None:
         _dropoff_weighed(builder, given.cell, empty=empty)
 
@@ -159,11 +160,11 @@ def hand_check(builder: StepBuilder, given: HandCheck) -> None:
             builder.put("hand_checked", label, True if given.running else None)
 
 
-def _bounces(builder: StepBuilder, place: Cell) -> bool:
+def _bounces(builder: StepBuilder, cell: Cell) -> bool:
     """Whether a door was opened by its lock, and closed only a moment ago. On a slow or noisy line a closing
     settles late; an opening long after it needs a cause of its own."""
-    closed_ns = None if place.door_since is None else place.door_since.elapsed_ns(builder.now)
-    return place.opened_by_unlock and closed_ns is not None and closed_ns < BOUNCE_NS
+    closed_ns = None if cell.door_since is None else cell.door_since.elapsed_ns(builder.now)
+    return cell.opened_by_unlock and closed_ns is not None and closed_ns < BOUNCE_NS
 
 
 def _expected(builder: StepBuilder, label: str) -> bool:

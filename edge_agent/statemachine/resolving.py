@@ -21,20 +21,20 @@ def resolve(builder: StepBuilder, given: Resolve) -> None:
     Raises `Refusal`: `NOT_FOUND` for an unknown cell, `NOT_ALLOWED` if nothing is in doubt, no reservation
     holds the cell, or its status does not fit the verdict.
     """
-    place = cells.find(builder, given.cell)
+    cell = cells.find(builder, given.cell)
     working = attempt_on(builder.unlock_attempts, given.cell)
     if working is not None and working.stage != "unresolved":
         outcome.refuse_while_busy(builder, given.cell)
-    if working is None and not _uncertain(builder, place):
+    if working is None and not _uncertain(builder, cell):
         raise Refusal(Code.NOT_ALLOWED, f"cell {given.cell}: nothing about it is in doubt")
-    if place.reservation_id is None:
+    if cell.reservation_id is None:
         raise Refusal(Code.NOT_ALLOWED, f"cell {given.cell}: no reservation holds it")
     trigger = RESOLUTIONS[given.verdict]
-    require_rule(builder, builder.reservations[place.reservation_id], trigger)
+    require_rule(builder, builder.reservations[cell.reservation_id], trigger)
     if working is not None:
         outcome.end_unresolved(builder, working)
     unconfirmed.forget(builder, given.cell)
-    reservation = builder.reservations[place.reservation_id]
+    reservation = builder.reservations[cell.reservation_id]
     changed = apply_rule(
         builder,
         reservation,
@@ -49,11 +49,11 @@ def resolve(builder: StepBuilder, given: Resolve) -> None:
     builder.answer(given.request_key, cell=given.cell)
 
 
-def _uncertain(builder: StepBuilder, place: Cell) -> bool:
+def _uncertain(builder: StepBuilder, cell: Cell) -> bool:
     """Whether anything about the cell is in doubt that a technician can decide."""
     alarms = (Alarm.LOCK_JAMMED, Alarm.WRONG_DOOR, Alarm.DOOR_AJAR)
-    standing = any(f"{alarm}/{place.label}" in builder.alarms for alarm in alarms)
-    return standing or place.doubt is not None or place.last_outcome is not None
+    standing = any(f"{alarm}/{cell.label}" in builder.alarms for alarm in alarms)
+    return standing or cell.doubt is not None or cell.last_outcome is not None
 
 
 def _changes(builder: StepBuilder, given: Resolve, reservation: Reservation) -> dict[str, Any]:
@@ -79,8 +79,8 @@ def _changes(builder: StepBuilder, given: Resolve, reservation: Reservation) -> 
 
 def _settle_cell(builder: StepBuilder, given: Resolve) -> None:
     """The last outcome is decided. A door that still reads open is no longer believed."""
-    place = builder.change_cell(given.cell, last_outcome=None)
-    if place.door is Door.OPEN:
+    cell = builder.change_cell(given.cell, last_outcome=None)
+    if cell.door is Door.OPEN:
         builder.change_cell(given.cell, opened_by_unlock=False)
         contact.doubt(builder, given.cell, "reads open, and a technician has resolved the cell")
     builder.add_cell_fact(

@@ -96,9 +96,9 @@ def _judge(builder: StepBuilder, unlock: UnlockAttempt) -> Reservation | None:
         raise Refusal(Code.EXPIRED, "the command expired while it waited for other doors")
     if unlock.purpose in TECHNICIAN_PURPOSES:
         refuse_while_busy(builder, unlock.cell, but=unlock.unlock_id)
-        place = builder.cells[unlock.cell]
-        if unlock.purpose is Purpose.SELF_TEST and place.status is not CellStatus.IDLE:
-            why = f"cell {place.label} is {place.status}: only a free one is tested"
+        cell = builder.cells[unlock.cell]
+        if unlock.purpose is Purpose.SELF_TEST and cell.status is not CellStatus.IDLE:
+            why = f"cell {cell.label} is {cell.status}: only a free one is tested"
             raise Refusal(Code.NOT_ALLOWED, why)
         return None
     reservation = holder(builder, unlock)
@@ -117,19 +117,19 @@ def judge_fresh_reading(builder: StepBuilder, unlock_id: str, door: Door) -> Non
     unlock = builder.unlock_attempts.get(unlock_id)
     if unlock is None or unlock.stage != "reading":
         return
-    place = builder.cells[unlock.cell]
+    cell = builder.cells[unlock.cell]
     try:
         reservation = _judge(builder, unlock)
-        if not (door is Door.OPEN and contact.believed_open(place)):
+        if not (door is Door.OPEN and contact.believed_open(cell)):
             _refuse_overheating(builder, unlock.cell)
     except Refusal as refusal:
         give_up(builder, unlock, refusal)
         return
     if door is Door.CLOSED:
         _request_pulse(builder, unlock)
-    elif door is Door.OPEN and contact.believed_open(place):
+    elif door is Door.OPEN and contact.believed_open(cell):
         conclude(builder, unlock, UnlockOutcome.ALREADY_OPEN)
-    elif door is Door.OPEN and place.unexplained is not None:
+    elif door is Door.OPEN and cell.unexplained is not None:
         # It may be a glitch of the contact: read again until the opening has lasted UNEXPLAINED_NS and is
         # explained.
         builder.effects.append(ReadDoor(unlock.unlock_id, unlock.cell, unlock.expires_ns))
@@ -139,7 +139,7 @@ def judge_fresh_reading(builder: StepBuilder, unlock_id: str, door: Door) -> Non
         if unlock.purpose is Purpose.TECHNICIAN:
             # The technician is at the cell and sees the door. If it read open before, an open reading
             # afterwards proves nothing.
-            was_closed = place.door is Door.CLOSED or contact.believed_open(place)
+            was_closed = cell.door is Door.CLOSED or contact.believed_open(cell)
             _request_pulse(builder, builder.change_unlock(unlock, doubtful=not was_closed))
         else:
             conclude(builder, unlock, UnlockOutcome.UNKNOWN)
@@ -248,7 +248,7 @@ def _may_pulse_again(builder: StepBuilder, unlock: UnlockAttempt) -> bool:
         return False
     if unlock.purpose not in TECHNICIAN_PURPOSES and f"{Alarm.WRONG_DOOR}/{unlock.cell}" in builder.alarms:
         return False  # another lock opened this door just before its own lock was pulsed
-    if any(place.unexplained is not None for place in builder.cells.values()):
+    if any(cell.unexplained is not None for cell in builder.cells.values()):
         return False  # another door has just opened, and the cause is not known yet
     return len(_recent_pulses(builder, unlock.cell)) < builder.layout.duty_pulses
 
