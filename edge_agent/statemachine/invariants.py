@@ -16,21 +16,23 @@ CELL_STATUS: dict[ReservationStatus, CellStatus] = {
 }
 """The use of a live reservation's cell."""
 
-JOINT = {
-    "one to a cell": "A cell is held by at most one reservation; a live reservation holds exactly one cell.",
-    "cell follows": "A held cell is RESERVED while its reservation is PENDING, OCCUPIED while DROPPED_OFF, "
+INVARIANTS = {
+    "one reservation per cell": "A cell is held by at most one reservation; a live reservation holds exactly "
+    "one cell.",
+    "cell status": "A held cell is RESERVED while its reservation is PENDING, OCCUPIED while DROPPED_OFF, "
     "IN_GRACE while PICKED_UP; one that nobody holds is IDLE or awaits somebody.",
     "codes": "The drop-off and pick-up codes of all live reservations differ from each other.",
-    "one unlock to a cell": "At most one unlock is at work on a cell, from its turn to its outcome; until "
+    "one unlock per cell": "At most one unlock is at work on a cell, from its turn to its outcome; until "
     "then every other command on that cell is refused, and the cell is given to nobody.",
     "concurrent unlocks": "At most `max_concurrent_unlocks` are at work; the others queue in order and are "
     "judged again when their turn comes.",
-    "own parcel": "An unlock is only ever at work for the reservation that holds the cell, or that had it "
-    "last while nobody got it since; or a technician opens the cell by hand.",
-    "last tenant": "Only a completed reservation is remembered as a cell's last, and only until the cell is "
-    "given again.",
+    "unlock for the holder": "An unlock is only ever at work for the reservation that holds the cell, or "
+    "that had it last while nobody got it since; or a technician opens the cell by hand.",
+    "former reservation": "Only a completed reservation is remembered as a cell's last, and only until the "
+    "cell is given again.",
 }
-"""The joint rules, by the name that a violation is reported with."""
+"""The rules about cells, reservations and unlocks together, by the name that a violation is reported
+with."""
 
 
 def check(state: LockerState, layout: Layout, changed: Iterable[tuple[str, str]] | None = None) -> None:
@@ -45,9 +47,9 @@ def check(state: LockerState, layout: Layout, changed: Iterable[tuple[str, str]]
     unlocks_changed = False
     for kind, key in changed:
         unlocks_changed = unlocks_changed or kind == "unlock_attempts"
-        looked_at = CHECKS.get(kind)
-        if looked_at is not None and key in getattr(state, kind):
-            looked_at(state, key)
+        check_entry = CHECKS.get(kind)
+        if check_entry is not None and key in getattr(state, kind):
+            check_entry(state, key)
     if unlocks_changed:
         _check_unlocks(state, layout)
 
@@ -61,25 +63,39 @@ def _check_cell(state: LockerState, label: str) -> None:
     cell = state.cells[label]
     if cell.reservation_id is None:
         free = (CellStatus.IDLE, *AWAITING)
-        _require(cell.status in free, "cell follows", f"cell {label} is {cell.status} without a reservation")
+        _require(
+            cell.status in free,
+            "cell status",
+            f"cell {label} is {cell.status} without a reservation",
+        )
         return
     holder = state.reservations.get(cell.reservation_id)
     _require(
-        holder is not None, "one to a cell", f"cell {label} is held by {cell.reservation_id}, which is over"
+        holder is not None,
+        "one reservation per cell",
+        f"cell {label} is held by {cell.reservation_id}, which is over",
     )
     assert holder is not None
-    _require(holder.cell == label, "one to a cell", f"the holder of cell {label} has cell {holder.cell}")
+    _require(
+        holder.cell == label, "one reservation per cell", f"the holder of cell {label} has cell {holder.cell}"
+    )
     wanted = CELL_STATUS.get(holder.status)
     _require(
-        cell.status is wanted, "cell follows", f"cell {label} is {cell.status}, its parcel {holder.status}"
+        cell.status is wanted,
+        "cell status",
+        f"cell {label} is {cell.status}, its parcel {holder.status}",
     )
 
 
 def _check_reservation(state: LockerState, rid: str) -> None:
     reservation = state.reservations[rid]
-    _require(reservation.status in CELL_STATUS, "one to a cell", f"reservation {rid} is over but not removed")
+    _require(
+        reservation.status in CELL_STATUS,
+        "one reservation per cell",
+        f"reservation {rid} is over but not removed",
+    )
     holder = state.cells[reservation.cell].reservation_id
-    _require(holder == rid, "one to a cell", f"reservation {rid} has lost its cell")
+    _require(holder == rid, "one reservation per cell", f"reservation {rid} has lost its cell")
     if reservation.first_dropoff is None:  # codes never change: checking them while it is young is enough
         _check_codes(state, reservation)
 
@@ -99,8 +115,8 @@ def _check_codes(state: LockerState, reservation: Reservation) -> None:
 def _check_former(state: LockerState, label: str) -> None:
     former = state.former[label]
     fits = former.cell == label and former.status is ReservationStatus.PICKED_UP
-    _require(fits, "last tenant", f"cell {label} cannot have been left by {former.reservation_id}")
-    _require(state.cells[label].reservation_id is None, "last tenant", f"cell {label} is held again")
+    _require(fits, "former reservation", f"cell {label} cannot have been left by {former.reservation_id}")
+    _require(state.cells[label].reservation_id is None, "former reservation", f"cell {label} is held again")
 
 
 def _check_unlocks(state: LockerState, layout: Layout) -> None:
@@ -110,15 +126,13 @@ def _check_unlocks(state: LockerState, layout: Layout) -> None:
             queued = unlock.unlock_id in state.queue
             _require(queued, "concurrent unlocks", f"unlock {unlock.unlock_id} waits but is not queued")
             continue
-        _require(
-            unlock.cell not in busy, "one unlock to a cell", f"two unlocks at work on cell {unlock.cell}"
-        )
+        _require(unlock.cell not in busy, "one unlock per cell", f"two unlocks at work on cell {unlock.cell}")
         busy.add(unlock.cell)
         holder = state.cells[unlock.cell].reservation_id
         if holder is None and unlock.cell in state.former:
             holder = state.former[unlock.cell].reservation_id
         own = holder == unlock.reservation_id or unlock.purpose in TECHNICIAN_PURPOSES
-        _require(own, "own parcel", f"the unlock of cell {unlock.cell} is not for its holder")
+        _require(own, "unlock for the holder", f"the unlock of cell {unlock.cell} is not for its holder")
     many = state.active_unlocks() <= layout.max_concurrent_unlocks
     _require(many, "concurrent unlocks", "more locks at work than allowed")
     lost = [unlock_id for unlock_id in state.queue if unlock_id not in state.unlock_attempts]

@@ -9,7 +9,7 @@ import pytest
 
 from edge_agent.errors import InvariantBroken
 from edge_agent.model import CellStatus, Purpose, Reservation, ReservationStatus, Source, UnlockAttempt
-from edge_agent.statemachine.invariants import JOINT, check
+from edge_agent.statemachine.invariants import INVARIANTS, check
 from edge_agent.statemachine.state import Layout, LockerState
 from tests.support.core import SMALL, Core, specs
 
@@ -50,37 +50,37 @@ FIRST, SECOND = "res_7", "res_9"
 Broken = Callable[[LockerState], LockerState]
 BREACHES: list[tuple[str, str, tuple[str, str], Broken]] = [
     (
-        "cell follows",
+        "cell status",
         "cell B02 is RESERVED without a reservation",
         ("cells", "B02"),
         lambda s: with_cell(s, "B02", status=CellStatus.RESERVED, reservation_id=None),
     ),
     (
-        "one to a cell",
+        "one reservation per cell",
         "cell B01 is held by res_x, which is over",
         ("cells", "B01"),
         lambda s: with_cell(s, "B01", status=CellStatus.RESERVED, reservation_id="res_x"),
     ),
     (
-        "one to a cell",
+        "one reservation per cell",
         "the holder of cell B01 has cell A02",
         ("cells", "B01"),
         lambda s: with_cell(s, "B01", status=CellStatus.RESERVED, reservation_id=FIRST),
     ),
     (
-        "cell follows",
+        "cell status",
         "cell A02 is OCCUPIED, its parcel RESERVATION_STATUS_PENDING",
         ("cells", "A02"),
         lambda s: with_cell(s, "A02", status=CellStatus.OCCUPIED),
     ),
     (
-        "one to a cell",
+        "one reservation per cell",
         f"reservation {FIRST} is over but not removed",
         ("reservations", FIRST),
         lambda s: with_reservation(s, FIRST, status=ReservationStatus.CANCELLED),
     ),
     (
-        "one to a cell",
+        "one reservation per cell",
         f"reservation {FIRST} has lost its cell",
         ("reservations", FIRST),
         lambda s: with_reservation(s, FIRST, cell="B01"),
@@ -104,19 +104,19 @@ BREACHES: list[tuple[str, str, tuple[str, str], Broken]] = [
         lambda s: with_reservation(s, FIRST, drop_off_code=s.reservations[SECOND].pickup_code),
     ),
     (
-        "last tenant",
+        "former reservation",
         "cell A01 cannot have been left by res_1",
         ("former", "A01"),
         lambda s: with_former(s, "A01", cell="B01"),
     ),
     (
-        "last tenant",
+        "former reservation",
         "cell A01 cannot have been left by res_1",
         ("former", "A01"),
         lambda s: with_former(s, "A01", status=ReservationStatus.ABANDONED),
     ),
     (
-        "last tenant",
+        "former reservation",
         "cell A02 is held again",
         ("former", "A02"),
         lambda s: replace(s, former={"A02": replace(s.former["A01"], cell="A02")}),
@@ -128,19 +128,19 @@ BREACHES: list[tuple[str, str, tuple[str, str], Broken]] = [
         lambda s: with_unlocks(s, replace(UNLOCK, stage="waiting")),
     ),
     (
-        "one unlock to a cell",
+        "one unlock per cell",
         "two unlocks at work on cell A01",
         ("unlock_attempts", "u1"),
         lambda s: with_unlocks(s, UNLOCK, replace(UNLOCK, unlock_id="u2", stage="unresolved")),
     ),
     (
-        "own parcel",
+        "unlock for the holder",
         "the unlock of cell A02 is not for its holder",
         ("unlock_attempts", "u1"),
         lambda s: with_unlocks(s, replace(UNLOCK, cell="A02")),
     ),
     (
-        "own parcel",
+        "unlock for the holder",
         "the unlock of cell B01 is not for its holder",
         ("unlock_attempts", "u1"),
         lambda s: with_unlocks(s, replace(UNLOCK, cell="B01", stage="pulsing")),
@@ -157,7 +157,7 @@ BREACHES: list[tuple[str, str, tuple[str, str], Broken]] = [
         ),
     ),
     (
-        "one unlock to a cell",
+        "one unlock per cell",
         "two unlocks at work on cell A01",
         ("unlock_attempts", "u0"),
         lambda s: with_unlocks(
@@ -185,7 +185,7 @@ def test_every_breach_is_noticed(rule: str, message: str, changed: tuple[str, st
     with pytest.raises(InvariantBroken) as found:
         check(state, core.layout, [("alarms", "x"), changed])
     assert str(found.value) == f"{rule}: {message}"
-    assert rule in JOINT
+    assert rule in INVARIANTS
     if "is over but not removed" not in message:
         with pytest.raises(InvariantBroken):
             check(state, core.layout)

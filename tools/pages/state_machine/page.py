@@ -7,7 +7,7 @@ from enum import StrEnum
 from textwrap import TextWrapper
 
 from edge_agent.model import CellStatus as C
-from edge_agent.statemachine.invariants import JOINT
+from edge_agent.statemachine.invariants import INVARIANTS
 from edge_agent.statemachine.transitions import (
     CELL_TABLE,
     COMMANDS,
@@ -131,7 +131,7 @@ def page() -> str:
             "Beside its status a cell may be blocked, faulty, or both; either takes it out of allocation.",
             _flags(),
             "## Rules that join them\n\nChecked after every step; a breach ends the daemon.",
-            _table(("rule", "says"), list(JOINT.items())),
+            _table(("rule", "says"), list(INVARIANTS.items())),
         ]
     )
 
