@@ -12,14 +12,15 @@ from edge_agent.statemachine.step_builder import StepBuilder
 
 
 def fits(spec: CellSpec, packaging: Packaging) -> bool:
-    """Whether the parcel fits, upright and turned freely about the vertical axis."""
-    if packaging.height_mm > spec.height_mm or packaging.mass_g > spec.max_mass_g:
-        return False
-    if (packaging.heating_required and not spec.heating) or (packaging.cooling_required and not spec.cooling):
-        return False
-    straight = packaging.width_mm <= spec.width_mm and packaging.depth_mm <= spec.depth_mm
-    turned = packaging.width_mm <= spec.depth_mm and packaging.depth_mm <= spec.width_mm
-    return straight or turned
+    """Whether the parcel fits into a cell, see `Packaging.fits`."""
+    return packaging.fits(
+        spec.width_mm,
+        spec.height_mm,
+        spec.depth_mm,
+        heating=spec.heating,
+        cooling=spec.cooling,
+        max_mass_g=spec.max_mass_g,
+    )
 
 
 def scarcity(spec: CellSpec, packaging: Packaging) -> int:
