@@ -27,8 +27,8 @@ from edge_agent.statemachine import conditions
 from edge_agent.statemachine.history import FROZEN
 from edge_agent.statemachine.inputs import (
     Abandon,
+    AnsweredInput,
     Cancel,
-    Command,
     Condition,
     EnterCode,
     HistoryCompared,
@@ -56,7 +56,7 @@ FROZEN_CHANGED = ("history", FROZEN)
 """The entry of `Step.changed` when the machine is frozen or no longer frozen."""
 LOCAL_KEY_PREFIX = "\0"
 """First character of the key of a request made at the machine; such requests do not go into the inbox."""
-ANSWERED_INPUTS = get_args(Command)
+ANSWERED_INPUTS = get_args(AnsweredInput)
 
 
 @dataclass(frozen=True, slots=True)

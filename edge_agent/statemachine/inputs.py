@@ -1,4 +1,8 @@
-"""All inputs of a locker: commands, observations, the passing of time, a start."""
+"""All inputs of a locker: commands, observations, the passing of time, a start.
+
+A `request_key` is the id of a command (`request_id` in its message), or the machine's own key for what was
+asked at the machine.
+"""
 
 from __future__ import annotations
 
@@ -329,7 +333,7 @@ class Tick:
     """Time has passed; everything that is due happens now."""
 
 
-Command = (
+AnsweredInput = (
     Reserve
     | OpenFor
     | OpenCell
@@ -344,6 +348,7 @@ Command = (
     | Tare
     | Restore
 )
+"""Inputs that get an `Answer`: commands, entries at the kiosk, and what technicians ask for."""
 Observation = (
     DoorRead
     | PulseDone
@@ -360,4 +365,4 @@ Observation = (
     | Boot
     | Tick
 )
-Input = Command | Observation
+Input = AnsweredInput | Observation

@@ -17,8 +17,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from edge_agent.errors import Code
-from edge_agent.model import CellStatus as C
-from edge_agent.model import ReservationStatus, Verdict
+from edge_agent.model import CellStatus, ReservationStatus, Verdict
 from edge_agent.statemachine.outputs import FactKind
 
 
@@ -84,7 +83,7 @@ RESOLUTIONS = {
     Verdict.EMPTY: Trigger.RESOLVED_EMPTY,
 }
 """The trigger of each technician's verdict."""
-COMMANDS = (
+COMMAND_TRIGGERS = (
     Trigger.RESERVE,
     Trigger.DROPOFF,
     Trigger.PICKUP,
@@ -182,114 +181,138 @@ class Nothing:
 class CellRule:
     """One entry for a cell: it goes to `to`, or to `otherwise` if the guard is not met (None: refused)."""
 
-    to: C
+    to: CellStatus
     guard: CellGuard | None = None
-    otherwise: C | None = None
+    otherwise: CellStatus | None = None
 
-
-P, T, G, K = Phase, Trigger, Guard, CellTrigger
 
 _RULES: dict[tuple[Phase, Trigger], Rule] = {
-    (P.NONE, T.RESERVE): Rule(P.PENDING, fact=FactKind.RESERVATION_CREATED, cell=K.TAKEN),
-    (P.PENDING, T.DROPOFF): Rule(P.PENDING),
-    (P.PENDING, T.OPEN_DOOR): Rule(P.PENDING, guard=G.IN_A_WINDOW),
-    (P.PENDING, T.CANCEL): Rule(
-        P.CANCELLED, guard=G.NO_DROPOFF_HAS_DOOR, fact=FactKind.RESERVATION_CANCELLED, cell=K.RETURNED
+    (Phase.NONE, Trigger.RESERVE): Rule(
+        Phase.PENDING, fact=FactKind.RESERVATION_CREATED, cell=CellTrigger.TAKEN
     ),
-    (P.PENDING, T.DROPOFF_OPENED): Rule(P.PENDING),
-    (P.PENDING, T.DOOR_CLOSED): Rule(
-        P.DROPPED_OFF, guard=G.DROPOFF_HAS_DOOR, fact=FactKind.DROPOFF, cell=K.FILLED
+    (Phase.PENDING, Trigger.DROPOFF): Rule(Phase.PENDING),
+    (Phase.PENDING, Trigger.OPEN_DOOR): Rule(Phase.PENDING, guard=Guard.IN_A_WINDOW),
+    (Phase.PENDING, Trigger.CANCEL): Rule(
+        Phase.CANCELLED,
+        guard=Guard.NO_DROPOFF_HAS_DOOR,
+        fact=FactKind.RESERVATION_CANCELLED,
+        cell=CellTrigger.RETURNED,
     ),
-    (P.PENDING, T.FOUND_EMPTY): Rule(P.PENDING, guard=G.DROPOFF_HAS_DOOR),
-    (P.PENDING, T.MOVED): Rule(
-        P.PENDING, guard=G.NEVER_OPENED, fact=FactKind.CELL_STATUS_CHANGED, cell=K.VACATED
+    (Phase.PENDING, Trigger.DROPOFF_OPENED): Rule(Phase.PENDING),
+    (Phase.PENDING, Trigger.DOOR_CLOSED): Rule(
+        Phase.DROPPED_OFF, guard=Guard.DROPOFF_HAS_DOOR, fact=FactKind.DROPOFF, cell=CellTrigger.FILLED
     ),
-    (P.PENDING, T.MOVED_FROM_DOUBT): Rule(
-        P.PENDING, guard=G.NEVER_UNLOCKED, fact=FactKind.CELL_STATUS_CHANGED, cell=K.VACATED
+    (Phase.PENDING, Trigger.FOUND_EMPTY): Rule(Phase.PENDING, guard=Guard.DROPOFF_HAS_DOOR),
+    (Phase.PENDING, Trigger.MOVED): Rule(
+        Phase.PENDING, guard=Guard.NEVER_OPENED, fact=FactKind.CELL_STATUS_CHANGED, cell=CellTrigger.VACATED
     ),
-    (P.PENDING, T.DROPOFF_CONFIRMED): Rule(P.DROPPED_OFF, fact=FactKind.DROPOFF, cell=K.FILLED),
-    (P.PENDING, T.RESOLVED_DROPPED_OFF): Rule(P.DROPPED_OFF, fact=FactKind.DROPOFF, cell=K.FILLED),
-    (P.PENDING, T.RESOLVED_EMPTY): Rule(P.PENDING),
-    (P.DROPPED_OFF, T.DROPOFF): Rule(P.DROPPED_OFF, guard=G.WITHIN_DROPOFF_GRACE),
-    (P.DROPPED_OFF, T.PICKUP): Rule(P.DROPPED_OFF),
-    (P.DROPPED_OFF, T.ABANDON): Rule(
-        P.ABANDONED, guard=G.DOOR_SEEN_CLOSED, fact=FactKind.PICKUP_ABANDONED, cell=K.LEFT
+    (Phase.PENDING, Trigger.MOVED_FROM_DOUBT): Rule(
+        Phase.PENDING, guard=Guard.NEVER_UNLOCKED, fact=FactKind.CELL_STATUS_CHANGED, cell=CellTrigger.VACATED
     ),
-    (P.DROPPED_OFF, T.OPEN_DOOR): Rule(P.DROPPED_OFF, guard=G.IN_A_WINDOW),
-    (P.DROPPED_OFF, T.DROPOFF_OPENED): Rule(P.DROPPED_OFF),
-    (P.DROPPED_OFF, T.PICKUP_OPENED): Rule(P.PICKED_UP, fact=FactKind.PICKUP, cell=K.EMPTIED),
-    (P.DROPPED_OFF, T.PICKUP_FAILED): Rule(P.DROPPED_OFF, fact=FactKind.PICKUP_FAILED),
-    (P.DROPPED_OFF, T.RESOLVED_PICKED_UP): Rule(P.PICKED_UP, fact=FactKind.PICKUP, cell=K.EMPTIED),
-    (P.DROPPED_OFF, T.RESOLVED_STILL_INSIDE): Rule(P.DROPPED_OFF),
-    (P.DROPPED_OFF, T.RESOLVED_EMPTY): Rule(P.ABANDONED, fact=FactKind.PICKUP_ABANDONED, cell=K.LEFT),
-    (P.PICKED_UP, T.PICKUP): Rule(P.PICKED_UP, guard=G.WITHIN_PICKUP_GRACE),
-    (P.PICKED_UP, T.OPEN_DOOR): Rule(P.PICKED_UP, guard=G.IN_A_WINDOW),
-    (P.PICKED_UP, T.PICKUP_OPENED): Rule(P.PICKED_UP),
-    (P.PICKED_UP, T.GRACE_OVER): Rule(P.COMPLETED, fact=FactKind.RESERVATION_COMPLETED, cell=K.RETURNED),
-    (P.PICKED_UP, T.CLEARED): Rule(
-        P.COMPLETED, guard=G.ENDS_BY_CLEAR, fact=FactKind.RESERVATION_COMPLETED, cell=K.RETURNED
+    (Phase.PENDING, Trigger.DROPOFF_CONFIRMED): Rule(
+        Phase.DROPPED_OFF, fact=FactKind.DROPOFF, cell=CellTrigger.FILLED
     ),
-    (P.PICKED_UP, T.RESOLVED_STILL_INSIDE): Rule(P.PICKED_UP),
-    (P.PICKED_UP, T.RESOLVED_EMPTY): Rule(P.COMPLETED, fact=FactKind.RESERVATION_COMPLETED, cell=K.RETURNED),
-    (P.COMPLETED, T.OPEN_DOOR): Rule(P.COMPLETED, guard=G.IN_A_WINDOW),
+    (Phase.PENDING, Trigger.RESOLVED_DROPPED_OFF): Rule(
+        Phase.DROPPED_OFF, fact=FactKind.DROPOFF, cell=CellTrigger.FILLED
+    ),
+    (Phase.PENDING, Trigger.RESOLVED_EMPTY): Rule(Phase.PENDING),
+    (Phase.DROPPED_OFF, Trigger.DROPOFF): Rule(Phase.DROPPED_OFF, guard=Guard.WITHIN_DROPOFF_GRACE),
+    (Phase.DROPPED_OFF, Trigger.PICKUP): Rule(Phase.DROPPED_OFF),
+    (Phase.DROPPED_OFF, Trigger.ABANDON): Rule(
+        Phase.ABANDONED, guard=Guard.DOOR_SEEN_CLOSED, fact=FactKind.PICKUP_ABANDONED, cell=CellTrigger.LEFT
+    ),
+    (Phase.DROPPED_OFF, Trigger.OPEN_DOOR): Rule(Phase.DROPPED_OFF, guard=Guard.IN_A_WINDOW),
+    (Phase.DROPPED_OFF, Trigger.DROPOFF_OPENED): Rule(Phase.DROPPED_OFF),
+    (Phase.DROPPED_OFF, Trigger.PICKUP_OPENED): Rule(
+        Phase.PICKED_UP, fact=FactKind.PICKUP, cell=CellTrigger.EMPTIED
+    ),
+    (Phase.DROPPED_OFF, Trigger.PICKUP_FAILED): Rule(Phase.DROPPED_OFF, fact=FactKind.PICKUP_FAILED),
+    (Phase.DROPPED_OFF, Trigger.RESOLVED_PICKED_UP): Rule(
+        Phase.PICKED_UP, fact=FactKind.PICKUP, cell=CellTrigger.EMPTIED
+    ),
+    (Phase.DROPPED_OFF, Trigger.RESOLVED_STILL_INSIDE): Rule(Phase.DROPPED_OFF),
+    (Phase.DROPPED_OFF, Trigger.RESOLVED_EMPTY): Rule(
+        Phase.ABANDONED, fact=FactKind.PICKUP_ABANDONED, cell=CellTrigger.LEFT
+    ),
+    (Phase.PICKED_UP, Trigger.PICKUP): Rule(Phase.PICKED_UP, guard=Guard.WITHIN_PICKUP_GRACE),
+    (Phase.PICKED_UP, Trigger.OPEN_DOOR): Rule(Phase.PICKED_UP, guard=Guard.IN_A_WINDOW),
+    (Phase.PICKED_UP, Trigger.PICKUP_OPENED): Rule(Phase.PICKED_UP),
+    (Phase.PICKED_UP, Trigger.GRACE_OVER): Rule(
+        Phase.COMPLETED, fact=FactKind.RESERVATION_COMPLETED, cell=CellTrigger.RETURNED
+    ),
+    (Phase.PICKED_UP, Trigger.CLEARED): Rule(
+        Phase.COMPLETED,
+        guard=Guard.ENDS_BY_CLEAR,
+        fact=FactKind.RESERVATION_COMPLETED,
+        cell=CellTrigger.RETURNED,
+    ),
+    (Phase.PICKED_UP, Trigger.RESOLVED_STILL_INSIDE): Rule(Phase.PICKED_UP),
+    (Phase.PICKED_UP, Trigger.RESOLVED_EMPTY): Rule(
+        Phase.COMPLETED, fact=FactKind.RESERVATION_COMPLETED, cell=CellTrigger.RETURNED
+    ),
+    (Phase.COMPLETED, Trigger.OPEN_DOOR): Rule(Phase.COMPLETED, guard=Guard.IN_A_WINDOW),
 }
 
 _WHY: dict[tuple[Phase, Trigger], str] = {
-    (P.PENDING, T.PICKUP): "nothing was dropped off yet",
-    (P.PENDING, T.ABANDON): "nothing was dropped off yet; it can be cancelled",
-    (P.DROPPED_OFF, T.CANCEL): "the parcel was dropped off; it can be abandoned",
-    (P.PICKED_UP, T.DROPOFF): "the parcel was picked up already",
-    (P.PICKED_UP, T.CANCEL): "the parcel was picked up already",
-    (P.PICKED_UP, T.ABANDON): "the parcel was picked up already",
-    (P.PENDING, T.RESOLVED_PICKED_UP): "nothing was dropped off yet",
+    (Phase.PENDING, Trigger.PICKUP): "nothing was dropped off yet",
+    (Phase.PENDING, Trigger.ABANDON): "nothing was dropped off yet; it can be cancelled",
+    (Phase.DROPPED_OFF, Trigger.CANCEL): "the parcel was dropped off; it can be abandoned",
+    (Phase.PICKED_UP, Trigger.DROPOFF): "the parcel was picked up already",
+    (Phase.PICKED_UP, Trigger.CANCEL): "the parcel was picked up already",
+    (Phase.PICKED_UP, Trigger.ABANDON): "the parcel was picked up already",
+    (Phase.PENDING, Trigger.RESOLVED_PICKED_UP): "nothing was dropped off yet",
     (
-        P.PENDING,
-        T.RESOLVED_STILL_INSIDE,
+        Phase.PENDING,
+        Trigger.RESOLVED_STILL_INSIDE,
     ): "nothing was dropped off yet; if a parcel is inside, it was dropped off",
-    (P.DROPPED_OFF, T.RESOLVED_DROPPED_OFF): "it was dropped off already",
-    (P.PICKED_UP, T.RESOLVED_DROPPED_OFF): "the parcel was picked up already",
-    (P.PICKED_UP, T.RESOLVED_PICKED_UP): "the parcel was picked up already",
+    (Phase.DROPPED_OFF, Trigger.RESOLVED_DROPPED_OFF): "it was dropped off already",
+    (Phase.PICKED_UP, Trigger.RESOLVED_DROPPED_OFF): "the parcel was picked up already",
+    (Phase.PICKED_UP, Trigger.RESOLVED_PICKED_UP): "the parcel was picked up already",
     **{
-        (P.COMPLETED, command): "the reservation is over: picked up, and the cell is free again"
-        for command in COMMANDS
+        (Phase.COMPLETED, command): "the reservation is over: picked up, and the cell is free again"
+        for command in COMMAND_TRIGGERS
     },
-    **{(P.CANCELLED, command): "it is over: cancelled" for command in COMMANDS},
-    **{(P.ABANDONED, command): "it is over: abandoned" for command in COMMANDS},
-    **{(phase, T.RESERVE): "the reservation exists already" for phase in P if phase is not P.NONE},
+    **{(Phase.CANCELLED, command): "it is over: cancelled" for command in COMMAND_TRIGGERS},
+    **{(Phase.ABANDONED, command): "it is over: abandoned" for command in COMMAND_TRIGGERS},
+    **{
+        (phase, Trigger.RESERVE): "the reservation exists already"
+        for phase in Phase
+        if phase is not Phase.NONE
+    },
 }
 
 _NOTHING: dict[tuple[Phase, Trigger], str] = {
-    (P.PENDING, T.PICKUP_FAILED): "a pick-up is not granted here",
-    (P.PENDING, T.PICKUP_OPENED): "a pick-up is not granted here",
-    (P.PENDING, T.GRACE_OVER): "no pick-up grace runs",
-    (P.PENDING, T.CLEARED): "the reservation stays",
-    (P.DROPPED_OFF, T.DOOR_CLOSED): "dropped off already",
-    (P.DROPPED_OFF, T.DROPOFF_CONFIRMED): "dropped off already",
-    (P.DROPPED_OFF, T.MOVED_FROM_DOUBT): "a parcel is not moved",
-    (P.PICKED_UP, T.DROPOFF_CONFIRMED): "a drop-off is not granted here",
-    (P.PICKED_UP, T.MOVED_FROM_DOUBT): "a parcel is not moved",
-    (P.DROPPED_OFF, T.FOUND_EMPTY): "dropped off already",
-    (P.DROPPED_OFF, T.MOVED): "a parcel is not moved",
-    (P.DROPPED_OFF, T.GRACE_OVER): "no pick-up grace runs",
-    (P.DROPPED_OFF, T.CLEARED): "the reservation stays",
-    (P.PICKED_UP, T.DROPOFF_OPENED): "a drop-off is not granted here",
-    (P.PICKED_UP, T.PICKUP_FAILED): "picked up already; the attempt to open again is only answered",
-    (P.PICKED_UP, T.DOOR_CLOSED): "the grace decides",
-    (P.PICKED_UP, T.FOUND_EMPTY): "the grace decides",
-    (P.PICKED_UP, T.MOVED): "a parcel is not moved",
+    (Phase.PENDING, Trigger.PICKUP_FAILED): "a pick-up is not granted here",
+    (Phase.PENDING, Trigger.PICKUP_OPENED): "a pick-up is not granted here",
+    (Phase.PENDING, Trigger.GRACE_OVER): "no pick-up grace runs",
+    (Phase.PENDING, Trigger.CLEARED): "the reservation stays",
+    (Phase.DROPPED_OFF, Trigger.DOOR_CLOSED): "dropped off already",
+    (Phase.DROPPED_OFF, Trigger.DROPOFF_CONFIRMED): "dropped off already",
+    (Phase.DROPPED_OFF, Trigger.MOVED_FROM_DOUBT): "a parcel is not moved",
+    (Phase.PICKED_UP, Trigger.DROPOFF_CONFIRMED): "a drop-off is not granted here",
+    (Phase.PICKED_UP, Trigger.MOVED_FROM_DOUBT): "a parcel is not moved",
+    (Phase.DROPPED_OFF, Trigger.FOUND_EMPTY): "dropped off already",
+    (Phase.DROPPED_OFF, Trigger.MOVED): "a parcel is not moved",
+    (Phase.DROPPED_OFF, Trigger.GRACE_OVER): "no pick-up grace runs",
+    (Phase.DROPPED_OFF, Trigger.CLEARED): "the reservation stays",
+    (Phase.PICKED_UP, Trigger.DROPOFF_OPENED): "a drop-off is not granted here",
+    (Phase.PICKED_UP, Trigger.PICKUP_FAILED): "picked up already; the attempt to open again is only answered",
+    (Phase.PICKED_UP, Trigger.DOOR_CLOSED): "the grace decides",
+    (Phase.PICKED_UP, Trigger.FOUND_EMPTY): "the grace decides",
+    (Phase.PICKED_UP, Trigger.MOVED): "a parcel is not moved",
 }
 
 
 def _entry(phase: Phase, trigger: Trigger) -> Rule | Refused | Nothing:
     if (phase, trigger) in _RULES:
         return _RULES[phase, trigger]
-    if trigger in COMMANDS:
-        if phase is P.NONE:
+    if trigger in COMMAND_TRIGGERS:
+        if phase is Phase.NONE:
             return Refused("no such reservation", Code.NOT_FOUND)
         return Refused(_WHY[phase, trigger])
     if trigger in RESOLUTIONS.values():
         return Refused(_WHY.get((phase, trigger), "no reservation holds the cell"))
-    if phase in (P.NONE, P.COMPLETED, P.CANCELLED, P.ABANDONED):
+    if phase in (Phase.NONE, Phase.COMPLETED, Phase.CANCELLED, Phase.ABANDONED):
         return Nothing("no reservation holds the cell")
     return Nothing(_NOTHING[phase, trigger])
 
@@ -311,46 +334,68 @@ class Window:
 
 
 WINDOWS = (
-    Window(1, "cell allocation", (P.PENDING,), G.NO_DROPOFF_YET),
-    Window(2, "drop-off grace", (P.PENDING, P.DROPPED_OFF), G.WITHIN_DROPOFF_GRACE),
-    Window(3, "awaiting pick-up", (P.DROPPED_OFF,)),
-    Window(4, "pick-up grace", (P.PICKED_UP,), G.WITHIN_PICKUP_GRACE),
-    Window(5, "until the cell is given again", (P.PENDING, P.PICKED_UP, P.COMPLETED), G.CELL_NOT_GIVEN_AGAIN),
+    Window(1, "cell allocation", (Phase.PENDING,), Guard.NO_DROPOFF_YET),
+    Window(2, "drop-off grace", (Phase.PENDING, Phase.DROPPED_OFF), Guard.WITHIN_DROPOFF_GRACE),
+    Window(3, "awaiting pick-up", (Phase.DROPPED_OFF,)),
+    Window(4, "pick-up grace", (Phase.PICKED_UP,), Guard.WITHIN_PICKUP_GRACE),
+    Window(
+        5,
+        "until the cell is given again",
+        (Phase.PENDING, Phase.PICKED_UP, Phase.COMPLETED),
+        Guard.CELL_NOT_GIVEN_AGAIN,
+    ),
 )
 """API reference, "Open Door (Out-of-Band)", Time Window Constraints."""
 
 
-_CELL_RULES: dict[tuple[C, CellTrigger], CellRule] = {
-    (C.IDLE, K.TAKEN): CellRule(C.RESERVED, CellGuard.ALLOCATABLE),
-    (C.IDLE, K.DOUBTED): CellRule(C.AWAITING_INSPECTION),
-    (C.RESERVED, K.FILLED): CellRule(C.OCCUPIED),
-    (C.RESERVED, K.RETURNED): CellRule(C.IDLE, CellGuard.KNOWN_EMPTY, C.AWAITING_INSPECTION),
-    (C.RESERVED, K.VACATED): CellRule(C.IDLE, CellGuard.UNTOUCHED, C.AWAITING_INSPECTION),
-    (C.IDLE, K.OPENED): CellRule(C.AWAITING_INSPECTION),
-    (C.AWAITING_INSPECTION, K.PROVEN_EMPTY): CellRule(C.IDLE, CellGuard.ONLY_OPENED, C.AWAITING_INSPECTION),
-    (C.OCCUPIED, K.EMPTIED): CellRule(C.IN_GRACE),
-    (C.OCCUPIED, K.LEFT): CellRule(C.AWAITING_CLEANUP),
-    (C.IN_GRACE, K.RETURNED): CellRule(C.IDLE, CellGuard.UNDOUBTED, C.AWAITING_INSPECTION),
-    **{(s, K.DOUBTED): CellRule(s) for s in (C.RESERVED, C.OCCUPIED, C.IN_GRACE)},
+_CELL_RULES: dict[tuple[CellStatus, CellTrigger], CellRule] = {
+    (CellStatus.IDLE, CellTrigger.TAKEN): CellRule(CellStatus.RESERVED, CellGuard.ALLOCATABLE),
+    (CellStatus.IDLE, CellTrigger.DOUBTED): CellRule(CellStatus.AWAITING_INSPECTION),
+    (CellStatus.RESERVED, CellTrigger.FILLED): CellRule(CellStatus.OCCUPIED),
+    (CellStatus.RESERVED, CellTrigger.RETURNED): CellRule(
+        CellStatus.IDLE, CellGuard.KNOWN_EMPTY, CellStatus.AWAITING_INSPECTION
+    ),
+    (CellStatus.RESERVED, CellTrigger.VACATED): CellRule(
+        CellStatus.IDLE, CellGuard.UNTOUCHED, CellStatus.AWAITING_INSPECTION
+    ),
+    (CellStatus.IDLE, CellTrigger.OPENED): CellRule(CellStatus.AWAITING_INSPECTION),
+    (CellStatus.AWAITING_INSPECTION, CellTrigger.PROVEN_EMPTY): CellRule(
+        CellStatus.IDLE, CellGuard.ONLY_OPENED, CellStatus.AWAITING_INSPECTION
+    ),
+    (CellStatus.OCCUPIED, CellTrigger.EMPTIED): CellRule(CellStatus.IN_GRACE),
+    (CellStatus.OCCUPIED, CellTrigger.LEFT): CellRule(CellStatus.AWAITING_CLEANUP),
+    (CellStatus.IN_GRACE, CellTrigger.RETURNED): CellRule(
+        CellStatus.IDLE, CellGuard.UNDOUBTED, CellStatus.AWAITING_INSPECTION
+    ),
     **{
-        (s, K.CLEARED): CellRule(s, CellGuard.SOMETHING_TO_CLEAR)
-        for s in (C.IDLE, C.RESERVED, C.OCCUPIED, C.IN_GRACE)
+        (s, CellTrigger.DOUBTED): CellRule(s)
+        for s in (CellStatus.RESERVED, CellStatus.OCCUPIED, CellStatus.IN_GRACE)
     },
-    **{(s, K.DOUBTED): CellRule(s) for s in (C.AWAITING_CLEANUP, C.AWAITING_INSPECTION)},
-    **{(s, K.CLEARED): CellRule(C.IDLE) for s in (C.AWAITING_CLEANUP, C.AWAITING_INSPECTION)},
+    **{
+        (s, CellTrigger.CLEARED): CellRule(s, CellGuard.SOMETHING_TO_CLEAR)
+        for s in (CellStatus.IDLE, CellStatus.RESERVED, CellStatus.OCCUPIED, CellStatus.IN_GRACE)
+    },
+    **{
+        (s, CellTrigger.DOUBTED): CellRule(s)
+        for s in (CellStatus.AWAITING_CLEANUP, CellStatus.AWAITING_INSPECTION)
+    },
+    **{
+        (s, CellTrigger.CLEARED): CellRule(CellStatus.IDLE)
+        for s in (CellStatus.AWAITING_CLEANUP, CellStatus.AWAITING_INSPECTION)
+    },
 }
 
 
-def _cell_entry(status: C, trigger: CellTrigger) -> CellRule | Refused | Nothing:
+def _cell_entry(status: CellStatus, trigger: CellTrigger) -> CellRule | Refused | Nothing:
     if (status, trigger) in _CELL_RULES:
         return _CELL_RULES[status, trigger]
-    if trigger is K.TAKEN:
+    if trigger is CellTrigger.TAKEN:
         return Refused(f"the cell is {status}", Code.NO_CELL)
     return Nothing(f"no reservation can do this to a cell that is {status}")
 
 
-CELL_TABLE: dict[tuple[C, CellTrigger], CellRule | Refused | Nothing] = {
-    (status, trigger): _cell_entry(status, trigger) for status in C for trigger in CellTrigger
+CELL_TABLE: dict[tuple[CellStatus, CellTrigger], CellRule | Refused | Nothing] = {
+    (status, trigger): _cell_entry(status, trigger) for status in CellStatus for trigger in CellTrigger
 }
 """Cells: every status and every trigger."""
 

@@ -27,7 +27,7 @@ from edge_agent.model import (
 )
 from edge_agent.statemachine import cell as cells
 from edge_agent.statemachine.inputs import (
-    Command,
+    AnsweredInput,
     DoorRead,
     Input,
     OpenFor,
@@ -39,7 +39,7 @@ from edge_agent.statemachine.reservation import apply_rule, give_other_cell, hol
 from edge_agent.statemachine.step_builder import StepBuilder
 from edge_agent.statemachine.transitions import (
     CELL_TABLE,
-    COMMANDS,
+    COMMAND_TRIGGERS,
     FLAG_TABLE,
     RESOLUTIONS,
     STATUS,
@@ -61,7 +61,7 @@ from tests.support.core import Core
 from tests.support.every_input import PURPOSES, asked, inputs
 from tests.support.situations import LABEL, SITUATIONS, Situation, ended, locker, phase_of
 
-ASKED = (*COMMANDS, *RESOLUTIONS.values())
+ASKED = (*COMMAND_TRIGGERS, *RESOLUTIONS.values())
 FACTS = tuple(trigger for trigger in Trigger if trigger not in ASKED)
 every_situation = pytest.mark.parametrize("situation", SITUATIONS, ids=str)
 
@@ -105,7 +105,7 @@ def verdict(situation: Situation, trigger: Trigger) -> Rule | Refused | Nothing:
     """The table's entry for the situation, with its guard applied."""
     entry = TABLE[situation.phase, trigger]
     if isinstance(entry, Rule) and entry.guard is not None and entry.guard not in situation.met:
-        return Refused(WHY_NOT[entry.guard]) if trigger in COMMANDS else Nothing(WHY_NOT[entry.guard])
+        return Refused(WHY_NOT[entry.guard]) if trigger in COMMAND_TRIGGERS else Nothing(WHY_NOT[entry.guard])
     return entry
 
 
@@ -128,7 +128,7 @@ def cell_after(cell: Cell, trigger: CellTrigger | None) -> CellStatus:
     return rule.otherwise
 
 
-@pytest.mark.parametrize("command", COMMANDS)
+@pytest.mark.parametrize("command", COMMAND_TRIGGERS)
 @every_situation
 def test_every_command_in_every_situation(situation: Situation, command: Trigger) -> None:
     core = locker()
@@ -297,7 +297,7 @@ def test_no_input_raises_anything_but_a_refusal(situation: Situation, stage: str
         core.state = begin
         refusal = attempt(core, one)
         if refusal is not None:
-            assert isinstance(one, get_args(Command)), one
+            assert isinstance(one, get_args(AnsweredInput)), one
             assert refusal.message
             assert core.state is begin
 

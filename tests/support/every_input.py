@@ -41,7 +41,7 @@ from edge_agent.statemachine.inputs import (
     Weighed,
 )
 from edge_agent.statemachine.transitions import (
-    COMMANDS,
+    COMMAND_TRIGGERS,
     Trigger,
 )
 from tests.support.core import SMALL, Core
@@ -71,7 +71,7 @@ def asked(core: Core, reservation: Reservation, command: Trigger) -> Input:
 def inputs(core: Core, reservation: Reservation) -> list[Input]:
     """Inputs of every class, several where they differ."""
     ids = [*core.state.unlock_attempts, "unl-none"]
-    found: list[Input] = [asked(core, reservation, command) for command in COMMANDS]
+    found: list[Input] = [asked(core, reservation, command) for command in COMMAND_TRIGGERS]
     found += [core.entry(reservation.drop_off_code), core.entry(reservation.pickup_code), core.entry("x")]
     found += [core.entry(qr_text(Purpose.PICKUP, reservation.reservation_id, reservation.pickup_code))]
     found += [RequestMaintenance("k", "m", "d", Severity.LOW, label) for label in (None, LABEL, "Z9")]

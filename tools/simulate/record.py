@@ -28,7 +28,7 @@ from edge_agent.statemachine.step_builder import Step
 from tools.simulate.lives import run_storm
 
 KINDS: dict[str, type[Any]] = {
-    kind.__name__: kind for kind in (*get_args(inputs.Command), *get_args(inputs.Observation))
+    kind.__name__: kind for kind in (*get_args(inputs.AnsweredInput), *get_args(inputs.Observation))
 }
 INSTANT: TypeAdapter[Instant] = TypeAdapter(Instant)
 LAYOUT: TypeAdapter[Layout] = TypeAdapter(Layout)

@@ -10,7 +10,7 @@ from edge_agent.model import CellStatus as C
 from edge_agent.statemachine.invariants import INVARIANTS
 from edge_agent.statemachine.transitions import (
     CELL_TABLE,
-    COMMANDS,
+    COMMAND_TRIGGERS,
     FLAG_TABLE,
     TABLE,
     WHY_NOT,
@@ -118,9 +118,9 @@ def page() -> str:
             HEAD,
             "## Reservations\n\n![How a reservation moves](state-machine-reservation.svg)",
             "### What may be requested, and what is refused",
-            _grid([t for t in Trigger if t in COMMANDS]),
+            _grid([t for t in Trigger if t in COMMAND_TRIGGERS]),
             "### What happens",
-            _grid([t for t in Trigger if t not in COMMANDS]),
+            _grid([t for t in Trigger if t not in COMMAND_TRIGGERS]),
             "### Conditions, and what a refusal says where one is not met",
             _table(("condition", "says"), [(guard, why) for guard, why in WHY_NOT.items()]),
             "### The five windows of an open-door\n\nThe first one that holds counts; none: refused.",
