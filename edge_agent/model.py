@@ -326,7 +326,7 @@ class UnlockAttempt:
     reason: str = ""
     """Why the door is opened, in the caller's words."""
     platform_reference_id: str = ""
-    echo_id: str | None = None
+    x_request_id: str | None = None
     """The X-Request-ID of an open-door, which its event repeats."""
     other_cells_tried: int = 0
     """How often the reservation was given another cell during this attempt."""

@@ -18,7 +18,12 @@ from edge_agent.statemachine.state import Climate, Doubted, Guesses, Pulses, Sta
 
 RESERVATION: TypeAdapter[Reservation] = TypeAdapter(Reservation)
 
-UNLOCK_NAMES = {"pulse_number": "attempt", "other_cells_tried": "moves", "reported": "told"}
+UNLOCK_NAMES = {
+    "pulse_number": "attempt",
+    "x_request_id": "echo_id",
+    "other_cells_tried": "moves",
+    "reported": "told",
+}
 """Fields of an unlock attempt that have another name in the journal."""
 
 

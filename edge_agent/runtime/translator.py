@@ -65,7 +65,7 @@ class CommandTranslator:
                     expires_ns=expires_ns,
                     reason=command.reason,
                     platform_reference_id=command.platform_reference_id,
-                    echo_id=x_request_id,
+                    x_request_id=x_request_id,
                 )
             case CancelCommand():
                 return Cancel(key, command.reservation_id, expires_ns)

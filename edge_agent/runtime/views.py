@@ -138,7 +138,7 @@ class Views:
             blocked=fact.blocked,
             faulty=fact.faulty,
             cause=fact.cause,
-            request_id=fact.echo_id,
+            request_id=fact.x_request_id,
             platform_reference_id=fact.platform_reference_id,
             maintenance_ticket_id=fact.maintenance_ticket_id,
             description=fact.description,

@@ -47,9 +47,9 @@ class Reserve:
 class OpenFor:
     """A drop-off, pick-up or open-door by reservation id.
 
-    `reason`, `platform_reference_id` and `echo_id` (the X-Request-ID) come with an open-door only. `ended` is
-    the last status of a reservation that is over, None if it never existed; the loop fills it in.
-    `expires_ns` is CLOCK_BOOTTIME after which it must not act.
+    `reason`, `platform_reference_id` and `x_request_id` come with an open-door only. `ended` is the last
+    status of a reservation that is over, None if it never existed; the loop fills it in. `expires_ns` is
+    CLOCK_BOOTTIME after which it must not act.
     """
 
     request_key: str
@@ -59,7 +59,7 @@ class OpenFor:
     expires_ns: int
     reason: str = ""
     platform_reference_id: str = ""
-    echo_id: str | None = None
+    x_request_id: str | None = None
     ended: ReservationStatus | None = None
 
 

@@ -244,7 +244,7 @@ def _open_for(builder: StepBuilder, given: OpenFor) -> None:
         request_key=given.request_key,
         reason=given.reason,
         platform_reference_id=given.platform_reference_id,
-        echo_id=given.echo_id,
+        x_request_id=given.x_request_id,
     )
     unlocking.accept(builder, unlock)
 

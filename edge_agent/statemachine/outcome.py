@@ -107,7 +107,7 @@ def report_outcome(
         cell=unlock.cell,
         source=unlock.source,
         request_key=unlock.request_key,
-        echo_id=unlock.echo_id or unlock.request_key,
+        x_request_id=unlock.x_request_id or unlock.request_key,
         platform_reference_id=unlock.platform_reference_id or None,
         outcome=outcome,
         reason=None if refusal is None else refusal.message,

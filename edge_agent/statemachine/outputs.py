@@ -100,7 +100,7 @@ class Fact:
     blocked: bool | None = None
     faulty: bool | None = None
     cause: CellCause | None = None
-    echo_id: str | None = None
+    x_request_id: str | None = None
     """The X-Request-ID of the open-door's request."""
     platform_reference_id: str | None = None
     maintenance_ticket_id: str | None = None

@@ -56,7 +56,7 @@ def accept(builder: StepBuilder, unlock: UnlockAttempt) -> None:
     if reservation is not None and unlock.purpose is Purpose.DROPOFF and reservation.first_dropoff is None:
         builder.change_reservation(reservation, first_dropoff=builder.now)
     if unlock.purpose is Purpose.OPEN_DOOR and unlock.request_key is not None:
-        accepted = (unlock.echo_id or unlock.request_key, builder.now)
+        accepted = (unlock.x_request_id or unlock.request_key, builder.now)
         builder.answer(unlock.request_key, cell=unlock.cell, accepted=accepted)
     builder.put("unlock_attempts", unlock.unlock_id, unlock)
     builder.queue = (*builder.queue, unlock.unlock_id)

@@ -20,6 +20,7 @@ JOURNALED = {
     "expires_ns": None,
     "attempt": 2,
     "wrong": ["A02"],
+    "echo_id": "x_1",
     "moves": 1,
     "told": True,
 }
@@ -36,6 +37,7 @@ def test_an_unlock_attempt_keeps_its_names_in_the_journal() -> None:
         None,
         pulse_number=2,
         wrong=("A02",),
+        x_request_id="x_1",
         other_cells_tried=1,
         reported=True,
     )

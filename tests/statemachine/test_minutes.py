@@ -61,7 +61,7 @@ def attempt(core: Minutes, given: Input) -> None:
 def support(core: Minutes, reservation: Reservation) -> OpenFor:
     """An open-door with all that may come with it."""
     asked = core.command(reservation, Purpose.OPEN_DOOR)
-    return replace(asked, reason="cannot open", platform_reference_id="ticket_456", echo_id="x-1")
+    return replace(asked, reason="cannot open", platform_reference_id="ticket_456", x_request_id="x-1")
 
 
 def look_closed(core: Minutes, command: OpenFor) -> None:
@@ -153,7 +153,7 @@ def nobody_saw() -> Minutes:
         (Purpose.PICKUP, Door.OPEN),
     ):
         reservation = next(iter(core.state.reservations.values()), None) or core.reserve()
-        command = replace(core.command(reservation, purpose), echo_id="x-2")
+        command = replace(core.command(reservation, purpose), x_request_id="x-2")
         look_closed(core, command)
         core.feed(PulseDone(command.unlock_id, 1, Door.UNKNOWN))
         core.feed(DoorsChanged({"A01": then}))

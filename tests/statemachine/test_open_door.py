@@ -17,7 +17,7 @@ from tests.support.core import SMALL, Core, specs
 
 def command(core: Core, reservation: Reservation) -> OpenFor:
     asked = core.command(reservation, Purpose.OPEN_DOOR)
-    return replace(asked, reason="cannot open", platform_reference_id="ticket_456", echo_id="req_xyz789")
+    return replace(asked, reason="cannot open", platform_reference_id="ticket_456", x_request_id="req_xyz789")
 
 
 def outcome_facts(core: Core) -> list[Fact]:
@@ -42,7 +42,7 @@ def test_it_is_answered_at_once_and_its_outcome_is_published() -> None:
     done = core.feed(DoorsChanged({reservation.cell: Door.OPEN}))
     assert not done.answers
     (fact,) = outcome_facts(core)
-    assert (fact.outcome, fact.reason, fact.echo_id) == (UnlockOutcome.OPENED, None, "req_xyz789")
+    assert (fact.outcome, fact.reason, fact.x_request_id) == (UnlockOutcome.OPENED, None, "req_xyz789")
     assert (fact.platform_reference_id, fact.request_key) == ("ticket_456", asked.request_key)
     assert fact.reservation == core.live(reservation)
     assert [u.reason for u in core.ledger_lines] == ["cannot open", "cannot open"]
@@ -50,9 +50,9 @@ def test_it_is_answered_at_once_and_its_outcome_is_published() -> None:
 
 def test_without_an_x_request_id_the_commands_own_id_comes_back() -> None:
     core = Core()
-    asked = replace(command(core, core.reserve()), echo_id=None)
+    asked = replace(command(core, core.reserve()), x_request_id=None)
     assert core.opens(asked).accepted == (asked.request_key, core.now)
-    assert outcome_facts(core)[0].echo_id == asked.request_key
+    assert outcome_facts(core)[0].x_request_id == asked.request_key
 
 
 @pytest.mark.behaviour("reservation-23")
