@@ -149,13 +149,13 @@ class MqttLink:
         if self._listener is not None and (not answer.accepted or answer.without_subscribers):
             self._listener.refused_by_broker(correlation, answer.reason)
 
-    # The following are called by the client (`ClientUser`).
+    # The following are called by the client (`ClientListener`).
 
     def will(self) -> None:
-        """See `ClientUser.will`: a gateway has none."""
+        """See `ClientListener.will`: a gateway has none."""
 
     def came_up(self) -> None:
-        """See `ClientUser.came_up`."""
+        """See `ClientListener.came_up`."""
         limits = self.client.limits
         most = IN_FLIGHT_MAX if limits is None else min(IN_FLIGHT_MAX, limits.receive_maximum)
         self._room = asyncio.Semaphore(most)
@@ -163,25 +163,25 @@ class MqttLink:
         log().info("broker_connected", connection=self.client.attempts)
 
     def became_steady(self) -> None:
-        """See `ClientUser.became_steady`."""
+        """See `ClientListener.became_steady`."""
 
     def received(self, message: Received) -> None:
-        """See `ClientUser.received`."""
+        """See `ClientListener.received`."""
         if self._listener is not None:
             self._listener.take_message(message)
 
     async def say_goodbye(self) -> bool:
-        """See `ClientUser.say_goodbye`."""
+        """See `ClientListener.say_goodbye`."""
         return True
 
     def ended(self) -> None:
-        """See `ClientUser.ended`."""
+        """See `ClientListener.ended`."""
         self._room.release()  # wakes a waiting `publish`; it fails and releases in turn, so all end
         if self._listener is not None:
             self._listener.link_down()
 
     def failed(self, fault: LinkFault, up_for_s: float | None) -> float:
-        """See `ClientUser.failed`."""
+        """See `ClientListener.failed`."""
         if up_for_s is not None:
             log().warning("broker_lost", reason=str(fault))
             self._unreachable.reset()
@@ -194,11 +194,11 @@ class MqttLink:
         return self._unreachable.pause_s()
 
     def refused(self, cause: str) -> None:
-        """See `ClientUser.refused`."""
+        """See `ClientListener.refused`."""
         log().error("broker_refused", cause=cause)
 
     def subscription_refused(self, reason: str) -> LinkFault:
-        """See `ClientUser.subscription_refused`."""
+        """See `ClientListener.subscription_refused`."""
         return LinkFault(f"the broker refused a subscription: {reason}")
 
 

@@ -1,4 +1,4 @@
-"""The interface of a link to the cloud, for any library or simulation behind it, and of its user."""
+"""The interface of a link to the cloud, for any library or simulation behind it, and of its listener."""
 
 from __future__ import annotations
 

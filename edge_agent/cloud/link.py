@@ -55,7 +55,7 @@ CHECKS_MISSED = 3
 
 
 class MqttLink:
-    """`Link` over an `MqttClient`, whose user it is."""
+    """`Link` over an `MqttClient`, whose listener it is."""
 
     def __init__(
         self,
@@ -140,14 +140,14 @@ class MqttLink:
         now = self._clock.now()
         return WallTime(now.wall_s, now.synced)
 
-    # The following are called by the client (`ClientUser`).
+    # The following are called by the client (`ClientListener`).
 
     def will(self) -> Message | None:
-        """See `ClientUser.will`."""
+        """See `ClientListener.will`."""
         return Message(self._topics.online, self._online(False), retain=True)
 
     def came_up(self) -> None:
-        """See `ClientUser.came_up`."""
+        """See `ClientListener.came_up`."""
         self.publish(Message(self._topics.online, self._online(True), retain=True))
         log.info("link", state="up", host=self._settings.host, port=self._settings.port)
         self._why_down = ""
@@ -157,7 +157,7 @@ class MqttLink:
             self._listener.link_is_up()
 
     def became_steady(self) -> None:
-        """See `ClientUser.became_steady`."""
+        """See `ClientListener.became_steady`."""
         if self.pauses.takeovers.may_return:
             self._report_steady()
 
@@ -170,7 +170,7 @@ class MqttLink:
             self._listener.link_refused("")
 
     def received(self, message: Received) -> None:
-        """See `ClientUser.received`."""
+        """See `ClientListener.received`."""
         if self._listener is None:
             return
         if message.topic == self._topics.digest:
@@ -184,7 +184,7 @@ class MqttLink:
         self._listener.take_command(incoming_of(message, acknowledge, self._stalls.stalled_s()))
 
     async def say_goodbye(self) -> bool:
-        """See `ClientUser.say_goodbye`: publishes offline."""
+        """See `ClientListener.say_goodbye`: publishes offline."""
         acknowledged = asyncio.Event()
         offline = Message(self._topics.online, self._online(False), retain=True)
         self.publish(offline, lambda _: acknowledged.set())
@@ -197,10 +197,10 @@ class MqttLink:
         return True
 
     def ended(self) -> None:
-        """See `ClientUser.ended`."""
+        """See `ClientListener.ended`."""
 
     def failed(self, fault: LinkFault, up_for_s: float | None) -> float:
-        """See `ClientUser.failed`. Logged once for each reason: a broker may be away for days."""
+        """See `ClientListener.failed`. Logged once for each reason: a broker may be away for days."""
         if isinstance(fault, LinkRefused):
             self.client.refused(fault)
         elif str(fault) != self._why_down:
@@ -209,13 +209,13 @@ class MqttLink:
         return self.pauses.after(fault, steady=up_for_s is not None and up_for_s >= STEADY_S)
 
     def refused(self, cause: str) -> None:
-        """See `ClientUser.refused`."""
+        """See `ClientListener.refused`."""
         log.error("link refused", cause=cause)
         if self._listener is not None:
             self._listener.link_refused(cause)
 
     def subscription_refused(self, reason: str) -> LinkFault:
-        """See `ClientUser.subscription_refused`."""
+        """See `ClientListener.subscription_refused`."""
         return LinkRefused(f"the broker refuses our subscription to commands: {reason}")
 
 

@@ -2,7 +2,7 @@
 
 One connection object for each attempt, discarded with it: the library queues nothing while there is no
 connection. The session is persistent (clean start off, session expiry), and a message is acknowledged
-(PUBACK) only when its user calls `acknowledge`.
+(PUBACK) only when its listener calls `acknowledge`.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from edge_agent.mqtt.backoff import pause
 from edge_agent.mqtt.connection import Connection
 from edge_agent.mqtt.credentials import CheckedCredentials, CredentialCheck, FileWatch, Stamp, WallTime
 from edge_agent.mqtt.event_queue import EventQueue
-from edge_agent.mqtt.interfaces import ClientUser
+from edge_agent.mqtt.interfaces import ClientListener
 from edge_agent.mqtt.library import LibraryClient
 from edge_agent.mqtt.limits import Limits
 from edge_agent.mqtt.messages import Message, OnPuback, Received
@@ -30,14 +30,14 @@ class MqttClient:
         settings: LinkSettings,
         bounds: Bounds,
         traffic: Traffic,
-        user: ClientUser,
+        listener: ClientListener,
         wall_clock: Callable[[], WallTime],
     ) -> None:
         """`wall_clock` gives the time by which certificates are checked."""
         self._settings = settings
         self._bounds = bounds
         self._traffic = traffic
-        self._user = user
+        self._listener = listener
         self._wall_clock = wall_clock
         self._credential_check = CredentialCheck(settings.credentials)
         self._cause = ""
@@ -80,8 +80,9 @@ class MqttClient:
         checked = self.check_credentials()
         self.attempts += 1
         watch = FileWatch(self._settings.credentials, stamp)
-        parts = self._settings, self._bounds, self._traffic, self._user
-        connection = self._connection = Connection(self.attempts, *parts, checked)
+        connection = self._connection = Connection(
+            self.attempts, self._settings, self._bounds, self._traffic, self._listener, checked
+        )
         try:
             await connection.run(lambda: self._check_files(watch))
         except LinkFault as fault:
@@ -93,7 +94,7 @@ class MqttClient:
     def _failed(self, fault: LinkFault, up_for_s: float | None) -> float:
         if isinstance(fault, LinkRefused):
             self._credential_check.forget()
-        return self._user.failed(fault, up_for_s)
+        return self._listener.failed(fault, up_for_s)
 
     def _changed(self, stamp: Stamp) -> bool:
         self.turns += 1
@@ -118,10 +119,10 @@ class MqttClient:
         return self._credential_check.check(self._wall_clock())
 
     def refused(self, fault: LinkRefused) -> None:
-        """Reports a refusal to the user, once for each cause."""
+        """Reports a refusal to the listener, once for each cause."""
         if str(fault) != self._cause:
             self._cause = str(fault)
-            self._user.refused(self._cause)
+            self._listener.refused(self._cause)
 
     def not_refused(self) -> None:
         """The next refusal is reported whatever its cause."""

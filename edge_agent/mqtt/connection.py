@@ -11,7 +11,7 @@ import structlog
 
 from edge_agent.errors import LinkFault
 from edge_agent.mqtt.credentials import CheckedCredentials
-from edge_agent.mqtt.interfaces import ClientUser, LibraryMessage
+from edge_agent.mqtt.interfaces import ClientListener, LibraryMessage
 from edge_agent.mqtt.library import LibraryClient
 from edge_agent.mqtt.limits import Limits
 from edge_agent.mqtt.messages import Message, OnPuback, Received
@@ -36,7 +36,7 @@ class Connection:
         settings: LinkSettings,
         bounds: Bounds,
         traffic: Traffic,
-        user: ClientUser,
+        listener: ClientListener,
         checked: CheckedCredentials,
     ) -> None:
         self.number = number
@@ -44,11 +44,11 @@ class Connection:
         """How long it was up, in seconds; connecting does not count. None: it never was."""
         self.limits: Limits | None = None
         """The broker's limits, once it has accepted us."""
-        self.library = LibraryClient(settings, bounds, checked, user.will())
+        self.library = LibraryClient(settings, bounds, checked, listener.will())
         self._settings = settings
         self._bounds = bounds
         self._traffic = traffic
-        self._user = user
+        self._listener = listener
         self._loop = asyncio.get_running_loop()
         self._up_since_s: float | None = None
         self._send_window: SendWindow | None = None
@@ -76,7 +76,7 @@ class Connection:
             await self._until_over(check)
         except (asyncio.CancelledError, NewCredentials):
             if self.up:
-                self.library.send_disconnect(with_will=not await self._user.say_goodbye())
+                self.library.send_disconnect(with_will=not await self._listener.say_goodbye())
             raise
         except LinkFault:
             self.library.shut_down_socket()  # else the library keeps it until everything is acknowledged
@@ -85,7 +85,7 @@ class Connection:
             if self._up_since_s is not None:
                 self.up_for_s = self._loop.time() - self._up_since_s
             self._over.set()
-            self._user.ended()
+            self._listener.ended()
             await self.library.stop()
 
     async def _until_over(self, check: Callable[[], None]) -> None:
@@ -177,16 +177,16 @@ class Connection:
         for subscription, refusal in zip(self._traffic.subscriptions, refusals, strict=False):
             if refusal is not None and subscription.required:
                 self.library.send_disconnect()
-                self._gone(self._user.subscription_refused(refusal))
+                self._gone(self._listener.subscription_refused(refusal))
                 return
         if not self._over.is_set():
             self._up_since_s = self._loop.time()
-            self._user.came_up()
+            self._listener.came_up()
             self._loop.call_later(self._bounds.steady_s, self._became_steady)
 
     def _became_steady(self) -> None:
         if not self._over.is_set():
-            self._user.became_steady()
+            self._listener.became_steady()
 
     def _demand_accepted(self) -> None:
         if self._send_window is None:
@@ -209,7 +209,7 @@ class Connection:
         except UnicodeDecodeError:
             log.error("a topic is not UTF-8")
             return
-        self._user.received(received)
+        self._listener.received(received)
 
     def _take_receipts(self) -> None:
         if self._send_window is None or self._over.is_set():

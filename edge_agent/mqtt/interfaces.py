@@ -1,4 +1,4 @@
-"""What the client of a broker asks of its user, and what its library reports."""
+"""What the client of a broker asks of its listener, and what its library reports."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from edge_agent.mqtt.limits import Limits
 from edge_agent.mqtt.messages import Message, Received
 
 
-class ClientUser(Protocol):
-    """The user of an `MqttClient`. Everything is called on the event loop."""
+class ClientListener(Protocol):
+    """The listener of an `MqttClient`. Everything is called on the event loop."""
 
     def will(self) -> Message | None:
         """The message that the broker publishes when a connection breaks."""

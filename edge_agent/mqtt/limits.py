@@ -49,6 +49,7 @@ class Limits:
 
     def fits(self, topic: str, payload: str) -> bool:
         """Whether the broker accepts the size of a message without Correlation Data."""
+        # No topic begins with "\0": the message is no reply, and nothing takes its place.
         return self._packet_bytes is None or self.fitting(Message(topic, payload), "\0") is not None
 
     def _takes(self, message: Message) -> bool:
