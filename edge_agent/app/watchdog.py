@@ -19,12 +19,12 @@ from edge_agent.runtime.vitality import Proof, Vitality
 
 log = structlog.get_logger()
 
-LOOK_S = 5.0
+CHECK_S = 5.0
 """The longest time between two checks of the loops; a third of the watchdog's time if that is shorter."""
-START_LOOK_S = 0.05
+START_CHECK_S = 0.05
 """Time between two checks until every loop has made its first turn."""
 CALLS = 4
-STILL_LOOKS = 3
+STILL_CHECKS = 3
 """The event loop hangs if the witness checks this often without a check of the event loop in between."""
 
 
@@ -35,14 +35,14 @@ class Watchdog:
         self._supervisor = supervisor
         self._proofs = proofs
         self._status = status
-        self.looks = 0
+        self.checks = 0
         """How often the event loop has checked."""
 
     @property
-    def look_s(self) -> float:
+    def check_s(self) -> float:
         """The time between two checks, in seconds."""
         watchdog_s = self._supervisor.watchdog_s
-        return LOOK_S if watchdog_s is None else min(LOOK_S, watchdog_s / 3)
+        return CHECK_S if watchdog_s is None else min(CHECK_S, watchdog_s / 3)
 
     async def run(self, on_ready: Callable[[], None]) -> None:
         """`on_ready` is called when every loop has turned once: the start is done."""
@@ -57,23 +57,23 @@ class Watchdog:
 
     async def _until_all_turn(self) -> None:
         """Waits until all turn; systemd limits the time (`TimeoutStartSec`)."""
-        vitality = Vitality(self._proofs, self.look_s)
+        vitality = Vitality(self._proofs, self.check_s)
         sent: list[str] = []
         while unborn := vitality.unborn:
             if unborn != sent:
                 sent = unborn
                 self._supervisor.status(f"starting: {', '.join(unborn)}")
-            await asyncio.sleep(START_LOOK_S)
-            self.looks += 1
+            await asyncio.sleep(START_CHECK_S)
+            self.checks += 1
 
     async def _watch(self) -> None:
-        vitality = Vitality(self._proofs, self.look_s)
+        vitality = Vitality(self._proofs, self.check_s)
         before: list[str] = []
         sent, ready = "", False
         while True:
             ready = ready or self._supervisor.ready(self._status())
             silent = vitality.look()
-            self.looks += 1
+            self.checks += 1
             for name in silent:
                 if name not in before:
                     log.error("a loop is silent, the watchdog is not fed", loop=name)
@@ -86,7 +86,7 @@ class Watchdog:
             status = f"silent: {', '.join(silent)}" if silent else self._status()
             if status != sent and self._supervisor.status(status):
                 sent = status
-            await asyncio.sleep(self.look_s)
+            await asyncio.sleep(self.check_s)
 
 
 class Witness:
@@ -109,12 +109,12 @@ class Witness:
         self._thread.join()
 
     def _watch(self) -> None:
-        seen, still = self._watchdog.looks, 0
-        while not self._over.wait(self._watchdog.look_s):
-            looks = self._watchdog.looks
-            still = still + 1 if looks == seen else 0
-            seen = looks
-            if still == STILL_LOOKS:
+        seen, still = self._watchdog.checks, 0
+        while not self._over.wait(self._watchdog.check_s):
+            checks = self._watchdog.checks
+            still = still + 1 if checks == seen else 0
+            seen = checks
+            if still == STILL_CHECKS:
                 log.error("a loop is silent, the watchdog is not fed", loop="event loop", at=self._where())
 
     def _where(self) -> str:

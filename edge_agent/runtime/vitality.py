@@ -40,10 +40,10 @@ class Proven(Protocol):
 
 
 class Vitality:
-    """The state of all loops, checked every `look_s` seconds."""
+    """The state of all loops, checked every `check_s` seconds."""
 
-    def __init__(self, proofs: Sequence[Proof], look_s: float) -> None:
-        self._proofs = [(proof, max(2, math.ceil(proof.bound_s / look_s))) for proof in proofs]
+    def __init__(self, proofs: Sequence[Proof], check_s: float) -> None:
+        self._proofs = [(proof, max(2, math.ceil(proof.bound_s / check_s))) for proof in proofs]
         self._seen: dict[str, int | None] = {proof.name: proof.turns() for proof in proofs}
         self._still: dict[str, int] = dict.fromkeys(self._seen, 0)
 

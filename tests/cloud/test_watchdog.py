@@ -57,8 +57,8 @@ class Watched:
     async def looks(self) -> int:
         """Waits for some looks of the watchdog; how often the service was fed meanwhile."""
         self.supervisor.receive()
-        fed, end = 0, self.site.agent.watchdog.looks + LOOKS
-        while self.site.agent.watchdog.looks < end:
+        fed, end = 0, self.site.agent.watchdog.checks + LOOKS
+        while self.site.agent.watchdog.checks < end:
             await asyncio.sleep(0.01)
             fed += self.supervisor.receive().count("WATCHDOG=1")
         return fed

@@ -236,14 +236,14 @@ def test_a_loop_that_recovers_feeds_the_watchdog_again(tmp_path: Path) -> None:
 def test_a_process_that_was_suspended_does_not_count_as_hung() -> None:
     """Looks are counted: whatever passed between two of them, each loop has its chance."""
     turns = {"a": 1}
-    vitality = Vitality([Proof("a", lambda: turns["a"], 15.0)], look_s=5.0)
+    vitality = Vitality([Proof("a", lambda: turns["a"], 15.0)], check_s=5.0)
     assert [vitality.look() for _ in range(4)] == [[], [], ["a"], ["a"]]
     turns["a"] += 1
     assert vitality.look() == []
 
 
 def test_a_part_with_nothing_to_prove_is_not_silent() -> None:
-    vitality = Vitality([Proof("thread", lambda: None, 10.0)], look_s=5.0)
+    vitality = Vitality([Proof("thread", lambda: None, 10.0)], check_s=5.0)
     assert [vitality.look() for _ in range(5)] == [[]] * 5
     assert vitality.unborn == []
 
