@@ -23,15 +23,15 @@ from cloud_gateway.api.openapi import describe
 from cloud_gateway.db.prune import Pruner
 from cloud_gateway.db.store import Store
 from cloud_gateway.events.given_up import Canceller
-from cloud_gateway.events.histories import Histories
 from cloud_gateway.events.intake import Intake, subscriptions
 from cloud_gateway.events.reconcile import Reconciler
+from cloud_gateway.events.restore_sender import RestoreSender
 from cloud_gateway.events.twins import Twins
 from cloud_gateway.limits import Limits
 from cloud_gateway.logs import WINDOW_S, error_fields, log, log_suppressed_counts
+from cloud_gateway.machines.commands import MachineCommands
 from cloud_gateway.machines.gate import MachineQuotas
 from cloud_gateway.machines.mqtt_link import MqttLink
-from cloud_gateway.machines.requests import MachineCommands
 from cloud_gateway.machines.seals import Seals
 from cloud_gateway.operations import routes as operations
 from cloud_gateway.settings import Settings, Timing
@@ -168,7 +168,7 @@ def _build(
     quotas, seals = MachineQuotas(), Seals(settings.platforms)
     wake = deliverer.wake
     reconciler = Reconciler(store, machines, timing, clock, wake, gateway_name, quotas=quotas, seals=seals)
-    histories = Histories(store, machines)
+    restore_sender = RestoreSender(store, machines)
     intake = Intake(
         store,
         machines,
@@ -177,30 +177,30 @@ def _build(
         wake,
         reconciler.check_machine,
         twins=twins,
-        histories=histories,
+        restore_sender=restore_sender,
         quotas=quotas,
         seals=seals,
     )
     parts = Parts(
-        settings,
-        store,
-        machines,
-        Idempotency(store, clock),
-        Limits(settings.platforms, settings.limits),
-        wake,
-        clock,
-        twins,
-        lambda machine_id: reconciler.check_machine(machine_id, None, retained=True),
-        timing,
-        quotas,
-        seals,
-        QrImages(),
+        settings=settings,
+        store=store,
+        machines=machines,
+        idempotency=Idempotency(store, clock),
+        limits=Limits(settings.platforms, settings.limits),
+        wake_webhooks=wake,
+        clock=clock,
+        twins=twins,
+        check_machine=lambda machine_id: reconciler.check_machine(machine_id, None, retained=True),
+        timing=timing,
+        quotas=quotas,
+        seals=seals,
+        qr_images=QrImages(),
     )
     tasks = {
         "intake": lambda: intake.run(link),
         "webhooks": deliverer.run,
         "reconciler": reconciler.run,
-        "histories": histories.run,
+        "histories": restore_sender.run,
         "canceller": Canceller(store, machines, timing, clock).run,
         "pruner": Pruner(store, settings.keep, timing, clock).run,
         "link": lambda: link.run(LinkForwarder(intake, machines)),

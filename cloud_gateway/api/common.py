@@ -28,8 +28,8 @@ from cloud_gateway.api.search import preferred_now
 from cloud_gateway.db.store import Store
 from cloud_gateway.events.twins import Twins
 from cloud_gateway.limits import Limits
+from cloud_gateway.machines.commands import MachineCommands, MachineRefusal, Reply
 from cloud_gateway.machines.gate import MachineQuotas
-from cloud_gateway.machines.requests import MachineCommands, MachineRefusal, Reply
 from cloud_gateway.machines.seals import Seals
 from cloud_gateway.settings import Platform, Settings, Timing
 from edge_agent.errors import Code, Refusal
@@ -149,7 +149,7 @@ class Call:
         )
 
 
-def misfit() -> Refusal:
+def reply_does_not_fit() -> Refusal:
     """INTERNAL: the reply does not fit the command."""
     return Refusal(Code.INTERNAL, "the machine's reply does not fit the request")
 

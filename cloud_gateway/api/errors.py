@@ -11,7 +11,7 @@ from starlette.exceptions import HTTPException
 from starlette.routing import Route
 
 from cloud_gateway.limits import Limits, TooMany
-from cloud_gateway.machines.requests import MachineRefusal
+from cloud_gateway.machines.commands import MachineRefusal
 from edge_agent.errors import Code, FieldViolation, Refusal
 from edge_agent.protocol.api import field_path, rpc_status
 

@@ -17,8 +17,7 @@ from typing import Any
 from sqlalchemy import Connection, select, update
 
 from cloud_gateway.db.store import Store, canonical, insert_once
-from cloud_gateway.db.tables import requests
-from cloud_gateway.events.projection import COMMAND_PREFIX
+from cloud_gateway.db.tables import COMMAND_PREFIX, requests
 from edge_agent.errors import Code, FieldViolation, Refusal
 
 

@@ -29,14 +29,15 @@ from cloud_gateway.api.common import (
     WithParts,
     as_now,
     machine_now,
-    misfit,
+    reply_does_not_fit,
 )
 from cloud_gateway.api.errors import invalid, not_found
 from cloud_gateway.api.idempotency import CommandIds
 from cloud_gateway.api.search import distance_m, suits
-from cloud_gateway.events.projection import owner_of, unix_s
+from cloud_gateway.bounds import moment_s
+from cloud_gateway.events.projection import owner_of
 from cloud_gateway.events.tickets import Ticket, put_ticket
-from cloud_gateway.machines.requests import Reply
+from cloud_gateway.machines.commands import Reply
 from edge_agent.errors import Code, FieldViolation, Refusal
 from edge_agent.model import Source
 from edge_agent.protocol.api import Body, CellDetail, Machine, MaintenanceBody
@@ -105,7 +106,7 @@ async def request_maintenance(request: Request, caller: Caller, parts: WithParts
         try:
             await parts.store.write(lambda db: put_ticket(db, ticket))
         except ValueError:
-            raise misfit() from None  # a ticket of another machine
+            raise reply_does_not_fit() from None  # a ticket of another machine
         return answer
 
     return await call.once(act)
@@ -158,9 +159,9 @@ def _labelled(machine: Machine, label: str | None) -> CellDetail | None:
 def _ticket_answer(reply: Reply) -> MaintenanceAnswer:
     try:
         answer = MaintenanceAnswer.model_validate(reply.result)
-        unix_s(answer.created_at)
+        moment_s(answer.created_at)
     except ValueError:
-        raise misfit() from None
+        raise reply_does_not_fit() from None
     return answer
 
 
@@ -172,7 +173,7 @@ def _ticket(body: MaintenanceBody, subject: _Subject, answer: MaintenanceAnswer)
         cell_id=body.cell_id if subject.cell is None else subject.cell.cell_id,
         description=body.description,
         severity=body.severity,
-        created_s=unix_s(answer.created_at),
+        created_s=moment_s(answer.created_at),
         source=Source.API,
         blocked=body.block_cell_immediately,
     )

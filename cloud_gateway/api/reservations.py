@@ -32,16 +32,15 @@ from cloud_gateway.api.common import (
     WithParts,
     as_now,
     machine_now,
-    misfit,
+    reply_does_not_fit,
 )
 from cloud_gateway.api.errors import not_found
 from cloud_gateway.api.idempotency import CommandIds
 from cloud_gateway.api.paging import position_of, token_after
-from cloud_gateway.bounds import shown_date
+from cloud_gateway.bounds import moment_s, shown_date
 from cloud_gateway.db.store import ReservationRow
 from cloud_gateway.events.given_up import cancelled_meanwhile, note_given_up, withdraw
-from cloud_gateway.events.projection import unix_s
-from cloud_gateway.machines.requests import Reply
+from cloud_gateway.machines.commands import Reply
 from cloud_gateway.machines.seals import SealedRequest
 from cloud_gateway.settings import Platform
 from edge_agent.errors import Code, Refusal
@@ -67,7 +66,7 @@ async def reserve(request: Request, caller: Caller, parts: WithParts) -> Respons
         fields |= {"reservation_id": command_ids.reservation_id, "platform": caller.name}
         reply = await _ask_to_reserve(call, body.machine_id, fields, command_ids)
         if reply.reservation is None or reply.reservation.reservation_id != command_ids.reservation_id:
-            raise misfit()
+            raise reply_does_not_fit()
         row = await parts.store.reservation(command_ids.reservation_id)
         if row is None:
             raise Refusal(Code.INTERNAL, "the reservation was not stored")
@@ -164,9 +163,9 @@ async def open_door(reservation_id: str, request: Request, caller: Caller, parts
         reply = await call.send_command(row.machine_id, "open-door", fields, command_ids)
         accepted_at = reply.result.get("accepted_at")
         try:
-            unix_s(accepted_at if isinstance(accepted_at, str) else "")
+            moment_s(accepted_at if isinstance(accepted_at, str) else "")
         except ValueError:
-            raise misfit() from None
+            raise reply_does_not_fit() from None
         return AcceptedAnswer(request_id=request.state.x_request_id, accepted_at=str(accepted_at))
 
     return await call.once(act)
@@ -223,7 +222,7 @@ async def _open(request: Request, caller: Platform, parts: Parts, reservation_id
         reply = await call.send_command(row.machine_id, name, {"reservation_id": reservation_id}, command_ids)
         cell = reply.result.get("cell")
         if not isinstance(cell, dict) or not isinstance(cell.get("description"), str):
-            raise misfit()
+            raise reply_does_not_fit()
         return OpenedAnswer(cell=CellAnswer(description=cell["description"]))
 
     return await call.once(act)

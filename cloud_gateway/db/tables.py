@@ -218,6 +218,9 @@ requests = Table(
 the machine has decided; `reservation_id` is for a reserve only; `key` is a hash of platform, method, path and
 id."""
 
+COMMAND_PREFIX = "req_"
+"""A command's request id is this prefix and the key of its row in `requests`."""
+
 tickets = Table(
     "maintenance_tickets",
     metadata,

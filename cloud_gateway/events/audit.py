@@ -15,7 +15,7 @@ from typing import Any
 from sqlalchemy import Connection, delete, func, insert, select, update
 
 from cloud_gateway.db.tables import counts, events, sources
-from cloud_gateway.events.order import (
+from cloud_gateway.events.sequence import (
     SUSPECTED,
     UNNAMED,
     advance,

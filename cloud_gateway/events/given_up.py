@@ -16,7 +16,7 @@ from sqlalchemy import Connection, delete, select, update
 from cloud_gateway.db.store import DATABASE_GONE, Store, insert_once
 from cloud_gateway.db.tables import given_up, reservations
 from cloud_gateway.logs import error_fields, log
-from cloud_gateway.machines.requests import MachineCommands, MachineRefusal
+from cloud_gateway.machines.commands import MachineCommands, MachineRefusal
 from cloud_gateway.settings import Timing
 from edge_agent.errors import Code, Refusal
 from edge_agent.model import ReservationStatus

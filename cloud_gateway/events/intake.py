@@ -17,11 +17,12 @@ from collections.abc import Callable
 from sqlalchemy import Connection
 
 from cloud_gateway.db.store import DATABASE_GONE, UNUSABLE, Store, find_reservation
-from cloud_gateway.events.histories import Histories
-from cloud_gateway.events.order import keep_rejected, lock_machine, take_events
 from cloud_gateway.events.projection import put_machine, put_view
+from cloud_gateway.events.restore_sender import RestoreSender
+from cloud_gateway.events.sequence import keep_rejected, lock_machine, take_events
 from cloud_gateway.events.twins import Twins
 from cloud_gateway.logs import error_fields, log
+from cloud_gateway.machines.commands import MachineCommands, MachineRefusal, Pending, Reply, hand_to_caller
 from cloud_gateway.machines.gate import (
     MachineQuotas,
     NotEntitled,
@@ -34,7 +35,6 @@ from cloud_gateway.machines.gate import (
     with_own_fields,
 )
 from cloud_gateway.machines.mqtt_link import MqttLink
-from cloud_gateway.machines.requests import MachineCommands, MachineRefusal, Pending, Reply, hand_to_caller
 from cloud_gateway.machines.seals import Seals
 from cloud_gateway.settings import Timing
 from edge_agent.errors import Code, Refusal
@@ -81,7 +81,7 @@ class Intake:
         check_machine: Callable[[str, Digest | None, bool], None] = lambda _machine, _digest, _retained: None,
         *,
         twins: Twins | None = None,
-        histories: Histories | None = None,
+        restore_sender: RestoreSender | None = None,
         quotas: MachineQuotas | None = None,
         seals: Seals | None = None,
     ) -> None:
@@ -92,7 +92,7 @@ class Intake:
         self._wake_webhooks = wake_webhooks
         self._check_machine = check_machine
         self._twins = twins or Twins(store, clock)
-        self._histories = histories or Histories(store, machines)
+        self._restore_sender = restore_sender or RestoreSender(store, machines)
         self._quotas = quotas or MachineQuotas()
         self._seals = seals or Seals(())
         self._lanes: list[asyncio.Queue[Received]] = [asyncio.Queue() for _ in range(store.writers)]
@@ -226,7 +226,7 @@ class Intake:
         self._machines.set_online(machine_id, None)
         if state is not None:
             self._machines.set_online(machine_id, state)
-            self._histories.heard(machine_id)
+            self._restore_sender.heard(machine_id)
             # A machine that was online already only updates its health or its challenge.
             if state.online and (message.retained or not there_before):
                 self._check_machine(machine_id, None, message.retained)

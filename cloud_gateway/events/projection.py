@@ -13,7 +13,15 @@ from sqlalchemy import Connection, delete, func, insert, select, update
 
 from cloud_gateway.bounds import moment_s
 from cloud_gateway.db.store import FINISHED, ReservationRow, find_reservation, insert_once
-from cloud_gateway.db.tables import abandonments, cell_owners, machines, requests, reservations, webhooks
+from cloud_gateway.db.tables import (
+    COMMAND_PREFIX,
+    abandonments,
+    cell_owners,
+    machines,
+    requests,
+    reservations,
+    webhooks,
+)
 from cloud_gateway.events.dates import correct_dates, corrected, note_undated
 from cloud_gateway.events.tickets import close_tickets_of, note_abandoned, note_cleared, put_ticket, ticket_of
 from edge_agent.model import CellCause, ReservationStatus
@@ -51,9 +59,6 @@ WEBHOOK_FIELDS = (
     "event_type",
 )
 
-COMMAND_PREFIX = "req_"
-"""A command's request id is this prefix and the key of its row in `requests`."""
-
 STUBS_MAX = 1024
 """The most reservations of a machine that may be known from events only: twice its maximum of cells."""
 
@@ -67,11 +72,6 @@ MORE_DETAIL = {
 }
 """The fields of a webhook's detail besides `DETAIL_FIELDS`; an event may have more, for the projection
 only."""
-
-
-def unix_s(text: str) -> int:
-    """An RFC 3339 time as whole Unix seconds. Raises `ValueError` outside 1970 to 2100."""
-    return moment_s(text)
 
 
 def put_machine(db: Connection, machine: Machine, now_s: float) -> None:
@@ -272,9 +272,9 @@ def put_view(db: Connection, view: ReservationView, now_s: float, *, fresh: bool
     if row is None or _has_newer_cell(view, row, fresh):
         values["cell_label"] = view.cell.description
     if view.dropped_off_at is not None and (row is None or row.dropped_off_s is None):
-        values["dropped_off_s"] = unix_s(view.dropped_off_at)
+        values["dropped_off_s"] = moment_s(view.dropped_off_at)
     if view.picked_up_at is not None and (row is None or row.picked_up_s is None):
-        values["picked_up_s"] = unix_s(view.picked_up_at)
+        values["picked_up_s"] = moment_s(view.picked_up_at)
         # A time far from ours may come from an old reply or a wrong clock; the event will give it.
         near = abs(now_s - values["picked_up_s"]) <= TIME_TOLERANCE_S
         values["grace_from_s"] = float(values["picked_up_s"]) if near else now_s
@@ -296,13 +296,13 @@ def put_view(db: Connection, view: ReservationView, now_s: float, *, fresh: bool
 
 def restate(db: Connection, view: ReservationView) -> None:
     """Writes a live reservation as its machine holds it; the events of another machine had changed it."""
-    picked_up = None if view.picked_up_at is None else unix_s(view.picked_up_at)
+    picked_up = None if view.picked_up_at is None else moment_s(view.picked_up_at)
     values: dict[str, Any] = {
         "status": view.status.value,
         "completed": False,
         "ended_s": None,
         "cell_label": view.cell.description,
-        "dropped_off_s": None if view.dropped_off_at is None else unix_s(view.dropped_off_at),
+        "dropped_off_s": None if view.dropped_off_at is None else moment_s(view.dropped_off_at),
         "picked_up_s": picked_up,
     }
     if picked_up is None:
@@ -326,7 +326,7 @@ def _lasting(view: ReservationView) -> dict[str, Any]:
         "platform_order_id": view.platform_order_id,
         "notes": view.notes,
         "webhook_url": view.webhook_url,
-        "created_s": unix_s(view.created_at),
+        "created_s": moment_s(view.created_at),
         "drop_off_code": view.drop_off_code,
         "pickup_code": view.pickup_code,
         "grace_pickup_s": view.grace_period_pickup_in_seconds,
@@ -337,8 +337,8 @@ def _lasting(view: ReservationView) -> dict[str, Any]:
 def _dates(view: ReservationView) -> dict[str, Any]:
     """The dates as the machine knows them now: it corrects those that a wrong clock gave."""
     dates = {"dropped_off_s": view.dropped_off_at, "picked_up_s": view.picked_up_at}
-    known = {name: unix_s(text) for name, text in dates.items() if text is not None}
-    return {"created_s": unix_s(view.created_at), **known}
+    known = {name: moment_s(text) for name, text in dates.items() if text is not None}
+    return {"created_s": moment_s(view.created_at), **known}
 
 
 def _has_newer_cell(view: ReservationView, row: ReservationRow, fresh: bool) -> bool:

@@ -22,11 +22,11 @@ from sqlalchemy.exc import SQLAlchemyError
 from cloud_gateway.db.replicas import end_of, note_alive
 from cloud_gateway.db.store import Store
 from cloud_gateway.events import audit, sync
-from cloud_gateway.events.order import skip_to_first_held
+from cloud_gateway.events.sequence import skip_to_first_held
 from cloud_gateway.events.sync import Asking, EventProgress
 from cloud_gateway.logs import error_fields, log
+from cloud_gateway.machines.commands import MachineCommands, MachineRefusal, Reply
 from cloud_gateway.machines.gate import MachineQuotas, SyncPage
-from cloud_gateway.machines.requests import MachineCommands, MachineRefusal, Reply
 from cloud_gateway.machines.seals import Seals
 from cloud_gateway.settings import Timing
 from edge_agent.errors import Code, Refusal

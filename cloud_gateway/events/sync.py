@@ -15,7 +15,8 @@ from sqlalchemy import ColumnElement, Connection, and_, func, or_, select, updat
 from cloud_gateway.db.store import UNUSABLE, find_reservation, insert_once
 from cloud_gateway.db.tables import counts, events, reservations, sources
 from cloud_gateway.events import audit
-from cloud_gateway.events.order import (
+from cloud_gateway.events.projection import put_over, put_view, restate
+from cloud_gateway.events.sequence import (
     advance,
     applied_sequence,
     events_in_reply,
@@ -25,7 +26,6 @@ from cloud_gateway.events.order import (
     unknown,
     use_journal,
 )
-from cloud_gateway.events.projection import put_over, put_view, restate
 from cloud_gateway.logs import log
 from cloud_gateway.machines.gate import NotEntitled, ReceivedEvent, SyncPage, reason_of, view_in
 from edge_agent.model import ReservationStatus

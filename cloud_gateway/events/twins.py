@@ -16,7 +16,7 @@ from sqlalchemy import Connection, select, update
 from cloud_gateway.db.store import Store
 from cloud_gateway.db.tables import sources
 from cloud_gateway.events import audit
-from cloud_gateway.events.order import lock_machine
+from cloud_gateway.events.sequence import lock_machine
 from cloud_gateway.logs import log
 from edge_agent.protocol.api import Body, rfc3339
 from edge_agent.protocol.events import Online

@@ -27,7 +27,7 @@ from cloud_gateway.bounds import (
     read_json,
 )
 from cloud_gateway.limits import Bucket
-from cloud_gateway.machines.requests import MachineRefusal, Pending, Reply
+from cloud_gateway.machines.commands import MachineRefusal, Pending, Reply
 from edge_agent.errors import Code
 from edge_agent.protocol.api import Body, Machine, ReservationView, refusal_from
 from edge_agent.protocol.events import Event, Online

@@ -25,9 +25,9 @@ from cloud_gateway.db.tables import reservations
 from cloud_gateway.events.intake import Intake
 from cloud_gateway.events.twins import Twins
 from cloud_gateway.limits import Limits
+from cloud_gateway.machines.commands import MachineCommands, Pending
 from cloud_gateway.machines.gate import MachineQuotas
 from cloud_gateway.machines.mqtt_link import OutgoingCommand
-from cloud_gateway.machines.requests import MachineCommands, Pending
 from cloud_gateway.machines.seals import SealedRequest, Seals
 from edge_agent.errors import LinkFault
 from edge_agent.mqtt.messages import Received
@@ -151,14 +151,14 @@ async def hostile(folder: Path) -> AsyncIterator[Hostile]:
     machines = MachineCommands("test", QUICK, lambda: NOW_S, NoLink())
     quotas, seals = MachineQuotas(), Seals(given.platforms)
     parts = Parts(
-        given,
-        store,
-        machines,
-        Idempotency(store, lambda: NOW_S),
-        Limits(given.platforms, given.limits),
-        lambda: None,
-        lambda: NOW_S,
-        Twins(store, lambda: NOW_S),
+        settings=given,
+        store=store,
+        machines=machines,
+        idempotency=Idempotency(store, lambda: NOW_S),
+        limits=Limits(given.platforms, given.limits),
+        wake_webhooks=lambda: None,
+        clock=lambda: NOW_S,
+        twins=Twins(store, lambda: NOW_S),
         timing=QUICK,
         quotas=quotas,
         seals=seals,

@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 from sqlalchemy import select
 
+from cloud_gateway.bounds import moment_s
 from cloud_gateway.db.store import find_reservation
 from cloud_gateway.db.tables import abandonments
-from cloud_gateway.events.projection import unix_s
 from edge_agent.protocol.api import rfc3339
 from edge_agent.protocol.events import EventType
 from tests.gateway.support import Gateway, bench, error, running_gateway, settings
@@ -38,7 +38,7 @@ def unsynced(at_s: int, uptime_ms: int, boot_id: str = "boot-1") -> dict[str, An
 async def dates_of(gateway: Gateway, reservation_id: str) -> tuple[int | None, ...]:
     """The three dates of a reservation in Unix seconds, as the API shows them."""
     got = (await gateway.get(f"/reservations/{reservation_id}")).json()
-    return tuple(None if got.get(name) is None else unix_s(got[name]) for name in DATES)
+    return tuple(None if got.get(name) is None else moment_s(got[name]) for name in DATES)
 
 
 async def until_dates(gateway: Gateway, reservation_id: str, expected: tuple[int | None, ...]) -> None:

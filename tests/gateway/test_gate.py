@@ -12,7 +12,7 @@ from sqlalchemy import func, insert, select
 from cloud_gateway.bounds import DEPTH_MAX, OutOfBounds, read_json
 from cloud_gateway.db.tables import machines, rejected, tickets, webhooks
 from cloud_gateway.machines import gate
-from cloud_gateway.machines.requests import LATE_MAX, Pending
+from cloud_gateway.machines.commands import LATE_MAX, Pending
 from edge_agent.protocol.events import DETAIL_KEY, EventType
 from tests.gateway.hostile import HOSTILE, NOW_S, Hostile, hostile, plant
 from tests.gateway.peer import MACHINE

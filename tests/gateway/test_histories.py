@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 
 from cloud_gateway.db.store import Store
-from cloud_gateway.events.histories import Histories
+from cloud_gateway.events.restore_sender import RestoreSender
+from cloud_gateway.machines.commands import MachineCommands
 from cloud_gateway.machines.mqtt_link import OutgoingCommand
-from cloud_gateway.machines.requests import MachineCommands
 from edge_agent.protocol.events import HistoryState, Online
 from tests.gateway.peer import MACHINE
 from tests.gateway.support import QUICK, eventually
@@ -40,10 +40,10 @@ async def test_a_retained_question_that_arrives_before_the_link_is_connected_is_
     store, link = Store(f"sqlite:///{tmp_path}/db"), RecordedLink()
     machines = MachineCommands("s", QUICK, time, link)
     await store.open()
-    histories = Histories(store, machines)
-    answering = asyncio.create_task(histories.run())
+    restore_sender = RestoreSender(store, machines)
+    answering = asyncio.create_task(restore_sender.run())
     machines.set_online(MACHINE, online(history))
-    histories.heard(MACHINE)
+    restore_sender.heard(MACHINE)
     await asyncio.sleep(0)
     link.connected = True
     await eventually(lambda: [topic for topic in link.topics if topic.endswith("/cmd/restore")])

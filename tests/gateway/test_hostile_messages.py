@@ -20,11 +20,11 @@ from starlette.responses import JSONResponse
 from cloud_gateway.api.errors import machine_refused
 from cloud_gateway.bounds import TEXT_MAX, TIME_MAX_S
 from cloud_gateway.db.tables import counts, events, machines, rejected
-from cloud_gateway.events import order
+from cloud_gateway.events import sequence
 from cloud_gateway.events.projection import owner_of
 from cloud_gateway.events.reconcile import Reconciler
 from cloud_gateway.machines import gate
-from cloud_gateway.machines.requests import MachineRefusal, Pending, Reply
+from cloud_gateway.machines.commands import MachineRefusal, Pending, Reply
 from edge_agent.errors import Code, Refusal
 from edge_agent.protocol.events import DETAIL_KEY, EventType
 from tests.gateway.hostile import HOSTILE, NOW_S, Hostile, hostile
@@ -232,8 +232,8 @@ async def _reply(site: Hostile, name: str, reservation_id: str, payload: bytes) 
 async def test_x6_journals_and_kept_refusals_are_bounded(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(order, "JOURNALS_MAX", 10)
-    monkeypatch.setattr(order, "REJECTED_MAX", 20)
+    monkeypatch.setattr(sequence, "JOURNALS_MAX", 10)
+    monkeypatch.setattr(sequence, "REJECTED_MAX", 20)
     async with hostile(tmp_path) as site:
         for number in range(40):
             body = document_of(EventType.ALARM_RAISED, 1, reservation_id=None)
@@ -273,7 +273,7 @@ async def test_x6_a_page_beyond_the_quota_is_not_stored(tmp_path: Path) -> None:
 async def test_x6_events_that_wait_for_a_missing_one_are_bounded(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(order, "HELD_MAX", 20)
+    monkeypatch.setattr(sequence, "HELD_MAX", 20)
     async with hostile(tmp_path) as site:
         for number in range(5, 60):
             await site.send("evt", document_of(EventType.ALARM_RAISED, number, reservation_id=None))

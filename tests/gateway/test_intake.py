@@ -14,7 +14,7 @@ from sqlalchemy.exc import OperationalError
 from cloud_gateway.db.store import Store
 from cloud_gateway.db.tables import events, rejected
 from cloud_gateway.events.intake import Intake
-from cloud_gateway.machines.requests import MachineCommands
+from cloud_gateway.machines.commands import MachineCommands
 from edge_agent.mqtt.messages import Received
 from edge_agent.protocol.events import EventType
 from tests.gateway.support import QUICK, eventually

@@ -14,8 +14,8 @@ from sqlalchemy import Connection, func, insert, select, update
 from cloud_gateway.db.prune import BATCH, Pruner
 from cloud_gateway.db.store import Store
 from cloud_gateway.db.tables import events, metadata, requests, reservations, webhooks
-from cloud_gateway.events.order import take_events
 from cloud_gateway.events.projection import put_view
+from cloud_gateway.events.sequence import take_events
 from cloud_gateway.limits import CLIENTS_MAX, Bucket, Limits, Pauses, TooMany
 from cloud_gateway.settings import KeepSettings, LimitSettings, Settings, Timing
 from edge_agent.protocol.events import EventType

@@ -20,7 +20,7 @@ from cloud_gateway.db import migrations
 from cloud_gateway.db.prune import over
 from cloud_gateway.db.store import Store, is_ongoing
 from cloud_gateway.db.tables import counts, events, metadata, rejected, reservations, sources, webhooks
-from cloud_gateway.events.order import take_events
+from cloud_gateway.events.sequence import take_events
 from cloud_gateway.events.sync import incomplete
 from cloud_gateway.settings import KeepSettings
 from edge_agent.protocol.events import EventType

@@ -16,8 +16,8 @@ from sqlalchemy.exc import DataError
 
 from cloud_gateway.db.store import Store
 from cloud_gateway.db.tables import counts, events, machines, rejected, reservations, webhooks
-from cloud_gateway.events.order import skip_to_first_held, take_events
 from cloud_gateway.events.projection import put_view
+from cloud_gateway.events.sequence import skip_to_first_held, take_events
 from cloud_gateway.events.sync import Taken, progress_of, take_page
 from cloud_gateway.machines.gate import ReceivedEvent, SyncPage, read_event
 from edge_agent.protocol.api import ReservationView, rfc3339

@@ -11,7 +11,7 @@ import pytest
 from cloud_gateway.events.projection import apply_event
 from cloud_gateway.events.reconcile import Reconciler
 from cloud_gateway.events.sync import note_unknown
-from cloud_gateway.machines.requests import Reply
+from cloud_gateway.machines.commands import Reply
 from edge_agent.protocol.events import EventType
 from tests.gateway.receiver import receiver
 from tests.gateway.support import (

@@ -17,10 +17,10 @@ from sqlalchemy import Connection, select
 from cloud_gateway.bounds import shown_date
 from cloud_gateway.db.store import DATABASE_GONE, Store
 from cloud_gateway.db.tables import counts, reservations, sources
-from cloud_gateway.events.order import is_suspected
+from cloud_gateway.events.sequence import is_suspected
 from cloud_gateway.events.sync import live_on
 from cloud_gateway.logs import error_fields, log
-from cloud_gateway.machines.requests import MachineCommands, MachineRefusal
+from cloud_gateway.machines.commands import MachineCommands, MachineRefusal
 from edge_agent.errors import Code, Refusal
 
 JOURNALS_MAX = 1000
@@ -29,7 +29,7 @@ PAUSE_S = 0.5
 PAUSE_MAX_S = 60.0
 
 
-class Histories:
+class RestoreSender:
     """Sends `restore` to machines whose history is in doubt, one task for each; belongs to the event loop."""
 
     def __init__(self, store: Store, machines: MachineCommands) -> None:
