@@ -139,7 +139,7 @@ class Agent:
         self._telemetry = Telemetry(self.link, self.report, topics, self._clock_text, online)
         self._make_door_reading()
         self._executor = self._make_executor()
-        self._group: asyncio.TaskGroup
+        self._group: asyncio.TaskGroup  # set by `_serve`; `_start_effect` starts tasks in it
 
     def _make_command_handling(self) -> None:
         """Makes the parts that handle commands and entries, and the listeners that pass them on."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Protocol
 
-from edge_agent.drivers.bus import Priority
+from edge_agent.drivers.jobs import Priority
 
 
 class Lock(Protocol):

@@ -80,7 +80,7 @@ class Passage:
     devices: list[Answers]
     echoes: int = 0
     """How often the first frame heard after a request was that request."""
-    rubbish: int = 0
+    stray_bytes: int = 0
     """Bytes that belonged to no frame."""
 
     def total(self, name: str) -> int:
@@ -98,22 +98,22 @@ class WireWatch:
         self._silence_s = SILENCE_CHARACTERS * character_s if place.baud <= 19200 else 0.00175
         self._devices = {d.address: Answers(d.name, d.address) for d in place.devices}
         self._before: Mapping[int, dict[str, int]] = {}
-        self._rubbish_before = 0
+        self._stray_before = 0
         self._asked: ObservedFrame | None = None
         self._echoes = 0
 
     def begin(self) -> None:
         """Starts listening."""
         self._before = {device.address: self._counts(device) for device in self._place.devices}
-        self._rubbish_before = self._place.bus.counters.stray_bytes
+        self._stray_before = self._place.bus.counters.stray_bytes
         self._place.bus.frame_observers.append(self._take)
 
     def end(self) -> Passage:
         """What has passed since `begin`."""
         self.stop()
         devices = [self._since_begin(device) for device in self._place.devices]
-        rubbish = self._place.bus.counters.stray_bytes - self._rubbish_before
-        return Passage(self._place.bus.up, devices, self._echoes, rubbish)
+        stray_bytes = self._place.bus.counters.stray_bytes - self._stray_before
+        return Passage(self._place.bus.up, devices, self._echoes, stray_bytes)
 
     def _since_begin(self, device: Placed) -> Answers:
         before = self._before[device.address]
