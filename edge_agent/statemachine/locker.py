@@ -190,7 +190,7 @@ def _graces_left(
         elapsed_ns = reservation.picked_up.elapsed_ns(now)
         if elapsed_ns is not None:
             left_ns = reservation.grace_pickup_s * NS - elapsed_ns + 1
-            yield reservation, max(left_ns, weight.waits_ns(layout, cell, now))
+            yield reservation, max(left_ns, weight.wait_left_ns(layout, cell, now))
 
 
 def _refuse_expired(builder: StepBuilder, expires_ns: int | None) -> None:

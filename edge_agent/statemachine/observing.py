@@ -170,7 +170,8 @@ def _bounces(builder: StepBuilder, cell: Cell) -> bool:
 def _expected(builder: StepBuilder, label: str) -> bool:
     """Whether an unlock attempt has pulsed this cell's lock."""
     return any(
-        t.cell == label and t.stage in ("pulsing", "unresolved") for t in builder.unlock_attempts.values()
+        unlock.cell == label and unlock.stage in ("pulsing", "unresolved")
+        for unlock in builder.unlock_attempts.values()
     )
 
 
@@ -191,4 +192,4 @@ def dropoffs_to_weigh(
     if layout.hold_empty_dropoff:
         for reservation in state.reservations.values():
             if reservation.to_be_weighed and reservation.dropoff_opened:
-                yield reservation, weight.waits_ns(layout, state.cells[reservation.cell], now)
+                yield reservation, weight.wait_left_ns(layout, state.cells[reservation.cell], now)

@@ -43,7 +43,7 @@ def resolve(builder: StepBuilder, given: Resolve) -> None:
         actor=given.actor,
         **_changes(builder, given, reservation),
     )
-    _settle_cell(builder, given)
+    _record_verdict(builder, given)
     if changed is not None and changed.status is ReservationStatus.ABANDONED:
         outcome.end_waiting(builder, changed, "the reservation's cell was found empty before its turn came")
     builder.answer(given.request_key, cell=given.cell)
@@ -77,7 +77,7 @@ def _changes(builder: StepBuilder, given: Resolve, reservation: Reservation) -> 
             return {"dropoff_opened": False, "to_be_weighed": False}
 
 
-def _settle_cell(builder: StepBuilder, given: Resolve) -> None:
+def _record_verdict(builder: StepBuilder, given: Resolve) -> None:
     """The last outcome is decided. A door that still reads open is no longer believed."""
     cell = builder.change_cell(given.cell, last_outcome=None)
     if cell.door is Door.OPEN:

@@ -51,7 +51,7 @@ def accept(builder: StepBuilder, unlock: UnlockAttempt) -> None:
     An open-door is answered at once; its outcome becomes an event.
     """
     if unlock.purpose is Purpose.TECHNICIAN and unlock.cell in builder.cells:
-        _end_waits(builder, unlock.cell)
+        _end_undecided(builder, unlock.cell)
     reservation = _judge(builder, unlock)
     if reservation is not None and unlock.purpose is Purpose.DROPOFF and reservation.first_dropoff is None:
         builder.change_reservation(reservation, first_dropoff=builder.now)
@@ -62,7 +62,7 @@ def accept(builder: StepBuilder, unlock: UnlockAttempt) -> None:
     builder.queue = (*builder.queue, unlock.unlock_id)
 
 
-def _end_waits(builder: StepBuilder, label: str) -> None:
+def _end_undecided(builder: StepBuilder, label: str) -> None:
     """A technician opens the cell: ends older commands whose outcome the next change of its door would
     decide."""
     unconfirmed.forget(builder, label)

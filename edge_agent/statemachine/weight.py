@@ -152,7 +152,7 @@ def left_behind(builder: StepBuilder, label: str) -> None:
         builder.raise_alarm(Alarm.PARCEL_LEFT_BEHIND, label, f"{cell.mass_g} g left behind", cell=label)
 
 
-def waits_ns(layout: Layout, cell: Cell, now: Instant) -> int:
+def wait_left_ns(layout: Layout, cell: Cell, now: Instant) -> int:
     """How long a closed cell's scale is still awaited; 0 or less: it has reported, or is not awaited."""
     if cell.label not in layout.weighed or cell.mass_g is not None or cell.door_since is None:
         return 0

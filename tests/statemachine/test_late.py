@@ -22,7 +22,7 @@ from edge_agent.statemachine.inputs import (
 from edge_agent.statemachine.outputs import FactKind
 from edge_agent.statemachine.redating import redated
 from edge_agent.statemachine.state import Layout, StandingAlarm
-from edge_agent.statemachine.weight import waits_ns
+from edge_agent.statemachine.weight import wait_left_ns
 from tests.support.core import SMALL, START, Core, specs
 
 
@@ -206,14 +206,14 @@ def test_how_long_a_scale_is_waited_for() -> None:
     layout = Layout(specs={"A01": specs()[0]}, weighed=frozenset({"A01"}))
     cell = Cell("A01", door=Door.CLOSED, door_since=START)
     now = replace(START, boottime_ns=START.boottime_ns + 2 * 10**9)
-    assert waits_ns(layout, cell, now) == 3 * 10**9
+    assert wait_left_ns(layout, cell, now) == 3 * 10**9
     for published in (
         replace(cell, mass_g=0),
         replace(cell, label="A02"),
         replace(cell, door_since=None),
         replace(cell, door_since=replace(START, boot_id="before", synced=False)),
     ):
-        assert waits_ns(layout, published, now) == 0
+        assert wait_left_ns(layout, published, now) == 0
 
 
 def test_a_moment_is_brought_over_to_this_boot_or_gets_its_date() -> None:
