@@ -5,10 +5,14 @@ from __future__ import annotations
 from itertools import groupby
 from operator import itemgetter
 
-from edge_agent.errors import Code, Refusal
+from edge_agent.errors import Code, ErrorInfo, Refusal
 from edge_agent.model import Cell, CellSpec, Packaging
 from edge_agent.statemachine.cell import IDLE, allocatable
 from edge_agent.statemachine.step_builder import StepBuilder
+
+ALL_TAKEN = ErrorInfo("ALL_TAKEN", {})
+NOTHING_FITS = ErrorInfo("NOTHING_FITS", {})
+"""Reasons for programs: a later call may succeed, or no call for such a parcel at this machine ever will."""
 
 
 def fits(spec: CellSpec, packaging: Packaging) -> bool:
@@ -47,5 +51,6 @@ def allocate(builder: StepBuilder, packaging: Packaging) -> Cell:
         if free:
             return builder.cells[min(free)[1]]
     if ranked:
-        raise Refusal(Code.NO_CELL, "every cell that fits the parcel is taken or out of order")
-    raise Refusal(Code.NO_CELL, "no cell of this machine fits the parcel")
+        taken = "every cell that fits the parcel is taken or out of order"
+        raise Refusal(Code.NO_CELL, taken, info=ALL_TAKEN)
+    raise Refusal(Code.NO_CELL, "no cell of this machine fits the parcel", info=NOTHING_FITS)

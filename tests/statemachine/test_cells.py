@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from edge_agent.errors import Code
+from edge_agent.errors import Code, ErrorInfo, Refusal
 from edge_agent.model import (
     Alarm,
     Block,
@@ -368,11 +368,15 @@ def test_a_lock_that_becomes_slow_asks_for_maintenance_before_it_fails() -> None
 def test_heavy_or_tall_parcels_and_the_message_of_no_cell() -> None:
     core = Core()
     assert core.reserve(replace(SMALL, width_mm=450, depth_mm=350, height_mm=150)).cell == "A01"
-    with pytest.raises(Exception, match="no cell of this machine fits"):
+    with pytest.raises(Refusal, match="no cell of this machine fits") as never:
         core.reserve(replace(SMALL, mass_g=20_001))
     core.reserve(replace(SMALL, mass_g=20_000))
-    with pytest.raises(Exception, match="taken or out of order"):
+    with pytest.raises(Refusal, match="taken or out of order") as later:
         core.reserve(replace(SMALL, mass_g=20_000))
+    assert [found.value.info for found in (never, later)] == [
+        ErrorInfo("NOTHING_FITS", {}),
+        ErrorInfo("ALL_TAKEN", {}),
+    ]
 
 
 def test_cells_of_one_volume_and_other_shapes_are_equals() -> None:

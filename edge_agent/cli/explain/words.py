@@ -115,7 +115,7 @@ CODES: dict[Code, CodeText] = {
     ),
     Code.NO_CELL: CodeText(
         "no free cell fits, or too many requests",
-        "later; `Retry-After` if it is a limit",
+        "later, unless `details` have NOTHING_FITS; `Retry-After` if it is a limit",
         "`edge-agent cells`: free those that are blocked, faulty or await somebody",
     ),
     Code.NOT_ALLOWED: CodeText(
