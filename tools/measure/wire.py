@@ -10,13 +10,14 @@ from __future__ import annotations
 from bisect import bisect_left
 from dataclasses import dataclass
 from itertools import accumulate
+from math import ceil
 
 from edge_agent.config import Settings
 from edge_agent.drivers.modbus import build_frame, reply_length
 from edge_agent.drivers.profiles import BusNeeds
 from edge_agent.drivers.requests import Read, Request
 from edge_agent.drivers.simulated.line import TURNAROUND_NS
-from edge_agent.field.doors import DEBOUNCE_S
+from edge_agent.field.closings import SETTLE_S
 from edge_agent.field.poller import DOORS_PER_SLOW_READING
 
 POINTS = 4000
@@ -126,9 +127,10 @@ def opening_to_reading_s(scan: Scan) -> list[float]:
 
 
 def closing_to_belief_s(scan: Scan) -> list[float]:
-    """From a door's closing during polling to the end of the second reply that shows it closed, the debounce
-    after the first one; mean over the boards."""
-    cycle = _cycle(scan) * 2
+    """From a door's closing during polling to the end of the reply that shows it settled: closed for
+    `SETTLE_S` since the first reply that showed it; mean over the boards."""
+    cycle_s = sum(scan.transaction_s(question) for question in _cycle(scan))
+    cycle = _cycle(scan) * (3 + ceil(SETTLE_S / cycle_s))
     begins = [0.0, *accumulate(scan.transaction_s(question) for question in cycle)]
     found = []
     for board in scan.doors:
@@ -138,9 +140,9 @@ def closing_to_belief_s(scan: Scan) -> list[float]:
             if question is board
         ]
         for n in range(POINTS // len(scan.doors)):
-            at = begins[-1] / 2 * n / (POINTS // len(scan.doors))
+            at = cycle_s * n / (POINTS // len(scan.doors))
             first = next(known for sampled, known in samples if sampled >= at)
-            found.append(next(known for _, known in samples if known >= first + DEBOUNCE_S) - at)
+            found.append(next(known for _, known in samples if known >= first + SETTLE_S) - at)
     return found
 
 
