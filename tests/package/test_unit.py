@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from cloud_gateway.api.http_server import CONNECTIONS_MAX, WEBHOOKS_MAX, Descriptors
+from cloud_gateway.logs import REPEATS_MAX, WINDOW_S
 from edge_agent.config.modes import UMASK
 from edge_agent.console.admission import DESCRIPTORS_KEPT, MOST_CONNECTIONS, Caps, caps_for
 from edge_agent.process.log_output import BURST, PER_S
@@ -16,6 +18,9 @@ from tools.bench.settings import REPOSITORY
 
 FOLDER = REPOSITORY / "systemd"
 UNIT = FOLDER / "edge-agent.service"
+GATEWAY = FOLDER / "edge-gateway.service"
+PROGRAMS = {UNIT: "/usr/bin/edge-agent", GATEWAY: "/opt/edge-gateway/bin/edge-gateway"}
+UNITS = pytest.mark.parametrize("unit", PROGRAMS, ids=lambda unit: unit.stem)
 SCRIPTS = REPOSITORY / "tools" / "package" / "debian"
 WORST_EXPOSURE = 1.5
 DROP_INS = ("10-network.conf", "20-credentials.conf", "30-chrony.conf")
@@ -25,17 +30,18 @@ def analyze(*arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(["systemd-analyze", *arguments], capture_output=True, text=True, check=False)
 
 
-def here(folder: Path, text: str) -> Path:
+def here(folder: Path, text: str, unit: Path = UNIT) -> Path:
     """The unit as it would be checked on a machine that has the program."""
     program = shutil.which("true")
     assert program is not None
-    unit = folder / "edge-agent.service"
-    unit.write_text(text.replace("/usr/bin/edge-agent", program), encoding="utf-8")
-    return unit
+    copy = folder / unit.name
+    copy.write_text(text.replace(PROGRAMS[unit], program), encoding="utf-8")
+    return copy
 
 
-def test_systemd_analyze_accepts_the_unit(tmp_path: Path) -> None:
-    done = analyze("verify", "--man=no", str(here(tmp_path, UNIT.read_text(encoding="utf-8"))))
+@UNITS
+def test_systemd_analyze_accepts_the_unit(tmp_path: Path, unit: Path) -> None:
+    done = analyze("verify", "--man=no", str(here(tmp_path, unit.read_text(encoding="utf-8"), unit)))
     assert (done.returncode, done.stderr) == (0, "")
 
 
@@ -55,11 +61,12 @@ def test_systemd_analyze_accepts_the_examples(tmp_path: Path, name: str) -> None
     assert (done.returncode, done.stderr) == (0, "")
 
 
-def test_the_unit_stays_below_its_exposure_limit() -> None:
+@UNITS
+def test_the_unit_stays_below_its_exposure_limit(unit: Path) -> None:
     threshold = f"--threshold={round(WORST_EXPOSURE * 10)}"
-    done = analyze("security", "--offline=yes", threshold, "--no-pager", str(UNIT))
+    done = analyze("security", "--offline=yes", threshold, "--no-pager", str(unit))
     assert done.returncode == 0, done.stdout
-    worse = analyze("security", "--offline=yes", "--threshold=5", "--no-pager", str(UNIT))
+    worse = analyze("security", "--offline=yes", "--threshold=5", "--no-pager", str(unit))
     assert worse.returncode != 0
 
 
@@ -79,6 +86,16 @@ def test_x2_the_unit_bounds_its_log_and_has_descriptors_for_what_the_daemon_keep
     interval_s = int(service["LogRateLimitIntervalSec"].removesuffix("s"))
     assert BURST + PER_S * interval_s < int(service["LogRateLimitBurst"]) / 4
     assert int(service["UMask"], 8) == UMASK
+
+
+def test_x2_the_gateways_unit_bounds_its_log_and_has_descriptors_for_its_caps() -> None:
+    service = service_of(GATEWAY)
+    found = Descriptors.of_limit(int(service["LimitNOFILE"]))
+    assert found == Descriptors(CONNECTIONS_MAX, WEBHOOKS_MAX)
+    assert Descriptors.of_limit(int(service["LimitNOFILE"]) - 2) != found
+    interval_s = int(service["LogRateLimitIntervalSec"].removesuffix("s"))
+    assert REPEATS_MAX * (1 + interval_s / WINDOW_S) < int(service["LogRateLimitBurst"]) / 4
+    assert (int(service["UMask"], 8), service["LimitCORE"]) == (UMASK, "0")
 
 
 def test_the_service_is_always_restarted_and_a_hang_is_noticed() -> None:
