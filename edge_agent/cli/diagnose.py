@@ -35,15 +35,19 @@ def diagnose(
             "--doors", help="also open every free cell, one after the other: be there to close them"
         ),
     ] = False,
+    no_outputs: Annotated[
+        bool, typer.Option("--no-outputs", help="leave the heaters of free cells off")
+    ] = False,
     everything: Annotated[bool, typer.Option("--all", help="also show what is good")] = False,
     pin_file: PinFile = None,
     name: As = None,
 ) -> None:
     """Test buses, devices, cells, disk, clock and broker; exit 1 on a fault.
 
-    Takes some thirty seconds, while the machine goes on serving; no door moves without --doors.
+    Takes some thirty seconds, while the machine goes on serving. The heaters of free cells are
+    switched on for 8 seconds, unless there is --no-outputs; no door moves without --doors.
     """
-    body = {"doors": doors}
+    body = {"doors": doors, "outputs": not no_outputs}
 
     def run(headers: dict[str, str]) -> list[dict[str, Any]]:
         return _followed(rows_of(socket, "POST", "/v1/diagnose", body, headers))
@@ -69,7 +73,7 @@ def _followed(rows: Iterator[dict[str, Any]]) -> list[dict[str, Any]]:
             if task is None:
                 task = progress.add_task(row["doing"], total=row["of"])
             progress.update(task, description=row["doing"], completed=row["progress"], total=row["of"])
-            if "ask" in row:
+            if "ask" in row or "announce" in row:
                 progress.console.print(row["doing"], style="bold yellow", highlight=False, markup=False)
     return found
 

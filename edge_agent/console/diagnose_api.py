@@ -16,9 +16,11 @@ from edge_agent.service.diagnosis.diagnose import Diagnosis
 
 
 class DiagnoseBody(Body):
-    """`doors`: also open every free cell, which needs a technician if there are any."""
+    """`doors`: also open every free cell, which needs a technician if there are any. `outputs`: also switch
+    on the heaters of free cells for some seconds."""
 
     doors: Annotated[bool, Field(strict=True)] = False
+    outputs: Annotated[bool, Field(strict=True)] = True
 
 
 def diagnose_routes(diagnosis: Diagnosis, access: Access) -> list[Route]:
@@ -27,6 +29,6 @@ def diagnose_routes(diagnosis: Diagnosis, access: Access) -> list[Route]:
     async def diagnose(request: Request) -> Response:
         body = await read_body(request, DiagnoseBody)
         actor = await access.actor(request, proven=body.doors)
-        return server_sent(diagnosis.run(doors=body.doors, actor=actor))
+        return server_sent(diagnosis.run(doors=body.doors, outputs=body.outputs, actor=actor))
 
     return [Route("/v1/diagnose", diagnose, methods=["POST"])]

@@ -96,7 +96,7 @@ def test_doors_that_must_be_closed_are_named(monkeypatch: pytest.MonkeyPatch) ->
     done = run(monkeypatch, answers(PROGRESS, ASK, GOOD), "--doors", asked=asked)
     assert done.exit_code == 0
     assert "door A03 is open: close it" in done.stderr
-    assert [json.loads(request.content) for request in asked] == [{"doors": True}]
+    assert [json.loads(request.content) for request in asked] == [{"doors": True, "outputs": True}]
 
 
 def test_doors_take_a_pin_where_technicians_are_named(monkeypatch: pytest.MonkeyPatch) -> None:

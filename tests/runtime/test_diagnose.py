@@ -108,18 +108,21 @@ class Technician:
     closes: bool = True
     rows: list[dict[str, Any]] = field(default_factory=list)
     asked: list[str] = field(default_factory=list)
+    announced: list[str] = field(default_factory=list)
     progress: list[tuple[int, int]] = field(default_factory=list)
 
-    async def diagnose(self, doors: bool = False) -> None:
+    async def diagnose(self, doors: bool = False, *, outputs: bool = True) -> None:
         """To the end of it."""
         agent = self.site.plant.agent
         assert agent is not None
-        async for row in agent.diagnosis.run(doors=doors, actor="bob"):
+        async for row in agent.diagnosis.run(doors=doors, outputs=outputs, actor="bob"):
             json.dumps(row)
             if "progress" not in row:
                 self.rows.append(row)
                 continue
             self.progress.append((row["progress"], row["of"]))
+            if "announce" in row:
+                self.announced.append(row["doing"])
             if row.get("ask") == "close":
                 self.asked.append(row["cell"])
                 if self.closes:
@@ -252,6 +255,24 @@ def test_a_machine_in_use_is_served_and_its_doors_are_left_alone(tmp_path: Path)
         tests = [row for row in ledger if row["purpose"] == Purpose.SELF_TEST]
         assert {(row["actor"], row["reason"]) for row in tests} == {("bob", "self-test")}
         assert held not in {row["cell"] for row in tests}
+
+    with_technician(tmp_path, test)
+
+
+@pytest.mark.parametrize("outputs", [True, False])
+def test_heaters_are_announced_and_stay_off_on_request(tmp_path: Path, outputs: bool) -> None:
+    async def test(technician: Technician) -> None:
+        world = technician.site.plant.world
+        running = asyncio.create_task(technician.diagnose(outputs=outputs))
+        await asyncio.sleep(WINDOW_S / 4)
+        heated = [cell.label for cell in world.cells() if cell.heating]
+        await running
+        assert bool(heated) is outputs
+        announced = [f"the heaters of these cells are on for 8 s: {', '.join(heated)}"] if outputs else []
+        assert technician.announced == announced
+        assert not any(cell.heating for cell in world.cells())
+        judged = [row["verdict"] for row in technician.rows if row["check"] == "heater"]
+        assert ("good" in judged) is outputs
 
     with_technician(tmp_path, test)
 

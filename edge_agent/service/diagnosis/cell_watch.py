@@ -76,8 +76,14 @@ class CellWatch:
         self._opened: set[str] = set()
         self._tried: list[str] = []
 
-    async def run(self, window_s: float, report: Callable[[float], None]) -> None:
-        """Watches for `window_s`; `report` gets the seconds passed. No heater stays on afterwards."""
+    @property
+    def heated(self) -> tuple[str, ...]:
+        """The cells whose heaters were switched on so far."""
+        return tuple(self._tried)
+
+    async def run(self, window_s: float, report: Callable[[float], None], *, outputs: bool = True) -> None:
+        """Watches for `window_s`; `report` gets the seconds passed. Without `outputs` no heater is switched
+        on. None stays on afterwards."""
         clock = asyncio.get_running_loop()
         begun_s = clock.time()
         heating = False
@@ -85,7 +91,7 @@ class CellWatch:
             while (passed_s := clock.time() - begun_s) < window_s:
                 self._look(passed_s)
                 report(passed_s)
-                if not heating and not self._tried and passed_s >= HEAT_FROM_S:
+                if outputs and not heating and not self._tried and passed_s >= HEAT_FROM_S:
                     self._heat()
                     heating = True
                 elif heating and passed_s >= HEAT_FROM_S + HEAT_S:
@@ -217,7 +223,7 @@ class CellWatch:
                     " contactor sticks, and swap the relay board"
                 )
                 yield Found("heater", label, "fault", stuck, step, ("heater_stuck",))
-        why = "in use, not seen closed, or too slow to be judged in this time"
+        why = "not switched on, in use, not seen closed, or too slow to be judged in this time"
         yield from _rest("heater", "heaters", self._sensors.heaters, judged, bad, why)
 
     def _stuck(self, label: str, series: _Series, window_s: float) -> tuple[str | None, bool]:

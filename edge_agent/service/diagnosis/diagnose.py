@@ -22,9 +22,9 @@ from edge_agent.runtime.local_requests import LocalRequests
 from edge_agent.service.bus_checks import Checks
 from edge_agent.service.bus_scan import TRIES, ask, first_read, reads_of
 from edge_agent.service.bus_service import BusPlace, BusService, Placed
-from edge_agent.service.diagnosis.cell_watch import CellWatch, Sensors
+from edge_agent.service.diagnosis.cell_watch import HEAT_S, CellWatch, Sensors
 from edge_agent.service.diagnosis.door_checks import DoorChecks
-from edge_agent.service.diagnosis.findings import Found, progress
+from edge_agent.service.diagnosis.findings import Found, announce, progress
 from edge_agent.service.diagnosis.machine_checks import Machine, alarms, check
 from edge_agent.service.diagnosis.wire_verdicts import Heard, Probe, answering, judge
 from edge_agent.service.diagnosis.wire_watch import Passage, WireWatch
@@ -64,17 +64,17 @@ class Diagnosis:
         self._door_checks = DoorChecks(local, doors)
         self._running = False
 
-    def run(self, *, doors: bool, actor: str) -> AsyncGenerator[Row, None]:
-        """Yields the rows (`findings.Found`) and the progress (`findings.progress`, `findings.ask`).
+    def run(self, *, doors: bool, outputs: bool = True, actor: str) -> AsyncGenerator[Row, None]:
+        """Yields the rows (`findings.Found`) and the progress (`findings.progress`, `announce`, `ask`).
 
-        `doors`: also open every free cell, in the name of `actor`. Raises `Refusal` (`NOT_ALLOWED`) while
-        another self-test runs.
+        `doors`: also open every free cell, in the name of `actor`. `outputs`: also switch on the heaters of
+        free cells for some seconds. Raises `Refusal` (`NOT_ALLOWED`) while another self-test runs.
         """
         if self._running:
             raise Refusal(Code.NOT_ALLOWED, "a self-test is running already")
-        return self._run(doors, actor)
+        return self._run(doors, outputs, actor)
 
-    async def _run(self, doors: bool, actor: str) -> AsyncGenerator[Row, None]:
+    async def _run(self, doors: bool, outputs: bool, actor: str) -> AsyncGenerator[Row, None]:
         if self._running:  # two were let in at the same moment: an empty answer would look like good news
             yield Found("self-test", "", "unknown", "another one runs already", "look again later").row()
             return
@@ -85,7 +85,7 @@ class Diagnosis:
                 yield one.row()
             watch = self._cells()
             with self._listening() as watches:
-                async with aclosing(self._watched(watch)) as rows:
+                async with aclosing(self._watched(watch, outputs)) as rows:
                     async for row in rows:
                         yield row
                 probes = {name: await self._others(place) for name, place in self._buses.places.items()}
@@ -127,23 +127,27 @@ class Diagnosis:
             for watch in watches.values():
                 watch.stop()
 
-    async def _watched(self, watch: CellWatch) -> AsyncGenerator[Row, None]:
-        """Watches for the window; reports the seconds."""
+    async def _watched(self, watch: CellWatch, outputs: bool) -> AsyncGenerator[Row, None]:
+        """Watches for the window; reports the seconds, and which heaters are switched on."""
         passed: asyncio.Queue[float | None] = asyncio.Queue()
 
         async def run() -> None:
             try:
-                await watch.run(WINDOW_S, passed.put_nowait)
+                await watch.run(WINDOW_S, passed.put_nowait, outputs=outputs)
             finally:
                 passed.put_nowait(None)
 
         watching = asyncio.create_task(run(), name="watch cells")
         try:
-            shown_s = -1
+            shown_s, announced = -1, False
             while (at_s := await passed.get()) is not None:
                 if int(at_s) > shown_s:
                     shown_s = int(at_s)
                     yield progress(shown_s, int(WINDOW_S), "listening to buses, scales and thermometers")
+                if watch.heated and not announced:
+                    announced = True
+                    warm = f"the heaters of these cells are on for {HEAT_S:.0f} s: {', '.join(watch.heated)}"
+                    yield announce(shown_s, int(WINDOW_S), warm)
             await watching
         finally:
             watching.cancel()

@@ -35,6 +35,11 @@ def progress(number: int, of: int, doing: str) -> dict[str, Any]:
     return {"progress": number, "of": of, "doing": doing}
 
 
+def announce(number: int, of: int, doing: str) -> dict[str, Any]:
+    """What the self-test switches now, for a person at the machine."""
+    return progress(number, of, doing) | {"announce": True}
+
+
 def ask(number: int, of: int, cell: str, doing: str) -> dict[str, Any]:
     """What a person at the machine has to do now so that the self-test continues."""
     return progress(number, of, doing) | {"ask": "close", "cell": cell}
