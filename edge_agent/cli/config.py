@@ -24,6 +24,7 @@ from edge_agent.cli.daemon import (
     print_json,
     problems,
 )
+from edge_agent.cli.plurals import size_of
 from edge_agent.config import Settings, load_settings
 from edge_agent.config.effective import effective
 from edge_agent.config.modes import mode_findings
@@ -46,8 +47,7 @@ def check(
         _stop(config, refused)
     for finding in [*warned, *mode_findings(settings, config)]:
         problems.print(f"{config}: warning: {finding}", highlight=False, markup=False, soft_wrap=True)
-    what = f"{len(settings.cells)} cells, {len(settings.devices)} devices, {len(settings.buses)} bus(es)"
-    console.print(f"{config}: good: {what}", highlight=False, markup=False, soft_wrap=True)
+    console.print(f"{config}: good: {size_of(settings)}", highlight=False, markup=False, soft_wrap=True)
 
 
 def _loaded(config: Path) -> Settings:

@@ -21,6 +21,7 @@ from edge_agent.cli.daemon import (
     rows_of,
 )
 from edge_agent.cli.pin import As, PinFile, with_pin
+from edge_agent.cli.plurals import counted
 
 COLOURS = {"good": "green", "warning": "yellow", "fault": "red", "unknown": "cyan"}
 ORDER = ("fault", "warning", "unknown", "good")
@@ -91,7 +92,7 @@ def _print(rows: list[dict[str, Any]], everything: bool) -> None:
         console.print(table)
     counts = {verdict: sum(row["verdict"] == verdict for row in rows) for verdict in ORDER}
     words = (
-        f"{counts['fault']} faults, {counts['warning']} warnings, {counts['good']} good,"
-        f" {counts['unknown']} that could not be tested"
+        f"{counted(counts['fault'], 'fault')}, {counted(counts['warning'], 'warning')},"
+        f" {counts['good']} good, {counts['unknown']} that could not be tested"
     )
     console.print(words, highlight=False, markup=False)

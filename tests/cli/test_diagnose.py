@@ -76,7 +76,13 @@ def test_a_fault_is_shown_first_with_its_next_step_and_ends_with_1(monkeypatch: 
     done = run(monkeypatch, answers(WARNING, FAULT, GOOD))
     assert done.exit_code == 1
     assert done.stdout.index("does not answer") < done.stdout.index("not synchronised")
-    for words in ("locks_b", "(device_silent)", "look at its lamp [1]", "look at the network", "1 faults"):
+    for words in (
+        "locks_b",
+        "(device_silent)",
+        "look at its lamp [1]",
+        "look at the network",
+        "1 fault, 1 warning,",
+    ):
         assert words in done.stdout
     assert "\x1b" not in done.stdout  # no colour where there is no terminal
 

@@ -79,7 +79,7 @@ def test_the_demo_lockers_boards_are_found_and_what_is_written_runs_a_life(tmp_p
     done = new.init(*options(output, new.ports, **DEMO))
     assert done.exit_code == 0, done.output
     assert "/dev/ttyUSB0: modbus at 19200 baud, parity N" in done.stderr
-    assert "24 cells, 13 devices, 1 bus(es)" in done.stdout
+    assert "24 cells, 13 devices, 1 bus" in done.stdout
     for step in ("edge-agent check", "systemctl start edge-agent", "bus doors", "tare", "diagnose --doors"):
         assert step in done.stdout
     written, truth = load_settings(output), new.truth

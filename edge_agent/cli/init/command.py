@@ -16,6 +16,7 @@ from edge_agent.cli.init.plan import Machine, notes
 from edge_agent.cli.init.search import FoundBus
 from edge_agent.cli.init.store import obstacle, put
 from edge_agent.cli.init.text import document
+from edge_agent.cli.plurals import size_of
 from edge_agent.config import Settings
 from edge_agent.config.load import SHIPPED_PROFILES
 from edge_agent.drivers.profiles import Profile, load_profile
@@ -150,9 +151,8 @@ def _summary(output: Path, settings: Settings, machine: Machine, remarks: list[s
 
 
 def _next_steps(output: Path, settings: Settings) -> None:
-    what = f"{len(settings.cells)} cells, {len(settings.devices)} devices, {len(settings.buses)} bus(es)"
     steps = (
-        f"{output}: written: {what}",
+        f"{output}: written: {size_of(settings)}",
         "Next:",
         f"  look at it, then     edge-agent check --config {output}",
         "  start the service    systemctl start edge-agent",

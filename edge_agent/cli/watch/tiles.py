@@ -7,6 +7,7 @@ from typing import Any
 from rich.text import Text
 
 from edge_agent.cli.event_rows import event_row
+from edge_agent.cli.plurals import counted
 
 STATUS_STYLE = {
     "IDLE": "dim",
@@ -86,17 +87,17 @@ def details(cell: dict[str, Any]) -> Text:
 def headline(status: dict[str, Any]) -> Text:
     """The machine, and the alarms and faults of the whole machine."""
     broker = status["broker"]
-    alarms = len(status["alarms"])
+    alarms, waiting = len(status["alarms"]), status["events_waiting"]
     return Text.assemble(
         (status["machine_id"], "bold"),
         "  broker ",
         (broker, "green" if broker == "connected" else "bold yellow"),
         "  clock ",
         ("synchronised", "green") if status["clock_synced"] else ("not synchronised", "yellow"),
-        f"  {status['live_reservations']} reservations",
-        f"  {status['events_waiting']} events wait" if status["events_waiting"] else "",
+        f"  {counted(status['live_reservations'], 'reservation')}",
+        f"  {counted(waiting, 'event waits', 'events wait')}" if waiting else "",
         "  ",
-        (f"{alarms} alarm{'' if alarms == 1 else 's'}", "bold red" if alarms else "green"),
+        (counted(alarms, "alarm"), "bold red" if alarms else "green"),
         (f"  JOURNAL: {status['storage_fault']}", "bold red") if status["storage_fault"] else "",
     )
 
