@@ -51,7 +51,8 @@ class Parts:
     clock: Callable[[], float] = time.time
     twins: Twins | None = None
     check_machine: Callable[[str], None] = lambda machine_id: None
-    """Has the reconciler check a machine again (`Reconciler.check_machine`); a pending audit starts."""
+    """Makes the reconciler check a machine again (`Reconciler.check_machine`); that also starts a pending
+    audit."""
     timing: Timing = field(default_factory=Timing)
     quotas: MachineQuotas = field(default_factory=MachineQuotas)
     seals: Seals = field(default_factory=lambda: Seals(()))
@@ -117,8 +118,9 @@ class Call:
     async def once(
         self, act: Callable[[CommandIds], Awaitable[Body]], new_id: Callable[[], str] = new_reservation_id
     ) -> Response:
-        """Runs `act` once for the request's id; the machine's decision is the answer, also a refusal.
-        `new_id` makes the id of the reservation that a reserve creates; other requests do not use it."""
+        """Runs `act` once for the request's id. The machine's decision is the response; a refusal is a
+        decision, too. `new_id` makes the id of the reservation that `reserve` creates; other requests do not
+        use it."""
 
         async def decided(command_ids: CommandIds) -> StoredResponse:
             try:
@@ -139,7 +141,7 @@ class Call:
     async def send_command(
         self, machine_id: str, name: str, fields: dict[str, Any], command_ids: CommandIds
     ) -> Reply:
-        """Sends a command under the ids of this attempt and waits for the reply."""
+        """Sends a command with the ids of this request and waits for the reply."""
         return await self.parts.machines.call(
             machine_id,
             name,
@@ -187,7 +189,7 @@ COMMON_ERRORS = error_responses(
 NOT_FOUND_ERRORS = error_responses(s404="NOT_FOUND (5)")
 COMMAND_ERRORS: Responses = NOT_FOUND_ERRORS | error_responses(
     s400="INVALID_ARGUMENT (3): a field is wrong, or the X-Request-ID was used with another body; "
-    "NOT_ALLOWED (9): not allowed in this state or window",
+    "NOT_ALLOWED (9): not allowed in this state or at this time",
     s429="NO_CELL (8): no cell fits or is free; with Retry-After: too many requests",
     s501="NOT_BUILT (12): the machine's version cannot do this",
     s503="OFFLINE (14): the machine is offline",

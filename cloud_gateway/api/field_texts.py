@@ -16,9 +16,9 @@ _QR_URL = f"https://lockers.example.org/qrcode/{_QR}"
 
 TEXTS: dict[str, tuple[str, Any]] = {
     # Reservations
-    "reservation_id": ("The reservation, named by the machine.", _RESERVATION),
+    "reservation_id": ("The id of the reservation.", _RESERVATION),
     "platform": ("The platform whose key made the reservation.", "food-express"),
-    "platform_order_id": ("Your own number of the order; webhooks repeat it.", "order-1234"),
+    "platform_order_id": ("Your own id of the order; webhooks repeat it.", "order-1234"),
     "notes": ("A text for the operators. Do not put personal data here.", "two bags"),
     "webhook_url": (
         "Where this reservation's webhooks go, in place of the platform's own URL.",
@@ -141,7 +141,7 @@ MODEL_TEXTS: dict[str, tuple[str, Any]] = {
     "MaintenanceBody.machine_id": ("The machine; needed where no cell is named.", "machine_123"),
     "MaintenanceAnswer.status": ("A new ticket is open.", "OPEN"),
     "TicketView.description": ("What is wrong.", "the door sticks"),
-    "TicketView.status": ("Whether somebody still has to go.", "OPEN"),
+    "TicketView.status": ("`OPEN` while work remains, then `CLOSED`.", "OPEN"),
     "TicketView.cell": ("The label on the cell's door; absent for the whole machine.", "A03"),
     "AbandonedParcel.cell": ("The label on the cell's door.", "A03"),
     "NotedReservation.cell": ("The label on the cell's door.", "A03"),
@@ -190,7 +190,7 @@ def explain_parameter(parameter: Json) -> None:
 
 
 def add_text(kind: Json, text: str, example: Any) -> None:
-    """Adds a description that does not stand there yet, and an example."""
+    """Adds a description, unless there is one, and an example."""
     kind.setdefault("description", text)
     if example is not None:
         kind["examples"] = [example]

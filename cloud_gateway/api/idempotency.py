@@ -1,7 +1,7 @@
 """`X-Request-ID`: a repeated request acts once and gets the same response, also after a restart.
 
-Scoped by platform, method and path. Only the machine's decisions are kept; after any other answer the same
-request may be retried and reaches the machine under the same ids, under which the machine acts once.
+An id is unique within a platform, method and path. Only the machine's decisions are stored. After any other
+response the request may be retried. It then reaches the machine with the same ids, and the machine acts once.
 """
 
 from __future__ import annotations
@@ -23,8 +23,8 @@ from edge_agent.errors import Code, FieldViolation, Refusal
 
 @dataclass(frozen=True, slots=True)
 class RequestScope:
-    """What an X-Request-ID is unique in. `given_id`: as the caller sent it, or None; `x_request_id`: the
-    same, or the one that the gateway generated."""
+    """An X-Request-ID and what it is unique in. `request_id`: as the caller sent it, or None; `x_request_id`:
+    the same, or the one that the gateway generated."""
 
     platform: str
     method: str
@@ -110,7 +110,7 @@ class Idempotency:
         now_s = self._clock()
 
         def begin(db: Connection) -> StoredResponse | str:
-            """Returns the kept answer, or the reservation id to use; it is stored before acting."""
+            """Returns the stored response, or the reservation id to use, which is stored before acting."""
             fresh = {
                 "key": key,
                 "body_digest": digest,

@@ -21,7 +21,7 @@ RETRY_S = 1.0
 
 
 class QrImages:
-    """Draws QR images in one thread and caches them; belongs to the event loop."""
+    """Draws QR images in one thread and caches them. Used on the event loop only."""
 
     def __init__(self) -> None:
         self._thread = ThreadPoolExecutor(1, "gateway-draw")

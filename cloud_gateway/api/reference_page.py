@@ -225,7 +225,7 @@ def _link(method: str, path: str, _operation: Json) -> str:
 
 
 def _text(text: str) -> str:
-    """Escaped, with `code` between backticks."""
+    """Escapes a text; what stands between backticks becomes `<code>`."""
     return re.sub(r"`([^`]+)`", r"<code>\1</code>", escape(text))
 
 
@@ -242,7 +242,7 @@ def _values(schema: Json) -> str:
 
 
 def _table(caption: str, head: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> str:
-    """A table of cells that are HTML already; nothing without rows."""
+    """A table whose cells are HTML already; empty without rows."""
     if not rows:
         return ""
     titles = "".join(f'<th scope="col">{title}</th>' for title in head)

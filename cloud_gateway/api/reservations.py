@@ -152,7 +152,8 @@ async def abandon(reservation_id: str, request: Request, caller: Caller, parts: 
     "/reservations/{reservation_id}/open-door", response_model=AcceptedAnswer, responses=COMMAND_ERRORS
 )
 async def open_door(reservation_id: str, request: Request, caller: Caller, parts: WithParts) -> Response:
-    """Opens the cell for support; answers when accepted, and a webhook reports the outcome."""
+    """Opens the cell for support; responds when the machine has accepted it; a webhook reports the
+    outcome."""
     document = await read_json(request)
     body = read_body(OpenDoorBody, document)
     row = await _reservation_of(parts, caller, reservation_id)
@@ -174,7 +175,8 @@ async def open_door(reservation_id: str, request: Request, caller: Caller, parts
 async def _ask_to_reserve(
     call: Call, machine_id: str, fields: dict[str, Any], command_ids: CommandIds
 ) -> Reply:
-    """Asks the machine for a cell; first withdraws an earlier give-up of the same request.
+    """Sends `reserve`. If an earlier attempt of the same request was given up, its cancellation is withdrawn
+    first.
 
     Without a reply in time the reservation is recorded as given up (`events.given_up`): if the machine made
     it nevertheless, the gateway cancels it later.

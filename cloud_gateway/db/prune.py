@@ -22,7 +22,7 @@ DAY_S = 86_400.0
 
 
 class Pruner:
-    """Prunes at a slow beat."""
+    """Deletes old rows every `Timing.prune_s`."""
 
     def __init__(self, store: Store, keep: KeepSettings, timing: Timing, clock: Callable[[], float]) -> None:
         self._store = store
@@ -51,7 +51,7 @@ class Pruner:
         return deleted
 
     async def _delete(self, table: Table, old: ColumnElement[bool]) -> int:
-        """Deletes a table's old rows, and searches them while no caller has to wait; returns how many."""
+        """Deletes a table's old rows. The search for them holds no write transaction. Returns how many."""
         key: Column[Any] = next(iter(table.primary_key))
         count = 0
 

@@ -11,7 +11,8 @@ from cloud_gateway.db.tables import replicas
 
 
 def note_alive(db: Connection, name: str, now_s: float, lost_s: float) -> dict[str, float]:
-    """Records that a gateway is alive; returns those that were not for `lost_s`, and when they last were."""
+    """Records that a gateway is alive; returns those without such a record for `lost_s`, and their last
+    one."""
     if not insert_once(db, replicas, {"name": name, "seen_s": now_s}):
         db.execute(update(replicas).where(replicas.c.name == name).values(seen_s=now_s))
     query = select(replicas.c.name, replicas.c.seen_s)

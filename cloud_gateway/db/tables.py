@@ -68,9 +68,9 @@ sources = Table(
     Column("audit_mark", BigInteger, nullable=False, server_default="0"),
 )
 """One row for each machine that ever sent something, locked by each transaction that writes the machine's
-messages. `journal_id` is the journal it counts by at present (absent: none is known, empty: the machine names
-none); until `asked_until_s` one gateway alone may ask it for missing events, and at `verified_s` it was last
-confirmed that none are missing. `twins` is present while two machines use the name (JSON: the instances, and
+messages. `journal_id` is its present journal (absent: none is known, empty: the machine names none); until
+`asked_until_s` one gateway alone may ask it for missing events, and at `verified_s` it was last confirmed
+that none are missing. `twins` is present while two machines use the machine_id (JSON: the instances, and
 since when); `released_s` is when an operator last decided. After that `audit_from` is present until the
 journal of the machine that runs now is compared with the stored events: the next sequence to compare, of
 `audit_journal`; `audit_mark` is the last stored event when the machine was asked."""
@@ -131,10 +131,9 @@ Index(
 )
 """The projection. `complete` is false while a reservation is known from events only (no platform, no codes
 yet); `grace_from_s` is when the pick-up grace began, by the machine's clock if synchronised, else ours;
-`completed` when the
-machine reported that the cell is free again; `ended_s` when we learned that it is over; `unknown_s` when its
-machine reported that it does not know it; `needs` is packaging, ETA and drop-off grace as JSON, for a machine
-that has lost it."""
+`completed` is true once the machine reported that the cell is free again; `ended_s` is when we learned that
+it is over, `unknown_s` when its machine reported that it does not know it; `needs` is packaging, ETA and
+drop-off grace as JSON, for a machine that has lost it."""
 
 events = Table(
     "events",
@@ -154,8 +153,8 @@ events = Table(
     Index("events_waiting", "state", "machine_id", "journal_id", "sequence"),
     Index("events_over", "state", "received_s"),
 )
-"""Every event received, once. `state` is held while one before it is missing, then applied, or rejected for
-one that could not be; suspected for one that came while two machines used the name."""
+"""Every event received, once. `state` is held while an earlier one is missing, then applied, or rejected if
+it cannot be applied; suspected if it came while two machines used one machine_id."""
 
 rejected = Table(
     "rejected",

@@ -1,5 +1,5 @@
-"""The audit after an operator decided between two machines of one name: it compares the journal of the
-machine that runs now with the stored events, number by number.
+"""The audit after an operator decided between two machines with one machine_id: it compares the journal of
+the machine that runs now with the stored events, number by number.
 
 The journal decides. An event that it does not hold came from the other machine and is kept in `rejected`; one
 that is missing here, because the other machine had used its number, is applied. Every function works inside
@@ -57,8 +57,8 @@ def audit_of(db: Connection, machine_id: str) -> Audit | None:
 
 
 def record_position(db: Connection, machine_id: str) -> None:
-    """Records that the machine is asked now: its answer covers every event of its own that is stored by
-    then."""
+    """Records the last stored event when the machine is asked: its reply covers all of its events up to that
+    one."""
     last = select(func.max(events.c.position)).where(events.c.machine_id == machine_id)
     _note(db, machine_id, audit_mark=db.execute(last).scalar_one() or 0)
 

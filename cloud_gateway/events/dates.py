@@ -48,7 +48,7 @@ def note_undated(db: Connection, reservation_id: str, machine_event: Event, now_
 
 
 def correct_dates(db: Connection, machine_event: Event) -> None:
-    """Dates the events before a correctly dated event of the same boot."""
+    """Corrects the dates that the same boot gave before a correctly dated event."""
     if not machine_event.clock_synced or machine_event.uptime_ms is None:
         return
     boot = (

@@ -66,8 +66,7 @@ def cancelled_meanwhile() -> Refusal:
 
 
 def _turned_up(db: Connection, now_s: float) -> list[tuple[str, str]]:
-    """(reservation id, machine id) of given-up reservations that hold a cell nevertheless, given up first
-    first."""
+    """(reservation id, machine id) of given-up reservations that hold a cell nevertheless, oldest first."""
     query = select(given_up.c.reservation_id, given_up.c.machine_id)
     query = query.join(reservations, reservations.c.reservation_id == given_up.c.reservation_id)
     query = query.where(
@@ -91,7 +90,7 @@ def _claim(db: Connection, reservation_id: str, now_s: float, until_s: float) ->
 
 
 class Canceller:
-    """Searches for given-up reservations that turned up, and cancels them; lives on the event loop."""
+    """Searches for given-up reservations that turned up, and cancels them. Used on the event loop only."""
 
     def __init__(
         self, store: Store, machines: MachineCommands, timing: Timing, clock: Callable[[], float]
@@ -134,7 +133,7 @@ class Canceller:
             )
         except MachineRefusal as refusal:
             log().warning("given_up_not_cancelled", machine_id=machine_id, code=refusal.code)
-            # The machine decided: nothing is under way. It is asked again after a while, by its state then.
+            # The machine decided: no cancel is under way. It is asked again if the status allows it.
             again_s = self._clock() + self._timing.completion_s
             await self._store.write(lambda db: _settle(db, reservation_id, again_s))
         except Refusal as refusal:

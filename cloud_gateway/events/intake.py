@@ -3,8 +3,7 @@
 A message is acknowledged to the broker only when its effect is committed; if the database fails it is
 retried, and after a lost connection the broker sends it again. An unusable one is kept in the table
 `rejected` for an operator. The messages of one machine always go through the same lane, in order; there are
-as many lanes as the database has writers.
-Events that wait together are committed together.
+as many lanes as the database has writers. Events that wait at the same time are committed in one transaction.
 """
 
 from __future__ import annotations
@@ -51,9 +50,9 @@ TOPIC_MAX = 200
 
 
 def subscriptions(suffix: str, share_group: str) -> list[str]:
-    """The gateway's subscriptions; `suffix` is this instance's part of the reply topics.
+    """The gateway's subscriptions; `suffix` is this gateway's part of the reply topics.
 
-    Retained states do not come over a shared subscription, and each instance needs them.
+    Retained states do not come over a shared subscription, and each gateway needs them.
     """
     return [
         f"$share/{share_group}/{ROOT}/+/evt",
@@ -100,7 +99,7 @@ class Intake:
         self._done: set[int] = set()
 
     def put(self, message: Received) -> None:
-        """Takes a message from the link; the broker's receive maximum bounds how many wait here."""
+        """Takes a message from the link. The broker limits how many it sends without an acknowledgement."""
         machine_id = machine_of(message.topic) or ""
         self._unacknowledged.append(message)
         self._lanes[zlib.crc32(machine_id.encode()) % len(self._lanes)].put_nowait(message)
@@ -135,7 +134,7 @@ class Intake:
             link.acknowledge(message)
 
     async def _take(self, batch: list[Received], link: MqttLink) -> bool:
-        """Whether the messages are finished; False when the database could not be written."""
+        """Handles the messages; False if the database could not be written."""
         try:
             if _is_event(batch[0]):
                 await self._take_events(batch)
@@ -255,8 +254,9 @@ class Intake:
             hand_to_caller(sent, outcome)
 
     async def _take_view(self, sent: Pending, view: ReservationView) -> None:
-        """Writes a reservation as the reply to a command states it. One that is new to us must be one that we
-        requested: by this very command, or by the seal of its id. Raises `NotEntitled`."""
+        """Writes a reservation as the reply to a command states it. One that is not in the projection must be
+        one that a gateway requested: by this command, or as the seal of its id shows. Raises
+        `NotEntitled`."""
         now_s, new = self._clock(), sent.name == "reserve"
         written = with_own_fields(view, sent.fields) if new else view
         sealed = new or self._seals.holds(view)
@@ -289,7 +289,7 @@ def _is_event(message: Received) -> bool:
 
 
 def _reason(error: Exception) -> str:
-    """Why a message was put aside, without its content."""
+    """Why a message was rejected, without its content."""
     if not isinstance(error, ValueError):
         log().error("message_failed", **error_fields(error))
     return reason_of(error)

@@ -1,6 +1,6 @@
 """The projection: writes what machines' events and replies state of reservations to the database.
 
-The machine decides; the projection only records. Events come in order (see `order`), but replies overtake
+The machine decides; the projection only records. Events come in order (see `sequence`), but replies overtake
 them or are repeated, so a status moves forward only. Every function works inside the caller's transaction.
 """
 
@@ -29,7 +29,7 @@ from edge_agent.protocol.api import Machine, ReservationView
 from edge_agent.protocol.events import DETAIL_KEY, WEBHOOK_TYPES, Event, EventType
 
 NEEDS = {"packaging", "eta_minutes", "grace_period_dropoff_in_seconds"}
-"""Fields of a view that only a machine that has lost a reservation needs back."""
+"""Fields of a view that are stored only to restore the reservation on a machine that has lost it."""
 RANK = {
     ReservationStatus.PENDING.value: 0,
     ReservationStatus.DROPPED_OFF.value: 1,
@@ -129,12 +129,12 @@ def apply_event(db: Connection, machine_event: Event, now_s: float) -> None:
 
 
 def _event_time_s(machine_event: Event, now_s: float) -> int:
-    """When it happened; when we received it, if the machine's clock was not right."""
+    """When it happened; when we received it, if the machine's clock was not synchronised."""
     return machine_event.event_time_unix_timestamp if machine_event.clock_synced else int(now_s)
 
 
 def _apply_cell_change(db: Connection, machine_event: Event, now_s: float) -> None:
-    """A reservation moved to another cell, or a technician handled a cell."""
+    """Writes that a reservation moved to another cell, or that a technician handled a cell."""
     detail = machine_event.detail
     if detail is None or detail.cell is None:
         return
@@ -190,7 +190,7 @@ def _row_for(db: Connection, reservation_id: str, machine_event: Event, now_s: f
 
 def _stub(db: Connection, reservation_id: str, machine_event: Event, now_s: float) -> ReservationRow:
     """A row for a reservation that is known from events only; a reply completes it. Raises `ValueError` if a
-    machine has more of them than cells."""
+    machine has more than `STUBS_MAX` of them."""
     lacking = (reservations.c.machine_id == machine_event.machine_id, reservations.c.complete.is_(False))
     if db.execute(select(func.count()).where(*lacking)).scalar_one() >= STUBS_MAX:
         raise ValueError("more reservations known from events only than a machine can hold")
@@ -241,10 +241,10 @@ def _queue_webhook(db: Connection, reservation_id: str, machine_event: Event, no
 
 
 def _x_request_id(db: Connection, request_id: str | None) -> str | None:
-    """The X-Request-ID of the request that caused an event. A command's id is made of the key of the
-    request's row; if the caller gave none, the response carried the command's id."""
+    """The X-Request-ID of the request that caused an event. A command's id contains the key of the
+    request's row. If the caller gave no X-Request-ID, the response carried the command's id."""
     if request_id is None or not request_id.isprintable():
-        return None  # no caller's, or the machine's own: those begin with a control character
+        return None  # no request, or an id of the machine's own, which begins with a control character
     query = select(requests.c.x_request_id).where(requests.c.key == request_id.removeprefix(COMMAND_PREFIX))
     given: str | None = db.execute(query).scalar_one_or_none()
     return given or request_id

@@ -55,7 +55,7 @@ class _Check:
 
 @dataclass
 class _Moved:
-    """The state of a machine when it last moved, on the loop's clock."""
+    """The last applied sequence of a machine, and when it last changed, on the loop's clock."""
 
     applied: int | None
     at_s: float
@@ -70,7 +70,7 @@ class _Pause:
 
 
 class Reconciler:
-    """Lives on the event loop. `wake_webhooks` is called when events were applied."""
+    """Used on the event loop only. `wake_webhooks` is called when events were applied."""
 
     def __init__(
         self,
@@ -107,7 +107,7 @@ class Reconciler:
         last = self._checks.get(machine_id)
         check = _Check(self._clock(), self._now_s())
         if digest is not None and not retained:
-            check.digest = digest  # a machine's connection: it reports itself what it holds
+            check.digest = digest  # the machine itself has just published what it holds
         else:
             known = None if last is None else last.digest
             check.digest = digest or known
@@ -150,7 +150,7 @@ class Reconciler:
     async def _check_progress(
         self, group: asyncio.TaskGroup, machine_id: str, progress: EventProgress
     ) -> None:
-        """Decides on one machine, once nothing has moved for a moment."""
+        """Decides whether a machine is asked, once no event of it was applied for `missing_after_s`."""
         now_s, missing_after_s = self._now_s(), self._timing.missing_after_s
         moved = self._moved.get(machine_id)
         if moved is None or moved.applied != progress.applied:
@@ -161,7 +161,7 @@ class Reconciler:
         if machine_id in self._asking or (pause is not None and now_s < pause.until_s):
             return
         if not self._machines.is_online(machine_id) or await self._machines.in_doubt(machine_id):
-            self._checks.pop(machine_id, None)  # it will be heard again
+            self._checks.pop(machine_id, None)  # it is checked again when it publishes that it is online
             return
         still = now_s - moved.at_s >= missing_after_s
         since: float | None = None
@@ -171,7 +171,7 @@ class Reconciler:
             more_announced = check.digest is not None and (progress.applied or 0) < check.digest.last_sequence
             patient = more_announced or now_s - check.began_s < PATIENCE * missing_after_s
             if patient and not still:
-                return  # a backlog is coming in; it may bring everything
+                return  # events are still arriving; they may be all that is missing
             since = await self._since(check, progress)
             if since is None:
                 self._checks.pop(machine_id, None)
@@ -179,7 +179,7 @@ class Reconciler:
             self._start(group, self._asking, machine_id, partial(self._sync, machine_id, since))
 
     async def _since(self, check: _Check, progress: EventProgress) -> float | None:
-        """Since when a machine has to be asked; None if nothing is missing."""
+        """The moment from which a confirmation that nothing is missing counts; None if nothing is missing."""
         digest = check.digest
         if check.must_ask:
             return check.since
@@ -225,12 +225,12 @@ class Reconciler:
                     return
             finally:
                 await self._store.write(lambda db: sync.end_asking(db, machine_id))
-        self._wait(machine_id)  # if it does not move now, an immediate repeat would change nothing
+        self._wait(machine_id)  # if nothing was applied, an immediate repetition would change nothing
         if check is not None and self._checks.get(machine_id) is check:
             del self._checks[machine_id]
 
     async def _pages(self, machine_id: str) -> bool:
-        """Requests page after page; returns whether it came to an end."""
+        """Requests page after page; False if that has to be repeated later."""
         try:
             for _ in range(PAGES_MAX):
                 taken = await self._page(machine_id)
@@ -264,7 +264,7 @@ class Reconciler:
         )
 
     async def _continue_without_sync(self, machine_id: str) -> None:
-        """The machine's version does not know `sync`."""
+        """Skips what is missing: the machine's version does not have `sync`."""
         log().warning("sync_not_built", machine_id=machine_id)
         now_s = self._clock()
 
@@ -275,7 +275,7 @@ class Reconciler:
             self._wake_webhooks()
 
     async def _ask_after(self, machine_id: str, reservation_id: str) -> None:
-        """Asks for the state of a reservation that we think live and the machine does not hold."""
+        """Asks for a reservation that is live in the projection and missing in the machine's list."""
         now_s = self._clock()
         try:
             reply = await self._ask(machine_id, "get-reservation", {"reservation_id": reservation_id})
@@ -301,7 +301,7 @@ class Reconciler:
         self._learn_next(group)
 
     def _learn_next(self, group: asyncio.TaskGroup) -> None:
-        """Starts on the next ones, while there are free places."""
+        """Requests the next ones, at most `AT_ONCE` at a time."""
         while self._to_learn and len(self._learning) < AT_ONCE:
             reservation_id, machine_id = self._to_learn.popleft()
             name = f"reservation {reservation_id}"

@@ -1,7 +1,8 @@
 """Answers machines whose history is in doubt, with the command `restore`.
 
-A machine reports the doubt itself, in `state/online`. The reply states how far we have its events, journal by
-journal, and the live reservations with their codes; the machine and a technician decide what to do with them.
+A machine reports the doubt itself, in `state/online`. The command states how far we have its events, journal
+by journal, and the live reservations with their codes; the machine and a technician decide what to do with
+them.
 """
 
 from __future__ import annotations
@@ -25,19 +26,21 @@ from edge_agent.errors import Code, Refusal
 
 JOURNALS_MAX = 1000
 PAUSE_S = 0.5
-"""Pause before a machine that has not taken our answer is answered again; it doubles."""
+"""Pause before `restore` is sent again to a machine that has not accepted it; it doubles."""
 PAUSE_MAX_S = 60.0
 
 
 class RestoreSender:
-    """Sends `restore` to machines whose history is in doubt, one task for each; belongs to the event loop."""
+    """Sends `restore` to machines whose history is in doubt, one task for each. Used on the event loop
+    only."""
 
     def __init__(self, store: Store, machines: MachineCommands) -> None:
         self._store = store
         self._machines = machines
         self._asking: asyncio.Queue[str] = asyncio.Queue()
         self._answering: dict[str, asyncio.Event] = {}
-        """The machines that are being answered; the event is set when one of them is heard again."""
+        """The machines that are being answered, each with an event that is set when it publishes its state
+        again."""
 
     def heard(self, machine_id: str) -> None:
         """A machine has published that it is online.

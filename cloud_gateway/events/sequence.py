@@ -38,7 +38,7 @@ REJECTED_CHARACTERS = 4096
 UNNAMED = ""
 """The journal of a machine that names none."""
 SUSPECTED = "suspected"
-"""State of an event that came while two machines used one name."""
+"""State of an event that came while two machines used one machine_id."""
 
 
 def take_events(db: Connection, received: Sequence[ReceivedEvent], now_s: float) -> int:
@@ -78,7 +78,7 @@ def unknown(db: Connection, machine_id: str, received: Sequence[ReceivedEvent]) 
 
 
 def lock_machine(db: Connection, machine_id: str) -> str | None:
-    """Locks a machine's row until the transaction ends; returns the journal it counts by, if one is known."""
+    """Locks a machine's row until the transaction ends; returns its present journal, if one is known."""
     query = select(sources.c.journal_id).where(sources.c.machine_id == machine_id).with_for_update()
     row = db.execute(query).one_or_none()
     if row is None:
@@ -89,7 +89,7 @@ def lock_machine(db: Connection, machine_id: str) -> str | None:
 
 
 def is_suspected(db: Connection, machine_id: str) -> bool:
-    """Whether two machines use the name, or an operator's decision on that is not carried out yet."""
+    """Whether two machines use this machine_id, or an operator's decision on that is not carried out yet."""
     doubt = or_(sources.c.twins.is_not(None), sources.c.audit_from.is_not(None))
     query = select(sources.c.machine_id).where(sources.c.machine_id == machine_id, doubt)
     return db.execute(query).first() is not None
@@ -151,14 +151,14 @@ def _refuse_many_journals(db: Connection, machine_id: str) -> None:
 
 
 def present_journal(db: Connection, machine_id: str) -> str | None:
-    """The journal that a machine counts by; None if it is not known yet."""
+    """The id of a machine's present journal; None if it is not known yet."""
     query = select(sources.c.journal_id).where(sources.c.machine_id == machine_id)
     present: str | None = db.execute(query).scalar_one()
     return present
 
 
 def use_journal(db: Connection, machine_id: str, journal_id: str) -> None:
-    """Makes a locked machine count by this journal from now on."""
+    """Makes this journal the present one of a locked machine."""
     db.execute(update(sources).where(sources.c.machine_id == machine_id).values(journal_id=journal_id))
     insert_once(db, counts, {"machine_id": machine_id, "journal_id": journal_id})
 
@@ -258,7 +258,7 @@ def _with_free_number(
 
 
 def _stored(db: Connection, machine_id: str, journal_id: str, after: int) -> list[_Waiting]:
-    """The next stored events after a sequence; unreadable ones only count."""
+    """The next stored events after a sequence; unreadable ones only occupy their number."""
     mine = (events.c.machine_id == machine_id, events.c.journal_id == journal_id)
     query = select(events.c.position, events.c.sequence, events.c.state, events.c.payload)
     query = query.where(*mine, events.c.state.in_(("held", "rejected")), events.c.sequence > after)
@@ -269,7 +269,7 @@ def _stored(db: Connection, machine_id: str, journal_id: str, after: int) -> lis
 def _next_without_gap(
     machine_id: str, waiting: Sequence[_Waiting], applied: int | None, through: int
 ) -> tuple[list[_Waiting], int | None]:
-    """The next events without a gap, and the count after them."""
+    """The next events without a gap, and the applied sequence after them."""
     if applied is None and (through or (waiting and waiting[0].sequence == 1)):
         applied = 0
     run: list[_Waiting] = []

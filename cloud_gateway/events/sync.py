@@ -35,7 +35,7 @@ from edge_agent.protocol.sync import Digest
 CLOCKS_DIFFER_S = 5.0
 """How far the clocks of two gateways may differ."""
 NAMES_MAX = 10_000
-"""The most values in one query: a statement takes some ten thousands."""
+"""The most values in one query: a statement takes some ten thousand parameters."""
 
 MayLearn = Callable[[ReservationView], bool]
 """Whether a reservation that is new to this database is one that a platform requested."""
@@ -142,7 +142,7 @@ def take_page(
         )
     applied = applied_sequence(db, machine_id, journal)
     if from_sequence > (applied or 0) + 1:
-        return Taken(0, last=False)  # another journal than we thought: asked again, from its own count
+        return Taken(0, last=False)  # another journal than we thought: its own gap is requested
     received, through = _read(db, machine_id, page, from_sequence, now_s)
     done = advance(db, machine_id, journal, unknown(db, machine_id, received), now_s, through)
     if page.reservations is None:
@@ -185,7 +185,7 @@ def _take_compared(
     now_s: float,
     may_learn: MayLearn,
 ) -> Taken:
-    """Takes one page of a machine whose journal decides between two machines of one name."""
+    """Takes one page during an audit (`audit`): the machine's journal decides which events are its own."""
     if audit_state.journal_id != journal:
         audit.restart(db, machine_id, journal)
         return Taken(0, last=False)
@@ -202,7 +202,7 @@ def _take_compared(
 
 
 def has_unresolved_twins(db: Connection, machine_id: str) -> bool:
-    """Whether two machines use the name, and no operator has decided yet."""
+    """Whether two machines use this machine_id, and no operator has decided yet."""
     query = select(sources.c.machine_id).where(
         sources.c.machine_id == machine_id, sources.c.twins.is_not(None)
     )

@@ -21,7 +21,8 @@ OPEN_MAX = 1024
 
 @dataclass(frozen=True, slots=True)
 class Ticket:
-    """What is known of a maintenance ticket; None is not given (or no cell, for a whole machine)."""
+    """What is known of a maintenance ticket; None: not given, or no cell, if it is about the whole
+    machine."""
 
     ticket_id: str
     machine_id: str
@@ -102,7 +103,7 @@ def close_tickets_of(db: Connection, machine_id: str, cell: CellReference, at_s:
 def note_abandoned(
     db: Connection, reservation_id: str, machine_id: str, since_s: int, *, certain: bool
 ) -> None:
-    """A parcel was abandoned; `certain`: at the machine's own moment, otherwise when we learned of it."""
+    """A parcel was abandoned; `certain`: `since_s` is the machine's own time, else when we learned of it."""
     mine = abandonments.c.reservation_id == reservation_id
     if db.execute(select(abandonments).where(mine)).first() is None:
         values = {"reservation_id": reservation_id, "machine_id": machine_id, "since_s": since_s}

@@ -33,14 +33,14 @@ class TwinsFound(Body):
 
 
 class Twins:
-    """Lives on the event loop. The findings are in the database and stay until an operator's decision; if
+    """Used on the event loop only. The findings are in the database and stay until an operator's decision; if
     several gateways share the database, the database is authoritative."""
 
     def __init__(self, store: Store, clock: Callable[[], float]) -> None:
         self._store = store
         self._clock = clock
         self._runs: dict[str, list[tuple[str, str]]] = {}
-        """Run and instance of a machine's births, the last one last."""
+        """Run and instance of a machine's births, oldest first."""
         self._found: dict[str, TwinsFound] = {}
         self._released: dict[str, float] = {}
         """When an operator decided, as far as this gateway has processed it."""
@@ -50,7 +50,7 @@ class Twins:
         self._found = await self._store.read(kept)
 
     async def has_unresolved(self, machine_id: str) -> bool:
-        """Whether two machines use a name, and no operator has decided yet."""
+        """Whether two machines use this machine_id, and no operator has decided yet."""
         if self._store.shared:
             await self._follow(machine_id)
         return machine_id in self._found
@@ -61,7 +61,7 @@ class Twins:
         return runs[-1][0] if runs else None
 
     async def heard(self, machine_id: str, state: Online, *, retained: bool) -> None:
-        """A machine has published its birth, or its state again: detects a second one."""
+        """Takes a published `state/online`, and detects a second machine."""
         if state.run is None or not state.online:
             return
         if self._store.shared:

@@ -1,1 +1,1 @@
-"""Communication with machines: the MQTT link, requests with their replies, the gate, seals, signatures."""
+"""Communication with machines: the MQTT link, commands with their replies, the gate, seals."""

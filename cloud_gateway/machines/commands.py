@@ -28,12 +28,12 @@ from edge_agent.protocol.events import Health, HistoryState, Online
 from edge_agent.protocol.topics import Topics
 
 ALLOWED_IN_DOUBT = QUERIES | {"restore"}
-"""Commands that are also sent while two machines may use the name, or the history is in doubt: they open no
-door and give no cell away."""
+"""Commands that are also sent while two machines may use one machine_id, or the history is in doubt: they
+open no door and give no cell away."""
 LATE_MAX = 1000
 LATE_S = 120.0
-"""How many finished commands are remembered, and for how long: a reply may come late, or twice, and is then
-not counted as a reply to no command."""
+"""How many finished commands are remembered, and for how long, so that a late or repeated reply still finds
+its command."""
 
 
 @dataclass(eq=False)
@@ -75,7 +75,7 @@ class Pending:
 
 
 class CommandLink(Protocol):
-    """What sending commands needs of the link to the broker."""
+    """The part of the link to the broker that sending commands needs."""
 
     @property
     def connected(self) -> bool:
@@ -90,7 +90,7 @@ async def _never(machine_id: str) -> bool:
 
 
 class MachineCommands:
-    """Sends commands and hands out the replies; lives on the event loop."""
+    """Sends commands and passes the replies to their callers. Used on the event loop only."""
 
     def __init__(
         self,
@@ -100,7 +100,7 @@ class MachineCommands:
         link: CommandLink,
         in_doubt: Callable[[str], Awaitable[bool]] = _never,
     ) -> None:
-        """`in_doubt`: whether two machines use a name."""
+        """`in_doubt`: whether two machines use one machine_id."""
         self._gateway_name = gateway_name
         self._timing = timing
         self._clock = clock
@@ -111,7 +111,7 @@ class MachineCommands:
         self._late: OrderedDict[bytes, tuple[float, Pending]] = OrderedDict()
 
     async def in_doubt(self, machine_id: str) -> bool:
-        """Whether two machines use a name."""
+        """Whether two machines use this machine_id."""
         return await self._in_doubt(machine_id)
 
     @property
@@ -125,7 +125,7 @@ class MachineCommands:
         return self.connected and state is not None and state.online
 
     def last_published_online(self, machine_id: str) -> bool:
-        """Whether the last state of a machine says that it is online."""
+        """Whether a machine's last published state is online, also before the link counts as connected."""
         state = self._online.get(machine_id)
         return state is not None and state.online
 
@@ -155,7 +155,7 @@ class MachineCommands:
         return [machine_id for machine_id in self._online if self.is_online(machine_id)]
 
     def set_online(self, machine_id: str, state: Online | None) -> None:
-        """Records a `state/online`; None for a cleared one."""
+        """Records a `state/online`; None: the retained message was cleared."""
         if state is None:
             self._online.pop(machine_id, None)
         else:
@@ -164,7 +164,7 @@ class MachineCommands:
     async def call(
         self, machine_id: str, name: str, fields: dict[str, Any], *, request_id: str, x_request_id: str
     ) -> Reply:
-        """Sends a command and waits for the reply, 10 s at most; one line in the log.
+        """Sends a command and waits for the reply, `Timing.wait_s` at most; logs one line.
 
         Raises `MachineRefusal` (the machine's refusal) or `Refusal`: OFFLINE when broker or machine is
         offline, EXPIRED when no reply came in time, INTERNAL when the reply is invalid.
@@ -221,11 +221,11 @@ class MachineCommands:
             del self._pending[correlation]
             self._remember(correlation, pending, loop.time())
             if not pending.reply.cancel() and not pending.reply.cancelled():
-                pending.reply.exception()  # retrieved, or asyncio would log one that came with the time-out
+                pending.reply.exception()  # so that asyncio does not log one that came at the time-out
 
     async def _refuse_in_doubt(self, machine_id: str) -> None:
-        """Raises `Refusal` (OFFLINE) if the machine may not be the one that we know, or its history is in
-        doubt."""
+        """Raises `Refusal` (OFFLINE) if two machines use the machine_id, or its history has not been compared
+        yet."""
         if await self.in_doubt(machine_id):
             why = "two machines use this machine_id: an operator has to resolve it at /operations"
             raise Refusal(Code.OFFLINE, why)
@@ -275,7 +275,7 @@ class MachineCommands:
             self._late.popitem(last=False)
 
     def link_down(self) -> None:
-        """Forgets all machine states; commands that open no door are answered at once."""
+        """Forgets all machine states; callers of commands that open no door get OFFLINE at once."""
         self._online.clear()
         for pending in self._pending.values():
             if pending.name not in DOOR_OPENING:

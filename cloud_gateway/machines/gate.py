@@ -1,9 +1,8 @@
 """The gate: everything that a machine sends is validated and parsed here, or rejected and counted.
 
 A machine is only believed about its own topics, cells and reservations, within bounds (`bounds`) and its
-quota; a reply only counts for a command that was sent. What passes is a validated model;
-nothing else of the gateway reads a machine's payload. A refusal is counted for its machine and shown at
-`/operations`.
+quota; a reply only counts for a command that was sent. What passes is a validated model; nothing else of the
+gateway reads a machine's payload. Rejected messages are counted for each machine and shown at `/operations`.
 """
 
 from __future__ import annotations
@@ -36,7 +35,7 @@ from edge_agent.protocol.topics import machine_of
 
 KIB = 1024
 PACKET_MAX = 4096 * KIB
-"""The broker's largest packet; only a reply to `sync` needs that much."""
+"""The broker's largest packet; only the replies in `LONG_REPLIES` need that much."""
 EVENT_MAX = 32 * KIB
 STATE_MAX = {"online": 16 * KIB, "machine": 384 * KIB, "digest": 128 * KIB}
 """For a machine with 512 cells, with room to spare."""
@@ -101,7 +100,7 @@ class _Account:
 
 
 class MachineQuotas:
-    """Counts what each machine sends; lives on the event loop. `clock` is monotonic, in seconds."""
+    """Counts what each machine sends. Used on the event loop only. `clock` is monotonic, in seconds."""
 
     def __init__(self, clock: Callable[[], float] = monotonic, quota_bytes: int = QUOTA_BYTES) -> None:
         self._clock = clock
@@ -153,7 +152,7 @@ def reason_of(error: Exception) -> str:
 
 
 def read_event(machine_id: str, payload: bytes) -> ReceivedEvent:
-    """Reads an event. Raises `ValueError` (pydantic's included) if it cannot even be counted."""
+    """Reads an event. Raises `ValueError` (pydantic's included) if it has no valid `EventNumber`."""
     document = read_json(payload, PACKET_MAX)
     number = EventNumber.model_validate(document)
     if number.machine_id != machine_id:
@@ -199,7 +198,7 @@ def read_state(machine_id: str, name: str, payload: bytes) -> Online | Machine |
 
 
 def _check_cells(machine: Machine) -> None:
-    """Raises `OutOfBounds` if a machine names a cell twice, or with a label longer than any door's."""
+    """Raises `OutOfBounds` if a machine names a cell twice, or if an id or a label is too long."""
     for n, cell in enumerate(machine.all_cells):
         if len(cell.cell_id) > 64 or len(cell.description) > 64:
             raise OutOfBounds(f"all_cells[{n}]: cell_id or description longer than 64 characters")

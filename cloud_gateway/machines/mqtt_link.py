@@ -1,4 +1,4 @@
-"""The gateway's link to the broker: commands with their life, and everything that machines send.
+"""The gateway's link to the broker: publishes commands that expire, and receives what machines send.
 
 A command that the broker did not acknowledge is lost when the connection ends. The broker keeps messages for
 us in our session for a minute after that; what an expired session loses is requested from the machines (see
@@ -28,8 +28,8 @@ CLIENT_PREFIX = "gateway:"
 """The beginning of every gateway's client identifier. No machine's id has a colon, so no machine can take
 over the session of a gateway."""
 SESSION_EXPIRY_S = 60
-"""Short, because the broker reserves the events that it shares among several gateways for a dead one this
-long."""
+"""Short: with several gateways on one shared subscription, the broker keeps a dead gateway's part of the
+events for it this long."""
 KEEPALIVE_S = 5
 CONNECT_TIMEOUT_S = 2.0
 HANDSHAKE_TIMEOUT_S = 3.0
@@ -42,7 +42,7 @@ REFUSED_MAX_S = 30.0
 CHECK_S = 10.0
 """How often our credential files are checked for changes."""
 STEADY_S = 10.0
-"""A connection that was up for this long was good."""
+"""A connection that has been up for this long counts as steady."""
 IN_FLIGHT_MAX = 20
 """Commands not yet acknowledged by the broker; further ones wait on our side, where they can expire."""
 BURST = 50
@@ -75,7 +75,7 @@ class OutgoingCommand:
 
 
 class MqttLink:
-    """Keeps one connection; `run` is its life, everything else is called on the same event loop."""
+    """Keeps one connection while `run` runs; everything else is called on the event loop of `run`."""
 
     def __init__(self, settings: MqttSettings, subscriptions: list[str]) -> None:
         self._listener: GatewayLinkListener | None = None
@@ -100,8 +100,8 @@ class MqttLink:
         return self.client.is_current(message)
 
     def acknowledge(self, message: Received) -> None:
-        """Acknowledges to the broker that the message is stored here; one of an earlier connection comes
-        again."""
+        """Acknowledges to the broker that the message is stored here. The broker delivers one of an earlier
+        connection again."""
         if message.qos == 1:
             self.client.acknowledge(message)
 

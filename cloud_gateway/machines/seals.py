@@ -1,8 +1,8 @@
 """Reservation ids with a seal, which proves the platform's request that they were made for.
 
-A machine that holds a reservation states itself which platform it belongs to and where its webhooks go. After
-a lost database there is no other source; the seal shows whether this gateway requested exactly that. The key
-is the platform's API key, so a machine cannot make one.
+After the database was lost, only the machine states which platform a reservation belongs to and where its
+webhooks go; the seal shows whether this gateway requested exactly that. The key is the platform's API key, so
+a machine cannot make one.
 """
 
 from __future__ import annotations

@@ -87,7 +87,7 @@ class MachineState(Body):
     history: HistoryState | None = None
     """`lost` or `asking` while its history is in doubt."""
     twins: TwinsFound | None = None
-    """Two machines use the name: nothing is granted until an operator has decided."""
+    """Present while two machines use this machine_id: no command that grants something is sent to it."""
 
 
 class DeadWebhook(Body):

@@ -148,8 +148,8 @@ async def close(ticket_id: str, parts: WithParts, machine_id: str | None = None)
     },
 )
 async def release(machine_id: str, parts: WithParts) -> Response:
-    """Confirms that only the right one of two machines with one machine_id runs now: it is granted commands
-    again."""
+    """Confirms that only the right one of two machines with one machine_id runs now: commands are sent to
+    it again."""
     if parts.twins is None or not await parts.twins.release(machine_id):
         raise not_found("second machine with this machine_id")
     parts.check_machine(machine_id)

@@ -56,7 +56,7 @@ ReceiverKey = tuple[str, str, int | None]
 
 
 class Deliverer:
-    """Works through the queue; `wake` signals that there may be new ones."""
+    """Works through the queue; `wake` signals that there may be new webhooks."""
 
     def __init__(
         self,
@@ -80,7 +80,7 @@ class Deliverer:
             for platform in settings.platforms
         }
         self._plausible_ahead = PlausibleAhead(timing.retry_max_s, 3 * timing.webhook_timeout_s)
-        # Names are resolved apart from everything else that needs a thread: it can take long.
+        # Names are resolved in threads of their own, because that can take long.
         self._resolvers = ThreadPoolExecutor(RESOLVERS, "gateway-resolve")
         self._news = asyncio.Event()
         self._busy: Counter[ReceiverKey] = Counter()
@@ -110,7 +110,7 @@ class Deliverer:
                 self._news.clear()
                 await self._until_written(lambda: self._start_due(client, group))
                 try:
-                    # Other gateways may have queued something, or died with it.
+                    # Other gateways may have queued webhooks, or died while they delivered some.
                     async with asyncio.timeout(self._timing.webhook_poll_s):
                         await self._news.wait()
                 except TimeoutError:

@@ -57,7 +57,7 @@ def due_webhooks(
 ) -> list[Due]:
     """What may be delivered now, oldest first: the first waiting one of each complete reservation.
 
-    `full`: (platform, URL), and platforms with their own URL, that have no place left. `after` is a position.
+    `full`: receivers without a free slot, as `Deliverer._full` gives them. `after` is a position.
     """
     earlier = webhooks.alias("earlier")
     before = select(earlier.c.position).where(
