@@ -229,7 +229,7 @@ def _door_line(row: dict[str, Any], cycle: DoorCycle | None) -> str:
 
 @contextmanager
 def _written(path: Path) -> Iterator[TextIO]:
-    """A new file; ends the process where it cannot be written."""
+    """A new file; ends the process if it cannot be written."""
     try:
         with path.open("w", encoding="utf-8") as file:
             yield file

@@ -51,7 +51,7 @@ def check(
 
 
 def _loaded(config: Path) -> Settings:
-    """Ends the process with every finding where the file is not a valid configuration."""
+    """Ends the process with every finding if the file is not a valid configuration."""
     try:
         return load_settings(config)
     except ConfigError as error:
@@ -66,7 +66,7 @@ def _stop(config: Path, findings: list[Finding]) -> NoReturn:
 
 def keys(incomplete: str) -> list[str]:
     """The key paths of the usual file that begin with `incomplete`, section by section; of the sections only
-    where there is no such file."""
+    if there is no such file."""
     try:
         known = [row["key"] for row in effective(load_settings(DEFAULT_CONFIG))]
     except ConfigError:

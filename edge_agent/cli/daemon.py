@@ -75,7 +75,7 @@ def _no_daemon(socket: Path, error: Exception) -> typer.Exit:
 
 
 class PinNeeded(Exception):
-    """The daemon asks which technician it is (UNAUTHENTICATED), and no PIN was sent. Holds its answer."""
+    """The daemon needs a technician's PIN (UNAUTHENTICATED), and none was sent. Holds its message."""
 
 
 PIN_NEEDED = 16
@@ -111,7 +111,7 @@ def call(
     *,
     quiet: bool = False,
 ) -> Any:
-    """The daemon's answer; ends the process where there is none (without a message if `quiet`) or it is a
+    """The daemon's response; ends the process if there is none (without a message if `quiet`) or it is a
     refusal.
 
     With `headers` (see `edge_agent.cli.pin`) it raises `PinNeeded` if the daemon also needs a PIN.
@@ -138,7 +138,7 @@ def rows_of(
 ) -> Iterator[dict[str, Any]]:
     """Rows that the daemon streams (server-sent events), until the stream ends.
 
-    Ends the process where the daemon is not there (without a message if `quiet`) or refuses; `headers`: see
+    Ends the process if the daemon is not there (without a message if `quiet`) or refuses; `headers`: see
     `call`.
     """
     try:

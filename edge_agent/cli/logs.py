@@ -90,7 +90,7 @@ def logs(
 
 
 def _require_service() -> None:
-    """Ends the process where systemd has no log of the service."""
+    """Ends the process if systemd has no log of the service."""
     if shutil.which("journalctl") is None:
         raise _nothing("journalctl is not installed")
     asked = ["systemctl", "show", "--property=LoadState", "--value", UNIT]
@@ -110,8 +110,8 @@ def _nothing(why: str) -> typer.Exit:
 
 @contextmanager
 def _entries(command: list[str]) -> Iterator[Iterator[dict[str, Any]]]:
-    """The entries as journalctl prints them. Ends the process where it fails; its own message stands
-    already on standard error."""
+    """The entries as journalctl prints them. Ends the process if it fails; its own message is already
+    on standard error."""
     with subprocess.Popen(command, stdout=subprocess.PIPE) as process:
         assert process.stdout is not None
         try:

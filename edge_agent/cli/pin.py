@@ -38,7 +38,7 @@ T = TypeVar("T")
 def with_pin(ask: Callable[[dict[str, str]], T], pin_file: Path | None, name: str | None) -> T:
     """What `ask` gives with the headers it needs: those that are known, or a PIN typed at the terminal.
 
-    `ask` raises `PinNeeded` where they are not enough. Ends the process where there is no PIN to be had.
+    `ask` raises `PinNeeded` if they are not enough. Ends the process if there is no PIN.
     """
     pin = known_pin(pin_file)
     try:
@@ -69,8 +69,8 @@ def act(
 
 
 def known_pin(pin_file: Path | None) -> str | None:
-    """The PIN from a file, else from the environment; None where neither has one. Ends the process where the
-    file is invalid."""
+    """The PIN from a file, else from the environment; None if neither has one. Ends the process if the file
+    is invalid."""
     return os.environ.get(PIN_VARIABLE) if pin_file is None else _read(pin_file)
 
 
@@ -85,7 +85,7 @@ def _is_interactive() -> bool:
 
 
 def _read(path: Path) -> str:
-    """The PIN in a file of our own. Ends the process where others could read it, too."""
+    """The PIN in a file of our own. Ends the process if others could read it, too."""
     try:
         mode = path.stat().st_mode
         pin = path.read_text(encoding="utf-8").strip("\r\n")

@@ -1,4 +1,4 @@
-"""`edge-agent reload`: the daemon takes what has changed in its configuration, whole or not at all."""
+"""`edge-agent reload`: the daemon applies the changes of its configuration, all or none."""
 
 from __future__ import annotations
 
@@ -61,8 +61,8 @@ def _shown(value: Any) -> str:
 
 
 def _applied(socket: Path, number: int) -> dict[str, Any]:
-    """The daemon's configuration as soon as it is another one, or the new one was given up. Ends the process
-    where the daemon does not come back."""
+    """The state of the daemon's configuration, once a new one is in use or has failed. Ends the process if
+    the daemon does not restart in time."""
     pause = Event()
     for _ in range(LOOKS):
         try:

@@ -1,4 +1,5 @@
-"""`edge-agent restore`: live reservations back after JOURNAL_LOST; `clear` of one cell or of all."""
+"""`edge-agent restore`: restores live reservations after JOURNAL_LOST. `edge-agent clear`: one cell, or
+all."""
 
 from __future__ import annotations
 
@@ -109,7 +110,7 @@ def _show(rows: list[dict[str, Any]], placed: dict[str, str]) -> None:
 
 
 def _confirm(what: str, *, yes: bool) -> None:
-    """Ends the process unless somebody there says yes."""
+    """Ends the process unless the user confirms."""
     if yes:
         return
     if not _is_interactive():

@@ -1,4 +1,5 @@
-"""`edge-agent schema`: what the configuration and the MQTT contract look like, for editors and for others."""
+"""`edge-agent schema`: what the configuration and the MQTT contract look like, for editors and other
+programs."""
 
 from __future__ import annotations
 
@@ -43,7 +44,7 @@ def profile() -> None:
 def profile_schema() -> dict[str, object]:
     """The JSON Schema of a device profile; the docstring of each key is its description.
 
-    pydantic would read the docstrings when the models are made, which each start of the daemon would pay for.
+    pydantic would read the docstrings when the models are made, which would slow each start of the daemon.
     """
     schema = profiles.Profile.model_json_schema()
     described = _docstrings_of_fields(inspect.getsource(profiles) + inspect.getsource(measuring))

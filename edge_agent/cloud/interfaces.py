@@ -38,7 +38,8 @@ class Link(Protocol):
 
     def send_events(self, events: EventQueue) -> None:
         """Sends the events of the queue on the present connection, behind everything else; it replaces an
-        earlier queue. Called again after each `fill`; does nothing without a connection."""
+        earlier queue. Called again after each `EventQueue.fill`; does nothing without a
+        connection."""
 
     def pause_events(self, paused: bool) -> None:
         """True: events that are not sent yet wait until the call with False."""

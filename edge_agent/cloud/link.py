@@ -41,15 +41,15 @@ FIRST_PAUSE_S = 0.2
 FIRST_REFUSED_S, LONGEST_REFUSED_S = 5.0, 60.0
 """Pauses between attempts while the broker refuses us; a changed file ends the pause."""
 STEADY_S = 10.0
-"""A connection that was up for this long was good: the next pause is short again."""
+"""A connection that was up for this long counts as steady: the next pause is short again."""
 CONNECT_TIMEOUT_S = 10.0
 """For the TCP connection, and again from the broker's acceptance to its answer to our subscription."""
 RECEIPTS_DELAY_S = 0.004
 """The event loop takes receipts this long after the first one: many together cost little more than one."""
 GOODBYE_S = 1.0
 THREAD_SILENT_S, CONNECTING_SILENT_S = 30.0, 180.0
-"""After this time without a turn the library's thread counts as hanging: connected it turns once a second,
-but a name look-up and connecting to each address may take minutes."""
+"""After this time without a turn of its loop the library's thread counts as hanging. While connected it makes
+one turn a second; a name look-up and connecting to each address may take minutes."""
 CHECKS_MISSED = 3
 """The link's task runs every `check_s`. It counts as hanging after this many runs are missed."""
 
@@ -120,7 +120,8 @@ class MqttLink:
         self.client.refused(SessionTaken())
 
     def proofs(self) -> list[Proof]:
-        """See `edge_agent.runtime.vitality.Proven`. A link without a broker lives while it keeps trying."""
+        """See `edge_agent.runtime.vitality.Proven`. A link without a broker counts as alive while it keeps
+        trying."""
         client = self.client
         return [
             Proof("link", lambda: client.turns, CHECKS_MISSED * self._settings.check_s),
@@ -179,7 +180,7 @@ class MqttLink:
             return
 
         def acknowledge() -> None:
-            self.client.acknowledge(message)  # never a packet id of an earlier connection
+            self.client.acknowledge(message)  # does nothing for a message of an earlier connection
 
         self._listener.take_command(incoming_of(message, acknowledge, self._stalls.stalled_s()))
 

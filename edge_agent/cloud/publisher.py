@@ -20,7 +20,7 @@ from edge_agent.runtime.vitality import Proof
 log = structlog.get_logger()
 
 STATE_PAUSE_S = 0.1
-"""`state/machine` is published at most this often, apart from replies."""
+"""`state/machine` is published at most this often, except before a reply."""
 REPLY_LIFE_S = 10.0
 """A reply is kept this long for a link that is down; by then the sender of its command has given up."""
 MOST_REPLIES, MOST_REPLY_CHARACTERS = 1024, 16_000_000
@@ -34,7 +34,7 @@ REFUSED_S = 30.0
 DOOR_FIRST_S = 3.0
 """Events pause for at most this time while a command that opens a door is under way."""
 SILENT_S = 30.0
-"""A task of the publisher that was nudged and has not turned for this long hangs."""
+"""A task of the publisher that was woken and has made no turn for this long counts as hanging."""
 PAGE = 200
 """How many events are read from the outbox at once, which bounds the memory."""
 
@@ -194,7 +194,7 @@ class Publisher:
             self._on_refusal("")
 
     def _record_progress(self) -> bool:
-        """Records the broker's progress; whether there was any."""
+        """Records what the broker has acknowledged; returns whether that is more than before."""
         through = self._event_queue.through
         if through <= self._sent_through:
             return False
@@ -239,7 +239,7 @@ class Publisher:
         self._wake.set()
 
     def resend_after(self, through: int) -> None:
-        """All events after this one are sent again: the journal has a new id."""
+        """Sends all events after this sequence again: the journal has a new id."""
         self._sent_through = through
         self._event_queue = self._new_queue()
         self._link.send_events(self._event_queue)

@@ -26,8 +26,8 @@ class Takeovers:
         self._may_return = False
 
     def note(self, *, announced: bool = False) -> None:
-        """Records one takeover. One that the broker has announced counts once, though its traces are found
-        later."""
+        """Records one takeover. One that the broker has announced is counted once, although it is
+        detected again later (`Link.taken_over`)."""
         self._may_return = True
         if self._announced and not announced:
             self._announced = False

@@ -1,4 +1,4 @@
-"""Telemetry (QoS 0): doors, weights and temperatures when they change, and everything at a slow beat.
+"""Telemetry (QoS 0): doors, weights and temperatures when they change, and everything each `BEAT_S`.
 
 Nothing depends on it and nothing of it is stored; the next beat repeats what a link that was down missed. The
 machine's health is retained in `state/online` and published again when it changes.

@@ -1,4 +1,4 @@
-"""The local API: HTTP on a Unix socket of the machine. What it shows holds no code."""
+"""The local API: HTTP on a Unix socket of the machine. Nothing that it shows contains a code."""
 
 from __future__ import annotations
 
@@ -82,7 +82,7 @@ class Reloads(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class ConsolePort:
-    """What the console needs of the agent; without `buses` nothing below `/v1/bus` is served."""
+    """What the console needs of the daemon; without `buses` nothing below `/v1/bus` is served."""
 
     local: LocalRequests
     report: Report

@@ -143,7 +143,7 @@ class Credentials:
 
 class CredentialCheck:
     """Checks the same files for each attempt to connect. While they do not change it checks only dates:
-    reading all that the system trusts takes tens of milliseconds, which blocks the whole machine."""
+    reading all that the system trusts takes tens of milliseconds, which blocks the whole daemon."""
 
     def __init__(self, credentials: Credentials) -> None:
         self._credentials = credentials

@@ -69,7 +69,7 @@ class LibraryClient(_ClosesFailedSockets):
     """A client for one connection. Everything but `alive` and `turns` belongs to the event loop."""
 
     turns = 0
-    """Turns of its thread since it is connected (`Client._loop`)."""
+    """Turns of its thread's loop since it connected (`Client._loop`)."""
 
     def __init__(
         self, settings: LinkSettings, bounds: Bounds, checked: CheckedCredentials, will: Message | None
@@ -174,7 +174,7 @@ class LibraryClient(_ClosesFailedSockets):
 
     def _handle_pubackcomp(self, cmd: Any) -> MQTTErrorCode:
         """Handles the usual PUBACK without the objects that the library makes for absent parts, which cost a
-        third of an event (docs/decisions/0016-backlog.md)."""
+        third of the time for an event (docs/decisions/0016-backlog.md)."""
         packet: Any = self._in_packet["packet"]
         if cmd != "PUBACK" or len(packet) != SHORTEST_PUBACK_BYTES:
             return super()._handle_pubackcomp(cmd)

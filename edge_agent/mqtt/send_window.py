@@ -134,8 +134,8 @@ class SendWindow:
         """Sends at most `most` messages while there is room; one thread at a time, to keep the order. False
         if the connection no longer accepts one.
 
-        A thread that finds the other one sending returns: that message will get a receipt, and the receipt
-        sends on.
+        A thread that finds the other one sending returns: the other one's message will get a receipt, which
+        sends the next one.
         """
         while most and self._room and (self._urgent or (self._event_queue and not self._events_paused)):
             if not self._sending.acquire(blocking=False):
@@ -180,7 +180,7 @@ class SendWindow:
 
 
 SILENT_S = 30.0
-"""A broker that owes us receipts and sends none for this long is useless."""
+"""A broker that owes us receipts and sends none for this long counts as lost."""
 
 
 class ReceiptWatch:

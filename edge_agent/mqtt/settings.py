@@ -74,7 +74,7 @@ class Bounds:
     subscribe_s: float
     """From the broker's acceptance to its answer to our subscriptions."""
     steady_s: float
-    """A connection that was up for this long was good."""
+    """A connection that has been up for this long counts as steady."""
     accept_s: float | None = None
     """From the open socket to the broker's acceptance; None: the keep-alive alone bounds it."""
     goodbye_s: float = 1.0

@@ -23,7 +23,7 @@ TOLD: dict[str, tuple[str, type[BaseModel], int, bool, str]] = {
     "events": ("evt", Event, 1, False, "Events in `sequence` order; each comes at least once."),
     "online": ("state/online", Online, 1, True, "Birth, will and good-bye."),
     "machine": ("state/machine", Machine, 1, True, "The machine and its cells, at each change."),
-    "digest": ("state/digest", Digest, 1, True, "What the machine holds, after every connecting."),
+    "digest": ("state/digest", Digest, 1, True, "What the machine holds, after every connection."),
     "telemetry": ("telemetry", TelemetryBody, 0, False, "Figures from the field; nothing depends on them."),
 }
 """What a machine publishes: topic below its root, body, QoS, whether it is retained, and a description."""

@@ -161,8 +161,8 @@ class Online(Body):
     instance: str | None = None
     """This machine's identity: the serial number of its board, and the id of its journal."""
     run: str | None = None
-    """A random id of this start of the daemon. Two runs that publish by turns are two machines with one
-    machine_id."""
+    """A random id of this start of the daemon. Two runs that publish alternately are two machines with
+    one machine_id."""
     history: HistoryState | None = None
     """Absent from the will, the good-bye, and machines that do not report it."""
     agent_version: str

@@ -1,7 +1,7 @@
 """Takes commands from the gateway, and sends their replies.
 
-A request id that was seen before gets its stored reply and acts only once, also after a restart; an expired
-request never acts.
+A command whose request id was seen before gets the stored reply and acts only once, also after a restart. An
+expired command never acts.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ MOST_REFUSED = 4096
 WITHOUT_PROPERTIES = (
     "the command carries no MQTT 5 property: something on its way, such as a bridge, uses MQTT 3.1.1"
 )
-"""The reason against a command without properties."""
+"""Why a command without properties is rejected."""
 MOST_WAITING_COMMANDS = 512
 """At most this many commands wait for their outcome; any further one is answered `OFFLINE` and never acts."""
 
@@ -60,8 +60,8 @@ Address = tuple[str | None, bytes | None]
 class CommandHandler:
     """Decodes commands, answers duplicates and queries, and submits the rest to the loop.
 
-    `publish_reply` is called with topic, Correlation Data and JSON. `local` is asked first for every outcome:
-    those of requests at the machine are its own. `restore` handles the command of that name and returns its
+    `publish_reply` is called with topic, Correlation Data and JSON. `local` gets every answer first, and
+    takes those to requests made at the machine. `restore` handles the command of that name and returns its
     result.
     """
 
@@ -184,7 +184,7 @@ class CommandHandler:
             self._reply(address, reply)
             incoming.acknowledge()
             return
-        if not is_new:  # its signature is known, and no reply of it: it was refused, and that is forgotten
+        if not is_new:  # its signature is known and its reply is not: the refusal is no longer remembered
             raise Refusal(Code.EXPIRED, "the command was refused before")
         if len(self._waiting) >= MOST_WAITING_COMMANDS:
             refusal = Refusal(Code.OFFLINE, f"{MOST_WAITING_COMMANDS} commands are waiting; try again later")

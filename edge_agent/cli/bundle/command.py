@@ -73,7 +73,7 @@ def bundle(
 
 
 def _write(file: Path, folder: str, found: dict[str, bytes], at_s: int) -> None:
-    """A new archive that nobody else may read. Ends the process where it cannot be written."""
+    """A new archive that nobody else may read. Ends the process if it cannot be written."""
     try:
         descriptor = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
         with os.fdopen(descriptor, "wb") as raw, tarfile.open(fileobj=raw, mode="w:gz") as archive:

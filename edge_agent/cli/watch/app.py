@@ -129,7 +129,7 @@ class WatchApp(App[int]):
         yield Footer()
 
     def on_mount(self) -> None:
-        """Starts looking."""
+        """Starts to read the daemon's state."""
         self._lay_out(self.size.width, self.size.height)
         self.query(Tile).first().focus()
         self.run_worker(self._look(), name="look")
@@ -218,7 +218,7 @@ class WatchApp(App[int]):
             tiles[place].focus()
 
     def action_act(self, name: str) -> None:
-        """Asks, then does it to the chosen cell."""
+        """Asks for confirmation, then carries out the action on the chosen cell."""
         chosen = self._chosen()
         if chosen is None or len(self.screen_stack) > 1:
             return

@@ -1,4 +1,4 @@
-"""What is asked before something is done: are you sure, why, and who are you."""
+"""The dialogs before an action: confirmation, reason, and the technician's PIN."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from textual.widgets import Input, Label
 
 @dataclass(frozen=True, slots=True)
 class Act:
-    """One act of a technician: the question that goes before it, and what is said when it is done."""
+    """One act of a technician: the question before it, and the text that is shown when it is done."""
 
     question: str
     done: str
