@@ -38,7 +38,7 @@ ALARMS: dict[Alarm, AlarmText] = {
         machine="""changes no reservation, and puts the contact in doubt (SENSOR_FAULT `CELL/contact`). A
             free cell awaits inspection.""",
         do="look into the cell and at the latch, close it, `edge-agent clear CELL`.",
-        ends="with that command, or after the door has been closed for 10 min.",
+        ends="when the cell is cleared, or when the door has been closed for 10 min.",
     ),
     Alarm.WRONG_DOOR: AlarmText(
         cause="""While one lock was pulsed, another door opened: the wires of two locks or of two contacts
@@ -50,7 +50,7 @@ ALARMS: dict[Alarm, AlarmText] = {
             `edge-agent open CELL --reason TEXT`, check that its own door opens, look inside, close it,
             `edge-agent clear CELL`; `clear` is refused before that. If a parcel was taken or put in
             meanwhile: `edge-agent resolve CELL` (see [A cell in doubt](#a-cell-in-doubt)).""",
-        ends="with `clear`.",
+        ends="when the cell is cleared.",
         note="**Never clear it without an explanation: the next customer would get a stranger's parcel.**",
     ),
     Alarm.LOCK_JAMMED: AlarmText(
@@ -61,7 +61,7 @@ ALARMS: dict[Alarm, AlarmText] = {
         do="""push the door in and `edge-agent open CELL --reason TEXT`. No click: supply, fuse, wire,
             relay. Click and no movement: bolt. Door open but reported closed: the contact. Then
             `edge-agent clear CELL`.""",
-        ends="with that command, or when the lock opens again.",
+        ends="when the cell is cleared, or when the lock opens again.",
     ),
     Alarm.DEVICE_SILENT: AlarmText(
         cause="A board does not answer: no power, a loose A or B, a wrong address, a defect.",
@@ -99,8 +99,8 @@ ALARMS: dict[Alarm, AlarmText] = {
             there (-127 and 85.0). A jump of more than 10 °C in 10 s behind a closed door is a fault until
             readings are steady for 60 s. `edge-agent check` refuses a setpoint or limit beyond that
             range. For food the time without a reading counts as out of range.""",
-        ends="""with the next good reading, with the tare, for a contact with `clear` or with the next
-            opening by its own lock.""",
+        ends="""at the next good reading or the tare; for a contact when the cell is cleared, or at the
+            next opening by its own lock.""",
     ),
     Alarm.CLIMATE_NO_EFFECT: AlarmText(
         cause="""A heater or cooler was on for `no_effect_min` and the temperature did not follow: defect,
@@ -115,27 +115,27 @@ ALARMS: dict[Alarm, AlarmText] = {
         machine="latches it on the reservation, also across power loss; it does not prevent the pick-up.",
         do="""inform the platform: this food must not be eaten. `edge-agent reservations --temperatures
             RID` is the proof.""",
-        ends="with the reservation.",
+        ends="when the reservation ends.",
     ),
     Alarm.EMPTY_DROPOFF: AlarmText(
         cause="""The door closed after a drop-off and the scale shows nothing: the parcel was forgotten,
             or lies in another cell, or weighs less than `weight.empty_below_g`.""",
         machine="""counts it as dropped off, or with `empty_dropoff = "hold"` leaves it PENDING.""",
         do="ask the courier; `edge-agent open CELL --reason TEXT` and look inside.",
-        ends="with the reservation.",
+        ends="when the reservation ends.",
     ),
     Alarm.PARCEL_LEFT_BEHIND: AlarmText(
         cause="After the pick-up grace something still lies on the scale.",
         machine="does not allocate the cell before it is inspected.",
         do="open it, take the item out, close it, `edge-agent clear CELL`.",
-        ends="with that command.",
+        ends="when the cell is cleared.",
     ),
     Alarm.WEIGHT_CHANGED: AlarmText(
         cause="""The weight in a cell in use changed by more than `weight.weight_change_g` behind a closed
             door: something fell, the cell was opened unseen, the scale jumps.""",
         machine="only reports it.",
         do="look for a DOOR_FORCED near it in `edge-agent events --limit 200`; otherwise check the scale.",
-        ends="with the reservation.",
+        ends="when the reservation ends.",
     ),
     Alarm.CODE_GUESSING: AlarmText(
         cause="Five invalid entries within 5 minutes.",
@@ -143,14 +143,14 @@ ALARMS: dict[Alarm, AlarmText] = {
             separately.""",
         do="""nothing; for a customer who needs a parcel meanwhile: `open-door` from support, or
             `edge-agent open CELL --reason TEXT`.""",
-        ends="with the pause.",
+        ends="when the pause is over.",
     ),
     Alarm.CLOCK_UNSYNCED: AlarmText(
         cause="The wall clock was not synchronised since the boot.",
         machine="""continues to work; across a reboot no grace opens a door or frees a cell until the
             clock is synchronised.""",
         do="see [The clock](#the-clock).",
-        ends="with the synchronisation.",
+        ends="when the clock is synchronised.",
     ),
     Alarm.STORAGE_FAULT: AlarmText(
         cause="The journal cannot be written: disk full or nearly full, card read-only or failing.",
@@ -173,11 +173,11 @@ ALARMS: dict[Alarm, AlarmText] = {
         machine="still accepts codes and retries once a minute at most.",
         do="""the alarm names the cause; [Certificates and keys](#certificates-and-keys). A changed file
             is used at once.""",
-        ends="with the link.",
+        ends="when the link is up.",
         note=""""Another client has our machine_id": a second machine runs with a copy of this card. The
             two take the link from each other; each backs off, up to 10 min. The gateway grants nothing to
             either and names both at `/operations`. **Do:** find the machine that holds no parcels, stop
-            it and take its card out; then press "Only the right one runs now" at `/operations`. The
+            it and take its card out; then press "Only the right machine runs now" at `/operations`. The
             gateway compares the journal of the remaining machine with what both sent, and continues;
             events of the other one go to `rejected`. **Ends** when the link has stood for 10 s.""",
     ),
@@ -195,7 +195,7 @@ ALARMS: dict[Alarm, AlarmText] = {
             there is nothing to restore: `edge-agent restore --none`, look into every cell, `edge-agent
             clear --all`. A cell whose reservation was restored cannot be cleared; after its pick-up it is
             inspected once.""",
-        ends="with `edge-agent restore`.",
+        ends="when `edge-agent restore` is done.",
     ),
     Alarm.DEVICE_FAULT: AlarmText(
         cause="""Three different locks of one board failed in a row, or two contacts of one board changed
