@@ -69,8 +69,8 @@ class DaemonBusListener:
 
 @dataclass(frozen=True, slots=True)
 class DaemonLoopListener:
-    """The daemon's `LoopListener`. `start_effect` starts an effect (`Executor.carry_out`); `wake` is called
-    when something was recorded, `begin_journal` when the journal has a new id."""
+    """The daemon's `LoopListener`. `start_effect` starts an effect (`Executor.carry_out`); `wake`
+    wakes the followers of the event log; `begin_journal` is called when the journal has a new id."""
 
     publisher: Publisher
     commands: CommandHandler

@@ -1,8 +1,9 @@
-"""Turns a message from the broker into a command for the request handler.
+"""Turns a message from the broker into a command for the `CommandHandler`.
 
 A machine without a synchronised clock knows a command's age only from its Message Expiry Interval, which the
 broker no longer counts down once it has sent the message. A message that waited in our own socket because
-this process stood still (starved, stopped, swapped out) is older than it looks: `StallWatch` notices that.
+this process stood still (starved, stopped, swapped out) is older than that interval shows: `StallWatch`
+notices that.
 """
 
 from __future__ import annotations
@@ -18,15 +19,15 @@ from edge_agent.runtime.incoming import Incoming
 LONGEST_ID = 1024
 """Longest X-Request-ID, in characters; the API takes the same length."""
 BEAT_S = 0.25
-"""How often the event loop is expected to run the timer."""
+"""Interval of the timer of `StallWatch`."""
 LATE_S = 0.5
-"""A beat this late is a stall, not jitter."""
+"""A timer that runs this late shows a stall, not jitter."""
 AFTERMATH_S = 1.0
 """Messages read within this time after a stall are assumed to have waited through it."""
 
 
 class StallWatch:
-    """Beats on the running event loop between `start` and `stop`."""
+    """Detects that the event loop stood still: a timer that runs between `start` and `stop` was late."""
 
     def __init__(self) -> None:
         self._due_s = 0.0
@@ -35,13 +36,13 @@ class StallWatch:
         self._timer: asyncio.TimerHandle | None = None
 
     def start(self) -> None:
-        """Starts the beat."""
+        """Starts the timer."""
         loop = asyncio.get_running_loop()
         self._due_s = loop.time() + BEAT_S
         self._timer = loop.call_at(self._due_s, self._beat)
 
     def stop(self) -> None:
-        """Stops the beat."""
+        """Stops the timer."""
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
@@ -63,7 +64,7 @@ class StallWatch:
 
 
 def incoming_of(message: Received, acknowledge: Callable[[], None], stalled_s: float) -> Incoming:
-    """The command in a message. It may have waited for us unnoticed for `stalled_s`."""
+    """The command in a message, which may have waited in our socket for up to `stalled_s`."""
     expiry_s = message.expiry_s
     if expiry_s is not None:
         expiry_s = max(0, expiry_s - math.ceil(stalled_s))

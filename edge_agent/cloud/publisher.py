@@ -78,8 +78,10 @@ class Publisher:
         self._refused: asyncio.TimerHandle | None = None
         self._refusal_reported = False
         self._replies: dict[int, tuple[float, Message]] = {}
+        """Replies that wait for the broker's answer, by number: when each expires, and the message."""
         self._numbers = itertools.count()
         self._last_machine = ""
+        """The body of `state/machine` as last published."""
         self._event_turns = self._state_turns = 0
         self._doors_pause: asyncio.TimerHandle | None = None
         self._digest_due: asyncio.TimerHandle | None = None
@@ -140,7 +142,7 @@ class Publisher:
         self.publish_digest()
 
     def publish_digest(self) -> None:
-        """Publishes what the machine holds."""
+        """Publishes the digest: the summary of what the machine holds."""
         try:
             digest = self._digest()
         except StorageFault as fault:
@@ -194,7 +196,8 @@ class Publisher:
             self._on_refusal("")
 
     def _record_progress(self) -> bool:
-        """Records what the broker has acknowledged; returns whether that is more than before."""
+        """Records up to which event the broker has everything; returns whether that is further than
+        before."""
         through = self._event_queue.through
         if through <= self._sent_through:
             return False
@@ -247,7 +250,7 @@ class Publisher:
         self.publish_digest()
 
     def _discard_queue(self) -> None:
-        """Discards what was fetched; receipts of what was sent of it no longer count."""
+        """Discards the queue; receipts for events that were sent from it no longer count."""
         self._record_progress()
         self._event_queue = self._new_queue()
         self._link.send_events(self._event_queue)

@@ -30,7 +30,7 @@ OFF_AGAIN_S = 0.1
 OFF_AGAIN_AT_LEAST_S = 1.0
 """When a solenoid that could not be switched off is switched off again: soon, and at least this often."""
 MEMORY_MARGIN_S = 1.0
-"""Added to a device's `late_ms`: a board may repeat its last reply unasked, and that is as old as its last
+"""Added to a device's `late_ms`: a board may also repeat its last reply unasked, which is as old as the last
 reading."""
 BoardEnded = TimedPulse | FixedPulse | BoardPulse
 """A pulse that the board itself ends."""
@@ -71,7 +71,7 @@ class BoardLock:
             self._request = Unlock(channel, pulse.command, pulse.acknowledged)
 
     async def pulse(self, deadline_s: float) -> None:
-        """See `Lock.pulse`. Sent once: an unlock is not repeatable."""
+        """See `Lock.pulse`. Sent once: a repetition could pulse the lock again."""
         await self._device.ask(self._request, Priority.COMMAND, deadline_s)
 
 
@@ -104,7 +104,7 @@ class SwitchedLock:
 
     def _end_after(self, seconds: float) -> None:
         if self._ending is not None:
-            self._ending.cancel()  # the new pulse does the same, and later
+            self._ending.cancel()  # the end of the new pulse also switches it off, later
         self._ending = asyncio.get_running_loop().create_task(
             self._end(seconds), name=f"end {self._device.name}"
         )
@@ -169,8 +169,8 @@ class Outputs:
 
 
 def outputs_of(device: Device, profile: Profile) -> Outputs | None:
-    """The outputs of a board that must be off when not in use; None if it has none, or only ends its own
-    pulses."""
+    """The outputs of a board that must be off when not in use; None if it has none, or ends every pulse
+    itself."""
     requests: list[Request] = []
     for part in (profile.lock, profile.relays):
         if part is None:

@@ -1,9 +1,10 @@
 """The owner of one bus, serial or over a network: carries out every transaction on it, one at a time.
 
 Commands overtake polls. Between frames the line is silent for 3.5 characters (Modbus over serial line 1.02,
-2.5.1.1: fixed 1.75 ms above 19200 baud) or longer if a device needs it. A device that did not answer in time
-rests, and the owner records what it owes: a late reply is never taken for the answer to another request
-(docs/decisions/0012-owed-replies.md). The owner does not wait for a dead device when there is other work.
+2.5.1.1: fixed 1.75 ms above 19200 baud) or longer if a device needs it. A device that did not reply in time
+rests (it is not asked for a moment), and the owner records the reply that it owes: a late reply is never
+taken for the reply to another request (docs/decisions/0012-owed-replies.md). The owner does not wait for a
+dead device when there is other work.
 """
 
 from __future__ import annotations
@@ -34,17 +35,19 @@ and a poll in between would delay it by a whole transaction."""
 QUIET_S = 0.01
 """After a damaged reply: how long the line must be quiet."""
 SOONEST = 0.95
-"""A frame that arrives before this share of its time on the wire cannot be the answer to our request."""
+"""A frame that arrives before this share of its time on the wire cannot be the reply to our request."""
 LONGEST_UNFRAMED = 1024
+"""More received bytes than this without a frame are discarded when no reply is awaited."""
 
 
 class BusOwner:
     """Serialises transactions on one transport; `run` must be running for `transact` to work.
 
     `baud` 0: a network, where no silence is kept. `latency_s` is added to every time limit. `local_echo`: the
-    adapter returns to us what we send. `paced`: whether the line takes the time that its baud rate says,
-    called at each opening, because a port may change its adapter. `redials`: the line is a connection; one
-    that the other side closes after a reply is not a lost port, but is dialled again without a report.
+    adapter returns to us what we send. `paced` returns whether the line takes the time that its baud rate
+    says (a board on USB itself does not); called at each opening, because a port may change its adapter.
+    `redials`: the line is a connection; one that the other side closes after a reply is not a lost port, but
+    is dialled again without a report.
     """
 
     def __init__(
@@ -91,9 +94,10 @@ class BusOwner:
         self._buffer = bytearray()
         self._waiting: _Waiting | None = None
         self._answered: DeviceRecord | None = None
-        """The device that answered last, if nothing but its answer was heard since: further bytes count as
+        """The device that replied last, if nothing but its reply was received since: further bytes count as
         its stray bytes."""
         self._heard_s = float("-inf")
+        """When bytes were last received."""
         self._open = False
         self._opened = asyncio.Event()
         self._reported: bool | None = None
@@ -272,7 +276,8 @@ class BusOwner:
                 job.done.set_result(values)
 
     async def _failed(self, job: _Job, record: DeviceRecord, fault: BusFault) -> None:
-        """No usable reply came. A damaged reply has arrived; a missing one is owed."""
+        """No usable reply came. A missing reply may still arrive and is recorded as owed; a damaged one is
+        not."""
         now_s = asyncio.get_running_loop().time()
         if isinstance(fault, BusTimeout):
             record.timed_out(now_s)
@@ -380,7 +385,8 @@ class BusOwner:
             self._await_silence(waiting)
 
     def _await_silence(self, waiting: _Waiting) -> None:
-        """Bytes without a frame, as many as the answer has: it is damaged, unless more bytes follow."""
+        """There is no frame in the bytes, and they are as many as the reply has: if the line falls silent
+        now, the reply is damaged."""
         if waiting.silence is not None:
             waiting.silence.cancel()
             waiting.silence = None

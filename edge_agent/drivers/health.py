@@ -200,7 +200,7 @@ class DeviceRecord:
 def _alike(one: Question, other: Question) -> bool:
     """Whether the answer to one could be taken for that to the other."""
     if not (repeatable(one.request) and repeatable(other.request)):
-        return False  # the answer to an action repeats it
+        return False  # the reply to an action repeats the request, so it identifies it
     return _kind(one.request) == _kind(other.request)
 
 

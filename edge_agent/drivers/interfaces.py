@@ -65,7 +65,7 @@ class DoorBoard(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Weight:
-    """A weight in grams, and whether the scale reports it as settled."""
+    """A weight in grams, and whether the scale, or the last few readings, show it as stable."""
 
     mass_g: int
     stable: bool

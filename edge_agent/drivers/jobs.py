@@ -28,7 +28,7 @@ class Priority(IntEnum):
 
 @dataclass(eq=False, slots=True)
 class Job:
-    """A request that waits for its turn; `done` gets the values of its answer, or the fault."""
+    """A request that waits for its turn; `done` gets the values of its reply, or the fault."""
 
     priority: Priority
     number: int
@@ -38,7 +38,7 @@ class Job:
     deadline_s: float
 
     def fail(self, fault: Exception) -> None:
-        """Gives the caller a fault, unless it has its answer."""
+        """Gives the caller a fault, unless it has its values."""
         if not self.done.done():
             self.done.set_exception(fault)
 
@@ -59,7 +59,7 @@ class Waiting:
     gave_way: bool = False
     """A more urgent job for another device has ended the waiting."""
     silence: asyncio.TimerHandle | None = None
-    """Ends the waiting when the line has been quiet after bytes that are no answer."""
+    """Ends the waiting when the line has been quiet after bytes that are no reply."""
 
 
 class JobQueue:
@@ -71,6 +71,7 @@ class JobQueue:
         """Only commands are sent before this moment."""
         self._bus, self._devices = bus, devices
         self._watches = 0
+        """How many watching reads were chosen in a row."""
 
     def take_all(self) -> list[Job]:
         """Removes every job."""

@@ -120,7 +120,7 @@ def parse_reply(address: int, request: Request, reply: bytes) -> list[int]:
 
 
 class RtuCodec:
-    """Modbus RTU: an answer is where device, function, length and checksum agree.
+    """Modbus RTU: a reply is recognised where device, function, length and checksum agree.
 
     Bytes before and after it are stray: a transceiver that changes direction adds some
     (docs/decisions/0037-framing-by-checksum.md). Over a network (a serial server) the bytes are the same.
@@ -221,8 +221,7 @@ class TcpCodec:
 
 
 def _fits(heard: bytes, question: Question) -> bool:
-    """Whether this may be the beginning of the answer; the answer to a write repeats its address and
-    value."""
+    """Whether this may be the beginning of the reply; the reply to a write repeats its address and value."""
     if heard[0] != question.address or heard[1] & 0x7F != function_of(question.request):
         return False
     if isinstance(question.request, Read) or heard[1] & 0x80:

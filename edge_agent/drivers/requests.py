@@ -37,7 +37,7 @@ class WriteRegisters:
 class Unlock:
     """A lock board with a protocol of its own: one pulse on a channel, counted from 1.
 
-    `command`: the byte that means unlock, where dialects differ. `acknowledged`: whether the board answers.
+    `command`: the byte that means unlock, where dialects differ. `acknowledged`: whether the board replies.
     """
 
     channel: int
@@ -61,7 +61,7 @@ Request = Read | Write | WriteRegisters | Unlock | LockStatus
 
 
 def repeatable(request: Request) -> bool:
-    """Whether sending it twice has the same effect as once, and its answer is a value."""
+    """Whether sending it twice has the same effect as once, and its reply is a value."""
     return isinstance(request, Read | LockStatus)
 
 
@@ -75,10 +75,11 @@ class Question:
 
 @dataclass(frozen=True, slots=True)
 class Frame:
-    """The first frame in what was heard.
+    """The first frame in the received bytes.
 
-    `skipped` bytes of rubbish precede it. `question` is the request that it is taken to answer; None: a frame
-    that was not asked for, from the device `address`. `foreign`: it names a request that was never sent.
+    `skipped` bytes of rubbish precede it. `question` is the request whose reply it is taken for; None: a
+    frame that was not asked for, from the device `address`. `foreign`: it names a request that was never
+    sent.
     """
 
     skipped: int
@@ -89,7 +90,7 @@ class Frame:
 
 
 class Codec(Protocol):
-    """One protocol: how a request is sent and its answer recognised."""
+    """One protocol: how a request is sent and its reply recognised."""
 
     replies_identify_requests: bool
     """A reply names its request, so that a late one cannot be taken for another."""
@@ -100,21 +101,21 @@ class Codec(Protocol):
         """The bytes of a question. Raises `TypeError` for a request of another protocol."""
 
     def reply_bytes(self, request: Request) -> int:
-        """The length of the usual answer; 0 if there is none."""
+        """The length of the usual reply; 0 if there is none."""
 
     def first_frame(self, heard: bytes, wanted: Question | None, owed: Sequence[Question]) -> Frame | None:
         """The first frame in `heard`; None if there is none yet.
 
-        `wanted` is awaited; `owed` are requests past their time limit whose answers may still arrive.
+        `wanted` is awaited; `owed` are requests past their time limit whose replies may still arrive.
         """
 
     def is_long_enough(self, request: Request, heard: bytes) -> bool:
-        """Whether `heard`, in which there is no frame, is as long as the answer: when the line falls silent
-        then, the answer was damaged."""
+        """Whether `heard`, in which there is no frame, is as long as the reply: when the line falls silent
+        then, the reply was damaged."""
 
     def parse(self, question: Question, reply: bytes) -> list[int]:
-        """The bits or registers of an answer; empty for an action.
+        """The bits or registers of a reply; empty for an action.
 
-        Raises `BadReply` for anything that does not answer this very request, `DeviceFault` if the device
+        Raises `BadReply` for anything that is not the reply to this very request, `DeviceFault` if the device
         refuses.
         """

@@ -228,7 +228,8 @@ class Doors:
         return self._places[label].board
 
     async def read_at_start(self) -> dict[str, Door]:
-        """Every door from at least two readings that agree; UNKNOWN where there are none. Reports nothing."""
+        """Every door from at least two readings that agree; a door without them is left out. Reports
+        nothing."""
         readings = await asyncio.gather(*(self._readings(entry.board) for entry in self._boards.values()))
         seen: dict[str, Door] = {}
         for entry, levels in zip(self._boards.values(), readings, strict=True):

@@ -32,7 +32,11 @@ off and for this time afterwards; then the next pulse may follow."""
 
 
 class Executor:
-    """Carries out one effect per call; the caller makes tasks of the calls."""
+    """Carries out one effect per call; the caller starts each call as a task.
+
+    After each pulse the door is watched for `watch_s`; a pulse energises its solenoid for `pulse_s`; at most
+    `most_energised` solenoids are on at once.
+    """
 
     def __init__(
         self,
@@ -75,7 +79,7 @@ class Executor:
 
     async def _pulse(self, effect: PulseLock) -> None:
         """Pulses once and watches the door; the pulse is never sent again. A lost acknowledgement is
-        reported, and the door decides.
+        reported, and the readings of the door decide the outcome.
 
         The commit and the bus may have taken long since the command was judged: after its expiry the pulse is
         not sent.
@@ -119,7 +123,7 @@ class Executor:
     async def _wait_for_free_solenoid(self, cell: str) -> None:
         """Waits until this solenoid is off and fewer than the allowed number are on.
 
-        An unlock ends when its door is read open; its solenoid stays on until the pulse ends.
+        An unlock attempt ends when its door is read open; its solenoid stays on until the pulse ends.
         """
         loop = asyncio.get_running_loop()
         while True:
@@ -132,7 +136,7 @@ class Executor:
             await asyncio.sleep(SOLENOID_CHECK_S)
 
     def _until_s(self, expires_ns: int | None) -> float:
-        """Until when (loop time) a door is watched for a command that expires at `expires_ns`."""
+        """Until when (loop time) a door is read or watched for a command that expires at `expires_ns`."""
         now_s = asyncio.get_running_loop().time()
         if expires_ns is None:
             return now_s + LONGEST_READING_S

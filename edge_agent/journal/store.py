@@ -48,7 +48,7 @@ PRUNED_EVENTS = 50
 TEMPERATURES_KEPT_S = 30 * 24 * 3600
 """How long temperature readings are kept, while there are no more than `TEMPERATURES_KEPT`."""
 TEMPERATURES_KEPT = 500_000
-"""At most this many temperature readings are kept: some 50 MB, weeks of eight cells at work all day."""
+"""At most this many temperature readings are kept: some 50 MB, weeks of eight heated or cooled cells."""
 PRUNED_AT_ONCE = 100
 """At most this many old readings are deleted with one commit."""
 
@@ -115,7 +115,7 @@ class Loaded:
     entities: Mapping[str, Mapping[str, Any]]
     reservations: Mapping[str, Reservation]
     former: Mapping[str, Reservation]
-    """Completed reservations whose cell has not been given away since, by the cell's label."""
+    """Completed reservations whose cell has not been allocated since, by the cell's label."""
     last_sequence: int
     requests: list[InboxRow]
     """Requests without a reply, and recent ones with theirs."""
@@ -232,7 +232,7 @@ class JournalStore:
         return True
 
     def quick_check(self) -> list[str]:
-        """The faults that SQLite finds in the file; empty if it is sound. Reads it all: not for the loop."""
+        """The faults that SQLite finds in the file, if any. Reads it all: not for the event loop."""
         with _as_storage_fault():
             connection = self._connect()
             try:
@@ -253,7 +253,7 @@ class JournalStore:
         os.close(self._lock)
 
     def load(self, replies_since_s: float) -> Loaded:
-        """Everything that a start needs; replies to requests received since a Unix time."""
+        """What a start needs. Requests with a reply: only those received after a Unix time."""
         with _as_storage_fault():
             entities: dict[str, dict[str, Any]] = {kind: {} for kind in ENTITIES}
             for kind, key, body in self._reader.execute("SELECT kind, key, body FROM entity"):
@@ -330,6 +330,7 @@ class JournalStore:
                 if key in after.former:
                     rows.append(reservation_row(after.former[key], FORMER))
         over = {reservation.reservation_id for reservation in batch.ended}
+        # Removed without being over: the history was lost, and the gateway did not confirm them.
         lost = [
             (key,)
             for kind, key in batch.changed
@@ -421,8 +422,8 @@ class JournalStore:
     def timeline(self, after: tuple[int, int], limit: int) -> list[dict[str, Any]]:
         """Kept events and lines of the unlock ledger, in the order in which they happened.
 
-        The `limit` newest after the place `after`: the sequence of an event and the number of a ledger line.
-        Rows of kind `event` hold `sequence`, `sent` and the event's `body`; those of kind `unlock` the
+        The `limit` newest after the position `after`: the sequence of an event and the number of a ledger
+        line. Rows of kind `event` hold `sequence`, `sent` and the event's `body`; those of kind `unlock` the
         ledger's columns.
         """
         with _as_storage_fault():
@@ -436,7 +437,7 @@ class JournalStore:
         return [row for _, row in sorted(ordered, key=lambda item: item[0])][-limit:]
 
     def newest_place(self) -> tuple[int, int]:
-        """The place after everything that `timeline` holds now."""
+        """The position after everything that `timeline` holds now."""
         with _as_storage_fault():
             query = "SELECT ifnull(max(sequence), 0), (SELECT ifnull(max(n), 0) FROM unlock) FROM outbox"
             sequence, number = self._reader.execute(query).fetchone()
@@ -467,8 +468,8 @@ class JournalStore:
         return reservation
 
     def ended_reservations(self, before: int | None, limit: int) -> list[tuple[int, Reservation]]:
-        """The reservations that are over, with their places in the journal: the newest `limit` of those whose
-        place is below `before` (None: of all), newest first."""
+        """The reservations that are over, with their positions in the journal (`rowid`): the newest `limit`
+        of those whose position is below `before` (None: of all), newest first."""
         query = (
             "SELECT rowid, body FROM reservation WHERE live <> 1 AND (?1 IS NULL OR rowid < ?1)"
             " ORDER BY rowid DESC LIMIT ?2"

@@ -1,8 +1,8 @@
 """The client of a broker: keeps one connection, tries again when it ends, and watches the credential files.
 
-One connection object for each attempt, discarded with it: the library queues nothing while there is no
-connection. The session is persistent (clean start off, session expiry), and a message is acknowledged
-(PUBACK) only when its listener calls `acknowledge`.
+Each attempt has its own `Connection`, which is discarded when it ends, so the library queues nothing while
+there is no connection. The session is persistent (clean start off, session expiry), and a message is
+acknowledged (PUBACK) only when its listener calls `acknowledge`.
 """
 
 from __future__ import annotations
@@ -41,9 +41,10 @@ class MqttClient:
         self._wall_clock = wall_clock
         self._credential_check = CredentialCheck(settings.credentials)
         self._cause = ""
+        """Why we were refused, as last reported to the listener."""
         self._connection: Connection | None = None
         self.turns = 0
-        """Turns of `run`: it checks its connection, or whether its pause is over, every `check_s`."""
+        """Turns of `run`, a proof of life: it checks its connection, or its pause, every `check_s`."""
         self.attempts = 0
         """How many connections were begun."""
 
@@ -71,7 +72,7 @@ class MqttClient:
                 pause_s = await self._connect(stamp)
             except LinkRefused as fault:
                 pause_s = self._failed(fault, None)
-            # At most until a file changes: it may have been repaired.
+            # A changed credential file ends the pause: the fault may have been repaired.
             await pause(pause_s, self._settings.check_s, functools.partial(self._changed, stamp))
 
     async def _connect(self, stamp: Stamp) -> float:
@@ -101,7 +102,7 @@ class MqttClient:
         return self._settings.credentials.stamp() != stamp
 
     def _check_files(self, watch: FileWatch) -> None:
-        """Raises `NewCredentials` if the files have changed and are good. Reports bad ones, and the
+        """Raises `NewCredentials` if the files have changed and are valid. Reports invalid ones, and the
         connection stays."""
         self.turns += 1
         if not watch.changed():

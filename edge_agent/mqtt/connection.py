@@ -25,9 +25,10 @@ log = structlog.get_logger()
 
 class Connection:
     """One attempt and its connection: the library's client, the window that sends, the queue that receives.
-    Discarded at its end.
+    The object is discarded when the connection ends.
 
-    The library's thread only hands over to the event loop, and sends the next message when a receipt arrives.
+    The library's thread only hands what it reports over to the event loop; when a receipt (PUBACK) arrives,
+    it also sends the next message.
     """
 
     def __init__(
@@ -58,7 +59,8 @@ class Connection:
         self._receive_queue: ReceiveQueue[LibraryMessage] = ReceiveQueue(
             self._received, waiting, bounds.burst
         )
-        # An event, not a future: cancelling `run` must not lose the last acknowledgements.
+        # An event, not a future: cancelling `run` would cancel a future, and the connection would count as
+        # over before the good-bye is acknowledged.
         self._over = asyncio.Event()
 
     @property
@@ -143,7 +145,8 @@ class Connection:
         self._receive_queue.put(message)
 
     def answered(self, packet_id: int, reason: object, accepted: bool) -> None:
-        """See `LibraryEvents`. The receipt frees a place at once and is reported on the event loop."""
+        """See `LibraryEvents`. The receipt frees its place in the window at once and is reported on the event
+        loop."""
         if self._send_window is not None:
             self._send_window.receipt(packet_id, reason, accepted)
 
@@ -152,7 +155,7 @@ class Connection:
         self._hand_over(self._gone, fault)
 
     def _wake(self) -> None:
-        """Receipts wait for the event loop."""
+        """Receipts wait: the event loop takes them after `receipts_delay_s`."""
         self._hand_over(self._loop.call_later, self._bounds.receipts_delay_s, self._take_receipts)
 
     def _hand_over(self, function: Callable[..., object], *arguments: Any) -> None:
@@ -207,7 +210,7 @@ class Connection:
         try:
             received = received_of(message, self.number)
         except UnicodeDecodeError:
-            log.error("a topic is not UTF-8")
+            log.error("a message is dropped: its topic is not UTF-8")
             return
         self._listener.received(received)
 

@@ -14,7 +14,7 @@ EventRow = tuple[int, str]
 class EventQueue:
     """Events from one point of the outbox on, in order.
 
-    `fill` belongs to the event loop; the rest may be called on any thread.
+    `fill` and `report_progress` are called on the event loop; the other methods may be called on any thread.
     """
 
     def __init__(self, through: int, on_progress: Callable[[], None] = lambda: None) -> None:

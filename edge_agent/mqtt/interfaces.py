@@ -58,7 +58,7 @@ class LibraryEvents(Protocol):
         """The answer to each subscription: None, or why it is refused."""
 
     def arrived(self, message: LibraryMessage) -> None:
-        """A message."""
+        """A message has arrived."""
 
     def answered(self, packet_id: int, reason: object, accepted: bool) -> None:
         """A PUBACK, or the library's report that a message with QoS 0 was sent."""

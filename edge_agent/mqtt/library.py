@@ -66,7 +66,8 @@ class _ClosesFailedSockets(mqtt.Client):
 
 
 class LibraryClient(_ClosesFailedSockets):
-    """A client for one connection. Everything but `alive` and `turns` belongs to the event loop."""
+    """A client for one connection. `alive`, `turns`, `publish_message` and the function of `event_sender` are
+    used on both threads, everything else on the event loop."""
 
     turns = 0
     """Turns of its thread's loop since it connected (`Client._loop`)."""

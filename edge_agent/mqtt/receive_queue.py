@@ -23,7 +23,7 @@ Message = TypeVar("Message", bound=LibraryMessage)
 
 
 class ReceiveQueue(Generic[Message]):
-    """Gives each message to `take` on the event loop. `put` belongs to the library's thread."""
+    """Gives each message to `take` on the event loop. `put` is called on the library's thread."""
 
     def __init__(self, take: Callable[[Message], None], most_waiting: int | None, burst: int) -> None:
         """A message with QoS 0 is dropped if `most_waiting` wait; None: none is dropped. `burst`: at most
@@ -36,6 +36,7 @@ class ReceiveQueue(Generic[Message]):
         self._running = False
         self.dropped = 0
         self._logged = 0
+        """How many of the dropped messages have been logged."""
 
     def put(self, message: Message) -> None:
         """Queues a message; drops one with QoS 0 if too many wait."""

@@ -32,11 +32,11 @@ class _Receipt(NamedTuple):
 class SendWindow:
     """The sending side of one connection.
 
-    `send` gives a message to the library and returns its packet id, `send_event` the body of an event (or
-    returns `TOO_BIG`); None if the connection no longer accepts it. `wake` is called on the library's thread
-    when receipts are waiting and the event loop has not been woken yet.
+    `send` gives a message to the library, `send_event` the body of an event. Both return the packet id, or
+    None if the connection no longer accepts it; `send_event` may also return `TOO_BIG`. `wake` is called on
+    the library's thread when receipts are waiting and the event loop has not been woken yet.
 
-    `put`, `send_events`, `pause_events` and `take_receipts` belong to the event loop, `receipt` to the
+    `put`, `send_events`, `pause_events` and `take_receipts` are called on the event loop, `receipt` on the
     library's thread.
     """
 
@@ -52,6 +52,7 @@ class SendWindow:
         self._wake = wake
         self._window = window
         self._room = deque([True] * window)
+        """One entry for each free place of the window; both threads add and remove entries."""
         self._urgent: deque[tuple[Message, OnPuback | None]] = deque()
         self._event_queue = EventQueue(0)
         self._in_flight: dict[int, OnPuback | None] = {}
@@ -81,8 +82,8 @@ class SendWindow:
     def send_events(self, events: EventQueue) -> None:
         """The queue has more events to send; it replaces any earlier queue."""
         self._event_queue = events
-        # While many messages are in flight a receipt arrives soon and sends from the library's thread, so the
-        # event loop need not drain the backlog. One message in flight is enough for that.
+        # While many messages are in flight a receipt arrives soon, and the library's thread then sends more,
+        # so the event loop need not drain the backlog. One message in flight is enough for that.
         if len(self._room) >= max(1, self._window // 2):
             self._pump(1)
 
@@ -134,8 +135,8 @@ class SendWindow:
         """Sends at most `most` messages while there is room; one thread at a time, to keep the order. False
         if the connection no longer accepts one.
 
-        A thread that finds the other one sending returns: the other one's message will get a receipt, which
-        sends the next one.
+        A thread that finds the other one sending returns: that message will get a receipt, and then `receipt`
+        sends the next ones.
         """
         while most and self._room and (self._urgent or (self._event_queue and not self._events_paused)):
             if not self._sending.acquire(blocking=False):

@@ -236,8 +236,8 @@ def decode(name: str, payload: bytes) -> Command:
 def life_ns(name: str, command: Command, now: Instant, message_expiry_s: int | None) -> int:
     """How many nanoseconds from `now` the command may still act.
 
-    With a synchronised wall clock the sender's `expires_at` counts; without one only the rest of the Message
-    Expiry Interval on arrival (MQTT 5, 3.3.2.3.3). A door-opening command lives 30 s at most. Raises
+    With a synchronised wall clock the sender's `expires_at` counts; without one only what is left of the
+    Message Expiry Interval on arrival (MQTT 5, 3.3.2.3.3). A door-opening command lives 30 s at most. Raises
     `Refusal`: `EXPIRED` if it has expired, `INVALID_ARGUMENT` if its life is unknown and it would open a
     door.
     """

@@ -60,9 +60,9 @@ Address = tuple[str | None, bytes | None]
 class CommandHandler:
     """Decodes commands, answers duplicates and queries, and submits the rest to the loop.
 
-    `publish_reply` is called with topic, Correlation Data and JSON. `local` gets every answer first, and
-    takes those to requests made at the machine. `restore` handles the command of that name and returns its
-    result.
+    `publish_reply` is called with topic, Correlation Data and JSON. Every answer is offered to `local` first,
+    which takes those to requests made at the machine. `restore` handles the command of that name and returns
+    its result.
     """
 
     def __init__(
@@ -87,10 +87,10 @@ class CommandHandler:
         self._replies = Topics(machine_id).reply("")
         self._waiting: dict[str, list[Address]] = {}
         self._digests: dict[str, str] = {}
-        """Digests of the bodies of the commands that wait."""
+        """By request id: SHA-256 of the body of each command that waits for its outcome."""
         self._refused: dict[tuple[str, str], tuple[int, str]] = {}
-        """Refusals with `EXPIRED` or `OFFLINE`: id and digest; until when (CLOCK_BOOTTIME) it is remembered;
-        the reply."""
+        """Refusals with `EXPIRED` or `OFFLINE`, by request id and SHA-256 of the body: until when
+        (CLOCK_BOOTTIME) each is remembered, and its reply."""
         self._local = local
         self._restore = restore
         self._sender_check = sender_check
@@ -184,7 +184,9 @@ class CommandHandler:
             self._reply(address, reply)
             incoming.acknowledge()
             return
-        if not is_new:  # its signature is known and its reply is not: the refusal is no longer remembered
+        if not is_new:
+            # Its signature was seen before, and no reply is stored: it was refused, and the refusal is no
+            # longer remembered.
             raise Refusal(Code.EXPIRED, "the command was refused before")
         if len(self._waiting) >= MOST_WAITING_COMMANDS:
             refusal = Refusal(Code.OFFLINE, f"{MOST_WAITING_COMMANDS} commands are waiting; try again later")
@@ -209,7 +211,7 @@ class CommandHandler:
         self._loop.submit(given, request=row, on_done=incoming.acknowledge)
 
     def _compare_clock(self, command: Command, incoming: Incoming) -> None:
-        """Compares the clock with a command that arrived fresh from its sender."""
+        """Compares the clock with a command's time of issue, if the command arrived without delay."""
         clock, left_s = self._clock, incoming.message_expiry_s
         issued_s = command.issued_at.timestamp()
         if not isinstance(clock, ComparedClock) or incoming.duplicate or left_s is None:
@@ -219,7 +221,9 @@ class CommandHandler:
         before = clock.contradicted
         clock.compare(issued_s)
         if clock.contradicted and not before:
-            detail = f"the clock differs by {clock.difference_s:+.0f} s from the senders of commands"
+            detail = (
+                f"the clock differs by {clock.difference_s:+.0f} s from the clocks of the senders of commands"
+            )
             log.error("clock contradicted", difference_s=clock.difference_s)
             self._loop.submit(Condition(Alarm.CLOCK_UNSYNCED, "", True, detail))
 

@@ -55,8 +55,8 @@ class LocalRequests:
         self._numbers = 0
 
     async def enter_code(self, text: str, waited_s: float = 0.0) -> Answer:
-        """Takes digits or a QR text from the kiosk, read `waited_s` ago, to its outcome. The text is not
-        stored.
+        """Handles digits or a QR text from the kiosk, read `waited_s` ago; returns the outcome. The text is
+        not stored.
 
         A wrong code is refused with "not valid" only; a valid code whose door does not open gets the reason.
         """

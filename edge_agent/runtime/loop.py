@@ -46,8 +46,11 @@ from edge_agent.statemachine.step_builder import Step
 log = structlog.get_logger()
 
 STORAGE_RETRY_S = 1.0
+"""Pause after a failed commit."""
 LONGEST_BATCH = 64
+"""At most this many inputs go into one commit."""
 SENT_WAIT_S = 1.0
+"""How long the progress of sent events waits for other work before it is committed by itself."""
 LONGEST_WAIT_S = 30.0
 """The core reads the clock at least this often: no event reports that the clock was synchronised."""
 SILENT_S = LONGEST_COMMIT_S + 15.0
@@ -132,7 +135,9 @@ class LockerLoop:
         self._use_spare_space = use_spare_space
         self._items: deque[_Item] = deque()
         self._sent_through: int | None = None
+        """Progress of sent events that is not committed yet; see `events_sent`."""
         self._refused_requests: dict[str, str] = {}
+        """Replies to journal for requests that were never acted on, by request id."""
         self._wake = asyncio.Event()
         self._doors_busy = False
         self.turns = 0
@@ -168,7 +173,7 @@ class LockerLoop:
         per event.
         """
         if self._sent_through is None:
-            self._wake.set()  # so that the loop waits no longer than it should
+            self._wake.set()  # so that the loop waits at most `SENT_WAIT_S`
         self._sent_through = max(through, self._sent_through or 0)
 
     def refuse_request(self, request_id: str, reply: str) -> None:
@@ -195,14 +200,16 @@ class LockerLoop:
         return [Proof("writer loop", lambda: self.turns, SILENT_S)]
 
     async def _wait(self) -> None:
-        """Returns when there is work: an input, a due moment, acknowledgements that have waited long
-        enough."""
+        """Returns when there is work: an input, a refusal to journal, a due moment, or progress of sent
+        events that has waited for `SENT_WAIT_S`."""
         while not (self._items or self._refused_requests):
             self.turns += 1
             self._wake.clear()
             now = self._clock.now()
             if now.synced is conditions.stands(self.state, UNSYNCED):
-                return  # CLOCK_UNSYNCED is not up to date: the commit of the step that changed it failed
+                # CLOCK_UNSYNCED is not up to date: the clock has changed since the last step, or the commit
+                # of the step that changed the alarm failed.
+                return
             due_ns = next_due_ns(self.state, self.layout, now)
             left_s = LONGEST_WAIT_S if due_ns is None else max(0.0, (due_ns - now.boottime_ns) / 1e9)
             longest_s = SENT_WAIT_S if self._sent_through is not None else LONGEST_WAIT_S

@@ -42,7 +42,7 @@ class CommandTranslator:
 
     def to_input(self, command: Command, expires_ns: int, x_request_id: str | None) -> Input:
         """The input; it expires at `expires_ns` (CLOCK_BOOTTIME). Raises `Refusal`: `NOT_FOUND` for an
-        unknown cell, `INVALID_ARGUMENT` for another machine, `NOT_BUILT`."""
+        unknown cell, `INVALID_ARGUMENT` for another machine, `NOT_BUILT` for a command that has no input."""
         key = command.request_id
         match command:
             case ReserveCommand():

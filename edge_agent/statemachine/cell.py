@@ -36,7 +36,7 @@ from edge_agent.statemachine.transitions import (
 
 AWAITING = (CellStatus.AWAITING_CLEANUP, CellStatus.AWAITING_INSPECTION)
 FAULT_ALARMS = (Alarm.LOCK_JAMMED, Alarm.WRONG_DOOR, Alarm.DOOR_FORCED, Alarm.PARCEL_LEFT_BEHIND)
-"""The alarms that `clear` acknowledges."""
+"""The alarms that the command `clear` clears."""
 
 
 IDLE, CLOSED = CellStatus.IDLE, Door.CLOSED  # an enum's member is slow to look up
@@ -81,7 +81,7 @@ def _known_empty(cell: Cell) -> bool:
 
 def change_status(builder: StepBuilder, label: str, trigger: CellTrigger, **changes: Any) -> Cell:
     """Changes a cell's status by the table, with `changes` to its other fields. Raises `Refusal` if the table
-    does."""
+    refuses it."""
     cell = builder.cells[label]
     entry = CELL_TABLE[cell.status, trigger]
     if isinstance(entry, Refused):
@@ -107,7 +107,7 @@ def record_unknown_outcome(builder: StepBuilder, label: str) -> None:
 
 
 def inspect_opened(builder: StepBuilder, label: str) -> None:
-    """A free cell was opened by a person who may have put something into it."""
+    """A free cell was opened by a person who may have put something into it: it awaits inspection."""
     before = builder.cells[label].status
     cell = change_status(builder, label, CellTrigger.OPENED)
     if cell.status is not before:
@@ -116,7 +116,8 @@ def inspect_opened(builder: StepBuilder, label: str) -> None:
 
 
 def weighed_empty(builder: StepBuilder, label: str) -> None:
-    """The scale of a closed cell shows it empty: that ends an inspection that only an opening required."""
+    """The scale of a closed cell shows it empty: the cell is free if it awaits inspection only because it was
+    opened."""
     before = builder.cells[label]
     if before.status is CellStatus.AWAITING_INSPECTION and before.inspect_unless_empty and before.settled:
         change_status(builder, label, CellTrigger.PROVEN_EMPTY, inspect_unless_empty=False)
@@ -170,7 +171,7 @@ def settle_closed(builder: StepBuilder, label: str) -> None:
 
 
 def _flag(cell: Cell, flag: Flag, trigger: FlagTrigger) -> bool:
-    """The new value of a flag. Raises `Refusal` if the table does."""
+    """The new value of a flag. Raises `Refusal` if the table refuses it."""
     is_set = (cell.blocked if flag is Flag.BLOCKED else cell.faulty) is not None
     entry = FLAG_TABLE.get((flag, is_set, trigger), is_set)
     if isinstance(entry, Refused):
@@ -198,7 +199,7 @@ def request_maintenance(
     source: Source = Source.MACHINE,
     request_key: str | None = None,
 ) -> None:
-    """Publishes a maintenance request for a cell, or for the machine if `label` is None."""
+    """Adds the fact of a maintenance request for a cell, or for the machine if `label` is None."""
     builder.add_fact(
         FactKind.MAINTENANCE_REQUESTED,
         cell=label,
@@ -256,7 +257,8 @@ def unblock(builder: StepBuilder, label: str, source: Source, actor: str = "") -
 
 
 def clear(builder: StepBuilder, label: str, source: Source, *, freed: bool = False, actor: str = "") -> None:
-    """A person has checked the cell: frees one that awaits clean-up or inspection and clears faulty.
+    """A person has checked the cell: frees one that awaits clean-up or inspection, and resets its flag
+    FAULTY.
 
     `freed`: the clearing has just ended the reservation that held it.
 
@@ -286,7 +288,7 @@ def clear(builder: StepBuilder, label: str, source: Source, *, freed: bool = Fal
 
 
 def occupancy(cells: Iterable[Cell]) -> Occupancy:
-    """How full the locker is: the share of cells that reservations keep from being allocated."""
+    """How full the locker is: the share of cells that are not IDLE."""
     statuses = [cell.status for cell in cells]
     percent = 100 * sum(status is not CellStatus.IDLE for status in statuses) / len(statuses)
     if percent <= 30:
@@ -297,7 +299,8 @@ def occupancy(cells: Iterable[Cell]) -> Occupancy:
 
 
 def preferred(specs: Mapping[str, CellSpec], cells: Mapping[str, Cell]) -> list[CellSpec]:
-    """One allocatable cell of each distinct size and ability, in the order of the configuration."""
+    """The API's preferred cells: one allocatable cell of each distinct size and ability, in the order of the
+    configuration."""
     kinds: dict[tuple[object, ...], CellSpec] = {}
     for label, spec in specs.items():
         if allocatable(cells[label]):

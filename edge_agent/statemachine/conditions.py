@@ -58,7 +58,7 @@ def stands(state: LockerState | StepBuilder, key: str) -> bool:
 
 
 def _left_ns(standing: StandingAlarm, now: Instant) -> int:
-    """The rest of its hour; if no clock shows when it began, the rest of this boot's first hour."""
+    """What is left of its hour; if no clock shows when that began, of this boot's first hour."""
     elapsed_ns = standing.since.elapsed_ns(now)
     return REJECTED_NS - (now.boottime_ns if elapsed_ns is None else elapsed_ns)
 

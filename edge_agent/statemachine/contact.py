@@ -14,7 +14,7 @@ from edge_agent.statemachine.step_builder import StepBuilder
 CONTACT = "contact"
 """The part of a cell that SENSOR_FAULT names for its door contact."""
 UNEXPLAINED_NS = 200 * 10**6
-"""An opening without a cause counts after it has lasted this time."""
+"""The cause of an unexplained opening is determined after it has lasted this time."""
 CHATTER_CHANGES = 4
 CHATTER_NS = 2 * 10**9
 """This number of changes within this time cannot come from a person."""

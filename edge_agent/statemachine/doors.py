@@ -1,9 +1,9 @@
-"""Unexpected doors: opened without a cause, opened by another lock's pulse, left ajar.
+"""Unexpected doors: opened without a pulse, opened by another lock's pulse, left ajar.
 
-None of this changes a reservation. An opening without a known cause is explained when it has lasted, because
-it may be a glitch of the contact. The cause is this lock, late; another lock (WRONG_DOOR); a fault of the
-whole board; or a person who forced the door, which looks the same as a broken wire (DOOR_FORCED, and the
-contact is in doubt).
+Only a late opening changes a reservation. The cause of an unexplained opening is determined when the door has
+read open for `UNEXPLAINED_NS`, because it may be a glitch of the contact. The cause is a late opening; the
+lock of another door (WRONG_DOOR); a fault of the whole board; or a person who forced the door, which looks
+the same as a broken wire (DOOR_FORCED, and the contact is in doubt).
 """
 
 from __future__ import annotations

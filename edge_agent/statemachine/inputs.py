@@ -234,9 +234,9 @@ class DoorRead:
 
 @dataclass(frozen=True, slots=True)
 class PulseDone:
-    """A pulse was sent and the door watched. `door` is its state at the end of the watch.
+    """A pulse was sent and the door watched; or the pulse was too late and not sent (`sent` False).
 
-    `sent` is False for a pulse that was too late; `door` then means nothing.
+    `door` is the state of the door at the end of the watch; it means nothing if the pulse was not sent.
     `acknowledged` is False if the board should have answered the pulse and did not, or answered that it is
     busy: the lock may not have been energised. Any other refusal counts as acknowledged.
     """

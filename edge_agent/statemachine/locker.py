@@ -177,7 +177,7 @@ def _graces_left(
 ) -> Iterator[tuple[Reservation, int]]:
     """Pick-up graces that end by time alone (door read closed, no unlock attempt at work on it).
 
-    Each with its rest in nanoseconds; 0 or less means that it is over.
+    Each with the time that is left, in nanoseconds; 0 or less means that the grace is over.
     """
     for reservation in state.reservations.values():
         if reservation.picked_up is None or reservation.held:
@@ -202,6 +202,7 @@ def _reserve(builder: StepBuilder, given: Reserve) -> None:
     _refuse_expired(builder, given.expires_ns)
     conditions.refuse_on_a_full_disk(builder)
     if given.ended is not None or given.reservation_id in builder.reservations:
+        # The id is in use or was used: one of these raises, with the table's reason.
         live_or_over = find_for_command(builder, given.reservation_id, given.ended, Trigger.RESERVE)
         require_rule(builder, live_or_over, Trigger.RESERVE)
     taken = allocation.allocate(builder, given.packaging)
@@ -269,7 +270,8 @@ def _open_cell(builder: StepBuilder, given: OpenCell) -> None:
 
 
 def _enter_code(builder: StepBuilder, given: EnterCode) -> None:
-    """A wrong code is counted and answered with "not valid" only; a resting keypad ignores entries.
+    """A wrong code is counted and answered with "not valid" only. After too many of them, every entry of that
+    way (digits or QR) is answered so for a while, and not compared with any code.
 
     A valid code never counts as wrong: the answer gives the reason why its door does not open.
     """
@@ -372,7 +374,7 @@ def _boot(builder: StepBuilder, given: Boot) -> None:
     observing.find_unexplained_openings(builder, open_now)
     for unlock in tuple(builder.unlock_attempts.values()):
         if unlock.stage == "pulsing":
-            # No caller waits at the kiosk any more; its keys start again with each process.
+            # No caller waits at the kiosk any more; the keys of its requests start again with each process.
             awaited_key = unlock.request_key if unlock.source is Source.API else None
             builder.change_unlock(unlock, stage="unresolved", request_key=awaited_key)
         elif unlock.stage != "unresolved":
@@ -392,8 +394,9 @@ def _boot(builder: StepBuilder, given: Boot) -> None:
 
 
 def _apply_due(builder: StepBuilder) -> None:
-    """Does what is due after every input: updates CLOCK_UNSYNCED, ends rests, explains openings that have
-    lasted, concludes drop-offs and graces, controls the climate, and starts waiting unlock attempts."""
+    """Does what is due after every input: updates CLOCK_UNSYNCED, lets ways of entry be used again, judges
+    unexplained openings that have lasted long enough, concludes drop-offs and graces, controls the climate,
+    and starts waiting unlock attempts."""
     if builder.now.synced:
         if conditions.stands(builder, UNSYNCED):
             redate_moments(builder)

@@ -1,6 +1,6 @@
 """Applies observations to the state: doors, closings, weights, devices.
 
-Physical facts override commands. An opening is a fact at once; a closing takes effect when it has settled.
+Observations override commands. An opening takes effect at once, a closing when it has settled.
 """
 
 from __future__ import annotations
@@ -29,8 +29,9 @@ BOUNCE_NS = 10**9
 
 
 def door_read(builder: StepBuilder, given: DoorRead) -> None:
-    """A fresh reading. An open door is a fact, whatever becomes of the command that requested the reading; a
-    closed door takes a second reading (docs/decisions/0003), so a single one concludes no drop-off.
+    """A fresh reading. An open one takes effect at once, whatever becomes of the command that requested the
+    reading; a closed one needs a second reading (docs/decisions/0003), so a single one concludes no
+    drop-off.
 
     Openings of other doors that have lasted are explained first (`doors.explain_lasting_openings`): a wrong
     door forbids the pulse that this reading would allow.
@@ -44,8 +45,8 @@ def door_read(builder: StepBuilder, given: DoorRead) -> None:
 
 
 def doors_changed(builder: StepBuilder, given: DoorsChanged) -> None:
-    """Doors have changed. Openings without a cause are looked for first, before any of these readings changes
-    a cell: the result must not depend on the order of the doors."""
+    """Doors have changed. Openings without a known cause are searched for first, before any of these readings
+    changes a cell: the result must not depend on the order of the doors."""
     find_unexplained_openings(builder, [label for label, door in given.doors.items() if door is Door.OPEN])
     for label, door in given.doors.items():
         apply_reading(builder, label, door)
@@ -60,7 +61,7 @@ def find_unexplained_openings(builder: StepBuilder, open_now: list[str]) -> None
 
 
 def apply_reading(builder: StepBuilder, label: str, door: Door, *, recovered: bool = False) -> None:
-    """A door was read. Physical facts override commands; a closing takes effect when it has settled, see
+    """A door was read. An opening takes effect at once; a closing when it has settled, see
     `closing_settled`."""
     before = builder.cells[label]
     if door is Door.UNKNOWN:
@@ -129,7 +130,7 @@ def dropped_off(
 
 
 def weighed(builder: StepBuilder, given: Weighed) -> None:
-    """A scale has settled; checks a drop-off that was just concluded."""
+    """A scale has settled; checks or concludes a drop-off that waits for its weight."""
     empty = weight.weighed(builder, given.cell, given.mass_g, error=given.error)
     if empty:
         cells.weighed_empty(builder, given.cell)

@@ -36,7 +36,9 @@ COMMAND_FOR = {
     Purpose.PICKUP: Trigger.PICKUP,
     Purpose.OPEN_DOOR: Trigger.OPEN_DOOR,
 }
+"""The trigger of the command with each purpose."""
 OPENED_TRIGGER = {Purpose.DROPOFF: Trigger.DROPOFF_OPENED, Purpose.PICKUP: Trigger.PICKUP_OPENED}
+"""The trigger when the door is open for each purpose."""
 
 
 def holder(builder: StepBuilder, unlock: UnlockAttempt) -> Reservation | None:
@@ -147,7 +149,8 @@ def leave_unresolved(builder: StepBuilder, unlock: UnlockAttempt) -> None:
 
 
 def leave_unconfirmed(builder: StepBuilder, unlock: UnlockAttempt) -> None:
-    """A pulse was given in doubt: answers UNKNOWN, and a later closing may conclude the command."""
+    """A pulse was given while the contact was in doubt: answers UNKNOWN, and a later closing may conclude the
+    command."""
     builder.drop_unlock(unlock)
     builder.record(unlock, UnlockOutcome.UNKNOWN, pulsed=True)
     changes: dict[str, Any] = {"last_outcome": UnlockOutcome.UNKNOWN, "inspect_unless_empty": True}
@@ -165,7 +168,7 @@ def leave_unconfirmed(builder: StepBuilder, unlock: UnlockAttempt) -> None:
 def conclude_by_reading(builder: StepBuilder, label: str, door: Door, *, recovered: bool) -> None:
     """A door has been read: concludes the attempt that waits for the effect of a pulse on this door.
 
-    A pulsed lock whose door reads open has opened it. An unresolved one whose door reads closed stays
+    If the door reads open, the pulsed lock has opened it. If it reads closed, an unresolved attempt ends as
     UNKNOWN, and the cell is inspected before it is allocated again.
     """
     unlock = attempt_on(builder.unlock_attempts, label)
@@ -249,7 +252,8 @@ def _opened(
 
 
 def _code_has_opened(builder: StepBuilder, unlock: UnlockAttempt, reservation: Reservation) -> Reservation:
-    """A code of this reservation has opened its door: the first time, that forgives recent wrong entries."""
+    """A code of this reservation has opened its door: the first time, the wrong entries of the last
+    minute no longer count."""
     if unlock.purpose in reservation.codes_opened or reservation.reservation_id not in builder.reservations:
         return reservation
     guessing.forgive(builder)
@@ -291,12 +295,12 @@ def _apply_opening(
 
 
 def opened_late(builder: StepBuilder, label: str, at: Instant) -> bool:
-    """Whether the door, which opened `at`, was opened by its own lock, so late that the command was answered
-    as failed.
+    """Applies a late opening. False, and nothing is changed, if the door, which opened `at`, was not opened
+    by its own lock after the command was answered as failed.
 
-    If so, the drop-off or pick-up counts as granted now. A pulse can open its door once, within
-    `wrong_door.LATE_NS`. The opening is taken for this lock's only if every other lock that was pulsed since
-    has opened its own door; otherwise that lock may have opened this door.
+    The drop-off or pick-up takes effect now. A pulse can open its door once, within `wrong_door.LATE_NS`. The
+    opening is attributed to this lock only if every other lock that was pulsed since has opened its own door;
+    otherwise that lock may have opened this door.
     """
     own = builder.pulses.get(label)
     if own is None or own.doubtful or not wrong_door.may_open_late(own, at):
@@ -317,7 +321,7 @@ def opened_late(builder: StepBuilder, label: str, at: Instant) -> bool:
     reservation = builder.reservations.get(own.reservation_id)
     still_there = reservation is not None and reservation.cell == label
     if own.reservation_id and not still_there:
-        cells.inspect_opened(builder, label)  # it has another cell now or is over: this one stays faulty
+        cells.inspect_opened(builder, label)  # the reservation has left: this cell stays faulty
         return True
     cells.lock_works(builder, label)
     if reservation is not None and own.purpose is not Purpose.OPEN_DOOR:

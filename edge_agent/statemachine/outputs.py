@@ -25,7 +25,8 @@ class ReadDoor:
     """Read this door with a request sent after this effect; the result comes back as `DoorRead`.
 
     A reading that fails is retried until shortly before `expires_ns` (CLOCK_BOOTTIME; None: no limit from the
-    sender); on a board that already counts as silent three times only.
+    sender); on a board that already counts as silent it is tried
+    three times only.
     """
 
     unlock_id: str
@@ -85,7 +86,8 @@ class FactKind(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Fact:
-    """Something that happened, and when. It goes into the outbox in the transaction that made it true."""
+    """Something that happened, and when. It goes into the outbox in the transaction that writes the changed
+    state."""
 
     kind: FactKind
     at: Instant

@@ -49,7 +49,8 @@ FRESH = {
 
 
 def within(since: Instant | None, grace_s: int, now: Instant) -> bool:
-    """Whether a grace of `grace_s` seconds that began at `since` still runs; an unknown time is no grace."""
+    """Whether a grace of `grace_s` seconds that began at `since` still runs; False if the elapsed time is
+    unknown."""
     if since is None:
         return False
     elapsed_ns = since.elapsed_ns(now)
@@ -179,7 +180,7 @@ def apply_rule(
     actor: str = "",
     **changes: Any,
 ) -> Reservation | None:
-    """Changes a reservation by its rule, with `changes` to its fields; None if no rule applies.
+    """Changes a reservation by the rule for `trigger`, with `changes` to its fields; None if no rule applies.
 
     `at` is the time of the event, if not now; `actor` the technician who decided it.
 
@@ -235,7 +236,7 @@ def give_other_cell(
 ) -> Reservation | None:
     """Gives a reservation with nothing in its cell the free cell `label` instead; None if it may not move.
 
-    The old cell awaits inspection unless nothing about it is uncertain.
+    The old cell awaits inspection unless it is known to be empty and in order.
     """
     rule = rule_for(builder, reservation, trigger)
     if rule is None:

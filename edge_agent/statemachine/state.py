@@ -1,4 +1,4 @@
-"""The state of a whole locker, and the facts that never change while the daemon runs."""
+"""The state of a whole locker, and the layout, which never changes while the daemon runs."""
 
 from __future__ import annotations
 
@@ -70,11 +70,11 @@ class Layout:
     weighed: frozenset[str] = frozenset()
     """Cells with a scale that is in use."""
     empty_below_g: int = 50
-    """A smaller weight is nothing."""
+    """A cell with a smaller weight counts as empty."""
     weight_change_g: int = 100
-    """A bigger difference is a change behind a closed door."""
+    """A bigger difference behind a closed door raises WEIGHT_CHANGED."""
     drift_max_g: int = 300
-    """A scale's zero is followed this far from its tare."""
+    """A scale's zero may drift at most this far from its tare."""
     hold_empty_dropoff: bool = False
     """A drop-off that the scale finds empty leaves the reservation PENDING."""
     lock_boards: Mapping[str, str] = field(default_factory=dict)

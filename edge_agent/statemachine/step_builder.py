@@ -116,12 +116,12 @@ class StepBuilder:
             current[key] = value
 
     def rest_code(self, code: str) -> None:
-        """A code has died: it rests from now on."""
+        """A code is no longer valid: it is not used again for a while (`resting`)."""
         self.resting_codes = self.resting_codes.died(code, self.now)
         self._changed["resting_codes", code] = None
 
     def wake_code(self, code: str) -> None:
-        """A code is live again."""
+        """A code is given to a new reservation: it rests no longer."""
         left = self.resting_codes.without(code)
         if left is not self.resting_codes:
             self.resting_codes = left
@@ -168,7 +168,7 @@ class StepBuilder:
         reservation: Reservation | None = None,
         actor: str = "",
     ) -> None:
-        """Publishes how a cell stands now, and why that changed."""
+        """Adds the fact of a cell's present status, and why it changed."""
         cell = self.cells[label]
         self.add_fact(
             FactKind.CELL_STATUS_CHANGED,
@@ -218,8 +218,9 @@ class StepBuilder:
         )
 
     def raise_alarm(self, alarm: Alarm, place: str, detail: str = "", *, cell: str | None = None) -> None:
-        """Raises an alarm unless it stands already; one whose condition was gone for a moment counts again.
-        For a `place` that is a part of `cell`, the part is published as the device."""
+        """Raises an alarm unless it stands already. If its condition was only gone for a moment, the alarm
+        stays, and its count is raised. For a `place` that is a part of `cell`, the part is published as the
+        device."""
         key = f"{alarm}/{place}"
         standing = self.alarms.get(key)
         if standing is not None:
@@ -280,7 +281,7 @@ class StepBuilder:
 
 
 def gone_left_ns(standing: StandingAlarm, now: Instant) -> int:
-    """How much longer the condition of an alarm must be absent; 0 across a reboot."""
+    """How much longer the condition of an alarm must be absent before it is cleared; 0 across a reboot."""
     assert standing.gone is not None
     elapsed_ns = standing.gone.elapsed_ns(now)
     return 0 if elapsed_ns is None else GONE_NS - elapsed_ns

@@ -4,9 +4,9 @@ in each status.
 They are total: every pair has an entry, and a refusal gives its reason. No status changes except by them.
 
 Triggers of a reservation are of three kinds. A *command* (drop-off, pick-up, cancel, abandon, open-door) is
-granted or refused; granting an opening only starts an unlock. A *fact* (the door opened for it, the door
-closed, a grace ran out) changes the reservation in any case. A *resolution* is a technician's verdict on a
-cell whose state no sensor can show; it is granted or refused.
+granted or refused; granting an opening only starts an unlock attempt. An *observation* (the door opened for
+it, the door closed, a grace ran out) changes the reservation in any case. A *resolution* is a technician's
+verdict on a cell whose state no sensor can show; it is granted or refused.
 
 `tools/pages/state_machine` draws these tables into `docs/state-machine.md`.
 """
@@ -91,6 +91,7 @@ COMMAND_TRIGGERS = (
     Trigger.ABANDON,
     Trigger.OPEN_DOOR,
 )
+"""The triggers that are commands: granted or refused."""
 
 
 class Guard(StrEnum):
@@ -154,7 +155,7 @@ class CellGuard(StrEnum):
 @dataclass(frozen=True, slots=True)
 class Rule:
     """One entry of the table: if `guard` holds, the reservation goes to the phase `to`, `fact` is published,
-    and its cell gets the trigger `cell` (None: it stays)."""
+    and its cell gets the trigger `cell` (None: the cell's status stays)."""
 
     to: Phase
     guard: Guard | None = None
@@ -172,7 +173,7 @@ class Refused:
 
 @dataclass(frozen=True, slots=True)
 class Nothing:
-    """One entry: a fact that changes nothing here, or cannot happen."""
+    """One entry: an observation that changes nothing here, or cannot happen."""
 
     why: str
 
@@ -429,5 +430,5 @@ FLAG_TABLE: dict[tuple[Flag, bool, FlagTrigger], bool | Refused] = {
     (Flag.FAULTY, False, FlagTrigger.CLEARED): False,
     (Flag.FAULTY, True, FlagTrigger.CLEARED): False,
 }
-"""Flags: the effect of each trigger. A trigger that is not here leaves a flag as it is; a lock that opens
-clears FAULTY only if a jam was the reason."""
+"""Flags: the effect of each trigger. A trigger that is not here leaves a flag as it is. LOCK_OPENED is not
+applied while WRONG_DOOR stands for the cell (`cell.lock_works`)."""

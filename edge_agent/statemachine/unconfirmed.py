@@ -28,7 +28,8 @@ CONCLUDES = {
 
 
 def begin(builder: StepBuilder, unlock: UnlockAttempt, request_key: str | None) -> None:
-    """A lock was pulsed in doubt: from now on a closing concludes this command, and no older one."""
+    """A lock was pulsed while its contact was in doubt: from now on a closing concludes
+    this command, and no older one."""
     reservation = builder.reservations.get(unlock.reservation_id)
     pending = None
     if reservation is not None and (unlock.purpose, reservation.status) in CONCLUDES:
@@ -48,7 +49,7 @@ def forget(builder: StepBuilder, label: str) -> None:
 
 
 def opened(builder: StepBuilder, label: str) -> None:
-    """The contact reads open: a closing before that did not last."""
+    """The contact reads open, or cannot be read: a closing before that did not last."""
     pending = builder.unconfirmed.get(label)
     if pending is not None and pending.closed is not None:
         builder.put("unconfirmed", label, amend(pending, closed=None))

@@ -3,8 +3,8 @@ read, its lock pulsed, and it is concluded.
 
 No pulse is requested before a fresh reading of the door, and each pulse is its own journaled intent. An
 attempt that waited is judged again; one whose outcome could not be read stays `unresolved` until the door is
-read, and is never pulsed again. A door that reads open although this machine did not open it is pulsed once,
-and the outcome is UNKNOWN (docs/decisions/0031-doubt.md).
+read, and is never pulsed again. If a door reads open although this machine did not open it, its lock is
+pulsed once, and the outcome is UNKNOWN (docs/decisions/0031-doubt.md).
 """
 
 from __future__ import annotations
@@ -198,7 +198,7 @@ def _request_pulse(builder: StepBuilder, unlock: UnlockAttempt) -> None:
 def pulse_done(
     builder: StepBuilder, unlock_id: str, pulse_number: int, door: Door, acknowledged: bool
 ) -> None:
-    """The watch after a pulse is over. A report on any but the last pulse is ignored.
+    """The pulse was sent, and the watch of its door has ended. Ignored unless it was the last pulse.
 
     A pulse that the board did not acknowledge may never have been given: it does not count towards a jam.
     """
@@ -258,7 +258,7 @@ def _expired(builder: StepBuilder, unlock: UnlockAttempt) -> bool:
 
 
 def _jammed(builder: StepBuilder, unlock: UnlockAttempt) -> None:
-    """Every pulse was given and the door stayed shut."""
+    """Every pulse was given, and the door stayed closed."""
     if unlock.stopped or board_faults.lock_failed(builder, unlock.cell):
         conclude(builder, unlock, UnlockOutcome.NO_MOVEMENT)
         return

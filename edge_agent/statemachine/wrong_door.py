@@ -1,8 +1,8 @@
 """Another door moved than the commanded one: crossed wires of locks or contacts.
 
-Both cells are out of allocation, and neither is pulsed for the API, a code or a QR text until a technician
-has opened each of them correctly and cleared it. If the commanded door opens too while it is watched, the
-other one was forced, and the marks are removed.
+Both cells are out of allocation, and neither lock is pulsed for the API, a code or a QR text until a
+technician has opened each of the cells correctly and cleared it. If the commanded door opens too while it is
+watched, the other one was forced, and the marks are removed.
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ def unopened(builder: StepBuilder, label: str, at: Instant) -> list[str]:
 
 
 def spend(builder: StepBuilder, label: str) -> None:
-    """The door has opened: the pulses of its lock can open no other one."""
+    """The door has opened: no pulse of its lock so far can cause a later opening."""
     known = builder.pulses.get(label)
     if known is not None and known.unspent:
         builder.put("pulses", label, amend(known, unspent=0))
