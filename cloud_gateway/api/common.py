@@ -15,7 +15,7 @@ from fastapi.responses import Response
 from fastapi.security import APIKeyHeader
 
 from cloud_gateway.api.bodies import StatusAnswer
-from cloud_gateway.api.errors import machine_refused, not_found
+from cloud_gateway.api.errors import machine_refusal_response, not_found
 from cloud_gateway.api.idempotency import (
     CommandIds,
     Idempotency,
@@ -129,7 +129,7 @@ class Call:
             except MachineRefusal as refusal:
                 if not refusal.is_decision:
                     raise
-                status, body = machine_refused(refusal)
+                status, body = machine_refusal_response(refusal)
                 return StoredResponse(status, json.dumps(body))
 
         request = self.request

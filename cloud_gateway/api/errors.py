@@ -29,12 +29,12 @@ HTTP_STATUS: dict[int, int] = {
 }
 
 
-def refused(refusal: Refusal, http_status: int | None = None) -> JSONResponse:
+def refusal_response(refusal: Refusal, http_status: int | None = None) -> JSONResponse:
     """Returns the response for a refusal."""
     return JSONResponse(rpc_status(refusal), http_status or HTTP_STATUS[refusal.code])
 
 
-def machine_refused(refusal: MachineRefusal) -> tuple[int, dict[str, Any]]:
+def machine_refusal_response(refusal: MachineRefusal) -> tuple[int, dict[str, Any]]:
     """HTTP status and body for a machine's refusal."""
     body = {"code": refusal.code, "message": refusal.message, "details": refusal.details}
     return HTTP_STATUS[refusal.code], body
@@ -60,7 +60,7 @@ async def _on_refusal(request: Request, error: Exception) -> Response:
     if isinstance(error, TooMany) and error.without_key:
         limits: Limits = request.app.state.parts.limits
         await limits.pauses.hold()
-    response = refused(error)
+    response = refusal_response(error)
     if isinstance(error, TooMany):
         response.headers["Retry-After"] = str(error.retry_after_s)
     return response
@@ -68,7 +68,7 @@ async def _on_refusal(request: Request, error: Exception) -> Response:
 
 async def _on_machine_refusal(_request: Request, error: Exception) -> Response:
     assert isinstance(error, MachineRefusal)
-    status, body = machine_refused(error)
+    status, body = machine_refusal_response(error)
     return JSONResponse(body, status)
 
 
@@ -77,7 +77,7 @@ async def _on_parameter(_request: Request, error: Exception) -> Response:
     assert isinstance(error, RequestValidationError)
     first = error.errors()[0]
     name = field_path(tuple(first["loc"])[1:]) or "query"
-    return refused(invalid(name, first["msg"].removeprefix("Value error, ").removeprefix("Input ")))
+    return refusal_response(invalid(name, first["msg"].removeprefix("Value error, ").removeprefix("Input ")))
 
 
 async def _on_http(request: Request, error: Exception) -> Response:
@@ -91,7 +91,7 @@ async def _on_http(request: Request, error: Exception) -> Response:
         refusal = Refusal(Code.UNAUTHENTICATED, "the operations key is missing or wrong")
     else:
         refusal = Refusal(Code.INVALID_ARGUMENT, "the request cannot be understood")
-    response = refused(refusal, error.status_code)
+    response = refusal_response(refusal, error.status_code)
     response.headers.update(error.headers or {})
     if error.status_code == 405 and (allowed := _allowed(request)):
         response.headers["Allow"] = ", ".join(sorted(allowed))

@@ -11,7 +11,7 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from cloud_gateway.api.errors import invalid, refused
+from cloud_gateway.api.errors import invalid, refusal_response
 from cloud_gateway.logs import error_fields, log
 from edge_agent.errors import Code, Refusal
 
@@ -50,15 +50,17 @@ class RequestMiddleware:
 
         try:
             if _has_two_lengths(scope):
-                refusal = refused(invalid("Content-Length", "must not come with Transfer-Encoding"))
+                refusal = refusal_response(invalid("Content-Length", "must not come with Transfer-Encoding"))
                 refusal.headers["Connection"] = "close"
                 await refusal(scope, receive, send_with_id)
             elif given is not None and not usable:
                 problem = f"must be 1 to {REQUEST_ID_MAX} printable ASCII characters"
-                await refused(invalid(HEADER, problem))(scope, receive, send_with_id)
+                await refusal_response(invalid(HEADER, problem))(scope, receive, send_with_id)
             elif coding := _coding(scope):
                 problem = f"must be absent: send the body as it is, not as {coding}"
-                await refused(invalid("Content-Encoding", problem), 415)(scope, receive, send_with_id)
+                await refusal_response(invalid("Content-Encoding", problem), 415)(
+                    scope, receive, send_with_id
+                )
             else:
                 await self._app(scope, receive, send_with_id)
         except asyncio.CancelledError:
@@ -66,7 +68,7 @@ class RequestMiddleware:
             if status:
                 raise
             stopped = Refusal(Code.INTERNAL, "the gateway was stopped before the outcome was known")
-            await refused(stopped)(scope, receive, send_with_id)
+            await refusal_response(stopped)(scope, receive, send_with_id)
         except ClientDisconnect:
             pass  # no client is left to answer
         except Exception as error:
@@ -74,7 +76,7 @@ class RequestMiddleware:
             if status:
                 raise
             failure = Refusal(Code.INTERNAL, "internal error")
-            await refused(failure)(scope, receive, send_with_id)
+            await refusal_response(failure)(scope, receive, send_with_id)
         finally:
             log().info(
                 "request",

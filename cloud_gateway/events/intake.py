@@ -21,7 +21,13 @@ from cloud_gateway.events.restore_sender import RestoreSender
 from cloud_gateway.events.sequence import keep_rejected, lock_machine, take_events
 from cloud_gateway.events.twins import Twins
 from cloud_gateway.logs import error_fields, log
-from cloud_gateway.machines.commands import MachineCommands, MachineRefusal, Pending, Reply, hand_to_caller
+from cloud_gateway.machines.commands import (
+    MachineCommands,
+    MachineRefusal,
+    Reply,
+    SentCommand,
+    hand_to_caller,
+)
 from cloud_gateway.machines.gate import (
     MachineQuotas,
     NotEntitled,
@@ -156,7 +162,7 @@ class Intake:
     def _refuse(self, topic: str, kind: str) -> None:
         machine_id = machine_of(topic)
         if machine_id is not None:
-            self._quotas.count_refused(machine_id, kind)
+            self._quotas.count_rejected(machine_id, kind)
 
     async def _take_events(self, batch: list[Received]) -> None:
         """Takes several events in one transaction; if one of them is bad, each in its own."""
@@ -165,7 +171,7 @@ class Intake:
         for message in batch:
             try:
                 machine_id = sender_of(message.topic)
-                if not self._quotas.has_room(machine_id, [len(message.payload)]):
+                if not self._quotas.take_quota(machine_id, [len(message.payload)]):
                     self._refuse(message.topic, "quota")
                     continue  # `sync` requests it later, when the quota allows it
                 received.append(read_event(machine_id, message.payload))
@@ -238,7 +244,7 @@ class Intake:
         """Hands a reply to its caller. An unusable one is not kept, because it may hold codes."""
         sent = self._machines.sent_command(message.correlation)
         if sent is None or sent.machine_id != machine_id:
-            self._quotas.count_refused(machine_id, "reply")
+            self._quotas.count_rejected(machine_id, "reply")
             log().warning("reply_to_no_command", machine_id=machine_id)
             return
         outcome: Reply | MachineRefusal | Refusal
@@ -247,13 +253,13 @@ class Intake:
             if isinstance(outcome, Reply) and outcome.reservation is not None:
                 await self._take_view(sent, outcome.reservation)
         except UNUSABLE as error:
-            self._quotas.count_refused(machine_id, "reply")
+            self._quotas.count_rejected(machine_id, "reply")
             log().error("reply_unreadable", machine_id=machine_id, reason=reason_of(error))
             outcome = Refusal(Code.INTERNAL, "the machine's reply could not be read")
         if self._machines.pending(message.correlation) is sent:
             hand_to_caller(sent, outcome)
 
-    async def _take_view(self, sent: Pending, view: ReservationView) -> None:
+    async def _take_view(self, sent: SentCommand, view: ReservationView) -> None:
         """Writes a reservation as the reply to a command states it. One that is not in the projection must be
         one that a gateway requested: by this command, or as the seal of its id shows. Raises
         `NotEntitled`."""

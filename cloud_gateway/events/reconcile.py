@@ -54,7 +54,7 @@ class _Check:
 
 
 @dataclass
-class _Moved:
+class _LastProgress:
     """The last applied sequence of a machine, and when it last changed, on the loop's clock."""
 
     applied: int | None
@@ -93,7 +93,7 @@ class Reconciler:
         self._quotas = quotas or MachineQuotas()
         self._seals = seals or Seals(())
         self._checks: dict[str, _Check] = {}
-        self._moved: dict[str, _Moved] = {}
+        self._moved: dict[str, _LastProgress] = {}
         self._pauses: dict[str, _Pause] = {}
         self._asking: set[str] = set()
         self._learning: set[str] = set()
@@ -156,11 +156,11 @@ class Reconciler:
         if moved is None or moved.applied != progress.applied:
             if moved is not None:
                 self._pauses.pop(machine_id, None)
-            moved = self._moved[machine_id] = _Moved(progress.applied, now_s)
+            moved = self._moved[machine_id] = _LastProgress(progress.applied, now_s)
         pause, check = self._pauses.get(machine_id), self._checks.get(machine_id)
         if machine_id in self._asking or (pause is not None and now_s < pause.until_s):
             return
-        if not self._machines.is_online(machine_id) or await self._machines.in_doubt(machine_id):
+        if not self._machines.is_online(machine_id) or await self._machines.has_twins(machine_id):
             self._checks.pop(machine_id, None)  # it is checked again when it publishes that it is online
             return
         still = now_s - moved.at_s >= missing_after_s
@@ -238,7 +238,7 @@ class Reconciler:
                     self._wake_webhooks()
                 if taken.last:
                     for reservation_id in taken.missing:
-                        await self._ask_after(machine_id, reservation_id)
+                        await self._check_missing(machine_id, reservation_id)
                     return True
         except (MachineRefusal, Refusal) as refusal:
             if refusal.code == Code.NOT_BUILT:
@@ -252,11 +252,11 @@ class Reconciler:
 
     async def _page(self, machine_id: str) -> sync.Taken:
         asked_s, lease_s = self._clock(), self._timing.sync_lease_s
-        start = await self._store.write(lambda db: sync.first_missing(db, machine_id, asked_s + lease_s))
+        start = await self._store.write(lambda db: sync.start_request(db, machine_id, asked_s + lease_s))
         reply = await self._ask(machine_id, "sync", {"from_sequence": start})
         page = SyncPage.model_validate(reply.result)
-        if not self._quotas.has_room(machine_id, [reply.size, *([0] * len(page.events))]):
-            self._quotas.count_refused(machine_id, "quota")
+        if not self._quotas.take_quota(machine_id, [reply.size, *([0] * len(page.events))]):
+            self._quotas.count_rejected(machine_id, "quota")
             raise Refusal(Code.NO_CELL, "the machine has used up its quota")
         now_s, may_learn = self._clock(), self._seals.holds
         return await self._store.write(
@@ -274,7 +274,7 @@ class Reconciler:
         if await self._store.write(work):
             self._wake_webhooks()
 
-    async def _ask_after(self, machine_id: str, reservation_id: str) -> None:
+    async def _check_missing(self, machine_id: str, reservation_id: str) -> None:
         """Asks for a reservation that is live in the projection and missing in the machine's list."""
         now_s = self._clock()
         try:
@@ -312,7 +312,7 @@ class Reconciler:
                 self._start(group, self._learning, name, work, partial(self._learn_next, group))
 
     async def _learn(self, name: str, machine_id: str, reservation_id: str) -> None:
-        if await self._machines.in_doubt(machine_id):
+        if await self._machines.has_twins(machine_id):
             return
         try:
             await self._ask(machine_id, "get-reservation", {"reservation_id": reservation_id})

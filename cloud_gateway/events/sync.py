@@ -37,7 +37,7 @@ CLOCKS_DIFFER_S = 5.0
 NAMES_MAX = 10_000
 """The most values in one query: a statement takes some ten thousand parameters."""
 
-MayLearn = Callable[[ReservationView], bool]
+MayAdd = Callable[[ReservationView], bool]
 """Whether a reservation that is new to this database is one that a platform requested."""
 
 
@@ -107,7 +107,7 @@ def differs(db: Connection, digest: Digest, progress: EventProgress) -> bool:
     return known != reported
 
 
-def first_missing(db: Connection, machine_id: str, until_s: float) -> int:
+def start_request(db: Connection, machine_id: str, until_s: float) -> int:
     """The sequence from which to request `sync`. Extends this gateway's lease on asking the machine until
     `until_s`."""
     db.execute(update(sources).where(sources.c.machine_id == machine_id).values(asked_until_s=until_s))
@@ -126,7 +126,7 @@ def take_page(
     from_sequence: int,
     asked_s: float,
     now_s: float,
-    may_learn: MayLearn,
+    may_learn: MayAdd,
 ) -> Taken:
     """Takes one page of the reply to `sync`; it was requested at `asked_s`, from `from_sequence` on. Raises
     `ValueError` for invalid content."""
@@ -183,7 +183,7 @@ def _take_compared(
     audit_state: audit.Audit,
     asked_s: float,
     now_s: float,
-    may_learn: MayLearn,
+    may_learn: MayAdd,
 ) -> Taken:
     """Takes one page during an audit (`audit`): the machine's journal decides which events are its own."""
     if audit_state.journal_id != journal:
@@ -229,7 +229,7 @@ def _put_views(
     machine_id: str,
     documents: Sequence[Any],
     now_s: float,
-    may_learn: MayLearn,
+    may_learn: MayAdd,
     *,
     exact: bool,
     overrule: bool = False,

@@ -64,7 +64,7 @@ class Reply:
 
 
 @dataclass(frozen=True, slots=True)
-class Pending:
+class SentCommand:
     """A command that waits for its reply."""
 
     name: str
@@ -98,21 +98,21 @@ class MachineCommands:
         timing: Timing,
         clock: Callable[[], float],
         link: CommandLink,
-        in_doubt: Callable[[str], Awaitable[bool]] = _never,
+        has_twins: Callable[[str], Awaitable[bool]] = _never,
     ) -> None:
-        """`in_doubt`: whether two machines use one machine_id."""
+        """`has_twins`: whether two machines use one machine_id."""
         self._gateway_name = gateway_name
         self._timing = timing
         self._clock = clock
         self._link = link
-        self._in_doubt = in_doubt
+        self._twins_found = has_twins
         self._online: dict[str, Online] = {}
-        self._pending: dict[bytes, Pending] = {}
-        self._late: OrderedDict[bytes, tuple[float, Pending]] = OrderedDict()
+        self._pending: dict[bytes, SentCommand] = {}
+        self._late: OrderedDict[bytes, tuple[float, SentCommand]] = OrderedDict()
 
-    async def in_doubt(self, machine_id: str) -> bool:
+    async def has_twins(self, machine_id: str) -> bool:
         """Whether two machines use this machine_id."""
-        return await self._in_doubt(machine_id)
+        return await self._twins_found(machine_id)
 
     @property
     def connected(self) -> bool:
@@ -197,11 +197,11 @@ class MachineCommands:
         if not self.is_online(machine_id):
             raise Refusal(Code.OFFLINE, "the machine is offline")
         if name not in ALLOWED_IN_DOUBT:
-            await self._refuse_in_doubt(machine_id)
+            await self._refuse_twins(machine_id)
         loop = asyncio.get_running_loop()
         deadline = loop.time() + self._timing.wait_s
         correlation = uuid.uuid4().bytes
-        pending = Pending(name, machine_id, loop.create_future(), fields)
+        pending = SentCommand(name, machine_id, loop.create_future(), fields)
         self._pending[correlation] = pending
         topics = Topics(machine_id)
         try:
@@ -223,10 +223,10 @@ class MachineCommands:
             if not pending.reply.cancel() and not pending.reply.cancelled():
                 pending.reply.exception()  # so that asyncio does not log one that came at the time-out
 
-    async def _refuse_in_doubt(self, machine_id: str) -> None:
+    async def _refuse_twins(self, machine_id: str) -> None:
         """Raises `Refusal` (OFFLINE) if two machines use the machine_id, or its history has not been compared
         yet."""
-        if await self.in_doubt(machine_id):
+        if await self.has_twins(machine_id):
             why = "two machines use this machine_id: an operator has to resolve it at /operations"
             raise Refusal(Code.OFFLINE, why)
         if self.history(machine_id) == "asking":
@@ -255,11 +255,11 @@ class MachineCommands:
             body["challenge"] = online.challenge
         return json.dumps(body).encode(), int(life_s)
 
-    def pending(self, correlation: bytes | None) -> Pending | None:
+    def pending(self, correlation: bytes | None) -> SentCommand | None:
         """The command that a reply belongs to; None when no caller waits for it any more."""
         return None if correlation is None else self._pending.get(correlation)
 
-    def sent_command(self, correlation: bytes | None) -> Pending | None:
+    def sent_command(self, correlation: bytes | None) -> SentCommand | None:
         """The command that a reply belongs to, also one whose caller no longer waits (for `LATE_S`); None if
         no such command was sent."""
         pending = self.pending(correlation)
@@ -268,7 +268,7 @@ class MachineCommands:
         at_s, late = self._late.get(correlation, (0.0, None))
         return late if asyncio.get_running_loop().time() < at_s + LATE_S else None
 
-    def _remember(self, correlation: bytes, pending: Pending, now_s: float) -> None:
+    def _remember(self, correlation: bytes, pending: SentCommand, now_s: float) -> None:
         """Keeps a command whose reply may still come, or come again."""
         self._late[correlation] = (now_s, pending)
         if len(self._late) > LATE_MAX:
@@ -289,7 +289,7 @@ class MachineCommands:
             _fail(pending, Refusal(Code.OFFLINE, "the machine is offline"))
 
 
-def hand_to_caller(pending: Pending, outcome: Reply | EdgeAgentError) -> None:
+def hand_to_caller(pending: SentCommand, outcome: Reply | EdgeAgentError) -> None:
     """Passes the answer to the waiting caller."""
     if isinstance(outcome, EdgeAgentError):
         _fail(pending, outcome)
@@ -297,7 +297,7 @@ def hand_to_caller(pending: Pending, outcome: Reply | EdgeAgentError) -> None:
         pending.reply.set_result(outcome)
 
 
-def _fail(pending: Pending, error: EdgeAgentError) -> None:
+def _fail(pending: SentCommand, error: EdgeAgentError) -> None:
     if not pending.reply.done():
         pending.reply.set_exception(error)
 

@@ -26,7 +26,7 @@ from cloud_gateway.bounds import (
     read_json,
 )
 from cloud_gateway.limits import Bucket
-from cloud_gateway.machines.commands import MachineRefusal, Pending, Reply
+from cloud_gateway.machines.commands import MachineRefusal, Reply, SentCommand
 from edge_agent.errors import Code
 from edge_agent.protocol.api import Body, Machine, ReservationView, refusal_from
 from edge_agent.protocol.events import Event, Online
@@ -112,11 +112,11 @@ class MachineQuotas:
         account = self._accounts.get(machine_id)
         return 0 if account is None else account.refused.total()
 
-    def count_refused(self, machine_id: str, kind: str) -> None:
+    def count_rejected(self, machine_id: str, kind: str) -> None:
         """Counts a rejected message of a kind: event, state, reply or quota."""
         self._account(machine_id).refused[kind] += 1
 
-    def has_room(self, machine_id: str, sizes: Sequence[int]) -> bool:
+    def take_quota(self, machine_id: str, sizes: Sequence[int]) -> bool:
         """Takes events of these sizes in bytes from the machine's quota; False, and nothing is taken, if it
         has no room for them."""
         return not self._account(machine_id).quota.take(
@@ -206,7 +206,7 @@ def _check_cells(machine: Machine) -> None:
         raise OutOfBounds("all_cells: two with one cell_id")
 
 
-def read_reply(asked: Pending, payload: bytes) -> Reply | MachineRefusal:
+def read_reply(asked: SentCommand, payload: bytes) -> Reply | MachineRefusal:
     """Reads the reply to a command. Raises `ValueError` (pydantic's included) if it is not one, or does not
     fit the command."""
     document = read_json(payload, PACKET_MAX if asked.name in LONG_REPLIES else REPLY_MAX)

@@ -21,7 +21,7 @@ from edge_agent.drivers.jobs import Priority as Priority
 from edge_agent.drivers.jobs import Waiting as _Waiting
 from edge_agent.drivers.modbus import RtuCodec
 from edge_agent.drivers.profiles import BusNeeds
-from edge_agent.drivers.requests import Codec, Question, Request, repeatable
+from edge_agent.drivers.requests import AddressedRequest, Codec, Request, repeatable
 from edge_agent.drivers.transport import BusListener, Transport
 from edge_agent.errors import BadReply, BusFault, BusTimeout, DeviceFault, NotSent, PortLost
 
@@ -161,11 +161,11 @@ class BusOwner:
         if not (self._open or self._redialling):
             raise PortLost(f"bus {self.name}: the port is not open")
         now_s = asyncio.get_running_loop().time()
-        if priority is Priority.POLL and not self._queue.may_ask(Question(address, request), now_s):
+        if priority is Priority.POLL and not self._queue.may_ask(AddressedRequest(address, request), now_s):
             raise NotSent(f"bus {self.name}: device {address} rests")
         done: asyncio.Future[list[int]] = asyncio.get_running_loop().create_future()
         self._numbers += 1
-        job = _Job(priority, self._numbers, Question(address, request), needs, done, deadline_s)
+        job = _Job(priority, self._numbers, AddressedRequest(address, request), needs, done, deadline_s)
         self._queue.jobs.append(job)
         self._wake.set()
         self._preempt(job)

@@ -33,9 +33,9 @@ from edge_agent.drivers.profiles import (
     TimedPulse,
 )
 from edge_agent.drivers.requests import (
+    AddressedRequest,
     Codec,
     LockStatus,
-    Question,
     Read,
     Request,
     Unlock,
@@ -67,7 +67,7 @@ def codec_for(wire: Wire) -> Codec:
     return TcpCodec() if wire == "modbus-tcp" else codec_of(wire)
 
 
-def question_of(wire: Wire, frame: bytes, channels: int | None = None) -> Question | None:
+def question_of(wire: Wire, frame: bytes, channels: int | None = None) -> AddressedRequest | None:
     """The request in a sent frame; None if it is none that this program sends.
 
     `channels`: the number of channels of a lock board, which its frames do not contain.
@@ -79,7 +79,7 @@ def question_of(wire: Wire, frame: bytes, channels: int | None = None) -> Questi
     return found if found is not None and codec.encode(found) == frame else None
 
 
-def _modbus_question(wire: Wire, frame: bytes) -> Question | None:
+def _modbus_question(wire: Wire, frame: bytes) -> AddressedRequest | None:
     if wire == "modbus-tcp":
         body = frame[MBAP_LENGTH - 1 :]
         if len(frame) < MBAP_LENGTH or frame[5] != len(body):
@@ -100,31 +100,31 @@ def _modbus_question(wire: Wire, frame: bytes) -> Question | None:
         request = WriteRegisters(first, struct.unpack(f">{second}H", body[7:]))
     else:
         return None
-    return Question(address, request)
+    return AddressedRequest(address, request)
 
 
-def _lock_question(codec: Codec, frame: bytes, channels: int) -> Question | None:
+def _lock_question(codec: Codec, frame: bytes, channels: int) -> AddressedRequest | None:
     match codec, len(frame):
         case Xor8aCodec(), 5 if frame[0] == Xor8aCodec.UNLOCK:
-            return Question(frame[1], Unlock(frame[2], frame[3]))
+            return AddressedRequest(frame[1], Unlock(frame[2], frame[3]))
         case Xor8aCodec(), 5 if frame[0] == Xor8aCodec.STATUS:
-            return Question(frame[1], LockStatus(channels, frame[3]))
+            return AddressedRequest(frame[1], LockStatus(channels, frame[3]))
         case Cu12Codec(), 8 if frame[3] == Cu12Codec.UNLOCK:
-            return Question(frame[1], Unlock(frame[2] + 1))
+            return AddressedRequest(frame[1], Unlock(frame[2] + 1))
         case Cu12Codec(), 8:
-            return Question(frame[1], LockStatus(channels))
+            return AddressedRequest(frame[1], LockStatus(channels))
         case Cu16Codec(), 5 if frame[2] == Cu16Codec.UNLOCK:
-            return Question(frame[1] >> 4, Unlock((frame[1] & 15) + 1))
+            return AddressedRequest(frame[1] >> 4, Unlock((frame[1] & 15) + 1))
         case Cu16Codec(), 5:
-            return Question(frame[1] >> 4, LockStatus(channels))
+            return AddressedRequest(frame[1] >> 4, LockStatus(channels))
         case Cu48Codec(), 6 if frame[3] == Cu48Codec.UNLOCK:
-            return Question(frame[1], Unlock(frame[2] + 1))
+            return AddressedRequest(frame[1], Unlock(frame[2] + 1))
         case Cu48Codec(), 6:
-            return Question(frame[1], LockStatus(channels))
+            return AddressedRequest(frame[1], LockStatus(channels))
         case WklyCodec(), 9:
-            return Question(frame[5], Unlock(frame[7]))
+            return AddressedRequest(frame[5], Unlock(frame[7]))
         case WklyCodec(), 8:
-            return Question(frame[5], LockStatus(channels))
+            return AddressedRequest(frame[5], LockStatus(channels))
     return None
 
 
@@ -155,8 +155,8 @@ class Decoder:
         self._wire: Wire = wire
         self._devices = devices
         self._codec = codec_for(wire)
-        self._asked: dict[tuple[int, int], Question] = {}
-        self._last: Question | None = None
+        self._asked: dict[tuple[int, int], AddressedRequest] = {}
+        self._last: AddressedRequest | None = None
 
     def words(self, direction: Literal["sent", "heard"], data: bytes, note: str = "") -> str:
         """One frame; `note` is the bus owner's classification (`ObservedFrame.note`)."""
@@ -212,7 +212,7 @@ class Decoder:
         with."""
         return bool(data) and len(data) in [codec.frame_length(data, q) for q in (self._last, None)]
 
-    def _question_of_late(self, data: bytes) -> Question | None:
+    def _question_of_late(self, data: bytes) -> AddressedRequest | None:
         if isinstance(self._codec, FramedCodec):
             codec, asked = self._codec, self._asked.values() if self._whole(self._codec, data) else ()
             return next((question for question in asked if codec.answers(question, data)), None)

@@ -11,7 +11,7 @@ from bisect import bisect_left
 from dataclasses import dataclass, field
 from typing import Literal
 
-from edge_agent.drivers.requests import Question, Read, Request, Write, repeatable
+from edge_agent.drivers.requests import AddressedRequest, Read, Request, Write, repeatable
 
 DEAD_AFTER = 3
 """Timeouts in a row after which a device counts as dead: it is still asked, but other jobs do not wait for
@@ -87,7 +87,7 @@ class DeviceRecord:
     """
 
     address: int
-    owed: list[tuple[Question, float]] = field(default_factory=list)
+    owed: list[tuple[AddressedRequest, float]] = field(default_factory=list)
     rests_until_s: float = 0.0
     failures: int = 0
     """Failures in a row."""
@@ -156,7 +156,7 @@ class DeviceRecord:
         """Records a reply that the line cannot have carried yet."""
         self.early += 1
 
-    def add_owed(self, question: Question, latest_s: float, rests_until_s: float) -> None:
+    def add_owed(self, question: AddressedRequest, latest_s: float, rests_until_s: float) -> None:
         """Records that no answer has come; after `latest_s` none can arrive any more."""
         self.owed.append((question, latest_s))
         self.rests_until_s = rests_until_s
@@ -166,7 +166,7 @@ class DeviceRecord:
         if self.owed:
             self.owed = [entry for entry in self.owed if entry[1] > now_s]
 
-    def late_reply_came(self, question: Question) -> None:
+    def late_reply_came(self, question: AddressedRequest) -> None:
         """Records that a late answer has arrived."""
         for entry in self.owed:
             if entry[0] == question:
@@ -176,7 +176,7 @@ class DeviceRecord:
         if not self.owed:
             self.rests_until_s = 0.0
 
-    def may_ask_s(self, question: Question, now_s: float) -> float:
+    def may_ask_s(self, question: AddressedRequest, now_s: float) -> float:
         """When a request may be sent: after the rest, and not while a reply is owed that could be taken for
         its own."""
         self.drop_too_late(now_s)
@@ -197,7 +197,7 @@ class DeviceRecord:
         return max(doubt, 1 + len(self.owed))
 
 
-def _alike(one: Question, other: Question) -> bool:
+def _alike(one: AddressedRequest, other: AddressedRequest) -> bool:
     """Whether the answer to one could be taken for that to the other."""
     if not (repeatable(one.request) and repeatable(other.request)):
         return False  # the reply to an action repeats the request, so it identifies it

@@ -8,7 +8,7 @@ from enum import IntEnum
 
 from edge_agent.drivers.health import DeviceRecord
 from edge_agent.drivers.profiles import BusNeeds
-from edge_agent.drivers.requests import Question
+from edge_agent.drivers.requests import AddressedRequest
 from edge_agent.errors import NotSent
 
 LONGEST_DRAIN_S = 0.5
@@ -32,7 +32,7 @@ class Job:
 
     priority: Priority
     number: int
-    question: Question
+    question: AddressedRequest
     needs: BusNeeds
     done: asyncio.Future[list[int]]
     deadline_s: float
@@ -78,7 +78,7 @@ class JobQueue:
         jobs, self.jobs = self.jobs, []
         return jobs
 
-    def may_ask(self, question: Question, now_s: float) -> bool:
+    def may_ask(self, question: AddressedRequest, now_s: float) -> bool:
         """Whether a device may be asked now."""
         record = self._devices.get(question.address)
         return record is None or record.may_ask_s(question, now_s) <= now_s

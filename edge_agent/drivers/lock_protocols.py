@@ -15,7 +15,7 @@ from operator import xor
 
 from edge_agent.drivers.modbus import RtuCodec
 from edge_agent.drivers.profiles import Protocol
-from edge_agent.drivers.requests import Codec, Frame, LockStatus, Question, Request, Unlock
+from edge_agent.drivers.requests import AddressedRequest, Codec, Frame, LockStatus, Request, Unlock
 from edge_agent.errors import BadReply, DeviceFault
 
 DEVICE_FAILURE = 4
@@ -29,7 +29,7 @@ class FramedCodec(ABC):
     least_readings = 2  # one damaged frame in 256 has a right checksum of one byte
 
     @abstractmethod
-    def encode(self, question: Question) -> bytes:
+    def encode(self, question: AddressedRequest) -> bytes:
         """See `Codec.encode`."""
 
     @abstractmethod
@@ -37,14 +37,14 @@ class FramedCodec(ABC):
         """See `Codec.reply_bytes`."""
 
     @abstractmethod
-    def frame_length(self, heard: bytes, question: Question | None) -> int | None:
+    def frame_length(self, heard: bytes, question: AddressedRequest | None) -> int | None:
         """The length of the frame at the beginning of `heard`; 0: no frame; None: not known yet.
 
         Where the end can only be guessed, `question` gives the status that is awaited or owed.
         """
 
     @abstractmethod
-    def answers(self, question: Question, frame: bytes) -> bool:
+    def answers(self, question: AddressedRequest, frame: bytes) -> bool:
         """Whether a whole frame may be the answer to a question."""
 
     @abstractmethod
@@ -52,10 +52,12 @@ class FramedCodec(ABC):
         """The address of the board that sent a whole frame."""
 
     @abstractmethod
-    def values(self, question: Question, frame: bytes) -> list[int]:
+    def values(self, question: AddressedRequest, frame: bytes) -> list[int]:
         """The values of an answer frame. Raises `DeviceFault`, `BadReply`."""
 
-    def first_frame(self, heard: bytes, wanted: Question | None, owed: Sequence[Question]) -> Frame | None:
+    def first_frame(
+        self, heard: bytes, wanted: AddressedRequest | None, owed: Sequence[AddressedRequest]
+    ) -> Frame | None:
         """See `Codec.first_frame`."""
         questions = [*([] if wanted is None else [wanted]), *owed]
         status = next((q for q in questions if isinstance(q.request, LockStatus)), None)
@@ -73,7 +75,7 @@ class FramedCodec(ABC):
         """See `Codec.is_long_enough`; rubbish may look like the beginning of a longer frame."""
         return False
 
-    def parse(self, question: Question, reply: bytes) -> list[int]:
+    def parse(self, question: AddressedRequest, reply: bytes) -> list[int]:
         """See `Codec.parse`. In what was heard until the time limit the answer may follow rubbish that looked
         like the beginning of a longer frame."""
         for start in range(len(reply)):
@@ -114,7 +116,7 @@ class Xor8aCodec(FramedCodec):
     UNLOCK, STATUS, CHANGED = 0x8A, 0x80, 0x82
     LONGEST = 12
 
-    def encode(self, question: Question) -> bytes:
+    def encode(self, question: AddressedRequest) -> bytes:
         """`8A ADDR LOCK 11 BCC`, `80 ADDR 00 33 BCC`; dialects have other bytes for 11 and 33."""
         request = question.request
         if isinstance(request, Unlock):
@@ -136,7 +138,7 @@ class Xor8aCodec(FramedCodec):
             return 4 + (request.channels + 7) // 8
         return 5 if isinstance(request, Unlock) and request.acknowledged else 0
 
-    def frame_length(self, heard: bytes, question: Question | None) -> int | None:
+    def frame_length(self, heard: bytes, question: AddressedRequest | None) -> int | None:
         """See `FramedCodec.frame_length`."""
         if heard[0] not in (self.UNLOCK, self.STATUS, self.CHANGED):
             return 0
@@ -153,7 +155,7 @@ class Xor8aCodec(FramedCodec):
                 return length
         return 0 if len(heard) >= self.LONGEST else None
 
-    def answers(self, question: Question, frame: bytes) -> bool:
+    def answers(self, question: AddressedRequest, frame: bytes) -> bool:
         """See `FramedCodec.answers`."""
         request = question.request
         if frame[1] != question.address:
@@ -168,7 +170,7 @@ class Xor8aCodec(FramedCodec):
         """See `FramedCodec.speaker`."""
         return frame[1]
 
-    def values(self, question: Question, frame: bytes) -> list[int]:
+    def values(self, question: AddressedRequest, frame: bytes) -> list[int]:
         """See `FramedCodec.values`; groups come highest first."""
         if isinstance(question.request, LockStatus):
             return bits_of(frame[2:-2][::-1], question.request.channels)
@@ -180,7 +182,7 @@ class KerongCodec(FramedCodec):
 
     STATUS_LENGTH = 0
 
-    def frame_length(self, heard: bytes, question: Question | None) -> int | None:
+    def frame_length(self, heard: bytes, question: AddressedRequest | None) -> int | None:
         """See `FramedCodec.frame_length`: a status, or a frame that only repeats a command."""
         if heard[0] != 0x02:
             return 0
@@ -209,7 +211,7 @@ class Cu16Codec(KerongCodec):
     COMMAND_LENGTH, STATUS_LENGTH = 5, 9
     UNLOCK, ASK, STATUS = 0x31, 0x30, 0x35
 
-    def encode(self, question: Question) -> bytes:
+    def encode(self, question: AddressedRequest) -> bytes:
         """See `Codec.encode`."""
         request = question.request
         if isinstance(request, Unlock):
@@ -223,7 +225,7 @@ class Cu16Codec(KerongCodec):
     def _fits(self, frame: bytes) -> bool:
         return (frame[2] == self.STATUS) is (len(frame) == self.STATUS_LENGTH)
 
-    def answers(self, question: Question, frame: bytes) -> bool:
+    def answers(self, question: AddressedRequest, frame: bytes) -> bool:
         """See `FramedCodec.answers`."""
         asked = isinstance(question.request, LockStatus) and frame[2] == self.STATUS
         return asked and self.speaker(frame) == question.address
@@ -232,7 +234,7 @@ class Cu16Codec(KerongCodec):
         """See `FramedCodec.speaker`."""
         return frame[1] >> 4
 
-    def values(self, question: Question, frame: bytes) -> list[int]:
+    def values(self, question: AddressedRequest, frame: bytes) -> list[int]:
         """See `FramedCodec.values`: 16 contacts of the locks, then 16 sensors."""
         request = question.request
         assert isinstance(request, LockStatus)
@@ -245,7 +247,7 @@ class Cu48Codec(KerongCodec):
     COMMAND_LENGTH, STATUS_LENGTH = 6, 18
     UNLOCK, ASK, STATUS = 0x61, 0x60, 0x75
 
-    def encode(self, question: Question) -> bytes:
+    def encode(self, question: AddressedRequest) -> bytes:
         """See `Codec.encode`."""
         request = question.request
         if isinstance(request, Unlock):
@@ -259,7 +261,7 @@ class Cu48Codec(KerongCodec):
     def _fits(self, frame: bytes) -> bool:
         return (frame[3] == self.STATUS) is (len(frame) == self.STATUS_LENGTH)
 
-    def answers(self, question: Question, frame: bytes) -> bool:
+    def answers(self, question: AddressedRequest, frame: bytes) -> bool:
         """See `FramedCodec.answers`."""
         asked = isinstance(question.request, LockStatus) and frame[3] == self.STATUS
         return asked and frame[1] == question.address
@@ -268,7 +270,7 @@ class Cu48Codec(KerongCodec):
         """See `FramedCodec.speaker`."""
         return frame[1]
 
-    def values(self, question: Question, frame: bytes) -> list[int]:
+    def values(self, question: AddressedRequest, frame: bytes) -> list[int]:
         """See `FramedCodec.values`: 48 contacts of the locks, then 48 sensors."""
         request = question.request
         assert isinstance(request, LockStatus)
@@ -289,7 +291,7 @@ class Cu12Codec(FramedCodec):
     REFUSED = (0x11, 0x12, 0x13, 0x14)
     """Values of ASK in an answer: failed, timed out, unknown command, wrong checksum."""
 
-    def encode(self, question: Question) -> bytes:
+    def encode(self, question: AddressedRequest) -> bytes:
         """See `Codec.encode`."""
         request = question.request
         if isinstance(request, Unlock):
@@ -307,7 +309,7 @@ class Cu12Codec(FramedCodec):
             return self.HEAD + (2 * self.LEAST_DATA if request.sensor else self.LEAST_DATA)
         return self.HEAD if isinstance(request, Unlock) and request.acknowledged else 0
 
-    def frame_length(self, heard: bytes, question: Question | None) -> int | None:
+    def frame_length(self, heard: bytes, question: AddressedRequest | None) -> int | None:
         """See `FramedCodec.frame_length`."""
         if heard[0] != 0x02:
             return 0
@@ -318,7 +320,7 @@ class Cu12Codec(FramedCodec):
         data = max(heard[5], self.LEAST_DATA) if heard[3] == self.STATUS else heard[5]
         return self.HEAD + data if len(heard) >= self.HEAD + data else None
 
-    def answers(self, question: Question, frame: bytes) -> bool:
+    def answers(self, question: AddressedRequest, frame: bytes) -> bool:
         """See `FramedCodec.answers`."""
         request = question.request
         if frame[1] != question.address:
@@ -331,7 +333,7 @@ class Cu12Codec(FramedCodec):
         """See `FramedCodec.speaker`."""
         return frame[1]
 
-    def values(self, question: Question, frame: bytes) -> list[int]:
+    def values(self, question: AddressedRequest, frame: bytes) -> list[int]:
         """See `FramedCodec.values`: 12 contacts of the locks in two bytes, then 12 sensors if it has any."""
         if frame[4] in self.REFUSED:
             raise DeviceFault(f"board {question.address}", DEVICE_FAILURE)
@@ -353,7 +355,7 @@ class WklyCodec(FramedCodec):
     OPEN, CLOSED = 0x00, 0x01
     DONE = 0x00
 
-    def encode(self, question: Question) -> bytes:
+    def encode(self, question: AddressedRequest) -> bytes:
         """See `Codec.encode`."""
         request = question.request
         if isinstance(request, Unlock):
@@ -371,7 +373,7 @@ class WklyCodec(FramedCodec):
             return 10 + request.channels
         return 11 if isinstance(request, Unlock) and request.acknowledged else 0
 
-    def frame_length(self, heard: bytes, question: Question | None) -> int | None:
+    def frame_length(self, heard: bytes, question: AddressedRequest | None) -> int | None:
         """See `FramedCodec.frame_length`."""
         start = heard[:4]
         if start != self.HEADER[: len(start)]:
@@ -385,7 +387,7 @@ class WklyCodec(FramedCodec):
             return None
         return length if checksum_xor(heard[: length - 1]) == heard[length - 1] else 0
 
-    def answers(self, question: Question, frame: bytes) -> bool:
+    def answers(self, question: AddressedRequest, frame: bytes) -> bool:
         """See `FramedCodec.answers`."""
         request = question.request
         if frame[5] != question.address or len(frame) < self.reply_bytes(request):
@@ -398,7 +400,7 @@ class WklyCodec(FramedCodec):
         """See `FramedCodec.speaker`."""
         return frame[5]
 
-    def values(self, question: Question, frame: bytes) -> list[int]:
+    def values(self, question: AddressedRequest, frame: bytes) -> list[int]:
         """See `FramedCodec.values`: one byte a contact."""
         if frame[7] != self.DONE:
             raise DeviceFault(f"board {question.address}", DEVICE_FAILURE)

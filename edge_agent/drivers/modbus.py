@@ -21,7 +21,7 @@ from pymodbus.pdu.register_message import (
     WriteSingleRegisterRequest,
 )
 
-from edge_agent.drivers.requests import Frame, Question, Read, Request, Write, WriteRegisters
+from edge_agent.drivers.requests import AddressedRequest, Frame, Read, Request, Write, WriteRegisters
 from edge_agent.errors import BadReply, DeviceFault
 
 READS = {
@@ -129,7 +129,7 @@ class RtuCodec:
     replies_identify_requests = False
     least_readings = 1
 
-    def encode(self, question: Question) -> bytes:
+    def encode(self, question: AddressedRequest) -> bytes:
         """See `Codec.encode`."""
         return build_frame(question.address, question.request)
 
@@ -137,7 +137,9 @@ class RtuCodec:
         """See `Codec.reply_bytes`."""
         return reply_length(request)
 
-    def first_frame(self, heard: bytes, wanted: Question | None, owed: Sequence[Question]) -> Frame | None:
+    def first_frame(
+        self, heard: bytes, wanted: AddressedRequest | None, owed: Sequence[AddressedRequest]
+    ) -> Frame | None:
         """See `Codec.first_frame`."""
         questions = [*([] if wanted is None else [wanted]), *owed]
         for start in range(len(heard) - 1):
@@ -153,7 +155,7 @@ class RtuCodec:
         """See `Codec.is_long_enough`."""
         return len(heard) >= complete_length(request, heard)
 
-    def parse(self, question: Question, reply: bytes) -> list[int]:
+    def parse(self, question: AddressedRequest, reply: bytes) -> list[int]:
         """See `Codec.parse`."""
         return parse_reply(question.address, question.request, reply)
 
@@ -178,7 +180,7 @@ class TcpCodec:
         self._transaction = transaction
         self._recent: deque[int] = deque(maxlen=LATE_TRANSACTIONS)
 
-    def encode(self, question: Question) -> bytes:
+    def encode(self, question: AddressedRequest) -> bytes:
         """See `Codec.encode`; every frame gets the next transaction number."""
         self._transaction = (self._transaction + 1) & 0xFFFF
         self._recent.append(self._transaction)
@@ -193,7 +195,9 @@ class TcpCodec:
         """See `Codec.is_long_enough`; the header gives the length."""
         return False
 
-    def first_frame(self, heard: bytes, wanted: Question | None, owed: Sequence[Question]) -> Frame | None:
+    def first_frame(
+        self, heard: bytes, wanted: AddressedRequest | None, owed: Sequence[AddressedRequest]
+    ) -> Frame | None:
         """See `Codec.first_frame`. A stream that lost its framing is discarded as a whole."""
         if len(heard) < MBAP_LENGTH:
             return None
@@ -211,7 +215,7 @@ class TcpCodec:
         questions = [*([] if wanted is None else [wanted]), *owed]
         return Frame(0, size, next((q for q in questions if _fits(body, q)), None), unit)
 
-    def parse(self, question: Question, reply: bytes) -> list[int]:
+    def parse(self, question: AddressedRequest, reply: bytes) -> list[int]:
         """See `Codec.parse`."""
         if len(reply) < MBAP_LENGTH + 2 or reply[2:4] != b"\0\0" or len(reply) != 6 + reply[5]:
             raise BadReply(f"{len(reply)} bytes that are no Modbus TCP frame")
@@ -220,7 +224,7 @@ class TcpCodec:
         return parse_reply(question.address, question.request, body + checksum)
 
 
-def _fits(heard: bytes, question: Question) -> bool:
+def _fits(heard: bytes, question: AddressedRequest) -> bool:
     """Whether this may be the beginning of the reply; the reply to a write repeats its address and value."""
     if heard[0] != question.address or heard[1] & 0x7F != function_of(question.request):
         return False

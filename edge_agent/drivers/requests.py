@@ -66,7 +66,7 @@ def repeatable(request: Request) -> bool:
 
 
 @dataclass(frozen=True, slots=True)
-class Question:
+class AddressedRequest:
     """A request together with its device."""
 
     address: int
@@ -84,7 +84,7 @@ class Frame:
 
     skipped: int
     length: int
-    question: Question | None
+    question: AddressedRequest | None
     address: int | None = None
     foreign: bool = False
 
@@ -97,13 +97,15 @@ class Codec(Protocol):
     least_readings: int
     """How many readings must agree at least: more than one if the checksum is weak."""
 
-    def encode(self, question: Question) -> bytes:
+    def encode(self, question: AddressedRequest) -> bytes:
         """The bytes of a question. Raises `TypeError` for a request of another protocol."""
 
     def reply_bytes(self, request: Request) -> int:
         """The length of the usual reply; 0 if there is none."""
 
-    def first_frame(self, heard: bytes, wanted: Question | None, owed: Sequence[Question]) -> Frame | None:
+    def first_frame(
+        self, heard: bytes, wanted: AddressedRequest | None, owed: Sequence[AddressedRequest]
+    ) -> Frame | None:
         """The first frame in `heard`; None if there is none yet.
 
         `wanted` is awaited; `owed` are requests past their time limit whose replies may still arrive.
@@ -113,7 +115,7 @@ class Codec(Protocol):
         """Whether `heard`, in which there is no frame, is as long as the reply: when the line falls silent
         then, the reply was damaged."""
 
-    def parse(self, question: Question, reply: bytes) -> list[int]:
+    def parse(self, question: AddressedRequest, reply: bytes) -> list[int]:
         """The bits or registers of a reply; empty for an action.
 
         Raises `BadReply` for anything that is not the reply to this very request, `DeviceFault` if the device

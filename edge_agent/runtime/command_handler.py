@@ -53,7 +53,7 @@ MOST_WAITING_COMMANDS = 512
 """At most this many commands wait for their outcome; any further one is answered `OFFLINE` and never acts."""
 
 
-Address = tuple[str | None, bytes | None]
+ReplyAddress = tuple[str | None, bytes | None]
 """Where a reply goes: Response Topic and Correlation Data."""
 
 
@@ -85,7 +85,7 @@ class CommandHandler:
         self._clock = clock
         self._publish_reply = publish_reply
         self._replies = Topics(machine_id).reply("")
-        self._waiting: dict[str, list[Address]] = {}
+        self._waiting: dict[str, list[ReplyAddress]] = {}
         self._digests: dict[str, str] = {}
         """By request id: SHA-256 of the body of each command that waits for its outcome."""
         self._refused: dict[tuple[str, str], tuple[int, str]] = {}
@@ -146,7 +146,7 @@ class CommandHandler:
         suffix = response_topic.removeprefix(self._replies)
         return suffix not in ("", response_topic) and not set(suffix) & set("+#\0")
 
-    def _awaited(self, address: Address) -> bool:
+    def _awaited(self, address: ReplyAddress) -> bool:
         return any(address in addresses for addresses in self._waiting.values())
 
     def _report_rejected(self, incoming: Incoming, refusal: Refusal) -> None:
@@ -157,7 +157,7 @@ class CommandHandler:
         detail = f"{command}: {refusal.message}"
         self._loop.submit(Condition(Alarm.COMMAND_REJECTED, "", True, detail))
 
-    def _answer_or_submit(self, incoming: Incoming, address: Address) -> None:
+    def _answer_or_submit(self, incoming: Incoming, address: ReplyAddress) -> None:
         now = self._clock.now()
         is_new = self._sender_check is None or self._sender_check.admit(incoming, now)
         command = decode(incoming.command, incoming.payload)
@@ -261,12 +261,12 @@ class CommandHandler:
         for address in self._waiting.pop(request_key, []):
             self._reply(address, reply)
 
-    def _reply(self, address: Address, reply: str) -> None:
+    def _reply(self, address: ReplyAddress, reply: str) -> None:
         topic, correlation = address
         if topic is not None:
             self._publish_reply(topic, correlation, reply)
 
-    def _refuse(self, address: Address, refusal: Refusal) -> None:
+    def _refuse(self, address: ReplyAddress, refusal: Refusal) -> None:
         self._reply(address, _error(refusal))
 
 

@@ -15,7 +15,7 @@ from edge_agent.drivers.boards import blocks, door_reads
 from edge_agent.drivers.bus import Priority
 from edge_agent.drivers.decode import EXCEPTIONS, USUAL_CHANNELS
 from edge_agent.drivers.profiles import BusNeeds, Profile
-from edge_agent.drivers.requests import LockStatus, Question, Read, Request
+from edge_agent.drivers.requests import AddressedRequest, LockStatus, Read, Request
 from edge_agent.errors import (
     BadReply,
     BusTimeout,
@@ -87,7 +87,7 @@ async def ask(place: BusPlace, address: int, request: Request, needs: BusNeeds, 
     Raises `PortLost`.
     """
     bus, loop = place.bus, asyncio.get_running_loop()
-    question = Question(address, request)
+    question = AddressedRequest(address, request)
     end_s = loop.time() + LONGEST_REST_S
     heard = Heard(SILENT)
     asked, damaged = 0, 0

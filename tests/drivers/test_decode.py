@@ -11,7 +11,15 @@ import pytest
 from edge_agent.drivers.decode import Decoder, Wire, codec_for, question_of
 from edge_agent.drivers.modbus import TcpCodec
 from edge_agent.drivers.profiles import Profile, load_profile
-from edge_agent.drivers.requests import LockStatus, Question, Read, Request, Unlock, Write, WriteRegisters
+from edge_agent.drivers.requests import (
+    AddressedRequest,
+    LockStatus,
+    Read,
+    Request,
+    Unlock,
+    Write,
+    WriteRegisters,
+)
 from edge_agent.drivers.simulated.slave import with_crc
 
 PROFILES = Path(__file__).resolve().parents[2] / "config" / "devices"
@@ -126,7 +134,7 @@ REQUESTS: list[tuple[Wire, Request]] = [
 
 @pytest.mark.parametrize(("wire", "request_"), REQUESTS, ids=str)
 def test_every_request_is_read_back_from_its_frame(wire: Wire, request_: Request) -> None:
-    question = Question(3, request_)
+    question = AddressedRequest(3, request_)
     frame = codec_for(wire).encode(question)
     channels = request_.channels if isinstance(request_, LockStatus) else None
     found = question_of(wire, frame, channels)
@@ -140,7 +148,7 @@ def test_every_request_is_read_back_from_its_frame(wire: Wire, request_: Request
 
 def test_a_network_is_decoded_too() -> None:
     decoder, codec = Decoder("modbus-tcp", {}), TcpCodec()
-    frame = codec.encode(Question(7, Read(3, 20, 1)))
+    frame = codec.encode(AddressedRequest(7, Read(3, 20, 1)))
     assert decoder.words("sent", frame) == "-> ?(7) read 1 registers from 20"
     reply = frame[:2] + bytes([0, 0, 0, 5, 7, 3, 2, 0, 42])
     assert decoder.words("heard", reply) == "<- ?(7) register from 20: 42"
@@ -156,7 +164,7 @@ def test_nothing_that_passes_can_break_the_decoder(wire: Wire) -> None:
     mine = [request for spoken, request in REQUESTS if spoken == wire] or [Read(2, 0, 8)]
     codec = codec_for(wire)
     for _ in range(3000):
-        data = bytearray(codec.encode(Question(random.randrange(5), random.choice(mine))))
+        data = bytearray(codec.encode(AddressedRequest(random.randrange(5), random.choice(mine))))
         data = data[: random.randrange(len(data) + 1)] if random.random() < 0.3 else data
         data += random.randbytes(random.choice((0, 0, 0, 1, 5, 20)))
         if data and random.random() < 0.5:

@@ -17,7 +17,7 @@ from edge_agent.config import BusSection
 from edge_agent.drivers.bus import BusOwner, Priority
 from edge_agent.drivers.lock_protocols import codec_of
 from edge_agent.drivers.modbus import RtuCodec, TcpCodec, build_frame
-from edge_agent.drivers.requests import LockStatus, Question, Read, Unlock, Write
+from edge_agent.drivers.requests import AddressedRequest, LockStatus, Read, Unlock, Write
 from edge_agent.drivers.simulated.cable import MemoryCable
 from edge_agent.drivers.simulated.line import FrameSeen
 from edge_agent.drivers.simulated.slave import with_crc
@@ -25,7 +25,7 @@ from edge_agent.errors import BadReply, BusTimeout, DeviceFault
 from tests.drivers.test_bus import NEEDS, Register, ask, on_bus
 from tools.simulate.virtual_loop import VirtualLoop
 
-DOORS = Question(1, Read(2, 0, 8))
+DOORS = AddressedRequest(1, Read(2, 0, 8))
 REPLY = bytes.fromhex("01 02 01 FF E1 C8")
 
 
@@ -51,7 +51,7 @@ def test_no_part_of_a_reply_is_one_and_no_damage_passes() -> None:
 def test_an_exception_and_an_echo_are_found_too() -> None:
     codec, refused = RtuCodec(), with_crc(bytes([1, 0x82, 6]))
     assert codec.first_frame(b"\0" + refused + b"\0\0", DOORS, []) is not None
-    pulse = Question(1, Write(5, 3, 0xFF00))
+    pulse = AddressedRequest(1, Write(5, 3, 0xFF00))
     echo = build_frame(1, pulse.request)
     frame = codec.first_frame(b"\xff" + echo + b"\0", pulse, [])
     assert frame is not None
@@ -177,7 +177,7 @@ def test_f3_a_link_to_a_ttyacm_port_has_no_pace_either(tmp_path: Path) -> None:
 
 def test_f6_a_cu12_is_read_with_its_status_bytes_behind_the_checksum() -> None:
     codec = codec_of("kerong-cu12")
-    asked, pulse = Question(0, LockStatus(12)), Question(0, Unlock(5))
+    asked, pulse = AddressedRequest(0, LockStatus(12)), AddressedRequest(0, Unlock(5))
     assert codec.encode(asked) == bytes.fromhex("02 00 00 80 00 00 03 85")
     assert codec.encode(pulse) == bytes.fromhex("02 00 04 81 00 00 03 8A")
     reply = bytes.fromhex("02 00 00 80 10 02 03 97 FE 07")
@@ -195,7 +195,7 @@ def test_f6_a_cu12_is_read_with_its_status_bytes_behind_the_checksum() -> None:
 
 
 def test_f7_a_wrong_transaction_number_is_refused_and_counted_or_allowed() -> None:
-    asked = Question(1, Read(3, 20, 1))
+    asked = AddressedRequest(1, Read(3, 20, 1))
     reply = bytes([0, 0, 0, 0, 0, 5, 1, 3, 2, 0, 20])
     strict, lenient = TcpCodec(6), TcpCodec(6, checks_transactions=False)
     for codec in (strict, lenient):
@@ -212,7 +212,7 @@ def test_f7_a_wrong_transaction_number_is_refused_and_counted_or_allowed() -> No
 
 
 def test_f7_a_late_reply_is_not_foreign() -> None:
-    codec, asked = TcpCodec(), Question(1, Read(3, 20, 1))
+    codec, asked = TcpCodec(), AddressedRequest(1, Read(3, 20, 1))
     first = codec.encode(asked)
     codec.encode(asked)
     late = first[:2] + bytes([0, 0, 0, 5, 1, 3, 2, 0, 20])

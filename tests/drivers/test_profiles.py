@@ -23,7 +23,7 @@ from edge_agent.drivers.boards import (
 from edge_agent.drivers.bus import BusOwner, Priority
 from edge_agent.drivers.lock_protocols import codec_of
 from edge_agent.drivers.profiles import BusNeeds, Profile, Vector, load_profile
-from edge_agent.drivers.requests import LockStatus, Question, Read, Request
+from edge_agent.drivers.requests import AddressedRequest, LockStatus, Read, Request
 from edge_agent.drivers.simulated.devices import framing_of
 from edge_agent.errors import BadReply
 from tests.drivers.vectors import asked_by
@@ -108,7 +108,7 @@ class Recorder:
     async def transact(
         self, address: int, request: Request, needs: BusNeeds, priority: Priority, deadline_s: float
     ) -> list[int]:
-        self.sent.append(self._codec.encode(Question(address, request)).hex(" ").upper())
+        self.sent.append(self._codec.encode(AddressedRequest(address, request)).hex(" ").upper())
         count = request.count if isinstance(request, Read) else 0
         return [0] * (request.channels if isinstance(request, LockStatus) else count)
 

@@ -13,7 +13,7 @@ from edge_agent.drivers.bus import BusOwner, Priority
 from edge_agent.drivers.decode import codec_for, question_of
 from edge_agent.drivers.modbus import TcpCodec
 from edge_agent.drivers.profiles import BusNeeds
-from edge_agent.drivers.requests import LockStatus, Question, Read
+from edge_agent.drivers.requests import AddressedRequest, LockStatus, Read
 from edge_agent.drivers.simulated.trace import TraceCable
 from edge_agent.drivers.trace import TraceFrame, exchanges, read_trace
 from edge_agent.errors import BadReply, BusTimeout, ConfigError, DeviceFault
@@ -119,11 +119,11 @@ def test_lock_boards_are_judged_too() -> None:
     ask = "57 4B 4C 59 08 00 84 85"
     (wkly,) = judge(lines("wkly", ("sent", ask), ("heard", "57 4B 4C 59 0E 00 84 00 04 00 01 01 00 87")))
     assert wkly.values == (0, 1, 1, 0)
-    assert codec_for("wkly").encode(Question(0, LockStatus(4))).hex(" ").upper() == ask
+    assert codec_for("wkly").encode(AddressedRequest(0, LockStatus(4))).hex(" ").upper() == ask
 
 
 def test_a_network_is_judged_by_transaction() -> None:
-    frame = TcpCodec(0x1233).encode(Question(7, Read(3, 20, 1))).hex()
+    frame = TcpCodec(0x1233).encode(AddressedRequest(7, Read(3, 20, 1))).hex()
     reply = "1234 0000 0005 07 03 02 002A"
     old = "1233 0000 0005 07 03 02 0001"
     (one, two) = judge(

@@ -5,26 +5,34 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from edge_agent.drivers.profiles import BoardPulse, Profile, Vector
-from edge_agent.drivers.requests import LockStatus, Question, Read, Request, Unlock, Write, WriteRegisters
+from edge_agent.drivers.requests import (
+    AddressedRequest,
+    LockStatus,
+    Read,
+    Request,
+    Unlock,
+    Write,
+    WriteRegisters,
+)
 
 
-def asked_by(profile: Profile, vector: Vector) -> Question:
+def asked_by(profile: Profile, vector: Vector) -> AddressedRequest:
     """The question of a vector. Raises `ValueError` for bytes that the daemon never sends."""
     frame = bytes.fromhex(vector.request)
     protocol = profile.bus.protocol
     if protocol == "modbus":
-        return Question(frame[0], _modbus(frame))
+        return AddressedRequest(frame[0], _modbus(frame))
     unlock, status = _lock_requests(profile, vector)
     if protocol == "8a":
         asked = unlock(frame[2]) if frame[0] == 0x8A else status
-        return Question(frame[1], asked)
+        return AddressedRequest(frame[1], asked)
     if protocol == "kerong-cu12":
-        return Question(frame[1], unlock(frame[2] + 1) if frame[3] == 0x81 else status)
+        return AddressedRequest(frame[1], unlock(frame[2] + 1) if frame[3] == 0x81 else status)
     if protocol == "kerong-cu16":
-        return Question(frame[1] >> 4, unlock((frame[1] & 15) + 1) if frame[2] == 0x31 else status)
+        return AddressedRequest(frame[1] >> 4, unlock((frame[1] & 15) + 1) if frame[2] == 0x31 else status)
     if protocol == "kerong-cu48":
-        return Question(frame[1], unlock(frame[2] + 1) if frame[3] == 0x61 else status)
-    return Question(frame[5], unlock(frame[7]) if frame[6] == 0x82 else status)
+        return AddressedRequest(frame[1], unlock(frame[2] + 1) if frame[3] == 0x61 else status)
+    return AddressedRequest(frame[5], unlock(frame[7]) if frame[6] == 0x82 else status)
 
 
 def _lock_requests(profile: Profile, vector: Vector) -> tuple[Callable[[int], Unlock], LockStatus]:

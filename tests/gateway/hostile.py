@@ -25,7 +25,7 @@ from cloud_gateway.db.tables import reservations
 from cloud_gateway.events.intake import Intake
 from cloud_gateway.events.twins import Twins
 from cloud_gateway.limits import Limits
-from cloud_gateway.machines.commands import MachineCommands, Pending
+from cloud_gateway.machines.commands import MachineCommands, SentCommand
 from cloud_gateway.machines.gate import MachineQuotas
 from cloud_gateway.machines.mqtt_link import OutgoingCommand
 from cloud_gateway.machines.seals import SealedRequest, Seals
@@ -93,10 +93,10 @@ class Hostile:
         topic = f"{Topics(machine_id).root}/{part}"
         assert await self.intake._take([Received(topic, raw, correlation, 1, self._mid, 1)], self.link)
 
-    def asks(self, name: str, machine_id: str = HOSTILE, **fields: Any) -> tuple[bytes, Pending]:
+    def asks(self, name: str, machine_id: str = HOSTILE, **fields: Any) -> tuple[bytes, SentCommand]:
         """A command that waits for its reply."""
         correlation = f"c{self._mid}-{name}".encode()
-        pending = Pending(name, machine_id, asyncio.get_running_loop().create_future(), fields)
+        pending = SentCommand(name, machine_id, asyncio.get_running_loop().create_future(), fields)
         self.machines._pending[correlation] = pending
         return correlation, pending
 

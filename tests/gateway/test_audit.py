@@ -12,7 +12,7 @@ from cloud_gateway.db.store import Store, find_reservation
 from cloud_gateway.db.tables import events, rejected, webhooks
 from cloud_gateway.events import audit
 from cloud_gateway.events.projection import put_view
-from cloud_gateway.events.sync import Asking, Taken, begin_asking, first_missing, progress_of, take_page
+from cloud_gateway.events.sync import Asking, Taken, begin_asking, progress_of, start_request, take_page
 from cloud_gateway.events.twins import Twins
 from cloud_gateway.machines.gate import ReceivedEvent, SyncPage
 from edge_agent.protocol.events import EventType, Online
@@ -44,7 +44,7 @@ async def found(store: Store) -> Twins:
 
 async def ask(store: Store, batch: list[ReceivedEvent], last: int, views: list[Any] | None) -> Taken:
     """One round of `sync`: the machine answers with these events."""
-    start = await store.write(lambda db: first_missing(db, "m1", 0.0))
+    start = await store.write(lambda db: start_request(db, "m1", 0.0))
     page: SyncPage = page_of([one for one in batch if one.number.sequence >= start], last, views)
     return await store.write(lambda db: take_page(db, "m1", page, start, NOW_S, NOW_S, asked_for))
 
@@ -111,7 +111,7 @@ async def test_w21_events_that_come_while_the_journal_is_compared_are_compared_t
         await twins.release("m1")
         assert (await store.read(progress_of))["m1"].waiting
         assert not (await ask(store, ours, 2, [])).last  # it names its journal
-        start = await store.write(lambda db: first_missing(db, "m1", 0.0))
+        start = await store.write(lambda db: start_request(db, "m1", 0.0))
         await take(store, picked_up)
         page = page_of([created, dropped_off], 2, [])
         taken = await store.write(lambda db: take_page(db, "m1", page, start, NOW_S, NOW_S, asked_for))

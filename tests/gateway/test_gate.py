@@ -12,7 +12,7 @@ from sqlalchemy import func, insert, select
 from cloud_gateway.bounds import DEPTH_MAX, OutOfBounds, read_json
 from cloud_gateway.db.tables import machines, rejected, tickets, webhooks
 from cloud_gateway.machines import gate
-from cloud_gateway.machines.commands import LATE_MAX, Pending
+from cloud_gateway.machines.commands import LATE_MAX, SentCommand
 from edge_agent.protocol.events import DETAIL_KEY, EventType
 from tests.gateway.hostile import HOSTILE, NOW_S, Hostile, hostile, plant
 from tests.gateway.peer import MACHINE
@@ -50,7 +50,7 @@ async def test_x3_an_unrequested_reply_is_dropped_and_counted(tmp_path: Path) ->
 
 async def test_x3_a_repeated_or_late_reply_was_requested(tmp_path: Path) -> None:
     async with hostile(tmp_path) as site:
-        pending = Pending("pickup", HOSTILE, asyncio.get_running_loop().create_future(), {})
+        pending = SentCommand("pickup", HOSTILE, asyncio.get_running_loop().create_future(), {})
         site.machines._remember(b"over", pending, asyncio.get_running_loop().time())
         await site.send("reply/test", {"error": {"code": 9, "message": "no", "details": []}}, b"over")
         assert site.quotas.refused(HOSTILE) == 0

@@ -17,14 +17,14 @@ from hypothesis import strategies as st
 from sqlalchemy import func, select
 from starlette.responses import JSONResponse
 
-from cloud_gateway.api.errors import machine_refused
+from cloud_gateway.api.errors import machine_refusal_response
 from cloud_gateway.bounds import TEXT_MAX, TIME_MAX_S
 from cloud_gateway.db.tables import counts, events, machines, rejected
 from cloud_gateway.events import sequence
 from cloud_gateway.events.projection import owner_of
 from cloud_gateway.events.reconcile import Reconciler
 from cloud_gateway.machines import gate
-from cloud_gateway.machines.commands import MachineRefusal, Pending, Reply
+from cloud_gateway.machines.commands import MachineRefusal, Reply, SentCommand
 from edge_agent.errors import Code, Refusal
 from edge_agent.protocol.events import DETAIL_KEY, EventType
 from tests.gateway.hostile import HOSTILE, NOW_S, Hostile, hostile
@@ -202,7 +202,7 @@ class _Syncs:
             raise Refusal(Code.EXPIRED, "no more")
         future: asyncio.Future[Reply] = asyncio.get_running_loop().create_future()
         try:
-            outcome = gate.read_reply(Pending(name, machine_id, future, fields), self._payloads.pop())
+            outcome = gate.read_reply(SentCommand(name, machine_id, future, fields), self._payloads.pop())
         except ValueError:
             raise Refusal(Code.INTERNAL, "the machine's reply could not be read") from None
         assert isinstance(outcome, Reply)
@@ -225,7 +225,7 @@ async def _reply(site: Hostile, name: str, reservation_id: str, payload: bytes) 
     await site.send("reply/test", payload, correlation)
     error = pending.reply.exception()
     if isinstance(error, MachineRefusal):
-        status, body = machine_refused(error)
+        status, body = machine_refusal_response(error)
         assert JSONResponse(body, status).body
 
 
@@ -256,7 +256,7 @@ async def test_x6_events_beyond_the_quota_are_not_stored_and_other_machines_are_
         kept = await count(site, events)
         assert 5 < kept < 20
         assert site.quotas.refused(HOSTILE) == 59 - kept
-        assert site.quotas.has_room(MACHINE, [5000])
+        assert site.quotas.take_quota(MACHINE, [5000])
 
 
 async def test_x6_a_page_beyond_the_quota_is_not_stored(tmp_path: Path) -> None:

@@ -239,7 +239,7 @@ class _Machines:
     def __init__(self) -> None:
         self.asked: list[str] = []
 
-    async def in_doubt(self, machine_id: str) -> bool:
+    async def has_twins(self, machine_id: str) -> bool:
         """Never."""
         return False
 

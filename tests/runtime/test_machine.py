@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from edge_agent.drivers.requests import Question
+from edge_agent.drivers.requests import AddressedRequest
 from edge_agent.model import Alarm, CellStatus, Door
 from edge_agent.runtime.incoming import Incoming
 from tests.support.site import PARCEL, Site, at_site
@@ -447,7 +447,7 @@ def test_an_unexpected_error_of_a_bus_ends_the_daemon(tmp_path: Path) -> None:
         assert agent is not None
         assert task is not None
 
-        def broken(question: Question, reply: bytes) -> list[int]:
+        def broken(question: AddressedRequest, reply: bytes) -> list[int]:
             raise ZeroDivisionError
 
         agent.devices.buses["main"]._codec.parse = broken  # type: ignore[method-assign]

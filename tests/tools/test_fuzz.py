@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from edge_agent.drivers.lock_protocols import Cu16Codec
-from edge_agent.drivers.requests import Codec, LockStatus, Question
+from edge_agent.drivers.requests import AddressedRequest, Codec, LockStatus
 from tools.fuzz.__main__ import judge, run
 from tools.fuzz.cases import CASES, Case
 
@@ -31,7 +31,7 @@ def test_damaged_frames_are_bus_faults_and_nothing_else(case: Case) -> None:
 
 def test_a_codec_that_raises_is_found() -> None:
     class Stumbling(Cu16Codec):
-        def values(self, question: Question, frame: bytes) -> list[int]:
+        def values(self, question: AddressedRequest, frame: bytes) -> list[int]:
             raise IndexError("stumbled")
 
     def codec() -> Codec:
@@ -44,7 +44,7 @@ def test_a_codec_that_raises_is_found() -> None:
 
 
 def test_the_reply_is_found_after_noise() -> None:
-    question = Question(0, LockStatus(16))
+    question = AddressedRequest(0, LockStatus(16))
     heard = bytearray(bytes.fromhex("55 02 00 35 FE FF 01 00 03 38"))
     assert judge(Cu16Codec(), heard, question, [])
     assert not heard

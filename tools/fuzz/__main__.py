@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from random import Random
 
 from edge_agent.drivers.bus import LONGEST_UNFRAMED
-from edge_agent.drivers.requests import Codec, Question
+from edge_agent.drivers.requests import AddressedRequest, Codec
 from edge_agent.errors import BusFault, DeviceFault
 from tools.fuzz.cases import CASES, Case
 
@@ -66,7 +66,7 @@ def damaged(rng: Random, frame: bytes) -> bytes:
     return bytes(spoilt)
 
 
-def judge(codec: Codec, heard: bytearray, wanted: Question, owed: list[Question]) -> bool:
+def judge(codec: Codec, heard: bytearray, wanted: AddressedRequest, owed: list[AddressedRequest]) -> bool:
     """Judges received bytes like the owner of a bus; returns whether a reply was found. Raises what the codec
     raises."""
     while True:

@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from edge_agent.drivers.lock_protocols import Cu12Codec, Cu16Codec, Cu48Codec, WklyCodec, Xor8aCodec
 from edge_agent.drivers.modbus import RtuCodec, TcpCodec
 from edge_agent.drivers.requests import (
+    AddressedRequest,
     Codec,
     LockStatus,
-    Question,
     Read,
     Request,
     Unlock,
@@ -26,12 +26,12 @@ class Case:
 
     name: str
     codec: Callable[[], Codec]
-    questions: list[Question]
+    questions: list[AddressedRequest]
     replies: list[bytes]
 
 
-def _asked(addresses: tuple[int, ...], *requests: Request) -> list[Question]:
-    return [Question(address, request) for address in addresses for request in requests]
+def _asked(addresses: tuple[int, ...], *requests: Request) -> list[AddressedRequest]:
+    return [AddressedRequest(address, request) for address in addresses for request in requests]
 
 
 def _hex(*frames: str) -> list[bytes]:

@@ -26,7 +26,7 @@ TURNAROUND_S = TURNAROUND_NS / 1e9
 
 
 @dataclass(frozen=True, slots=True)
-class Question:
+class AddressedRequest:
     """One request of the scan."""
 
     address: int
@@ -38,8 +38,8 @@ class Question:
 class Scan:
     """What is polled on the demo machine's bus."""
 
-    doors: list[Question]
-    slow: list[Question]
+    doors: list[AddressedRequest]
+    slow: list[AddressedRequest]
     baud: int
     bits: int
 
@@ -54,20 +54,20 @@ class Scan:
         return 3.5 * self.character_s if self.baud <= 19200 else 0.00175
 
     @property
-    def once(self) -> list[Question]:
+    def once(self) -> list[AddressedRequest]:
         """Every device once."""
         return [*self.doors, *self.slow]
 
-    def gap_s(self, question: Question) -> float:
+    def gap_s(self, question: AddressedRequest) -> float:
         """Silence before a request."""
         return max(self.silence_s, question.needs.gap_ms / 1000)
 
-    def to_sample_s(self, question: Question) -> float:
+    def to_sample_s(self, question: AddressedRequest) -> float:
         """From a transaction's start (the line has just fallen silent) until the device acts."""
         frame = build_frame(question.address, question.request)
         return self.gap_s(question) + len(frame) * self.character_s + self.silence_s
 
-    def transaction_s(self, question: Question) -> float:
+    def transaction_s(self, question: AddressedRequest) -> float:
         """From the moment the line falls silent until it falls silent after the reply."""
         reply_s = reply_length(question.request) * self.character_s
         return self.to_sample_s(question) + TURNAROUND_S + reply_s
@@ -76,20 +76,20 @@ class Scan:
 def scan_of(settings: Settings) -> Scan:
     """The scan of the configuration's only bus."""
     (bus,) = settings.buses.values()
-    doors: list[Question] = []
-    slow: list[Question] = []
+    doors: list[AddressedRequest] = []
+    slow: list[AddressedRequest] = []
     for name, device in settings.devices.items():
         profile = settings.profile_of(name)
         for part, found in ((profile.doors, doors), (profile.scale, slow), (profile.temperature, slow)):
             if part is not None and part.function is not None:
                 count = getattr(part, "count", 0) or getattr(part, "channels", 0)
                 request = Read(part.function, part.address, count)
-                found.append(Question(device.address, request, profile.bus))
+                found.append(AddressedRequest(device.address, request, profile.bus))
     assert bus.baud is not None
     return Scan(doors, slow, bus.baud, bus.bits_per_character)
 
 
-def _cycle(scan: Scan) -> list[Question]:
+def _cycle(scan: Scan) -> list[AddressedRequest]:
     """The poller's order while every scale and thermometer is due, until it repeats; when they are not, doors
     get their turns too, and the figures computed from this are pessimistic."""
     cycle, board = [], 0

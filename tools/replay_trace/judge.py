@@ -15,7 +15,7 @@ from edge_agent.drivers.decode import (
     values_in_words,
 )
 from edge_agent.drivers.modbus import TcpCodec
-from edge_agent.drivers.requests import Codec, Question
+from edge_agent.drivers.requests import AddressedRequest, Codec
 from edge_agent.drivers.trace import TraceFrame, exchanges
 from edge_agent.errors import BadReply, DeviceFault
 
@@ -59,13 +59,13 @@ class _Line:
         self._codec: Codec = codec_for(wire)
         self._channels = channels
         self._late_s = late_s
-        self._owed: list[tuple[Question, float]] = []
+        self._owed: list[tuple[AddressedRequest, float]] = []
 
     def judge(self, frames: list[TraceFrame]) -> list[Judged]:
         """Every request of the line."""
         return [self._one(sent, [frame.data for frame in heard]) for sent, heard in exchanges(frames)]
 
-    def _question(self, sent: bytes, heard: bytes) -> Question | None:
+    def _question(self, sent: bytes, heard: bytes) -> AddressedRequest | None:
         channels = self._channels
         if channels is None and self._wire != "modbus" and self._wire != "modbus-tcp":
             channels = channels_in_status(self._wire, heard)
@@ -101,8 +101,8 @@ class _Line:
         return judged("answer", values_in_words(question.request, values), tuple(values))
 
     def _sort(
-        self, question: Question, heard: list[bytes]
-    ) -> tuple[bytes | None, list[Question], int, bytes]:
+        self, question: AddressedRequest, heard: list[bytes]
+    ) -> tuple[bytes | None, list[AddressedRequest], int, bytes]:
         """The reply, the requests of late replies, the number of unrequested frames, and the remaining
         bytes."""
         reply, late, unasked, rest, buffer = None, [], 0, b"", b""
@@ -125,7 +125,7 @@ class _Line:
                     self._late_reply_came(found.question)
         return reply, late, unasked, rest + buffer
 
-    def _late_reply_came(self, question: Question) -> None:
+    def _late_reply_came(self, question: AddressedRequest) -> None:
         for entry in self._owed:
             if entry[0] == question:
                 self._owed.remove(entry)

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from edge_agent.drivers.bus import BusOwner, Priority
 from edge_agent.drivers.lock_protocols import codec_of
 from edge_agent.drivers.profiles import BusNeeds, Protocol
-from edge_agent.drivers.requests import LockStatus, Question, Request, Unlock
+from edge_agent.drivers.requests import AddressedRequest, LockStatus, Request, Unlock
 from edge_agent.drivers.simulated.cable import MemoryCable
 from edge_agent.drivers.simulated.devices import framing_of
 from edge_agent.drivers.simulated.lock_boards import (
@@ -218,8 +218,8 @@ def test_however_the_doors_stand_the_daemon_reads_them(protocol: Protocol, doors
     assert codec.parse(asked, reply) == [doors >> n & 1 for n in range(board.channels)]
 
 
-def question(protocol: Protocol, request: Request) -> Question:
-    return Question(KINDS[protocol][1], request)
+def question(protocol: Protocol, request: Request) -> AddressedRequest:
+    return AddressedRequest(KINDS[protocol][1], request)
 
 
 # On a wire, asked by the daemon's own codec.
