@@ -90,6 +90,23 @@ def word(core: Core, reservation: Reservation, verdict: Verdict, actor: str = "b
     assert core.state.cells[reservation.cell].last_outcome is None
 
 
+def test_while_the_door_is_being_opened_nothing_is_resolved() -> None:
+    """The cell is in doubt, and a reservation in the right status holds it: only the attempt forbids it."""
+    core = Core()
+    reservation = uncertain(core, core.reserve())
+    core.feed(core.command(reservation, Purpose.DROPOFF))
+    before = core.state
+    refusal = core.refused(
+        Resolve("k", reservation.cell, Verdict.DROPPED_OFF, source=Source.API, actor="bob")
+    )
+    assert (refusal.code, refusal.message) == (
+        Code.NOT_ALLOWED,
+        f"the door of cell {reservation.cell} is being opened just now",
+    )
+    assert core.state.reservations == before.reservations
+    assert core.state.unlock_attempts == before.unlock_attempts
+
+
 def test_dropped_off_is_dated_now_and_waits_for_no_scale() -> None:
     core = Core()
     reservation = uncertain(core, core.reserve())
