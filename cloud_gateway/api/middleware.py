@@ -9,6 +9,7 @@ from time import perf_counter
 
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.requests import ClientDisconnect
+from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from cloud_gateway.api.errors import invalid, refusal_response
@@ -49,18 +50,9 @@ class RequestMiddleware:
             await send(message)
 
         try:
-            if _has_two_lengths(scope):
-                refusal = refusal_response(invalid("Content-Length", "must not come with Transfer-Encoding"))
-                refusal.headers["Connection"] = "close"
+            refusal = _refusal_of(scope, given if not usable else None)
+            if refusal is not None:
                 await refusal(scope, receive, send_with_id)
-            elif given is not None and not usable:
-                problem = f"must be 1 to {REQUEST_ID_MAX} printable ASCII characters"
-                await refusal_response(invalid(HEADER, problem))(scope, receive, send_with_id)
-            elif coding := _coding(scope):
-                problem = f"must be absent: send the body as it is, not as {coding}"
-                await refusal_response(invalid("Content-Encoding", problem), 415)(
-                    scope, receive, send_with_id
-                )
             else:
                 await self._app(scope, receive, send_with_id)
         except asyncio.CancelledError:
@@ -87,6 +79,21 @@ class RequestMiddleware:
                 request_id=request_id,
                 ms=round((perf_counter() - started) * 1000, 1),
             )
+
+
+def _refusal_of(scope: Scope, unusable_id: str | None) -> Response | None:
+    """The response to a request that is refused for its headers; None if they are usable."""
+    if _has_two_lengths(scope):
+        response = refusal_response(invalid("Content-Length", "must not come with Transfer-Encoding"))
+        response.headers["Connection"] = "close"
+        return response
+    if unusable_id is not None:
+        problem = f"must be 1 to {REQUEST_ID_MAX} printable ASCII characters"
+        return refusal_response(invalid(HEADER, problem))
+    if coding := _coding(scope):
+        problem = f"must be absent: send the body as it is, not as {coding}"
+        return refusal_response(invalid("Content-Encoding", problem), 415)
+    return None
 
 
 def _normalise(scope: Scope) -> None:
