@@ -124,3 +124,13 @@ def test_w20_a_condition_that_ended_before_a_reboot_is_cleared_after_it() -> Non
     assert stands(core, Alarm.BUS_DOWN, "main")
     core.pass_s(4)
     assert not stands(core, Alarm.BUS_DOWN, "main")
+
+
+def test_a_condition_that_ended_before_a_reboot_of_unknown_length_is_cleared_at_once() -> None:
+    core = Core()
+    core.now = replace(core.now, synced=False)
+    core.feed(Condition(Alarm.BUS_DOWN, "main", True, "why"))
+    core.feed(Condition(Alarm.BUS_DOWN, "main", False))
+    core.restart({}, boot_id="boot-2", off_s=1)
+    core.pass_s(0.1)
+    assert not stands(core, Alarm.BUS_DOWN, "main")
