@@ -84,6 +84,8 @@ class Watch:
         self.latest: dict[str, tuple[str, int]] = {}
         self.opened: set[str] = set()
         """Cells whose door a pulse has opened, and which has not settled closed since."""
+        self.contacts_opened: set[str | None] = set()
+        """Boards of which several contacts opened in one reading: none of their contacts is believed."""
         self.closed_ns: dict[str, int] = {}
         self.doubtful: set[str] = set()
         """Cells whose last pulse was given in doubt: any closing after it counts."""
@@ -260,8 +262,12 @@ class Watch:
             self.standing.add(alarm)
             if fact.alarm is Alarm.WRONG_DOOR and fact.cell is not None:
                 self.opened.discard(fact.cell)  # another lock opened it
+            if fact.alarm is Alarm.DEVICE_FAULT and "opened in one reading" in (fact.reason or ""):
+                self.contacts_opened.add(fact.device)
         elif fact.kind is FactKind.ALARM_CLEARED:
             self.standing.discard(alarm)
+            if fact.alarm is Alarm.DEVICE_FAULT:
+                self.contacts_opened.discard(fact.device)
         if fact.kind in (FactKind.DROPOFF, FactKind.PICKUP) and not self.resolved:
             assert fact.cell is not None
             held = self.layout.hold_empty_dropoff and fact.cell in self.closed_after_pulse
@@ -321,7 +327,8 @@ class Watch:
         if key not in self.read_closed:
             unasked = label not in self.opened
             faults = ((Alarm.SENSOR_FAULT, label, "contact"), (Alarm.WRONG_DOOR, label, None))
-            in_doubt = unasked or any(fault in self.standing for fault in faults)
+            of_the_board = self.layout.contact_boards.get(label) in self.contacts_opened
+            in_doubt = unasked or of_the_board or any(fault in self.standing for fault in faults)
             by_technician = before is Door.UNKNOWN and purpose == Purpose.TECHNICIAN
             assert (before is Door.OPEN and in_doubt) or by_technician, (
                 "pulsed without a reading that allows it"
