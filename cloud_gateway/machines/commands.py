@@ -197,7 +197,7 @@ class MachineCommands:
         if not self.is_online(machine_id):
             raise Refusal(Code.OFFLINE, "the machine is offline")
         if name not in ALLOWED_IN_DOUBT:
-            await self._refuse_twins(machine_id)
+            await self._require_one_known_machine(machine_id)
         loop = asyncio.get_running_loop()
         deadline = loop.time() + self._timing.wait_s
         correlation = uuid.uuid4().bytes
@@ -223,7 +223,7 @@ class MachineCommands:
             if not pending.reply.cancel() and not pending.reply.cancelled():
                 pending.reply.exception()  # so that asyncio does not log one that came at the time-out
 
-    async def _refuse_twins(self, machine_id: str) -> None:
+    async def _require_one_known_machine(self, machine_id: str) -> None:
         """Raises `Refusal` (OFFLINE) if two machines use the machine_id, or its history has not been compared
         yet."""
         if await self.has_twins(machine_id):

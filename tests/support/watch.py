@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, get_args
 
 from edge_agent.model import TECHNICIAN_PURPOSES, Alarm, CellCause, Door, Instant, Purpose, ReservationStatus
 from edge_agent.statemachine.inputs import (
@@ -18,22 +18,10 @@ from edge_agent.statemachine.inputs import (
     Weighed,
 )
 from edge_agent.statemachine.outputs import Fact, FactKind, PulseLock, ReadDoor, UnlockRecord
-from edge_agent.statemachine.state import Layout, LockerState
+from edge_agent.statemachine.state import Layout, LockerState, MapName
 from edge_agent.statemachine.step_builder import Step
 
-MAPS = (
-    "cells",
-    "reservations",
-    "unlock_attempts",
-    "former",
-    "alarms",
-    "pulses",
-    "guesses",
-    "climate",
-    "unconfirmed",
-    "hand_checked",
-    "history",
-)
+MAPS: tuple[str, ...] = get_args(MapName)
 
 
 def snapshot(state: LockerState) -> dict[str, Any]:
