@@ -7,9 +7,9 @@ from dataclasses import replace
 from edge_agent.errors import ConfigError, Finding
 from edge_agent.journal.store import Loaded
 from edge_agent.model import Instant
+from edge_agent.statemachine.codes.resting import RestingCodes
 from edge_agent.statemachine.invariants import check
 from edge_agent.statemachine.locker import restored
-from edge_agent.statemachine.resting import RestingCodes
 from edge_agent.statemachine.state import Layout, LockerState, empty_state
 
 

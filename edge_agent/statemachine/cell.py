@@ -18,8 +18,8 @@ from edge_agent.model import (
     Severity,
     Source,
 )
-from edge_agent.statemachine import board_faults, contact
 from edge_agent.statemachine.amend import amend
+from edge_agent.statemachine.doors import board_faults, contact
 from edge_agent.statemachine.outputs import FactKind, Weigh
 from edge_agent.statemachine.state import attempt_on
 from edge_agent.statemachine.step_builder import StepBuilder

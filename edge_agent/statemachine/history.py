@@ -9,8 +9,9 @@ from __future__ import annotations
 
 from edge_agent.errors import Code, FieldViolation, Refusal
 from edge_agent.model import Alarm, CellCause, CellStatus, Reservation, ReservationStatus, parse_qr
-from edge_agent.statemachine import access, guessing, outcome
 from edge_agent.statemachine import cell as cells
+from edge_agent.statemachine.codes import access, guessing
+from edge_agent.statemachine.doors import outcome
 from edge_agent.statemachine.inputs import (
     Abandon,
     Cancel,

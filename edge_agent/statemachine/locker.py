@@ -16,24 +16,11 @@ from edge_agent.model import (
     UnlockAttempt,
     parse_qr,
 )
-from edge_agent.statemachine import (
-    access,
-    allocation,
-    board_faults,
-    climate,
-    conditions,
-    doors,
-    guessing,
-    history,
-    observing,
-    outcome,
-    resolving,
-    unconfirmed,
-    unlocking,
-    weight,
-)
+from edge_agent.statemachine import allocation, climate, conditions, history, observing, weight
 from edge_agent.statemachine import cell as cells
 from edge_agent.statemachine.amend import amend
+from edge_agent.statemachine.codes import access, guessing
+from edge_agent.statemachine.doors import board_faults, outcome, resolving, unconfirmed, unexpected, unlocking
 from edge_agent.statemachine.inputs import (
     Abandon,
     BlockCell,
@@ -161,7 +148,7 @@ def next_due_ns(state: LockerState, layout: Layout, now: Instant) -> int | None:
     """
     left = [left_ns for _, left_ns in _graces_left(state, layout, now)]
     left += [left_ns for _, left_ns in observing.dropoffs_to_weigh(state, layout, now)]
-    left += doors.left_ns(state, now, layout.door_ajar_ns)
+    left += unexpected.left_ns(state, now, layout.door_ajar_ns)
     left += unconfirmed.left_ns(state, now)
     left += climate.left_ns(state, layout, now)
     for way, guesses in state.guesses.items():
@@ -383,7 +370,7 @@ def _boot(builder: StepBuilder, given: Boot) -> None:
     if builder.now.synced:
         redate_moments(builder)
     guessing.at_start(builder)
-    doors.at_start(builder)
+    unexpected.at_start(builder)
     unconfirmed.at_start(builder)
     board_faults.at_start(builder)
     climate.at_start(builder)
@@ -405,7 +392,7 @@ def _apply_due(builder: StepBuilder) -> None:
         builder.raise_alarm(Alarm.CLOCK_UNSYNCED, "")
     guessing.end_rests(builder)
     conditions.apply_due(builder)
-    doors.apply_due(builder)
+    unexpected.apply_due(builder)
     unconfirmed.apply_due(builder)
     for reservation, left_ns in tuple(observing.dropoffs_to_weigh(builder, builder.layout, builder.now)):
         if left_ns <= 0:

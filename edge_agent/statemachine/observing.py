@@ -9,8 +9,9 @@ from collections.abc import Iterator
 
 from edge_agent.model import Alarm, Cell, Door, Instant, Reservation
 from edge_agent.statemachine import cell as cells
-from edge_agent.statemachine import doors, outcome, unconfirmed, unlocking, weight
+from edge_agent.statemachine import weight
 from edge_agent.statemachine.amend import amend
+from edge_agent.statemachine.doors import outcome, unconfirmed, unexpected, unlocking
 from edge_agent.statemachine.inputs import (
     ClosingSettled,
     DeviceHealth,
@@ -36,7 +37,7 @@ def door_read(builder: StepBuilder, given: DoorRead) -> None:
     Openings of other doors that have lasted are explained first (`doors.explain_lasting_openings`): a wrong
     door forbids the pulse that this reading would allow.
     """
-    doors.explain_lasting_openings(builder)
+    unexpected.explain_lasting_openings(builder)
     unlock = builder.unlock_attempts.get(given.unlock_id)
     if unlock is not None and unlock.stage == "reading" and given.door is Door.OPEN:
         find_unexplained_openings(builder, [unlock.cell])
@@ -57,7 +58,7 @@ def find_unexplained_openings(builder: StepBuilder, open_now: list[str]) -> None
     for label in open_now:
         cell = builder.cells[label]
         if cell.door is Door.CLOSED and not _bounces(builder, cell) and not _expected(builder, label):
-            doors.record_unexplained_opening(builder, label)
+            unexpected.record_unexplained_opening(builder, label)
 
 
 def apply_reading(builder: StepBuilder, label: str, door: Door, *, recovered: bool = False) -> None:

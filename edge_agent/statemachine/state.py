@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from edge_agent.model import Alarm, Cell, CellSpec, Instant, Purpose, Reservation, Source, UnlockAttempt
-from edge_agent.statemachine.resting import RestingCodes
+from edge_agent.statemachine.codes.resting import RestingCodes
 
 Need = Literal["cold", "hot"]
 """A parcel's climate in its cell."""

@@ -21,8 +21,8 @@ from edge_agent.model import (
     UnlockOutcome,
 )
 from edge_agent.statemachine.amend import amend
+from edge_agent.statemachine.codes.resting import RestingCodes
 from edge_agent.statemachine.outputs import Answer, Effect, Fact, FactKind, TemperatureRecord, UnlockRecord
-from edge_agent.statemachine.resting import RestingCodes
 from edge_agent.statemachine.state import (
     Climate,
     Doubted,

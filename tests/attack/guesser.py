@@ -14,7 +14,7 @@ from random import Random
 
 from edge_agent.errors import Refusal
 from edge_agent.model import Alarm, CellSpec, Door, Purpose, Reservation, qr_text
-from edge_agent.statemachine.guessing import (
+from edge_agent.statemachine.codes.guessing import (
     ENTRIES,
     HOUR_NS,
     LONGEST_REST_NS,

@@ -7,8 +7,8 @@ import re
 import pytest
 
 from edge_agent.model import Alarm, Purpose, qr_text
-from edge_agent.statemachine import guessing
-from edge_agent.statemachine.guessing import Way
+from edge_agent.statemachine.codes import guessing
+from edge_agent.statemachine.codes.guessing import Way
 from tests.attack.guesser import (
     Guesser,
     Plan,

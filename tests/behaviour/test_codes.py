@@ -13,7 +13,7 @@ from edge_agent.app import system_outside
 from edge_agent.config import load_settings
 from edge_agent.model import Alarm, Purpose, ReservationStatus, qr_text
 from edge_agent.runtime.ids import Ids
-from edge_agent.statemachine import access
+from edge_agent.statemachine.codes import access
 from edge_agent.statemachine.inputs import Reserve
 from edge_agent.statemachine.state import Layout
 from tests.support.core import SMALL, Core, specs

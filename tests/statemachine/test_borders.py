@@ -19,7 +19,8 @@ from edge_agent.model import (
     UnlockOutcome,
     qr_text,
 )
-from edge_agent.statemachine import access, wrong_door
+from edge_agent.statemachine.codes import access
+from edge_agent.statemachine.doors import wrong_door
 from edge_agent.statemachine.inputs import (
     Abandon,
     ClosingSettled,

@@ -21,6 +21,7 @@ from edge_agent.model import (
     Source,
     UnlockOutcome,
 )
+from edge_agent.statemachine.doors.unlocking import MOST_OTHER_CELLS
 from edge_agent.statemachine.inputs import (
     BlockCell,
     Cancel,
@@ -35,7 +36,6 @@ from edge_agent.statemachine.inputs import (
 )
 from edge_agent.statemachine.outputs import FactKind
 from edge_agent.statemachine.state import Layout
-from edge_agent.statemachine.unlocking import MOST_OTHER_CELLS
 from tests.support.core import SMALL, Core, specs
 
 

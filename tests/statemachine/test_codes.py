@@ -9,8 +9,8 @@ import pytest
 
 from edge_agent.errors import Code, Refusal
 from edge_agent.model import Instant, Purpose, Reservation, qr_text
-from edge_agent.statemachine import access
-from edge_agent.statemachine.resting import BUCKET_DIGITS, CHUNK, CODE_REST_NS, RestingCodes, rested
+from edge_agent.statemachine.codes import access
+from edge_agent.statemachine.codes.resting import BUCKET_DIGITS, CHUNK, CODE_REST_NS, RestingCodes, rested
 from edge_agent.statemachine.state import Layout
 from edge_agent.statemachine.step_builder import StepBuilder
 from tests.support.core import START, Core, specs

@@ -8,7 +8,7 @@ import pytest
 
 from edge_agent.errors import InvariantBroken
 from edge_agent.model import Alarm, CellStatus, Door, Purpose, Reservation, ReservationStatus
-from edge_agent.statemachine import access
+from edge_agent.statemachine.codes import access
 from edge_agent.statemachine.inputs import DoorRead, DoorsChanged, PulseDone
 from edge_agent.statemachine.invariants import check
 from tests.statemachine.test_codes import at, builder, dead

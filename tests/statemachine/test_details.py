@@ -20,14 +20,14 @@ from edge_agent.model import (
     UnlockAttempt,
 )
 from edge_agent.statemachine import cell as cells
-from edge_agent.statemachine import doors, wear
+from edge_agent.statemachine.doors import unexpected, wear
+from edge_agent.statemachine.doors.wrong_door import maintenance_id
 from edge_agent.statemachine.inputs import Boot, Clear, DoorRead, DoorsChanged, PulseDone, Reserve
 from edge_agent.statemachine.outputs import FactKind
 from edge_agent.statemachine.reservation import refusal
 from edge_agent.statemachine.state import Layout
 from edge_agent.statemachine.step_builder import StepBuilder
 from edge_agent.statemachine.transitions import FLAG_TABLE, Flag, FlagTrigger, Refused, Trigger
-from edge_agent.statemachine.wrong_door import maintenance_id
 from tests.support.core import SMALL, START, Core, specs
 
 S = 10**9
@@ -119,7 +119,7 @@ def test_a_door_of_which_nobody_knows_since_when_it_is_open_is_not_ajar_yet() ->
     core = only("A01")
     open_door = replace(core.state.cells["A01"], door=Door.OPEN, door_since=None)
     state = replace(core.state, cells={"A01": open_door})
-    assert doors.left_ns(state, core.now, 120 * S) == [120 * S]
+    assert unexpected.left_ns(state, core.now, 120 * S) == [120 * S]
 
 
 def test_a_door_that_opens_while_another_is_only_looked_at_was_forced() -> None:

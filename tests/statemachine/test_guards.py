@@ -17,7 +17,7 @@ from edge_agent.model import (
     UnlockOutcome,
     Verdict,
 )
-from edge_agent.statemachine import wrong_door
+from edge_agent.statemachine.doors import wrong_door
 from edge_agent.statemachine.inputs import (
     ClosingSettled,
     DoorRead,

@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from edge_agent.model import Alarm, Purpose, Reservation, qr_text
-from edge_agent.statemachine.guessing import rest_left_ns
+from edge_agent.statemachine.codes.guessing import rest_left_ns
 from edge_agent.statemachine.locker import next_due_ns
 from tests.support.core import Core
 

@@ -18,6 +18,7 @@ from edge_agent.model import (
     UnlockOutcome,
     qr_text,
 )
+from edge_agent.statemachine.doors.outcome import COMMAND_FOR
 from edge_agent.statemachine.inputs import (
     Clear,
     DeviceHealth,
@@ -28,7 +29,6 @@ from edge_agent.statemachine.inputs import (
     Reserve,
 )
 from edge_agent.statemachine.locker import next_due_ns
-from edge_agent.statemachine.outcome import COMMAND_FOR
 from edge_agent.statemachine.outputs import Answer, FactKind, PulseLock
 from edge_agent.statemachine.state import Layout
 from tests.support.core import SMALL, Core, specs

@@ -19,6 +19,7 @@ from hypothesis.stateful import initialize, precondition, rule
 
 from edge_agent.model import TECHNICIAN_PURPOSES, Door, Instant, Packaging, Purpose, Severity, Verdict
 from edge_agent.model import ReservationStatus as S
+from edge_agent.statemachine.doors.outcome import COMMAND_FOR
 from edge_agent.statemachine.inputs import (
     Abandon,
     BlockCell,
@@ -43,7 +44,6 @@ from edge_agent.statemachine.inputs import (
     Weighed,
 )
 from edge_agent.statemachine.locker import next_due_ns, step
-from edge_agent.statemachine.outcome import COMMAND_FOR
 from edge_agent.statemachine.outputs import PulseLock, ReadDoor
 from edge_agent.statemachine.state import Layout
 from tests.support.compared import Compared

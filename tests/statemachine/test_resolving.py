@@ -21,7 +21,7 @@ from edge_agent.model import (
     UnlockOutcome,
     Verdict,
 )
-from edge_agent.statemachine.contact import FORCED
+from edge_agent.statemachine.doors.contact import FORCED
 from edge_agent.statemachine.inputs import (
     Clear,
     DoorRead,

@@ -7,8 +7,8 @@ from dataclasses import replace
 import pytest
 
 from edge_agent.model import Alarm, CellStatus, Door, Purpose, ReservationStatus, UnlockOutcome
+from edge_agent.statemachine.doors.outcome import COMMAND_FOR
 from edge_agent.statemachine.inputs import DoorRead, DoorsChanged, Tick
-from edge_agent.statemachine.outcome import COMMAND_FOR
 from edge_agent.statemachine.outputs import FactKind
 from tests.support.core import Core
 

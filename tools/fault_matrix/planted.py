@@ -21,18 +21,9 @@ from edge_agent.journal import recovery, store
 from edge_agent.model import Alarm, CellStatus, Door, UnlockOutcome
 from edge_agent.runtime.command_handler import CommandHandler
 from edge_agent.runtime.history_check import HistoryCheck
-from edge_agent.statemachine import (
-    board_faults,
-    cell,
-    conditions,
-    contact,
-    history,
-    outcome,
-    resolving,
-    unlocking,
-    wrong_door,
-)
+from edge_agent.statemachine import cell, conditions, history
 from edge_agent.statemachine.amend import amend
+from edge_agent.statemachine.doors import board_faults, contact, outcome, resolving, unlocking, wrong_door
 from edge_agent.statemachine.step_builder import StepBuilder
 from tools.fault_matrix.triples import RED, Triple, play, silence_logs
 

@@ -48,7 +48,7 @@ class Mutant:
 
 def read_mutants(folder: Path) -> Iterator[Mutant]:
     """Every mutant in mutmut's folder, by file and line."""
-    for meta in sorted((folder / MUTATED).glob("*.py.meta")):
+    for meta in sorted((folder / MUTATED).rglob("*.py.meta")):
         verdicts = json.loads(meta.read_text(encoding="utf-8"))["exit_code_by_key"]
         source = meta.with_suffix("").read_text(encoding="utf-8")
         bodies = _bodies(source)
@@ -62,7 +62,7 @@ def read_mutants(folder: Path) -> Iterator[Mutant]:
 
 def forget_survivors(folder: Path) -> None:
     """Makes mutmut's next run retry every mutant that no test has noticed."""
-    for meta in (folder / MUTATED).glob("*.py.meta"):
+    for meta in (folder / MUTATED).rglob("*.py.meta"):
         content = json.loads(meta.read_text(encoding="utf-8"))
         codes = content["exit_code_by_key"]
         kept = {key: code if VERDICTS.get(code) in NOTICED else None for key, code in codes.items()}

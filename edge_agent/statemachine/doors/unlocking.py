@@ -20,10 +20,11 @@ from edge_agent.model import (
     UnlockAttempt,
     UnlockOutcome,
 )
-from edge_agent.statemachine import allocation, board_faults, contact, unconfirmed
+from edge_agent.statemachine import allocation
 from edge_agent.statemachine import cell as cells
 from edge_agent.statemachine.amend import amend
-from edge_agent.statemachine.outcome import (
+from edge_agent.statemachine.doors import board_faults, contact, unconfirmed
+from edge_agent.statemachine.doors.outcome import (
     COMMAND_FOR,
     conclude,
     give_up,
@@ -34,12 +35,12 @@ from edge_agent.statemachine.outcome import (
     take_over,
     was_pulsed,
 )
+from edge_agent.statemachine.doors.wrong_door import maintenance_id
 from edge_agent.statemachine.outputs import PulseLock, ReadDoor
 from edge_agent.statemachine.reservation import give_other_cell, require_rule
 from edge_agent.statemachine.state import Pulses, attempt_on
 from edge_agent.statemachine.step_builder import StepBuilder
 from edge_agent.statemachine.transitions import Trigger
-from edge_agent.statemachine.wrong_door import maintenance_id
 
 MOST_OTHER_CELLS = 3
 """How many other cells one command may be given when its own does not open."""

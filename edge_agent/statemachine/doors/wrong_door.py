@@ -9,8 +9,8 @@ from __future__ import annotations
 
 from edge_agent.model import Alarm, CellCause, Door, Instant, UnlockAttempt
 from edge_agent.statemachine import cell as cells
-from edge_agent.statemachine import contact
 from edge_agent.statemachine.amend import amend
+from edge_agent.statemachine.doors import contact
 from edge_agent.statemachine.state import Pulses, attempt_on
 from edge_agent.statemachine.step_builder import StepBuilder
 

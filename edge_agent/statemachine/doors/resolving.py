@@ -7,7 +7,7 @@ from typing import Any
 from edge_agent.errors import Code, Refusal
 from edge_agent.model import Alarm, Cell, CellCause, Door, Reservation, ReservationStatus, Verdict
 from edge_agent.statemachine import cell as cells
-from edge_agent.statemachine import contact, outcome, unconfirmed
+from edge_agent.statemachine.doors import contact, outcome, unconfirmed
 from edge_agent.statemachine.inputs import Resolve
 from edge_agent.statemachine.reservation import apply_rule, require_rule
 from edge_agent.statemachine.state import attempt_on

@@ -9,7 +9,7 @@ from itertools import islice
 from edge_agent.errors import Code, Refusal
 from edge_agent.model import Purpose, Reservation, parse_qr
 from edge_agent.statemachine.amend import amend
-from edge_agent.statemachine.resting import FORGOTTEN_AT_ONCE, rested
+from edge_agent.statemachine.codes.resting import FORGOTTEN_AT_ONCE, rested
 from edge_agent.statemachine.step_builder import StepBuilder
 
 

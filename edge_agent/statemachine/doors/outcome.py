@@ -24,7 +24,8 @@ from edge_agent.model import (
     UnlockOutcome,
 )
 from edge_agent.statemachine import cell as cells
-from edge_agent.statemachine import guessing, unconfirmed, wear, wrong_door
+from edge_agent.statemachine.codes import guessing
+from edge_agent.statemachine.doors import unconfirmed, wear, wrong_door
 from edge_agent.statemachine.outputs import FactKind
 from edge_agent.statemachine.reservation import apply_rule, find_for_command
 from edge_agent.statemachine.state import attempt_on

@@ -11,8 +11,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from edge_agent.model import Alarm, Door, Instant
-from edge_agent.statemachine import board_faults, contact, outcome, wrong_door
 from edge_agent.statemachine import cell as cells
+from edge_agent.statemachine.doors import board_faults, contact, outcome, wrong_door
 from edge_agent.statemachine.state import LockerState
 from edge_agent.statemachine.step_builder import StepBuilder
 

@@ -1,0 +1,1 @@
+"""Codes: chosen, compared, guessed, and not used again for a while after their reservation."""

@@ -1,0 +1,1 @@
+"""Locks and door contacts: unlock attempts, their outcomes, and what a contact may be believed for."""
