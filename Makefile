@@ -49,7 +49,7 @@ docs: $(STAMP)                   ## the pages and pictures that are made from co
 	$(PY) -m tools.pages.explanations
 
 campaign: $(STAMP)               ## 20,000 random lives of the core beside its model; half an hour
-	CORE_EFFORT=20000 $(PY) -m pytest tests/statemachine/test_model.py
+	CORE_EFFORT=20000 $(PY) -m pytest tests/statemachine/whole/test_model.py
 
 mutants: $(STAMP)                ## small faults in the core, and which its tests notice; some two hours
 	$(PY) -m tools.mutants

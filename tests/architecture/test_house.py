@@ -8,6 +8,7 @@ import re
 import subprocess
 import sys
 import tomllib
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -20,6 +21,8 @@ SOURCES = sorted(
     for path in (ROOT / folder).rglob("*.py")
 )
 LONGEST_FUNCTION, LONGEST_FILE = 60, 500
+MOST_MODULES = 20
+"""Modules in one folder, `__init__.py` apart."""
 
 
 def trees(folder: str) -> list[tuple[Path, ast.Module]]:
@@ -42,6 +45,20 @@ def test_functions_and_files_are_short() -> None:
                 if lines > LONGEST_FUNCTION:
                     long.append(f"{path}:{node.lineno} {node.name}: {lines} lines")
     assert not long
+
+
+def test_no_folder_holds_more_than_twenty_modules() -> None:
+    modules = Counter(str(path.parent.relative_to(ROOT)) for path in SOURCES if path.name != "__init__.py")
+    assert not {folder: number for folder, number in modules.items() if number > MOST_MODULES}
+
+
+def test_no_package_is_over_a_third_of_the_code() -> None:
+    lines: Counter[str] = Counter()
+    for path in SOURCES:
+        place = path.relative_to(ROOT).parts
+        if place[0] in ("edge_agent", "cloud_gateway"):
+            lines["/".join(place[:2])] += path.read_text(encoding="utf-8").count("\n")
+    assert not [package for package, number in lines.items() if number > lines.total() / 3]
 
 
 def test_a_clock_is_read_in_one_place_only() -> None:

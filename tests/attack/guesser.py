@@ -27,7 +27,7 @@ from edge_agent.statemachine.codes.guessing import (
 from edge_agent.statemachine.inputs import DoorRead, DoorsChanged, EnterCode, OpenFor, PulseDone, Reserve
 from edge_agent.statemachine.outputs import PulseLock, ReadDoor
 from edge_agent.statemachine.state import Layout
-from tests.support.core import SMALL, Core
+from tests.support.pure_core.core import SMALL, Core
 
 DAY_S = 24 * 3600.0
 HOUR_S, WINDOW_S = HOUR_NS / 1e9, WINDOW_NS / 1e9

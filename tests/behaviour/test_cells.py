@@ -10,7 +10,7 @@ from edge_agent.model import Block, CellSpec, CellStatus, Door, Occupancy, Packa
 from edge_agent.statemachine.cell import allocatable, occupancy
 from edge_agent.statemachine.inputs import BlockCell, Clear, DeviceHealth, DoorsChanged, UnblockCell
 from edge_agent.statemachine.state import Layout
-from tests.support.core import SMALL, Core
+from tests.support.pure_core.core import SMALL, Core
 
 
 def locker(*cells: CellSpec) -> Core:

@@ -16,7 +16,7 @@ from edge_agent.runtime.ids import Ids
 from edge_agent.statemachine.codes import access
 from edge_agent.statemachine.inputs import Reserve
 from edge_agent.statemachine.state import Layout
-from tests.support.core import SMALL, Core, specs
+from tests.support.pure_core.core import SMALL, Core, specs
 from tests.support.site import Site, at_site
 from tools.bench.settings import REPOSITORY
 

@@ -21,7 +21,7 @@ from edge_agent.model import Alarm, CellStatus, Door, Purpose, ReservationStatus
 from edge_agent.statemachine.inputs import Boot, DeviceHealth, DoorRead
 from edge_agent.statemachine.locker import step
 from edge_agent.statemachine.state import Layout, empty_state
-from tests.support.core import Core, specs
+from tests.support.pure_core.core import Core, specs
 from tests.support.site import Site, at_site
 from tools.bench.settings import REPOSITORY
 

@@ -16,7 +16,7 @@ from edge_agent.model import CellStatus, Door, Purpose
 from edge_agent.statemachine.inputs import DoorRead, PulseDone
 from edge_agent.statemachine.outputs import ReadDoor
 from edge_agent.statemachine.state import Layout, attempt_on
-from tests.support.core import Core, specs
+from tests.support.pure_core.core import Core, specs
 from tests.support.site import Site, at_site
 from tools.bench.settings import REPOSITORY
 

@@ -12,7 +12,7 @@ from edge_agent.errors import Code
 from edge_agent.model import Door, Purpose, Reservation, ReservationStatus, UnlockOutcome, qr_text
 from edge_agent.statemachine.inputs import DeviceHealth, DoorRead, DoorsChanged, Input, PulseDone, Reserve
 from edge_agent.statemachine.outputs import FactKind
-from tests.support.core import SMALL, Core
+from tests.support.pure_core.core import SMALL, Core
 from tests.support.site import Site, at_site
 
 

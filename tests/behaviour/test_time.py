@@ -18,7 +18,7 @@ from edge_agent.runtime.clock import SystemClock
 from edge_agent.statemachine.inputs import DeviceHealth, DoorRead, DoorsChanged, PulseDone
 from edge_agent.statemachine.outputs import FactKind
 from edge_agent.statemachine.reservation import open_window
-from tests.support.core import Core
+from tests.support.pure_core.core import Core
 from tests.support.site import PARCEL, Site, at_site
 from tools.bench.settings import REPOSITORY
 

@@ -17,7 +17,7 @@ from cloud_gateway.settings import MqttSettings
 from edge_agent.mqtt.credentials import Credentials
 from edge_agent.mqtt.messages import Message
 from edge_agent.protocol.topics import Topics
-from tests.gateway.support import MACHINE, eventually, running_gateway, settings
+from tests.cloud_gateway.support import MACHINE, eventually, running_gateway, settings
 from tests.support.pki import Pair, write_private
 from tests.support.production import Client, ProductionBroker
 from tests.support.real_site import real_site

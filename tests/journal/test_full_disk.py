@@ -12,7 +12,7 @@ import pytest
 
 from edge_agent.errors import StorageFault
 from edge_agent.journal.store import SPARE_BYTES, Batch, JournalStore
-from tests.support.core import Core
+from tests.support.pure_core.core import Core
 
 
 @pytest.fixture

@@ -21,7 +21,7 @@ from edge_agent.statemachine.locker import restored, step
 from edge_agent.statemachine.outputs import TemperatureRecord
 from edge_agent.statemachine.state import Layout, LockerState, empty_state
 from edge_agent.statemachine.step_builder import Step
-from tests.support.core import Core, both, specs
+from tests.support.pure_core.core import Core, both, specs
 from tools.bench.settings import REPOSITORY
 
 

@@ -10,8 +10,8 @@ from edge_agent.model import Alarm, Door, Purpose
 from edge_agent.statemachine.inputs import DoorsChanged, TemperatureMeasured
 from edge_agent.statemachine.outputs import FactKind, SetClimate
 from edge_agent.statemachine.state import Climate, Regimes
-from tests.support.core import SMALL
-from tests.support.fridge import (
+from tests.support.pure_core.core import SMALL
+from tests.support.pure_core.fridge import (
     BOTH,
     CHILLED,
     COLD,

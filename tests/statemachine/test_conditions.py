@@ -11,7 +11,7 @@ from edge_agent.model import Alarm, Purpose
 from edge_agent.statemachine.inputs import Condition, Reserve
 from edge_agent.statemachine.locker import next_due_ns
 from edge_agent.statemachine.outputs import FactKind
-from tests.support.core import SMALL, Core
+from tests.support.pure_core.core import SMALL, Core
 
 HOUR_NS = 3600 * 10**9
 

@@ -10,8 +10,8 @@ from edge_agent.model import Purpose
 from edge_agent.statemachine.climate import UNBROKEN_NS
 from edge_agent.statemachine.inputs import Tick
 from edge_agent.statemachine.state import Climate
-from tests.support.core import Core
-from tests.support.fridge import (
+from tests.support.pure_core.core import Core
+from tests.support.pure_core.fridge import (
     CHILLED,
     MIN,
     WARM,

@@ -20,7 +20,7 @@ from edge_agent.statemachine.inputs import (
     Restore,
 )
 from edge_agent.statemachine.state import Doubted
-from tests.support.core import SMALL, Core
+from tests.support.pure_core.core import SMALL, Core
 
 
 def reserve(core: Core) -> Reserve:

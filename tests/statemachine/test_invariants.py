@@ -11,7 +11,7 @@ from edge_agent.errors import InvariantBroken
 from edge_agent.model import CellStatus, Purpose, Reservation, ReservationStatus, Source, UnlockAttempt
 from edge_agent.statemachine.invariants import INVARIANTS, check
 from edge_agent.statemachine.state import Layout, LockerState
-from tests.support.core import SMALL, Core, specs
+from tests.support.pure_core.core import SMALL, Core, specs
 
 UNLOCK = UnlockAttempt("u1", "res_1", "A01", Purpose.DROPOFF, Source.API, "reading", None)
 

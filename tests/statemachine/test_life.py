@@ -31,7 +31,7 @@ from edge_agent.statemachine.inputs import (
 from edge_agent.statemachine.locker import next_due_ns
 from edge_agent.statemachine.outputs import Answer, FactKind, PulseLock
 from edge_agent.statemachine.state import Layout
-from tests.support.core import SMALL, Core, specs
+from tests.support.pure_core.core import SMALL, Core, specs
 
 
 def kinds(core: Core) -> list[FactKind]:

@@ -10,7 +10,7 @@ from edge_agent.model import Alarm, CellStatus, Door, Purpose, ReservationStatus
 from edge_agent.statemachine.doors.outcome import COMMAND_FOR
 from edge_agent.statemachine.inputs import DoorRead, DoorsChanged, Tick
 from edge_agent.statemachine.outputs import FactKind
-from tests.support.core import Core
+from tests.support.pure_core.core import Core
 
 
 @pytest.mark.behaviour("time-14")

@@ -38,7 +38,7 @@ from edge_agent.statemachine.inputs import (
 )
 from edge_agent.statemachine.outputs import Fact, FactKind
 from edge_agent.statemachine.state import Doubted, Layout, UnconfirmedUnlock
-from tests.support.core import Core, specs
+from tests.support.pure_core.core import Core, specs
 
 
 def lost(*, parcels: int = 1) -> tuple[Core, list[Reservation]]:

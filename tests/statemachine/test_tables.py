@@ -57,9 +57,9 @@ from edge_agent.statemachine.transitions import (
     Rule,
     Trigger,
 )
-from tests.support.core import Core
-from tests.support.every_input import PURPOSES, asked, inputs
-from tests.support.situations import LABEL, SITUATIONS, Situation, ended, locker, phase_of
+from tests.support.pure_core.core import Core
+from tests.support.pure_core.every_input import PURPOSES, asked, inputs
+from tests.support.pure_core.situations import LABEL, SITUATIONS, Situation, ended, locker, phase_of
 
 ASKED = (*COMMAND_TRIGGERS, *RESOLUTIONS.values())
 FACTS = tuple(trigger for trigger in Trigger if trigger not in ASKED)

@@ -12,7 +12,7 @@ from edge_agent.statemachine.inputs import BlockCell, DeviceHealth, DoorsChanged
 from edge_agent.statemachine.outputs import FactKind
 from edge_agent.statemachine.state import Layout
 from edge_agent.statemachine.weight import TARE_PERCENT
-from tests.support.core import Core, specs
+from tests.support.pure_core.core import Core, specs
 
 
 def weighing(*, hold: bool = False) -> Core:

@@ -7,8 +7,8 @@ import pytest
 from edge_agent.model import Door, Purpose, Reservation
 from edge_agent.statemachine.inputs import DeviceHealth, DoorsChanged, TemperatureMeasured
 from edge_agent.statemachine.outputs import TemperatureRecord
-from tests.support.core import SMALL, Core
-from tests.support.fridge import BOTH, CHILLED, WARM, locker
+from tests.support.pure_core.core import SMALL, Core
+from tests.support.pure_core.fridge import BOTH, CHILLED, WARM, locker
 
 
 def logged(core: Core, degrees: float | None, label: str = "F1") -> tuple[TemperatureRecord, ...]:

@@ -20,7 +20,7 @@ from edge_agent.statemachine.locker import next_due_ns
 from edge_agent.statemachine.outputs import FactKind, Weigh
 from edge_agent.statemachine.state import Layout
 from edge_agent.statemachine.weight import PATIENCE_NS
-from tests.support.core import Core, specs
+from tests.support.pure_core.core import Core, specs
 
 
 def weighing(*, hold: bool = False) -> Core:

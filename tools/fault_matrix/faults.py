@@ -453,7 +453,7 @@ FAULTS: dict[str, Fault] = {
 ELSEWHERE: dict[str, tuple[str, str]] = {
     "a twin with the same id, as the gateway sees it": (
         "the gateway decides between twins, and it is a process with a database of its own",
-        "tests/gateway/test_replicas.py, tests/system/test_fleet.py",
+        "tests/cloud_gateway/db/test_replicas.py, tests/system/test_fleet.py",
     ),
     "journal on a filesystem that forgets": (
         "mounts belong to the kernel; the start is refused before anything moves",

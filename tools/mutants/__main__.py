@@ -18,8 +18,8 @@ from tools.mutants.results import forget_survivors, read_mutants
 LEAST = 98.0
 """The percentage of mutants that must be noticed."""
 EFFORTS = ("least", "fast")
-"""How long the random lives of the core search (`tests/statemachine/test_model.py`): most mutants are noticed
-by the other tests, and need no long search."""
+"""How long the random lives of the core (`tests/statemachine/whole/test_model.py`) search: most mutants are
+noticed by the other tests, and need no long search."""
 FOLDER = Path("mutants")
 PAGE, REASONS = Path("docs/mutants.md"), Path("docs/mutants.reasons.toml")
 

@@ -18,9 +18,9 @@ finish() {
 trap finish EXIT
 trap 'exit 130' INT TERM
 part system tests/system tests/attack tests/doubt tests/behaviour tests/console
-part cloud tests/cloud tests/gateway tests/scenarios
+part cloud tests/cloud tests/cloud_gateway tests/scenarios
 elsewhere=()
-for folder in system attack doubt behaviour console cloud gateway scenarios; do elsewhere+=("--ignore=tests/$folder"); done
+for folder in system attack doubt behaviour console cloud cloud_gateway scenarios; do elsewhere+=("--ignore=tests/$folder"); done
 "$python" -m pytest --durations=20 -m "not long" "${elsewhere[@]}"
 code=$?
 for pid in "${pids[@]}"; do
