@@ -314,11 +314,11 @@ class UnlockAttempt:
     """The number of its last intended pulse, from 1; 0: none yet."""
     counted: int = 0
     """How many of its pulses count towards a jam: only acknowledged ones if the board acknowledges."""
-    doubtful: bool = False
+    unproven: bool = False
     """The door read open before the pulse although this machine did not open it: the outcome is UNKNOWN."""
     stopped: bool = False
     """Another door opened at one of its pulses: no further pulse is given."""
-    wrong: tuple[str, ...] = ()
+    wrong_doors: tuple[str, ...] = ()
     """The labels of the cells whose doors opened at its pulses."""
     request_key: str | None = None
     """The request to answer with the outcome (for an open-door: to name in the event); None: no caller
@@ -368,9 +368,9 @@ class Cell:
     """The door closed unobserved: at a start, or while its board was silent."""
     opened_by_unlock: bool = False
     """This machine opened the door (journaled), and it has not settled closed since."""
-    unexplained: Instant | None = None
+    unexplained_since: Instant | None = None
     """When it opened without a known cause; judged when it has been open for 200 ms."""
-    doubt: str | None = None
+    contact_doubt: str | None = None
     """Why its contact is in doubt; None: it is believed."""
     quiet_from_ns: int | None = None
     """CLOCK_BOOTTIME of its last pulse or closing: changes of the contact shortly after are bounces."""
@@ -379,7 +379,7 @@ class Cell:
     opened_since_allocation: bool = False
     unlocked_since_allocation: bool = False
     """A lock's pulse has opened it since its allocation, or may have."""
-    suspect: bool = False
+    outcome_unknown: bool = False
     """An unlock of unknown outcome happened: a person must check the cell before it is allocated again."""
     unverified: bool = False
     """Its reservation was restored after the journal was lost, and its content has not been verified."""
@@ -395,7 +395,7 @@ class Cell:
     """DEVICE_FAULT stands for the board of its lock or of its contact."""
     opened_rightly: bool = False
     """A technician's `open` has moved this door since WRONG_DOOR was raised."""
-    unlocks: int = 0
+    pulse_count: int = 0
     """How often this lock has been pulsed: the measure of wear."""
     usual_open_us: int | None = None
     """The mean time from the first pulse to the open door over many openings, in microseconds."""

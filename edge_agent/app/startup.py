@@ -22,7 +22,7 @@ from edge_agent.journal.recovery import restore
 from edge_agent.journal.store import JournalStore, Loaded
 from edge_agent.model import Instant
 from edge_agent.statemachine.history import FROZEN, TO_LOSE, YOUNG, former_key
-from edge_agent.statemachine.state import Doubted, Layout, LockerState
+from edge_agent.statemachine.state import HistoryMark, Layout, LockerState
 
 log = structlog.get_logger()
 
@@ -105,8 +105,8 @@ def history_at_start(
     files_beside_journal: list[str],
     *,
     fresh: bool,
-    known: Mapping[str, Doubted],
-) -> dict[str, Doubted]:
+    known: Mapping[str, HistoryMark],
+) -> dict[str, HistoryMark]:
     """What to record about the machine's history: nothing if journal and mark agree.
 
     `journal`: the mark that this journal would leave; `files_beside_journal`: its companions
@@ -117,10 +117,10 @@ def history_at_start(
     if fresh:
         found = [*files_beside_journal, *(["the commissioning mark"] if ours else [])]
         if not found:
-            return {YOUNG: Doubted("the journal is new")}
+            return {YOUNG: HistoryMark("the journal is new")}
         why = f"the journal is new or empty, yet there was one before: {', '.join(found)}"
         log.error("history lost", reason=why)
-        return {TO_LOSE: Doubted(why)}
+        return {TO_LOSE: HistoryMark(why)}
     if mark is None or not ours or former_key(mark.journal_id) in known:
         return {}
     if mark.journal_id != journal.journal_id:
@@ -131,7 +131,7 @@ def history_at_start(
     else:
         return {}
     log.error("history in doubt", reason=why)
-    return {FROZEN: Doubted(why)}
+    return {FROZEN: HistoryMark(why)}
 
 
 def mark_file(settings: Settings) -> Path | None:

@@ -14,11 +14,11 @@ from edge_agent.errors import StorageFault
 from edge_agent.journal.records import ENTITIES, RESERVATION, dump
 from edge_agent.journal.store import JournalStore, Loaded, Statement
 from edge_agent.model import CELL_ALARMS
-from edge_agent.statemachine.state import Doubted, StandingAlarm, cell_of
+from edge_agent.statemachine.state import HistoryMark, StandingAlarm, cell_of
 
 BY_LABEL = frozenset({"cells", "pulses", "climate", "unconfirmed"})
 """Kinds of entity whose key is a cell's label."""
-NOTHING: Mapping[str, Doubted] = MappingProxyType({})
+NOTHING: Mapping[str, HistoryMark] = MappingProxyType({})
 OTHERWISE = frozenset({"tickets", "alarms", "resting_codes", "guesses", "history"})
 """Kinds with another key; `tickets` (unlock attempts) and alarms name their cell in the value."""
 
@@ -50,7 +50,7 @@ def keep_bound(
     store: JournalStore,
     bound: Bound,
     relabelled: Loaded | None = None,
-    history: Mapping[str, Doubted] = NOTHING,
+    history: Mapping[str, HistoryMark] = NOTHING,
 ) -> None:
     """Replaces what was stored before, in one transaction with the state under its new labels, if any
     changed, and the findings about the machine's history.

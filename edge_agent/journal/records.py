@@ -14,44 +14,64 @@ from pydantic import (
 
 from edge_agent.errors import StorageFault
 from edge_agent.model import Cell, Instant, Reservation, UnlockAttempt
-from edge_agent.statemachine.state import Climate, Doubted, Guesses, Pulses, StandingAlarm, UnconfirmedUnlock
+from edge_agent.statemachine.state import (
+    Climate,
+    Guesses,
+    HistoryMark,
+    Pulses,
+    StandingAlarm,
+    UnconfirmedUnlock,
+)
 
 RESERVATION: TypeAdapter[Reservation] = TypeAdapter(Reservation)
 
-UNLOCK_NAMES = {
-    "pulse_number": "attempt",
-    "x_request_id": "echo_id",
-    "other_cells_tried": "moves",
-    "reported": "told",
+JOURNAL_NAMES: dict[type, dict[str, str]] = {
+    Cell: {
+        "contact_doubt": "doubt",
+        "outcome_unknown": "suspect",
+        "pulse_count": "unlocks",
+        "unexplained_since": "unexplained",
+    },
+    Pulses: {"unproven": "doubtful", "without_opening": "unspent"},
+    UnlockAttempt: {
+        "other_cells_tried": "moves",
+        "pulse_number": "attempt",
+        "reported": "told",
+        "unproven": "doubtful",
+        "wrong_doors": "wrong",
+        "x_request_id": "echo_id",
+    },
 }
-"""Fields of an unlock attempt that have another name in the journal."""
+"""Fields that have another name in the journal than in the code, by their type: a journal outlives a name."""
 
 
-def _to_journal(value: UnlockAttempt, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
-    return {UNLOCK_NAMES.get(name, name): field for name, field in handler(value).items()}
+def _adapter(of: type) -> TypeAdapter[Any]:
+    """Reads and writes values of a type, with the names that its fields have in the journal."""
+    journaled = JOURNAL_NAMES[of]
+    in_code = {name: field for field, name in journaled.items()}
 
+    def to_journal(value: Any, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        return {journaled.get(name, name): field for name, field in handler(value).items()}
 
-def _from_journal(fields: Any) -> Any:
-    if not isinstance(fields, dict):
-        return fields
-    names = {journaled: name for name, journaled in UNLOCK_NAMES.items()}
-    return {names.get(name, name): field for name, field in fields.items()}
+    def from_journal(fields: Any) -> Any:
+        if not isinstance(fields, dict):
+            return fields
+        return {in_code.get(name, name): field for name, field in fields.items()}
 
+    named: Any = Annotated[of, BeforeValidator(from_journal), WrapSerializer(to_journal)]
+    return TypeAdapter(named)
 
-UNLOCK: TypeAdapter[UnlockAttempt] = TypeAdapter(
-    Annotated[UnlockAttempt, BeforeValidator(_from_journal), WrapSerializer(_to_journal)]
-)
 
 ENTITIES: dict[str, TypeAdapter[Any]] = {
-    "cells": TypeAdapter(Cell),
-    "tickets": UNLOCK,
+    "cells": _adapter(Cell),
+    "tickets": _adapter(UnlockAttempt),
     "alarms": TypeAdapter(StandingAlarm),
     "resting_codes": TypeAdapter(Instant),
-    "pulses": TypeAdapter(Pulses),
+    "pulses": _adapter(Pulses),
     "guesses": TypeAdapter(Guesses),
     "climate": TypeAdapter(Climate),
     "unconfirmed": TypeAdapter(UnconfirmedUnlock),
-    "history": TypeAdapter(Doubted),
+    "history": TypeAdapter(HistoryMark),
 }
 """The maps of the state that are stored in the table `entity`, by their kind there; the others hold
 reservations."""

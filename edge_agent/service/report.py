@@ -178,7 +178,7 @@ class Report:
                     "maintenance_ticket_id": None if blocked is None else blocked.maintenance_ticket_id,
                     "faulty": cell.faulty is not None,
                     "faulty_reason": cell.faulty,
-                    "doubt": cell.doubt,
+                    "doubt": cell.contact_doubt,
                     "last_outcome": cell.last_outcome,
                     "worn": cell.worn,
                     "reservation_id": cell.reservation_id,
@@ -190,7 +190,7 @@ class Report:
                     "climate": _climate(state.climate.get(label)),
                     "heating": spec.heating,
                     "cooling": spec.cooling,
-                    "unlocks": cell.unlocks,
+                    "unlocks": cell.pulse_count,
                     "usual_open_ms": _ms(cell.usual_open_us),
                     "recent_open_ms": _ms(cell.recent_open_us),
                 }

@@ -47,7 +47,9 @@ def allocate(builder: StepBuilder, packaging: Packaging) -> Cell:
     for _, alike in groupby(ranked, key=itemgetter(0, 1)):
         cells = [builder.cells[label] for _, _, labels in alike for label in labels]
         idle = [cell for cell in cells if cell.status is IDLE]
-        free = [(cell.unlocks, cell.label) for cell in idle if allocatable(cell) and cell.label not in busy]
+        free = [
+            (cell.pulse_count, cell.label) for cell in idle if allocatable(cell) and cell.label not in busy
+        ]
         if free:
             return builder.cells[min(free)[1]]
     if ranked:

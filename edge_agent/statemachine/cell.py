@@ -50,7 +50,7 @@ def allocatable(cell: Cell) -> bool:
         and cell.faulty is None
         and cell.answering
         and cell.door is CLOSED
-        and cell.doubt is None
+        and cell.contact_doubt is None
         and not cell.board_down
     )
 
@@ -63,20 +63,20 @@ def holds(guard: CellGuard, builder: StepBuilder, cell: Cell) -> bool:
         case CellGuard.KNOWN_EMPTY:
             return _known_empty(cell)
         case CellGuard.UNTOUCHED:
-            return _known_empty(cell) and cell.faulty is None and cell.doubt is None
+            return _known_empty(cell) and cell.faulty is None and cell.contact_doubt is None
         case CellGuard.UNDOUBTED:
             proven = cell.empty is True or not cell.inspect_unless_empty
-            return not cell.suspect and cell.empty is not False and proven
+            return not cell.outcome_unknown and cell.empty is not False and proven
         case CellGuard.ONLY_OPENED:
             return cell.inspect_unless_empty
         case CellGuard.SOMETHING_TO_CLEAR:
             forced = f"{Alarm.DOOR_FORCED}/{cell.label}" in builder.alarms
-            doubted = cell.doubt is not None and cell.door is Door.CLOSED
+            doubted = cell.contact_doubt is not None and cell.door is Door.CLOSED
             return cell.faulty is not None or forced or cell.worn or doubted
 
 
 def _known_empty(cell: Cell) -> bool:
-    return not cell.suspect and (not cell.opened_since_allocation or cell.empty is True)
+    return not cell.outcome_unknown and (not cell.opened_since_allocation or cell.empty is True)
 
 
 def change_status(builder: StepBuilder, label: str, trigger: CellTrigger, **changes: Any) -> Cell:
@@ -101,7 +101,9 @@ def record_unknown_outcome(builder: StepBuilder, label: str) -> None:
     before = builder.cells[label]
     cell = change_status(builder, label, CellTrigger.DOUBTED)
     if cell.reservation_id is not None:
-        builder.change_cell(label, opened_since_allocation=True, unlocked_since_allocation=True, suspect=True)
+        builder.change_cell(
+            label, opened_since_allocation=True, unlocked_since_allocation=True, outcome_unknown=True
+        )
     elif cell.status is not before.status:
         builder.add_cell_fact(label, CellCause.DOUBT)
 
@@ -139,7 +141,7 @@ def record_door(builder: StepBuilder, label: str, door: Door, *, unwatched: bool
             unread=False,
             settled=False,
             closing_unseen=closed and unwatched,
-            unexplained=None if closed else cell.unexplained,
+            unexplained_since=None if closed else cell.unexplained_since,
             opened_since_allocation=opened,
             mass_g=None,
             empty=None,
@@ -160,8 +162,8 @@ def _spend_pulses(builder: StepBuilder, label: str) -> None:
     An opening that is still unexplained keeps them: whether this lock caused it is found later (`doors`).
     """
     pulses = builder.pulses.get(label)
-    if pulses is not None and pulses.unspent and builder.cells[label].unexplained is None:
-        builder.put("pulses", label, amend(pulses, unspent=0))
+    if pulses is not None and pulses.without_opening and builder.cells[label].unexplained_since is None:
+        builder.put("pulses", label, amend(pulses, without_opening=0))
 
 
 def settle_closed(builder: StepBuilder, label: str) -> None:

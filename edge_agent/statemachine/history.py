@@ -25,7 +25,7 @@ from edge_agent.statemachine.inputs import (
     Reserve,
     Restore,
 )
-from edge_agent.statemachine.state import Doubted
+from edge_agent.statemachine.state import HistoryMark
 from edge_agent.statemachine.step_builder import StepBuilder
 
 LOST = f"{Alarm.JOURNAL_LOST}/"
@@ -112,7 +112,7 @@ def ahead(builder: StepBuilder, given: HistoryAhead) -> None:
     """Another party knows of more than the journal: nothing is granted until the gateway has answered."""
     if FROZEN in builder.history or LOST in builder.alarms:
         return
-    builder.put("history", FROZEN, Doubted(given.why))
+    builder.put("history", FROZEN, HistoryMark(given.why))
     for unlock in tuple(builder.unlock_attempts.values()):
         if unlock.stage == "waiting" and unlock.reservation_id:
             outcome.give_up(builder, unlock, Refusal(Code.NOT_ALLOWED, ASKING))
@@ -127,7 +127,7 @@ def compared(builder: StepBuilder, given: HistoryCompared) -> None:
     builder.put("history", FROZEN, None)
     if given.new_journal_id is None:
         return
-    builder.put("history", former_key(given.journal_id), Doubted("its id before"))
+    builder.put("history", former_key(given.journal_id), HistoryMark("its id before"))
     agreed = frozenset(
         reservation_id
         for reservation_id, reservation in builder.reservations.items()
@@ -214,7 +214,7 @@ def _take_cell(builder: StepBuilder, reservation: Reservation, label: str, actor
         reservation_id=reservation.reservation_id,
         opened_since_allocation=True,
         unlocked_since_allocation=True,
-        suspect=True,
+        outcome_unknown=True,
         unverified=True,
         inspect_unless_empty=False,
         last_outcome=None,
@@ -235,7 +235,7 @@ def _correct(builder: StepBuilder, reservation_id: str, label: str, actor: str) 
         before,
         status=CellStatus.AWAITING_INSPECTION,
         reservation_id=None,
-        suspect=False,
+        outcome_unknown=False,
         unverified=False,
         inspect_unless_empty=False,
         last_outcome=None,

@@ -40,7 +40,7 @@ NS = 10**9
 FRESH = {
     "opened_since_allocation": False,
     "unlocked_since_allocation": False,
-    "suspect": False,
+    "outcome_unknown": False,
     "inspect_unless_empty": False,
     "last_outcome": None,
     "unverified": False,
@@ -75,7 +75,7 @@ def holds(guard: Guard, reservation: Reservation, cell: Cell, now: Instant) -> b
         case Guard.DOOR_SEEN_CLOSED:
             return cell.door is Door.CLOSED and cell.answering
         case Guard.NEVER_OPENED:
-            return not cell.opened_since_allocation or (cell.empty is True and not cell.suspect)
+            return not cell.opened_since_allocation or (cell.empty is True and not cell.outcome_unknown)
         case Guard.CELL_NOT_GIVEN_AGAIN:
             return cell.reservation_id in (None, reservation.reservation_id)
         case Guard.IN_A_WINDOW:
@@ -84,7 +84,7 @@ def holds(guard: Guard, reservation: Reservation, cell: Cell, now: Instant) -> b
             picked_up = reservation.picked_up
             return picked_up is not None and (reservation.held or picked_up.elapsed_ns(now) is None)
         case Guard.NEVER_UNLOCKED:
-            return not cell.unlocked_since_allocation or (cell.empty is True and not cell.suspect)
+            return not cell.unlocked_since_allocation or (cell.empty is True and not cell.outcome_unknown)
 
 
 def open_window(reservation: Reservation, cell: Cell, now: Instant) -> Window | None:

@@ -125,9 +125,9 @@ class Pulses:
     source: Source
     reservation_id: str
     """The reservation of the last pulse."""
-    unspent: int = 1
+    without_opening: int = 1
     """How many of the last pulses have not opened the door yet, and may still do so late."""
-    doubtful: bool = False
+    unproven: bool = False
     """The door read open before the last pulse: no opening proves that the pulse did it."""
 
 
@@ -187,7 +187,7 @@ class Climate:
 
 
 @dataclass(frozen=True, slots=True)
-class Doubted:
+class HistoryMark:
     """One entry of `LockerState.history`: why the journal may not hold everything; its key says which
     kind."""
 
@@ -234,7 +234,7 @@ class LockerState:
     hand_checked: Mapping[str, bool] = field(default_factory=dict)
     """Cells whose doors a person opens by hand to check the wiring (`edge-agent bus doors`). Not
     journaled."""
-    history: Mapping[str, Doubted] = field(default_factory=dict)
+    history: Mapping[str, HistoryMark] = field(default_factory=dict)
     """Whether the journal holds all that this machine did before; see `edge_agent.statemachine.history`."""
 
     def active_unlocks(self) -> int:

@@ -25,8 +25,8 @@ from edge_agent.statemachine.codes.resting import RestingCodes
 from edge_agent.statemachine.outputs import Answer, Effect, Fact, FactKind, TemperatureRecord, UnlockRecord
 from edge_agent.statemachine.state import (
     Climate,
-    Doubted,
     Guesses,
+    HistoryMark,
     Layout,
     LockerState,
     MapName,
@@ -87,7 +87,7 @@ class StepBuilder:
         self.climate: Mapping[str, Climate] = state.climate
         self.unconfirmed: Mapping[str, UnconfirmedUnlock] = state.unconfirmed
         self.hand_checked: Mapping[str, bool] = state.hand_checked
-        self.history: Mapping[str, Doubted] = state.history
+        self.history: Mapping[str, HistoryMark] = state.history
         self.effects: list[Effect] = []
         self.facts: list[Fact] = []
         self.answers: list[Answer] = []

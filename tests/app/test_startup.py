@@ -79,7 +79,7 @@ def test_w6_a_new_label_keeps_the_cell_s_state(tmp_path: Path) -> None:
             assert state.cells["A01"].blocked is not None
             assert state.reservations["res_2"].cell == "A01"
             assert "A02" not in state.cells
-            assert state.cells["X01"].unlocks == before.cells["A01"].unlocks == 1
+            assert state.cells["X01"].pulse_count == before.cells["A01"].pulse_count == 1
         back = built(site, loaded(tmp_path, demo()))
         assert back.loop.state.reservations == before.reservations
         assert back.loop.state.cells["A01"].status is CellStatus.AWAITING_CLEANUP

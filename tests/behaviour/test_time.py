@@ -317,7 +317,7 @@ def test_no_command_acts_after_its_expiry(tmp_path: Path) -> None:
 
         def stands() -> object:
             state = agent.loop.state
-            cells = [(cell.status, cell.blocked, cell.unlocks) for cell in state.cells.values()]
+            cells = [(cell.status, cell.blocked, cell.pulse_count) for cell in state.cells.values()]
             return state.reservations, state.unlock_attempts, cells
 
         before = stands()

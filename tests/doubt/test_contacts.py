@@ -52,7 +52,7 @@ async def settled(site: Site, label: str) -> None:
 
 
 async def in_doubt(site: Site, label: str) -> None:
-    await site.until(lambda: agent_of(site).loop.state.cells[label].doubt is not None)
+    await site.until(lambda: agent_of(site).loop.state.cells[label].contact_doubt is not None)
 
 
 async def pulsed_for(site: Site, label: str, before: int) -> list[str]:
@@ -179,7 +179,7 @@ def test_doubt_ends_when_a_pulse_opens_a_door_that_read_closed(tmp_path: Path) -
         assert "result" in await site.call("pickup", "res_1")
         await asyncio.sleep(6)
         assert f"SENSOR_FAULT/{label}/contact" not in standing(site)
-        assert agent_of(site).loop.state.cells[label].doubt is None
+        assert agent_of(site).loop.state.cells[label].contact_doubt is None
 
     at_site(tmp_path, test)
 
@@ -337,7 +337,7 @@ def test_an_open_door_of_a_free_cell_asks_for_inspection(tmp_path: Path) -> None
         await asyncio.sleep(2)
         assert (await agent_of(site).local.clear("A05")).refusal is None
         assert agent_of(site).loop.state.cells["A05"].status is CellStatus.IDLE
-        assert agent_of(site).loop.state.cells["A05"].doubt is None
+        assert agent_of(site).loop.state.cells["A05"].contact_doubt is None
         answer = await agent_of(site).local.open_cell("A06", "look", "bob", Purpose.TECHNICIAN)
         assert answer.refusal is None
         site.plant.world.close("A06")

@@ -8,7 +8,10 @@ import pytest
 
 from edge_agent.errors import StorageFault
 from edge_agent.journal.records import ENTITIES, dump, load
-from edge_agent.model import Purpose, Source, UnlockAttempt
+from edge_agent.model import Cell, Instant, Purpose, Source, UnlockAttempt
+from edge_agent.statemachine.state import Pulses
+
+START = Instant("boot-1", 5, 1_750_000_000.0, True)
 
 JOURNALED = {
     "unlock_id": "unl_1",
@@ -23,6 +26,7 @@ JOURNALED = {
     "echo_id": "x_1",
     "moves": 1,
     "told": True,
+    "doubtful": True,
 }
 
 
@@ -36,13 +40,30 @@ def test_an_unlock_attempt_keeps_its_names_in_the_journal() -> None:
         "unresolved",
         None,
         pulse_number=2,
-        wrong=("A02",),
+        wrong_doors=("A02",),
         x_request_id="x_1",
         other_cells_tried=1,
         reported=True,
+        unproven=True,
     )
     assert json.loads(dump(ENTITIES["tickets"], unlock)) == JOURNALED
     assert load(ENTITIES["tickets"], json.dumps(JOURNALED), "tickets unl_1") == unlock
+
+
+def test_a_cell_and_its_pulses_keep_their_names_in_the_journal() -> None:
+    cell = Cell("A01", contact_doubt="why", outcome_unknown=True, pulse_count=3, unexplained_since=START)
+    written = json.loads(dump(ENTITIES["cells"], cell))
+    assert {name: written[name] for name in ("doubt", "suspect", "unlocks")} == {
+        "doubt": "why",
+        "suspect": True,
+        "unlocks": 3,
+    }
+    assert written["unexplained"]["boot_id"] == "boot-1"
+    assert load(ENTITIES["cells"], json.dumps(written), "cells A01") == cell
+    pulses = Pulses("boot-1", (1,), Purpose.PICKUP, Source.API, "res_1", without_opening=2, unproven=True)
+    written = json.loads(dump(ENTITIES["pulses"], pulses))
+    assert (written["unspent"], written["doubtful"]) == (2, True)
+    assert load(ENTITIES["pulses"], json.dumps(written), "pulses A01") == pulses
 
 
 @pytest.mark.parametrize("text", ["[]", "3", "{}", "{"])

@@ -73,4 +73,4 @@ def test_an_earlier_journal_goes_on(fixture: Path, tmp_path: Path) -> None:
         assert mine[-1]["outcome"] == UnlockOutcome.OPENED
         assert mine[-1]["after_sequence"] >= loaded.last_sequence
     with closing(JournalStore(path)) as again:
-        assert restore(again.load(0.0), layout, NOW).cells["C08"].unlocks >= 1
+        assert restore(again.load(0.0), layout, NOW).cells["C08"].pulse_count >= 1

@@ -173,7 +173,7 @@ def test_killed_after_the_pulse_and_before_the_outcome(tmp_path: Path, door: Doo
         assert site.pulses() == 1
         agent = site.plant.agent
         assert agent is not None
-        assert agent.loop.state.cells[label].suspect == (door is Door.CLOSED)
+        assert agent.loop.state.cells[label].outcome_unknown == (door is Door.CLOSED)
 
     at_site(tmp_path, test)
 

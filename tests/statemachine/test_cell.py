@@ -386,7 +386,7 @@ def test_cells_of_one_volume_and_other_shapes_are_equals() -> None:
     for label, unlocks in (("X", 3), ("Y", 1), ("Z", 2), ("V", 0)):
         core.state = replace(
             core.state,
-            cells={**core.state.cells, label: replace(core.state.cells[label], unlocks=unlocks)},
+            cells={**core.state.cells, label: replace(core.state.cells[label], pulse_count=unlocks)},
         )
     parcel = Packaging(150, 90, 150)
     assert [core.reserve(parcel).cell for _ in range(3)] == ["Y", "Z", "X"]

@@ -19,7 +19,7 @@ from edge_agent.statemachine.inputs import (
     Reserve,
     Restore,
 )
-from edge_agent.statemachine.state import Doubted
+from edge_agent.statemachine.state import HistoryMark
 from tests.support.pure_core.core import SMALL, Core
 
 
@@ -72,7 +72,7 @@ def test_w8_a_lost_cell_keeps_nothing_of_the_reservation_it_held() -> None:
                 inspect_unless_empty=True,
                 last_outcome=UnlockOutcome.UNKNOWN,
                 opened_since_allocation=True,
-                doubt="its contact chatters",
+                contact_doubt="its contact chatters",
             )
             for label, cell in core.state.cells.items()
         },
@@ -85,7 +85,7 @@ def test_w8_a_lost_cell_keeps_nothing_of_the_reservation_it_held() -> None:
             None,
             False,
         )
-        assert cell.doubt == "its contact chatters"  # of the door, not of the reservation
+        assert cell.contact_doubt == "its contact chatters"  # of the door, not of the reservation
 
 
 def test_w8_lost_stands_over_a_restart_and_is_raised_once() -> None:
@@ -99,7 +99,7 @@ def test_w8_lost_stands_over_a_restart_and_is_raised_once() -> None:
 
 def test_what_a_start_has_found_is_done_at_the_boot() -> None:
     core = Core()
-    core.state = replace(core.state, history={"lost": Doubted("a mark was there")})
+    core.state = replace(core.state, history={"lost": HistoryMark("a mark was there")})
     core.restart({})
     assert core.state.alarms[LOST].detail == "a mark was there"
     assert core.state.history == {}

@@ -70,7 +70,7 @@ def test_an_intent_without_outcome_is_never_pulsed_again(purpose: Purpose, door:
         assert [a.request_key for a in answers] == [command.request_key]
         assert (answers[0].refusal is None) == (door is Door.OPEN)
     if door is not Door.OPEN:
-        assert core.state.cells[reservation.cell].suspect
+        assert core.state.cells[reservation.cell].outcome_unknown
     assert not core.pulses
     assert not core.state.unlock_attempts
 

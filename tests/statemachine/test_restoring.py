@@ -37,7 +37,7 @@ from edge_agent.statemachine.inputs import (
     Restore,
 )
 from edge_agent.statemachine.outputs import Fact, FactKind
-from edge_agent.statemachine.state import Doubted, Layout, UnconfirmedUnlock
+from edge_agent.statemachine.state import HistoryMark, Layout, UnconfirmedUnlock
 from tests.support.pure_core.core import Core, specs
 
 
@@ -96,7 +96,7 @@ def test_a_restored_cell_is_unverified_and_suspect_whatever_was_known_of_it(
     cell = core.state.cells[parcel.cell]
     assert (cell.status, cell.reservation_id) == (use, parcel.reservation_id)
     assert (cell.opened_since_allocation, cell.unlocked_since_allocation) == (True, True)
-    assert (cell.suspect, cell.unverified) == (True, True)
+    assert (cell.outcome_unknown, cell.unverified) == (True, True)
     assert (cell.inspect_unless_empty, cell.last_outcome) == (False, None)
     (fact,) = cell_facts(core)
     assert (fact.cell, fact.cause, fact.source) == (parcel.cell, CellCause.RESTORED, Source.MACHINE)
@@ -165,7 +165,7 @@ def test_a_correction_moves_a_restored_parcel_and_leaves_its_old_cell_to_be_insp
     assert [answer.request_key for answer in done.answers] == ["k2"]
     before = core.state.cells[parcel.cell]
     assert (before.status, before.reservation_id) == (CellStatus.AWAITING_INSPECTION, None)
-    assert (before.suspect, before.unverified, before.inspect_unless_empty) == (False, False, False)
+    assert (before.outcome_unknown, before.unverified, before.inspect_unless_empty) == (False, False, False)
     assert (before.opened_since_allocation, before.unlocked_since_allocation) == (False, False)
     assert before.last_outcome is None
     after = core.state.cells["C01"]
@@ -263,7 +263,7 @@ def test_a_frozen_machine_gives_up_who_waits_and_lets_a_technician_go_on() -> No
     core.feed(second)
     core.feed(OpenCell("by-hand", "C01", "because", "unl-hand"))
     done = core.feed(HistoryAhead("older"))
-    assert core.state.history == {FROZEN: Doubted("older")}
+    assert core.state.history == {FROZEN: HistoryMark("older")}
     (answer,) = done.answers
     assert answer.request_key == second.request_key
     assert answer.refusal is not None
@@ -273,7 +273,7 @@ def test_a_frozen_machine_gives_up_who_waits_and_lets_a_technician_go_on() -> No
         "unl-hand",
     }
     core.feed(HistoryAhead("older still"))
-    assert core.state.history == {FROZEN: Doubted("older")}
+    assert core.state.history == {FROZEN: HistoryMark("older")}
 
 
 def test_a_lost_machine_is_not_frozen_as_well() -> None:
@@ -284,7 +284,7 @@ def test_a_lost_machine_is_not_frozen_as_well() -> None:
 
 def test_a_comparison_that_agrees_makes_a_new_journal_an_ordinary_one() -> None:
     core = Core()
-    core.state = replace(core.state, history={YOUNG: Doubted("the journal is new")})
+    core.state = replace(core.state, history={YOUNG: HistoryMark("the journal is new")})
     core.feed(HistoryCompared({}))
     assert core.state.history == {}
 
@@ -293,7 +293,7 @@ def test_a_new_journal_remembers_its_former_id_and_why() -> None:
     core = Core()
     core.feed(HistoryAhead("the broker keeps more"))
     core.feed(HistoryCompared({}, "journal-2", journal_id="journal-1"))
-    assert core.state.history == {former_key("journal-1"): Doubted("its id before")}
+    assert core.state.history == {former_key("journal-1"): HistoryMark("its id before")}
     assert core.state.alarms[LOST].detail == "the broker keeps more"
 
 

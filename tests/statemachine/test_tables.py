@@ -118,9 +118,11 @@ def cell_after(cell: Cell, trigger: CellTrigger | None) -> CellStatus:
     met = {
         None: True,
         CellGuard.ALLOCATABLE: True,
-        CellGuard.KNOWN_EMPTY: not cell.opened_since_allocation and not cell.suspect,
-        CellGuard.UNDOUBTED: not cell.suspect,
-        CellGuard.UNTOUCHED: not cell.opened_since_allocation and not cell.suspect and cell.doubt is None,
+        CellGuard.KNOWN_EMPTY: not cell.opened_since_allocation and not cell.outcome_unknown,
+        CellGuard.UNDOUBTED: not cell.outcome_unknown,
+        CellGuard.UNTOUCHED: not cell.opened_since_allocation
+        and not cell.outcome_unknown
+        and cell.contact_doubt is None,
     }[rule.guard]
     if met:
         return rule.to
@@ -239,7 +241,7 @@ def test_every_resolution_in_every_situation(situation: Situation, verdict_given
     after = done.ended[0] if done.ended else core.live(reservation)
     assert after.status is STATUS[entry.to]
     assert [answer.refusal for answer in done.answers] == [None]
-    if core.state.cells[LABEL].doubt is None:  # an open door stays in doubt
+    if core.state.cells[LABEL].contact_doubt is None:  # an open door stays in doubt
         assert core.refused(given).code is Code.NOT_ALLOWED
 
 
@@ -311,26 +313,26 @@ CIRCUMSTANCES: dict[CellGuard | None, list[tuple[bool, dict[str, object]]]] = {
         (False, {"door": Door.OPEN}),
         (False, {"door": Door.UNKNOWN}),
         (False, {"answering": False}),
-        (False, {"doubt": "why"}),
+        (False, {"contact_doubt": "why"}),
         (False, {"board_down": True}),
     ],
     CellGuard.UNTOUCHED: [
         (True, {}),
         (True, {"opened_since_allocation": True, "empty": True}),
         (False, {"opened_since_allocation": True}),
-        (False, {"suspect": True}),
+        (False, {"outcome_unknown": True}),
         (False, {"faulty": "f"}),
-        (False, {"doubt": "why"}),
+        (False, {"contact_doubt": "why"}),
     ],
     CellGuard.ONLY_OPENED: [(True, {"inspect_unless_empty": True}), (False, {})],
     CellGuard.KNOWN_EMPTY: [
         (True, {}),
         (False, {"opened_since_allocation": True}),
-        (False, {"suspect": True}),
+        (False, {"outcome_unknown": True}),
     ],
     CellGuard.UNDOUBTED: [
         (True, {"opened_since_allocation": True}),
-        (False, {"suspect": True}),
+        (False, {"outcome_unknown": True}),
         (False, {"inspect_unless_empty": True}),
         (True, {"inspect_unless_empty": True, "empty": True}),
     ],
@@ -338,8 +340,8 @@ CIRCUMSTANCES: dict[CellGuard | None, list[tuple[bool, dict[str, object]]]] = {
         (False, {}),
         (True, {"faulty": "f"}),
         (True, {"worn": True}),
-        (True, {"doubt": "why"}),
-        (False, {"doubt": "why", "door": Door.OPEN}),
+        (True, {"contact_doubt": "why"}),
+        (False, {"contact_doubt": "why", "door": Door.OPEN}),
     ],
 }
 

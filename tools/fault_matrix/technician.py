@@ -21,7 +21,7 @@ def wrong_with(stage: Stage, lingers: tuple[str, ...]) -> str:
         return f"no agent runs: {stage.start_refused}"
     found = [f"{rid} is {r.status}" for rid, r in stage.state.reservations.items()]
     for label, cell in stage.state.cells.items():
-        marks = (cell.blocked, cell.faulty, cell.doubt)
+        marks = (cell.blocked, cell.faulty, cell.contact_doubt)
         if cell.status is not CellStatus.IDLE or any(marks) or cell.board_down or not cell.answering:
             found.append(f"{label} is {cell.status}, {[mark for mark in marks if mark]}")
     standing = stage.standing()
@@ -56,7 +56,7 @@ def _needs_a_look(stage: Stage, cell: Cell, alarms: set[str]) -> bool:
     marked = any(f"{alarm}/{cell.label}" in alarms for alarm in ABOUT_A_CELL)
     waits = cell.status in (CellStatus.AWAITING_CLEANUP, CellStatus.AWAITING_INSPECTION)
     held = cell.reservation_id is not None and stage.state.reservations[cell.reservation_id].held
-    faulty = cell.faulty is not None or cell.doubt is not None or cell.board_down or held
+    faulty = cell.faulty is not None or cell.contact_doubt is not None or cell.board_down or held
     return marked or waits or faulty
 
 

@@ -177,7 +177,7 @@ class Storm:
                     self._plant.world.close(label)
                 if cell.status is CellStatus.AWAITING_CLEANUP:
                     self._spawn(self._clean(label))
-                elif cell.status is CellStatus.AWAITING_INSPECTION or cell.faulty or cell.doubt:
+                elif cell.status is CellStatus.AWAITING_INSPECTION or cell.faulty or cell.contact_doubt:
                     self._spawn(self._inspect(label))
                 elif cell.blocked is not None:
                     self._spawn(agent.local.unblock(label))

@@ -32,20 +32,20 @@ def place_of(label: str) -> str:
 def believed_open(cell: Cell) -> bool:
     """Whether an open reading of this door is believed: this machine opened it, and its contact is not in
     doubt."""
-    return cell.opened_by_unlock and cell.doubt is None
+    return cell.opened_by_unlock and cell.contact_doubt is None
 
 
 def doubt(builder: StepBuilder, label: str, why: str) -> None:
     """Puts the contact in doubt, for the first reason that was found."""
-    if builder.cells[label].doubt is None:
-        builder.change_cell(label, doubt=why)
+    if builder.cells[label].contact_doubt is None:
+        builder.change_cell(label, contact_doubt=why)
     builder.raise_alarm(Alarm.SENSOR_FAULT, place_of(label), why, cell=label)
 
 
 def end_doubt(builder: StepBuilder, label: str, *, at_once: bool = False) -> None:
     """The contact is believed again. `at_once`: a person confirms it, and the alarm is cleared at once."""
-    if builder.cells[label].doubt is not None:
-        builder.change_cell(label, doubt=None, changes_ns=())
+    if builder.cells[label].contact_doubt is not None:
+        builder.change_cell(label, contact_doubt=None, changes_ns=())
     builder.clear_alarm(Alarm.SENSOR_FAULT, place_of(label), cell=label, at_once=at_once)
 
 

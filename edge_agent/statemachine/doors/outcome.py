@@ -175,7 +175,7 @@ def conclude_by_reading(builder: StepBuilder, label: str, door: Door, *, recover
     unlock = attempt_on(builder.unlock_attempts, label)
     if unlock is None or door is Door.UNKNOWN:
         return
-    if unlock.doubtful:
+    if unlock.unproven:
         if unlock.stage == "unresolved":
             leave_unconfirmed(builder, unlock)
     elif door is Door.OPEN and unlock.stage in ("pulsing", "unresolved"):
@@ -229,7 +229,7 @@ def _opened(
     cells.record_door(builder, unlock.cell, Door.OPEN)
     changes: dict[str, Any] = {"opened_since_allocation": True, "last_outcome": None}
     if outcome is UnlockOutcome.OPENED:
-        changes |= {"opened_by_unlock": True, "unexplained": None, "unlocked_since_allocation": True}
+        changes |= {"opened_by_unlock": True, "unexplained_since": None, "unlocked_since_allocation": True}
         changes["opened_rightly"] = unlock.purpose is Purpose.TECHNICIAN and not recovered
     builder.change_cell(unlock.cell, **changes)
     if outcome is UnlockOutcome.OPENED:
@@ -304,7 +304,7 @@ def opened_late(builder: StepBuilder, label: str, at: Instant) -> bool:
     otherwise that lock may have opened this door.
     """
     own = builder.pulses.get(label)
-    if own is None or own.doubtful or not wrong_door.may_open_late(own, at):
+    if own is None or own.unproven or not wrong_door.may_open_late(own, at):
         return False
     if f"{Alarm.WRONG_DOOR}/{label}" in builder.alarms:
         return False
@@ -314,7 +314,7 @@ def opened_late(builder: StepBuilder, label: str, at: Instant) -> bool:
     builder.change_cell(
         label,
         opened_by_unlock=True,
-        unexplained=None,
+        unexplained_since=None,
         opened_since_allocation=True,
         unlocked_since_allocation=True,
         last_outcome=None,

@@ -53,7 +53,7 @@ def _uncertain(builder: StepBuilder, cell: Cell) -> bool:
     """Whether anything about the cell is in doubt that a technician can decide."""
     alarms = (Alarm.LOCK_JAMMED, Alarm.WRONG_DOOR, Alarm.DOOR_AJAR)
     standing = any(f"{alarm}/{cell.label}" in builder.alarms for alarm in alarms)
-    return standing or cell.doubt is not None or cell.last_outcome is not None
+    return standing or cell.contact_doubt is not None or cell.last_outcome is not None
 
 
 def _changes(builder: StepBuilder, given: Resolve, reservation: Reservation) -> dict[str, Any]:
@@ -71,7 +71,7 @@ def _changes(builder: StepBuilder, given: Resolve, reservation: Reservation) -> 
                 given.cell,
                 opened_since_allocation=False,
                 unlocked_since_allocation=False,
-                suspect=False,
+                outcome_unknown=False,
                 inspect_unless_empty=False,
             )
             return {"dropoff_opened": False, "to_be_weighed": False}

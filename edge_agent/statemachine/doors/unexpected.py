@@ -26,15 +26,15 @@ def record_unexplained_opening(builder: StepBuilder, label: str) -> None:
     unexplained."""
     if label in builder.hand_checked or outcome.opened_late(builder, label, builder.now):
         return
-    builder.change_cell(label, unexplained=builder.now, opened_by_unlock=False)
+    builder.change_cell(label, unexplained_since=builder.now, opened_by_unlock=False)
 
 
 def _explain_opening(builder: StepBuilder, label: str, since: Instant) -> None:
     """Finds the cause of an opening that has lasted."""
     late = outcome.opened_late(builder, label, since)
-    builder.change_cell(label, unexplained=None)
+    builder.change_cell(label, unexplained_since=None)
     pulsed = wrong_door.possible_openers(builder, label, since)
-    wrong_door.spend(builder, label)
+    wrong_door.forget_pulses(builder, label)
     if late:
         return
     if pulsed:
@@ -44,13 +44,13 @@ def _explain_opening(builder: StepBuilder, label: str, since: Instant) -> None:
     mates = [
         other
         for other, cell in builder.cells.items()
-        if cell.unexplained == since
+        if cell.unexplained_since == since
         and board is not None
         and builder.layout.contact_boards.get(other) == board
     ]
     if board is not None and mates:
         for mate in mates:
-            builder.change_cell(mate, unexplained=None)
+            builder.change_cell(mate, unexplained_since=None)
         board_faults.contacts_opened(builder, board, [label, *mates])
         return
     _forced(builder, label)
@@ -76,7 +76,7 @@ def at_start(builder: StepBuilder) -> None:
 def explain_lasting_openings(builder: StepBuilder) -> None:
     """Finds the causes of the openings that have lasted."""
     for label, cell in tuple(builder.cells.items()):
-        since = builder.cells[label].unexplained if cell.unexplained is not None else None
+        since = builder.cells[label].unexplained_since if cell.unexplained_since is not None else None
         if since is not None and _lasted_left_ns(since, builder.now) <= 0:
             _explain_opening(builder, label, since)
 
@@ -96,7 +96,7 @@ def apply_due(builder: StepBuilder) -> None:
 
 def left_ns(state: LockerState, now: Instant, door_ajar_ns: int) -> list[int]:
     """How long until `apply_due` would act, for each door that is awaited."""
-    lasting = [cell.unexplained for cell in state.cells.values() if cell.unexplained is not None]
+    lasting = [cell.unexplained_since for cell in state.cells.values() if cell.unexplained_since is not None]
     ajar = [left for _, _, left in _pending(state, now, door_ajar_ns)]
     return [*(_lasted_left_ns(since, now) for since in lasting), *ajar]
 

@@ -130,7 +130,7 @@ def judge_fresh_reading(builder: StepBuilder, unlock_id: str, door: Door) -> Non
         _request_pulse(builder, unlock)
     elif door is Door.OPEN and contact.believed_open(cell):
         conclude(builder, unlock, UnlockOutcome.ALREADY_OPEN)
-    elif door is Door.OPEN and cell.unexplained is not None:
+    elif door is Door.OPEN and cell.unexplained_since is not None:
         # It may be a glitch of the contact: read again until the opening has lasted UNEXPLAINED_NS and is
         # explained.
         builder.effects.append(ReadDoor(unlock.unlock_id, unlock.cell, unlock.expires_ns))
@@ -141,7 +141,7 @@ def judge_fresh_reading(builder: StepBuilder, unlock_id: str, door: Door) -> Non
             # The technician is at the cell and sees the door. If it read open before, an open reading
             # afterwards proves nothing.
             was_closed = cell.door is Door.CLOSED or contact.believed_open(cell)
-            _request_pulse(builder, builder.change_unlock(unlock, doubtful=not was_closed))
+            _request_pulse(builder, builder.change_unlock(unlock, unproven=not was_closed))
         else:
             conclude(builder, unlock, UnlockOutcome.UNKNOWN)
 
@@ -156,7 +156,7 @@ def _pulse_in_doubt(builder: StepBuilder, unlock: UnlockAttempt, reservation: Re
         builder, unlock, reservation, UnlockOutcome.UNKNOWN, Trigger.MOVED_FROM_DOUBT
     )
     if not has_other_cell:
-        _request_pulse(builder, builder.change_unlock(unlock, doubtful=True))
+        _request_pulse(builder, builder.change_unlock(unlock, unproven=True))
 
 
 def _refuse_overheating(builder: StepBuilder, label: str) -> None:
@@ -186,11 +186,13 @@ def _request_pulse(builder: StepBuilder, unlock: UnlockAttempt) -> None:
     label = unlock.cell
     at_ns = (*_recent_pulses(builder, label), now_ns)
     before = builder.pulses.get(label)
-    unspent = before.unspent if before is not None and len(at_ns) > 1 else 0
+    without_opening = before.without_opening if before is not None and len(at_ns) > 1 else 0
     what = (unlock.purpose, unlock.source, unlock.reservation_id)
-    pulses = Pulses(builder.now.boot_id, at_ns, *what, unspent=unspent + 1, doubtful=unlock.doubtful)
+    pulses = Pulses(
+        builder.now.boot_id, at_ns, *what, without_opening=without_opening + 1, unproven=unlock.unproven
+    )
     builder.put("pulses", label, pulses)
-    builder.change_cell(label, unlocks=builder.cells[label].unlocks + 1)
+    builder.change_cell(label, pulse_count=builder.cells[label].pulse_count + 1)
     contact.pulsed(builder, label)
     builder.record(unlock, None)
     builder.effects.append(PulseLock(unlock.unlock_id, label, unlock.pulse_number, unlock.expires_ns))
@@ -206,7 +208,7 @@ def pulse_done(
     unlock = builder.unlock_attempts.get(unlock_id)
     if unlock is None or unlock.stage != "pulsing" or unlock.pulse_number != pulse_number:
         return
-    if unlock.doubtful:
+    if unlock.unproven:
         leave_unconfirmed(builder, unlock)
     elif door is Door.OPEN:
         conclude(builder, unlock, UnlockOutcome.OPENED)
@@ -239,8 +241,12 @@ def pulse_lapsed(builder: StepBuilder, unlock_id: str, pulse_number: int) -> Non
     builder.record(unlock, UnlockOutcome.NO_MOVEMENT, pulsed=False)
     label = unlock.cell
     known = builder.pulses[label]
-    builder.put("pulses", label, amend(known, at_ns=known.at_ns[:-1], unspent=max(0, known.unspent - 1)))
-    builder.change_cell(label, unlocks=builder.cells[label].unlocks - 1)
+    builder.put(
+        "pulses",
+        label,
+        amend(known, at_ns=known.at_ns[:-1], without_opening=max(0, known.without_opening - 1)),
+    )
+    builder.change_cell(label, pulse_count=builder.cells[label].pulse_count - 1)
     give_up(builder, unlock, Refusal(Code.EXPIRED, "the lock could not be reached in time"))
 
 
@@ -249,7 +255,7 @@ def _may_pulse_again(builder: StepBuilder, unlock: UnlockAttempt) -> bool:
         return False
     if unlock.purpose not in TECHNICIAN_PURPOSES and f"{Alarm.WRONG_DOOR}/{unlock.cell}" in builder.alarms:
         return False  # another lock opened this door just before its own lock was pulsed
-    if any(cell.unexplained is not None for cell in builder.cells.values()):
+    if any(cell.unexplained_since is not None for cell in builder.cells.values()):
         return False  # another door has just opened, and the cause is not known yet
     return len(_recent_pulses(builder, unlock.cell)) < builder.layout.duty_pulses
 

@@ -33,8 +33,8 @@ def record_opening(builder: StepBuilder, unlock: UnlockAttempt, maintenance_id: 
     if usual_us is None or recent_us is None:
         builder.change_cell(unlock.cell, usual_open_us=taken_us, recent_open_us=taken_us)
         return
-    if cell.unlocks < ENOUGH_UNLOCKS:
-        usual_us += (taken_us - usual_us) // cell.unlocks
+    if cell.pulse_count < ENOUGH_UNLOCKS:
+        usual_us += (taken_us - usual_us) // cell.pulse_count
         recent_us += (taken_us - recent_us) // RECENT_WEIGHT
         builder.change_cell(unlock.cell, usual_open_us=usual_us, recent_open_us=recent_us)
         return

@@ -27,7 +27,7 @@ def maintenance_id(unlock: UnlockAttempt, label: str) -> str:
 
 def may_open_late(pulses: Pulses, at: Instant) -> bool:
     """Whether one of these pulses had not opened its door by then, and could still do so."""
-    if not pulses.unspent or not pulses.at_ns or pulses.boot_id != at.boot_id:
+    if not pulses.without_opening or not pulses.at_ns or pulses.boot_id != at.boot_id:
         return False
     return 0 <= at.boottime_ns - pulses.at_ns[-1] < LATE_NS
 
@@ -54,15 +54,15 @@ def unopened(builder: StepBuilder, label: str, at: Instant) -> list[str]:
     return [
         other
         for other, pulses in builder.pulses.items()
-        if other != label and builder.cells[other].unexplained is None and may_open_late(pulses, at)
+        if other != label and builder.cells[other].unexplained_since is None and may_open_late(pulses, at)
     ]
 
 
-def spend(builder: StepBuilder, label: str) -> None:
+def forget_pulses(builder: StepBuilder, label: str) -> None:
     """The door has opened: no pulse of its lock so far can cause a later opening."""
     known = builder.pulses.get(label)
-    if known is not None and known.unspent:
-        builder.put("pulses", label, amend(known, unspent=0))
+    if known is not None and known.without_opening:
+        builder.put("pulses", label, amend(known, without_opening=0))
 
 
 def found(builder: StepBuilder, label: str, pulsed: list[str]) -> None:
@@ -74,10 +74,10 @@ def found(builder: StepBuilder, label: str, pulsed: list[str]) -> None:
         if unlock is not None and unlock.stage == "pulsing":
             # Marks of an earlier pulse are not removed by this one.
             marked = any(f"{Alarm.WRONG_DOOR}/{one}" in builder.alarms for one in (other, label))
-            wrong = unlock.wrong if marked else (*unlock.wrong, label)
-            builder.change_unlock(unlock, stopped=True, wrong=wrong)
+            wrong = unlock.wrong_doors if marked else (*unlock.wrong_doors, label)
+            builder.change_unlock(unlock, stopped=True, wrong_doors=wrong)
         else:
-            builder.put("pulses", other, amend(builder.pulses[other], unspent=0))
+            builder.put("pulses", other, amend(builder.pulses[other], without_opening=0))
     for faulty in (*pulsed, label):
         builder.change_cell(faulty, opened_rightly=False)
         cells.mark_faulty(
@@ -88,7 +88,7 @@ def found(builder: StepBuilder, label: str, pulsed: list[str]) -> None:
 
 def remove_marks(builder: StepBuilder, unlock: UnlockAttempt) -> None:
     """The commanded door has opened after all: the others were opened by another cause."""
-    for label in unlock.wrong:
+    for label in unlock.wrong_doors:
         for marked in (unlock.cell, label):
             builder.clear_alarm(Alarm.WRONG_DOOR, marked, cell=marked)
             if builder.cells[marked].faulty is not None:
@@ -96,7 +96,7 @@ def remove_marks(builder: StepBuilder, unlock: UnlockAttempt) -> None:
                 builder.add_cell_fact(marked, CellCause.REPAIRED)
         if builder.cells[label].door is Door.OPEN:
             long_ago = amend(builder.now, boottime_ns=builder.now.boottime_ns - contact.UNEXPLAINED_NS)
-            builder.change_cell(label, unexplained=long_ago)  # explained again, without this lock
+            builder.change_cell(label, unexplained_since=long_ago)  # explained again, without this lock
         else:
             builder.raise_alarm(Alarm.DOOR_FORCED, label, "opened without a pulse", cell=label)
             contact.doubt(builder, label, contact.FORCED)

@@ -171,7 +171,9 @@ def test_contacts_that_open_in_one_reading_take_their_boards_cells_out() -> None
     assert list(core.state.alarms) == [CONTACT_FAULT]
     assert core.state.alarms[CONTACT_FAULT].detail == "the contacts of A01, A02 opened in one reading"
     assert down(core) == ["A01", "A02", "A03"]
-    assert all(cell.unexplained is None and cell.doubt is None for cell in core.state.cells.values())
+    assert all(
+        cell.unexplained_since is None and cell.contact_doubt is None for cell in core.state.cells.values()
+    )
 
 
 @pytest.mark.parametrize("labels", [("A01", "B01"), ("A04", "A01"), ("A01",)])

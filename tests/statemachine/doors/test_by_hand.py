@@ -46,7 +46,7 @@ def test_whatever_is_in_a_cell_its_door_opens_and_no_reservation_moves(situation
     before = core.state
     core.facts, core.ledger_lines = [], []
     asked = by_hand(core)
-    if core.state.cells[LABEL].doubt is not None:
+    if core.state.cells[LABEL].contact_doubt is not None:
         core.feed(asked)
         core.feed(DoorRead(asked.unlock_id, Door.OPEN))
         (answer,) = core.feed(PulseDone(asked.unlock_id, 1, Door.OPEN)).answers

@@ -66,7 +66,7 @@ def uncertain(core: Core, reservation: Reservation) -> Reservation:
         last_outcome=UnlockOutcome.UNKNOWN,
         opened_since_allocation=True,
         unlocked_since_allocation=True,
-        suspect=True,
+        outcome_unknown=True,
         inspect_unless_empty=True,
     )
     waits = UnconfirmedUnlock("unl-old", reservation.reservation_id, Purpose.PICKUP, Source.API, core.now)
@@ -146,10 +146,10 @@ def test_empty_forgets_what_was_opened_of_a_pending_reservation() -> None:
     live, cell = core.live(reservation), core.state.cells[reservation.cell]
     assert (live.status, live.dropoff_opened, live.to_be_weighed) == (ReservationStatus.PENDING, False, False)
     assert (cell.opened_since_allocation, cell.unlocked_since_allocation) == (False, False)
-    assert (cell.suspect, cell.inspect_unless_empty) == (False, False)
+    assert (cell.outcome_unknown, cell.inspect_unless_empty) == (False, False)
     assert cell.opened_since_allocation is False
     assert cell.unlocked_since_allocation is False
-    assert cell.suspect is False
+    assert cell.outcome_unknown is False
     assert cell.inspect_unless_empty is False
 
 
@@ -188,7 +188,7 @@ def test_each_alarm_of_a_cell_allows_a_word_on_it(alarm: Alarm) -> None:
 def test_a_doubted_contact_allows_a_word_on_its_cell() -> None:
     core = Core()
     parcel = core.dropped_off()
-    changed(core, parcel.cell, doubt="its contact chatters")
+    changed(core, parcel.cell, contact_doubt="its contact chatters")
     core.facts.clear()
     word(core, parcel, Verdict.STILL_INSIDE)
 
@@ -201,7 +201,7 @@ def test_a_door_that_reads_open_after_a_word_is_believed_no_more() -> None:
     core.feed(Resolve("k", parcel.cell, Verdict.STILL_INSIDE))
     cell = core.state.cells[parcel.cell]
     assert cell.opened_by_unlock is False
-    assert cell.doubt == "reads open, and a technician has resolved the cell"
+    assert cell.contact_doubt == "reads open, and a technician has resolved the cell"
 
 
 def test_clear_forgets_every_mark_and_names_who_did_it() -> None:
@@ -258,7 +258,7 @@ def test_a_commanded_door_that_opens_after_all_makes_the_other_one_forced(closed
     assert core.state.cells["C01"].faulty is None
     forced = [fact for fact in facts(core, FactKind.ALARM_RAISED) if fact.alarm is Alarm.DOOR_FORCED]
     assert [(fact.cell, fact.reason) for fact in forced] == [("C01", "opened without a pulse")]
-    assert core.state.cells["C01"].doubt == FORCED
+    assert core.state.cells["C01"].contact_doubt == FORCED
 
 
 def test_a_lock_that_is_being_pulsed_is_suspected_however_long_ago_its_pulse_was() -> None:

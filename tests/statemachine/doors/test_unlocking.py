@@ -83,10 +83,12 @@ def test_a_technicians_opening_names_its_source() -> None:
 
 
 def test_a_pulse_of_another_boot_opens_nothing_late() -> None:
-    given = Pulses(START.boot_id, (START.boottime_ns,), Purpose.PICKUP, Source.API, "res_1", unspent=1)
+    given = Pulses(
+        START.boot_id, (START.boottime_ns,), Purpose.PICKUP, Source.API, "res_1", without_opening=1
+    )
     assert wrong_door.may_open_late(given, START)
     assert not wrong_door.may_open_late(given, replace(START, boot_id="another"))
-    assert not wrong_door.may_open_late(replace(given, unspent=0), START)
+    assert not wrong_door.may_open_late(replace(given, without_opening=0), START)
 
 
 def failed_drop_off(core: Core) -> tuple[Reservation, str]:
@@ -104,7 +106,7 @@ def test_a_lock_that_opens_late_for_a_reservation_that_moved_on_forces_no_door()
     _, label = failed_drop_off(core)
     core.pass_s(3)
     core.feed(DoorsChanged({label: Door.OPEN}))
-    assert core.state.cells[label].unexplained is None
+    assert core.state.cells[label].unexplained_since is None
     core.lasts()
     assert f"DOOR_FORCED/{label}" not in core.state.alarms
     assert core.state.cells[label].status is CellStatus.AWAITING_INSPECTION
@@ -128,7 +130,7 @@ def test_a_late_opening_is_remembered_by_its_cell() -> None:
     core.feed(DoorsChanged({reservation.cell: Door.OPEN}))
     cell = core.state.cells[reservation.cell]
     assert (cell.opened_since_allocation, cell.unlocked_since_allocation) == (True, True)
-    assert (cell.unexplained, cell.last_outcome, cell.opened_by_unlock) == (None, None, True)
+    assert (cell.unexplained_since, cell.last_outcome, cell.opened_by_unlock) == (None, None, True)
 
 
 def test_a_technicians_word_ends_no_command_that_waits_unless_the_reservation_is_over() -> None:
@@ -204,7 +206,7 @@ def test_an_opening_that_is_read_late_answers_the_command_that_is_not_decided() 
     (picked_up,) = [fact for fact in core.facts if fact.kind is FactKind.PICKUP]
     assert picked_up.source is Source.API
     assert core.live(reservation).status is ReservationStatus.PICKED_UP
-    assert core.state.cells[reservation.cell].unexplained is None
+    assert core.state.cells[reservation.cell].unexplained_since is None
 
 
 def test_a_lock_that_must_rest_is_not_pulsed_for_a_door_that_was_left_open() -> None:
@@ -229,7 +231,7 @@ def flips(core: Core, label: str, *at_s: float) -> bool:
         core.now = replace(core.now, boottime_ns=begin_ns + round(moment_s * 1e9))
         core.feed(DoorsChanged({label: door}))
         door = Door.CLOSED if door is Door.OPEN else Door.OPEN
-    return core.state.cells[label].doubt is not None
+    return core.state.cells[label].contact_doubt is not None
 
 
 @pytest.mark.parametrize(("last_s", "doubted"), [(2.0, True), (2.000_000_001, False)])
@@ -248,7 +250,7 @@ def test_changes_in_the_time_of_bounces_after_a_pulse_are_not_counted(first_s: f
 
 
 @pytest.mark.parametrize(
-    ("unlocked", "empty", "suspect", "met"),
+    ("unlocked", "empty", "unknown", "met"),
     [
         (False, None, False, True),
         (True, None, False, False),
@@ -258,11 +260,14 @@ def test_changes_in_the_time_of_bounces_after_a_pulse_are_not_counted(first_s: f
     ],
 )
 def test_a_cell_that_was_unlocked_holds_nothing_only_if_its_scale_is_believed(
-    *, unlocked: bool, empty: bool | None, suspect: bool, met: bool
+    *, unlocked: bool, empty: bool | None, unknown: bool, met: bool
 ) -> None:
     core = only_cell()
     reservation = core.reserve()
     cell = replace(
-        core.state.cells[reservation.cell], unlocked_since_allocation=unlocked, empty=empty, suspect=suspect
+        core.state.cells[reservation.cell],
+        unlocked_since_allocation=unlocked,
+        empty=empty,
+        outcome_unknown=unknown,
     )
     assert holds(Guard.NEVER_UNLOCKED, core.live(reservation), cell, core.now) is met

@@ -216,13 +216,13 @@ def test_a_cell_that_a_reservation_leaves_keeps_nothing_of_it() -> None:
     core = Core()
     reservation = core.reserve()
     label = reservation.cell
-    place = replace(core.state.cells[label], suspect=True, last_outcome=UnlockOutcome.UNKNOWN)
+    place = replace(core.state.cells[label], outcome_unknown=True, last_outcome=UnlockOutcome.UNKNOWN)
     core.state = replace(core.state, cells={**core.state.cells, label: place})
     core.jams(core.feed(core.command(reservation, Purpose.DROPOFF)))
     assert core.live(reservation).cell != label
     left = core.state.cells[label]
     assert (left.status, left.reservation_id) == (CellStatus.AWAITING_INSPECTION, None)
-    assert (left.suspect, left.last_outcome, left.unverified) == (False, None, False)
+    assert (left.outcome_unknown, left.last_outcome, left.unverified) == (False, None, False)
     assert (left.opened_since_allocation, left.unlocked_since_allocation) == (False, False)
 
 
@@ -317,7 +317,7 @@ def test_a_pulse_at_an_open_door_explains_no_opening_after_its_closing(restarted
         core.restart({reservation.cell: Door.OPEN})
     else:
         core.feed(PulseDone(again.unlock_id, 1, Door.OPEN))
-    assert core.state.pulses[reservation.cell].unspent == 0
+    assert core.state.pulses[reservation.cell].without_opening == 0
     core.close(reservation.cell)
     assert core.live(reservation).status is ReservationStatus.DROPPED_OFF
     core.pass_s(8)

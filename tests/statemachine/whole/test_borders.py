@@ -141,13 +141,13 @@ def test_doubt_that_was_cleared_begins_from_nothing() -> None:
     for number in range(4):
         core.feed(DoorsChanged({"A01": Door.CLOSED if number % 2 else Door.OPEN}))
         core.pass_s(0.1)
-    assert core.state.cells["A01"].doubt is not None
+    assert core.state.cells["A01"].contact_doubt is not None
     core.settle("A01")
     core.clear("A01")
     assert core.state.cells["A01"].changes_ns == ()
-    assert core.state.cells["A01"].doubt is None
+    assert core.state.cells["A01"].contact_doubt is None
     core.feed(DoorsChanged({"A01": Door.OPEN}))
-    assert core.state.cells["A01"].doubt is None
+    assert core.state.cells["A01"].contact_doubt is None
 
 
 @pytest.mark.parametrize(("open_s", "doubted"), [(0.5, True), (0.601, False), (5.0, False)])
@@ -160,7 +160,7 @@ def test_what_follows_a_closing_after_a_real_opening_is_bouncing(open_s: float, 
     for number in range(5):
         core.feed(DoorsChanged({"A01": Door.OPEN if number % 2 else Door.CLOSED}))
         core.pass_s(0.1)
-    assert (core.state.cells["A01"].doubt is not None) is doubted
+    assert (core.state.cells["A01"].contact_doubt is not None) is doubted
 
 
 def test_a_closing_of_a_door_that_opened_in_another_boot_begins_a_time_of_bounces() -> None:
@@ -194,13 +194,13 @@ def test_an_opening_that_needs_a_cause_is_no_longer_this_machines() -> None:
     core.pass_s(5)
     core.feed(DoorsChanged({reservation.cell: Door.OPEN}))
     cell = core.state.cells[reservation.cell]
-    assert (cell.opened_by_unlock, cell.unexplained) == (False, core.now)
+    assert (cell.opened_by_unlock, cell.unexplained_since) == (False, core.now)
 
 
 def test_an_opening_whose_age_no_clock_shows_is_judged_at_once() -> None:
     core = Core()
     core.feed(DoorsChanged({"A01": Door.OPEN}))
-    changed(core, "A01", unexplained=replace(core.now, boot_id="boot-0", synced=False))
+    changed(core, "A01", unexplained_since=replace(core.now, boot_id="boot-0", synced=False))
     core.feed(DoorsChanged({"A02": Door.CLOSED}))
     assert f"{Alarm.DOOR_FORCED}/A01" in core.state.alarms
 
@@ -224,7 +224,7 @@ def test_a_late_opening_is_known_as_this_machines(purpose: Purpose) -> None:
     core.pass_s(1)
     core.feed(DoorsChanged({label: Door.OPEN}))
     cell = core.state.cells[label]
-    assert (cell.opened_by_unlock, cell.unexplained, cell.last_outcome) == (True, None, None)
+    assert (cell.opened_by_unlock, cell.unexplained_since, cell.last_outcome) == (True, None, None)
     assert (cell.opened_since_allocation, cell.unlocked_since_allocation) == (True, True)
     expected = ReservationStatus.PICKED_UP if purpose is Purpose.PICKUP else ReservationStatus.DROPPED_OFF
     assert core.live(reservation).status is expected
@@ -240,7 +240,7 @@ def test_a_late_opening_while_a_wrong_door_stands_is_none() -> None:
     core.pass_s(1)
     core.feed(DoorsChanged({label: Door.OPEN}))
     assert core.state.cells[label].opened_by_unlock is False
-    assert core.state.cells[label].unexplained == core.now
+    assert core.state.cells[label].unexplained_since == core.now
 
 
 def test_a_late_opening_leaves_the_pulses_of_the_lock_to_its_duty() -> None:
@@ -249,7 +249,7 @@ def test_a_late_opening_leaves_the_pulses_of_the_lock_to_its_duty() -> None:
     before = core.state.pulses[label].at_ns
     core.pass_s(1)
     core.feed(DoorsChanged({label: Door.OPEN}))
-    assert (core.state.pulses[label].at_ns, core.state.pulses[label].unspent) == (before, 0)
+    assert (core.state.pulses[label].at_ns, core.state.pulses[label].without_opening) == (before, 0)
 
 
 def test_a_judged_opening_leaves_the_pulses_of_the_lock_to_its_duty() -> None:
@@ -262,7 +262,7 @@ def test_a_judged_opening_leaves_the_pulses_of_the_lock_to_its_duty() -> None:
     core.feed(DoorsChanged({label: Door.OPEN}))
     core.lasts()
     assert f"{Alarm.WRONG_DOOR}/{label}" in core.state.alarms
-    assert (core.state.pulses[label].at_ns, core.state.pulses[label].unspent) == (before, 0)
+    assert (core.state.pulses[label].at_ns, core.state.pulses[label].without_opening) == (before, 0)
     assert core.live(first).status is ReservationStatus.DROPPED_OFF
 
 

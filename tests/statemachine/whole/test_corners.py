@@ -65,7 +65,7 @@ def test_a_pulse_that_was_never_sent_opens_no_door() -> None:
     core = Core()
     reservation = core.reserve()
     core.feed(PulseDone(pulsing(core, reservation), 1, Door.CLOSED, sent=False))
-    assert core.state.cells[reservation.cell].unlocks == 0
+    assert core.state.cells[reservation.cell].pulse_count == 0
     core.forced(reservation.cell)
     assert stands(core, Alarm.DOOR_FORCED, reservation.cell)
 

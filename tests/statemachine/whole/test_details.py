@@ -287,7 +287,7 @@ def test_a_doubt_ends_with_the_reservation_and_its_inspection() -> None:
     core.close("A01")
     core.feed(core.cancel(reservation))
     cell = core.state.cells["A01"]
-    assert (cell.status, cell.suspect) == (CellStatus.AWAITING_INSPECTION, False)
+    assert (cell.status, cell.outcome_unknown) == (CellStatus.AWAITING_INSPECTION, False)
     assert cell.opened_since_allocation is False
     core.clear("A01")
     core.feed(core.cancel(core.reserve()))
@@ -395,7 +395,7 @@ def test_the_two_means_of_a_lock(
     then_us: tuple[int, int],
     worn: bool,
 ) -> None:
-    builder = opening(taken_us, unlocks=unlocks, usual_open_us=usual_us, recent_open_us=recent_us)
+    builder = opening(taken_us, pulse_count=unlocks, usual_open_us=usual_us, recent_open_us=recent_us)
     cell = builder.cells["A01"]
     assert (cell.usual_open_us, cell.recent_open_us, cell.worn) == (*then_us, worn)
     facts = builder.result().facts
@@ -405,10 +405,10 @@ def test_the_two_means_of_a_lock(
 
 
 def test_a_worn_lock_is_reported_once_and_stays_worn() -> None:
-    slow = opening(2_600_000, unlocks=16, usual_open_us=1_000_000, recent_open_us=2_200_000)
+    slow = opening(2_600_000, pulse_count=16, usual_open_us=1_000_000, recent_open_us=2_200_000)
     (fact,) = slow.result().facts
     assert fact.description == "the lock of cell A01 opens after 2300 ms, usually 1007 ms"
-    again = opening(2_600_000, unlocks=16, usual_open_us=1_000_000, recent_open_us=2_200_000, worn=True)
+    again = opening(2_600_000, pulse_count=16, usual_open_us=1_000_000, recent_open_us=2_200_000, worn=True)
     assert not again.result().facts
-    quick = opening(100_000, unlocks=16, usual_open_us=100_000, recent_open_us=100_000, worn=True)
+    quick = opening(100_000, pulse_count=16, usual_open_us=100_000, recent_open_us=100_000, worn=True)
     assert quick.cells["A01"].worn

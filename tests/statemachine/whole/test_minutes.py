@@ -345,7 +345,7 @@ def a_worn_lock() -> Minutes:
         core.feed(DoorsChanged({"A01": Door.OPEN}))
         core.close("A01")
     cell = core.state.cells["A01"]
-    core.lines.append(f"after {number}: {cell.unlocks} {cell.usual_open_us} {cell.recent_open_us}")
+    core.lines.append(f"after {number}: {cell.pulse_count} {cell.usual_open_us} {cell.recent_open_us}")
     core.feed(Clear("k", "A01"))
     return core
 

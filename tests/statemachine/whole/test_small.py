@@ -112,8 +112,8 @@ def test_the_least_worn_of_two_alike_is_taken() -> None:
 
 def test_amended_copies() -> None:
     cell = Cell("A01")
-    changed = amend(cell, door=Door.OPEN, unlocks=3)
-    assert changed == replace(cell, door=Door.OPEN, unlocks=3)
+    changed = amend(cell, door=Door.OPEN, pulse_count=3)
+    assert changed == replace(cell, door=Door.OPEN, pulse_count=3)
     assert cell == Cell("A01")
     assert amend(cell) == cell
     moment = amend(START, boot_id="b")

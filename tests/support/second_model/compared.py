@@ -123,8 +123,8 @@ class Compared(RuleBasedStateMachine):
             former = done.state.former.get(label)
             assert (former and former.reservation_id) == (place.last and place.last.rid)
             assert (cell.settled, cell.opened_by_unlock) == (place.settled, place.opened_by_machine), label
-            assert (cell.doubt is not None) == place.contact_doubted, label
-            assert cell.unexplained == place.unexplained, label
+            assert (cell.contact_doubt is not None) == place.contact_doubted, label
+            assert cell.unexplained_since == place.unexplained, label
             assert (cell.last_outcome is not None) == place.uncertain, label
             assert (cell.failing, cell.board_down) == (place.failing, place.board_down), label
             assert cell.opened_rightly == place.opened_rightly, label
@@ -134,6 +134,9 @@ class Compared(RuleBasedStateMachine):
                 and (place.awaited.parcel.rid, place.awaited.purpose, bool(place.awaited.closed))
             ), label
             if place.holder is not None:
-                assert (cell.opened_since_allocation, cell.suspect) == (place.opened, place.outcome_unknown)
+                assert (cell.opened_since_allocation, cell.outcome_unknown) == (
+                    place.opened,
+                    place.outcome_unknown,
+                )
                 assert cell.unlocked_since_allocation == place.unlocked, label
                 assert cell.inspect_unless_empty == place.inspect_unless_empty, label

@@ -28,23 +28,23 @@ def mirrored(core: Core, known: Reservation | None) -> Model:
         place.awaits = cell.status if awaiting else None
         place.door, place.since, place.answering = cell.door, cell.door_since, cell.answering
         place.open_since = cell.open_since
-        place.opened, place.outcome_unknown = cell.opened_since_allocation, cell.suspect
+        place.opened, place.outcome_unknown = cell.opened_since_allocation, cell.outcome_unknown
         place.unlocked, place.inspect_unless_empty = cell.unlocked_since_allocation, cell.inspect_unless_empty
         place.uncertain, place.settled = cell.last_outcome is not None, cell.settled
         place.closing_unseen, place.opened_by_machine, place.unexplained = (
             cell.closing_unseen,
             cell.opened_by_unlock,
-            cell.unexplained,
+            cell.unexplained_since,
         )
-        place.contact_doubted, place.quiet_ns = cell.doubt is not None, cell.quiet_from_ns
+        place.contact_doubted, place.quiet_ns = cell.contact_doubt is not None, cell.quiet_from_ns
         place.changes_ns, place.opened_rightly = list(cell.changes_ns), cell.opened_rightly
         place.failing, place.board_down = cell.failing, cell.board_down
         place.blocked, place.faulty, place.worn = cell.blocked is not None, cell.faulty is not None, cell.worn
         pulses = core.state.pulses.get(label)
-        place.pulses, place.recent = cell.unlocks, list(pulses.at_ns if pulses else ())
+        place.pulses, place.recent = cell.pulse_count, list(pulses.at_ns if pulses else ())
         place.unread = cell.unread
-        if pulses and pulses.unspent:
-            place.unspent = place.recent[-pulses.unspent :]
+        if pulses and pulses.without_opening:
+            place.unspent = place.recent[-pulses.without_opening :]
             whose = model.parcels[pulses.reservation_id]
             kiosk = pulses.source is Source.MACHINE
             place.pulsed_for = Attempt("over", None, whose, pulses.purpose, kiosk, None, label)
