@@ -46,8 +46,8 @@ from edge_agent.runtime.command_handler import CommandHandler
 from edge_agent.runtime.history_check import HistoryCheck
 from edge_agent.runtime.local_requests import LocalRequests
 from edge_agent.runtime.loop import LockerLoop
+from edge_agent.runtime.loop_watch import HasLoops, MonitoredLoop
 from edge_agent.runtime.views import Identity, Views
-from edge_agent.runtime.vitality import Proof, Proven
 from edge_agent.service.bus_checks import Checks
 from edge_agent.service.bus_service import BusService
 from edge_agent.service.diagnosis.cell_watch import CellWatch
@@ -359,23 +359,23 @@ class Agent:
             if self._supervisor is None:
                 on_ready()
             else:
-                self.watchdog = Watchdog(self._supervisor, self._proofs(group), self.report.in_words)
+                self.watchdog = Watchdog(self._supervisor, self._loops(group), self.report.in_words)
                 group.create_task(self.watchdog.run(on_ready), name="watchdog")
 
-    def _proofs(self, group: asyncio.TaskGroup) -> list[Proof]:
-        """A proof of life for each loop that serves callers."""
+    def _loops(self, group: asyncio.TaskGroup) -> list[MonitoredLoop]:
+        """Every loop that serves callers, for the watchdog."""
         buses = self.devices.buses
-        proofs = []
+        loops = []
         for (name, bus), poller in zip(buses.items(), self.pollers, strict=True):
-            proofs.append(Proof(f"bus {name}", _turns_of(bus), BUS_SILENT_S, bus.nudge))
-            proofs.append(Proof(f"poller of {name}", _turns_of(poller), POLLER_SILENT_S))
+            loops.append(MonitoredLoop(f"bus {name}", _turns_of(bus), BUS_SILENT_S, bus.nudge))
+            loops.append(MonitoredLoop(f"poller of {name}", _turns_of(poller), POLLER_SILENT_S))
         parts = [self.loop, self._writer, self.link, self.publisher, self._telemetry]
         if self._outside.console is not None:
             parts.append(api := ApiLife(self.settings.path(self.settings.paths.socket)))
             group.create_task(api.run(), name="console check")
         for part in (*parts, self.climate):
-            proofs += part.proofs() if isinstance(part, Proven) else []
-        return proofs
+            loops += part.monitored_loops() if isinstance(part, HasLoops) else []
+        return loops
 
     def _upgrading(self) -> None:
         if self._supervisor is not None:

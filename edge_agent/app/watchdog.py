@@ -15,7 +15,7 @@ from collections.abc import Callable
 import structlog
 
 from edge_agent.process.supervisor import Supervisor
-from edge_agent.runtime.vitality import Proof, Vitality
+from edge_agent.runtime.loop_watch import LoopWatch, MonitoredLoop
 
 log = structlog.get_logger()
 
@@ -31,9 +31,9 @@ STILL_CHECKS = 3
 class Watchdog:
     """Watches the loops until cancelled. `status` gives the machine's state in words."""
 
-    def __init__(self, supervisor: Supervisor, proofs: list[Proof], status: Callable[[], str]) -> None:
+    def __init__(self, supervisor: Supervisor, loops: list[MonitoredLoop], status: Callable[[], str]) -> None:
         self._supervisor = supervisor
-        self._proofs = proofs
+        self._loops = loops
         self._status = status
         self.checks = 0
         """How often the event loop has checked."""
@@ -57,22 +57,22 @@ class Watchdog:
 
     async def _until_all_turn(self) -> None:
         """Waits until all turn; systemd limits the time (`TimeoutStartSec`)."""
-        vitality = Vitality(self._proofs, self.check_s)
+        loop_watch = LoopWatch(self._loops, self.check_s)
         sent: list[str] = []
-        while unborn := vitality.unborn:
-            if unborn != sent:
-                sent = unborn
-                self._supervisor.status(f"starting: {', '.join(unborn)}")
+        while not_started := loop_watch.not_started:
+            if not_started != sent:
+                sent = not_started
+                self._supervisor.status(f"starting: {', '.join(not_started)}")
             await asyncio.sleep(START_CHECK_S)
             self.checks += 1
 
     async def _watch(self) -> None:
-        vitality = Vitality(self._proofs, self.check_s)
+        loop_watch = LoopWatch(self._loops, self.check_s)
         before: list[str] = []
         sent, ready = "", False
         while True:
             ready = ready or self._supervisor.ready(self._status())
-            silent = vitality.look()
+            silent = loop_watch.check()
             self.checks += 1
             for name in silent:
                 if name not in before:

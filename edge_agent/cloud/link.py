@@ -12,7 +12,7 @@ from collections.abc import Callable
 
 import structlog
 
-from edge_agent.cloud.incoming import StallWatch, incoming_of
+from edge_agent.cloud.command_message import StallWatch, incoming_of
 from edge_agent.cloud.interfaces import LinkListener
 from edge_agent.cloud.takeovers import LONGEST_TAKEN_S, Pauses
 from edge_agent.errors import LinkFault, LinkRefused, SessionTaken
@@ -32,7 +32,7 @@ from edge_agent.mqtt.settings import (
 )
 from edge_agent.protocol.topics import Topics
 from edge_agent.runtime.clock import Clock, SystemClock
-from edge_agent.runtime.vitality import Proof
+from edge_agent.runtime.loop_watch import MonitoredLoop
 
 log = structlog.get_logger()
 
@@ -119,14 +119,13 @@ class MqttLink:
         self.pauses.takeovers.note()
         self.client.refused(SessionTaken())
 
-    def proofs(self) -> list[Proof]:
-        """See `edge_agent.runtime.vitality.Proven`. A link without a broker counts as alive while it keeps
-        trying."""
+    def monitored_loops(self) -> list[MonitoredLoop]:
+        """See `HasLoops`. A link without a broker counts as alive while it tries to connect."""
         client = self.client
         return [
-            Proof("link", lambda: client.turns, CHECKS_MISSED * self._settings.check_s),
-            Proof("link's thread", self._thread_turns, THREAD_SILENT_S),
-            Proof("link's thread, connecting", self._connecting, CONNECTING_SILENT_S),
+            MonitoredLoop("link", lambda: client.turns, CHECKS_MISSED * self._settings.check_s),
+            MonitoredLoop("link's thread", self._thread_turns, THREAD_SILENT_S),
+            MonitoredLoop("link's thread, connecting", self._connecting, CONNECTING_SILENT_S),
         ]
 
     def _thread_turns(self) -> int | None:

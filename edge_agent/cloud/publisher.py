@@ -15,7 +15,7 @@ from edge_agent.mqtt.event_queue import EventQueue
 from edge_agent.mqtt.messages import Message
 from edge_agent.protocol.topics import Topics
 from edge_agent.runtime.loop import STORAGE_RETRY_S, LockerLoop
-from edge_agent.runtime.vitality import Proof
+from edge_agent.runtime.loop_watch import MonitoredLoop
 
 log = structlog.get_logger()
 
@@ -92,11 +92,11 @@ class Publisher:
             group.create_task(self._publish_events(), name="events")
             group.create_task(self._publish_state(), name="state")
 
-    def proofs(self) -> list[Proof]:
-        """See `Proven`."""
+    def monitored_loops(self) -> list[MonitoredLoop]:
+        """See `HasLoops`."""
         return [
-            Proof("publisher of events", lambda: self._event_turns, SILENT_S, self._wake.set),
-            Proof("publisher of state", lambda: self._state_turns, SILENT_S, self._state_changed.set),
+            MonitoredLoop("publisher of events", lambda: self._event_turns, SILENT_S, self._wake.set),
+            MonitoredLoop("publisher of state", lambda: self._state_turns, SILENT_S, self._state_changed.set),
         ]
 
     def reply(self, topic: str, correlation: bytes | None, body: str) -> None:

@@ -15,7 +15,7 @@ from edge_agent.mqtt.messages import Message
 from edge_agent.protocol.events import Health
 from edge_agent.protocol.telemetry import TelemetryBody
 from edge_agent.protocol.topics import Topics
-from edge_agent.runtime.vitality import Proof
+from edge_agent.runtime.loop_watch import MonitoredLoop
 from edge_agent.service.report import Report
 
 LOOK_S = 1.0
@@ -56,9 +56,9 @@ class Telemetry:
         """Records the health in a body of `state/online` that is being published."""
         self._health = health
 
-    def proofs(self) -> list[Proof]:
-        """See `Proven`."""
-        return [Proof("telemetry", lambda: self._turns, SILENT_S)]
+    def monitored_loops(self) -> list[MonitoredLoop]:
+        """See `HasLoops`."""
+        return [MonitoredLoop("telemetry", lambda: self._turns, SILENT_S)]
 
     async def run(self) -> None:
         """Works until cancelled."""

@@ -198,7 +198,7 @@ def peer_in(scope: Scope) -> Peer | None:
     return found if isinstance(found, Peer) else None
 
 
-class Gate:
+class PermissionMiddleware:
     """Passes on permitted requests and answers the others with `PERMISSION_DENIED`."""
 
     def __init__(self, app: ASGIApp, access: Access) -> None:

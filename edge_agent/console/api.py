@@ -17,7 +17,7 @@ from starlette.routing import Route
 from starlette.types import ExceptionHandler
 
 from edge_agent.config.changes import Change
-from edge_agent.console.access import PROVEN_ACTS, Access, Gate
+from edge_agent.console.access import PROVEN_ACTS, Access, PermissionMiddleware
 from edge_agent.console.bus_api import bus_routes
 from edge_agent.console.diagnose_api import diagnose_routes
 from edge_agent.console.metrics import Numbers, metrics_route
@@ -148,7 +148,7 @@ def create_app(port: ConsolePort) -> Starlette:
             *restore_routes(local, port.access),
             *([] if port.diagnosis is None else diagnose_routes(port.diagnosis, port.access)),
         ],
-        middleware=[Middleware(Gate, access=port.access)],
+        middleware=[Middleware(PermissionMiddleware, access=port.access)],
         exception_handlers=handlers,
     )
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import structlog
 
-from edge_agent.runtime.vitality import Proof
+from edge_agent.runtime.loop_watch import MonitoredLoop
 
 log = structlog.get_logger()
 
@@ -20,15 +20,15 @@ REQUEST = b"GET /v1/alive HTTP/1.1\r\nHost: agent\r\nConnection: close\r\n\r\n"
 
 
 class ApiLife:
-    """Asks until cancelled; only an answer is a proof of life."""
+    """Asks until cancelled; only an answer shows that the API is alive."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
         self._answers = 0
 
-    def proofs(self) -> list[Proof]:
-        """See `Proven`."""
-        return [Proof("local API", lambda: self._answers, SILENT_S)]
+    def monitored_loops(self) -> list[MonitoredLoop]:
+        """See `HasLoops`."""
+        return [MonitoredLoop("local API", lambda: self._answers, SILENT_S)]
 
     async def run(self) -> None:
         """Works until cancelled."""

@@ -87,7 +87,7 @@ class BusOwner:
         self._numbers = 0
         self._wake = asyncio.Event()
         self.turns = 0
-        """How often the loop in `run` has turned; a proof of life."""
+        """How often the loop in `run` has turned, for the watchdog."""
         self.nudge: Callable[[], None] = self._wake.set
         """Makes that loop turn when it waits for a job."""
         self._line_free_s = 0.0

@@ -18,7 +18,7 @@ import structlog
 
 from edge_agent.drivers.interfaces import HeldOutput
 from edge_agent.errors import BusFault, DeviceFault
-from edge_agent.runtime.vitality import Proof
+from edge_agent.runtime.loop_watch import MonitoredLoop
 from edge_agent.statemachine.outputs import SetClimate
 
 log = structlog.get_logger()
@@ -73,9 +73,9 @@ class ClimateOutputs:
         self._wake = asyncio.Event()
         self._turns = 0
 
-    def proofs(self) -> list[Proof]:
-        """See `Proven`."""
-        return [Proof("climate", lambda: self._turns, SILENT_S, self._wake.set)]
+    def monitored_loops(self) -> list[MonitoredLoop]:
+        """See `HasLoops`."""
+        return [MonitoredLoop("climate", lambda: self._turns, SILENT_S, self._wake.set)]
 
     def set(self, given: SetClimate) -> None:
         """Sets the wanted outputs of a cell from now on."""

@@ -136,7 +136,7 @@ class Poller:
         self._random = random or Random("uneven readings")
         self._watched_at_most = max(WATCHED_IN_A_ROW)
         self.turns = 0
-        """Turns of the loop in `run`; a proof of life."""
+        """Turns of the loop in `run`, for the watchdog."""
 
     async def run(self) -> None:
         """Reads one device after the other; a silent device costs the others one request a second."""

@@ -44,7 +44,7 @@ class MqttClient:
         """Why we were refused, as last reported to the listener."""
         self._connection: Connection | None = None
         self.turns = 0
-        """Turns of `run`, a proof of life: it checks its connection, or its pause, every `check_s`."""
+        """Turns of `run`, for the watchdog: it checks its connection, or its pause, every `check_s`."""
         self.attempts = 0
         """How many connections were begun."""
 

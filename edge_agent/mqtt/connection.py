@@ -150,7 +150,7 @@ class Connection:
         if self._send_window is not None:
             self._send_window.receipt(packet_id, reason, accepted)
 
-    def over(self, fault: LinkFault) -> None:
+    def connection_lost(self, fault: LinkFault) -> None:
         """See `LibraryEvents`."""
         self._hand_over(self._gone, fault)
 

@@ -63,7 +63,7 @@ class LibraryEvents(Protocol):
     def answered(self, packet_id: int, reason: object, accepted: bool) -> None:
         """A PUBACK, or the library's report that a message with QoS 0 was sent."""
 
-    def over(self, fault: LinkFault) -> None:
+    def connection_lost(self, fault: LinkFault) -> None:
         """The connection could not be made, was refused, or has ended."""
 
 

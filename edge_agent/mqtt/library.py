@@ -201,7 +201,7 @@ class LibraryClient(_ClosesFailedSockets):
             # A broker may ask for a longer keep-alive than ours: a dead link would go unnoticed for longer.
             self._keepalive = min(self._keepalive, self._link_settings.keepalive_s)
             if reason.is_failure:
-                events.over(packets.fault_of_refusal(reason))
+                events.connection_lost(packets.fault_of_refusal(reason))
             else:
                 events.accepted(Limits(properties))
 
@@ -213,18 +213,18 @@ class LibraryClient(_ClosesFailedSockets):
 
         def on_disconnect(_c: Any, _u: Any, flags: mqtt.DisconnectFlags, reason: ReasonCode, _p: Any) -> None:
             sent = flags.is_disconnect_packet_from_server
-            events.over(packets.fault_of_end(reason, sent=sent, answered=answered))
+            events.connection_lost(packets.fault_of_end(reason, sent=sent, answered=answered))
 
         def on_log(_c: Any, _u: Any, level: int, text: str) -> None:
             # With TLS 1.3 the broker judges our certificate after our side of the handshake is complete.
             alert = alert_in(text) if level == mqtt.MQTT_LOG_ERR else None
             if alert is not None:
-                events.over(alert)
+                events.connection_lost(alert)
 
         self.on_log = on_log
         self.on_socket_open = on_socket_open
         self.on_connect = on_connect
-        self.on_connect_fail = lambda _c, _u: events.over(fault_of(sys.exception()))
+        self.on_connect_fail = lambda _c, _u: events.connection_lost(fault_of(sys.exception()))
         self.on_subscribe = on_subscribe
         self.on_disconnect = on_disconnect
         self.on_message = lambda _c, _u, message: events.arrived(message)

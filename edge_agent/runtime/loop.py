@@ -20,8 +20,8 @@ from edge_agent.errors import Code, Refusal, StorageFault
 from edge_agent.journal.store import Batch, InboxRow
 from edge_agent.model import Alarm, Instant, Reservation, ReservationStatus
 from edge_agent.runtime.clock import Clock
+from edge_agent.runtime.loop_watch import MonitoredLoop
 from edge_agent.runtime.views import Views
-from edge_agent.runtime.vitality import Proof
 from edge_agent.runtime.writer import LONGEST_COMMIT_S, Writer
 from edge_agent.statemachine import conditions
 from edge_agent.statemachine.history import FROZEN
@@ -141,7 +141,7 @@ class LockerLoop:
         self._wake = asyncio.Event()
         self._doors_busy = False
         self.turns = 0
-        """Turns of the loop in `run`, each with its commit; a proof of life."""
+        """Turns of the loop in `run`, each with its commit, for the watchdog."""
 
     def submit(
         self,
@@ -195,9 +195,9 @@ class LockerLoop:
             await self._turn(items, listener)
             self.turns += 1
 
-    def proofs(self) -> list[Proof]:
-        """See `Proven`. The loop turns by itself at least every `LONGEST_WAIT_S`."""
-        return [Proof("writer loop", lambda: self.turns, SILENT_S)]
+    def monitored_loops(self) -> list[MonitoredLoop]:
+        """See `HasLoops`. The loop turns by itself at least every `LONGEST_WAIT_S`."""
+        return [MonitoredLoop("writer loop", lambda: self.turns, SILENT_S)]
 
     async def _wait(self) -> None:
         """Returns when there is work: an input, a refusal to journal, a due moment, or progress of sent

@@ -7,7 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Protocol
 
 from edge_agent.journal.store import Batch, JournalStore
-from edge_agent.runtime.vitality import Proof
+from edge_agent.runtime.loop_watch import MonitoredLoop
 
 LONGEST_COMMIT_S = 45.0
 """A commit that takes longer counts as lost; a worn SD card has been seen to take many seconds."""
@@ -36,9 +36,9 @@ class ThreadWriter:
         self._submitted += 1
         await asyncio.get_running_loop().run_in_executor(self._pool, self._work, batch)
 
-    def proofs(self) -> list[Proof]:
-        """See `Proven`."""
-        return [Proof("journal writer", lambda: self._turns, LONGEST_COMMIT_S, self._nudge)]
+    def monitored_loops(self) -> list[MonitoredLoop]:
+        """See `HasLoops`."""
+        return [MonitoredLoop("journal writer", lambda: self._turns, LONGEST_COMMIT_S, self._nudge)]
 
     def _nudge(self) -> None:
         if self._submitted == self._turns:  # otherwise it has work to do, and that is its proof

@@ -6,7 +6,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from edge_agent.cloud.incoming import LONGEST_ID, incoming_of
+from edge_agent.cloud.command_message import LONGEST_ID, incoming_of
 from edge_agent.mqtt.messages import Received
 from edge_agent.mqtt.packets import received_of
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 
-from edge_agent.cloud.incoming import StallWatch
+from edge_agent.cloud.command_message import StallWatch
 from tools.simulate.virtual_loop import VirtualLoop
 
 

@@ -13,7 +13,7 @@ from edge_agent.app.agent import Agent
 from edge_agent.cloud import telemetry
 from edge_agent.config import load_settings
 from edge_agent.process.supervisor import Supervisor
-from edge_agent.runtime.vitality import Proof, Vitality
+from edge_agent.runtime.loop_watch import LoopWatch, MonitoredLoop
 from tests.support.site import Site
 from tests.support.supervisor import Entries, FakeSupervisor, logged, silent
 from tools.bench.settings import REPOSITORY
@@ -236,16 +236,16 @@ def test_a_loop_that_recovers_feeds_the_watchdog_again(tmp_path: Path) -> None:
 def test_a_process_that_was_suspended_does_not_count_as_hung() -> None:
     """Looks are counted: whatever passed between two of them, each loop has its chance."""
     turns = {"a": 1}
-    vitality = Vitality([Proof("a", lambda: turns["a"], 15.0)], check_s=5.0)
-    assert [vitality.look() for _ in range(4)] == [[], [], ["a"], ["a"]]
+    loop_watch = LoopWatch([MonitoredLoop("a", lambda: turns["a"], 15.0)], check_s=5.0)
+    assert [loop_watch.check() for _ in range(4)] == [[], [], ["a"], ["a"]]
     turns["a"] += 1
-    assert vitality.look() == []
+    assert loop_watch.check() == []
 
 
 def test_a_part_with_nothing_to_prove_is_not_silent() -> None:
-    vitality = Vitality([Proof("thread", lambda: None, 10.0)], check_s=5.0)
-    assert [vitality.look() for _ in range(5)] == [[]] * 5
-    assert vitality.unborn == []
+    loop_watch = LoopWatch([MonitoredLoop("thread", lambda: None, 10.0)], check_s=5.0)
+    assert [loop_watch.check() for _ in range(5)] == [[]] * 5
+    assert loop_watch.not_started == []
 
 
 @pytest.mark.parametrize("address", ["", "@edge-agent-test"])

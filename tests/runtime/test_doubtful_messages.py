@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from edge_agent.cloud.incoming import incoming_of
+from edge_agent.cloud.command_message import incoming_of
 from edge_agent.model import Alarm
 from edge_agent.mqtt.packets import received_of
 from edge_agent.runtime.clock import SystemClock

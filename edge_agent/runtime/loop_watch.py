@@ -18,10 +18,10 @@ def _nothing() -> None:
 
 
 @dataclass(frozen=True, slots=True)
-class Proof:
-    """How a loop proves that it is alive.
+class MonitoredLoop:
+    """A loop or thread that is monitored.
 
-    `turns`: 0 at first, then another number after each turn; None: it has nothing to prove now. The loop is
+    `turns`: 0 at first, then another number after each turn; None: the loop is not monitored now. The loop is
     silent when the number has not changed for `bound_s`. `nudge` makes it turn when it waits.
     """
 
@@ -32,38 +32,38 @@ class Proof:
 
 
 @runtime_checkable
-class Proven(Protocol):
+class HasLoops(Protocol):
     """A part of the daemon that has loops or threads of its own."""
 
-    def proofs(self) -> list[Proof]:
-        """One proof for each loop or thread."""
+    def monitored_loops(self) -> list[MonitoredLoop]:
+        """One entry for each loop or thread."""
 
 
-class Vitality:
+class LoopWatch:
     """The state of all loops, checked every `check_s` seconds."""
 
-    def __init__(self, proofs: Sequence[Proof], check_s: float) -> None:
-        self._proofs = [(proof, max(2, math.ceil(proof.bound_s / check_s))) for proof in proofs]
-        self._seen: dict[str, int | None] = {proof.name: proof.turns() for proof in proofs}
+    def __init__(self, loops: Sequence[MonitoredLoop], check_s: float) -> None:
+        self._loops = [(loop, max(2, math.ceil(loop.bound_s / check_s))) for loop in loops]
+        self._seen: dict[str, int | None] = {loop.name: loop.turns() for loop in loops}
         self._still: dict[str, int] = dict.fromkeys(self._seen, 0)
 
     @property
-    def unborn(self) -> list[str]:
+    def not_started(self) -> list[str]:
         """Names of the loops that have not made a turn yet."""
-        return [proof.name for proof, _ in self._proofs if proof.turns() == 0]
+        return [loop.name for loop, _ in self._loops if loop.turns() == 0]
 
-    def look(self) -> list[str]:
+    def check(self) -> list[str]:
         """Checks once; returns the names of the silent loops."""
         silent = []
-        for proof, bound in self._proofs:
-            turns, before = proof.turns(), self._seen[proof.name]
-            self._seen[proof.name] = turns
+        for loop, bound in self._loops:
+            turns, before = loop.turns(), self._seen[loop.name]
+            self._seen[loop.name] = turns
             if turns is None or turns != before:
-                self._still[proof.name] = 0
+                self._still[loop.name] = 0
                 continue
-            self._still[proof.name] += 1
-            if self._still[proof.name] >= bound:
-                silent.append(proof.name)
-            if self._still[proof.name] * 3 >= bound:
-                proof.nudge()
+            self._still[loop.name] += 1
+            if self._still[loop.name] >= bound:
+                silent.append(loop.name)
+            if self._still[loop.name] * 3 >= bound:
+                loop.nudge()
         return silent
