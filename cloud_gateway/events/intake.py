@@ -12,6 +12,7 @@ import asyncio
 import zlib
 from collections import deque
 from collections.abc import Callable
+from dataclasses import dataclass
 
 from sqlalchemy import Connection
 
@@ -67,6 +68,15 @@ def subscriptions(suffix: str, share_group: str) -> list[str]:
         f"{ROOT}/+/state/digest",
         f"{ROOT}/+/reply/{suffix}/#",
     ]
+
+
+@dataclass(frozen=True, slots=True)
+class _AdmittedEvent:
+    """An event within its machine's quota: as read, or why it is unusable."""
+
+    message: Received
+    received: ReceivedEvent | None
+    reason: str = ""
 
 
 class Intake:
@@ -127,8 +137,7 @@ class Intake:
                     held = following
                     break
                 batch.append(following)
-            while not await self._take(batch, link):
-                await asyncio.sleep(self._timing.storage_pause_s)
+            await self._take(batch, link)
             self._acknowledge(batch, link)
 
     def _acknowledge(self, batch: list[Received], link: MqttLink) -> None:
@@ -139,17 +148,20 @@ class Intake:
             self._done.discard(id(message))
             link.acknowledge(message)
 
-    async def _take(self, batch: list[Received], link: MqttLink) -> bool:
-        """Handles the messages; False if the database could not be written."""
-        try:
-            if _is_event(batch[0]):
-                await self._take_events(batch)
-            else:
-                await self._take_one(batch[0], link)
-        except DATABASE_GONE as error:
-            log().error("database_failed", **error_fields(error))
-            return False
-        return True
+    async def _take(self, batch: list[Received], link: MqttLink) -> None:
+        """Handles several events, or one message that is no event. Retries while the database cannot be
+        written."""
+        admitted = self._admit(batch) if _is_event(batch[0]) else None
+        while True:
+            try:
+                if admitted is None:
+                    await self._take_one(batch[0], link)
+                else:
+                    await self._store_events(admitted)
+                return
+            except DATABASE_GONE as error:
+                log().error("database_failed", **error_fields(error))
+            await asyncio.sleep(self._timing.storage_pause_s)
 
     async def _take_one(self, message: Received, link: MqttLink) -> None:
         try:
@@ -164,28 +176,35 @@ class Intake:
         if machine_id is not None:
             self._quotas.count_rejected(machine_id, kind)
 
-    async def _take_events(self, batch: list[Received]) -> None:
-        """Takes several events in one transaction; if one of them is bad, each in its own."""
-        received: list[ReceivedEvent] = []
-        bad: list[tuple[Received, str]] = []
+    def _admit(self, batch: list[Received]) -> list[_AdmittedEvent]:
+        """Reads the events, each charged once to its machine's quota, however often it is stored."""
+        admitted = []
         for message in batch:
             try:
                 machine_id = sender_of(message.topic)
                 if not self._quotas.take_quota(machine_id, [len(message.payload)]):
                     self._refuse(message.topic, "quota")
                     continue  # `sync` requests it later, when the quota allows it
-                received.append(read_event(machine_id, message.payload))
-                if received[-1].event is None:
+                received = read_event(machine_id, message.payload)
+                if received.event is None:
                     self._refuse(message.topic, "event")
+                admitted.append(_AdmittedEvent(message, received))
             except ValueError as error:
                 self._refuse(message.topic, "event")
-                bad.append((message, _reason(error)))
+                admitted.append(_AdmittedEvent(message, None, _reason(error)))
+        return admitted
+
+    async def _store_events(self, admitted: list[_AdmittedEvent]) -> None:
+        """Stores several events in one transaction; if one of them is bad, each in its own."""
         now_s = self._clock()
 
         def work(db: Connection) -> int:
-            for message, reason in bad:
-                _keep(db, message, reason, now_s)
-            return take_events(db, received, now_s)
+            for entry in admitted:
+                if entry.received is None:
+                    _keep(db, entry.message, entry.reason, now_s)
+            return take_events(
+                db, [entry.received for entry in admitted if entry.received is not None], now_s
+            )
 
         try:
             if await self._store.write(work):
@@ -193,11 +212,11 @@ class Intake:
         except DATABASE_GONE:
             raise
         except Exception as error:
-            if len(batch) == 1:
-                await self._reject(batch[0], _reason(error))
+            if len(admitted) == 1:
+                await self._reject(admitted[0].message, _reason(error))
                 return
-            for message in batch:
-                await self._take_events([message])
+            for entry in admitted:
+                await self._store_events([entry])
 
     async def _dispatch(self, message: Received, link: MqttLink) -> None:
         machine_id = sender_of(message.topic)
