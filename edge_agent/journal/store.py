@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import fcntl
 import os
-import sqlite3
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import astuple, dataclass, field
@@ -13,17 +12,15 @@ from pathlib import Path
 from typing import Any
 
 from edge_agent.errors import StorageFault
+from edge_agent.journal.database import OperationalError, as_storage_fault, connect
+from edge_agent.journal.reader import INBOX_COLUMNS, InboxRow, JournalReader
 from edge_agent.journal.records import ENTITIES, KINDS, RESERVATION, dump, load
 from edge_agent.journal.rows import (
-    LEDGER,
-    TEMPERATURE,
-    event_line,
-    ledger_line,
     reservation_row,
     temperature_row,
     unlock_row,
 )
-from edge_agent.model import Reservation, ReservationStatus, UnlockAttempt
+from edge_agent.model import Reservation, UnlockAttempt
 from edge_agent.statemachine.locker import lasting
 from edge_agent.statemachine.outputs import TemperatureRecord, UnlockRecord
 from edge_agent.statemachine.state import LockerState
@@ -51,23 +48,6 @@ TEMPERATURES_KEPT = 500_000
 """At most this many temperature readings are kept: some 50 MB, weeks of eight heated or cooled cells."""
 PRUNED_AT_ONCE = 100
 """At most this many old readings are deleted with one commit."""
-
-
-@dataclass(frozen=True, slots=True)
-class InboxRow:
-    """A request that was given to the core, where its reply goes, and the reply once there is one (JSON).
-
-    `body_digest` distinguishes a repetition of the same bytes from a new attempt under the same id; `synced`:
-    whether `received_s` (Unix time) was known to be right.
-    """
-
-    request_id: str
-    received_s: float
-    response_topic: str | None
-    correlation: bytes | None
-    reply: str | None = None
-    body_digest: str | None = None
-    synced: bool = True
 
 
 @dataclass(slots=True)
@@ -121,15 +101,7 @@ class Loaded:
     """Requests without a reply, and recent ones with theirs."""
 
 
-@contextmanager
-def _as_storage_fault() -> Iterator[None]:
-    try:
-        yield
-    except (sqlite3.Error, OSError) as error:
-        raise StorageFault(f"journal: {error}") from error
-
-
-class JournalStore:
+class JournalStore(JournalReader):
     """One journal. `commit` may run on another thread than the reads: they use their own connections.
 
     All methods raise `StorageFault` if the file cannot be used.
@@ -140,7 +112,7 @@ class JournalStore:
         self._path = path
         self._on_upgrade = on_upgrade
         self._spare_file = path.with_name(f"{path.name}.reserve")
-        with _as_storage_fault():
+        with as_storage_fault():
             path.parent.mkdir(parents=True, exist_ok=True)
             self._lock = os.open(f"{path}.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
@@ -148,23 +120,16 @@ class JournalStore:
                 fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except OSError:
                 raise StorageFault(f"journal: {path} is in use by another process") from None
-            with _as_storage_fault():
-                self._writer = self._connect()
+            with as_storage_fault():
+                self._writer = connect(self._path)
                 self._migrate()
                 (self.journal_id,) = self._writer.execute("SELECT journal_id FROM journal").fetchone()
-                self._reader = self._connect()
-                self._reader.execute("PRAGMA query_only = ON")
+                reader = connect(self._path)
+                reader.execute("PRAGMA query_only = ON")
+                super().__init__(reader)
         except StorageFault:
             os.close(self._lock)
             raise
-
-    def _connect(self) -> sqlite3.Connection:
-        connection = sqlite3.connect(self._path, isolation_level=None, check_same_thread=False)
-        connection.execute("PRAGMA journal_mode = WAL")
-        connection.execute("PRAGMA synchronous = FULL")
-        connection.execute("PRAGMA busy_timeout = 5000")
-        connection.execute("PRAGMA journal_size_limit = 4194304")
-        return connection
 
     def _migrate(self) -> None:
         """Upgrades an older file: `schema/NNNN.sql`, each in one transaction."""
@@ -185,7 +150,7 @@ class JournalStore:
                 self._writer.set_progress_handler(self._upgrades, UPGRADE_STEPS)
                 try:
                     self._writer.executescript(whole)
-                except sqlite3.OperationalError:
+                except OperationalError:
                     # A full disk must not prevent a start: the reserved space may be enough.
                     if self._writer.in_transaction:
                         self._writer.execute("ROLLBACK")
@@ -233,8 +198,8 @@ class JournalStore:
 
     def quick_check(self) -> list[str]:
         """The faults that SQLite finds in the file, if any. Reads it all: not for the event loop."""
-        with _as_storage_fault():
-            connection = self._connect()
+        with as_storage_fault():
+            connection = connect(self._path)
             try:
                 found = [str(row[0]) for row in connection.execute("PRAGMA quick_check(5)")]
             finally:
@@ -254,7 +219,7 @@ class JournalStore:
 
     def load(self, replies_since_s: float) -> Loaded:
         """What a start needs. Requests with a reply: only those received after a Unix time."""
-        with _as_storage_fault():
+        with as_storage_fault():
             entities: dict[str, dict[str, Any]] = {kind: {} for kind in ENTITIES}
             for kind, key, body in self._reader.execute("SELECT kind, key, body FROM entity"):
                 entities[kind][key] = load(ENTITIES[kind], body, f"{kind} {key}")
@@ -262,7 +227,9 @@ class JournalStore:
             reservations = {rid: load(RESERVATION, body, f"reservation {rid}") for rid, body in live}
             former = self._former()
             row = self._reader.execute("SELECT seq FROM sqlite_sequence WHERE name = 'outbox'").fetchone()
-            query = f"SELECT {_INBOX} FROM inbox WHERE reply IS NULL OR received_s > ? ORDER BY received_s"
+            query = (
+                f"SELECT {INBOX_COLUMNS} FROM inbox WHERE reply IS NULL OR received_s > ? ORDER BY received_s"
+            )
             requests = self._reader.execute(query, (replies_since_s,))
             sequence = 0 if row is None else row[0]
             return Loaded(entities, reservations, former, sequence, [InboxRow(*r) for r in requests])
@@ -292,7 +259,7 @@ class JournalStore:
 
     @contextmanager
     def _transaction(self) -> Iterator[None]:
-        with _as_storage_fault():
+        with as_storage_fault():
             self._writer.execute("BEGIN IMMEDIATE")
             try:
                 yield
@@ -387,113 +354,8 @@ class JournalStore:
             old = f"DELETE FROM temperature WHERE n IN ({oldest}) AND synced AND wall_s < ?"
             self._writer.execute(old, (PRUNED_AT_ONCE, batch.now_s - TEMPERATURES_KEPT_S))
 
-    def events_kept(self, from_sequence: int, limit: int) -> list[tuple[int, str]]:
-        """Events from a sequence on, oldest first, whether the broker has them or not."""
-        with _as_storage_fault():
-            query = "SELECT sequence, body FROM outbox WHERE sequence >= ? ORDER BY sequence LIMIT ?"
-            return list(self._reader.execute(query, (from_sequence, limit)))
-
-    def rows(self, query: str, values: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
-        """The rows that a query returns."""
-        with _as_storage_fault():
-            return list(self._reader.execute(query, values))
-
     def write_all(self, statements: list[Statement]) -> None:
         """Writes all statements or none; for a start, when there is no other writer."""
         with self._transaction():
             for statement, rows in statements:
                 self._writer.executemany(statement, rows)
-
-    def sent_through(self) -> int:
-        """The broker is known to have every event up to this sequence."""
-        with _as_storage_fault():
-            return self._through()
-
-    def _through(self) -> int:
-        (through,) = self._reader.execute("SELECT through FROM sent").fetchone()
-        return int(through)
-
-    def oldest_sequence(self) -> int | None:
-        """The sequence of the oldest event that is kept; None if there is none."""
-        with _as_storage_fault():
-            (oldest,) = self._reader.execute("SELECT min(sequence) FROM outbox").fetchone()
-            return None if oldest is None else int(oldest)
-
-    def timeline(self, after: tuple[int, int], limit: int) -> list[dict[str, Any]]:
-        """Kept events and lines of the unlock ledger, in the order in which they happened.
-
-        The `limit` newest after the position `after`: the sequence of an event and the number of a ledger
-        line. Rows of kind `event` hold `sequence`, `sent` and the event's `body`; those of kind `unlock` the
-        ledger's columns.
-        """
-        with _as_storage_fault():
-            query = "SELECT sequence, body, sequence <= (SELECT through FROM sent) FROM outbox"
-            query += " WHERE sequence > ? ORDER BY sequence DESC LIMIT ?"
-            events = [event_line(*row) for row in self._reader.execute(query, (after[0], limit))]
-            query = f"SELECT {', '.join(LEDGER)} FROM unlock WHERE n > ? ORDER BY n DESC LIMIT ?"
-            unlocks = [ledger_line(row) for row in self._reader.execute(query, (after[1], limit))]
-        ordered = [((row["after_sequence"], 1, row["n"]), row) for row in unlocks]
-        ordered += [((row["sequence"], 0, 0), row) for row in events]
-        return [row for _, row in sorted(ordered, key=lambda item: item[0])][-limit:]
-
-    def newest_place(self) -> tuple[int, int]:
-        """The position after everything that `timeline` holds now."""
-        with _as_storage_fault():
-            query = "SELECT ifnull(max(sequence), 0), (SELECT ifnull(max(n), 0) FROM unlock) FROM outbox"
-            sequence, number = self._reader.execute(query).fetchone()
-            return int(sequence), int(number)
-
-    def outbox_size(self) -> int:
-        """How many events wait for the broker."""
-        with _as_storage_fault():
-            query = "SELECT count(*) FROM outbox WHERE sequence > (SELECT through FROM sent)"
-            (count,) = self._reader.execute(query).fetchone()
-            return int(count)
-
-    def request(self, request_id: str) -> InboxRow | None:
-        """The request with this id, if it was seen before; otherwise None."""
-        with _as_storage_fault():
-            query = f"SELECT {_INBOX} FROM inbox WHERE request_id = ?"
-            row = self._reader.execute(query, (request_id,)).fetchone()
-            return None if row is None else InboxRow(*row)
-
-    def reservation(self, reservation_id: str) -> Reservation | None:
-        """A reservation, also one that is over."""
-        with _as_storage_fault():
-            query = "SELECT body FROM reservation WHERE reservation_id = ?"
-            row = self._reader.execute(query, (reservation_id,)).fetchone()
-        if row is None:
-            return None
-        reservation: Reservation = load(RESERVATION, row[0], f"reservation {reservation_id}")
-        return reservation
-
-    def ended_reservations(self, before: int | None, limit: int) -> list[tuple[int, Reservation]]:
-        """The reservations that are over, with their positions in the journal (`rowid`): the newest `limit`
-        of those whose position is below `before` (None: of all), newest first."""
-        query = (
-            "SELECT rowid, body FROM reservation WHERE live <> 1 AND (?1 IS NULL OR rowid < ?1)"
-            " ORDER BY rowid DESC LIMIT ?2"
-        )
-        found = self.rows(query, (before, limit))
-        return [(place, load(RESERVATION, body, f"reservation at {place}")) for place, body in found]
-
-    def temperatures(self, reservation_id: str) -> list[dict[str, Any]]:
-        """The temperature log of a reservation, also of one that is over, oldest first.
-
-        Rows hold `wall_s` (Unix time), `temperature_c` (None: the sensor was lost), `setpoint_c`, `limit_c`,
-        `need`, `door`, `output`.
-        """
-        with _as_storage_fault():
-            query = f"SELECT {', '.join(TEMPERATURE)} FROM temperature WHERE reservation_id = ? ORDER BY n"
-            rows = self._reader.execute(query, (reservation_id,)).fetchall()
-            return [dict(zip(TEMPERATURE, row, strict=True)) for row in rows]
-
-    def ended_status(self, reservation_id: str) -> ReservationStatus | None:
-        """The last status of a reservation that is over; None if it is live or never existed."""
-        with _as_storage_fault():
-            query = "SELECT status FROM reservation WHERE reservation_id = ? AND live <> 1"
-            row = self._reader.execute(query, (reservation_id,)).fetchone()
-            return None if row is None else ReservationStatus(row[0])
-
-
-_INBOX = "request_id, received_s, response_topic, correlation, reply, body_digest, synced"

@@ -14,7 +14,8 @@ from typing import Any
 import structlog
 
 from edge_agent.errors import Code, Forged, Refusal, StorageFault, Unreadable
-from edge_agent.journal.store import InboxRow, JournalStore
+from edge_agent.journal.reader import InboxRow
+from edge_agent.journal.store import JournalStore
 from edge_agent.model import Alarm
 from edge_agent.protocol.api import rpc_status
 from edge_agent.protocol.commands import (

@@ -17,7 +17,8 @@ from typing import Protocol, get_args
 import structlog
 
 from edge_agent.errors import Code, Refusal, StorageFault
-from edge_agent.journal.store import Batch, InboxRow
+from edge_agent.journal.reader import InboxRow
+from edge_agent.journal.store import Batch
 from edge_agent.model import Alarm, Instant, Reservation, ReservationStatus
 from edge_agent.runtime.clock import Clock
 from edge_agent.runtime.loop_watch import MonitoredLoop

@@ -81,7 +81,7 @@ def test_a_clock_is_read_in_one_place_only() -> None:
     [
         ("pymodbus", {"edge_agent/drivers/modbus.py"}),
         ("paho", {"edge_agent/mqtt/library.py", "edge_agent/mqtt/packets.py"}),
-        ("sqlite3", {"edge_agent/journal/store.py"}),
+        ("sqlite3", {"edge_agent/journal/database.py"}),
         ("secrets", {"edge_agent/runtime/ids.py"}),
         ("nacl", {"edge_agent/cloud/signature_check.py"}),
     ],

@@ -13,8 +13,9 @@ import pytest
 from edge_agent.app import layout_of
 from edge_agent.config import load_settings
 from edge_agent.errors import ConfigError, StorageFault
+from edge_agent.journal.reader import InboxRow
 from edge_agent.journal.recovery import restore
-from edge_agent.journal.store import EVENTS_KEPT, INBOX_KEPT_S, Batch, InboxRow, JournalStore
+from edge_agent.journal.store import EVENTS_KEPT, INBOX_KEPT_S, Batch, JournalStore
 from edge_agent.model import Door, Instant, Purpose, ReservationStatus, UnlockOutcome
 from edge_agent.statemachine.inputs import Boot, ClosingSettled, DoorRead, TemperatureMeasured
 from edge_agent.statemachine.locker import restored, step
