@@ -144,18 +144,20 @@ async def overview(
     return await store.read(work)
 
 
+_LISTED = (
+    reservations.c.reservation_id,
+    reservations.c.platform,
+    reservations.c.platform_order_id,
+    reservations.c.machine_id,
+    reservations.c.cell_label.label("cell"),
+    reservations.c.status,
+)
+"""What every list of reservations shows."""
+
+
 def _noted(db: Connection, now_s: float) -> list[NotedReservation]:
     table = reservations.c
-    query = select(
-        table.reservation_id,
-        table.platform,
-        table.platform_order_id,
-        table.machine_id,
-        table.cell_label.label("cell"),
-        table.status,
-        table.notes,
-        table.created_s,
-    )
+    query = select(*_LISTED, table.notes, table.created_s)
     query = query.where(is_ongoing(now_s), table.notes != "").order_by(table.created_s, table.position)
     return [
         NotedReservation(created_at=shown_date(row.created_s), **_without(row, "created_s"))
@@ -263,15 +265,7 @@ def _event_type(body: str) -> str:
 
 def _unknown(db: Connection) -> list[UnknownReservation]:
     table = reservations.c
-    query = select(
-        table.reservation_id,
-        table.platform,
-        table.platform_order_id,
-        table.machine_id,
-        table.cell_label.label("cell"),
-        table.status,
-        table.unknown_s,
-    )
+    query = select(*_LISTED, table.unknown_s)
     over = or_(table.completed.is_(True), table.status.in_(FINISHED))
     query = query.where(table.unknown_s.is_not(None), ~over).order_by(table.unknown_s, table.position)
     return [

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 
 from edge_agent.drivers.simulated.slave import (
@@ -27,11 +28,9 @@ NO_SENSOR = 0x8000
 AUTO_REPORT = 0x00FD
 
 
-class LaumasTransmitter(Slave):
-    """Laumas TLB/W100: status 6, gross 7-8, net 9-10 (high word first, magnitude only), command register 5.
-
-    Source: Laumas TLB manual, Modbus RTU protocol. Tare and zero are lost with the object, as at power-off.
-    """
+class _Transmitter(Slave, ABC):
+    """A weight transmitter whose registers are read by function 03 and written by function 16. Tare and zero
+    are lost with the object, as at power-off."""
 
     def __init__(self, address: int, weigh: Callable[[int], Weighing] | None) -> None:
         super().__init__(address)
@@ -44,10 +43,27 @@ class LaumasTransmitter(Slave):
         """Functions 03 and 16."""
         return self._functions
 
+    def _masses_g(self, weighing: Weighing) -> tuple[int, int]:
+        """Gross and net mass."""
+        gross_g = weighing.grams - self._zero_g
+        return gross_g, gross_g - self._tare_g
+
+    @abstractmethod
+    def _read(self, body: bytes, at_ns: int) -> bytes: ...
+
+    @abstractmethod
+    def _write(self, body: bytes, at_ns: int) -> bytes: ...
+
+
+class LaumasTransmitter(_Transmitter):
+    """Laumas TLB/W100: status 6, gross 7-8, net 9-10 (high word first, magnitude only), command register 5.
+
+    Source: Laumas TLB manual, Modbus RTU protocol.
+    """
+
     def _read(self, body: bytes, at_ns: int) -> bytes:
         weighing = self._weigh(at_ns)
-        gross_g = weighing.grams - self._zero_g
-        net_g = gross_g - self._tare_g
+        gross_g, net_g = self._masses_g(weighing)
         status = STABLE if weighing.settled else 0
         status |= GROSS_NEGATIVE if gross_g < 0 else 0
         status |= NET_NEGATIVE if net_g < 0 else 0
@@ -71,7 +87,7 @@ class LaumasTransmitter(Slave):
         return body[:4]
 
 
-class GenericTransmitter(Slave):
+class GenericTransmitter(_Transmitter):
     """The transmitter sold under many names: status 8 (bit 5: not stable), gross 80-81 and net 82-83 (signed,
     high word first); 0x7FFFFFFF to 84-85 tares, anything to 94 zeroes. No decimals here: grams.
 
@@ -82,21 +98,9 @@ class GenericTransmitter(Slave):
     UNSTABLE = 1 << 5
     TAKE_TARE = (0x7FFF, 0xFFFF)
 
-    def __init__(self, address: int, weigh: Callable[[int], Weighing] | None) -> None:
-        super().__init__(address)
-        self._weigh = weigh or (lambda _: Weighing(0, settled=True))
-        self._zero_g = 0
-        self._tare_g = 0
-        self._functions: dict[int, Execute] = {3: self._read, 16: self._write}
-
-    def functions(self) -> Mapping[int, Execute]:
-        """Functions 03 and 16."""
-        return self._functions
-
     def _read(self, body: bytes, at_ns: int) -> bytes:
         weighing = self._weigh(at_ns)
-        gross_g = weighing.grams - self._zero_g
-        net_g = gross_g - self._tare_g
+        gross_g, net_g = self._masses_g(weighing)
         values = {
             self.STATUS: 0 if weighing.settled else self.UNSTABLE,
             self.GROSS: gross_g >> 16,
