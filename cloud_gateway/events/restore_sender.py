@@ -78,7 +78,8 @@ class RestoreSender:
                 ):
                     return
                 with contextlib.suppress(TimeoutError):
-                    await asyncio.wait_for(again.wait(), pause_s)
+                    async with asyncio.timeout(pause_s):  # `wait_for` may lose a cancellation (Python 3.11)
+                        await again.wait()
                 pause_s = PAUSE_S if again.is_set() else min(PAUSE_MAX_S, 2 * pause_s)
         finally:
             del self._answering[machine_id]
