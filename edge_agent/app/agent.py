@@ -134,9 +134,9 @@ class Agent:
             on_refusal=lambda cause: self.loop.submit(refusal(cause)),
         )
         self._weighing = Weighing(layout.weighed, self.loop.submit)
-        self._make_command_handling()
         online = functools.partial(self._online, True)
         self._telemetry = Telemetry(self.link, self.report, topics, self._clock_text, online)
+        self._make_command_handling()
         self._make_door_reading()
         self._executor = self._make_executor()
         self._group: asyncio.TaskGroup  # set by `_serve`; `_start_effect` starts tasks in it
@@ -167,7 +167,12 @@ class Agent:
         self._link_listener = DaemonLinkListener(self.publisher, self.commands, self.history_check, self.loop)
         wake = self.report.wake_followers
         self._loop_listener = DaemonLoopListener(
-            self.publisher, self.commands, self._start_effect, wake, self._new_journal
+            self.publisher,
+            self.commands,
+            self._start_effect,
+            self._telemetry.state_changed,
+            wake,
+            self._new_journal,
         )
 
     def _make_door_reading(self) -> None:

@@ -75,6 +75,7 @@ class DaemonLoopListener:
     publisher: Publisher
     commands: CommandHandler
     start_effect: Callable[[Effect], None]
+    wake_telemetry: Callable[[], None]
     wake: Callable[[], None]
     begin_journal: Callable[[], None]
 
@@ -93,6 +94,7 @@ class DaemonLoopListener:
     def state_changed(self) -> None:
         """See `LoopListener`."""
         self.publisher.state_changed()
+        self.wake_telemetry()
 
     def recorded(self) -> None:
         """See `LoopListener`."""

@@ -1,4 +1,4 @@
-"""Telemetry (QoS 0): doors, weights and temperatures when they change, and everything each `BEAT_S`.
+"""Telemetry (QoS 0): doors, alarms, weights and temperatures when they change, and everything each `BEAT_S`.
 
 Nothing depends on it and nothing of it is stored; the next beat repeats what a link that was down missed. The
 machine's health is retained in `state/online` and published again when it changes.
@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
 from edge_agent.cloud.interfaces import Link
@@ -19,6 +20,9 @@ from edge_agent.runtime.loop_watch import MonitoredLoop
 from edge_agent.service.report import Report
 
 LOOK_S = 1.0
+"""Weights and temperatures are compared this often."""
+PAUSE_S = 0.05
+"""Shortest pause between two messages; a door's change is published at once, those right after it together."""
 SILENT_S = 30.0
 BEAT_S = 60.0
 """How often everything is published, bus figures and overdue reservations included."""
@@ -26,7 +30,7 @@ HEALTH_PAUSE_S = 5.0
 """The machine's health is published at most this often."""
 DEADBAND = {"mass_g": 20.0, "temperature_c": 0.5}
 """A smaller change is published with the next beat only; a door's change always at once."""
-FIGURES = ("label", "door", "mass_g", "temperature_c")
+FIGURES = ("label", "door", "mass_g", "temperature_c", "alarms")
 
 
 class Telemetry:
@@ -51,6 +55,11 @@ class Telemetry:
         self._now = now
         self._published: dict[str, dict[str, Any]] = {}
         self._turns = 0
+        self._changed = asyncio.Event()
+
+    def state_changed(self) -> None:
+        """Signals that a door or an alarm may have changed."""
+        self._changed.set()
 
     def note_health(self, health: Health | None) -> None:
         """Records the health in a body of `state/online` that is being published."""
@@ -73,7 +82,12 @@ class Telemetry:
                     self._publish(self._cells(), self._at_the_beat())
                 elif changed := [cell for cell in self._cells() if self._differs(cell)]:
                     self._publish(changed, {})
-            await asyncio.sleep(LOOK_S)
+            await asyncio.sleep(PAUSE_S)
+            until_beat_s = max(0.0, beat_s - now_s - PAUSE_S)
+            with suppress(TimeoutError):
+                async with asyncio.timeout(min(LOOK_S, until_beat_s or LOOK_S)):
+                    await self._changed.wait()
+            self._changed.clear()
 
     def _publish_health(self, now_s: float) -> None:
         health = self._report.health()
@@ -83,7 +97,7 @@ class Telemetry:
         self._link.publish(Message(self._topics.online, self._online(), retain=True))
 
     def _cells(self) -> list[dict[str, Any]]:
-        return [{name: row[name] for name in FIGURES} for row in self._report.cells()]
+        return self._report.cell_figures()
 
     def _differs(self, cell: dict[str, Any]) -> bool:
         last = self._published.get(cell["label"], {})

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-from edge_agent.model import Door
+from edge_agent.model import Alarm, Door
 from edge_agent.protocol.api import Body
 
 
 class CellFigures(Body):
-    """The sensor readings of one cell; a figure is null if there is no sensor or no reading."""
+    """The sensor readings of one cell and the alarms that stand for it; a figure is null if there is no
+    sensor or no reading."""
 
     label: str
     door: Door
     mass_g: int | None
     temperature_c: float | None
+    alarms: list[Alarm] | None = None
+    """Absent from a machine of an older version."""
 
 
 class Overdue(Body):

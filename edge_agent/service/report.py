@@ -197,6 +197,26 @@ class Report:
             )
         return rows
 
+    def cell_figures(self) -> list[dict[str, Any]]:
+        """What telemetry carries of every cell; its alarms include those of its parts, such as its scale."""
+        state, values = self._loop.state, self._values
+        alarms: dict[str, set[str]] = {}
+        for standing in state.alarms.values():
+            alarms.setdefault(cell_of(standing.place), set()).add(str(standing.alarm))
+        rows = []
+        for label in self._loop.layout.specs:
+            cell, weight = state.cells[label], values.weights.get(label)
+            rows.append(
+                {
+                    "label": label,
+                    "door": cell.door if cell.answering else "unknown",
+                    "mass_g": None if weight is None else weight.mass_g - cell.zero_g,
+                    "temperature_c": values.temperatures_c.get(label),
+                    "alarms": sorted(alarms.get(label, ())),
+                }
+            )
+        return rows
+
     def reservations(self) -> list[dict[str, Any]]:
         """The reservations that hold a cell, oldest first: the API's fields without codes.
 

@@ -28,13 +28,14 @@ def listening(site: Site) -> list[dict[str, Any]]:
     return heard
 
 
-def test_a_door_change_alone_is_published_within_about_a_second(tmp_path: Path) -> None:
+def test_a_door_change_and_then_its_alarms_are_published(tmp_path: Path) -> None:
     async def test(site: Site) -> None:
         await asyncio.sleep(5)
         heard = listening(site)
         site.plant.world.open("A01")
         await asyncio.sleep(2.5)
-        assert [[(c["label"], c["door"]) for c in body["cells"]] for body in heard] == [[("A01", "open")]]
+        rows = [[(c["label"], c["door"], c["alarms"]) for c in body["cells"]] for body in heard]
+        assert rows == [[("A01", "open", [])], [("A01", "open", ["DOOR_FORCED", "SENSOR_FAULT"])]]
         assert heard[0]["at"].endswith("Z")
         assert "buses" not in heard[0]
 

@@ -100,7 +100,12 @@ class LightMachine:
             restore=lambda command: {"history": "sound"},
         )
         self._loop_listener = DaemonLoopListener(
-            self.publisher, self.commands, self._start_effect, lambda: None, lambda: None
+            self.publisher,
+            self.commands,
+            self._start_effect,
+            lambda: None,
+            lambda: None,
+            lambda: None,
         )
         self._furnish(settings, list(layout.specs), random.Random(seed))
         self._group: asyncio.TaskGroup
