@@ -17,7 +17,7 @@ demo: $(DEMO) broker             ## the whole locker on this machine, until Ctrl
 test: check broker postgres systemd      ## every check, and every test but the long ones
 	bash tools/setup/tests.sh $(PY)
 
-test-long: $(STAMP) broker postgres systemd  ## the tests that take a minute or more each
+test-long: $(STAMP) broker postgres systemd browser  ## the tests that take a minute or more each
 	$(PY) -m pytest --durations=20 -m long
 
 check: $(STAMP)                  ## style, types, layers; seconds
@@ -79,6 +79,10 @@ broker:
 
 postgres:
 	@bash tools/setup/postgres.sh
+
+.PHONY: browser
+browser:
+	@bash tools/setup/browser.sh
 
 .PHONY: systemd
 systemd:

@@ -35,6 +35,8 @@ from cloud_gateway.machines.mqtt_link import MqttLink
 from cloud_gateway.machines.seals import Seals
 from cloud_gateway.operations import routes as operations
 from cloud_gateway.settings import Settings, Timing
+from cloud_gateway.wall import routes as wall
+from cloud_gateway.wall.feed import TELEMETRY, WallFeed
 from cloud_gateway.webhooks.deliverer import DELIVERIES_MAX, Deliverer
 from edge_agent.mqtt.messages import Received
 
@@ -70,7 +72,8 @@ def create_app(
     )
     app.add_middleware(RequestMiddleware)
     errors.install(app)
-    routers = [machine_routes.router, reservations.router, public.router]
+    front = public.no_wall if settings.wall is None else wall.router
+    routers = [machine_routes.router, reservations.router, public.router, front]
     if settings.operations_key is not None:
         routers.append(operations.router)
     for router in routers:
@@ -114,6 +117,7 @@ async def _running(
         await parts.store.open()
         await background.twins.load()
         app.state.parts, app.state.reconciler = parts, background.reconciler
+        app.state.wall_feed = background.wall_feed
         tasks = [_start(name, work(), on_fatal) for name, work in background.tasks.items()]
         yield
     finally:
@@ -132,6 +136,7 @@ class _Background:
 
     twins: Twins
     reconciler: Reconciler
+    wall_feed: WallFeed | None
     tasks: dict[str, Callable[[], Coroutine[Any, Any, None]]]
 
 
@@ -141,14 +146,21 @@ class LinkForwarder:
 
     intake: Intake
     machines: MachineCommands
+    wall_feed: WallFeed | None = None
 
     def take_message(self, message: Received) -> None:
-        """See `GatewayLinkListener`."""
+        """See `GatewayLinkListener`. Telemetry is only for the wall."""
+        if self.wall_feed is not None:
+            self.wall_feed.take_message(message)
+            if message.topic.endswith("/telemetry"):
+                return
         self.intake.put(message)
 
     def link_down(self) -> None:
         """See `GatewayLinkListener`."""
         self.machines.link_down()
+        if self.wall_feed is not None:
+            self.wall_feed.link_changed()
 
     def refused_by_broker(self, correlation: bytes, reason: str) -> None:
         """See `GatewayLinkListener`."""
@@ -161,12 +173,13 @@ def _build(
     """Assembles everything; nothing runs yet."""
     store = Store(settings.database_url)
     gateway_name = settings.mqtt.client_id
-    link = MqttLink(settings.mqtt, subscriptions(gateway_name, settings.share_group))
+    topics = subscriptions(gateway_name, settings.share_group)
+    link = MqttLink(settings.mqtt, topics if settings.wall is None else [*topics, TELEMETRY])
     twins = Twins(store, clock)
     machines = MachineCommands(gateway_name, timing, clock, link, twins.has_unresolved)
-    deliverer = Deliverer(store, settings, timing, clock, webhooks_max)
     quotas, seals = MachineQuotas(), Seals(settings.platforms)
-    wake = deliverer.wake
+    feed = None if settings.wall is None else WallFeed(store, lambda: machines.connected)
+    deliverer, wake = _make_deliverer(store, settings, timing, clock, webhooks_max, feed)
     reconciler = Reconciler(store, machines, timing, clock, wake, gateway_name, quotas=quotas, seals=seals)
     restore_sender = RestoreSender(store, machines)
     intake = Intake(
@@ -196,17 +209,40 @@ def _build(
         seals=seals,
         qr_images=QrImages(),
     )
-    tasks = {
+    tasks: dict[str, Callable[[], Coroutine[Any, Any, None]]] = {
         "intake": lambda: intake.run(link),
         "webhooks": deliverer.run,
         "reconciler": reconciler.run,
         "histories": restore_sender.run,
         "canceller": Canceller(store, machines, timing, clock).run,
         "pruner": Pruner(store, settings.keep, timing, clock).run,
-        "link": lambda: link.run(LinkForwarder(intake, machines)),
+        "link": lambda: link.run(LinkForwarder(intake, machines, feed)),
         "log": _log_suppressed_lines,
     }
-    return parts, _Background(twins, reconciler, tasks)
+    if feed is not None:
+        tasks["wall"] = feed.run
+    return parts, _Background(twins, reconciler, feed, tasks)
+
+
+def _make_deliverer(
+    store: Store,
+    settings: Settings,
+    timing: Timing,
+    clock: Callable[[], float],
+    webhooks_max: int,
+    feed: WallFeed | None,
+) -> tuple[Deliverer, Callable[[], None]]:
+    """The deliverer of webhooks, and what is called after each change of the projection."""
+    if feed is None:
+        deliverer = Deliverer(store, settings, timing, clock, webhooks_max)
+        return deliverer, deliverer.wake
+    deliverer = Deliverer(store, settings, timing, clock, webhooks_max, feed.webhook_attempted)
+
+    def wake() -> None:
+        deliverer.wake()
+        feed.reservations_changed()
+
+    return deliverer, wake
 
 
 async def _log_suppressed_lines() -> None:

@@ -120,6 +120,14 @@ class KeepSettings(Section):
     reservations_days: Days = 30.0
 
 
+class WallSettings(Section):
+    """The locker wall at `/`, for a bench: anybody who reaches the gateway acts there as `platform`, and as a
+    person at the simulated machine whose control API is `simulator_url`."""
+
+    simulator_url: Annotated[str, Field(strict=True, pattern=r"^https?://[A-Za-z0-9.:\[\]-]+$")]
+    platform: Name
+
+
 class Settings(Section):
     """The whole file. `public_url` is the base of the QR images' addresses, without a slash at its end;
     without `operations_key` there is no operators' page. From `trusted_proxies` the gateway accepts the
@@ -137,6 +145,7 @@ class Settings(Section):
     webhooks: WebhookSettings = WebhookSettings()
     limits: LimitSettings = LimitSettings()
     keep: KeepSettings = KeepSettings()
+    wall: WallSettings | None = None
     platforms: Annotated[list[Platform], Field(min_length=1)]
 
     @model_validator(mode="after")
@@ -145,6 +154,11 @@ class Settings(Section):
             raise ValueError("platforms must have different names")
         if len({platform.api_key.get_secret_value() for platform in self.platforms}) < len(self.platforms):
             raise ValueError("platforms must have different api_key values")
+        if self.wall is not None:
+            if self.listen_host not in ("127.0.0.1", "::1", "localhost"):
+                raise ValueError("wall needs a listen_host on loopback: it asks nobody for a key")
+            if self.wall.platform not in {platform.name for platform in self.platforms}:
+                raise ValueError("wall.platform names none of the platforms")
         if self.database_url:
             try:
                 make_url(self.database_url).get_dialect()

@@ -16,11 +16,11 @@ QR_ERRORS = NOT_FOUND_ERRORS | error_responses(
     s429="NO_CELL (8): too many images for one address or altogether; Retry-After gives the seconds to wait"
 )
 
-router = APIRouter(
-    responses=error_responses(
-        s400="INVALID_ARGUMENT (3): the X-Request-ID cannot be used", s500="INTERNAL (13)"
-    )
+_ANY_ERRORS = error_responses(
+    s400="INVALID_ARGUMENT (3): the X-Request-ID cannot be used", s500="INTERNAL (13)"
 )
+
+router = APIRouter(responses=_ANY_ERRORS)
 
 
 @router.get(
@@ -54,7 +54,11 @@ async def reference(request: Request) -> HTMLResponse:
     return HTMLResponse(request.app.state.reference_page(), headers=reference_page.HEADERS)
 
 
-@router.get("/", responses=error_responses(s501="NOT_BUILT (12): not built"), status_code=501)
-async def wall() -> Response:
-    """The live page of all cells: not built in this version."""
+no_wall = APIRouter(responses=_ANY_ERRORS)
+"""The root of a gateway without the wall's page."""
+
+
+@no_wall.get("/", responses=error_responses(s501="NOT_BUILT (12): not built"), status_code=501)
+async def front() -> Response:
+    """The fleet's page: not built in this version. A bench serves the wall here."""
     raise not_built()

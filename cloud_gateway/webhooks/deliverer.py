@@ -65,7 +65,11 @@ class Deliverer:
         timing: Timing,
         clock: Callable[[], float],
         deliveries_max: int = DELIVERIES_MAX,
+        on_attempt: Callable[[dict[str, Any]], None] = lambda _entry: None,
     ) -> None:
+        """`on_attempt` gets the log fields of every attempt with its `result`, and of a webhook without a
+        receiver."""
+        self._on_attempt = on_attempt
         self._deliveries_max = deliveries_max
         self._store = store
         self._timing = timing
@@ -203,6 +207,7 @@ class Deliverer:
     async def _deliver(self, client: httpx.AsyncClient, webhook: Claimed, platform: str, url: str) -> None:
         if not url:
             await self._note(webhook, {"state": "no_receiver", "ended_s": self._clock()})
+            self._on_attempt({"result": "no receiver", **_log_fields(webhook, url)})
             return
         started, attempts = perf_counter(), webhook.attempts + 1
         response = await self._post(client, platform, url, webhook)
@@ -216,14 +221,17 @@ class Deliverer:
         values: dict[str, Any] = {"attempts": attempts, "last_problem": problem or ""}
         if problem is None:
             log().info("webhook_delivered", **entry)
+            self._on_attempt({"result": "delivered", **entry})
             values |= {"state": "delivered", "next_attempt_s": 0.0, "ended_s": now_s}
         elif _is_gone(response) or (now_s - webhook.queued_s >= self._give_up_s and attempts >= ATTEMPTS_MIN):
             log().error("webhook_given_up", problem=problem, **entry)
+            self._on_attempt({"result": "given up", "problem": problem, **entry})
             values |= {"state": "dead", "next_attempt_s": 0.0, "ended_s": now_s}
         else:
             doubled_s = self._timing.retry_first_s * 2.0 ** min(attempts - 1, 60)
             pause_s = min(self._timing.retry_max_s, max(doubled_s, _retry_after_s(response, now_s)))
             log().warning("webhook_failed", problem=problem, pause_s=pause_s, **entry)
+            self._on_attempt({"result": "failed", "problem": problem, "pause_s": pause_s, **entry})
             asyncio.get_running_loop().call_later(pause_s, self.wake)
             await self._note(webhook, values, now_s + pause_s)
             return

@@ -22,7 +22,7 @@ from edge_agent.service.report import Report
 LOOK_S = 1.0
 """Weights and temperatures are compared this often."""
 PAUSE_S = 0.05
-"""Shortest pause between two messages; a door's change is published at once, those right after it together."""
+"""Shortest pause between two messages: a door's change is published at once, those that follow together."""
 SILENT_S = 30.0
 BEAT_S = 60.0
 """How often everything is published, bus figures and overdue reservations included."""
@@ -30,7 +30,7 @@ HEALTH_PAUSE_S = 5.0
 """The machine's health is published at most this often."""
 DEADBAND = {"mass_g": 20.0, "temperature_c": 0.5}
 """A smaller change is published with the next beat only; a door's change always at once."""
-FIGURES = ("label", "door", "mass_g", "temperature_c", "alarms")
+FIGURES = ("label", "door", "mass_g", "temperature_c", "alarms", "in_doubt")
 
 
 class Telemetry:

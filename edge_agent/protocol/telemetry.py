@@ -15,7 +15,8 @@ class CellFigures(Body):
     mass_g: int | None
     temperature_c: float | None
     alarms: list[Alarm] | None = None
-    """Absent from a machine of an older version."""
+    in_doubt: bool | None = None
+    """Whether the door contact is not believed. Both are absent from a machine of an older version."""
 
 
 class Overdue(Body):

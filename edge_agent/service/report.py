@@ -213,6 +213,7 @@ class Report:
                     "mass_g": None if weight is None else weight.mass_g - cell.zero_g,
                     "temperature_c": values.temperatures_c.get(label),
                     "alarms": sorted(alarms.get(label, ())),
+                    "in_doubt": cell.contact_doubt is not None,
                 }
             )
         return rows

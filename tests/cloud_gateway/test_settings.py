@@ -111,6 +111,24 @@ def test_every_finding_has_its_path(tmp_path: Path, old: str, new: str, path: st
     assert "secret-key" not in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    ("listen", "section", "problem"),
+    [
+        ('listen_host = "0.0.0.0"\n', 'platform = "acme"', "wall needs a listen_host on loopback"),
+        ("", 'platform = "nobody"', "wall.platform names none of the platforms"),
+        ("", 'platform = "acme"\nextra = 1', "wall.extra"),
+    ],
+)
+def test_the_wall_is_for_loopback_and_for_a_known_platform(
+    tmp_path: Path, listen: str, section: str, problem: str
+) -> None:
+    file = tmp_path / "gateway.toml"
+    wall = f'[wall]\nsimulator_url = "http://127.0.0.1:8081"\n{section}\n[mqtt]'
+    file.write_text(listen + GOOD.replace("[mqtt]", wall, 1))
+    with pytest.raises(ConfigError, match=problem.replace(".", "[.]")):
+        load(file)
+
+
 def test_two_platforms_with_one_key_or_name_are_refused(tmp_path: Path) -> None:
     file = tmp_path / "gateway.toml"
     for name, key in (("acme", "another"), ("other", "secret-key")):

@@ -125,6 +125,7 @@ def _processes(settings: BenchSettings, machine_id: str, broker: str) -> dict[st
 
     simulator = [sys.executable, "-m", "tools.bus_simulator", "--config", machine]
     simulator += ["--http-port", str(settings.sim_port), "--supervisor", str(settings.control_socket)]
+    simulator += ["--page-origin", f"http://{HOST}:{settings.api_port}"]
     simulator += ["--state", str(settings.folder / "world.json")]
     gateway = [sys.executable, "-m", "cloud_gateway", "--config", str(settings.gateway_file)]
     agent = [str(Path(sys.executable).with_name("edge-agent")), "run", "--config", machine]
@@ -230,6 +231,7 @@ def _greeting(settings: BenchSettings, machine_id: str) -> str:
         f"  curl -s {key} {api}/reservations -d '{order}'\n"
         f"  curl -s {key} -X POST {api}/reservations/RESERVATION_ID/dropoffs\n"
         f"  curl -s {sim}/cells\n"
+        f"wall:       http://{HOST}:{settings.api_port}/\n"
         f"operations: http://{HOST}:{settings.api_port}/operations"
         f" (any user name, password {settings.api_key})\n"
         f"commands:   export EDGE_AGENT_SOCKET={settings.agent_socket}; .venv/bin/edge-agent status"

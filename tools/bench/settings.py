@@ -118,6 +118,7 @@ def write_files(settings: BenchSettings) -> str:
                 "operations_key": settings.api_key,
                 "webhooks": {"allow_networks": ["127.0.0.0/8", "::1/128"]},
                 "mqtt": {"host": HOST, "port": settings.mqtt_port, "client_id": "gateway"},
+                "wall": {"simulator_url": f"http://{HOST}:{settings.sim_port}", "platform": "bench"},
                 "platforms": [
                     {"name": "bench", "api_key": settings.api_key, "webhook_secrets": [WEBHOOK_SECRET]}
                 ],

@@ -52,7 +52,7 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         with listener, asyncio.Runner(loop_factory=precise_loop) as runner:
             simulator = Simulator(settings, world, devices, state, options.seed)
-            runner.run(serve(simulator, listener, options.supervisor))
+            runner.run(serve(simulator, listener, options.supervisor, options.page_origin))
     except OSError as error:
         print(f"{error.filename}: {error.strerror}", file=sys.stderr)
         return 1
@@ -67,6 +67,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--seed", type=int, default=0, metavar="N", help="of the locks' opening times and of noise"
     )
+    parser.add_argument("--page-origin", metavar="URL", help="the origin of a page that may use the API")
     parser.add_argument("--state", type=Path, metavar="FILE", help="keeps doors and grams over a restart")
     return parser
 

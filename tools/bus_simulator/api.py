@@ -14,8 +14,10 @@ import httpx
 from pydantic import Field, ValidationError
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
+from starlette.middleware import Middleware
+from starlette.middleware.cors import CORSMiddleware
 from starlette.requests import Request
-from starlette.responses import JSONResponse, Response
+from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
 
 from edge_agent.drivers.simulated.line import WireFigures
@@ -23,6 +25,7 @@ from edge_agent.drivers.simulated.world import CellState, World
 from edge_agent.errors import Code, Refusal
 from edge_agent.protocol.api import Body, refusal_from
 from tools.bus_simulator.faults import FaultBody, Faults
+from tools.bus_simulator.stream import stream
 
 HTTP_STATUS = {
     Code.INVALID_ARGUMENT: 400,
@@ -96,7 +99,9 @@ class Supervisor:
 class Api:
     """The routes. Everything runs on the loop's thread, between two frames."""
 
-    def __init__(self, controls: Controls, supervisor: Supervisor) -> None:
+    def __init__(self, controls: Controls, supervisor: Supervisor, page_origin: str | None = None) -> None:
+        """`page_origin`: the origin of a page whose scripts may use this API."""
+        self._page_origin = page_origin
         self._controls = controls
         self._world = controls.world
         self._supervisor = supervisor
@@ -113,6 +118,7 @@ class Api:
             Route("/faults", self.raise_fault, methods=["POST"]),
             Route("/faults/{fault_id}", self.clear_fault, methods=["DELETE"]),
             Route("/wire", self.wire),
+            Route("/stream", self.stream),
             Route("/processes/{name}/{act}", self.process, methods=["POST"]),
         ]
         handlers: dict[Any, Any] = {
@@ -120,7 +126,17 @@ class Api:
             HTTPException: _http_error,
             Exception: _internal_error,
         }
-        return Starlette(routes=routes, exception_handlers=handlers)
+        middleware = []
+        if self._page_origin is not None:
+            middleware = [
+                Middleware(
+                    CORSMiddleware,
+                    allow_origins=[self._page_origin],
+                    allow_methods=["GET", "POST", "DELETE"],
+                    allow_headers=["content-type"],
+                )
+            ]
+        return Starlette(routes=routes, exception_handlers=handlers, middleware=middleware)
 
     async def healthz(self, _: Request) -> Response:
         """200 as long as the process works."""
@@ -165,6 +181,12 @@ class Api:
     async def wire(self, _: Request) -> Response:
         """Counters by bus."""
         return JSONResponse({name: asdict(figures) for name, figures in self._controls.figures().items()})
+
+    async def stream(self, _: Request) -> Response:
+        """What changes, as server-sent events."""
+        controls = self._controls
+        lines = stream(self._world, controls.figures, controls.faults.all, cell_json)
+        return StreamingResponse(lines, media_type="text/event-stream", headers={"Cache-Control": "no-store"})
 
     async def faults(self, _: Request) -> Response:
         """The active faults."""

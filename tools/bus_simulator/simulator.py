@@ -127,12 +127,17 @@ class _Server(uvicorn.Server):
         yield
 
 
-async def serve(simulator: Simulator, listener: socket.socket, supervisor_socket: Path | None) -> None:
+async def serve(
+    simulator: Simulator,
+    listener: socket.socket,
+    supervisor_socket: Path | None,
+    page_origin: str | None = None,
+) -> None:
     """Runs until SIGTERM or SIGINT. Raises `OSError` if a port cannot be made."""
     loop = asyncio.get_running_loop()
     supervisor = Supervisor(supervisor_socket)
     config = uvicorn.Config(
-        Api(simulator, supervisor).application(),
+        Api(simulator, supervisor, page_origin).application(),
         http="h11",
         ws="none",
         lifespan="off",

@@ -1,0 +1,133 @@
+// Draws the cabinet of one machine and keeps its doors up to date.
+
+import { make, setText, byId } from "./elements.js";
+import { reservationOf, simulated, state } from "./store.js";
+
+export const SIGNS = [
+  ["closed", "the door is closed"],
+  ["unlocking", "the lock is energised"],
+  ["open", "the door is open"],
+  ["ajar", "open for too long (DOOR_AJAR)"],
+  ["in doubt", "the door contact is not believed"],
+  ["jammed", "the lock did not move (LOCK_JAMMED)"],
+  ["wrong door", "another door moved (WRONG_DOOR)"],
+  ["forced", "opened without a pulse (DOOR_FORCED)"],
+  ["blocked", "taken out of use by a person"],
+  ["unknown", "the board of the door does not answer"],
+];
+
+const TONES = { closed: "good", unlocking: "busy", open: "busy", ajar: "warn", "in doubt": "bad", unknown: "warn" };
+const USES = {
+  IDLE: "free",
+  RESERVED: "reserved",
+  OCCUPIED: "parcel inside",
+  IN_GRACE: "picked up",
+  AWAITING_CLEANUP: "awaits clean-up",
+  AWAITING_INSPECTION: "awaits inspection",
+};
+
+const drawn = new Map(); // label -> parts of its element
+let drawnFor = "";
+
+// The sign of a cell: the worst of what is known about it.
+export function signOf(detail, figures, physical) {
+  const alarms = figures?.alarms ?? [];
+  if (alarms.includes("WRONG_DOOR")) return "wrong door";
+  if (alarms.includes("LOCK_JAMMED")) return "jammed";
+  if (figures?.in_doubt) return "in doubt";
+  if (physical?.solenoid) return "unlocking";
+  const open = figures?.door === "open" || (physical !== undefined && physical.door === "open");
+  if (open && alarms.includes("DOOR_AJAR")) return "ajar";
+  if (open) return alarms.includes("DOOR_FORCED") ? "forced" : "open";
+  if (detail.blocked) return "blocked";
+  if (figures?.door === "unknown") return "unknown";
+  if (alarms.includes("DOOR_FORCED")) return "forced";
+  return "closed";
+}
+
+export function drawCabinet(onCell) {
+  const machine = state.machines.get(state.chosen);
+  const cells = machine?.document?.all_cells ?? [];
+  const key = `${state.chosen} ${cells.map((cell) => cell.description).join(" ")}`;
+  if (key !== drawnFor) {
+    build(cells, onCell);
+    drawnFor = key;
+  }
+  for (const cell of cells) update(machine, cell);
+  summarise(cells, machine);
+}
+
+function build(cells, onCell) {
+  drawn.clear();
+  const heights = [...new Set(cells.map((cell) => cell.height))].sort((a, b) => a - b);
+  const columns = new Map();
+  for (const cell of cells) {
+    const name = cell.description.replace(/[0-9]+$/, "") || "cells";
+    if (!columns.has(name)) columns.set(name, make("div", { class: "column", role: "group", "aria-label": `Column ${name}` }));
+    const parts = {
+      name: make("span"),
+      climate: make("span"),
+      sign: make("span", { class: "sign" }),
+      use: make("span", { class: "use" }),
+      figures: make("span", { class: "figures" }),
+      parcel: make("span", { class: "parcel", hidden: true }),
+    };
+    parts.name.textContent = cell.description;
+    const size = 1 + Math.min(2, Math.floor((3 * heights.indexOf(cell.height)) / Math.max(1, heights.length)));
+    parts.button = make(
+      "button",
+      { class: "cell", type: "button", "data-label": cell.description, "data-size": size, onclick: () => onCell(cell.description) },
+      parts.parcel,
+      make("span", { class: "leaf" }),
+      make("span", { class: "face" }, make("span", { class: "name" }, parts.name, parts.climate), parts.sign, parts.use, parts.figures),
+    );
+    drawn.set(cell.description, parts);
+    columns.get(name).append(parts.button);
+  }
+  byId("cabinet").replaceChildren(...columns.values());
+}
+
+function update(machine, detail) {
+  const label = detail.description;
+  const parts = drawn.get(label);
+  const figures = machine.cells.get(label);
+  const physical = simulated(state.chosen) ? state.physical.get(label) : undefined;
+  const sign = signOf(detail, figures, physical);
+  const open = physical === undefined ? figures?.door === "open" : physical.door === "open";
+  const reservation = reservationOf(state.chosen, label);
+  const abilities = [detail.heating ? "hot" : "", detail.cooling ? "cold" : ""].filter(Boolean);
+  const running = [physical?.heating ? "heating" : "", physical?.cooling ? "cooling" : ""].filter(Boolean);
+  const grams = physical?.grams ?? figures?.mass_g;
+  const degrees = figures?.temperature_c ?? (detail.heating || detail.cooling ? physical?.temperature_c : null);
+  const numbers = [
+    grams ? `${grams} g` : "",
+    degrees === null || degrees === undefined ? "" : `${degrees.toFixed(1)} °C`,
+    ...running,
+  ].filter(Boolean);
+  setText(parts.sign, sign);
+  setText(parts.climate, abilities.join(" "));
+  parts.climate.className = abilities[0] ?? "";
+  setText(parts.use, reservation === null ? USES[detail.status] ?? detail.status : `${USES[detail.status] ?? detail.status}: ${reservation.platform_order_id}`);
+  setText(parts.figures, numbers.join(", "));
+  parts.parcel.hidden = !(physical !== undefined && physical.grams > 0);
+  parts.button.classList.toggle("is-open", open);
+  parts.button.classList.toggle("chosen", state.cell === label);
+  parts.button.dataset.tone = TONES[sign] ?? "bad";
+  parts.button.dataset.sign = sign;
+  parts.button.setAttribute("aria-label", `${label}: ${sign}, ${parts.use.textContent}${numbers.length ? `, ${numbers.join(", ")}` : ""}`);
+}
+
+function summarise(cells, machine) {
+  if (cells.length === 0) {
+    setText(byId("summary"), "Waiting for the first message of a machine.");
+    return;
+  }
+  const free = cells.filter((cell) => cell.available).length;
+  const online = machine.online?.online ? "online" : "offline";
+  const alarms = Object.entries(machine.online?.health?.alarms ?? {}).map(([name, count]) => (count > 1 ? `${name} (${count})` : name));
+  setText(
+    byId("summary"),
+    `${state.chosen}, ${machine.document.name}: ${online}, ${free} of ${cells.length} cells free. ` +
+      (alarms.length ? `Alarms: ${alarms.join(", ")}.` : "No alarm."),
+  );
+}
