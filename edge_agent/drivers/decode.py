@@ -40,6 +40,7 @@ from edge_agent.drivers.requests import (
     Request,
     Unlock,
     Write,
+    WriteCoils,
     WriteRegisters,
 )
 from edge_agent.errors import BadReply, DeviceFault
@@ -96,6 +97,9 @@ def _modbus_question(wire: Wire, frame: bytes) -> AddressedRequest | None:
         request = Read(function, first, second)
     elif function in (5, 6) and len(body) == 6:
         request = Write(function, first, second)
+    elif function == 15 and second and len(body) == 7 + (second + 7) // 8 and body[6] == len(body) - 7:
+        packed = int.from_bytes(body[7:], "little")
+        request = WriteCoils(first, tuple(packed >> place & 1 for place in range(second)))
     elif function == 16 and len(body) == 7 + 2 * second and body[6] == 2 * second:
         request = WriteRegisters(first, struct.unpack(f">{second}H", body[7:]))
     else:
@@ -239,11 +243,13 @@ def request_in_words(request: Request, profile: Profile | None = None) -> str:
         return meant
     if isinstance(request, WriteRegisters):
         return f"write registers from {request.address}: {' '.join(str(value) for value in request.values)}"
+    if isinstance(request, WriteCoils):
+        return f"write coils from {request.address}: {' '.join(str(value) for value in request.values)}"
     what = "coil" if request.function == 5 else "register"
     return f"write {what} {request.address}: 0x{request.value:04X}"
 
 
-def _meant(request: Write | WriteRegisters, profile: Profile) -> str | None:
+def _meant(request: Write | WriteCoils | WriteRegisters, profile: Profile) -> str | None:
     """The effect of a write on a board of this profile; None if unknown."""
     for part in (profile.lock, profile.relays):
         if part is None:
@@ -279,12 +285,12 @@ def _switches(part: LockCapability | RelaysCapability) -> Iterable[tuple[Channel
         yield pulse.off, "off"
 
 
-def _is_constant(request: Write | WriteRegisters, constant: ConstantWrite | None) -> bool:
+def _is_constant(request: Write | WriteCoils | WriteRegisters, constant: ConstantWrite | None) -> bool:
     return constant is not None and request == Write(constant.function, constant.address, constant.value)
 
 
-def _pulse_ms(request: Write | WriteRegisters, pulse: TimedPulse, channel: int) -> int | None:
+def _pulse_ms(request: Write | WriteCoils | WriteRegisters, pulse: TimedPulse, channel: int) -> int | None:
     """The duration of a timed pulse requested on this channel; None if the request is no such pulse."""
-    value = request.values[-1] if isinstance(request, WriteRegisters) else request.value
+    value = request.value if isinstance(request, Write) else request.values[-1]
     ms = (value - pulse.base) * pulse.unit_ms
     return ms if ms > 0 and pulse.able(ms) and pulse.request(channel, ms) == request else None

@@ -13,7 +13,12 @@ from collections.abc import Sequence
 
 from pymodbus.framer.rtu import FramerRTU
 from pymodbus.pdu import DecodePDU, ModbusPDU
-from pymodbus.pdu.bit_message import ReadCoilsRequest, ReadDiscreteInputsRequest, WriteSingleCoilRequest
+from pymodbus.pdu.bit_message import (
+    ReadCoilsRequest,
+    ReadDiscreteInputsRequest,
+    WriteMultipleCoilsRequest,
+    WriteSingleCoilRequest,
+)
 from pymodbus.pdu.register_message import (
     ReadHoldingRegistersRequest,
     ReadInputRegistersRequest,
@@ -21,7 +26,15 @@ from pymodbus.pdu.register_message import (
     WriteSingleRegisterRequest,
 )
 
-from edge_agent.drivers.requests import AddressedRequest, Frame, Read, Request, Write, WriteRegisters
+from edge_agent.drivers.requests import (
+    AddressedRequest,
+    Frame,
+    Read,
+    Request,
+    Write,
+    WriteCoils,
+    WriteRegisters,
+)
 from edge_agent.errors import BadReply, DeviceFault
 
 READS = {
@@ -48,6 +61,8 @@ def function_of(request: Request) -> int:
     """The function code. Raises `TypeError` for a request of another protocol."""
     if isinstance(request, WriteRegisters):
         return 16
+    if isinstance(request, WriteCoils):
+        return 15
     if isinstance(request, Read | Write):
         return request.function
     raise TypeError(f"not a Modbus request: {request}")
@@ -61,6 +76,9 @@ def build_frame(address: int, request: Request) -> bytes:
     elif isinstance(request, WriteRegisters):
         values = list(request.values)
         pdu = WriteMultipleRegistersRequest(dev_id=address, address=request.address, registers=values)
+    elif isinstance(request, WriteCoils):
+        bits = [bool(value) for value in request.values]
+        pdu = WriteMultipleCoilsRequest(dev_id=address, address=request.address, bits=bits)
     elif not isinstance(request, Write):
         raise TypeError(f"not a Modbus request: {request}")
     elif request.function == 5:
@@ -105,7 +123,7 @@ def parse_reply(address: int, request: Request, reply: bytes) -> list[int]:
     if reply[1] != function:
         raise BadReply(f"function {reply[1]} answered instead of {function}")
     if not isinstance(request, Read):
-        # The reply to function 16 has address and count, with which its request begins.
+        # The reply to functions 15 and 16 has address and count, with which its request begins.
         if reply[:6] != build_frame(address, request)[:6]:
             raise BadReply("the echo of a write differs from the request")
         return []

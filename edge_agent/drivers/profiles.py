@@ -18,7 +18,7 @@ from pydantic import Field, ValidationError, model_validator
 from edge_agent.drivers.measuring import ScaleCapability as ScaleCapability
 from edge_agent.drivers.measuring import TemperatureCapability as TemperatureCapability
 from edge_agent.drivers.profile_types import Bit, Bulk, Channels, Milliseconds, ProfilePart, Word
-from edge_agent.drivers.requests import Write, WriteRegisters
+from edge_agent.drivers.requests import Write, WriteCoils, WriteRegisters
 from edge_agent.errors import ConfigError, Finding
 
 Protocol = Literal["modbus", "8a", "kerong-cu12", "kerong-cu16", "kerong-cu48", "wkly"]
@@ -74,19 +74,19 @@ class BusNeeds(ProfilePart):
 
 
 class ChannelWrite(ProfilePart):
-    """One write for one channel: function 05 or 06 with `value`, or 16 with `values`.
+    """One write for one channel: function 05, 06 or 15 with `value`, or 16 with `values`.
 
-    It goes to `address` + (channel - 1) × `stride`.
+    It goes to `address` + (channel - 1) × `stride`. Function 15 writes one coil, so its value is 0 or 1.
     """
 
-    function: Literal[5, 6, 16]
+    function: Literal[5, 6, 15, 16]
     """The Modbus function of the write."""
     address: Word
     """The address of channel 1, on the wire, counted from 0."""
     stride: Annotated[int, Field(strict=True, ge=0, le=64)] = 1
     """How much the address grows from channel to channel."""
     value: Word | None = None
-    """The value for function 05 or 06."""
+    """The value for function 05, 06 or 15."""
     values: tuple[Word, ...] = ()
     """The registers for function 16."""
 
@@ -95,14 +95,18 @@ class ChannelWrite(ProfilePart):
         if (self.function == 16) is (self.value is not None) or (self.function == 16) is not bool(
             self.values
         ):
-            raise ValueError("functions 5 and 6 need value, function 16 needs values")
+            raise ValueError("functions 5, 6 and 15 need value, function 16 needs values")
+        if self.function == 15 and self.value not in (0, 1):
+            raise ValueError("function 15 writes one coil: value must be 0 or 1")
         return self
 
-    def request(self, channel: int) -> Write | WriteRegisters:
+    def request(self, channel: int) -> Write | WriteCoils | WriteRegisters:
         """The write for a channel, counted from 1."""
         address = self.address + (channel - 1) * self.stride
         if self.value is None:
             return WriteRegisters(address, self.values)
+        if self.function == 15:
+            return WriteCoils(address, (self.value,))
         return Write(self.function, address, self.value)
 
 

@@ -26,6 +26,14 @@ class Write:
 
 
 @dataclass(frozen=True, slots=True)
+class WriteCoils:
+    """Modbus: several coils (15) from `address`, each 0 or 1."""
+
+    address: int
+    values: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class WriteRegisters:
     """Modbus: several holding registers (16) from `address`, each 16 bits."""
 
@@ -57,7 +65,7 @@ class LockStatus:
     sensor: bool = False
 
 
-Request = Read | Write | WriteRegisters | Unlock | LockStatus
+Request = Read | Write | WriteCoils | WriteRegisters | Unlock | LockStatus
 
 
 def repeatable(request: Request) -> bool:

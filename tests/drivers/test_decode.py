@@ -18,6 +18,7 @@ from edge_agent.drivers.requests import (
     Request,
     Unlock,
     Write,
+    WriteCoils,
     WriteRegisters,
 )
 from edge_agent.drivers.simulated.slave import with_crc
@@ -117,6 +118,9 @@ REQUESTS: list[tuple[Wire, Request]] = [
     ("modbus", Write(5, 0x200, 5)),
     ("modbus", Write(6, 1, 0x0501)),
     ("modbus", WriteRegisters(5, (7, 0xFFFF))),
+    ("modbus", WriteCoils(3, (1,))),
+    ("modbus", WriteCoils(0, (1, 0, 1, 1, 0, 0, 1, 0, 1))),
+    ("modbus-tcp", WriteCoils(7, (0,))),
     ("modbus-tcp", Read(2, 0, 8)),
     ("modbus-tcp", WriteRegisters(5, (7,))),
     ("8a", Unlock(2, 0x33)),

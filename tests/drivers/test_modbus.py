@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from edge_agent.drivers.modbus import build_frame, parse_reply
-from edge_agent.drivers.requests import Read, Write
+from edge_agent.drivers.requests import Read, Write, WriteCoils
 from edge_agent.errors import BadReply, BusFault, DeviceFault
 
 
@@ -60,3 +60,14 @@ def test_any_bytes_are_a_fault_or_a_reply(data: bytes, device: int) -> None:
             parse_reply(device, request, data)
         except (BusFault, DeviceFault):
             continue
+
+
+def test_several_coils_are_written_with_function_15() -> None:
+    """The request and its reply as in the Modbus application protocol 1.1b3, 6.11, with a computed CRC."""
+    ten = WriteCoils(0x13, (1, 0, 1, 1, 0, 0, 1, 1, 1, 0))
+    assert build_frame(1, ten)[:-2] == bytes.fromhex("01 0F 00 13 00 0A 02 CD 01")
+    one = WriteCoils(3, (1,))
+    assert build_frame(1, one) == bytes.fromhex("01 0F 00 03 00 01 01 01 AB 57")
+    assert parse_reply(1, one, bytes.fromhex("01 0F 00 03 00 01 64 0B")) == []
+    with pytest.raises(BadReply, match="echo"):
+        parse_reply(1, WriteCoils(4, (1,)), bytes.fromhex("01 0F 00 03 00 01 64 0B"))

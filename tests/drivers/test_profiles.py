@@ -22,8 +22,16 @@ from edge_agent.drivers.boards import (
 )
 from edge_agent.drivers.bus import BusOwner, Priority
 from edge_agent.drivers.lock_protocols import codec_of
-from edge_agent.drivers.profiles import BusNeeds, Profile, Vector, load_profile
-from edge_agent.drivers.requests import AddressedRequest, LockStatus, Read, Request
+from edge_agent.drivers.profiles import BusNeeds, ChannelWrite, Profile, Vector, load_profile
+from edge_agent.drivers.requests import (
+    AddressedRequest,
+    LockStatus,
+    Read,
+    Request,
+    Write,
+    WriteCoils,
+    WriteRegisters,
+)
 from edge_agent.drivers.simulated.devices import framing_of
 from edge_agent.errors import BadReply
 from tests.drivers.vectors import asked_by
@@ -211,3 +219,28 @@ def test_a_profile_has_no_channel_that_its_protocol_would_take_for_another_board
         wrong = document | {part: document[part] | {"channels": channels}}
         with pytest.raises(ValidationError, match=f"{channels - 1} channels at most"):
             Profile.model_validate(wrong)
+
+
+@pytest.mark.parametrize(
+    ("write", "wrong"),
+    [
+        ({"function": 15, "address": 0, "value": 2}, "value must be 0 or 1"),
+        ({"function": 15, "address": 0, "values": [1]}, "need value"),
+        ({"function": 6, "address": 0}, "need value"),
+        ({"function": 16, "address": 0, "value": 1}, "function 16 needs values"),
+    ],
+)
+def test_a_write_without_what_its_function_needs_is_refused(write: dict[str, object], wrong: str) -> None:
+    """A write with function 15 is one coil: a second value would be another door's lock."""
+    with pytest.raises(ValidationError, match=wrong):
+        ChannelWrite.model_validate(write)
+
+
+def test_a_channel_is_written_with_each_function() -> None:
+    def written(**write: object) -> Request:
+        return ChannelWrite.model_validate({"address": 16, "stride": 2} | write).request(3)
+
+    assert written(function=5, value=0x5500) == Write(5, 20, 0x5500)
+    assert written(function=6, value=7) == Write(6, 20, 7)
+    assert written(function=15, value=1) == WriteCoils(20, (1,))
+    assert written(function=16, values=(4, 7)) == WriteRegisters(20, (4, 7))

@@ -12,6 +12,7 @@ from edge_agent.drivers.requests import (
     Request,
     Unlock,
     Write,
+    WriteCoils,
     WriteRegisters,
 )
 
@@ -52,6 +53,9 @@ def _modbus(frame: bytes) -> Request:
         return Read(function, address, value)
     if function in (5, 6):
         return Write(function, address, value)
+    if function == 15:
+        packed = int.from_bytes(frame[7:-2], "little")
+        return WriteCoils(address, tuple(packed >> place & 1 for place in range(value)))
     if function == 16:
         data = frame[7:-2]
         words = [int.from_bytes(data[n : n + 2], "big") for n in range(0, len(data), 2)]

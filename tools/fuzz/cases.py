@@ -16,6 +16,7 @@ from edge_agent.drivers.requests import (
     Request,
     Unlock,
     Write,
+    WriteCoils,
     WriteRegisters,
 )
 
@@ -47,6 +48,7 @@ MODBUS = _asked(
     Read(4, 1, 2),
     Write(5, 0x0200, 5),
     Write(6, 1, 0x0100),
+    WriteCoils(3, (1,)),
     WriteRegisters(5, (7,)),
 )
 RTU = _hex(
@@ -56,6 +58,7 @@ RTU = _hex(
     "01 04 04 01 31 02 22 2A CE",
     "01 05 02 00 00 05 0C 71",
     "01 06 00 01 01 00 D9 9A",
+    "01 0F 00 03 00 01 64 0B",
     "01 83 02 C0 F1",
     "01 10 00 05 00 01 11 C8",
 )

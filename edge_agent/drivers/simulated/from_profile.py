@@ -34,12 +34,14 @@ from edge_agent.drivers.simulated.slave import (
     address_and_value,
     read_bits,
     read_words,
+    written_bits,
     written_words,
 )
 from edge_agent.drivers.simulated.waveshare import Relay
 from edge_agent.drivers.simulated.world import Load, Weighing
 
 MS = 1_000_000
+MOST_COILS = 0x10000
 Write = Callable[[tuple[int, ...], int], None]
 """Carries out values written at an instant (ns). Raises `Rejected`."""
 
@@ -222,6 +224,13 @@ class ProfiledBoard(Slave):
         if function == 16:
             address, several = written_words(body)
             self._carry_out(function, address, tuple(several), at_ns)
+            return body[:4]
+        if function == 15:
+            first, levels = written_bits(body, MOST_COILS)
+            if any((function, first + place) not in self._map.writes for place in range(len(levels))):
+                raise Rejected(ILLEGAL_ADDRESS)
+            for place, level in enumerate(levels):
+                self._carry_out(function, first + place, (level,), at_ns)
             return body[:4]
         address, value = address_and_value(body)
         self._carry_out(function, address, (value,), at_ns)
