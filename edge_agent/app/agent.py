@@ -186,6 +186,7 @@ class Agent:
             self.devices.bus_places(), self.doors, self.devices.door_places(), outside.clock, self.loop.submit
         )
         self.climate = self.devices.climate_outputs(lambda: self.loop.storage_fault is None)
+        self.signals = self.devices.signals(self.doors)
 
     def _make_history_check(self) -> HistoryCheck:
         machine_id, ids, store = self._topics.machine_id, self._outside.ids, self.store
@@ -253,6 +254,7 @@ class Agent:
             self._outside.clock,
             self._weighing,
             self.climate,
+            self.signals,
             watch_s=unlock.watch_ms / 1000,
             pulse_s=unlock.pulse_ms / 1000,
             most_energised=unlock.max_concurrent_unlocks,
@@ -323,6 +325,7 @@ class Agent:
             group.create_task(fails_with(buses), name="buses")
             group.create_task(self.loop.run(self._loop_listener), name="loop")
             group.create_task(self.climate.run(), name="climate")
+            group.create_task(self.signals.run(), name="signals")
             temperatures = Temperatures(self.loop.submit, self._climate_active, self._door_closed)
             sensing = (self.doors, self._weighing, temperatures, self.loop, self._silent)
             self.pollers = self.devices.pollers(*sensing)
@@ -447,7 +450,13 @@ class Agent:
     def _console(self) -> ConsolePort:
         outside = self._outside
         return ConsolePort(
-            self.local, self.report, self.buses, outside.access, outside.service, self.diagnosis
+            self.local,
+            self.report,
+            self.buses,
+            outside.access,
+            outside.service,
+            self.diagnosis,
+            self.signals,
         )
 
 

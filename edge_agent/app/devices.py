@@ -9,11 +9,13 @@ import structlog
 
 from edge_agent.app.transports import owner_of
 from edge_agent.config import BusSection, Settings
+from edge_agent.config.sections import SignalReference
 from edge_agent.config.wiring import ADDRESSES, LAST_SCANNED
 from edge_agent.drivers.boards import (
     Device,
     DoorInputs,
     RegisterScale,
+    SignalLine,
     TemperatureInputs,
     TimedRelay,
     lock_at,
@@ -21,12 +23,14 @@ from edge_agent.drivers.boards import (
 )
 from edge_agent.drivers.decode import Wire
 from edge_agent.drivers.interfaces import HeldOutput, Lock, OutputBoard
+from edge_agent.drivers.profiles import Profile
 from edge_agent.drivers.transport import Transport
 from edge_agent.errors import BusFault, DeviceFault
 from edge_agent.field.climate_outputs import ClimateOutputs
 from edge_agent.field.doors import DoorPlace, Doors
 from edge_agent.field.poller import FieldValues, Poller, SlowDevice, scale_of, thermometer_of
 from edge_agent.field.scale_errors import hearing_errors
+from edge_agent.field.signals import Signal, Signals
 from edge_agent.field.temperatures import Temperatures
 from edge_agent.field.weighing import Weighing
 from edge_agent.runtime.loop import LockerLoop
@@ -56,6 +60,8 @@ class Devices:
             for name, device in self.by_name.items()
             if (board := outputs_of(device, settings.profile_of(name))) is not None
         ]
+        # At a stop there is little time: boards that have nothing but signals are the last.
+        self.outputs.sort(key=lambda board: _only_signals(settings.profile_of(board.name)))
         self.door_boards = {
             name: DoorInputs(self.by_name[name], doors)
             for name in dict.fromkeys(cell.door.device for cell in settings.cells)
@@ -107,6 +113,24 @@ class Devices:
     def climate_outputs(self, steered: Callable[[], bool]) -> ClimateOutputs:
         """All heaters and coolers, see `ClimateOutputs`."""
         return ClimateOutputs(self.held_outputs("heating"), self.held_outputs("cooling"), steered)
+
+    def signals(self, doors: Doors) -> Signals:
+        """All lights and buzzers, see `Signals`."""
+        section, every = self._settings.signal, frozenset(cell.label for cell in self._settings.cells)
+        found = [
+            self._signal(f"of {cell.label}", frozenset({cell.label}), cell.signal)
+            for cell in self._settings.cells
+            if cell.signal is not None
+        ]
+        for name, cabinet in section.cabinets.items():
+            found.append(self._signal(name, frozenset(cabinet.cells) or every, cabinet))
+        return Signals(found, doors.believed)
+
+    def _signal(self, name: str, labels: frozenset[str], place: SignalReference) -> Signal:
+        signal = self._settings.profile_of(place.device).signal
+        assert signal is not None  # checked by the configuration
+        line = SignalLine(self.by_name[place.device], signal, place.channel)
+        return Signal(name, labels, line, place.on_max_s or self._settings.signal.on_max_s)
 
     def door_boards_on(self, bus: str) -> dict[int, str]:
         """The boards with door contacts on one bus, by address."""
@@ -189,3 +213,7 @@ class Devices:
                 except (BusFault, DeviceFault) as fault:
                     if attempt == OFF_TRIES:
                         log.error("outputs could not be switched off", device=board.name, fault=str(fault))
+
+
+def _only_signals(profile: Profile) -> bool:
+    return profile.lock is None and profile.relays is None

@@ -1,4 +1,4 @@
-"""The commands `open`, `resolve` and `technician`."""
+"""The commands `open`, `signal`, `resolve` and `technician`."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ from edge_agent.cli.daemon import (
     USAGE,
     AsJson,
     Socket,
+    call,
     console,
     print_json,
     problems,
@@ -43,6 +44,21 @@ def open_cell(
         print_json(done)
         return
     console.print(f"cell {done['cell']['description']} is open", highlight=False, markup=False)
+
+
+def signal(
+    cell: CellLabel,
+    seconds: Annotated[int, typer.Option(min=1, max=60, help="how long it blinks")] = 10,
+    socket: Socket = DEFAULT_SOCKET,
+    as_json: AsJson = False,
+) -> None:
+    """Make the light or buzzer of a cell blink, to show which door it is. No lock moves."""
+    done = call(socket, "POST", f"/v1/cells/{cell}/signal", {"seconds": seconds})
+    if as_json:
+        print_json(done)
+        return
+    label = done["cell"]["description"]
+    console.print(f"the signal of cell {label} blinks for {seconds} s", highlight=False, markup=False)
 
 
 def resolve(

@@ -16,7 +16,7 @@ from rich.markup import escape
 from rich.table import Column, Table
 
 from edge_agent import __version__
-from edge_agent.cli.acts import open_cell, resolve, technician
+from edge_agent.cli.acts import open_cell, resolve, signal, technician
 from edge_agent.cli.bundle.command import bundle
 from edge_agent.cli.bus import bus_app
 from edge_agent.cli.completion import CellLabel, completion
@@ -275,6 +275,7 @@ COMMANDS: dict[str, dict[str, Callable[..., None]]] = {
     ACT: {
         "code": code,
         "open": open_cell,
+        "signal": signal,
         "block": block,
         "unblock": unblock,
         "clear": clear,

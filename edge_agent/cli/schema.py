@@ -12,7 +12,7 @@ import yaml
 from edge_agent import __version__
 from edge_agent.cli.daemon import print_json
 from edge_agent.config import Settings
-from edge_agent.drivers import measuring, profiles
+from edge_agent.drivers import measuring, profile_writes, profiles
 from edge_agent.protocol.asyncapi import document
 
 schema_app = typer.Typer(no_args_is_help=True, help="Print a schema.")
@@ -47,7 +47,8 @@ def profile_schema() -> dict[str, object]:
     pydantic would read the docstrings when the models are made, which would slow each start of the daemon.
     """
     schema = profiles.Profile.model_json_schema()
-    described = _docstrings_of_fields(inspect.getsource(profiles) + inspect.getsource(measuring))
+    sources = "".join(inspect.getsource(module) for module in (profiles, profile_writes, measuring))
+    described = _docstrings_of_fields(sources)
     for name, part in {"Profile": schema, **schema["$defs"]}.items():
         for base in reversed(getattr(profiles, name).__mro__):
             for key, text in described.get(base.__name__, {}).items():

@@ -329,6 +329,31 @@ class HeatingReference(ChannelReference):
     climate: Name = "hot"
 
 
+SignalSeconds = Annotated[int, Field(strict=True, ge=1, le=600)]
+
+
+class SignalReference(ChannelReference):
+    """A light or buzzer; `on_max_s`: how long it is on at most, if not as `[signal]` says."""
+
+    on_max_s: SignalSeconds | None = None
+
+
+class CabinetSignal(SignalReference):
+    """A light or buzzer for several cells, by their labels; for all, if none is named."""
+
+    cells: Annotated[list[str], Field(max_length=512)] = []
+
+
+class SignalSection(Section):
+    """Lights and buzzers at the doors. One goes off when its door is closed, or after `on_max_s`.
+
+    `cabinets`: those that serve several cells.
+    """
+
+    on_max_s: SignalSeconds = 60
+    cabinets: dict[Name, CabinetSignal] = {}
+
+
 class CellSection(Section):
     """One cell: its size and the channels that serve it."""
 
@@ -341,6 +366,7 @@ class CellSection(Section):
     temperature: ChannelReference | None = None
     heating: HeatingReference | None = None
     cooling: CoolingReference | None = None
+    signal: SignalReference | None = None
 
     def channels(self) -> dict[str, ChannelReference | None]:
         """The channel that serves each use of the cell; None if it has none for it."""
@@ -351,6 +377,7 @@ class CellSection(Section):
             "temperature": self.temperature,
             "heating": self.heating,
             "cooling": self.cooling,
+            "signal": self.signal,
         }
 
 
@@ -369,6 +396,7 @@ class Settings(Section):
     scanner: ScannerSection | None = None
     keypad: KeypadSection | None = None
     metrics: MetricsSection | None = None
+    signal: SignalSection = SignalSection()
     buses: Annotated[dict[Name, BusSection], Field(min_length=1)]
     devices: Annotated[dict[Name, DeviceSection], Field(min_length=1)]
     sizes: Annotated[dict[Name, SizeSection], Field(min_length=1)]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Container
 
 from edge_agent.config.sections import (
     CLIMATE,
@@ -90,6 +91,7 @@ _CAPABILITY = {
     "temperature": "temperature",
     "heating": "relays",
     "cooling": "relays",
+    "signal": "signal",
 }
 """The capability of a profile that each channel of a cell needs."""
 
@@ -116,7 +118,21 @@ def _cell_findings(settings: Settings) -> list[Finding]:
                 findings += _channel_findings(settings, path, reference, capability, taken)
         findings += _pulse_findings(settings, place, cell)
         findings += _climate_findings(settings, place, cell)
+    findings += _cabinet_findings(settings, labels, taken)
     return list(dict.fromkeys(findings))
+
+
+def _cabinet_findings(
+    settings: Settings, labels: Container[str], taken: dict[tuple[str, str, int], str]
+) -> list[Finding]:
+    findings: list[Finding] = []
+    for name, cabinet in settings.signal.cabinets.items():
+        path = f"signal.cabinets.{name}"
+        findings += _channel_findings(settings, path, cabinet, "signal", taken)
+        for label in cabinet.cells:
+            if label not in labels:
+                findings.append(Finding(f"{path}.cells", f"no such cell: {label!r}"))
+    return findings
 
 
 def _channel_findings(
@@ -134,8 +150,10 @@ def _channel_findings(
         return [Finding(f"{path}.device", f"{reference.device!r} ({profile}) has no {capability}")]
     if reference.channel > channels:
         return [Finding(f"{path}.channel", f"{reference.device!r} ({profile}) has channels 1 to {channels}")]
-    # The locks and relays of one board are the same coils.
-    kind = "coil" if capability in ("lock", "relays") else capability
+    # The locks, relays and signals of one board are the same coils, unless the signals have their own.
+    signal = settings.profile_of(reference.device).signal if capability == "signal" else None
+    shared = capability in ("lock", "relays") or (signal is not None and not signal.own_outputs)
+    kind = "coil" if shared else capability
     other = taken.setdefault((kind, reference.device, reference.channel), path)
     if other != path:
         return [Finding(path, f"{kind} {reference.channel} of {reference.device!r} is taken by {other}")]

@@ -22,8 +22,10 @@ from edge_agent.console.bus_api import bus_routes
 from edge_agent.console.diagnose_api import diagnose_routes
 from edge_agent.console.metrics import Numbers, metrics_route
 from edge_agent.console.restore_api import restore_routes
+from edge_agent.console.signal_api import signal_routes
 from edge_agent.console.streams import read_body, server_sent
 from edge_agent.errors import Code, FieldViolation, Refusal, StorageFault
+from edge_agent.field.signals import Signals
 from edge_agent.model import Verdict
 from edge_agent.protocol.api import Body, Identifier, rpc_status
 from edge_agent.runtime.local_requests import LocalRequests
@@ -92,6 +94,8 @@ class ConsolePort:
     service: Reloads | None = None
     diagnosis: Diagnosis | None = None
     """Without it there is no self-test."""
+    signals: Signals | None = None
+    """Without it no signal blinks."""
 
 
 def create_app(port: ConsolePort) -> Starlette:
@@ -142,6 +146,7 @@ def create_app(port: ConsolePort) -> Starlette:
             Route("/v1/reservations", partial(_reservations, report)),
             Route("/v1/reservations/{rid:path}/temperatures", temperatures),
             Route("/v1/events", events),
+            *([] if port.signals is None else signal_routes(port.signals, local, port.access)),
             Route("/v1/cells/{label}/{act}", act, methods=["POST"]),
             metrics_route(Numbers(report, port.buses, port.access.connections)),
             *([] if port.buses is None else bus_routes(port.buses)),

@@ -19,6 +19,7 @@ from edge_agent.drivers.profiles import (
     Profile,
     RelaysCapability,
     ScaleCapability,
+    SignalCapability,
     SwitchedPulse,
     TemperatureCapability,
     TimedPulse,
@@ -154,6 +155,28 @@ class TimedRelay:
             await self._device.ask(request, Priority.WATCH)
 
 
+class SignalLine:
+    """One light or buzzer, held on by timed pulses where the board has them."""
+
+    def __init__(self, device: Device, signal: SignalCapability, channel: int) -> None:
+        self.board = device.name
+        self.hold_s = signal.hold_ms / 1000
+        self._device = device
+        pulse = signal.pulse
+        self._on: Request = signal.on.request(channel)
+        if pulse is not None:
+            self._on = pulse.request(channel, signal.hold_ms)
+        self._off: Request = signal.off.request(channel)
+
+    async def hold(self) -> None:
+        """See `SignalOutput.hold`."""
+        await self._device.ask(self._on, Priority.POLL)
+
+    async def off(self) -> None:
+        """See `SignalOutput.off`."""
+        await self._device.ask(self._off, Priority.POLL)
+
+
 class Outputs:
     """All outputs of a board."""
 
@@ -172,7 +195,7 @@ def outputs_of(device: Device, profile: Profile) -> Outputs | None:
     """The outputs of a board that must be off when not in use; None if it has none, or ends every pulse
     itself."""
     requests: list[Request] = []
-    for part in (profile.lock, profile.relays):
+    for part in (profile.lock, profile.relays, profile.signal):
         if part is None:
             continue
         channels = range(1, part.channels + 1)
@@ -180,6 +203,8 @@ def outputs_of(device: Device, profile: Profile) -> Outputs | None:
             requests += [write for channel in channels for write in part.switch_off(channel)]
         if part.all_off is not None:
             requests.append(Write(part.all_off.function, part.all_off.address, part.all_off.value))
+        elif isinstance(part, SignalCapability):
+            requests += [part.off.request(channel) for channel in channels]
         elif isinstance(part, LockCapability):
             off = part.pulse.off if part.off is None and isinstance(part.pulse, SwitchedPulse) else part.off
             requests += [] if off is None else [off.request(channel) for channel in channels]

@@ -29,6 +29,7 @@ from edge_agent.drivers.profiles import (
     Profile,
     Protocol,
     RelaysCapability,
+    SignalCapability,
     SwitchedPulse,
     TimedPulse,
 )
@@ -267,12 +268,28 @@ def _meant(request: Write | WriteCoils | WriteRegisters, profile: Profile) -> st
             for switch, state in _switches(part):
                 if switch.request(channel) == request:
                     return f"channel {channel} {state}"
+    signal = profile.signal
+    if signal is not None and signal.own_outputs and (said := _signal(request, signal)):
+        return said
     relays = profile.relays
     if relays is not None and isinstance(request, Write) and request.function == relays.function:
         channel = request.address - relays.address + 1
         known = {relays.on: "on", relays.off: "off"}
         if 1 <= channel <= relays.channels and request.value in known:
             return f"channel {channel} {known[request.value]}"
+    return None
+
+
+def _signal(request: Write | WriteCoils | WriteRegisters, signal: SignalCapability) -> str | None:
+    """The effect of a write on a signal that is an output of its own."""
+    if _is_constant(request, signal.all_off):
+        return "all signals off"
+    for channel in range(1, signal.channels + 1):
+        pulsed = signal.pulse is not None and _pulse_ms(request, signal.pulse, channel) is not None
+        if pulsed or signal.on.request(channel) == request:
+            return f"signal {channel} on"
+        if signal.off.request(channel) == request:
+            return f"signal {channel} off"
     return None
 
 

@@ -44,6 +44,20 @@ class HeldOutput(Protocol):
         """Switches off at once. Raises `BusFault` or `DeviceFault`."""
 
 
+class SignalOutput(Protocol):
+    """One light or buzzer. Its writes have the priority of polls: every pulse of a lock overtakes them."""
+
+    board: str
+    hold_s: float
+    """How long it stays on after a `hold` at least, in seconds; longer if its board ends no pulse."""
+
+    async def hold(self) -> None:
+        """Switches on, or keeps on. Raises `BusFault` or `DeviceFault`."""
+
+    async def off(self) -> None:
+        """Switches off. Raises `BusFault` or `DeviceFault`."""
+
+
 class DoorBoard(Protocol):
     """A board with door contacts, read together."""
 

@@ -1,9 +1,9 @@
 """Device profiles: what is where on a board, as data (`config/devices/*.toml`).
 
 A profile names the board's maker and the quality of its evidence (`identity`), the board's timing on the bus
-(`bus`) and its abilities (`lock`, `doors`, `relays`, `scale`, `temperature`), and gives request and reply
-frames that the tests run against the real codec (`vectors`). Addresses are those on the wire, counted from 0;
-channels of a board are counted from 1, as printed on it.
+(`bus`) and its abilities (`lock`, `doors`, `relays`, `signal`, `scale`, `temperature`), and gives request and
+reply frames that the tests run against the real codec (`vectors`). Addresses are those on the wire, counted
+from 0; channels of a board are counted from 1, as printed on it.
 """
 
 from __future__ import annotations
@@ -18,7 +18,15 @@ from pydantic import Field, ValidationError, model_validator
 from edge_agent.drivers.measuring import ScaleCapability as ScaleCapability
 from edge_agent.drivers.measuring import TemperatureCapability as TemperatureCapability
 from edge_agent.drivers.profile_types import Bit, Bulk, Channels, Milliseconds, ProfilePart, Word
-from edge_agent.drivers.requests import Write, WriteCoils, WriteRegisters
+from edge_agent.drivers.profile_writes import BoardPulse as BoardPulse
+from edge_agent.drivers.profile_writes import ChannelWrite as ChannelWrite
+from edge_agent.drivers.profile_writes import ConstantWrite as ConstantWrite
+from edge_agent.drivers.profile_writes import FixedPulse as FixedPulse
+from edge_agent.drivers.profile_writes import Pulse as Pulse
+from edge_agent.drivers.profile_writes import SwitchedPulse as SwitchedPulse
+from edge_agent.drivers.profile_writes import TimedPulse as TimedPulse
+from edge_agent.drivers.profile_writes import addresses_of
+from edge_agent.drivers.requests import Write
 from edge_agent.errors import ConfigError, Finding
 
 Protocol = Literal["modbus", "8a", "kerong-cu12", "kerong-cu16", "kerong-cu48", "wkly"]
@@ -27,6 +35,9 @@ Protocol = Literal["modbus", "8a", "kerong-cu12", "kerong-cu16", "kerong-cu48", 
 MOST_CHANNELS: dict[Protocol, int] = {"kerong-cu12": 12, "kerong-cu16": 16, "kerong-cu48": 48, "wkly": 54}
 """The most channels that fit into the frames of a protocol; a higher one would be another board's."""
 
+
+SIGNAL_HOLD_MS, SIGNAL_LEAST_MS = 10_000, 2_000
+"""How long a signal stays on after the daemon's last write where its board ends a pulse; the least of it."""
 
 Grade = Literal["bronze", "silver", "gold"]
 """How far a profile was tried: written from documents, with frames of a real board, or on a board by us."""
@@ -73,177 +84,6 @@ class BusNeeds(ProfilePart):
     """No reply arrives after this time, however late the device is at its worst."""
 
 
-class ChannelWrite(ProfilePart):
-    """One write for one channel: function 05, 06 or 15 with `value`, or 16 with `values`.
-
-    It goes to `address` + (channel - 1) × `stride`. Function 15 writes one coil, so its value is 0 or 1.
-    """
-
-    function: Literal[5, 6, 15, 16]
-    """The Modbus function of the write."""
-    address: Word
-    """The address of channel 1, on the wire, counted from 0."""
-    stride: Annotated[int, Field(strict=True, ge=0, le=64)] = 1
-    """How much the address grows from channel to channel."""
-    value: Word | None = None
-    """The value for function 05, 06 or 15."""
-    values: tuple[Word, ...] = ()
-    """The registers for function 16."""
-
-    @model_validator(mode="after")
-    def _value_there(self) -> ChannelWrite:
-        if (self.function == 16) is (self.value is not None) or (self.function == 16) is not bool(
-            self.values
-        ):
-            raise ValueError("functions 5, 6 and 15 need value, function 16 needs values")
-        if self.function == 15 and self.value not in (0, 1):
-            raise ValueError("function 15 writes one coil: value must be 0 or 1")
-        return self
-
-    def request(self, channel: int) -> Write | WriteCoils | WriteRegisters:
-        """The write for a channel, counted from 1."""
-        address = self.address + (channel - 1) * self.stride
-        if self.value is None:
-            return WriteRegisters(address, self.values)
-        if self.function == 15:
-            return WriteCoils(address, (self.value,))
-        return Write(self.function, address, self.value)
-
-
-class ConstantWrite(ProfilePart):
-    """One write of a constant with function 05 or 06."""
-
-    function: Literal[5, 6]
-    """The Modbus function of the write."""
-    address: Word
-    """The address on the wire, counted from 0."""
-    value: Word
-    """The value that is written."""
-
-
-class TimedPulse(ProfilePart):
-    """A pulse that the board itself ends: address + (channel - 1) × stride, `base` + time in units.
-
-    With function 16 the registers `before` precede the time.
-    """
-
-    kind: Literal["timed"] = "timed"
-    """A pulse whose length is written with it."""
-    function: Literal[5, 6, 16]
-    """The Modbus function of the write."""
-    address: Word
-    """The address of channel 1, on the wire, counted from 0."""
-    stride: Annotated[int, Field(strict=True, ge=0, le=64)] = 1
-    """How much the address grows from channel to channel."""
-    base: Word = 0
-    """What is added to the time in units."""
-    before: tuple[Word, ...] = ()
-    """With function 16: the registers before the time, for instance the mode."""
-    unit_ms: Annotated[int, Field(strict=True, ge=1, le=10_000)]
-    """The unit of the board's timer, in milliseconds."""
-    min_ms: Milliseconds
-    """The shortest pulse that the board can give."""
-    max_ms: Milliseconds
-    """The longest pulse that the board can give."""
-    reply: Literal["echo"] = "echo"
-    """The board answers with an echo of the write."""
-    idempotent: Literal[False] = False
-    """Always false: a pulse that is sent twice may open twice, so it is never repeated."""
-
-    def able(self, ms: int) -> bool:
-        """Whether the board can do a pulse of exactly this length."""
-        return self.min_ms <= ms <= self.max_ms and ms % self.unit_ms == 0
-
-    @property
-    def ability(self) -> str:
-        """Its possible pulses, for people."""
-        return f"{self.min_ms} to {self.max_ms} ms in steps of {self.unit_ms} ms"
-
-    def request(self, channel: int, ms: int) -> Write | WriteRegisters:
-        """The pulse on a channel, counted from 1."""
-        address, value = self.address + (channel - 1) * self.stride, self.base + ms // self.unit_ms
-        if self.function == 16:
-            return WriteRegisters(address, (*self.before, value))
-        return Write(self.function, address, value)
-
-
-class FixedPulse(ChannelWrite):
-    """A pulse of fixed length that the board ends."""
-
-    kind: Literal["fixed"]
-    """A pulse whose length is set in the board."""
-    ms: Milliseconds
-    """The length of the pulse."""
-    idempotent: Literal[False] = False
-    """Always false, see `TimedPulse`."""
-
-    def able(self, ms: int) -> bool:
-        """See `TimedPulse.able`."""
-        return ms == self.ms
-
-    @property
-    def ability(self) -> str:
-        """See `TimedPulse.ability`."""
-        return f"{self.ms} ms only"
-
-
-class SwitchedPulse(ProfilePart):
-    """A pulse that the daemon switches on and off: for boards that cannot end one themselves.
-
-    If the daemon dies in between, the solenoid stays energised until the next start; so such a board needs a
-    solenoid that withstands it, or a fuse.
-    """
-
-    kind: Literal["switched"]
-    """Switched on and off by two writes."""
-    on: ChannelWrite
-    """The write that energises the solenoid."""
-    off: ChannelWrite
-    """The write that releases it."""
-    min_ms: Milliseconds = 100
-    """The shortest pulse that may be configured."""
-    max_ms: Milliseconds = 2000
-    """The longest pulse that may be configured."""
-    idempotent: Literal[False] = False
-    """Always false, see `TimedPulse`."""
-
-    def able(self, ms: int) -> bool:
-        """See `TimedPulse.able`."""
-        return self.min_ms <= ms <= self.max_ms
-
-    @property
-    def ability(self) -> str:
-        """See `TimedPulse.ability`."""
-        return f"{self.min_ms} to {self.max_ms} ms"
-
-
-class BoardPulse(ProfilePart):
-    """The unlock command of a board with a protocol of its own; the board ends the pulse."""
-
-    kind: Literal["board"]
-    """The unlock command of the board's own protocol."""
-    ms: Milliseconds
-    """The length of the pulse that the board gives."""
-    command: Annotated[int, Field(strict=True, ge=0, le=0xFF)] | None = None
-    """The byte that means unlock, where dialects differ."""
-    acknowledged: bool = True
-    """Whether the board answers an unlock."""
-    idempotent: Literal[False] = False
-    """Always false, see `TimedPulse`."""
-
-    def able(self, ms: int) -> bool:
-        """See `TimedPulse.able`."""
-        return ms == self.ms
-
-    @property
-    def ability(self) -> str:
-        """See `TimedPulse.ability`."""
-        return f"{self.ms} ms only"
-
-
-Pulse = Annotated[TimedPulse | FixedPulse | SwitchedPulse | BoardPulse, Field(discriminator="kind")]
-
-
 class LockCapability(ProfilePart):
     """Solenoids: every channel can be pulsed.
 
@@ -259,6 +99,14 @@ class LockCapability(ProfilePart):
     """The write that switches all outputs off."""
     off: ChannelWrite | None = None
     """The write that switches one output off."""
+
+    def addresses(self) -> set[tuple[int, int]]:
+        """The addresses of all writes, see `addresses_of`."""
+        pulse = self.pulse
+        if isinstance(pulse, BoardPulse):
+            return set()
+        writes = (pulse.on, pulse.off) if isinstance(pulse, SwitchedPulse) else (pulse,)
+        return addresses_of((*writes, self.off), self.channels)
 
 
 class DoorsCapability(ProfilePart):
@@ -330,10 +178,51 @@ class RelaysCapability(ProfilePart):
     communication_timeout_ms: Annotated[int, Field(strict=True, ge=1_000, le=600_000)] | None = None
     """After this silence on the bus the board switches its outputs off by itself."""
 
+    def addresses(self) -> set[tuple[int, int]]:
+        """The addresses of all writes, see `addresses_of`."""
+        switched = ChannelWrite(function=self.function, address=self.address, value=self.on)
+        return addresses_of((switched, self.pulse), self.channels)
+
     def switch_off(self, channel: int) -> list[Write]:
         """The writes that certainly switch a channel, counted from 1, off."""
         values = [self.off] if self.cancel is None else [self.cancel, self.off]
         return [Write(self.function, self.address + channel - 1, value) for value in values]
+
+
+class SignalCapability(ProfilePart):
+    """Outputs for lights or buzzers at the doors, switched by any writes."""
+
+    channels: Channels
+    """How many signals it has."""
+    on: ChannelWrite
+    """The write that switches a signal on."""
+    off: ChannelWrite
+    """The write that switches a signal off."""
+    pulse: TimedPulse | None = None
+    """A pulse that the board ends itself: used in place of `on`, so that a signal outlives no daemon."""
+    all_off: ConstantWrite | None = None
+    """The write that switches all signals off."""
+    own_outputs: bool = False
+    """Whether the signals are outputs of their own. Otherwise signal 1 is the same output as lock 1 and relay
+    1, and a channel that is wired to one of these cannot be used as a signal."""
+
+    @model_validator(mode="after")
+    def _holds(self) -> SignalCapability:
+        if self.pulse is not None and not self.pulse.able(self.hold_ms):
+            raise ValueError(f"pulse must be able to do {self.hold_ms} ms")
+        return self
+
+    @property
+    def hold_ms(self) -> int:
+        """The length of the pulses that hold a signal on, each sent before the last one ends."""
+        if self.pulse is None:
+            return SIGNAL_HOLD_MS
+        longest_ms = min(SIGNAL_HOLD_MS, self.pulse.max_ms)
+        return max(SIGNAL_LEAST_MS, longest_ms // self.pulse.unit_ms * self.pulse.unit_ms)
+
+    def addresses(self) -> set[tuple[int, int]]:
+        """The addresses of all writes, see `addresses_of`."""
+        return addresses_of((self.on, self.off, self.pulse), self.channels)
 
 
 class Check(ProfilePart):
@@ -392,6 +281,8 @@ class Profile(ProfilePart):
     """Its door contacts, if it reads any."""
     relays: RelaysCapability | None = None
     """Its outputs for heaters and coolers."""
+    signal: SignalCapability | None = None
+    """Its lights or buzzers at the doors."""
     scale: ScaleCapability | None = None
     """Its weight transmitter."""
     temperature: TemperatureCapability | None = None
@@ -413,8 +304,14 @@ class Profile(ProfilePart):
         most = MOST_CHANNELS.get(self.bus.protocol, 64)
         if max(self.channels("lock"), self.channels("doors")) > most:
             raise ValueError(f"a board that uses {self.bus.protocol} has {most} channels at most")
-        if framed and (self.relays or self.scale or self.temperature or self.checks or self.signs):
+        if framed and (
+            self.relays or self.signal or self.scale or self.temperature or self.checks or self.signs
+        ):
             raise ValueError("a lock board with a protocol of its own has locks and doors only")
+        if self.signal is not None and self.signal.own_outputs:
+            for name, part in (("lock", self.lock), ("relays", self.relays)):
+                if part is not None and part.addresses() & self.signal.addresses():
+                    raise ValueError(f"signal.own_outputs: its writes go to addresses of {name}, too")
         return self
 
     def channels(self, capability: str) -> int:
@@ -423,6 +320,7 @@ class Profile(ProfilePart):
             "lock": self.lock,
             "doors": self.doors,
             "relays": self.relays,
+            "signal": self.signal,
             "scale": self.scale,
             "temperature": self.temperature,
         }

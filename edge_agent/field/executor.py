@@ -12,6 +12,7 @@ from edge_agent.drivers.interfaces import Lock
 from edge_agent.errors import BusFault, DeviceFault, NotSent
 from edge_agent.field.climate_outputs import ClimateOutputs
 from edge_agent.field.doors import LONGEST_READING_S, LONGEST_RETRY_S, RETRY_S, Doors
+from edge_agent.field.signals import Signals
 from edge_agent.field.weighing import Weighing
 from edge_agent.model import Door
 from edge_agent.runtime.clock import Clock
@@ -46,6 +47,7 @@ class Executor:
         clock: Clock,
         weighing: Weighing,
         climate: ClimateOutputs,
+        signals: Signals,
         *,
         watch_s: float,
         pulse_s: float,
@@ -53,6 +55,7 @@ class Executor:
     ) -> None:
         self._weighing = weighing
         self._climate = climate
+        self._signals = signals
         self._clock = clock
         self._locks = locks
         self._doors = doors
@@ -69,6 +72,8 @@ class Executor:
             case ReadDoor():
                 until_s = self._until_s(effect.expires_ns)
                 door = await self._doors.read_fresh(effect.cell, Priority.COMMAND, until_s)
+                if door is Door.OPEN:
+                    self._signals.read_open(effect.cell)
                 self._submit(DoorRead(effect.unlock_id, door))
             case PulseLock():
                 await self._pulse(effect)
@@ -104,10 +109,12 @@ class Executor:
             acknowledged = isinstance(fault, DeviceFault) and (fault.accepted or not fault.busy)
         self._off_at_s[effect.cell] = asyncio.get_running_loop().time() + self._pulse_s
         self._doors.expect_pulse(board, self._pulse_s)
+        self._signals.pulsed(effect.cell)  # only now, so that its write is behind the pulse
         watch_s = self._watch_s
         if not acknowledged:
             watch_s = min(watch_s, self._pulse_s + UNACKNOWLEDGED_S)
         door = await self._watch(effect.cell, watch_s, self._until_s(effect.expires_ns))
+        self._signals.watched(effect.cell, door)
         log.info(
             "pulse",
             unlock_id=effect.unlock_id,

@@ -60,6 +60,22 @@ def test_an_opened_door_is_shown(monkeypatch: pytest.MonkeyPatch) -> None:
     assert daemon.shown() == [(None, None)] * 2
 
 
+def test_a_signal_blinks(monkeypatch: pytest.MonkeyPatch) -> None:
+    shown = DONE | {"signals": ["of B01"], "seconds": 10}
+    refusal = {"code": 5, "message": "cell B02 has no signal in the configuration", "details": []}
+    answers = [httpx.Response(200, json=shown), httpx.Response(200, json=shown)]
+    daemon = Daemon(monkeypatch, *answers, httpx.Response(404, json=refusal))
+    done = run("signal", "B01")
+    assert (done.exit_code, done.stdout) == (0, "the signal of cell B01 blinks for 10 s\n")
+    done = run("signal", "B01", "--seconds", "3", "--json")
+    assert (done.exit_code, json.loads(done.stdout)) == (0, shown)
+    refused = run("signal", "B02")
+    assert (refused.exit_code, refused.stderr) == (1, "cell B02 has no signal in the configuration\n")
+    assert [r.url.path for r in daemon.asked[:2]] == ["/v1/cells/B01/signal"] * 2
+    assert [json.loads(r.content) for r in daemon.asked[:2]] == [{"seconds": 10}, {"seconds": 3}]
+    assert run("signal", "B01", "--seconds", "61").exit_code == 2
+
+
 def test_a_refused_opening_shows_the_reason(monkeypatch: pytest.MonkeyPatch) -> None:
     refusal = {"code": 9, "message": "the door of cell B01 is being opened just now", "details": []}
     Daemon(monkeypatch, httpx.Response(400, json=refusal))

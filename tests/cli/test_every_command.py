@@ -39,6 +39,7 @@ NEEDED: dict[str, tuple[str, ...]] = {
     "reservations": ("res_1",),
     "code": ("1234",),
     "open": ("A01", "--reason", "r"),
+    "signal": ("A01",),
     "block": ("A01", "--reason", "r"),
     "unblock": ("A01",),
     "clear": ("A01",),

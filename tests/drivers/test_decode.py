@@ -176,3 +176,28 @@ def test_nothing_that_passes_can_break_the_decoder(wire: Wire) -> None:
         direction: Literal["sent", "heard"] = random.choice(("sent", "heard"))
         note = random.choice(("", "late", "unasked", "damaged", "rubbish"))
         assert decoder.words(direction, bytes(data), note)[:3] in ("-> ", "<- ")
+
+
+def test_writes_of_signals_are_named() -> None:
+    document = profile("waveshare-relay-8ch").model_dump()
+    own = {
+        "channels": 4,
+        "own_outputs": True,
+        "on": {"function": 15, "address": 0x50, "value": 1},
+        "off": {"function": 15, "address": 0x50, "value": 0},
+        "all_off": {"function": 6, "address": 0x60, "value": 0},
+        "pulse": {"function": 6, "address": 0x70, "unit_ms": 1000, "min_ms": 1000, "max_ms": 60000},
+    }
+    board = Profile.model_validate(document | {"signal": own})
+    decoder = Decoder("modbus", {3: ("lights", board)})
+    said: list[tuple[Request, str]] = [
+        (WriteCoils(0x51, (1,)), "signal 2 on"),
+        (WriteCoils(0x53, (0,)), "signal 4 off"),
+        (Write(6, 0x72, 10), "signal 3 on"),
+        (Write(6, 0x60, 0), "all signals off"),
+        (WriteCoils(0x54, (1,)), "write coils from 84: 1"),
+        (Write(5, 0, 0xFF00), "channel 1 on"),
+    ]
+    for request, words in said:
+        frame = codec_for("modbus").encode(AddressedRequest(3, request))
+        assert decoder.words("sent", frame) == f"-> lights(3) {words}"

@@ -15,6 +15,7 @@ from edge_agent.drivers.boards import (
     Device,
     DoorInputs,
     RegisterScale,
+    SignalLine,
     TemperatureInputs,
     TimedRelay,
     lock_at,
@@ -141,6 +142,12 @@ def acts(profile: Profile, recorder: Recorder) -> Iterator[tuple[str, list[list[
         yield "hold", [sent()]
         asyncio.run(relay.off())
         yield "off", [sent()]
+    if profile.signal is not None:
+        signal = SignalLine(recorder.device, profile.signal, 1)
+        asyncio.run(signal.hold())
+        yield "signal", [sent()]
+        asyncio.run(signal.off())
+        yield "signal off", [sent()]
     outputs = outputs_of(recorder.device, profile)
     if outputs is not None:
         asyncio.run(outputs.all_off())

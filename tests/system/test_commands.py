@@ -39,6 +39,7 @@ ELSEWHERE = {
     "bundle": "tests/system/test_secrets.py",
     "logs": "tests/cli/test_logs.py",
     "reload": "tests/system/test_reload.py",
+    "signal": "tests/runtime/test_signals.py",
     "resolve": "tests/cli/test_every_command.py",
     "restore": "tests/cli/test_every_command.py",
 }

@@ -170,6 +170,7 @@ def test_cells_as_physically_true(tmp_path: Path) -> None:
             "heating": False,
             "cooling": False,
             "solenoid": False,
+            "signal": False,
         }
         with opened(tmp_path / "bus") as bus:
             os.write(bus, with_crc(bytes.fromhex("04050000FF00")))

@@ -6,10 +6,11 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 
 from edge_agent.config import BusSection, Settings
+from edge_agent.config.sections import ChannelReference
 from edge_agent.drivers.simulated.devices import Wiring, build_device
 from edge_agent.drivers.simulated.line import LineDevice
 from edge_agent.drivers.simulated.waveshare import UART_CODES
-from edge_agent.drivers.simulated.world import CellBuild, World
+from edge_agent.drivers.simulated.world import CellBuild, Load, World
 from edge_agent.model import Door
 
 
@@ -47,11 +48,23 @@ def build_devices(settings: Settings, world: World) -> dict[str, list[LineDevice
             wirings[cell.heating.device].loads[cell.heating.channel] = world.heater(cell.label)
         if cell.cooling is not None:
             wirings[cell.cooling.device].loads[cell.cooling.channel] = world.cooler(cell.label)
+        if cell.signal is not None:
+            _wire_signal(settings, wirings, cell.signal, world.signal(cell.label))
+    for name, cabinet in settings.signal.cabinets.items():
+        _wire_signal(settings, wirings, cabinet, world.cabinet_signals.load(name))
     buses: dict[str, list[LineDevice]] = {name: [] for name in settings.buses}
     for name, device in settings.devices.items():
         described = settings.profile_of(name)
         buses[device.bus].append(build_device(name, device.profile, device.address, wirings[name], described))
     return buses
+
+
+def _wire_signal(
+    settings: Settings, wirings: Mapping[str, Wiring], place: ChannelReference, load: Load
+) -> None:
+    signal, wiring = settings.profile_of(place.device).signal, wirings[place.device]
+    own = signal is not None and signal.own_outputs
+    (wiring.signals if own else wiring.loads)[place.channel] = load
 
 
 def line_baud(bus: BusSection) -> int:

@@ -18,6 +18,7 @@ from edge_agent.field.climate_outputs import ClimateOutputs
 from edge_agent.field.closings import SETTLE_S
 from edge_agent.field.doors import DEBOUNCE_S, DoorPlace, Doors
 from edge_agent.field.executor import Executor
+from edge_agent.field.signals import Signals
 from edge_agent.field.weighing import Weighing
 from edge_agent.journal.recovery import restore
 from edge_agent.journal.store import JournalStore
@@ -121,6 +122,7 @@ class LightMachine:
             self._clock,
             Weighing(frozenset(), self.loop.submit),
             ClimateOutputs({}, {}, lambda: True),
+            Signals([], self._doors.believed),
             watch_s=settings.unlock.watch_ms / 1000,
             pulse_s=settings.unlock.pulse_ms / 1000,
             most_energised=settings.unlock.max_concurrent_unlocks,

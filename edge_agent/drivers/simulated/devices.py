@@ -44,6 +44,8 @@ class Wiring:
     """
 
     loads: dict[int, Load] = field(default_factory=dict)
+    signals: dict[int, Load] = field(default_factory=dict)
+    """Where the board has outputs of their own for signals."""
     inputs: dict[int, Callable[[int], int]] = field(default_factory=dict)
     probes: dict[int, Callable[[int], float | None]] = field(default_factory=dict)
     weigh: Callable[[int], Weighing] | None = None
@@ -109,7 +111,7 @@ def build_device(
     if kind is not None:
         return kind(address, wiring)
     if described is not None and described.bus.protocol == "modbus":
-        terminals = Terminals(wiring.loads, wiring.inputs, wiring.probes, wiring.weigh)
+        terminals = Terminals(wiring.loads, wiring.inputs, wiring.probes, wiring.weigh, wiring.signals)
         return ProfiledBoard(address, described, terminals)
     known = ", ".join(sorted(_KINDS))
     message = f"no simulated device for profile {profile!r}; there are: {known}"

@@ -20,6 +20,7 @@ from edge_agent.drivers.profiles import (
     Profile,
     RelaysCapability,
     ScaleCapability,
+    SignalCapability,
     SwitchedPulse,
     TemperatureCapability,
     TimedPulse,
@@ -54,6 +55,8 @@ class Terminals:
     inputs: Mapping[int, Callable[[int], int]]
     probes: Mapping[int, Callable[[int], float | None]]
     weigh: Callable[[int], Weighing] | None
+    signals: Mapping[int, Load] = field(default_factory=dict)
+    """Where the board has outputs of their own for signals."""
 
 
 @dataclass(slots=True)
@@ -69,19 +72,29 @@ class _Map:
 
 
 class ProfiledBoard(Slave):
-    """Locks, doors, relays, scale and temperatures of one Modbus profile. Every channel of `lock` and
-    `relays` is one relay. Registers of checks read their first right value, those of signs 0."""
+    """Locks, doors, relays, signals, scale and temperatures of one Modbus profile.
+
+    Every channel of `lock` and `relays` is one relay, and of `signal` unless these have `own_outputs`.
+    Registers of checks read their first right value, those of signs 0.
+    """
 
     def __init__(self, address: int, profile: Profile, terminals: Terminals) -> None:
         super().__init__(address)
         self._map = _Map()
-        count = max(profile.channels("lock"), profile.channels("relays"))
+        signal = profile.signal
+        shared = signal is not None and not signal.own_outputs
+        count = max(
+            profile.channels("lock"), profile.channels("relays"), profile.channels("signal") if shared else 0
+        )
         self._relays = [Relay(terminals.loads.get(channel)) for channel in range(1, count + 1)]
         self._put_constants(profile)
         if profile.lock is not None:
             self._put_lock(profile.lock)
         if profile.relays is not None:
             self._put_relays(profile.relays)
+        if signal is not None:
+            own = [Relay(terminals.signals.get(channel)) for channel in range(1, signal.channels + 1)]
+            self._put_signals(signal, self._relays if shared else own)
         if profile.doors is not None and profile.doors.function is not None:
             self._put_doors(profile.doors, profile.doors.function, terminals.inputs)
         if profile.temperature is not None:
@@ -123,7 +136,7 @@ class ProfiledBoard(Slave):
                 self._put_channel(pulse.off, channel, _switching(relay, 0))
             if lock.off is not None:
                 self._put_channel(lock.off, channel, _switching(relay, 0))
-        self._put_all_off(lock.all_off)
+        self._put_all_off(lock.all_off, self._relays)
 
     def _put_relays(self, relays: RelaysCapability) -> None:
         for channel, relay in enumerate(self._relays[: relays.channels], 1):
@@ -134,7 +147,15 @@ class ProfiledBoard(Slave):
                     self._map.write(relays.function, address, act)
             if relays.pulse is not None:
                 self._put_timed(relays.pulse, channel, relay)
-        self._put_all_off(relays.all_off)
+        self._put_all_off(relays.all_off, self._relays)
+
+    def _put_signals(self, signal: SignalCapability, relays: Sequence[Relay]) -> None:
+        for channel, relay in enumerate(relays[: signal.channels], 1):
+            self._put_channel(signal.on, channel, _switching(relay, None))
+            self._put_channel(signal.off, channel, _switching(relay, 0))
+            if signal.pulse is not None:
+                self._put_timed(signal.pulse, channel, relay)
+        self._put_all_off(signal.all_off, relays)
 
     def _put_channel(self, write: ChannelWrite, channel: int, act: Callable[[int], None]) -> None:
         address = write.address + (channel - 1) * write.stride
@@ -151,11 +172,11 @@ class ProfiledBoard(Slave):
 
         self._map.write(pulse.function, pulse.address + (channel - 1) * pulse.stride, act)
 
-    def _put_all_off(self, all_off: ConstantWrite | None) -> None:
+    def _put_all_off(self, all_off: ConstantWrite | None, relays: Sequence[Relay]) -> None:
         if all_off is not None:
 
             def act(at_ns: int) -> None:
-                for relay in self._relays:
+                for relay in relays:
                     relay.switch(at_ns, at_ns)
 
             self._map.write(all_off.function, all_off.address, _on_values((all_off.value,), act))

@@ -1,8 +1,14 @@
-"""An electric load: a solenoid, a heater, a cooler."""
+"""An electric load: a solenoid, a heater, a cooler, a light or buzzer."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from edge_agent.drivers.simulated.trouble import Standing
+
+Load = Callable[[int, int | None], None]
+"""A load of an output: `load(at_ns, until_ns)` powers it from one instant until the other (None: until the
+next call); `until_ns <= at_ns` switches it off."""
 
 
 class Power:
@@ -37,3 +43,25 @@ class Power:
         if self.on(at_ns):
             asked_ns = self._asked_until_ns
             self.until_ns = None if self.welds or asked_ns is None else max(asked_ns, at_ns)
+
+
+class CabinetSignals:
+    """The lights and buzzers that serve several cells, by name."""
+
+    def __init__(self, clock_ns: Callable[[], int]) -> None:
+        self._clock_ns = clock_ns
+        self._powers: dict[str, Power] = {}
+
+    def load(self, name: str) -> Load:
+        """The wires of one of them."""
+        power = self._powers.setdefault(name, Power())
+
+        def load(at_ns: int, until_ns: int | None) -> None:
+            power.switch(at_ns, until_ns)
+
+        return load
+
+    def on(self) -> dict[str, bool]:
+        """Whether each is on now."""
+        now_ns = self._clock_ns()
+        return {name: power.on(now_ns) for name, power in self._powers.items()}

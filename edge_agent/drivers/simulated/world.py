@@ -17,7 +17,8 @@ from math import exp
 from random import Random
 from typing import Literal
 
-from edge_agent.drivers.simulated.power import Power
+from edge_agent.drivers.simulated.power import CabinetSignals, Power
+from edge_agent.drivers.simulated.power import Load as Load
 from edge_agent.drivers.simulated.trouble import CellTrouble, Chatter, Drift, End
 from edge_agent.errors import Code, Refusal
 from edge_agent.model import Door
@@ -41,10 +42,6 @@ ACTUATIONS_KEPT = 100_000
 
 Part = Literal["scale", "temperature", "heater"]
 """Optional parts of a cell."""
-
-Load = Callable[[int, int | None], None]
-"""A load of an output: `load(at_ns, until_ns)` powers it from one instant until the other (None: until the
-next call); `until_ns <= at_ns` switches it off."""
 
 
 class NoSuchCell(Refusal):
@@ -74,7 +71,7 @@ class CellBuild:
 
 @dataclass(frozen=True, slots=True)
 class CellState:
-    """The physical state of a cell, whatever any sensor reads."""
+    """The physical state of a cell, whatever any sensor reads. `signal`: the light or buzzer at its door."""
 
     label: str
     door: Door
@@ -83,6 +80,7 @@ class CellState:
     heating: bool
     cooling: bool
     solenoid: bool
+    signal: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,6 +122,7 @@ class _Cell:
         self.solenoid = Power()
         self.heater = Power()
         self.cooler = Power()
+        self.signal = Power()
 
     def advance(self, now_ns: int) -> int:
         """Carries out everything due by now; returns the instant that now holds (time never runs back)."""
@@ -203,6 +202,7 @@ class World:
             drawn_ms = Random(f"{seed}/{build.label}").uniform(*OPENING_MS)
             opening_ms = drawn_ms if build.opening_ms is None else build.opening_ms
             self._cells[build.label] = _Cell(build, round(opening_ms * 1e6), start_ns)
+        self.cabinet_signals = CabinetSignals(clock_ns)
         self._records: deque[_Record] = deque(maxlen=ACTUATIONS_KEPT)
         self._last_record: dict[str, _Record] = {}
         self._count = 0
@@ -234,6 +234,7 @@ class World:
             heating=cell.heater.on(at_ns),
             cooling=cell.cooler.on(at_ns),
             solenoid=cell.solenoid.on(at_ns),
+            signal=cell.signal.on(at_ns),
         )
 
     def door_stands(self, label: str) -> tuple[Door, float]:
@@ -405,6 +406,11 @@ class World:
         """The cooler of a cell. Raises `NoSuchCell`."""
         cell = self._find(label)
         return lambda at_ns, until_ns: _switch(cell, cell.cooler, at_ns, until_ns)
+
+    def signal(self, label: str) -> Load:
+        """The light or buzzer at the door of a cell. Raises `NoSuchCell`."""
+        cell = self._find(label)
+        return lambda at_ns, until_ns: _switch(cell, cell.signal, at_ns, until_ns)
 
     def contact(self, label: str, closed_level: int) -> Callable[[int], int]:
         """The door contact: 0 or 1 at an instant; `closed_level` is how it is wired. Raises `NoSuchCell`."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import tomllib
 from pathlib import Path
 from typing import Any
 
@@ -194,6 +195,101 @@ def cabinet(folder: Path, doors: str) -> Path:
     }
     file.write_text(tomli_w.dumps(document))
     return file
+
+
+SIGNALS = {
+    "coils": """
+[signal.on]
+function = 5
+address = 0x0050
+value = 0xFF00
+[signal.off]
+function = 5
+address = 0x0050
+value = 0
+""",
+    "several coils": """
+[signal.on]
+function = 15
+address = 0x0050
+value = 1
+[signal.off]
+function = 15
+address = 0x0050
+value = 0
+""",
+    "a register each, other values": """
+[signal.on]
+function = 6
+address = 0x0050
+stride = 2
+value = 0x0102
+[signal.off]
+function = 6
+address = 0x0050
+stride = 2
+value = 0x0201
+""",
+    "several registers, with a time": """
+[signal.on]
+function = 16
+address = 0x0050
+stride = 2
+values = [1, 0]
+[signal.off]
+function = 16
+address = 0x0050
+stride = 2
+values = [0, 0]
+[signal.pulse]
+function = 16
+address = 0x0050
+stride = 2
+before = [1]
+unit_ms = 1000
+min_ms = 1000
+max_ms = 60000
+""",
+}
+"""How boards switch their lights."""
+
+
+@pytest.mark.parametrize("signal", SIGNALS.values(), ids=SIGNALS)
+def test_lights_of_a_new_board_are_in_its_file(tmp_path: Path, signal: str) -> None:
+    """Each door's own light comes on with it, by every function, and none is left on."""
+
+    async def run() -> None:
+        file = cabinet(tmp_path, DISCRETE)
+        profile = tmp_path / "devices" / "rb-16.toml"
+        profile.write_text(f"{profile.read_text()}\n[signal]\nchannels = 16\nown_outputs = true\n{signal}")
+        document = tomllib.loads(file.read_text())
+        for cell in document["cells"]:
+            cell["signal"] = {"device": "board", "channel": cell["lock"]["channel"]}
+        file.write_text(tomli_w.dumps(document))
+        site = Site(Plant(with_journal(load_settings(file), tmp_path / "journal.sqlite"), 7))
+        site.plant.start()
+        await site.until(lambda: "locker/v1/machine_123/state/machine" in site.plant.broker.retained)
+        assert site.plant.agent is not None
+        world = site.plant.world
+
+        def lit() -> list[str]:
+            return [cell.label for cell in world.cells() if cell.signal]
+
+        for label in ("A15", "A02"):
+            assert (await site.plant.agent.local.open_cell(label, "a look")).refusal is None
+            await asyncio.sleep(0.5)
+            assert lit() == [label]
+            world.close(label)
+            await asyncio.sleep(0.5)
+            assert lit() == []
+        await site.plant.agent.local.open_cell("A16", "a look")
+        await site.until(lambda: lit() == ["A16"], 1)
+        await site.plant.stop()
+        assert lit() == []
+        assert [moved for _, _, moved in world.pulses_seen] == ["A15", "A02", "A16"]
+
+    with asyncio.Runner(loop_factory=VirtualLoop) as runner:
+        runner.run(run())
 
 
 @pytest.mark.parametrize("doors", DOORS.values(), ids=DOORS)

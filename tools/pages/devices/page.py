@@ -47,6 +47,9 @@ def abilities(profile: Profile) -> list[str]:
         elif relays.communication_timeout_ms is not None:
             ends = f"off after {relays.communication_timeout_ms} ms of silence"
         found.append(f"{relays.channels} relays ({ends})")
+    if profile.signal is not None:
+        ends = "the board ends them" if profile.signal.pulse is not None else "nothing ends them"
+        found.append(f"{profile.signal.channels} signals ({ends})")
     if profile.scale is not None:
         found.append("scale")
     if profile.temperature is not None:
