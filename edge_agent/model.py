@@ -333,7 +333,7 @@ class UnlockAttempt:
     first_pulse_ns: int | None = None
     """CLOCK_BOOTTIME of the first pulse."""
     actor: str = ""
-    """The name of the technician who acts."""
+    """The name of the technician who acts, or the credential that was shown."""
     reported: bool = False
     """The event of a technician's opening was already published."""
 

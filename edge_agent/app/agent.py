@@ -43,6 +43,7 @@ from edge_agent.protocol.events import Online
 from edge_agent.protocol.topics import Topics
 from edge_agent.runtime.clock import Clock
 from edge_agent.runtime.command_handler import CommandHandler
+from edge_agent.runtime.credentials import Credentials
 from edge_agent.runtime.history_check import HistoryCheck
 from edge_agent.runtime.local_requests import LocalRequests
 from edge_agent.runtime.loop import LockerLoop
@@ -151,6 +152,7 @@ class Agent:
             weigh=self._weighing.report,
             offered=self.history_check.offered,
             history_changed=self._publish_online,
+            credentials=Credentials(one.credential(name) for name, one in self.settings.credentials.items()),
         )
         self.commands = CommandHandler(
             self.loop,

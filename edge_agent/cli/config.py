@@ -127,7 +127,10 @@ def _rows(config: Path | None, socket: Path) -> list[dict[str, Any]]:
 
 
 def _without_secrets(row: dict[str, Any]) -> dict[str, Any]:
-    value = blackout.value(row["value"], row["key"].rpartition(".")[2])
+    name = row["key"].rpartition(".")[2]
+    if name == "id" and row["key"].startswith("credentials."):
+        return row | {"value": HIDDEN}
+    value = blackout.value(row["value"], name)
     hidden = json.loads(json.dumps(value).replace(json.dumps(blackout.BLACK)[1:-1], HIDDEN))
     return row | {"value": hidden}
 

@@ -9,6 +9,9 @@ from typing import Any
 from edge_agent.config.paths import flat
 from edge_agent.config.sections import Settings
 
+ANOTHER = "another one"
+"""Stands for the new value of a secret."""
+
 
 @dataclass(frozen=True, slots=True)
 class Change:
@@ -29,11 +32,18 @@ class Change:
 def changes(before: Settings, after: Settings) -> list[Change]:
     """Every key that differs, defaults included, in the order of the file."""
     old, new = _flat(before), _flat(after)
+    other_ids = _ids_changed(before, after)
     return [
-        Change(path, old.get(path), new.get(path))
+        Change(path, old.get(path), ANOTHER if path in other_ids else new.get(path))
         for path in dict.fromkeys([*old, *new])
-        if old.get(path) != new.get(path)
+        if old.get(path) != new.get(path) or path in other_ids
     ]
+
+
+def _ids_changed(before: Settings, after: Settings) -> set[str]:
+    """The key paths of ids that changed; their values are masked, and compare as equal."""
+    old, new = before.credentials, after.credentials
+    return {f"credentials.{name}.id" for name in old.keys() & new.keys() if old[name].id != new[name].id}
 
 
 def _flat(settings: Settings) -> dict[str, Any]:

@@ -13,7 +13,7 @@ from edge_agent.protocol.broker import OTHERS, secret_mask
 
 UMASK = 0o077
 """The daemon's umask: no other user may read what it creates."""
-OTHERS_WRITE = 0o002
+OTHERS_WRITE, OTHERS_READ = 0o002, 0o004
 COMPANIONS = ("", "-wal", "-shm", ".lock", ".reserve")
 """Endings of the journal's file names."""
 
@@ -45,6 +45,10 @@ def mode_findings(settings: Settings, config: Path) -> list[Finding]:
         for path, mode in _existing([settings.path(name)]):
             if mode & secret_mask(path, os.environ):
                 found.append(Finding(key, f"{path} can be read by others (mode {mode:04o}); set it to 0600"))
+    for _, mode in _existing([config] if settings.credentials else []):
+        if mode & OTHERS_READ:
+            problem = f"{config} holds ids of credentials and can be read by any user (mode {mode:04o})"
+            found.append(Finding("credentials", f"{problem}; set it to 0640"))
     for key, path in _trusted(settings, config):
         for _, mode in _existing([path]):
             if mode & OTHERS_WRITE and not mode & stat.S_ISVTX:

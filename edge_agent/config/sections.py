@@ -9,6 +9,7 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, PrivateAttr, model_validator
 
+from edge_agent.config.credentials import CredentialSection
 from edge_agent.drivers.profiles import Profile, Protocol
 from edge_agent.drivers.scanner import Delimiter
 from edge_agent.model import CellSpec
@@ -397,6 +398,7 @@ class Settings(Section):
     keypad: KeypadSection | None = None
     metrics: MetricsSection | None = None
     signal: SignalSection = SignalSection()
+    credentials: Annotated[dict[Name, CredentialSection], Field(max_length=1000)] = {}
     buses: Annotated[dict[Name, BusSection], Field(min_length=1)]
     devices: Annotated[dict[Name, DeviceSection], Field(min_length=1)]
     sizes: Annotated[dict[Name, SizeSection], Field(min_length=1)]

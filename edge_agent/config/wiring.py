@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Container
 
+from edge_agent.config.credentials import credential_findings
 from edge_agent.config.sections import (
     CLIMATE,
     CellSection,
@@ -24,6 +25,7 @@ def wiring_findings(settings: Settings) -> list[Finding]:
     findings: list[Finding] = []
     findings += _device_findings(settings)
     findings += _cell_findings(settings)
+    findings += credential_findings(settings.credentials, settings.codes.code_digits)
     unlock = settings.unlock
     if unlock.watch_ms < unlock.pulse_ms:
         findings.append(Finding("unlock.watch_ms", f"must be at least pulse_ms ({unlock.pulse_ms})"))

@@ -9,8 +9,10 @@ import structlog
 
 from edge_agent.model import Purpose, Reservation, Source, Verdict, plain_digits
 from edge_agent.runtime.clock import Clock
+from edge_agent.runtime.credentials import Credentials
 from edge_agent.runtime.ids import Ids
 from edge_agent.runtime.loop import LOCAL_KEY_PREFIX, LockerLoop
+from edge_agent.statemachine.codes.access import not_valid
 from edge_agent.statemachine.history import LOST
 from edge_agent.statemachine.inputs import (
     BlockCell,
@@ -41,31 +43,43 @@ class LocalRequests:
         weigh: Callable[[str], None] = lambda cell: None,
         offered: Callable[[], list[Reservation]] = list,
         history_changed: Callable[[], None] = lambda: None,
+        credentials: Credentials | None = None,
     ) -> None:
         """`weigh` makes the weighing report the present reading of a scale to the loop. `offered` gives
         the reservations that the gateway has offered for restoring; `history_changed` is called when a
-        technician has decided about them."""
+        technician has decided about them. `credentials`: ids of cards that stand for codes."""
         self.loop = loop
         self._clock = clock
         self._ids = ids
         self._weigh = weigh
         self.offered = offered
         self._history_changed = history_changed
+        self._credentials = credentials or Credentials()
         self._waiting: dict[str, asyncio.Future[Answer]] = {}
         self._numbers = 0
 
     async def enter_code(self, text: str, waited_s: float = 0.0) -> Answer:
-        """Handles digits or a QR text from the kiosk, read `waited_s` ago; returns the outcome. The text is
-        not stored.
+        """Handles digits, a QR text or a credential's id from the kiosk, read `waited_s` ago; returns the
+        outcome. The text is not stored.
 
         A wrong code is refused with "not valid" only; a valid code whose door does not open gets the reason.
         """
         key = self._key()
         entered_ns = self._clock.now().boottime_ns - round(waited_s * 1e9)
-        text = plain_digits(text)
-        answer = await self._submit(key, EnterCode(key, text, self._ids.unique("unl"), entered_ns))
+        credential = self._credentials.find(text)
+        if credential is None:
+            code: str | None = plain_digits(text)
+        else:
+            code = credential.code_now(self.loop.state.reservations.values())
+        actor = "" if credential is None else f"credential {credential.name}"
+        if code is None:
+            answer = Answer(key, refusal=not_valid())
+        else:
+            given = EnterCode(key, code, self._ids.unique("unl"), entered_ns, actor)
+            answer = await self._submit(key, given)
         if answer.refusal is not None:
-            log.info("entry at the kiosk refused", reason=answer.refusal.message)
+            who = {"by": actor} if actor else {}
+            log.info("entry at the kiosk refused", reason=answer.refusal.message, **who)
         return answer
 
     def label_of(self, given: str) -> str:

@@ -72,6 +72,8 @@ class EnterCode:
     unlock_id: str
     entered_ns: int | None = None
     """CLOCK_BOOTTIME of the entry at the kiosk; None: now."""
+    actor: str = ""
+    """The credential that was shown in place of the code."""
 
 
 @dataclass(frozen=True, slots=True)

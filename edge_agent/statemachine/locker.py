@@ -286,6 +286,7 @@ def _enter_code(builder: StepBuilder, given: EnterCode) -> None:
         stage="waiting",
         expires_ns=expires_ns,
         request_key=given.request_key,
+        actor=given.actor,
     )
     try:
         unlocking.accept(builder, unlock)

@@ -151,7 +151,7 @@ class UnlockRecord:
     reason: str = ""
     """Why, in the caller's words."""
     actor: str = ""
-    """The name of the technician who acted."""
+    """The name of the technician who acted, or the credential that was shown."""
 
 
 @dataclass(frozen=True, slots=True)

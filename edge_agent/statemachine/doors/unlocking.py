@@ -313,6 +313,7 @@ def _try_other_cell(
         expires_ns=unlock.expires_ns,
         request_key=unlock.request_key,
         reason=unlock.reason,
+        actor=unlock.actor,
         other_cells_tried=unlock.other_cells_tried + 1,
     )
     builder.put("unlock_attempts", again.unlock_id, again)
