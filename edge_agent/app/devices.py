@@ -73,7 +73,9 @@ class Devices:
         found: dict[str, BusPlace] = {}
         for name, bus in self._settings.buses.items():
             devices = tuple(
-                Placed(device, at.address, at.profile, self._settings.profile_of(device))
+                Placed(
+                    device, at.address, at.profile, self._settings.profile_of(device), self._cells_of(device)
+                )
                 for device, at in self._settings.devices.items()
                 if at.bus == name
             )
@@ -90,6 +92,14 @@ class Devices:
                 bus.bits_per_character,
             )
         return found
+
+    def _cells_of(self, device: str) -> tuple[tuple[str, str, int], ...]:
+        return tuple(
+            (use, cell.label, place.channel)
+            for cell in self._settings.cells
+            for use, place in cell.channels().items()
+            if place is not None and place.device == device
+        )
 
     def _lock(self, label: str) -> Lock:
         cell = next(cell for cell in self._settings.cells if cell.label == label)

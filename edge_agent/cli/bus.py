@@ -28,11 +28,13 @@ from edge_agent.cli.daemon import (
     rows_of,
     until_stopped,
 )
+from edge_agent.cli.record.command import record_profile
 from edge_agent.cli.times import Utc, time_of_day
 
 bus_app = typer.Typer(
     no_args_is_help=True, help="Inspect the buses: which devices answer, how quickly, and every frame."
 )
+bus_app.command("record-profile")(record_profile)
 STATES = {"answering": "[green]answering[/]", "failing": "[yellow]failing[/]", "dead": "[red]dead[/]"}
 RECORDED = ("at_s", "bus", "baud", "protocol", "direction", "hex", "note")
 """The keys of a recorded frame."""

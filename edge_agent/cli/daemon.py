@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import unicodedata
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any
@@ -135,7 +135,7 @@ def rows_of(
     headers: dict[str, str] | None = None,
     *,
     quiet: bool = False,
-) -> Iterator[dict[str, Any]]:
+) -> Generator[dict[str, Any], None, None]:
     """Rows that the daemon streams (server-sent events), until the stream ends.
 
     Ends the process if the daemon is not there (without a message if `quiet`) or refuses; `headers`: see

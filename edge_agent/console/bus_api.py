@@ -30,6 +30,9 @@ def bus_routes(service: BusService) -> list[Route]:
     async def stats(_: Request) -> Response:
         return JSONResponse(service.stats())
 
+    async def device(request: Request) -> Response:
+        return JSONResponse(service.device(request.path_params["device"]))
+
     async def monitor(request: Request) -> Response:
         seconds = _seconds(request.query_params.get("seconds"))
         return server_sent(service.monitor(request.query_params.get("bus"), seconds))
@@ -49,6 +52,7 @@ def bus_routes(service: BusService) -> list[Route]:
     return [
         Route("/v1/bus", stats),
         Route("/v1/bus/monitor", monitor),
+        Route("/v1/bus/devices/{device}", device),
         Route("/v1/bus/doors", doors),
         Route("/v1/bus/check", check, methods=["POST"]),
         Route("/v1/bus/{bus}/scan", scan, methods=["POST"]),

@@ -237,9 +237,13 @@ class TcpCodec:
         """See `Codec.parse`."""
         if len(reply) < MBAP_LENGTH + 2 or reply[2:4] != b"\0\0" or len(reply) != 6 + reply[5]:
             raise BadReply(f"{len(reply)} bytes that are no Modbus TCP frame")
-        body = reply[MBAP_LENGTH - 1 :]
-        checksum = FramerRTU.compute_CRC(body).to_bytes(2, "big")
-        return parse_reply(question.address, question.request, body + checksum)
+        return parse_reply(question.address, question.request, as_rtu(reply))
+
+
+def as_rtu(frame: bytes) -> bytes:
+    """A Modbus TCP frame as it would stand on a serial line: unit, PDU, and a checksum."""
+    body = frame[MBAP_LENGTH - 1 :]
+    return body + FramerRTU.compute_CRC(body).to_bytes(2, "big")
 
 
 def _fits(heard: bytes, question: AddressedRequest) -> bool:

@@ -61,7 +61,7 @@ def reads_of(profile: Profile) -> list[Request]:
     if scale is not None:
         found.append(Read(scale.function, scale.address, scale.count))
     if temperature is not None:
-        found += blocks(temperature.function, temperature.address, temperature.channels, temperature.bulk)
+        found += blocks(temperature.function, temperature.address, temperature.registers, temperature.bulk)
     return found
 
 

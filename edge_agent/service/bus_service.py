@@ -30,12 +30,16 @@ LOOK_S = 0.05
 
 @dataclass(frozen=True, slots=True)
 class Placed:
-    """A configured device: its name, its address, and its profile."""
+    """A configured device: its name, its address, and its profile.
+
+    `cells`: use (`lock`, `door`, ...), label and channel for each cell that is wired to it.
+    """
 
     name: str
     address: int
     profile_name: str
     profile: Profile
+    cells: tuple[tuple[str, str, int], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,6 +127,27 @@ class BusService:
             known = ", ".join(self._places)
             raise Refusal(Code.NOT_FOUND, f"no such bus: {name}; there are: {known}")
         return self._places[name]
+
+    def device(self, name: str) -> dict[str, Any]:
+        """A configured device: its bus, address, profile (`described`: its content) and cells.
+
+        Raises `Refusal` (`NOT_FOUND`).
+        """
+        known = [(bus, place, device) for bus, place in self._places.items() for device in place.devices]
+        for bus, place, device in known:
+            if device.name == name:
+                cells = [{"use": use, "cell": cell, "channel": n} for use, cell, n in device.cells]
+                return {
+                    "device": name,
+                    "bus": bus,
+                    "address": device.address,
+                    "protocol": place.wire,
+                    "profile": device.profile_name,
+                    "described": device.profile.model_dump(mode="json"),
+                    "cells": cells,
+                }
+        names = ", ".join(device.name for _, _, device in known)
+        raise Refusal(Code.NOT_FOUND, f"no such device: {name}; there are: {names}")
 
     def stats(self) -> list[dict[str, Any]]:
         """Traffic on each bus since the daemon's start, and how each configured device answers.

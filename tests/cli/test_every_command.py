@@ -36,6 +36,7 @@ OF_THE_SYSTEM = {"logs"}
 """Commands that ask systemd instead of the daemon."""
 NEEDED: dict[str, tuple[str, ...]] = {
     "check": ("--config", str(CONFIG / "demo.toml")),
+    "bus record-profile": ("locks_a",),
     "reservations": ("res_1",),
     "code": ("1234",),
     "open": ("A01", "--reason", "r"),

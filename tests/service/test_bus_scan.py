@@ -14,7 +14,7 @@ import pytest
 
 from edge_agent.console.api import ConsolePort, create_app
 from edge_agent.drivers.bus import BusOwner
-from edge_agent.drivers.profiles import load_profile
+from edge_agent.drivers.profiles import TemperatureCapability, load_profile
 from edge_agent.drivers.requests import Read
 from edge_agent.drivers.simulated.cable import MemoryCable
 from edge_agent.drivers.simulated.slave import with_crc
@@ -247,3 +247,13 @@ def test_a_board_is_never_asked_for_more_points_than_it_bears() -> None:
         }
     )
     assert reads_of(profile) == [Read(2, 0, 8), Read(2, 8, 8), Read(3, 0, 6), Read(3, 6, 2)]
+
+
+def test_a_thermometer_is_asked_as_the_daemon_asks_it() -> None:
+    """Two registers for each probe, and a gap between them."""
+    profile = load_profile(PROFILES / "r4dcb08.toml")
+    assert profile.temperature is not None
+    stride = {"channels": 4, "number_format": "float32", "stride": 3, "no_sensor": None}
+    part = TemperatureCapability.model_validate(profile.temperature.model_dump() | stride)
+    asked = reads_of(profile.model_copy(update={"temperature": part}))
+    assert asked == [Read(part.function, part.address, 11)]

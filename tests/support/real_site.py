@@ -99,10 +99,16 @@ class KnownClock:
 
 
 def machine_file(
-    folder: Path, mqtt: dict[str, Any], access: dict[str, Any] | None = None, mark: Path | None = None
+    folder: Path,
+    mqtt: dict[str, Any],
+    access: dict[str, Any] | None = None,
+    mark: Path | None = None,
+    change: Callable[[dict[str, Any]], None] = lambda document: None,
+    example: str = "tiny",
 ) -> Path:
-    """The file of the smallest machine, with this `[mqtt]` and `[access]`, and its commissioning mark."""
-    document = tomllib.loads((CONFIG / "tiny.toml").read_text(encoding="utf-8"))
+    """The file of an example, the smallest if none is named, with this `[mqtt]` and `[access]`, and its
+    commissioning mark; `change` changes the rest of it."""
+    document = tomllib.loads((CONFIG / f"{example}.toml").read_text(encoding="utf-8"))
     document["machine"]["machine_id"] = "m1"
     document["mqtt"] = mqtt
     document["paths"] = {
@@ -115,6 +121,7 @@ def machine_file(
     if access is not None:
         document["access"] = access
     document.pop("scanner", None)
+    change(document)
     file = folder / "machine.toml"
     file.write_text(tomli_w.dumps(document), encoding="utf-8")
     return file
@@ -130,14 +137,17 @@ async def real_site(
     access: dict[str, Any] | None = None,
     mark: Path | None = None,
     parcels: Mapping[str, int] | None = None,
+    change: Callable[[dict[str, Any]], None] = lambda document: None,
+    example: str = "tiny",
     **ports_changed: Any,
 ) -> AsyncIterator[RealSite]:
     """Runs the daemon for the length of a `with`; its link looks at its files often.
 
-    With `access` it serves its local API at `agent.sock` of the folder. `parcels`: what lies in cells before
+    With `access` it serves its local API at `agent.sock` of the folder. `change`, `example`: see
+    `machine_file`. `parcels`: what lies in cells before
     it starts, in grams.
     """
-    settings = load_settings(machine_file(folder, mqtt, access, mark))
+    settings = load_settings(machine_file(folder, mqtt, access, mark, change, example))
     plant = Plant(settings, 1)
     for label, grams in (parcels or {}).items():
         plant.world.open(label)

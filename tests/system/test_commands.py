@@ -40,6 +40,7 @@ ELSEWHERE = {
     "logs": "tests/cli/test_logs.py",
     "reload": "tests/system/test_reload.py",
     "signal": "tests/runtime/test_signals.py",
+    "bus record-profile": "tests/runtime/test_record_profile.py",
     "resolve": "tests/cli/test_every_command.py",
     "restore": "tests/cli/test_every_command.py",
 }

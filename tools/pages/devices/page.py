@@ -23,8 +23,14 @@ The *grade* says how far the profile was tried. `edge-agent bus scan` shows it f
 | grade | criteria |
 |---|---|
 | bronze | written from documents or other people's code; its vectors are published or computed frames |
-| silver | somebody recorded frames from a real board of this model; `identity.recorded` names them |
+| silver | frames of a real board of this model are among its vectors (`identity.recorded`: who, where) |
 | gold | tried by us on a board: each capability, `bus check`, a day of polling (`hw_verified = true`) |
+
+`edge-agent bus record-profile DEVICE` leads a technician at a machine through what makes a profile silver: a
+reading with all doors closed, a pulse of one lock and its door open, the scale empty and with a known weight,
+a temperature beside a thermometer, a signal, the checks; of these, all that the machine uses the board for.
+What does not agree with what the technician says is not recorded. Relays are not switched for it. The file
+that it writes holds the vectors, and says what to set in the profile.
 
 Before the first machine with a board below gold: watch each lock, relay and contact move as configured
 (`edge-agent init`, then `edge-agent bus doors`, then one `edge-agent open` for each cell).
