@@ -11,12 +11,15 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner
 
+from edge_agent.app.readers import readers_of
 from edge_agent.cli.bundle import blackout
 from edge_agent.cli.bundle.parts import parts
 from edge_agent.cli.commands import app
 from edge_agent.config import load_settings
 from edge_agent.config.changes import changes
 from edge_agent.config.modes import mode_findings
+from edge_agent.drivers.keyboard import Keyboard
+from edge_agent.drivers.scanner import SerialScanner
 from tests.test_config import demo, findings, write
 
 ID, OTHER = "04:A2:B3:C4:D5:E6:F7", "9922334455"
@@ -168,3 +171,38 @@ def test_a_file_with_ids_that_any_user_can_read_is_warned_about(tmp_path: Path) 
 def test_the_example_has_a_card() -> None:
     text = (Path(__file__).parents[1] / "config" / "locker.example.toml").read_text(encoding="utf-8")
     assert set(tomllib.loads(text)["credentials"]["courier_7"]) == {"id", "code", "platform", "order"}
+
+
+@pytest.mark.parametrize(
+    ("section", "said"),
+    [
+        ({}, "card_reader: Value error, needs either device (a keyboard) or port (a serial port)"),
+        ({"device": "/dev/a", "port": "/dev/b"}, "card_reader: Value error, needs either device"),
+        ({"port": "/dev/ttyACM0"}, "card_reader.port: port '/dev/ttyACM0' is taken by scanner.port"),
+        ({"port": "/dev/ttyUSB0"}, "card_reader.port: port '/dev/ttyUSB0' is taken by buses.main.port"),
+        ({"device": "/dev/input/pad"}, "card_reader.device: port '/dev/input/pad' is taken by keypad.device"),
+    ],
+)
+def test_a_card_reader_has_a_place_of_its_own(tmp_path: Path, section: dict[str, Any], said: str) -> None:
+    document = demo() | {"keypad": {"device": "/dev/input/pad"}, "card_reader": section}
+    (found,) = findings(tmp_path, document)
+    assert found.startswith(said)
+
+
+def test_scanner_keypad_and_card_reader_work_side_by_side(tmp_path: Path) -> None:
+    async def on_text(text: str, waited_s: float) -> None: ...
+
+    document = demo() | {
+        "keypad": {"device": "/dev/input/pad"},
+        "card_reader": {"device": "/dev/input/cards"},
+    }
+    made = readers_of(load_settings(write(tmp_path, document)), on_text)
+    assert {name: type(reader) for name, reader in made.items()} == {
+        "scanner": SerialScanner,
+        "keypad": Keyboard,
+        "card_reader": Keyboard,
+    }
+    document["card_reader"] = {"port": "/dev/cards", "baud": 19200}
+    made = readers_of(load_settings(write(tmp_path, document)), on_text)
+    assert isinstance(made["card_reader"], SerialScanner)
+    assert list(readers_of(load_settings(write(tmp_path, demo())), on_text)) == ["scanner"]

@@ -14,6 +14,7 @@ from edge_agent.app.devices import Devices
 from edge_agent.app.layout import layout_of
 from edge_agent.app.listeners import DaemonBusListener, DaemonLinkListener, DaemonLoopListener, refusal
 from edge_agent.app.outside import Outside
+from edge_agent.app.readers import readers_of
 from edge_agent.app.startup import files_beside, load_state, mark_this
 from edge_agent.app.transports import fails_with
 from edge_agent.app.upkeep import check_devices, keep_mark, watch_disk
@@ -27,8 +28,6 @@ from edge_agent.console.life import ApiLife
 from edge_agent.console.metrics import Numbers, serve_metrics
 from edge_agent.console.unix_server import serve_on
 from edge_agent.drivers.bus import BusOwner
-from edge_agent.drivers.keyboard import Keyboard
-from edge_agent.drivers.scanner import SerialScanner
 from edge_agent.drivers.transport import Transport
 from edge_agent.field.doors import Doors
 from edge_agent.field.executor import Executor
@@ -342,25 +341,9 @@ class Agent:
             group.create_task(self.link.run(self._link_listener), name="link")
             if self._signature_check is not None:
                 group.create_task(self._renew_challenges(self._signature_check), name="challenges")
-            scanner = self.settings.scanner
-            if scanner is not None and self._outside.scanner:
-                reader = SerialScanner(
-                    scanner.port,
-                    scanner.baud,
-                    self.local.enter_code,
-                    scanner.delimiter,
-                    scanner.prefix,
-                    scanner.suffix,
-                )
-                group.create_task(reader.run(), name="scanner")
-            if self.settings.keypad is not None and self._outside.scanner:
-                keyboard = Keyboard(
-                    self.settings.keypad.device,
-                    self.local.enter_code,
-                    prefix=self.settings.keypad.prefix,
-                    suffix=self.settings.keypad.suffix,
-                )
-                group.create_task(keyboard.run(), name="keypad")
+            if self._outside.scanner:
+                for name, reader in readers_of(self.settings, self.local.enter_code).items():
+                    group.create_task(reader.run(), name=name)
             if self._outside.console is not None:
                 group.create_task(self._outside.console(self._console()), name="console")
                 if (metrics := self.settings.metrics) is not None:

@@ -10,8 +10,11 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, PrivateAttr, model_validator
 
 from edge_agent.config.credentials import CredentialSection
+from edge_agent.config.readers import Baud as Baud
+from edge_agent.config.readers import CardReaderSection
+from edge_agent.config.readers import KeypadSection as KeypadSection
+from edge_agent.config.readers import ScannerSection as ScannerSection
 from edge_agent.drivers.profiles import Profile, Protocol
-from edge_agent.drivers.scanner import Delimiter
 from edge_agent.model import CellSpec
 from edge_agent.protocol.broker import BrokerSection, key_bytes
 from edge_agent.statemachine.state import Need, Regime, Regimes
@@ -29,7 +32,6 @@ def _is_id(value: str) -> str:
 
 Id = Annotated[str, Field(strict=True, min_length=1, max_length=64), AfterValidator(_is_id)]
 """Printable, without characters that have a meaning in MQTT topics and access lists."""
-Baud = Literal[1200, 2400, 4800, 9600, 19200, 38400, 57600, 115200]
 
 
 class Section(BaseModel):
@@ -250,29 +252,6 @@ class DeviceSection(Section):
     profile: Name
 
 
-Affix = Annotated[str, Field(strict=True, max_length=32)]
-
-
-class ScannerSection(Section):
-    """A scanner or keypad that sends texts on a serial port of its own; `delimiter`: what ends one; `prefix`
-    and `suffix`: what the device puts around each text."""
-
-    port: Annotated[str, Field(strict=True, min_length=1)]
-    baud: Baud = 9600
-    delimiter: Delimiter = "any"
-    prefix: Affix = ""
-    suffix: Affix = ""
-
-
-class KeypadSection(Section):
-    """A USB keypad or scanner that is a keyboard, by its `/dev/input/by-id/…-event-kbd`; `prefix` and
-    `suffix`: what the device puts around each text."""
-
-    device: Annotated[str, Field(strict=True, min_length=1)]
-    prefix: Affix = ""
-    suffix: Affix = ""
-
-
 def _loopback(listen: str) -> str:
     host, colon, port = listen.rpartition(":")
     try:
@@ -396,6 +375,7 @@ class Settings(Section):
     access: AccessSection = AccessSection()
     scanner: ScannerSection | None = None
     keypad: KeypadSection | None = None
+    card_reader: CardReaderSection | None = None
     metrics: MetricsSection | None = None
     signal: SignalSection = SignalSection()
     credentials: Annotated[dict[Name, CredentialSection], Field(max_length=1000)] = {}

@@ -52,6 +52,13 @@ def _device_findings(settings: Settings) -> list[Finding]:
     places = [(f"buses.{name}.port", bus.port) for name, bus in settings.buses.items()]
     if settings.scanner is not None:
         places.append(("scanner.port", settings.scanner.port))
+    if settings.keypad is not None:
+        places.append(("keypad.device", settings.keypad.device))
+    card = settings.card_reader
+    if card is not None:
+        places.append(
+            ("card_reader.port", card.port) if card.port else ("card_reader.device", card.device or "")
+        )
     for place, port in places:
         # Two names may refer to one device.
         real = port if "://" in port else os.path.realpath(port)

@@ -9,8 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from edge_agent.app import Agent
-from edge_agent.app import agent as app
+from edge_agent.app import Agent, readers
 from edge_agent.config import KeypadSection, load_settings
 from tests.support.site import Site
 from tools.bench.settings import REPOSITORY
@@ -55,6 +54,6 @@ def test_a_code_from_the_keypad_opens_the_cell(tmp_path: Path, monkeypatch: pyte
         assert site.plant.world.cell(made["cell"]["description"]).door.value == "open"
         await site.plant.stop()
 
-    monkeypatch.setattr(app, "Keyboard", keyboard)
+    monkeypatch.setattr(readers, "Keyboard", keyboard)
     with asyncio.Runner(loop_factory=VirtualLoop) as runner:
         runner.run(run())

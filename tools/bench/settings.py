@@ -152,6 +152,7 @@ def _plug_in(machine: dict[str, Any], settings: BenchSettings) -> None:
             bus["baud"] = settings.baud
     if "scanner" in machine:
         machine["scanner"]["port"] = str(folder / "tty-scanner")
+    machine.pop("card_reader", None)  # the bench has none
     machine.pop("keypad", None)  # the bench uses no keyboard of the machine it runs on
 
 
