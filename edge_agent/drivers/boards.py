@@ -24,7 +24,15 @@ from edge_agent.drivers.profiles import (
     TemperatureCapability,
     TimedPulse,
 )
-from edge_agent.drivers.requests import LockStatus, Read, Request, Unlock, Write
+from edge_agent.drivers.requests import (
+    LockStatus,
+    Read,
+    Request,
+    Unlock,
+    Write,
+    WriteCoils,
+    WriteRegisters,
+)
 from edge_agent.errors import BusFault, DeviceFault, NotSent
 
 OFF_AGAIN_S = 0.1
@@ -91,6 +99,8 @@ class SwitchedLock:
         self._on, self._off = pulse.on.request(channel), pulse.off.request(channel)
         self._pulse_s = pulse_ms / 1000
         self._ending: asyncio.Task[None] | None = None
+        self._owed_until_s = 0.0
+        """Until when a late reply to switching on may come, on the loop's clock."""
 
     async def pulse(self, deadline_s: float) -> None:
         """See `Lock.pulse`. Returns once the solenoid is on; it is switched off later."""
@@ -99,6 +109,7 @@ class SwitchedLock:
         except NotSent:
             raise
         except BaseException:
+            self._owed_until_s = asyncio.get_running_loop().time() + self._device.needs.late_ms / 1000
             self._end_after(0.0)  # it may be on
             raise
         self._end_after(self._pulse_s)
@@ -112,6 +123,14 @@ class SwitchedLock:
 
     async def _end(self, seconds: float) -> None:
         await asyncio.sleep(seconds)
+        await self._switch_off()
+        owed_s = self._owed_until_s - asyncio.get_running_loop().time()
+        if owed_s > 0 and isinstance(self._off, WriteCoils | WriteRegisters):
+            # Such a reply does not repeat the value: that to "on" may have been taken for that to "off".
+            await asyncio.sleep(owed_s)
+            await self._switch_off()
+
+    async def _switch_off(self) -> None:
         again_s = OFF_AGAIN_S
         while True:
             try:

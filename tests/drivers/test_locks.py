@@ -6,15 +6,16 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from pathlib import Path
+from random import Random
 from typing import cast
 
 import pytest
 
 from edge_agent.drivers.boards import Device, SwitchedLock, blocks, lock_at, outputs_of
 from edge_agent.drivers.bus import BusOwner
-from edge_agent.drivers.profiles import load_profile
+from edge_agent.drivers.profiles import Profile, load_profile
 from edge_agent.drivers.requests import Read, Write
-from edge_agent.drivers.simulated.cable import MemoryCable
+from edge_agent.drivers.simulated.cable import BadMedium, MemoryCable
 from edge_agent.drivers.simulated.devices import Wiring, build_device
 from edge_agent.errors import BusFault, NotSent
 from tools.simulate.virtual_loop import VirtualLoop
@@ -39,11 +40,18 @@ class Solenoid:
             self.on_ns = None
 
 
-def with_lock(test: Callable[[SwitchedLock, Solenoid, MemoryCable], Awaitable[None]]) -> None:
+def with_lock(
+    test: Callable[[SwitchedLock, Solenoid, MemoryCable], Awaitable[None]],
+    described: Profile | None = None,
+    medium: BadMedium | None = None,
+) -> None:
+    """`described`: another profile than the usual; its board does what it says."""
+
     async def run() -> None:
-        solenoid, profile = Solenoid(), load_profile(PROFILE)
-        board = build_device("relays", "cheap-4-relay", 1, Wiring(loads={2: solenoid.load}))
-        cable = MemoryCable(asyncio.get_running_loop(), [board], baud=9600)
+        solenoid, profile = Solenoid(), described or load_profile(PROFILE)
+        name = "another" if described else "cheap-4-relay"
+        board = build_device("relays", name, 1, Wiring(loads={2: solenoid.load}), profile)
+        cable = MemoryCable(asyncio.get_running_loop(), [board], baud=9600, medium=medium)
         bus = BusOwner("main", cable, baud=9600, bits_per_character=10)
         task = asyncio.create_task(bus.run())
         await bus.wait_open(1)
@@ -85,6 +93,49 @@ def test_an_acknowledgement_that_is_lost_switches_it_off_at_once() -> None:
         assert solenoid.on_ns is None
 
     with_lock(test)
+
+
+SEVERAL = {
+    15: ({"function": 15, "address": 0, "value": 1}, {"function": 15, "address": 0, "value": 0}),
+    16: ({"function": 16, "address": 0, "values": (1,)}, {"function": 16, "address": 0, "values": (0,)}),
+}
+"""Writes whose replies do not repeat their values: the reply to "on" looks like the one to "off"."""
+
+
+class LosesOff(BadMedium):
+    """Loses the first "off"."""
+
+    def __init__(self) -> None:
+        super().__init__(Random(0))
+        self.lost = 0
+
+    def __call__(self, frame: bytes) -> bytes:
+        off = frame[1] in (15, 16) and len(frame) > 8 and not any(frame[7:-2])
+        if off and not self.lost:
+            self.lost += 1
+            return b""
+        return frame
+
+
+@pytest.mark.parametrize("function", SEVERAL)
+@pytest.mark.parametrize("late_ms", [1, *range(100, 460, 30)])
+def test_a_late_reply_to_on_is_not_believed_to_be_the_one_to_off(function: int, late_ms: int) -> None:
+    on, off = SEVERAL[function]
+    document = load_profile(PROFILE).model_dump()
+    lock_part = {"channels": 4, "pulse": {"kind": "switched", "on": on, "off": off}, "off": off}
+    profile, medium = Profile.model_validate(document | {"lock": lock_part, "relays": None}), LosesOff()
+
+    async def test(lock: SwitchedLock, solenoid: Solenoid, cable: MemoryCable) -> None:
+        end = cable.trouble.latenesses_ns[1].begin(late_ms * 1_000_000)
+        with suppress(BusFault):
+            await lock.pulse(later_s())
+        end()
+        assert solenoid.on_ns is not None
+        await asyncio.sleep(4)
+        assert medium.lost == 1
+        assert solenoid.on_ns is None
+
+    with_lock(test, profile, medium)
 
 
 def test_switching_off_is_retried_until_it_is_acknowledged() -> None:
