@@ -95,6 +95,8 @@ def test_outputs_of_their_own_are_other_addresses_than_those_of_locks() -> None:
     at_lock = {"function": 15, "address": 0x0204, "value": 1}
     with pytest.raises(ValueError, match="its writes go to addresses of lock, too"):
         board(own_outputs=True, on=at_lock)
+    with pytest.raises(ValueError, match="its writes go to addresses of lock, too"):
+        board(own_outputs=True, all_off={"function": 5, "address": 0x0207, "value": 0})
     assert board(on=at_lock).signal is not None
 
 

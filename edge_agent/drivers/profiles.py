@@ -222,7 +222,8 @@ class SignalCapability(ProfilePart):
 
     def addresses(self) -> set[tuple[int, int]]:
         """The addresses of all writes, see `addresses_of`."""
-        return addresses_of((self.on, self.off, self.pulse), self.channels)
+        found = addresses_of((self.on, self.off, self.pulse), self.channels)
+        return found if self.all_off is None else found | {(self.all_off.function, self.all_off.address)}
 
 
 class Check(ProfilePart):
