@@ -18,8 +18,8 @@ from edge_agent.cli.commands import app
 from edge_agent.config import load_settings
 from edge_agent.config.changes import changes
 from edge_agent.config.modes import mode_findings
-from edge_agent.drivers.keyboard import Keyboard
-from edge_agent.drivers.scanner import SerialScanner
+from edge_agent.drivers.entry.keyboard import Keyboard
+from edge_agent.drivers.entry.scanner import SerialScanner
 from tests.test_config import demo, findings, write
 
 ID, OTHER = "04:A2:B3:C4:D5:E6:F7", "9922334455"

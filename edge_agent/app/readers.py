@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from edge_agent.config import Settings
 from edge_agent.config.readers import KeypadSection, ScannerSection
-from edge_agent.drivers.keyboard import Keyboard
-from edge_agent.drivers.scanner import SerialScanner
-from edge_agent.drivers.text_input import OnText, TextReader
+from edge_agent.drivers.entry.keyboard import Keyboard
+from edge_agent.drivers.entry.scanner import SerialScanner
+from edge_agent.drivers.entry.text_input import OnText, TextReader
 
 
 def readers_of(settings: Settings, on_text: OnText) -> dict[str, TextReader]:

@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from edge_agent.drivers.scanner import Delimiter
+from edge_agent.drivers.entry.scanner import Delimiter
 
 Baud = Literal[1200, 2400, 4800, 9600, 19200, 38400, 57600, 115200]
 Affix = Annotated[str, Field(strict=True, max_length=32)]

@@ -7,7 +7,7 @@ import asyncio
 from contextlib import suppress
 from pathlib import Path
 
-from edge_agent.drivers.text_input import Outlet
+from edge_agent.drivers.entry.text_input import Outlet
 from edge_agent.errors import Code
 from tests.support.site import Site, at_site
 from tools.simulate.virtual_loop import VirtualLoop

@@ -14,7 +14,7 @@ import structlog
 import uvicorn
 
 from edge_agent.config import Settings
-from edge_agent.drivers.scanner import Delimiter
+from edge_agent.drivers.entry.scanner import Delimiter
 from edge_agent.drivers.simulated.cable import LoopTimers
 from edge_agent.drivers.simulated.line import LineDevice, TextLine, WireFigures
 from edge_agent.drivers.simulated.world import World

@@ -14,9 +14,9 @@ import structlog.testing
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edge_agent.drivers import text_input
-from edge_agent.drivers.scanner import CommandReplies, Delimiter, SerialScanner, TextFramer
-from edge_agent.drivers.text_input import LONGEST_TEXT, WAITING_TEXTS, Outlet, clean
+from edge_agent.drivers.entry import text_input
+from edge_agent.drivers.entry.scanner import CommandReplies, Delimiter, SerialScanner, TextFramer
+from edge_agent.drivers.entry.text_input import LONGEST_TEXT, WAITING_TEXTS, Outlet, clean
 from edge_agent.model import plain_digits
 
 WRITTEN = bytes.fromhex("02000001003331")
@@ -226,7 +226,7 @@ async def shown(master: int, stream: bytes, heard: list[str], texts: int) -> Non
 async def test_a_port_is_read_and_found_again_when_it_was_lost(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("edge_agent.drivers.text_input.REOPEN_S", 0.01)
+    monkeypatch.setattr("edge_agent.drivers.entry.text_input.REOPEN_S", 0.01)
     heard: list[str] = []
     async with asyncio.timeout(20), scanning(tmp_path / "scanner", heard):
         for number in ("1234", "5678"):

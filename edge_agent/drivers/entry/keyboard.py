@@ -14,7 +14,7 @@ import os
 import struct
 from collections.abc import Callable
 
-from edge_agent.drivers.text_input import LONGEST_TEXT, OnText, TextReader, clean
+from edge_agent.drivers.entry.text_input import LONGEST_TEXT, OnText, TextReader, clean
 from edge_agent.errors import PortLost
 
 EVENT = struct.Struct("@LLHHi")

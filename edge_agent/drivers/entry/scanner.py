@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Literal
 
-from edge_agent.drivers.text_input import LONGEST_TEXT, OnText, TextReader, clean
+from edge_agent.drivers.entry.text_input import LONGEST_TEXT, OnText, TextReader, clean
 from edge_agent.drivers.tty import open_raw
 
 Delimiter = Literal["any", "cr", "lf", "tab", "etx", "hash", "none"]

@@ -10,9 +10,9 @@ from contextlib import suppress
 
 import pytest
 
-from edge_agent.drivers import keyboard, text_input
-from edge_agent.drivers.keyboard import EVENT, HALF_TYPED_S, Keyboard, KeyDecoder, open_keyboard
-from edge_agent.drivers.text_input import LONGEST_TEXT
+from edge_agent.drivers.entry import keyboard, text_input
+from edge_agent.drivers.entry.keyboard import EVENT, HALF_TYPED_S, Keyboard, KeyDecoder, open_keyboard
+from edge_agent.drivers.entry.text_input import LONGEST_TEXT
 from edge_agent.errors import PortLost
 
 SHIFT, ENTER, KEYPAD_ENTER, BACKSPACE, ESC = 42, 28, 96, 14, 1

@@ -1,0 +1,1 @@
+"""What people enter at the kiosk: keyboards, scanners and card readers."""
