@@ -85,6 +85,11 @@ class ClimateOutputs:
                 output.wanted, output.again_s = wanted, 0.0
                 self._wake.set()
 
+    def heater_may_be_on(self, label: str) -> bool:
+        """Whether a cell's heater was switched on and its board has not confirmed yet that it is off."""
+        output = self._heaters.get(label)
+        return output is not None and self._may_be_on(output)
+
     async def run(self) -> None:
         """Switches the outputs until cancelled."""
         while True:

@@ -75,6 +75,8 @@ class CellWatch:
         self._looks = 0
         self._opened: set[str] = set()
         self._tried: list[str] = []
+        self._on_until_s: dict[str, float] = {}
+        """When each heater was last not confirmed to be off."""
 
     @property
     def heated(self) -> tuple[str, ...]:
@@ -112,6 +114,9 @@ class CellWatch:
             weight = self._values.weights.get(label)
             if weight is not None and weight.stable:
                 self._weights.setdefault(label, _Series()).note(at_s, weight.mass_g)
+        for label in self._tried:
+            if self._climate.heater_may_be_on(label):
+                self._on_until_s[label] = at_s
         for label in self._sensors.thermometers:
             degrees = self._values.temperatures_c.get(label)
             if degrees is None:
@@ -231,7 +236,9 @@ class CellWatch:
         climate = self._loop.state.climate.get(label)
         begin, end = series.values[0], series.values[-1]
         if label in self._tried:
-            off_s = HEAT_FROM_S + HEAT_S
+            off_s = max(HEAT_FROM_S + HEAT_S, self._on_until_s.get(label, 0.0))
+            if off_s + AFTER_S >= window_s:
+                return None, False  # a bad line has kept it on: that is not the heater's fault
             warm, after = series.at(off_s), series.at(off_s + AFTER_S)
             if warm is None or after is None:
                 return None, False
