@@ -6,7 +6,7 @@ PY := $(VENV)/bin/python
 STAMP := $(VENV)/.installed
 DEMO := $(VENV)/.demo
 
-.PHONY: help demo test test-long check measure fleet campaign mutants docs sbom lock clean fuzz fault-matrix attack deb deb-test
+.PHONY: help demo test test-long check measure fleet campaign mutants docs sbom lock clean fuzz fault-matrix attack deb deb-test screenshots
 
 help:                            ## what there is to make
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):[^#]*## (.*)/\1\t\2/' | expand -t 14
@@ -62,6 +62,9 @@ attack: $(STAMP) broker          ## every test of an attack, by the names of the
 
 fuzz: $(STAMP)                   ## a million damaged frames into every codec; some minutes
 	$(PY) -m tools.fuzz
+
+screenshots: $(STAMP) broker browser  ## pictures of the pages, from a running bench, into docs/screens
+	$(PY) -m tools.pages.screens
 
 sbom:                            ## CycloneDX bills of materials of device and gateway, into dist/
 	@PYTHON=$(PYTHON) bash tools/setup/sbom.sh
