@@ -30,8 +30,9 @@ nav a { margin-right: 1rem; }
 section { margin-top: 2rem; overflow-x: auto; }
 table { border-collapse: collapse; width: 100%; }
 caption { font-size: 1.2rem; font-weight: bold; padding: .5rem 0; text-align: left; }
-th, td { border-bottom: 1px solid var(--line); overflow-wrap: anywhere; padding: .4rem .6rem;
-  text-align: left; vertical-align: top; }
+th, td { border-bottom: 1px solid var(--line); max-width: 24rem; overflow-wrap: break-word;
+  padding: .4rem .6rem; text-align: left; vertical-align: top; }
+.id { font: .8rem/1.4 ui-monospace, monospace; overflow-wrap: anywhere; }
 thead th { background: var(--soft); white-space: nowrap; }
 .bad { color: var(--bad); font-weight: bold; }
 .good { color: var(--good); }
@@ -63,23 +64,42 @@ _STATUS = "RESERVATION_STATUS_"
 
 def render(seen: Overview, at: str) -> str:
     """Renders the whole page; `at` is when it was made."""
-    tables = (
-        _tickets(seen.tickets),
-        _dead(seen.dead_webhooks),
-        _unknown(seen.unknown_reservations),
-        _abandoned(seen.abandoned),
-        _noted(seen.reservations),
+    machines = sorted(seen.machines, key=_rank)
+    problems = [machine for machine in machines if _rank(machine) < _WELL]
+    sections = (
+        (bool(problems), _machines(machines)),
+        (any(ticket.status == "OPEN" for ticket in seen.tickets), _tickets(seen.tickets)),
+        (True, _dead(seen.dead_webhooks)),
+        (True, _unknown(seen.unknown_reservations)),
+        (bool(seen.abandoned), _abandoned(seen.abandoned)),
+        (False, _noted(seen.reservations)),
     )
+    # What needs somebody comes first; a table without anything to do comes last.
+    tables = [html for needs, html in sections if needs] + [html for needs, html in sections if not needs]
     return (
         '<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
         '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
         f"<title>Locker operations</title>\n<style>{STYLE}</style>\n</head>\n<body>\n<header>\n"
         f'<h1>Locker operations</h1>\n<p>As of <time datetime="{escape(at)}">{escape(at)}</time>. '
         'The same as <a href="/operations.json">JSON</a>.</p>\n<nav aria-label="Sections">'
-        '<a href="#tickets">Tickets</a><a href="#abandoned">Abandoned parcels</a>'
-        '<a href="#notes">Notes</a><a href="#machines">Machines</a></nav>\n</header>\n<main>\n'
-        f"{''.join(tables)}{_machines(seen.machines)}</main>\n</body>\n</html>\n"
+        '<a href="#machines">Machines</a><a href="#tickets">Tickets</a>'
+        '<a href="#abandoned">Abandoned parcels</a><a href="#notes">Notes</a></nav>\n</header>\n<main>\n'
+        f"{''.join(tables)}</main>\n</body>\n</html>\n"
     )
+
+
+_WELL = 3
+"""The rank of a machine without a problem."""
+
+
+def _rank(machine: MachineState) -> int:
+    """The order of machines: in doubt or in fault first, then offline, then degraded, then well."""
+    verdict = None if machine.health is None else machine.health.verdict
+    if machine.twins is not None or machine.history not in (None, "sound") or verdict == "fault":
+        return 0
+    if not machine.online:
+        return 1
+    return 2 if verdict == "degraded" or machine.refused_messages else _WELL
 
 
 def _tickets(found: Sequence[TicketView]) -> str:
@@ -92,7 +112,7 @@ def _tickets(found: Sequence[TicketView]) -> str:
             _time(ticket.created_at),
             _text({True: "yes", False: "no", None: ""}[ticket.blocked]),
             f"closed {_time(ticket.closed_at)}" if ticket.closed_at else _close_form(ticket),
-            _text(ticket.maintenance_ticket_id),
+            _id(ticket.maintenance_ticket_id),
         ]
         for ticket in found
     ]
@@ -115,7 +135,7 @@ def _abandoned(found: Sequence[AbandonedParcel]) -> str:
             _text(parcel.cell),
             _text(parcel.platform_order_id),
             _time(parcel.since),
-            _text(parcel.reservation_id),
+            _id(parcel.reservation_id),
         ]
         for parcel in found
     ]
@@ -133,7 +153,7 @@ def _noted(found: Sequence[NotedReservation]) -> str:
             _text(reservation.platform),
             _text(reservation.platform_order_id),
             _time(reservation.created_at),
-            _text(reservation.reservation_id),
+            _id(reservation.reservation_id),
         ]
         for reservation in found
     ]
@@ -154,7 +174,7 @@ def _dead(found: Sequence[DeadWebhook]) -> str:
             _text(hook.last_problem),
             _time(hook.since),
             _retry_form(hook),
-            _text(hook.reservation_id),
+            _id(hook.reservation_id),
         ]
         for hook in found
     ]
@@ -180,7 +200,7 @@ def _unknown(found: Sequence[UnknownReservation]) -> str:
             _text(reservation.platform),
             _text(reservation.platform_order_id),
             _time(reservation.since),
-            _text(reservation.reservation_id),
+            _id(reservation.reservation_id),
         ]
         for reservation in found
     ]
@@ -267,6 +287,11 @@ def _row(names: Sequence[str], row: Sequence[str]) -> str:
 
 def _text(value: str | None) -> str:
     return escape(_visible(value or ""))
+
+
+def _id(value: str | None) -> str:
+    """An identifier, which may break anywhere; words do not."""
+    return f'<span class="id">{_text(value)}</span>' if value else ""
 
 
 def _visible(value: str) -> str:
