@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Annotated, Any, TextIO
-from urllib.parse import quote, urlencode
+from urllib.parse import quote
 
 import typer
 from rich.markup import escape
 from rich.progress import Progress
 from rich.table import Table
 
+from edge_agent.cli.bus_doors import watch_doors
 from edge_agent.cli.daemon import (
     DEFAULT_SOCKET,
     REFUSED,
@@ -140,7 +141,7 @@ def check(
     else:
         console.print(_check_table(rows))
     if doors:
-        bad = not _watch_doors(socket, [], None, as_json) or bad
+        bad = not watch_doors(socket, [], None, as_json) or bad
     if bad:
         raise typer.Exit(REFUSED)
 
@@ -161,72 +162,14 @@ def doors(
     as_json: AsJson = False,
     seconds: Annotated[float | None, typer.Option(min=0.1, help="stop after this time")] = None,
 ) -> None:
-    """Watch which contact changes while somebody opens and closes each door by hand.
+    """Watch which contact changes while somebody opens and closes each door by hand; it says which one.
 
-    Close every door first: one that reads open then is wired or configured the wrong way round. Ends with
-    exit code 0 when every door was closed, then read open and closed again.
+    Close every door first: one that reads open then is wired or configured the wrong way round. While it
+    runs these doors raise no alarm. Ends with exit code 0 when every door was closed, then read open and
+    closed again.
     """
-    if not _watch_doors(socket, labels or [], seconds, as_json):
+    if not watch_doors(socket, labels or [], seconds, as_json):
         raise typer.Exit(REFUSED)
-
-
-def _watch_doors(socket: Path, labels: list[str], seconds: float | None, as_json: bool) -> bool:
-    """Whether every door (all, without labels) went through its cycle."""
-    there = [cell["label"] for cell in call(socket, "GET", "/v1/cells")]
-    for label in labels:
-        if label not in there:
-            raise typer.BadParameter(f"no such cell: {label}", param_hint="CELL")
-    cycles = {label: DoorCycle() for label in labels or there}
-    asked = [("cell", label) for label in labels]
-    asked += [] if seconds is None else [("seconds", str(seconds))]
-    query, shown = f"?{urlencode(asked)}" if asked else "", set[str]()
-    with suppress(KeyboardInterrupt):
-        for row in rows_of(socket, "GET", f"/v1/bus/doors{query}"):
-            cycle = cycles.get(row["label"])
-            if cycle is not None:
-                cycle.see(row["door"])
-            if as_json:
-                print_json_line(row)
-            elif row["label"] in shown or (cycle is not None and row["door"] != "closed"):
-                console.print(_door_line(row, cycle), highlight=False)
-            shown.add(row["label"])
-            if all(one.complete for one in cycles.values()):
-                break
-    missing = [label for label, cycle in cycles.items() if not cycle.complete]
-    wrong = [label for label, cycle in cycles.items() if cycle.first == "open"]
-    if missing:
-        problems.print(f"not seen open and closed again: {', '.join(missing)}", style="red", highlight=False)
-    if wrong:
-        hint = "if they were closed then, closed_level is wrong for them"
-        problems.print(
-            f"read open at the beginning: {', '.join(wrong)}; {hint}", style="red", highlight=False
-        )
-    return not missing and not wrong
-
-
-class DoorCycle:
-    """What was seen of one door: how it first read, and whether it was open and then closed."""
-
-    def __init__(self) -> None:
-        self.first: str | None = None
-        self.opened = False
-        self.complete = False
-
-    def see(self, door: str) -> None:
-        """Takes one reading; `unknown` does not count."""
-        if door == "unknown":
-            return
-        self.first = self.first or door
-        self.opened = self.opened or door == "open"
-        self.complete = self.complete or (self.opened and door == "closed")
-
-
-def _door_line(row: dict[str, Any], cycle: DoorCycle | None) -> str:
-    level = "cannot be read" if row["level"] is None else f"reads {row['level']}"
-    colour = {"open": "yellow", "unknown": "red"}.get(row["door"], "green")
-    note = "" if cycle is None else " (seen open and closed)" if cycle.complete else ""
-    note = " (another cell than you chose)" if cycle is None else note
-    return f"{row['label']}  [{colour}]{row['door']}[/]  {row['device']} {row['channel']} {level}{note}"
 
 
 @contextmanager

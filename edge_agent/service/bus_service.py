@@ -277,7 +277,7 @@ class BusService:
         self, seconds: float | None = None, labels: Sequence[str] = ()
     ) -> AsyncIterator[dict[str, Any]]:
         """Every door as it is believed to be now, and then each change, for `seconds` or until the caller
-        stops. Meanwhile the opening of a door of `labels` (all, if none) does not put its contact in doubt.
+        stops. Meanwhile opening a door of `labels` (all, if none) raises no alarm (`HandCheck`).
 
         `level` is what its contact reads; None while that is unknown.
         """

@@ -317,7 +317,7 @@ class Condition:
 @dataclass(frozen=True, slots=True)
 class HandCheck:
     """A person starts or stops opening these cells by hand to check their wiring: that puts no contact in
-    doubt."""
+    doubt, and raises no alarm of a forced door or of one that is open for long."""
 
     cells: tuple[str, ...]
     running: bool

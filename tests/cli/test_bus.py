@@ -231,6 +231,25 @@ def test_doors_must_be_seen_open_and_closed_again(monkeypatch: pytest.MonkeyPatc
     assert [json.loads(line)["door"] for line in done.stdout.splitlines()] == [door for _, door in BOTH]
 
 
+def test_the_technician_is_led_from_door_to_door(monkeypatch: pytest.MonkeyPatch) -> None:
+    lines = at_doors(monkeypatch, BOTH, "doors").stdout.splitlines()
+    assert lines[0].startswith("No alarm is raised for these doors while this runs.")
+    assert [line for line in lines if line.startswith("now")] == [
+        "now A01: open it, then close it (0 of 2 done)",
+        "now A02: open it, then close it (1 of 2 done)",
+    ]
+    crossed = [*ONE[:2], ("A02", "open"), ("A02", "closed"), ("A01", "open"), ("A01", "closed")]
+    said = at_doors(monkeypatch, crossed, "doors").stdout
+    assert said.count("if you moved A01, the contacts of A01 and A02 are crossed") == 1
+    assert "now A02: close it (0 of 2 done)" in said
+    assert "A01: close it; " not in said
+    ajar = [("A01", "open"), ("A02", "closed"), ("A01", "closed"), ("A02", "open"), ("A02", "closed")]
+    said = at_doors(monkeypatch, ajar, "doors").stdout
+    assert "A01 reads open: close it; if it is closed, its closed_level is wrong" in said
+    assert "now A01: close it (0 of 2 done)" in said
+    assert at_doors(monkeypatch, ONE, "doors", "a01").exit_code == 0
+
+
 def test_a_door_that_reads_open_at_the_beginning_is_suspect(monkeypatch: pytest.MonkeyPatch) -> None:
     backwards = [("A01", "open"), ("A02", "closed"), ("A01", "closed"), ("A02", "open"), ("A02", "closed")]
     done = at_doors(monkeypatch, backwards, "doors")

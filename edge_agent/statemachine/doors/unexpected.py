@@ -111,7 +111,7 @@ def _pending(
 ) -> Iterator[tuple[str, Alarm, int]]:
     opened = OPEN  # an enum's member is slow to look up, and every step checks every cell
     for cell in [cell for cell in state.cells.values() if cell.door is opened and cell.answering]:
-        if f"{Alarm.DOOR_AJAR}/{cell.label}" not in state.alarms:
+        if f"{Alarm.DOOR_AJAR}/{cell.label}" not in state.alarms and cell.label not in state.hand_checked:
             yield cell.label, Alarm.DOOR_AJAR, _left(cell.open_since, now, door_ajar_ns)
     for standing in [one for one in state.alarms.values() if one.alarm is Alarm.DOOR_FORCED]:
         cell = state.cells[standing.place]

@@ -356,6 +356,17 @@ def test_doors_that_are_checked_by_hand_are_forced_by_nobody_until_the_check_end
     assert f"{Alarm.DOOR_FORCED}/A01" in core.state.alarms
 
 
+def test_a_door_that_is_checked_by_hand_may_stand_open_until_the_check_ends() -> None:
+    core = Core()
+    core.feed(HandCheck(("A01",), running=True))
+    core.feed(DoorsChanged({"A01": Door.OPEN, "A02": Door.OPEN}))
+    core.pass_s(core.layout.door_ajar_ns / 1e9 + 1)
+    assert f"{Alarm.DOOR_AJAR}/A01" not in core.state.alarms
+    assert f"{Alarm.DOOR_AJAR}/A02" in core.state.alarms
+    core.feed(HandCheck(("A01",), running=False))
+    assert f"{Alarm.DOOR_AJAR}/A01" in core.state.alarms
+
+
 def test_a_tare_forgets_the_drift_and_ends_the_fault_of_the_zero() -> None:
     core = Core(Layout(specs={"A01": specs()[0]}, weighed=frozenset({"A01"})))
     core.feed(Weighed("A01", 0))

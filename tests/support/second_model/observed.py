@@ -246,7 +246,8 @@ class Model(Doors):
         if not place.answering:
             pass  # the last reading of a silent board proves nothing
         elif place.door is Door.OPEN and place.open_since is not None:
-            if (elapsed_ns(place.open_since, self.now) or 0) >= self.layout.door_ajar_ns:
+            stood_open = elapsed_ns(place.open_since, self.now) or 0
+            if stood_open >= self.layout.door_ajar_ns and not place.by_hand:
                 self.alarm("DOOR_AJAR", label)
         elif place.door is Door.CLOSED and stood >= FORCED_S * SECOND:
             self.alarm("DOOR_FORCED", label, on=False)
