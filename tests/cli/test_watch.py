@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import re
 from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path
 
 import httpx
@@ -16,7 +17,7 @@ from edge_agent.cli.commands import app
 from edge_agent.cli.watch.app import WatchApp
 from edge_agent.cli.watch.command import _watch
 from edge_agent.cli.watch.daemon import Daemon
-from edge_agent.cli.watch.dialogs import AskPin, Confirm
+from edge_agent.cli.watch.dialogs import AskPin, Confirm, Help, Search
 from edge_agent.config.technicians import NAME_HEADER, PIN_HEADER
 from tests.support.wall import screen, shown, until
 from tools.pages.watch.__main__ import FILE
@@ -87,18 +88,61 @@ async def _loses_the_daemon(played: Scene) -> None:
         return there.handle_request(request)
 
     daemon = Daemon(Path("agent.sock"), httpx.MockTransport(answer))
-    wall = WatchApp(daemon, await daemon.wall(), None, None)
+    then_s = datetime(2026, 11, 30, 10, tzinfo=UTC).timestamp()
+    wall = WatchApp(daemon, await daemon.wall(), None, None, utc=True, now_s=lambda: then_s)
     async with wall.run_test(size=(80, 24)) as pilot:
         assert not wall.has_class("stale")
         gone.append(True)
         await until(pilot, lambda: wall.has_class("stale"))
         assert "the daemon at agent.sock does not answer: Connection refused" in shown(pilot, "#said")
+        assert (
+            shown(pilot, "#headline") == "machine_123  NO ANSWER: the picture is of 2026-11-30 10:00:00 UTC"
+        )
         await pilot.press("o")
         assert shown(pilot, "#said") == "without the daemon no action is possible"
         gone.clear()
         await until(pilot, lambda: not wall.has_class("stale"))
+        assert "NO ANSWER" not in shown(pilot, "#headline")
+        assert "broker connected" in shown(pilot, "#headline")
         await pilot.press("q")
     assert wall.return_code == 0
+
+
+async def test_a_key_shows_what_the_keys_do(played: Scene) -> None:
+    daemon = Daemon(Path("agent.sock"), transport_of(played))
+    wall = WatchApp(daemon, await daemon.wall(), None, None)
+    async with wall.run_test(size=(80, 24)) as pilot:
+        await pilot.press("?")
+        await until(pilot, lambda: isinstance(wall.screen, Help))
+        said = screen(pilot)
+        for words in ("choose a cell", "search a cell or a reservation", "this help", "Esc closes this"):
+            assert words in said
+        await pilot.press("?")
+        await until(pilot, lambda: not isinstance(wall.screen, Help))
+    await daemon.close()
+
+
+async def test_a_cell_or_a_reservation_is_searched(played: Scene) -> None:
+    holder = next(cell for cell in played.cells if cell["reservation_id"] == "res_0002")
+    daemon = Daemon(Path("agent.sock"), transport_of(played))
+    wall = WatchApp(daemon, await daemon.wall(), None, None)
+    async with wall.run_test(size=(80, 24)) as pilot:
+        for text, chosen in (("b07", "B07"), ("RES_0002", holder["label"]), ("0002", holder["label"])):
+            await pilot.press("slash")
+            await until(pilot, lambda: isinstance(wall.screen, Search))
+            await pilot.press(*text, "enter")
+            await until(pilot, lambda chosen=chosen: shown(pilot, "#details").startswith(chosen))  # type: ignore[misc]
+            assert "matches" in shown(pilot, "#said")
+        await pilot.press("slash", *"c", "enter")
+        await until(pilot, lambda: shown(pilot, "#details").startswith("C01"))
+        await pilot.press("n")
+        await until(pilot, lambda: shown(pilot, "#details").startswith("C02"))
+        await pilot.press("slash", *"zz", "enter")
+        await until(pilot, lambda: shown(pilot, "#said") == "no cell and no reservation matches 'zz'")
+        assert shown(pilot, "#details").startswith("C02")
+        await pilot.press("slash", "escape")
+        await until(pilot, lambda: not isinstance(wall.screen, Search))
+    await daemon.close()
 
 
 async def test_cells_may_have_any_id_and_removed_ones_are_not_shown(played: Scene) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import math
+from collections.abc import Callable
 from getpass import getuser
 from typing import Any, ClassVar
 
@@ -18,8 +19,9 @@ from textual.worker import WorkerCancelled
 
 from edge_agent.cli.pin import headers_of
 from edge_agent.cli.watch.daemon import Daemon, NoDaemon, Refused, Wall
-from edge_agent.cli.watch.dialogs import ACTS, AskPin, Confirm
-from edge_agent.cli.watch.tiles import details, event_line, headline, health, line, tile
+from edge_agent.cli.watch.dialogs import ACTS, AskPin, Confirm, Help, Search
+from edge_agent.cli.watch.tiles import details, event_line, headline, health, line, stale_headline, tile
+from edge_agent.runtime.clock import SystemClock
 
 LOOK_S = 0.5
 """How often everything is read."""
@@ -49,7 +51,8 @@ Tile.tile:focus { border: double $accent; }
 Tile:focus { background: $primary; }
 .stale Tile { opacity: 35%; }
 .stale #health { opacity: 35%; }
-Confirm, AskPin { align: center middle; }
+.stale #headline { background: $error; }
+Confirm, AskPin, Help, Search { align: center middle; }
 #dialog { width: 64; max-width: 95%; height: auto; padding: 1 2; }
 #dialog { border: thick $accent; background: $surface; }
 #dialog .hint { color: $text-muted; }
@@ -94,15 +97,29 @@ class WatchApp(App[int]):
         Binding("b", "act('block')", "block"),
         Binding("u", "act('unblock')", "unblock"),
         Binding("c", "act('clear')", "clear"),
+        Binding("slash", "search", "search", key_display="/"),
+        Binding("n", "next_match", "", show=False),
+        Binding("question_mark", "help", "help", key_display="?"),
         Binding("q", "quit", "quit"),
     ]
 
     def __init__(
-        self, daemon: Daemon, first: Wall, technician: str | None, pin: str | None, *, utc: bool = False
+        self,
+        daemon: Daemon,
+        first: Wall,
+        technician: str | None,
+        pin: str | None,
+        *,
+        utc: bool = False,
+        now_s: Callable[[], float] = lambda: SystemClock().now().wall_s,
     ) -> None:
         """`first`: the first answer of the daemon. `technician`: who acts; None: the user who runs this.
-        `pin`: None: it is asked for when the daemon needs it. `utc`: times in UTC, else in local time."""
+        `pin`: None: it is asked for when the daemon needs it. `utc`: times in UTC, else in local time.
+        `now_s`: Unix time in seconds."""
         super().__init__()
+        self._now_s = now_s
+        self._answered_s = now_s()
+        self._sought = ""
         self._daemon = daemon
         self._wall = first
         self._technician = technician
@@ -163,13 +180,20 @@ class WatchApp(App[int]):
             try:
                 self._show(await self._daemon.wall())
             except (NoDaemon, Refused) as problem:
-                self.add_class("stale")
+                self._turn_stale()
                 self._say(f"the daemon at {self._daemon.socket} does not answer: {problem}", "bold red")
                 await asyncio.sleep(AGAIN_S)
                 continue
             await asyncio.sleep(LOOK_S)
 
+    def _turn_stale(self) -> None:
+        """Shows that the picture is old, and since when."""
+        self.add_class("stale")
+        for head in self.query("#headline").results(Static):  # none while the wall is being taken down
+            head.update(stale_headline(self._wall.status, self._answered_s, utc=self._utc))
+
     def _show(self, wall: Wall) -> None:
+        self._answered_s = self._now_s()
         if self.has_class("stale"):
             self.remove_class("stale")
             self._say("the daemon answers again", "green")
@@ -217,6 +241,39 @@ class WatchApp(App[int]):
         if 0 <= place < len(tiles):
             tiles[place].focus()
 
+    def action_help(self) -> None:
+        """Shows what the keys do."""
+        if len(self.screen_stack) == 1:
+            self.push_screen(Help())
+
+    def action_search(self) -> None:
+        """Asks for a cell or a reservation, and chooses the first that matches."""
+        if len(self.screen_stack) == 1:
+            self.push_screen(Search(), self._search)
+
+    def action_next_match(self) -> None:
+        """Chooses the next cell that matches the last search."""
+        if self._sought and len(self.screen_stack) == 1:
+            self._search(self._sought)
+
+    def _search(self, text: str | None) -> None:
+        """Chooses the next cell, after the chosen one, whose label or reservation begins with a text; where
+        none does, one that has the text somewhere in them."""
+        if not text:
+            return
+        self._sought = text
+        tiles = list(self.query(Tile))
+        chosen = self._chosen()
+        place = -1 if chosen is None else tiles.index(chosen)
+        for fits in (begins_with, contains):
+            for one in [*tiles[place + 1 :], *tiles[: place + 1]]:
+                if fits(one.cell, text):
+                    one.focus()
+                    one.scroll_visible(animate=False)
+                    self._say(f"{one.cell['label']} matches {text!r}; n: the next one", "")
+                    return
+        self._say(f"no cell and no reservation matches {text!r}", "yellow")
+
     def action_act(self, name: str) -> None:
         """Asks for confirmation, then carries out the action on the chosen cell."""
         chosen = self._chosen()
@@ -253,6 +310,20 @@ class WatchApp(App[int]):
     def _say(self, what: str, style: str) -> None:
         for line_below in self.query("#said").results(Static):  # none while the wall is being taken down
             line_below.update(Text(what, style))
+
+
+def begins_with(cell: dict[str, Any], text: str) -> bool:
+    """Whether the label of a cell or its reservation begins with a text, in upper or lower case."""
+    return any(one.casefold().startswith(text.casefold()) for one in _searched(cell))
+
+
+def contains(cell: dict[str, Any], text: str) -> bool:
+    """Whether the label of a cell or its reservation holds a text, in upper or lower case."""
+    return any(text.casefold() in one.casefold() for one in _searched(cell))
+
+
+def _searched(cell: dict[str, Any]) -> list[str]:
+    return [cell["label"], cell["reservation_id"] or ""]
 
 
 def _classes(cell: dict[str, Any], compact: bool) -> str:

@@ -17,7 +17,8 @@ def watch(
 ) -> None:
     """Show the locker live: doors, parcels, weights, temperatures, buses, alarms and events.
 
-    Arrows choose a cell, `o` opens it, `b` blocks, `u` unblocks, `c` clears (each asks first), `q` ends.
+    Arrows choose a cell, `o` opens it, `b` blocks, `u` unblocks, `c` clears (each asks first), `/` searches
+    a cell or a reservation, `?` shows the keys, `q` ends.
     """
     if not (sys.stdin.isatty() and sys.stdout.isatty()):
         problems.print(

@@ -5,11 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
+from rich.table import Table
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Vertical
 from textual.screen import ModalScreen
-from textual.widgets import Input, Label
+from textual.widgets import Input, Label, Static
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +69,61 @@ class Confirm(ModalScreen[str | None]):
         """A plain no."""
         if not self._act.with_reason:
             self.dismiss(None)
+
+
+KEYS = (
+    ("← ↑ ↓ →  h k j l", "choose a cell"),
+    ("o", "open the door of the chosen cell"),
+    ("b, u", "take the cell out of allocation; give it back"),
+    ("c", "clear the cell after you have inspected it"),
+    ("/", "search a cell or a reservation by the beginning of its name"),
+    ("n", "the next cell that matches"),
+    ("?", "this help"),
+    ("q", "quit"),
+)
+"""What the keys do; each act asks first."""
+SIGNS = (
+    ("▣ □ ?", "door closed, open, unknown"),
+    ("~", "the weight has not settled"),
+    ("grey", "the daemon does not answer: the head line says since when"),
+)
+"""What else is to be seen."""
+
+
+class Help(ModalScreen[None]):
+    """What the keys do and what the signs mean."""
+
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("escape,question_mark,q,enter", "dismiss(None)", "close"),
+    ]
+
+    def compose(self) -> ComposeResult:
+        """Two tables without borders."""
+        table = Table(box=None, show_header=False, padding=(0, 2, 0, 0))
+        table.add_column(no_wrap=True, style="bold")
+        table.add_column(overflow="fold")
+        for key, meaning in (*KEYS, ("", ""), *SIGNS):
+            table.add_row(key, meaning)
+        with Vertical(id="dialog"):
+            yield Static(table, id="keys")
+            yield Label("Esc closes this", classes="hint")
+
+
+class Search(ModalScreen[str | None]):
+    """Asks what to look for; returns it, or None."""
+
+    BINDINGS: ClassVar[list[BindingType]] = [Binding("escape", "dismiss(None)", "no")]
+
+    def compose(self) -> ComposeResult:
+        """One line."""
+        with Vertical(id="dialog"):
+            yield Label("Search a cell or a reservation:", id="question", markup=False)
+            yield Input(placeholder="A03, res_…", max_length=128, id="sought")
+            yield Label("Enter searches, Esc cancels", classes="hint")
+
+    def on_input_submitted(self, event: Input.Submitted) -> None:
+        """Enter searches."""
+        self.dismiss(event.value.strip() or None)
 
 
 class AskPin(ModalScreen[str | None]):

@@ -8,6 +8,8 @@ from rich.text import Text
 
 from edge_agent.cli.event_rows import event_row
 from edge_agent.cli.plurals import counted
+from edge_agent.cli.times import moment
+from edge_agent.protocol.api import rfc3339
 
 STATUS_STYLE = {
     "IDLE": "dim",
@@ -100,6 +102,12 @@ def headline(status: dict[str, Any]) -> Text:
         (counted(alarms, "alarm"), "bold red" if alarms else "green"),
         (f"  JOURNAL: {status['storage_fault']}", "bold red") if status["storage_fault"] else "",
     )
+
+
+def stale_headline(status: dict[str, Any], answered_s: float, *, utc: bool) -> Text:
+    """The machine, and since when its daemon has not answered: the wall is as it was then."""
+    since = moment(rfc3339(answered_s), utc=utc)
+    return Text.assemble((status["machine_id"], "bold"), f"  NO ANSWER: the picture is of {since}")
 
 
 def health(status: dict[str, Any], buses: list[dict[str, Any]]) -> Text:
