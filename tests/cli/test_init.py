@@ -215,6 +215,18 @@ def test_at_a_terminal_everything_is_asked(tmp_path: Path, monkeypatch: pytest.M
     assert written.doors.closed_level == 1
 
 
+def test_certificates_are_asked_for_where_the_broker_uses_tls(tmp_path: Path) -> None:
+    new, output = small(tmp_path), tmp_path / "locker.toml"
+    files = {name: str(tmp_path / f"{name}.pem") for name in ("ca_file", "cert_file", "key_file")}
+    for path in files.values():
+        Path(path).touch()
+    done = new.init(*options(output, new.ports, last="5", tls="yes", **files))
+    assert done.exit_code == 0, done.output
+    tls = load_settings(output).mqtt.tls
+    assert tls is not None
+    assert (str(tls.ca_file), str(tls.cert_file), str(tls.key_file)) == tuple(files.values())
+
+
 def test_answering_no_at_the_end_writes_no_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(command, "is_interactive", lambda: True)
     new, output = small(tmp_path), tmp_path / "locker.toml"
@@ -283,11 +295,31 @@ def test_invalid_answers_are_refused(tmp_path: Path, text: str, word: str) -> No
         ("broker", "a b", "must be a name or an address"),
         ("broker-port", "0", "must be 1 to 65535"),
         ("tls", "maybe", "must be yes or no"),
+        ("ports", "ttyUSB0", "ports: 'ttyUSB0' is neither a device"),
+        ("ports", "tcp://board:70000", "nor tcp://HOST:PORT"),
+        ("ports", "/dev/ttyUSB0,/dev/ttyUSB0", "one is given twice"),
+        ("scanner", "/dev/ttyUSB0", "is the port of a bus with boards"),
     ],
 )
 def test_invalid_options_are_refused(tmp_path: Path, option: str, value: str, word: str) -> None:
     new, output = small(tmp_path), tmp_path / "locker.toml"
     done = new.init(*options(output, new.ports, last="5"), f"--{option}", value)
+    assert done.exit_code == 2, done.output
+    assert word in done.stderr
+    assert not output.exists()
+
+
+@pytest.mark.parametrize(
+    ("files", "word"),
+    [
+        ({"ca_file": "/no/such/ca.pem"}, "ca_file: /no/such/ca.pem: no such file"),
+        ({"ca_file": "ca.pem"}, "ca_file: 'ca.pem' is no absolute path"),
+        ({"cert_file": "/etc/passwd"}, "key_file: a certificate is of no use without its key"),
+    ],
+)
+def test_unusable_certificates_are_refused(tmp_path: Path, files: dict[str, str], word: str) -> None:
+    new, output = small(tmp_path), tmp_path / "locker.toml"
+    done = new.init(*options(output, new.ports, last="5", tls="yes", **files))
     assert done.exit_code == 2, done.output
     assert word in done.stderr
     assert not output.exists()

@@ -11,8 +11,12 @@ from typing import Any, TypeVar
 import typer
 
 from edge_agent.cli.daemon import problems
+from edge_agent.cli.init import words
+from edge_agent.cli.language import _
 
 T = TypeVar("T")
+BACK = ("<", "back")
+"""Answers that lead back to the previous question."""
 KEYS = (
     "machine_id",
     "name",
@@ -22,6 +26,9 @@ KEYS = (
     "broker",
     "tls",
     "broker_port",
+    "ca_file",
+    "cert_file",
+    "key_file",
     "ports",
     "protocols",
     "bauds",
@@ -44,6 +51,10 @@ NEEDED = ("machine_id", "latitude", "longitude", "broker", "closed_level")
 
 class BadAnswer(Exception):
     """An answer cannot be used. Says which and why."""
+
+
+class Back(Exception):
+    """The previous question is wanted again."""
 
 
 class Missing(Exception):
@@ -80,11 +91,17 @@ def is_interactive() -> bool:
 
 
 class Interview:
-    """Asks what was not answered beforehand."""
+    """Asks what was not answered beforehand.
+
+    The questions are asked in one run from the first to the last. After `Back` the run is repeated, and what
+    was typed before is not asked again: so it comes to the question that was taken back.
+    """
 
     def __init__(self, given: Mapping[str, str], *, somebody: bool) -> None:
         self.somebody = somebody
         self._given = given
+        self._typed: dict[str, str] = {}
+        self._before: dict[str, str] = {}
 
     def check(self) -> None:
         """Raises `Missing` where answers are needed and nobody is there who could give them."""
@@ -97,20 +114,58 @@ class Interview:
 
     def ask(self, key: str, text: str, default: str, parse: Callable[[str], T]) -> T:
         """The answer to one question. Raises `BadAnswer` if the one that was given as an option or in the
-        file is invalid."""
+        file is invalid, and `Back`."""
         if key in self._given or not self.somebody:
             try:
                 return parse(self._given.get(key, default))
             except ValueError as problem:
                 raise BadAnswer(f"{key}: {problem}") from None
-        while True:
-            answer: str = typer.prompt(text, default=default, err=True)
+        if key in self._typed:
             try:
-                return parse(answer)
+                return parse(self._typed[key])
+            except ValueError:  # another answer before it allows this one no more
+                self._forget_from(key)
+        default = self._before.get(key, default)
+        while True:
+            answer = self._prompt(text, default)
+            try:
+                value = parse(answer)
             except ValueError as problem:
-                said = f"{key}: {problem}"
-                problems.print(said, style="red", highlight=False, markup=False, soft_wrap=True)
+                self._complain(f"{key}: {problem}")
+                continue
+            if answer != self._before.pop(key, answer):
+                self._before.clear()  # the defaults of later questions may depend on it
+            self._typed[key] = answer
+            return value
+
+    def step_back(self) -> None:
+        """Takes the last answer back; it becomes the default of its question."""
+        if self._typed:
+            key, answer = self._typed.popitem()
+            self._before[key] = answer
+        else:
+            self._complain(_("this is the first question"))
+
+    def _forget_from(self, key: str) -> None:
+        keys = list(self._typed)
+        for later in keys[keys.index(key) :]:
+            del self._typed[later]
 
     def sure(self, text: str) -> bool:
-        """Asks for confirmation; True without a terminal."""
-        return not self.somebody or typer.confirm(text, default=True, err=True)
+        """Asks for confirmation; True without a terminal. Raises `Back`."""
+        while self.somebody:
+            try:
+                return words.yes(self._prompt(text, _("yes")))
+            except ValueError as problem:
+                self._complain(str(problem))
+        return True
+
+    def _prompt(self, text: str, default: str) -> str:
+        answer: str = typer.prompt(text, default=default, err=True)
+        if answer.strip().lower() in BACK:
+            raise Back
+        return answer
+
+    @staticmethod
+    def _complain(what: str) -> None:
+        problems.print(what, style="red", highlight=False, markup=False, soft_wrap=True)

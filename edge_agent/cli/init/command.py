@@ -9,13 +9,23 @@ import typer
 
 from edge_agent.cli.daemon import DEFAULT_CONFIG, REFUSED, USAGE, AsJson, console, print_json, problems
 from edge_agent.cli.init import options
-from edge_agent.cli.init.answers import KEYS, BadAnswer, Interview, Missing, is_interactive, read_answers
-from edge_agent.cli.init.found import look, recognised
-from edge_agent.cli.init.interview import Identity, machine_of, site_of, who_and_where
+from edge_agent.cli.init.answers import (
+    KEYS,
+    Back,
+    BadAnswer,
+    Interview,
+    Missing,
+    is_interactive,
+    read_answers,
+)
+from edge_agent.cli.init.found import Searched, look, recognised
+from edge_agent.cli.init.interview import machine_of, site_of, who_and_where
 from edge_agent.cli.init.plan import Machine, notes
-from edge_agent.cli.init.search import FoundBus
+from edge_agent.cli.init.search import FoundBus, Wires
 from edge_agent.cli.init.store import obstacle, put
-from edge_agent.cli.init.text import document
+from edge_agent.cli.init.summary import summary
+from edge_agent.cli.init.text import Site, document
+from edge_agent.cli.language import _
 from edge_agent.cli.plurals import size_of
 from edge_agent.config import Settings
 from edge_agent.config.load import SHIPPED_PROFILES
@@ -41,6 +51,9 @@ def init(
     broker: options.Broker = None,
     tls: options.Tls = None,
     broker_port: options.BrokerPort = None,
+    ca_file: options.CaFile = None,
+    cert_file: options.CertFile = None,
+    key_file: options.KeyFile = None,
     ports: options.Ports = None,
     protocols: options.Protocols = None,
     bauds: options.Bauds = None,
@@ -69,19 +82,59 @@ def init(
         interview.check()
         _ready(output, force=force)
         known = _profiles(output, profiles)
-        identity = who_and_where(interview, sockets.gethostname())
-        buses = look(context.obj, interview, known, thorough=thorough)
-        if not buses:
-            raise typer.Exit(REFUSED)
-        machine = machine_of(interview, buses, recognised(interview, buses, known))
-        _write(output, force, as_json, interview, identity, machine, profiles)
+        if interview.somebody:
+            _say(_("Enter takes what stands in brackets; < goes back to the previous question."), "bold")
+        planned = _plan(interview, context.obj, known, output, profiles, thorough=thorough)
     except (BadAnswer, Missing) as problem:
         raise _stop(str(problem), USAGE) from None
+    _write(output, force, as_json, *planned)
+
+
+Plan = tuple[Site, Machine, list[str]]
+"""What was answered and found, and the notes about it."""
+
+
+def _plan(
+    interview: Interview,
+    wires: Wires,
+    known: dict[str, Profile],
+    output: Path,
+    profiles: Path | None,
+    *,
+    thorough: bool,
+) -> Plan:
+    """Asks, looks on the buses, shows the summary and asks whether to write; from the last question again
+    while somebody goes back."""
+    folder = DEFAULT_PROFILES if profiles is None else str(profiles.resolve())
+    searched: Searched = {}
+    while True:
+        try:
+            identity = who_and_where(interview, sockets.gethostname())
+            buses = look(wires, interview, known, searched, thorough=thorough)
+            if not buses:
+                raise typer.Exit(REFUSED)
+            machine = machine_of(interview, buses, recognised(interview, buses, known))
+            site = site_of(interview, identity, machine, folder)
+            remarks = notes(machine, site.closed_level)
+            if interview.somebody:
+                problems.print(summary(site, machine))
+            for note in remarks:
+                _say(_("note: {note}", note=note), "yellow")
+            if not interview.sure(_("write {file}? (yes, no; < goes back)", file=output)):
+                raise typer.Exit(REFUSED)
+        except Back:
+            interview.step_back()
+        else:
+            return site, machine, remarks
 
 
 def _stop(why: str, code: int) -> typer.Exit:
-    problems.print(why, style="red", highlight=False, markup=False, soft_wrap=True)
+    _say(why, "red")
     return typer.Exit(code)
+
+
+def _say(what: str, style: str) -> None:
+    problems.print(what, style=style, highlight=False, markup=False, soft_wrap=True)
 
 
 def _ready(output: Path, *, force: bool) -> None:
@@ -106,21 +159,8 @@ def _profiles(output: Path, folder: Path | None) -> dict[str, Profile]:
 
 
 def _write(
-    output: Path,
-    force: bool,
-    as_json: bool,
-    interview: Interview,
-    identity: Identity,
-    machine: Machine,
-    profiles: Path | None,
+    output: Path, force: bool, as_json: bool, site: Site, machine: Machine, remarks: list[str]
 ) -> None:
-    folder = DEFAULT_PROFILES if profiles is None else str(profiles.resolve())
-    site = site_of(interview, identity, machine, folder)
-    remarks = notes(machine, site.closed_level)
-    for note in remarks:
-        problems.print(f"note: {note}", style="yellow", highlight=False, markup=False, soft_wrap=True)
-    if not interview.sure(f"write {output}?"):
-        raise typer.Exit(REFUSED)
     try:
         settings = put(output, document(site, machine, remarks), force=force)
     except ConfigError as error:

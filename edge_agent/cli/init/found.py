@@ -44,11 +44,25 @@ class Shown:
             self._progress.advance(self._task)
 
 
+Searched = dict[tuple[tuple[str, ...], Wanted], list[FoundBus]]
+"""What was found, by the ports and by what was tried."""
+
+
 def look(
-    wires: Wires, interview: Interview, profiles: Mapping[str, Profile], *, thorough: bool
+    wires: Wires, interview: Interview, profiles: Mapping[str, Profile], searched: Searched, *, thorough: bool
 ) -> list[FoundBus]:
-    """Asks where to look, and looks there; says what became of each port. Empty where nothing was found."""
+    """Asks where to look, and looks there unless that was `searched` already; says what became of each port.
+    Empty where nothing was found."""
     ports, wanted = _where(interview, thorough)
+    place = (tuple(ports), wanted)
+    if place not in searched:
+        searched[place] = _search(wires, ports, wanted, profiles)
+    return searched[place]
+
+
+def _search(
+    wires: Wires, ports: Sequence[str], wanted: Wanted, profiles: Mapping[str, Profile]
+) -> list[FoundBus]:
     found: list[FoundBus] = []
     with (
         Progress(console=problems, transient=True, disable=not problems.is_terminal) as progress,
@@ -73,12 +87,10 @@ def look(
 
 def _where(interview: Interview, thorough: bool) -> tuple[list[str], Wanted]:
     default = ", ".join(serial_ports())
-    ports = interview.ask("ports", "ports to look for boards on", default, words.listed)
+    ports = interview.ask("ports", "ports to look for boards on", default, words.ports)
     if not ports:
         _say("there is no serial port here; --ports PORT,... names one", "red")
         raise typer.Exit(REFUSED)
-    if len(set(ports)) < len(ports):
-        raise BadAnswer("ports: one is given twice")
     protocols, rates = get_args(Protocol), [str(baud) for baud in get_args(Baud)]
     spoken = interview.ask("protocols", "protocols to try", ", ".join(protocols), words.chosen(protocols))
     bauds = interview.ask("bauds", "speeds to try", ", ".join(BAUDS), words.chosen(rates))

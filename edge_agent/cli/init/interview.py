@@ -33,6 +33,9 @@ class Identity:
     broker: str
     tls: bool
     broker_port: int
+    ca_file: str | None = None
+    cert_file: str | None = None
+    key_file: str | None = None
 
 
 def who_and_where(interview: Interview, hostname: str) -> Identity:
@@ -48,7 +51,21 @@ def who_and_where(interview: Interview, hostname: str) -> Identity:
     local = broker in ("localhost", "127.0.0.1", "::1")
     tls = ask("tls", "does the broker use TLS", "no" if local else "yes", words.yes)
     port = ask("broker_port", "port of the broker", "8883" if tls else "1883", words.number(1, 65_535))
-    return Identity(machine_id, name, place, latitude, longitude, broker, tls, port)
+    files = _tls_files(interview) if tls else (None, None, None)
+    return Identity(machine_id, name, place, latitude, longitude, broker, tls, port, *files)
+
+
+def _tls_files(interview: Interview) -> tuple[str | None, str | None, str | None]:
+    """CA, certificate and key."""
+    ask, none = interview.ask, words.NOTHING
+    ca = ask(
+        "ca_file", "certificate of the broker's CA (- for the CAs of the system)", none, words.file_or_none
+    )
+    text = "certificate of this machine for the broker (- for none)"
+    certificate = ask("cert_file", text, none, words.file_or_none)
+    if certificate is None:
+        return ca, None, None
+    return ca, certificate, ask("key_file", "key of that certificate", none, words.file)
 
 
 def machine_of(interview: Interview, buses: Sequence[FoundBus], boards: Sequence[Board]) -> Machine:
@@ -133,7 +150,9 @@ def site_of(interview: Interview, identity: Identity, machine: Machine, profiles
         machine.cells, interview.ask("cell_sizes", text, sizes[0].name, parse), strict=True
     ):
         cell.size = size
-    scanner = interview.ask("scanner", "serial port of a QR scanner", words.NOTHING, words.port_or_none)
+    taken = [bus.section.port for bus in machine.buses]
+    parse_port = words.another_port(taken)
+    scanner = interview.ask("scanner", "serial port of a QR scanner", words.NOTHING, parse_port)
     keys = ", ".join(keyboards())
     text = f"keypad that is a keyboard{f' (there is: {keys})' if keys else ''}"
     keypad = interview.ask("keypad", text, words.NOTHING, words.port_or_none)
@@ -150,6 +169,9 @@ def site_of(interview: Interview, identity: Identity, machine: Machine, profiles
         broker=identity.broker,
         tls=identity.tls,
         broker_port=identity.broker_port,
+        ca_file=identity.ca_file,
+        cert_file=identity.cert_file,
+        key_file=identity.key_file,
         closed_level=level,
         pulse_ms=pulse,
         code_digits=4 if len(machine.cells) <= MOST_CELLS else 5,

@@ -28,6 +28,9 @@ Longitude = Annotated[str | None, option("degrees east", "DEGREES")]
 Broker = Annotated[str | None, option("name or address of the MQTT broker", "HOST")]
 Tls = Annotated[str | None, option("whether the broker uses TLS", "yes|no")]
 BrokerPort = Annotated[str | None, option("TCP port of the broker (default: 8883, or 1883 without TLS)", "N")]
+CaFile = Annotated[str | None, option("certificate of the broker's CA; - for the CAs of the system", "FILE")]
+CertFile = Annotated[str | None, option("certificate of the machine for the broker; - for none", "FILE")]
+KeyFile = Annotated[str | None, option("key of that certificate", "FILE")]
 Ports = Annotated[str | None, option("ports to search for boards (default: every serial port)", "PORT,...")]
 Protocols = Annotated[
     str | None, option("tried: modbus, 8a, kerong-cu12, kerong-cu16, kerong-cu48, wkly", "NAME,...")

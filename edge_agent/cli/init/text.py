@@ -27,6 +27,9 @@ class Site:
     broker: str
     tls: bool
     broker_port: int
+    ca_file: str | None
+    cert_file: str | None
+    key_file: str | None
     closed_level: int
     pulse_ms: int
     code_digits: int
@@ -46,6 +49,11 @@ def _row(key: str, value: object, comment: str) -> str:
 
 def _line(code: str, comment: str) -> str:
     return f"{code.ljust(COLUMN - 1)} # {comment}"
+
+
+def _file(key: str, value: str | None, example: str, comment: str) -> str:
+    """A row with a file, commented out where there is none."""
+    return _row(f"# {key}", example, comment) if value is None else _row(key, value, comment)
 
 
 def _section(title: str, comment: str, *rows: str) -> list[str]:
@@ -120,9 +128,16 @@ def _site(site: Site) -> list[str]:
         lines += _section(
             "mqtt.tls",
             "TLS 1.2 or newer; the broker's certificate and name are verified",
-            _line('# ca_file = "broker-ca.pem"', "certificate of the broker's CA; without it the system's"),
-            _line('# cert_file = "credential:cert.pem"', "the certificate of this machine"),
-            _line('# key_file = "credential:key.pem"', "its key, readable by the service's user alone"),
+            _file(
+                "ca_file", site.ca_file, "broker-ca.pem", "certificate of the broker's CA; else the system's"
+            ),
+            _file("cert_file", site.cert_file, "credential:cert.pem", "the certificate of this machine"),
+            _file(
+                "key_file",
+                site.key_file,
+                "credential:key.pem",
+                "its key, readable by the service's user alone",
+            ),
         )
     return lines
 

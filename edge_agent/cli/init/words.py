@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import math
+import os
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal, Protocol, TypeVar
+
+from edge_agent.cli.language import _
 
 T = TypeVar("T", covariant=True)
 
@@ -19,6 +22,9 @@ class Parser(Protocol[T]):
 
 
 NOTHING = "-"
+YES = ("yes", "y", "ja", "j", "ya")
+NO = ("no", "n", "nein", "tidak", "t")
+"""In each language of the commands."""
 Kind = Literal["cooling", "heating"]
 KINDS: dict[str, Kind] = {"cold": "cooling", "hot": "heating"}
 
@@ -82,9 +88,9 @@ def number(least: int, most: int) -> Callable[[str], int]:
 def yes(answer: str) -> bool:
     """Yes or no."""
     word = answer.strip().lower()
-    if word not in ("yes", "y", "no", "n"):
-        raise ValueError("must be yes or no")
-    return word[0] == "y"
+    if word not in (*YES, *NO):
+        raise ValueError(_("must be yes or no"))
+    return word in YES
 
 
 def listed(answer: str) -> list[str]:
@@ -131,6 +137,57 @@ def port_or_none(answer: str) -> str | None:
     if not re.fullmatch(r"/dev/[A-Za-z0-9_.:,@+/-]+", word):
         raise ValueError(f"{word!r} is not a device such as /dev/ttyUSB1 or /dev/serial/by-id/…; - for none")
     return word
+
+
+def another_port(taken: Sequence[str]) -> Callable[[str], str | None]:
+    """The same, but none of the ports that have boards."""
+
+    def parse(answer: str) -> str | None:
+        port = port_or_none(answer)
+        if port in taken:
+            raise ValueError(_("{port} is the port of a bus with boards", port=port))
+        return port
+
+    return parse
+
+
+def file_or_none(answer: str) -> str | None:
+    """A file that is there, or none. What systemd hands to the service (`credential:NAME`) is only there when
+    it runs: that is for the file of the configuration."""
+    word = text()(answer)
+    if word in (NOTHING, "", "none"):
+        return None
+    if not word.startswith("/"):
+        raise ValueError(_("{word} is no absolute path; - for none", word=repr(word)))
+    if not os.path.isfile(word):
+        raise ValueError(_("{word}: no such file", word=word))
+    return word
+
+
+def file(answer: str) -> str:
+    """The same where one is needed."""
+    found = file_or_none(answer)
+    if found is None:
+        raise ValueError(_("a certificate is of no use without its key"))
+    return found
+
+
+def ports(answer: str) -> list[str]:
+    """Ports with boards: devices, `tcp://HOST:PORT` or `rtu+tcp://HOST:PORT`, each once."""
+    found = listed(answer)
+    for word in found:
+        network = re.fullmatch(r"(?:rtu\+)?tcp://[^\s/]+:(\d{1,5})", word)
+        if network is not None and 1 <= int(network[1]) <= 65_535:
+            continue
+        if not re.fullmatch(r"/[A-Za-z0-9_.:,@+/-]+", word):
+            problem = _(
+                "{word} is neither a device such as /dev/ttyUSB0 nor tcp://HOST:PORT nor rtu+tcp://HOST:PORT",
+                word=repr(word),
+            )
+            raise ValueError(problem)
+    if len(set(found)) < len(found):
+        raise ValueError(_("one is given twice"))
+    return found
 
 
 def sizes(answer: str) -> list[Size]:
