@@ -47,6 +47,7 @@ docs: $(STAMP)                   ## the pages and pictures that are made from co
 	$(PY) -m tools.pages.watch
 	$(PY) -m tools.pages.manual
 	$(PY) -m tools.pages.explanations
+	$(PY) -m tools.messages
 
 campaign: $(STAMP)               ## 20,000 random lives of the core beside its model; half an hour
 	CORE_EFFORT=20000 $(PY) -m pytest tests/statemachine/whole/test_model.py

@@ -9,12 +9,15 @@ import asyncio
 import gc
 import inspect
 import logging
+import os
 import threading
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
 import structlog
+
+os.environ["LC_ALL"] = "C.UTF-8"  # tests of other languages set it themselves
 
 structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.CRITICAL))
 

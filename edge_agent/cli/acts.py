@@ -23,6 +23,7 @@ from edge_agent.cli.daemon import (
     print_json,
     problems,
 )
+from edge_agent.cli.language import _
 from edge_agent.cli.pin import As, PinFile, act
 from edge_agent.config.technicians import TechniciansFault, line, read
 from edge_agent.model import Verdict
@@ -43,7 +44,7 @@ def open_cell(
     if as_json:
         print_json(done)
         return
-    console.print(f"cell {done['cell']['description']} is open", highlight=False, markup=False)
+    console.print(_("cell {cell} is open", cell=done["cell"]["description"]), highlight=False, markup=False)
 
 
 def signal(
@@ -76,16 +77,17 @@ def resolve(
 
     Look into the cell first. Its reservation moves by your answer; it is journaled under your name.
     """
-    said = dict(zip(Verdict, (dropped_off, picked_up, still_inside, empty), strict=True))
-    verdicts = [verdict for verdict, given in said.items() if given]
+    given = dict(zip(Verdict, (dropped_off, picked_up, still_inside, empty), strict=True))
+    verdicts = [verdict for verdict, is_given in given.items() if is_given]
     if len(verdicts) != 1:
         hint = " | ".join(f"--{verdict}" for verdict in Verdict)
-        raise typer.BadParameter("give exactly one of these", param_hint=hint)
+        raise typer.BadParameter(_("give exactly one of these"), param_hint=hint)
     done = act(socket, cell, "resolve", {"verdict": verdicts[0]}, pin_file, name)
     if as_json:
         print_json(done)
         return
-    console.print(f"cell {cell} is resolved: {verdicts[0]}", highlight=False, markup=False)
+    said = _("cell {cell} is resolved: {verdict}", cell=cell, verdict=verdicts[0])
+    console.print(said, highlight=False, markup=False)
 
 
 def technician(
@@ -107,19 +109,19 @@ def technician(
         typer.echo(made)
         return
     _append(append, name, made)
-    console.print(f"{name} is a technician", highlight=False, markup=False)
+    console.print(_("{name} is a technician", name=name), highlight=False, markup=False)
 
 
 def _new_pin() -> str:
     if not _is_interactive():
         return sys.stdin.readline().rstrip("\r\n")
     try:
-        pin = getpass("new PIN: ")
-        again = getpass("once more: ")
+        pin = getpass(_("new PIN: "))
+        again = getpass(_("once more: "))
     except EOFError:
         raise typer.Exit(REFUSED) from None
     if pin != again:
-        raise _stop("the two PINs differ", REFUSED)
+        raise _stop(_("the two PINs differ"), REFUSED)
     return pin
 
 
@@ -132,7 +134,8 @@ def _append(path: Path, name: str, made: str) -> None:
     try:
         new = not path.exists()
         if not new and name in read(path, ours=False):  # the service's, and we may be root
-            raise _stop(f"{path}: {name} is in it already; remove that line first", REFUSED)
+            why = _("{file}: {name} is in it already; remove that line first", file=path, name=name)
+            raise _stop(why, REFUSED)
         descriptor = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)
         with os.fdopen(descriptor, "r+b") as file:
             if new and os.geteuid() == 0:

@@ -29,6 +29,8 @@ from edge_agent.cli.daemon import (
     rows_of,
     until_stopped,
 )
+from edge_agent.cli.display import device_word, key_word
+from edge_agent.cli.language import _, from_daemon, marked
 from edge_agent.cli.record.command import record_profile
 from edge_agent.cli.times import Utc, time_of_day
 
@@ -36,7 +38,13 @@ bus_app = typer.Typer(
     no_args_is_help=True, help="Inspect the buses: which devices answer, how quickly, and every frame."
 )
 bus_app.command("record-profile")(record_profile)
-STATES = {"answering": "[green]answering[/]", "failing": "[yellow]failing[/]", "dead": "[red]dead[/]"}
+COLOURS = {"answering": "green", "failing": "yellow", "dead": "red"}
+RESULTS = {
+    "answers": marked("answers"),
+    "exception": marked("exception"),
+    "silent": marked("silent"),
+    "garbled": marked("garbled"),
+}
 RECORDED = ("at_s", "bus", "baud", "protocol", "direction", "hex", "note")
 """The keys of a recorded frame."""
 COUNTS = ("requests", "replies", "timeouts", "damaged", "exceptions", "late")
@@ -93,7 +101,7 @@ def scan(
     rows: list[dict[str, Any]] = []
     with Progress(console=problems, transient=True, disable=not problems.is_terminal) as progress:
         for name in names:
-            task = progress.add_task(f"bus {name}", total=None)
+            task = progress.add_task(_("bus {name}", name=escape(name)), total=None)
             body = {"first": first, "last": last}
             for row in rows_of(socket, "POST", f"/v1/bus/{quote(name, safe='')}/scan", body):
                 rows.append(row)
@@ -109,22 +117,30 @@ def scan(
 def _print_scan(rows: list[dict[str, Any]]) -> None:
     asked = [row for row in rows if "error" not in row]
     worth = [row for row in asked if row["device"] is not None or row["result"] != "silent"]
-    table = Table("bus", "address", "device", "grade", "result", "more")
+    table = Table(_("bus"), _("address"), _("device"), _("grade"), _("result"), _("more"))
     for row in worth:
-        device = "[yellow]not configured[/]" if row["device"] is None else row["device"]
+        device = f"[yellow]{_('not configured')}[/]" if row["device"] is None else row["device"]
         colour = {"answers": "green", "exception": "green"}.get(row["result"], "red")
-        result = f"[{colour}]{row['result']}[/]" + (f" ({row['exception']})" if row["exception"] else "")
-        more = [row["finding"]] if row["finding"] else []
-        more += [f"{row['damaged']} damaged"] if row["damaged"] else []
-        more += [f"may be {', '.join(row['reads_like'])}"] if row["reads_like"] else []
+        exception = f" ({from_daemon(row['exception'])})" if row["exception"] else ""
+        result = f"[{colour}]{_(RESULTS.get(row['result'], row['result']))}[/]{exception}"
+        more = [from_daemon(row["finding"])] if row["finding"] else []
+        more += [_("{number} damaged", number=row["damaged"])] if row["damaged"] else []
+        like = ", ".join(row["reads_like"])
+        more += [_("may be {profiles}", profiles=like)] if like else []
         grade = row.get("grade") or ""
         table.add_row(row["bus"], str(row["address"]), device, grade, result, escape("; ".join(more)))
     if worth:
         console.print(table)
-    console.print(f"{len(asked)} addresses asked, {len(asked) - len(worth)} silent as expected")
+    text = _(
+        "{asked} addresses asked, {silent} silent as expected",
+        asked=len(asked),
+        silent=len(asked) - len(worth),
+    )
+    console.print(text)
     for row in rows:
         if "error" in row:
-            problems.print(f"bus {row['bus']}: {row['error']}", style="red", highlight=False, markup=False)
+            why = _("bus {name}", name=row["bus"]) + f": {from_daemon(row['error'])}"
+            problems.print(why, style="red", highlight=False, markup=False)
 
 
 @bus_app.command()
@@ -147,9 +163,10 @@ def check(
 
 
 def _check_table(rows: list[dict[str, Any]]) -> Table:
-    table = Table("bus", "device", "address", "check", "result", "why")
+    table = Table(_("bus"), _("device"), _("address"), _("check"), _("result"), _("why"))
     for row in rows:
-        result = "[green]good[/]" if row["ok"] else f"[red]{escape(row['detail'])}[/]"
+        good = f"[green]{_('good')}[/]"
+        result = good if row["ok"] else f"[red]{escape(from_daemon(row['detail']))}[/]"
         why = "" if row["ok"] else escape(row["why"])
         table.add_row(row["bus"], row["device"], str(row["address"]), escape(row["check"]), result, why)
     return table
@@ -193,28 +210,30 @@ def _frame_line(row: dict[str, Any], utc: bool) -> str:
 
 
 def _bus_line(row: dict[str, Any]) -> str:
-    up = "[green]up[/]" if row["up"] else "[red]down[/]"
-    baud = f" at {row['baud']} baud" if row["baud"] else ""
+    up = f"[green]{_('up')}[/]" if row["up"] else f"[red]{_('down')}[/]"
+    baud = f" {_('at {baud} baud', baud=row['baud'])}" if row["baud"] else ""
     return f"[bold]{row['bus']}[/] {escape(row['port'])}, {row['protocol']}{baud}, {up}"
 
 
 def _counts_line(row: dict[str, Any]) -> str:
     more = ("unasked", "glitches", "stray_bytes", "port_losses")
-    counts = ", ".join(f"{row[key]} {key.replace('_', ' ')}" for key in (*COUNTS, *more))
+    counts = ", ".join(f"{row[key]} {key_word(key)}" for key in (*COUNTS, *more))
     share = row["utilisation"]
-    return counts if share is None else f"{counts}; {share:.0%} busy"
+    return counts if share is None else f"{counts}; {_('{share} busy', share=f'{share:.0%}')}"
 
 
 def _device_table(devices: list[dict[str, Any]]) -> Table:
-    table = Table("device", "address", "profile", "state")
-    for heading in (*COUNTS, "replies owed", "p50 ms", "p99 ms", "max ms"):
+    table = Table(_("device"), _("address"), _("profile"), _("state"))
+    counts = map(key_word, COUNTS)
+    for heading in (*counts, _("replies owed"), "p50 ms", "p99 ms", "max ms"):
         table.add_column(heading, justify="right")
     for device in devices:
-        state = STATES.get(device["state"], device["state"])
+        state = f"[{COLOURS.get(device['state'], 'default')}]{device_word(device['state'])}[/]"
         if device["failing_checks"]:
-            state += f" [red]check failed: {escape(', '.join(device['failing_checks']))}[/]"
+            failed = _("check failed: {checks}", checks=", ".join(device["failing_checks"]))
+            state += f" [red]{escape(failed)}[/]"
         latency = device["latency_ms"]
         times = ("" if latency[key] is None else f"{latency[key]:g}" for key in ("p50", "p99", "max"))
-        counts = (str(device[key]) for key in (*COUNTS, "owed"))
-        table.add_row(device["device"], str(device["address"]), device["profile"], state, *counts, *times)
+        numbers = (str(device[key]) for key in (*COUNTS, "owed"))
+        table.add_row(device["device"], str(device["address"]), device["profile"], state, *numbers, *times)
     return table

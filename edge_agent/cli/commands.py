@@ -12,8 +12,6 @@ from threading import Event
 from typing import Annotated, Any
 
 import typer
-from rich.markup import escape
-from rich.table import Column, Table
 
 from edge_agent import __version__
 from edge_agent.cli.acts import open_cell, resolve, signal, technician
@@ -39,13 +37,15 @@ from edge_agent.cli.event_filter import SEARCHED, EventFilter, moment_since
 from edge_agent.cli.event_rows import event_row
 from edge_agent.cli.explain.command import explain
 from edge_agent.cli.init.command import init
+from edge_agent.cli.language import _
 from edge_agent.cli.logs import logs
 from edge_agent.cli.pin import As, PinFile, act
 from edge_agent.cli.reload import reload
 from edge_agent.cli.reservations import reservations
 from edge_agent.cli.restore import clear, restore
 from edge_agent.cli.schema import schema_app
-from edge_agent.cli.times import Utc, moment
+from edge_agent.cli.times import Utc
+from edge_agent.cli.views import alarms_table, cells_table, events_table, status_table
 from edge_agent.cli.watch.command import watch
 from edge_agent.runtime.clock import SystemClock
 
@@ -81,33 +81,7 @@ def status(socket: Socket = DEFAULT_SOCKET, as_json: AsJson = False, utc: Utc = 
     if as_json:
         print_json(found)
         return
-    table = Table(show_header=False, box=None)
-    for key, value in found.items():
-        if key not in ("alarms", "buses"):
-            table.add_row(key.replace("_", " "), escape(_readable(value, utc)))
-    for name, bus in found["buses"].items():
-        counts = ", ".join(f"{count} {key.replace('_', ' ')}" for key, count in bus.items() if count)
-        table.add_row(f"bus {name}", counts)
-    for alarm in found["alarms"]:
-        where = alarm["label"] or alarm["device"]
-        place = f" {where}" if where else ""
-        since = moment(alarm["since"], utc=utc)
-        table.add_row("alarm", f"[yellow]{alarm['alarm']}{place}[/] since {since} {escape(alarm['detail'])}")
-    console.print(table)
-
-
-def _readable(value: Any, utc: bool, key: str = "") -> str:
-    """A value of `/v1/status` for people; a time has a key that ends with `_at`."""
-    if value is None:
-        return "-"
-    if isinstance(value, bool):
-        return "yes" if value else "no"
-    if isinstance(value, dict):
-        parts = (f"{name.replace('_', ' ')} {_readable(one, utc, name)}" for name, one in value.items())
-        return ", ".join(parts)
-    if isinstance(value, list):
-        return ", ".join(_readable(one, utc) for one in value)
-    return moment(value, utc=utc) if key.endswith("_at") else str(value)
+    console.print(status_table(found, utc=utc))
 
 
 def alarms(socket: Socket = DEFAULT_SOCKET, as_json: AsJson = False, utc: Utc = False) -> None:
@@ -116,15 +90,7 @@ def alarms(socket: Socket = DEFAULT_SOCKET, as_json: AsJson = False, utc: Utc = 
     if as_json:
         print_json(found)
         return
-    table = Table("alarm", "cell", "device", "since", "count", "detail")
-    for alarm in found:
-        name, since, times = (
-            f"[yellow]{alarm['alarm']}[/]",
-            moment(alarm["since"], utc=utc),
-            str(alarm["count"]),
-        )
-        table.add_row(name, alarm["label"], alarm["device"], since, times, escape(alarm["detail"]))
-    console.print(table if found else "no alarms")
+    console.print(alarms_table(found, utc=utc) if found else _("no alarms"))
 
 
 def events(
@@ -158,11 +124,10 @@ def events(
     if as_json:
         print_json(found)
         return
-    table = Table(Column("when", no_wrap=True), "what", "cell", "reservation", "who", "more")
-    for row in found:
-        table.add_row(*map(escape, event_row(row, utc=utc)))
-    nothing = f"nothing matches among the newest {SEARCHED}" if wanted.limits else "nothing has happened yet"
-    console.print(table if found else nothing)
+    nothing = _("nothing has happened yet")
+    if wanted.limits:
+        nothing = _("nothing matches among the newest {number}", number=SEARCHED)
+    console.print(events_table(found, utc=utc) if found else nothing)
 
 
 AGAIN_S = 1.0
@@ -184,7 +149,7 @@ def _follow(socket: Path, as_json: bool, wanted: EventFilter, utc: bool) -> None
                 if first or ended.exit_code != NO_DAEMON:
                     raise
             if not waiting:
-                problems.print("the daemon does not answer; waiting until it does", highlight=False)
+                problems.print(_("the daemon does not answer; waiting until it does"), highlight=False)
             waiting = True
             Event().wait(AGAIN_S)
 
@@ -203,18 +168,7 @@ def cells(socket: Socket = DEFAULT_SOCKET, as_json: AsJson = False) -> None:
     if as_json:
         print_json(found)
         return
-    table = Table("cell", "door", "status", "flags", "weight", "temperature", "climate", "reservation")
-    for cell in found:
-        flags = " ".join(flag for flag in ("blocked", "faulty") if cell[flag])
-        weight = "" if cell["mass_g"] is None else f"{cell['mass_g']} g"
-        if cell["tare_g"]:
-            weight += f" (tare {cell['tare_g']} g)"
-        degrees = "" if cell["temperature_c"] is None else f"{cell['temperature_c']:.1f} °C"
-        door = {"open": "[yellow]open[/]", "unknown": "[red]unknown[/]"}.get(cell["door"], cell["door"])
-        holder = cell["reservation_id"] or ""
-        climate = cell["climate"] if cell["heating"] or cell["cooling"] else ""
-        table.add_row(cell["label"], door, cell["status"], flags, weight, degrees, climate, holder)
-    console.print(table)
+    console.print(cells_table(found))
 
 
 def code(
@@ -223,7 +177,7 @@ def code(
 ) -> None:
     """Enter what the kiosk's keypad or scanner would send."""
     opened = call(socket, "POST", "/v1/code", {"text": text})
-    console.print(f"cell {opened['cell']['description']} is open", highlight=False)
+    console.print(_("cell {cell} is open", cell=opened["cell"]["description"]), highlight=False, markup=False)
 
 
 def block(
@@ -233,7 +187,7 @@ def block(
 ) -> None:
     """Take a cell out of allocation; a parcel in it stays reachable."""
     call(socket, "POST", f"/v1/cells/{cell}/block", {"reason": reason})
-    console.print(f"cell {cell} is blocked", highlight=False)
+    console.print(_("cell {cell} is blocked", cell=cell), highlight=False, markup=False)
 
 
 def tare(
@@ -246,7 +200,8 @@ def tare(
     if as_json:
         print_json(done)
         return
-    console.print(f"cell {cell}: a reading of {done['tare_g']} g counts as zero now", highlight=False)
+    said = _("cell {cell}: a reading of {grams} g counts as zero now", cell=cell, grams=done["tare_g"])
+    console.print(said, highlight=False, markup=False)
 
 
 def unblock(
@@ -257,7 +212,7 @@ def unblock(
 ) -> None:
     """Give a blocked cell back to allocation."""
     act(socket, cell, "unblock", None, pin_file, name)
-    console.print(f"cell {cell} is not blocked any more", highlight=False)
+    console.print(_("cell {cell} is not blocked any more", cell=cell), highlight=False, markup=False)
 
 
 LOOK, ACT, KEEP = "Look", "Act", "Set up and maintain"

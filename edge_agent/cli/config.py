@@ -24,6 +24,7 @@ from edge_agent.cli.daemon import (
     print_json,
     problems,
 )
+from edge_agent.cli.language import _, marked
 from edge_agent.cli.plurals import size_of
 from edge_agent.config import Settings, load_settings
 from edge_agent.config.effective import effective
@@ -33,6 +34,7 @@ from edge_agent.errors import ConfigError, Finding
 
 HIDDEN = "***"
 NEAREST = 3
+ORIGINS = {"file": marked("file"), "default": marked("default")}
 
 config_app = typer.Typer(no_args_is_help=True, help="Show the configuration.")
 
@@ -46,8 +48,10 @@ def check(
     if refused:
         _stop(config, refused)
     for finding in [*warned, *mode_findings(settings, config)]:
-        problems.print(f"{config}: warning: {finding}", highlight=False, markup=False, soft_wrap=True)
-    console.print(f"{config}: good: {size_of(settings)}", highlight=False, markup=False, soft_wrap=True)
+        text = _("{file}: warning: {finding}", file=config, finding=finding)
+        problems.print(text, highlight=False, markup=False, soft_wrap=True)
+    text = _("{file}: good: {size}", file=config, size=size_of(settings))
+    console.print(text, highlight=False, markup=False, soft_wrap=True)
 
 
 def _loaded(config: Path) -> Settings:
@@ -105,9 +109,13 @@ def show(
     if as_json:
         print_json(chosen)
         return
-    table = Table(Column("key", no_wrap=True), "value", "from")
+    table = Table(Column(_("key"), no_wrap=True), _("value"), _("from"))
     for row in chosen:
-        table.add_row(escape(row["key"]), escape(json.dumps(row["value"], ensure_ascii=False)), row["from"])
+        table.add_row(
+            escape(row["key"]),
+            escape(json.dumps(row["value"], ensure_ascii=False)),
+            _(ORIGINS.get(row["from"], row["from"])),
+        )
     console.print(table)
 
 
@@ -120,7 +128,9 @@ def _rows(config: Path | None, socket: Path) -> list[dict[str, Any]]:
         if ended.exit_code != NO_DAEMON:
             raise
         problems.print(
-            f"the daemon does not answer: this is {DEFAULT_CONFIG}", style="yellow", highlight=False
+            _("the daemon does not answer: this is {file}", file=DEFAULT_CONFIG),
+            style="yellow",
+            highlight=False,
         )
         return effective(_loaded(DEFAULT_CONFIG))
     return rows
@@ -138,4 +148,5 @@ def _without_secrets(row: dict[str, Any]) -> dict[str, Any]:
 def _unknown(key: str, known: list[str]) -> NoReturn:
     parts = {".".join(one.split(".")[: depth + 1]) for one in known for depth in range(one.count(".") + 1)}
     nearest = ", ".join(get_close_matches(key, sorted(parts), NEAREST, cutoff=0.0))
-    raise typer.BadParameter(f"{key!r} has no value; the nearest are {nearest}", param_hint="KEY")
+    why = _("{key} has no value; the nearest are {nearest}", key=repr(key), nearest=nearest)
+    raise typer.BadParameter(why, param_hint="KEY")

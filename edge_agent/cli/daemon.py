@@ -15,6 +15,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from edge_agent.cli.language import _, from_daemon
 from edge_agent.cli.tables import fitting
 
 _STEERING = frozenset({"Cc", "Cf", "Cs", "Zl", "Zp"})
@@ -70,7 +71,8 @@ DEFAULT_CONFIG = Path("/etc/edge-agent/locker.toml")
 
 
 def _no_daemon(socket: Path, error: Exception) -> typer.Exit:
-    problems.print(f"cannot reach the daemon at {socket}: {error}", style="red", highlight=False)
+    why = _("cannot reach the daemon at {socket}: {error}", socket=socket, error=error)
+    problems.print(why, style="red", highlight=False, markup=False)
     return typer.Exit(NO_DAEMON)
 
 
@@ -86,7 +88,7 @@ def _refused(response: httpx.Response, headers: dict[str, str] | None) -> Except
     refused = refusal_in(response)
     if headers is not None and refused["code"] == PIN_NEEDED:
         return PinNeeded(refused["message"])
-    problems.print(refused["message"], style="red", highlight=False, markup=False)
+    problems.print(from_daemon(refused["message"]), style="red", highlight=False, markup=False)
     return typer.Exit(REFUSED)
 
 
@@ -98,7 +100,7 @@ def refusal_in(response: httpx.Response) -> dict[str, Any]:
     except (ValueError, TypeError, KeyError):
         return {
             "code": None,
-            "message": f"the daemon gave no reason (HTTP {response.status_code}); try again",
+            "message": _("the daemon gave no reason (HTTP {status}); try again", status=response.status_code),
         }
 
 

@@ -20,8 +20,9 @@ from edge_agent.cli.daemon import (
     problems,
     rows_of,
 )
+from edge_agent.cli.display import verdict_word
+from edge_agent.cli.language import _, from_daemon, plural
 from edge_agent.cli.pin import As, PinFile, with_pin
-from edge_agent.cli.plurals import counted
 
 COLOURS = {"good": "green", "warning": "yellow", "fault": "red", "unknown": "cyan"}
 ORDER = ("fault", "warning", "unknown", "good")
@@ -71,28 +72,37 @@ def _followed(rows: Iterator[dict[str, Any]]) -> list[dict[str, Any]]:
             if "progress" not in row:
                 found.append(row)
                 continue
+            doing = from_daemon(row["doing"])
             if task is None:
-                task = progress.add_task(row["doing"], total=row["of"])
-            progress.update(task, description=row["doing"], completed=row["progress"], total=row["of"])
+                task = progress.add_task(escape(doing), total=row["of"])
+            progress.update(task, description=escape(doing), completed=row["progress"], total=row["of"])
             if "ask" in row or "announce" in row:
-                progress.console.print(row["doing"], style="bold yellow", highlight=False, markup=False)
+                progress.console.print(doing, style="bold yellow", highlight=False, markup=False)
     return found
 
 
 def _print(rows: list[dict[str, Any]], everything: bool) -> None:
     shown = [row for row in rows if everything or row["verdict"] != "good"]
-    table = Table("what", "where", "verdict", "finding", "next step", show_lines=True)
+    table = Table(_("what"), _("where"), _("verdict"), _("finding"), _("next step"), show_lines=True)
     for row in sorted(shown, key=lambda row: ORDER.index(row["verdict"])):
         colour = COLOURS[row["verdict"]]
         kinds = f"\n({', '.join(row['kinds'])})" if row["kinds"] else ""
-        finding = escape(row["finding"] + kinds)
-        verdict = f"[{colour}]{row['verdict']}[/]"
-        table.add_row(row["check"], escape(row["target"]), verdict, finding, escape(row["next_step"]))
+        finding = escape(from_daemon(row["finding"]) + kinds)
+        verdict = f"[{colour}]{verdict_word(row['verdict'])}[/]"
+        step = escape(from_daemon(row["next_step"]))
+        table.add_row(_word(row["check"]), escape(_word(row["target"])), verdict, finding, step)
     if shown:
         console.print(table)
     counts = {verdict: sum(row["verdict"] == verdict for row in rows) for verdict in ORDER}
     words = (
-        f"{counted(counts['fault'], 'fault')}, {counted(counts['warning'], 'warning')},"
-        f" {counts['good']} good, {counts['unknown']} that could not be tested"
+        plural("{number} fault", "{number} faults", counts["fault"]),
+        plural("{number} warning", "{number} warnings", counts["warning"]),
+        plural("{number} good", "{number} good", counts["good"]),
+        plural("{number} that could not be tested", "{number} that could not be tested", counts["unknown"]),
     )
-    console.print(words, highlight=False, markup=False)
+    console.print(", ".join(words), highlight=False, markup=False)
+
+
+def _word(name: str) -> str:
+    """What was checked: a term of the daemon, or the name of a cell or device."""
+    return from_daemon(name)

@@ -10,6 +10,8 @@ from typing import Any
 
 import typer
 
+from edge_agent.cli.language import _
+
 SEARCHED = 1000
 """How many of the newest rows a filter searches: the most that the daemon returns at once."""
 AGES = {"m": "minutes", "h": "hours", "d": "days"}
@@ -78,7 +80,10 @@ def moment_since(text: str | None, now: datetime, *, utc: bool) -> datetime | No
         at = datetime.fromisoformat(re.sub(r" (?=[+-]|UTC$)", "", text.strip()).replace("UTC", "Z"))
     except ValueError:
         raise typer.BadParameter(
-            f"{text!r} is neither an age such as 90m, 2h or 3d nor a time such as 2026-11-30T10:00",
+            _(
+                "{text} is neither an age such as 90m, 2h or 3d nor a time such as 2026-11-30T10:00",
+                text=repr(text),
+            ),
             param_hint="--since",
         ) from None
     if at.tzinfo is not None:

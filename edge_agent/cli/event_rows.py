@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
+from edge_agent.cli.display import purpose_word
+from edge_agent.cli.language import _, from_daemon
 from edge_agent.cli.times import moment
 
 
@@ -20,18 +22,28 @@ class EventRow(NamedTuple):
 
 def event_row(row: dict[str, Any], *, utc: bool) -> EventRow:
     """A row of `/v1/events`; its time in local time or in UTC."""
-    source = {"SOURCE_TYPE_API": "API", "SOURCE_TYPE_MACHINE": "machine"}.get(row["source"], "")
+    source = {"SOURCE_TYPE_API": "API", "SOURCE_TYPE_MACHINE": _("machine")}.get(row["source"], "")
     who = row["actor"] or source
     if row["kind"] == "event":
         what = row["what"].removeprefix("EVENT_TYPE_")
-        more = ", ".join(f"{key} {value}" for key, value in row["detail"].items())
+        more = ", ".join(f"{key} {_value(key, value)}" for key, value in row["detail"].items())
         if not row["sent"]:
-            more = f"{more} (waits for the broker)".strip()
+            more = f"{more} {_('(waits for the broker)')}".strip()
     else:
-        what = f"unlock: {row['what']}"
-        pulse = {True: " given", False: " not given", None: ""}[row["pulsed"]]
-        more = f"{row['purpose']}, pulse {row['attempt']}" if row["attempt"] else row["purpose"]
-        more += pulse + (f": {row['reason']}" if row["reason"] else "")
+        what = _("unlock: {outcome}", outcome=row["what"])
+        more = purpose_word(row["purpose"])
+        if row["attempt"]:
+            text = {True: _("pulse {number} given"), False: _("pulse {number} not given")}
+            more += ", " + text.get(row["pulsed"], _("pulse {number}")).format(number=row["attempt"])
+        more += f": {from_daemon(row['reason'])}" if row["reason"] else ""
     return EventRow(
         moment(row["at"], utc=utc), what, row["cell"] or "", row["reservation_id"] or "", who, more
     )
+
+
+WRITTEN_BY_PEOPLE = frozenset({"description", "platform_reference_id", "actor"})
+
+
+def _value(key: str, value: Any) -> Any:
+    """A detail of an event: its reason is a text of the daemon."""
+    return value if key in WRITTEN_BY_PEOPLE or not isinstance(value, str) else from_daemon(value)

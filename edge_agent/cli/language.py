@@ -10,7 +10,9 @@ from __future__ import annotations
 import io
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
 from functools import lru_cache
 from gettext import GNUTranslations, NullTranslations
 from importlib import resources
@@ -21,6 +23,7 @@ SOURCE = "en"
 LANGUAGES = (SOURCE, "de", "id")
 DAEMON = "daemon"
 """The context (msgctxt) of texts that the daemon makes: refusals, findings, next steps."""
+_JOINT = re.compile(r"(?<=.)[;,] ")
 _HOLE = re.compile(r"\{(\d+)\}")
 
 
@@ -38,15 +41,33 @@ def chosen(environment: Mapping[str, str]) -> str:
     return SOURCE
 
 
+_forced: ContextVar[str | None] = ContextVar("forced", default=None)
+
+
+@contextmanager
+def in_english() -> Iterator[None]:
+    """Texts that are made inside are English whatever the locale: for JSON and for files."""
+    token = _forced.set(SOURCE)
+    try:
+        yield
+    finally:
+        _forced.reset(token)
+
+
+def language() -> str:
+    """The language of the texts that are made now."""
+    return _forced.get() or chosen(os.environ)
+
+
 def _(text: str, /, **values: object) -> str:
     """A text in the language of the locale, with `{names}` filled in."""
-    found = _catalog(chosen(os.environ)).gettext(text)
+    found = _catalog(language()).gettext(text)
     return found.format(**values) if values else found
 
 
 def plural(one: str, many: str, number: int, /, **values: object) -> str:
     """`one` or `many` by the rules of the language; `{number}` is filled in."""
-    found = _catalog(chosen(os.environ)).ngettext(one, many, number)
+    found = _catalog(language()).ngettext(one, many, number)
     return found.format(number=number, **values)
 
 
@@ -57,34 +78,46 @@ def marked(text: str) -> str:
 
 def from_daemon(text: str) -> str:
     """A text that the daemon has made, in the language of the locale; as it is where no message fits."""
-    language = chosen(os.environ)
-    return text if language == SOURCE or not text else _from_daemon(language, text)
+    now = language()
+    return text if now == SOURCE or not text else _from_daemon(now, text)
 
 
 @lru_cache(maxsize=256)
-def _from_daemon(language: str, text: str) -> str:
-    catalog = _catalog(language)
-    exact = catalog.pgettext(DAEMON, text)
-    if exact != text:
-        return exact
-    for template in _templates(language):
-        values = template.values(text)
-        if values is not None:
-            shown = [_from_daemon(language, value) for value in values]
-            return catalog.pgettext(DAEMON, template.text).format(*shown)
+def _from_daemon(name: str, text: str) -> str:
+    whole = _whole(name, text)
+    if whole is not None:
+        return whole
+    for found in _JOINT.finditer(text):
+        head, tail = text[: found.start()], _whole(name, text[found.start() :])
+        if tail is not None:  # a message, and what the daemon adds to it with "; " or ", "
+            return _from_daemon(name, head) + tail
     return text
 
 
+def _whole(name: str, text: str) -> str | None:
+    """The translation of a text that is one message; None if it is none."""
+    catalog = _catalog(name)
+    exact = catalog.pgettext(DAEMON, text)
+    if exact != text:
+        return exact
+    for template in _templates(name):
+        values = template.values(text)
+        if values is not None:
+            shown = [_from_daemon(name, value) for value in values]
+            return catalog.pgettext(DAEMON, template.text).format(*shown)
+    return None
+
+
 @lru_cache
-def _catalog(language: str) -> NullTranslations:
-    if language == SOURCE:
+def _catalog(name: str) -> NullTranslations:
+    if name == SOURCE:
         return NullTranslations()
-    return GNUTranslations(io.BytesIO(as_mo(read_po(source_of(language)))))
+    return GNUTranslations(io.BytesIO(as_mo(read_po(source_of(name)))))
 
 
-def source_of(language: str) -> str:
+def source_of(name: str) -> str:
     """The `.po` of a language."""
-    return (resources.files("edge_agent.cli") / "messages" / f"{language}.po").read_text(encoding="utf-8")
+    return (resources.files("edge_agent.cli") / "messages" / f"{name}.po").read_text(encoding="utf-8")
 
 
 class _Template:
@@ -112,8 +145,8 @@ class _Template:
 
 
 @lru_cache
-def _templates(language: str) -> list[_Template]:
+def _templates(name: str) -> list[_Template]:
     """Those with the most literal text first: they fit the fewest other texts."""
-    entries = read_po(source_of(language))
+    entries = read_po(source_of(name))
     found = [_Template(one.text) for one in entries if one.context == DAEMON and _HOLE.search(one.text)]
     return sorted(found, key=lambda template: -template.literal)

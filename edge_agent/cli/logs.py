@@ -25,6 +25,7 @@ from edge_agent.cli.daemon import (
     until_stopped,
 )
 from edge_agent.cli.event_filter import moment_since
+from edge_agent.cli.language import _
 from edge_agent.cli.times import Utc, moment
 from edge_agent.process.log_output import PRIORITIES
 from edge_agent.protocol.api import rfc3339
@@ -86,24 +87,24 @@ def logs(
             else:
                 _show(entry, utc)
         if not shown:
-            console.print("no entry")
+            console.print(_("no entry"))
 
 
 def _require_service() -> None:
     """Ends the process if systemd has no log of the service."""
     if shutil.which("journalctl") is None:
-        raise _nothing("journalctl is not installed")
+        raise _nothing(_("journalctl is not installed"))
     asked = ["systemctl", "show", "--property=LoadState", "--value", UNIT]
     try:
         state = subprocess.run(asked, capture_output=True, text=True, timeout=ASKED_S, check=False).stdout
     except (OSError, subprocess.TimeoutExpired):
         state = ""
     if state.strip() in ("", "not-found"):
-        raise _nothing(f"systemd has no service {UNIT} here")
+        raise _nothing(_("systemd has no service {unit} here", unit=UNIT))
 
 
 def _nothing(why: str) -> typer.Exit:
-    step = "without the service the log is on the standard error of `edge-agent run`"
+    step = _("without the service the log is on the standard error of `edge-agent run`")
     problems.print(f"{why}; {step}", style="red", highlight=False, markup=False)
     return typer.Exit(NO_DAEMON)
 
@@ -121,7 +122,7 @@ def _entries(command: list[str]) -> Iterator[Iterator[dict[str, Any]]]:
             raise
         code = process.wait()
     if code:
-        problems.print(f"journalctl ended with exit code {code}", style="red", highlight=False)
+        problems.print(_("journalctl ended with exit code {code}", code=code), style="red", highlight=False)
         raise typer.Exit(REFUSED)
 
 

@@ -15,6 +15,7 @@ from urllib.parse import quote
 import typer
 
 from edge_agent.cli.daemon import REFUSED, USAGE, PinNeeded, call, problems
+from edge_agent.cli.language import _, from_daemon
 from edge_agent.config.technicians import NAME_HEADER, PIN_HEADER
 
 PIN_VARIABLE, NAME_VARIABLE = "EDGE_AGENT_PIN", "EDGE_AGENT_TECHNICIAN"
@@ -45,12 +46,13 @@ def with_pin(ask: Callable[[dict[str, str]], T], pin_file: Path | None, name: st
         return ask(headers_of(name, pin))
     except PinNeeded as needed:
         if not _is_interactive():
-            how = f"{needed}: give it with --pin-file FILE or in {PIN_VARIABLE}"
+            needs = from_daemon(str(needed))
+            how = _("{why}: give it with --pin-file FILE or in {variable}", why=needs, variable=PIN_VARIABLE)
             problems.print(how, style="red", highlight=False, markup=False)
             raise typer.Exit(REFUSED) from None
     who = name or getuser()
     try:
-        return ask(headers_of(name, getpass(f"PIN of {who}: ")))
+        return ask(headers_of(name, getpass(_("PIN of {name}: ", name=who))))
     except (EOFError, PinNeeded):
         raise typer.Exit(REFUSED) from None
 
@@ -90,12 +92,13 @@ def _read(path: Path) -> str:
         mode = path.stat().st_mode
         pin = path.read_text(encoding="utf-8").strip("\r\n")
     except (OSError, UnicodeDecodeError) as error:
-        why = getattr(error, "strerror", None) or "is not UTF-8"
+        why = getattr(error, "strerror", None) or _("is not UTF-8")
         raise _unusable(path, why) from None
     if stat.S_IMODE(mode) & 0o077:
-        raise _unusable(path, f"can be read by others (mode {stat.S_IMODE(mode):04o})")
+        mode_text = f"{stat.S_IMODE(mode):04o}"
+        raise _unusable(path, _("can be read by others (mode {mode})", mode=mode_text))
     if not pin:
-        raise _unusable(path, "is empty")
+        raise _unusable(path, _("is empty"))
     return pin
 
 

@@ -21,6 +21,7 @@ from edge_agent.cli.daemon import (
     print_json,
     problems,
 )
+from edge_agent.cli.language import _, plural
 
 LOOKS, LOOK_S = 300, 0.1
 """How often, and with which pause, the daemon is asked whether the new configuration is in use."""
@@ -37,20 +38,20 @@ def reload(socket: Socket = DEFAULT_SOCKET, as_json: AsJson = False) -> None:
     if as_json:
         print_json({"changes": changes, "configuration": state})
     elif not changes:
-        console.print("nothing has changed")
+        console.print(_("nothing has changed"))
     else:
         console.print(_table(changes))
     if state is not None and state["failed"] is not None:
-        failure = f"the new configuration failed, the previous one stays in use: {state['failed']}"
+        failure = _("the new configuration failed, the previous one stays in use: {why}", why=state["failed"])
         problems.print(failure, style="red", highlight=False, markup=False)
         raise typer.Exit(REFUSED)
     if changes and not as_json:
-        what = "1 change is" if len(changes) == 1 else f"{len(changes)} changes are"
-        console.print(f"{what} in use", highlight=False)
+        said = plural("{number} change is in use", "{number} changes are in use", len(changes))
+        console.print(said, highlight=False)
 
 
 def _table(changes: list[dict[str, Any]]) -> Table:
-    table = Table("key", "before", "now")
+    table = Table(_("key"), _("before"), _("now"))
     for change in changes:
         table.add_row(change["path"], *(_shown(change[side]) for side in ("before", "after")))
     return table
@@ -64,7 +65,7 @@ def _applied(socket: Path, number: int) -> dict[str, Any]:
     """The state of the daemon's configuration, once a new one is in use or has failed. Ends the process if
     the daemon does not restart in time."""
     pause = Event()
-    for _ in range(LOOKS):
+    for _look in range(LOOKS):
         try:
             transport = httpx.HTTPTransport(uds=str(socket))
             with httpx.Client(transport=transport, base_url="http://agent", timeout=5.0) as client:
@@ -74,6 +75,6 @@ def _applied(socket: Path, number: int) -> dict[str, Any]:
         if state["number"] != number or state["failed"] is not None:
             return state
         pause.wait(LOOK_S)
-    late = f"the daemon at {socket} does not answer: it has not restarted in time"
+    late = _("the daemon at {socket} does not answer: it has not restarted in time", socket=socket)
     problems.print(late, style="red", highlight=False)
     raise typer.Exit(NO_DAEMON)

@@ -23,6 +23,7 @@ from edge_agent.cli.daemon import (
     visible,
 )
 from edge_agent.cli.event_filter import begins
+from edge_agent.cli.language import _
 from edge_agent.cli.times import Utc, moment
 
 SEARCHED = 1000
@@ -57,7 +58,7 @@ def reservations(
         _temperatures(socket, as_json, temperatures, svg)
         return
     if svg is not None:
-        raise typer.BadParameter("only together with --temperatures", param_hint="--svg")
+        raise typer.BadParameter(_("only together with --temperatures"), param_hint="--svg")
     rows = call(socket, "GET", f"/v1/reservations?all=1&limit={SEARCHED}" if over else "/v1/reservations")
     found = [
         row
@@ -72,14 +73,18 @@ def reservations(
 
 def _nothing(over: bool, *, limited: bool) -> str:
     if not limited:
-        return "no reservation" if over else "no reservation holds a cell"
+        return _("no reservation") if over else _("no reservation holds a cell")
     if over:
-        return f"no reservation matches; of those that are over, the newest {SEARCHED} were searched"
-    return "no reservation that holds a cell matches; `--all` also searches those that are over"
+        return _(
+            "no reservation matches; of those that are over, the newest {number} were searched",
+            number=SEARCHED,
+        )
+    return _("no reservation that holds a cell matches; `--all` also searches those that are over")
 
 
 def _table(rows: list[dict[str, Any]], utc: bool) -> Table:
-    table = Table("reservation", "order", "cell", "status", "created", "dropped off", "picked up", "notes")
+    moments = (_("created"), _("dropped off"), _("picked up"))
+    table = Table(_("reservation"), _("order"), _("cell"), _("status"), *moments, _("notes"))
     for row in rows:
         order, notes = escape(row["platform_order_id"]), escape(row["notes"])
         times = (moment(row[key], utc=utc) for key in ("created_at", "dropped_off_at", "picked_up_at"))
@@ -91,14 +96,15 @@ def _table(rows: list[dict[str, Any]], utc: bool) -> Table:
 def _status(row: dict[str, Any]) -> str:
     status: str = row["status"].removeprefix("RESERVATION_STATUS_")
     if row["overdue_s"] is not None:
-        return f"[yellow]{status}, {_duration(row['overdue_s'])} late[/]"
+        late = _("{time} late", time=_duration(row["overdue_s"]))
+        return f"[yellow]{status}, {late}[/]"
     if row["grace_over"]:
-        return f"[yellow]{status}, grace over, door open[/]"
-    return status if row["live"] else f"{status}, over"
+        return f"[yellow]{status}, {_('grace over, door open')}[/]"
+    return status if row["live"] else f"{status}, {_('over')}"
 
 
 def _duration(seconds: int) -> str:
-    return f"{seconds // 60} min" if seconds < 7200 else f"{seconds // 3600} h"
+    return f"{seconds // 60} min" if seconds < 7200 else _("{hours} h", hours=seconds // 3600)
 
 
 def _temperatures(socket: Path, as_json: bool, reservation_id: str, svg: Path | None) -> None:

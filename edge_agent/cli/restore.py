@@ -21,6 +21,8 @@ from edge_agent.cli.daemon import (
     console,
     problems,
 )
+from edge_agent.cli.init.words import yes as yes_or_no
+from edge_agent.cli.language import _
 from edge_agent.cli.pin import As, PinFile, act, with_pin
 
 INSPECTED = "AWAITING_INSPECTION"
@@ -46,14 +48,14 @@ def restore(
     """
     placed = _placed(place or [])
     if none:
-        _confirm("no reservation is restored: the codes of the parcels stored here stay invalid", yes=yes)
+        _confirm(_("no reservation is restored: the codes of the parcels stored here stay invalid"), yes=yes)
     elif _lost(socket):
         _show(call(socket, "GET", "/v1/restore")["reservations"], placed)
-        _confirm("these reservations hold their cells again", yes=yes)
+        _confirm(_("these reservations hold their cells again"), yes=yes)
     body = {"none": none, "place": placed}
     with_pin(lambda headers: call(socket, "POST", "/v1/restore", body, headers), pin_file, name)
-    done = "no reservation is restored" if none else "restored"
-    what = "inspect every cell that awaits inspection, then `edge-agent clear CELL`"
+    done = _("no reservation is restored") if none else _("restored")
+    what = _("inspect every cell that awaits inspection, then `edge-agent clear CELL`")
     console.print(f"{done}; {what}", markup=False)
 
 
@@ -71,17 +73,17 @@ def clear(
 ) -> None:
     """Clear a cell after inspecting it: it is empty and in order again."""
     if everything == (cell is not None):
-        raise _stop("Missing argument 'CELL', or --all", USAGE)
+        raise _stop(_("Missing argument 'CELL', or --all"), USAGE)
     if cell is not None:
         act(socket, cell, "clear", None, pin_file, name)
-        console.print(f"cell {cell} is clear", highlight=False)
+        console.print(_("cell {cell} is clear", cell=cell), highlight=False, markup=False)
         return
     labels = [row["label"] for row in call(socket, "GET", "/v1/cells") if row["status"] == INSPECTED]
 
     def clear_all(headers: dict[str, str]) -> None:
         while labels:
             call(socket, "POST", f"/v1/cells/{quote(labels[0], safe='')}/clear", None, headers)
-            console.print(f"cell {labels.pop(0)} is clear", highlight=False)
+            console.print(_("cell {cell} is clear", cell=labels.pop(0)), highlight=False, markup=False)
 
     with_pin(clear_all, pin_file, name)
 
@@ -95,13 +97,13 @@ def _placed(texts: list[str]) -> dict[str, str]:
     for text in texts:
         reservation, equals, cell = text.rpartition("=")
         if not (reservation and equals and cell):
-            raise _stop(f"--place: {text!r} is not RES=CELL", USAGE)
+            raise _stop(_("--place: {text} is not RES=CELL", text=repr(text)), USAGE)
         found[reservation] = cell
     return found
 
 
 def _show(rows: list[dict[str, Any]], placed: dict[str, str]) -> None:
-    table = Table("cell", "status", "reservation", "order", box=None)
+    table = Table(_("cell"), _("status"), _("reservation"), _("order"), box=None)
     shown = [(str(placed.get(row["reservation_id"], row["cell"])), row) for row in rows]
     for cell, row in sorted(shown, key=lambda one: one[0]):
         status = row["status"].removeprefix("RESERVATION_STATUS_")
@@ -114,9 +116,19 @@ def _confirm(what: str, *, yes: bool) -> None:
     if yes:
         return
     if not _is_interactive():
-        raise _stop(f"{what}: confirm with --yes", USAGE)
-    if not typer.confirm(f"{what}. Go on?"):
+        raise _stop(_("{what}: confirm with --yes", what=what), USAGE)
+    if not confirmed(_("{what}. Go on?", what=what)):
         raise typer.Exit(REFUSED)
+
+
+def confirmed(question: str) -> bool:
+    """Whether the user says yes, in any language of the commands; no is the default."""
+    while True:
+        answer: str = typer.prompt(f"{question} [{_('yes')}/{_('no')}]", default=_("no"), show_default=False)
+        try:
+            return yes_or_no(answer)
+        except ValueError as problem:
+            problems.print(str(problem), style="red", highlight=False, markup=False)
 
 
 def _is_interactive() -> bool:

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner
 
-from edge_agent.cli import commands
+from edge_agent.cli import commands, views
 from edge_agent.cli.commands import app
 from edge_agent.cli.event_filter import EventFilter, moment_since
 
@@ -119,6 +119,6 @@ def test_status_shows_values_as_people_write_them() -> None:
         "failed": None,
     }
     shown = "file /etc/locker.toml, number 2, loaded at 2026-11-30 10:00:00 UTC, failed -"
-    assert commands._readable(value, utc=True) == shown
-    values = [commands._readable(one, utc=True) for one in (True, False, None, ["a", "b"])]
+    assert views._readable(value, utc=True) == shown
+    values = [views._readable(one, utc=True) for one in (True, False, None, ["a", "b"])]
     assert values == ["yes", "no", "-", "a, b"]

@@ -107,6 +107,7 @@ def test_every_file_is_where_it_belongs_and_root_s(tmp_path: Path) -> None:
     for path in (
         "/usr/bin/edge-agent",
         "/usr/lib/edge-agent/bin/edge-agent",
+        "/usr/lib/edge-agent/lib/python3.11/site-packages/edge_agent/cli/messages/de.po",
         "/usr/lib/edge-agent/lib/python3.11/site-packages/edge_agent/journal/schema/0001.sql",
         "/usr/lib/edge-agent/lib/python3.11/site-packages/thing/__init__.py",
         "/usr/lib/systemd/system/edge-agent.service",

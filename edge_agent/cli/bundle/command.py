@@ -24,6 +24,7 @@ from edge_agent.cli.daemon import (
     print_json,
     problems,
 )
+from edge_agent.cli.language import _
 from edge_agent.runtime.clock import SystemClock
 
 
@@ -53,7 +54,7 @@ def bundle(
     no_daemon = False
     wanted = parts(socket, config, log, not quick)
     with Progress(console=problems, transient=True, disable=not problems.is_terminal) as progress:
-        for part in progress.track(wanted, description="collecting"):
+        for part in progress.track(wanted, description=_("collecting")):
             try:
                 found[part.name] = part.collect().encode()
             except Missing as error:
@@ -65,9 +66,11 @@ def bundle(
         sizes = {name: len(content) for name, content in found.items()}
         print_json({"file": str(file), "parts": sizes, "missing": missing})
     else:
-        console.print(f"{file}: {len(found)} parts", highlight=False, markup=False, soft_wrap=True)
+        text = _("{file}: {number} parts", file=file, number=len(found))
+        console.print(text, highlight=False, markup=False, soft_wrap=True)
         for name, why in missing.items():
-            problems.print(f"without {name}: {why}", style="yellow", highlight=False, markup=False)
+            text = _("without {name}: {why}", name=name, why=why)
+            problems.print(text, style="yellow", highlight=False, markup=False)
     if no_daemon:
         raise typer.Exit(NO_DAEMON)
 

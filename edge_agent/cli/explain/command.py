@@ -15,9 +15,18 @@ from rich.table import Table
 from edge_agent.cli.daemon import AsJson, console, print_json
 from edge_agent.cli.explain.alarms import ALARMS
 from edge_agent.cli.explain.words import CODES, EVENTS, STATUSES
+from edge_agent.cli.language import _, marked
 
 EVENT_PREFIX = "EVENT_TYPE_"
 NEAREST = 3
+KINDS = (marked("alarm"), marked("error code"), marked("event"), marked("cell status"))
+HEADINGS = {
+    "means": marked("means"),
+    "machine": marked("machine"),
+    "do": marked("do"),
+    "ends": marked("ends"),
+    "note": marked("note"),
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,24 +44,34 @@ class Explanation:
     note: str = ""
 
 
-def plain(markdown: str) -> str:
-    """A text of the pages for a terminal: one line, a link as the title of its section."""
-    text = re.sub(r"\[([^\]]+)\]\(#[\w-]+\)", r'"\1" in the field manual', markdown)
-    return " ".join(text.replace("**", "").split())
+SECTION = marked('"{section}" in the field manual')
+
+
+def plain(markdown: str, manual: str = SECTION) -> str:
+    """A text of the pages for a terminal: one line; a link by `manual`, with the title of its section."""
+    text = re.sub(
+        r"\[([^\]]+)\]\(#[\w-]+\)", lambda found: manual.format(section=found[1]), markdown.replace("**", "")
+    )
+    return joined(text)
+
+
+def joined(text: str) -> str:
+    """A text on one line: line breaks and indents do not count."""
+    return " ".join(text.split())
 
 
 def _explanations() -> Iterator[Explanation]:
     for alarm, text in ALARMS.items():
-        parts = (plain(part) for part in (text.cause, text.do, text.machine, text.ends, text.note))
+        parts = (joined(part) for part in (text.cause, text.do, text.machine, text.ends, text.note))
         means, do, machine, ends, note = parts
         yield Explanation(alarm.value, "alarm", means, do, machine=machine, ends=ends, note=note)
     for code, about in CODES.items():
-        yield Explanation(code.name, "error code", plain(about.means), plain(about.do), number=int(code))
+        yield Explanation(code.name, "error code", about.means, about.do, number=int(code))
     for name, kind, words in (
         *((event.removeprefix(EVENT_PREFIX), "event", words) for event, words in EVENTS.items()),
         *((status.value, "cell status", words) for status, words in STATUSES.items()),
     ):
-        yield Explanation(name, kind, plain(words.means), plain(words.do))
+        yield Explanation(name, kind, words.means, words.do)
 
 
 def known() -> dict[str, Explanation]:
@@ -84,11 +103,11 @@ def explain(
                 "name": found.name,
                 "kind": found.kind,
                 "number": found.number,
-                "means": found.means,
-                "machine": found.machine or None,
-                "do": found.do,
-                "ends": found.ends or None,
-                "note": found.note or None,
+                "means": plain(found.means),
+                "machine": plain(found.machine) or None,
+                "do": plain(found.do),
+                "ends": plain(found.ends) or None,
+                "note": plain(found.note) or None,
             }
         )
         return
@@ -96,11 +115,11 @@ def explain(
     table = Table(show_header=False, box=None)
     table.add_column(no_wrap=True)
     table.add_column(overflow="fold")
-    table.add_row(found.kind, f"[bold]{found.name}[/]{number}")
-    for heading in ("means", "machine", "do", "ends", "note"):
-        text = getattr(found, heading)
+    table.add_row(_(found.kind), f"[bold]{found.name}[/]{number}")
+    for field, heading in HEADINGS.items():
+        text = getattr(found, field)
         if text:
-            table.add_row(heading, escape(text))
+            table.add_row(_(heading), escape(plain(_(text), _(SECTION))))
     console.print(table)
 
 
@@ -111,4 +130,5 @@ def _find(name: str) -> Explanation:
     if wanted in everything:
         return everything[wanted]
     nearest = ", ".join(get_close_matches(wanted, everything, NEAREST, cutoff=0.0))
-    raise typer.BadParameter(f"{name!r} is not known; the nearest are {nearest}", param_hint="NAME")
+    why = _("{name} is not known; the nearest are {nearest}", name=repr(name), nearest=nearest)
+    raise typer.BadParameter(why, param_hint="NAME")

@@ -68,10 +68,14 @@ def read_answers(path: Path) -> dict[str, str]:
     except OSError as error:
         raise BadAnswer(f"{path}: {error.strerror}") from None
     except (UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        raise BadAnswer(f"{path}: not TOML: {error}") from None
+        raise BadAnswer(_("{file}: not TOML: {error}", file=path, error=error)) from None
     unknown = sorted(set(document) - set(KEYS))
     if unknown:
-        raise BadAnswer(f"{path}: unknown keys: {', '.join(unknown)}; known keys: {', '.join(KEYS)}")
+        strange, known = ", ".join(unknown), ", ".join(KEYS)
+        text = _(
+            "{file}: unknown keys: {unknown}; known keys: {known}", file=path, unknown=strange, known=known
+        )
+        raise BadAnswer(text)
     return {key: _typed(path, key, value) for key, value in document.items()}
 
 
@@ -82,7 +86,8 @@ def _typed(path: Path, key: str, value: Any) -> str:
         return ", ".join(str(one) for one in value)
     if isinstance(value, str | int | float):
         return str(value)
-    raise BadAnswer(f"{path}: {key}: must be a text, a number, true or false, or a list of these")
+    text = _("{file}: {key}: must be a text, a number, true or false, or a list of these", file=path, key=key)
+    raise BadAnswer(text)
 
 
 def is_interactive() -> bool:
@@ -109,7 +114,11 @@ class Interview:
         if lacking and not self.somebody:
             options = ", ".join(f"--{key.replace('_', '-')}" for key in lacking)
             raise Missing(
-                f"no terminal; these answers are missing: {', '.join(lacking)} ({options}, or --answers FILE)"
+                _(
+                    "no terminal; these answers are missing: {keys} ({options}, or --answers FILE)",
+                    keys=", ".join(lacking),
+                    options=options,
+                )
             )
 
     def ask(self, key: str, text: str, default: str, parse: Callable[[str], T]) -> T:

@@ -25,7 +25,7 @@ from edge_agent.cli.init.search import FoundBus, Wires
 from edge_agent.cli.init.store import obstacle, put
 from edge_agent.cli.init.summary import summary
 from edge_agent.cli.init.text import Site, document
-from edge_agent.cli.language import _
+from edge_agent.cli.language import _, in_english
 from edge_agent.cli.plurals import size_of
 from edge_agent.config import Settings
 from edge_agent.config.load import SHIPPED_PROFILES
@@ -115,10 +115,11 @@ def _plan(
                 raise typer.Exit(REFUSED)
             machine = machine_of(interview, buses, recognised(interview, buses, known))
             site = site_of(interview, identity, machine, folder)
-            remarks = notes(machine, site.closed_level)
+            with in_english():
+                remarks = notes(machine, site.closed_level)  # for the file, and for scripts
             if interview.somebody:
                 problems.print(summary(site, machine))
-            for note in remarks:
+            for note in notes(machine, site.closed_level):
                 _say(_("note: {note}", note=note), "yellow")
             if not interview.sure(_("write {file}? (yes, no; < goes back)", file=output)):
                 raise typer.Exit(REFUSED)
@@ -154,7 +155,8 @@ def _profiles(output: Path, folder: Path | None) -> dict[str, Profile]:
             except ConfigError as error:
                 raise _stop("; ".join(str(finding) for finding in error.findings), USAGE) from None
     if not found:
-        raise _stop(f"no device profiles in {folder or SHIPPED_PROFILES}; --profiles DIR says where", USAGE)
+        where = folder or SHIPPED_PROFILES
+        raise _stop(_("no device profiles in {folder}; --profiles DIR says where", folder=where), USAGE)
     return dict(sorted(found.items()))
 
 
@@ -164,7 +166,8 @@ def _write(
     try:
         settings = put(output, document(site, machine, remarks), force=force)
     except ConfigError as error:
-        raise _stop("\n".join(f"not consistent: {one}" for one in error.findings), USAGE) from None
+        findings = [_("not consistent: {finding}", finding=one) for one in error.findings]
+        raise _stop("\n".join(findings), USAGE) from None
     except OSError as error:
         raise _stop(f"{output}: {error.strerror}", USAGE) from None
     if as_json:
@@ -191,15 +194,18 @@ def _summary(output: Path, settings: Settings, machine: Machine, remarks: list[s
 
 
 def _next_steps(output: Path, settings: Settings) -> None:
+    written = _("{file}: written: {size}", file=output, size=size_of(settings))
+    console.print(written, highlight=False, markup=False, soft_wrap=True)
+    console.print(_("Next:"), highlight=False, markup=False)
     steps = (
-        f"{output}: written: {size_of(settings)}",
-        "Next:",
-        f"  look at it, then     edge-agent check --config {output}",
-        "  start the service    systemctl start edge-agent",
-        "  check the boards     edge-agent bus check",
-        "  doors and polarity   edge-agent bus doors      (open and close each door by hand)",
-        "  empty the scales     edge-agent tare CELL      (each cell with a scale)",
-        "  everything           edge-agent diagnose, then edge-agent diagnose --doors",
+        (_("look at it, then"), f"edge-agent check --config {output}", ""),
+        (_("start the service"), "systemctl start edge-agent", ""),
+        (_("check the boards"), "edge-agent bus check", ""),
+        (_("doors and polarity"), "edge-agent bus doors", _("(open and close each door by hand)")),
+        (_("empty the scales"), "edge-agent tare CELL", _("(each cell with a scale)")),
+        (_("everything"), _("edge-agent diagnose, then edge-agent diagnose --doors"), ""),
     )
-    for step in steps:
-        console.print(step, highlight=False, markup=False, soft_wrap=True)
+    widths = [max(len(step[column]) for step in steps) for column in (0, 1)]
+    for what, how, more in steps:
+        line = f"  {what:<{widths[0]}}   {how:<{min(widths[1], 24)}}   {more}".rstrip()
+        console.print(line, highlight=False, markup=False, soft_wrap=True)

@@ -18,6 +18,7 @@ from edge_agent.cli.init.answers import BadAnswer, Interview, Missing
 from edge_agent.cli.init.plan import Board
 from edge_agent.cli.init.ports import serial_ports
 from edge_agent.cli.init.search import FoundBus, FoundDevice, NothingFound, PortBusy, Wanted, Wires, search
+from edge_agent.cli.language import _
 from edge_agent.config.sections import Baud
 from edge_agent.drivers.profiles import Profile, Protocol
 
@@ -73,7 +74,7 @@ def _search(
             try:
                 result = runner.run(search(wires, name, port, wanted, profiles, Shown(progress)))
             except PortBusy as busy:
-                _say(f"{busy}: if the service runs, `systemctl stop edge-agent` first", "red")
+                _say(_("{port}: if the service runs, `systemctl stop edge-agent` first", port=busy), "red")
                 continue
             if isinstance(result, NothingFound):
                 _say(_nothing_found(result, wanted), "yellow")
@@ -81,21 +82,21 @@ def _search(
                 found.append(result)
                 _show(result)
     if not found:
-        _say("no board was found; nothing was written", "red")
+        _say(_("no board was found; nothing was written"), "red")
     return found
 
 
 def _where(interview: Interview, thorough: bool) -> tuple[list[str], Wanted]:
     default = ", ".join(serial_ports())
-    ports = interview.ask("ports", "ports to look for boards on", default, words.ports)
+    ports = interview.ask("ports", _("ports to look for boards on"), default, words.ports)
     if not ports:
-        _say("there is no serial port here; --ports PORT,... names one", "red")
+        _say(_("there is no serial port here; --ports PORT,... names one"), "red")
         raise typer.Exit(REFUSED)
     protocols, rates = get_args(Protocol), [str(baud) for baud in get_args(Baud)]
-    spoken = interview.ask("protocols", "protocols to try", ", ".join(protocols), words.chosen(protocols))
-    bauds = interview.ask("bauds", "speeds to try", ", ".join(BAUDS), words.chosen(rates))
-    parities = interview.ask("parities", "parities to try (N, E, O)", "N", words.chosen(("N", "E", "O")))
-    last = interview.ask("last", "last address to ask", "255", words.number(0, 255))
+    spoken = interview.ask("protocols", _("protocols to try"), ", ".join(protocols), words.chosen(protocols))
+    bauds = interview.ask("bauds", _("speeds to try"), ", ".join(BAUDS), words.chosen(rates))
+    parities = interview.ask("parities", _("parities to try (N, E, O)"), "N", words.chosen(("N", "E", "O")))
+    last = interview.ask("last", _("last address to ask"), "255", words.number(0, 255))
     wanted = Wanted(
         tuple(protocol for protocol in protocols if protocol in spoken),
         tuple(int(baud) for baud in bauds),
@@ -112,26 +113,34 @@ def _say(what: str, style: str) -> None:
 
 def _nothing_found(nothing: NothingFound, wanted: Wanted) -> str:
     if nothing.garbled:
-        return (
-            f"{nothing.port}: something answers, but cannot be understood. Possible causes: another speed or"
-            " parity (--bauds, --parities), A and B swapped, no termination, two boards on one address"
+        return _(
+            "{port}: something answers, but cannot be understood. Possible causes: another speed or"
+            " parity (--bauds, --parities), A and B swapped, no termination, two boards on one address",
+            port=nothing.port,
         )
-    more = "" if wanted.thorough else "; boards with high addresses: --thorough"
-    return f"{nothing.port}: no device answers: check power, wires (A and B), addresses{more}"
+    more = "" if wanted.thorough else "; " + _("boards with high addresses: --thorough")
+    text = _("{port}: no device answers: check power, wires (A and B), addresses", port=nothing.port)
+    return text + more
 
 
 def _show(bus: FoundBus) -> None:
     section = bus.section
-    speed = "" if section.baud is None else f" at {section.baud} baud, parity {section.parity}"
+    speed = ""
+    if section.baud is not None:
+        speed = " " + _("at {baud} baud, parity {parity}", baud=section.baud, parity=section.parity)
     _say(f"{bus.name} {section.port}: {section.protocol}{speed}", "green")
-    table = Table("where", "what it is")
+    table = Table(_("where"), _("what it is"))
     for device in bus.devices:
-        table.add_row(
-            f"{bus.name}:{device.address}", escape(" or ".join(device.profiles) or "no known board")
-        )
+        table.add_row(f"{bus.name}:{device.address}", escape(either(device.profiles) or _("no known board")))
     for address in bus.garbled:
-        table.add_row(f"{bus.name}:{address}", "[yellow]garbled: two boards on one address, or a bad line[/]")
+        garbled = _("garbled: two boards on one address, or a bad line")
+        table.add_row(f"{bus.name}:{address}", f"[yellow]{garbled}[/]")
     problems.print(table)
+
+
+def either(names: Sequence[str]) -> str:
+    """One or the other of them."""
+    return _(" or ").join(names)
 
 
 def recognised(
@@ -139,21 +148,25 @@ def recognised(
 ) -> list[Board]:
     """The boards with one profile each: as found, as said, and where that is not enough, as asked."""
     said = interview.ask(
-        "devices", "boards with another profile than found (BUS:ADDRESS=PROFILE)", "-", _overrides(profiles)
+        "devices",
+        _("boards with another profile than found (BUS:ADDRESS=PROFILE)"),
+        "-",
+        _overrides(profiles),
     )
     everybody = {f"{bus.name}:{device.address}": (bus, device) for bus in buses for device in bus.devices}
     stray = sorted(set(said) - set(everybody))
     if stray:
-        raise BadAnswer(f"devices: no device answers at {', '.join(stray)}")
+        raise BadAnswer(_("devices: no device answers at {places}", places=", ".join(stray)))
     boards, unclear = [], []
     for place, (bus, device) in everybody.items():
         profile_name = said.get(place) or _which(interview, place, device, bus, profiles)
         if profile_name is None:
-            unclear.append(f"{place} ({' or '.join(device.profiles)})")
+            unclear.append(f"{place} ({either(device.profiles)})")
         elif profile_name != LEAVE_OUT:
             boards.append(_board(bus, device, profile_name, profiles))
     if unclear:
-        raise Missing(f"which board is it? --devices BUS:ADDRESS=PROFILE for {', '.join(unclear)}")
+        places = ", ".join(unclear)
+        raise Missing(_("which board is it? --devices BUS:ADDRESS=PROFILE for {places}", places=places))
     return boards
 
 
@@ -167,15 +180,25 @@ def _which(
         return None if device.profiles else LEAVE_OUT
     known = [name for name, profile in profiles.items() if profile.bus.protocol == bus.section.protocol]
     default = device.profiles[0] if device.profiles else LEAVE_OUT
-    text = f"profile of the board at {place} ({' or '.join(device.profiles) or '?'}; none leaves it out)"
+    text = _(
+        "profile of the board at {place} ({profiles}; none leaves it out)",
+        place=place,
+        profiles=either(device.profiles) or "?",
+    )
     return interview.ask(place, text, default, words.one_of([*known, LEAVE_OUT]))
 
 
 def _board(bus: FoundBus, device: FoundDevice, profile_name: str, profiles: Mapping[str, Profile]) -> Board:
     profile = profiles[profile_name]
     if profile.bus.protocol != bus.section.protocol:
-        wrong = f"{profile_name} uses {profile.bus.protocol}, {bus.name} {bus.section.protocol}"
-        raise BadAnswer(f"devices: {wrong}")
+        wrong = _(
+            "devices: {profile} uses {protocol}, {bus} uses {other}",
+            profile=profile_name,
+            protocol=profile.bus.protocol,
+            bus=bus.name,
+            other=bus.section.protocol,
+        )
+        raise BadAnswer(wrong)
     return Board(bus.name, device.address, profile_name, profile, device.contacts.get(profile_name, ()))
 
 
@@ -185,7 +208,11 @@ def _overrides(profiles: Mapping[str, Profile]) -> words.Parser[dict[str, str]]:
         for word in words.listed(answer):
             match = re.fullmatch(r"(\w+:\d{1,3})=([A-Za-z0-9_-]+)", word)
             if match is None or match[2] not in (*profiles, LEAVE_OUT):
-                raise ValueError(f"{word!r} is no BUS:ADDRESS=PROFILE; profiles are: {', '.join(profiles)}")
+                names = ", ".join(profiles)
+                text = _(
+                    "{word} is no BUS:ADDRESS=PROFILE; profiles are: {names}", word=repr(word), names=names
+                )
+                raise ValueError(text)
             found[match[1]] = match[2]
         return found
 

@@ -15,6 +15,7 @@ from edge_agent.cli.init.plan import Board, Cell, Machine, closed_level, planned
 from edge_agent.cli.init.ports import keyboards
 from edge_agent.cli.init.search import FoundBus
 from edge_agent.cli.init.text import Site
+from edge_agent.cli.language import _
 
 SIZES = "medium=350x250x450:10000"
 MOST_CELLS = 100
@@ -42,15 +43,15 @@ def who_and_where(interview: Interview, hostname: str) -> Identity:
     """The questions that need no bus."""
     ask = interview.ask
     usual = re.sub(r"[^A-Za-z0-9_-]", "-", hostname)[:50] or "locker"
-    machine_id = ask("machine_id", "machine_id, as the gateway knows it", usual, words.identifier)
-    name = ask("name", "name, as people call it", machine_id, words.text())
-    place = ask("place", "location, where the machine stands", name, words.text())
-    latitude = ask("latitude", "latitude, degrees north", "0.0", words.degrees(90))
-    longitude = ask("longitude", "longitude, degrees east", "0.0", words.degrees(180))
-    broker = ask("broker", "MQTT broker, name or address", "127.0.0.1", words.host)
+    machine_id = ask("machine_id", _("machine_id, as the gateway knows it"), usual, words.identifier)
+    name = ask("name", _("name, as people call it"), machine_id, words.text())
+    place = ask("place", _("location, where the machine stands"), name, words.text())
+    latitude = ask("latitude", _("latitude, degrees north"), "0.0", words.degrees(90))
+    longitude = ask("longitude", _("longitude, degrees east"), "0.0", words.degrees(180))
+    broker = ask("broker", _("MQTT broker, name or address"), "127.0.0.1", words.host)
     local = broker in ("localhost", "127.0.0.1", "::1")
-    tls = ask("tls", "does the broker use TLS", "no" if local else "yes", words.yes)
-    port = ask("broker_port", "port of the broker", "8883" if tls else "1883", words.number(1, 65_535))
+    tls = ask("tls", _("does the broker use TLS"), _("no") if local else _("yes"), words.yes)
+    port = ask("broker_port", _("port of the broker"), "8883" if tls else "1883", words.number(1, 65_535))
     files = _tls_files(interview) if tls else (None, None, None)
     return Identity(machine_id, name, place, latitude, longitude, broker, tls, port, *files)
 
@@ -59,13 +60,13 @@ def _tls_files(interview: Interview) -> tuple[str | None, str | None, str | None
     """CA, certificate and key."""
     ask, none = interview.ask, words.NOTHING
     ca = ask(
-        "ca_file", "certificate of the broker's CA (- for the CAs of the system)", none, words.file_or_none
+        "ca_file", _("certificate of the broker's CA (- for the CAs of the system)"), none, words.file_or_none
     )
-    text = "certificate of this machine for the broker (- for none)"
+    text = _("certificate of this machine for the broker (- for none)")
     certificate = ask("cert_file", text, none, words.file_or_none)
     if certificate is None:
         return ca, None, None
-    return ca, certificate, ask("key_file", "key of that certificate", none, words.file)
+    return ca, certificate, ask("key_file", _("key of that certificate"), none, words.file)
 
 
 def machine_of(interview: Interview, buses: Sequence[FoundBus], boards: Sequence[Board]) -> Machine:
@@ -74,7 +75,7 @@ def machine_of(interview: Interview, buses: Sequence[FoundBus], boards: Sequence
     used = [bus for bus in buses if any(board.bus == bus.name for board in boards)]
     machine = planned(used, boards)
     if not machine.cells:
-        problems.print("no board with locks and door contacts was found; nothing was written", style="red")
+        problems.print(_("no board with locks and door contacts was found; nothing was written"), style="red")
         raise typer.Exit(REFUSED)
     labels = [cell.label for cell in machine.cells]
     _scales(interview, machine, labels)
@@ -92,7 +93,7 @@ def _scales(interview: Interview, machine: Machine, labels: Sequence[str]) -> No
     if not scales:
         return
     places = ", ".join(machine.boards[name].place for name in scales)
-    text = f"cells of the scales {places}, in this order"
+    text = _("cells of the scales {places}, in this order", places=places)
     answer = interview.ask("scales", text, _first(labels, len(scales)), words.cells(len(scales), labels))
     for label, name in zip(answer, scales, strict=True):
         if label is not None:
@@ -103,7 +104,10 @@ def _thermometers(interview: Interview, machine: Machine, labels: Sequence[str])
     sensors = machine.sensors
     if not sensors:
         return
-    text = f"cells of the {len(sensors)} temperature sensors, in order ({_places(machine, sensors)})"
+    places = _places(machine, sensors)
+    text = _(
+        "cells of the {number} temperature sensors, in order ({places})", number=len(sensors), places=places
+    )
     parse = words.cells(len(sensors), labels)
     answer = interview.ask("thermometers", text, _first(labels, len(sensors)), parse)
     for label, place in zip(answer, sensors, strict=True):
@@ -117,9 +121,11 @@ def _climate(interview: Interview, machine: Machine) -> None:
     labels = [cell.label for cell in machine.cells if cell.temperature is not None]
     if not outputs or not labels:
         return
-    text = (
-        f"what the {len(outputs)} relays switch, in order ({_places(machine, outputs)}):"
-        " CELL:cold, CELL:hot or -; cold or hot alone for the cells with sensors in order"
+    text = _(
+        "what the {number} relays switch, in order ({places}): CELL:cold, CELL:hot or -;"
+        " cold or hot alone for the cells with sensors in order",
+        number=len(outputs),
+        places=_places(machine, outputs),
     )
     parse = words.outputs(len(outputs), labels)
     for output, place in zip(interview.ask("climate", text, "-", parse), outputs, strict=True):
@@ -129,7 +135,7 @@ def _climate(interview: Interview, machine: Machine) -> None:
 
 
 def _places(machine: Machine, channels: Sequence[tuple[str, int]]) -> str:
-    return ", ".join(dict.fromkeys(machine.boards[name].place for name, _ in channels))
+    return ", ".join(dict.fromkeys(machine.boards[name].place for name, _channel in channels))
 
 
 def _cell(machine: Machine, label: str) -> Cell:
@@ -140,11 +146,16 @@ def site_of(interview: Interview, identity: Identity, machine: Machine, profiles
     """The rest of the questions; gives the cells their sizes. Ends the process where the boards have no pulse
     in common."""
     level, count, of = closed_level(machine.boards.values())
-    text = f"what the contact of a closed door reads (with all doors closed: {count} of {of} read {level})"
+    text = _(
+        "what the contact of a closed door reads (with all doors closed: {count} of {of} read {level})",
+        count=count,
+        of=of,
+        level=level,
+    )
     level = interview.ask("closed_level", text, str(level), words.number(0, 1))
-    sizes = interview.ask("sizes", "sizes, NAME=WIDTHxHEIGHTxDEPTH:GRAMS in mm", SIZES, words.sizes)
+    sizes = interview.ask("sizes", _("sizes, NAME=WIDTHxHEIGHTxDEPTH:GRAMS in mm"), SIZES, words.sizes)
     labels = [cell.label for cell in machine.cells]
-    text = f"sizes of {labels[0]} to {labels[-1]}, in order (NAME or NAME*COUNT)"
+    text = _("sizes of {first} to {last}, in order (NAME or NAME*COUNT)", first=labels[0], last=labels[-1])
     parse = words.repeated(len(labels), [size.name for size in sizes])
     for cell, size in zip(
         machine.cells, interview.ask("cell_sizes", text, sizes[0].name, parse), strict=True
@@ -152,13 +163,14 @@ def site_of(interview: Interview, identity: Identity, machine: Machine, profiles
         cell.size = size
     taken = [bus.section.port for bus in machine.buses]
     parse_port = words.another_port(taken)
-    scanner = interview.ask("scanner", "serial port of a QR scanner", words.NOTHING, parse_port)
+    scanner = interview.ask("scanner", _("serial port of a QR scanner"), words.NOTHING, parse_port)
     keys = ", ".join(keyboards())
-    text = f"keypad that is a keyboard{f' (there is: {keys})' if keys else ''}"
+    text = _("keypad that is a keyboard")
+    text += " " + _("(there is: {devices})", devices=keys) if keys else ""
     keypad = interview.ask("keypad", text, words.NOTHING, words.port_or_none)
     pulse = pulse_ms(machine.boards.values())
     if pulse is None:
-        problems.print("these lock boards share no pulse length: leave some out (--devices)", style="red")
+        problems.print(_("these lock boards share no pulse length: leave some out (--devices)"), style="red")
         raise typer.Exit(REFUSED)
     return Site(
         machine_id=identity.machine_id,

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 from edge_agent.cli.init.search import FoundBus
 from edge_agent.cli.init.words import Kind
+from edge_agent.cli.language import _
 from edge_agent.drivers.profiles import Profile
 from edge_agent.field.climate_outputs import HOLD_MS
 
@@ -148,16 +149,27 @@ def notes(machine: Machine, level: int) -> list[str]:
     found = []
     if otherwise:
         found.append(
-            f"the contacts of {', '.join(otherwise)} do not read {level}: doors that stood open,"
-            " channels without a door (take those cells out), or wired otherwise"
-            f" (closed_level = {1 - level} in their door)"
+            _(
+                "the contacts of {cells} do not read {level}: doors that stood open, channels without a door"
+                " (take those cells out), or wired otherwise (closed_level = {other} in their door)",
+                cells=", ".join(otherwise),
+                level=level,
+                other=1 - level,
+            )
         )
     for name, board in machine.boards.items():
         if board.profile.channels("lock") and not board.doors:
-            found.append(f"{name} has locks and no door contacts: add its cells to the file by hand")
+            found.append(
+                _("{name} has locks and no door contacts: add its cells to the file by hand", name=name)
+            )
         elif board.profile.relays is not None and not board.doors and not board.relays:
-            found.append(f"{name} cannot switch off by itself: connect no heater or cooler to it")
+            found.append(
+                _("{name} cannot switch off by itself: connect no heater or cooler to it", name=name)
+            )
     weak = sorted({b.profile_name for b in machine.boards.values() if not b.profile.identity.hw_verified})
     if weak:
-        found.append(f"profiles not tested on hardware: {', '.join(weak)}; check that the right locks move")
+        text = _(
+            "profiles not tested on hardware: {names}; check that the right locks move", names=", ".join(weak)
+        )
+        found.append(text)
     return found

@@ -11,6 +11,7 @@ from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Protocol
 
+from edge_agent.cli.language import _
 from edge_agent.config import BusSection
 from edge_agent.config.wiring import ADDRESSES, LAST_SCANNED
 from edge_agent.drivers.bus import BusOwner
@@ -202,10 +203,10 @@ async def _on(
     doing = f"{section.port}: {section.protocol}{speed}"
     await look.over(first, doing)
     if look.clean:
-        await look.over(rest, f"{doing}: the other addresses")
+        await look.over(rest, _("{bus}: the other addresses", bus=doing))
         # Replies can be lost on any bus, and a board that is missed has no cells in the configuration.
         silent = [address for address in (*first, *rest) if address not in look.clean]
-        await look.over(silent, f"{doing}: once more those that did not answer")
+        await look.over(silent, _("{bus}: once more those that did not answer", bus=doing))
     found = FoundBus(name, section, [], sorted(set(look.garbled) - set(look.clean)))
     for address in sorted(look.clean):
         found.devices.append(await _device(place, address, spoken))

@@ -7,6 +7,7 @@ import os
 import tempfile
 from pathlib import Path
 
+from edge_agent.cli.language import _
 from edge_agent.config import Settings, load_settings
 
 MODE = 0o640
@@ -18,12 +19,14 @@ def obstacle(path: Path, *, force: bool) -> str | None:
     """Why the file cannot be written; None if it can."""
     folder = path.parent
     if not folder.is_dir():
-        return f"{folder}: no such directory"
+        return _("{folder}: no such directory", folder=folder)
     if not os.access(folder, os.W_OK | os.X_OK):
-        return f"{folder}: cannot be written to; be root (sudo), or choose another --output"
+        return _("{folder}: cannot be written to; be root (sudo), or choose another --output", folder=folder)
     if path.is_dir():
-        return f"{path}: is a directory"
-    return None if force or not os.path.lexists(path) else f"{path}: is there already; --force replaces it"
+        return _("{file}: is a directory", file=path)
+    if force or not os.path.lexists(path):
+        return None
+    return _("{file}: is there already; --force replaces it", file=path)
 
 
 def put(path: Path, text: str, *, force: bool) -> Settings:

@@ -46,7 +46,7 @@ def text(most: int = 1024) -> Callable[[str], str]:
     def parse(answer: str) -> str:
         answer = answer.strip()
         if len(answer) > most or not answer.isprintable():
-            raise ValueError(f"must be at most {most} printable characters")
+            raise ValueError(_("must be at most {most} printable characters", most=most))
         return answer
 
     return parse
@@ -55,7 +55,7 @@ def text(most: int = 1024) -> Callable[[str], str]:
 def identifier(answer: str) -> str:
     """A machine's id; the cells' ids are made of it."""
     if not re.fullmatch(r"[A-Za-z0-9_-]{1,50}", answer.strip()):
-        raise ValueError("must be 1 to 50 letters, digits, - and _")
+        raise ValueError(_("must be 1 to 50 letters, digits, - and _"))
     return answer.strip()
 
 
@@ -68,7 +68,7 @@ def degrees(most: int) -> Callable[[str], float]:
         except ValueError:
             value = math.nan
         if not -most <= value <= most:
-            raise ValueError(f"must be degrees, {-most} to {most}")
+            raise ValueError(_("must be degrees, {least} to {most}", least=-most, most=most))
         return value
 
     return parse
@@ -79,7 +79,7 @@ def number(least: int, most: int) -> Callable[[str], int]:
 
     def parse(answer: str) -> int:
         if not answer.strip().isdecimal() or not least <= int(answer) <= most:
-            raise ValueError(f"must be {least} to {most}")
+            raise ValueError(_("must be {least} to {most}", least=least, most=most))
         return int(answer)
 
     return parse
@@ -105,7 +105,7 @@ def chosen(known: Sequence[str]) -> Callable[[str], list[str]]:
     def parse(answer: str) -> list[str]:
         words = listed(answer)
         if not words or not set(words) <= set(known):
-            raise ValueError(f"must be some of: {', '.join(known)}")
+            raise ValueError(_("must be some of: {known}", known=", ".join(known)))
         return list(dict.fromkeys(words))
 
     return parse
@@ -116,7 +116,7 @@ def one_of(known: Sequence[str]) -> Callable[[str], str]:
 
     def parse(answer: str) -> str:
         if answer.strip() not in known:
-            raise ValueError(f"must be one of: {', '.join(known)}")
+            raise ValueError(_("must be one of: {known}", known=", ".join(known)))
         return answer.strip()
 
     return parse
@@ -125,7 +125,7 @@ def one_of(known: Sequence[str]) -> Callable[[str], str]:
 def host(answer: str) -> str:
     """A name or an address."""
     if not re.fullmatch(r"[A-Za-z0-9_.:%-]{1,253}", answer.strip()):
-        raise ValueError("must be a name or an address")
+        raise ValueError(_("must be a name or an address"))
     return answer.strip()
 
 
@@ -135,7 +135,10 @@ def port_or_none(answer: str) -> str | None:
     if word in (NOTHING, "", "none"):
         return None
     if not re.fullmatch(r"/dev/[A-Za-z0-9_.:,@+/-]+", word):
-        raise ValueError(f"{word!r} is not a device such as /dev/ttyUSB1 or /dev/serial/by-id/…; - for none")
+        text_of = _(
+            "{word} is not a device such as /dev/ttyUSB1 or /dev/serial/by-id/…; - for none", word=repr(word)
+        )
+        raise ValueError(text_of)
     return word
 
 
@@ -196,13 +199,18 @@ def sizes(answer: str) -> list[Size]:
     for word in listed(answer):
         match = re.fullmatch(r"([A-Za-z0-9_-]{1,64})=(\d+)x(\d+)x(\d+):(\d+)", word)
         if match is None:
-            raise ValueError(f"{word!r} is not NAME=WIDTHxHEIGHTxDEPTH:GRAMS, such as small=350x150x450:5000")
+            raise ValueError(
+                _(
+                    "{word} is not NAME=WIDTHxHEIGHTxDEPTH:GRAMS, such as small=350x150x450:5000",
+                    word=repr(word),
+                )
+            )
         width, height, depth, grams = (int(part) for part in match.groups()[1:])
         if not all(1 <= length <= 10_000 for length in (width, height, depth)) or not 1 <= grams <= 1_000_000:
-            raise ValueError(f"{word!r}: lengths are 1 to 10000 mm, weights 1 to 1000000 g")
+            raise ValueError(_("{word}: lengths are 1 to 10000 mm, weights 1 to 1000000 g", word=repr(word)))
         found.append(Size(match[1], width, height, depth, grams))
     if not found or len({size.name for size in found}) < len(found):
-        raise ValueError("must name at least one size, and each only once")
+        raise ValueError(_("must name at least one size, and each only once"))
     return found
 
 
@@ -219,12 +227,25 @@ def repeated(count: int, known: Sequence[str]) -> Callable[[str], list[str]]:
         for word in words:
             match = re.fullmatch(r"([A-Za-z0-9_-]+)(?:\*(\d{1,3}))?", word)
             if match is None or match[1] not in known:
-                raise ValueError(f"{word!r} is no SIZE or SIZE*COUNT; sizes are: {', '.join(known)}")
+                raise ValueError(
+                    _(
+                        "{word} is no SIZE or SIZE*COUNT; sizes are: {known}",
+                        word=repr(word),
+                        known=", ".join(known),
+                    )
+                )
             found += [match[1]] * int(match[2] or 1)
         counted = any("*" in word for word in words[:-1]) or len(words) == 1
         fills = bool(words) and "*" not in words[-1] and counted
         if not found or len(found) > count or (len(found) < count and not fills):
-            raise ValueError(f"these are {len(found)} sizes for {count} cells: {answer.strip()!r}")
+            raise ValueError(
+                _(
+                    "these are {sizes} sizes for {cells} cells: {answer}",
+                    sizes=len(found),
+                    cells=count,
+                    answer=repr(answer.strip()),
+                )
+            )
         return found + [found[-1]] * (count - len(found))
 
     return parse
@@ -239,11 +260,11 @@ def cells(count: int, labels: Sequence[str]) -> Callable[[str], list[str | None]
         named = [word for word in found if word is not None]
         unknown = sorted(set(named) - set(labels))
         if unknown:
-            raise ValueError(f"no such cell: {', '.join(unknown)}")
+            raise ValueError(_("no such cell: {label}", label=", ".join(unknown)))
         if len(set(named)) < len(named):
-            raise ValueError("a cell is named twice")
+            raise ValueError(_("a cell is named twice"))
         if len(found) > count:
-            raise ValueError(f"there are only {count}")
+            raise ValueError(_("there are only {number}", number=count))
         return found + [None] * (count - len(found))
 
     return parse
@@ -259,17 +280,19 @@ def outputs(count: int, labels: Sequence[str]) -> Callable[[str], list[tuple[str
             words = [f"{label}:{words[0]}" for label in labels[:count]]
         found: list[tuple[str, Kind] | None] = []
         for word in words:
-            label, _, kind = word.partition(":")
+            label, _colon, kind = word.partition(":")
             if word == NOTHING:
                 found.append(None)
             elif label not in labels or kind not in KINDS:
-                raise ValueError(f"{word!r} is no CELL:cold or CELL:hot of a cell with a thermometer")
+                raise ValueError(
+                    _("{word} is no CELL:cold or CELL:hot of a cell with a thermometer", word=repr(word))
+                )
             elif (label, KINDS[kind]) in found:
-                raise ValueError(f"{word!r} is given twice")
+                raise ValueError(_("{word} is given twice", word=repr(word)))
             else:
                 found.append((label, KINDS[kind]))
         if len(found) > count:
-            raise ValueError(f"there are only {count} relays")
+            raise ValueError(_("there are only {number} relays", number=count))
         return found + [None] * (count - len(found))
 
     return parse

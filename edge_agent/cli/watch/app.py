@@ -17,6 +17,7 @@ from textual.events import Resize
 from textual.widgets import Footer, RichLog, Static
 from textual.worker import WorkerCancelled
 
+from edge_agent.cli.language import _, from_daemon, marked
 from edge_agent.cli.pin import headers_of
 from edge_agent.cli.watch.daemon import Daemon, NoDaemon, Refused, Wall
 from edge_agent.cli.watch.dialogs import ACTS, AskPin, Confirm, Help, Search
@@ -59,6 +60,18 @@ Confirm, AskPin, Help, Search { align: center middle; }
 """
 
 
+BELOW = (
+    ("o", "act('open')", marked("open door"), "o"),
+    ("b", "act('block')", marked("block"), "b"),
+    ("u", "act('unblock')", marked("unblock"), "u"),
+    ("c", "act('clear')", marked("clear"), "c"),
+    ("slash", "search", marked("search"), "/"),
+    ("question_mark", "help", marked("help"), "?"),
+    ("q", "quit", marked("quit"), "q"),
+)
+"""The keys below the wall: key, action, what it does, how it is shown."""
+
+
 class Tile(Static, can_focus=True):
     """One cell."""
 
@@ -92,16 +105,6 @@ class WatchApp(App[int]):
     TITLE = "edge-agent"
     ENABLE_COMMAND_PALETTE = False
     CSS = STYLE
-    BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("o", "act('open')", "open"),
-        Binding("b", "act('block')", "block"),
-        Binding("u", "act('unblock')", "unblock"),
-        Binding("c", "act('clear')", "clear"),
-        Binding("slash", "search", "search", key_display="/"),
-        Binding("n", "next_match", "", show=False),
-        Binding("question_mark", "help", "help", key_display="?"),
-        Binding("q", "quit", "quit"),
-    ]
 
     def __init__(
         self,
@@ -117,6 +120,9 @@ class WatchApp(App[int]):
         `pin`: None: it is asked for when the daemon needs it. `utc`: times in UTC, else in local time.
         `now_s`: Unix time in seconds."""
         super().__init__()
+        for key, action, text, sign in BELOW:
+            self.bind(key, action, description=_(text), key_display=sign)
+        self.bind("n", "next_match", show=False)
         self._now_s = now_s
         self._answered_s = now_s()
         self._sought = ""
@@ -181,7 +187,10 @@ class WatchApp(App[int]):
                 self._show(await self._daemon.wall())
             except (NoDaemon, Refused) as problem:
                 self._turn_stale()
-                self._say(f"the daemon at {self._daemon.socket} does not answer: {problem}", "bold red")
+                text = _(
+                    "the daemon at {socket} does not answer: {why}", socket=self._daemon.socket, why=problem
+                )
+                self._say(text, "bold red")
                 await asyncio.sleep(AGAIN_S)
                 continue
             await asyncio.sleep(LOOK_S)
@@ -196,7 +205,7 @@ class WatchApp(App[int]):
         self._answered_s = self._now_s()
         if self.has_class("stale"):
             self.remove_class("stale")
-            self._say("the daemon answers again", "green")
+            self._say(_("the daemon answers again"), "green")
         self._wall = wall
         if not self.query("#headline"):
             return  # the wall is being taken down
@@ -204,7 +213,7 @@ class WatchApp(App[int]):
         self.query_one("#health", Static).update(health(wall.status, wall.buses))
         tiles = {tile.cell["label"]: tile for tile in self.query(Tile)}
         if tiles.keys() != {cell["label"] for cell in wall.cells}:
-            self.exit(0, message="the configuration has changed; start `edge-agent watch` again")
+            self.exit(0, message=_("the configuration has changed; start `edge-agent watch` again"))
             return
         for cell in wall.cells:
             tiles[cell["label"]].show(cell, self._compact)
@@ -270,9 +279,12 @@ class WatchApp(App[int]):
                 if fits(one.cell, text):
                     one.focus()
                     one.scroll_visible(animate=False)
-                    self._say(f"{one.cell['label']} matches {text!r}; n: the next one", "")
+                    said = _(
+                        "{cell} matches {text}; n: the next one", cell=one.cell["label"], text=repr(text)
+                    )
+                    self._say(said, "")
                     return
-        self._say(f"no cell and no reservation matches {text!r}", "yellow")
+        self._say(_("no cell and no reservation matches {text}", text=repr(text)), "yellow")
 
     def action_act(self, name: str) -> None:
         """Asks for confirmation, then carries out the action on the chosen cell."""
@@ -280,7 +292,7 @@ class WatchApp(App[int]):
         if chosen is None or len(self.screen_stack) > 1:
             return
         if self.has_class("stale"):
-            self._say("without the daemon no action is possible", "bold red")
+            self._say(_("without the daemon no action is possible"), "bold red")
             return
         self.run_worker(self._act(name, chosen.cell["label"]), name=f"{name} {chosen.cell['label']}")
 
@@ -297,15 +309,16 @@ class WatchApp(App[int]):
             except Refused as refused:
                 if not refused.wants_pin:
                     raise
-                pin = await self.push_screen_wait(AskPin(self._technician or getuser(), str(refused)))
+                why = from_daemon(str(refused))
+                pin = await self.push_screen_wait(AskPin(self._technician or getuser(), why))
                 if pin is None:
-                    self._say(f"{name} {label}: not done", "yellow")
+                    self._say(f"{name} {label}: {_('not done')}", "yellow")
                     return
                 await self._daemon.act(label, name, given, headers_of(self._technician, pin))
         except (NoDaemon, Refused) as problem:
-            self._say(f"{name} {label}: {problem}", "bold red")
+            self._say(f"{name} {label}: {from_daemon(str(problem))}", "bold red")
         else:
-            self._say(act.done.format(label=label), "green")
+            self._say(_(act.done, label=label), "green")
 
     def _say(self, what: str, style: str) -> None:
         for line_below in self.query("#said").results(Static):  # none while the wall is being taken down

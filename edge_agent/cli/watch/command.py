@@ -8,6 +8,7 @@ import sys
 import typer
 
 from edge_agent.cli.daemon import DEFAULT_SOCKET, NO_DAEMON, REFUSED, USAGE, Socket, problems
+from edge_agent.cli.language import _, from_daemon
 from edge_agent.cli.pin import As, PinFile, known_pin
 from edge_agent.cli.times import Utc
 
@@ -22,7 +23,7 @@ def watch(
     """
     if not (sys.stdin.isatty() and sys.stdout.isatty()):
         problems.print(
-            "watch needs a terminal; scripts use `cells --json` and `events --follow`", style="red"
+            _("watch needs a terminal; scripts use `cells --json` and `events --follow`"), style="red"
         )
         raise typer.Exit(USAGE)
     raise typer.Exit(asyncio.run(_watch(socket, known_pin(pin_file), name, utc)))
@@ -38,10 +39,11 @@ async def _watch(socket: Socket, pin: str | None, name: str | None, utc: bool) -
         first = await daemon.wall()
         return await WatchApp(daemon, first, name, pin, utc=utc).run_async() or 0
     except NoDaemon as nobody:
-        problems.print(f"cannot reach the daemon at {socket}: {nobody}", style="red", highlight=False)
+        why = _("cannot reach the daemon at {socket}: {error}", socket=socket, error=nobody)
+        problems.print(why, style="red", highlight=False)
         return NO_DAEMON
     except Refused as refused:
-        problems.print(str(refused), style="red", highlight=False, markup=False)
+        problems.print(from_daemon(str(refused)), style="red", highlight=False, markup=False)
         return REFUSED
     finally:
         await daemon.close()

@@ -12,6 +12,8 @@ from textual.containers import Vertical
 from textual.screen import ModalScreen
 from textual.widgets import Input, Label, Static
 
+from edge_agent.cli.language import _, marked
+
 
 @dataclass(frozen=True, slots=True)
 class Act:
@@ -23,10 +25,16 @@ class Act:
 
 
 ACTS = {  # by the name that the local API has for it
-    "open": Act("Open the door of {label}? Somebody's parcel may be in it.", "{label} is open", True),
-    "block": Act("Take {label} out of allocation?", "{label} is blocked", True),
-    "unblock": Act("Give {label} back to allocation?", "{label} is not blocked any more", False),
-    "clear": Act("Have you inspected {label}: is it empty and in order?", "{label} is clear", False),
+    "open": Act(
+        marked("Open the door of {label}? Somebody's parcel may be in it."), marked("{label} is open"), True
+    ),
+    "block": Act(marked("Take {label} out of allocation?"), marked("{label} is blocked"), True),
+    "unblock": Act(
+        marked("Give {label} back to allocation?"), marked("{label} is not blocked any more"), False
+    ),
+    "clear": Act(
+        marked("Have you inspected {label}: is it empty and in order?"), marked("{label} is clear"), False
+    ),
 }
 
 
@@ -35,9 +43,9 @@ class Confirm(ModalScreen[str | None]):
     None."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("escape", "dismiss(None)", "no"),
-        Binding("n", "refuse", "no", show=False),
-        Binding("y", "agree", "yes", show=False),
+        Binding("escape", "dismiss(None)", ""),
+        Binding("n", "refuse", "", show=False),
+        Binding("y,j", "agree", "", show=False),
     ]
 
     def __init__(self, act: Act, label: str) -> None:
@@ -48,12 +56,12 @@ class Confirm(ModalScreen[str | None]):
     def compose(self) -> ComposeResult:
         """The question, and a line for the reason."""
         with Vertical(id="dialog"):
-            yield Label(self._act.question.format(label=self._label), id="question", markup=False)
+            yield Label(_(self._act.question, label=self._label), id="question", markup=False)
             if self._act.with_reason:
-                yield Input(placeholder="the reason, for the journal", max_length=256, id="reason")
-                yield Label("Enter confirms, Esc cancels", classes="hint")
+                yield Input(placeholder=_("the reason, for the journal"), max_length=256, id="reason")
+                yield Label(_("Enter confirms, Esc cancels"), classes="hint")
             else:
-                yield Label("y confirms, n or Esc cancels", classes="hint")
+                yield Label(_("y confirms, n or Esc cancels"), classes="hint")
 
     def on_input_submitted(self, event: Input.Submitted) -> None:
         """Enter is a yes, if there is a reason."""
@@ -72,29 +80,31 @@ class Confirm(ModalScreen[str | None]):
 
 
 KEYS = (
-    ("← ↑ ↓ →  h k j l", "choose a cell"),
-    ("o", "open the door of the chosen cell"),
-    ("b, u", "take the cell out of allocation; give it back"),
-    ("c", "clear the cell after you have inspected it"),
-    ("/", "search a cell or a reservation by the beginning of its name"),
-    ("n", "the next cell that matches"),
-    ("?", "this help"),
-    ("q", "quit"),
+    ("← ↑ ↓ →  h k j l", marked("choose a cell")),
+    ("o", marked("open the door of the chosen cell")),
+    ("b, u", marked("take the cell out of allocation; give it back")),
+    ("c", marked("clear the cell after you have inspected it")),
+    ("/", marked("search a cell or a reservation by the beginning of its name")),
+    ("n", marked("the next cell that matches")),
+    ("?", marked("this help")),
+    ("q", marked("quit")),
 )
 """What the keys do; each act asks first."""
 SIGNS = (
-    ("▣ □ ?", "door closed, open, unknown"),
-    ("~", "the weight has not settled"),
-    ("grey", "the daemon does not answer: the head line says since when"),
+    ("▣ □ ?", marked("door closed, open, unknown")),
+    ("~", marked("the weight has not settled")),
+    (marked("grey"), marked("the daemon does not answer: the head line says since when")),
 )
 """What else is to be seen."""
+WORDS = frozenset({"grey"})
+"""Signs that are words."""
 
 
 class Help(ModalScreen[None]):
     """What the keys do and what the signs mean."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("escape,question_mark,q,enter", "dismiss(None)", "close"),
+        Binding("escape,question_mark,q,enter", "dismiss(None)", ""),
     ]
 
     def compose(self) -> ComposeResult:
@@ -103,23 +113,23 @@ class Help(ModalScreen[None]):
         table.add_column(no_wrap=True, style="bold")
         table.add_column(overflow="fold")
         for key, meaning in (*KEYS, ("", ""), *SIGNS):
-            table.add_row(key, meaning)
+            table.add_row(_(key) if key in WORDS else key, _(meaning) if meaning else "")
         with Vertical(id="dialog"):
             yield Static(table, id="keys")
-            yield Label("Esc closes this", classes="hint")
+            yield Label(_("Esc closes this"), classes="hint")
 
 
 class Search(ModalScreen[str | None]):
     """Asks what to look for; returns it, or None."""
 
-    BINDINGS: ClassVar[list[BindingType]] = [Binding("escape", "dismiss(None)", "no")]
+    BINDINGS: ClassVar[list[BindingType]] = [Binding("escape", "dismiss(None)", "")]
 
     def compose(self) -> ComposeResult:
         """One line."""
         with Vertical(id="dialog"):
-            yield Label("Search a cell or a reservation:", id="question", markup=False)
+            yield Label(_("Search a cell or a reservation:"), id="question", markup=False)
             yield Input(placeholder="A03, res_…", max_length=128, id="sought")
-            yield Label("Enter searches, Esc cancels", classes="hint")
+            yield Label(_("Enter searches, Esc cancels"), classes="hint")
 
     def on_input_submitted(self, event: Input.Submitted) -> None:
         """Enter searches."""
@@ -129,18 +139,18 @@ class Search(ModalScreen[str | None]):
 class AskPin(ModalScreen[str | None]):
     """Asks for the technician's PIN, hidden; gives it, or None."""
 
-    BINDINGS: ClassVar[list[BindingType]] = [Binding("escape", "dismiss(None)", "no")]
+    BINDINGS: ClassVar[list[BindingType]] = [Binding("escape", "dismiss(None)", "")]
 
     def __init__(self, who: str, why: str) -> None:
         super().__init__()
-        self._question = f"{why}\nPIN of {who}:"
+        self._question = f"{why}\n{_('PIN of {name}: ', name=who)}"
 
     def compose(self) -> ComposeResult:
         """The question and a hidden line."""
         with Vertical(id="dialog"):
             yield Label(self._question, id="question", markup=False)
             yield Input(password=True, id="pin")
-            yield Label("Enter sends the PIN, Esc cancels", classes="hint")
+            yield Label(_("Enter sends the PIN, Esc cancels"), classes="hint")
 
     def on_input_submitted(self, event: Input.Submitted) -> None:
         """Enter sends it."""

@@ -80,8 +80,8 @@ class DoorChecks:
                 yield self._open(cell)
         worn = [cell for cell in known if cell.worn]
         for cell in worn:
-            why = f"it opens after {(cell.recent_open_us or 0) // 1000} ms,"
-            why += f" usually {(cell.usual_open_us or 0) // 1000} ms"
+            recent_ms, usual_ms = (cell.recent_open_us or 0) // 1000, (cell.usual_open_us or 0) // 1000
+            why = f"it opens after {recent_ms} ms, usually {usual_ms} ms"
             step = "look at latch, seal and supply voltage; swap the lock, then `edge-agent clear`"
             yield Found("lock", cell.label, "warning", why, step)
         closed = len(readable) - len(stand_open)

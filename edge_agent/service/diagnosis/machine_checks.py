@@ -72,13 +72,14 @@ async def check(machine: Machine) -> list[Found]:
 
 def _daemon(machine: Machine) -> Found:
     up_s = (machine.clock.now().boottime_ns - machine.started.boottime_ns) / 1e9
-    finding = f"version {__version__}, up {_duration(up_s)}"
+    up = _duration(up_s)
     try:
         pages = int(STATM.read_text(encoding="ascii").split()[1])
     except (OSError, ValueError, IndexError):
-        return Found("daemon", "", "good", finding)
+        return Found("daemon", "", "good", f"version {__version__}, up {up}")
     memory = pages * os.sysconf("SC_PAGE_SIZE") / MEGABYTE
-    return Found("daemon", "", "good", f"{finding}, {memory:.0f} MB of memory")
+    finding = f"version {__version__}, up {up}, {memory:.0f} MB of memory"
+    return Found("daemon", "", "good", finding)
 
 
 async def _disk(machine: Machine) -> list[Found]:
@@ -136,9 +137,12 @@ async def _journal(machine: Machine) -> Found:
 def _clock(machine: Machine) -> Found:
     if machine.clock.now().synced:
         return Found("clock", "", "good", "synchronised")
-    step = "look at the network and at `timedatectl timesync-status`; without a network it needs a clock with"
+    step = (
+        "look at the network and at `timedatectl timesync-status`; without a network it needs a clock with"
+        ' a battery and clock = "rtc"'
+    )
     why = "not synchronised: graces across a reboot open and free nothing"
-    return Found("clock", "", "warning", why, f'{step} a battery and clock = "rtc"')
+    return Found("clock", "", "warning", why, step)
 
 
 def _broker(machine: Machine) -> Found:

@@ -77,13 +77,16 @@ def judge(heard: Heard) -> Iterator[Found]:
 
 
 def _gone(heard: Heard) -> Found:
-    step = f"look whether the adapter is plugged in and has power (`ls {heard.place.port}`); try another USB"
+    step = (
+        f"look whether the adapter is plugged in and has power (`ls {heard.place.port}`);"
+        " try another USB port, then another adapter"
+    )
     return Found(
         "bus",
         heard.name,
         "fault",
         f"its port {heard.place.port} is not there",
-        f"{step} port, then another adapter",
+        step,
         ("bus_unplugged",),
     )
 

@@ -21,6 +21,7 @@ VARIABLES = {
     "EDGE_AGENT_SOCKET": "The daemon's Unix socket, where --socket does not name it.",
     "EDGE_AGENT_PIN": "The PIN of the technician who acts, where --pin-file does not name a file with it.",
     "EDGE_AGENT_TECHNICIAN": "The technician's name, where --as does not give it.",
+    "LC_ALL, LC_MESSAGES, LANG, LANGUAGE": "The language of what people read: English, German or Indonesian.",
     "NO_COLOR": "Tables without colour; without a terminal they have none anyway.",
 }
 FILES = {

@@ -10,6 +10,7 @@ from typing import Any
 
 import httpx
 
+from edge_agent.cli.language import in_english
 from edge_agent.cli.watch.app import WatchApp
 from edge_agent.cli.watch.daemon import Daemon
 from tools.pages.watch.scene import Scene
@@ -53,4 +54,5 @@ async def _draw(scene: Scene, size: tuple[int, int]) -> str:
 
 def picture(scene: Scene, size: tuple[int, int] = SIZE) -> str:
     """The SVG, the same for the same scene. `size`: columns and rows of the terminal."""
-    return asyncio.run(_draw(scene, size))
+    with in_english():
+        return asyncio.run(_draw(scene, size))
