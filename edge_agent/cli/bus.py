@@ -234,6 +234,6 @@ def _device_table(devices: list[dict[str, Any]]) -> Table:
             state += f" [red]{escape(failed)}[/]"
         latency = device["latency_ms"]
         times = ("" if latency[key] is None else f"{latency[key]:g}" for key in ("p50", "p99", "max"))
-        numbers = (str(device[key]) for key in (*COUNTS, "owed"))
+        numbers = (str(device[key] or "") for key in (*COUNTS, "owed"))
         table.add_row(device["device"], str(device["address"]), device["profile"], state, *numbers, *times)
     return table

@@ -158,4 +158,4 @@ def _door_line(row: dict[str, Any], cycle: DoorCycle | None) -> str:
 
 
 def _say(text: str, style: str) -> None:
-    console.print(text, style=style, highlight=False, markup=False, soft_wrap=True)
+    console.print(text, style=style, highlight=False, markup=False)

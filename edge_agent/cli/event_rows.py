@@ -26,7 +26,8 @@ def event_row(row: dict[str, Any], *, utc: bool) -> EventRow:
     who = row["actor"] or source
     if row["kind"] == "event":
         what = row["what"].removeprefix("EVENT_TYPE_")
-        more = ", ".join(f"{key} {_value(key, value)}" for key, value in row["detail"].items())
+        by_person = row["actor"] is not None
+        more = ", ".join(f"{key} {_value(key, value, by_person)}" for key, value in row["detail"].items())
         if not row["sent"]:
             more = f"{more} {_('(waits for the broker)')}".strip()
     else:
@@ -35,15 +36,16 @@ def event_row(row: dict[str, Any], *, utc: bool) -> EventRow:
         if row["attempt"]:
             text = {True: _("pulse {number} given"), False: _("pulse {number} not given")}
             more += ", " + text.get(row["pulsed"], _("pulse {number}")).format(number=row["attempt"])
-        more += f": {from_daemon(row['reason'])}" if row["reason"] else ""
+        more += f": {row['reason'] if row['actor'] else from_daemon(row['reason'])}" if row["reason"] else ""
     return EventRow(
         moment(row["at"], utc=utc), what, row["cell"] or "", row["reservation_id"] or "", who, more
     )
 
 
-WRITTEN_BY_PEOPLE = frozenset({"description", "platform_reference_id", "actor"})
+WRITTEN_BY_PEOPLE = frozenset({"description", "platform_reference_id"})
 
 
-def _value(key: str, value: Any) -> Any:
-    """A detail of an event: its reason is a text of the daemon."""
-    return value if key in WRITTEN_BY_PEOPLE or not isinstance(value, str) else from_daemon(value)
+def _value(key: str, value: Any, by_person: bool) -> Any:
+    """A detail of an event: its reason is a text of the daemon, unless a person gave it."""
+    written = by_person or key in WRITTEN_BY_PEOPLE or not isinstance(value, str)
+    return value if written else from_daemon(value)

@@ -23,6 +23,8 @@ SOURCE = "en"
 LANGUAGES = (SOURCE, "de", "id")
 DAEMON = "daemon"
 """The context (msgctxt) of texts that the daemon makes: refusals, findings, next steps."""
+LITERAL = 8
+"""A template with fewer characters of its own fits any sentence: a sentence in it has to be a message."""
 _JOINT = re.compile(r"(?<=.)[;,] ")
 _HOLE = re.compile(r"\{(\d+)\}")
 
@@ -91,7 +93,8 @@ def _from_daemon(name: str, text: str) -> str:
         head, tail = text[: found.start()], _whole(name, text[found.start() :])
         if tail is not None:  # a message, and what the daemon adds to it with "; " or ", "
             return _from_daemon(name, head) + tail
-    return text
+    head, colon, rest = text.partition(": ")
+    return f"{_from_daemon(name, head)}{colon}{_from_daemon(name, rest)}" if colon else text
 
 
 def _whole(name: str, text: str) -> str | None:
@@ -104,6 +107,9 @@ def _whole(name: str, text: str) -> str | None:
         values = template.values(text)
         if values is not None:
             shown = [_from_daemon(name, value) for value in values]
+            unknown = any(" " in one for one in values) and shown == values
+            if unknown and template.literal < LITERAL:
+                continue
             return catalog.pgettext(DAEMON, template.text).format(*shown)
     return None
 

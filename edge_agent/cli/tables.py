@@ -1,7 +1,7 @@
 """Tables that fit the terminal: no id and no name is cut, whatever the width.
 
 A word is never divided. Where the longest words of all columns do not fit beside each other, each row is
-shown as lines of "heading: value".
+shown as lines of "heading: value", or only the widest columns, below their row.
 """
 
 from __future__ import annotations
@@ -10,20 +10,30 @@ from collections.abc import Sequence
 
 from rich.console import Console, Group, RenderableType
 from rich.measure import Measurement
+from rich.padding import Padding
 from rich.table import Column, Table
 from rich.text import Text
 
 PADDING = 2
 """Blanks beside a cell of a column."""
+MOST_BELOW, LEAST_BESIDE = 2, 3
+"""At most this many columns are shown below their rows, and at least this many beside each other."""
+INDENT = 4
 
 
 def fitting(table: Table, console: Console) -> RenderableType:
     """The table with a width for each column. If the terminal is too narrow for it: without borders and empty
-    columns; else its rows as lines."""
+    columns; else with the widest columns below their rows; else its rows as lines."""
     if not table.show_header or not table.columns or _fit(table, console):
         return table
     narrow = _without_borders(table)
-    return narrow if _fit(narrow, console) else _as_lines(table, console)
+    if _fit(narrow, console):
+        return narrow
+    for number in range(1, MOST_BELOW + 1):
+        shown = _with_lines_below(narrow, console, number)
+        if shown is not None:
+            return shown
+    return _as_lines(table, console)
 
 
 def _fit(table: Table, console: Console) -> bool:
@@ -72,6 +82,53 @@ def _widths(bounds: Sequence[tuple[int, int]], available: int) -> list[int]:
             break
         widths[wanting.index(most)] += 1
     return widths
+
+
+def _with_lines_below(narrow: Table, console: Console, number: int) -> RenderableType | None:
+    """The table without its `number` widest columns, whose values stand below their rows, indented; None if
+    that does not fit. The first column stays."""
+    widths = [_bounds(console, column)[0] for column in narrow.columns]
+    moved = sorted(range(1, len(widths)), key=lambda place: -widths[place])[:number]
+    kept = [place for place in range(len(widths)) if place not in moved]
+    if len(kept) < LEAST_BESIDE:
+        return None
+    rows = list(zip(*(list(column.cells) for column in narrow.columns), strict=True))
+    rest = Table(box=None, padding=(0, 1, 0, 0), pad_edge=False)
+    for place in kept:
+        column = narrow.columns[place]
+        rest.add_column(column.header, no_wrap=column.no_wrap, justify=column.justify)
+    for row in rows:
+        rest.add_row(*(row[place] for place in kept))
+    below = [_below(narrow, row, sorted(moved), console) for row in rows]
+    widest = max((len(word) for lines in below for line in lines for word in line.plain.split()), default=0)
+    if not _fit(rest, console) or widest + INDENT > console.width:
+        return None
+    parts: list[RenderableType] = []
+    for count, (row, lines) in enumerate(zip(rows, below, strict=True)):
+        one = Table(box=None, padding=(0, 1, 0, 0), pad_edge=False, show_header=count == 0)
+        for column in rest.columns:
+            one.add_column(
+                column.header,
+                no_wrap=column.no_wrap,
+                justify=column.justify,
+                width=column.width,
+                overflow="fold",
+            )
+        one.add_row(*(row[place] for place in kept))
+        parts += [one, *(Padding(line, (0, 0, 0, INDENT)) for line in lines)]
+    return Group(*parts)
+
+
+def _below(
+    table: Table, row: Sequence[RenderableType], places: Sequence[int], console: Console
+) -> list[Text]:
+    lines = []
+    for place in places:
+        value = _text(console, row[place])
+        if isinstance(value, Text) and value.plain:
+            heading = (f"{table.columns[place].header}: ", "dim")
+            lines.append(Text.assemble(heading, value, overflow="fold"))
+    return lines
 
 
 def _as_lines(table: Table, console: Console) -> Group:

@@ -28,8 +28,8 @@ def status_table(found: dict[str, Any], *, utc: bool) -> Table:
         where = alarm["label"] or alarm["device"]
         place = f" {escape(where)}" if where else ""
         since = _("since {time}", time=moment(alarm["since"], utc=utc))
-        detail = escape(from_daemon(alarm["detail"]))
-        table.add_row(_("alarm"), f"[yellow]{alarm['alarm']}{place}[/] {since} {detail}")
+        detail = f": {escape(from_daemon(alarm['detail']))}" if alarm["detail"] else ""
+        table.add_row(_("alarm"), f"[yellow]{alarm['alarm']}{place}[/] {since}{detail}")
     return table
 
 
@@ -49,7 +49,8 @@ def _readable(value: Any, utc: bool, key: str = "") -> str:
 
 def alarms_table(found: list[dict[str, Any]], *, utc: bool) -> Table:
     """The standing alarms, `/v1/alarms`."""
-    table = Table(_("alarm"), _("cell"), _("device"), _("since"), _("count"), _("detail"))
+    since_column = Column(_("since"), no_wrap=True)
+    table = Table(_("alarm"), _("cell"), _("device"), since_column, _("count"), _("detail"))
     for alarm in found:
         name, since = f"[yellow]{alarm['alarm']}[/]", moment(alarm["since"], utc=utc)
         detail = escape(from_daemon(alarm["detail"]))
@@ -71,11 +72,11 @@ def cells_table(found: list[dict[str, Any]]) -> Table:
     """Every cell, `/v1/cells`. Statuses keep their names: `edge-agent explain` knows them."""
     table = Table(
         _("cell"),
-        _("door"),
+        Column(_("door"), no_wrap=True),
         _("status"),
         _("flags"),
-        _("weight"),
-        _("temperature"),
+        Column(_("weight"), no_wrap=True),
+        Column(_("temperature"), no_wrap=True),
         _("climate"),
         _("reservation"),
     )

@@ -82,7 +82,7 @@ def test_the_locale_chooses_the_language(environment: dict[str, str], language: 
 
 
 def test_numbers_follow_the_rules_of_the_language(monkeypatch: pytest.MonkeyPatch) -> None:
-    for locale, shown in (("de_DE", ["1 Fach", "2 Fächer"]), ("id_ID", ["1 kompartemen", "2 kompartemen"])):
+    for locale, shown in (("de_DE", ["1 Fach", "2 Fächer"]), ("id_ID", ["1 bilik", "2 bilik"])):
         monkeypatch.setenv("LC_ALL", locale)
         assert [plural("{number} cell", "{number} cells", number) for number in (1, 2)] == shown
     with in_english():

@@ -43,6 +43,22 @@ def test_t2_a_wide_terminal_shows_a_table_and_a_narrow_one_lines() -> None:
     assert not [line for line in narrow.splitlines() if IDS[0] in line and IDS[1] in line]
 
 
+def test_t2_the_widest_columns_stand_below_their_rows_where_the_others_fit() -> None:
+    raw = io.StringIO()
+    console = _Console(file=raw, width=50, force_terminal=False)
+    table = Table("cell", "door", "status", "reservation")
+    table.add_row("A01", "closed", "AWAITING_INSPECTION", IDS[0])
+    table.add_row("A02", "open", "IDLE", "")
+    console.print(table)
+    assert [line.rstrip() for line in raw.getvalue().splitlines()] == [
+        "cell door   status",
+        "A01  closed AWAITING_INSPECTION",
+        "    reservation:",
+        f"    {IDS[0]}",
+        "A02  open   IDLE",
+    ]
+
+
 @pytest.mark.parametrize("encoding", ["iso-8859-1", "ascii"])
 @pytest.mark.parametrize("width", [60, 80, 200])
 def test_t1_a_table_is_shown_in_any_encoding(encoding: str, width: int) -> None:

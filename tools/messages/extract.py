@@ -55,7 +55,6 @@ NOT_SHOWN = frozenset(
         "journal cannot be written",
         "applying a new configuration",
         "uid {0}",
-        "cell {0} {1}",
     }
 )
 """Texts of these modules that no command shows, or that fit too many sentences."""
@@ -79,6 +78,7 @@ DAEMON_WORDS = (
     "locks",
     "scale",
     "scales",
+    "silent",
     "synchronised",
     "temperature",
     "thermometers",
