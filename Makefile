@@ -45,6 +45,7 @@ docs: $(STAMP)                   ## the pages and pictures that are made from co
 	$(PY) -m tools.pages.devices
 	$(PY) -m tools.pages.contracts
 	$(PY) -m tools.pages.watch
+	$(PY) -m tools.pages.outputs
 	$(PY) -m tools.pages.manual
 	$(PY) -m tools.pages.explanations
 	$(PY) -m tools.messages

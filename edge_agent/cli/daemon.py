@@ -42,7 +42,7 @@ def visible(value: Any) -> Any:
     return value
 
 
-class _Console(Console):
+class TerminalConsole(Console):
     """Shows what `visible` leaves of a text."""
 
     def render_str(self, text: str, **options: Any) -> Text:
@@ -55,8 +55,8 @@ class _Console(Console):
         super().print(*fit, **options)
 
 
-console = _Console()
-problems = _Console(stderr=True)
+console = TerminalConsole()
+problems = TerminalConsole(stderr=True)
 
 REFUSED, USAGE, NO_DAEMON = 1, 2, 3
 UNLOCK_TIMEOUT_S = 60.0

@@ -82,6 +82,15 @@ def _followed(rows: Iterator[dict[str, Any]]) -> list[dict[str, Any]]:
 
 
 def _print(rows: list[dict[str, Any]], everything: bool) -> None:
+    table, counts = findings_of(rows, everything=everything)
+    if table is not None:
+        console.print(table)
+    console.print(counts, highlight=False, markup=False)
+
+
+def findings_of(rows: list[dict[str, Any]], *, everything: bool) -> tuple[Table | None, str]:
+    """The table of what was found (None if there is nothing to show), worst first, and how much of each
+    verdict there is."""
     shown = [row for row in rows if everything or row["verdict"] != "good"]
     table = Table(_("what"), _("where"), _("verdict"), _("finding"), _("next step"), show_lines=True)
     for row in sorted(shown, key=lambda row: ORDER.index(row["verdict"])):
@@ -91,8 +100,6 @@ def _print(rows: list[dict[str, Any]], everything: bool) -> None:
         verdict = f"[{colour}]{verdict_word(row['verdict'])}[/]"
         step = escape(from_daemon(row["next_step"]))
         table.add_row(_word(row["check"]), escape(_word(row["target"])), verdict, finding, step)
-    if shown:
-        console.print(table)
     counts = {verdict: sum(row["verdict"] == verdict for row in rows) for verdict in ORDER}
     words = (
         plural("{number} fault", "{number} faults", counts["fault"]),
@@ -100,7 +107,7 @@ def _print(rows: list[dict[str, Any]], everything: bool) -> None:
         plural("{number} good", "{number} good", counts["good"]),
         plural("{number} that could not be tested", "{number} that could not be tested", counts["unknown"]),
     )
-    console.print(", ".join(words), highlight=False, markup=False)
+    return (table if shown else None), ", ".join(words)
 
 
 def _word(name: str) -> str:

@@ -11,7 +11,7 @@ import io
 import os
 import re
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from contextvars import ContextVar
 from functools import lru_cache
 from gettext import GNUTranslations, NullTranslations
@@ -47,13 +47,18 @@ _forced: ContextVar[str | None] = ContextVar("forced", default=None)
 
 
 @contextmanager
-def in_english() -> Iterator[None]:
-    """Texts that are made inside are English whatever the locale: for JSON and for files."""
-    token = _forced.set(SOURCE)
+def in_language(name: str) -> Iterator[None]:
+    """Texts that are made inside are in this language whatever the locale."""
+    token = _forced.set(name)
     try:
         yield
     finally:
         _forced.reset(token)
+
+
+def in_english() -> AbstractContextManager[None]:
+    """Texts that are made inside are English whatever the locale: for JSON and for files."""
+    return in_language(SOURCE)
 
 
 def language() -> str:

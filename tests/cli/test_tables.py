@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from rich.table import Column, Table
 
-from edge_agent.cli.daemon import _Console
+from edge_agent.cli.daemon import TerminalConsole
 
 IDS = ("res_0f8fad5b-d9cb-469f-a165-70867728950e", "ORDER-2026-11-30-0000017", "A03")
 WORDS = "the door opened although nobody had commanded it"
@@ -17,7 +17,7 @@ WORDS = "the door opened although nobody had commanded it"
 def shown(width: int, encoding: str = "utf-8", **columns: Any) -> str:
     raw = io.BytesIO()
     stream = io.TextIOWrapper(raw, encoding=encoding, errors="replace")
-    console = _Console(file=stream, width=width, force_terminal=False)
+    console = TerminalConsole(file=stream, width=width, force_terminal=False)
     table = Table("reservation", "order", "cell", Column("what happened", **columns))
     for _ in range(2):
         table.add_row(*IDS, WORDS)
@@ -45,7 +45,7 @@ def test_t2_a_wide_terminal_shows_a_table_and_a_narrow_one_lines() -> None:
 
 def test_t2_the_widest_columns_stand_below_their_rows_where_the_others_fit() -> None:
     raw = io.StringIO()
-    console = _Console(file=raw, width=50, force_terminal=False)
+    console = TerminalConsole(file=raw, width=50, force_terminal=False)
     table = Table("cell", "door", "status", "reservation")
     table.add_row("A01", "closed", "AWAITING_INSPECTION", IDS[0])
     table.add_row("A02", "open", "IDLE", "")
@@ -69,7 +69,7 @@ def test_t1_a_table_is_shown_in_any_encoding(encoding: str, width: int) -> None:
 
 def test_t2_a_table_that_is_a_little_too_wide_loses_borders_and_empty_columns_first() -> None:
     raw = io.StringIO()
-    console = _Console(file=raw, width=60, force_terminal=False)
+    console = TerminalConsole(file=raw, width=60, force_terminal=False)
     table = Table("cell", "door", "status", "flags", "weight", "temperature", "climate", "reservation")
     for number in range(3):
         table.add_row(f"A{number:02}", "closed", "AWAITING_INSPECTION", "", "1250 g", "", "", "")

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import tempfile
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import structlog
 
+from edge_agent.app.agent import Agent
 from edge_agent.config import load_settings
 from tools.bench.settings import REPOSITORY
 from tools.simulate.plant import Plant, with_journal
@@ -31,14 +32,21 @@ class Scene:
     events: list[dict[str, Any]]
 
 
-def scene() -> Scene:
-    """Plays the scene; the same every time."""
+Then = Callable[[Agent], Awaitable[None]]
+
+
+async def _no_more(agent: Agent) -> None:
+    """Nothing else is asked of the machine."""
+
+
+def scene(then: Then = _no_more) -> Scene:
+    """Plays the scene; the same every time. `then`: what is asked of the machine at its end."""
     structlog.configure(logger_factory=structlog.ReturnLoggerFactory())
     with (
         tempfile.TemporaryDirectory() as folder,
         asyncio.Runner(loop_factory=VirtualLoop) as runner,
     ):
-        return runner.run(_play(Path(folder)))
+        return runner.run(_play(Path(folder), then))
 
 
 async def _until(condition: Callable[[], Any]) -> None:
@@ -47,7 +55,7 @@ async def _until(condition: Callable[[], Any]) -> None:
             await asyncio.sleep(0.05)
 
 
-async def _play(folder: Path) -> Scene:
+async def _play(folder: Path, then: Then) -> Scene:
     settings = load_settings(REPOSITORY / "config" / "demo.toml")
     plant = Plant(with_journal(settings, folder / "journal.sqlite"), 7)
     plant.start()
@@ -87,5 +95,6 @@ async def _play(folder: Path) -> Scene:
     await _until(lambda: report.alarms())
     await asyncio.sleep(2)
     seen = Scene(report.status(), report.cells(), agent.buses.stats(), report.timeline(limit=40))
+    await then(agent)
     await plant.stop()
     return seen

@@ -1,0 +1,1 @@
+"""Draws the outputs of five commands at the demo locker, in three languages."""
