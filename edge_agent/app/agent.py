@@ -15,7 +15,7 @@ from edge_agent.app.layout import layout_of
 from edge_agent.app.listeners import DaemonBusListener, DaemonLinkListener, DaemonLoopListener, refusal
 from edge_agent.app.outside import Outside
 from edge_agent.app.readers import readers_of
-from edge_agent.app.startup import files_beside, load_state, mark_this
+from edge_agent.app.startup import files_beside, load_state, mark_this, record_configuration
 from edge_agent.app.transports import fails_with
 from edge_agent.app.upkeep import check_devices, keep_mark, watch_disk
 from edge_agent.app.watchdog import Watchdog
@@ -282,6 +282,8 @@ class Agent:
             if not self.store.keep_spare_space():
                 self.loop.submit(Condition(Alarm.STORAGE_FAULT, "", True, "the disk is nearly full"))
             self.commands.adopt(self._journaled_requests)
+            taken, last_sequence = self._outside.taken, self.loop.last_sequence
+            record_configuration(self.store, self.settings, taken, last_sequence, self._started)
             await self._serve(on_ready, buses)
         finally:
             try:

@@ -22,7 +22,9 @@ from edge_agent.app.startup import NOTHING, Confirmed
 from edge_agent.config import Settings, load_settings
 from edge_agent.config.changes import Change, changes
 from edge_agent.config.effective import effective
+from edge_agent.config.origin import made_by_init
 from edge_agent.errors import Code, ConfigError, EdgeAgentError, FieldViolation, Finding, Refusal
+from edge_agent.journal.configurations import Taken
 from edge_agent.protocol.api import rfc3339
 
 log = structlog.get_logger()
@@ -65,6 +67,7 @@ class Service:
         self._outside: Outside
         self._agent: Agent
         self._wanted: Settings | None = None
+        self._taken = _taken_at_start(file)
         self._switch = asyncio.Event()
         self._applied = asyncio.Event()
         """Set while no new configuration is being applied."""
@@ -90,7 +93,8 @@ class Service:
             stopped.cancel()
 
     def _build(self, settings: Settings) -> None:
-        self._outside = replace(self._outside_of(settings), service=self, confirmed=self._confirmed)
+        outside = self._outside_of(settings)
+        self._outside = replace(outside, service=self, confirmed=self._confirmed, taken=self._taken)
         self._agent = Agent(settings, self._outside)
 
     async def _try_agent(self, stopped: asyncio.Task[bool], before: Loaded) -> None:
@@ -104,6 +108,7 @@ class Service:
                 raise
             log.exception("the new configuration failed: the previous one stays in use")
             self._loaded = replace(before, failed=_in_words(problem))
+            self._taken = Taken("revert", changes=(_in_words(problem),))
             self._build(before.settings)
             await self._run_agent(stopped)
 
@@ -121,6 +126,7 @@ class Service:
         except EdgeAgentError as problem:
             log.error("the new configuration failed: the previous one stays in use", reason=str(problem))
             self._loaded = replace(self._loaded, failed=str(problem))
+            self._taken = Taken("revert", changes=(str(problem),))
             self._build(self._loaded.settings)
         else:
             self._loaded = Loaded(wanted, self._loaded.number + 1, self._outside.clock.now().wall_s)
@@ -186,6 +192,7 @@ class Service:
                 log.info("configuration", change=str(change), by=actor)
             self._loaded = replace(self._loaded, failed=None)
             self._wanted = new
+            self._taken = Taken("reload", actor, changes=tuple(str(change) for change in found))
             self._applied.clear()
             self._switch.set()
             return found
@@ -214,6 +221,12 @@ class Service:
         else:
             if not found:
                 log.info("the configuration has not changed")
+
+
+def _taken_at_start(file: Path) -> Taken:
+    """How a configuration came into use that a daemon starts with."""
+    made = made_by_init(file)
+    return Taken("start") if made is None else Taken("init", made[1], made[0])
 
 
 def _in_words(problem: BaseException) -> str:

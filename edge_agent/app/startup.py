@@ -15,9 +15,11 @@ import structlog
 from edge_agent.app.mark import Mark, read_mark, write_mark
 from edge_agent.app.reload import in_use, rewired, use_of, wires_of
 from edge_agent.config import Settings
+from edge_agent.config.changes import digest
 from edge_agent.config.sections import PathsSection
-from edge_agent.errors import ConfigError, Finding
+from edge_agent.errors import ConfigError, Finding, StorageFault
 from edge_agent.journal.binding import keep_bound, read_bound, relabelled
+from edge_agent.journal.configurations import Taken, keep_configuration
 from edge_agent.journal.recovery import restore
 from edge_agent.journal.store import JournalStore, Loaded
 from edge_agent.model import Instant
@@ -88,6 +90,19 @@ def load_state(
     if FROZEN not in history:
         mark_this(settings, store.journal_id, loaded.last_sequence)
     return replace(state, history={**state.history, **history})
+
+
+def record_configuration(
+    store: JournalStore, settings: Settings, taken: Taken | None, last_sequence: int, now: Instant
+) -> None:
+    """Records in the journal that a configuration came into use. A full disk prevents no start."""
+    if taken is None:
+        return
+    try:
+        if keep_configuration(store, taken, digest(settings), now.wall_s, last_sequence):
+            log.info("a configuration came into use", how=taken.how, by=taken.actor or None)
+    except StorageFault as fault:
+        log.warning("the configuration in use is not recorded", reason=str(fault))
 
 
 def files_beside(journal: Path) -> list[str]:

@@ -30,6 +30,8 @@ def event_row(row: dict[str, Any], *, utc: bool) -> EventRow:
         more = ", ".join(f"{key} {_value(key, value, by_person)}" for key, value in row["detail"].items())
         if not row["sent"]:
             more = f"{more} {_('(waits for the broker)')}".strip()
+    elif row["kind"] == "configuration":
+        what, more = row["what"], "; ".join(row["detail"]["changes"])
     else:
         what = _("unlock: {outcome}", outcome=row["what"])
         more = purpose_word(row["purpose"])

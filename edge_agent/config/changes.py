@@ -3,6 +3,8 @@ labels, wherever they are in the file."""
 
 from __future__ import annotations
 
+import hashlib
+import json
 from dataclasses import dataclass
 from typing import Any
 
@@ -44,6 +46,13 @@ def _ids_changed(before: Settings, after: Settings) -> set[str]:
     """The key paths of ids that changed; their values are masked, and compare as equal."""
     old, new = before.credentials, after.credentials
     return {f"credentials.{name}.id" for name in old.keys() & new.keys() if old[name].id != new[name].id}
+
+
+def digest(settings: Settings) -> str:
+    """The same for two configurations exactly if `changes` finds nothing between them."""
+    ids = {name: entry.id for name, entry in settings.credentials.items()}  # `_flat` masks them
+    text = json.dumps([_flat(settings), ids], sort_keys=True, default=str)
+    return hashlib.sha256(text.encode()).hexdigest()
 
 
 def _flat(settings: Settings) -> dict[str, Any]:

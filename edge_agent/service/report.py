@@ -11,6 +11,7 @@ from edge_agent import __version__
 from edge_agent.drivers.bus import BusOwner
 from edge_agent.errors import Code, Refusal
 from edge_agent.field.poller import FieldValues
+from edge_agent.journal.configurations import configurations
 from edge_agent.journal.store import JournalStore
 from edge_agent.model import Alarm, Instant, Reservation, ReservationStatus
 from edge_agent.protocol.api import rfc3339
@@ -281,12 +282,12 @@ class Report:
             ],
         }
 
-    def timeline(self, after: tuple[int, int] = (0, 0), limit: int = 100) -> list[dict[str, Any]]:
-        """Events and lines of the unlock ledger in the order in which they happened, the newest `limit`.
-
-        `after`: sequence of an event and number of a ledger line after which to begin.
-        """
-        return [_row(row) for row in self._store.timeline(after, min(limit, LONGEST_LIST))]
+    def timeline(self, limit: int = 100) -> list[dict[str, Any]]:
+        """Events, lines of the unlock ledger and configurations that came into use: the newest `limit`, in
+        the order in which they happened."""
+        most = min(limit, LONGEST_LIST)
+        rows = [*self._store.timeline((0, 0), most), *configurations(self._store, most)]
+        return [_row(row) for row in sorted(rows, key=_order)[-most:]]
 
     async def follow(self) -> AsyncIterator[dict[str, Any]]:
         """New events and ledger lines, row by row, until the caller stops."""
@@ -295,7 +296,8 @@ class Report:
         try:
             place = self._store.newest_place()
             while True:
-                for row in self.timeline(place, LONGEST_LIST):
+                # No configuration comes into use while the daemon runs.
+                for row in map(_row, self._store.timeline(place, LONGEST_LIST)):
                     yield row
                     sequence, number = place
                     place = (row.get("sequence") or sequence, row.get("n") or number)
@@ -330,6 +332,13 @@ def _overdue_s(reservation: Reservation, now: Instant) -> int | None:
     return late_s if late_s > 0 else None
 
 
+def _order(row: dict[str, Any]) -> tuple[int, int, int]:
+    """Events by their sequence; what has none comes after the event that was the last one then."""
+    if row["kind"] == "event":
+        return row["sequence"], 0, 0
+    return row["after_sequence"], 1 if row["kind"] == "unlock" else 2, row["n"]
+
+
 def _row(row: dict[str, Any]) -> dict[str, Any]:
     """One row for people and scripts: what happened (`what`), when, where, why."""
     if row["kind"] == "event":
@@ -352,6 +361,19 @@ def _row(row: dict[str, Any]) -> dict[str, Any]:
                 if k not in ("cell", "machine", "source_type", "request_id", "actor")
             },
             "sent": row["sent"],
+        }
+    if row["kind"] == "configuration":
+        return {
+            "kind": "configuration",
+            "n": row["n"],
+            "at": rfc3339(row["wall_s"]),
+            "what": f"CONFIGURATION_{row['how'].upper()}",
+            "cell": None,
+            "reservation_id": None,
+            "source": None,
+            "actor": row["actor"] or None,
+            "request_id": None,
+            "detail": {"changes": row["changes"]},
         }
     return {
         "kind": "unlock",

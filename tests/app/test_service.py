@@ -16,7 +16,9 @@ import pytest
 import tomli_w
 
 from edge_agent.app import Agent, Outside, Service, system_outside
+from edge_agent.cli.event_rows import event_row
 from edge_agent.config import Settings, load_settings
+from edge_agent.config.origin import head
 from edge_agent.journal.store import Batch, JournalStore
 from edge_agent.model import Packaging
 from edge_agent.runtime.loop import LOCAL_KEY_PREFIX
@@ -87,8 +89,11 @@ async def served(
     folder: Path,
     writer: Callable[[JournalStore], Writer] = ThreadWriter,
     console: Callable[[Settings], Any] = lambda _: None,
+    content: str | None = None,
 ) -> AsyncIterator[Served]:
     file = machine(folder)
+    if content is not None:
+        file.write_text(content, encoding="utf-8")
     settings = load_settings(file)
     plant = Plant(settings, 1)
     cables = {settings.buses[name].port: cable for name, cable in plant.cables.items()}
@@ -177,6 +182,35 @@ async def test_a_configuration_that_ends_the_daemon_at_once_is_given_up(tmp_path
         assert site.service.in_use()["number"] == 1
         assert "the socket cannot be made" in site.service.in_use()["failed"]
         assert site.agent.settings.paths.socket == str(tmp_path / "agent.sock")
+        rows = [row for row in site.agent.report.timeline() if row["kind"] == "configuration"]
+        assert [(row["what"], row["actor"]) for row in rows] == [
+            ("CONFIGURATION_START", None),
+            ("CONFIGURATION_RELOAD", "somebody"),
+            ("CONFIGURATION_REVERT", None),
+        ]
+        assert rows[1]["detail"]["changes"] == [
+            f"paths.socket: {str(tmp_path / 'agent.sock')!r} is now '/nowhere/agent.sock'"
+        ]
+        assert "the socket cannot be made" in rows[2]["detail"]["changes"][0]
+
+
+async def test_a_file_that_init_has_written_is_recorded_with_its_writer_once(tmp_path: Path) -> None:
+    file = machine(tmp_path)
+    text = file.read_text(encoding="utf-8")
+    first = head("2026-11-30T10:00:00Z", "maria")
+    document = tomllib.loads(text)
+    document["doors"]["door_ajar_s"] = 77
+    made = f"{first}\n{text}"
+    for number, content in enumerate((made, made, f"{first}\n{tomli_w.dumps(document)}")):
+        file.write_text(content, encoding="utf-8")
+        async with served(tmp_path, content=content) as site:
+            rows = [row for row in site.agent.report.timeline() if row["kind"] == "configuration"]
+            assert [row["what"] for row in rows] == [
+                "CONFIGURATION_INIT",
+                *(["CONFIGURATION_START"] if number == 2 else []),
+            ]
+            assert rows[0]["actor"] == "maria"
+            assert event_row(rows[0], utc=True)[1:] == ("CONFIGURATION_INIT", "", "", "maria", "")
 
 
 async def test_a_reload_during_another_is_compared_with_the_newer_configuration(

@@ -6,6 +6,7 @@ import asyncio
 import json
 import os
 import tomllib
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ import pytest
 
 from edge_agent.cli.init import command, store
 from edge_agent.config import Settings, load_settings
+from edge_agent.config.origin import made_by_init
 from edge_agent.drivers.simulated.cable import MemoryCable
 from tests.scenarios.plays import a_life_by_codes, a_life_by_the_api
 from tests.scenarios.stage import Scenario, VirtualStage
@@ -115,6 +117,21 @@ def test_a_locker_with_a_protocol_of_its_own_is_found_too(tmp_path: Path) -> Non
     assert [device.address for device in written.devices.values()] == [0, 1, 2, 3]
     assert (len(written.cells), written.unlock.pulse_ms) == (64, 500)
     lives(new.truth, written, tmp_path, a_life_by_codes)
+
+
+def test_the_file_says_when_and_by_whom_it_was_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    new, output = small(tmp_path), tmp_path / "locker.toml"
+    monkeypatch.setenv("SUDO_USER", "maria")
+    assert new.init(*options(output, new.ports, last="5")).exit_code == 0
+    made = made_by_init(output)
+    assert made is not None
+    assert made[1] == "maria"
+    assert datetime.fromisoformat(made[0]).tzinfo is not None
+    output.write_text("# Written by hand\n", encoding="utf-8")
+    assert made_by_init(output) is None
+    assert made_by_init(tmp_path / "none.toml") is None
 
 
 def test_several_buses_with_different_speeds(tmp_path: Path) -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import socket as sockets
+from getpass import getuser
 from pathlib import Path
 
 import typer
@@ -29,8 +31,11 @@ from edge_agent.cli.language import _, in_english
 from edge_agent.cli.plurals import size_of
 from edge_agent.config import Settings
 from edge_agent.config.load import SHIPPED_PROFILES
+from edge_agent.config.origin import head
 from edge_agent.drivers.profiles import Profile, load_profile
 from edge_agent.errors import ConfigError
+from edge_agent.protocol.api import rfc3339
+from edge_agent.runtime.clock import SystemClock
 
 DEFAULT_PROFILES = "devices"
 
@@ -164,7 +169,7 @@ def _write(
     output: Path, force: bool, as_json: bool, site: Site, machine: Machine, remarks: list[str]
 ) -> None:
     try:
-        settings = put(output, document(site, machine, remarks), force=force)
+        settings = put(output, document(site, machine, remarks, _head()), force=force)
     except ConfigError as error:
         findings = [_("not consistent: {finding}", finding=one) for one in error.findings]
         raise _stop("\n".join(findings), USAGE) from None
@@ -174,6 +179,12 @@ def _write(
         print_json(_summary(output, settings, machine, remarks))
     else:
         _next_steps(output, settings)
+
+
+def _head() -> str:
+    """The first line of the file: when and by whom it was written."""
+    actor = os.environ.get("SUDO_USER") or getuser()
+    return head(rfc3339(SystemClock().now().wall_s), "-".join(actor.split()) or "-")
 
 
 def _summary(output: Path, settings: Settings, machine: Machine, remarks: list[str]) -> dict[str, object]:

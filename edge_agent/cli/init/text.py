@@ -60,11 +60,12 @@ def _section(title: str, comment: str, *rows: str) -> list[str]:
     return ["", _line(f"[{title}]", comment), *rows]
 
 
-def document(site: Site, machine: Machine, notes: Iterable[str]) -> str:
-    """The whole file."""
+def document(site: Site, machine: Machine, notes: Iterable[str], first: str) -> str:
+    """The whole file. `first`: its first line, see `edge_agent.config.origin`."""
     lines = [
-        "# Written by `edge-agent init` from its search of the buses and from the answers. Read it, change",
-        "# what is wrong, and validate it with",
+        first,
+        "# from its search of the buses and from the answers. Read it, change what is wrong, and validate it",
+        "# with",
         "#   edge-agent check --config /etc/edge-agent/locker.toml",
         "# which names whatever does not fit together, by its key. A key that is not known is an error. All",
         "# keys that there are stand in /usr/share/edge-agent/examples/locker.example.toml.",
