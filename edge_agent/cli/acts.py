@@ -23,7 +23,7 @@ from edge_agent.cli.daemon import (
     print_json,
     problems,
 )
-from edge_agent.cli.language import _
+from edge_agent.cli.language import _, from_daemon
 from edge_agent.cli.pin import As, PinFile, act
 from edge_agent.config.technicians import TechniciansFault, line, read
 from edge_agent.model import Verdict
@@ -104,7 +104,7 @@ def technician(
     try:
         made = line(name, _new_pin())
     except ValueError as problem:
-        raise _stop(str(problem), USAGE) from None
+        raise _stop(from_daemon(str(problem)), USAGE) from None
     if append is None:
         typer.echo(made)
         return
@@ -144,7 +144,7 @@ def _append(path: Path, name: str, made: str) -> None:
             ended = file.read(1) in (b"", b"\n")
             file.write((b"" if ended else b"\n") + made.encode() + b"\n")
     except TechniciansFault as fault:
-        raise _stop(str(fault), REFUSED) from None
+        raise _stop(from_daemon(str(fault)), REFUSED) from None
     except OSError as error:
         raise _stop(f"{path}: {error.strerror}", USAGE) from None
 

@@ -95,11 +95,17 @@ def _from_daemon(name: str, text: str) -> str:
     if whole is not None:
         return whole
     for found in _JOINT.finditer(text):
-        head, tail = text[: found.start()], _whole(name, text[found.start() :])
-        if tail is not None:  # a message, and what the daemon adds to it with "; " or ", "
+        head, joint, rest = text[: found.start()], found[0], text[found.end() :]
+        tail = _whole(name, joint + rest)  # a message, and what the daemon adds to it
+        if tail is None and (two := _whole(name, rest)) is not None:  # two messages
+            tail = joint + two
+        if tail is not None:
             return _from_daemon(name, head) + tail
     head, colon, rest = text.partition(": ")
-    return f"{_from_daemon(name, head)}{colon}{_from_daemon(name, rest)}" if colon else text
+    if not colon:
+        return text
+    before = _whole(name, head + colon) or _from_daemon(name, head) + colon
+    return before + _from_daemon(name, rest)
 
 
 def _whole(name: str, text: str) -> str | None:

@@ -104,6 +104,17 @@ def test_numbers_follow_the_rules_of_the_language(monkeypatch: pytest.MonkeyPatc
             "every reply comes 30 ms late, whichever device is asked",
             "jede Antwort kommt 30 ms zu spät, welches Gerät auch gefragt wird",
         ),
+        (
+            "the broker refuses us: Not authorized; look at the log of the broker",
+            "der Broker lehnt uns ab: Not authorized; sehen Sie in das Protokoll des Brokers",
+        ),
+        ("DOOR_FORCED: opened without a pulse", "DOOR_FORCED: ging ohne Impuls auf"),
+        (
+            "7 opened nothing; resting for 60 s; a full right QR text still opens",
+            "7 öffneten nichts; Pause von 60 s; ein vollständiger richtiger QR-Text öffnet weiterhin",
+        ),
+        ("cell A01 has no scale", "Fach A01 hat keine Waage"),
+        ("cell A01 does what nobody knows", "cell A01 does what nobody knows"),
         ("what nobody has translated: {0}", "what nobody has translated: {0}"),
         ("", ""),
     ],

@@ -36,6 +36,18 @@ DAEMON_SOURCES = (
     "app/service.py",
     "app/reload.py",
     "app/adapters.py",
+    "app/agent.py",
+    "runtime/command_handler.py",
+    "cloud/signature_check.py",
+    "cloud/link.py",
+    "mqtt/connection.py",
+    "mqtt/credentials.py",
+    "mqtt/packets.py",
+    "journal/volatile.py",
+    "drivers/bus.py",
+    "drivers/tty.py",
+    "config/technicians.py",
+    "errors.py",
 )
 """Where the daemon's texts for technicians are made, below `edge_agent`."""
 OTHER_SOURCES = ("invariants", "transitions")
@@ -55,6 +67,16 @@ NOT_SHOWN = frozenset(
         "journal cannot be written",
         "applying a new configuration",
         "uid {0}",
+        "effect {0}",
+        "{0} (code {1})",
+        "bus {0}",
+        "poller of {0}",
+        "console check",
+        "upgrading the journal",
+        "link's thread",
+        "link's thread, connecting",
+        "the library's thread died",
+        "_ALERT_(\\w+)|alert ([a-z ]+)",
     }
 )
 """Texts of these modules that no command shows, or that fit too many sentences."""

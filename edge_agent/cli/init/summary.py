@@ -10,6 +10,7 @@ from rich.table import Table
 
 from edge_agent.cli.init.plan import Cell, Machine
 from edge_agent.cli.init.text import Site
+from edge_agent.cli.init.words import NOTHING
 from edge_agent.cli.language import _
 
 
@@ -38,8 +39,8 @@ def _rows(site: Site, machine: Machine) -> Iterator[tuple[str, str]]:
         if labels:
             yield text, ", ".join(labels)
     yield _("closed contact"), _("reads {level}", level=site.closed_level)
-    yield _("scanner"), site.scanner or _("none")
-    yield _("keypad"), site.keypad or _("none")
+    yield _("scanner"), site.scanner or NOTHING
+    yield _("keypad"), site.keypad or NOTHING
 
 
 def _uses(cells: list[Cell]) -> Iterator[tuple[str, list[str]]]:
