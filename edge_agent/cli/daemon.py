@@ -42,12 +42,28 @@ def visible(value: Any) -> Any:
     return value
 
 
+SPELLED = {"Ω": "Ohm", "…": "...", "→": "->", "–": "-", "—": "-"}
+"""Signs that many a terminal's encoding lacks, and what stands for them there."""
+
+
+def encodable(text: str, encoding: str) -> str:
+    """A text with the signs of `SPELLED` replaced that an encoding lacks; the others are for the stream."""
+    if text.isascii():
+        return text
+    try:
+        text.encode(encoding)
+    except (UnicodeEncodeError, LookupError):
+        for sign, spelled in SPELLED.items():
+            text = text.replace(sign, spelled)
+    return text
+
+
 class TerminalConsole(Console):
     """Shows what `visible` leaves of a text."""
 
     def render_str(self, text: str, **options: Any) -> Text:
         """See `rich.console.Console.render_str`."""
-        return super().render_str(visible(text), **options)
+        return super().render_str(encodable(visible(text), self.encoding), **options)
 
     def print(self, *objects: Any, **options: Any) -> None:
         """See `rich.console.Console.print`; tables fit the terminal (`edge_agent.cli.tables`)."""

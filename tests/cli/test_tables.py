@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from rich.table import Column, Table
 
-from edge_agent.cli.daemon import TerminalConsole
+from edge_agent.cli.daemon import TerminalConsole, encodable
 
 IDS = ("res_0f8fad5b-d9cb-469f-a165-70867728950e", "ORDER-2026-11-30-0000017", "A03")
 WORDS = "the door opened although nobody had commanded it"
@@ -65,6 +65,12 @@ def test_t1_a_table_is_shown_in_any_encoding(encoding: str, width: int) -> None:
     text = shown(width, encoding)
     assert "?" not in text
     assert IDS[0] in text
+
+
+def test_t1_signs_that_an_encoding_lacks_are_spelled() -> None:
+    assert encodable("120 Ω, 5 °C, …", "iso-8859-1") == "120 Ohm, 5 °C, ..."
+    assert encodable("120 Ω, …", "utf-8") == "120 Ω, …"
+    assert encodable("漢 Ω", "no such encoding") == "漢 Ohm"
 
 
 def test_t2_a_table_that_is_a_little_too_wide_loses_borders_and_empty_columns_first() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import html
 import re
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -181,6 +182,25 @@ def test_every_cell_has_its_place_on_any_terminal(played: Scene, size: tuple[int
     words = re.sub(r"<[^>]*>", " ", picture(played, size))
     seen = sum(cell["label"] in words for cell in played.cells)
     assert seen == len(played.cells) or (size == (40, 12) and seen >= 4)
+
+
+@pytest.mark.parametrize(
+    ("language", "words"),
+    [
+        ("en", ("broker connected", "1 alarm", "q quit", "blocked")),
+        ("de", ("Broker verbunden", "1 Alarm", "q Ende", "gesperrt")),
+        ("id", ("broker tersambung", "1 alarm", "q keluar", "diblokir")),
+    ],
+)
+@pytest.mark.parametrize("size", [(80, 24), (200, 50)])
+def test_head_and_keys_fit_the_terminal_in_every_language(
+    played: Scene, language: str, words: tuple[str, ...], size: tuple[int, int]
+) -> None:
+    svg = re.sub(r"<style>.*?</style>", "", picture(played, size, language), flags=re.DOTALL)
+    text = " ".join(html.unescape(re.sub(r"<[^>]*>", " ", svg)).split())
+    for word in (*words[:-1], words[-1].upper()):
+        assert word in text
+    assert all(cell["label"] in text for cell in played.cells)
 
 
 def test_the_picture_in_the_docs_is_current(played: Scene) -> None:

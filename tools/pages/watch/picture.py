@@ -10,7 +10,7 @@ from typing import Any
 
 import httpx
 
-from edge_agent.cli.language import in_english
+from edge_agent.cli.language import SOURCE, in_language
 from edge_agent.cli.watch.app import WatchApp
 from edge_agent.cli.watch.daemon import Daemon
 from tools.pages.watch.scene import Scene
@@ -52,7 +52,7 @@ async def _draw(scene: Scene, size: tuple[int, int]) -> str:
     return FONT_FACE.sub("", svg) + "\n"
 
 
-def picture(scene: Scene, size: tuple[int, int] = SIZE) -> str:
+def picture(scene: Scene, size: tuple[int, int] = SIZE, language: str = SOURCE) -> str:
     """The SVG, the same for the same scene. `size`: columns and rows of the terminal."""
-    with in_english():
+    with in_language(language):
         return asyncio.run(_draw(scene, size))
