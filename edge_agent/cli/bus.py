@@ -167,8 +167,9 @@ def _check_table(rows: list[dict[str, Any]]) -> Table:
     for row in rows:
         good = f"[green]{_('good')}[/]"
         result = good if row["ok"] else f"[red]{escape(from_daemon(row['detail']))}[/]"
-        why = "" if row["ok"] else escape(row["why"])
-        table.add_row(row["bus"], row["device"], str(row["address"]), escape(row["check"]), result, why)
+        why = "" if row["ok"] else escape(from_daemon(row["why"]))
+        check = escape(from_daemon(row["check"]))
+        table.add_row(row["bus"], row["device"], str(row["address"]), check, result, why)
     return table
 
 
@@ -230,7 +231,7 @@ def _device_table(devices: list[dict[str, Any]]) -> Table:
     for device in devices:
         state = f"[{COLOURS.get(device['state'], 'default')}]{device_word(device['state'])}[/]"
         if device["failing_checks"]:
-            failed = _("check failed: {checks}", checks=", ".join(device["failing_checks"]))
+            failed = _("check failed: {checks}", checks=", ".join(map(from_daemon, device["failing_checks"])))
             state += f" [red]{escape(failed)}[/]"
         latency = device["latency_ms"]
         times = ("" if latency[key] is None else f"{latency[key]:g}" for key in ("p50", "p99", "max"))

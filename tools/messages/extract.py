@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import ast
 import re
+import tomllib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +18,7 @@ from edge_agent.cli.explain.alarms import ALARMS
 from edge_agent.cli.explain.command import joined
 from edge_agent.cli.explain.words import CODES, EVENTS, STATUSES
 from edge_agent.cli.language import DAEMON
+from edge_agent.drivers.decode import EXCEPTIONS
 from edge_agent.statemachine.transitions import CELL_TABLE, FLAG_TABLE, TABLE, WHY_NOT, CellGuard, Refused
 from tools.bench.settings import REPOSITORY
 
@@ -83,6 +85,7 @@ NOT_SHOWN = frozenset(
 DAEMON_WORDS = (
     "alarm",
     "alarms",
+    "answers",
     "broker",
     "bus",
     "cell",
@@ -180,6 +183,11 @@ def _of_daemon() -> Iterator[Message]:
                 if text not in NOT_SHOWN:
                     yield Message(text, context=DAEMON, place=place)
     yield from (Message(text, context=DAEMON, place="transitions") for text in _table_reasons())
+    yield from (Message(text, context=DAEMON, place="modbus") for text in EXCEPTIONS.values())
+    for profile in sorted((REPOSITORY / "config" / "devices").glob("*.toml")):
+        for check in tomllib.loads(profile.read_text(encoding="utf-8")).get("checks", []):
+            for text in (check["name"], check["why"]):
+                yield Message(text, context=DAEMON, place=f"config/devices/{profile.name}")
 
 
 def _table_reasons() -> Iterator[str]:

@@ -122,7 +122,7 @@ def health(status: dict[str, Any], buses: list[dict[str, Any]]) -> Text:
         text.append_text(Text.assemble((_("bus {name}", name=bus["bus"]) + " ", "bold"), state, share, "\n"))
         for device in bus["devices"]:
             if device["state"] != "answering" or device["failing_checks"]:
-                why = ", ".join([device_word(device["state"]), *device["failing_checks"]])
+                why = ", ".join([device_word(device["state"]), *map(from_daemon, device["failing_checks"])])
                 text.append(f"  {device['device']} ({device['address']}): {why}\n", "red")
     for alarm in status["alarms"]:
         where = " ".join(part for part in (alarm["label"], alarm["device"]) if part)
