@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import get_args
 
 import pytest
 from typer.testing import CliRunner, Result
@@ -11,8 +12,9 @@ from typer.testing import CliRunner, Result
 from edge_agent.cli.commands import app
 from edge_agent.cli.explain.alarms import ALARMS
 from edge_agent.cli.explain.command import known, names, plain
-from edge_agent.cli.explain.words import CODES, EVENTS, STATUSES
+from edge_agent.cli.explain.words import CODES, EVENTS, LOCAL_EVENTS, STATUSES
 from edge_agent.errors import Code
+from edge_agent.journal.configurations import How
 from edge_agent.model import Alarm, CellStatus
 from edge_agent.protocol.events import EventType
 from tools.pages.explanations.sections import PAGES, SECTIONS, with_sections
@@ -25,7 +27,8 @@ def explain(*arguments: str, width: int = 80) -> Result:
 def test_every_name_is_explained_and_none_has_two_meanings() -> None:
     texts = [set[object](text) for text in (ALARMS, CODES, EVENTS, STATUSES)]
     assert texts == [set(Alarm), set(Code), set(EventType), set(CellStatus)]
-    assert len(known()) == sum(len(text) for text in texts)
+    assert {f"CONFIGURATION_{how.upper()}" for how in get_args(How)} == set(LOCAL_EVENTS)
+    assert len(known()) == sum(len(text) for text in (*texts, LOCAL_EVENTS))
     for one in known().values():
         assert one.means
         assert one.do

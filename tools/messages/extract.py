@@ -16,7 +16,7 @@ from pathlib import Path
 
 from edge_agent.cli.explain.alarms import ALARMS
 from edge_agent.cli.explain.command import joined
-from edge_agent.cli.explain.words import CODES, EVENTS, STATUSES
+from edge_agent.cli.explain.words import CODES, EVENTS, LOCAL_EVENTS, STATUSES
 from edge_agent.cli.language import DAEMON
 from edge_agent.drivers.decode import EXCEPTIONS
 from edge_agent.statemachine.transitions import CELL_TABLE, FLAG_TABLE, TABLE, WHY_NOT, CellGuard, Refused
@@ -168,7 +168,7 @@ def _explained() -> Iterator[Message]:
                 yield Message(joined(part), place=place)
     for code in CODES.values():
         yield from (Message(joined(part), place=place) for part in (code.means, code.do))
-    for word in (*STATUSES.values(), *EVENTS.values()):
+    for word in (*STATUSES.values(), *EVENTS.values(), *LOCAL_EVENTS.values()):
         yield from (Message(joined(part), place=place) for part in (word.means, word.do))
 
 

@@ -14,7 +14,7 @@ from rich.table import Table
 
 from edge_agent.cli.daemon import AsJson, console, print_json
 from edge_agent.cli.explain.alarms import ALARMS
-from edge_agent.cli.explain.words import CODES, EVENTS, STATUSES
+from edge_agent.cli.explain.words import CODES, EVENTS, LOCAL_EVENTS, STATUSES
 from edge_agent.cli.language import _, marked
 
 EVENT_PREFIX = "EVENT_TYPE_"
@@ -69,6 +69,7 @@ def _explanations() -> Iterator[Explanation]:
         yield Explanation(code.name, "error code", about.means, about.do, number=int(code))
     for name, kind, words in (
         *((event.removeprefix(EVENT_PREFIX), "event", words) for event, words in EVENTS.items()),
+        *((name, "event", words) for name, words in LOCAL_EVENTS.items()),
         *((status.value, "cell status", words) for status, words in STATUSES.items()),
     ):
         yield Explanation(name, kind, words.means, words.do)

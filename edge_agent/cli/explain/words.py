@@ -94,6 +94,23 @@ EVENTS: dict[EventType, WordText] = {
 }
 """Every event."""
 
+LOCAL_EVENTS: dict[str, WordText] = {
+    "CONFIGURATION_INIT": WordText(
+        "the machine started with a file that `edge-agent init` wrote; the user is who ran it", "nothing"
+    ),
+    "CONFIGURATION_START": WordText(
+        "the machine started with another configuration than before", "nothing, if somebody changed the file"
+    ),
+    "CONFIGURATION_RELOAD": WordText(
+        "`edge-agent reload` or SIGHUP put a changed configuration to use; the row has the changes", "nothing"
+    ),
+    "CONFIGURATION_REVERT": WordText(
+        "the changed configuration failed, and the one before is in use again; the row gives the reason",
+        "correct the file, `edge-agent check --config FILE`, `edge-agent reload`",
+    ),
+}
+"""What `edge-agent events` shows beside the events and the ledger; it stays on the machine."""
+
 CODES: dict[Code, CodeText] = {
     Code.INVALID_ARGUMENT: CodeText(
         "a field is wrong; `details` names its path", "no", "correct what the message names"

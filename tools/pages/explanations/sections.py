@@ -9,7 +9,7 @@ from textwrap import fill
 from cloud_gateway.api.errors import HTTP_STATUS
 from edge_agent.cli.explain.alarms import ALARMS
 from edge_agent.cli.explain.command import EVENT_PREFIX
-from edge_agent.cli.explain.words import CODES, EVENTS, STATUSES
+from edge_agent.cli.explain.words import CODES, EVENTS, LOCAL_EVENTS, STATUSES
 from edge_agent.protocol.events import WEBHOOK_TYPES
 from tools.bench.settings import REPOSITORY
 
@@ -42,12 +42,15 @@ def words() -> str:
     events = (
         (f"`{event.removeprefix(EVENT_PREFIX)}`", text.means, text.do) for event, text in EVENTS.items()
     )
+    local = ((f"`{name}`", text.means, text.do) for name, text in LOCAL_EVENTS.items())
     codes = ((f"{code.name} ({int(code)})", text.means, text.do) for code, text in CODES.items())
     return "\n".join(
         [
             *_table(("status of a cell", "what it means", "do"), statuses),
             "",
             *_table(("event", "what it means", "do"), events),
+            "",
+            *_table(("kept on the machine", "what it means", "do"), local),
             "",
             *_table(("error code", "what it means", "do, at the machine"), codes),
             "",
