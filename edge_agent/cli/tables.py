@@ -19,13 +19,17 @@ PADDING = 2
 MOST_BELOW, LEAST_BESIDE = 2, 3
 """At most this many columns are shown below their rows, and at least this many beside each other."""
 INDENT = 4
+MOST_COMPARED, FRAME, SHORTER = 100, 3, 1.3
+"""A table of at most this many rows loses its frame (its lines) if it is shorter by this factor then."""
 
 
 def fitting(table: Table, console: Console) -> RenderableType:
     """The table with a width for each column. If the terminal is too narrow for it: without borders and empty
     columns; else with the widest columns below their rows; else its rows as lines."""
-    if not table.show_header or not table.columns or _fit(table, console):
+    if not table.show_header or not table.columns:
         return table
+    if _fit(table, console):
+        return _shorter(table, console)
     narrow = _without_borders(table)
     if _fit(narrow, console):
         return narrow
@@ -34,6 +38,17 @@ def fitting(table: Table, console: Console) -> RenderableType:
         if shown is not None:
             return shown
     return _as_lines(table, console)
+
+
+def _shorter(table: Table, console: Console) -> Table:
+    """The table, or where that needs far fewer lines, the same without borders."""
+    if table.box is None or table.show_lines or table.row_count > MOST_COMPARED:
+        return table
+    narrow = _without_borders(table)
+    if not _fit(narrow, console):
+        return table
+    lines, fewer = (len(console.render_lines(one, pad=False)) for one in (table, narrow))
+    return narrow if (fewer + FRAME) * SHORTER < lines else table
 
 
 def _fit(table: Table, console: Console) -> bool:

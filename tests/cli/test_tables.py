@@ -67,6 +67,20 @@ def test_t1_a_table_is_shown_in_any_encoding(encoding: str, width: int) -> None:
     assert IDS[0] in text
 
 
+def test_t2_a_squeezed_table_loses_its_borders_where_that_makes_it_shorter() -> None:
+    raw = io.StringIO()
+    console = TerminalConsole(file=raw, width=80, force_terminal=False)
+    since = Column("since", no_wrap=True)
+    table = Table("alarm", "cell", "device", since, "count", "detail")
+    detail = "reads open although this machine did not open the door"
+    for label in ("A05", "A06", "A07"):
+        table.add_row("SENSOR_FAULT", label, "", "2026-11-30 16:23:04 UTC", "1", detail)
+    console.print(table)
+    lines = raw.getvalue().splitlines()
+    assert lines[0].split() == ["alarm", "cell", "since", "count", "detail"]
+    assert len(lines) <= 10
+
+
 def test_t1_signs_that_an_encoding_lacks_are_spelled() -> None:
     assert encodable("120 Ω, 5 °C, …", "iso-8859-1") == "120 Ohm, 5 °C, ..."
     assert encodable("120 Ω, …", "utf-8") == "120 Ω, …"
