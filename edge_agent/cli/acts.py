@@ -23,8 +23,8 @@ from edge_agent.cli.daemon import (
     print_json,
     problems,
 )
-from edge_agent.cli.language import _, from_daemon
 from edge_agent.cli.pin import As, PinFile, act
+from edge_agent.cli.text.language import _, from_daemon
 from edge_agent.config.technicians import TechniciansFault, line, read
 from edge_agent.model import Verdict
 

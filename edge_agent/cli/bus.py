@@ -29,10 +29,10 @@ from edge_agent.cli.daemon import (
     rows_of,
     until_stopped,
 )
-from edge_agent.cli.display import device_word, key_word
-from edge_agent.cli.language import _, from_daemon, marked
 from edge_agent.cli.record.command import record_profile
-from edge_agent.cli.times import Utc, time_of_day
+from edge_agent.cli.text.display import device_word, key_word
+from edge_agent.cli.text.language import _, from_daemon, marked
+from edge_agent.cli.text.times import Utc, time_of_day
 
 bus_app = typer.Typer(
     no_args_is_help=True, help="Inspect the buses: which devices answer, how quickly, and every frame."

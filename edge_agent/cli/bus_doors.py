@@ -10,7 +10,7 @@ from urllib.parse import urlencode
 import typer
 
 from edge_agent.cli.daemon import call, console, print_json_line, problems, rows_of
-from edge_agent.cli.language import _, marked
+from edge_agent.cli.text.language import _, marked
 
 DOOR_WORDS = {"open": marked("open"), "closed": marked("closed"), "unknown": marked("unknown")}
 COLOURS = {"open": "yellow", "unknown": "red"}

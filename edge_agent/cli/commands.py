@@ -34,17 +34,17 @@ from edge_agent.cli.daemon import (
 )
 from edge_agent.cli.diagnose import diagnose
 from edge_agent.cli.event_filter import SEARCHED, EventFilter, moment_since
-from edge_agent.cli.event_rows import event_row
 from edge_agent.cli.explain.command import explain
 from edge_agent.cli.init.command import init
-from edge_agent.cli.language import _
 from edge_agent.cli.logs import logs
 from edge_agent.cli.pin import As, PinFile, act
 from edge_agent.cli.reload import reload
 from edge_agent.cli.reservations import reservations
 from edge_agent.cli.restore import clear, restore
 from edge_agent.cli.schema import schema_app
-from edge_agent.cli.times import Utc
+from edge_agent.cli.text.event_rows import event_row
+from edge_agent.cli.text.language import _
+from edge_agent.cli.text.times import Utc
 from edge_agent.cli.views import alarms_table, cells_table, events_table, status_table
 from edge_agent.cli.watch.command import watch
 from edge_agent.runtime.clock import SystemClock

@@ -24,8 +24,8 @@ from edge_agent.cli.daemon import (
     print_json,
     problems,
 )
-from edge_agent.cli.language import _, marked
-from edge_agent.cli.plurals import size_of
+from edge_agent.cli.text.language import _, marked
+from edge_agent.cli.text.plurals import size_of
 from edge_agent.config import Settings, load_settings
 from edge_agent.config.effective import effective
 from edge_agent.config.modes import mode_findings

@@ -15,8 +15,8 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from edge_agent.cli.language import _, from_daemon
-from edge_agent.cli.tables import fitting
+from edge_agent.cli.text.language import _, from_daemon
+from edge_agent.cli.text.tables import fitting
 
 _STEERING = frozenset({"Cc", "Cf", "Cs", "Zl", "Zp"})
 """Unicode categories that control a terminal, change the direction of text, end lines, or are no
@@ -66,7 +66,7 @@ class TerminalConsole(Console):
         return super().render_str(encodable(visible(text), self.encoding), **options)
 
     def print(self, *objects: Any, **options: Any) -> None:
-        """See `rich.console.Console.print`; tables fit the terminal (`edge_agent.cli.tables`)."""
+        """See `rich.console.Console.print`; tables fit the terminal (`edge_agent.cli.text.tables`)."""
         fit = [fitting(thing, self) if isinstance(thing, Table) else thing for thing in objects]
         super().print(*fit, **options)
 

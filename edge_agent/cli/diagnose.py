@@ -20,9 +20,9 @@ from edge_agent.cli.daemon import (
     problems,
     rows_of,
 )
-from edge_agent.cli.display import verdict_word
-from edge_agent.cli.language import _, from_daemon, plural
 from edge_agent.cli.pin import As, PinFile, with_pin
+from edge_agent.cli.text.display import verdict_word
+from edge_agent.cli.text.language import _, from_daemon, plural
 
 COLOURS = {"good": "green", "warning": "yellow", "fault": "red", "unknown": "cyan"}
 ORDER = ("fault", "warning", "unknown", "good")

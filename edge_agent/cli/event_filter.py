@@ -10,7 +10,7 @@ from typing import Any
 
 import typer
 
-from edge_agent.cli.language import _
+from edge_agent.cli.text.language import _
 
 SEARCHED = 1000
 """How many of the newest rows a filter searches: the most that the daemon returns at once."""

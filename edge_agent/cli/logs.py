@@ -25,8 +25,8 @@ from edge_agent.cli.daemon import (
     until_stopped,
 )
 from edge_agent.cli.event_filter import moment_since
-from edge_agent.cli.language import _
-from edge_agent.cli.times import Utc, moment
+from edge_agent.cli.text.language import _
+from edge_agent.cli.text.times import Utc, moment
 from edge_agent.process.log_output import PRIORITIES
 from edge_agent.protocol.api import rfc3339
 from edge_agent.runtime.clock import SystemClock

@@ -15,7 +15,7 @@ from urllib.parse import quote
 import typer
 
 from edge_agent.cli.daemon import REFUSED, USAGE, PinNeeded, call, problems
-from edge_agent.cli.language import _, from_daemon
+from edge_agent.cli.text.language import _, from_daemon
 from edge_agent.config.technicians import NAME_HEADER, PIN_HEADER
 
 PIN_VARIABLE, NAME_VARIABLE = "EDGE_AGENT_PIN", "EDGE_AGENT_TECHNICIAN"

@@ -21,7 +21,7 @@ from edge_agent.cli.daemon import (
     print_json,
     problems,
 )
-from edge_agent.cli.language import _, plural
+from edge_agent.cli.text.language import _, plural
 
 LOOKS, LOOK_S = 300, 0.1
 """How often, and with which pause, the daemon is asked whether the new configuration is in use."""

@@ -23,8 +23,8 @@ from edge_agent.cli.daemon import (
     visible,
 )
 from edge_agent.cli.event_filter import begins
-from edge_agent.cli.language import _
-from edge_agent.cli.times import Utc, moment
+from edge_agent.cli.text.language import _
+from edge_agent.cli.text.times import Utc, moment
 
 SEARCHED = 1000
 """How many of the newest reservations that are over are shown: the most that the daemon returns at once."""

@@ -22,8 +22,8 @@ from edge_agent.cli.daemon import (
     problems,
 )
 from edge_agent.cli.init.words import yes as yes_or_no
-from edge_agent.cli.language import _
 from edge_agent.cli.pin import As, PinFile, act, with_pin
+from edge_agent.cli.text.language import _
 
 INSPECTED = "AWAITING_INSPECTION"
 

@@ -7,10 +7,10 @@ from typing import Any
 from rich.markup import escape
 from rich.table import Column, Table
 
-from edge_agent.cli.display import climate_word, door_word, flag_word, key_word, state_word
-from edge_agent.cli.event_rows import event_row
-from edge_agent.cli.language import _, from_daemon
-from edge_agent.cli.times import moment
+from edge_agent.cli.text.display import climate_word, door_word, flag_word, key_word, state_word
+from edge_agent.cli.text.event_rows import event_row
+from edge_agent.cli.text.language import _, from_daemon
+from edge_agent.cli.text.times import moment
 
 
 def status_table(found: dict[str, Any], *, utc: bool) -> Table:

@@ -16,7 +16,7 @@ import pytest
 import tomli_w
 
 from edge_agent.app import Agent, Outside, Service, system_outside
-from edge_agent.cli.event_rows import event_row
+from edge_agent.cli.text.event_rows import event_row
 from edge_agent.config import Settings, load_settings
 from edge_agent.config.origin import head
 from edge_agent.journal.store import Batch, JournalStore

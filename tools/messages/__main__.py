@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 
-from edge_agent.cli.language import LANGUAGES, SOURCE
+from edge_agent.cli.text.language import LANGUAGES, SOURCE
 from tools.messages.extract import messages
 from tools.messages.files import entries_of, faults, forms_of, path_of, updated
 

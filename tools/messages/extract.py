@@ -2,7 +2,7 @@
 
 The daemon's texts reach the commands as finished English sentences (refusals, findings, alarm details). Each
 f-string is a template with numbered holes, by which the commands recognise the sentence
-(`edge_agent.cli.language.from_daemon`).
+(`edge_agent.cli.text.language.from_daemon`).
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from pathlib import Path
 from edge_agent.cli.explain.alarms import ALARMS
 from edge_agent.cli.explain.command import joined
 from edge_agent.cli.explain.words import CODES, EVENTS, LOCAL_EVENTS, STATUSES
-from edge_agent.cli.language import DAEMON
+from edge_agent.cli.text.language import DAEMON
 from edge_agent.drivers.decode import EXCEPTIONS
 from edge_agent.statemachine.transitions import CELL_TABLE, FLAG_TABLE, TABLE, WHY_NOT, CellGuard, Refused
 from tools.bench.settings import REPOSITORY

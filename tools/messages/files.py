@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
-from edge_agent.cli.po import Entry, read_po
+from edge_agent.cli.text.po import Entry, read_po
 from tools.messages.extract import COMMANDS, Message, messages
 
 FOLDER = COMMANDS / "messages"

@@ -24,7 +24,7 @@ from edge_agent.cli.daemon import (
     print_json,
     problems,
 )
-from edge_agent.cli.language import _
+from edge_agent.cli.text.language import _
 from edge_agent.runtime.clock import SystemClock
 
 

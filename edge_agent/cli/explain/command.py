@@ -15,7 +15,7 @@ from rich.table import Table
 from edge_agent.cli.daemon import AsJson, console, print_json
 from edge_agent.cli.explain.alarms import ALARMS
 from edge_agent.cli.explain.words import CODES, EVENTS, LOCAL_EVENTS, STATUSES
-from edge_agent.cli.language import _, marked
+from edge_agent.cli.text.language import _, marked
 
 EVENT_PREFIX = "EVENT_TYPE_"
 NEAREST = 3

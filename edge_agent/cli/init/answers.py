@@ -12,7 +12,7 @@ import typer
 
 from edge_agent.cli.daemon import problems
 from edge_agent.cli.init import words
-from edge_agent.cli.language import _
+from edge_agent.cli.text.language import _
 
 T = TypeVar("T")
 BACK = ("<", "back")

@@ -27,8 +27,8 @@ from edge_agent.cli.init.search import FoundBus, Wires
 from edge_agent.cli.init.store import obstacle, put
 from edge_agent.cli.init.summary import summary
 from edge_agent.cli.init.text import Site, document
-from edge_agent.cli.language import _, in_english
-from edge_agent.cli.plurals import size_of
+from edge_agent.cli.text.language import _, in_english
+from edge_agent.cli.text.plurals import size_of
 from edge_agent.config import Settings
 from edge_agent.config.load import SHIPPED_PROFILES
 from edge_agent.config.origin import head

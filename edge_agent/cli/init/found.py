@@ -18,7 +18,7 @@ from edge_agent.cli.init.answers import BadAnswer, Interview, Missing
 from edge_agent.cli.init.plan import Board
 from edge_agent.cli.init.ports import serial_ports
 from edge_agent.cli.init.search import FoundBus, FoundDevice, NothingFound, PortBusy, Wanted, Wires, search
-from edge_agent.cli.language import _
+from edge_agent.cli.text.language import _
 from edge_agent.config.sections import Baud
 from edge_agent.drivers.profiles import Profile, Protocol
 

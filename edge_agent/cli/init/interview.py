@@ -15,7 +15,7 @@ from edge_agent.cli.init.plan import Board, Cell, Machine, closed_level, planned
 from edge_agent.cli.init.ports import keyboards
 from edge_agent.cli.init.search import FoundBus
 from edge_agent.cli.init.text import Site
-from edge_agent.cli.language import _
+from edge_agent.cli.text.language import _
 
 SIZES = "medium=350x250x450:10000"
 MOST_CELLS = 100

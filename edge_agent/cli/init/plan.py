@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 from edge_agent.cli.init.search import FoundBus
 from edge_agent.cli.init.words import Kind
-from edge_agent.cli.language import _
+from edge_agent.cli.text.language import _
 from edge_agent.drivers.profiles import Profile
 from edge_agent.field.climate_outputs import HOLD_MS
 

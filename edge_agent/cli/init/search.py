@@ -11,7 +11,7 @@ from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from edge_agent.cli.language import _
+from edge_agent.cli.text.language import _
 from edge_agent.config import BusSection
 from edge_agent.config.wiring import ADDRESSES, LAST_SCANNED
 from edge_agent.drivers.bus import BusOwner

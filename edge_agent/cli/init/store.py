@@ -7,7 +7,7 @@ import os
 import tempfile
 from pathlib import Path
 
-from edge_agent.cli.language import _
+from edge_agent.cli.text.language import _
 from edge_agent.config import Settings, load_settings
 
 MODE = 0o640

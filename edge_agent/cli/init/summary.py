@@ -11,7 +11,7 @@ from rich.table import Table
 from edge_agent.cli.init.plan import Cell, Machine
 from edge_agent.cli.init.text import Site
 from edge_agent.cli.init.words import NOTHING
-from edge_agent.cli.language import _
+from edge_agent.cli.text.language import _
 
 
 def summary(site: Site, machine: Machine) -> Table:

@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal, Protocol, TypeVar
 
-from edge_agent.cli.language import _
+from edge_agent.cli.text.language import _
 
 T = TypeVar("T", covariant=True)
 

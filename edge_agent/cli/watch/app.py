@@ -17,8 +17,8 @@ from textual.events import Resize
 from textual.widgets import Footer, RichLog, Static
 from textual.worker import WorkerCancelled
 
-from edge_agent.cli.language import _, from_daemon, marked
 from edge_agent.cli.pin import headers_of
+from edge_agent.cli.text.language import _, from_daemon, marked
 from edge_agent.cli.watch.daemon import Daemon, NoDaemon, Refused, Wall
 from edge_agent.cli.watch.dialogs import ACTS, AskPin, Confirm, Help, Search
 from edge_agent.cli.watch.tiles import details, event_line, headline, health, line, stale_headline, tile

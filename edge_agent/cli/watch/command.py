@@ -8,9 +8,9 @@ import sys
 import typer
 
 from edge_agent.cli.daemon import DEFAULT_SOCKET, NO_DAEMON, REFUSED, USAGE, Socket, problems
-from edge_agent.cli.language import _, from_daemon
 from edge_agent.cli.pin import As, PinFile, known_pin
-from edge_agent.cli.times import Utc
+from edge_agent.cli.text.language import _, from_daemon
+from edge_agent.cli.text.times import Utc
 
 
 def watch(

@@ -12,7 +12,7 @@ from textual.containers import Vertical
 from textual.screen import ModalScreen
 from textual.widgets import Input, Label, Static
 
-from edge_agent.cli.language import _, marked
+from edge_agent.cli.text.language import _, marked
 
 
 @dataclass(frozen=True, slots=True)

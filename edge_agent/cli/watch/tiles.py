@@ -6,10 +6,17 @@ from typing import Any
 
 from rich.text import Text
 
-from edge_agent.cli.display import climate_word, device_word, door_word, flag_word, state_word, status_word
-from edge_agent.cli.event_rows import event_row
-from edge_agent.cli.language import _, from_daemon, plural
-from edge_agent.cli.times import moment
+from edge_agent.cli.text.display import (
+    climate_word,
+    device_word,
+    door_word,
+    flag_word,
+    state_word,
+    status_word,
+)
+from edge_agent.cli.text.event_rows import event_row
+from edge_agent.cli.text.language import _, from_daemon, plural
+from edge_agent.cli.text.times import moment
 from edge_agent.protocol.api import rfc3339
 
 STATUS_STYLE = {

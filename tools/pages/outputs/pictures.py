@@ -12,7 +12,7 @@ from rich.console import RenderableType
 from edge_agent.app.agent import Agent
 from edge_agent.cli.daemon import TerminalConsole
 from edge_agent.cli.diagnose import findings_of
-from edge_agent.cli.language import in_language
+from edge_agent.cli.text.language import in_language
 from edge_agent.cli.views import alarms_table, cells_table, events_table, status_table
 from tools.pages.watch.scene import Scene, scene
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import httpx
 
-from edge_agent.cli.language import SOURCE, in_language
+from edge_agent.cli.text.language import SOURCE, in_language
 from edge_agent.cli.watch.app import WatchApp
 from edge_agent.cli.watch.daemon import Daemon
 from tools.pages.watch.scene import Scene

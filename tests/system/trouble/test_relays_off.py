@@ -15,7 +15,7 @@ import tomli_w
 
 from tests.support.bench import Bench, running_bench, wait_for
 
-CONFIG = Path(__file__).resolve().parents[2] / "config"
+CONFIG = Path(__file__).resolve().parents[3] / "config"
 COLD = {"width": 200, "height": 100, "depth": 300, "weight": 900, "cooling_required": True}
 HELD_S = 20 + 2 + 3
 """An output that is not renewed goes off within this: its pulse, its board's clock, one reading of it."""

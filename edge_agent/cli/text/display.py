@@ -5,7 +5,7 @@ The API's keys and states are English words; unknown ones are shown as they are.
 
 from __future__ import annotations
 
-from edge_agent.cli.language import _, marked
+from edge_agent.cli.text.language import _, marked
 
 DOORS = {"open": marked("open"), "closed": marked("closed"), "unknown": marked("unknown")}
 FLAGS = {"blocked": marked("blocked"), "faulty": marked("faulty"), "worn": marked("worn")}

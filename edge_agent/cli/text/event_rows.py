@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
-from edge_agent.cli.display import purpose_word
-from edge_agent.cli.language import _, from_daemon
-from edge_agent.cli.times import moment
+from edge_agent.cli.text.display import purpose_word
+from edge_agent.cli.text.language import _, from_daemon
+from edge_agent.cli.text.times import moment
 
 
 class EventRow(NamedTuple):

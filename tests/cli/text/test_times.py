@@ -16,7 +16,7 @@ from typer.testing import CliRunner
 
 from edge_agent.cli.commands import app
 from edge_agent.cli.event_filter import moment_since
-from edge_agent.cli.times import moment, time_of_day
+from edge_agent.cli.text.times import moment, time_of_day
 from edge_agent.cli.watch.tiles import event_line
 
 AT = "2026-11-30T20:30:05Z"
@@ -151,11 +151,11 @@ def test_every_command_that_shows_times_can_show_utc(name: str) -> None:
 
 
 def test_nothing_else_makes_times_for_people() -> None:
-    folder = Path(__file__).resolve().parents[2] / "edge_agent" / "cli"
+    folder = Path(__file__).resolve().parents[3] / "edge_agent" / "cli"
     there = {
         path.relative_to(folder).as_posix()
         for path in folder.rglob("*.py")
         if "strftime" in path.read_text(encoding="utf-8") or "astimezone" in path.read_text(encoding="utf-8")
     }
     plot_archive_and_option = {"temperature_log.py", "bundle/command.py", "event_filter.py"}
-    assert there == {"times.py"} | plot_archive_and_option
+    assert there == {"text/times.py"} | plot_archive_and_option

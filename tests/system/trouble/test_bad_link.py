@@ -23,7 +23,7 @@ import tomli_w
 from cloud_gateway.db.tables import COMMAND_PREFIX
 from tests.support.bench import SMALL, Bench, Webhooks, receiving, running_bench, wait_for
 from tests.support.mqtt_proxy import Proxy, proxy_to
-from tests.system.test_sigkill import Ear, Keypad
+from tests.system.trouble.test_sigkill import Ear, Keypad
 
 PEOPLE = 4
 PLATFORM = "bench"

@@ -17,7 +17,7 @@ from functools import lru_cache
 from gettext import GNUTranslations, NullTranslations
 from importlib import resources
 
-from edge_agent.cli.po import as_mo, read_po
+from edge_agent.cli.text.po import as_mo, read_po
 
 SOURCE = "en"
 LANGUAGES = (SOURCE, "de", "id")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from edge_agent.cli.language import plural
+from edge_agent.cli.text.language import plural
 from edge_agent.config import Settings
 
 

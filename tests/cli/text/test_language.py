@@ -18,8 +18,8 @@ from typer.testing import CliRunner
 
 from edge_agent.cli.commands import app
 from edge_agent.cli.explain.command import known
-from edge_agent.cli.language import LANGUAGES, _, chosen, from_daemon, in_english, plural, source_of
-from edge_agent.cli.po import as_mo, read_po
+from edge_agent.cli.text.language import LANGUAGES, _, chosen, from_daemon, in_english, plural, source_of
+from edge_agent.cli.text.po import as_mo, read_po
 from tools.bench.settings import REPOSITORY
 from tools.messages.extract import COMMANDS, Message, messages
 from tools.messages.files import entries_of, faults, forms_of, path_of, updated

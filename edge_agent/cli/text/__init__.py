@@ -1,0 +1,1 @@
+"""How the commands write: languages, tables, times, the words of the local API."""
