@@ -45,10 +45,12 @@ REFUSALS = {
 """Reason codes with which a broker refuses us until something is changed (MQTT 5, 3.2.2.2), and what to do.
 The others are temporary: server unavailable or busy, quota or connection rate exceeded, use another server
 for now."""
-LATER_STEPS = REFUSALS | dict.fromkeys(
-    (0x81, 0x82), "look at the log of the broker: its limit for one message may be too low"
-)
-"""The same for a DISCONNECT. Mosquitto answers a message beyond message_size_limit with "protocol error"."""
+LATER_STEPS = REFUSALS | {
+    0x81: "look at the log of the broker: it may not support QoS 1",
+    0x82: "look at the log of the broker: its limit for one message may be too low",
+}
+"""The same for a DISCONNECT. Mosquitto answers a message beyond message_size_limit with "protocol error",
+mqttools answers QoS 1 with "malformed packet"."""
 BROKE_OFF = "the connection broke off"
 NO_ANSWER = "the broker closed the connection without an answer: its log says why"
 SENDER_PROPERTIES = (

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+import subprocess
+import sys
+from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,7 +16,7 @@ from edge_agent.mqtt.credentials import Credentials
 from edge_agent.mqtt.messages import Message
 from edge_agent.mqtt.packets import LATER_STEPS, NO_ANSWER, REFUSALS
 from edge_agent.protocol.topics import Topics
-from tests.support.broker import Broker
+from tests.support.broker import Broker, free_port, wait_for_port
 from tests.support.secure import Watched, make_link, watched
 
 TOPICS = Topics("m1")
@@ -118,6 +120,31 @@ async def test_a_limit_that_the_link_needs_is_reported_with_the_next_step(tmp_pa
             await seen.until(lambda: case.down in downs(seen))
 
 
+MQTTOOLS = f"refused: Malformed packet; {LATER_STEPS[0x81]}"
+
+
+@pytest.fixture
+def mqttools_port() -> Iterator[int]:
+    """The port of a broker with MQTT 5 and nothing but QoS 0."""
+    port = free_port()
+    command = [sys.executable, "-m", "mqttools", "broker", "--host", "127.0.0.1", "--port", str(port)]
+    broker = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    try:
+        wait_for_port(port)
+        yield port
+    finally:
+        broker.kill()
+        broker.wait()
+
+
+async def test_a_broker_without_qos_1_is_reported_with_the_next_step(mqttools_port: int) -> None:
+    async with watched(make_link(mqttools_port, Credentials())) as seen:
+        await seen.until(lambda: seen.link.up)
+        seen.link.publish(Message(TOPICS.events, "x"), lambda _: None)
+        await seen.until(lambda: any(seen.refusals))
+        assert {cause for cause in seen.refusals if cause} == {MQTTOOLS}
+
+
 def downs(seen: Watched) -> list[str]:
     """Why the link went down."""
     return [entry["reason"] for entry in seen.logs if entry.get("state") == "down"]
@@ -131,3 +158,4 @@ def test_the_page_shows_this_table() -> None:
         assert rows[case.option].split("|")[2].strip() == "works"
     for case in REFUSING:
         assert rows[case.option].split("|")[2].strip() == (case.refused or case.down)
+    assert rows["mqttools 0.50"].split("|")[2].strip() == MQTTOOLS
