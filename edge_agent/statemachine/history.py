@@ -7,7 +7,7 @@ inspection, and nothing is granted there until a technician restores the live re
 
 from __future__ import annotations
 
-from edge_agent.errors import Code, FieldViolation, Refusal
+from edge_agent.errors import Code, ErrorInfo, FieldViolation, Refusal
 from edge_agent.model import Alarm, CellCause, CellStatus, Reservation, ReservationStatus, parse_qr
 from edge_agent.statemachine import cell as cells
 from edge_agent.statemachine.codes import access, guessing
@@ -83,7 +83,8 @@ def _at_the_kiosk(builder: StepBuilder, given: EnterCode, *, frozen: bool) -> bo
         return False
     if builder.reservations:
         guessing.count_invalid(builder, way, guess=access.is_guess(builder, given.text))
-    builder.answer(given.request_key, refusal=Refusal(Code.NOT_ALLOWED, CALL_FOR_HELP))
+    unknown = Refusal(Code.NOT_ALLOWED, CALL_FOR_HELP, info=ErrorInfo("HISTORY_UNKNOWN", {}))
+    builder.answer(given.request_key, refusal=unknown)
     return True
 
 

@@ -57,7 +57,8 @@ def refuse_while_busy(builder: StepBuilder, label: str, but: str = "") -> None:
     """Raises `Refusal` (`NOT_ALLOWED`) while another attempt is at work on the cell."""
     unlock = attempt_on(builder.unlock_attempts, label)
     if unlock is not None and unlock.unlock_id != but:
-        raise Refusal(Code.NOT_ALLOWED, f"the door of cell {label} is being opened just now")
+        why = f"the door of cell {label} is being opened just now"
+        raise Refusal(Code.NOT_ALLOWED, why, info=ErrorInfo("DOOR_BUSY", {"cell": label}))
 
 
 def give_up(
@@ -344,12 +345,13 @@ def _in_doubt(unlock: UnlockAttempt) -> Refusal:
 
 def _failed(unlock: UnlockAttempt, outcome: UnlockOutcome) -> Refusal:
     if outcome is UnlockOutcome.NO_MOVEMENT:
-        message = f"the door of cell {unlock.cell} did not open ({outcome})"
+        message, reason = f"the door of cell {unlock.cell} did not open ({outcome})", "DOOR_NOT_OPENED"
     else:
         message = f"the door of cell {unlock.cell} could not be read after the pulse ({outcome})"
+        reason = "DOOR_NOT_READ"
     if unlock.source is Source.MACHINE and unlock.purpose not in TECHNICIAN_PURPOSES:
         message += "; push the door, enter the code again, or call for help"
-    return Refusal(Code.INTERNAL, message)
+    return Refusal(Code.INTERNAL, message, info=ErrorInfo(reason, {"cell": unlock.cell}))
 
 
 def end_unresolved(builder: StepBuilder, unlock: UnlockAttempt) -> None:

@@ -9,7 +9,9 @@ pulsed once, and the outcome is UNKNOWN (docs/decisions/0031-doubt.md).
 
 from __future__ import annotations
 
-from edge_agent.errors import Code, Refusal
+import math
+
+from edge_agent.errors import Code, ErrorInfo, Refusal
 from edge_agent.model import (
     TECHNICIAN_PURPOSES,
     Alarm,
@@ -109,7 +111,7 @@ def _judge(builder: StepBuilder, unlock: UnlockAttempt) -> Reservation | None:
     refuse_while_busy(builder, reservation.cell, but=unlock.unlock_id)
     if f"{Alarm.WRONG_DOOR}/{reservation.cell}" in builder.alarms:
         why = f"another door opened in place of that of cell {reservation.cell}; call for help"
-        raise Refusal(Code.NOT_ALLOWED, why)
+        raise Refusal(Code.NOT_ALLOWED, why, info=ErrorInfo("WRONG_DOOR", {"cell": reservation.cell}))
     return reservation
 
 
@@ -165,7 +167,9 @@ def _refuse_overheating(builder: StepBuilder, label: str) -> None:
         rest_s = (
             recent[-builder.layout.duty_pulses] + builder.layout.duty_window_ns - builder.now.boottime_ns
         ) / 1e9
-        raise Refusal(Code.NOT_ALLOWED, f"the lock of cell {label} has to cool down for {rest_s:.1f} s")
+        why = f"the lock of cell {label} has to cool down for {rest_s:.1f} s"
+        info = ErrorInfo("LOCK_COOLS_DOWN", {"cell": label, "seconds": str(math.ceil(rest_s))})
+        raise Refusal(Code.NOT_ALLOWED, why, info=info)
 
 
 def _recent_pulses(builder: StepBuilder, label: str) -> tuple[int, ...]:
