@@ -281,7 +281,7 @@ class Agent:
             self._end_what_is_gone()
             if not self.store.keep_spare_space():
                 self.loop.submit(Condition(Alarm.STORAGE_FAULT, "", True, "the disk is nearly full"))
-            self.commands.adopt(self._journaled_requests)
+            self.commands.take_over_requests(self._journaled_requests)
             taken, last_sequence = self._outside.taken, self.loop.last_sequence
             record_configuration(self.store, self.settings, taken, last_sequence, self._started)
             await self._serve(on_ready, buses)

@@ -14,7 +14,7 @@ from typing import Any
 from edge_agent.errors import Code, Forged, Refusal
 from edge_agent.model import Instant
 from edge_agent.protocol.broker import key_bytes
-from edge_agent.protocol.commands import QUERIES, UNDATED_LIFE_S, Command, decode, longest_life_s
+from edge_agent.protocol.commands import QUERIES, UNDATED_LIFETIME_S, Command, decode, longest_life_s
 from edge_agent.protocol.signing import signed_bytes
 from edge_agent.protocol.topics import Topics
 from edge_agent.runtime.ids import Ids
@@ -125,6 +125,6 @@ def _life_s(incoming: Incoming, now: Instant) -> float:
     try:
         command = decode(incoming.command, incoming.payload)
     except Refusal:
-        return UNDATED_LIFE_S  # it never acts, but a repetition is still a replay
+        return UNDATED_LIFETIME_S  # it never acts, but a repetition is still a replay
     # With an unsynchronised clock the challenge of a door-opening command expires earlier than this.
     return longest_life_s(incoming.command, command, now)

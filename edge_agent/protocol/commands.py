@@ -28,7 +28,7 @@ from edge_agent.protocol.api import (
 
 DOOR_OPENING_LIFE_S = 30.0
 """Longest life of a command that opens a door, whatever its sender sets."""
-UNDATED_LIFE_S = 3600.0
+UNDATED_LIFETIME_S = 3600.0
 """The life of a command of unknown age that opens no door."""
 
 
@@ -233,7 +233,7 @@ def decode(name: str, payload: bytes) -> Command:
         raise refusal from None
 
 
-def life_ns(name: str, command: Command, now: Instant, message_expiry_s: int | None) -> int:
+def remaining_ns(name: str, command: Command, now: Instant, message_expiry_s: int | None) -> int:
     """How many nanoseconds from `now` the command may still act.
 
     With a synchronised wall clock the sender's `expires_at` counts; without one only what is left of the
@@ -255,7 +255,7 @@ def life_ns(name: str, command: Command, now: Instant, message_expiry_s: int | N
         if now.synced:
             lives.append(command.issued_at.timestamp() + DOOR_OPENING_LIFE_S - now.wall_s)
     if not lives:
-        return round(UNDATED_LIFE_S * 1e9)
+        return round(UNDATED_LIFETIME_S * 1e9)
     left_s = min(lives)
     if left_s <= 0:
         raise Refusal(Code.EXPIRED, "the command has expired")
@@ -267,4 +267,4 @@ def longest_life_s(name: str, command: Command, now: Instant) -> float:
     new Message Expiry Interval."""
     if name in DOOR_OPENING:
         return DOOR_OPENING_LIFE_S
-    return command.expires_at.timestamp() - now.wall_s if now.synced else UNDATED_LIFE_S
+    return command.expires_at.timestamp() - now.wall_s if now.synced else UNDATED_LIFETIME_S

@@ -20,11 +20,11 @@ from edge_agent.model import Alarm
 from edge_agent.protocol.api import rpc_status
 from edge_agent.protocol.commands import (
     QUERIES,
-    UNDATED_LIFE_S,
+    UNDATED_LIFETIME_S,
     Command,
     RestoreCommand,
     decode,
-    life_ns,
+    remaining_ns,
 )
 from edge_agent.protocol.topics import Topics
 from edge_agent.runtime.clock import Clock, ComparedClock
@@ -42,7 +42,7 @@ log = structlog.get_logger()
 
 UNDECIDED = (Code.EXPIRED, Code.OFFLINE)
 """Codes that mean that the machine decided nothing: the same command may be sent again."""
-REFUSED_KEPT_NS = round(UNDATED_LIFE_S * 1e9)
+REFUSED_KEPT_NS = round(UNDATED_LIFETIME_S * 1e9)
 """How long a refusal with such a code is kept in memory, for a broker that delivers the same bytes again."""
 MOST_REFUSED = 4096
 """At most this many of these refusals are kept; the oldest are dropped first."""
@@ -98,7 +98,7 @@ class CommandHandler:
         self._queries = Queries(loop, store, clock, views)
         self.translator = CommandTranslator(loop.layout, ids, machine_id)
 
-    def adopt(self, requests: list[InboxRow]) -> None:
+    def take_over_requests(self, requests: list[InboxRow]) -> None:
         """Takes over the journal's recent requests at a start. A request with a reply gets that again, in
         case it was not sent. A request whose unlock attempt is not over is answered when that ends. Any other
         never acted: it is refused with `OFFLINE`, and its sender may retry."""
@@ -167,7 +167,7 @@ class CommandHandler:
             incoming.acknowledge()
             return
         if isinstance(command, RestoreCommand):
-            life_ns(incoming.command, command, now, incoming.message_expiry_s)
+            remaining_ns(incoming.command, command, now, incoming.message_expiry_s)
             if self._sender_check is not None:
                 self._sender_check.demand_fresh(incoming.command, command, now)
             self._reply(address, json.dumps({"result": self._restore(command)}))
@@ -195,7 +195,7 @@ class CommandHandler:
             raise refusal
         self._compare_clock(command, incoming)
         now = self._clock.now()
-        left_ns = life_ns(incoming.command, command, now, incoming.message_expiry_s)
+        left_ns = remaining_ns(incoming.command, command, now, incoming.message_expiry_s)
         if self._sender_check is not None:
             self._sender_check.demand_fresh(incoming.command, command, now)
         given = self.translator.to_input(command, now.boottime_ns + left_ns, incoming.x_request_id)

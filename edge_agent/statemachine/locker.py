@@ -402,7 +402,7 @@ def _apply_due(builder: StepBuilder) -> None:
         if left_ns <= 0:
             apply_rule(builder, reservation, Trigger.GRACE_OVER)
     climate.apply_due(builder)
-    unlocking.promote(builder)
+    unlocking.start_waiting(builder)
 
 
 def lasting(unlock: UnlockAttempt) -> bool:

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from edge_agent.errors import Code, Refusal
 from edge_agent.model import Instant, Purpose, Severity, parse_qr, qr_text
-from edge_agent.protocol.commands import COMMANDS, decode, life_ns
+from edge_agent.protocol.commands import COMMANDS, decode, remaining_ns
 
 NOW = Instant("b", 10**12, 1_750_000_000.0, True)
 
@@ -151,17 +151,17 @@ def test_the_expiry_of_a_command(
     now = replace(NOW, synced=synced)
     if isinstance(left_s, str):
         with pytest.raises(Refusal) as caught:
-            life_ns(name, command, now, interval_s)
+            remaining_ns(name, command, now, interval_s)
         assert caught.value.code is Code[left_s]
     else:
-        assert life_ns(name, command, now, interval_s) == left_s * 10**9
+        assert remaining_ns(name, command, now, interval_s) == left_s * 10**9
 
 
 @pytest.mark.behaviour("time-23")
 def test_an_old_command_with_a_long_expiry_is_expired() -> None:
     command = decode("dropoff", body(reservation_id="r", issued_at=at(-31), expires_at=at(3600)))
     with pytest.raises(Refusal, match="expired"):
-        life_ns("dropoff", command, NOW, None)
+        remaining_ns("dropoff", command, NOW, None)
 
 
 @pytest.mark.behaviour("codes-10")

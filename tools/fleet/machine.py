@@ -132,7 +132,7 @@ class LightMachine:
         """Works until cancelled."""
         try:
             self.loop.submit(Boot(await self._doors.read_at_start()))
-            self.commands.adopt(self._journaled_requests)
+            self.commands.take_over_requests(self._journaled_requests)
             async with asyncio.TaskGroup() as group:
                 self._group = group
                 self._cabinet.on_change = lambda: self._spawn(self._look())

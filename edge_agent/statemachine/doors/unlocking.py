@@ -74,7 +74,7 @@ def _end_undecided(builder: StepBuilder, label: str) -> None:
         conclude(builder, waiting, UnlockOutcome.UNKNOWN)
 
 
-def promote(builder: StepBuilder) -> None:
+def start_waiting(builder: StepBuilder) -> None:
     """Starts waiting attempts while fewer than the limit are at work, oldest first, each judged again."""
     while builder.queue:
         active = sum(unlock.stage in ("reading", "pulsing") for unlock in builder.unlock_attempts.values())
