@@ -59,7 +59,8 @@ def signal(
         print_json(done)
         return
     label = done["cell"]["description"]
-    console.print(f"the signal of cell {label} blinks for {seconds} s", highlight=False, markup=False)
+    said = _("the signal of cell {cell} blinks for {seconds} s", cell=label, seconds=seconds)
+    console.print(said, highlight=False, markup=False)
 
 
 def resolve(

@@ -13,12 +13,13 @@ from edge_agent import __version__
 from edge_agent.cli.daemon import DEFAULT_SOCKET, REFUSED, USAGE, Socket, call, console, problems
 from edge_agent.cli.pin import As, PinFile
 from edge_agent.cli.record.steps import NotRecorded, Recorder, Talk
+from edge_agent.cli.text.language import _, marked, plural
 from edge_agent.drivers.profiles import Profile
 from edge_agent.protocol.api import rfc3339
 from edge_agent.runtime.clock import SystemClock
 from edge_agent.service.recording import Exchange, vectors_toml
 
-RELAYS = "relays: they switch only when a parcel needs them; watch one, and note it in the profile"
+RELAYS = marked("they switch only when a parcel needs them; watch one, and note it in the profile")
 
 
 def record_profile(
@@ -41,25 +42,29 @@ def record_profile(
     profile = Profile.model_validate(found["described"])
     file = output or Path(f"{found['profile']}-vectors.toml")
     if file.exists():
-        raise _stop(f"{file} exists already", USAGE)
+        raise _stop(_("{file} exists already", file=file), USAGE)
     talk = context.obj if isinstance(context.obj, Talk) else Talk()
     console.print(_introduction(found, profile), highlight=False, markup=False, soft_wrap=True)
-    person = talk.text("Your name, for the file")
-    board = talk.text("Model and version, as printed on the board")
+    person = talk.text(_("Your name, for the file"))
+    board = talk.text(_("Model and version, as printed on the board"))
     if not person or not board:
-        raise _stop("without a name and a board nobody could rely on the frames", REFUSED)
+        raise _stop(_("without a name and a board nobody could rely on the frames"), REFUSED)
     recorder = Recorder(socket, found, profile, talk, pin_file, name)
     missing = _record(recorder)
     if recorder.recorded:
         _write(file, _text(found, person, board, recorder.recorded))
-        console.print(f"{len(recorder.recorded)} vectors are in {file}", highlight=False, markup=False)
-    for line in missing:
-        problems.print(f"not recorded: {line}", style="yellow", highlight=False, markup=False)
-    if "relays" in _uses(recorder):
-        problems.print(f"not recorded: {RELAYS}", style="yellow", highlight=False, markup=False)
+        number = len(recorder.recorded)
+        said = plural("{number} vector is in {file}", "{number} vectors are in {file}", number, file=file)
+        console.print(said, highlight=False, markup=False)
+    relays = [f"relays: {_(RELAYS)}"] if "relays" in _uses(recorder) else []
+    for line in missing + relays:
+        problems.print(_("not recorded: {what}", what=line), style="yellow", highlight=False, markup=False)
     if missing or not recorder.recorded:
-        raise _stop("grade: not silver yet; record the rest in another run", REFUSED)
-    grade = f"grade: silver, once they are in {found['profile']}.toml; the file says what else to set there"
+        raise _stop(_("grade: not silver yet; record the rest in another run"), REFUSED)
+    grade = _(
+        "grade: silver, once they are in {profile}.toml; the file says what else to set there",
+        profile=found["profile"],
+    )
     console.print(grade, highlight=False, markup=False, soft_wrap=True)
 
 
@@ -83,7 +88,7 @@ def _record(recorder: Recorder) -> list[str]:
     ]
     if "doors" in uses and not set(recorder.cells("lock")) & set(recorder.cells("door")):
         steps.insert(1, ("doors", recorder.one_door))
-    missing = [] if uses - {"relays"} else ["no cell of this machine uses the board"]
+    missing = [] if uses - {"relays"} else [_("no cell of this machine uses the board")]
     for capability, step in steps:
         if capability not in uses:
             continue
@@ -96,12 +101,19 @@ def _record(recorder: Recorder) -> list[str]:
 
 
 def _introduction(device: dict[str, Any], profile: Profile) -> str:
-    return (
-        f"{device['device']} is address {device['address']} on bus {device['bus']}, "
-        f"profile {device['profile']} (grade {profile.identity.grade}).\n"
+    board = _(
+        "{device} is address {address} on bus {bus}, profile {profile} (grade {grade}).",
+        device=device["device"],
+        address=device["address"],
+        bus=device["bus"],
+        profile=device["profile"],
+        grade=profile.identity.grade,
+    )
+    rules = _(
         "Each step says what to do at the machine. Nobody else may use it meanwhile. "
         "Only a real board counts: frames of a simulated one prove nothing."
     )
+    return f"{board}\n{rules}"
 
 
 def _text(device: dict[str, Any], person: str, board: str, recorded: list[tuple[str, Exchange]]) -> str:

@@ -18,6 +18,7 @@ import typer
 
 from edge_agent.cli.daemon import REFUSED, call, console, rows_of
 from edge_agent.cli.pin import act
+from edge_agent.cli.text.language import _
 from edge_agent.drivers.profiles import Profile
 from edge_agent.service.recording import Exchange, Recording, is_pulse, is_signal, reads_for
 
@@ -40,7 +41,12 @@ class Talk:
 
     def wait(self, instruction: str) -> None:
         """Returns when the technician has done it."""
-        typer.prompt(f"{instruction}; then press Enter", default="", show_default=False, prompt_suffix=" ")
+        typer.prompt(
+            _("{instruction}; then press Enter", instruction=instruction),
+            default="",
+            show_default=False,
+            prompt_suffix=" ",
+        )
 
     def text(self, question: str) -> str:
         """An answer; it may be empty."""
@@ -71,8 +77,8 @@ class Recorder:
     def doors(self) -> None:
         """Reads the contacts with every door closed."""
         labels = list(self.cells("door"))
-        self.talk.wait(f"Close every door of this board ({', '.join(labels)})")
-        self._until(lambda rows: all(rows[one]["door"] == "closed" for one in labels), "a door reads open")
+        self.talk.wait(_("Close every door of this board ({cells})", cells=", ".join(labels)))
+        self._until(lambda rows: all(rows[one]["door"] == "closed" for one in labels), _("a door reads open"))
         self._keep("doors closed", self._reads("doors"))
 
     def one_door(self) -> None:
@@ -82,22 +88,22 @@ class Recorder:
         # While the doors are followed, an opening by hand raises no doubt of the contact.
         with closing(rows_of(self.socket, "GET", f"/v1/bus/doors?{query}")) as followed:
             next(followed)
-            self.talk.wait("Open one door of this board by hand, or press its contact, and keep it so")
+            self.talk.wait(_("Open one door of this board by hand, or press its contact, and keep it so"))
             self._until(
                 lambda rows: sum(rows[one]["door"] == "open" for one in labels) == 1,
-                "not exactly one door reads open",
+                _("not exactly one door reads open"),
             )
             self._keep("one door open", self._reads("doors"))
-            self.talk.wait("Close it again")
+            self.talk.wait(_("Close it again"))
             self._until(
-                lambda rows: all(rows[one]["door"] == "closed" for one in labels), "a door reads open"
+                lambda rows: all(rows[one]["door"] == "closed" for one in labels), _("a door reads open")
             )
 
     def lock(self) -> None:
         """Pulses one lock that the technician names twice, and reads its door if the board has it, too."""
         label, channel = self._chosen_lock()
         closed = {e.asked: e.values for e in self._reads("doors")} if label in self.cells("door") else {}
-        console.print(f"The lock of cell {label} is pulsed now.", highlight=False, markup=False)
+        console.print(_("The lock of cell {cell} is pulsed now.", cell=label), highlight=False, markup=False)
         with self._following() as exchanges:
             reason = f"recording of the profile {self.device['profile']}"
             try:
@@ -105,14 +111,23 @@ class Recorder:
             except typer.Exit as ended:
                 if ended.exit_code != REFUSED:
                     raise
-                raise NotRecorded(f"the door of cell {label} was not opened") from None
+                raise NotRecorded(_("the door of cell {cell} was not opened", cell=label)) from None
             pulse, opened = _pulse_and_door(exchanges, self.profile, channel, closed)
-        if not self.talk.agrees(f"Did the door of cell {label} open, and no other door?"):
-            raise NotRecorded(f"channel {channel} is not the lock of cell {label}: check the wires first")
+        if not self.talk.agrees(_("Did the door of cell {cell} open, and no other door?", cell=label)):
+            raise NotRecorded(
+                _(
+                    "channel {channel} is not the lock of cell {cell}: check the wires first",
+                    channel=channel,
+                    cell=label,
+                )
+            )
         self._keep("recorded", pulse)
         self._keep(f"the door of channel {self.cells('door').get(label, 0)} open", opened)
-        self.talk.wait(f"Close the door of cell {label}")
-        self._until(lambda rows: rows[label]["door"] == "closed", f"the door of {label} does not read closed")
+        self.talk.wait(_("Close the door of cell {cell}", cell=label))
+        self._until(
+            lambda rows: rows[label]["door"] == "closed",
+            _("the door of {cell} does not read closed", cell=label),
+        )
 
     def _chosen_lock(self) -> tuple[str, int]:
         """The cell that the technician names and confirms, and the channel of its lock."""
@@ -120,26 +135,34 @@ class Recorder:
         rows = self._rows()
         free = [one for one in locks if rows[one]["status"] == "IDLE" and not rows[one]["reservation_id"]]
         if not free:
-            raise NotRecorded("no cell of this board is free")
-        given = self.talk.text(f"Which lock may be pulsed? Free cells: {', '.join(free)} (empty: none)")
+            raise NotRecorded(_("no cell of this board is free"))
+        given = self.talk.text(
+            _("Which lock may be pulsed? Free cells: {cells} (empty: none)", cells=", ".join(free))
+        )
         label = next((one for one in free if one.casefold() == given.casefold()), None)
         if label is None:
-            raise NotRecorded(f"{given} is no free cell of this board" if given else "no lock was named")
-        again = self.talk.text(f"The door of {label} will spring open. Type {label} again to confirm")
+            raise NotRecorded(
+                _("{given} is no free cell of this board", given=given) if given else _("no lock was named")
+            )
+        again = self.talk.text(
+            _("The door of {cell} will spring open. Type {cell} again to confirm", cell=label)
+        )
         if again.casefold() != label.casefold():
-            raise NotRecorded("the cell was not confirmed")
+            raise NotRecorded(_("the cell was not confirmed"))
         return label, locks[label]
 
     def scale(self) -> None:
         """Reads the scale empty, and with a weight that the technician knows."""
         (label,) = self.cells("scale")
-        self.talk.wait(f"Open cell {label} (`edge-agent open {label} --reason scale`) and empty its scale")
-        self._until(lambda rows: rows[label]["mass_stable"] is True, "the weight is not stable")
+        self.talk.wait(
+            _("Open cell {cell} (`edge-agent open {cell} --reason scale`) and empty its scale", cell=label)
+        )
+        self._until(lambda rows: rows[label]["mass_stable"] is True, _("the weight is not stable"))
         empty_g = self._rows()[label]["mass_g"]
         self._keep("empty", self._reads("scale"))
-        said = self.talk.text("Put a known weight on it. How many grams is it?")
+        said = self.talk.text(_("Put a known weight on it. How many grams is it?"))
         if not said.isdecimal() or not int(said):
-            raise NotRecorded("no weight was named")
+            raise NotRecorded(_("no weight was named"))
         wanted_g = int(said)
         within_g = max(WEIGHT_G, wanted_g * WEIGHT_SHARE)
 
@@ -147,23 +170,32 @@ class Recorder:
             mass_g = rows[label]["mass_g"]
             return mass_g is not None and bool(abs(mass_g - empty_g - wanted_g) <= within_g)
 
-        self._until(fits, f"the scale does not show {wanted_g} g")
+        self._until(fits, _("the scale does not show {weight_g} g", weight_g=wanted_g))
         self._keep(f"{wanted_g} g on it", self._reads("scale"))
 
     def temperature(self) -> None:
         """Reads the probes, and compares one of them with the technician's thermometer."""
         label = next(iter(self.cells("temperature")))
-        said = self.talk.text(f"What does a thermometer beside the probe of {label} show, in °C?")
+        said = self.talk.text(
+            _("What does a thermometer beside the probe of {cell} show, in °C?", cell=label)
+        )
         try:
             wanted_c = float(said.replace(",", "."))
         except ValueError:
-            raise NotRecorded("no temperature was named") from None
+            raise NotRecorded(_("no temperature was named")) from None
 
         def fits(rows: dict[str, Any]) -> bool:
             shown_c = rows[label]["temperature_c"]
             return shown_c is not None and bool(abs(shown_c - wanted_c) <= TEMPERATURE_C)
 
-        self._until(fits, f"the probe of {label} does not show {wanted_c:g} °C")
+        self._until(
+            fits,
+            _(
+                "the probe of {cell} does not show {temperature_c} °C",
+                cell=label,
+                temperature_c=f"{wanted_c:g}",
+            ),
+        )
         channel = self.cells("temperature")[label]
         self._keep(f"{wanted_c:g} °C at channel {channel}", self._reads("temperature"))
 
@@ -179,9 +211,15 @@ class Recorder:
                 if len(seen) == 2:
                     break
         if len(seen) < 2:
-            raise NotRecorded("the signal was not switched on and off")
-        if not self.talk.agrees(f"Did the signal of cell {label} blink, and no other?"):
-            raise NotRecorded(f"channel {channel} is not the signal of cell {label}: check the wires first")
+            raise NotRecorded(_("the signal was not switched on and off"))
+        if not self.talk.agrees(_("Did the signal of cell {cell} blink, and no other?", cell=label)):
+            raise NotRecorded(
+                _(
+                    "channel {channel} is not the signal of cell {cell}: check the wires first",
+                    channel=channel,
+                    cell=label,
+                )
+            )
         self._keep("signal", list(seen.values()))
 
     def checks(self) -> None:
@@ -207,7 +245,7 @@ class Recorder:
     def _until(self, holds: Callable[[dict[str, Any]], bool], otherwise: str) -> None:
         """Returns once the cells are so. Raises `NotRecorded` if they are not for some seconds."""
         pause = Event()
-        for _ in range(SETTLE_TRIES):
+        for _attempt in range(SETTLE_TRIES):
             if holds(self._rows()):
                 return
             pause.wait(SETTLE_PAUSE_S)
@@ -220,7 +258,7 @@ class Recorder:
         with closing(rows_of(self.socket, "GET", f"/v1/bus/monitor?bus={bus}&seconds={LONGEST_S}")) as rows:
             first = next(rows, None)  # from here on no frame is missed
             if first is None:
-                raise NotRecorded(f"nothing passes on bus {self.device['bus']}")
+                raise NotRecorded(_("nothing passes on bus {bus}", bus=self.device["bus"]))
             yield _exchanges(rows, Recording(first["protocol"], self.device["address"], self.profile))
 
 
@@ -237,7 +275,7 @@ def _first_of_each(exchanges: Iterator[Exchange], wanted: list[Any]) -> list[Exc
             found.setdefault(wanted.index(exchange.asked), exchange)
         if len(found) == len(wanted):
             return [found[place] for place in sorted(found)]
-    raise NotRecorded("the board was not read, or did not answer")
+    raise NotRecorded(_("the board was not read, or did not answer"))
 
 
 def _pulse_and_door(
@@ -257,4 +295,4 @@ def _pulse_and_door(
             opened = [exchange]
         if len(pulse) == 1 + switched and (opened or not closed):
             return list(pulse.values()), opened
-    raise NotRecorded("the pulse, or the door that it opened, was not seen on the bus")
+    raise NotRecorded(_("the pulse, or the door that it opened, was not seen on the bus"))
