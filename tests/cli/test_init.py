@@ -382,7 +382,7 @@ def test_without_a_board_with_doors_nothing_is_written(tmp_path: Path) -> None:
     new, output = small(tmp_path), tmp_path / "locker.toml"
     done = new.init(*options(output, new.ports, last="5"), "--devices", "bus0:1=none")
     assert (done.exit_code, output.exists()) == (1, False)
-    assert "no board with locks and door contacts" in done.stderr
+    assert "no board with both locks and door contacts" in done.stderr
 
 
 def test_an_existing_file_stays_without_the_option_to_overwrite(tmp_path: Path) -> None:

@@ -75,7 +75,11 @@ def machine_of(interview: Interview, buses: Sequence[FoundBus], boards: Sequence
     used = [bus for bus in buses if any(board.bus == bus.name for board in boards)]
     machine = planned(used, boards)
     if not machine.cells:
-        problems.print(_("no board with locks and door contacts was found; nothing was written"), style="red")
+        said = _(
+            "no board with both locks and door contacts was found; nothing was written. "
+            "If they are on separate boards, write the file by hand, from an example"
+        )
+        problems.print(said, style="red")
         raise typer.Exit(REFUSED)
     labels = [cell.label for cell in machine.cells]
     _scales(interview, machine, labels)
