@@ -26,6 +26,8 @@ from edge_agent.config import BusSection, Settings
 from edge_agent.console.api import ConsolePort
 from edge_agent.console.life import ApiLife
 from edge_agent.console.metrics import Numbers, serve_metrics
+from edge_agent.console.screen.feed import ScreenFeed
+from edge_agent.console.screen.server import create_screen, serve_screen
 from edge_agent.console.unix_server import serve_on
 from edge_agent.drivers.bus import BusOwner
 from edge_agent.drivers.transport import Transport
@@ -55,7 +57,7 @@ from edge_agent.service.diagnosis.diagnose import Diagnosis
 from edge_agent.service.diagnosis.machine_checks import Machine
 from edge_agent.service.report import Report
 from edge_agent.statemachine.inputs import Boot, Condition, DeviceHealth
-from edge_agent.statemachine.outputs import Effect
+from edge_agent.statemachine.outputs import Answer, Effect
 from edge_agent.statemachine.state import Layout
 
 log = structlog.get_logger()
@@ -166,12 +168,19 @@ class Agent:
             sender_check=self._signature_check,
         )
         self._link_listener = DaemonLinkListener(self.publisher, self.commands, self.history_check, self.loop)
+        buses = self.devices.buses.values()
+        self.screen_feed = ScreenFeed(
+            self.loop,
+            outside.clock,
+            link_up=lambda: self.link.up,
+            any_bus=lambda: any(bus.up for bus in buses),
+        )
         wake = self.report.wake_followers
         self._loop_listener = DaemonLoopListener(
             self.publisher,
             self.commands,
             self._start_effect,
-            self._telemetry.state_changed,
+            self._state_changed,
             wake,
             self._new_journal,
         )
@@ -344,18 +353,30 @@ class Agent:
             if self._signature_check is not None:
                 group.create_task(self._renew_challenges(self._signature_check), name="challenges")
             if self._outside.scanner:
-                for name, reader in readers_of(self.settings, self.local.enter_code).items():
+                for name, reader in readers_of(self.settings, self._read).items():
                     group.create_task(reader.run(), name=name)
             if self._outside.console is not None:
                 group.create_task(self._outside.console(self._console()), name="console")
                 if (metrics := self.settings.metrics) is not None:
                     numbers = Numbers(self.report, self.buses, self._outside.access.connections)
                     group.create_task(serve_metrics(numbers, metrics.place, serve_on), name="metrics")
+                if (screen := self.settings.screen) is not None:
+                    app = create_screen(self.local, self.screen_feed, screen, self.settings.machine.name)
+                    group.create_task(self.screen_feed.run(), name="screen feed")
+                    group.create_task(serve_screen(app, screen.port, serve_on), name="screen")
             if self._supervisor is None:
                 on_ready()
             else:
                 self.watchdog = Watchdog(self._supervisor, self._loops(group), self.report.in_words)
                 group.create_task(self.watchdog.run(on_ready), name="watchdog")
+
+    def _state_changed(self) -> None:
+        self._telemetry.state_changed()
+        self.screen_feed.state_changed()
+
+    async def _read(self, text: str, waited_s: float) -> Answer:
+        """A text of the scanner, the keypad or the card reader."""
+        return await self.screen_feed.entered(lambda: self.local.enter_code(text, waited_s))
 
     def _loops(self, group: asyncio.TaskGroup) -> list[MonitoredLoop]:
         """Every loop that serves callers, for the watchdog."""

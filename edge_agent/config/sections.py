@@ -14,6 +14,7 @@ from edge_agent.config.readers import Baud as Baud
 from edge_agent.config.readers import CardReaderSection
 from edge_agent.config.readers import KeypadSection as KeypadSection
 from edge_agent.config.readers import ScannerSection as ScannerSection
+from edge_agent.config.screen import ScreenSection
 from edge_agent.drivers.profiles import Profile, Protocol
 from edge_agent.model import CellSpec
 from edge_agent.protocol.broker import BrokerSection, key_bytes
@@ -377,6 +378,7 @@ class Settings(Section):
     keypad: KeypadSection | None = None
     card_reader: CardReaderSection | None = None
     metrics: MetricsSection | None = None
+    screen: ScreenSection | None = None
     signal: SignalSection = SignalSection()
     credentials: Annotated[dict[Name, CredentialSection], Field(max_length=1000)] = {}
     buses: Annotated[dict[Name, BusSection], Field(min_length=1)]

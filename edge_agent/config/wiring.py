@@ -29,6 +29,9 @@ def wiring_findings(settings: Settings) -> list[Finding]:
     unlock = settings.unlock
     if unlock.watch_ms < unlock.pulse_ms:
         findings.append(Finding("unlock.watch_ms", f"must be at least pulse_ms ({unlock.pulse_ms})"))
+    screen, metrics = settings.screen, settings.metrics
+    if screen is not None and metrics is not None and screen.port == metrics.place[1]:
+        findings.append(Finding("screen.port", f"{screen.port} is taken by metrics.listen"))
     possible = 10**settings.codes.code_digits
     if len(settings.cells) > possible // 100:
         limit = f"{possible // 100} cells at most with codes of {settings.codes.code_digits} digits"

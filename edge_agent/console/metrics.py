@@ -6,32 +6,25 @@ The metrics contain no reservation, order or code; a cell is identified by its l
 
 from __future__ import annotations
 
-import asyncio
-import contextlib
-import socket
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import asdict
 from importlib.util import find_spec
 from typing import Any
 
-import structlog
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
 from edge_agent.console.admission import Counts
+from edge_agent.console.loopback import serve_on_loopback
 from edge_agent.errors import Code, Refusal
 from edge_agent.service.bus_service import BusService
 from edge_agent.service.report import Report
 
-log = structlog.get_logger()
-
 COUNTS = ("requests", "replies", "timeouts", "damaged", "exceptions", "late")
 """Counters of a bus and of a device, see `BusService.stats`."""
-AGAIN_S = 30.0
-"""Pause between attempts to open a port that another process has."""
 NAMESPACE = "edge_agent"
 
 
@@ -189,18 +182,4 @@ async def serve_metrics(numbers: Numbers, address: tuple[str, int], serve: Calla
     `serve(app, listener)` does the serving, see `edge_agent.console.unix_server`.
     """
     app = Starlette(routes=[metrics_route(numbers)])
-    logged = ""
-    while True:
-        listener = socket.socket(socket.AF_INET6 if ":" in address[0] else socket.AF_INET)
-        with contextlib.closing(listener):
-            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            try:
-                listener.bind(address)
-                listener.listen()
-            except OSError as error:
-                if logged != str(error):
-                    logged = str(error)
-                    log.error("metrics are not served", host=address[0], port=address[1], reason=logged)
-                await asyncio.sleep(AGAIN_S)
-                continue
-            await serve(app, listener)
+    await serve_on_loopback(app, address, serve, "metrics are")

@@ -18,15 +18,18 @@ LONGEST_BODY = 65_536
 """In bytes; a client that may only send codes must not fill the memory."""
 
 
-async def read_body(request: Request, model: type[AnyBody]) -> AnyBody:
-    """The request's body. Raises `Refusal` (`INVALID_ARGUMENT`) naming the field, also if the body is too
-    long or the client disconnected before its end."""
+async def read_body(request: Request, model: type[AnyBody], longest: int = LONGEST_BODY) -> AnyBody:
+    """The request's body, at most `longest` bytes.
+
+    Raises `Refusal` (`INVALID_ARGUMENT`) naming the field, also if the body is too long or the client
+    disconnected before its end.
+    """
     body = bytearray()
     try:
         async for part in request.stream():
             body += part
-            if len(body) > LONGEST_BODY:
-                raise _bad_body(f"at most {LONGEST_BODY} bytes")
+            if len(body) > longest:
+                raise _bad_body(f"at most {longest} bytes")
     except ClientDisconnect:
         raise _bad_body("is not complete") from None
     try:

@@ -15,7 +15,7 @@ import pytest
 from prometheus_client.openmetrics.parser import text_string_to_metric_families
 
 from edge_agent.config.sections import MetricsSection
-from edge_agent.console import metrics as module
+from edge_agent.console import loopback, metrics
 from edge_agent.console.api import ConsolePort, create_app
 from edge_agent.console.metrics import Numbers, serve_metrics
 from edge_agent.console.unix_server import serve_on
@@ -99,7 +99,7 @@ def test_every_figure_of_the_dashboard_is_there(tmp_path: Path) -> None:
 
 
 def test_without_the_library_the_package_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "find_spec", lambda name: None)
+    monkeypatch.setattr(metrics, "find_spec", lambda name: None)
 
     async def test(site: Site) -> None:
         assert site.plant.agent is not None
@@ -120,7 +120,7 @@ class Figures(Numbers):
 
 
 async def test_a_port_of_its_own_is_taken_as_soon_as_it_is_free(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "AGAIN_S", 0.01)
+    monkeypatch.setattr(loopback, "AGAIN_S", 0.01)
     port = free_port()
     with socket.socket() as other:
         other.bind(("127.0.0.1", port))

@@ -77,7 +77,7 @@ class Bench:
 
     def __init__(self, folder: Path, **environment: str) -> None:
         self.folder = folder
-        self.ports = {n: free_port() for n in ("BENCH_API_PORT", "BENCH_SIM_PORT", "BENCH_MQTT_PORT")}
+        self.ports = {f"BENCH_{name}_PORT": free_port() for name in ("API", "SIM", "MQTT", "SCREEN")}
         self.environment = {
             **{k: v for k, v in os.environ.items() if not k.startswith(("BENCH_", "EDGE_AGENT_"))},
             **{name: str(port) for name, port in self.ports.items()},

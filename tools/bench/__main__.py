@@ -8,7 +8,6 @@ import fcntl
 import os
 import shutil
 import signal
-import socket
 import sys
 import tomllib
 from collections.abc import Awaitable, Callable
@@ -27,6 +26,7 @@ from tools.bench.settings import (
     BadEnvironment,
     BenchSettings,
     from_environment,
+    is_free,
     write_files,
 )
 from tools.bench.supervisor import Supervised
@@ -61,7 +61,7 @@ def main() -> int:
     except OSError:
         return _complain(f"another bench runs in {settings.folder} (BENCH_DIR)", 1)
     for name, port in settings.ports.items():
-        if not _free(port):
+        if not is_free(port):
             return _complain(f"port {port} is busy; choose another one with {name}", 1)
     with lock:
         return asyncio.run(_run(settings, machine_id, broker))
@@ -70,16 +70,6 @@ def main() -> int:
 def _complain(message: str, code: int) -> int:
     print(f"bench: {message}", file=sys.stderr)
     return code
-
-
-def _free(port: int) -> bool:
-    with socket.socket() as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind((HOST, port))
-        except OSError:
-            return False
-    return True
 
 
 async def _run(settings: BenchSettings, machine_id: str, broker: str) -> int:
@@ -131,7 +121,7 @@ def _processes(settings: BenchSettings, machine_id: str, broker: str) -> dict[st
     agent = [str(Path(sys.executable).with_name("edge-agent")), "run", "--config", machine]
 
     async def broker_answers() -> bool:
-        return not _free(settings.mqtt_port)
+        return not is_free(settings.mqtt_port)
 
     async def gateway_answers() -> bool:
         return await _status(f"{api}/healthz") == 200
@@ -226,12 +216,14 @@ def _greeting(settings: BenchSettings, machine_id: str) -> str:
         f'{{"machine_id": "{machine_id}", "platform_order_id": "order_456", '
         '"packaging": {"width": 300, "height": 200, "depth": 400, "weight": 1500, "cooling_required": true}}'
     )
+    screen = "" if settings.screen_port is None else f"screen:     http://{HOST}:{settings.screen_port}/\n"
     return (
         f"bench ready: api {api} simulator {sim} mqtt {HOST}:{settings.mqtt_port} (Ctrl-C ends all)\n"
         f"  curl -s {key} {api}/reservations -d '{order}'\n"
         f"  curl -s {key} -X POST {api}/reservations/RESERVATION_ID/dropoffs\n"
         f"  curl -s {sim}/cells\n"
         f"wall:       http://{HOST}:{settings.api_port}/\n"
+        f"{screen}"
         f"operations: http://{HOST}:{settings.api_port}/operations"
         f" (any user name, password {settings.api_key})\n"
         f"commands:   export EDGE_AGENT_SOCKET={settings.agent_socket}; .venv/bin/edge-agent status"

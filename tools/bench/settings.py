@@ -14,6 +14,7 @@ import tomli_w
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 HOST = "127.0.0.1"
+SCREEN_PORT = 8082
 WEBHOOK_SECRET = "whsec_YmVuY2ggc2VjcmV0LCBub3QgZm9yIHByb2R1Y3Rpb24="
 """Signs the webhooks of the bench; public, as its API key is."""
 
@@ -33,15 +34,18 @@ class BenchSettings:
     folder: Path
     config: Path
     baud: int | None
+    screen_port: int | None = None
+    """The kiosk's screen; None: it is not served."""
 
     @property
     def ports(self) -> dict[str, int]:
         """The TCP ports by the variable that sets them."""
-        return {
+        ports = {
             "BENCH_API_PORT": self.api_port,
             "BENCH_SIM_PORT": self.sim_port,
             "BENCH_MQTT_PORT": self.mqtt_port,
         }
+        return ports if self.screen_port is None else ports | {"BENCH_SCREEN_PORT": self.screen_port}
 
     @property
     def machine_file(self) -> Path:
@@ -69,6 +73,17 @@ class BenchSettings:
         return self.folder / "agent.sock"
 
 
+def is_free(port: int) -> bool:
+    """Whether a TCP port of the loopback interface can be listened on."""
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((HOST, port))
+        except OSError:
+            return False
+    return True
+
+
 def from_environment(environment: Mapping[str, str]) -> BenchSettings:
     """Returns the settings. Raises `BadEnvironment` naming the variable."""
 
@@ -86,11 +101,23 @@ def from_environment(environment: Mapping[str, str]) -> BenchSettings:
             raise BadEnvironment(f"{name}: not a TCP port: {value}")
         return value
 
+    def screen_port(others: set[int]) -> int | None:
+        """As given. Else the usual one while it is free: a second bench goes without a screen."""
+        if environment.get("BENCH_SCREEN_PORT"):
+            return port("BENCH_SCREEN_PORT", SCREEN_PORT)
+        return SCREEN_PORT if SCREEN_PORT not in others and is_free(SCREEN_PORT) else None
+
     default_config = REPOSITORY / "config" / "demo.toml"
+    api, sim, mqtt = (
+        port("BENCH_API_PORT", 8080),
+        port("BENCH_SIM_PORT", 8081),
+        port("BENCH_MQTT_PORT", 18830),
+    )
     return BenchSettings(
-        api_port=port("BENCH_API_PORT", 8080),
-        sim_port=port("BENCH_SIM_PORT", 8081),
-        mqtt_port=port("BENCH_MQTT_PORT", 18830),
+        api_port=api,
+        sim_port=sim,
+        mqtt_port=mqtt,
+        screen_port=screen_port({api, sim, mqtt}),
         api_key=environment.get("BENCH_API_KEY") or "bench-key",
         folder=Path(environment.get("BENCH_DIR") or ".bench").resolve(),
         config=Path(environment.get("BENCH_CONFIG") or default_config).resolve(),
@@ -145,6 +172,9 @@ def _plug_in(machine: dict[str, Any], settings: BenchSettings) -> None:
     session = {key: machine.get("mqtt", {}).get(key) for key in ("keepalive_s", "session_expiry_s")}
     kept = {key: value for key, value in session.items() if value is not None}
     machine["mqtt"] = {**kept, "host": HOST, "port": settings.mqtt_port}
+    screen = machine.pop("screen", {})
+    if settings.screen_port is not None:
+        machine["screen"] = {**screen, "port": settings.screen_port}
     machine.pop("access", None)  # neither its users nor its technicians' PINs
     for name, bus in machine.get("buses", {}).items():
         bus["port"] = _bench_port(str(bus.get("port", "")), folder / f"tty-{name}")

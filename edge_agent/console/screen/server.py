@@ -1,0 +1,169 @@
+"""The screen's server: the page, its files, a stream, and `POST /code`. Anything else is refused.
+
+It listens on 127.0.0.1 only. A web page of another host must not reach it through the browser either: the
+Host header has to be our own (no DNS rebinding), and an entry has to come from our own page as JSON.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from functools import partial
+from html import escape
+from importlib import resources
+from typing import Any
+from zlib import crc32
+
+from starlette.applications import Starlette
+from starlette.middleware import Middleware
+from starlette.requests import Request
+from starlette.responses import HTMLResponse, JSONResponse, PlainTextResponse, Response, StreamingResponse
+from starlette.routing import Route
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from edge_agent import __version__
+from edge_agent.config.screen import ScreenSection
+from edge_agent.console.admission import Admission, Caps
+from edge_agent.console.api import CodeBody
+from edge_agent.console.loopback import serve_on_loopback
+from edge_agent.console.screen.feed import ScreenFeed
+from edge_agent.console.streams import read_body
+from edge_agent.errors import Refusal
+from edge_agent.protocol.api import rpc_status
+from edge_agent.runtime.local_requests import LocalRequests
+
+HOST = "127.0.0.1"
+CAPS = Caps(24, 24)
+"""Connections at once: a browser opens six, and an old page may still be connected. All have one address."""
+LONGEST_ENTRY = 8192
+"""Bytes of the body of an entry."""
+TYPES = {"css": "text/css", "js": "text/javascript", "json": "application/json"}
+POLICY = "; ".join(
+    (
+        "default-src 'none'",
+        "script-src 'self'",
+        "style-src 'self'",
+        "img-src data:",
+        "connect-src 'self'",
+        "form-action 'none'",
+        "base-uri 'none'",
+        "frame-ancestors 'none'",
+    )
+)
+HEADERS = {
+    "Content-Security-Policy": POLICY,
+    "X-Content-Type-Options": "nosniff",
+    "Referrer-Policy": "no-referrer",
+    "Cross-Origin-Resource-Policy": "same-origin",
+    "Cross-Origin-Opener-Policy": "same-origin",
+    "Cache-Control": "no-store",
+}
+
+
+class SameOriginMiddleware:
+    """Passes on requests that name our own host, and entries that come from our own page."""
+
+    def __init__(self, app: ASGIApp, port: int) -> None:
+        self._app = app
+        self._hosts = {f"{name}:{port}" for name in (HOST, "localhost")}
+        if port == 80:
+            self._hosts |= {HOST, "localhost"}
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Handles one request (ASGI)."""
+
+        async def with_headers(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                own = [(name.lower().encode(), text.encode()) for name, text in HEADERS.items()]
+                message["headers"] = [*message.get("headers", ()), *own]
+            await send(message)
+
+        app = self._app if (problem := self._problem(scope)) is None else problem
+        await app(scope, receive, with_headers)
+
+    def _problem(self, scope: Scope) -> Response | None:
+        found: dict[str, list[str]] = {}
+        for name, text in scope.get("headers", ()):
+            found.setdefault(name.decode("latin-1"), []).append(text.decode("latin-1"))
+        (host, *others) = found.get("host", [""])
+        if host not in self._hosts or others:
+            return PlainTextResponse("this host is not served here", 421)
+        if scope["method"] in ("GET", "HEAD"):
+            return None
+        if found.get("origin") != [f"http://{host}"]:
+            return PlainTextResponse("an entry comes from the screen's own page", 403)
+        if [text.partition(";")[0].strip().lower() for text in found.get("content-type", [])] != [
+            TYPES["json"]
+        ]:
+            return PlainTextResponse("an entry is application/json", 415)
+        return None
+
+
+def create_screen(local: LocalRequests, feed: ScreenFeed, section: ScreenSection, name: str) -> Starlette:
+    """The application behind the port; `name`: what people call the machine."""
+
+    given = {
+        "name": name,
+        "language": section.language,
+        "back_s": section.back_s,
+        "help": section.help,
+        "code_digits": local.loop.layout.code_digits,
+    }
+    identity = f"{__version__} {crc32(json.dumps(given).encode()):08x}"
+    settings = escape(json.dumps(given | {"page": identity}))
+
+    async def page(_: Request) -> Response:
+        return HTMLResponse(_read("static", "kiosk.html").replace("{{settings}}", settings))
+
+    async def stream(_: Request) -> Response:
+        return StreamingResponse(feed.stream(identity), media_type="text/event-stream")
+
+    async def code(request: Request) -> Response:
+        body = await read_body(request, CodeBody, LONGEST_ENTRY)
+        return JSONResponse(feed.result(await local.enter_code(body.text)))
+
+    async def refused(_: Request, error: Exception) -> Response:
+        assert isinstance(error, Refusal)
+        return JSONResponse(rpc_status(error), 400)
+
+    return Starlette(
+        routes=[
+            Route("/", page),
+            Route("/stream", stream),
+            Route("/code", code, methods=["POST"]),
+            Route("/static/{name}", partial(_file, "static")),
+            Route("/messages/{name}", partial(_file, "messages")),
+        ],
+        middleware=[Middleware(SameOriginMiddleware, port=section.port)],
+        exception_handlers={Refusal: refused},
+    )
+
+
+async def _file(folder: str, request: Request) -> Response:
+    """A file of the page."""
+    name = str(request.path_params["name"])
+    media_type = TYPES.get(name.rpartition(".")[2])
+    if media_type is None or name not in _names(folder):
+        return PlainTextResponse("no such file", 404)
+    return Response(_read(folder, name), media_type=media_type)
+
+
+def _names(folder: str) -> set[str]:
+    return {entry.name for entry in resources.files("edge_agent.console.screen").joinpath(folder).iterdir()}
+
+
+def _read(folder: str, name: str) -> str:
+    """Read for each request: a page is loaded once a day, and need not stay in memory."""
+    return resources.files("edge_agent.console.screen").joinpath(folder, name).read_text(encoding="utf-8")
+
+
+async def serve_screen(app: Starlette, port: int, serve: Callable[..., Any]) -> None:
+    """Serves the screen on its port until cancelled; while the port is taken, that is logged and retried.
+
+    `serve(app, listener, admission)` does the serving, see `edge_agent.console.unix_server`.
+    """
+
+    async def bounded(app: Starlette, listener: Any) -> None:
+        await serve(app, listener, Admission(CAPS, name="screen"))
+
+    await serve_on_loopback(app, (HOST, port), bounded, "the screen is")
