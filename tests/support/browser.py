@@ -52,14 +52,14 @@ class Watched:
         """Closes the page and forgets everything that it kept."""
         self._context.close()
 
-    def faults(self) -> list[str]:
-        """What axe-core finds wrong with the page as it is shown now."""
+    def faults(self, rules: list[str] | None = None) -> list[str]:
+        """What axe-core finds wrong with the page as it is shown now, by `RULES` if none are given."""
         script = resources.files("axe_playwright_python").joinpath("axe.min.js").read_text(encoding="utf-8")
         self.page.evaluate(script)
         found = self.page.evaluate(
             "rules => axe.run({runOnly: {type: 'tag', values: rules}})"
             ".then(({violations}) => violations.map(one => "
             "({id: one.id, help: one.help, at: one.nodes.map(node => node.target.join(' '))})))",
-            RULES,
+            RULES if rules is None else rules,
         )
         return [json.dumps(one) for one in found]

@@ -3,6 +3,7 @@
 const NUMPAD = { NumpadDecimal: "erase", NumpadAdd: "next", NumpadSubtract: "back", NumpadMultiply: "language", NumpadDivide: "size" };
 const OTHERS = { Backspace: "erase", Delete: "erase", Escape: "back" };
 const KEPT = new Set(["Tab", "Shift", "CapsLock"]);
+const DIGIT = /^Numpad([0-9])$/; // also while Num Lock is off
 const CHARACTER = /^[\p{Nd}A-Za-z_-]$/u;
 
 export function guard(act) {
@@ -24,9 +25,10 @@ export function guard(act) {
     }
     stop(event);
     if (name !== undefined) return event.repeat && name !== "erase" ? undefined : act[name]();
-    if (CHARACTER.test(event.key) && !event.repeat) {
+    const character = DIGIT.exec(event.code)?.[1] ?? event.key;
+    if (CHARACTER.test(character) && !event.repeat) {
       if (onButton) document.activeElement.blur(); // Enter then sends what was typed
-      return act.character(event.key);
+      return act.character(character);
     }
     return undefined;
   });

@@ -10,6 +10,7 @@ const settings = JSON.parse(document.body.dataset.settings);
 const LONGEST = 160; // characters of an entry
 const WARN_S = 20; // the time left is shown from here on
 const OPEN_S = 90; // at least, while a door is open
+const OPENING_S = 45; // the longest that an entry takes, and some
 const TICK_MS = 250;
 const byId = (id) => document.getElementById(id);
 
@@ -40,9 +41,8 @@ function show(next) {
 }
 
 function extend() {
-  const open = view.name === "opened";
-  const limit = Math.max(settings.back_s, open ? OPEN_S : 0);
-  deadline = view.name === "opening" ? Infinity : performance.now() + 1000 * limit;
+  const least = { opened: OPEN_S, opening: OPENING_S }[view.name] ?? 0;
+  deadline = performance.now() + 1000 * Math.max(settings.back_s, least);
   warned = false;
 }
 
@@ -197,7 +197,8 @@ function notice() {
 
 function renderTime() {
   const left = (deadline - performance.now()) / 1000;
-  const visible = left <= WARN_S && (view.name !== "start" || typed !== "" || message !== null);
+  const something = typed !== "" || message !== null || !["start", "opening"].includes(view.name);
+  const visible = left <= WARN_S && something;
   byId("time").hidden = !visible;
   if (!visible) return;
   setText("left", say("back.text", { time: clockTime(left) }));
