@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import configparser
+import json
+import re
 import shutil
 import subprocess
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -59,6 +62,27 @@ def test_systemd_analyze_accepts_the_examples(tmp_path: Path, name: str) -> None
     shutil.copy(FOLDER / "examples" / name, folder)
     done = analyze("verify", "--man=no", str(unit))
     assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_systemd_analyze_accepts_the_kiosks_screen(tmp_path: Path) -> None:
+    text = (FOLDER / "examples" / "kiosk-screen.service").read_text(encoding="utf-8")
+    program = str(shutil.which("true"))
+    copy = tmp_path / "kiosk-screen.service"
+    copy.write_text(text.replace("/usr/bin/cage", program), encoding="utf-8")
+    here(tmp_path, UNIT.read_text(encoding="utf-8"))
+    done = analyze("verify", "--man=no", str(copy))
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_the_browser_is_sent_to_one_place() -> None:
+    """Unit, policy and example configuration name the same port, and no other host."""
+    example = tomllib.loads((REPOSITORY / "config" / "locker.example.toml").read_text(encoding="utf-8"))
+    address = f"http://127.0.0.1:{example['screen']['port']}"
+    unit = (FOLDER / "examples" / "kiosk-screen.service").read_text(encoding="utf-8")
+    assert re.findall(r"https?://\S+", unit) == [f"{address}/"]
+    assert f"/dev/tcp/127.0.0.1/{example['screen']['port']})" in unit
+    policy = json.loads((FOLDER / "examples" / "kiosk-chromium-policy.json").read_text(encoding="utf-8"))
+    assert (policy["URLBlocklist"], policy["URLAllowlist"]) == (["*"], [address])
 
 
 @UNITS
