@@ -374,6 +374,44 @@ async def test_half_requests_hold_nobody_up() -> None:
         await task
 
 
+async def test_the_stream_over_tcp_ends_with_its_client() -> None:
+    """A page that goes leaves no stream behind."""
+    port, left = free_port(), asyncio.Event()
+
+    class Loop:
+        class layout:  # noqa: N801
+            code_digits = 4
+
+    class Local:
+        loop = Loop()
+
+    class Feed:
+        async def stream(self, page: str) -> AsyncIterator[str]:
+            try:
+                while True:
+                    yield f"event: beat\ndata: {json.dumps(page)}\n\n"
+                    await asyncio.sleep(0.01)
+            finally:
+                left.set()
+
+    app = create_screen(Local(), Feed(), ScreenSection(port=port), "hall")  # type: ignore[arg-type]
+    task = asyncio.create_task(serve_screen(app, port, serve_on))
+    async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}") as client, asyncio.timeout(30):
+        while True:
+            with suppress(httpx.TransportError):
+                async with client.stream("GET", "/stream") as answer:
+                    assert answer.headers["content-type"].startswith("text/event-stream")
+                    assert answer.headers["cache-control"] == "no-store"
+                    lines = answer.aiter_lines()
+                    assert [await anext(lines) for _ in range(4)][::3] == ["event: beat", "event: beat"]
+                break
+            await asyncio.sleep(0.01)
+        await left.wait()
+    task.cancel()
+    with suppress(asyncio.CancelledError):
+        await task
+
+
 LANGUAGES = get_args(Language)
 
 

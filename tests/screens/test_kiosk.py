@@ -402,6 +402,28 @@ def test_nothing_is_cut_or_covered(
         kiosk.close()
 
 
+def test_the_daemon_grows_by_less_than_a_megabyte(tmp_path: Path, browser: Browser) -> None:
+    with running_bench(tmp_path) as bench:
+        made, label = reserved(bench)
+        bench.command("code", made["drop_off_code"])
+        bench.person(label, "place", "close")
+        wait_for(lambda: bench.status(made["reservation_id"]) == "DROPPED_OFF")
+        before = resident_kb(bench.pids()["agent"])
+        kiosk = Kiosk(bench, browser)
+        kiosk.type(made["pickup_code"])
+        kiosk.at("opened")
+        bench.person(label, "take", "close")
+        kiosk.at("closed")
+        assert resident_kb(bench.pids()["agent"]) - before < 1000
+        kiosk.close()
+
+
+def resident_kb(pid: int) -> int:
+    """The resident memory of a process."""
+    (line,) = (one for one in Path(f"/proc/{pid}/status").read_text().splitlines() if one.startswith("VmRSS"))
+    return int(line.split()[1])
+
+
 def test_the_keypad_rests_and_counts_down(bench: Bench, kiosk: Kiosk) -> None:
     """The last test of the module: a rest cannot be ended."""
     made, label = dropped_off(bench, kiosk)

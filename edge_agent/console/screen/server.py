@@ -6,8 +6,9 @@ Host header has to be our own (no DNS rebinding), and an entry has to come from 
 
 from __future__ import annotations
 
+import asyncio
 import json
-from collections.abc import Callable
+from collections.abc import AsyncGenerator, Callable
 from functools import partial
 from html import escape
 from importlib import resources
@@ -17,7 +18,7 @@ from zlib import crc32
 from starlette.applications import Starlette
 from starlette.middleware import Middleware
 from starlette.requests import Request
-from starlette.responses import HTMLResponse, JSONResponse, PlainTextResponse, Response, StreamingResponse
+from starlette.responses import HTMLResponse, JSONResponse, PlainTextResponse, Response
 from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -99,6 +100,40 @@ class SameOriginMiddleware:
         return None
 
 
+class EventStream(Response):
+    """Sends server-sent events until they end or the client goes. Without Starlette's `StreamingResponse`: it
+    loads a backend of anyio, which takes 0.8 MB of the daemon's memory."""
+
+    media_type = "text/event-stream"
+
+    def __init__(self, lines: AsyncGenerator[str, None]) -> None:
+        super().__init__()
+        self._lines = lines
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Handles one request (ASGI)."""
+        headers = [(b"content-type", b"text/event-stream; charset=utf-8")]
+        await send({"type": "http.response.start", "status": 200, "headers": headers})
+        tasks = [asyncio.create_task(self._send(send)), asyncio.create_task(_disconnected(receive))]
+        try:
+            await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+            await self._lines.aclose()
+
+    async def _send(self, send: Send) -> None:
+        async for line in self._lines:
+            await send({"type": "http.response.body", "body": line.encode(), "more_body": True})
+        await send({"type": "http.response.body", "body": b"", "more_body": False})
+
+
+async def _disconnected(receive: Receive) -> None:
+    while (await receive())["type"] != "http.disconnect":
+        pass
+
+
 def create_screen(local: LocalRequests, feed: ScreenFeed, section: ScreenSection, name: str) -> Starlette:
     """The application behind the port; `name`: what people call the machine."""
 
@@ -116,7 +151,7 @@ def create_screen(local: LocalRequests, feed: ScreenFeed, section: ScreenSection
         return HTMLResponse(_read("static", "kiosk.html").replace("{{settings}}", settings))
 
     async def stream(_: Request) -> Response:
-        return StreamingResponse(feed.stream(identity), media_type="text/event-stream")
+        return EventStream(feed.stream(identity))
 
     async def code(request: Request) -> Response:
         body = await read_body(request, CodeBody, LONGEST_ENTRY)
