@@ -362,7 +362,7 @@ class Agent:
                     group.create_task(serve_metrics(numbers, metrics.place, serve_on), name="metrics")
                 if (screen := self.settings.screen) is not None:
                     app = create_screen(self.local, self.screen_feed, screen, self.settings.machine.name)
-                    group.create_task(self.screen_feed.run(), name="screen feed")
+                    group.create_task(self.screen_feed.run(), name="screen")
                     group.create_task(serve_screen(app, screen.port, serve_on), name="screen")
             if self._supervisor is None:
                 on_ready()
