@@ -338,6 +338,23 @@ def test_back_to_the_start_by_itself_and_prolonged(bench: Bench, browser: Browse
     kiosk.close()
 
 
+def test_open_again_is_not_offered_to_the_next_customer(bench: Bench, browser: Browser) -> None:
+    kiosk = Kiosk(bench, browser, held=True)
+    made, label = reserved(bench)
+    kiosk.type(made["drop_off_code"])
+    kiosk.at("opened")
+    bench.person(label, "place", "close")
+    kiosk.at("closed")
+    expect(kiosk.page.locator("[data-act=again]")).to_be_visible()
+    kiosk.page.clock.run_for(13_000)
+    kiosk.at("start")
+    expect(kiosk.page.locator("[data-act=again]")).to_have_count(0)
+    wait_for(lambda: bench.status(made["reservation_id"]) == "DROPPED_OFF")
+    bench.api.post(f"/reservations/{made['reservation_id']}/pickups").raise_for_status()
+    bench.person(label, "take", "close")
+    kiosk.close()
+
+
 def test_nothing_zooms_or_leaves(kiosk: Kiosk) -> None:
     page = kiosk.page
     assert page.evaluate("getComputedStyle(document.body).touchAction") == "pan-y"

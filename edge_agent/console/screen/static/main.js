@@ -11,6 +11,8 @@ const LONGEST = 160; // characters of an entry
 const WARN_S = 20; // the time left is shown from here on
 const OPEN_S = 90; // at least, while a door is open
 const OPENING_S = 45; // the longest that an entry takes, and some
+const CLOSED_S = 12; // at most without a touch after the door has closed: "open again" must not wait for the next customer
+const RETRY_S = 30; // the same while "try again" is offered
 const TICK_MS = 250;
 const byId = (id) => document.getElementById(id);
 
@@ -42,7 +44,9 @@ function show(next) {
 
 function extend() {
   const least = { opened: OPEN_S, opening: OPENING_S }[view.name] ?? 0;
-  deadline = performance.now() + 1000 * Math.max(settings.back_s, least);
+  const retries = typeof view.text === "string" && view.cell && !["opened", "closed", "trouble"].includes(view.name);
+  const most = view.name === "closed" ? CLOSED_S : retries ? RETRY_S : Infinity;
+  deadline = performance.now() + 1000 * Math.min(most, Math.max(settings.back_s, least));
   warned = false;
 }
 
