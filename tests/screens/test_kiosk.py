@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import json
+import re
+import shlex
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-from playwright.sync_api import Browser, Page, Route, expect
+from playwright.sync_api import Browser, Error, Page, Route, expect
 
 from edge_agent.console.screen import feed
 from edge_agent.console.screen.results import REASONS
 from tests.support.bench import SMALL, Bench, running_bench, wait_for
 from tests.support.browser import RULES, Watched
+from tools.bench.settings import REPOSITORY
 
 pytestmark = pytest.mark.long
 SLOW_MS = 30_000
@@ -429,6 +432,25 @@ ANSWERS: list[dict[str, Any]] = [
 def answering(answer: dict[str, Any]) -> Callable[[Route], None]:
     """Answers an entry in the daemon's place."""
     return lambda route: route.fulfill(json=answer)
+
+
+def test_the_flags_of_the_unit_show_the_page_and_no_other_host(bench: Bench, browser: Browser) -> None:
+    """Chromium starts with them; what needs a display or a folder of its own is left out."""
+    unit = (REPOSITORY / "systemd" / "examples" / "kiosk-screen.service").read_text(encoding="utf-8")
+    (command,) = re.findall(r"^ExecStart=.*?chromium (.*?)\n\n?[A-Z]", unit, re.DOTALL | re.MULTILINE)
+    flags = [word for word in shlex.split(command.replace("\\\n", " ")) if word.startswith("--")]
+    left_out = ("--ozone-platform", "--user-data-dir")
+    used = [flag for flag in flags if not flag.startswith(left_out)]
+    assert len(used) == len(flags) - 2 >= 10
+    ours = browser.browser_type.launch(executable_path="/usr/bin/chromium", args=["--no-sandbox", *used])
+    try:
+        kiosk = Kiosk(bench, ours)
+        kiosk.well()
+        with pytest.raises(Error, match="ERR_NAME_NOT_RESOLVED"):
+            kiosk.page.goto("http://localhost.localdomain:8082/")
+        kiosk.close()
+    finally:
+        ours.close()
 
 
 def test_the_daemon_grows_by_less_than_a_megabyte(tmp_path: Path, browser: Browser) -> None:
