@@ -61,7 +61,7 @@ class Lines:
         agent = site.plant.agent
         assert agent is not None
         self._stream = agent.screen_feed.stream("a page")
-        self._feed = asyncio.create_task(agent.screen_feed.run())  # the plant serves no console
+        self.feed = asyncio.create_task(agent.screen_feed.run())  # the plant serves no console
 
     async def next(self, *kinds: str) -> tuple[str, dict[str, Any]]:
         """The next event of one of these kinds."""
@@ -80,7 +80,7 @@ class Lines:
                 return state
 
     async def close(self) -> None:
-        self._feed.cancel()
+        self.feed.cancel()
         await self._stream.aclose()
 
 
@@ -303,6 +303,17 @@ def test_an_idle_page_gets_beats(tmp_path: Path) -> None:
     at_site(tmp_path, test)
 
 
+def test_streams_end_with_the_daemon(tmp_path: Path) -> None:
+    async def test(site: Site) -> None:
+        lines = Lines(site)
+        await lines.next("cabinet")
+        lines.feed.cancel()
+        with pytest.raises(StopAsyncIteration):
+            await lines.next("nothing more")
+
+    at_site(tmp_path, test)
+
+
 def test_a_further_page_takes_the_place_of_the_oldest(tmp_path: Path) -> None:
     async def test(site: Site) -> None:
         pages = [Lines(site) for _ in range(PAGES_MAX + 1)]
@@ -312,6 +323,7 @@ def test_a_further_page_takes_the_place_of_the_oldest(tmp_path: Path) -> None:
             await pages[0].next("beat")
         for page in pages[1:]:
             await page.next("beat")
+        for page in pages:
             await page.close()
 
     at_site(tmp_path, test)

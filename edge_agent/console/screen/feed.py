@@ -94,7 +94,15 @@ class ScreenFeed:
         return "lost" if LOST in state.alarms else "ok"
 
     async def run(self) -> None:
-        """Publishes every change of the state until cancelled."""
+        """Publishes every change of the state until cancelled; then ends every stream, so that a stop of the
+        daemon waits for none."""
+        try:
+            await self._follow()
+        finally:
+            for page in tuple(self._pages):
+                _close(page)
+
+    async def _follow(self) -> None:
         shown, beat_at_s = self._shown(), 0.0
         clock = asyncio.get_running_loop()
         while True:
