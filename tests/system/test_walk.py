@@ -174,8 +174,10 @@ def test_errors_have_a_code_and_name_the_field(bench: Bench) -> None:
     assert (too_large.status_code, too_large.json()["code"]) == (429, 8)
 
 
-def test_what_is_not_built_is_answered_not_built(bench: Bench) -> None:
-    assert bench.gateway.get("/").status_code == 501
+def test_the_wall_is_at_the_root_and_watch_needs_a_terminal(bench: Bench) -> None:
+    wall = bench.gateway.get("/")
+    assert (wall.status_code, wall.headers["content-type"]) == (200, "text/html; charset=utf-8")
+    assert "Locker wall" in wall.text
     assert bench.command("watch").returncode == 2
 
 
