@@ -43,9 +43,13 @@ def check(
     config: Annotated[Path, typer.Option("--config", metavar="FILE", help="the machine's file")],
 ) -> None:
     """Validate a configuration and its device profiles."""
+    from edge_agent.config.vectors import (
+        vector_findings,  # it loads the codecs, which other commands do not need
+    )
+
     settings = _loaded(config)
     refused, warned = storage_findings(settings)
-    if refused:
+    if refused := [*refused, *vector_findings(settings)]:
         _stop(config, refused)
     for finding in [*warned, *mode_findings(settings, config)]:
         text = _("{file}: warning: {finding}", file=config, finding=finding)

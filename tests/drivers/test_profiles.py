@@ -11,6 +11,7 @@ from typing import cast
 import pytest
 from pydantic import ValidationError
 
+from edge_agent.config.vectors import asked_by
 from edge_agent.drivers.boards import (
     Device,
     DoorInputs,
@@ -35,7 +36,6 @@ from edge_agent.drivers.requests import (
 )
 from edge_agent.drivers.simulated.devices import framing_of
 from edge_agent.errors import BadReply
-from tests.drivers.vectors import asked_by
 
 FOLDER = Path(__file__).resolve().parents[2] / "config" / "devices"
 PROFILES = {path.stem: load_profile(path) for path in sorted(FOLDER.glob("*.toml"))}

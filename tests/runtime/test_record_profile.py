@@ -14,6 +14,7 @@ from typer.testing import CliRunner, Result
 from edge_agent.cli.commands import app
 from edge_agent.cli.record.steps import Talk
 from edge_agent.config.technicians import line
+from edge_agent.config.vectors import asked_by
 from edge_agent.drivers.lock_protocols import codec_of
 from edge_agent.drivers.modbus import TcpCodec
 from edge_agent.drivers.profiles import Profile, load_profile
@@ -22,7 +23,6 @@ from edge_agent.drivers.simulated.slave import with_crc
 from edge_agent.drivers.simulated.world import World
 from edge_agent.model import Door
 from edge_agent.service.recording import Recording, is_pulse
-from tests.drivers.vectors import asked_by
 from tests.support.machines import CONFIG
 from tests.support.real_site import RealSite, real_site
 

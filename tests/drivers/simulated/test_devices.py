@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from edge_agent.config.vectors import asked_by
 from edge_agent.drivers.lock_protocols import codec_of
 from edge_agent.drivers.profiles import Profile, Vector, load_profile
 from edge_agent.drivers.requests import Read
@@ -22,7 +23,6 @@ from edge_agent.drivers.simulated.waveshare import IoBoard, RelayBoard
 from edge_agent.drivers.simulated.world import CellBuild, World
 from edge_agent.errors import ConfigError
 from edge_agent.model import Door
-from tests.drivers.vectors import asked_by
 from tests.support.steps import SteppedClock
 
 MS = 1_000_000

@@ -1,9 +1,14 @@
-"""What a published request asks, in the words of the daemon; read from its bytes without the codecs."""
+"""Whether the vectors of a profile are what the daemon would send, and read in the reply.
+
+What a recorded request asks is read from its bytes without the codecs, so that a codec does not judge itself.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 
+from edge_agent.config.sections import Settings
+from edge_agent.drivers.lock_protocols import codec_of
 from edge_agent.drivers.profiles import BoardPulse, Profile, Vector
 from edge_agent.drivers.requests import (
     AddressedRequest,
@@ -15,6 +20,7 @@ from edge_agent.drivers.requests import (
     WriteCoils,
     WriteRegisters,
 )
+from edge_agent.errors import BusFault, DeviceFault, Finding
 
 
 def asked_by(profile: Profile, vector: Vector) -> AddressedRequest:
@@ -37,10 +43,9 @@ def asked_by(profile: Profile, vector: Vector) -> AddressedRequest:
 
 
 def _lock_requests(profile: Profile, vector: Vector) -> tuple[Callable[[int], Unlock], LockStatus]:
-    assert profile.lock is not None
-    assert profile.doors is not None
+    if profile.lock is None or profile.doors is None or not isinstance(profile.lock.pulse, BoardPulse):
+        raise ValueError("a board with this protocol has [lock] with a pulse of the board, and [doors]")
     pulse = profile.lock.pulse
-    assert isinstance(pulse, BoardPulse)
     channels = profile.doors.channels if vector.values is None else len(vector.values)
     status = LockStatus(channels, profile.doors.command, profile.doors.feedback == "sensor")
     return lambda channel: Unlock(channel, pulse.command, pulse.acknowledged), status
@@ -61,3 +66,39 @@ def _modbus(frame: bytes) -> Request:
         words = [int.from_bytes(data[n : n + 2], "big") for n in range(0, len(data), 2)]
         return WriteRegisters(address, tuple(words))
     raise ValueError(f"function {function} is not one of the daemon's")
+
+
+def vector_findings(settings: Settings) -> list[Finding]:
+    """A finding for each vector of the profiles in use that does not hold."""
+    findings = []
+    for name, profile in settings._profiles.items():
+        for number, vector in enumerate(profile.vectors):
+            key, problem = _problem(profile, vector)
+            if problem:
+                findings.append(Finding(f"profile {name}: vectors[{number}].{key}", problem))
+    return findings
+
+
+def _problem(profile: Profile, vector: Vector) -> tuple[str, str]:
+    """The key of a vector that is wrong, and why; two empty texts if it holds."""
+    codec = codec_of(profile.bus.protocol)
+    try:
+        asked = asked_by(profile, vector)
+        sent = codec.encode(asked).hex(" ").upper()
+    except (ValueError, IndexError) as error:
+        return "request", f"the daemon sends no such request: {error}"
+    if sent != bytes.fromhex(vector.request).hex(" ").upper():
+        return "request", f"the daemon would send {sent}: compare checksum and bytes"
+    if not vector.reply:
+        return ("values", "there is no reply to read them from") if vector.values is not None else ("", "")
+    reply = bytes.fromhex(vector.reply)
+    frame = codec.first_frame(reply, asked, [])
+    if frame is None or (frame.skipped, frame.length) != (0, len(reply)):
+        return "reply", "it is no whole reply to this request: compare address, function, length and checksum"
+    try:
+        values = codec.parse(asked, reply)
+    except (BusFault, DeviceFault) as fault:
+        return "reply", f"it is refused: {fault}"
+    if vector.values is not None and values != list(vector.values):
+        return "values", f"the reply reads {', '.join(map(str, values))}"
+    return "", ""
