@@ -45,7 +45,8 @@ class MachineRefusal(EdgeAgentError):
     details: list[Any] = field(default_factory=list)
 
     def __str__(self) -> str:
-        return f"the machine refused (code {self.code})"
+        names = {int(code): code.name for code in Code}
+        return f"the machine refused ({names.get(self.code, self.code)})"
 
     @property
     def is_decision(self) -> bool:

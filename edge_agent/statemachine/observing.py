@@ -34,8 +34,8 @@ def door_read(builder: StepBuilder, given: DoorRead) -> None:
     reading; a closed one needs a second reading (docs/decisions/0003), so a single one concludes no
     drop-off.
 
-    Openings of other doors that have lasted are explained first (`doors.explain_lasting_openings`): a wrong
-    door forbids the pulse that this reading would allow.
+    Openings of other doors that have lasted are explained first: a wrong door forbids the pulse that this
+    reading would allow.
     """
     unexpected.explain_lasting_openings(builder)
     unlock = builder.unlock_attempts.get(given.unlock_id)

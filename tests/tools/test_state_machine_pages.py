@@ -40,4 +40,4 @@ def test_the_page_holds_every_reason() -> None:
     text = page()
     for entry in TABLE.values():
         if isinstance(entry, Refused):
-            assert f"*{int(entry.code)}: {entry.why}*" in text
+            assert f"*{entry.code.name}: {entry.why}*" in text

@@ -153,7 +153,7 @@ def _grid(triggers: list[Trigger]) -> str:
 def _entry(phase: Phase, trigger: Trigger) -> str:
     entry = TABLE[phase, trigger]
     if isinstance(entry, Refused):
-        return f"*{int(entry.code)}: {entry.why}*"
+        return f"*{entry.code.name}: {entry.why}*"
     if not isinstance(entry, Rule):
         return f"– ({entry.why})"
     text = f"**{entry.to}**"
@@ -180,11 +180,15 @@ def _cells() -> str:
         for status in C:
             entry = CELL_TABLE[status, trigger]
             if isinstance(entry, Refused):
-                row.append(f"*{int(entry.code)}: {entry.why}*")
+                row.append(f"*{entry.code.name}: {entry.why}*")
             elif isinstance(entry, CellRule):
                 text = f"**{entry.to}**" + (f" if {entry.guard}" if entry.guard is not None else "")
                 if entry.guard is not None:
-                    text += f", else **{entry.otherwise}**" if entry.otherwise is not None else ", else *9*"
+                    text += (
+                        f", else **{entry.otherwise}**"
+                        if entry.otherwise is not None
+                        else ", else *NOT_ALLOWED*"
+                    )
                 row.append(text)
             else:
                 row.append("–")
@@ -201,7 +205,7 @@ def _flags() -> str:
             for is_set in (False, True):
                 entry = FLAG_TABLE.get((flag, is_set, trigger))
                 if isinstance(entry, Refused):
-                    row.append(f"*{int(entry.code)}: {entry.why}*")
+                    row.append(f"*{entry.code.name}: {entry.why}*")
                 else:
                     row.append("–" if entry is None else f"**{'' if entry else 'not '}{flag}**")
         rows.append(tuple(row))
