@@ -42,7 +42,7 @@ JOURNAL_NAMES: dict[type, dict[str, str]] = {
         "x_request_id": "echo_id",
     },
 }
-"""Fields that have another name in the journal than in the code, by their type: a journal outlives a name."""
+"""Fields whose name in the journal differs from that in the code, by type: older journals stay readable."""
 
 
 def _adapter(of: type) -> TypeAdapter[Any]:

@@ -182,7 +182,7 @@ def _write(
 
 
 def _head() -> str:
-    """The first line of the file: when and by whom it was written."""
+    """The first line of the file: the time and the user of its writing."""
     actor = os.environ.get("SUDO_USER") or getuser()
     return head(rfc3339(SystemClock().now().wall_s), "-".join(actor.split()) or "-")
 
