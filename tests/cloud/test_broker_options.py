@@ -16,8 +16,9 @@ from edge_agent.mqtt.credentials import Credentials
 from edge_agent.mqtt.messages import Message
 from edge_agent.mqtt.packets import LATER_STEPS, NO_ANSWER, REFUSALS
 from edge_agent.protocol.topics import Topics
-from tests.support.broker import Broker, free_port, wait_for_port
+from tests.support.broker import Broker, wait_for_port
 from tests.support.secure import Watched, make_link, watched
+from tools.bench.ports import free_port
 
 TOPICS = Topics("m1")
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "brokers.md"

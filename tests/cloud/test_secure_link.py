@@ -17,7 +17,7 @@ from edge_agent.mqtt.credentials import Credentials, FileWatch, WallTime
 from edge_agent.mqtt.messages import Message
 from edge_agent.mqtt.packets import REFUSALS
 from edge_agent.protocol.topics import Topics
-from tests.support.broker import Broker, free_port
+from tests.support.broker import Broker
 from tests.support.pki import DAY, Authority, write_private
 from tests.support.secure import (
     LOCALHOST,
@@ -28,6 +28,7 @@ from tests.support.secure import (
     password_file,
     watched,
 )
+from tools.bench.ports import free_port
 
 TOPICS = Topics("m1")
 

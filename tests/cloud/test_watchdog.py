@@ -22,9 +22,10 @@ from edge_agent.console.api import ConsolePort, create_app
 from edge_agent.console.unix_server import serve
 from edge_agent.mqtt.library import LibraryClient
 from edge_agent.runtime import writer
-from tests.support.broker import Broker, free_port, running_broker
+from tests.support.broker import Broker, running_broker
 from tests.support.real_site import RealSite, real_site
 from tests.support.supervisor import Entries, FakeSupervisor, logged, silent
+from tools.bench.ports import free_port
 
 LOOKS = 10
 """This number of looks of the watchdog without feeding is enough to see it."""

@@ -31,7 +31,8 @@ from cloud_gateway.logs import REPEATS_MAX, WINDOW_S, Repeats
 from tests.cloud_gateway.hostile import hostile
 from tests.cloud_gateway.support import API, KEY, eventually, logged, running_gateway, settings
 from tests.cloud_gateway.test_process import command, write_config
-from tests.support.broker import Broker, free_port
+from tests.support.broker import Broker
+from tools.bench.ports import free_port
 
 HALF = b"GET /healthz HTTP/1.1\r\nHost: x\r\n"
 WHOLE = HALF + b"\r\n"

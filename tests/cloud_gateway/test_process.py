@@ -17,7 +17,8 @@ from cloud_gateway.app import listen
 from edge_agent.protocol.events import EventType
 from tests.cloud_gateway.receiver import receiver
 from tests.cloud_gateway.support import API, KEY, RESERVE, Peer, error, silent
-from tests.support.broker import Broker, free_port
+from tests.support.broker import Broker
+from tools.bench.ports import free_port
 
 OPERATIONS = "opensesame"
 

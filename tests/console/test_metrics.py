@@ -20,8 +20,8 @@ from edge_agent.console.api import ConsolePort, create_app
 from edge_agent.console.metrics import Numbers, serve_metrics
 from edge_agent.console.unix_server import serve_on
 from edge_agent.errors import Refusal
-from tests.support.broker import free_port
 from tests.support.site import Site, at_site
+from tools.bench.ports import free_port
 from tools.bench.settings import REPOSITORY
 
 DASHBOARD = REPOSITORY / "config" / "grafana" / "edge-agent.json"

@@ -23,8 +23,8 @@ from edge_agent.console.unix_server import serve_on
 from edge_agent.errors import Code, ErrorInfo, Refusal
 from edge_agent.model import Door, Instant
 from edge_agent.statemachine.outputs import Answer
-from tests.support.broker import free_port
 from tests.support.site import Site, at_site
+from tools.bench.ports import free_port
 
 SECTION = ScreenSection(port=8082, language="de", help="+49 30 1234")
 OWN = "http://127.0.0.1:8082"

@@ -20,8 +20,8 @@ from edge_agent.drivers.requests import Read, Write
 from edge_agent.drivers.simulated.slave import with_crc
 from edge_agent.drivers.tcp import TcpTransport
 from edge_agent.errors import BusTimeout, DeviceFault, PortLost
-from tests.support.broker import free_port
 from tests.support.bus_listener import RecordingListener
+from tools.bench.ports import free_port
 from tools.bus_simulator.bus import SimulatedBus, open_bus
 
 MS = 1_000_000

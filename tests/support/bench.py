@@ -18,7 +18,7 @@ from typing import Any, TypeVar
 
 import httpx
 
-from tests.support.broker import free_port
+from tools.bench.ports import free_port
 from tools.bench.settings import REPOSITORY
 
 T = TypeVar("T")

@@ -10,15 +10,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from time import monotonic
 
+from tools.bench.ports import free_port
+
 CONNECT_TIMEOUT_S = 10.0
-
-
-def free_port() -> int:
-    """A TCP port on loopback that was free a moment ago."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
 
 
 def wait_for_port(port: int) -> None:

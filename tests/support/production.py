@@ -13,9 +13,10 @@ import paho.mqtt.client as mqtt
 from paho.mqtt.enums import CallbackAPIVersion
 from paho.mqtt.reasoncodes import ReasonCode
 
-from tests.support.broker import Broker, free_port, wait_for_port
+from tests.support.broker import Broker, wait_for_port
 from tests.support.pki import Authority, Pair
 from tests.support.secure import LOCALHOST
+from tools.bench.ports import free_port
 from tools.bench.settings import REPOSITORY
 
 FILES = REPOSITORY / "config" / "mosquitto"

@@ -11,7 +11,7 @@ from pathlib import Path
 from time import monotonic
 
 from tests.support.bench import running_bench
-from tests.support.broker import free_port
+from tools.bench.ports import free_port
 from tools.bench.settings import REPOSITORY
 
 END = "--end-of-output--"

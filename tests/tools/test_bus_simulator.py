@@ -21,7 +21,7 @@ import httpx
 import pytest
 
 from edge_agent.drivers.simulated.slave import with_crc
-from tests.support.broker import free_port
+from tools.bench.ports import free_port
 
 ROOT = Path(__file__).parents[2]
 PULSE = bytes.fromhex("0105020000050C71")

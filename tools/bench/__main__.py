@@ -20,13 +20,12 @@ from edge_agent.config import load_settings
 from edge_agent.console.unix_server import serve
 from edge_agent.errors import ConfigError
 from tools.bench.control import create_app
+from tools.bench.ports import HOST, is_free
 from tools.bench.settings import (
-    HOST,
     REPOSITORY,
     BadEnvironment,
     BenchSettings,
     from_environment,
-    is_free,
     write_files,
 )
 from tools.bench.supervisor import Supervised

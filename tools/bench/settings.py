@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import socket
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -12,8 +11,9 @@ from typing import Any
 
 import tomli_w
 
+from tools.bench.ports import HOST, free_port, is_free
+
 REPOSITORY = Path(__file__).resolve().parents[2]
-HOST = "127.0.0.1"
 SCREEN_PORT = 8082
 WEBHOOK_SECRET = "whsec_YmVuY2ggc2VjcmV0LCBub3QgZm9yIHByb2R1Y3Rpb24="
 """Signs the webhooks of the bench; public, as its API key is."""
@@ -71,17 +71,6 @@ class BenchSettings:
     def agent_socket(self) -> Path:
         """The agent's local API."""
         return self.folder / "agent.sock"
-
-
-def is_free(port: int) -> bool:
-    """Whether a TCP port of the loopback interface can be listened on."""
-    with socket.socket() as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind((HOST, port))
-        except OSError:
-            return False
-    return True
 
 
 def from_environment(environment: Mapping[str, str]) -> BenchSettings:
@@ -191,9 +180,7 @@ def _bench_port(port: str, terminal: Path) -> str:
     scheme, network, _ = port.partition("://")
     if not network:
         return str(terminal)
-    with socket.socket() as probe:
-        probe.bind((HOST, 0))
-        return f"{scheme}://{HOST}:{probe.getsockname()[1]}"
+    return f"{scheme}://{HOST}:{free_port()}"
 
 
 def _write_broker_file(settings: BenchSettings) -> None:

@@ -16,7 +16,7 @@ import time
 from contextlib import closing
 from pathlib import Path
 
-from tools.bench.settings import HOST
+from tools.bench.ports import HOST
 from tools.fleet.load import People, Tally
 from tools.fleet.worker import CHATTER
 from tools.measure.figures import Figure, p50_p99, render

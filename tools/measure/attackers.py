@@ -17,7 +17,7 @@ from itertools import count
 import paho.mqtt.client as mqtt
 from paho.mqtt.enums import CallbackAPIVersion
 
-from tools.bench.settings import HOST
+from tools.bench.ports import HOST
 
 FROM = "127.0.0.2"
 HALF_SENT = 300

@@ -19,7 +19,7 @@ from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 
 from edge_agent.protocol.topics import CONTENT_TYPE
-from tools.bench.settings import HOST
+from tools.bench.ports import HOST
 
 
 def main(port: int, topic: str, file: Path, window: int, how: str) -> None:

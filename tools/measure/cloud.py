@@ -19,7 +19,7 @@ from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 
 from edge_agent.protocol.topics import Topics
-from tools.bench.settings import HOST
+from tools.bench.ports import HOST
 from tools.measure.rig import MeasureFault
 
 LIFE_S = 10

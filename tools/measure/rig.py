@@ -24,7 +24,8 @@ from pathlib import Path
 from typing import Any
 
 from edge_agent.config import Settings, load_settings
-from tools.bench.settings import HOST, REPOSITORY, BenchSettings, write_files
+from tools.bench.ports import HOST, free_port
+from tools.bench.settings import REPOSITORY, BenchSettings, write_files
 
 READY_S = 20.0
 STOP_S = 6.0
@@ -93,7 +94,7 @@ class Rig:
     """Processes with a folder and ports of their own."""
 
     def __init__(self, folder: Path, baud: int | None, config: Path) -> None:
-        api_port, sim_port, mqtt_port = _free_ports(3)
+        api_port, sim_port, mqtt_port = free_port(), free_port(), free_port()
         self.folder = folder
         self.files = BenchSettings(api_port, sim_port, mqtt_port, API_KEY, folder, config, baud)
         self.machine_id = write_files(self.files)
@@ -231,14 +232,6 @@ class Rig:
         with contextlib.suppress(OSError):
             return (self.folder / f"{name}.log").read_text(errors="replace")[-2000:]
         return "no log"
-
-
-def _free_ports(count: int) -> list[int]:
-    with contextlib.ExitStack() as held:
-        probes = [held.enter_context(socket.socket()) for _ in range(count)]
-        for probe in probes:
-            probe.bind((HOST, 0))
-        return [probe.getsockname()[1] for probe in probes]
 
 
 @contextlib.contextmanager

@@ -7,7 +7,7 @@ import threading
 import time
 from types import TracebackType
 
-from tools.bench.settings import HOST
+from tools.bench.ports import HOST
 from tools.measure.rig import MeasureFault
 
 MARK = b'"sequence":'

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import os
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
@@ -19,6 +18,8 @@ from typing import Any
 
 import httpx
 from playwright.sync_api import Page, sync_playwright
+
+from tools.bench.ports import free_port
 
 FOLDER = Path("docs/screens")
 SIZES = ((800, 480), (1024, 600), (1080, 1920), (1440, 1000))
@@ -78,7 +79,7 @@ def _scene(api: str, simulator: str) -> None:
 @contextmanager
 def _bench(folder: Path) -> Iterator[tuple[str, str]]:
     """The addresses of a bench's gateway and simulator."""
-    ports = {name: _free_port() for name in ("BENCH_API_PORT", "BENCH_SIM_PORT", "BENCH_MQTT_PORT")}
+    ports = {name: free_port() for name in ("BENCH_API_PORT", "BENCH_SIM_PORT", "BENCH_MQTT_PORT")}
     environment = os.environ | {name: str(port) for name, port in ports.items()} | {"BENCH_DIR": str(folder)}
     process = subprocess.Popen(
         [sys.executable, "-m", "tools.bench"], env=environment, stdout=subprocess.PIPE, text=True
@@ -95,13 +96,6 @@ def _bench(folder: Path) -> Iterator[tuple[str, str]]:
         process.send_signal(signal.SIGINT)
         process.wait()
         process.stdout.close()
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
 
 
 if __name__ == "__main__":

@@ -28,8 +28,9 @@ from tests.cloud_gateway.support import (
     settings,
 )
 from tests.cloud_gateway.test_process import process
-from tests.support.broker import Broker, free_port
+from tests.support.broker import Broker
 from tests.support.postgres import Postgres
+from tools.bench.ports import free_port
 
 LIFE = (EventType.RESERVATION_CREATED, EventType.DROPOFF, EventType.PICKUP, EventType.RESERVATION_COMPLETED)
 TOLD = ["EVENT_TYPE_DROPOFF", "EVENT_TYPE_PICKUP"]

@@ -18,8 +18,9 @@ from edge_agent.model import Alarm
 from tests.cloud_gateway.machines.test_mqtt_link import stored
 from tests.cloud_gateway.operations.test_routes import ask, basic
 from tests.cloud_gateway.support import OPERATIONS_KEY, Gateway, eventually, running_gateway, settings
-from tests.support.broker import Broker, free_port
+from tests.support.broker import Broker
 from tests.support.real_site import RealSite, real_site
+from tools.bench.ports import free_port
 
 NUMBER_TAKEN = "another event has its number, or a later one was applied"
 PARCEL = {"width": 200, "height": 100, "depth": 300}

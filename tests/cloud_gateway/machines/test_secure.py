@@ -21,9 +21,9 @@ from edge_agent.errors import ConfigError
 from edge_agent.protocol.signing import SIGNATURE, SIGNATURE_KEY, signed_bytes
 from tests.cloud_gateway.support import eventually, running_gateway, settings
 from tests.cloud_gateway.test_settings import GOOD
-from tests.support.broker import free_port
 from tests.support.pki import DAY, write_private
 from tests.support.secure import LOCALHOST, Keys, Recorder, SecureBroker
+from tools.bench.ports import free_port
 from tools.bench.settings import REPOSITORY
 
 

@@ -23,9 +23,8 @@ import pytest
 import tomli_w
 
 from tests.support.bench import SMALL, Webhooks, receiving, wait_for
-from tests.support.broker import free_port
 from tests.support.postgres import Postgres, running_postgres
-from tools.bench.settings import HOST
+from tools.bench.ports import HOST, free_port
 from tools.measure.rig import API, API_KEY, Rig, Run, rig_of
 
 PEOPLE = 3
